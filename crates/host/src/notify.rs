@@ -1,0 +1,248 @@
+//! Readiness in the words of sd_notify(3): to whoever started us, and from whom we start.
+//!
+//! Started is not ready. A program says `READY=1` when it serves; a supervisor listens on a datagram socket of its own
+//! ([`Receiver`]) and knows from the kernel's credentials which child speaks, so a child can't speak for another.
+
+use std::io::{self, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::Command;
+use std::{fs, str};
+
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixCredentials, recvmsg, setsockopt, sockopt};
+use sd_notify::NotifyState;
+
+/// The most bytes of a notification that are read. A longer one is discarded.
+pub const MAX_MESSAGE_BYTES: usize = 4096;
+
+/// The most characters of a `STATUS=` that are kept.
+const MAX_STATUS_CHARS: usize = 256;
+
+/// What systemd and a supervisor put into a daemon's environment, and what must not leak into its children's.
+const OWN_TO_EACH_PROCESS: [&str; 7] = [
+    "LISTEN_FDS",
+    "LISTEN_FDNAMES",
+    "LISTEN_PID",
+    "LISTEN_FDS_FIRST_FD",
+    "NOTIFY_SOCKET",
+    "WATCHDOG_PID",
+    "WATCHDOG_USEC",
+];
+
+/// Says that we serve now. Nothing happens where nobody asked (no NOTIFY_SOCKET).
+pub fn ready() {
+    send(&[NotifyState::Ready]);
+}
+
+/// Says that we serve now, and how things are.
+pub fn ready_with_status(status: &str) {
+    send(&[NotifyState::Ready, NotifyState::Status(&one_line(status))]);
+}
+
+/// Says that we are about to leave.
+pub fn stopping() {
+    send(&[NotifyState::Stopping]);
+}
+
+/// Says how things are, in a few words, shown by `systemctl status` or `palabre status`.
+pub fn status(text: &str) {
+    send(&[NotifyState::Status(&one_line(text))]);
+}
+
+/// Says that we are still alive, for WatchdogSec= of systemd.service(5).
+pub fn watchdog() {
+    send(&[NotifyState::Watchdog]);
+}
+
+fn send(states: &[NotifyState<'_>]) {
+    // Nobody to tell that it couldn't be told: a debug line is all that is useful.
+    if let Err(error) = sd_notify::notify(states) {
+        log::debug!("unable to notify: {error}");
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.replace(['\n', '\r'], " ")
+}
+
+/// Prepares the environment of a child: it notifies `socket`, and inherits nothing that was said to us alone.
+pub fn for_child(command: &mut Command, socket: &Path) {
+    scrub(command);
+    command.env("NOTIFY_SOCKET", socket);
+}
+
+/// Removes LISTEN_*, NOTIFY_SOCKET and WATCHDOG_* from the environment of a child: they were meant for us.
+pub fn scrub(command: &mut Command) {
+    for variable in OWN_TO_EACH_PROCESS {
+        command.env_remove(variable);
+    }
+}
+
+/// What a child said, as far as we listen.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Message {
+    /// It serves.
+    pub ready: bool,
+    /// It is about to leave.
+    pub stopping: bool,
+    /// How it is, one line of at most 256 characters without control characters.
+    pub status: Option<String>,
+}
+
+impl Message {
+    /// Reads `KEY=VALUE` lines, passing over those that mean nothing here, as sd_notify(3) has it.
+    #[must_use]
+    pub fn parse(bytes: &[u8]) -> Self {
+        let mut message = Self::default();
+        for line in bytes.split(|byte| *byte == b'\n').filter_map(|line| str::from_utf8(line).ok()) {
+            match line.split_once('=') {
+                Some(("READY", "1")) => message.ready = true,
+                Some(("STOPPING", "1")) => message.stopping = true,
+                Some(("STATUS", text)) => message.status = Some(printable(text)),
+                _ => {}
+            }
+        }
+        message
+    }
+}
+
+fn printable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(MAX_STATUS_CHARS).collect()
+}
+
+/// The socket on which a supervisor hears its children.
+#[derive(Debug)]
+pub struct Receiver {
+    socket: UnixDatagram,
+}
+
+impl Receiver {
+    /// Makes the socket at `path` (mode 0660), in place of one that an earlier process left there.
+    ///
+    /// # Errors
+    /// Those of bind(2), unlink(2), chmod(2) and setsockopt(2).
+    pub fn bind(path: &Path) -> io::Result<Self> {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let socket = UnixDatagram::bind(path)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
+        setsockopt(&socket, sockopt::PassCred, &true)?;
+        Ok(Self { socket })
+    }
+
+    /// Waits for the next message: the process id of who sent it, by the kernel's word, and what it says.
+    ///
+    /// Messages that are too long or come without credentials are passed over. Descriptors sent along are closed by
+    /// the kernel, since there is no room for them: a child can't fill our table.
+    ///
+    /// # Errors
+    /// Those of recvmsg(2) but EINTR.
+    pub fn recv(&self) -> io::Result<(u32, Message)> {
+        loop {
+            if let Some(received) = self.recv_one()? {
+                return Ok(received);
+            }
+        }
+    }
+
+    fn recv_one(&self) -> io::Result<Option<(u32, Message)>> {
+        let mut bytes = [0; MAX_MESSAGE_BYTES];
+        let mut room_for_credentials = nix::cmsg_space!(UnixCredentials);
+        let mut parts = [IoSliceMut::new(&mut bytes)];
+        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+        let fd = self.socket.as_raw_fd();
+        let received = match recvmsg::<()>(fd, &mut parts, Some(&mut room_for_credentials), flags) {
+            Ok(received) => received,
+            Err(nix::errno::Errno::EINTR) => return Ok(None),
+            Err(errno) => return Err(errno.into()),
+        };
+        if received.flags.contains(MsgFlags::MSG_TRUNC) {
+            return Ok(None);
+        }
+        let sender = received.cmsgs().ok().and_then(|mut messages| messages.find_map(sender));
+        let length = received.bytes;
+        Ok(sender.map(|pid| (pid, Message::parse(&bytes[..length]))))
+    }
+}
+
+fn sender(message: ControlMessageOwned) -> Option<u32> {
+    match message {
+        ControlMessageOwned::ScmCredentials(credentials) => u32::try_from(credentials.pid()).ok(),
+        _ => None,
+    }
+}
+
+impl AsFd for Receiver {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn pair() -> (tempfile::TempDir, Receiver, UnixDatagram) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("notify.sock");
+        let receiver = Receiver::bind(&path).unwrap();
+        let sender = UnixDatagram::unbound().unwrap();
+        sender.connect(&path).unwrap();
+        (dir, receiver, sender)
+    }
+
+    #[test]
+    fn a_message_comes_with_the_process_id_of_its_sender() {
+        let (_dir, receiver, sender) = pair();
+        sender.send(b"READY=1\nSTATUS=2 streams\n").unwrap();
+        let (pid, message) = receiver.recv().unwrap();
+        assert_eq!(pid, std::process::id());
+        assert_eq!(message, Message { ready: true, stopping: false, status: Some("2 streams".into()) });
+    }
+
+    #[test]
+    fn a_message_that_is_too_long_is_passed_over() {
+        let (_dir, receiver, sender) = pair();
+        sender.send(&[b'A'; MAX_MESSAGE_BYTES + 1]).unwrap();
+        sender.send(b"STOPPING=1").unwrap();
+        assert!(receiver.recv().unwrap().1.stopping);
+    }
+
+    #[test]
+    fn a_socket_left_by_an_earlier_process_is_replaced() {
+        let (dir, receiver, _sender) = pair();
+        drop(receiver);
+        assert!(Receiver::bind(&dir.path().join("notify.sock")).is_ok());
+    }
+
+    #[test]
+    fn a_status_has_no_control_characters_and_an_end() {
+        let long = format!("STATUS=a\u{1b}[31mb{}", "x".repeat(1000));
+        let status = Message::parse(long.as_bytes()).status.unwrap();
+        assert!(status.starts_with("a[31mb"));
+        assert_eq!(status.chars().count(), MAX_STATUS_CHARS);
+    }
+
+    #[test]
+    fn nonsense_says_nothing() {
+        assert_eq!(Message::parse(b"\xff\xfe=\n=\nREADY=0\nREADY"), Message::default());
+    }
+
+    #[test]
+    fn a_child_inherits_no_word_that_was_said_to_its_parent() {
+        let mut command = Command::new("env");
+        for variable in OWN_TO_EACH_PROCESS {
+            command.env(variable, "9");
+        }
+        for_child(&mut command, Path::new("/run/x"));
+        let output = command.output().unwrap();
+        let environment = String::from_utf8(output.stdout).unwrap();
+        assert!(environment.contains("NOTIFY_SOCKET=/run/x"));
+        assert!(!environment.contains("LISTEN_") && !environment.contains("WATCHDOG_"));
+    }
+}
