@@ -1,0 +1,246 @@
+//! From any WAV to samples of the room: decode, fold to one channel, resample, round.
+//!
+//! One [`Converter`] lives as long as the connection that feeds it, so no boundary between pieces can be heard. Where
+//! nothing has to be changed (16 bits, one channel, the room's rate) what comes out is what went in, bit by bit.
+
+use rubato::audioadapter_buffers::direct::InterleavedSlice;
+use rubato::{
+    Async, FixedAsync, Indexing, Resampler as _, SincInterpolationParameters, SincInterpolationType, WindowFunction,
+};
+
+use crate::wav::{Decoder, Head, WavError};
+
+/// Length of the resampling filter in samples of the lower of the two rates: half of it, 2 to 4 ms, is its delay.
+const FILTER_SAMPLES: u32 = 128;
+/// Points of the filter's table per sample of the lower of the two rates.
+const FILTER_POINTS: u32 = 128;
+
+/// Turns the bytes after a WAV's head into samples of the wanted rate.
+pub struct Converter {
+    decoder: Decoder,
+    decoded: Vec<f32>,
+    resampler: Option<Resampler>,
+}
+
+impl Converter {
+    /// A converter from what `head` announces to one channel at `out_rate_hz`.
+    ///
+    /// # Errors
+    /// [`WavError::Unsupported`] when a rate is out of 8000 to 192 000 Hz.
+    pub fn new(head: &Head, out_rate_hz: u32) -> Result<Self, WavError> {
+        for rate_hz in [head.rate_hz, out_rate_hz] {
+            if !(8_000..=192_000).contains(&rate_hz) {
+                return Err(WavError::Unsupported { what: format!("a rate of {rate_hz} Hz") });
+            }
+        }
+        let resampler = (head.rate_hz != out_rate_hz).then(|| Resampler::new(head.rate_hz, out_rate_hz)).transpose()?;
+        Ok(Self { decoder: Decoder::new(head), decoded: Vec::new(), resampler })
+    }
+
+    /// Converts `bytes` and appends what is ready to `out`; up to 7 ms stay inside until more comes.
+    pub fn push(&mut self, bytes: &[u8], out: &mut Vec<i16>) {
+        self.decoded.clear();
+        self.decoder.push(bytes, &mut self.decoded);
+        match &mut self.resampler {
+            None => out.extend(self.decoded.iter().map(|&x| to_i16(x))),
+            Some(resampler) => resampler.push(&self.decoded, out),
+        }
+    }
+
+    /// Appends what is still inside: all in all the output lasts as long as the input. Bytes of an unfinished sample
+    /// are dropped.
+    pub fn finish(&mut self, out: &mut Vec<i16>) {
+        if let Some(resampler) = &mut self.resampler {
+            resampler.finish(out);
+        }
+    }
+}
+
+fn to_i16(value: f32) -> i16 {
+    // A cast saturates, which is what full scale +1.0 needs.
+    (value * 32_768.0).round() as i16
+}
+
+/// rubato's sinc resampler in pieces of 2.5 ms, without its delay at the start and with its rest at the end.
+struct Resampler {
+    inner: Async<f32>,
+    ratio: f64,
+    pending: Vec<f32>,
+    resampled: Vec<f32>,
+    /// Samples that rubato gives before the first one of ours.
+    to_skip: usize,
+    taken: u64,
+    given: u64,
+}
+
+impl Resampler {
+    fn new(in_hz: u32, out_hz: u32) -> Result<Self, WavError> {
+        // The filter works at the input's rate; going down it must be longer to reach as low. Its table keeps its size.
+        let stretch = in_hz.div_ceil(out_hz).max(1);
+        let filter =
+            SincInterpolationParameters::new((FILTER_SAMPLES * stretch) as usize, WindowFunction::BlackmanHarris2)
+                .oversampling_factor((FILTER_POINTS / stretch).max(16) as usize)
+                .interpolation(SincInterpolationType::Cubic);
+        let ratio = f64::from(out_hz) / f64::from(in_hz);
+        let chunk = (in_hz / 400) as usize;
+        let inner = Async::new_sinc(ratio, 1.0, &filter, chunk, 1, FixedAsync::Input)
+            .map_err(|error| WavError::Unsupported { what: format!("{in_hz} Hz to {out_hz} Hz ({error})") })?;
+        let (resampled, to_skip) = (vec![0.0; inner.output_frames_max()], inner.output_delay());
+        Ok(Self { inner, ratio, pending: Vec::new(), resampled, to_skip, taken: 0, given: 0 })
+    }
+
+    fn push(&mut self, samples: &[f32], out: &mut Vec<i16>) {
+        self.taken += samples.len() as u64;
+        self.pending.extend_from_slice(samples);
+        let mut at = 0;
+        while self.pending.len() - at >= self.inner.input_frames_next() {
+            at += self.step(at, None, u64::MAX, out);
+        }
+        self.pending.drain(..at);
+    }
+
+    fn finish(&mut self, out: &mut Vec<i16>) {
+        let due = (self.taken as f64 * self.ratio).round() as u64;
+        let mut left = self.pending.len();
+        self.pending.resize(self.inner.input_frames_max(), 0.0);
+        while self.given < due {
+            self.step(0, Some(left), due, out);
+            left = 0;
+        }
+        self.pending.clear();
+    }
+
+    /// Resamples one chunk from `pending[at..]`; gives how much of it was used.
+    #[expect(clippy::expect_used, reason = "the lengths are those that rubato asks for")]
+    fn step(&mut self, at: usize, partial: Option<usize>, due: u64, out: &mut Vec<i16>) -> usize {
+        let (from, room) = (&self.pending[at..], self.resampled.len());
+        let input = InterleavedSlice::new(from, 1, from.len()).expect("one channel");
+        let mut output = InterleavedSlice::new_mut(&mut self.resampled, 1, room).expect("one channel");
+        let indexing = partial.map(|n| Indexing::new().partial_len(n));
+        let (used, made) = self
+            .inner
+            .process_into_buffer(&input, &mut output, indexing.as_ref())
+            .expect("buffers that are long enough");
+        let skipped = self.to_skip.min(made);
+        self.to_skip -= skipped;
+        let wanted = usize::try_from(due - self.given).unwrap_or(usize::MAX).min(made - skipped);
+        self.given += wanted as u64;
+        out.extend(self.resampled[skipped..skipped + wanted].iter().map(|&x| to_i16(x)));
+        used
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::measure;
+    use crate::wav::Encoding;
+    use proptest::prelude::*;
+
+    fn convert(head: &Head, out_rate_hz: u32, bytes: &[u8], piece: usize) -> Vec<i16> {
+        let mut converter = Converter::new(head, out_rate_hz).unwrap();
+        let mut out = Vec::new();
+        for piece in bytes.chunks(piece) {
+            converter.push(piece, &mut out);
+        }
+        converter.finish(&mut out);
+        out
+    }
+
+    /// A sine of −6 dBFS RMS in both channels of a float WAV.
+    fn stereo_float(rate_hz: u32, freq_hz: f64, n: usize) -> Vec<u8> {
+        let step = std::f64::consts::TAU * freq_hz / f64::from(rate_hz);
+        let sample = |i: usize| (0.707 * (i as f64 * step).sin()) as f32;
+        (0..n).flat_map(|i| [sample(i), sample(i)]).flat_map(f32::to_le_bytes).collect()
+    }
+
+    #[test]
+    fn a_tone_of_44100_hz_stereo_float_keeps_80_db_at_24000_hz() {
+        let head = Head { rate_hz: 44_100, channels: 2, encoding: Encoding::F32 };
+        let out = convert(&head, 24_000, &stereo_float(44_100, 1000.0, 44_100), 777);
+        assert_eq!(out.len(), 24_000);
+        let snr_db = measure::snr_db(&out[480..23_520], 24_000, 1000.0);
+        assert!(snr_db >= 80.0, "{snr_db}");
+        assert!((measure::goertzel_dbfs(&out, 24_000, 1000.0) + 6.02).abs() < 0.1);
+    }
+
+    #[test]
+    fn every_rate_of_the_room_is_reached_from_every_usual_rate() {
+        for in_hz in [8_000, 11_025, 16_000, 22_050, 32_000, 44_100, 48_000, 96_000, 192_000] {
+            let head = Head { rate_hz: in_hz, channels: 2, encoding: Encoding::F32 };
+            let bytes = stereo_float(in_hz, 440.0, in_hz as usize);
+            for out_hz in [16_000, 24_000, 48_000] {
+                let out = convert(&head, out_hz, &bytes, 4096);
+                assert_eq!(out.len(), out_hz as usize, "{in_hz} to {out_hz}");
+                let margin = out_hz as usize / 50;
+                let snr_db = measure::snr_db(&out[margin..out.len() - margin], out_hz, 440.0);
+                assert!(snr_db >= 80.0, "{in_hz} to {out_hz}: {snr_db}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_the_lower_rate_cannot_hold_does_not_fold_back() {
+        let head = Head { rate_hz: 48_000, channels: 2, encoding: Encoding::F32 };
+        let out = convert(&head, 24_000, &stereo_float(48_000, 15_000.0, 48_000), 4096);
+        // 15 kHz would come back as 9 kHz.
+        let alias_dbfs = measure::goertzel_dbfs(&out[480..23_520], 24_000, 9_000.0);
+        assert!(alias_dbfs < -80.0, "{alias_dbfs}");
+    }
+
+    #[test]
+    fn the_start_is_where_it_was() {
+        let head = Head { rate_hz: 48_000, channels: 1, encoding: Encoding::S16 };
+        let mut samples = vec![0i16; 4800];
+        samples[960] = 20_000;
+        let bytes: Vec<u8> = samples.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let out = convert(&head, 24_000, &bytes, 100);
+        let peak = (0..out.len()).max_by_key(|&i| out[i]).unwrap();
+        assert!((479..=481).contains(&peak), "{peak}");
+    }
+
+    #[test]
+    fn little_stays_inside_while_a_voice_flows() {
+        for in_hz in [8_000u32, 44_100, 48_000, 192_000] {
+            let head = Head { rate_hz: in_hz, channels: 1, encoding: Encoding::S16 };
+            let mut converter = Converter::new(&head, 24_000).unwrap();
+            let mut out = Vec::new();
+            let mut taken = 0;
+            for _ in 0..50 {
+                let n = in_hz as usize / 50;
+                converter.push(&vec![0; n * 2], &mut out);
+                taken += n;
+                let inside_ms = taken as f64 * 1000.0 / f64::from(in_hz) - out.len() as f64 / 24.0;
+                assert!(inside_ms <= 11.0, "{in_hz}: {inside_ms}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_rate_of_zero_is_refused() {
+        let head = Head { rate_hz: 48_000, channels: 1, encoding: Encoding::S16 };
+        assert!(matches!(Converter::new(&head, 0), Err(WavError::Unsupported { .. })));
+    }
+
+    proptest! {
+        #[test]
+        fn the_rooms_own_format_passes_bit_by_bit(
+            samples in proptest::collection::vec(any::<i16>(), 0..500),
+            piece in 1usize..50,
+        ) {
+            let head = Head { rate_hz: 24_000, channels: 1, encoding: Encoding::S16 };
+            let bytes: Vec<u8> = samples.iter().flat_map(|x| x.to_le_bytes()).collect();
+            prop_assert_eq!(convert(&head, 24_000, &bytes, piece), samples);
+        }
+
+        #[test]
+        fn pieces_do_not_matter(
+            bytes in proptest::collection::vec(any::<u8>(), 0..3000),
+            piece in 1usize..500,
+        ) {
+            let head = Head { rate_hz: 44_100, channels: 2, encoding: Encoding::F32 };
+            prop_assert_eq!(convert(&head, 24_000, &bytes, piece), convert(&head, 24_000, &bytes, usize::MAX));
+        }
+    }
+}

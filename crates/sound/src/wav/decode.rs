@@ -1,0 +1,134 @@
+//! From the bytes after a head to samples of one channel.
+
+use super::{Encoding, Head};
+
+/// Blocks have at most two channels of four bytes.
+const BLOCK_BYTES_MAX: usize = 8;
+
+/// Decodes pieces of any length; a block that is cut in two waits for its second half.
+#[derive(Clone, Debug)]
+pub struct Decoder {
+    head: Head,
+    partial: [u8; BLOCK_BYTES_MAX],
+    partial_len: usize,
+}
+
+impl Decoder {
+    /// A decoder for the samples that follow `head`.
+    #[must_use]
+    pub fn new(head: &Head) -> Self {
+        Self { head: *head, partial: [0; BLOCK_BYTES_MAX], partial_len: 0 }
+    }
+
+    /// Appends the samples of `bytes` to `out`: one channel, each in [−1, 1] and finite. Two channels are averaged;
+    /// a float that is no number or infinite becomes 0.
+    pub fn push(&mut self, mut bytes: &[u8], out: &mut Vec<f32>) {
+        let block = self.head.block_bytes();
+        if self.partial_len > 0 {
+            let n = bytes.len().min(block - self.partial_len);
+            self.partial[self.partial_len..self.partial_len + n].copy_from_slice(&bytes[..n]);
+            self.partial_len += n;
+            bytes = &bytes[n..];
+            if self.partial_len < block {
+                return;
+            }
+            out.push(fold(&self.partial[..block], &self.head));
+            self.partial_len = 0;
+        }
+        let blocks = bytes.chunks_exact(block);
+        let rest = blocks.remainder();
+        out.extend(blocks.map(|block| fold(block, &self.head)));
+        self.partial[..rest.len()].copy_from_slice(rest);
+        self.partial_len = rest.len();
+    }
+
+    /// Bytes of an unfinished block that are waiting.
+    #[must_use]
+    pub fn partial_bytes(&self) -> usize {
+        self.partial_len
+    }
+}
+
+fn fold(block: &[u8], head: &Head) -> f32 {
+    let bytes = head.encoding.bytes();
+    let sum: f32 = block.chunks_exact(bytes).map(|sample| sample_of(sample, head.encoding)).sum();
+    if head.channels == 2 { sum / 2.0 } else { sum }
+}
+
+fn sample_of(bytes: &[u8], encoding: Encoding) -> f32 {
+    const S24_SCALE: f32 = 1.0 / 8_388_608.0;
+    const S32_SCALE: f32 = 1.0 / 2_147_483_648.0;
+    match (encoding, bytes) {
+        (Encoding::S16, &[a, b]) => f32::from(i16::from_le_bytes([a, b])) / 32_768.0,
+        // As the upper three bytes of 32 the sign comes for free.
+        (Encoding::S24, &[a, b, c]) => (i32::from_le_bytes([0, a, b, c]) >> 8) as f32 * S24_SCALE,
+        (Encoding::S32, &[a, b, c, d]) => i32::from_le_bytes([a, b, c, d]) as f32 * S32_SCALE,
+        (Encoding::F32, &[a, b, c, d]) => finite(f32::from_le_bytes([a, b, c, d])),
+        _ => 0.0,
+    }
+}
+
+fn finite(value: f32) -> f32 {
+    if value.is_finite() { value.clamp(-1.0, 1.0) } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn head(channels: u16, encoding: Encoding) -> Head {
+        Head { rate_hz: 48_000, channels, encoding }
+    }
+
+    fn decode(head: &Head, bytes: &[u8]) -> Vec<f32> {
+        let mut out = Vec::new();
+        Decoder::new(head).push(bytes, &mut out);
+        out
+    }
+
+    #[test]
+    fn each_encoding_has_its_full_scale() {
+        assert_eq!(decode(&head(1, Encoding::S16), &[0, 0x80, 0, 0x40]), [-1.0, 0.5]);
+        assert_eq!(decode(&head(1, Encoding::S24), &[0, 0, 0x80, 0, 0, 0x40]), [-1.0, 0.5]);
+        assert_eq!(decode(&head(1, Encoding::S32), &[0, 0, 0, 0x80, 0, 0, 0, 0x40]), [-1.0, 0.5]);
+        let floats: Vec<u8> = [-1.0f32, 0.5].iter().flat_map(|x| x.to_le_bytes()).collect();
+        assert_eq!(decode(&head(1, Encoding::F32), &floats), [-1.0, 0.5]);
+    }
+
+    #[test]
+    fn floats_that_are_no_sound_become_silence_and_the_loud_ones_full_scale() {
+        let odd = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 7.0, -1e30];
+        let bytes: Vec<u8> = odd.iter().flat_map(|x| x.to_le_bytes()).collect();
+        assert_eq!(decode(&head(1, Encoding::F32), &bytes), [0.0, 0.0, 0.0, 1.0, -1.0]);
+    }
+
+    #[test]
+    fn two_channels_are_averaged() {
+        assert_eq!(decode(&head(2, Encoding::S16), &[0, 0x40, 0, 0, 0, 0x80, 0, 0x80]), [0.25, -1.0]);
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_of_any_length_decode_as_one(
+            bytes in proptest::collection::vec(any::<u8>(), 0..200),
+            cuts in proptest::collection::vec(0usize..20, 0..40),
+            channels in 1u16..=2,
+            which in 0usize..4,
+        ) {
+            let encoding = [Encoding::S16, Encoding::S24, Encoding::S32, Encoding::F32][which];
+            let head = head(channels, encoding);
+            let mut decoder = Decoder::new(&head);
+            let (mut out, mut rest) = (Vec::new(), &bytes[..]);
+            for cut in cuts {
+                let (piece, after) = rest.split_at(cut.min(rest.len()));
+                decoder.push(piece, &mut out);
+                rest = after;
+            }
+            decoder.push(rest, &mut out);
+            prop_assert_eq!(&out, &decode(&head, &bytes));
+            prop_assert_eq!(out.len(), bytes.len() / head.block_bytes());
+            prop_assert_eq!(decoder.partial_bytes(), bytes.len() % head.block_bytes());
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! The head of a WAV, up to and with the size of its `data` chunk.
+
+use std::io::{self, Read};
+
+/// The most bytes a head may have, chunks that we don't know included.
+pub const HEAD_BYTES_MAX: usize = 64 * 1024;
+
+const RATE_HZ: std::ops::RangeInclusive<u32> = 8_000..=192_000;
+const FMT_BYTES_MAX: usize = 1024;
+
+const TAG_PCM: u16 = 1;
+const TAG_FLOAT: u16 = 3;
+const TAG_EXTENSIBLE: u16 = 0xFFFE;
+/// What follows the two bytes of the format tag in every `KSDATAFORMAT_SUBTYPE` of `mmreg.h`.
+const SUBTYPE_TAIL: [u8; 14] = [0, 0, 0, 0, 0x10, 0, 0x80, 0, 0, 0xAA, 0, 0x38, 0x9B, 0x71];
+
+/// How one sample is stored; all are little-endian.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Encoding {
+    /// Signed, 16 bits.
+    S16,
+    /// Signed, 24 bits in three bytes.
+    S24,
+    /// Signed, 32 bits; 24 valid bits in four bytes are the upper ones and read the same way.
+    S32,
+    /// IEEE 754 binary32, full scale ±1.0.
+    F32,
+}
+
+impl Encoding {
+    /// Bytes of one sample of one channel.
+    #[must_use]
+    pub const fn bytes(self) -> usize {
+        match self {
+            Self::S16 => 2,
+            Self::S24 => 3,
+            Self::S32 | Self::F32 => 4,
+        }
+    }
+}
+
+/// What a WAV's head says about the samples that follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// Samples per second of each channel, 8000 to 192 000.
+    pub rate_hz: u32,
+    /// 1 or 2, interleaved.
+    pub channels: u16,
+    /// How a sample is stored.
+    pub encoding: Encoding,
+}
+
+/// Why a stream is not a WAV that can be heard here.
+#[derive(Debug, thiserror::Error)]
+pub enum WavError {
+    /// The stream doesn't begin as a RIFF/WAVE, or its `fmt ` chunk is missing, broken or too far away.
+    #[error("this is not a WAV")]
+    NotWav,
+    /// A WAV, but of a kind that is not understood.
+    #[error("{what} is not supported; use 1 or 2 channels at 8000 to 192000 Hz, s16, s24, s32 or f32")]
+    Unsupported {
+        /// What it was.
+        what: String,
+    },
+    /// The stream ended inside the head.
+    #[error("the WAV ends inside its head")]
+    Truncated,
+    /// The stream ended before its first byte.
+    #[error("there is nothing in it")]
+    Empty,
+    /// The stream could not be read.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl Head {
+    /// Reads a head and not one byte more: what the stream gives next is the first sample.
+    ///
+    /// # Errors
+    /// See [`WavError`]; a head of more than [`HEAD_BYTES_MAX`] is [`WavError::NotWav`].
+    pub fn read(stream: &mut impl Read) -> Result<Self, WavError> {
+        let mut bounded = Bounded { stream, left: HEAD_BYTES_MAX };
+        bounded.riff()?;
+        let mut head = None;
+        loop {
+            let (kind, len) = bounded.chunk()?;
+            match &kind {
+                b"data" => return head.ok_or(WavError::NotWav),
+                b"fmt " => {
+                    let fmt = bounded.fmt(len)?;
+                    head = Some(parse_fmt(&fmt)?);
+                }
+                _ => bounded.skip(padded(len))?,
+            }
+        }
+    }
+
+    /// Bytes of one sample of every channel.
+    #[must_use]
+    pub const fn block_bytes(&self) -> usize {
+        self.encoding.bytes() * self.channels as usize
+    }
+}
+
+/// A stream of which only so many bytes may be read for a head.
+struct Bounded<'a, R> {
+    stream: &'a mut R,
+    left: usize,
+}
+
+impl<R: Read> Bounded<'_, R> {
+    fn take(&mut self, out: &mut [u8]) -> Result<(), WavError> {
+        self.left = self.left.checked_sub(out.len()).ok_or(WavError::NotWav)?;
+        match self.stream.read_exact(out) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(WavError::Truncated),
+            result => Ok(result?),
+        }
+    }
+
+    fn riff(&mut self) -> Result<(), WavError> {
+        let mut tag = [0; 4];
+        // The first byte alone tells an empty stream from a truncated one.
+        match self.take(&mut tag[..1]) {
+            Err(WavError::Truncated) => return Err(WavError::Empty),
+            result => result?,
+        }
+        self.take(&mut tag[1..])?;
+        // RF64 and BW64 are RIFF with 64-bit sizes in a chunk of their own; sizes don't matter here.
+        if ![*b"RIFF", *b"RF64", *b"BW64"].contains(&tag) {
+            return Err(WavError::NotWav);
+        }
+        let mut size_and_form = [0; 8];
+        self.take(&mut size_and_form)?;
+        if &size_and_form[4..] == b"WAVE" { Ok(()) } else { Err(WavError::NotWav) }
+    }
+
+    fn chunk(&mut self) -> Result<([u8; 4], usize), WavError> {
+        let (mut kind, mut len) = ([0; 4], [0; 4]);
+        self.take(&mut kind)?;
+        self.take(&mut len)?;
+        let len = usize::try_from(u32::from_le_bytes(len)).map_err(|_| WavError::NotWav)?;
+        Ok((kind, len))
+    }
+
+    fn fmt(&mut self, len: usize) -> Result<Vec<u8>, WavError> {
+        if !(16..=FMT_BYTES_MAX).contains(&len) {
+            return Err(WavError::NotWav);
+        }
+        let mut fmt = vec![0; padded(len)];
+        self.take(&mut fmt)?;
+        Ok(fmt)
+    }
+
+    fn skip(&mut self, mut len: usize) -> Result<(), WavError> {
+        if len > self.left {
+            return Err(WavError::NotWav);
+        }
+        let mut bin = [0; 256];
+        while len > 0 {
+            let n = len.min(bin.len());
+            self.take(&mut bin[..n])?;
+            len -= n;
+        }
+        Ok(())
+    }
+}
+
+/// A chunk of an odd length is followed by a byte of padding.
+const fn padded(len: usize) -> usize {
+    len.saturating_add(len & 1)
+}
+
+/// `fmt` has at least 16 bytes.
+fn parse_fmt(fmt: &[u8]) -> Result<Head, WavError> {
+    let u16_at = |at: usize| u16::from_le_bytes([fmt[at], fmt[at + 1]]);
+    let (mut tag, channels, block, bits) = (u16_at(0), u16_at(2), u16_at(12), u16_at(14));
+    let rate_hz = u32::from_le_bytes([fmt[4], fmt[5], fmt[6], fmt[7]]);
+    if tag == TAG_EXTENSIBLE {
+        if fmt.len() < 40 {
+            return Err(WavError::NotWav);
+        }
+        if fmt[26..40] != SUBTYPE_TAIL {
+            return unsupported("an unknown sub-format");
+        }
+        tag = u16_at(24);
+    }
+    if !(1..=2).contains(&channels) {
+        return unsupported(format!("a WAV of {channels} channels"));
+    }
+    if !RATE_HZ.contains(&rate_hz) {
+        return unsupported(format!("a rate of {rate_hz} Hz"));
+    }
+    let encoding = match (tag, bits) {
+        (TAG_PCM, 16) => Encoding::S16,
+        (TAG_PCM, 24) if block == channels * 4 => Encoding::S32,
+        (TAG_PCM, 24) => Encoding::S24,
+        (TAG_PCM, 32) => Encoding::S32,
+        (TAG_FLOAT, 32) => Encoding::F32,
+        _ => return unsupported(format!("a WAV of format {tag} with {bits} bits")),
+    };
+    let head = Head { rate_hz, channels, encoding };
+    // Some writers leave the block size at zero; a wrong one would be noise.
+    if block != 0 && usize::from(block) != head.block_bytes() {
+        return unsupported(format!("a block of {block} bytes for {channels} channels of {bits} bits"));
+    }
+    Ok(head)
+}
+
+fn unsupported<T>(what: impl Into<String>) -> Result<T, WavError> {
+    Err(WavError::Unsupported { what: what.into() })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn riff(chunks: &[(&[u8; 4], u32, &[u8])]) -> Vec<u8> {
+        let mut bytes = b"RIFF\0\0\0\0WAVE".to_vec();
+        for (kind, len, body) in chunks {
+            bytes.extend_from_slice(*kind);
+            bytes.extend_from_slice(&len.to_le_bytes());
+            bytes.extend_from_slice(body);
+        }
+        bytes
+    }
+
+    fn fmt(tag: u16, channels: u16, rate_hz: u32, bits: u16) -> Vec<u8> {
+        let block = channels * bits.div_ceil(8);
+        let mut body = Vec::new();
+        body.extend_from_slice(&tag.to_le_bytes());
+        body.extend_from_slice(&channels.to_le_bytes());
+        body.extend_from_slice(&rate_hz.to_le_bytes());
+        body.extend_from_slice(&(rate_hz * u32::from(block)).to_le_bytes());
+        body.extend_from_slice(&block.to_le_bytes());
+        body.extend_from_slice(&bits.to_le_bytes());
+        body
+    }
+
+    fn extensible(tag: u16, channels: u16, rate_hz: u32, bits: u16) -> Vec<u8> {
+        let mut body = fmt(TAG_EXTENSIBLE, channels, rate_hz, bits);
+        body.extend_from_slice(&22u16.to_le_bytes());
+        body.extend_from_slice(&bits.to_le_bytes());
+        body.extend_from_slice(&4u32.to_le_bytes());
+        body.extend_from_slice(&tag.to_le_bytes());
+        body.extend_from_slice(&SUBTYPE_TAIL);
+        body
+    }
+
+    fn read(bytes: &[u8]) -> Result<Head, WavError> {
+        Head::read(&mut &bytes[..])
+    }
+
+    #[test]
+    fn sizes_are_not_believed_and_the_first_sample_comes_next() {
+        for size in [0, 1, 2, 0x7FFF_FFFF, u32::MAX] {
+            let bytes = riff(&[(b"fmt ", 16, &fmt(1, 1, 24_000, 16)), (b"data", size, &[7, 8, 9])]);
+            let mut rest = &bytes[..];
+            let head = Head::read(&mut rest).unwrap();
+            assert_eq!(head, Head { rate_hz: 24_000, channels: 1, encoding: Encoding::S16 });
+            assert_eq!(rest, [7, 8, 9]);
+        }
+    }
+
+    #[test]
+    fn unknown_chunks_are_skipped_with_their_padding() {
+        let bytes = riff(&[
+            (b"LIST", 3, &[1, 2, 3, 0]),
+            (b"fmt ", 16, &fmt(3, 2, 48_000, 32)),
+            (b"junk", 4, &[0; 4]),
+            (b"data", 0, &[]),
+        ]);
+        assert_eq!(read(&bytes).unwrap().encoding, Encoding::F32);
+    }
+
+    #[test]
+    fn a_chunk_that_never_ends_is_not_a_wav() {
+        let bytes = riff(&[(b"LIST", u32::MAX, &[0; 100])]);
+        assert!(matches!(read(&bytes), Err(WavError::NotWav)));
+        let many = riff(&vec![(b"junk", 1000, &[0u8; 1000][..]); 70]);
+        assert!(matches!(read(&many), Err(WavError::NotWav)));
+    }
+
+    #[test]
+    fn every_supported_encoding_is_known() {
+        for (tag, bits, encoding) in
+            [(1, 16, Encoding::S16), (1, 24, Encoding::S24), (1, 32, Encoding::S32), (3, 32, Encoding::F32)]
+        {
+            for (len, body) in [(16, fmt(tag, 2, 44_100, bits)), (40, extensible(tag, 2, 44_100, bits))] {
+                let head = read(&riff(&[(b"fmt ", len, &body), (b"data", 0, &[])])).unwrap();
+                assert_eq!(head, Head { rate_hz: 44_100, channels: 2, encoding });
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_heard_is_named() {
+        for body in [
+            fmt(1, 3, 24_000, 16),
+            fmt(1, 1, 7_999, 16),
+            fmt(1, 1, 192_001, 16),
+            fmt(1, 1, 24_000, 8),
+            fmt(7, 1, 8_000, 8),
+        ] {
+            let result = read(&riff(&[(b"fmt ", 16, &body), (b"data", 0, &[])]));
+            assert!(matches!(result, Err(WavError::Unsupported { .. })), "{result:?}");
+        }
+    }
+
+    #[test]
+    fn an_end_in_the_head_is_told_from_nothing_at_all() {
+        let bytes = riff(&[(b"fmt ", 16, &fmt(1, 1, 24_000, 16)), (b"data", 0, &[])]);
+        assert!(matches!(read(&[]), Err(WavError::Empty)));
+        for len in 1..bytes.len() {
+            assert!(matches!(read(&bytes[..len]), Err(WavError::Truncated)), "{len}");
+        }
+        assert!(matches!(read(b"ID3\x03 a song, not a wave"), Err(WavError::NotWav)));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_whatsoever_make_the_head_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = read(&bytes);
+            let mut wav = b"RIFF\0\0\0\0WAVEfmt ".to_vec();
+            wav.extend_from_slice(&bytes);
+            let _ = read(&wav);
+        }
+    }
+}
