@@ -1,0 +1,80 @@
+//! What the operator does to a participant's voice: decibels or mute.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// Gain of a participant, as in the file `gain`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Gain {
+    /// Decibels, −60 to +20; 0 leaves every sample as it is.
+    Db(f32),
+    /// Nobody hears this participant.
+    Mute,
+}
+
+/// The text is not a gain.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("'{}' is not a gain; allowed are decibels from -60 to 20, or 'mute'", .0.escape_default())]
+pub struct GainError(String);
+
+impl Gain {
+    /// What a sample is multiplied by: 1.0 for 0 dB, 0.0 when muted.
+    #[must_use]
+    pub fn factor(self) -> f32 {
+        match self {
+            Self::Db(db) => 10_f32.powf(db / 20.0),
+            Self::Mute => 0.0,
+        }
+    }
+}
+
+impl Default for Gain {
+    fn default() -> Self {
+        Self::Db(0.0)
+    }
+}
+
+impl FromStr for Gain {
+    type Err = GainError;
+
+    fn from_str(text: &str) -> Result<Self, GainError> {
+        let wrong = || GainError(text.chars().take(64).collect());
+        match text.trim() {
+            "mute" => Ok(Self::Mute),
+            number => {
+                let db: f32 = number.parse().map_err(|_| wrong())?;
+                if (-60.0..=20.0).contains(&db) { Ok(Self::Db(db)) } else { Err(wrong()) }
+            }
+        }
+    }
+}
+
+impl fmt::Display for Gain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Db(db) => write!(f, "{db:.1}"),
+            Self::Mute => f.write_str("mute"),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gains_are_decibels_or_mute() {
+        assert_eq!("-6.0\n".parse(), Ok(Gain::Db(-6.0)));
+        assert_eq!("mute".parse(), Ok(Gain::Mute));
+        for bad in ["", "x", "21", "-60.1", "nan", "inf", "MUTE"] {
+            assert!(bad.parse::<Gain>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn zero_decibels_is_exactly_one() {
+        assert_eq!(Gain::default().factor().to_bits(), 1.0_f32.to_bits());
+        assert!((Gain::Db(-6.0).factor() - 0.5012).abs() < 1e-3);
+    }
+}

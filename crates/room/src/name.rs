@@ -1,0 +1,104 @@
+//! Login names of participants and rooms: the only text that may become a path.
+
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
+/// Longest name in bytes.
+const MAX_LEN: usize = 32;
+/// Longest display name in characters.
+const MAX_DISPLAY_CHARS: usize = 64;
+
+/// A name of a participant or a room: `[a-z0-9][a-z0-9_-]{0,31}`. Whatever has this type is safe as a path component.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Name(Box<str>);
+
+/// The text is not a name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("'{}' is not a name: 1 to 32 of a-z, 0-9, '_' and '-', beginning with a letter or a digit", .0.escape_default())]
+pub struct NameError(String);
+
+impl Name {
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Name {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let first = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+        let rest = |b: &u8| first(b) || *b == b'_' || *b == b'-';
+        let bytes = text.as_bytes();
+        let valid = bytes.len() <= MAX_LEN && bytes.first().is_some_and(first) && bytes.iter().all(rest);
+        if valid { Ok(Self(text.into())) } else { Err(NameError(text.chars().take(MAX_LEN + 1).collect())) }
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl AsRef<str> for Name {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl AsRef<Path> for Name {
+    fn as_ref(&self) -> &Path {
+        Path::new(&*self.0)
+    }
+}
+
+/// Whether `text` may be shown as somebody's name: 1 to 64 characters of any script, none of them a control character.
+#[must_use]
+pub fn display_name_is_valid(text: &str) -> bool {
+    let mut chars = 0;
+    text.chars().all(|c| {
+        chars += 1;
+        !c.is_control() && chars <= MAX_DISPLAY_CHARS
+    }) && !text.trim().is_empty()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn names_are_lower_case_letters_digits_underscores_and_hyphens() {
+        for good in ["a", "0", "alice", "p01", "a-b_c", &"x".repeat(32)] {
+            assert_eq!(good.parse::<Name>().unwrap().as_str(), good);
+        }
+        for bad in ["", "-a", "_a", "Alice", "é", "a/b", "..", ".", "a b", "a\n", &"x".repeat(33)] {
+            assert!(bad.parse::<Name>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn display_names_are_any_script_without_control_characters() {
+        for good in ["Zoé", "李小龍", "a", &"é".repeat(64), "O'Brien <b>"] {
+            assert!(display_name_is_valid(good), "{good}");
+        }
+        for bad in ["", " ", "a\tb", "a\nb", "\u{7f}", &"é".repeat(65)] {
+            assert!(!display_name_is_valid(bad), "{bad:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_name_never_leaves_its_directory(text in ".{0,40}") {
+            if let Ok(name) = text.parse::<Name>() {
+                let path = Path::new("/room").join(&name);
+                prop_assert_eq!(path.parent().unwrap(), Path::new("/room"));
+            }
+        }
+    }
+}
