@@ -1,0 +1,183 @@
+/**
+ * From chunks that come unevenly to sound that never stops with a click. Runs in the player's worklet; pure, so that
+ * the tests can run it with a generated network.
+ *
+ * A spurt is sound from the first chunk after silence to the ring's running dry. It starts one margin after its first
+ * chunk arrived, so that every later chunk may be late by that margin. The end of a spurt that the stream announced is
+ * no underrun. It is no clock: all it knows of time is how many frames the sound card asked for.
+ */
+
+import { Depth } from './depth.js';
+import { Resampler } from './resampler.js';
+import { Ring } from './ring.js';
+
+const RING_MS = 2500;
+const FADE_MS = 5;
+const LATE_MS = 400;
+const LATE_FADE_MS = 20;
+const CUT_ABOVE_MS = 10;
+const BLOCK_MS = 10;
+/** Levels (RMS) under which a block may be left out: always, never, and relative to how loud it was lately. */
+const QUIET = { always: 0.003, never: 0.01, share: 0.1 };
+
+/** The player of one stream at one rate. */
+export class PlayerCore {
+  #ring;
+  #depth = new Depth();
+  #resampler;
+  #framesPerMs;
+  #contextFramesPerMs;
+  #chunkMs;
+  #state = 'idle';
+  #primeMs = 0;
+  #gain = 0;
+  #ended = false;
+  #fresh = true;
+  #flushed = 0;
+  #loudness = 0;
+  #counts = { underruns: 0, cuts: 0, cutMs: 0 };
+
+  /** @param {{streamRateHz: number, contextRateHz: number, chunkMs: number}} format */
+  constructor({ streamRateHz, contextRateHz, chunkMs }) {
+    this.#framesPerMs = streamRateHz / 1000;
+    this.#contextFramesPerMs = contextRateHz / 1000;
+    this.#chunkMs = chunkMs;
+    this.#ring = new Ring(RING_MS * this.#framesPerMs);
+    this.#resampler = new Resampler(streamRateHz, contextRateHz);
+  }
+
+  /**
+   * @param {Int16Array} samples one chunk at the stream's rate
+   * @param {boolean} gap whether something is missing before it
+   */
+  push(samples, gap) {
+    this.#ended = false;
+    if (this.#state === 'idle') this.#prime();
+    else if (gap) this.#soften(samples);
+    if (this.#ring.write(samples) > 0) this.#gain = 0;
+  }
+
+  /** The room fell silent: what is in the ring is the end of the spurt. */
+  silence() {
+    this.#ended = true;
+  }
+
+  /** Throws away what is old, for example because the sound card stood still. */
+  reset() {
+    this.#ring.clear();
+    this.#state = 'idle';
+    this.#fresh = true;
+  }
+
+  /** @param {Float32Array} out the frames that the sound card wants now */
+  render(out) {
+    const passedMs = out.length / this.#contextFramesPerMs;
+    if (this.#state === 'priming') this.#countDown(passedMs);
+    if (this.#state === 'playing') this.#keepDepth(passedMs);
+    if (this.#state !== 'playing' && this.#flushed > 2 * this.#resampler.taps) out.fill(0);
+    else this.#resample(out);
+    if (this.#state === 'playing' && this.#ring.fill === 0) this.#ranDry();
+  }
+
+  /** @returns {object} what the details panel shows */
+  get report() {
+    return {
+      state: this.#state,
+      depthMs: this.#fillMs,
+      lowMs: this.#depth.lowMs,
+      marginMs: this.#depth.marginMs,
+      speed: this.#depth.speed,
+      ...this.#counts,
+    };
+  }
+
+  get #fillMs() {
+    return this.#ring.fill / this.#framesPerMs;
+  }
+
+  #prime() {
+    this.#state = 'priming';
+    this.#primeMs = this.#depth.marginMs;
+    this.#depth.restart();
+    this.#gain = 0;
+  }
+
+  #countDown(passedMs) {
+    this.#primeMs -= passedMs;
+    const enoughMs = this.#depth.marginMs + this.#chunkMs;
+    if (this.#primeMs > 0 && this.#fillMs < enoughMs) return;
+    this.#state = 'playing';
+    // What the listener still had when we came is the past; after a loss it is what somebody is just saying.
+    if (this.#fresh && this.#fillMs > enoughMs) this.#ring.cut(this.#frames(this.#fillMs - enoughMs), 0);
+    this.#fresh = false;
+  }
+
+  #keepDepth(passedMs) {
+    if (!this.#ended) this.#depth.observe(this.#fillMs, passedMs);
+    this.#loudness = Math.max(this.#loudness * 0.999, this.#headLevel());
+    const keepMs = this.#depth.marginMs + this.#chunkMs;
+    if (this.#fillMs - keepMs > LATE_MS) this.#cut(this.#fillMs - keepMs, LATE_FADE_MS);
+    else if (this.#depth.surplusMs > CUT_ABOVE_MS) this.#cutQuiet(this.#depth.surplusMs);
+    this.#resampler.setSpeed(this.#depth.speed);
+  }
+
+  #headLevel() {
+    const block = this.#frames(BLOCK_MS);
+    return this.#ring.fill < block ? 0 : this.#ring.level(0, block);
+  }
+
+  /** Cuts as much of the surplus as is quiet from here on, if that is worth a cut. */
+  #cutQuiet(surplusMs) {
+    const limit = Math.min(QUIET.never, Math.max(QUIET.always, QUIET.share * this.#loudness));
+    const block = this.#frames(BLOCK_MS);
+    let quiet = 0;
+    while (quiet + block <= this.#ring.fill && this.#ring.level(quiet, block) < limit) quiet += block;
+    const cutMs = Math.min(surplusMs, quiet / this.#framesPerMs - BLOCK_MS);
+    if (cutMs >= FADE_MS) this.#cut(cutMs, FADE_MS);
+  }
+
+  #cut(ms, fadeMs) {
+    this.#ring.cut(this.#frames(ms), this.#frames(fadeMs));
+    this.#depth.shortened(ms);
+    this.#counts.cuts += 1;
+    this.#counts.cutMs += ms;
+  }
+
+  #resample(out) {
+    const resampler = this.#resampler;
+    for (let i = 0; i < out.length; i += 1) {
+      while (!resampler.due) resampler.feed(this.#draw());
+      out[i] = resampler.take();
+    }
+  }
+
+  /** The last 5 ms fade out as they are read, since what follows them may come too late; a spurt fades in. */
+  #draw() {
+    if (this.#state !== 'playing' || this.#ring.fill === 0) {
+      this.#flushed += 1;
+      return 0;
+    }
+    this.#flushed = 0;
+    const fade = this.#framesPerMs * FADE_MS;
+    this.#gain = Math.min(this.#gain + 1 / fade, 1, this.#ring.fill / fade);
+    return this.#ring.read() * this.#gain;
+  }
+
+  #ranDry() {
+    this.#state = 'idle';
+    if (this.#ended) return;
+    this.#counts.underruns += 1;
+    this.#depth.underrun();
+  }
+
+  #soften(samples) {
+    const fade = this.#frames(FADE_MS);
+    this.#ring.fadeTail(fade);
+    const n = Math.min(fade, samples.length);
+    for (let i = 0; i < n; i += 1) samples[i] = Math.round((samples[i] * i) / n);
+  }
+
+  #frames(ms) {
+    return Math.round(ms * this.#framesPerMs);
+  }
+}

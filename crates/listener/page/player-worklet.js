@@ -1,0 +1,39 @@
+/**
+ * The player on the audio thread: messages in, sound out. All it decides is decided in player-core.js.
+ *
+ * Messages: {samples, gap}, {silence}, {reset}. Twice a second it posts its report.
+ */
+
+import { PlayerCore } from './player-core.js';
+
+const REPORT_MS = 500;
+
+class PlayerProcessor extends AudioWorkletProcessor {
+  #core;
+  #unreported = 0;
+
+  constructor({ processorOptions }) {
+    super();
+    this.#core = new PlayerCore({ ...processorOptions, contextRateHz: sampleRate });
+    this.port.onmessage = ({ data }) => this.#take(data);
+  }
+
+  process(_inputs, [[out]]) {
+    if (!out) return true;
+    this.#core.render(out);
+    this.#unreported += out.length;
+    if (this.#unreported * 1000 > REPORT_MS * sampleRate) {
+      this.#unreported = 0;
+      this.port.postMessage(this.#core.report);
+    }
+    return true;
+  }
+
+  #take(message) {
+    if (message.samples) this.#core.push(message.samples, message.gap);
+    else if (message.silence) this.#core.silence();
+    else if (message.reset) this.#core.reset();
+  }
+}
+
+registerProcessor('palabre-player', PlayerProcessor);

@@ -1,0 +1,72 @@
+/**
+ * Reads the records of the injected stream (docs/injected-stream.md). Pure: text in, object out.
+ *
+ * Everything in a record is digits or base64. Whatever is not exactly that, or is longer than a record can be, is null
+ * and the caller counts it: nothing half understood is ever played or shown.
+ */
+
+import { readWav } from './wav.js';
+
+const MAX_RECORD_CHARS = 400000;
+const KINDS = { 0: hello, 1: sound, 2: silence, 3: room, 5: moved };
+
+/**
+ * @typedef {{kind: 'hello', seq: number, me: object}
+ *   | {kind: 'sound', seq: number, gap: boolean, rateHz: number, samples: Int16Array<ArrayBuffer>, levels: object | null}
+ *   | {kind: 'silence', seq: number, levels: object | null}
+ *   | {kind: 'room', seq: number, people: {name: string, display: string}[]}
+ *   | {kind: 'moved', seq: number}} StreamRecord
+ */
+
+/**
+ * @param {string} text the text of a record's element, with commas between its fields
+ * @returns {StreamRecord | null}
+ */
+export function parseRecord(text) {
+  if (typeof text !== 'string' || text.length > MAX_RECORD_CHARS) return null;
+  const [kind, seqText, ...fields] = text.split(',');
+  const read = Object.hasOwn(KINDS, kind) ? KINDS[kind] : null;
+  const seq = Number(seqText);
+  if (!read || !/^\d{1,15}$/.test(seqText ?? '')) return null;
+  try {
+    return read(seq, fields);
+  } catch {
+    return null;
+  }
+}
+
+function hello(seq, [data]) {
+  return { kind: 'hello', seq, me: object(data) };
+}
+
+function sound(seq, [gap, data, levels]) {
+  const wav = readWav(bytes(data));
+  return wav && { kind: 'sound', seq, gap: gap === '1', ...wav, levels: levels ? object(levels) : null };
+}
+
+function silence(seq, [levels]) {
+  return { kind: 'silence', seq, levels: levels ? object(levels) : null };
+}
+
+function room(seq, [data]) {
+  const { people } = object(data);
+  const right = people.every((p) => typeof p.name === 'string' && typeof p.display === 'string');
+  return right ? { kind: 'room', seq, people } : null;
+}
+
+function moved(seq) {
+  return { kind: 'moved', seq };
+}
+
+function object(base64) {
+  const value = JSON.parse(new TextDecoder().decode(bytes(base64)));
+  if (value === null || typeof value !== 'object') throw new TypeError('not an object');
+  return value;
+}
+
+function bytes(base64) {
+  const binary = atob(base64);
+  const out = new Uint8Array(binary.length);
+  for (let i = 0; i < out.length; i += 1) out[i] = binary.charCodeAt(i);
+  return out;
+}

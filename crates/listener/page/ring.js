@@ -1,0 +1,89 @@
+/**
+ * The samples between the stream and the sound card: a ring that can be cut without a click.
+ *
+ * It knows samples only; when to cut and how full to be is decided by its owner. It never grows: what no longer fits
+ * pushes the oldest out.
+ */
+
+/** A ring of mono samples at the room's rate. */
+export class Ring {
+  #data;
+  #mask;
+  #read = 0;
+  #write = 0;
+  #fade = { at: 0, left: 0, frames: 1 };
+
+  /** @param {number} frames least capacity */
+  constructor(frames) {
+    const size = 2 ** Math.ceil(Math.log2(frames));
+    this.#data = new Float32Array(size);
+    this.#mask = size - 1;
+  }
+
+  /** @returns {number} frames that can be read */
+  get fill() {
+    return this.#write - this.#read;
+  }
+
+  /**
+   * @param {Int16Array} samples
+   * @returns {number} frames of the oldest that had to go
+   */
+  write(samples) {
+    for (const sample of samples) {
+      this.#data[this.#write & this.#mask] = sample / 32768;
+      this.#write += 1;
+    }
+    const lost = Math.max(0, this.fill - this.#data.length);
+    this.#read += lost;
+    return lost;
+  }
+
+  /** @returns {number} the next sample; only when `fill` > 0 */
+  read() {
+    const sample = this.#data[this.#read & this.#mask];
+    this.#read += 1;
+    return this.#fade.left > 0 ? this.#crossFade(sample) : sample;
+  }
+
+  /**
+   * Leaves out the next `frames`, passing from before to after them within `fadeFrames`.
+   * @param {number} frames
+   * @param {number} fadeFrames
+   */
+  cut(frames, fadeFrames) {
+    this.#fade = { at: this.#read, left: fadeFrames, frames: fadeFrames };
+    this.#read += frames;
+  }
+
+  /** Lets the last `frames` written fade out, because what is written next doesn't continue them. */
+  fadeTail(frames) {
+    const n = Math.min(frames, this.fill);
+    for (let i = 1; i <= n; i += 1) this.#data[(this.#write - i) & this.#mask] *= (i - 1) / n;
+  }
+
+  /** Throws everything away. */
+  clear() {
+    this.#read = this.#write;
+    this.#fade.left = 0;
+  }
+
+  /**
+   * @param {number} from frames after the next one to be read
+   * @param {number} frames
+   * @returns {number} root mean square of that stretch, 0 to 1
+   */
+  level(from, frames) {
+    let sum = 0;
+    for (let i = 0; i < frames; i += 1) sum += this.#data[(this.#read + from + i) & this.#mask] ** 2;
+    return Math.sqrt(sum / frames);
+  }
+
+  #crossFade(sample) {
+    const old = this.#data[this.#fade.at & this.#mask];
+    const share = this.#fade.left / this.#fade.frames;
+    this.#fade.at += 1;
+    this.#fade.left -= 1;
+    return sample + (old - sample) * share;
+  }
+}

@@ -1,0 +1,163 @@
+/**
+ * The injected stream: an endless page in a hidden frame whose scripts hand us records.
+ *
+ * The listener's document calls `parent.palabre(self, text)` for each record. Here its frames are opened, renewed and
+ * closed, and a stream that died is found out: no browser reports the end of such a page, so 5 s without any record are
+ * its end. What a record means is the business of whoever passes `onRecord`.
+ */
+
+import { Backoff } from './backoff.js';
+import { parseRecord } from './records.js';
+import { Renewal } from './renewal.js';
+
+const DEAD_AFTER_MS = 5000;
+const CHECK_MS = 500;
+
+/**
+ * @typedef {{onRecord: (record: import('./records.js').StreamRecord) => void,
+ *   onState: (state: 'connecting' | 'live' | 'lost') => void}} StreamHandlers
+ */
+
+/** One participant's stream, from `start` to `stop`. */
+export class Stream {
+  #handlers;
+  #renewal = new Renewal();
+  #backoff = new Backoff();
+  #checks = 0;
+  #retry = 0;
+  #heardMs = 0;
+  #liveSinceMs = 0;
+  #state = 'stopped';
+  counts = { records: 0, chunks: 0, lost: 0, bad: 0, renewals: 0, reconnects: 0, bytes: 0 };
+
+  /** @param {StreamHandlers} handlers */
+  constructor(handlers) {
+    this.#handlers = handlers;
+  }
+
+  /** Opens the first frame. Only after the page's load event, which an endless frame would hold back for ever. */
+  start() {
+    window.palabre = (win, text) => this.#receive(win, text);
+    this.#checks = setInterval(() => this.#check(), CHECK_MS);
+    window.addEventListener('online', this.#tryNow);
+    this.#say('connecting');
+    this.#open();
+  }
+
+  /** Closes everything. */
+  stop() {
+    delete window.palabre;
+    clearInterval(this.#checks);
+    clearTimeout(this.#retry);
+    window.removeEventListener('online', this.#tryNow);
+    this.#close(this.#renewal.leader);
+    this.#close(this.#renewal.candidate);
+    this.#state = 'stopped';
+  }
+
+  /** @returns {number} unsuccessful tries in a row */
+  get tries() {
+    return this.#backoff.tries;
+  }
+
+  #tryNow = () => {
+    if (this.#state !== 'lost' || this.#renewal.candidate) return;
+    this.#backoff.reset();
+    clearTimeout(this.#retry);
+    this.#retry = 0;
+    this.#open();
+  };
+
+  #open() {
+    const { lastSeq } = this.#renewal;
+    const element = document.createElement('iframe');
+    element.className = 'wire';
+    element.hidden = true;
+    element.title = 'Palabre';
+    element.src = lastSeq > 0 ? `listen?from=${lastSeq}` : 'listen';
+    const frame = { element, openedMs: performance.now() };
+    // A page that never ends never loads: if it does, it is an error page or the connection was closed.
+    element.addEventListener('load', () => this.#ended(frame));
+    element.addEventListener('error', () => this.#ended(frame));
+    this.#close(this.#renewal.candidate);
+    this.#renewal.candidate = frame;
+    document.body.append(element);
+  }
+
+  #close(frame) {
+    if (!frame) return;
+    this.#renewal.forget(frame);
+    frame.element.remove();
+  }
+
+  #receive(win, text) {
+    const { leader, candidate } = this.#renewal;
+    const frame = [leader, candidate].find((f) => f && f.element.contentWindow === win);
+    if (!frame) return;
+    const { retired } = this.#renewal.spoke(frame, text.length);
+    if (frame === candidate) this.#promoted(retired);
+    this.#heardMs = performance.now();
+    this.counts.records += 1;
+    this.counts.bytes += text.length;
+    this.#take(text);
+    if (this.#renewal.due) this.#open();
+  }
+
+  #promoted(retired) {
+    if (retired) this.counts.renewals += 1;
+    this.#close(retired);
+    this.#liveSinceMs = performance.now();
+    this.#say('live');
+  }
+
+  #take(text) {
+    const record = parseRecord(text);
+    if (!record) {
+      this.counts.bad += 1;
+      return;
+    }
+    const counted = record.kind === 'sound' || record.kind === 'silence';
+    if (counted && !this.#renewal.isNews(record.seq)) return;
+    if (record.kind === 'sound') this.#count(record);
+    if (record.kind === 'moved') this.#open();
+    else this.#handlers.onRecord(record);
+  }
+
+  #count(record) {
+    this.counts.chunks += 1;
+    // The first chunk after a silence is marked too; app.js knows which it was and corrects it.
+    if (record.gap) this.counts.lost += 1;
+  }
+
+  /** No timer is in the sound's path; this one only finds out what died. */
+  #check() {
+    const nowMs = performance.now();
+    const { leader, candidate } = this.#renewal;
+    if (candidate && nowMs - candidate.openedMs > DEAD_AFTER_MS) this.#ended(candidate);
+    if (leader && nowMs - this.#heardMs > DEAD_AFTER_MS) this.#ended(leader);
+    if (leader) this.#backoff.lived(nowMs - this.#liveSinceMs);
+  }
+
+  #ended(frame) {
+    const { leader, candidate } = this.#renewal;
+    if (frame !== leader && frame !== candidate) return;
+    this.#close(frame);
+    if (frame === leader) this.#say('lost');
+    if (!this.#renewal.candidate && !this.#retry) this.#retryLater();
+  }
+
+  #retryLater() {
+    this.counts.reconnects += 1;
+    this.#retry = setTimeout(() => {
+      this.#retry = 0;
+      this.#open();
+    }, this.#backoff.next());
+    if (this.tries > 1 && !this.#renewal.leader) this.#say('lost');
+  }
+
+  #say(state) {
+    if (state === this.#state) return;
+    this.#state = state;
+    this.#handlers.onState(state);
+  }
+}
