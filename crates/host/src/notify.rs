@@ -163,13 +163,13 @@ impl Receiver {
         if received.flags.contains(MsgFlags::MSG_TRUNC) {
             return Ok(None);
         }
-        let sender = received.cmsgs().ok().and_then(|mut messages| messages.find_map(sender));
+        let sender = received.cmsgs().ok().and_then(|mut messages| messages.find_map(|message| sender(&message)));
         let length = received.bytes;
         Ok(sender.map(|pid| (pid, Message::parse(&bytes[..length]))))
     }
 }
 
-fn sender(message: ControlMessageOwned) -> Option<u32> {
+fn sender(message: &ControlMessageOwned) -> Option<u32> {
     match message {
         ControlMessageOwned::ScmCredentials(credentials) => u32::try_from(credentials.pid()).ok(),
         _ => None,

@@ -31,7 +31,7 @@ impl Signals {
     /// For a signal that can't be handled: SIGKILL, SIGSTOP, SIGILL, SIGFPE, SIGSEGV.
     pub fn new(signals: &[i32]) -> io::Result<Self> {
         let (read, write) = UnixStream::pair()?;
-        Ok(Self { delivery: SignalDelivery::with_pipe(read, write, SignalOnly::default(), signals)? })
+        Ok(Self { delivery: SignalDelivery::with_pipe(read, write, SignalOnly, signals)? })
     }
 
     /// A signal that has already come, without waiting.
