@@ -8,5 +8,10 @@
 //! RMS, where a full-scale sine is at −3.0.
 
 pub mod convert;
+pub mod gain;
+pub mod jitter;
+pub mod limit;
 pub mod measure;
+pub mod meter;
+pub mod mix;
 pub mod wav;

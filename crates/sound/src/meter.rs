@@ -1,0 +1,120 @@
+//! How loud somebody is, and whether they are talking.
+
+use std::collections::VecDeque;
+
+/// Frames of 20 ms over which the level is taken: 200 ms.
+const WINDOW_FRAMES: usize = 10;
+/// From this level on somebody is talking, in dBFS.
+const TALKING_DBFS: f32 = -50.0;
+/// Only below this level can they become quiet again, in dBFS.
+const QUIET_DBFS: f32 = -53.0;
+/// And only after so many frames: 400 ms, the pause between two sentences.
+const HOLD_FRAMES: u32 = 20;
+
+/// The meter of one participant, fed with each frame of theirs.
+#[derive(Clone, Debug, Default)]
+pub struct Meter {
+    /// Mean square of each frame, where full scale is 1.
+    window: VecDeque<f32>,
+    talking: bool,
+    below_frames: u32,
+}
+
+impl Meter {
+    /// A meter that has heard nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes a frame of 20 ms into account; an empty one is silence.
+    pub fn push(&mut self, frame: &[i16]) {
+        if self.window.len() == WINDOW_FRAMES {
+            self.window.pop_front();
+        }
+        self.window.push_back(mean_square(frame));
+        let level = self.level_dbfs();
+        if level >= TALKING_DBFS {
+            self.talking = true;
+        }
+        self.below_frames = if level < QUIET_DBFS { self.below_frames + 1 } else { 0 };
+        if self.below_frames > HOLD_FRAMES {
+            self.talking = false;
+        }
+    }
+
+    /// RMS of the last 200 ms in dBFS; −∞ for digital silence.
+    #[must_use]
+    pub fn level_dbfs(&self) -> f32 {
+        let sum: f32 = self.window.iter().sum();
+        10.0 * (sum / WINDOW_FRAMES as f32).log10()
+    }
+
+    /// Whether this is somebody talking: with hysteresis in level and time, so that a pause for breath is still talking.
+    #[must_use]
+    pub fn is_talking(&self) -> bool {
+        self.talking
+    }
+
+    /// Forgets everything.
+    pub fn reset(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// The RMS level of one frame in dBFS; −∞ for digital silence.
+#[must_use]
+pub fn frame_dbfs(frame: &[i16]) -> f32 {
+    10.0 * mean_square(frame).log10()
+}
+
+fn mean_square(frame: &[i16]) -> f32 {
+    let energy: i64 = frame.iter().map(|&x| i64::from(i32::from(x) * i32::from(x))).sum();
+    (energy as f64 / frame.len().max(1) as f64 / (32_768.0 * 32_768.0)) as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measure;
+
+    fn feed(meter: &mut Meter, dbfs: f64, frames: usize) {
+        for frame in measure::tone(24_000, 500.0, dbfs, frames * 480).chunks(480) {
+            meter.push(frame);
+        }
+    }
+
+    #[test]
+    fn the_level_is_the_rms_of_the_last_200_ms() {
+        let mut meter = Meter::new();
+        assert_eq!(meter.level_dbfs(), f32::NEG_INFINITY);
+        feed(&mut meter, -60.0, 5);
+        feed(&mut meter, -21.0, 10);
+        assert!((meter.level_dbfs() + 21.0).abs() < 0.1, "{}", meter.level_dbfs());
+        feed(&mut meter, -3.0103, 10);
+        assert!((meter.level_dbfs() + 3.0).abs() < 0.1);
+    }
+
+    #[test]
+    fn a_pause_for_breath_is_still_talking_and_a_longer_one_is_not() {
+        let mut meter = Meter::new();
+        feed(&mut meter, -30.0, 10);
+        assert!(meter.is_talking());
+        (0..20).for_each(|_| meter.push(&[]));
+        assert!(meter.is_talking());
+        (0..20).for_each(|_| meter.push(&[]));
+        assert!(!meter.is_talking());
+        assert_eq!(meter.level_dbfs(), f32::NEG_INFINITY);
+    }
+
+    #[test]
+    fn a_level_at_the_threshold_does_not_flutter() {
+        let mut meter = Meter::new();
+        feed(&mut meter, -49.0, 10);
+        feed(&mut meter, -52.0, 100);
+        assert!(meter.is_talking());
+        let mut other = Meter::new();
+        feed(&mut other, -52.0, 100);
+        assert!(!other.is_talking());
+    }
+}
