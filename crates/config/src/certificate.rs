@@ -1,0 +1,149 @@
+//! A certificate signed by nobody but itself, for tries and for people without one.
+//!
+//! A browser warns once and then keeps it by exception; Chromium accepts it by the pin of its key
+//! (`--ignore-certificate-errors-spki-list`).
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use rcgen::{
+    CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
+    PublicKeyData,
+};
+use sha2::{Digest, Sha256};
+
+use crate::{Server, file};
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Browsers refuse a server's certificate that is valid for more than 398 days (CA/Browser Forum, section 6.3.2).
+const VALID_DAYS: u32 = 397;
+
+/// Why there is no certificate.
+#[derive(Debug, thiserror::Error)]
+pub enum CertificateError {
+    /// A host is neither a DNS name in ASCII nor an IP address, or none was given.
+    #[error("unable to make a certificate for '{hosts}': {cause}")]
+    Hosts {
+        /// The hosts, with commas.
+        hosts: String,
+        /// What is wrong.
+        cause: String,
+    },
+    /// It could not be written.
+    #[error("unable to write '{}': {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// A certificate and its key.
+#[derive(Clone)]
+pub struct SelfSigned {
+    /// The certificate, PEM.
+    pub cert_pem: String,
+    /// Its private key, PKCS #8 in PEM.
+    pub key_pem: String,
+    /// Base64 of SHA-256 of the SubjectPublicKeyInfo (RFC 7469 §2.4), for Chromium.
+    pub spki_pin_base64: String,
+}
+
+/// Makes a certificate for DNS names and IP addresses: ECDSA P-256, not an authority, valid from yesterday for 397 days.
+///
+/// # Errors
+/// [`CertificateError::Hosts`] when no host is given or one can't stand in a certificate.
+pub fn self_signed(hosts: &[String]) -> Result<SelfSigned, CertificateError> {
+    let refused = |cause: String| CertificateError::Hosts { hosts: hosts.join(", "), cause };
+    let Some(first) = hosts.first() else {
+        return Err(refused("at least one host is needed".into()));
+    };
+    make(hosts, first).map_err(|error| refused(error.to_string()))
+}
+
+fn make(hosts: &[String], common_name: &str) -> Result<SelfSigned, rcgen::Error> {
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+    let mut params = CertificateParams::new(hosts)?;
+    params.distinguished_name.push(DnType::CommonName, common_name);
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    // From yesterday: the browser's clock may be behind ours.
+    let from = SystemTime::now() - DAY;
+    params.not_before = from.into();
+    params.not_after = (from + DAY * VALID_DAYS).into();
+    let certificate = params.self_signed(&key)?;
+    let spki_pin_base64 = STANDARD.encode(Sha256::digest(key.subject_public_key_info()));
+    Ok(SelfSigned { cert_pem: certificate.pem(), key_pem: key.serialize_pem(), spki_pin_base64 })
+}
+
+impl SelfSigned {
+    /// Writes `private-key.pem` (mode 0640) and then `certificate.pem` (mode 0644) into `dir`, each at once, and
+    /// returns the certificate's path and the key's. The key comes first, so a certificate never stands without it.
+    ///
+    /// # Errors
+    /// [`CertificateError::Write`].
+    pub fn write(&self, dir: &Path) -> Result<(PathBuf, PathBuf), CertificateError> {
+        let Server { certificate, private_key, .. } = Server::default();
+        let (certificate, private_key) = (dir.join(certificate), dir.join(private_key));
+        replace(&private_key, &self.key_pem, 0o640)?;
+        replace(&certificate, &self.cert_pem, 0o644)?;
+        Ok((certificate, private_key))
+    }
+}
+
+fn replace(path: &Path, pem: &str, mode: u32) -> Result<(), CertificateError> {
+    file::replace(path, pem.as_bytes(), mode)
+        .map_err(|source| CertificateError::Write { path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+    use std::process::Command;
+
+    fn hosts(hosts: &[&str]) -> Vec<String> {
+        hosts.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn the_key_is_not_for_everybody_to_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let (certificate, key) = self_signed(&hosts(&["localhost"])).unwrap().write(dir.path()).unwrap();
+        assert_eq!(fs::metadata(key).unwrap().permissions().mode() & 0o777, 0o640);
+        assert_eq!(fs::metadata(certificate).unwrap().permissions().mode() & 0o777, 0o644);
+    }
+
+    #[test]
+    fn a_host_that_is_none_is_refused() {
+        assert!(self_signed(&[]).is_err());
+        let error = self_signed(&hosts(&["é.org"])).err().unwrap().to_string();
+        assert!(error.starts_with("unable to make a certificate for 'é.org': "), "{error}");
+    }
+
+    /// The certificate as another implementation sees it. Passed over where there is no openssl.
+    #[test]
+    fn openssl_sees_the_names_the_addresses_and_the_usage() {
+        let dir = tempfile::tempdir().unwrap();
+        let made = self_signed(&hosts(&["localhost", "127.0.0.1", "::1"])).unwrap();
+        let (certificate, _) = made.write(dir.path()).unwrap();
+        let Ok(seen) = Command::new("openssl").args(["x509", "-noout", "-text", "-in"]).arg(certificate).output()
+        else {
+            return;
+        };
+        let text = String::from_utf8_lossy(&seen.stdout);
+        for part in
+            ["DNS:localhost", "IP Address:127.0.0.1", "IP Address:0:0:0:0:0:0:0:1", "CA:FALSE", "TLS Web Server"]
+        {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+}

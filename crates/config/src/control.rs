@@ -1,0 +1,306 @@
+//! What is said on the supervisor's control socket: one line of JSON each way, then the connection is closed.
+//!
+//! The version comes first in both directions, so that an old command and a new supervisor can say that they don't
+//! understand each other. A line has at most [`MAX_LINE_BYTES`]; every wait has a deadline.
+//!
+//! ```text
+//! {"version":1,"request":"status"}
+//! {"version":1,"request":{"restart":{"name":"alice"}}}
+//! {"version":1,"response":{"refused":{"why":"unable to restart 'zoe': no such participant"}}}
+//! ```
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use palabre_room::Name;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::text;
+
+/// Bump it whenever [`Request`], [`Response`] or anything in them changes its meaning.
+pub const VERSION: u32 = 1;
+
+/// The most bytes of a line, its end included.
+pub const MAX_LINE_BYTES: usize = 1 << 20;
+
+/// What the supervisor can be asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// How things are: answered by [`Response::Status`].
+    Status,
+    /// Replace a participant's listener by a new process without losing a word: [`Response::Ok`] when it is done.
+    Restart {
+        /// Whose.
+        #[serde(with = "text::name")]
+        name: Name,
+    },
+    /// Read the configuration again: answered by [`Response::Reloaded`] when it is done.
+    Reload,
+}
+
+/// What the supervisor answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Response {
+    /// Done.
+    Ok,
+    /// How things are.
+    Status(Status),
+    /// The configuration was read, and this has changed.
+    Reloaded(Changes),
+    /// Not done.
+    Refused {
+        /// `unable to VERB 'OBJECT': cause; what to do`.
+        why: String,
+    },
+}
+
+/// How things are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The supervisor's own version, as its `--version` says.
+    pub version: String,
+    /// In the order of names.
+    pub participants: Vec<ParticipantStatus>,
+    /// What is wrong with the configuration: a line for each file that is passed over.
+    pub errors: Vec<String>,
+}
+
+/// How one participant's listener is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ParticipantStatus {
+    /// The login name.
+    pub name: String,
+    /// What others see.
+    pub display: String,
+    /// The room.
+    pub room: String,
+    /// The port that is open; the one in the file where none is open.
+    pub port: u16,
+    /// What the listener does.
+    pub state: State,
+    /// Its process, where there is one.
+    pub pid: Option<u32>,
+    /// How many times it was started again after it died.
+    pub restarts: u64,
+    /// How it ended the last time: `killed by signal 9`, `exit code 78`.
+    pub last_exit: Option<String>,
+    /// Milliseconds since the state began.
+    pub since_ms: u64,
+    /// What the listener says about itself (`STATUS=` of sd_notify(3)), or why there is none.
+    pub note: Option<String>,
+}
+
+/// What a participant's listener does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// Its process runs and doesn't serve yet.
+    Starting,
+    /// It serves.
+    Ready,
+    /// It serves, and its successor is being started.
+    Restarting,
+    /// It died; the next one starts in a moment, and connections wait in the socket.
+    BackingOff,
+    /// It can't work; its port is closed.
+    Failed,
+    /// It is being ended.
+    Stopping,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Restarting => "restarting",
+            Self::BackingOff => "backing off",
+            Self::Failed => "failed",
+            Self::Stopping => "stopping",
+        })
+    }
+}
+
+/// What a reload has changed: login names, in order.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changes {
+    /// New participants, and those whose listener was tried again because it had failed.
+    pub started: Vec<String>,
+    /// Participants whose file is gone.
+    pub stopped: Vec<String>,
+    /// Participants whose listener was replaced because their file or the server's says something else now.
+    pub restarted: Vec<String>,
+    /// What is wrong with the configuration: a line for each file that is passed over.
+    pub errors: Vec<String>,
+}
+
+/// Why there was no conversation.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// Nobody listens there.
+    #[error("unable to connect to '{}': {source}; is palabre-supervisor running?", path.display())]
+    Connect {
+        /// The socket.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The other end speaks another version of this protocol.
+    #[error(
+        "unable to talk to a program that speaks version {theirs}: this one speaks {VERSION}; use two of the same release"
+    )]
+    Version {
+        /// What the other end speaks.
+        theirs: u32,
+    },
+    /// The line is too long.
+    #[error("unable to read a line of more than {MAX_LINE_BYTES} bytes")]
+    TooLong,
+    /// The line means nothing.
+    #[error("unable to understand the other end: {0}")]
+    Malformed(String),
+    /// The deadline has passed.
+    #[error("unable to wait any longer for the other end: no answer within {} ms", .0.as_millis())]
+    TimedOut(Duration),
+    /// The other end left in the middle.
+    #[error("unable to read a whole line: the other end closed the connection")]
+    Closed,
+    /// Anything else that the system says.
+    #[error("unable to use the control socket: {0}")]
+    Io(#[source] io::Error),
+}
+
+#[derive(Serialize, Deserialize)]
+struct Asked {
+    version: u32,
+    request: Request,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Answered {
+    version: u32,
+    response: Response,
+}
+
+#[derive(Deserialize)]
+struct Versioned {
+    version: u32,
+}
+
+/// Asks the supervisor whose control socket is at `path`, and waits at most `timeout` for the answer.
+///
+/// # Errors
+/// [`ControlError`]; [`ControlError::Connect`] where no supervisor runs.
+pub fn request(path: &Path, request: &Request, timeout: Duration) -> Result<Response, ControlError> {
+    let connect = |source| ControlError::Connect { path: path.to_owned(), source };
+    let stream = UnixStream::connect(path).map_err(connect)?;
+    let deadline = Deadline::within(timeout);
+    write_line(&stream, &Asked { version: VERSION, request: request.clone() }, deadline)?;
+    read_line::<Answered>(&stream, deadline).map(|answered| answered.response)
+}
+
+/// Reads what a client asks, within `timeout`.
+///
+/// # Errors
+/// [`ControlError`], which may be told to the client by [`write_response`].
+pub fn read_request(stream: &UnixStream, timeout: Duration) -> Result<Request, ControlError> {
+    read_line::<Asked>(stream, Deadline::within(timeout)).map(|asked| asked.request)
+}
+
+/// Answers a client, within `timeout`.
+///
+/// # Errors
+/// [`ControlError`].
+pub fn write_response(stream: &UnixStream, response: &Response, timeout: Duration) -> Result<(), ControlError> {
+    let answered = Answered { version: VERSION, response: response.clone() };
+    write_line(stream, &answered, Deadline::within(timeout))
+}
+
+/// A point in time, and how long it was away, for the message.
+#[derive(Clone, Copy)]
+struct Deadline {
+    at: Instant,
+    timeout: Duration,
+}
+
+impl Deadline {
+    fn within(timeout: Duration) -> Self {
+        Self { at: Instant::now() + timeout, timeout }
+    }
+
+    /// Never zero, which would mean for ever to a socket.
+    fn left(self) -> Result<Duration, ControlError> {
+        let left = self.at.saturating_duration_since(Instant::now());
+        if left.is_zero() { Err(ControlError::TimedOut(self.timeout)) } else { Ok(left) }
+    }
+
+    fn io(self, error: io::Error) -> ControlError {
+        match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => ControlError::TimedOut(self.timeout),
+            _ => ControlError::Io(error),
+        }
+    }
+}
+
+fn write_line(mut stream: &UnixStream, message: &impl Serialize, deadline: Deadline) -> Result<(), ControlError> {
+    let mut line = serde_json::to_vec(message).map_err(|error| ControlError::Malformed(error.to_string()))?;
+    line.push(b'\n');
+    if line.len() > MAX_LINE_BYTES {
+        return Err(ControlError::TooLong);
+    }
+    let mut left = line.as_slice();
+    while !left.is_empty() {
+        stream.set_write_timeout(Some(deadline.left()?)).map_err(ControlError::Io)?;
+        match stream.write(left) {
+            Ok(0) => return Err(ControlError::Closed),
+            Ok(written) => left = left.get(written..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(deadline.io(error)),
+        }
+    }
+    Ok(())
+}
+
+fn read_line<T: DeserializeOwned>(stream: &UnixStream, deadline: Deadline) -> Result<T, ControlError> {
+    let line = read_bytes(stream, deadline)?;
+    // The version alone, before anything whose meaning depends on it.
+    let malformed = |error: serde_json::Error| ControlError::Malformed(error.to_string());
+    let Versioned { version } = serde_json::from_slice(&line).map_err(malformed)?;
+    if version != VERSION {
+        return Err(ControlError::Version { theirs: version });
+    }
+    serde_json::from_slice(&line).map_err(malformed)
+}
+
+fn read_bytes(mut stream: &UnixStream, deadline: Deadline) -> Result<Vec<u8>, ControlError> {
+    let mut line = Vec::new();
+    let mut piece = [0; 4096];
+    loop {
+        stream.set_read_timeout(Some(deadline.left()?)).map_err(ControlError::Io)?;
+        let read = match stream.read(&mut piece) {
+            Ok(0) => return Err(ControlError::Closed),
+            Ok(read) => piece.get(..read).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(deadline.io(error)),
+        };
+        let end = read.iter().position(|byte| *byte == b'\n');
+        let wanted = end.unwrap_or(read.len());
+        if line.len() + wanted >= MAX_LINE_BYTES {
+            return Err(ControlError::TooLong);
+        }
+        line.extend_from_slice(read.get(..wanted).unwrap_or_default());
+        if end.is_some() {
+            return Ok(line);
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

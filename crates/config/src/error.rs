@@ -1,0 +1,64 @@
+//! What is wrong with a file of the configuration, in one line that says where.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A file of the configuration that can't be used: `unable to use 'FILE', line 3: cause`.
+///
+/// The operator is at fault, or the system where the cause is one of the file system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    path: PathBuf,
+    line: Option<usize>,
+    cause: String,
+    missing: bool,
+}
+
+impl ConfigError {
+    /// The file at fault.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The line at fault, from 1, where one is known.
+    #[must_use]
+    pub fn line(&self) -> Option<usize> {
+        self.line
+    }
+
+    /// Whether the file simply does not exist.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        self.missing
+    }
+
+    pub(crate) fn new(path: &Path, cause: impl Into<String>) -> Self {
+        Self { path: path.to_owned(), line: None, cause: cause.into(), missing: false }
+    }
+
+    pub(crate) fn io(path: &Path, error: &io::Error) -> Self {
+        let missing = error.kind() == io::ErrorKind::NotFound;
+        Self { missing, ..Self::new(path, error.to_string()) }
+    }
+
+    /// `text` is the file's content, in which the error's place is looked up.
+    pub(crate) fn toml(path: &Path, text: &str, error: &toml::de::Error) -> Self {
+        let line = error.span().and_then(|span| text.get(..span.start)).map(|before| before.matches('\n').count() + 1);
+        let cause = error.message().trim().replace('\n', "; ");
+        Self { line, ..Self::new(path, cause) }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "unable to use '{}'", self.path.display())?;
+        if let Some(line) = self.line {
+            write!(f, ", line {line}")?;
+        }
+        write!(f, ": {}", self.cause)
+    }
+}
+
+impl std::error::Error for ConfigError {}

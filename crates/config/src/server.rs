@@ -1,0 +1,277 @@
+//! `palabre.toml`: the server as a whole.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv6Addr};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use palabre_room::{Format, Rate};
+use serde::Deserialize;
+
+use crate::{ConfigError, file, text};
+
+/// The file's name in the directory of the configuration.
+pub const SERVER_FILE: &str = "palabre.toml";
+
+/// What `palabre.toml` says, with the default for whatever it doesn't say ([`Server::default`] has them all).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// The name in the participants' links: `host`, default `localhost`.
+    pub host: String,
+    /// The address whose ports are opened: `bind`, default `::`, which means `0.0.0.0` where there is no IPv6.
+    pub bind: IpAddr,
+    /// The certificate with its chain, PEM: `certificate`, default `certificate.pem`. A relative path starts at the
+    /// directory of the configuration; after [`Server::load`] it has been joined to it.
+    pub certificate: PathBuf,
+    /// The certificate's key, PEM: `private-key`, default `private-key.pem`, relative as the certificate is.
+    pub private_key: PathBuf,
+    /// Where `palabre invite` looks for a free port: `ports`, default `9001-9999`.
+    pub ports: PortRange,
+    /// What flows through the rooms' pipes: `room.rate-hz`, default 24000.
+    pub format: Format,
+    /// How much sound one script of the injected stream carries, in ms: `stream.chunk-ms`, default 40.
+    pub chunk_ms: u64,
+    /// `limits`.
+    pub limits: Limits,
+}
+
+/// How much one listener does at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Limits {
+    /// Connections of all kinds: `limits.connections`, default 48.
+    #[serde(deserialize_with = "text::count")]
+    pub connections: usize,
+    /// Endless streams among them: `limits.streams`, default 8.
+    #[serde(deserialize_with = "text::count")]
+    pub streams: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { connections: 48, streams: 8 }
+    }
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            host: "localhost".into(),
+            bind: Ipv6Addr::UNSPECIFIED.into(),
+            certificate: "certificate.pem".into(),
+            private_key: "private-key.pem".into(),
+            ports: PortRange { first: 9001, last: 9999 },
+            format: Format::default(),
+            chunk_ms: 40,
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl Server {
+    /// Reads `palabre.toml` in `dir`. A directory without the file means the defaults.
+    ///
+    /// # Errors
+    /// A directory that doesn't exist, a file that can't be read, anything in it that has no meaning.
+    pub fn load(dir: &Path) -> Result<Self, ConfigError> {
+        let path = dir.join(SERVER_FILE);
+        let text = match file::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                std::fs::read_dir(dir).map_err(|error| ConfigError::io(dir, &error))?;
+                String::new()
+            }
+            other => other.map_err(|error| ConfigError::io(&path, &error))?,
+        };
+        let written: Written = toml::from_str(&text).map_err(|error| ConfigError::toml(&path, &text, &error))?;
+        Ok(written.meant(dir))
+    }
+}
+
+/// The file as it is written; [`Server`] is what it means.
+#[derive(Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+struct Written {
+    #[serde(deserialize_with = "text::host")]
+    host: String,
+    #[serde(deserialize_with = "text::parsed")]
+    bind: IpAddr,
+    certificate: PathBuf,
+    private_key: PathBuf,
+    #[serde(deserialize_with = "text::parsed")]
+    ports: PortRange,
+    room: Room,
+    stream: Stream,
+    limits: Limits,
+}
+
+#[derive(Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+struct Room {
+    #[serde(deserialize_with = "text::rate_hz")]
+    rate_hz: Rate,
+}
+
+#[derive(Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+struct Stream {
+    #[serde(deserialize_with = "text::chunk_ms")]
+    chunk_ms: u64,
+}
+
+impl Default for Written {
+    fn default() -> Self {
+        let Server { host, bind, certificate, private_key, ports, format: _, chunk_ms: _, limits } = Server::default();
+        Self { host, bind, certificate, private_key, ports, room: Room::default(), stream: Stream::default(), limits }
+    }
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self { rate_hz: Server::default().format.rate }
+    }
+}
+
+impl Default for Stream {
+    fn default() -> Self {
+        Self { chunk_ms: Server::default().chunk_ms }
+    }
+}
+
+impl Written {
+    fn meant(self, dir: &Path) -> Server {
+        Server {
+            host: self.host,
+            bind: self.bind,
+            certificate: dir.join(self.certificate),
+            private_key: dir.join(self.private_key),
+            ports: self.ports,
+            format: Format { rate: self.room.rate_hz },
+            chunk_ms: self.stream.chunk_ms,
+            limits: self.limits,
+        }
+    }
+}
+
+/// TCP ports from one to another, both included: `9001-9999`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PortRange {
+    first: u16,
+    last: u16,
+}
+
+impl PortRange {
+    /// The ports, in order.
+    pub fn iter(self) -> impl Iterator<Item = u16> {
+        self.first..=self.last
+    }
+
+    /// Whether `port` is one of them.
+    #[must_use]
+    pub fn contains(self, port: u16) -> bool {
+        (self.first..=self.last).contains(&port)
+    }
+}
+
+impl fmt::Display for PortRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.first, self.last)
+    }
+}
+
+impl FromStr for PortRange {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let ports = text.split_once('-').map(|(first, last)| (first.parse::<u16>(), last.parse::<u16>()));
+        match ports {
+            Some((Ok(first), Ok(last))) if 0 < first && first <= last => Ok(Self { first, last }),
+            _ => Err("ports are written as FIRST-LAST, like 9001-9999, from 1 to 65535".into()),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Server, ConfigError> {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(SERVER_FILE), text).unwrap();
+        Server::load(dir.path())
+    }
+
+    fn refusal(text: &str) -> String {
+        load(text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_directory_without_the_file_means_the_defaults() {
+        let dir = tempfile::tempdir().unwrap();
+        let server = Server::load(dir.path()).unwrap();
+        assert_eq!(server.certificate, dir.path().join("certificate.pem"));
+        assert_eq!((server.chunk_ms, server.limits), (40, Limits::default()));
+    }
+
+    #[test]
+    fn a_directory_that_does_not_exist_is_an_error() {
+        assert!(Server::load(Path::new("/nonexistent/palabre")).unwrap_err().is_missing());
+    }
+
+    #[test]
+    fn every_field_can_be_written() {
+        let server = load(
+            "host = \"voice.example.org\"\nbind = \"127.0.0.1\"\ncertificate = \"/tls/c.pem\"\nprivate-key = \"k.pem\"\n\
+             ports = \"8000-8010\"\n[room]\nrate-hz = 48000\n[stream]\nchunk-ms = 20\n[limits]\nconnections = 5\nstreams = 2\n",
+        )
+        .unwrap();
+        assert_eq!(server.certificate, Path::new("/tls/c.pem"));
+        assert_eq!(server.format.to_string(), "s16le 48000 1");
+        assert_eq!(server.ports.to_string(), "8000-8010");
+        assert_eq!((server.chunk_ms, server.limits.connections, server.limits.streams), (20, 5, 2));
+    }
+
+    #[test]
+    fn an_error_names_the_file_the_line_and_what_is_allowed() {
+        let unknown = refusal("host = \"a\"\n\nhots = \"b\"\n");
+        assert!(unknown.contains("palabre.toml', line 3: unknown field `hots`, expected one of `host`"), "{unknown}");
+        let rate = refusal("\n[room]\nrate-hz = 44100\n");
+        assert!(rate.contains("line 3: 44100 is not a rate: 16000, 24000 or 48000 Hz"), "{rate}");
+        let chunk = refusal("[stream]\nchunk-ms = 30\n");
+        assert!(chunk.contains("line 2: 30 ms is not a chunk's length"), "{chunk}");
+    }
+
+    #[test]
+    fn what_has_no_meaning_is_refused() {
+        for bad in [
+            "host = \"a b\"",
+            "host = \"\"",
+            "host = \"[::1]\"",
+            "bind = \"localhost\"",
+            "ports = \"9999-9001\"",
+            "ports = \"0-1\"",
+            "ports = \"1-65536\"",
+            "ports = 9001",
+            "[limits]\nstreams = 0",
+            "[limits]\nconnections = -1",
+            "[limits]\nhours = 1",
+            "[stream]\nchunk-ms = 1020",
+            "[stream]\nchunk-ms = \"40\"",
+            "host",
+            "host = \"a\"\nhost = \"b\"",
+            "\u{0}",
+        ] {
+            let refused = load(bad).unwrap_err();
+            assert!(refused.line().is_some(), "{bad}: {refused}");
+            assert!(!refused.to_string().contains('\n'), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_not_utf_8_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(SERVER_FILE), b"host = \"\xff\"").unwrap();
+        assert!(Server::load(dir.path()).is_err());
+    }
+}

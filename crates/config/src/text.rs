@@ -1,0 +1,81 @@
+//! Values of the configuration, read with an error that says what is allowed: for serde's `deserialize_with`.
+
+use std::str::FromStr;
+
+use palabre_room::{Name, Rate, display_name_is_valid};
+use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+/// The gains that a room's `gain` file allows, in dB.
+const GAIN_DB: std::ops::RangeInclusive<f32> = -60.0..=20.0;
+
+/// Anything that is written as text and parsed.
+pub(crate) fn parsed<'de, D: Deserializer<'de>, T: FromStr<Err: std::fmt::Display>>(from: D) -> Result<T, D::Error> {
+    String::deserialize(from)?.parse().map_err(D::Error::custom)
+}
+
+/// The other way round.
+pub(crate) fn shown<S: Serializer>(value: &impl ToString, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(&value.to_string())
+}
+
+pub(crate) fn display_name<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    let text = String::deserialize(from)?;
+    if display_name_is_valid(&text) {
+        return Ok(Some(text));
+    }
+    Err(D::Error::custom("a display name has 1 to 64 characters, none of them a control character"))
+}
+
+pub(crate) fn gain_db<'de, D: Deserializer<'de>>(from: D) -> Result<Option<f32>, D::Error> {
+    let gain = f32::deserialize(from)?;
+    if GAIN_DB.contains(&gain) {
+        return Ok(Some(gain));
+    }
+    Err(D::Error::custom(format!("{gain} dB is not a gain, which is from -60 to 20 dB")))
+}
+
+/// 24000, and not the text `s16le 24000 1` of a room's `format`.
+pub(crate) fn rate_hz<'de, D: Deserializer<'de>>(from: D) -> Result<Rate, D::Error> {
+    let hz = u32::deserialize(from)?;
+    Rate::try_from(hz).map_err(|_| D::Error::custom(format!("{hz} is not a rate: 16000, 24000 or 48000 Hz")))
+}
+
+/// Whole frames of 20 ms, from 20 to 1000 ms.
+pub(crate) fn chunk_ms<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+    let ms = u64::deserialize(from)?;
+    if (20..=1000).contains(&ms) && ms % palabre_room::FRAME_MS == 0 {
+        return Ok(ms);
+    }
+    Err(D::Error::custom(format!("{ms} ms is not a chunk's length, which is from 20 to 1000 ms and a multiple of 20")))
+}
+
+pub(crate) fn count<'de, D: Deserializer<'de>>(from: D) -> Result<usize, D::Error> {
+    let count = usize::deserialize(from)?;
+    if (1..=10_000).contains(&count) {
+        return Ok(count);
+    }
+    Err(D::Error::custom(format!("{count} is not a limit, which is from 1 to 10000")))
+}
+
+/// A host name as it stands in a link and a certificate: a DNS name or an IP address.
+pub(crate) fn host<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    let text = String::deserialize(from)?;
+    let letters = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.:_".contains(&b));
+    if (1..=253).contains(&text.len()) && letters {
+        return Ok(text);
+    }
+    Err(D::Error::custom("a host is a DNS name (in ASCII) or an IP address, without port or brackets"))
+}
+
+/// `Name` knows nothing of serde.
+pub(crate) mod name {
+    use super::{Deserializer, Name, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(name: &Name, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(name.as_str())
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Name, D::Error> {
+        super::parsed(from)
+    }
+}
