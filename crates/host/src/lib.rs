@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod exit;
+pub mod lock;
 pub mod logging;
 pub mod notify;
 pub mod peer;

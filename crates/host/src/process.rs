@@ -1,10 +1,12 @@
 //! What a process says about itself to the kernel: whom it dies with, who may read its memory, how much it may open.
 
 use std::io;
+use std::process::Child;
 
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Pid, getppid};
 
 /// Why [`die_with_parent`] can't keep its promise.
@@ -69,6 +71,21 @@ pub fn raise_nofile() -> io::Result<u64> {
 pub fn send_signal(pid: u32, signal: i32) -> io::Result<()> {
     let pid = i32::try_from(pid).ok().filter(|&pid| pid > 0).ok_or(io::ErrorKind::InvalidInput)?;
     Ok(kill(Pid::from_raw(pid), Signal::try_from(signal)?)?)
+}
+
+/// Asks a child to leave, by SIGTERM. Fine if it has left and has not been waited for yet.
+///
+/// # Errors
+/// Those of kill(2).
+pub fn terminate(child: &Child) -> io::Result<()> {
+    // A child that has not been waited for keeps its process id, so no stranger can be meant; the kernel's ids are i32.
+    let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
+    Ok(kill(Pid::from_raw(pid), Signal::SIGTERM)?)
+}
+
+/// What we create is for the owner and the group, never for others, as UMask=0007 of systemd.exec(5) has it.
+pub fn share_with_the_group_only() {
+    umask(Mode::S_IRWXO);
 }
 
 #[cfg(test)]
