@@ -1,0 +1,285 @@
+//! A real Chromium, driven through Debian's chromedriver.
+//!
+//! Each browser is a process of its own with its own profile and its own fake microphone. The page's sound is tapped where it
+//! is really rendered: whatever is connected to an `AudioContext`'s destination, and whatever the microphone delivers, is also
+//! recorded by a worklet of the test's own.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use fantoccini::wd::WebDriverCompatibleCommand;
+use fantoccini::{Client, ClientBuilder};
+use hyper_util::client::legacy::connect::HttpConnector;
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+
+use crate::wait_for;
+
+const FLAGS: [&str; 13] = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--ignore-certificate-errors",
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
+    "--window-size=1280,800",
+];
+
+/// One Chromium with one page.
+#[derive(Debug)]
+pub struct Browser {
+    client: Option<Client>,
+    runtime: Runtime,
+    driver: Child,
+    _output: BufReader<ChildStdout>,
+    _profile: tempfile::TempDir,
+}
+
+/// Which sound of a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tap {
+    /// What the page's `AudioContext` renders to its destination.
+    Output,
+    /// What the browser delivers as the microphone.
+    Microphone,
+}
+
+impl Browser {
+    /// Starts a Chromium whose microphone plays `voice` (a WAV) again and again, and whose languages are `language`.
+    ///
+    /// # Errors
+    /// chromedriver or Chromium did not start.
+    pub fn start(voice: &Path, language: &str, extra: &[&str]) -> Result<Self> {
+        let profile = tempfile::Builder::new().prefix("palabre-chromium-").tempdir()?;
+        let (driver, output, port) = start_driver()?;
+        let mut arguments: Vec<String> = FLAGS.iter().chain(extra).map(ToString::to_string).collect();
+        arguments.push(format!("--user-data-dir={}", profile.path().display()));
+        arguments.push(format!("--use-file-for-fake-audio-capture={}", voice.display()));
+        arguments.push(format!("--lang={language}"));
+        arguments.push(format!("--accept-lang={language}"));
+        let capabilities = json!({
+            // A page that holds an endless frame never finishes loading.
+            "pageLoadStrategy": "none",
+            "acceptInsecureCerts": true,
+            "goog:chromeOptions": { "args": arguments, "prefs": { "intl.accept_languages": language } },
+            "goog:loggingPrefs": { "browser": "ALL" },
+        });
+        let Value::Object(capabilities) = capabilities else { bail!("capabilities are an object") };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let client = runtime.block_on(async {
+            let mut builder = ClientBuilder::new(HttpConnector::new());
+            builder.capabilities(capabilities).connect(&format!("http://127.0.0.1:{port}")).await
+        })?;
+        Ok(Self { client: Some(client), runtime, driver, _output: output, _profile: profile })
+    }
+
+    /// Opens an address; the page need not be ready when this returns.
+    ///
+    /// # Errors
+    /// chromedriver says no.
+    pub fn open(&self, url: &str) -> Result<()> {
+        Ok(self.runtime.block_on(self.client()?.goto(url))?)
+    }
+
+    /// Runs a script in the page and gives what it returns.
+    ///
+    /// # Errors
+    /// The script threw.
+    pub fn run(&self, script: &str) -> Result<Value> {
+        let client = self.client()?;
+        self.runtime.block_on(client.execute(script, vec![])).with_context(|| format!("script: {script}"))
+    }
+
+    /// Asks a JavaScript expression again and again until it is true.
+    ///
+    /// # Errors
+    /// It was not within a minute.
+    pub fn wait_until(&self, expression: &str) -> Result<()> {
+        let script = format!("return Boolean({expression})");
+        let asked = || self.run(&script).ok().filter(|value| value == &Value::Bool(true));
+        wait_for(expression, Duration::from_secs(60), asked).map(drop).with_context(|| {
+            let state = self.run("return JSON.stringify(window.palabreState ?? null) + ' ' + document.body?.innerText");
+            format!("the page: {}", state.unwrap_or_default())
+        })
+    }
+
+    /// Clicks the element of a CSS selector, as a person would.
+    ///
+    /// # Errors
+    /// There is none, or it can't be clicked.
+    pub fn click(&self, selector: &str) -> Result<()> {
+        let client = self.client()?;
+        self.runtime.block_on(async {
+            let element = client.find(fantoccini::Locator::Css(selector)).await?;
+            element.click().await
+        })?;
+        Ok(())
+    }
+
+    /// A command of Chromium's DevTools protocol.
+    ///
+    /// # Errors
+    /// chromedriver says no.
+    pub fn devtools(&self, command: &str, parameters: Value) -> Result<Value> {
+        let client = self.client()?;
+        let command = DevTools { command: command.into(), parameters };
+        Ok(self.runtime.block_on(client.issue_cmd(command))?)
+    }
+
+    /// What the page and the browser wrote to the console since the last call.
+    ///
+    /// # Errors
+    /// chromedriver says no.
+    pub fn console(&self) -> Result<Vec<String>> {
+        let lines = self.runtime.block_on(self.client()?.issue_cmd(Log))?;
+        let text = |line: &Value| line["message"].as_str().map(ToOwned::to_owned);
+        Ok(lines.as_array().into_iter().flatten().filter_map(text).collect())
+    }
+
+    /// Writes what the window shows as PNG.
+    ///
+    /// # Errors
+    /// chromedriver says no, or the file can't be written.
+    pub fn screenshot(&self, path: &Path) -> Result<()> {
+        let png = self.runtime.block_on(self.client()?.screenshot())?;
+        Ok(std::fs::write(path, png)?)
+    }
+
+    /// Taps the sound of every page opened from now on. The tap's worklet is not the page's, so this lifts its
+    /// Content-Security-Policy: what the policy does is tested elsewhere, without a tap.
+    ///
+    /// # Errors
+    /// chromedriver says no.
+    pub fn tap_sound(&self) -> Result<()> {
+        self.devtools("Page.setBypassCSP", json!({ "enabled": true }))?;
+        self.devtools("Page.addScriptToEvaluateOnNewDocument", json!({ "source": include_str!("tap.js") }))?;
+        Ok(())
+    }
+
+    /// How many samples a tap has recorded, and at which rate in Hz.
+    ///
+    /// # Errors
+    /// The script threw.
+    pub fn tapped(&self, tap: Tap) -> Result<(usize, u32)> {
+        let value = self.run(&format!("return window.palabreTap.length({})", tap.name()))?;
+        let number = |at: usize| value[at].as_u64().context("the tap's answer is two numbers");
+        Ok((usize::try_from(number(0)?)?, u32::try_from(number(1)?)?))
+    }
+
+    /// What a tap has recorded from sample `start` on.
+    ///
+    /// # Errors
+    /// The script threw.
+    pub fn tap_from(&self, tap: Tap, start: usize) -> Result<Vec<i16>> {
+        let value = self.run(&format!("return window.palabreTap.base64({}, {start})", tap.name()))?;
+        let bytes = STANDARD.decode(value.as_str().context("the tap's answer is text")?)?;
+        Ok(bytes.as_chunks::<2>().0.iter().map(|&pair| i16::from_le_bytes(pair)).collect())
+    }
+
+    /// Wall-clock time in ms of each recorded block's first sample: `(sample, ms)`, for measuring latency.
+    ///
+    /// # Errors
+    /// The script threw.
+    pub fn tap_times(&self, tap: Tap) -> Result<Vec<(f64, f64)>> {
+        let value = self.run(&format!("return window.palabreTap.times({})", tap.name()))?;
+        let pair = |pair: &Value| Some((pair[0].as_f64()?, pair[1].as_f64()?));
+        Ok(value.as_array().into_iter().flatten().filter_map(pair).collect())
+    }
+
+    /// The process of chromedriver, whose descendants are Chromium's.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.driver.id()
+    }
+
+    fn client(&self) -> Result<&Client> {
+        self.client.as_ref().context("the browser has been closed")
+    }
+}
+
+impl Tap {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Output => "'output'",
+            Self::Microphone => "'microphone'",
+        }
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        if let Some(client) = self.client.take() {
+            let _ =
+                self.runtime.block_on(async { tokio::time::timeout(Duration::from_secs(10), client.close()).await });
+        }
+        let rest = crate::suite::descendants(self.driver.id());
+        let _ = self.driver.kill();
+        let _ = self.driver.wait();
+        for pid in rest {
+            let _ = Command::new("kill").args(["-KILL", &pid.to_string()]).stderr(Stdio::null()).status();
+        }
+    }
+}
+
+/// chromedriver on a port of its choice, which it prints.
+fn start_driver() -> Result<(Child, BufReader<ChildStdout>, u16)> {
+    let mut driver = Command::new("chromedriver")
+        .arg("--port=0")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .context("unable to start 'chromedriver'; install Debian's chromium-driver")?;
+    let mut output = BufReader::new(driver.stdout.take().context("chromedriver's output")?);
+    let mut line = String::new();
+    while output.read_line(&mut line)? > 0 {
+        if let Some((_, port)) = line.split_once("started successfully on port ") {
+            let port = port.trim().trim_end_matches('.').parse()?;
+            return Ok((driver, output, port));
+        }
+        line.clear();
+    }
+    let _ = driver.kill();
+    bail!("chromedriver ended without naming its port")
+}
+
+#[derive(Debug)]
+struct DevTools {
+    command: String,
+    parameters: Value,
+}
+
+impl WebDriverCompatibleCommand for DevTools {
+    fn endpoint(&self, base: &url::Url, session: Option<&str>) -> Result<url::Url, url::ParseError> {
+        base.join(&format!("session/{}/goog/cdp/execute", session.unwrap_or_default()))
+    }
+
+    fn method_and_body(&self, _: &url::Url) -> (http::Method, Option<String>) {
+        let body = json!({ "cmd": self.command, "params": self.parameters });
+        (http::Method::POST, Some(body.to_string()))
+    }
+}
+
+#[derive(Debug)]
+struct Log;
+
+impl WebDriverCompatibleCommand for Log {
+    fn endpoint(&self, base: &url::Url, session: Option<&str>) -> Result<url::Url, url::ParseError> {
+        base.join(&format!("session/{}/se/log", session.unwrap_or_default()))
+    }
+
+    fn method_and_body(&self, _: &url::Url) -> (http::Method, Option<String>) {
+        (http::Method::POST, Some(json!({ "type": "browser" }).to_string()))
+    }
+}
