@@ -1,0 +1,79 @@
+//! The examples of `docs/room-directory.md` are what this crate writes and reads.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use palabre_room::{Format, PipeReader, PipeWriter, RoomDir, Start, Wrote};
+
+const DOCUMENT: &str = include_str!("../../../docs/room-directory.md");
+
+/// The content of the fenced block with this tag.
+fn example(tag: &str) -> &'static str {
+    let (_, rest) = DOCUMENT.split_once(&format!("```{tag}")).unwrap_or_else(|| panic!("no example '{tag}'"));
+    rest.split_once('\n').unwrap().1.split_once("```").unwrap().0
+}
+
+fn room() -> (tempfile::TempDir, RoomDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let room = RoomDir::new(dir.path().join("main"));
+    room.create(Format::default()).unwrap();
+    (dir, room)
+}
+
+#[test]
+fn the_example_of_format_is_the_default() {
+    let (_dir, room) = room();
+    assert_eq!(std::fs::read_to_string(room.path().join("format")).unwrap(), example("text format"));
+}
+
+#[test]
+fn the_examples_of_lists_are_read_and_written_back_unchanged() {
+    let (_dir, room) = room();
+    std::fs::write(room.path().join("names"), example("text names")).unwrap();
+    std::fs::write(room.path().join("levels"), example("text levels")).unwrap();
+    let (names, levels) = (room.names().unwrap(), room.levels().unwrap());
+    assert_eq!((names.len(), levels.len()), (2, 3));
+    room.write_names(&names).unwrap();
+    room.write_levels(&levels).unwrap();
+    assert_eq!(std::fs::read_to_string(room.path().join("names")).unwrap(), example("text names"));
+    assert_eq!(std::fs::read_to_string(room.path().join("levels")).unwrap(), example("text levels"));
+}
+
+#[test]
+fn the_examples_of_gain_and_without_are_read_and_written_back_unchanged() {
+    let (_dir, room) = room();
+    let alice = room.participant(&"alice".parse().unwrap());
+    alice.create().unwrap();
+    std::fs::write(alice.path().join("gain"), example("text gain")).unwrap();
+    std::fs::write(alice.path().join("without"), example("text without")).unwrap();
+    alice.set_gain(Some(alice.gain().unwrap())).unwrap();
+    alice.set_without(&alice.without().unwrap()).unwrap();
+    assert_eq!(std::fs::read_to_string(alice.path().join("gain")).unwrap(), example("text gain"));
+    assert_eq!(std::fs::read_to_string(alice.path().join("without")).unwrap(), example("text without"));
+}
+
+#[test]
+fn the_example_of_samples_is_what_crosses_a_pipe() {
+    let (_dir, room) = room();
+    let alice = room.participant(&"alice".parse().unwrap());
+    alice.create().unwrap();
+    let mut reader = PipeReader::open(&alice.mic(), Format::default(), Start::Discard).unwrap();
+    let mut writer = PipeWriter::open(&alice.mic(), Format::default()).unwrap();
+    let (samples, bytes) = example_of_samples();
+    assert_eq!(writer.write(&samples), Wrote::Whole);
+    let mut raw = vec![0; bytes.len()];
+    let mut other = std::fs::OpenOptions::new().read(true).open(alice.mic()).unwrap();
+    std::io::Read::read_exact(&mut other, &mut raw).unwrap();
+    assert_eq!(raw, bytes);
+    std::io::Write::write_all(&mut std::fs::OpenOptions::new().write(true).open(alice.mic()).unwrap(), &raw).unwrap();
+    let mut read = Vec::new();
+    reader.read(std::time::Instant::now(), &mut read, 100).unwrap();
+    assert_eq!(read, samples);
+}
+
+/// The samples are the tag's numbers, the bytes the block's.
+fn example_of_samples() -> (Vec<i16>, Vec<u8>) {
+    let (_, rest) = DOCUMENT.split_once("```hex pcm ").unwrap();
+    let (numbers, _) = rest.split_once('\n').unwrap();
+    let samples = numbers.split(' ').map(|number| number.parse().unwrap()).collect();
+    let bytes = example("hex pcm").split_whitespace().map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
+    (samples, bytes)
+}
