@@ -1,0 +1,227 @@
+//! The command line: what `palabre` accepts, and the text of every `--help`.
+//!
+//! Nothing here does anything; the man page and the completions are made from the same definitions.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+use palabre_room::Name;
+
+/// A voice room for people who have nothing but a browser: the operator's command
+#[derive(Debug, Parser)]
+#[command(name = "palabre", version, max_term_width = 100, propagate_version = false)]
+#[command(after_help = "\
+Examples:
+  palabre try                        a room on this machine, now, with no configuration
+  palabre invite alice               add a participant and print the link to send
+  palabre status                     who is there, on which port, since when
+
+Exit status: 0 done, 1 refused, 2 usage, 78 configuration, 111 system failure.
+Manual: palabre(1), palabre-supervisor(8), palabre-listener(8), palabre-mixer(8).")]
+pub struct Cli {
+    /// Directory of palabre.toml and participants.d/ [default: /etc/palabre]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub config: Option<PathBuf>,
+    /// Directory of the control socket and the rooms [default: /run/palabre]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub run: Option<PathBuf>,
+    /// Say more on standard error; twice for everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+impl Cli {
+    /// The directory of the configuration.
+    #[must_use]
+    pub fn config_dir(&self) -> &Path {
+        self.config.as_deref().unwrap_or(Path::new("/etc/palabre"))
+    }
+
+    /// The directory of what runs.
+    #[must_use]
+    pub fn run_dir(&self) -> &Path {
+        self.run.as_deref().unwrap_or(Path::new("/run/palabre"))
+    }
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show every participant's listener: state, port, restarts, last exit
+    #[command(after_help = "\
+Examples:
+  palabre status
+  palabre status --json | jq -r '.participants[] | select(.state != \"ready\") | .name'")]
+    Status(Status),
+    /// Replace a participant's listener by a new process, losing no sound
+    #[command(after_help = "\
+Examples:
+  palabre restart alice")]
+    Restart(Restart),
+    /// Have the supervisor read the configuration again
+    #[command(after_help = "\
+Examples:
+  palabre reload                     after palabre.toml or participants.d/ was edited by hand")]
+    Reload,
+    /// Add a participant: write their file, reload, print their link
+    #[command(after_help = "\
+Examples:
+  palabre invite alice
+  palabre invite bob --display-name 'Bob le Bricoleur' --room workshop
+  palabre invite alice --new-key     a new link for alice; the old one no longer opens")]
+    Invite(Invite),
+    /// Remove a participant: delete their file, reload
+    #[command(after_help = "\
+Examples:
+  palabre revoke alice")]
+    Revoke(Revoke),
+    /// Run a whole room in the foreground, with no configuration, to try it
+    #[command(after_help = "\
+Examples:
+  palabre try                        two links, on this machine only
+  palabre try --open                 and two browser windows that trust them
+  palabre try --participants 5 --lan for other machines and telephones on this network
+  palabre try --dir ~/palabre-try    keep keys, ports and certificate for the next time
+
+Nothing is installed and nothing needs root. Ctrl-C ends everything and leaves nothing behind.")]
+    Try(Try),
+    /// Play a WAV file as if a participant said it
+    #[command(after_help = "\
+Examples:
+  palabre play alice greeting.wav
+  ffmpeg -i talk.ogg -f wav - | palabre play radio -")]
+    Play(Play),
+    /// Write what a participant would hear as an endless WAV
+    #[command(after_help = "\
+Examples:
+  palabre tap radio --out evening.wav
+  palabre tap radio | mpv -")]
+    Tap(Tap),
+    /// Print the completions for a shell
+    #[command(after_help = "\
+Examples:
+  palabre completions bash > /usr/share/bash-completion/completions/palabre
+  palabre completions zsh > /usr/local/share/zsh/site-functions/_palabre
+  palabre completions fish > ~/.config/fish/completions/palabre.fish")]
+    Completions(Completions),
+    /// Print the manual page of this command
+    #[command(after_help = "\
+Examples:
+  palabre man | man -l -
+  palabre man --out /usr/local/share/man/man1")]
+    Man(Man),
+}
+
+/// `palabre status`.
+#[derive(Args, Debug)]
+pub struct Status {
+    /// Print JSON, one object, as palabre(1) documents it
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `palabre restart`.
+#[derive(Args, Debug)]
+pub struct Restart {
+    /// Whose listener
+    pub name: Name,
+}
+
+/// `palabre invite`.
+#[derive(Args, Debug)]
+pub struct Invite {
+    /// Login name: lower-case letters, digits, - and _, at most 32
+    pub name: Name,
+    /// Room, where everybody hears everybody else [default: main]
+    #[arg(long, value_name = "ROOM")]
+    pub room: Option<Name>,
+    /// Port of their own, for life [default: the first free one of the range in palabre.toml]
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: Option<u16>,
+    /// Name for the pages, any script, at most 64 characters [default: NAME]
+    #[arg(long, value_name = "TEXT")]
+    pub display_name: Option<String>,
+    /// Renew the key of a participant who exists: the old link no longer opens
+    #[arg(long, conflicts_with_all = ["room", "port", "display_name"])]
+    pub new_key: bool,
+    /// Print a QR code of the link even when standard output isn't a terminal
+    #[arg(long, conflicts_with = "no_qr")]
+    pub qr: bool,
+    /// Print no QR code
+    #[arg(long)]
+    pub no_qr: bool,
+}
+
+/// `palabre revoke`.
+#[derive(Args, Debug)]
+pub struct Revoke {
+    /// Who is to leave
+    pub name: Name,
+}
+
+/// `palabre try`.
+#[derive(Args, Debug)]
+pub struct Try {
+    /// How many participants, named p01, p02, … [default: two, alice and bob]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=99))]
+    pub participants: Option<u16>,
+    /// First port; the next ones follow, a taken one is skipped. 0: any free ports
+    #[arg(long, value_name = "PORT", default_value_t = 9001)]
+    pub first_port: u16,
+    /// Keep everything here instead of in a temporary directory, and begin with what is there
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Leave out the melody and the echo
+    #[arg(long)]
+    pub no_voices: bool,
+    /// Let other machines on the network in: listen on every address, links with this machine's own
+    #[arg(long)]
+    pub lan: bool,
+    /// Open each link in a Chromium window of its own that trusts this certificate
+    #[arg(long)]
+    pub open: bool,
+}
+
+/// `palabre play`.
+#[derive(Args, Debug)]
+pub struct Play {
+    /// Who is to say it
+    pub name: Name,
+    /// The WAV file, any rate, 1 or 2 channels; - is standard input
+    pub file: PathBuf,
+    /// Their room
+    #[arg(long, value_name = "ROOM", default_value = "main")]
+    pub room: Name,
+}
+
+/// `palabre tap`.
+#[derive(Args, Debug)]
+pub struct Tap {
+    /// Whose ear; nobody else may be listening on it
+    pub name: Name,
+    /// Their room
+    #[arg(long, value_name = "ROOM", default_value = "main")]
+    pub room: Name,
+    /// The WAV file to write; - is standard output
+    #[arg(long, value_name = "FILE", default_value = "-")]
+    pub out: PathBuf,
+}
+
+/// `palabre completions`.
+#[derive(Args, Debug)]
+pub struct Completions {
+    /// The shell
+    pub shell: Shell,
+}
+
+/// `palabre man`.
+#[derive(Args, Debug)]
+pub struct Man {
+    /// Write palabre.1 into this directory instead of to standard output
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+}

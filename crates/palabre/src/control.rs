@@ -1,0 +1,101 @@
+//! Asking the supervisor, and saying what is wrong when there is none.
+
+use std::io::ErrorKind;
+use std::path::Path;
+use std::time::Duration;
+
+use palabre_config::control::{self, Changes, ControlError, Request, Response, Status};
+use palabre_host::exit::Failure;
+use palabre_room::Name;
+
+/// For questions; a supervisor that doesn't answer within this hangs.
+const SOON: Duration = Duration::from_secs(5);
+/// For work that starts processes and waits until they serve.
+const IN_A_WHILE: Duration = Duration::from_secs(60);
+
+/// The supervisor's socket in the directory of what runs.
+const SOCKET: &str = "control.sock";
+
+/// `palabre restart NAME`.
+///
+/// # Errors
+/// The supervisor isn't there (system) or says no (refused).
+pub fn restart(run: &Path, name: &Name) -> Result<(), Failure> {
+    match ask(run, &Request::Restart { name: name.clone() }, IN_A_WHILE)? {
+        Response::Ok => println!("{name}: a new listener serves"),
+        other => return Err(unexpected(&other)),
+    }
+    Ok(())
+}
+
+/// `palabre reload`.
+///
+/// # Errors
+/// The supervisor isn't there (system) or says no (refused); a file has no meaning (configuration).
+pub fn reload(run: &Path) -> Result<(), Failure> {
+    let changes = try_reload(run)?;
+    for (what, names) in
+        [("started", &changes.started), ("stopped", &changes.stopped), ("restarted", &changes.restarted)]
+    {
+        if !names.is_empty() {
+            println!("{what}: {}", names.join(", "));
+        }
+    }
+    if changes.errors.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::config(changes.errors.join("\npalabre: ")))
+}
+
+/// Has the configuration read again, and says what that changed.
+///
+/// # Errors
+/// The supervisor isn't there (system) or says no (refused).
+pub fn try_reload(run: &Path) -> Result<Changes, Failure> {
+    match ask(run, &Request::Reload, IN_A_WHILE)? {
+        Response::Reloaded(changes) => Ok(changes),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// How things are.
+///
+/// # Errors
+/// The supervisor isn't there, or isn't one of this release (system).
+pub fn status(run: &Path) -> Result<Status, Failure> {
+    match ask(run, &Request::Status, SOON)? {
+        Response::Status(status) => Ok(status),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// Whether a supervisor listens there: to do without it where it is allowed not to run.
+#[must_use]
+pub fn is_running(run: &Path) -> bool {
+    let request = control::request(&run.join(SOCKET), &Request::Status, SOON);
+    !matches!(request, Err(ControlError::Connect { source, .. }) if source.kind() != ErrorKind::PermissionDenied)
+}
+
+fn ask(run: &Path, request: &Request, timeout: Duration) -> Result<Response, Failure> {
+    match control::request(&run.join(SOCKET), request, timeout) {
+        Ok(Response::Refused { why }) => Err(Failure::refused(why)),
+        Ok(response) => Ok(response),
+        Err(ControlError::Connect { path, source }) => Err(Failure::system(format!(
+            "unable to reach the supervisor at '{}': {source}; {}",
+            path.display(),
+            what_to_do(source.kind())
+        ))),
+        Err(error) => Err(Failure::system(error)),
+    }
+}
+
+fn what_to_do(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::PermissionDenied => "root and the group 'palabre' may, with sudo or as its member",
+        _ => "start palabre-supervisor, or say with --run where it runs",
+    }
+}
+
+fn unexpected(response: &Response) -> Failure {
+    Failure::system(format!("unable to understand the supervisor's answer: {response:?}; is it of the same release?"))
+}

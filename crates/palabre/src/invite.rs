@@ -1,0 +1,139 @@
+//! `palabre invite`: a participant's file and the link that fits it.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{self, IsTerminal};
+use std::net::{IpAddr, TcpListener};
+use std::path::Path;
+
+use palabre_config::control::State;
+use palabre_config::{ConfigError, Key, PARTICIPANTS_DIR, Participant, Server, link};
+use palabre_host::exit::Failure;
+use palabre_room::display_name_is_valid;
+
+use crate::cli::{Cli, Invite};
+use crate::{control, permission, qr};
+
+/// Writes the participant's file, reloads the supervisor where one runs, prints the link.
+///
+/// # Errors
+/// The name, the port or the display name can't be given (refused), the configuration has no meaning (configuration), or
+/// a file can't be written (system).
+pub fn run(cli: &Cli, invite: &Invite) -> Result<(), Failure> {
+    let config = cli.config_dir();
+    let server = Server::load(config).map_err(Failure::config)?;
+    let mut participant = if invite.new_key { existing(config, invite)? } else { new(config, &server, invite)? };
+    let key = Key::generate().map_err(|error| Failure::system(format!("unable to make a key: {error}")))?;
+    participant.key_sha256 = Some(key.hash());
+    write(config, &participant)?;
+    eprintln!("palabre: {} has port {} in room '{}'", participant.name, participant.port, participant.room);
+    reload(cli.run_dir(), participant.name.as_str());
+    let link = link(&server.host, participant.port, Some(&key));
+    eprintln!("palabre: this link is for {} alone, and is not shown again:", participant.display());
+    println!("{link}");
+    if invite.qr || (!invite.no_qr && io::stdout().is_terminal()) {
+        print!("\n{}", qr::terminal(&link).unwrap_or_default());
+    }
+    Ok(())
+}
+
+fn existing(config: &Path, invite: &Invite) -> Result<Participant, Failure> {
+    Participant::load(config, &invite.name).map_err(|error| {
+        if error.is_missing() {
+            let name = &invite.name;
+            return Failure::refused(format!(
+                "unable to renew the key of '{name}': no such participant; 'palabre invite {name}' adds one"
+            ));
+        }
+        Failure::config(error)
+    })
+}
+
+fn new(config: &Path, server: &Server, invite: &Invite) -> Result<Participant, Failure> {
+    let name = &invite.name;
+    let unable = |cause: String| Failure::refused(format!("unable to invite '{name}': {cause}"));
+    let path = Participant::path(config, name);
+    if path.symlink_metadata().is_ok() {
+        return Err(unable(format!(
+            "'{}' exists; 'palabre invite {name} --new-key' makes a new link, 'palabre revoke {name}' removes it",
+            path.display()
+        )));
+    }
+    if let Some(display_name) = &invite.display_name
+        && !display_name_is_valid(display_name)
+    {
+        return Err(unable("a display name has 1 to 64 characters, none of them a control character".to_owned()));
+    }
+    let port = port(config, server, invite.port).map_err(unable)?;
+    let mut participant = Participant::new(name.clone(), port);
+    participant.display_name.clone_from(&invite.display_name);
+    if let Some(room) = &invite.room {
+        participant.room = room.clone();
+    }
+    Ok(participant)
+}
+
+/// The wanted port, or the first one of the range that no participant has and no other program uses.
+fn port(config: &Path, server: &Server, wanted: Option<u16>) -> Result<u16, String> {
+    let (participants, errors) = Participant::load_all(config);
+    for error in errors {
+        eprintln!("palabre: warning: {error}");
+    }
+    let owner = |port| participants.iter().find(|participant| participant.port == port);
+    let Some(port) = wanted else {
+        let taken: BTreeSet<u16> = participants.iter().map(|participant| participant.port).collect();
+        return server
+            .ports
+            .iter()
+            .find(|port| !taken.contains(port) && is_free(server.bind, *port))
+            .ok_or_else(|| format!("every port of {} is taken; widen 'ports' in palabre.toml", server.ports));
+    };
+    if let Some(owner) = owner(port) {
+        return Err(format!("port {port} is {}'s; each participant has a port of their own", owner.name));
+    }
+    if !server.ports.contains(port) {
+        return Err(format!("port {port} is not in {}; see 'ports' in palabre.toml", server.ports));
+    }
+    if !is_free(server.bind, port) {
+        return Err(format!("another program listens on port {port}; end it, or choose another port"));
+    }
+    Ok(port)
+}
+
+/// Whether nobody listens on the port now. Other reasons not to be able to bind it are the supervisor's business.
+#[must_use]
+pub fn is_free(bind: IpAddr, port: u16) -> bool {
+    !matches!(TcpListener::bind((bind, port)), Err(error) if error.kind() == io::ErrorKind::AddrInUse)
+}
+
+fn write(config: &Path, participant: &Participant) -> Result<(), Failure> {
+    let roster = config.join(PARTICIPANTS_DIR);
+    if !roster.exists() {
+        fs::create_dir(&roster).map_err(|error| {
+            let cause = format!("unable to make '{}': {error}", roster.display());
+            Failure::system(permission::explain(config, cause))
+        })?;
+    }
+    participant.write(config).map_err(|error: ConfigError| Failure::system(permission::explain(&roster, error)))
+}
+
+/// The file is what counts: a supervisor that can't be reached now reads it later.
+fn reload(run: &Path, name: &str) {
+    if !control::is_running(run) {
+        eprintln!("palabre: no supervisor runs in '{}': the port opens when one starts", run.display());
+        return;
+    }
+    match control::try_reload(run).and_then(|changes| control::status(run).map(|status| (changes, status))) {
+        Ok((changes, status)) => {
+            for error in changes.errors {
+                eprintln!("palabre: warning: {error}");
+            }
+            let failed = status.participants.iter().find(|p| p.name == name && p.state == State::Failed);
+            if let Some(participant) = failed {
+                let note = participant.note.as_deref().unwrap_or("see its log");
+                eprintln!("palabre: warning: {name}'s listener doesn't serve: {note}");
+            }
+        }
+        Err(error) => eprintln!("palabre: warning: {error}; 'palabre reload' tries again"),
+    }
+}

@@ -1,0 +1,135 @@
+//! `palabre status`: how every participant's listener is, for people and as JSON.
+
+use std::path::Path;
+
+use palabre_config::control::{ParticipantStatus, Status};
+use palabre_host::exit::Failure;
+
+use crate::{cli, control};
+
+const HEAD: [&str; 9] = ["STATE", "NAME", "ROOM", "PORT", "PID", "RESTARTS", "SINCE", "LAST EXIT", "NOTE"];
+
+/// Prints the status.
+///
+/// # Errors
+/// The supervisor isn't there (system).
+pub fn run(run: &Path, options: &cli::Status) -> Result<(), Failure> {
+    let status = control::status(run)?;
+    if options.json {
+        println!("{}", serde_json::to_string_pretty(&status).map_err(Failure::system)?);
+        return Ok(());
+    }
+    print!("{}", table(&status));
+    for error in &status.errors {
+        eprintln!("palabre: warning: {error}");
+    }
+    Ok(())
+}
+
+fn table(status: &Status) -> String {
+    if status.participants.is_empty() {
+        return "nobody; 'palabre invite NAME' adds a participant\n".to_owned();
+    }
+    let rows: Vec<[String; 9]> =
+        std::iter::once(HEAD.map(str::to_owned)).chain(status.participants.iter().map(row)).collect();
+    let mut text = String::new();
+    for row in &rows {
+        let mut line = String::new();
+        for (column, cell) in row.iter().enumerate() {
+            let width = rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+            line.push_str(cell);
+            line.extend(std::iter::repeat_n(' ', width - cell.chars().count() + 2));
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+fn row(participant: &ParticipantStatus) -> [String; 9] {
+    let or_dash = |text: Option<String>| text.map_or_else(|| "-".to_owned(), |text| printable(&text));
+    [
+        participant.state.to_string(),
+        printable(&participant.name),
+        printable(&participant.room),
+        participant.port.to_string(),
+        or_dash(participant.pid.map(|pid| pid.to_string())),
+        participant.restarts.to_string(),
+        duration(participant.since_ms),
+        or_dash(participant.last_exit.clone()),
+        or_dash(participant.note.clone()),
+    ]
+}
+
+/// What a process says about itself can't move the cursor.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+/// The two largest units: `42 s`, `3 min 12 s`, `2 d 5 h`.
+fn duration(ms: u64) -> String {
+    let (s, min, h, d) = (ms / 1000 % 60, ms / 60_000 % 60, ms / 3_600_000 % 24, ms / 86_400_000);
+    match (d, h, min) {
+        (0, 0, 0) => format!("{s} s"),
+        (0, 0, _) => format!("{min} min {s} s"),
+        (0, _, _) => format!("{h} h {min} min"),
+        _ => format!("{d} d {h} h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use palabre_config::control::State;
+
+    fn alice() -> ParticipantStatus {
+        ParticipantStatus {
+            name: "alice".into(),
+            display: "Alice".into(),
+            room: "main".into(),
+            port: 9001,
+            state: State::Ready,
+            pid: Some(4242),
+            restarts: 0,
+            last_exit: None,
+            since_ms: 61_000,
+            note: Some("streams=1".into()),
+        }
+    }
+
+    #[test]
+    fn columns_stand_below_each_other() {
+        let bob = ParticipantStatus {
+            name: "bob".into(),
+            state: State::BackingOff,
+            pid: None,
+            last_exit: Some("killed by signal 9".into()),
+            note: None,
+            ..alice()
+        };
+        let text = table(&Status { version: "0".into(), participants: vec![alice(), bob], errors: Vec::new() });
+        let expected = "\
+STATE        NAME   ROOM  PORT  PID   RESTARTS  SINCE      LAST EXIT           NOTE
+ready        alice  main  9001  4242  0         1 min 1 s  -                   streams=1
+backing off  bob    main  9001  -     0         1 min 1 s  killed by signal 9  -
+";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn an_empty_roster_says_what_to_do() {
+        let text = table(&Status { version: "0".into(), participants: Vec::new(), errors: Vec::new() });
+        assert!(text.contains("palabre invite"));
+    }
+
+    #[test]
+    fn a_duration_has_at_most_two_units() {
+        let shown = [0, 59_999, 192_000, 7_260_000, 190_800_000].map(duration);
+        assert_eq!(shown, ["0 s", "59 s", "3 min 12 s", "2 h 1 min", "2 d 5 h"]);
+    }
+
+    #[test]
+    fn a_note_cannot_move_the_cursor() {
+        assert_eq!(printable("a\x1b[2Jb\n"), "a\u{fffd}[2Jb\u{fffd}");
+    }
+}

@@ -1,0 +1,80 @@
+//! Chromium windows for `palabre try --open`: a profile of its own for each, trusting one certificate's key and no other.
+
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use palabre_host::process;
+use palabre_host::signals::SIGTERM;
+
+/// What the browser is called on one system or another.
+const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
+/// How long a window may take to close.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The browser that opens the links.
+pub struct Browser {
+    program: PathBuf,
+    profiles: PathBuf,
+    /// SHA-256 of the certificate's public key, in base64: the only one that is trusted without asking.
+    pin: String,
+    windows: Vec<Child>,
+}
+
+impl Browser {
+    /// The first Chromium in the PATH, which will keep its profiles in `profiles`; `None` if there is none.
+    #[must_use]
+    pub fn find(profiles: &Path, pin: &str) -> Option<Self> {
+        let path = std::env::var_os("PATH")?;
+        let program = NAMES
+            .iter()
+            .flat_map(|name| std::env::split_paths(&path).map(move |directory| directory.join(name)))
+            .find(|candidate| candidate.is_file())?;
+        Some(Self { program, profiles: profiles.to_owned(), pin: pin.to_owned(), windows: Vec::new() })
+    }
+
+    /// Opens `link` in a window with the profile of `name`.
+    ///
+    /// # Errors
+    /// The browser can't be started.
+    pub fn open(&mut self, name: &str, link: &str) -> io::Result<()> {
+        let window = Command::new(&self.program)
+            .arg(format!("--user-data-dir={}", self.profiles.join(name).display()))
+            .arg(format!("--ignore-certificate-errors-spki-list={}", self.pin))
+            .args(["--no-first-run", "--no-default-browser-check"])
+            .arg(format!("--app={link}"))
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        self.windows.push(window);
+        Ok(())
+    }
+
+    /// The windows that have been closed, or never opened.
+    pub fn forget_closed(&mut self) {
+        self.windows.retain_mut(|window| matches!(window.try_wait(), Ok(None)));
+    }
+}
+
+/// The profiles go away with the directory, so the windows must have closed before.
+impl Drop for Browser {
+    fn drop(&mut self) {
+        self.forget_closed();
+        for window in &self.windows {
+            let _ = process::send_signal(window.id(), SIGTERM);
+        }
+        let deadline = Instant::now() + PATIENCE;
+        while !self.windows.is_empty() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(20));
+            self.forget_closed();
+        }
+        for window in &mut self.windows {
+            let _ = window.kill();
+            let _ = window.wait();
+        }
+    }
+}
