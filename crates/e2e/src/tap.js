@@ -12,17 +12,13 @@
     });`;
   const taps = { output: newTap(), microphone: newTap() };
   const modules = new WeakMap();
+  const recorders = new WeakMap();
   const connect = AudioNode.prototype.connect;
-  const createSource = AudioContext.prototype.createMediaStreamSource;
 
   AudioNode.prototype.connect = function (target, ...rest) {
     if (target === this.context.destination && this.context instanceof AudioContext) attach(this, taps.output);
+    if (this instanceof MediaStreamAudioSourceNode) attach(this, taps.microphone);
     return connect.call(this, target, ...rest);
-  };
-  AudioContext.prototype.createMediaStreamSource = function (stream) {
-    const source = createSource.call(this, stream);
-    attach(source, taps.microphone);
-    return source;
   };
   window.palabreTap = {
     length: (name) => [taps[name].length, taps[name].rateHz],
@@ -35,21 +31,33 @@
   }
 
   async function attach(node, tap) {
-    const context = node.context;
+    const { context } = node;
     if (!modules.has(context)) {
       modules.set(context, context.audioWorklet.addModule(URL.createObjectURL(new Blob([RECORDER], { type: 'text/javascript' }))));
     }
     await modules.get(context);
-    const recorder = new AudioWorkletNode(context, 'palabre-tap', { numberOfOutputs: 1 });
-    recorder.port.onmessage = ({ data: [frame, time, samples] }) => {
+    connect.call(node, recorder(context, tap));
+  }
+
+  // One for each context: whatever reaches the destination is summed in it, as the destination does.
+  function recorder(context, tap) {
+    const made = recorders.get(context) ?? new Map();
+    recorders.set(context, made);
+    if (!made.has(tap)) made.set(tap, makeRecorder(context, tap));
+    return made.get(tap);
+  }
+
+  function makeRecorder(context, tap) {
+    const node = new AudioWorkletNode(context, 'palabre-tap', { channelCount: 1, channelCountMode: 'explicit' });
+    node.port.onmessage = ({ data: [, time, samples] }) => {
       if (tap.length % 4800 < 128) tap.times.push([tap.length, time]);
       tap.blocks.push(Int16Array.from(samples, (x) => Math.max(-32768, Math.min(32767, Math.round(x * 32768)))));
       tap.length += samples.length;
     };
     tap.rateHz = context.sampleRate;
-    connect.call(node, recorder);
     // A node that leads nowhere is not run: its output is silence.
-    connect.call(recorder, context.destination);
+    connect.call(node, context.destination);
+    return node;
   }
 
   function joined(tap) {

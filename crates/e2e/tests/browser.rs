@@ -1,0 +1,111 @@
+//! People talk to each other through real Chromiums: what one says into the microphone is what the other's page renders.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::path::{Path, PathBuf};
+
+use palabre_e2e::browser::{Browser, Tap};
+use palabre_e2e::compare::{RATE_HZ, at_common_rate, find, median};
+use palabre_e2e::suite::{Link, PATIENCE, Suite};
+use palabre_e2e::wait_for;
+use palabre_sound::measure::rms_dbfs;
+
+const SECONDS: usize = 8;
+
+fn voice(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("speech").join(name)
+}
+
+/// A person with a browser in the room.
+struct Person {
+    browser: Browser,
+}
+
+impl Person {
+    fn join(link: &Link, voice_name: &str, uplink: &str) -> Self {
+        let browser = Browser::start(&voice(voice_name), "en", &[]).unwrap();
+        browser.tap_sound().unwrap();
+        browser.open(&format!("{}#uplink={uplink}", link.url)).unwrap();
+        browser.wait_until("palabreState?.screen === 'door'").unwrap();
+        browser.click("#join").unwrap();
+        browser.wait_until("palabreState.connection === 'live' && palabreState.microphone === 'on'").unwrap();
+        Self { browser }
+    }
+
+    fn set_muted(&self, muted: bool) {
+        let is = || self.browser.run("return palabreState.muted").unwrap() == muted;
+        if !is() {
+            self.browser.click("#mute").unwrap();
+        }
+        assert!(is());
+        if !muted {
+            self.browser.wait_until("palabreState.uplink === 'open' && palabreState.sent > 10").unwrap();
+        }
+    }
+
+    fn now(&self, tap: Tap) -> usize {
+        self.browser.tapped(tap).unwrap().0
+    }
+
+    /// What was tapped from `start` on, when there are enough seconds of it.
+    fn recorded(&self, tap: Tap, start: usize, seconds: usize) -> Vec<i16> {
+        let (_, rate_hz) = self.browser.tapped(tap).unwrap();
+        wait_for("sound in the browser", PATIENCE, || {
+            (self.browser.tapped(tap).ok()?.0 > start + seconds * rate_hz as usize).then_some(())
+        })
+        .unwrap();
+        at_common_rate(&self.browser.tap_from(tap, start).unwrap(), rate_hz)
+    }
+}
+
+/// The speaker's microphone, as the browser delivers it, is what the listener's page renders.
+fn assert_heard(what: &str, said: &[i16], heard: &[i16]) {
+    let found = find(said, heard, 2_000);
+    let coefficient = median(found.iter().map(|window| window.coefficient));
+    let gain_db = median(found.iter().map(|window| window.gain_db));
+    let lag_ms = median(found.iter().map(|window| window.lag as f64 * 1000.0 / f64::from(RATE_HZ)));
+    println!("{what}: correlation {coefficient:.3}, gain {gain_db:.1} dB, lag {lag_ms:.0} ms, {} windows", found.len());
+    assert!(found.len() >= 5, "{what}: {} windows of speech", found.len());
+    assert!(coefficient > 0.9, "{what}: {found:?}");
+}
+
+/// Both begin to record at about the same time; the lag between the taps' beginnings is part of what the search finds.
+fn record_both(from: (&Person, Tap), to: (&Person, Tap)) -> (Vec<i16>, Vec<i16>) {
+    let (start_to, start_from) = (to.0.now(to.1), from.0.now(from.1));
+    (from.0.recorded(from.1, start_from, SECONDS), to.0.recorded(to.1, start_to, SECONDS + 2))
+}
+
+fn two_people_talk(uplink: &str) {
+    let suite = Suite::start(2).unwrap();
+    let alice = Person::join(&suite.links[0], "english-man-16000Hz-mono.wav", uplink);
+    let bob = Person::join(&suite.links[1], "french-woman-16000Hz-mono.wav", uplink);
+    let kind = if uplink == "post" { "post" } else { "websocket" };
+
+    // Only the first page joins with an open microphone: two windows on one laptop would howl.
+    bob.set_muted(true);
+    alice.set_muted(false);
+    let (said, heard) = record_both((&alice, Tap::Microphone), (&bob, Tap::Output));
+    assert_heard(&format!("{kind}: alice to bob"), &said, &heard);
+    let own = alice.recorded(Tap::Output, 0, 1);
+    let down_db = rms_dbfs(&said) - rms_dbfs(&own);
+    println!("{kind}: alice's own output is {down_db:.0} dB below what she said");
+    assert!(down_db > 40.0, "alice hears herself only {down_db} dB down");
+
+    bob.set_muted(false);
+    let (said, heard) = record_both((&bob, Tap::Microphone), (&alice, Tap::Output));
+    assert_heard(&format!("{kind}: bob to alice, both talking"), &said, &heard);
+    let (said, heard) = record_both((&alice, Tap::Microphone), (&bob, Tap::Output));
+    assert_heard(&format!("{kind}: alice to bob, both talking"), &said, &heard);
+    for person in [&alice, &bob] {
+        assert_eq!(person.browser.run("return palabreState.uplinkKind").unwrap(), kind);
+    }
+}
+
+#[test]
+fn two_people_talk_both_ways_by_websocket() {
+    two_people_talk("websocket");
+}
+
+#[test]
+fn two_people_talk_both_ways_by_post() {
+    two_people_talk("post");
+}

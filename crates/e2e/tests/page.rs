@@ -1,0 +1,167 @@
+//! What the page does in a real Chromium besides sound: the link from elsewhere, its policy, refusal, deaths, languages.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+
+use palabre_e2e::browser::Browser;
+use palabre_e2e::suite::{Link, PATIENCE, Suite};
+use palabre_e2e::wait_for;
+
+fn voice() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("speech/english-man-16000Hz-mono.wav")
+}
+
+fn open(link: &Link, language: &str) -> Browser {
+    let browser = Browser::start(&voice(), language, &[]).unwrap();
+    browser.open(&link.url).unwrap();
+    browser.wait_until("window.palabreState?.screen === 'door'").unwrap();
+    browser
+}
+
+fn join(link: &Link, language: &str) -> Browser {
+    let browser = open(link, language);
+    browser.click("#join").unwrap();
+    browser.wait_until("palabreState.connection === 'live' && palabreState.microphone === 'on'").unwrap();
+    browser
+}
+
+/// A page of another origin that holds nothing but a link, as a webmail would; serves until the process ends.
+fn page_elsewhere(href: &str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://127.0.0.1:{}/", listener.local_addr().unwrap().port());
+    let body = format!("<!doctype html><title>elsewhere</title><a id=link href='{href}'>join</a>");
+    std::thread::spawn(move || {
+        for mut tcp in listener.incoming().flatten() {
+            let _ = tcp.read(&mut [0; 4096]);
+            let _ = write!(
+                tcp,
+                "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            );
+        }
+    });
+    url
+}
+
+#[test]
+fn a_link_opened_from_another_site_leads_in_and_the_key_leaves_the_address_bar() {
+    let suite = Suite::start(1).unwrap();
+    let browser = Browser::start(&voice(), "en", &[]).unwrap();
+    browser.open(&page_elsewhere(&suite.links[0].url)).unwrap();
+    browser.wait_until("document.getElementById('link')").unwrap();
+    browser.click("#link").unwrap();
+    browser.wait_until("window.palabreState?.screen === 'door'").unwrap();
+    let address = browser.run("return location.href").unwrap();
+    assert_eq!(address, format!("https://localhost:{}/", suite.links[0].port));
+    assert_eq!(browser.run("return document.cookie").unwrap(), "", "no script sees the key");
+    browser.run("location.reload()").unwrap();
+    browser.wait_until("window.palabreState?.screen === 'door'").unwrap();
+}
+
+#[test]
+fn without_a_key_there_is_a_plain_page_and_nothing_else() {
+    let suite = Suite::start(1).unwrap();
+    let link = &suite.links[0];
+    for path in ["/", "/me", "/listen", "/listen.wav", "/page/app.js"] {
+        let answer = suite.client.request(link, "GET", path, &[], b"").unwrap();
+        assert_eq!(answer.status, 401, "{path}");
+        assert!(!answer.text().unwrap().contains("p01"), "{path} tells a name");
+    }
+    let wrong = "Authorization: Bearer 00000000000000000000000000000000";
+    assert_eq!(suite.client.request(link, "GET", "/", &[wrong], b"").unwrap().status, 401);
+}
+
+#[test]
+fn a_page_runs_under_its_policy_and_talks() {
+    let suite = Suite::start(2).unwrap();
+    let browser = join(&suite.links[0], "en");
+    browser.wait_until("palabreState.uplink === 'open' && palabreState.sent > 50").unwrap();
+    browser
+        .wait_until("palabreState.chunks + palabreState.renewals >= 0 && palabreState.connection === 'live'")
+        .unwrap();
+    let complaints: Vec<_> = browser.console().unwrap();
+    assert!(complaints.is_empty(), "{complaints:?}");
+}
+
+#[test]
+fn a_page_reconnects_by_itself_after_the_death_and_after_a_restart_of_its_listener() {
+    let suite = Suite::start(2).unwrap();
+    let browser = join(&suite.links[0], "en");
+    browser.wait_until("palabreState.uplink === 'open' && palabreState.sent > 10").unwrap();
+    let pid = suite.kill("palabre-listener", "p01").unwrap();
+    wait_for("a new listener", PATIENCE, || suite.process("palabre-listener", "p01").filter(|&new| new != pid))
+        .unwrap();
+    let sent = browser.run("return palabreState.sent").unwrap();
+    browser
+        .wait_until(&format!(
+            "palabreState.connection === 'live' && palabreState.uplink === 'open' && palabreState.sent > {sent} + 20"
+        ))
+        .unwrap();
+    assert_eq!(browser.run("return palabreState.muted").unwrap(), false);
+
+    suite.palabre(&["restart", "p01"]).unwrap();
+    let sent = browser.run("return palabreState.sent").unwrap();
+    browser
+        .wait_until(&format!(
+            "palabreState.connection === 'live' && palabreState.uplink === 'open' && palabreState.sent > {sent} + 20"
+        ))
+        .unwrap();
+}
+
+#[test]
+fn a_mute_is_kept_over_a_reload_and_a_reconnection() {
+    let suite = Suite::start(1).unwrap();
+    let browser = join(&suite.links[0], "en");
+    browser.click("#mute").unwrap();
+    assert_eq!(browser.run("return palabreState.muted").unwrap(), true);
+    suite.kill("palabre-listener", "p01").unwrap();
+    browser.wait_until("palabreState.reconnects > 0 && palabreState.connection === 'live'").unwrap();
+    assert_eq!(browser.run("return palabreState.muted").unwrap(), true);
+    browser.run("location.reload()").unwrap();
+    browser.wait_until("window.palabreState?.screen === 'door'").unwrap();
+    browser.click("#join").unwrap();
+    browser.wait_until("palabreState.microphone === 'on'").unwrap();
+    assert_eq!(browser.run("return palabreState.muted").unwrap(), true);
+}
+
+#[test]
+fn a_newer_page_takes_the_microphone_and_the_older_one_is_told() {
+    let suite = Suite::start(1).unwrap();
+    let older = join(&suite.links[0], "en");
+    older.wait_until("palabreState.uplink === 'open'").unwrap();
+    let newer = join(&suite.links[0], "en");
+    newer.wait_until("palabreState.uplink === 'open'").unwrap();
+    older.wait_until("palabreState.uplink === 'taken' && document.querySelector('.notice button')").unwrap();
+    older.click(".notice button").unwrap();
+    older.wait_until("palabreState.uplink === 'open'").unwrap();
+    newer.wait_until("palabreState.uplink === 'taken'").unwrap();
+}
+
+#[test]
+fn a_page_speaks_the_language_of_its_browser() {
+    let suite = Suite::start(1).unwrap();
+    let english = open(&suite.links[0], "en");
+    let french = open(&suite.links[0], "fr");
+    let words = |browser: &Browser| browser.run("return document.getElementById('join').textContent").unwrap();
+    assert_ne!(words(&english), words(&french));
+    assert_eq!(french.run("return document.documentElement.lang").unwrap(), "fr");
+}
+
+#[test]
+fn whoever_refuses_the_microphone_listens_and_is_told_so() {
+    let suite = Suite::start(2).unwrap();
+    let browser = Browser::start(&voice(), "en", &["--deny-permission-prompts"]).unwrap();
+    browser
+        .devtools(
+            "Browser.setPermission",
+            serde_json::json!({ "permission": { "name": "microphone" }, "setting": "denied" }),
+        )
+        .unwrap();
+    browser.open(&suite.links[0].url).unwrap();
+    browser.wait_until("window.palabreState?.screen === 'door'").unwrap();
+    browser.click("#join").unwrap();
+    browser.wait_until("palabreState.connection === 'live' && palabreState.microphone === 'refused'").unwrap();
+    browser.wait_until("document.querySelector('.notice')?.textContent.length > 10").unwrap();
+}
