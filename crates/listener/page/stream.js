@@ -28,6 +28,8 @@ export class Stream {
   #heardMs = 0;
   #liveSinceMs = 0;
   #state = 'stopped';
+  #silent = true;
+  /** What happened since `start`, for the details panel. */
   counts = { records: 0, chunks: 0, lost: 0, bad: 0, renewals: 0, reconnects: 0, bytes: 0 };
 
   /** @param {StreamHandlers} handlers */
@@ -119,14 +121,16 @@ export class Stream {
     const counted = record.kind === 'sound' || record.kind === 'silence';
     if (counted && !this.#renewal.isNews(record.seq)) return;
     if (record.kind === 'sound') this.#count(record);
+    if (record.kind === 'silence') this.#silent = true;
     if (record.kind === 'moved') this.#open();
     else this.#handlers.onRecord(record);
   }
 
   #count(record) {
     this.counts.chunks += 1;
-    // The first chunk after a silence is marked too; app.js knows which it was and corrects it.
-    if (record.gap) this.counts.lost += 1;
+    // The first chunk after a silence is marked too, and nothing is missing there.
+    if (record.gap && !this.#silent) this.counts.lost += 1;
+    this.#silent = false;
   }
 
   /** No timer is in the sound's path; this one only finds out what died. */

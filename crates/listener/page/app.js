@@ -1,0 +1,202 @@
+/**
+ * Palabre's page: who you are, the door, the room. Wires the session to what is seen and remembers what was chosen.
+ *
+ * Relative addresses only, so that it works at the root of a port and below a path of a proxy alike.
+ */
+
+import { Backoff } from './backoff.js';
+import { People } from './people.js';
+import { Session } from './session.js';
+import { recall, remember } from './settings.js';
+import { say, switchLanguage, translatePage } from './text.js';
+import * as view from './view.js';
+
+const FIGURES_MS = 500;
+const METER_FALL = 0.7;
+const people = new People(view.elements.people, view.elements.alone);
+
+/** What is the case: `screen` is where we are, `me` the answer of GET me, `session` exists while in the room. */
+const app = { screen: 'loading', me: null, session: null, headphones: false, level: 0 };
+
+start();
+
+function start() {
+  translatePage();
+  view.showLanguage();
+  const { join, mute, leave, volume, language } = view.elements;
+  volume.value = recall('volume') ?? '100';
+  join.addEventListener('click', enter);
+  leave.addEventListener('click', leaveRoom);
+  mute.addEventListener('click', pressMute);
+  volume.addEventListener('input', changeVolume);
+  language.addEventListener('click', changeLanguage);
+  window.addEventListener('pagehide', () => app.session?.leave());
+  // Back from the browser's cache the streams are gone; a fresh page is the honest state.
+  window.addEventListener('pageshow', ({ persisted }) => { if (persisted) location.reload(); });
+  setInterval(showFigures, FIGURES_MS);
+  Object.defineProperty(window, 'palabreState', { get: diagnostics });
+  refresh();
+  learnWhoIAm(new Backoff());
+}
+
+async function learnWhoIAm(backoff) {
+  const answer = await askMe();
+  if (answer.me) app.me = answer.me;
+  go(answer.screen);
+  if (answer.screen === 'away') setTimeout(() => learnWhoIAm(backoff), Math.max(500, backoff.next()));
+}
+
+async function askMe() {
+  try {
+    const response = await fetch('me', { cache: 'no-store' });
+    if (response.status === 401) return { screen: 'unknown' };
+    if (!response.ok) return { screen: 'away' };
+    const me = await response.json();
+    return { me, screen: canPlay() ? 'door' : 'old' };
+  } catch {
+    return { screen: 'away' };
+  }
+}
+
+function canPlay() {
+  return window.isSecureContext && 'AudioWorkletNode' in window;
+}
+
+function go(screen) {
+  app.screen = screen;
+  refresh();
+}
+
+/** In the click itself: browsers let sound begin only there. */
+function enter() {
+  const { me } = app;
+  const muted = me.join_muted || recall('muted') === 'yes';
+  const options = { muted, volume: view.elements.volume.value / 100, postOnly: location.hash.includes('uplink=post') };
+  app.headphones = me.join_muted;
+  people.clear();
+  people.setMe(me);
+  app.session = new Session(me, options, {
+    onChange: refresh,
+    onPeak: showPeak,
+    onMe: (newer) => { app.me = newer; people.setMe(newer); refresh(); },
+    onRoom: (here) => people.setPeople(here),
+    onLevels: (levels) => { people.setLevels(levels); refresh(); },
+  });
+  app.screen = 'inside';
+  view.showInside();
+  app.session.join();
+  refresh();
+}
+
+function leaveRoom() {
+  app.session?.leave();
+  app.session = null;
+  people.clear();
+  go('left');
+  view.elements.join.focus();
+}
+
+function pressMute() {
+  const { session } = app;
+  if (!session) return;
+  if (['refused', 'missing', 'busy'].includes(session.state.microphone)) {
+    session.askAgain();
+    return;
+  }
+  const muted = !session.state.muted;
+  remember('muted', muted ? 'yes' : 'no');
+  app.headphones = false;
+  session.setMuted(muted);
+  showPeak(0);
+  view.speak(say(muted ? 'micMuted' : 'micOn'));
+}
+
+function changeVolume() {
+  const { value } = view.elements.volume;
+  remember('volume', value);
+  app.session?.setVolume(value / 100);
+}
+
+function changeLanguage() {
+  switchLanguage();
+  view.showLanguage();
+  people.translate();
+  refresh();
+}
+
+function refresh() {
+  const room = app.me?.room ?? '';
+  const { session } = app;
+  if (session) {
+    view.showState({ room, connection: session.state.connection, microphone: microphoneWord(session.state) });
+    view.showNotices(notices(session));
+    if (session.state.connection !== 'live') people.hush();
+  } else {
+    view.showState({ room: '', connection: '', microphone: 'off' });
+    view.showDoor(door(app.screen, app.me));
+  }
+}
+
+function door(screen, me) {
+  const troubles = { unknown: 'keyBad', away: 'serverAway', old: 'tooOld' };
+  const trouble = troubles[screen];
+  if (trouble) return { title: say(trouble), hint: say(`${trouble}Hint`), troubled: true };
+  if (screen === 'loading') return { title: say('loading') };
+  const room = say('roomNamed', { room: me.room });
+  if (screen === 'left') return { title: say('left'), hint: say('leftHint'), join: say('joinAgain'), room };
+  const title = say('hello', { name: me.display || me.name });
+  return { title, hint: say('doorHint'), warning: me.join_muted ? say('doorMuted') : '', join: say('join'), room };
+}
+
+/** One word for the microphone, the worst truth first. */
+function microphoneWord({ microphone, muted, uplink }) {
+  if (microphone === 'asking') return 'asking';
+  if (microphone !== 'on') return 'off';
+  if (muted) return 'muted';
+  if (people.operatorMutedMe) return 'operator';
+  return uplink === 'open' ? 'on' : 'waiting';
+}
+
+function notices(session) {
+  const { audible, microphone, uplink } = session.state;
+  const list = [];
+  if (!audible) list.push({ key: 'silentDevice', urgent: true, action: 'wake', onAction: () => session.wake() });
+  if (['refused', 'missing', 'busy'].includes(microphone)) list.push({ key: microphone, action: 'tryAgain', onAction: () => session.askAgain() });
+  if (uplink === 'taken') list.push({ key: 'taken', urgent: true, action: 'takeBack', onAction: () => session.takeBack() });
+  if (app.headphones && microphone === 'on') list.push({ key: 'wearHeadphones', action: 'understood', onAction: understood });
+  return list;
+}
+
+function understood() {
+  app.headphones = false;
+  refresh();
+  view.elements.mute.focus();
+}
+
+/** Up at once, down slowly, on a scale of decibels: as a meter is read. */
+function showPeak(peak) {
+  const share = peak > 0 ? Math.max(0, 1 + (20 * Math.log10(peak)) / 50) : 0;
+  app.level = peak === 0 ? 0 : Math.max(share, app.level * METER_FALL);
+  view.showLevel(app.level);
+}
+
+function diagnostics() {
+  return Object.freeze({ screen: app.screen, ...(app.session?.diagnostics ?? {}) });
+}
+
+function showFigures() {
+  if (!app.session || !view.elements.details.open) return;
+  const d = app.session.diagnostics;
+  const ms = (value) => `${Math.round(value || 0)} ms`;
+  view.showFigures([
+    ['detailDelay', ms(d.depthMs)],
+    ['detailMargin', ms(d.marginMs)],
+    ['detailOutput', ms(d.outputMs)],
+    ['detailUnderruns', String(d.underruns)],
+    ['detailChunks', `${d.chunks} · ${d.lost}`],
+    ['detailRenewals', `${d.renewals} · ${d.reconnects}`],
+    ['detailRates', `${d.streamRate} · ${d.contextRate} Hz`],
+    ['detailUplink', say(`uplink${d.uplinkKind[0].toUpperCase()}${d.uplinkKind.slice(1)}`)],
+    ['detailSent', `${d.sent} · ${d.dropped}`],
+  ]);
+}

@@ -1,0 +1,69 @@
+/**
+ * The microphone on the audio thread: the device's rate in, chunks in the room's rate out, each with the time of its
+ * first sample on the sound card's clock. While the gate is closed nothing leaves; it opens and closes within 5 ms, so
+ * that muting in the middle of a word is no click.
+ *
+ * Messages in: {open: boolean}. Out: {samples, firstMs, nowMs, peak}.
+ */
+
+import { Resampler } from './resampler.js';
+
+const FADE_MS = 5;
+
+class MicrophoneProcessor extends AudioWorkletProcessor {
+  #resampler;
+  #frames;
+  #chunk;
+  #fill = 0;
+  #firstMs = 0;
+  #peak = 0;
+  #gain = 0;
+  #open = false;
+  #step = 1000 / (FADE_MS * sampleRate);
+
+  constructor({ processorOptions: { rateHz, chunkMs } }) {
+    super();
+    this.#resampler = new Resampler(sampleRate, rateHz);
+    this.#frames = Math.round((rateHz * chunkMs) / 1000);
+    this.#chunk = new Int16Array(this.#frames);
+    this.port.onmessage = ({ data }) => { this.#open = data.open; };
+  }
+
+  process([[input]]) {
+    if (!input || (!this.#open && this.#gain === 0)) return true;
+    for (let i = 0; i < input.length; i += 1) this.#take(input[i], i);
+    if (this.#gain === 0) this.#flush();
+    return true;
+  }
+
+  #take(sample, i) {
+    const wanted = this.#gain + (this.#open ? this.#step : -this.#step);
+    this.#gain = Math.max(0, Math.min(1, wanted));
+    this.#resampler.feed(sample * this.#gain);
+    while (this.#resampler.due) this.#put(this.#resampler.take(), i);
+  }
+
+  #put(sample, i) {
+    if (this.#fill === 0) this.#firstMs = cardMs(currentFrame + i - this.#resampler.delayFrames);
+    const value = Math.max(-32768, Math.min(32767, Math.round(sample * 32768)));
+    this.#peak = Math.max(this.#peak, Math.abs(value) / 32768);
+    this.#chunk[this.#fill] = value;
+    this.#fill += 1;
+    if (this.#fill === this.#frames) this.#flush();
+  }
+
+  #flush() {
+    if (this.#fill === 0) return;
+    const samples = this.#chunk.slice(0, this.#fill);
+    const message = { samples, firstMs: this.#firstMs, nowMs: cardMs(currentFrame + 128), peak: this.#peak };
+    this.port.postMessage(message, [samples.buffer]);
+    this.#fill = 0;
+    this.#peak = 0;
+  }
+}
+
+function cardMs(frame) {
+  return (frame * 1000) / sampleRate;
+}
+
+registerProcessor('palabre-microphone', MicrophoneProcessor);

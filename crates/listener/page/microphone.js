@@ -1,0 +1,148 @@
+/**
+ * The microphone's half on the page: asks for it, says in one word why there is none, and hands on its chunks with the
+ * wall-clock time of their capture. Whether a chunk reaches the room is uplink.js's business.
+ *
+ * It is never opened by itself: `setMuted(false)` comes from a click only.
+ */
+
+import { ClockMap } from './clock-map.js';
+
+const WISHES = { channelCount: 1, echoCancellation: true, noiseSuppression: true, autoGainControl: true };
+const CLOSED_MS = 100;
+const PROBLEMS = { NotAllowedError: 'refused', SecurityError: 'refused', NotReadableError: 'busy', AbortError: 'busy' };
+
+/**
+ * @typedef {'off' | 'asking' | 'on' | 'refused' | 'missing' | 'busy'} MicrophoneState
+ * @typedef {{onChunk: (chunk: {samples: Int16Array, wallMs: number}) => void,
+ *   onPeak: (peak: number) => void, onState: (state: MicrophoneState) => void}} MicrophoneHandlers
+ */
+
+/** One person's microphone. */
+export class Microphone {
+  #handlers;
+  #context = null;
+  #format = null;
+  #media = null;
+  #nodes = [];
+  #clock = new ClockMap();
+  #muted = true;
+  #wanted = false;
+  /** @type {MicrophoneState} */
+  state = 'off';
+
+  /** @param {MicrophoneHandlers} handlers */
+  constructor(handlers) {
+    this.#handlers = handlers;
+  }
+
+  /** Asks for the microphone; what came of it is told by `onState`. */
+  async ask() {
+    this.#wanted = true;
+    this.#become('asking');
+    try {
+      const media = await navigator.mediaDevices.getUserMedia({ audio: WISHES });
+      if (this.#wanted) this.#got(media);
+      else media.getTracks().forEach((track) => track.stop());
+    } catch (error) {
+      this.#become(PROBLEMS[error.name] ?? 'missing');
+    }
+  }
+
+  /** Lets go of the microphone. */
+  stop() {
+    this.#wanted = false;
+    this.#unwire();
+    this.#media?.getTracks().forEach((track) => track.stop());
+    this.#media = null;
+    this.#become('off');
+  }
+
+  /**
+   * @param {AudioContext} context with the worklet loaded; may come again with a new one
+   */
+  attach(context) {
+    const rebuilt = this.#context !== null && this.state !== 'asking';
+    this.#context = context;
+    // The device that went may be the very one we hold, and a new default is what the person plugged in.
+    if (rebuilt && this.#wanted) this.#again();
+    else this.#wire();
+  }
+
+  /**
+   * @param {number} rateHz of the room
+   * @param {number} chunkMs
+   */
+  setFormat(rateHz, chunkMs) {
+    const same = this.#format && this.#format.rateHz === rateHz && this.#format.chunkMs === chunkMs;
+    this.#format = { rateHz, chunkMs };
+    if (!same) this.#wire();
+  }
+
+  /** @param {boolean} muted */
+  setMuted(muted) {
+    this.#muted = muted;
+    this.#applyMute();
+  }
+
+  #got(media) {
+    this.#media = media;
+    const [track] = media.getAudioTracks();
+    track.onended = () => { if (this.#media === media) this.#again(); };
+    this.#become('on');
+    this.#wire();
+  }
+
+  #again() {
+    this.#unwire();
+    this.#media?.getTracks().forEach((track) => track.stop());
+    this.#media = null;
+    this.ask();
+  }
+
+  #wire() {
+    this.#unwire();
+    if (!this.#context || !this.#format || !this.#media) return;
+    const source = new MediaStreamAudioSourceNode(this.#context, { mediaStream: this.#media });
+    const node = new AudioWorkletNode(this.#context, 'palabre-microphone', {
+      channelCount: 1,
+      channelCountMode: 'explicit',
+      outputChannelCount: [1],
+      processorOptions: this.#format,
+    });
+    node.port.onmessage = ({ data }) => this.#chunk(data);
+    // Its output is silence; some browsers run only what leads to the destination.
+    source.connect(node).connect(this.#context.destination);
+    this.#nodes = [source, node];
+    this.#clock = new ClockMap();
+    this.#applyMute();
+  }
+
+  #unwire() {
+    for (const node of this.#nodes) node.disconnect();
+    if (this.#nodes[1]) this.#nodes[1].port.onmessage = null;
+    this.#nodes = [];
+  }
+
+  /** The worklet's gate closes without a click; the track is disabled as well, so that a mute is one in the browser too. */
+  #applyMute() {
+    this.#nodes[1]?.port.postMessage({ open: !this.#muted });
+    if (!this.#muted) this.#enable(true);
+    else setTimeout(() => this.#enable(!this.#muted), CLOSED_MS);
+  }
+
+  #enable(enabled) {
+    this.#media?.getAudioTracks().forEach((track) => { track.enabled = enabled; });
+  }
+
+  #chunk({ samples, firstMs, nowMs, peak }) {
+    this.#clock.observe(nowMs, performance.timeOrigin + performance.now());
+    this.#handlers.onPeak(peak);
+    this.#handlers.onChunk({ samples, wallMs: this.#clock.wallMs(firstMs) });
+  }
+
+  #become(state) {
+    if (state === this.state) return;
+    this.state = state;
+    this.#handlers.onState(state);
+  }
+}

@@ -1,0 +1,156 @@
+/**
+ * One stay in the room, from the click that joins to the one that leaves: stream, player, microphone and uplink wired
+ * together. What it knows is in `state`; whoever shows it is told by `onChange`.
+ *
+ * It keeps one promise above all: a muted microphone is opened by the person and by nothing else.
+ */
+
+import { AudioHouse } from './audio.js';
+import { letSleep, stayAwake } from './awake.js';
+import { Microphone } from './microphone.js';
+import { Player } from './player.js';
+import { Stream } from './stream.js';
+import { Uplink } from './uplink.js';
+
+/**
+ * @typedef {{onChange: () => void, onPeak: (peak: number) => void, onMe: (me: object) => void,
+ *   onRoom: (people: object[]) => void, onLevels: (levels: object) => void}} SessionHandlers
+ */
+
+/** A stay in the room. */
+export class Session {
+  #handlers;
+  #player = new Player();
+  #audio;
+  #microphone;
+  #uplink;
+  #stream;
+  state = { connection: 'connecting', audible: true, microphone: 'off', uplink: 'off', muted: true };
+
+  /**
+   * @param {object} me as from GET me
+   * @param {{muted: boolean, volume: number, postOnly: boolean}} options
+   * @param {SessionHandlers} handlers
+   */
+  constructor(me, { muted, volume, postOnly }, handlers) {
+    this.#handlers = handlers;
+    this.state.muted = muted;
+    this.#player.setVolume(volume);
+    this.#audio = new AudioHouse({
+      onContext: (context) => this.#gotContext(context),
+      onState: (audible) => this.#change({ audible }),
+    });
+    this.#microphone = new Microphone({
+      onChunk: (chunk) => this.#uplink.send(chunk),
+      onPeak: handlers.onPeak,
+      onState: (microphone) => this.#microphoneChanged(microphone),
+    });
+    this.#uplink = new Uplink({
+      onState: (uplink) => this.#change({ uplink }),
+      reachable: () => this.state.connection === 'live',
+    }, postOnly);
+    this.#stream = new Stream({
+      onRecord: (record) => this.#take(record),
+      onState: (connection) => this.#connectionChanged(connection),
+    });
+    this.#setFormat(me);
+    this.#microphone.setMuted(muted);
+  }
+
+  /** Only in a click. Nothing here waits for anything. */
+  join() {
+    this.#audio.start();
+    this.#stream.start();
+    this.#microphone.ask();
+    stayAwake();
+  }
+
+  /** Gives everything back. */
+  leave() {
+    this.#uplink.stop();
+    this.#microphone.stop();
+    this.#stream.stop();
+    this.#audio.stop();
+    letSleep();
+  }
+
+  /** @param {boolean} muted what the person chose */
+  setMuted(muted) {
+    this.#microphone.setMuted(muted);
+    this.#change({ muted });
+  }
+
+  /** @param {number} volume 0 to 1 */
+  setVolume(volume) {
+    this.#player.setVolume(volume);
+  }
+
+  /** The person wants the sound that the browser holds back. */
+  wake() {
+    this.#audio.wake();
+  }
+
+  /** The person wants to be asked for the microphone again. */
+  askAgain() {
+    this.#microphone.ask();
+  }
+
+  /** The person wants the microphone back from another page. */
+  takeBack() {
+    this.#uplink.start();
+  }
+
+  /** @returns {object} see `window.palabreState` */
+  get diagnostics() {
+    const { depthMs = 0, lowMs = 0, marginMs = 0, underruns = 0, cuts = 0, speed = 1, outputMs, contextRate, streamRate } = this.#player.report;
+    const { chunks, lost, bad, renewals, reconnects } = this.#stream.counts;
+    return {
+      ...this.state,
+      depthMs, lowMs, marginMs, underruns, cuts, speed, outputMs, contextRate, streamRate,
+      chunks, lost, bad, renewals, reconnects,
+      uplinkKind: this.#uplink.kind,
+      sent: this.#uplink.counts.sent,
+      dropped: this.#uplink.dropped,
+      uplinkReconnects: this.#uplink.counts.reconnects,
+    };
+  }
+
+  #gotContext(context) {
+    this.#player.attach(context);
+    this.#microphone.attach(context);
+  }
+
+  #setFormat({ rate_hz: rateHz, chunk_ms: chunkMs }) {
+    this.#player.setFormat(rateHz, chunkMs);
+    this.#microphone.setFormat(rateHz, chunkMs);
+    this.#uplink.setRate(rateHz);
+  }
+
+  #take(record) {
+    const { onLevels, onMe, onRoom } = this.#handlers;
+    if (record.levels) onLevels(record.levels);
+    if (record.kind === 'sound') this.#player.sound(record);
+    else if (record.kind === 'silence') this.#player.silence();
+    else if (record.kind === 'room') onRoom(record.people);
+    else if (record.kind === 'hello') {
+      this.#setFormat(record.me);
+      onMe(record.me);
+    }
+  }
+
+  #microphoneChanged(microphone) {
+    if (microphone === 'on') this.#uplink.start();
+    this.#change({ microphone });
+  }
+
+  #connectionChanged(connection) {
+    const cameBack = connection === 'live' && this.state.connection === 'lost';
+    this.#change({ connection });
+    if (cameBack) this.#uplink.reconsider();
+  }
+
+  #change(part) {
+    Object.assign(this.state, part);
+    this.#handlers.onChange();
+  }
+}

@@ -1,0 +1,50 @@
+/**
+ * Chooses the language and puts sentences where they belong. The sentences are in text-en.js and text-fr.js.
+ *
+ * An element with `data-text="key"` shows that sentence, one with `data-label="key"` is named by it for screen readers;
+ * everything else asks `say`. Only textContent and attributes are ever set.
+ */
+
+import en from './text-en.js';
+import fr from './text-fr.js';
+import { recall, remember } from './settings.js';
+
+const LANGUAGES = { en, fr };
+
+let language = choose();
+
+/**
+ * @param {string} key
+ * @param {Record<string, string | number>} [values] for the `{x}` in the sentence
+ * @returns {string}
+ */
+export function say(key, values = {}) {
+  const sentence = LANGUAGES[language][key] ?? key;
+  return sentence.replace(/\{(\w+)\}/g, (_, name) => String(values[name] ?? ''));
+}
+
+/** Sets every marked element, and the document's language. */
+export function translatePage() {
+  document.documentElement.lang = language;
+  for (const element of document.querySelectorAll('[data-text]')) element.textContent = say(element.dataset.text);
+  for (const element of document.querySelectorAll('[data-label]')) element.setAttribute('aria-label', say(element.dataset.label));
+}
+
+/** @returns {{code: string, name: string}} the language that the toggle offers */
+export function otherLanguage() {
+  const code = language === 'fr' ? 'en' : 'fr';
+  return { code, name: LANGUAGES[code].language };
+}
+
+/** Takes the other language and keeps it. */
+export function switchLanguage() {
+  language = otherLanguage().code;
+  remember('language', language);
+  translatePage();
+}
+
+function choose() {
+  const kept = recall('language');
+  const wished = [kept, ...(navigator.languages ?? [])].map((tag) => String(tag).slice(0, 2).toLowerCase());
+  return wished.find((tag) => Object.hasOwn(LANGUAGES, tag)) ?? 'en';
+}

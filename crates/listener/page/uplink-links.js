@@ -1,0 +1,138 @@
+/**
+ * The two ways from the page to `/speak`: a WebSocket, or one POST after the other with everything queued in it.
+ * Both have the same face: `ready`, `send(chunks)`, `close()`, and handlers. Neither tries again: uplink.js does.
+ */
+
+import { writeSamples, writeWav } from './wav.js';
+
+const HEADER_BYTES = 16;
+const SOCKET_MS = 100;
+const POST_TIMEOUT_MS = 8000;
+const CONNECT_TIMEOUT_MS = 6000;
+const CLOSE_TAKEN = 4001;
+const STATUS_TAKEN = 409;
+
+/**
+ * @typedef {{onOpen: () => void, onReady: () => void, onEnd: (why: 'taken' | 'lost' | 'never opened') => void}} LinkHandlers
+ */
+
+/** A WebSocket of binary messages, one per chunk. */
+export class SocketLink {
+  kind = 'websocket';
+  #socket;
+  #opened = false;
+  #firstNumber;
+  #limitBytes;
+  #timeout;
+
+  /**
+   * @param {{page: string, rateHz: number, firstNumber: number}} options
+   * @param {LinkHandlers} handlers
+   */
+  constructor({ page, rateHz, firstNumber }, handlers) {
+    const url = new URL(`speak?page=${page}`, document.baseURI);
+    url.protocol = url.protocol === 'http:' ? 'ws:' : 'wss:';
+    this.#firstNumber = firstNumber;
+    this.#limitBytes = (2 * rateHz * SOCKET_MS) / 1000;
+    this.#socket = new WebSocket(url);
+    this.#socket.onopen = () => {
+      this.#opened = true;
+      handlers.onOpen();
+    };
+    this.#socket.onclose = ({ code }) => this.#closed(code, handlers);
+    this.#timeout = setTimeout(() => { if (!this.#opened) this.#socket.close(); }, CONNECT_TIMEOUT_MS);
+  }
+
+  /** @returns {boolean} whether the socket takes more; what it doesn't take ages in our queue, not in the browser's */
+  get ready() {
+    return this.#socket.readyState === WebSocket.OPEN && this.#socket.bufferedAmount < this.#limitBytes;
+  }
+
+  /** @param {import('./send-queue.js').QueuedChunk[]} chunks */
+  send(chunks) {
+    for (const chunk of chunks) this.#socket.send(this.#message(chunk));
+  }
+
+  /** Ends it without a word to the handlers. */
+  close() {
+    clearTimeout(this.#timeout);
+    this.#socket.onopen = null;
+    this.#socket.onclose = null;
+    this.#socket.close(1000);
+  }
+
+  #closed(code, { onEnd }) {
+    clearTimeout(this.#timeout);
+    if (code === CLOSE_TAKEN) onEnd('taken');
+    else onEnd(this.#opened ? 'lost' : 'never opened');
+  }
+
+  #message({ number, samples, wallMs }) {
+    const view = new DataView(new ArrayBuffer(HEADER_BYTES + 2 * samples.length));
+    view.setUint32(0, number - this.#firstNumber, true);
+    view.setFloat64(8, wallMs, true);
+    writeSamples(view, HEADER_BYTES, samples);
+    return view.buffer;
+  }
+}
+
+/** POSTs of WAVs, one in flight. */
+export class PostLink {
+  kind = 'post';
+  #page;
+  #rateHz;
+  #handlers;
+  #inFlight = null;
+  #closed = false;
+
+  /**
+   * @param {{page: string, rateHz: number}} options
+   * @param {LinkHandlers} handlers
+   */
+  constructor({ page, rateHz }, handlers) {
+    this.#page = page;
+    this.#rateHz = rateHz;
+    this.#handlers = handlers;
+    queueMicrotask(() => { if (!this.#closed) handlers.onOpen(); });
+  }
+
+  /** @returns {boolean} whether the last POST was answered */
+  get ready() {
+    return !this.#inFlight && !this.#closed;
+  }
+
+  /** @param {import('./send-queue.js').QueuedChunk[]} chunks at least one */
+  async send(chunks) {
+    this.#inFlight = new AbortController();
+    const timeout = setTimeout(() => this.#inFlight?.abort(), POST_TIMEOUT_MS);
+    const url = `speak?page=${this.#page}&t=${Math.round(chunks[0].wallMs)}`;
+    const why = await this.#post(url, writeWav(chunks.map((chunk) => chunk.samples), this.#rateHz));
+    clearTimeout(timeout);
+    this.#inFlight = null;
+    if (this.#closed) return;
+    if (why) this.#end(why);
+    else this.#handlers.onReady();
+  }
+
+  /** Ends it without a word to the handlers. */
+  close() {
+    this.#closed = true;
+    this.#inFlight?.abort();
+  }
+
+  async #post(url, body) {
+    try {
+      const headers = { 'Content-Type': 'audio/wav' };
+      const { ok, status } = await fetch(url, { method: 'POST', body, headers, signal: this.#inFlight.signal });
+      if (status === STATUS_TAKEN) return 'taken';
+      return ok ? null : 'lost';
+    } catch {
+      return 'lost';
+    }
+  }
+
+  #end(why) {
+    this.#closed = true;
+    this.#handlers.onEnd(why);
+  }
+}

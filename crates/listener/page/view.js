@@ -1,0 +1,126 @@
+/**
+ * The page's elements, and how each state looks. It decides nothing: app.js says what is the case.
+ */
+
+import { otherLanguage, say } from './text.js';
+
+const byId = (id) => document.getElementById(id);
+
+/** The elements that app.js listens to. */
+export const elements = Object.fromEntries(
+  ['join', 'mute', 'volume', 'leave', 'language', 'people', 'alone', 'details'].map((id) => [id, byId(id)]),
+);
+
+const SIGNS = { on: '#mic', off: '#mic-off' };
+const PREFIXES = { on: '🎙 ', waiting: '🎙 ', muted: '🔇 ', operator: '🔇 ' };
+
+/**
+ * The screen before and after the room.
+ * @param {{title: string, hint?: string, warning?: string, room?: string, join?: string, troubled?: boolean}} door sentences
+ */
+export function showDoor({ title, hint = '', warning = '', room = '', join = '', troubled = false }) {
+  document.body.dataset.screen = 'door';
+  swap(true);
+  byId('door').classList.toggle('troubled', troubled);
+  set('door-title', title);
+  set('door-hint', hint);
+  set('door-room', room);
+  set('door-warning', warning);
+  byId('door-warning').hidden = !warning;
+  set('join', join);
+  elements.join.hidden = !join;
+  document.title = room ? `Palabre · ${room}` : 'Palabre';
+}
+
+/** The room itself. */
+export function showInside() {
+  document.body.dataset.screen = 'inside';
+  swap(false);
+  elements.mute.focus({ preventScroll: true });
+}
+
+/**
+ * @param {{room: string, connection: 'connecting' | 'live' | 'lost' | '', microphone: string}} state
+ */
+export function showState({ room, connection, microphone }) {
+  set('room', room);
+  set('connection', connection && say(connection));
+  byId('connection').dataset.state = connection;
+  showMicrophone(microphone);
+  if (document.body.dataset.screen === 'inside') document.title = `${PREFIXES[microphone] ?? ''}Palabre · ${room}`;
+}
+
+/** @param {number} share 0 to 1 of the own level's meter */
+export function showLevel(share) {
+  byId('mic-level').style.setProperty('--level', share.toFixed(3));
+}
+
+/** @param {string} sentence that a screen reader is to say */
+export function speak(sentence) {
+  set('spoken', sentence);
+}
+
+/** Names the language that the toggle offers, in that language. */
+export function showLanguage() {
+  const { code, name } = otherLanguage();
+  elements.language.textContent = code.toUpperCase();
+  elements.language.setAttribute('aria-label', name);
+  elements.language.title = name;
+  elements.language.lang = code;
+}
+
+/**
+ * Cards above the people, each with something to do.
+ * @param {{key: string, urgent?: boolean, action: string, onAction: () => void}[]} notices `key` and `keyHint` are sentences
+ */
+export function showNotices(notices) {
+  const box = byId('notices');
+  const signature = `${document.documentElement.lang} ${notices.map((notice) => notice.key).join(' ')}`;
+  if (box.dataset.signature === signature) return;
+  box.dataset.signature = signature;
+  box.replaceChildren(...notices.map(makeNotice));
+}
+
+/** @param {[string, string][]} figures sentence key and value */
+export function showFigures(figures) {
+  byId('figures').replaceChildren(...figures.flatMap(([key, value]) => [make('dt', say(key)), make('dd', value)]));
+}
+
+function showMicrophone(state) {
+  const name = `mic${state[0].toUpperCase()}${state.slice(1)}`;
+  const open = state === 'on' || state === 'waiting';
+  elements.mute.dataset.state = state;
+  elements.mute.setAttribute('aria-pressed', String(!open));
+  elements.mute.querySelector('use').setAttribute('href', open ? SIGNS.on : SIGNS.off);
+  set('mic-state', say(name));
+  set('mic-hint', say(`${name}Hint`));
+}
+
+function makeNotice({ key, urgent, action, onAction }) {
+  const card = make('div', '');
+  card.className = urgent ? 'notice urgent' : 'notice';
+  const words = make('div', '');
+  words.append(make('strong', say(key)), make('p', say(`${key}Hint`)));
+  const button = make('button', say(action));
+  button.type = 'button';
+  button.addEventListener('click', onAction);
+  card.append(words, button);
+  return card;
+}
+
+function swap(door) {
+  byId('door').hidden = !door;
+  byId('inside').hidden = door;
+  byId('dock').hidden = door;
+}
+
+function set(id, text) {
+  const element = byId(id);
+  if (element.textContent !== text) element.textContent = text;
+}
+
+function make(tag, text) {
+  const element = document.createElement(tag);
+  element.textContent = text;
+  return element;
+}
