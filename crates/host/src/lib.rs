@@ -12,3 +12,4 @@ pub mod peer;
 pub mod process;
 pub mod signals;
 pub mod sockets;
+pub mod wait;
