@@ -21,7 +21,7 @@ pub use format::{FRAME_MS, Format, PIPE_MS, Rate};
 pub use gain::Gain;
 pub use levels::{LevelLine, Talk};
 pub use name::{Name, display_name_is_valid};
-pub use reader::{PipeReader, STRAY_MS, Start};
+pub use reader::{PipeReader, STRAY_MS, Start, Successor};
 pub use writer::{PipeWriter, Wrote};
 
 use std::io;
