@@ -1,0 +1,257 @@
+//! The body of a request, read as a stream: nothing is allocated by a declared length. RFC 9112 §6 and §7.1.
+
+use super::head::{Head, Refusal};
+use std::io::{self, Read};
+
+/// The longest line of the chunked coding (size and extensions).
+const MAX_CHUNK_LINE: usize = 1024;
+/// The most bytes of trailer fields.
+const MAX_TRAILER_BYTES: usize = 8 * 1024;
+
+/// How the end of a body is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// This many bytes.
+    Length(u64),
+    /// Chunked transfer coding: live.
+    Chunked,
+}
+
+impl Framing {
+    /// What the head announces; no announcement is a body of no bytes.
+    ///
+    /// # Errors
+    /// 400 for contradictory lengths, 501 for a transfer coding other than `chunked`.
+    pub fn of(head: &Head) -> Result<Self, Refusal> {
+        let length = content_length(head)?;
+        let Some(coding) = head.field("transfer-encoding") else {
+            return Ok(Self::Length(length.unwrap_or(0)));
+        };
+        if !coding.eq_ignore_ascii_case("chunked") || head.all("transfer-encoding").count() > 1 {
+            return Err(Refusal { status: 501, why: "no transfer coding but chunked is known here" });
+        }
+        // Both at once is how requests are smuggled: RFC 9112 §6.3.
+        if length.is_some() || !head.is_http_1_1 {
+            return Err(Refusal { status: 400, why: "the length of the body is contradictory" });
+        }
+        Ok(Self::Chunked)
+    }
+}
+
+fn content_length(head: &Head) -> Result<Option<u64>, Refusal> {
+    const BAD: Refusal = Refusal { status: 400, why: "the content length can't be understood" };
+    let mut length = None;
+    for value in head.all("content-length") {
+        if value.is_empty() || !value.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(BAD);
+        }
+        let value: u64 = value.parse().map_err(|_| BAD)?;
+        if length.is_some_and(|other| other != value) {
+            return Err(BAD);
+        }
+        length = Some(value);
+    }
+    Ok(length)
+}
+
+/// A body over what was read beyond the head and the connection.
+#[derive(Debug)]
+pub struct Body<'a, S> {
+    buffered: &'a mut Vec<u8>,
+    stream: &'a mut S,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Length(u64),
+    ChunkSize,
+    ChunkData(u64),
+    ChunkEnd,
+    Done,
+}
+
+impl<'a, S: Read> Body<'a, S> {
+    /// A body with this framing; `buffered` holds what has been read beyond the head and keeps what is beyond the body.
+    pub fn new(framing: Framing, buffered: &'a mut Vec<u8>, stream: &'a mut S) -> Self {
+        let state = match framing {
+            Framing::Length(0) => State::Done,
+            Framing::Length(length) => State::Length(length),
+            Framing::Chunked => State::ChunkSize,
+        };
+        Self { buffered, stream, state }
+    }
+
+    /// Whether the body was read to its end, so that another request may follow.
+    pub fn is_done(&self) -> bool {
+        self.state == State::Done
+    }
+
+    fn read_raw(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if self.buffered.is_empty() {
+            return self.stream.read(out);
+        }
+        let count = out.len().min(self.buffered.len());
+        out[..count].copy_from_slice(&self.buffered[..count]);
+        self.buffered.drain(..count);
+        Ok(count)
+    }
+
+    fn read_data(&mut self, out: &mut [u8], left: u64) -> io::Result<usize> {
+        let most = usize::try_from(left).unwrap_or(usize::MAX).min(out.len());
+        let count = self.read_raw(&mut out[..most])?;
+        if count == 0 && most > 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(count)
+    }
+
+    /// The line that ends at LF, without CR LF; more is read as needed.
+    fn line(&mut self) -> io::Result<Vec<u8>> {
+        loop {
+            if let Some(end) = self.buffered.iter().position(|&b| b == b'\n') {
+                let mut line: Vec<u8> = self.buffered.drain(..=end).collect();
+                line.pop();
+                if line.last() == Some(&b'\r') {
+                    line.pop();
+                }
+                return Ok(line);
+            }
+            if self.buffered.len() > MAX_CHUNK_LINE {
+                return Err(bad("a line of the chunked coding is too long"));
+            }
+            let mut some = [0; 512];
+            let count = self.stream.read(&mut some)?;
+            if count == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            self.buffered.extend_from_slice(&some[..count]);
+        }
+    }
+
+    fn chunk_size(&mut self) -> io::Result<State> {
+        let line = self.line()?;
+        let digits: Vec<u8> = line.iter().copied().take_while(u8::is_ascii_hexdigit).collect();
+        let rest = line[digits.len()..].trim_ascii_start();
+        if digits.is_empty() || digits.len() > 15 || !(rest.is_empty() || rest.starts_with(b";")) {
+            return Err(bad("a chunk's size can't be understood"));
+        }
+        let text = std::str::from_utf8(&digits).map_err(|_| bad("a chunk's size can't be understood"))?;
+        let size = u64::from_str_radix(text, 16).map_err(|_| bad("a chunk's size can't be understood"))?;
+        if size > 0 {
+            return Ok(State::ChunkData(size));
+        }
+        let mut trailer = 0;
+        loop {
+            let line = self.line()?;
+            trailer += line.len();
+            if line.is_empty() {
+                return Ok(State::Done);
+            }
+            if trailer > MAX_TRAILER_BYTES {
+                return Err(bad("the trailer is too large"));
+            }
+        }
+    }
+}
+
+impl<S: Read> Read for Body<'_, S> {
+    /// An error of the connection (a time-out, say) leaves the state as it is: one may read again.
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if out.is_empty() {
+            return Ok(0);
+        }
+        loop {
+            match self.state {
+                State::Done => return Ok(0),
+                State::Length(left) => {
+                    let count = self.read_data(out, left)?;
+                    self.state = if left == count as u64 { State::Done } else { State::Length(left - count as u64) };
+                    return Ok(count);
+                }
+                State::ChunkSize => self.state = self.chunk_size()?,
+                State::ChunkData(left) => {
+                    let count = self.read_data(out, left)?;
+                    self.state =
+                        if left == count as u64 { State::ChunkEnd } else { State::ChunkData(left - count as u64) };
+                    return Ok(count);
+                }
+                State::ChunkEnd => {
+                    if !self.line()?.is_empty() {
+                        return Err(bad("a chunk is longer than its size"));
+                    }
+                    self.state = State::ChunkSize;
+                }
+            }
+        }
+    }
+}
+
+fn bad(why: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::http::head::parse;
+
+    fn framing(fields: &str) -> Result<Framing, Refusal> {
+        let text = format!("POST /speak HTTP/1.1\r\nhost: a\r\n{fields}\r\n");
+        Framing::of(&parse(text.as_bytes()).unwrap().unwrap().0)
+    }
+
+    fn read(framing: Framing, buffered: &str, rest: &str) -> (io::Result<Vec<u8>>, String) {
+        let mut buffered = buffered.as_bytes().to_vec();
+        let mut stream = rest.as_bytes();
+        let mut out = Vec::new();
+        let result = Body::new(framing, &mut buffered, &mut stream).read_to_end(&mut out).map(|_| out);
+        (result, String::from_utf8(buffered).unwrap())
+    }
+
+    #[test]
+    fn lengths_are_read_and_contradictions_refused() {
+        assert_eq!(framing("").unwrap(), Framing::Length(0));
+        assert_eq!(framing("content-length: 10000000000\r\n").unwrap(), Framing::Length(10_000_000_000));
+        assert_eq!(framing("transfer-encoding: Chunked\r\n").unwrap(), Framing::Chunked);
+        for (fields, status) in [
+            ("content-length: -1\r\n", 400),
+            ("content-length: +1\r\n", 400),
+            ("content-length: 99999999999999999999\r\n", 400),
+            ("content-length: 1\r\ncontent-length: 2\r\n", 400),
+            ("content-length: 1\r\ntransfer-encoding: chunked\r\n", 400),
+            ("transfer-encoding: gzip, chunked\r\n", 501),
+        ] {
+            assert_eq!(framing(fields).unwrap_err().status, status, "{fields}");
+        }
+    }
+
+    #[test]
+    fn a_body_of_known_length_ends_there_and_leaves_the_next_request() {
+        let (body, left) = read(Framing::Length(4), "abcdGET", "");
+        assert_eq!((body.unwrap(), left.as_str()), (b"abcd".to_vec(), "GET"));
+        assert_eq!(read(Framing::Length(4), "a", "bcd").0.unwrap(), b"abcd");
+        assert_eq!(read(Framing::Length(4), "a", "b").0.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn chunks_are_joined_wherever_they_are_cut() {
+        let text = "4;ext=1\r\nabcd\r\n002\r\nef\r\n0\r\ntrailer: x\r\n\r\nGET";
+        for cut in 0..text.len() {
+            let (body, left) = read(Framing::Chunked, &text[..cut], &text[cut..]);
+            assert_eq!(body.unwrap(), b"abcdef", "cut at {cut}");
+            assert!("GET".starts_with(&left));
+        }
+    }
+
+    #[test]
+    fn broken_chunks_are_refused() {
+        let long = format!("4;{}", "x".repeat(3000));
+        for text in ["x\r\n", "-1\r\n", "fffffffffffffffff\r\n", "2\r\nabc\r\n", "4 5\r\n", long.as_str(), "\r\n"] {
+            let error = read(Framing::Chunked, text, "").0.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{text}");
+        }
+        assert_eq!(read(Framing::Chunked, "5\r\nab", "").0.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+}

@@ -1,0 +1,203 @@
+//! The head of a request: request line and header fields, parsed by httparse within fixed bounds.
+
+/// The most bytes a head may have.
+pub const MAX_HEAD_BYTES: usize = 16 * 1024;
+/// The most header fields a head may have.
+pub const MAX_HEADERS: usize = 64;
+/// The most bytes a request line may have; what is longer is answered 414.
+const MAX_LINE_BYTES: usize = 4 * 1024;
+
+/// A parsed head. Names of fields are in lower case.
+#[derive(Debug, Clone)]
+pub struct Head {
+    /// The method as it was sent.
+    pub method: String,
+    /// The path, without the query.
+    pub path: String,
+    /// What follows the first `?`, or nothing.
+    pub query: String,
+    /// HTTP/1.1, as opposed to 1.0.
+    pub is_http_1_1: bool,
+    fields: Vec<(String, String)>,
+}
+
+/// Why a head is refused, as a status and a line for the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refusal {
+    /// The status of the answer.
+    pub status: u16,
+    /// What is wrong.
+    pub why: &'static str,
+}
+
+/// Parses what has arrived so far. `None`: not complete yet; else the head and how many bytes it took.
+///
+/// # Errors
+/// A [`Refusal`] with 400, 414 or 431.
+pub fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, Refusal> {
+    check_line(bytes)?;
+    let mut fields = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut request = httparse::Request::new(&mut fields);
+    let window = &bytes[..bytes.len().min(MAX_HEAD_BYTES)];
+    match request.parse(window) {
+        Ok(httparse::Status::Complete(length)) => Head::from_parsed(&request).map(|head| Some((head, length))),
+        Ok(httparse::Status::Partial) if bytes.len() >= MAX_HEAD_BYTES => Err(TOO_LARGE),
+        Ok(httparse::Status::Partial) => Ok(None),
+        Err(httparse::Error::TooManyHeaders) => Err(TOO_LARGE),
+        Err(_) => Err(refuse(400, "this is not an HTTP/1.1 request")),
+    }
+}
+
+const TOO_LARGE: Refusal = Refusal { status: 431, why: "the head of the request is too large" };
+
+const fn refuse(status: u16, why: &'static str) -> Refusal {
+    Refusal { status, why }
+}
+
+fn check_line(bytes: &[u8]) -> Result<(), Refusal> {
+    // Empty lines before the request line are allowed: RFC 9112 §2.2.
+    let start = bytes.iter().take_while(|&&b| b == b'\r' || b == b'\n').count();
+    let line = bytes[start..].iter().take(MAX_LINE_BYTES + 1);
+    if line.clone().count() > MAX_LINE_BYTES && !line.clone().any(|&b| b == b'\n') {
+        return Err(refuse(414, "the address is too long"));
+    }
+    Ok(())
+}
+
+impl Head {
+    fn from_parsed(request: &httparse::Request<'_, '_>) -> Result<Self, Refusal> {
+        let target = request.path.unwrap_or_default();
+        let (path, query) = split_target(target)?;
+        let head = Self {
+            method: request.method.unwrap_or_default().to_owned(),
+            path: path.to_owned(),
+            query: query.to_owned(),
+            is_http_1_1: request.version == Some(1),
+            fields: request
+                .headers
+                .iter()
+                .map(|field| (field.name.to_ascii_lowercase(), String::from_utf8_lossy(field.value).trim().to_owned()))
+                .collect(),
+        };
+        let hosts = head.all("host").count();
+        if hosts > 1 || (head.is_http_1_1 && hosts == 0) {
+            return Err(refuse(400, "exactly one host field is needed"));
+        }
+        Ok(head)
+    }
+
+    /// The value of the first field of this name (lower case).
+    pub fn field(&self, name: &str) -> Option<&str> {
+        self.fields.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The values of all fields of this name (lower case).
+    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.fields.iter().filter(move |(field, _)| field == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Whether a field that is a comma-separated list has this token, in any case.
+    pub fn has_token(&self, name: &str, token: &str) -> bool {
+        self.all(name).flat_map(|value| value.split(',')).any(|item| item.trim().eq_ignore_ascii_case(token))
+    }
+
+    /// The value of a parameter of the query. Nothing that this server takes needs percent-decoding.
+    pub fn parameter(&self, name: &str) -> Option<&str> {
+        self.query.split('&').find_map(|pair| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (key == name).then_some(value)
+        })
+    }
+
+    /// Whether the client expects the connection to be kept.
+    pub fn keeps_alive(&self) -> bool {
+        if self.is_http_1_1 {
+            !self.has_token("connection", "close")
+        } else {
+            self.has_token("connection", "keep-alive")
+        }
+    }
+}
+
+/// Path and query of an origin-form or absolute-form target: RFC 9112 §3.2.
+fn split_target(target: &str) -> Result<(&str, &str), Refusal> {
+    let target = match target.split_once("://") {
+        Some(("http" | "https", rest)) => rest.find('/').map_or("/", |slash| &rest[slash..]),
+        _ => target,
+    };
+    if !target.starts_with('/') {
+        return Err(refuse(400, "the address must begin with a slash"));
+    }
+    Ok(target.split_once('?').unwrap_or((target, "")))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn head(text: &str) -> Head {
+        parse(text.as_bytes()).unwrap().unwrap().0
+    }
+
+    #[test]
+    fn a_request_is_taken_apart() {
+        let text =
+            "GET /listen?from=17&key=abc HTTP/1.1\r\nHost: a:9001\r\nConnection: keep-alive, Upgrade\r\n\r\nrest";
+        let (head, length) = parse(text.as_bytes()).unwrap().unwrap();
+        assert_eq!((head.method.as_str(), head.path.as_str()), ("GET", "/listen"));
+        assert_eq!(head.parameter("from"), Some("17"));
+        assert_eq!(head.parameter("key"), Some("abc"));
+        assert_eq!(head.parameter("ke"), None);
+        assert!(head.has_token("connection", "upgrade"));
+        assert!(head.keeps_alive());
+        assert_eq!(&text[length..], "rest");
+    }
+
+    #[test]
+    fn an_absolute_form_target_is_understood() {
+        assert_eq!(head("GET https://a:9001/me?x HTTP/1.1\r\nhost: a\r\n\r\n").path, "/me");
+        assert_eq!(head("GET https://a HTTP/1.1\r\nhost: a\r\n\r\n").path, "/");
+    }
+
+    #[test]
+    fn every_prefix_of_a_good_head_is_incomplete_and_never_an_error() {
+        let text = b"POST /speak HTTP/1.1\r\nHost: a:9001\r\nContent-Length: 5\r\n\r\n";
+        for end in 0..text.len() {
+            assert!(parse(&text[..end]).unwrap().is_none(), "{end}");
+        }
+    }
+
+    #[test]
+    fn a_megabyte_of_headers_is_431() {
+        let text = format!("GET / HTTP/1.1\r\nhost: a\r\nx: {}", "y".repeat(1 << 20));
+        assert_eq!(parse(text.as_bytes()).unwrap_err().status, 431);
+    }
+
+    #[test]
+    fn sixty_five_headers_are_431_and_sixty_four_are_not() {
+        let with = |n: usize| format!("GET / HTTP/1.1\r\nhost: a\r\n{}\r\n", "x: y\r\n".repeat(n - 1));
+        assert_eq!(parse(with(65).as_bytes()).unwrap_err().status, 431);
+        assert!(parse(with(64).as_bytes()).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_long_address_is_414() {
+        let text = format!("GET /{} HTTP/1.1\r\n", "y".repeat(5000));
+        assert_eq!(parse(text.as_bytes()).unwrap_err().status, 414);
+    }
+
+    #[test]
+    fn what_is_not_http_is_400() {
+        for text in ["\u{16}\u{3}\u{1}", "GET\r\n\r\n", "GET / HTTP/3\r\n\r\n", "GET me HTTP/1.1\r\nhost: a\r\n\r\n"] {
+            assert_eq!(parse(text.as_bytes()).unwrap_err().status, 400, "{text}");
+        }
+    }
+
+    #[test]
+    fn one_host_is_needed_and_two_are_refused() {
+        assert_eq!(parse(b"GET / HTTP/1.1\r\n\r\n").unwrap_err().status, 400);
+        assert_eq!(parse(b"GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n").unwrap_err().status, 400);
+        assert!(parse(b"GET / HTTP/1.0\r\n\r\n").unwrap().is_some());
+    }
+}

@@ -1,0 +1,152 @@
+//! An answer: status, fields and a body that is at hand. What has no end is written by those who make it.
+
+use super::head::Refusal;
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::io::{self, Write};
+
+/// An answer with a complete body.
+#[derive(Debug, Clone)]
+pub struct Response {
+    /// The status code.
+    pub status: u16,
+    fields: Vec<(&'static str, String)>,
+    body: Cow<'static, [u8]>,
+}
+
+impl Response {
+    /// An answer without a body yet.
+    pub fn new(status: u16) -> Self {
+        Self { status, fields: Vec::new(), body: Cow::Borrowed(&[]) }
+    }
+
+    /// A short line of plain text.
+    pub fn text(status: u16, line: impl std::fmt::Display) -> Self {
+        Self::new(status).with_body("text/plain; charset=utf-8", format!("{line}\n").into_bytes())
+    }
+
+    /// 405 with the methods that are allowed.
+    pub fn method_not_allowed(allow: &'static str) -> Self {
+        Self::text(405, format_args!("only {allow} here")).with("Allow", allow)
+    }
+
+    /// The same answer with one more field.
+    pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.fields.push((name, value.into()));
+        self
+    }
+
+    /// The same answer with this body.
+    pub fn with_body(mut self, content_type: &'static str, body: impl Into<Cow<'static, [u8]>>) -> Self {
+        self.body = body.into();
+        self.with("Content-Type", content_type)
+    }
+
+    /// Writes head and body at once.
+    ///
+    /// # Errors
+    /// What the connection says.
+    pub fn write(&self, to: &mut impl Write, head_only: bool, keep_alive: bool) -> io::Result<()> {
+        let mut head = head(self.status, &self.fields);
+        if self.status != 304 && self.status != 204 {
+            let _ = write!(head, "Content-Length: {}\r\n", self.body.len());
+        }
+        if !keep_alive {
+            head.push_str("Connection: close\r\n");
+        }
+        head.push_str("\r\n");
+        let mut bytes = head.into_bytes();
+        if !head_only {
+            bytes.extend_from_slice(&self.body);
+        }
+        to.write_all(&bytes)?;
+        to.flush()
+    }
+}
+
+impl From<Refusal> for Response {
+    fn from(refusal: Refusal) -> Self {
+        Self::text(refusal.status, refusal.why)
+    }
+}
+
+/// Status line, the fields every answer has, and these, without the empty line at the end.
+pub fn head(status: u16, fields: &[(&'static str, String)]) -> String {
+    let mut head = format!(
+        "HTTP/1.1 {status} {}\r\nX-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n\
+         Cross-Origin-Resource-Policy: same-origin\r\nPermissions-Policy: microphone=(self)\r\n",
+        reason(status)
+    );
+    if !fields.iter().any(|(name, _)| *name == "Cache-Control") {
+        head.push_str("Cache-Control: no-store\r\n");
+    }
+    if !fields.iter().any(|(name, _)| *name == "Content-Security-Policy") {
+        head.push_str("Content-Security-Policy: default-src 'none'; frame-ancestors 'none'\r\n");
+    }
+    for (name, value) in fields {
+        let _ = write!(head, "{name}: {value}\r\n");
+    }
+    head
+}
+
+fn reason(status: u16) -> &'static str {
+    match status {
+        101 => "Switching Protocols",
+        200 => "OK",
+        204 => "No Content",
+        303 => "See Other",
+        304 => "Not Modified",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        409 => "Conflict",
+        411 => "Length Required",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        415 => "Unsupported Media Type",
+        417 => "Expectation Failed",
+        426 => "Upgrade Required",
+        431 => "Request Header Fields Too Large",
+        501 => "Not Implemented",
+        503 => "Service Unavailable",
+        _ => "Error",
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn written(response: &Response, head_only: bool, keep_alive: bool) -> String {
+        let mut bytes = Vec::new();
+        response.write(&mut bytes, head_only, keep_alive).unwrap();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn an_answer_has_its_length_and_the_protective_fields() {
+        let text = written(&Response::text(404, "nothing here"), false, true);
+        assert!(text.starts_with("HTTP/1.1 404 Not Found\r\n"));
+        for field in ["nosniff", "no-referrer", "same-origin", "microphone=(self)", "Content-Length: 13", "no-store"] {
+            assert!(text.contains(field), "{field}");
+        }
+        assert!(text.ends_with("\r\n\r\nnothing here\n"));
+        assert!(!text.contains("Connection: close"));
+    }
+
+    #[test]
+    fn an_answer_to_head_has_the_length_but_no_body() {
+        let text = written(&Response::text(200, "hello"), true, false);
+        assert!(text.contains("Content-Length: 6\r\nConnection: close\r\n\r\n"));
+        assert!(text.ends_with("\r\n\r\n"));
+    }
+
+    #[test]
+    fn no_content_has_no_length() {
+        assert!(!written(&Response::new(204), false, true).contains("Content-Length"));
+    }
+}

@@ -1,0 +1,167 @@
+//! The page: its files, compiled in. They are small, and a process that reads no files at run time needs no way to them.
+
+use crate::http::{Head, Response};
+use sha2::{Digest as _, Sha256};
+use std::fmt::Write as _;
+
+/// A file of the page.
+struct File {
+    name: &'static str,
+    bytes: &'static [u8],
+}
+
+macro_rules! files {
+    ($($name:literal),* $(,)?) => {
+        &[$(File { name: $name, bytes: include_bytes!(concat!("../page/", $name)) }),*]
+    };
+}
+
+/// The file that `/` gives.
+const INDEX: &str = "index.html";
+
+/// All files of `crates/listener/page/`.
+const FILES: &[File] = files![
+    "app.js",
+    "audio.js",
+    "awake.js",
+    "backoff.js",
+    "clock-map.js",
+    "depth.js",
+    "icon.svg",
+    "index.html",
+    "manifest.webmanifest",
+    "microphone-worklet.js",
+    "microphone.js",
+    "people.js",
+    "player-core.js",
+    "player-worklet.js",
+    "player.js",
+    "records.js",
+    "renewal.js",
+    "resampler.js",
+    "ring.js",
+    "send-queue.js",
+    "session.js",
+    "settings.js",
+    "stream.js",
+    "style.css",
+    "text-en.js",
+    "text-fr.js",
+    "text.js",
+    "uplink-links.js",
+    "uplink.js",
+    "view.js",
+    "wav.js",
+];
+
+/// The answer to `GET /`.
+pub fn index(head: &Head) -> Response {
+    file(head, INDEX)
+}
+
+/// The answer to `GET /page/NAME`.
+pub fn file(head: &Head, name: &str) -> Response {
+    let Some(file) = FILES.iter().find(|file| file.name == name) else {
+        return Response::text(404, "there is no such file");
+    };
+    let tag = entity_tag(file.bytes);
+    let known = head.all("if-none-match").flat_map(|tags| tags.split(',')).any(|known| known.trim() == tag);
+    let response =
+        if known { Response::new(304) } else { Response::new(200).with_body(content_type(name), file.bytes) };
+    response
+        .with("ETag", tag)
+        .with("Cache-Control", "no-cache")
+        .with("Content-Security-Policy", content_security_policy(head))
+}
+
+fn entity_tag(bytes: &[u8]) -> String {
+    let mut tag = String::from("\"");
+    for byte in &Sha256::digest(bytes)[..8] {
+        let _ = write!(tag, "{byte:02x}");
+    }
+    tag + "\""
+}
+
+/// Only what this very host and port serves. `wss:` is named for browsers in which `'self'` doesn't cover it (Safari 15).
+fn content_security_policy(head: &Head) -> String {
+    let plain = |host: &&str| host.bytes().all(|b| b.is_ascii_alphanumeric() || b".:-[]".contains(&b));
+    let socket = head.field("host").filter(plain).map(|host| format!(" wss://{host}")).unwrap_or_default();
+    format!(
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'{socket}; \
+         frame-src 'self'; media-src 'self' data: blob:; manifest-src 'self'; base-uri 'none'; form-action 'none'; \
+         frame-ancestors 'none'"
+    )
+}
+
+fn content_type(name: &str) -> &'static str {
+    match name.rsplit('.').next() {
+        Some("html") => "text/html; charset=utf-8",
+        Some("css") => "text/css; charset=utf-8",
+        Some("js") => "text/javascript; charset=utf-8",
+        Some("svg") => "image/svg+xml",
+        Some("png") => "image/png",
+        Some("ico") => "image/x-icon",
+        Some("json") => "application/json",
+        Some("webmanifest") => "application/manifest+json",
+        _ => "application/octet-stream",
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::http::head::parse;
+    use std::collections::BTreeSet;
+
+    fn head(fields: &str) -> Head {
+        parse(format!("GET / HTTP/1.1\r\nhost: a:9001\r\n{fields}\r\n").as_bytes()).unwrap().unwrap().0
+    }
+
+    fn written(response: &Response) -> String {
+        let mut bytes = Vec::new();
+        response.write(&mut bytes, true, true).unwrap();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn every_file_of_the_folder_is_in_the_table() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/page");
+        let there: BTreeSet<String> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| !name.starts_with('.'))
+            .collect();
+        let table: BTreeSet<String> = FILES.iter().map(|file| file.name.to_owned()).collect();
+        assert_eq!(table, there);
+    }
+
+    #[test]
+    fn every_file_has_a_content_type() {
+        assert!(FILES.iter().all(|file| content_type(file.name) != "application/octet-stream"));
+    }
+
+    #[test]
+    fn the_index_is_the_page_with_its_policy() {
+        let text = written(&index(&head("")));
+        assert!(text.starts_with("HTTP/1.1 200 OK\r\n"));
+        assert!(text.contains("connect-src 'self' wss://a:9001;"));
+        assert!(text.contains("Content-Type: text/html; charset=utf-8\r\n"));
+    }
+
+    #[test]
+    fn a_file_that_is_known_is_not_sent_again() {
+        let first = written(&index(&head("")));
+        let tag = first.split("ETag: ").nth(1).unwrap().split('\r').next().unwrap();
+        let second = written(&index(&head(&format!("If-None-Match: \"x\", {tag}\r\n"))));
+        assert!(second.starts_with("HTTP/1.1 304 Not Modified\r\n"));
+        assert!(second.contains(tag) && !second.contains("Content-Length"));
+    }
+
+    #[test]
+    fn there_is_no_way_out_of_the_folder() {
+        for name in ["", "../Cargo.toml", "..%2fCargo.toml", "/etc/passwd", "index.html/"] {
+            assert_eq!(file(&head(""), name).status, 404, "{name}");
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! The records of the injected stream, as bytes: `docs/injected-stream.md`, section *GET /listen*.
+//!
+//! A record's data stand in a `<b>`, the script beside it is always the same text: browsers keep every distinct script
+//! text for good, and a constant one can be allowed by its hash. This module formats; it knows no clock and no socket.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use sha2::{Digest as _, Sha256};
+
+/// The falsely huge length: the page never ends (10¹² bytes last 88 days at 131 kB/s).
+pub const CONTENT_LENGTH: u64 = 1_000_000_000_000;
+
+/// The script of the prologue: defines `p`, which hands a record to the page and removes it from the document.
+const PROLOGUE_SCRIPT: &str = "function p(){var s=document.currentScript,b=s.previousSibling,t=b.textContent;\
+                               b.remove();s.remove();parent.palabre(self,t)}";
+
+/// The script of every record.
+const RECORD_SCRIPT: &str = "p()";
+
+/// The beginning of the document.
+pub fn prologue() -> String {
+    format!("<!doctype html><meta charset=utf-8><title>Palabre</title><script>{PROLOGUE_SCRIPT}</script>")
+}
+
+/// The `Content-Security-Policy` of the stream: the two scripts by their SHA-256 and nothing else.
+pub fn content_security_policy() -> String {
+    format!(
+        "default-src 'none'; script-src 'sha256-{}' 'sha256-{}'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'",
+        hash(PROLOGUE_SCRIPT),
+        hash(RECORD_SCRIPT)
+    )
+}
+
+/// A hello record; `me` is the JSON of `GET /me`.
+pub fn hello(seq: u64, me: &str) -> Vec<u8> {
+    wrap(&format!("0,{seq},{}", BASE64.encode(me)))
+}
+
+/// A sound record. `levels` is the base64 text of [`encode`], or empty when nothing changed.
+pub fn sound(seq: u64, gap: bool, rate_hz: u32, samples: &[i16], levels: &str) -> Vec<u8> {
+    let wav = palabre_sound::wav::little(rate_hz, samples);
+    let mut text = String::with_capacity(wav.len().div_ceil(3) * 4 + levels.len() + 32);
+    text.push_str(&format!("1,{seq},{},", u8::from(gap)));
+    BASE64.encode_string(&wav, &mut text);
+    text.push(',');
+    text.push_str(levels);
+    wrap(&text)
+}
+
+/// A silence record. `levels` as for [`sound`].
+pub fn silence(seq: u64, levels: &str) -> Vec<u8> {
+    wrap(&format!("2,{seq},{levels}"))
+}
+
+/// A room record; `people` is the base64 text of the JSON, from [`encode`].
+pub fn room(seq: u64, people: &str) -> Vec<u8> {
+    wrap(&format!("3,{seq},{people}"))
+}
+
+/// The record that announces a new process.
+pub fn moved(seq: u64) -> Vec<u8> {
+    wrap(&format!("5,{seq}"))
+}
+
+/// JSON as it stands in a record.
+pub fn encode(json: &str) -> String {
+    BASE64.encode(json)
+}
+
+fn wrap(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len() + 32);
+    bytes.extend_from_slice(b"<b>");
+    bytes.extend_from_slice(text.as_bytes());
+    bytes.extend_from_slice(b"</b><script>");
+    bytes.extend_from_slice(RECORD_SCRIPT.as_bytes());
+    bytes.extend_from_slice(b"</script>");
+    bytes
+}
+
+fn hash(script: &str) -> String {
+    BASE64.encode(Sha256::digest(script))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::protocol_doc::example;
+
+    #[test]
+    fn the_prologue_is_the_documented_one() {
+        assert_eq!(prologue(), example("html prologue"));
+    }
+
+    #[test]
+    fn a_silence_record_is_the_documented_one() {
+        assert_eq!(silence(1_700_000_000_123, ""), example("html record").as_bytes());
+    }
+
+    #[test]
+    fn a_sound_record_is_the_documented_one() {
+        assert_eq!(sound(1_700_000_000_163, true, 24000, &[1], ""), example("html sound").as_bytes());
+    }
+
+    #[test]
+    fn a_hello_carries_the_documented_json() {
+        let json = example("json me");
+        let text = String::from_utf8(hello(5, json)).unwrap();
+        let data = text.strip_prefix("<b>0,5,").unwrap().strip_suffix("</b><script>p()</script>").unwrap();
+        assert_eq!(BASE64.decode(data).unwrap(), json.as_bytes());
+    }
+
+    #[test]
+    fn the_policy_allows_exactly_the_two_scripts_by_hash() {
+        let policy = content_security_policy();
+        assert_eq!(policy.matches("'sha256-").count(), 2);
+        // printf 'p()' | openssl dgst -sha256 -binary | base64
+        assert!(
+            policy.contains("'sha256-PwrV+h0axAQxy0PICUxOCsjbFCfTGX3AUnlxIuBvpYg='") || policy.contains(&hash("p()"))
+        );
+        assert!(!policy.contains("unsafe-inline"));
+    }
+
+    #[test]
+    fn nothing_but_digits_and_base64_stands_in_a_record() {
+        let evil = encode("{\"people\":[{\"name\":\"x\",\"display\":\"</b><script>alert(1)</script>,\"}]}");
+        let text = String::from_utf8(room(9, &evil)).unwrap();
+        let data = text.strip_prefix("<b>").unwrap().strip_suffix("</b><script>p()</script>").unwrap();
+        assert!(data.bytes().all(|b| b.is_ascii_alphanumeric() || b"+/=,".contains(&b)));
+        assert_eq!(data.matches(',').count(), 2);
+    }
+}

@@ -1,0 +1,190 @@
+//! The main thread: waits for connections, signals and news for the supervisor, all in one `poll(2)`; each connection gets
+//! a thread of its own.
+
+use crate::connection::{After, Connection, NoHead};
+use crate::gate::{Gate, Place};
+use crate::grumble::Grumble;
+use crate::http::Response;
+use crate::speak::Kind;
+use crate::state::Listener;
+use crate::status::Told;
+use crate::{routes, tls};
+use anyhow::{Context as _, Result};
+use palabre_host::signals::{SIGHUP, SIGINT, SIGTERM, Signals};
+use palabre_host::{notify, wait};
+use rustls::ServerConfig;
+use std::io;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsFd as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long the next request of a kept connection may be away, for the participant and for strangers.
+const IDLE: Duration = Duration::from_secs(30);
+const IDLE_STRANGER: Duration = Duration::from_secs(10);
+/// How long the planned leave may last.
+const LEAVE: Duration = Duration::from_millis(1400);
+/// Stack of a connection's thread.
+const STACK_BYTES: usize = 128 * 1024;
+/// How long to wait when the system has no room for another connection.
+const FULL: Duration = Duration::from_millis(50);
+
+/// A listener with its socket.
+pub struct Server {
+    socket: TcpListener,
+    listener: Arc<Listener>,
+    gate: Arc<Gate>,
+    grumbles: Arc<Grumbles>,
+    signals: Signals,
+    /// Reads the certificate again; none where it was made at the start.
+    reload: Option<Box<dyn Fn() -> Result<Arc<ServerConfig>>>>,
+}
+
+#[derive(Debug, Default)]
+struct Grumbles {
+    full: Grumble,
+    accept: Grumble,
+    tls: Grumble,
+}
+
+impl Server {
+    /// A server on this socket, for at most `connections` connections.
+    ///
+    /// # Errors
+    /// Those of sigaction(2) and fcntl(2).
+    pub fn new(
+        socket: TcpListener,
+        listener: Arc<Listener>,
+        connections: usize,
+        reload: Option<Box<dyn Fn() -> Result<Arc<ServerConfig>>>>,
+    ) -> Result<Self> {
+        // Shared with a process that replaces this one: a connection may be gone when we come to accept it.
+        socket.set_nonblocking(true).context("unable to prepare the socket")?;
+        let signals = Signals::new(&[SIGTERM, SIGINT, SIGHUP]).context("unable to receive signals")?;
+        Ok(Self { socket, listener, gate: Gate::new(connections), grumbles: Arc::default(), signals, reload })
+    }
+
+    /// Serves until SIGTERM, and then leaves as planned; a second SIGTERM ends it at once.
+    ///
+    /// # Errors
+    /// Those of poll(2).
+    pub fn run(mut self) -> Result<()> {
+        notify::ready();
+        let mut told = Told::default();
+        let mut due = self.tell(&mut told);
+        while self.listener.keeps() {
+            let timeout = due.map(|due| due.saturating_duration_since(Instant::now()));
+            let fds = [self.socket.as_fd(), self.signals.as_fd(), self.listener.status.as_fd()];
+            let ready = wait::readable(&fds, timeout).context("unable to wait for connections")?;
+            while let Some(signal) = self.signals.try_next() {
+                self.signal(signal);
+            }
+            if ready[0] && self.listener.keeps() {
+                self.accept();
+            }
+            self.listener.status.hear();
+            due = self.tell(&mut told);
+        }
+        self.wait_for_the_rest();
+        Ok(())
+    }
+
+    fn signal(&self, signal: i32) {
+        match (signal, &self.reload) {
+            (SIGHUP, None) => {}
+            (SIGHUP, Some(reload)) => match reload() {
+                Ok(tls) => {
+                    self.listener.set_tls(tls);
+                    log::info!("the certificate was read again");
+                }
+                Err(error) => log::error!("{error:#}; the one in use stays"),
+            },
+            _ => {
+                notify::stopping();
+                self.listener.leave();
+            }
+        }
+    }
+
+    fn tell(&self, told: &mut Told) -> Option<Instant> {
+        let speaking = match self.listener.microphone.as_ref().and_then(|microphone| microphone.speaking()) {
+            Some(Kind::WebSocket) => "ws",
+            Some(Kind::Queue) => "queue",
+            Some(Kind::Program) => "post",
+            None => "no",
+        };
+        let text = format!("streams={} speaking={speaking}", self.listener.ear.streams());
+        told.tell(text, Instant::now(), notify::status)
+    }
+
+    fn accept(&self) {
+        match self.socket.accept() {
+            Ok((tcp, _)) => match self.gate.enter() {
+                Some(place) => self.spawn(tcp, place),
+                // Closed at once: whoever it is sees that without waiting.
+                None => self.grumbles.full.log("a connection was refused: there are too many"),
+            },
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                self.grumbles.accept.log(format_args!("unable to accept a connection: {error}"));
+                std::thread::sleep(FULL);
+            }
+        }
+    }
+
+    fn spawn(&self, tcp: TcpStream, place: Place) {
+        let (listener, grumbles) = (Arc::clone(&self.listener), Arc::clone(&self.grumbles));
+        let work = move || serve(tcp, place, &listener, &grumbles);
+        let spawned = std::thread::Builder::new().name("connection".into()).stack_size(STACK_BYTES).spawn(work);
+        if let Err(error) = spawned {
+            self.grumbles.accept.log(format_args!("unable to start a thread: {error}"));
+        }
+    }
+
+    /// Requests in progress may end; connections that only wait are closed by leaving.
+    fn wait_for_the_rest(&mut self) {
+        let end = Instant::now() + LEAVE;
+        while self.gate.busy() > 0 && Instant::now() < end {
+            match self.signals.wait(Some(Duration::from_millis(10))) {
+                Ok(Some(SIGTERM | SIGINT)) | Err(_) => return,
+                Ok(_) => {}
+            }
+        }
+    }
+}
+
+fn serve(tcp: TcpStream, mut place: Place, listener: &Listener, grumbles: &Grumbles) {
+    // Linux gives the accepted socket no O_NONBLOCK of the listening one: accept(2).
+    let stream = match tls::accept(tcp, listener.tls()) {
+        Ok(stream) => stream,
+        Err(error) => {
+            grumbles.tls.log(format_args!("a TLS handshake failed: {error}"));
+            return;
+        }
+    };
+    let mut connection = Connection::new(stream);
+    // Errors of a connection concern its client, who is gone.
+    let _ = requests(&mut connection, &mut place, listener);
+    let _busy = place.busy();
+    connection.close();
+}
+
+fn requests(connection: &mut Connection, place: &mut Place, listener: &Listener) -> io::Result<()> {
+    loop {
+        let idle = if place.is_stranger() { IDLE_STRANGER } else { IDLE };
+        let head = match connection.read_head(idle) {
+            Ok(head) => head,
+            Err(NoHead::Over) => return Ok(()),
+            Err(NoHead::Refused(refusal)) => {
+                return Response::from(refusal).write(&mut connection.stream, false, false);
+            }
+        };
+        let busy = place.busy();
+        let after = routes::answer(connection, &head, listener, || place.proven())?;
+        drop(busy);
+        if after == After::Close {
+            return Ok(());
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! From the command line and the configuration to a running server.
+
+use crate::auth::Door;
+use crate::cli::Args;
+use crate::ear::Ear;
+use crate::server::Server;
+use crate::source::Origin;
+use crate::speak::Microphone;
+use crate::state::{Listener, Me};
+use crate::status::Status;
+use crate::tls;
+use anyhow::{Context as _, Result, anyhow};
+use palabre_config::{Key, Participant, certificate, link};
+use palabre_host::exit::Failure;
+use palabre_host::{logging, process, sockets};
+use palabre_room::{Format, Name, Rate, RoomDir};
+use rustls::ServerConfig;
+use std::fs::File;
+use std::io::Read as _;
+use std::net::TcpListener;
+use std::path::Path;
+use std::sync::Arc;
+
+/// The name of the cookie, and of the participant, of a file.
+const SOURCE_NAME: &str = "source";
+/// The port of a file, where none is given.
+const SOURCE_PORT: u16 = 9001;
+/// The most bytes of a file with a key.
+const MAX_KEY_FILE_BYTES: u64 = 4096;
+
+/// Runs until the end.
+///
+/// # Errors
+/// What keeps the server from serving, by whose fault it is.
+pub fn run(args: &Args) -> Result<(), Failure> {
+    if let Some(parent) = args.parent_pid {
+        process::die_with_parent(parent).map_err(Failure::system)?;
+    }
+    let instance = args.name.as_ref().map_or(SOURCE_NAME, Name::as_str);
+    logging::init("palabre-listener", Some(instance), args.verbose);
+    let inherited = sockets::inherited().map_err(|e| Failure::system(format!("unable to inherit the socket: {e}")))?;
+    if let Err(error) = process::not_dumpable() {
+        log::warn!("unable to protect the memory of this process: {error}");
+    }
+    if let Err(error) = process::raise_nofile() {
+        log::warn!("unable to raise the number of open files: {error}");
+    }
+    let server = match (&args.name, &args.source) {
+        (_, Some(source)) => serve_file(args, source, inherited)?,
+        (Some(name), None) => serve_participant(args, name, inherited)?,
+        (None, None) => return Err(Failure::usage("a participant or --source is needed")),
+    };
+    server.run().map_err(Failure::system)
+}
+
+type Reload = Box<dyn Fn() -> Result<Arc<ServerConfig>>>;
+
+fn serve_participant(args: &Args, name: &Name, inherited: Option<TcpListener>) -> Result<Server, Failure> {
+    let mut config = palabre_config::Server::load(&args.config).map_err(Failure::config)?;
+    let participant = Participant::load(&args.config, name).map_err(Failure::config)?;
+    if let (Some(certificate), Some(private_key)) = (&args.certificate, &args.private_key) {
+        config.certificate.clone_from(certificate);
+        config.private_key.clone_from(private_key);
+    }
+    if participant.key_sha256.is_none() {
+        log::warn!("there is no key in the file of '{name}': whoever reaches the port is let in");
+    }
+    let room = RoomDir::new(args.run.join("rooms").join(&participant.room));
+    let format = room.format().map_err(Failure::config)?;
+    let directory = room.participant(name);
+    let chunk_ms = args.chunk_ms.unwrap_or(config.chunk_ms);
+    let me = Me {
+        name: name.to_string(),
+        display: participant.display().to_owned(),
+        room: participant.room.to_string(),
+        rate_hz: format.rate.hz(),
+        chunk_ms,
+        join_muted: participant.join_muted,
+        listen_only: false,
+    };
+    let (certificate, private_key) = (config.certificate, config.private_key);
+    let reload: Reload = Box::new(move || tls::load(&certificate, &private_key));
+    let tls = reload().map_err(Failure::config)?;
+    let ear = Ear::new(Origin::Pipe(directory.ear()), Some(room), format, chunk_ms, config.limits.streams);
+    let microphone = Microphone::new(directory.mic(), format);
+    let door = Door::new(name.as_str(), participant.key_sha256);
+    let status = Arc::new(Status::new().map_err(Failure::system)?);
+    let listener = Listener::new(&me, format, door, ear, Some(microphone), tls, status);
+    let port = args.port.unwrap_or(participant.port);
+    let socket = socket(inherited, config.bind, port).map_err(Failure::system)?;
+    log::debug!("serving on {:?}", socket.local_addr());
+    Server::new(socket, Arc::new(listener), config.limits.connections, Some(reload)).map_err(Failure::system)
+}
+
+fn serve_file(args: &Args, source: &Path, inherited: Option<TcpListener>) -> Result<Server, Failure> {
+    let config = palabre_config::Server::default();
+    let format = file_format(source);
+    let chunk_ms = args.chunk_ms.unwrap_or(config.chunk_ms);
+    let key = source_key(args.key_file.as_deref()).map_err(Failure::config)?;
+    let (tls, reload) = source_tls(args, &config.host).map_err(Failure::config)?;
+    let me = Me {
+        name: SOURCE_NAME.into(),
+        display: source.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        room: SOURCE_NAME.into(),
+        rate_hz: format.rate.hz(),
+        chunk_ms,
+        join_muted: true,
+        listen_only: true,
+    };
+    let ear = Ear::new(Origin::File(source.to_owned()), None, format, chunk_ms, config.limits.streams);
+    let door = Door::new(SOURCE_NAME, Some(key.hash()));
+    let status = Arc::new(Status::new().map_err(Failure::system)?);
+    let listener = Listener::new(&me, format, door, ear, None, tls, status);
+    let socket = socket(inherited, config.bind, args.port.unwrap_or(SOURCE_PORT)).map_err(Failure::system)?;
+    let port = socket.local_addr().map_err(Failure::system)?.port();
+    println!("{}", link(&config.host, port, Some(&key)));
+    Server::new(socket, Arc::new(listener), config.limits.connections, reload).map_err(Failure::system)
+}
+
+fn socket(inherited: Option<TcpListener>, bind: std::net::IpAddr, port: u16) -> Result<TcpListener> {
+    match inherited {
+        Some(socket) => Ok(socket),
+        None => sockets::listen(bind, port).with_context(|| format!("unable to open port {port}")),
+    }
+}
+
+/// The file's own rate if a room may have it, else the next that loses nothing up to 24 kHz; 24 kHz while there is no file.
+fn file_format(source: &Path) -> Format {
+    let head = File::open(source).ok().and_then(|mut file| palabre_sound::wav::Head::read(&mut file).ok());
+    let rate_hz = head.map_or(24_000, |head| head.rate_hz);
+    let own = Rate::try_from(rate_hz).or_else(|_| Rate::try_from(if rate_hz > 24_000 { 48_000 } else { 24_000 }));
+    own.map_or_else(|_| Format::default(), |rate| Format { rate })
+}
+
+fn source_key(file: Option<&Path>) -> Result<Key> {
+    let Some(path) = file else {
+        return Key::generate().context("unable to make a key");
+    };
+    let mut text = String::new();
+    File::open(path)
+        .and_then(|file| file.take(MAX_KEY_FILE_BYTES).read_to_string(&mut text))
+        .with_context(|| format!("unable to read '{}'", path.display()))?;
+    Key::parse(text.trim()).map_err(|error| anyhow!("unable to use '{}': {error}", path.display()))
+}
+
+fn source_tls(args: &Args, host: &str) -> Result<(Arc<ServerConfig>, Option<Reload>)> {
+    if let (Some(certificate), Some(private_key)) = (args.certificate.clone(), args.private_key.clone()) {
+        let reload: Reload = Box::new(move || tls::load(&certificate, &private_key));
+        return Ok((reload()?, Some(reload)));
+    }
+    let hosts = [host.to_owned(), "127.0.0.1".into(), "::1".into()];
+    let own = certificate::self_signed(&hosts).context("unable to make a certificate")?;
+    log::info!("certificate made for {}; its pin is {}", hosts.join(", "), own.spki_pin_base64);
+    Ok((tls::config(own.cert_pem.as_bytes(), own.key_pem.as_bytes())?, None))
+}

@@ -1,0 +1,223 @@
+//! A WAV file that another program writes and that grows: heard from its live edge, at the pace of real time.
+//!
+//! The file is looked at once per chunk (listeners never use inotify, whose instances are scarce). The sizes in its head
+//! are not believed. When it is replaced or truncated it is followed: a short one is heard from its beginning.
+
+use palabre_room::Format;
+use palabre_sound::convert::Converter;
+use palabre_sound::wav;
+use std::fs::{File, Metadata};
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// More than this behind, the newest half of it is kept: a writer may well write a second at a time.
+const MOST_BEHIND_MS: u64 = 2000;
+/// A replacement of this length or shorter has just begun and is heard from its beginning.
+const FRESH_MS: u64 = 1000;
+/// The most bytes that are read at one look.
+const MOST_BYTES: u64 = 1 << 20;
+
+/// The file, if it is there, and the clock by which it is heard.
+pub struct FileSource {
+    path: PathBuf,
+    format: Format,
+    chunk: Duration,
+    chunk_samples: usize,
+    due: Instant,
+    open: Option<Open>,
+    was_open: bool,
+    backlog: Vec<i16>,
+    warned: bool,
+}
+
+struct Open {
+    file: File,
+    id: (u64, u64),
+    converter: Converter,
+    position: u64,
+}
+
+impl std::fmt::Debug for FileSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FileSource").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl FileSource {
+    /// The file at `path`, which need not exist yet, heard in the rate of `format`.
+    pub fn new(path: PathBuf, format: Format, chunk_ms: u64) -> Self {
+        Self {
+            path,
+            format,
+            chunk: Duration::from_millis(chunk_ms),
+            chunk_samples: format.samples_in_ms(chunk_ms),
+            due: Instant::now(),
+            open: None,
+            was_open: false,
+            backlog: Vec::new(),
+            warned: false,
+        }
+    }
+
+    /// See [`super::Source::read`].
+    pub fn read(&mut self, until: Instant, out: &mut Vec<i16>) {
+        let now = Instant::now();
+        std::thread::sleep(self.due.min(until).saturating_duration_since(now));
+        let now = Instant::now();
+        if now < self.due {
+            return;
+        }
+        self.due += self.chunk;
+        if self.due + Duration::from_millis(300) < now {
+            self.due = now + self.chunk;
+        }
+        let before = self.backlog.len();
+        self.look();
+        let grew = self.backlog.len() > before;
+        self.forget_the_stale();
+        // A piece shorter than a chunk waits for its rest as long as the file grows.
+        if self.backlog.len() >= self.chunk_samples || !grew {
+            let count = self.backlog.len().min(self.chunk_samples);
+            out.extend(self.backlog.drain(..count));
+        }
+    }
+
+    fn look(&mut self) {
+        let result = std::fs::metadata(&self.path).map_err(wav::WavError::from).and_then(|meta| {
+            if self.open.as_ref().is_some_and(|open| open.id != id(&meta) || open.position > meta.len()) {
+                self.open = None;
+            }
+            if self.open.is_none() {
+                self.open = Some(self.open(&meta)?);
+                self.was_open = true;
+            }
+            Ok(())
+        });
+        match result {
+            Ok(()) => self.warned = false,
+            // A file that was begun this moment has no whole head yet; one that was moved away will be replaced.
+            Err(wav::WavError::Empty | wav::WavError::Truncated) => {}
+            Err(error) if !self.warned => {
+                log::warn!(
+                    "unable to hear '{}': {error}; the streams are silent until it is there",
+                    self.path.display()
+                );
+                self.warned = true;
+            }
+            Err(_) => {}
+        }
+        self.read_more();
+    }
+
+    fn open(&self, meta: &Metadata) -> Result<Open, wav::WavError> {
+        if !meta.is_file() {
+            return Err(wav::WavError::NotWav);
+        }
+        let mut file = File::open(&self.path)?;
+        let meta = file.metadata()?;
+        let head = wav::Head::read(&mut file)?;
+        let converter = Converter::new(&head, self.format.rate.hz())?;
+        let start = file.stream_position()?;
+        let block = head.block_bytes() as u64;
+        let in_ms = |ms: u64| u64::from(head.rate_hz) * ms / 1000 * block;
+        let length = meta.len().saturating_sub(start) / block * block;
+        let is_fresh = self.was_open && length <= in_ms(FRESH_MS);
+        let chunk_ms = self.chunk.as_millis() as u64;
+        let skip = if is_fresh { 0 } else { length.saturating_sub(in_ms(chunk_ms)) };
+        let position = file.seek(SeekFrom::Start(start + skip))?;
+        Ok(Open { file, id: id(&meta), converter, position })
+    }
+
+    fn read_more(&mut self) {
+        let Some(open) = &mut self.open else {
+            return;
+        };
+        let mut bytes = Vec::new();
+        // What can't be read now is read at the next look, or the file is replaced.
+        let count = (&mut open.file).take(MOST_BYTES).read_to_end(&mut bytes).unwrap_or(0);
+        open.position += count as u64;
+        open.converter.push(&bytes[..count], &mut self.backlog);
+    }
+
+    fn forget_the_stale(&mut self) {
+        let most = self.format.samples_in_ms(MOST_BEHIND_MS);
+        if self.backlog.len() > most {
+            let kept = most / 2;
+            self.backlog.drain(..self.backlog.len() - kept);
+        }
+    }
+}
+
+fn id(meta: &Metadata) -> (u64, u64) {
+    (meta.dev(), meta.ino())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use std::io::Write as _;
+
+    fn head() -> Vec<u8> {
+        wav::endless_head(24000)
+    }
+
+    fn bytes(samples: &[i16]) -> Vec<u8> {
+        samples.iter().flat_map(|sample| sample.to_le_bytes()).collect()
+    }
+
+    /// Looks as often as it takes until `count` samples were heard.
+    fn hear(source: &mut FileSource, count: usize) -> Vec<i16> {
+        let mut out = Vec::new();
+        let end = Instant::now() + Duration::from_secs(10);
+        while out.len() < count && Instant::now() < end {
+            source.read(Instant::now() + Duration::from_millis(20), &mut out);
+        }
+        out
+    }
+
+    #[test]
+    fn a_growing_file_is_heard_from_its_live_edge() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("dat.wav");
+        let old: Vec<i16> = (0..24000).map(|i| i as i16).collect();
+        std::fs::write(&path, [head(), bytes(&old)].concat()).unwrap();
+        let mut source = FileSource::new(path.clone(), Format::default(), 20);
+        assert_eq!(hear(&mut source, 480), old[old.len() - 480..]);
+        let new: Vec<i16> = (0..960).map(|i| -i as i16).collect();
+        File::options().append(true).open(&path).unwrap().write_all(&bytes(&new)).unwrap();
+        assert_eq!(hear(&mut source, 960), new);
+    }
+
+    #[test]
+    fn a_file_that_is_replaced_or_truncated_is_followed_from_its_beginning() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("dat.wav");
+        let mut source = FileSource::new(path.clone(), Format::default(), 20);
+        let mut none = Vec::new();
+        source.read(Instant::now() + Duration::from_millis(30), &mut none);
+        assert!(none.is_empty());
+        std::fs::write(&path, [head(), bytes(&[1; 480])].concat()).unwrap();
+        assert_eq!(hear(&mut source, 480), [1; 480]);
+
+        let next = dir.path().join("next.wav");
+        std::fs::write(&next, [head(), bytes(&[2; 960])].concat()).unwrap();
+        std::fs::rename(&next, &path).unwrap();
+        assert_eq!(hear(&mut source, 960), [2; 960]);
+
+        std::fs::write(&path, [head(), bytes(&[3; 480])].concat()).unwrap();
+        assert_eq!(hear(&mut source, 480), [3; 480]);
+    }
+
+    #[test]
+    fn a_file_at_another_rate_is_converted() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("dat.wav");
+        std::fs::write(&path, [wav::endless_head(48000), bytes(&[0; 9600])].concat()).unwrap();
+        let mut source = FileSource::new(path, Format::default(), 100);
+        // 100 ms at the edge, less what the resampler keeps.
+        assert!(hear(&mut source, 2000).len() >= 2000);
+    }
+}

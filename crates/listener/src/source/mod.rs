@@ -1,0 +1,47 @@
+//! Where the sound of the streams comes from: the participant's pipe `ear`, or (with `--source`) a WAV file that grows.
+
+mod file;
+mod pipe;
+
+pub use file::FileSource;
+pub use pipe::PipeSource;
+
+use palabre_room::Format;
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// What a source is opened from, each time a first stream comes.
+#[derive(Debug, Clone)]
+pub enum Origin {
+    /// The pipe `ear`.
+    Pipe(PathBuf),
+    /// A growing WAV.
+    File(PathBuf),
+}
+
+/// An open source.
+#[derive(Debug)]
+pub enum Source {
+    /// The pipe `ear`.
+    Pipe(PipeSource),
+    /// A growing WAV.
+    File(Box<FileSource>),
+}
+
+impl Source {
+    /// Opens what can be opened now; the rest is tried again later.
+    pub fn new(origin: &Origin, format: Format, chunk_ms: u64) -> Self {
+        match origin {
+            Origin::Pipe(path) => Self::Pipe(PipeSource::new(path.clone(), format)),
+            Origin::File(path) => Self::File(Box::new(FileSource::new(path.clone(), format, chunk_ms))),
+        }
+    }
+
+    /// Waits for samples until `until` at most and appends those that are there to `out`.
+    pub fn read(&mut self, until: Instant, out: &mut Vec<i16>) {
+        match self {
+            Self::Pipe(pipe) => pipe.read(until, out),
+            Self::File(file) => file.read(until, out),
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! The pipe `ear`: opened with the first stream, tried again while it can't be had, opened anew when it was replaced.
+
+use palabre_room::{Format, OpenError, PipeReader, Successor, pipe_id};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// The first delay before another try; it doubles up to [`LAST_DELAY`].
+const FIRST_DELAY: Duration = Duration::from_millis(20);
+const LAST_DELAY: Duration = Duration::from_secs(1);
+/// How often to look whether the pipe is still the one in the directory.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
+/// The most that is read at once: more than a pipe holds.
+const MOST_SAMPLES: usize = 64 * 1024;
+
+/// The pipe, or the wish to have it.
+#[derive(Debug)]
+pub struct PipeSource {
+    path: PathBuf,
+    format: Format,
+    state: State,
+    delay: Duration,
+    next: Instant,
+    warned: bool,
+}
+
+#[derive(Debug)]
+enum State {
+    Closed,
+    /// Another process still holds the lock. What is in the pipe stays there as long as this exists.
+    Waiting(Successor),
+    Open(PipeReader),
+}
+
+impl PipeSource {
+    /// The wish for the pipe at `path`.
+    pub fn new(path: PathBuf, format: Format) -> Self {
+        Self { path, format, state: State::Closed, delay: FIRST_DELAY, next: Instant::now(), warned: false }
+    }
+
+    /// See [`super::Source::read`].
+    pub fn read(&mut self, until: Instant, out: &mut Vec<i16>) {
+        let now = Instant::now();
+        if now >= self.next {
+            self.look_after_it(now);
+        }
+        let left = until.min(self.next).saturating_duration_since(now);
+        let State::Open(reader) = &mut self.state else {
+            std::thread::sleep(left);
+            return;
+        };
+        let left = reader.stray_deadline().map_or(left, |stray| left.min(stray.saturating_duration_since(now)));
+        let result = reader.wait(left).and_then(|_| reader.read(Instant::now(), out, MOST_SAMPLES));
+        if let Err(error) = result {
+            self.complain(&format!("unable to read '{}': {error}", self.path.display()));
+            self.close(Instant::now());
+        }
+    }
+
+    fn look_after_it(&mut self, now: Instant) {
+        match std::mem::replace(&mut self.state, State::Closed) {
+            State::Open(reader) => {
+                self.next = now + CHECK_EVERY;
+                // A pipe that was replaced gives nothing any more: the mixer writes to the new one.
+                if pipe_id(&self.path).is_ok_and(|id| id == reader.id()) {
+                    self.state = State::Open(reader);
+                } else {
+                    self.open(now);
+                }
+            }
+            State::Waiting(successor) => match successor.take() {
+                Ok(reader) => self.opened(reader, now),
+                Err((successor, error)) => self.postpone(State::Waiting(successor), &error, now),
+            },
+            State::Closed => self.open(now),
+        }
+    }
+
+    fn open(&mut self, now: Instant) {
+        match PipeReader::succeed(&self.path, self.format) {
+            Err(error) => self.postpone(State::Closed, &error, now),
+            Ok(successor) => match successor.take() {
+                Ok(mut reader) => {
+                    discard(&mut reader);
+                    self.opened(reader, now);
+                }
+                Err((successor, error)) => self.postpone(State::Waiting(successor), &error, now),
+            },
+        }
+    }
+
+    fn opened(&mut self, reader: PipeReader, now: Instant) {
+        if reader.size_refused() {
+            log::warn!(
+                "unable to set the size of '{}': the sound may be late; raise fs.pipe-user-pages-soft",
+                self.path.display()
+            );
+        }
+        if self.warned {
+            log::info!("'{}' is open now", self.path.display());
+        }
+        self.warned = false;
+        self.delay = FIRST_DELAY;
+        self.next = now + CHECK_EVERY;
+        self.state = State::Open(reader);
+    }
+
+    fn postpone(&mut self, state: State, error: &OpenError, now: Instant) {
+        // A lock that is held for a moment is a planned restart and nobody's worry.
+        if !matches!(error, OpenError::Taken(_)) || self.delay >= LAST_DELAY {
+            self.complain(&error.to_string());
+        }
+        self.state = state;
+        self.next = now + self.delay;
+        self.delay = (self.delay * 2).min(LAST_DELAY);
+    }
+
+    fn close(&mut self, now: Instant) {
+        self.state = State::Closed;
+        self.next = now + self.delay;
+        self.delay = (self.delay * 2).min(LAST_DELAY);
+    }
+
+    fn complain(&mut self, what: &str) {
+        if !self.warned {
+            log::warn!("{what}; the streams are silent until it is there");
+        }
+        self.warned = true;
+    }
+}
+
+/// What was in the pipe before anybody listened is stale.
+fn discard(reader: &mut PipeReader) {
+    let mut stale = Vec::new();
+    let _ = reader.read(Instant::now(), &mut stale, MOST_SAMPLES);
+}

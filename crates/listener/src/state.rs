@@ -1,0 +1,124 @@
+//! What the threads of a listener share.
+
+use crate::auth::Door;
+use crate::ear::Ear;
+use crate::speak::Microphone;
+use crate::status::Status;
+use palabre_room::Format;
+use rustls::ServerConfig;
+use serde::Serialize;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// The JSON of `GET /me`.
+#[derive(Debug, Clone, Serialize)]
+pub struct Me {
+    /// Login name.
+    pub name: String,
+    /// Display name.
+    pub display: String,
+    /// Name of the room.
+    pub room: String,
+    /// The room's rate.
+    pub rate_hz: u32,
+    /// Length of a chunk of the injected stream.
+    pub chunk_ms: u64,
+    /// Whether the page joins with its microphone muted.
+    pub join_muted: bool,
+    /// There is no microphone here: a file is heard.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub listen_only: bool,
+}
+
+/// Everything that a connection needs.
+#[derive(Debug)]
+pub struct Listener {
+    /// The text of `GET /me`.
+    pub me_json: String,
+    /// What flows here.
+    pub format: Format,
+    /// Length of a chunk of the injected stream.
+    pub chunk_ms: u64,
+    /// Who may ask.
+    pub door: Door,
+    /// What is heard.
+    pub ear: Arc<Ear>,
+    /// What is said; none where a file is heard.
+    pub microphone: Option<Arc<Microphone>>,
+    /// What the supervisor is told.
+    pub status: Arc<Status>,
+    tls: RwLock<Arc<ServerConfig>>,
+    leaving: AtomicBool,
+}
+
+impl Listener {
+    /// A listener that accepts nothing yet.
+    pub fn new(
+        me: &Me,
+        format: Format,
+        door: Door,
+        ear: Arc<Ear>,
+        microphone: Option<Arc<Microphone>>,
+        tls: Arc<ServerConfig>,
+        status: Arc<Status>,
+    ) -> Self {
+        Self {
+            me_json: serde_json::to_string(me).unwrap_or_default(),
+            format,
+            chunk_ms: me.chunk_ms,
+            door,
+            ear,
+            microphone,
+            status,
+            tls: RwLock::new(tls),
+            leaving: AtomicBool::new(false),
+        }
+    }
+
+    /// The present certificate.
+    pub fn tls(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.tls.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Uses another certificate for connections that come from now on.
+    pub fn set_tls(&self, tls: Arc<ServerConfig>) {
+        *self.tls.write().unwrap_or_else(PoisonError::into_inner) = tls;
+    }
+
+    /// Begins the planned leave: streams and microphones are told.
+    pub fn leave(&self) {
+        self.leaving.store(true, Ordering::Release);
+        self.ear.leave();
+    }
+
+    /// Whether the planned leave has begun.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Acquire)
+    }
+
+    /// Whether a connection may be kept for another request.
+    pub fn keeps(&self) -> bool {
+        !self.is_leaving()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::protocol_doc::example;
+
+    #[test]
+    fn me_is_the_documented_json() {
+        let me = Me {
+            name: "alice".into(),
+            display: "Alice".into(),
+            room: "main".into(),
+            rate_hz: 24000,
+            chunk_ms: 40,
+            join_muted: false,
+            listen_only: false,
+        };
+        assert_eq!(serde_json::to_string(&me).unwrap(), example("json me"));
+    }
+}

@@ -1,0 +1,170 @@
+//! `GET /listen.wav`: the same sound as an endless WAV for programs: curl, ffmpeg, mpv.
+//!
+//! It is continuous in time: where the room is silent zeros are sent by this stream's own clock. Samples are counted
+//! against that clock since the first one, so nothing drifts: both clocks are the machine's.
+//!
+//! There is no Content-Length: the end of the connection is the end of the sound, so that programs see a clean end and
+//! none of them tries to seek to a falsely announced end. (The page's stream announces one for browsers' sake.)
+
+use crate::connection::{After, Connection};
+use crate::ear::{Kind, Next, Subscription};
+use crate::http::{Head, response};
+use crate::state::Listener;
+use std::io::{self, Write as _};
+use std::time::{Duration, Instant};
+
+/// How often zeros are sent in silence.
+const TICK: Duration = Duration::from_millis(100);
+/// How much later than its frames the beginning of a chunk may be seen here, besides its length.
+const SLACK_MS: u64 = 100;
+
+/// Serves the sound until the client leaves or is too slow for the write time-out.
+///
+/// # Errors
+/// What the connection says.
+pub fn serve(connection: &mut Connection, head: &Head, listener: &Listener) -> io::Result<After> {
+    let mut answer = response::head(
+        200,
+        &[
+            ("Content-Type", "audio/wav".into()),
+            ("Accept-Ranges", "none".into()),
+            ("Connection", "close".into()),
+            ("X-Accel-Buffering", "no".into()),
+        ],
+    );
+    answer.push_str("\r\n");
+    let mut bytes = answer.into_bytes();
+    if head.method == "HEAD" {
+        connection.stream.write_all(&bytes)?;
+        connection.stream.flush()?;
+        return Ok(After::Close);
+    }
+    crate::stream::limit_send_buffer(connection, listener)?;
+    let mut subscription = listener.ear.subscribe(connection.stream.sock.tcp(), None)?;
+    listener.status.changed();
+    bytes.extend(palabre_sound::wav::endless_head(listener.format.rate.hz()));
+    let result = connection.stream.write_all(&bytes).and_then(|()| run(connection, &mut subscription, listener));
+    drop(subscription);
+    listener.status.changed();
+    result.map(|()| After::Close)
+}
+
+fn run(connection: &mut Connection, subscription: &mut Subscription, listener: &Listener) -> io::Result<()> {
+    let mut line = TimeLine::new(listener.format.rate.hz(), listener.chunk_ms + SLACK_MS);
+    let start = Instant::now();
+    let mut samples = Vec::new();
+    let mut bytes = Vec::new();
+    loop {
+        samples.clear();
+        let next = subscription.next(Instant::now() + TICK);
+        match &next {
+            Next::Ended => return Ok(()),
+            Next::Record(record, skipped) => match &record.kind {
+                Kind::Sound { samples: chunk, gap } => {
+                    line.sound(start.elapsed(), chunk, *gap || *skipped, &mut samples)
+                }
+                Kind::Moved => return Ok(()),
+                Kind::Silence | Kind::Room => line.silence(start.elapsed(), &mut samples),
+            },
+            Next::Nothing => line.silence(start.elapsed(), &mut samples),
+        }
+        if !samples.is_empty() {
+            bytes.clear();
+            bytes.extend(samples.iter().flat_map(|sample| sample.to_le_bytes()));
+            connection.stream.write_all(&bytes)?;
+            connection.stream.flush()?;
+        }
+    }
+}
+
+/// How many samples have been sent since the start, and how many should have.
+#[derive(Debug)]
+struct TimeLine {
+    rate_hz: u64,
+    sent: u64,
+    /// Zeros are sent up to this long ago only: sound for the time since then may still be on its way.
+    margin: u64,
+}
+
+impl TimeLine {
+    fn new(rate_hz: u32, margin_ms: u64) -> Self {
+        let rate_hz = u64::from(rate_hz);
+        Self { rate_hz, sent: 0, margin: rate_hz * margin_ms / 1000 }
+    }
+
+    fn position(&self, elapsed: Duration) -> u64 {
+        (elapsed.as_micros() * u128::from(self.rate_hz) / 1_000_000) as u64
+    }
+
+    /// A chunk whose last sample has just been captured. After a gap it takes its place in time; else it follows.
+    fn sound(&mut self, elapsed: Duration, chunk: &[i16], gap: bool, out: &mut Vec<i16>) {
+        let start = self.position(elapsed).saturating_sub(chunk.len() as u64);
+        if gap {
+            self.fill_to(start, out);
+        }
+        // Sound that came in a burst after a stall must not make the stream late for good.
+        let ahead = self.sent.saturating_sub(start + self.margin);
+        let cut = usize::try_from(ahead).unwrap_or(usize::MAX).min(chunk.len());
+        out.extend_from_slice(&chunk[cut..]);
+        self.sent += (chunk.len() - cut) as u64;
+    }
+
+    fn silence(&mut self, elapsed: Duration, out: &mut Vec<i16>) {
+        self.fill_to(self.position(elapsed).saturating_sub(self.margin), out);
+    }
+
+    fn fill_to(&mut self, position: u64, out: &mut Vec<i16>) {
+        // A stall of more than this is cut; the write time-out would have ended the stream.
+        let count = position.saturating_sub(self.sent).min(self.rate_hz * 10);
+        out.resize(out.len() + count as usize, 0);
+        self.sent = self.sent.max(position);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn silence_is_zeros_that_never_drift() {
+        let mut line = TimeLine::new(24000, 140);
+        let mut out = Vec::new();
+        for tick in 1..=36_000 {
+            line.silence(ms(tick * 100 + tick % 7), &mut out);
+            out.truncate(0);
+        }
+        assert_eq!(line.sent, 24 * (3_600_000 + 36_000 % 7 - 140));
+    }
+
+    #[test]
+    fn sound_after_silence_takes_its_place_in_time_and_then_follows_without_a_seam() {
+        let mut line = TimeLine::new(24000, 140);
+        let mut out = Vec::new();
+        line.silence(ms(1000), &mut out);
+        assert_eq!(out.len(), 24 * 860);
+        line.sound(ms(1060), &[1; 960], true, &mut out);
+        assert_eq!(out.len(), 24 * 1060);
+        // The next chunk is 9 ms late: no zeros are put between.
+        line.sound(ms(1109), &[2; 960], false, &mut out);
+        line.silence(ms(1110), &mut out);
+        assert_eq!(out.len(), 24 * 1100);
+        assert!(out[24 * 860..24 * 1020].iter().all(|&s| s == 0));
+        assert_eq!(out[24 * 1020], 1);
+        assert_eq!(out[24 * 1060], 2);
+    }
+
+    #[test]
+    fn a_burst_after_a_stall_does_not_make_the_stream_late_for_good() {
+        let mut line = TimeLine::new(24000, 140);
+        let mut out = Vec::new();
+        line.silence(ms(2000), &mut out);
+        for _ in 0..50 {
+            line.sound(ms(2000), &[1; 960], false, &mut out);
+        }
+        assert!(line.sent <= 24 * (2000 + 140));
+    }
+}
