@@ -1,0 +1,253 @@
+//! Measures what `docs/measurements.md` reports: `scripts/measure [latency|gaps|load|start]…`, all of them by default.
+//!
+//! Figures of a shared machine are worth only what the machine was doing: each part prints the CPU time stolen meanwhile
+//! and, where a sound card is involved, how well it kept time.
+#![allow(clippy::print_stdout)]
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use palabre_e2e::browser::{Browser, Tap};
+use palabre_e2e::client::Talker;
+use palabre_e2e::compare::{RATE_HZ, at_common_rate, find, median, percentile};
+use palabre_e2e::suite::{PATIENCE, Suite, descendants};
+use palabre_e2e::wait_for;
+
+const SECONDS: usize = 60;
+const TONE_HZ: f64 = 440.0;
+const TONE_DBFS: f64 = -20.0;
+
+fn main() -> Result<()> {
+    let asked: Vec<String> = std::env::args().skip(1).collect();
+    let all = ["start", "load", "gaps", "latency"].map(str::to_owned);
+    for part in if asked.is_empty() { all.as_slice() } else { &asked } {
+        let before = stolen_ticks()?;
+        match part.as_str() {
+            "start" => start()?,
+            "load" => load()?,
+            "gaps" => gaps()?,
+            "latency" => latency("websocket").and_then(|()| latency("post"))?,
+            other => bail!("'{other}' is not one of start, load, gaps, latency"),
+        }
+        println!("  (CPU time stolen by neighbours meanwhile: {} ms)\n", (stolen_ticks()? - before) * 10);
+    }
+    Ok(())
+}
+
+/// From the command to the first link, five times.
+fn start() -> Result<()> {
+    let mut took_ms = Vec::new();
+    for _ in 0..5 {
+        let started = Instant::now();
+        let mut child = Command::new("scripts/try")
+            .args(["--first-port", "0", "--no-voices"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("run this in the top folder")?;
+        let output = BufReader::new(child.stdout.take().context("output")?);
+        let link = output.lines().map_while(Result::ok).find(|line| line.contains("https://"));
+        took_ms.push(started.elapsed().as_secs_f64() * 1000.0);
+        palabre_e2e::suite::signal(child.id(), "INT")?;
+        child.wait()?;
+        link.context("no link was printed")?;
+    }
+    println!("start: scripts/try (built) to the first link: median {:.0} ms of {took_ms:.0?}", median(took_ms.clone()));
+    Ok(())
+}
+
+/// Forty participants who all listen, five of whom talk.
+fn load() -> Result<()> {
+    const PEOPLE: usize = 40;
+    const TALKERS: usize = 5;
+    let suite = Suite::start(PEOPLE)?;
+    let streams = suite.links.iter().map(|link| suite.client.get(link, "/listen")).collect::<Result<Vec<_>>>()?;
+    let readers: Vec<_> = streams.into_iter().map(|stream| std::thread::spawn(move || read_to_end(stream))).collect();
+    let idle = usage_over(&suite, Duration::from_secs(20))?;
+    println!("load: {PEOPLE} participants listen in the page's way, nobody talks");
+    print_usage(&idle);
+    let talk = |link| Talker::tone(&suite.client, link, TONE_HZ, TONE_DBFS);
+    let talkers: Vec<_> = suite.links.iter().take(TALKERS).map(talk).collect();
+    let heard = suite.client.record(&suite.links[PEOPLE - 1])?;
+    wait_for("sound", PATIENCE, || (heard.len() > 48_000).then_some(()))?;
+    drop(heard);
+    let busy = usage_over(&suite, Duration::from_secs(20))?;
+    println!("load: {PEOPLE} participants listen in the page's way, {TALKERS} of them talk; chunks of 40 ms at 24 kHz");
+    print_usage(&busy);
+    drop(talkers);
+    suite.stop()?;
+    for reader in readers {
+        let _ = reader.join();
+    }
+    Ok(())
+}
+
+fn read_to_end(mut stream: impl std::io::Read) {
+    let mut bytes = [0; 16_384];
+    while stream.read(&mut bytes).is_ok_and(|got| got > 0) {}
+}
+
+/// Program, percent of a core, PSS in KiB, for each process of the suite.
+fn usage_over(suite: &Suite, time: Duration) -> Result<Vec<(String, f64, f64)>> {
+    let pids = [vec![suite.pid()], descendants(suite.pid())].concat();
+    let before: Vec<f64> = pids.iter().map(|&pid| cpu_ms(pid)).collect::<Result<_>>()?;
+    let started = Instant::now();
+    std::thread::sleep(time);
+    let elapsed_ms = started.elapsed().as_secs_f64() * 1000.0;
+    let usage = |(&pid, before): (&u32, f64)| {
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm"))?.trim().to_owned();
+        Ok((name, (cpu_ms(pid)? - before) * 100.0 / elapsed_ms, pss_kib(pid)?))
+    };
+    pids.iter().zip(before).map(usage).collect()
+}
+
+fn print_usage(usage: &[(String, f64, f64)]) {
+    let mut programs: Vec<&str> = usage.iter().map(|(name, ..)| name.as_str()).collect();
+    programs.sort_unstable();
+    programs.dedup();
+    for program in programs {
+        let of = || usage.iter().filter(|(name, ..)| name == program);
+        let count = of().count();
+        let (cpu, pss) = (median(of().map(|row| row.1)), median(of().map(|row| row.2)));
+        let most = percentile(of().map(|row| row.1), 100.0);
+        println!(
+            "  {program:16} × {count:2}: CPU median {cpu:.2} %, most {most:.2} % of a core; PSS median {pss:.0} KiB"
+        );
+    }
+}
+
+/// A tone for a minute, as Chromium rendered it.
+fn gaps() -> Result<()> {
+    let suite = Suite::start(2)?;
+    let _talker = Talker::tone(&suite.client, &suite.links[0], TONE_HZ, TONE_DBFS);
+    let listener = join(&suite, 1, "websocket")?;
+    wait_for_samples(&listener, Tap::Output, 10)?;
+    let (start, rate_hz) = listener.tapped(Tap::Output)?;
+    let started = Instant::now();
+    wait_for_samples(&listener, Tap::Output, 10 + SECONDS)?;
+    let card_ppm =
+        (listener.tapped(Tap::Output)?.0 - start) as f64 / f64::from(rate_hz) / started.elapsed().as_secs_f64();
+    let samples = listener.tap_from(Tap::Output, start)?;
+    let (gaps, clicks) = disturbances(&samples, rate_hz);
+    let state =
+        listener.run("return [palabreState.underruns, palabreState.cuts, palabreState.depthMs, palabreState.lost]")?;
+    println!("gaps: a tone for {SECONDS} s through Chromium at {rate_hz} Hz: {gaps} gaps, {clicks} clicks");
+    println!("  page: underruns, cuts, depth in ms, lost chunks: {state}; the card ran at {card_ppm:.4} of real time");
+    Ok(())
+}
+
+/// Windows of 5 ms in which the tone is 6 dB down, and places where the wave is broken, each counted once in 20 ms.
+fn disturbances(samples: &[i16], rate_hz: u32) -> (usize, usize) {
+    let window = rate_hz as usize / 200;
+    let peak = 32_768.0 * 10f64.powf(TONE_DBFS / 20.0) * 2f64.sqrt();
+    let quiet = |w: &[i16]| f64::from(w.iter().map(|&x| i32::from(x).abs()).max().unwrap_or(0)) < peak / 2.0;
+    let gaps = samples.chunks_exact(window).enumerate().filter(|(_, w)| quiet(w)).map(|(at, _)| at * window);
+    // A sine of this frequency obeys x[n+1] = 2 cos(w) x[n] − x[n−1]; what doesn't is a break.
+    let two_cos = 2.0 * (std::f64::consts::TAU * TONE_HZ / f64::from(rate_hz)).cos();
+    let broken = |x: &[i16]| (f64::from(x[2]) - two_cos * f64::from(x[1]) + f64::from(x[0])).abs() > peak * 0.02;
+    let clicks = samples.windows(3).enumerate().filter(|(_, x)| broken(x)).map(|(at, _)| at);
+    (events(gaps, rate_hz), events(clicks, rate_hz))
+}
+
+fn events(places: impl Iterator<Item = usize>, rate_hz: u32) -> usize {
+    let mut count = 0;
+    let mut last = None;
+    for at in places {
+        if last.is_none_or(|last| at - last > rate_hz as usize / 50) {
+            count += 1;
+        }
+        last = Some(at);
+    }
+    count
+}
+
+/// From the microphone's sample in one Chromium to its hand-over to the output in another; devices are not included.
+fn latency(uplink: &str) -> Result<()> {
+    let suite = Suite::start(2)?;
+    let speaker = join(&suite, 0, uplink)?;
+    let listener = join(&suite, 1, uplink)?;
+    wait_for_samples(&listener, Tap::Output, 12)?;
+    let starts = [(&speaker, Tap::Microphone), (&listener, Tap::Output)].map(|(b, tap)| b.tapped(tap));
+    let [from, to] = starts;
+    let ((from, from_hz), (to, to_hz)) = (from?, to?);
+    wait_for_samples(&speaker, Tap::Microphone, from / from_hz as usize + SECONDS + 1)?;
+    wait_for_samples(&listener, Tap::Output, to / to_hz as usize + SECONDS + 3)?;
+    let said = at_common_rate(&speaker.tap_from(Tap::Microphone, from)?, from_hz);
+    let heard = at_common_rate(&listener.tap_from(Tap::Output, to)?, to_hz);
+    let said_ms = Clock::new(speaker.tap_times(Tap::Microphone)?);
+    let heard_ms = Clock::new(listener.tap_times(Tap::Output)?);
+    let at = |start: usize, sample: usize, hz: u32| start as f64 + sample as f64 * f64::from(hz) / f64::from(RATE_HZ);
+    let matches = find(&said, &heard, 2_000);
+    let good: Vec<_> = matches.iter().filter(|m| m.coefficient > 0.8).collect();
+    let delay = |m: &&palabre_e2e::compare::Match| {
+        heard_ms.at(at(to, m.at + m.lag, to_hz)) - said_ms.at(at(from, m.at, from_hz))
+    };
+    let delays: Vec<f64> = good.iter().map(delay).collect();
+    let (middle, p95) = (median(delays.clone()), percentile(delays, 95.0));
+    println!("latency by {uplink}: mouth to ear, Chromium to Chromium: median {middle:.0} ms, p95 {p95:.0} ms");
+    let correlation = median(matches.iter().map(|m| m.coefficient));
+    println!("  {} of {} windows of 300 ms found; median correlation {correlation:.3}", good.len(), matches.len());
+    let state = listener
+        .run("return [palabreState.underruns, palabreState.cuts, palabreState.depthMs, palabreState.marginMs]")?;
+    println!("  listening page: underruns, cuts, depth, margin in ms: {state}");
+    Ok(())
+}
+
+/// Wall-clock time of a tap's samples, smoothed over two seconds: worklets run in bursts.
+struct Clock {
+    times: Vec<(f64, f64)>,
+}
+
+impl Clock {
+    fn new(times: Vec<(f64, f64)>) -> Self {
+        Self { times }
+    }
+
+    fn at(&self, sample: f64) -> f64 {
+        let middle = self.times.partition_point(|&(at, _)| at < sample);
+        let near = &self.times[middle.saturating_sub(10)..(middle + 10).min(self.times.len())];
+        let slope = match (near.first(), near.last()) {
+            (Some(first), Some(last)) if last.0 > first.0 => (last.1 - first.1) / (last.0 - first.0),
+            _ => 0.0,
+        };
+        median(near.iter().map(|&(at, ms)| ms + (sample - at) * slope))
+    }
+}
+
+fn join(suite: &Suite, person: usize, uplink: &str) -> Result<Browser> {
+    let voice = Path::new(env!("CARGO_MANIFEST_DIR")).join("speech/english-man-16000Hz-mono.wav");
+    let browser = Browser::start(&voice, "en", &[])?;
+    browser.tap_sound()?;
+    browser.open(&format!("{}#uplink={uplink}", suite.links[person].url))?;
+    browser.wait_until("window.palabreState?.screen === 'door'")?;
+    browser.click("#join")?;
+    browser.wait_until("palabreState.connection === 'live' && palabreState.microphone === 'on'")?;
+    Ok(browser)
+}
+
+fn wait_for_samples(browser: &Browser, tap: Tap, seconds: usize) -> Result<()> {
+    let enough = || browser.tapped(tap).ok().filter(|&(count, hz)| hz > 0 && count > seconds * hz as usize);
+    wait_for("sound in the browser", PATIENCE + Duration::from_secs(seconds as u64), enough).map(drop)
+}
+
+/// User and system time of a process, from `/proc/PID/stat` (proc(5)); a tick is 10 ms on Linux.
+fn cpu_ms(pid: u32) -> Result<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let fields: Vec<&str> = stat.rsplit_once(')').context("stat")?.1.split_whitespace().collect();
+    Ok((fields[11].parse::<f64>()? + fields[12].parse::<f64>()?) * 10.0)
+}
+
+fn pss_kib(pid: u32) -> Result<f64> {
+    let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+    let line = rollup.lines().find(|line| line.starts_with("Pss:")).context("Pss")?;
+    Ok(line.split_whitespace().nth(1).context("Pss")?.parse()?)
+}
+
+/// CPU time that the host gave to others, in ticks of 10 ms.
+fn stolen_ticks() -> Result<u64> {
+    let stat = std::fs::read_to_string("/proc/stat")?;
+    Ok(stat.split_whitespace().nth(8).context("steal")?.parse()?)
+}
