@@ -10,9 +10,17 @@ pub fn apply(samples: &mut [i16], factor: f32) {
     if factor == 1.0 {
         return;
     }
-    let shape = if factor > 1.0 { bend } else { |x| x };
-    for sample in samples {
-        *sample = (shape(f32::from(*sample) / 32_768.0 * factor) * 32_768.0).round() as i16;
+    samples.iter_mut().for_each(|sample| *sample = scale(*sample, factor));
+}
+
+/// The same with a factor that goes in a straight line over `samples`, so that a change of gain makes no click.
+pub fn ramp(samples: &mut [i16], from: f32, to: f32) {
+    if from == to {
+        return apply(samples, to);
+    }
+    let step = (to - from) / samples.len().max(1) as f32;
+    for (i, sample) in samples.iter_mut().enumerate() {
+        *sample = scale(*sample, from + step * (i + 1) as f32);
     }
 }
 
@@ -20,6 +28,12 @@ pub fn apply(samples: &mut [i16], factor: f32) {
 #[must_use]
 pub fn factor(db: f32) -> f32 {
     10f32.powf(db / 20.0)
+}
+
+fn scale(sample: i16, factor: f32) -> i16 {
+    let x = f32::from(sample) / 32_768.0 * factor;
+    let shaped = if factor > 1.0 { bend(x) } else { x };
+    (shaped * 32_768.0).round() as i16
 }
 
 fn bend(x: f32) -> f32 {
@@ -57,6 +71,17 @@ mod tests {
         assert!((measure::goertzel_dbfs(&samples, 24_000, 440.0) + 26.0).abs() < 0.05);
         apply(&mut samples, 0.0);
         assert!(samples.iter().all(|&x| x == 0));
+    }
+
+    #[test]
+    fn a_change_of_gain_is_a_slope() {
+        let mut samples = vec![10_000; 100];
+        ramp(&mut samples, 1.0, 0.0);
+        assert!(samples.windows(2).all(|w| (0..=101).contains(&(w[0] - w[1]))));
+        assert_eq!((samples[0], samples[99]), (9_900, 0));
+        let mut same = vec![123; 10];
+        ramp(&mut same, 1.0, 1.0);
+        assert_eq!(same, [123; 10]);
     }
 
     #[test]

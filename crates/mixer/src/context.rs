@@ -1,0 +1,58 @@
+//! What every part of the daemon needs of the kernel: what to wait for, what is watched, and a log with a limit.
+
+use std::fmt::Arguments;
+
+use crate::clock::{Clock, Now};
+use crate::poller::Poller;
+use crate::throttle::Throttle;
+use crate::watcher::Watcher;
+
+/// Handed to whoever opens or closes something.
+#[derive(Debug)]
+pub struct Context {
+    pub poller: Poller,
+    pub watcher: Watcher,
+    clock: Clock,
+    /// When the loop last woke up.
+    pub now: Now,
+    throttle: Throttle,
+}
+
+impl Context {
+    /// # Errors
+    /// Those of epoll_create1(2), inotify_init1(2) and clock_gettime(2).
+    pub fn new() -> std::io::Result<Self> {
+        let clock = Clock::new()?;
+        let now = clock.now();
+        Ok(Self { poller: Poller::new()?, watcher: Watcher::new()?, clock, now, throttle: Throttle::default() })
+    }
+
+    /// Looks at the clock.
+    pub fn wake(&mut self) {
+        self.now = self.clock.now();
+    }
+
+    /// Logs a warning, unless there are too many.
+    pub fn warn(&mut self, text: Arguments<'_>) {
+        self.throttle.warn(self.now.since_boot, text);
+    }
+}
+
+/// The last complaint about one thing, so that each is said once and not at every try.
+#[derive(Clone, Debug, Default)]
+pub struct Complaint(Option<String>);
+
+impl Complaint {
+    /// Warns, unless this was the last thing that was said.
+    pub fn say(&mut self, cx: &mut Context, text: String) {
+        if self.0.as_ref() != Some(&text) {
+            cx.warn(format_args!("{text}"));
+            self.0 = Some(text);
+        }
+    }
+
+    /// All is well again; gives whether it was not.
+    pub fn clear(&mut self) -> bool {
+        self.0.take().is_some()
+    }
+}

@@ -1,0 +1,160 @@
+//! The loop: wait, hear, tick, and nothing else.
+
+use std::io;
+use std::time::Duration;
+
+use palabre_host::exit::Failure;
+use palabre_host::signals::{SIGINT, SIGTERM, SIGUSR1, Signals};
+use palabre_host::{logging, notify, process};
+use palabre_sound::jitter::MARGIN_MIN;
+
+use crate::cli::{Args, PROGRAM};
+use crate::clock::Ticker;
+use crate::context::Context;
+use crate::poller::{Interest, Token};
+use crate::rooms::{Rooms, Vanished};
+
+/// Runs until a signal ends it.
+///
+/// # Errors
+/// [`Failure::System`] when the rooms can't be watched, or the kernel refuses what a daemon needs.
+pub fn run(args: &Args) -> Result<(), Failure> {
+    if let Some(parent) = args.parent_pid {
+        process::die_with_parent(parent).map_err(Failure::system)?;
+    }
+    logging::init(PROGRAM, None, args.verbose);
+    if let Err(error) = process::raise_nofile() {
+        log::warn!("unable to raise the number of open files: {error}");
+    }
+    let mut daemon = Daemon::new(args)?;
+    notify::ready();
+    let ended = daemon.run();
+    notify::stopping();
+    ended
+}
+
+struct Daemon {
+    cx: Context,
+    rooms: Rooms,
+    ticker: Ticker,
+    signals: Signals,
+    path: String,
+    wakeups: u64,
+    ticks: u64,
+}
+
+impl Daemon {
+    fn new(args: &Args) -> Result<Self, Failure> {
+        let system = |verb: &'static str| move |error: io::Error| Failure::System(format!("unable to {verb}: {error}"));
+        let path = args.rooms.display().to_string();
+        let mut cx = Context::new().map_err(system("set up polling"))?;
+        let signals = Signals::new(&[SIGTERM, SIGINT, SIGUSR1]).map_err(system("receive signals"))?;
+        let ticker = Ticker::new().map_err(|errno| system("make a timer")(errno.into()))?;
+        let rooms = Rooms::open(args.rooms.clone(), &mut cx).map_err(|error| {
+            Failure::System(format!(
+                "unable to watch '{path}': {error}; make the directory, or give another one with --rooms"
+            ))
+        })?;
+        let poll = || {
+            cx.poller.add(&signals, Interest::Read, Token::Signals)?;
+            cx.poller.add(ticker.timer(), Interest::Read, Token::Timer)?;
+            cx.poller.add(cx.watcher.inotify(), Interest::Read, Token::Watcher)
+        };
+        poll().map_err(system("set up polling"))?;
+        Ok(Self { cx, rooms, ticker, signals, path, wakeups: 0, ticks: 0 })
+    }
+
+    fn run(&mut self) -> Result<(), Failure> {
+        let mut tokens = Vec::new();
+        loop {
+            let failed = |error: io::Error| Failure::System(format!("unable to wait for sound: {error}"));
+            self.ticker.arm().map_err(|errno| failed(errno.into()))?;
+            let timeout = self.rooms.timeout(&self.cx);
+            self.cx.poller.wait(timeout, &mut tokens).map_err(failed)?;
+            self.wakeups += 1;
+            self.cx.wake();
+            for token in &tokens {
+                if self.handle(*token)? == Next::End {
+                    return Ok(());
+                }
+            }
+            self.rooms.catch_up(&mut self.cx);
+            self.tick();
+        }
+    }
+
+    fn handle(&mut self, token: Token) -> Result<Next, Failure> {
+        match token {
+            Token::Mic(key) => self.rooms.hear(&mut self.cx, key),
+            Token::Ear(key) => self.rooms.ear_left(key),
+            Token::Watcher => self.look()?,
+            // The clock decides below; setting the timer anew takes the event back.
+            Token::Timer => {}
+            Token::Signals => {
+                while let Some(signal) = self.signals.try_next() {
+                    if signal != SIGUSR1 {
+                        return Ok(Next::End);
+                    }
+                    self.report();
+                }
+            }
+        }
+        Ok(Next::Go)
+    }
+
+    fn look(&mut self) -> Result<(), Failure> {
+        let mut changes = Vec::new();
+        let read = self.cx.watcher.read(&mut changes);
+        read.map_err(|error| Failure::System(format!("unable to watch '{}': {error}", self.path)))?;
+        for change in changes {
+            self.rooms.changed(&mut self.cx, change).map_err(|Vanished| {
+                Failure::System(format!("unable to watch '{}': it was removed or moved; make it again", self.path))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Ticks as often as is due, and only while somebody's sound flows.
+    fn tick(&mut self) {
+        let now = self.cx.now.since_boot;
+        if self.rooms.is_active() {
+            // The first frame of whoever wakes the room up waits exactly as long as it must.
+            self.ticker.start(now + MARGIN_MIN);
+        }
+        while let Some(at) = self.ticker.due(now) {
+            self.rooms.tick(&mut self.cx, at);
+            self.ticks += 1;
+        }
+        if !self.rooms.is_active() {
+            self.ticker.stop();
+        }
+    }
+
+    fn report(&self) {
+        let (mut lost_frames, mut cut_ms, mut underruns, mut stray_bytes, mut participants) = (0, 0, 0, 0, 0);
+        for room in self.rooms.iter() {
+            for participant in room.participants() {
+                let counters = participant.jitter().counters();
+                participants += 1;
+                lost_frames += participant.ear().lost_frames();
+                cut_ms += counters.cut_samples * 1000 / u64::from(room.format.rate.hz());
+                underruns += counters.underruns;
+                stray_bytes += participant.mic().stray_bytes();
+            }
+        }
+        let (wakeups, ticks, skipped) = (self.wakeups, self.ticks, self.ticker.skipped());
+        log::info!(
+            "wakeups={wakeups} ticks={ticks} skipped_ticks={skipped} rooms={} participants={participants} \
+             lost_frames={lost_frames} cut_ms={cut_ms} underruns={underruns} stray_bytes={stray_bytes}",
+            self.rooms.iter().count()
+        );
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    Go,
+    End,
+}
+
+const _: () = assert!(MARGIN_MIN.as_millis() < Duration::from_millis(20).as_millis());

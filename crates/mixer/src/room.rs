@@ -1,0 +1,227 @@
+//! One room: its participants and their tick.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use palabre_room::{Format, LevelLine, Name, PipeId, RoomDir, pipe_id};
+
+use crate::context::Context;
+use crate::levels::Levels;
+use crate::mixing::{Mixing, Talker};
+use crate::participant::Participant;
+use crate::poller::Key;
+use crate::watcher::{Place, Watch};
+
+/// A room's directory, as the mixer serves it.
+#[derive(Debug)]
+pub struct Room {
+    pub name: Name,
+    /// Which directory this is: another one of the same name is another room.
+    pub id: Option<PipeId>,
+    pub watch: Watch,
+    pub format: Format,
+    number: u32,
+    dir: RoomDir,
+    participants: BTreeMap<u32, Participant>,
+    numbers: BTreeMap<Name, u32>,
+    mixing: Mixing,
+    levels: Levels,
+    active: bool,
+    scratch: Vec<i16>,
+}
+
+impl Room {
+    pub fn new(name: Name, dir: RoomDir, format: Format, number: u32, watch: Watch) -> Self {
+        Self {
+            name,
+            id: pipe_id(dir.path()).ok(),
+            watch,
+            format,
+            number,
+            participants: BTreeMap::new(),
+            numbers: BTreeMap::new(),
+            mixing: Mixing::new(format.frame_samples()),
+            levels: Levels::new(&dir),
+            dir,
+            active: false,
+            scratch: Vec::new(),
+        }
+    }
+
+    pub fn dir(&self) -> &RoomDir {
+        &self.dir
+    }
+
+    pub fn participants(&self) -> impl Iterator<Item = &Participant> {
+        self.participants.values()
+    }
+
+    pub fn participant_mut(&mut self, number: u32) -> Option<&mut Participant> {
+        self.participants.get_mut(&number)
+    }
+
+    /// Takes in whoever is in the directory, and sees off whoever no longer is. `next` numbers the new ones.
+    pub fn rescan(&mut self, cx: &mut Context, next: &mut u32) {
+        let present = match self.dir.participants() {
+            Ok(names) => names,
+            Err(error) => return cx.warn(format_args!("{error}")),
+        };
+        let gone: Vec<Name> =
+            self.numbers.keys().filter(|name| present.binary_search(name).is_err()).cloned().collect();
+        gone.iter().for_each(|name| self.remove(cx, name));
+        for name in present {
+            self.come(cx, &name, next);
+        }
+    }
+
+    /// A participant's directory is there: new, or the one we know, or another in its place.
+    pub fn come(&mut self, cx: &mut Context, name: &Name, next: &mut u32) {
+        let dir = self.dir.participant(name);
+        if let Some(known) = self.numbers.get(name).and_then(|number| self.participants.get_mut(number)) {
+            if known.id.is_some() && known.id == pipe_id(dir.path()).ok() {
+                return known.rescan(cx);
+            }
+            self.remove(cx, name);
+        }
+        let key = Key { room: self.number, participant: *next };
+        let watch = match cx.watcher.add(dir.path(), Place::Participant(key)) {
+            Ok(watch) => watch,
+            // Gone again, or no directory.
+            Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
+                return;
+            }
+            Err(error) => return cx.warn(format_args!("unable to watch '{}': {error}", dir.path().display())),
+        };
+        *next += 1;
+        let mut participant = Participant::new(name.clone(), dir, self.format, key, watch);
+        participant.rescan(cx);
+        if participant.level().is_some() {
+            self.levels.request();
+        }
+        self.participants.insert(key.participant, participant);
+        self.numbers.insert(name.clone(), key.participant);
+        log::debug!("'{name}' is in room '{}'", self.name);
+    }
+
+    /// A participant's directory is gone.
+    pub fn remove(&mut self, cx: &mut Context, name: &Name) {
+        let Some(participant) = self.numbers.remove(name).and_then(|number| self.participants.remove(&number)) else {
+            return;
+        };
+        cx.watcher.remove(participant.watch);
+        self.levels.request();
+        log::debug!("'{name}' left room '{}'", self.name);
+    }
+
+    /// Watches nothing of this room any more.
+    pub fn close(self, cx: &mut Context) {
+        self.participants.values().for_each(|participant| cx.watcher.remove(participant.watch));
+        cx.watcher.remove(self.watch);
+    }
+
+    /// Takes what is in a participant's microphone.
+    pub fn hear(&mut self, cx: &mut Context, number: u32) {
+        if let Some(participant) = self.participants.get_mut(&number) {
+            participant.hear(cx, &mut self.scratch);
+            self.active |= !participant.is_idle();
+        }
+    }
+
+    /// Something in a participant's directory changed.
+    pub fn changed(&mut self, cx: &mut Context, number: u32, what: crate::watcher::What, entry: &str) {
+        if let Some(participant) = self.participants.get_mut(&number) {
+            let before = participant.level();
+            participant.changed(cx, what, entry);
+            if participant.level() != before {
+                self.levels.request();
+            }
+        }
+    }
+
+    /// Whether somebody's sound flows, so that ticks are needed.
+    pub fn is_active(&self) -> bool {
+        self.active
+    }
+
+    /// When something must be done though no sound flows.
+    pub fn deadline(&self) -> Option<Duration> {
+        self.levels.deadline().filter(|_| !self.active)
+    }
+
+    /// Writes `levels` if it is time.
+    pub fn write_levels(&mut self, cx: &mut Context) {
+        let participants = &self.participants;
+        self.levels.write(cx, &self.dir, || lines(participants));
+    }
+
+    /// One tick: at most one frame from each, mixed and given to all.
+    pub fn tick(&mut self, cx: &mut Context, now: Duration) {
+        if !self.active {
+            return;
+        }
+        self.mixing.clear();
+        for participant in self.participants.values_mut() {
+            if let Some(frame) = participant.speak(cx, now) {
+                self.mixing.add(frame);
+            }
+        }
+        if !self.mixing.is_silent() {
+            self.give(cx, now);
+        }
+        self.active = self.participants.values().any(|participant| !participant.is_idle());
+        if !self.active {
+            self.participants.values_mut().for_each(Participant::fall_silent);
+        }
+        self.levels.request();
+        self.write_levels(cx);
+    }
+
+    fn give(&mut self, cx: &mut Context, now: Duration) {
+        let wanting: Vec<(u32, usize)> = self
+            .participants
+            .iter()
+            .filter(|(_, participant)| participant.ear().wants(now))
+            .map(|(number, participant)| {
+                (*number, frame_for(&self.participants, &self.numbers, &mut self.mixing, *number, participant))
+            })
+            .collect();
+        for (number, frame) in wanting {
+            if let Some(participant) = self.participants.get_mut(&number) {
+                participant.ear_mut().write(cx, self.mixing.frame(frame));
+            }
+        }
+    }
+}
+
+/// The number of the frame that `listener` hears.
+fn frame_for(
+    participants: &BTreeMap<u32, Participant>,
+    numbers: &BTreeMap<Name, u32>,
+    mixing: &mut Mixing,
+    number: u32,
+    listener: &Participant,
+) -> usize {
+    match (listener.frame(), listener.without()) {
+        (Some(own), []) => mixing.minus(own),
+        (None, []) => mixing.without(&[]),
+        (own, names) => {
+            let mut left_out: Vec<Talker<'_>> = names
+                .iter()
+                .filter_map(|name| numbers.get(name))
+                .filter_map(|number| Some((*number, participants.get(number)?.frame()?)))
+                .chain(own.map(|own| (number, own)))
+                .collect();
+            // A name may stand there twice, or be one's own.
+            left_out.sort_unstable_by_key(|(number, _)| *number);
+            left_out.dedup_by_key(|(number, _)| *number);
+            mixing.without(&left_out)
+        }
+    }
+}
+
+/// In the order of names.
+fn lines(participants: &BTreeMap<u32, Participant>) -> Vec<LevelLine> {
+    let mut lines: Vec<LevelLine> = participants.values().filter_map(Participant::level).collect();
+    lines.sort_by(|a, b| a.name.cmp(&b.name));
+    lines
+}
