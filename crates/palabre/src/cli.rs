@@ -21,13 +21,13 @@ Exit status: 0 done, 1 refused, 2 usage, 78 configuration, 111 system failure.
 Manual: palabre(1), palabre-supervisor(8), palabre-listener(8), palabre-mixer(8).")]
 pub struct Cli {
     /// Directory of palabre.toml and participants.d/ [default: /etc/palabre]
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Common options")]
     pub config: Option<PathBuf>,
     /// Directory of the control socket and the rooms [default: /run/palabre]
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Common options")]
     pub run: Option<PathBuf>,
     /// Say more on standard error; twice for everything
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Common options")]
     pub verbose: u8,
     /// What to do.
     #[command(subcommand)]
@@ -84,7 +84,7 @@ Examples:
 Examples:
   palabre try                        two links, on this machine only
   palabre try --open                 and two browser windows that trust them
-  palabre try --participants 5 --lan for other machines and telephones on this network
+  palabre try --lan                  for other machines and telephones on this network
   palabre try --dir ~/palabre-try    keep keys, ports and certificate for the next time
 
 Nothing is installed and nothing needs root. Ctrl-C ends everything and leaves nothing behind.")]

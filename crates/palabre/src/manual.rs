@@ -99,3 +99,27 @@ fn escaped(text: &str) -> String {
         .map(|line| if line.starts_with('.') { format!("\\&{line}\n") } else { format!("{line}\n") })
         .collect()
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_and_every_flag_is_in_the_page() {
+        let page = render().unwrap().replace("\\-", "-");
+        let mut command = Cli::command();
+        command.build();
+        for command in command.get_subcommands().filter(|command| command.get_name() != "help") {
+            let section = page.split(&format!(".SS palabre {}\n", command.get_name())).nth(1);
+            let section = section.unwrap_or_else(|| panic!("no 'palabre {}'", command.get_name()));
+            let section = section.split(".SS ").next().unwrap();
+            for flag in command.get_arguments().filter(|flag| !flag.is_global_set()).filter_map(clap::Arg::get_long) {
+                assert!(flag == "help" || section.contains(&format!("--{flag}")), "{}: --{flag}", command.get_name());
+            }
+        }
+        for flag in command.get_arguments().filter_map(clap::Arg::get_long) {
+            assert!(page.contains(&format!("--{flag}")), "--{flag}");
+        }
+    }
+}

@@ -88,7 +88,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
         let long = [b'x'; MAX_LINE_BYTES as usize + 1];
-        LogFile::open(&path, false).unwrap().copy([&b"p: info: one\n"[..], &long].concat().as_slice());
+        let log = LogFile::open(&path, false).unwrap();
+        log.be_quiet();
+        log.copy([&b"p: info: one\n"[..], &long].concat().as_slice());
         let kept = std::fs::read_to_string(&path).unwrap();
         assert_eq!(kept.lines().map(str::len).collect::<Vec<_>>(), [12, MAX_LINE_BYTES as usize, 1]);
     }

@@ -1,0 +1,84 @@
+//! What the tests of the real command share.
+
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long anything may take: generous, since machines are shared.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The command under test.
+pub fn palabre() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_palabre"))
+}
+
+/// A program of the suite beside the command, built first if it isn't there.
+pub fn sibling(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_BIN_EXE_palabre")).with_file_name(name);
+    if !path.is_file() {
+        let built = Command::new(env!("CARGO")).args(["build", "--quiet", "-p", name]).status().unwrap();
+        assert!(built.success() && path.is_file(), "no '{}'", path.display());
+    }
+    path
+}
+
+/// Standard output of a command that succeeded.
+pub fn stdout(output: &Output) -> String {
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// Standard error of a command that ended with this code.
+pub fn stderr(output: &Output, code: i32) -> String {
+    assert_eq!(output.status.code(), Some(code), "{output:?}");
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// Waits until there is a value.
+pub fn wait_for<T>(what: &str, mut value: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(value) = value() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "waited too long for {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Sends a signal by `kill(1)`.
+pub fn signal(pid: u32, name: &str) {
+    assert!(Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().unwrap().success());
+}
+
+/// Children, grandchildren … of a process.
+pub fn descendants(of: u32) -> Vec<u32> {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let all: Vec<u32> = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    let parents: Vec<(u32, u32)> = all.into_iter().filter_map(|pid| Some((pid, parent(pid)?))).collect();
+    let mut found = vec![of];
+    let mut next = 0;
+    while let Some(&pid) = found.get(next) {
+        found.extend(parents.iter().filter(|&&(_, parent)| parent == pid).map(|&(child, _)| child));
+        next += 1;
+    }
+    found.split_off(1)
+}
+
+/// Whether the process runs: neither gone nor only waiting to be waited for.
+pub fn is_running(pid: u32) -> bool {
+    stat(pid).is_some_and(|fields| !fields.starts_with(['Z', 'X']))
+}
+
+fn parent(pid: u32) -> Option<u32> {
+    stat(pid)?.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// `/proc/PID/stat` after the program's name in parentheses: state, parent … (proc(5)).
+fn stat(pid: u32) -> Option<String> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    Some(stat.rsplit_once(')')?.1.trim_start().to_owned())
+}

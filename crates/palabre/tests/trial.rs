@@ -1,0 +1,269 @@
+//! `palabre try` with the real mixer, supervisor and listeners.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod common;
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use common::{PATIENCE, descendants, is_running, palabre, sibling, signal, stderr, stdout, wait_for};
+
+/// A try that runs; its output goes to files.
+struct Trial {
+    child: Child,
+    directory: tempfile::TempDir,
+}
+
+impl Trial {
+    /// In a directory that stays.
+    fn start(flags: &[&str]) -> Self {
+        Self::start_in(tempfile::Builder::new().prefix("palabre-t-").tempdir().unwrap(), flags)
+    }
+
+    fn start_in(directory: tempfile::TempDir, flags: &[&str]) -> Self {
+        let given = directory.path().join("try");
+        let mut trial = Self::spawn(directory, &[flags, &["--dir", given.to_str().unwrap()]].concat());
+        wait_for("the links", || {
+            assert!(trial.child.try_wait().unwrap().is_none(), "{}", trial.said());
+            given.join("links").exists().then_some(())
+        });
+        trial
+    }
+
+    fn spawn(directory: tempfile::TempDir, flags: &[&str]) -> Self {
+        for name in ["palabre-mixer", "palabre-supervisor", "palabre-listener"] {
+            sibling(name);
+        }
+        let output = |name| File::create(directory.path().join(name)).unwrap();
+        let child = palabre()
+            .args(["try", "--first-port", "0"])
+            .args(flags)
+            .env("TMPDIR", directory.path())
+            .stdin(Stdio::null())
+            .stdout(output("stdout"))
+            .stderr(output("stderr"))
+            .spawn()
+            .unwrap();
+        Self { child, directory }
+    }
+
+    fn dir(&self) -> PathBuf {
+        self.directory.path().join("try")
+    }
+
+    fn stdout(&self) -> String {
+        fs::read_to_string(self.directory.path().join("stdout")).unwrap()
+    }
+
+    fn said(&self) -> String {
+        self.stdout() + &fs::read_to_string(self.directory.path().join("stderr")).unwrap()
+    }
+
+    fn links(&self) -> Vec<(String, String)> {
+        let text = fs::read_to_string(self.dir().join("links")).unwrap();
+        text.lines().map(|line| line.split_once(' ').unwrap()).map(|(name, link)| (name.into(), link.into())).collect()
+    }
+
+    /// `palabre` on this try's directories.
+    fn palabre(&self, arguments: &[&str]) -> Command {
+        let mut command = palabre();
+        command.arg("--config").arg(self.dir().join("etc")).arg("--run").arg(self.dir().join("run")).args(arguments);
+        command
+    }
+
+    /// The process of the program in this try.
+    fn process(&self, program: &str) -> Option<u32> {
+        descendants(self.child.id()).into_iter().find(|&pid| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let first = line.split(|&byte| byte == 0).next().unwrap_or_default();
+            is_running(pid) && Path::new(&*String::from_utf8_lossy(first)).ends_with(program)
+        })
+    }
+
+    fn end(&mut self, name: &str) -> ExitStatus {
+        signal(self.child.id(), name);
+        wait_for("the end", || self.child.try_wait().unwrap())
+    }
+}
+
+impl Drop for Trial {
+    fn drop(&mut self) {
+        if let Ok(None) = self.child.try_wait() {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("--- what it said:\n{}", self.said());
+            eprintln!("--- its log:\n{}", fs::read_to_string(self.dir().join("log")).unwrap_or_default());
+        }
+    }
+}
+
+/// The page behind a link, if it answers.
+fn page(link: &str) -> Option<String> {
+    let output = Command::new("curl").args(["-ksSfL", "--max-time", "20", link]).output().unwrap();
+    output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
+}
+
+#[test]
+fn links_are_printed_and_answer_and_a_ctrl_c_leaves_nothing_behind() {
+    let mut trial = Trial::start(&["--no-voices"]);
+    let links = trial.links();
+    assert_eq!(links.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["alice", "bob"]);
+    wait_for("the last line", || trial.stdout().contains("Ctrl-C ends").then_some(()));
+    for (name, link) in &links {
+        assert!(link.starts_with("https://localhost:") && link.contains("/?key="), "{link}");
+        assert_eq!(trial.stdout().lines().filter(|line| line.ends_with(link.as_str())).count(), 1, "{name}");
+        assert!(page(link).unwrap().contains("<html"), "{name}");
+    }
+    let without_key = links[0].1.split('?').next().unwrap();
+    assert!(page(without_key).is_none(), "nobody comes in without the key");
+    let status: serde_json::Value =
+        serde_json::from_str(&stdout(&trial.palabre(&["status", "--json"]).output().unwrap())).unwrap();
+    assert_eq!(status["participants"][1]["display"], "Bob");
+    assert_eq!(status["participants"][1]["state"], "ready");
+    let processes = descendants(trial.child.id());
+    assert!(processes.len() >= 4, "{processes:?}");
+    assert_eq!(trial.end("INT").code(), Some(0));
+    assert_eq!(processes.iter().filter(|&&pid| is_running(pid)).count(), 0);
+    assert!(!trial.dir().join("run").exists() && !trial.dir().join("links").exists());
+    assert!(trial.dir().join("etc/participants.d/alice.toml").exists(), "a given directory keeps its etc");
+    let errors = fs::read_to_string(trial.directory.path().join("stderr")).unwrap();
+    assert_eq!(errors, "", "nothing is worth a warning");
+}
+
+#[test]
+fn a_directory_is_used_again_with_its_keys_and_its_certificate() {
+    let mut first = Trial::start(&["--no-voices", "--participants", "3"]);
+    let key = |links: &[(String, String)]| {
+        links.iter().map(|(name, link)| format!("{name} {}", link.split_once("?key=").unwrap().1)).collect::<Vec<_>>()
+    };
+    let (keys, pin) = (key(&first.links()), fs::read_to_string(first.dir().join("etc/tls/spki-pin")).unwrap());
+    assert_eq!(keys.len(), 3);
+    // Not even the end in order is needed.
+    first.child.kill().unwrap();
+    first.child.wait().unwrap();
+    let directory = std::mem::replace(&mut first.directory, tempfile::tempdir().unwrap());
+    let second = Trial::start_in(directory, &["--no-voices", "--participants", "3"]);
+    assert_eq!(key(&second.links()), keys);
+    assert_eq!(fs::read_to_string(second.dir().join("etc/tls/spki-pin")).unwrap(), pin);
+    let refused = palabre().args(["try", "--dir"]).arg(second.dir()).output().unwrap();
+    assert!(stderr(&refused, 1).contains("another 'palabre try' runs in it"));
+}
+
+#[test]
+fn a_temporary_directory_is_gone_afterwards() {
+    let directory = tempfile::Builder::new().prefix("palabre-t-").tempdir().unwrap();
+    let mut trial = Trial::spawn(directory, &[]);
+    wait_for("the links", || trial.stdout().contains("Ctrl-C ends").then_some(()));
+    assert_eq!(trial.end("TERM").code(), Some(0));
+    let mut left: Vec<_> = fs::read_dir(trial.directory.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["stderr", "stdout"]);
+}
+
+#[test]
+fn who_is_killed_comes_back() {
+    let trial = Trial::start(&["--no-voices", "--participants", "1"]);
+    for program in ["palabre-mixer", "palabre-supervisor", "palabre-listener"] {
+        let before = trial.process(program).unwrap();
+        signal(before, "KILL");
+        wait_for(program, || trial.process(program).filter(|&pid| pid != before));
+    }
+    wait_for("a supervisor that answers", || {
+        trial.palabre(&["status"]).output().unwrap().status.success().then_some(())
+    });
+    // With --first-port 0 a new supervisor has new ports; a fixed one stays, as the next test says.
+    let output = stdout(&trial.palabre(&["status", "--json"]).output().unwrap());
+    let status: serde_json::Value = serde_json::from_str(&output).unwrap();
+    assert_eq!(status["participants"][0]["name"], "p01");
+    assert!(trial.said().contains("palabre-mixer ended"), "{}", trial.said());
+}
+
+#[test]
+fn when_it_is_killed_itself_nobody_survives() {
+    let mut trial = Trial::start(&["--participants", "1"]);
+    let processes = descendants(trial.child.id());
+    assert!(processes.len() >= 3);
+    trial.child.kill().unwrap();
+    trial.child.wait().unwrap();
+    wait_for("the children's end", || processes.iter().all(|&pid| !is_running(pid)).then_some(()));
+}
+
+#[test]
+fn people_are_invited_and_revoked_while_it_runs() {
+    let trial = Trial::start(&["--no-voices", "--participants", "1"]);
+    let link = stdout(&trial.palabre(&["invite", "carol", "--display-name", "Carol"]).output().unwrap());
+    let html = wait_for("carol's page", || page(link.trim()));
+    assert!(html.contains("<html"));
+    stdout(&trial.palabre(&["restart", "carol"]).output().unwrap());
+    assert!(page(link.trim()).is_some(), "a restart refuses nobody");
+    stdout(&trial.palabre(&["revoke", "carol"]).output().unwrap());
+    assert!(page(link.trim()).is_none());
+}
+
+/// What somebody hears, in pieces of 100 ms, as the loudest sample of each.
+struct Ear {
+    child: Child,
+}
+
+impl Ear {
+    fn of(trial: &Trial, name: &str) -> Self {
+        let mut child = trial.palabre(&["tap", name]).stdout(Stdio::piped()).spawn().unwrap();
+        child.stdout.as_mut().unwrap().read_exact(&mut [0; 44]).unwrap();
+        Self { child }
+    }
+
+    fn loudest(&mut self) -> u16 {
+        let mut piece = [0; 4800];
+        self.child.stdout.as_mut().unwrap().read_exact(&mut piece).unwrap();
+        piece.chunks_exact(2).map(|s| i16::from_le_bytes([s[0], s[1]]).unsigned_abs()).max().unwrap()
+    }
+
+    /// Listens until a second in a row is as it should be.
+    fn wait_for_a_second(&mut self, what: &str, is_right: impl Fn(u16) -> bool) {
+        let pieces = PATIENCE.as_millis() / 100;
+        let mut in_a_row = 0;
+        for _ in 0..pieces {
+            in_a_row = if is_right(self.loudest()) { in_a_row + 1 } else { 0 };
+            if in_a_row == 10 {
+                return;
+            }
+        }
+        panic!("waited too long for {what}");
+    }
+}
+
+impl Drop for Ear {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn the_melody_keeps_one_person_company_and_falls_silent_for_two() {
+    let trial = Trial::start(&[]);
+    let mut alice = Ear::of(&trial, "alice");
+    alice.wait_for_a_second("the melody", |loudest| (100..8_000).contains(&loudest));
+    let bob = Ear::of(&trial, "bob");
+    alice.wait_for_a_second("silence", |loudest| loudest == 0);
+    drop(bob);
+    alice.wait_for_a_second("the melody again", |loudest| loudest > 100);
+}
+
+#[test]
+fn the_echo_repeats_what_one_person_says() {
+    let trial = Trial::start(&[]);
+    let mut alice = Ear::of(&trial, "alice");
+    alice.wait_for_a_second("the melody", |loudest| loudest > 0);
+    let wav = trial.directory.path().join("word.wav");
+    let word: Vec<i16> = (0..24_000).map(|n| if n % 60 < 30 { 20_000 } else { -20_000 }).collect();
+    fs::write(&wav, palabre_sound::wav::little(24_000, &word)).unwrap();
+    stdout(&trial.palabre(&["play", "alice", wav.to_str().unwrap()]).output().unwrap());
+    // She doesn't hear herself, and the melody is never as loud as this.
+    let heard = (0..100).find(|_| alice.loudest() > 9_000);
+    assert!(heard.is_some(), "the echo didn't answer");
+}
