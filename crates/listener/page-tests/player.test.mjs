@@ -87,6 +87,12 @@ test('a jittering network underruns seldom and never clicks', () => {
   assert.ok(player.report.marginMs > 25);
 });
 
+test('what came before us is not played: the first seconds are cut to the newest', () => {
+  const { player, out } = play({ seconds: 10, signal: hum, delayMs: (k) => (k < 12 ? 500 : 3) });
+  assert.ok(player.report.lowMs < 46, `${player.report.lowMs}`);
+  assert.ok(sharpest(out) < NO_CLICK, `${sharpest(out)}`);
+});
+
 test('a stall of 300 ms fades, refills and loses nothing that arrives', () => {
   const { player, out } = play({ seconds: 10, signal: hum, delayMs: (k) => (k === 100 ? 300 : 3) });
   assert.equal(player.report.underruns, 1);

@@ -163,7 +163,7 @@ function notices(session) {
   if (!audible) list.push({ key: 'silentDevice', urgent: true, action: 'wake', onAction: () => session.wake() });
   if (['refused', 'missing', 'busy'].includes(microphone)) list.push({ key: microphone, action: 'tryAgain', onAction: () => session.askAgain() });
   if (uplink === 'taken') list.push({ key: 'taken', urgent: true, action: 'takeBack', onAction: () => session.takeBack() });
-  if (app.headphones && microphone === 'on') list.push({ key: 'wearHeadphones', action: 'understood', onAction: understood });
+  if (app.headphones && microphone === 'on' && list.length === 0) list.push({ key: 'wearHeadphones', action: 'understood', onAction: understood });
   return list;
 }
 

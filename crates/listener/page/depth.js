@@ -14,6 +14,7 @@ const BACK_MS_PER_S = 0.1;
 const BIN_MS = 500;
 const BINS = 8;
 const TRUSTED_AFTER_MS = 2000;
+const GUESSED_AFTER_MS = 400;
 const BEND = 0.001;
 const BAND = { fastMs: 20, slowMs: -15, doneMs: 2 };
 
@@ -64,6 +65,11 @@ export class Depth {
   /** @returns {number} ms that could go without harm; negative if some are missing; 0 until enough was seen */
   get surplusMs() {
     return this.#seenMs < TRUSTED_AFTER_MS ? 0 : this.lowMs - this.marginMs;
+  }
+
+  /** @returns {number} the same after a much shorter look, for the first seconds, in which nobody minds a jump */
+  get guessedSurplusMs() {
+    return this.#seenMs < GUESSED_AFTER_MS ? 0 : this.lowMs - this.marginMs;
   }
 
   /** @returns {number} how fast the ring is to be read: 0.999, 1 or 1.001 */

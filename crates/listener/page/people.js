@@ -10,6 +10,8 @@ import { say } from './text.js';
 const FLOOR_DBFS = -55;
 const TOP_DBFS = -12;
 const TONES = 6;
+/** Up to so many sit in a circle; more make a list. */
+const CIRCLE = 9;
 
 /** The list of people. */
 export class People {
@@ -77,6 +79,7 @@ export class People {
     const others = this.#people.filter((person) => person.name !== name);
     const rows = [...mine, ...others].map((person) => this.#row(person));
     this.#list.replaceChildren(...rows.map((row) => row.element));
+    this.#list.dataset.crowd = rows.length > CIRCLE ? 'many' : 'few';
     this.#alone.hidden = others.length > 0 || this.#people.length === 0;
     this.setLevels(this.#levels);
     const here = new Set(this.#people.map((person) => person.name));
@@ -96,6 +99,7 @@ function makeRow({ name, display }, isMe) {
   const element = make('li', `person tone-${tone(name)}`);
   const seat = make('span', 'seat', initials(display || name));
   seat.setAttribute('aria-hidden', 'true');
+  seat.append(mutedSign());
   const title = make('span', 'name', display || name);
   title.title = display || name;
   const words = make('span', 'words');
@@ -126,6 +130,15 @@ function make(tag, className, text = '') {
   element.className = className;
   element.textContent = text;
   return element;
+}
+
+function mutedSign() {
+  const sign = document.createElementNS('http://www.w3.org/2000/svg', 'svg');
+  const use = document.createElementNS('http://www.w3.org/2000/svg', 'use');
+  use.setAttribute('href', '#mic-off');
+  sign.setAttribute('class', 'muted-sign');
+  sign.append(use);
+  return sign;
 }
 
 function initials(display) {

@@ -15,6 +15,8 @@ const RING_MS = 2500;
 const FADE_MS = 5;
 const LATE_MS = 400;
 const LATE_FADE_MS = 20;
+const SETTLE_MS = 3000;
+const SETTLE_ABOVE_MS = 20;
 const CUT_ABOVE_MS = 10;
 const BLOCK_MS = 10;
 /** Levels (RMS) under which a block may be left out: always, never, and relative to how loud it was lately. */
@@ -32,7 +34,7 @@ export class PlayerCore {
   #primeMs = 0;
   #gain = 0;
   #ended = false;
-  #fresh = true;
+  #settleMs = SETTLE_MS;
   #flushed = 0;
   #loudness = 0;
   #counts = { underruns: 0, cuts: 0, cutMs: 0 };
@@ -48,10 +50,12 @@ export class PlayerCore {
 
   /**
    * @param {Int16Array} samples one chunk at the stream's rate
-   * @param {boolean} gap whether something is missing before it
+   * @param {boolean} gap whether it doesn't continue the chunk before it
+   * @param {boolean} [lost] whether what is missing before it was sound
    */
-  push(samples, gap) {
+  push(samples, gap, lost = false) {
     this.#ended = false;
+    if (lost) this.#settleMs = SETTLE_MS;
     if (this.#state === 'idle') this.#prime();
     else if (gap) this.#soften(samples);
     if (this.#ring.write(samples) > 0) this.#gain = 0;
@@ -66,7 +70,7 @@ export class PlayerCore {
   reset() {
     this.#ring.clear();
     this.#state = 'idle';
-    this.#fresh = true;
+    this.#settleMs = SETTLE_MS;
   }
 
   /** @param {Float32Array} out the frames that the sound card wants now */
@@ -104,21 +108,35 @@ export class PlayerCore {
 
   #countDown(passedMs) {
     this.#primeMs -= passedMs;
-    const enoughMs = this.#depth.marginMs + this.#chunkMs;
-    if (this.#primeMs > 0 && this.#fillMs < enoughMs) return;
+    if (this.#primeMs > 0 && this.#fillMs < this.#startMs) return;
     this.#state = 'playing';
-    // What the listener still had when we came is the past; after a loss it is what somebody is just saying.
-    if (this.#fresh && this.#fillMs > enoughMs) this.#ring.cut(this.#frames(this.#fillMs - enoughMs), 0);
-    this.#fresh = false;
+  }
+
+  /** What a spurt begins with, and what remains after a cut: one chunk above the margin. */
+  get #startMs() {
+    return this.#depth.marginMs + this.#chunkMs;
   }
 
   #keepDepth(passedMs) {
     if (!this.#ended) this.#depth.observe(this.#fillMs, passedMs);
+    this.#settleMs -= passedMs;
     this.#loudness = Math.max(this.#loudness * 0.999, this.#headLevel());
-    const keepMs = this.#depth.marginMs + this.#chunkMs;
-    if (this.#fillMs - keepMs > LATE_MS) this.#cut(this.#fillMs - keepMs, LATE_FADE_MS);
-    else if (this.#depth.surplusMs > CUT_ABOVE_MS) this.#cutQuiet(this.#depth.surplusMs);
+    if (!this.#cutAtOnce() && this.#depth.surplusMs > CUT_ABOVE_MS) this.#cutQuiet(this.#depth.surplusMs);
     this.#resampler.setSpeed(this.#depth.speed);
+  }
+
+  /**
+   * Far behind, nothing is gained by waiting for a pause. Nor is it in the first seconds: what the listener still had
+   * when we came is the past, and the page's own start held up what came next. But when nothing is missing, as after a
+   * short stall, what is in the ring is what somebody is just saying.
+   */
+  #cutAtOnce() {
+    const lateMs = this.#fillMs - this.#startMs;
+    const earlyMs = this.#settleMs > 0 ? this.#depth.guessedSurplusMs : 0;
+    if (lateMs > LATE_MS) this.#cut(lateMs, LATE_FADE_MS);
+    else if (earlyMs > SETTLE_ABOVE_MS) this.#cut(earlyMs, LATE_FADE_MS);
+    else return false;
+    return true;
   }
 
   #headLevel() {

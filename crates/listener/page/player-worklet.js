@@ -1,7 +1,7 @@
 /**
  * The player on the audio thread: messages in, sound out. All it decides is decided in player-core.js.
  *
- * Messages: {samples, gap}, {silence}, {reset}. Twice a second it posts its report.
+ * Messages: {samples, gap, lost}, {silence}, {reset}. Twice a second it posts its report.
  */
 
 import { PlayerCore } from './player-core.js';
@@ -30,7 +30,7 @@ class PlayerProcessor extends AudioWorkletProcessor {
   }
 
   #take(message) {
-    if (message.samples) this.#core.push(message.samples, message.gap);
+    if (message.samples) this.#core.push(message.samples, message.gap, message.lost);
     else if (message.silence) this.#core.silence();
     else if (message.reset) this.#core.reset();
   }

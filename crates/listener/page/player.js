@@ -35,11 +35,11 @@ export class Player {
     if (!same && this.#context) this.#build();
   }
 
-  /** @param {{samples: Int16Array<ArrayBuffer>, gap: boolean, rateHz: number}} chunk */
-  sound({ samples, gap, rateHz }) {
+  /** @param {{samples: Int16Array<ArrayBuffer>, gap: boolean, lost: boolean, rateHz: number}} chunk */
+  sound({ samples, gap, lost, rateHz }) {
     if (this.#format?.streamRateHz !== rateHz) this.setFormat(rateHz, this.#format?.chunkMs ?? 40);
     if (!this.#listening()) return;
-    this.#node.port.postMessage({ samples, gap }, [samples.buffer]);
+    this.#node.port.postMessage({ samples, gap, lost }, [samples.buffer]);
   }
 
   /** The room fell silent. */

@@ -129,7 +129,8 @@ export class Stream {
   #count(record) {
     this.counts.chunks += 1;
     // The first chunk after a silence is marked too, and nothing is missing there.
-    if (record.gap && !this.#silent) this.counts.lost += 1;
+    record.lost = record.gap && !this.#silent;
+    if (record.lost) this.counts.lost += 1;
     this.#silent = false;
   }
 

@@ -22,7 +22,7 @@ export default {
   people: 'People in the room',
   you: 'you',
   talking: 'talking',
-  operatorMuted: 'muted by the host',
+  operatorMuted: 'muted',
   peopleCount: '{n} people here',
   alone: 'You are alone here',
   aloneHint: 'As soon as somebody comes in, you will see and hear them.',

@@ -83,7 +83,11 @@ export function showNotices(notices) {
 
 /** @param {[string, string][]} figures sentence key and value */
 export function showFigures(figures) {
-  byId('figures').replaceChildren(...figures.flatMap(([key, value]) => [make('dt', say(key)), make('dd', value)]));
+  byId('figures').replaceChildren(...figures.map(([key, value]) => {
+    const pair = make('div', '');
+    pair.append(make('dt', say(key)), make('dd', value));
+    return pair;
+  }));
 }
 
 function showMicrophone(state) {
