@@ -1,0 +1,261 @@
+//! All seats, and what a reload changes about them.
+//!
+//! A participant's directory in a room is removed when its file is removed, or names another room, while this process
+//! runs. Directories that no file ever stood for, made by hand, are left alone, and so are all when this process ends.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant};
+
+use palabre_config::control::{Changes, Response, State, Status};
+use palabre_config::{ConfigError, Participant};
+use palabre_host::notify::Message;
+use palabre_room::Name;
+
+use crate::seat::Seat;
+use crate::site::Site;
+
+/// How long a listener may take to leave when its participant is removed, moved, or all end.
+const LEAVE_PATIENCE: Duration = Duration::from_millis(1500);
+
+/// Everybody.
+#[derive(Debug)]
+pub struct Roster {
+    site: Site,
+    seats: BTreeMap<Name, Seat>,
+    /// Who takes the seat of the same name when it is empty: the port or the room is another.
+    next: BTreeMap<Name, Participant>,
+    errors: Vec<String>,
+    ending: bool,
+}
+
+impl Roster {
+    /// Reads the participants' files and starts a listener for each. A bad file is logged and passed over.
+    pub fn open(site: Site, now: Instant) -> Self {
+        let mut roster =
+            Self { site, seats: BTreeMap::new(), next: BTreeMap::new(), errors: Vec::new(), ending: false };
+        let (participants, errors) = Participant::load_all(&roster.site.config);
+        roster.note_errors(&errors);
+        roster.write_rooms(&participants, &BTreeSet::new());
+        for participant in participants {
+            roster.seat(participant, now);
+        }
+        roster
+    }
+
+    /// Where everything is.
+    pub fn site(&self) -> &Site {
+        &self.site
+    }
+
+    /// Reads all files again and does what they say. The answer says what will change; `status` shows when it has.
+    ///
+    /// A participant whose file is there and bad goes on as before.
+    pub fn reload(&mut self, now: Instant) -> Changes {
+        let before = self.site.server.bind;
+        let server_changed = self.site.reload();
+        let (participants, mut errors) = Participant::load_all(&self.site.config);
+        let all_change = server_changed.as_ref().is_ok_and(|changed| *changed);
+        errors.extend(server_changed.err());
+        self.note_errors(&errors);
+        let mut changes = Changes::default();
+        let old_rooms = self.rooms();
+        self.stop_who_is_gone(&participants, &errors, now, &mut changes);
+        self.write_rooms(&participants, &old_rooms);
+        let rebind = self.site.server.bind != before;
+        for participant in participants {
+            self.update(participant, all_change, rebind, now, &mut changes);
+        }
+        self.tick(now);
+        changes.errors.clone_from(&self.errors);
+        changes
+    }
+
+    /// Replaces one listener.
+    pub fn restart(&mut self, name: &Name, answer: Sender<Response>, now: Instant) {
+        match self.seats.get_mut(name) {
+            Some(seat) => seat.restart(answer, &self.site, now),
+            None => {
+                let why = format!("unable to restart '{name}': no such participant; 'palabre status' lists them");
+                // Whoever asked may have left.
+                let _ = answer.send(Response::Refused { why });
+            }
+        }
+    }
+
+    /// A child says something.
+    pub fn notified(&mut self, pid: u32, message: &Message, now: Instant) {
+        let known = self.seats.values_mut().any(|seat| seat.notified(pid, message, &self.site, now));
+        if !known {
+            log::debug!("process {pid}, which is not a listener of ours, says {message:?}");
+        }
+    }
+
+    /// Looks at every child, after SIGCHLD.
+    pub fn reap(&mut self, now: Instant) {
+        for seat in self.seats.values_mut() {
+            seat.reap(&self.site, now);
+        }
+    }
+
+    /// Does what is due.
+    pub fn tick(&mut self, now: Instant) {
+        for seat in self.seats.values_mut() {
+            seat.tick(&self.site, now);
+        }
+        let gone: Vec<Name> =
+            self.seats.iter().filter(|(_, seat)| seat.is_gone()).map(|(name, _)| name.clone()).collect();
+        for name in gone {
+            self.clear(&name, now);
+        }
+    }
+
+    /// When [`Self::tick`] has something to do.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.seats.values().filter_map(Seat::deadline).min()
+    }
+
+    /// Ends everything. [`Self::is_empty`] says when it is done.
+    pub fn stop(&mut self, now: Instant) {
+        self.ending = true;
+        self.next.clear();
+        for seat in self.seats.values_mut().filter(|seat| seat.state() != State::Stopping) {
+            seat.stop(now, LEAVE_PATIENCE);
+        }
+        self.tick(now);
+    }
+
+    /// Whether no child is left.
+    pub fn is_empty(&self) -> bool {
+        self.seats.is_empty()
+    }
+
+    /// For `palabre status`.
+    pub fn status(&self, now: Instant) -> Status {
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            participants: self.seats.values().map(|seat| seat.status(now)).collect(),
+            errors: self.errors.clone(),
+        }
+    }
+
+    /// For `systemctl status`, a few words.
+    pub fn summary(&self) -> String {
+        let count = |state| self.seats.values().filter(|seat| seat.state() == state).count();
+        let ready = count(State::Ready) + count(State::Restarting);
+        let mut words = format!("{} participants, {ready} ready", self.seats.len());
+        let failed = count(State::Failed);
+        if failed > 0 {
+            words.push_str(&format!(", {failed} failed"));
+        }
+        if !self.errors.is_empty() {
+            words.push_str(&format!(", {} bad files", self.errors.len()));
+        }
+        words
+    }
+
+    fn seat(&mut self, participant: Participant, now: Instant) {
+        let name = participant.name.clone();
+        let seat = Seat::open(&self.site, participant, now);
+        self.seats.insert(name, seat);
+    }
+
+    /// A seat where all processes have ended: its directory goes with it, unless the same one is used again.
+    fn clear(&mut self, name: &Name, now: Instant) {
+        let Some(seat) = self.seats.remove(name) else {
+            return;
+        };
+        let next = self.next.remove(name);
+        let room = &seat.participant().room;
+        let used_again = next.as_ref().is_some_and(|next| next.room == *room);
+        if !self.ending
+            && !used_again
+            && let Err(error) = self.site.participant(room, name).remove()
+        {
+            log::warn!("{error}");
+        }
+        if let Some(next) = next {
+            self.seat(next, now);
+        }
+    }
+
+    fn stop_who_is_gone(
+        &mut self,
+        participants: &[Participant],
+        errors: &[ConfigError],
+        now: Instant,
+        changes: &mut Changes,
+    ) {
+        for (name, seat) in &mut self.seats {
+            let path = Participant::path(&self.site.config, name);
+            let has_a_file = participants.iter().any(|participant| participant.name == *name)
+                || errors.iter().any(|error| error.path() == path);
+            // The directory could not be read: that removes nobody.
+            let unknown = errors.iter().any(|error| path.parent() == Some(error.path()));
+            if has_a_file || unknown {
+                continue;
+            }
+            self.next.remove(name);
+            if seat.state() != State::Stopping {
+                seat.stop(now, LEAVE_PATIENCE);
+                changes.stopped.push(name.to_string());
+            }
+        }
+    }
+
+    fn update(&mut self, new: Participant, all_change: bool, rebind: bool, now: Instant, changes: &mut Changes) {
+        let name = new.name.clone();
+        let Some(seat) = self.seats.get_mut(&name) else {
+            changes.started.push(name.to_string());
+            return self.seat(new, now);
+        };
+        let old = seat.participant();
+        let moves = rebind || old.port != new.port || old.room != new.room;
+        if seat.state() == State::Stopping {
+            changes.started.push(name.to_string());
+            self.next.insert(name, new);
+        } else if moves {
+            changes.restarted.push(name.to_string());
+            seat.stop(now, LEAVE_PATIENCE);
+            self.next.insert(name, new);
+        } else {
+            let replaced = seat.change(&self.site, new);
+            if all_change && !replaced {
+                seat.renew();
+            }
+            if seat.try_again(&self.site, now) {
+                changes.started.push(name.to_string());
+            } else if replaced || all_change {
+                changes.restarted.push(name.to_string());
+            }
+        }
+    }
+
+    fn rooms(&self) -> BTreeSet<Name> {
+        self.seats.values().map(|seat| seat.participant().room.clone()).collect()
+    }
+
+    /// Makes each room's directory and writes its `names`; a room that nobody is in any more has none.
+    fn write_rooms(&mut self, participants: &[Participant], old_rooms: &BTreeSet<Name>) {
+        let mut rooms: BTreeMap<Name, Vec<(Name, String)>> =
+            old_rooms.iter().map(|room| (room.clone(), Vec::new())).collect();
+        for participant in participants {
+            let line = (participant.name.clone(), participant.display().to_owned());
+            rooms.entry(participant.room.clone()).or_default().push(line);
+        }
+        for (name, names) in rooms {
+            let room = self.site.room(&name);
+            if let Err(error) = room.create(self.site.server.format).and_then(|()| room.write_names(&names)) {
+                log::error!("{error}");
+                self.errors.push(error.to_string());
+            }
+        }
+    }
+
+    fn note_errors(&mut self, errors: &[ConfigError]) {
+        self.errors = errors.iter().map(ToString::to_string).chain(self.site.waits.clone()).collect();
+        for error in &self.errors {
+            log::error!("{error}");
+        }
+    }
+}

@@ -1,0 +1,406 @@
+//! The seat of one participant: a port, the process that serves it, and what to do when that ends.
+//!
+//! The socket belongs to the seat, not to the process, so a process can die and be replaced without a connection being
+//! refused. Configurations are counted (`wanted`): a process that was started with an older one is replaced when the
+//! seat is at rest. So a restart that is asked for and a change of the configuration are the same thing.
+
+use std::io;
+use std::net::TcpListener;
+use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant};
+
+use palabre_config::Participant;
+use palabre_config::control::{ParticipantStatus, Response, State};
+use palabre_host::notify::Message;
+use palabre_host::sockets;
+use palabre_room::{Gain, RoomError};
+
+use crate::backoff::{BackOff, End, Verdict};
+use crate::process::{Ended, Plan, Process};
+use crate::site::Site;
+use crate::transition::{Happening, after};
+
+/// How long a process may take to say READY=1.
+const START_PATIENCE: Duration = Duration::from_secs(30);
+/// How long one that is to replace another may take. The other one serves meanwhile.
+const SUCCESSOR_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a process may take to leave after its successor has taken over.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(3);
+
+/// One participant.
+#[derive(Debug)]
+pub struct Seat {
+    participant: Participant,
+    /// What we wrote into the room's `gain` last.
+    gain: Option<Gain>,
+    state: State,
+    since: Instant,
+    socket: Option<TcpListener>,
+    /// The port that was opened first: any free one stays the same one.
+    port: u16,
+    current: Option<Process>,
+    successor: Option<Process>,
+    leaving: Vec<Process>,
+    wanted: u64,
+    /// The configuration with which a successor could not be started.
+    refused: Option<u64>,
+    backoff: BackOff,
+    retry_at: Option<Instant>,
+    restarts: u64,
+    last_exit: Option<String>,
+    note: Option<String>,
+    waiting: Option<Sender<Response>>,
+}
+
+impl Seat {
+    /// Makes the participant's pipes, opens the port and starts a listener. What fails is tried again later.
+    pub fn open(site: &Site, participant: Participant, now: Instant) -> Self {
+        let port = participant.port;
+        let mut seat = Self {
+            participant,
+            gain: None,
+            state: State::Starting,
+            since: now,
+            socket: None,
+            port,
+            current: None,
+            successor: None,
+            leaving: Vec::new(),
+            wanted: 0,
+            refused: None,
+            backoff: BackOff::default(),
+            retry_at: None,
+            restarts: 0,
+            last_exit: None,
+            note: None,
+            waiting: None,
+        };
+        seat.start(site, now);
+        seat
+    }
+
+    /// Whose seat it is, as the file said when it was last read.
+    pub fn participant(&self) -> &Participant {
+        &self.participant
+    }
+
+    /// What the listener does.
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// Whether everything has ended after [`Self::stop`].
+    pub fn is_gone(&self) -> bool {
+        self.state == State::Stopping && self.processes().next().is_none()
+    }
+
+    /// The file says something else now, and port and room are the same. True if the listener is to be replaced.
+    pub fn change(&mut self, site: &Site, participant: Participant) -> bool {
+        let old = std::mem::replace(&mut self.participant, participant);
+        if let Err(error) = self.write_gain(site) {
+            log::warn!("{error}");
+        }
+        // The mixer reads the gain by itself; everything else is read by the listener when it starts.
+        let same = Participant { gain_db: old.gain_db, muted: old.muted, ..self.participant.clone() } == old;
+        if !same {
+            self.renew();
+        }
+        !same
+    }
+
+    /// The listener is to be replaced by one that reads the configuration again.
+    pub fn renew(&mut self) {
+        self.wanted += 1;
+    }
+
+    /// Starts a listener at once that has died or has been given up. True if it has.
+    pub fn try_again(&mut self, site: &Site, now: Instant) -> bool {
+        if !matches!(self.state, State::BackingOff | State::Failed) {
+            return false;
+        }
+        self.backoff.forget();
+        self.wake(Happening::RestartAsked, site, now);
+        true
+    }
+
+    /// Somebody wants a new process, and to be told when it has taken over and the old one is gone.
+    pub fn restart(&mut self, answer: Sender<Response>, site: &Site, now: Instant) {
+        if self.waiting.is_some() || self.state == State::Stopping {
+            let why =
+                format!("unable to restart '{}': it is being restarted or stopped already", self.participant.name);
+            return reply(&answer, Response::Refused { why });
+        }
+        self.waiting = Some(answer);
+        self.renew();
+        self.backoff.forget();
+        self.try_again(site, now);
+        self.settle(site, now);
+    }
+
+    /// Closes the port and asks all processes to leave, within `patience`.
+    pub fn stop(&mut self, now: Instant, patience: Duration) {
+        self.happens(Happening::StopAsked, now);
+        self.socket = None;
+        self.retry_at = None;
+        self.leaving.extend(self.current.take());
+        self.leaving.extend(self.successor.take());
+        for process in &mut self.leaving {
+            process.leave(now, patience);
+        }
+        self.refuse("it is being stopped");
+    }
+
+    /// A process says something. False if it is not one of ours.
+    pub fn notified(&mut self, pid: u32, message: &Message, site: &Site, now: Instant) -> bool {
+        if let Some(process) = self.current.as_mut().filter(|process| process.pid() == pid) {
+            self.note = message.status.clone().or(self.note.take());
+            if message.ready && !process.is_ready() {
+                process.became_ready(now);
+                self.happens(Happening::BecameReady, now);
+            }
+        } else if let Some(mut process) = self.successor.take_if(|process| process.pid() == pid) {
+            if message.ready {
+                process.became_ready(now);
+                self.take_over(process, message, now);
+            } else {
+                self.successor = Some(process);
+            }
+        } else {
+            return self.leaving.iter().any(|process| process.pid() == pid);
+        }
+        self.settle(site, now);
+        true
+    }
+
+    /// Looks at every process, after SIGCHLD.
+    pub fn reap(&mut self, site: &Site, now: Instant) {
+        self.leaving.retain_mut(|process| process.ended().is_none());
+        if let Some((process, ended)) = end_of(&mut self.successor) {
+            self.refused = Some(process.generation);
+            self.happens(Happening::SuccessorDied, now);
+            self.refuse(&format!("the new listener has ended: {ended}; the old one goes on"));
+        }
+        if let Some((process, ended)) = end_of(&mut self.current) {
+            if let Some(successor) = self.successor.take() {
+                self.current = Some(successor);
+                self.last_exit = Some(ended.to_string());
+                self.happens(Happening::Died, now);
+            } else {
+                self.fell(&ended, process.ready_for(now), now);
+            }
+        }
+        self.settle(site, now);
+    }
+
+    /// Does what is due.
+    pub fn tick(&mut self, site: &Site, now: Instant) {
+        for process in self.processes_mut() {
+            process.kill_if_due(now);
+        }
+        if self.retry_at.is_some_and(|at| at <= now) {
+            self.wake(Happening::RetryIsDue, site, now);
+        }
+        self.settle(site, now);
+    }
+
+    /// When [`Self::tick`] has something to do.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.processes().filter_map(Process::deadline).chain(self.retry_at).min()
+    }
+
+    /// For `palabre status`.
+    pub fn status(&self, now: Instant) -> ParticipantStatus {
+        ParticipantStatus {
+            name: self.participant.name.to_string(),
+            display: self.participant.display().to_owned(),
+            room: self.participant.room.to_string(),
+            port: self.port,
+            state: self.state,
+            pid: self.current.as_ref().map(Process::pid),
+            restarts: self.restarts,
+            last_exit: self.last_exit.clone(),
+            since_ms: u64::try_from(now.saturating_duration_since(self.since).as_millis()).unwrap_or(u64::MAX),
+            note: self.note.clone(),
+        }
+    }
+
+    /// Starts the listener of a seat whose state has just become `Starting`.
+    fn start(&mut self, site: &Site, now: Instant) {
+        self.retry_at = None;
+        match self.prepare(site).and_then(|()| self.spawn(site, START_PATIENCE, now)) {
+            Ok(process) => {
+                self.note = None;
+                self.current = Some(process);
+            }
+            Err(ended) => self.fell(&ended, None, now),
+        }
+    }
+
+    fn prepare(&mut self, site: &Site) -> Result<(), Ended> {
+        self.make_pipes(site).map_err(|error| Ended::NotStarted(error.to_string()))?;
+        if self.socket.is_none() {
+            let socket = self.bind(site).map_err(|error| {
+                Ended::PortTaken(format!("unable to open port {}: {error}; choose another or free it", self.port))
+            })?;
+            self.socket = Some(socket);
+        }
+        Ok(())
+    }
+
+    fn make_pipes(&mut self, site: &Site) -> Result<(), RoomError> {
+        let room = site.room(&self.participant.room);
+        if !room.path().exists() {
+            room.create(site.server.format)?;
+        }
+        room.participant(&self.participant.name).create()?;
+        self.write_gain(site)
+    }
+
+    fn bind(&mut self, site: &Site) -> io::Result<TcpListener> {
+        let socket = sockets::listen(site.server.bind, self.port)?;
+        self.port = socket.local_addr()?.port();
+        Ok(socket)
+    }
+
+    fn spawn(&self, site: &Site, patience: Duration, now: Instant) -> Result<Process, Ended> {
+        let not_started = |cause: String| {
+            Ended::NotStarted(format!("unable to start '{}': {cause}; see --listener", site.listener.display()))
+        };
+        let socket = self.socket.as_ref().ok_or_else(|| not_started("its port is closed".into()))?;
+        let plan = Plan { generation: self.wanted, now, patience };
+        Process::start(site, &self.participant.name, socket, plan).map_err(|error| not_started(error.to_string()))
+    }
+
+    /// There is no process, and none is about to follow it.
+    fn fell(&mut self, ended: &Ended, ready_for: Option<Duration>, now: Instant) {
+        self.last_exit = Some(ended.to_string());
+        let end = match ended {
+            Ended::PortTaken(_) => End::PortTaken,
+            _ if ended.is_configuration() => End::BadConfiguration,
+            _ => End::Died { ready_for },
+        };
+        let name = &self.participant.name;
+        match self.backoff.ended(end) {
+            Verdict::Retry(wait) => {
+                log::warn!(
+                    "unable to keep the listener of '{name}' running: {ended}; starting it again in {} ms",
+                    wait.as_millis()
+                );
+                self.retry_at = Some(now + wait);
+                self.note = None;
+                self.happens(Happening::Died, now);
+            }
+            Verdict::GiveUp(pace) => {
+                let when =
+                    pace.map_or("after a reload or a restart".to_owned(), |pace| format!("every {} s", pace.as_secs()));
+                log::error!(
+                    "unable to keep the listener of '{name}' running: {ended}; port {} is closed, trying again {when}",
+                    self.port
+                );
+                self.note = Some(format!("{ended}; port closed, trying again {when}"));
+                self.socket = None;
+                self.retry_at = pace.map(|pace| now + pace);
+                self.happens(Happening::WasGivenUp, now);
+            }
+        }
+        self.refuse(&format!("its listener has ended: {ended}; its reasons are in the log"));
+    }
+
+    fn wake(&mut self, why: Happening, site: &Site, now: Instant) {
+        if self.happens(why, now) {
+            self.restarts += 1;
+            self.start(site, now);
+        }
+    }
+
+    /// The successor serves: it is the one now, and the old one leaves.
+    fn take_over(&mut self, successor: Process, message: &Message, now: Instant) {
+        if let Some(mut old) = self.current.replace(successor) {
+            old.leave(now, LEAVE_PATIENCE);
+            self.leaving.push(old);
+        }
+        self.note.clone_from(&message.status);
+        self.happens(Happening::SuccessorReady, now);
+    }
+
+    /// When the seat is at rest: replaces a process that has an older configuration, answers whoever waits.
+    fn settle(&mut self, site: &Site, now: Instant) {
+        if self.state != State::Ready || !self.leaving.is_empty() {
+            return;
+        }
+        let has_the_wanted = self.current.as_ref().is_some_and(|process| process.generation == self.wanted);
+        if has_the_wanted {
+            if let Some(waiting) = self.waiting.take() {
+                reply(&waiting, Response::Ok);
+            }
+        } else if self.refused != Some(self.wanted) {
+            self.start_successor(site, now);
+        }
+    }
+
+    fn start_successor(&mut self, site: &Site, now: Instant) {
+        match self.spawn(site, SUCCESSOR_PATIENCE, now) {
+            Ok(process) => {
+                self.successor = Some(process);
+                self.happens(Happening::RestartAsked, now);
+            }
+            Err(ended) => {
+                self.refused = Some(self.wanted);
+                self.refuse(&format!("{ended}; the old one goes on"));
+            }
+        }
+    }
+
+    /// Whoever waits for a restart will wait in vain. If nobody does, the log is told.
+    fn refuse(&mut self, cause: &str) {
+        let why = format!("unable to restart '{}': {cause}", self.participant.name);
+        match self.waiting.take() {
+            Some(waiting) => reply(&waiting, Response::Refused { why }),
+            None if self.refused == Some(self.wanted) && self.state == State::Ready => log::error!("{why}"),
+            None => {}
+        }
+    }
+
+    /// Writes the room's `gain` when the file says something else than it did: by hand, another may be set meanwhile.
+    fn write_gain(&mut self, site: &Site) -> Result<(), RoomError> {
+        let new = gain(&self.participant);
+        if new != self.gain {
+            site.participant(&self.participant.room, &self.participant.name).set_gain(new)?;
+            self.gain = new;
+        }
+        Ok(())
+    }
+
+    fn happens(&mut self, happening: Happening, now: Instant) -> bool {
+        let Some(next) = after(self.state, happening) else {
+            log::debug!("'{}' is {}: {happening:?} has no business there", self.participant.name, self.state);
+            return false;
+        };
+        log::debug!("'{}': {} after {happening:?} is {next}", self.participant.name, self.state);
+        self.state = next;
+        self.since = now;
+        true
+    }
+
+    fn processes(&self) -> impl Iterator<Item = &Process> {
+        self.current.iter().chain(&self.successor).chain(&self.leaving)
+    }
+
+    fn processes_mut(&mut self) -> impl Iterator<Item = &mut Process> {
+        self.current.iter_mut().chain(&mut self.successor).chain(&mut self.leaving)
+    }
+}
+
+fn gain(participant: &Participant) -> Option<Gain> {
+    if participant.muted { Some(Gain::Mute) } else { participant.gain_db.map(Gain::Db) }
+}
+
+fn end_of(process: &mut Option<Process>) -> Option<(Process, Ended)> {
+    let ended = process.as_mut()?.ended()?;
+    process.take().map(|process| (process, ended))
+}
+
+/// Whoever asked may have left; that is their business.
+fn reply(to: &Sender<Response>, response: Response) {
+    let _ = to.send(response);
+}

@@ -1,0 +1,105 @@
+//! Where everything is: directories, sockets, the listener's program, and what `palabre.toml` says.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use palabre_config::{ConfigError, Server};
+use palabre_host::exit::Failure;
+use palabre_room::{Name, ParticipantDir, RoomDir};
+
+use crate::cli::Cli;
+
+const LISTENER: &str = "palabre-listener";
+
+/// The places of one supervisor.
+#[derive(Debug)]
+pub struct Site {
+    /// The directory of the configuration, absolute.
+    pub config: PathBuf,
+    /// The directory of rooms and sockets, absolute.
+    pub run: PathBuf,
+    /// The program that is started for each participant.
+    pub listener: PathBuf,
+    /// What `palabre.toml` says.
+    pub server: Server,
+    /// What is in `palabre.toml` and waits for the next start.
+    pub waits: Option<String>,
+    certificate: [Option<Stamp>; 2],
+}
+
+/// What changes when a file is replaced or written: device, inode, size in bytes, time in s and ns.
+type Stamp = (u64, u64, u64, i64, i64);
+
+impl Site {
+    /// Reads `palabre.toml` and finds the listener's program.
+    pub fn new(cli: &Cli) -> Result<Self, Failure> {
+        let config = absolute(&cli.config)?;
+        let server = Server::load(&config).map_err(Failure::config)?;
+        let listener = match &cli.listener {
+            Some(path) => absolute(path)?,
+            None => beside_us().unwrap_or_else(|| LISTENER.into()),
+        };
+        let certificate = stamps(&server);
+        Ok(Self { config, run: absolute(&cli.run)?, listener, server, waits: None, certificate })
+    }
+
+    /// Reads `palabre.toml` again. True when listeners must be replaced: it says something else now, or the
+    /// certificate or its key is another file.
+    ///
+    /// The rooms' format stays as it was when this process started, since the mixer has its pipes open.
+    pub fn reload(&mut self) -> Result<bool, ConfigError> {
+        let written = Server::load(&self.config)?;
+        self.waits = (written.format != self.server.format).then(|| {
+            let (new, old) = (written.format.rate.hz(), self.server.format.rate.hz());
+            format!("unable to change rate-hz from {old} to {new} while rooms are open; restart supervisor and mixer")
+        });
+        let new = Server { format: self.server.format, ..written };
+        let certificate = stamps(&new);
+        let changed = new != self.server || certificate != self.certificate;
+        self.server = new;
+        self.certificate = certificate;
+        Ok(changed)
+    }
+
+    /// The directory of a room.
+    pub fn room(&self, room: &Name) -> RoomDir {
+        RoomDir::new(self.run.join("rooms").join(room))
+    }
+
+    /// The directory of a participant.
+    pub fn participant(&self, room: &Name, name: &Name) -> ParticipantDir {
+        self.room(room).participant(name)
+    }
+
+    /// Where `palabre` asks.
+    pub fn control_socket(&self) -> PathBuf {
+        self.run.join("control.sock")
+    }
+
+    /// Where the listeners say that they are ready.
+    pub fn notify_socket(&self) -> PathBuf {
+        self.run.join("notify.sock")
+    }
+
+    /// Whoever holds this lock is the supervisor here.
+    pub fn lock_file(&self) -> PathBuf {
+        self.run.join("supervisor.lock")
+    }
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(path).map_err(|error| Failure::usage(format!("unable to use '{}': {error}", path.display())))
+}
+
+fn beside_us() -> Option<PathBuf> {
+    let path = std::env::current_exe().ok()?.with_file_name(LISTENER);
+    path.is_file().then_some(path)
+}
+
+fn stamps(server: &Server) -> [Option<Stamp>; 2] {
+    [&server.certificate, &server.private_key].map(|path| {
+        let file = fs::metadata(path).ok()?;
+        Some((file.dev(), file.ino(), file.size(), file.mtime(), file.mtime_nsec()))
+    })
+}
