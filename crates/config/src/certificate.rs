@@ -15,7 +15,7 @@ use rcgen::{
 };
 use sha2::{Digest, Sha256};
 
-use crate::{Server, file};
+use crate::file;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -83,14 +83,13 @@ fn make(hosts: &[String], common_name: &str) -> Result<SelfSigned, rcgen::Error>
 }
 
 impl SelfSigned {
-    /// Writes `private-key.pem` (mode 0640) and then `certificate.pem` (mode 0644) into `dir`, each at once, and
+    /// Writes `key.pem` (mode 0640) and then `cert.pem` (mode 0644) into `dir`, each at once, and
     /// returns the certificate's path and the key's. The key comes first, so a certificate never stands without it.
     ///
     /// # Errors
     /// [`CertificateError::Write`].
     pub fn write(&self, dir: &Path) -> Result<(PathBuf, PathBuf), CertificateError> {
-        let Server { certificate, private_key, .. } = Server::default();
-        let (certificate, private_key) = (dir.join(certificate), dir.join(private_key));
+        let (certificate, private_key) = (dir.join("cert.pem"), dir.join("key.pem"));
         replace(&private_key, &self.key_pem, 0o640)?;
         replace(&certificate, &self.cert_pem, 0o644)?;
         Ok((certificate, private_key))

@@ -21,10 +21,10 @@ pub struct Server {
     pub host: String,
     /// The address whose ports are opened: `bind`, default `::`, which means `0.0.0.0` where there is no IPv6.
     pub bind: IpAddr,
-    /// The certificate with its chain, PEM: `certificate`, default `certificate.pem`. A relative path starts at the
+    /// The certificate with its chain, PEM: `certificate`, default `tls/cert.pem`. A relative path starts at the
     /// directory of the configuration; after [`Server::load`] it has been joined to it.
     pub certificate: PathBuf,
-    /// The certificate's key, PEM: `private-key`, default `private-key.pem`, relative as the certificate is.
+    /// The certificate's key, PEM: `private-key`, default `tls/key.pem`, relative as the certificate is.
     pub private_key: PathBuf,
     /// Where `palabre invite` looks for a free port: `ports`, default `9001-9999`.
     pub ports: PortRange,
@@ -59,8 +59,8 @@ impl Default for Server {
         Self {
             host: "localhost".into(),
             bind: Ipv6Addr::UNSPECIFIED.into(),
-            certificate: "certificate.pem".into(),
-            private_key: "private-key.pem".into(),
+            certificate: "tls/cert.pem".into(),
+            private_key: "tls/key.pem".into(),
             ports: PortRange { first: 9001, last: 9999 },
             format: Format::default(),
             chunk_ms: 40,
@@ -210,7 +210,7 @@ mod tests {
     fn a_directory_without_the_file_means_the_defaults() {
         let dir = tempfile::tempdir().unwrap();
         let server = Server::load(dir.path()).unwrap();
-        assert_eq!(server.certificate, dir.path().join("certificate.pem"));
+        assert_eq!(server.certificate, dir.path().join("tls/cert.pem"));
         assert_eq!((server.chunk_ms, server.limits), (40, Limits::default()));
     }
 

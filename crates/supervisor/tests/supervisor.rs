@@ -94,7 +94,7 @@ fn a_killed_listener_is_started_again_and_nobody_is_refused() {
 #[test]
 fn a_listener_that_cannot_work_is_failed_its_port_closed_and_a_reload_tries_it_again() {
     let mut house = House::of(&["alice"]);
-    fs::write(house.config().join("certificate.pem"), "this is no certificate\n").unwrap();
+    fs::write(house.config().join("tls/cert.pem"), "this is no certificate\n").unwrap();
     house.start();
     let failed = house.wait_for("alice", State::Failed);
     assert_eq!(failed.pid, None);
@@ -136,7 +136,7 @@ fn a_restart_replaces_the_process_and_refuses_nobody() {
 fn a_restart_that_cannot_work_leaves_the_old_process() {
     let house = House::open(&["alice"]);
     let old = house.participant("alice");
-    fs::write(house.config().join("certificate.pem"), "this is no certificate\n").unwrap();
+    fs::write(house.config().join("tls/cert.pem"), "this is no certificate\n").unwrap();
     let Response::Refused { why } = house.restart("alice") else {
         panic!("a listener without a certificate was started");
     };

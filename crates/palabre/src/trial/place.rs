@@ -182,7 +182,6 @@ impl Place {
         let host = addresses.first().map_or_else(|| "localhost".to_owned(), IpAddr::to_string);
         let bind = if lan { "::" } else { "127.0.0.1" };
         let Server { certificate, private_key, .. } = Server::default();
-        let (certificate, private_key) = (Path::new("tls").join(certificate), Path::new("tls").join(private_key));
         let ours = format!(
             "# 'palabre try' sets these four lines anew each time; what else you write is kept.\n\
              host = \"{host}\"\nbind = \"{bind}\"\ncertificate = \"{}\"\nprivate-key = \"{}\"\n",
@@ -263,7 +262,7 @@ mod tests {
         let server = place.configure(true, &["192.0.2.7".parse().unwrap()]).unwrap();
         assert_eq!((server.host.as_str(), server.format.rate.hz()), ("192.0.2.7", 48_000));
         assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 7);
-        assert_eq!(server.certificate, place.etc().join("tls/certificate.pem"));
+        assert_eq!(server.certificate, place.etc().join("tls/cert.pem"));
     }
 
     #[test]

@@ -61,7 +61,8 @@ impl House {
     }
 
     pub fn write_certificate(&self) {
-        certificate::self_signed(&["localhost".into()]).unwrap().write(&self.config()).unwrap();
+        fs::create_dir_all(self.config().join("tls")).unwrap();
+        certificate::self_signed(&["localhost".into()]).unwrap().write(&self.config().join("tls")).unwrap();
     }
 
     pub fn write(&self, name: &str, text: &str) {
