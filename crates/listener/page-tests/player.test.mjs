@@ -94,7 +94,7 @@ test('what came before us is not played: the first seconds are cut to the newest
 });
 
 test('a stall of 300 ms fades, refills and loses nothing that arrives', () => {
-  const { player, out } = play({ seconds: 10, signal: hum, delayMs: (k) => (k === 100 ? 300 : 3) });
+  const { player, out } = play({ seconds: 15, signal: hum, delayMs: (k) => (k === 200 ? 300 : 3) });
   assert.equal(player.report.underruns, 1);
   assert.equal(player.report.cuts, 0);
   assert.ok(player.report.lowMs > 280);
@@ -102,7 +102,7 @@ test('a stall of 300 ms fades, refills and loses nothing that arrives', () => {
 });
 
 test('a stall of a second is cut back to the newest without a click', () => {
-  const { player, out } = play({ seconds: 10, signal: hum, delayMs: (k) => (k === 100 ? 1000 : 3) });
+  const { player, out } = play({ seconds: 15, signal: hum, delayMs: (k) => (k === 200 ? 1000 : 3) });
   assert.equal(player.report.cuts, 1);
   assert.ok(player.report.lowMs < 80, `${player.report.lowMs}`);
   assert.ok(sharpest(out) < NO_CLICK, `${sharpest(out)}`);
@@ -110,7 +110,7 @@ test('a stall of a second is cut back to the newest without a click', () => {
 
 test('a surplus goes in the next pause of the speech', () => {
   const speech = (t) => (t % 3 < 2 ? hum(t) : 0.0005 * Math.sin(2 * Math.PI * 90 * t));
-  const { player, out } = play({ seconds: 30, signal: speech, delayMs: (k) => (k === 100 ? 300 : 3) });
+  const { player, out } = play({ seconds: 30, signal: speech, delayMs: (k) => (k === 200 ? 300 : 3) });
   assert.ok(player.report.lowMs < 45, `${player.report.lowMs}`);
   assert.ok(sharpest(out) < NO_CLICK * 2, `${sharpest(out)}`);
 });

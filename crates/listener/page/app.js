@@ -72,7 +72,7 @@ function enter() {
   const { me } = app;
   const muted = me.join_muted || recall('muted') === 'yes';
   const options = { muted, volume: view.elements.volume.value / 100, postOnly: location.hash.includes('uplink=post') };
-  app.headphones = me.join_muted;
+  app.headphones = me.join_muted && !me.listen_only;
   people.clear();
   people.setMe(me);
   app.session = new Session(me, options, {
@@ -98,7 +98,7 @@ function leaveRoom() {
 
 function pressMute() {
   const { session } = app;
-  if (!session) return;
+  if (!session || app.me.listen_only) return;
   if (['refused', 'missing', 'busy'].includes(session.state.microphone)) {
     session.askAgain();
     return;
@@ -145,11 +145,13 @@ function door(screen, me) {
   const room = say('roomNamed', { room: me.room });
   if (screen === 'left') return { title: say('left'), hint: say('leftHint'), join: say('joinAgain'), room };
   const title = say('hello', { name: me.display || me.name });
+  if (me.listen_only) return { title: me.display || me.name, hint: say('doorListen'), join: say('join'), room };
   return { title, hint: say('doorHint'), warning: me.join_muted ? say('doorMuted') : '', join: say('join'), room };
 }
 
 /** One word for the microphone, the worst truth first. */
 function microphoneWord({ microphone, muted, uplink }) {
+  if (app.me.listen_only) return 'listener';
   if (microphone === 'asking') return 'asking';
   if (microphone !== 'on') return 'off';
   if (muted) return 'muted';

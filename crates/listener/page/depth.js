@@ -15,6 +15,7 @@ const BIN_MS = 500;
 const BINS = 8;
 const TRUSTED_AFTER_MS = 2000;
 const GUESSED_AFTER_MS = 400;
+const GUESS_BINS = 2;
 const BEND = 0.001;
 const BAND = { fastMs: 20, slowMs: -15, doneMs: 2 };
 
@@ -52,9 +53,9 @@ export class Depth {
     this.marginMs = Math.min(MAX_MARGIN_MS, this.marginMs + UNDERRUN_MS);
   }
 
-  /** @param {number} ms that were cut out of the ring */
+  /** @param {number} ms that were cut out of the ring; a low from before a burst arrived stays what it was */
   shortened(ms) {
-    this.#bins = this.#bins.map((lowMs) => lowMs - ms);
+    this.#bins = this.#bins.map((lowMs) => (lowMs > ms ? lowMs - ms : lowMs));
   }
 
   /** @returns {number} lowest fill of the last seconds; NaN when there is none */
@@ -67,9 +68,9 @@ export class Depth {
     return this.#seenMs < TRUSTED_AFTER_MS ? 0 : this.lowMs - this.marginMs;
   }
 
-  /** @returns {number} the same after a much shorter look, for the first seconds, in which nobody minds a jump */
+  /** @returns {number} the same by a much shorter look, for the first seconds, in which nobody minds a jump */
   get guessedSurplusMs() {
-    return this.#seenMs < GUESSED_AFTER_MS ? 0 : this.lowMs - this.marginMs;
+    return this.#seenMs < GUESSED_AFTER_MS ? 0 : Math.min(...this.#bins.slice(-GUESS_BINS)) - this.marginMs;
   }
 
   /** @returns {number} how fast the ring is to be read: 0.999, 1 or 1.001 */

@@ -136,7 +136,8 @@ export class Microphone {
 
   #chunk({ samples, firstMs, nowMs, peak }) {
     this.#clock.observe(nowMs, performance.timeOrigin + performance.now());
-    this.#handlers.onPeak(peak);
+    // The last chunk on its way when the gate closed is no sign of life.
+    this.#handlers.onPeak(this.#muted ? 0 : peak);
     this.#handlers.onChunk({ samples, wallMs: this.#clock.wallMs(firstMs) });
   }
 

@@ -25,6 +25,7 @@ export class Session {
   #microphone;
   #uplink;
   #stream;
+  #listenOnly;
   state = { connection: 'connecting', audible: true, microphone: 'off', uplink: 'off', muted: true };
 
   /**
@@ -34,6 +35,7 @@ export class Session {
    */
   constructor(me, { muted, volume, postOnly }, handlers) {
     this.#handlers = handlers;
+    this.#listenOnly = me.listen_only === true;
     this.state.muted = muted;
     this.#player.setVolume(volume);
     this.#audio = new AudioHouse({
@@ -61,7 +63,7 @@ export class Session {
   join() {
     this.#audio.start();
     this.#stream.start();
-    this.#microphone.ask();
+    if (!this.#listenOnly) this.#microphone.ask();
     stayAwake();
   }
 

@@ -3,7 +3,8 @@
  *
  * The listener's document calls `parent.palabre(self, text)` for each record. Here its frames are opened, renewed and
  * closed, and a stream that died is found out: no browser reports the end of such a page, so 5 s without any record are
- * its end. What a record means is the business of whoever passes `onRecord`.
+ * its end. When sound that flowed stops for a second, a second frame is opened beside the first on suspicion: if the
+ * first was only late, nothing is lost by it. What a record means is the business of whoever passes `onRecord`.
  */
 
 import { Backoff } from './backoff.js';
@@ -11,7 +12,8 @@ import { parseRecord } from './records.js';
 import { Renewal } from './renewal.js';
 
 const DEAD_AFTER_MS = 5000;
-const CHECK_MS = 500;
+const DOUBT_AFTER_MS = 1200;
+const CHECK_MS = 400;
 
 /**
  * @typedef {{onRecord: (record: import('./records.js').StreamRecord) => void,
@@ -140,14 +142,27 @@ export class Stream {
     const { leader, candidate } = this.#renewal;
     if (candidate && nowMs - candidate.openedMs > DEAD_AFTER_MS) this.#ended(candidate);
     if (leader && nowMs - this.#heardMs > DEAD_AFTER_MS) this.#ended(leader);
-    if (leader) this.#backoff.lived(nowMs - this.#liveSinceMs);
+    if (!leader) return;
+    if (this.#doubtful) this.#suspect();
+    else this.#backoff.lived(nowMs - this.#liveSinceMs);
+  }
+
+  /** Silence is said every 2 s, so only sound that stops is strange so soon. */
+  get #doubtful() {
+    return !this.#silent && performance.now() - this.#heardMs > DOUBT_AFTER_MS;
+  }
+
+  #suspect() {
+    if (!this.#renewal.candidate && !this.#retry) this.#open();
   }
 
   #ended(frame) {
     const { leader, candidate } = this.#renewal;
     if (frame !== leader && frame !== candidate) return;
     this.#close(frame);
-    if (frame === leader) this.#say('lost');
+    // The suspicion was right: the listener doesn't answer the second frame either.
+    if (leader && frame === candidate && this.#doubtful) this.#close(leader);
+    if (leader && !this.#renewal.leader) this.#say('lost');
     if (!this.#renewal.candidate && !this.#retry) this.#retryLater();
   }
 

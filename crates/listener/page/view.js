@@ -94,6 +94,7 @@ function showMicrophone(state) {
   const name = `mic${state[0].toUpperCase()}${state.slice(1)}`;
   const open = state === 'on' || state === 'waiting';
   elements.mute.dataset.state = state;
+  elements.mute.disabled = state === 'listener';
   elements.mute.setAttribute('aria-pressed', String(!open));
   elements.mute.querySelector('use').setAttribute('href', open ? SIGNS.on : SIGNS.off);
   set('mic-state', say(name));
