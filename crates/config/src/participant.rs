@@ -228,6 +228,7 @@ impl From<&Participant> for Written {
 mod tests {
     use super::*;
     use crate::Key;
+    use proptest::prelude::*;
     use std::os::unix::fs::PermissionsExt;
 
     fn roster(files: &[(&str, &str)]) -> tempfile::TempDir {
@@ -336,6 +337,31 @@ mod tests {
         ] {
             let dir = roster(&[("bad.toml", bad)]);
             assert!(Participant::load(dir.path(), &"bad".parse().unwrap()).is_err(), "{bad}");
+        }
+    }
+
+    /// Lines of the right fields with all kinds of values, and lines of anything.
+    const ANY_LINE: &str = "(port|room|display-name|gain-db|muted|key-sha256|join-muted) = \
+                            (0|9001|-1|nan|true|\"\"|\"main\"|\"\\PC{0,8}\"|\\[\\]|\\{\\})|\\PC{0,12}";
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_participant_or_an_error_of_one_line(lines in proptest::collection::vec(ANY_LINE, 0..6)) {
+            let dir = roster(&[("alice.toml", &lines.join("\n"))]);
+            match Participant::load(dir.path(), &"alice".parse().unwrap()) {
+                Ok(participant) => prop_assert!(participant.display().chars().count() <= 64),
+                Err(error) => prop_assert!(!error.to_string().contains('\n')),
+            }
+        }
+
+        #[test]
+        fn any_participant_is_read_back(port: u16, display in "\\PC{1,64}", gain in -60.0_f32..20.0, muted: bool) {
+            prop_assume!(palabre_room::display_name_is_valid(&display));
+            let dir = roster(&[]);
+            let new = Participant::new("alice".parse().unwrap(), port);
+            let written = Participant { display_name: Some(display), gain_db: Some(gain), muted, ..new };
+            written.write(dir.path()).unwrap();
+            prop_assert_eq!(Participant::load(dir.path(), &written.name).unwrap(), written);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Unit tests of the control protocol, over real socket pairs.
 
 use super::*;
+use proptest::prelude::*;
 use std::thread;
 
 const SOON: Duration = Duration::from_secs(10);
@@ -96,4 +97,12 @@ fn a_client_that_speaks_slowly_has_no_longer_than_one_that_is_silent() {
 fn where_nobody_listens_the_message_says_what_to_do() {
     let error = request(Path::new("/nonexistent/control.sock"), &Request::Status, SOON).unwrap_err();
     assert!(error.to_string().ends_with("is palabre-supervisor running?"), "{error}");
+}
+
+proptest! {
+    #[test]
+    fn any_line_is_a_request_or_an_error(line in proptest::collection::vec(any::<u8>(), 0..200)) {
+        // What comes back matters less than that something does.
+        let _ = said(&line);
+    }
 }
