@@ -136,3 +136,64 @@ impl Drop for Place {
         self.0.freed.notify_one();
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use palabre_config::control::{ControlError, Request, request};
+    use std::sync::mpsc::{Receiver, sync_channel};
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn open_door() -> (tempfile::TempDir, PathBuf, Receiver<Event>) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("control.sock");
+        let (events, received) = sync_channel(64);
+        open(&path, events).unwrap();
+        (dir, path, received)
+    }
+
+    #[test]
+    fn a_question_reaches_the_main_thread_and_its_answer_the_client() {
+        let (_dir, path, received) = open_door();
+        let client = std::thread::spawn(move || request(&path, &Request::Reload, LONG));
+        let Event::Asked { request: Request::Reload, answer } = received.recv().unwrap() else {
+            panic!("another question");
+        };
+        answer.send(Response::Ok).unwrap();
+        assert_eq!(client.join().unwrap().unwrap(), Response::Ok);
+    }
+
+    #[test]
+    fn clients_that_say_nothing_are_outlived_by_one_that_asks() {
+        let (_dir, path, received) = open_door();
+        let _silent: Vec<UnixStream> = (0..MAX_CONVERSATIONS).map(|_| UnixStream::connect(&path).unwrap()).collect();
+        let client = std::thread::spawn(move || request(&path, &Request::Status, LONG));
+        let Event::Asked { answer, .. } = received.recv().unwrap() else {
+            panic!("no question");
+        };
+        answer.send(Response::Ok).unwrap();
+        assert_eq!(client.join().unwrap().unwrap(), Response::Ok);
+    }
+
+    #[test]
+    fn a_question_without_answer_is_told_so() {
+        let (_dir, path, received) = open_door();
+        drop(received);
+        let refused = request(&path, &Request::Status, LONG).unwrap();
+        assert!(matches!(refused, Response::Refused { why } if why.contains("is ending")));
+    }
+
+    #[test]
+    fn nonsense_is_answered_with_what_is_wrong() {
+        use std::io::{Read, Write};
+        let (_dir, path, _received) = open_door();
+        let mut client = UnixStream::connect(&path).unwrap();
+        client.write_all(b"{\"version\":9}\n").unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        let expected = ControlError::Version { theirs: 9 }.to_string();
+        assert!(answer.contains(&expected), "{answer}");
+    }
+}

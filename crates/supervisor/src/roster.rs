@@ -139,19 +139,19 @@ impl Roster {
         }
     }
 
-    /// For `systemctl status`, a few words.
+    /// For `systemctl status`, a few words: `ready: 3 of 4, failed: 1`.
     pub fn summary(&self) -> String {
         let count = |state| self.seats.values().filter(|seat| seat.state() == state).count();
         let ready = count(State::Ready) + count(State::Restarting);
-        let mut words = format!("{} participants, {ready} ready", self.seats.len());
-        let failed = count(State::Failed);
-        if failed > 0 {
-            words.push_str(&format!(", {failed} failed"));
-        }
-        if !self.errors.is_empty() {
-            words.push_str(&format!(", {} bad files", self.errors.len()));
-        }
-        words
+        let failed = match count(State::Failed) {
+            0 => String::new(),
+            failed => format!(", failed: {failed}"),
+        };
+        let bad = match self.errors.len() {
+            0 => String::new(),
+            bad => format!(", faults in the configuration: {bad}"),
+        };
+        format!("ready: {ready} of {}{failed}{bad}", self.seats.len())
     }
 
     fn seat(&mut self, participant: Participant, now: Instant) {

@@ -39,7 +39,7 @@ pub fn run(cli: &Cli) -> Result<(), Failure> {
     let events = open_sources(&site, signals)?;
     let mut roster = Roster::open(site, Instant::now());
     let mut told = roster.summary();
-    log::info!("{told}");
+    log::info!("serving {}; {told}", roster.site().run.display());
     notify::ready_with_status(&told);
     serve(&mut roster, &events, &mut told);
     remove_sockets(roster.site());
@@ -124,7 +124,7 @@ fn handle(roster: &mut Roster, event: Event, ending: bool, now: Instant) {
 fn reload(roster: &mut Roster, now: Instant) -> Response {
     let changes = roster.reload(now);
     log::info!(
-        "read the configuration again: started {:?}, stopped {:?}, restarted {:?}, {} bad files",
+        "read the configuration again: started {:?}, stopped {:?}, restarted {:?}, faults {}",
         changes.started,
         changes.stopped,
         changes.restarted,

@@ -156,6 +156,7 @@ impl Seat {
             self.note = message.status.clone().or(self.note.take());
             if message.ready && !process.is_ready() {
                 process.became_ready(now);
+                log::info!("the listener of '{}' serves port {} as process {pid}", self.participant.name, self.port);
                 self.happens(Happening::BecameReady, now);
             }
         } else if let Some(mut process) = self.successor.take_if(|process| process.pid() == pid) {
@@ -315,6 +316,8 @@ impl Seat {
 
     /// The successor serves: it is the one now, and the old one leaves.
     fn take_over(&mut self, successor: Process, message: &Message, now: Instant) {
+        let (name, pid) = (&self.participant.name, successor.pid());
+        log::info!("the listener of '{name}' serves port {} as process {pid}", self.port);
         if let Some(mut old) = self.current.replace(successor) {
             old.leave(now, LEAVE_PATIENCE);
             self.leaving.push(old);
@@ -404,3 +407,7 @@ fn end_of(process: &mut Option<Process>) -> Option<(Process, Ended)> {
 fn reply(to: &Sender<Response>, response: Response) {
     let _ = to.send(response);
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

@@ -24,7 +24,9 @@ impl House {
     /// A configuration with a certificate and these participants, each on any free port.
     pub fn of(names: &[&str]) -> Self {
         let house = Self { dir: tempfile::tempdir().unwrap(), supervisor: None };
-        fs::create_dir_all(house.config().join("participants.d")).unwrap();
+        for dir in ["participants.d", "tls"] {
+            fs::create_dir_all(house.config().join(dir)).unwrap();
+        }
         house.write_server("");
         house.write_certificate();
         for name in names {

@@ -1,0 +1,191 @@
+//! Unit tests of a seat: real processes that stay and say nothing, and a time that passes as the test says.
+
+use super::*;
+use crate::cli::Cli;
+use clap::Parser;
+use std::process::Command;
+use std::sync::mpsc::{Receiver, channel};
+
+const READY: Message = Message { ready: true, stopping: false, status: None };
+
+struct Scene {
+    _dir: tempfile::TempDir,
+    site: Site,
+    seat: Seat,
+    now: Instant,
+}
+
+impl Scene {
+    fn open() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("palabre.toml"), "bind = \"127.0.0.1\"\n").unwrap();
+        let listener = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/never-ready");
+        let path = dir.path().to_str().unwrap();
+        let cli = Cli::parse_from(["x", "--config", path, "--run", path, "--listener", listener]);
+        let site = Site::new(&cli).unwrap();
+        let now = Instant::now();
+        let seat = Seat::open(&site, Participant::new("alice".parse().unwrap(), 0), now);
+        Self { _dir: dir, site, seat, now }
+    }
+
+    fn ready() -> Self {
+        let mut scene = Self::open();
+        scene.says_ready(scene.pid());
+        scene
+    }
+
+    fn pid(&self) -> u32 {
+        self.seat.current.as_ref().unwrap().pid()
+    }
+
+    fn successor(&self) -> u32 {
+        self.seat.successor.as_ref().unwrap().pid()
+    }
+
+    fn says_ready(&mut self, pid: u32) {
+        assert!(self.seat.notified(pid, &READY, &self.site, self.now));
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now += time;
+        self.seat.tick(&self.site, self.now);
+    }
+
+    fn restart(&mut self) -> Receiver<Response> {
+        let (answer, answered) = channel();
+        self.seat.restart(answer, &self.site, self.now);
+        answered
+    }
+
+    /// Looks at the children until this is so; a process that was killed takes a moment to end.
+    fn reap_until(&mut self, is_so: impl Fn(&Seat) -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !is_so(&self.seat) {
+            assert!(Instant::now() < deadline, "waited too long: {:?}", self.seat);
+            self.seat.reap(&self.site, self.now);
+            std::thread::yield_now();
+        }
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        self.seat.stop(self.now, Duration::ZERO);
+        self.pass(Duration::from_secs(1));
+        if !std::thread::panicking() {
+            self.reap_until(Seat::is_gone);
+        }
+    }
+}
+
+fn kill(pid: u32) {
+    assert!(Command::new("kill").arg("-KILL").arg(pid.to_string()).status().unwrap().success());
+}
+
+fn refusal(answered: &Receiver<Response>) -> String {
+    match answered.try_recv().unwrap() {
+        Response::Refused { why } => why,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_process_that_is_not_ready_in_time_is_killed_and_started_again() {
+    let mut scene = Scene::open();
+    let first = scene.pid();
+    scene.pass(START_PATIENCE);
+    scene.reap_until(|seat| seat.state == State::BackingOff);
+    assert_eq!(scene.seat.last_exit.as_deref(), Some("killed by signal 9"));
+    assert!(scene.seat.socket.is_some());
+    scene.pass(Duration::from_millis(99));
+    assert_eq!(scene.seat.state, State::BackingOff);
+    scene.pass(Duration::from_millis(1));
+    assert_eq!((scene.seat.state, scene.seat.restarts), (State::Starting, 1));
+    assert_ne!(scene.pid(), first);
+}
+
+#[test]
+fn a_successor_that_is_not_ready_in_time_is_killed_and_the_old_process_goes_on() {
+    let mut scene = Scene::ready();
+    let old = scene.pid();
+    let answered = scene.restart();
+    assert_eq!(scene.seat.state, State::Restarting);
+    scene.pass(SUCCESSOR_PATIENCE);
+    scene.reap_until(|seat| seat.state == State::Ready);
+    assert!(refusal(&answered).contains("the new listener has ended: killed by signal 9; the old one goes on"));
+    assert_eq!(scene.pid(), old);
+    scene.pass(Duration::from_secs(60));
+    assert_eq!(scene.seat.state, State::Ready, "the same configuration is not tried again");
+}
+
+#[test]
+fn a_restart_is_answered_when_the_old_process_is_gone() {
+    let mut scene = Scene::ready();
+    let answered = scene.restart();
+    let new = scene.successor();
+    scene.says_ready(new);
+    assert_eq!((scene.seat.state, scene.pid()), (State::Ready, new));
+    assert!(answered.try_recv().is_err());
+    scene.reap_until(|seat| seat.leaving.is_empty());
+    assert_eq!(answered.try_recv().unwrap(), Response::Ok);
+}
+
+#[test]
+fn when_the_old_process_dies_first_its_successor_takes_the_seat() {
+    let mut scene = Scene::ready();
+    let answered = scene.restart();
+    let (old, new) = (scene.pid(), scene.successor());
+    kill(old);
+    scene.reap_until(|seat| seat.state == State::Starting);
+    assert_eq!(scene.pid(), new);
+    scene.says_ready(new);
+    assert_eq!(answered.try_recv().unwrap(), Response::Ok);
+}
+
+#[test]
+fn a_second_restart_at_the_same_time_is_refused() {
+    let mut scene = Scene::ready();
+    let first = scene.restart();
+    assert!(refusal(&scene.restart()).contains("already"));
+    assert!(first.try_recv().is_err());
+}
+
+#[test]
+fn a_change_during_a_restart_is_followed_by_another_restart() {
+    let mut scene = Scene::ready();
+    let answered = scene.restart();
+    scene.seat.renew();
+    let second = scene.successor();
+    scene.says_ready(second);
+    scene.reap_until(|seat| seat.state == State::Restarting);
+    let third = scene.successor();
+    scene.says_ready(third);
+    scene.reap_until(|seat| seat.leaving.is_empty());
+    assert_eq!((scene.seat.state, scene.pid()), (State::Ready, third));
+    assert_eq!(answered.try_recv().unwrap(), Response::Ok);
+}
+
+#[test]
+fn a_process_that_is_not_of_this_seat_says_nothing_here() {
+    let mut scene = Scene::open();
+    assert!(!scene.seat.notified(std::process::id(), &READY, &scene.site, scene.now));
+    assert_eq!(scene.seat.state, State::Starting);
+}
+
+#[test]
+fn a_seat_that_is_given_up_closes_its_socket_and_opens_the_same_port_later() {
+    let mut scene = Scene::open();
+    let port = scene.seat.port;
+    for _ in 0..5 {
+        kill(scene.pid());
+        scene.reap_until(|seat| seat.current.is_none());
+        if scene.seat.state == State::BackingOff {
+            scene.pass(Duration::from_secs(1));
+        }
+    }
+    assert_eq!(scene.seat.state, State::Failed);
+    assert!(scene.seat.socket.is_none());
+    scene.pass(Duration::from_secs(30));
+    assert_eq!((scene.seat.state, scene.seat.port), (State::Starting, port));
+    assert!(scene.seat.socket.is_some());
+}
