@@ -51,11 +51,8 @@ impl Mic {
             return;
         }
         match self.open(cx) {
-            Ok(()) => {
-                if self.complaint.clear() {
-                    log::info!("'{}' is read again", self.path.display());
-                }
-            }
+            Ok(()) if self.complaint.clear() => log::info!("'{}' is read again", self.path.display()),
+            Ok(()) => log::debug!("'{}' is read", self.path.display()),
             Err(OpenError::Missing(_)) => {}
             Err(error) => {
                 if matches!(error, OpenError::Taken(_)) {
@@ -66,7 +63,7 @@ impl Mic {
         }
     }
 
-    /// Appends what is in the pipe, within this tick's budget; false when the pipe broke and was closed.
+    /// Appends what is in the pipe, within this tick's budget.
     pub fn drain(&mut self, cx: &mut Context, out: &mut Vec<i16>) {
         let Some(reader) = &mut self.reader else { return };
         match reader.read(cx.now.instant, out, self.budget) {
