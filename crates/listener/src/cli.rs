@@ -40,7 +40,7 @@ pub struct Args {
     pub private_key: Option<PathBuf>,
 
     /// File with the participant's key for --source; without it a key is made. Its link is printed
-    #[arg(long, value_name = "FILE", requires = "source")]
+    #[arg(long, value_name = "FILE", conflicts_with = "name")]
     pub key_file: Option<PathBuf>,
 
     /// Length of a chunk of the injected stream, in ms: 20 to 1000 in steps of 20

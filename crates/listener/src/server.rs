@@ -159,7 +159,10 @@ fn serve(tcp: TcpStream, mut place: Place, listener: &Listener, grumbles: &Grumb
     let stream = match tls::accept(tcp, listener.tls()) {
         Ok(stream) => stream,
         Err(error) => {
-            grumbles.tls.log(format_args!("a TLS handshake failed: {error}"));
+            match tls::is_timeout(&error) {
+                true => grumbles.tls.log("a TLS handshake took too long"),
+                false => grumbles.tls.log(format_args!("a TLS handshake failed: {error}")),
+            }
             return;
         }
     };

@@ -61,7 +61,7 @@ fn run(connection: &mut Connection, subscription: &mut Subscription, listener: &
             Next::Ended => return Ok(()),
             Next::Record(record, skipped) => match &record.kind {
                 Kind::Sound { samples: chunk, gap } => {
-                    line.sound(start.elapsed(), chunk, *gap || *skipped, &mut samples)
+                    line.sound(start.elapsed(), chunk, *gap || *skipped, &mut samples);
                 }
                 Kind::Moved => return Ok(()),
                 Kind::Silence | Kind::Room => line.silence(start.elapsed(), &mut samples),

@@ -1,0 +1,228 @@
+//! A client: TLS by rustls, HTTP by hand, so that it can also do what no browser does.
+
+use crate::rig::{PATIENCE, Rig};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::sync::Arc;
+
+/// A connection.
+pub struct Client {
+    pub stream: StreamOwned<ClientConnection, TcpStream>,
+    buffered: Vec<u8>,
+}
+
+/// An answer.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// The body as text.
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+
+    /// The value of a field.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| {
+            let (key, value) = line.split_once(": ")?;
+            key.eq_ignore_ascii_case(name).then_some(value)
+        })
+    }
+}
+
+impl Client {
+    /// Connects and shakes hands, trusting this certificate only.
+    pub fn connect(port: u16, cert_pem: &str) -> io::Result<Self> {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(cert_pem.as_bytes()).unwrap()).unwrap();
+        let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let tcp = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+        tcp.set_nodelay(true)?;
+        tcp.set_read_timeout(Some(PATIENCE))?;
+        tcp.set_write_timeout(Some(PATIENCE))?;
+        let name = ServerName::try_from("localhost").unwrap();
+        let mut connection = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
+        let mut tcp_ref = &tcp;
+        while connection.is_handshaking() {
+            connection.complete_io(&mut tcp_ref)?;
+        }
+        Ok(Self { stream: StreamOwned::new(connection, tcp), buffered: Vec::new() })
+    }
+
+    /// Sends bytes as they are.
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.try_send(bytes).unwrap();
+    }
+
+    /// The same, where the server may have closed.
+    pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        self.stream.write_all(bytes.as_ref())?;
+        self.stream.flush()
+    }
+
+    /// Sends a request without a body and reads the answer.
+    pub fn request(&mut self, method: &str, target: &str, fields: &str) -> Answer {
+        self.send(format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n"));
+        self.answer_to(method)
+    }
+
+    /// GET with the key.
+    pub fn get(&mut self, rig: &Rig, target: &str) -> Answer {
+        self.request("GET", target, &rig.bearer())
+    }
+
+    /// Reads an answer whose length is known.
+    pub fn answer(&mut self) -> Answer {
+        self.answer_to("GET")
+    }
+
+    fn answer_to(&mut self, method: &str) -> Answer {
+        let mut answer = self.answer_head();
+        let length = answer.field("content-length").map_or(0, |length| length.parse().unwrap());
+        if method != "HEAD" {
+            self.fill(length);
+            answer.body = self.buffered.drain(..length).collect();
+        }
+        answer
+    }
+
+    /// Reads the head of an answer only.
+    pub fn answer_head(&mut self) -> Answer {
+        let head = String::from_utf8(self.take_until(b"\r\n\r\n")).unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        Answer { status, head, body: Vec::new() }
+    }
+
+    /// Reads up to and with this text.
+    pub fn take_until(&mut self, end: &[u8]) -> Vec<u8> {
+        loop {
+            if let Some(at) = self.buffered.windows(end.len()).position(|window| window == end) {
+                return self.buffered.drain(..at + end.len()).collect();
+            }
+            assert!(self.read_more().unwrap() > 0, "the server closed: {:?}", String::from_utf8_lossy(&self.buffered));
+        }
+    }
+
+    /// Reads so many bytes.
+    pub fn take(&mut self, count: usize) -> Vec<u8> {
+        self.fill(count);
+        self.buffered.drain(..count).collect()
+    }
+
+    fn fill(&mut self, count: usize) {
+        while self.buffered.len() < count {
+            assert!(self.read_more().unwrap() > 0, "the server closed");
+        }
+    }
+
+    fn read_more(&mut self) -> io::Result<usize> {
+        let mut some = [0; 16 * 1024];
+        let count = self.stream.read(&mut some)?;
+        self.buffered.extend_from_slice(&some[..count]);
+        Ok(count)
+    }
+
+    /// Whether the server closes now, by an end or a reset; what comes before is discarded.
+    pub fn is_closed(&mut self) -> bool {
+        loop {
+            match self.read_more() {
+                Ok(0) => return true,
+                Ok(_) => {}
+                Err(error) => return !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut),
+            }
+        }
+    }
+
+    /// Opens the injected stream and reads its prologue.
+    pub fn listen(mut self, rig: &Rig, query: &str) -> Records {
+        self.send(format!("GET /listen{query} HTTP/1.1\r\nHost: localhost\r\n{}\r\n", rig.bearer()));
+        let answer = self.answer_head();
+        assert_eq!(answer.status, 200);
+        let prologue = self.take_until(b"</script>");
+        Records { client: self, answer, prologue: String::from_utf8(prologue).unwrap() }
+    }
+}
+
+/// An injected stream.
+pub struct Records {
+    pub client: Client,
+    pub answer: Answer,
+    pub prologue: String,
+}
+
+/// A record, decoded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Record {
+    pub kind: u8,
+    pub seq: u64,
+    pub gap: bool,
+    pub samples: Vec<i16>,
+    /// JSON of what the last field holds.
+    pub json: String,
+    pub raw: String,
+}
+
+impl Records {
+    /// The next record.
+    pub fn record(&mut self) -> Record {
+        let raw = String::from_utf8(self.client.take_until(b"</script>")).unwrap();
+        decode(&raw)
+    }
+
+    /// The next record of this kind; others are passed over.
+    pub fn next_of(&mut self, kind: u8) -> Record {
+        loop {
+            let record = self.record();
+            if record.kind == kind {
+                return record;
+            }
+        }
+    }
+}
+
+fn decode(raw: &str) -> Record {
+    let text = raw.strip_prefix("<b>").unwrap().strip_suffix("</b><script>p()</script>").unwrap();
+    let fields: Vec<&str> = text.split(',').collect();
+    let json = |field: &str| String::from_utf8(BASE64.decode(field).unwrap()).unwrap();
+    let kind = fields[0].parse().unwrap();
+    let seq = fields[1].parse().unwrap();
+    let (mut gap, mut samples, mut text) = (false, Vec::new(), String::new());
+    match (kind, &fields[2..]) {
+        (0 | 2 | 3, [data]) => text = json(data),
+        (1, [is_gap, wav, levels]) => {
+            gap = match *is_gap {
+                "0" => false,
+                "1" => true,
+                other => panic!("GAP is {other}"),
+            };
+            samples = decode_wav(&BASE64.decode(wav).unwrap());
+            text = json(levels);
+        }
+        (5, []) => {}
+        _ => panic!("not a record: {raw}"),
+    }
+    Record { kind, seq, gap, samples, json: text, raw: raw.to_owned() }
+}
+
+fn decode_wav(wav: &[u8]) -> Vec<i16> {
+    assert_eq!(wav, palabre_sound::wav::little(24000, &pcm(&wav[44..])));
+    pcm(&wav[44..])
+}
+
+/// Samples of bytes.
+pub fn pcm(bytes: &[u8]) -> Vec<i16> {
+    bytes.chunks_exact(2).map(|pair| i16::from_le_bytes([pair[0], pair[1]])).collect()
+}

@@ -1,0 +1,110 @@
+//! Peers that mean no good, or are broken. Meanwhile others must be served.
+
+use crate::client::Client;
+use crate::rig::{PATIENCE, Rig};
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpStream};
+use std::time::Duration;
+
+fn raw(rig: &Rig) -> TcpStream {
+    let tcp = TcpStream::connect((Ipv4Addr::LOCALHOST, rig.port)).unwrap();
+    tcp.set_read_timeout(Some(PATIENCE)).unwrap();
+    tcp
+}
+
+fn is_closed(mut tcp: TcpStream) -> bool {
+    let mut bin = [0; 1024];
+    loop {
+        match tcp.read(&mut bin) {
+            Ok(0) => return true,
+            Ok(_) => {}
+            Err(error) => return error.kind() == std::io::ErrorKind::ConnectionReset,
+        }
+    }
+}
+
+#[test]
+fn a_handshake_that_never_ends_is_ended_and_others_are_served_meanwhile() {
+    let rig = Rig::new();
+    let mut silent = raw(&rig);
+    let slow = raw(&rig);
+    silent.write_all(&[0x16, 0x03, 0x01]).unwrap();
+    assert_eq!(rig.connect().get(&rig, "/me").status, 200);
+    assert!(is_closed(silent) && is_closed(slow));
+}
+
+#[test]
+fn what_is_not_tls_is_closed() {
+    let rig = Rig::new();
+    let mut plain = raw(&rig);
+    plain.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    assert!(is_closed(plain));
+    assert_eq!(rig.connect().get(&rig, "/me").status, 200);
+}
+
+#[test]
+fn a_megabyte_of_headers_is_refused() {
+    let rig = Rig::new();
+    let mut client = rig.connect();
+    let junk = "x: y\r\n".repeat(1 << 17);
+    // The server closes before it has read all.
+    let _ = client.try_send(format!("GET / HTTP/1.1\r\nHost: a\r\n{junk}\r\n"));
+    assert_eq!(client.answer().status, 431);
+    assert!(client.is_closed());
+    let mut client = rig.connect();
+    let _ = client.try_send(format!("GET /{} HTTP/1.1\r\n", "x".repeat(1 << 16)));
+    assert_eq!(client.answer().status, 414);
+}
+
+#[test]
+fn a_head_that_drips_in_is_ended_after_its_time() {
+    let rig = Rig::new();
+    let mut client = rig.connect();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\nx: ");
+    // A byte now and then buys no more time.
+    for _ in 0..200 {
+        if client.try_send("y").is_err() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+        client.stream.sock.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+        if client.is_closed() {
+            return;
+        }
+    }
+    panic!("the connection was still open after 20 s");
+}
+
+#[test]
+fn strangers_can_take_half_of_the_places_only() {
+    let rig = Rig::with("[limits]\nconnections = 6\n");
+    let mut own = rig.connect();
+    assert_eq!(own.get(&rig, "/me").status, 200);
+    let strangers = [raw(&rig), raw(&rig), raw(&rig)];
+    // All three places of strangers are taken: the newest is refused at once.
+    assert!(is_closed(raw(&rig)));
+    assert_eq!(own.get(&rig, "/me").status, 200);
+    drop(strangers);
+    let mut clients: Vec<Client> = Vec::new();
+    while clients.len() < 5 {
+        // The places of those who have gone are free as soon as their threads have noticed.
+        if let Ok(mut client) = Client::connect(rig.port, &rig.certificate.cert_pem) {
+            assert_eq!(client.get(&rig, "/me").status, 200);
+            clients.push(client);
+        }
+    }
+    assert!(is_closed(raw(&rig)));
+    drop(own);
+    drop(clients);
+}
+
+#[test]
+fn a_body_without_a_key_is_refused_and_not_read() {
+    let rig = Rig::new();
+    let mut client = rig.connect();
+    client.send("POST /speak HTTP/1.1\r\nHost: a\r\nContent-Length: 10000000000\r\n\r\n");
+    let _ = client.try_send(vec![0; 100_000]);
+    let answer = client.answer();
+    assert_eq!((answer.status, answer.field("connection")), (401, Some("close")));
+    assert!(client.is_closed());
+}

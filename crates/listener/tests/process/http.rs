@@ -1,0 +1,135 @@
+//! Pages, keys, origins and the plain answers of HTTP.
+
+use crate::rig::Rig;
+
+#[test]
+fn me_and_the_page_are_served_on_one_connection() {
+    let rig = Rig::new();
+    let mut client = rig.connect();
+    let me = client.get(&rig, "/me");
+    let expected = "{\"name\":\"alice\",\"display\":\"Alice\",\"room\":\"main\",\"rate_hz\":24000,\"chunk_ms\":40,\"join_muted\":false}";
+    assert_eq!((me.status, me.text()), (200, expected));
+    let page = client.get(&rig, "/");
+    assert_eq!(page.status, 200);
+    assert!(page.field("content-security-policy").unwrap().contains("default-src 'none'"));
+    assert!(page.text().to_lowercase().starts_with("<!doctype html>"));
+    let script = client.get(&rig, "/page/records.js");
+    assert_eq!(script.field("content-type"), Some("text/javascript; charset=utf-8"));
+    let tag = script.field("etag").unwrap();
+    let fields = format!("{}If-None-Match: {tag}\r\n", rig.bearer());
+    assert_eq!(client.request("GET", "/page/records.js", &fields).status, 304);
+    assert_eq!(client.get(&rig, "/me").status, 200);
+}
+
+#[test]
+fn an_answer_to_head_has_no_body() {
+    let rig = Rig::new();
+    let mut client = rig.connect();
+    for target in ["/", "/me", "/page/records.js"] {
+        let get = client.get(&rig, target);
+        let head = client.request("HEAD", target, &rig.bearer());
+        assert_eq!((head.status, head.field("content-length")), (200, get.field("content-length")), "{target}");
+    }
+    for target in ["/listen", "/listen.wav"] {
+        let head = rig.connect().request("HEAD", target, &rig.bearer());
+        assert_eq!(head.status, 200, "{target}");
+    }
+}
+
+#[test]
+fn nothing_is_served_without_the_right_key() {
+    let rig = Rig::new();
+    let wrong = "Authorization: Bearer 00000000000000000000000000000000\r\n";
+    for fields in ["", wrong, "Cookie: __Host-palabre-alice=x\r\n"] {
+        let mut client = rig.connect();
+        for target in ["/", "/?key=0123", "/me", "/listen", "/listen.wav", "/speak", "/page/records.js", "/nothing"] {
+            let answer = client.request("GET", target, fields);
+            assert_eq!(answer.status, 401, "{target}");
+            assert_eq!(answer.field("set-cookie"), None);
+        }
+    }
+    let page = rig.connect().request("GET", "/", "");
+    assert!(page.text().contains("Demandez-le") && page.text().contains("Ask the person"));
+    assert!(!page.text().contains("alice"));
+}
+
+#[test]
+fn the_link_sets_the_cookie_and_hides_the_key() {
+    let rig = Rig::new();
+    let mut client = rig.connect();
+    let answer = client.request("GET", &format!("/?key={}", rig.key.as_str()), "");
+    assert_eq!((answer.status, answer.field("location")), (303, Some("./")));
+    let cookie = answer.field("set-cookie").unwrap();
+    assert!(cookie.starts_with(&format!(
+        "__Host-palabre-alice={}; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=",
+        rig.key.as_str()
+    )));
+    assert_eq!(client.request("GET", "/", &rig.cookie()).status, 200);
+    assert_eq!(client.request("GET", &format!("/me?key={}", rig.key.as_str()), "").status, 200);
+}
+
+#[test]
+fn a_cookie_writes_only_from_its_own_page() {
+    let rig = Rig::new();
+    let _mic = rig.mic();
+    let (cookie, host) = (rig.cookie(), rig.host());
+    let post = |fields: &str| {
+        let mut client = rig.connect();
+        client.send(format!("POST /speak HTTP/1.1\r\nHost: {host}\r\n{fields}Content-Length: 0\r\n\r\n"));
+        client.answer().status
+    };
+    let upgrade = |fields: &str| {
+        let mut client = rig.connect();
+        client.send(format!(
+            "GET /speak?page=a HTTP/1.1\r\nHost: {host}\r\n{fields}Connection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        ));
+        client.answer_head().status
+    };
+    for foreign in ["", "Origin: null\r\n", "Origin: https://evil.example\r\n", &format!("Origin: http://{host}\r\n")] {
+        let fields = format!("{cookie}{foreign}");
+        assert_eq!((post(&fields), upgrade(&fields)), (403, 403), "{foreign}");
+    }
+    let own = format!("{cookie}Origin: https://{host}\r\n");
+    assert_eq!((post(&own), upgrade(&own)), (400, 101));
+    // A program shows its key on purpose and has no origin.
+    assert_eq!((post(&rig.bearer()), upgrade(&rig.bearer())), (400, 101));
+}
+
+#[test]
+fn what_is_not_there_or_not_allowed_gets_a_plain_answer() {
+    let rig = Rig::new();
+    let mut client = rig.connect();
+    for (method, target, status) in [
+        ("GET", "/nothing", 404),
+        ("GET", "/page/", 404),
+        ("GET", "/page/../page.rs", 404),
+        ("POST", "/me", 405),
+        ("DELETE", "/", 405),
+        ("OPTIONS", "/listen", 405),
+        ("HEAD", "/speak", 405),
+        ("GET", "/speak", 426),
+        ("POST", "/speak", 411),
+        ("GET", "/listen?from=x", 400),
+    ] {
+        let answer = client.request(method, target, &rig.bearer());
+        assert_eq!(answer.status, status, "{method} {target}");
+        if answer.field("connection") == Some("close") {
+            assert!(client.is_closed());
+            client = rig.connect();
+        }
+    }
+    assert_eq!(client.request("BREW", "/", &rig.bearer()).status, 501);
+    assert!(client.is_closed());
+}
+
+#[test]
+fn requests_that_come_at_once_are_answered_in_order() {
+    let rig = Rig::new();
+    let mut client = rig.connect();
+    let one = format!("GET /me HTTP/1.1\r\nHost: a\r\n{}\r\n", rig.bearer());
+    let last = format!("GET /nothing HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{}\r\n", rig.bearer());
+    client.send(format!("{one}{one}{last}"));
+    assert_eq!([client.answer().status, client.answer().status, client.answer().status], [200, 200, 404]);
+    assert!(client.is_closed());
+}

@@ -1,0 +1,141 @@
+//! Starting, being replaced, leaving.
+
+use crate::client::Client;
+use crate::rig::{Feed, Rig, new_certificate, signal, wait_for, wait_for_exit};
+use palabre_room::{Format, PipeReader, Start};
+use std::process::Command;
+use std::time::Duration;
+
+#[test]
+fn sigterm_tells_the_streams_to_move_and_ends_the_process() {
+    let mut rig = Rig::new();
+    let mut records = rig.connect().listen(&rig, "");
+    let feed = Feed::start(rig.ear(), 0, Duration::from_millis(20));
+    let last = records.next_of(1);
+    rig.signal("TERM");
+    let moved = records.next_of(5);
+    assert!(moved.seq > last.seq);
+    drop(feed);
+    drop(records);
+    assert!(wait_for_exit(&mut rig.child).success());
+    // The pipe was given back.
+    PipeReader::open(&rig.ear_path(), Format::default(), Start::Discard).unwrap();
+}
+
+#[test]
+fn a_stream_that_does_not_leave_does_not_hold_the_process() {
+    let mut rig = Rig::new();
+    let mut records = rig.connect().listen(&rig, "");
+    records.next_of(2);
+    rig.signal("TERM");
+    assert!(wait_for_exit(&mut rig.child).success());
+    records.next_of(5);
+    assert!(records.client.is_closed());
+}
+
+#[test]
+fn a_kept_connection_that_only_waits_does_not_hold_the_process() {
+    let mut rig = Rig::new();
+    let mut client = rig.connect();
+    client.get(&rig, "/me");
+    rig.signal("TERM");
+    assert!(wait_for_exit(&mut rig.child).success());
+    assert!(client.is_closed());
+}
+
+#[test]
+fn a_second_sigterm_ends_it_at_once() {
+    let mut rig = Rig::new();
+    let mut records = rig.connect().listen(&rig, "");
+    records.next_of(2);
+    rig.signal("TERM");
+    records.next_of(5);
+    rig.signal("TERM");
+    assert!(wait_for_exit(&mut rig.child).success());
+}
+
+#[test]
+fn a_replacement_goes_on_where_the_first_has_stopped() {
+    let mut rig = Rig::new();
+    let mut old = rig.connect().listen(&rig, "");
+    let _feed = Feed::start(rig.ear(), 0, Duration::from_millis(20));
+    old.next_of(1);
+    let mut first = rig.replace();
+    signal(&first, "TERM");
+    let mut last = old.next_of(1);
+    let moved = loop {
+        match old.record() {
+            record if record.kind == 1 => last = record,
+            record if record.kind == 5 => break record,
+            _ => {}
+        }
+    };
+    // Connections go to the new process, or wait for it: none is refused.
+    let mut new = rig.connect().listen(&rig, &format!("?from={}", moved.seq));
+    assert_eq!(new.record().kind, 0);
+    let next = new.next_of(1);
+    assert!(next.seq > moved.seq && moved.seq > last.seq);
+    assert!(next.samples[0] > *last.samples.last().unwrap());
+    drop(old);
+    assert!(wait_for_exit(&mut first).success());
+}
+
+#[test]
+fn a_microphone_is_told_1012() {
+    let mut rig = Rig::new();
+    let mut client = rig.connect();
+    client.send(format!(
+        "GET /speak HTTP/1.1\r\nHost: a\r\n{}Connection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        rig.bearer()
+    ));
+    assert_eq!(client.answer_head().status, 101);
+    rig.signal("TERM");
+    // RFC 6455 §5.5.1: a close frame of two bytes, the code in network order.
+    assert_eq!(client.take(4), [&[0x88, 2][..], &1012u16.to_be_bytes()].concat());
+    drop(client);
+    assert!(wait_for_exit(&mut rig.child).success());
+}
+
+#[test]
+fn sighup_reads_the_certificate_again_and_keeps_the_old_when_the_new_is_broken() {
+    let rig = Rig::new();
+    let new = new_certificate(&rig.config);
+    assert!(Client::connect(rig.port, &new.cert_pem).is_err());
+    rig.signal("HUP");
+    wait_for(|| Client::connect(rig.port, &new.cert_pem).ok());
+    std::fs::write(rig.config.join("tls/key.pem"), "broken").unwrap();
+    rig.signal("HUP");
+    rig.signal("HUP");
+    assert!(Client::connect(rig.port, &new.cert_pem).is_ok());
+    assert!(Client::connect(rig.port, &rig.certificate.cert_pem).is_err());
+}
+
+#[test]
+fn the_status_counts_streams() {
+    let rig = Rig::new();
+    let records = rig.connect().listen(&rig, "");
+    rig.wait_for_status("streams=1 speaking=no");
+    drop(records);
+    rig.wait_for_status("streams=0 speaking=no");
+}
+
+#[test]
+fn what_is_wrong_with_the_configuration_is_said_in_one_line() {
+    let rig = Rig::new();
+    let run = |args: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_palabre-listener")).args(args).output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let config = rig.config.to_str().unwrap();
+    let (code, text) = run(&["bob", "--config", config]);
+    assert_eq!((code, text.lines().count()), (78, 1), "{text}");
+    assert!(text.starts_with("palabre-listener[bob]: unable to use '"), "{text}");
+    std::fs::write(rig.config.join("tls/cert.pem"), "").unwrap();
+    let (code, text) = run(&["alice", "--config", config]);
+    assert_eq!((code, text.lines().count()), (78, 1), "{text}");
+    assert!(text.contains("cert.pem"), "{text}");
+    let (code, text) = run(&["alice", "--config", config, "--parent-pid", "1"]);
+    assert_eq!(code, 111, "{text}");
+    assert_eq!(run(&[]).0, 2);
+}

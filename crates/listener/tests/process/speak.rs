@@ -1,0 +1,229 @@
+//! The microphone by POST and PUT.
+
+use crate::client::Client;
+use crate::rig::{Rig, read_samples};
+use palabre_sound::wav;
+use std::fmt::Write as _;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+fn tone(count: usize) -> Vec<i16> {
+    (0..count).map(|i| (i * 13) as i16).collect()
+}
+
+fn begin(client: &mut Client, rig: &Rig, target: &str, fields: &str) {
+    client.send(format!("POST {target} HTTP/1.1\r\nHost: a\r\n{}{fields}\r\n", rig.bearer()));
+}
+
+fn post(rig: &Rig, target: &str, body: &[u8]) -> (Client, crate::client::Answer) {
+    let mut client = rig.connect();
+    begin(&mut client, rig, target, &format!("Content-Length: {}\r\n", body.len()));
+    // The server may refuse before it has read all.
+    let _ = client.try_send(body);
+    let answer = client.answer();
+    (client, answer)
+}
+
+fn chunked(bytes: &[u8]) -> Vec<u8> {
+    let mut out = String::new();
+    write!(out, "{:x};why=not\r\n", bytes.len()).unwrap();
+    [out.as_bytes(), bytes, b"\r\n"].concat()
+}
+
+#[test]
+fn a_piece_is_said_as_it_is_and_answered_when_it_is_said() {
+    let rig = Rig::new();
+    let mut mic = rig.mic();
+    let samples = tone(12000);
+    let body = wav::little(24000, &samples);
+    let said = std::thread::scope(|scope| {
+        let answer = scope.spawn(|| {
+            let begun = Instant::now();
+            let (mut client, answer) = post(&rig, "/speak", &body);
+            // The same connection serves on.
+            assert_eq!(client.get(&rig, "/me").status, 200);
+            (answer, begun.elapsed())
+        });
+        assert_eq!(read_samples(&mut mic, samples.len()), samples);
+        answer.join().unwrap()
+    });
+    assert_eq!((said.0.status, said.0.text()), (200, "said 0.50 s\n"));
+    assert!(said.1.as_millis() >= 500, "it was answered before it was said");
+}
+
+#[test]
+fn the_sizes_in_a_head_are_not_believed() {
+    let rig = Rig::new();
+    let mut mic = rig.mic();
+    let samples = tone(480);
+    for size in [0u32, 2, 0x7fff_ffff, u32::MAX] {
+        let mut body = wav::little(24000, &samples);
+        body[4..8].copy_from_slice(&size.to_le_bytes());
+        body[40..44].copy_from_slice(&size.to_le_bytes());
+        assert_eq!(post(&rig, "/speak", &body).1.status, 200);
+        assert_eq!(read_samples(&mut mic, 480), samples, "{size}");
+    }
+}
+
+#[test]
+fn stereo_float_at_44100_hz_is_converted() {
+    let rig = Rig::new();
+    let mut mic = rig.mic();
+    let mut body = wav::endless_head(44100);
+    body[20..24].copy_from_slice(&[3, 0, 2, 0]);
+    body[28..32].copy_from_slice(&(44100u32 * 8).to_le_bytes());
+    body[32..36].copy_from_slice(&[8, 0, 32, 0]);
+    for i in 0..4410 {
+        let sample = (f64::from(i) * 440.0 * std::f64::consts::TAU / 44100.0).sin() as f32 * 0.5;
+        body.extend([sample.to_le_bytes(), sample.to_le_bytes()].concat());
+    }
+    let answer = std::thread::scope(|scope| {
+        let answer = scope.spawn(|| post(&rig, "/speak", &body).1);
+        let heard = read_samples(&mut mic, 2400);
+        let loudest = heard.iter().map(|sample| sample.unsigned_abs()).max().unwrap();
+        assert!((15_000..18_000).contains(&loudest), "{loudest}");
+        answer.join().unwrap()
+    });
+    assert_eq!((answer.status, answer.text()), (200, "said 0.10 s\n"));
+}
+
+#[test]
+fn what_is_no_wav_is_refused_and_the_connection_closed() {
+    let rig = Rig::new();
+    let mp3 = [b"ID3\x04\x00".to_vec(), vec![0x55; 20_000]].concat();
+    let mut surround = wav::little(24000, &tone(480));
+    surround[22] = 6;
+    for body in [mp3, surround, b"RIFFxxxxAVI ".repeat(10)] {
+        let (mut client, answer) = post(&rig, "/speak", &body);
+        assert_eq!((answer.status, answer.field("connection")), (415, Some("close")));
+        assert!(client.is_closed());
+    }
+    for body in [&b""[..], &wav::little(24000, &[])[..20], b"R"] {
+        assert_eq!(post(&rig, "/speak", body).1.status, 400, "{} bytes", body.len());
+    }
+}
+
+#[test]
+fn contradictory_bodies_are_refused() {
+    let rig = Rig::new();
+    for (fields, status) in [
+        ("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", 400),
+        ("Content-Length: 5\r\nContent-Length: 6\r\n", 400),
+        ("Content-Length: five\r\n", 400),
+        ("Transfer-Encoding: gzip\r\n", 501),
+        ("", 411),
+        ("Content-Length: 5\r\nExpect: a-miracle\r\n", 417),
+    ] {
+        let mut client = rig.connect();
+        begin(&mut client, &rig, "/speak", fields);
+        assert_eq!(client.answer().status, status, "{fields}");
+        assert!(client.is_closed());
+    }
+    let mut client = rig.connect();
+    begin(&mut client, &rig, "/speak", "Transfer-Encoding: chunked\r\n");
+    client.send("so many\r\n");
+    assert_eq!(client.answer().status, 400);
+}
+
+#[test]
+fn ten_gigabytes_that_are_announced_cost_nothing() {
+    let rig = Rig::new();
+    let mut mic = rig.mic();
+    let before = rss_kib(&rig);
+    let mut client = rig.connect();
+    begin(&mut client, &rig, "/speak", "Content-Length: 10000000000\r\n");
+    let samples = tone(2400);
+    client.send(wav::little(24000, &samples));
+    assert_eq!(read_samples(&mut mic, 2400), samples);
+    assert!(rss_kib(&rig) < before + 4096, "{before} KiB before");
+    drop(client);
+    rig.wait_for_status("streams=0 speaking=no");
+}
+
+fn rss_kib(rig: &Rig) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", rig.child.id())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn chunks_are_live_and_a_program_may_wait_to_be_told_to_go_on() {
+    let rig = Rig::new();
+    let mut mic = rig.mic();
+    let mut client = rig.connect();
+    begin(&mut client, &rig, "/speak", "Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n");
+    assert_eq!(client.answer_head().status, 100);
+    client.send(chunked(&wav::endless_head(24000)));
+    let samples = tone(4800);
+    for piece in samples.chunks(480) {
+        let bytes: Vec<u8> = piece.iter().flat_map(|sample| sample.to_le_bytes()).collect();
+        client.send(chunked(&bytes[..100]));
+        client.send(chunked(&bytes[100..]));
+        assert_eq!(read_samples(&mut mic, 480), piece);
+    }
+    client.send("0\r\n\r\n");
+    assert_eq!((client.answer().status, client.get(&rig, "/me").status), (200, 200));
+}
+
+#[test]
+fn a_page_queue_is_answered_at_once_and_the_newer_page_wins() {
+    let rig = Rig::new();
+    let mut mic = rig.mic();
+    let samples = tone(4800);
+    let body = wav::little(24000, &samples);
+    let mut client = rig.connect();
+    for _ in 0..3 {
+        begin(&mut client, &rig, "/speak?page=a&t=1700000000000.5", &format!("Content-Length: {}\r\n", body.len()));
+        client.send(&body);
+        let answer = client.answer();
+        assert_eq!((answer.status, answer.field("content-length")), (204, None));
+        assert_eq!(read_samples(&mut mic, 2400).len(), 2400);
+        // The rest, and time to say it: the page sends at the pace of real time.
+        read_samples(&mut mic, 2400);
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
+    assert_eq!(post(&rig, "/speak?page=b&t=1", &body).1.status, 204);
+    let (_, answer) = post(&rig, "/speak?page=a&t=1", &body);
+    assert_eq!((answer.status, answer.text()), (409, "a newer page has taken the microphone\n"));
+    for target in ["/speak?page=b", "/speak?page=b&t=x", "/speak?page=b&t=inf"] {
+        assert_eq!(post(&rig, target, &body).1.status, 400, "{target}");
+    }
+}
+
+#[test]
+fn a_program_that_loses_the_microphone_is_told() {
+    let rig = Rig::new();
+    let _mic = rig.mic();
+    let mut old = rig.connect();
+    begin(&mut old, &rig, "/speak", "Transfer-Encoding: chunked\r\n");
+    old.send(chunked(&wav::endless_head(24000)));
+    rig.wait_for_status("streams=0 speaking=post");
+    assert_eq!(post(&rig, "/speak", &wav::little(24000, &tone(480))).1.status, 200);
+    assert_eq!(old.answer().status, 409);
+}
+
+#[test]
+fn a_body_that_pauses_for_ten_seconds_is_ended() {
+    let rig = Rig::new();
+    let mut client = rig.connect();
+    begin(&mut client, &rig, "/speak", "Content-Length: 1000\r\n");
+    client.send(b"RIFF");
+    assert_eq!(client.answer().status, 408);
+    assert!(client.is_closed());
+}
+
+#[test]
+fn curl_speaks() {
+    let rig = Rig::new();
+    let mut mic = rig.mic();
+    let samples = tone(2400);
+    let url = format!("https://localhost:{}/speak", rig.port);
+    let key = format!("Authorization: Bearer {}", rig.key.as_str());
+    let mut curl = Command::new("curl");
+    curl.args(["-sSk", "--ipv4", "-T", "-", "-H", &key, &url]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut curl = curl.spawn().unwrap();
+    std::io::Write::write_all(&mut curl.stdin.take().unwrap(), &wav::little(24000, &samples)).unwrap();
+    assert_eq!(read_samples(&mut mic, 2400), samples);
+    let output = curl.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "said 0.10 s\n");
+}

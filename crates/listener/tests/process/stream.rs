@@ -1,0 +1,225 @@
+//! The injected stream.
+
+use crate::client::{Record, Records};
+use crate::rig::{Feed, Rig, wait_for};
+use palabre_room::{Format, LevelLine, OpenError, PipeReader, PipeWriter, Start, Talk};
+use std::time::Duration;
+
+const FRAME: Duration = Duration::from_millis(20);
+
+/// Reads sound records and checks that what follows without a gap follows without a gap.
+struct Ramp {
+    last: Option<i16>,
+    seq: u64,
+    gaps: usize,
+}
+
+impl Ramp {
+    fn new() -> Self {
+        Self { last: None, seq: 0, gaps: 0 }
+    }
+
+    fn check(&mut self, record: &Record) {
+        assert!(record.seq > self.seq, "{} after {}", record.seq, self.seq);
+        self.seq = record.seq;
+        if record.kind != 1 {
+            return;
+        }
+        let frames: Vec<i16> = record.samples.chunks(480).map(|frame| frame[0]).collect();
+        assert!(record.samples.iter().enumerate().all(|(i, &sample)| sample == frames[i / 480]));
+        match record.gap {
+            true => self.gaps += 1,
+            false => assert_eq!(Some(frames[0]), self.last.map(|last| last.wrapping_add(1))),
+        }
+        assert!(frames.windows(2).all(|pair| pair[1] == pair[0].wrapping_add(1)), "{frames:?}");
+        self.last = frames.last().copied();
+    }
+
+    fn follow(&mut self, records: &mut Records, sounds: usize) {
+        let mut heard = 0;
+        while heard < sounds {
+            let record = records.record();
+            self.check(&record);
+            heard += usize::from(record.kind == 1);
+        }
+    }
+}
+
+#[test]
+fn a_stream_begins_with_hello_and_who_is_here() {
+    let rig = Rig::new();
+    let mut records = rig.connect().listen(&rig, "");
+    assert_eq!(records.answer.field("content-length"), Some("1000000000000"));
+    assert_eq!(records.answer.field("content-type"), Some("text/html; charset=utf-8"));
+    let policy = records.answer.field("content-security-policy").unwrap();
+    assert!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'self'"));
+    assert!(records.prologue.starts_with("<!doctype html><meta charset=utf-8>"));
+    let (hello, room, silence) = (records.record(), records.record(), records.record());
+    assert_eq!((hello.kind, room.kind, silence.kind), (0, 3, 2));
+    assert!(hello.json.starts_with("{\"name\":\"alice\""));
+    assert_eq!(room.json, "{\"people\":[{\"name\":\"alice\",\"display\":\"Alice\"}]}");
+    assert!(hello.seq < room.seq && room.seq < silence.seq);
+    // Silence is confirmed.
+    let again = records.record();
+    assert_eq!(again.kind, 2);
+    assert!(again.seq > silence.seq);
+}
+
+#[test]
+fn sound_is_whole_and_in_order_and_silence_follows_at_once() {
+    let rig = Rig::new();
+    let mut records = rig.connect().listen(&rig, "");
+    let mut ramp = Ramp::new();
+    let feed = Feed::start(rig.ear(), 0, FRAME);
+    ramp.follow(&mut records, 20);
+    drop(feed);
+    loop {
+        let record = records.record();
+        ramp.check(&record);
+        if record.kind == 2 {
+            break;
+        }
+    }
+    let first_gaps = ramp.gaps;
+    let _feed = Feed::start(rig.ear(), 1000, FRAME);
+    let record = records.next_of(1);
+    assert!(record.gap, "the first sound after a silence has a gap before it");
+    ramp.check(&record);
+    assert_eq!(ramp.gaps, first_gaps + 1);
+}
+
+#[test]
+fn two_streams_get_the_same_records() {
+    let rig = Rig::new();
+    let mut one = rig.connect().listen(&rig, "");
+    let mut two = rig.connect().listen(&rig, "");
+    let _feed = Feed::start(rig.ear(), 0, FRAME);
+    let (first, second) = (one.next_of(1), two.next_of(1));
+    assert_eq!(first.raw, second.raw);
+    for _ in 0..10 {
+        assert_eq!(one.record(), two.record());
+    }
+}
+
+#[test]
+fn a_stream_with_from_goes_on_without_a_seam() {
+    let rig = Rig::new();
+    let mut old = rig.connect().listen(&rig, "");
+    let _feed = Feed::start(rig.ear(), 0, FRAME);
+    let mut ramp = Ramp::new();
+    ramp.follow(&mut old, 5);
+    let mut new = rig.connect().listen(&rig, &format!("?from={}", ramp.seq));
+    let hello = new.record();
+    assert_eq!(hello.kind, 0);
+    let first = new.next_of(1);
+    assert!(hello.seq < first.seq);
+    ramp.check(&first);
+    ramp.follow(&mut new, 20);
+    drop(old);
+    ramp.follow(&mut new, 5);
+}
+
+#[test]
+fn from_a_time_long_ago_begins_now() {
+    let rig = Rig::new();
+    for from in ["0", "99999999999999"] {
+        let mut records = rig.connect().listen(&rig, &format!("?from={from}"));
+        assert_eq!(records.record().kind, 0);
+        assert_eq!(records.record().kind, 3);
+        assert_eq!(records.record().kind, 2);
+    }
+}
+
+#[test]
+fn a_stream_that_is_stuck_loses_its_own_sound_only() {
+    let rig = Rig::new();
+    let mut stuck = rig.connect().listen(&rig, "");
+    let mut other = rig.connect().listen(&rig, "");
+    // Faster than real time, so that the stuck one's buffers are full soon.
+    let feed = Feed::start(rig.ear(), 0, Duration::from_millis(4));
+    let mut ramp = Ramp::new();
+    // A megabyte passes by, more than the kernel holds for the stuck one.
+    ramp.follow(&mut other, 400);
+    // When it reads again it hears what the kernel held for it, and then the newest.
+    let mut late = Ramp::new();
+    while late.gaps < 2 {
+        late.follow(&mut stuck, 1);
+    }
+    drop(feed);
+}
+
+#[test]
+fn one_stream_too_many_ends_the_oldest() {
+    let rig = Rig::with("[limits]\nstreams = 2\n");
+    let mut first = rig.connect().listen(&rig, "");
+    let mut second = rig.connect().listen(&rig, "");
+    assert_eq!(first.record().kind, 0);
+    let mut third = rig.connect().listen(&rig, "");
+    assert!(first.client.is_closed());
+    let _feed = Feed::start(rig.ear(), 0, FRAME);
+    assert_eq!((second.next_of(1).kind, third.next_of(1).kind), (1, 1));
+}
+
+#[test]
+fn levels_ride_along_and_names_that_change_are_told() {
+    let rig = Rig::new();
+    let mut records = rig.connect().listen(&rig, "");
+    let alice = LevelLine { name: "alice".parse().unwrap(), state: Talk::Talking, dbfs: -20.6 };
+    let carol = LevelLine { name: "carol".parse().unwrap(), state: Talk::Muted, dbfs: f32::NEG_INFINITY };
+    rig.room.write_levels(&[alice, carol]).unwrap();
+    let levels = "{\"alice\":[-21,1],\"carol\":null}";
+    wait_for(|| (records.next_of(2).json == levels).then_some(()));
+    // Who comes later is told with the first record.
+    let mut late = rig.connect().listen(&rig, "");
+    assert_eq!(late.next_of(2).json, levels);
+    let _feed = Feed::start(rig.ear(), 0, FRAME);
+    assert_eq!(records.next_of(1).json, "", "nothing has changed");
+    rig.room.write_levels(&[]).unwrap();
+    wait_for(|| (records.next_of(1).json == "{}").then_some(()));
+    let mut later = rig.connect().listen(&rig, "");
+    assert_eq!(later.next_of(1).json, "{}", "a new stream is told where levels were ever told");
+    rig.room.write_names(&[("bob".parse().unwrap(), "</b><script>".into())]).unwrap();
+    assert_eq!(records.next_of(3).json, "{\"people\":[{\"name\":\"bob\",\"display\":\"</b><script>\"}]}");
+}
+
+#[test]
+fn an_ear_that_is_taken_is_silent_and_heard_when_it_is_free() {
+    let rig = Rig::new();
+    let taken = PipeReader::open(&rig.ear_path(), Format::default(), Start::Discard).unwrap();
+    let mut records = rig.connect().listen(&rig, "");
+    assert_eq!([records.record().kind, records.record().kind, records.record().kind], [0, 3, 2]);
+    assert_eq!(records.record().kind, 2);
+    let _feed = Feed::start(rig.ear(), 0, FRAME);
+    drop(taken);
+    assert_eq!(records.next_of(1).kind, 1);
+}
+
+#[test]
+fn an_ear_that_is_made_later_or_anew_is_heard() {
+    let rig = Rig::new();
+    let alice = rig.room.participant(&"alice".parse().unwrap());
+    alice.remove().unwrap();
+    let mut records = rig.connect().listen(&rig, "");
+    assert_eq!(records.next_of(2).kind, 2);
+    for _ in 0..2 {
+        alice.create().unwrap();
+        let feed = Feed::start(rig.ear(), 0, FRAME);
+        records.next_of(1);
+        drop(feed);
+        records.next_of(2);
+        alice.remove().unwrap();
+    }
+}
+
+#[test]
+fn the_ear_is_given_back_after_the_last_stream() {
+    let rig = Rig::new();
+    let records = rig.connect().listen(&rig, "");
+    let _ear = rig.ear();
+    drop(records);
+    let nobody = |_: &()| matches!(PipeWriter::open(&rig.ear_path(), Format::default()), Err(OpenError::NoReader(_)));
+    wait_for(|| Some(()).filter(nobody));
+    // And taken again with the next.
+    let _records = rig.connect().listen(&rig, "");
+    let _ear = rig.ear();
+}

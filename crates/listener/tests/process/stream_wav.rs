@@ -1,0 +1,58 @@
+//! `/listen.wav`, for programs.
+
+use crate::client::{Client, pcm};
+use crate::rig::{Feed, Rig};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+fn open(rig: &Rig) -> Client {
+    let mut client = rig.connect();
+    client.send(format!("GET /listen.wav HTTP/1.1\r\nHost: a\r\n{}\r\n", rig.bearer()));
+    let answer = client.answer_head();
+    assert_eq!((answer.status, answer.field("content-type")), (200, Some("audio/wav")));
+    let head = client.take(44);
+    assert_eq!(head, palabre_sound::wav::endless_head(24000));
+    client
+}
+
+#[test]
+fn silence_is_zeros_and_sound_stands_in_them_whole() {
+    let rig = Rig::new();
+    let mut client = open(&rig);
+    assert!(pcm(&client.take(9600)).iter().all(|&sample| sample == 0));
+    let feed = Feed::start(rig.ear(), 1, Duration::from_millis(20));
+    let sound = loop {
+        let frame = pcm(&client.take(2));
+        if frame[0] != 0 {
+            break frame[0];
+        }
+    };
+    let mut expected = vec![sound; 479];
+    (1..20).for_each(|n| expected.extend([sound + n; 480]));
+    assert_eq!(pcm(&client.take(expected.len() * 2)), expected);
+    drop(feed);
+    // Zeros again, for as long as one listens.
+    loop {
+        if pcm(&client.take(960)).iter().all(|&sample| sample == 0) {
+            break;
+        }
+    }
+    assert!(pcm(&client.take(9600)).iter().all(|&sample| sample == 0));
+}
+
+#[test]
+fn curl_and_ffmpeg_listen() {
+    let rig = Rig::new();
+    let url = format!("https://localhost:{}/listen.wav?key={}", rig.port, rig.key.as_str());
+    let curl = Command::new("curl").args(["-skN", "--ipv4", &url]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut ffmpeg = Command::new("ffmpeg");
+    ffmpeg.args(["-v", "error", "-i", "-", "-t", "0.5", "-f", "s16le", "-ar", "24000", "-ac", "1", "-"]);
+    let mut curl = curl;
+    let heard = ffmpeg.stdin(curl.stdout.take().unwrap()).output();
+    curl.kill().unwrap();
+    curl.wait().unwrap();
+    match heard {
+        Ok(heard) => assert_eq!(heard.stdout.len(), 24000, "{}", String::from_utf8_lossy(&heard.stderr)),
+        Err(error) => eprintln!("not tried: there is no ffmpeg here ({error})"),
+    }
+}
