@@ -58,7 +58,7 @@ pub fn run(cli: &Cli, options: &Try) -> Result<(), Failure> {
     let certificate = place.certificate(&addresses)?;
     let server = place.configure(options.lan, &addresses)?;
     let people = roster::write(&place, &server, options)?;
-    let mut room = Room::start(&place, programs, &server, &people, options, cli.verbose > 0)?;
+    let mut room = Room::start(&place, programs, &server, &people, options, cli.verbose)?;
     room.browser = options.open.then(|| find_browser(&place, &certificate)).flatten();
     text::beginning(&addresses, people.len());
     let result = room.watch(&mut signals, options);
@@ -105,16 +105,16 @@ impl<'a> Room<'a> {
         server: &'a Server,
         people: &'a [Person],
         options: &Try,
-        verbose: bool,
+        verbosity: u8,
     ) -> Result<Self, Failure> {
-        let log = LogFile::open(&place.log(), verbose)
+        let log = LogFile::open(&place.log(), verbosity > 0)
             .map_err(|error| Failure::system(format!("unable to open '{}': {error}", place.log().display())))?;
         let rooms = place.run().join("rooms");
         let room = RoomDir::new(rooms.join(ROOM));
         std::fs::create_dir_all(&rooms).map_err(Failure::system)?;
         room.create(server.format).map_err(Failure::system)?;
-        let mixer: Vec<OsString> = vec!["--rooms".into(), rooms.into()];
-        let supervisor: Vec<OsString> = vec![
+        let mut mixer: Vec<OsString> = vec!["--rooms".into(), rooms.into()];
+        let mut supervisor: Vec<OsString> = vec![
             "--config".into(),
             place.etc().into(),
             "--run".into(),
@@ -122,6 +122,11 @@ impl<'a> Room<'a> {
             "--listener".into(),
             programs.listener.into(),
         ];
+        // The first -v shows what they say anyway.
+        for _ in 1..verbosity {
+            mixer.push("-v".into());
+            supervisor.push("-v".into());
+        }
         // The supervisor is ended before the mixer.
         let mixer = Kept::start(programs.mixer, mixer, log.clone())?;
         let supervisor = Kept::start(programs.supervisor, supervisor, log.clone())?;
@@ -162,11 +167,17 @@ impl<'a> Room<'a> {
 
     fn show_the_ready(&mut self, options: &Try) {
         let Ok(status) = control::status(&self.place.run()) else { return };
+        let width = self.people.iter().map(|person| person.display_name.chars().count()).max().unwrap_or(0);
         for (person, known) in self.people.iter().zip(&mut self.links) {
             let ready = status.participants.iter().find(|p| p.name == person.name.as_str() && p.state == State::Ready);
             let (Some(ready), None) = (ready, &known) else { continue };
+            if person.port == 0
+                && let Err(error) = roster::keep_port(self.place, person, ready.port)
+            {
+                log::warn!("{error}");
+            }
             let link = link(&self.server.host, ready.port, Some(&person.key));
-            text::link(person, &link, options.lan);
+            text::link(person, width, &link, options.lan);
             if let Some(browser) = &mut self.browser
                 && let Err(error) = browser.open(person.name.as_str(), &link)
             {

@@ -210,7 +210,9 @@ impl Roster {
             return self.seat(new, now);
         };
         let old = seat.participant();
-        let moves = rebind || old.port != new.port || old.room != new.room;
+        // A file that now names the free port which was found is the same seat.
+        let same_port = old.port == new.port || (old.port == 0 && new.port == seat.port());
+        let moves = rebind || !same_port || old.room != new.room;
         if seat.state() == State::Stopping {
             changes.started.push(name.to_string());
             self.next.insert(name, new);

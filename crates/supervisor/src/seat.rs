@@ -84,6 +84,11 @@ impl Seat {
         &self.participant
     }
 
+    /// The port that is served: the file's, or the one that was found for 0.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// What the listener does.
     pub fn state(&self) -> State {
         self.state
@@ -94,14 +99,15 @@ impl Seat {
         self.state == State::Stopping && self.processes().next().is_none()
     }
 
-    /// The file says something else now, and port and room are the same. True if the listener is to be replaced.
+    /// The file says something else now, and the port that is served and the room are the same. True if the listener is to be replaced.
     pub fn change(&mut self, site: &Site, participant: Participant) -> bool {
         let old = std::mem::replace(&mut self.participant, participant);
         if let Err(error) = self.write_gain(site) {
             log::warn!("{error}");
         }
-        // The mixer reads the gain by itself; everything else is read by the listener when it starts.
-        let same = Participant { gain_db: old.gain_db, muted: old.muted, ..self.participant.clone() } == old;
+        // The mixer reads the gain by itself, and the socket is inherited; a listener reads everything else, once.
+        let Participant { port, gain_db, muted, .. } = old;
+        let same = Participant { port, gain_db, muted, ..self.participant.clone() } == old;
         if !same {
             self.renew();
         }
@@ -113,8 +119,13 @@ impl Seat {
         self.wanted += 1;
     }
 
-    /// Starts a listener at once that has died or has been given up. True if it has.
+    /// Starts a listener at once that has died or has been given up, and a successor that could not be started.
+    /// True if there was one.
     pub fn try_again(&mut self, site: &Site, now: Instant) -> bool {
+        if self.refused.take() == Some(self.wanted) && self.state == State::Ready {
+            self.settle(site, now);
+            return true;
+        }
         if !matches!(self.state, State::BackingOff | State::Failed) {
             return false;
         }
@@ -178,6 +189,7 @@ impl Seat {
         self.leaving.retain_mut(|process| process.ended().is_none());
         if let Some((process, ended)) = end_of(&mut self.successor) {
             self.refused = Some(process.generation);
+            self.last_exit = Some(ended.to_string());
             self.happens(Happening::SuccessorDied, now);
             self.refuse(&format!("the new listener has ended: {ended}; the old one goes on"));
         }

@@ -57,6 +57,16 @@ pub fn write(place: &Place, server: &Server, options: &Try) -> Result<Vec<Person
     Ok(people)
 }
 
+/// Writes the port that was found for somebody into their file: it is theirs for life, over the supervisor's death too.
+///
+/// # Errors
+/// The file can't be read or written (system).
+pub fn keep_port(place: &Place, person: &Person, port: u16) -> Result<(), Failure> {
+    let mut participant = Participant::load(&place.etc(), &person.name).map_err(Failure::system)?;
+    participant.port = port;
+    participant.write(&place.etc()).map_err(Failure::system)
+}
+
 fn names(participants: Option<u16>) -> Result<Vec<(Name, String)>, Failure> {
     let names = match participants {
         None => DEFAULT.map(|(name, display_name)| (name.to_owned(), display_name.to_owned())).to_vec(),
