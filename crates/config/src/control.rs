@@ -88,7 +88,7 @@ pub struct ParticipantStatus {
     pub pid: Option<u32>,
     /// How many times it was started again after it died.
     pub restarts: u64,
-    /// How it ended the last time: `killed by signal 9`, `exit code 78`.
+    /// How its last process that came to an end did so: `killed by signal 9`, `exit code 78`.
     pub last_exit: Option<String>,
     /// Milliseconds since the state began.
     pub since_ms: u64,
@@ -130,7 +130,7 @@ impl fmt::Display for State {
 /// What a reload has changed: login names, in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Changes {
-    /// New participants, and those whose listener was tried again because it had failed.
+    /// New participants, and those whose listener had died or failed and is tried again at once.
     pub started: Vec<String>,
     /// Participants whose file is gone.
     pub stopped: Vec<String>,

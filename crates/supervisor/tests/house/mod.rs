@@ -93,8 +93,12 @@ impl House {
     }
 
     pub fn start_with_listener(&mut self, listener: &Path) {
+        self.start_by(&mut self.command_for(listener));
+    }
+
+    pub fn start_by(&mut self, command: &mut Command) {
         assert!(self.supervisor.is_none());
-        self.supervisor = Some(self.command_for(listener).spawn().unwrap());
+        self.supervisor = Some(command.spawn().unwrap());
         eventually("the supervisor answers", || self.ask(&Request::Status).is_ok());
     }
 
