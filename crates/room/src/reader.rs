@@ -36,8 +36,10 @@ pub enum Start {
 pub struct PipeReader {
     file: Flock<File>,
     id: PipeId,
-    /// The first half of a sample whose second half has not come yet, and when it was read.
-    half: Option<(u8, Instant)>,
+    /// The first half of a sample whose second half has not come yet.
+    half: Option<u8>,
+    /// Since when there was such a half each time that the pipe was found empty.
+    odd_since: Option<Instant>,
     stray_bytes: u64,
     size_refused: bool,
 }
@@ -76,7 +78,10 @@ impl PipeReader {
     }
 
     /// Appends what is in the pipe to `out`, at most `max_samples`, and says how many that were: 0 means nothing is there now.
-    /// A byte alone for [`STRAY_MS`] while the pipe is empty is discarded: call again at [`PipeReader::stray_deadline`].
+    ///
+    /// Whoever writes whole samples leaves whole samples: a half that was there each time the pipe was found empty for
+    /// [`STRAY_MS`] is a stray byte and is discarded, be it alone or before a voice. Call again at
+    /// [`PipeReader::stray_deadline`].
     ///
     /// # Errors
     /// What `read(2)` says, except that nothing is there.
@@ -92,15 +97,13 @@ impl PipeReader {
             let got = match (&*self.file).read(&mut bytes[..wanted]) {
                 Ok(got) => got,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.discard_stray(now);
-                    break;
-                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
                 Err(error) => return Err(error),
             };
-            self.decode(&bytes[..got], now, out);
+            self.decode(&bytes[..got], out);
             if got < wanted {
                 // The pipe is empty: save the system call that would only say so.
+                self.found_empty(now);
                 break;
             }
         }
@@ -125,7 +128,7 @@ impl PipeReader {
     /// When the byte that waits alone, if there is one, may be discarded.
     #[must_use]
     pub fn stray_deadline(&self) -> Option<Instant> {
-        self.half.map(|(_, since)| since + Duration::from_millis(STRAY_MS))
+        self.odd_since.map(|since| since + Duration::from_millis(STRAY_MS))
     }
 
     /// How many bytes were discarded because the other half of their sample never came.
@@ -146,8 +149,8 @@ impl PipeReader {
         self.id
     }
 
-    fn decode(&mut self, mut bytes: &[u8], now: Instant, out: &mut Vec<i16>) {
-        if let (Some((low, _)), Some((&high, rest))) = (self.half, bytes.split_first()) {
+    fn decode(&mut self, mut bytes: &[u8], out: &mut Vec<i16>) {
+        if let (Some(low), Some((&high, rest))) = (self.half, bytes.split_first()) {
             out.push(i16::from_le_bytes([low, high]));
             self.half = None;
             bytes = rest;
@@ -155,15 +158,15 @@ impl PipeReader {
         let (pairs, odd) = bytes.as_chunks::<2>();
         out.extend(pairs.iter().map(|&pair| i16::from_le_bytes(pair)));
         if let [low] = odd {
-            self.half = Some((*low, now));
+            self.half = Some(*low);
         }
     }
 
-    fn discard_stray(&mut self, now: Instant) {
-        if self.stray_deadline().is_some_and(|deadline| now >= deadline) {
-            self.half = None;
+    fn found_empty(&mut self, now: Instant) {
+        if self.stray_deadline().is_some_and(|deadline| now >= deadline) && self.half.take().is_some() {
             self.stray_bytes += 1;
         }
+        self.odd_since = self.half.and(self.odd_since.or(Some(now)));
     }
 
     /// Bounded, as a writer may write faster than this reads.
@@ -187,7 +190,7 @@ impl Successor {
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(file) => {
                 let size_refused = set_size(file.as_fd(), format).is_err();
-                Ok(PipeReader { file, id, half: None, stray_bytes: 0, size_refused })
+                Ok(PipeReader { file, id, half: None, odd_since: None, stray_bytes: 0, size_refused })
             }
             Err((file, Errno::EWOULDBLOCK)) => {
                 let taken = OpenError::Taken(path.clone());

@@ -204,6 +204,36 @@ mod tests {
     }
 
     #[test]
+    fn a_stray_byte_before_a_voice_is_noise_for_a_tenth_of_a_second_and_no_longer() {
+        let (_dir, path, format) = pipe();
+        let mut reader = PipeReader::open(&path, format, Start::Discard).unwrap();
+        let mut raw = OpenOptions::new().write(true).open(&path).unwrap();
+        let start = Instant::now();
+        let mut last = Vec::new();
+        raw.write_all(&[1]).unwrap();
+        for frame in 0..8 {
+            raw.write_all(&[5, 0, 6, 0]).unwrap();
+            last.clear();
+            reader.read(start + Duration::from_millis(20 * frame), &mut last, 100).unwrap();
+        }
+        assert_eq!((last.as_slice(), reader.stray_bytes()), ([5, 6].as_slice(), 1));
+    }
+
+    #[test]
+    fn pieces_of_an_odd_size_are_no_stray_bytes() {
+        let (_dir, path, format) = pipe();
+        let mut reader = PipeReader::open(&path, format, Start::Discard).unwrap();
+        let mut raw = OpenOptions::new().write(true).open(&path).unwrap();
+        let start = Instant::now();
+        let mut samples = Vec::new();
+        for piece in 0..20 {
+            raw.write_all(if piece % 2 == 0 { &[7, 0, 8] } else { &[0, 9, 0] }).unwrap();
+            reader.read(start + Duration::from_millis(90 * piece), &mut samples, 100).unwrap();
+        }
+        assert_eq!((samples, reader.stray_bytes()), ([7, 8, 9].repeat(10), 0));
+    }
+
+    #[test]
     fn half_a_sample_waits_for_its_other_half() {
         let (_dir, path, format) = pipe();
         let mut reader = PipeReader::open(&path, format, Start::Discard).unwrap();
