@@ -80,6 +80,10 @@ impl Mixing {
             limit::saturate(self.sum.total(), &mut self.frames[at]);
             return at;
         };
+        if others.is_empty() {
+            self.sum.minus_saturated(first, &mut self.frames[at]);
+            return at;
+        }
         self.sum.minus(first, &mut self.exact);
         others.iter().for_each(|(_, other)| mix::subtract(&mut self.exact, other));
         limit::saturate(&self.exact, &mut self.frames[at]);

@@ -201,9 +201,12 @@ fn changes_that_the_kernel_lost_are_found_again() {
     // More than inotify's queue takes (fs.inotify.max_queued_events).
     let queue = std::fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
     let many: usize = queue.trim().parse().unwrap();
-    for _ in 0..many / 2 + 100 {
-        std::fs::create_dir(room.dir.path().join("x")).unwrap();
-        std::fs::remove_dir(room.dir.path().join("x")).unwrap();
+    let (x, y) = (room.dir.path().join("X"), room.dir.path().join("Y"));
+    std::fs::create_dir(&x).unwrap();
+    // Each of these is two events.
+    for _ in 0..many / 4 + 100 {
+        std::fs::rename(&x, &y).unwrap();
+        std::fs::rename(&y, &x).unwrap();
     }
     room.dir.participant(&name("bob")).remove().unwrap();
     let carol = room.participant("carol");

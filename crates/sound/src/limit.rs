@@ -3,8 +3,15 @@
 /// What doesn't fit becomes full scale; what fits is unchanged, to the bit.
 pub fn saturate(sum: &[i32], out: &mut [i16]) {
     for (out, &sum) in out.iter_mut().zip(sum) {
-        *out = sum.clamp(i16::MIN.into(), i16::MAX.into()) as i16;
+        *out = saturated(sum);
     }
+}
+
+/// One sample of [`saturate`].
+#[inline]
+#[must_use]
+pub fn saturated(sum: i32) -> i16 {
+    sum.clamp(i16::MIN.into(), i16::MAX.into()) as i16
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@
 //! added is subtracted, to the bit. An i32 holds the sum of 65 536 contributions of 16 bits. Limiting comes after, in
 //! [`crate::limit`].
 
+use crate::limit;
+
 /// The sum of one frame's contributions.
 #[derive(Clone, Debug, Default)]
 pub struct Sum {
@@ -51,6 +53,13 @@ impl Sum {
             *out = total - i32::from(own);
         }
     }
+
+    /// [`Self::minus`] and [`crate::limit::saturate`] in one pass, which saves a third of a tick's work.
+    pub fn minus_saturated(&self, own: &[i16], out: &mut [i16]) {
+        for ((out, &total), &own) in out.iter_mut().zip(&self.total).zip(own) {
+            *out = limit::saturated(total - i32::from(own));
+        }
+    }
 }
 
 /// Takes one more contribution out of a mix, for those who don't hear somebody.
@@ -79,9 +88,12 @@ mod tests {
             let len = frames[0].len();
             let mut sum = Sum::new(len);
             frames.iter().for_each(|frame| sum.add(frame));
-            let mut mix = vec![0; len];
+            let (mut mix, mut two_steps, mut one_step) = (vec![0; len], vec![0; len], vec![0; len]);
             for (i, own) in frames.iter().enumerate() {
                 sum.minus(own, &mut mix);
+                limit::saturate(&mix, &mut two_steps);
+                sum.minus_saturated(own, &mut one_step);
+                prop_assert_eq!(&one_step, &two_steps);
                 for at in 0..len {
                     prop_assert_eq!(mix[at] + i32::from(own[at]), sum.total()[at]);
                     let others: i32 =
