@@ -1,40 +1,83 @@
 //! How many connections there are at once, and how many of them by strangers.
 //!
-//! A stranger is a connection that has not shown the key yet. Strangers get half of the places at most, so however many
-//! come, the participant's own page finds one. When there is no place the newest is refused.
+//! A stranger is a connection that has not shown the key yet. Strangers get half of the places at most, so that those who
+//! have shown it find one. When there is no place the newest is refused; but a stranger who has had time enough to show the
+//! key makes room first, or a few who only sit there would keep everyone else out.
 
-use std::sync::Arc;
+use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long a stranger is left alone: a handshake and a request over a slow network.
+const TIME_ENOUGH: Duration = Duration::from_secs(2);
 
 /// The places.
 #[derive(Debug)]
 pub struct Gate {
     max: usize,
-    all: AtomicUsize,
-    strangers: AtomicUsize,
+    places: Mutex<Places>,
     busy: AtomicUsize,
+}
+
+#[derive(Debug, Default)]
+struct Places {
+    taken: usize,
+    next: u64,
+    /// In the order in which they came.
+    strangers: Vec<Stranger>,
+}
+
+#[derive(Debug)]
+struct Stranger {
+    id: u64,
+    since: Instant,
+    tcp: TcpStream,
 }
 
 impl Gate {
     /// A gate with `max` places.
     pub fn new(max: usize) -> Arc<Self> {
-        let zero = || AtomicUsize::new(0);
-        Arc::new(Self { max: max.max(2), all: zero(), strangers: zero(), busy: zero() })
+        Arc::new(Self { max: max.max(2), places: Mutex::default(), busy: AtomicUsize::new(0) })
     }
 
-    /// A place for a stranger, if there is one. Only the accepting thread calls this.
-    pub fn enter(self: &Arc<Self>) -> Option<Place> {
-        if self.all.load(Ordering::Acquire) >= self.max || self.strangers.load(Ordering::Acquire) >= self.max / 2 {
-            return None;
+    /// A place for a connection that has just come, if there is one.
+    pub fn enter(self: &Arc<Self>, tcp: &TcpStream, now: Instant) -> Option<Place> {
+        let tcp = tcp.try_clone().ok()?;
+        let mut places = self.places();
+        if places.strangers.len() >= self.max / 2 || places.taken >= self.max {
+            let oldest = places
+                .strangers
+                .first()
+                .filter(|stranger| now.saturating_duration_since(stranger.since) >= TIME_ENOUGH)?;
+            // Its thread sees the end and leaves; its place is counted as free from now on.
+            let _ = oldest.tcp.shutdown(Shutdown::Both);
+            places.strangers.remove(0);
+            places.taken -= 1;
         }
-        self.all.fetch_add(1, Ordering::AcqRel);
-        self.strangers.fetch_add(1, Ordering::AcqRel);
-        Some(Place { gate: Arc::clone(self), is_stranger: true })
+        let id = places.next;
+        places.next += 1;
+        places.taken += 1;
+        places.strangers.push(Stranger { id, since: now, tcp });
+        Some(Place { gate: Arc::clone(self), id, is_stranger: true })
     }
 
     /// How many connections are in the middle of a request.
     pub fn busy(&self) -> usize {
         self.busy.load(Ordering::Acquire)
+    }
+
+    fn places(&self) -> MutexGuard<'_, Places> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Places {
+    /// Whether it was still there.
+    fn forget_stranger(&mut self, id: u64) -> bool {
+        let before = self.strangers.len();
+        self.strangers.retain(|stranger| stranger.id != id);
+        self.strangers.len() < before
     }
 }
 
@@ -42,6 +85,7 @@ impl Gate {
 #[derive(Debug)]
 pub struct Place {
     gate: Arc<Gate>,
+    id: u64,
     is_stranger: bool,
 }
 
@@ -49,7 +93,11 @@ impl Place {
     /// The connection has shown the key.
     pub fn proven(&mut self) {
         if std::mem::take(&mut self.is_stranger) {
-            self.gate.strangers.fetch_sub(1, Ordering::AcqRel);
+            let mut places = self.gate.places();
+            if !places.forget_stranger(self.id) {
+                // It was shown out in this very moment; what it does until it notices is counted.
+                places.taken += 1;
+            }
         }
     }
 
@@ -67,8 +115,10 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.proven();
-        self.gate.all.fetch_sub(1, Ordering::AcqRel);
+        let mut places = self.gate.places();
+        if !self.is_stranger || places.forget_stranger(self.id) {
+            places.taken -= 1;
+        }
     }
 }
 
@@ -86,30 +136,52 @@ impl Drop for Busy {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use std::net::TcpListener;
+
+    fn tcp() -> TcpStream {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        TcpStream::connect(listener.local_addr().unwrap()).unwrap()
+    }
 
     #[test]
     fn strangers_get_half_of_the_places_and_the_proven_all() {
-        let gate = Gate::new(4);
-        let mut first = gate.enter().unwrap();
-        let second = gate.enter().unwrap();
-        assert!(gate.enter().is_none());
+        let (gate, tcp, now) = (Gate::new(4), tcp(), Instant::now());
+        let mut first = gate.enter(&tcp, now).unwrap();
+        let second = gate.enter(&tcp, now).unwrap();
+        assert!(gate.enter(&tcp, now).is_none());
         first.proven();
         first.proven();
-        let mut third = gate.enter().unwrap();
+        let mut third = gate.enter(&tcp, now).unwrap();
         third.proven();
-        let fourth = gate.enter().unwrap();
+        let fourth = gate.enter(&tcp, now).unwrap();
         drop(second);
-        let mut fifth = gate.enter().unwrap();
+        let mut fifth = gate.enter(&tcp, now).unwrap();
         fifth.proven();
-        assert!(gate.enter().is_none(), "four are in");
+        assert!(gate.enter(&tcp, now).is_none(), "four are in");
         drop((first, third, fourth, fifth));
-        assert!(gate.enter().is_some());
+        assert_eq!(gate.places().taken, 0);
+        assert!(gate.enter(&tcp, now).is_some());
+    }
+
+    #[test]
+    fn a_stranger_who_only_sits_there_makes_room_for_the_newest() {
+        let (gate, tcp, now) = (Gate::new(4), tcp(), Instant::now());
+        let mut first = gate.enter(&tcp, now).unwrap();
+        let second = gate.enter(&tcp, now + TIME_ENOUGH / 2).unwrap();
+        let third = gate.enter(&tcp, now + TIME_ENOUGH).unwrap();
+        assert!(gate.enter(&tcp, now + TIME_ENOUGH).is_none(), "the second has just come");
+        assert_eq!(gate.places().taken, 2);
+        // Too late: it was shown out, and is counted until it has noticed.
+        first.proven();
+        assert_eq!(gate.places().taken, 3);
+        drop((first, second, third));
+        assert_eq!(gate.places().taken, 0);
     }
 
     #[test]
     fn a_request_in_progress_is_counted() {
         let gate = Gate::new(4);
-        let place = gate.enter().unwrap();
+        let place = gate.enter(&tcp(), Instant::now()).unwrap();
         let busy = place.busy();
         assert_eq!(gate.busy(), 1);
         drop(busy);

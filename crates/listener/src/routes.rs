@@ -24,7 +24,8 @@ pub fn answer(
         return connection.answer(head, &Response::text(501, "this method is not known here"), false);
     }
     let Some(proof) = listener.door.proof(head) else {
-        return connection.answer(head, &auth::refusal(head), listener.keeps());
+        // A stranger gets one answer: who asks again waits for a place again.
+        return connection.answer(head, &auth::refusal(head), false);
     };
     proven();
     let reads = matches!(head.method.as_str(), "GET" | "HEAD");

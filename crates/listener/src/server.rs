@@ -119,7 +119,7 @@ impl Server {
 
     fn accept(&self) {
         match self.socket.accept() {
-            Ok((tcp, _)) => match self.gate.enter() {
+            Ok((tcp, _)) => match self.gate.enter(&tcp, Instant::now()) {
                 Some(place) => self.spawn(tcp, place),
                 // Closed at once: whoever it is sees that without waiting.
                 None => self.grumbles.full.log("a connection was refused: there are too many"),

@@ -5,11 +5,14 @@ use crate::ear::{Kind, Next, Told};
 use crate::http::{Head, Response, response};
 use crate::record;
 use crate::state::Listener;
+use palabre_host::sockets;
 use std::io::{self, Read as _, Write as _};
 use std::time::{Duration, Instant};
 
 /// How long to wait for a page to leave a stream that has moved.
 const FAREWELL: Duration = Duration::from_millis(1200);
+/// How long a peer may leave what was sent unacknowledged.
+const SILENT_PEER: Duration = Duration::from_secs(10);
 /// How much of the stream the kernel may hold for a slow page, in ms, and at least in bytes.
 const SEND_BUFFER_MS: u64 = 200;
 const SEND_BUFFER_LEAST_BYTES: usize = 16 * 1024;
@@ -33,7 +36,7 @@ pub fn serve(connection: &mut Connection, head: &Head, listener: &Listener) -> i
         connection.stream.flush()?;
         return Ok(After::Close);
     }
-    limit_send_buffer(connection, listener)?;
+    prepare(connection, listener)?;
     let mut subscription = listener.ear.subscribe(connection.stream.sock.tcp(), from)?;
     listener.status.changed();
     let result = run(connection, &mut subscription, listener, answer);
@@ -101,10 +104,13 @@ fn wait_for_the_end(connection: &mut Connection) {
     while connection.stream.read(&mut bin).is_ok_and(|count| count > 0) {}
 }
 
-/// A default socket swallows megabytes, a minute of sound, before a write blocks.
-pub fn limit_send_buffer(connection: &Connection, listener: &Listener) -> io::Result<()> {
+/// A default socket swallows megabytes, a minute of sound, before a write blocks; and it waits a quarter of an hour for a
+/// peer that has gone without a word.
+pub fn prepare(connection: &Connection, listener: &Listener) -> io::Result<()> {
     // Base64 makes 4 of 3, and each chunk has some 150 bytes around it.
     let chunks = SEND_BUFFER_MS.div_ceil(listener.chunk_ms) as usize;
     let bytes = listener.format.bytes_in_ms(SEND_BUFFER_MS) * 4 / 3 + 150 * chunks;
-    palabre_host::sockets::set_send_buffer(connection.stream.sock.tcp(), bytes.max(SEND_BUFFER_LEAST_BYTES))
+    let tcp = connection.stream.sock.tcp();
+    sockets::set_user_timeout(tcp, SILENT_PEER)?;
+    sockets::set_send_buffer(tcp, bytes.max(SEND_BUFFER_LEAST_BYTES))
 }

@@ -39,7 +39,7 @@ pub fn serve(connection: &mut Connection, head: &Head, listener: &Listener) -> i
         connection.stream.flush()?;
         return Ok(After::Close);
     }
-    crate::stream::limit_send_buffer(connection, listener)?;
+    crate::stream::prepare(connection, listener)?;
     let mut subscription = listener.ear.subscribe(connection.stream.sock.tcp(), None)?;
     listener.status.changed();
     bytes.extend(palabre_sound::wav::endless_head(listener.format.rate.hz()));

@@ -41,10 +41,11 @@ fn nothing_is_served_without_the_right_key() {
     let rig = Rig::new();
     let wrong = "Authorization: Bearer 00000000000000000000000000000000\r\n";
     for fields in ["", wrong, "Cookie: __Host-palabre-alice=x\r\n"] {
-        let mut client = rig.connect();
         for target in ["/", "/?key=0123", "/me", "/listen", "/listen.wav", "/speak", "/page/records.js", "/nothing"] {
+            let mut client = rig.connect();
             let answer = client.request("GET", target, fields);
             assert_eq!(answer.status, 401, "{target}");
+            assert!(client.is_closed(), "a stranger gets one answer");
             assert_eq!(answer.field("set-cookie"), None);
         }
     }

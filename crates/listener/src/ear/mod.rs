@@ -1,0 +1,192 @@
+//! What the participant hears, for all streams of this listener: one reader thread, one ring of the newest records.
+//!
+//! The thread starts with the first stream and ends 2 s after the last. It cuts chunks, builds the bytes of each record
+//! once, and puts them into the ring; a stream takes them from there at its own pace. A stream that is too slow loses what
+//! left the ring meanwhile and goes on with the newest; nobody else notices.
+
+mod reader;
+mod subscription;
+mod told;
+
+pub use subscription::{Next, Subscription};
+pub use told::Told;
+
+use crate::record;
+use crate::room_view::RoomView;
+use crate::source::Origin;
+use palabre_host::clock::boottime_ms;
+use palabre_room::{Format, RoomDir};
+use std::collections::VecDeque;
+use std::net::{Shutdown, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+/// How much sound a stream may ask back with `from`, and the most that a slow one may lag behind.
+const RING_MS: u64 = 300;
+/// Stack of the reader thread; it holds the pipe's buffer and little else.
+const STACK_BYTES: usize = 128 * 1024;
+
+/// A record in the ring.
+#[derive(Debug, Default)]
+pub struct Record {
+    /// Its number on the wire.
+    pub seq: u64,
+    /// What it is.
+    pub kind: Kind,
+    bytes: Vec<u8>,
+    /// The state of the room after this record, for streams that have missed some.
+    people: Arc<str>,
+    levels: Arc<str>,
+    carries_levels: bool,
+}
+
+/// What a record is.
+#[derive(Debug, Default)]
+pub enum Kind {
+    /// A chunk.
+    Sound {
+        /// Its samples.
+        samples: Vec<i16>,
+        /// Something is missing before it.
+        gap: bool,
+    },
+    /// The room is silent.
+    #[default]
+    Silence,
+    /// Who is here has changed.
+    Room,
+    /// A new process serves from now on.
+    Moved,
+}
+
+/// The ear of this listener.
+#[derive(Debug)]
+pub struct Ear {
+    format: Format,
+    chunk_ms: u64,
+    max_streams: usize,
+    origin: Origin,
+    room: Option<RoomDir>,
+    state: Mutex<State>,
+    news: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    ring: VecDeque<Arc<Record>>,
+    /// The number of the next record that goes into the ring.
+    next: u64,
+    last_seq: u64,
+    /// The number on the wire of the newest record that has left the ring.
+    gone_seq: u64,
+    people: Arc<str>,
+    levels: Arc<str>,
+    silent: bool,
+    streams: Vec<(u64, TcpStream)>,
+    next_stream: u64,
+    running: bool,
+    leaving: bool,
+}
+
+impl State {
+    fn seq(&mut self) -> u64 {
+        self.last_seq = boottime_ms().max(self.last_seq + 1);
+        self.last_seq
+    }
+
+    /// False when the ring is empty.
+    fn drop_oldest(&mut self) -> bool {
+        let oldest = self.ring.pop_front();
+        self.gone_seq = oldest.as_ref().map_or(self.gone_seq, |record| record.seq);
+        oldest.is_some()
+    }
+}
+
+impl Ear {
+    /// An ear on `origin`; `room` is where `names` and `levels` are.
+    pub fn new(origin: Origin, room: Option<RoomDir>, format: Format, chunk_ms: u64, max_streams: usize) -> Arc<Self> {
+        let state = Mutex::new(State { silent: true, ..State::default() });
+        let max_streams = max_streams.max(1);
+        Arc::new(Self { format, chunk_ms, max_streams, origin, room, state, news: Condvar::new() })
+    }
+
+    /// One more stream. When there are too many the oldest is ended: a page that connects again must never be locked out by
+    /// its own dead streams.
+    ///
+    /// # Errors
+    /// When there are no more file descriptors or threads.
+    pub fn subscribe(self: &Arc<Self>, tcp: &TcpStream, from: Option<u64>) -> std::io::Result<Subscription> {
+        let tcp = tcp.try_clone()?;
+        let mut state = self.lock();
+        if !state.running {
+            let view = RoomView::new(self.room.clone());
+            state.people = view.people();
+            state.levels = view.levels();
+            while state.drop_oldest() {}
+            state.silent = true;
+            let ear = Arc::clone(self);
+            std::thread::Builder::new().name("ear".into()).stack_size(STACK_BYTES).spawn(move || ear.run(view))?;
+            state.running = true;
+        }
+        let id = state.next_stream;
+        state.next_stream += 1;
+        state.streams.push((id, tcp));
+        while state.streams.len() > self.max_streams {
+            let (_, oldest) = state.streams.remove(0);
+            // It may be stuck in a write.
+            let _ = oldest.shutdown(Shutdown::Both);
+        }
+        let oldest_ms = boottime_ms().saturating_sub(RING_MS + self.chunk_ms);
+        let subscription = Subscription::begin(Arc::clone(self), id, &mut state, from, oldest_ms);
+        drop(state);
+        self.news.notify_all();
+        Ok(subscription)
+    }
+
+    /// How many streams there are.
+    pub fn streams(&self) -> usize {
+        self.lock().streams.len()
+    }
+
+    /// Stops reading at a frame's end, gives the pipe back, and tells all streams that they have moved.
+    pub fn leave(&self) {
+        let mut state = self.lock();
+        state.leaving = true;
+        if !state.running {
+            self.publish(&mut state, Kind::Moved, false);
+        }
+        drop(state);
+        self.news.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(self: Arc<Self>, view: RoomView) {
+        reader::Reader::new(&self, view).run();
+    }
+
+    fn publish(&self, state: &mut State, kind: Kind, carries_levels: bool) {
+        let seq = state.seq();
+        let levels = if carries_levels { &*state.levels } else { "" };
+        let bytes = render(&kind, seq, self.format.rate.hz(), levels, &state.people);
+        state.silent = !matches!(kind, Kind::Sound { .. }) && (state.silent || matches!(kind, Kind::Silence));
+        let (people, levels) = (Arc::clone(&state.people), Arc::clone(&state.levels));
+        state.ring.push_back(Arc::new(Record { seq, kind, bytes, people, levels, carries_levels }));
+        state.next += 1;
+        let most = (RING_MS.div_ceil(self.chunk_ms) as usize).max(2);
+        let is_sound = |record: &&Arc<Record>| matches!(record.kind, Kind::Sound { .. });
+        while state.ring.iter().filter(is_sound).count() > most || state.ring.len() > 4 * most {
+            state.drop_oldest();
+        }
+    }
+}
+
+fn render(kind: &Kind, seq: u64, rate_hz: u32, levels: &str, people: &str) -> Vec<u8> {
+    match kind {
+        Kind::Sound { samples, gap } => record::sound(seq, *gap, rate_hz, samples, levels),
+        Kind::Silence => record::silence(seq, levels),
+        Kind::Room => record::room(seq, people),
+        Kind::Moved => record::moved(seq),
+    }
+}
