@@ -12,6 +12,7 @@ import { say, switchLanguage, translatePage } from './text.js';
 import * as view from './view.js';
 
 const FIGURES_MS = 500;
+const KEY_CHECK_MS = 5000;
 const METER_FALL = 0.7;
 const people = new People(view.elements.people, view.elements.alone);
 
@@ -34,6 +35,7 @@ function start() {
   // Back from the browser's cache the streams are gone; a fresh page is the honest state.
   window.addEventListener('pageshow', ({ persisted }) => { if (persisted) location.reload(); });
   setInterval(showFigures, FIGURES_MS);
+  setInterval(lookForRevocation, KEY_CHECK_MS);
   Object.defineProperty(window, 'palabreState', { get: diagnostics });
   refresh();
   learnWhoIAm(new Backoff());
@@ -56,6 +58,15 @@ async function askMe() {
   } catch {
     return { screen: 'away' };
   }
+}
+
+/** A frame that is refused looks like any other that ends; only a request tells why. */
+async function lookForRevocation() {
+  if (app.session?.state.connection !== 'lost') return;
+  const { screen } = await askMe();
+  if (screen !== 'unknown' || !app.session) return;
+  leaveRoom();
+  go('unknown');
 }
 
 function canPlay() {

@@ -104,11 +104,12 @@ export class Session {
 
   /** @returns {object} see `window.palabreState` */
   get diagnostics() {
-    const { depthMs = 0, lowMs = 0, marginMs = 0, underruns = 0, cuts = 0, speed = 1, outputMs, contextRate, streamRate } = this.#player.report;
+    const { depthMs = 0, lowMs = 0, marginMs = 0, underruns = 0, cuts = 0, cutMs = 0, speed = 1 } = this.#player.report;
+    const { outputMs, contextRate, streamRate } = this.#player.report;
     const { chunks, lost, bad, renewals, reconnects } = this.#stream.counts;
     return {
       ...this.state,
-      depthMs, lowMs, marginMs, underruns, cuts, speed, outputMs, contextRate, streamRate,
+      depthMs, lowMs, marginMs, underruns, cuts, cutMs, speed, outputMs, contextRate, streamRate,
       chunks, lost, bad, renewals, reconnects,
       uplinkKind: this.#uplink.kind,
       sent: this.#uplink.counts.sent,

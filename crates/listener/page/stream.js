@@ -14,6 +14,8 @@ import { Renewal } from './renewal.js';
 const DEAD_AFTER_MS = 5000;
 const DOUBT_AFTER_MS = 1200;
 const CHECK_MS = 400;
+const MOVED_AGAIN_MS = 3000;
+const MOVED_WAIT_MS = 100;
 
 /**
  * @typedef {{onRecord: (record: import('./records.js').StreamRecord) => void,
@@ -29,6 +31,7 @@ export class Stream {
   #retry = 0;
   #heardMs = 0;
   #liveSinceMs = 0;
+  #movedMs = -Infinity;
   #state = 'stopped';
   #silent = true;
   /** What happened since `start`, for the details panel. */
@@ -124,8 +127,20 @@ export class Stream {
     if (counted && !this.#renewal.isNews(record.seq)) return;
     if (record.kind === 'sound') this.#count(record);
     if (record.kind === 'silence') this.#silent = true;
-    if (record.kind === 'moved') this.#open();
+    if (record.kind === 'moved') this.#follow();
     else this.#handlers.onRecord(record);
+  }
+
+  /**
+   * The next stream first, the old one is left when that one speaks. A request may still reach the old process on a
+   * connection that the browser kept; then it is told to move again, and asks with a little more patience.
+   */
+  #follow() {
+    const nowMs = performance.now();
+    const waitMs = nowMs - this.#movedMs < MOVED_AGAIN_MS ? MOVED_WAIT_MS : 0;
+    this.#movedMs = nowMs;
+    if (waitMs === 0) this.#open();
+    else if (!this.#retry) this.#openIn(waitMs);
   }
 
   #count(record) {
@@ -168,11 +183,15 @@ export class Stream {
 
   #retryLater() {
     this.counts.reconnects += 1;
+    this.#openIn(this.#backoff.next());
+    if (this.tries > 1 && !this.#renewal.leader) this.#say('lost');
+  }
+
+  #openIn(waitMs) {
     this.#retry = setTimeout(() => {
       this.#retry = 0;
       this.#open();
-    }, this.#backoff.next());
-    if (this.tries > 1 && !this.#renewal.leader) this.#say('lost');
+    }, waitMs);
   }
 
   #say(state) {
