@@ -7,7 +7,6 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use palabre_host::process;
-use palabre_host::signals::SIGTERM;
 
 /// What the browser is called on one system or another.
 const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
@@ -65,7 +64,7 @@ impl Drop for Browser {
     fn drop(&mut self) {
         self.forget_closed();
         for window in &self.windows {
-            let _ = process::send_signal(window.id(), SIGTERM);
+            let _ = process::terminate(window);
         }
         let deadline = Instant::now() + PATIENCE;
         while !self.windows.is_empty() && Instant::now() < deadline {

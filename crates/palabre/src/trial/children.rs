@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 
 use palabre_host::exit::Failure;
 use palabre_host::process;
-use palabre_host::signals::SIGTERM;
 
 use super::log_file::LogFile;
 
@@ -86,8 +85,7 @@ impl Kept {
     /// Asks the child to end, waits for it, and kills it if it doesn't.
     pub fn stop(&mut self) {
         let State::Running { child, .. } = &mut self.state else { return };
-        // It is ours and not waited for yet, so its id can't be somebody else's.
-        if process::send_signal(child.id(), SIGTERM).is_ok() {
+        if process::terminate(child).is_ok() {
             let deadline = Instant::now() + PATIENCE;
             while Instant::now() < deadline {
                 if !matches!(child.try_wait(), Ok(None)) {

@@ -9,6 +9,7 @@
 //! DIR/links                   NAME URL, when everybody is ready; removed at the end
 //! DIR/log                     what every process says
 //! DIR/browser/                profiles of the windows that --open opens
+//! DIR/lock                    held while a try runs here
 //! ```
 
 use std::fs::{self, DirBuilder};
@@ -21,12 +22,11 @@ use std::time::Duration;
 use palabre_config::certificate;
 use palabre_config::{PARTICIPANTS_DIR, SERVER_FILE, Server};
 use palabre_host::exit::Failure;
+use palabre_host::lock::Lock;
 use tempfile::TempDir;
 
-use crate::control;
-
 /// What may be in a directory that is given to us: since `run` is removed, nobody else's `run` must be taken for ours.
-const OURS: [&str; 5] = ["etc", "run", "links", "log", "browser"];
+const OURS: [&str; 6] = ["etc", "run", "links", "log", "browser", "lock"];
 /// What may be in its `etc`.
 const OURS_IN_ETC: [&str; 4] = [SERVER_FILE, PARTICIPANTS_DIR, "tls", "keys"];
 /// The longest path of a Unix socket: `sun_path` of unix(7), its zero not counted.
@@ -41,6 +41,8 @@ pub struct Place {
     root: PathBuf,
     /// Removed with everything in it when this is dropped.
     temporary: Option<TempDir>,
+    /// Of a directory that others could be given too.
+    _lock: Option<Lock>,
 }
 
 impl Place {
@@ -71,7 +73,7 @@ impl Place {
             .prefix("palabre-try-")
             .tempdir()
             .map_err(|error| Failure::system(format!("unable to make a temporary directory: {error}")))?;
-        Ok(Self { root: temporary.path().to_owned(), temporary: Some(temporary) })
+        Ok(Self { root: temporary.path().to_owned(), temporary: Some(temporary), _lock: None })
     }
 
     fn given(path: &Path) -> Result<Self, Failure> {
@@ -86,13 +88,14 @@ impl Place {
                 )));
             }
         }
-        if control::is_running(&root.join("run")) {
+        let lock = root.join("lock");
+        let Some(lock) = Lock::take(&lock).map_err(|error| unable("lock", &lock, &error))? else {
             return Err(Failure::refused(format!(
                 "unable to use '{}': another 'palabre try' runs in it",
                 root.display()
             )));
-        }
-        let place = Self { root, temporary: None };
+        };
+        let place = Self { root, temporary: None, _lock: Some(lock) };
         place.clear().map_err(|error| unable("clear", &place.root, &error))?;
         Ok(place)
     }

@@ -26,9 +26,9 @@ pub fn beginning(addresses: &[IpAddr], people: usize) {
     }
 }
 
-/// Somebody's page answers.
-pub fn link(person: &Person, link: &str, with_code: bool) {
-    say(&format!("  {}  {link}", person.display_name));
+/// Somebody's page answers; the names stand in a column of this width.
+pub fn link(person: &Person, width: usize, link: &str, with_code: bool) {
+    say(&format!("  {:width$}  {link}", person.display_name));
     if with_code
         && io::stdout().is_terminal()
         && let Some(code) = qr::terminal(link)
