@@ -142,6 +142,7 @@ function refresh() {
     view.showState({ room, connection: session.state.connection, microphone: microphoneWord(session.state) });
     view.showNotices(notices(session));
     if (session.state.connection !== 'live') people.hush();
+    if (!session.state.audible) showPeak(0);
   } else {
     view.showState({ room: '', connection: '', microphone: 'off' });
     view.showDoor(door(app.screen, app.me));
@@ -161,13 +162,14 @@ function door(screen, me) {
 }
 
 /** One word for the microphone, the worst truth first. */
-function microphoneWord({ microphone, muted, uplink }) {
+function microphoneWord({ microphone, muted, uplink, audible }) {
   if (app.me.listen_only) return 'listener';
   if (microphone === 'asking') return 'asking';
   if (microphone !== 'on') return 'off';
   if (muted) return 'muted';
   if (people.operatorMutedMe) return 'operator';
-  return uplink === 'open' ? 'on' : 'waiting';
+  // A context that is held back doesn't run the microphone either.
+  return uplink === 'open' && audible ? 'on' : 'waiting';
 }
 
 function notices(session) {

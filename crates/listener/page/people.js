@@ -142,9 +142,9 @@ function mutedSign() {
 }
 
 function initials(display) {
-  const words = display.trim().split(/\s+/u).filter((word) => /[\p{L}\p{N}]/u.test(word));
-  const firsts = [words[0], words.length > 1 ? words.at(-1) : ''].map((word) => [...(word ?? '')][0] ?? '');
-  return firsts.join('').toLocaleUpperCase();
+  const words = display.match(/[\p{L}\p{N}][\p{L}\p{M}\p{N}]*/gu) ?? [];
+  const ends = words.length > 1 ? [words[0], words.at(-1)] : words;
+  return ends.map((word) => [...word][0]).join('').toLocaleUpperCase();
 }
 
 /** The same person has the same colour for everybody. */

@@ -39,7 +39,7 @@ export default {
   micListener: 'Listening',
   micListenerHint: 'there is no microphone here',
   micWaiting: 'Not heard just now',
-  micWaitingHint: 'reconnecting the microphone…',
+  micWaitingHint: 'the microphone is being reconnected…',
   micOperator: 'Muted by the host',
   micOperatorHint: 'nobody hears you',
   volume: 'Volume',
