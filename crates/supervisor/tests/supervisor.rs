@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
-use house::{House, eventually, occupied_port, runs, signal};
+use house::{House, eventually, holds, occupied_port, runs, signal};
 use palabre_config::control::{Response, State};
 
 /// Connects again and again, and counts how often it was refused.
@@ -63,6 +63,7 @@ fn every_participant_gets_a_room_pipes_a_port_and_a_listener() {
     let bob = house.wait_for("bob", State::Ready);
     assert_ne!(alice.port, bob.port);
     assert!(is_open(alice.port) && is_open(bob.port));
+    assert!(holds(house.pid(), alice.port) && holds(house.pid(), bob.port));
     assert_eq!((alice.display.as_str(), alice.room.as_str(), bob.display.as_str()), ("Zoé", "den", "bob"));
     assert_eq!((alice.restarts, alice.last_exit), (0, None));
     assert!(runs(alice.pid.unwrap()) && runs(bob.pid.unwrap()));
@@ -100,7 +101,7 @@ fn a_listener_that_cannot_work_is_failed_its_port_closed_and_a_reload_tries_it_a
     assert_eq!(failed.pid, None);
     assert_eq!(failed.last_exit.as_deref(), Some("exit code 78"));
     assert!(failed.note.unwrap().contains("port closed"));
-    assert!(!is_open(failed.port));
+    assert!(!holds(house.pid(), failed.port));
     house.write_certificate();
     assert_eq!(house.reload().started, ["alice"]);
     let ready = house.wait_for("alice", State::Ready);
@@ -116,7 +117,7 @@ fn a_program_that_does_not_exist_is_tried_five_times_and_then_failed() {
     let failed = house.wait_for("alice", State::Failed);
     assert_eq!(failed.restarts, 4);
     assert!(failed.last_exit.unwrap().starts_with("unable to start '/nonexistent/palabre-listener': No such file"));
-    assert!(!is_open(failed.port));
+    assert!(!holds(house.pid(), failed.port));
 }
 
 #[test]
@@ -178,7 +179,7 @@ fn a_reload_adds_and_removes_participants_and_leaves_what_was_made_by_hand() {
     assert!(changes.restarted.is_empty() && changes.errors.is_empty());
     house.wait_for("carol", State::Ready);
     eventually("bob is gone", || house.find("bob").is_none());
-    assert!(!runs(bob.pid.unwrap()) && !is_open(bob.port));
+    assert!(!runs(bob.pid.unwrap()) && !holds(house.pid(), bob.port));
     assert!(!house.room("main").join("bob").exists());
     assert!(by_hand.exists());
     assert_eq!(fs::read_to_string(house.room("main").join("names")).unwrap(), "alice\talice\ncarol\tcarol\n");
@@ -254,7 +255,7 @@ fn another_room_and_another_port_are_taken_when_the_old_process_is_gone() {
     assert_eq!(house.reload().restarted, ["alice"]);
     let waiting = house.wait_until("alice", |alice| alice.state == State::BackingOff);
     assert!(waiting.last_exit.unwrap().starts_with(&format!("unable to open port {port}: Address already in use")));
-    assert!(!runs(old.pid.unwrap()) && !is_open(old.port));
+    assert!(!runs(old.pid.unwrap()) && !holds(house.pid(), old.port));
     assert!(!house.room("main/alice").exists());
     drop(socket);
     let new = house.wait_for("alice", State::Ready);

@@ -202,6 +202,26 @@ pub fn runs(pid: u32) -> bool {
     stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
 }
 
+/// Whether a process holds the listening socket of a port. Asked of the kernel: where a port is closed, a connection
+/// could reach whoever was given the same number a moment later.
+pub fn holds(pid: u32, port: u16) -> bool {
+    let sockets = fs::read_to_string("/proc/net/tcp").unwrap();
+    let listens_there = |words: &[&str]| words[1].ends_with(&format!(":{port:04X}")) && words[3] == "0A";
+    sockets
+        .lines()
+        .skip(1)
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .filter(|words| listens_there(words))
+        .any(|words| has_open(pid, &format!("socket:[{}]", words[9])))
+}
+
+fn has_open(pid: u32, target: &str) -> bool {
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    descriptors
+        .filter_map(Result::ok)
+        .any(|entry| fs::read_link(entry.path()).is_ok_and(|link| link == Path::new(target)))
+}
+
 /// A port that belongs to the test.
 pub fn occupied_port() -> (TcpListener, u16) {
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
