@@ -4,8 +4,9 @@
 mod common;
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use common::{palabre, stdout};
+use common::{palabre, sibling, stdout};
 
 fn pages() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/man")
@@ -25,6 +26,27 @@ fn completions_exist_for_every_shell_and_know_every_command() {
         let script = stdout(&palabre().args(["completions", shell]).output().unwrap());
         for word in ["status", "restart", "invite", "revoke", "try", "first-port", "new-key"] {
             assert!(script.contains(word), "{shell}: {word}");
+        }
+    }
+}
+
+#[test]
+fn every_flag_of_a_daemon_is_in_its_page() {
+    const SECTIONS: [&str; 9] =
+        ["NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "SIGNALS", "FILES", "EXIT STATUS", "EXAMPLES", "SEE ALSO"];
+    for program in ["palabre-mixer", "palabre-listener", "palabre-supervisor"] {
+        let help = stdout(&Command::new(sibling(program)).arg("--help").output().unwrap());
+        let page = std::fs::read_to_string(pages().join(format!("{program}.8"))).unwrap();
+        let sections: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix(".SH ")).collect();
+        assert_eq!(sections, SECTIONS, "{program}");
+        let page = page.replace("\\-", "-");
+        // Indented by clap: `-v, --verbose...`, `--rooms <DIR>`.
+        let flags = help.lines().filter(|line| line.trim_start().starts_with('-'));
+        let flags: Vec<&str> =
+            flags.filter_map(|line| line.split([' ', '.']).find(|word| word.starts_with("--"))).collect();
+        assert!(flags.contains(&"--help") && flags.len() > 3, "{flags:?}");
+        for flag in flags {
+            assert!(page.contains(flag), "docs/man/{program}.8 doesn't have {flag}");
         }
     }
 }
