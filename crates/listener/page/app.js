@@ -162,14 +162,15 @@ function door(screen, me) {
 }
 
 /** One word for the microphone, the worst truth first. */
-function microphoneWord({ microphone, muted, uplink, audible }) {
+function microphoneWord({ connection, microphone, muted, uplink, audible }) {
   if (app.me.listen_only) return 'listener';
   if (microphone === 'asking') return 'asking';
   if (microphone !== 'on') return 'off';
   if (muted) return 'muted';
   if (people.operatorMutedMe) return 'operator';
   // A context that is held back doesn't run the microphone either.
-  return uplink === 'open' && audible ? 'on' : 'waiting';
+  if (!audible) return 'held';
+  return uplink === 'open' && connection === 'live' ? 'on' : 'waiting';
 }
 
 function notices(session) {

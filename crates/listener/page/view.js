@@ -12,7 +12,7 @@ export const elements = Object.fromEntries(
 );
 
 const SIGNS = { on: '#mic', off: '#mic-off' };
-const PREFIXES = { on: '🎙 ', waiting: '🎙 ', muted: '🔇 ', operator: '🔇 ' };
+const PREFIXES = { on: '🎙 ', waiting: '🎙 ', held: '🎙 ', muted: '🔇 ', operator: '🔇 ' };
 
 /**
  * The screen before and after the room.
@@ -92,7 +92,7 @@ export function showFigures(figures) {
 
 function showMicrophone(state) {
   const name = `mic${state[0].toUpperCase()}${state.slice(1)}`;
-  const open = state === 'on' || state === 'waiting';
+  const open = state === 'on' || state === 'waiting' || state === 'held';
   elements.mute.dataset.state = state;
   elements.mute.disabled = state === 'listener';
   elements.mute.setAttribute('aria-pressed', String(!open));
