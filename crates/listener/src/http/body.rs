@@ -254,4 +254,37 @@ mod tests {
         }
         assert_eq!(read(Framing::Chunked, "5\r\nab", "").0.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn a_chunked_body_gives_what_was_put_in_and_never_more(
+            pieces in proptest::collection::vec(proptest::collection::vec(proptest::prelude::any::<u8>(), 1..50), 0..8),
+            cut in 0usize..400,
+        ) {
+            let mut coded = Vec::new();
+            for piece in &pieces {
+                coded.extend(format!("{:X}\r\n", piece.len()).into_bytes());
+                coded.extend(piece);
+                coded.extend(b"\r\n");
+            }
+            coded.extend(b"0\r\n\r\nnext");
+            let cut = cut.min(coded.len());
+            let (mut buffered, mut stream) = (coded[..cut].to_vec(), &coded[cut..]);
+            let mut body = Body::new(Framing::Chunked, &mut buffered, &mut stream);
+            let mut out = Vec::new();
+            body.read_to_end(&mut out).unwrap();
+            assert!(body.is_done());
+            assert_eq!(out, pieces.concat());
+            buffered.extend(stream);
+            assert_eq!(buffered, b"next");
+        }
+
+        #[test]
+        fn no_chunks_are_too_strange(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..600)) {
+            let (mut buffered, mut stream) = (Vec::new(), &bytes[..]);
+            let mut out = Vec::new();
+            let _ = Body::new(Framing::Chunked, &mut buffered, &mut stream).read_to_end(&mut out);
+            assert!(out.len() <= bytes.len());
+        }
+    }
 }

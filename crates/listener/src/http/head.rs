@@ -200,4 +200,20 @@ mod tests {
         assert_eq!(parse(b"GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n").unwrap_err().status, 400);
         assert!(parse(b"GET / HTTP/1.0\r\n\r\n").unwrap().is_some());
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_are_too_strange(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..600)) {
+            let _ = parse(&bytes);
+            let _ = parse(&[b"GET / HTTP/1.1\r\nhost: a\r\n", &bytes[..], b"\r\n\r\n"].concat());
+        }
+
+        #[test]
+        fn no_target_is_too_strange(target in "[!-~]{1,80}") {
+            if let Ok(Some((head, _))) = parse(format!("GET {target} HTTP/1.1\r\nhost: a\r\n\r\n").as_bytes()) {
+                assert!(head.path.starts_with('/') && !head.path.contains('?'));
+                let _ = head.parameter("key");
+            }
+        }
+    }
 }

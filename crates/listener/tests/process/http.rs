@@ -134,3 +134,12 @@ fn requests_that_come_at_once_are_answered_in_order() {
     assert_eq!([client.answer().status, client.answer().status, client.answer().status], [200, 200, 404]);
     assert!(client.is_closed());
 }
+
+#[test]
+fn an_old_client_gets_one_answer() {
+    let rig = Rig::new();
+    let mut client = rig.connect();
+    client.send(format!("GET /me HTTP/1.0\r\n{}\r\n", rig.bearer()));
+    assert_eq!(client.answer().status, 200);
+    assert!(client.is_closed());
+}

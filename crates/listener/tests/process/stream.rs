@@ -149,6 +149,18 @@ fn a_stream_that_is_stuck_loses_its_own_sound_only() {
 }
 
 #[test]
+fn a_stream_that_stays_stuck_is_ended() {
+    let rig = Rig::new();
+    let mut stuck = rig.connect().listen(&rig, "");
+    rig.wait_for_status("streams=1 speaking=no");
+    let feed = Feed::start(rig.ear(), 0, Duration::from_millis(4));
+    // The write time-out is 5 s.
+    rig.wait_for_status("streams=0 speaking=no");
+    drop(feed);
+    assert!(stuck.client.is_closed());
+}
+
+#[test]
 fn one_stream_too_many_ends_the_oldest() {
     let rig = Rig::with("[limits]\nstreams = 2\n");
     let mut first = rig.connect().listen(&rig, "");
