@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use palabre_e2e::browser::{Browser, Tap};
 use palabre_e2e::client::Talker;
-use palabre_e2e::compare::{RATE_HZ, at_common_rate, find, median, percentile};
+use palabre_e2e::compare::{RATE_HZ, convert, find, median, percentile};
 use palabre_e2e::suite::{PATIENCE, Suite, descendants};
 use palabre_e2e::wait_for;
 
@@ -175,8 +175,8 @@ fn latency(uplink: &str) -> Result<()> {
     let ((from, from_hz), (to, to_hz)) = (from?, to?);
     wait_for_samples(&speaker, Tap::Microphone, from / from_hz as usize + SECONDS + 1)?;
     wait_for_samples(&listener, Tap::Output, to / to_hz as usize + SECONDS + 3)?;
-    let said = at_common_rate(&speaker.tap_from(Tap::Microphone, from)?, from_hz);
-    let heard = at_common_rate(&listener.tap_from(Tap::Output, to)?, to_hz);
+    let said = convert(&speaker.tap_from(Tap::Microphone, from)?, from_hz, RATE_HZ);
+    let heard = convert(&listener.tap_from(Tap::Output, to)?, to_hz, RATE_HZ);
     let said_ms = Clock::new(speaker.tap_times(Tap::Microphone)?);
     let heard_ms = Clock::new(listener.tap_times(Tap::Output)?);
     let at = |start: usize, sample: usize, hz: u32| start as f64 + sample as f64 * f64::from(hz) / f64::from(RATE_HZ);
@@ -189,7 +189,7 @@ fn latency(uplink: &str) -> Result<()> {
     let (middle, p95) = (median(delays.clone()), percentile(delays, 95.0));
     println!("latency by {uplink}: mouth to ear, Chromium to Chromium: median {middle:.0} ms, p95 {p95:.0} ms");
     let correlation = median(matches.iter().map(|m| m.coefficient));
-    println!("  {} of {} windows of 300 ms found; median correlation {correlation:.3}", good.len(), matches.len());
+    println!("  {} of {} windows of 150 ms found; median correlation {correlation:.3}", good.len(), matches.len());
     let state = listener
         .run("return [palabreState.underruns, palabreState.cuts, palabreState.depthMs, palabreState.marginMs]")?;
     println!("  listening page: underruns, cuts, depth, margin in ms: {state}");

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use palabre_e2e::browser::{Browser, Tap};
-use palabre_e2e::compare::{RATE_HZ, at_common_rate, find, median};
+use palabre_e2e::compare::{RATE_HZ, convert, find, median};
 use palabre_e2e::suite::{Link, PATIENCE, Suite};
 use palabre_e2e::wait_for;
 use palabre_sound::measure::rms_dbfs;
@@ -53,7 +53,7 @@ impl Person {
             (self.browser.tapped(tap).ok()?.0 > start + seconds * rate_hz as usize).then_some(())
         })
         .unwrap();
-        at_common_rate(&self.browser.tap_from(tap, start).unwrap(), rate_hz)
+        convert(&self.browser.tap_from(tap, start).unwrap(), rate_hz, RATE_HZ)
     }
 }
 
