@@ -9,227 +9,255 @@ use support::*;
 
 #[test]
 fn what_is_there_already_is_found() {
-    let dir = tempfile::tempdir().unwrap();
-    let room = Room { dir: palabre_room::RoomDir::new(dir.path().join("main")) };
-    room.dir.create(Format::default()).unwrap();
-    room.participant("alice");
-    room.participant("bob");
-    std::fs::write(room.dir.path().join("levels"), "alice\ttalking\t-20.0\n").unwrap();
-    let _mixer = Mixer::start_in(dir);
-    let (mut alice, mut bob) = (room.join("alice"), room.join("bob"));
-    wait_for_silence(&room);
-    alice.say(440.0);
-    bob.hear(BURST);
-    assert!(bob.hears(440.0));
+    steadily(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let room = Room { dir: palabre_room::RoomDir::new(dir.path().join("main")) };
+        room.dir.create(Format::default()).unwrap();
+        room.participant("alice");
+        room.participant("bob");
+        std::fs::write(room.dir.path().join("levels"), "alice\ttalking\t-20.0\n").unwrap();
+        let _mixer = Mixer::start_in(dir);
+        let (mut alice, mut bob) = (room.join("alice"), room.join("bob"));
+        wait_for_silence(&room);
+        alice.say(440.0);
+        bob.hear(BURST);
+        assert!(bob.hears(440.0));
+    });
 }
 
 #[test]
 fn participants_come_and_go_by_mkdir_and_rm() {
-    let mut mixer = Mixer::start();
-    let room = mixer.room("main");
-    let (mut alice, mut bob) = (room.join("alice"), room.join("bob"));
-    for round in 0..3 {
-        let mut carol = room.join("carol");
-        carol.say(1700.0);
-        alice.say(440.0);
-        bob.hear(BURST);
-        assert!(bob.hears(440.0) && bob.hears(1700.0), "round {round}");
-        room.dir.participant(&name("carol")).remove().unwrap();
-        mixer.wait_for_log("'carol' left");
-        wait_for_silence(&room);
-        bob.forget();
-        alice.forget();
-    }
-    assert_eq!(mixer.counter("participants"), 2);
+    steadily(|| {
+        let mut mixer = Mixer::start();
+        let room = mixer.room("main");
+        let (mut alice, mut bob) = (room.join("alice"), room.join("bob"));
+        for round in 0..3 {
+            let mut carol = room.join("carol");
+            carol.say(1700.0);
+            alice.say(440.0);
+            bob.hear(BURST);
+            assert!(bob.hears(440.0) && bob.hears(1700.0), "round {round}");
+            room.dir.participant(&name("carol")).remove().unwrap();
+            mixer.wait_for_log("'carol' left");
+            wait_for_silence(&room);
+            bob.forget();
+            alice.forget();
+        }
+        assert_eq!(mixer.counter("participants"), 2);
+    });
 }
 
 #[test]
 fn a_participant_may_be_renamed() {
-    let mut mixer = Mixer::start();
-    let room = mixer.room("main");
-    let mut bob = room.join("bob");
-    drop(room.join("alice"));
-    let (old, new) = (room.dir.participant(&name("alice")), room.dir.participant(&name("zoe")));
-    std::fs::rename(old.path(), new.path()).unwrap();
-    mixer.wait_for_log("'zoe' is in room");
-    Person::open(&new).say(440.0);
-    bob.hear(BURST);
-    assert!(bob.hears(440.0));
-    assert_eq!(mixer.counter("participants"), 2);
+    steadily(|| {
+        let mut mixer = Mixer::start();
+        let room = mixer.room("main");
+        let mut bob = room.join("bob");
+        drop(room.join("alice"));
+        let (old, new) = (room.dir.participant(&name("alice")), room.dir.participant(&name("zoe")));
+        std::fs::rename(old.path(), new.path()).unwrap();
+        mixer.wait_for_log("'zoe' is in room");
+        Person::open(&new).say(440.0);
+        bob.hear(BURST);
+        assert!(bob.hears(440.0));
+        assert_eq!(mixer.counter("participants"), 2);
+    });
 }
 
 #[test]
 fn rooms_come_and_go() {
-    let mut mixer = Mixer::start();
-    for _ in 0..3 {
-        let room = mixer.room("short");
-        let (mut alice, mut bob) = (room.join("alice"), room.join("bob"));
-        alice.say(440.0);
-        bob.hear(BURST);
-        assert!(bob.hears(440.0));
-        std::fs::remove_dir_all(room.dir.path()).unwrap();
-        mixer.wait_for_log("room 'short' is closed");
-    }
-    assert_eq!((mixer.counter("rooms"), mixer.counter("participants")), (0, 0));
+    steadily(|| {
+        let mut mixer = Mixer::start();
+        for _ in 0..3 {
+            let room = mixer.room("short");
+            let (mut alice, mut bob) = (room.join("alice"), room.join("bob"));
+            alice.say(440.0);
+            bob.hear(BURST);
+            assert!(bob.hears(440.0));
+            std::fs::remove_dir_all(room.dir.path()).unwrap();
+            mixer.wait_for_log("room 'short' is closed");
+        }
+        assert_eq!((mixer.counter("rooms"), mixer.counter("participants")), (0, 0));
+    });
 }
 
 #[test]
 fn other_entries_are_passed_over() {
-    let mut mixer = Mixer::start();
-    std::fs::write(mixer.dir.path().join("file"), "").unwrap();
-    std::fs::create_dir(mixer.dir.path().join("Upper")).unwrap();
-    let room = mixer.room("main");
-    std::fs::create_dir(room.dir.path().join("not a name")).unwrap();
-    std::os::unix::fs::symlink("/proc", room.dir.path().join("link")).unwrap();
-    drop(room.join("alice"));
-    assert_eq!((mixer.counter("rooms"), mixer.counter("participants")), (1, 1));
+    steadily(|| {
+        let mut mixer = Mixer::start();
+        std::fs::write(mixer.dir.path().join("file"), "").unwrap();
+        std::fs::create_dir(mixer.dir.path().join("Upper")).unwrap();
+        let room = mixer.room("main");
+        std::fs::create_dir(room.dir.path().join("not a name")).unwrap();
+        std::os::unix::fs::symlink("/proc", room.dir.path().join("link")).unwrap();
+        drop(room.join("alice"));
+        assert_eq!((mixer.counter("rooms"), mixer.counter("participants")), (1, 1));
+    });
 }
 
 #[test]
 fn a_pipe_with_a_new_inode_is_reopened() {
-    let mixer = Mixer::start();
-    let room = mixer.room("main");
-    let (mut alice, mut bob) = (room.join("alice"), room.join("bob"));
-    alice.say(440.0);
-    bob.hear(BURST);
-    wait_for_silence(&room);
-    for path in [room.participant("alice").mic(), room.participant("bob").ear()] {
-        std::fs::remove_file(path).unwrap();
-    }
-    drop((alice, bob));
-    let (mut alice, mut bob) = (room.join("alice"), room.join("bob"));
-    alice.say(1000.0);
-    bob.hear(BURST);
-    assert!(bob.hears(1000.0) && bob.does_not_hear(440.0));
+    steadily(|| {
+        let mixer = Mixer::start();
+        let room = mixer.room("main");
+        let (mut alice, mut bob) = (room.join("alice"), room.join("bob"));
+        alice.say(440.0);
+        bob.hear(BURST);
+        wait_for_silence(&room);
+        for path in [room.participant("alice").mic(), room.participant("bob").ear()] {
+            std::fs::remove_file(path).unwrap();
+        }
+        drop((alice, bob));
+        let (mut alice, mut bob) = (room.join("alice"), room.join("bob"));
+        alice.say(1000.0);
+        bob.hear(BURST);
+        assert!(bob.hears(1000.0) && bob.does_not_hear(440.0));
+    });
 }
 
 #[test]
 fn a_pipe_that_is_moved_over_another_is_reopened() {
-    let mut mixer = Mixer::start();
-    let room = mixer.room("main");
-    let (alice, mut bob) = (room.join("alice"), room.join("bob"));
-    mixer.wait_for_log("alice/mic' is read");
-    let (mic, spare) = (room.participant("alice").mic(), room.participant("spare").mic());
-    mixer.wait_for_log("spare/mic' is read");
-    std::fs::rename(spare, &mic).unwrap();
-    mixer.wait_for_log("alice/mic' is read");
-    drop(alice);
-    Person::open(&room.participant("alice")).say(440.0);
-    bob.hear(BURST);
-    assert!(bob.hears(440.0));
+    steadily(|| {
+        let mut mixer = Mixer::start();
+        let room = mixer.room("main");
+        let (alice, mut bob) = (room.join("alice"), room.join("bob"));
+        mixer.wait_for_log("alice/mic' is read");
+        let (mic, spare) = (room.participant("alice").mic(), room.participant("spare").mic());
+        mixer.wait_for_log("spare/mic' is read");
+        std::fs::rename(spare, &mic).unwrap();
+        mixer.wait_for_log("alice/mic' is read");
+        drop(alice);
+        Person::open(&room.participant("alice")).say(440.0);
+        bob.hear(BURST);
+        assert!(bob.hears(440.0));
+    });
 }
 
 #[test]
 fn a_microphone_that_another_process_reads_is_refused_and_taken_when_it_is_free() {
-    let mut mixer = Mixer::start();
-    let room = mixer.room("main");
-    let mut bob = room.join("bob");
-    std::fs::create_dir(mixer.dir.path().join("elsewhere.tmp")).unwrap();
-    let elsewhere = palabre_room::RoomDir::new(mixer.dir.path().join("elsewhere.tmp"));
-    let alice = elsewhere.participant(&name("alice"));
-    alice.create().unwrap();
-    let thief = PipeReader::open(&alice.mic(), Format::default(), Start::Discard).unwrap();
-    std::fs::rename(alice.path(), room.dir.path().join("alice")).unwrap();
-    mixer.wait_for_log("is being read by another process");
-    drop(thief);
-    mixer.wait_for_log("is read again");
-    room.join("alice").say(440.0);
-    bob.hear(BURST);
-    assert!(bob.hears(440.0));
+    steadily(|| {
+        let mut mixer = Mixer::start();
+        let room = mixer.room("main");
+        let mut bob = room.join("bob");
+        std::fs::create_dir(mixer.dir.path().join("elsewhere.tmp")).unwrap();
+        let elsewhere = palabre_room::RoomDir::new(mixer.dir.path().join("elsewhere.tmp"));
+        let alice = elsewhere.participant(&name("alice"));
+        alice.create().unwrap();
+        let thief = PipeReader::open(&alice.mic(), Format::default(), Start::Discard).unwrap();
+        std::fs::rename(alice.path(), room.dir.path().join("alice")).unwrap();
+        mixer.wait_for_log("is being read by another process");
+        drop(thief);
+        mixer.wait_for_log("is read again");
+        room.join("alice").say(440.0);
+        bob.hear(BURST);
+        assert!(bob.hears(440.0));
+    });
 }
 
 #[test]
 fn the_mixers_own_pipes_refuse_a_second_reader() {
-    let mixer = Mixer::start();
-    let room = mixer.room("main");
-    drop(room.join("alice"));
-    let second = PipeReader::open(&room.participant("alice").mic(), Format::default(), Start::Discard);
-    assert!(matches!(second, Err(palabre_room::OpenError::Taken(_))));
+    steadily(|| {
+        let mixer = Mixer::start();
+        let room = mixer.room("main");
+        drop(room.join("alice"));
+        let second = PipeReader::open(&room.participant("alice").mic(), Format::default(), Start::Discard);
+        assert!(matches!(second, Err(palabre_room::OpenError::Taken(_))));
+    });
 }
 
 #[test]
 fn a_file_in_a_pipes_place_is_named_and_harms_nobody() {
-    let mut mixer = Mixer::start();
-    let room = mixer.room("main");
-    let (mut alice, mut bob) = (room.join("alice"), room.join("bob"));
-    let carol = room.dir.participant(&name("carol"));
-    std::fs::create_dir(carol.path()).unwrap();
-    std::fs::write(carol.mic(), "no pipe").unwrap();
-    mixer.wait_for_log("is not a named pipe");
-    alice.say(440.0);
-    bob.hear(BURST);
-    assert!(bob.hears(440.0));
+    steadily(|| {
+        let mut mixer = Mixer::start();
+        let room = mixer.room("main");
+        let (mut alice, mut bob) = (room.join("alice"), room.join("bob"));
+        let carol = room.dir.participant(&name("carol"));
+        std::fs::create_dir(carol.path()).unwrap();
+        std::fs::write(carol.mic(), "no pipe").unwrap();
+        mixer.wait_for_log("is not a named pipe");
+        alice.say(440.0);
+        bob.hear(BURST);
+        assert!(bob.hears(440.0));
+    });
 }
 
 #[test]
 fn a_voice_that_leaves_in_the_middle_leaves_no_noise() {
-    let mixer = Mixer::start();
-    let room = mixer.room("main");
-    let mut bob = room.join("bob");
-    let mut alice = room.join("alice");
-    alice.say(440.0);
-    bob.hear(FRAME * 3);
-    drop(alice);
-    room.dir.participant(&name("alice")).remove().unwrap();
-    wait_for_silence(&room);
-    let mut back = room.join("alice");
-    bob.forget();
-    back.say(1000.0);
-    bob.hear(BURST);
-    assert!(bob.hears(1000.0) && bob.does_not_hear(440.0));
+    steadily(|| {
+        let mixer = Mixer::start();
+        let room = mixer.room("main");
+        let mut bob = room.join("bob");
+        let mut alice = room.join("alice");
+        alice.say(440.0);
+        bob.hear(FRAME * 3);
+        drop(alice);
+        room.dir.participant(&name("alice")).remove().unwrap();
+        wait_for_silence(&room);
+        let mut back = room.join("alice");
+        bob.forget();
+        back.say(1000.0);
+        bob.hear(BURST);
+        assert!(bob.hears(1000.0) && bob.does_not_hear(440.0));
+    });
 }
 
 #[test]
 fn a_writer_alone_needs_no_ear() {
-    let mixer = Mixer::start();
-    let room = mixer.room("main");
-    let mut bob = room.join("bob");
-    let dir = room.participant("radio");
-    std::fs::remove_file(dir.ear()).unwrap();
-    let mut radio: PipeWriter = open_mic(&dir.mic());
-    assert_eq!(radio.write(&palabre_sound::measure::tone(RATE_HZ, 440.0, DBFS, BURST)), palabre_room::Wrote::Whole);
-    bob.hear(BURST);
-    assert!(bob.hears(440.0));
+    steadily(|| {
+        let mixer = Mixer::start();
+        let room = mixer.room("main");
+        let mut bob = room.join("bob");
+        let dir = room.participant("radio");
+        std::fs::remove_file(dir.ear()).unwrap();
+        let mut radio: PipeWriter = open_mic(&dir.mic());
+        assert_eq!(radio.write(&palabre_sound::measure::tone(RATE_HZ, 440.0, DBFS, BURST)), palabre_room::Wrote::Whole);
+        bob.hear(BURST);
+        assert!(bob.hears(440.0));
+    });
 }
 
 #[test]
 fn changes_that_the_kernel_lost_are_found_again() {
-    let mut mixer = Mixer::start();
-    let room = mixer.room("main");
-    drop((room.join("alice"), room.join("bob")));
-    mixer.signal("STOP");
-    // More than inotify's queue takes (fs.inotify.max_queued_events).
-    let queue = std::fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
-    let many: usize = queue.trim().parse().unwrap();
-    let (x, y) = (room.dir.path().join("X"), room.dir.path().join("Y"));
-    std::fs::create_dir(&x).unwrap();
-    // Each of these is two events.
-    for _ in 0..many / 4 + 100 {
-        std::fs::rename(&x, &y).unwrap();
-        std::fs::rename(&y, &x).unwrap();
-    }
-    room.dir.participant(&name("bob")).remove().unwrap();
-    let carol = room.participant("carol");
-    mixer.signal("CONT");
-    mixer.wait_for_log("changes of directories were lost");
-    let mut dave = room.join("dave");
-    Person::open(&carol).say(440.0);
-    dave.hear(BURST);
-    assert!(dave.hears(440.0));
-    assert_eq!(mixer.counter("participants"), 3);
+    steadily(|| {
+        let mut mixer = Mixer::start();
+        let room = mixer.room("main");
+        drop((room.join("alice"), room.join("bob")));
+        mixer.signal("STOP");
+        // More than inotify's queue takes (fs.inotify.max_queued_events).
+        let queue = std::fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
+        let many: usize = queue.trim().parse().unwrap();
+        let (x, y) = (room.dir.path().join("X"), room.dir.path().join("Y"));
+        std::fs::create_dir(&x).unwrap();
+        // Each of these is two events.
+        for _ in 0..many / 4 + 100 {
+            std::fs::rename(&x, &y).unwrap();
+            std::fs::rename(&y, &x).unwrap();
+        }
+        room.dir.participant(&name("bob")).remove().unwrap();
+        let carol = room.participant("carol");
+        mixer.signal("CONT");
+        mixer.wait_for_log("changes of directories were lost");
+        let mut dave = room.join("dave");
+        Person::open(&carol).say(440.0);
+        dave.hear(BURST);
+        assert!(dave.hears(440.0));
+        assert_eq!(mixer.counter("participants"), 3);
+    });
 }
 
 #[test]
 fn a_thousand_participants_are_no_trouble() {
-    let dir = tempfile::tempdir().unwrap();
-    let room = Room { dir: palabre_room::RoomDir::new(dir.path().join("main")) };
-    room.dir.create(Format::default()).unwrap();
-    (0..1000).for_each(|i| drop(room.participant(&format!("p{i}"))));
-    let mut mixer = Mixer::start_in(dir);
-    let (mut first, mut last) = (room.join("p0"), room.join("p999"));
-    first.say(440.0);
-    last.hear(BURST);
-    assert!(last.hears(440.0));
-    assert_eq!(mixer.counter("participants"), 1000);
-    assert_eq!(mixer.counter("skipped_ticks"), 0);
+    steadily(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let room = Room { dir: palabre_room::RoomDir::new(dir.path().join("main")) };
+        room.dir.create(Format::default()).unwrap();
+        (0..1000).for_each(|i| drop(room.participant(&format!("p{i}"))));
+        let mut mixer = Mixer::start_in(dir);
+        let (mut first, mut last) = (room.join("p0"), room.join("p999"));
+        first.say(440.0);
+        last.hear(BURST);
+        assert!(last.hears(440.0));
+        assert_eq!(mixer.counter("participants"), 1000);
+        assert_eq!(mixer.counter("skipped_ticks"), 0);
+    });
 }
