@@ -8,6 +8,8 @@ use palabre_config::control::{self, Changes, ControlError, Request, Response, St
 use palabre_host::exit::Failure;
 use palabre_room::Name;
 
+use crate::output::print;
+
 /// For questions; a supervisor that doesn't answer within this hangs.
 const SOON: Duration = Duration::from_secs(5);
 /// For work that starts processes and waits until they serve.
@@ -22,10 +24,9 @@ const SOCKET: &str = "control.sock";
 /// The supervisor isn't there (system) or says no (refused).
 pub fn restart(run: &Path, name: &Name) -> Result<(), Failure> {
     match ask(run, &Request::Restart { name: name.clone() }, IN_A_WHILE)? {
-        Response::Ok => println!("{name}: a new listener serves"),
-        other => return Err(unexpected(&other)),
+        Response::Ok => print(format!("{name}: a new listener serves\n")),
+        other => Err(unexpected(&other)),
     }
-    Ok(())
 }
 
 /// `palabre reload`.
@@ -38,7 +39,7 @@ pub fn reload(run: &Path) -> Result<(), Failure> {
         [("started", &changes.started), ("stopped", &changes.stopped), ("restarted", &changes.restarted)]
     {
         if !names.is_empty() {
-            println!("{what}: {}", names.join(", "));
+            print(format!("{what}: {}\n", names.join(", ")))?;
         }
     }
     if changes.errors.is_empty() {

@@ -12,6 +12,7 @@ use palabre_host::exit::Failure;
 use palabre_room::display_name_is_valid;
 
 use crate::cli::{Cli, Invite};
+use crate::output::print;
 use crate::{control, permission, qr};
 
 /// Writes the participant's file, reloads the supervisor where one runs, prints the link.
@@ -30,9 +31,9 @@ pub fn run(cli: &Cli, invite: &Invite) -> Result<(), Failure> {
     reload(cli.run_dir(), participant.name.as_str());
     let link = link(&server.host, participant.port, Some(&key));
     eprintln!("palabre: this link is for {} alone, and is not shown again:", participant.display());
-    println!("{link}");
+    print(format!("{link}\n"))?;
     if invite.qr || (!invite.no_qr && io::stdout().is_terminal()) {
-        print!("\n{}", qr::terminal(&link).unwrap_or_default());
+        print(format!("\n{}", qr::terminal(&link).unwrap_or_default()))?;
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ mod cli;
 mod control;
 mod invite;
 mod manual;
+mod output;
 mod pace;
 mod permission;
 mod play;
@@ -15,7 +16,6 @@ mod revoke;
 mod status;
 mod tap;
 mod trial;
-mod voices;
 
 use std::process::ExitCode;
 

@@ -12,6 +12,7 @@ use clap_mangen::Man;
 use palabre_host::exit::Failure;
 
 use crate::cli::Cli;
+use crate::output::print;
 
 /// The sections that clap can't know.
 const BY_HAND: &str = include_str!("manual.roff");
@@ -32,19 +33,10 @@ pub fn completions(shell: Shell) -> Result<(), Failure> {
 /// The page can't be written.
 pub fn page(out: Option<&Path>) -> Result<(), Failure> {
     let page = render().map_err(Failure::system)?;
-    let Some(directory) = out else { return print(page.as_bytes()) };
+    let Some(directory) = out else { return print(page) };
     let path = directory.join("palabre.1");
     std::fs::write(&path, page)
         .map_err(|error| Failure::system(format!("unable to write '{}': {error}", path.display())))
-}
-
-fn print(bytes: &[u8]) -> Result<(), Failure> {
-    match io::stdout().lock().write_all(bytes) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::system(format!("unable to write to standard output: {error}")))
-        }
-        _ => Ok(()),
-    }
 }
 
 fn render() -> io::Result<String> {

@@ -4,6 +4,7 @@ use palabre_config::Participant;
 use palabre_host::exit::Failure;
 
 use crate::cli::{Cli, Revoke};
+use crate::output::print;
 use crate::{control, permission};
 
 /// Removes the participant's file and reloads the supervisor where one runs.
@@ -21,19 +22,24 @@ pub fn run(cli: &Cli, revoke: &Revoke) -> Result<(), Failure> {
         }
         Failure::system(permission::explain(path.parent().unwrap_or(config), error))
     })?;
-    println!("removed '{}'", path.display());
+    let mut text = format!("removed '{}'\n", path.display());
     if let Some(was) = was {
-        let port = was.port;
-        println!("{name} had port {port} in room '{}'; their link no longer opens", was.room);
-        println!("'palabre invite {name} --port {port}{}' gives them the same port and a new key", room(&was));
+        text += &format!(
+            "{name} had port {port} in room '{room}'; their link no longer opens\n\
+             'palabre invite {name} --port {port}{flag}' gives them the same port and a new key\n",
+            port = was.port,
+            room = was.room,
+            flag = room_flag(&was)
+        );
     }
-    if !control::is_running(cli.run_dir()) {
-        println!("no supervisor runs in '{}': nothing to reload", cli.run_dir().display());
-        return Ok(());
+    let runs = control::is_running(cli.run_dir());
+    if !runs {
+        text += &format!("no supervisor runs in '{}': nothing to reload\n", cli.run_dir().display());
     }
-    control::try_reload(cli.run_dir()).map(drop)
+    print(text)?;
+    if runs { control::try_reload(cli.run_dir()).map(drop) } else { Ok(()) }
 }
 
-fn room(was: &Participant) -> String {
+fn room_flag(was: &Participant) -> String {
     if was.room.as_str() == "main" { String::new() } else { format!(" --room {}", was.room) }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use palabre_config::control::{ParticipantStatus, Status};
 use palabre_host::exit::Failure;
 
+use crate::output::print;
 use crate::{cli, control};
 
 const HEAD: [&str; 9] = ["STATE", "NAME", "ROOM", "PORT", "PID", "RESTARTS", "SINCE", "LAST EXIT", "NOTE"];
@@ -16,10 +17,9 @@ const HEAD: [&str; 9] = ["STATE", "NAME", "ROOM", "PORT", "PID", "RESTARTS", "SI
 pub fn run(run: &Path, options: &cli::Status) -> Result<(), Failure> {
     let status = control::status(run)?;
     if options.json {
-        println!("{}", serde_json::to_string_pretty(&status).map_err(Failure::system)?);
-        return Ok(());
+        return print(serde_json::to_string_pretty(&status).map_err(Failure::system)? + "\n");
     }
-    print!("{}", table(&status));
+    print(table(&status))?;
     for error in &status.errors {
         eprintln!("palabre: warning: {error}");
     }

@@ -11,6 +11,7 @@ mod log_file;
 mod place;
 mod roster;
 mod text;
+mod voices;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -27,12 +28,13 @@ use palabre_room::RoomDir;
 
 use crate::cli::{Cli, Try};
 use crate::control;
-use crate::voices::Voices;
+
 use browser::Browser;
 use children::Kept;
 use log_file::LogFile;
 use place::Place;
 use roster::Person;
+use voices::Voices;
 
 /// How often we ask the supervisor who is ready, until everybody is.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
@@ -144,6 +146,9 @@ impl<'a> Room<'a> {
         loop {
             let now = Instant::now();
             let restart = self.children.iter_mut().filter_map(|child| child.look_after(now)).min();
+            if let Some(browser) = &mut self.browser {
+                browser.look_after();
+            }
             let waiting = self.links.iter().any(Option::is_none);
             if waiting {
                 self.show_the_ready(options);

@@ -19,7 +19,7 @@ pub struct Browser {
     profiles: PathBuf,
     /// SHA-256 of the certificate's public key, in base64: the only one that is trusted without asking.
     pin: String,
-    windows: Vec<Child>,
+    windows: Vec<(String, Child)>,
 }
 
 impl Browser {
@@ -49,29 +49,38 @@ impl Browser {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
-        self.windows.push(window);
+        self.windows.push((name.to_owned(), window));
         Ok(())
     }
 
-    /// The windows that have been closed, or never opened.
-    pub fn forget_closed(&mut self) {
-        self.windows.retain_mut(|window| matches!(window.try_wait(), Ok(None)));
+    /// Says which windows have ended by a failure instead of being closed, and forgets them all.
+    pub fn look_after(&mut self) {
+        self.windows.retain_mut(|(name, window)| match window.try_wait() {
+            Ok(None) => true,
+            Ok(Some(status)) if !status.success() => {
+                let program = self.program.display();
+                log::warn!(
+                    "the window of {name} ended ({status}); open the link yourself, or see what '{program}' says"
+                );
+                false
+            }
+            _ => false,
+        });
     }
 }
 
 /// The profiles go away with the directory, so the windows must have closed before.
 impl Drop for Browser {
     fn drop(&mut self) {
-        self.forget_closed();
-        for window in &self.windows {
+        for (_, window) in &self.windows {
             let _ = process::terminate(window);
         }
         let deadline = Instant::now() + PATIENCE;
         while !self.windows.is_empty() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(20));
-            self.forget_closed();
+            self.windows.retain_mut(|(_, window)| matches!(window.try_wait(), Ok(None)));
         }
-        for window in &mut self.windows {
+        for (_, window) in &mut self.windows {
             let _ = window.kill();
             let _ = window.wait();
         }
