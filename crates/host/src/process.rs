@@ -62,17 +62,6 @@ pub fn raise_nofile() -> io::Result<u64> {
     Ok(hard)
 }
 
-/// Sends `signal` (a number, of [`crate::signals`]'s constants) to the process `pid`.
-///
-/// Send it to a child of your own that you have not waited for: its id can't have become another process's.
-///
-/// # Errors
-/// Those of kill(2); `InvalidInput` for what is no signal, or an id that would mean a group of processes.
-pub fn send_signal(pid: u32, signal: i32) -> io::Result<()> {
-    let pid = i32::try_from(pid).ok().filter(|&pid| pid > 0).ok_or(io::ErrorKind::InvalidInput)?;
-    Ok(kill(Pid::from_raw(pid), Signal::try_from(signal)?)?)
-}
-
 /// Asks a child to leave, by SIGTERM. Fine if it has left and has not been waited for yet.
 ///
 /// # Errors
@@ -99,15 +88,6 @@ mod tests {
         let error = die_with_parent(std::process::id()).unwrap_err();
         prctl::set_pdeathsig(None).unwrap();
         assert!(matches!(error, ParentError::Gone { .. }));
-    }
-
-    #[test]
-    fn a_signal_goes_to_one_process_and_never_to_a_group() {
-        let mut child = std::process::Command::new("sleep").arg("600").spawn().unwrap();
-        send_signal(child.id(), crate::signals::SIGTERM).unwrap();
-        assert!(!child.wait().unwrap().success());
-        assert_eq!(send_signal(0, crate::signals::SIGTERM).unwrap_err().kind(), io::ErrorKind::InvalidInput);
-        assert_eq!(send_signal(u32::MAX, crate::signals::SIGTERM).unwrap_err().kind(), io::ErrorKind::InvalidInput);
     }
 
     #[test]
