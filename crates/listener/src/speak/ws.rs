@@ -89,30 +89,10 @@ fn receive(socket: &mut WebSocket<&mut TlsStream>, claim: &Claim, listener: &Lis
     loop {
         let result = socket.read();
         let now = Instant::now();
-        let lost = match result {
-            Ok(Message::Binary(bytes)) => {
-                heard = now;
-                match Chunk::parse(&bytes, listener.format) {
-                    None => return Some(CloseCode::Unsupported),
-                    Some(chunk) if lateness.is_old(now, chunk.captured_ms) => claim.tick(now),
-                    Some(chunk) => claim.say_live(now, &chunk.samples),
-                }
-            }
-            Ok(Message::Text(_)) => return Some(CloseCode::Unsupported),
-            Ok(Message::Close(_)) => Ok(()),
-            Ok(_) => {
-                heard = now;
-                claim.tick(now)
-            }
-            Err(Error::Io(error)) if is_timeout(&error) => claim.tick(now),
-            Err(Error::Capacity(CapacityError::MessageTooLong { .. })) => return Some(CloseCode::Size),
-            Err(Error::Protocol(_) | Error::Utf8(_)) => return Some(CloseCode::Protocol),
-            Err(_) => return None,
-        };
-        match lost {
-            Ok(()) => {}
-            Err(Lost::ToAnother) => return Some(NEWER_PAGE),
-            Err(Lost::ToItself) => return Some(CloseCode::Normal),
+        match take(result, now, claim, &mut lateness, listener.format) {
+            Ok(true) => heard = now,
+            Ok(false) => {}
+            Err(end) => return end,
         }
         if listener.is_leaving() {
             return Some(CloseCode::Restart);
@@ -124,6 +104,36 @@ fn receive(socket: &mut WebSocket<&mut TlsStream>, claim: &Claim, listener: &Lis
             pinged = now;
             socket.send(Message::Ping(Vec::new().into())).ok()?;
         }
+    }
+}
+
+/// Takes what was read; whether the page has been heard. An error is the end, with the code to close with if any.
+fn take(
+    result: Result<Message, Error>,
+    now: Instant,
+    claim: &Claim,
+    lateness: &mut Lateness,
+    format: Format,
+) -> Result<bool, Option<CloseCode>> {
+    let (said, heard) = match result {
+        Ok(Message::Binary(bytes)) => {
+            let chunk = Chunk::parse(&bytes, format).ok_or(Some(CloseCode::Unsupported))?;
+            match lateness.is_old(now, chunk.captured_ms) {
+                true => (claim.tick(now), true),
+                false => (claim.say_live(now, &chunk.samples), true),
+            }
+        }
+        Ok(Message::Text(_)) => return Err(Some(CloseCode::Unsupported)),
+        Ok(_) => (claim.tick(now), true),
+        Err(Error::Io(error)) if is_timeout(&error) => (claim.tick(now), false),
+        Err(Error::Capacity(CapacityError::MessageTooLong { .. })) => return Err(Some(CloseCode::Size)),
+        Err(Error::Protocol(_) | Error::Utf8(_)) => return Err(Some(CloseCode::Protocol)),
+        Err(_) => return Err(None),
+    };
+    match said {
+        Ok(()) => Ok(heard),
+        Err(Lost::ToAnother) => Err(Some(NEWER_PAGE)),
+        Err(Lost::ToItself) => Err(Some(CloseCode::Normal)),
     }
 }
 
