@@ -219,7 +219,7 @@ impl Clock {
 
 fn join(suite: &Suite, person: usize, uplink: &str) -> Result<Browser> {
     let voice = Path::new(env!("CARGO_MANIFEST_DIR")).join("speech/english-man-16000Hz-mono.wav");
-    let browser = Browser::start(&voice, "en", &[])?;
+    let browser = Browser::start(Some(&voice), "en")?;
     browser.tap_sound()?;
     browser.open(&format!("{}#uplink={uplink}", suite.links[person].url))?;
     browser.wait_until("window.palabreState?.screen === 'door'")?;

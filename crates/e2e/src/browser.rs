@@ -20,7 +20,7 @@ use tokio::runtime::Runtime;
 
 use crate::wait_for;
 
-const FLAGS: [&str; 13] = [
+const FLAGS: [&str; 12] = [
     "--headless=new",
     "--no-sandbox",
     "--disable-gpu",
@@ -32,7 +32,6 @@ const FLAGS: [&str; 13] = [
     "--disable-dev-shm-usage",
     "--ignore-certificate-errors",
     "--use-fake-device-for-media-stream",
-    "--use-fake-ui-for-media-stream",
     "--window-size=1280,800",
 ];
 
@@ -56,16 +55,23 @@ pub enum Tap {
 }
 
 impl Browser {
-    /// Starts a Chromium whose microphone plays `voice` (a WAV) again and again, and whose languages are `language`.
+    /// Starts a Chromium whose microphone plays `voice` (a WAV) again and again, or whose person refuses it, and whose
+    /// language is `language`.
     ///
     /// # Errors
     /// chromedriver or Chromium did not start.
-    pub fn start(voice: &Path, language: &str, extra: &[&str]) -> Result<Self> {
+    pub fn start(voice: Option<&Path>, language: &str) -> Result<Self> {
         let profile = tempfile::Builder::new().prefix("palabre-chromium-").tempdir()?;
         let (driver, output, port) = start_driver()?;
-        let mut arguments: Vec<String> = FLAGS.iter().chain(extra).map(ToString::to_string).collect();
+        let mut arguments: Vec<String> = FLAGS.iter().map(ToString::to_string).collect();
         arguments.push(format!("--user-data-dir={}", profile.path().display()));
-        arguments.push(format!("--use-file-for-fake-audio-capture={}", voice.display()));
+        match voice {
+            Some(voice) => {
+                arguments.push("--use-fake-ui-for-media-stream".into());
+                arguments.push(format!("--use-file-for-fake-audio-capture={}", voice.display()));
+            }
+            None => arguments.push("--deny-permission-prompts".into()),
+        }
         arguments.push(format!("--lang={language}"));
         arguments.push(format!("--accept-lang={language}"));
         let capabilities = json!({

@@ -22,7 +22,7 @@ struct Person {
 
 impl Person {
     fn join(link: &Link, voice_name: &str, uplink: &str) -> Self {
-        let browser = Browser::start(&voice(voice_name), "en", &[]).unwrap();
+        let browser = Browser::start(Some(&voice(voice_name)), "en").unwrap();
         browser.tap_sound().unwrap();
         browser.open(&format!("{}#uplink={uplink}", link.url)).unwrap();
         browser.wait_until("palabreState?.screen === 'door'").unwrap();

@@ -14,7 +14,7 @@ fn voice() -> PathBuf {
 }
 
 fn open(link: &Link, language: &str) -> Browser {
-    let browser = Browser::start(&voice(), language, &[]).unwrap();
+    let browser = Browser::start(Some(&voice()), language).unwrap();
     browser.open(&link.url).unwrap();
     browser.wait_until("window.palabreState?.screen === 'door'").unwrap();
     browser
@@ -48,7 +48,7 @@ fn page_elsewhere(href: &str) -> String {
 #[test]
 fn a_link_opened_from_another_site_leads_in_and_the_key_leaves_the_address_bar() {
     let suite = Suite::start(1).unwrap();
-    let browser = Browser::start(&voice(), "en", &[]).unwrap();
+    let browser = Browser::start(Some(&voice()), "en").unwrap();
     browser.open(&page_elsewhere(&suite.links[0].url)).unwrap();
     browser.wait_until("document.getElementById('link')").unwrap();
     browser.click("#link").unwrap();
@@ -117,7 +117,7 @@ fn a_mute_is_kept_over_a_reload_and_a_reconnection() {
     browser.click("#mute").unwrap();
     assert_eq!(browser.run("return palabreState.muted").unwrap(), true);
     suite.kill("palabre-listener", "p01").unwrap();
-    browser.wait_until("palabreState.reconnects > 0 && palabreState.connection === 'live'").unwrap();
+    browser.wait_until("palabreState.reconnects + palabreState.renewals > 0 && palabreState.connection === 'live'").unwrap();
     assert_eq!(browser.run("return palabreState.muted").unwrap(), true);
     browser.run("location.reload()").unwrap();
     browser.wait_until("window.palabreState?.screen === 'door'").unwrap();
@@ -152,7 +152,7 @@ fn a_page_speaks_the_language_of_its_browser() {
 #[test]
 fn whoever_refuses_the_microphone_listens_and_is_told_so() {
     let suite = Suite::start(2).unwrap();
-    let browser = Browser::start(&voice(), "en", &["--deny-permission-prompts"]).unwrap();
+    let browser = Browser::start(None, "en").unwrap();
     browser
         .devtools(
             "Browser.setPermission",
