@@ -65,6 +65,8 @@ export class Uplink {
 
   /** Connects; the newest page owns the microphone from then on. */
   start() {
+    // An identity that has lost the microphone is refused from then on; a person who wants it back comes as a new one.
+    if (this.state === 'taken') this.#page = pageId();
     if (this.state === 'off' || this.state === 'taken') this.#connect();
   }
 
