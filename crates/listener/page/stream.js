@@ -111,7 +111,8 @@ export class Stream {
   }
 
   #promoted(retired) {
-    if (retired) this.counts.renewals += 1;
+    if (retired && this.#doubtful) this.counts.reconnects += 1;
+    else if (retired) this.counts.renewals += 1;
     this.#close(retired);
     this.#liveSinceMs = performance.now();
     this.#say('live');
