@@ -8,7 +8,7 @@ use rubato::{
     Async, FixedAsync, Indexing, Resampler as _, SincInterpolationParameters, SincInterpolationType, WindowFunction,
 };
 
-use crate::wav::{Decoder, Head, WavError};
+use crate::wav::{Decoder, Encoding, Head, WavError};
 
 /// Length of the resampling filter in samples of the lower of the two rates: half of it, 2 to 4 ms, is its delay.
 const FILTER_SAMPLES: u32 = 128;
@@ -17,6 +17,8 @@ const FILTER_POINTS: u32 = 128;
 
 /// Turns the bytes after a WAV's head into samples of the wanted rate.
 pub struct Converter {
+    /// For samples that are the wanted ones already.
+    plain: Option<Plain>,
     decoder: Decoder,
     decoded: Vec<f32>,
     resampler: Option<Resampler>,
@@ -34,11 +36,16 @@ impl Converter {
             }
         }
         let resampler = (head.rate_hz != out_rate_hz).then(|| Resampler::new(head.rate_hz, out_rate_hz)).transpose()?;
-        Ok(Self { decoder: Decoder::new(head), decoded: Vec::new(), resampler })
+        let as_wanted = resampler.is_none() && head.channels == 1 && head.encoding == Encoding::S16;
+        let plain = as_wanted.then(Plain::default);
+        Ok(Self { plain, decoder: Decoder::new(head), decoded: Vec::new(), resampler })
     }
 
     /// Converts `bytes` and appends what is ready to `out`; up to 7 ms stay inside until more comes.
     pub fn push(&mut self, bytes: &[u8], out: &mut Vec<i16>) {
+        if let Some(plain) = &mut self.plain {
+            return plain.push(bytes, out);
+        }
         self.decoded.clear();
         self.decoder.push(bytes, &mut self.decoded);
         match &mut self.resampler {
@@ -53,6 +60,24 @@ impl Converter {
         if let Some(resampler) = &mut self.resampler {
             resampler.finish(out);
         }
+    }
+}
+
+/// Bytes of samples of 16 bits, of which one may be cut in two.
+#[derive(Default)]
+struct Plain {
+    half: Option<u8>,
+}
+
+impl Plain {
+    fn push(&mut self, mut bytes: &[u8], out: &mut Vec<i16>) {
+        if let (Some(low), Some((&high, rest))) = (self.half, bytes.split_first()) {
+            out.push(i16::from_le_bytes([low, high]));
+            (self.half, bytes) = (None, rest);
+        }
+        let samples = bytes.chunks_exact(2);
+        self.half = samples.remainder().first().copied().or(self.half);
+        out.extend(samples.map(|sample| i16::from_le_bytes([sample[0], sample[1]])));
     }
 }
 

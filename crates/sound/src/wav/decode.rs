@@ -1,9 +1,10 @@
 //! From the bytes after a head to samples of one channel.
 
+use super::head::CHANNELS_MAX;
 use super::{Encoding, Head};
 
-/// Blocks have at most two channels of four bytes.
-const BLOCK_BYTES_MAX: usize = 8;
+/// No sample of one channel has more than four bytes.
+const BLOCK_BYTES_MAX: usize = 4 * CHANNELS_MAX as usize;
 
 /// Decodes pieces of any length; a block that is cut in two waits for its second half.
 #[derive(Clone, Debug)]
@@ -20,7 +21,7 @@ impl Decoder {
         Self { head: *head, partial: [0; BLOCK_BYTES_MAX], partial_len: 0 }
     }
 
-    /// Appends the samples of `bytes` to `out`: one channel, each in [−1, 1] and finite. Two channels are averaged;
+    /// Appends the samples of `bytes` to `out`: one channel, each in [−1, 1] and finite. Several channels are averaged;
     /// a float that is no number or infinite becomes 0.
     pub fn push(&mut self, mut bytes: &[u8], out: &mut Vec<f32>) {
         let block = self.head.block_bytes();
@@ -52,7 +53,7 @@ impl Decoder {
 fn fold(block: &[u8], head: &Head) -> f32 {
     let bytes = head.encoding.bytes();
     let sum: f32 = block.chunks_exact(bytes).map(|sample| sample_of(sample, head.encoding)).sum();
-    if head.channels == 2 { sum / 2.0 } else { sum }
+    if head.channels == 1 { sum } else { sum / f32::from(head.channels) }
 }
 
 fn sample_of(bytes: &[u8], encoding: Encoding) -> f32 {
@@ -104,8 +105,9 @@ mod tests {
     }
 
     #[test]
-    fn two_channels_are_averaged() {
+    fn several_channels_are_averaged() {
         assert_eq!(decode(&head(2, Encoding::S16), &[0, 0x40, 0, 0, 0, 0x80, 0, 0x80]), [0.25, -1.0]);
+        assert_eq!(decode(&head(4, Encoding::S16), &[0, 0x40, 0, 0x40, 0, 0, 0, 0]), [0.25]);
     }
 
     proptest! {
@@ -113,7 +115,7 @@ mod tests {
         fn pieces_of_any_length_decode_as_one(
             bytes in proptest::collection::vec(any::<u8>(), 0..200),
             cuts in proptest::collection::vec(0usize..20, 0..40),
-            channels in 1u16..=2,
+            channels in 1u16..=8,
             which in 0usize..4,
         ) {
             let encoding = [Encoding::S16, Encoding::S24, Encoding::S32, Encoding::F32][which];

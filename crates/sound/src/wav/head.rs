@@ -5,6 +5,8 @@ use std::io::{self, Read};
 /// The most bytes a head may have, chunks that we don't know included.
 pub const HEAD_BYTES_MAX: usize = 64 * 1024;
 
+/// The most channels a WAV may have: 7.1.
+pub(super) const CHANNELS_MAX: u16 = 8;
 const RATE_HZ: std::ops::RangeInclusive<u32> = 8_000..=192_000;
 const FMT_BYTES_MAX: usize = 1024;
 
@@ -44,7 +46,7 @@ impl Encoding {
 pub struct Head {
     /// Samples per second of each channel, 8000 to 192 000.
     pub rate_hz: u32,
-    /// 1 or 2, interleaved.
+    /// 1 to 8, interleaved.
     pub channels: u16,
     /// How a sample is stored.
     pub encoding: Encoding,
@@ -57,7 +59,7 @@ pub enum WavError {
     #[error("this is not a WAV")]
     NotWav,
     /// A WAV, but of a kind that is not understood.
-    #[error("{what} is not supported; use 1 or 2 channels at 8000 to 192000 Hz, s16, s24, s32 or f32")]
+    #[error("{what} is not supported; use 1 to 8 channels at 8000 to 192000 Hz, s16, s24, s32 or f32")]
     Unsupported {
         /// What it was.
         what: String,
@@ -79,13 +81,23 @@ impl Head {
     /// # Errors
     /// See [`WavError`]; a head of more than [`HEAD_BYTES_MAX`] is [`WavError::NotWav`].
     pub fn read(stream: &mut impl Read) -> Result<Self, WavError> {
+        Self::read_with_size(stream).map(|(head, _)| head)
+    }
+
+    /// The same, and how many bytes of samples the head announces: true in a file that is complete (other chunks may
+    /// follow the samples), anything at all in one that is still being written or was never finished.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_with_size(stream: &mut impl Read) -> Result<(Self, u32), WavError> {
         let mut bounded = Bounded { stream, left: HEAD_BYTES_MAX };
         bounded.riff()?;
         let mut head = None;
         loop {
-            let (kind, len) = bounded.chunk()?;
+            let (kind, size) = bounded.chunk()?;
+            let len = usize::try_from(size).map_err(|_| WavError::NotWav)?;
             match &kind {
-                b"data" => return head.ok_or(WavError::NotWav),
+                b"data" => return head.map(|head| (head, size)).ok_or(WavError::NotWav),
                 b"fmt " => {
                     let fmt = bounded.fmt(len)?;
                     head = Some(parse_fmt(&fmt)?);
@@ -134,12 +146,11 @@ impl<R: Read> Bounded<'_, R> {
         if &size_and_form[4..] == b"WAVE" { Ok(()) } else { Err(WavError::NotWav) }
     }
 
-    fn chunk(&mut self) -> Result<([u8; 4], usize), WavError> {
-        let (mut kind, mut len) = ([0; 4], [0; 4]);
+    fn chunk(&mut self) -> Result<([u8; 4], u32), WavError> {
+        let (mut kind, mut size) = ([0; 4], [0; 4]);
         self.take(&mut kind)?;
-        self.take(&mut len)?;
-        let len = usize::try_from(u32::from_le_bytes(len)).map_err(|_| WavError::NotWav)?;
-        Ok((kind, len))
+        self.take(&mut size)?;
+        Ok((kind, u32::from_le_bytes(size)))
     }
 
     fn fmt(&mut self, len: usize) -> Result<Vec<u8>, WavError> {
@@ -184,7 +195,7 @@ fn parse_fmt(fmt: &[u8]) -> Result<Head, WavError> {
         }
         tag = u16_at(24);
     }
-    if !(1..=2).contains(&channels) {
+    if !(1..=CHANNELS_MAX).contains(&channels) {
         return unsupported(format!("a WAV of {channels} channels"));
     }
     if !RATE_HZ.contains(&rate_hz) {
@@ -257,7 +268,8 @@ mod tests {
         for size in [0, 1, 2, 0x7FFF_FFFF, u32::MAX] {
             let bytes = riff(&[(b"fmt ", 16, &fmt(1, 1, 24_000, 16)), (b"data", size, &[7, 8, 9])]);
             let mut rest = &bytes[..];
-            let head = Head::read(&mut rest).unwrap();
+            let (head, told) = Head::read_with_size(&mut rest).unwrap();
+            assert_eq!(told, size);
             assert_eq!(head, Head { rate_hz: 24_000, channels: 1, encoding: Encoding::S16 });
             assert_eq!(rest, [7, 8, 9]);
         }
@@ -297,7 +309,8 @@ mod tests {
     #[test]
     fn what_cannot_be_heard_is_named() {
         for body in [
-            fmt(1, 3, 24_000, 16),
+            fmt(1, 0, 24_000, 16),
+            fmt(1, 9, 24_000, 16),
             fmt(1, 1, 7_999, 16),
             fmt(1, 1, 192_001, 16),
             fmt(1, 1, 24_000, 8),

@@ -39,11 +39,38 @@ pub fn endless_head(rate_hz: u32) -> Vec<u8> {
     spec(rate_hz).into_header_for_infinite_file()
 }
 
+/// Bytes of [`sized_head`], after which the samples begin.
+pub const HEAD_BYTES: usize = 44;
+/// The most bytes of samples that the sizes in a head can tell.
+pub const DATA_BYTES_MAX: u64 = u32::MAX as u64 - (HEAD_BYTES as u64 - 8);
+
+/// The head of a WAV in which `data_bytes` of samples follow so far: s16, one channel. Beyond [`DATA_BYTES_MAX`] it says
+/// that much. Whoever writes a file that grows puts it over the old one now and then.
+#[must_use]
+pub fn sized_head(rate_hz: u32, data_bytes: u64) -> Vec<u8> {
+    let mut head = endless_head(rate_hz);
+    // DATA_BYTES_MAX and the 36 bytes between the two sizes fill an u32.
+    let size = data_bytes.min(DATA_BYTES_MAX) as u32;
+    head[4..8].copy_from_slice(&(size + (HEAD_BYTES as u32 - 8)).to_le_bytes());
+    head[40..44].copy_from_slice(&size.to_le_bytes());
+    head
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::wav::{Encoding, Head};
+
+    #[test]
+    fn the_head_of_a_file_that_grew_is_that_of_a_complete_one() {
+        for samples in [&[][..], &[1, 2, 3]] {
+            let complete = little(24_000, samples);
+            assert_eq!(sized_head(24_000, samples.len() as u64 * 2), complete[..HEAD_BYTES]);
+        }
+        let too_long = sized_head(24_000, u64::MAX);
+        assert_eq!((&too_long[4..8], &too_long[40..44]), (&[0xFF; 4][..], &(u32::MAX - 36).to_le_bytes()[..]));
+    }
 
     #[test]
     fn a_little_wav_is_read_back_by_hound_sample_by_sample() {
