@@ -4,9 +4,9 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use palabre_room::Name;
+use palabre_room::{Gain, Name};
 
 /// A voice room for people who have nothing but a browser: the operator's command
 #[derive(Debug, Parser)]
@@ -89,17 +89,37 @@ Examples:
 
 Nothing is installed and nothing needs root. Ctrl-C ends everything and leaves nothing behind.")]
     Try(Try),
-    /// Play a WAV file as if a participant said it
+    /// Mix WAV files: for each of them, a file of all the others
     #[command(after_help = "\
 Examples:
-  palabre play alice greeting.wav
-  ffmpeg -i talk.ogg -f wav - | palabre play radio -")]
+  palabre mix --out mixes alice.wav bob.wav carol.wav
+                                     mixes/alice.wav is what alice hears: bob and carol
+  palabre mix --out mixes --limiter off *.wav
+                                     the exact sums; what is louder than full scale is cut off
+  palabre mix --out mixes --json *.wav | jq .elapsed_ms
+
+Rates, lengths and numbers of channels may differ: every mix has the highest rate, one channel of 16 bits, the length
+of the longest file, and begins when they begin. Files of the same names in DIR are replaced when all mixes are
+complete; when anything fails, nothing is.")]
+    Mix(Mix),
+    /// Play a WAV file into a room, as a participant of its own
+    #[command(after_help = "\
+Examples:
+  palabre play greeting.wav
+  palabre play jingle.wav --room workshop --gain -12 --loop
+  ffmpeg -i talk.ogg -f wav - | palabre play - --name radio
+
+It is there until the file ends, or until Ctrl-C, and leaves nothing behind.")]
     Play(Play),
-    /// Write what a participant would hear as an endless WAV
+    /// Write what a participant hears to standard output, as a continuous WAV
     #[command(after_help = "\
 Examples:
-  palabre tap radio --out evening.wav
-  palabre tap radio | mpv -")]
+  palabre tap alice > evening.wav
+  palabre tap alice | mpv -
+  palabre tap alice --raw | aplay -f S16_LE -r 24000
+
+It hears what they hear at the same time, and whether or not they listen: their own ear is left to them. The silence of
+an idle room is filled in, so that a minute of it lasts a minute. Ctrl-C ends it.")]
     Tap(Tap),
     /// Print the completions for a shell
     #[command(after_help = "\
@@ -186,29 +206,62 @@ pub struct Try {
     pub open: bool,
 }
 
+/// On or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// On.
+    On,
+    /// Off.
+    Off,
+}
+
+/// `palabre mix`.
+#[derive(Args, Debug)]
+pub struct Mix {
+    /// Directory of the mixes, which get the names of the files; made if it isn't there
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// What is louder than full scale: turned down in time, as in a room, or cut off
+    #[arg(long, value_enum, default_value_t = Switch::Off)]
+    pub limiter: Switch,
+    /// Print JSON, one object, as palabre(1) documents it
+    #[arg(long)]
+    pub json: bool,
+    /// WAV files, any rates, lengths and channels; each of a name of its own
+    #[arg(required = true, value_name = "IN.wav")]
+    pub files: Vec<PathBuf>,
+}
+
 /// `palabre play`.
 #[derive(Args, Debug)]
 pub struct Play {
-    /// Who is to say it
-    pub name: Name,
-    /// The WAV file, any rate, 1 or 2 channels; - is standard input
+    /// The WAV file, any rate, 1 to 8 channels; - is standard input
     pub file: PathBuf,
-    /// Their room
+    /// The room
     #[arg(long, value_name = "ROOM", default_value = "main")]
     pub room: Name,
+    /// Louder or softer by so many decibels, -60 to 20
+    #[arg(long, value_name = "DB", allow_negative_numbers = true, value_parser = decibels)]
+    pub gain: Option<Gain>,
+    /// Begin again at its end, until Ctrl-C
+    #[arg(long = "loop")]
+    pub again: bool,
+    /// Name in the room [default: from the file's name]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<Name>,
 }
 
 /// `palabre tap`.
 #[derive(Args, Debug)]
 pub struct Tap {
-    /// Whose ear; nobody else may be listening on it
+    /// Who hears it
     pub name: Name,
     /// Their room
     #[arg(long, value_name = "ROOM", default_value = "main")]
     pub room: Name,
-    /// The WAV file to write; - is standard output
-    #[arg(long, value_name = "FILE", default_value = "-")]
-    pub out: PathBuf,
+    /// Samples alone, without a head: signed, 16 bits, low byte first, one channel, at the room's rate
+    #[arg(long)]
+    pub raw: bool,
 }
 
 /// `palabre completions`.
@@ -224,4 +277,12 @@ pub struct Man {
     /// Write palabre.1 into this directory instead of to standard output
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+}
+
+/// A gain that is a number.
+fn decibels(text: &str) -> Result<Gain, String> {
+    match text.parse() {
+        Ok(Gain::Mute) => Err("use a number of decibels, -60 to 20".to_owned()),
+        other => other.map_err(|error| error.to_string()),
+    }
 }

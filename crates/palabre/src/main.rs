@@ -5,14 +5,19 @@
 
 mod cli;
 mod control;
+mod guest;
 mod invite;
 mod manual;
+mod mix;
 mod output;
 mod pace;
 mod permission;
 mod play;
+mod progress;
 mod qr;
 mod revoke;
+mod run;
+mod source;
 mod status;
 mod tap;
 mod trial;
@@ -20,21 +25,8 @@ mod trial;
 use std::process::ExitCode;
 
 use clap::Parser;
-use cli::{Cli, Command};
-use palabre_host::exit;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    exit::main("palabre", || match &cli.command {
-        Command::Status(status) => status::run(cli.run_dir(), status),
-        Command::Restart(restart) => control::restart(cli.run_dir(), &restart.name),
-        Command::Reload => control::reload(cli.run_dir()),
-        Command::Invite(invite) => invite::run(&cli, invite),
-        Command::Revoke(revoke) => revoke::run(&cli, revoke),
-        Command::Try(options) => trial::run(&cli, options),
-        Command::Play(play) => play::run(cli.run_dir(), play),
-        Command::Tap(tap) => tap::run(cli.run_dir(), tap),
-        Command::Completions(completions) => manual::completions(completions.shell),
-        Command::Man(man) => manual::page(man.out.as_deref()),
-    })
+    let cli = cli::Cli::parse();
+    palabre_host::exit::main("palabre", || run::run(&cli))
 }

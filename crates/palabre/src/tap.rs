@@ -1,95 +1,163 @@
-//! `palabre tap`: what a participant would hear, as a continuous WAV.
+//! `palabre tap`: what a participant hears, as a continuous WAV on standard output.
 //!
-//! A room that is silent sends nothing, so the silence is filled in here, by our own clock.
+//! A pipe has one reader, and theirs is their listener's. So the tap is a participant of its own, who says nothing and
+//! doesn't hear the tapped one, nor whom they don't hear: what is left is what they hear. A room that is silent sends
+//! nothing, so the silence is filled in here, by our own clock.
 
 use std::collections::VecDeque;
-use std::fs::File;
-use std::io::{self, Seek, SeekFrom, Write};
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Seek, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use palabre_host::exit::Failure;
-use palabre_host::signals::{SIGINT, SIGTERM, Signals};
-use palabre_room::{Format, OpenError, PipeReader, RoomDir, Start};
+use palabre_host::signals::{SIGHUP, SIGINT, SIGTERM, Signals};
+use palabre_room::{FRAME_MS, Format, Name, ParticipantDir, PipeReader, RoomError, Start};
 use palabre_sound::wav;
 
 use crate::cli::Tap;
-use crate::pace::Pace;
+use crate::guest::{self, Called, Guest};
 
 /// The most sound that waits here, in ms; what is older is dropped.
 const MAX_WAITING_MS: u64 = 300;
 /// After silence, this much waits before any of it is passed on, in ms, so that a late frame leaves no hole.
 const MARGIN_MS: u64 = 40;
-/// Where the size of everything after it stands in the 44-byte head of a WAV…
-const RIFF_SIZE_AT: u64 = 4;
-/// …and the size of the sound, which is the last thing in it.
-const DATA_SIZE_AT: u64 = 40;
+/// How often we look whom they don't hear now, and how often the head of a file is brought up to date.
+const LOOK: Duration = Duration::from_secs(1);
+/// `O_APPEND` of open(2), as proc_pid_fdinfo(5) shows it.
+const O_APPEND: u32 = 0o2000;
 
 /// Writes until a signal ends it, or until nobody reads any more.
 ///
 /// # Errors
-/// Somebody else listens already (refused), there is no such participant, or the output can't be written.
+/// There is no such room or participant (refused), or the output can't be written (system).
 pub fn run(run: &Path, tap: &Tap) -> Result<(), Failure> {
-    let room = RoomDir::new(run.join("rooms").join(&tap.room));
+    let mut signals = Signals::new(&[SIGINT, SIGTERM, SIGHUP]).map_err(Failure::system)?;
+    let room = guest::room(run, &tap.room)?;
     let format = room.format().map_err(Failure::system)?;
-    let mut ear = open_ear(&room, tap, format)?;
-    let mut signals = Signals::new(&[SIGINT, SIGTERM]).map_err(Failure::system)?;
-    let unable = |error: io::Error| Failure::system(format!("unable to write '{}': {error}", tap.out.display()));
-    if tap.out == Path::new("-") {
-        return match copy(&mut ear, format, &mut signals, &mut io::stdout().lock()) {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            result => result.map(drop).map_err(unable),
-        };
-    }
-    let mut file = File::create(&tap.out).map_err(unable)?;
-    let data_bytes = copy(&mut ear, format, &mut signals, &mut file).map_err(unable)?;
-    write_sizes(&mut file, data_bytes).map_err(unable)
-}
-
-fn open_ear(room: &RoomDir, tap: &Tap, format: Format) -> Result<PipeReader, Failure> {
-    let ear = room.participant(&tap.name).ear();
-    PipeReader::open(&ear, format, Start::Discard).map_err(|error| match error {
-        OpenError::Taken(_) => Failure::refused(format!(
-            "unable to tap '{}': somebody listens there already, a pipe has one reader; tap a participant of your own",
-            tap.name
-        )),
-        OpenError::Missing(_) => Failure::refused(format!(
+    let tapped = room.participant(&tap.name);
+    if !tapped.path().is_dir() {
+        return Err(Failure::refused(format!(
             "unable to tap '{}': no such participant in room '{}'; see 'palabre status' or --room",
             tap.name, tap.room
-        )),
-        error => Failure::system(error),
-    })
+        )));
+    }
+    let mut unheard = Unheard { tapped, name: tap.name.clone(), last: Vec::new() };
+    let called = Called::Like(format!("tap-{}", tap.name));
+    let guest = Guest::come(&room, &called, |directory| unheard.follow(directory))?;
+    let ear = PipeReader::open(&guest.directory().ear(), format, Start::Discard).map_err(Failure::system)?;
+    let result = Out::standard_output(format, tap.raw).and_then(|mut out| {
+        let mut heard = Heard { ear, format, filler: Filler::new(format) };
+        copy(&mut heard, &mut out, &mut signals, || unheard.follow(guest.directory()))
+    });
+    match result {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure::system(format!("unable to write to standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
 }
 
-/// Bytes of sound that were written.
-fn copy(ear: &mut PipeReader, format: Format, signals: &mut Signals, out: &mut impl Write) -> io::Result<u64> {
-    out.write_all(&wav::endless_head(format.rate.hz()))?;
-    let mut filler = Filler::new(format);
-    let mut pace = Pace::begin();
-    let mut heard = Vec::new();
-    let mut written = 0;
+/// A frame for every 20 ms that pass, however late we are: a minute lasts a minute.
+fn copy(
+    heard: &mut Heard,
+    out: &mut Out,
+    signals: &mut Signals,
+    mut look: impl FnMut() -> Result<(), RoomError>,
+) -> io::Result<()> {
+    let began = Instant::now();
+    let (mut frames, mut look_at) = (0, LOOK);
     while signals.try_next().is_none() {
-        heard.clear();
-        ear.read(Instant::now(), &mut heard, format.samples_in_ms(MAX_WAITING_MS))?;
-        filler.put(&heard);
-        let frame = filler.next_frame();
-        out.write_all(&frame)?;
-        out.flush()?;
-        written += frame.len() as u64;
-        pace.wait_for_next_frame();
+        let now = began.elapsed();
+        heard.listen()?;
+        while Duration::from_millis(frames * FRAME_MS) <= now {
+            out.write(&heard.filler.next_frame())?;
+            frames += 1;
+        }
+        if now >= look_at {
+            look_at = now + LOOK;
+            out.tell_length()?;
+            // Their list can't be read just now: the old one stays.
+            let _ = look();
+        }
+        thread::sleep(Duration::from_millis(frames * FRAME_MS).saturating_sub(began.elapsed()));
     }
-    Ok(written)
+    out.tell_length()
 }
 
-/// A file that has ended tells its true length.
-fn write_sizes(file: &mut File, data_bytes: u64) -> io::Result<()> {
-    for (at, size) in [(RIFF_SIZE_AT, data_bytes + DATA_SIZE_AT - RIFF_SIZE_AT), (DATA_SIZE_AT, data_bytes)] {
-        // More than 4 GiB, a day at 24 kHz, can't be told: then the head stays as it was.
-        let Ok(size) = u32::try_from(size) else { return Ok(()) };
-        file.seek(SeekFrom::Start(at))?;
-        file.write_all(&size.to_le_bytes())?;
+/// Whom the tap doesn't hear, as it changes.
+struct Unheard {
+    tapped: ParticipantDir,
+    name: Name,
+    last: Vec<Name>,
+}
+
+impl Unheard {
+    fn follow(&mut self, tap: &ParticipantDir) -> Result<(), RoomError> {
+        let mut names = self.tapped.without()?;
+        names.push(self.name.clone());
+        if names != self.last {
+            tap.set_without(&names)?;
+            self.last = names;
+        }
+        Ok(())
     }
-    Ok(())
+}
+
+/// What comes out of the room.
+struct Heard {
+    ear: PipeReader,
+    format: Format,
+    filler: Filler,
+}
+
+impl Heard {
+    fn listen(&mut self) -> io::Result<()> {
+        let mut samples = Vec::new();
+        self.ear.read(Instant::now(), &mut samples, self.format.samples_in_ms(MAX_WAITING_MS))?;
+        self.filler.put(&samples);
+        Ok(())
+    }
+}
+
+/// Standard output: a stream, or a file whose head can be brought up to date.
+struct Out {
+    file: File,
+    /// The rate for its head, where it can be.
+    rate_hz: Option<u32>,
+    data_bytes: u64,
+}
+
+impl Out {
+    fn standard_output(format: Format, raw: bool) -> io::Result<Self> {
+        let mut file = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+        let rate_hz = format.rate.hz();
+        let is_new_file = !raw && file.metadata()?.is_file() && file.stream_position()? == 0 && !appends();
+        if !raw {
+            file.write_all(&if is_new_file { wav::sized_head(rate_hz, 0) } else { wav::endless_head(rate_hz) })?;
+        }
+        Ok(Self { file, rate_hz: is_new_file.then_some(rate_hz), data_bytes: 0 })
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.data_bytes += bytes.len() as u64;
+        self.file.write_all(bytes)
+    }
+
+    fn tell_length(&mut self) -> io::Result<()> {
+        let Some(rate_hz) = self.rate_hz else { return Ok(()) };
+        self.file.write_all_at(&wav::sized_head(rate_hz, self.data_bytes), 0)
+    }
+}
+
+/// Whether whatever is written to standard output goes to its end (`>>`).
+fn appends() -> bool {
+    let info = fs::read_to_string("/proc/self/fdinfo/1").unwrap_or_default();
+    let flags = info.lines().find_map(|line| u32::from_str_radix(line.strip_prefix("flags:")?.trim(), 8).ok());
+    flags.is_none_or(|flags| flags & O_APPEND != 0)
 }
 
 /// Makes sound that comes and goes continuous: a frame for every tick, of sound if there is any, else of zeros.

@@ -4,11 +4,12 @@
 mod common;
 
 use std::fs::{self, File};
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 use common::{PATIENCE, descendants, is_running, palabre, sibling, signal, stderr, stdout, wait_for};
+use palabre_room::{Format, PipeReader, PipeWriter, RoomDir, Start};
 
 /// A try that runs; its output goes to files.
 struct Trial {
@@ -52,6 +53,10 @@ impl Trial {
 
     fn dir(&self) -> PathBuf {
         self.directory.path().join("try")
+    }
+
+    fn room(&self) -> RoomDir {
+        RoomDir::new(self.dir().join("run/rooms/main"))
     }
 
     fn stdout(&self) -> String {
@@ -203,22 +208,22 @@ fn people_are_invited_and_revoked_while_it_runs() {
     assert!(page(link.trim()).is_none());
 }
 
-/// What somebody hears, in pieces of 100 ms, as the loudest sample of each.
+/// Somebody who listens, and whom the voices see; what they hear in pieces of 100 ms, as the loudest sample of each.
 struct Ear {
-    child: Child,
+    pipe: PipeReader,
 }
 
 impl Ear {
     fn of(trial: &Trial, name: &str) -> Self {
-        let mut child = trial.palabre(&["tap", name]).stdout(Stdio::piped()).spawn().unwrap();
-        child.stdout.as_mut().unwrap().read_exact(&mut [0; 44]).unwrap();
-        Self { child }
+        let ear = trial.room().participant(&name.parse().unwrap()).ear();
+        Self { pipe: PipeReader::open(&ear, Format::default(), Start::Discard).unwrap() }
     }
 
     fn loudest(&mut self) -> u16 {
-        let mut piece = [0; 4800];
-        self.child.stdout.as_mut().unwrap().read_exact(&mut piece).unwrap();
-        piece.chunks_exact(2).map(|s| i16::from_le_bytes([s[0], s[1]]).unsigned_abs()).max().unwrap()
+        std::thread::sleep(Duration::from_millis(100));
+        let mut heard = Vec::new();
+        self.pipe.read(Instant::now(), &mut heard, 1 << 16).unwrap();
+        heard.iter().map(|sample| sample.unsigned_abs()).max().unwrap_or(0)
     }
 
     /// Listens until a second in a row is as it should be.
@@ -232,13 +237,6 @@ impl Ear {
             }
         }
         panic!("waited too long for {what}");
-    }
-}
-
-impl Drop for Ear {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -258,10 +256,14 @@ fn the_echo_repeats_what_one_person_says() {
     let trial = Trial::start(&[]);
     let mut alice = Ear::of(&trial, "alice");
     alice.wait_for_a_second("the melody", |loudest| loudest > 0);
-    let wav = trial.directory.path().join("word.wav");
-    let word: Vec<i16> = (0..24_000).map(|n| if n % 60 < 30 { 20_000 } else { -20_000 }).collect();
-    fs::write(&wav, palabre_sound::wav::little(24_000, &word)).unwrap();
-    stdout(&trial.palabre(&["play", "alice", wav.to_str().unwrap()]).output().unwrap());
+    let mut mic =
+        PipeWriter::open(&trial.room().participant(&"alice".parse().unwrap()).mic(), Format::default()).unwrap();
+    let word: Vec<i16> = (0..480).map(|n| if n % 60 < 30 { 20_000 } else { -20_000 }).collect();
+    for _ in 0..50 {
+        // She speaks in real time; what doesn't fit is lost.
+        let _ = mic.write(&word);
+        std::thread::sleep(Duration::from_millis(20));
+    }
     // She doesn't hear herself, and the melody is never as loud as this.
     let heard = (0..100).find(|_| alice.loudest() > 9_000);
     assert!(heard.is_some(), "the echo didn't answer");

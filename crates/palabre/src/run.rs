@@ -1,0 +1,27 @@
+//! Which command does what.
+
+use palabre_host::exit::Failure;
+
+use crate::cli::{Cli, Command};
+use crate::{control, invite, manual, mix, play, revoke, status, tap, trial};
+
+/// Does what the command line says.
+///
+/// # Errors
+/// Those of each command.
+pub fn run(cli: &Cli) -> Result<(), Failure> {
+    let run = cli.run_dir();
+    match &cli.command {
+        Command::Status(status) => status::run(run, status),
+        Command::Restart(restart) => control::restart(run, &restart.name),
+        Command::Reload => control::reload(run),
+        Command::Invite(invite) => invite::run(cli, invite),
+        Command::Revoke(revoke) => revoke::run(cli, revoke),
+        Command::Try(options) => trial::run(cli, options),
+        Command::Mix(mix) => mix::run(mix),
+        Command::Play(play) => play::run(run, play),
+        Command::Tap(tap) => tap::run(run, tap),
+        Command::Completions(completions) => manual::completions(completions.shell),
+        Command::Man(man) => manual::page(man.out.as_deref()),
+    }
+}

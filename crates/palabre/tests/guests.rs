@@ -1,0 +1,233 @@
+//! `palabre play` and `palabre tap` with the real mixer.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod common;
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use common::{palabre, sibling, signal, stderr, stdout, wait_for};
+use palabre_room::{Format, PipeReader, RoomDir, Start};
+use palabre_sound::measure;
+use palabre_sound::wav::{self, Head};
+
+const RATE_HZ: u32 = 24_000;
+const DBFS: f64 = -20.0;
+
+/// A mixer and its room `main`, in which there is bob.
+struct House {
+    mixer: Child,
+    run: tempfile::TempDir,
+    room: RoomDir,
+}
+
+impl House {
+    fn new() -> Self {
+        let run = tempfile::tempdir().unwrap();
+        let room = RoomDir::new(run.path().join("rooms/main"));
+        room.create(Format::default()).unwrap();
+        room.participant(&"bob".parse().unwrap()).create().unwrap();
+        let mixer = Command::new(sibling("palabre-mixer")).arg("--rooms").arg(run.path().join("rooms")).spawn();
+        Self { mixer: mixer.unwrap(), run, room }
+    }
+
+    fn palabre(&self, arguments: &[&str]) -> Command {
+        let mut command = palabre();
+        command.arg("--run").arg(self.run.path()).args(arguments);
+        command
+    }
+
+    /// A WAV of a tone.
+    fn tone(&self, name: &str, rate_hz: u32, freq_hz: f64, ms: u32) -> String {
+        let path = self.run.path().join(name);
+        let samples = measure::tone(rate_hz, freq_hz, DBFS, (rate_hz / 1000 * ms) as usize);
+        fs::write(&path, wav::little(rate_hz, &samples)).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    fn people(&self) -> Vec<String> {
+        self.room.participants().unwrap().iter().map(ToString::to_string).collect()
+    }
+
+    fn tap(&self, name: &str) -> Tap {
+        let mut child = self.palabre(&["tap", name, "--raw"]).stdout(Stdio::piped()).spawn().unwrap();
+        // The first sound that comes out says that it is there.
+        child.stdout.as_mut().unwrap().read_exact(&mut [0; 2]).unwrap();
+        Tap { child }
+    }
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        let _ = self.mixer.kill();
+        let _ = self.mixer.wait();
+    }
+}
+
+/// A tap that runs.
+struct Tap {
+    child: Child,
+}
+
+impl Tap {
+    /// The next 200 ms.
+    fn piece(&mut self) -> Vec<i16> {
+        let mut bytes = vec![0; RATE_HZ as usize / 5 * 2];
+        self.child.stdout.as_mut().unwrap().read_exact(&mut bytes).unwrap();
+        bytes.chunks_exact(2).map(|sample| i16::from_le_bytes([sample[0], sample[1]])).collect()
+    }
+
+    /// The loudest that a tone is in the next seconds, in 200 ms.
+    fn loudest(&mut self, freq_hz: f64, seconds: usize) -> f64 {
+        let levels = (0..seconds * 5).map(|_| measure::goertzel_dbfs(&self.piece(), RATE_HZ, freq_hz));
+        levels.fold(f64::NEG_INFINITY, f64::max)
+    }
+
+    fn wait_for(&mut self, freq_hz: f64) {
+        let heard = (0..300).any(|_| measure::goertzel_dbfs(&self.piece(), RATE_HZ, freq_hz) > DBFS - 6.0);
+        assert!(heard, "{freq_hz} Hz was never heard");
+    }
+
+    fn end(mut self) {
+        signal(self.child.id(), "INT");
+        assert!(wait_for("the end", || self.child.try_wait().unwrap()).success());
+    }
+}
+
+impl Drop for Tap {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_file_is_heard_and_leaves_nothing() {
+    let house = House::new();
+    let file = house.tone("Greeting 1.wav", 44_100, 1000.0, 1_600);
+    let mut bob = house.tap("bob");
+    let mut play = house.palabre(&["play", &file]).spawn().unwrap();
+    let level = bob.loudest(1000.0, 4);
+    assert!((level - DBFS).abs() < 6.0, "{level}");
+    assert!(play.wait().unwrap().success());
+    assert_eq!(house.people(), ["bob", "tap-bob"]);
+    bob.end();
+    assert_eq!(house.people(), ["bob"]);
+}
+
+#[test]
+fn a_gain_makes_it_softer() {
+    let house = House::new();
+    let file = house.tone("soft.wav", RATE_HZ, 1000.0, 1_600);
+    let mut bob = house.tap("bob");
+    let mut level = |gain: &str| {
+        let mut play = house.palabre(&["play", &file, "--gain", gain]).spawn().unwrap();
+        let level = bob.loudest(1000.0, 4);
+        assert!(play.wait().unwrap().success());
+        level
+    };
+    let difference = level("0") - level("-20");
+    assert!((difference - 20.0).abs() < 3.0, "{difference}");
+}
+
+#[test]
+fn a_loop_goes_on_until_it_is_interrupted() {
+    let house = House::new();
+    let file = house.tone("jingle.wav", RATE_HZ, 1000.0, 90);
+    let mut bob = house.tap("bob");
+    let mut play = house.palabre(&["play", &file, "--loop", "--name", "radio"]).spawn().unwrap();
+    for _ in 0..3 {
+        bob.wait_for(1000.0);
+    }
+    assert_eq!(house.people(), ["bob", "radio", "tap-bob"]);
+    signal(play.id(), "INT");
+    assert!(wait_for("the end", || play.try_wait().unwrap()).success());
+    assert_eq!(house.people(), ["bob", "tap-bob"]);
+}
+
+#[test]
+fn a_tap_hears_what_they_hear_while_they_listen_and_not_themselves() {
+    let house = House::new();
+    let file = house.tone("carol.wav", RATE_HZ, 1000.0, 300);
+    let other = house.tone("dave.wav", RATE_HZ, 1700.0, 300);
+    let mut plays = [("carol", file), ("dave", other)]
+        .map(|(name, file)| house.palabre(&["play", &file, "--loop", "--name", name]).spawn().unwrap());
+    let carol = wait_for("carol", || {
+        let ear = house.room.participant(&"carol".parse().unwrap()).ear();
+        PipeReader::open(&ear, Format::default(), Start::Discard).ok()
+    });
+    let mut tap = house.tap("carol");
+    tap.wait_for(1700.0);
+    // Dave's beginning has a little of every frequency.
+    let own = tap.loudest(1000.0, 1);
+    assert!(own < DBFS - 20.0, "{own}");
+    // Whom they don't hear from now on, it doesn't either.
+    let directory = house.room.participant(&"carol".parse().unwrap());
+    directory.set_without(&["dave".parse().unwrap()]).unwrap();
+    assert!((0..300).any(|_| tap.piece().iter().all(|sample| *sample == 0)), "dave is still heard");
+    for play in &mut plays {
+        signal(play.id(), "TERM");
+        assert!(wait_for("the end", || play.try_wait().unwrap()).success());
+    }
+    drop(carol);
+}
+
+/// A WAV whose sizes are true, as far as its last bytes are in it.
+fn seconds_told(path: &Path) -> f64 {
+    let bytes = fs::read(path).unwrap();
+    let (head, told) = Head::read_with_size(&mut &bytes[..]).unwrap();
+    assert!(told as usize <= bytes.len() - 44);
+    f64::from(told) / 2.0 / f64::from(head.rate_hz)
+}
+
+#[test]
+fn a_tapped_file_is_a_wav_while_it_grows_and_has_its_length_in_the_end() {
+    let house = House::new();
+    let path: PathBuf = house.run.path().join("evening.wav");
+    let mut tap = house.palabre(&["tap", "bob"]).stdout(File::create(&path).unwrap()).spawn().unwrap();
+    wait_for("a second", || (fs::metadata(&path).unwrap().len() > 44 && seconds_told(&path) >= 1.0).then_some(()));
+    signal(tap.id(), "INT");
+    assert!(wait_for("the end", || tap.try_wait().unwrap()).success());
+    let bytes = fs::read(&path).unwrap();
+    let silence = vec![0; (bytes.len() - 44) / 2];
+    assert!(bytes == wav::little(RATE_HZ, &silence));
+}
+
+#[test]
+fn a_tap_into_a_pipe_begins_with_an_endless_head() {
+    let house = House::new();
+    let mut tap = house.palabre(&["tap", "bob"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut head = [0; 44];
+    tap.stdout.as_mut().unwrap().read_exact(&mut head).unwrap();
+    assert_eq!(head[..], wav::endless_head(RATE_HZ));
+    // Nobody reads any more: that is no failure.
+    drop(tap.stdout.take());
+    assert!(wait_for("the end", || tap.try_wait().unwrap()).success());
+    assert_eq!(house.people(), ["bob"]);
+}
+
+#[test]
+fn what_can_go_wrong_is_said_and_nobody_comes() {
+    let house = House::new();
+    let file = house.tone("tone.wav", RATE_HZ, 1000.0, 100);
+    let text = house.run.path().join("text.wav");
+    fs::write(&text, "these are words").unwrap();
+    for (arguments, code, why) in [
+        (&["play", &file, "--name", "bob"][..], 1, "there is such a participant"),
+        (&["play", &file, "--room", "nowhere"], 1, "unable to enter room 'nowhere'"),
+        (&["play", text.to_str().unwrap()], 1, "text.wav': this is not a WAV"),
+        (&["play", "/nowhere.wav"], 1, "No such file"),
+        (&["play", "-", "--loop"], 2, "comes only once"),
+        (&["play", &file, "--gain", "21"], 2, "is not a gain"),
+        (&["play", &file, "--gain", "mute"], 2, "decibels"),
+        (&["tap", "zoe"], 1, "unable to tap 'zoe': no such participant"),
+    ] {
+        let said = stderr(&house.palabre(arguments).output().unwrap(), code);
+        assert!(said.contains(why), "{arguments:?}: {said}");
+        assert_eq!(house.people(), ["bob"]);
+    }
+    let played = house.palabre(&["play", &file]).output().unwrap();
+    assert_eq!(stdout(&played), "");
+}
