@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use palabre_room::{Format, LevelLine, Name, PipeId, RoomDir, pipe_id};
 
+use crate::clock::TICK;
 use crate::context::Context;
 use crate::levels::Levels;
-use crate::mixing::{Mixing, Talker};
+use crate::mixing::{LeftOut, Mixing};
 use crate::participant::Participant;
 use crate::poller::Key;
 use crate::watcher::{Place, Watch};
@@ -25,6 +26,8 @@ pub struct Room {
     participants: BTreeMap<u32, Participant>,
     numbers: BTreeMap<Name, u32>,
     mixing: Mixing,
+    /// The last tick that had something to mix.
+    mixed_at: Option<Duration>,
     levels: Levels,
     active: bool,
     scratch: Vec<i16>,
@@ -40,7 +43,8 @@ impl Room {
             number,
             participants: BTreeMap::new(),
             numbers: BTreeMap::new(),
-            mixing: Mixing::new(format.frame_samples()),
+            mixing: Mixing::new(format.rate.hz()),
+            mixed_at: None,
             levels: Levels::new(&dir),
             dir,
             active: false,
@@ -168,7 +172,7 @@ impl Room {
         if !self.mixing.is_silent() {
             self.give(cx, now);
         }
-        self.active = self.participants.values().any(|participant| !participant.is_idle());
+        self.active = self.mixing.has_tail() || self.participants.values().any(|participant| !participant.is_idle());
         if !self.active {
             self.participants.values_mut().for_each(Participant::fall_silent);
         }
@@ -177,46 +181,39 @@ impl Room {
     }
 
     fn give(&mut self, cx: &mut Context, now: Duration) {
-        let wanting: Vec<(u32, usize)> = self
-            .participants
-            .iter()
-            .filter(|(_, participant)| participant.ear().wants(now))
-            .map(|(number, participant)| {
-                (*number, frame_for(&self.participants, &self.numbers, &mut self.mixing, *number, participant))
-            })
-            .collect();
-        for (number, frame) in wanting {
-            if let Some(participant) = self.participants.get_mut(&number) {
-                participant.ear_mut().write(cx, self.mixing.frame(frame));
+        let silent_ticks = self.mixed_at.map_or(0, |at| now.saturating_sub(at + TICK).as_micros() / TICK.as_micros());
+        self.mixing.rest(u64::try_from(silent_ticks).unwrap_or(u64::MAX));
+        self.mixed_at = Some(now);
+        let (participants, numbers) = (&self.participants, &self.numbers);
+        let wanting = participants.iter().filter(|(_, participant)| participant.ear().wants(now));
+        self.mixing
+            .begin(wanting.map(|(number, listener)| (*number, left_out(participants, numbers, *number, listener))));
+        self.mixing.mix(|number| participants.get(&number)?.frame());
+        for (number, participant) in &mut self.participants {
+            let Some(frame) = self.mixing.frame(*number) else { continue };
+            let ear = participant.ear_mut();
+            ear.write(cx, frame);
+            if !ear.wants(now) {
+                self.mixing.forget(*number);
             }
         }
     }
 }
 
-/// The number of the frame that `listener` hears.
-fn frame_for(
+/// Which of those who speak now are missing in what `listener` hears.
+fn left_out(
     participants: &BTreeMap<u32, Participant>,
     numbers: &BTreeMap<Name, u32>,
-    mixing: &mut Mixing,
     number: u32,
     listener: &Participant,
-) -> usize {
-    match (listener.frame(), listener.without()) {
-        (Some(own), []) => mixing.minus(own),
-        (None, []) => mixing.without(&[]),
-        (own, names) => {
-            let mut left_out: Vec<Talker<'_>> = names
-                .iter()
-                .filter_map(|name| numbers.get(name))
-                .filter_map(|number| Some((*number, participants.get(number)?.frame()?)))
-                .chain(own.map(|own| (number, own)))
-                .collect();
-            // A name may stand there twice, or be one's own.
-            left_out.sort_unstable_by_key(|(number, _)| *number);
-            left_out.dedup_by_key(|(number, _)| *number);
-            mixing.without(&left_out)
-        }
+) -> LeftOut {
+    let speaks = |number: u32| participants.get(&number).is_some_and(|other| other.frame().is_some());
+    let own = listener.frame().map(|_| number);
+    if listener.without().is_empty() {
+        return own.map_or(LeftOut::Nobody, LeftOut::One);
     }
+    let unheard = listener.without().iter().filter_map(|name| numbers.get(name)).copied();
+    LeftOut::new(unheard.filter(|&other| speaks(other)).chain(own).collect())
 }
 
 /// In the order of names.

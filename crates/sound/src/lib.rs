@@ -15,3 +15,6 @@ pub mod measure;
 pub mod meter;
 pub mod mix;
 pub mod wav;
+
+#[cfg(test)]
+mod speech;

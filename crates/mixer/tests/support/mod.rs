@@ -24,6 +24,8 @@ pub const FRAME: usize = 480;
 pub const BURST: usize = 4_800;
 /// Nothing takes as long; it ends a test that would wait for ever.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+/// By so many samples the limiter's look-ahead delays everything.
+pub const LOOK_AHEAD: usize = 120;
 /// The level of every voice, RMS.
 pub const DBFS: f64 = -23.0;
 /// Below this a tone isn't there.
@@ -76,7 +78,18 @@ impl Mixer {
     }
 
     pub fn start_in(dir: TempDir) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_palabre-mixer"))
+        Self::start_in_by(dir, &[])
+    }
+
+    /// By another program, whose last argument is the mixer.
+    pub fn start_by(by: &[&str]) -> Self {
+        Self::start_in_by(tempfile::tempdir().unwrap(), by)
+    }
+
+    fn start_in_by(dir: TempDir, by: &[&str]) -> Self {
+        let words = [by, &[env!("CARGO_BIN_EXE_palabre-mixer")]].concat();
+        let mut child = Command::new(words[0])
+            .args(&words[1..])
             .arg("-vv")
             .arg("--rooms")
             .arg(dir.path())
