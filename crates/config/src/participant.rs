@@ -35,8 +35,8 @@ pub struct Participant {
     pub gain_db: Option<f32>,
     /// Nobody hears this participant: `muted`, default false.
     pub muted: bool,
-    /// The hash of the key that the link must carry: `key-sha256`. Without it, whoever reaches the port is let in.
-    pub key_sha256: Option<KeyHash>,
+    /// The hash of the key that the link must carry: `key-sha256`, which has no default: nobody is let in without a key.
+    pub key_sha256: KeyHash,
     /// The page starts with its microphone switched off: `join-muted`, default false.
     pub join_muted: bool,
 }
@@ -47,7 +47,7 @@ impl Participant {
     /// # Panics
     /// Never: `main` is a name.
     #[must_use]
-    pub fn new(name: Name, port: u16) -> Self {
+    pub fn new(name: Name, port: u16, key_sha256: KeyHash) -> Self {
         Self {
             name,
             port,
@@ -55,7 +55,7 @@ impl Participant {
             display_name: None,
             gain_db: None,
             muted: false,
-            key_sha256: None,
+            key_sha256,
             join_muted: false,
         }
     }
@@ -69,12 +69,23 @@ impl Participant {
     /// Reads the file of one participant. `dir` is the directory of the configuration.
     ///
     /// # Errors
-    /// A file that doesn't exist, can't be read, or has anything in it that has no meaning.
+    /// A file that doesn't exist, can't be read, has no key, or has anything in it that has no meaning.
     pub fn load(dir: &Path, name: &Name) -> Result<Self, ConfigError> {
         let path = Self::path(dir, name);
-        let text = file::read(&path).map_err(|error| ConfigError::io(&path, &error))?;
-        let written: Written = toml::from_str(&text).map_err(|error| ConfigError::toml(&path, &text, &error))?;
-        Ok(written.meant(name.clone()))
+        let written = Written::load(&path)?;
+        let Some(WrittenHash(key_sha256)) = written.key_sha256 else {
+            let cause = format!("key-sha256 is missing; 'palabre invite {name} --new-key' makes one");
+            return Err(ConfigError::new(&path, cause));
+        };
+        Ok(written.meant(name.clone(), key_sha256))
+    }
+
+    /// Reads the file of one participant, with this key in place of the file's own, which may be missing.
+    ///
+    /// # Errors
+    /// Those of [`Self::load`], but for the key.
+    pub fn load_with_key(dir: &Path, name: &Name, key_sha256: KeyHash) -> Result<Self, ConfigError> {
+        Ok(Written::load(&Self::path(dir, name))?.meant(name.clone(), key_sha256))
     }
 
     /// Reads all participants, in the order of their names, and says what is wrong with the files that are passed over.
@@ -195,7 +206,12 @@ fn is_false(value: &bool) -> bool {
 }
 
 impl Written {
-    fn meant(self, name: Name) -> Participant {
+    fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = file::read(path).map_err(|error| ConfigError::io(path, &error))?;
+        toml::from_str(&text).map_err(|error| ConfigError::toml(path, &text, &error))
+    }
+
+    fn meant(self, name: Name, key_sha256: KeyHash) -> Participant {
         Participant {
             name,
             port: self.port,
@@ -203,7 +219,7 @@ impl Written {
             display_name: self.display_name,
             gain_db: self.gain_db,
             muted: self.muted,
-            key_sha256: self.key_sha256.map(|WrittenHash(hash)| hash),
+            key_sha256,
             join_muted: self.join_muted,
         }
     }
@@ -217,7 +233,7 @@ impl From<&Participant> for Written {
             display_name: participant.display_name.clone(),
             gain_db: participant.gain_db,
             muted: participant.muted,
-            key_sha256: participant.key_sha256.map(WrittenHash),
+            key_sha256: Some(WrittenHash(participant.key_sha256)),
             join_muted: participant.join_muted,
         }
     }
@@ -231,13 +247,19 @@ mod tests {
     use proptest::prelude::*;
     use std::os::unix::fs::PermissionsExt;
 
+    /// Files with a last line for the key, which all of them have.
     fn roster(files: &[(&str, &str)]) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join(PARTICIPANTS_DIR)).unwrap();
         for (name, text) in files {
+            let text = format!("{text}\nkey-sha256 = \"{}\"\n", hash());
             fs::write(dir.path().join(PARTICIPANTS_DIR).join(name), text).unwrap();
         }
         dir
+    }
+
+    fn hash() -> KeyHash {
+        Key::parse("000102030405060708090a0b0c0d0e0f").unwrap().hash()
     }
 
     fn names_and_errors(dir: &tempfile::TempDir) -> (Vec<String>, Vec<String>) {
@@ -247,11 +269,24 @@ mod tests {
     }
 
     #[test]
-    fn a_port_is_enough() {
-        let dir = roster(&[("alice.toml", "port = 9001\n")]);
+    fn a_port_and_a_key_are_enough() {
+        let dir = roster(&[("alice.toml", "port = 9001")]);
         let alice = Participant::load(dir.path(), &"alice".parse().unwrap()).unwrap();
-        assert_eq!(alice, Participant::new("alice".parse().unwrap(), 9001));
+        assert_eq!(alice, Participant::new("alice".parse().unwrap(), 9001, hash()));
         assert_eq!((alice.display(), alice.room.as_str()), ("alice", "main"));
+    }
+
+    #[test]
+    fn a_file_without_a_key_is_refused_and_says_what_to_do() {
+        let dir = roster(&[]);
+        let alice = "alice".parse().unwrap();
+        fs::write(Participant::path(dir.path(), &alice), "port = 9001\nroom = \"den\"\n").unwrap();
+        let error = Participant::load(dir.path(), &alice).unwrap_err().to_string();
+        let says = "alice.toml': key-sha256 is missing; 'palabre invite alice --new-key' makes one";
+        assert!(error.ends_with(says), "{error}");
+        assert_eq!(names_and_errors(&dir), (Vec::new(), vec![error]));
+        let mended = Participant::load_with_key(dir.path(), &alice, hash()).unwrap();
+        assert_eq!((mended.port, mended.room.as_str(), mended.key_sha256), (9001, "den", hash()));
     }
 
     #[test]
@@ -262,9 +297,8 @@ mod tests {
             display_name: Some("李小龍 \"Bruce\" <b>".into()),
             gain_db: Some(-6.1),
             muted: true,
-            key_sha256: Some(Key::generate().unwrap().hash()),
             join_muted: true,
-            ..Participant::new("bruce".parse().unwrap(), 9002)
+            ..Participant::new("bruce".parse().unwrap(), 9002, Key::generate().unwrap().hash())
         };
         written.write(dir.path()).unwrap();
         written.write(dir.path()).unwrap();
@@ -331,7 +365,6 @@ mod tests {
             "port = 1\ngain-db = 20.5",
             "port = 1\ngain-db = -61",
             "port = 1\nmuted = 1",
-            "port = 1\nkey-sha256 = \"abc\"",
             "[port]",
             "port = 1\nport = 2",
         ] {
@@ -340,8 +373,18 @@ mod tests {
         }
     }
 
-    /// Lines of the right fields with all kinds of values, and lines of anything.
-    const ANY_LINE: &str = "(port|room|display-name|gain-db|muted|key-sha256|join-muted) = \
+    #[test]
+    fn what_is_no_hash_is_refused() {
+        let (dir, bad) = (roster(&[]), "bad".parse().unwrap());
+        for hash in ["\"\"", "\"abc\"", "0", &format!("\"{}g\"", "0".repeat(63)), &format!("\"{}\"", "0".repeat(65))] {
+            fs::write(Participant::path(dir.path(), &bad), format!("port = 1\nkey-sha256 = {hash}\n")).unwrap();
+            let error = Participant::load(dir.path(), &bad).unwrap_err();
+            assert_eq!(error.line(), Some(2), "{error}");
+        }
+    }
+
+    /// Lines of the right fields (but the key, which the file has) with all kinds of values, and lines of anything.
+    const ANY_LINE: &str = "(port|room|display-name|gain-db|muted|join-muted) = \
                             (0|9001|-1|nan|true|\"\"|\"main\"|\"\\PC{0,8}\"|\\[\\]|\\{\\})|\\PC{0,12}";
 
     proptest! {
@@ -358,7 +401,7 @@ mod tests {
         fn any_participant_is_read_back(port: u16, display in "\\PC{1,64}", gain in -60.0_f32..20.0, muted: bool) {
             prop_assume!(palabre_room::display_name_is_valid(&display));
             let dir = roster(&[]);
-            let new = Participant::new("alice".parse().unwrap(), port);
+            let new = Participant::new("alice".parse().unwrap(), port, hash());
             let written = Participant { display_name: Some(display), gain_db: Some(gain), muted, ..new };
             written.write(dir.path()).unwrap();
             prop_assert_eq!(Participant::load(dir.path(), &written.name).unwrap(), written);

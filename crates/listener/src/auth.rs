@@ -14,8 +14,6 @@ pub enum Proof {
     Deliberate,
     /// By the cookie, which a browser sends by itself.
     Cookie,
-    /// Not at all, and there is no key to show.
-    NotNeeded,
 }
 
 impl Proof {
@@ -25,7 +23,6 @@ impl Proof {
         match self {
             Self::Deliberate => true,
             Self::Cookie => is_own_origin(head),
-            Self::NotNeeded => head.field("origin").is_none() || is_own_origin(head),
         }
     }
 }
@@ -33,21 +30,18 @@ impl Proof {
 /// The key of a listener, and the cookie that carries it.
 #[derive(Debug)]
 pub struct Door {
-    key: Option<KeyHash>,
+    key: KeyHash,
     cookie: String,
 }
 
 impl Door {
-    /// A door for the participant of this name; without a key it is open, as the participant's file says.
-    pub fn new(name: &str, key: Option<KeyHash>) -> Self {
+    /// A door for the participant of this name, which opens to this key only.
+    pub fn new(name: &str, key: KeyHash) -> Self {
         Self { key, cookie: format!("__Host-palabre-{name}") }
     }
 
     /// The proof in this request, if there is a right one.
     pub fn proof(&self, head: &Head) -> Option<Proof> {
-        if self.key.is_none() {
-            return Some(Proof::NotNeeded);
-        }
         let bearer = head.all("authorization").filter_map(bearer_key);
         let deliberate = bearer.chain(head.parameter("key")).any(|key| self.fits(key));
         if deliberate {
@@ -59,17 +53,13 @@ impl Door {
 
     /// The answer to a request with a right `?key=` on `/`: the cookie, and the page without the key in its address.
     pub fn welcome(&self, key: &str) -> Response {
-        let response = Response::new(303).with("Location", "./");
-        if self.key.is_none() {
-            return response;
-        }
         let cookie =
             format!("{}={key}; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age={COOKIE_MAX_AGE_S}", self.cookie);
-        response.with("Set-Cookie", cookie)
+        Response::new(303).with("Location", "./").with("Set-Cookie", cookie)
     }
 
     fn fits(&self, key: &str) -> bool {
-        self.key.as_ref().is_some_and(|hash| hash.matches(key))
+        self.key.matches(key)
     }
 }
 
@@ -126,7 +116,7 @@ mod tests {
 
     fn door() -> (Door, String) {
         let key = Key::generate().unwrap();
-        (Door::new("alice", Some(key.hash())), key.as_str().to_owned())
+        (Door::new("alice", key.hash()), key.as_str().to_owned())
     }
 
     #[test]
@@ -146,15 +136,6 @@ mod tests {
         for wrong in ["", "0", &key[1..], &format!("{key}0"), &"0".repeat(32), &"é".repeat(16)] {
             assert_eq!(door.proof(&head("/me", &format!("Authorization: Bearer {wrong}\r\n"))), None, "{wrong}");
         }
-    }
-
-    #[test]
-    fn a_door_without_a_key_is_open_but_not_to_other_origins() {
-        let head = |fields: &str| head("/speak", fields);
-        let proof = Door::new("alice", None).proof(&head("")).unwrap();
-        assert!(proof.may_write(&head("")));
-        assert!(proof.may_write(&head("Origin: https://palabre.example:9001\r\n")));
-        assert!(!proof.may_write(&head("Origin: https://evil.example\r\n")));
     }
 
     #[test]

@@ -62,9 +62,6 @@ fn serve_participant(args: &Args, name: &Name, inherited: Option<TcpListener>) -
         config.certificate.clone_from(certificate);
         config.private_key.clone_from(private_key);
     }
-    if participant.key_sha256.is_none() {
-        log::warn!("there is no key in the file of '{name}': whoever reaches the port is let in");
-    }
     let room = RoomDir::new(args.run.join("rooms").join(&participant.room));
     let format = room.format().map_err(Failure::config)?;
     let directory = room.participant(name);
@@ -108,12 +105,12 @@ fn serve_file(args: &Args, source: &Path, inherited: Option<TcpListener>) -> Res
         listen_only: true,
     };
     let ear = Ear::new(Origin::File(source.to_owned()), None, format, chunk_ms, config.limits.streams);
-    let door = Door::new(SOURCE_NAME, Some(key.hash()));
+    let door = Door::new(SOURCE_NAME, key.hash());
     let status = Arc::new(Status::new().map_err(Failure::system)?);
     let listener = Listener::new(&me, format, door, ear, None, tls, status);
     let socket = socket(inherited, config.bind, args.port.unwrap_or(SOURCE_PORT)).map_err(Failure::system)?;
     let port = socket.local_addr().map_err(Failure::system)?.port();
-    println!("{}", link(&config.host, port, Some(&key)));
+    println!("{}", link(&config.host, port, &key));
     Server::new(socket, Arc::new(listener), config.limits.connections, reload).map_err(Failure::system)
 }
 

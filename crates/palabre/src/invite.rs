@@ -7,7 +7,7 @@ use std::net::{IpAddr, TcpListener};
 use std::path::Path;
 
 use palabre_config::control::State;
-use palabre_config::{ConfigError, Key, PARTICIPANTS_DIR, Participant, Server, link};
+use palabre_config::{ConfigError, Key, KeyHash, PARTICIPANTS_DIR, Participant, Server, link};
 use palabre_host::exit::Failure;
 use palabre_room::display_name_is_valid;
 
@@ -23,13 +23,13 @@ use crate::{control, permission, qr};
 pub fn run(cli: &Cli, invite: &Invite) -> Result<(), Failure> {
     let config = cli.config_dir();
     let server = Server::load(config).map_err(Failure::config)?;
-    let mut participant = if invite.new_key { existing(config, invite)? } else { new(config, &server, invite)? };
     let key = Key::generate().map_err(|error| Failure::system(format!("unable to make a key: {error}")))?;
-    participant.key_sha256 = Some(key.hash());
+    let make = if invite.new_key { renewed } else { new };
+    let participant = make(config, &server, invite, key.hash())?;
     write(config, &participant)?;
     eprintln!("palabre: {} has port {} in room '{}'", participant.name, participant.port, participant.room);
     reload(cli.run_dir(), participant.name.as_str());
-    let link = link(&server.host, participant.port, Some(&key));
+    let link = link(&server.host, participant.port, &key);
     eprintln!("palabre: this link is for {} alone, and is not shown again:", participant.display());
     print(format!("{link}\n"))?;
     if invite.qr || (!invite.no_qr && io::stdout().is_terminal()) {
@@ -38,8 +38,9 @@ pub fn run(cli: &Cli, invite: &Invite) -> Result<(), Failure> {
     Ok(())
 }
 
-fn existing(config: &Path, invite: &Invite) -> Result<Participant, Failure> {
-    Participant::load(config, &invite.name).map_err(|error| {
+/// Somebody whose file is there already; it may lack a key.
+fn renewed(config: &Path, _: &Server, invite: &Invite, key: KeyHash) -> Result<Participant, Failure> {
+    Participant::load_with_key(config, &invite.name, key).map_err(|error| {
         if error.is_missing() {
             let name = &invite.name;
             return Failure::refused(format!(
@@ -50,7 +51,7 @@ fn existing(config: &Path, invite: &Invite) -> Result<Participant, Failure> {
     })
 }
 
-fn new(config: &Path, server: &Server, invite: &Invite) -> Result<Participant, Failure> {
+fn new(config: &Path, server: &Server, invite: &Invite, key: KeyHash) -> Result<Participant, Failure> {
     let name = &invite.name;
     let unable = |cause: String| Failure::refused(format!("unable to invite '{name}': {cause}"));
     let path = Participant::path(config, name);
@@ -66,7 +67,7 @@ fn new(config: &Path, server: &Server, invite: &Invite) -> Result<Participant, F
         return Err(unable("a display name has 1 to 64 characters, none of them a control character".to_owned()));
     }
     let port = port(config, server, invite.port).map_err(unable)?;
-    let mut participant = Participant::new(name.clone(), port);
+    let mut participant = Participant::new(name.clone(), port, key);
     participant.display_name.clone_from(&invite.display_name);
     if let Some(room) = &invite.room {
         participant.room = room.clone();

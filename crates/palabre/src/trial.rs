@@ -181,7 +181,7 @@ impl<'a> Room<'a> {
             {
                 log::warn!("{error}");
             }
-            let link = link(&self.server.host, ready.port, Some(&person.key));
+            let link = link(&self.server.host, ready.port, &person.key);
             text::link(person, width, &link, options.lan);
             if let Some(browser) = &mut self.browser
                 && let Err(error) = browser.open(person.name.as_str(), &link)
@@ -244,9 +244,8 @@ fn hosts(addresses: &[IpAddr]) -> Vec<String> {
 
 /// The file of a participant of the room everybody is in.
 fn participant(person: &Person, join_muted: bool) -> Participant {
-    let mut participant = Participant::new(person.name.clone(), person.port);
+    let mut participant = Participant::new(person.name.clone(), person.port, person.key.hash());
     participant.display_name = Some(person.display_name.clone());
-    participant.key_sha256 = Some(person.key.hash());
     participant.join_muted = join_muted;
     participant
 }

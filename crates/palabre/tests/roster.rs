@@ -60,7 +60,7 @@ fn an_invitation_is_a_file_and_a_link_that_fits_it() {
     let alice = desk.load("alice");
     assert!(link.starts_with(&format!("https://voice.example:{}/?key=", alice.port)), "{link}");
     assert_eq!(link.lines().count(), 1, "no code where standard output is no terminal");
-    assert!(alice.key_sha256.unwrap().matches(key(&link)));
+    assert!(alice.key_sha256.matches(key(&link)));
     assert_eq!((alice.display(), alice.room.as_str()), ("Zoë ✓", "den"));
     assert_eq!(fs::metadata(desk.file("alice")).unwrap().permissions().mode() & 0o777, 0o640);
     let said = String::from_utf8(output.stderr).unwrap();
@@ -116,8 +116,24 @@ fn a_new_key_changes_the_key_alone() {
     let before = desk.load("alice");
     let new = stdout(&desk.palabre(&["invite", "alice", "--new-key"]));
     let after = desk.load("alice");
-    assert!(!after.key_sha256.unwrap().matches(key(&old)));
-    assert!(after.key_sha256.unwrap().matches(key(&new)));
+    assert!(!after.key_sha256.matches(key(&old)));
+    assert!(after.key_sha256.matches(key(&new)));
+    assert_eq!(Participant { key_sha256: before.key_sha256, ..after }, before);
+}
+
+#[test]
+fn a_new_key_mends_a_file_that_has_none() {
+    let desk = Desk::new();
+    stdout(&desk.palabre(&["invite", "alice", "--display-name", "Alice", "--room", "den"]));
+    let before = desk.load("alice");
+    let text = fs::read_to_string(desk.file("alice")).unwrap();
+    let without: String =
+        text.lines().filter(|line| !line.starts_with("key-sha256")).map(|l| format!("{l}\n")).collect();
+    assert_ne!(without, text);
+    fs::write(desk.file("alice"), without).unwrap();
+    let link = stdout(&desk.palabre(&["invite", "alice", "--new-key"]));
+    let after = desk.load("alice");
+    assert!(after.key_sha256.matches(key(&link)));
     assert_eq!(Participant { key_sha256: before.key_sha256, ..after }, before);
 }
 

@@ -41,9 +41,8 @@ impl Rig {
         std::fs::write(config.join("palabre.toml"), server_toml).unwrap();
         let certificate = new_certificate(&config);
         let key = Key::generate().unwrap();
-        let mut alice = Participant::new(alice(), 9001);
+        let mut alice = Participant::new(alice(), 9001, key.hash());
         alice.display_name = Some("Alice".into());
-        alice.key_sha256 = Some(key.hash());
         alice.write(&config).unwrap();
         let run = directory.path().join("run");
         let room = RoomDir::new(run.join("rooms").join("main"));

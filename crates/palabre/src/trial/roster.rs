@@ -136,7 +136,7 @@ mod tests {
         assert_eq!(muted, [("Alice", false), ("Bob", true)]);
         let second = write(&place, &server, &options(None, 0)).unwrap();
         assert_eq!(first[0].key, second[0].key);
-        assert!(participants[0].key_sha256.unwrap().matches(second[0].key.as_str()));
+        assert!(participants[0].key_sha256.matches(second[0].key.as_str()));
     }
 
     #[test]
@@ -145,7 +145,8 @@ mod tests {
         let place = Place::prepare(Some(directory.path())).unwrap();
         let server = place.configure(false, &[]).unwrap();
         write(&place, &server, &options(None, 0)).unwrap();
-        Participant::new("carol".parse().unwrap(), 9500).write(&place.etc()).unwrap();
+        let key = Key::generate().unwrap().hash();
+        Participant::new("carol".parse().unwrap(), 9500, key).write(&place.etc()).unwrap();
         write(&place, &server, &options(Some(2), 0)).unwrap();
         let (participants, _) = Participant::load_all(&place.etc());
         let names: Vec<_> = participants.iter().map(|participant| participant.name.as_str()).collect();

@@ -24,7 +24,8 @@ impl Scene {
         let cli = Cli::parse_from(["x", "--config", path, "--run", path, "--listener", listener]);
         let site = Site::new(&cli).unwrap();
         let now = Instant::now();
-        let seat = Seat::open(&site, Participant::new("alice".parse().unwrap(), 0), now);
+        let key = palabre_config::Key::generate().unwrap().hash();
+        let seat = Seat::open(&site, Participant::new("alice".parse().unwrap(), 0, key), now);
         Self { _dir: dir, site, seat, now }
     }
 

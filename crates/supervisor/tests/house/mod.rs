@@ -67,8 +67,11 @@ impl House {
         certificate::self_signed(&["localhost".into()]).unwrap().write(&self.config().join("tls")).unwrap();
     }
 
+    /// A participant's file, with a last line for a key where the text has none.
     pub fn write(&self, name: &str, text: &str) {
-        fs::write(Participant::path(&self.config(), &name.parse().unwrap()), text).unwrap();
+        let key = format!("key-sha256 = \"{}\"\n", "1".repeat(64));
+        let key = if text.contains("key-sha256") { "" } else { &key };
+        fs::write(Participant::path(&self.config(), &name.parse().unwrap()), format!("{text}{key}")).unwrap();
     }
 
     pub fn remove(&self, name: &str) {
