@@ -110,15 +110,17 @@ mod tests {
 
     #[test]
     fn me_is_the_documented_json() {
-        let me = Me {
-            name: "alice".into(),
-            display: "Alice".into(),
-            room: "main".into(),
+        let me = |name: &str, display: &str, room: &str, is_file| Me {
+            name: name.into(),
+            display: display.into(),
+            room: room.into(),
             rate_hz: 24000,
             chunk_ms: 40,
-            join_muted: false,
-            listen_only: false,
+            join_muted: is_file,
+            listen_only: is_file,
         };
-        assert_eq!(serde_json::to_string(&me).unwrap(), example("json me"));
+        let json = |me: Me| serde_json::to_string(&me).unwrap();
+        assert_eq!(json(me("alice", "Alice", "main", false)), example("json me"));
+        assert_eq!(json(me("source", "dat.wav", "source", true)), example("json me of a file"));
     }
 }

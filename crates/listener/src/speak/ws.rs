@@ -19,6 +19,8 @@ use tungstenite::{Message, WebSocket};
 const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 /// Bytes before the samples of a chunk.
 const CHUNK_HEAD_BYTES: usize = 16;
+/// Bytes of a sample; the shortest chunk has one.
+const SAMPLE_BYTES: usize = 2;
 /// The longest chunk.
 const MAX_CHUNK_MS: u64 = 200;
 /// How often to look around while nothing comes.
@@ -158,11 +160,11 @@ impl Chunk {
         let number = u32::from_le_bytes(head[..4].try_into().ok()?);
         let zero = u32::from_le_bytes(head[4..8].try_into().ok()?);
         let captured_ms = f64::from_le_bytes(head[8..].try_into().ok()?);
-        let sizes = format.bytes_in_ms(1)..=format.bytes_in_ms(MAX_CHUNK_MS);
-        if zero != 0 || !captured_ms.is_finite() || body.len() % 2 != 0 || !sizes.contains(&body.len()) {
+        let sizes = SAMPLE_BYTES..=format.bytes_in_ms(MAX_CHUNK_MS);
+        if zero != 0 || !captured_ms.is_finite() || body.len() % SAMPLE_BYTES != 0 || !sizes.contains(&body.len()) {
             return None;
         }
-        let samples = body.chunks_exact(2).map(|pair| i16::from_le_bytes([pair[0], pair[1]])).collect();
+        let samples = body.chunks_exact(SAMPLE_BYTES).map(|pair| i16::from_le_bytes([pair[0], pair[1]])).collect();
         Some(Self { number, captured_ms, samples })
     }
 }
@@ -214,19 +216,17 @@ mod tests {
     #[test]
     fn the_documented_chunk_is_understood() {
         let hex = example("hex chunk 7 1000.0 1 -2");
-        let mut bytes: Vec<u8> = hex.split_whitespace().map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
-        // The example has two samples; the least is 1 ms.
-        bytes.extend([0; 44]);
+        let bytes: Vec<u8> = hex.split_whitespace().map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
         let chunk = Chunk::parse(&bytes, Format::default()).unwrap();
-        assert_eq!((chunk.number, chunk.captured_ms, &chunk.samples[..2]), (7, 1000.0, &[1, -2][..]));
+        assert_eq!((chunk.number, chunk.captured_ms, &chunk.samples[..]), (7, 1000.0, &[1, -2][..]));
     }
 
     #[test]
     fn chunks_of_the_wrong_size_are_refused() {
         let format = Format::default();
-        assert!(Chunk::parse(&chunk(24), format).is_some());
+        assert!(Chunk::parse(&chunk(1), format).is_some());
         assert!(Chunk::parse(&chunk(4800), format).is_some());
-        for bytes in [Vec::new(), vec![0; 15], chunk(0), chunk(23), chunk(4801), chunk(480)[..17].to_vec()] {
+        for bytes in [Vec::new(), vec![0; 15], chunk(0), chunk(4801), chunk(480)[..17].to_vec()] {
             assert!(Chunk::parse(&bytes, format).is_none(), "{}", bytes.len());
         }
         let mut odd = chunk(480);
