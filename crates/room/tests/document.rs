@@ -1,7 +1,7 @@
 //! The examples of `docs/room-directory.md` are what this crate writes and reads.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use palabre_room::{Format, PipeReader, PipeWriter, RoomDir, Start, Wrote};
+use palabre_room::{Format, PipeReader, PipeWriter, RoomDir, Start, Talk, Wrote};
 
 const DOCUMENT: &str = include_str!("../../../docs/room-directory.md");
 
@@ -35,6 +35,9 @@ fn the_examples_of_lists_are_read_and_written_back_unchanged() {
     room.write_levels(&levels).unwrap();
     assert_eq!(std::fs::read_to_string(room.path().join("names")).unwrap(), example("text names"));
     assert_eq!(std::fs::read_to_string(room.path().join("levels")).unwrap(), example("text levels"));
+    let muted: Vec<_> = levels.into_iter().filter(|line| line.state == Talk::Muted).collect();
+    room.write_levels(&muted).unwrap();
+    assert_eq!(std::fs::read_to_string(room.path().join("levels")).unwrap(), example("text levels of a silent room"));
 }
 
 #[test]
