@@ -54,8 +54,11 @@ pub enum OpenError {
     /// There is a file but it is no FIFO.
     #[error("'{}' is not a named pipe; remove it and make one with mkfifo(1)", .0.display())]
     NotAPipe(PathBuf),
+    /// There is something but it is no regular file.
+    #[error("'{}' is neither a named pipe nor a file; remove it and make one with mkfifo(1)", .0.display())]
+    NotAFile(PathBuf),
     /// The operating system refused.
-    #[error("unable to open pipe '{}': {source}", path.display())]
+    #[error("unable to open '{}': {source}", path.display())]
     Io {
         /// The pipe.
         path: PathBuf,

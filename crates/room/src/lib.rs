@@ -8,6 +8,7 @@
 
 mod dir;
 mod error;
+mod file;
 mod format;
 mod gain;
 mod levels;
@@ -17,6 +18,7 @@ mod writer;
 
 pub use dir::{ParticipantDir, RoomDir};
 pub use error::{OpenError, RoomError};
+pub use file::{Kind, SoundFile, kind};
 pub use format::{FRAME_MS, Format, PIPE_MS, Rate};
 pub use gain::Gain;
 pub use levels::{LevelLine, Talk};
