@@ -1,6 +1,7 @@
 //! What every part of the daemon needs of the kernel: what to wait for, what is watched, and a log with a limit.
 
 use std::fmt::Arguments;
+use std::time::Duration;
 
 use crate::clock::{Clock, Now};
 use crate::poller::Poller;
@@ -15,6 +16,8 @@ pub struct Context {
     clock: Clock,
     /// When the loop last woke up.
     pub now: Now,
+    /// The time that the present tick, or the last one, is for.
+    pub tick_at: Duration,
     throttle: Throttle,
 }
 
@@ -24,7 +27,14 @@ impl Context {
     pub fn new() -> std::io::Result<Self> {
         let clock = Clock::new()?;
         let now = clock.now();
-        Ok(Self { poller: Poller::new()?, watcher: Watcher::new()?, clock, now, throttle: Throttle::default() })
+        Ok(Self {
+            poller: Poller::new()?,
+            watcher: Watcher::new()?,
+            clock,
+            now,
+            tick_at: now.since_boot,
+            throttle: Throttle::default(),
+        })
     }
 
     /// Looks at the clock.

@@ -122,6 +122,7 @@ impl Daemon {
             self.ticker.start(now + MARGIN_MIN);
         }
         while let Some(at) = self.ticker.due(now) {
+            self.cx.tick_at = at;
             self.rooms.tick(&mut self.cx, at);
             self.ticks += 1;
         }

@@ -7,6 +7,8 @@ mod clock;
 mod context;
 mod daemon;
 mod ear;
+mod follower;
+mod grower;
 mod levels;
 mod mic;
 mod mixing;

@@ -1,13 +1,16 @@
-//! A participant's microphone: the reading end of a pipe, kept open as long as the pipe is there.
+//! A participant's microphone: the reading end of a pipe, kept open as long as the pipe is there, or a WAV that grows.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use palabre_room::{Format, OpenError, PipeReader, Start, pipe_id};
+use palabre_room::{Format, Kind, OpenError, PipeId, PipeReader, Start, kind, pipe_id};
 
 use crate::clock::TICK;
 use crate::context::{Complaint, Context};
+use crate::follower::{FollowError, Follower};
 use crate::poller::{Interest, Key, Token};
+use crate::watcher::{Place, Watch};
 
 /// How often a pipe that another process reads is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -21,8 +24,11 @@ const BURST_MS: u64 = 1_000;
 pub struct Mic {
     path: PathBuf,
     format: Format,
+    key: Key,
     token: Token,
     reader: Option<PipeReader>,
+    /// A file, and the one that has taken its place while the end of the first is still to be read.
+    files: VecDeque<(Follower, Watch)>,
     retry_at: Option<Duration>,
     complaint: Complaint,
     /// Samples that may be read before the next tick.
@@ -34,21 +40,38 @@ pub struct Mic {
 impl Mic {
     pub fn new(path: PathBuf, format: Format, key: Key) -> Self {
         let budget = format.samples_in_ms(BURST_MS);
-        let (token, complaint) = (Token::Mic(key), Complaint::default());
-        Self { path, format, token, reader: None, retry_at: None, complaint, budget, paused: false, stray_bytes: 0 }
+        Self {
+            path,
+            format,
+            key,
+            token: Token::Mic(key),
+            reader: None,
+            files: VecDeque::new(),
+            retry_at: None,
+            complaint: Complaint::default(),
+            budget,
+            paused: false,
+            stray_bytes: 0,
+        }
     }
 
     /// Brings what is open in line with what is at the path now.
     pub fn refresh(&mut self, cx: &mut Context) {
         self.retry_at = None;
         let at_path = pipe_id(&self.path).ok();
-        if self.reader.is_some() && self.reader.as_ref().map(PipeReader::id) == at_path {
+        if at_path.is_some() && self.id() == at_path {
             return;
         }
-        self.close();
+        let is_file = kind(&self.path) == Some(Kind::File);
+        if !is_file || self.files.is_empty() {
+            self.close(cx);
+        }
         if at_path.is_none() {
             self.complaint.clear();
             return;
+        }
+        if is_file {
+            return self.follow(cx);
         }
         match self.open(cx) {
             Ok(()) if self.complaint.clear() => log::info!("'{}' is read again", self.path.display()),
@@ -63,9 +86,9 @@ impl Mic {
         }
     }
 
-    /// Appends what is in the pipe, within this tick's budget.
+    /// Appends what is in the pipe or the file, within this tick's budget.
     pub fn drain(&mut self, cx: &mut Context, out: &mut Vec<i16>) {
-        let Some(reader) = &mut self.reader else { return };
+        let Some(reader) = &mut self.reader else { return self.drain_files(cx, out) };
         match reader.read(cx.now.instant, out, self.budget) {
             Ok(got) => {
                 self.budget -= got.min(self.budget);
@@ -76,8 +99,34 @@ impl Mic {
             }
             Err(error) => {
                 self.complaint.say(cx, format!("unable to read '{}': {error}", self.path.display()));
-                self.close();
+                self.close(cx);
             }
+        }
+    }
+
+    fn drain_files(&mut self, cx: &mut Context, out: &mut Vec<i16>) {
+        loop {
+            let is_last = self.files.len() == 1;
+            let Some((file, watch)) = self.files.front_mut() else { return };
+            match file.read(out) {
+                Ok(()) if file.is_behind() => return,
+                Ok(()) => {}
+                Err(FollowError::Wav(error)) => {
+                    let path = self.path.display();
+                    self.complaint
+                        .say(cx, format!("unable to hear '{path}': {error}; nobody hears what is written there"));
+                }
+                Err(FollowError::Io(error)) => {
+                    self.complaint.say(cx, format!("unable to read '{}': {error}", self.path.display()));
+                    return self.close(cx);
+                }
+            }
+            if is_last {
+                return;
+            }
+            file.finish(out);
+            cx.watcher.remove(*watch);
+            self.files.pop_front();
         }
     }
 
@@ -85,6 +134,9 @@ impl Mic {
     pub fn refill(&mut self, cx: &Context) {
         let per_tick = self.format.frame_samples() * SPEED_MAX as usize;
         self.budget = (self.budget + per_tick).min(self.format.samples_in_ms(BURST_MS));
+        if let Some((file, _)) = self.files.front_mut() {
+            file.refill();
+        }
         if !self.paused {
             return;
         }
@@ -95,7 +147,12 @@ impl Mic {
 
     /// Whether this microphone needs ticks to be read on.
     pub fn is_paused(&self) -> bool {
-        self.paused
+        self.paused || self.is_behind()
+    }
+
+    /// Whether something waits in a file, to be read at the next tick.
+    pub fn is_behind(&self) -> bool {
+        self.files.len() > 1 || self.files.front().is_some_and(|(file, _)| file.is_behind())
     }
 
     /// When half a sample must be given up.
@@ -125,9 +182,37 @@ impl Mic {
         Ok(())
     }
 
-    fn close(&mut self) {
+    /// A file is at the path, and we don't read it yet.
+    fn follow(&mut self, cx: &mut Context) {
+        let opened = Follower::open(&self.path, self.format).and_then(|file| {
+            let watch = cx.watcher.add(&self.path, Place::Mic(self.key));
+            Ok((file, watch.map_err(|source| OpenError::Io { path: self.path.clone(), source })?))
+        });
+        match opened {
+            Ok(file) => {
+                self.files.push_back(file);
+                if self.files.len() > 2
+                    && let Some((_, watch)) = self.files.pop_front()
+                {
+                    cx.watcher.remove(watch);
+                }
+                self.complaint.clear();
+                log::debug!("'{}' is followed", self.path.display());
+            }
+            Err(OpenError::Missing(_)) => {}
+            Err(error) => self.complaint.say(cx, format!("{error}; nobody hears what is written there")),
+        }
+    }
+
+    /// Which pipe or file is open.
+    fn id(&self) -> Option<PipeId> {
+        self.reader.as_ref().map(PipeReader::id).or_else(|| self.files.back().map(|(file, _)| file.id()))
+    }
+
+    fn close(&mut self, cx: &mut Context) {
         self.stray_bytes = self.stray_bytes();
         (self.reader, self.paused) = (None, false);
+        self.files.drain(..).for_each(|(_, watch)| cx.watcher.remove(watch));
     }
 
     fn warn_of_strays(&mut self, cx: &mut Context) {

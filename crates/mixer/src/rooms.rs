@@ -9,6 +9,7 @@ use std::time::Duration;
 use palabre_room::{Format, Name, RoomDir, pipe_id};
 
 use crate::context::{Complaint, Context};
+use crate::participant::Participant;
 use crate::poller::Key;
 use crate::room::Room;
 use crate::watcher::{Change, Place, What};
@@ -20,7 +21,8 @@ pub struct Rooms {
     rooms: BTreeMap<u32, Room>,
     next_room: u32,
     next_participant: u32,
-    /// Microphones in which half a sample waits, or which another process reads.
+    /// Whose microphone has half a sample or a file that is not read to its end or is read by another process, or whose
+    /// ear is a file.
     waiting: HashSet<Key>,
     format_complaint: Complaint,
 }
@@ -80,6 +82,7 @@ impl Rooms {
             }
             Change::Gone(Place::Rooms) => return Err(Vanished),
             Change::Gone(_) => {}
+            Change::Grown(key) => self.hear(cx, key),
             Change::Entry { place: Place::Rooms, what, name, is_dir: true } => self.room_changed(cx, what, &name),
             Change::Entry { place: Place::Room(number), what, name, is_dir } => {
                 self.entry_changed(cx, number, what, &name, is_dir);
@@ -97,6 +100,11 @@ impl Rooms {
 
     /// One tick of every room.
     pub fn tick(&mut self, cx: &mut Context, now: Duration) {
+        for key in self.waiting.iter().copied().collect::<Vec<_>>() {
+            if self.participant(key).is_some_and(|participant| participant.mic().is_behind()) {
+                self.hear(cx, key);
+            }
+        }
         self.rooms.values_mut().for_each(|room| room.tick(cx, now));
     }
 
@@ -110,10 +118,12 @@ impl Rooms {
         let (rooms, now) = (&mut self.rooms, cx.now);
         let levels = rooms.values().filter_map(Room::deadline).map(|at| at.saturating_sub(now.since_boot)).min();
         let waiting = self.waiting.iter().filter_map(|key| {
-            let mic = rooms.get_mut(&key.room)?.participant_mut(key.participant)?.mic();
+            let participant = rooms.get_mut(&key.room)?.participant_mut(key.participant)?;
+            let (mic, ear) = (participant.mic(), participant.ear());
+            let file = ear.deadline().map(|at| at.saturating_sub(now.since_boot));
             let stray = mic.stray_deadline().map(|at| at.saturating_duration_since(now.instant));
             let retry = mic.retry_at().map(|at| at.saturating_sub(now.since_boot));
-            stray.into_iter().chain(retry).min()
+            stray.into_iter().chain(retry).chain(file).min()
         });
         levels.into_iter().chain(waiting.min()).min()
     }
@@ -131,26 +141,34 @@ impl Rooms {
 
     fn try_again(&mut self, cx: &mut Context, key: Key) {
         let Some(room) = self.rooms.get_mut(&key.room) else { return };
+        let is_active = room.is_active();
         let Some(participant) = room.participant_mut(key.participant) else { return };
+        participant.ear_mut().catch_up(cx);
         let mic = participant.mic_mut();
         if mic.retry_at().is_some_and(|at| at <= cx.now.since_boot) {
             mic.refresh(cx);
         }
-        if mic.stray_deadline().is_some_and(|at| at <= cx.now.instant) {
+        // A file that was just opened may hold something already.
+        let unread = mic.is_behind() && !is_active;
+        if unread || mic.stray_deadline().is_some_and(|at| at <= cx.now.instant) {
             room.hear(cx, key.participant);
         }
     }
 
     fn note_waiting(&mut self, key: Key) {
-        let room = self.rooms.get_mut(&key.room);
-        let waits = room.and_then(|room| room.participant_mut(key.participant)).is_some_and(|participant| {
-            participant.mic().retry_at().is_some() || participant.mic().stray_deadline().is_some()
+        let waits = self.participant(key).is_some_and(|participant| {
+            let (mic, ear) = (participant.mic(), participant.ear());
+            mic.retry_at().is_some() || mic.stray_deadline().is_some() || mic.is_behind() || ear.deadline().is_some()
         });
         if waits {
             self.waiting.insert(key);
         } else {
             self.waiting.remove(&key);
         }
+    }
+
+    fn participant(&mut self, key: Key) -> Option<&Participant> {
+        self.rooms.get_mut(&key.room)?.participant_mut(key.participant).map(|participant| &*participant)
     }
 
     fn rescan(&mut self, cx: &mut Context) -> io::Result<()> {

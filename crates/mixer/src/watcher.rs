@@ -19,6 +19,8 @@ pub enum Place {
     Room(u32),
     /// A participant.
     Participant(Key),
+    /// A file that is a participant's microphone.
+    Mic(Key),
 }
 
 /// What happened to an entry of a directory.
@@ -39,6 +41,8 @@ pub enum What {
 pub enum Change {
     /// To an entry of a watched directory.
     Entry { place: Place, what: What, name: String, is_dir: bool },
+    /// Somebody wrote into a microphone that is a file, or truncated it.
+    Grown(Key),
     /// To the directory itself: it was removed, or moved away.
     Gone(Place),
     /// Some changes were lost: look at everything again.
@@ -67,7 +71,7 @@ impl Watcher {
         &self.inotify
     }
 
-    /// Watches the directory `path`. What was in it before is not told: look at it after this.
+    /// Watches the directory `path`, or the file that is a microphone. What was in it before is not told: look at it after this.
     ///
     /// # Errors
     /// Those of inotify_add_watch(2).
@@ -85,16 +89,23 @@ impl Watcher {
             }
             Place::Room(_) => flags |= AddWatchFlags::IN_CLOSE_WRITE,
             Place::Participant(_) => flags |= AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_OPEN,
+            // Not of a directory: every frame that we write ourselves would wake us.
+            Place::Mic(_) => flags = AddWatchFlags::IN_DONT_FOLLOW | AddWatchFlags::IN_MODIFY,
         }
         let watch = self.inotify.add_watch(path, flags)?;
         self.places.insert(watch, place);
         Ok(watch)
     }
 
-    /// Watches no more; fine if the directory is gone already.
+    /// Watches no more, neither a directory nor the microphone of the participant whose directory it is; fine if it is gone
+    /// already.
     pub fn remove(&mut self, watch: Watch) {
-        if self.places.remove(&watch).is_some() {
-            let _ = self.inotify.rm_watch(watch);
+        let Some(place) = self.places.remove(&watch) else { return };
+        let _ = self.inotify.rm_watch(watch);
+        if let Place::Participant(key) = place {
+            let of_mic = |(watch, place): (&Watch, &Place)| (*place == Place::Mic(key)).then_some(*watch);
+            let mics: Vec<Watch> = self.places.iter().filter_map(of_mic).collect();
+            mics.into_iter().for_each(|mic| self.remove(mic));
         }
     }
 
@@ -117,6 +128,9 @@ impl Watcher {
             return Some(Change::Overflow);
         }
         let place = *self.places.get(&event.wd)?;
+        if let Place::Mic(key) = place {
+            return event.mask.contains(Flag::IN_MODIFY).then_some(Change::Grown(key));
+        }
         if event.mask.intersects(Flag::IN_DELETE_SELF | Flag::IN_MOVE_SELF) {
             return Some(Change::Gone(place));
         }

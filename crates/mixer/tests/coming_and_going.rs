@@ -166,7 +166,7 @@ fn the_mixers_own_pipes_refuse_a_second_reader() {
 }
 
 #[test]
-fn a_file_in_a_pipes_place_is_named_and_harms_nobody() {
+fn a_file_that_is_no_wav_is_named_and_harms_nobody() {
     steadily(|| {
         let mut mixer = Mixer::start();
         let room = mixer.room("main");
@@ -174,7 +174,7 @@ fn a_file_in_a_pipes_place_is_named_and_harms_nobody() {
         let carol = room.dir.participant(&name("carol"));
         std::fs::create_dir(carol.path()).unwrap();
         std::fs::write(carol.mic(), "no pipe").unwrap();
-        mixer.wait_for_log("is not a named pipe");
+        mixer.wait_for_log("carol/mic': this is not a WAV");
         alice.say(440.0);
         bob.hear(BURST);
         assert!(bob.hears(440.0));
