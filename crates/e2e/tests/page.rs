@@ -117,7 +117,9 @@ fn a_mute_is_kept_over_a_reload_and_a_reconnection() {
     browser.click("#mute").unwrap();
     assert_eq!(browser.run("return palabreState.muted").unwrap(), true);
     suite.kill("palabre-listener", "p01").unwrap();
-    browser.wait_until("palabreState.reconnects + palabreState.renewals > 0 && palabreState.connection === 'live'").unwrap();
+    browser
+        .wait_until("palabreState.reconnects + palabreState.renewals > 0 && palabreState.connection === 'live'")
+        .unwrap();
     assert_eq!(browser.run("return palabreState.muted").unwrap(), true);
     browser.run("location.reload()").unwrap();
     browser.wait_until("window.palabreState?.screen === 'door'").unwrap();
@@ -137,6 +139,21 @@ fn a_newer_page_takes_the_microphone_and_the_older_one_is_told() {
     older.click(".notice button").unwrap();
     older.wait_until("palabreState.uplink === 'open'").unwrap();
     newer.wait_until("palabreState.uplink === 'taken'").unwrap();
+}
+
+#[test]
+fn the_page_says_who_is_here_and_that_one_is_alone() {
+    let suite = Suite::start(2).unwrap();
+    let first = join(&suite.links[0], "en");
+    first.wait_until("!document.getElementById('alone').hidden").unwrap();
+    assert_eq!(first.run("return document.querySelectorAll('.person.away').length").unwrap(), 1);
+    let second = join(&suite.links[1], "en");
+    first.wait_until("document.getElementById('alone').hidden && !document.querySelector('.person.away')").unwrap();
+    second
+        .wait_until("document.querySelectorAll('.person').length === 2 && !document.querySelector('.person.away')")
+        .unwrap();
+    second.click("#leave").unwrap();
+    first.wait_until("!document.getElementById('alone').hidden && document.querySelector('.person.away')").unwrap();
 }
 
 #[test]

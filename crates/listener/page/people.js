@@ -1,5 +1,5 @@
 /**
- * Who is here, how loud, who is talking, who is muted: one row each, oneself first.
+ * Who is here, how loud, who is talking, who is muted: one row each, oneself first, those who are away last.
  *
  * The levels are the mixer's, so a row shows what the room hears of somebody, not what their browser believes. Names are
  * whatever people typed and go to textContent only.
@@ -37,7 +37,7 @@ export class People {
     this.#lay();
   }
 
-  /** @param {{name: string, display: string}[]} people */
+  /** @param {{name: string, display: string, here?: boolean}[]} people all who belong to the room */
   setPeople(people) {
     this.#people = people;
     this.#lay();
@@ -77,13 +77,17 @@ export class People {
     const name = this.#me?.name;
     const mine = this.#people.filter((person) => person.name === name);
     const others = this.#people.filter((person) => person.name !== name);
-    const rows = [...mine, ...others].map((person) => this.#row(person));
+    const here = others.filter((person) => person.here !== false);
+    const away = others.filter((person) => person.here === false);
+    const rows = [...mine, ...here, ...away].map((person) => this.#row(person));
+    away.forEach((person) => markAway(this.#rows.get(person.name), true));
+    [...mine, ...here].forEach((person) => markAway(this.#rows.get(person.name), false));
     this.#list.replaceChildren(...rows.map((row) => row.element));
     this.#list.dataset.crowd = rows.length > CIRCLE ? 'many' : 'few';
-    this.#alone.hidden = others.length > 0 || this.#people.length === 0;
+    this.#alone.hidden = here.length > 0 || this.#people.length === 0;
     this.setLevels(this.#levels);
-    const here = new Set(this.#people.map((person) => person.name));
-    for (const gone of this.#rows.keys()) if (!here.has(gone)) this.#rows.delete(gone);
+    const known = new Set(this.#people.map((person) => person.name));
+    for (const gone of this.#rows.keys()) if (!known.has(gone)) this.#rows.delete(gone);
   }
 
   #row(person) {
@@ -113,15 +117,21 @@ function makeRow({ name, display }, isMe) {
   return { element, mark, display };
 }
 
+function markAway(row, away) {
+  row.away = away;
+  row.element.classList.toggle('away', away);
+}
+
 /** @param {[number, number] | null | undefined} level as in a record: null is muted, undefined silent */
-function paint({ element, mark }, level) {
+function paint({ element, mark, away }, level) {
   const muted = level === null;
   const talking = Array.isArray(level) && level[1] === 1;
   const share = Array.isArray(level) ? (Number(level[0]) - FLOOR_DBFS) / (TOP_DBFS - FLOOR_DBFS) : 0;
   element.classList.toggle('talking', talking);
   element.classList.toggle('muted', muted);
   element.style.setProperty('--level', Math.max(0, Math.min(1, share || 0)).toFixed(3));
-  const word = muted ? say('operatorMuted') : talking ? say('talking') : '';
+  const quiet = away ? say('away') : '';
+  const word = muted ? say('operatorMuted') : talking ? say('talking') : quiet;
   if (mark.textContent !== word) mark.textContent = word;
 }
 

@@ -14,7 +14,7 @@ const KINDS = { 0: hello, 1: sound, 2: silence, 3: room, 5: moved };
  * @typedef {{kind: 'hello', seq: number, me: object}
  *   | {kind: 'sound', seq: number, gap: boolean, rateHz: number, samples: Int16Array<ArrayBuffer>, levels: object | null}
  *   | {kind: 'silence', seq: number, levels: object | null}
- *   | {kind: 'room', seq: number, people: {name: string, display: string}[]}
+ *   | {kind: 'room', seq: number, people: {name: string, display: string, here?: boolean}[]}
  *   | {kind: 'moved', seq: number}} StreamRecord
  */
 

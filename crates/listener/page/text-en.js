@@ -24,6 +24,7 @@ export default {
   you: 'you',
   talking: 'talking',
   operatorMuted: 'muted',
+  away: 'away',
   alone: 'You are alone here',
   aloneHint: 'As soon as somebody comes in, you will see and hear them.',
   mute: 'Mute the microphone',

@@ -57,7 +57,7 @@ impl RoomView {
         };
         let names = room.names().unwrap_or_default();
         let people: Vec<_> =
-            names.iter().map(|(name, display)| Person { name: name.as_str(), display: display.as_str() }).collect();
+            names.iter().map(|m| Person { name: m.name.as_str(), display: &m.display, here: m.here }).collect();
         replace(&mut self.people, &people_json(&people))
     }
 
@@ -104,6 +104,7 @@ struct People<'a> {
 struct Person<'a> {
     name: &'a str,
     display: &'a str,
+    here: bool,
 }
 
 fn people_json(people: &[Person<'_>]) -> String {
@@ -126,7 +127,7 @@ fn levels_json(levels: &[LevelLine]) -> String {
 mod tests {
     use super::*;
     use crate::protocol_doc::example;
-    use palabre_room::{Format, Name};
+    use palabre_room::{Format, Member, Name};
 
     fn name(text: &str) -> Name {
         text.parse().unwrap()
@@ -146,7 +147,10 @@ mod tests {
 
     #[test]
     fn the_people_are_the_documented_json() {
-        let people = [Person { name: "alice", display: "Alice" }, Person { name: "bob", display: "Bob le Bricoleur" }];
+        let people = [
+            Person { name: "alice", display: "Alice", here: true },
+            Person { name: "bob", display: "Bob le Bricoleur", here: false },
+        ];
         assert_eq!(people_json(&people), example("json room"));
     }
 
@@ -157,7 +161,7 @@ mod tests {
         room.create(Format::default()).unwrap();
         let mut view = RoomView::new(Some(room.clone()));
         assert!(!view.look_at_names() && !view.look_at_levels());
-        room.write_names(&[(name("alice"), "Alice".into())]).unwrap();
+        room.write_names(&[Member { name: name("alice"), display: "Alice".into(), here: true }]).unwrap();
         room.write_levels(&[LevelLine { name: name("alice"), state: Talk::Talking, dbfs: -20.0 }]).unwrap();
         assert!(view.look_at_names() && view.look_at_levels());
         assert!(!view.look_at_names() && !view.look_at_levels());

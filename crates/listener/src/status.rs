@@ -1,4 +1,4 @@
-//! What the supervisor is told in `STATUS=`: how many streams, and who speaks. Said when it changes, at most every 2 s.
+//! What the supervisor is told in `STATUS=`: how many streams, and who speaks. Said when it changes, at most every half a second.
 //!
 //! The threads only ring; the main thread, which waits for connections and signals anyway, looks and tells.
 
@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-const AT_MOST_EVERY: Duration = Duration::from_secs(2);
+const AT_MOST_EVERY: Duration = Duration::from_millis(500);
 
 /// The bell that threads ring when something has changed.
 #[derive(Debug)]

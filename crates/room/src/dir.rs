@@ -13,7 +13,7 @@ use std::str::FromStr;
 use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 use nix::sys::stat::Mode;
 
-use crate::{Format, Gain, LevelLine, Name, RoomError, display_name_is_valid};
+use crate::{Format, Gain, LevelLine, Member, Name, RoomError};
 
 const DIR_MODE: u32 = 0o2770;
 const FILE_MODE: u32 = 0o660;
@@ -80,25 +80,21 @@ impl RoomDir {
         ParticipantDir { path: self.path.join(name) }
     }
 
-    /// Login names and display names for the pages; empty where there is no file. Lines that are not valid are passed over.
+    /// Who belongs to this room, for the pages; empty where there is no file. Lines that are not valid are passed over.
     ///
     /// # Errors
     /// The file can't be read.
-    pub fn names(&self) -> Result<Vec<(Name, String)>, RoomError> {
+    pub fn names(&self) -> Result<Vec<Member>, RoomError> {
         let text = read_small(&self.path.join("names"), MAX_LIST_BYTES)?.unwrap_or_default();
-        let line = |line: &str| {
-            let (name, display) = line.split_once('\t')?;
-            display_name_is_valid(display).then_some((name.parse().ok()?, display.to_owned()))
-        };
-        Ok(text.lines().filter_map(line).collect())
+        Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
     }
 
     /// Replaces the file `names`.
     ///
     /// # Errors
     /// What the file system says.
-    pub fn write_names(&self, names: &[(Name, String)]) -> Result<(), RoomError> {
-        let lines: String = names.iter().map(|(name, display)| format!("{name}\t{display}\n")).collect();
+    pub fn write_names(&self, members: &[Member]) -> Result<(), RoomError> {
+        let lines: String = members.iter().map(|member| format!("{member}\n")).collect();
         write_whole(&self.path.join("names"), &lines)
     }
 
@@ -336,13 +332,14 @@ mod tests {
         let alice: Name = "alice".parse().unwrap();
         let dir = room.participant(&alice);
         dir.create().unwrap();
-        room.write_names(&[(alice.clone(), "Zoé".into())]).unwrap();
+        let member = Member { name: alice.clone(), display: "Zoé".into(), here: true };
+        room.write_names(std::slice::from_ref(&member)).unwrap();
         let level = LevelLine { name: alice.clone(), state: Talk::Talking, dbfs: -20.5 };
         room.write_levels(std::slice::from_ref(&level)).unwrap();
         dir.set_gain(Some(Gain::Mute)).unwrap();
         dir.set_without(std::slice::from_ref(&alice)).unwrap();
         assert_eq!(room.format().unwrap(), Format::default());
-        assert_eq!(room.names().unwrap(), [(alice.clone(), "Zoé".to_owned())]);
+        assert_eq!(room.names().unwrap(), [member]);
         assert_eq!(room.levels().unwrap(), [level]);
         assert_eq!((dir.gain().unwrap(), dir.without().unwrap()), (Gain::Mute, vec![alice]));
     }

@@ -17,6 +17,7 @@ mod backoff;
 mod cli;
 mod control;
 mod event;
+mod presence;
 mod process;
 mod roster;
 mod run;

@@ -3,14 +3,14 @@
 //! A participant's directory in a room is removed when its file is removed, or names another room, while this process
 //! runs. Directories that no file ever stood for, made by hand, are left alone, and so are all when this process ends.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use palabre_config::control::{Changes, Response, State, Status};
 use palabre_config::{ConfigError, Participant};
 use palabre_host::notify::Message;
-use palabre_room::Name;
+use palabre_room::{Member, Name};
 
 use crate::seat::Seat;
 use crate::site::Site;
@@ -25,6 +25,10 @@ pub struct Roster {
     seats: BTreeMap<Name, Seat>,
     /// Who takes the seat of the same name when it is empty: the port or the room is another.
     next: BTreeMap<Name, Participant>,
+    /// Who belongs to which room, as the files say: login name and display name.
+    rooms: BTreeMap<Name, Vec<(Name, String)>>,
+    /// What stands in each room's `names`.
+    written: BTreeMap<Name, Vec<Member>>,
     errors: Vec<String>,
     ending: bool,
 }
@@ -32,14 +36,22 @@ pub struct Roster {
 impl Roster {
     /// Reads the participants' files and starts a listener for each. A bad file is logged and passed over.
     pub fn open(site: Site, now: Instant) -> Self {
-        let mut roster =
-            Self { site, seats: BTreeMap::new(), next: BTreeMap::new(), errors: Vec::new(), ending: false };
+        let mut roster = Self {
+            site,
+            seats: BTreeMap::new(),
+            next: BTreeMap::new(),
+            rooms: BTreeMap::new(),
+            written: BTreeMap::new(),
+            errors: Vec::new(),
+            ending: false,
+        };
         let (participants, errors) = Participant::load_all(&roster.site.config);
         roster.note_errors(&errors);
-        roster.write_rooms(&participants, &BTreeSet::new());
+        roster.make_rooms(&participants);
         for participant in participants {
             roster.seat(participant, now);
         }
+        roster.write_names();
         roster
     }
 
@@ -59,9 +71,8 @@ impl Roster {
         errors.extend(server_changed.err());
         self.note_errors(&errors);
         let mut changes = Changes::default();
-        let old_rooms = self.rooms();
         self.stop_who_is_gone(&participants, &errors, now, &mut changes);
-        self.write_rooms(&participants, &old_rooms);
+        self.make_rooms(&participants);
         let rebind = self.site.server.bind != before;
         for participant in participants {
             self.update(participant, all_change, rebind, now, &mut changes);
@@ -108,6 +119,7 @@ impl Roster {
         for name in gone {
             self.clear(&name, now);
         }
+        self.write_names();
     }
 
     /// When [`Self::tick`] has something to do.
@@ -233,24 +245,40 @@ impl Roster {
         }
     }
 
-    fn rooms(&self) -> BTreeSet<Name> {
-        self.seats.values().map(|seat| seat.participant().room.clone()).collect()
-    }
-
-    /// Makes each room's directory and writes its `names`; a room that nobody is in any more has none.
-    fn write_rooms(&mut self, participants: &[Participant], old_rooms: &BTreeSet<Name>) {
-        let mut rooms: BTreeMap<Name, Vec<(Name, String)>> =
-            old_rooms.iter().map(|room| (room.clone(), Vec::new())).collect();
+    /// Makes the directory of each room that a file names.
+    fn make_rooms(&mut self, participants: &[Participant]) {
+        // A room that nobody is in any more has no names.
+        self.rooms.values_mut().for_each(Vec::clear);
         for participant in participants {
-            let line = (participant.name.clone(), participant.display().to_owned());
-            rooms.entry(participant.room.clone()).or_default().push(line);
+            let member = (participant.name.clone(), participant.display().to_owned());
+            self.rooms.entry(participant.room.clone()).or_default().push(member);
         }
-        for (name, names) in rooms {
-            let room = self.site.room(&name);
-            if let Err(error) = room.create(self.site.server.format).and_then(|()| room.write_names(&names)) {
+        for name in self.rooms.keys() {
+            if let Err(error) = self.site.room(name).create(self.site.server.format) {
                 log::error!("{error}");
                 self.errors.push(error.to_string());
             }
+        }
+    }
+
+    /// Writes each room's `names` where something else stands in it.
+    fn write_names(&mut self) {
+        for (room, members) in &self.rooms {
+            let is_here = |name: &Name| self.seats.get(name).is_some_and(Seat::is_here);
+            let member = |(name, display): &(Name, String)| Member {
+                name: name.clone(),
+                display: display.clone(),
+                here: is_here(name),
+            };
+            let members: Vec<Member> = members.iter().map(member).collect();
+            if self.written.get(room) == Some(&members) {
+                continue;
+            }
+            if let Err(error) = self.site.room(room).write_names(&members) {
+                log::error!("{error}");
+            }
+            // What can't be written now is not tried again at each event, only when it changes.
+            self.written.insert(room.clone(), members);
         }
     }
 

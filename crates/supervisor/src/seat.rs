@@ -16,6 +16,7 @@ use palabre_host::sockets;
 use palabre_room::{Gain, RoomError};
 
 use crate::backoff::{BackOff, End, Verdict};
+use crate::presence::Presence;
 use crate::process::{Ended, Plan, Process};
 use crate::site::Site;
 use crate::transition::{Happening, after};
@@ -49,6 +50,7 @@ pub struct Seat {
     restarts: u64,
     last_exit: Option<String>,
     note: Option<String>,
+    presence: Presence,
     waiting: Option<Sender<Response>>,
 }
 
@@ -73,6 +75,7 @@ impl Seat {
             restarts: 0,
             last_exit: None,
             note: None,
+            presence: Presence::default(),
             waiting: None,
         };
         seat.start(site, now);
@@ -87,6 +90,11 @@ impl Seat {
     /// The port that is served: the file's, or the one that was found for 0.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Whether somebody listens for the participant.
+    pub fn is_here(&self) -> bool {
+        self.presence.is_here()
     }
 
     /// What the listener does.
@@ -164,7 +172,10 @@ impl Seat {
     /// A process says something. False if it is not one of ours.
     pub fn notified(&mut self, pid: u32, message: &Message, site: &Site, now: Instant) -> bool {
         if let Some(process) = self.current.as_mut().filter(|process| process.pid() == pid) {
-            self.note = message.status.clone().or(self.note.take());
+            if let Some(status) = &message.status {
+                self.presence.told(status, now);
+                self.note = Some(status.clone());
+            }
             if message.ready && !process.is_ready() {
                 process.became_ready(now);
                 log::info!("the listener of '{}' serves port {} as process {pid}", self.participant.name, self.port);
@@ -207,6 +218,7 @@ impl Seat {
 
     /// Does what is due.
     pub fn tick(&mut self, site: &Site, now: Instant) {
+        self.presence.tick(now);
         for process in self.processes_mut() {
             process.kill_if_due(now);
         }
@@ -218,7 +230,7 @@ impl Seat {
 
     /// When [`Self::tick`] has something to do.
     pub fn deadline(&self) -> Option<Instant> {
-        self.processes().filter_map(Process::deadline).chain(self.retry_at).min()
+        self.processes().filter_map(Process::deadline).chain(self.retry_at).chain(self.presence.deadline()).min()
     }
 
     /// For `palabre status`.
@@ -287,6 +299,7 @@ impl Seat {
     /// There is no process, and none is about to follow it.
     fn fell(&mut self, ended: &Ended, ready_for: Option<Duration>, now: Instant) {
         self.last_exit = Some(ended.to_string());
+        self.presence.nobody(now);
         let end = match ended {
             Ended::PortTaken(_) => End::PortTaken,
             _ if ended.is_configuration() => End::BadConfiguration,
@@ -335,6 +348,7 @@ impl Seat {
             self.leaving.push(old);
         }
         self.note.clone_from(&message.status);
+        self.presence.nobody(now);
         self.happens(Happening::SuccessorReady, now);
     }
 

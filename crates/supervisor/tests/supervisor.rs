@@ -69,7 +69,7 @@ fn every_participant_gets_a_room_pipes_a_port_and_a_listener() {
     assert!(runs(alice.pid.unwrap()) && runs(bob.pid.unwrap()));
     let den = house.room("den");
     assert_eq!(fs::read_to_string(den.join("format")).unwrap(), "s16le 24000 1\n");
-    assert_eq!(fs::read_to_string(den.join("names")).unwrap(), "alice\tZoé\n");
+    assert_eq!(fs::read_to_string(den.join("names")).unwrap(), "alice\taway\tZoé\n");
     assert_eq!(fs::read_to_string(den.join("alice/gain")).unwrap().trim().parse::<f32>().unwrap(), -6.0);
     for pipe in ["mic", "ear"] {
         assert!(fs::metadata(house.room("main").join("bob").join(pipe)).unwrap().file_type().is_fifo());
@@ -182,7 +182,10 @@ fn a_reload_adds_and_removes_participants_and_leaves_what_was_made_by_hand() {
     assert!(!runs(bob.pid.unwrap()) && !holds(house.pid(), bob.port));
     assert!(!house.room("main").join("bob").exists());
     assert!(by_hand.exists());
-    assert_eq!(fs::read_to_string(house.room("main").join("names")).unwrap(), "alice\talice\ncarol\tcarol\n");
+    assert_eq!(
+        fs::read_to_string(house.room("main").join("names")).unwrap(),
+        "alice\taway\talice\ncarol\taway\tcarol\n"
+    );
     assert_eq!(house.participant("alice").pid, alice.pid);
 }
 

@@ -47,7 +47,8 @@ impl Rig {
         let run = directory.path().join("run");
         let room = RoomDir::new(run.join("rooms").join("main"));
         room.create(Format::default()).unwrap();
-        room.write_names(&[(alice_name(), "Alice".into())]).unwrap();
+        let alice_here = palabre_room::Member { name: alice_name(), display: "Alice".into(), here: true };
+        room.write_names(&[alice_here]).unwrap();
         room.participant(&alice_name()).create().unwrap();
         let notify = Receiver::bind(&directory.path().join("notify.sock")).unwrap();
         let socket = sockets::listen(Ipv4Addr::LOCALHOST.into(), 0).unwrap();

@@ -57,7 +57,7 @@ fn a_stream_begins_with_hello_and_who_is_here() {
     let (hello, room, silence) = (records.record(), records.record(), records.record());
     assert_eq!((hello.kind, room.kind, silence.kind), (0, 3, 2));
     assert!(hello.json.starts_with("{\"name\":\"alice\""));
-    assert_eq!(room.json, "{\"people\":[{\"name\":\"alice\",\"display\":\"Alice\"}]}");
+    assert_eq!(room.json, "{\"people\":[{\"name\":\"alice\",\"display\":\"Alice\",\"here\":true}]}");
     assert!(hello.seq < room.seq && room.seq < silence.seq);
     // Silence is confirmed.
     let again = records.record();
@@ -190,8 +190,9 @@ fn levels_ride_along_and_names_that_change_are_told() {
     wait_for(|| (records.next_of(1).json == "{}").then_some(()));
     let mut later = rig.connect().listen(&rig, "");
     assert_eq!(later.next_of(1).json, "{}", "a new stream is told where levels were ever told");
-    rig.room.write_names(&[("bob".parse().unwrap(), "</b><script>".into())]).unwrap();
-    assert_eq!(records.next_of(3).json, "{\"people\":[{\"name\":\"bob\",\"display\":\"</b><script>\"}]}");
+    let bob = palabre_room::Member { name: "bob".parse().unwrap(), display: "</b><script>".into(), here: true };
+    rig.room.write_names(&[bob]).unwrap();
+    assert_eq!(records.next_of(3).json, "{\"people\":[{\"name\":\"bob\",\"display\":\"</b><script>\",\"here\":true}]}");
 }
 
 #[test]
