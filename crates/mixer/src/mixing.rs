@@ -133,11 +133,12 @@ impl Mixing {
 
     /// Makes every mix of this tick; `of` gives the contribution that was added for a number.
     pub fn mix<'a>(&mut self, of: impl Fn(u32) -> Option<&'a [i16]>) {
+        self.sum.seal();
         for branch in self.branches.iter_mut().filter(|branch| branch.tick == self.tick) {
             let mut left_out = branch.left_out.numbers().iter().filter_map(|number| of(*number));
             match (left_out.next(), left_out.next()) {
                 (None, _) => branch.limiter.process(self.sum.total(), &mut branch.frame),
-                (Some(own), None) => branch.limiter.process_minus(self.sum.total(), own, &mut branch.frame),
+                (Some(own), None) => branch.limiter.process_minus(&self.sum, own, &mut branch.frame),
                 (Some(first), Some(second)) => {
                     self.sum.minus(first, &mut self.exact);
                     mix::subtract(&mut self.exact, second);

@@ -1,60 +1,119 @@
-//! Mix-minus against what it must beat: a mix for each talker made from all the others (O(N²)), and against what nothing
-//! can beat: copying as many bytes. One frame of 20 ms at 48 kHz, all talking.
+//! One second of a room in which everybody talks: 40, 200 and 1000 participants at 48 kHz, 50 frames of 20 ms each.
+//!
+//! Mix-minus with the limiter at rest and with every limiter engaged, against what it must beat: a mix for each talker made
+//! from all the others (O(N²)), and against what nothing can beat: copying as many bytes.
 
 use divan::{Bencher, black_box};
-use palabre_sound::{limit, mix::Sum};
+use palabre_sound::limit::{self, Limiter};
+use palabre_sound::mix::Sum;
 
-const FRAME_SAMPLES: usize = 960;
-const TALKERS: [usize; 2] = [40, 200];
+const RATE_HZ: u32 = 48_000;
+const FRAME: usize = 960;
+const TALKERS: [usize; 3] = [40, 200, 1000];
 
 fn main() {
     divan::main();
 }
 
-fn frames(talkers: usize) -> Vec<Vec<i16>> {
-    (0..talkers)
-        .map(|i| (0..FRAME_SAMPLES).map(|j| ((i * 7919 + j * 104_729) % 2000) as i16 - 1000).collect())
-        .collect()
+/// A second from each talker, and room for what each hears.
+struct Second {
+    said: Vec<Vec<i16>>,
+    heard: Vec<Vec<i16>>,
 }
 
-#[divan::bench(args = TALKERS)]
-fn sum_minus_self(bencher: Bencher<'_, '_>, talkers: usize) {
-    let frames = frames(talkers);
-    let mut outs = frames.clone();
-    let mut sum = Sum::new(FRAME_SAMPLES);
-    bencher.bench_local(|| {
-        sum.clear();
-        frames.iter().for_each(|frame| sum.add(black_box(frame)));
-        for (frame, out) in frames.iter().zip(&mut outs) {
-            sum.minus_saturated(black_box(frame), black_box(out));
+impl Second {
+    /// Noise of so much magnitude at most in all.
+    fn new(talkers: usize, magnitude_of_all: i32) -> Self {
+        let magnitude = (magnitude_of_all / talkers as i32).clamp(1, 32_767);
+        let mut state = 1u32;
+        let mut noise = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            ((i64::from(state >> 8) * i64::from(2 * magnitude + 1)) >> 24) as i16 - magnitude as i16
+        };
+        let said = (0..talkers).map(|_| (0..RATE_HZ).map(|_| noise()).collect()).collect();
+        Self { said, heard: vec![vec![1; RATE_HZ as usize]; talkers] }
+    }
+
+    fn each_frame(&mut self, mut of: impl FnMut(&[&[i16]], &mut [&mut [i16]])) {
+        for at in (0..RATE_HZ as usize).step_by(FRAME) {
+            let said: Vec<&[i16]> = self.said.iter().map(|said| black_box(&said[at..at + FRAME])).collect();
+            let mut heard: Vec<&mut [i16]> =
+                self.heard.iter_mut().map(|heard| black_box(&mut heard[at..at + FRAME])).collect();
+            of(&said, &mut heard);
         }
-    });
+    }
 }
 
-#[divan::bench(args = TALKERS)]
-fn all_pairs(bencher: Bencher<'_, '_>, talkers: usize) {
-    let frames = frames(talkers);
-    let mut outs = frames.clone();
-    let mut mix = vec![0i32; FRAME_SAMPLES];
+fn limited(bencher: Bencher<'_, '_>, talkers: usize, magnitude_of_all: i32) {
+    let mut second = Second::new(talkers, magnitude_of_all);
+    let mut limiters = vec![Limiter::new(RATE_HZ); talkers];
+    let mut sum = Sum::new(FRAME);
     bencher.bench_local(|| {
-        for (i, out) in outs.iter_mut().enumerate() {
-            mix.fill(0);
-            for (_, frame) in frames.iter().enumerate().filter(|(j, _)| *j != i) {
-                mix.iter_mut().zip(black_box(frame)).for_each(|(mix, &x)| *mix += i32::from(x));
+        second.each_frame(|said, heard| {
+            sum.clear();
+            said.iter().for_each(|said| sum.add(said));
+            sum.seal();
+            for ((limiter, said), heard) in limiters.iter_mut().zip(said).zip(heard) {
+                limiter.process_minus(&sum, said, heard);
             }
-            limit::saturate(&mix, black_box(out));
-        }
+        });
+    });
+    let engaged = limiters.iter().filter(|limiter| limiter.gain() < 1.0).count();
+    assert_eq!(engaged, if magnitude_of_all < 20_000 { 0 } else { talkers });
+}
+
+/// No mix comes near the ceiling.
+#[divan::bench(args = TALKERS, sample_count = 20)]
+fn limiter_idle(bencher: Bencher<'_, '_>, talkers: usize) {
+    limited(bencher, talkers, 14_000);
+}
+
+/// Everybody talks at full scale.
+#[divan::bench(args = TALKERS, sample_count = 20)]
+fn limiter_engaged(bencher: Bencher<'_, '_>, talkers: usize) {
+    limited(bencher, talkers, i32::MAX);
+}
+
+/// What has no limiter: saturated.
+#[divan::bench(args = TALKERS, sample_count = 20)]
+fn sum_minus_self(bencher: Bencher<'_, '_>, talkers: usize) {
+    let mut second = Second::new(talkers, 14_000);
+    let mut sum = Sum::new(FRAME);
+    bencher.bench_local(|| {
+        second.each_frame(|said, heard| {
+            sum.clear();
+            said.iter().for_each(|said| sum.add(said));
+            sum.seal();
+            said.iter().zip(heard).for_each(|(said, heard)| sum.minus_saturated(said, heard));
+        });
     });
 }
 
-#[divan::bench(args = TALKERS)]
-fn memcpy(bencher: Bencher<'_, '_>, talkers: usize) {
-    let frames = frames(talkers);
-    let mut outs = frames.clone();
+/// For each talker the sum of all the others, saturated.
+#[divan::bench(args = TALKERS, sample_count = 1, sample_size = 1)]
+fn all_pairs(bencher: Bencher<'_, '_>, talkers: usize) {
+    let mut second = Second::new(talkers, 14_000);
+    let mut mix = vec![0i32; FRAME];
     bencher.bench_local(|| {
-        for (frame, out) in frames.iter().zip(&mut outs) {
-            out.copy_from_slice(black_box(frame));
-            black_box(out);
-        }
+        second.each_frame(|said, heard| {
+            for (i, heard) in heard.iter_mut().enumerate() {
+                mix.fill(0);
+                for (_, said) in said.iter().enumerate().filter(|(j, _)| *j != i) {
+                    mix.iter_mut().zip(*said).for_each(|(mix, &x)| *mix += i32::from(x));
+                }
+                limit::saturate(&mix, heard);
+            }
+        });
+    });
+}
+
+/// The floor: everything read once and written once.
+#[divan::bench(args = TALKERS, sample_count = 20)]
+fn memcpy(bencher: Bencher<'_, '_>, talkers: usize) {
+    let mut second = Second::new(talkers, 14_000);
+    bencher.bench_local(|| {
+        second.each_frame(|said, heard| {
+            said.iter().zip(heard).for_each(|(said, heard)| heard.copy_from_slice(said));
+        });
     });
 }

@@ -10,6 +10,7 @@
 pub mod convert;
 pub mod gain;
 pub mod jitter;
+mod kernel;
 pub mod limit;
 pub mod measure;
 pub mod meter;

@@ -25,6 +25,8 @@
 mod envelope;
 pub mod true_peak;
 
+use crate::kernel;
+use crate::mix::Sum;
 use envelope::Envelope;
 
 /// No mix exceeds this true peak, in dBFS.
@@ -60,11 +62,18 @@ pub fn saturated(sum: i32) -> i16 {
 pub struct Limiter {
     block: usize,
     ceiling: f32,
-    /// The last 5 ms that came in, which have not gone out yet.
-    tail: Vec<i32>,
+    tail: Tail,
     /// Peak of the last frame's samples.
     last_peak: i32,
     envelope: Envelope,
+}
+
+/// The last 5 ms that came in, which have not gone out yet.
+#[derive(Clone, Debug)]
+enum Tail {
+    /// What fits, which is nearly always all.
+    Narrow(Vec<i16>),
+    Wide(Vec<i32>),
 }
 
 impl Limiter {
@@ -75,7 +84,7 @@ impl Limiter {
         Self {
             block,
             ceiling: 32_768.0 * 10f32.powf(INNER_CEILING_DBFS / 20.0),
-            tail: vec![0; block * BLOCKS_AHEAD],
+            tail: Tail::Narrow(vec![0; block * BLOCKS_AHEAD]),
             last_peak: 0,
             envelope: Envelope::new(),
         }
@@ -83,40 +92,40 @@ impl Limiter {
 
     /// Takes one frame of the mix and gives one frame, which is 5 ms behind. Both have `rate_hz / 50` samples.
     pub fn process(&mut self, mix: &[i32], out: &mut [i16]) {
-        let frame = &mut out[..mix.len()];
-        let (tail, ahead) = (self.tail.len(), mix.len() - self.tail.len());
-        let peak = peak(mix);
+        let (frame, tail) = (&mut out[..mix.len()], self.tail_samples());
+        // Saturated, which doesn't matter: what doesn't fit isn't harmless.
+        let mut narrow = [0; FRAME_MAX];
+        let peak = kernel::narrow(mix, &mut narrow[..mix.len()]);
         if self.is_harmless(peak) {
-            saturate(&self.tail, &mut frame[..tail]);
-            saturate(&mix[..ahead], &mut frame[tail..]);
+            frame[tail..].copy_from_slice(&narrow[..mix.len() - tail]);
+            self.pass(peak, &narrow[mix.len() - tail..mix.len()], &mut frame[..tail]);
         } else {
             self.limit(mix, frame);
+            self.last_peak = peak;
+            self.tail = Tail::Wide(mix[mix.len() - tail..].to_vec());
         }
-        self.last_peak = peak;
-        self.tail.copy_from_slice(&mix[ahead..]);
     }
 
-    /// [`Self::process`] of `total − own` for a mix that [`crate::mix::Sum`] holds, in one pass while nothing is limited.
-    pub fn process_minus(&mut self, total: &[i32], own: &[i16], out: &mut [i16]) {
-        let frame = &mut out[..total.len()];
-        let (tail, ahead) = (self.tail.len(), total.len() - self.tail.len());
-        let (of_tail, of_frame) = frame.split_at_mut(tail);
-        let peak =
-            subtract(&total[..ahead], &own[..ahead], of_frame).max(peak_of_difference(&total[ahead..], &own[ahead..]));
-        if self.is_harmless(peak) {
-            saturate(&self.tail, of_tail);
-            for ((tail, &total), &own) in self.tail.iter_mut().zip(&total[ahead..]).zip(&own[ahead..]) {
-                *tail = total - i32::from(own);
+    /// [`Self::process`] of the whole sum without `own`, in 16 bits while nothing is limited.
+    pub fn process_minus(&mut self, sum: &Sum, own: &[i16], out: &mut [i16]) {
+        let (n, tail) = (sum.total().len(), self.tail_samples());
+        let frame = &mut out[..n];
+        let ahead = n - tail;
+        if let (Some(total), true) = (sum.narrow(), self.envelope.is_idle()) {
+            let (of_tail, of_frame) = frame.split_at_mut(tail);
+            let mut last = [0; BLOCK_MAX * BLOCKS_AHEAD];
+            let peak = kernel::minus_narrow(&total[..ahead], &own[..ahead], of_frame).max(kernel::minus_narrow(
+                &total[ahead..],
+                &own[ahead..],
+                &mut last[..tail],
+            ));
+            if self.is_harmless(peak) {
+                return self.pass(peak, &last[..tail], of_tail);
             }
-            self.last_peak = peak;
-            return;
         }
         let mut mix = [0; FRAME_MAX];
-        let mix = &mut mix[..total.len()];
-        for ((mix, &total), &own) in mix.iter_mut().zip(total).zip(own) {
-            *mix = total - i32::from(own);
-        }
-        self.process(mix, frame);
+        sum.minus(own, &mut mix[..n]);
+        self.process(&mix[..n], frame);
     }
 
     /// Lets `frames` of silence pass in which nobody asked for a mix.
@@ -124,7 +133,7 @@ impl Limiter {
         if frames == 0 {
             return;
         }
-        self.tail.fill(0);
+        self.tail = Tail::Narrow(vec![0; self.tail_samples()]);
         self.last_peak = 0;
         for _ in 0..frames.saturating_mul(40) {
             if self.envelope.is_idle() {
@@ -143,14 +152,23 @@ impl Limiter {
     /// Whether nothing is left to be heard.
     #[must_use]
     pub fn is_silent(&self) -> bool {
-        self.tail.iter().all(|&x| x == 0)
+        match &self.tail {
+            Tail::Narrow(tail) => tail.iter().all(|&x| x == 0),
+            Tail::Wide(tail) => tail.iter().all(|&x| x == 0),
+        }
     }
 
     /// Whether what comes out of this one can be continued by the other without a step: they hold the same sound, and
     /// their gains are within [`AGREEMENT_DB`].
     #[must_use]
     pub fn agrees_with(&self, other: &Self) -> bool {
-        self.envelope.agrees_with(&other.envelope, AGREEMENT_DB) && self.tail == other.tail
+        let same = |(narrow, wide): (&[i16], &[i32])| narrow.iter().map(|&x| i32::from(x)).eq(wide.iter().copied());
+        self.envelope.agrees_with(&other.envelope, AGREEMENT_DB)
+            && match (&self.tail, &other.tail) {
+                (Tail::Narrow(a), Tail::Narrow(b)) => a == b,
+                (Tail::Wide(a), Tail::Wide(b)) => a == b,
+                (Tail::Narrow(a), Tail::Wide(b)) | (Tail::Wide(b), Tail::Narrow(a)) => same((a, b)),
+            }
     }
 
     /// Whether a frame with this sample peak passes unchanged: gain 1, and no true peak can reach the ceiling.
@@ -158,60 +176,46 @@ impl Limiter {
         self.envelope.is_idle() && peak.max(self.last_peak) as f32 * true_peak::bound() <= self.ceiling
     }
 
+    fn tail_samples(&self) -> usize {
+        self.block * BLOCKS_AHEAD
+    }
+
+    /// Gives the tail unchanged, and keeps the new one.
+    fn pass(&mut self, peak: i32, tail: &[i16], of_tail: &mut [i16]) {
+        self.last_peak = peak;
+        match &mut self.tail {
+            Tail::Narrow(old) => {
+                of_tail.copy_from_slice(old);
+                old.copy_from_slice(tail);
+            }
+            Tail::Wide(old) => {
+                saturate(old, of_tail);
+                self.tail = Tail::Narrow(tail.to_vec());
+            }
+        }
+    }
+
     fn limit(&mut self, mix: &[i32], out: &mut [i16]) {
-        let (block, tail) = (self.block, self.tail.len());
-        let mut samples = [0.0; HISTORY + FRAME_MAX];
-        let samples = &mut samples[..HISTORY + mix.len()];
-        let history = &self.tail[tail - HISTORY..];
-        samples.iter_mut().zip(history.iter().chain(mix)).for_each(|(sample, &x)| *sample = x as f32);
+        let (block, tail) = (self.block, self.tail_samples());
+        let mut samples = [0.0; BLOCK_MAX * BLOCKS_AHEAD + FRAME_MAX];
+        let samples = &mut samples[..tail + mix.len()];
+        match &self.tail {
+            Tail::Narrow(old) => samples.iter_mut().zip(old).for_each(|(sample, &x)| *sample = f32::from(x)),
+            Tail::Wide(old) => kernel::to_floats(old, samples),
+        }
+        kernel::to_floats(mix, &mut samples[tail..]);
         let bound = true_peak::bound();
         for at in (0..mix.len()).step_by(block) {
-            let window = &samples[at..at + HISTORY + block];
-            let mut peak = window.iter().fold(0f32, |peak, x| peak.max(x.abs()));
+            let window = &samples[tail + at - HISTORY..tail + at + block];
+            let mut peak = kernel::peak(window);
             // A lower gain than this could not even be noticed before it is released.
             if peak * bound * self.envelope.soon() > self.ceiling {
                 peak = peak.max(true_peak::of(window));
             }
             let from = self.envelope.gain();
             self.envelope.push((self.ceiling / peak.max(1.0)).min(1.0));
-            let source = if at < tail { &self.tail[at..at + block] } else { &mix[at - tail..at - tail + block] };
-            apply(source, from, self.envelope.gain(), &mut out[at..at + block]);
+            kernel::scale(&samples[at..at + block], from, self.envelope.gain(), &mut out[at..at + block]);
         }
-    }
-}
-
-/// The largest magnitude.
-fn peak(samples: &[i32]) -> i32 {
-    samples.iter().fold(0, |peak, &x| peak.max(x.abs()))
-}
-
-/// `total − own`, saturated; gives the largest magnitude.
-fn subtract(total: &[i32], own: &[i16], out: &mut [i16]) -> i32 {
-    let mut peak = 0;
-    for ((out, &total), &own) in out.iter_mut().zip(total).zip(own) {
-        let mix = total - i32::from(own);
-        peak = peak.max(mix.abs());
-        *out = saturated(mix);
-    }
-    peak
-}
-
-fn peak_of_difference(total: &[i32], own: &[i16]) -> i32 {
-    total.iter().zip(own).fold(0, |peak, (&total, &own)| peak.max((total - i32::from(own)).abs()))
-}
-
-/// Multiplies with a gain that goes in a straight line; 1 changes no bit.
-fn apply(source: &[i32], from: f32, to: f32, out: &mut [i16]) {
-    if from == 1.0 && to == 1.0 {
-        return saturate(source, out);
-    }
-    // Adding this makes a float's last bit a unit: the way to round that every processor knows.
-    const ROUNDING: f32 = 12_582_912.0;
-    let step = (to - from) / source.len() as f32;
-    for (i, (out, &x)) in out.iter_mut().zip(source).enumerate() {
-        let y = x as f32 * (from + step * (i + 1) as f32);
-        let rounded = y.clamp(-32_768.0, 32_767.0) + ROUNDING;
-        *out = (rounded.to_bits() as i32 - ROUNDING.to_bits() as i32) as i16;
     }
 }
 

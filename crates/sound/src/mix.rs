@@ -5,12 +5,15 @@
 //! added is subtracted, to the bit. An i32 holds the sum of 65 536 contributions of 16 bits. Limiting comes after, in
 //! [`crate::limit`].
 
-use crate::limit;
+use crate::kernel;
 
 /// The sum of one frame's contributions.
 #[derive(Clone, Debug, Default)]
 pub struct Sum {
     total: Vec<i32>,
+    /// The total in 16 bits, and its largest magnitude, once it is sealed.
+    narrow: Vec<i16>,
+    peak: Option<i32>,
     contributions: usize,
 }
 
@@ -18,21 +21,27 @@ impl Sum {
     /// Silence of `frame_samples`, ready for the first contribution.
     #[must_use]
     pub fn new(frame_samples: usize) -> Self {
-        Self { total: vec![0; frame_samples], contributions: 0 }
+        Self { total: vec![0; frame_samples], narrow: vec![0; frame_samples], peak: None, contributions: 0 }
     }
 
     /// Back to silence, for the next frame.
     pub fn clear(&mut self) {
         self.total.fill(0);
-        self.contributions = 0;
+        (self.contributions, self.peak) = (0, None);
     }
 
     /// Adds one talker's contribution; samples beyond the frame are passed over.
     pub fn add(&mut self, contribution: &[i16]) {
-        for (total, &own) in self.total.iter_mut().zip(contribution) {
-            *total += i32::from(own);
-        }
+        kernel::add(&mut self.total, contribution);
         self.contributions += 1;
+        self.peak = None;
+    }
+
+    /// All have been added: looks at how large the sum is, which makes what follows faster.
+    pub fn seal(&mut self) {
+        if self.peak.is_none() {
+            self.peak = Some(kernel::narrow(&self.total, &mut self.narrow));
+        }
     }
 
     /// How many contributions it holds.
@@ -47,17 +56,24 @@ impl Sum {
         &self.total
     }
 
-    /// The exact sum without `own`, which must be what was added; into `out`, as long as the frame.
-    pub fn minus(&self, own: &[i16], out: &mut [i32]) {
-        for ((out, &total), &own) in out.iter_mut().zip(&self.total).zip(own) {
-            *out = total - i32::from(own);
-        }
+    /// The exact sum in 16 bits, where it is sealed and fits.
+    #[must_use]
+    pub fn narrow(&self) -> Option<&[i16]> {
+        self.peak.filter(|&peak| peak <= i32::from(i16::MAX)).map(|_| &self.narrow[..])
     }
 
-    /// [`Self::minus`] and [`crate::limit::saturate`] in one pass, which saves a third of a tick's work.
+    /// The exact sum without `own`, which must be what was added; into `out`, as long as the frame.
+    pub fn minus(&self, own: &[i16], out: &mut [i32]) {
+        kernel::minus(&self.total, own, out);
+    }
+
+    /// [`Self::minus`] and [`crate::limit::saturate`] in one pass.
     pub fn minus_saturated(&self, own: &[i16], out: &mut [i16]) {
-        for ((out, &total), &own) in out.iter_mut().zip(&self.total).zip(own) {
-            *out = limit::saturated(total - i32::from(own));
+        match self.narrow() {
+            Some(narrow) => {
+                kernel::minus_narrow(narrow, own, out);
+            }
+            None => kernel::minus_saturated(&self.total, own, out),
         }
     }
 }
@@ -72,6 +88,7 @@ pub fn subtract(mix: &mut [i32], contribution: &[i16]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{limit, speech};
     use proptest::prelude::*;
 
     fn frames() -> impl Strategy<Value = Vec<Vec<i16>>> {
@@ -82,7 +99,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(10_000))]
+        #![proptest_config(ProptestConfig::with_cases(speech::cases(10_000)))]
         #[test]
         fn each_mix_and_its_own_contribution_are_the_total(frames in frames()) {
             let len = frames[0].len();
@@ -92,6 +109,10 @@ mod tests {
             for (i, own) in frames.iter().enumerate() {
                 sum.minus(own, &mut mix);
                 limit::saturate(&mix, &mut two_steps);
+                // Every second time in 16 bits, if that is possible.
+                if i % 2 == 1 {
+                    sum.seal();
+                }
                 sum.minus_saturated(own, &mut one_step);
                 prop_assert_eq!(&one_step, &two_steps);
                 for at in 0..len {

@@ -8,6 +8,8 @@
 use std::f64::consts::PI;
 use std::sync::LazyLock;
 
+use crate::kernel;
+
 /// Samples that one point between two samples is made from.
 pub const TAPS: usize = 12;
 const HALF: usize = TAPS / 2;
@@ -32,21 +34,8 @@ pub fn bound() -> f32 {
 /// The largest magnitude at ¼, ½ and ¾ between samples in the middle of each [`TAPS`] consecutive ones of `samples`.
 #[must_use]
 pub fn of(samples: &[f32]) -> f32 {
-    let mut peak = 0f32;
-    let points = samples.len().saturating_sub(TAPS - 1);
     let filter = &*FILTER;
-    for at in 0..points {
-        let window = &samples[at..at + TAPS];
-        let (mut even, mut odd, mut middle) = (0f32, 0f32, 0f32);
-        for k in 0..HALF {
-            let (sum, difference) = (window[k] + window[TAPS - 1 - k], window[k] - window[TAPS - 1 - k]);
-            even += filter.quarter_even[k] * sum;
-            odd += filter.quarter_odd[k] * difference;
-            middle += filter.middle[k] * sum;
-        }
-        peak = peak.max(even.abs() + odd.abs()).max(middle.abs());
-    }
-    peak
+    kernel::between(samples, &filter.quarter_even, &filter.quarter_odd, &filter.middle)
 }
 
 impl Filter {

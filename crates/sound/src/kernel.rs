@@ -1,0 +1,131 @@
+//! The loops that a thousand participants are made of, in one version for each kind of processor, chosen when they run.
+//!
+//! Plain loops that the compiler turns into vector instructions; `multiversion` compiles them once for AVX2
+//! and once for any processor, and keeps what cpuid says.
+
+use multiversion::multiversion;
+
+/// `total += own`.
+#[multiversion(targets("x86_64+avx2"))]
+pub(crate) fn add(total: &mut [i32], own: &[i16]) {
+    for (total, &own) in total.iter_mut().zip(own) {
+        *total += i32::from(own);
+    }
+}
+
+/// `out = total`, saturated; gives the largest magnitude of the total.
+#[multiversion(targets("x86_64+avx2"))]
+pub(crate) fn narrow(total: &[i32], out: &mut [i16]) -> i32 {
+    let (mut lowest, mut highest) = (0, 0);
+    for (out, &x) in out.iter_mut().zip(total) {
+        (lowest, highest) = (x.min(lowest), x.max(highest));
+        *out = x.clamp(i32::from(i16::MIN), i32::from(i16::MAX)) as i16;
+    }
+    highest.max(-lowest)
+}
+
+/// `out = total − own`, saturated, for a total that fits into 16 bits; gives the largest magnitude.
+#[multiversion(targets("x86_64+avx2"))]
+pub(crate) fn minus_narrow(total: &[i16], own: &[i16], out: &mut [i16]) -> i32 {
+    let (mut lowest, mut highest) = (0i16, 0i16);
+    for ((out, &total), &own) in out.iter_mut().zip(total).zip(own) {
+        let x = total.saturating_sub(own);
+        (lowest, highest) = (x.min(lowest), x.max(highest));
+        *out = x;
+    }
+    i32::from(highest).max(-i32::from(lowest))
+}
+
+/// `out = total − own`, saturated.
+#[multiversion(targets("x86_64+avx2"))]
+pub(crate) fn minus_saturated(total: &[i32], own: &[i16], out: &mut [i16]) {
+    for ((out, &total), &own) in out.iter_mut().zip(total).zip(own) {
+        *out = (total - i32::from(own)).clamp(i32::from(i16::MIN), i32::from(i16::MAX)) as i16;
+    }
+}
+
+/// `out = total − own`, exactly.
+#[multiversion(targets("x86_64+avx2"))]
+pub(crate) fn minus(total: &[i32], own: &[i16], out: &mut [i32]) {
+    for ((out, &total), &own) in out.iter_mut().zip(total).zip(own) {
+        *out = total - i32::from(own);
+    }
+}
+
+/// The same as floats.
+#[multiversion(targets("x86_64+avx2"))]
+pub(crate) fn to_floats(samples: &[i32], out: &mut [f32]) {
+    for (out, &x) in out.iter_mut().zip(samples) {
+        *out = x as f32;
+    }
+}
+
+/// The largest magnitude.
+#[multiversion(targets("x86_64+avx2"))]
+pub(crate) fn peak(samples: &[f32]) -> f32 {
+    const LANES: usize = 16;
+    let mut lanes = [0f32; LANES];
+    let (whole, rest) = samples.as_chunks::<LANES>();
+    for chunk in whole {
+        for (peak, x) in lanes.iter_mut().zip(chunk) {
+            let x = x.abs();
+            *peak = if x > *peak { x } else { *peak };
+        }
+    }
+    rest.iter().chain(&lanes).fold(0f32, |peak, x| peak.max(x.abs()))
+}
+
+/// Multiplies with a gain that goes in a straight line from `from` (before the first sample) to `to` (the last), rounds
+/// and saturates.
+#[multiversion(targets("x86_64+avx2"))]
+pub(crate) fn scale(source: &[f32], from: f32, to: f32, out: &mut [i16]) {
+    // Adding this makes a float's last bit a unit: the way to round that every processor knows.
+    const ROUNDING: f32 = 12_582_912.0;
+    let step = (to - from) / source.len() as f32;
+    for (i, (out, &x)) in out.iter_mut().zip(source).enumerate() {
+        let y = x * (from + step * (i as i32 + 1) as f32);
+        let y = if y > 32_767.0 { 32_767.0 } else { y };
+        let y = if y < -32_768.0 { -32_768.0 } else { y };
+        *out = ((y + ROUNDING).to_bits() as i32 - ROUNDING.to_bits() as i32) as i16;
+    }
+}
+
+/// What lies between the samples, at ¼, ½ and ¾: the largest magnitude; see [`crate::limit::true_peak`].
+#[multiversion(targets("x86_64+avx2"))]
+pub(crate) fn between(samples: &[f32], even: &[f32; 6], odd: &[f32; 6], middle: &[f32; 6]) -> f32 {
+    const LANES: usize = 8;
+    const TAPS: usize = 12;
+    let mut peaks = [0f32; LANES];
+    let points = (samples.len() + 1).saturating_sub(TAPS);
+    let mut at = 0;
+    while at < points {
+        // The last lanes look at some points again rather than at none.
+        let start = if at + LANES <= points { at } else { points.saturating_sub(LANES) };
+        let mut window = [0f32; LANES + TAPS - 1];
+        let there = samples.len().min(start + window.len()) - start;
+        if there == window.len() {
+            window.copy_from_slice(&samples[start..start + LANES + TAPS - 1]);
+        } else {
+            window[..there].copy_from_slice(&samples[start..start + there]);
+            window[there..].fill(0.0);
+        }
+        let (mut e, mut o, mut m) = ([0f32; LANES], [0f32; LANES], [0f32; LANES]);
+        for k in 0..TAPS / 2 {
+            for lane in 0..LANES {
+                let (a, b) = (window[lane + k], window[lane + TAPS - 1 - k]);
+                e[lane] += even[k] * (a + b);
+                o[lane] += odd[k] * (a - b);
+                m[lane] += middle[k] * (a + b);
+            }
+        }
+        for lane in 0..LANES {
+            let x = e[lane].abs() + o[lane].abs();
+            let y = m[lane].abs();
+            let larger = if x > y { x } else { y };
+            let within = start + lane < points;
+            peaks[lane] = if within && larger > peaks[lane] { larger } else { peaks[lane] };
+        }
+        at += LANES;
+    }
+    peaks.iter().fold(0f32, |peak, &x| peak.max(x))
+}
