@@ -1,0 +1,179 @@
+//! The commands of docs/cookbook.md, run as they stand there.
+//!
+//! ```` ```sh heard ````: somebody hears a tone of 1000 Hz while it runs. ```` ```sh makes FILE ````: a tone of 1000 Hz is said
+//! while it runs, and is in the file afterwards. ```` ```sh prints WORD ````: it does, while the tone is said.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Instant;
+
+use common::{palabre, sibling, stdout, wait_for};
+use palabre_room::{Format, PipeReader, RoomDir, Start};
+use palabre_sound::{measure, wav};
+
+const DOCUMENT: &str = include_str!("../../../docs/cookbook.md");
+const RATE_HZ: u32 = 24_000;
+/// Above this it is no accident.
+const HEARD_DBFS: f64 = -45.0;
+
+struct Recipe {
+    role: &'static str,
+    object: &'static str,
+    text: &'static str,
+}
+
+fn recipes() -> Vec<Recipe> {
+    let blocks = DOCUMENT.split("```sh ").skip(1);
+    let recipe = |block: &'static str| {
+        let (tag, rest) = block.split_once('\n').unwrap();
+        let (role, object) = tag.split_once(' ').unwrap_or((tag, ""));
+        Recipe { role, object, text: rest.split_once("```").unwrap().0 }
+    };
+    blocks.map(recipe).collect()
+}
+
+/// Whether the programs that a recipe uses are installed.
+fn can_run(recipe: &Recipe) -> bool {
+    let words: Vec<&str> = recipe.text.split_whitespace().collect();
+    ["ffmpeg", "sox"].into_iter().filter(|program| words.contains(program)).all(|program| {
+        let there =
+            Command::new("sh").args(["-c", &format!("command -v {program}")]).output().unwrap().status.success();
+        if !there {
+            eprintln!("without {program}, not run:\n{}", recipe.text);
+        }
+        there
+    })
+}
+
+/// A mixer with bob in its room, and a directory to work in.
+struct Kitchen {
+    directory: tempfile::TempDir,
+    mixer: Child,
+    room: RoomDir,
+}
+
+impl Kitchen {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let room = RoomDir::new(directory.path().join("run/rooms/main"));
+        room.create(Format::default()).unwrap();
+        room.participant(&"bob".parse().unwrap()).create().unwrap();
+        let rooms = directory.path().join("run/rooms");
+        let mixer = Command::new(sibling("palabre-mixer")).arg("--rooms").arg(rooms).spawn().unwrap();
+        let kitchen = Self { directory, mixer, room };
+        // A `palabre` that knows where this room is.
+        let program = palabre().get_program().to_str().unwrap().to_owned();
+        let run = kitchen.directory.path().join("run");
+        let script = format!("#!/bin/sh\nexec '{program}' --run '{}' \"$@\"\n", run.display());
+        fs::create_dir(kitchen.path("bin")).unwrap();
+        fs::write(kitchen.path("bin/palabre"), script).unwrap();
+        fs::set_permissions(kitchen.path("bin/palabre"), fs::Permissions::from_mode(0o755)).unwrap();
+        let tone = measure::tone(48_000, 1000.0, -20.0, 144_000);
+        fs::write(kitchen.path("talk.wav"), wav::little(48_000, &tone)).unwrap();
+        // Programs look into the file, whatever its name says.
+        symlink("talk.wav", kitchen.path("talk.ogg")).unwrap();
+        kitchen
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn shell(&self, text: &str) -> Command {
+        let text = text.replace("/run/palabre", self.path("run").to_str().unwrap());
+        let path = format!("{}:{}", self.path("bin").display(), std::env::var("PATH").unwrap());
+        let mut command = Command::new("timeout");
+        command.args(["60", "sh", "-e", "-c", &text]).env("PATH", path).current_dir(self.directory.path());
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// Runs it while somebody says the tone.
+    fn run_in_company(&self, text: &str) -> Output {
+        let mut company = self.shell("exec palabre play talk.wav --name company --loop").spawn().unwrap();
+        wait_for("company", || {
+            self.room.levels().unwrap().iter().any(|line| line.name.as_str() == "company").then_some(())
+        });
+        let output = self.shell(text).output().unwrap();
+        common::signal(company.id(), "TERM");
+        company.wait().unwrap();
+        output
+    }
+
+    /// The loudest that the tone is while it runs.
+    fn hear(&self, text: &str) -> f64 {
+        let ear = self.room.participant(&"bob".parse().unwrap()).ear();
+        let mut ear = PipeReader::open(&ear, Format::default(), Start::Discard).unwrap();
+        let mut heard = Vec::new();
+        let mut child = self.shell(text).spawn().unwrap();
+        let status = wait_for("the end", || {
+            ear.read(Instant::now(), &mut heard, 1 << 16).unwrap();
+            child.try_wait().unwrap()
+        });
+        assert!(status.success(), "{text}");
+        loudest(&heard)
+    }
+
+    /// The samples of a file that any program made.
+    fn samples(&self, name: &str) -> Vec<i16> {
+        let path = self.path(name);
+        let bytes = if path.extension().is_some_and(|extension| extension == "wav") {
+            fs::read(&path).unwrap()[44..].to_vec()
+        } else {
+            let mut ffmpeg = Command::new("ffmpeg");
+            ffmpeg.args(["-loglevel", "error", "-i"]).arg(&path).args(["-f", "s16le", "-ar", "24000", "-ac", "1", "-"]);
+            ffmpeg.stdin(Stdio::null()).output().unwrap().stdout
+        };
+        bytes.chunks_exact(2).map(|sample| i16::from_le_bytes([sample[0], sample[1]])).collect()
+    }
+}
+
+impl Drop for Kitchen {
+    fn drop(&mut self) {
+        let _ = self.mixer.kill();
+        let _ = self.mixer.wait();
+    }
+}
+
+/// Of 100 ms each; what a file's own rate is doesn't matter for whether there is a tone at all.
+fn loudest(samples: &[i16]) -> f64 {
+    let level = |piece: &[i16]| {
+        [24_000, 44_100, 48_000]
+            .map(|hz| measure::goertzel_dbfs(piece, hz, 1000.0))
+            .into_iter()
+            .fold(f64::MIN, f64::max)
+    };
+    samples.chunks_exact(RATE_HZ as usize / 10).map(level).fold(f64::MIN, f64::max)
+}
+
+#[test]
+fn every_recipe_works_as_it_stands() {
+    let recipes = recipes();
+    assert!(recipes.len() >= 12, "{}", recipes.len());
+    let kitchen = Kitchen::new();
+    for Recipe { role, object, text } in recipes.iter().filter(|recipe| can_run(recipe)) {
+        match *role {
+            "heard" => {
+                let level = kitchen.hear(text);
+                assert!(level > HEARD_DBFS, "{level} dBFS\n{text}");
+            }
+            "makes" => {
+                stdout(&kitchen.run_in_company(text));
+                let level = loudest(&kitchen.samples(object));
+                assert!(Path::new(object).extension().is_some() && level > HEARD_DBFS, "{level} dBFS\n{text}");
+            }
+            "prints" => {
+                let said = stdout(&kitchen.run_in_company(text));
+                assert!(said.contains(object), "{said}\n{text}");
+            }
+            other => panic!("nobody knows what '{other}' is"),
+        }
+        let people: Vec<String> = kitchen.room.participants().unwrap().iter().map(ToString::to_string).collect();
+        assert_eq!(people, ["bob"], "{text}");
+    }
+}
