@@ -222,7 +222,7 @@ pub struct Mix {
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     /// What is louder than full scale: turned down in time, as in a room, or cut off
-    #[arg(long, value_enum, default_value_t = Switch::Off)]
+    #[arg(long, value_enum, default_value_t = Switch::On)]
     pub limiter: Switch,
     /// Print JSON, one object, as palabre(1) documents it
     #[arg(long)]

@@ -3,6 +3,7 @@
 //! Everything is streamed in blocks, so that a day needs no more memory than a second. Outputs are written under temporary
 //! names and renamed when all of them are complete: whoever looks sees the old files or the new ones.
 
+mod frames;
 mod sink;
 
 use std::collections::HashMap;
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 use palabre_host::exit::Failure;
 use palabre_host::process;
 use palabre_host::signals::{SIGHUP, SIGINT, SIGTERM, Signals};
+use palabre_sound::limit::Limiter;
 use palabre_sound::mix::Sum;
 use serde_json::json;
 
@@ -24,10 +26,11 @@ use crate::cli::{Mix, Switch};
 use crate::output::print;
 use crate::progress::{Progress, clock};
 use crate::source::{Piece, Source, Wav};
+use frames::Frames;
 use sink::Sink;
 
-/// Samples that are mixed at once: few enough that a room's worth of them stays in the processor's cache.
-const BLOCK_SAMPLES: usize = 16 * 1024;
+/// Samples that are read at once, about: few enough that a room's worth of them stays in the processor's cache.
+const BLOCK_SAMPLES: usize = 8 * 1024;
 
 /// Mixes the files.
 ///
@@ -128,6 +131,10 @@ struct Pair {
     path: PathBuf,
     source: Source,
     sink: Sink,
+    /// One for each mix, as in a room.
+    limiter: Option<Limiter>,
+    /// Samples that were mixed, with those that are not written.
+    made: u64,
     full_scale_samples: u64,
 }
 
@@ -135,9 +142,11 @@ struct Pair {
 struct Work {
     pairs: Vec<Pair>,
     rate_hz: u32,
+    frames: Frames,
     sum: Sum,
     out: Vec<i16>,
     piece: Piece,
+    /// Read from the longest so far.
     samples: u64,
     /// About how many there will be.
     expected: u64,
@@ -147,36 +156,55 @@ impl Work {
     fn begin(mix: &Mix, wavs: Vec<Wav>, targets: Vec<PathBuf>) -> Result<Self, Failure> {
         let rate_hz = wavs.iter().map(Wav::rate_hz).max().unwrap_or_default();
         let expected = wavs.iter().filter_map(|wav| wav.samples_at(rate_hz)).max().unwrap_or_default();
+        let limits = mix.limiter == Switch::On;
         let pair = |((path, wav), target): ((&PathBuf, Wav), PathBuf)| {
             let source = wav.at_rate(rate_hz).map_err(|error| unable_to_read(path, &error))?;
             let sink = Sink::new(target.clone(), rate_hz).map_err(unable_to_write(&target))?;
-            Ok(Pair { path: path.clone(), source, sink, full_scale_samples: 0 })
+            let limiter = limits.then(|| Limiter::new(rate_hz));
+            Ok(Pair { path: path.clone(), source, sink, limiter, made: 0, full_scale_samples: 0 })
         };
         let pairs = mix.files.iter().zip(wavs).zip(targets).map(pair).collect::<Result<_, Failure>>()?;
-        let sum = Sum::new(BLOCK_SAMPLES);
-        Ok(Self { pairs, rate_hz, sum, out: Vec::new(), piece: Piece::default(), samples: 0, expected })
+        let frames = if limits { Frames::limited(rate_hz, BLOCK_SAMPLES) } else { Frames::exact(BLOCK_SAMPLES) };
+        let (sum, out) = (Sum::new(frames.samples), vec![0; frames.samples]);
+        Ok(Self { pairs, rate_hz, frames, sum, out, piece: Piece::default(), samples: 0, expected })
     }
 
-    /// Mixes one block; false at the end of the longest.
+    /// Mixes one block; false when that was the end of the longest.
     fn block(&mut self) -> Result<bool, Failure> {
+        let whole = self.frames.per_block * self.frames.samples;
         let mut longest = 0;
         for pair in &mut self.pairs {
-            let ready = pair.source.prepare(BLOCK_SAMPLES, &mut self.piece);
+            let ready = pair.source.prepare(whole, &mut self.piece);
             longest = longest.max(ready.map_err(|error| unable_to_read(&pair.path, &error))?);
         }
-        self.sum.clear();
-        for pair in &mut self.pairs {
-            pair.source.pad(longest);
-            self.sum.add(&pair.source.ready()[..longest]);
-        }
-        self.out.resize(longest, 0);
-        for pair in &mut self.pairs {
-            self.sum.minus_saturated(&pair.source.ready()[..longest], &mut self.out);
-            pair.source.consume(longest);
-            pair.write(&self.out)?;
-        }
         self.samples += longest as u64;
-        Ok(longest > 0)
+        let is_last = longest < whole;
+        // At the end silence pushes out what the limiters still hold.
+        let length = if is_last { longest + self.frames.delay_samples } else { whole };
+        let length = length.next_multiple_of(self.frames.samples);
+        self.pairs.iter_mut().for_each(|pair| pair.source.pad(length));
+        for from in (0..length).step_by(self.frames.samples) {
+            self.frame(from)?;
+        }
+        self.pairs.iter_mut().for_each(|pair| pair.source.consume(length));
+        Ok(!is_last)
+    }
+
+    /// Mixes the frame of what is ready that begins at `from`.
+    fn frame(&mut self, from: usize) -> Result<(), Failure> {
+        let frame = from..from + self.frames.samples;
+        self.sum.clear();
+        self.pairs.iter().for_each(|pair| self.sum.add(&pair.source.ready()[frame.clone()]));
+        self.sum.seal();
+        for pair in &mut self.pairs {
+            let own = &pair.source.ready()[frame.clone()];
+            match &mut pair.limiter {
+                Some(limiter) => limiter.process_minus(&self.sum, own, &mut self.out),
+                None => self.sum.minus_saturated(own, &mut self.out),
+            }
+            pair.write(&self.out, self.frames.delay_samples, self.samples)?;
+        }
+        Ok(())
     }
 
     fn show(&self, progress: &mut Progress, began: Instant) {
@@ -205,10 +233,15 @@ impl Work {
 }
 
 impl Pair {
-    fn write(&mut self, samples: &[i16]) -> Result<(), Failure> {
+    /// Writes a frame of the mix without the first `delay` samples of all, and not beyond `length`.
+    fn write(&mut self, frame: &[i16], delay: usize, length: u64) -> Result<(), Failure> {
+        let (begin, end) = (self.made, self.made + frame.len() as u64);
+        self.made = end;
+        let in_frame = |sample: u64| sample.clamp(begin, end).saturating_sub(begin) as usize;
+        let kept = &frame[in_frame(delay as u64)..in_frame(length + delay as u64)];
         let at_full_scale = |sample: &&i16| matches!(**sample, i16::MIN | i16::MAX);
-        self.full_scale_samples += samples.iter().filter(at_full_scale).count() as u64;
-        self.sink.write(samples).map_err(unable_to_write(self.sink.target()))
+        self.full_scale_samples += kept.iter().filter(at_full_scale).count() as u64;
+        self.sink.write(kept).map_err(unable_to_write(self.sink.target()))
     }
 }
 

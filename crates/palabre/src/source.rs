@@ -8,7 +8,7 @@ use std::path::Path;
 use palabre_sound::convert::Converter;
 use palabre_sound::wav::{Head, WavError};
 
-/// Read at once.
+/// The most that is read at once.
 const PIECE_BYTES: usize = 64 * 1024;
 
 /// A WAV whose head has been read.
@@ -76,13 +76,14 @@ impl Wav {
     /// [`WavError::Unsupported`] for a rate that can't be made.
     pub fn at_rate(self, rate_hz: u32) -> Result<Source, WavError> {
         let converter = Converter::new(&self.head, rate_hz)?;
-        Ok(Source { wav: self, converter, ready: Vec::new(), ended: false })
+        Ok(Source { wav: self, rate_hz, converter, ready: Vec::new(), ended: false })
     }
 }
 
 /// Samples at the rate that is wanted. Holds a piece, however long the file is.
 pub struct Source {
     wav: Wav,
+    rate_hz: u32,
     converter: Converter,
     ready: Vec<i16>,
     ended: bool,
@@ -104,7 +105,8 @@ impl Source {
     /// Those of read(2).
     pub fn prepare(&mut self, samples: usize, piece: &mut Piece) -> io::Result<usize> {
         while self.ready.len() < samples && !self.ended {
-            let most = self.wav.left.map_or(PIECE_BYTES, |left| left.min(PIECE_BYTES as u64) as usize);
+            let most = self.bytes_for(samples - self.ready.len());
+            let most = self.wav.left.map_or(most, |left| left.min(most as u64) as usize);
             let read = self.wav.stream.read(&mut piece.0[..most])?;
             if let Some(left) = &mut self.wav.left {
                 *left -= read as u64;
@@ -117,6 +119,14 @@ impl Source {
             }
         }
         Ok(self.ready.len().min(samples))
+    }
+
+    /// Bytes that give about so many samples: what is ready should stay in the processor's cache.
+    fn bytes_for(&self, samples: usize) -> usize {
+        let head = &self.wav.head;
+        let samples = samples.min(PIECE_BYTES) as u64;
+        let blocks = samples * u64::from(head.rate_hz) / u64::from(self.rate_hz) + 1;
+        (blocks as usize * head.block_bytes()).min(PIECE_BYTES)
     }
 
     /// Fills what is ready up to `samples` with silence.
@@ -161,7 +171,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), bytes).unwrap();
         let mut source = Wav::open(file.path()).unwrap().at_rate(24_000).unwrap();
-        source.prepare(usize::MAX, &mut Piece::default()).unwrap();
+        source.prepare(1_000_000, &mut Piece::default()).unwrap();
         source.ready().to_vec()
     }
 

@@ -10,6 +10,7 @@ use std::process::{Command, Output};
 
 use common::{palabre, signal, stderr, stdout, wait_for};
 use palabre_sound::convert::Converter;
+use palabre_sound::measure;
 use palabre_sound::wav::{self, Encoding, Head};
 
 /// A directory with WAVs in `in`, for mixes in `out`.
@@ -114,7 +115,7 @@ fn rates_and_channels_are_brought_together() {
         [(24_000, 1, Encoding::S16, 12_000), (44_100, 2, Encoding::F32, 30_000), (48_000, 6, Encoding::S16, 9_000)];
     let (mut paths, mut converted) = (Vec::new(), Vec::new());
     for (i, (rate_hz, channels, encoding, blocks)) in cases.into_iter().enumerate() {
-        let head = Head { rate_hz, channels, encoding };
+        let head = Head { rate_hz, channels, encoding, data_bytes: None };
         let values = quiet(i as u32, blocks * usize::from(channels));
         let data: Vec<u8> = match encoding {
             Encoding::F32 => values.iter().flat_map(|&value| (f32::from(value) / 32_768.0).to_le_bytes()).collect(),
@@ -216,6 +217,40 @@ fn the_summary_is_json() {
     );
     assert_eq!(summary["outputs"][2]["output"].as_str().unwrap(), desk.out().join("c.wav").to_str().unwrap());
     assert_eq!(summary["outputs"][2]["full_scale_samples"], 1_000);
+}
+
+#[test]
+fn what_needs_no_limiter_is_exact_with_it() {
+    for rate_hz in [16_000, 44_100, 48_000, 96_000] {
+        let desk = Desk::new();
+        let soft = |(seed, samples)| noise(seed, samples).into_iter().map(|sample| sample / 20).collect();
+        let inputs: Vec<Vec<i16>> = [(1, 16_319), (2, 40_000), (3, 33_333)].map(soft).to_vec();
+        let write = |(i, samples): (usize, &Vec<i16>)| desk.write(&format!("{i}.wav"), &wav::little(rate_hz, samples));
+        let paths: Vec<PathBuf> = inputs.iter().enumerate().map(write).collect();
+        stdout(&desk.mix(&[], &paths));
+        for (i, expected) in reference(&inputs).into_iter().enumerate() {
+            assert!(desk.mixed(&format!("{i}.wav"), rate_hz) == expected, "{i} at {rate_hz} Hz");
+        }
+    }
+}
+
+#[test]
+fn what_is_too_loud_is_turned_down_and_stays_where_it_was() {
+    for rate_hz in [24_000, 44_100, 96_000] {
+        let desk = Desk::new();
+        let voices = [1, 2, 3, 4].map(|seed| noise(seed, 50_000).into_iter().map(|x| x / 2).collect::<Vec<i16>>());
+        let write = |(i, samples): (usize, &Vec<i16>)| desk.write(&format!("{i}.wav"), &wav::little(rate_hz, samples));
+        let paths: Vec<PathBuf> = voices.iter().enumerate().map(write).collect();
+        stdout(&desk.mix(&[], &paths));
+        let mixed = desk.mixed("0.wav", rate_hz);
+        assert_eq!(mixed.len(), 50_000);
+        let peak = mixed.iter().map(|sample| sample.unsigned_abs()).max().unwrap();
+        // The ceiling is a true peak of -1 dBFS.
+        assert!((20_000..=29_205).contains(&peak), "{peak} at {rate_hz} Hz");
+        let sum: Vec<i16> = (0..50_000).map(|at| voices[1..].iter().map(|voice| voice[at] / 3).sum()).collect();
+        let (lag, likeness) = measure::align(&sum[10_000..14_000], &mixed, 9_900..10_100);
+        assert!(lag == 10_000 && likeness > 0.95, "{lag}, {likeness} at {rate_hz} Hz");
+    }
 }
 
 /// A WAV of zeros that takes no room on the disk.

@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use palabre_sound::wav;
 use tempfile::NamedTempFile;
 
+/// Written at once, about.
+const WRITTEN_BYTES: usize = 15 * 1024;
+
 /// One output. Dropped before [`Sink::commit`] it leaves nothing.
 pub struct Sink {
     target: PathBuf,
@@ -45,15 +48,22 @@ impl Sink {
     /// # Errors
     /// Those of write(2), or it is longer than a WAV can be.
     pub fn write(&mut self, samples: &[i16]) -> io::Result<()> {
-        self.bytes.resize(samples.len() * 2, 0);
-        for (bytes, sample) in self.bytes.chunks_exact_mut(2).zip(samples) {
+        let before = self.bytes.len();
+        self.bytes.resize(before + samples.len() * 2, 0);
+        for (bytes, sample) in self.bytes[before..].chunks_exact_mut(2).zip(samples) {
             bytes.copy_from_slice(&sample.to_le_bytes());
         }
+        if self.bytes.len() >= WRITTEN_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
         self.data_bytes += self.bytes.len() as u64;
         if self.data_bytes > wav::DATA_BYTES_MAX {
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, "a WAV holds 4 GiB; mix shorter pieces"));
         }
-        self.file.write_all(&self.bytes)
+        self.file.write_all(&self.bytes)?;
+        self.bytes.clear();
+        Ok(())
     }
 
     /// Puts the true sizes into the head.
@@ -61,6 +71,7 @@ impl Sink {
     /// # Errors
     /// Those of write(2).
     pub fn finish(&mut self) -> io::Result<()> {
+        self.flush()?;
         self.file.seek(SeekFrom::Start(0))?;
         self.file.write_all(&wav::sized_head(self.rate_hz, self.data_bytes))
     }
