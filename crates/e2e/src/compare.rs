@@ -36,7 +36,7 @@ pub struct Match {
 /// One of the rates is one that no browser has.
 #[must_use]
 pub fn convert(samples: &[i16], from_hz: u32, to_hz: u32) -> Vec<i16> {
-    let head = Head { rate_hz: from_hz, channels: 1, encoding: Encoding::S16 };
+    let head = Head { rate_hz: from_hz, channels: 1, encoding: Encoding::S16, data_bytes: None };
     let mut converter = Converter::new(&head, to_hz).unwrap_or_else(|error| panic!("{error}"));
     let bytes: Vec<u8> = samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();
     let mut out = Vec::new();

@@ -165,7 +165,7 @@ impl Follower {
         let start = (got - rest.len()) as u64;
         let mut sound = Sound { head, converter, start, position: start, before: Vec::new() };
         if !self.fresh {
-            sound.position += sound.whole_blocks(end);
+            sound.skip(sound.whole_blocks(end), self.format)?;
         }
         sound.remember(&self.file)?;
         self.state = State::Sound(Box::new(sound));
@@ -213,9 +213,15 @@ impl Sound {
     fn skip_what_is_stale(&mut self, end: u64, format: Format) -> Result<(), WavError> {
         let waits = self.whole_blocks(end);
         if waits > self.bytes_in(BEHIND_MAX) {
-            self.position += waits - self.bytes_in(NEWEST);
-            self.converter = Converter::new(&self.head, format.rate.hz())?;
+            self.skip(waits - self.bytes_in(NEWEST), format)?;
         }
+        Ok(())
+    }
+
+    /// Goes on so many bytes later. The end that the head declares is as much nearer.
+    fn skip(&mut self, bytes: u64, format: Format) -> Result<(), WavError> {
+        self.position += bytes;
+        self.converter = Converter::new(&self.head.after(self.position - self.start), format.rate.hz())?;
         Ok(())
     }
 

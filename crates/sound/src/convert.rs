@@ -8,7 +8,7 @@ use rubato::{
     Async, FixedAsync, Indexing, Resampler as _, SincInterpolationParameters, SincInterpolationType, WindowFunction,
 };
 
-use crate::wav::{Decoder, Encoding, Head, WavError};
+use crate::wav::{DataEnd, Decoder, Encoding, Head, WavError};
 
 /// Length of the resampling filter in samples of the lower of the two rates: half of it, 2 to 4 ms, is its delay.
 const FILTER_SAMPLES: u32 = 128;
@@ -37,7 +37,7 @@ impl Converter {
         }
         let resampler = (head.rate_hz != out_rate_hz).then(|| Resampler::new(head.rate_hz, out_rate_hz)).transpose()?;
         let as_wanted = resampler.is_none() && head.channels == 1 && head.encoding == Encoding::S16;
-        let plain = as_wanted.then(Plain::default);
+        let plain = as_wanted.then(|| Plain { end: DataEnd::new(head.data_bytes), samples: Samples::default() });
         Ok(Self { plain, decoder: Decoder::new(head), decoded: Vec::new(), resampler })
     }
 
@@ -57,19 +57,44 @@ impl Converter {
     /// Appends what is still inside: all in all the output lasts as long as the input. Bytes of an unfinished sample
     /// are dropped.
     pub fn finish(&mut self, out: &mut Vec<i16>) {
-        if let Some(resampler) = &mut self.resampler {
-            resampler.finish(out);
+        if let Some(plain) = &mut self.plain {
+            return plain.finish(out);
         }
+        self.decoded.clear();
+        self.decoder.finish(&mut self.decoded);
+        match &mut self.resampler {
+            None => out.extend(self.decoded.iter().map(|&x| to_i16(x))),
+            Some(resampler) => {
+                resampler.push(&self.decoded, out);
+                resampler.finish(out);
+            }
+        }
+    }
+}
+
+/// Samples of 16 bits, up to their end.
+struct Plain {
+    end: DataEnd,
+    samples: Samples,
+}
+
+impl Plain {
+    fn push(&mut self, bytes: &[u8], out: &mut Vec<i16>) {
+        self.end.pass(bytes, |sound| self.samples.push(sound, out));
+    }
+
+    fn finish(&mut self, out: &mut Vec<i16>) {
+        self.end.finish(|sound| self.samples.push(sound, out));
     }
 }
 
 /// Bytes of samples of 16 bits, of which one may be cut in two.
 #[derive(Default)]
-struct Plain {
+struct Samples {
     half: Option<u8>,
 }
 
-impl Plain {
+impl Samples {
     fn push(&mut self, mut bytes: &[u8], out: &mut Vec<i16>) {
         if let (Some(low), Some((&high, rest))) = (self.half, bytes.split_first()) {
             out.push(i16::from_le_bytes([low, high]));
@@ -182,7 +207,7 @@ mod tests {
 
     #[test]
     fn a_tone_of_44100_hz_stereo_float_keeps_80_db_at_24000_hz() {
-        let head = Head { rate_hz: 44_100, channels: 2, encoding: Encoding::F32 };
+        let head = Head { rate_hz: 44_100, channels: 2, encoding: Encoding::F32, data_bytes: None };
         let out = convert(&head, 24_000, &stereo_float(44_100, 1000.0, 44_100), 777);
         assert_eq!(out.len(), 24_000);
         let snr_db = measure::snr_db(&out[480..23_520], 24_000, 1000.0);
@@ -193,7 +218,7 @@ mod tests {
     #[test]
     fn every_rate_of_the_room_is_reached_from_every_usual_rate() {
         for in_hz in [8_000, 11_025, 16_000, 22_050, 32_000, 44_100, 48_000, 96_000, 192_000] {
-            let head = Head { rate_hz: in_hz, channels: 2, encoding: Encoding::F32 };
+            let head = Head { rate_hz: in_hz, channels: 2, encoding: Encoding::F32, data_bytes: None };
             let bytes = stereo_float(in_hz, 440.0, in_hz as usize);
             for out_hz in [16_000, 24_000, 48_000] {
                 let out = convert(&head, out_hz, &bytes, 4096);
@@ -207,7 +232,7 @@ mod tests {
 
     #[test]
     fn what_the_lower_rate_cannot_hold_does_not_fold_back() {
-        let head = Head { rate_hz: 48_000, channels: 2, encoding: Encoding::F32 };
+        let head = Head { rate_hz: 48_000, channels: 2, encoding: Encoding::F32, data_bytes: None };
         let out = convert(&head, 24_000, &stereo_float(48_000, 15_000.0, 48_000), 4096);
         // 15 kHz would come back as 9 kHz.
         let alias_dbfs = measure::goertzel_dbfs(&out[480..23_520], 24_000, 9_000.0);
@@ -216,7 +241,7 @@ mod tests {
 
     #[test]
     fn the_start_is_where_it_was() {
-        let head = Head { rate_hz: 48_000, channels: 1, encoding: Encoding::S16 };
+        let head = Head { rate_hz: 48_000, channels: 1, encoding: Encoding::S16, data_bytes: None };
         let mut samples = vec![0i16; 4800];
         samples[960] = 20_000;
         let bytes: Vec<u8> = samples.iter().flat_map(|x| x.to_le_bytes()).collect();
@@ -228,7 +253,7 @@ mod tests {
     #[test]
     fn little_stays_inside_while_a_voice_flows() {
         for in_hz in [8_000u32, 44_100, 48_000, 192_000] {
-            let head = Head { rate_hz: in_hz, channels: 1, encoding: Encoding::S16 };
+            let head = Head { rate_hz: in_hz, channels: 1, encoding: Encoding::S16, data_bytes: None };
             let mut converter = Converter::new(&head, 24_000).unwrap();
             let mut out = Vec::new();
             let mut taken = 0;
@@ -244,8 +269,22 @@ mod tests {
 
     #[test]
     fn a_rate_of_zero_is_refused() {
-        let head = Head { rate_hz: 48_000, channels: 1, encoding: Encoding::S16 };
+        let head = Head { rate_hz: 48_000, channels: 1, encoding: Encoding::S16, data_bytes: None };
         assert!(matches!(Converter::new(&head, 0), Err(WavError::Unsupported { .. })));
+    }
+
+    #[test]
+    fn a_chunk_after_the_samples_is_heard_at_no_rate() {
+        let samples: Vec<u8> = (0..480i16).flat_map(i16::to_le_bytes).collect();
+        let tail = b"LIST\x1a\0\0\0INFOISFT\x0e\0\0\0Lavf59.27.100\0";
+        for (rate_hz, channels) in [(24_000, 1), (24_000, 2), (48_000, 1)] {
+            let data_bytes = Some(samples.len() as u64);
+            let head = Head { rate_hz, channels, encoding: Encoding::S16, data_bytes };
+            for piece in [1, 7, 4096] {
+                let with_tail = convert(&head, 24_000, &[&samples[..], tail].concat(), piece);
+                assert_eq!(with_tail, convert(&head, 24_000, &samples, piece), "{rate_hz} Hz, {channels}");
+            }
+        }
     }
 
     proptest! {
@@ -254,7 +293,7 @@ mod tests {
             samples in proptest::collection::vec(any::<i16>(), 0..500),
             piece in 1usize..50,
         ) {
-            let head = Head { rate_hz: 24_000, channels: 1, encoding: Encoding::S16 };
+            let head = Head { rate_hz: 24_000, channels: 1, encoding: Encoding::S16, data_bytes: None };
             let bytes: Vec<u8> = samples.iter().flat_map(|x| x.to_le_bytes()).collect();
             prop_assert_eq!(convert(&head, 24_000, &bytes, piece), samples);
         }
@@ -264,7 +303,7 @@ mod tests {
             bytes in proptest::collection::vec(any::<u8>(), 0..3000),
             piece in 1usize..500,
         ) {
-            let head = Head { rate_hz: 44_100, channels: 2, encoding: Encoding::F32 };
+            let head = Head { rate_hz: 44_100, channels: 2, encoding: Encoding::F32, data_bytes: None };
             prop_assert_eq!(convert(&head, 24_000, &bytes, piece), convert(&head, 24_000, &bytes, usize::MAX));
         }
     }

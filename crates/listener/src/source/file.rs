@@ -118,7 +118,6 @@ impl FileSource {
         let mut file = File::open(&self.path)?;
         let meta = file.metadata()?;
         let head = wav::Head::read(&mut file)?;
-        let converter = Converter::new(&head, self.format.rate.hz())?;
         let start = file.stream_position()?;
         let block = head.block_bytes() as u64;
         let in_ms = |ms: u64| u64::from(head.rate_hz) * ms / 1000 * block;
@@ -126,6 +125,7 @@ impl FileSource {
         let is_fresh = self.was_open && length <= in_ms(FRESH_MS);
         let chunk_ms = self.chunk.as_millis() as u64;
         let skip = if is_fresh { 0 } else { length.saturating_sub(in_ms(chunk_ms)) };
+        let converter = Converter::new(&head.after(skip), self.format.rate.hz())?;
         let position = file.seek(SeekFrom::Start(start + skip))?;
         Ok(Open { file, id: id(&meta), converter, position })
     }

@@ -66,6 +66,20 @@ fn the_sizes_in_a_head_are_not_believed() {
 }
 
 #[test]
+fn a_chunk_after_the_samples_is_not_heard() {
+    let rig = Rig::new();
+    let mut mic = rig.mic();
+    let samples = tone(480);
+    let body = [&wav::little(24000, &samples)[..], b"LIST\x1a\0\0\0INFOISFT\x0e\0\0\0Lavf59.27.100\0"].concat();
+    for _ in 0..2 {
+        let answer = post(&rig, "/speak", &body).1;
+        assert_eq!((answer.status, answer.text()), (200, "said 0.02 s\n"));
+        // The second one begins where the first one ended.
+        assert_eq!(read_samples(&mut mic, 480), samples);
+    }
+}
+
+#[test]
 fn stereo_float_at_44100_hz_is_converted() {
     let rig = Rig::new();
     let mut mic = rig.mic();

@@ -1,29 +1,56 @@
 //! From the bytes after a head to samples of one channel.
 
 use super::head::CHANNELS_MAX;
-use super::{Encoding, Head};
+use super::{DataEnd, Encoding, Head};
 
 /// No sample of one channel has more than four bytes.
 const BLOCK_BYTES_MAX: usize = 4 * CHANNELS_MAX as usize;
 
 /// Decodes pieces of any length; a block that is cut in two waits for its second half.
+///
+/// Where the head says that the samples end and a chunk begins that is known to be no sound, the sound ends; anything else
+/// there means that the size lied.
 #[derive(Clone, Debug)]
 pub struct Decoder {
-    head: Head,
-    partial: [u8; BLOCK_BYTES_MAX],
-    partial_len: usize,
+    end: DataEnd,
+    blocks: Blocks,
 }
 
 impl Decoder {
     /// A decoder for the samples that follow `head`.
     #[must_use]
     pub fn new(head: &Head) -> Self {
-        Self { head: *head, partial: [0; BLOCK_BYTES_MAX], partial_len: 0 }
+        let blocks = Blocks { head: *head, partial: [0; BLOCK_BYTES_MAX], partial_len: 0 };
+        Self { end: DataEnd::new(head.data_bytes), blocks }
     }
 
     /// Appends the samples of `bytes` to `out`: one channel, each in [−1, 1] and finite. Several channels are averaged;
-    /// a float that is no number or infinite becomes 0.
-    pub fn push(&mut self, mut bytes: &[u8], out: &mut Vec<f32>) {
+    /// a float that is no number or infinite becomes 0. At the declared end up to five bytes wait until more tells what they are.
+    pub fn push(&mut self, bytes: &[u8], out: &mut Vec<f32>) {
+        self.end.pass(bytes, |sound| self.blocks.push(sound, out));
+    }
+
+    /// Nothing more comes: appends the samples of what has waited.
+    pub fn finish(&mut self, out: &mut Vec<f32>) {
+        self.end.finish(|sound| self.blocks.push(sound, out));
+    }
+
+    /// Bytes of an unfinished block that are waiting.
+    #[must_use]
+    pub fn partial_bytes(&self) -> usize {
+        self.blocks.partial_len
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Blocks {
+    head: Head,
+    partial: [u8; BLOCK_BYTES_MAX],
+    partial_len: usize,
+}
+
+impl Blocks {
+    fn push(&mut self, mut bytes: &[u8], out: &mut Vec<f32>) {
         let block = self.head.block_bytes();
         if self.partial_len > 0 {
             let n = bytes.len().min(block - self.partial_len);
@@ -41,12 +68,6 @@ impl Decoder {
         out.extend(blocks.map(|block| fold(block, &self.head)));
         self.partial[..rest.len()].copy_from_slice(rest);
         self.partial_len = rest.len();
-    }
-
-    /// Bytes of an unfinished block that are waiting.
-    #[must_use]
-    pub fn partial_bytes(&self) -> usize {
-        self.partial_len
     }
 }
 
@@ -79,12 +100,14 @@ mod tests {
     use proptest::prelude::*;
 
     fn head(channels: u16, encoding: Encoding) -> Head {
-        Head { rate_hz: 48_000, channels, encoding }
+        Head { rate_hz: 48_000, channels, encoding, data_bytes: None }
     }
 
     fn decode(head: &Head, bytes: &[u8]) -> Vec<f32> {
         let mut out = Vec::new();
-        Decoder::new(head).push(bytes, &mut out);
+        let mut decoder = Decoder::new(head);
+        decoder.push(bytes, &mut out);
+        decoder.finish(&mut out);
         out
     }
 
@@ -110,6 +133,15 @@ mod tests {
         assert_eq!(decode(&head(4, Encoding::S16), &[0, 0x40, 0, 0x40, 0, 0, 0, 0]), [0.25]);
     }
 
+    #[test]
+    fn a_chunk_after_the_samples_is_not_heard() {
+        let head = Head { data_bytes: Some(4), ..head(1, Encoding::S16) };
+        assert_eq!(decode(&head, b"\0\x40\0\x80LIST\x04\0\0\0soft"), [0.5, -1.0]);
+        assert_eq!(decode(&head, b"\0\x40\0\x80\0\x40\0\x40"), [0.5, -1.0, 0.5, 0.5]);
+        // A sample may end at the stream's end where a chunk's name might have come.
+        assert_eq!(decode(&head, b"\0\x40\0\x80\0\x40"), [0.5, -1.0, 0.5]);
+    }
+
     proptest! {
         #[test]
         fn pieces_of_any_length_decode_as_one(
@@ -117,9 +149,19 @@ mod tests {
             cuts in proptest::collection::vec(0usize..20, 0..40),
             channels in 1u16..=8,
             which in 0usize..4,
+            data_bytes in proptest::option::of(0u64..250),
+            list: bool,
         ) {
             let encoding = [Encoding::S16, Encoding::S24, Encoding::S32, Encoding::F32][which];
-            let head = head(channels, encoding);
+            let head = Head { data_bytes, ..head(channels, encoding) };
+            let mut bytes = bytes;
+            // With its padding where the size is odd.
+            let at = data_bytes.map_or(usize::MAX, |declared| declared as usize + declared as usize % 2);
+            let ends = list && at <= bytes.len();
+            if ends {
+                bytes.splice(at..at, *b"LIST");
+                bytes[data_bytes.map_or(0, |declared| declared as usize)..at].fill(0);
+            }
             let mut decoder = Decoder::new(&head);
             let (mut out, mut rest) = (Vec::new(), &bytes[..]);
             for cut in cuts {
@@ -128,9 +170,11 @@ mod tests {
                 rest = after;
             }
             decoder.push(rest, &mut out);
+            decoder.finish(&mut out);
             prop_assert_eq!(&out, &decode(&head, &bytes));
-            prop_assert_eq!(out.len(), bytes.len() / head.block_bytes());
-            prop_assert_eq!(decoder.partial_bytes(), bytes.len() % head.block_bytes());
+            let heard = data_bytes.filter(|_| ends).map_or(bytes.len(), |declared| declared as usize);
+            prop_assert_eq!(out.len(), heard / head.block_bytes());
+            prop_assert_eq!(decoder.partial_bytes(), heard % head.block_bytes());
         }
     }
 }

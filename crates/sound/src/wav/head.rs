@@ -7,6 +7,8 @@ pub const HEAD_BYTES_MAX: usize = 64 * 1024;
 
 /// The most channels a WAV may have: 7.1.
 pub(super) const CHANNELS_MAX: u16 = 8;
+/// From this size of the samples on nobody knew it: `0xFFFF_FFFF`, or that less the head, or rounded down to a block.
+const UNKNOWN_BYTES: u32 = 0xFFFF_FF00;
 const RATE_HZ: std::ops::RangeInclusive<u32> = 8_000..=192_000;
 const FMT_BYTES_MAX: usize = 1024;
 
@@ -50,6 +52,8 @@ pub struct Head {
     pub channels: u16,
     /// How a sample is stored.
     pub encoding: Encoding,
+    /// Bytes of samples as declared, which may be a lie; `None` where whoever wrote the head didn't know.
+    pub data_bytes: Option<u64>,
 }
 
 /// Why a stream is not a WAV that can be heard here.
@@ -97,7 +101,10 @@ impl Head {
             let (kind, size) = bounded.chunk()?;
             let len = usize::try_from(size).map_err(|_| WavError::NotWav)?;
             match &kind {
-                b"data" => return head.map(|head| (head, size)).ok_or(WavError::NotWav),
+                b"data" => {
+                    let data_bytes = (1..UNKNOWN_BYTES).contains(&size).then_some(u64::from(size));
+                    return head.map(|head| (Self { data_bytes, ..head }, size)).ok_or(WavError::NotWav);
+                }
                 b"fmt " => {
                     let fmt = bounded.fmt(len)?;
                     head = Some(parse_fmt(&fmt)?);
@@ -111,6 +118,12 @@ impl Head {
     #[must_use]
     pub const fn block_bytes(&self) -> usize {
         self.encoding.bytes() * self.channels as usize
+    }
+
+    /// The head for whoever begins to read `bytes` after the first sample. Beyond the declared end there is none any more.
+    #[must_use]
+    pub fn after(self, bytes: u64) -> Self {
+        Self { data_bytes: self.data_bytes.and_then(|declared| declared.checked_sub(bytes)), ..self }
     }
 }
 
@@ -209,7 +222,7 @@ fn parse_fmt(fmt: &[u8]) -> Result<Head, WavError> {
         (TAG_FLOAT, 32) => Encoding::F32,
         _ => return unsupported(format!("a WAV of format {tag} with {bits} bits")),
     };
-    let head = Head { rate_hz, channels, encoding };
+    let head = Head { rate_hz, channels, encoding, data_bytes: None };
     // Some writers leave the block size at zero; a wrong one would be noise.
     if block != 0 && usize::from(block) != head.block_bytes() {
         return unsupported(format!("a block of {block} bytes for {channels} channels of {bits} bits"));
@@ -265,14 +278,28 @@ mod tests {
 
     #[test]
     fn sizes_are_not_believed_and_the_first_sample_comes_next() {
-        for size in [0, 1, 2, 0x7FFF_FFFF, u32::MAX] {
+        for (size, data_bytes) in [
+            (0, None),
+            (1, Some(1)),
+            (2, Some(2)),
+            (0x7FFF_FFFF, Some(0x7FFF_FFFF)),
+            (0xFFFF_FEFF, Some(0xFFFF_FEFF)),
+            (0xFFFF_FF00, None),
+            (u32::MAX, None),
+        ] {
             let bytes = riff(&[(b"fmt ", 16, &fmt(1, 1, 24_000, 16)), (b"data", size, &[7, 8, 9])]);
             let mut rest = &bytes[..];
             let (head, told) = Head::read_with_size(&mut rest).unwrap();
             assert_eq!(told, size);
-            assert_eq!(head, Head { rate_hz: 24_000, channels: 1, encoding: Encoding::S16 });
+            assert_eq!(head, Head { rate_hz: 24_000, channels: 1, encoding: Encoding::S16, data_bytes });
             assert_eq!(rest, [7, 8, 9]);
         }
+    }
+
+    #[test]
+    fn who_begins_later_has_less_before_the_declared_end() {
+        let head = read(&riff(&[(b"fmt ", 16, &fmt(1, 1, 24_000, 16)), (b"data", 100, &[])])).unwrap();
+        assert_eq!([0, 40, 100, 101].map(|bytes| head.after(bytes).data_bytes), [Some(100), Some(60), Some(0), None]);
     }
 
     #[test]
@@ -301,7 +328,7 @@ mod tests {
         {
             for (len, body) in [(16, fmt(tag, 2, 44_100, bits)), (40, extensible(tag, 2, 44_100, bits))] {
                 let head = read(&riff(&[(b"fmt ", len, &body), (b"data", 0, &[])])).unwrap();
-                assert_eq!(head, Head { rate_hz: 44_100, channels: 2, encoding });
+                assert_eq!(head, Head { rate_hz: 44_100, channels: 2, encoding, data_bytes: None });
             }
         }
     }

@@ -97,6 +97,6 @@ mod tests {
         assert_eq!(bytes[4..8], [0xFF; 4]);
         assert_eq!(bytes[40..44], [0xFF; 4]);
         let head = Head::read(&mut &bytes[..]).unwrap();
-        assert_eq!(head, Head { rate_hz: 48_000, channels: 1, encoding: Encoding::S16 });
+        assert_eq!(head, Head { rate_hz: 48_000, channels: 1, encoding: Encoding::S16, data_bytes: None });
     }
 }
