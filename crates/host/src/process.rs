@@ -57,8 +57,11 @@ pub fn not_dumpable() -> io::Result<()> {
 /// # Errors
 /// Those of getrlimit(2) and setrlimit(2).
 pub fn raise_nofile() -> io::Result<u64> {
-    let (_soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    // A sandbox may forbid the call where its unit has raised the limit already.
+    if soft < hard {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    }
     Ok(hard)
 }
 
