@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -14,6 +14,9 @@ use crate::wait_for;
 /// How long anything may take that is not measured: generous, since machines are shared.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// One suite at a time in a test program: each is a room of its own that wants the machine for itself.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
 /// A running suite; it ends when this is dropped.
 #[derive(Debug)]
 pub struct Suite {
@@ -23,6 +26,7 @@ pub struct Suite {
     pub links: Vec<Link>,
     /// A client that trusts exactly this suite's certificate.
     pub client: Client,
+    _turn: MutexGuard<'static, ()>,
 }
 
 /// A participant's way in.
@@ -52,6 +56,7 @@ impl Suite {
     /// # Errors
     /// The suite did not start; the error has what it printed.
     pub fn start_with(participants: usize, flags: &[&str]) -> Result<Self> {
+        let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let dir = tempfile::Builder::new().prefix("palabre-e2e-").tempdir()?;
         let output = File::create(dir.path().join("output"))?;
         let mut child = Command::new(binary("palabre")?)
@@ -79,7 +84,7 @@ impl Suite {
         }
         let links = std::fs::read_to_string(links)?.lines().map(Link::parse).collect::<Result<_>>()?;
         let client = Client::trusting(&dir.path().join("try/etc/tls/cert.pem"))?;
-        Ok(Self { child, dir, links, client })
+        Ok(Self { child, dir, links, client, _turn: turn })
     }
 
     /// The directory of the try: `etc`, `run`.
