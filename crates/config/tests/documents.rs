@@ -1,0 +1,75 @@
+//! The examples of `docs/operations.md` are what the parsers read, and no field is missing there.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::fs;
+use std::path::Path;
+
+use palabre_config::{Key, PARTICIPANTS_DIR, Participant, SERVER_FILE, Server};
+use tempfile::TempDir;
+
+const DOCUMENT: &str = include_str!("../../../docs/operations.md");
+
+/// Where the document's files are.
+const CONFIG: &str = "/etc/palabre";
+
+/// The content of the fenced block with this tag.
+fn example(tag: &str) -> &'static str {
+    let (_, rest) = DOCUMENT.split_once(&format!("```{tag}\n")).unwrap_or_else(|| panic!("no example '{tag}'"));
+    rest.split_once("```").unwrap().0
+}
+
+fn configuration(server: &str, alice: &str) -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join(PARTICIPANTS_DIR)).unwrap();
+    fs::write(dir.path().join(SERVER_FILE), server).unwrap();
+    fs::write(dir.path().join(PARTICIPANTS_DIR).join("alice.toml"), alice).unwrap();
+    dir
+}
+
+/// The fields that a parser knows, by its complaint about one that it doesn't.
+fn fields(complaint: &str) -> Vec<&str> {
+    let (_, expected) = complaint.split_once(", expected ").unwrap_or_else(|| panic!("{complaint}"));
+    expected.split('`').skip(1).step_by(2).collect()
+}
+
+#[test]
+fn the_example_of_the_server_says_all_the_defaults() {
+    let dir = configuration(example("toml palabre"), "");
+    let default = Server::default();
+    let expected = Server {
+        certificate: Path::new(CONFIG).join(&default.certificate),
+        private_key: Path::new(CONFIG).join(&default.private_key),
+        ..default
+    };
+    assert_eq!(Server::load(dir.path()).unwrap(), expected);
+    for section in ["", "[room]\n", "[stream]\n", "[limits]\n"] {
+        let dir = configuration(&format!("{section}x = 1\n"), "");
+        for field in fields(&Server::load(dir.path()).unwrap_err().to_string()) {
+            let says = |line: &str| line.starts_with(&format!("{field} = ")) || line == format!("[{field}]");
+            assert!(example("toml palabre").lines().any(says), "{section}{field}");
+        }
+    }
+}
+
+#[test]
+fn the_example_of_a_participant_is_read_and_every_field_is_documented() {
+    let dir = configuration("", example("toml participant"));
+    let alice = Participant::load(dir.path(), &"alice".parse().unwrap()).unwrap();
+    let default = Participant::new(alice.name.clone(), 9001, alice.key_sha256);
+    assert_eq!(alice, Participant { display_name: Some("Alice".into()), gain_db: Some(0.0), ..default });
+    let dir = configuration("", "x = 1\n");
+    for field in fields(&Participant::load(dir.path(), &alice.name).unwrap_err().to_string()) {
+        assert!(DOCUMENT.contains(&format!("{field} = ")), "{field}");
+    }
+}
+
+/// What is copied from the document must not become anybody's way in.
+#[test]
+fn the_key_of_the_example_is_nobodys() {
+    let dir = configuration("", example("toml participant"));
+    let alice = Participant::load(dir.path(), &"alice".parse().unwrap()).unwrap();
+    // printf '' | sha256sum
+    let of_nothing = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    assert_eq!(alice.key_sha256.to_hex(), of_nothing);
+    assert!(Key::parse("").is_err() && !alice.key_sha256.matches(""));
+}
