@@ -1,0 +1,133 @@
+//! The first screen of the README, the links of the documents, and the top level of the repository.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What is seen before anybody scrolls.
+const FIRST_SCREEN_LINES: usize = 60;
+
+/// The commands that prove everything.
+const COMMANDS: [&str; 2] = ["scripts/try", "scripts/test"];
+
+/// The top level but for licences and dot-files.
+const TOP_LEVEL: [&str; 7] = ["Cargo.lock", "Cargo.toml", "README.md", "crates", "docs", "scripts", "systemd"];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap().to_owned()
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("unable to read '{}': {error}", path.display()))
+}
+
+/// The lines of each fenced block.
+fn blocks(text: &str) -> Vec<Vec<&str>> {
+    let (mut blocks, mut open): (Vec<Vec<&str>>, Option<Vec<&str>>) = (Vec::new(), None);
+    for line in text.lines() {
+        match (line.trim_start().starts_with("```"), &mut open) {
+            (true, None) => open = Some(Vec::new()),
+            (true, Some(_)) => blocks.extend(open.take()),
+            (false, Some(block)) => block.push(line),
+            (false, None) => {}
+        }
+    }
+    blocks
+}
+
+/// The commands of a block, without comments.
+fn commands<'a>(block: &[&'a str]) -> Vec<&'a str> {
+    let without_comment = |line: &'a str| line.split('#').next().unwrap_or_default().trim();
+    block.iter().map(|line| without_comment(line)).filter(|command| !command.is_empty()).collect()
+}
+
+/// What the links of a document point to: `[text](target)`, `[name]: target`, `src="target"`, `href="target"`.
+fn links(text: &str) -> Vec<String> {
+    let mut in_block = false;
+    let prose = text.lines().filter(|line| {
+        let fence = line.trim_start().starts_with("```");
+        in_block ^= fence;
+        !fence && !in_block
+    });
+    // What stands in backquotes is no link; text that was split at them is whole without every second part.
+    let prose: String = prose.flat_map(|line| line.split('`').step_by(2).chain(["\n"])).collect();
+    let mut targets: Vec<String> = ["](", "src=\"", "href=\""]
+        .iter()
+        .flat_map(|before| prose.split(before).skip(1))
+        .filter_map(|rest| Some(rest.split([')', '"', ' ', '\n']).next()?.to_owned()))
+        .collect();
+    let definitions = prose.lines().filter_map(|line| line.strip_prefix('[')?.split_once("]: "));
+    targets.extend(definitions.filter_map(|(_, target)| Some(target.split_whitespace().next()?.to_owned())));
+    targets
+}
+
+/// The file that a relative link means; nothing for addresses and places in the same document.
+fn file_of(link: &str) -> Option<&str> {
+    let is_address = link.split_once(':').is_some_and(|(scheme, _)| scheme.bytes().all(|b| b.is_ascii_alphanumeric()));
+    let path = link.split('#').next().unwrap_or_default();
+    (!is_address && !path.is_empty()).then_some(path)
+}
+
+#[test]
+fn the_first_screen_shows_the_two_commands_that_prove_everything() {
+    let readme = read(&root().join("README.md"));
+    let screen: Vec<&str> = readme.lines().take(FIRST_SCREEN_LINES).collect();
+    let found = blocks(&screen.join("\n")).iter().any(|block| commands(block) == COMMANDS);
+    assert!(found, "the first {FIRST_SCREEN_LINES} lines of README.md have no block with exactly {COMMANDS:?}");
+    for command in COMMANDS {
+        let file = fs::metadata(root().join(command)).unwrap_or_else(|error| panic!("'{command}': {error}"));
+        assert!(file.is_file() && file.permissions().mode() & 0o111 == 0o111, "'{command}' is not executable");
+    }
+}
+
+#[test]
+fn every_relative_link_of_the_documents_points_to_something() {
+    let docs = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let mut documents: Vec<PathBuf> = docs.filter(|path| path.extension().is_some_and(|kind| kind == "md")).collect();
+    documents.push(root().join("README.md"));
+    let mut dead = Vec::new();
+    for document in documents {
+        let text = read(&document);
+        let links = links(&text);
+        let files = links.iter().filter_map(|link| file_of(link));
+        let gone = files.filter(|file| !document.with_file_name(file).exists());
+        dead.extend(gone.map(|file| format!("{}: {file}", document.display())));
+    }
+    assert!(dead.is_empty(), "dead links: {dead:#?}");
+}
+
+#[test]
+fn the_top_level_is_the_one_that_was_drawn() {
+    let output = Command::new("git").current_dir(root()).args(["ls-files", "-z"]).output().unwrap();
+    assert!(output.status.success(), "git ls-files: {}", String::from_utf8_lossy(&output.stderr));
+    let files = String::from_utf8(output.stdout).unwrap();
+    let all: BTreeSet<&str> = files.split_terminator('\0').filter_map(|file| file.split('/').next()).collect();
+    let (licences, others): (Vec<&str>, Vec<&str>) =
+        all.into_iter().filter(|name| !name.starts_with('.')).partition(|name| name.starts_with("LICENSE"));
+    assert_eq!(others, TOP_LEVEL);
+    assert!(!licences.is_empty());
+}
+
+#[test]
+fn links_and_commands_are_found_in_what_documents_look_like() {
+    let text = "\
+See [a](docs/a.md#place), [`b`](b.md \"title\"), ![c](c.png) and [d][d]; not `[x](x)`, [e](https://e.org) or [f](#f).
+```
+[y](y)
+scripts/try   # opens links
+scripts/test
+```
+<img src=\"g.svg\"> [h](mailto:h@h.org)
+
+[d]: ../d.md
+";
+    let links = links(text);
+    let files: Vec<&str> = links.iter().filter_map(|link| file_of(link)).collect();
+    assert_eq!(files, ["docs/a.md", "b.md", "c.png", "g.svg", "../d.md"]);
+    let blocks = blocks(text);
+    assert_eq!(commands(&blocks[0][1..]), COMMANDS);
+    assert_eq!(commands(&blocks[0]).len(), 3);
+}
