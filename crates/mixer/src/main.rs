@@ -16,6 +16,7 @@ mod participant;
 mod poller;
 mod room;
 mod rooms;
+mod tape;
 mod throttle;
 mod watcher;
 

@@ -11,6 +11,7 @@ use crate::levels::Levels;
 use crate::mixing::{LeftOut, Mixing};
 use crate::participant::Participant;
 use crate::poller::Key;
+use crate::tape::Tape;
 use crate::watcher::{Place, Watch};
 
 /// A room's directory, as the mixer serves it.
@@ -29,6 +30,7 @@ pub struct Room {
     /// The last tick that had something to mix.
     mixed_at: Option<Duration>,
     levels: Levels,
+    tape: Tape,
     active: bool,
     scratch: Vec<i16>,
 }
@@ -46,6 +48,7 @@ impl Room {
             mixing: Mixing::new(format.rate.hz()),
             mixed_at: None,
             levels: Levels::new(&dir),
+            tape: Tape::new(dir.recording()),
             dir,
             active: false,
             scratch: Vec::new(),
@@ -66,6 +69,7 @@ impl Room {
 
     /// Takes in whoever is in the directory, and sees off whoever no longer is. `next` numbers the new ones.
     pub fn rescan(&mut self, cx: &mut Context, next: &mut u32) {
+        self.tape.refresh(cx);
         let present = match self.dir.participants() {
             Ok(names) => names,
             Err(error) => return cx.warn(format_args!("{error}")),
@@ -115,6 +119,11 @@ impl Room {
         cx.watcher.remove(participant.watch);
         self.levels.request();
         log::debug!("'{name}' left room '{}'", self.name);
+    }
+
+    /// The pipe of a recording came or went.
+    pub fn refresh_recording(&mut self, cx: &mut Context) {
+        self.tape.refresh(cx);
     }
 
     /// Watches nothing of this room any more.
@@ -167,6 +176,9 @@ impl Room {
         for participant in self.participants.values_mut() {
             if let Some(frame) = participant.speak(cx, now) {
                 self.mixing.add(frame);
+            }
+            if let Some(frame) = participant.frame() {
+                self.tape.write(cx, now, &participant.name, frame);
             }
         }
         if !self.mixing.is_silent() {

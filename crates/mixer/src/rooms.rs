@@ -236,6 +236,9 @@ impl Rooms {
             if name == "format" && what == What::Complete {
                 self.format_changed(cx, number);
             }
+            if let (Some(room), "recording") = (self.rooms.get_mut(&number), name) {
+                room.refresh_recording(cx);
+            }
             return;
         }
         let (Some(room), Ok(name)) = (self.rooms.get_mut(&number), name.parse::<Name>()) else { return };

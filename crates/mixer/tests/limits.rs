@@ -9,7 +9,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use palabre_room::{Format, PipeReader, Start};
+use palabre_room::{Format, PipeReader, RecordingReader, Start};
 use palabre_sound::measure;
 use support::*;
 
@@ -254,5 +254,42 @@ fn the_rooms_directory_must_not_vanish() {
         std::fs::remove_dir_all(mixer.dir.path()).unwrap();
         assert_eq!(mixer.child.wait().unwrap().code(), Some(111));
         mixer.wait_for_log("it was removed or moved");
+    });
+}
+
+#[test]
+fn a_recorder_is_told_what_everybody_says_and_when() {
+    steadily(|| {
+        let mixer = Mixer::start();
+        let room = mixer.room("main");
+        let (mut alice, mut bob) = (room.join("alice"), room.join("bob"));
+        for round in 0..2 {
+            // As when a recorder that died is started again.
+            let mut recorder = RecordingReader::create(&room.dir.recording(), Format::default()).unwrap();
+            let mut takes = Vec::new();
+            // The mixer may not have noticed the pipe yet.
+            wait_until("a frame of each", || {
+                alice.say(440.0);
+                bob.say(1000.0);
+                bob.hear(bob.heard.len() + BURST);
+                recorder.read(&mut takes).unwrap();
+                (takes.len() >= 20).then_some(())
+            });
+            wait_for_silence(&room);
+            recorder.read(&mut takes).unwrap();
+            for (who, freq_hz) in [("alice", 440.0), ("bob", 1000.0)] {
+                let of: Vec<_> = takes.iter().filter(|take| take.name == name(who)).collect();
+                assert!(of.windows(2).all(|pair| pair[0].at < pair[1].at), "round {round}");
+                let said: Vec<i16> = of.iter().flat_map(|take| take.frame.clone()).collect();
+                assert!(measure::goertzel_dbfs(&said, RATE_HZ, freq_hz) > DBFS - 6.0, "round {round}");
+                assert!(takes.iter().any(|take| take.name == name(who)
+                    && takes.iter().any(|other| other.name != take.name && other.at == take.at)));
+            }
+        }
+        // Nobody records any more, and everybody is still heard.
+        bob.forget();
+        alice.say(1700.0);
+        bob.hear(BURST);
+        assert!(bob.hears(1700.0));
     });
 }

@@ -58,6 +58,12 @@ impl RoomDir {
         read_small(&path, MAX_LINE_BYTES)?.map_or(Ok(Format::default()), |text| parse_as(&path, text.trim()))
     }
 
+    /// The pipe that is there while this room is recorded.
+    #[must_use]
+    pub fn recording(&self) -> PathBuf {
+        self.path.join("recording")
+    }
+
     /// Who has a directory here, in the order of names. Other entries are passed over.
     ///
     /// # Errors

@@ -15,6 +15,7 @@ mod levels;
 mod member;
 mod name;
 mod reader;
+mod recording;
 mod writer;
 
 pub use dir::{ParticipantDir, RoomDir};
@@ -26,6 +27,7 @@ pub use levels::{LevelLine, Talk};
 pub use member::Member;
 pub use name::{Name, display_name_is_valid};
 pub use reader::{PipeReader, STRAY_MS, Start, Successor};
+pub use recording::{RecordingReader, RecordingWriter, Take};
 pub use writer::{PipeWriter, Wrote};
 
 use std::io;
