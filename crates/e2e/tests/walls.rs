@@ -18,20 +18,22 @@ const ONLY: [(&str, &[&str]); 8] = [
 ];
 
 /// Members that a member may depend on.
-const MEMBERS: [(&str, &[&str]); 8] = [
+const MEMBERS: [(&str, &[&str]); 9] = [
     ("palabre-sound", &[]),
     ("palabre-room", &[]),
     ("palabre-host", &[]),
     // Only for names and formats, the vocabulary of its files.
     ("palabre-config", &["palabre-room"]),
     ("palabre-mixer", &["palabre-host", "palabre-room", "palabre-sound"]),
+    ("palabre-recorder", &["palabre-host", "palabre-room", "palabre-sound"]),
     ("palabre-listener", &["palabre-config", "palabre-host", "palabre-room", "palabre-sound"]),
     ("palabre-supervisor", &["palabre-config", "palabre-host", "palabre-room"]),
     ("palabre", &["palabre-config", "palabre-host", "palabre-room", "palabre-sound"]),
 ];
 
 /// What must not be anywhere below a program, directly or not.
-const NEVER_BELOW: [(&str, &[&str]); 2] = [
+const NEVER_BELOW: [(&str, &[&str]); 3] = [
+    ("palabre-recorder", &["rustls", "httparse", "tungstenite", "toml", "tokio"]),
     ("palabre-mixer", &["rustls", "httparse", "tungstenite", "toml", "tokio"]),
     ("palabre-supervisor", &["rustls", "httparse", "tungstenite", "tokio"]),
 ];

@@ -1,7 +1,9 @@
-//! The one clock that survives restarts of a process: CLOCK_BOOTTIME.
+//! The clocks whose numbers mean the same in every process: CLOCK_BOOTTIME and CLOCK_MONOTONIC.
 //!
-//! Deadlines use [`std::time::Instant`]. This clock is for numbers that leave the process and must go on growing when
-//! another process takes over, such as the sequence numbers of the injected stream.
+//! Deadlines use [`std::time::Instant`]. These are for numbers that leave the process and must go on growing when another
+//! process takes over, such as the sequence numbers of the injected stream, or times that two processes share.
+
+use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
@@ -18,9 +20,22 @@ pub fn boottime_ms() -> u64 {
     seconds * 1000 + nanoseconds / 1_000_000
 }
 
+/// The time of CLOCK_MONOTONIC (clock_gettime(2)), the mixer's clock, which stands still while the machine sleeps.
+#[must_use]
+pub fn monotonic() -> Duration {
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_monotonic_clock_never_goes_back() {
+        let first = monotonic();
+        assert!(first > Duration::ZERO);
+        assert!(monotonic() >= first);
+    }
 
     #[test]
     fn the_boot_clock_never_goes_back() {

@@ -1,0 +1,91 @@
+//! The loop: read what everybody says, write it down, say every second how much there is.
+
+use std::fs::DirBuilder;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::time::Duration;
+
+use palabre_host::exit::Failure;
+use palabre_host::signals::{SIGINT, SIGTERM, Signals};
+use palabre_host::{clock, logging, notify, process, wait};
+use palabre_room::{RecordingReader, RoomDir};
+
+use crate::cli::{Args, PROGRAM};
+use crate::session::Session;
+
+/// How often the heads of the files are brought up to date: a death costs so much.
+const TELL: Duration = Duration::from_millis(900);
+/// What comes meanwhile waits in the pipe.
+const REST: Duration = Duration::from_millis(50);
+
+/// Records until a signal comes.
+///
+/// # Errors
+/// There is no such room, it is being recorded already, or a file can't be written (refused); the system fails otherwise.
+pub fn run(args: &Args) -> Result<(), Failure> {
+    if let Some(parent) = args.parent_pid {
+        process::die_with_parent(parent).map_err(Failure::system)?;
+    }
+    logging::init(PROGRAM, Some(args.room.as_str()), args.verbose);
+    if let Err(error) = process::raise_nofile() {
+        log::warn!("unable to raise the number of open files: {error}");
+    }
+    let mut signals = Signals::new(&[SIGTERM, SIGINT]).map_err(Failure::system)?;
+    let room = RoomDir::new(args.run.join("rooms").join(&args.room));
+    if !room.path().is_dir() {
+        return Err(Failure::refused(format!("unable to record '{}': there is no such room", room.path().display())));
+    }
+    let format = room.format().map_err(Failure::system)?;
+    let out = args.out.display();
+    let made = DirBuilder::new().recursive(true).mode(0o750).create(&args.out);
+    made.map_err(|error| Failure::refused(format!("unable to create directory '{out}': {error}")))?;
+    let began = args.began_ms.map_or_else(clock::monotonic, Duration::from_millis);
+    let mut session = Session::new(args.out.clone(), format, began, args.part_minutes);
+    let mut reader = RecordingReader::create(&room.recording(), format).map_err(Failure::refused)?;
+    log::info!("recording into '{out}'");
+    notify::ready();
+    let recorded = record(&mut reader, &mut session, &mut signals, &room);
+    notify::stopping();
+    // From here on nobody is recorded any more, and pages say so.
+    drop(reader);
+    let ended = session.end(clock::monotonic());
+    recorded.and(ended).map_err(|error| {
+        let why = format!("unable to go on recording into '{out}': {error}; the recording has ended");
+        notify::status(&why);
+        Failure::refused(why)
+    })
+}
+
+fn record(
+    reader: &mut RecordingReader,
+    session: &mut Session,
+    signals: &mut Signals,
+    room: &RoomDir,
+) -> io::Result<()> {
+    let (mut takes, mut speakers) = (Vec::new(), 0);
+    let mut tell_at = clock::monotonic() + TELL;
+    loop {
+        let timeout = tell_at.saturating_sub(clock::monotonic());
+        wait::readable(&[signals.as_fd(), reader.as_fd()], Some(timeout))?;
+        let is_over = signals.wait(Some(REST))?.is_some();
+        takes.clear();
+        while reader.read(&mut takes)? > 0 {}
+        takes.iter().try_for_each(|take| session.take(take))?;
+        let now = clock::monotonic();
+        if is_over {
+            return Ok(());
+        }
+        if now >= tell_at {
+            tell_at = now + TELL;
+            session.tell(now)?;
+            if !room.recording().exists() {
+                return Err(io::Error::new(io::ErrorKind::NotFound, "the room's pipe 'recording' was removed"));
+            }
+        }
+        if session.speakers() != speakers {
+            speakers = session.speakers();
+            notify::status(&format!("speakers={speakers}"));
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! A recording: from the frames of everybody who speaks to a track for each, and one of the room as it sounded.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use palabre_room::{FRAME_MS, Format, Name, Take};
+use palabre_sound::limit::{LOOK_AHEAD_MS, Limiter};
+use palabre_sound::mix::Sum;
+
+use crate::track::{Place, Track};
+
+/// The room's own track: no participant can have this name.
+const ROOM: &str = "_room";
+/// Whatever belongs to a tick has come by then.
+const LATE_MAX: Duration = Duration::from_millis(400);
+/// Each has a file open; who comes later is in the room's track only.
+const SPEAKERS_MAX: usize = 1_000;
+const TICK: Duration = Duration::from_millis(FRAME_MS);
+
+/// All tracks.
+pub struct Session {
+    began: Duration,
+    place: Place,
+    tracks: BTreeMap<Name, Track>,
+    room: RoomTrack,
+}
+
+impl Session {
+    /// A recording in `directory` that began at `began` of the mixer's clock.
+    #[must_use]
+    pub fn new(directory: PathBuf, format: Format, began: Duration, part_minutes: u64) -> Self {
+        let rate_hz = format.rate.hz();
+        let place = Place { directory, rate_hz, part_samples: part_minutes * 60 * u64::from(rate_hz) };
+        let room = RoomTrack::new(Track::new(place.clone(), ROOM), format);
+        Self { began, place, tracks: BTreeMap::new(), room }
+    }
+
+    /// How many have spoken.
+    #[must_use]
+    pub fn speakers(&self) -> usize {
+        self.tracks.len()
+    }
+
+    /// Somebody's frame. Those of one tick come together.
+    ///
+    /// # Errors
+    /// Those of writing a file.
+    pub fn take(&mut self, take: &Take) -> io::Result<()> {
+        let Some(at) = self.sample_at(take.at) else { return Ok(()) };
+        if let Some(track) = self.tracks.get_mut(&take.name) {
+            track.write(at, &take.frame)?;
+        } else if self.tracks.len() < SPEAKERS_MAX {
+            let mut track = Track::new(self.place.clone(), take.name.as_str());
+            track.write(at, &take.frame)?;
+            self.tracks.insert(take.name.clone(), track);
+        }
+        self.room.take(take.at, at, &take.frame)
+    }
+
+    /// Brings every file up to the time `now`, but for what may still come.
+    ///
+    /// # Errors
+    /// Those of writing a file.
+    pub fn tell(&mut self, now: Duration) -> io::Result<()> {
+        let settled = now.saturating_sub(LATE_MAX);
+        self.room.settle(settled)?;
+        self.tell_all(settled)
+    }
+
+    /// The last frames have come.
+    ///
+    /// # Errors
+    /// Those of writing a file; the others are brought up to date all the same.
+    pub fn end(&mut self, now: Duration) -> io::Result<()> {
+        // The last frame may have begun only now, and what the limiter holds of it comes after.
+        self.room.finish().and(self.tell_all(now + TICK * 2))
+    }
+
+    fn tell_all(&mut self, until: Duration) -> io::Result<()> {
+        let Some(samples) = self.sample_at(until) else { return Ok(()) };
+        let tracks = self.tracks.values_mut().chain([&mut self.room.track]);
+        tracks.map(|track| track.tell(samples)).fold(Ok(()), Result::and)
+    }
+
+    /// The sample that belongs to a time; `None` before the beginning.
+    fn sample_at(&self, time: Duration) -> Option<u64> {
+        let since = time.checked_sub(self.began)?;
+        u64::try_from(since.as_nanos() * u128::from(self.place.rate_hz) / 1_000_000_000).ok()
+    }
+}
+
+/// The sum of all, limited as in the room.
+struct RoomTrack {
+    track: Track,
+    sum: Sum,
+    limiter: Limiter,
+    frame: Vec<i16>,
+    /// The limiter's delay.
+    delay: u64,
+    /// The tick whose frames are being added up, and its sample.
+    tick: Option<(Duration, u64)>,
+}
+
+impl RoomTrack {
+    fn new(track: Track, format: Format) -> Self {
+        Self {
+            track,
+            sum: Sum::new(format.frame_samples()),
+            limiter: Limiter::new(format.rate.hz()),
+            frame: vec![0; format.frame_samples()],
+            delay: format.samples_in_ms(LOOK_AHEAD_MS as u64) as u64,
+            tick: None,
+        }
+    }
+
+    fn take(&mut self, time: Duration, at: u64, frame: &[i16]) -> io::Result<()> {
+        if self.tick.is_none_or(|(tick, _)| tick != time) {
+            let follows = self.tick.is_some_and(|(tick, _)| time > tick && time - tick <= TICK + TICK / 2);
+            self.write()?;
+            if !follows {
+                self.fall_silent()?;
+            }
+            self.tick = Some((time, at));
+        }
+        self.sum.add(frame);
+        Ok(())
+    }
+
+    /// Nothing more comes for ticks before `until`.
+    fn settle(&mut self, until: Duration) -> io::Result<()> {
+        if self.tick.is_some_and(|(tick, _)| tick + TICK < until) { self.finish() } else { Ok(()) }
+    }
+
+    /// Nothing more comes.
+    fn finish(&mut self) -> io::Result<()> {
+        self.write()?;
+        self.fall_silent()
+    }
+
+    /// Writes the tick whose frames have all been added; it stays the last one.
+    fn write(&mut self) -> io::Result<()> {
+        let Some((_, at)) = self.tick else { return Ok(()) };
+        self.sum.seal();
+        self.limiter.process(self.sum.total(), &mut self.frame);
+        self.sum.clear();
+        // Where the sound was before the limiter delayed it; what was before the beginning is not heard.
+        let missing = self.delay.saturating_sub(at);
+        self.track.write(at.saturating_sub(self.delay), &self.frame[missing as usize..])
+    }
+
+    /// What the limiter still holds follows the last tick.
+    fn fall_silent(&mut self) -> io::Result<()> {
+        if let Some((tick, at)) = self.tick.take() {
+            self.tick = Some((tick + TICK, at + self.frame.len() as u64));
+            let written = self.write();
+            self.tick = None;
+            self.limiter.rest(1_000);
+            written?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use palabre_sound::wav::{self, Head};
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn take(at_ms: u64, who: &str, value: i16) -> Take {
+        Take { at: ms(at_ms), name: who.parse().unwrap(), frame: vec![value; 480] }
+    }
+
+    fn samples(directory: &tempfile::TempDir, name: &str) -> Vec<i16> {
+        let bytes = std::fs::read(directory.path().join(name)).unwrap();
+        assert_eq!(Head::read(&mut &bytes[..]).unwrap().rate_hz, 24_000);
+        let samples: Vec<i16> = bytes[44..].chunks_exact(2).map(|x| i16::from_le_bytes([x[0], x[1]])).collect();
+        assert!(bytes == wav::little(24_000, &samples), "{name}");
+        samples
+    }
+
+    /// The ms at which samples of this value begin and end.
+    fn span(samples: &[i16], value: i16) -> (usize, usize) {
+        let first = samples.iter().position(|&x| x == value).unwrap();
+        let last = samples.iter().rposition(|&x| x == value).unwrap();
+        (first / 24, (last + 1) / 24)
+    }
+
+    #[test]
+    fn everybody_is_where_they_were_and_the_room_is_their_sum() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut session = Session::new(directory.path().to_owned(), Format::default(), ms(1_000), 360);
+        session.take(&take(900, "alice", 9)).unwrap();
+        for at in (1_100..1_200).step_by(20) {
+            session.take(&take(at, "alice", 100)).unwrap();
+        }
+        // Bob comes later, and at first speaks together with alice.
+        for at in (1_200..1_300).step_by(20) {
+            session.take(&take(at, "alice", 100)).unwrap();
+            session.take(&take(at, "bob", 23)).unwrap();
+        }
+        session.take(&take(1_987, "bob", 7)).unwrap();
+        session.tell(ms(3_000)).unwrap();
+        let (alice, bob, room) =
+            (samples(&directory, "alice.wav"), samples(&directory, "bob.wav"), samples(&directory, "_room.wav"));
+        assert_eq!([alice.len(), bob.len(), room.len()], [1_600 * 24; 3]);
+        assert_eq!(span(&alice, 100), (100, 300));
+        assert_eq!((span(&bob, 23), span(&bob, 7)), ((200, 300), (987, 1_007)));
+        assert_eq!((span(&room, 100), span(&room, 123), span(&room, 7)), ((100, 200), (200, 300), (987, 1_007)));
+        assert!(room[301 * 24..987 * 24].iter().all(|&x| x == 0));
+    }
+
+    #[test]
+    fn what_came_at_the_very_beginning_is_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut session = Session::new(directory.path().to_owned(), Format::default(), ms(1_000), 360);
+        session.take(&take(1_000, "alice", 100)).unwrap();
+        session.end(ms(1_040)).unwrap();
+        assert_eq!(span(&samples(&directory, "_room.wav"), 100), (0, 20));
+    }
+
+    #[test]
+    fn a_recording_that_goes_on_after_a_death_stays_aligned() {
+        let directory = tempfile::tempdir().unwrap();
+        let open = || Session::new(directory.path().to_owned(), Format::default(), ms(0), 360);
+        let mut session = open();
+        session.take(&take(100, "alice", 100)).unwrap();
+        session.take(&take(100, "bob", 50)).unwrap();
+        drop(session);
+        let mut session = open();
+        session.take(&take(500, "alice", 101)).unwrap();
+        session.take(&take(500, "carol", 60)).unwrap();
+        session.end(ms(600)).unwrap();
+        let (alice, carol) = (samples(&directory, "alice.wav"), samples(&directory, "carol.wav"));
+        assert_eq!((span(&alice, 100), span(&alice, 101), span(&carol, 60)), ((100, 120), (500, 520), (500, 520)));
+        assert_eq!(span(&samples(&directory, "_room.wav"), 161), (500, 520));
+    }
+}
