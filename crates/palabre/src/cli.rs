@@ -13,12 +13,12 @@ use palabre_room::{Gain, Name};
 #[command(name = "palabre", version, max_term_width = 100, propagate_version = false)]
 #[command(after_help = "\
 Examples:
-  palabre try                        a room on this machine, now, with no configuration
-  palabre invite alice               add a participant and print the link to send
+  palabre try                        a room on this machine, now
+  palabre invite alice               add a participant, print the link to send
   palabre status                     who is there, on which port, since when
 
 Exit status: 0 done, 1 refused, 2 usage, 78 configuration, 111 system failure.
-Manual: palabre(1), palabre-supervisor(8), palabre-listener(8), palabre-mixer(8).")]
+Manual: palabre(1), palabre-supervisor(8), palabre-listener(8), palabre-mixer(8)")]
 pub struct Cli {
     /// Directory of palabre.toml and participants.d/ [default: /etc/palabre]
     #[arg(long, global = true, value_name = "DIR", help_heading = "Common options")]
@@ -55,7 +55,10 @@ pub enum Command {
     #[command(after_help = "\
 Examples:
   palabre status
-  palabre status --json | jq -r '.participants[] | select(.state != \"ready\") | .name'")]
+  palabre status --json | jq -r '.participants[] | select(.state!=\"ready\").name'
+
+The exit status is 0 whatever the states are; it is 111 where no supervisor
+runs. Faults of the configuration are told on standard error.")]
     Status(Status),
     /// Replace a participant's listener by a new process, losing no sound
     #[command(after_help = "\
@@ -65,41 +68,52 @@ Examples:
     /// Have the supervisor read the configuration again
     #[command(after_help = "\
 Examples:
-  palabre reload                     after palabre.toml or participants.d/ was edited by hand")]
+  palabre reload                     after palabre.toml or a participant's file
+                                     was edited, or the certificate renewed
+
+Only the listeners for which something has changed are replaced, losing no
+sound. A file with no meaning is named, and changes nothing.")]
     Reload,
-    /// Add a participant: write their file, reload, print their link
+    /// Add a participant: write their file, reload the supervisor, print their link
     #[command(after_help = "\
 Examples:
   palabre invite alice
   palabre invite bob --display-name 'Bob le Bricoleur' --room workshop
-  palabre invite alice --new-key     a new link for alice; the old one no longer opens")]
+  palabre invite alice --new-key     a new link; the old one no longer opens
+
+The link is shown once: only the hash of its key is kept.")]
     Invite(Invite),
-    /// Remove a participant: delete their file, reload
+    /// Remove a participant: delete their file, reload the supervisor
     #[command(after_help = "\
 Examples:
-  palabre revoke alice")]
+  palabre revoke alice
+
+Their connections end and their link no longer opens. It prints how to give
+them the same port again.")]
     Revoke(Revoke),
     /// Run a whole room in the foreground, with no configuration, to try it
     #[command(after_help = "\
 Examples:
   palabre try                        two links, on this machine only
   palabre try --open                 and two browser windows that trust them
-  palabre try --lan                  for other machines and telephones on this network
-  palabre try --dir ~/palabre-try    keep keys, ports and certificate for the next time
+  palabre try --lan                  for telephones and others on this network
+  palabre try --dir ~/palabre-try    keep keys, ports and certificate
 
-Nothing is installed and nothing needs root. Ctrl-C ends everything and leaves nothing behind.")]
+Nothing is installed and nothing needs root. Ctrl-C ends everything and leaves
+nothing behind.")]
     Try(Try),
     /// Mix WAV files: for each of them, a file of all the others
     #[command(after_help = "\
 Examples:
   palabre mix --out mixes alice.wav bob.wav carol.wav
-                                     mixes/alice.wav is what alice hears: bob and carol
+      mixes/alice.wav is what alice hears: bob and carol
   palabre mix --out mixes --limiter off *.wav
-                                     the exact sums; what is louder than full scale is cut off
+      the exact sums; what is louder than full scale is cut off
   palabre mix --out mixes --json *.wav | jq .elapsed_ms
 
-Rates, lengths and numbers of channels may differ: every mix has the highest rate, one channel of 16 bits, the length
-of the longest file, and begins when they begin. Files of the same names in DIR are replaced when all mixes are
+Rates, lengths and numbers of channels may differ: every mix has the highest
+rate, one channel of 16 bits, the length of the longest file, and begins when
+they begin. Files of the same names in DIR are replaced when all mixes are
 complete; when anything fails, nothing is.")]
     Mix(Mix),
     /// Play a WAV file into a room, as a participant of its own
@@ -118,8 +132,9 @@ Examples:
   palabre tap alice | mpv -
   palabre tap alice --raw | aplay -f S16_LE -r 24000
 
-It hears what they hear at the same time, and whether or not they listen: their own ear is left to them. The silence of
-an idle room is filled in, so that a minute of it lasts a minute. Ctrl-C ends it.")]
+It hears what they hear at the same time, and whether or not they listen: their
+own ear is left to them. The silence of an idle room is filled in, so that a
+minute of it lasts a minute. Ctrl-C ends it.")]
     Tap(Tap),
     /// Print the completions for a shell
     #[command(after_help = "\
@@ -154,7 +169,7 @@ pub struct Restart {
 /// `palabre invite`.
 #[derive(Args, Debug)]
 pub struct Invite {
-    /// Login name: lower-case letters, digits, - and _, at most 32
+    /// Login name: lower-case letters, digits, - and _, at most 32, the first one a letter or a digit
     pub name: Name,
     /// Room, where everybody hears everybody else [default: main]
     #[arg(long, value_name = "ROOM")]
@@ -165,7 +180,7 @@ pub struct Invite {
     /// Name for the pages, any script, at most 64 characters [default: NAME]
     #[arg(long, value_name = "TEXT")]
     pub display_name: Option<String>,
-    /// Renew the key of a participant who exists: the old link no longer opens
+    /// Make a new key for a participant who exists: the old link, if any, no longer opens
     #[arg(long, conflicts_with_all = ["room", "port", "display_name"])]
     pub new_key: bool,
     /// Print a QR code of the link even when standard output isn't a terminal
@@ -222,7 +237,7 @@ pub struct Mix {
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     /// What is louder than full scale: turned down in time, as in a room, or cut off
-    #[arg(long, value_enum, default_value_t = Switch::On)]
+    #[arg(long, value_enum, value_name = "on|off", hide_possible_values = true, default_value_t = Switch::On)]
     pub limiter: Switch,
     /// Print JSON, one object, as palabre(1) documents it
     #[arg(long)]
@@ -284,5 +299,33 @@ fn decibels(text: &str) -> Result<Gain, String> {
     match text.parse() {
         Ok(Gain::Mute) => Err("use a number of decibels, -60 to 20".to_owned()),
         other => other.map_err(|error| error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    /// What clap doesn't break by itself; a terminal of the usual width shows it as it was written.
+    const WIDTH: usize = 80;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_examples_and_no_line_of_them_is_broken() {
+        let mut command = Cli::command();
+        command.build();
+        let commands = command.get_subcommands().filter(|command| command.get_name() != "help").chain([&command]);
+        for command in commands {
+            let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(text.starts_with("Examples:\n  "), "{}", command.get_name());
+            for line in text.lines() {
+                assert!(line.chars().count() <= WIDTH, "{}: {line}", command.get_name());
+            }
+        }
     }
 }

@@ -1,16 +1,23 @@
 //! `palabre status`: how every participant's listener is, for people and as JSON.
 
+use std::env;
+use std::io::{self, IsTerminal};
 use std::path::Path;
 
-use palabre_config::control::{ParticipantStatus, Status};
+use palabre_config::control::{ParticipantStatus, State, Status};
 use palabre_host::exit::Failure;
 
 use crate::output::print;
 use crate::{cli, control};
 
+/// SGR of ECMA-48: what stands out, and the end of it.
+const FAILED: &str = "\x1b[1;31m";
+const BACKING_OFF: &str = "\x1b[33m";
+const PLAIN: &str = "\x1b[0m";
+
 const HEAD: [&str; 9] = ["STATE", "NAME", "ROOM", "PORT", "PID", "RESTARTS", "SINCE", "LAST EXIT", "NOTE"];
 
-/// Prints the status.
+/// Prints the status. That a listener has failed is an answer and no failure of the question.
 ///
 /// # Errors
 /// The supervisor isn't there (system).
@@ -19,31 +26,49 @@ pub fn run(run: &Path, options: &cli::Status) -> Result<(), Failure> {
     if options.json {
         return print(serde_json::to_string_pretty(&status).map_err(Failure::system)? + "\n");
     }
-    print(table(&status))?;
+    print(table(&status, has_colours()))?;
     for error in &status.errors {
         eprintln!("palabre: warning: {error}");
     }
     Ok(())
 }
 
-fn table(status: &Status) -> String {
+/// On a terminal, unless somebody wants none: https://no-color.org
+fn has_colours() -> bool {
+    let says_no = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    io::stdout().is_terminal() && !says_no && env::var_os("TERM").is_none_or(|terminal| terminal != "dumb")
+}
+
+fn table(status: &Status, colours: bool) -> String {
     if status.participants.is_empty() {
         return "nobody; 'palabre invite NAME' adds a participant\n".to_owned();
     }
     let rows: Vec<[String; 9]> =
         std::iter::once(HEAD.map(str::to_owned)).chain(status.participants.iter().map(row)).collect();
+    let states = std::iter::once(None).chain(status.participants.iter().map(|participant| Some(participant.state)));
     let mut text = String::new();
-    for row in &rows {
+    for (row, state) in rows.iter().zip(states) {
         let mut line = String::new();
         for (column, cell) in row.iter().enumerate() {
             let width = rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
             line.push_str(cell);
             line.extend(std::iter::repeat_n(' ', width - cell.chars().count() + 2));
         }
-        text.push_str(line.trim_end());
+        text.push_str(&painted(line.trim_end(), state.filter(|_| colours)));
         text.push('\n');
     }
     text
+}
+
+/// The line with its state, which comes first, in the colour of that state.
+fn painted(line: &str, state: Option<State>) -> String {
+    let colour = match state {
+        Some(State::Failed) => FAILED,
+        Some(State::BackingOff) => BACKING_OFF,
+        _ => return line.to_owned(),
+    };
+    let word = state.map(|state| state.to_string()).unwrap_or_default();
+    format!("{colour}{word}{PLAIN}{}", &line[word.len()..])
 }
 
 fn row(participant: &ParticipantStatus) -> [String; 9] {
@@ -80,7 +105,6 @@ fn duration(ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use palabre_config::control::State;
 
     fn alice() -> ParticipantStatus {
         ParticipantStatus {
@@ -107,18 +131,26 @@ mod tests {
             note: None,
             ..alice()
         };
-        let text = table(&Status { version: "0".into(), participants: vec![alice(), bob], errors: Vec::new() });
+        let carol = ParticipantStatus { name: "carol".into(), state: State::Failed, ..bob.clone() };
+        let status = Status { version: "0".into(), participants: vec![alice(), bob, carol], errors: Vec::new() };
+        let text = table(&status, false);
         let expected = "\
 STATE        NAME   ROOM  PORT  PID   RESTARTS  SINCE      LAST EXIT           NOTE
 ready        alice  main  9001  4242  0         1 min 1 s  -                   streams=1
 backing off  bob    main  9001  -     0         1 min 1 s  killed by signal 9  -
+failed       carol  main  9001  -     0         1 min 1 s  killed by signal 9  -
 ";
         assert_eq!(text, expected);
+        let coloured = table(&status, true);
+        assert!(coloured.contains("\n\x1b[33mbacking off\x1b[0m  bob "), "{coloured}");
+        assert!(coloured.contains("\n\x1b[1;31mfailed\x1b[0m       carol "), "{coloured}");
+        let plain = [FAILED, BACKING_OFF, PLAIN].iter().fold(coloured, |text, code| text.replace(code, ""));
+        assert_eq!(plain, expected);
     }
 
     #[test]
     fn an_empty_roster_says_what_to_do() {
-        let text = table(&Status { version: "0".into(), participants: Vec::new(), errors: Vec::new() });
+        let text = table(&Status { version: "0".into(), participants: Vec::new(), errors: Vec::new() }, true);
         assert!(text.contains("palabre invite"));
     }
 

@@ -1,0 +1,54 @@
+//! `palabre status` of a real supervisor whose only listener can't work.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Output};
+
+use common::{palabre, sibling, stdout, wait_for};
+use palabre_config::{Key, PARTICIPANTS_DIR, Participant};
+
+/// Ends with the test.
+struct Supervisor(Child);
+
+impl Drop for Supervisor {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn start(directory: &Path) -> Supervisor {
+    let mut command = Command::new(sibling("palabre-supervisor"));
+    command.arg("--config").arg(directory).arg("--run").arg(directory.join("run"));
+    command.arg("--listener").arg(sibling("palabre-listener"));
+    command.arg("--parent-pid").arg(std::process::id().to_string());
+    Supervisor(command.spawn().unwrap())
+}
+
+fn status(directory: &Path, arguments: &[&str]) -> Output {
+    palabre().arg("--run").arg(directory.join("run")).arg("status").args(arguments).output().unwrap()
+}
+
+#[test]
+fn a_failed_listener_is_an_answer_and_no_failure() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    fs::write(directory.join("palabre.toml"), "bind = \"127.0.0.1\"\n").unwrap();
+    fs::create_dir(directory.join(PARTICIPANTS_DIR)).unwrap();
+    let key = Key::generate().unwrap().hash();
+    // There is no certificate.
+    Participant::new("alice".parse().unwrap(), 0, key).write(directory).unwrap();
+    let _supervisor = start(directory);
+    let failed = wait_for("alice to have failed", || {
+        let output = status(directory, &[]);
+        String::from_utf8_lossy(&output.stdout).contains("failed").then_some(output)
+    });
+    let text = stdout(&failed);
+    assert!(text.contains("exit code 78") && text.contains("port closed"), "{text}");
+    assert!(!text.contains('\x1b'), "colours are for terminals: {text}");
+    let json = stdout(&status(directory, &["--json"]));
+    assert!(json.contains("\"state\": \"failed\""), "{json}");
+}
