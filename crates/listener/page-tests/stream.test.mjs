@@ -19,7 +19,8 @@ test('the documented records are read', () => {
   const levels = JSON.parse(example('json levels'));
   assert.deepEqual(parseRecord(`2,5,${base64(levels)}`).levels, levels);
   const { people } = JSON.parse(example('json room'));
-  assert.deepEqual(parseRecord(`3,5,${base64({ people })}`).people, people);
+  assert.deepEqual(parseRecord(`3,5,${base64({ people })}`), { kind: 'room', seq: 5, people, recording: false });
+  assert.ok(parseRecord(`3,5,${base64(JSON.parse(example('json recorded room')))}`).recording);
   assert.equal(parseRecord(`0,5,${base64(JSON.parse(example('json me')))}`).me.rate_hz, 24000);
 });
 

@@ -17,7 +17,7 @@ const METER_FALL = 0.7;
 const people = new People(view.elements.people, view.elements.alone);
 
 /** What is the case: `screen` is where we are, `me` the answer of GET me, `session` exists while in the room. */
-const app = { screen: 'loading', me: null, session: null, headphones: false, level: 0 };
+const app = { screen: 'loading', me: null, session: null, headphones: false, level: 0, recorded: false };
 
 start();
 
@@ -84,13 +84,14 @@ function enter() {
   const muted = me.join_muted || recall('muted') === 'yes';
   const options = { muted, volume: view.elements.volume.value / 100, postOnly: location.hash.includes('uplink=post') };
   app.headphones = me.join_muted && !me.listen_only;
+  app.recorded = false;
   people.clear();
   people.setMe(me);
   app.session = new Session(me, options, {
     onChange: refresh,
     onPeak: showPeak,
     onMe: (newer) => { app.me = newer; people.setMe(newer); refresh(); },
-    onRoom: (here) => people.setPeople(here),
+    onRoom: (here, recorded) => { people.setPeople(here); app.recorded = recorded; refresh(); },
     onLevels: (levels) => { people.setLevels(levels); refresh(); },
   });
   app.screen = 'inside';
@@ -139,7 +140,7 @@ function refresh() {
   const room = app.me?.room ?? '';
   const { session } = app;
   if (session) {
-    view.showState({ room, connection: session.state.connection, microphone: microphoneWord(session.state) });
+    view.showState({ room, recorded: app.recorded, connection: session.state.connection, microphone: microphoneWord(session.state) });
     view.showNotices(notices(session));
     if (session.state.connection !== 'live') people.hush();
     if (!session.state.audible) showPeak(0);

@@ -14,7 +14,7 @@ const KINDS = { 0: hello, 1: sound, 2: silence, 3: room, 5: moved };
  * @typedef {{kind: 'hello', seq: number, me: object}
  *   | {kind: 'sound', seq: number, gap: boolean, rateHz: number, samples: Int16Array<ArrayBuffer>, levels: object | null}
  *   | {kind: 'silence', seq: number, levels: object | null}
- *   | {kind: 'room', seq: number, people: {name: string, display: string, here?: boolean}[]}
+ *   | {kind: 'room', seq: number, people: {name: string, display: string, here?: boolean}[], recording: boolean}
  *   | {kind: 'moved', seq: number}} StreamRecord
  */
 
@@ -49,9 +49,9 @@ function silence(seq, [levels]) {
 }
 
 function room(seq, [data]) {
-  const { people } = object(data);
+  const { people, recording } = object(data);
   const right = people.every((p) => typeof p.name === 'string' && typeof p.display === 'string');
-  return right ? { kind: 'room', seq, people } : null;
+  return right ? { kind: 'room', seq, people, recording: recording === true } : null;
 }
 
 function moved(seq) {

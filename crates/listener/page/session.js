@@ -14,7 +14,7 @@ import { Uplink } from './uplink.js';
 
 /**
  * @typedef {{onChange: () => void, onPeak: (peak: number) => void, onMe: (me: object) => void,
- *   onRoom: (people: object[]) => void, onLevels: (levels: object) => void}} SessionHandlers
+ *   onRoom: (people: object[], recording: boolean) => void, onLevels: (levels: object) => void}} SessionHandlers
  */
 
 /** A stay in the room. */
@@ -134,7 +134,7 @@ export class Session {
     if (record.levels) onLevels(record.levels);
     if (record.kind === 'sound') this.#player.sound(record);
     else if (record.kind === 'silence') this.#player.silence();
-    else if (record.kind === 'room') onRoom(record.people);
+    else if (record.kind === 'room') onRoom(record.people, record.recording);
     else if (record.kind === 'hello') {
       this.#setFormat(record.me);
       onMe(record.me);

@@ -21,6 +21,7 @@ export default {
   live: 'Connected',
   lost: 'Connection lost, trying again…',
   people: 'People in the room',
+  recorded: 'REC · this room is recorded',
   you: 'you',
   talking: 'talking',
   operatorMuted: 'muted',

@@ -21,6 +21,7 @@ export default {
   live: 'Connecté',
   lost: 'Connexion perdue, nouvel essai…',
   people: 'Personnes dans le salon',
+  recorded: 'REC · ce salon est enregistré',
   you: 'vous',
   talking: 'parle',
   operatorMuted: 'micro coupé',

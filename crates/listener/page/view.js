@@ -40,10 +40,11 @@ export function showInside() {
 }
 
 /**
- * @param {{room: string, connection: 'connecting' | 'live' | 'lost' | '', microphone: string}} state
+ * @param {{room: string, recorded?: boolean, connection: 'connecting' | 'live' | 'lost' | '', microphone: string}} state
  */
-export function showState({ room, connection, microphone }) {
+export function showState({ room, recorded = false, connection, microphone }) {
   set('room', room);
+  set('recorded', recorded ? say('recorded') : '');
   set('connection', connection && say(connection));
   byId('connection').dataset.state = connection;
   showMicrophone(microphone);

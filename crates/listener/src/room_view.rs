@@ -1,5 +1,5 @@
-//! What pages are told about the room besides its sound: who is here and who is talking, from the files `names` and
-//! `levels`. A file is read again when it was replaced, which its inode and time tell.
+//! What pages are told about the room besides its sound: who is here, who is talking and whether it is recorded, from the
+//! files `names` and `levels` and the pipe `recording`, which is only looked at. A file is read again when it was replaced, which its inode and time tell.
 
 use crate::record;
 use palabre_room::{LevelLine, RoomDir, Talk};
@@ -17,6 +17,7 @@ const FLOOR_DBFS: f32 = -120.0;
 pub struct RoomView {
     room: Option<RoomDir>,
     names_seen: Option<Stamp>,
+    recording_seen: Option<Stamp>,
     levels_seen: Option<Stamp>,
     people: Arc<str>,
     levels: Arc<str>,
@@ -31,8 +32,9 @@ impl RoomView {
         let mut view = Self {
             room,
             names_seen: None,
+            recording_seen: None,
             levels_seen: None,
-            people: record::encode(&people_json(&[])).into(),
+            people: record::encode(&people_json(&[], false)).into(),
             levels: "".into(),
         };
         view.look_at_names();
@@ -50,15 +52,18 @@ impl RoomView {
         Arc::clone(&self.levels)
     }
 
-    /// Reads `names` if it was replaced; whether something else stands in it now.
+    /// Reads `names` if it was replaced, or if a recording began or ended; whether that says something else now.
     pub fn look_at_names(&mut self) -> bool {
-        let Some(room) = changed(self.room.as_ref(), "names", &mut self.names_seen) else {
+        let recorded = changed(self.room.as_ref(), "recording", &mut self.recording_seen).is_some();
+        let Some(room) =
+            changed(self.room.as_ref(), "names", &mut self.names_seen).or(self.room.as_ref().filter(|_| recorded))
+        else {
             return false;
         };
         let names = room.names().unwrap_or_default();
         let people: Vec<_> =
             names.iter().map(|m| Person { name: m.name.as_str(), display: &m.display, here: m.here }).collect();
-        replace(&mut self.people, &people_json(&people))
+        replace(&mut self.people, &people_json(&people, self.recording_seen.is_some()))
     }
 
     /// Reads `levels` if it was replaced; whether something else stands in it now.
@@ -98,6 +103,8 @@ fn replace(text: &mut Arc<str>, json: &str) -> bool {
 #[derive(Serialize)]
 struct People<'a> {
     people: &'a [Person<'a>],
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    recording: bool,
 }
 
 #[derive(Serialize)]
@@ -107,8 +114,8 @@ struct Person<'a> {
     here: bool,
 }
 
-fn people_json(people: &[Person<'_>]) -> String {
-    serde_json::to_string(&People { people }).unwrap_or_default()
+fn people_json(people: &[Person<'_>], recording: bool) -> String {
+    serde_json::to_string(&People { people, recording }).unwrap_or_default()
 }
 
 fn levels_json(levels: &[LevelLine]) -> String {
@@ -151,7 +158,23 @@ mod tests {
             Person { name: "alice", display: "Alice", here: true },
             Person { name: "bob", display: "Bob le Bricoleur", here: false },
         ];
-        assert_eq!(people_json(&people), example("json room"));
+        assert_eq!(people_json(&people, false), example("json room"));
+        assert_eq!(people_json(&people[..1], true), example("json recorded room"));
+    }
+
+    #[test]
+    fn a_recording_that_begins_or_ends_is_noticed_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let room = RoomDir::new(dir.path().join("main"));
+        room.create(Format::default()).unwrap();
+        let mut view = RoomView::new(Some(room.clone()));
+        let without = view.people();
+        let recorder = palabre_room::RecordingReader::create(&room.recording(), Format::default()).unwrap();
+        assert!(view.look_at_names() && !view.look_at_names());
+        assert_eq!(*view.people(), *record::encode("{\"people\":[],\"recording\":true}"));
+        drop(recorder);
+        assert!(view.look_at_names() && !view.look_at_names());
+        assert_eq!(view.people(), without);
     }
 
     #[test]
