@@ -1,6 +1,7 @@
 //! A WAV file that another program writes and that grows: heard from its live edge, at the pace of real time.
 //!
-//! The file is looked at once per chunk (listeners never use inotify, whose instances are scarce). The sizes in its head
+//! The file is looked at every 40 ms (listeners never use inotify, whose instances are scarce) and heard in pieces of that
+//! length, whatever the length of a chunk: more at once would be taken for sound that has waited too long. The sizes in its head
 //! are not believed. When it is replaced or truncated it is followed: a short one is heard from its beginning.
 
 use palabre_room::Format;
@@ -12,6 +13,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+/// The longest piece that is given at once.
+const PIECE_MS: u64 = 40;
 /// More than this behind, the newest half of it is kept: a writer may well write a second at a time.
 const MOST_BEHIND_MS: u64 = 2000;
 /// A replacement of this length or shorter has just begun and is heard from its beginning.
@@ -23,8 +26,9 @@ const MOST_BYTES: u64 = 1 << 20;
 pub struct FileSource {
     path: PathBuf,
     format: Format,
-    chunk: Duration,
-    chunk_samples: usize,
+    chunk_ms: u64,
+    piece: Duration,
+    piece_samples: usize,
     due: Instant,
     open: Option<Open>,
     was_open: bool,
@@ -51,8 +55,9 @@ impl FileSource {
         Self {
             path,
             format,
-            chunk: Duration::from_millis(chunk_ms),
-            chunk_samples: format.samples_in_ms(chunk_ms),
+            chunk_ms,
+            piece: Duration::from_millis(chunk_ms.min(PIECE_MS)),
+            piece_samples: format.samples_in_ms(chunk_ms.min(PIECE_MS)),
             due: Instant::now(),
             open: None,
             was_open: false,
@@ -69,17 +74,17 @@ impl FileSource {
         if now < self.due {
             return;
         }
-        self.due += self.chunk;
+        self.due += self.piece;
         if self.due + Duration::from_millis(300) < now {
-            self.due = now + self.chunk;
+            self.due = now + self.piece;
         }
         let before = self.backlog.len();
         self.look();
         let grew = self.backlog.len() > before;
         self.forget_the_stale();
-        // A piece shorter than a chunk waits for its rest as long as the file grows.
-        if self.backlog.len() >= self.chunk_samples || !grew {
-            let count = self.backlog.len().min(self.chunk_samples);
+        // What is shorter than a piece waits for its rest as long as the file grows.
+        if self.backlog.len() >= self.piece_samples || !grew {
+            let count = self.backlog.len().min(self.piece_samples);
             out.extend(self.backlog.drain(..count));
         }
     }
@@ -123,8 +128,7 @@ impl FileSource {
         let in_ms = |ms: u64| u64::from(head.rate_hz) * ms / 1000 * block;
         let length = meta.len().saturating_sub(start) / block * block;
         let is_fresh = self.was_open && length <= in_ms(FRESH_MS);
-        let chunk_ms = self.chunk.as_millis() as u64;
-        let skip = if is_fresh { 0 } else { length.saturating_sub(in_ms(chunk_ms)) };
+        let skip = if is_fresh { 0 } else { length.saturating_sub(in_ms(self.chunk_ms)) };
         let converter = Converter::new(&head.after(skip), self.format.rate.hz())?;
         let position = file.seek(SeekFrom::Start(start + skip))?;
         Ok(Open { file, id: id(&meta), converter, position })

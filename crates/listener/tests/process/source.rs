@@ -92,6 +92,26 @@ fn a_file_that_grows_and_is_replaced_is_heard() {
 }
 
 #[test]
+fn a_chunk_of_a_second_is_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("dat.wav");
+    std::fs::write(&path, wav::endless_head(24000)).unwrap();
+    let rig = Rig::new(&path, &["--chunk-ms", "1000"]);
+    let mut curl = rig.curl(&[&rig.url("/listen")]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut records =
+        BufReader::new(curl.stdout.take().unwrap()).split(b'>').map(|part| String::from_utf8(part.unwrap()).unwrap());
+    // The stream has begun, so what is written from now on is heard.
+    records.find(|part| part.starts_with("2,")).unwrap();
+    let second_and_a_half = [7i16; 36_000].iter().flat_map(|sample| sample.to_le_bytes()).collect::<Vec<u8>>();
+    File::options().append(true).open(&path).unwrap().write_all(&second_and_a_half).unwrap();
+    let sound = records.find(|part| part.starts_with("1,")).unwrap();
+    // 44 bytes of head and 24000 samples of two bytes, in base64.
+    assert_eq!(sound.split(',').nth(3).unwrap().len(), (44_usize + 48_000).div_ceil(3) * 4);
+    curl.kill().unwrap();
+    curl.wait().unwrap();
+}
+
+#[test]
 fn the_page_is_there_and_the_microphone_is_not() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("dat.wav");
