@@ -41,6 +41,26 @@ pub enum Request {
     },
     /// Read the configuration again: answered by [`Response::Reloaded`] when it is done.
     Reload,
+    /// Record a room, or no longer, or say how its recording is: answered by [`Response::Recording`] when it is done.
+    Record {
+        /// Which room.
+        #[serde(with = "text::name")]
+        room: Name,
+        /// What to do.
+        action: RecordAction,
+    },
+}
+
+/// What to do about a recording.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RecordAction {
+    /// Begin one.
+    Start,
+    /// End it.
+    Stop,
+    /// Say how it is.
+    Status,
 }
 
 /// What the supervisor answers.
@@ -53,6 +73,8 @@ pub enum Response {
     Status(Status),
     /// The configuration was read, and this has changed.
     Reloaded(Changes),
+    /// How the recording of a room is, or was before it ended.
+    Recording(Recording),
     /// Not done.
     Refused {
         /// `unable to VERB 'OBJECT': cause; what to do`.
@@ -94,6 +116,37 @@ pub struct ParticipantStatus {
     pub since_ms: u64,
     /// What the listener says about itself (`STATUS=` of sd_notify(3)), or why there is none.
     pub note: Option<String>,
+}
+
+/// How the recording of a room is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recording {
+    /// The room.
+    pub room: String,
+    /// What the recorder does.
+    pub state: RecordingState,
+    /// Where the files are; none where there is no recording.
+    pub directory: Option<String>,
+    /// Milliseconds since it began.
+    pub since_ms: u64,
+    /// How many times the recorder was started again after it died.
+    pub restarts: u64,
+    /// What the recorder says about itself, or why there is none.
+    pub note: Option<String>,
+}
+
+/// What a recorder does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RecordingState {
+    /// There is none.
+    Off,
+    /// It is being started, for the first time or after it died.
+    Starting,
+    /// It records.
+    On,
+    /// It has ended by itself, as with a full disk; `note` says why.
+    Failed,
 }
 
 /// What a participant's listener does.

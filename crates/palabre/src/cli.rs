@@ -136,6 +136,16 @@ It hears what they hear at the same time, and whether or not they listen: their
 own ear is left to them. The silence of an idle room is filled in, so that a
 minute of it lasts a minute. Ctrl-C ends it.")]
     Tap(Tap),
+    /// Record a room: a WAV for each speaker and one of all, aligned
+    #[command(after_help = "\
+Examples:
+  palabre record start
+  palabre record status --room workshop
+  palabre record stop
+
+The files are in a directory of their own, which is printed, and are complete at every moment but for the last second. The
+pages show that the room is recorded.")]
+    Record(Record),
     /// Print the completions for a shell
     #[command(after_help = "\
 Examples:
@@ -277,6 +287,28 @@ pub struct Tap {
     /// Samples alone, without a head: signed, 16 bits, low byte first, one channel, at the room's rate
     #[arg(long)]
     pub raw: bool,
+}
+
+/// What to do about a recording.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RecordVerb {
+    /// Begin to record.
+    Start,
+    /// End the recording.
+    Stop,
+    /// Say whether the room is recorded, where and since when.
+    Status,
+}
+
+/// `palabre record`.
+#[derive(Args, Debug)]
+pub struct Record {
+    /// What to do
+    #[arg(value_enum)]
+    pub verb: RecordVerb,
+    /// The room
+    #[arg(long, value_name = "ROOM", default_value = "main")]
+    pub room: Name,
 }
 
 /// `palabre completions`.

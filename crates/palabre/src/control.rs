@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
-use palabre_config::control::{self, Changes, ControlError, Request, Response, Status};
+use palabre_config::control::{self, Changes, ControlError, RecordAction, Recording, Request, Response, Status};
 use palabre_host::exit::Failure;
 use palabre_room::Name;
 
@@ -55,6 +55,17 @@ pub fn reload(run: &Path) -> Result<(), Failure> {
 pub fn try_reload(run: &Path) -> Result<Changes, Failure> {
     match ask(run, &Request::Reload, IN_A_WHILE)? {
         Response::Reloaded(changes) => Ok(changes),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// Begins or ends the recording of a room, or only asks about it.
+///
+/// # Errors
+/// The supervisor isn't there (system) or says no (refused).
+pub fn record(run: &Path, room: &Name, action: RecordAction) -> Result<Recording, Failure> {
+    match ask(run, &Request::Record { room: room.clone(), action }, IN_A_WHILE)? {
+        Response::Recording(recording) => Ok(recording),
         other => Err(unexpected(&other)),
     }
 }

@@ -15,6 +15,7 @@ mod permission;
 mod play;
 mod progress;
 mod qr;
+mod record;
 mod revoke;
 mod run;
 mod source;

@@ -3,7 +3,7 @@
 use palabre_host::exit::Failure;
 
 use crate::cli::{Cli, Command};
-use crate::{control, invite, manual, mix, play, revoke, status, tap, trial};
+use crate::{control, invite, manual, mix, play, record, revoke, status, tap, trial};
 
 /// Does what the command line says.
 ///
@@ -21,6 +21,7 @@ pub fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Mix(mix) => mix::run(mix),
         Command::Play(play) => play::run(run, play),
         Command::Tap(tap) => tap::run(run, tap),
+        Command::Record(record) => record::run(run, record),
         Command::Completions(completions) => manual::completions(completions.shell),
         Command::Man(man) => manual::page(man.out.as_deref()),
     }

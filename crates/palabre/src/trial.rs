@@ -123,6 +123,8 @@ impl<'a> Room<'a> {
             place.run().into(),
             "--listener".into(),
             programs.listener.into(),
+            "--recordings".into(),
+            place.run().with_file_name("recordings").into(),
         ];
         // The first -v shows what they say anyway.
         for _ in 1..verbosity {

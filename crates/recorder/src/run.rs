@@ -28,6 +28,11 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         process::die_with_parent(parent).map_err(Failure::system)?;
     }
     logging::init(PROGRAM, Some(args.room.as_str()), args.verbose);
+    // Whoever started us is told in the same words.
+    record_room(args).inspect_err(|failure| notify::status(&failure.to_string()))
+}
+
+fn record_room(args: &Args) -> Result<(), Failure> {
     if let Err(error) = process::raise_nofile() {
         log::warn!("unable to raise the number of open files: {error}");
     }
@@ -51,9 +56,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     drop(reader);
     let ended = session.end(clock::monotonic());
     recorded.and(ended).map_err(|error| {
-        let why = format!("unable to go on recording into '{out}': {error}; the recording has ended");
-        notify::status(&why);
-        Failure::refused(why)
+        Failure::refused(format!("unable to go on recording: {error}; the recording into '{out}' has ended"))
     })
 }
 

@@ -166,7 +166,7 @@ fn a_full_disk_ends_it_with_an_alarm_and_leaves_wavs() {
     say(&mut writer, &[("alice", 100)]);
     assert_eq!(recorder.ended().code(), Some(1));
     let said = recorder.said();
-    assert!(said.contains("unable to go on recording into '") && said.contains("File too large"), "{said}");
+    assert!(said.contains("unable to go on recording: ") && said.contains("File too large"), "{said}");
     assert!(studio.told("alice.wav").contains(&100));
     assert!(!studio.room.recording().exists(), "the room is no longer recorded");
     assert_eq!(writer.write(Duration::ZERO, &name("alice"), &[0; 480]), Wrote::Gone);

@@ -33,6 +33,14 @@ pub struct Cli {
     #[arg(long, value_name = "PATH")]
     pub listener: Option<PathBuf>,
 
+    /// The program that records a room [default: palabre-recorder beside this program, else in PATH]
+    #[arg(long, value_name = "PATH")]
+    pub recorder: Option<PathBuf>,
+
+    /// The directory of recordings
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/palabre/recordings")]
+    pub recordings: PathBuf,
+
     /// End when the process PID, our parent, ends
     #[arg(long, value_name = "PID")]
     pub parent_pid: Option<u32>,

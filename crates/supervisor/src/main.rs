@@ -19,6 +19,7 @@ mod control;
 mod event;
 mod presence;
 mod process;
+mod recordings;
 mod roster;
 mod run;
 mod seat;

@@ -16,6 +16,7 @@ use palabre_host::{logging, notify, process};
 use crate::cli::{Cli, PROG};
 use crate::control;
 use crate::event::{self, Event};
+use crate::recordings::Recordings;
 use crate::roster::Roster;
 use crate::site::Site;
 
@@ -41,7 +42,8 @@ pub fn run(cli: &Cli) -> Result<(), Failure> {
     let mut told = roster.summary();
     log::info!("serving {}; {told}", roster.site().run.display());
     notify::ready_with_status(&told);
-    serve(&mut roster, &events, &mut told);
+    let mut recordings = Recordings::new(roster.site());
+    serve(&mut roster, &mut recordings, &events, &mut told);
     remove_sockets(roster.site());
     Ok(())
 }
@@ -77,22 +79,24 @@ fn open_sources(site: &Site, signals: Signals) -> Result<Receiver<Event>, Failur
 }
 
 /// The loop. It ends when a signal says so and all children are gone, or at the latest after [`END_PATIENCE`].
-fn serve(roster: &mut Roster, events: &Receiver<Event>, told: &mut String) {
+fn serve(roster: &mut Roster, recordings: &mut Recordings, events: &Receiver<Event>, told: &mut String) {
     let mut end: Option<Instant> = None;
     loop {
-        let event = next(events, [roster.deadline(), end].into_iter().flatten().min());
+        let event = next(events, [roster.deadline(), recordings.deadline(), end].into_iter().flatten().min());
         let now = Instant::now();
         match event {
             Some(Event::Signal(SIGTERM | SIGINT)) if end.is_none() => {
                 notify::stopping();
                 end = Some(now + END_PATIENCE);
                 roster.stop(now);
+                recordings.stop(now);
             }
-            Some(event) => handle(roster, event, end.is_some(), now),
+            Some(event) => handle(roster, recordings, event, end.is_some(), now),
             None => {}
         }
         roster.tick(now);
-        if end.is_some_and(|end| roster.is_empty() || end <= now) {
+        recordings.tick(roster.site(), now);
+        if end.is_some_and(|end| (roster.is_empty() && recordings.is_empty()) || end <= now) {
             return;
         }
         tell(roster, told);
@@ -106,11 +110,22 @@ fn next(events: &Receiver<Event>, deadline: Option<Instant>) -> Option<Event> {
     events.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok()
 }
 
-fn handle(roster: &mut Roster, event: Event, ending: bool, now: Instant) {
+fn handle(roster: &mut Roster, recordings: &mut Recordings, event: Event, ending: bool, now: Instant) {
     match event {
-        Event::Signal(SIGCHLD) => roster.reap(now),
-        Event::Notified { pid, message } => roster.notified(pid, &message, now),
-        Event::Asked { request: Request::Status, answer } => answered(&answer, Response::Status(roster.status(now))),
+        Event::Signal(SIGCHLD) => {
+            roster.reap(now);
+            recordings.reap(now);
+        }
+        Event::Notified { pid, message } => {
+            if !recordings.notified(pid, &message, now) {
+                roster.notified(pid, &message, now);
+            }
+        }
+        Event::Asked { request: Request::Status, answer } => {
+            let mut status = roster.status(now);
+            status.errors.extend(recordings.alarms());
+            answered(&answer, Response::Status(status));
+        }
         Event::Asked { answer, .. } if ending => {
             answered(&answer, Response::Refused { why: "unable to do this now: the supervisor is ending".into() });
         }
@@ -118,6 +133,9 @@ fn handle(roster: &mut Roster, event: Event, ending: bool, now: Instant) {
         Event::Signal(_) => {}
         Event::Asked { request: Request::Reload, answer } => answered(&answer, reload(roster, now)),
         Event::Asked { request: Request::Restart { name }, answer } => roster.restart(&name, answer, now),
+        Event::Asked { request: Request::Record { room, action }, answer } => {
+            recordings.asked(roster.site(), &room, action, answer, now);
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use palabre_room::{Name, ParticipantDir, RoomDir};
 use crate::cli::Cli;
 
 const LISTENER: &str = "palabre-listener";
+const RECORDER: &str = "palabre-recorder";
 
 /// The places of one supervisor.
 #[derive(Debug)]
@@ -21,6 +22,10 @@ pub struct Site {
     pub run: PathBuf,
     /// The program that is started for each participant.
     pub listener: PathBuf,
+    /// The program that records a room.
+    pub recorder: PathBuf,
+    /// The directory of recordings, absolute.
+    pub recordings: PathBuf,
     /// What `palabre.toml` says.
     pub server: Server,
     /// What is in `palabre.toml` and waits for the next start.
@@ -36,12 +41,10 @@ impl Site {
     pub fn new(cli: &Cli) -> Result<Self, Failure> {
         let config = absolute(&cli.config)?;
         let server = Server::load(&config).map_err(Failure::config)?;
-        let listener = match &cli.listener {
-            Some(path) => absolute(path)?,
-            None => beside_us().unwrap_or_else(|| LISTENER.into()),
-        };
+        let listener = program(cli.listener.as_deref(), LISTENER)?;
+        let (recorder, recordings) = (program(cli.recorder.as_deref(), RECORDER)?, absolute(&cli.recordings)?);
         let certificate = stamps(&server);
-        Ok(Self { config, run: absolute(&cli.run)?, listener, server, waits: None, certificate })
+        Ok(Self { config, run: absolute(&cli.run)?, listener, recorder, recordings, server, waits: None, certificate })
     }
 
     /// Reads `palabre.toml` again. True when listeners must be replaced: it says something else now, or the
@@ -92,8 +95,16 @@ fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     std::path::absolute(path).map_err(|error| Failure::usage(format!("unable to use '{}': {error}", path.display())))
 }
 
-fn beside_us() -> Option<PathBuf> {
-    let path = std::env::current_exe().ok()?.with_file_name(LISTENER);
+/// The one that is given, or the one beside us, or the one in PATH.
+fn program(given: Option<&Path>, name: &str) -> Result<PathBuf, Failure> {
+    match given {
+        Some(path) => absolute(path),
+        None => Ok(beside_us(name).unwrap_or_else(|| name.into())),
+    }
+}
+
+fn beside_us(name: &str) -> Option<PathBuf> {
+    let path = std::env::current_exe().ok()?.with_file_name(name);
     path.is_file().then_some(path)
 }
 

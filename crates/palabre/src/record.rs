@@ -1,0 +1,47 @@
+//! `palabre record`: asks the supervisor to record a room, and says where the files are.
+
+use std::path::Path;
+use std::time::Duration;
+
+use palabre_config::control::{RecordAction, Recording, RecordingState};
+use palabre_host::exit::Failure;
+
+use crate::cli::{Record, RecordVerb};
+use crate::control;
+use crate::output::print;
+use crate::progress::clock;
+
+/// Begins, ends, or tells.
+///
+/// # Errors
+/// The supervisor isn't there (system) or says no, or the recording has ended by itself (refused).
+pub fn run(run: &Path, record: &Record) -> Result<(), Failure> {
+    let action = match record.verb {
+        RecordVerb::Start => RecordAction::Start,
+        RecordVerb::Stop => RecordAction::Stop,
+        RecordVerb::Status => RecordAction::Status,
+    };
+    let recording = control::record(run, &record.room, action)?;
+    match (recording.state, record.verb) {
+        (RecordingState::Failed, RecordVerb::Status) => Err(Failure::refused(line(&recording, record.verb))),
+        _ => print(line(&recording, record.verb) + "\n"),
+    }
+}
+
+fn line(recording: &Recording, verb: RecordVerb) -> String {
+    let Recording { room, .. } = recording;
+    let directory = recording.directory.as_deref().unwrap_or_default();
+    let note = recording.note.as_deref().unwrap_or("nobody knows why");
+    let time = clock(Duration::from_millis(recording.since_ms));
+    let restarts = match recording.restarts {
+        0 => String::new(),
+        restarts => format!("; restarts of its recorder: {restarts}"),
+    };
+    match (recording.state, verb) {
+        (_, RecordVerb::Stop) => format!("room '{room}' was recorded into {directory}"),
+        (RecordingState::Off, _) => format!("room '{room}' is not recorded"),
+        (RecordingState::Starting, _) => format!("the recorder of room '{room}' is being started again: {note}"),
+        (RecordingState::On, _) => format!("room '{room}' is recorded for {time} into {directory}{restarts}"),
+        (RecordingState::Failed, _) => format!("room '{room}' is no longer recorded: {note}"),
+    }
+}
