@@ -182,3 +182,19 @@ fn whoever_refuses_the_microphone_listens_and_is_told_so() {
     browser.wait_until("palabreState.connection === 'live' && palabreState.microphone === 'refused'").unwrap();
     browser.wait_until("document.querySelector('.notice')?.textContent.length > 10").unwrap();
 }
+
+#[test]
+fn a_page_says_that_the_room_is_recorded_and_when_it_no_longer_is() {
+    let suite = Suite::start(1).unwrap();
+    let browser = join(&suite.links[0], "fr");
+    let sign = "document.getElementById('recorded').textContent";
+    assert_eq!(browser.run(&format!("return {sign}")).unwrap(), "");
+    suite.palabre(&["record", "start"]).unwrap();
+    browser.wait_until(&format!("{sign}.includes('enregistré')")).unwrap();
+    browser.click("#language").unwrap();
+    browser.wait_until(&format!("{sign}.includes('recorded')")).unwrap();
+    let height = browser.run("return document.getElementById('recorded').getBoundingClientRect().height > 8").unwrap();
+    assert_eq!(height, true, "it is seen");
+    suite.palabre(&["record", "stop"]).unwrap();
+    browser.wait_until(&format!("{sign} === ''")).unwrap();
+}
