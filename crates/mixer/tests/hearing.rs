@@ -255,3 +255,22 @@ fn forty_participants_hear_the_thirty_nine_others() {
         }
     });
 }
+
+#[test]
+fn fifty_voices_at_full_scale_neither_wrap_nor_clip() {
+    steadily(|| {
+        let mixer = Mixer::start();
+        let room = mixer.room("main");
+        let mut people: Vec<Person> = (0..50).map(|i| room.join(&format!("p{i}"))).collect();
+        // All the same, so that all are added up.
+        let loud = measure::tone(RATE_HZ, 500.0, -3.1, BURST);
+        people.iter_mut().for_each(|person| person.say_samples(&loud));
+        let person = &mut people[0];
+        person.hear(HEARD);
+        let peak = person.heard.iter().map(|x| x.unsigned_abs()).max().unwrap();
+        // −1 dBFS is 29 204.
+        assert!((20_000..=29_204).contains(&peak), "{peak}");
+        let settled = &person.heard[FRAME * 3..HEARD - FRAME * 2];
+        assert!(measure::snr_db(settled, RATE_HZ, 500.0) > 30.0, "{}", measure::snr_db(settled, RATE_HZ, 500.0));
+    });
+}
