@@ -143,8 +143,8 @@ Examples:
   palabre record status --room workshop
   palabre record stop
 
-The files are in a directory of their own, which is printed, and are complete at every moment but for the last second. The
-pages show that the room is recorded.")]
+The files are in a directory of their own, which is printed, and are complete at
+every moment but for the last second. The pages show that the room is recorded.")]
     Record(Record),
     /// Print the completions for a shell
     #[command(after_help = "\
