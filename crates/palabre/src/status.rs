@@ -33,7 +33,7 @@ pub fn run(run: &Path, options: &cli::Status) -> Result<(), Failure> {
     Ok(())
 }
 
-/// On a terminal, unless somebody wants none: https://no-color.org
+/// On a terminal, unless somebody wants none: <https://no-color.org>
 fn has_colours() -> bool {
     let says_no = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     io::stdout().is_terminal() && !says_no && env::var_os("TERM").is_none_or(|terminal| terminal != "dumb")
