@@ -82,8 +82,9 @@ impl Suite {
                 return Err(error.context(said()));
             }
         }
-        let links = std::fs::read_to_string(links)?.lines().map(Link::parse).collect::<Result<_>>()?;
-        let client = Client::trusting(&dir.path().join("try/etc/tls/cert.pem"))?;
+        let (links, client) = ways_in(&dir.path().join("try")).inspect_err(|_| {
+            interrupt(&mut child);
+        })?;
         Ok(Self { child, dir, links, client, _turn: turn })
     }
 
@@ -188,6 +189,12 @@ impl Link {
         let port = parsed.port().ok_or_else(wrong)?;
         Ok(Self { name: name.into(), url: url.into(), port, key })
     }
+}
+
+/// The links in the directory of a try, and a client that trusts its certificate.
+fn ways_in(dir: &Path) -> Result<(Vec<Link>, Client)> {
+    let links = std::fs::read_to_string(dir.join("links"))?.lines().map(Link::parse).collect::<Result<_>>()?;
+    Ok((links, Client::trusting(&dir.join("etc/tls/cert.pem"))?))
 }
 
 /// A program of the suite, beside the running test.
