@@ -1,4 +1,4 @@
-//! What the page does in a real Chromium besides sound: the link from elsewhere, its policy, refusal, deaths, languages.
+//! The page in a real Chromium, apart from its sound: a link on another site, its policy, refusal, deaths, languages.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::io::{Read, Write};
