@@ -47,7 +47,6 @@ export default {
   micOperatorHint: 'nobody hears you',
   volume: 'Volume',
   leave: 'Leave',
-  level: 'Your level',
   refused: 'Your browser refused the microphone',
   refusedHint: 'You hear everybody, but nobody hears you. To speak, open the site’s settings by the sign left of the address, allow the microphone and press “Try again”.',
   missing: 'No microphone was found',

@@ -47,7 +47,6 @@ export default {
   micOperatorHint: 'personne ne vous entend',
   volume: 'Volume',
   leave: 'Quitter',
-  level: 'Votre niveau',
   refused: 'Votre navigateur refuse le microphone',
   refusedHint: 'Vous entendez tout le monde, mais personne ne vous entend. Pour parler, ouvrez les réglages du site par le signe à gauche de l’adresse, autorisez le microphone, puis « Réessayer ».',
   missing: 'Aucun microphone trouvé',

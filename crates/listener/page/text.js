@@ -1,15 +1,16 @@
 /**
- * Chooses the language and puts sentences where they belong. The sentences are in text-en.js and text-fr.js.
+ * Chooses the language and puts sentences where they belong. The sentences of a language are in text-XX.js: the listener
+ * makes languages.js from what such files there are.
  *
  * An element with `data-text="key"` shows that sentence, one with `data-label="key"` is named by it for screen readers;
  * everything else asks `say`. Only textContent and attributes are ever set.
  */
 
-import en from './text-en.js';
-import fr from './text-fr.js';
+import codes from './languages.js';
 import { recall, remember } from './settings.js';
 
-const LANGUAGES = { en, fr };
+const LANGUAGES = Object.fromEntries(await Promise.all(codes.map(async (code) => (
+  [code, (await import(`./text-${code}.js`)).default]))));
 
 let language = choose();
 
@@ -30,9 +31,9 @@ export function translatePage() {
   for (const element of document.querySelectorAll('[data-label]')) element.setAttribute('aria-label', say(element.dataset.label));
 }
 
-/** @returns {{code: string, name: string}} the language that the toggle offers */
+/** @returns {{code: string, name: string}} the language that the toggle offers: the next one */
 export function otherLanguage() {
-  const code = language === 'fr' ? 'en' : 'fr';
+  const code = codes[(codes.indexOf(language) + 1) % codes.length];
   return { code, name: LANGUAGES[code].language };
 }
 

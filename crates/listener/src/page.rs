@@ -10,49 +10,11 @@ struct File {
     bytes: &'static [u8],
 }
 
-macro_rules! files {
-    ($($name:literal),* $(,)?) => {
-        &[$(File { name: $name, bytes: include_bytes!(concat!("../page/", $name)) }),*]
-    };
-}
-
 /// The file that `/` gives.
 const INDEX: &str = "index.html";
 
-/// All files of `crates/listener/page/`.
-const FILES: &[File] = files![
-    "app.js",
-    "audio.js",
-    "awake.js",
-    "backoff.js",
-    "clock-map.js",
-    "depth.js",
-    "icon.svg",
-    "index.html",
-    "manifest.webmanifest",
-    "microphone-worklet.js",
-    "microphone.js",
-    "people.js",
-    "player-core.js",
-    "player-worklet.js",
-    "player.js",
-    "records.js",
-    "renewal.js",
-    "resampler.js",
-    "ring.js",
-    "send-queue.js",
-    "session.js",
-    "settings.js",
-    "stream.js",
-    "style.css",
-    "text-en.js",
-    "text-fr.js",
-    "text.js",
-    "uplink-links.js",
-    "uplink.js",
-    "view.js",
-    "wav.js",
-];
+/// All files of `crates/listener/page/`, and the list of languages: `build.rs` makes the table.
+const FILES: &[File] = include!(concat!(env!("OUT_DIR"), "/files.rs"));
 
 /// The answer to `GET /`.
 pub fn index(head: &Head) -> Response {
@@ -127,13 +89,17 @@ mod tests {
     #[test]
     fn every_file_of_the_folder_is_in_the_table() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/page");
-        let there: BTreeSet<String> = std::fs::read_dir(folder)
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .filter(|name| !name.starts_with('.'))
-            .collect();
+        let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut there: BTreeSet<String> = names.filter(|name| !name.starts_with('.')).collect();
+        there.insert("languages.js".into());
         let table: BTreeSet<String> = FILES.iter().map(|file| file.name.to_owned()).collect();
         assert_eq!(table, there);
+    }
+
+    #[test]
+    fn the_languages_are_those_that_have_a_file() {
+        let list = FILES.iter().find(|file| file.name == "languages.js").unwrap();
+        assert_eq!(std::str::from_utf8(list.bytes).unwrap(), "export default [\"en\", \"fr\"];\n");
     }
 
     #[test]
