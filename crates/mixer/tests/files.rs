@@ -252,7 +252,10 @@ fn a_file_that_is_no_ear_of_ours_stays_as_it_is() {
         let (mut alice, mut bob) = (room.join("alice"), room.join("bob"));
         let dir = room.dir.participant(&name("carol"));
         fs::create_dir(dir.path()).unwrap();
-        fs::write(dir.ear(), "a letter").unwrap();
+        // Put there whole: a file that is still empty would be an ear.
+        let letter = mixer.dir.path().join("letter");
+        fs::write(&letter, "a letter").unwrap();
+        fs::rename(&letter, dir.ear()).unwrap();
         mixer.wait_for_log("carol/ear': it is neither empty nor a WAV in the room's format");
         alice.say(440.0);
         bob.hear(BURST);
