@@ -331,6 +331,51 @@ impl Drop for Talker {
     }
 }
 
+/// Says words of 200 ms from a thread, each all at once: it is the mixer that plays them in real time, and nothing depends on
+/// how punctual the thread is.
+#[derive(Debug)]
+pub struct Words {
+    said: Arc<AtomicUsize>,
+    stop: Arc<AtomicBool>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Words {
+    /// Words of `freq_hz` at `dbfs`, with pauses of 300 ms or more.
+    #[must_use]
+    pub fn say(client: &Client, link: &Link, freq_hz: f64, dbfs: f64) -> Self {
+        const RATE_HZ: u32 = 24_000;
+        let word = palabre_sound::measure::tone(RATE_HZ, freq_hz, dbfs, RATE_HZ as usize / 5);
+        let (said, stop) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        let speaker = client.speak(link, RATE_HZ);
+        let (count, stopped) = (Arc::clone(&said), Arc::clone(&stop));
+        let thread = std::thread::spawn(move || {
+            let Ok(mut speaker) = speaker else { return };
+            while !stopped.load(Ordering::Relaxed) && speaker.say(&word).is_ok() {
+                count.fetch_add(1, Ordering::Relaxed);
+                std::thread::sleep(Duration::from_millis(500));
+            }
+        });
+        Self { said, stop, thread: Mutex::new(Some(thread)) }
+    }
+
+    /// Ends the talk; how many words were said.
+    pub fn stop(&self) -> usize {
+        self.stop.store(true, Ordering::Relaxed);
+        let thread = self.thread.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            let _ = thread.join();
+        }
+        self.said.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Words {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
 /// Deadlines are absolute, so that a late wake-up is made good by the next piece.
 fn say_paced(mut speaker: Speaker, second: &[i16], stop: &AtomicBool) {
     let start = Instant::now();
