@@ -107,6 +107,16 @@ impl Participant {
         (participants, errors)
     }
 
+    /// Every port that a file of the roster asks for, with the file's name: also by files that are passed over for something
+    /// else, since whoever mends them wants their port back.
+    #[must_use]
+    pub fn claimed_ports(dir: &Path) -> BTreeMap<u16, Name> {
+        let (names, _) = names(&dir.join(PARTICIPANTS_DIR));
+        let claim = |name: Name| Some((claimed_port(&file::read(&Self::path(dir, &name)).ok()?)?, name));
+        // The first in the order of names has it.
+        names.into_iter().rev().filter_map(claim).collect()
+    }
+
     /// Writes the file (mode 0640), in place of one that is there, at once: nobody sees half of it.
     ///
     /// It is a plain rewrite of what this program knows: comments that somebody wrote into the file are lost.
@@ -172,6 +182,14 @@ fn names(dir: &Path) -> (Vec<Name>, Vec<ConfigError>) {
     (names, errors)
 }
 
+/// The port in the text of a participant's file, whatever else is wrong with it.
+fn claimed_port(text: &str) -> Option<u16> {
+    let port =
+        |line: &str| line.trim().strip_prefix("port")?.trim_start().strip_prefix('=').map(str::trim).map(str::to_owned);
+    let digits = |value: String| value.split(['#', ' ', '\t']).next().and_then(|number| number.parse().ok());
+    text.lines().find_map(port).and_then(digits).filter(|&port| port > 0)
+}
+
 #[expect(clippy::expect_used, reason = "`main` is a valid name, and a test of this file says so")]
 fn default_room() -> Name {
     "main".parse().expect("main is a name")
@@ -181,6 +199,7 @@ fn default_room() -> Name {
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct Written {
+    #[serde(deserialize_with = "text::port")]
     port: u16,
     #[serde(with = "text::name", default = "default_room")]
     room: Name,
@@ -325,6 +344,31 @@ mod tests {
         assert_eq!(errors.len(), 2);
         assert!(errors[0].contains("Dave.toml': 'Dave' is not a name"), "{}", errors[0]);
         assert!(errors[1].contains("bob.toml', line 2: unknown field `prot`, expected one of `port`"), "{}", errors[1]);
+    }
+
+    #[test]
+    fn a_port_that_is_none_is_answered_with_what_is_allowed() {
+        for port in ["\"x\"", "65536", "-1", "9001.5"] {
+            let dir = roster(&[("alice.toml", &format!("port = {port}\n"))]);
+            let (_, errors) = names_and_errors(&dir);
+            let says =
+                format!("alice.toml', line 1: {port} is not a port, which is from 1 to 65535, or 0 for any free one");
+            assert!(errors[0].ends_with(&says), "{}", errors[0]);
+        }
+    }
+
+    #[test]
+    fn a_bad_file_keeps_its_port() {
+        let dir = roster(&[
+            ("alice.toml", "port = 9001\n"),
+            ("bob.toml", "prot = 1\n port=9002# his\n"),
+            ("carol.toml", "room = [\nport = 9003 # hers\n"),
+            ("dave.toml", "port = 9001\n"),
+            ("eve.toml", "port = 0\n"),
+        ]);
+        let claimed = Participant::claimed_ports(dir.path());
+        let claimed: Vec<_> = claimed.iter().map(|(port, name)| (*port, name.as_str())).collect();
+        assert_eq!(claimed, [(9001, "alice"), (9002, "bob"), (9003, "carol")]);
     }
 
     #[test]

@@ -239,7 +239,7 @@ mod tests {
         let rate = refusal("\n[room]\nrate-hz = 44100\n");
         assert!(rate.contains("line 3: 44100 is not a rate: 16000, 24000 or 48000 Hz"), "{rate}");
         let chunk = refusal("[stream]\nchunk-ms = 30\n");
-        assert!(chunk.contains("line 2: 30 ms is not a chunk's length"), "{chunk}");
+        assert!(chunk.contains("line 2: 30 is not a chunk's length in ms"), "{chunk}");
     }
 
     #[test]

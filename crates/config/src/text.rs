@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use palabre_room::{Name, Rate, display_name_is_valid};
 use serde::{Deserialize, Deserializer, Serializer, de::Error};
+use toml::Value;
 
 /// The gains that a room's `gain` file allows, in dB.
 const GAIN_DB: std::ops::RangeInclusive<f32> = -60.0..=20.0;
@@ -27,34 +28,49 @@ pub(crate) fn display_name<'de, D: Deserializer<'de>>(from: D) -> Result<Option<
 }
 
 pub(crate) fn gain_db<'de, D: Deserializer<'de>>(from: D) -> Result<Option<f32>, D::Error> {
-    let gain = f32::deserialize(from)?;
-    if GAIN_DB.contains(&gain) {
-        return Ok(Some(gain));
+    let value = Value::deserialize(from)?;
+    let gain = value.as_float().or_else(|| value.as_integer().map(|db| db as f64)).map(|db| db as f32);
+    match gain.filter(|db| GAIN_DB.contains(db)) {
+        Some(gain) => Ok(Some(gain)),
+        None => Err(D::Error::custom(format!("{value} dB is not a gain, which is from -60 to 20 dB"))),
     }
-    Err(D::Error::custom(format!("{gain} dB is not a gain, which is from -60 to 20 dB")))
+}
+
+pub(crate) fn port<'de, D: Deserializer<'de>>(from: D) -> Result<u16, D::Error> {
+    integer(from, "a port, which is from 1 to 65535, or 0 for any free one")
 }
 
 /// 24000, and not the text `s16le 24000 1` of a room's `format`.
 pub(crate) fn rate_hz<'de, D: Deserializer<'de>>(from: D) -> Result<Rate, D::Error> {
-    let hz = u32::deserialize(from)?;
-    Rate::try_from(hz).map_err(|_| D::Error::custom(format!("{hz} is not a rate: 16000, 24000 or 48000 Hz")))
+    const RATES: &str = "a rate: 16000, 24000 or 48000 Hz";
+    let hz: u32 = integer(from, RATES)?;
+    Rate::try_from(hz).map_err(|_| D::Error::custom(format!("{hz} is not {RATES}")))
 }
 
 /// Whole frames of 20 ms, from 20 to 1000 ms.
 pub(crate) fn chunk_ms<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
-    let ms = u64::deserialize(from)?;
+    const LENGTHS: &str = "a chunk's length in ms, which is from 20 to 1000 and a multiple of 20";
+    let ms = integer(from, LENGTHS)?;
     if (20..=1000).contains(&ms) && ms % palabre_room::FRAME_MS == 0 {
         return Ok(ms);
     }
-    Err(D::Error::custom(format!("{ms} ms is not a chunk's length, which is from 20 to 1000 ms and a multiple of 20")))
+    Err(D::Error::custom(format!("{ms} is not {LENGTHS}")))
 }
 
 pub(crate) fn count<'de, D: Deserializer<'de>>(from: D) -> Result<usize, D::Error> {
-    let count = usize::deserialize(from)?;
+    const LIMITS: &str = "a limit, which is from 1 to 10000";
+    let count = integer(from, LIMITS)?;
     if (1..=10_000).contains(&count) {
         return Ok(count);
     }
-    Err(D::Error::custom(format!("{count} is not a limit, which is from 1 to 10000")))
+    Err(D::Error::custom(format!("{count} is not {LIMITS}")))
+}
+
+/// A whole number that fits; the error says what was written instead and `what` is allowed.
+fn integer<'de, D: Deserializer<'de>, T: TryFrom<i64>>(from: D, what: &str) -> Result<T, D::Error> {
+    let value = Value::deserialize(from)?;
+    let number = value.as_integer().and_then(|number| T::try_from(number).ok());
+    number.ok_or_else(|| D::Error::custom(format!("{value} is not {what}")))
 }
 
 /// A host name as it stands in a link and a certificate: a DNS name or an IP address.

@@ -1,6 +1,5 @@
 //! `palabre invite`: a participant's file and the link that fits it.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, IsTerminal};
 use std::net::{IpAddr, TcpListener};
@@ -77,21 +76,19 @@ fn new(config: &Path, server: &Server, invite: &Invite, key: KeyHash) -> Result<
 
 /// The wanted port, or the first one of the range that no participant has and no other program uses.
 fn port(config: &Path, server: &Server, wanted: Option<u16>) -> Result<u16, String> {
-    let (participants, errors) = Participant::load_all(config);
-    for error in errors {
+    for error in Participant::load_all(config).1 {
         eprintln!("palabre: warning: {error}");
     }
-    let owner = |port| participants.iter().find(|participant| participant.port == port);
+    let owners = Participant::claimed_ports(config);
     let Some(port) = wanted else {
-        let taken: BTreeSet<u16> = participants.iter().map(|participant| participant.port).collect();
         return server
             .ports
             .iter()
-            .find(|port| !taken.contains(port) && is_free(server.bind, *port))
+            .find(|port| !owners.contains_key(port) && is_free(server.bind, *port))
             .ok_or_else(|| format!("every port of {} is taken; widen 'ports' in palabre.toml", server.ports));
     };
-    if let Some(owner) = owner(port) {
-        return Err(format!("port {port} is {}'s; each participant has a port of their own", owner.name));
+    if let Some(owner) = owners.get(&port) {
+        return Err(format!("port {port} is {owner}'s; each participant has a port of their own"));
     }
     if !server.ports.contains(port) {
         return Err(format!("port {port} is not in {}; see 'ports' in palabre.toml", server.ports));
