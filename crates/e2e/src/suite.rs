@@ -1,5 +1,6 @@
 //! The whole suite in a temporary directory: `palabre try` with its mixer, supervisor and listeners.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -56,12 +57,21 @@ impl Suite {
     /// # Errors
     /// The suite did not start; the error has what it printed.
     pub fn start_with(participants: usize, flags: &[&str]) -> Result<Self> {
+        Self::start_in(participants, flags, &[])
+    }
+
+    /// The same with variables of the environment.
+    ///
+    /// # Errors
+    /// The suite did not start; the error has what it printed.
+    pub fn start_in(participants: usize, flags: &[&str], environment: &[(&str, &OsStr)]) -> Result<Self> {
         let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let dir = tempfile::Builder::new().prefix("palabre-e2e-").tempdir()?;
         let output = File::create(dir.path().join("output"))?;
         let mut child = Command::new(binary("palabre")?)
             .args(["try", "--first-port", "0", "--participants", &participants.to_string()])
             .args(flags)
+            .envs(environment.iter().copied())
             .arg("--dir")
             .arg(dir.path().join("try"))
             .stdin(Stdio::null())

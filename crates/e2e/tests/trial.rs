@@ -1,0 +1,82 @@
+//! `palabre try` for those who want more than links: browser windows, and the network's other machines.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use palabre_e2e::suite::{PATIENCE, Suite, descendants};
+use palabre_e2e::wait_for;
+use serde_json::Value;
+
+/// A directory to stand first in the PATH, whose `chromium` is the real one with what it needs here: no display and no
+/// sandbox (tests may be root), and a port to ask it what its windows show.
+fn chromium_without_a_display() -> tempfile::TempDir {
+    let path = std::env::var_os("PATH").unwrap();
+    let real = std::env::split_paths(&path).map(|dir| dir.join("chromium")).find(|file| file.is_file()).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("chromium");
+    let flags = "--headless=new --no-sandbox --disable-gpu --disable-quic --disable-dev-shm-usage \
+                 --disable-background-networking --disable-component-update --disable-sync --remote-debugging-port=0";
+    std::fs::write(&file, format!("#!/bin/sh\nexec '{}' {flags} \"$@\"\n", real.display())).unwrap();
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o755)).unwrap();
+    dir
+}
+
+fn curl(arguments: &[&str]) -> Option<String> {
+    let output =
+        Command::new("curl").args(["-sSf", "--noproxy", "*", "--max-time", "20"]).args(arguments).output().unwrap();
+    output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
+}
+
+/// What the windows of the browser with this profile show: address and title.
+fn windows(profile: &Path) -> Option<Vec<(String, String)>> {
+    let port = std::fs::read_to_string(profile.join("DevToolsActivePort")).ok()?.lines().next()?.to_owned();
+    let list: Value = serde_json::from_str(&curl(&[&format!("http://127.0.0.1:{port}/json/list")])?).ok()?;
+    let text = |window: &Value, field: &str| window[field].as_str().map(str::to_owned);
+    let pages = list.as_array()?.iter().filter(|window| window["type"] == "page");
+    pages.map(|window| Some((text(window, "url")?, text(window, "title")?))).collect()
+}
+
+fn is_running(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+#[test]
+fn open_shows_every_link_in_a_window_that_trusts_it_and_closes_them() {
+    let bin = chromium_without_a_display();
+    let path = std::env::var_os("PATH").unwrap();
+    let path = std::env::join_paths([bin.path().to_owned()].into_iter().chain(std::env::split_paths(&path))).unwrap();
+    let suite = Suite::start_in(2, &["--no-voices", "--open"], &[("PATH", &path)]).unwrap();
+    for link in &suite.links {
+        let profile: PathBuf = suite.dir().join("browser").join(&link.name);
+        let address = format!("https://localhost:{}/", link.port);
+        // A certificate that isn't trusted would be a page of Chromium's own, and so would a page that doesn't answer.
+        let title = wait_for("the page in its window", PATIENCE, || {
+            windows(&profile)?.into_iter().find(|(url, _)| *url == address).map(|(_, title)| title)
+        });
+        assert!(title.as_ref().is_ok_and(|title| title.contains("Palabre")), "{title:?}, {:?}", windows(&profile));
+    }
+    let processes = descendants(suite.pid());
+    suite.stop().unwrap();
+    wait_for("the end of every process", PATIENCE, || (!processes.iter().any(|&pid| is_running(pid))).then_some(()))
+        .unwrap();
+}
+
+#[test]
+fn lan_gives_links_and_a_certificate_with_the_machine_s_own_address() {
+    let suite = Suite::start_in(1, &["--no-voices", "--lan"], &[]).unwrap();
+    let link = &suite.links[0];
+    let host = link.url.strip_prefix("https://").unwrap().split(':').next().unwrap();
+    println!("the link's host is {host}");
+    // A machine without a network has none, and keeps the name that it has for itself.
+    assert!(host == "localhost" || host.parse::<std::net::Ipv4Addr>().is_ok_and(|ip| !ip.is_loopback()), "{host}");
+    let certificate = suite.dir().join("etc/tls/cert.pem");
+    for host in [host, "localhost", "127.0.0.1"] {
+        let me = format!("https://{host}:{}/me", link.port);
+        let bearer = format!("Authorization: Bearer {}", link.key);
+        let answer = curl(&["--cacert", certificate.to_str().unwrap(), "-H", &bearer, &me]);
+        assert!(answer.is_some_and(|answer| answer.contains(&link.name)), "{host}");
+    }
+    suite.stop().unwrap();
+}
