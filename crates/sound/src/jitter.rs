@@ -8,47 +8,52 @@
 //!          samples             complete for the margin
 //!  Empty ───────────▶ Priming ─────────────────────────▶ Playing
 //!    ▲                                                      │ less than a frame there
-//!    └──────── what remains, then a tail of 5 ms ───────────┘
+//!    └───────── what remains, then a fade of 5 ms ──────────┘
 //! ```
 //!
-//! - Running dry is not audible as a click: a tail of 5 ms, the last samples mirrored and faded, follows the last sample,
-//!   and what comes late is faded in.
-//! - Each underrun within a spurt makes the margin 10 ms longer; each good minute makes it 10 ms shorter again.
-//! - No sample is played that is older than [`AGE_MAX`]; what is too old is cut.
-//! - A surplus that lasts (the sender's clock is faster, or the network's pause is over) is cut, in a quiet moment if there
-//!   is one within a second, with a cross-fade of 5 ms.
+//! - The margin is the smallest that would have been good lately, of many that are simulated ([`depth`]).
+//! - Where the sound that comes doesn't continue what was heard, whatever the reason, there is one way to join them
+//!   ([`join`]): what was heard goes on for 5 ms and fades out, what comes fades in. So nothing clicks.
+//! - No sample is played that is older than [`AGE_MAX`]; what is too old is caught up with, by leaving out silence, and
+//!   by a cut where there is none. Silence at the head of a spurt that would only be delay is left out too.
+//! - A surplus that lasts (the network's pause is over) is cut, in quiet moments where there are any.
 //!
-//! Not here: filling gaps with guessed speech, and conversion between clocks.
+//! Not here: filling gaps with guessed speech.
 
+mod depth;
+mod join;
+mod predict;
 mod store;
 
 use std::time::Duration;
 
-use crate::meter;
+use depth::Depth;
+use join::Joiner;
 use store::Store;
 
 /// No sample waits longer than this.
 pub const AGE_MAX: Duration = Duration::from_millis(400);
 /// The margin to begin with, and the least.
 pub const MARGIN_MIN: Duration = Duration::from_millis(15);
-/// The margin after many underruns.
+/// The margin at most.
 pub const MARGIN_MAX: Duration = Duration::from_millis(200);
 
 const FRAME: Duration = Duration::from_millis(20);
-const MARGIN_STEP: Duration = Duration::from_millis(10);
-/// A minute of ticks without an underrun.
-const GOOD_TICKS: u32 = 3_000;
 /// A gap shorter than this is the network's doing; nobody pauses so briefly.
 const UNDERRUN_GAP: Duration = Duration::from_millis(100);
 /// Ticks over which the lowest fill is taken: a second.
 const SURPLUS_TICKS: u32 = 50;
-/// A cut waits so many ticks longer for a quiet frame: another second.
+/// A cut waits so many ticks longer for a quiet moment: another second.
 const PATIENCE_TICKS: u32 = 50;
 /// More than this above the margin is a surplus.
 const SURPLUS: Duration = Duration::from_millis(30);
-/// The most that one cut in the middle of speech removes.
+/// Of a surplus larger than this, half is cut at once.
+const SURPLUS_LARGE: Duration = Duration::from_millis(100);
+/// The most that one cut of a smaller surplus removes in the middle of speech.
 const CUT_MAX: Duration = Duration::from_millis(40);
 const QUIET_DBFS: f32 = -50.0;
+/// At the head of a spurt only what nobody can hear is left out.
+const SILENT_DBFS: f32 = -65.0;
 const FADE_MS: usize = 5;
 
 /// What a pull gave.
@@ -72,22 +77,26 @@ pub struct Counters {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
+    /// Nothing is there.
     Empty { dry_since: Option<Duration> },
-    Priming { first: Duration, complete: Option<Duration>, dry_since: Option<Duration>, fade_in: bool },
+    /// Samples wait since `first`, a whole frame since `complete`.
+    Priming { first: Duration, complete: Option<Duration>, dry_since: Option<Duration> },
+    /// A frame is taken at each tick.
     Playing,
 }
 
 /// One talker's buffer.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Jitter {
     store: Store,
     state: State,
+    depth: Depth,
+    joiner: Joiner,
     margin: Duration,
-    good_ticks: u32,
+    /// Samples that came in this spurt.
+    spurt_samples: u64,
     lowest_fill: usize,
     lowest_ticks: u32,
-    /// The last 5 ms that were given away.
-    last: Vec<i16>,
     counters: Counters,
     frame_samples: usize,
     fade_samples: usize,
@@ -101,31 +110,31 @@ impl Jitter {
         Self {
             store: Store::new(rate_hz),
             state: State::Empty { dry_since: None },
+            depth: Depth::new(),
+            joiner: Joiner::new(frame_samples, fade_samples),
             margin: MARGIN_MIN,
-            good_ticks: 0,
+            spurt_samples: 0,
             lowest_fill: usize::MAX,
             lowest_ticks: 0,
-            last: vec![0; fade_samples],
             counters: Counters::default(),
             frame_samples,
             fade_samples,
         }
     }
 
-    /// Takes what arrived at `now`; of more than [`AGE_MAX`] at once the newest stays.
+    /// Takes what arrived at `now`. What is more than [`AGE_MAX`] is caught up with at the next tick; of more than twice as
+    /// much only the newest stays.
     pub fn push(&mut self, now: Duration, samples: &[i16]) {
         if samples.is_empty() {
             return;
         }
-        self.counters.cut_samples += self.store.push(now, samples) as u64;
         if let State::Empty { dry_since } = self.state {
-            let short_gap = dry_since.is_some_and(|dry| now.saturating_sub(dry) < UNDERRUN_GAP);
-            if short_gap {
-                self.underrun();
-            }
-            let dry_since = if short_gap { None } else { dry_since };
-            self.state = State::Priming { first: now, complete: None, dry_since, fade_in: short_gap };
+            self.prime(now, dry_since);
         }
+        self.watch(now);
+        self.spurt_samples += samples.len() as u64;
+        self.store.push(now, samples);
+        self.cut(self.store.len().saturating_sub(self.store.samples_in(AGE_MAX * 2)));
         if let State::Priming { complete: complete @ None, .. } = &mut self.state {
             *complete = (self.store.len() >= self.frame_samples).then_some(now);
         }
@@ -135,35 +144,19 @@ impl Jitter {
     pub fn pull(&mut self, now: Duration, frame: &mut [i16]) -> Pulled {
         frame.fill(0);
         self.cut_what_is_too_old(now);
-        let fade_in = match self.state {
-            State::Empty { .. } => return Pulled::Silence,
-            State::Priming { first, complete, dry_since, fade_in } => {
-                let late = self.was_late(first, dry_since);
-                if late {
-                    self.underrun();
-                    self.state = State::Priming { first, complete, dry_since: None, fade_in: true };
-                }
-                if now < complete.unwrap_or(first + FRAME) + self.margin {
-                    return Pulled::Silence;
-                }
-                self.state = State::Playing;
-                self.forget_fill();
-                fade_in || late
-            }
-            State::Playing => false,
-        };
-        self.cut_surplus();
-        let got = self.store.take(frame);
-        if fade_in {
-            fade(&mut frame[..got.min(self.fade_samples)], true);
+        if let State::Priming { first, complete, dry_since } = self.state
+            && now >= complete.unwrap_or(first + FRAME) + self.margin
+        {
+            self.begin_to_play(first, dry_since);
         }
-        if got < frame.len() { self.run_dry(now, frame, got) } else { self.go_on(frame) }
+        let got = if self.state == State::Playing { self.take(now, frame) } else { 0 };
+        if self.joiner.give(frame, got) { Pulled::Frame } else { Pulled::Silence }
     }
 
     /// Whether there is nothing in it and nothing to come: no tick is needed until the next push.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        matches!(self.state, State::Empty { .. })
+        matches!(self.state, State::Empty { .. }) && self.joiner.is_done()
     }
 
     /// Samples that wait.
@@ -184,26 +177,72 @@ impl Jitter {
         self.counters
     }
 
-    /// A long pause whose sound then came all at once was no pause: the network held it back.
-    fn was_late(&self, first: Duration, dry_since: Option<Duration>) -> bool {
-        dry_since.is_some_and(|dry| {
-            let gap = self.store.samples_in(first.saturating_sub(dry).min(AGE_MAX));
-            self.store.len() > self.store.samples_in(self.margin + FRAME * 2) + gap / 2
-        })
+    /// The first samples after nothing: a new spurt, or the one that ran dry.
+    fn prime(&mut self, now: Duration, dry_since: Option<Duration>) {
+        let gap = dry_since.map(|dry| now.saturating_sub(dry));
+        let dry_since = match gap {
+            Some(gap) if gap < UNDERRUN_GAP => {
+                self.underrun(gap);
+                None
+            }
+            _ => {
+                self.spurt_samples = 0;
+                self.depth.begin();
+                dry_since
+            }
+        };
+        self.state = State::Priming { first: now, complete: None, dry_since };
     }
 
-    fn underrun(&mut self) {
+    /// Something arrives: what does it say about the network?
+    fn watch(&mut self, now: Duration) {
+        let place = Duration::from_secs_f64(self.spurt_samples as f64 / f64::from(self.store.rate_hz()));
+        self.depth.push(now, place);
+        self.margin = self.depth.best();
+    }
+
+    /// Sound that was needed came later, by `gap`.
+    fn underrun(&mut self, gap: Duration) {
         self.counters.underruns += 1;
-        self.good_ticks = 0;
-        self.margin = (self.margin + MARGIN_STEP).min(MARGIN_MAX);
+        self.depth.failed(gap + self.margin);
+    }
+
+    fn begin_to_play(&mut self, first: Duration, dry_since: Option<Duration>) {
+        let gap = dry_since.map_or(Duration::MAX, |dry| first.saturating_sub(dry));
+        let held_back = self.store.samples_in(gap.min(AGE_MAX)) / 2;
+        // A long pause whose sound then came all at once was no pause: the network held it back.
+        if dry_since.is_some() && self.store.len() > self.store.samples_in(self.margin + FRAME * 2) + held_back {
+            self.underrun(gap);
+        }
+        self.state = State::Playing;
+        self.forget_fill();
+        self.trim();
+    }
+
+    /// Silence at the head that would only be delay is left out, but for 5 ms.
+    fn trim(&mut self) {
+        let wanted = self.frame_samples + self.store.samples_in(self.margin);
+        let silent = self.store.quiet_head(SILENT_DBFS, self.fade_samples).saturating_sub(self.fade_samples);
+        let n = self.store.len().saturating_sub(wanted).min(silent);
+        self.store.cut(n);
+        self.note_cut(n);
+    }
+
+    /// Takes a frame's samples; gives how many there were.
+    fn take(&mut self, now: Duration, frame: &mut [i16]) -> usize {
+        self.cut_surplus();
+        let got = self.store.take(frame);
+        if got < frame.len() {
+            self.state = State::Empty { dry_since: Some(now) };
+        }
+        got
     }
 
     fn cut_what_is_too_old(&mut self, now: Duration) {
-        let excess = self.store.too_old(now, AGE_MAX);
+        let (excess, within) = self.store.too_old(now, AGE_MAX);
         if excess > 0 {
-            // Only what follows a frame that has been heard needs the cross-fade.
-            let fade = if self.state == State::Playing { self.fade_samples } else { 0 };
-            self.cut(excess, fade);
+            self.cut_quiet(excess, within);
+            self.cut(self.store.too_old(now, AGE_MAX).0);
         }
     }
 
@@ -211,69 +250,49 @@ impl Jitter {
     fn cut_surplus(&mut self) {
         self.lowest_fill = self.lowest_fill.min(self.store.len().saturating_sub(self.frame_samples));
         self.lowest_ticks += 1;
-        let wanted = self.store.samples_in(self.margin);
-        if self.lowest_fill < wanted + self.store.samples_in(SURPLUS) {
-            if self.lowest_ticks >= SURPLUS_TICKS {
-                self.forget_fill();
-            }
-            return;
-        }
         if self.lowest_ticks < SURPLUS_TICKS {
             return;
         }
-        let surplus = self.lowest_fill - wanted;
-        if self.store.head_is_quiet(surplus + self.fade_samples, QUIET_DBFS) {
-            self.cut(surplus, self.fade_samples);
+        let surplus = self.lowest_fill.saturating_sub(self.store.samples_in(self.margin));
+        if surplus < self.store.samples_in(SURPLUS) {
+            return self.forget_fill();
+        }
+        if self.cut_quiet(surplus, self.store.len()) > 0 {
+            return;
+        }
+        if surplus > self.store.samples_in(SURPLUS_LARGE) {
+            self.cut(surplus / 2);
         } else if self.lowest_ticks >= SURPLUS_TICKS + PATIENCE_TICKS {
-            self.cut(surplus.min(self.store.samples_in(CUT_MAX)), self.fade_samples);
+            self.cut(surplus.min(self.store.samples_in(CUT_MAX)));
         }
     }
 
-    fn cut(&mut self, samples: usize, fade: usize) {
-        self.counters.cut_samples += self.store.cut(samples, fade) as u64;
-        self.forget_fill();
+    /// Removes up to `n` of the first `within` samples, but only quiet ones; gives how many.
+    fn cut_quiet(&mut self, n: usize, within: usize) -> usize {
+        let cut = self.store.cut_quiet(n, within, QUIET_DBFS, self.fade_samples);
+        self.note_cut(cut);
+        cut
+    }
+
+    /// Removes the first `n` samples, whatever they are.
+    fn cut(&mut self, n: usize) {
+        if n > 0 {
+            self.joiner.leave(&self.store.peek(self.fade_samples.min(n)));
+            self.store.cut(n);
+            self.note_cut(n);
+        }
+    }
+
+    fn note_cut(&mut self, samples: usize) {
+        if samples > 0 {
+            self.counters.cut_samples += samples as u64;
+            self.forget_fill();
+        }
     }
 
     fn forget_fill(&mut self) {
         (self.lowest_fill, self.lowest_ticks) = (usize::MAX, 0);
     }
-
-    fn go_on(&mut self, frame: &[i16]) -> Pulled {
-        self.last.copy_from_slice(&frame[frame.len() - self.fade_samples..]);
-        self.good_ticks += 1;
-        if self.good_ticks >= GOOD_TICKS {
-            self.good_ticks = 0;
-            self.margin = self.margin.saturating_sub(MARGIN_STEP).max(MARGIN_MIN);
-        }
-        Pulled::Frame
-    }
-
-    /// Nothing follows `frame[..got]`: a tail of what was last heard, mirrored and faded, avoids the click.
-    fn run_dry(&mut self, now: Duration, frame: &mut [i16], got: usize) -> Pulled {
-        self.state = State::Empty { dry_since: Some(now) };
-        self.last.extend_from_slice(&frame[..got]);
-        let tail = self.fade_samples.min(frame.len() - got);
-        for (out, &heard) in frame[got..got + tail].iter_mut().zip(self.last.iter().rev()) {
-            *out = heard;
-        }
-        fade(&mut frame[got..got + tail], false);
-        self.last.clear();
-        self.last.resize(self.fade_samples, 0);
-        if got == 0 && frame.iter().all(|&x| x == 0) { Pulled::Silence } else { Pulled::Frame }
-    }
-}
-
-/// A straight line from 0 to 1 over the samples, or from 1 to 0.
-fn fade(samples: &mut [i16], rising: bool) {
-    let n = samples.len() as i32;
-    for (i, sample) in (0..n).zip(samples) {
-        let part = if rising { i + 1 } else { n - i - 1 };
-        *sample = (i32::from(*sample) * part / n.max(1)) as i16;
-    }
-}
-
-fn is_quiet(samples: &[i16], dbfs: f32) -> bool {
-    meter::frame_dbfs(samples) < dbfs
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::{AGE_MAX, is_quiet};
+use super::join;
 
 /// Arrivals closer than this share a mark, which bounds their number.
 const MARK: Duration = Duration::from_millis(5);
@@ -36,23 +36,22 @@ impl Store {
         self.samples.len()
     }
 
+    pub(super) fn rate_hz(&self) -> u32 {
+        self.rate_hz
+    }
+
     pub(super) fn samples_in(&self, time: Duration) -> usize {
         (time.as_micros() * u128::from(self.rate_hz) / 1_000_000) as usize
     }
 
-    /// Appends; gives how many old samples had to go so that no more than `AGE_MAX` wait.
-    pub(super) fn push(&mut self, now: Duration, samples: &[i16]) -> usize {
-        let most = self.samples_in(AGE_MAX);
-        let skipped = samples.len().saturating_sub(most);
-        let dropped = (self.samples.len() + samples.len() - skipped).saturating_sub(most);
-        self.cut(dropped, 0);
-        self.samples.extend(&samples[skipped..]);
+    /// Appends what arrived at `now`.
+    pub(super) fn push(&mut self, now: Duration, samples: &[i16]) {
+        self.samples.extend(samples);
         let end = self.head + self.samples.len() as u64;
         match self.marks.back_mut() {
             Some(mark) if now.saturating_sub(mark.at) < MARK => mark.end = end,
             _ => self.marks.push_back(Mark { at: now, end }),
         }
-        skipped + dropped
     }
 
     /// Moves samples to the start of `out`; gives how many there were.
@@ -65,29 +64,74 @@ impl Store {
         n
     }
 
-    /// Removes `n` samples; the `fade` before the gap and the `fade` behind it are cross-faded. Gives how many went.
-    pub(super) fn cut(&mut self, n: usize, fade: usize) -> usize {
-        let n = n.min(self.samples.len());
-        let fade = fade.min(self.samples.len() - n);
-        for i in 0..fade {
-            let (old, new) = (i32::from(self.samples[i]), i32::from(self.samples[n + i]));
-            let mixed = old + (new - old) * (i as i32 + 1) / (fade as i32 + 1);
-            self.samples[n + i] = mixed as i16;
-        }
+    /// The first samples, up to so many; they stay.
+    pub(super) fn peek(&self, n: usize) -> Vec<i16> {
+        self.samples.iter().take(n).copied().collect()
+    }
+
+    /// Removes the first `n` samples.
+    pub(super) fn cut(&mut self, n: usize) {
         self.samples.drain(..n);
         self.advance(n);
-        n
     }
 
-    /// How many must go now so that none will be older than `age` when its tick comes.
-    pub(super) fn too_old(&self, now: Duration, age: Duration) -> usize {
-        self.marks.iter().map(|mark| self.excess(mark, now, age)).max().unwrap_or(0)
+    /// Removes up to `n` of the first `within` samples where it is below `dbfs` for more than twice `fade`, cross-faded;
+    /// gives how many went.
+    pub(super) fn cut_quiet(&mut self, n: usize, within: usize, dbfs: f32, fade: usize) -> usize {
+        let (mut at, mut gone) = (0, 0);
+        while gone < n {
+            let Some((start, len)) = self.quiet_run(at, dbfs, fade) else { break };
+            let len = len.min((within - gone).saturating_sub(start));
+            if len == 0 {
+                break;
+            }
+            at = start + len;
+            if len > 2 * fade {
+                let cut = (len - fade).min(n - gone);
+                self.cut_at(start, cut, fade);
+                (gone, at) = (gone + cut, at - cut);
+            }
+        }
+        gone
     }
 
-    /// Whether the next `n` samples are there and below `dbfs`.
-    pub(super) fn head_is_quiet(&self, n: usize, dbfs: f32) -> bool {
-        let head: Vec<i16> = self.samples.iter().take(n).copied().collect();
-        head.len() == n && is_quiet(&head, dbfs)
+    /// How many samples at the beginning are below `dbfs`, in steps of `piece`.
+    pub(super) fn quiet_head(&self, dbfs: f32, piece: usize) -> usize {
+        self.quiet_run(0, dbfs, piece).filter(|(start, _)| *start == 0).map_or(0, |(_, len)| len)
+    }
+
+    /// How many must go now so that none will be older than `age` when its tick comes, and out of how many.
+    pub(super) fn too_old(&self, now: Duration, age: Duration) -> (usize, usize) {
+        let excesses = self.marks.iter().map(|mark| (self.excess(mark, now, age), (mark.end - self.head) as usize));
+        excesses.max_by_key(|(excess, _)| *excess).unwrap_or((0, 0))
+    }
+
+    /// The first stretch from `from` on that is below `dbfs`, in whole pieces: where it begins, and how long it is.
+    fn quiet_run(&self, from: usize, dbfs: f32, piece: usize) -> Option<(usize, usize)> {
+        let quiet = |at: usize| {
+            let energy: i64 = self.samples.range(at..at + piece).map(|&x| i64::from(x) * i64::from(x)).sum();
+            energy == 0 || 10.0 * (energy as f32 / piece as f32 / 32_768f32.powi(2)).log10() < dbfs
+        };
+        let mut places = (from..).step_by(piece).take_while(|at| at + piece <= self.samples.len());
+        let start = places.find(|&at| quiet(at))?;
+        let end = places.find(|&at| !quiet(at)).unwrap_or_else(|| start + (self.samples.len() - start) / piece * piece);
+        Some((start, end - start))
+    }
+
+    /// Removes `n` samples from `at` on; those before the gap go over into those behind it within `fade`.
+    fn cut_at(&mut self, at: usize, n: usize, fade: usize) {
+        for i in 0..fade {
+            let (old, new) = (f32::from(self.samples[at + i]), f32::from(self.samples[at + n + i]));
+            self.samples[at + n + i] = (old + (new - old) * join::rise(i, fade)).round() as i16;
+        }
+        self.samples.drain(at..at + n);
+        if at == 0 {
+            return self.advance(n);
+        }
+        let place = self.head + at as u64;
+        for mark in self.marks.iter_mut().filter(|mark| mark.end > place) {
+            mark.end -= (mark.end - place).min(n as u64);
+        }
     }
 
     /// The last sample of a mark is played after those before it, and may be `age` old then.
