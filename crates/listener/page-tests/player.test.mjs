@@ -17,17 +17,17 @@ function chance(seed) {
   };
 }
 
-function chunkOf(signal, index) {
-  const n = (RATE_HZ * CHUNK_MS) / 1000;
-  return Int16Array.from({ length: n }, (_, i) => Math.round(32767 * signal((index * n + i) / RATE_HZ)));
+function chunkOf(signal, index, rateHz = RATE_HZ) {
+  const n = (rateHz * CHUNK_MS) / 1000;
+  return Int16Array.from({ length: n }, (_, i) => Math.round(32767 * signal((index * n + i) / rateHz)));
 }
 
 /**
  * Plays `seconds` of `signal` over a network that delays chunk k by delayMs(k) and never reorders.
  * @returns {{out: Float32Array, player: PlayerCore, reports: object[]}}
  */
-function play({ seconds, signal, delayMs, ppm = 0, contextHz = CONTEXT_HZ, at = () => {} }) {
-  const player = new PlayerCore({ streamRateHz: RATE_HZ, contextRateHz: contextHz, chunkMs: CHUNK_MS });
+function play({ seconds, signal, delayMs, ppm = 0, streamHz = RATE_HZ, contextHz = CONTEXT_HZ }) {
+  const player = new PlayerCore({ streamRateHz: streamHz, contextRateHz: contextHz, chunkMs: CHUNK_MS });
   const out = new Float32Array(Math.floor((seconds * contextHz) / 128) * 128);
   const reports = [];
   let next = 0;
@@ -38,12 +38,11 @@ function play({ seconds, signal, delayMs, ppm = 0, contextHz = CONTEXT_HZ, at = 
       const sentMs = ((next + 1) * CHUNK_MS) / (1 + ppm / 1e6);
       arrivesMs = Math.max(arrivesMs, sentMs + delayMs(next));
       if (arrivesMs > nowMs) break;
-      player.push(chunkOf(signal, next), next === 0);
+      player.push(chunkOf(signal, next, streamHz), next === 0);
       next += 1;
     }
-    at(player, nowMs);
     player.render(out.subarray(frame, frame + 128));
-    if (frame % 48000 < 128) reports.push({ nowMs, ...player.report });
+    if (frame % contextHz < 128) reports.push({ nowMs, ...player.report });
   }
   return { out, player, reports };
 }
@@ -59,6 +58,10 @@ function sharpest(out) {
 
 /** The hum's own largest bend at the context's rate is 0.5·(2π·200/48000)² = 0.00034; a click of 1 % would be 0.01. */
 const NO_CLICK = 0.004;
+
+/** Long runs are about time, not about sound: at 8 kHz they take a tenth. The hum's own bend is 0.012 there. */
+const COARSE = { streamHz: 8000, contextHz: 8000 };
+const NO_CLICK_COARSE = 0.03;
 
 test('an even network plays on without underrun, cut or bend', () => {
   const { player, out } = play({ seconds: 20, signal: hum, delayMs: () => 3 });
@@ -93,19 +96,28 @@ test('what came before us is not played: the first seconds are cut to the newest
   assert.ok(sharpest(out) < NO_CLICK, `${sharpest(out)}`);
 });
 
-test('a stall of 300 ms fades, refills and loses nothing that arrives', () => {
-  const { player, out } = play({ seconds: 15, signal: hum, delayMs: (k) => (k === 200 ? 300 : 3) });
-  assert.equal(player.report.underruns, 1);
-  assert.equal(player.report.cuts, 0);
-  assert.ok(player.report.lowMs > 280);
-  assert.ok(sharpest(out) < NO_CLICK, `${sharpest(out)}`);
-});
+/** A tone that never pauses is the hardest case: there is no silence to cut. */
+for (const stallMs of [300, 600, 1000, 2000]) {
+  test(`after a stall of ${stallMs} ms a tone fades, refills, and has its normal delay within 5 s, without a click`, () => {
+    const { player, out, reports } = play({ seconds: 20, signal: hum, delayMs: (k) => (k === 200 ? stallMs : 3) });
+    assert.equal(player.report.underruns, 1);
+    const [before] = reports.filter((r) => r.nowMs > 7000);
+    const [after] = reports.filter((r) => r.nowMs > 8040 + stallMs + 5000);
+    assert.ok(after.surplusMs < 20 && after.depthMs < before.depthMs + 35, `${before.depthMs} ${after.depthMs} ${after.surplusMs}`);
+    assert.ok(sharpest(out) < NO_CLICK, `${sharpest(out)}`);
+    assert.ok(player.report.cuts < 25, `${player.report.cuts}`);
+  });
+}
 
-test('a stall of a second is cut back to the newest without a click', () => {
-  const { player, out } = play({ seconds: 15, signal: hum, delayMs: (k) => (k === 200 ? 1000 : 3) });
-  assert.equal(player.report.cuts, 1);
-  assert.ok(player.report.lowMs < 80, `${player.report.lowMs}`);
-  assert.ok(sharpest(out) < NO_CLICK, `${sharpest(out)}`);
+test('what is hurried is left out in whole periods: the tone stays a tone', () => {
+  const { out, player } = play({ seconds: 14, signal: hum, delayMs: (k) => (k === 200 ? 300 : 3) });
+  assert.ok(player.report.splices > 5);
+  // The recurrence of a sine: what breaks its phase breaks this.
+  const twoCos = 2 * Math.cos((2 * Math.PI * 200) / CONTEXT_HZ);
+  const from = 8.6 * CONTEXT_HZ;
+  let most = 0;
+  for (let i = from; i < out.length; i += 1) most = Math.max(most, Math.abs(out[i] - twoCos * out[i - 1] + out[i - 2]));
+  assert.ok(most < 0.002, `${most}`);
 });
 
 test('a surplus goes in the next pause of the speech', () => {
@@ -115,14 +127,63 @@ test('a surplus goes in the next pause of the speech', () => {
   assert.ok(sharpest(out) < NO_CLICK * 2, `${sharpest(out)}`);
 });
 
-for (const ppm of [200, -200]) {
+for (const ppm of [300, -300]) {
   test(`a sender's clock of ${ppm} ppm is followed for ten minutes`, () => {
     const random = chance(7);
-    const { player, reports } = play({ seconds: 600, signal: hum, delayMs: () => 6 * random(), ppm });
+    const { player, reports } = play({ seconds: 600, signal: hum, delayMs: () => 6 * random(), ppm, ...COARSE });
     assert.equal(player.report.underruns, 0);
+    assert.equal(player.report.cuts, 0);
     const late = reports.filter((r) => r.nowMs > 30000);
-    assert.ok(late.every((r) => r.lowMs > 5 && r.lowMs < 55), `${Math.min(...late.map((r) => r.lowMs))} ${Math.max(...late.map((r) => r.lowMs))}`);
+    assert.ok(late.every((r) => r.lowMs > 3 && r.lowMs < 55), `${Math.min(...late.map((r) => r.lowMs))} ${Math.max(...late.map((r) => r.lowMs))}`);
     assert.ok(late.filter((r) => r.speed === 1).length > late.length / 3);
+  });
+}
+
+test('on a good line the margin comes down to what the line needs', () => {
+  const random = chance(3);
+  const { player, reports } = play({ seconds: 60, signal: hum, delayMs: () => 3 * random() });
+  assert.equal(player.report.underruns, 0);
+  assert.ok(reports.at(-1).marginMs < 15, `${reports.at(-1).marginMs}`);
+});
+
+/** 50 ms of jitter, and one chunk in a hundred waits for TCP's repetition after 200 ms. */
+for (const seed of [1, 2, 3]) {
+  test(`a bad home line is learnt, and then heard at most once in ten minutes (${seed})`, () => {
+    const random = chance(seed);
+    const delayMs = () => 50 * random() + (random() < 0.01 ? 200 : 0);
+    const { player, out, reports } = play({ seconds: 630, signal: hum, delayMs, ...COARSE });
+    const learnt = reports.find((r) => r.nowMs > 30000);
+    assert.ok(player.report.underruns - learnt.underruns <= 1, `${player.report.underruns - learnt.underruns}`);
+    assert.ok(learnt.underruns < 9, `${learnt.underruns}`);
+    const deepest = Math.max(...reports.filter((r) => r.nowMs > 30000).map((r) => r.depthMs));
+    assert.ok(deepest < 400, `${deepest}`);
+    assert.ok(sharpest(out) < NO_CLICK_COARSE, `${sharpest(out)}`);
+  });
+}
+
+test('a line that has become good again is believed after two minutes', () => {
+  const random = chance(5);
+  const delayMs = (k) => (k < 1500 ? 100 * random() : 3 * random());
+  const { reports } = play({ seconds: 240, signal: hum, delayMs, ...COARSE });
+  const bad = reports.find((r) => r.nowMs > 55000);
+  assert.ok(bad.marginMs > 80, `${bad.marginMs}`);
+  assert.ok(reports.at(-1).marginMs < 25 && reports.at(-1).depthMs < 70, `${reports.at(-1).marginMs} ${reports.at(-1).depthMs}`);
+});
+
+test('one long outage teaches nothing', () => {
+  const { reports } = play({ seconds: 40, signal: hum, delayMs: (k) => (k === 300 || k === 500 ? 1500 : 3) });
+  assert.ok(reports.at(-1).marginMs < 50, `${reports.at(-1).marginMs}`);
+});
+
+for (const [streamHz, contextHz] of [[16000, 44100], [24000, 44100], [24000, 96000], [48000, 44100], [48000, 48000]]) {
+  test(`${streamHz} Hz come out of a sound card of ${contextHz} Hz without a click`, () => {
+    const random = chance(11);
+    const { player, out } = play({ seconds: 20, signal: hum, delayMs: () => 10 * random(), streamHz, contextHz, ppm: 100 });
+    assert.equal(player.report.underruns, 0);
+    assert.ok(sharpest(out) < NO_CLICK, `${sharpest(out)}`);
+    const second = out.slice(15 * contextHz, 16 * contextHz);
+    const rms = Math.sqrt(second.reduce((sum, x) => sum + x * x, 0) / second.length);
+    assert.ok(Math.abs(rms - 0.5 * Math.SQRT1_2) < 0.002, `${rms}`);
   });
 }
 

@@ -21,6 +21,7 @@ export class AudioHouse {
   #settle = 0;
   #watch = 0;
   #seen = { cardS: -1 };
+  #failures = 0;
 
   /** @param {AudioHandlers} handlers */
   constructor(handlers) {
@@ -32,11 +33,15 @@ export class AudioHouse {
     return this.#context;
   }
 
-  /** Only in a click: a context made elsewhere may stay mute. */
-  start() {
+  /**
+   * Only in a click: a context made elsewhere may stay mute.
+   * @param {'playback' | 'play-and-record'} use
+   */
+  start(use) {
     // iOS otherwise plays a call through the ringer's path, or stops when the ringer is off.
-    if (navigator.audioSession) navigator.audioSession.type = 'play-and-record';
+    if (navigator.audioSession) navigator.audioSession.type = use;
     navigator.mediaDevices?.addEventListener('devicechange', this.#devicesChanged);
+    document.addEventListener('visibilitychange', this.#mayRunAgain);
     this.#watch = setInterval(() => this.#lookForStall(), STALL_MS);
     this.#signature().then((devices) => { this.#devices = devices; });
     this.#build();
@@ -45,6 +50,8 @@ export class AudioHouse {
   /** Gives the device back. */
   stop() {
     navigator.mediaDevices?.removeEventListener('devicechange', this.#devicesChanged);
+    document.removeEventListener('visibilitychange', this.#mayRunAgain);
+    if (navigator.audioSession) navigator.audioSession.type = 'auto';
     clearInterval(this.#watch);
     clearTimeout(this.#settle);
     this.#drop();
@@ -64,9 +71,14 @@ export class AudioHouse {
     context.onstatechange = () => this.#stateChanged(context);
     context.onerror = () => this.#rebuildSoon();
     context.resume().catch(() => {});
-    await Promise.all(['player', 'microphone'].map((name) => (
-      context.audioWorklet.addModule(new URL(`${name}-worklet.js`, import.meta.url)))));
+    const loaded = await loadWorklets(context);
     if (context !== this.#context) return;
+    // The listener may just be restarting.
+    this.#failures = loaded ? 0 : this.#failures + 1;
+    if (!loaded) {
+      this.#rebuildSoon();
+      return;
+    }
     this.#handlers.onContext(context);
     setTimeout(() => this.#stateChanged(context), SETTLE_MS);
   }
@@ -80,12 +92,19 @@ export class AudioHouse {
   #stateChanged(context) {
     if (context !== this.#context) return;
     if (context.state === 'closed') this.#rebuildSoon();
+    // A telephone call on iOS interrupts it and leaves it suspended; nobody else starts it again.
+    if (context.state === 'suspended') context.resume().catch(() => {});
     this.#handlers.onState(context.state === 'running');
   }
 
+  #mayRunAgain = () => {
+    const context = this.#context;
+    if (document.visibilityState === 'visible' && context && context.state !== 'running') this.wake();
+  };
+
   #rebuildSoon() {
     clearTimeout(this.#settle);
-    this.#settle = setTimeout(() => this.#build(), SETTLE_MS);
+    this.#settle = setTimeout(() => this.#build(), SETTLE_MS * 2 ** Math.min(this.#failures, 4));
   }
 
   #devicesChanged = async () => {
@@ -108,4 +127,10 @@ export class AudioHouse {
     if (context.currentTime === this.#seen.cardS) this.#rebuildSoon();
     this.#seen = { cardS: context.currentTime };
   }
+}
+
+/** Whether they are there: a module that can't be fetched now may be fetched later. */
+async function loadWorklets(context) {
+  const load = (name) => context.audioWorklet.addModule(new URL(`${name}-worklet.js`, import.meta.url));
+  return Promise.all(['player', 'microphone'].map(load)).then(() => true, () => false);
 }

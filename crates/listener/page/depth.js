@@ -1,76 +1,90 @@
 /**
- * Decides how much sound the player holds back: as little as the network's unevenness lately allowed.
+ * Decides how much sound the player holds back: as little as the network's unevenness lately allows.
  *
- * What counts is the lowest fill, just before a chunk arrives: that is sound which was waited for in vain. It is
- * compared with a margin, which grows by 10 ms with every underrun and slowly comes back. The speed stays exactly 1
- * within a wide dead band, because every other speed costs exactness; two crystals differ by less than 0.02 %, so
+ * What lateness.js has learnt is the margin; it grows at once and comes back slowly, and every underrun adds a little.
+ * What a punctual chunk finds in the ring, compared with the margin, is surplus or missing. The speed stays exactly 1
+ * within a wide dead band, because every other speed costs exactness; two crystals differ by less than 0.03 %, so
  * ±0.1 % always suffices. It is told the time by its owner and touches no sample.
  */
 
-const START_MARGIN_MS = 25;
-const MAX_MARGIN_MS = 250;
-const UNDERRUN_MS = 10;
-const BACK_MS_PER_S = 0.1;
+import { Lateness } from './lateness.js';
+
+const MAX_MARGIN_MS = 460;
+const UNDERRUN_MS = 5;
+const FORGIVEN_AFTER_MS = 60000;
+const BACK_MS_PER_S = 5;
 const BIN_MS = 500;
 const BINS = 8;
-const TRUSTED_AFTER_MS = 2000;
-const GUESSED_AFTER_MS = 400;
-const GUESS_BINS = 2;
 const BEND = 0.001;
-const BAND = { fastMs: 20, slowMs: -15, doneMs: 2 };
+const BAND = { fastMs: 20, slowMs: -5, doneMs: 2 };
 
-/** Follows the lowest fill of the last 4 s of playing. */
+/** The depth of one stream's player. */
 export class Depth {
-  #bins = [];
-  #binAgeMs = 0;
-  #seenMs = 0;
+  #lateness = new Lateness();
+  #penaltyMs = 0;
+  #punctualMs = NaN;
   #bend = 0;
-  marginMs = START_MARGIN_MS;
+  #lows = [];
+  #lowAgeMs = 0;
+  marginMs = this.#lateness.neededMs;
 
-  /** Forgets what was seen, since a new spurt starts with a depth of its own. The margin stays. */
+  /** A new spurt starts with a depth of its own. What was learnt stays. */
   restart() {
-    this.#bins = [];
-    this.#binAgeMs = 0;
-    this.#seenMs = 0;
+    this.#lateness.restart();
+    this.#punctualMs = NaN;
     this.#bend = 0;
+    this.#lows = [];
+  }
+
+  /**
+   * @param {number} nowMs on the sound card's clock
+   * @param {number} lengthMs of the chunk that has just come
+   * @param {number} fillMs what was in the ring before it; NaN while the ring isn't being read
+   * @param {boolean} counts whether its lateness says something about the line
+   */
+  arrived(nowMs, lengthMs, fillMs, counts) {
+    const lateMs = this.#lateness.arrived(nowMs, lengthMs, counts);
+    // Had it been punctual, it would have found so much more.
+    this.#punctualMs = fillMs + lateMs;
   }
 
   /**
    * @param {number} fillMs what is in the ring now
    * @param {number} passedMs since the last call
    */
-  observe(fillMs, passedMs) {
-    this.#seenMs += passedMs;
-    this.#binAgeMs += passedMs;
-    if (this.#bins.length === 0 || this.#binAgeMs > BIN_MS) this.#nextBin();
-    const last = this.#bins.length - 1;
-    this.#bins[last] = Math.min(this.#bins[last], fillMs);
-    this.marginMs = Math.max(START_MARGIN_MS, this.marginMs - (BACK_MS_PER_S * passedMs) / 1000);
+  passed(fillMs, passedMs) {
+    this.#penaltyMs *= 1 - passedMs / FORGIVEN_AFTER_MS;
+    const wantedMs = Math.min(MAX_MARGIN_MS, this.#lateness.neededMs + this.#penaltyMs);
+    this.marginMs = Math.max(wantedMs, this.marginMs - (BACK_MS_PER_S * passedMs) / 1000);
+    // The ring is read so much faster or slower than it is filled.
+    this.#punctualMs -= this.#bend * passedMs;
+    this.#noteLow(fillMs, passedMs);
   }
 
   /** The ring ran dry while somebody was speaking. */
   underrun() {
-    this.marginMs = Math.min(MAX_MARGIN_MS, this.marginMs + UNDERRUN_MS);
+    this.#penaltyMs += UNDERRUN_MS;
   }
 
-  /** @param {number} ms that were cut out of the ring; a low from before a burst arrived stays what it was */
+  /** @param {number} ms that were cut out of the ring */
   shortened(ms) {
-    this.#bins = this.#bins.map((lowMs) => (lowMs > ms ? lowMs - ms : lowMs));
+    this.#punctualMs -= ms;
+    this.#lows = this.#lows.map((lowMs) => Math.max(0, lowMs - ms));
   }
 
-  /** @returns {number} lowest fill of the last seconds; NaN when there is none */
+  /** @returns {number} lowest fill of the last 4 s; NaN when there is none */
   get lowMs() {
-    return this.#bins.length === 0 ? NaN : Math.min(...this.#bins);
+    return this.#lows.length === 0 ? NaN : Math.min(...this.#lows);
   }
 
-  /** @returns {number} ms that could go without harm; negative if some are missing; 0 until enough was seen */
+  /** @returns {number} see {@link Lateness#jitterMs} */
+  get jitterMs() {
+    return this.#lateness.jitterMs;
+  }
+
+  /** @returns {number} ms that could go without harm; negative if some are missing; 0 until a chunk has told */
   get surplusMs() {
-    return this.#seenMs < TRUSTED_AFTER_MS ? 0 : this.lowMs - this.marginMs;
-  }
-
-  /** @returns {number} the same by a much shorter look, for the first seconds, in which nobody minds a jump */
-  get guessedSurplusMs() {
-    return this.#seenMs < GUESSED_AFTER_MS ? 0 : Math.min(...this.#bins.slice(-GUESS_BINS)) - this.marginMs;
+    return Number.isNaN(this.#punctualMs) ? 0 : this.#punctualMs - this.marginMs;
   }
 
   /** @returns {number} how fast the ring is to be read: 0.999, 1 or 1.001 */
@@ -82,9 +96,14 @@ export class Depth {
     return 1 + this.#bend;
   }
 
-  #nextBin() {
-    this.#bins.push(Infinity);
-    if (this.#bins.length > BINS) this.#bins.shift();
-    this.#binAgeMs = 0;
+  #noteLow(fillMs, passedMs) {
+    this.#lowAgeMs += passedMs;
+    if (this.#lows.length === 0 || this.#lowAgeMs > BIN_MS) {
+      this.#lows.push(Infinity);
+      if (this.#lows.length > BINS) this.#lows.shift();
+      this.#lowAgeMs = 0;
+    }
+    const last = this.#lows.length - 1;
+    this.#lows[last] = Math.min(this.#lows[last], fillMs);
   }
 }

@@ -10,12 +10,19 @@
 import { Depth } from './depth.js';
 import { Resampler } from './resampler.js';
 import { Ring } from './ring.js';
+import { bestJoin } from './splice.js';
 
 const RING_MS = 2500;
 const FADE_MS = 5;
+/** More than this behind is the past: it is cut at once. */
 const LATE_MS = 400;
 const LATE_FADE_MS = 20;
+/** More than this behind is too much for a conversation; so long a pause is waited for before the sound is hurried. */
+const FAR = { aboveMs: 40, patienceMs: 1500, doneMs: 5 };
+/** A hurried sound loses a period or some, so often. */
+const SPLICE = { leastMs: 3, mostMs: 24, fadeMs: 10, everyMs: 80 };
 const SETTLE_MS = 5000;
+const BEGINNING_MS = 500;
 const SETTLE_ABOVE_MS = 20;
 const CUT_ABOVE_MS = 10;
 const BLOCK_MS = 10;
@@ -37,7 +44,12 @@ export class PlayerCore {
   #settleMs = SETTLE_MS;
   #flushed = 0;
   #loudness = 0;
-  #counts = { underruns: 0, cuts: 0, cutMs: 0 };
+  #clockMs = 0;
+  #farMs = 0;
+  #hurrying = false;
+  #sinceSpliceMs = 0;
+  #held = { ms: 0, looks: 0 };
+  #counts = { underruns: 0, cuts: 0, splices: 0, cutMs: 0 };
 
   /** @param {{streamRateHz: number, contextRateHz: number, chunkMs: number}} format */
   constructor({ streamRateHz, contextRateHz, chunkMs }) {
@@ -56,8 +68,13 @@ export class PlayerCore {
   push(samples, gap, lost = false) {
     this.#ended = false;
     if (lost) this.#settleMs = SETTLE_MS;
+    const lengthMs = samples.length / this.#framesPerMs;
     if (this.#state === 'idle') this.#prime();
     else if (gap) this.#soften(samples);
+    if (gap) this.#depth.restart();
+    // What is short is the end of a spurt and came when it was known to be one; what comes first came while the page began.
+    const counts = lengthMs > this.#chunkMs - 1 && this.#settleMs < SETTLE_MS - BEGINNING_MS;
+    this.#depth.arrived(this.#clockMs, lengthMs, this.#state === 'playing' ? this.#fillMs : NaN, counts);
     if (this.#ring.write(samples) > 0) this.#gain = 0;
   }
 
@@ -69,6 +86,7 @@ export class PlayerCore {
   /** Throws away what is old, for example because the sound card stood still. */
   reset() {
     this.#ring.clear();
+    this.#depth.restart();
     this.#state = 'idle';
     this.#settleMs = SETTLE_MS;
   }
@@ -76,6 +94,8 @@ export class PlayerCore {
   /** @param {Float32Array} out the frames that the sound card wants now */
   render(out) {
     const passedMs = out.length / this.#contextFramesPerMs;
+    this.#clockMs += passedMs;
+    this.#settleMs -= passedMs;
     if (this.#state === 'priming') this.#countDown(passedMs);
     if (this.#state === 'playing') this.#keepDepth(passedMs);
     if (this.#state !== 'playing' && this.#flushed > 2 * this.#resampler.taps) out.fill(0);
@@ -83,13 +103,18 @@ export class PlayerCore {
     if (this.#state === 'playing' && this.#ring.fill === 0) this.#ranDry();
   }
 
-  /** @returns {object} what the details panel shows */
+  /** @returns {object} what the details panel shows; `depthMs` is the mean since the last report */
   get report() {
+    const { ms, looks } = this.#held;
+    this.#held = { ms: 0, looks: 0 };
     return {
       state: this.#state,
-      depthMs: this.#fillMs,
+      depthMs: looks > 0 ? ms / looks : this.#fillMs,
       lowMs: this.#depth.lowMs,
       marginMs: this.#depth.marginMs,
+      jitterMs: this.#depth.jitterMs,
+      surplusMs: this.#depth.surplusMs,
+      filterMs: this.#resampler.delayFrames / this.#framesPerMs,
       speed: this.#depth.speed,
       ...this.#counts,
     };
@@ -102,7 +127,6 @@ export class PlayerCore {
   #prime() {
     this.#state = 'priming';
     this.#primeMs = this.#depth.marginMs;
-    this.#depth.restart();
     this.#gain = 0;
   }
 
@@ -118,24 +142,45 @@ export class PlayerCore {
   }
 
   #keepDepth(passedMs) {
-    if (!this.#ended) this.#depth.observe(this.#fillMs, passedMs);
-    this.#settleMs -= passedMs;
+    const fillMs = this.#fillMs;
+    this.#held = { ms: this.#held.ms + fillMs, looks: this.#held.looks + 1 };
+    if (!this.#ended) this.#depth.passed(fillMs, passedMs);
     this.#loudness = Math.max(this.#loudness * 0.999, this.#headLevel());
-    if (!this.#cutAtOnce() && this.#depth.surplusMs > CUT_ABOVE_MS) this.#cutQuiet(this.#depth.surplusMs);
+    if (!this.#ring.fading) this.#shorten(passedMs);
     this.#resampler.setSpeed(this.#depth.speed);
   }
 
   /**
-   * Far behind, nothing is gained by waiting for a pause. Nor is it in the first seconds: what the listener still had
-   * when we came is the past, and the page's own start held up what came next. But when nothing is missing, as after a
-   * short stall, what is in the ring is what somebody is just saying.
+   * In silence whatever is too much; at once what is long past, and in the first seconds, in which what comes was held up
+   * by the page's own start and nobody minds a jump. Between the two a pause is waited for, and then the sound is hurried.
    */
-  #cutAtOnce() {
-    const lateMs = this.#fillMs - this.#startMs;
-    const earlyMs = this.#settleMs > 0 ? this.#depth.guessedSurplusMs : 0;
-    if (lateMs > LATE_MS) this.#cut(lateMs, LATE_FADE_MS);
-    else if (earlyMs > SETTLE_ABOVE_MS) this.#cut(earlyMs, LATE_FADE_MS);
-    else return false;
+  #shorten(passedMs) {
+    const { surplusMs } = this.#depth;
+    this.#farMs = surplusMs > FAR.aboveMs ? this.#farMs + passedMs : 0;
+    this.#hurrying = this.#farMs > FAR.patienceMs || (this.#hurrying && surplusMs > FAR.doneMs);
+    this.#sinceSpliceMs += passedMs;
+    if (surplusMs > (this.#settleMs > 0 ? SETTLE_ABOVE_MS : LATE_MS)) this.#join(surplusMs, LATE_FADE_MS);
+    else if (surplusMs > CUT_ABOVE_MS && this.#cutQuiet(surplusMs)) return;
+    else if (this.#hurrying && this.#sinceSpliceMs > SPLICE.everyMs) this.#splice(surplusMs);
+  }
+
+  #splice(surplusMs) {
+    if (!this.#join(Math.min(surplusMs, SPLICE.mostMs), SPLICE.fadeMs)) return;
+    this.#sinceSpliceMs = 0;
+    this.#counts.splices += 1;
+  }
+
+  /** Leaves out so much or a little less, whatever fits best, if that much is there. */
+  #join(mostMs, fadeMs) {
+    const least = this.#frames(Math.max(SPLICE.leastMs, mostMs - SPLICE.mostMs));
+    const fade = this.#frames(fadeMs);
+    const most = Math.min(this.#frames(mostMs), this.#ring.fill - 2 * fade);
+    if (most <= least) return false;
+    const before = new Float32Array(fade);
+    const after = new Float32Array(most - least + fade);
+    this.#ring.copy(0, before);
+    this.#ring.copy(least, after);
+    this.#cut(least + bestJoin(before, after), fade);
     return true;
   }
 
@@ -144,18 +189,21 @@ export class PlayerCore {
     return this.#ring.fill < block ? 0 : this.#ring.level(0, block);
   }
 
-  /** Cuts as much of the surplus as is quiet from here on, if that is worth a cut. */
+  /** Cuts as much of the surplus as is quiet from here on, if that is worth a cut; says whether it was. */
   #cutQuiet(surplusMs) {
     const limit = Math.min(QUIET.never, Math.max(QUIET.always, QUIET.share * this.#loudness));
     const block = this.#frames(BLOCK_MS);
     let quiet = 0;
     while (quiet + block <= this.#ring.fill && this.#ring.level(quiet, block) < limit) quiet += block;
     const cutMs = Math.min(surplusMs, quiet / this.#framesPerMs - BLOCK_MS);
-    if (cutMs >= FADE_MS) this.#cut(cutMs, FADE_MS);
+    if (cutMs < FADE_MS) return false;
+    this.#cut(this.#frames(cutMs), this.#frames(FADE_MS));
+    return true;
   }
 
-  #cut(ms, fadeMs) {
-    this.#ring.cut(this.#frames(ms), this.#frames(fadeMs));
+  #cut(frames, fade) {
+    const ms = frames / this.#framesPerMs;
+    this.#ring.cut(frames, fade);
     this.#depth.shortened(ms);
     this.#counts.cuts += 1;
     this.#counts.cutMs += ms;

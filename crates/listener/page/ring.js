@@ -56,6 +56,19 @@ export class Ring {
     this.#read += frames;
   }
 
+  /** @returns {boolean} whether a cut is still being passed over */
+  get fading() {
+    return this.#fade.left > 0;
+  }
+
+  /**
+   * @param {number} from frames after the next one to be read
+   * @param {Float32Array} out is filled with what comes there
+   */
+  copy(from, out) {
+    for (let i = 0; i < out.length; i += 1) out[i] = this.#data[(this.#read + from + i) & this.#mask];
+  }
+
   /** Lets the last `frames` written fade out, because what is written next doesn't continue them. */
   fadeTail(frames) {
     const n = Math.min(frames, this.fill);
@@ -81,7 +94,8 @@ export class Ring {
 
   #crossFade(sample) {
     const old = this.#data[this.#fade.at & this.#mask];
-    const share = this.#fade.left / this.#fade.frames;
+    // Half a cosine: a straight line would have corners.
+    const share = 0.5 - 0.5 * Math.cos((Math.PI * this.#fade.left) / (this.#fade.frames + 1));
     this.#fade.at += 1;
     this.#fade.left -= 1;
     return sample + (old - sample) * share;

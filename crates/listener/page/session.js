@@ -61,7 +61,7 @@ export class Session {
 
   /** Only in a click. Nothing here waits for anything. */
   join() {
-    this.#audio.start();
+    this.#audio.start(this.#listenOnly ? 'playback' : 'play-and-record');
     this.#stream.start();
     if (!this.#listenOnly) this.#microphone.ask();
     stayAwake();
@@ -102,15 +102,20 @@ export class Session {
     this.#uplink.start();
   }
 
-  /** @returns {object} see `window.palabreState` */
+  /**
+   * @returns {object} see `window.palabreState`. `delayMs` is how long sound takes from its arrival here to the sound
+   *   card's output: `depthMs` waiting in the ring on average, `filterMs` in the resampler, `outputMs` in the device
+   */
   get diagnostics() {
-    const { depthMs = 0, lowMs = 0, marginMs = 0, underruns = 0, cuts = 0, cutMs = 0, speed = 1 } = this.#player.report;
-    const { outputMs, contextRate, streamRate } = this.#player.report;
-    const { chunks, lost, bad, renewals, reconnects } = this.#stream.counts;
+    const { depthMs = 0, lowMs = 0, marginMs = 0, jitterMs = 0, surplusMs = 0, filterMs = 0, speed = 1 } = this.#player.report;
+    const { underruns = 0, cuts = 0, splices = 0, cutMs = 0, outputMs, contextRate, streamRate } = this.#player.report;
+    const { chunks, lost, bad, opened, renewals, reconnects } = this.#stream.counts;
     return {
       ...this.state,
-      depthMs, lowMs, marginMs, underruns, cuts, cutMs, speed, outputMs, contextRate, streamRate,
-      chunks, lost, bad, renewals, reconnects,
+      delayMs: depthMs + filterMs + outputMs,
+      depthMs, lowMs, marginMs, jitterMs, surplusMs, filterMs, outputMs, speed, contextRate, streamRate,
+      underruns, cuts, splices, cutMs,
+      chunks, lost, bad, opened, renewals, reconnects,
       uplinkKind: this.#uplink.kind,
       sent: this.#uplink.counts.sent,
       dropped: this.#uplink.dropped,

@@ -35,7 +35,7 @@ export class Stream {
   #state = 'stopped';
   #silent = true;
   /** What happened since `start`, for the details panel. */
-  counts = { records: 0, chunks: 0, lost: 0, bad: 0, renewals: 0, reconnects: 0, bytes: 0 };
+  counts = { records: 0, chunks: 0, lost: 0, bad: 0, opened: 0, renewals: 0, reconnects: 0, bytes: 0 };
 
   /** @param {StreamHandlers} handlers */
   constructor(handlers) {
@@ -83,6 +83,7 @@ export class Stream {
     element.title = 'Palabre';
     element.src = lastSeq > 0 ? `listen?from=${lastSeq}` : 'listen';
     const frame = { element, openedMs: performance.now() };
+    this.counts.opened += 1;
     // A page that never ends never loads: if it does, it is an error page or the connection was closed.
     element.addEventListener('load', () => this.#ended(frame));
     element.addEventListener('error', () => this.#ended(frame));
