@@ -11,6 +11,7 @@ pub mod convert;
 pub mod gain;
 pub mod jitter;
 mod kernel;
+pub mod level;
 pub mod limit;
 pub mod measure;
 pub mod meter;
