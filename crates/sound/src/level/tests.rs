@@ -138,7 +138,10 @@ fn noise_between_words_is_not_raised() {
                 let pause = pair[0].end + ms(140)..pair[1].start - ms(20);
                 assert_eq!(gains[pause.start / 480], gains[pause.end / 480 - 1], "raised while nobody spoke");
                 let raised = gain_between(&input[pause.clone()], &out[pause]);
-                assert!(raised < 0.1, "{dbfs} dBFS in {noise_dbfs} dBFS of colour {colour}: noise raised by {raised} dB");
+                assert!(
+                    raised < 0.1,
+                    "{dbfs} dBFS in {noise_dbfs} dBFS of colour {colour}: noise raised by {raised} dB"
+                );
             }
         }
     }
