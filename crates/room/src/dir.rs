@@ -13,11 +13,11 @@ use std::str::FromStr;
 use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 use nix::sys::stat::Mode;
 
-use crate::{Format, Gain, LevelLine, Member, Name, RoomError};
+use crate::{Format, Gain, LevelLine, Levelling, Member, Name, RoomError};
 
 const DIR_MODE: u32 = 0o2770;
 const FILE_MODE: u32 = 0o660;
-/// `format` and `gain` are one line.
+/// `format`, `gain` and `levelling` are one line.
 const MAX_LINE_BYTES: u64 = 4096;
 /// `names`, `levels` and `without` have a line for each participant.
 const MAX_LIST_BYTES: u64 = 1 << 20;
@@ -56,6 +56,22 @@ impl RoomDir {
     pub fn format(&self) -> Result<Format, RoomError> {
         let path = self.path.join("format");
         read_small(&path, MAX_LINE_BYTES)?.map_or(Ok(Format::default()), |text| parse_as(&path, text.trim()))
+    }
+
+    /// Whether those who speak here are levelled; `None` where there is no file `levelling`, and then they aren't.
+    ///
+    /// # Errors
+    /// The file can't be read, or says something else: keep what it was.
+    pub fn levelling(&self) -> Result<Option<Levelling>, RoomError> {
+        read_levelling(&self.path)
+    }
+
+    /// Writes the file `levelling`, or removes it for `None`.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn set_levelling(&self, levelling: Option<Levelling>) -> Result<(), RoomError> {
+        write_levelling(&self.path, levelling)
     }
 
     /// The pipe that is there while this room is recorded.
@@ -186,6 +202,22 @@ impl ParticipantDir {
         replace(&self.path.join("gain"), gain.map(|gain| format!("{gain}\n")))
     }
 
+    /// Whether this participant is levelled, whatever the room says; `None` where there is no file `levelling`.
+    ///
+    /// # Errors
+    /// The file can't be read, or says something else: keep what it was.
+    pub fn levelling(&self) -> Result<Option<Levelling>, RoomError> {
+        read_levelling(&self.path)
+    }
+
+    /// Writes the file `levelling`, or removes it for `None`.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn set_levelling(&self, levelling: Option<Levelling>) -> Result<(), RoomError> {
+        write_levelling(&self.path, levelling)
+    }
+
     /// Whom this participant does not hear, from the file `without`; nobody where there is none.
     ///
     /// # Errors
@@ -204,6 +236,15 @@ impl ParticipantDir {
         let lines: String = names.iter().map(|name| format!("{name}\n")).collect();
         replace(&self.path.join("without"), (!names.is_empty()).then_some(lines))
     }
+}
+
+fn read_levelling(dir: &Path) -> Result<Option<Levelling>, RoomError> {
+    let path = dir.join("levelling");
+    read_small(&path, MAX_LINE_BYTES)?.map(|text| parse_as(&path, text.trim())).transpose()
+}
+
+fn write_levelling(dir: &Path, levelling: Option<Levelling>) -> Result<(), RoomError> {
+    replace(&dir.join("levelling"), levelling.map(|levelling| format!("{levelling}\n")))
 }
 
 fn parse_as<T: FromStr>(path: &Path, text: &str) -> Result<T, RoomError>
@@ -348,6 +389,9 @@ mod tests {
         assert_eq!(room.names().unwrap(), [member]);
         assert_eq!(room.levels().unwrap(), [level]);
         assert_eq!((dir.gain().unwrap(), dir.without().unwrap()), (Gain::Mute, vec![alice]));
+        room.set_levelling(Some(Levelling::On)).unwrap();
+        dir.set_levelling(Some(Levelling::Off)).unwrap();
+        assert_eq!((room.levelling().unwrap(), dir.levelling().unwrap()), (Some(Levelling::On), Some(Levelling::Off)));
     }
 
     #[test]
@@ -357,6 +401,7 @@ mod tests {
         let dir = room.participant(&"alice".parse().unwrap());
         assert_eq!(room.format().unwrap(), Format::default());
         assert_eq!(dir.gain().unwrap(), Gain::default());
+        assert_eq!((room.levelling().unwrap(), dir.levelling().unwrap()), (None, None));
         assert!(dir.without().unwrap().is_empty() && room.names().unwrap().is_empty());
         dir.set_gain(None).unwrap();
     }

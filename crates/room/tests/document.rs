@@ -54,6 +54,19 @@ fn the_examples_of_gain_and_without_are_read_and_written_back_unchanged() {
 }
 
 #[test]
+fn the_examples_of_levelling_are_read_and_written_back_unchanged() {
+    let (_dir, room) = room();
+    let alice = room.participant(&"alice".parse().unwrap());
+    alice.create().unwrap();
+    std::fs::write(room.path().join("levelling"), example("text levelling of a room")).unwrap();
+    std::fs::write(alice.path().join("levelling"), example("text levelling of a participant")).unwrap();
+    room.set_levelling(room.levelling().unwrap()).unwrap();
+    alice.set_levelling(alice.levelling().unwrap()).unwrap();
+    assert_eq!(std::fs::read_to_string(room.path().join("levelling")).unwrap(), "on\n");
+    assert_eq!(std::fs::read_to_string(alice.path().join("levelling")).unwrap(), "off\n");
+}
+
+#[test]
 fn the_example_of_samples_is_what_crosses_a_pipe() {
     let (_dir, room) = room();
     let alice = room.participant(&"alice".parse().unwrap());
