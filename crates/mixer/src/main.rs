@@ -9,6 +9,7 @@ mod daemon;
 mod ear;
 mod follower;
 mod grower;
+mod levelling;
 mod levels;
 mod mic;
 mod mixing;

@@ -1,12 +1,13 @@
-//! One participant: microphone, jitter buffer, gain, and what they hear.
+//! One participant: microphone, jitter buffer, levelling, gain, and what they hear.
 
-use palabre_room::{Format, Gain, LevelLine, Name, ParticipantDir, PipeId, Talk, pipe_id};
+use palabre_room::{Format, Gain, LevelLine, Levelling, Name, ParticipantDir, PipeId, Talk, pipe_id};
 use palabre_sound::gain;
 use palabre_sound::jitter::{Jitter, Pulled};
 use palabre_sound::meter::Meter;
 
 use crate::context::{Complaint, Context};
 use crate::ear::Ear;
+use crate::levelling::{Choice, Voice};
 use crate::mic::Mic;
 use crate::poller::Key;
 use crate::watcher::{Watch, What};
@@ -25,12 +26,14 @@ pub struct Participant {
     mic: Mic,
     ear: Ear,
     jitter: Jitter,
+    levelling: Choice,
+    voice: Voice,
     meter: Meter,
     gain: Gain,
     /// What the last frame was multiplied by; a change of gain takes one frame.
     factor: f32,
     without: Vec<Name>,
-    /// This tick's frame, gain applied, if there is one.
+    /// This tick's frame, levelled and gain applied, if there is one.
     frame: Vec<i16>,
     speaks: bool,
     ticks_silent: u32,
@@ -48,6 +51,8 @@ impl Participant {
             ear: Ear::new(dir.ear(), format, key),
             dir,
             jitter: Jitter::new(format.rate.hz()),
+            levelling: Choice::default(),
+            voice: Voice::new(format.rate.hz()),
             meter: Meter::new(),
             gain: Gain::default(),
             factor: 1.0,
@@ -63,6 +68,7 @@ impl Participant {
     /// Looks at everything in the directory.
     pub fn rescan(&mut self, cx: &mut Context) {
         self.read_gain(cx);
+        self.levelling.set(cx, self.dir.levelling());
         self.read_without(cx);
         self.mic.refresh(cx);
         self.ear.refresh(cx);
@@ -75,6 +81,7 @@ impl Participant {
             ("ear", _) => self.ear.refresh(cx),
             // A file that was just made is empty until its writer closes it.
             ("gain", What::Complete | What::Left) => self.read_gain(cx),
+            ("levelling", What::Complete | What::Left) => self.levelling.set(cx, self.dir.levelling()),
             ("without", What::Complete | What::Left) => self.read_without(cx),
             _ => {}
         }
@@ -89,11 +96,13 @@ impl Participant {
         }
     }
 
-    /// Takes this tick's frame out of the jitter buffer; `None` when there is nothing to hear.
-    pub fn speak(&mut self, cx: &Context, now: std::time::Duration) -> Option<&[i16]> {
+    /// Takes this tick's frame out of the jitter buffer; `None` when there is nothing to hear. `room` is what the room says
+    /// of levelling.
+    pub fn speak(&mut self, cx: &Context, now: std::time::Duration, room: Option<Levelling>) -> Option<&[i16]> {
         self.mic.refill(cx);
         self.speaks = self.jitter.pull(now, &mut self.frame) == Pulled::Frame;
         if self.speaks {
+            self.voice.level(&mut self.frame, Levelling::is_on(self.levelling.get(), room));
             gain::ramp(&mut self.frame, self.factor, self.gain.factor());
             self.factor = self.gain.factor();
             self.meter.push(&self.frame);

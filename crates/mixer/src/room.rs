@@ -7,6 +7,7 @@ use palabre_room::{Format, LevelLine, Name, PipeId, RoomDir, pipe_id};
 
 use crate::clock::TICK;
 use crate::context::Context;
+use crate::levelling::Choice;
 use crate::levels::Levels;
 use crate::mixing::{LeftOut, Mixing};
 use crate::participant::Participant;
@@ -29,6 +30,7 @@ pub struct Room {
     mixing: Mixing,
     /// The last tick that had something to mix.
     mixed_at: Option<Duration>,
+    levelling: Choice,
     levels: Levels,
     tape: Tape,
     active: bool,
@@ -47,6 +49,7 @@ impl Room {
             numbers: BTreeMap::new(),
             mixing: Mixing::new(format.rate.hz()),
             mixed_at: None,
+            levelling: Choice::default(),
             levels: Levels::new(&dir),
             tape: Tape::new(dir.recording()),
             dir,
@@ -70,6 +73,7 @@ impl Room {
     /// Takes in whoever is in the directory, and sees off whoever no longer is. `next` numbers the new ones.
     pub fn rescan(&mut self, cx: &mut Context, next: &mut u32) {
         self.tape.refresh(cx);
+        self.refresh_levelling(cx);
         let present = match self.dir.participants() {
             Ok(names) => names,
             Err(error) => return cx.warn(format_args!("{error}")),
@@ -126,6 +130,11 @@ impl Room {
         self.tape.refresh(cx);
     }
 
+    /// The file `levelling` may say something else.
+    pub fn refresh_levelling(&mut self, cx: &mut Context) {
+        self.levelling.set(cx, self.dir.levelling());
+    }
+
     /// Watches nothing of this room any more.
     pub fn close(self, cx: &mut Context) {
         self.participants.values().for_each(|participant| cx.watcher.remove(participant.watch));
@@ -174,7 +183,7 @@ impl Room {
         }
         self.mixing.clear();
         for participant in self.participants.values_mut() {
-            if let Some(frame) = participant.speak(cx, now) {
+            if let Some(frame) = participant.speak(cx, now, self.levelling.get()) {
                 self.mixing.add(frame);
             }
             if let Some(frame) = participant.frame() {

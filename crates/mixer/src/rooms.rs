@@ -236,8 +236,10 @@ impl Rooms {
             if name == "format" && what == What::Complete {
                 self.format_changed(cx, number);
             }
-            if let (Some(room), "recording") = (self.rooms.get_mut(&number), name) {
-                room.refresh_recording(cx);
+            match (self.rooms.get_mut(&number), name, what) {
+                (Some(room), "recording", _) => room.refresh_recording(cx),
+                (Some(room), "levelling", What::Complete | What::Left) => room.refresh_levelling(cx),
+                _ => {}
             }
             return;
         }
