@@ -6,6 +6,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
 use palabre_e2e::browser::Browser;
+use palabre_e2e::client::Talker;
 use palabre_e2e::suite::{Link, PATIENCE, Suite};
 use palabre_e2e::wait_for;
 
@@ -108,6 +109,35 @@ fn a_page_reconnects_by_itself_after_the_death_and_after_a_restart_of_its_listen
             "palabreState.connection === 'live' && palabreState.uplink === 'open' && palabreState.sent > {sent} + 20"
         ))
         .unwrap();
+}
+
+#[test]
+fn a_planned_restart_costs_the_page_one_new_stream() {
+    let suite = Suite::start(1).unwrap();
+    let browser = join(&suite.links[0], "en");
+    browser.wait_until("palabreState.uplink === 'open'").unwrap();
+    for restarts in 1..=3 {
+        let old = suite.process("palabre-listener", "p01").unwrap();
+        suite.palabre(&["restart", "p01"]).unwrap();
+        browser.wait_until(&format!("palabreState.renewals >= {restarts} && palabreState.uplink === 'open'")).unwrap();
+        let gone = || (!Path::new(&format!("/proc/{old}")).exists()).then_some(());
+        wait_for("the end of the old listener", PATIENCE, gone).unwrap();
+    }
+    // A stream that is opened again because nothing came for long is counted as a reconnection.
+    assert_eq!(browser.run("return palabreState.renewals").unwrap(), 3);
+    browser.wait_until("palabreState.opened <= 4 + palabreState.reconnects").unwrap();
+}
+
+#[test]
+fn a_stream_is_renewed_by_what_it_has_brought() {
+    let suite = Suite::start(2).unwrap();
+    let _talker = Talker::tone(&suite.client, &suite.links[1], 440.0, -20.0);
+    let browser = Browser::start(Some(&voice()), "en").unwrap();
+    browser.open(&format!("{}#renew=100000", suite.links[0].url)).unwrap();
+    browser.wait_until("window.palabreState?.screen === 'door'").unwrap();
+    browser.click("#join").unwrap();
+    browser.wait_until("palabreState.renewals >= 5").unwrap();
+    assert_eq!(browser.run("return document.querySelectorAll('iframe.wire').length <= 2").unwrap(), true);
 }
 
 #[test]

@@ -82,7 +82,7 @@ function go(screen) {
 function enter() {
   const { me } = app;
   const muted = me.join_muted || recall('muted') === 'yes';
-  const options = { muted, volume: view.elements.volume.value / 100, postOnly: location.hash.includes('uplink=post') };
+  const options = { muted, volume: view.elements.volume.value / 100, ...wishes() };
   app.headphones = me.join_muted && !me.listen_only;
   app.recorded = false;
   people.clear();
@@ -98,6 +98,12 @@ function enter() {
   view.showInside();
   app.session.join();
   refresh();
+}
+
+/** For tests and for the curious: `#uplink=post` never tries a WebSocket, `#renew=COST` renews the stream sooner (renewal.js). */
+function wishes() {
+  const asked = new URLSearchParams(location.hash.slice(1));
+  return { postOnly: asked.get('uplink') === 'post', renewCost: Number(asked.get('renew')) || undefined };
 }
 
 function leaveRoom() {

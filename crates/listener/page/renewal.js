@@ -14,10 +14,16 @@ const RECORD_COST = 4000;
 /** The succession of one stream's frames. */
 export class Renewal {
   #cost = 0;
+  #mostCost;
   leader = null;
   candidate = null;
   /** SEQ of the last sound or silence that was taken. */
   lastSeq = 0;
+
+  /** @param {number} [mostCost] of a frame's records, in characters and some for each */
+  constructor(mostCost = RENEW_COST) {
+    this.#mostCost = mostCost;
+  }
 
   /**
    * A frame has spoken.
@@ -46,7 +52,7 @@ export class Renewal {
 
   /** @returns {boolean} whether it is time for a fresh frame */
   get due() {
-    return this.candidate === null && this.#cost > RENEW_COST;
+    return this.candidate === null && this.#cost > this.#mostCost;
   }
 
   /** @param {object} frame that is gone */

@@ -30,10 +30,10 @@ export class Session {
 
   /**
    * @param {object} me as from GET me
-   * @param {{muted: boolean, volume: number, postOnly: boolean}} options
+   * @param {{muted: boolean, volume: number, postOnly: boolean, renewCost?: number}} options
    * @param {SessionHandlers} handlers
    */
-  constructor(me, { muted, volume, postOnly }, handlers) {
+  constructor(me, { muted, volume, postOnly, renewCost }, handlers) {
     this.#handlers = handlers;
     this.#listenOnly = me.listen_only === true;
     this.state.muted = muted;
@@ -54,7 +54,7 @@ export class Session {
     this.#stream = new Stream({
       onRecord: (record) => this.#take(record),
       onState: (connection) => this.#connectionChanged(connection),
-    });
+    }, renewCost);
     this.#setFormat(me);
     this.#microphone.setMuted(muted);
   }

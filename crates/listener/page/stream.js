@@ -25,11 +25,12 @@ const MOVED_WAIT_MS = 100;
 /** One participant's stream, from `start` to `stop`. */
 export class Stream {
   #handlers;
-  #renewal = new Renewal();
+  #renewal;
   #backoff = new Backoff();
   #checks = 0;
   #retry = 0;
   #heardMs = 0;
+  #heardWallMs = 0;
   #liveSinceMs = 0;
   #movedMs = -Infinity;
   #state = 'stopped';
@@ -37,9 +38,13 @@ export class Stream {
   /** What happened since `start`, for the details panel. */
   counts = { records: 0, chunks: 0, lost: 0, bad: 0, opened: 0, renewals: 0, reconnects: 0, bytes: 0 };
 
-  /** @param {StreamHandlers} handlers */
-  constructor(handlers) {
+  /**
+   * @param {StreamHandlers} handlers
+   * @param {number} [renewCost] when a frame is renewed, see renewal.js
+   */
+  constructor(handlers, renewCost) {
     this.#handlers = handlers;
+    this.#renewal = new Renewal(renewCost);
   }
 
   /** Opens the first frame. Only after the page's load event, which an endless frame would hold back for ever. */
@@ -105,6 +110,7 @@ export class Stream {
     const { retired } = this.#renewal.spoke(frame, text.length);
     if (frame === candidate) this.#promoted(retired);
     this.#heardMs = performance.now();
+    this.#heardWallMs = Date.now();
     this.counts.records += 1;
     this.counts.bytes += text.length;
     this.#take(text);
@@ -158,7 +164,7 @@ export class Stream {
     const nowMs = performance.now();
     const { leader, candidate } = this.#renewal;
     if (candidate && nowMs - candidate.openedMs > DEAD_AFTER_MS) this.#ended(candidate);
-    if (leader && nowMs - this.#heardMs > DEAD_AFTER_MS) this.#ended(leader);
+    if (leader && this.#unheardMs > DEAD_AFTER_MS) this.#ended(leader);
     if (!leader) return;
     if (this.#doubtful) this.#suspect();
     else this.#backoff.lived(nowMs - this.#liveSinceMs);
@@ -166,7 +172,12 @@ export class Stream {
 
   /** Silence is said every 2 s, so only sound that stops is strange so soon. */
   get #doubtful() {
-    return !this.#silent && performance.now() - this.#heardMs > DOUBT_AFTER_MS;
+    return !this.#silent && this.#unheardMs > DOUBT_AFTER_MS;
+  }
+
+  /** On some systems the page's own clock stands while the machine sleeps, and the other one may be set. */
+  get #unheardMs() {
+    return Math.max(performance.now() - this.#heardMs, Date.now() - this.#heardWallMs);
   }
 
   #suspect() {

@@ -3,6 +3,9 @@
 //! A stranger is a connection that has not shown the key yet. Strangers get half of the places at most, so that those who
 //! have shown it find one. When there is no place the newest is refused; but a stranger who has had time enough to show the
 //! key makes room first, or a few who only sit there would keep everyone else out.
+//!
+//! It also knows who only waits for a next request: a process that leaves closes these before it says so, or a browser would
+//! ask it once more, on a connection that it kept, and be sent away again.
 
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,13 +29,17 @@ struct Places {
     next: u64,
     /// In the order in which they came.
     strangers: Vec<Stranger>,
+    /// Connections between two requests.
+    idle: Vec<(u64, Arc<TcpStream>)>,
+    /// Nobody may wait for another request any more.
+    closing: bool,
 }
 
 #[derive(Debug)]
 struct Stranger {
     id: u64,
     since: Instant,
-    tcp: TcpStream,
+    tcp: Arc<TcpStream>,
 }
 
 impl Gate {
@@ -43,7 +50,7 @@ impl Gate {
 
     /// A place for a connection that has just come, if there is one.
     pub fn enter(self: &Arc<Self>, tcp: &TcpStream, now: Instant) -> Option<Place> {
-        let tcp = tcp.try_clone().ok()?;
+        let tcp = Arc::new(tcp.try_clone().ok()?);
         let mut places = self.places();
         if places.strangers.len() >= self.max / 2 || places.taken >= self.max {
             let oldest = places
@@ -58,13 +65,23 @@ impl Gate {
         let id = places.next;
         places.next += 1;
         places.taken += 1;
-        places.strangers.push(Stranger { id, since: now, tcp });
-        Some(Place { gate: Arc::clone(self), id, is_stranger: true })
+        places.strangers.push(Stranger { id, since: now, tcp: Arc::clone(&tcp) });
+        Some(Place { gate: Arc::clone(self), id, tcp, is_stranger: true })
     }
 
     /// How many connections are in the middle of a request.
     pub fn busy(&self) -> usize {
         self.busy.load(Ordering::Acquire)
+    }
+
+    /// Closes the connections that only wait for another request; from now on none may begin to.
+    pub fn close_idle(&self) {
+        let mut places = self.places();
+        places.closing = true;
+        for (_, tcp) in places.idle.drain(..) {
+            // It may be closed already.
+            let _ = tcp.shutdown(Shutdown::Both);
+        }
     }
 
     fn places(&self) -> MutexGuard<'_, Places> {
@@ -86,10 +103,21 @@ impl Places {
 pub struct Place {
     gate: Arc<Gate>,
     id: u64,
+    tcp: Arc<TcpStream>,
     is_stranger: bool,
 }
 
 impl Place {
+    /// The connection waits for another request as long as this exists; none if it may not.
+    pub fn idle(&self) -> Option<Idle> {
+        let mut places = self.gate.places();
+        if places.closing {
+            return None;
+        }
+        places.idle.push((self.id, Arc::clone(&self.tcp)));
+        Some(Idle { gate: Arc::clone(&self.gate), id: self.id })
+    }
+
     /// The connection has shown the key.
     pub fn proven(&mut self) {
         if std::mem::take(&mut self.is_stranger) {
@@ -119,6 +147,33 @@ impl Drop for Place {
         if !self.is_stranger || places.forget_stranger(self.id) {
             places.taken -= 1;
         }
+    }
+}
+
+/// See [`Place::idle`].
+#[derive(Debug)]
+pub struct Idle {
+    gate: Arc<Gate>,
+    id: u64,
+}
+
+impl Idle {
+    /// A request has come. False if the connection was closed before: its answer would not arrive.
+    pub fn over(self) -> bool {
+        self.leave()
+    }
+
+    fn leave(&self) -> bool {
+        let mut places = self.gate.places();
+        let before = places.idle.len();
+        places.idle.retain(|(id, _)| *id != self.id);
+        places.idle.len() < before
+    }
+}
+
+impl Drop for Idle {
+    fn drop(&mut self) {
+        self.leave();
     }
 }
 
@@ -176,6 +231,24 @@ mod tests {
         assert_eq!(gate.places().taken, 3);
         drop((first, second, third));
         assert_eq!(gate.places().taken, 0);
+    }
+
+    #[test]
+    fn who_only_waits_is_closed_and_nobody_may_wait_any_more() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let pair = || {
+            let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            (ours, listener.accept().unwrap().0)
+        };
+        let (gate, (waiting, _), (working, _other_end)) = (Gate::new(4), pair(), pair());
+        let place = gate.enter(&waiting, Instant::now()).unwrap();
+        let other = gate.enter(&working, Instant::now()).unwrap();
+        let idle = place.idle().unwrap();
+        assert!(other.idle().unwrap().over());
+        gate.close_idle();
+        assert!(!idle.over() && place.idle().is_none() && other.idle().is_none());
+        let closed = |mut tcp: &TcpStream| std::io::Write::write(&mut tcp, b"x").is_err();
+        assert!(closed(&waiting) && !closed(&working));
     }
 
     #[test]

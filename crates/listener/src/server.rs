@@ -2,7 +2,7 @@
 //! a thread of its own.
 
 use crate::connection::{After, Connection, NoHead};
-use crate::gate::{Gate, Place};
+use crate::gate::{Gate, Idle, Place};
 use crate::grumble::Grumble;
 use crate::http::Response;
 use crate::speak::Kind;
@@ -101,6 +101,8 @@ impl Server {
             },
             _ => {
                 notify::stopping();
+                self.listener.keep_no_more();
+                self.gate.close_idle();
                 self.listener.leave();
             }
         }
@@ -174,9 +176,11 @@ fn serve(tcp: TcpStream, mut place: Place, listener: &Listener, grumbles: &Grumb
 }
 
 fn requests(connection: &mut Connection, place: &mut Place, listener: &Listener) -> io::Result<()> {
+    // None while we leave: whoever comes in the middle of it may ask once.
+    let mut idle = place.idle();
     loop {
-        let idle = if place.is_stranger() { IDLE_STRANGER } else { IDLE };
-        let head = match connection.read_head(idle) {
+        let patience = if place.is_stranger() { IDLE_STRANGER } else { IDLE };
+        let head = match connection.read_head(patience) {
             Ok(head) => head,
             Err(NoHead::Over) => return Ok(()),
             Err(NoHead::Refused(refusal)) => {
@@ -184,9 +188,13 @@ fn requests(connection: &mut Connection, place: &mut Place, listener: &Listener)
             }
         };
         let busy = place.busy();
+        if idle.take().is_some_and(|idle: Idle| !idle.over()) {
+            return Ok(());
+        }
         let after = routes::answer(connection, &head, listener, || place.proven())?;
         drop(busy);
-        if after == After::Close {
+        idle = place.idle();
+        if after == After::Close || idle.is_none() {
             return Ok(());
         }
     }

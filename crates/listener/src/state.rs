@@ -85,9 +85,14 @@ impl Listener {
         *self.tls.write().unwrap_or_else(PoisonError::into_inner) = tls;
     }
 
-    /// Begins the planned leave: streams and microphones are told.
-    pub fn leave(&self) {
+    /// From now on no connection is kept for another request.
+    pub fn keep_no_more(&self) {
         self.leaving.store(true, Ordering::Release);
+    }
+
+    /// The planned leave: streams and microphones are told.
+    pub fn leave(&self) {
+        self.keep_no_more();
         self.ear.leave();
     }
 

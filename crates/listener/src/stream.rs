@@ -30,7 +30,7 @@ pub fn serve(connection: &mut Connection, head: &Head, listener: &Listener) -> i
             return connection.answer(head, &response, listener.keeps());
         }
     };
-    let answer = answer_head();
+    let answer = answer_head(listener.keeps());
     if head.method == "HEAD" {
         connection.stream.write_all(answer.as_bytes())?;
         connection.stream.flush()?;
@@ -45,17 +45,18 @@ pub fn serve(connection: &mut Connection, head: &Head, listener: &Listener) -> i
     result.map(|()| After::Close)
 }
 
-fn answer_head() -> String {
-    let mut head = response::head(
-        200,
-        &[
-            ("Content-Type", "text/html; charset=utf-8".into()),
-            ("Content-Length", record::CONTENT_LENGTH.to_string()),
-            ("Content-Security-Policy", record::content_security_policy()),
-            // Proxies such as nginx would hold back what is meant to arrive now.
-            ("X-Accel-Buffering", "no".into()),
-        ],
-    );
+fn answer_head(keeps: bool) -> String {
+    let mut fields = vec![
+        ("Content-Type", "text/html; charset=utf-8".into()),
+        ("Content-Length", record::CONTENT_LENGTH.to_string()),
+        ("Content-Security-Policy", record::content_security_policy()),
+        // Proxies such as nginx would hold back what is meant to arrive now.
+        ("X-Accel-Buffering", "no".into()),
+    ];
+    if !keeps {
+        fields.push(("Connection", "close".into()));
+    }
+    let mut head = response::head(200, &fields);
     head.push_str("\r\n");
     head
 }

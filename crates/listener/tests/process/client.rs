@@ -146,6 +146,14 @@ impl Client {
         }
     }
 
+    /// Whether the server closes and says nothing before that.
+    pub fn closes_without_an_answer(&mut self) -> bool {
+        match self.read_more() {
+            Ok(count) => count == 0,
+            Err(error) => !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut),
+        }
+    }
+
     /// Opens the injected stream and reads its prologue.
     pub fn listen(mut self, rig: &Rig, query: &str) -> Records {
         self.send(format!("GET /listen{query} HTTP/1.1\r\nHost: localhost\r\n{}\r\n", rig.bearer()));

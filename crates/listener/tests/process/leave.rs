@@ -44,6 +44,28 @@ fn a_kept_connection_that_only_waits_does_not_hold_the_process() {
 }
 
 #[test]
+fn whoever_was_told_to_move_finds_no_connection_to_the_old_process() {
+    let mut rig = Rig::new();
+    let mut kept = rig.connect();
+    kept.get(&rig, "/me");
+    let mut unused = rig.connect();
+    let mut records = rig.connect().listen(&rig, "");
+    let mut first = rig.replace();
+    signal(&first, "TERM");
+    records.next_of(5);
+    for client in [&mut kept, &mut unused] {
+        let asked = client.try_send(format!("GET /me HTTP/1.1\r\nHost: localhost\r\n{}\r\n", rig.bearer()));
+        assert!(asked.is_err() || client.closes_without_an_answer(), "the old process has answered");
+    }
+    // A new connection leads to the new one, which keeps it.
+    let mut client = rig.connect();
+    assert_eq!(client.get(&rig, "/me").field("connection"), None);
+    assert_eq!(client.get(&rig, "/me").status, 200);
+    drop(records);
+    assert!(wait_for_exit(&mut first).success());
+}
+
+#[test]
 fn a_second_sigterm_ends_it_at_once() {
     let mut rig = Rig::new();
     let mut records = rig.connect().listen(&rig, "");
