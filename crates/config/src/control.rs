@@ -4,9 +4,9 @@
 //! understand each other. A line has at most [`MAX_LINE_BYTES`]; every wait has a deadline.
 //!
 //! ```text
-//! {"version":1,"request":"status"}
-//! {"version":1,"request":{"restart":{"name":"alice"}}}
-//! {"version":1,"response":{"refused":{"why":"unable to restart 'zoe': no such participant"}}}
+//! {"version":2,"request":"status"}
+//! {"version":2,"request":{"restart":{"name":"alice"}}}
+//! {"version":2,"response":{"refused":{"why":"unable to restart 'zoe': no such participant"}}}
 //! ```
 
 use std::fmt;
@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::text;
 
 /// Bump it whenever [`Request`], [`Response`] or anything in them changes its meaning.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The most bytes of a line, its end included.
 pub const MAX_LINE_BYTES: usize = 1 << 20;
@@ -35,6 +35,25 @@ pub enum Request {
     Status,
     /// Replace a participant's listener by a new process without losing a word: [`Response::Ok`] when it is done.
     Restart {
+        /// Whose.
+        #[serde(with = "text::name")]
+        name: Name,
+    },
+    /// End a participant's listener and close their port until [`Self::Start`]: [`Response::Ok`] when it is gone.
+    Stop {
+        /// Whose.
+        #[serde(with = "text::name")]
+        name: Name,
+    },
+    /// Start a participant's listener that was stopped, waits to be started again or was given up: [`Response::Ok`]
+    /// when it serves.
+    Start {
+        /// Whose.
+        #[serde(with = "text::name")]
+        name: Name,
+    },
+    /// End all connections of a participant now, who may come back: [`Response::Ok`] when a new process serves.
+    Kick {
         /// Whose.
         #[serde(with = "text::name")]
         name: Name,
@@ -155,16 +174,26 @@ pub enum RecordingState {
 pub enum State {
     /// Its process runs and doesn't serve yet.
     Starting,
-    /// It serves.
+    /// It serves, and nobody listens there.
     Ready,
-    /// It serves, and its successor is being started.
-    Restarting,
+    /// It serves, and somebody listens.
+    Serving,
+    /// It was told to leave, its port is closed, and what it has begun may end.
+    Draining,
     /// It died; the next one starts in a moment, and connections wait in the socket.
     BackingOff,
     /// It can't work; its port is closed.
     Failed,
-    /// It is being ended.
-    Stopping,
+    /// It was ended because somebody asked for that; its port is closed.
+    Stopped,
+}
+
+impl State {
+    /// Whether the participant can connect and is answered.
+    #[must_use]
+    pub fn is_up(self) -> bool {
+        matches!(self, Self::Ready | Self::Serving)
+    }
 }
 
 impl fmt::Display for State {
@@ -172,10 +201,11 @@ impl fmt::Display for State {
         f.pad(match self {
             Self::Starting => "starting",
             Self::Ready => "ready",
-            Self::Restarting => "restarting",
+            Self::Serving => "serving",
+            Self::Draining => "draining",
             Self::BackingOff => "backing off",
             Self::Failed => "failed",
-            Self::Stopping => "stopping",
+            Self::Stopped => "stopped",
         })
     }
 }

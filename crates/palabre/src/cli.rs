@@ -55,7 +55,7 @@ pub enum Command {
     #[command(after_help = "\
 Examples:
   palabre status
-  palabre status --json | jq -r '.participants[] | select(.state!=\"ready\").name'
+  palabre status --json | jq -r '.participants[]|select(.state==\"failed\").name'
 
 The exit status is 0 whatever the states are; it is 111 where no supervisor
 runs. Faults of the configuration are told on standard error.")]
@@ -64,7 +64,29 @@ runs. Faults of the configuration are told on standard error.")]
     #[command(after_help = "\
 Examples:
   palabre restart alice")]
-    Restart(Restart),
+    Restart(Who),
+    /// End a participant's listener and close their port, until it is started
+    #[command(after_help = "\
+Examples:
+  palabre stop alice
+
+Their connections end within 1.5 s and their port refuses new ones. It stays so
+over 'palabre reload', until 'palabre start' or the supervisor's own restart.
+Who must stay away for good is revoked: 'palabre revoke'.")]
+    Stop(Who),
+    /// Start a participant's listener that was stopped or has failed
+    #[command(after_help = "\
+Examples:
+  palabre start alice")]
+    Start(Who),
+    /// End a participant's connections now; they may come back
+    #[command(after_help = "\
+Examples:
+  palabre kick alice
+
+A page that stays open connects again by itself within seconds; who is not to
+come back is stopped or revoked.")]
+    Kick(Who),
     /// Have the supervisor read the configuration again
     #[command(after_help = "\
 Examples:
@@ -169,9 +191,9 @@ pub struct Status {
     pub json: bool,
 }
 
-/// `palabre restart`.
+/// `palabre restart`, `stop`, `start`, `kick`.
 #[derive(Args, Debug)]
-pub struct Restart {
+pub struct Who {
     /// Whose listener
     pub name: Name,
 }

@@ -23,8 +23,36 @@ const SOCKET: &str = "control.sock";
 /// # Errors
 /// The supervisor isn't there (system) or says no (refused).
 pub fn restart(run: &Path, name: &Name) -> Result<(), Failure> {
-    match ask(run, &Request::Restart { name: name.clone() }, IN_A_WHILE)? {
-        Response::Ok => print(format!("{name}: a new listener serves\n")),
+    done(run, &Request::Restart { name: name.clone() }, format!("{name}: a new listener serves\n"))
+}
+
+/// `palabre stop NAME`.
+///
+/// # Errors
+/// The supervisor isn't there (system) or says no (refused).
+pub fn stop(run: &Path, name: &Name) -> Result<(), Failure> {
+    done(run, &Request::Stop { name: name.clone() }, format!("{name}: stopped; 'palabre start {name}' starts it\n"))
+}
+
+/// `palabre start NAME`.
+///
+/// # Errors
+/// The supervisor isn't there (system) or says no (refused).
+pub fn start(run: &Path, name: &Name) -> Result<(), Failure> {
+    done(run, &Request::Start { name: name.clone() }, format!("{name}: the listener serves\n"))
+}
+
+/// `palabre kick NAME`.
+///
+/// # Errors
+/// The supervisor isn't there (system) or says no (refused).
+pub fn kick(run: &Path, name: &Name) -> Result<(), Failure> {
+    done(run, &Request::Kick { name: name.clone() }, format!("{name}: all connections were ended\n"))
+}
+
+fn done(run: &Path, request: &Request, said: String) -> Result<(), Failure> {
+    match ask(run, request, IN_A_WHILE)? {
+        Response::Ok => print(said),
         other => Err(unexpected(&other)),
     }
 }

@@ -14,6 +14,9 @@ pub fn run(cli: &Cli) -> Result<(), Failure> {
     match &cli.command {
         Command::Status(status) => status::run(run, status),
         Command::Restart(restart) => control::restart(run, &restart.name),
+        Command::Stop(stop) => control::stop(run, &stop.name),
+        Command::Start(start) => control::start(run, &start.name),
+        Command::Kick(kick) => control::kick(run, &kick.name),
         Command::Reload => control::reload(run),
         Command::Invite(invite) => invite::run(cli, invite),
         Command::Revoke(revoke) => revoke::run(cli, revoke),

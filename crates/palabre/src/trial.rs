@@ -19,7 +19,6 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use palabre_config::control::State;
 use palabre_config::{Participant, Server, link};
 use palabre_host::exit::Failure;
 use palabre_host::logging;
@@ -176,7 +175,7 @@ impl<'a> Room<'a> {
         let Ok(status) = control::status(&self.place.run()) else { return };
         let width = self.people.iter().map(|person| person.display_name.chars().count()).max().unwrap_or(0);
         for (person, known) in self.people.iter().zip(&mut self.links) {
-            let ready = status.participants.iter().find(|p| p.name == person.name.as_str() && p.state == State::Ready);
+            let ready = status.participants.iter().find(|p| p.name == person.name.as_str() && p.state.is_up());
             let (Some(ready), None) = (ready, &known) else { continue };
             if person.port == 0
                 && let Err(error) = roster::keep_port(self.place, person, ready.port)

@@ -71,18 +71,23 @@ impl Process {
         self.kill_at = Some(now + patience);
     }
 
+    /// Kills it. How it ended is seen later, by [`Self::ended`].
+    pub fn kill(&mut self) {
+        self.kill_at = None;
+        if let Err(error) = self.child.kill() {
+            log::warn!("unable to kill process {}: {error}", self.pid());
+        }
+    }
+
     /// When it will be killed, if nothing happens before.
     pub fn deadline(&self) -> Option<Instant> {
         self.kill_at
     }
 
-    /// Kills it if its time is over. How it ended is seen later, by [`Self::ended`].
+    /// Kills it if its time is over.
     pub fn kill_if_due(&mut self, now: Instant) {
         if self.kill_at.is_some_and(|at| at <= now) {
-            self.kill_at = None;
-            if let Err(error) = self.child.kill() {
-                log::warn!("unable to kill process {}: {error}", self.pid());
-            }
+            self.kill();
         }
     }
 

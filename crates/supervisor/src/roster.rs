@@ -4,19 +4,15 @@
 //! runs. Directories that no file ever stood for, made by hand, are left alone, and so are all when this process ends.
 
 use std::collections::BTreeMap;
-use std::sync::mpsc::Sender;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use palabre_config::control::{Changes, Response, State, Status};
+use palabre_config::control::{Changes, State, Status};
 use palabre_config::{ConfigError, Participant};
 use palabre_host::notify::Message;
 use palabre_room::{Member, Name};
 
-use crate::seat::Seat;
+use crate::seat::{Seat, Waiting};
 use crate::site::Site;
-
-/// How long a listener may take to leave when its participant is removed, moved, or all end.
-const LEAVE_PATIENCE: Duration = Duration::from_millis(1500);
 
 /// Everybody.
 #[derive(Debug)]
@@ -49,7 +45,7 @@ impl Roster {
         roster.note_errors(&errors);
         roster.make_rooms(&participants);
         for participant in participants {
-            roster.seat(participant, now);
+            roster.seat(participant, false, now);
         }
         roster.write_names();
         roster
@@ -82,15 +78,11 @@ impl Roster {
         changes
     }
 
-    /// Replaces one listener.
-    pub fn restart(&mut self, name: &Name, answer: Sender<Response>, now: Instant) {
+    /// Somebody wants something done about one listener.
+    pub fn asked(&mut self, name: &Name, asked: Waiting, now: Instant) {
         match self.seats.get_mut(name) {
-            Some(seat) => seat.restart(answer, &self.site, now),
-            None => {
-                let why = format!("unable to restart '{name}': no such participant; 'palabre status' lists them");
-                // Whoever asked may have left.
-                let _ = answer.send(Response::Refused { why });
-            }
+            Some(seat) => seat.asked(asked, &self.site, now),
+            None => asked.refused(name, "no such participant; 'palabre status' lists them"),
         }
     }
 
@@ -131,8 +123,8 @@ impl Roster {
     pub fn stop(&mut self, now: Instant) {
         self.ending = true;
         self.next.clear();
-        for seat in self.seats.values_mut().filter(|seat| seat.state() != State::Stopping) {
-            seat.stop(now, LEAVE_PATIENCE);
+        for seat in self.seats.values_mut().filter(|seat| !seat.is_parting()) {
+            seat.part(now);
         }
         self.tick(now);
     }
@@ -154,7 +146,7 @@ impl Roster {
     /// For `systemctl status`, a few words: `ready: 3 of 4, failed: 1`.
     pub fn summary(&self) -> String {
         let count = |state| self.seats.values().filter(|seat| seat.state() == state).count();
-        let ready = count(State::Ready) + count(State::Restarting);
+        let ready = count(State::Ready) + count(State::Serving);
         let failed = match count(State::Failed) {
             0 => String::new(),
             failed => format!(", failed: {failed}"),
@@ -166,9 +158,9 @@ impl Roster {
         format!("ready: {ready} of {}{failed}{bad}", self.seats.len())
     }
 
-    fn seat(&mut self, participant: Participant, now: Instant) {
+    fn seat(&mut self, participant: Participant, is_parked: bool, now: Instant) {
         let name = participant.name.clone();
-        let seat = Seat::open(&self.site, participant, now);
+        let seat = if is_parked { Seat::parked(participant, now) } else { Seat::open(&self.site, participant, now) };
         self.seats.insert(name, seat);
     }
 
@@ -187,7 +179,7 @@ impl Roster {
             log::warn!("{error}");
         }
         if let Some(next) = next {
-            self.seat(next, now);
+            self.seat(next, seat.is_parked(), now);
         }
     }
 
@@ -208,8 +200,8 @@ impl Roster {
                 continue;
             }
             self.next.remove(name);
-            if seat.state() != State::Stopping {
-                seat.stop(now, LEAVE_PATIENCE);
+            if !seat.is_parting() {
+                seat.part(now);
                 changes.stopped.push(name.to_string());
             }
         }
@@ -219,21 +211,24 @@ impl Roster {
         let name = new.name.clone();
         let Some(seat) = self.seats.get_mut(&name) else {
             changes.started.push(name.to_string());
-            return self.seat(new, now);
+            return self.seat(new, false, now);
         };
+        let is_parked = seat.is_parked();
         let old = seat.participant();
         // A file that now names the free port which was found is the same seat.
         let same_port = old.port == new.port || (old.port == 0 && new.port == seat.port());
         let moves = rebind || !same_port || old.room != new.room;
-        if seat.state() == State::Stopping {
+        if seat.is_parting() {
             changes.started.push(name.to_string());
             self.next.insert(name, new);
         } else if moves {
-            changes.restarted.push(name.to_string());
-            seat.stop(now, LEAVE_PATIENCE);
+            // One that was stopped stays so, with another port or in another room.
+            changes.restarted.extend((!is_parked).then(|| name.to_string()));
+            seat.part(now);
             self.next.insert(name, new);
         } else {
-            let replaced = seat.change(&self.site, new);
+            let replaced = seat.change(&self.site, new) && !is_parked;
+            let all_change = all_change && !is_parked;
             if all_change && !replaced {
                 seat.renew();
             }

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant};
 
 use palabre_config::control::{Request, Response};
@@ -18,6 +18,7 @@ use crate::control;
 use crate::event::{self, Event};
 use crate::recordings::Recordings;
 use crate::roster::Roster;
+use crate::seat::{Verb, Waiting};
 use crate::site::Site;
 
 /// The end comes at the latest so long after SIGTERM; who is still there dies with us.
@@ -121,22 +122,31 @@ fn handle(roster: &mut Roster, recordings: &mut Recordings, event: Event, ending
                 roster.notified(pid, &message, now);
             }
         }
-        Event::Asked { request: Request::Status, answer } => {
-            let mut status = roster.status(now);
-            status.errors.extend(recordings.alarms());
-            answered(&answer, Response::Status(status));
-        }
-        Event::Asked { answer, .. } if ending => {
+        Event::Asked { request, answer } if ending && request != Request::Status => {
             answered(&answer, Response::Refused { why: "unable to do this now: the supervisor is ending".into() });
         }
+        Event::Asked { request, answer } => asked(roster, recordings, request, answer, now),
         Event::Signal(SIGHUP) if !ending => drop(reload(roster, now)),
         Event::Signal(_) => {}
-        Event::Asked { request: Request::Reload, answer } => answered(&answer, reload(roster, now)),
-        Event::Asked { request: Request::Restart { name }, answer } => roster.restart(&name, answer, now),
-        Event::Asked { request: Request::Record { room, action }, answer } => {
-            recordings.asked(roster.site(), &room, action, answer, now);
-        }
     }
+}
+
+/// Does what somebody asks for; it may be answered later.
+fn asked(roster: &mut Roster, recordings: &mut Recordings, request: Request, answer: Sender<Response>, now: Instant) {
+    let (name, verb) = match request {
+        Request::Restart { name } => (name, Verb::Restart),
+        Request::Start { name } => (name, Verb::Start),
+        Request::Stop { name } => (name, Verb::Stop),
+        Request::Kick { name } => (name, Verb::Kick),
+        Request::Reload => return answered(&answer, reload(roster, now)),
+        Request::Record { room, action } => return recordings.asked(roster.site(), &room, action, answer, now),
+        Request::Status => {
+            let mut status = roster.status(now);
+            status.errors.extend(recordings.alarms());
+            return answered(&answer, Response::Status(status));
+        }
+    };
+    roster.asked(&name, Waiting { verb, answer }, now);
 }
 
 fn reload(roster: &mut Roster, now: Instant) -> Response {
@@ -152,7 +162,7 @@ fn reload(roster: &mut Roster, now: Instant) -> Response {
 }
 
 /// Whoever asked may have left.
-fn answered(to: &std::sync::mpsc::Sender<Response>, response: Response) {
+fn answered(to: &Sender<Response>, response: Response) {
     let _ = to.send(response);
 }
 

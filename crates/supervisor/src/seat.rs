@@ -4,13 +4,14 @@
 //! refused. Configurations are counted (`wanted`): a process that was started with an older one is replaced when the
 //! seat is at rest. So a restart that is asked for and a change of the configuration are the same thing.
 
+mod asked;
+
 use std::io;
 use std::net::TcpListener;
-use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use palabre_config::Participant;
-use palabre_config::control::{ParticipantStatus, Response, State};
+use palabre_config::control::{ParticipantStatus, State};
 use palabre_host::notify::Message;
 use palabre_host::sockets;
 use palabre_room::{Gain, RoomError};
@@ -21,12 +22,16 @@ use crate::process::{Ended, Plan, Process};
 use crate::site::Site;
 use crate::transition::{Happening, after};
 
+pub use asked::{Verb, Waiting};
+
 /// How long a process may take to say READY=1.
 const START_PATIENCE: Duration = Duration::from_secs(30);
 /// How long one that is to replace another may take. The other one serves meanwhile.
 const SUCCESSOR_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a process may take to leave after its successor has taken over.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(3);
+/// How long a process may take to leave when nothing comes after it.
+const STOP_PATIENCE: Duration = Duration::from_millis(1500);
 
 /// One participant.
 #[derive(Debug)]
@@ -51,17 +56,32 @@ pub struct Seat {
     last_exit: Option<String>,
     note: Option<String>,
     presence: Presence,
-    waiting: Option<Sender<Response>>,
+    waiting: Option<Waiting>,
+    /// Somebody has asked to stop it: it stays so until they ask to start it.
+    is_parked: bool,
+    /// It is removed when all processes have ended.
+    is_parting: bool,
 }
 
 impl Seat {
     /// Makes the participant's pipes, opens the port and starts a listener. What fails is tried again later.
     pub fn open(site: &Site, participant: Participant, now: Instant) -> Self {
+        let mut seat = Self::empty(participant, State::Starting, now);
+        seat.start(site, now);
+        seat
+    }
+
+    /// A seat that stays empty until somebody asks to start it.
+    pub fn parked(participant: Participant, now: Instant) -> Self {
+        Self { is_parked: true, ..Self::empty(participant, State::Stopped, now) }
+    }
+
+    fn empty(participant: Participant, state: State, now: Instant) -> Self {
         let port = participant.port;
-        let mut seat = Self {
+        Self {
             participant,
             gain: None,
-            state: State::Starting,
+            state,
             since: now,
             socket: None,
             port,
@@ -77,9 +97,9 @@ impl Seat {
             note: None,
             presence: Presence::default(),
             waiting: None,
-        };
-        seat.start(site, now);
-        seat
+            is_parked: false,
+            is_parting: false,
+        }
     }
 
     /// Whose seat it is, as the file said when it was last read.
@@ -102,15 +122,28 @@ impl Seat {
         self.state
     }
 
-    /// Whether everything has ended after [`Self::stop`].
+    /// Whether somebody has asked to stop it.
+    pub fn is_parked(&self) -> bool {
+        self.is_parked
+    }
+
+    /// Whether [`Self::part`] was called.
+    pub fn is_parting(&self) -> bool {
+        self.is_parting
+    }
+
+    /// Whether everything has ended after [`Self::part`].
     pub fn is_gone(&self) -> bool {
-        self.state == State::Stopping && self.processes().next().is_none()
+        self.is_parting && self.state == State::Stopped
     }
 
     /// The file says something else now, and the port that is served and the room are the same. True if the listener is to be replaced.
     pub fn change(&mut self, site: &Site, participant: Participant) -> bool {
         let old = std::mem::replace(&mut self.participant, participant);
-        if let Err(error) = self.write_gain(site) {
+        // One that is stopped may have no directory; starting writes it.
+        if !self.is_parked
+            && let Err(error) = self.write_gain(site)
+        {
             log::warn!("{error}");
         }
         // The mixer reads the gain by itself, and the socket is inherited; a listener reads everything else, once.
@@ -130,7 +163,7 @@ impl Seat {
     /// Starts a listener at once that has died or has been given up, and a successor that could not be started.
     /// True if there was one.
     pub fn try_again(&mut self, site: &Site, now: Instant) -> bool {
-        if self.refused.take() == Some(self.wanted) && self.state == State::Ready {
+        if self.refused.take() == Some(self.wanted) && self.state.is_up() {
             self.settle(site, now);
             return true;
         }
@@ -138,35 +171,42 @@ impl Seat {
             return false;
         }
         self.backoff.forget();
-        self.wake(Happening::RestartAsked, site, now);
+        self.wake(Happening::StartAsked, site, now);
         true
     }
 
-    /// Somebody wants a new process, and to be told when it has taken over and the old one is gone.
-    pub fn restart(&mut self, answer: Sender<Response>, site: &Site, now: Instant) {
-        if self.waiting.is_some() || self.state == State::Stopping {
-            let why =
-                format!("unable to restart '{}': it is being restarted or stopped already", self.participant.name);
-            return reply(&answer, Response::Refused { why });
+    /// Somebody wants something done, and to be told when it is. Stopping and kicking come before what others wait for.
+    pub fn asked(&mut self, asked: Waiting, site: &Site, now: Instant) {
+        let verb = asked.verb;
+        if let Some(why) = verb.objection(self.state, self.waiting.as_ref().map(|waiting| waiting.verb)) {
+            return asked.refused(&self.participant.name, why);
         }
-        self.waiting = Some(answer);
-        self.renew();
-        self.backoff.forget();
-        self.try_again(site, now);
+        if let Some(earlier) = self.waiting.replace(asked) {
+            earlier.refused(&self.participant.name, "somebody else asked to stop or kick it");
+        }
+        match verb {
+            Verb::Restart => {
+                self.renew();
+                self.backoff.forget();
+                self.try_again(site, now);
+            }
+            Verb::Start => self.unpark(site, now),
+            Verb::Stop => {
+                self.is_parked = true;
+                self.stop(now, STOP_PATIENCE);
+            }
+            Verb::Kick => self.kick(site, now),
+        }
         self.settle(site, now);
     }
 
-    /// Closes the port and asks all processes to leave, within `patience`.
-    pub fn stop(&mut self, now: Instant, patience: Duration) {
-        self.happens(Happening::StopAsked, now);
-        self.socket = None;
-        self.retry_at = None;
-        self.leaving.extend(self.current.take());
-        self.leaving.extend(self.successor.take());
-        for process in &mut self.leaving {
-            process.leave(now, patience);
+    /// Ends everything, for good.
+    pub fn part(&mut self, now: Instant) {
+        self.is_parting = true;
+        if self.waiting.as_ref().is_none_or(|waiting| waiting.verb != Verb::Stop) {
+            self.refuse("it is being stopped");
         }
-        self.refuse("it is being stopped");
+        self.stop(now, STOP_PATIENCE);
     }
 
     /// A process says something. False if it is not one of ours.
@@ -201,14 +241,13 @@ impl Seat {
         if let Some((process, ended)) = end_of(&mut self.successor) {
             self.refused = Some(process.generation);
             self.last_exit = Some(ended.to_string());
-            self.happens(Happening::SuccessorDied, now);
             self.refuse(&format!("the new listener has ended: {ended}; the old one goes on"));
         }
         if let Some((process, ended)) = end_of(&mut self.current) {
             if let Some(successor) = self.successor.take() {
                 self.current = Some(successor);
                 self.last_exit = Some(ended.to_string());
-                self.happens(Happening::Died, now);
+                self.happens(Happening::DiedBeforeItsSuccessor, now);
             } else {
                 self.fell(&ended, process.ready_for(now), now);
             }
@@ -349,18 +388,76 @@ impl Seat {
         }
         self.note.clone_from(&message.status);
         self.presence.nobody(now);
-        self.happens(Happening::SuccessorReady, now);
+    }
+
+    fn unpark(&mut self, site: &Site, now: Instant) {
+        self.is_parked = false;
+        if self.state == State::Stopped {
+            self.backoff.forget();
+            if self.happens(Happening::StartAsked, now) {
+                self.start(site, now);
+            }
+        } else {
+            self.try_again(site, now);
+        }
+    }
+
+    /// Closes the port and asks all processes to leave, within `patience`.
+    fn stop(&mut self, now: Instant, patience: Duration) {
+        if !matches!(self.state, State::Draining | State::Stopped) {
+            self.happens(Happening::StopAsked, now);
+            self.socket = None;
+            self.retry_at = None;
+            self.note = None;
+            self.leaving.extend(self.current.take());
+            self.leaving.extend(self.successor.take());
+            for process in &mut self.leaving {
+                process.leave(now, patience);
+            }
+        }
+        self.presence.nobody(now);
+        self.drained(now);
+    }
+
+    fn drained(&mut self, now: Instant) {
+        if self.state == State::Draining && self.processes().next().is_none() {
+            self.happens(Happening::AllLeft, now);
+        }
+    }
+
+    /// Kills every process, so that no connection is left, and starts another one on the same port.
+    fn kick(&mut self, site: &Site, now: Instant) {
+        self.leaving.iter_mut().for_each(Process::kill);
+        if self.happens(Happening::KickAsked, now) {
+            log::info!("all connections of '{}' are ended, as asked", self.participant.name);
+            let mut ended: Vec<Process> = self.current.take().into_iter().chain(self.successor.take()).collect();
+            ended.iter_mut().for_each(Process::kill);
+            self.leaving.append(&mut ended);
+            self.presence = Presence::default();
+            self.renew();
+            self.start(site, now);
+        } else if let Some(waiting) = self.waiting.take() {
+            // There is no process, or one that has not served yet.
+            waiting.done();
+        }
     }
 
     /// When the seat is at rest: replaces a process that has an older configuration, answers whoever waits.
     fn settle(&mut self, site: &Site, now: Instant) {
-        if self.state != State::Ready || !self.leaving.is_empty() {
+        self.drained(now);
+        match (self.state, self.presence.is_here()) {
+            (State::Ready, true) => drop(self.happens(Happening::SomebodyCame, now)),
+            (State::Serving, false) => drop(self.happens(Happening::EverybodyLeft, now)),
+            _ => {}
+        }
+        if self.successor.is_some() || !self.leaving.is_empty() || !(self.state.is_up() || self.state == State::Stopped)
+        {
             return;
         }
         let has_the_wanted = self.current.as_ref().is_some_and(|process| process.generation == self.wanted);
-        if has_the_wanted {
+        if has_the_wanted || self.state == State::Stopped {
             if let Some(waiting) = self.waiting.take() {
-                reply(&waiting, Response::Ok);
+                waiting.done();
             }
         } else if self.refused != Some(self.wanted) {
             self.start_successor(site, now);
@@ -369,10 +466,7 @@ impl Seat {
 
     fn start_successor(&mut self, site: &Site, now: Instant) {
         match self.spawn(site, SUCCESSOR_PATIENCE, now) {
-            Ok(process) => {
-                self.successor = Some(process);
-                self.happens(Happening::RestartAsked, now);
-            }
+            Ok(process) => self.successor = Some(process),
             Err(ended) => {
                 self.refused = Some(self.wanted);
                 self.refuse(&format!("{ended}; the old one goes on"));
@@ -380,12 +474,14 @@ impl Seat {
         }
     }
 
-    /// Whoever waits for a restart will wait in vain. If nobody does, the log is told.
+    /// Whoever waits will wait in vain. If nobody does, the log is told.
     fn refuse(&mut self, cause: &str) {
-        let why = format!("unable to restart '{}': {cause}", self.participant.name);
+        let name = &self.participant.name;
         match self.waiting.take() {
-            Some(waiting) => reply(&waiting, Response::Refused { why }),
-            None if self.refused == Some(self.wanted) && self.state == State::Ready => log::error!("{why}"),
+            Some(waiting) => waiting.refused(name, cause),
+            None if self.refused == Some(self.wanted) && self.state.is_up() => {
+                log::error!("unable to restart '{name}': {cause}");
+            }
             None => {}
         }
     }
@@ -427,11 +523,6 @@ fn gain(participant: &Participant) -> Option<Gain> {
 fn end_of(process: &mut Option<Process>) -> Option<(Process, Ended)> {
     let ended = process.as_mut()?.ended()?;
     process.take().map(|process| (process, ended))
-}
-
-/// Whoever asked may have left; that is their business.
-fn reply(to: &Sender<Response>, response: Response) {
-    let _ = to.send(response);
 }
 
 #[cfg(test)]

@@ -1,4 +1,6 @@
 //! The states of a participant's listener, as a table. What is not in the table can't happen, and is logged if it does.
+//!
+//! A process that is replaced by another one changes nothing here: the seat serves all the time.
 
 use palabre_config::control::State;
 
@@ -7,38 +9,45 @@ use palabre_config::control::State;
 pub enum Happening {
     /// The process serves.
     BecameReady,
+    /// Somebody listens.
+    SomebodyCame,
+    /// Nobody listens any more.
+    EverybodyLeft,
     /// The process is gone, or could not be started, and will be started again.
     Died,
+    /// The process is gone, and the one that was to replace it is not ready yet.
+    DiedBeforeItsSuccessor,
     /// The process is gone, or could not be started, and its port is closed.
     WasGivenUp,
     /// The wait is over.
     RetryIsDue,
-    /// Somebody wants a new process.
-    RestartAsked,
-    /// The new process serves, and the old one was told to leave.
-    SuccessorReady,
-    /// The new process is gone; the old one goes on.
-    SuccessorDied,
-    /// The participant is removed, or the supervisor ends.
+    /// Somebody wants it to be tried now, or to serve again after it was stopped.
+    StartAsked,
+    /// All its connections are to end, and another process is to serve.
+    KickAsked,
+    /// Somebody wants it to end, or its file is gone, or the supervisor ends.
     StopAsked,
+    /// The last process has left after that.
+    AllLeft,
 }
 
 /// The state after `happening`, or `None` where it has no business in this state.
 pub fn after(state: State, happening: Happening) -> Option<State> {
     use Happening::{
-        BecameReady, Died, RestartAsked, RetryIsDue, StopAsked, SuccessorDied, SuccessorReady, WasGivenUp,
+        AllLeft, BecameReady, Died, DiedBeforeItsSuccessor, EverybodyLeft, KickAsked, RetryIsDue, SomebodyCame,
+        StartAsked, StopAsked, WasGivenUp,
     };
-    use State::{BackingOff, Failed, Ready, Restarting, Starting, Stopping};
+    use State::{BackingOff, Draining, Failed, Ready, Serving, Starting, Stopped};
     let next = match (state, happening) {
         (Starting, BecameReady) => Ready,
-        (Starting | Ready, Died) => BackingOff,
-        (Starting | Ready, WasGivenUp) => Failed,
-        (Ready, RestartAsked) => Restarting,
-        (Restarting, SuccessorReady | SuccessorDied) => Ready,
-        // The old process died first: its successor is the one now.
-        (Restarting, Died) => Starting,
-        (BackingOff | Failed, RetryIsDue | RestartAsked) => Starting,
-        (Starting | Ready | Restarting | BackingOff | Failed, StopAsked) => Stopping,
+        (Ready, SomebodyCame) => Serving,
+        (Serving, EverybodyLeft) => Ready,
+        (Starting | Ready | Serving, Died) => BackingOff,
+        (Starting | Ready | Serving, WasGivenUp) => Failed,
+        (Ready | Serving, DiedBeforeItsSuccessor | KickAsked) => Starting,
+        (BackingOff | Failed, RetryIsDue | StartAsked) | (Stopped, StartAsked) => Starting,
+        (Starting | Ready | Serving | BackingOff | Failed, StopAsked) => Draining,
+        (Draining, AllLeft) => Stopped,
         _ => return None,
     };
     Some(next)
@@ -48,27 +57,53 @@ pub fn after(state: State, happening: Happening) -> Option<State> {
 mod tests {
     use super::*;
     use Happening::*;
-    use State::{BackingOff, Failed, Ready, Restarting, Starting, Stopping};
+    use State::{BackingOff, Draining, Failed, Ready, Serving, Starting, Stopped};
 
-    const STATES: [State; 6] = [Starting, Ready, Restarting, BackingOff, Failed, Stopping];
-    const HAPPENINGS: [Happening; 8] =
-        [BecameReady, Died, WasGivenUp, RetryIsDue, RestartAsked, SuccessorReady, SuccessorDied, StopAsked];
+    const STATES: [State; 7] = [Starting, Ready, Serving, Draining, BackingOff, Failed, Stopped];
+    const HAPPENINGS: [Happening; 11] = [
+        BecameReady,
+        SomebodyCame,
+        EverybodyLeft,
+        Died,
+        DiedBeforeItsSuccessor,
+        WasGivenUp,
+        RetryIsDue,
+        StartAsked,
+        KickAsked,
+        StopAsked,
+        AllLeft,
+    ];
 
     #[test]
-    fn every_state_can_be_reached_and_left_but_stopping() {
+    fn every_state_can_be_reached_and_left() {
         for state in STATES {
-            let left = HAPPENINGS.iter().any(|happening| after(state, *happening).is_some());
-            assert_eq!(left, state != Stopping, "{state}");
+            assert!(HAPPENINGS.iter().any(|happening| after(state, *happening).is_some()), "{state}");
             let reached = STATES.iter().any(|from| HAPPENINGS.iter().any(|how| after(*from, *how) == Some(state)));
             assert!(reached, "{state}");
         }
     }
 
     #[test]
-    fn a_listener_can_be_stopped_in_any_state() {
-        assert!(
-            STATES.iter().filter(|state| **state != Stopping).all(|state| after(*state, StopAsked) == Some(Stopping))
-        );
+    fn every_happening_has_its_business_somewhere() {
+        for happening in HAPPENINGS {
+            assert!(STATES.iter().any(|state| after(*state, happening).is_some()), "{happening:?}");
+        }
+    }
+
+    #[test]
+    fn a_listener_can_be_stopped_in_any_state_but_those_after_that() {
+        for state in STATES {
+            let expected = if matches!(state, Draining | Stopped) { None } else { Some(Draining) };
+            assert_eq!(after(state, StopAsked), expected, "{state}");
+        }
+    }
+
+    #[test]
+    fn who_was_stopped_comes_back_when_somebody_asks_and_by_nothing_else() {
+        for happening in HAPPENINGS {
+            let expected = (happening == StartAsked).then_some(Starting);
+            assert_eq!(after(Stopped, happening), expected, "{happening:?}");
+        }
     }
 
     #[test]

@@ -28,17 +28,20 @@ impl Knocker {
     fn at(port: u16) -> Self {
         let enough = Arc::new(AtomicBool::new(false));
         let end = Arc::clone(&enough);
+        let (began, begins) = std::sync::mpsc::channel();
         let refusals = thread::spawn(move || {
             let (mut tries, mut refused) = (0, 0);
             while !end.load(Ordering::Relaxed) {
                 tries += 1;
                 let knock = TcpStream::connect(("127.0.0.1", port));
                 refused += usize::from(knock.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused));
+                let _ = began.send(());
                 // The queue of connections nobody has accepted yet holds 128.
                 thread::sleep(std::time::Duration::from_millis(10));
             }
             (tries, refused)
         });
+        begins.recv().unwrap();
         Self { enough, refusals }
     }
 
@@ -163,6 +166,42 @@ fn a_restart_kills_an_old_process_that_hangs() {
 fn a_restart_of_nobody_is_refused() {
     let house = House::open(&[]);
     assert!(matches!(house.restart("zoe"), Response::Refused { why } if why.contains("no such participant")));
+}
+
+#[test]
+fn who_is_stopped_stays_so_over_a_reload_and_a_move_until_the_start() {
+    let house = House::open(&["alice", "bob"]);
+    let (alice, bob) = (house.participant("alice"), house.participant("bob"));
+    assert_eq!(house.stop("alice"), Response::Ok);
+    let stopped = house.participant("alice");
+    assert_eq!((stopped.state, stopped.pid, stopped.port), (State::Stopped, None, alice.port));
+    assert!(!runs(alice.pid.unwrap()) && !holds(house.pid(), alice.port));
+    house.write("alice", "port = 0\nroom = \"den\"\n");
+    house.write_certificate();
+    assert_eq!(house.reload().restarted, ["bob"]);
+    house.wait_until("alice", |alice| alice.state == State::Stopped && alice.room == "den");
+    assert!(matches!(house.restart("alice"), Response::Refused { why } if why.contains("'palabre start'")));
+    assert_eq!(house.begin("alice"), Response::Ok);
+    let again = house.participant("alice");
+    assert_eq!((again.state, again.room.as_str(), again.restarts), (State::Ready, "den", 0));
+    assert!(is_open(again.port) && house.room("den/alice").exists());
+    house.wait_until("bob", |new| new.state == State::Ready && new.pid != bob.pid);
+}
+
+#[test]
+fn who_is_kicked_loses_every_connection_and_may_come_back() {
+    let house = House::open(&["alice"]);
+    let old = house.participant("alice");
+    let mut connection = TcpStream::connect(("127.0.0.1", old.port)).unwrap();
+    let knocker = Knocker::at(old.port);
+    assert_eq!(house.kick("alice"), Response::Ok);
+    assert_eq!(knocker.refusals(), 0);
+    // A connection that had just begun ends without a word.
+    assert!(matches!(std::io::Read::read(&mut connection, &mut [0]), Ok(0) | Err(_)));
+    let new = house.participant("alice");
+    assert_eq!((new.state, new.port, new.restarts, new.last_exit), (State::Ready, old.port, 0, None));
+    assert_ne!(new.pid, old.pid);
+    assert!(!runs(old.pid.unwrap()) && is_open(new.port));
 }
 
 #[test]

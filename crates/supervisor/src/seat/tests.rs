@@ -3,6 +3,7 @@
 use super::*;
 use crate::cli::Cli;
 use clap::Parser;
+use palabre_config::control::Response;
 use std::process::Command;
 use std::sync::mpsc::{Receiver, channel};
 
@@ -53,9 +54,19 @@ impl Scene {
     }
 
     fn restart(&mut self) -> Receiver<Response> {
+        self.ask(Verb::Restart)
+    }
+
+    fn ask(&mut self, verb: Verb) -> Receiver<Response> {
         let (answer, answered) = channel();
-        self.seat.restart(answer, &self.site, self.now);
+        self.seat.asked(Waiting { verb, answer }, &self.site, self.now);
         answered
+    }
+
+    /// Somebody listens, or nobody does.
+    fn says_streams(&mut self, streams: usize) {
+        let message = Message { ready: false, stopping: false, status: Some(format!("streams={streams} speaking=no")) };
+        assert!(self.seat.notified(self.pid(), &message, &self.site, self.now));
     }
 
     /// Looks at the children until this is so; a process that was killed takes a moment to end.
@@ -71,8 +82,8 @@ impl Scene {
 
 impl Drop for Scene {
     fn drop(&mut self) {
-        self.seat.stop(self.now, Duration::ZERO);
-        self.pass(Duration::from_secs(1));
+        self.seat.part(self.now);
+        self.pass(Duration::from_secs(60));
         if !std::thread::panicking() {
             self.reap_until(Seat::is_gone);
         }
@@ -110,9 +121,9 @@ fn a_successor_that_is_not_ready_in_time_is_killed_and_the_old_process_goes_on()
     let mut scene = Scene::ready();
     let old = scene.pid();
     let answered = scene.restart();
-    assert_eq!(scene.seat.state, State::Restarting);
+    assert_eq!((scene.seat.state, scene.seat.successor.is_some()), (State::Ready, true));
     scene.pass(SUCCESSOR_PATIENCE);
-    scene.reap_until(|seat| seat.state == State::Ready);
+    scene.reap_until(|seat| seat.successor.is_none());
     assert!(refusal(&answered).contains("the new listener has ended: killed by signal 9; the old one goes on"));
     assert_eq!(scene.pid(), old);
     scene.pass(Duration::from_secs(60));
@@ -158,7 +169,7 @@ fn a_change_during_a_restart_is_followed_by_another_restart() {
     scene.seat.renew();
     let second = scene.successor();
     scene.says_ready(second);
-    scene.reap_until(|seat| seat.state == State::Restarting);
+    scene.reap_until(|seat| seat.successor.is_some());
     let third = scene.successor();
     scene.says_ready(third);
     scene.reap_until(|seat| seat.leaving.is_empty());
@@ -189,4 +200,86 @@ fn a_seat_that_is_given_up_closes_its_socket_and_opens_the_same_port_later() {
     scene.pass(Duration::from_secs(30));
     assert_eq!((scene.seat.state, scene.seat.port), (State::Starting, port));
     assert!(scene.seat.socket.is_some());
+}
+
+#[test]
+fn somebody_who_listens_is_served_and_a_restart_leaves_it_so() {
+    let mut scene = Scene::ready();
+    scene.says_streams(1);
+    assert_eq!(scene.seat.state, State::Serving);
+    let answered = scene.restart();
+    let new = scene.successor();
+    scene.says_ready(new);
+    scene.reap_until(|seat| seat.leaving.is_empty());
+    assert_eq!((answered.try_recv().unwrap(), scene.seat.state), (Response::Ok, State::Serving));
+    scene.says_streams(1);
+    scene.pass(Duration::from_secs(60));
+    assert_eq!(scene.seat.state, State::Serving);
+    scene.says_streams(0);
+    scene.pass(Duration::from_secs(60));
+    assert_eq!(scene.seat.state, State::Ready);
+}
+
+#[test]
+fn who_is_stopped_has_no_process_and_no_port_until_somebody_asks() {
+    let mut scene = Scene::ready();
+    let (port, stopped) = (scene.seat.port, scene.ask(Verb::Stop));
+    assert_eq!(scene.seat.state, State::Draining);
+    assert!(scene.seat.socket.is_none() && stopped.try_recv().is_err());
+    assert!(refusal(&scene.ask(Verb::Stop)).contains("already"));
+    assert!(refusal(&scene.ask(Verb::Start)).contains("it is being stopped"));
+    scene.reap_until(|seat| seat.state == State::Stopped);
+    assert_eq!(stopped.try_recv().unwrap(), Response::Ok);
+    scene.pass(Duration::from_secs(3600));
+    assert_eq!((scene.seat.state, scene.seat.deadline()), (State::Stopped, None));
+    assert!(refusal(&scene.restart()).contains("'palabre start' starts it"));
+    assert_eq!(scene.ask(Verb::Stop).try_recv().unwrap(), Response::Ok);
+    let started = scene.ask(Verb::Start);
+    assert_eq!((scene.seat.state, scene.seat.port, scene.seat.restarts), (State::Starting, port, 0));
+    scene.says_ready(scene.pid());
+    assert_eq!((started.try_recv().unwrap(), scene.seat.is_parked()), (Response::Ok, false));
+}
+
+#[test]
+fn a_stop_comes_before_a_restart_and_a_removal_before_both() {
+    let mut scene = Scene::ready();
+    let restarted = scene.restart();
+    let stopped = scene.ask(Verb::Stop);
+    assert!(refusal(&restarted).contains("somebody else asked"));
+    scene.seat.part(scene.now);
+    scene.pass(STOP_PATIENCE);
+    scene.reap_until(Seat::is_gone);
+    assert_eq!(stopped.try_recv().unwrap(), Response::Ok);
+}
+
+#[test]
+fn who_is_kicked_finds_a_new_process_at_the_same_port() {
+    let mut scene = Scene::ready();
+    scene.says_streams(1);
+    let (old, port) = (scene.pid(), scene.seat.port);
+    let kicked = scene.ask(Verb::Kick);
+    assert_eq!((scene.seat.state, scene.seat.port), (State::Starting, port));
+    assert!(scene.seat.socket.is_some() && !scene.seat.is_here());
+    assert_ne!(scene.pid(), old);
+    scene.says_ready(scene.pid());
+    scene.reap_until(|seat| seat.leaving.is_empty());
+    assert_eq!(kicked.try_recv().unwrap(), Response::Ok);
+    assert_eq!((scene.seat.restarts, scene.seat.last_exit.clone()), (0, None));
+}
+
+#[test]
+fn one_that_was_given_up_is_started_when_somebody_asks() {
+    let mut scene = Scene::open();
+    for _ in 0..5 {
+        kill(scene.pid());
+        scene.reap_until(|seat| seat.current.is_none());
+        if scene.seat.state == State::BackingOff {
+            scene.pass(Duration::from_secs(1));
+        }
+    }
+    assert_eq!(scene.ask(Verb::Kick).try_recv().unwrap(), Response::Ok);
+    let started = scene.ask(Verb::Start);
+    assert_eq!(scene.seat.state, State::Starting);
+    scene.says_ready(scene.pid());
+    assert_eq!(started.try_recv().unwrap(), Response::Ok);
 }

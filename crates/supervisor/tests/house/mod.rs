@@ -142,6 +142,18 @@ impl House {
         self.ask(&Request::Restart { name: name.parse().unwrap() }).unwrap()
     }
 
+    pub fn stop(&self, name: &str) -> Response {
+        self.ask(&Request::Stop { name: name.parse().unwrap() }).unwrap()
+    }
+
+    pub fn begin(&self, name: &str) -> Response {
+        self.ask(&Request::Start { name: name.parse().unwrap() }).unwrap()
+    }
+
+    pub fn kick(&self, name: &str) -> Response {
+        self.ask(&Request::Kick { name: name.parse().unwrap() }).unwrap()
+    }
+
     pub fn find(&self, name: &str) -> Option<ParticipantStatus> {
         self.status().participants.into_iter().find(|participant| participant.name == name)
     }
