@@ -5,7 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion};
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::sync::Arc;
@@ -42,10 +42,15 @@ impl Answer {
 impl Client {
     /// Connects and shakes hands, trusting this certificate only.
     pub fn connect(port: u16, cert_pem: &str) -> io::Result<Self> {
+        Self::connect_by(rustls::DEFAULT_VERSIONS, port, cert_pem)
+    }
+
+    /// The same by one of these versions of TLS.
+    pub fn connect_by(versions: &[&'static SupportedProtocolVersion], port: u16, cert_pem: &str) -> io::Result<Self> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(cert_pem.as_bytes()).unwrap()).unwrap();
         let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(versions)
             .unwrap()
             .with_root_certificates(roots)
             .with_no_client_auth();

@@ -1,5 +1,6 @@
 //! Pages, keys, origins and the plain answers of HTTP.
 
+use crate::client::Client;
 use crate::rig::Rig;
 
 #[test]
@@ -19,6 +20,52 @@ fn me_and_the_page_are_served_on_one_connection() {
     let fields = format!("{}If-None-Match: {tag}\r\n", rig.bearer());
     assert_eq!(client.request("GET", "/page/records.js", &fields).status, 304);
     assert_eq!(client.get(&rig, "/me").status, 200);
+}
+
+#[test]
+fn tls_1_2_and_1_3_are_spoken() {
+    let rig = Rig::new();
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let mut client = Client::connect_by(&[version], rig.port, &rig.certificate.cert_pem).unwrap();
+        assert_eq!(client.stream.conn.protocol_version(), Some(version.version));
+        assert_eq!(client.get(&rig, "/me").status, 200);
+    }
+}
+
+#[test]
+fn whatever_is_answered_nobody_may_frame_guess_or_embed_it() {
+    let rig = Rig::new();
+    let (key, bearer) = (format!("/?key={}", rig.key.as_str()), rig.bearer());
+    for (method, target, fields, status) in [
+        ("GET", "/", bearer.as_str(), 200),
+        ("GET", "/page/app.js", &bearer, 200),
+        ("GET", "/me", &bearer, 200),
+        ("GET", "/listen", &bearer, 200),
+        ("GET", "/listen.wav", &bearer, 200),
+        ("GET", &key, "", 303),
+        ("GET", "/", "", 401),
+        ("GET", "/me", "", 401),
+        ("GET", "/nothing", &bearer, 404),
+        ("GET", "/speak", &bearer, 426),
+        ("BREW", "/", &bearer, 501),
+    ] {
+        let mut client = rig.connect();
+        client.send(format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n"));
+        let answer = client.answer_head();
+        assert_eq!(answer.status, status, "{method} {target}");
+        for (name, value) in [
+            ("x-content-type-options", "nosniff"),
+            ("referrer-policy", "no-referrer"),
+            ("cross-origin-resource-policy", "same-origin"),
+        ] {
+            assert_eq!(answer.field(name), Some(value), "{method} {target}");
+        }
+        let policy = answer.field("content-security-policy").unwrap();
+        // Only the page itself frames the stream.
+        let framed_by = if target == "/listen" { "frame-ancestors 'self'" } else { "frame-ancestors 'none'" };
+        assert!(policy.starts_with("default-src 'none'") && policy.ends_with(framed_by), "{method} {target}: {policy}");
+        assert!(!policy.contains("unsafe"), "{method} {target}: {policy}");
+    }
 }
 
 #[test]

@@ -89,6 +89,20 @@ fn sound_is_whole_and_in_order_and_silence_follows_at_once() {
 }
 
 #[test]
+fn chunks_are_as_long_as_the_configuration_says() {
+    for (chunk_ms, samples) in [(20, 480), (1000, 24_000)] {
+        let rig = Rig::with(&format!("[stream]\nchunk-ms = {chunk_ms}\n"));
+        let mut records = rig.connect().listen(&rig, "");
+        assert!(records.record().json.contains(&format!("\"chunk_ms\":{chunk_ms},")));
+        let _feed = Feed::start(rig.ear(), 0, FRAME);
+        // Shorter only as the last before a silence, which a machine that is late makes.
+        let mut lengths = std::iter::repeat_with(|| records.next_of(1).samples.len());
+        let whole = lengths.by_ref().take(30).inspect(|&length| assert!(length <= samples)).find(|&it| it == samples);
+        assert!(whole.is_some(), "{chunk_ms} ms");
+    }
+}
+
+#[test]
 fn two_streams_get_the_same_records() {
     let rig = Rig::new();
     let mut one = rig.connect().listen(&rig, "");
