@@ -21,7 +21,9 @@ test('the documented records are read', () => {
   const { people } = JSON.parse(example('json room'));
   assert.deepEqual(parseRecord(`3,5,${base64({ people })}`), { kind: 'room', seq: 5, people, recording: false });
   assert.ok(parseRecord(`3,5,${base64(JSON.parse(example('json recorded room')))}`).recording);
-  assert.equal(parseRecord(`0,5,${base64(JSON.parse(example('json me')))}`).me.rate_hz, 24000);
+  assert.deepEqual(parseRecord(dataOf(example('html hello'))), { kind: 'hello', seq: 1700000000100, me: JSON.parse(example('json me')) });
+  assert.deepEqual(parseRecord(dataOf(example('html room'))), { kind: 'room', seq: 1700000000101, people, recording: false });
+  assert.deepEqual(parseRecord(dataOf(example('html moved'))), { kind: 'moved', seq: 1700000000200 });
 });
 
 test('whatever is not exactly a record is nothing', () => {

@@ -103,11 +103,10 @@ mod tests {
     }
 
     #[test]
-    fn a_hello_carries_the_documented_json() {
-        let json = example("json me");
-        let text = String::from_utf8(hello(5, json)).unwrap();
-        let data = text.strip_prefix("<b>0,5,").unwrap().strip_suffix("</b><script>p()</script>").unwrap();
-        assert_eq!(BASE64.decode(data).unwrap(), json.as_bytes());
+    fn the_records_with_json_and_with_nothing_are_the_documented_ones() {
+        assert_eq!(hello(1_700_000_000_100, example("json me")), example("html hello").as_bytes());
+        assert_eq!(room(1_700_000_000_101, &encode(example("json room"))), example("html room").as_bytes());
+        assert_eq!(moved(1_700_000_000_200), example("html moved").as_bytes());
     }
 
     #[test]
