@@ -123,7 +123,7 @@ impl<'a> Room<'a> {
             "--listener".into(),
             programs.listener.into(),
             "--recordings".into(),
-            place.run().with_file_name("recordings").into(),
+            place.recordings().into(),
         ];
         // The first -v shows what they say anyway.
         for _ in 1..verbosity {

@@ -8,6 +8,7 @@
 //! DIR/run/                    as /run/palabre; removed at the end
 //! DIR/links                   NAME URL, when everybody is ready; removed at the end
 //! DIR/log                     what every process says
+//! DIR/recordings/             what 'palabre record' recorded
 //! DIR/browser/                profiles of the windows that --open opens
 //! DIR/lock                    held while a try runs here
 //! ```
@@ -26,7 +27,7 @@ use palabre_host::lock::Lock;
 use tempfile::TempDir;
 
 /// What may be in a directory that is given to us: since `run` is removed, nobody else's `run` must be taken for ours.
-const OURS: [&str; 6] = ["etc", "run", "links", "log", "browser", "lock"];
+const OURS: [&str; 7] = ["etc", "run", "links", "log", "recordings", "browser", "lock"];
 /// What may be in its `etc`.
 const OURS_IN_ETC: [&str; 4] = [SERVER_FILE, PARTICIPANTS_DIR, "tls", "keys"];
 /// The longest path of a Unix socket: `sun_path` of unix(7), its zero not counted.
@@ -132,6 +133,12 @@ impl Place {
     #[must_use]
     pub fn links(&self) -> PathBuf {
         self.root.join("links")
+    }
+
+    /// Recordings of the room; of a directory that was given they stay.
+    #[must_use]
+    pub fn recordings(&self) -> PathBuf {
+        self.root.join("recordings")
     }
 
     /// The profiles of browser windows.
@@ -283,6 +290,20 @@ mod tests {
         drop(Place::prepare(Some(directory.path())).unwrap());
         assert!(directory.path().join("etc").exists());
         assert!(!directory.path().join("run").exists());
+    }
+
+    #[test]
+    fn what_a_try_leaves_in_a_given_directory_is_no_reason_to_refuse_it_the_next_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = Place::prepare(Some(directory.path())).unwrap();
+        fs::write(place.log(), "").unwrap();
+        fs::write(place.links(), "").unwrap();
+        fs::write(place.keys(), "").unwrap();
+        fs::create_dir(place.browser()).unwrap();
+        fs::create_dir(place.recordings()).unwrap();
+        drop(place);
+        let place = Place::prepare(Some(directory.path())).unwrap();
+        assert!(place.recordings().exists() && !place.links().exists());
     }
 
     #[test]
