@@ -254,6 +254,8 @@ fn the_melody_keeps_one_person_company_and_falls_silent_for_two() {
 #[test]
 fn the_echo_repeats_what_one_person_says() {
     let trial = Trial::start(&[]);
+    let echo = trial.room().participant(&"echo".parse().unwrap());
+    assert_eq!(echo.without().unwrap(), ["melody".parse().unwrap()], "the melody is nothing to repeat");
     let mut alice = Ear::of(&trial, "alice");
     alice.wait_for_a_second("the melody", |loudest| loudest > 0);
     let mut mic =

@@ -280,6 +280,21 @@ mod tests {
     }
 
     #[test]
+    fn it_is_deaf_for_half_a_second_after_it_has_spoken() {
+        for (pause_frames, answers) in [(0, false), (21, false), (24, true)] {
+            let mut talk = Talk::new();
+            talk.hears(8_000, 50);
+            while !matches!(talk.echo.state, State::Deaf { .. }) {
+                talk.hears(0, 1);
+            }
+            talk.hears(0, pause_frames);
+            // A word of 60 ms.
+            let said = [talk.hears(8_000, 3), talk.hears(0, 100)].concat();
+            assert_eq!(spoken(&said) > 0, answers, "a word after {pause_frames} frames");
+        }
+    }
+
+    #[test]
     fn a_click_and_a_murmur_are_not_speech() {
         let mut talk = Talk::new();
         let mut said = talk.hears(100, 50);
