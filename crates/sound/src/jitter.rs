@@ -17,16 +17,22 @@
 //! - No sample is played that is older than [`AGE_MAX`]; what is too old is caught up with, by leaving out silence, and
 //!   by a cut where there is none. Silence at the head of a spurt that would only be delay is left out too.
 //! - A surplus that lasts (the network's pause is over) is cut, in quiet moments where there are any.
+//! - The clock of whoever sends for half a minute without a pause is measured, and where it differs from ours a resampler
+//!   follows it ([`clock`]). Shorter spurts need none: each begins anew.
 //!
 //! Not here: filling gaps with guessed speech.
 
+mod clock;
 mod depth;
+mod drift;
+mod follow;
 mod join;
 mod predict;
 mod store;
 
 use std::time::Duration;
 
+use clock::Clock;
 use depth::Depth;
 use join::Joiner;
 use store::Store;
@@ -73,6 +79,8 @@ pub struct Counters {
     pub cut_samples: u64,
     /// How often a spurt ran dry and went on.
     pub underruns: u64,
+    /// Samples that were heard again, so that a slow talker's clock can be followed.
+    pub repeated_samples: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +99,7 @@ pub struct Jitter {
     store: Store,
     state: State,
     depth: Depth,
+    clock: Clock,
     joiner: Joiner,
     margin: Duration,
     /// Samples that came in this spurt.
@@ -111,6 +120,7 @@ impl Jitter {
             store: Store::new(rate_hz),
             state: State::Empty { dry_since: None },
             depth: Depth::new(),
+            clock: Clock::new(rate_hz),
             joiner: Joiner::new(frame_samples, fade_samples),
             margin: MARGIN_MIN,
             spurt_samples: 0,
@@ -171,10 +181,16 @@ impl Jitter {
         self.margin
     }
 
+    /// Whether a resampler follows the talker's clock.
+    #[must_use]
+    pub fn is_following(&self) -> bool {
+        self.clock.is_following()
+    }
+
     /// What happened so far.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        self.counters
+        Counters { repeated_samples: self.clock.repeated_samples(), ..self.counters }
     }
 
     /// The first samples after nothing: a new spurt, or the one that ran dry.
@@ -188,17 +204,21 @@ impl Jitter {
             _ => {
                 self.spurt_samples = 0;
                 self.depth.begin();
+                self.clock.begin();
                 dry_since
             }
         };
         self.state = State::Priming { first: now, complete: None, dry_since };
     }
 
-    /// Something arrives: what does it say about the network?
+    /// Something arrives: what does it say about the network, and about the talker's clock?
     fn watch(&mut self, now: Duration) {
         let place = Duration::from_secs_f64(self.spurt_samples as f64 / f64::from(self.store.rate_hz()));
         self.depth.push(now, place);
         self.margin = self.depth.best();
+        if self.state == State::Playing {
+            self.clock.watch(now, place, self.store.len(), self.depth.worst_s());
+        }
     }
 
     /// Sound that was needed came later, by `gap`.
@@ -231,8 +251,9 @@ impl Jitter {
     /// Takes a frame's samples; gives how many there were.
     fn take(&mut self, now: Duration, frame: &mut [i16]) -> usize {
         self.cut_surplus();
-        let got = self.store.take(frame);
+        let got = self.clock.take(now, &mut self.store, &mut self.joiner, frame);
         if got < frame.len() {
+            self.clock.pause();
             self.state = State::Empty { dry_since: Some(now) };
         }
         got
@@ -286,6 +307,7 @@ impl Jitter {
     fn note_cut(&mut self, samples: usize) {
         if samples > 0 {
             self.counters.cut_samples += samples as u64;
+            self.clock.jump();
             self.forget_fill();
         }
     }

@@ -25,12 +25,14 @@ pub(super) struct Depth {
     failing: usize,
     prompt: Prompt,
     last: Duration,
+    /// The worst lateness that the best candidate copes with, forgotten like the failures.
+    worst_s: f64,
 }
 
 impl Depth {
     pub(super) fn new() -> Self {
         let prompt = Prompt::default();
-        Self { failures: [0.0; CANDIDATES], failing: 0, prompt, last: Duration::ZERO }
+        Self { failures: [0.0; CANDIDATES], failing: 0, prompt, last: Duration::ZERO, worst_s: 0.0 }
     }
 
     /// A piece has arrived whose first sample is `place` after the first one of the spurt.
@@ -41,6 +43,15 @@ impl Depth {
         let due_s = now.as_secs_f64() - place.as_secs_f64();
         let late_s = due_s - self.prompt.push(now, due_s);
         self.failing = self.fail(late_s);
+        self.worst_s *= keep;
+        if late_s <= self.best().as_secs_f64() {
+            self.worst_s = self.worst_s.max(late_s);
+        }
+    }
+
+    /// How late the latest piece lately was, of those that are in time with [`Self::best`].
+    pub(super) fn worst_s(&self) -> f64 {
+        self.worst_s.min(self.best().as_secs_f64())
     }
 
     /// A piece came too late by so much for candidates of less than that.

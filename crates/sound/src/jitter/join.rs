@@ -16,11 +16,14 @@ pub(super) fn rise(i: usize, n: usize) -> f32 {
     0.5 - 0.5 * (std::f32::consts::PI * (i + 1) as f32 / (n + 1) as f32).cos()
 }
 
+/// Frames of what was heard that are remembered.
+const HEARD_FRAMES: usize = 3;
+
 #[derive(Clone, Debug)]
 pub(super) struct Joiner {
     frame: usize,
     fade: usize,
-    /// The last frame of what sounds now, without what fades out meanwhile.
+    /// The last [`HEARD_FRAMES`] of what sounds now, without what fades out meanwhile.
     heard: Vec<f32>,
     /// What sounds now may go on.
     sounding: bool,
@@ -35,7 +38,7 @@ impl Joiner {
         Self {
             frame: frame_samples,
             fade,
-            heard: vec![0.0; frame_samples],
+            heard: vec![0.0; frame_samples * HEARD_FRAMES],
             sounding: false,
             risen: fade,
             tail: Vec::new(),
@@ -45,9 +48,10 @@ impl Joiner {
     /// What comes next doesn't continue what was heard; `ahead` would have, as far as it is known.
     pub(super) fn leave(&mut self, ahead: &[i16]) {
         if self.sounding {
-            let mut said = std::mem::take(&mut self.heard);
+            let mut said = self.last_frame();
             said.extend(ahead.iter().take(self.fade).map(|&x| f32::from(x)));
-            self.fade_out(said, self.frame, 0);
+            self.fade_out(said, 0);
+            self.be_silent();
         }
         self.risen = 0;
     }
@@ -60,7 +64,7 @@ impl Joiner {
             self.risen += 1;
         }
         if got == frame.len() {
-            self.heard.clear();
+            self.heard.drain(..got);
             self.heard.extend(frame.iter().map(|&x| f32::from(x)));
             self.sounding = true;
         } else if got > 0 || self.sounding {
@@ -72,6 +76,16 @@ impl Joiner {
         sounds
     }
 
+    /// How many samples a fade lasts.
+    pub(super) fn fade(&self) -> usize {
+        self.fade
+    }
+
+    /// The last three frames of what was heard, if it may go on; zeros before its beginning.
+    pub(super) fn heard(&self) -> Option<&[f32]> {
+        self.sounding.then_some(&self.heard[..])
+    }
+
     /// Nothing is left to fade out.
     pub(super) fn is_done(&self) -> bool {
         self.tail.is_empty()
@@ -80,21 +94,20 @@ impl Joiner {
     /// Nothing comes after `last`. What ends loud was torn off, and what comes then is torn off too; an end of the talker's own
     /// is quiet, and nothing is added to it.
     fn end(&mut self, last: &[i16]) {
-        let mut said = std::mem::take(&mut self.heard);
+        let mut said = self.last_frame();
         said.extend(last.iter().map(|&x| f32::from(x)));
-        let from = said.len();
-        let end: Vec<i16> = said[from - self.fade / 5..].iter().map(|&x| x as i16).collect();
+        let end: Vec<i16> = said[said.len() - self.fade / 5..].iter().map(|&x| x as i16).collect();
         let torn = meter::frame_dbfs(&end) >= QUIET_DBFS;
         self.risen = if torn { 0 } else { self.fade };
         if torn || end.last().is_some_and(|x| x.abs() > ALMOST_ZERO) {
-            self.fade_out(said, from, last.len());
-        } else {
-            self.be_silent(said);
+            self.fade_out(said, last.len());
         }
+        self.be_silent();
     }
 
-    /// Fades out what goes on in `said` from `from` on, `at` samples from now.
-    fn fade_out(&mut self, mut said: Vec<f32>, from: usize, at: usize) {
+    /// Fades out what goes on in `said` after the frame and the `at` samples that it begins with, `at` samples from now.
+    fn fade_out(&mut self, mut said: Vec<f32>, at: usize) {
+        let from = self.frame + at;
         if said.len() < from + self.fade {
             let missing = from + self.fade - said.len();
             predict::go_on(&mut said, missing);
@@ -103,12 +116,14 @@ impl Joiner {
         for (i, (tail, x)) in self.tail[at..].iter_mut().zip(&said[from..from + self.fade]).enumerate() {
             *tail += x * (1.0 - rise(i, self.fade));
         }
-        self.be_silent(said);
     }
 
-    fn be_silent(&mut self, mut said: Vec<f32>) {
-        said.clear();
-        said.resize(self.frame, 0.0);
-        (self.heard, self.sounding) = (said, false);
+    fn be_silent(&mut self) {
+        self.heard.fill(0.0);
+        self.sounding = false;
+    }
+
+    fn last_frame(&self) -> Vec<f32> {
+        self.heard[self.heard.len() - self.frame..].to_vec()
     }
 }

@@ -1,0 +1,154 @@
+//! How much faster or slower a talker's clock is than ours.
+//!
+//! The network only ever delays. So the earliest arrivals of each second lie on a straight line, whose slope is the difference
+//! of the clocks whatever the jitter was; a line of least squares through them is it (compare D. Mills' clock filter, RFC 5905
+//! §10, and S. Moon et al., "Estimation and removal of clock skew from network delay measurements", 1999).
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+const WINDOW: Duration = Duration::from_secs(1);
+/// Windows that are looked at: two minutes.
+const WINDOWS: usize = 120;
+/// From half a minute a slope is told: so many seconds lie between the earliest of the first second and of the last.
+const SPAN_S: f64 = 29.0;
+/// And from this, by somebody who would run dry before.
+const SPAN_HASTE_S: f64 = 8.0;
+/// Fewer windows than this are no line.
+const WINDOWS_MIN: usize = 6;
+/// The slope must be so many times its own uncertainty, or it isn't really there.
+const SIGMAS: f64 = 4.0;
+/// Less than this needs no correction: 5 ms in half an hour.
+const LEAST_PPM: f64 = 3.0;
+/// More than this is no clock.
+const MOST_PPM: f64 = 1_000.0;
+/// A window so far from the one before is the network's or the talker's doing.
+const JUMP_S: f64 = 0.008;
+/// It is passed over, but after so many of them what was learnt is forgotten.
+const JUMPS: usize = 3;
+
+/// When the earliest arrival of a second was, and how early.
+type Earliest = (f64, f64);
+
+/// Watches the arrivals of one long spurt.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Drift {
+    windows: VecDeque<Earliest>,
+    since: Option<Duration>,
+    earliest: Earliest,
+    jumps: usize,
+}
+
+impl Drift {
+    /// A piece has arrived, `place` after the first sample of the spurt by the talker's clock. Gives whether a window ended.
+    pub(super) fn push(&mut self, now: Duration, place: Duration) -> bool {
+        let arrival = (now.as_secs_f64(), place.as_secs_f64() - now.as_secs_f64());
+        let since = *self.since.get_or_insert_with(|| {
+            self.earliest = arrival;
+            now
+        });
+        if now.saturating_sub(since) < WINDOW {
+            if arrival.1 > self.earliest.1 {
+                self.earliest = arrival;
+            }
+            return false;
+        }
+        self.end_window();
+        (self.since, self.earliest) = (Some(now), arrival);
+        true
+    }
+
+    /// How much faster the talker's clock is, in parts per million, if that is certain. In haste it may be less than half a
+    /// minute from which it is told.
+    pub(super) fn ppm(&self, haste: bool) -> Option<f64> {
+        let span_s = self.windows.back()?.0 - self.windows.front()?.0;
+        if self.windows.len() < WINDOWS_MIN || span_s < if haste { SPAN_HASTE_S } else { SPAN_S } {
+            return None;
+        }
+        let (slope, sigma) = self.line();
+        let ppm = slope * 1e6;
+        (slope.abs() >= SIGMAS * sigma && (LEAST_PPM..MOST_PPM).contains(&ppm.abs())).then_some(ppm)
+    }
+
+    fn end_window(&mut self) {
+        if self.windows.back().is_some_and(|last| (self.earliest.1 - last.1).abs() > JUMP_S) {
+            self.jumps += 1;
+            if self.jumps < JUMPS {
+                return;
+            }
+            self.windows.clear();
+        }
+        self.jumps = 0;
+        if self.windows.len() == WINDOWS {
+            self.windows.pop_front();
+        }
+        self.windows.push_back(self.earliest);
+    }
+
+    /// Slope of the line of least squares, and its standard error.
+    fn line(&self) -> (f64, f64) {
+        let n = self.windows.len() as f64;
+        let mean = |of: fn(&Earliest) -> f64| self.windows.iter().map(of).sum::<f64>() / n;
+        let (t0, y0) = (mean(|w| w.0), mean(|w| w.1));
+        let (mut tt, mut ty, mut yy) = (0.0, 0.0, 0.0);
+        for (t, y) in &self.windows {
+            tt += (t - t0) * (t - t0);
+            ty += (t - t0) * (y - y0);
+            yy += (y - y0) * (y - y0);
+        }
+        let slope = ty / tt;
+        let residue = (yy - slope * ty).max(0.0) / (n - 2.0);
+        (slope, (residue / tt).sqrt())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Chunks of 40 ms by a clock that is `ppm` faster, each late by up to `jitter_us`.
+    fn watch(ppm: f64, jitter_us: u64, seconds: u64) -> Drift {
+        let (mut drift, mut random) = (Drift::default(), 1u64);
+        for i in 0..seconds * 25 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let late_us = (random >> 33) % (jitter_us + 1);
+            let at_us = (i as f64 * 40_000.0 / (1.0 + ppm / 1e6)) as u64 + late_us;
+            drift.push(Duration::from_micros(at_us), Duration::from_millis(i * 40));
+        }
+        drift
+    }
+
+    #[test]
+    fn a_difference_is_found_after_half_a_minute_and_before_only_in_haste() {
+        for ppm in [-300.0, -50.0, 50.0, 300.0] {
+            assert_eq!(watch(ppm, 1_000, 25).ppm(false), None);
+            let found = watch(ppm, 100, 12).ppm(true).unwrap_or(0.0);
+            assert!((found - ppm).abs() < 15.0, "{found} for {ppm} in haste");
+            let found = watch(ppm, 1_000, 40).ppm(false).unwrap_or(0.0);
+            assert!((found - ppm).abs() < 15.0, "{found} for {ppm}");
+            let found = watch(ppm, 15_000, 130).ppm(false).unwrap_or(0.0);
+            assert!((found - ppm).abs() < 15.0, "{found} for {ppm} with jitter");
+        }
+    }
+
+    #[test]
+    fn where_there_is_none_none_is_found() {
+        for jitter_us in [0, 1_000, 15_000] {
+            assert_eq!(watch(0.0, jitter_us, 300).ppm(true), None, "{jitter_us} µs");
+        }
+    }
+
+    #[test]
+    fn neither_lost_sound_nor_a_stall_is_drift() {
+        let (mut lost, mut stalled) = (Drift::default(), Drift::default());
+        for i in 0..2_500u64 {
+            // After a minute 200 ms are lost for good; or for a second and a half nothing comes.
+            let place = i * 40 - if i > 1_500 { 200 } else { 0 };
+            lost.push(Duration::from_millis(i * 40), Duration::from_millis(place));
+            let late = if (1_500..1_537).contains(&i) { (1_537 - i) * 40 } else { 0 };
+            stalled.push(Duration::from_millis(i * 40 + late), Duration::from_millis(i * 40));
+        }
+        assert_eq!((lost.ppm(true), stalled.ppm(true)), (None, None));
+        assert!(lost.windows.len() < 60 && stalled.windows.len() > 90);
+    }
+}

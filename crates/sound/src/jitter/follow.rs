@@ -1,0 +1,158 @@
+//! A resampler that follows a talker's clock.
+//!
+//! rubato's asynchronous sinc resampler, at a ratio within 0.2 % of one. It begins with what was heard last, so that the
+//! first sample it gives lies exactly where the next one would have been: the filter's delay is taken from the buffer, a
+//! millisecond or two, and not from the sound.
+
+use std::collections::VecDeque;
+
+use rubato::audioadapter_buffers::direct::InterleavedSlice;
+use rubato::{
+    Adjustable as _, Async, FixedAsync, Resampler as _, SincInterpolationParameters, SincInterpolationType,
+    WindowFunction,
+};
+
+use super::store::Store;
+
+const FILTER_SAMPLES: usize = 64;
+const FILTER_POINTS: usize = 128;
+/// The ratio stays within this of one.
+const RATIO_MAX: f64 = 1.002;
+
+/// The resampler of one spurt.
+pub(super) struct Follow {
+    inner: Async<f32>,
+    input: Vec<f32>,
+    output: Vec<f32>,
+    ready: VecDeque<i16>,
+    to_skip: usize,
+    piece: Vec<i16>,
+}
+
+impl Follow {
+    /// Begins with the last `again` samples of `heard`, before which 3 ms or more must be.
+    pub(super) fn new(rate_hz: u32, heard: &[f32], again: usize) -> Option<Self> {
+        let filter = SincInterpolationParameters::new(FILTER_SAMPLES, WindowFunction::BlackmanHarris2)
+            .oversampling_factor(FILTER_POINTS)
+            .interpolation(SincInterpolationType::Linear);
+        // One millisecond at a time, of which a frame has a whole number: nothing is taken out of the buffer too early. (The first
+        // of ours is the first of such a piece.)
+        let chunk = rate_hz as usize / 1000;
+        let inner = Async::new_sinc(1.0, RATIO_MAX, &filter, chunk, 1, FixedAsync::Output).ok()?;
+        // Its middle lies between two samples of that delay, one earlier than it says.
+        let to_skip = (inner.output_delay() + heard.len()).saturating_sub(again + 1);
+        let heard = heard.get(to_skip % chunk..)?;
+        let output = vec![0.0; inner.output_frames_max()];
+        Some(Self {
+            inner,
+            input: heard.to_vec(),
+            output,
+            ready: VecDeque::new(),
+            to_skip: to_skip - to_skip % chunk,
+            piece: Vec::new(),
+        })
+    }
+
+    /// So many samples more than a frame has must wait, that one can be made.
+    pub(super) const SPARE: usize = FILTER_SAMPLES / 2 + 4;
+
+    /// From now on `ppm` more of the talker's samples are used in the same time.
+    pub(super) fn set_ppm(&mut self, ppm: f64) {
+        let ratio = (1.0 / (1.0 + ppm / 1e6)).clamp(1.0 / RATIO_MAX, RATIO_MAX);
+        // Within its bounds, which is all that could be wrong.
+        let _ = self.inner.set_resample_ratio_relative(ratio, true);
+    }
+
+    /// Samples that were taken from the store and have not been given yet.
+    pub(super) fn held(&self) -> usize {
+        (self.ready.len() + self.input.len() + self.inner.output_delay()).saturating_sub(1 + self.to_skip)
+    }
+
+    /// Fills `out` from the store; gives how much there was. When it is less, what a filter can't do at a sound's end, a
+    /// millisecond or two, stays inside.
+    pub(super) fn take(&mut self, store: &mut Store, out: &mut [i16]) -> usize {
+        while self.ready.len() < out.len() {
+            let wanted = self.inner.input_frames_next().saturating_sub(self.input.len());
+            self.piece.resize(wanted, 0);
+            let got = store.take(&mut self.piece);
+            self.input.extend(self.piece[..got].iter().map(|&x| f32::from(x)));
+            if got < wanted {
+                break;
+            }
+            self.step();
+        }
+        let n = out.len().min(self.ready.len());
+        out.iter_mut().zip(self.ready.drain(..n)).for_each(|(out, x)| *out = x);
+        n
+    }
+
+    #[expect(clippy::expect_used, reason = "the lengths are those that rubato asks for")]
+    fn step(&mut self) {
+        let (given, room) = (self.input.len(), self.output.len());
+        let input = InterleavedSlice::new(&self.input, 1, given).expect("one channel");
+        let mut output = InterleavedSlice::new_mut(&mut self.output, 1, room).expect("one channel");
+        let (used, made) =
+            self.inner.process_into_buffer(&input, &mut output, None).expect("buffers that are long enough");
+        self.input.drain(..used);
+        let skipped = self.to_skip.min(made);
+        self.to_skip -= skipped;
+        // A cast saturates.
+        self.ready.extend(self.output[skipped..made].iter().map(|x| x.round() as i16));
+    }
+}
+
+impl std::fmt::Debug for Follow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Follow").field("ready", &self.ready.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::{measure, speech};
+    use std::time::Duration;
+
+    /// What comes out behind `sound[..480]` frame by frame, at a clock that is `ppm` faster.
+    fn follow(sound: &[i16], ppm: f64) -> Vec<i16> {
+        let heard: Vec<f32> = sound[..480].iter().map(|&x| f32::from(x)).collect();
+        let (mut follow, mut store) = (Follow::new(24_000, &heard, 0).unwrap(), Store::new(24_000));
+        follow.set_ppm(ppm);
+        store.push(Duration::ZERO, &sound[480..]);
+        let (mut out, mut frame) = (Vec::new(), [0; 480]);
+        while store.len() >= 480 + Follow::SPARE {
+            let before = store.len() + follow.held();
+            assert_eq!(follow.take(&mut store, &mut frame), 480);
+            let used = before - store.len() - follow.held();
+            assert!(used.abs_diff(480) <= 4, "{used} samples for a frame of 480");
+            out.extend_from_slice(&frame);
+            let ahead = (sound.len() - 480 - store.len()) as f64 - out.len() as f64 * (1.0 + ppm / 1e6);
+            assert!(ahead < Follow::SPARE as f64, "{ahead} samples ahead");
+        }
+        out
+    }
+
+    #[test]
+    fn the_first_sample_lies_where_the_next_one_would_have_been() {
+        let speech = speech::english(24_000);
+        let heard = follow(&speech[24_000..72_000], 0.0);
+        let (mut off, mut level) = (0.0, 0.0);
+        for (&a, &b) in heard.iter().zip(&speech[24_480..]) {
+            off += (f64::from(a) - f64::from(b)).powi(2);
+            level += f64::from(b).powi(2);
+        }
+        let snr_db = 10.0 * (level / off).log10();
+        assert!(snr_db > 45.0, "{snr_db} dB");
+    }
+
+    #[test]
+    fn a_tone_keeps_80_db() {
+        for (freq_hz, ppm) in [(440.0, 300.0), (1_000.0, -300.0), (6_000.0, 150.0)] {
+            let heard = follow(&measure::tone(24_000, freq_hz, -10.0, 48_000), ppm);
+            let snr_db = measure::snr_db(&heard[480..], 24_000, freq_hz * (1.0 + ppm / 1e6));
+            println!("{freq_hz} Hz at {ppm} ppm: {snr_db:.1} dB");
+            assert!(snr_db > 80.0, "{freq_hz} Hz at {ppm} ppm: {snr_db} dB");
+        }
+    }
+}
