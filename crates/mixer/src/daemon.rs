@@ -132,21 +132,28 @@ impl Daemon {
     }
 
     fn report(&self) {
-        let (mut lost_frames, mut cut_ms, mut underruns, mut stray_bytes, mut participants) = (0, 0, 0, 0, 0);
+        let (mut lost_frames, mut stray_bytes, mut participants, mut resampled) = (0, 0, 0, 0);
+        let (mut cut_ms, mut repeated_ms, mut underruns, mut depth_ms) = (0, 0, 0, 0);
         for room in self.rooms.iter() {
+            let ms = |samples: u64| samples * 1000 / u64::from(room.format.rate.hz());
             for participant in room.participants() {
-                let counters = participant.jitter().counters();
+                let jitter = participant.jitter();
+                let counters = jitter.counters();
                 participants += 1;
                 lost_frames += participant.ear().lost_frames();
-                cut_ms += counters.cut_samples * 1000 / u64::from(room.format.rate.hz());
-                underruns += counters.underruns;
                 stray_bytes += participant.mic().stray_bytes();
+                cut_ms += ms(counters.cut_samples);
+                repeated_ms += ms(counters.repeated_samples);
+                underruns += counters.underruns;
+                resampled += u32::from(jitter.is_following());
+                depth_ms = depth_ms.max(jitter.margin().as_millis());
             }
         }
         let (wakeups, ticks, skipped) = (self.wakeups, self.ticks, self.ticker.skipped());
         log::info!(
             "wakeups={wakeups} ticks={ticks} skipped_ticks={skipped} rooms={} participants={participants} \
-             lost_frames={lost_frames} cut_ms={cut_ms} underruns={underruns} stray_bytes={stray_bytes}",
+             lost_frames={lost_frames} cut_ms={cut_ms} repeated_ms={repeated_ms} underruns={underruns} \
+             depth_ms_max={depth_ms} resampled={resampled} stray_bytes={stray_bytes}",
             self.rooms.iter().count()
         );
     }
