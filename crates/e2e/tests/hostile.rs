@@ -244,8 +244,11 @@ fn pipes_of_others_do_not_care_about_stray_bytes_and_second_readers() {
         let format = "s16le 24000 1";
         assert_eq!(std::fs::read_to_string(dir.join("format")).unwrap().trim(), format);
         let ear = dir.join("p02/ear");
-        let status = Command::new("flock").args(["--nonblock", "--exclusive"]).arg(ear).arg("true").status().unwrap();
+        let status = Command::new("flock").args(["--nonblock", "--exclusive"]).arg(&ear).arg("true").status().unwrap();
         assert!(!status.success(), "the lock of an ear that is read was free");
+        // What a thief takes out of it while somebody talks is missing there and nowhere else.
+        let steal = || Command::new("timeout").args(["1", "cat"]).arg(&ear).output().unwrap().stdout;
+        wait_for("something to steal", PATIENCE, || (!steal().is_empty()).then_some(())).unwrap();
     });
 }
 

@@ -197,23 +197,6 @@ fn a_page_speaks_the_language_of_its_browser() {
 }
 
 #[test]
-fn whoever_refuses_the_microphone_listens_and_is_told_so() {
-    let suite = Suite::start(2).unwrap();
-    let browser = Browser::start(None, "en").unwrap();
-    browser
-        .devtools(
-            "Browser.setPermission",
-            serde_json::json!({ "permission": { "name": "microphone" }, "setting": "denied" }),
-        )
-        .unwrap();
-    browser.open(&suite.links[0].url).unwrap();
-    browser.wait_until("window.palabreState?.screen === 'door'").unwrap();
-    browser.click("#join").unwrap();
-    browser.wait_until("palabreState.connection === 'live' && palabreState.microphone === 'refused'").unwrap();
-    browser.wait_until("document.querySelector('.notice')?.textContent.length > 10").unwrap();
-}
-
-#[test]
 fn a_page_says_that_the_room_is_recorded_and_when_it_no_longer_is() {
     let suite = Suite::start(1).unwrap();
     let browser = join(&suite.links[0], "fr");
