@@ -17,8 +17,8 @@ const TONE_HZ: f64 = 400.0;
 const LEVEL_DBFS: f64 = -20.0;
 /// Windows of 5 ms in which a word of 200 ms sounds: one may be a cross-fade, two lie partly outside.
 const WHOLE_WORD: std::ops::RangeInclusive<usize> = 38..=41;
-/// How often a test is made again because the machine let the mixer run too late.
-const TIMES: usize = 6;
+/// How often a test is made again because the machine let somebody run too late.
+const TIMES: usize = 10;
 
 /// p01 says words, p03 listens; p02 is the victim of whatever a test does.
 struct Room {
@@ -70,6 +70,13 @@ impl Room {
             .then(|| format!("{said} words said, of {heard:?} windows, {reconnections} reconnections"))
     }
 
+    /// Whether every word was heard to its last sample, if some with a stumble: their speaker's listener was run too late.
+    fn words_were_only_late(&self) -> bool {
+        let total: usize = self.words_heard().iter().sum();
+        let said = self.words.stop();
+        (said * WHOLE_WORD.start()..=said * WHOLE_WORD.end()).contains(&total)
+    }
+
     /// Whether the mixer says itself that it was run too late to play everything.
     fn mixer_was_starved(&self) -> bool {
         let log = || std::fs::read_to_string(self.suite.dir().join("log")).unwrap();
@@ -89,8 +96,8 @@ fn others_lose_nothing(hostility: impl Fn(&Room)) {
         hostility(&room);
         room.wait_for_words(2);
         let Some(losses) = room.losses() else { return };
-        assert!(time < TIMES && room.mixer_was_starved(), "{losses}");
-        println!("the machine did not run the mixer in time; once more");
+        assert!(time < TIMES && (room.mixer_was_starved() || room.words_were_only_late()), "{losses}");
+        println!("the machine did not run everybody in time; once more");
     }
 }
 
