@@ -1,5 +1,7 @@
 //! `participants.d/NAME.toml`: one file for each participant. The directory is the roster.
 
+mod edit;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
@@ -8,7 +10,9 @@ use std::path::{Path, PathBuf};
 use palabre_room::Name;
 use serde::{Deserialize, Serialize};
 
-use crate::{ConfigError, KeyHash, file, text};
+use crate::{ConfigError, KeyHash, Moment, file, text};
+
+pub use edit::{Edit, Edited};
 
 /// The directory of the participants' files, in the directory of the configuration.
 pub const PARTICIPANTS_DIR: &str = "participants.d";
@@ -37,8 +41,12 @@ pub struct Participant {
     pub muted: bool,
     /// The hash of the key that the link must carry: `key-sha256`, which has no default: nobody is let in without a key.
     pub key_sha256: KeyHash,
+    /// When the key opens no longer: `key-expires`, default never.
+    pub key_expires: Option<Moment>,
     /// The page starts with its microphone switched off: `join-muted`, default false.
     pub join_muted: bool,
+    /// There is no microphone: `listen-only`, default false.
+    pub listen_only: bool,
 }
 
 impl Participant {
@@ -56,7 +64,9 @@ impl Participant {
             gain_db: None,
             muted: false,
             key_sha256,
+            key_expires: None,
             join_muted: false,
+            listen_only: false,
         }
     }
 
@@ -72,20 +82,8 @@ impl Participant {
     /// A file that doesn't exist, can't be read, has no key, or has anything in it that has no meaning.
     pub fn load(dir: &Path, name: &Name) -> Result<Self, ConfigError> {
         let path = Self::path(dir, name);
-        let written = Written::load(&path)?;
-        let Some(WrittenHash(key_sha256)) = written.key_sha256 else {
-            let cause = format!("key-sha256 is missing; 'palabre invite {name} --new-key' makes one");
-            return Err(ConfigError::new(&path, cause));
-        };
-        Ok(written.meant(name.clone(), key_sha256))
-    }
-
-    /// Reads the file of one participant, with this key in place of the file's own, which may be missing.
-    ///
-    /// # Errors
-    /// Those of [`Self::load`], but for the key.
-    pub fn load_with_key(dir: &Path, name: &Name, key_sha256: KeyHash) -> Result<Self, ConfigError> {
-        Ok(Written::load(&Self::path(dir, name))?.meant(name.clone(), key_sha256))
+        let text = file::read(&path).map_err(|error| ConfigError::io(&path, &error))?;
+        Self::meant(&path, name, Written::parse(&path, &text)?)
     }
 
     /// Reads all participants, in the order of their names, and says what is wrong with the files that are passed over.
@@ -119,7 +117,8 @@ impl Participant {
 
     /// Writes the file (mode 0640), in place of one that is there, at once: nobody sees half of it.
     ///
-    /// It is a plain rewrite of what this program knows: comments that somebody wrote into the file are lost.
+    /// It is a plain rewrite of what this program knows: comments that somebody wrote into the file are lost, which
+    /// [`Self::edit`] keeps.
     ///
     /// # Errors
     /// Those of the file system.
@@ -142,6 +141,14 @@ impl Participant {
     #[must_use]
     pub fn path(dir: &Path, name: &Name) -> PathBuf {
         dir.join(PARTICIPANTS_DIR).join(format!("{name}.toml"))
+    }
+
+    fn meant(path: &Path, name: &Name, written: Written) -> Result<Self, ConfigError> {
+        let Some(WrittenHash(key_sha256)) = written.key_sha256 else {
+            let cause = format!("key-sha256 is missing; 'palabre invite {name} --new-key' makes one");
+            return Err(ConfigError::new(path, cause));
+        };
+        Ok(written.meant(name.clone(), key_sha256))
     }
 
     fn with_its_own_port(self, dir: &Path, ports: &mut BTreeMap<u16, Name>) -> Result<Self, ConfigError> {
@@ -211,8 +218,12 @@ struct Written {
     muted: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     key_sha256: Option<WrittenHash>,
+    #[serde(with = "text::moment", default, skip_serializing_if = "Option::is_none")]
+    key_expires: Option<Moment>,
     #[serde(default, skip_serializing_if = "is_false")]
     join_muted: bool,
+    #[serde(default, skip_serializing_if = "is_false")]
+    listen_only: bool,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -225,9 +236,8 @@ fn is_false(value: &bool) -> bool {
 }
 
 impl Written {
-    fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = file::read(path).map_err(|error| ConfigError::io(path, &error))?;
-        toml::from_str(&text).map_err(|error| ConfigError::toml(path, &text, &error))
+    fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        toml::from_str(text).map_err(|error| ConfigError::toml(path, text, &error))
     }
 
     fn meant(self, name: Name, key_sha256: KeyHash) -> Participant {
@@ -239,7 +249,9 @@ impl Written {
             gain_db: self.gain_db,
             muted: self.muted,
             key_sha256,
+            key_expires: self.key_expires,
             join_muted: self.join_muted,
+            listen_only: self.listen_only,
         }
     }
 }
@@ -253,7 +265,9 @@ impl From<&Participant> for Written {
             gain_db: participant.gain_db,
             muted: participant.muted,
             key_sha256: Some(WrittenHash(participant.key_sha256)),
+            key_expires: participant.key_expires,
             join_muted: participant.join_muted,
+            listen_only: participant.listen_only,
         }
     }
 }
@@ -275,6 +289,10 @@ mod tests {
             fs::write(dir.path().join(PARTICIPANTS_DIR).join(name), text).unwrap();
         }
         dir
+    }
+
+    pub(super) fn is_toml(text: &str) -> bool {
+        toml::from_str::<toml::Table>(text).is_ok()
     }
 
     fn hash() -> KeyHash {
@@ -304,8 +322,6 @@ mod tests {
         let says = "alice.toml': key-sha256 is missing; 'palabre invite alice --new-key' makes one";
         assert!(error.ends_with(says), "{error}");
         assert_eq!(names_and_errors(&dir), (Vec::new(), vec![error]));
-        let mended = Participant::load_with_key(dir.path(), &alice, hash()).unwrap();
-        assert_eq!((mended.port, mended.room.as_str(), mended.key_sha256), (9001, "den", hash()));
     }
 
     #[test]
@@ -316,7 +332,9 @@ mod tests {
             display_name: Some("李小龍 \"Bruce\" <b>".into()),
             gain_db: Some(-6.1),
             muted: true,
+            key_expires: Some("2026-12-31T18:00:00Z".parse().unwrap()),
             join_muted: true,
+            listen_only: true,
             ..Participant::new("bruce".parse().unwrap(), 9002, Key::generate().unwrap().hash())
         };
         written.write(dir.path()).unwrap();
@@ -409,6 +427,9 @@ mod tests {
             "port = 1\ngain-db = 20.5",
             "port = 1\ngain-db = -61",
             "port = 1\nmuted = 1",
+            "port = 1\nkey-expires = 2026-12-31",
+            "port = 1\nkey-expires = 2026-12-31T18:00:00",
+            "port = 1\nkey-expires = \"never\"",
             "[port]",
             "port = 1\nport = 2",
         ] {

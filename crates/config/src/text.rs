@@ -6,6 +6,8 @@ use palabre_room::{Name, Rate, display_name_is_valid};
 use serde::{Deserialize, Deserializer, Serializer, de::Error};
 use toml::Value;
 
+use crate::Moment;
+
 /// The gains that a room's `gain` file allows, in dB.
 const GAIN_DB: std::ops::RangeInclusive<f32> = -60.0..=20.0;
 
@@ -93,5 +95,26 @@ pub(crate) mod name {
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Name, D::Error> {
         super::parsed(from)
+    }
+}
+
+/// A datetime of TOML, which has its own type there, or its text.
+pub(crate) mod moment {
+    use super::{Deserialize, Deserializer, Error, Moment, Serializer, Value};
+    use serde::Serialize;
+
+    #[expect(clippy::ref_option, reason = "serde asks for a reference to the field")]
+    pub(crate) fn serialize<S: Serializer>(moment: &Option<Moment>, to: S) -> Result<S::Ok, S::Error> {
+        let datetime = moment.and_then(|moment| moment.to_string().parse::<toml::value::Datetime>().ok());
+        datetime.serialize(to)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Moment>, D::Error> {
+        let text = match Value::deserialize(from)? {
+            Value::Datetime(datetime) => datetime.to_string(),
+            Value::String(text) => text,
+            other => other.to_string(),
+        };
+        text.parse().map(Some).map_err(D::Error::custom)
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// Crates that only the named members may depend on directly.
-const ONLY: [(&str, &[&str]); 8] = [
+const ONLY: [(&str, &[&str]); 9] = [
     ("rustls", &["palabre-listener"]),
     ("httparse", &["palabre-listener"]),
     ("tungstenite", &["palabre-listener"]),
@@ -14,6 +14,7 @@ const ONLY: [(&str, &[&str]); 8] = [
     ("hound", &["palabre-sound"]),
     ("rubato", &["palabre-sound"]),
     ("toml", &["palabre-config"]),
+    ("toml_edit", &["palabre-config"]),
     ("nix", &["palabre-host", "palabre-room", "palabre-mixer"]),
 ];
 

@@ -2,7 +2,9 @@
 //! writes by cookie comes from the participant's own page.
 
 use crate::http::{Head, Response};
+use palabre_config::Moment;
 use palabre_config::key::KeyHash;
+use std::time::SystemTime;
 
 /// How long a browser keeps the cookie: 400 days, the most that browsers accept.
 const COOKIE_MAX_AGE_S: u64 = 400 * 24 * 3600;
@@ -32,16 +34,35 @@ impl Proof {
 pub struct Door {
     key: KeyHash,
     cookie: String,
+    expires: Option<Moment>,
 }
 
 impl Door {
     /// A door for the participant of this name, which opens to this key only.
     pub fn new(name: &str, key: KeyHash) -> Self {
-        Self { key, cookie: format!("__Host-palabre-{name}") }
+        Self { key, cookie: format!("__Host-palabre-{name}"), expires: None }
     }
 
-    /// The proof in this request, if there is a right one.
+    /// The same door, which opens to nobody from then on.
+    pub fn until(self, expires: Option<Moment>) -> Self {
+        Self { expires, ..self }
+    }
+
+    /// The proof in this request, if there is a right one and the key still opens.
     pub fn proof(&self, head: &Head) -> Option<Proof> {
+        self.shown(head).filter(|_| !self.has_expired())
+    }
+
+    /// The answer to a request without a proof: to whoever has the right key, that it opens no longer.
+    pub fn refusal(&self, head: &Head) -> Response {
+        refusal(head, self.has_expired() && self.shown(head).is_some())
+    }
+
+    fn has_expired(&self) -> bool {
+        self.expires.is_some_and(|expires| expires.has_passed(SystemTime::now()))
+    }
+
+    fn shown(&self, head: &Head) -> Option<Proof> {
         let bearer = head.all("authorization").filter_map(bearer_key);
         let deliberate = bearer.chain(head.parameter("key")).any(|key| self.fits(key));
         if deliberate {
@@ -75,11 +96,14 @@ fn is_own_origin(head: &Head) -> bool {
 }
 
 /// What everyone without the right key gets: on `/` a page for people, elsewhere a line for programs.
-pub fn refusal(head: &Head) -> Response {
-    let response = if head.path == "/" {
-        Response::new(401).with_body("text/html; charset=utf-8", PAGE.as_bytes())
-    } else {
-        Response::text(401, "the key is missing or wrong; ask for your link")
+fn refusal(head: &Head, expired: bool) -> Response {
+    let (page, line) = match expired {
+        false => (PAGE, "the key is missing or wrong; ask for your link"),
+        true => (EXPIRED_PAGE, "the key has expired; ask for a new link"),
+    };
+    let response = match head.path.as_str() {
+        "/" => Response::new(401).with_body("text/html; charset=utf-8", page.as_bytes()),
+        _ => Response::text(401, line),
     };
     response.with("WWW-Authenticate", "Bearer")
 }
@@ -99,6 +123,17 @@ const PAGE: &str = "<!doctype html>
 Demandez-le à la personne qui tient ce serveur : « mon lien Palabre, s’il vous plaît ».
 <p lang=en>This page opens with your personal link, the one that ends in <code>?key=…</code>.
 Ask the person who runs this server for it: “my Palabre link, please”.
+</html>
+";
+
+const EXPIRED_PAGE: &str = "<!doctype html>
+<html lang=fr>
+<meta charset=utf-8>
+<meta name=viewport content=\"width=device-width\">
+<title>Palabre</title>
+<h1>Palabre</h1>
+<p>Votre lien personnel a expiré. Demandez-en un nouveau à la personne qui tient ce serveur.
+<p lang=en>Your personal link has expired. Ask the person who runs this server for a new one.
 </html>
 ";
 
@@ -136,6 +171,26 @@ mod tests {
         for wrong in ["", "0", &key[1..], &format!("{key}0"), &"0".repeat(32), &"é".repeat(16)] {
             assert_eq!(door.proof(&head("/me", &format!("Authorization: Bearer {wrong}\r\n"))), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_key_that_has_expired_opens_nothing_and_says_so_to_its_owner_alone() {
+        let (door, key) = door();
+        let moment = |text: &str| Some(text.parse().unwrap());
+        let door = door.until(moment("9999-01-01T00:00:00Z"));
+        let (right, wrong) = (head(&format!("/?key={key}"), ""), head("/?key=0", ""));
+        assert_eq!(door.proof(&right), Some(Proof::Deliberate));
+        let door = door.until(moment("2026-01-01T00:00:00Z"));
+        assert_eq!(door.proof(&right), None);
+        let page = |head: &Head| {
+            let mut answer = Vec::new();
+            door.refusal(head).write(&mut answer, false, false).unwrap();
+            String::from_utf8(answer).unwrap()
+        };
+        assert!(page(&right).starts_with("HTTP/1.1 401 ") && page(&right).contains("Your personal link has expired"));
+        assert!(page(&wrong).contains("This page opens with your personal link"));
+        let program = head("/me", &format!("Authorization: Bearer {key}\r\n"));
+        assert!(page(&program).ends_with("the key has expired; ask for a new link\n"), "{}", page(&program));
     }
 
     #[test]

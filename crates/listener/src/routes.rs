@@ -1,6 +1,5 @@
 //! Which request gets which answer: the table at the top of `docs/injected-stream.md`.
 
-use crate::auth;
 use crate::connection::{After, Connection};
 use crate::http::{Head, Response};
 use crate::state::Listener;
@@ -25,7 +24,7 @@ pub fn answer(
     }
     let Some(proof) = listener.door.proof(head) else {
         // A stranger gets one answer: who asks again waits for a place again.
-        return connection.answer(head, &auth::refusal(head), false);
+        return connection.answer(head, &listener.door.refusal(head), false);
     };
     proven();
     let reads = matches!(head.method.as_str(), "GET" | "HEAD");

@@ -73,16 +73,16 @@ fn serve_participant(args: &Args, name: &Name, inherited: Option<TcpListener>) -
         rate_hz: format.rate.hz(),
         chunk_ms,
         join_muted: participant.join_muted,
-        listen_only: false,
+        listen_only: participant.listen_only,
     };
     let (certificate, private_key) = (config.certificate, config.private_key);
     let reload: Reload = Box::new(move || tls::load(&certificate, &private_key));
     let tls = reload().map_err(Failure::config)?;
     let ear = Ear::new(Origin::Pipe(directory.ear()), Some(room), format, chunk_ms, config.limits.streams);
-    let microphone = Microphone::new(directory.mic(), format);
-    let door = Door::new(name.as_str(), participant.key_sha256);
+    let microphone = (!participant.listen_only).then(|| Microphone::new(directory.mic(), format));
+    let door = Door::new(name.as_str(), participant.key_sha256).until(participant.key_expires);
     let status = Arc::new(Status::new().map_err(Failure::system)?);
-    let listener = Listener::new(&me, format, door, ear, Some(microphone), tls, status);
+    let listener = Listener::new(&me, format, door, ear, microphone, tls, status);
     let port = args.port.unwrap_or(participant.port);
     let socket = socket(inherited, config.bind, port).map_err(Failure::system)?;
     log::debug!("serving on {:?}", socket.local_addr());

@@ -25,7 +25,7 @@ pub struct Me {
     pub chunk_ms: u64,
     /// Whether the page joins with its microphone muted.
     pub join_muted: bool,
-    /// There is no microphone here: a file is heard.
+    /// There is no microphone here: a file is heard, or the participant only listens.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub listen_only: bool,
 }
@@ -43,7 +43,7 @@ pub struct Listener {
     pub door: Door,
     /// What is heard.
     pub ear: Arc<Ear>,
-    /// What is said; none where a file is heard.
+    /// What is said; none where there is no microphone.
     pub microphone: Option<Arc<Microphone>>,
     /// What the supervisor is told.
     pub status: Arc<Status>,

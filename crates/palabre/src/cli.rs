@@ -3,9 +3,11 @@
 //! Nothing here does anything; the man page and the completions are made from the same definitions.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use palabre_config::Moment;
 use palabre_room::{Gain, Name};
 
 /// A voice room for people who have nothing but a browser: the operator's command
@@ -102,9 +104,60 @@ Examples:
   palabre invite alice
   palabre invite bob --display-name 'Bob le Bricoleur' --room workshop
   palabre invite alice --new-key     a new link; the old one no longer opens
+  palabre invite guest --expires 2d --listen-only
 
 The link is shown once: only the hash of its key is kept.")]
     Invite(Invite),
+    /// Change the name that others see of a participant
+    #[command(after_help = "\
+Examples:
+  palabre rename bob 'Bob le Bricoleur'
+
+The login name stays, and with it the port, the link and the file: for another
+one, revoke the participant and invite them anew.")]
+    Rename(Rename),
+    /// Have nobody hear a participant, until they are unmuted
+    #[command(after_help = "\
+Examples:
+  palabre mute bob
+
+It stands in their file, so it outlives every restart. Their page shows it.")]
+    Mute(Who),
+    /// Have everybody hear a participant again
+    #[command(after_help = "\
+Examples:
+  palabre unmute bob")]
+    Unmute(Who),
+    /// Make a participant louder or softer for everybody
+    #[command(after_help = "\
+Examples:
+  palabre gain bob -6
+  palabre gain bob 0
+
+It stands in their file, so it outlives every restart.")]
+    Gain(Loudness),
+    /// Put a participant into another room
+    #[command(after_help = "\
+Examples:
+  palabre move bob workshop
+
+Their connections end within 1.5 s and a page that is open comes back by itself,
+in the other room. The port and the link stay.")]
+    Move(Move),
+    /// Show who may come: room, port, gain, the end of their key
+    #[command(after_help = "\
+Examples:
+  palabre list
+  palabre list --json | jq -r '.participants[]|select(.muted).name'
+
+It reads the files; the state is the supervisor's, where one runs.")]
+    List(List),
+    /// Show the rooms: who belongs there, who is there, who talks
+    #[command(after_help = "\
+Examples:
+  palabre rooms
+  palabre rooms --json | jq -r '.rooms[]|select(.recorded).name'")]
+    Rooms(List),
     /// Remove a participant: delete their file, reload the supervisor
     #[command(after_help = "\
 Examples:
@@ -191,11 +244,47 @@ pub struct Status {
     pub json: bool,
 }
 
-/// `palabre restart`, `stop`, `start`, `kick`.
+/// A command about one participant.
 #[derive(Args, Debug)]
 pub struct Who {
-    /// Whose listener
+    /// Login name of the participant
     pub name: Name,
+}
+
+/// `palabre rename`.
+#[derive(Args, Debug)]
+pub struct Rename {
+    /// Login name of the participant, which stays
+    pub name: Name,
+    /// What others are to see, any script, at most 64 characters
+    pub display_name: String,
+}
+
+/// `palabre gain`.
+#[derive(Args, Debug)]
+pub struct Loudness {
+    /// Login name of the participant
+    pub name: Name,
+    /// Decibels, -60 to 20
+    #[arg(value_name = "DB", allow_negative_numbers = true, value_parser = decibels)]
+    pub gain: Gain,
+}
+
+/// `palabre move`.
+#[derive(Args, Debug)]
+pub struct Move {
+    /// Login name of the participant
+    pub name: Name,
+    /// The room, which need not be there yet
+    pub room: Name,
+}
+
+/// `palabre list` and `palabre rooms`.
+#[derive(Args, Debug)]
+pub struct List {
+    /// Print JSON, one object, as palabre(1) documents it
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `palabre invite`.
@@ -212,6 +301,12 @@ pub struct Invite {
     /// Name for the pages, any script, at most 64 characters [default: NAME]
     #[arg(long, value_name = "TEXT")]
     pub display_name: Option<String>,
+    /// When the link opens no longer: 30min, 12h, 7d, 2w, or a time like 2026-12-31T18:00:00Z [default: never]
+    #[arg(long, value_name = "WHEN", value_parser = moment)]
+    pub expires: Option<Moment>,
+    /// Without a microphone: they hear and are not heard
+    #[arg(long, conflicts_with = "new_key")]
+    pub listen_only: bool,
     /// Make a new key for a participant who exists: the old link, if any, no longer opens
     #[arg(long, conflicts_with_all = ["room", "port", "display_name"])]
     pub new_key: bool,
@@ -348,6 +443,22 @@ pub struct Man {
     pub out: Option<PathBuf>,
 }
 
+/// A time, or one that comes after so long.
+fn moment(text: &str) -> Result<Moment, String> {
+    let unit = text.trim_start_matches(|digit: char| digit.is_ascii_digit());
+    let seconds = match unit {
+        "min" => 60,
+        "h" => 60 * 60,
+        "d" => 24 * 60 * 60,
+        "w" => 7 * 24 * 60 * 60,
+        _ => return text.parse().map_err(|_| "use 30min, 12h, 7d, 2w, or a time like 2026-12-31T18:00:00Z".to_owned()),
+    };
+    let count: Option<u64> = text.strip_suffix(unit).and_then(|count| count.parse().ok());
+    let time = count.and_then(|count| count.checked_mul(seconds)).map(Duration::from_secs);
+    let moment = time.and_then(|time| Moment::after(SystemTime::now(), time));
+    moment.ok_or_else(|| "this is no time before the year 10000".to_owned())
+}
+
 /// A gain that is a number.
 fn decibels(text: &str) -> Result<Gain, String> {
     match text.parse() {
@@ -367,6 +478,22 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_expiry_is_a_time_or_comes_after_some() {
+        assert_eq!(
+            moment("2026-12-31T18:00:00Z").map(|moment| moment.to_string()).as_deref(),
+            Ok("2026-12-31T18:00:00Z")
+        );
+        let (now, week) = (SystemTime::now(), Duration::from_secs(7 * 24 * 60 * 60));
+        for text in ["1w", "7d", "168h", "10080min"] {
+            let left = moment(text).ok().and_then(|moment| moment.left(now));
+            assert!(left.is_some_and(|left| left <= week + Duration::from_secs(60) && left > week / 2), "{text}");
+        }
+        for bad in ["", "d", "7", "7 d", "-1d", "7days", "99999999999999999999d", "999999999d", "2026-12-31"] {
+            assert!(moment(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
-use palabre_config::control::{self, Changes, ControlError, RecordAction, Recording, Request, Response, Status};
+use palabre_config::control::{self, Changes, ControlError, RecordAction, Recording, Request, Response, State, Status};
 use palabre_host::exit::Failure;
 use palabre_room::Name;
 
@@ -84,6 +84,28 @@ pub fn try_reload(run: &Path) -> Result<Changes, Failure> {
     match ask(run, &Request::Reload, IN_A_WHILE)? {
         Response::Reloaded(changes) => Ok(changes),
         other => Err(unexpected(&other)),
+    }
+}
+
+/// After a participant's file was written: it is what counts, and a supervisor that can't be reached now reads it later.
+/// What is wrong is told on standard error.
+pub fn reload_if_running(run: &Path, name: &str) {
+    if !is_running(run) {
+        eprintln!("palabre: no supervisor runs in '{}': this holds when one starts", run.display());
+        return;
+    }
+    match try_reload(run).and_then(|changes| status(run).map(|status| (changes, status))) {
+        Ok((changes, status)) => {
+            for error in changes.errors {
+                eprintln!("palabre: warning: {error}");
+            }
+            let failed = status.participants.iter().find(|p| p.name == name && p.state == State::Failed);
+            if let Some(participant) = failed {
+                let note = participant.note.as_deref().unwrap_or("see its log");
+                eprintln!("palabre: warning: {name}'s listener doesn't serve: {note}");
+            }
+        }
+        Err(error) => eprintln!("palabre: warning: {error}; 'palabre reload' tries again"),
     }
 }
 

@@ -5,8 +5,7 @@ use std::io::{self, IsTerminal};
 use std::net::{IpAddr, TcpListener};
 use std::path::Path;
 
-use palabre_config::control::State;
-use palabre_config::{ConfigError, Key, KeyHash, PARTICIPANTS_DIR, Participant, Server, link};
+use palabre_config::{ConfigError, Edit, Key, KeyHash, PARTICIPANTS_DIR, Participant, Server, link};
 use palabre_host::exit::Failure;
 use palabre_room::display_name_is_valid;
 
@@ -23,13 +22,19 @@ pub fn run(cli: &Cli, invite: &Invite) -> Result<(), Failure> {
     let config = cli.config_dir();
     let server = Server::load(config).map_err(Failure::config)?;
     let key = Key::generate().map_err(|error| Failure::system(format!("unable to make a key: {error}")))?;
-    let make = if invite.new_key { renewed } else { new };
-    let participant = make(config, &server, invite, key.hash())?;
-    write(config, &participant)?;
+    let participant = match invite.new_key {
+        true => renew(config, invite, key.hash())?,
+        false => {
+            let participant = new(config, &server, invite, key.hash())?;
+            write(config, &participant)?;
+            participant
+        }
+    };
     eprintln!("palabre: {} has port {} in room '{}'", participant.name, participant.port, participant.room);
-    reload(cli.run_dir(), participant.name.as_str());
+    control::reload_if_running(cli.run_dir(), participant.name.as_str());
     let link = link(&server.host, participant.port, &key);
-    eprintln!("palabre: this link is for {} alone, and is not shown again:", participant.display());
+    let until = participant.key_expires.map(|expires| format!(", opens until {expires}")).unwrap_or_default();
+    eprintln!("palabre: this link is for {} alone{until}, and is not shown again:", participant.display());
     print(format!("{link}\n"))?;
     if invite.qr || (!invite.no_qr && io::stdout().is_terminal()) {
         print(format!("\n{}", qr::terminal(&link).unwrap_or_default()))?;
@@ -38,16 +43,20 @@ pub fn run(cli: &Cli, invite: &Invite) -> Result<(), Failure> {
 }
 
 /// Somebody whose file is there already; it may lack a key.
-fn renewed(config: &Path, _: &Server, invite: &Invite, key: KeyHash) -> Result<Participant, Failure> {
-    Participant::load_with_key(config, &invite.name, key).map_err(|error| {
+fn renew(config: &Path, invite: &Invite, key: KeyHash) -> Result<Participant, Failure> {
+    let name = &invite.name;
+    let edits = [Edit::KeySha256(key), Edit::KeyExpires(invite.expires)];
+    let edited = Participant::edit(config, name, &edits).map_err(|error| {
         if error.is_missing() {
-            let name = &invite.name;
             return Failure::refused(format!(
                 "unable to renew the key of '{name}': no such participant; 'palabre invite {name}' adds one"
             ));
         }
         Failure::config(error)
-    })
+    })?;
+    let roster = config.join(PARTICIPANTS_DIR);
+    edited.write().map_err(|error| Failure::system(permission::explain(&roster, error)))?;
+    Ok(edited.participant().clone())
 }
 
 fn new(config: &Path, server: &Server, invite: &Invite, key: KeyHash) -> Result<Participant, Failure> {
@@ -68,6 +77,8 @@ fn new(config: &Path, server: &Server, invite: &Invite, key: KeyHash) -> Result<
     let port = port(config, server, invite.port).map_err(unable)?;
     let mut participant = Participant::new(name.clone(), port, key);
     participant.display_name.clone_from(&invite.display_name);
+    participant.key_expires = invite.expires;
+    participant.listen_only = invite.listen_only;
     if let Some(room) = &invite.room {
         participant.room = room.clone();
     }
@@ -114,25 +125,4 @@ fn write(config: &Path, participant: &Participant) -> Result<(), Failure> {
         })?;
     }
     participant.write(config).map_err(|error: ConfigError| Failure::system(permission::explain(&roster, error)))
-}
-
-/// The file is what counts: a supervisor that can't be reached now reads it later.
-fn reload(run: &Path, name: &str) {
-    if !control::is_running(run) {
-        eprintln!("palabre: no supervisor runs in '{}': the port opens when one starts", run.display());
-        return;
-    }
-    match control::try_reload(run).and_then(|changes| control::status(run).map(|status| (changes, status))) {
-        Ok((changes, status)) => {
-            for error in changes.errors {
-                eprintln!("palabre: warning: {error}");
-            }
-            let failed = status.participants.iter().find(|p| p.name == name && p.state == State::Failed);
-            if let Some(participant) = failed {
-                let note = participant.note.as_deref().unwrap_or("see its log");
-                eprintln!("palabre: warning: {name}'s listener doesn't serve: {note}");
-            }
-        }
-        Err(error) => eprintln!("palabre: warning: {error}; 'palabre reload' tries again"),
-    }
 }

@@ -3,7 +3,7 @@
 use palabre_host::exit::Failure;
 
 use crate::cli::{Cli, Command};
-use crate::{control, invite, manual, mix, play, record, revoke, status, tap, trial};
+use crate::{control, invite, list, manual, mix, people, play, record, revoke, status, tap, trial};
 
 /// Does what the command line says.
 ///
@@ -19,6 +19,13 @@ pub fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Kick(kick) => control::kick(run, &kick.name),
         Command::Reload => control::reload(run),
         Command::Invite(invite) => invite::run(cli, invite),
+        Command::Rename(rename) => people::rename(cli, rename),
+        Command::Mute(mute) => people::mute(cli, &mute.name, true),
+        Command::Unmute(unmute) => people::mute(cli, &unmute.name, false),
+        Command::Gain(gain) => people::gain(cli, gain),
+        Command::Move(to) => people::move_to(cli, to),
+        Command::List(list) => list::people(cli, list.json),
+        Command::Rooms(rooms) => list::rooms(cli, rooms.json),
         Command::Revoke(revoke) => revoke::run(cli, revoke),
         Command::Try(options) => trial::run(cli, options),
         Command::Mix(mix) => mix::run(mix),

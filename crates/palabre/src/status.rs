@@ -8,7 +8,7 @@ use palabre_config::control::{ParticipantStatus, State, Status};
 use palabre_host::exit::Failure;
 
 use crate::output::print;
-use crate::{cli, control};
+use crate::{cli, control, table};
 
 /// SGR of ECMA-48: what stands out, and the end of it.
 const FAILED: &str = "\x1b[1;31m";
@@ -47,14 +47,8 @@ fn table(status: &Status, colours: bool) -> String {
         std::iter::once(HEAD.map(str::to_owned)).chain(status.participants.iter().map(row)).collect();
     let states = std::iter::once(None).chain(status.participants.iter().map(|participant| Some(participant.state)));
     let mut text = String::new();
-    for (row, state) in rows.iter().zip(states) {
-        let mut line = String::new();
-        for (column, cell) in row.iter().enumerate() {
-            let width = rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-            line.push_str(cell);
-            line.extend(std::iter::repeat_n(' ', width - cell.chars().count() + 2));
-        }
-        text.push_str(&painted(line.trim_end(), state.filter(|_| colours)));
+    for (line, state) in table::lines(&rows).iter().zip(states) {
+        text.push_str(&painted(line, state.filter(|_| colours)));
         text.push('\n');
     }
     text
@@ -72,11 +66,11 @@ fn painted(line: &str, state: Option<State>) -> String {
 }
 
 fn row(participant: &ParticipantStatus) -> [String; 9] {
-    let or_dash = |text: Option<String>| text.map_or_else(|| "-".to_owned(), |text| printable(&text));
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     [
         participant.state.to_string(),
-        printable(&participant.name),
-        printable(&participant.room),
+        participant.name.clone(),
+        participant.room.clone(),
         participant.port.to_string(),
         or_dash(participant.pid.map(|pid| pid.to_string())),
         participant.restarts.to_string(),
@@ -84,11 +78,6 @@ fn row(participant: &ParticipantStatus) -> [String; 9] {
         or_dash(participant.last_exit.clone()),
         or_dash(participant.note.clone()),
     ]
-}
-
-/// What a process says about itself can't move the cursor.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 /// The two largest units: `42 s`, `3 min 12 s`, `2 d 5 h`.
@@ -158,10 +147,5 @@ failed       carol  main  9001  -     0         1 min 1 s  killed by signal 9  -
     fn a_duration_has_at_most_two_units() {
         let shown = [0, 59_999, 192_000, 7_260_000, 190_800_000].map(duration);
         assert_eq!(shown, ["0 s", "59 s", "3 min 12 s", "2 h 1 min", "2 d 5 h"]);
-    }
-
-    #[test]
-    fn a_note_cannot_move_the_cursor() {
-        assert_eq!(printable("a\x1b[2Jb\n"), "a\u{fffd}[2Jb\u{fffd}");
     }
 }

@@ -153,6 +153,101 @@ fn who_is_revoked_can_have_the_same_port_again() {
 }
 
 #[test]
+fn a_word_changes_one_field_and_leaves_the_comments() {
+    let desk = Desk::new();
+    stdout(&desk.palabre(&["invite", "alice"]));
+    let text = format!("# extension 42\n{}", fs::read_to_string(desk.file("alice")).unwrap());
+    fs::write(desk.file("alice"), text).unwrap();
+    let before = desk.load("alice");
+    let said = stdout(&desk.palabre(&["rename", "alice", "Zoë <b>"]));
+    assert!(said.contains("the login name, the port and the link stay"), "{said}");
+    for arguments in [&["mute", "alice"][..], &["gain", "alice", "-6.1"], &["move", "alice", "den"]] {
+        stdout(&desk.palabre(arguments));
+    }
+    let after = desk.load("alice");
+    let expected = Participant {
+        display_name: Some("Zoë <b>".into()),
+        muted: true,
+        gain_db: Some(-6.1),
+        room: "den".parse().unwrap(),
+        ..before
+    };
+    assert_eq!(after, expected);
+    stdout(&desk.palabre(&["unmute", "alice"]));
+    assert_eq!(desk.load("alice"), Participant { muted: false, ..expected });
+    let text = fs::read_to_string(desk.file("alice")).unwrap();
+    assert!(text.starts_with("# extension 42\n"), "{text}");
+}
+
+#[test]
+fn a_word_about_nobody_or_with_no_meaning_changes_nothing() {
+    let desk = Desk::new();
+    stdout(&desk.palabre(&["invite", "alice"]));
+    let before = fs::read_to_string(desk.file("alice")).unwrap();
+    for (arguments, code, why) in [
+        (&["mute", "zoe"][..], 1, "unable to mute 'zoe': no such participant; 'palabre list' lists them"),
+        (&["rename", "alice", "a\tb"], 1, "a display name has 1 to 64 characters"),
+        (&["gain", "alice", "21"], 2, "from -60 to 20"),
+        (&["gain", "alice", "mute"], 2, "use a number of decibels"),
+        (&["move", "alice", "../etc"], 2, "is not a name"),
+        (&["invite", "bob", "--expires", "tomorrow"], 2, "use 30min, 12h, 7d, 2w"),
+    ] {
+        let said = stderr(&desk.palabre(arguments), code);
+        assert!(said.contains(why), "{arguments:?}: {said}");
+        assert_eq!(fs::read_to_string(desk.file("alice")).unwrap(), before);
+    }
+    fs::write(desk.file("alice"), "port = 1\nprot = 2\n").unwrap();
+    let said = stderr(&desk.palabre(&["mute", "alice"]), 78);
+    assert!(said.contains("alice.toml', line 2: unknown field `prot`"), "{said}");
+}
+
+#[test]
+fn a_guest_s_link_may_end_and_have_no_microphone() {
+    let desk = Desk::new();
+    stdout(&desk.palabre(&["invite", "guest", "--expires", "2999-12-31T18:00:00Z", "--listen-only"]));
+    let guest = desk.load("guest");
+    assert_eq!(guest.key_expires.unwrap().to_string(), "2999-12-31T18:00:00Z");
+    assert!(guest.listen_only);
+    stdout(&desk.palabre(&["invite", "guest", "--new-key", "--expires", "2w"]));
+    assert!(desk.load("guest").key_expires < guest.key_expires);
+    stdout(&desk.palabre(&["invite", "guest", "--new-key"]));
+    assert_eq!((desk.load("guest").key_expires, desk.load("guest").listen_only), (None, true));
+}
+
+#[test]
+fn everybody_and_every_room_is_listed_without_a_supervisor_too() {
+    let desk = Desk::new();
+    assert!(stdout(&desk.palabre(&["list"])).contains("palabre invite"));
+    assert!(stdout(&desk.palabre(&["rooms"])).contains("palabre invite"));
+    stdout(&desk.palabre(&["invite", "alice", "--display-name", "Zoë", "--room", "den"]));
+    stdout(&desk.palabre(&["invite", "bob", "--expires", "2999-12-31T18:00:00Z"]));
+    stdout(&desk.palabre(&["mute", "alice"]));
+    fs::write(desk.file("carol"), "prot = 1\n").unwrap();
+    let output = desk.palabre(&["list"]);
+    let (text, said) = (stdout(&output), String::from_utf8(output.stderr).unwrap());
+    let (alice, bob) = (desk.load("alice").port, desk.load("bob").port);
+    let expected = format!(
+        "NAME   DISPLAY NAME  ROOM  PORT   STATE  GAIN  KEY                         PAGE\n\
+         alice  Zoë           den   {alice}  -      mute  -                           -\n\
+         bob    bob           main  {bob}  -      0 dB  until 2999-12-31T18:00:00Z  -\n"
+    );
+    assert_eq!(text, expected);
+    assert!(said.contains("carol.toml', line 1"), "{said}");
+    let json = stdout(&desk.palabre(&["list", "--json"]));
+    for part in ["\"muted\": true", "\"key_expires\": \"2999-12-31T18:00:00Z\"", "\"state\": null", "carol.toml"] {
+        assert!(json.contains(part), "{part}: {json}");
+    }
+    let text = stdout(&desk.palabre(&["rooms"]));
+    let expected = "\
+ROOM  RATE  PARTICIPANTS  HERE  GUESTS  TALKING  RECORDED
+den   -     1             -     -       -        no
+main  -     1             -     -       -        no
+";
+    assert_eq!(text, expected);
+    assert!(stdout(&desk.palabre(&["rooms", "--json"])).contains("\"name\": \"den\""));
+}
+
+#[test]
 fn a_code_is_printed_when_it_is_asked_for() {
     let desk = Desk::new();
     let said = stdout(&desk.palabre(&["invite", "alice", "--qr"]));

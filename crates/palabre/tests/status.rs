@@ -32,6 +32,45 @@ fn status(directory: &Path, arguments: &[&str]) -> Output {
     palabre().arg("--run").arg(directory.join("run")).arg("status").args(arguments).output().unwrap()
 }
 
+/// The room's files follow the participant's at once.
+#[test]
+fn a_word_about_somebody_holds_at_once_where_a_supervisor_runs() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    fs::write(directory.join("palabre.toml"), "bind = \"127.0.0.1\"\n").unwrap();
+    fs::create_dir(directory.join(PARTICIPANTS_DIR)).unwrap();
+    fs::create_dir(directory.join("tls")).unwrap();
+    palabre_config::certificate::self_signed(&["localhost".into()]).unwrap().write(&directory.join("tls")).unwrap();
+    let key = Key::generate().unwrap().hash();
+    Participant::new("alice".parse().unwrap(), 0, key).write(directory).unwrap();
+    let _supervisor = start(directory);
+    let palabre = |arguments: &[&str]| {
+        let run = directory.join("run");
+        stdout(&palabre().arg("--config").arg(directory).arg("--run").arg(run).args(arguments).output().unwrap())
+    };
+    wait_for("alice to be ready", || {
+        let output = status(directory, &[]);
+        String::from_utf8_lossy(&output.stdout).contains("ready").then_some(())
+    });
+    let gain = directory.join("run/rooms/main/alice/gain");
+    palabre(&["mute", "alice"]);
+    assert_eq!(fs::read_to_string(&gain).unwrap(), "mute\n");
+    palabre(&["unmute", "alice"]);
+    palabre(&["gain", "alice", "-6"]);
+    assert_eq!(fs::read_to_string(&gain).unwrap().trim().parse::<f32>().unwrap(), -6.0);
+    assert!(palabre(&["list"]).contains("ready  -6 dB"));
+    palabre(&["rename", "alice", "Zoë"]);
+    assert_eq!(fs::read_to_string(directory.join("run/rooms/main/names")).unwrap(), "alice\taway\tZoë\n");
+    assert!(palabre(&["rooms"]).contains("main  24000 Hz  1"));
+    palabre(&["stop", "alice"]);
+    assert!(palabre(&["list"]).contains("stopped"));
+    palabre(&["start", "alice"]);
+    palabre(&["kick", "alice"]);
+    palabre(&["move", "alice", "den"]);
+    wait_for("alice's new room", || directory.join("run/rooms/den/alice/mic").exists().then_some(()));
+    wait_for("the end of her old one", || (!directory.join("run/rooms/main/alice").exists()).then_some(()));
+}
+
 #[test]
 fn a_failed_listener_is_an_answer_and_no_failure() {
     let directory = tempfile::tempdir().unwrap();

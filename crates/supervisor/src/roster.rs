@@ -227,7 +227,7 @@ impl Roster {
             seat.part(now);
             self.next.insert(name, new);
         } else {
-            let replaced = seat.change(&self.site, new) && !is_parked;
+            let replaced = seat.change(&self.site, new, now) && !is_parked;
             let all_change = all_change && !is_parked;
             if all_change && !replaced {
                 seat.renew();

@@ -8,7 +8,7 @@ mod asked;
 
 use std::io;
 use std::net::TcpListener;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use palabre_config::Participant;
 use palabre_config::control::{ParticipantStatus, State};
@@ -57,6 +57,8 @@ pub struct Seat {
     note: Option<String>,
     presence: Presence,
     waiting: Option<Waiting>,
+    /// When to look whether the key has expired.
+    expiry_at: Option<Instant>,
     /// Somebody has asked to stop it: it stays so until they ask to start it.
     is_parked: bool,
     /// It is removed when all processes have ended.
@@ -67,13 +69,16 @@ impl Seat {
     /// Makes the participant's pipes, opens the port and starts a listener. What fails is tried again later.
     pub fn open(site: &Site, participant: Participant, now: Instant) -> Self {
         let mut seat = Self::empty(participant, State::Starting, now);
+        seat.plan_expiry(now);
         seat.start(site, now);
         seat
     }
 
     /// A seat that stays empty until somebody asks to start it.
     pub fn parked(participant: Participant, now: Instant) -> Self {
-        Self { is_parked: true, ..Self::empty(participant, State::Stopped, now) }
+        let mut seat = Self { is_parked: true, ..Self::empty(participant, State::Stopped, now) };
+        seat.plan_expiry(now);
+        seat
     }
 
     fn empty(participant: Participant, state: State, now: Instant) -> Self {
@@ -97,6 +102,7 @@ impl Seat {
             note: None,
             presence: Presence::default(),
             waiting: None,
+            expiry_at: None,
             is_parked: false,
             is_parting: false,
         }
@@ -138,8 +144,9 @@ impl Seat {
     }
 
     /// The file says something else now, and the port that is served and the room are the same. True if the listener is to be replaced.
-    pub fn change(&mut self, site: &Site, participant: Participant) -> bool {
+    pub fn change(&mut self, site: &Site, participant: Participant, now: Instant) -> bool {
         let old = std::mem::replace(&mut self.participant, participant);
+        self.plan_expiry(now);
         // One that is stopped may have no directory; starting writes it.
         if !self.is_parked
             && let Err(error) = self.write_gain(site)
@@ -195,7 +202,14 @@ impl Seat {
                 self.is_parked = true;
                 self.stop(now, STOP_PATIENCE);
             }
-            Verb::Kick => self.kick(site, now),
+            Verb::Kick => {
+                if !self.kick(site, now)
+                    && let Some(waiting) = self.waiting.take()
+                {
+                    // There is no process, or one that has not served yet.
+                    waiting.done();
+                }
+            }
         }
         self.settle(site, now);
     }
@@ -261,6 +275,9 @@ impl Seat {
         for process in self.processes_mut() {
             process.kill_if_due(now);
         }
+        if self.expiry_at.is_some_and(|at| at <= now) {
+            self.expire(site, now);
+        }
         if self.retry_at.is_some_and(|at| at <= now) {
             self.wake(Happening::RetryIsDue, site, now);
         }
@@ -269,7 +286,12 @@ impl Seat {
 
     /// When [`Self::tick`] has something to do.
     pub fn deadline(&self) -> Option<Instant> {
-        self.processes().filter_map(Process::deadline).chain(self.retry_at).chain(self.presence.deadline()).min()
+        self.processes()
+            .filter_map(Process::deadline)
+            .chain(self.retry_at)
+            .chain(self.expiry_at)
+            .chain(self.presence.deadline())
+            .min()
     }
 
     /// For `palabre status`.
@@ -425,21 +447,37 @@ impl Seat {
         }
     }
 
-    /// Kills every process, so that no connection is left, and starts another one on the same port.
-    fn kick(&mut self, site: &Site, now: Instant) {
+    /// Kills every process, so that no connection is left, and starts another one on the same port. False where there is
+    /// none, or one that has not served yet.
+    fn kick(&mut self, site: &Site, now: Instant) -> bool {
         self.leaving.iter_mut().for_each(Process::kill);
-        if self.happens(Happening::KickAsked, now) {
-            log::info!("all connections of '{}' are ended, as asked", self.participant.name);
-            let mut ended: Vec<Process> = self.current.take().into_iter().chain(self.successor.take()).collect();
-            ended.iter_mut().for_each(Process::kill);
-            self.leaving.append(&mut ended);
-            self.presence = Presence::default();
-            self.renew();
-            self.start(site, now);
-        } else if let Some(waiting) = self.waiting.take() {
-            // There is no process, or one that has not served yet.
-            waiting.done();
+        if !self.happens(Happening::KickAsked, now) {
+            return false;
         }
+        log::info!("all connections of '{}' are ended", self.participant.name);
+        let mut ended: Vec<Process> = self.current.take().into_iter().chain(self.successor.take()).collect();
+        ended.iter_mut().for_each(Process::kill);
+        self.leaving.append(&mut ended);
+        self.presence = Presence::default();
+        self.renew();
+        self.start(site, now);
+        true
+    }
+
+    /// The listener lets nobody in by a key that has expired; who is in then is shown out by us.
+    fn expire(&mut self, site: &Site, now: Instant) {
+        self.plan_expiry(now);
+        if self.expiry_at.is_none() && self.participant.key_expires.is_some() {
+            log::info!("the key of '{}' has expired", self.participant.name);
+            self.kick(site, now);
+        }
+    }
+
+    /// The wall clock may be set meanwhile, so it is looked at once a day at least.
+    fn plan_expiry(&mut self, now: Instant) {
+        const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+        let left = self.participant.key_expires.and_then(|expires| expires.left(SystemTime::now()));
+        self.expiry_at = left.map(|left| now + left.min(DAY));
     }
 
     /// When the seat is at rest: replaces a process that has an older configuration, answers whoever waits.

@@ -18,7 +18,7 @@ use std::sync::Arc;
 /// What the connection says.
 pub fn serve(connection: &mut Connection, head: &Head, listener: &Listener) -> io::Result<After> {
     let Some(microphone) = &listener.microphone else {
-        let response = Response::text(404, "there is no microphone here; this is a file that is heard");
+        let response = Response::text(404, "there is no microphone here, only something to hear");
         return connection.answer(head, &response, listener.keeps());
     };
     let page = match head.parameter("page") {

@@ -283,3 +283,21 @@ fn one_that_was_given_up_is_started_when_somebody_asks() {
     scene.says_ready(scene.pid());
     assert_eq!(started.try_recv().unwrap(), Response::Ok);
 }
+
+#[test]
+fn a_key_that_expires_ends_what_was_begun_with_it() {
+    let mut scene = Scene::ready();
+    scene.seat.participant.key_expires = Some("2999-12-31T18:00:00Z".parse().unwrap());
+    scene.seat.plan_expiry(scene.now);
+    let old = scene.pid();
+    scene.pass(Duration::from_secs(24 * 60 * 60));
+    assert_eq!((scene.pid(), scene.seat.state), (old, State::Ready), "not yet");
+    scene.seat.participant.key_expires = Some("2026-01-01T00:00:00Z".parse().unwrap());
+    scene.pass(Duration::from_secs(24 * 60 * 60));
+    assert_eq!(scene.seat.state, State::Starting);
+    assert_ne!(scene.pid(), old);
+    scene.says_ready(scene.pid());
+    let new = scene.pid();
+    scene.pass(Duration::from_secs(48 * 60 * 60));
+    assert_eq!((scene.pid(), scene.seat.expiry_at), (new, None), "once");
+}

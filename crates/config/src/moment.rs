@@ -1,0 +1,85 @@
+//! A time of the calendar, to the second: `2026-12-31T18:00:00Z` (RFC 3339).
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::{Duration, SystemTime};
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// A point in time by the wall clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(OffsetDateTime);
+
+/// The text is not a point in time.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{}' is not a time with its zone, like 2026-12-31T18:00:00Z", .0.escape_default())]
+pub struct NotAMoment(String);
+
+impl Moment {
+    /// The one after so long from `now`, in whole seconds; `None` where the calendar ends, in the year 9999.
+    #[must_use]
+    pub fn after(now: SystemTime, time: Duration) -> Option<Self> {
+        let now = OffsetDateTime::from(now).replace_nanosecond(0).ok()?;
+        now.checked_add(time::Duration::try_from(time).ok()?).map(Self)
+    }
+
+    /// How far it is from `now`; nothing once it has passed.
+    #[must_use]
+    pub fn left(self, now: SystemTime) -> Option<Duration> {
+        Duration::try_from(self.0 - OffsetDateTime::from(now)).ok().filter(|left| !left.is_zero())
+    }
+
+    /// Whether it has passed.
+    #[must_use]
+    pub fn has_passed(self, now: SystemTime) -> bool {
+        self.left(now).is_none()
+    }
+}
+
+impl FromStr for Moment {
+    type Err = NotAMoment;
+
+    fn from_str(text: &str) -> Result<Self, NotAMoment> {
+        let parsed = OffsetDateTime::parse(text, &Rfc3339).ok().and_then(|time| time.replace_nanosecond(0).ok());
+        parsed.map(Self).ok_or_else(|| NotAMoment(text.chars().take(40).collect()))
+    }
+}
+
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.format(&Rfc3339).map_err(|_| fmt::Error)?)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use std::time::UNIX_EPOCH;
+
+    #[test]
+    fn a_moment_is_read_back_as_it_was_written() {
+        for text in ["2026-12-31T18:00:00Z", "1999-01-01T00:00:00+05:30"] {
+            assert_eq!(text.parse::<Moment>().unwrap().to_string(), text);
+        }
+        // date -ud @86400 +%FT%TZ
+        assert_eq!(Moment::after(UNIX_EPOCH, Duration::from_secs(86_400)).unwrap().to_string(), "1970-01-02T00:00:00Z");
+    }
+
+    #[test]
+    fn what_is_left_comes_to_an_end() {
+        let now = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        let moment = Moment::after(now, Duration::from_secs(60)).unwrap();
+        assert_eq!(moment.left(now), Some(Duration::from_secs(60)));
+        assert!(moment.has_passed(now + Duration::from_secs(60)) && moment.has_passed(now + Duration::from_secs(61)));
+        assert_eq!(Moment::after(now, Duration::MAX), None);
+    }
+
+    #[test]
+    fn a_time_without_a_zone_is_none() {
+        for bad in ["2026-12-31", "2026-12-31T18:00:00", "18:00", "", "tomorrow", "2026-02-30T00:00:00Z"] {
+            assert!(bad.parse::<Moment>().is_err(), "{bad}");
+        }
+    }
+}

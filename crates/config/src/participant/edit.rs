@@ -1,0 +1,232 @@
+//! Changing a few fields of a participant's file and leaving all else as somebody wrote it: the order, the comments.
+
+use std::path::{Path, PathBuf};
+
+use palabre_room::Name;
+use toml_edit::{DocumentMut, Item, Value, value};
+
+use super::{FILE_MODE, Participant, Written};
+use crate::{ConfigError, KeyHash, Moment, file};
+
+/// One field and what it is to say.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Edit {
+    /// `display-name`.
+    DisplayName(String),
+    /// `room`.
+    Room(Name),
+    /// `muted`.
+    Muted(bool),
+    /// `gain-db`, in dB.
+    GainDb(f32),
+    /// `key-sha256`.
+    KeySha256(KeyHash),
+    /// `key-expires`; none for a key that is good until it is replaced.
+    KeyExpires(Option<Moment>),
+    /// `listen-only`.
+    ListenOnly(bool),
+}
+
+/// A participant's file with its changes, not written yet.
+#[derive(Debug)]
+pub struct Edited {
+    path: PathBuf,
+    text: String,
+    participant: Participant,
+}
+
+impl Edited {
+    /// What the file will say.
+    #[must_use]
+    pub fn participant(&self) -> &Participant {
+        &self.participant
+    }
+
+    /// Writes the file (mode 0640) in place of the old one, at once: nobody sees half of it.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn write(&self) -> Result<(), ConfigError> {
+        file::replace(&self.path, self.text.as_bytes(), FILE_MODE).map_err(|error| ConfigError::io(&self.path, &error))
+    }
+}
+
+impl Participant {
+    /// Changes fields of the file of one participant; [`Edited::write`] writes it. Comments and the order of lines stay.
+    ///
+    /// # Errors
+    /// A file that doesn't exist, can't be read, has anything in it that has no meaning, or would have after this.
+    pub fn edit(dir: &Path, name: &Name, edits: &[Edit]) -> Result<Edited, ConfigError> {
+        let path = Self::path(dir, name);
+        let text = file::read(&path).map_err(|error| ConfigError::io(&path, &error))?;
+        Written::parse(&path, &text)?;
+        let mut document: DocumentMut =
+            text.parse().map_err(|error: toml_edit::TomlError| ConfigError::new(&path, one_line(error.message())))?;
+        for edit in edits {
+            apply(&mut document, edit);
+        }
+        let text = document.to_string();
+        let participant = Self::meant(&path, name, Written::parse(&path, &text)?)?;
+        Ok(Edited { path, text, participant })
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.trim().replace('\n', "; ")
+}
+
+fn apply(document: &mut DocumentMut, edit: &Edit) {
+    match edit {
+        Edit::DisplayName(name) => set(document, "display-name", name.as_str().into()),
+        Edit::Room(room) => set(document, "room", room.as_str().into()),
+        Edit::KeySha256(hash) => set(document, "key-sha256", hash.to_hex().into()),
+        // As short as it was typed: -6.1 and not -6.099999904632568.
+        Edit::GainDb(db) => set(document, "gain-db", db.to_string().parse().unwrap_or(f64::from(*db)).into()),
+        Edit::Muted(muted) => flag(document, "muted", *muted),
+        Edit::ListenOnly(only) => flag(document, "listen-only", *only),
+        Edit::KeyExpires(None) => remove(document, "key-expires"),
+        Edit::KeyExpires(Some(moment)) => {
+            let text = moment.to_string();
+            // A moment's text is a datetime of TOML too; if it ever weren't, the text says the same to the reader.
+            let datetime = text.parse::<toml_edit::Datetime>().map_or_else(|_| text.into(), Value::from);
+            set(document, "key-expires", datetime);
+        }
+    }
+}
+
+/// What stands around the old value, a comment behind it for one, stays.
+fn set(document: &mut DocumentMut, field: &str, mut new: Value) {
+    match document.get_mut(field).and_then(Item::as_value_mut) {
+        Some(old) => {
+            *new.decor_mut() = old.decor().clone();
+            *old = new;
+        }
+        None => drop(document.insert(field, value(new))),
+    }
+}
+
+/// A field that is `false` where it is missing.
+fn flag(document: &mut DocumentMut, field: &str, on: bool) {
+    if on || document.contains_key(field) {
+        set(document, field, on.into());
+    }
+}
+
+/// The lines above it that are comments go to the end.
+fn remove(document: &mut DocumentMut, field: &str) {
+    let Some((key, _)) = document.remove_entry(field) else {
+        return;
+    };
+    let above = key.leaf_decor().prefix().and_then(|prefix| prefix.as_str()).unwrap_or_default().to_owned();
+    if above.contains('#') {
+        let end = format!("{above}{}", document.trailing().as_str().unwrap_or_default());
+        document.set_trailing(end);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::{PARTICIPANTS_DIR, tests};
+    use super::*;
+    use crate::Key;
+    use std::fs;
+
+    const TEXT: &str = "\
+# Alice, extension 42
+port = 9001   # her port, for life
+
+# since the concert
+muted = false # she knows
+gain-db = 3
+key-sha256 = \"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"
+# until the end of the year
+key-expires = 2026-12-31T23:00:00Z
+# the end
+";
+
+    fn alice(text: &str) -> (tempfile::TempDir, Name) {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join(PARTICIPANTS_DIR)).unwrap();
+        let name = "alice".parse().unwrap();
+        fs::write(Participant::path(dir.path(), &name), text).unwrap();
+        (dir, name)
+    }
+
+    #[test]
+    fn what_an_operator_wrote_stays_where_it_was() {
+        let (dir, name) = alice(TEXT);
+        let edits = [
+            Edit::Muted(true),
+            Edit::GainDb(-6.1),
+            Edit::DisplayName("Zoë \"Z\"".into()),
+            Edit::Room("den".parse().unwrap()),
+            Edit::ListenOnly(false),
+        ];
+        let edited = Participant::edit(dir.path(), &name, &edits).unwrap();
+        assert_eq!(fs::read_to_string(Participant::path(dir.path(), &name)).unwrap(), TEXT, "not written yet");
+        edited.write().unwrap();
+        let text = fs::read_to_string(Participant::path(dir.path(), &name)).unwrap();
+        let expected = TEXT
+            .replace("muted = false #", "muted = true #")
+            .replace("gain-db = 3", "gain-db = -6.1")
+            .replace("# the end\n", "display-name = 'Zoë \"Z\"'\nroom = \"den\"\n# the end\n");
+        assert_eq!(text, expected);
+        let read = Participant::load(dir.path(), &name).unwrap();
+        assert_eq!(*edited.participant(), read);
+        assert_eq!(
+            (read.display(), read.room.as_str(), read.muted, read.gain_db),
+            ("Zoë \"Z\"", "den", true, Some(-6.1))
+        );
+    }
+
+    #[test]
+    fn a_key_gets_an_end_and_loses_it() {
+        let (dir, name) = alice(TEXT);
+        let hash = Key::generate().unwrap().hash();
+        let edited = Participant::edit(dir.path(), &name, &[Edit::KeySha256(hash), Edit::KeyExpires(None)]).unwrap();
+        assert_eq!((edited.participant().key_sha256, edited.participant().key_expires), (hash, None));
+        for comment in ["# until the end of the year", "# the end", "# since the concert"] {
+            assert!(edited.text.contains(comment), "{}", edited.text);
+        }
+        let moment: Moment = "2027-01-31T12:00:00Z".parse().unwrap();
+        let edited = Participant::edit(dir.path(), &name, &[Edit::KeyExpires(Some(moment))]).unwrap();
+        assert_eq!(edited.participant().key_expires, Some(moment));
+        assert!(edited.text.contains("\nkey-expires = 2027-01-31T12:00:00Z\n"), "{}", edited.text);
+    }
+
+    #[test]
+    fn a_file_without_a_key_may_get_one_and_nothing_else() {
+        let (dir, name) = alice("port = 9001\n");
+        let error = Participant::edit(dir.path(), &name, &[Edit::Muted(true)]).unwrap_err().to_string();
+        assert!(error.contains("key-sha256 is missing"), "{error}");
+        let hash = Key::generate().unwrap().hash();
+        assert_eq!(
+            Participant::edit(dir.path(), &name, &[Edit::KeySha256(hash)]).unwrap().participant.key_sha256,
+            hash
+        );
+    }
+
+    #[test]
+    fn what_would_have_no_meaning_is_refused_and_a_bad_file_is_named_with_its_line() {
+        let (dir, name) = alice(TEXT);
+        for bad in [Edit::DisplayName("a\tb".into()), Edit::GainDb(21.0), Edit::GainDb(f32::NAN)] {
+            assert!(Participant::edit(dir.path(), &name, std::slice::from_ref(&bad)).is_err(), "{bad:?}");
+        }
+        let (dir, name) = alice("port = 9001\nprot = 1\n");
+        let error = Participant::edit(dir.path(), &name, &[Edit::Muted(true)]).unwrap_err();
+        assert_eq!(error.line(), Some(2), "{error}");
+        assert!(Participant::edit(dir.path(), &"zoe".parse().unwrap(), &[]).unwrap_err().is_missing());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_display_name_survives(display in "\\PC{1,64}") {
+            proptest::prop_assume!(palabre_room::display_name_is_valid(&display));
+            let (dir, name) = alice(TEXT);
+            let edited = Participant::edit(dir.path(), &name, &[Edit::DisplayName(display.clone())]).unwrap();
+            proptest::prop_assert_eq!(edited.participant().display(), display);
+            proptest::prop_assert!(tests::is_toml(&edited.text));
+        }
+    }
+}

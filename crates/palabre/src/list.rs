@@ -1,0 +1,196 @@
+//! `palabre list` and `palabre rooms`: who may come, and where they are, by the files and, where it runs, the supervisor.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::SystemTime;
+
+use palabre_config::control::State;
+use palabre_config::{ConfigError, Participant};
+use palabre_host::exit::Failure;
+use palabre_room::{Name, RoomDir, Talk};
+use serde_json::{Value, json};
+
+use crate::cli::Cli;
+use crate::output::print;
+use crate::{control, table};
+
+/// Prints every participant.
+///
+/// # Errors
+/// Standard output can't be written (system). A bad file is told on standard error and hides nobody else.
+pub fn people(cli: &Cli, json: bool) -> Result<(), Failure> {
+    let (participants, errors) = Participant::load_all(cli.config_dir());
+    let states = states(cli.run_dir());
+    if json {
+        let people: Vec<Value> =
+            participants.iter().map(|participant| person(participant, states.get(participant.name.as_str()))).collect();
+        return print_json(&json!({ "participants": people, "errors": texts(&errors) }));
+    }
+    if participants.is_empty() {
+        print("nobody; 'palabre invite NAME' adds a participant\n")?;
+    } else {
+        let head = ["NAME", "DISPLAY NAME", "ROOM", "PORT", "STATE", "GAIN", "KEY", "PAGE"].map(str::to_owned);
+        let rows = participants.iter().map(|participant| row(participant, states.get(participant.name.as_str())));
+        print_table(&std::iter::once(head).chain(rows).collect::<Vec<_>>())?;
+    }
+    warn(&errors);
+    Ok(())
+}
+
+/// Prints every room that somebody belongs to, or whose directory is there.
+///
+/// # Errors
+/// Standard output can't be written (system).
+pub fn rooms(cli: &Cli, json: bool) -> Result<(), Failure> {
+    let (participants, errors) = Participant::load_all(cli.config_dir());
+    let rooms = all_rooms(cli.run_dir(), &participants);
+    if json {
+        let rooms: Vec<Value> = rooms.iter().map(|(name, room)| room.json(name)).collect();
+        return print_json(&json!({ "rooms": rooms, "errors": texts(&errors) }));
+    }
+    if rooms.is_empty() {
+        print("no room; 'palabre invite NAME --room ROOM' makes one\n")?;
+    } else {
+        let head = ["ROOM", "RATE", "PARTICIPANTS", "HERE", "GUESTS", "TALKING", "RECORDED"].map(str::to_owned);
+        let rows = rooms.iter().map(|(name, room)| room.row(name));
+        print_table(&std::iter::once(head).chain(rows).collect::<Vec<_>>())?;
+    }
+    warn(&errors);
+    Ok(())
+}
+
+/// What the supervisor says; nothing where none runs.
+fn states(run: &Path) -> BTreeMap<String, State> {
+    let participants = control::status(run).map(|status| status.participants).unwrap_or_default();
+    participants.into_iter().map(|participant| (participant.name, participant.state)).collect()
+}
+
+fn has_expired(participant: &Participant) -> bool {
+    participant.key_expires.is_some_and(|expires| expires.has_passed(SystemTime::now()))
+}
+
+fn person(participant: &Participant, state: Option<&State>) -> Value {
+    json!({
+        "name": participant.name.as_str(),
+        "display": participant.display(),
+        "room": participant.room.as_str(),
+        "port": participant.port,
+        "state": state,
+        "gain_db": participant.gain_db.unwrap_or(0.0),
+        "muted": participant.muted,
+        "listen_only": participant.listen_only,
+        "join_muted": participant.join_muted,
+        "key_expires": participant.key_expires.map(|expires| expires.to_string()),
+        "key_expired": has_expired(participant),
+    })
+}
+
+fn row(participant: &Participant, state: Option<&State>) -> [String; 8] {
+    let gain = match (participant.muted, participant.gain_db) {
+        (true, _) => "mute".to_owned(),
+        (false, db) => format!("{} dB", db.unwrap_or(0.0)),
+    };
+    let key = match participant.key_expires {
+        Some(_) if has_expired(participant) => "expired".to_owned(),
+        Some(expires) => format!("until {expires}"),
+        None => "-".to_owned(),
+    };
+    let page = match (participant.listen_only, participant.join_muted) {
+        (true, _) => "listens only",
+        (false, true) => "joins muted",
+        (false, false) => "-",
+    };
+    [
+        participant.name.to_string(),
+        participant.display().to_owned(),
+        participant.room.to_string(),
+        participant.port.to_string(),
+        state.map_or_else(|| "-".to_owned(), ToString::to_string),
+        gain,
+        key,
+        page.to_owned(),
+    ]
+}
+
+/// What is known about a room.
+#[derive(Debug, Default)]
+struct Room {
+    participants: Vec<String>,
+    here: Vec<String>,
+    guests: Vec<String>,
+    talking: Vec<String>,
+    rate_hz: Option<u32>,
+    is_recorded: bool,
+}
+
+fn all_rooms(run: &Path, participants: &[Participant]) -> BTreeMap<String, Room> {
+    let mut rooms: BTreeMap<String, Room> = BTreeMap::new();
+    for participant in participants {
+        let room = rooms.entry(participant.room.to_string()).or_default();
+        room.participants.push(participant.name.to_string());
+    }
+    let entries = std::fs::read_dir(run.join("rooms")).into_iter().flatten().flatten();
+    for name in entries.filter_map(|entry| entry.file_name().to_str()?.parse::<Name>().ok()) {
+        let room = rooms.entry(name.to_string()).or_default();
+        room.look(&RoomDir::new(run.join("rooms").join(&name)));
+    }
+    rooms
+}
+
+impl Room {
+    /// What can't be read is not there: a room may be removed while it is looked at.
+    fn look(&mut self, room: &RoomDir) {
+        let names = |names: Vec<Name>| names.into_iter().map(|name| name.to_string());
+        let present = names(room.participants().unwrap_or_default());
+        self.guests = present.filter(|name| !self.participants.contains(name)).collect();
+        let members = room.names().unwrap_or_default().into_iter().filter(|member| member.here);
+        self.here = members.map(|member| member.name.to_string()).collect();
+        let levels = room.levels().unwrap_or_default().into_iter().filter(|line| line.state == Talk::Talking);
+        self.talking = levels.map(|line| line.name.to_string()).collect();
+        self.rate_hz = room.format().ok().map(|format| format.rate.hz());
+        self.is_recorded = room.recording().exists();
+    }
+
+    fn json(&self, name: &str) -> Value {
+        json!({
+            "name": name,
+            "rate_hz": self.rate_hz,
+            "participants": self.participants,
+            "here": self.here,
+            "guests": self.guests,
+            "talking": self.talking,
+            "recorded": self.is_recorded,
+        })
+    }
+
+    fn row(&self, name: &str) -> [String; 7] {
+        let or_dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
+        [
+            name.to_owned(),
+            self.rate_hz.map_or_else(|| "-".to_owned(), |hz| format!("{hz} Hz")),
+            self.participants.len().to_string(),
+            or_dash(self.here.join(",")),
+            or_dash(self.guests.join(",")),
+            or_dash(self.talking.join(",")),
+            if self.is_recorded { "yes" } else { "no" }.to_owned(),
+        ]
+    }
+}
+
+fn texts(errors: &[ConfigError]) -> Vec<String> {
+    errors.iter().map(ToString::to_string).collect()
+}
+
+fn warn(errors: &[ConfigError]) {
+    for error in errors {
+        eprintln!("palabre: warning: {error}");
+    }
+}
+
+fn print_json(value: &Value) -> Result<(), Failure> {
+    print(serde_json::to_string_pretty(value).map_err(Failure::system)? + "\n")
+}
+
+fn print_table<const N: usize>(rows: &[[String; N]]) -> Result<(), Failure> {
+    print(table::lines(rows).iter().map(|line| format!("{line}\n")).collect::<String>())
+}

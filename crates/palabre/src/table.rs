@@ -1,0 +1,31 @@
+//! A table for a terminal: columns below each other, two spaces between them, nothing at the ends of lines.
+
+/// The lines of the table; the first row is its head. A cell can't move the cursor.
+#[must_use]
+pub fn lines<const N: usize>(rows: &[[String; N]]) -> Vec<String> {
+    let rows: Vec<[String; N]> = rows.iter().map(|row| row.each_ref().map(|cell| printable(cell))).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..N).map(width).collect();
+    let line = |row: &[String; N]| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}  "));
+        cells.collect::<String>().trim_end().to_owned()
+    };
+    rows.iter().map(line).collect()
+}
+
+/// What somebody typed, or a process says about itself, can't move the cursor.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_stand_below_each_other() {
+        let rows = [["A", "B"], ["é\x1b[2J", ""], ["", "x"]].map(|row| row.map(str::to_owned));
+        assert_eq!(lines(&rows), ["A      B", "é\u{fffd}[2J", "       x"]);
+    }
+}
