@@ -30,6 +30,8 @@ pub struct Server {
     pub ports: PortRange,
     /// What flows through the rooms' pipes: `room.rate-hz`, default 24000.
     pub format: Format,
+    /// Whether the rooms bring everybody's speech to one loudness: `room.levelling`, default true.
+    pub levelling: bool,
     /// How much sound one script of the injected stream carries, in ms: `stream.chunk-ms`, default 40.
     pub chunk_ms: u64,
     /// `limits`.
@@ -63,6 +65,7 @@ impl Default for Server {
             private_key: "tls/key.pem".into(),
             ports: PortRange { first: 9001, last: 9999 },
             format: Format::default(),
+            levelling: true,
             chunk_ms: 40,
             limits: Limits::default(),
         }
@@ -110,6 +113,7 @@ struct Written {
 struct Room {
     #[serde(deserialize_with = "text::rate_hz")]
     rate_hz: Rate,
+    levelling: bool,
 }
 
 #[derive(Deserialize)]
@@ -121,14 +125,16 @@ struct Stream {
 
 impl Default for Written {
     fn default() -> Self {
-        let Server { host, bind, certificate, private_key, ports, format: _, chunk_ms: _, limits } = Server::default();
+        let Server { host, bind, certificate, private_key, ports, format: _, levelling: _, chunk_ms: _, limits } =
+            Server::default();
         Self { host, bind, certificate, private_key, ports, room: Room::default(), stream: Stream::default(), limits }
     }
 }
 
 impl Default for Room {
     fn default() -> Self {
-        Self { rate_hz: Server::default().format.rate }
+        let Server { format, levelling, .. } = Server::default();
+        Self { rate_hz: format.rate, levelling }
     }
 }
 
@@ -147,6 +153,7 @@ impl Written {
             private_key: dir.join(self.private_key),
             ports: self.ports,
             format: Format { rate: self.room.rate_hz },
+            levelling: self.room.levelling,
             chunk_ms: self.stream.chunk_ms,
             limits: self.limits,
         }
@@ -211,7 +218,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let server = Server::load(dir.path()).unwrap();
         assert_eq!(server.certificate, dir.path().join("tls/cert.pem"));
-        assert_eq!((server.chunk_ms, server.limits), (40, Limits::default()));
+        assert_eq!((server.levelling, server.chunk_ms, server.limits), (true, 40, Limits::default()));
     }
 
     #[test]
@@ -223,11 +230,12 @@ mod tests {
     fn every_field_can_be_written() {
         let server = load(
             "host = \"voice.example.org\"\nbind = \"127.0.0.1\"\ncertificate = \"/tls/c.pem\"\nprivate-key = \"k.pem\"\n\
-             ports = \"8000-8010\"\n[room]\nrate-hz = 48000\n[stream]\nchunk-ms = 20\n[limits]\nconnections = 5\nstreams = 2\n",
+             ports = \"8000-8010\"\n[room]\nrate-hz = 48000\nlevelling = false\n[stream]\nchunk-ms = 20\n[limits]\nconnections = 5\nstreams = 2\n",
         )
         .unwrap();
         assert_eq!(server.certificate, Path::new("/tls/c.pem"));
         assert_eq!(server.format.to_string(), "s16le 48000 1");
+        assert!(!server.levelling);
         assert_eq!(server.ports.to_string(), "8000-8010");
         assert_eq!((server.chunk_ms, server.limits.connections, server.limits.streams), (20, 5, 2));
     }
@@ -256,6 +264,7 @@ mod tests {
             "[limits]\nstreams = 0",
             "[limits]\nconnections = -1",
             "[limits]\nhours = 1",
+            "[room]\nlevelling = \"on\"",
             "[stream]\nchunk-ms = 1020",
             "[stream]\nchunk-ms = \"40\"",
             "host",

@@ -44,12 +44,12 @@ pub struct Link {
 }
 
 impl Suite {
-    /// Starts `participants` people on free ports, without melody and echo, and waits until each answers.
+    /// Starts `participants` people on free ports, without melody, echo and levelling, and waits until each answers.
     ///
     /// # Errors
     /// The suite did not start; the error has what it printed.
     pub fn start(participants: usize) -> Result<Self> {
-        Self::start_with(participants, &["--no-voices"])
+        Self::start_with(participants, &["--no-voices", "--no-levelling"])
     }
 
     /// The same with flags of `palabre try`.

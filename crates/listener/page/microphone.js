@@ -7,7 +7,7 @@
 
 import { ClockMap } from './clock-map.js';
 
-const WISHES = { channelCount: 1, echoCancellation: true, noiseSuppression: true, autoGainControl: true };
+const WISHES = { channelCount: 1, echoCancellation: true, noiseSuppression: true };
 const CLOSED_MS = 100;
 const PROBLEMS = { NotAllowedError: 'refused', SecurityError: 'refused', NotReadableError: 'busy', AbortError: 'busy' };
 
@@ -22,6 +22,7 @@ export class Microphone {
   #handlers;
   #context = null;
   #format = null;
+  #autoGainControl = true;
   #media = null;
   #nodes = [];
   #clock = new ClockMap();
@@ -40,7 +41,7 @@ export class Microphone {
     this.#wanted = true;
     this.#become('asking');
     try {
-      const media = await navigator.mediaDevices.getUserMedia({ audio: WISHES });
+      const media = await navigator.mediaDevices.getUserMedia({ audio: { ...WISHES, autoGainControl: this.#autoGainControl } });
       if (this.#wanted) this.#got(media);
       else media.getTracks().forEach((track) => track.stop());
     } catch (error) {
@@ -76,6 +77,15 @@ export class Microphone {
     const same = this.#format && this.#format.rateHz === rateHz && this.#format.chunkMs === chunkMs;
     this.#format = { rateHz, chunkMs };
     if (!same) this.#wire();
+  }
+
+  /** @param {boolean} levelling whether the room brings voices to one loudness: two who do the same would fight */
+  setLevelling(levelling) {
+    if (this.#autoGainControl === !levelling) return;
+    this.#autoGainControl = !levelling;
+    // A browser that can't change it now does what the room does twice, until it is asked again.
+    const [track] = this.#media?.getAudioTracks() ?? [];
+    track?.applyConstraints({ ...WISHES, autoGainControl: this.#autoGainControl }).catch(() => {});
   }
 
   /** @param {boolean} muted */

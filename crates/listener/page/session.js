@@ -128,9 +128,10 @@ export class Session {
     this.#microphone.attach(context);
   }
 
-  #setFormat({ rate_hz: rateHz, chunk_ms: chunkMs }) {
+  #setFormat({ rate_hz: rateHz, chunk_ms: chunkMs, levelling }) {
     this.#player.setFormat(rateHz, chunkMs);
     this.#microphone.setFormat(rateHz, chunkMs);
+    this.#microphone.setLevelling(levelling === true);
     this.#uplink.setRate(rateHz);
   }
 

@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, anyhow};
 use palabre_config::{Key, Participant, certificate, link};
 use palabre_host::exit::Failure;
 use palabre_host::{logging, process, sockets};
-use palabre_room::{Format, Name, Rate, RoomDir};
+use palabre_room::{Format, Levelling, Name, Rate, RoomDir};
 use rustls::ServerConfig;
 use std::fs::File;
 use std::io::Read as _;
@@ -65,6 +65,12 @@ fn serve_participant(args: &Args, name: &Name, inherited: Option<TcpListener>) -
     let room = RoomDir::new(args.run.join("rooms").join(&participant.room));
     let format = room.format().map_err(Failure::config)?;
     let directory = room.participant(name);
+    let levelling = [room.levelling(), directory.levelling()].map(|read| {
+        read.unwrap_or_else(|error| {
+            log::warn!("{error}");
+            None
+        })
+    });
     let chunk_ms = args.chunk_ms.unwrap_or(config.chunk_ms);
     let me = Me {
         name: name.to_string(),
@@ -72,6 +78,7 @@ fn serve_participant(args: &Args, name: &Name, inherited: Option<TcpListener>) -
         room: participant.room.to_string(),
         rate_hz: format.rate.hz(),
         chunk_ms,
+        levelling: Levelling::is_on(levelling[1], levelling[0]),
         join_muted: participant.join_muted,
         listen_only: participant.listen_only,
     };
@@ -101,6 +108,7 @@ fn serve_file(args: &Args, source: &Path, inherited: Option<TcpListener>) -> Res
         room: SOURCE_NAME.into(),
         rate_hz: format.rate.hz(),
         chunk_ms,
+        levelling: false,
         join_muted: true,
         listen_only: true,
     };

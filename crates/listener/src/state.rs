@@ -23,6 +23,8 @@ pub struct Me {
     pub rate_hz: u32,
     /// Length of a chunk of the injected stream.
     pub chunk_ms: u64,
+    /// Whether the mixer brings this participant's speech to one loudness, so that the page needn't.
+    pub levelling: bool,
     /// Whether the page joins with its microphone muted.
     pub join_muted: bool,
     /// There is no microphone here: a file is heard, or the participant only listens.
@@ -115,12 +117,13 @@ mod tests {
 
     #[test]
     fn me_is_the_documented_json() {
-        let me = |name: &str, display: &str, room: &str, is_file| Me {
+        let me = |name: &str, display: &str, room: &str, is_file: bool| Me {
             name: name.into(),
             display: display.into(),
             room: room.into(),
             rate_hz: 24000,
             chunk_ms: 40,
+            levelling: !is_file,
             join_muted: is_file,
             listen_only: is_file,
         };

@@ -340,6 +340,9 @@ pub struct Try {
     /// Leave out the melody and the echo
     #[arg(long)]
     pub no_voices: bool,
+    /// Leave every voice as loud as it comes; else the room brings speech to one loudness
+    #[arg(long)]
+    pub no_levelling: bool,
     /// Let other machines on the network in: listen on every address, links with this machine's own
     #[arg(long)]
     pub lan: bool,

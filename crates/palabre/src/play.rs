@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use palabre_host::exit::Failure;
 use palabre_host::signals::{SIGHUP, SIGINT, SIGTERM, Signals};
-use palabre_room::{FRAME_MS, Format, OpenError, PipeWriter, Wrote};
+use palabre_room::{FRAME_MS, Format, Levelling, OpenError, PipeWriter, Wrote};
 use palabre_sound::wav::WavError;
 
 use crate::cli::Play;
@@ -34,7 +34,11 @@ pub fn run(run: &Path, play: &Play) -> Result<(), Failure> {
     let room = guest::room(run, &play.room)?;
     let format = room.format().map_err(Failure::system)?;
     let mut tape = Tape::open(play, format)?;
-    let guest = Guest::come(&room, &called(play), |directory| directory.set_gain(play.gain))?;
+    let guest = Guest::come(&room, &called(play), |directory| {
+        // A file is meant to be as loud as it is.
+        directory.set_levelling(Some(Levelling::Off))?;
+        directory.set_gain(play.gain)
+    })?;
     let mut mic = Mic { guest: &guest, format, pipe: None };
     let mut progress = Progress::new(format!("playing as '{}'", guest.name()));
     let mut pace = Pace::begin();

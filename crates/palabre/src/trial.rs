@@ -125,6 +125,9 @@ impl<'a> Room<'a> {
             "--recordings".into(),
             place.recordings().into(),
         ];
+        if options.no_levelling {
+            supervisor.push("--no-levelling".into());
+        }
         // The first -v shows what they say anyway.
         for _ in 1..verbosity {
             mixer.push("-v".into());

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use common::{palabre, sibling, signal, stderr, stdout, wait_for};
-use palabre_room::{Format, PipeReader, RoomDir, Start};
+use palabre_room::{Format, Levelling, PipeReader, RoomDir, Start};
 use palabre_sound::measure;
 use palabre_sound::wav::{self, Head};
 
@@ -142,6 +142,8 @@ fn a_loop_goes_on_until_it_is_interrupted() {
         bob.wait_for(1000.0);
     }
     assert_eq!(house.people(), ["bob", "radio", "tap-bob"]);
+    let radio = house.room.participant(&"radio".parse().unwrap());
+    assert_eq!(radio.levelling().unwrap(), Some(Levelling::Off), "a file is as loud as it is");
     signal(play.id(), "INT");
     assert!(wait_for("the end", || play.try_wait().unwrap()).success());
     assert_eq!(house.people(), ["bob", "tap-bob"]);

@@ -9,7 +9,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{PATIENCE, descendants, is_running, palabre, sibling, signal, stderr, stdout, wait_for};
-use palabre_room::{Format, PipeReader, PipeWriter, RoomDir, Start};
+use palabre_room::{Format, Levelling, PipeReader, PipeWriter, RoomDir, Start};
 
 /// A try that runs; its output goes to files.
 struct Trial {
@@ -198,7 +198,8 @@ fn when_it_is_killed_itself_nobody_survives() {
 
 #[test]
 fn people_are_invited_and_revoked_while_it_runs() {
-    let trial = Trial::start(&["--no-voices", "--participants", "1"]);
+    let trial = Trial::start(&["--no-voices", "--no-levelling", "--participants", "1"]);
+    assert_eq!(trial.room().levelling().unwrap(), Some(Levelling::Off));
     let link = stdout(&trial.palabre(&["invite", "carol", "--display-name", "Carol"]).output().unwrap());
     let html = wait_for("carol's page", || page(link.trim()));
     assert!(html.contains("<html"));
@@ -245,6 +246,9 @@ fn the_melody_keeps_one_person_company_and_falls_silent_for_two() {
     let trial = Trial::start(&[]);
     let mut alice = Ear::of(&trial, "alice");
     alice.wait_for_a_second("the melody", |loudest| (100..8_000).contains(&loudest));
+    let melody = trial.room().participant(&"melody".parse().unwrap());
+    let levelling = (trial.room().levelling().unwrap(), melody.levelling().unwrap());
+    assert_eq!(levelling, (Some(Levelling::On), Some(Levelling::Off)));
     let bob = Ear::of(&trial, "bob");
     alice.wait_for_a_second("silence", |loudest| loudest == 0);
     drop(bob);

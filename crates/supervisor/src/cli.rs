@@ -41,6 +41,10 @@ pub struct Cli {
     #[arg(long, value_name = "DIR", default_value = "/var/lib/palabre/recordings")]
     pub recordings: PathBuf,
 
+    /// Level nobody's voice, whatever palabre.toml says
+    #[arg(long)]
+    pub no_levelling: bool,
+
     /// End when the process PID, our parent, ends
     #[arg(long, value_name = "PID")]
     pub parent_pid: Option<u32>,

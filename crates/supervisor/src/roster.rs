@@ -249,7 +249,7 @@ impl Roster {
             self.rooms.entry(participant.room.clone()).or_default().push(member);
         }
         for name in self.rooms.keys() {
-            if let Err(error) = self.site.room(name).create(self.site.server.format) {
+            if let Err(error) = self.site.make_room(name) {
                 log::error!("{error}");
                 self.errors.push(error.to_string());
             }

@@ -336,7 +336,7 @@ impl Seat {
     fn make_pipes(&mut self, site: &Site) -> Result<(), RoomError> {
         let room = site.room(&self.participant.room);
         if !room.path().exists() {
-            room.create(site.server.format)?;
+            site.make_room(&self.participant.room)?;
         }
         room.participant(&self.participant.name).create()?;
         self.write_gain(site)

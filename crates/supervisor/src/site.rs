@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use palabre_config::{ConfigError, Server};
 use palabre_host::exit::Failure;
-use palabre_room::{Name, ParticipantDir, RoomDir};
+use palabre_room::{Name, ParticipantDir, RoomDir, RoomError};
 
 use crate::cli::Cli;
 
@@ -30,6 +30,7 @@ pub struct Site {
     pub server: Server,
     /// What is in `palabre.toml` and waits for the next start.
     pub waits: Option<String>,
+    no_levelling: bool,
     certificate: [Option<Stamp>; 2],
 }
 
@@ -40,11 +41,21 @@ impl Site {
     /// Reads `palabre.toml` and finds the listener's program.
     pub fn new(cli: &Cli) -> Result<Self, Failure> {
         let config = absolute(&cli.config)?;
-        let server = Server::load(&config).map_err(Failure::config)?;
+        let server = load(&config, cli.no_levelling).map_err(Failure::config)?;
         let listener = program(cli.listener.as_deref(), LISTENER)?;
         let (recorder, recordings) = (program(cli.recorder.as_deref(), RECORDER)?, absolute(&cli.recordings)?);
         let certificate = stamps(&server);
-        Ok(Self { config, run: absolute(&cli.run)?, listener, recorder, recordings, server, waits: None, certificate })
+        Ok(Self {
+            config,
+            run: absolute(&cli.run)?,
+            listener,
+            recorder,
+            recordings,
+            server,
+            waits: None,
+            no_levelling: cli.no_levelling,
+            certificate,
+        })
     }
 
     /// Reads `palabre.toml` again. True when listeners must be replaced: it says something else now, or the
@@ -52,7 +63,7 @@ impl Site {
     ///
     /// The rooms' format stays as it was when this process started, since the mixer has its pipes open.
     pub fn reload(&mut self) -> Result<bool, ConfigError> {
-        let written = Server::load(&self.config)?;
+        let written = load(&self.config, self.no_levelling)?;
         self.waits = (written.format != self.server.format).then(|| {
             let (new, old) = (written.format.rate.hz(), self.server.format.rate.hz());
             format!("unable to change rate-hz from {old} to {new} while rooms are open; restart supervisor and mixer")
@@ -68,6 +79,13 @@ impl Site {
     /// The directory of a room.
     pub fn room(&self, room: &Name) -> RoomDir {
         RoomDir::new(self.run.join("rooms").join(room))
+    }
+
+    /// Makes a room's directory and writes what `palabre.toml` says about rooms into it.
+    pub fn make_room(&self, room: &Name) -> Result<(), RoomError> {
+        let room = self.room(room);
+        room.create(self.server.format)?;
+        room.set_levelling(Some(self.server.levelling.into()))
     }
 
     /// The directory of a participant.
@@ -89,6 +107,11 @@ impl Site {
     pub fn lock_file(&self) -> PathBuf {
         self.run.join("supervisor.lock")
     }
+}
+
+fn load(config: &Path, no_levelling: bool) -> Result<Server, ConfigError> {
+    let server = Server::load(config)?;
+    Ok(Server { levelling: server.levelling && !no_levelling, ..server })
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, Failure> {

@@ -326,6 +326,32 @@ fn another_rate_waits_for_the_next_start() {
 }
 
 #[test]
+fn rooms_level_voices_unless_the_file_says_otherwise() {
+    let house = House::open(&["alice"]);
+    let alice = house.participant("alice");
+    let said = || fs::read_to_string(house.room("main/levelling")).unwrap();
+    assert_eq!(said(), "on\n");
+    house.write_server("[room]\nlevelling = false\n");
+    assert_eq!(house.reload().restarted, ["alice"], "the page must be told");
+    assert_eq!(said(), "off\n");
+    house.wait_until("alice", |new| new.state == State::Ready && new.pid != alice.pid);
+}
+
+#[test]
+fn a_flag_keeps_voices_as_they_are_whatever_the_file_says() {
+    let mut house = House::of(&["alice"]);
+    house.write_server("[room]\nlevelling = true\n");
+    let mut command = house.command();
+    house.start_by(command.arg("--no-levelling"));
+    let said = || fs::read_to_string(house.room("main/levelling")).ok();
+    house.wait_for("alice", State::Ready);
+    assert_eq!(said().as_deref(), Some("off\n"));
+    house.write_server("[room]\nlevelling = true\n[stream]\nchunk-ms = 20\n");
+    house.reload();
+    assert_eq!(said().as_deref(), Some("off\n"));
+}
+
+#[test]
 fn a_termination_ends_every_listener_and_removes_the_sockets() {
     let mut house = House::open(&["alice", "bob"]);
     let pids = ["alice", "bob"].map(|name| house.participant(name).pid.unwrap());

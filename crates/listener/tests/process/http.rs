@@ -8,7 +8,7 @@ fn me_and_the_page_are_served_on_one_connection() {
     let rig = Rig::new();
     let mut client = rig.connect();
     let me = client.get(&rig, "/me");
-    let expected = "{\"name\":\"alice\",\"display\":\"Alice\",\"room\":\"main\",\"rate_hz\":24000,\"chunk_ms\":40,\"join_muted\":false}";
+    let expected = "{\"name\":\"alice\",\"display\":\"Alice\",\"room\":\"main\",\"rate_hz\":24000,\"chunk_ms\":40,\"levelling\":false,\"join_muted\":false}";
     assert_eq!((me.status, me.text()), (200, expected));
     let page = client.get(&rig, "/");
     assert_eq!(page.status, 200);

@@ -121,7 +121,7 @@ mod tests {
     use std::net::TcpListener;
 
     fn options(participants: Option<u16>, first_port: u16) -> Try {
-        Try { participants, first_port, dir: None, no_voices: true, lan: false, open: false }
+        Try { participants, first_port, dir: None, no_voices: true, no_levelling: false, lan: false, open: false }
     }
 
     #[test]

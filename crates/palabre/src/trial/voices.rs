@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use palabre_room::{Format, Name, OpenError, ParticipantDir, PipeReader, PipeWriter, RoomDir, Start};
+use palabre_room::{Format, Levelling, Name, OpenError, ParticipantDir, PipeReader, PipeWriter, RoomDir, Start};
 
 use crate::pace::Pace;
 use echo::Echo;
@@ -98,6 +98,8 @@ fn voice(room: &RoomDir, name: &str) -> anyhow::Result<(Name, ParticipantDir)> {
     let name: Name = name.parse()?;
     let directory = room.participant(&name);
     directory.create()?;
+    // Music is meant as it is, and the echo says again what was levelled.
+    directory.set_levelling(Some(Levelling::Off))?;
     Ok((name, directory))
 }
 
