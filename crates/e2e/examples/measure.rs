@@ -1,4 +1,7 @@
-//! Measures what `docs/measurements.md` reports: `scripts/measure [latency|gaps|load|start]…`, all of them by default.
+//! Measures what `docs/measurements.md` reports: `scripts/measure [PART]…`, by default `start`, `load`, `gaps`, `latency`.
+//!
+//! `latency-20`: with chunks of 20 ms; `gaps-long`: 10 minutes; `line`: 10 minutes over a bad line; `handover`: 10 renewed
+//! streams and 5 planned restarts.
 //!
 //! Figures of a shared machine are worth only what the machine was doing: each part prints the CPU time stolen meanwhile
 //! and, where a sound card is involved, how well it kept time.
@@ -7,16 +10,19 @@
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use palabre_e2e::browser::{Browser, Tap};
 use palabre_e2e::client::Talker;
 use palabre_e2e::compare::{RATE_HZ, convert, find, median, percentile};
+use palabre_e2e::line::Badness;
 use palabre_e2e::suite::{PATIENCE, Suite, descendants};
 use palabre_e2e::wait_for;
+use palabre_host::clock::boottime_ms;
 
 const SECONDS: usize = 60;
+const LONG_SECONDS: usize = 600;
 const TONE_HZ: f64 = 440.0;
 const TONE_DBFS: f64 = -20.0;
 
@@ -28,9 +34,16 @@ fn main() -> Result<()> {
         match part.as_str() {
             "start" => start()?,
             "load" => load()?,
-            "gaps" => gaps()?,
-            "latency" => latency("websocket").and_then(|()| latency("post"))?,
-            other => bail!("'{other}' is not one of start, load, gaps, latency"),
+            "gaps" => gaps(SECONDS, Line::Loopback)?,
+            "gaps-long" => gaps(LONG_SECONDS, Line::Loopback)?,
+            "line" => gaps(LONG_SECONDS, Line::Bad)?,
+            "handover" => handover()?,
+            "latency" => latency("websocket", 40).and_then(|()| latency("post", 40))?,
+            "latency-40" => latency("websocket", 40)?,
+            "latency-20" => latency("websocket", 20)?,
+            other => bail!(
+                "'{other}' is not one of start, load, gaps, gaps-long, line, handover, latency, latency-40, latency-20"
+            ),
         }
         println!("  (CPU time stolen by neighbours meanwhile: {} ms)\n", (stolen_ticks()? - before) * 10);
     }
@@ -119,24 +132,92 @@ fn print_usage(usage: &[(String, f64, f64)]) {
     }
 }
 
-/// A tone for a minute, as Chromium rendered it.
-fn gaps() -> Result<()> {
+/// What is between the listener and the page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Line {
+    Loopback,
+    Bad,
+}
+
+/// A tone, as Chromium rendered it.
+fn gaps(seconds: usize, line: Line) -> Result<()> {
     let suite = Suite::start(2)?;
     let _talker = Talker::tone(&suite.client, &suite.links[0], TONE_HZ, TONE_DBFS);
-    let listener = join(&suite, 1, "websocket")?;
+    let mut url = suite.links[1].url.clone();
+    if line == Line::Bad {
+        let badness =
+            Badness { jitter: Duration::from_millis(50), stall_every: 100, stall: Duration::from_millis(200) };
+        let port = palabre_e2e::line::Line::to(suite.links[1].port, badness)?.port;
+        url = url.replace(&suite.links[1].port.to_string(), &port.to_string());
+    }
+    let listener = join_at(&url)?;
+    // A bad line is learnt from what it does: its first half minute doesn't count.
+    wait_for_samples(&listener, Tap::Output, if line == Line::Bad { 30 } else { 10 })?;
+    let heard = Heard::start(&listener)?;
+    println!("gaps: a tone for {seconds} s through Chromium, line: {line:?}");
+    heard.print_after(seconds)
+}
+
+/// A tone while the stream is renewed again and again and the listener is replaced as planned.
+fn handover() -> Result<()> {
+    const RENEWALS: u64 = 10;
+    const RESTARTS: u64 = 5;
+    let suite = Suite::start(2)?;
+    let _talker = Talker::tone(&suite.client, &suite.links[0], TONE_HZ, TONE_DBFS);
+    // 40 ms of 24 kHz cost about 6700 (renewal.js): a fresh stream each 3 s.
+    let listener = join_at(&format!("{}#renew=500000", suite.links[1].url))?;
     wait_for_samples(&listener, Tap::Output, 10)?;
-    let (start, rate_hz) = listener.tapped(Tap::Output)?;
-    let started = Instant::now();
-    wait_for_samples(&listener, Tap::Output, 10 + SECONDS)?;
-    let card_ppm =
-        (listener.tapped(Tap::Output)?.0 - start) as f64 / f64::from(rate_hz) / started.elapsed().as_secs_f64();
-    let samples = listener.tap_from(Tap::Output, start)?;
-    let (gaps, clicks) = disturbances(&samples, rate_hz);
-    let state =
-        listener.run("return [palabreState.underruns, palabreState.cuts, palabreState.depthMs, palabreState.lost]")?;
-    println!("gaps: a tone for {SECONDS} s through Chromium at {rate_hz} Hz: {gaps} gaps, {clicks} clicks");
-    println!("  page: underruns, cuts, depth in ms, lost chunks: {state}; the card ran at {card_ppm:.4} of real time");
-    Ok(())
+    let heard = Heard::start(&listener)?;
+    let renewals = || listener.run("return palabreState.renewals").ok().and_then(|value| value.as_u64());
+    let before = renewals().context("renewals")?;
+    for restart in 0..=RESTARTS {
+        let wanted = before + (restart + 1) * (RENEWALS + RESTARTS).div_ceil(RESTARTS);
+        wait_for("renewals", PATIENCE, || renewals().filter(|&count| count >= wanted))?;
+        if restart < RESTARTS {
+            suite.palabre(&["restart", "p02"])?;
+        }
+    }
+    println!(
+        "handover: a tone over {} fresh streams, {RESTARTS} of them by a planned restart",
+        renewals().unwrap_or(0) - before
+    );
+    heard.print_after(0)
+}
+
+/// What a page renders from some moment on.
+struct Heard<'a> {
+    browser: &'a Browser,
+    start: usize,
+    since: Instant,
+    before: String,
+}
+
+impl<'a> Heard<'a> {
+    const FIGURES: &'static str = "return ['underruns', 'cuts', 'splices', 'lost', 'reconnects', 'opened', 'depthMs', 'marginMs', \
+         'jitterMs', 'outputMs'].map((name) => `${name} ${Math.round(palabreState[name])}`).join(', ')";
+
+    fn start(browser: &'a Browser) -> Result<Self> {
+        let before = Self::figures(browser)?;
+        Ok(Self { browser, start: browser.tapped(Tap::Output)?.0, since: Instant::now(), before })
+    }
+
+    fn figures(browser: &Browser) -> Result<String> {
+        Ok(browser.run(Self::FIGURES)?.as_str().unwrap_or_default().to_owned())
+    }
+
+    fn print_after(self, seconds: usize) -> Result<()> {
+        let rate_hz = self.browser.tapped(Tap::Output)?.1;
+        wait_for_samples(self.browser, Tap::Output, self.start / rate_hz as usize + 1 + seconds)?;
+        let samples = self.browser.tap_from(Tap::Output, self.start)?;
+        let heard_s = samples.len() as f64 / f64::from(rate_hz);
+        let card = heard_s / self.since.elapsed().as_secs_f64();
+        let (gaps, clicks) = disturbances(&samples, rate_hz);
+        println!(
+            "  {heard_s:.0} s at {rate_hz} Hz: {gaps} gaps, {clicks} clicks; the card ran at {card:.4} of real time"
+        );
+        println!("  page before: {}\n  page after:  {}", self.before, Self::figures(self.browser)?);
+        Ok(())
+    }
 }
 
 /// Windows of 5 ms in which the tone is 6 dB down, and places where the wave is broken, each counted once in 20 ms.
@@ -165,8 +246,8 @@ fn events(places: impl Iterator<Item = usize>, rate_hz: u32) -> usize {
 }
 
 /// From the microphone's sample in one Chromium to its hand-over to the output in another; devices are not included.
-fn latency(uplink: &str) -> Result<()> {
-    let suite = Suite::start(2)?;
+fn latency(uplink: &str, chunk_ms: u32) -> Result<()> {
+    let suite = Suite::start_configured(2, &format!("[stream]\nchunk-ms = {chunk_ms}\n"))?;
     let speaker = join(&suite, 0, uplink)?;
     let listener = join(&suite, 1, uplink)?;
     wait_for_samples(&listener, Tap::Output, 12)?;
@@ -187,12 +268,32 @@ fn latency(uplink: &str) -> Result<()> {
     };
     let delays: Vec<f64> = good.iter().map(delay).collect();
     let (middle, p95) = (median(delays.clone()), percentile(delays, 95.0));
-    println!("latency by {uplink}: mouth to ear, Chromium to Chromium: median {middle:.0} ms, p95 {p95:.0} ms");
+    println!(
+        "latency by {uplink}, chunks of {chunk_ms} ms: mouth to ear, Chromium to Chromium: median {middle:.0} ms, p95 {p95:.0} ms"
+    );
     let correlation = median(matches.iter().map(|m| m.coefficient));
     println!("  {} of {} windows of 150 ms found; median correlation {correlation:.3}", good.len(), matches.len());
-    let state = listener
-        .run("return [palabreState.underruns, palabreState.cuts, palabreState.depthMs, palabreState.marginMs]")?;
-    println!("  listening page: underruns, cuts, depth, margin in ms: {state}");
+    println!("  listening page: {}", Heard::figures(&listener)?);
+    stages(&speaker, &listener, middle, f64::from(chunk_ms))
+}
+
+/// The same delay stage by stage, for the first sample of a chunk. What happens between the two pages is what remains.
+fn stages(speaker: &Browser, listener: &Browser, total_ms: f64, chunk_ms: f64) -> Result<()> {
+    let sent = speaker.tap_stages()?.sent_ms;
+    let arrived = listener.tap_stages()?.arrived_ms;
+    // SEQ is CLOCK_BOOTTIME when the chunk was complete.
+    let boot_ms = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64() * 1000.0 - boottime_ms() as f64;
+    let sent_ms = median(sent);
+    let down_ms = median(arrived.iter().map(|(wall_ms, seq)| wall_ms - (seq + boot_ms)));
+    let page = listener.run("return [palabreState.depthMs, palabreState.filterMs]")?;
+    let figure = |at: usize| page[at].as_f64().unwrap_or(f64::NAN);
+    // On average over a chunk the ring holds half a chunk more than its first sample finds there.
+    let player_ms = figure(0) - chunk_ms / 2.0 + figure(1);
+    let between_ms = total_ms - sent_ms - down_ms - player_ms - chunk_ms;
+    println!(
+        "  stages: captured until sent {sent_ms:.0} ms (of this a chunk of {chunk_ms:.0}), sent until mixed {between_ms:.0} ms, \
+         a chunk down {chunk_ms:.0} ms, complete until in the page {down_ms:.0} ms, player {player_ms:.0} ms"
+    );
     Ok(())
 }
 
@@ -218,10 +319,14 @@ impl Clock {
 }
 
 fn join(suite: &Suite, person: usize, uplink: &str) -> Result<Browser> {
+    join_at(&format!("{}#uplink={uplink}", suite.links[person].url))
+}
+
+fn join_at(url: &str) -> Result<Browser> {
     let voice = Path::new(env!("CARGO_MANIFEST_DIR")).join("speech/english-man-16000Hz-mono.wav");
     let browser = Browser::start(Some(&voice), "en")?;
     browser.tap_sound()?;
-    browser.open(&format!("{}#uplink={uplink}", suite.links[person].url))?;
+    browser.open(url)?;
     browser.wait_until("window.palabreState?.screen === 'door'")?;
     browser.click("#join")?;
     browser.wait_until("palabreState.connection === 'live' && palabreState.microphone === 'on'")?;

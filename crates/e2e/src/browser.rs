@@ -54,6 +54,15 @@ pub enum Tap {
     Microphone,
 }
 
+/// When a page's chunks left and came.
+#[derive(Clone, Debug)]
+pub struct Stages {
+    /// How old the first sample of each chunk was when it left by WebSocket, in ms.
+    pub sent_ms: Vec<f64>,
+    /// For each chunk that arrived the wall-clock time in ms, and its SEQ.
+    pub arrived_ms: Vec<(f64, f64)>,
+}
+
 impl Browser {
     /// Starts a Chromium whose microphone plays `voice` (a WAV) again and again, or whose person refuses it, and whose
     /// language is `language`.
@@ -201,6 +210,19 @@ impl Browser {
         let value = self.run(&format!("return window.palabreTap.times({})", tap.name()))?;
         let pair = |pair: &Value| Some((pair[0].as_f64()?, pair[1].as_f64()?));
         Ok(value.as_array().into_iter().flatten().filter_map(pair).collect())
+    }
+
+    /// When chunks left and when they came.
+    ///
+    /// # Errors
+    /// The script threw.
+    pub fn tap_stages(&self) -> Result<Stages> {
+        let value = self.run("return window.palabreTap.stages()")?;
+        let pair = |pair: &Value| Some((pair[0].as_f64()?, pair[1].as_f64()?));
+        Ok(Stages {
+            sent_ms: value["sentMs"].as_array().into_iter().flatten().filter_map(Value::as_f64).collect(),
+            arrived_ms: value["arrivedMs"].as_array().into_iter().flatten().filter_map(pair).collect(),
+        })
     }
 
     /// The process of chromedriver, whose descendants are Chromium's.

@@ -6,6 +6,8 @@
 pub mod browser;
 pub mod client;
 pub mod compare;
+pub mod firefox;
+pub mod line;
 pub mod people;
 pub mod suite;
 

@@ -52,6 +52,14 @@ impl Suite {
         Self::start_with(participants, &["--no-voices", "--no-levelling"])
     }
 
+    /// The same with this `palabre.toml` in the directory of the try before it starts.
+    ///
+    /// # Errors
+    /// The suite did not start; the error has what it printed.
+    pub fn start_configured(participants: usize, palabre_toml: &str) -> Result<Self> {
+        Self::begin(participants, &["--no-voices"], &[], palabre_toml)
+    }
+
     /// The same with flags of `palabre try`.
     ///
     /// # Errors
@@ -65,8 +73,16 @@ impl Suite {
     /// # Errors
     /// The suite did not start; the error has what it printed.
     pub fn start_in(participants: usize, flags: &[&str], environment: &[(&str, &OsStr)]) -> Result<Self> {
+        Self::begin(participants, flags, environment, "")
+    }
+
+    fn begin(participants: usize, flags: &[&str], environment: &[(&str, &OsStr)], palabre_toml: &str) -> Result<Self> {
         let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let dir = tempfile::Builder::new().prefix("palabre-e2e-").tempdir()?;
+        if !palabre_toml.is_empty() {
+            std::fs::create_dir_all(dir.path().join("try/etc"))?;
+            std::fs::write(dir.path().join("try/etc/palabre.toml"), palabre_toml)?;
+        }
         let output = File::create(dir.path().join("output"))?;
         let mut child = Command::new(binary("palabre")?)
             .args(["try", "--first-port", "0", "--participants", &participants.to_string()])

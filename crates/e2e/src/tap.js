@@ -2,11 +2,21 @@
 // whatever the page connects to its destination or makes from its microphone. Not part of the page.
 (() => {
   if (window.top !== window || window.palabreTap) return;
+  // Blocks of 1024 frames: a message for each 128 would keep the page busy with being watched.
   const RECORDER = `
     registerProcessor('palabre-tap', class extends AudioWorkletProcessor {
+      #samples = new Float32Array(1024);
+      #fill = 0;
+      #time = 0;
       process([input]) {
-        const samples = input[0] ?? new Float32Array(128);
-        this.port.postMessage([currentFrame, Date.now(), samples.slice()]);
+        if (this.#fill === 0) this.#time = Date.now();
+        if (input[0]) this.#samples.set(input[0], this.#fill);
+        else this.#samples.fill(0, this.#fill, this.#fill + 128);
+        this.#fill += 128;
+        if (this.#fill === this.#samples.length) {
+          this.port.postMessage([this.#time, this.#samples.slice()]);
+          this.#fill = 0;
+        }
         return true;
       }
     });`;
@@ -20,9 +30,13 @@
     if (this instanceof MediaStreamAudioSourceNode) attach(this, taps.microphone);
     return connect.call(this, target, ...rest);
   };
+  const stages = { sentMs: [], arrivedMs: [] };
+  watchStages();
+
   window.palabreTap = {
     length: (name) => [taps[name].length, taps[name].rateHz],
     times: (name) => taps[name].times,
+    stages: () => stages,
     base64: (name, start) => base64(joined(taps[name]).subarray(start)),
   };
 
@@ -49,8 +63,8 @@
 
   function makeRecorder(context, tap) {
     const node = new AudioWorkletNode(context, 'palabre-tap', { channelCount: 1, channelCountMode: 'explicit' });
-    node.port.onmessage = ({ data: [, time, samples] }) => {
-      if (tap.length % 4800 < 128) tap.times.push([tap.length, time]);
+    node.port.onmessage = ({ data: [time, samples] }) => {
+      if (tap.length - (tap.times.at(-1)?.[0] ?? -4800) >= 4800) tap.times.push([tap.length, time]);
       tap.blocks.push(Int16Array.from(samples, (x) => Math.max(-32768, Math.min(32767, Math.round(x * 32768)))));
       tap.length += samples.length;
     };
@@ -58,6 +72,25 @@
     // A node that leads nowhere is not run: its output is silence.
     connect.call(node, context.destination);
     return node;
+  }
+
+  // When a chunk leaves by WebSocket, how old its first sample is; when one arrives, what the clock says and what its SEQ.
+  function watchStages() {
+    const now = () => performance.timeOrigin + performance.now();
+    const { send } = WebSocket.prototype;
+    WebSocket.prototype.send = function (data) {
+      if (data.byteLength > 16) stages.sentMs.push(now() - new DataView(data).getFloat64(8, true));
+      return send.call(this, data);
+    };
+    let take;
+    Object.defineProperty(window, 'palabre', {
+      configurable: true,
+      get: () => take && ((win, text) => {
+        if (text.startsWith('1,')) stages.arrivedMs.push([now(), Number(text.slice(2, text.indexOf(',', 2)))]);
+        return take(win, text);
+      }),
+      set: (given) => { take = given; },
+    });
   }
 
   function joined(tap) {

@@ -1,0 +1,261 @@
+//! A real Firefox, driven by WebDriver BiDi itself: one WebSocket, JSON commands; no geckodriver, which would take minutes to
+//! build. It plays to a PulseAudio null sink of its own, since without a sound card its AudioContext never runs.
+//!
+//! What the page renders is looked at by an analyser beside everything that is connected to a destination.
+
+use std::cell::{Cell, RefCell};
+use std::io::{BufRead, BufReader};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+use tungstenite::{Message, WebSocket};
+
+use crate::suite::{PATIENCE, descendants};
+use crate::wait_for;
+
+/// A fake microphone (a tone), given without a question; nothing that talks to anyone by itself.
+const PREFERENCES: &str = r#"
+user_pref("media.navigator.streams.fake", true);
+user_pref("media.navigator.permission.disabled", true);
+user_pref("browser.shell.checkDefaultBrowser", false);
+user_pref("browser.startup.page", 0);
+user_pref("datareporting.policy.dataSubmissionEnabled", false);
+user_pref("network.captive-portal-service.enabled", false);
+user_pref("network.connectivity-service.enabled", false);
+"#;
+
+const ANALYSER: &str = r"() => {
+  if (window.top !== window) return;
+  const analysers = [];
+  const connect = AudioNode.prototype.connect;
+  AudioNode.prototype.connect = function (target, ...rest) {
+    if (target === this.context.destination) {
+      const analyser = new AnalyserNode(this.context, { fftSize: 32768 });
+      connect.call(this, analyser);
+      analysers.push(analyser);
+    }
+    return connect.call(this, target, ...rest);
+  };
+  window.heardDbfs = (hz) => Math.max(-200, ...analysers.filter((a) => a.context.state === 'running').map((a) => {
+    const samples = new Float32Array(a.fftSize);
+    a.getFloatTimeDomainData(samples);
+    let [re, im] = [0, 0];
+    samples.forEach((x, i) => {
+      const share = x * (1 - Math.cos((2 * Math.PI * i) / samples.length));
+      re += share * Math.cos((2 * Math.PI * hz * i) / a.context.sampleRate);
+      im += share * Math.sin((2 * Math.PI * hz * i) / a.context.sampleRate);
+    });
+    return 20 * Math.log10((Math.SQRT2 * Math.hypot(re, im)) / samples.length + 1e-9);
+  }));
+}";
+
+/// One Firefox with one page.
+#[derive(Debug)]
+pub struct Firefox {
+    socket: RefCell<WebSocket<TcpStream>>,
+    next: Cell<u64>,
+    context: String,
+    child: Child,
+    _sound: Sound,
+    _profile: tempfile::TempDir,
+}
+
+impl Firefox {
+    /// Starts a Firefox whose language is `language`.
+    ///
+    /// # Errors
+    /// Firefox or PulseAudio did not start.
+    pub fn start(language: &str) -> Result<Self> {
+        let profile = tempfile::Builder::new().prefix("palabre-firefox-").tempdir()?;
+        let languages = format!("user_pref(\"intl.accept_languages\", \"{language}\");\n");
+        std::fs::write(profile.path().join("user.js"), format!("{PREFERENCES}{languages}"))?;
+        let sound = Sound::start()?;
+        let mut child = Command::new("firefox-esr")
+            .args(["--headless", "--no-remote", "--remote-debugging-port", "0", "--profile"])
+            .arg(profile.path())
+            .env("HOME", profile.path())
+            .env("XDG_RUNTIME_DIR", sound.dir.path())
+            .env("PULSE_SERVER", sound.server())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("unable to start 'firefox-esr'; install Debian's firefox-esr")?;
+        let socket = match connect(&mut child) {
+            Ok(socket) => RefCell::new(socket),
+            Err(error) => {
+                end(&mut child);
+                return Err(error);
+            }
+        };
+        let mut firefox =
+            Self { socket, next: Cell::new(1), context: String::new(), child, _sound: sound, _profile: profile };
+        firefox
+            .command("session.new", &json!({ "capabilities": { "alwaysMatch": { "acceptInsecureCerts": true } } }))?;
+        let tree = firefox.command("browsingContext.getTree", &json!({}))?;
+        tree["contexts"][0]["context"].as_str().context("no window")?.clone_into(&mut firefox.context);
+        firefox.command("script.addPreloadScript", &json!({ "functionDeclaration": ANALYSER }))?;
+        Ok(firefox)
+    }
+
+    /// Opens an address; the page need not be ready when this returns.
+    ///
+    /// # Errors
+    /// Firefox says no.
+    pub fn open(&self, url: &str) -> Result<()> {
+        self.command("browsingContext.navigate", &json!({ "context": self.context, "url": url, "wait": "none" }))
+            .map(drop)
+    }
+
+    /// Loads the page anew; it need not be ready when this returns.
+    ///
+    /// # Errors
+    /// Firefox says no.
+    pub fn reload(&self) -> Result<()> {
+        self.command("browsingContext.reload", &json!({ "context": self.context, "wait": "none" })).map(drop)
+    }
+
+    /// Runs a script in the page and gives what it returns.
+    ///
+    /// # Errors
+    /// The script threw.
+    pub fn run(&self, script: &str) -> Result<Value> {
+        let expression = format!("JSON.stringify((() => {{ {script} }})() ?? null)");
+        let target = json!({ "context": self.context });
+        let parameters = json!({ "expression": expression, "target": target, "awaitPromise": false });
+        let answer = self.command("script.evaluate", &parameters).with_context(|| format!("script: {script}"))?;
+        let text = answer["result"]["value"].as_str().with_context(|| format!("script: {script}: {answer}"))?;
+        Ok(serde_json::from_str(text)?)
+    }
+
+    /// Asks a JavaScript expression again and again until it is true.
+    ///
+    /// # Errors
+    /// It was not within a minute.
+    pub fn wait_until(&self, expression: &str) -> Result<()> {
+        let script = format!("return Boolean({expression})");
+        let asked = || self.run(&script).ok().filter(|value| value == &Value::Bool(true));
+        wait_for(expression, PATIENCE, asked).map(drop).with_context(|| {
+            let state = self.run("return JSON.stringify(window.palabreState ?? null) + ' ' + document.body?.innerText");
+            format!("the page: {}", state.unwrap_or_default())
+        })
+    }
+
+    /// Clicks the element of a CSS selector, as a person would.
+    ///
+    /// # Errors
+    /// There is none, or it can't be clicked.
+    pub fn click(&self, selector: &str) -> Result<()> {
+        let place = self.run(&format!(
+            "const box = document.querySelector('{selector}').getBoundingClientRect();
+             return [Math.round(box.x + box.width / 2), Math.round(box.y + box.height / 2)];"
+        ))?;
+        let actions = json!([
+            { "type": "pointerMove", "x": place[0], "y": place[1] },
+            { "type": "pointerDown", "button": 0 },
+            { "type": "pointerUp", "button": 0 },
+        ]);
+        let mouse = json!([{ "type": "pointer", "id": "mouse", "actions": actions }]);
+        self.command("input.performActions", &json!({ "context": self.context, "actions": mouse })).map(drop)
+    }
+
+    /// A command of WebDriver BiDi, and its answer.
+    fn command(&self, method: &str, parameters: &Value) -> Result<Value> {
+        let id = self.next.replace(self.next.get() + 1);
+        let mut socket = self.socket.borrow_mut();
+        socket.send(Message::text(json!({ "id": id, "method": method, "params": parameters }).to_string()))?;
+        loop {
+            let Message::Text(text) = socket.read().with_context(|| format!("the answer to {method}"))? else {
+                continue;
+            };
+            let answer: Value = serde_json::from_str(&text)?;
+            match (answer["id"].as_u64() == Some(id), answer["type"].as_str()) {
+                (true, Some("success")) if answer["result"]["type"] == "exception" => {
+                    bail!("{method}: {}", answer["result"]["exceptionDetails"]["text"])
+                }
+                (true, Some("success")) => return Ok(answer["result"].clone()),
+                (true, _) => bail!("{method}: {}: {}", answer["error"], answer["message"]),
+                _ => {}
+            }
+        }
+    }
+}
+
+impl Drop for Firefox {
+    fn drop(&mut self) {
+        end(&mut self.child);
+    }
+}
+
+fn end(child: &mut Child) {
+    let rest = descendants(child.id());
+    let _ = child.kill();
+    let _ = child.wait();
+    for pid in rest {
+        let _ = Command::new("kill").args(["-KILL", &pid.to_string()]).stderr(Stdio::null()).status();
+    }
+}
+
+/// Firefox says on standard error where it listens.
+fn connect(child: &mut Child) -> Result<WebSocket<TcpStream>> {
+    let mut output = BufReader::new(child.stderr.take().context("Firefox's output")?);
+    let mut line = String::new();
+    let address = loop {
+        line.clear();
+        if output.read_line(&mut line)? == 0 {
+            bail!("Firefox ended without saying where it listens");
+        }
+        if let Some((_, address)) = line.split_once("WebDriver BiDi listening on ws://") {
+            break address.trim().to_owned();
+        }
+    };
+    // Nobody else reads what it says, and it must not wait for that.
+    std::thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()));
+    let tcp = TcpStream::connect(&address)?;
+    tcp.set_read_timeout(Some(PATIENCE))?;
+    tcp.set_write_timeout(Some(Duration::from_secs(20)))?;
+    Ok(tungstenite::client(format!("ws://{address}/session"), tcp)?.0)
+}
+
+/// A sound card that nobody hears.
+#[derive(Debug)]
+struct Sound {
+    child: Child,
+    dir: tempfile::TempDir,
+}
+
+impl Sound {
+    fn start() -> Result<Self> {
+        let dir = tempfile::Builder::new().prefix("palabre-sound-").tempdir()?;
+        let socket = dir.path().join("socket");
+        let child = Command::new("pulseaudio")
+            .args(["--daemonize=no", "--exit-idle-time=-1", "--use-pid-file=no", "--disallow-exit", "-n"])
+            .args(["-L", "module-null-sink sink_name=silent rate=48000", "-L"])
+            .arg(format!("module-native-protocol-unix auth-anonymous=1 socket={}", socket.display()))
+            .env("XDG_RUNTIME_DIR", dir.path())
+            .env("HOME", dir.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("unable to start 'pulseaudio'; install Debian's pulseaudio")?;
+        let sound = Self { child, dir };
+        wait_for("PulseAudio", PATIENCE, || Path::new(&socket).exists().then_some(()))?;
+        Ok(sound)
+    }
+
+    fn server(&self) -> String {
+        format!("unix:{}", self.dir.path().join("socket").display())
+    }
+}
+
+impl Drop for Sound {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
