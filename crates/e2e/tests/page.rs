@@ -141,6 +141,40 @@ fn a_stream_is_renewed_by_what_it_has_brought() {
 }
 
 #[test]
+fn a_browser_without_audio_worklet_listens_and_is_told_so() {
+    let suite = Suite::start(2).unwrap();
+    let _talker = Talker::tone(&suite.client, &suite.links[1], 440.0, -20.0);
+    let browser = Browser::start(Some(&voice()), "en").unwrap();
+    let removed = "delete window.AudioWorkletNode; delete window.AudioWorklet;";
+    browser.devtools("Page.addScriptToEvaluateOnNewDocument", serde_json::json!({ "source": removed })).unwrap();
+    browser.open(&suite.links[0].url).unwrap();
+    browser.wait_until("window.palabreState?.screen === 'door'").unwrap();
+    browser.wait_until("document.getElementById('door-hint').textContent.includes('AudioWorklet')").unwrap();
+    browser.click("#join").unwrap();
+    browser.wait_until("palabreState.playerKind === 'audio' && palabreState.played >= 3").unwrap();
+    assert_eq!(
+        browser.run("return [palabreState.microphone, palabreState.sent]").unwrap(),
+        serde_json::json!(["off", 0])
+    );
+    // What the elements play, as it would go to the sound card.
+    browser
+        .run(
+            "const context = new AudioContext();
+             window.looks = [...document.querySelectorAll('audio')].map((element) => {
+               const analyser = new AnalyserNode(context);
+               context.createMediaElementSource(element).connect(analyser).connect(context.destination);
+               return analyser;
+             });",
+        )
+        .unwrap();
+    let loud = "looks.some((look) => { const x = new Float32Array(2048); look.getFloatTimeDomainData(x);
+                return Math.abs(Math.max(...x) - 0.1414) < 0.02; })";
+    browser.wait_until(loud).unwrap();
+    let complaints: Vec<_> = browser.console().unwrap();
+    assert!(complaints.is_empty(), "{complaints:?}");
+}
+
+#[test]
 fn a_mute_is_kept_over_a_reload_and_a_reconnection() {
     let suite = Suite::start(1).unwrap();
     let browser = join(&suite.links[0], "en");

@@ -6,7 +6,7 @@
 
 import { Backoff } from './backoff.js';
 import { People } from './people.js';
-import { Session } from './session.js';
+import { Session, hasWorklets } from './session.js';
 import { recall, remember } from './settings.js';
 import { say, switchLanguage, translatePage } from './text.js';
 import * as view from './view.js';
@@ -53,8 +53,8 @@ async function askMe() {
     const response = await fetch('me', { cache: 'no-store' });
     if (response.status === 401) return { screen: 'unknown' };
     if (!response.ok) return { screen: 'away' };
-    const me = await response.json();
-    return { me, screen: canPlay() ? 'door' : 'old' };
+    const me = asHere(await response.json());
+    return { me, screen: window.isSecureContext ? 'door' : 'old' };
   } catch {
     return { screen: 'away' };
   }
@@ -69,8 +69,9 @@ async function lookForRevocation() {
   go('unknown');
 }
 
-function canPlay() {
-  return window.isSecureContext && 'AudioWorkletNode' in window;
+/** Without AudioWorklet one can listen only. */
+function asHere(me) {
+  return hasWorklets() ? me : { ...me, listen_only: true };
 }
 
 function go(screen) {
@@ -90,7 +91,7 @@ function enter() {
   app.session = new Session(me, options, {
     onChange: refresh,
     onPeak: showPeak,
-    onMe: (newer) => { app.me = newer; people.setMe(newer); refresh(); },
+    onMe: (given) => { const newer = asHere(given); app.me = newer; people.setMe(newer); refresh(); },
     onRoom: (here, recorded) => { people.setPeople(here); app.recorded = recorded; refresh(); },
     onLevels: (levels) => { people.setLevels(levels); refresh(); },
   });
@@ -164,6 +165,7 @@ function door(screen, me) {
   const room = say('roomNamed', { room: me.room });
   if (screen === 'left') return { title: say('left'), hint: say('leftHint'), join: say('joinAgain'), room };
   const title = say('hello', { name: me.display || me.name });
+  if (!hasWorklets()) return { title, hint: say('doorFallback'), join: say('join'), room };
   if (me.listen_only) return { title: me.display || me.name, hint: say('doorListen'), join: say('join'), room };
   return { title, hint: say('doorHint'), warning: me.join_muted ? say('doorMuted') : '', join: say('join'), room };
 }

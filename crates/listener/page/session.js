@@ -7,6 +7,7 @@
 
 import { AudioHouse } from './audio.js';
 import { letSleep, stayAwake } from './awake.js';
+import { FallbackPlayer } from './fallback-player.js';
 import { Microphone } from './microphone.js';
 import { Player } from './player.js';
 import { Stream } from './stream.js';
@@ -17,10 +18,15 @@ import { Uplink } from './uplink.js';
  *   onRoom: (people: object[], recording: boolean) => void, onLevels: (levels: object) => void}} SessionHandlers
  */
 
+/** @returns {boolean} whether the sound can be made as it should; else one can listen only, and a second later */
+export function hasWorklets() {
+  return 'AudioWorkletNode' in window;
+}
+
 /** A stay in the room. */
 export class Session {
   #handlers;
-  #player = new Player();
+  #player;
   #audio;
   #microphone;
   #uplink;
@@ -37,11 +43,16 @@ export class Session {
     this.#handlers = handlers;
     this.#listenOnly = me.listen_only === true;
     this.state.muted = muted;
+    const onState = (audible) => this.#change({ audible });
+    if (hasWorklets()) {
+      this.#player = new Player();
+      this.#audio = new AudioHouse({ onContext: (context) => this.#gotContext(context), onState });
+    } else {
+      this.#listenOnly = true;
+      this.#player = new FallbackPlayer(onState);
+      this.#audio = this.#player;
+    }
     this.#player.setVolume(volume);
-    this.#audio = new AudioHouse({
-      onContext: (context) => this.#gotContext(context),
-      onState: (audible) => this.#change({ audible }),
-    });
     this.#microphone = new Microphone({
       onChunk: (chunk) => this.#uplink.send(chunk),
       onPeak: handlers.onPeak,
@@ -108,7 +119,7 @@ export class Session {
    */
   get diagnostics() {
     const { depthMs = 0, lowMs = 0, marginMs = 0, jitterMs = 0, surplusMs = 0, filterMs = 0, speed = 1 } = this.#player.report;
-    const { underruns = 0, cuts = 0, splices = 0, cutMs = 0, outputMs, contextRate, streamRate } = this.#player.report;
+    const { underruns = 0, cuts = 0, splices = 0, cutMs = 0, played = 0, outputMs, contextRate, streamRate } = this.#player.report;
     const { chunks, lost, bad, opened, renewals, reconnects } = this.#stream.counts;
     return {
       ...this.state,
@@ -116,6 +127,7 @@ export class Session {
       depthMs, lowMs, marginMs, jitterMs, surplusMs, filterMs, outputMs, speed, contextRate, streamRate,
       underruns, cuts, splices, cutMs,
       chunks, lost, bad, opened, renewals, reconnects,
+      playerKind: hasWorklets() ? 'worklet' : 'audio', played,
       uplinkKind: this.#uplink.kind,
       sent: this.#uplink.counts.sent,
       dropped: this.#uplink.dropped,
