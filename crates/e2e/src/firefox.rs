@@ -138,10 +138,15 @@ impl Firefox {
     /// It was not within a minute.
     pub fn wait_until(&self, expression: &str) -> Result<()> {
         let script = format!("return Boolean({expression})");
-        let asked = || self.run(&script).ok().filter(|value| value == &Value::Bool(true));
-        wait_for(expression, PATIENCE, asked).map(drop).with_context(|| {
-            let state = self.run("return JSON.stringify(window.palabreState ?? null) + ' ' + document.body?.innerText");
-            format!("the page: {}", state.unwrap_or_default())
+        let mut last = Ok(Value::Null);
+        let asked = || {
+            last = self.run(&script);
+            matches!(last, Ok(Value::Bool(true))).then_some(())
+        };
+        let waited = wait_for(expression, PATIENCE, asked);
+        waited.with_context(|| {
+            let state = self.run("return [window.palabreState ?? null, document.body?.innerText]");
+            format!("the last answer: {last:?}; the page: {state:?}")
         })
     }
 
