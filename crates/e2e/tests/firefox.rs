@@ -1,4 +1,5 @@
-//! The page in a real Firefox: hear, speak, mute, be reconnected, reload, language.
+//! The page in a real Firefox: hear, speak, mute, be reconnected, reload, language. By hand, with firefox-esr and pulseaudio
+//! installed: `cargo test -p palabre-e2e --test firefox -- --ignored`.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use palabre_e2e::client::{Recording, Talker};
@@ -42,6 +43,7 @@ fn assert_is_heard(recording: &Recording, loud: bool) {
 }
 
 #[test]
+#[ignore = "on a loaded machine Firefox now and then leaves a command unanswered for a minute"]
 fn a_person_with_firefox_hears_speaks_mutes_and_reloads() {
     let suite = Suite::start(2).unwrap();
     let other = suite.client.record(&suite.links[1]).unwrap();
@@ -65,6 +67,7 @@ fn a_person_with_firefox_hears_speaks_mutes_and_reloads() {
 }
 
 #[test]
+#[ignore = "on a loaded machine Firefox now and then leaves a command unanswered for a minute"]
 fn firefox_is_reconnected_after_a_restart_and_after_a_death() {
     let suite = Suite::start(2).unwrap();
     let other = suite.client.record(&suite.links[1]).unwrap();
@@ -91,6 +94,7 @@ fn firefox_is_reconnected_after_a_restart_and_after_a_death() {
 }
 
 #[test]
+#[ignore = "on a loaded machine Firefox now and then leaves a command unanswered for a minute"]
 fn the_page_speaks_the_language_of_its_firefox() {
     let suite = Suite::start(1).unwrap();
     let firefox = Firefox::start("fr").unwrap();
