@@ -30,6 +30,7 @@ mod join;
 mod predict;
 mod store;
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use clock::Clock;
@@ -61,6 +62,10 @@ const QUIET_DBFS: f32 = -50.0;
 /// At the head of a spurt only what nobody can hear is left out.
 const SILENT_DBFS: f32 = -65.0;
 const FADE_MS: usize = 5;
+/// From so many pieces it is told how long they usually are,
+const PIECES: usize = 8;
+/// and of somebody who has sent fewer it isn't expected that they are longer than this.
+const PIECE_MAX: Duration = Duration::from_millis(200);
 
 /// What a pull gave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +109,8 @@ pub struct Jitter {
     margin: Duration,
     /// Samples that came in this spurt.
     spurt_samples: u64,
+    /// The lengths of the latest pieces.
+    pieces: VecDeque<usize>,
     lowest_fill: usize,
     lowest_ticks: u32,
     counters: Counters,
@@ -124,6 +131,7 @@ impl Jitter {
             joiner: Joiner::new(frame_samples, fade_samples),
             margin: MARGIN_MIN,
             spurt_samples: 0,
+            pieces: VecDeque::with_capacity(PIECES),
             lowest_fill: usize::MAX,
             lowest_ticks: 0,
             counters: Counters::default(),
@@ -143,6 +151,10 @@ impl Jitter {
         }
         self.watch(now);
         self.spurt_samples += samples.len() as u64;
+        if self.pieces.len() == PIECES {
+            self.pieces.pop_front();
+        }
+        self.pieces.push_back(samples.len());
         self.store.push(now, samples);
         self.cut(self.store.len().saturating_sub(self.store.samples_in(AGE_MAX * 2)));
         if let State::Priming { complete: complete @ None, .. } = &mut self.state {
@@ -241,11 +253,18 @@ impl Jitter {
 
     /// Silence at the head that would only be delay is left out, but for 5 ms.
     fn trim(&mut self) {
-        let wanted = self.frame_samples + self.store.samples_in(self.margin);
+        let wanted = self.usual_piece().max(self.frame_samples) + self.store.samples_in(self.margin);
         let silent = self.store.quiet_head(SILENT_DBFS, self.fade_samples).saturating_sub(self.fade_samples);
         let n = self.store.len().saturating_sub(wanted).min(silent);
         self.store.cut(n);
         self.note_cut(n);
+    }
+
+    /// How long the pieces are that this talker sends: the longest lately, but for one, which may have been held back.
+    fn usual_piece(&self) -> usize {
+        let mut pieces: Vec<usize> = self.pieces.iter().copied().collect();
+        pieces.sort_unstable();
+        if pieces.len() < PIECES { self.store.samples_in(PIECE_MAX) } else { pieces[PIECES - 2] }
     }
 
     /// Takes a frame's samples; gives how many there were.
@@ -278,12 +297,11 @@ impl Jitter {
         if surplus < self.store.samples_in(SURPLUS) {
             return self.forget_fill();
         }
-        if self.cut_quiet(surplus, self.store.len()) > 0 {
-            return;
-        }
-        if surplus > self.store.samples_in(SURPLUS_LARGE) {
-            self.cut(surplus / 2);
-        } else if self.lowest_ticks >= SURPLUS_TICKS + PATIENCE_TICKS {
+        let patient = self.lowest_ticks < SURPLUS_TICKS + PATIENCE_TICKS;
+        let quiet = self.cut_quiet(surplus, self.store.len());
+        if surplus - quiet > self.store.samples_in(SURPLUS_LARGE) {
+            self.cut((surplus - quiet) / 2);
+        } else if quiet == 0 && !patient {
             self.cut(surplus.min(self.store.samples_in(CUT_MAX)));
         }
     }

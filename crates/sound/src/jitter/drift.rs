@@ -18,6 +18,8 @@ const SPAN_HASTE_S: f64 = 8.0;
 const WINDOWS_MIN: usize = 6;
 /// The slope must be so many times its own uncertainty, or it isn't really there.
 const SIGMAS: f64 = 4.0;
+/// And so many in haste, when few windows could lie on a line by chance.
+const SIGMAS_HASTE: f64 = 10.0;
 /// Less than this needs no correction: 5 ms in half an hour.
 const LEAST_PPM: f64 = 3.0;
 /// More than this is no clock.
@@ -61,13 +63,14 @@ impl Drift {
     /// How much faster the talker's clock is, in parts per million, if that is certain. In haste it may be less than half a
     /// minute from which it is told.
     pub(super) fn ppm(&self, haste: bool) -> Option<f64> {
+        let (least_s, sigmas) = if haste { (SPAN_HASTE_S, SIGMAS_HASTE) } else { (SPAN_S, SIGMAS) };
         let span_s = self.windows.back()?.0 - self.windows.front()?.0;
-        if self.windows.len() < WINDOWS_MIN || span_s < if haste { SPAN_HASTE_S } else { SPAN_S } {
+        if self.windows.len() < WINDOWS_MIN || span_s < least_s {
             return None;
         }
         let (slope, sigma) = self.line();
         let ppm = slope * 1e6;
-        (slope.abs() >= SIGMAS * sigma && (LEAST_PPM..MOST_PPM).contains(&ppm.abs())).then_some(ppm)
+        (slope.abs() >= sigmas * sigma && (LEAST_PPM..MOST_PPM).contains(&ppm.abs())).then_some(ppm)
     }
 
     fn end_window(&mut self) {

@@ -120,9 +120,11 @@ impl Store {
 
     /// Removes `n` samples from `at` on; those before the gap go over into those behind it within `fade`.
     fn cut_at(&mut self, at: usize, n: usize, fade: usize) {
-        for i in 0..fade {
-            let (old, new) = (f32::from(self.samples[at + i]), f32::from(self.samples[at + n + i]));
-            self.samples[at + n + i] = (old + (new - old) * join::rise(i, fade)).round() as i16;
+        // A copy: where less is cut than a fade lasts, what is faded from is what is faded to.
+        let before: Vec<i16> = self.samples.range(at..at + fade).copied().collect();
+        for (i, &old) in before.iter().enumerate() {
+            let new = &mut self.samples[at + n + i];
+            *new = (f32::from(old) + (f32::from(*new) - f32::from(old)) * join::rise(i, fade)).round() as i16;
         }
         self.samples.drain(at..at + n);
         if at == 0 {
