@@ -53,7 +53,7 @@ impl Cli {
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Show every participant's listener: state, port, restarts, last exit
+    /// Show every participant's listener: state, port, connections, level, processor, memory, restarts
     #[command(after_help = "\
 Examples:
   palabre status

@@ -25,6 +25,7 @@ mod status;
 mod table;
 mod tap;
 mod trial;
+mod usage;
 
 use std::process::ExitCode;
 

@@ -1,13 +1,20 @@
 //! `palabre status`: how every participant's listener is, for people and as JSON.
+//!
+//! The supervisor says what it knows; the rest is what anybody can see: levels in the room, and what the kernel says about
+//! processes and connections.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::io::{self, IsTerminal};
 use std::path::Path;
 
 use palabre_config::control::{ParticipantStatus, State, Status};
 use palabre_host::exit::Failure;
+use palabre_room::{LevelLine, RoomDir, Talk};
+use serde_json::{Value, json};
 
 use crate::output::print;
+use crate::usage::{self, Usage};
 use crate::{cli, control, table};
 
 /// SGR of ECMA-48: what stands out, and the end of it.
@@ -15,7 +22,23 @@ const FAILED: &str = "\x1b[1;31m";
 const BACKING_OFF: &str = "\x1b[33m";
 const PLAIN: &str = "\x1b[0m";
 
-const HEAD: [&str; 9] = ["STATE", "NAME", "ROOM", "PORT", "PID", "RESTARTS", "SINCE", "LAST EXIT", "NOTE"];
+const HEAD: [&str; 15] = [
+    "STATE",
+    "NAME",
+    "ROOM",
+    "PORT",
+    "PID",
+    "CONN",
+    "TALK",
+    "LEVEL",
+    "LOST",
+    "CPU",
+    "MEMORY",
+    "RESTARTS",
+    "SINCE",
+    "LAST EXIT",
+    "NOTE",
+];
 
 /// Prints the status. That a listener has failed is an answer and no failure of the question.
 ///
@@ -23,10 +46,11 @@ const HEAD: [&str; 9] = ["STATE", "NAME", "ROOM", "PORT", "PID", "RESTARTS", "SI
 /// The supervisor isn't there (system).
 pub fn run(run: &Path, options: &cli::Status) -> Result<(), Failure> {
     let status = control::status(run)?;
+    let seen = Seen::now(run, &status);
     if options.json {
-        return print(serde_json::to_string_pretty(&status).map_err(Failure::system)? + "\n");
+        return print(serde_json::to_string_pretty(&seen.json(&status)?).map_err(Failure::system)? + "\n");
     }
-    print(table(&status, has_colours()))?;
+    print(seen.table(&status, has_colours()))?;
     for error in &status.errors {
         eprintln!("palabre: warning: {error}");
     }
@@ -39,19 +63,169 @@ fn has_colours() -> bool {
     io::stdout().is_terminal() && !says_no && env::var_os("TERM").is_none_or(|terminal| terminal != "dumb")
 }
 
-fn table(status: &Status, colours: bool) -> String {
-    if status.participants.is_empty() {
-        return "nobody; 'palabre invite NAME' adds a participant\n".to_owned();
+/// What can be seen from outside.
+#[derive(Debug, Default)]
+struct Seen {
+    /// By port.
+    connections: BTreeMap<u16, usize>,
+    /// By room and login name.
+    levels: BTreeMap<(String, String), LevelLine>,
+    /// By process id.
+    usage: BTreeMap<u32, Usage>,
+    /// Program and process id of those who are no listeners.
+    others: Vec<(String, u32)>,
+}
+
+impl Seen {
+    fn now(run: &Path, status: &Status) -> Self {
+        let rooms = run.join("rooms");
+        let mut levels = BTreeMap::new();
+        for participant in &status.participants {
+            let room = &participant.room;
+            if levels.keys().any(|(known, _): &(String, String)| known == room) {
+                continue;
+            }
+            let lines = RoomDir::new(rooms.join(room)).levels().unwrap_or_default();
+            levels.extend(lines.into_iter().map(|line| ((room.clone(), line.name.to_string()), line)));
+        }
+        let others = usage::others(run);
+        let listeners = status.participants.iter().filter_map(|participant| participant.pid);
+        let pids = listeners.chain(others.iter().map(|(_, pid)| *pid));
+        let usage = pids.filter_map(|pid| Some((pid, usage::of(pid)?))).collect();
+        Self { connections: usage::connections(), levels, usage, others }
     }
-    let rows: Vec<[String; 9]> =
-        std::iter::once(HEAD.map(str::to_owned)).chain(status.participants.iter().map(row)).collect();
-    let states = std::iter::once(None).chain(status.participants.iter().map(|participant| Some(participant.state)));
-    let mut text = String::new();
-    for (line, state) in table::lines(&rows).iter().zip(states) {
-        text.push_str(&painted(line, state.filter(|_| colours)));
-        text.push('\n');
+
+    fn level(&self, participant: &ParticipantStatus) -> Option<&LevelLine> {
+        self.levels.get(&(participant.room.clone(), participant.name.clone()))
     }
-    text
+
+    fn connections(&self, participant: &ParticipantStatus) -> usize {
+        self.connections.get(&participant.port).copied().unwrap_or(0)
+    }
+
+    fn usage(&self, pid: Option<u32>) -> Option<Usage> {
+        pid.and_then(|pid| self.usage.get(&pid)).copied()
+    }
+
+    fn table(&self, status: &Status, colours: bool) -> String {
+        let mut text = String::new();
+        if status.participants.is_empty() {
+            text.push_str("nobody; 'palabre invite NAME' adds a participant\n");
+        } else {
+            let rows: Vec<[String; HEAD.len()]> = std::iter::once(HEAD.map(str::to_owned))
+                .chain(status.participants.iter().map(|p| self.row(p)))
+                .collect();
+            let states = std::iter::once(None).chain(status.participants.iter().map(|p| Some(p.state)));
+            for (line, state) in table::lines(&rows).iter().zip(states) {
+                text.push_str(&painted(line, state.filter(|_| colours)));
+                text.push('\n');
+            }
+        }
+        let mut rows = vec![["PROCESS", "PID", "CPU", "MEMORY"].map(str::to_owned)];
+        for (program, pid) in &self.others {
+            let usage = self.usage(Some(*pid));
+            rows.push([program.clone(), pid.to_string(), cpu(usage), memory(usage)]);
+        }
+        if rows.len() > 1 {
+            text.push('\n');
+            text.extend(table::lines(&rows).iter().map(|line| format!("{line}\n")));
+        }
+        text
+    }
+
+    fn row(&self, participant: &ParticipantStatus) -> [String; HEAD.len()] {
+        let level = self.level(participant);
+        let usage = self.usage(participant.pid);
+        let counters = counters(participant.note.as_deref());
+        [
+            participant.state.to_string(),
+            participant.name.clone(),
+            participant.room.clone(),
+            participant.port.to_string(),
+            or_dash(participant.pid),
+            self.connections(participant).to_string(),
+            or_dash(level.map(|line| word(line.state))),
+            or_dash(level.map(|line| format!("{:.0} dBFS", line.dbfs))),
+            or_dash(counters.get("lost")),
+            cpu(usage),
+            memory(usage),
+            participant.restarts.to_string(),
+            duration(participant.since_ms),
+            or_dash(participant.last_exit.as_ref()),
+            or_dash(participant.note.as_ref()),
+        ]
+    }
+
+    /// What the supervisor says, and in each of its objects what was seen.
+    fn json(&self, status: &Status) -> Result<Value, Failure> {
+        let mut value = serde_json::to_value(status).map_err(Failure::system)?;
+        let processes: Vec<Value> = self
+            .others
+            .iter()
+            .map(|(program, pid)| {
+                let mut process = json!({ "program": program, "pid": pid });
+                add(&mut process, self.used(Some(*pid)));
+                process
+            })
+            .collect();
+        for (seen, participant) in value["participants"].as_array_mut().into_iter().flatten().zip(&status.participants)
+        {
+            let level = self.level(participant);
+            add(
+                seen,
+                json!({
+                    "connections": self.connections(participant),
+                    "talk": level.map(|line| word(line.state)),
+                    // JSON has no infinity: digital silence is null.
+                    "level_dbfs": level.map(|line| line.dbfs).filter(|dbfs| dbfs.is_finite()),
+                    "counters": counters(participant.note.as_deref()),
+                }),
+            );
+            add(seen, self.used(participant.pid));
+        }
+        add(&mut value, json!({ "processes": processes }));
+        Ok(value)
+    }
+
+    fn used(&self, pid: Option<u32>) -> Value {
+        let usage = self.usage(pid);
+        json!({
+            "cpu_ms": usage.map(|usage| usage.cpu_ms),
+            "cpu_percent": usage.map(|usage| (usage.cpu_percent * 100.0).round() / 100.0),
+            "rss_kib": usage.map(|usage| usage.rss_kib),
+        })
+    }
+}
+
+fn add(to: &mut Value, more: Value) {
+    if let (Some(to), Value::Object(more)) = (to.as_object_mut(), more) {
+        to.extend(more);
+    }
+}
+
+/// The words `NAME=VALUE` of what a listener says about itself.
+fn counters(note: Option<&str>) -> BTreeMap<&str, &str> {
+    note.unwrap_or_default().split(' ').filter_map(|word| word.split_once('=')).collect()
+}
+
+fn word(talk: Talk) -> &'static str {
+    match talk {
+        Talk::Talking => "talking",
+        Talk::Quiet => "quiet",
+        Talk::Muted => "muted",
+    }
+}
+
+fn or_dash(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+fn cpu(usage: Option<Usage>) -> String {
+    or_dash(usage.map(|usage| format!("{:.1} %", usage.cpu_percent)))
+}
+
+fn memory(usage: Option<Usage>) -> String {
+    or_dash(usage.map(|usage| format!("{:.1} MiB", usage.rss_kib as f64 / 1024.0)))
 }
 
 /// The line with its state, which comes first, in the colour of that state.
@@ -63,21 +237,6 @@ fn painted(line: &str, state: Option<State>) -> String {
     };
     let word = state.map(|state| state.to_string()).unwrap_or_default();
     format!("{colour}{word}{PLAIN}{}", &line[word.len()..])
-}
-
-fn row(participant: &ParticipantStatus) -> [String; 9] {
-    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
-    [
-        participant.state.to_string(),
-        participant.name.clone(),
-        participant.room.clone(),
-        participant.port.to_string(),
-        or_dash(participant.pid.map(|pid| pid.to_string())),
-        participant.restarts.to_string(),
-        duration(participant.since_ms),
-        or_dash(participant.last_exit.clone()),
-        or_dash(participant.note.clone()),
-    ]
 }
 
 /// The two largest units: `42 s`, `3 min 12 s`, `2 d 5 h`.
@@ -92,6 +251,7 @@ fn duration(ms: u64) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -101,36 +261,55 @@ mod tests {
             display: "Alice".into(),
             room: "main".into(),
             port: 9001,
-            state: State::Ready,
+            state: State::Serving,
             pid: Some(4242),
             restarts: 0,
             last_exit: None,
             since_ms: 61_000,
-            note: Some("streams=1".into()),
+            note: Some("streams=1 lost=3".into()),
         }
     }
 
-    #[test]
-    fn columns_stand_below_each_other() {
-        let bob = ParticipantStatus {
+    fn bob() -> ParticipantStatus {
+        ParticipantStatus {
             name: "bob".into(),
+            port: 9002,
             state: State::BackingOff,
             pid: None,
             last_exit: Some("killed by signal 9".into()),
             note: None,
             ..alice()
+        }
+    }
+
+    fn scene() -> (Status, Seen) {
+        let carol = ParticipantStatus { name: "carol".into(), state: State::Failed, port: 9003, ..bob() };
+        let status = Status { version: "0".into(), participants: vec![alice(), bob(), carol], errors: vec![] };
+        let line = LevelLine { name: "alice".parse().unwrap(), state: Talk::Talking, dbfs: -21.3 };
+        let seen = Seen {
+            connections: BTreeMap::from([(9001, 2)]),
+            levels: BTreeMap::from([(("main".to_owned(), "alice".to_owned()), line)]),
+            usage: BTreeMap::from([(4242, Usage { cpu_ms: 610, cpu_percent: 1.0, rss_kib: 2048 })]),
+            others: vec![("palabre-supervisor".into(), 77)],
         };
-        let carol = ParticipantStatus { name: "carol".into(), state: State::Failed, ..bob.clone() };
-        let status = Status { version: "0".into(), participants: vec![alice(), bob, carol], errors: Vec::new() };
-        let text = table(&status, false);
+        (status, seen)
+    }
+
+    #[test]
+    fn columns_stand_below_each_other() {
+        let (status, seen) = scene();
+        let text = seen.table(&status, false);
         let expected = "\
-STATE        NAME   ROOM  PORT  PID   RESTARTS  SINCE      LAST EXIT           NOTE
-ready        alice  main  9001  4242  0         1 min 1 s  -                   streams=1
-backing off  bob    main  9001  -     0         1 min 1 s  killed by signal 9  -
-failed       carol  main  9001  -     0         1 min 1 s  killed by signal 9  -
+STATE        NAME   ROOM  PORT  PID   CONN  TALK     LEVEL     LOST  CPU    MEMORY   RESTARTS  SINCE      LAST EXIT           NOTE
+serving      alice  main  9001  4242  2     talking  -21 dBFS  3     1.0 %  2.0 MiB  0         1 min 1 s  -                   streams=1 lost=3
+backing off  bob    main  9002  -     0     -        -         -     -      -        0         1 min 1 s  killed by signal 9  -
+failed       carol  main  9003  -     0     -        -         -     -      -        0         1 min 1 s  killed by signal 9  -
+
+PROCESS             PID  CPU  MEMORY
+palabre-supervisor  77   -    -
 ";
         assert_eq!(text, expected);
-        let coloured = table(&status, true);
+        let coloured = seen.table(&status, true);
         assert!(coloured.contains("\n\x1b[33mbacking off\x1b[0m  bob "), "{coloured}");
         assert!(coloured.contains("\n\x1b[1;31mfailed\x1b[0m       carol "), "{coloured}");
         let plain = [FAILED, BACKING_OFF, PLAIN].iter().fold(coloured, |text, code| text.replace(code, ""));
@@ -138,9 +317,26 @@ failed       carol  main  9001  -     0         1 min 1 s  killed by signal 9  -
     }
 
     #[test]
+    fn what_was_seen_stands_beside_what_the_supervisor_says() {
+        let (status, seen) = scene();
+        let json = seen.json(&status).unwrap();
+        let (alice, bob) = (&json["participants"][0], &json["participants"][1]);
+        assert_eq!(
+            (&alice["state"], &alice["connections"], &alice["talk"]),
+            (&json!("serving"), &json!(2), &json!("talking"))
+        );
+        assert_eq!(
+            (&alice["cpu_ms"], &alice["rss_kib"], &alice["counters"]["lost"]),
+            (&json!(610), &json!(2048), &json!("3"))
+        );
+        assert_eq!((&bob["talk"], &bob["rss_kib"], &bob["counters"]), (&json!(null), &json!(null), &json!({})));
+        assert_eq!(json["processes"][0]["program"], "palabre-supervisor");
+    }
+
+    #[test]
     fn an_empty_roster_says_what_to_do() {
-        let text = table(&Status { version: "0".into(), participants: Vec::new(), errors: Vec::new() }, true);
-        assert!(text.contains("palabre invite"));
+        let status = Status { version: "0".into(), participants: Vec::new(), errors: Vec::new() };
+        assert!(Seen::default().table(&status, true).contains("palabre invite"));
     }
 
     #[test]

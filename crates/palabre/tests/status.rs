@@ -52,6 +52,8 @@ fn a_word_about_somebody_holds_at_once_where_a_supervisor_runs() {
         let output = status(directory, &[]);
         String::from_utf8_lossy(&output.stdout).contains("ready").then_some(())
     });
+    let json = stdout(&status(directory, &["--json"]));
+    assert!(!json.contains("\"rss_kib\": null"), "{json}");
     let gain = directory.join("run/rooms/main/alice/gain");
     palabre(&["mute", "alice"]);
     assert_eq!(fs::read_to_string(&gain).unwrap(), "mute\n");
@@ -88,6 +90,10 @@ fn a_failed_listener_is_an_answer_and_no_failure() {
     let text = stdout(&failed);
     assert!(text.contains("exit code 78") && text.contains("port closed"), "{text}");
     assert!(!text.contains('\x1b'), "colours are for terminals: {text}");
+    assert!(text.contains("\npalabre-supervisor  "), "{text}");
     let json = stdout(&status(directory, &["--json"]));
-    assert!(json.contains("\"state\": \"failed\""), "{json}");
+    for part in ["\"state\": \"failed\"", "\"connections\": 0", "\"program\": \"palabre-supervisor\"", "\"rss_kib\": "]
+    {
+        assert!(json.contains(part), "{part}: {json}");
+    }
 }

@@ -1,0 +1,150 @@
+//! What the kernel says about processes and connections: proc(5). What it doesn't say, or not to us, is not there.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Ticks of a second in proc_pid_stat(5): USER_HZ, which is 100 wherever Linux runs on what we are built for.
+const TICKS_PER_S: u64 = 100;
+
+/// Where a supervisor works that isn't told otherwise.
+const DEFAULT_RUN: &str = "/run/palabre";
+
+/// What a process has used.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Usage {
+    /// Processor time since it began, in ms.
+    pub cpu_ms: u64,
+    /// The same as a part of the time since then, in percent of one processor.
+    pub cpu_percent: f64,
+    /// Memory in use, shared parts included, in KiB.
+    pub rss_kib: u64,
+}
+
+/// What a process has used, if there is one.
+#[must_use]
+pub fn of(pid: u32) -> Option<Usage> {
+    let uptime = fs::read_to_string("/proc/uptime").ok()?;
+    let uptime_s: f64 = uptime.split(' ').next()?.parse().ok()?;
+    let stat = stat(pid)?;
+    let field = |number: usize| stat.split(' ').nth(number - 3)?.parse::<u64>().ok();
+    let (cpu, begun) = (field(14)? + field(15)?, field(22)?);
+    let age_s = (uptime_s - begun as f64 / TICKS_PER_S as f64).max(1.0 / TICKS_PER_S as f64);
+    let cpu_s = cpu as f64 / TICKS_PER_S as f64;
+    Some(Usage { cpu_ms: cpu * 1000 / TICKS_PER_S, cpu_percent: 100.0 * cpu_s / age_s, rss_kib: rss_kib(pid)? })
+}
+
+/// `/proc/PID/stat` from its third field on: the second one, a name in parentheses, may contain anything.
+fn stat(pid: u32) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    Some(stat.rsplit_once(") ")?.1.trim_end().to_owned())
+}
+
+fn rss_kib(pid: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+/// How many TCP connections each local port has, for the ports that have any.
+#[must_use]
+pub fn connections() -> BTreeMap<u16, usize> {
+    let mut ports = BTreeMap::new();
+    for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
+        let text = fs::read_to_string(table).unwrap_or_default();
+        for port in text.lines().skip(1).filter_map(established) {
+            *ports.entry(port).or_default() += 1;
+        }
+    }
+    ports
+}
+
+/// The local port of a line of `/proc/net/tcp`, if it is a connection: state 1.
+fn established(line: &str) -> Option<u16> {
+    let mut fields = line.split_whitespace().skip(1);
+    let (local, _, state) = (fields.next()?, fields.next()?, fields.next()?);
+    let port = local.rsplit_once(':').and_then(|(_, port)| u16::from_str_radix(port, 16).ok());
+    port.filter(|_| state == "01")
+}
+
+/// The processes around the listeners of the directory `run`: program and process id.
+#[must_use]
+pub fn others(run: &Path) -> Vec<(String, u32)> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let mut pids: Vec<u32> = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    pids.sort_unstable();
+    let is_ours = |(program, pid): &(String, u32)| match program.as_str() {
+        "palabre-supervisor" => works_in(*pid, "--run", run, Some(DEFAULT_RUN)),
+        "palabre-mixer" => works_in(*pid, "--rooms", &run.join("rooms"), None),
+        _ => false,
+    };
+    let programs = |pid: u32| Some((program(pid)?, pid));
+    let all: Vec<(String, u32)> = pids.into_iter().filter_map(programs).collect();
+    let ours: Vec<(String, u32)> = all.iter().filter(|process| is_ours(process)).cloned().collect();
+    let supervisors: Vec<u32> =
+        ours.iter().filter(|(program, _)| program == "palabre-supervisor").map(|(_, pid)| *pid).collect();
+    let is_recorder = |(program, pid): &&(String, u32)| {
+        program == "palabre-recorder" && parent(*pid).is_some_and(|parent| supervisors.contains(&parent))
+    };
+    let recorders: Vec<(String, u32)> = all.iter().filter(is_recorder).cloned().collect();
+    ours.into_iter().chain(recorders).collect()
+}
+
+/// The name of a process's program, as it was started.
+fn program(pid: u32) -> Option<String> {
+    let first = arguments(pid).into_iter().next()?;
+    Some(Path::new(&first).file_name()?.to_str()?.to_owned())
+}
+
+fn arguments(pid: u32) -> Vec<String> {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&line).split_terminator('\0').map(str::to_owned).collect()
+}
+
+fn parent(pid: u32) -> Option<u32> {
+    stat(pid)?.split(' ').nth(1)?.parse().ok()
+}
+
+/// Whether the directory behind this flag of a process is that one.
+fn works_in(pid: u32, flag: &str, directory: &Path, default: Option<&str>) -> bool {
+    let arguments = arguments(pid);
+    let apart =
+        arguments.iter().zip(arguments.iter().skip(1)).find(|(word, _)| *word == flag).map(|(_, value)| value.as_str());
+    let joined = || arguments.iter().find_map(|word| word.strip_prefix(flag)?.strip_prefix('='));
+    // Relative to where it works; an absolute one takes the place of that.
+    let theirs = apart.or_else(joined).or(default).map(|value| PathBuf::from(format!("/proc/{pid}/cwd")).join(value));
+    let real = |path: &Path| path.canonicalize().ok();
+    theirs.and_then(|path| real(&path)).is_some_and(|path| real(directory) == Some(path))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use std::net::{TcpListener, TcpStream};
+
+    #[test]
+    fn this_process_has_used_something() {
+        let usage = of(std::process::id()).unwrap();
+        assert!(usage.rss_kib > 100 && usage.cpu_percent >= 0.0, "{usage:?}");
+        assert_eq!(of(u32::MAX), None);
+    }
+
+    #[test]
+    fn a_connection_is_counted_at_the_port_that_was_listened_on() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        assert_eq!(connections().get(&port), None);
+        let _client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let _server = listener.accept().unwrap();
+        assert_eq!(connections().get(&port), Some(&1));
+    }
+
+    #[test]
+    fn a_line_of_the_kernel_s_table_is_read() {
+        let line = "   1: 0100007F:2329 0100007F:C3A2 01 00000000:00000000 00:00000000 00000000     0        0 1 1 0";
+        assert_eq!(established(line), Some(9001));
+        assert_eq!(established(&line.replace(" 01 ", " 06 ")), None);
+        assert_eq!(established("nonsense"), None);
+    }
+}
