@@ -135,17 +135,48 @@ fn an_idle_room_makes_no_wakeups() {
         alice.say(440.0);
         bob.hear(BURST);
         wait_for_silence(&room);
-        // The last writing of `levels` tells itself by inotify.
         let pid = mixer.child.id();
-        let switches = wait_until("the mixer to rest", || {
-            let before = voluntary_switches(pid);
-            std::thread::sleep(Duration::from_secs(1));
-            (voluntary_switches(pid) == before).then_some(before)
-        });
+        let switches = wait_until_at_rest(pid);
         // Time itself is what is tested here: nothing happens in it.
         std::thread::sleep(Duration::from_secs(3));
         assert_eq!(voluntary_switches(pid), switches);
     });
+}
+
+#[test]
+fn five_hundred_who_are_connected_and_silent_cost_nothing_and_the_first_word_is_whole() {
+    steadily(|| {
+        // Each has two pipes, and both ends of them are here or in the mixer.
+        palabre_host::process::raise_nofile().unwrap();
+        let mut mixer = Mixer::start();
+        let room = mixer.room("main");
+        let mut people: Vec<Person> = (0..500).map(|i| room.join(&format!("p{i}"))).collect();
+        wait_until_at_rest(mixer.child.id());
+        let (wakeups, ticks) = (mixer.counter("wakeups"), mixer.counter("ticks"));
+        // Time itself is what is tested here: it would be a hundred ticks.
+        std::thread::sleep(Duration::from_secs(2));
+        // It has waited in one system call all the time but for the two questions since the first, each of which may wake
+        // it twice: a call that is interrupted, and the signal itself.
+        let since = mixer.counter("wakeups") - wakeups;
+        assert!(since <= 4, "{since} wakeups");
+        assert_eq!(mixer.counter("ticks"), ticks);
+        let word: Vec<i16> = (1..=BURST as i32).map(|i| (i * 7919 % 24_000 - 12_000) as i16 | 1).collect();
+        people[0].say_samples(&word);
+        for listener in [1, 250, 499] {
+            people[listener].hear(BURST + FRAME);
+            assert!(people[listener].heard[LOOK_AHEAD..][..BURST] == word, "the first sample is missing");
+        }
+        assert_eq!(mixer.counter("lost_frames"), 0);
+    });
+}
+
+/// The last writing of `levels` tells itself by inotify.
+fn wait_until_at_rest(pid: u32) -> u64 {
+    wait_until("the mixer to rest", || {
+        let before = voluntary_switches(pid);
+        std::thread::sleep(Duration::from_secs(1));
+        (voluntary_switches(pid) == before).then_some(before)
+    })
 }
 
 fn voluntary_switches(pid: u32) -> u64 {
