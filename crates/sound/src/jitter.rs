@@ -48,6 +48,8 @@ pub const MARGIN_MAX: Duration = Duration::from_millis(200);
 const FRAME: Duration = Duration::from_millis(20);
 /// A gap shorter than this is the network's doing; nobody pauses so briefly.
 const UNDERRUN_GAP: Duration = Duration::from_millis(100);
+/// And it proves so much more depth to be needed, at most.
+const UNDERRUN_STEP: Duration = Duration::from_millis(10);
 /// Ticks over which the lowest fill is taken: a second.
 const SURPLUS_TICKS: u32 = 50;
 /// A cut waits so many ticks longer for a quiet moment: another second.
@@ -210,7 +212,8 @@ impl Jitter {
         let gap = dry_since.map(|dry| now.saturating_sub(dry));
         let dry_since = match gap {
             Some(gap) if gap < UNDERRUN_GAP => {
-                self.underrun(gap);
+                // By how much it was late is the simulation's to say; and it may have been a very short pause.
+                self.underrun(gap.min(UNDERRUN_STEP));
                 None
             }
             _ => {
@@ -316,7 +319,13 @@ impl Jitter {
     /// Removes the first `n` samples, whatever they are.
     fn cut(&mut self, n: usize) {
         if n > 0 {
-            self.joiner.leave(&self.store.peek(self.fade_samples.min(n)));
+            if self.clock.is_following() {
+                // What would have come is inside the resampler, which begins anew.
+                self.joiner.leave(&[]);
+                self.clock.pause();
+            } else {
+                self.joiner.leave(&self.store.peek(self.fade_samples.min(n)));
+            }
             self.store.cut(n);
             self.note_cut(n);
         }

@@ -79,6 +79,14 @@ fn speech_passes_bit_by_bit_through_a_good_network() {
     }
 }
 
+#[test]
+fn what_is_cut_while_a_resampler_follows_makes_no_click() {
+    // Found by the property below.
+    let (frames_per_piece, late_us) = trace(3, 11_521_436_268_963_837_859, 400);
+    let (run, said) = hear(word, frames_per_piece, &late_us, 12_726);
+    assert_no_click(&run.heard(), &said);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { max_shrink_iters: 50, ..ProptestConfig::with_cases(speech::cases(60)) })]
 
