@@ -1,4 +1,5 @@
-//! The file `levels` of a room: who is talking and how loud, at most five times a second.
+//! The file `levels` of a room: who is talking and how loud, at most five times a second; who begins or ends to talk is in it
+//! sooner.
 
 use std::time::Duration;
 
@@ -7,6 +8,8 @@ use palabre_room::{LevelLine, RoomDir};
 use crate::context::{Complaint, Context};
 
 const PERIOD: Duration = Duration::from_millis(200);
+/// The shortest time between two writes, when somebody begins or ends to talk.
+const HURRY: Duration = Duration::from_millis(40);
 
 /// When `levels` was written, and what.
 #[derive(Debug)]
@@ -15,6 +18,7 @@ pub struct Levels {
     /// `None` while nobody knows what the file says.
     written: Option<Vec<LevelLine>>,
     wanted: bool,
+    hurried: bool,
     complaint: Complaint,
 }
 
@@ -23,7 +27,7 @@ impl Levels {
     pub fn new(dir: &RoomDir) -> Self {
         let stale = dir.path().join("levels").exists();
         let written = (!stale).then(Vec::new);
-        Self { written_at: None, written, wanted: stale, complaint: Complaint::default() }
+        Self { written_at: None, written, wanted: stale, hurried: false, complaint: Complaint::default() }
     }
 
     /// Asks for the file to be written as soon as it may be.
@@ -31,9 +35,16 @@ impl Levels {
         self.wanted = true;
     }
 
+    /// The same, for news that people watch for: somebody began or ended to talk.
+    pub fn hurry(&mut self) {
+        self.wanted = true;
+        self.hurried = true;
+    }
+
     /// When it must be written, if it must.
     pub fn deadline(&self) -> Option<Duration> {
-        self.wanted.then(|| self.written_at.map_or(Duration::ZERO, |at| at + PERIOD))
+        let period = if self.hurried { HURRY } else { PERIOD };
+        self.wanted.then(|| self.written_at.map_or(Duration::ZERO, |at| at + period))
     }
 
     /// Writes the file if it is wanted, due, and would say something else than it does.
@@ -42,7 +53,7 @@ impl Levels {
         if self.deadline().is_none_or(|deadline| now < deadline) {
             return;
         }
-        self.wanted = false;
+        (self.wanted, self.hurried) = (false, false);
         let lines = lines();
         if self.written.as_ref() == Some(&lines) {
             return;
@@ -55,5 +66,22 @@ impl Levels {
             Err(error) => self.complaint.say(cx, format!("{error}; the pages don't show who is talking")),
         }
         self.written = Some(lines);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_begins_to_talk_is_written_sooner_than_a_level() {
+        let mut levels = Levels::new(&RoomDir::new("/nonexistent"));
+        assert_eq!(levels.deadline(), None);
+        levels.request();
+        assert_eq!(levels.deadline(), Some(Duration::ZERO));
+        levels.written_at = Some(Duration::from_secs(1));
+        assert_eq!(levels.deadline(), Some(Duration::from_millis(1200)));
+        levels.hurry();
+        assert_eq!(levels.deadline(), Some(Duration::from_millis(1040)));
     }
 }

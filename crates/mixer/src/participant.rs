@@ -36,6 +36,7 @@ pub struct Participant {
     /// This tick's frame, levelled and gain applied, if there is one.
     frame: Vec<i16>,
     speaks: bool,
+    turned: bool,
     ticks_silent: u32,
     gain_complaint: Complaint,
     without_complaint: Complaint,
@@ -59,6 +60,7 @@ impl Participant {
             without: Vec::new(),
             frame: vec![0; format.frame_samples()],
             speaks: false,
+            turned: false,
             ticks_silent: LISTED_TICKS,
             gain_complaint: Complaint::default(),
             without_complaint: Complaint::default(),
@@ -101,6 +103,7 @@ impl Participant {
     pub fn speak(&mut self, cx: &Context, now: std::time::Duration, room: Option<Levelling>) -> Option<&[i16]> {
         self.mic.refill(cx);
         self.speaks = self.jitter.pull(now, &mut self.frame) == Pulled::Frame;
+        let talked = self.meter.is_talking();
         if self.speaks {
             self.voice.level(&mut self.frame, Levelling::is_on(self.levelling.get(), room));
             gain::ramp(&mut self.frame, self.factor, self.gain.factor());
@@ -111,7 +114,13 @@ impl Participant {
             self.meter.push(&[]);
             self.ticks_silent += 1;
         }
+        self.turned = self.meter.is_talking() != talked;
         self.frame()
+    }
+
+    /// Whether they began or ended to talk in the present tick.
+    pub fn turned(&self) -> bool {
+        self.turned
     }
 
     /// The frame of the present tick.

@@ -197,7 +197,10 @@ impl Room {
         if !self.active {
             self.participants.values_mut().for_each(Participant::fall_silent);
         }
-        self.levels.request();
+        match self.participants.values().any(Participant::turned) {
+            true => self.levels.hurry(),
+            false => self.levels.request(),
+        }
         self.write_levels(cx);
     }
 

@@ -164,6 +164,12 @@ impl ParticipantDir {
         self.path.join("ear")
     }
 
+    /// The socket where messages to this participant arrive.
+    #[must_use]
+    pub fn inbox(&self) -> PathBuf {
+        self.path.join("inbox")
+    }
+
     /// Makes the directory and its two pipes (modes 2770 and 660), or brings them to this state.
     ///
     /// # Errors
@@ -379,7 +385,7 @@ mod tests {
         let alice: Name = "alice".parse().unwrap();
         let dir = room.participant(&alice);
         dir.create().unwrap();
-        let member = Member { name: alice.clone(), display: "Zoé".into(), here: true };
+        let member = Member { hand: true, ..Member::new(alice.clone(), "Zoé", true) };
         room.write_names(std::slice::from_ref(&member)).unwrap();
         let level = LevelLine { name: alice.clone(), state: Talk::Talking, dbfs: -20.5 };
         room.write_levels(std::slice::from_ref(&level)).unwrap();

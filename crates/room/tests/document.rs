@@ -1,7 +1,7 @@
 //! The examples of `docs/room-directory.md` are what this crate writes and reads.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use palabre_room::{Format, PipeReader, PipeWriter, RoomDir, Start, Talk, Wrote};
+use palabre_room::{Format, Inbox, PipeReader, PipeWriter, RoomDir, Start, Talk, Wrote};
 
 const DOCUMENT: &str = include_str!("../../../docs/room-directory.md");
 
@@ -30,7 +30,7 @@ fn the_examples_of_lists_are_read_and_written_back_unchanged() {
     std::fs::write(room.path().join("names"), example("text names")).unwrap();
     std::fs::write(room.path().join("levels"), example("text levels")).unwrap();
     let (names, levels) = (room.names().unwrap(), room.levels().unwrap());
-    assert_eq!((names.len(), levels.len()), (2, 3));
+    assert_eq!((names.len(), levels.len()), (3, 3));
     room.write_names(&names).unwrap();
     room.write_levels(&levels).unwrap();
     assert_eq!(std::fs::read_to_string(room.path().join("names")).unwrap(), example("text names"));
@@ -64,6 +64,18 @@ fn the_examples_of_levelling_are_read_and_written_back_unchanged() {
     alice.set_levelling(alice.levelling().unwrap()).unwrap();
     assert_eq!(std::fs::read_to_string(room.path().join("levelling")).unwrap(), "on\n");
     assert_eq!(std::fs::read_to_string(alice.path().join("levelling")).unwrap(), "off\n");
+}
+
+#[test]
+fn the_example_of_a_message_is_what_an_inbox_takes() {
+    let (_dir, room) = room();
+    let alice = room.participant(&"alice".parse().unwrap());
+    alice.create().unwrap();
+    let inbox = Inbox::bind(&alice).unwrap();
+    let datagram = example("text message").trim_end();
+    std::os::unix::net::UnixDatagram::unbound().unwrap().send_to(datagram.as_bytes(), alice.inbox()).unwrap();
+    let message = inbox.receive().unwrap();
+    assert_eq!(format!("{}\t{}", message.from, message.text), datagram);
 }
 
 #[test]

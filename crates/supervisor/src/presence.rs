@@ -1,7 +1,8 @@
-//! Whether somebody listens for a participant, from what their listener says of its streams.
+//! Whether somebody listens for a participant, and what their page shows of them, from what their listener says.
 //!
 //! A page that connects again, after a restart or a bad moment of its network, was never away: presence ends late.
 
+use palabre_room::Voice;
 use std::time::{Duration, Instant};
 
 /// How long somebody without a stream is still here.
@@ -11,16 +12,24 @@ const LINGER: Duration = Duration::from_secs(3);
 #[derive(Debug, Default)]
 pub struct Presence {
     here: bool,
+    hand: bool,
+    voice: Voice,
     leaves_at: Option<Instant>,
 }
 
 impl Presence {
-    /// The listener's `STATUS=`, of which `streams=N` is read and nothing else.
+    /// The listener's `STATUS=`, of which `streams=N`, `hand` and `mic=muted|none` are read and nothing else.
     pub fn told(&mut self, status: &str, now: Instant) {
         let streams = status.split(' ').find_map(|word| word.strip_prefix("streams=")?.parse::<u32>().ok());
+        let says = |what: &str| status.split(' ').any(|word| word == what);
+        let voice = match (says("mic=muted"), says("mic=none")) {
+            (true, _) => Voice::Muted,
+            (_, true) => Voice::None,
+            _ => Voice::Open,
+        };
         match streams {
             Some(0) => self.nobody(now),
-            Some(_) => *self = Self { here: true, leaves_at: None },
+            Some(_) => *self = Self { here: true, hand: says("hand"), voice, leaves_at: None },
             None => {}
         }
     }
@@ -35,6 +44,16 @@ impl Presence {
     /// Whether the participant is here.
     pub fn is_here(&self) -> bool {
         self.here
+    }
+
+    /// Whether the participant is here and has raised a hand.
+    pub fn hand(&self) -> bool {
+        self.hand
+    }
+
+    /// The participant's microphone.
+    pub fn voice(&self) -> Voice {
+        self.voice
     }
 
     /// When [`Self::tick`] has something to do.
@@ -67,6 +86,19 @@ mod tests {
         assert!(presence.is_here());
         presence.tick(presence.deadline().unwrap());
         assert!(!presence.is_here() && presence.deadline().is_none());
+    }
+
+    #[test]
+    fn what_a_page_shows_is_known_until_it_leaves() {
+        let now = Instant::now();
+        let mut presence = Presence::default();
+        presence.told("streams=1 speaking=ws hand mic=muted delay=120", now);
+        assert_eq!((presence.hand(), presence.voice()), (true, Voice::Muted));
+        presence.told("streams=1 speaking=no mic=none", now);
+        assert_eq!((presence.hand(), presence.voice()), (false, Voice::None));
+        presence.nobody(now);
+        presence.tick(presence.deadline().unwrap());
+        assert_eq!((presence.hand(), presence.voice()), (false, Voice::Open));
     }
 
     #[test]

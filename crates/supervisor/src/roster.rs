@@ -4,7 +4,7 @@
 //! runs. Directories that no file ever stood for, made by hand, are left alone, and so are all when this process ends.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use palabre_config::control::{Changes, State, Status};
 use palabre_config::{ConfigError, Participant};
@@ -13,6 +13,9 @@ use palabre_room::{Member, Name};
 
 use crate::seat::{Seat, Waiting};
 use crate::site::Site;
+
+/// How often `names` is written at most.
+const NAMES_EVERY: Duration = Duration::from_millis(250);
 
 /// Everybody.
 #[derive(Debug)]
@@ -25,6 +28,9 @@ pub struct Roster {
     rooms: BTreeMap<Name, Vec<(Name, String)>>,
     /// What stands in each room's `names`.
     written: BTreeMap<Name, Vec<Member>>,
+    /// When a `names` was written last, and when to look again.
+    names_at: Option<Instant>,
+    names_due: Option<Instant>,
     errors: Vec<String>,
     ending: bool,
 }
@@ -38,6 +44,8 @@ impl Roster {
             next: BTreeMap::new(),
             rooms: BTreeMap::new(),
             written: BTreeMap::new(),
+            names_at: None,
+            names_due: None,
             errors: Vec::new(),
             ending: false,
         };
@@ -47,7 +55,7 @@ impl Roster {
         for participant in participants {
             roster.seat(participant, false, now);
         }
-        roster.write_names();
+        roster.write_names(now);
         roster
     }
 
@@ -73,6 +81,8 @@ impl Roster {
         for participant in participants {
             self.update(participant, all_change, rebind, now, &mut changes);
         }
+        // Whoever asked finds it done.
+        self.names_at = None;
         self.tick(now);
         changes.errors.clone_from(&self.errors);
         changes
@@ -111,12 +121,12 @@ impl Roster {
         for name in gone {
             self.clear(&name, now);
         }
-        self.write_names();
+        self.write_names(now);
     }
 
     /// When [`Self::tick`] has something to do.
     pub fn deadline(&self) -> Option<Instant> {
-        self.seats.values().filter_map(Seat::deadline).min()
+        self.seats.values().filter_map(Seat::deadline).chain(self.names_due).min()
     }
 
     /// Ends everything. [`Self::is_empty`] says when it is done.
@@ -256,14 +266,18 @@ impl Roster {
         }
     }
 
-    /// Writes each room's `names` where something else stands in it.
-    fn write_names(&mut self) {
+    /// Writes each room's `names` where something else stands in it, unless that was done a moment ago: pages may say what they
+    /// like as often as they like.
+    fn write_names(&mut self, now: Instant) {
+        if self.names_at.is_some_and(|at| now < at + NAMES_EVERY) {
+            self.names_due = self.names_at.map(|at| at + NAMES_EVERY);
+            return;
+        }
+        self.names_due = None;
         for (room, members) in &self.rooms {
-            let is_here = |name: &Name| self.seats.get(name).is_some_and(Seat::is_here);
-            let member = |(name, display): &(Name, String)| Member {
-                name: name.clone(),
-                display: display.clone(),
-                here: is_here(name),
+            let member = |(name, display): &(Name, String)| match self.seats.get(name) {
+                Some(seat) => seat.member(display),
+                None => Member::new(name.clone(), display.clone(), false),
             };
             let members: Vec<Member> = members.iter().map(member).collect();
             if self.written.get(room) == Some(&members) {
@@ -272,6 +286,7 @@ impl Roster {
             if let Err(error) = self.site.room(room).write_names(&members) {
                 log::error!("{error}");
             }
+            self.names_at = Some(now);
             // What can't be written now is not tried again at each event, only when it changes.
             self.written.insert(room.clone(), members);
         }

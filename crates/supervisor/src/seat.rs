@@ -14,7 +14,7 @@ use palabre_config::Participant;
 use palabre_config::control::{ParticipantStatus, State};
 use palabre_host::notify::Message;
 use palabre_host::sockets;
-use palabre_room::{Gain, RoomError};
+use palabre_room::{Gain, Member, RoomError};
 
 use crate::backoff::{BackOff, End, Verdict};
 use crate::presence::Presence;
@@ -118,9 +118,13 @@ impl Seat {
         self.port
     }
 
-    /// Whether somebody listens for the participant.
-    pub fn is_here(&self) -> bool {
-        self.presence.is_here()
+    /// What pages show of the participant.
+    pub fn member(&self, display: &str) -> Member {
+        Member {
+            hand: self.presence.hand(),
+            voice: self.presence.voice(),
+            ..Member::new(self.participant.name.clone(), display, self.presence.is_here())
+        }
     }
 
     /// What the listener does.
