@@ -8,10 +8,12 @@ mod auth;
 mod chunker;
 mod cli;
 mod connection;
+mod desk;
 mod ear;
 mod gate;
 mod grumble;
 mod http;
+mod marks;
 mod page;
 #[cfg(test)]
 mod protocol_doc;

@@ -52,9 +52,19 @@ pub fn silence(seq: u64, levels: &str) -> Vec<u8> {
     wrap(&format!("2,{seq},{levels}"))
 }
 
-/// A room record; `people` is the base64 text of the JSON, from [`encode`].
-pub fn room(seq: u64, people: &str) -> Vec<u8> {
-    wrap(&format!("3,{seq},{people}"))
+/// A room record; `people` is the base64 text of the JSON, from [`encode`], `states` that of all their marks.
+pub fn room(seq: u64, people: &str, states: &str) -> Vec<u8> {
+    wrap(&format!("3,{seq},{people},{states}"))
+}
+
+/// A message; `said` is the base64 text of the JSON, from [`encode`].
+pub fn message(seq: u64, said: &str) -> Vec<u8> {
+    wrap(&format!("4,{seq},{said}"))
+}
+
+/// A record of marks of people's states.
+pub fn states(seq: u64, marks: &str) -> Vec<u8> {
+    wrap(&format!("6,{seq},{marks}"))
 }
 
 /// The record that announces a new process.
@@ -65,6 +75,18 @@ pub fn moved(seq: u64) -> Vec<u8> {
 /// JSON as it stands in a record.
 pub fn encode(json: &str) -> String {
     BASE64.encode(json)
+}
+
+/// Bytes as they stand in a record.
+pub fn encode_bytes(bytes: &[u8]) -> String {
+    BASE64.encode(bytes)
+}
+
+/// What was encoded.
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+pub fn decode(text: &str) -> Vec<u8> {
+    BASE64.decode(text).unwrap()
 }
 
 fn wrap(text: &str) -> Vec<u8> {
@@ -121,9 +143,9 @@ mod tests {
     #[test]
     fn nothing_but_digits_and_base64_stands_in_a_record() {
         let evil = encode("{\"people\":[{\"name\":\"x\",\"display\":\"</b><script>alert(1)</script>,\"}]}");
-        let text = String::from_utf8(room(9, &evil)).unwrap();
+        let text = String::from_utf8(room(9, &evil, "//8A")).unwrap();
         let data = text.strip_prefix("<b>").unwrap().strip_suffix("</b><script>p()</script>").unwrap();
         assert!(data.bytes().all(|b| b.is_ascii_alphanumeric() || b"+/=,".contains(&b)));
-        assert_eq!(data.matches(',').count(), 2);
+        assert_eq!(data.matches(',').count(), 3);
     }
 }

@@ -3,7 +3,7 @@
 use crate::connection::{After, Connection};
 use crate::http::{Head, Response};
 use crate::state::Listener;
-use crate::{page, speak, stream, wav_stream};
+use crate::{desk, page, speak, stream, wav_stream};
 use std::io;
 
 /// Methods that exist (RFC 9110 §9, RFC 5789); others are not implemented rather than not allowed.
@@ -34,12 +34,18 @@ pub fn answer(
         "/speak" if head.method == "HEAD" => {
             connection.answer(head, &Response::method_not_allowed("GET, POST, PUT"), listener.keeps())
         }
-        "/speak" if !proof.may_write(head) => {
+        "/speak" | "/say" | "/show" | "/without" | "/report" if !reads_only(head, reads) && !proof.may_write(head) => {
             connection.answer(head, &Response::text(403, "this request comes from another page"), listener.keeps())
         }
         "/speak" => speak::serve(connection, head, listener),
+        "/say" | "/show" | "/without" | "/report" => desk::serve(connection, head, listener),
         _ => connection.answer(head, &at_hand(head, listener, reads), listener.keeps()),
     }
+}
+
+/// To read from `/speak` is to open the WebSocket that writes.
+fn reads_only(head: &Head, reads: bool) -> bool {
+    reads && head.path != "/speak"
 }
 
 fn at_hand(head: &Head, listener: &Listener, reads: bool) -> Response {

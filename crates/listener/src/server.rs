@@ -2,6 +2,7 @@
 //! a thread of its own.
 
 use crate::connection::{After, Connection, NoHead};
+use crate::desk::Desk;
 use crate::gate::{Gate, Idle, Place};
 use crate::grumble::Grumble;
 use crate::http::Response;
@@ -74,7 +75,8 @@ impl Server {
         let mut due = self.tell(&mut told);
         while self.listener.keeps() {
             let timeout = due.map(|due| due.saturating_duration_since(Instant::now()));
-            let fds = [self.socket.as_fd(), self.signals.as_fd(), self.listener.status.as_fd()];
+            let mut fds = vec![self.socket.as_fd(), self.signals.as_fd(), self.listener.status.as_fd()];
+            fds.extend(self.listener.desk.as_ref().and_then(Desk::inbox_fd));
             let ready = wait::readable(&fds, timeout).context("unable to wait for connections")?;
             while let Some(signal) = self.signals.try_next() {
                 self.signal(signal);
@@ -83,6 +85,9 @@ impl Server {
                 self.accept();
             }
             self.listener.status.hear();
+            if ready.get(3) == Some(&true) {
+                self.pass_messages_on();
+            }
             due = self.tell(&mut told);
         }
         self.wait_for_the_rest();
@@ -115,8 +120,19 @@ impl Server {
             Some(Kind::Program) => "post",
             None => "no",
         };
-        let text = format!("streams={} speaking={speaking}", self.listener.ear.streams());
+        let streams = self.listener.ear.streams();
+        if let (0, Some(desk)) = (streams, &self.listener.desk) {
+            desk.forget();
+        }
+        let shown = self.listener.desk.as_ref().map(Desk::status).unwrap_or_default();
+        let text = format!("streams={streams} speaking={speaking}{shown}");
         told.tell(text, Instant::now(), notify::status)
+    }
+
+    fn pass_messages_on(&self) {
+        for message in self.listener.desk.iter().flat_map(Desk::messages) {
+            self.listener.ear.pass_on(&message);
+        }
     }
 
     fn accept(&self) {

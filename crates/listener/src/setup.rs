@@ -2,6 +2,7 @@
 
 use crate::auth::Door;
 use crate::cli::Args;
+use crate::desk::Desk;
 use crate::ear::Ear;
 use crate::server::Server;
 use crate::source::Origin;
@@ -85,11 +86,12 @@ fn serve_participant(args: &Args, name: &Name, inherited: Option<TcpListener>) -
     let (certificate, private_key) = (config.certificate, config.private_key);
     let reload: Reload = Box::new(move || tls::load(&certificate, &private_key));
     let tls = reload().map_err(Failure::config)?;
+    let desk = Desk::new(name.clone(), room.clone());
     let ear = Ear::new(Origin::Pipe(directory.ear()), Some(room), format, chunk_ms, config.limits.streams);
     let microphone = (!participant.listen_only).then(|| Microphone::new(directory.mic(), format));
     let door = Door::new(name.as_str(), participant.key_sha256).until(participant.key_expires);
     let status = Arc::new(Status::new().map_err(Failure::system)?);
-    let listener = Listener::new(&me, format, door, ear, microphone, tls, status);
+    let listener = Listener::new(&me, format, door, ear, (microphone, Some(desk)), tls, status);
     let port = args.port.unwrap_or(participant.port);
     let socket = socket(inherited, config.bind, port).map_err(Failure::system)?;
     log::debug!("serving on {:?}", socket.local_addr());
@@ -115,7 +117,7 @@ fn serve_file(args: &Args, source: &Path, inherited: Option<TcpListener>) -> Res
     let ear = Ear::new(Origin::File(source.to_owned()), None, format, chunk_ms, config.limits.streams);
     let door = Door::new(SOURCE_NAME, key.hash());
     let status = Arc::new(Status::new().map_err(Failure::system)?);
-    let listener = Listener::new(&me, format, door, ear, None, tls, status);
+    let listener = Listener::new(&me, format, door, ear, (None, None), tls, status);
     let socket = socket(inherited, config.bind, args.port.unwrap_or(SOURCE_PORT)).map_err(Failure::system)?;
     let port = socket.local_addr().map_err(Failure::system)?.port();
     println!("{}", link(&config.host, port, &key));

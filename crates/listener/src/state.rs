@@ -1,6 +1,7 @@
 //! What the threads of a listener share.
 
 use crate::auth::Door;
+use crate::desk::Desk;
 use crate::ear::Ear;
 use crate::speak::Microphone;
 use crate::status::Status;
@@ -47,6 +48,8 @@ pub struct Listener {
     pub ear: Arc<Ear>,
     /// What is said; none where there is no microphone.
     pub microphone: Option<Arc<Microphone>>,
+    /// What is written and shown; none where a file is heard.
+    pub desk: Option<Desk>,
     /// What the supervisor is told.
     pub status: Arc<Status>,
     tls: RwLock<Arc<ServerConfig>>,
@@ -60,7 +63,7 @@ impl Listener {
         format: Format,
         door: Door,
         ear: Arc<Ear>,
-        microphone: Option<Arc<Microphone>>,
+        (microphone, desk): (Option<Arc<Microphone>>, Option<Desk>),
         tls: Arc<ServerConfig>,
         status: Arc<Status>,
     ) -> Self {
@@ -71,6 +74,7 @@ impl Listener {
             door,
             ear,
             microphone,
+            desk,
             status,
             tls: RwLock::new(tls),
             leaving: AtomicBool::new(false),

@@ -64,7 +64,9 @@ fn run(connection: &mut Connection, subscription: &mut Subscription, listener: &
                     line.sound(start.elapsed(), chunk, *gap || *skipped, &mut samples);
                 }
                 Kind::Moved => return Ok(()),
-                Kind::Silence | Kind::Room => line.silence(start.elapsed(), &mut samples),
+                Kind::Silence | Kind::Room | Kind::States | Kind::Message(_) => {
+                    line.silence(start.elapsed(), &mut samples);
+                }
             },
             Next::Nothing => line.silence(start.elapsed(), &mut samples),
         }

@@ -35,8 +35,18 @@ pub struct Record {
     bytes: Vec<u8>,
     /// The state of the room after this record, for streams that have missed some.
     people: Arc<str>,
+    states: Arc<str>,
     levels: Arc<str>,
-    carries_levels: bool,
+    /// The marks in it, for streams that have missed nothing.
+    change: Option<Change>,
+}
+
+/// Marks in a record: of levels in a sound or silence, of states in a record of these.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// What a stream must have been told before, to understand them.
+    before: Arc<str>,
+    marks: Arc<str>,
 }
 
 /// What a record is.
@@ -52,8 +62,12 @@ pub enum Kind {
     /// The room is silent.
     #[default]
     Silence,
-    /// Who is here has changed.
+    /// Who belongs to the room has changed.
     Room,
+    /// Who is here, or what they show of themselves, has changed.
+    States,
+    /// Somebody wrote: base64 of JSON.
+    Message(String),
     /// A new process serves from now on.
     Moved,
 }
@@ -76,9 +90,10 @@ struct State {
     /// The number of the next record that goes into the ring.
     next: u64,
     last_seq: u64,
-    /// The number on the wire of the newest record that has left the ring.
+    /// The number on the wire of the newest sound that has left the ring.
     gone_seq: u64,
     people: Arc<str>,
+    states: Arc<str>,
     levels: Arc<str>,
     silent: bool,
     streams: Vec<(u64, TcpStream)>,
@@ -96,7 +111,9 @@ impl State {
     /// False when the ring is empty.
     fn drop_oldest(&mut self) -> bool {
         let oldest = self.ring.pop_front();
-        self.gone_seq = oldest.as_ref().map_or(self.gone_seq, |record| record.seq);
+        if let Some(sound) = oldest.as_ref().filter(|record| matches!(record.kind, Kind::Sound { .. })) {
+            self.gone_seq = sound.seq;
+        }
         oldest.is_some()
     }
 }
@@ -120,7 +137,8 @@ impl Ear {
         if !state.running {
             let view = RoomView::new(self.room.clone());
             state.people = view.people();
-            state.levels = view.levels();
+            state.states = view.states.all();
+            state.levels = view.levels.all();
             while state.drop_oldest() {}
             state.silent = true;
             let ear = Arc::clone(self);
@@ -147,12 +165,22 @@ impl Ear {
         self.lock().streams.len()
     }
 
+    /// Passes a message on to whoever listens now; it is JSON.
+    pub fn pass_on(&self, message: &str) {
+        let mut state = self.lock();
+        if state.running && !state.streams.is_empty() {
+            self.publish(&mut state, Kind::Message(record::encode(message)), None);
+        }
+        drop(state);
+        self.news.notify_all();
+    }
+
     /// Stops reading at a frame's end, gives the pipe back, and tells all streams that they have moved.
     pub fn leave(&self) {
         let mut state = self.lock();
         state.leaving = true;
         if !state.running {
-            self.publish(&mut state, Kind::Moved, false);
+            self.publish(&mut state, Kind::Moved, None);
         }
         drop(state);
         self.news.notify_all();
@@ -166,27 +194,25 @@ impl Ear {
         reader::Reader::new(&self, view).run();
     }
 
-    fn publish(&self, state: &mut State, kind: Kind, carries_levels: bool) {
+    fn publish(&self, state: &mut State, kind: Kind, change: Option<Change>) {
         let seq = state.seq();
-        let levels = if carries_levels { &*state.levels } else { "" };
-        let bytes = render(&kind, seq, self.format.rate.hz(), levels, &state.people);
+        let marks = change.as_ref().map_or("", |change| &*change.marks);
+        let bytes = match &kind {
+            Kind::Sound { samples, gap } => record::sound(seq, *gap, self.format.rate.hz(), samples, marks),
+            Kind::Silence => record::silence(seq, marks),
+            Kind::Room => record::room(seq, &state.people, &state.states),
+            Kind::States => record::states(seq, marks),
+            Kind::Message(said) => record::message(seq, said),
+            Kind::Moved => record::moved(seq),
+        };
         state.silent = !matches!(kind, Kind::Sound { .. }) && (state.silent || matches!(kind, Kind::Silence));
-        let (people, levels) = (Arc::clone(&state.people), Arc::clone(&state.levels));
-        state.ring.push_back(Arc::new(Record { seq, kind, bytes, people, levels, carries_levels }));
+        let [people, states, levels] = [&state.people, &state.states, &state.levels].map(Arc::clone);
+        state.ring.push_back(Arc::new(Record { seq, kind, bytes, people, states, levels, change }));
         state.next += 1;
         let most = (RING_MS.div_ceil(self.chunk_ms) as usize).max(2);
         let is_sound = |record: &&Arc<Record>| matches!(record.kind, Kind::Sound { .. });
         while state.ring.iter().filter(is_sound).count() > most || state.ring.len() > 4 * most {
             state.drop_oldest();
         }
-    }
-}
-
-fn render(kind: &Kind, seq: u64, rate_hz: u32, levels: &str, people: &str) -> Vec<u8> {
-    match kind {
-        Kind::Sound { samples, gap } => record::sound(seq, *gap, rate_hz, samples, levels),
-        Kind::Silence => record::silence(seq, levels),
-        Kind::Room => record::room(seq, people),
-        Kind::Moved => record::moved(seq),
     }
 }

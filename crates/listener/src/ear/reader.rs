@@ -1,15 +1,19 @@
 //! The reader thread of an [`Ear`]: source in, records out.
 
-use super::{Ear, Kind};
+use super::{Change, Ear, Kind};
 use crate::chunker::{Chunker, Cut};
-use crate::room_view::RoomView;
+use crate::room_view::{News, RoomView};
 use crate::source::Source;
 use std::time::{Duration, Instant};
 
 /// How long the source stays open after the last stream: a page that renews its stream finds it as it was.
 const LINGER: Duration = Duration::from_secs(2);
-/// How often `levels` is looked at.
+/// How often `levels` is looked at in silence, in which only one's own voice can be news.
 const LEVELS_EVERY: Duration = Duration::from_millis(200);
+/// The same while sound flows, which wakes this thread anyway.
+const LEVELS_IN_SOUND_EVERY: Duration = Duration::from_millis(40);
+/// How often a silence that carries nothing but a level is said.
+const SLIGHT_EVERY: Duration = Duration::from_millis(500);
 /// How often `names` is looked at.
 const NAMES_EVERY: Duration = Duration::from_secs(1);
 
@@ -22,7 +26,10 @@ pub(super) struct Reader<'a> {
     levels_due: Instant,
     names_due: Instant,
     alone_since: Option<Instant>,
-    levels_changed: bool,
+    /// The levels that no record has told yet, and whether somebody watches for them.
+    levels: Option<Change>,
+    urgent: bool,
+    slight_due: Instant,
 }
 
 impl<'a> Reader<'a> {
@@ -36,7 +43,9 @@ impl<'a> Reader<'a> {
             levels_due: now + LEVELS_EVERY,
             names_due: now + NAMES_EVERY,
             alone_since: None,
-            levels_changed: false,
+            levels: None,
+            urgent: false,
+            slight_due: now,
         }
     }
 
@@ -56,7 +65,8 @@ impl<'a> Reader<'a> {
     }
 
     fn publish(&mut self, cuts: &mut Vec<Cut>, now: Instant) {
-        if cuts.is_empty() && self.levels_changed && self.chunker.is_silent() {
+        let is_news = self.urgent || (self.levels.is_some() && now >= self.slight_due);
+        if cuts.is_empty() && is_news && self.chunker.is_silent() {
             // One's own voice is silence to oneself, but its level is news.
             cuts.push(Cut::Silence);
             self.chunker.silence_said(now);
@@ -66,12 +76,14 @@ impl<'a> Reader<'a> {
         }
         let mut state = self.ear.lock();
         for cut in cuts.drain(..) {
-            let carries = std::mem::take(&mut self.levels_changed);
+            let levels = self.levels.take();
+            self.urgent = false;
+            self.slight_due = now + SLIGHT_EVERY;
             let kind = match cut {
                 Cut::Sound { samples, gap } => Kind::Sound { samples, gap },
                 Cut::Silence => Kind::Silence,
             };
-            self.ear.publish(&mut state, kind, carries);
+            self.ear.publish(&mut state, kind, levels);
         }
         drop(state);
         self.ear.news.notify_all();
@@ -81,22 +93,43 @@ impl<'a> Reader<'a> {
         if now < self.levels_due {
             return;
         }
-        self.levels_due = now + LEVELS_EVERY;
-        if self.view.look_at_levels() {
-            self.levels_changed = true;
-            self.ear.lock().levels = self.view.levels();
+        self.levels_due = now + if self.chunker.is_silent() { LEVELS_EVERY } else { LEVELS_IN_SOUND_EVERY };
+        if now >= self.names_due {
+            self.names_due = now + NAMES_EVERY;
+            self.look_at_names();
         }
-        if now < self.names_due {
+        match self.view.look_at_levels() {
+            News::None => return,
+            News::Slight => {}
+            News::Urgent | News::All => self.urgent = true,
+        }
+        let (marks, before) = (self.view.levels.change(), self.view.levels.before());
+        self.levels = Some(match self.levels.take() {
+            // Each mark is four letters, so two changes after each other are one.
+            Some(earlier) => Change { before: earlier.before, marks: format!("{}{marks}", earlier.marks).into() },
+            None => Change { before, marks },
+        });
+        self.ear.lock().levels = self.view.levels.all();
+    }
+
+    fn look_at_names(&mut self) {
+        let news = self.view.look_at_names();
+        if news == News::None {
             return;
         }
-        self.names_due = now + NAMES_EVERY;
-        if self.view.look_at_names() {
-            let mut state = self.ear.lock();
+        let mut state = self.ear.lock();
+        state.states = self.view.states.all();
+        if news == News::All {
             state.people = self.view.people();
-            self.ear.publish(&mut state, Kind::Room, false);
-            drop(state);
-            self.ear.news.notify_all();
+            state.levels = self.view.levels.all();
+            (self.levels, self.urgent) = (None, true);
+            self.ear.publish(&mut state, Kind::Room, None);
+        } else {
+            let change = Change { before: self.view.states.before(), marks: self.view.states.change() };
+            self.ear.publish(&mut state, Kind::States, Some(change));
         }
+        drop(state);
+        self.ear.news.notify_all();
     }
 
     /// False when there is nobody to read for any more; then the source is closed by dropping this.
@@ -108,7 +141,7 @@ impl<'a> Reader<'a> {
             self.chunker.cut(cuts);
             self.publish(cuts, now);
             let mut state = self.ear.lock();
-            self.ear.publish(&mut state, Kind::Moved, false);
+            self.ear.publish(&mut state, Kind::Moved, None);
             state.running = false;
             drop(state);
             self.ear.news.notify_all();

@@ -31,7 +31,8 @@ impl Subscription {
     /// Begins after `from`, as far back as the ring has sound that is not older than `oldest_ms`; else now.
     pub(super) fn begin(ear: Arc<Ear>, id: u64, state: &mut State, from: Option<u64>, oldest_ms: u64) -> Self {
         let first = state.next - state.ring.len() as u64;
-        let (kept, begins_with_gap) = from.map_or((None, true), |from| find(state, from, oldest_ms));
+        let (sound, begins_with_gap) = from.map_or((None, true), |from| find(state, from, oldest_ms));
+        let kept = from.and_then(|from| message(state, from, oldest_ms)).into_iter().chain(sound).min();
         let opening = match kept {
             Some(index) => Opening::before(state, state.ring[index].seq),
             None => Opening::now(state),
@@ -83,12 +84,19 @@ impl Subscription {
 fn find(state: &State, from: u64, oldest_ms: u64) -> (Option<usize>, bool) {
     let is_after = |record: &Arc<Record>| record.seq > from && matches!(record.kind, Kind::Sound { .. });
     let index = state.ring.iter().position(|record| is_after(record) && record.seq >= oldest_ms);
+    let is_sound = |record: &&Arc<Record>| matches!(record.kind, Kind::Sound { .. });
     let before = match index {
-        Some(0) => state.gone_seq,
-        Some(index) => state.ring[index - 1].seq,
-        None => state.ring.iter().rfind(|record| is_after(record)).map_or(state.gone_seq, |record| record.seq),
+        Some(index) => state.ring.range(..index).rfind(is_sound),
+        None => state.ring.iter().rfind(|record| is_after(record)),
     };
+    let before = before.map_or(state.gone_seq, |record| record.seq);
     (index, !(before..=state.last_seq).contains(&from))
+}
+
+/// The place in the ring of the first message after `from`: a page that renews its stream misses none.
+fn message(state: &State, from: u64, oldest_ms: u64) -> Option<usize> {
+    let is_after = |record: &Arc<Record>| record.seq > from && record.seq >= oldest_ms;
+    state.ring.iter().position(|record| is_after(record) && matches!(record.kind, Kind::Message(_)))
 }
 
 impl Drop for Subscription {
@@ -152,6 +160,17 @@ mod tests {
         assert!(!begin(&mut state, Some(220), 0).begins_with_gap);
         assert!(begin(&mut state, None, 0).begins_with_gap);
         assert!(begin(&mut state, Some(u64::MAX), 0).begins_with_gap);
+    }
+
+    #[test]
+    fn a_message_that_came_while_a_page_renewed_its_stream_is_not_missed() {
+        let mut state = state(&[100, 140, 180, 220], 0);
+        let kind = Kind::Message("eA==".into());
+        state.ring.insert(2, Arc::new(Record { seq: 150, kind, ..Record::default() }));
+        state.next += 1;
+        assert_eq!(first(&mut state, Some(140), 0), Some((150, false)));
+        assert_eq!(first(&mut state, Some(140), 160), Some((180, false)));
+        assert_eq!(first(&mut state, Some(150), 0), Some((180, false)));
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub struct Opening {
     room: u64,
     silence: Option<u64>,
     people: Arc<str>,
+    states: Arc<str>,
     levels: Arc<str>,
 }
 
@@ -20,19 +21,20 @@ impl Opening {
         let (hello, room) = (state.seq(), state.seq());
         let silence = state.silent.then(|| state.seq());
         let levels = if silence.is_some() { Arc::clone(&state.levels) } else { "".into() };
-        Self { hello, room, silence, people: Arc::clone(&state.people), levels }
+        Self { hello, room, silence, people: Arc::clone(&state.people), states: Arc::clone(&state.states), levels }
     }
 
     /// For a stream that begins with the record of this number, which is in the ring.
     pub(super) fn before(state: &State, seq: u64) -> Self {
         let (hello, room) = (seq.saturating_sub(2), seq.saturating_sub(1));
-        Self { hello, room, silence: None, people: Arc::clone(&state.people), levels: "".into() }
+        let [people, states] = [&state.people, &state.states].map(Arc::clone);
+        Self { hello, room, silence: None, people, states, levels: "".into() }
     }
 
     /// Their bytes; `me` is the JSON of `GET /me`.
     pub fn bytes(&self, me: &str) -> Vec<u8> {
         let mut bytes = record::hello(self.hello, me);
-        bytes.extend(record::room(self.room, &self.people));
+        bytes.extend(record::room(self.room, &self.people, &self.states));
         if let Some(seq) = self.silence {
             bytes.extend(record::silence(seq, &self.levels));
         }
@@ -44,13 +46,16 @@ impl Opening {
 #[derive(Debug, Default)]
 pub struct Told {
     people: Option<Arc<str>>,
+    states: Option<Arc<str>>,
     levels: Option<Arc<str>>,
 }
 
 impl Told {
     /// After these records of the beginning.
     pub fn new(opening: &Opening) -> Self {
-        Self { people: Some(Arc::clone(&opening.people)), levels: Some(Arc::clone(&opening.levels)) }
+        let [people, states, levels] =
+            [&opening.people, &opening.states, &opening.levels].map(|known| Some(Arc::clone(known)));
+        Self { people, states, levels }
     }
 
     /// Calls `write` with the bytes of this record: the shared ones, or its own where it missed something before.
@@ -64,36 +69,63 @@ impl Told {
         rate_hz: u32,
         mut write: impl FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
-        let knows = |told: &Option<Arc<str>>, now: &Arc<str>| told.as_ref().is_some_and(|told| told == now);
-        if !matches!(record.kind, Kind::Room) && !knows(&self.people, &record.people) {
-            write(&record::room(record.seq.saturating_sub(1), &record.people))?;
-        }
-        let knows_levels = record.carries_levels || knows(&self.levels, &record.levels);
-        let takes_levels = matches!(record.kind, Kind::Sound { .. } | Kind::Silence);
+        self.catch_up(record, &mut write)?;
+        let (seq, is_known) = (record.seq, self.understands(record));
         match &record.kind {
-            Kind::Sound { samples, gap } if skipped || !knows_levels => {
-                let levels = if knows_levels && !record.carries_levels { "" } else { &record.levels };
-                write(&record::sound(record.seq, *gap || skipped, rate_hz, samples, levels))?;
+            Kind::Sound { samples, gap } if skipped || !is_known => {
+                let marks = record.change.as_ref().map_or("", |change| &*change.marks);
+                let levels = if is_known { marks } else { &record.levels };
+                write(&record::sound(seq, *gap || skipped, rate_hz, samples, levels))?;
             }
-            Kind::Silence if !knows_levels => write(&record::silence(record.seq, &record.levels))?,
+            Kind::Silence if !is_known => write(&record::silence(seq, &record.levels))?,
+            Kind::States if !is_known => write(&record::states(seq, &record.states))?,
             _ => write(&record.bytes)?,
         }
         self.people = Some(Arc::clone(&record.people));
-        if takes_levels {
+        self.states = Some(Arc::clone(&record.states));
+        if matches!(record.kind, Kind::Sound { .. } | Kind::Silence) {
             self.levels = Some(Arc::clone(&record.levels));
         }
         Ok(())
     }
+
+    /// Tells what was missed of the people and their states, before a record that says nothing of it.
+    fn catch_up<E>(&self, record: &Record, mut write: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        let seq = record.seq.saturating_sub(1);
+        match record.kind {
+            Kind::Room => Ok(()),
+            _ if !knows(&self.people, &record.people) => write(&record::room(seq, &record.people, &record.states)),
+            Kind::States => Ok(()),
+            _ if !knows(&self.states, &record.states) => write(&record::states(seq, &record.states)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the marks in the record follow on what this stream was told.
+    fn understands(&self, record: &Record) -> bool {
+        let (told, now) = match record.kind {
+            Kind::States => (&self.states, &record.states),
+            _ => (&self.levels, &record.levels),
+        };
+        knows(told, record.change.as_ref().map_or(now, |change| &change.before))
+    }
+}
+
+fn knows(told: &Option<Arc<str>>, what: &Arc<str>) -> bool {
+    told.as_ref().is_some_and(|told| Arc::ptr_eq(told, what) || told == what)
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use super::super::Change;
     use super::*;
 
-    fn record(kind: Kind, levels: &str, carries_levels: bool) -> Record {
+    /// A record after which the levels are `levels`, and by which they are so if it has a change.
+    fn record(kind: Kind, levels: &str, before: Option<&str>) -> Record {
+        let change = before.map(|before| Change { before: before.into(), marks: "Y2hh".into() });
         let bytes = b"shared".to_vec();
-        Record { seq: 9, kind, bytes, people: "cGVvcGxl".into(), levels: levels.into(), carries_levels }
+        Record { seq: 9, kind, bytes, people: "cGVv".into(), states: "c3Rh".into(), levels: levels.into(), change }
     }
 
     fn sound() -> Kind {
@@ -111,31 +143,46 @@ mod tests {
     }
 
     fn told() -> Told {
-        Told { people: Some("cGVvcGxl".into()), levels: Some("".into()) }
+        Told { people: Some("cGVv".into()), states: Some("c3Rh".into()), levels: Some("".into()) }
     }
 
     #[test]
     fn who_is_up_to_date_gets_the_shared_bytes() {
-        assert_eq!(tell(&mut told(), &record(sound(), "", false), false), ["shared"]);
-        assert_eq!(tell(&mut told(), &record(Kind::Silence, "bmV3", true), false), ["shared"]);
+        assert_eq!(tell(&mut told(), &record(sound(), "", None), false), ["shared"]);
+        assert_eq!(tell(&mut told(), &record(Kind::Silence, "bmV3", Some("")), false), ["shared"]);
+        assert_eq!(tell(&mut told(), &record(Kind::States, "", Some("c3Rh")), false), ["shared"]);
+        assert_eq!(tell(&mut told(), &record(Kind::Message("eA==".into()), "", None), true), ["shared"]);
     }
 
     #[test]
     fn who_has_skipped_gets_a_gap_and_what_has_changed_meanwhile() {
-        let mut told = Told { people: Some("b2xk".into()), levels: Some("b2xk".into()) };
-        let out = tell(&mut told, &record(sound(), "bmV3", false), true);
-        assert_eq!(out[0], "<b>3,8,cGVvcGxl</b><script>p()</script>");
+        let old = || Some("b2xk".into());
+        let mut told = Told { people: old(), states: old(), levels: old() };
+        let out = tell(&mut told, &record(sound(), "bmV3", None), true);
+        assert_eq!(out[0], "<b>3,8,cGVv,c3Rh</b><script>p()</script>");
         assert!(out[1].starts_with("<b>1,9,1,") && out[1].contains(",bmV3</b>"), "{}", out[1]);
-        assert_eq!(tell(&mut told, &record(sound(), "bmV3", false), false), ["shared"]);
+        assert_eq!(tell(&mut told, &record(sound(), "bmV3", None), false), ["shared"]);
     }
 
     #[test]
-    fn who_comes_into_the_middle_of_sound_gets_the_levels_with_the_first_record() {
-        let out = tell(&mut told(), &record(sound(), "bmV3", false), false);
+    fn who_has_missed_a_change_of_states_gets_all_of_them() {
+        let mut behind = Told { states: Some("b2xk".into()), ..told() };
+        let out = tell(&mut behind, &record(Kind::Silence, "", None), false);
+        assert_eq!(out, ["<b>6,8,c3Rh</b><script>p()</script>", "shared"]);
+        let mut behind = Told { states: Some("b2xk".into()), ..told() };
+        let out = tell(&mut behind, &record(Kind::States, "", Some("bWlk")), false);
+        assert_eq!(out, ["<b>6,9,c3Rh</b><script>p()</script>"]);
+    }
+
+    #[test]
+    fn who_has_missed_a_change_of_levels_gets_all_of_them() {
+        let out = tell(&mut told(), &record(sound(), "bmV3", None), false);
         assert!(out[0].starts_with("<b>1,9,0,") && out[0].contains(",bmV3</b>"), "{}", out[0]);
-        assert_eq!(
-            tell(&mut told(), &record(Kind::Silence, "bmV3", false), false),
-            ["<b>2,9,bmV3</b><script>p()</script>"]
-        );
+        for before in [None, Some("b2xk")] {
+            let out = tell(&mut told(), &record(Kind::Silence, "bmV3", before), false);
+            assert_eq!(out, ["<b>2,9,bmV3</b><script>p()</script>"]);
+        }
+        let out = tell(&mut told(), &record(sound(), "bmV3", Some("")), true);
+        assert!(out[0].starts_with("<b>1,9,1,") && out[0].contains(",Y2hh</b>"), "{}", out[0]);
     }
 }

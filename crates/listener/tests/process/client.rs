@@ -84,6 +84,14 @@ impl Client {
         self.answer_to(method)
     }
 
+    /// POST with the key, or with these fields instead.
+    pub fn post(&mut self, target: &str, fields: &str, body: &[u8]) -> Answer {
+        let length = body.len();
+        self.send(format!("POST {target} HTTP/1.1\r\nHost: localhost\r\n{fields}Content-Length: {length}\r\n\r\n"));
+        self.send(body);
+        self.answer()
+    }
+
     /// GET with the key.
     pub fn get(&mut self, rig: &Rig, target: &str) -> Answer {
         self.request("GET", target, &rig.bearer())
@@ -183,8 +191,10 @@ pub struct Record {
     pub seq: u64,
     pub gap: bool,
     pub samples: Vec<i16>,
-    /// JSON of what the last field holds.
+    /// JSON, where the record has some.
     pub json: String,
+    /// Place and value of each mark.
+    pub marks: Vec<(u16, u8)>,
     pub raw: String,
 }
 
@@ -212,9 +222,11 @@ fn decode(raw: &str) -> Record {
     let json = |field: &str| String::from_utf8(BASE64.decode(field).unwrap()).unwrap();
     let kind = fields[0].parse().unwrap();
     let seq = fields[1].parse().unwrap();
-    let (mut gap, mut samples, mut text) = (false, Vec::new(), String::new());
+    let (mut gap, mut samples, mut text, mut last) = (false, Vec::new(), String::new(), "");
     match (kind, &fields[2..]) {
-        (0 | 2 | 3, [data]) => text = json(data),
+        (0 | 4, [data]) => text = json(data),
+        (2 | 6, [marks]) => last = marks,
+        (3, [data, states]) => (text, last) = (json(data), *states),
         (1, [is_gap, wav, levels]) => {
             gap = match *is_gap {
                 "0" => false,
@@ -222,12 +234,15 @@ fn decode(raw: &str) -> Record {
                 other => panic!("GAP is {other}"),
             };
             samples = decode_wav(&BASE64.decode(wav).unwrap());
-            text = json(levels);
+            last = levels;
         }
         (5, []) => {}
         _ => panic!("not a record: {raw}"),
     }
-    Record { kind, seq, gap, samples, json: text, raw: raw.to_owned() }
+    let bytes = BASE64.decode(last).unwrap();
+    assert_eq!(bytes.len() % 3, 0, "{raw}");
+    let marks = bytes.chunks_exact(3).map(|mark| (u16::from_be_bytes([mark[0], mark[1]]), mark[2])).collect();
+    Record { kind, seq, gap, samples, json: text, marks, raw: raw.to_owned() }
 }
 
 fn decode_wav(wav: &[u8]) -> Vec<i16> {

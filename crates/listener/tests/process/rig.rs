@@ -47,7 +47,7 @@ impl Rig {
         let run = directory.path().join("run");
         let room = RoomDir::new(run.join("rooms").join("main"));
         room.create(Format::default()).unwrap();
-        let alice_here = palabre_room::Member { name: alice_name(), display: "Alice".into(), here: true };
+        let alice_here = palabre_room::Member::new(alice_name(), "Alice", true);
         room.write_names(&[alice_here]).unwrap();
         room.participant(&alice_name()).create().unwrap();
         let notify = Receiver::bind(&directory.path().join("notify.sock")).unwrap();

@@ -2,7 +2,7 @@
 
 use crate::client::{Record, Records};
 use crate::rig::{Feed, Rig, wait_for};
-use palabre_room::{Format, LevelLine, OpenError, PipeReader, PipeWriter, Start, Talk};
+use palabre_room::{Format, LevelLine, Member, Name, OpenError, PipeReader, PipeWriter, Start, Talk, Voice};
 use std::time::Duration;
 
 const FRAME: Duration = Duration::from_millis(20);
@@ -57,7 +57,7 @@ fn a_stream_begins_with_hello_and_who_is_here() {
     let (hello, room, silence) = (records.record(), records.record(), records.record());
     assert_eq!((hello.kind, room.kind, silence.kind), (0, 3, 2));
     assert!(hello.json.starts_with("{\"name\":\"alice\""));
-    assert_eq!(room.json, "{\"people\":[{\"name\":\"alice\",\"display\":\"Alice\",\"here\":true}]}");
+    assert_eq!(room.json, "{\"people\":[{\"name\":\"alice\",\"display\":\"Alice\"}]}");
     assert!(hello.seq < room.seq && room.seq < silence.seq);
     // Silence is confirmed.
     let again = records.record();
@@ -186,27 +186,37 @@ fn one_stream_too_many_ends_the_oldest() {
     assert_eq!((second.next_of(1).kind, third.next_of(1).kind), (1, 1));
 }
 
+/// The place of everybody in a mark.
+const EVERYBODY: (u16, u8) = (u16::MAX, 0);
+
 #[test]
 fn levels_ride_along_and_names_that_change_are_told() {
     let rig = Rig::new();
+    let name = |text: &str| -> Name { text.parse().unwrap() };
+    let member = |text: &str| Member::new(name(text), text.to_uppercase(), true);
+    rig.room.write_names(&[member("alice"), member("carol")]).unwrap();
     let mut records = rig.connect().listen(&rig, "");
-    let alice = LevelLine { name: "alice".parse().unwrap(), state: Talk::Talking, dbfs: -20.6 };
-    let carol = LevelLine { name: "carol".parse().unwrap(), state: Talk::Muted, dbfs: f32::NEG_INFINITY };
+    let alice = LevelLine { name: name("alice"), state: Talk::Talking, dbfs: -20.6 };
+    let carol = LevelLine { name: name("carol"), state: Talk::Muted, dbfs: f32::NEG_INFINITY };
     rig.room.write_levels(&[alice, carol]).unwrap();
-    let levels = "{\"alice\":[-21,1],\"carol\":null}";
-    wait_for(|| (records.next_of(2).json == levels).then_some(()));
+    let all = [EVERYBODY, (0, 21), (1, 255)];
+    wait_for(|| (records.next_of(2).marks.ends_with(&all[1..])).then_some(()));
     // Who comes later is told with the first record.
     let mut late = rig.connect().listen(&rig, "");
-    assert_eq!(late.next_of(2).json, levels);
+    assert_eq!(late.next_of(2).marks, all);
     let _feed = Feed::start(rig.ear(), 0, FRAME);
-    assert_eq!(records.next_of(1).json, "", "nothing has changed");
+    assert_eq!(records.next_of(1).marks, [], "nothing has changed");
     rig.room.write_levels(&[]).unwrap();
-    wait_for(|| (records.next_of(1).json == "{}").then_some(()));
+    wait_for(|| (records.next_of(1).marks == [(0, 0), (1, 0)]).then_some(()));
     let mut later = rig.connect().listen(&rig, "");
-    assert_eq!(later.next_of(1).json, "{}", "a new stream is told where levels were ever told");
-    let bob = palabre_room::Member { name: "bob".parse().unwrap(), display: "</b><script>".into(), here: true };
-    rig.room.write_names(&[bob]).unwrap();
-    assert_eq!(records.next_of(3).json, "{\"people\":[{\"name\":\"bob\",\"display\":\"</b><script>\",\"here\":true}]}");
+    assert_eq!(later.next_of(1).marks, [EVERYBODY], "a new stream is told all");
+    let raised = Member { hand: true, voice: Voice::Muted, ..member("alice") };
+    rig.room.write_names(&[raised.clone(), member("carol")]).unwrap();
+    assert_eq!(records.next_of(6).marks, [(0, 1 + 2 + 4)], "a change is told by itself");
+    rig.room.write_names(&[raised, Member::new(name("bob"), "</b><script>", true)]).unwrap();
+    let room = records.next_of(3);
+    let expected = r#"{"people":[{"name":"alice","display":"ALICE"},{"name":"bob","display":"</b><script>"}]}"#;
+    assert_eq!((room.json.as_str(), &room.marks[..]), (expected, &[EVERYBODY, (0, 7), (1, 1)][..]));
 }
 
 #[test]

@@ -1,0 +1,96 @@
+//! The small requests: texts, hands, whom one doesn't hear, reports.
+
+use crate::rig::{Rig, wait_for};
+use palabre_room::Message;
+
+#[test]
+fn a_text_comes_to_all_pages_and_nothing_of_it_can_be_markup() {
+    let rig = Rig::new();
+    let mut records = rig.connect().listen(&rig, "");
+    let mut other = rig.connect().listen(&rig, "");
+    records.next_of(2);
+    other.next_of(2);
+    let mut client = rig.connect();
+    assert_eq!(client.post("/say", &rig.bearer(), "</b><script>é".as_bytes()).status, 204);
+    for stream in [&mut records, &mut other] {
+        assert_eq!(stream.next_of(4).json, r#"{"from":"alice","text":"</b><script>é"}"#);
+    }
+    // Another participant's listener, or any program of the group, writes into the same inbox.
+    rig.room.tell(&Message::new("bob".parse().unwrap(), "bonjour").unwrap()).unwrap();
+    assert_eq!(records.next_of(4).json, r#"{"from":"bob","text":"bonjour"}"#);
+    assert_eq!(client.get(&rig, "/me").status, 200, "the connection is kept");
+}
+
+#[test]
+fn texts_are_short_and_seldom() {
+    let rig = Rig::new();
+    let mut client = rig.connect();
+    let long = "é".repeat(501);
+    for (body, status) in [("", 400), (" ", 400), ("a\nb", 400), (long.as_str(), 400), (&*"x".repeat(2001), 413)] {
+        assert_eq!(rig.connect().post("/say", &rig.bearer(), body.as_bytes()).status, status);
+    }
+    assert_eq!(rig.connect().post("/say", &rig.bearer(), b"\xff").status, 400);
+    let answers: Vec<u16> = (0..30).map(|_| client.post("/say", &rig.bearer(), b"x").status).collect();
+    assert!(answers.contains(&204) && answers.contains(&429), "{answers:?}");
+    assert_eq!(client.request("GET", "/say", &rig.bearer()).status, 405);
+}
+
+#[test]
+fn what_a_page_shows_is_told_to_the_supervisor_until_it_leaves() {
+    let rig = Rig::new();
+    let records = rig.connect().listen(&rig, "");
+    rig.wait_for_status("streams=1 speaking=no");
+    let mut client = rig.connect();
+    assert_eq!(client.post("/show", &rig.bearer(), br#"{"hand":true,"microphone":"muted"}"#).status, 204);
+    rig.wait_for_status("streams=1 speaking=no hand mic=muted");
+    assert_eq!(client.post("/report", &rig.bearer(), br#"{"delay_ms":142,"underruns":0}"#).status, 204);
+    rig.wait_for_status("streams=1 speaking=no hand mic=muted delay=142ms underruns=0");
+    drop(records);
+    rig.wait_for_status("streams=0 speaking=no");
+    for bad in ["", "{}", "[]", r#"{"hand":1,"microphone":"open"}"#, r#"{"hand":true,"microphone":"loud"}"#] {
+        assert_eq!(rig.connect().post("/show", &rig.bearer(), bad.as_bytes()).status, 400, "{bad}");
+    }
+}
+
+#[test]
+fn whom_one_does_not_hear_is_the_file_without() {
+    let rig = Rig::new();
+    let alice = rig.room.participant(&"alice".parse().unwrap());
+    let mut client = rig.connect();
+    assert_eq!(client.get(&rig, "/without").text(), "");
+    assert_eq!(client.post("/without", &rig.bearer(), b"bob\ncarol\nbob\n").status, 204);
+    assert_eq!(alice.without().unwrap().iter().map(ToString::to_string).collect::<Vec<_>>(), ["bob", "carol"]);
+    assert_eq!(client.get(&rig, "/without").text(), "bob\ncarol\n");
+    for bad in ["Bob", "../alice", "bob carol"] {
+        assert_eq!(client.post("/without", &rig.bearer(), bad.as_bytes()).status, 400, "{bad}");
+    }
+    assert_eq!(client.post("/without", &rig.bearer(), b"").status, 204);
+    assert!(alice.without().unwrap().is_empty());
+}
+
+#[test]
+fn by_cookie_only_the_own_page_may_write() {
+    let rig = Rig::new();
+    let own = format!("{}Origin: https://localhost\r\n", rig.cookie());
+    let foreign = format!("{}Origin: https://elsewhere\r\n", rig.cookie());
+    for target in ["/say", "/show", "/without", "/report"] {
+        assert_eq!(rig.connect().post(target, &foreign, b"x").status, 403, "{target}");
+        assert_eq!(rig.connect().post(target, &rig.cookie(), b"x").status, 403, "{target}");
+        assert_eq!(rig.connect().post(target, "", b"x").status, 401, "{target}");
+    }
+    assert_eq!(rig.connect().post("/say", &own, b"x").status, 204);
+    assert_eq!(rig.connect().request("GET", "/without", &foreign).status, 200, "reading is not writing");
+}
+
+#[test]
+fn an_inbox_goes_over_to_the_process_that_replaces_this_one() {
+    let mut rig = Rig::new();
+    let mut first = rig.replace();
+    crate::rig::signal(&first, "TERM");
+    crate::rig::wait_for_exit(&mut first);
+    let mut records = rig.connect().listen(&rig, "");
+    records.next_of(2);
+    let hello = Message::new("bob".parse().unwrap(), "encore là").unwrap();
+    assert_eq!(wait_for(|| rig.room.tell(&hello).ok()), 1);
+    assert_eq!(records.next_of(4).json, r#"{"from":"bob","text":"encore là"}"#);
+}
