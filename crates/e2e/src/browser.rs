@@ -142,6 +142,19 @@ impl Browser {
         Ok(())
     }
 
+    /// Types into the element of a CSS selector, as a person would.
+    ///
+    /// # Errors
+    /// There is none, or nothing can be typed into it.
+    pub fn type_into(&self, selector: &str, text: &str) -> Result<()> {
+        let client = self.client()?;
+        self.runtime.block_on(async {
+            let element = client.find(fantoccini::Locator::Css(selector)).await?;
+            element.send_keys(text).await
+        })?;
+        Ok(())
+    }
+
     /// A command of Chromium's DevTools protocol.
     ///
     /// # Errors

@@ -5,6 +5,8 @@
  */
 
 import { Backoff } from './backoff.js';
+import { askWithout, setWithout } from './desk.js';
+import { Messages } from './messages.js';
 import { People } from './people.js';
 import { Session, hasWorklets } from './session.js';
 import { recall, remember } from './settings.js';
@@ -14,7 +16,8 @@ import * as view from './view.js';
 const FIGURES_MS = 500;
 const KEY_CHECK_MS = 5000;
 const METER_FALL = 0.7;
-const people = new People(view.elements.people, view.elements.alone);
+const people = new People(view.peoplePlaces, unhear);
+const messages = new Messages(view.messageParts, people);
 
 /** What is the case: `screen` is where we are, `me` the answer of GET me, `session` exists while in the room. */
 const app = { screen: 'loading', me: null, session: null, headphones: false, level: 0, recorded: false };
@@ -31,6 +34,7 @@ function start() {
   mute.addEventListener('click', pressMute);
   volume.addEventListener('input', changeVolume);
   language.addEventListener('click', changeLanguage);
+  view.elements['hand-button'].addEventListener('click', raiseHand);
   window.addEventListener('pagehide', () => app.session?.leave());
   // Back from the browser's cache the streams are gone; a fresh page is the honest state.
   window.addEventListener('pageshow', ({ persisted }) => { if (persisted) location.reload(); });
@@ -92,12 +96,15 @@ function enter() {
     onChange: refresh,
     onPeak: showPeak,
     onMe: (given) => { const newer = asHere(given); app.me = newer; people.setMe(newer); refresh(); },
-    onRoom: (here, recorded) => { people.setPeople(here); app.recorded = recorded; refresh(); },
-    onLevels: (levels) => { people.setLevels(levels); refresh(); },
+    onRoom: ({ people: all, states, recording }) => { people.setPeople(all, states); app.recorded = recording; refresh(); },
+    onStates: (marks) => people.setStates(marks),
+    onLevels: (marks) => { people.setLevels(marks); refresh(); },
+    onMessage: (message) => messages.add(message),
   });
   app.screen = 'inside';
   view.showInside();
   app.session.join();
+  if (!me.listen_only) askWithout().then((names) => people.setUnheard(names ?? []));
   refresh();
 }
 
@@ -111,6 +118,7 @@ function leaveRoom() {
   app.session?.leave();
   app.session = null;
   people.clear();
+  messages.clear();
   go('left');
   view.elements.join.focus();
 }
@@ -130,6 +138,21 @@ function pressMute() {
   view.speak(say(muted ? 'micMuted' : 'micOn'));
 }
 
+/** Whom one doesn't hear stands in a file of one's own on the server, so the mixer leaves them out at once. */
+async function unhear(name, unheard) {
+  const before = [...people.unheard];
+  const after = before.filter((other) => other !== name);
+  if (unheard) after.push(name);
+  people.setUnheard(after);
+  if (!(await setWithout(after))) people.setUnheard(before);
+}
+
+function raiseHand() {
+  const { session } = app;
+  if (!session) return;
+  session.setHand(!session.state.hand);
+}
+
 function changeVolume() {
   const { value } = view.elements.volume;
   remember('volume', value);
@@ -147,6 +170,7 @@ function refresh() {
   const room = app.me?.room ?? '';
   const { session } = app;
   if (session) {
+    view.showHand(session.state.hand);
     view.showState({ room, recorded: app.recorded, connection: session.state.connection, microphone: microphoneWord(session.state) });
     view.showNotices(notices(session));
     if (session.state.connection !== 'live') people.hush();

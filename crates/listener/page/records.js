@@ -8,14 +8,18 @@
 import { readWav } from './wav.js';
 
 const MAX_RECORD_CHARS = 400000;
-const KINDS = { 0: hello, 1: sound, 2: silence, 3: room, 5: moved };
+const KINDS = { 0: hello, 1: sound, 2: silence, 3: room, 4: message, 5: moved, 6: states };
+const MAX_MESSAGE_CHARS = 500;
 
 /**
  * @typedef {{kind: 'hello', seq: number, me: object}
- *   | {kind: 'sound', seq: number, gap: boolean, rateHz: number, samples: Int16Array<ArrayBuffer>, levels: object | null}
- *   | {kind: 'silence', seq: number, levels: object | null}
- *   | {kind: 'room', seq: number, people: {name: string, display: string, here?: boolean}[], recording: boolean}
+ *   | {kind: 'sound', seq: number, gap: boolean, rateHz: number, samples: Int16Array<ArrayBuffer>, levels: Mark[] | null}
+ *   | {kind: 'silence', seq: number, levels: Mark[] | null}
+ *   | {kind: 'room', seq: number, people: {name: string, display: string}[], recording: boolean, states: Mark[]}
+ *   | {kind: 'message', seq: number, from: string, text: string}
+ *   | {kind: 'states', seq: number, states: Mark[]}
  *   | {kind: 'moved', seq: number}} StreamRecord
+ * @typedef {[place: number, value: number]} Mark a person's place in the list of people, 65535 for everybody, and a byte
  */
 
 /**
@@ -41,21 +45,38 @@ function hello(seq, [data]) {
 
 function sound(seq, [gap, data, levels]) {
   const wav = readWav(bytes(data));
-  return wav && { kind: 'sound', seq, gap: gap === '1', ...wav, levels: levels ? object(levels) : null };
+  return wav && { kind: 'sound', seq, gap: gap === '1', ...wav, levels: levels ? marks(levels) : null };
 }
 
 function silence(seq, [levels]) {
-  return { kind: 'silence', seq, levels: levels ? object(levels) : null };
+  return { kind: 'silence', seq, levels: levels ? marks(levels) : null };
 }
 
-function room(seq, [data]) {
+function room(seq, [data, states]) {
   const { people, recording } = object(data);
   const right = people.every((p) => typeof p.name === 'string' && typeof p.display === 'string');
-  return right ? { kind: 'room', seq, people, recording: recording === true } : null;
+  return right ? { kind: 'room', seq, people, recording: recording === true, states: marks(states) } : null;
+}
+
+function message(seq, [data]) {
+  const { from, text } = object(data);
+  const right = typeof from === 'string' && typeof text === 'string' && text.length <= 2 * MAX_MESSAGE_CHARS;
+  return right ? { kind: 'message', seq, from, text } : null;
+}
+
+function states(seq, [data]) {
+  return { kind: 'states', seq, states: marks(data) };
 }
 
 function moved(seq) {
   return { kind: 'moved', seq };
+}
+
+/** Three bytes each: the place, high byte first, and the value. */
+function marks(base64) {
+  const raw = bytes(base64);
+  if (raw.length % 3 !== 0) throw new TypeError('not marks');
+  return Array.from({ length: raw.length / 3 }, (_, i) => [256 * raw[3 * i] + raw[3 * i + 1], raw[3 * i + 2]]);
 }
 
 function object(base64) {

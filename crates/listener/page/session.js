@@ -7,6 +7,7 @@
 
 import { AudioHouse } from './audio.js';
 import { letSleep, stayAwake } from './awake.js';
+import { Showing } from './desk.js';
 import { FallbackPlayer } from './fallback-player.js';
 import { Microphone } from './microphone.js';
 import { Player } from './player.js';
@@ -15,7 +16,8 @@ import { Uplink } from './uplink.js';
 
 /**
  * @typedef {{onChange: () => void, onPeak: (peak: number) => void, onMe: (me: object) => void,
- *   onRoom: (people: object[], recording: boolean) => void, onLevels: (levels: object) => void}} SessionHandlers
+ *   onRoom: (record: object) => void, onStates: (marks: object[]) => void, onLevels: (marks: object[]) => void,
+ *   onMessage: (message: {from: string, text: string}) => void}} SessionHandlers
  */
 
 /** @returns {boolean} whether the sound can be made as it should; else one can listen only, and a second later */
@@ -31,8 +33,9 @@ export class Session {
   #microphone;
   #uplink;
   #stream;
+  #showing = new Showing();
   #listenOnly;
-  state = { connection: 'connecting', audible: true, microphone: 'off', uplink: 'off', muted: true };
+  state = { connection: 'connecting', audible: true, microphone: 'off', uplink: 'off', muted: true, hand: false };
 
   /**
    * @param {object} me as from GET me
@@ -83,6 +86,7 @@ export class Session {
     this.#uplink.stop();
     this.#microphone.stop();
     this.#stream.stop();
+    this.#showing.stop();
     this.#audio.stop();
     letSleep();
   }
@@ -91,6 +95,11 @@ export class Session {
   setMuted(muted) {
     this.#microphone.setMuted(muted);
     this.#change({ muted });
+  }
+
+  /** @param {boolean} hand whether the others are to see a raised hand */
+  setHand(hand) {
+    this.#change({ hand });
   }
 
   /** @param {number} volume 0 to 1 */
@@ -135,6 +144,13 @@ export class Session {
     };
   }
 
+  /** What the others see of this person. */
+  get #shown() {
+    const { hand, muted, microphone } = this.state;
+    const without = ['off', 'refused', 'missing', 'busy'].includes(microphone);
+    return { hand, microphone: without ? 'none' : muted ? 'muted' : 'open' };
+  }
+
   #gotContext(context) {
     this.#player.attach(context);
     this.#microphone.attach(context);
@@ -148,11 +164,13 @@ export class Session {
   }
 
   #take(record) {
-    const { onLevels, onMe, onRoom } = this.#handlers;
+    const { onLevels, onMe, onMessage, onRoom, onStates } = this.#handlers;
     if (record.levels) onLevels(record.levels);
     if (record.kind === 'sound') this.#player.sound(record);
     else if (record.kind === 'silence') this.#player.silence();
-    else if (record.kind === 'room') onRoom(record.people, record.recording);
+    else if (record.kind === 'room') onRoom(record);
+    else if (record.kind === 'states') onStates(record.states);
+    else if (record.kind === 'message') onMessage(record);
     else if (record.kind === 'hello') {
       this.#setFormat(record.me);
       onMe(record.me);
@@ -167,11 +185,13 @@ export class Session {
   #connectionChanged(connection) {
     const cameBack = connection === 'live' && this.state.connection === 'lost';
     this.#change({ connection });
+    if (connection === 'live') this.#showing.again();
     if (cameBack) this.#uplink.reconsider();
   }
 
   #change(part) {
     Object.assign(this.state, part);
+    if (this.state.connection === 'live' && !this.#listenOnly) this.#showing.show(this.#shown);
     this.#handlers.onChange();
   }
 }

@@ -131,7 +131,8 @@ export class Stream {
       this.counts.bad += 1;
       return;
     }
-    const counted = record.kind === 'sound' || record.kind === 'silence';
+    // Two streams overlap while one takes over from the other: what counts but once has its number.
+    const counted = record.kind === 'sound' || record.kind === 'silence' || record.kind === 'message';
     if (counted && !this.#renewal.isNews(record.seq)) return;
     if (record.kind === 'sound') this.#count(record);
     if (record.kind === 'silence') this.#silent = true;

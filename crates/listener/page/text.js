@@ -2,7 +2,8 @@
  * Chooses the language and puts sentences where they belong. The sentences of a language are in text-XX.js: the listener
  * makes languages.js from what such files there are.
  *
- * An element with `data-text="key"` shows that sentence, one with `data-label="key"` is named by it for screen readers;
+ * An element with `data-text="key"` shows that sentence, one with `data-label="key"` is named by it for screen readers, one with
+ * `data-hint` shows it while it is empty, one with `data-title` when it is pointed at;
  * everything else asks `say`. Only textContent and attributes are ever set.
  */
 
@@ -29,6 +30,8 @@ export function translatePage() {
   document.documentElement.lang = language;
   for (const element of document.querySelectorAll('[data-text]')) element.textContent = say(element.dataset.text);
   for (const element of document.querySelectorAll('[data-label]')) element.setAttribute('aria-label', say(element.dataset.label));
+  for (const element of document.querySelectorAll('[data-hint]')) element.placeholder = say(element.dataset.hint);
+  for (const element of document.querySelectorAll('[data-title]')) element.title = say(element.dataset.title);
 }
 
 /** @returns {{code: string, name: string}} the language that the toggle offers: the next one */

@@ -8,8 +8,20 @@ const byId = (id) => document.getElementById(id);
 
 /** The elements that app.js listens to. */
 export const elements = Object.fromEntries(
-  ['join', 'mute', 'volume', 'leave', 'language', 'people', 'alone', 'details'].map((id) => [id, byId(id)]),
+  ['join', 'mute', 'volume', 'leave', 'language', 'details', 'hand-button'].map((id) => [id, byId(id)]),
 );
+
+/** Where people.js shows the people. */
+export const peoplePlaces = {
+  list: byId('people'), stage: byId('stage'), away: byId('away'), alone: byId('alone'), search: byId('search'), count: byId('count'),
+};
+
+/** The parts of messages.js. */
+export const messageParts = {
+  panel: byId('messages'), list: byId('message-list'), form: byId('write'), line: byId('message-line'),
+  toggle: byId('messages-toggle'), badge: byId('badge'), trouble: byId('message-trouble'), close: byId('messages-close'),
+  empty: byId('messages-empty'),
+};
 
 const SIGNS = { on: '#mic', off: '#mic-off' };
 const PREFIXES = { on: '🎙 ', waiting: '🎙 ', held: '🎙 ', muted: '🔇 ', operator: '🔇 ' };
@@ -49,6 +61,11 @@ export function showState({ room, recorded = false, connection, microphone }) {
   byId('connection').dataset.state = connection;
   showMicrophone(microphone);
   if (document.body.dataset.screen === 'inside') document.title = `${PREFIXES[microphone] ?? ''}Palabre · ${room}`;
+}
+
+/** @param {boolean} raised the own hand */
+export function showHand(raised) {
+  elements['hand-button'].setAttribute('aria-pressed', String(raised));
 }
 
 /** @param {number} share 0 to 1 of the own level's meter */

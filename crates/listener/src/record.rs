@@ -127,7 +127,9 @@ mod tests {
     #[test]
     fn the_records_with_json_and_with_nothing_are_the_documented_ones() {
         assert_eq!(hello(1_700_000_000_100, example("json me")), example("html hello").as_bytes());
-        assert_eq!(room(1_700_000_000_101, &encode(example("json room"))), example("html room").as_bytes());
+        let states = encode_bytes(&crate::protocol_doc::hex("hex states"));
+        let people = encode(example("json room"));
+        assert_eq!(room(1_700_000_000_101, &people, &states), example("html room").as_bytes());
         assert_eq!(moved(1_700_000_000_200), example("html moved").as_bytes());
     }
 

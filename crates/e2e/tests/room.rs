@@ -1,0 +1,97 @@
+//! The room as pages show it, in a real Chromium: who is here and talks, hands, texts, whom one doesn't hear, crowds.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use palabre_e2e::browser::Browser;
+use palabre_e2e::suite::{Link, PATIENCE, Suite};
+use palabre_e2e::wait_for;
+
+fn voice() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("speech/english-man-16000Hz-mono.wav")
+}
+
+fn join(link: &Link) -> Browser {
+    let browser = Browser::start(Some(&voice()), "en").unwrap();
+    browser.open(&link.url).unwrap();
+    browser.wait_until("window.palabreState?.screen === 'door'").unwrap();
+    browser.click("#join").unwrap();
+    browser.wait_until("palabreState.connection === 'live' && palabreState.microphone === 'on'").unwrap();
+    browser
+}
+
+/// An expression: the row of a participant has this class.
+fn has(name: &str, class: &str) -> String {
+    format!("document.querySelector('#people [data-name=\"{name}\"].{class}')")
+}
+
+/// Puts a file there whole, as those who watch it expect.
+fn replace(path: &Path, text: &str) {
+    let new = path.with_extension("test");
+    fs::write(&new, text).unwrap();
+    fs::rename(&new, path).unwrap();
+}
+
+#[test]
+fn two_pages_see_each_other_talk_and_mute_raise_hands_and_write() {
+    let suite = Suite::start(2).unwrap();
+    let first = join(&suite.links[0]);
+    let second = join(&suite.links[1]);
+    // The second of a try comes in muted: one machine would howl.
+    first.wait_until(&has("p02", "silenced")).unwrap();
+    second.click("#mute").unwrap();
+    first.wait_until(&format!("{} && !{}", has("p02", "talking"), has("p02", "silenced"))).unwrap();
+    second.click("#mute").unwrap();
+    first.wait_until(&format!("{} && !{}", has("p02", "silenced"), has("p02", "talking"))).unwrap();
+    second.click("#hand-button").unwrap();
+    first.wait_until(&has("p02", "hand")).unwrap();
+    second.click("#hand-button").unwrap();
+    first.wait_until(&format!("!{}", has("p02", "hand"))).unwrap();
+
+    second.click("#messages-toggle").unwrap();
+    second.type_into("#message-line", "</b><script>alert(1)</script> é").unwrap();
+    second.click("#write button").unwrap();
+    first.wait_until("document.getElementById('badge').textContent === '1'").unwrap();
+    first.click("#messages-toggle").unwrap();
+    let text = "document.querySelector('.message-text')?.textContent === '</b><script>alert(1)</script> é'";
+    first.wait_until(text).unwrap();
+    second.wait_until(text).unwrap();
+    assert!(first.console().unwrap().is_empty());
+}
+
+#[test]
+fn whom_a_page_does_not_hear_stands_in_the_file_without_and_is_known_after_a_reload() {
+    let suite = Suite::start(2).unwrap();
+    let first = join(&suite.links[0]);
+    let without = suite.room().join("p01/without");
+    first.wait_until("document.querySelector('#people [data-name=\"p02\"] .unhear')").unwrap();
+    first.click("#people [data-name=\"p02\"] .unhear").unwrap();
+    wait_for("the file", PATIENCE, || fs::read_to_string(&without).ok().filter(|text| text == "p02\n")).unwrap();
+    first.run("location.reload()").unwrap();
+    first.wait_until("window.palabreState?.screen === 'door'").unwrap();
+    first.click("#join").unwrap();
+    first.wait_until(&has("p02", "unheard")).unwrap();
+    first.click("#people [data-name=\"p02\"] .unhear").unwrap();
+    wait_for("no file", PATIENCE, || (!without.exists()).then_some(())).unwrap();
+}
+
+#[test]
+fn a_room_of_five_hundred_stays_usable() {
+    let suite = Suite::start(1).unwrap();
+    let browser = join(&suite.links[0]);
+    let people = (2..=500).map(|n| format!("p{n:02}\t{}\tPérson {n}\n", if n <= 440 { "here" } else { "away" }));
+    let names = ["p01\there\tP01\n".to_owned()].into_iter().chain(people).collect::<String>();
+    replace(&suite.room().join("names"), &names);
+    browser.wait_until("document.querySelectorAll('#people > .person').length === 440").unwrap();
+    replace(&suite.room().join("levels"), "p300\ttalking\t-20.0\np17\tmuted\t-inf\n");
+    browser.wait_until(&format!("{} && {}", has("p300", "talking"), has("p17", "operator"))).unwrap();
+    browser.wait_until("document.querySelector('#stage [data-name=\"p300\"].talking')").unwrap();
+    assert_eq!(browser.run("return document.querySelector('#away summary').textContent").unwrap(), "60 away");
+    browser.type_into("#search", "person 30").unwrap();
+    browser.wait_until("document.querySelectorAll('#people > .person:not([hidden])').length === 11").unwrap();
+    let stops = "[...document.querySelectorAll('#people > :not([hidden]) button')].filter((b) => b.tabIndex === 0).length === 1";
+    browser.wait_until(stops).unwrap();
+    browser.run("document.querySelector('#away').open = true").unwrap();
+    browser.wait_until("document.querySelectorAll('#away .person').length === 60").unwrap();
+}
