@@ -259,7 +259,7 @@ fn who_is_kicked_finds_a_new_process_at_the_same_port() {
     let (old, port) = (scene.pid(), scene.seat.port);
     let kicked = scene.ask(Verb::Kick);
     assert_eq!((scene.seat.state, scene.seat.port), (State::Starting, port));
-    assert!(scene.seat.socket.is_some() && !scene.seat.is_here());
+    assert!(scene.seat.socket.is_some() && !scene.seat.member("x").here);
     assert_ne!(scene.pid(), old);
     scene.says_ready(scene.pid());
     scene.reap_until(|seat| seat.leaving.is_empty());
