@@ -1,0 +1,188 @@
+//! How the page looks and behaves for everybody, in a real Chromium: no violation of WCAG 2.1 AA that axe-core can find, on a phone
+//! and on a desk, light and dark, in every language; the keys; the settings. Screenshots of all are left in `target/looks`.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use palabre_e2e::browser::Browser;
+use palabre_e2e::suite::{Link, Suite};
+use serde_json::{Value, json};
+
+const PHONE: (u32, u32) = (390, 844);
+const DESK: (u32, u32) = (1280, 800);
+
+fn package() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn target() -> PathBuf {
+    std::env::current_exe().unwrap().ancestors().nth(3).unwrap().to_owned()
+}
+
+/// The text of axe-core, fetched once by npm, which checks it against the lock file.
+fn axe() -> &'static str {
+    static AXE: OnceLock<String> = OnceLock::new();
+    AXE.get_or_init(|| {
+        let dir = target().join("axe");
+        let script = dir.join("node_modules/axe-core/axe.min.js");
+        fs::create_dir_all(&dir).unwrap();
+        let is_new = |name: &str| fs::read(package().join("axe").join(name)).ok() != fs::read(dir.join(name)).ok();
+        if is_new("package-lock.json") || !script.exists() {
+            for name in ["package.json", "package-lock.json"] {
+                fs::copy(package().join("axe").join(name), dir.join(name)).unwrap();
+            }
+            let fetch = ["ci", "--ignore-scripts", "--no-audit", "--no-fund"];
+            let fetched = Command::new("npm").args(fetch).current_dir(&dir).status().unwrap();
+            assert!(fetched.success(), "npm can't fetch axe-core");
+        }
+        fs::read_to_string(script).unwrap()
+    })
+}
+
+fn open(link: &Link, language: &str) -> Browser {
+    let voice = package().join("speech/english-man-16000Hz-mono.wav");
+    let browser = Browser::start(Some(&voice), language).unwrap();
+    browser.open(&link.url).unwrap();
+    browser.wait_until("window.palabreState?.screen === 'door'").unwrap();
+    browser
+}
+
+fn join(browser: &Browser) {
+    browser.click("#join").unwrap();
+    browser.wait_until("palabreState.connection === 'live' && palabreState.microphone === 'on'").unwrap();
+}
+
+fn look_like(browser: &Browser, (width, height): (u32, u32), scheme: &str) {
+    let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600 });
+    browser.devtools("Emulation.setDeviceMetricsOverride", size).unwrap();
+    let features = json!([
+        { "name": "prefers-color-scheme", "value": scheme },
+        { "name": "prefers-reduced-motion", "value": "reduce" },
+    ]);
+    browser.devtools("Emulation.setEmulatedMedia", json!({ "features": features })).unwrap();
+    browser
+        .wait_until(&format!("innerWidth === {width} && matchMedia('(prefers-color-scheme: {scheme})').matches"))
+        .unwrap();
+}
+
+/// Looks at one screen in both sizes and schemes: nothing that axe-core finds, nothing wider than the window.
+fn look(browser: &Browser, name: &str) {
+    browser.run(axe()).unwrap();
+    for (size_name, size) in [("phone", PHONE), ("desk", DESK)] {
+        for scheme in ["light", "dark"] {
+            look_like(browser, size, scheme);
+            let name = format!("{name}-{size_name}-{scheme}");
+            let dir = target().join("looks");
+            fs::create_dir_all(&dir).unwrap();
+            browser.screenshot(&dir.join(format!("{name}.png"))).unwrap();
+            assert_eq!(violations(browser), Vec::<String>::new(), "{name}");
+            let fits = "document.documentElement.scrollWidth <= innerWidth && document.body.scrollWidth <= innerWidth";
+            assert_eq!(browser.run(&format!("return {fits}")).unwrap(), true, "{name} is too wide");
+        }
+    }
+}
+
+fn violations(browser: &Browser) -> Vec<String> {
+    let run = "window.axeSays = null; axe.run(document, { iframes: false, runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'best-practice'] }) \
+               .then((r) => { window.axeSays = r.violations.map((v) => v.id + ': ' + v.nodes.map((n) => n.html.slice(0, 160) + ' ' \
+               + n.failureSummary).join(' | ')); }, (e) => { window.axeSays = [String(e)]; })";
+    browser.run(run).unwrap();
+    browser.wait_until("window.axeSays").unwrap();
+    let says = browser.run("return window.axeSays").unwrap();
+    says.as_array().into_iter().flatten().filter_map(Value::as_str).map(ToOwned::to_owned).collect()
+}
+
+#[test]
+fn door_room_texts_and_settings_are_accessible_in_every_size_scheme_and_language() {
+    let suite = Suite::start(3).unwrap();
+    let browser = open(&suite.links[0], "en");
+    look(&browser, "door");
+    browser.click("#try").unwrap();
+    browser.wait_until("document.getElementById('advice').dataset.good === 'true'").unwrap();
+    look(&browser, "line");
+    browser.click("#settings-close").unwrap();
+    join(&browser);
+    let other = open(&suite.links[1], "fr");
+    join(&other);
+    other.click("#hand-button").unwrap();
+    browser.wait_until("document.querySelector('.person.hand')").unwrap();
+    look(&browser, "room");
+    other.click("#messages-toggle").unwrap();
+    other.type_into("#message-line", "Le son est bon ?").unwrap();
+    other.click("#write button").unwrap();
+    other.wait_until("document.querySelector('.message')").unwrap();
+    look(&other, "texts");
+    browser.click("#settings-open").unwrap();
+    look(&browser, "settings");
+}
+
+#[test]
+fn a_crowd_is_accessible_too() {
+    let suite = Suite::start(1).unwrap();
+    let browser = open(&suite.links[0], "fr");
+    join(&browser);
+    let state = |n: u32| ["here", "here hand", "here muted", "here listening", "away"][n as usize % 5];
+    let people: String = (2..=40).map(|n| format!("p{n:02}\t{}\tPersonne {n} du Village\n", state(n))).collect();
+    let file = suite.room().join("names");
+    fs::write(file.with_extension("test"), format!("p01\there\tP01\n{people}")).unwrap();
+    fs::rename(file.with_extension("test"), &file).unwrap();
+    browser.wait_until("document.querySelectorAll('#people > .person').length > 30").unwrap();
+    look(&browser, "crowd");
+}
+
+#[test]
+fn the_keys_mute_and_raise_a_hand_but_not_in_fields_nor_when_switched_off() {
+    let suite = Suite::start(1).unwrap();
+    let browser = open(&suite.links[0], "en");
+    join(&browser);
+    let press = |key: &str| {
+        for kind in ["rawKeyDown", "keyUp"] {
+            browser.devtools("Input.dispatchKeyEvent", json!({ "type": kind, "key": key })).unwrap();
+        }
+    };
+    browser.run("document.activeElement.blur()").unwrap();
+    press("h");
+    browser.wait_until("palabreState.hand").unwrap();
+    press("m");
+    browser
+        .wait_until("palabreState.muted && document.querySelector('link[rel=icon]').href.endsWith('icon-muted.svg')")
+        .unwrap();
+    browser.click("#messages-toggle").unwrap();
+    browser.type_into("#message-line", "hm").unwrap();
+    browser.wait_until("document.getElementById('message-line').value === 'hm'").unwrap();
+    assert_eq!(browser.run("return palabreState.hand && palabreState.muted").unwrap(), true);
+    browser.click("#messages-close").unwrap();
+    browser.click("#settings-open").unwrap();
+    browser.click("#switch-keys").unwrap();
+    browser.click("#settings-close").unwrap();
+    browser.run("document.activeElement.blur()").unwrap();
+    press("h");
+    // The page has taken that key before it answers this.
+    assert_eq!(browser.run("return palabreState.hand").unwrap(), true);
+}
+
+#[test]
+fn who_holds_to_talk_is_heard_only_then_and_the_operator_sees_the_figures() {
+    let suite = Suite::start(1).unwrap();
+    let browser = open(&suite.links[0], "en");
+    join(&browser);
+    browser.click("#settings-open").unwrap();
+    browser.click("input[name=mode][value=talk]").unwrap();
+    browser.click("#settings-close").unwrap();
+    browser
+        .wait_until("palabreState.mode === 'talk' && document.getElementById('mute').dataset.state === 'ready'")
+        .unwrap();
+    let sent = browser.run("return palabreState.sent").unwrap();
+    browser.run("document.activeElement.blur()").unwrap();
+    browser.devtools("Input.dispatchKeyEvent", json!({ "type": "rawKeyDown", "key": " " })).unwrap();
+    browser.wait_until(&format!("palabreState.held && palabreState.sent > {sent} + 10")).unwrap();
+    browser.devtools("Input.dispatchKeyEvent", json!({ "type": "keyUp", "key": " " })).unwrap();
+    browser.wait_until("!palabreState.held").unwrap();
+    palabre_e2e::wait_for("the figures", palabre_e2e::suite::PATIENCE, || {
+        suite.palabre(&["status"]).ok().filter(|text| text.contains("delay=") && text.contains("underruns="))
+    })
+    .unwrap();
+}
