@@ -5,19 +5,31 @@
  */
 
 import { Backoff } from './backoff.js';
-import { askWithout, setWithout } from './desk.js';
+import { askWithout, report, setWithout } from './desk.js';
+import { ErrorLog, browserName, figuresToReport } from './diagnostics.js';
+import { listenToKeys } from './keys.js';
 import { Messages } from './messages.js';
 import { People } from './people.js';
 import { Session, hasWorklets } from './session.js';
 import { recall, remember } from './settings.js';
+import { SettingsPanel, keysAreOn, mode } from './settings-panel.js';
 import { say, switchLanguage, translatePage } from './text.js';
 import * as view from './view.js';
 
 const FIGURES_MS = 500;
 const KEY_CHECK_MS = 5000;
+const REPORT_MS = 10000;
 const METER_FALL = 0.7;
 const people = new People(view.peoplePlaces, unhear);
 const messages = new Messages(view.messageParts, people);
+const errors = new ErrorLog();
+const panel = new SettingsPanel({
+  onMicrophone: () => app.session?.renewMicrophone(),
+  onOutput: () => app.session?.renewOutput(),
+  onMode: () => app.session?.setMode(mode()),
+  figures: () => JSON.stringify(diagnostics(), null, 1),
+  inRoom: () => app.session !== null,
+});
 
 /** What is the case: `screen` is where we are, `me` the answer of GET me, `session` exists while in the room. */
 const app = { screen: 'loading', me: null, session: null, headphones: false, level: 0, recorded: false };
@@ -29,6 +41,18 @@ function start() {
   view.showLanguage();
   const { join, mute, leave, volume, language } = view.elements;
   volume.value = recall('volume') ?? '100';
+  view.elements['volume-2'].value = volume.value;
+  view.elements['volume-2'].addEventListener('input', ({ target }) => { volume.value = target.value; changeVolume(); });
+  view.elements['settings-open'].addEventListener('click', () => panel.open());
+  view.elements.try.addEventListener('click', () => panel.open());
+  holdToTalk(view.elements.hold);
+  listenToKeys({
+    active: () => app.session !== null && keysAreOn() && !document.querySelector('dialog[open]'),
+    mute: pressMute,
+    hand: raiseHand,
+    talk: (held) => app.session?.hold(held) ?? false,
+  });
+  setInterval(sendReport, REPORT_MS);
   join.addEventListener('click', enter);
   leave.addEventListener('click', leaveRoom);
   mute.addEventListener('click', pressMute);
@@ -98,11 +122,12 @@ function enter() {
     onMe: (given) => { const newer = asHere(given); app.me = newer; people.setMe(newer); refresh(); },
     onRoom: ({ people: all, states, recording }) => { people.setPeople(all, states); app.recorded = recording; refresh(); },
     onStates: (marks) => people.setStates(marks),
-    onLevels: (marks) => { people.setLevels(marks); refresh(); },
+    onLevels: (marks) => { people.setLevels(marks); view.showTalking(people.talking(me.name)); refresh(); },
     onMessage: (message) => messages.add(message),
   });
   app.screen = 'inside';
   view.showInside();
+  app.session.setMode(mode());
   app.session.join();
   if (!me.listen_only) askWithout().then((names) => people.setUnheard(names ?? []));
   refresh();
@@ -147,6 +172,24 @@ async function unhear(name, unheard) {
   if (!(await setWithout(after))) people.setUnheard(before);
 }
 
+/** The same as the space bar, for fingers. */
+function holdToTalk(button) {
+  const hold = (held) => app.session?.hold(held);
+  button.addEventListener('pointerdown', (event) => {
+    button.setPointerCapture(event.pointerId);
+    hold(true);
+  });
+  for (const end of ['pointerup', 'pointercancel', 'lostpointercapture', 'blur']) button.addEventListener(end, () => hold(false));
+  button.addEventListener('keydown', (event) => { if ([' ', 'Enter'].includes(event.key)) { event.preventDefault(); hold(true); } });
+  button.addEventListener('keyup', (event) => { if ([' ', 'Enter'].includes(event.key)) hold(false); });
+  button.addEventListener('contextmenu', (event) => event.preventDefault());
+}
+
+/** So that the operator sees what the person would otherwise have to tell. */
+function sendReport() {
+  if (app.session?.state.connection === 'live' && !app.me.listen_only) report(figuresToReport(diagnostics()));
+}
+
 function raiseHand() {
   const { session } = app;
   if (!session) return;
@@ -156,6 +199,7 @@ function raiseHand() {
 function changeVolume() {
   const { value } = view.elements.volume;
   remember('volume', value);
+  view.elements['volume-2'].value = value;
   app.session?.setVolume(value / 100);
 }
 
@@ -171,6 +215,7 @@ function refresh() {
   const { session } = app;
   if (session) {
     view.showHand(session.state.hand);
+    view.showHold(session.state.mode === 'talk' && !session.state.muted && session.state.microphone === 'on', session.state.held);
     view.showState({ room, recorded: app.recorded, connection: session.state.connection, microphone: microphoneWord(session.state) });
     view.showNotices(notices(session));
     if (session.state.connection !== 'live') people.hush();
@@ -200,6 +245,7 @@ function microphoneWord({ connection, microphone, muted, uplink, audible }) {
   if (microphone === 'asking') return 'asking';
   if (microphone !== 'on') return 'off';
   if (muted) return 'muted';
+  if (app.session.state.mode === 'talk' && !app.session.state.held) return 'ready';
   if (people.operatorMutedMe) return 'operator';
   // A context that is held back doesn't run the microphone either.
   if (!audible) return 'held';
@@ -230,7 +276,8 @@ function showPeak(peak) {
 }
 
 function diagnostics() {
-  return Object.freeze({ screen: app.screen, ...(app.session?.diagnostics ?? {}) });
+  const own = { browser: browserName(navigator.userAgent), errors: errors.last };
+  return Object.freeze({ screen: app.screen, ...(app.session?.diagnostics ?? {}), ...own });
 }
 
 function showFigures() {
@@ -247,5 +294,9 @@ function showFigures() {
     ['detailRates', `${d.streamRate} · ${d.contextRate} Hz`],
     ['detailUplink', say(`uplink${d.uplinkKind[0].toUpperCase()}${d.uplinkKind.slice(1)}`)],
     ['detailSent', `${d.sent} · ${d.dropped}`],
+    ['detailJitter', ms(d.jitterMs)],
+    ['detailBytes', `${Math.round((d.bytes || 0) / 1024)} KiB`],
+    ['detailBrowser', d.browser],
+    ['detailErrors', d.errors.join(' · ') || '–'],
   ]);
 }

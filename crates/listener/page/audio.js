@@ -22,6 +22,7 @@ export class AudioHouse {
   #watch = 0;
   #seen = { cardS: -1 };
   #failures = 0;
+  #output = '';
 
   /** @param {AudioHandlers} handlers */
   constructor(handlers) {
@@ -63,6 +64,17 @@ export class AudioHouse {
     else this.#context.resume().catch(() => {});
   }
 
+  /** @param {string} deviceId where the sound goes, empty for the browser's own choice; nothing where that can't be chosen */
+  setOutput(deviceId) {
+    this.#output = deviceId;
+    if (this.#context) this.#direct(this.#context);
+  }
+
+  #direct(context) {
+    // A device that is gone is no fault: the sound stays where it is.
+    if ('setSinkId' in context && (this.#output || context.sinkId)) context.setSinkId(this.#output).catch(() => {});
+  }
+
   async #build() {
     this.#drop();
     const context = new AudioContext({ latencyHint: 'interactive' });
@@ -71,6 +83,7 @@ export class AudioHouse {
     context.onstatechange = () => this.#stateChanged(context);
     context.onerror = () => this.#rebuildSoon();
     context.resume().catch(() => {});
+    this.#direct(context);
     const loaded = await loadWorklets(context);
     if (context !== this.#context) return;
     // The listener may just be restarting.

@@ -6,8 +6,9 @@
  */
 
 import { ClockMap } from './clock-map.js';
+import { openMicrophone, wishes } from './devices.js';
+import { VoiceGate } from './voice-gate.js';
 
-const WISHES = { channelCount: 1, echoCancellation: true, noiseSuppression: true };
 const CLOSED_MS = 100;
 const PROBLEMS = { NotAllowedError: 'refused', SecurityError: 'refused', NotReadableError: 'busy', AbortError: 'busy' };
 
@@ -26,6 +27,7 @@ export class Microphone {
   #media = null;
   #nodes = [];
   #clock = new ClockMap();
+  #gate = new VoiceGate(24000);
   #muted = true;
   #wanted = false;
   /** @type {MicrophoneState} */
@@ -41,7 +43,7 @@ export class Microphone {
     this.#wanted = true;
     this.#become('asking');
     try {
-      const media = await navigator.mediaDevices.getUserMedia({ audio: { ...WISHES, autoGainControl: this.#autoGainControl } });
+      const media = await openMicrophone(!this.#autoGainControl);
       if (this.#wanted) this.#got(media);
       else media.getTracks().forEach((track) => track.stop());
     } catch (error) {
@@ -76,7 +78,9 @@ export class Microphone {
   setFormat(rateHz, chunkMs) {
     const same = this.#format && this.#format.rateHz === rateHz && this.#format.chunkMs === chunkMs;
     this.#format = { rateHz, chunkMs };
-    if (!same) this.#wire();
+    if (same) return;
+    this.#gate = Object.assign(new VoiceGate(rateHz), { mode: this.#gate.mode, held: this.#gate.held });
+    this.#wire();
   }
 
   /** @param {boolean} levelling whether the room brings voices to one loudness: two who do the same would fight */
@@ -85,13 +89,34 @@ export class Microphone {
     this.#autoGainControl = !levelling;
     // A browser that can't change it now does what the room does twice, until it is asked again.
     const [track] = this.#media?.getAudioTracks() ?? [];
-    track?.applyConstraints({ ...WISHES, autoGainControl: this.#autoGainControl }).catch(() => {});
+    track?.applyConstraints(wishes(levelling)).catch(() => {});
   }
 
   /** @param {boolean} muted */
   setMuted(muted) {
     this.#muted = muted;
     this.#applyMute();
+  }
+
+  /** @param {'open' | 'voice' | 'talk'} mode when what the microphone hears is said */
+  setMode(mode) {
+    this.#gate.mode = mode;
+    this.#gate.reset();
+  }
+
+  /** @param {boolean} held whether the person holds the key to talk */
+  hold(held) {
+    this.#gate.held = held;
+  }
+
+  /** @returns {boolean} whether what the microphone hears now is said, as far as the mode goes */
+  get gateIsOpen() {
+    return this.#gate.isOpen;
+  }
+
+  /** Another device or another processing was chosen. */
+  renew() {
+    if (this.#wanted && this.state !== 'asking') this.#again();
   }
 
   #got(media) {
@@ -135,6 +160,7 @@ export class Microphone {
 
   /** The worklet's gate closes without a click; the track is disabled as well, so that a mute is one in the browser too. */
   #applyMute() {
+    this.#gate.reset();
     this.#nodes[1]?.port.postMessage({ open: !this.#muted });
     if (!this.#muted) this.#enable(true);
     else setTimeout(() => this.#enable(!this.#muted), CLOSED_MS);
@@ -148,7 +174,7 @@ export class Microphone {
     this.#clock.observe(nowMs, performance.timeOrigin + performance.now());
     // The last chunk on its way when the gate closed is no sign of life.
     this.#handlers.onPeak(this.#muted ? 0 : peak);
-    this.#handlers.onChunk({ samples, wallMs: this.#clock.wallMs(firstMs) });
+    for (const chunk of this.#gate.push({ samples, wallMs: this.#clock.wallMs(firstMs) })) this.#handlers.onChunk(chunk);
   }
 
   #become(state) {

@@ -103,6 +103,11 @@ export class People {
     return this.#crowd.named(this.#me?.name)?.operatorMuted ?? false;
   }
 
+  /** @returns {boolean} whether the room hears this person talk */
+  talking(name) {
+    return this.#crowd.named(name)?.talking ?? false;
+  }
+
   /** @returns {Set<string>} login names */
   get unheard() {
     return this.#unheard;

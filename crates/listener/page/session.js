@@ -8,6 +8,7 @@
 import { AudioHouse } from './audio.js';
 import { letSleep, stayAwake } from './awake.js';
 import { Showing } from './desk.js';
+import { chosen } from './devices.js';
 import { FallbackPlayer } from './fallback-player.js';
 import { Microphone } from './microphone.js';
 import { Player } from './player.js';
@@ -35,7 +36,7 @@ export class Session {
   #stream;
   #showing = new Showing();
   #listenOnly;
-  state = { connection: 'connecting', audible: true, microphone: 'off', uplink: 'off', muted: true, hand: false };
+  state = { connection: 'connecting', audible: true, microphone: 'off', uplink: 'off', muted: true, hand: false, mode: 'open', held: false };
 
   /**
    * @param {object} me as from GET me
@@ -69,6 +70,7 @@ export class Session {
       onRecord: (record) => this.#take(record),
       onState: (connection) => this.#connectionChanged(connection),
     }, renewCost);
+    this.#audio.setOutput(chosen('output'));
     this.#setFormat(me);
     this.#microphone.setMuted(muted);
   }
@@ -100,6 +102,33 @@ export class Session {
   /** @param {boolean} hand whether the others are to see a raised hand */
   setHand(hand) {
     this.#change({ hand });
+  }
+
+  /** @param {'open' | 'voice' | 'talk'} mode when the microphone speaks */
+  setMode(mode) {
+    this.#microphone.setMode(mode);
+    this.#change({ mode, held: false });
+  }
+
+  /**
+   * @param {boolean} held whether the person holds the key or the button to talk
+   * @returns {boolean} whether that means anything now
+   */
+  hold(held) {
+    if (held && (this.state.mode !== 'talk' || this.state.muted)) return false;
+    this.#microphone.hold(held);
+    this.#change({ held });
+    return true;
+  }
+
+  /** Another microphone, or another processing, was chosen. */
+  renewMicrophone() {
+    this.#microphone.renew();
+  }
+
+  /** Another loudspeaker was chosen. */
+  renewOutput() {
+    this.#audio.setOutput(chosen('output'));
   }
 
   /** @param {number} volume 0 to 1 */
@@ -135,6 +164,7 @@ export class Session {
       delayMs: depthMs + filterMs + outputMs,
       depthMs, lowMs, marginMs, jitterMs, surplusMs, filterMs, outputMs, speed, contextRate, streamRate,
       underruns, cuts, splices, cutMs,
+      bytes: this.#stream.counts.bytes,
       chunks, lost, bad, opened, renewals, reconnects,
       playerKind: hasWorklets() ? 'worklet' : 'audio', played,
       uplinkKind: this.#uplink.kind,

@@ -8,7 +8,7 @@ const byId = (id) => document.getElementById(id);
 
 /** The elements that app.js listens to. */
 export const elements = Object.fromEntries(
-  ['join', 'mute', 'volume', 'leave', 'language', 'details', 'hand-button'].map((id) => [id, byId(id)]),
+  ['join', 'mute', 'volume', 'leave', 'language', 'details', 'hand-button', 'hold', 'settings-open', 'try', 'volume-2'].map((id) => [id, byId(id)]),
 );
 
 /** Where people.js shows the people. */
@@ -24,7 +24,8 @@ export const messageParts = {
 };
 
 const SIGNS = { on: '#mic', off: '#mic-off' };
-const PREFIXES = { on: '🎙 ', waiting: '🎙 ', held: '🎙 ', muted: '🔇 ', operator: '🔇 ' };
+const ICONS = { muted: 'icon-muted.svg', operator: 'icon-muted.svg' };
+const PREFIXES = { on: '🎙 ', waiting: '🎙 ', held: '🎙 ', muted: '🔇 ', operator: '🔇 ', ready: '🎙 ' };
 
 /**
  * The screen before and after the room.
@@ -41,6 +42,7 @@ export function showDoor({ title, hint = '', warning = '', room = '', join = '',
   byId('door-warning').hidden = !warning;
   set('join', join);
   elements.join.hidden = !join;
+  elements.try.hidden = !join;
   document.title = room ? `Palabre · ${room}` : 'Palabre';
 }
 
@@ -58,9 +60,45 @@ export function showState({ room, recorded = false, connection, microphone }) {
   set('room', room);
   set('recorded', recorded ? say('recorded') : '');
   set('connection', connection && say(connection));
+  announce(connection, recorded);
   byId('connection').dataset.state = connection;
   showMicrophone(microphone);
+  const isTalking = microphone === 'on' && talking;
+  setIcon(document.body.dataset.screen !== 'inside' ? 'icon.svg' : isTalking ? 'icon-talking.svg' : ICONS[microphone] ?? 'icon.svg');
   if (document.body.dataset.screen === 'inside') document.title = `${PREFIXES[microphone] ?? ''}Palabre · ${room}`;
+}
+
+let announced = '';
+
+/** The one live region tells of the connection, of a recording, and of one's own microphone; never of who talks. */
+function announce(connection, recorded) {
+  const sentence = [connection && say(connection), recorded ? say('recorded') : ''].filter(Boolean).join(' · ');
+  if (sentence !== announced && sentence) speak(sentence);
+  announced = sentence;
+}
+
+function setIcon(name) {
+  const link = document.querySelector('link[rel="icon"]');
+  const href = `./page/${name}`;
+  if (link.getAttribute('href') !== href) link.setAttribute('href', href);
+}
+
+let talking = false;
+
+/** @param {boolean} now whether the room hears this person just now, for the page's icon */
+export function showTalking(now) {
+  talking = now;
+}
+
+/**
+ * The button that is held to talk.
+ * @param {boolean} shown
+ * @param {boolean} held
+ */
+export function showHold(shown, held) {
+  elements.hold.hidden = !shown;
+  elements.hold.classList.toggle('held', held);
+  set('hold-words', say(held ? 'holding' : 'hold'));
 }
 
 /** @param {boolean} raised the own hand */
@@ -82,7 +120,7 @@ export function speak(sentence) {
 export function showLanguage() {
   const { code, name } = otherLanguage();
   elements.language.textContent = code.toUpperCase();
-  elements.language.setAttribute('aria-label', name);
+  elements.language.setAttribute('aria-label', `${code.toUpperCase()} · ${name}`);
   elements.language.title = name;
   elements.language.lang = code;
 }
@@ -110,10 +148,9 @@ export function showFigures(figures) {
 
 function showMicrophone(state) {
   const name = `mic${state[0].toUpperCase()}${state.slice(1)}`;
-  const open = state === 'on' || state === 'waiting' || state === 'held';
+  const open = ['on', 'waiting', 'held', 'ready'].includes(state);
   elements.mute.dataset.state = state;
   elements.mute.disabled = state === 'listener';
-  elements.mute.setAttribute('aria-pressed', String(!open));
   elements.mute.querySelector('use').setAttribute('href', open ? SIGNS.on : SIGNS.off);
   set('mic-state', say(name));
   set('mic-hint', say(`${name}Hint`));

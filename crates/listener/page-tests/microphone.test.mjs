@@ -1,0 +1,84 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { advice } from '../page/advice.js';
+import { browserName, figuresToReport } from '../page/diagnostics.js';
+import { meaning } from '../page/keys.js';
+import { VoiceGate } from '../page/voice-gate.js';
+
+const RATE = 24000;
+const FRAMES = 960;
+
+/** A chunk of 40 ms whose samples are all about `level`, the n-th since the start. */
+function chunk(n, level) {
+  return { samples: Int16Array.from({ length: FRAMES }, (_, i) => (i % 2 ? level : -level)), wallMs: 40 * n };
+}
+
+/** How many samples are said of each of the chunks with these levels. */
+function said(gate, levels) {
+  return levels.map((level, n) => gate.push(chunk(n, level)).reduce((sum, { samples }) => sum + samples.length, 0));
+}
+
+test('an open microphone says all, as it is', () => {
+  const gate = new VoiceGate(RATE);
+  const [one, two] = [chunk(0, 0), chunk(1, 9000)];
+  assert.deepEqual([gate.push(one), gate.push(two)], [[one], [two]]);
+});
+
+test('by voice a word is whole: what was just before it comes along, a pause for breath too, and the end is faded', () => {
+  const gate = Object.assign(new VoiceGate(RATE), { mode: 'voice' });
+  const levels = [20, 20, 20, 4000, 4000, ...Array(20).fill(20)];
+  const out = said(gate, levels);
+  assert.deepEqual(out.slice(0, 4), [0, 0, 0, FRAMES + 480]);
+  assert.equal(out.lastIndexOf(FRAMES), 4 + 12, 'half a second after the last voice');
+  assert.equal(out[17], 120, 'and 5 ms to fade');
+  assert.equal(out.slice(18).reduce((a, b) => a + b), 0);
+});
+
+test('what is said begins and ends in silence and in order', () => {
+  const gate = Object.assign(new VoiceGate(RATE), { mode: 'talk' });
+  assert.deepEqual(gate.push(chunk(0, 9000)), []);
+  gate.held = true;
+  const [first] = gate.push(chunk(1, 9000));
+  assert.deepEqual([Math.abs(first.samples[0]), first.wallMs], [0, 40]);
+  gate.held = false;
+  const [last] = gate.push(chunk(2, 9000));
+  assert.ok(Math.abs(last.samples.at(-1)) < 100 && last.samples.length === 120);
+  assert.deepEqual(gate.push(chunk(3, 9000)), []);
+});
+
+test('a noise that stays is no voice', () => {
+  const gate = Object.assign(new VoiceGate(RATE), { mode: 'voice' });
+  const out = said(gate, Array(1500).fill(400));
+  assert.equal(out.at(-1), 0);
+});
+
+test('keys do nothing in fields, on controls and with others', () => {
+  const within = (selector) => ({ closest: (list) => (list.includes(selector) ? {} : null) });
+  assert.equal(meaning({ key: 'm', target: within('body') }), 'mute');
+  assert.equal(meaning({ key: ' ' }), 'talk');
+  assert.equal(meaning({ key: 'H' }), 'hand');
+  assert.equal(meaning({ key: 'x' }), null);
+  assert.equal(meaning({ key: 'm', ctrlKey: true }), null);
+  for (const selector of ['input', 'button', 'select', 'summary', 'dialog']) assert.equal(meaning({ key: 'm', target: within(selector) }), null);
+});
+
+test('a silent, a blocked and a wrong microphone are told apart in words', () => {
+  const line = { state: 'on', systemMuted: false, listenedMs: 4000, peak: 0, label: 'USB', isDefault: false, others: 0 };
+  assert.equal(advice({ ...line, state: 'refused' }), 'adviceBlocked');
+  assert.equal(advice({ ...line, systemMuted: true }), 'adviceSystemMuted');
+  assert.equal(advice(line), 'adviceSilent');
+  assert.equal(advice({ ...line, isDefault: true, others: 1 }), 'adviceSilentDefault');
+  assert.equal(advice({ ...line, listenedMs: 100 }), 'adviceSpeak');
+  assert.equal(advice({ ...line, peak: 0.01 }), 'adviceQuiet');
+  assert.equal(advice({ ...line, peak: 0.3 }), 'adviceGood');
+  assert.equal(advice({ ...line, peak: 0.3, label: 'Monitor of Speakers' }), 'adviceNotAMicrophone');
+});
+
+test('a report has whole numbers and a short name of the browser', () => {
+  const chromium = 'Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0 Safari/537.36';
+  assert.equal(browserName(chromium), 'Chromium 156, Linux');
+  assert.equal(browserName('Mozilla/5.0 (X11; Linux x86_64; rv:153.0) Gecko/20100101 Firefox/153.0'), 'Firefox 153, Linux');
+  assert.equal(browserName(''), 'unknown');
+  const body = figuresToReport({ depthMs: 51.6, outputMs: 40, underruns: NaN, contextRate: 48000, browser: 'x', errors: [] });
+  assert.deepEqual([body.delay_ms, body.depth_ms, body.underruns, body.rate_hz, body.lost], [92, 52, 0, 48000, 0]);
+});
