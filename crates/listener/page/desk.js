@@ -62,7 +62,9 @@ export class Showing {
     if (this.#busy || this.#wanted === this.#told) return;
     this.#busy = true;
     const telling = this.#wanted;
-    const { ok } = await post('show', telling);
+    const { ok: took, status } = await post('show', telling);
+    // Where a file is heard there is nobody to tell.
+    const ok = took || status === 404;
     this.#busy = false;
     if (ok) this.#told = telling;
     if (this.#wanted !== this.#told && this.#wanted) this.#timer = setTimeout(() => this.#tell(), ok ? 0 : AGAIN_MS);

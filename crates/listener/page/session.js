@@ -70,7 +70,7 @@ export class Session {
       onRecord: (record) => this.#take(record),
       onState: (connection) => this.#connectionChanged(connection),
     }, renewCost);
-    this.#audio.setOutput(chosen('output'));
+    this.#audio.setOutput?.(chosen('output'));
     this.#setFormat(me);
     this.#microphone.setMuted(muted);
   }
@@ -128,7 +128,7 @@ export class Session {
 
   /** Another loudspeaker was chosen. */
   renewOutput() {
-    this.#audio.setOutput(chosen('output'));
+    this.#audio.setOutput?.(chosen('output'));
   }
 
   /** @param {number} volume 0 to 1 */
@@ -221,7 +221,7 @@ export class Session {
 
   #change(part) {
     Object.assign(this.state, part);
-    if (this.state.connection === 'live' && !this.#listenOnly) this.#showing.show(this.#shown);
+    if (this.state.connection === 'live') this.#showing.show(this.#shown);
     this.#handlers.onChange();
   }
 }
