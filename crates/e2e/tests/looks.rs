@@ -127,7 +127,13 @@ fn a_crowd_is_accessible_too() {
     let state = |n: u32| ["here", "here hand", "here muted", "here listening", "away"][n as usize % 5];
     let people: String = (2..=40).map(|n| format!("p{n:02}\t{}\tPersonne {n} du Village\n", state(n))).collect();
     let file = suite.room().join("names");
-    fs::write(file.with_extension("test"), format!("p01\there\tP01\n{people}")).unwrap();
+    // The supervisor writes this file when what a page shows has changed: ours comes after that.
+    browser.click("#mute").unwrap();
+    palabre_e2e::wait_for("the supervisor", palabre_e2e::suite::PATIENCE, || {
+        fs::read_to_string(&file).ok().filter(|text| text.contains("here muted"))
+    })
+    .unwrap();
+    fs::write(file.with_extension("test"), format!("p01\there muted\tP01\n{people}")).unwrap();
     fs::rename(file.with_extension("test"), &file).unwrap();
     browser.wait_until("document.querySelectorAll('#people > .person').length > 30").unwrap();
     look(&browser, "crowd");

@@ -80,12 +80,16 @@ fn whom_a_page_does_not_hear_stands_in_the_file_without_and_is_known_after_a_rel
 fn a_room_of_five_hundred_stays_usable() {
     let suite = Suite::start(1).unwrap();
     let browser = join(&suite.links[0]);
-    let people = (2..=500).map(|n| format!("p{n:02}\t{}\tPérson {n}\n", if n <= 440 { "here" } else { "away" }));
-    let names = ["p01\there\tP01\n".to_owned()].into_iter().chain(people).collect::<String>();
-    replace(&suite.room().join("names"), &names);
-    browser.wait_until("document.querySelectorAll('#people > .person').length === 440").unwrap();
-    // The mixer writes this file too, a last time when all is silent: ours comes after that.
+    // The supervisor and the mixer write `names` and `levels` too, when what a page shows has changed and a last time when all is
+    // silent: ours come after that.
     browser.click("#mute").unwrap();
+    let names = suite.room().join("names");
+    wait_for("the supervisor", PATIENCE, || fs::read_to_string(&names).ok().filter(|text| text.contains("here muted")))
+        .unwrap();
+    let people = (2..=500).map(|n| format!("p{n:02}\t{}\tPérson {n}\n", if n <= 440 { "here" } else { "away" }));
+    let all = ["p01\there muted\tP01\n".to_owned()].into_iter().chain(people).collect::<String>();
+    replace(&names, &all);
+    browser.wait_until("document.querySelectorAll('#people > .person').length === 440").unwrap();
     let stage = "document.querySelector('#stage [data-name=\"p300\"].talking')";
     let shown = format!("return Boolean({} && {} && {stage})", has("p300", "talking"), has("p17", "operator"));
     wait_for("the levels", PATIENCE, || {
