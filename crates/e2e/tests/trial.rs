@@ -52,10 +52,9 @@ fn open_shows_every_link_in_a_window_that_trusts_it_and_closes_them() {
         let profile: PathBuf = suite.dir().join("browser").join(&link.name);
         let address = format!("https://localhost:{}/", link.port);
         // A certificate that isn't trusted would be a page of Chromium's own, and so would a page that doesn't answer.
-        let title = wait_for("the page in its window", PATIENCE, || {
-            windows(&profile)?.into_iter().find(|(url, _)| *url == address).map(|(_, title)| title)
-        });
-        assert!(title.as_ref().is_ok_and(|title| title.contains("Palabre")), "{title:?}, {:?}", windows(&profile));
+        let shown = |(url, title): &(String, String)| *url == address && title.contains("Palabre");
+        let ready = wait_for("the page in its window", PATIENCE, || windows(&profile)?.iter().any(shown).then_some(()));
+        assert!(ready.is_ok(), "{:?}", windows(&profile));
     }
     let processes = descendants(suite.pid());
     suite.stop().unwrap();
