@@ -11,14 +11,14 @@
 //!    └───────── what remains, then a fade of 5 ms ──────────┘
 //! ```
 //!
-//! - The margin is the smallest that would have been good lately, of many that are simulated ([`depth`]).
+//! - The margin is the smallest that would have been good lately, of many that are simulated (`depth`).
 //! - Where the sound that comes doesn't continue what was heard, whatever the reason, there is one way to join them
-//!   ([`join`]): what was heard goes on for 5 ms and fades out, what comes fades in. So nothing clicks.
+//!   (`join`): what was heard goes on for 5 ms and fades out, what comes fades in. So nothing clicks.
 //! - No sample is played that is older than [`AGE_MAX`]; what is too old is caught up with, by leaving out silence, and
 //!   by a cut where there is none. Silence at the head of a spurt that would only be delay is left out too.
 //! - A surplus that lasts (the network's pause is over) is cut, in quiet moments where there are any.
 //! - The clock of whoever sends for half a minute without a pause is measured, and where it differs from ours a resampler
-//!   follows it ([`clock`]). Shorter spurts need none: each begins anew.
+//!   follows it (`clock`). Shorter spurts need none: each begins anew.
 //!
 //! Not here: filling gaps with guessed speech.
 
