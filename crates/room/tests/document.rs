@@ -1,7 +1,7 @@
 //! The examples of `docs/room-directory.md` are what this crate writes and reads.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use palabre_room::{Format, Inbox, PipeReader, PipeWriter, RoomDir, Start, Talk, Wrote};
+use palabre_room::{Format, Inbox, PipeReader, PipeWriter, RecordingReader, RoomDir, Start, Talk, Wrote};
 
 const DOCUMENT: &str = include_str!("../../../docs/room-directory.md");
 
@@ -95,6 +95,21 @@ fn the_example_of_samples_is_what_crosses_a_pipe() {
     let mut read = Vec::new();
     reader.read(std::time::Instant::now(), &mut read, 100).unwrap();
     assert_eq!(read, samples);
+}
+
+#[test]
+fn the_example_of_a_recording_is_a_frame_of_alice() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("recording");
+    let mut reader = RecordingReader::create(&path, Format::default()).unwrap();
+    let head = example("hex recording").split_whitespace().map(|byte| u8::from_str_radix(byte, 16).unwrap());
+    let mut record: Vec<u8> = head.collect();
+    record.resize(8 + 32 + 960, 0);
+    std::io::Write::write_all(&mut std::fs::OpenOptions::new().write(true).open(&path).unwrap(), &record).unwrap();
+    let mut takes = Vec::new();
+    assert_eq!(reader.read(&mut takes).unwrap(), 1);
+    assert_eq!((takes[0].at.as_secs_f64(), takes[0].name.as_str()), (1.0, "alice"));
+    assert_eq!((&takes[0].frame[..4], takes[0].frame.len()), (&[1, -2, 256, 0][..], 480));
 }
 
 /// The samples are the tag's numbers, the bytes the block's.
