@@ -29,7 +29,9 @@ fn configuration(server: &str, alice: &str) -> TempDir {
 /// The fields that a parser knows, by its complaint about one that it doesn't.
 fn fields(complaint: &str) -> Vec<&str> {
     let (_, expected) = complaint.split_once(", expected ").unwrap_or_else(|| panic!("{complaint}"));
-    expected.split('`').skip(1).step_by(2).collect()
+    let fields: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
+    assert!(!fields.is_empty(), "no field is named in: {complaint}");
+    fields
 }
 
 #[test]
