@@ -10,6 +10,10 @@ use clap_complete::Shell;
 use palabre_config::Moment;
 use palabre_room::{Gain, Name};
 
+mod restart;
+
+pub use restart::Restart;
+
 /// A voice room for people who have nothing but a browser: the operator's command
 #[derive(Debug, Parser)]
 #[command(name = "palabre", version, max_term_width = 100, propagate_version = false)]
@@ -62,11 +66,9 @@ Examples:
 The exit status is 0 whatever the states are; it is 111 where no supervisor
 runs. Faults of the configuration are told on standard error.")]
     Status(Status),
-    /// Replace a participant's listener by a new process, losing no sound
-    #[command(after_help = "\
-Examples:
-  palabre restart alice")]
-    Restart(Who),
+    /// Replace a participant's listener, or everybody's, by a new process, losing no sound
+    #[command(after_help = restart::EXAMPLES)]
+    Restart(Restart),
     /// End a participant's listener and close their port, until it is started
     #[command(after_help = "\
 Examples:

@@ -18,12 +18,15 @@ const IN_A_WHILE: Duration = Duration::from_secs(60);
 /// The supervisor's socket in the directory of what runs.
 const SOCKET: &str = "control.sock";
 
-/// `palabre restart NAME`.
+/// Has a participant's listener replaced, and waits until that is done.
 ///
 /// # Errors
 /// The supervisor isn't there (system) or says no (refused).
 pub fn restart(run: &Path, name: &Name) -> Result<(), Failure> {
-    done(run, &Request::Restart { name: name.clone() }, format!("{name}: a new listener serves\n"))
+    match ask(run, &Request::Restart { name: name.clone() }, IN_A_WHILE)? {
+        Response::Ok => Ok(()),
+        other => Err(unexpected(&other)),
+    }
 }
 
 /// `palabre stop NAME`.

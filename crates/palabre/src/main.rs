@@ -18,6 +18,7 @@ mod play;
 mod progress;
 mod qr;
 mod record;
+mod restart;
 mod revoke;
 mod run;
 mod source;

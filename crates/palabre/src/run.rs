@@ -3,7 +3,7 @@
 use palabre_host::exit::Failure;
 
 use crate::cli::{Cli, Command};
-use crate::{control, invite, list, manual, mix, people, play, record, revoke, status, tap, trial};
+use crate::{control, invite, list, manual, mix, people, play, record, restart, revoke, status, tap, trial};
 
 /// Does what the command line says.
 ///
@@ -13,7 +13,7 @@ pub fn run(cli: &Cli) -> Result<(), Failure> {
     let run = cli.run_dir();
     match &cli.command {
         Command::Status(status) => status::run(run, status),
-        Command::Restart(restart) => control::restart(run, &restart.name),
+        Command::Restart(restart) => restart::run(run, restart),
         Command::Stop(stop) => control::stop(run, &stop.name),
         Command::Start(start) => control::start(run, &start.name),
         Command::Kick(kick) => control::kick(run, &kick.name),
