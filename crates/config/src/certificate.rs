@@ -1,7 +1,10 @@
-//! A certificate signed by nobody but itself, for tries and for people without one.
+//! The server's certificate: what it says about itself, and one signed by nobody but itself, for tries and for people
+//! without one.
 //!
 //! A browser warns once and then keeps it by exception; Chromium accepts it by the pin of its key
 //! (`--ignore-certificate-errors-spki-list`).
+
+mod facts;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,12 +20,14 @@ use sha2::{Digest, Sha256};
 
 use crate::file;
 
+pub use facts::Facts;
+
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Browsers refuse a server's certificate that is valid for more than 398 days (CA/Browser Forum, section 6.3.2).
 const VALID_DAYS: u32 = 397;
 
-/// Why there is no certificate.
+/// Why there is no certificate, or none that can be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
     /// A host is neither a DNS name in ASCII nor an IP address, or none was given.
@@ -40,6 +45,22 @@ pub enum CertificateError {
         path: PathBuf,
         /// What the system says.
         source: io::Error,
+    },
+    /// It could not be read.
+    #[error("unable to read '{}': {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// It is not what it should be.
+    #[error("unable to use '{}': {cause}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        cause: String,
     },
 }
 

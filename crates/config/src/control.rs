@@ -108,8 +108,28 @@ pub struct Status {
     pub version: String,
     /// In the order of names.
     pub participants: Vec<ParticipantStatus>,
+    /// The certificate in its file, which is not always the one that is served.
+    #[serde(default)]
+    pub certificate: Option<Certificate>,
     /// What is wrong with the configuration: a line for each file that is passed over.
     pub errors: Vec<String>,
+}
+
+/// The certificate of the server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Certificate {
+    /// Its file.
+    pub path: String,
+    /// Whole days until it is valid no longer, less than 0 when that has passed; none where it can't be read.
+    pub days_left: Option<i64>,
+    /// When that is: `2026-12-31T18:00:00Z`.
+    pub not_after: Option<String>,
+    /// It is signed by nobody but itself: browsers warn of it.
+    pub self_signed: bool,
+    /// The DNS names and IP addresses for which it is.
+    pub names: Vec<String>,
+    /// Why no listener can use it, or it and its key, in words; those that run go on with the one before.
+    pub fault: Option<String>,
 }
 
 /// How one participant's listener is.

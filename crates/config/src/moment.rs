@@ -30,6 +30,12 @@ impl Moment {
         Duration::try_from(self.0 - OffsetDateTime::from(now)).ok().filter(|left| !left.is_zero())
     }
 
+    /// How many seconds it is after `now`, less than 0 where it has passed.
+    #[must_use]
+    pub fn seconds_from(self, now: SystemTime) -> i64 {
+        (self.0 - OffsetDateTime::from(now)).whole_seconds()
+    }
+
     /// Whether it has passed.
     #[must_use]
     pub fn has_passed(self, now: SystemTime) -> bool {

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// Crates that only the named members may depend on directly.
-const ONLY: [(&str, &[&str]); 9] = [
+const ONLY: [(&str, &[&str]); 10] = [
     ("rustls", &["palabre-listener"]),
     ("httparse", &["palabre-listener"]),
     ("tungstenite", &["palabre-listener"]),
@@ -15,6 +15,7 @@ const ONLY: [(&str, &[&str]); 9] = [
     ("rubato", &["palabre-sound"]),
     ("toml", &["palabre-config"]),
     ("toml_edit", &["palabre-config"]),
+    ("x509-parser", &["palabre-config"]),
     ("nix", &["palabre-host", "palabre-room", "palabre-mixer"]),
 ];
 

@@ -8,7 +8,7 @@ use std::env;
 use std::io::{self, IsTerminal};
 use std::path::Path;
 
-use palabre_config::control::{ParticipantStatus, State, Status};
+use palabre_config::control::{Certificate, ParticipantStatus, State, Status};
 use palabre_host::exit::Failure;
 use palabre_room::{LevelLine, RoomDir, Talk};
 use serde_json::{Value, json};
@@ -51,7 +51,8 @@ pub fn run(run: &Path, options: &cli::Status) -> Result<(), Failure> {
         return print(serde_json::to_string_pretty(&seen.json(&status)?).map_err(Failure::system)? + "\n");
     }
     print(seen.table(&status, has_colours()))?;
-    for error in &status.errors {
+    let fault = status.certificate.as_ref().and_then(|certificate| certificate.fault.as_ref());
+    for error in status.errors.iter().chain(fault) {
         eprintln!("palabre: warning: {error}");
     }
     Ok(())
@@ -130,6 +131,7 @@ impl Seen {
             text.push('\n');
             text.extend(table::lines(&rows).iter().map(|line| format!("{line}\n")));
         }
+        text.extend(status.certificate.as_ref().map(|certificate| format!("\n{}\n", in_words(certificate))));
         text
     }
 
@@ -200,6 +202,17 @@ impl Seen {
 fn add(to: &mut Value, more: Value) {
     if let (Some(to), Value::Object(more)) = (to.as_object_mut(), more) {
         to.extend(more);
+    }
+}
+
+/// The certificate in one line; its fault is a warning of its own.
+fn in_words(certificate: &Certificate) -> String {
+    let path = &certificate.path;
+    let signed = if certificate.self_signed { ", self-signed: browsers warn of it" } else { "" };
+    match (certificate.days_left, &certificate.not_after) {
+        (Some(days), Some(end)) if days >= 0 => format!("certificate '{path}': {days} days left, until {end}{signed}"),
+        (Some(_), Some(end)) => format!("certificate '{path}': ended on {end}{signed}"),
+        _ => format!("certificate '{path}': can't be used"),
     }
 }
 
@@ -284,7 +297,12 @@ mod tests {
 
     fn scene() -> (Status, Seen) {
         let carol = ParticipantStatus { name: "carol".into(), state: State::Failed, port: 9003, ..bob() };
-        let status = Status { version: "0".into(), participants: vec![alice(), bob(), carol], errors: vec![] };
+        let status = Status {
+            version: "0".into(),
+            participants: vec![alice(), bob(), carol],
+            certificate: None,
+            errors: vec![],
+        };
         let line = LevelLine { name: "alice".parse().unwrap(), state: Talk::Talking, dbfs: -21.3 };
         let seen = Seen {
             connections: BTreeMap::from([(9001, 2)]),
@@ -335,8 +353,27 @@ palabre-supervisor  77   -    -
 
     #[test]
     fn an_empty_roster_says_what_to_do() {
-        let status = Status { version: "0".into(), participants: Vec::new(), errors: Vec::new() };
+        let status = Status { version: "0".into(), participants: Vec::new(), certificate: None, errors: Vec::new() };
         assert!(Seen::default().table(&status, true).contains("palabre invite"));
+    }
+
+    #[test]
+    fn a_certificate_is_told_in_a_line() {
+        let ours = Certificate {
+            path: "/c.pem".into(),
+            days_left: Some(396),
+            not_after: Some("2027-12-31T18:00:00Z".into()),
+            self_signed: true,
+            names: vec!["localhost".into()],
+            fault: None,
+        };
+        let end = "2027-12-31T18:00:00Z";
+        let expected = format!("certificate '/c.pem': 396 days left, until {end}, self-signed: browsers warn of it");
+        assert_eq!(in_words(&ours), expected);
+        let over = Certificate { days_left: Some(-1), self_signed: false, ..ours.clone() };
+        assert_eq!(in_words(&over), format!("certificate '/c.pem': ended on {end}"));
+        let broken = Certificate { days_left: None, not_after: None, ..ours };
+        assert_eq!(in_words(&broken), "certificate '/c.pem': can't be used");
     }
 
     #[test]

@@ -14,6 +14,7 @@
 //! Only the main thread starts processes: a child dies with the thread that started it (prctl(2), PR_SET_PDEATHSIG).
 
 mod backoff;
+mod certificate;
 mod cli;
 mod control;
 mod event;

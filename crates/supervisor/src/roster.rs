@@ -4,13 +4,14 @@
 //! runs. Directories that no file ever stood for, made by hand, are left alone, and so are all when this process ends.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use palabre_config::control::{Changes, State, Status};
 use palabre_config::{ConfigError, Participant};
 use palabre_host::notify::Message;
 use palabre_room::{Member, Name};
 
+use crate::certificate;
 use crate::seat::{Seat, Waiting};
 use crate::site::Site;
 
@@ -149,6 +150,7 @@ impl Roster {
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             participants: self.seats.values().map(|seat| seat.status(now)).collect(),
+            certificate: Some(certificate::status(&self.site.server, SystemTime::now())),
             errors: self.errors.clone(),
         }
     }

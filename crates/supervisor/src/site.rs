@@ -1,13 +1,12 @@
 //! Where everything is: directories, sockets, the listener's program, and what `palabre.toml` says.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use palabre_config::{ConfigError, Server};
 use palabre_host::exit::Failure;
 use palabre_room::{Name, ParticipantDir, RoomDir, RoomError};
 
+use crate::certificate::{Stamp, stamps};
 use crate::cli::Cli;
 
 const LISTENER: &str = "palabre-listener";
@@ -33,9 +32,6 @@ pub struct Site {
     no_levelling: bool,
     certificate: [Option<Stamp>; 2],
 }
-
-/// What changes when a file is replaced or written: device, inode, size in bytes, time in s and ns.
-type Stamp = (u64, u64, u64, i64, i64);
 
 impl Site {
     /// Reads `palabre.toml` and finds the listener's program.
@@ -129,11 +125,4 @@ fn program(given: Option<&Path>, name: &str) -> Result<PathBuf, Failure> {
 fn beside_us(name: &str) -> Option<PathBuf> {
     let path = std::env::current_exe().ok()?.with_file_name(name);
     path.is_file().then_some(path)
-}
-
-fn stamps(server: &Server) -> [Option<Stamp>; 2] {
-    [&server.certificate, &server.private_key].map(|path| {
-        let file = fs::metadata(path).ok()?;
-        Some((file.dev(), file.ino(), file.size(), file.mtime(), file.mtime_nsec()))
-    })
 }

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
 use house::{House, eventually, holds, occupied_port, runs, signal};
+use palabre_config::certificate;
 use palabre_config::control::{Response, State};
 
 /// Connects again and again, and counts how often it was refused.
@@ -314,6 +315,22 @@ fn another_certificate_replaces_every_process() {
     assert_eq!(house.reload().restarted, ["alice", "bob"]);
     house.wait_until("alice", |new| new.state == State::Ready && new.pid != alice.pid);
     house.wait_until("bob", |new| new.state == State::Ready && new.pid != bob.pid);
+}
+
+#[test]
+fn the_status_says_how_long_the_certificate_is_good_and_what_is_wrong_with_it() {
+    let house = House::open(&["alice"]);
+    let ours = house.status().certificate.unwrap();
+    assert!(ours.path.ends_with("tls/cert.pem") && ours.self_signed && ours.fault.is_none(), "{ours:?}");
+    assert_eq!((ours.days_left.map(|days| days / 10), ours.names), (Some(39), vec!["localhost".to_owned()]));
+    let key = house.config().join("tls/key.pem");
+    let others = certificate::self_signed(&["localhost".into()]).unwrap();
+    fs::write(&key, others.key_pem).unwrap();
+    let fault = house.status().certificate.unwrap().fault.unwrap();
+    assert!(fault.contains("key.pem': they don't belong together"), "{fault}");
+    fs::write(house.config().join("tls/cert.pem"), "this is no certificate\n").unwrap();
+    let broken = house.status().certificate.unwrap();
+    assert!(broken.days_left.is_none() && broken.fault.unwrap().contains("there is no certificate in it"));
 }
 
 #[test]

@@ -1,0 +1,55 @@
+//! The certificate's files: whether they have changed, and what `palabre status` says about them.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::SystemTime;
+
+use palabre_config::Server;
+use palabre_config::certificate::{CertificateError, Facts};
+use palabre_config::control::Certificate;
+
+/// What changes when a file is replaced or written: device, inode, size in bytes, time in s and ns.
+pub type Stamp = (u64, u64, u64, i64, i64);
+
+/// The stamp of a file, where there is one.
+pub fn stamp(path: &Path) -> Option<Stamp> {
+    let file = fs::metadata(path).ok()?;
+    Some((file.dev(), file.ino(), file.size(), file.mtime(), file.mtime_nsec()))
+}
+
+/// The stamps of certificate and key.
+pub fn stamps(server: &Server) -> [Option<Stamp>; 2] {
+    [&server.certificate, &server.private_key].map(|path| stamp(path))
+}
+
+/// What the files say now, in words of the control protocol.
+pub fn status(server: &Server, now: SystemTime) -> Certificate {
+    let facts = Facts::load(&server.certificate);
+    let fault = match &facts {
+        Ok(facts) => fault(server, facts, now),
+        Err(error) => Some(error.to_string()),
+    };
+    let facts = facts.ok();
+    Certificate {
+        path: server.certificate.display().to_string(),
+        days_left: facts.as_ref().map(|facts| facts.days_left(now)),
+        not_after: facts.as_ref().map(|facts| facts.not_after.to_string()),
+        self_signed: facts.as_ref().is_some_and(|facts| facts.self_signed),
+        names: facts.map(|facts| facts.names).unwrap_or_default(),
+        fault,
+    }
+}
+
+/// What keeps a listener from using them; that a certificate is too old keeps only browsers from it.
+fn fault(server: &Server, facts: &Facts, now: SystemTime) -> Option<String> {
+    let (certificate, key) = (server.certificate.display(), server.private_key.display());
+    match facts.is_of_key(&server.private_key) {
+        Ok(Some(false)) => Some(format!("unable to use '{certificate}' with '{key}': they don't belong together")),
+        Err(error @ (CertificateError::Read { .. } | CertificateError::Malformed { .. })) => Some(error.to_string()),
+        _ if facts.not_after.has_passed(now) => {
+            Some(format!("unable to have '{certificate}' trusted: it ended on {}; renew it", facts.not_after))
+        }
+        _ => None,
+    }
+}
