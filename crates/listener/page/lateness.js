@@ -3,7 +3,9 @@
  *
  * A chunk is late by how much more than the quickest chunk lately it took. Each second of sound gives its largest lateness
  * to a memory of 2 minutes. What happened once in that time is fate and may be heard; what happened twice is the line,
- * and the player must hold enough back for it. It is told the time, on the sound card's clock, and touches no sample.
+ * and the player must hold enough back for it. While less is known the memory is half of what was heard, since a page is
+ * late again and again while it begins, and never after. It is told the time, on the sound card's clock, and touches no
+ * sample.
  */
 
 const BASE_MS = 5000;
@@ -20,6 +22,7 @@ const CHEAP_AT_FIRST_MS = 100;
 const LEAST_MS = 12;
 const START_MS = 25;
 const LEARNT_BINS = 10;
+const LEAST_BINS = 5;
 
 /** The lateness of one stream's chunks. */
 export class Lateness {
@@ -28,6 +31,7 @@ export class Lateness {
   #newer = Infinity;
   #turnMs = -Infinity;
   #bins = [];
+  #seen = 0;
   #binMs = -Infinity;
   #outage = false;
   #neededMs = START_MS;
@@ -86,13 +90,14 @@ export class Lateness {
     if (this.#outage) return;
     if (nowMs - this.#binMs > BIN_MS) {
       this.#bins.push(0);
-      if (this.#bins.length > BINS) this.#bins.shift();
+      this.#seen += 1;
+      if (this.#bins.length > Math.min(BINS, Math.max(LEAST_BINS, this.#seen / 2))) this.#bins.shift();
       this.#binMs = nowMs;
     }
     const last = this.#bins.length - 1;
     this.#bins[last] = Math.max(this.#bins[last], lateMs);
     const [first, second] = this.#worst;
-    const learnt = this.#bins.length > LEARNT_BINS;
+    const learnt = this.#seen > LEARNT_BINS;
     const once = first <= (learnt ? CHEAP_MS : CHEAP_AT_FIRST_MS) ? first : 0;
     this.#neededMs = Math.max(learnt ? LEAST_MS : START_MS, SAFE_MS + WORSE * Math.max(once, second));
   }

@@ -50,16 +50,16 @@ const FRAME: Duration = Duration::from_millis(20);
 const UNDERRUN_GAP: Duration = Duration::from_millis(100);
 /// And it proves so much more depth to be needed, at most.
 const UNDERRUN_STEP: Duration = Duration::from_millis(10);
-/// Ticks over which the lowest fill is taken: a second.
+/// Ticks over which the least surplus is taken: a second.
 const SURPLUS_TICKS: u32 = 50;
 /// A cut waits so many ticks longer for a quiet moment: another second.
 const PATIENCE_TICKS: u32 = 50;
-/// More than this above the margin is a surplus.
+/// More than this above the margin is a surplus: spurts begin at ticks, and a clock may differ from ours.
 const SURPLUS: Duration = Duration::from_millis(30);
+/// One that isn't larger than this is only cut in quiet moments.
+const SURPLUS_AUDIBLE: Duration = Duration::from_millis(40);
 /// Of a surplus larger than this, half is cut at once.
-const SURPLUS_LARGE: Duration = Duration::from_millis(100);
-/// The most that one cut of a smaller surplus removes in the middle of speech.
-const CUT_MAX: Duration = Duration::from_millis(40);
+const SURPLUS_LARGE: Duration = Duration::from_millis(80);
 const QUIET_DBFS: f32 = -50.0;
 /// At the head of a spurt only what nobody can hear is left out.
 const SILENT_DBFS: f32 = -65.0;
@@ -113,8 +113,11 @@ pub struct Jitter {
     spurt_samples: u64,
     /// The lengths of the latest pieces.
     pieces: VecDeque<usize>,
-    lowest_fill: usize,
-    lowest_ticks: u32,
+    /// When the last frame was taken.
+    pulled: Duration,
+    /// How long before they were needed punctual pieces came in this second, at the least; none until a piece came.
+    in_time_s: Option<f64>,
+    in_time_ticks: u32,
     counters: Counters,
     frame_samples: usize,
     fade_samples: usize,
@@ -134,8 +137,9 @@ impl Jitter {
             margin: MARGIN_MIN,
             spurt_samples: 0,
             pieces: VecDeque::with_capacity(PIECES),
-            lowest_fill: usize::MAX,
-            lowest_ticks: 0,
+            pulled: Duration::ZERO,
+            in_time_s: None,
+            in_time_ticks: 0,
             counters: Counters::default(),
             frame_samples,
             fade_samples,
@@ -229,9 +233,10 @@ impl Jitter {
     /// Something arrives: what does it say about the network, and about the talker's clock?
     fn watch(&mut self, now: Duration) {
         let place = Duration::from_secs_f64(self.spurt_samples as f64 / f64::from(self.store.rate_hz()));
-        self.depth.push(now, place);
+        let late_s = self.depth.push(now, place);
         self.margin = self.depth.best();
         if self.state == State::Playing {
+            self.note_in_time(now, late_s);
             self.clock.watch(now, place, self.store.len(), self.depth.worst_s());
         }
     }
@@ -250,7 +255,7 @@ impl Jitter {
             self.underrun(gap);
         }
         self.state = State::Playing;
-        self.forget_fill();
+        self.forget_in_time();
         self.trim();
     }
 
@@ -273,6 +278,7 @@ impl Jitter {
     /// Takes a frame's samples; gives how many there were.
     fn take(&mut self, now: Duration, frame: &mut [i16]) -> usize {
         self.cut_surplus();
+        self.pulled = now;
         let got = self.clock.take(now, &mut self.store, &mut self.joiner, frame);
         if got < frame.len() {
             self.clock.pause();
@@ -289,23 +295,31 @@ impl Jitter {
         }
     }
 
-    /// Looks at the fill that remains after each frame: its minimum over a second is time that nothing needed.
+    /// A piece arrives: how long before it was needed would it have come, had it been punctual?
+    fn note_in_time(&mut self, now: Duration, late_s: f64) {
+        let waiting_s = self.store.len() as f64 / f64::from(self.store.rate_hz());
+        let in_time_s = waiting_s + (self.pulled + FRAME).as_secs_f64() - now.as_secs_f64() + late_s;
+        self.in_time_s = Some(self.in_time_s.map_or(in_time_s, |least| least.min(in_time_s)));
+    }
+
+    /// What punctual pieces had too much for a whole second, compared with the margin, nothing needs.
     fn cut_surplus(&mut self) {
-        self.lowest_fill = self.lowest_fill.min(self.store.len().saturating_sub(self.frame_samples));
-        self.lowest_ticks += 1;
-        if self.lowest_ticks < SURPLUS_TICKS {
-            return;
-        }
-        let surplus = self.lowest_fill.saturating_sub(self.store.samples_in(self.margin));
+        self.in_time_ticks += 1;
+        let Some(in_time_s) = self.in_time_s.filter(|_| self.in_time_ticks >= SURPLUS_TICKS) else { return };
+        // Of pieces shorter than a frame one is waited for that fills the first frame.
+        let needed = self.margin + if self.usual_piece() < self.frame_samples { FRAME } else { Duration::ZERO };
+        let surplus_s = (in_time_s - needed.as_secs_f64()).max(0.0);
+        let surplus = ((surplus_s * f64::from(self.store.rate_hz())) as usize).min(self.store.len());
         if surplus < self.store.samples_in(SURPLUS) {
-            return self.forget_fill();
+            return self.forget_in_time();
         }
-        let patient = self.lowest_ticks < SURPLUS_TICKS + PATIENCE_TICKS;
+        let patient = self.in_time_ticks < SURPLUS_TICKS + PATIENCE_TICKS;
         let quiet = self.cut_quiet(surplus, self.store.len());
         if surplus - quiet > self.store.samples_in(SURPLUS_LARGE) {
             self.cut((surplus - quiet) / 2);
         } else if quiet == 0 && !patient {
-            self.cut(surplus.min(self.store.samples_in(CUT_MAX)));
+            self.cut(if surplus > self.store.samples_in(SURPLUS_AUDIBLE) { surplus } else { 0 });
+            self.forget_in_time();
         }
     }
 
@@ -335,12 +349,12 @@ impl Jitter {
         if samples > 0 {
             self.counters.cut_samples += samples as u64;
             self.clock.jump();
-            self.forget_fill();
+            self.forget_in_time();
         }
     }
 
-    fn forget_fill(&mut self) {
-        (self.lowest_fill, self.lowest_ticks) = (usize::MAX, 0);
+    fn forget_in_time(&mut self) {
+        (self.in_time_s, self.in_time_ticks) = (None, 0);
     }
 }
 

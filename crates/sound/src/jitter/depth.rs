@@ -4,6 +4,8 @@
 //! arrives is late by so much, and a candidate has failed when it is less deep than that. Failures are forgotten with a
 //! time constant of a minute. A piece's lateness counts from the moment at which the promptest piece lately would have made
 //! its first sample due, so chunks of any length are prompt when they come regularly. What really ran dry has failed too.
+//!
+//! Who has just come is learnt faster: a page that opens is late again and again for its first seconds, and never after.
 
 use std::time::Duration;
 
@@ -12,6 +14,12 @@ use super::{MARGIN_MAX, MARGIN_MIN};
 const STEP_MS: u64 = 5;
 const CANDIDATES: usize = ((MARGIN_MAX.as_millis() - MARGIN_MIN.as_millis()) / STEP_MS as u128 + 1) as usize;
 const FORGET_S: f64 = 60.0;
+/// While less is known, failures are forgotten with this share of the time for which the talker has been heard,
+const FORGET_SHARE: f64 = 0.5;
+/// but never faster than this.
+const FORGET_LEAST_S: f64 = 1.0;
+/// However often a candidate failed, it has another chance after a minute and a half.
+const FAILURES_MAX: f64 = 2.0;
 /// A candidate with more failures than this is not good: one is forgotten after 42 s, two after 83 s.
 const TOLERANCE: f64 = 0.5;
 /// The promptest piece is forgotten after one or two of these: a talker's clock may be slower than ours, and who loses some
@@ -24,6 +32,7 @@ pub(super) struct Depth {
     /// The candidates before this one are in the middle of a failure.
     failing: usize,
     prompt: Prompt,
+    first: Option<Duration>,
     last: Duration,
     /// The worst lateness that the best candidate copes with, forgotten like the failures.
     worst_s: f64,
@@ -32,12 +41,14 @@ pub(super) struct Depth {
 impl Depth {
     pub(super) fn new() -> Self {
         let prompt = Prompt::default();
-        Self { failures: [0.0; CANDIDATES], failing: 0, prompt, last: Duration::ZERO, worst_s: 0.0 }
+        Self { failures: [0.0; CANDIDATES], failing: 0, prompt, first: None, last: Duration::ZERO, worst_s: 0.0 }
     }
 
-    /// A piece has arrived whose first sample is `place` after the first one of the spurt.
-    pub(super) fn push(&mut self, now: Duration, place: Duration) {
-        let keep = (-now.saturating_sub(self.last).as_secs_f64() / FORGET_S).exp();
+    /// A piece has arrived whose first sample is `place` after the first one of the spurt; gives how many seconds it is late.
+    pub(super) fn push(&mut self, now: Duration, place: Duration) -> f64 {
+        let known_s = now.saturating_sub(*self.first.get_or_insert(now)).as_secs_f64();
+        let forget_s = (known_s * FORGET_SHARE).clamp(FORGET_LEAST_S, FORGET_S);
+        let keep = (-now.saturating_sub(self.last).as_secs_f64() / forget_s).exp();
         self.last = now;
         self.failures.iter_mut().for_each(|failures| *failures *= keep);
         let due_s = now.as_secs_f64() - place.as_secs_f64();
@@ -47,6 +58,7 @@ impl Depth {
         if late_s <= self.best().as_secs_f64() {
             self.worst_s = self.worst_s.max(late_s);
         }
+        late_s
     }
 
     /// How late the latest piece lately was, of those that are in time with [`Self::best`].
@@ -78,6 +90,11 @@ impl Depth {
         let failing = ((steps - 1e-6).ceil().max(0.0) as usize).min(CANDIDATES);
         if failing > self.failing {
             self.failures[self.failing..failing].iter_mut().for_each(|failures| *failures += 1.0);
+        }
+        let most = self.failures[CANDIDATES - 1] + FAILURES_MAX;
+        for (at, failures) in self.failures.iter_mut().enumerate() {
+            // Who goes on failing isn't forgiven meanwhile.
+            *failures = failures.clamp(if at < failing { 1.0 } else { 0.0 }, most);
         }
         failing
     }
@@ -141,11 +158,33 @@ mod tests {
     #[test]
     fn what_was_bad_once_is_forgotten() {
         let mut depth = Depth::new();
-        feed(&mut depth, 0, 100, 20, |i| if i == 50 { 80 } else { 0 });
+        feed(&mut depth, 0, 10_000, 20, |i| if i == 9_950 { 80 } else { 0 });
         assert_eq!(depth.best(), ms(80));
-        feed(&mut depth, 2_000, 1_500, 20, |_| 0);
+        feed(&mut depth, 202_000, 1_500, 20, |_| 0);
         assert_eq!(depth.best(), ms(80));
-        feed(&mut depth, 32_000, 1_500, 20, |_| 0);
+        feed(&mut depth, 232_000, 1_500, 20, |_| 0);
+        assert_eq!(depth.best(), MARGIN_MIN);
+    }
+
+    #[test]
+    fn what_was_bad_while_a_page_began_is_forgotten_sooner() {
+        let mut depth = Depth::new();
+        feed(&mut depth, 0, 100, 20, |i| i % 11 * 10);
+        assert!(depth.best() >= ms(95), "{:?}", depth.best());
+        feed(&mut depth, 2_000, 250, 20, |_| 0);
+        assert_eq!(depth.best(), MARGIN_MIN);
+    }
+
+    #[test]
+    fn a_bad_line_of_long_standing_stays_known_for_a_minute_and_a_half() {
+        let mut depth = Depth::new();
+        feed(&mut depth, 0, 10_000, 20, |i| i % 11 * 10);
+        assert!(depth.best() >= ms(70), "{:?}", depth.best());
+        depth.begin();
+        feed(&mut depth, 200_000, 3_000, 20, |_| 0);
+        assert!(depth.best() >= ms(70), "{:?}", depth.best());
+        depth.begin();
+        feed(&mut depth, 260_000, 1_500, 20, |_| 0);
         assert_eq!(depth.best(), MARGIN_MIN);
     }
 
@@ -181,8 +220,8 @@ mod tests {
         let mut depth = Depth::new();
         depth.failed(ms(60));
         assert_eq!(depth.best(), ms(60));
-        depth.push(ms(1_000), ms(0));
-        depth.push(ms(1_021), ms(20));
+        depth.push(ms(100), ms(0));
+        depth.push(ms(121), ms(20));
         assert_eq!(depth.best(), ms(60));
     }
 }
