@@ -27,6 +27,9 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Browsers refuse a server's certificate that is valid for more than 398 days (CA/Browser Forum, section 6.3.2).
 const VALID_DAYS: u32 = 397;
 
+/// The first line of what [`SelfSigned::write`] writes: by it we know our own. Whoever reads PEM passes over it (RFC 7468 §2).
+const OURS: &str = "Self-signed by palabre, for a start: browsers warn of it.\n";
+
 /// Why there is no certificate, or none that can be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
@@ -111,14 +114,34 @@ impl SelfSigned {
     /// [`CertificateError::Write`].
     pub fn write(&self, dir: &Path) -> Result<(PathBuf, PathBuf), CertificateError> {
         let (certificate, private_key) = (dir.join("cert.pem"), dir.join("key.pem"));
-        replace(&private_key, &self.key_pem, 0o640)?;
-        replace(&certificate, &self.cert_pem, 0o644)?;
+        self.write_to(&certificate, &private_key)?;
         Ok((certificate, private_key))
+    }
+
+    /// The same, under other names.
+    ///
+    /// # Errors
+    /// [`CertificateError::Write`].
+    pub fn write_to(&self, certificate: &Path, private_key: &Path) -> Result<(), CertificateError> {
+        replace(private_key, &self.key_pem, 0o640)?;
+        replace(certificate, &self.cert_pem, 0o644)
+    }
+}
+
+/// Whether [`SelfSigned::write`] wrote this file. `None` when there is no such file.
+///
+/// # Errors
+/// The file can't be read.
+pub fn is_ours(path: &Path) -> io::Result<Option<bool>> {
+    match file::read(path) {
+        Ok(text) => Ok(Some(text.starts_with(OURS))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
 fn replace(path: &Path, pem: &str, mode: u32) -> Result<(), CertificateError> {
-    file::replace(path, pem.as_bytes(), mode)
+    file::replace(path, format!("{OURS}{pem}").as_bytes(), mode)
         .map_err(|source| CertificateError::Write { path: path.to_owned(), source })
 }
 
@@ -147,6 +170,18 @@ mod tests {
         assert!(self_signed(&[]).is_err());
         let error = self_signed(&hosts(&["é.org"])).err().unwrap().to_string();
         assert!(error.starts_with("unable to make a certificate for 'é.org': "), "{error}");
+    }
+
+    #[test]
+    fn what_was_written_here_is_known_again_and_nothing_else_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let made = self_signed(&hosts(&["localhost"])).unwrap();
+        let (certificate, key) = made.write(dir.path()).unwrap();
+        assert_eq!(is_ours(&certificate).unwrap(), Some(true));
+        assert_eq!(is_ours(&key).unwrap(), Some(true));
+        fs::write(&certificate, &made.cert_pem).unwrap();
+        assert_eq!(is_ours(&certificate).unwrap(), Some(false));
+        assert_eq!(is_ours(&dir.path().join("other.pem")).unwrap(), None);
     }
 
     /// The certificate as another implementation sees it. Passed over where there is no openssl.

@@ -9,6 +9,9 @@ use tempfile::TempDir;
 
 const DOCUMENT: &str = include_str!("../../../docs/operations.md");
 
+/// What the package installs as `/etc/palabre/palabre.toml`.
+const INSTALLED: &str = include_str!("../palabre.toml");
+
 /// Where the document's files are.
 const CONFIG: &str = "/etc/palabre";
 
@@ -49,6 +52,35 @@ fn the_example_of_the_server_says_all_the_defaults() {
         for field in fields(&Server::load(dir.path()).unwrap_err().to_string()) {
             let says = |line: &str| line.starts_with(&format!("{field} = ")) || line == format!("[{field}]");
             assert!(example("toml palabre").lines().any(says), "{section}{field}");
+        }
+    }
+}
+
+/// A line `#key = value` is what the parser takes for `key` when it isn't written; nothing else stands there uncommented.
+#[test]
+fn the_installed_file_shows_every_key_with_its_default() {
+    let shown: String = INSTALLED
+        .lines()
+        .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let (as_shown, as_installed) = (configuration(&shown, ""), configuration(INSTALLED, ""));
+    for (dir, what) in [(&as_shown, "shown"), (&as_installed, "installed")] {
+        let default = Server::default();
+        let expected = Server {
+            certificate: dir.path().join(&default.certificate),
+            private_key: dir.path().join(&default.private_key),
+            ..default
+        };
+        assert_eq!(Server::load(dir.path()).unwrap(), expected, "{what}");
+    }
+    let settings = |text: &str| text.lines().filter(|line| line.contains(" = ") && !line.starts_with("# ")).count();
+    assert_eq!(settings(INSTALLED), settings(example("toml palabre")));
+    for section in ["", "[room]\n", "[stream]\n", "[limits]\n"] {
+        let dir = configuration(&format!("{section}x = 1\n"), "");
+        for field in fields(&Server::load(dir.path()).unwrap_err().to_string()) {
+            let says = |line: &str| line.starts_with(&format!("#{field} = ")) || line == format!("[{field}]");
+            assert!(INSTALLED.lines().any(says), "{section}{field}");
         }
     }
 }

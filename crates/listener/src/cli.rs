@@ -27,6 +27,10 @@ pub struct Args {
     #[arg(long)]
     pub port: Option<u16>,
 
+    /// Make the room's directory and the participant's pipes first: for a listener without a supervisor
+    #[arg(long, conflicts_with = "source")]
+    pub make_room: bool,
+
     /// Serve this growing WAV file, with neither mixer nor room
     #[arg(long, value_name = "FILE")]
     pub source: Option<PathBuf>,

@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, anyhow};
 use palabre_config::{Key, Participant, certificate, link};
 use palabre_host::exit::Failure;
 use palabre_host::{logging, process, sockets};
-use palabre_room::{Format, Levelling, Name, Rate, RoomDir};
+use palabre_room::{Format, Gain, Levelling, Name, Rate, RoomDir, RoomError};
 use rustls::ServerConfig;
 use std::fs::File;
 use std::io::Read as _;
@@ -64,8 +64,11 @@ fn serve_participant(args: &Args, name: &Name, inherited: Option<TcpListener>) -
         config.private_key.clone_from(private_key);
     }
     let room = RoomDir::new(args.run.join("rooms").join(&participant.room));
-    let format = room.format().map_err(Failure::config)?;
     let directory = room.participant(name);
+    if args.make_room {
+        make_room(&config, &participant, &room).map_err(Failure::system)?;
+    }
+    let format = room.format().map_err(Failure::config)?;
     let levelling = [room.levelling(), directory.levelling()].map(|read| {
         read.unwrap_or_else(|error| {
             log::warn!("{error}");
@@ -96,6 +99,19 @@ fn serve_participant(args: &Args, name: &Name, inherited: Option<TcpListener>) -
     let socket = socket(inherited, config.bind, port).map_err(Failure::system)?;
     log::debug!("serving on {:?}", socket.local_addr());
     Server::new(socket, Arc::new(listener), config.limits.connections, Some(reload)).map_err(Failure::system)
+}
+
+/// What the supervisor does elsewhere. `names` is its own: without it pages show those who talk.
+fn make_room(config: &palabre_config::Server, participant: &Participant, room: &RoomDir) -> Result<(), RoomError> {
+    process::share_with_the_group_only();
+    if !room.path().exists() {
+        room.create(config.format)?;
+        room.set_levelling(Some(config.levelling.into()))?;
+    }
+    let directory = room.participant(&participant.name);
+    directory.create()?;
+    let gain = participant.gain_db.map(Gain::Db);
+    directory.set_gain(if participant.muted { Some(Gain::Mute) } else { gain })
 }
 
 fn serve_file(args: &Args, source: &Path, inherited: Option<TcpListener>) -> Result<Server, Failure> {

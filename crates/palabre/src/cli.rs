@@ -11,8 +11,10 @@ use palabre_config::Moment;
 use palabre_room::{Gain, Name};
 
 mod restart;
+mod self_sign;
 
 pub use restart::Restart;
+pub use self_sign::SelfSign;
 
 /// A voice room for people who have nothing but a browser: the operator's command
 #[derive(Debug, Parser)]
@@ -100,6 +102,9 @@ Examples:
 Only the listeners for which something has changed are replaced, losing no
 sound. A file with no meaning is named, and changes nothing.")]
     Reload,
+    /// Make a self-signed certificate where there is none yet
+    #[command(after_help = self_sign::EXAMPLES)]
+    SelfSign(SelfSign),
     /// Add a participant: write their file, reload the supervisor, print their link
     #[command(after_help = "\
 Examples:

@@ -21,6 +21,7 @@ mod record;
 mod restart;
 mod revoke;
 mod run;
+mod self_sign;
 mod source;
 mod status;
 mod table;

@@ -3,7 +3,7 @@
 use palabre_host::exit::Failure;
 
 use crate::cli::{Cli, Command};
-use crate::{control, invite, list, manual, mix, people, play, record, restart, revoke, status, tap, trial};
+use crate::{control, invite, list, manual, mix, people, play, record, restart, revoke, self_sign, status, tap, trial};
 
 /// Does what the command line says.
 ///
@@ -18,6 +18,7 @@ pub fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Start(start) => control::start(run, &start.name),
         Command::Kick(kick) => control::kick(run, &kick.name),
         Command::Reload => control::reload(run),
+        Command::SelfSign(options) => self_sign::run(cli, options),
         Command::Invite(invite) => invite::run(cli, invite),
         Command::Rename(rename) => people::rename(cli, rename),
         Command::Mute(mute) => people::mute(cli, &mute.name, true),

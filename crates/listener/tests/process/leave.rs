@@ -161,3 +161,26 @@ fn what_is_wrong_with_the_configuration_is_said_in_one_line() {
     assert_eq!(code, 111, "{text}");
     assert_eq!(run(&[]).0, 2);
 }
+
+#[test]
+fn without_a_supervisor_it_makes_room_and_pipes_itself() {
+    let mut rig = Rig::new();
+    rig.child.kill().unwrap();
+    rig.child.wait().unwrap();
+    std::fs::remove_dir_all(rig.room.path()).unwrap();
+    let alice = rig.config.join("participants.d/alice.toml");
+    let text = std::fs::read_to_string(&alice).unwrap();
+    std::fs::write(&alice, format!("gain-db = -6.0\n{text}")).unwrap();
+    std::fs::write(rig.config.join("palabre.toml"), "bind = \"127.0.0.1\"\n[room]\nrate-hz = 16000\n").unwrap();
+    let run = rig.room.path().parent().unwrap().parent().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_palabre-listener"));
+    command.args(["alice", "--port", "0", "--make-room", "--config"]).arg(&rig.config).arg("--run").arg(run);
+    rig.child = command.spawn().unwrap();
+    let directory = rig.room.participant(&"alice".parse().unwrap());
+    let format = Format { rate: 16_000.try_into().unwrap() };
+    wait_for(|| palabre_room::pipe_id(&directory.ear()).ok());
+    // The gain is written last.
+    wait_for(|| directory.gain().ok().filter(|gain| gain.to_string() == "-6.0"));
+    assert_eq!(rig.room.format().unwrap(), format);
+    assert!(PipeReader::open(&directory.mic(), format, Start::Discard).is_ok());
+}
