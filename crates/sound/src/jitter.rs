@@ -233,7 +233,7 @@ impl Jitter {
     /// Something arrives: what does it say about the network, and about the talker's clock?
     fn watch(&mut self, now: Duration) {
         let place = Duration::from_secs_f64(self.spurt_samples as f64 / f64::from(self.store.rate_hz()));
-        let late_s = self.depth.push(now, place);
+        let late_s = self.depth.push(now, place, self.clock.ppm());
         self.margin = self.depth.best();
         if self.state == State::Playing {
             self.note_in_time(now, late_s);

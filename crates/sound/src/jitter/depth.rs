@@ -44,15 +44,16 @@ impl Depth {
         Self { failures: [0.0; CANDIDATES], failing: 0, prompt, first: None, last: Duration::ZERO, worst_s: 0.0 }
     }
 
-    /// A piece has arrived whose first sample is `place` after the first one of the spurt; gives how many seconds it is late.
-    pub(super) fn push(&mut self, now: Duration, place: Duration) -> f64 {
+    /// A piece has arrived whose first sample is `place` after the first one of the spurt, by a clock that is `ppm` faster than
+    /// ours; gives how many seconds it is late.
+    pub(super) fn push(&mut self, now: Duration, place: Duration, ppm: f64) -> f64 {
         let known_s = now.saturating_sub(*self.first.get_or_insert(now)).as_secs_f64();
         let forget_s = (known_s * FORGET_SHARE).clamp(FORGET_LEAST_S, FORGET_S);
         let keep = (-now.saturating_sub(self.last).as_secs_f64() / forget_s).exp();
         self.last = now;
         self.failures.iter_mut().for_each(|failures| *failures *= keep);
         let due_s = now.as_secs_f64() - place.as_secs_f64();
-        let late_s = due_s - self.prompt.push(now, due_s);
+        let late_s = due_s - self.prompt.push(now, due_s, ppm);
         self.failing = self.fail(late_s);
         self.worst_s *= keep;
         if late_s <= self.best().as_secs_f64() {
@@ -104,20 +105,40 @@ impl Depth {
 #[derive(Clone, Copy, Debug, Default)]
 struct Prompt {
     since: Option<Duration>,
-    present_s: f64,
-    before_s: Option<f64>,
+    present: Due,
+    before: Option<Due>,
+}
+
+/// When the first sample was due, by a piece that came at `at`.
+#[derive(Clone, Copy, Debug, Default)]
+struct Due {
+    at: Duration,
+    due_s: f64,
+}
+
+impl Due {
+    /// The same for a piece that is as prompt and comes now: by a slow clock it is later than it was.
+    fn now_s(self, now: Duration, ppm: f64) -> f64 {
+        self.due_s - now.saturating_sub(self.at).as_secs_f64() * ppm * 1e-6
+    }
 }
 
 impl Prompt {
-    fn push(&mut self, now: Duration, due_s: f64) -> f64 {
+    fn push(&mut self, now: Duration, due_s: f64, ppm: f64) -> f64 {
+        let this = Due { at: now, due_s };
         match self.since {
-            Some(since) if now.saturating_sub(since) < PROMPT_FOR => self.present_s = self.present_s.min(due_s),
+            Some(since) if now.saturating_sub(since) < PROMPT_FOR => {
+                if due_s < self.present.now_s(now, ppm) {
+                    self.present = this;
+                }
+            }
             _ => {
-                self.before_s = self.since.map(|_| self.present_s);
-                (self.since, self.present_s) = (Some(now), due_s);
+                self.before = self.since.map(|_| self.present);
+                (self.since, self.present) = (Some(now), this);
             }
         }
-        self.before_s.map_or(self.present_s, |before_s| before_s.min(self.present_s))
+        let present_s = self.present.now_s(now, ppm);
+        self.before.map_or(present_s, |before| before.now_s(now, ppm).min(present_s))
     }
 }
 
@@ -135,7 +156,7 @@ mod tests {
         for i in 0..pieces {
             let place = i * piece_ms;
             last = last.max(place + late_ms(i));
-            depth.push(ms(from_ms + last), ms(place));
+            depth.push(ms(from_ms + last), ms(place), 0.0);
         }
     }
 
@@ -199,9 +220,18 @@ mod tests {
     fn a_slower_clock_is_no_lateness() {
         let mut depth = Depth::new();
         for i in 0..30_000u64 {
-            depth.push(Duration::from_micros(i * 20_006), ms(i * 20));
+            depth.push(Duration::from_micros(i * 20_006), ms(i * 20), 0.0);
         }
         assert_eq!(depth.best(), MARGIN_MIN);
+    }
+
+    #[test]
+    fn a_clock_that_is_known_to_be_slow_is_not_even_a_millisecond() {
+        let mut depth = Depth::new();
+        for i in 0..3_000u64 {
+            depth.push(Duration::from_micros(i * 20_006 + i * 7_919 % 2_000), ms(i * 20), -300.0);
+        }
+        assert!((0.001_9..0.002_1).contains(&depth.worst_s()), "{}", depth.worst_s());
     }
 
     #[test]
@@ -210,7 +240,7 @@ mod tests {
         // From the 500th on each place is 100 ms earlier than it was.
         for i in 0..5_000u64 {
             let place = i * 20 - if i >= 500 { 100 } else { 0 };
-            depth.push(ms(i * 20 + i % 2 * 10), ms(place));
+            depth.push(ms(i * 20 + i % 2 * 10), ms(place), 0.0);
         }
         assert_eq!(depth.best(), MARGIN_MIN);
     }
@@ -220,8 +250,8 @@ mod tests {
         let mut depth = Depth::new();
         depth.failed(ms(60));
         assert_eq!(depth.best(), ms(60));
-        depth.push(ms(100), ms(0));
-        depth.push(ms(121), ms(20));
+        depth.push(ms(100), ms(0), 0.0);
+        depth.push(ms(121), ms(20), 0.0);
         assert_eq!(depth.best(), ms(60));
     }
 }
