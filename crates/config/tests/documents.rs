@@ -12,6 +12,11 @@ const DOCUMENT: &str = include_str!("../../../docs/operations.md");
 /// What the package installs as `/etc/palabre/palabre.toml`.
 const INSTALLED: &str = include_str!("../palabre.toml");
 
+/// The manual page, without what only troff needs.
+fn manual() -> String {
+    include_str!("../../../docs/man/palabre.toml.5").replace("\\-", "-").replace("\\(dq", "\"")
+}
+
 /// Where the document's files are.
 const CONFIG: &str = "/etc/palabre";
 
@@ -82,6 +87,18 @@ fn the_installed_file_shows_every_key_with_its_default() {
             let says = |line: &str| line.starts_with(&format!("#{field} = ")) || line == format!("[{field}]");
             assert!(INSTALLED.lines().any(says), "{section}{field}");
         }
+    }
+}
+
+#[test]
+fn the_manual_page_has_every_key_and_the_defaults() {
+    let manual = manual();
+    for setting in INSTALLED.lines().filter_map(|line| line.strip_prefix('#')).filter(|line| !line.starts_with(' ')) {
+        assert!(setting.is_empty() || manual.lines().any(|line| line == format!(".B {setting}")), "{setting}");
+    }
+    let dir = configuration("", "x = 1\n");
+    for field in fields(&Participant::load(dir.path(), &"alice".parse().unwrap()).unwrap_err().to_string()) {
+        assert!(manual.lines().any(|line| line.starts_with(&format!(".BI \"{field} = \""))), "{field}");
     }
 }
 
