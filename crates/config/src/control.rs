@@ -58,6 +58,10 @@ pub enum Request {
         #[serde(with = "text::name")]
         name: Name,
     },
+    /// Become the program that is now at the supervisor's path, and then hand every listener over to the one that is at
+    /// theirs. [`Response::Refused`] when that can't be done; when it is, the connection is closed without an answer, and
+    /// [`Status::supervisor`] says that another program has begun.
+    Upgrade,
     /// Read the configuration again: answered by [`Response::Reloaded`] when it is done.
     Reload,
     /// Record a room, or no longer, or say how its recording is: answered by [`Response::Recording`] when it is done.
@@ -106,6 +110,9 @@ pub enum Response {
 pub struct Status {
     /// The supervisor's own version, as its `--version` says.
     pub version: String,
+    /// The supervisor itself.
+    #[serde(default)]
+    pub supervisor: Option<Daemon>,
     /// In the order of names.
     pub participants: Vec<ParticipantStatus>,
     /// The certificate in its file, which is not always the one that is served.
@@ -113,6 +120,15 @@ pub struct Status {
     pub certificate: Option<Certificate>,
     /// What is wrong with the configuration: a line for each file that is passed over.
     pub errors: Vec<String>,
+}
+
+/// A process that replaces its program and stays the same process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Daemon {
+    /// The process.
+    pub pid: u32,
+    /// When its present program began: CLOCK_BOOTTIME, in ms.
+    pub began_ms: u64,
 }
 
 /// The certificate of the server.
@@ -239,6 +255,9 @@ pub struct Changes {
     pub stopped: Vec<String>,
     /// Participants whose listener was replaced because their file or the server's says something else now.
     pub restarted: Vec<String>,
+    /// The certificate or its key is another file, and every listener was told to read it.
+    #[serde(default)]
+    pub certificate: bool,
     /// What is wrong with the configuration: a line for each file that is passed over.
     pub errors: Vec<String>,
 }
@@ -298,9 +317,22 @@ struct Versioned {
 
 /// Asks the supervisor whose control socket is at `path`, and waits at most `timeout` for the answer.
 ///
+/// [`Request::Status`] is asked again when the supervisor leaves in the middle: it may have become another program.
+///
 /// # Errors
 /// [`ControlError`]; [`ControlError::Connect`] where no supervisor runs.
 pub fn request(path: &Path, request: &Request, timeout: Duration) -> Result<Response, ControlError> {
+    const TIMES: usize = 3;
+    for _ in 1..TIMES {
+        match request_once(path, request, timeout) {
+            Err(ControlError::Closed | ControlError::Io(_)) if *request == Request::Status => {}
+            other => return other,
+        }
+    }
+    request_once(path, request, timeout)
+}
+
+fn request_once(path: &Path, request: &Request, timeout: Duration) -> Result<Response, ControlError> {
     let connect = |source| ControlError::Connect { path: path.to_owned(), source };
     let stream = UnixStream::connect(path).map_err(connect)?;
     let deadline = Deadline::within(timeout);

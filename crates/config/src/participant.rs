@@ -124,8 +124,27 @@ impl Participant {
     /// Those of the file system.
     pub fn write(&self, dir: &Path) -> Result<(), ConfigError> {
         let path = Self::path(dir, &self.name);
-        let text = toml::to_string(&Written::from(self)).map_err(|error| ConfigError::new(&path, error.to_string()))?;
+        let text = self.to_text().map_err(|error| ConfigError::new(&path, error.to_string()))?;
         file::replace(&path, text.as_bytes(), FILE_MODE).map_err(|error| ConfigError::io(&path, &error))
+    }
+
+    /// What [`Self::write`] would write; nothing in it is lost by [`Self::from_toml`].
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        self.to_text().unwrap_or_default()
+    }
+
+    /// The participant of this name whose file would say this.
+    ///
+    /// # Errors
+    /// A text without a key, or with anything in it that has no meaning.
+    pub fn from_toml(name: &Name, text: &str) -> Result<Self, ConfigError> {
+        let path = PathBuf::from(format!("{name}.toml"));
+        Self::meant(&path, name, Written::parse(&path, text)?)
+    }
+
+    fn to_text(&self) -> Result<String, toml::ser::Error> {
+        toml::to_string(&Written::from(self))
     }
 
     /// Removes the file.

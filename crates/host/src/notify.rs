@@ -3,15 +3,21 @@
 //! Started is not ready. A program says `READY=1` when it serves; a supervisor listens on a datagram socket of its own
 //! ([`Receiver`]) and knows from the kernel's credentials which child speaks, so a child can't speak for another.
 
-use std::io::{self, IoSliceMut};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::env;
+use std::ffi::OsStr;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 use std::{fs, str};
 
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixCredentials, recvmsg, setsockopt, sockopt};
+use nix::sys::socket::{
+    ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, UnixCredentials, recvmsg, sendmsg, setsockopt, sockopt,
+};
 use sd_notify::NotifyState;
 
 /// The most bytes of a notification that are read. A longer one is discarded.
@@ -54,6 +60,48 @@ pub fn status(text: &str) {
 /// Says that we are still alive, for WatchdogSec= of systemd.service(5).
 pub fn watchdog() {
     send(&[NotifyState::Watchdog]);
+}
+
+/// How often [`watchdog`] must be said, if whoever started us wants it: half of WATCHDOG_USEC, as sd_watchdog_enabled(3)
+/// has it.
+#[must_use]
+pub fn watchdog_every() -> Option<Duration> {
+    // Nobody means a watchdog that would have us do nothing else.
+    sd_notify::watchdog_enabled().filter(|time| !time.is_zero()).map(|time| (time / 2).max(Duration::from_millis(10)))
+}
+
+/// Leaves a socket with whoever started us under this name, of letters, digits, `-` and `_`, for the next process should
+/// this one die: FDSTORE=1 of sd_notify(3). It is not watched (FDPOLL=0). Nothing happens where nobody asked.
+pub fn store(name: &str, socket: &impl AsFd) {
+    send_with(&format!("FDSTORE=1\nFDNAME={name}\nFDPOLL=0\n"), Some(socket.as_fd()));
+}
+
+/// Has what was left under this name forgotten: FDSTOREREMOVE=1.
+pub fn unstore(name: &str) {
+    send_with(&format!("FDSTOREREMOVE=1\nFDNAME={name}\n"), None);
+}
+
+fn send_with(text: &str, fd: Option<BorrowedFd<'_>>) {
+    let Some(path) = env::var_os("NOTIFY_SOCKET") else { return };
+    if let Err(error) = send_to(&path, text, fd) {
+        log::debug!("unable to notify: {error}");
+    }
+}
+
+fn send_to(path: &OsStr, text: &str, fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    let socket = UnixDatagram::unbound()?;
+    let path = path.as_bytes();
+    // A name that begins with @ is one of the abstract namespace: unix(7).
+    let address = match path.strip_prefix(b"@") {
+        Some(name) => UnixAddr::new_abstract(name)?,
+        None => UnixAddr::new(path)?,
+    };
+    let fds: Vec<RawFd> = fd.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&fds)];
+    let messages = if fds.is_empty() { &[] } else { &rights[..] };
+    let parts = [IoSlice::new(text.as_bytes())];
+    sendmsg(socket.as_raw_fd(), &parts, messages, MsgFlags::MSG_NOSIGNAL, Some(&address))?;
+    Ok(())
 }
 
 fn send(states: &[NotifyState<'_>]) {
@@ -134,6 +182,23 @@ impl Receiver {
         Ok(Self { socket })
     }
 
+    /// The one that the program before us has left.
+    ///
+    /// # Errors
+    /// Those of setsockopt(2).
+    pub fn adopt(socket: UnixDatagram) -> io::Result<Self> {
+        setsockopt(&socket, sockopt::PassCred, &true)?;
+        Ok(Self { socket })
+    }
+
+    /// The same socket once more.
+    ///
+    /// # Errors
+    /// Those of fcntl(2).
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self { socket: self.socket.try_clone()? })
+    }
+
     /// Waits for the next message: the process id of who sent it, by the kernel's word, and what it says.
     ///
     /// Messages that are too long or come without credentials are passed over. Descriptors sent along are closed by
@@ -211,6 +276,26 @@ mod tests {
         sender.send(&[b'A'; MAX_MESSAGE_BYTES + 1]).unwrap();
         sender.send(b"STOPPING=1").unwrap();
         assert!(receiver.recv().unwrap().1.stopping);
+    }
+
+    #[test]
+    fn a_socket_is_stored_with_its_name_and_comes_as_a_descriptor() {
+        let (_dir, receiver, _sender) = pair();
+        let path = receiver.socket.local_addr().unwrap().as_pathname().unwrap().to_owned();
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        send_to(path.as_os_str(), "FDSTORE=1\nFDNAME=alice\nFDPOLL=0\n", Some(socket.as_fd())).unwrap();
+        let (mut bytes, mut room) = ([0; 256], nix::cmsg_space!(UnixCredentials, [RawFd; 1]));
+        let mut parts = [IoSliceMut::new(&mut bytes)];
+        let fd = receiver.socket.as_raw_fd();
+        let received = recvmsg::<()>(fd, &mut parts, Some(&mut room), MsgFlags::MSG_CMSG_CLOEXEC).unwrap();
+        let rights = received.cmsgs().unwrap().find_map(|message| match message {
+            ControlMessageOwned::ScmRights(fds) => fds.first().copied(),
+            _ => None,
+        });
+        let length = received.bytes;
+        let target = |fd: RawFd| fs::read_link(format!("/proc/self/fd/{fd}")).unwrap();
+        assert_eq!(target(rights.unwrap()), target(socket.as_raw_fd()));
+        assert_eq!(&bytes[..length], b"FDSTORE=1\nFDNAME=alice\nFDPOLL=0\n");
     }
 
     #[test]

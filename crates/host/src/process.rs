@@ -1,12 +1,14 @@
 //! What a process says about itself to the kernel: whom it dies with, who may read its memory, how much it may open.
 
 use std::io;
-use std::process::Child;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, ExitStatus};
 
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::{Mode, umask};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::{Pid, getppid};
 
 /// Why [`die_with_parent`] can't keep its promise.
@@ -65,6 +67,79 @@ pub fn raise_nofile() -> io::Result<u64> {
     Ok(hard)
 }
 
+/// A child of ours by its process id, which stays its own until we have waited for it. Unlike [`Child`] it may have been
+/// started by the program that was this process before.
+#[derive(Debug)]
+pub struct OurChild(u32);
+
+impl OurChild {
+    /// One that this program has started.
+    #[must_use]
+    pub fn of(child: &Child) -> Self {
+        Self(child.id())
+    }
+
+    /// One that an earlier program of this process has started. `None` where we have no such child: then the process is
+    /// not ours to wait for, nor to end.
+    #[must_use]
+    pub fn adopt(pid: u32) -> Option<Self> {
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        let id = Pid::from_raw(i32::try_from(pid).ok()?);
+        waitid(Id::Pid(id), flags).is_ok().then_some(Self(pid))
+    }
+
+    /// The process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.0
+    }
+
+    /// Asks it to leave, by SIGTERM. Fine if it has left and has not been waited for yet.
+    ///
+    /// # Errors
+    /// Those of kill(2).
+    pub fn terminate(&self) -> io::Result<()> {
+        self.signal(Signal::SIGTERM)
+    }
+
+    /// Kills it.
+    ///
+    /// # Errors
+    /// Those of kill(2).
+    pub fn kill(&self) -> io::Result<()> {
+        self.signal(Signal::SIGKILL)
+    }
+
+    /// Has it read its configuration, or what of it can change, again: SIGHUP.
+    ///
+    /// # Errors
+    /// Those of kill(2).
+    pub fn hang_up(&self) -> io::Result<()> {
+        self.signal(Signal::SIGHUP)
+    }
+
+    /// How it ended, if it has; the id is no longer its own after that, and this must be dropped.
+    ///
+    /// # Errors
+    /// Those of waitpid(2): ECHILD when somebody else has waited for it.
+    pub fn try_wait(&self) -> io::Result<Option<ExitStatus>> {
+        match waitpid(self.pid()?, Some(WaitPidFlag::WNOHANG))? {
+            // As wait(2) packs them: the code in the second byte, the signal in the first.
+            WaitStatus::Exited(_, code) => Ok(Some(ExitStatus::from_raw(code << 8))),
+            WaitStatus::Signaled(_, signal, _) => Ok(Some(ExitStatus::from_raw(signal as i32))),
+            _ => Ok(None),
+        }
+    }
+
+    fn signal(&self, signal: Signal) -> io::Result<()> {
+        Ok(kill(self.pid()?, signal)?)
+    }
+
+    fn pid(&self) -> io::Result<Pid> {
+        i32::try_from(self.0).map(Pid::from_raw).map_err(io::Error::other)
+    }
+}
+
 /// Asks a child to leave, by SIGTERM. Fine if it has left and has not been waited for yet.
 ///
 /// # Errors
@@ -73,6 +148,15 @@ pub fn terminate(child: &Child) -> io::Result<()> {
     // A child that has not been waited for keeps its process id, so no stranger can be meant; the kernel's ids are i32.
     let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
     Ok(kill(Pid::from_raw(pid), Signal::SIGTERM)?)
+}
+
+/// Sends SIGHUP to any process that we may send it to.
+///
+/// # Errors
+/// Those of kill(2): EPERM where it is another user's, ESRCH where it is gone.
+pub fn hang_up(pid: u32) -> io::Result<()> {
+    let pid = i32::try_from(pid).map_err(io::Error::other)?;
+    Ok(kill(Pid::from_raw(pid), Signal::SIGHUP)?)
 }
 
 /// What we create is for the owner and the group, never for others, as UMask=0007 of systemd.exec(5) has it.
@@ -91,6 +175,30 @@ mod tests {
         let error = die_with_parent(std::process::id()).unwrap_err();
         prctl::set_pdeathsig(None).unwrap();
         assert!(matches!(error, ParentError::Gone { .. }));
+    }
+
+    #[test]
+    fn a_child_is_known_by_its_id_until_it_was_waited_for() {
+        let child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let ours = OurChild::adopt(child.id()).unwrap();
+        assert_eq!(ours.try_wait().unwrap(), None);
+        ours.kill().unwrap();
+        let ended = loop {
+            if let Some(status) = ours.try_wait().unwrap() {
+                break status;
+            }
+        };
+        assert_eq!(ended.signal(), Some(9));
+        assert!(OurChild::adopt(child.id()).is_none() && OurChild::adopt(1).is_none());
+        assert!(ours.try_wait().is_err());
+        let child = std::process::Command::new("sh").args(["-c", "exit 78"]).spawn().unwrap();
+        let ours = OurChild::of(&child);
+        let code = loop {
+            if let Some(status) = ours.try_wait().unwrap() {
+                break status.code();
+            }
+        };
+        assert_eq!(code, Some(78));
     }
 
     #[test]

@@ -14,6 +14,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 
+use crate::program;
+
 pub use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 
 /// A set of signals that this process now receives here instead of dying of them.
@@ -22,7 +24,8 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Takes over `signals` (numbers, of this module's constants) for the whole process.
+    /// Takes over `signals` (numbers, of this module's constants) for the whole process. What came while one program was
+    /// replaced by another ([`crate::program::Program::replace`]) comes now.
     ///
     /// # Errors
     /// Those of socketpair(2) and sigaction(2).
@@ -31,7 +34,9 @@ impl Signals {
     /// For a signal that can't be handled: SIGKILL, SIGSTOP, SIGILL, SIGFPE, SIGSEGV.
     pub fn new(signals: &[i32]) -> io::Result<Self> {
         let (read, write) = UnixStream::pair()?;
-        Ok(Self { delivery: SignalDelivery::with_pipe(read, write, SignalOnly, signals)? })
+        let delivery = SignalDelivery::with_pipe(read, write, SignalOnly, signals)?;
+        program::let_signals_come()?;
+        Ok(Self { delivery })
     }
 
     /// A signal that has already come, without waiting.

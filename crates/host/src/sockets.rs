@@ -70,6 +70,12 @@ pub fn listen(address: IpAddr, port: u16) -> io::Result<TcpListener> {
     }
 }
 
+/// Whether a socket with this local address is what [`listen`] opens on `address`.
+#[must_use]
+pub fn is_on(local: SocketAddr, address: IpAddr) -> bool {
+    local.ip() == address || (address == Ipv6Addr::UNSPECIFIED && local.ip() == Ipv4Addr::UNSPECIFIED)
+}
+
 fn has_no_ipv6(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(nix::libc::EAFNOSUPPORT | nix::libc::EADDRNOTAVAIL))
 }

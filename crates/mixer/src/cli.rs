@@ -16,7 +16,8 @@ Examples:
   palabre-mixer --rooms rooms
       a room by hand: whoever writes alice/mic is heard by all the others, alice/ear gives all the others
 
-Participants and rooms may come and go at any time. On SIGUSR1 a line of counters is logged; SIGTERM ends with 0.";
+Participants and rooms may come and go at any time. On SIGUSR1 a line of counters is logged; SIGHUP
+replaces the program by the one now at its path, in the same process; SIGTERM ends with 0.";
 
 /// Gives every participant of a room the mix of all the others, through named pipes.
 #[derive(Debug, Parser)]

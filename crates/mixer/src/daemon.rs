@@ -4,7 +4,8 @@ use std::io;
 use std::time::Duration;
 
 use palabre_host::exit::Failure;
-use palabre_host::signals::{SIGINT, SIGTERM, SIGUSR1, Signals};
+use palabre_host::program::Program;
+use palabre_host::signals::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, Signals};
 use palabre_host::{logging, notify, process};
 use palabre_sound::jitter::MARGIN_MIN;
 
@@ -12,6 +13,7 @@ use crate::cli::{Args, PROGRAM};
 use crate::clock::Ticker;
 use crate::context::Context;
 use crate::poller::{Interest, Token};
+use crate::post::Post;
 use crate::rooms::{Rooms, Vanished};
 
 /// Runs until a signal ends it.
@@ -26,8 +28,12 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     if let Err(error) = process::raise_nofile() {
         log::warn!("unable to raise the number of open files: {error}");
     }
-    let mut daemon = Daemon::new(args)?;
+    let program =
+        Program::this().map_err(|error| Failure::System(format!("unable to find our own program: {error}")))?;
+    let post = Post::take(&args.rooms)?;
+    let mut daemon = Daemon::new(args, program, post)?;
     notify::ready();
+    daemon.post.serves();
     let ended = daemon.run();
     notify::stopping();
     ended
@@ -39,16 +45,18 @@ struct Daemon {
     ticker: Ticker,
     signals: Signals,
     path: String,
+    program: Program,
+    post: Post,
     wakeups: u64,
     ticks: u64,
 }
 
 impl Daemon {
-    fn new(args: &Args) -> Result<Self, Failure> {
+    fn new(args: &Args, program: Program, post: Post) -> Result<Self, Failure> {
         let system = |verb: &'static str| move |error: io::Error| Failure::System(format!("unable to {verb}: {error}"));
         let path = args.rooms.display().to_string();
         let mut cx = Context::new().map_err(system("set up polling"))?;
-        let signals = Signals::new(&[SIGTERM, SIGINT, SIGUSR1]).map_err(system("receive signals"))?;
+        let signals = Signals::new(&[SIGTERM, SIGINT, SIGUSR1, SIGHUP]).map_err(system("receive signals"))?;
         let ticker = Ticker::new().map_err(|errno| system("make a timer")(errno.into()))?;
         let rooms = Rooms::open(args.rooms.clone(), &mut cx).map_err(|error| {
             Failure::System(format!(
@@ -61,7 +69,7 @@ impl Daemon {
             cx.poller.add(cx.watcher.inotify(), Interest::Read, Token::Watcher)
         };
         poll().map_err(system("set up polling"))?;
-        Ok(Self { cx, rooms, ticker, signals, path, wakeups: 0, ticks: 0 })
+        Ok(Self { cx, rooms, ticker, signals, path, program, post, wakeups: 0, ticks: 0 })
     }
 
     fn run(&mut self) -> Result<(), Failure> {
@@ -92,14 +100,25 @@ impl Daemon {
             Token::Timer => {}
             Token::Signals => {
                 while let Some(signal) = self.signals.try_next() {
-                    if signal != SIGUSR1 {
-                        return Ok(Next::End);
+                    match signal {
+                        SIGUSR1 => self.report(),
+                        SIGHUP => self.replace(),
+                        _ => return Ok(Next::End),
                     }
-                    self.report();
                 }
             }
         }
         Ok(Next::Go)
+    }
+
+    /// Becomes what is now at our path. Whoever reads and writes the pipes finds them again; only what is in them is lost.
+    fn replace(&self) {
+        let path = self.program.path().display();
+        log::info!("replacing this process by '{path}'");
+        let error = self.program.replace(&[]);
+        let why = format!("unable to become '{path}': {error}; the mixer goes on as it was");
+        log::error!("{why}");
+        self.post.refuses(&why);
     }
 
     fn look(&mut self) -> Result<(), Failure> {

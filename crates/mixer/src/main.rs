@@ -15,6 +15,7 @@ mod mic;
 mod mixing;
 mod participant;
 mod poller;
+mod post;
 mod room;
 mod rooms;
 mod tape;

@@ -261,3 +261,50 @@ fn a_thousand_participants_are_no_trouble() {
         assert_eq!(mixer.counter("skipped_ticks"), 0);
     });
 }
+
+#[test]
+fn a_hangup_replaces_the_program_and_everybody_is_heard_again() {
+    steadily(|| {
+        let mut mixer = Mixer::start();
+        let room = mixer.room("main");
+        let (pid, _alice) = (mixer.child.id(), room.participant("alice"));
+        let post = mixer.dir.path().join(palabre_room::MIXER_POST);
+        let said = |other: &str| {
+            let holder = || {
+                palabre_host::claim::holder(&post).unwrap().filter(|(_, said)| said != other && said.ends_with('\n'))
+            };
+            wait_until("the word of the mixer", holder)
+        };
+        let (first, since) = said("");
+        mixer.signal("HUP");
+        let (second, again) = said(&since);
+        assert_eq!((first, second), (pid, pid));
+        mixer.wait_for_log("replacing this process by");
+        assert_eq!(again.lines().nth(1), Some(""), "{again}");
+        assert!(mixer.child.try_wait().unwrap().is_none());
+    });
+}
+
+#[test]
+fn a_mixer_whose_program_is_gone_goes_on_and_says_so_and_a_second_one_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (program, rooms) = (dir.path().join("palabre-mixer"), dir.path().join("rooms"));
+    std::fs::create_dir(&rooms).unwrap();
+    // A link and no copy: a file that was just written is busy while another test's child has it open.
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_palabre-mixer"), &program).unwrap();
+    let run =
+        |program: &std::path::Path| std::process::Command::new(program).arg("--rooms").arg(&rooms).spawn().unwrap();
+    let mut mixer = run(&program);
+    let holder = || palabre_host::claim::holder(&rooms.join(palabre_room::MIXER_POST)).unwrap();
+    let (_, before) = wait_until("a mixer", || holder().filter(|(_, said)| said.ends_with('\n')));
+    std::fs::remove_file(&program).unwrap();
+    signal_process(mixer.id(), "HUP");
+    let (pid, said) =
+        wait_until("its refusal", || holder().filter(|(_, said)| *said != before && said.ends_with('\n')));
+    assert_eq!(pid, mixer.id());
+    assert!(said.lines().nth(1).unwrap().contains("No such file or directory"), "{said}");
+    let mut second = run(std::path::Path::new(env!("CARGO_BIN_EXE_palabre-mixer")));
+    assert_eq!(second.wait().unwrap().code(), Some(1));
+    mixer.kill().unwrap();
+    mixer.wait().unwrap();
+}

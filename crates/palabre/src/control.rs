@@ -2,7 +2,8 @@
 
 use std::io::ErrorKind;
 use std::path::Path;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use palabre_config::control::{self, Changes, ControlError, RecordAction, Recording, Request, Response, State, Status};
 use palabre_host::exit::Failure;
@@ -26,6 +27,36 @@ pub fn restart(run: &Path, name: &Name) -> Result<(), Failure> {
     match ask(run, &Request::Restart { name: name.clone() }, IN_A_WHILE)? {
         Response::Ok => Ok(()),
         other => Err(unexpected(&other)),
+    }
+}
+
+/// Has the supervisor replace its program, and waits until the new one answers: its process id.
+///
+/// # Errors
+/// The supervisor isn't there (system) or says no (refused): it goes on as it was.
+pub fn upgrade(run: &Path) -> Result<u32, Failure> {
+    let before = status(run)?.supervisor;
+    match control::request(&run.join(SOCKET), &Request::Upgrade, IN_A_WHILE) {
+        Ok(Response::Refused { why }) => return Err(Failure::refused(why)),
+        Ok(response) => return Err(unexpected(&response)),
+        // It has left the conversation, as any program does that becomes another one.
+        Err(ControlError::Closed | ControlError::Io(_)) => {}
+        Err(error) => return Err(Failure::system(error)),
+    }
+    let deadline = Instant::now() + IN_A_WHILE;
+    loop {
+        let now = status(run);
+        let new = now.as_ref().ok().and_then(|status| status.supervisor.filter(|new| Some(*new) != before));
+        match (new, now) {
+            (Some(new), _) => return Ok(new.pid),
+            (None, Err(error)) if Instant::now() > deadline => return Err(error),
+            (None, Ok(_)) if Instant::now() > deadline => {
+                return Err(Failure::system(
+                    "unable to replace the supervisor's program: nothing has changed; see its log",
+                ));
+            }
+            _ => thread::sleep(Duration::from_millis(20)),
+        }
     }
 }
 

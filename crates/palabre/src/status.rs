@@ -299,6 +299,7 @@ mod tests {
         let carol = ParticipantStatus { name: "carol".into(), state: State::Failed, port: 9003, ..bob() };
         let status = Status {
             version: "0".into(),
+            supervisor: None,
             participants: vec![alice(), bob(), carol],
             certificate: None,
             errors: vec![],
@@ -353,7 +354,13 @@ palabre-supervisor  77   -    -
 
     #[test]
     fn an_empty_roster_says_what_to_do() {
-        let status = Status { version: "0".into(), participants: Vec::new(), certificate: None, errors: Vec::new() };
+        let status = Status {
+            version: "0".into(),
+            supervisor: None,
+            participants: Vec::new(),
+            certificate: None,
+            errors: Vec::new(),
+        };
         assert!(Seen::default().table(&status, true).contains("palabre invite"));
     }
 

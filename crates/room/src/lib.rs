@@ -38,6 +38,9 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+/// The file among the rooms whose lock (fcntl(2)) the mixer holds.
+pub const MIXER_POST: &str = ".mixer";
+
 /// Which pipe a path names or a descriptor refers to: device and inode. Two differ when somebody replaced the pipe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PipeId {
