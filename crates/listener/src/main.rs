@@ -18,6 +18,7 @@ mod page;
 #[cfg(test)]
 mod protocol_doc;
 mod record;
+mod renewal;
 mod room_view;
 mod routes;
 mod server;

@@ -6,6 +6,7 @@ use crate::desk::Desk;
 use crate::gate::{Gate, Idle, Place};
 use crate::grumble::Grumble;
 use crate::http::Response;
+use crate::renewal::Renewal;
 use crate::speak::Kind;
 use crate::state::Listener;
 use crate::status::Told;
@@ -13,7 +14,6 @@ use crate::{routes, tls};
 use anyhow::{Context as _, Result};
 use palabre_host::signals::{SIGHUP, SIGINT, SIGTERM, Signals};
 use palabre_host::{notify, wait};
-use rustls::ServerConfig;
 use std::io;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd as _;
@@ -37,8 +37,8 @@ pub struct Server {
     gate: Arc<Gate>,
     grumbles: Arc<Grumbles>,
     signals: Signals,
-    /// Reads the certificate again; none where it was made at the start.
-    reload: Option<Box<dyn Fn() -> Result<Arc<ServerConfig>>>>,
+    /// The certificate's files; none where it was made at the start.
+    renewal: Option<Renewal>,
 }
 
 #[derive(Debug, Default)]
@@ -57,12 +57,12 @@ impl Server {
         socket: TcpListener,
         listener: Arc<Listener>,
         connections: usize,
-        reload: Option<Box<dyn Fn() -> Result<Arc<ServerConfig>>>>,
+        renewal: Option<Renewal>,
     ) -> Result<Self> {
         // Shared with a process that replaces this one: a connection may be gone when we come to accept it.
         socket.set_nonblocking(true).context("unable to prepare the socket")?;
         let signals = Signals::new(&[SIGTERM, SIGINT, SIGHUP]).context("unable to receive signals")?;
-        Ok(Self { socket, listener, gate: Gate::new(connections), grumbles: Arc::default(), signals, reload })
+        Ok(Self { socket, listener, gate: Gate::new(connections), grumbles: Arc::default(), signals, renewal })
     }
 
     /// Serves until SIGTERM, and then leaves as planned; a second SIGTERM ends it at once.
@@ -94,16 +94,13 @@ impl Server {
         Ok(())
     }
 
-    fn signal(&self, signal: i32) {
-        match (signal, &self.reload) {
-            (SIGHUP, None) => {}
-            (SIGHUP, Some(reload)) => match reload() {
-                Ok(tls) => {
+    fn signal(&mut self, signal: i32) {
+        match signal {
+            SIGHUP => {
+                if let Some(tls) = self.renewal.as_mut().and_then(Renewal::read) {
                     self.listener.set_tls(tls);
-                    log::info!("the certificate was read again");
                 }
-                Err(error) => log::error!("{error:#}; the one in use stays"),
-            },
+            }
             _ => {
                 notify::stopping();
                 self.listener.keep_no_more();
@@ -125,7 +122,11 @@ impl Server {
             desk.forget();
         }
         let shown = self.listener.desk.as_ref().map(Desk::status).unwrap_or_default();
-        let text = format!("streams={streams} speaking={speaking}{shown}");
+        let refused = match self.renewal.as_ref().is_some_and(Renewal::is_refused) {
+            true => " certificate=refused",
+            false => "",
+        };
+        let text = format!("streams={streams} speaking={speaking}{shown}{refused}");
         told.tell(text, Instant::now(), notify::status)
     }
 
@@ -135,19 +136,28 @@ impl Server {
         }
     }
 
-    fn accept(&self) {
+    fn accept(&mut self) {
         match self.socket.accept() {
-            Ok((tcp, _)) => match self.gate.enter(&tcp, Instant::now()) {
-                Some(place) => self.spawn(tcp, place),
-                // Closed at once: whoever it is sees that without waiting.
-                None => self.grumbles.full.log("a connection was refused: there are too many"),
-            },
+            Ok((tcp, _)) => {
+                if let Some(tls) = self.renewal.as_mut().and_then(|renewal| renewal.look(Instant::now())) {
+                    self.listener.set_tls(tls);
+                }
+                self.admit(tcp);
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
                 self.grumbles.accept.log(format_args!("unable to accept a connection: {error}"));
                 std::thread::sleep(FULL);
             }
+        }
+    }
+
+    fn admit(&self, tcp: TcpStream) {
+        match self.gate.enter(&tcp, Instant::now()) {
+            Some(place) => self.spawn(tcp, place),
+            // Closed at once: whoever it is sees that without waiting.
+            None => self.grumbles.full.log("a connection was refused: there are too many"),
         }
     }
 

@@ -4,6 +4,7 @@ use crate::auth::Door;
 use crate::cli::Args;
 use crate::desk::Desk;
 use crate::ear::Ear;
+use crate::renewal::Renewal;
 use crate::server::Server;
 use crate::source::Origin;
 use crate::speak::Microphone;
@@ -54,8 +55,6 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     server.run().map_err(Failure::system)
 }
 
-type Reload = Box<dyn Fn() -> Result<Arc<ServerConfig>>>;
-
 fn serve_participant(args: &Args, name: &Name, inherited: Option<TcpListener>) -> Result<Server, Failure> {
     let mut config = palabre_config::Server::load(&args.config).map_err(Failure::config)?;
     let participant = Participant::load(&args.config, name).map_err(Failure::config)?;
@@ -86,9 +85,7 @@ fn serve_participant(args: &Args, name: &Name, inherited: Option<TcpListener>) -
         join_muted: participant.join_muted,
         listen_only: participant.listen_only,
     };
-    let (certificate, private_key) = (config.certificate, config.private_key);
-    let reload: Reload = Box::new(move || tls::load(&certificate, &private_key));
-    let tls = reload().map_err(Failure::config)?;
+    let (tls, renewal) = Renewal::begin(config.certificate, config.private_key).map_err(Failure::config)?;
     let desk = Desk::new(name.clone(), room.clone());
     let ear = Ear::new(Origin::Pipe(directory.ear()), Some(room), format, chunk_ms, config.limits.streams);
     let microphone = (!participant.listen_only).then(|| Microphone::new(directory.mic(), format));
@@ -98,7 +95,7 @@ fn serve_participant(args: &Args, name: &Name, inherited: Option<TcpListener>) -
     let port = args.port.unwrap_or(participant.port);
     let socket = socket(inherited, config.bind, port).map_err(Failure::system)?;
     log::debug!("serving on {:?}", socket.local_addr());
-    Server::new(socket, Arc::new(listener), config.limits.connections, Some(reload)).map_err(Failure::system)
+    Server::new(socket, Arc::new(listener), config.limits.connections, Some(renewal)).map_err(Failure::system)
 }
 
 /// What the supervisor does elsewhere. `names` is its own: without it pages show those who talk.
@@ -119,7 +116,7 @@ fn serve_file(args: &Args, source: &Path, inherited: Option<TcpListener>) -> Res
     let format = file_format(source);
     let chunk_ms = args.chunk_ms.unwrap_or(config.chunk_ms);
     let key = source_key(args.key_file.as_deref()).map_err(Failure::config)?;
-    let (tls, reload) = source_tls(args, &config.host).map_err(Failure::config)?;
+    let (tls, renewal) = source_tls(args, &config.host).map_err(Failure::config)?;
     let me = Me {
         name: SOURCE_NAME.into(),
         display: source.file_name().unwrap_or_default().to_string_lossy().into_owned(),
@@ -137,7 +134,7 @@ fn serve_file(args: &Args, source: &Path, inherited: Option<TcpListener>) -> Res
     let socket = socket(inherited, config.bind, args.port.unwrap_or(SOURCE_PORT)).map_err(Failure::system)?;
     let port = socket.local_addr().map_err(Failure::system)?.port();
     println!("{}", link(&config.host, port, &key));
-    Server::new(socket, Arc::new(listener), config.limits.connections, reload).map_err(Failure::system)
+    Server::new(socket, Arc::new(listener), config.limits.connections, renewal).map_err(Failure::system)
 }
 
 fn socket(inherited: Option<TcpListener>, bind: std::net::IpAddr, port: u16) -> Result<TcpListener> {
@@ -166,10 +163,10 @@ fn source_key(file: Option<&Path>) -> Result<Key> {
     Key::parse(text.trim()).map_err(|error| anyhow!("unable to use '{}': {error}", path.display()))
 }
 
-fn source_tls(args: &Args, host: &str) -> Result<(Arc<ServerConfig>, Option<Reload>)> {
+fn source_tls(args: &Args, host: &str) -> Result<(Arc<ServerConfig>, Option<Renewal>)> {
     if let (Some(certificate), Some(private_key)) = (args.certificate.clone(), args.private_key.clone()) {
-        let reload: Reload = Box::new(move || tls::load(&certificate, &private_key));
-        return Ok((reload()?, Some(reload)));
+        let (tls, renewal) = Renewal::begin(certificate, private_key)?;
+        return Ok((tls, Some(renewal)));
     }
     let hosts = [host.to_owned(), "127.0.0.1".into(), "::1".into()];
     let own = certificate::self_signed(&hosts).context("unable to make a certificate")?;

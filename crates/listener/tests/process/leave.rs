@@ -120,17 +120,32 @@ fn a_microphone_is_told_1012() {
 }
 
 #[test]
+fn a_renewed_certificate_is_found_without_a_signal_and_no_stream_ends() {
+    let rig = Rig::new();
+    let mut records = rig.connect().listen(&rig, "");
+    let new = new_certificate(&rig.config);
+    wait_for(|| Client::connect(rig.port, &new.cert_pem).ok());
+    assert!(Client::connect(rig.port, &rig.certificate.cert_pem).is_err());
+    // Silence is told every two seconds.
+    let (one, two) = (records.record(), records.record());
+    assert!(one.seq < two.seq);
+}
+
+#[test]
 fn sighup_reads_the_certificate_again_and_keeps_the_old_when_the_new_is_broken() {
     let rig = Rig::new();
     let new = new_certificate(&rig.config);
-    assert!(Client::connect(rig.port, &new.cert_pem).is_err());
     rig.signal("HUP");
     wait_for(|| Client::connect(rig.port, &new.cert_pem).ok());
     std::fs::write(rig.config.join("tls/key.pem"), "broken").unwrap();
     rig.signal("HUP");
-    rig.signal("HUP");
+    rig.wait_for_status("streams=0 speaking=no certificate=refused");
     assert!(Client::connect(rig.port, &new.cert_pem).is_ok());
     assert!(Client::connect(rig.port, &rig.certificate.cert_pem).is_err());
+    std::fs::write(rig.config.join("tls/key.pem"), &new.key_pem).unwrap();
+    rig.signal("HUP");
+    rig.wait_for_status("streams=0 speaking=no");
+    assert!(Client::connect(rig.port, &new.cert_pem).is_ok());
 }
 
 #[test]
