@@ -14,7 +14,8 @@ Examples:
   palabre-supervisor --config ./etc --run ./run --listener target/debug/palabre-listener
         everything below the current directory, as an ordinary user
 
-Signals: SIGHUP reads the configuration again; SIGTERM and SIGINT end all listeners within 2 s.
+Signals: SIGHUP reads the configuration again and hands over to newer programs, its own included, where there are
+any; SIGTERM and SIGINT end all listeners within 2 s.
 Exit status: 0 ended as asked, 1 another one runs there, 2 usage, 78 configuration, 111 the system failed.";
 
 /// Runs one palabre-listener for each participant and restarts what dies.
@@ -48,6 +49,10 @@ pub struct Cli {
     /// End when the process PID, our parent, ends
     #[arg(long, value_name = "PID")]
     pub parent_pid: Option<u32>,
+
+    /// Say by the exit status whether this program could take over from one with a state of VERSION, and end
+    #[arg(long, value_name = "VERSION", hide = true)]
+    pub probe: Option<u32>,
 
     /// Log more; twice for everything
     #[arg(short, long, action = ArgAction::Count)]

@@ -25,16 +25,27 @@ const CLIENT_PATIENCE: Duration = Duration::from_secs(2);
 const ANSWER_PATIENCE: Duration = Duration::from_secs(20);
 const SOCKET_MODE: u32 = 0o660;
 
-/// Opens the socket at `path`, in place of one that an earlier process left there, and answers on it.
-pub fn open(path: &Path, events: SyncSender<Event>) -> io::Result<()> {
+/// Answers on the socket that the program before us has left, or on a new one at `path`, in place of one that an earlier
+/// process left there. The socket once more, for the program after us.
+pub fn open(path: &Path, left: Option<UnixListener>, events: SyncSender<Event>) -> io::Result<UnixListener> {
+    let socket = match left {
+        Some(socket) => socket,
+        None => bind(path)?,
+    };
+    let again = socket.try_clone()?;
+    let door = Door { socket_path: path.to_owned(), events, places: Arc::default() };
+    named("control", move || door.serve(&socket))?;
+    Ok(again)
+}
+
+fn bind(path: &Path) -> io::Result<UnixListener> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     let socket = UnixListener::bind(path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))?;
-    let door = Door { socket_path: path.to_owned(), events, places: Arc::default() };
-    named("control", move || door.serve(&socket))
+    Ok(socket)
 }
 
 #[derive(Clone)]
@@ -150,7 +161,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("control.sock");
         let (events, received) = sync_channel(64);
-        open(&path, events).unwrap();
+        open(&path, None, events).unwrap();
         (dir, path, received)
     }
 

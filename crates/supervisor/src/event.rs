@@ -50,7 +50,8 @@ pub fn from_signals(mut signals: Signals, events: SyncSender<Event>) -> io::Resu
     })
 }
 
-/// A thread that turns what children say into events.
+/// A thread that turns what children say into events, until this process says something itself: then what comes after it
+/// stays in the socket.
 pub fn from_children(receiver: notify::Receiver, events: SyncSender<Event>) -> io::Result<()> {
     named("notify", move || {
         loop {
@@ -61,7 +62,7 @@ pub fn from_children(receiver: notify::Receiver, events: SyncSender<Event>) -> i
                     return;
                 }
             };
-            if events.send(Event::Notified { pid, message }).is_err() {
+            if events.send(Event::Notified { pid, message }).is_err() || pid == std::process::id() {
                 return;
             }
         }

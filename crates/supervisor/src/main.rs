@@ -17,6 +17,7 @@ mod backoff;
 mod certificate;
 mod cli;
 mod control;
+mod estate;
 mod event;
 mod presence;
 mod process;
@@ -26,6 +27,7 @@ mod run;
 mod seat;
 mod site;
 mod transition;
+mod upgrade;
 
 use std::process::ExitCode;
 

@@ -4,12 +4,15 @@ use std::fmt;
 use std::io;
 use std::net::TcpListener;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use palabre_host::{notify, process, sockets};
+use palabre_host::process::OurChild;
+use palabre_host::{notify, sockets};
 use palabre_room::Name;
 
+use crate::certificate::{self, Stamp};
+use crate::estate::ProcessEstate;
 use crate::site::Site;
 
 /// EX_CONFIG of sysexits(3): the listener says that another try is of no use.
@@ -18,7 +21,9 @@ const EXIT_CONFIG: i32 = 78;
 /// A process that was started and not yet waited for.
 #[derive(Debug)]
 pub struct Process {
-    child: Child,
+    child: OurChild,
+    /// The file of its program when it was started.
+    pub program: Option<Stamp>,
     /// Which configuration it was started with, see [`crate::seat::Seat`].
     pub generation: u64,
     ready_since: Option<Instant>,
@@ -37,9 +42,29 @@ impl Process {
         command.stdin(Stdio::null()).process_group(0);
         notify::for_child(&mut command, &site.notify_socket());
         sockets::give(&mut command, socket)?;
-        let child = command.spawn()?;
+        // Looked at before: should it be replaced meanwhile, the process is taken for the older one.
+        let program = certificate::stamp(&site.listener);
+        let child = OurChild::of(&command.spawn()?);
         let kill_at = Some(plan.now + plan.patience);
-        Ok(Self { child, generation: plan.generation, ready_since: None, kill_at })
+        Ok(Self { child, program, generation: plan.generation, ready_since: None, kill_at })
+    }
+
+    /// One that the program before us has started. `None` where it is no child of ours.
+    pub fn adopt(left: &ProcessEstate, plan: Plan) -> Option<Self> {
+        let ready_since = left.ready_for_ms.and_then(|ms| plan.now.checked_sub(Duration::from_millis(ms)));
+        Some(Self {
+            child: OurChild::adopt(left.pid)?,
+            program: left.program,
+            generation: plan.generation,
+            ready_since,
+            kill_at: left.ready_for_ms.is_none().then_some(plan.now + plan.patience),
+        })
+    }
+
+    /// What the program after us must know of it.
+    pub fn leave_behind(&self, now: Instant) -> ProcessEstate {
+        let ready_for_ms = self.ready_for(now).map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+        ProcessEstate { pid: self.pid(), program: self.program, ready_for_ms }
     }
 
     /// The process id.
@@ -65,7 +90,7 @@ impl Process {
 
     /// Asks it to leave, and kills it if it is still there after `patience`.
     pub fn leave(&mut self, now: Instant, patience: Duration) {
-        if let Err(error) = process::terminate(&self.child) {
+        if let Err(error) = self.child.terminate() {
             log::warn!("unable to terminate process {}: {error}", self.pid());
         }
         self.kill_at = Some(now + patience);
@@ -76,6 +101,13 @@ impl Process {
         self.kill_at = None;
         if let Err(error) = self.child.kill() {
             log::warn!("unable to kill process {}: {error}", self.pid());
+        }
+    }
+
+    /// Has it read the certificate again.
+    pub fn hang_up(&self) {
+        if let Err(error) = self.child.hang_up() {
+            log::warn!("unable to signal process {}: {error}", self.pid());
         }
     }
 

@@ -8,16 +8,18 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant, SystemTime};
 
 use palabre_config::control::{RecordAction, Recording as Told, RecordingState, Response};
 use palabre_host::notify::Message;
-use palabre_host::{clock, notify, process};
+use palabre_host::process::OurChild;
+use palabre_host::{clock, notify};
 use palabre_room::{Name, OpenError, RecordingWriter};
 
 use crate::backoff::{BackOff, End, Verdict};
+use crate::estate::RecordingEstate;
 use crate::site::Site;
 
 /// The exit code of a recorder that can't go on.
@@ -39,6 +41,22 @@ impl Recordings {
             }
         }
         Self::default()
+    }
+
+    /// Those that the program before us has left. A recorder that has ended meanwhile is started again.
+    pub fn inherit(site: &Site, left: Vec<RecordingEstate>) -> Self {
+        let recordings = left.into_iter().filter_map(|left| Recording::inherit(site, left));
+        Self(recordings.map(|recording| (recording.room.clone(), recording)).collect())
+    }
+
+    /// What the program after us must know. Only where [`Self::is_at_rest`].
+    pub fn leave_behind(&self) -> Vec<RecordingEstate> {
+        self.0.values().map(Recording::leave_behind).collect()
+    }
+
+    /// Whether nobody waits for an answer, and no recorder for its end.
+    pub fn is_at_rest(&self) -> bool {
+        self.0.values().all(|recording| recording.answers.is_empty() && !recording.leaves)
     }
 
     /// Somebody asks; the answer may come later.
@@ -89,7 +107,7 @@ impl Recordings {
             if recording.kill_at.is_some_and(|at| at <= now) {
                 recording.kill_at = None;
                 // It is gone, or will be told by SIGCHLD.
-                let _ = recording.child.as_mut().map(Child::kill);
+                let _ = recording.child.as_ref().map(OurChild::kill);
             }
         }
         self.forget_the_gone();
@@ -140,7 +158,7 @@ struct Recording {
     pipe: PathBuf,
     directory: PathBuf,
     began: Duration,
-    child: Option<Child>,
+    child: Option<OurChild>,
     /// The present recorder's, or the last one's: its last words may come after its death.
     pid: Option<u32>,
     ready_since: Option<Instant>,
@@ -175,6 +193,43 @@ impl Recording {
         }
     }
 
+    fn inherit(site: &Site, left: RecordingEstate) -> Option<Self> {
+        let room: Name = left.room.parse().ok()?;
+        let pipe = site.room(&room).recording();
+        let child = left.pid.and_then(OurChild::adopt);
+        let now = Instant::now();
+        Some(Self {
+            room,
+            pipe,
+            directory: left.directory.into(),
+            began: Duration::from_millis(left.began_ms),
+            ready_since: left.is_ready.then_some(now),
+            retry_at: (child.is_none() && left.failed.is_none()).then_some(now),
+            child,
+            pid: left.pid,
+            kill_at: None,
+            backoff: BackOff::default(),
+            restarts: left.restarts,
+            note: left.note,
+            failed: left.failed,
+            leaves: false,
+            answers: Vec::new(),
+        })
+    }
+
+    fn leave_behind(&self) -> RecordingEstate {
+        RecordingEstate {
+            room: self.room.to_string(),
+            directory: self.directory.display().to_string(),
+            began_ms: u64::try_from(self.began.as_millis()).unwrap_or(u64::MAX),
+            pid: self.child.as_ref().map(OurChild::id),
+            is_ready: self.ready_since.is_some(),
+            restarts: self.restarts,
+            note: self.note.clone(),
+            failed: self.failed.clone(),
+        }
+    }
+
     /// Starts the recorder; from the main thread only, see [`crate::process::Process::start`].
     fn spawn(&mut self, site: &Site, now: Instant) {
         (self.retry_at, self.ready_since) = (None, None);
@@ -185,7 +240,7 @@ impl Recording {
         command.stdin(Stdio::null()).process_group(0);
         notify::for_child(&mut command, &site.notify_socket());
         match command.spawn() {
-            Ok(child) => (self.pid, self.child) = (Some(child.id()), Some(child)),
+            Ok(child) => (self.pid, self.child) = (Some(child.id()), Some(OurChild::of(&child))),
             Err(error) => {
                 let why = format!("unable to start '{}': {error}", site.recorder.display());
                 log::error!("{why}");
@@ -203,7 +258,7 @@ impl Recording {
         (self.leaves, self.retry_at) = (true, None);
         match &self.child {
             Some(child) => {
-                if let Err(error) = process::terminate(child) {
+                if let Err(error) = child.terminate() {
                     log::warn!("unable to terminate the recorder of '{}': {error}", self.room);
                 }
                 self.kill_at = Some(now + LEAVE_PATIENCE);
@@ -227,7 +282,7 @@ impl Recording {
     }
 
     fn reap(&mut self, now: Instant) {
-        let Some(child) = &mut self.child else { return };
+        let Some(child) = &self.child else { return };
         let status = match child.try_wait() {
             Ok(None) => return,
             Ok(Some(status)) => status,

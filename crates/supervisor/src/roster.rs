@@ -3,17 +3,21 @@
 //! A participant's directory in a room is removed when its file is removed, or names another room, while this process
 //! runs. Directories that no file ever stood for, made by hand, are left alone, and so are all when this process ends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant, SystemTime};
 
-use palabre_config::control::{Changes, State, Status};
+use palabre_config::control::{Changes, Daemon, State, Status};
 use palabre_config::{ConfigError, Participant};
+use palabre_host::inherit::Inherited;
 use palabre_host::notify::Message;
+use palabre_host::{clock, notify};
 use palabre_room::{Member, Name};
 
 use crate::certificate;
+use crate::estate::{self, Estate};
 use crate::seat::{Seat, Waiting};
-use crate::site::Site;
+use crate::site::{Reread, Site};
 
 /// How often `names` is written at most.
 const NAMES_EVERY: Duration = Duration::from_millis(250);
@@ -34,12 +38,59 @@ pub struct Roster {
     names_due: Option<Instant>,
     errors: Vec<String>,
     ending: bool,
+    /// When this program began, see [`Daemon`].
+    began_ms: u64,
+    /// Whose listener is to be handed over to a newer program, one by one.
+    handover: VecDeque<Name>,
+    /// What could not be replaced by something newer, and why.
+    alarm: Option<String>,
 }
 
 impl Roster {
     /// Reads the participants' files and starts a listener for each. A bad file is logged and passed over.
-    pub fn open(site: Site, now: Instant) -> Self {
-        let mut roster = Self {
+    ///
+    /// Sockets that an earlier supervisor had open are used again; those that are nobody's any more are forgotten.
+    pub fn open(site: Site, inherited: &mut Inherited, now: Instant) -> Self {
+        let mut roster = Self::empty(site);
+        let (participants, errors) = Participant::load_all(&roster.site.config);
+        roster.note_errors(&errors);
+        roster.make_rooms(&participants);
+        for participant in participants {
+            let stored = inherited.tcp(participant.name.as_str());
+            let seat = Seat::open(&roster.site, participant, stored, now);
+            roster.seats.insert(seat.participant().name.clone(), seat);
+        }
+        inherited.names().for_each(notify::unstore);
+        roster.write_names(now);
+        roster
+    }
+
+    /// Everybody as the program before us has left them; then all files are read again, and listeners that run an older
+    /// program or have an older configuration are replaced, one by one.
+    pub fn inherit(site: Site, estate: Estate, inherited: &mut Inherited, now: Instant) -> Self {
+        let mut roster = Self::empty(site);
+        let stale = roster.site.inherit(&estate);
+        for left in estate.seats {
+            let Ok(name) = left.name.parse::<Name>() else { continue };
+            let socket = inherited.tcp(name.as_str());
+            match Participant::from_toml(&name, &left.file) {
+                Ok(participant) => {
+                    let seat = Seat::inherit(&roster.site, participant, left, socket, now);
+                    roster.seats.insert(name, seat);
+                }
+                Err(error) => log::error!("{error}"),
+            }
+        }
+        roster.reload(now);
+        roster.hand_over(stale);
+        roster.reap(now);
+        roster.tick(now);
+        roster
+    }
+
+    /// Nobody.
+    fn empty(site: Site) -> Self {
+        Self {
             site,
             seats: BTreeMap::new(),
             next: BTreeMap::new(),
@@ -49,15 +100,10 @@ impl Roster {
             names_due: None,
             errors: Vec::new(),
             ending: false,
-        };
-        let (participants, errors) = Participant::load_all(&roster.site.config);
-        roster.note_errors(&errors);
-        roster.make_rooms(&participants);
-        for participant in participants {
-            roster.seat(participant, false, now);
+            began_ms: clock::boottime_ms(),
+            handover: VecDeque::new(),
+            alarm: None,
         }
-        roster.write_names(now);
-        roster
     }
 
     /// Where everything is.
@@ -70,10 +116,10 @@ impl Roster {
     /// A participant whose file is there and bad goes on as before.
     pub fn reload(&mut self, now: Instant) -> Changes {
         let before = self.site.server.bind;
-        let server_changed = self.site.reload();
+        let reread = self.site.reload();
         let (participants, mut errors) = Participant::load_all(&self.site.config);
-        let all_change = server_changed.as_ref().is_ok_and(|changed| *changed);
-        errors.extend(server_changed.err());
+        let Reread { server: all_change, certificate } = *reread.as_ref().unwrap_or(&Reread::default());
+        errors.extend(reread.err());
         self.note_errors(&errors);
         let mut changes = Changes::default();
         self.stop_who_is_gone(&participants, &errors, now, &mut changes);
@@ -82,6 +128,11 @@ impl Roster {
         for participant in participants {
             self.update(participant, all_change, rebind, now, &mut changes);
         }
+        if certificate {
+            log::info!("the certificate or its key is another file: every listener reads them");
+            self.seats.values().for_each(Seat::hang_up);
+        }
+        changes.certificate = certificate;
         // Whoever asked finds it done.
         self.names_at = None;
         self.tick(now);
@@ -112,11 +163,72 @@ impl Roster {
         }
     }
 
+    /// Hands the listeners over that run an older program, or all of them, one by one.
+    pub fn hand_over(&mut self, all: bool) {
+        let stale = self.seats.iter().filter(|(_, seat)| {
+            seat.state().is_up() && (all || seat.is_of_an_older_program(&self.site)) && !seat.is_parting()
+        });
+        self.handover = stale.map(|(name, _)| name.clone()).collect();
+        if !self.handover.is_empty() {
+            log::info!("handing {} listeners over to a newer program or configuration", self.handover.len());
+        }
+    }
+
+    /// Begins the next one of [`Self::hand_over`] when the one before is done. The first that can't be done ends it.
+    fn hand_the_next_over(&mut self, now: Instant) {
+        if self.handover.is_empty() || !self.is_at_rest() {
+            return;
+        }
+        if let Some((name, _)) = self.seats.iter().find(|(_, seat)| seat.is_refused()) {
+            let left = self.handover.len();
+            self.alarm = Some(format!(
+                "unable to hand the listener of '{name}' over to a newer one; it and {left} others stay as they were; \
+                 its reasons are in the log; mend it and run 'palabre restart --all'"
+            ));
+            self.handover.clear();
+        }
+        while let Some(name) = self.handover.pop_front() {
+            if let Some(seat) = self.seats.get_mut(&name).filter(|seat| seat.state().is_up() && !seat.is_parting()) {
+                seat.renew();
+                seat.tick(&self.site, now);
+                return;
+            }
+        }
+    }
+
+    /// Whether nothing is going on that only this program could finish.
+    pub fn is_at_rest(&self) -> bool {
+        self.next.is_empty() && self.seats.values().all(Seat::is_at_rest)
+    }
+
+    /// What the program after us must know, but the recordings. Only at rest.
+    pub fn leave_behind(&self, now: Instant) -> Estate {
+        Estate {
+            version: estate::VERSION,
+            server: self.site.server_text(),
+            format: self.site.server.format.to_string(),
+            certificate: self.site.certificate(),
+            seats: self.seats.values().map(|seat| seat.leave_behind(now)).collect(),
+            recordings: Vec::new(),
+        }
+    }
+
+    /// Whose listening sockets are open.
+    pub fn sockets(&self) -> impl Iterator<Item = (&Name, BorrowedFd<'_>)> {
+        self.seats.iter().filter_map(|(name, seat)| Some((name, seat.socket()?)))
+    }
+
+    /// Has `palabre status` say what could not be replaced by something newer, until that is tried again.
+    pub fn set_alarm(&mut self, alarm: Option<String>) {
+        self.alarm = alarm;
+    }
+
     /// Does what is due.
     pub fn tick(&mut self, now: Instant) {
         for seat in self.seats.values_mut() {
             seat.tick(&self.site, now);
         }
+        self.hand_the_next_over(now);
         let gone: Vec<Name> =
             self.seats.iter().filter(|(_, seat)| seat.is_gone()).map(|(name, _)| name.clone()).collect();
         for name in gone {
@@ -135,7 +247,7 @@ impl Roster {
         self.ending = true;
         self.next.clear();
         for seat in self.seats.values_mut().filter(|seat| !seat.is_parting()) {
-            seat.part(now);
+            seat.end(now);
         }
         self.tick(now);
     }
@@ -149,10 +261,21 @@ impl Roster {
     pub fn status(&self, now: Instant) -> Status {
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            supervisor: Some(Daemon { pid: std::process::id(), began_ms: self.began_ms }),
             participants: self.seats.values().map(|seat| seat.status(now)).collect(),
             certificate: Some(certificate::status(&self.site.server, SystemTime::now())),
-            errors: self.errors.clone(),
+            errors: self.errors.iter().cloned().chain(self.alarms()).collect(),
         }
+    }
+
+    /// What is wrong and is not the configuration's fault.
+    fn alarms(&self) -> impl Iterator<Item = String> {
+        let refuses = |(name, seat): (&Name, &Seat)| {
+            seat.refuses_the_certificate().then(|| {
+                format!("unable to renew the certificate of '{name}': its listener serves the one before; its reasons are in the log")
+            })
+        };
+        self.alarm.iter().cloned().chain(self.seats.iter().filter_map(refuses))
     }
 
     /// For `systemctl status`, a few words: `ready: 3 of 4, failed: 1`.
@@ -172,7 +295,8 @@ impl Roster {
 
     fn seat(&mut self, participant: Participant, is_parked: bool, now: Instant) {
         let name = participant.name.clone();
-        let seat = if is_parked { Seat::parked(participant, now) } else { Seat::open(&self.site, participant, now) };
+        let seat =
+            if is_parked { Seat::parked(participant, now) } else { Seat::open(&self.site, participant, None, now) };
         self.seats.insert(name, seat);
     }
 
@@ -213,7 +337,7 @@ impl Roster {
             }
             self.next.remove(name);
             if !seat.is_parting() {
-                seat.part(now);
+                seat.cut(now);
                 changes.stopped.push(name.to_string());
             }
         }

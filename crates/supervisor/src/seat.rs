@@ -5,6 +5,7 @@
 //! seat is at rest. So a restart that is asked for and a change of the configuration are the same thing.
 
 mod asked;
+mod inheritance;
 mod life;
 
 use std::net::TcpListener;
@@ -66,8 +67,10 @@ pub struct Seat {
 
 impl Seat {
     /// Makes the participant's pipes, opens the port and starts a listener. What fails is tried again later.
-    pub fn open(site: &Site, participant: Participant, now: Instant) -> Self {
+    /// `stored` is a socket of theirs that an earlier supervisor had open.
+    pub fn open(site: &Site, participant: Participant, stored: Option<TcpListener>, now: Instant) -> Self {
         let mut seat = Self::empty(participant, State::Starting, now);
+        seat.take_stored(stored, site);
         seat.plan_expiry(now);
         seat.start(site, now);
         seat
@@ -217,13 +220,38 @@ impl Seat {
         self.settle(site, now);
     }
 
+    /// The supervisor ends: as [`Self::part`], but a port that is stored stays so, for the next one.
+    pub fn end(&mut self, now: Instant) {
+        self.socket = None;
+        self.part(now);
+    }
+
+    /// Has the process read the certificate again.
+    pub fn hang_up(&self) {
+        if let Some(process) = self.current.iter().chain(&self.successor).find(|process| process.is_ready()) {
+            process.hang_up();
+        }
+    }
+
     /// Ends everything, for good.
     pub fn part(&mut self, now: Instant) {
+        self.leave_for_good(now, STOP_PATIENCE);
+    }
+
+    /// Ends everything, for good and without a farewell: who was shown out hears nothing from that moment on.
+    pub fn cut(&mut self, now: Instant) {
+        self.leave_for_good(now, Duration::ZERO);
+        for process in self.processes_mut() {
+            process.kill();
+        }
+    }
+
+    fn leave_for_good(&mut self, now: Instant, patience: Duration) {
         self.is_parting = true;
         if self.waiting.as_ref().is_none_or(|waiting| waiting.verb != Verb::Stop) {
             self.refuse("it is being stopped");
         }
-        self.stop(now, STOP_PATIENCE);
+        self.stop(now, patience);
     }
 
     /// A process says something. False if it is not one of ours.

@@ -8,6 +8,7 @@ use palabre_room::{Name, ParticipantDir, RoomDir, RoomError};
 
 use crate::certificate::{Stamp, stamps};
 use crate::cli::Cli;
+use crate::estate::Estate;
 
 const LISTENER: &str = "palabre-listener";
 const RECORDER: &str = "palabre-recorder";
@@ -33,6 +34,15 @@ pub struct Site {
     certificate: [Option<Stamp>; 2],
 }
 
+/// What has changed.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Reread {
+    /// `palabre.toml` says something else: listeners must be replaced.
+    pub server: bool,
+    /// Only the certificate or its key is another file: listeners must read them again.
+    pub certificate: bool,
+}
+
 impl Site {
     /// Reads `palabre.toml` and finds the listener's program.
     pub fn new(cli: &Cli) -> Result<Self, Failure> {
@@ -54,22 +64,40 @@ impl Site {
         })
     }
 
-    /// Reads `palabre.toml` again. True when listeners must be replaced: it says something else now, or the
-    /// certificate or its key is another file.
+    /// Reads `palabre.toml` again.
     ///
     /// The rooms' format stays as it was when this process started, since the mixer has its pipes open.
-    pub fn reload(&mut self) -> Result<bool, ConfigError> {
+    pub fn reload(&mut self) -> Result<Reread, ConfigError> {
         let written = load(&self.config, self.no_levelling)?;
         self.waits = (written.format != self.server.format).then(|| {
             let (new, old) = (written.format.rate.hz(), self.server.format.rate.hz());
             format!("unable to change rate-hz from {old} to {new} while rooms are open; restart supervisor and mixer")
         });
         let new = Server { format: self.server.format, ..written };
-        let certificate = stamps(&new);
-        let changed = new != self.server || certificate != self.certificate;
+        let (server, certificate) = (new != self.server, stamps(&new));
+        let reread = Reread { server, certificate: !server && certificate != self.certificate };
         self.server = new;
         self.certificate = certificate;
-        Ok(changed)
+        Ok(reread)
+    }
+
+    /// What `palabre.toml` means, as a text to compare.
+    pub fn server_text(&self) -> String {
+        format!("{:?}", self.server)
+    }
+
+    /// What the program before us has read: true when listeners must be replaced, as [`Self::reload`] says.
+    pub fn inherit(&mut self, estate: &Estate) -> bool {
+        self.certificate = estate.certificate;
+        if let Ok(format) = estate.format.parse() {
+            self.server.format = format;
+        }
+        self.server_text() != estate.server
+    }
+
+    /// The stamps of the certificate and its key when they were read last.
+    pub fn certificate(&self) -> [Option<Stamp>; 2] {
+        self.certificate
     }
 
     /// The directory of a room.

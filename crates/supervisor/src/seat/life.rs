@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant, SystemTime};
 
 use palabre_config::control::State;
-use palabre_host::notify::Message;
+use palabre_host::notify::{self, Message};
 use palabre_host::sockets;
 use palabre_room::RoomError;
 
@@ -52,6 +52,7 @@ impl Seat {
     pub(super) fn bind(&mut self, site: &Site) -> io::Result<TcpListener> {
         let socket = sockets::listen(site.server.bind, self.port)?;
         self.port = socket.local_addr()?.port();
+        notify::store(self.participant.name.as_str(), &socket);
         Ok(socket)
     }
 
@@ -92,7 +93,7 @@ impl Seat {
                     self.port
                 );
                 self.note = Some(format!("{ended}; port closed, trying again {when}"));
-                self.socket = None;
+                self.close_port();
                 self.retry_at = pace.map(|pace| now + pace);
                 self.happens(Happening::WasGivenUp, now);
             }
@@ -135,7 +136,7 @@ impl Seat {
     pub(super) fn stop(&mut self, now: Instant, patience: Duration) {
         if !matches!(self.state, State::Draining | State::Stopped) {
             self.happens(Happening::StopAsked, now);
-            self.socket = None;
+            self.close_port();
             self.retry_at = None;
             self.note = None;
             self.leaving.extend(self.current.take());

@@ -26,7 +26,7 @@ impl Scene {
         let site = Site::new(&cli).unwrap();
         let now = Instant::now();
         let key = palabre_config::Key::generate().unwrap().hash();
-        let seat = Seat::open(&site, Participant::new("alice".parse().unwrap(), 0, key), now);
+        let seat = Seat::open(&site, Participant::new("alice".parse().unwrap(), 0, key), None, now);
         Self { _dir: dir, site, seat, now }
     }
 

@@ -1,5 +1,7 @@
 //! A supervisor with its real listeners in a directory of its own, and what a test asks about it.
 
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -84,7 +86,12 @@ impl House {
     }
 
     fn command_for(&self, listener: &Path) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_palabre-supervisor"));
+        self.command_of(Path::new(env!("CARGO_BIN_EXE_palabre-supervisor")), listener)
+    }
+
+    /// The command of this supervisor with this listener.
+    pub fn command_of(&self, supervisor: &Path, listener: &Path) -> Command {
+        let mut command = Command::new(supervisor);
         command.arg("--config").arg(self.config()).arg("--run").arg(self.run()).arg("--listener").arg(listener);
         command.arg("--parent-pid").arg(std::process::id().to_string()).stdin(Stdio::null());
         command
