@@ -11,7 +11,7 @@ use palabre_room::display_name_is_valid;
 
 use crate::cli::{Cli, Invite};
 use crate::output::print;
-use crate::{control, permission, qr};
+use crate::{control, edits, permission, qr};
 
 /// Writes the participant's file, reloads the supervisor where one runs, prints the link.
 ///
@@ -22,6 +22,8 @@ pub fn run(cli: &Cli, invite: &Invite) -> Result<(), Failure> {
     let config = cli.config_dir();
     let server = Server::load(config).map_err(Failure::config)?;
     let key = Key::generate().map_err(|error| Failure::system(format!("unable to make a key: {error}")))?;
+    make_roster(config)?;
+    let turn = edits::begin(config)?;
     let participant = match invite.new_key {
         true => renew(config, invite, key.hash())?,
         false => {
@@ -30,6 +32,7 @@ pub fn run(cli: &Cli, invite: &Invite) -> Result<(), Failure> {
             participant
         }
     };
+    drop(turn);
     eprintln!("palabre: {} has port {} in room '{}'", participant.name, participant.port, participant.room);
     control::reload_if_running(cli.run_dir(), participant.name.as_str());
     let link = link(&server.host, participant.port, &key);
@@ -68,6 +71,9 @@ fn new(config: &Path, server: &Server, invite: &Invite, key: KeyHash) -> Result<
             "'{}' exists; 'palabre invite {name} --new-key' makes a new link, 'palabre revoke {name}' removes it",
             path.display()
         )));
+    }
+    if crate::restart::DAEMONS.contains(&name.as_str()) {
+        return Err(unable(format!("'palabre restart {name}' means the daemon; choose another name")));
     }
     if let Some(display_name) = &invite.display_name
         && !display_name_is_valid(display_name)
@@ -116,13 +122,19 @@ pub fn is_free(bind: IpAddr, port: u16) -> bool {
     !matches!(TcpListener::bind((bind, port)), Err(error) if error.kind() == io::ErrorKind::AddrInUse)
 }
 
+/// The directory of the participants' files, where there is none yet.
+fn make_roster(config: &Path) -> Result<(), Failure> {
+    let roster = config.join(PARTICIPANTS_DIR);
+    match fs::create_dir(&roster) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            let cause = format!("unable to make '{}': {error}", roster.display());
+            Err(Failure::system(permission::explain(config, cause)))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn write(config: &Path, participant: &Participant) -> Result<(), Failure> {
     let roster = config.join(PARTICIPANTS_DIR);
-    if !roster.exists() {
-        fs::create_dir(&roster).map_err(|error| {
-            let cause = format!("unable to make '{}': {error}", roster.display());
-            Failure::system(permission::explain(config, cause))
-        })?;
-    }
     participant.write(config).map_err(|error: ConfigError| Failure::system(permission::explain(&roster, error)))
 }

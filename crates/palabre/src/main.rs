@@ -5,6 +5,7 @@
 
 mod cli;
 mod control;
+mod edits;
 mod guest;
 mod invite;
 mod list;

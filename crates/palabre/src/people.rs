@@ -8,7 +8,7 @@ use palabre_room::{Gain, Name, display_name_is_valid};
 
 use crate::cli::{Cli, Loudness, Move, Rename};
 use crate::output::print;
-use crate::{control, permission};
+use crate::{control, edits, permission};
 
 /// `palabre rename`.
 ///
@@ -66,6 +66,7 @@ pub fn move_to(cli: &Cli, to: &Move) -> Result<(), Failure> {
 /// There is no such participant (refused), the file has no meaning (configuration) or can't be written (system).
 fn change(cli: &Cli, name: &Name, verb: &str, edits: &[Edit], said: &str) -> Result<(), Failure> {
     let config = cli.config_dir();
+    let turn = edits::begin(config)?;
     let edited = Participant::edit(config, name, edits).map_err(|error| {
         if error.is_missing() {
             let cause = "no such participant; 'palabre list' lists them";
@@ -75,6 +76,7 @@ fn change(cli: &Cli, name: &Name, verb: &str, edits: &[Edit], said: &str) -> Res
     })?;
     let path = Participant::path(config, name);
     edited.write().map_err(|error| Failure::system(permission::explain(path.parent().unwrap_or(config), error)))?;
+    drop(turn);
     print(said)?;
     control::reload_if_running(cli.run_dir(), name.as_str());
     Ok(())

@@ -5,7 +5,7 @@ use palabre_host::exit::Failure;
 
 use crate::cli::{Cli, Revoke};
 use crate::output::print;
-use crate::{control, permission};
+use crate::{control, edits, permission};
 
 /// Removes the participant's file and reloads the supervisor where one runs.
 ///
@@ -14,6 +14,7 @@ use crate::{control, permission};
 pub fn run(cli: &Cli, revoke: &Revoke) -> Result<(), Failure> {
     let (config, name) = (cli.config_dir(), &revoke.name);
     let path = Participant::path(config, name);
+    let turn = edits::begin(config)?;
     // A file with no meaning can be removed like any other; it just doesn't tell what it was.
     let was = Participant::load(config, name).ok();
     Participant::remove(config, name).map_err(|error| {
@@ -22,6 +23,7 @@ pub fn run(cli: &Cli, revoke: &Revoke) -> Result<(), Failure> {
         }
         Failure::system(permission::explain(path.parent().unwrap_or(config), error))
     })?;
+    drop(turn);
     let mut text = format!("removed '{}'\n", path.display());
     if let Some(was) = was {
         text += &format!(

@@ -265,3 +265,37 @@ fn without_a_supervisor_the_message_says_where_it_was_looked_for() {
         assert!(said.contains("run/control.sock': ") && said.contains("; start palabre-supervisor"), "{said}");
     }
 }
+
+#[test]
+fn edits_at_the_same_time_are_all_kept() {
+    let desk = Desk::new();
+    stdout(&desk.palabre(&["invite", "alice"]));
+    let edits: [&[&str]; 5] = [
+        &["gain", "alice", "-6"],
+        &["mute", "alice"],
+        &["rename", "alice", "Zoë"],
+        &["move", "alice", "den"],
+        &["invite", "alice", "--new-key", "--expires", "2d"],
+    ];
+    let link = std::thread::scope(|scope| {
+        let desk = &desk;
+        let runs = edits.map(|edit| scope.spawn(move || stdout(&desk.palabre(edit))));
+        runs.map(|run| run.join().unwrap()).last().unwrap().clone()
+    });
+    let alice = desk.load("alice");
+    assert_eq!((alice.gain_db, alice.muted, alice.display(), alice.room.as_str()), (Some(-6.0), true, "Zoë", "den"));
+    assert!(alice.key_expires.is_some() && alice.key_sha256.matches(key(&link)));
+}
+
+#[test]
+fn invitations_at_the_same_time_get_ports_of_their_own() {
+    let desk = Desk::new();
+    let names = ["a", "b", "c", "d", "e"];
+    std::thread::scope(|scope| {
+        let desk = &desk;
+        let runs = names.map(|name| scope.spawn(move || stdout(&desk.palabre(&["invite", name]))));
+        runs.into_iter().for_each(|run| drop(run.join().unwrap()));
+    });
+    let ports: std::collections::BTreeSet<u16> = names.iter().map(|name| desk.load(name).port).collect();
+    assert_eq!(ports.len(), names.len());
+}
