@@ -34,7 +34,14 @@ impl People {
     /// # Errors
     /// The suite does not start, or somebody gets no answer.
     pub fn talking(count: usize) -> Result<Self> {
-        let suite = Suite::start(count)?;
+        Self::talking_in(Suite::start(count)?)
+    }
+
+    /// The people of this suite, who have all begun to listen and to talk.
+    ///
+    /// # Errors
+    /// Somebody gets no answer.
+    pub fn talking_in(suite: Suite) -> Result<Self> {
         let recordings = suite.links.iter().map(|link| suite.client.record(link)).collect::<Result<_>>()?;
         let talk = |(person, link)| Talker::tone(&suite.client, link, tone_hz(person), LEVEL_DBFS);
         let talkers = suite.links.iter().enumerate().map(talk).collect();

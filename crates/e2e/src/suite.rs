@@ -22,6 +22,7 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 #[derive(Debug)]
 pub struct Suite {
     child: Child,
+    palabre: PathBuf,
     dir: tempfile::TempDir,
     /// Participants in the order of `DIR/links`.
     pub links: Vec<Link>,
@@ -57,7 +58,7 @@ impl Suite {
     /// # Errors
     /// The suite did not start; the error has what it printed.
     pub fn start_configured(participants: usize, palabre_toml: &str) -> Result<Self> {
-        Self::begin(participants, &["--no-voices"], &[], palabre_toml)
+        Self::begin(&binary("palabre")?, participants, &["--no-voices"], &[], palabre_toml)
     }
 
     /// The same with flags of `palabre try`.
@@ -73,10 +74,24 @@ impl Suite {
     /// # Errors
     /// The suite did not start; the error has what it printed.
     pub fn start_in(participants: usize, flags: &[&str], environment: &[(&str, &OsStr)]) -> Result<Self> {
-        Self::begin(participants, flags, environment, "")
+        Self::begin(&binary("palabre")?, participants, flags, environment, "")
     }
 
-    fn begin(participants: usize, flags: &[&str], environment: &[(&str, &OsStr)], palabre_toml: &str) -> Result<Self> {
+    /// The same with the programs in `programs`, which the test may replace.
+    ///
+    /// # Errors
+    /// The suite did not start; the error has what it printed.
+    pub fn start_from(programs: &Path, participants: usize) -> Result<Self> {
+        Self::begin(&programs.join("palabre"), participants, &["--no-voices", "--no-levelling"], &[], "")
+    }
+
+    fn begin(
+        palabre: &Path,
+        participants: usize,
+        flags: &[&str],
+        environment: &[(&str, &OsStr)],
+        palabre_toml: &str,
+    ) -> Result<Self> {
         let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let dir = tempfile::Builder::new().prefix("palabre-e2e-").tempdir()?;
         if !palabre_toml.is_empty() {
@@ -84,7 +99,7 @@ impl Suite {
             std::fs::write(dir.path().join("try/etc/palabre.toml"), palabre_toml)?;
         }
         let output = File::create(dir.path().join("output"))?;
-        let mut child = Command::new(binary("palabre")?)
+        let mut child = Command::new(palabre)
             .args(["try", "--first-port", "0", "--participants", &participants.to_string()])
             .args(flags)
             .envs(environment.iter().copied())
@@ -111,7 +126,7 @@ impl Suite {
         let (links, client) = ways_in(&dir.path().join("try")).inspect_err(|_| {
             interrupt(&mut child);
         })?;
-        Ok(Self { child, dir, links, client, _turn: turn })
+        Ok(Self { child, palabre: palabre.to_owned(), dir, links, client, _turn: turn })
     }
 
     /// The directory of the try: `etc`, `run`.
@@ -146,7 +161,7 @@ impl Suite {
     /// # Errors
     /// It did not succeed; the error has what it said.
     pub fn palabre(&self, arguments: &[&str]) -> Result<String> {
-        let output = Command::new(binary("palabre")?)
+        let output = Command::new(&self.palabre)
             .arg("--config")
             .arg(self.dir().join("etc"))
             .arg("--run")
