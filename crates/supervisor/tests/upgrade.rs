@@ -206,7 +206,8 @@ fn sockets_outlive_a_killed_supervisor_and_the_watchdog_is_fed() {
     signal(house.pid(), "KILL");
     assert!(!house.wait_for_the_end().success());
     eventually("the listener is gone", || !runs(alice.pid.unwrap()));
-    let waiting = TcpStream::connect(("127.0.0.1", alice.port)).expect("nobody is refused");
+    // Nobody is refused.
+    let waiting = TcpStream::connect(("127.0.0.1", alice.port)).unwrap();
     starter.start(&mut house, Some(("alice", fd)));
     let again = house.wait_for("alice", State::Ready);
     assert_eq!(again.port, alice.port, "port 0 would have been another one");
