@@ -22,7 +22,7 @@ const FAILED: &str = "\x1b[1;31m";
 const BACKING_OFF: &str = "\x1b[33m";
 const PLAIN: &str = "\x1b[0m";
 
-const HEAD: [&str; 15] = [
+const HEAD: [&str; 17] = [
     "STATE",
     "NAME",
     "ROOM",
@@ -31,7 +31,9 @@ const HEAD: [&str; 15] = [
     "CONN",
     "TALK",
     "LEVEL",
+    "DELAY",
     "LOST",
+    "UNDERRUNS",
     "CPU",
     "MEMORY",
     "RESTARTS",
@@ -138,7 +140,7 @@ impl Seen {
     fn row(&self, participant: &ParticipantStatus) -> [String; HEAD.len()] {
         let level = self.level(participant);
         let usage = self.usage(participant.pid);
-        let counters = counters(participant.note.as_deref());
+        let line = Line::of(participant);
         [
             participant.state.to_string(),
             participant.name.clone(),
@@ -148,7 +150,9 @@ impl Seen {
             self.connections(participant).to_string(),
             or_dash(level.map(|line| word(line.state))),
             or_dash(level.map(|line| format!("{:.0} dBFS", line.dbfs))),
-            or_dash(counters.get("lost")),
+            or_dash(line.delay_ms.map(|ms| format!("{ms} ms"))),
+            or_dash(line.lost),
+            or_dash(line.underruns),
             cpu(usage),
             memory(usage),
             participant.restarts.to_string(),
@@ -172,7 +176,7 @@ impl Seen {
             .collect();
         for (seen, participant) in value["participants"].as_array_mut().into_iter().flatten().zip(&status.participants)
         {
-            let level = self.level(participant);
+            let (level, line) = (self.level(participant), Line::of(participant));
             add(
                 seen,
                 json!({
@@ -180,6 +184,9 @@ impl Seen {
                     "talk": level.map(|line| word(line.state)),
                     // JSON has no infinity: digital silence is null.
                     "level_dbfs": level.map(|line| line.dbfs).filter(|dbfs| dbfs.is_finite()),
+                    "delay_ms": line.delay_ms,
+                    "lost": line.lost,
+                    "underruns": line.underruns,
                     "counters": counters(participant.note.as_deref()),
                 }),
             );
@@ -196,6 +203,27 @@ impl Seen {
             "cpu_percent": usage.map(|usage| (usage.cpu_percent * 100.0).round() / 100.0),
             "rss_kib": usage.map(|usage| usage.rss_kib),
         })
+    }
+}
+
+/// How a page says that its line is: what a listener tells of the last one that reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Line {
+    /// From a chunk's end until it is heard.
+    pub delay_ms: Option<u64>,
+    /// Chunks that never came.
+    pub lost: Option<u64>,
+    /// How often the player ran dry.
+    pub underruns: Option<u64>,
+}
+
+impl Line {
+    /// What this participant's listener tells.
+    #[must_use]
+    pub fn of(participant: &ParticipantStatus) -> Self {
+        let words = counters(participant.note.as_deref());
+        let number = |name: &str| words.get(name)?.trim_end_matches("ms").parse().ok();
+        Self { delay_ms: number("delay"), lost: number("lost"), underruns: number("underruns") }
     }
 }
 
@@ -279,7 +307,7 @@ mod tests {
             restarts: 0,
             last_exit: None,
             since_ms: 61_000,
-            note: Some("streams=1 lost=3".into()),
+            note: Some("streams=1 delay=142ms underruns=0 lost=3".into()),
         }
     }
 
@@ -319,10 +347,10 @@ mod tests {
         let (status, seen) = scene();
         let text = seen.table(&status, false);
         let expected = "\
-STATE        NAME   ROOM  PORT  PID   CONN  TALK     LEVEL     LOST  CPU    MEMORY   RESTARTS  SINCE      LAST EXIT           NOTE
-serving      alice  main  9001  4242  2     talking  -21 dBFS  3     1.0 %  2.0 MiB  0         1 min 1 s  -                   streams=1 lost=3
-backing off  bob    main  9002  -     0     -        -         -     -      -        0         1 min 1 s  killed by signal 9  -
-failed       carol  main  9003  -     0     -        -         -     -      -        0         1 min 1 s  killed by signal 9  -
+STATE        NAME   ROOM  PORT  PID   CONN  TALK     LEVEL     DELAY   LOST  UNDERRUNS  CPU    MEMORY   RESTARTS  SINCE      LAST EXIT           NOTE
+serving      alice  main  9001  4242  2     talking  -21 dBFS  142 ms  3     0          1.0 %  2.0 MiB  0         1 min 1 s  -                   streams=1 delay=142ms underruns=0 lost=3
+backing off  bob    main  9002  -     0     -        -         -       -     -          -      -        0         1 min 1 s  killed by signal 9  -
+failed       carol  main  9003  -     0     -        -         -       -     -          -      -        0         1 min 1 s  killed by signal 9  -
 
 PROCESS             PID  CPU  MEMORY
 palabre-supervisor  77   -    -
@@ -347,6 +375,10 @@ palabre-supervisor  77   -    -
         assert_eq!(
             (&alice["cpu_ms"], &alice["rss_kib"], &alice["counters"]["lost"]),
             (&json!(610), &json!(2048), &json!("3"))
+        );
+        assert_eq!(
+            (&alice["delay_ms"], &alice["lost"], &alice["underruns"], &bob["lost"]),
+            (&json!(142), &json!(3), &json!(0), &json!(null))
         );
         assert_eq!((&bob["talk"], &bob["rss_kib"], &bob["counters"]), (&json!(null), &json!(null), &json!({})));
         assert_eq!(json["processes"][0]["program"], "palabre-supervisor");

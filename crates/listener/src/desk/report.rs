@@ -63,6 +63,9 @@ impl fmt::Display for Report {
         if let Some(underruns) = self.underruns {
             write!(f, " underruns={}", whole(underruns))?;
         }
+        if let Some(lost) = self.lost {
+            write!(f, " lost={}", whole(lost))?;
+        }
         Ok(())
     }
 }
@@ -85,7 +88,7 @@ mod tests {
     #[test]
     fn a_report_is_told_in_a_few_words() {
         let report = Report::parse(crate::protocol_doc::example("json report").as_bytes()).unwrap();
-        assert_eq!(report.to_string(), " delay=142ms underruns=0");
+        assert_eq!(report.to_string(), " delay=142ms underruns=0 lost=0");
         assert!(report.line().contains("codec='PCM 16' browser='Chromium 156, Linux' errors=[]"), "{}", report.line());
     }
 
