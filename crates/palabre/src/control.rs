@@ -104,6 +104,9 @@ pub fn reload(run: &Path) -> Result<(), Failure> {
             print(format!("{what}: {}\n", names.join(", ")))?;
         }
     }
+    if changes.certificate {
+        print("certificate: every listener reads it again\n")?;
+    }
     if changes.errors.is_empty() {
         return Ok(());
     }

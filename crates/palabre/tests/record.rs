@@ -100,6 +100,9 @@ fn everybody_has_a_track_and_a_recorder_that_is_killed_goes_on() {
     wait_for("another recorder", || house.recorder().filter(|pid| *pid != first));
     let mut bob = house.speak("bob", 1000.0);
     wait_for("bob's track", || holds(&directory.join("bob.wav"), 1000.0).then_some(()));
+    let second = house.recorder().unwrap();
+    stdout(&house.palabre(&["restart", "supervisor"]));
+    assert_eq!(house.recorder(), Some(second), "its recorder outlives the supervisor's program");
     let status = stdout(&house.palabre(&["record", "status"]));
     assert!(status.contains("is recorded for") && status.contains("restarts of its recorder: 1"), "{status}");
     assert!(stderr(&house.palabre(&["record", "start"]), 1).contains("it is being recorded already"));

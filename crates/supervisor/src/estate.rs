@@ -12,6 +12,11 @@ use crate::certificate::Stamp;
 /// The version of everything here.
 pub const VERSION: u32 = 1;
 
+/// What a program that could take over says to `--probe`: another program would say nothing of the kind.
+pub fn promise(version: u32) -> String {
+    format!("takes over from a supervisor with a state of version {version}\n")
+}
+
 /// The names of the sockets that are no participant's; theirs have no `+`.
 pub const CONTROL: &str = "+control";
 /// See [`CONTROL`].

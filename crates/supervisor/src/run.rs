@@ -1,7 +1,7 @@
 //! The life of the supervisor: claim the run directory, seat everybody, then one event after the other.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -64,7 +64,8 @@ fn probe(cli: &Cli, version: u32) -> Result<(), Failure> {
             "unable to take over from a supervisor whose state is of version {version}: this one knows {ours}; restart it"
         )));
     }
-    Site::new(cli).map(drop)
+    Site::new(cli)?;
+    io::stdout().write_all(estate::promise(version).as_bytes()).map_err(Failure::system)
 }
 
 /// What the program before us has left, where there was one.
@@ -152,6 +153,9 @@ impl Supervisor {
                 (Roster::open(site, inherited, now), recordings)
             }
         };
+        let mut recordings = recordings;
+        // Whoever ended while this program began: its SIGCHLD has come to nobody.
+        recordings.reap(now);
         let told = roster.summary();
         let watchdog = notify::watchdog_every().map(|every| (now, every));
         Ok(Self { roster, recordings, upgrader, events, sender, told, end: None, watchdog })

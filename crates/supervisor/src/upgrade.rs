@@ -27,6 +27,8 @@ use crate::roster::Roster;
 const PROBE_PATIENCE: Duration = Duration::from_secs(5);
 /// How long what is going on may take to come to its end.
 const REST_PATIENCE: Duration = Duration::from_secs(15);
+/// The most bytes of what it says that are read.
+const MOST_WORDS: u64 = 4096;
 const LOOK: Duration = Duration::from_millis(5);
 
 /// What a program needs to become another one.
@@ -117,7 +119,7 @@ impl Upgrader {
     fn probe(&self) -> Result<(), String> {
         let mut command = Command::new(self.program.path());
         command.args(self.program.arguments()).arg("--probe").arg(estate::VERSION.to_string());
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         notify::scrub(&mut command);
         command.env_remove("JOURNAL_STREAM");
         let mut child = command.spawn().map_err(|error| self.unable(&error.to_string()))?;
@@ -134,12 +136,13 @@ impl Upgrader {
                 }
             }
         };
-        if status.success() {
+        let (mut promise, mut said) = (String::new(), String::new());
+        let _ = child.stdout.take().map(|stdout| stdout.take(MOST_WORDS).read_to_string(&mut promise));
+        let _ = child.stderr.take().map(|stderr| stderr.take(MOST_WORDS).read_to_string(&mut said));
+        if status.success() && promise == estate::promise(estate::VERSION) {
             return Ok(());
         }
-        let mut said = String::new();
-        let _ = child.stderr.take().map(|stderr| stderr.take(4096).read_to_string(&mut said));
-        let said = said.lines().last().unwrap_or("it says nothing");
+        let said = said.lines().last().unwrap_or("it doesn't say that it takes over");
         Err(self.unable(&format!("it ended with {status}: {said}")))
     }
 

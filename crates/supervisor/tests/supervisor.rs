@@ -6,54 +6,15 @@ mod house;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::ErrorKind;
 use std::net::TcpStream;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
 
-use house::{House, eventually, holds, occupied_port, runs, signal};
+use house::{House, Knocker, eventually, holds, occupied_port, runs, signal};
 use palabre_config::certificate;
 use palabre_config::control::{Response, State};
 use palabre_host::notify::Message;
-
-/// Connects again and again, and counts how often it was refused.
-struct Knocker {
-    enough: Arc<AtomicBool>,
-    refusals: JoinHandle<(usize, usize)>,
-}
-
-impl Knocker {
-    fn at(port: u16) -> Self {
-        let enough = Arc::new(AtomicBool::new(false));
-        let end = Arc::clone(&enough);
-        let (began, begins) = std::sync::mpsc::channel();
-        let refusals = thread::spawn(move || {
-            let (mut tries, mut refused) = (0, 0);
-            while !end.load(Ordering::Relaxed) {
-                tries += 1;
-                let knock = TcpStream::connect(("127.0.0.1", port));
-                refused += usize::from(knock.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused));
-                let _ = began.send(());
-                // The queue of connections nobody has accepted yet holds 128.
-                thread::sleep(std::time::Duration::from_millis(10));
-            }
-            (tries, refused)
-        });
-        begins.recv().unwrap();
-        Self { enough, refusals }
-    }
-
-    fn refusals(self) -> usize {
-        self.enough.store(true, Ordering::Relaxed);
-        let (tries, refused) = self.refusals.join().unwrap();
-        assert!(tries > 0);
-        refused
-    }
-}
 
 fn is_open(port: u16) -> bool {
     TcpStream::connect(("127.0.0.1", port)).is_ok()

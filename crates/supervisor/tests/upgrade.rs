@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use house::{House, eventually, holds, listener, runs, signal};
+use house::{House, Knocker, eventually, holds, listener, runs, signal};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use palabre_config::control::{Request, Response, State};
 
@@ -66,6 +66,7 @@ fn a_hangup_after_new_programs_were_installed_replaces_all_of_them_and_nobody_is
     house.wait_for("carol", State::Ready);
     assert_eq!(house.stop("carol"), Response::Ok);
     let (pid, before) = (house.pid(), began(&house));
+    let knocker = Knocker::at(old[0].port);
     programs.replace("palabre-supervisor");
     programs.replace("palabre-listener");
     house.write("dave", "port = 0\n");
@@ -76,6 +77,7 @@ fn a_hangup_after_new_programs_were_installed_replaces_all_of_them_and_nobody_is
         assert!(holds(pid, new.port));
         eventually("the old listener is gone", || !runs(alice.pid.unwrap()));
     }
+    assert_eq!(knocker.refusals(), 0);
     let status = house.status();
     assert_eq!(status.supervisor.unwrap().pid, pid);
     assert_ne!(status.supervisor.unwrap().began_ms, before);
@@ -124,15 +126,39 @@ fn what_the_new_program_refuses_leaves_the_old_one_with_an_alarm() {
     house.wait_for("bob", State::Ready);
     let errors = house.status().errors;
     assert!(errors.iter().any(|error| error.contains("No such file or directory")), "{errors:?}");
-    std::os::unix::fs::symlink("/bin/false", programs.path("palabre-supervisor")).unwrap();
-    assert!(matches!(upgrade(&house), Ok(Response::Refused { why }) if why.contains("it ended with exit status: 1")));
+    for (another, says) in [("/bin/false", "it ended with exit status: 1"), ("/bin/true", "say that it takes over")] {
+        std::os::unix::fs::symlink(another, programs.path("palabre-supervisor")).unwrap();
+        let Ok(Response::Refused { why }) = upgrade(&house) else { panic!("{another} was not refused") };
+        assert!(why.contains(says), "{why}");
+        fs::remove_file(programs.path("palabre-supervisor")).unwrap();
+    }
     assert_eq!((house.participant("alice").pid, began(&house)), (alice.pid, before));
-    fs::remove_file(programs.path("palabre-supervisor")).unwrap();
     programs.replace("palabre-supervisor");
     assert!(upgrade(&house).is_err());
     eventually("another program", || house.ask(&Request::Status).is_ok() && began(&house) != before);
     assert!(house.status().errors.is_empty());
     assert_eq!(house.participant("alice").pid, alice.pid);
+}
+
+#[test]
+fn a_program_that_is_gone_at_the_last_moment_leaves_the_old_one_which_hears_its_children() {
+    let (programs, mut house) = (Programs::new(), House::of(&["alice"]));
+    programs.start(&mut house);
+    let (alice, before) = (house.wait_for("alice", State::Ready), began(&house));
+    // It promises everything and removes itself.
+    let promise = "#!/bin/sh\nrm \"$0\"; echo 'takes over from a supervisor with a state of version 1'\n";
+    let text = house.config().join("promise");
+    fs::write(&text, promise).unwrap();
+    fs::set_permissions(&text, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    assert!(Command::new("cp").arg(&text).arg(programs.path("new")).status().unwrap().success());
+    fs::rename(programs.path("new"), programs.path("palabre-supervisor")).unwrap();
+    let Ok(Response::Refused { why }) = upgrade(&house) else { panic!("it was not refused") };
+    assert!(why.contains("No such file or directory"), "{why}");
+    assert!(house.status().errors.contains(&why));
+    assert_eq!((house.participant("alice").pid, began(&house)), (alice.pid, before));
+    assert_eq!(house.restart("alice"), Response::Ok, "its READY=1 is heard");
+    let second = house.command().output().unwrap();
+    assert_eq!(second.status.code(), Some(1), "the lock is held as before");
 }
 
 #[test]

@@ -3,11 +3,13 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::fs;
-use std::net::TcpListener;
+use std::io::ErrorKind;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::OnceLock;
-use std::thread;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use palabre_config::control::{ParticipantStatus, Request, Response, State, Status, request};
@@ -194,6 +196,41 @@ impl Drop for House {
             let _ = supervisor.kill();
             let _ = supervisor.wait();
         }
+    }
+}
+
+/// Connects again and again, and counts how often it was refused.
+pub struct Knocker {
+    enough: Arc<AtomicBool>,
+    refusals: JoinHandle<(usize, usize)>,
+}
+
+impl Knocker {
+    pub fn at(port: u16) -> Self {
+        let enough = Arc::new(AtomicBool::new(false));
+        let end = Arc::clone(&enough);
+        let (began, begins) = std::sync::mpsc::channel();
+        let refusals = thread::spawn(move || {
+            let (mut tries, mut refused) = (0, 0);
+            while !end.load(Ordering::Relaxed) {
+                tries += 1;
+                let knock = TcpStream::connect(("127.0.0.1", port));
+                refused += usize::from(knock.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused));
+                let _ = began.send(());
+                // The queue of connections nobody has accepted yet holds 128.
+                thread::sleep(std::time::Duration::from_millis(10));
+            }
+            (tries, refused)
+        });
+        begins.recv().unwrap();
+        Self { enough, refusals }
+    }
+
+    pub fn refusals(self) -> usize {
+        self.enough.store(true, Ordering::Relaxed);
+        let (tries, refused) = self.refusals.join().unwrap();
+        assert!(tries > 0);
+        refused
     }
 }
 
