@@ -6,6 +6,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use palabre_host::exit::Failure;
+use palabre_host::process;
 use palabre_room::{Name, ParticipantDir, RoomDir, RoomError};
 
 use crate::permission;
@@ -40,6 +41,8 @@ impl Guest {
         called: &Called<'_>,
         prepare: impl FnOnce(&ParticipantDir) -> Result<(), RoomError>,
     ) -> Result<Self, Failure> {
+        // From the moment that a pipe is there the mixer tries to open it.
+        process::share_with_the_group_only();
         let guest = Self::make(room, called)?;
         prepare(&guest.directory).and_then(|()| guest.directory.create()).map_err(Failure::system)?;
         Ok(guest)
