@@ -31,21 +31,42 @@ fn longest_silence_ms(recording: &Recording, since: usize) -> u64 {
     longest
 }
 
-#[test]
-fn the_mixer_is_replaced_in_its_process_and_no_connection_ends() {
-    let people = People::talking(PEOPLE).unwrap();
-    people.wait_until_all_hear_the_others(&[0; PEOPLE], PATIENCE).unwrap();
-    let (pid, old, since) = (people.suite.process("palabre-mixer", ""), listeners(&people), people.now());
-    for _ in 0..3 {
-        let said = people.suite.palabre(&["restart", "mixer"]).unwrap();
-        assert_eq!(said, format!("mixer: a new program serves, in process {}\n", pid.unwrap()));
-        people.wait_until_all_hear_the_others(&people.now(), PATIENCE).unwrap();
-    }
+/// The longest silence that each person heard while this was done.
+fn heard_meanwhile(people: &People, what: &str, work: impl FnOnce()) {
+    let since = people.now();
+    work();
+    people.wait_until_all_hear_the_others(&people.now(), PATIENCE).unwrap();
     let silences: Vec<u64> =
         people.recordings.iter().zip(&since).map(|(recording, &since)| longest_silence_ms(recording, since)).collect();
-    println!("restart mixer: the longest silence each person heard, of three: {silences:?} ms");
-    assert_eq!((people.suite.process("palabre-mixer", ""), listeners(&people)), (pid, old));
+    println!("{what}: the longest silence that each person heard: {silences:?} ms");
+}
+
+#[test]
+fn mixer_and_supervisor_are_replaced_in_their_processes_and_no_connection_ends_until_somebody_is_revoked() {
+    let people = People::talking(PEOPLE).unwrap();
+    people.wait_until_all_hear_the_others(&[0; PEOPLE], PATIENCE).unwrap();
+    let old = listeners(&people);
+    for (name, program) in [("mixer", "palabre-mixer"), ("supervisor", "palabre-supervisor")] {
+        let pid = people.suite.process(program, "").unwrap();
+        for _ in 0..2 {
+            heard_meanwhile(&people, &format!("restart {name}"), || {
+                let said = people.suite.palabre(&["restart", name]).unwrap();
+                assert_eq!(said, format!("{name}: a new program serves, in process {pid}\n"));
+            });
+        }
+        assert_eq!(people.suite.process(program, ""), Some(pid));
+    }
+    assert_eq!(listeners(&people), old);
     assert_eq!(reconnections(&people), [0; PEOPLE]);
+
+    let asked = std::time::Instant::now();
+    people.suite.palabre(&["revoke", "p01"]).unwrap();
+    wait_for("the end of the listener of p01", PATIENCE, || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", old[0])).unwrap_or_default();
+        (stat.is_empty() || stat.contains(") Z ")).then_some(())
+    })
+    .unwrap();
+    println!("revoke: the listener is gone {} ms after the command began", asked.elapsed().as_millis());
     people.suite.stop().unwrap();
 }
 
@@ -76,24 +97,6 @@ fn everybody_is_restarted_one_by_one_and_a_failure_ends_it() {
     people.suite.stop().unwrap();
 }
 
-#[test]
-fn the_supervisor_is_replaced_in_its_process_and_nobody_notices() {
-    let people = People::talking(PEOPLE).unwrap();
-    people.wait_until_all_hear_the_others(&[0; PEOPLE], PATIENCE).unwrap();
-    let (pid, old, since) = (people.suite.process("palabre-supervisor", "").unwrap(), listeners(&people), people.now());
-    for _ in 0..3 {
-        let said = people.suite.palabre(&["restart", "supervisor"]).unwrap();
-        assert_eq!(said, format!("supervisor: a new program serves, in process {pid}\n"));
-    }
-    people.wait_until_all_hear_the_others(&people.now(), PATIENCE).unwrap();
-    let silences: Vec<u64> =
-        people.recordings.iter().zip(&since).map(|(recording, &since)| longest_silence_ms(recording, since)).collect();
-    println!("restart supervisor: the longest silence each person heard, of three: {silences:?} ms");
-    assert_eq!((people.suite.process("palabre-supervisor", ""), listeners(&people)), (Some(pid), old));
-    assert_eq!(reconnections(&people), [0; PEOPLE]);
-    people.suite.stop().unwrap();
-}
-
 /// Another file of the same content in the place of a program, by rename, as a package does it. Written by cp(1), since a
 /// file that we have open for writing while another test starts a process can't be executed.
 fn install(programs: &Path, name: &str) {
@@ -110,41 +113,21 @@ fn people_stay_connected_through_an_upgrade_of_every_program() {
     }
     let people = People::talking_in(Suite::start_from(dir.path(), PEOPLE).unwrap()).unwrap();
     people.wait_until_all_hear_the_others(&[0; PEOPLE], PATIENCE).unwrap();
-    let (pid, old, since) = (people.suite.process("palabre-supervisor", "").unwrap(), listeners(&people), people.now());
+    let (pid, old) = (people.suite.process("palabre-supervisor", "").unwrap(), listeners(&people));
     for name in ["palabre-supervisor", "palabre-listener"] {
         install(dir.path(), name);
     }
-    signal(pid, "HUP").unwrap();
-    wait_for("new listeners", PATIENCE, || {
-        let new = NAMES.map(|name| people.suite.process("palabre-listener", name));
-        new.iter().zip(&old).all(|(new, &old)| new.is_some_and(|new| new != old)).then_some(())
-    })
-    .unwrap();
-    wait_for("the old listeners' end", PATIENCE, || {
-        old.iter().all(|pid| !Path::new(&format!("/proc/{pid}")).exists()).then_some(())
-    })
-    .unwrap();
-    people.wait_until_all_hear_the_others(&people.now(), PATIENCE).unwrap();
-    let silences: Vec<u64> =
-        people.recordings.iter().zip(&since).map(|(recording, &since)| longest_silence_ms(recording, since)).collect();
-    println!("upgrade of supervisor and listeners: the longest silence each person heard: {silences:?} ms");
+    heard_meanwhile(&people, "upgrade of supervisor and listeners", || {
+        signal(pid, "HUP").unwrap();
+        wait_for("new listeners and the end of the old ones", PATIENCE, || {
+            let new = NAMES.map(|name| people.suite.process("palabre-listener", name));
+            let all_new = new.iter().zip(&old).all(|(new, &old)| new.is_some_and(|new| new != old));
+            let none_old = old.iter().all(|pid| !Path::new(&format!("/proc/{pid}")).exists());
+            (all_new && none_old).then_some(())
+        })
+        .unwrap();
+    });
     assert_eq!(people.suite.process("palabre-supervisor", ""), Some(pid));
     assert_eq!(reconnections(&people), [1; PEOPLE], "a plain client comes back once, by itself");
-    people.suite.stop().unwrap();
-}
-
-#[test]
-fn who_is_revoked_hears_nothing_from_that_moment_on() {
-    let people = People::talking(2).unwrap();
-    people.wait_until_all_hear_the_others(&[0; 2], PATIENCE).unwrap();
-    let alice = people.suite.process("palabre-listener", "p01").unwrap();
-    let asked = std::time::Instant::now();
-    people.suite.palabre(&["revoke", "p01"]).unwrap();
-    wait_for("the end of the listener", PATIENCE, || {
-        let stat = std::fs::read_to_string(format!("/proc/{alice}/stat")).unwrap_or_default();
-        (stat.is_empty() || stat.contains(") Z ")).then_some(())
-    })
-    .unwrap();
-    println!("revoke: the listener is gone {} ms after the command began", asked.elapsed().as_millis());
     people.suite.stop().unwrap();
 }

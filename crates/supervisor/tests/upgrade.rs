@@ -108,6 +108,29 @@ fn the_same_program_may_take_its_own_place_and_leaves_the_listeners_alone() {
     assert_ne!(house.participant("alice").pid, alice.pid);
     let second = house.command().output().unwrap();
     assert_eq!(second.status.code(), Some(1), "the lock is held all the time");
+    // What was started before the first replacement still dies with us.
+    let bob = house.participant("bob").pid.unwrap();
+    signal(pid, "KILL");
+    eventually("the listeners are gone", || !runs(bob));
+}
+
+#[test]
+fn where_only_the_listener_is_newer_only_listeners_are_replaced() {
+    let (programs, mut house) = (Programs::new(), House::of(&["alice", "bob"]));
+    programs.start(&mut house);
+    let (alice, before) = (house.wait_for("alice", State::Ready), began(&house));
+    let bob = house.wait_for("bob", State::Ready);
+    signal(house.pid(), "HUP");
+    house.write("carol", "port = 0\n");
+    signal(house.pid(), "HUP");
+    house.wait_for("carol", State::Ready);
+    assert_eq!(house.participant("alice").pid, alice.pid, "nothing is newer");
+    programs.replace("palabre-listener");
+    signal(house.pid(), "HUP");
+    for old in [alice, bob] {
+        house.wait_until(&old.name, |new| new.state == State::Ready && new.pid != old.pid);
+    }
+    assert_eq!(began(&house), before);
 }
 
 #[test]
