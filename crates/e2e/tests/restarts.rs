@@ -1,10 +1,11 @@
 //! Planned restarts while people talk: new processes serve, and everyone hears everyone with no help.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use palabre_e2e::client::Recording;
+use palabre_e2e::client::{Answer, Recording};
 use palabre_e2e::people::People;
 use palabre_e2e::suite::{PATIENCE, Suite, binary, signal};
 use palabre_e2e::wait_for;
+use std::io::Read as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -97,6 +98,51 @@ fn everybody_is_restarted_one_by_one_and_a_failure_ends_it() {
     people.suite.stop().unwrap();
 }
 
+/// An injected stream, of which only kinds and sequence numbers are read.
+struct Stream {
+    answer: Answer,
+    text: String,
+}
+
+impl Stream {
+    fn open(people: &People, name: &str, query: &str) -> Self {
+        let link = people.suite.link(name);
+        let open =
+            || people.suite.client.get(link, &format!("/listen{query}")).ok().filter(|answer| answer.status == 200);
+        Self { answer: wait_for("a stream", PATIENCE, open).unwrap(), text: String::new() }
+    }
+
+    /// The next record: its kind and its sequence number. None at the end of the stream.
+    fn record(&mut self) -> Option<(u8, u64)> {
+        loop {
+            while let Some((record, rest)) = self.text.split_once("</script>") {
+                let data = record.rsplit_once("<b>").and_then(|(_, data)| Some(data.split_once("</b>")?.0));
+                let fields = data.map(|data| data.split(',').collect::<Vec<_>>());
+                let seen =
+                    fields.and_then(|fields| Some((fields.first()?.parse().ok()?, fields.get(1)?.parse().ok()?)));
+                self.text = rest.to_owned();
+                if seen.is_some() {
+                    return seen;
+                }
+            }
+            let mut piece = [0; 4096];
+            let got = self.answer.read(&mut piece).ok().filter(|&got| got > 0)?;
+            self.text.push_str(std::str::from_utf8(&piece[..got]).unwrap());
+        }
+    }
+
+    /// The sequence number of the next sound. None when the stream has moved, as a page is told, or has ended.
+    fn sound(&mut self) -> Option<u64> {
+        loop {
+            match self.record()? {
+                (1, seq) => return Some(seq),
+                (5, _) => return None,
+                _ => {}
+            }
+        }
+    }
+}
+
 /// Another file of the same content in the place of a program, by rename, as a package does it. Written by cp(1), since a
 /// file that we have open for writing while another test starts a process can't be executed.
 fn install(programs: &Path, name: &str) {
@@ -117,8 +163,20 @@ fn people_stay_connected_through_an_upgrade_of_every_program() {
     for name in ["palabre-supervisor", "palabre-listener"] {
         install(dir.path(), name);
     }
+    let mut stream = Stream::open(&people, "p01", "");
+    let mut sounds: Vec<u64> = (0..10).map(|_| stream.sound().unwrap()).collect();
     heard_meanwhile(&people, "upgrade of supervisor and listeners", || {
         signal(pid, "HUP").unwrap();
+        sounds.extend(std::iter::from_fn(|| stream.sound()));
+        let last = *sounds.last().unwrap();
+        let mut next = Stream::open(&people, "p01", &format!("?from={last}"));
+        sounds.extend((0..10).map(|_| next.sound().unwrap()));
+        let holes = sounds.windows(2).map(|pair| pair[1].checked_sub(pair[0]).unwrap());
+        println!(
+            "upgrade: the most time between two chunks of 40 ms in one person's stream: {} ms",
+            holes.max().unwrap()
+        );
+        assert!(sounds.windows(2).all(|pair| pair[0] < pair[1]), "{sounds:?}");
         wait_for("new listeners and the end of the old ones", PATIENCE, || {
             let new = NAMES.map(|name| people.suite.process("palabre-listener", name));
             let all_new = new.iter().zip(&old).all(|(new, &old)| new.is_some_and(|new| new != old));
