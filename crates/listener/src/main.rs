@@ -29,6 +29,7 @@ mod state;
 mod status;
 mod stream;
 mod tls;
+mod traffic;
 mod wav_stream;
 
 use clap::Parser as _;

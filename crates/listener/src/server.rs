@@ -10,7 +10,7 @@ use crate::renewal::Renewal;
 use crate::speak::Kind;
 use crate::state::Listener;
 use crate::status::Told;
-use crate::{routes, tls};
+use crate::{routes, tls, traffic};
 use anyhow::{Context as _, Result};
 use palabre_host::signals::{SIGHUP, SIGINT, SIGTERM, Signals};
 use palabre_host::{notify, wait};
@@ -127,7 +127,7 @@ impl Server {
             false => "",
         };
         let text = format!("streams={streams} speaking={speaking}{shown}{refused}");
-        told.tell(text, Instant::now(), notify::status)
+        told.tell(&text, traffic::now(), Instant::now(), notify::status)
     }
 
     fn pass_messages_on(&self) {

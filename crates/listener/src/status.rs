@@ -1,13 +1,17 @@
 //! What the supervisor is told in `STATUS=`: how many streams, and who speaks. Said when it changes, at most every half a second.
+//! The counters of the traffic come along; that they have changed is told every ten seconds.
 //!
 //! The threads only ring; the main thread, which waits for connections and signals anyway, looks and tells.
 
+use crate::traffic::Traffic;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 const AT_MOST_EVERY: Duration = Duration::from_millis(500);
+const TRAFFIC_EVERY: Duration = Duration::from_secs(10);
+const IDLE: &str = "streams=0 speaking=no";
 
 /// The bell that threads ring when something has changed.
 #[derive(Debug)]
@@ -51,22 +55,27 @@ impl AsFd for Status {
 #[derive(Debug, Default)]
 pub struct Told {
     text: String,
+    traffic: Traffic,
     at: Option<Instant>,
 }
 
 impl Told {
-    /// Tells `text` by `say` if it is new and the last time is long enough ago; else gives when to come again.
-    pub fn tell(&mut self, text: String, now: Instant, say: impl FnOnce(&str)) -> Option<Instant> {
-        if text == self.text {
-            return None;
-        }
-        if let Some(due) = self.at.map(|at| at + AT_MOST_EVERY).filter(|due| now < *due) {
+    /// Tells `text` and then the traffic by `say`, if there is news and the last time is long enough ago; else gives when to
+    /// come again, if that can be said.
+    pub fn tell(&mut self, text: &str, traffic: Traffic, now: Instant, say: impl FnOnce(&str)) -> Option<Instant> {
+        let pause = match (text == self.text, traffic == self.traffic) {
+            // Where nobody is, nothing wakes us.
+            _ if text == self.text && text.starts_with(IDLE) => return None,
+            (true, true) => return Some(now + TRAFFIC_EVERY),
+            (true, false) => TRAFFIC_EVERY,
+            (false, _) => AT_MOST_EVERY,
+        };
+        if let Some(due) = self.at.map(|at| at + pause).filter(|due| now < *due) {
             return Some(due);
         }
-        say(&text);
-        self.text = text;
-        self.at = Some(now);
-        None
+        say(&format!("{text} {traffic}"));
+        (self.text, self.traffic, self.at) = (text.to_owned(), traffic, Some(now));
+        Some(now + TRAFFIC_EVERY)
     }
 }
 
@@ -75,14 +84,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_is_not_told_twice_and_news_wait_two_seconds() {
+    fn the_same_is_not_told_twice_and_news_wait_half_a_second() {
         let (mut told, start) = (Told::default(), Instant::now());
         let mut said = Vec::new();
-        assert_eq!(told.tell("streams=1".into(), start, |text| said.push(text.to_owned())), None);
-        assert_eq!(told.tell("streams=1".into(), start, |text| said.push(text.to_owned())), None);
-        let due = told.tell("streams=2".into(), start + AT_MOST_EVERY / 2, |text| said.push(text.to_owned()));
-        assert_eq!(due, Some(start + AT_MOST_EVERY));
-        assert_eq!(told.tell("streams=2".into(), start + AT_MOST_EVERY, |text| said.push(text.to_owned())), None);
-        assert_eq!(said, ["streams=1", "streams=2"]);
+        let mut tell = |text: &str, sent: u64, after: Duration| {
+            let traffic = Traffic { sent, ..Traffic::default() };
+            told.tell(text, traffic, start + after, |text| said.push(text.to_owned())).map(|due| due - start)
+        };
+        assert_eq!(tell("streams=1", 0, Duration::ZERO), Some(TRAFFIC_EVERY));
+        assert_eq!(tell("streams=1", 0, Duration::ZERO), Some(TRAFFIC_EVERY));
+        assert_eq!(tell("streams=2", 0, AT_MOST_EVERY / 2), Some(AT_MOST_EVERY));
+        assert_eq!(tell("streams=2", 5, AT_MOST_EVERY), Some(AT_MOST_EVERY + TRAFFIC_EVERY));
+        assert_eq!(tell("streams=2", 9, AT_MOST_EVERY * 2), Some(AT_MOST_EVERY + TRAFFIC_EVERY));
+        assert_eq!(tell("streams=2", 9, AT_MOST_EVERY + TRAFFIC_EVERY), Some(AT_MOST_EVERY + TRAFFIC_EVERY * 2));
+        let expected = ["streams=1 sent=0", "streams=2 sent=5", "streams=2 sent=9"];
+        assert_eq!(said, expected.map(|text| format!("{text} received=0 skipped=0")));
+    }
+
+    #[test]
+    fn where_nobody_is_nothing_is_due() {
+        let (mut told, start) = (Told::default(), Instant::now());
+        assert_eq!(told.tell(IDLE, Traffic::default(), start, |_| {}), Some(start + TRAFFIC_EVERY));
+        let later = Traffic { sent: 9, ..Traffic::default() };
+        assert_eq!(told.tell(IDLE, later, start + TRAFFIC_EVERY, |_| panic!("told")), None);
     }
 }

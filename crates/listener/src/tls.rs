@@ -1,5 +1,6 @@
 //! TLS 1.2 and 1.3 by rustls with ring, over a socket whose every wait has an end.
 
+use crate::traffic;
 use anyhow::{Context as _, Result, anyhow};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -137,17 +138,17 @@ impl Socket {
 impl Read for Socket {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         self.apply_timeout()?;
-        self.tcp.read(out)
+        self.tcp.read(out).inspect(|&bytes| traffic::received(bytes))
     }
 }
 
 impl Write for Socket {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.tcp.write(bytes)
+        self.tcp.write(bytes).inspect(|&bytes| traffic::sent(bytes))
     }
 
     fn write_vectored(&mut self, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
-        self.tcp.write_vectored(slices)
+        self.tcp.write_vectored(slices).inspect(|&bytes| traffic::sent(bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {

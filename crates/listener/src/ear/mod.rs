@@ -15,7 +15,7 @@ use crate::record;
 use crate::room_view::RoomView;
 use crate::source::Origin;
 use palabre_host::clock::boottime_ms;
-use palabre_room::{Format, RoomDir};
+use palabre_room::{FRAME_MS, Format, RoomDir};
 use std::collections::VecDeque;
 use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -158,6 +158,11 @@ impl Ear {
         drop(state);
         self.news.notify_all();
         Ok(subscription)
+    }
+
+    /// Frames of 20 ms in a chunk.
+    pub(super) fn chunk_frames(&self) -> u64 {
+        self.chunk_ms / FRAME_MS
     }
 
     /// How many streams there are.

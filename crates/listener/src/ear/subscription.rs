@@ -2,6 +2,7 @@
 
 use super::told::Opening;
 use super::{Ear, Kind, Record, State};
+use crate::traffic;
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
@@ -69,7 +70,9 @@ impl Subscription {
         let skipped = self.at < first;
         if skipped {
             // The newest is what a stream that is behind should hear; but whoever was told to move must know.
-            self.at = state.next.saturating_sub(1);
+            let newest = state.next.saturating_sub(1);
+            traffic::skipped((newest - self.at) * self.ear.chunk_frames());
+            self.at = newest;
         }
         let index = usize::try_from(self.at.checked_sub(first)?).ok()?;
         let record = Arc::clone(state.ring.get(index)?);

@@ -80,7 +80,9 @@ impl Rig {
     pub fn wait_for_status(&self, status: &str) {
         let end = Instant::now() + PATIENCE;
         while Instant::now() < end {
-            if self.notify.recv().unwrap().1.status.as_deref() == Some(status) {
+            // What follows are the counters of the traffic.
+            let told = self.notify.recv().unwrap().1.status;
+            if told.is_some_and(|told| told.strip_prefix(status).is_some_and(|rest| rest.starts_with(" sent="))) {
                 return;
             }
         }
