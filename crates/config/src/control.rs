@@ -9,13 +9,14 @@
 //! {"version":2,"response":{"refused":{"why":"unable to restart 'zoe': no such participant"}}}
 //! ```
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use palabre_room::Name;
+use palabre_room::{LATE_US, MixerReport, Name};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -118,6 +119,9 @@ pub struct Status {
     /// The certificate in its file, which is not always the one that is served.
     #[serde(default)]
     pub certificate: Option<Certificate>,
+    /// What the mixer has counted; none where it never wrote that.
+    #[serde(default)]
+    pub mixing: Option<Mixing>,
     /// What is wrong with the configuration: a line for each file that is passed over.
     pub errors: Vec<String>,
 }
@@ -148,6 +152,56 @@ pub struct Certificate {
     pub fault: Option<String>,
 }
 
+/// What the mixer has counted since it began: `palabre_room::MixerReport`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mixing {
+    /// Ticks of 20 ms at which something was mixed.
+    pub ticks: u64,
+    /// Ticks that were left out because the process was kept from running.
+    pub skipped: u64,
+    /// How many ticks were late by at most so many µs, and by more than those before; the last place has no bound.
+    pub late: Vec<(Option<u64>, u64)>,
+    /// The lateness of all ticks together, in µs.
+    pub late_us: u64,
+    /// In the order of rooms and names.
+    pub participants: Vec<MixedParticipant>,
+}
+
+/// What was lost on one participant's ways, as far as the mixer sees.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MixedParticipant {
+    /// The room.
+    pub room: String,
+    /// The login name.
+    pub name: String,
+    /// Frames of 20 ms that their listener was too slow for.
+    pub lost_frames: u64,
+    /// How often what they say ran dry and went on.
+    pub underruns: u64,
+    /// For how many milliseconds they have talked.
+    pub talked_ms: u64,
+}
+
+impl From<MixerReport> for Mixing {
+    fn from(report: MixerReport) -> Self {
+        let bounds = LATE_US.into_iter().map(Some).chain([None]);
+        let participants = report.participants.into_iter().map(|losses| MixedParticipant {
+            room: losses.room.to_string(),
+            name: losses.name.to_string(),
+            lost_frames: losses.lost_frames,
+            underruns: losses.underruns,
+            talked_ms: losses.talked_ms,
+        });
+        Self {
+            ticks: report.ticks,
+            skipped: report.skipped,
+            late: bounds.zip(report.late).collect(),
+            late_us: report.late_us,
+            participants: participants.collect(),
+        }
+    }
+}
+
 /// How one participant's listener is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ParticipantStatus {
@@ -171,6 +225,15 @@ pub struct ParticipantStatus {
     pub since_ms: u64,
     /// What the listener says about itself (`STATUS=` of sd_notify(3)), or why there is none.
     pub note: Option<String>,
+}
+
+impl ParticipantStatus {
+    /// The words `NAME=VALUE` of what the listener says about itself.
+    #[must_use]
+    pub fn counters(&self) -> BTreeMap<&str, &str> {
+        let note = self.note.as_deref().unwrap_or_default();
+        note.split(' ').filter_map(|word| word.split_once('=')).collect()
+    }
 }
 
 /// How the recording of a room is.
@@ -225,6 +288,10 @@ pub enum State {
 }
 
 impl State {
+    /// Every state there is.
+    pub const ALL: [Self; 7] =
+        [Self::Starting, Self::Ready, Self::Serving, Self::Draining, Self::BackingOff, Self::Failed, Self::Stopped];
+
     /// Whether the participant can connect and is answered.
     #[must_use]
     pub fn is_up(self) -> bool {

@@ -8,7 +8,7 @@ use std::process::Command;
 /// Crates that only the named members may depend on directly.
 const ONLY: [(&str, &[&str]); 10] = [
     ("rustls", &["palabre-listener"]),
-    ("httparse", &["palabre-listener"]),
+    ("httparse", &["palabre-listener", "palabre-exporter"]),
     ("tungstenite", &["palabre-listener"]),
     ("base64", &["palabre-listener", "palabre-config"]),
     ("hound", &["palabre-sound"]),
@@ -20,7 +20,7 @@ const ONLY: [(&str, &[&str]); 10] = [
 ];
 
 /// Members that a member may depend on.
-const MEMBERS: [(&str, &[&str]); 9] = [
+const MEMBERS: [(&str, &[&str]); 10] = [
     ("palabre-sound", &[]),
     ("palabre-room", &[]),
     ("palabre-host", &[]),
@@ -30,14 +30,16 @@ const MEMBERS: [(&str, &[&str]); 9] = [
     ("palabre-recorder", &["palabre-host", "palabre-room", "palabre-sound"]),
     ("palabre-listener", &["palabre-config", "palabre-host", "palabre-room", "palabre-sound"]),
     ("palabre-supervisor", &["palabre-config", "palabre-host", "palabre-room"]),
+    ("palabre-exporter", &["palabre-config", "palabre-host", "palabre-room"]),
     ("palabre", &["palabre-config", "palabre-host", "palabre-room", "palabre-sound"]),
 ];
 
 /// What must not be anywhere below a program, directly or not.
-const NEVER_BELOW: [(&str, &[&str]); 3] = [
+const NEVER_BELOW: [(&str, &[&str]); 4] = [
     ("palabre-recorder", &["rustls", "httparse", "tungstenite", "toml", "tokio"]),
     ("palabre-mixer", &["rustls", "httparse", "tungstenite", "toml", "tokio"]),
     ("palabre-supervisor", &["rustls", "httparse", "tungstenite", "tokio"]),
+    ("palabre-exporter", &["rustls", "tungstenite", "tokio"]),
 ];
 
 fn cargo(arguments: &[&str]) -> String {

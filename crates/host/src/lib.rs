@@ -15,4 +15,5 @@ pub mod process;
 pub mod program;
 pub mod signals;
 pub mod sockets;
+pub mod usage;
 pub mod wait;

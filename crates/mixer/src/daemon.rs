@@ -12,6 +12,7 @@ use palabre_sound::jitter::MARGIN_MIN;
 use crate::cli::{Args, PROGRAM};
 use crate::clock::Ticker;
 use crate::context::Context;
+use crate::counts::Counts;
 use crate::poller::{Interest, Token};
 use crate::post::Post;
 use crate::rooms::{Rooms, Vanished};
@@ -48,7 +49,7 @@ struct Daemon {
     program: Program,
     post: Post,
     wakeups: u64,
-    ticks: u64,
+    counts: Counts,
 }
 
 impl Daemon {
@@ -69,7 +70,8 @@ impl Daemon {
             cx.poller.add(cx.watcher.inotify(), Interest::Read, Token::Watcher)
         };
         poll().map_err(system("set up polling"))?;
-        Ok(Self { cx, rooms, ticker, signals, path, program, post, wakeups: 0, ticks: 0 })
+        let counts = Counts::new(args.rooms.clone());
+        Ok(Self { cx, rooms, ticker, signals, path, program, post, wakeups: 0, counts })
     }
 
     fn run(&mut self) -> Result<(), Failure> {
@@ -140,13 +142,19 @@ impl Daemon {
             // The first frame of whoever wakes the room up waits exactly as long as it must.
             self.ticker.start(now + MARGIN_MIN);
         }
+        let mut ticked = false;
         while let Some(at) = self.ticker.due(now) {
             self.cx.tick_at = at;
             self.rooms.tick(&mut self.cx, at);
-            self.ticks += 1;
+            self.counts.tick(now.saturating_sub(at));
+            ticked = true;
         }
         if !self.rooms.is_active() {
             self.ticker.stop();
+        }
+        if ticked {
+            let (skipped, ends) = (self.ticker.skipped(), !self.rooms.is_active());
+            self.counts.write(&mut self.cx, &self.rooms, skipped, ends);
         }
     }
 
@@ -168,7 +176,7 @@ impl Daemon {
                 depth_ms = depth_ms.max(jitter.margin().as_millis());
             }
         }
-        let (wakeups, ticks, skipped) = (self.wakeups, self.ticks, self.ticker.skipped());
+        let (wakeups, ticks, skipped) = (self.wakeups, self.counts.ticks(), self.ticker.skipped());
         log::info!(
             "wakeups={wakeups} ticks={ticks} skipped_ticks={skipped} rooms={} participants={participants} \
              lost_frames={lost_frames} cut_ms={cut_ms} repeated_ms={repeated_ms} underruns={underruns} \

@@ -5,6 +5,7 @@
 mod cli;
 mod clock;
 mod context;
+mod counts;
 mod daemon;
 mod ear;
 mod follower;

@@ -38,6 +38,7 @@ pub struct Participant {
     speaks: bool,
     turned: bool,
     ticks_silent: u32,
+    talked_ticks: u64,
     gain_complaint: Complaint,
     without_complaint: Complaint,
 }
@@ -62,6 +63,7 @@ impl Participant {
             speaks: false,
             turned: false,
             ticks_silent: LISTED_TICKS,
+            talked_ticks: 0,
             gain_complaint: Complaint::default(),
             without_complaint: Complaint::default(),
         }
@@ -115,12 +117,18 @@ impl Participant {
             self.ticks_silent += 1;
         }
         self.turned = self.meter.is_talking() != talked;
+        self.talked_ticks += u64::from(self.meter.is_talking());
         self.frame()
     }
 
     /// Whether they began or ended to talk in the present tick.
     pub fn turned(&self) -> bool {
         self.turned
+    }
+
+    /// For how many ticks they have talked so far.
+    pub fn talked_ticks(&self) -> u64 {
+        self.talked_ticks
     }
 
     /// The frame of the present tick.

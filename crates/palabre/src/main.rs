@@ -16,6 +16,7 @@ mod pace;
 mod people;
 mod permission;
 mod play;
+mod processes;
 mod progress;
 mod qr;
 mod record;
@@ -28,7 +29,6 @@ mod status;
 mod table;
 mod tap;
 mod trial;
-mod usage;
 
 use std::process::ExitCode;
 

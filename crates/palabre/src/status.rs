@@ -10,17 +10,20 @@ use std::path::Path;
 
 use palabre_config::control::{Certificate, ParticipantStatus, State, Status};
 use palabre_host::exit::Failure;
+use palabre_host::usage::{self, Usage};
 use palabre_room::{LevelLine, RoomDir, Talk};
 use serde_json::{Value, json};
 
 use crate::output::print;
-use crate::usage::{self, Usage};
-use crate::{cli, control, table};
+use crate::{cli, control, processes, table};
 
 /// SGR of ECMA-48: what stands out, and the end of it.
 const FAILED: &str = "\x1b[1;31m";
 const BACKING_OFF: &str = "\x1b[33m";
 const PLAIN: &str = "\x1b[0m";
+
+/// Words of a note that the table doesn't repeat.
+const COUNTERS: [&str; 6] = ["sent", "received", "skipped", "delay", "lost", "underruns"];
 
 const HEAD: [&str; 17] = [
     "STATE",
@@ -91,7 +94,7 @@ impl Seen {
             let lines = RoomDir::new(rooms.join(room)).levels().unwrap_or_default();
             levels.extend(lines.into_iter().map(|line| ((room.clone(), line.name.to_string()), line)));
         }
-        let others = usage::others(run);
+        let others = processes::others(run);
         let listeners = status.participants.iter().filter_map(|participant| participant.pid);
         let pids = listeners.chain(others.iter().map(|(_, pid)| *pid));
         let usage = pids.filter_map(|pid| Some((pid, usage::of(pid)?))).collect();
@@ -158,7 +161,7 @@ impl Seen {
             participant.restarts.to_string(),
             duration(participant.since_ms),
             or_dash(participant.last_exit.as_ref()),
-            or_dash(participant.note.as_ref()),
+            or_dash(participant.note.as_deref().map(short)),
         ]
     }
 
@@ -187,7 +190,7 @@ impl Seen {
                     "delay_ms": line.delay_ms,
                     "lost": line.lost,
                     "underruns": line.underruns,
-                    "counters": counters(participant.note.as_deref()),
+                    "counters": participant.counters(),
                 }),
             );
             add(seen, self.used(participant.pid));
@@ -221,7 +224,7 @@ impl Line {
     /// What this participant's listener tells.
     #[must_use]
     pub fn of(participant: &ParticipantStatus) -> Self {
-        let words = counters(participant.note.as_deref());
+        let words = participant.counters();
         let number = |name: &str| words.get(name)?.trim_end_matches("ms").parse().ok();
         Self { delay_ms: number("delay"), lost: number("lost"), underruns: number("underruns") }
     }
@@ -244,9 +247,10 @@ fn in_words(certificate: &Certificate) -> String {
     }
 }
 
-/// The words `NAME=VALUE` of what a listener says about itself.
-fn counters(note: Option<&str>) -> BTreeMap<&str, &str> {
-    note.unwrap_or_default().split(' ').filter_map(|word| word.split_once('=')).collect()
+/// The note without what has a column of its own, or is for programs.
+fn short(note: &str) -> String {
+    let is_counter = |word: &&str| word.split_once('=').is_some_and(|(key, _)| COUNTERS.contains(&key));
+    note.split(' ').filter(|word| !is_counter(word)).collect::<Vec<_>>().join(" ")
 }
 
 fn word(talk: Talk) -> &'static str {
@@ -307,7 +311,7 @@ mod tests {
             restarts: 0,
             last_exit: None,
             since_ms: 61_000,
-            note: Some("streams=1 delay=142ms underruns=0 lost=3".into()),
+            note: Some("streams=1 delay=142ms underruns=0 lost=3 sent=9 received=7 skipped=0".into()),
         }
     }
 
@@ -330,6 +334,7 @@ mod tests {
             supervisor: None,
             participants: vec![alice(), bob(), carol],
             certificate: None,
+            mixing: None,
             errors: vec![],
         };
         let line = LevelLine { name: "alice".parse().unwrap(), state: Talk::Talking, dbfs: -21.3 };
@@ -348,7 +353,7 @@ mod tests {
         let text = seen.table(&status, false);
         let expected = "\
 STATE        NAME   ROOM  PORT  PID   CONN  TALK     LEVEL     DELAY   LOST  UNDERRUNS  CPU    MEMORY   RESTARTS  SINCE      LAST EXIT           NOTE
-serving      alice  main  9001  4242  2     talking  -21 dBFS  142 ms  3     0          1.0 %  2.0 MiB  0         1 min 1 s  -                   streams=1 delay=142ms underruns=0 lost=3
+serving      alice  main  9001  4242  2     talking  -21 dBFS  142 ms  3     0          1.0 %  2.0 MiB  0         1 min 1 s  -                   streams=1
 backing off  bob    main  9002  -     0     -        -         -       -     -          -      -        0         1 min 1 s  killed by signal 9  -
 failed       carol  main  9003  -     0     -        -         -       -     -          -      -        0         1 min 1 s  killed by signal 9  -
 
@@ -391,6 +396,7 @@ palabre-supervisor  77   -    -
             supervisor: None,
             participants: Vec::new(),
             certificate: None,
+            mixing: None,
             errors: Vec::new(),
         };
         assert!(Seen::default().table(&status, true).contains("palabre invite"));

@@ -34,7 +34,7 @@ fn completions_exist_for_every_shell_and_know_every_command() {
 fn every_flag_of_a_daemon_is_in_its_page() {
     const SECTIONS: [&str; 9] =
         ["NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "SIGNALS", "FILES", "EXIT STATUS", "EXAMPLES", "SEE ALSO"];
-    for program in ["palabre-mixer", "palabre-listener", "palabre-recorder", "palabre-supervisor"] {
+    for program in ["palabre-mixer", "palabre-listener", "palabre-recorder", "palabre-supervisor", "palabre-exporter"] {
         let help = stdout(&Command::new(sibling(program)).arg("--help").output().unwrap());
         let page = std::fs::read_to_string(pages().join(format!("{program}.8"))).unwrap();
         let sections: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix(".SH ")).collect();

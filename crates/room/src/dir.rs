@@ -296,7 +296,7 @@ fn set_mode(path: &Path, mode: u32) -> Result<(), RoomError> {
 }
 
 /// Content of a regular file, `None` where there is no file. A pipe or a link in its place is an error, not a trap.
-fn read_small(path: &Path, max_bytes: u64) -> Result<Option<String>, RoomError> {
+pub(crate) fn read_small(path: &Path, max_bytes: u64) -> Result<Option<String>, RoomError> {
     let read = RoomError::io("read", path);
     let file = match OpenOptions::new().read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK).open(path) {
         Ok(file) => file,
@@ -325,7 +325,7 @@ fn replace(path: &Path, text: Option<String>) -> Result<(), RoomError> {
 }
 
 /// Readers see the old text or the new text, never half of one.
-fn write_whole(path: &Path, text: &str) -> Result<(), RoomError> {
+pub(crate) fn write_whole(path: &Path, text: &str) -> Result<(), RoomError> {
     let mut new = path.as_os_str().to_owned();
     new.push(".new");
     let new = PathBuf::from(new);

@@ -1,7 +1,7 @@
 //! The examples of `docs/room-directory.md` are what this crate writes and reads.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use palabre_room::{Format, Inbox, PipeReader, PipeWriter, RecordingReader, RoomDir, Start, Talk, Wrote};
+use palabre_room::{Format, Inbox, MixerReport, PipeReader, PipeWriter, RecordingReader, RoomDir, Start, Talk, Wrote};
 
 const DOCUMENT: &str = include_str!("../../../docs/room-directory.md");
 
@@ -38,6 +38,17 @@ fn the_examples_of_lists_are_read_and_written_back_unchanged() {
     let muted: Vec<_> = levels.into_iter().filter(|line| line.state == Talk::Muted).collect();
     room.write_levels(&muted).unwrap();
     assert_eq!(std::fs::read_to_string(room.path().join("levels")).unwrap(), example("text levels of a silent room"));
+}
+
+#[test]
+fn the_example_of_the_mixer_s_counters_is_read_and_written_back_unchanged() {
+    let (dir, _room) = room();
+    let file = dir.path().join(".mixer-counts");
+    std::fs::write(&file, example("text mixer-counts")).unwrap();
+    let report = MixerReport::read(dir.path()).unwrap().unwrap();
+    assert_eq!((report.late[0], report.participants[0].talked_ms), (41_000, 65_000));
+    report.write(dir.path()).unwrap();
+    assert_eq!(std::fs::read_to_string(file).unwrap(), example("text mixer-counts"));
 }
 
 #[test]

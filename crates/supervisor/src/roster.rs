@@ -7,12 +7,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant, SystemTime};
 
-use palabre_config::control::{Changes, Daemon, State, Status};
+use palabre_config::control::{Changes, Daemon, Mixing, State, Status};
 use palabre_config::{ConfigError, Participant};
 use palabre_host::inherit::Inherited;
 use palabre_host::notify::Message;
 use palabre_host::{clock, notify};
-use palabre_room::{Member, Name};
+use palabre_room::{Member, MixerReport, Name};
 
 use crate::certificate;
 use crate::estate::{self, Estate};
@@ -264,6 +264,7 @@ impl Roster {
             supervisor: Some(Daemon { pid: std::process::id(), began_ms: self.began_ms }),
             participants: self.seats.values().map(|seat| seat.status(now)).collect(),
             certificate: Some(certificate::status(&self.site.server, SystemTime::now())),
+            mixing: self.mixing(),
             errors: self.errors.iter().cloned().chain(self.alarms()).collect(),
         }
     }
@@ -276,6 +277,12 @@ impl Roster {
             })
         };
         self.alarm.iter().cloned().chain(self.seats.iter().filter_map(refuses))
+    }
+
+    /// What the mixer wrote of itself.
+    fn mixing(&self) -> Option<Mixing> {
+        let report = MixerReport::read(&self.site.run.join("rooms"));
+        report.inspect_err(|error| log::debug!("{error}")).ok().flatten().map(Mixing::from)
     }
 
     /// For `systemctl status`, a few words: `ready: 3 of 4, failed: 1`.

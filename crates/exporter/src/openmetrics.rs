@@ -1,0 +1,137 @@
+//! Families of metrics as the text that Prometheus reads, by `prometheus-client`: the OpenMetrics format, version 1.0.0.
+
+use std::fmt;
+use std::sync::Mutex;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::{Registry, Unit};
+
+/// Name and value of each label.
+pub type Labels = Vec<(&'static str, String)>;
+
+/// A family: metrics of one name that differ in labels.
+#[derive(Debug)]
+pub struct Family {
+    /// Without prefix, unit and `_total`.
+    pub name: &'static str,
+    /// One sentence, without its full stop.
+    pub help: &'static str,
+    /// What is counted.
+    pub unit: Option<Unit>,
+    /// What was found.
+    pub samples: Samples,
+}
+
+/// The values of a family.
+#[derive(Debug)]
+pub enum Samples {
+    /// What goes up and down.
+    Gauge(Vec<(Labels, f64)>),
+    /// What only grows.
+    Counter(Vec<(Labels, f64)>),
+    /// How many values were below each bound and above the one before, and the sum of all values.
+    Histogram {
+        /// The last bound is infinite.
+        buckets: Vec<(f64, u64)>,
+        /// Of all values.
+        sum: f64,
+    },
+}
+
+const PREFIX: &str = "palabre";
+
+/// The text of a whole page.
+pub fn text(families: Vec<Family>) -> String {
+    let mut registry = Registry::with_prefix(PREFIX);
+    registry.register_collector(Box::new(Found(Mutex::new(families))));
+    let mut text = String::new();
+    // Writing to a string can't fail, and names and labels are ours.
+    let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
+    text
+}
+
+/// What a scrape has found. The mutex only makes it shareable, as the registry asks.
+#[derive(Debug)]
+struct Found(Mutex<Vec<Family>>);
+
+impl Collector for Found {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        let families = self.0.lock().map_err(|_| fmt::Error)?;
+        families.iter().try_for_each(|family| encode(family, &mut encoder))
+    }
+}
+
+fn encode(family: &Family, encoder: &mut DescriptorEncoder) -> fmt::Result {
+    let kind = match family.samples {
+        Samples::Gauge(_) => MetricType::Gauge,
+        Samples::Counter(_) => MetricType::Counter,
+        Samples::Histogram { .. } => MetricType::Histogram,
+    };
+    let mut metric = encoder.encode_descriptor(family.name, family.help, family.unit.as_ref(), kind)?;
+    match &family.samples {
+        Samples::Gauge(samples) => each(&mut metric, samples, gauge),
+        Samples::Counter(samples) => each(&mut metric, samples, counter),
+        Samples::Histogram { buckets, sum } => {
+            let count = buckets.iter().map(|(_, count)| count).sum();
+            metric.encode_histogram::<NoLabelSet>(*sum, count, buckets, None)
+        }
+    }
+}
+
+fn gauge(metric: &mut MetricEncoder, value: &f64) -> fmt::Result {
+    metric.encode_gauge(value)
+}
+
+fn counter(metric: &mut MetricEncoder, value: &f64) -> fmt::Result {
+    metric.encode_counter::<NoLabelSet, _, f64>(value, None)
+}
+
+fn each(
+    metric: &mut MetricEncoder,
+    samples: &[(Labels, f64)],
+    encode: impl Fn(&mut MetricEncoder, &f64) -> fmt::Result,
+) -> fmt::Result {
+    samples.iter().try_for_each(|(labels, value)| match labels.is_empty() {
+        true => encode(metric, value),
+        false => encode(&mut metric.encode_family(labels)?, value),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_is_written_as_the_format_wants_it() {
+        let alice = vec![("name", "alice".to_owned())];
+        let text = text(vec![
+            Family { name: "up", help: "Whether", unit: None, samples: Samples::Gauge(vec![(Vec::new(), 1.0)]) },
+            Family {
+                name: "sent",
+                help: "How much",
+                unit: Some(Unit::Bytes),
+                samples: Samples::Counter(vec![(alice, 12.0)]),
+            },
+            Family {
+                name: "late",
+                help: "How late",
+                unit: Some(Unit::Seconds),
+                samples: Samples::Histogram { buckets: vec![(0.5, 2), (f64::MAX, 1)], sum: 1.5 },
+            },
+        ]);
+        for line in [
+            "# TYPE palabre_up gauge",
+            "palabre_up 1.0",
+            "# UNIT palabre_sent_bytes bytes",
+            "palabre_sent_bytes_total{name=\"alice\"} 12.0",
+            "palabre_late_seconds_bucket{le=\"0.5\"} 2",
+            "palabre_late_seconds_bucket{le=\"+Inf\"} 3",
+            "palabre_late_seconds_count 3",
+            "# EOF",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in:\n{text}");
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! The real exporter, asked over HTTP, with the test in the supervisor's place.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use palabre_config::control::{
+    Certificate, MixedParticipant, Mixing, ParticipantStatus, Request, Response, State, Status, read_request,
+    write_response,
+};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+struct Exporter {
+    child: Child,
+    address: String,
+    run: tempfile::TempDir,
+}
+
+impl Exporter {
+    fn start() -> Self {
+        let run = tempfile::tempdir().unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_palabre-exporter"))
+            .args(["-v", "--listen", "127.0.0.1:0", "--run"])
+            .arg(run.path())
+            .env_remove("NOTIFY_SOCKET")
+            .env_remove("JOURNAL_STREAM")
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        said.read_line(&mut line).unwrap();
+        // Somebody must read what it says, or it would stop.
+        std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
+        let address = line.split("http://").nth(1).and_then(|rest| rest.split('/').next()).unwrap().to_owned();
+        Self { child, address, run }
+    }
+
+    /// Answers one question as the supervisor would.
+    fn supervisor(&self, status: Status) -> std::thread::JoinHandle<()> {
+        let socket = self.run.path().join("control.sock");
+        let _ = std::fs::remove_file(&socket);
+        let listener = UnixListener::bind(socket).unwrap();
+        std::thread::spawn(move || {
+            let (client, _) = listener.accept().unwrap();
+            assert_eq!(read_request(&client, PATIENCE).unwrap(), Request::Status);
+            write_response(&client, &Response::Status(status), PATIENCE).unwrap();
+        })
+    }
+
+    fn ask(&self, request: &str) -> String {
+        let mut client = TcpStream::connect(&self.address).unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    fn metrics(&self) -> String {
+        self.ask("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    }
+}
+
+impl Drop for Exporter {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn status() -> Status {
+    let alice = ParticipantStatus {
+        name: "alice".into(),
+        display: "Alice".into(),
+        room: "main".into(),
+        port: 1,
+        state: State::BackingOff,
+        pid: Some(std::process::id()),
+        restarts: 2,
+        last_exit: None,
+        since_ms: 1,
+        note: Some("streams=1 speaking=ws delay=142ms underruns=3 lost=2 sent=5000 received=700 skipped=4".into()),
+    };
+    let certificate = Certificate {
+        path: "/c.pem".into(),
+        days_left: Some(30),
+        not_after: None,
+        self_signed: true,
+        names: Vec::new(),
+        fault: None,
+    };
+    let losses =
+        MixedParticipant { room: "main".into(), name: "alice".into(), lost_frames: 7, underruns: 1, talked_ms: 65_000 };
+    let mixing = Mixing {
+        ticks: 12,
+        skipped: 1,
+        late: vec![(Some(250), 10), (Some(1_000), 1), (None, 1)],
+        late_us: 50_000,
+        participants: vec![losses],
+    };
+    let status = serde_json::json!({ "version": "9.9", "participants": [], "errors": ["bad"] });
+    let status: Status = serde_json::from_value(status).unwrap();
+    Status { participants: vec![alice], certificate: Some(certificate), mixing: Some(mixing), ..status }
+}
+
+#[test]
+fn a_scrape_says_what_the_supervisor_says() {
+    let exporter = Exporter::start();
+    let supervisor = exporter.supervisor(status());
+    let answer = exporter.metrics();
+    supervisor.join().unwrap();
+    assert!(
+        answer.starts_with("HTTP/1.1 200 OK\r\nContent-Type: application/openmetrics-text; version=1.0.0"),
+        "{answer}"
+    );
+    for line in [
+        "palabre_up 1.0",
+        "palabre_build{version=\"9.9\"} 1.0",
+        "palabre_configuration_errors 1.0",
+        "palabre_certificate_days 30.0",
+        "palabre_certificate_self_signed 1.0",
+        "palabre_participant_state{room=\"main\",name=\"alice\",state=\"backing-off\"} 1.0",
+        "palabre_participant_state{room=\"main\",name=\"alice\",state=\"ready\"} 0.0",
+        "palabre_participant_restarts_total{room=\"main\",name=\"alice\"} 2.0",
+        "palabre_participant_sent_bytes_total{room=\"main\",name=\"alice\"} 5000.0",
+        "palabre_participant_stream_lost_frames_total{room=\"main\",name=\"alice\"} 4.0",
+        "palabre_participant_ear_lost_frames_total{room=\"main\",name=\"alice\"} 7.0",
+        "palabre_participant_page_lost_chunks{room=\"main\",name=\"alice\"} 2.0",
+        "palabre_participant_page_underruns{room=\"main\",name=\"alice\"} 3.0",
+        "palabre_participant_talk_seconds_total{room=\"main\",name=\"alice\"} 65.0",
+        "palabre_mixer_tick_lateness_seconds_bucket{le=\"0.00025\"} 10",
+        "palabre_mixer_tick_lateness_seconds_bucket{le=\"+Inf\"} 12",
+        "palabre_mixer_tick_lateness_seconds_sum 0.05",
+        "# EOF",
+    ] {
+        assert!(answer.lines().any(|found| found == line), "{line} is not in:\n{answer}");
+    }
+    assert!(answer.contains("palabre_participant_delay_seconds{room=\"main\",name=\"alice\"} 0.142"), "{answer}");
+}
+
+#[test]
+fn that_the_supervisor_is_away_is_a_metric_and_no_error() {
+    let exporter = Exporter::start();
+    let answer = exporter.metrics();
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    assert!(answer.lines().any(|line| line == "palabre_up 0.0"), "{answer}");
+}
+
+#[test]
+fn what_is_no_scrape_is_answered_and_does_no_harm() {
+    let exporter = Exporter::start();
+    for (request, answer) in [
+        ("GET /nothing HTTP/1.1\r\n\r\n", "HTTP/1.1 404 "),
+        ("POST /metrics HTTP/1.1\r\n\r\n", "HTTP/1.1 405 "),
+        ("\u{0}\u{1}\r\n\r\n", "HTTP/1.1 400 "),
+        ("GET / HTTP/1.1\r\n\r\n", "HTTP/1.1 200 "),
+    ] {
+        let got = exporter.ask(request);
+        assert!(got.starts_with(answer), "{request:?}: {got}");
+    }
+    // One that leaves in the middle of its request.
+    TcpStream::connect(&exporter.address).unwrap().write_all(b"GET /met").unwrap();
+    let long = format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(9_000));
+    assert!(exporter.ask(&long).starts_with("HTTP/1.1 400 "));
+    assert!(exporter.metrics().contains("palabre_up 0.0"));
+}
+
+fn documents() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs")
+}
+
+/// Every `palabre_…` of a text, without what the format appends to histograms.
+fn names(text: &str) -> BTreeSet<String> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let words = text.split(|c| !is_part(c)).filter(|word| word.starts_with("palabre_"));
+    let base = |word: &str| {
+        let ends = ["_bucket", "_sum", "_count"];
+        ends.iter().find_map(|end| word.strip_suffix(end)).unwrap_or(word).to_owned()
+    };
+    words.map(base).collect()
+}
+
+#[test]
+fn the_documents_name_exactly_the_metrics_that_there_are() {
+    let exporter = Exporter::start();
+    let supervisor = exporter.supervisor(status());
+    let answer = exporter.metrics();
+    supervisor.join().unwrap();
+    let body = answer.split_once("\r\n\r\n").unwrap().1;
+    let samples: String = body.lines().filter(|line| !line.starts_with('#')).map(|line| format!("{line}\n")).collect();
+    let mut real = names(&samples);
+    // Only while sound flows.
+    real.insert("palabre_participant_level_dbfs".into());
+    let read = |path: &str| std::fs::read_to_string(documents().join(path)).unwrap();
+    assert_eq!(names(&read("metrics.md")), real, "docs/metrics.md");
+    for path in ["grafana.json", "alerts.yml"] {
+        let used = names(&read(path));
+        assert!(used.len() > 4, "{path} names too few metrics to be looked at: {used:?}");
+        let unknown: Vec<_> = used.difference(&real).collect();
+        assert!(unknown.is_empty(), "docs/{path} uses {unknown:?}, which there aren't");
+    }
+    serde_json::from_str::<serde_json::Value>(&read("grafana.json")).unwrap();
+}
