@@ -10,9 +10,11 @@ use clap_complete::Shell;
 use palabre_config::Moment;
 use palabre_room::{Gain, Name};
 
+mod look;
 mod restart;
 mod self_sign;
 
+pub use look::{Check, Logs, Top};
 pub use restart::Restart;
 pub use self_sign::SelfSign;
 
@@ -68,6 +70,15 @@ Examples:
 The exit status is 0 whatever the states are; it is 111 where no supervisor
 runs. Faults of the configuration are told on standard error.")]
     Status(Status),
+    /// Look at configuration, certificate, ports, limits and directories, and say what mends what is wrong
+    #[command(after_help = look::CHECK)]
+    Check(Check),
+    /// Show the status live, with level meters, until q is typed
+    #[command(after_help = look::TOP)]
+    Top(Top),
+    /// Show what a participant's listener has logged, from the journal
+    #[command(after_help = look::LOGS)]
+    Logs(Logs),
     /// Replace a participant's listener, or everybody's, by a new process, losing no sound
     #[command(after_help = restart::EXAMPLES)]
     Restart(Restart),

@@ -3,12 +3,14 @@
 //! It talks to the supervisor through its control socket and to the rooms through their directories. It is no daemon and
 //! holds no state of its own.
 
+mod check;
 mod cli;
 mod control;
 mod edits;
 mod guest;
 mod invite;
 mod list;
+mod logs;
 mod manual;
 mod mix;
 mod output;
@@ -28,6 +30,7 @@ mod source;
 mod status;
 mod table;
 mod tap;
+mod top;
 mod trial;
 
 use std::process::ExitCode;

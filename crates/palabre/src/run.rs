@@ -3,7 +3,10 @@
 use palabre_host::exit::Failure;
 
 use crate::cli::{Cli, Command};
-use crate::{control, invite, list, manual, mix, people, play, record, restart, revoke, self_sign, status, tap, trial};
+use crate::{
+    check, control, invite, list, logs, manual, mix, people, play, record, restart, revoke, self_sign, status, tap,
+    top, trial,
+};
 
 /// Does what the command line says.
 ///
@@ -13,6 +16,9 @@ pub fn run(cli: &Cli) -> Result<(), Failure> {
     let run = cli.run_dir();
     match &cli.command {
         Command::Status(status) => status::run(run, status),
+        Command::Check(check) => check::run(cli, check),
+        Command::Top(_) => top::run(run),
+        Command::Logs(logs) => logs::run(logs),
         Command::Restart(restart) => restart::run(run, restart),
         Command::Stop(stop) => control::stop(run, &stop.name),
         Command::Start(start) => control::start(run, &start.name),

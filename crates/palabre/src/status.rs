@@ -3,7 +3,7 @@
 //! The supervisor says what it knows; the rest is what anybody can see: levels in the room, and what the kernel says about
 //! processes and connections.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::io::{self, IsTerminal};
 use std::path::Path;
@@ -71,7 +71,7 @@ fn has_colours() -> bool {
 
 /// What can be seen from outside.
 #[derive(Debug, Default)]
-struct Seen {
+pub struct Seen {
     /// By port.
     connections: BTreeMap<u16, usize>,
     /// By room and login name.
@@ -79,37 +79,47 @@ struct Seen {
     /// By process id.
     usage: BTreeMap<u32, Usage>,
     /// Program and process id of those who are no listeners.
-    others: Vec<(String, u32)>,
+    pub others: Vec<(String, u32)>,
 }
 
 impl Seen {
-    fn now(run: &Path, status: &Status) -> Self {
-        let rooms = run.join("rooms");
-        let mut levels = BTreeMap::new();
-        for participant in &status.participants {
-            let room = &participant.room;
-            if levels.keys().any(|(known, _): &(String, String)| known == room) {
-                continue;
-            }
-            let lines = RoomDir::new(rooms.join(room)).levels().unwrap_or_default();
-            levels.extend(lines.into_iter().map(|line| ((room.clone(), line.name.to_string()), line)));
-        }
+    /// All that can be seen now.
+    #[must_use]
+    pub fn now(run: &Path, status: &Status) -> Self {
         let others = processes::others(run);
         let listeners = status.participants.iter().filter_map(|participant| participant.pid);
         let pids = listeners.chain(others.iter().map(|(_, pid)| *pid));
         let usage = pids.filter_map(|pid| Some((pid, usage::of(pid)?))).collect();
-        Self { connections: usage::connections(), levels, usage, others }
+        let mut seen = Self { connections: usage::connections(), levels: BTreeMap::new(), usage, others };
+        seen.hear(run, status);
+        seen
     }
 
-    fn level(&self, participant: &ParticipantStatus) -> Option<&LevelLine> {
+    /// Reads the levels again, which change faster than the rest.
+    pub fn hear(&mut self, run: &Path, status: &Status) {
+        self.levels.clear();
+        let rooms: BTreeSet<&String> = status.participants.iter().map(|participant| &participant.room).collect();
+        for room in rooms {
+            let lines = RoomDir::new(run.join("rooms").join(room)).levels().unwrap_or_default();
+            self.levels.extend(lines.into_iter().map(|line| ((room.clone(), line.name.to_string()), line)));
+        }
+    }
+
+    /// How loud a participant is, where the room says so.
+    #[must_use]
+    pub fn level(&self, participant: &ParticipantStatus) -> Option<&LevelLine> {
         self.levels.get(&(participant.room.clone(), participant.name.clone()))
     }
 
-    fn connections(&self, participant: &ParticipantStatus) -> usize {
+    /// How many TCP connections there are to a participant's port.
+    #[must_use]
+    pub fn connections(&self, participant: &ParticipantStatus) -> usize {
         self.connections.get(&participant.port).copied().unwrap_or(0)
     }
 
-    fn usage(&self, pid: Option<u32>) -> Option<Usage> {
+    /// What a process has used.
+    #[must_use]
+    pub fn usage(&self, pid: Option<u32>) -> Option<Usage> {
         pid.and_then(|pid| self.usage.get(&pid)).copied()
     }
 
@@ -261,15 +271,21 @@ fn word(talk: Talk) -> &'static str {
     }
 }
 
-fn or_dash(value: Option<impl ToString>) -> String {
+/// A dash where there is nothing.
+#[must_use]
+pub fn or_dash(value: Option<impl ToString>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }
 
-fn cpu(usage: Option<Usage>) -> String {
+/// The share of a processor, in words.
+#[must_use]
+pub fn cpu(usage: Option<Usage>) -> String {
     or_dash(usage.map(|usage| format!("{:.1} %", usage.cpu_percent)))
 }
 
-fn memory(usage: Option<Usage>) -> String {
+/// The memory in use, in words.
+#[must_use]
+pub fn memory(usage: Option<Usage>) -> String {
     or_dash(usage.map(|usage| format!("{:.1} MiB", usage.rss_kib as f64 / 1024.0)))
 }
 
@@ -297,7 +313,7 @@ fn duration(ms: u64) -> String {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     fn alice() -> ParticipantStatus {
@@ -327,7 +343,7 @@ mod tests {
         }
     }
 
-    fn scene() -> (Status, Seen) {
+    pub(crate) fn scene() -> (Status, Seen) {
         let carol = ParticipantStatus { name: "carol".into(), state: State::Failed, port: 9003, ..bob() };
         let status = Status {
             version: "0".into(),

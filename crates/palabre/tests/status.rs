@@ -5,28 +5,10 @@ mod common;
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Output};
+use std::process::Output;
 
-use common::{palabre, sibling, stdout, wait_for};
+use common::{palabre, start, stdout, wait_for};
 use palabre_config::{Key, PARTICIPANTS_DIR, Participant};
-
-/// Ends with the test.
-struct Supervisor(Child);
-
-impl Drop for Supervisor {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn start(directory: &Path) -> Supervisor {
-    let mut command = Command::new(sibling("palabre-supervisor"));
-    command.arg("--config").arg(directory).arg("--run").arg(directory.join("run"));
-    command.arg("--listener").arg(sibling("palabre-listener"));
-    command.arg("--parent-pid").arg(std::process::id().to_string());
-    Supervisor(command.spawn().unwrap())
-}
 
 fn status(directory: &Path, arguments: &[&str]) -> Output {
     palabre().arg("--run").arg(directory.join("run")).arg("status").args(arguments).output().unwrap()

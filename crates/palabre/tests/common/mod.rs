@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,25 @@ pub fn sibling(name: &str) -> PathBuf {
         assert!(built.success() && path.is_file(), "no '{}'", path.display());
     }
     path
+}
+
+/// A supervisor that ends with the test.
+pub struct Supervisor(pub Child);
+
+impl Drop for Supervisor {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A supervisor of this directory, which has the configuration, and `run`.
+pub fn start(directory: &Path) -> Supervisor {
+    let mut command = Command::new(sibling("palabre-supervisor"));
+    command.arg("--config").arg(directory).arg("--run").arg(directory.join("run"));
+    command.arg("--listener").arg(sibling("palabre-listener"));
+    command.arg("--parent-pid").arg(std::process::id().to_string());
+    Supervisor(command.spawn().unwrap())
 }
 
 /// Standard output of a command that succeeded.
