@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use palabre_sound::convert::Converter;
-use palabre_sound::wav::{Head, WavError};
+use palabre_sound::wav::{DATA_BYTES_MAX, Head, WavError};
 
 /// The most that is read at once.
 const PIECE_BYTES: usize = 64 * 1024;
@@ -37,7 +37,9 @@ impl Wav {
         let (head, told) = Head::read_with_size(&mut counted)?;
         let there = metadata.len().saturating_sub(counted.bytes);
         let told = u64::from(told);
-        let left = if told == 0 || told > there { there } else { told };
+        // What is as long as a size can tell is longer, or was never told.
+        let is_told = (1..DATA_BYTES_MAX).contains(&told) && told <= there;
+        let left = if is_told { told } else { there };
         Ok(Self { stream, head, left: Some(left), id: Some((metadata.dev(), metadata.ino())) })
     }
 
@@ -173,6 +175,18 @@ mod tests {
         let mut source = Wav::open(file.path()).unwrap().at_rate(24_000).unwrap();
         source.prepare(1_000_000, &mut Piece::default()).unwrap();
         source.ready().to_vec()
+    }
+
+    #[test]
+    fn a_file_that_is_longer_than_its_head_can_tell_is_read_to_its_end() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let length = 5 << 30;
+        for head in [wav::endless_head(48_000), wav::sized_head(48_000, length)] {
+            // With a hole in it: it takes no room.
+            std::fs::write(file.path(), head).unwrap();
+            file.as_file().set_len(wav::HEAD_BYTES as u64 + length).unwrap();
+            assert_eq!(Wav::open(file.path()).unwrap().samples_at(48_000), Some(length / 2));
+        }
     }
 
     #[test]
