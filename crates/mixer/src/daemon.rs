@@ -7,6 +7,7 @@ use palabre_host::exit::Failure;
 use palabre_host::program::Program;
 use palabre_host::signals::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, Signals};
 use palabre_host::{logging, notify, process};
+use palabre_room::MIXER_POST;
 use palabre_sound::jitter::MARGIN_MIN;
 
 use crate::cli::{Args, PROGRAM};
@@ -16,6 +17,7 @@ use crate::counts::Counts;
 use crate::poller::{Interest, Token};
 use crate::post::Post;
 use crate::rooms::{Rooms, Vanished};
+use crate::watcher::{Change, Place, What};
 
 /// Runs until a signal ends it.
 ///
@@ -128,6 +130,10 @@ impl Daemon {
         let read = self.cx.watcher.read(&mut changes);
         read.map_err(|error| Failure::System(format!("unable to watch '{}': {error}", self.path)))?;
         for change in changes {
+            if matches!(&change, Change::Entry { place: Place::Rooms, what: What::Left, name, .. } if name == MIXER_POST)
+            {
+                self.post.lose();
+            }
             self.rooms.changed(&mut self.cx, change).map_err(|Vanished| {
                 Failure::System(format!("unable to watch '{}': it was removed or moved; make it again", self.path))
             })?;

@@ -3,6 +3,7 @@
 //! It says since when this program serves, and in a second line why it could not be replaced last. Its name begins with a
 //! dot, so it is no room's.
 
+use std::io;
 use std::path::Path;
 
 use palabre_host::claim::Claim;
@@ -28,6 +29,8 @@ impl Post {
                 "unable to mix in '{}': another palabre-mixer does; stop it, or give another directory with --rooms",
                 rooms.display()
             ))),
+            // That there is no such directory is told by whoever is to watch it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self { claim: None }),
             Err(error) => {
                 log::warn!("unable to say in '{}' which process mixes there: {error}", rooms.display());
                 Ok(Self { claim: None })
@@ -38,6 +41,11 @@ impl Post {
     /// From now on every room is served.
     pub fn serves(&self) {
         self.say("");
+    }
+
+    /// Somebody has removed the file. It must be closed: a directory that was removed is told of when nothing in it is open.
+    pub fn lose(&mut self) {
+        self.claim = None;
     }
 
     /// The program could not be replaced.

@@ -7,7 +7,7 @@
 use std::io::Read;
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixDatagram, UnixListener};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::Sender;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -123,19 +123,7 @@ impl Upgrader {
         notify::scrub(&mut command);
         command.env_remove("JOURNAL_STREAM");
         let mut child = command.spawn().map_err(|error| self.unable(&error.to_string()))?;
-        let until = Instant::now() + PROBE_PATIENCE;
-        let status = loop {
-            match child.try_wait() {
-                Ok(Some(status)) => break status,
-                Ok(None) if Instant::now() < until => thread::sleep(LOOK),
-                other => {
-                    let _ = child.kill();
-                    let _ = child.wait();
-                    let why = other.err().map_or_else(|| "it doesn't answer".to_owned(), |error| error.to_string());
-                    return Err(self.unable(&why));
-                }
-            }
-        };
+        let status = end_of(&mut child).map_err(|why| self.unable(&why))?;
         let (mut promise, mut said) = (String::new(), String::new());
         let _ = child.stdout.take().map(|stdout| stdout.take(MOST_WORDS).read_to_string(&mut promise));
         let _ = child.stderr.take().map(|stderr| stderr.take(MOST_WORDS).read_to_string(&mut said));
@@ -176,6 +164,22 @@ impl Upgrader {
 
     fn unable(&self, cause: &str) -> String {
         format!("unable to become '{}': {cause}; the supervisor goes on as it was", self.program.path().display())
+    }
+}
+
+/// How a probe has ended. One that doesn't end in time is killed.
+fn end_of(child: &mut Child) -> Result<ExitStatus, String> {
+    let until = Instant::now() + PROBE_PATIENCE;
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return Ok(status),
+            Ok(None) if Instant::now() < until => thread::sleep(LOOK),
+            other => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(other.err().map_or_else(|| "it doesn't answer".to_owned(), |error| error.to_string()));
+            }
+        }
     }
 }
 
