@@ -245,3 +245,32 @@ fn a_page_says_that_the_room_is_recorded_and_when_it_no_longer_is() {
     suite.palabre(&["record", "stop"]).unwrap();
     browser.wait_until(&format!("{sign} === ''")).unwrap();
 }
+
+/// Keeps every track that the page gets from the browser.
+const KEEP_TRACKS: &str = "
+    window.tracks = [];
+    const get = MediaDevices.prototype.getUserMedia;
+    MediaDevices.prototype.getUserMedia = async function (...wanted) {
+        const stream = await get.apply(this, wanted);
+        window.tracks.push(...stream.getTracks());
+        return stream;
+    };";
+
+#[test]
+fn the_browser_s_own_gain_control_is_off_while_the_room_levels() {
+    for (flags, gain_control) in [(&["--no-voices"][..], false), (&["--no-voices", "--no-levelling"][..], true)] {
+        let suite = Suite::start_with(1, flags).unwrap();
+        let browser = Browser::start(Some(&voice()), "en").unwrap();
+        let source = serde_json::json!({ "source": KEEP_TRACKS });
+        browser.devtools("Page.addScriptToEvaluateOnNewDocument", source).unwrap();
+        browser.open(&suite.links[0].url).unwrap();
+        browser.wait_until("window.palabreState?.screen === 'door'").unwrap();
+        browser.click("#join").unwrap();
+        browser.wait_until("palabreState.connection === 'live' && palabreState.microphone === 'on'").unwrap();
+        let is = browser.run(
+            "return window.tracks.filter((t) => t.readyState === 'live').map((t) => t.getSettings().autoGainControl)",
+        );
+        assert_eq!(is.unwrap(), serde_json::json!([gain_control]), "{flags:?}");
+        suite.stop().unwrap();
+    }
+}
