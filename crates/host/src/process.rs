@@ -178,6 +178,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::zombie_processes, reason = "what waits for them is what is tested")]
     fn a_child_is_known_by_its_id_until_it_was_waited_for() {
         let child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let ours = OurChild::adopt(child.id()).unwrap();

@@ -1,11 +1,13 @@
 //! Measures what `docs/measurements.md` reports: `scripts/measure [PART]…`, by default `start`, `load`, `gaps`, `latency`.
 //!
 //! `latency-20`: with chunks of 20 ms; `gaps-long`: 10 minutes; `line`: 10 minutes over a bad line; `handover`: 10 renewed
-//! streams and 5 planned restarts.
+//! streams and 5 planned restarts; `restarts`: what is heard of restarts, deaths and renewals.
 //!
 //! Figures of a shared machine are worth only what the machine was doing: each part prints the CPU time stolen meanwhile
 //! and, where a sound card is involved, how well it kept time.
 #![allow(clippy::print_stdout)]
+
+mod restarts;
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -38,11 +40,12 @@ fn main() -> Result<()> {
             "gaps-long" => gaps(LONG_SECONDS, Line::Loopback)?,
             "line" => gaps(LONG_SECONDS, Line::Bad)?,
             "handover" => handover()?,
+            "restarts" => restarts::run()?,
             "latency" => latency("websocket", 40).and_then(|()| latency("post", 40))?,
             "latency-40" => latency("websocket", 40)?,
             "latency-20" => latency("websocket", 20)?,
             other => bail!(
-                "'{other}' is not one of start, load, gaps, gaps-long, line, handover, latency, latency-40, latency-20"
+                "'{other}' is not one of start, load, gaps, gaps-long, line, handover, restarts, latency, latency-40, latency-20"
             ),
         }
         println!("  (CPU time stolen by neighbours meanwhile: {} ms)\n", (stolen_ticks()? - before) * 10);
@@ -223,14 +226,27 @@ impl<'a> Heard<'a> {
 /// Windows of 5 ms in which the tone is 6 dB down, and places where the wave is broken, each counted once in 20 ms.
 fn disturbances(samples: &[i16], rate_hz: u32) -> (usize, usize) {
     let window = rate_hz as usize / 200;
-    let peak = 32_768.0 * 10f64.powf(TONE_DBFS / 20.0) * 2f64.sqrt();
-    let quiet = |w: &[i16]| f64::from(w.iter().map(|&x| i32::from(x).abs()).max().unwrap_or(0)) < peak / 2.0;
-    let gaps = samples.chunks_exact(window).enumerate().filter(|(_, w)| quiet(w)).map(|(at, _)| at * window);
+    let gaps = quiet_windows(samples, rate_hz).enumerate().filter(|(_, quiet)| *quiet).map(|(at, _)| at * window);
+    (events(gaps, rate_hz), breaks(samples, rate_hz))
+}
+
+/// For each window of 5 ms whether the tone is 6 dB down in it.
+fn quiet_windows(samples: &[i16], rate_hz: u32) -> impl Iterator<Item = bool> {
+    let most = move |w: &[i16]| f64::from(w.iter().map(|&x| i32::from(x).abs()).max().unwrap_or(0));
+    samples.chunks_exact(rate_hz as usize / 200).map(move |window| most(window) < peak() / 2.0)
+}
+
+/// Places where the wave is broken, each counted once in 20 ms.
+fn breaks(samples: &[i16], rate_hz: u32) -> usize {
     // A sine of this frequency obeys x[n+1] = 2 cos(w) x[n] − x[n−1]; what doesn't is a break.
     let two_cos = 2.0 * (std::f64::consts::TAU * TONE_HZ / f64::from(rate_hz)).cos();
-    let broken = |x: &[i16]| (f64::from(x[2]) - two_cos * f64::from(x[1]) + f64::from(x[0])).abs() > peak * 0.02;
-    let clicks = samples.windows(3).enumerate().filter(|(_, x)| broken(x)).map(|(at, _)| at);
-    (events(gaps, rate_hz), events(clicks, rate_hz))
+    let broken = |x: &[i16]| (f64::from(x[2]) - two_cos * f64::from(x[1]) + f64::from(x[0])).abs() > peak() * 0.02;
+    events(samples.windows(3).enumerate().filter(|(_, x)| broken(x)).map(|(at, _)| at), rate_hz)
+}
+
+/// Of the tone, in samples.
+fn peak() -> f64 {
+    32_768.0 * 10f64.powf(TONE_DBFS / 20.0) * 2f64.sqrt()
 }
 
 fn events(places: impl Iterator<Item = usize>, rate_hz: u32) -> usize {

@@ -1,0 +1,135 @@
+//! What a person at a page hears of restarts, deaths and renewals: a tone that comes into the room as a participant of its own, as
+//! Chromium renders it while each of them happens.
+
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use palabre_e2e::browser::{Browser, Tap};
+use palabre_e2e::suite::{PATIENCE, Suite, binary, signal};
+use palabre_e2e::wait_for;
+use palabre_sound::{measure, wav};
+
+use crate::{TONE_DBFS, TONE_HZ, breaks, join_at, quiet_windows};
+
+/// How many times each is done.
+const TIMES: usize = 3;
+/// The tone must be whole for so long before the next one.
+const WHOLE_S: usize = 3;
+
+type Event = (&'static str, fn(&Suite, usize) -> Result<()>);
+
+const EVENTS: [Event; 11] = [
+    ("nothing", |_, _| Ok(())),
+    ("`palabre restart p02`, the listener of who hears", |suite, _| say(suite, &["restart", "p02"])),
+    ("`palabre restart --all`", |suite, _| say(suite, &["restart", "--all"])),
+    ("`palabre restart mixer`", |suite, _| say(suite, &["restart", "mixer"])),
+    ("`palabre restart supervisor`", |suite, _| say(suite, &["restart", "supervisor"])),
+    ("certificate made anew, `palabre reload`", |suite, _| {
+        say(suite, &["self-sign", "--replace"])?;
+        say(suite, &["reload"])
+    }),
+    ("`palabre invite`, one more participant", |suite, time| say(suite, &["invite", &format!("new{time}")])),
+    ("`palabre revoke`, one less", |suite, time| say(suite, &["revoke", &format!("new{time}")])),
+    ("kill -9 of the listener of who hears", |suite, _| suite.kill("palabre-listener", "p02").map(drop)),
+    ("kill -9 of the mixer", |suite, _| suite.kill("palabre-mixer", "").map(drop)),
+    ("kill -9 of the supervisor", |suite, _| suite.kill("palabre-supervisor", "").map(drop)),
+];
+
+/// The table of docs/measurements.md.
+pub fn run() -> Result<()> {
+    let suite = Suite::start(2)?;
+    let _tone = Tone::start(&suite)?;
+    let listener = join_at(&suite.links[1].url)?;
+    wait_until_whole(&listener, 0)?;
+    println!("| what happens | silence at a time, longest | silence, all together | gaps | clicks |");
+    println!("| --- | --- | --- | --- | --- |");
+    for (what, happen) in EVENTS {
+        let mut heard = Vec::new();
+        for time in 0..TIMES {
+            let from = listener.tapped(Tap::Output)?.0;
+            happen(&suite, time).with_context(|| what.to_owned())?;
+            let to = wait_until_whole(&listener, from)?;
+            heard.push(Heard::of(&listener, from, to)?);
+        }
+        let list =
+            |figure: fn(&Heard) -> usize| heard.iter().map(|h| figure(h).to_string()).collect::<Vec<_>>().join(", ");
+        println!(
+            "| {what} | {} ms | {} ms | {} | {} |",
+            list(|h| h.longest_ms),
+            list(|h| h.silent_ms),
+            list(|h| h.gaps),
+            list(|h| h.clicks)
+        );
+    }
+    suite.stop()
+}
+
+fn say(suite: &Suite, words: &[&str]) -> Result<()> {
+    suite.palabre(words).map(drop)
+}
+
+/// What was heard meanwhile.
+struct Heard {
+    longest_ms: usize,
+    silent_ms: usize,
+    gaps: usize,
+    clicks: usize,
+}
+
+impl Heard {
+    /// Windows of 5 ms in which the tone is 6 dB down; those beside each other are one gap.
+    fn of(listener: &Browser, from: usize, to: usize) -> Result<Self> {
+        const WINDOW_MS: usize = 5;
+        let (_, rate_hz) = listener.tapped(Tap::Output)?;
+        let mut samples = listener.tap_from(Tap::Output, from)?;
+        samples.truncate(to - from);
+        let (mut run, mut longest, mut silent, mut gaps) = (0, 0, 0, 0);
+        for is_quiet in quiet_windows(&samples, rate_hz) {
+            run = if is_quiet { run + 1 } else { 0 };
+            silent += usize::from(is_quiet);
+            gaps += usize::from(run == 1);
+            longest = longest.max(run);
+        }
+        let clicks = breaks(&samples, rate_hz);
+        Ok(Self { longest_ms: longest * WINDOW_MS, silent_ms: silent * WINDOW_MS, gaps, clicks })
+    }
+}
+
+/// Waits until what is heard has been the whole tone for a while, and that while lies behind `from`; gives where it ends.
+fn wait_until_whole(listener: &Browser, from: usize) -> Result<usize> {
+    let whole = || {
+        let (count, rate_hz) = listener.tapped(Tap::Output).ok()?;
+        let start = count.checked_sub(WHOLE_S * rate_hz as usize).filter(|&start| rate_hz > 0 && start >= from)?;
+        let samples = listener.tap_from(Tap::Output, start).ok()?;
+        quiet_windows(&samples, rate_hz).all(|is_quiet| !is_quiet).then_some(count)
+    };
+    wait_for("a whole tone", PATIENCE * 3, whole)
+}
+
+/// `palabre play` of a second of the tone, again and again.
+struct Tone(Child);
+
+impl Tone {
+    fn start(suite: &Suite) -> Result<Self> {
+        let file = suite.dir().join("tone.wav");
+        fs::write(&file, wav::little(24_000, &measure::tone(24_000, TONE_HZ, TONE_DBFS, 24_000)))?;
+        let child = Command::new(binary("palabre")?)
+            .arg("--run")
+            .arg(suite.dir().join("run"))
+            .args(["play", "--loop"])
+            .arg(&file)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        Ok(Self(child))
+    }
+}
+
+impl Drop for Tone {
+    fn drop(&mut self) {
+        let _ = signal(self.0.id(), "INT");
+        let _ = wait_for("the end of the tone", Duration::from_secs(10), || self.0.try_wait().ok().flatten());
+    }
+}
