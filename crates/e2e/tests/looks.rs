@@ -188,7 +188,9 @@ fn who_holds_to_talk_is_heard_only_then_and_the_operator_sees_the_figures() {
     browser.devtools("Input.dispatchKeyEvent", json!({ "type": "keyUp", "key": " " })).unwrap();
     browser.wait_until("!palabreState.held").unwrap();
     palabre_e2e::wait_for("the figures", palabre_e2e::suite::PATIENCE, || {
-        suite.palabre(&["status"]).ok().filter(|text| text.contains("delay=") && text.contains("underruns="))
+        let status: serde_json::Value = serde_json::from_str(&suite.palabre(&["status", "--json"]).ok()?).ok()?;
+        let page = &status["participants"][0];
+        (page["delay_ms"].is_u64() && page["underruns"].is_u64()).then_some(())
     })
     .unwrap();
 }
