@@ -122,6 +122,9 @@ fn a_port_of_another_program_is_a_fault_and_one_of_ours_is_not() {
         text.contains("2 ours, the others free").then_some(text)
     });
     assert!(text.contains("with 2 participants"), "{text}");
+    // The mixer's own file, which is no room.
+    fs::write(path.join("run/rooms/.mixer-counts"), "ticks 0\n").unwrap();
+    assert!(check(path, &[]).status.success(), "{}", stdout(&check(path, &[])));
     fs::set_permissions(path.join("run/rooms/main"), Permissions::from_mode(0o2777)).unwrap();
     assert!(
         faults(path).contains(&format!("chmod 2770 {}", path.join("run/rooms/main").display())),

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use palabre_config::{ConfigError, PARTICIPANTS_DIR, Participant, SERVER_FILE, Server};
-use palabre_room::{Kind, RoomDir, kind};
+use palabre_room::{Kind, Name, RoomDir, kind};
 
 use super::Finding;
 
@@ -83,8 +83,10 @@ pub fn directories(config: &Path, run: &Path) -> Vec<Finding> {
         }
         Ok(_) => findings.push(Finding::ok(AREA, format!("'{}'", run.display()))),
     }
-    for room in fs::read_dir(run.join("rooms")).into_iter().flatten().flatten().map(|entry| entry.path()) {
-        findings.extend(self::room(&RoomDir::new(room)));
+    // What has no room's name, as the mixer's own files, is none.
+    let is_room = |entry: &fs::DirEntry| entry.file_name().to_str().is_some_and(|name| name.parse::<Name>().is_ok());
+    for room in fs::read_dir(run.join("rooms")).into_iter().flatten().flatten().filter(is_room) {
+        findings.extend(self::room(&RoomDir::new(room.path())));
     }
     findings
 }
