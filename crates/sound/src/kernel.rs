@@ -4,6 +4,7 @@
 //! and once for any processor, and keeps what cpuid says.
 
 use multiversion::multiversion;
+use multiversion::target::target_cfg_f;
 
 /// `total += own`.
 #[multiversion(targets("x86_64+avx2"))]
@@ -91,41 +92,39 @@ pub(crate) fn scale(source: &[f32], from: f32, to: f32, out: &mut [i16]) {
 }
 
 /// What lies between the samples, at ¼, ½ and ¾: the largest magnitude; see [`crate::limit::true_peak`].
-#[multiversion(targets("x86_64+avx2"))]
+#[multiversion(targets("x86_64+avx2+fma"))]
 pub(crate) fn between(samples: &[f32], even: &[f32; 6], odd: &[f32; 6], middle: &[f32; 6]) -> f32 {
     const LANES: usize = 8;
     const TAPS: usize = 12;
-    let mut peaks = [0f32; LANES];
+    const WINDOW: usize = LANES + TAPS - 1;
+    // Fused only where the processor has it; elsewhere it would be a call for each product.
+    let fused =
+        |a: f32, b: f32, c: f32| if target_cfg_f!(target_feature = "fma") { a.mul_add(b, c) } else { a * b + c };
     let points = (samples.len() + 1).saturating_sub(TAPS);
-    let mut at = 0;
-    while at < points {
+    let mut padded = [0f32; WINDOW];
+    let mut samples = samples;
+    if points < LANES {
+        padded[..samples.len()].copy_from_slice(samples);
+        samples = &padded;
+    }
+    let mut peaks = [0f32; LANES];
+    for at in (0..points).step_by(LANES) {
         // The last lanes look at some points again rather than at none.
-        let start = if at + LANES <= points { at } else { points.saturating_sub(LANES) };
-        let mut window = [0f32; LANES + TAPS - 1];
-        let there = samples.len().min(start + window.len()) - start;
-        if there == window.len() {
-            window.copy_from_slice(&samples[start..start + LANES + TAPS - 1]);
-        } else {
-            window[..there].copy_from_slice(&samples[start..start + there]);
-            window[there..].fill(0.0);
-        }
+        let window = &samples[at.min(samples.len() - WINDOW)..][..WINDOW];
         let (mut e, mut o, mut m) = ([0f32; LANES], [0f32; LANES], [0f32; LANES]);
         for k in 0..TAPS / 2 {
             for lane in 0..LANES {
                 let (a, b) = (window[lane + k], window[lane + TAPS - 1 - k]);
-                e[lane] += even[k] * (a + b);
-                o[lane] += odd[k] * (a - b);
-                m[lane] += middle[k] * (a + b);
+                e[lane] = fused(even[k], a + b, e[lane]);
+                o[lane] = fused(odd[k], a - b, o[lane]);
+                m[lane] = fused(middle[k], a + b, m[lane]);
             }
         }
         for lane in 0..LANES {
-            let x = e[lane].abs() + o[lane].abs();
-            let y = m[lane].abs();
-            let larger = if x > y { x } else { y };
-            let within = start + lane < points;
-            peaks[lane] = if within && larger > peaks[lane] { larger } else { peaks[lane] };
+            let (quarters, half) = (e[lane].abs() + o[lane].abs(), m[lane].abs());
+            let larger = if quarters > half { quarters } else { half };
+            peaks[lane] = if larger > peaks[lane] { larger } else { peaks[lane] };
         }
-        at += LANES;
     }
-    peaks.iter().fold(0f32, |peak, &x| peak.max(x))
+    peaks.iter().take(points).fold(0f32, |peak, &x| peak.max(x))
 }

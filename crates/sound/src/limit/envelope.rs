@@ -16,14 +16,13 @@ const LASTING_S: f32 = 0.12;
 
 #[derive(Clone, Debug)]
 pub(super) struct Envelope {
-    /// What the last blocks need; the newest is at `(blocks − 1) % MINIMUM`.
+    /// What the last blocks need, the newest last. Moved up for each block, which for so few costs less than a ring.
     needed: [f32; MINIMUM],
-    /// The minimum of what is needed, released; the newest is at `(blocks − 1) % KERNEL`.
+    /// The minimum of what is needed, released; the newest last.
     released: [f32; KERNEL],
     /// The gain that is lasting.
     lasting: f32,
     gain: f32,
-    blocks: usize,
     /// Blocks since anything was below one.
     idle_blocks: usize,
     rise: Rise,
@@ -54,7 +53,6 @@ impl Envelope {
             released: [1.0; KERNEL],
             lasting: 1.0,
             gain: 1.0,
-            blocks: 0,
             idle_blocks: MINIMUM + KERNEL,
             rise,
         }
@@ -63,8 +61,8 @@ impl Envelope {
     /// Takes the gain that the newest block needs, at most 1.
     pub(super) fn push(&mut self, needed: f32) {
         let previous = self.newest();
-        self.needed[self.blocks % MINIMUM] = needed;
-        let lowest = self.needed.iter().fold(1f32, |lowest, &x| lowest.min(x));
+        append(&mut self.needed, needed);
+        let lowest = self.needed.iter().fold(1f32, |lowest, &x| if x < lowest { x } else { lowest });
         let raised = (previous * self.rise.fast).min(self.lasting.max(previous));
         let released = raised.min(lowest);
         self.lasting = if released < self.lasting {
@@ -72,8 +70,7 @@ impl Envelope {
         } else {
             (self.lasting * self.rise.slow).min(1.0)
         };
-        self.released[self.blocks % KERNEL] = released;
-        self.blocks = (self.blocks + 1) % (MINIMUM * KERNEL);
+        append(&mut self.released, released);
         let idle = needed >= 1.0 && released >= 1.0 && self.lasting >= 1.0;
         self.idle_blocks = if idle { (self.idle_blocks + 1).min(MINIMUM + KERNEL) } else { 0 };
         self.gain = if self.is_idle() { 1.0 } else { self.smoothed() };
@@ -99,14 +96,18 @@ impl Envelope {
     }
 
     fn newest(&self) -> f32 {
-        self.released[(self.blocks + KERNEL - 1) % KERNEL]
+        self.released[KERNEL - 1]
     }
 
     fn smoothed(&self) -> f32 {
         // cos²: the window's ends, which are nought, lie just outside.
         const WEIGHTS: [f32; KERNEL] =
             [0.019_098, 0.069_098, 0.130_902, 0.180_902, 0.2, 0.180_902, 0.130_902, 0.069_098, 0.019_098];
-        let oldest_first = (0..KERNEL).map(|i| self.released[(self.blocks + i) % KERNEL]);
-        WEIGHTS.iter().zip(oldest_first).map(|(weight, x)| weight * x).sum::<f32>().min(1.0)
+        WEIGHTS.iter().zip(&self.released).map(|(weight, x)| weight * x).sum::<f32>().min(1.0)
     }
+}
+
+fn append<const N: usize>(last: &mut [f32; N], newest: f32) {
+    last.copy_within(1.., 0);
+    last[N - 1] = newest;
 }
