@@ -22,7 +22,7 @@ use palabre_room::Name;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::text;
+use crate::{Entrance, text};
 
 pub use mixing::{MixedParticipant, Mixing};
 
@@ -69,6 +69,9 @@ pub enum Request {
     Upgrade,
     /// Read the configuration again: answered by [`Response::Reloaded`] when it is done.
     Reload,
+    /// Somebody has used the link of the listener that asks, which opens once: [`Response::Ok`] when that is written down and their
+    /// key opens from now on. Whose listener it is, the kernel says.
+    Enter(Entrance),
     /// Record a room, or no longer, or say how its recording is: answered by [`Response::Recording`] when it is done.
     Record {
         /// Which room.
@@ -179,6 +182,28 @@ pub struct ParticipantStatus {
     pub since_ms: u64,
     /// What the listener says about itself (`STATUS=` of sd_notify(3)), or why there is none.
     pub note: Option<String>,
+    /// Whether their link was used, where it opens once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<LinkUse>,
+}
+
+/// How a link is that opens once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LinkUse {
+    /// Nobody has pressed its button yet.
+    Unused,
+    /// Somebody has, and their browser alone comes in.
+    Used,
+}
+
+impl fmt::Display for LinkUse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unused => "once, unused",
+            Self::Used => "once, used",
+        })
+    }
 }
 
 impl ParticipantStatus {

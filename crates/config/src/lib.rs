@@ -11,6 +11,7 @@
 
 pub mod certificate;
 pub mod control;
+mod entrance;
 mod error;
 mod file;
 pub mod key;
@@ -20,6 +21,7 @@ mod participant;
 mod server;
 mod text;
 
+pub use entrance::Entrance;
 pub use error::ConfigError;
 pub use key::{Key, KeyHash};
 pub use link::link;

@@ -41,6 +41,9 @@ pub struct Participant {
     pub muted: bool,
     /// The hash of the key that the link must carry: `key-sha256`, which has no default: nobody is let in without a key.
     pub key_sha256: KeyHash,
+    /// The key in the link opens once, to whoever presses the button behind it first: `key-once`, default false. From then on
+    /// only that browser's own key opens ([`crate::Entrance`]).
+    pub key_once: bool,
     /// When the key opens no longer: `key-expires`, default never.
     pub key_expires: Option<Moment>,
     /// The page starts with its microphone switched off: `join-muted`, default false.
@@ -64,6 +67,7 @@ impl Participant {
             gain_db: None,
             muted: false,
             key_sha256,
+            key_once: false,
             key_expires: None,
             join_muted: false,
             listen_only: false,
@@ -237,6 +241,8 @@ struct Written {
     muted: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     key_sha256: Option<WrittenHash>,
+    #[serde(default, skip_serializing_if = "is_false")]
+    key_once: bool,
     #[serde(with = "text::moment", default, skip_serializing_if = "Option::is_none")]
     key_expires: Option<Moment>,
     #[serde(default, skip_serializing_if = "is_false")]
@@ -268,6 +274,7 @@ impl Written {
             gain_db: self.gain_db,
             muted: self.muted,
             key_sha256,
+            key_once: self.key_once,
             key_expires: self.key_expires,
             join_muted: self.join_muted,
             listen_only: self.listen_only,
@@ -284,6 +291,7 @@ impl From<&Participant> for Written {
             gain_db: participant.gain_db,
             muted: participant.muted,
             key_sha256: Some(WrittenHash(participant.key_sha256)),
+            key_once: participant.key_once,
             key_expires: participant.key_expires,
             join_muted: participant.join_muted,
             listen_only: participant.listen_only,

@@ -21,6 +21,8 @@ pub enum Edit {
     GainDb(f32),
     /// `key-sha256`.
     KeySha256(KeyHash),
+    /// `key-once`.
+    KeyOnce(bool),
     /// `key-expires`; none for a key that is good until it is replaced.
     KeyExpires(Option<Moment>),
     /// `listen-only`.
@@ -83,6 +85,7 @@ fn apply(document: &mut DocumentMut, edit: &Edit) {
         // As short as it was typed: -6.1 and not -6.099999904632568.
         Edit::GainDb(db) => set(document, "gain-db", db.to_string().parse().unwrap_or(f64::from(*db)).into()),
         Edit::Muted(muted) => flag(document, "muted", *muted),
+        Edit::KeyOnce(once) => flag(document, "key-once", *once),
         Edit::ListenOnly(only) => flag(document, "listen-only", *only),
         Edit::KeyExpires(None) => remove(document, "key-expires"),
         Edit::KeyExpires(Some(moment)) => {

@@ -55,6 +55,7 @@ fn what_is_written_is_read_back() {
         display_name: Some("李小龍 \"Bruce\" <b>".into()),
         gain_db: Some(-6.1),
         muted: true,
+        key_once: true,
         key_expires: Some("2026-12-31T18:00:00Z".parse().unwrap()),
         join_muted: true,
         listen_only: true,

@@ -1,0 +1,129 @@
+//! Who came in by a link that opens once: which link it was, and the key that their browser has had since then.
+//!
+//! It is what has happened, and no configuration: the supervisor keeps it below `/var/lib`, and the participant's file
+//! stays as the operator, or a configuration manager, wrote it. Another link makes it void.
+
+use std::fmt;
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use palabre_room::Name;
+use serde::{Deserialize, Serialize};
+
+use crate::key::NotAHash;
+use crate::{ConfigError, KeyHash, file, text};
+
+/// The mode of the file: nobody but the daemons' user reads it.
+const FILE_MODE: u32 = 0o600;
+const DIRECTORY_MODE: u32 = 0o700;
+
+/// That somebody has used a link. As text `LINK:KEY`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Entrance {
+    /// The hash of the key in the link: `link-sha256`.
+    #[serde(rename = "link-sha256", deserialize_with = "text::parsed", serialize_with = "text::shown")]
+    pub link: KeyHash,
+    /// The hash of the key that opens since then: `key-sha256`.
+    #[serde(rename = "key-sha256", deserialize_with = "text::parsed", serialize_with = "text::shown")]
+    pub key: KeyHash,
+}
+
+impl Entrance {
+    /// What is known of a participant in the directory `dir`; none where nobody has used a link.
+    ///
+    /// # Errors
+    /// A file that can't be read or has anything in it that has no meaning.
+    pub fn load(dir: &Path, name: &Name) -> Result<Option<Self>, ConfigError> {
+        let path = path(dir, name);
+        match file::read(&path) {
+            Ok(text) => toml::from_str(&text).map(Some).map_err(|error| ConfigError::toml(&path, &text, &error)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(ConfigError::io(&path, &error)),
+        }
+    }
+
+    /// Writes it, at once, and the directory where there is none. It is on the disk when this returns.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn write(&self, dir: &Path, name: &Name) -> Result<(), ConfigError> {
+        let made = DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(dir);
+        made.map_err(|error| ConfigError::io(dir, &error))?;
+        let path = path(dir, name);
+        let text = toml::to_string(self).map_err(|error| ConfigError::new(&path, error.to_string()))?;
+        let written = file::replace(&path, text.as_bytes(), FILE_MODE).and_then(|()| fs::File::open(dir)?.sync_all());
+        written.map_err(|error| ConfigError::io(&path, &error))
+    }
+
+    /// Forgets it, where there is one.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn remove(dir: &Path, name: &Name) -> Result<(), ConfigError> {
+        let path = path(dir, name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(ConfigError::io(&path, &error)),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn path(dir: &Path, name: &Name) -> PathBuf {
+    dir.join(format!("{name}.toml"))
+}
+
+impl fmt::Display for Entrance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.link, self.key)
+    }
+}
+
+impl FromStr for Entrance {
+    type Err = NotAHash;
+
+    fn from_str(text: &str) -> Result<Self, NotAHash> {
+        let (link, key) = text.split_once(':').ok_or(NotAHash)?;
+        Ok(Self { link: link.parse()?, key: key.parse()? })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::Key;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn what_is_written_is_read_back_and_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let (links, alice) = (dir.path().join("state/links"), "alice".parse().unwrap());
+        assert_eq!(Entrance::load(&links, &alice).unwrap(), None);
+        let hash = || Key::generate().unwrap().hash();
+        let entrance = Entrance { link: hash(), key: hash() };
+        entrance.write(&links, &alice).unwrap();
+        assert_eq!(Entrance::load(&links, &alice).unwrap(), Some(entrance));
+        assert_eq!(entrance.to_string().parse(), Ok(entrance));
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&links), mode(&path(&links, &alice))), (0o700, 0o600));
+        Entrance::remove(&links, &alice).unwrap();
+        Entrance::remove(&links, &alice).unwrap();
+        assert_eq!(Entrance::load(&links, &alice).unwrap(), None);
+    }
+
+    #[test]
+    fn what_has_no_meaning_is_an_error_and_not_an_unused_link() {
+        let (dir, alice) = (tempfile::tempdir().unwrap(), "alice".parse().unwrap());
+        for bad in ["", "link-sha256 = \"0\"", "key-sha256 = \"\""] {
+            fs::write(path(dir.path(), &alice), bad).unwrap();
+            assert!(Entrance::load(dir.path(), &alice).is_err(), "{bad}");
+        }
+        for bad in ["", ":", "0:0"] {
+            assert!(bad.parse::<Entrance>().is_err(), "{bad}");
+        }
+    }
+}
