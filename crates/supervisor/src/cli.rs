@@ -42,6 +42,10 @@ pub struct Cli {
     #[arg(long, value_name = "DIR", default_value = "/var/lib/palabre/recordings")]
     pub recordings: PathBuf,
 
+    /// The directory of who has used a link that opens once
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/palabre/links")]
+    pub links: PathBuf,
+
     /// Level nobody's voice, whatever palabre.toml says
     #[arg(long)]
     pub no_levelling: bool,

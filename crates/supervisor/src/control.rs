@@ -90,16 +90,19 @@ impl Door {
     /// (unix(7) resets the connection).
     fn response(&self, stream: &UnixStream) -> Response {
         let asked = read_request(stream, CLIENT_PATIENCE);
-        if let Err(why) = self.may_ask(stream) {
-            log::warn!("{why}");
-            return Response::Refused { why };
-        }
+        let pid = match self.may_ask(stream) {
+            Ok(pid) => pid,
+            Err(why) => {
+                log::warn!("{why}");
+                return Response::Refused { why };
+            }
+        };
         let request = match asked {
             Ok(request) => request,
             Err(error) => return Response::Refused { why: error.to_string() },
         };
         let (answer, answered) = channel();
-        if self.events.send(Event::Asked { request, answer }).is_err() {
+        if self.events.send(Event::Asked { request, pid, answer }).is_err() {
             return Response::Refused { why: "unable to answer: the supervisor is ending".into() };
         }
         answered.recv_timeout(ANSWER_PATIENCE).unwrap_or_else(|_| Response::Refused {
@@ -108,13 +111,13 @@ impl Door {
     }
 
     /// Root, our own user, and the members of the socket's group. The socket's mode says the same; this still holds
-    /// when somebody has changed it.
-    fn may_ask(&self, stream: &UnixStream) -> Result<(), String> {
+    /// when somebody has changed it. Which process it is.
+    fn may_ask(&self, stream: &UnixStream) -> Result<u32, String> {
         let unable = |error: io::Error| format!("unable to learn who asks on the control socket: {error}");
         let peer = peer::credentials(stream).map_err(unable)?;
         let group = fs::metadata(&self.socket_path).map_err(unable)?.gid();
         if peer.is_root_or_us() || peer.is_in_group(group) {
-            return Ok(());
+            return Ok(u32::try_from(peer.pid).unwrap_or_default());
         }
         let path = self.socket_path.display();
         Err(format!("unable to obey user {} (process {}): not in the group of '{path}', {group}", peer.uid, peer.pid))
@@ -169,7 +172,7 @@ mod tests {
     fn a_question_reaches_the_main_thread_and_its_answer_the_client() {
         let (_dir, path, received) = open_door();
         let client = std::thread::spawn(move || request(&path, &Request::Reload, LONG));
-        let Event::Asked { request: Request::Reload, answer } = received.recv().unwrap() else {
+        let Event::Asked { request: Request::Reload, answer, .. } = received.recv().unwrap() else {
             panic!("another question");
         };
         answer.send(Response::Ok).unwrap();

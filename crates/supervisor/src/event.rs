@@ -29,6 +29,8 @@ pub enum Event {
     Asked {
         /// For what.
         request: Request,
+        /// By the process that connected, by the kernel's word; 0 where that is not known here.
+        pid: u32,
         /// Where the answer goes; it may come later.
         answer: Sender<Response>,
     },

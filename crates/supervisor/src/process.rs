@@ -7,6 +7,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use palabre_config::Entrance;
 use palabre_host::process::OurChild;
 use palabre_host::{notify, sockets};
 use palabre_room::Name;
@@ -39,6 +40,9 @@ impl Process {
         let mut command = Command::new(&site.listener);
         command.arg(name.as_str()).arg("--config").arg(&site.config).arg("--run").arg(&site.run);
         command.arg("--parent-pid").arg(std::process::id().to_string());
+        if let Some(entrance) = plan.entrance {
+            command.arg("--entered").arg(entrance.to_string());
+        }
         command.stdin(Stdio::null()).process_group(0);
         notify::for_child(&mut command, &site.notify_socket());
         sockets::give(&mut command, socket)?;
@@ -141,6 +145,8 @@ pub struct Plan {
     pub now: Instant,
     /// How long it may take to say READY=1.
     pub patience: Duration,
+    /// Who has used the link, where it opens once.
+    pub entrance: Option<Entrance>,
 }
 
 /// Why there is no process any more, in words by `Display`.

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant, SystemTime};
 
-use palabre_config::control::{Changes, Daemon, Mixing, State, Status};
-use palabre_config::{ConfigError, Participant};
+use palabre_config::control::{Changes, Daemon, Mixing, Response, State, Status};
+use palabre_config::{ConfigError, Entrance, Participant};
 use palabre_host::inherit::Inherited;
 use palabre_host::notify::Message;
 use palabre_host::{clock, notify};
@@ -148,6 +148,19 @@ impl Roster {
         }
     }
 
+    /// Somebody has used the link of the listener that is the process `pid`.
+    pub fn enter(&mut self, pid: u32, entrance: Entrance) -> Response {
+        let Some((name, seat)) = self.seats.iter_mut().find(|(_, seat)| seat.has(pid)) else {
+            return Response::Refused {
+                why: format!("unable to let anybody in for process {pid}: not a listener of ours"),
+            };
+        };
+        match seat.enter(pid, entrance, &self.site) {
+            Ok(()) => Response::Ok,
+            Err(cause) => Response::Refused { why: format!("unable to let in by the link of '{name}': {cause}") },
+        }
+    }
+
     /// A child says something.
     pub fn notified(&mut self, pid: u32, message: &Message, now: Instant) {
         let known = self.seats.values_mut().any(|seat| seat.notified(pid, message, &self.site, now));
@@ -276,7 +289,8 @@ impl Roster {
                 format!("unable to renew the certificate of '{name}': its listener serves the one before; its reasons are in the log")
             })
         };
-        self.alarm.iter().cloned().chain(self.seats.iter().filter_map(refuses))
+        let links = self.seats.values().filter_map(Seat::link_fault).map(str::to_owned);
+        self.alarm.iter().cloned().chain(self.seats.iter().filter_map(refuses)).chain(links)
     }
 
     /// What the mixer wrote of itself.
@@ -302,8 +316,11 @@ impl Roster {
 
     fn seat(&mut self, participant: Participant, is_parked: bool, now: Instant) {
         let name = participant.name.clone();
-        let seat =
-            if is_parked { Seat::parked(participant, now) } else { Seat::open(&self.site, participant, None, now) };
+        let seat = if is_parked {
+            Seat::parked(&self.site, participant, now)
+        } else {
+            Seat::open(&self.site, participant, None, now)
+        };
         self.seats.insert(name, seat);
     }
 
@@ -313,6 +330,14 @@ impl Roster {
             return;
         };
         let next = self.next.remove(name);
+        // Whoever is shown out comes in by a new link only.
+        if next.is_none()
+            && !self.ending
+            && seat.participant().key_once
+            && let Err(error) = Entrance::remove(&self.site.links, name)
+        {
+            log::warn!("{error}");
+        }
         let room = &seat.participant().room;
         let used_again = next.as_ref().is_some_and(|next| next.room == *room);
         if !self.ending

@@ -219,22 +219,23 @@ impl Supervisor {
                     self.roster.notified(pid, &message, now);
                 }
             }
-            Event::Asked { request, answer } if ending && request != Request::Status => {
+            Event::Asked { request, answer, .. } if ending && request != Request::Status => {
                 answered(&answer, Response::Refused { why: "unable to do this now: the supervisor is ending".into() });
             }
-            Event::Asked { request, answer } => self.asked(request, answer, now),
+            Event::Asked { request, pid, answer } => self.asked(request, pid, answer, now),
             Event::Signal(SIGHUP) if !ending => self.hung_up(now),
             Event::Signal(_) => {}
         }
     }
 
     /// Does what somebody asks for; it may be answered later.
-    fn asked(&mut self, request: Request, answer: Sender<Response>, now: Instant) {
+    fn asked(&mut self, request: Request, pid: u32, answer: Sender<Response>, now: Instant) {
         let (name, verb) = match request {
             Request::Restart { name } => (name, Verb::Restart),
             Request::Start { name } => (name, Verb::Start),
             Request::Stop { name } => (name, Verb::Stop),
             Request::Kick { name } => (name, Verb::Kick),
+            Request::Enter(entrance) => return answered(&answer, self.roster.enter(pid, entrance)),
             Request::Upgrade => return self.upgrade(Some(answer), now),
             Request::Reload => return answered(&answer, self.reload(now)),
             Request::Record { room, action } => {

@@ -5,14 +5,15 @@
 //! seat is at rest. So a restart that is asked for and a change of the configuration are the same thing.
 
 mod asked;
+mod entrance;
 mod inheritance;
 mod life;
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use palabre_config::Participant;
 use palabre_config::control::{ParticipantStatus, State};
+use palabre_config::{Entrance, Participant};
 use palabre_host::notify::Message;
 use palabre_room::{Gain, Member, RoomError};
 
@@ -57,6 +58,9 @@ pub struct Seat {
     note: Option<String>,
     presence: Presence,
     waiting: Option<Waiting>,
+    /// Who has used the link, where it opens once.
+    entrance: Option<Entrance>,
+    link_fault: Option<String>,
     /// When to look whether the key has expired.
     expiry_at: Option<Instant>,
     /// Somebody has asked to stop it: it stays so until they ask to start it.
@@ -71,14 +75,16 @@ impl Seat {
     pub fn open(site: &Site, participant: Participant, stored: Option<TcpListener>, now: Instant) -> Self {
         let mut seat = Self::empty(participant, State::Starting, now);
         seat.take_stored(stored, site);
+        seat.recall(site);
         seat.plan_expiry(now);
         seat.start(site, now);
         seat
     }
 
     /// A seat that stays empty until somebody asks to start it.
-    pub fn parked(participant: Participant, now: Instant) -> Self {
+    pub fn parked(site: &Site, participant: Participant, now: Instant) -> Self {
         let mut seat = Self { is_parked: true, ..Self::empty(participant, State::Stopped, now) };
+        seat.recall(site);
         seat.plan_expiry(now);
         seat
     }
@@ -104,6 +110,8 @@ impl Seat {
             note: None,
             presence: Presence::default(),
             waiting: None,
+            entrance: None,
+            link_fault: None,
             expiry_at: None,
             is_parked: false,
             is_parting: false,
@@ -153,6 +161,7 @@ impl Seat {
     pub fn change(&mut self, site: &Site, participant: Participant, now: Instant) -> bool {
         let old = std::mem::replace(&mut self.participant, participant);
         self.plan_expiry(now);
+        self.recall(site);
         // One that is stopped may have no directory; starting writes it.
         if !self.is_parked
             && let Err(error) = self.write_gain(site)
@@ -338,6 +347,7 @@ impl Seat {
             last_exit: self.last_exit.clone(),
             since_ms: u64::try_from(now.saturating_duration_since(self.since).as_millis()).unwrap_or(u64::MAX),
             note: self.note.clone(),
+            link: self.link_use(),
         }
     }
 

@@ -26,6 +26,8 @@ pub struct Site {
     pub recorder: PathBuf,
     /// The directory of recordings, absolute.
     pub recordings: PathBuf,
+    /// The directory of who has used a link that opens once, absolute.
+    pub links: PathBuf,
     /// What `palabre.toml` says.
     pub server: Server,
     /// What is in `palabre.toml` and waits for the next start.
@@ -57,6 +59,7 @@ impl Site {
             listener,
             recorder,
             recordings,
+            links: absolute(&cli.links)?,
             server,
             waits: None,
             no_levelling: cli.no_levelling,

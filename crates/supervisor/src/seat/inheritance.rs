@@ -53,7 +53,8 @@ impl Seat {
         (seat.port, seat.is_parked, seat.restarts, seat.last_exit) =
             (left.port, left.is_parked, left.restarts, left.last_exit);
         seat.plan_expiry(now);
-        let plan = Plan { generation: seat.wanted, now, patience: START_PATIENCE };
+        seat.recall(site);
+        let plan = Plan { generation: seat.wanted, now, patience: START_PATIENCE, entrance: seat.entrance };
         seat.current = left.process.and_then(|process| Process::adopt(&process, plan));
         seat.socket = socket;
         if seat.is_parked {

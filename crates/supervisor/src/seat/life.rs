@@ -61,7 +61,7 @@ impl Seat {
             Ended::NotStarted(format!("unable to start '{}': {cause}; see --listener", site.listener.display()))
         };
         let socket = self.socket.as_ref().ok_or_else(|| not_started("its port is closed".into()))?;
-        let plan = Plan { generation: self.wanted, now, patience };
+        let plan = Plan { generation: self.wanted, now, patience, entrance: self.entrance };
         Process::start(site, &self.participant.name, socket, plan).map_err(|error| not_started(error.to_string()))
     }
 
