@@ -1,9 +1,15 @@
 //! Who may ask: the participant's key, by cookie, by `Authorization: Bearer`, or in the query; and whether a request that
-//! writes by cookie comes from the participant's own page.
+//! writes by cookie comes from the participant's own page. A link that opens once opens to the browser that presses its button first,
+//! which has a key of its own from then on.
+
+pub mod pages;
 
 use crate::http::{Head, Response};
-use palabre_config::Moment;
+use pages::Why;
 use palabre_config::key::KeyHash;
+use palabre_config::{Entrance, Key, Moment};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 /// How long a browser keeps the cookie: 400 days, the most that browsers accept.
@@ -33,19 +39,81 @@ impl Proof {
 #[derive(Debug)]
 pub struct Door {
     key: KeyHash,
+    once: Option<Once>,
     cookie: String,
     expires: Option<Moment>,
+}
+
+/// The door's key is that of a link that opens once.
+#[derive(Debug)]
+struct Once {
+    /// The control socket, where somebody writes down that it has opened.
+    supervisor: PathBuf,
+    /// The key of the browser that has used it. Locked while one comes in: who comes second finds it used.
+    entered: Mutex<Option<KeyHash>>,
+}
+
+impl Once {
+    fn entered(&self) -> MutexGuard<'_, Option<KeyHash>> {
+        self.entered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What became of somebody who pressed the button of a link that opens once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entered {
+    /// Their key opens from now on.
+    In,
+    /// It could not be written down; the link is as it was.
+    NotNow,
+    /// It opens to somebody else, or to nobody.
+    Not(Why),
 }
 
 impl Door {
     /// A door for the participant of this name, which opens to this key only.
     pub fn new(name: &str, key: KeyHash) -> Self {
-        Self { key, cookie: format!("__Host-palabre-{name}"), expires: None }
+        Self { key, once: None, cookie: format!("__Host-palabre-{name}"), expires: None }
     }
 
     /// The same door, which opens to nobody from then on.
     pub fn until(self, expires: Option<Moment>) -> Self {
         Self { expires, ..self }
+    }
+
+    /// The same door, whose key opens once: to whoever is first with it, if it wasn't `entrance`.
+    pub fn once(self, supervisor: PathBuf, entrance: Option<Entrance>) -> Self {
+        let entrance = entrance.filter(|entrance| entrance.link == self.key);
+        let entered = Mutex::new(entrance.map(|entrance| entrance.key));
+        Self { once: Some(Once { supervisor, entered }), ..self }
+    }
+
+    /// Whether there is a button.
+    pub fn opens_once(&self) -> bool {
+        self.once.is_some()
+    }
+
+    /// Somebody has pressed the button: `link` is what they were given, `key` will open. `write_down` says whether that is known
+    /// for good now, at the control socket that it is given.
+    pub fn enter(&self, link: &str, key: &Key, write_down: impl FnOnce(Entrance, &Path) -> bool) -> Entered {
+        let Some(once) = self.once.as_ref().filter(|_| self.key.matches(link)) else {
+            return Entered::Not(Why::Stranger);
+        };
+        if self.has_expired() {
+            return Entered::Not(Why::Expired);
+        }
+        let mut entered = once.entered();
+        let entrance = Entrance { link: self.key, key: key.hash() };
+        match *entered {
+            // Again: the answer didn't arrive.
+            Some(theirs) if theirs.matches(key.as_str()) => Entered::In,
+            Some(_) => Entered::Not(Why::Used),
+            None if write_down(entrance, &once.supervisor) => {
+                *entered = Some(entrance.key);
+                Entered::In
+            }
+            None => Entered::NotNow,
+        }
     }
 
     /// The proof in this request, if there is a right one and the key still opens.
@@ -55,7 +123,20 @@ impl Door {
 
     /// The answer to a request without a proof: to whoever has the right key, that it opens no longer.
     pub fn refusal(&self, head: &Head) -> Response {
-        refusal(head, self.has_expired() && self.shown(head).is_some())
+        let link = self.once.as_ref().zip(keys(head).find(|key| self.key.matches(key)));
+        let why = match link {
+            _ if self.has_expired() && (link.is_some() || self.shown(head).is_some()) => Why::Expired,
+            None => Why::Stranger,
+            Some((once, _)) if once.entered().is_some() => Why::Used,
+            Some((_, link)) if head.path == "/" && matches!(head.method.as_str(), "GET" | "HEAD") => {
+                return match Key::generate() {
+                    Ok(key) => pages::door(link, &key, false),
+                    Err(error) => Response::text(503, format_args!("unable to make a key: {error}")),
+                };
+            }
+            Some(_) => Why::NotHere,
+        };
+        why.response(head)
     }
 
     fn has_expired(&self) -> bool {
@@ -63,28 +144,40 @@ impl Door {
     }
 
     fn shown(&self, head: &Head) -> Option<Proof> {
-        let bearer = head.all("authorization").filter_map(bearer_key);
-        let deliberate = bearer.chain(head.parameter("key")).any(|key| self.fits(key));
-        if deliberate {
+        if keys(head).any(|key| self.fits(key)) {
             return Some(Proof::Deliberate);
         }
         let mut cookies = head.all("cookie").flat_map(|line| line.split(';')).filter_map(|pair| pair.split_once('='));
         cookies.any(|(name, key)| name.trim() == self.cookie && self.fits(key.trim())).then_some(Proof::Cookie)
     }
 
-    /// The answer to a request with a right `?key=` on `/`: the cookie, and the page without the key in its address.
+    /// The answer to a request with a `?key=` on `/` that was let in: the cookie, and the page without the key in its address.
+    /// Who came in by their cookie and has an old key in the address keeps the cookie.
     pub fn welcome(&self, key: &str) -> Response {
+        let response = Response::new(303).with("Location", "./");
+        if !self.fits(key) {
+            return response;
+        }
         let cookie =
             format!("{}={key}; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age={COOKIE_MAX_AGE_S}", self.cookie);
-        Response::new(303).with("Location", "./").with("Set-Cookie", cookie)
+        response.with("Set-Cookie", cookie)
     }
 
     fn fits(&self, key: &str) -> bool {
-        self.key.matches(key)
+        match &self.once {
+            Some(once) => once.entered().is_some_and(|entered| entered.matches(key)),
+            None => self.key.matches(key),
+        }
     }
 }
 
-fn is_own_origin(head: &Head) -> bool {
+/// The keys that a request shows deliberately.
+fn keys(head: &Head) -> impl Iterator<Item = &str> {
+    head.all("authorization").filter_map(bearer_key).chain(head.parameter("key"))
+}
+
+/// Whether the page of this very host and port has sent it: RFC 6454 §7.
+pub fn is_own_origin(head: &Head) -> bool {
     let (Some(origin), Some(host)) = (head.field("origin"), head.field("host")) else {
         return false;
     };
@@ -95,47 +188,10 @@ fn is_own_origin(head: &Head) -> bool {
     head.all("origin").count() == 1 && bare(origin) == bare(host)
 }
 
-/// What everyone without the right key gets: on `/` a page for people, elsewhere a line for programs.
-fn refusal(head: &Head, expired: bool) -> Response {
-    let (page, line) = match expired {
-        false => (PAGE, "the key is missing or wrong; ask for your link"),
-        true => (EXPIRED_PAGE, "the key has expired; ask for a new link"),
-    };
-    let response = match head.path.as_str() {
-        "/" => Response::new(401).with_body("text/html; charset=utf-8", page.as_bytes()),
-        _ => Response::text(401, line),
-    };
-    response.with("WWW-Authenticate", "Bearer")
-}
-
 fn bearer_key(value: &str) -> Option<&str> {
     let (scheme, key) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())
 }
-
-const PAGE: &str = "<!doctype html>
-<html lang=fr>
-<meta charset=utf-8>
-<meta name=viewport content=\"width=device-width\">
-<title>Palabre</title>
-<h1>Palabre</h1>
-<p>Cette page s’ouvre avec votre lien personnel, celui qui finit par <code>?key=…</code>.
-Demandez-le à la personne qui tient ce serveur : « mon lien Palabre, s’il vous plaît ».
-<p lang=en>This page opens with your personal link, the one that ends in <code>?key=…</code>.
-Ask the person who runs this server for it: “my Palabre link, please”.
-</html>
-";
-
-const EXPIRED_PAGE: &str = "<!doctype html>
-<html lang=fr>
-<meta charset=utf-8>
-<meta name=viewport content=\"width=device-width\">
-<title>Palabre</title>
-<h1>Palabre</h1>
-<p>Votre lien personnel a expiré. Demandez-en un nouveau à la personne qui tient ce serveur.
-<p lang=en>Your personal link has expired. Ask the person who runs this server for a new one.
-</html>
-";
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
@@ -191,6 +247,41 @@ mod tests {
         assert!(page(&wrong).contains("This page opens with your personal link"));
         let program = head("/me", &format!("Authorization: Bearer {key}\r\n"));
         assert!(page(&program).ends_with("the key has expired; ask for a new link\n"), "{}", page(&program));
+    }
+
+    #[test]
+    fn a_key_that_opens_once_opens_to_whoever_was_written_down_and_to_nobody_who_was_not() {
+        let (door, link) = door();
+        let door = door.once("/nonexistent".into(), None);
+        let [first, second] = [(); 2].map(|()| Key::generate().unwrap());
+        let is_in = |key: &str| door.proof(&head("/me", &format!("Authorization: Bearer {key}\r\n"))).is_some();
+        assert!(!is_in(&link));
+        assert_eq!(door.enter(&link, &first, |_, _| false), Entered::NotNow);
+        assert_eq!(door.enter(second.as_str(), &first, |_, _| panic!("asked")), Entered::Not(Why::Stranger));
+        assert!(!is_in(first.as_str()));
+        assert_eq!(door.enter(&link, &second, |entrance, _| entrance.key == second.hash()), Entered::In);
+        assert_eq!(door.enter(&link, &second, |_, _| panic!("asked")), Entered::In);
+        assert_eq!(door.enter(&link, &first, |_, _| panic!("asked")), Entered::Not(Why::Used));
+        assert!(is_in(second.as_str()) && !is_in(first.as_str()) && !is_in(&link));
+    }
+
+    #[test]
+    fn who_used_another_link_is_nobody_here_and_an_expired_link_has_no_button() {
+        let (door, link) = door();
+        let (key, old) = (
+            Key::generate().unwrap(),
+            Entrance {
+                link: KeyHash::from_hex(&"0".repeat(64)).unwrap(),
+                key: KeyHash::from_hex(&"1".repeat(64)).unwrap(),
+            },
+        );
+        let door = door.once("/nonexistent".into(), Some(old));
+        assert_eq!(door.enter(&link, &key, |_, _| false), Entered::NotNow, "unused");
+        let door = door.until(Some("2026-01-01T00:00:00Z".parse().unwrap()));
+        assert_eq!(door.enter(&link, &key, |_, _| panic!("asked")), Entered::Not(Why::Expired));
+        let mut answer = Vec::new();
+        door.refusal(&head(&format!("/?key={link}"), "")).write(&mut answer, false, false).unwrap();
+        assert!(String::from_utf8(answer).unwrap().contains("has expired"));
     }
 
     #[test]

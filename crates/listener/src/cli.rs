@@ -1,6 +1,7 @@
 //! The command line.
 
 use clap::{ArgGroup, Parser};
+use palabre_config::Entrance;
 use palabre_room::Name;
 use std::path::PathBuf;
 
@@ -54,6 +55,10 @@ pub struct Args {
     /// Process to die with (set by the supervisor)
     #[arg(long, value_name = "PID", hide = true)]
     pub parent_pid: Option<u32>,
+
+    /// Who has used the link, where it opens once (set by the supervisor)
+    #[arg(long, value_name = "LINK:KEY", hide = true)]
+    pub entered: Option<Entrance>,
 
     /// Say more; twice for even more
     #[arg(short, long, action = clap::ArgAction::Count)]

@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 /// How long a head may take, from its first byte to its last.
 const HEAD: Duration = Duration::from_secs(10);
 
+/// How long a short body may take.
+const BODY: Duration = Duration::from_secs(10);
+
 /// A connection of a client, after the TLS handshake.
 #[derive(Debug)]
 pub struct Connection {
@@ -78,6 +81,26 @@ impl Connection {
     /// The body of the request whose head was read last.
     pub fn body(&mut self, framing: Framing) -> Body<'_, TlsStream> {
         Body::new(framing, &mut self.buffered, &mut self.stream)
+    }
+
+    /// The whole body of the request whose head was read last, which must say its length, or the answer to one that doesn't.
+    ///
+    /// # Errors
+    /// What the connection says.
+    pub fn read_body(&mut self, head: &Head, max_bytes: usize) -> io::Result<Result<Vec<u8>, Response>> {
+        let length = match Framing::of(head) {
+            Ok(Framing::Length(length)) if head.field("content-length").is_some() => length,
+            Ok(_) => return Ok(Err(Response::text(411, "the length of the body is missing"))),
+            Err(refusal) => return Ok(Err(refusal.into())),
+        };
+        if length > max_bytes as u64 {
+            return Ok(Err(Response::text(413, format_args!("at most {max_bytes} bytes here"))));
+        }
+        self.limit_reads(BODY);
+        let mut body = Vec::new();
+        self.body(Framing::Length(length)).read_to_end(&mut body)?;
+        self.stream.sock.set_deadline(None);
+        Ok(Ok(body))
     }
 
     /// Writes an answer; the connection is kept if the request has no body and `keep` says so.

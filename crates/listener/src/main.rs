@@ -10,6 +10,7 @@ mod cli;
 mod connection;
 mod desk;
 mod ear;
+mod enter;
 mod gate;
 mod grumble;
 mod http;

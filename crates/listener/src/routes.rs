@@ -3,7 +3,7 @@
 use crate::connection::{After, Connection};
 use crate::http::{Head, Response};
 use crate::state::Listener;
-use crate::{desk, page, speak, stream, wav_stream};
+use crate::{desk, enter, page, speak, stream, wav_stream};
 use std::io;
 
 /// Methods that exist (RFC 9110 §9, RFC 5789); others are not implemented rather than not allowed.
@@ -21,6 +21,9 @@ pub fn answer(
 ) -> io::Result<After> {
     if !METHODS.contains(&head.method.as_str()) {
         return connection.answer(head, &Response::text(501, "this method is not known here"), false);
+    }
+    if head.path == "/enter" && listener.door.opens_once() {
+        return enter::serve(connection, head, listener);
     }
     let Some(proof) = listener.door.proof(head) else {
         // A stranger gets one answer: who asks again waits for a place again.

@@ -90,6 +90,10 @@ fn serve_participant(args: &Args, name: &Name, inherited: Option<TcpListener>) -
     let ear = Ear::new(Origin::Pipe(directory.ear()), Some(room), format, chunk_ms, config.limits.streams);
     let microphone = (!participant.listen_only).then(|| Microphone::new(directory.mic(), format));
     let door = Door::new(name.as_str(), participant.key_sha256).until(participant.key_expires);
+    let door = match participant.key_once {
+        true => door.once(args.run.join("control.sock"), args.entered),
+        false => door,
+    };
     let status = Arc::new(Status::new().map_err(Failure::system)?);
     let listener = Listener::new(&me, format, door, ear, (microphone, Some(desk)), tls, status);
     let port = args.port.unwrap_or(participant.port);

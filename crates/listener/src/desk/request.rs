@@ -2,15 +2,12 @@
 
 use super::{Desk, Report, Shown};
 use crate::connection::{After, Connection};
-use crate::http::body::Framing;
 use crate::http::{Head, Response};
 use crate::state::Listener;
 use palabre_room::{MAX_MESSAGE_CHARS, Message, Name};
-use std::io::{self, Read as _};
-use std::time::{Duration, Instant};
+use std::io;
+use std::time::Instant;
 
-/// How long a body may take.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// The most names of `/without`.
 const MAX_WITHOUT: usize = 1000;
 
@@ -39,7 +36,7 @@ fn post(connection: &mut Connection, head: &Head, listener: &Listener, desk: &De
         "/report" => 4096,
         _ => 256,
     };
-    let body = match read(connection, head, max_bytes)? {
+    let body = match connection.read_body(head, max_bytes)? {
         Ok(body) => body,
         Err(response) => return connection.answer(head, &response, false),
     };
@@ -53,23 +50,6 @@ fn post(connection: &mut Connection, head: &Head, listener: &Listener, desk: &De
     let keep = listener.keeps() && head.keeps_alive();
     response.write(&mut connection.stream, false, keep)?;
     Ok(if keep { After::Keep } else { After::Close })
-}
-
-fn read(connection: &mut Connection, head: &Head, max_bytes: usize) -> io::Result<Result<Vec<u8>, Response>> {
-    let length = match Framing::of(head) {
-        Ok(Framing::Length(length)) if head.field("content-length").is_some() => length,
-        Ok(_) => return Ok(Err(Response::text(411, "the length of the body is missing"))),
-        Err(refusal) => return Ok(Err(refusal.into())),
-    };
-    if length > max_bytes as u64 {
-        return Ok(Err(Response::text(413, format_args!("at most {max_bytes} bytes here"))));
-    }
-    connection.stream.sock.set_timeout(PATIENCE);
-    connection.stream.sock.set_deadline(Some(Instant::now() + PATIENCE));
-    let mut body = Vec::new();
-    connection.body(Framing::Length(length)).read_to_end(&mut body)?;
-    connection.stream.sock.set_deadline(None);
-    Ok(Ok(body))
 }
 
 fn say(desk: &Desk, body: &[u8]) -> Response {

@@ -70,18 +70,24 @@ impl From<Refusal> for Response {
     }
 }
 
+/// What an answer has that says nothing else.
+const DEFAULTS: [(&str, &str); 3] = [
+    ("Referrer-Policy", "no-referrer"),
+    ("Cache-Control", "no-store"),
+    ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
+];
+
 /// Status line, the fields every answer has, and these, without the empty line at the end.
 pub fn head(status: u16, fields: &[(&'static str, String)]) -> String {
     let mut head = format!(
-        "HTTP/1.1 {status} {}\r\nX-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n\
+        "HTTP/1.1 {status} {}\r\nX-Content-Type-Options: nosniff\r\n\
          Cross-Origin-Resource-Policy: same-origin\r\nPermissions-Policy: microphone=(self)\r\n",
         reason(status)
     );
-    if !fields.iter().any(|(name, _)| *name == "Cache-Control") {
-        head.push_str("Cache-Control: no-store\r\n");
-    }
-    if !fields.iter().any(|(name, _)| *name == "Content-Security-Policy") {
-        head.push_str("Content-Security-Policy: default-src 'none'; frame-ancestors 'none'\r\n");
+    for (name, default) in DEFAULTS {
+        if !fields.iter().any(|(field, _)| *field == name) {
+            let _ = write!(head, "{name}: {default}\r\n");
+        }
     }
     for (name, value) in fields {
         let _ = write!(head, "{name}: {value}\r\n");

@@ -1,0 +1,123 @@
+//! What people without a key are told: one page in French and in English, which needs nothing but itself.
+
+use crate::http::{Head, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use palabre_config::Key;
+use sha2::{Digest as _, Sha256};
+
+/// Why somebody is not let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// No key, or a wrong one.
+    Stranger,
+    /// The right one, too late.
+    Expired,
+    /// The right link, which somebody has used.
+    Used,
+    /// The right link, unused, where only a page can use it.
+    NotHere,
+}
+
+impl Why {
+    /// On `/` a page for people, elsewhere a line for programs.
+    pub fn response(self, head: &Head) -> Response {
+        let response = match head.path.as_str() {
+            "/" | "/enter" => page(401, self.french_and_english(), "'none'"),
+            _ => Response::text(401, self.line()),
+        };
+        response.with("WWW-Authenticate", "Bearer")
+    }
+
+    fn line(self) -> &'static str {
+        match self {
+            Self::Stranger => "the key is missing or wrong; ask for your link",
+            Self::Expired => "the key has expired; ask for a new link",
+            Self::Used => "the link has been used; ask for a new one",
+            Self::NotHere => "the link opens once, in a browser: open it and press the button",
+        }
+    }
+
+    fn french_and_english(self) -> &'static str {
+        match self {
+            Self::Stranger | Self::NotHere => STRANGER,
+            Self::Expired => EXPIRED,
+            Self::Used => USED,
+        }
+    }
+}
+
+/// The door of a link that opens once: nothing has happened until its button is pressed. `key` becomes the browser's own. It is in
+/// the page, not in the answer to the button: whoever presses twice, or again because no answer came, has the same one.
+pub fn door(link: &str, key: &Key, again: bool) -> Response {
+    let (status, sorry) = if again { (503, NOT_NOW) } else { (200, "") };
+    let body = format!(
+        "{sorry}{DOOR}<form method=post action=enter>\n<input type=hidden name=link value={link}>\n\
+         <input type=hidden name=key value={}>\n<button autofocus>Entrer <span lang=en>· Enter</span></button>\n</form>\n",
+        key.as_str()
+    );
+    // 'no-referrer' would have the browser say "Origin: null" (Fetch, "append a request Origin header").
+    page(status, &body, "'self'").with("Referrer-Policy", "same-origin")
+}
+
+fn page(status: u16, body: &str, form_action: &str) -> Response {
+    let policy = format!(
+        "default-src 'none'; style-src 'sha256-{}'; base-uri 'none'; form-action {form_action}; frame-ancestors 'none'",
+        BASE64.encode(Sha256::digest(STYLE))
+    );
+    let html = format!("{BEFORE}<style>{STYLE}</style>\n<main>\n<h1>Palabre</h1>\n{body}</main>\n</html>\n");
+    Response::new(status)
+        .with_body("text/html; charset=utf-8", html.into_bytes())
+        .with("Content-Security-Policy", policy)
+}
+
+const BEFORE: &str = "<!doctype html>
+<html lang=fr>
+<meta charset=utf-8>
+<meta name=viewport content=\"width=device-width\">
+<meta name=robots content=noindex>
+<title>Palabre</title>
+";
+
+/// The colours are those of the page.
+const STYLE: &str = "
+:root { color-scheme: light dark; --ground: #f6f0e4; --ink: #1f2f2a; --soft: #5a675f; --leaf: #1f5b4c; --on-leaf: #fdf8ee }
+@media (prefers-color-scheme: dark) {
+  :root { --ground: #131917; --ink: #ece5d6; --soft: #9ba89f; --leaf: #86c8ae; --on-leaf: #0d1714 }
+}
+body { margin: 0; background: var(--ground); color: var(--ink); font: 1.05rem/1.5 system-ui, sans-serif }
+main { max-width: 34rem; margin: 0 auto; padding: 12vh 1.2rem 2rem }
+h1 { font: 2.2rem/1.2 \"Iowan Old Style\", \"Palatino Linotype\", Palatino, Georgia, \"DejaVu Serif\", serif; color: var(--leaf) }
+p[lang=en] { color: var(--soft) }
+code { overflow-wrap: anywhere }
+button { min-height: 3rem; padding: .6rem 1.8rem; border: 0; border-radius: 1.1rem; background: var(--leaf); color: var(--on-leaf);
+  font: inherit; font-weight: 600; cursor: pointer }
+button:focus-visible { outline: 3px solid var(--ink); outline-offset: 3px }
+";
+
+const STRANGER: &str = "<p>Cette page s’ouvre avec votre lien personnel, celui qui finit par <code>?key=…</code>.
+Demandez-le à la personne qui tient ce serveur : « mon lien Palabre, s’il vous plaît ».
+<p lang=en>This page opens with your personal link, the one that ends in <code>?key=…</code>.
+Ask the person who runs this server for it: “my Palabre link, please”.
+";
+
+const EXPIRED: &str = "<p>Votre lien personnel a expiré. Demandez-en un nouveau à la personne qui tient ce serveur.
+<p lang=en>Your personal link has expired. Ask the person who runs this server for a new one.
+";
+
+const USED: &str =
+    "<p>Ce lien a déjà servi, et il n’ouvre qu’une fois. Si c’était vous, revenez avec le même navigateur.
+Sinon, demandez un nouveau lien à la personne qui tient ce serveur.
+<p lang=en>This link has been used, and it opens only once. If that was you, come back with the same browser.
+If not, ask the person who runs this server for a new link.
+";
+
+const DOOR: &str = "<p>Ce lien n’ouvre qu’une fois : au navigateur qui entre le premier, et à lui seul ensuite.
+Entrez avec celui que vous garderez.
+<p lang=en>This link opens only once: to the browser that enters first, and to that one alone afterwards.
+Enter with the one that you will keep.
+";
+
+const NOT_NOW: &str = "<p role=alert>Cela n’a pas pu se faire à l’instant. Essayez encore.
+<p lang=en>This could not be done just now. Try again.
+";
