@@ -95,6 +95,19 @@ fn violations(browser: &Browser) -> Vec<String> {
     says.as_array().into_iter().flatten().filter_map(Value::as_str).map(ToOwned::to_owned).collect()
 }
 
+/// The page with the button of a link that opens once, which no script of ours is on.
+fn once(suite: &Suite, link: &Link) {
+    let printed = suite.palabre(&["invite", &link.name, "--new-key", "--once"]).unwrap();
+    let browser = Browser::start(None, "fr").unwrap();
+    browser.open(printed.trim()).unwrap();
+    browser.wait_until("document.querySelector('form button')").unwrap();
+    look(&browser, "once");
+    browser.click("form button").unwrap();
+    browser.wait_until("window.palabreState?.screen === 'door' && location.search === ''").unwrap();
+    browser.open(printed.trim()).unwrap();
+    browser.wait_until("window.palabreState?.screen === 'door' && location.search === ''").unwrap();
+}
+
 #[test]
 fn door_room_texts_and_settings_are_accessible_in_every_size_scheme_and_language() {
     let suite = Suite::start(3).unwrap();
@@ -117,6 +130,7 @@ fn door_room_texts_and_settings_are_accessible_in_every_size_scheme_and_language
     look(&other, "texts");
     browser.click("#settings-open").unwrap();
     look(&browser, "settings");
+    once(&suite, &suite.links[2]);
 }
 
 #[test]

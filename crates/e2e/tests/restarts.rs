@@ -3,7 +3,7 @@
 
 use palabre_e2e::client::{Answer, Recording};
 use palabre_e2e::people::People;
-use palabre_e2e::suite::{PATIENCE, Suite, binary, signal};
+use palabre_e2e::suite::{Link, PATIENCE, Suite, binary, signal};
 use palabre_e2e::wait_for;
 use std::io::Read as _;
 use std::path::Path;
@@ -188,4 +188,101 @@ fn people_stay_connected_through_an_upgrade_of_every_program() {
     assert_eq!(people.suite.process("palabre-supervisor", ""), Some(pid));
     assert_eq!(reconnections(&people), [1; PEOPLE], "a plain client comes back once, by itself");
     people.suite.stop().unwrap();
+}
+
+/// What a door page has in its form: the link's key, and the one that becomes the browser's own.
+fn door(suite: &Suite, link: &Link) -> String {
+    let answer = suite.client.request(link, "GET", &format!("/?key={}", link.key), &[], b"").unwrap();
+    assert_eq!((answer.status, answer.header("set-cookie")), (200, None));
+    assert_eq!(answer.header("referrer-policy"), Some("same-origin"), "else a browser says that its origin is null");
+    let html = answer.text().unwrap();
+    let value = |name: &str| html.split(&format!("name={name} value=")).nth(1).unwrap()[..32].to_owned();
+    assert!(html.contains("<form method=post action=enter>") && html.contains("Entrer") && html.contains("Enter"));
+    format!("link={}&key={}", value("link"), value("key"))
+}
+
+fn press(suite: &Suite, link: &Link, form: &str, origin: &str) -> Answer {
+    let (length, origin) = (format!("Content-Length: {}", form.len()), format!("Origin: https://{origin}"));
+    suite.client.request(link, "POST", "/enter", &[&length, &origin], form.as_bytes()).unwrap()
+}
+
+/// Refused, in two languages.
+fn is_refused_as_used(answer: Answer) {
+    assert_eq!((answer.status, answer.header("set-cookie")), (401, None));
+    let html = answer.text().unwrap();
+    assert!(html.contains("Ce lien a déjà servi") && html.contains("This link has been used"), "{html}");
+}
+
+#[test]
+fn a_link_that_opens_once_lets_one_browser_in_for_good_and_a_preview_does_not_use_it() {
+    let suite = Suite::start(1).unwrap();
+    let own = format!("localhost:{}", suite.links[0].port);
+    let printed = suite.palabre(&["invite", "p01", "--new-key", "--once"]).unwrap();
+    let link = Link { key: printed.trim().split_once("?key=").unwrap().1.to_owned(), ..suite.links[0].clone() };
+    let listed = |word: &str| {
+        let list = suite.palabre(&["list"]).unwrap();
+        assert!(list.contains(&format!("once, {word}")), "{list}");
+        let status = suite.palabre(&["status"]).unwrap();
+        assert!(status.contains(&format!("link={word}")), "{status}");
+    };
+    let status = |line: &str| suite.client.request(&link, "GET", "/me", &[line], b"").map(|answer| answer.status);
+    wait_for("the listener with the new key", PATIENCE, || {
+        (suite.client.request(&link, "GET", &format!("/?key={}", link.key), &[], b"").ok()?.status == 200).then_some(())
+    })
+    .unwrap();
+
+    let forms: [String; 4] = std::array::from_fn(|_| door(&suite, &link));
+    listed("unused");
+    assert_eq!(status(&format!("Authorization: Bearer {}", link.key)).unwrap(), 401, "the link alone is no key");
+    assert_eq!(press(&suite, &link, &forms[0], "elsewhere.example").status, 403);
+    let wrong = forms[0].replace(&link.key, &"0".repeat(32));
+    assert_eq!(press(&suite, &link, &wrong, &own).status, 401);
+    listed("unused");
+
+    let answers = std::thread::scope(|scope| {
+        let pressed = forms.each_ref().map(|form| scope.spawn(|| press(&suite, &link, form, &own)));
+        pressed.map(|thread| thread.join().unwrap())
+    });
+    let winners: Vec<usize> = (0..forms.len()).filter(|&n| answers[n].status == 303).collect();
+    assert_eq!(winners.len(), 1);
+    let cookie = answers[winners[0]].header("set-cookie").unwrap().to_owned();
+    for word in ["__Host-palabre-p01=", "; Path=/;", "; Secure", "; HttpOnly", "; SameSite=Lax"] {
+        assert!(cookie.contains(word), "{cookie}");
+    }
+    assert_eq!(answers[winners[0]].header("location"), Some("./"));
+    answers.into_iter().filter(|answer| answer.status != 303).for_each(is_refused_as_used);
+    listed("used");
+    // The answer may get lost: who presses again is in.
+    assert_eq!(press(&suite, &link, &forms[winners[0]], &own).header("set-cookie"), Some(cookie.as_str()));
+
+    let cookie = format!("Cookie: {}", cookie.split_once(';').unwrap().0);
+    let other = forms[(winners[0] + 1) % forms.len()].split_once("&key=").unwrap().1;
+    let stays_in = |after: &str| {
+        let is_in = || (status(&cookie).ok()? == 200).then_some(());
+        wait_for(&format!("the browser is in after {after}"), PATIENCE, is_in).unwrap();
+        assert_eq!(status(&format!("Cookie: __Host-palabre-p01={other}")).unwrap(), 401, "{after}");
+        is_refused_as_used(press(&suite, &link, &forms[(winners[0] + 1) % forms.len()], &own));
+        // Who opens the link again has the cookie, and keeps it; whoever else opens it doesn't come in.
+        let again =
+            |lines: &[&str]| suite.client.request(&link, "GET", &format!("/?key={}", link.key), lines, b"").unwrap();
+        let inside = again(&[&cookie]);
+        assert_eq!((inside.status, inside.header("set-cookie")), (303, None), "{after}");
+        is_refused_as_used(again(&[]));
+    };
+    stays_in("the button");
+    suite.palabre(&["restart", "p01"]).unwrap();
+    stays_in("a restart");
+    suite.palabre(&["reload"]).unwrap();
+    suite.palabre(&["restart", "supervisor"]).unwrap();
+    stays_in("an upgrade");
+    for program in ["palabre-listener", "palabre-supervisor"] {
+        let old = suite.process("palabre-listener", "p01");
+        suite.kill(program, "").unwrap();
+        let new =
+            || suite.process("palabre-listener", "p01").filter(|_| suite.process("palabre-listener", "p01") != old);
+        wait_for("another listener", PATIENCE, new).unwrap();
+        stays_in(&format!("the death of {program}"));
+    }
+    listed("used");
+    suite.stop().unwrap();
 }

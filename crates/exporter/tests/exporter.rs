@@ -87,6 +87,7 @@ fn status() -> Status {
         last_exit: None,
         since_ms: 1,
         note: Some("streams=1 speaking=ws delay=142ms underruns=3 lost=2 sent=5000 received=700 skipped=4".into()),
+        link: None,
     };
     let certificate = Certificate {
         path: "/c.pem".into(),

@@ -125,8 +125,10 @@ Examples:
   palabre invite bob --display-name 'Bob le Bricoleur' --room workshop
   palabre invite alice --new-key     a new link; the old one no longer opens
   palabre invite guest --expires 2d --listen-only
+  palabre invite carol --once        for a way that others may read, as a chat
 
-The link is shown once: only the hash of its key is kept.")]
+The link is shown once: only the hash of its key is kept. A link of --once opens
+to a page with a button, so that a preview does not use it up.")]
     Invite(Invite),
     /// Change the name that others see of a participant
     #[command(after_help = "\
@@ -327,6 +329,9 @@ pub struct Invite {
     /// Without a microphone: they hear and are not heard
     #[arg(long, conflicts_with = "new_key")]
     pub listen_only: bool,
+    /// The link opens once: to the browser in which its button is pressed first, and to that one alone afterwards
+    #[arg(long)]
+    pub once: bool,
     /// Make a new key for a participant who exists: the old link, if any, no longer opens
     #[arg(long, conflicts_with_all = ["room", "port", "display_name"])]
     pub new_key: bool,

@@ -37,7 +37,8 @@ pub fn run(cli: &Cli, invite: &Invite) -> Result<(), Failure> {
     control::reload_if_running(cli.run_dir(), participant.name.as_str());
     let link = link(&server.host, participant.port, &key);
     let until = participant.key_expires.map(|expires| format!(", opens until {expires}")).unwrap_or_default();
-    eprintln!("palabre: this link is for {} alone{until}, and is not shown again:", participant.display());
+    let once = if invite.once { ", opens once, in the browser in which its button is pressed first" } else { "" };
+    eprintln!("palabre: this link is for {} alone{once}{until}, and is not shown again:", participant.display());
     print(format!("{link}\n"))?;
     if invite.qr || (!invite.no_qr && io::stdout().is_terminal()) {
         print(format!("\n{}", qr::terminal(&link).unwrap_or_default()))?;
@@ -48,7 +49,7 @@ pub fn run(cli: &Cli, invite: &Invite) -> Result<(), Failure> {
 /// Somebody whose file is there already; it may lack a key.
 fn renew(config: &Path, invite: &Invite, key: KeyHash) -> Result<Participant, Failure> {
     let name = &invite.name;
-    let edits = [Edit::KeySha256(key), Edit::KeyExpires(invite.expires)];
+    let edits = [Edit::KeySha256(key), Edit::KeyOnce(invite.once), Edit::KeyExpires(invite.expires)];
     let edited = Participant::edit(config, name, &edits).map_err(|error| {
         if error.is_missing() {
             return Failure::refused(format!(
@@ -83,6 +84,7 @@ fn new(config: &Path, server: &Server, invite: &Invite, key: KeyHash) -> Result<
     let port = port(config, server, invite.port).map_err(unable)?;
     let mut participant = Participant::new(name.clone(), port, key);
     participant.display_name.clone_from(&invite.display_name);
+    participant.key_once = invite.once;
     participant.key_expires = invite.expires;
     participant.listen_only = invite.listen_only;
     if let Some(room) = &invite.room {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::SystemTime;
 
-use palabre_config::control::State;
+use palabre_config::control::{LinkUse, State};
 use palabre_config::{ConfigError, Participant};
 use palabre_host::exit::Failure;
 use palabre_room::{Name, RoomDir, Talk};
@@ -59,42 +59,49 @@ pub fn rooms(cli: &Cli, json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What the supervisor says; nothing where none runs.
-fn states(run: &Path) -> BTreeMap<String, State> {
+/// What the supervisor says of each; nothing where none runs.
+fn states(run: &Path) -> BTreeMap<String, (State, Option<LinkUse>)> {
     let participants = control::status(run).map(|status| status.participants).unwrap_or_default();
-    participants.into_iter().map(|participant| (participant.name, participant.state)).collect()
+    participants.into_iter().map(|participant| (participant.name, (participant.state, participant.link))).collect()
 }
 
 fn has_expired(participant: &Participant) -> bool {
     participant.key_expires.is_some_and(|expires| expires.has_passed(SystemTime::now()))
 }
 
-fn person(participant: &Participant, state: Option<&State>) -> Value {
+fn person(participant: &Participant, known: Option<&(State, Option<LinkUse>)>) -> Value {
     json!({
         "name": participant.name.as_str(),
         "display": participant.display(),
         "room": participant.room.as_str(),
         "port": participant.port,
-        "state": state,
+        "state": known.map(|(state, _)| state),
         "gain_db": participant.gain_db.unwrap_or(0.0),
         "muted": participant.muted,
         "listen_only": participant.listen_only,
         "join_muted": participant.join_muted,
         "key_expires": participant.key_expires.map(|expires| expires.to_string()),
         "key_expired": has_expired(participant),
+        "key_once": participant.key_once,
+        "link": known.and_then(|(_, link)| *link),
     })
 }
 
-fn row(participant: &Participant, state: Option<&State>) -> [String; 8] {
+fn row(participant: &Participant, known: Option<&(State, Option<LinkUse>)>) -> [String; 8] {
     let gain = match (participant.muted, participant.gain_db) {
         (true, _) => "mute".to_owned(),
         (false, db) => format!("{} dB", db.unwrap_or(0.0)),
     };
-    let key = match participant.key_expires {
-        Some(_) if has_expired(participant) => "expired".to_owned(),
-        Some(expires) => format!("until {expires}"),
-        None => "-".to_owned(),
+    let expires = match participant.key_expires {
+        Some(_) if has_expired(participant) => Some("expired".to_owned()),
+        expires => expires.map(|expires| format!("until {expires}")),
     };
+    let once = match known.and_then(|(_, link)| *link) {
+        Some(link) => Some(link.to_string()),
+        None => participant.key_once.then(|| "once".to_owned()),
+    };
+    let key = [once, expires].into_iter().flatten().collect::<Vec<_>>();
+    let key = if key.is_empty() { "-".to_owned() } else { key.join(", ") };
     let page = match (participant.listen_only, participant.join_muted) {
         (true, _) => "listens only",
         (false, true) => "joins muted",
@@ -105,7 +112,7 @@ fn row(participant: &Participant, state: Option<&State>) -> [String; 8] {
         participant.display().to_owned(),
         participant.room.to_string(),
         participant.port.to_string(),
-        state.map_or_else(|| "-".to_owned(), ToString::to_string),
+        known.map_or_else(|| "-".to_owned(), |(state, _)| state.to_string()),
         gain,
         key,
         page.to_owned(),

@@ -8,7 +8,7 @@ use std::env;
 use std::io::{self, IsTerminal};
 use std::path::Path;
 
-use palabre_config::control::{Certificate, ParticipantStatus, State, Status};
+use palabre_config::control::{Certificate, LinkUse, ParticipantStatus, State, Status};
 use palabre_host::exit::Failure;
 use palabre_host::usage::{self, Usage};
 use palabre_room::{LevelLine, RoomDir, Talk};
@@ -171,7 +171,7 @@ impl Seen {
             participant.restarts.to_string(),
             duration(participant.since_ms),
             or_dash(participant.last_exit.as_ref()),
-            or_dash(participant.note.as_deref().map(short)),
+            or_dash(note(participant)),
         ]
     }
 
@@ -263,6 +263,13 @@ fn short(note: &str) -> String {
     note.split(' ').filter(|word| !is_counter(word)).collect::<Vec<_>>().join(" ")
 }
 
+/// What the listener says, and whether the link waits for somebody to use it.
+fn note(participant: &ParticipantStatus) -> Option<String> {
+    let link = participant.link.map(|link| format!("link={}", if link == LinkUse::Unused { "unused" } else { "used" }));
+    let words: Vec<String> = participant.note.as_deref().map(short).into_iter().chain(link).collect();
+    (!words.is_empty()).then(|| words.join(" "))
+}
+
 fn word(talk: Talk) -> &'static str {
     match talk {
         Talk::Talking => "talking",
@@ -328,6 +335,7 @@ pub(crate) mod tests {
             last_exit: None,
             since_ms: 61_000,
             note: Some("streams=1 delay=142ms underruns=0 lost=3 sent=9 received=7 skipped=0".into()),
+            link: None,
         }
     }
 

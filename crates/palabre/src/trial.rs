@@ -124,6 +124,8 @@ impl<'a> Room<'a> {
             programs.listener.into(),
             "--recordings".into(),
             place.recordings().into(),
+            "--links".into(),
+            place.entrances().into(),
         ];
         if options.no_levelling {
             supervisor.push("--no-levelling".into());

@@ -9,6 +9,7 @@
 //! DIR/links                   NAME URL, when everybody is ready; removed at the end
 //! DIR/log                     what every process says
 //! DIR/recordings/             what 'palabre record' recorded
+//! DIR/entrances/              who has used a link that opens once
 //! DIR/browser/                profiles of the windows that --open opens
 //! DIR/lock                    held while a try runs here
 //! ```
@@ -27,7 +28,7 @@ use palabre_host::lock::Lock;
 use tempfile::TempDir;
 
 /// What may be in a directory that is given to us: since `run` is removed, nobody else's `run` must be taken for ours.
-const OURS: [&str; 7] = ["etc", "run", "links", "log", "recordings", "browser", "lock"];
+const OURS: [&str; 8] = ["etc", "run", "links", "log", "recordings", "entrances", "browser", "lock"];
 /// What may be in its `etc`.
 const OURS_IN_ETC: [&str; 4] = [SERVER_FILE, PARTICIPANTS_DIR, "tls", "keys"];
 /// The longest path of a Unix socket: `sun_path` of unix(7), its zero not counted.
@@ -139,6 +140,12 @@ impl Place {
     #[must_use]
     pub fn recordings(&self) -> PathBuf {
         self.root.join("recordings")
+    }
+
+    /// Who has used a link that opens once.
+    #[must_use]
+    pub fn entrances(&self) -> PathBuf {
+        self.root.join("entrances")
     }
 
     /// The profiles of browser windows.
