@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { Backoff } from '../page/backoff.js';
 import { parseRecord } from '../page/records.js';
+import { Pulse } from '../page/pulse.js';
 import { Renewal } from '../page/renewal.js';
 import { SendQueue } from '../page/send-queue.js';
 import { readWav, writeWav } from '../page/wav.js';
@@ -54,9 +55,64 @@ test('a renewed stream overlaps: the first frame goes when the second speaks, an
   assert.ok(!renewal.due && !renewal.spoke(first, 10).known);
 });
 
-test('the first try is at once, the later ones wait longer, and a good connection forgets them', () => {
+/** When the chunks of a line arrive, in order, as over TCP: each is late by up to `jitterMs`, 1 % of them by up to `stallMs` more. */
+function arrivals(seed, { seconds, jitterMs, stallMs }) {
+  let state = seed;
+  const chance = () => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return (state >>> 8) / 2 ** 24;
+  };
+  let lastMs = 0;
+  return Array.from({ length: seconds * 25 }, (_, i) => {
+    const stalledMs = chance() < 0.01 ? chance() * stallMs : 0;
+    lastMs = Math.max(lastMs, 40 * i + chance() * jitterMs + stalledMs);
+    return lastMs;
+  });
+}
+
+/** How often so long a pause would have been doubted. */
+function doubts(pulse, times) {
+  let [count, lastMs] = [0, times[0]];
+  for (const nowMs of times) {
+    if (nowMs - lastMs > pulse.limitMs) count += 1;
+    pulse.heard(nowMs, false);
+    lastMs = nowMs;
+  }
+  return count;
+}
+
+test('a good line is doubted after a quarter of a second', () => {
+  const pulse = new Pulse();
+  assert.equal(doubts(pulse, arrivals(1, { seconds: 10, jitterMs: 20, stallMs: 0 })), 0);
+  assert.equal(pulse.limitMs, 1200, 'little is known yet');
+  const good = new Pulse();
+  assert.equal(doubts(good, arrivals(1, { seconds: 30, jitterMs: 20, stallMs: 0 })), 0);
+  assert.equal(good.limitMs, 250);
+});
+
+test('a bad line is not doubted in vain', () => {
+  for (const stallMs of [200, 500, 1000]) {
+    const counts = Array.from({ length: 10 }, (_, i) => doubts(new Pulse(), arrivals(i + 1, { seconds: 600, jitterMs: 50, stallMs })));
+    assert.deepEqual(counts, Array(10).fill(0), `stalls of up to ${stallMs} ms`);
+  }
+});
+
+test('silence is no reason to doubt, and what a death took is no habit of the line', () => {
+  const pulse = new Pulse();
+  doubts(pulse, arrivals(1, { seconds: 30, jitterMs: 20, stallMs: 0 }));
+  pulse.heard(30_000, true);
+  assert.ok(pulse.limitMs > 3000);
+  pulse.heard(32_000, true);
+  pulse.heard(33_000, false);
+  pulse.restart();
+  pulse.heard(34_000, false);
+  assert.equal(pulse.limitMs, 250);
+});
+
+test('the first tries are soon, the later ones wait longer, and a good connection forgets them', () => {
   const backoff = new Backoff();
-  assert.deepEqual(Array.from({ length: 8 }, () => backoff.next()), [0, 500, 1000, 2000, 4000, 8000, 10000, 10000]);
+  const waitsMs = Array.from({ length: 10 }, () => backoff.next());
+  assert.deepEqual(waitsMs, [0, 200, 300, 500, 1000, 2000, 4000, 8000, 10000, 10000]);
   backoff.lived(4000);
   assert.equal(backoff.next(), 10000);
   backoff.lived(6000);

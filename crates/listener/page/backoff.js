@@ -1,11 +1,11 @@
 /**
- * How long to wait before the next try: nothing, then 0.5, 1, 2, 4, 8, 10, 10 … seconds.
+ * How long to wait before the next try: nothing, then 0.2, 0.3, 0.5, 1, 2, 4, 8, 10, 10 … seconds.
  *
- * The first try is at once because most losses are a restart of the other side; a connection counts as good only after
+ * The first tries are soon because most losses are a restart of the other side, which takes some tenths of a second; a connection counts as good only after
  * it has lived a while, so that a server which accepts and drops is not hammered. It is no timer.
  */
 
-const STEPS_MS = [0, 500, 1000, 2000, 4000, 8000, 10000];
+const STEPS_MS = [0, 200, 300, 500, 1000, 2000, 4000, 8000, 10000];
 const GOOD_AFTER_MS = 5000;
 
 /** The waiting times of one connection. */

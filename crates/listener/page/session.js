@@ -64,6 +64,7 @@ export class Session {
     });
     this.#uplink = new Uplink({
       onState: (uplink) => this.#change({ uplink }),
+      onBroken: () => this.#stream.suspect(),
       reachable: () => this.state.connection === 'live',
     }, postOnly);
     this.#stream = new Stream({

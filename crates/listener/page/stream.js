@@ -3,17 +3,20 @@
  *
  * The listener's document calls `parent.palabre(self, text)` for each record. Here its frames are opened, renewed and
  * closed, and a stream that died is found out: no browser reports the end of such a page, so 5 s without any record are
- * its end. When sound that flowed stops for a second, a second frame is opened beside the first on suspicion: if the
- * first was only late, nothing is lost by it. What a record means is the business of whoever passes `onRecord`.
+ * its end. When records stay away for longer than this line ever makes them (pulse.js), or something else of the same
+ * listener's breaks off, a second frame is opened beside the first on suspicion: if the first was only late, nothing is
+ * lost by it. What a record means is the business of whoever passes `onRecord`.
  */
 
 import { Backoff } from './backoff.js';
+import { Pulse } from './pulse.js';
 import { parseRecord } from './records.js';
 import { Renewal } from './renewal.js';
 
 const DEAD_AFTER_MS = 5000;
-const DOUBT_AFTER_MS = 1200;
 const CHECK_MS = 400;
+const AGAIN_MS = 50;
+const HINT_AGAIN_MS = 2000;
 const MOVED_AGAIN_MS = 3000;
 const MOVED_WAIT_MS = 100;
 
@@ -27,12 +30,16 @@ export class Stream {
   #handlers;
   #renewal;
   #backoff = new Backoff();
+  #pulse = new Pulse();
   #checks = 0;
   #retry = 0;
   #heardMs = 0;
   #heardWallMs = 0;
   #liveSinceMs = 0;
   #movedMs = -Infinity;
+  #hintMs = -Infinity;
+  #overdue = false;
+  #suspected = false;
   #state = 'stopped';
   #silent = true;
   /** What happened since `start`, for the details panel. */
@@ -50,7 +57,7 @@ export class Stream {
   /** Opens the first frame. Only after the page's load event, which an endless frame would hold back for ever. */
   start() {
     window.palabre = (win, text) => this.#receive(win, text);
-    this.#checks = setInterval(() => this.#check(), CHECK_MS);
+    this.#check();
     window.addEventListener('online', this.#tryNow);
     this.#say('connecting');
     this.#open();
@@ -59,12 +66,20 @@ export class Stream {
   /** Closes everything. */
   stop() {
     delete window.palabre;
-    clearInterval(this.#checks);
+    clearTimeout(this.#checks);
     clearTimeout(this.#retry);
     window.removeEventListener('online', this.#tryNow);
     this.#close(this.#renewal.leader);
     this.#close(this.#renewal.candidate);
     this.#state = 'stopped';
+  }
+
+  /** Something else of the same listener's has broken off: its process may be gone, and with it this stream. */
+  suspect() {
+    const nowMs = performance.now();
+    if (this.#state === 'stopped' || nowMs - this.#hintMs < HINT_AGAIN_MS) return;
+    this.#hintMs = nowMs;
+    this.#doubt();
   }
 
   /** @returns {number} unsuccessful tries in a row */
@@ -109,17 +124,21 @@ export class Stream {
     if (!frame) return;
     const { retired } = this.#renewal.spoke(frame, text.length);
     if (frame === candidate) this.#promoted(retired);
+    this.#suspected = false;
+    this.#overdue = false;
     this.#heardMs = performance.now();
     this.#heardWallMs = Date.now();
     this.counts.records += 1;
     this.counts.bytes += text.length;
     this.#take(text);
+    this.#pulse.heard(this.#heardMs, this.#silent);
     if (this.#renewal.due) this.#open();
   }
 
   #promoted(retired) {
-    if (retired && this.#doubtful) this.counts.reconnects += 1;
+    if (retired && this.#suspected) this.counts.reconnects += 1;
     else if (retired) this.counts.renewals += 1;
+    if (!retired || this.#suspected) this.#pulse.restart();
     this.#close(retired);
     this.#liveSinceMs = performance.now();
     this.#say('live');
@@ -162,18 +181,17 @@ export class Stream {
 
   /** No timer is in the sound's path; this one only finds out what died. */
   #check() {
-    const nowMs = performance.now();
     const { leader, candidate } = this.#renewal;
-    if (candidate && nowMs - candidate.openedMs > DEAD_AFTER_MS) this.#ended(candidate);
-    if (leader && this.#unheardMs > DEAD_AFTER_MS) this.#ended(leader);
+    const unheardMs = this.#unheardMs;
+    const leftMs = this.#pulse.limitMs - unheardMs;
+    this.#checks = setTimeout(() => this.#check(), Math.min(CHECK_MS, Math.max(AGAIN_MS, leftMs)));
+    if (candidate && performance.now() - candidate.openedMs > DEAD_AFTER_MS) this.#ended(candidate);
+    if (leader && unheardMs > DEAD_AFTER_MS) this.#ended(leader);
     if (!leader) return;
-    if (this.#doubtful) this.#suspect();
-    else this.#backoff.lived(nowMs - this.#liveSinceMs);
-  }
-
-  /** Silence is said every 2 s, so only sound that stops is strange so soon. */
-  get #doubtful() {
-    return !this.#silent && this.#unheardMs > DOUBT_AFTER_MS;
+    // A page that was kept from running looks at the clock before it looks at what has come meanwhile: so it looks twice.
+    if (leftMs < 0 && this.#overdue) this.#doubt();
+    if (leftMs >= 0) this.#backoff.lived(performance.now() - this.#liveSinceMs);
+    this.#overdue = leftMs < 0;
   }
 
   /** On some systems the page's own clock stands while the machine sleeps, and the other one may be set. */
@@ -181,7 +199,9 @@ export class Stream {
     return Math.max(performance.now() - this.#heardMs, Date.now() - this.#heardWallMs);
   }
 
-  #suspect() {
+  #doubt() {
+    if (!this.#renewal.leader || this.#suspected) return;
+    this.#suspected = true;
     if (!this.#renewal.candidate && !this.#retry) this.#open();
   }
 
@@ -190,7 +210,7 @@ export class Stream {
     if (frame !== leader && frame !== candidate) return;
     this.#close(frame);
     // The suspicion was right: the listener doesn't answer the second frame either.
-    if (leader && frame === candidate && this.#doubtful) this.#close(leader);
+    if (leader && frame === candidate && this.#suspected) this.#close(leader);
     if (leader && !this.#renewal.leader) this.#say('lost');
     if (!this.#renewal.candidate && !this.#retry) this.#retryLater();
   }

@@ -10,10 +10,13 @@ const SOCKET_MS = 100;
 const POST_TIMEOUT_MS = 8000;
 const CONNECT_TIMEOUT_MS = 6000;
 const CLOSE_TAKEN = 4001;
+/** RFC 6455 §7.1.5: no close frame came. */
+const CLOSE_ABNORMAL = 1006;
 const STATUS_TAKEN = 409;
 
 /**
- * @typedef {{onOpen: () => void, onReady: () => void, onEnd: (why: 'taken' | 'lost' | 'never opened') => void}} LinkHandlers
+ * @typedef {'taken' | 'lost' | 'broken' | 'never opened'} Ending broken: without a word from the listener
+ * @typedef {{onOpen: () => void, onReady: () => void, onEnd: (why: Ending) => void}} LinkHandlers
  */
 
 /** A WebSocket of binary messages, one per chunk. */
@@ -64,7 +67,8 @@ export class SocketLink {
   #closed(code, { onEnd }) {
     clearTimeout(this.#timeout);
     if (code === CLOSE_TAKEN) onEnd('taken');
-    else onEnd(this.#opened ? 'lost' : 'never opened');
+    else if (!this.#opened) onEnd('never opened');
+    else onEnd(code === CLOSE_ABNORMAL ? 'broken' : 'lost');
   }
 
   #message({ number, samples, wallMs }) {
@@ -127,7 +131,7 @@ export class PostLink {
       if (status === STATUS_TAKEN) return 'taken';
       return ok ? null : 'lost';
     } catch {
-      return 'lost';
+      return 'broken';
     }
   }
 

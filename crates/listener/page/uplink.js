@@ -14,7 +14,8 @@ const SOCKET_TRIES = 2;
 
 /**
  * @typedef {'off' | 'connecting' | 'open' | 'taken'} UplinkState
- * @typedef {{onState: (state: UplinkState) => void, reachable: () => boolean}} UplinkHandlers
+ * @typedef {{onState: (state: UplinkState) => void, onBroken: () => void, reachable: () => boolean}} UplinkHandlers
+ *   onBroken: what was open broke off without a word, so that the listener may be gone;
  *   reachable: whether the listener answers otherwise, so that a failure is the WebSocket's and not the network's
  */
 
@@ -139,6 +140,7 @@ export class Uplink {
     if (why === 'never opened' && this.#handlers.reachable()) this.#failures += 1;
     if (this.#failures >= SOCKET_TRIES) this.#posting = true;
     this.counts.reconnects += 1;
+    if (why === 'broken') this.#handlers.onBroken();
     this.#become('connecting');
     this.#retry = setTimeout(() => this.#connect(), this.#backoff.next());
   }
