@@ -1,9 +1,10 @@
 //! The loop: wait for somebody who asks, ask the supervisor, answer.
 
 use std::io::Write as _;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use palabre_config::control::{self, Request, Response};
@@ -17,6 +18,8 @@ use crate::{http, openmetrics};
 
 /// The supervisor's socket in the directory of what runs.
 const SOCKET: &str = "control.sock";
+/// Clients at once.
+const MAX_CLIENTS: usize = 16;
 /// Prometheus itself waits ten seconds.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -43,10 +46,12 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     Ok(())
 }
 
-/// One after the other: there is one Prometheus or two, and nobody holds the place for longer than [`http::DEADLINE`].
+/// Each in a thread of its own, which lives as long as a slow client may take, twice [`http::DEADLINE`]. There is one Prometheus or two;
+/// who comes when there are many more is closed at once.
 fn serve(socket: &TcpListener, signals: &mut Signals, run: &Path) -> Result<(), Failure> {
     let failed = |error| Failure::System(format!("unable to wait for connections: {error}"));
     socket.set_nonblocking(true).map_err(failed)?;
+    let places = Arc::new(());
     loop {
         let ready = wait::readable(&[socket.as_fd(), signals.as_fd()], None).map_err(failed)?;
         if signals.try_next().is_some() {
@@ -56,13 +61,25 @@ fn serve(socket: &TcpListener, signals: &mut Signals, run: &Path) -> Result<(), 
             continue;
         }
         match socket.accept() {
-            Ok((client, _)) => {
-                if let Err(error) = http::answer(&client, || page(run)) {
-                    log::debug!("a client left: {error}");
-                }
+            Ok(_) if Arc::strong_count(&places) > MAX_CLIENTS => {
+                log::debug!("a client was refused: there are too many");
             }
+            Ok((client, _)) => answer(client, Arc::clone(&places), run.to_owned()),
             Err(error) => log::debug!("unable to accept a connection: {error}"),
         }
+    }
+}
+
+/// `place` is taken until the thread ends.
+fn answer(client: TcpStream, place: Arc<()>, run: PathBuf) {
+    let work = move || {
+        let _place = place;
+        if let Err(error) = http::answer(&client, || page(&run)) {
+            log::debug!("a client left: {error}");
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("client".into()).spawn(work) {
+        log::warn!("unable to start a thread: {error}");
     }
 }
 

@@ -63,6 +63,16 @@ impl Exporter {
         answer
     }
 
+    /// None where there was no place.
+    fn try_metrics(&self) -> Option<String> {
+        let mut client = TcpStream::connect(&self.address).ok()?;
+        client.set_read_timeout(Some(PATIENCE)).ok()?;
+        client.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).ok()?;
+        (!answer.is_empty()).then_some(answer)
+    }
+
     fn metrics(&self) -> String {
         self.ask("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
     }
@@ -171,6 +181,37 @@ fn what_is_no_scrape_is_answered_and_does_no_harm() {
     let long = format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(9_000));
     assert!(exporter.ask(&long).starts_with("HTTP/1.1 400 "));
     assert!(exporter.metrics().contains("palabre_up 0.0"));
+}
+
+#[test]
+fn who_says_nothing_and_who_takes_nothing_hold_nobody_up() {
+    let exporter = Exporter::start();
+    let slow: Vec<TcpStream> = (0..12).map(|_| TcpStream::connect(&exporter.address).unwrap()).collect();
+    for mut client in &slow[6..] {
+        client.write_all(b"GET /metrics HTTP/1.1\r\n").unwrap();
+    }
+    // One after the other they would keep it for longer than this test waits.
+    assert!(exporter.metrics().contains("palabre_up 0.0"));
+    // Those who are too many are closed, and the rest is as it was.
+    let more: Vec<TcpStream> = (0..40).map(|_| TcpStream::connect(&exporter.address).unwrap()).collect();
+    let closed = |mut client: &TcpStream| {
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client.read(&mut [0]).is_ok_and(|count| count == 0)
+    };
+    assert!(closed(&more[39]));
+    drop((slow, more));
+    assert!(wait_for(|| exporter.try_metrics()).contains("palabre_up 0.0"));
+}
+
+fn wait_for<T>(mut value: impl FnMut() -> Option<T>) -> T {
+    let until = std::time::Instant::now() + PATIENCE;
+    loop {
+        if let Some(value) = value() {
+            return value;
+        }
+        assert!(std::time::Instant::now() < until, "waited too long");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 fn documents() -> PathBuf {
