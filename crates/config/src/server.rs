@@ -78,15 +78,31 @@ impl Server {
     /// # Errors
     /// A directory that doesn't exist, a file that can't be read, anything in it that has no meaning.
     pub fn load(dir: &Path) -> Result<Self, ConfigError> {
+        Self::from_toml(dir, &Self::text(dir)?)
+    }
+
+    /// What is written in `palabre.toml` in `dir`, whatever it means; nothing where there is no such file.
+    ///
+    /// # Errors
+    /// A directory that doesn't exist, a file that can't be read.
+    pub fn text(dir: &Path) -> Result<String, ConfigError> {
         let path = dir.join(SERVER_FILE);
-        let text = match file::read(&path) {
+        match file::read(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 std::fs::read_dir(dir).map_err(|error| ConfigError::io(dir, &error))?;
-                String::new()
+                Ok(String::new())
             }
-            other => other.map_err(|error| ConfigError::io(&path, &error))?,
-        };
-        let written: Written = toml::from_str(&text).map_err(|error| ConfigError::toml(&path, &text, &error))?;
+            other => other.map_err(|error| ConfigError::io(&path, &error)),
+        }
+    }
+
+    /// What `palabre.toml` in `dir` means where this is its text.
+    ///
+    /// # Errors
+    /// Anything in it that has no meaning.
+    pub fn from_toml(dir: &Path, text: &str) -> Result<Self, ConfigError> {
+        let path = dir.join(SERVER_FILE);
+        let written: Written = toml::from_str(text).map_err(|error| ConfigError::toml(&path, text, &error))?;
         Ok(written.meant(dir))
     }
 }

@@ -65,6 +65,13 @@ impl MixerReport {
         self.ticks += 1;
     }
 
+    /// The same without those who come after so many.
+    #[must_use]
+    pub fn at_most(mut self, participants: usize) -> Self {
+        self.participants.truncate(participants);
+        self
+    }
+
     /// Writes the file into `rooms`, in one go.
     ///
     /// # Errors

@@ -29,6 +29,9 @@ pub struct Estate {
     pub version: u32,
     /// What `palabre.toml` meant: another text means that listeners must read it again.
     pub server: String,
+    /// The text of `palabre.toml` that meant it: what the file says may have no meaning any more.
+    #[serde(default)]
+    pub server_file: Option<String>,
     /// The format of the rooms that are open.
     pub format: String,
     /// The certificate and the key that listeners were told to read.

@@ -22,6 +22,10 @@ use crate::site::{Reread, Site};
 /// How often `names` is written at most.
 const NAMES_EVERY: Duration = Duration::from_millis(250);
 
+/// Of how many the mixer's counts are passed on, guests included: some 200 bytes each, and an answer has a maximum
+/// ([`palabre_config::control::MAX_LINE_BYTES`]).
+const MAX_MIXED: usize = 2000;
+
 /// Everybody.
 #[derive(Debug)]
 pub struct Roster {
@@ -219,6 +223,7 @@ impl Roster {
         Estate {
             version: estate::VERSION,
             server: self.site.server_text(),
+            server_file: Some(self.site.server_file.clone()),
             format: self.site.server.format.to_string(),
             certificate: self.site.certificate(),
             seats: self.seats.values().map(|seat| seat.leave_behind(now)).collect(),
@@ -296,7 +301,8 @@ impl Roster {
     /// What the mixer wrote of itself.
     fn mixing(&self) -> Option<Mixing> {
         let report = MixerReport::read(&self.site.run.join("rooms"));
-        report.inspect_err(|error| log::debug!("{error}")).ok().flatten().map(Mixing::from)
+        let report = report.inspect_err(|error| log::debug!("{error}")).ok().flatten()?;
+        Some(Mixing::from(report.at_most(MAX_MIXED)))
     }
 
     /// For `systemctl status`, a few words: `ready: 3 of 4, failed: 1`.

@@ -64,7 +64,7 @@ fn probe(cli: &Cli, version: u32) -> Result<(), Failure> {
             "unable to take over from a supervisor whose state is of version {version}: this one knows {ours}; restart it"
         )));
     }
-    Site::new(cli)?;
+    Site::new(cli, None)?;
     io::stdout().write_all(estate::promise(version).as_bytes()).map_err(Failure::system)
 }
 
@@ -138,7 +138,7 @@ struct Supervisor {
 impl Supervisor {
     fn begin(cli: &Cli, program: Program, signals: Signals, inherited: &mut Inherited) -> Result<Self, Failure> {
         let estate = estate(inherited)?;
-        let site = Site::new(cli)?;
+        let site = Site::new(cli, estate.as_ref())?;
         let lock = if estate.is_some() { left_lock(&site)? } else { claim(&site)? };
         let Doors { events, sender, control, children } = open_doors(&site, signals, inherited)?;
         let upgrader = Upgrader::new(program, lock, control, children);

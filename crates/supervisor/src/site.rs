@@ -30,6 +30,8 @@ pub struct Site {
     pub links: PathBuf,
     /// What `palabre.toml` says.
     pub server: Server,
+    /// The text that says so.
+    pub server_file: String,
     /// What is in `palabre.toml` and waits for the next start.
     pub waits: Option<String>,
     no_levelling: bool,
@@ -46,10 +48,17 @@ pub struct Reread {
 }
 
 impl Site {
-    /// Reads `palabre.toml` and finds the listener's program.
-    pub fn new(cli: &Cli) -> Result<Self, Failure> {
+    /// Reads `palabre.toml` and finds the listener's program. Where the file has lost its meaning since the program before us asked
+    /// whether we could, what that one has read holds.
+    pub fn new(cli: &Cli, estate: Option<&Estate>) -> Result<Self, Failure> {
         let config = absolute(&cli.config)?;
-        let server = load(&config, cli.no_levelling).map_err(Failure::config)?;
+        let left = estate.and_then(|estate| estate.server_file.clone());
+        let read = load(&config, cli.no_levelling).or_else(|error| {
+            log::error!("{error}; what was read before holds");
+            let text = left.ok_or(error)?;
+            meant(&config, text, cli.no_levelling)
+        });
+        let (server, server_file) = read.map_err(Failure::config)?;
         let listener = program(cli.listener.as_deref(), LISTENER)?;
         let (recorder, recordings) = (program(cli.recorder.as_deref(), RECORDER)?, absolute(&cli.recordings)?);
         let certificate = stamps(&server);
@@ -61,6 +70,7 @@ impl Site {
             recordings,
             links: absolute(&cli.links)?,
             server,
+            server_file,
             waits: None,
             no_levelling: cli.no_levelling,
             certificate,
@@ -71,7 +81,7 @@ impl Site {
     ///
     /// The rooms' format stays as it was when this process started, since the mixer has its pipes open.
     pub fn reload(&mut self) -> Result<Reread, ConfigError> {
-        let written = load(&self.config, self.no_levelling)?;
+        let (written, text) = load(&self.config, self.no_levelling)?;
         self.waits = (written.format != self.server.format).then(|| {
             let (new, old) = (written.format.rate.hz(), self.server.format.rate.hz());
             format!("unable to change rate-hz from {old} to {new} while rooms are open; restart supervisor and mixer")
@@ -79,7 +89,7 @@ impl Site {
         let new = Server { format: self.server.format, ..written };
         let (server, certificate) = (new != self.server, stamps(&new));
         let reread = Reread { server, certificate: !server && certificate != self.certificate };
-        self.server = new;
+        (self.server, self.server_file) = (new, text);
         self.certificate = certificate;
         Ok(reread)
     }
@@ -136,9 +146,13 @@ impl Site {
     }
 }
 
-fn load(config: &Path, no_levelling: bool) -> Result<Server, ConfigError> {
-    let server = Server::load(config)?;
-    Ok(Server { levelling: server.levelling && !no_levelling, ..server })
+fn load(config: &Path, no_levelling: bool) -> Result<(Server, String), ConfigError> {
+    meant(config, Server::text(config)?, no_levelling)
+}
+
+fn meant(config: &Path, text: String, no_levelling: bool) -> Result<(Server, String), ConfigError> {
+    let server = Server::from_toml(config, &text)?;
+    Ok((Server { levelling: server.levelling && !no_levelling, ..server }, text))
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, Failure> {

@@ -45,6 +45,17 @@ fn every_participant_gets_a_room_pipes_a_port_and_a_listener() {
 }
 
 #[test]
+fn however_much_somebody_writes_for_the_mixer_the_status_is_answered() {
+    let house = House::open(&["alice"]);
+    let lines: String = (0..40_000).map(|n| format!("of main g{n} 1 1 1\n")).collect();
+    let counts = house.run().join("rooms/.mixer-counts");
+    fs::write(counts.with_extension("new"), format!("ticks 7\n{lines}")).unwrap();
+    fs::rename(counts.with_extension("new"), counts).unwrap();
+    let mixing = house.status().mixing.unwrap();
+    assert_eq!((mixing.ticks, mixing.participants.len()), (7, 2000));
+}
+
+#[test]
 fn a_killed_listener_is_started_again_and_nobody_is_refused() {
     let house = House::open(&["alice", "bob"]);
     let (alice, bob) = (house.participant("alice"), house.participant("bob"));

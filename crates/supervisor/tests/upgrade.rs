@@ -12,6 +12,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use house::{House, Knocker, eventually, holds, listener, runs, signal};
@@ -185,6 +186,33 @@ fn a_program_that_is_gone_at_the_last_moment_leaves_the_old_one_which_hears_its_
 }
 
 #[test]
+fn a_configuration_that_breaks_at_the_last_moment_leaves_the_one_that_was_read() {
+    let (programs, mut house) = (Programs::new(), House::of(&["alice"]));
+    programs.start(&mut house);
+    let (alice, before) = (house.wait_for("alice", State::Ready), began(&house));
+    // It promises everything, and then the file loses its meaning.
+    let real = programs.path("real");
+    fs::rename(programs.path("palabre-supervisor"), &real).unwrap();
+    let (file, real) = (house.config().join("palabre.toml"), real.display().to_string());
+    let script = format!(
+        "#!/bin/sh\ncase \"$*\" in *--probe*) echo 'hots = 1' >>'{}'; \
+         echo 'takes over from a supervisor with a state of version 1';; *) exec '{real}' \"$@\";; esac\n",
+        file.display()
+    );
+    let text = house.config().join("script");
+    fs::write(&text, script).unwrap();
+    fs::set_permissions(&text, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    assert!(Command::new("cp").arg(&text).arg(programs.path("palabre-supervisor")).status().unwrap().success());
+    assert!(upgrade(&house).is_err());
+    eventually("another program", || house.ask(&Request::Status).is_ok() && began(&house) != before);
+    let errors = house.status().errors;
+    assert!(errors.iter().any(|error| error.contains("unknown field `hots`")), "{errors:?}");
+    assert_eq!(house.participant("alice").pid, alice.pid);
+    house.write_server("");
+    assert!(house.reload().errors.is_empty());
+}
+
+#[test]
 fn a_newer_listener_that_cannot_serve_ends_the_handover_with_an_alarm() {
     let (programs, mut house) = (Programs::new(), House::of(&["alice", "bob"]));
     programs.start(&mut house);
@@ -197,9 +225,10 @@ fn a_newer_listener_that_cannot_serve_ends_the_handover_with_an_alarm() {
     assert_eq!(["alice", "bob"].map(|name| house.participant(name).pid), old);
 }
 
-/// Whoever started the supervisor, as systemd does it: a socket for its words and the descriptors that it stores.
+/// Whoever started the supervisor, as systemd does it: a socket for its words and the descriptors that it stores. They are read at
+/// once, as systemd reads them: a full socket would stop the supervisor.
 struct Starter {
-    socket: UnixDatagram,
+    words: mpsc::Receiver<(String, Option<RawFd>)>,
     path: PathBuf,
 }
 
@@ -207,15 +236,16 @@ impl Starter {
     fn of(house: &House) -> Self {
         let path = house.config().join("systemd.sock");
         let socket = UnixDatagram::bind(&path).unwrap();
-        socket.set_read_timeout(Some(house::PATIENCE)).unwrap();
-        Self { socket, path }
+        let (said, words) = mpsc::channel();
+        std::thread::spawn(move || while said.send(Self::hear(&socket)).is_ok() {});
+        Self { words, path }
     }
 
     /// The next words, and the descriptor that came with them. Our children inherit it.
-    fn hear(&self) -> (String, Option<RawFd>) {
+    fn hear(socket: &UnixDatagram) -> (String, Option<RawFd>) {
         let (mut bytes, mut room) = ([0; 1024], nix::cmsg_space!([RawFd; 1]));
         let mut parts = [IoSliceMut::new(&mut bytes)];
-        let received = recvmsg::<()>(self.socket.as_raw_fd(), &mut parts, Some(&mut room), MsgFlags::empty()).unwrap();
+        let received = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut room), MsgFlags::empty()).unwrap();
         let fd = received.cmsgs().unwrap().find_map(|message| match message {
             ControlMessageOwned::ScmRights(fds) => fds.first().copied(),
             _ => None,
@@ -225,7 +255,8 @@ impl Starter {
     }
 
     fn hear_until(&self, words: &str) -> Option<RawFd> {
-        std::iter::repeat_with(|| self.hear()).find(|(heard, _)| heard.contains(words)).unwrap().1
+        let next = || self.words.recv_timeout(house::PATIENCE).unwrap();
+        std::iter::repeat_with(next).find(|(heard, _)| heard.contains(words)).unwrap().1
     }
 
     /// Starts the supervisor, with a socket that it has stored before if there is one.

@@ -7,6 +7,7 @@ use palabre_host::notify::{self, Receiver};
 use palabre_host::sockets;
 use palabre_room::{Format, Name, PipeReader, PipeWriter, RoomDir, Start, Wrote};
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -79,7 +80,8 @@ impl Rig {
     /// Waits until the listener has told this status.
     pub fn wait_for_status(&self, status: &str) {
         let end = Instant::now() + PATIENCE;
-        while Instant::now() < end {
+        let left = || Some(end.saturating_duration_since(Instant::now()));
+        while palabre_host::wait::readable(&[self.notify.as_fd()], left()).unwrap()[0] {
             // What follows are the counters of the traffic.
             let told = self.notify.recv().unwrap().1.status;
             if told.is_some_and(|told| told.strip_prefix(status).is_some_and(|rest| rest.starts_with(" sent="))) {

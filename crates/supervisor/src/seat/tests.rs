@@ -23,7 +23,7 @@ impl Scene {
         let listener = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/never-ready");
         let path = dir.path().to_str().unwrap();
         let cli = Cli::parse_from(["x", "--config", path, "--run", path, "--listener", listener]);
-        let site = Site::new(&cli).unwrap();
+        let site = Site::new(&cli, None).unwrap();
         let now = Instant::now();
         let key = palabre_config::Key::generate().unwrap().hash();
         let seat = Seat::open(&site, Participant::new("alice".parse().unwrap(), 0, key), None, now);
