@@ -52,15 +52,17 @@ pub enum Tap {
     Output,
     /// What the browser delivers as the microphone.
     Microphone,
+    /// What came with the injected stream, as it came.
+    Stream,
 }
 
-/// When a page's chunks left and came.
+/// When a page's sound left and came.
 #[derive(Clone, Debug)]
 pub struct Stages {
-    /// How old the first sample of each chunk was when it left by WebSocket, in ms.
-    pub sent_ms: Vec<f64>,
-    /// For each chunk that arrived the wall-clock time in ms, and its SEQ.
-    pub arrived_ms: Vec<(f64, f64)>,
+    /// How old the first sample of each piece was when it left, in ms, and how many samples it had.
+    pub sent: Vec<(f64, f64)>,
+    /// For each chunk that arrived its first sample's place in [`Tap::Stream`], the wall-clock time in ms, and its SEQ.
+    pub arrived: Vec<(f64, f64, f64)>,
 }
 
 impl Browser {
@@ -231,10 +233,13 @@ impl Browser {
     /// The script threw.
     pub fn tap_stages(&self) -> Result<Stages> {
         let value = self.run("return window.palabreTap.stages()")?;
-        let pair = |pair: &Value| Some((pair[0].as_f64()?, pair[1].as_f64()?));
+        let rows = |name: &str| value[name].as_array().cloned().unwrap_or_default();
+        let number = |row: &Value, at: usize| row[at].as_f64();
+        let sent = |row: &Value| Some((number(row, 0)?, number(row, 1)?));
+        let arrived = |row: &Value| Some((number(row, 0)?, number(row, 1)?, number(row, 2)?));
         Ok(Stages {
-            sent_ms: value["sentMs"].as_array().into_iter().flatten().filter_map(Value::as_f64).collect(),
-            arrived_ms: value["arrivedMs"].as_array().into_iter().flatten().filter_map(pair).collect(),
+            sent: rows("sent").iter().filter_map(sent).collect(),
+            arrived: rows("arrived").iter().filter_map(arrived).collect(),
         })
     }
 
@@ -254,6 +259,7 @@ impl Tap {
         match self {
             Self::Output => "'output'",
             Self::Microphone => "'microphone'",
+            Self::Stream => "'stream'",
         }
     }
 }

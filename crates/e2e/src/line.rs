@@ -1,4 +1,5 @@
-//! A bad home line on loopback: a proxy that delays what comes from the server, in order, as TCP does.
+//! A far or a bad line on loopback: a proxy that delays what passes, in order, as TCP does. What it can't delay is the
+//! handshake of TCP itself.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -10,11 +11,13 @@ use anyhow::Result;
 const PIECE_BYTES: usize = 64 * 1024;
 
 /// How bad it is.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Badness {
-    /// Every piece is delayed by 0 to this, evenly distributed.
+    /// From one end to the other and back; half of it each way.
+    pub rtt: Duration,
+    /// Every piece that comes from the server is delayed by 0 to this more, evenly distributed.
     pub jitter: Duration,
-    /// One piece in so many waits longer; 0: none.
+    /// One of these pieces in so many waits longer; 0: none.
     pub stall_every: u32,
     /// How much longer.
     pub stall: Duration,
@@ -50,16 +53,15 @@ fn connect(client: TcpStream, port: u16, badness: Badness, seed: u32) -> Result<
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
     let (up_from, up_to) = (client.try_clone()?, server.try_clone()?);
-    std::thread::spawn(move || forward(up_from, up_to));
-    let (give, take) = channel();
-    std::thread::spawn(move || delay(server, &give, badness, seed));
-    std::thread::spawn(move || deliver(client, &take));
+    carry(up_from, up_to, Badness { rtt: badness.rtt, ..Badness::default() }, seed);
+    carry(server, client, badness, seed);
     Ok(())
 }
 
-fn forward(mut from: TcpStream, mut to: TcpStream) {
-    let _ = std::io::copy(&mut from, &mut to);
-    let _ = to.shutdown(std::net::Shutdown::Both);
+fn carry(from: TcpStream, to: TcpStream, badness: Badness, seed: u32) {
+    let (give, take) = channel();
+    std::thread::spawn(move || delay(from, &give, badness, seed));
+    std::thread::spawn(move || deliver(to, &take));
 }
 
 fn delay(mut from: TcpStream, give: &Sender<(Instant, Vec<u8>)>, badness: Badness, seed: u32) {
@@ -71,7 +73,7 @@ fn delay(mut from: TcpStream, give: &Sender<(Instant, Vec<u8>)>, badness: Badnes
     };
     let mut piece = vec![0; PIECE_BYTES];
     while let Ok(count @ 1..) = from.read(&mut piece) {
-        let mut due = Instant::now() + badness.jitter * (next() % 1000) / 1000;
+        let mut due = Instant::now() + badness.rtt / 2 + badness.jitter * (next() % 1000) / 1000;
         if badness.stall_every > 0 && next() % badness.stall_every == 0 {
             due += badness.stall;
         }

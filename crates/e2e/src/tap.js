@@ -1,5 +1,6 @@
 // Records what a page renders and what its microphone delivers, for the tests: a worklet of the test's own is connected to
-// whatever the page connects to its destination or makes from its microphone. Not part of the page.
+// whatever the page connects to its destination or makes from its microphone; and what came with the stream, as it came.
+// Not part of the page.
 (() => {
   if (window.top !== window || window.palabreTap) return;
   // Blocks of 1024 frames: a message for each 128 would keep the page busy with being watched.
@@ -20,7 +21,7 @@
         return true;
       }
     });`;
-  const taps = { output: newTap(), microphone: newTap() };
+  const taps = { output: newTap(), microphone: newTap(), stream: newTap() };
   const modules = new WeakMap();
   const recorders = new WeakMap();
   const connect = AudioNode.prototype.connect;
@@ -30,7 +31,7 @@
     if (this instanceof MediaStreamAudioSourceNode) attach(this, taps.microphone);
     return connect.call(this, target, ...rest);
   };
-  const stages = { sentMs: [], arrivedMs: [] };
+  const stages = { sent: [], arrived: [] };
   watchStages();
 
   window.palabreTap = {
@@ -74,23 +75,42 @@
     return node;
   }
 
-  // When a chunk leaves by WebSocket, how old its first sample is; when one arrives, what the clock says and what its SEQ.
+  // What leaves: how old its first sample is, and how many samples it has. What comes: where in the stream's tap it begins,
+  // what the clock says, and its SEQ.
   function watchStages() {
     const now = () => performance.timeOrigin + performance.now();
     const { send } = WebSocket.prototype;
     WebSocket.prototype.send = function (data) {
-      if (data.byteLength > 16) stages.sentMs.push(now() - new DataView(data).getFloat64(8, true));
+      if (data.byteLength > 16) stages.sent.push([now() - new DataView(data).getFloat64(8, true), (data.byteLength - 16) / 2]);
       return send.call(this, data);
+    };
+    const { fetch } = window;
+    window.fetch = function (url, options) {
+      const since = String(url).match(/^speak\?.*&t=(\d+)/)?.[1];
+      if (since) stages.sent.push([now() - since, (options.body.byteLength - 44) / 2]);
+      return fetch.call(this, url, options);
     };
     let take;
     Object.defineProperty(window, 'palabre', {
       configurable: true,
       get: () => take && ((win, text) => {
-        if (text.startsWith('1,')) stages.arrivedMs.push([now(), Number(text.slice(2, text.indexOf(',', 2)))]);
+        if (text.startsWith('1,')) arrived(now(), text);
         return take(win, text);
       }),
       set: (given) => { take = given; },
     });
+  }
+
+  // While two streams overlap, both bring the same.
+  function arrived(nowMs, text) {
+    const [, seq, , base64] = text.split(',');
+    if (Number(seq) <= (stages.arrived.at(-1)?.[2] ?? 0)) return;
+    const bytes = Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
+    const tap = taps.stream;
+    tap.rateHz = new DataView(bytes.buffer).getUint32(24, true);
+    stages.arrived.push([tap.length, nowMs, Number(seq)]);
+    tap.blocks.push(new Int16Array(bytes.buffer.slice(44)));
+    tap.length += tap.blocks.at(-1).length;
   }
 
   function joined(tap) {

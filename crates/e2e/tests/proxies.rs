@@ -118,9 +118,9 @@ fn hears_somebody(browser: &Browser) {
 fn down_ms(browser: &Browser) -> f64 {
     let boot_ms =
         SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64() * 1000.0 - boottime_ms() as f64;
-    let enough = || browser.tap_stages().ok().filter(|stages| stages.arrived_ms.len() > 100);
-    let arrived = wait_for("a hundred chunks", PATIENCE, enough).unwrap().arrived_ms;
-    let mut late: Vec<f64> = arrived.iter().map(|(wall_ms, seq)| wall_ms - (seq + boot_ms)).collect();
+    let enough = || browser.tap_stages().ok().filter(|stages| stages.arrived.len() > 100);
+    let arrived = wait_for("a hundred chunks", PATIENCE, enough).unwrap().arrived;
+    let mut late: Vec<f64> = arrived.iter().map(|(_, wall_ms, seq)| wall_ms - (seq + boot_ms)).collect();
     late.sort_by(f64::total_cmp);
     late[late.len() / 2]
 }

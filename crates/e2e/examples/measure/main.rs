@@ -1,27 +1,33 @@
 //! Measures what `docs/measurements.md` reports: `scripts/measure [PART]…`, by default `start`, `load`, `gaps`, `latency`.
 //!
-//! `latency-20`: with chunks of 20 ms; `gaps-long`: 10 minutes; `line`: 10 minutes over a bad line; `handover`: 10 renewed
-//! streams and 5 planned restarts; `restarts`: what is heard of restarts, deaths and renewals.
+//! `latency-20`: with chunks of 20 ms; `rtt`: both uplinks over far lines; `pesq`: speech from microphone to ear; `gaps-long`:
+//! 10 minutes; `line`: 10 minutes over a bad line; `handover`: 10 renewed streams and 5 planned restarts; `restarts`: what
+//! is heard of restarts, deaths and renewals; `memory`: of a tab of each browser, over 8 hours at 20 × speed and 20 minutes
+//! as they are; `memory-short`: over an hour at 20 × speed. Those of ten minutes write a plot to `target/measure`.
 //!
 //! Figures of a shared machine are worth only what the machine was doing: each part prints the CPU time stolen meanwhile
 //! and, where a sound card is involved, how well it kept time.
 #![allow(clippy::print_stdout)]
 
+mod latency;
+mod memory;
+mod pesq;
+mod plot;
 mod restarts;
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
+use crate::plot::Curve;
 use anyhow::{Context, Result, bail};
 use palabre_e2e::browser::{Browser, Tap};
 use palabre_e2e::client::Talker;
-use palabre_e2e::compare::{RATE_HZ, convert, find, median, percentile};
+use palabre_e2e::compare::{median, percentile};
 use palabre_e2e::line::Badness;
 use palabre_e2e::suite::{PATIENCE, Suite, descendants};
 use palabre_e2e::wait_for;
-use palabre_host::clock::boottime_ms;
 
 const SECONDS: usize = 60;
 const LONG_SECONDS: usize = 600;
@@ -41,12 +47,14 @@ fn main() -> Result<()> {
             "line" => gaps(LONG_SECONDS, Line::Bad)?,
             "handover" => handover()?,
             "restarts" => restarts::run()?,
-            "latency" => latency("websocket", 40).and_then(|()| latency("post", 40))?,
-            "latency-40" => latency("websocket", 40)?,
-            "latency-20" => latency("websocket", 20)?,
-            other => bail!(
-                "'{other}' is not one of start, load, gaps, gaps-long, line, handover, restarts, latency, latency-40, latency-20"
-            ),
+            "latency" => latency::run("websocket", 40).and_then(|()| latency::run("post", 40))?,
+            "latency-40" => latency::run("websocket", 40)?,
+            "latency-20" => latency::run("websocket", 20)?,
+            "rtt" => latency::over_rtts()?,
+            "pesq" => pesq::run()?,
+            "memory" => memory::run(24, 20).and_then(|()| memory::run(20, 1))?,
+            "memory-short" => memory::run(3, 20)?,
+            other => bail!("'{other}' is not one of the parts; 'scripts/measure' says which there are"),
         }
         println!("  (CPU time stolen by neighbours meanwhile: {} ms)\n", (stolen_ticks()? - before) * 10);
     }
@@ -148,8 +156,12 @@ fn gaps(seconds: usize, line: Line) -> Result<()> {
     let _talker = Talker::tone(&suite.client, &suite.links[0], TONE_HZ, TONE_DBFS);
     let mut url = suite.links[1].url.clone();
     if line == Line::Bad {
-        let badness =
-            Badness { jitter: Duration::from_millis(50), stall_every: 100, stall: Duration::from_millis(200) };
+        let badness = Badness {
+            jitter: Duration::from_millis(50),
+            stall_every: 100,
+            stall: Duration::from_millis(200),
+            ..Badness::default()
+        };
         let port = palabre_e2e::line::Line::to(suite.links[1].port, badness)?.port;
         url = url.replace(&suite.links[1].port.to_string(), &port.to_string());
     }
@@ -157,8 +169,29 @@ fn gaps(seconds: usize, line: Line) -> Result<()> {
     // A bad line is learnt from what it does: its first half minute doesn't count.
     wait_for_samples(&listener, Tap::Output, if line == Line::Bad { 30 } else { 10 })?;
     let heard = Heard::start(&listener)?;
+    plot_delay(&listener, seconds, &format!("{line:?}").to_lowercase())?;
     println!("gaps: a tone for {seconds} s through Chromium, line: {line:?}");
     heard.print_after(seconds)
+}
+
+/// Looks at the page's figures once a second for so long, and draws them.
+fn plot_delay(listener: &Browser, seconds: usize, name: &str) -> Result<()> {
+    let names = [("delay", "#1d4f91"), ("held back", "#2a6f4e"), ("margin", "#b4541a")];
+    let mut curves = names.map(|(name, colour)| Curve { name, colour, points: Vec::new() });
+    let started = Instant::now();
+    while started.elapsed().as_secs_f64() < seconds as f64 {
+        let now = listener.run("return [palabreState.delayMs, palabreState.depthMs, palabreState.marginMs]")?;
+        for (curve, value) in curves.iter_mut().zip(0..) {
+            let figure = now[value as usize].as_f64().unwrap_or(f64::NAN);
+            curve.points.push((started.elapsed().as_secs_f64(), figure));
+        }
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    std::fs::create_dir_all("target/measure")?;
+    let file = format!("target/measure/delay-{name}-{seconds}s.svg");
+    std::fs::write(&file, plot::svg("The player's delay as the page tells it", "seconds", "ms", &curves))?;
+    println!("plot of the delay: {file}");
+    Ok(())
 }
 
 /// A tone while the stream is renewed again and again and the listener is replaced as planned.
@@ -261,91 +294,28 @@ fn events(places: impl Iterator<Item = usize>, rate_hz: u32) -> usize {
     count
 }
 
-/// From the microphone's sample in one Chromium to its hand-over to the output in another; devices are not included.
-fn latency(uplink: &str, chunk_ms: u32) -> Result<()> {
-    let suite = Suite::start_configured(2, &format!("[stream]\nchunk-ms = {chunk_ms}\n"))?;
-    let speaker = join(&suite, 0, uplink)?;
-    let listener = join(&suite, 1, uplink)?;
-    wait_for_samples(&listener, Tap::Output, 12)?;
-    let starts = [(&speaker, Tap::Microphone), (&listener, Tap::Output)].map(|(b, tap)| b.tapped(tap));
-    let [from, to] = starts;
-    let ((from, from_hz), (to, to_hz)) = (from?, to?);
-    wait_for_samples(&speaker, Tap::Microphone, from / from_hz as usize + SECONDS + 1)?;
-    wait_for_samples(&listener, Tap::Output, to / to_hz as usize + SECONDS + 3)?;
-    let said = convert(&speaker.tap_from(Tap::Microphone, from)?, from_hz, RATE_HZ);
-    let heard = convert(&listener.tap_from(Tap::Output, to)?, to_hz, RATE_HZ);
-    let said_ms = Clock::new(speaker.tap_times(Tap::Microphone)?);
-    let heard_ms = Clock::new(listener.tap_times(Tap::Output)?);
-    let at = |start: usize, sample: usize, hz: u32| start as f64 + sample as f64 * f64::from(hz) / f64::from(RATE_HZ);
-    let matches = find(&said, &heard, 2_000);
-    let good: Vec<_> = matches.iter().filter(|m| m.coefficient > 0.8).collect();
-    let delay = |m: &&palabre_e2e::compare::Match| {
-        heard_ms.at(at(to, m.at + m.lag, to_hz)) - said_ms.at(at(from, m.at, from_hz))
-    };
-    let delays: Vec<f64> = good.iter().map(delay).collect();
-    let (middle, p95) = (median(delays.clone()), percentile(delays, 95.0));
-    println!(
-        "latency by {uplink}, chunks of {chunk_ms} ms: mouth to ear, Chromium to Chromium: median {middle:.0} ms, p95 {p95:.0} ms"
-    );
-    let correlation = median(matches.iter().map(|m| m.coefficient));
-    println!("  {} of {} windows of 150 ms found; median correlation {correlation:.3}", good.len(), matches.len());
-    println!("  listening page: {}", Heard::figures(&listener)?);
-    stages(&speaker, &listener, middle, f64::from(chunk_ms))
-}
-
-/// The same delay stage by stage, for the first sample of a chunk. What happens between the two pages is what remains.
-fn stages(speaker: &Browser, listener: &Browser, total_ms: f64, chunk_ms: f64) -> Result<()> {
-    let sent = speaker.tap_stages()?.sent_ms;
-    let arrived = listener.tap_stages()?.arrived_ms;
-    // SEQ is CLOCK_BOOTTIME when the chunk was complete.
-    let boot_ms = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64() * 1000.0 - boottime_ms() as f64;
-    let sent_ms = median(sent);
-    let down_ms = median(arrived.iter().map(|(wall_ms, seq)| wall_ms - (seq + boot_ms)));
-    let page = listener.run("return [palabreState.depthMs, palabreState.filterMs]")?;
-    let figure = |at: usize| page[at].as_f64().unwrap_or(f64::NAN);
-    // On average over a chunk the ring holds half a chunk more than its first sample finds there.
-    let player_ms = figure(0) - chunk_ms / 2.0 + figure(1);
-    let between_ms = total_ms - sent_ms - down_ms - player_ms - chunk_ms;
-    println!(
-        "  stages: captured until sent {sent_ms:.0} ms (of this a chunk of {chunk_ms:.0}), sent until mixed {between_ms:.0} ms, \
-         a chunk down {chunk_ms:.0} ms, complete until in the page {down_ms:.0} ms, player {player_ms:.0} ms"
-    );
-    Ok(())
-}
-
-/// Wall-clock time of a tap's samples, smoothed over two seconds: worklets run in bursts.
-struct Clock {
-    times: Vec<(f64, f64)>,
-}
-
-impl Clock {
-    fn new(times: Vec<(f64, f64)>) -> Self {
-        Self { times }
-    }
-
-    fn at(&self, sample: f64) -> f64 {
-        let middle = self.times.partition_point(|&(at, _)| at < sample);
-        let near = &self.times[middle.saturating_sub(10)..(middle + 10).min(self.times.len())];
-        let slope = match (near.first(), near.last()) {
-            (Some(first), Some(last)) if last.0 > first.0 => (last.1 - first.1) / (last.0 - first.0),
-            _ => 0.0,
-        };
-        median(near.iter().map(|&(at, ms)| ms + (sample - at) * slope))
-    }
-}
-
 fn join(suite: &Suite, person: usize, uplink: &str) -> Result<Browser> {
     join_at(&format!("{}#uplink={uplink}", suite.links[person].url))
 }
 
 fn join_at(url: &str) -> Result<Browser> {
     let voice = Path::new(env!("CARGO_MANIFEST_DIR")).join("speech/english-man-16000Hz-mono.wav");
-    let browser = Browser::start(Some(&voice), "en")?;
+    let browser = enter(Browser::start(Some(&voice), "en")?, url)?;
+    browser.wait_until("palabreState.connection === 'live' && palabreState.microphone === 'on'")?;
+    Ok(browser)
+}
+
+fn join_without_microphone(url: &str) -> Result<Browser> {
+    let browser = enter(Browser::start(None, "en")?, url)?;
+    browser.wait_until("palabreState.connection === 'live' && palabreState.microphone === 'refused'")?;
+    Ok(browser)
+}
+
+fn enter(browser: Browser, url: &str) -> Result<Browser> {
     browser.tap_sound()?;
     browser.open(url)?;
     browser.wait_until("window.palabreState?.screen === 'door'")?;
     browser.click("#join")?;
-    browser.wait_until("palabreState.connection === 'live' && palabreState.microphone === 'on'")?;
     Ok(browser)
 }
 

@@ -11,12 +11,14 @@ use palabre_e2e::suite::{PATIENCE, Suite, binary, signal};
 use palabre_e2e::wait_for;
 use palabre_sound::{measure, wav};
 
-use crate::{TONE_DBFS, TONE_HZ, breaks, join_at, quiet_windows};
+use crate::{TONE_DBFS, TONE_HZ, breaks, join_at, join_without_microphone, quiet_windows};
 
 /// How many times each is done.
 const TIMES: usize = 3;
 /// The tone must be whole for so long before the next one.
 const WHOLE_S: usize = 3;
+/// Before a death it must be whole for so long: whoever died a while ago is started again at once, and not after a growing delay.
+const HEALTHY_S: usize = 11;
 
 type Event = (&'static str, fn(&Suite, usize) -> Result<()>);
 
@@ -41,29 +43,43 @@ const EVENTS: [Event; 11] = [
 pub fn run() -> Result<()> {
     let suite = Suite::start(2)?;
     let _tone = Tone::start(&suite)?;
-    let listener = join_at(&suite.links[1].url)?;
-    wait_until_whole(&listener, 0)?;
+    let speaker = join_at(&suite.links[1].url)?;
+    let mute = join_without_microphone(&suite.links[1].url)?;
     println!("| what happens | silence at a time, longest | silence, all together | gaps | clicks |");
     println!("| --- | --- | --- | --- | --- |");
     for (what, happen) in EVENTS {
-        let mut heard = Vec::new();
+        let is_death = what.starts_with("kill");
+        let mut heard = [Vec::new(), Vec::new()];
         for time in 0..TIMES {
-            let from = listener.tapped(Tap::Output)?.0;
+            for page in [&speaker, &mute] {
+                wait_until_whole(page, 0, if is_death { HEALTHY_S } else { WHOLE_S })?;
+            }
+            let from = [speaker.tapped(Tap::Output)?.0, mute.tapped(Tap::Output)?.0];
             happen(&suite, time).with_context(|| what.to_owned())?;
-            let to = wait_until_whole(&listener, from)?;
-            heard.push(Heard::of(&listener, from, to)?);
+            for ((page, from), heard) in [&speaker, &mute].into_iter().zip(from).zip(&mut heard) {
+                heard.push(Heard::of(page, from, wait_until_whole(page, from, WHOLE_S)?)?);
+            }
         }
-        let list =
-            |figure: fn(&Heard) -> usize| heard.iter().map(|h| figure(h).to_string()).collect::<Vec<_>>().join(", ");
-        println!(
-            "| {what} | {} ms | {} ms | {} | {} |",
-            list(|h| h.longest_ms),
-            list(|h| h.silent_ms),
-            list(|h| h.gaps),
-            list(|h| h.clicks)
-        );
+        row(what, &heard[0]);
+        if is_death {
+            row(&format!("{what}, a page without a microphone"), &heard[1]);
+        }
+    }
+    for (name, page) in [("with", &speaker), ("without", &mute)] {
+        println!("page {name} a microphone: {}", crate::Heard::figures(page)?);
     }
     suite.stop()
+}
+
+fn row(what: &str, heard: &[Heard]) {
+    let list = |figure: fn(&Heard) -> usize| heard.iter().map(|h| figure(h).to_string()).collect::<Vec<_>>().join(", ");
+    println!(
+        "| {what} | {} ms | {} ms | {} | {} |",
+        list(|h| h.longest_ms),
+        list(|h| h.silent_ms),
+        list(|h| h.gaps),
+        list(|h| h.clicks)
+    );
 }
 
 fn say(suite: &Suite, words: &[&str]) -> Result<()> {
@@ -98,10 +114,10 @@ impl Heard {
 }
 
 /// Waits until what is heard has been the whole tone for a while, and that while lies behind `from`; gives where it ends.
-fn wait_until_whole(listener: &Browser, from: usize) -> Result<usize> {
+fn wait_until_whole(listener: &Browser, from: usize, seconds: usize) -> Result<usize> {
     let whole = || {
         let (count, rate_hz) = listener.tapped(Tap::Output).ok()?;
-        let start = count.checked_sub(WHOLE_S * rate_hz as usize).filter(|&start| rate_hz > 0 && start >= from)?;
+        let start = count.checked_sub(seconds * rate_hz as usize).filter(|&start| rate_hz > 0 && start >= from)?;
         let samples = listener.tap_from(Tap::Output, start).ok()?;
         quiet_windows(&samples, rate_hz).all(|is_quiet| !is_quiet).then_some(count)
     };

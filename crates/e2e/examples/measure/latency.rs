@@ -1,0 +1,199 @@
+//! From the microphone's sample in one Chromium to its hand-over to the output in another; devices are not included.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use palabre_e2e::browser::{Browser, Tap};
+use palabre_e2e::compare::{Match, RATE_HZ, convert, find, median, percentile};
+use palabre_e2e::line::{Badness, Line};
+use palabre_e2e::suite::{Suite, descendants};
+use palabre_host::clock::boottime_ms;
+
+use crate::{Heard, cpu_ms, join, join_at, wait_for_samples};
+
+const SECONDS: usize = 60;
+/// For each of eight ways.
+const RTT_SECONDS: usize = 30;
+/// What a window's correlation must be for its place to be believed.
+const FOUND: f64 = 0.8;
+
+/// Two pages that talk to each other, and the stages of the delay between them.
+pub fn run(uplink: &str, chunk_ms: u32) -> Result<()> {
+    let suite = Suite::start_configured(2, &format!("[stream]\nchunk-ms = {chunk_ms}\n"))?;
+    let speaker = join(&suite, 0, uplink)?;
+    let listener = join(&suite, 1, uplink)?;
+    wait_for_samples(&listener, Tap::Output, 12)?;
+    let spoken = Spoken::record(&speaker, &listener, SECONDS)?;
+    let (middle, p95) = spoken.delay_ms();
+    println!(
+        "latency by {uplink}, chunks of {chunk_ms} ms: mouth to ear, Chromium to Chromium: median {middle:.0} ms, p95 {p95:.0} ms"
+    );
+    let correlation = median(spoken.matches.iter().map(|m| m.coefficient));
+    let (found, all) = (spoken.found().count(), spoken.matches.len());
+    println!("  {found} of {all} windows of 150 ms found; median correlation {correlation:.3}");
+    println!("  listening page: {}", Heard::figures(&listener)?);
+    print_stages(&spoken, &listener)
+}
+
+/// Both uplinks over lines of growing length, from the speaking page to its listener and back.
+pub fn over_rtts() -> Result<()> {
+    let suite = Suite::start(2)?;
+    let listener = join(&suite, 1, "websocket")?;
+    let name = &suite.links[0].name;
+    println!(
+        "| uplink | RTT | median | p95 | windows found | pieces sent in a second | CPU of the speaker's listener | of their browser |"
+    );
+    println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
+    for uplink in ["websocket", "post"] {
+        for rtt_ms in [0, 50, 100, 150] {
+            let badness = Badness { rtt: Duration::from_millis(rtt_ms), ..Badness::default() };
+            let link = &suite.links[0];
+            let port = Line::to(link.port, badness)?.port;
+            let speaker =
+                join_at(&format!("{}#uplink={uplink}", link.url.replace(&link.port.to_string(), &port.to_string())))?;
+            wait_for_samples(&speaker, Tap::Microphone, 10)?;
+            let pid = suite.process("palabre-listener", name).context("no listener")?;
+            let browser = descendants(speaker.pid());
+            let (cpu_before, browser_before) = (cpu_ms(pid)?, cpu_of(&browser));
+            let started = Instant::now();
+            let spoken = Spoken::record(&speaker, &listener, RTT_SECONDS)?;
+            let elapsed_ms = started.elapsed().as_secs_f64() * 1000.0;
+            let percent = |ms: f64| ms * 100.0 / elapsed_ms;
+            let (cpu, browser) = (percent(cpu_ms(pid)? - cpu_before), percent(cpu_of(&browser) - browser_before));
+            let pieces = spoken.sent.len() as f64 * 1000.0 / elapsed_ms;
+            let (middle, p95) = spoken.delay_ms();
+            let (found, all) = (spoken.found().count(), spoken.matches.len());
+            println!(
+                "| {uplink} | {rtt_ms} ms | {middle:.0} ms | {p95:.0} ms | {found} of {all} | {pieces:.1} | {cpu:.2} % | {browser:.0} % |"
+            );
+        }
+    }
+    suite.stop()
+}
+
+/// Of processes that may end meanwhile.
+fn cpu_of(pids: &[u32]) -> f64 {
+    pids.iter().filter_map(|&pid| cpu_ms(pid).ok()).sum()
+}
+
+/// What one page said and the other rendered, window by window.
+pub struct Spoken {
+    /// At [`RATE_HZ`], as the browser delivered it.
+    pub said: Vec<i16>,
+    /// At [`RATE_HZ`], as the other browser rendered it.
+    pub heard: Vec<i16>,
+    matches: Vec<Match>,
+    /// What left meanwhile: how old its first sample was, in ms, and how many samples it had.
+    sent: Vec<(f64, f64)>,
+    from: Recorded,
+    to: Recorded,
+}
+
+impl Spoken {
+    /// Records both from now on.
+    pub fn record(speaker: &Browser, listener: &Browser, seconds: usize) -> Result<Self> {
+        let starts = [(speaker, Tap::Microphone), (listener, Tap::Output)].map(|(b, tap)| b.tapped(tap));
+        let [from, to] = starts;
+        let ((from, from_hz), (to, to_hz)) = (from?, to?);
+        let sent_before = speaker.tap_stages()?.sent.len();
+        wait_for_samples(speaker, Tap::Microphone, from / from_hz as usize + seconds + 1)?;
+        wait_for_samples(listener, Tap::Output, to / to_hz as usize + seconds + 3)?;
+        let from = Recorded { start: from, rate_hz: from_hz, clock: Clock::new(speaker.tap_times(Tap::Microphone)?) };
+        let to = Recorded { start: to, rate_hz: to_hz, clock: Clock::new(listener.tap_times(Tap::Output)?) };
+        let said = convert(&speaker.tap_from(Tap::Microphone, from.start)?, from_hz, RATE_HZ);
+        let heard = convert(&listener.tap_from(Tap::Output, to.start)?, to_hz, RATE_HZ);
+        let matches = find(&said, &heard, 2_000);
+        let sent = speaker.tap_stages()?.sent.split_off(sent_before);
+        Ok(Self { said, heard, matches, sent, from, to })
+    }
+
+    /// The windows whose place is known.
+    pub fn found(&self) -> impl Iterator<Item = &Match> {
+        self.matches.iter().filter(|m| m.coefficient > FOUND)
+    }
+
+    /// Median and 95th percentile.
+    fn delay_ms(&self) -> (f64, f64) {
+        let delays: Vec<f64> = self.found().map(|m| self.to.ms(m.at + m.lag) - self.from.ms(m.at)).collect();
+        (median(delays.clone()), percentile(delays, 95.0))
+    }
+}
+
+/// The same delay stage by stage, for the same windows in each: means, so that they add up.
+fn print_stages(spoken: &Spoken, listener: &Browser) -> Result<()> {
+    let (start, rate_hz) = spoken.stream_start(listener)?;
+    let came = find(&spoken.said, &convert(&listener.tap_from(Tap::Stream, start)?, rate_hz, RATE_HZ), 2_000);
+    let arrived = listener.tap_stages()?.arrived;
+    // SEQ is CLOCK_BOOTTIME when the chunk was complete.
+    let boot_ms = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64() * 1000.0 - boottime_ms() as f64;
+    let (mut mixed, mut rest, mut down, mut player) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for window in came.iter().filter(|m| m.coefficient > FOUND) {
+        let Some(heard) = spoken.found().find(|m| m.at == window.at) else { continue };
+        let place = start as f64 + (window.at + window.lag) as f64 * f64::from(rate_hz) / f64::from(RATE_HZ);
+        let next = arrived.partition_point(|&(from, ..)| from <= place);
+        let (Some(&(_, came_ms, seq)), Some(&(end, ..))) = (arrived.get(next - 1), arrived.get(next)) else { continue };
+        let (complete_ms, rest_ms) = (seq + boot_ms, (end - place) * 1000.0 / f64::from(rate_hz));
+        mixed.push(complete_ms - rest_ms - spoken.from.ms(window.at));
+        rest.push(rest_ms);
+        down.push(came_ms - complete_ms);
+        player.push(spoken.to.ms(heard.at + heard.lag) - came_ms);
+    }
+    // A sample in the middle of what is sent waits for half of it less than the first.
+    let room_hz = f64::from(rate_hz);
+    let samples: f64 = spoken.sent.iter().map(|(_, count)| count).sum();
+    let sent_ms = spoken.sent.iter().map(|(age, count)| (age - count * 500.0 / room_hz) * count).sum::<f64>() / samples;
+    let [mixed, rest, down, player] = [mixed, rest, down, player].map(|all| all.iter().sum::<f64>() / all.len() as f64);
+    println!(
+        "  stages of an average sample, means of the same windows: captured until sent {sent_ms:.0} ms, sent until mixed {:.0} ms, \
+         until its chunk was complete {rest:.0} ms, until that was in the page {down:.0} ms, player {player:.0} ms; together {:.0} ms",
+        mixed - sent_ms,
+        mixed + rest + down + player
+    );
+    Ok(())
+}
+
+impl Spoken {
+    /// Where in the stream's tap to begin, so that what was said is found in it: at the chunk that came when the recording
+    /// of what was said began.
+    fn stream_start(&self, listener: &Browser) -> Result<(usize, u32)> {
+        let began_ms = self.from.ms(0);
+        let arrived = listener.tap_stages()?.arrived;
+        let first = arrived.iter().find(|(_, came_ms, _)| *came_ms >= began_ms).context("nothing came")?;
+        Ok((first.0 as usize, listener.tapped(Tap::Stream)?.1))
+    }
+}
+
+/// A tap from some sample on.
+struct Recorded {
+    start: usize,
+    rate_hz: u32,
+    clock: Clock,
+}
+
+impl Recorded {
+    /// Wall-clock time of a sample, which is counted from `start` at [`RATE_HZ`].
+    fn ms(&self, sample: usize) -> f64 {
+        self.clock.at(self.start as f64 + sample as f64 * f64::from(self.rate_hz) / f64::from(RATE_HZ))
+    }
+}
+
+/// Wall-clock time of a tap's samples, smoothed over two seconds: worklets run in bursts.
+struct Clock {
+    times: Vec<(f64, f64)>,
+}
+
+impl Clock {
+    fn new(times: Vec<(f64, f64)>) -> Self {
+        Self { times }
+    }
+
+    fn at(&self, sample: f64) -> f64 {
+        let middle = self.times.partition_point(|&(at, _)| at < sample);
+        let near = &self.times[middle.saturating_sub(10)..(middle + 10).min(self.times.len())];
+        let slope = match (near.first(), near.last()) {
+            (Some(first), Some(last)) if last.0 > first.0 => (last.1 - first.1) / (last.0 - first.0),
+            _ => 0.0,
+        };
+        median(near.iter().map(|&(at, ms)| ms + (sample - at) * slope))
+    }
+}

@@ -1,0 +1,240 @@
+//! How a tab's memory grows over hours: the page's own files and real speech, from a server of this program's own that can send
+//! a stream many times as fast as it would be spoken. No debugger is attached, since one changes what a browser keeps.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use palabre_e2e::compare::convert;
+use palabre_e2e::suite::descendants;
+use palabre_sound::wav;
+
+use crate::plot::{Curve, svg};
+use crate::pss_kib;
+
+const RATE_HZ: u32 = 24_000;
+const CHUNK_MS: u64 = 40;
+const CHUNK_SAMPLES: usize = 960;
+const LOOK: Duration = Duration::from_secs(5);
+/// What a page needs to begin is no growth.
+const BEGINNING_S: f64 = 60.0;
+const FIREFOX: &str = "user_pref(\"media.autoplay.default\", 0);\nuser_pref(\"browser.shell.checkDefaultBrowser\", false);\n\
+                       user_pref(\"datareporting.policy.dataSubmissionEnabled\", false);\n";
+const JOIN: &str = "<script>const wait = setInterval(() => {
+  if (window.palabreState?.screen !== 'door') return;
+  clearInterval(wait);
+  document.getElementById('join').click();
+}, 100);</script></body>";
+
+/// A tab of each browser for `minutes`, with a stream `speed` times as fast as speech.
+pub fn run(minutes: u64, speed: u64) -> Result<()> {
+    for browser in ["chromium", "firefox-esr"] {
+        let server = Server::start(speed)?;
+        let tab = Tab::open(browser, server.port)?;
+        let started = Instant::now();
+        let mut points = Vec::new();
+        while started.elapsed() < Duration::from_secs(60 * minutes) {
+            std::thread::sleep(LOOK);
+            points.push((started.elapsed().as_secs_f64() / 60.0, tab.memory_mib()?));
+        }
+        let hours = minutes as f64 * speed as f64 / 60.0;
+        println!("memory: {browser}, {minutes} minutes at {speed} × speed, {hours:.1} hours of sound");
+        print(&points, speed as f64, &server.report());
+        let file = PathBuf::from(format!("target/measure/memory-{browser}-{speed}.svg"));
+        fs::create_dir_all("target/measure")?;
+        let curve = Curve { name: browser, colour: "#2a6f4e", points };
+        fs::write(&file, svg(&format!("Memory of a tab, {speed} × speed"), "minutes", "MiB (PSS)", &[curve]))?;
+        println!("  plot: {}", file.display());
+    }
+    Ok(())
+}
+
+/// The line through what came after the beginning, and how far the rest lies from it.
+fn print(points: &[(f64, f64)], speed: f64, report: &str) {
+    let settled: Vec<_> = points.iter().filter(|(minute, _)| minute * 60.0 > BEGINNING_S).collect();
+    let count = settled.len() as f64;
+    let mean = |of: &dyn Fn(&(f64, f64)) -> f64| settled.iter().map(|point| of(point)).sum::<f64>() / count;
+    let (middle_x, middle_y) = (mean(&|p| p.0), mean(&|p| p.1));
+    let slope = mean(&|p| (p.0 - middle_x) * (p.1 - middle_y)) / mean(&|p| (p.0 - middle_x).powi(2));
+    let noise = mean(&|p| (p.1 - middle_y - slope * (p.0 - middle_x)).powi(2)).sqrt();
+    let (least, most) = settled.iter().fold((f64::MAX, 0.0_f64), |(a, b), p| (a.min(p.1), b.max(p.1)));
+    println!(
+        "  PSS of the tab's process: mean {middle_y:.0} MiB, {least:.0} to {most:.0}, slope {:+.1} MiB in an hour of sound, noise {noise:.1} MiB",
+        slope * 60.0 / speed
+    );
+    println!("  the page's last report: {report}");
+}
+
+/// A browser with the page in its only tab.
+struct Tab {
+    child: Child,
+    _profile: tempfile::TempDir,
+}
+
+impl Tab {
+    fn open(browser: &str, port: u16) -> Result<Self> {
+        let profile = tempfile::Builder::new().prefix("palabre-memory-").tempdir()?;
+        fs::write(profile.path().join("user.js"), FIREFOX)?;
+        let mut command = Command::new(browser);
+        if browser == "chromium" {
+            command.args([
+                "--headless=new",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--no-first-run",
+                "--disable-background-networking",
+            ]);
+            command.args(["--autoplay-policy=no-user-gesture-required", "--disable-dev-shm-usage"]);
+            command.arg(format!("--user-data-dir={}", profile.path().display()));
+        } else {
+            command.args(["--headless", "--no-remote", "--profile"]).arg(profile.path());
+        }
+        let child = command
+            .arg(format!("http://localhost:{port}/"))
+            .env("HOME", profile.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .with_context(|| format!("unable to start '{browser}'"))?;
+        Ok(Self { child, _profile: profile })
+    }
+
+    /// Of the largest process that holds a page.
+    fn memory_mib(&self) -> Result<f64> {
+        let holds_a_page = |pid: &u32| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line);
+            line.contains("--type=renderer") || line.contains("-contentproc")
+        };
+        let sizes = descendants(self.child.id()).into_iter().filter(holds_a_page).filter_map(|pid| pss_kib(pid).ok());
+        let most = sizes.fold(0.0, f64::max);
+        (most > 0.0).then_some(most / 1024.0).context("the browser has no process that holds a page")
+    }
+}
+
+impl Drop for Tab {
+    fn drop(&mut self) {
+        let rest = descendants(self.child.id());
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        for pid in rest {
+            let _ = palabre_e2e::suite::signal(pid, "KILL");
+        }
+    }
+}
+
+/// Serves the page and an endless speech until the program ends.
+struct Server {
+    port: u16,
+    report: Arc<Mutex<String>>,
+}
+
+impl Server {
+    fn start(speed: u64) -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let port = listener.local_addr()?.port();
+        let report = Arc::new(Mutex::new(String::new()));
+        let (speech, since, last) = (Arc::new(speech()?), Instant::now(), Arc::clone(&report));
+        std::thread::spawn(move || {
+            for tcp in listener.incoming().flatten() {
+                let (speech, last) = (Arc::clone(&speech), Arc::clone(&last));
+                std::thread::spawn(move || serve(tcp, &speech, since, speed, &last));
+            }
+        });
+        Ok(Self { port, report })
+    }
+
+    fn report(&self) -> String {
+        self.report.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+fn speech() -> Result<Vec<i16>> {
+    let file = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("speech/english-man-16000Hz-mono.wav"))?;
+    let samples: Vec<i16> = file[44..].as_chunks::<2>().0.iter().map(|&pair| i16::from_le_bytes(pair)).collect();
+    Ok(convert(&samples, 16_000, RATE_HZ))
+}
+
+fn serve(tcp: TcpStream, speech: &[i16], since: Instant, speed: u64, report: &Mutex<String>) -> Result<()> {
+    tcp.set_nodelay(true)?;
+    let (mut input, mut output) = (BufReader::new(tcp.try_clone()?), tcp);
+    loop {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            if input.read_line(&mut head)? == 0 {
+                return Ok(());
+            }
+        }
+        let length =
+            head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
+        let mut body = vec![0; length.unwrap_or(0)];
+        input.read_exact(&mut body)?;
+        let path = head.split(' ').nth(1).unwrap_or_default();
+        match path.split('?').next().unwrap_or_default() {
+            "/listen" => return stream(&mut output, speech, since, speed),
+            "/report" => {
+                *report.lock().unwrap_or_else(PoisonError::into_inner) = String::from_utf8_lossy(&body).into_owned();
+                write!(output, "HTTP/1.1 204 No Content\r\n\r\n")?;
+            }
+            path => {
+                let (kind, bytes) = file(path);
+                write!(output, "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n", bytes.len())?;
+                output.write_all(&bytes)?;
+            }
+        }
+    }
+}
+
+fn file(path: &str) -> (&'static str, Vec<u8>) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../listener/page");
+    let read = |name: &str| fs::read(folder.join(name)).unwrap_or_default();
+    match path {
+        "/" => ("text/html", String::from_utf8_lossy(&read("index.html")).replace("</body>", JOIN).into_bytes()),
+        "/me" => ("application/json", ME.into()),
+        "/page/languages.js" => ("text/javascript", b"export default ['en', 'fr'];".to_vec()),
+        _ => {
+            let name = path.trim_start_matches("/page/").replace('/', "");
+            let kind = match name.rsplit('.').next() {
+                Some("js") => "text/javascript",
+                Some("css") => "text/css",
+                Some("svg") => "image/svg+xml",
+                _ => "application/octet-stream",
+            };
+            (kind, read(&name))
+        }
+    }
+}
+
+const ME: &str = r#"{"name":"alice","display":"Alice","room":"main","rate_hz":24000,"chunk_ms":40,"levelling":true,"join_muted":true,"listen_only":true}"#;
+const PROLOGUE: &str = "<!doctype html><meta charset=utf-8><title>Palabre</title><script>function p(){var s=document.currentScript,\
+                        b=s.previousSibling,t=b.textContent;b.remove();s.remove();parent.palabre(self,t)}</script>";
+
+/// Chunk n is due n chunks after the beginning, at this speed, and has the same number in every stream.
+fn stream(output: &mut TcpStream, speech: &[i16], since: Instant, speed: u64) -> Result<()> {
+    write!(
+        output,
+        "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: 1000000000000\r\n\r\n{PROLOGUE}"
+    )?;
+    let record = |text: String| format!("<b>{text}</b><script>p()</script>");
+    let people = BASE64.encode(r#"{"people":[{"name":"alice","display":"Alice"}]}"#);
+    let chunk = Duration::from_millis(CHUNK_MS) / u32::try_from(speed)?;
+    let mut next = (since.elapsed().as_micros() / chunk.as_micros()) as u64 + 1;
+    let seq = |n: u64| 1_000_000 + n * CHUNK_MS;
+    output.write_all(record(format!("0,{},{}", seq(next) - 2, BASE64.encode(ME))).as_bytes())?;
+    output.write_all(record(format!("3,{},{people},//8AAAAB", seq(next) - 1)).as_bytes())?;
+    loop {
+        std::thread::sleep((since + chunk * u32::try_from(next)?).saturating_duration_since(Instant::now()));
+        let at = next as usize * CHUNK_SAMPLES % (speech.len() - CHUNK_SAMPLES);
+        let sound = BASE64.encode(wav::little(RATE_HZ, &speech[at..at + CHUNK_SAMPLES]));
+        output.write_all(record(format!("1,{},0,{sound},", seq(next))).as_bytes())?;
+        next += 1;
+    }
+}

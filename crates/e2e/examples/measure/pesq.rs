@@ -1,0 +1,104 @@
+//! PESQ-WB (ITU-T P.862.2) of speech from what one Chromium's microphone delivers to what another Chromium renders.
+//!
+//! The judge is the Python package `pesq`, which `scripts/measure` installs below `target/pesq`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use palabre_e2e::browser::{Browser, Tap};
+use palabre_e2e::compare::{RATE_HZ, convert, median, percentile};
+use palabre_e2e::suite::Suite;
+use palabre_sound::wav;
+
+use crate::latency::Spoken;
+use crate::{Heard, join_at, wait_for_samples};
+
+const SECONDS: usize = 60;
+/// P.862 wants 8 to 12 s.
+const SEGMENT_S: usize = 8;
+const PESQ_HZ: u32 = 16_000;
+/// A little before and after, which PESQ aligns itself.
+const SPARE_MS: usize = 50;
+
+const JUDGE: &str = "
+import sys, wave, numpy
+from pesq import pesq
+def read(path):
+    with wave.open(path) as sound:
+        return numpy.frombuffer(sound.readframes(sound.getnframes()), dtype='<i2')
+for said, heard in zip(sys.argv[1::2], sys.argv[2::2]):
+    print(pesq(16000, read(said), read(heard), 'wb'))
+";
+
+/// A room of 48 kHz without levelling, browsers that don't process what their microphone hears.
+pub fn run() -> Result<()> {
+    let suite = Suite::start_configured(2, "[room]\nrate-hz = 48000\nlevelling = false\n")?;
+    let speaker = join_at(&suite.links[0].url)?;
+    leave_as_it_is(&speaker)?;
+    let listener = join_at(&suite.links[1].url)?;
+    listener.click("#mute")?;
+    wait_for_samples(&speaker, Tap::Microphone, 5)?;
+    wait_for_samples(&listener, Tap::Output, 20)?;
+    let spoken = Spoken::record(&speaker, &listener, SECONDS)?;
+    let dir = PathBuf::from("target/pesq/sound");
+    fs::create_dir_all(&dir)?;
+    let files = segments(&spoken, &dir)?;
+    let figures = judge(&files)?;
+    println!(
+        "pesq: PESQ-WB of {} pieces of {SEGMENT_S} s, 48 kHz, no processing: mean {:.2}, least {:.2}, median {:.2}: {figures:.2?}",
+        figures.len(),
+        figures.iter().sum::<f64>() / figures.len() as f64,
+        percentile(figures.iter().copied(), 0.0),
+        median(figures.iter().copied())
+    );
+    println!("  listening page: {}", Heard::figures(&listener)?);
+    println!("  what was judged is in '{}'", dir.display());
+    suite.stop()
+}
+
+/// Switches echo cancellation, noise suppression and gain control off, and joins again.
+fn leave_as_it_is(browser: &Browser) -> Result<()> {
+    browser.run("for (const name of ['echo', 'noise', 'gain']) localStorage.setItem(`palabre / ${name}`, 'no'); location.reload()")?;
+    browser.wait_until("window.palabreState?.screen === 'door'")?;
+    browser.click("#join")?;
+    browser.wait_until("palabreState.connection === 'live' && palabreState.uplink === 'open'")
+}
+
+/// What was said, and the same time of what was heard, piece by piece.
+fn segments(spoken: &Spoken, dir: &Path) -> Result<Vec<PathBuf>> {
+    let hz = RATE_HZ as usize;
+    let spare = SPARE_MS * hz / 1000;
+    let mut files = Vec::new();
+    for at in (spare..).step_by(SEGMENT_S * hz).take(SECONDS / SEGMENT_S) {
+        let here: Vec<_> = spoken.found().filter(|m| (at..at + SEGMENT_S * hz).contains(&m.at)).collect();
+        if here.is_empty() {
+            continue;
+        }
+        let lag = median(here.iter().map(|m| m.lag as f64)) as usize;
+        let (said, heard) = (at..at + SEGMENT_S * hz, at + lag - spare..at + lag + SEGMENT_S * hz + spare);
+        let (Some(said), Some(heard)) = (spoken.said.get(said), spoken.heard.get(heard)) else { continue };
+        for (name, samples) in [("said", said), ("heard", heard)] {
+            let file = dir.join(format!("{}-{name}.wav", at / hz));
+            fs::write(&file, wav::little(PESQ_HZ, &convert(samples, RATE_HZ, PESQ_HZ)))?;
+            files.push(file);
+        }
+    }
+    Ok(files)
+}
+
+fn judge(files: &[PathBuf]) -> Result<Vec<f64>> {
+    let python = "target/pesq/bin/python";
+    let output = Command::new(python)
+        .args(["-c", JUDGE])
+        .args(files)
+        .output()
+        .with_context(|| format!("unable to start '{python}'; 'scripts/measure pesq' installs it"))?;
+    if !output.status.success() {
+        bail!("{python}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    let text = String::from_utf8(output.stdout)?;
+    let figures: Vec<f64> = text.lines().map(str::parse).collect::<Result<_, _>>()?;
+    if figures.is_empty() { bail!("nothing that was said was heard") } else { Ok(figures) }
+}
