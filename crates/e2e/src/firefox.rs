@@ -4,11 +4,11 @@
 //! What the page renders is looked at by an analyser beside everything that is connected to a destination.
 
 use std::cell::{Cell, RefCell};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, ErrorKind};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
@@ -168,16 +168,40 @@ impl Firefox {
         self.command("input.performActions", &json!({ "context": self.context, "actions": mouse })).map(drop)
     }
 
+    /// Presses and releases a key: a character, or a code of WebDriver's. The page gets it, but a button isn't pressed by it, since
+    /// a window without a screen never has the focus.
+    ///
+    /// # Errors
+    /// Firefox says no.
+    pub fn press(&self, key: &str) -> Result<()> {
+        let actions = json!([{ "type": "keyDown", "value": key }, { "type": "keyUp", "value": key }]);
+        let keyboard = json!([{ "type": "key", "id": "keyboard", "actions": actions }]);
+        self.command("input.performActions", &json!({ "context": self.context, "actions": keyboard })).map(drop)
+    }
+
+    /// Goes on with Tab until the element of a CSS selector has the focus.
+    ///
+    /// # Errors
+    /// It doesn't get it in so many steps as a page has controls.
+    pub fn tab_to(&self, selector: &str) -> Result<()> {
+        const TAB: &str = "\u{E004}";
+        for _ in 0..40 {
+            if self.run(&format!("return document.activeElement?.matches('{selector}') ?? false"))? == true {
+                return Ok(());
+            }
+            self.press(TAB)?;
+        }
+        bail!("'{selector}' can't be reached by Tab")
+    }
+
     /// A command of WebDriver BiDi, and its answer.
     fn command(&self, method: &str, parameters: &Value) -> Result<Value> {
         let id = self.next.replace(self.next.get() + 1);
         let mut socket = self.socket.borrow_mut();
         socket.send(Message::text(json!({ "id": id, "method": method, "params": parameters }).to_string()))?;
-        loop {
-            let Message::Text(text) = socket.read().with_context(|| format!("the answer to {method}"))? else {
-                continue;
-            };
-            let answer: Value = serde_json::from_str(&text)?;
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            let Some(answer) = read(&mut socket).with_context(|| format!("the answer to {method}"))? else { continue };
             match (answer["id"].as_u64() == Some(id), answer["type"].as_str()) {
                 (true, Some("success")) if answer["result"]["type"] == "exception" => {
                     bail!("{method}: {}", answer["result"]["exceptionDetails"]["text"])
@@ -187,6 +211,19 @@ impl Firefox {
                 _ => {}
             }
         }
+        bail!("{method}: no answer")
+    }
+}
+
+/// The next message, if one came within a second.
+fn read(socket: &mut WebSocket<TcpStream>) -> Result<Option<Value>> {
+    match socket.read() {
+        Ok(Message::Text(text)) => Ok(Some(serde_json::from_str(&text)?)),
+        Ok(_) => Ok(None),
+        Err(tungstenite::Error::Io(error)) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -221,7 +258,7 @@ fn connect(child: &mut Child) -> Result<WebSocket<TcpStream>> {
     // Nobody else reads what it says, and it must not wait for that.
     std::thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()));
     let tcp = TcpStream::connect(&address)?;
-    tcp.set_read_timeout(Some(PATIENCE))?;
+    tcp.set_read_timeout(Some(Duration::from_secs(1)))?;
     tcp.set_write_timeout(Some(Duration::from_secs(20)))?;
     Ok(tungstenite::client(format!("ws://{address}/session"), tcp)?.0)
 }
