@@ -31,6 +31,7 @@ const JOIN: &str = "<script>const wait = setInterval(() => {
   if (window.palabreState?.screen !== 'door') return;
   clearInterval(wait);
   document.getElementById('join').click();
+  setInterval(() => fetch('figures', { method: 'POST', body: JSON.stringify(palabreState) }), 10000);
 }, 100);</script></body>";
 
 /// A tab of each browser for `minutes`, with a stream `speed` times as fast as speech.
@@ -69,7 +70,7 @@ fn print(points: &[(f64, f64)], speed: f64, report: &str) {
         "  PSS of the tab's process: mean {middle_y:.0} MiB, {least:.0} to {most:.0}, slope {:+.1} MiB in an hour of sound, noise {noise:.1} MiB",
         slope * 60.0 / speed
     );
-    println!("  the page's last report: {report}");
+    println!("  the page's last figures: {report}");
 }
 
 /// A browser with the page in its only tab.
@@ -180,7 +181,7 @@ fn serve(tcp: TcpStream, speech: &[i16], since: Instant, speed: u64, report: &Mu
         let path = head.split(' ').nth(1).unwrap_or_default();
         match path.split('?').next().unwrap_or_default() {
             "/listen" => return stream(&mut output, speech, since, speed),
-            "/report" => {
+            "/figures" => {
                 *report.lock().unwrap_or_else(PoisonError::into_inner) = String::from_utf8_lossy(&body).into_owned();
                 write!(output, "HTTP/1.1 204 No Content\r\n\r\n")?;
             }
