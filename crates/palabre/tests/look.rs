@@ -91,6 +91,37 @@ fn a_certificate_that_cannot_serve_is_a_fault() {
     assert!(faults(path).contains(&mend), "{}", faults(path));
 }
 
+/// By limits of a real shell; those of the kernel that no test may change have tests where they are reckoned.
+#[test]
+fn limits_that_are_too_low_are_named_with_what_is_needed() {
+    let house = house();
+    let check = |limit: &str| {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit {limit} && exec \"$@\""), "sh", env!("CARGO_BIN_EXE_palabre")]);
+        command.arg("--config").arg(house.path()).arg("--run").arg(house.path().join("run")).arg("check");
+        command.output().unwrap()
+    };
+    let output = check("-n 60");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(78), "{text}");
+    for says in ["palabre-mixer may have 60 and needs 66", "LimitNOFILE=66 by systemctl edit palabre-mixer"] {
+        assert!(text.contains(says), "{says}: {text}");
+    }
+    let text = stdout(&check("-n 1000"));
+    assert!(text.contains("enough for every participant"), "{text}");
+}
+
+#[test]
+fn threads_that_would_not_suffice_are_a_warning() {
+    let house = house();
+    let mut command = Command::new("prlimit");
+    command.args(["--nproc=51:51", env!("CARGO_BIN_EXE_palabre"), "--config"]).arg(house.path());
+    let output = command.arg("--run").arg(house.path().join("run")).arg("check").output().unwrap();
+    let text = stdout(&output);
+    assert!(text.contains("the listeners may have 51, and 52 if everybody"), "{text}");
+    assert!(text.contains("TasksMax=infinity by systemctl edit palabre-supervisor"), "{text}");
+}
+
 #[test]
 fn what_is_said_to_mend_a_certificate_mends_it() {
     let house = house();

@@ -81,7 +81,10 @@ impl Rig {
     pub fn wait_for_status(&self, status: &str) {
         let end = Instant::now() + PATIENCE;
         let left = || Some(end.saturating_duration_since(Instant::now()));
-        while palabre_host::wait::readable(&[self.notify.as_fd()], left()).unwrap()[0] {
+        while Instant::now() < end {
+            if !palabre_host::wait::readable(&[self.notify.as_fd()], left()).unwrap()[0] {
+                continue;
+            }
             // What follows are the counters of the traffic.
             let told = self.notify.recv().unwrap().1.status;
             if told.is_some_and(|told| told.strip_prefix(status).is_some_and(|rest| rest.starts_with(" sent="))) {

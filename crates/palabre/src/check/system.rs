@@ -25,7 +25,7 @@ const FIRST_DAY_S: u64 = 1_767_225_600;
 /// All about it.
 pub fn look(scene: &Scene<'_>) -> Vec<Finding> {
     let mut findings = ports(scene);
-    findings.extend([nofile(scene), threads(scene), pipes(scene), watches(scene), clock()]);
+    findings.extend([nofile(scene), threads(scene), pipes(scene), watches(scene), clock(SystemTime::now())]);
     findings
 }
 
@@ -131,11 +131,16 @@ fn tasks_max(scene: &Scene<'_>) -> u64 {
 }
 
 fn pipes(scene: &Scene<'_>) -> Finding {
-    const AREA: &str = "pipes";
     let bytes = scene.server.format.bytes_in_ms(PIPE_MS) as u64;
     // The kernel rounds up to a power of two.
     let needed = 2 * people(scene) * bytes.div_ceil(PAGE_BYTES).next_power_of_two();
-    let Some(most) = number(Path::new("/proc/sys/fs/pipe-user-pages-soft")).filter(|most| *most != 0) else {
+    enough_pipes(needed, number(Path::new("/proc/sys/fs/pipe-user-pages-soft")))
+}
+
+/// In pages; 0 and nothing are no limit.
+fn enough_pipes(needed: u64, most: Option<u64>) -> Finding {
+    const AREA: &str = "pipes";
+    let Some(most) = most.filter(|most| *most != 0) else {
         return Finding::ok(AREA, "no limit");
     };
     if most < needed {
@@ -146,9 +151,12 @@ fn pipes(scene: &Scene<'_>) -> Finding {
 }
 
 fn watches(scene: &Scene<'_>) -> Finding {
-    const AREA: &str = "watches";
     let needed = 2 * people(scene) + DESCRIPTORS;
-    let most = number(Path::new("/proc/sys/fs/inotify/max_user_watches")).unwrap_or(u64::MAX);
+    enough_watches(needed, number(Path::new("/proc/sys/fs/inotify/max_user_watches")).unwrap_or(u64::MAX))
+}
+
+fn enough_watches(needed: u64, most: u64) -> Finding {
+    const AREA: &str = "watches";
     if most < needed {
         let text = format!("the mixer needs {needed}, and a user has {most}");
         return Finding::fault(AREA, text, format!("sysctl -w fs.inotify.max_user_watches={}", needed * 2));
@@ -157,10 +165,10 @@ fn watches(scene: &Scene<'_>) -> Finding {
 }
 
 /// Certificates and keys end by it.
-fn clock() -> Finding {
+fn clock(now: SystemTime) -> Finding {
     const AREA: &str = "clock";
     const MEND: &str = "timedatectl set-ntp true";
-    if SystemTime::now() < SystemTime::UNIX_EPOCH + Duration::from_secs(FIRST_DAY_S) {
+    if now < SystemTime::UNIX_EPOCH + Duration::from_secs(FIRST_DAY_S) {
         return Finding::fault(AREA, "stands before 2026", MEND);
     }
     let is_systemd = Path::new("/run/systemd/system").exists();
@@ -173,4 +181,28 @@ fn clock() -> Finding {
 
 fn number(path: &Path) -> Option<u64> {
     fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::Level;
+
+    #[test]
+    fn what_the_kernel_has_too_little_of_is_a_fault_with_the_command_that_mends_it() {
+        assert_eq!(enough_pipes(16_384, Some(16_384)), Finding::ok("pipes", "16384 of 16384 pages"));
+        assert_eq!(enough_pipes(1, Some(0)), Finding::ok("pipes", "no limit"));
+        let few = enough_pipes(16_400, Some(16_384));
+        assert_eq!((few.level, few.mend.as_deref()), (Level::Fault, Some("sysctl -w fs.pipe-user-pages-soft=32800")));
+        let few = enough_watches(100, 99);
+        assert_eq!((few.level, few.mend.as_deref()), (Level::Fault, Some("sysctl -w fs.inotify.max_user_watches=200")));
+        assert_eq!(enough_watches(99, 99).level, Level::Ok);
+    }
+
+    #[test]
+    fn a_clock_that_nobody_has_set_is_a_fault() {
+        let unset = clock(SystemTime::UNIX_EPOCH);
+        assert_eq!((unset.level, unset.mend.as_deref()), (Level::Fault, Some("timedatectl set-ntp true")));
+        assert_ne!(clock(SystemTime::now()).level, Level::Fault);
+    }
 }
