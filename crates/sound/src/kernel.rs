@@ -91,6 +91,22 @@ pub(crate) fn scale(source: &[f32], from: f32, to: f32, out: &mut [i16]) {
     }
 }
 
+/// The sum of the products.
+#[multiversion(targets("x86_64+avx2+fma"))]
+pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
+    const LANES: usize = 32;
+    let fused =
+        |a: f32, b: f32, c: f32| if target_cfg_f!(target_feature = "fma") { a.mul_add(b, c) } else { a * b + c };
+    let mut lanes = [0f32; LANES];
+    let ((a, rest_a), (b, rest_b)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    for (a, b) in a.iter().zip(b) {
+        for lane in 0..LANES {
+            lanes[lane] = fused(a[lane], b[lane], lanes[lane]);
+        }
+    }
+    lanes.iter().sum::<f32>() + rest_a.iter().zip(rest_b).map(|(a, b)| a * b).sum::<f32>()
+}
+
 /// What lies between the samples, at ¼, ½ and ¾: the largest magnitude; see [`crate::limit::true_peak`].
 #[multiversion(targets("x86_64+avx2+fma"))]
 pub(crate) fn between(samples: &[f32], even: &[f32; 6], odd: &[f32; 6], middle: &[f32; 6]) -> f32 {

@@ -5,6 +5,8 @@
 
 use std::f64::consts::TAU;
 
+use crate::kernel;
+
 const FULL_SCALE: f64 = 32_768.0;
 
 /// `n` samples of a sine of `freq_hz` at `dbfs` (RMS), starting at phase 0 and rounded.
@@ -73,19 +75,24 @@ pub fn snr_db(samples: &[i16], rate_hz: u32, freq_hz: f64) -> f64 {
 /// over; (0, 0) when none fits. Costs `lags · reference.len()`.
 #[must_use]
 pub fn align(reference: &[i16], signal: &[i16], lags: std::ops::Range<usize>) -> (usize, f64) {
-    let of_reference: f64 = reference.iter().map(|&x| f64::from(x).powi(2)).sum();
+    let signal = &signal[..signal.len().min(lags.end.saturating_add(reference.len()))];
+    let floats = |samples: &[i16]| samples.iter().map(|&x| f32::from(x)).collect::<Vec<f32>>();
+    let square = |x: &i16| i64::from(*x) * i64::from(*x);
+    let (wanted, there) = (floats(reference), floats(signal));
+    let of_reference = reference.iter().map(square).sum::<i64>() as f64;
+    let first = signal.get(lags.start..).unwrap_or_default();
+    let mut energy: i64 = first.iter().take(reference.len()).map(square).sum();
     let mut best = (0, 0.0);
     for lag in lags {
-        let Some(window) = signal.get(lag..lag.saturating_add(reference.len())) else { break };
-        let (mut product, mut energy) = (0i64, 0i64);
-        for (&a, &b) in reference.iter().zip(window) {
-            product += i64::from(i32::from(a) * i32::from(b));
-            energy += i64::from(i32::from(b) * i32::from(b));
-        }
-        let coefficient = product as f64 / (of_reference * energy as f64).sqrt().max(1.0);
+        let end = lag.saturating_add(reference.len());
+        let Some(window) = there.get(lag..end) else { break };
+        let product = f64::from(kernel::dot(&wanted, window));
+        let coefficient = (product / (of_reference * energy as f64).sqrt().max(1.0)).min(1.0);
         if coefficient > best.1 {
             best = (lag, coefficient);
         }
+        // What the next window has and this one hasn't.
+        energy += signal.get(end).map_or(0, square) - signal.get(lag).map_or(0, square);
     }
     best
 }
