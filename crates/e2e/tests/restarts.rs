@@ -131,7 +131,7 @@ impl Stream {
         }
     }
 
-    /// The sequence number of the next sound. None when the stream has moved, as a page is told, or has ended.
+    /// The sequence number of the next sound. None when the stream has moved, as a page is told twice, or has ended.
     fn sound(&mut self) -> Option<u64> {
         loop {
             match self.record()? {
@@ -170,6 +170,7 @@ fn people_stay_connected_through_an_upgrade_of_every_program() {
         sounds.extend(std::iter::from_fn(|| stream.sound()));
         let last = *sounds.last().unwrap();
         let mut next = Stream::open(&people, "p01", &format!("?from={last}"));
+        sounds.extend(std::iter::from_fn(|| stream.sound()));
         sounds.extend((0..10).map(|_| next.sound().unwrap()));
         let holes = sounds.windows(2).map(|pair| pair[1].checked_sub(pair[0]).unwrap());
         println!(

@@ -118,6 +118,14 @@ impl OurChild {
         self.signal(Signal::SIGHUP)
     }
 
+    /// Has it hand over to another process that serves in its place: SIGUSR1.
+    ///
+    /// # Errors
+    /// Those of kill(2).
+    pub fn hand_over(&self) -> io::Result<()> {
+        self.signal(Signal::SIGUSR1)
+    }
+
     /// How it ended, if it has; the id is no longer its own after that, and this must be dropped.
     ///
     /// # Errors

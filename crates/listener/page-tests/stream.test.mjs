@@ -25,7 +25,7 @@ test('the documented records are read', () => {
   assert.deepEqual(parseRecord(dataOf(example('html hello'))), { kind: 'hello', seq: 1700000000100, me: JSON.parse(example('json me')) });
   const states = [[65535, 0], [0, 1], [1, 7]];
   assert.deepEqual(parseRecord(dataOf(example('html room'))), { kind: 'room', seq: 1700000000101, people, recording: false, states });
-  assert.deepEqual(parseRecord(dataOf(example('html moved'))), { kind: 'moved', seq: 1700000000200 });
+  assert.deepEqual(parseRecord(dataOf(example('html moved'))), { kind: 'moved', seq: 1700000000200, last: false });
 });
 
 test('whatever is not exactly a record is nothing', () => {

@@ -18,7 +18,7 @@ const MAX_MESSAGE_CHARS = 500;
  *   | {kind: 'room', seq: number, people: {name: string, display: string}[], recording: boolean, states: Mark[]}
  *   | {kind: 'message', seq: number, from: string, text: string}
  *   | {kind: 'states', seq: number, states: Mark[]}
- *   | {kind: 'moved', seq: number}} StreamRecord
+ *   | {kind: 'moved', seq: number, last: boolean}} StreamRecord
  * @typedef {[place: number, value: number]} Mark a person's place in the list of people, 65535 for everybody, and a byte
  */
 
@@ -68,8 +68,8 @@ function states(seq, [data]) {
   return { kind: 'states', seq, states: marks(data) };
 }
 
-function moved(seq) {
-  return { kind: 'moved', seq };
+function moved(seq, [last]) {
+  return { kind: 'moved', seq, last: last !== '0' };
 }
 
 /** Three bytes each: the place, high byte first, and the value. */

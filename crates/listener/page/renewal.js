@@ -29,11 +29,12 @@ export class Renewal {
    * A frame has spoken.
    * @param {object} frame
    * @param {number} chars of its record
-   * @returns {{known: boolean, retired: object | null}} retired is the frame that is to be closed now
+   * @returns {{known: boolean, retired?: object | null}} retired, if this frame leads from now on, is the one that is to be
+   *   closed now
    */
   spoke(frame, chars) {
-    if (frame !== this.leader && frame !== this.candidate) return { known: false, retired: null };
-    const retired = frame === this.candidate ? this.#promote() : null;
+    if (frame !== this.leader && frame !== this.candidate) return { known: false };
+    const retired = frame === this.candidate ? this.#promote() : undefined;
     this.#cost += chars + RECORD_COST;
     return { known: true, retired };
   }

@@ -69,6 +69,7 @@ export class Session {
     }, postOnly);
     this.#stream = new Stream({
       onRecord: (record) => this.#take(record),
+      onMoved: () => this.#uplink.move(),
       onState: (connection) => this.#connectionChanged(connection),
     }, renewCost);
     this.#audio.setOutput?.(chosen('output'));

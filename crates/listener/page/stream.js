@@ -19,9 +19,11 @@ const AGAIN_MS = 50;
 const HINT_AGAIN_MS = 2000;
 const MOVED_AGAIN_MS = 3000;
 const MOVED_WAIT_MS = 100;
+/** What the next process may say before the one that leaves has said its last: hello, room, and 80 ms of sound. */
+const MOST_HELD = 4;
 
 /**
- * @typedef {{onRecord: (record: import('./records.js').StreamRecord) => void,
+ * @typedef {{onRecord: (record: import('./records.js').StreamRecord) => void, onMoved: () => void,
  *   onState: (state: 'connecting' | 'live' | 'lost') => void}} StreamHandlers
  */
 
@@ -102,7 +104,7 @@ export class Stream {
     element.hidden = true;
     element.title = 'Palabre';
     element.src = lastSeq > 0 ? `listen?from=${lastSeq}` : 'listen';
-    const frame = { element, openedMs: performance.now() };
+    const frame = { element, openedMs: performance.now(), moved: false, done: false, torn: false, held: [] };
     this.counts.opened += 1;
     // A page that never ends never loads: if it does, it is an error page or the connection was closed.
     element.addEventListener('load', () => this.#ended(frame));
@@ -122,15 +124,40 @@ export class Stream {
     const { leader, candidate } = this.#renewal;
     const frame = [leader, candidate].find((f) => f && f.element.contentWindow === win);
     if (!frame) return;
+    if (frame === candidate && leader?.moved && !leader.done) this.#hold(frame, text);
+    else this.#hear(frame, text);
+  }
+
+  /** Nothing of the next process is taken before the one that leaves has said its last, or the order would be lost. */
+  #hold(frame, text) {
+    if (parseRecord(text)?.kind === 'moved') {
+      this.#close(frame);
+      if (!this.#retry) this.#openIn(MOVED_WAIT_MS);
+      return;
+    }
+    frame.held.push(text);
+    if (frame.held.length > MOST_HELD) this.#release();
+  }
+
+  #release() {
+    const { leader, candidate } = this.#renewal;
+    if (!candidate) return;
+    const { held } = candidate;
+    candidate.held = [];
+    candidate.torn = !leader?.done;
+    for (const text of held) this.#hear(candidate, text);
+  }
+
+  #hear(frame, text) {
     const { retired } = this.#renewal.spoke(frame, text.length);
-    if (frame === candidate) this.#promoted(retired);
+    if (retired !== undefined) this.#promoted(retired);
     this.#suspected = false;
     this.#overdue = false;
     this.#heardMs = performance.now();
     this.#heardWallMs = Date.now();
     this.counts.records += 1;
     this.counts.bytes += text.length;
-    this.#take(text);
+    this.#take(frame, text);
     this.#pulse.heard(this.#heardMs, this.#silent);
     if (this.#renewal.due) this.#open();
   }
@@ -144,7 +171,7 @@ export class Stream {
     this.#say('live');
   }
 
-  #take(text) {
+  #take(frame, text) {
     const record = parseRecord(text);
     if (!record) {
       this.counts.bad += 1;
@@ -153,17 +180,25 @@ export class Stream {
     // Two streams overlap while one takes over from the other: what counts but once has its number.
     const counted = record.kind === 'sound' || record.kind === 'silence' || record.kind === 'message';
     if (counted && !this.#renewal.isNews(record.seq)) return;
-    if (record.kind === 'sound') this.#count(record);
+    if (record.kind === 'sound') this.#count(record, frame);
     if (record.kind === 'silence') this.#silent = true;
-    if (record.kind === 'moved') this.#follow();
+    if (record.kind === 'moved') this.#follow(frame, record.last);
     else this.#handlers.onRecord(record);
   }
 
   /**
-   * The next stream first, the old one is left when that one speaks. A request may still reach the old process on a
+   * The next stream first; the old one goes on until it has said its last. A request may still reach the old process on a
    * connection that the browser kept; then it is told to move again, and asks with a little more patience.
    */
-  #follow() {
+  #follow(frame, last) {
+    const isNews = !frame.moved;
+    frame.moved = true;
+    frame.done ||= last;
+    if (isNews) this.#handlers.onMoved();
+    if (!isNews && (this.#renewal.candidate || this.#retry)) {
+      if (frame.done) this.#release();
+      return;
+    }
     const nowMs = performance.now();
     const waitMs = nowMs - this.#movedMs < MOVED_AGAIN_MS ? MOVED_WAIT_MS : 0;
     this.#movedMs = nowMs;
@@ -171,8 +206,10 @@ export class Stream {
     else if (!this.#retry) this.#openIn(waitMs);
   }
 
-  #count(record) {
+  #count(record, frame) {
     this.counts.chunks += 1;
+    record.gap ||= frame.torn;
+    frame.torn = false;
     // The first chunk after a silence is marked too, and nothing is missing there.
     record.lost = record.gap && !this.#silent;
     if (record.lost) this.counts.lost += 1;
@@ -211,6 +248,7 @@ export class Stream {
     this.#close(frame);
     // The suspicion was right: the listener doesn't answer the second frame either.
     if (leader && frame === candidate && this.#suspected) this.#close(leader);
+    if (frame === leader) this.#release();
     if (leader && !this.#renewal.leader) this.#say('lost');
     if (!this.#renewal.candidate && !this.#retry) this.#retryLater();
   }

@@ -26,6 +26,7 @@ export class Uplink {
   #queue = new SendQueue(24000);
   #backoff = new Backoff();
   #link = null;
+  #next = null;
   #retry = 0;
   #openedMs = 0;
   #failures = 0;
@@ -77,6 +78,12 @@ export class Uplink {
     this.#become('off');
   }
 
+  /** A new process serves: the next socket first, the old one goes on until that one is open. POSTs find their way. */
+  move() {
+    if (this.state !== 'open' || this.#posting || this.#next) return;
+    this.#next = this.#make(() => this.#moved());
+  }
+
   /** The listener answers again after a loss: what was tried in vain before may work now. */
   reconsider() {
     this.#failures = 0;
@@ -97,20 +104,38 @@ export class Uplink {
   #connect() {
     this.#drop();
     this.#become('connecting');
+    this.#link = this.#make(() => this.#opened());
+  }
+
+  #make(onOpen) {
     const Link = this.#posting ? PostLink : SocketLink;
     const options = { page: this.#page, rateHz: this.#queue.rateHz, firstNumber: this.#queue.nextNumber };
     const link = new Link(options, {
-      onOpen: () => { if (link === this.#link) this.#opened(); },
+      onOpen: () => { if (link === this.#link || link === this.#next) onOpen(); },
       onReady: () => { if (link === this.#link) this.#drain(); },
-      onEnd: (why) => { if (link === this.#link) this.#ended(why); },
+      onEnd: (why) => {
+        if (link === this.#link) this.#ended(why);
+        if (link === this.#next) this.#next = null;
+      },
     });
-    this.#link = link;
+    return link;
+  }
+
+  /** What the old socket still has is sent before it closes: WebSocket.close() ends in order. */
+  #moved() {
+    this.#link?.close();
+    clearTimeout(this.#retry);
+    this.#link = this.#next;
+    this.#next = null;
+    this.#opened();
   }
 
   #drop() {
     clearTimeout(this.#retry);
     this.#link?.close();
+    this.#next?.close();
     this.#link = null;
+    this.#next = null;
     this.#queue.takeAll();
   }
 

@@ -103,6 +103,13 @@ impl Chunker {
         self.silent
     }
 
+    /// What comes next follows on what another process has cut; silence is to be said at `due`, if nothing comes before.
+    pub fn goes_on(&mut self, due: Instant) {
+        self.gap = false;
+        self.silent = false;
+        self.due = due;
+    }
+
     /// Silence was just said for another reason.
     pub fn silence_said(&mut self, now: Instant) {
         self.due = now + SILENCE_EVERY;

@@ -67,9 +67,9 @@ pub fn states(seq: u64, marks: &str) -> Vec<u8> {
     wrap(&format!("6,{seq},{marks}"))
 }
 
-/// The record that announces a new process.
-pub fn moved(seq: u64) -> Vec<u8> {
-    wrap(&format!("5,{seq}"))
+/// The record that announces a new process; `last`: and that this one says nothing more.
+pub fn moved(seq: u64, last: bool) -> Vec<u8> {
+    wrap(&format!("5,{seq},{}", u8::from(last)))
 }
 
 /// JSON as it stands in a record.
@@ -130,7 +130,7 @@ mod tests {
         let states = encode_bytes(&crate::protocol_doc::hex("hex states"));
         let people = encode(example("json room"));
         assert_eq!(room(1_700_000_000_101, &people, &states), example("html room").as_bytes());
-        assert_eq!(moved(1_700_000_000_200), example("html moved").as_bytes());
+        assert_eq!(moved(1_700_000_000_200, false), example("html moved").as_bytes());
     }
 
     #[test]

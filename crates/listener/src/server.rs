@@ -3,6 +3,7 @@
 
 use crate::connection::{After, Connection, NoHead};
 use crate::desk::Desk;
+use crate::ear::HAND_OVER;
 use crate::gate::{Gate, Idle, Place};
 use crate::grumble::Grumble;
 use crate::http::Response;
@@ -12,7 +13,7 @@ use crate::state::Listener;
 use crate::status::Told;
 use crate::{routes, tls, traffic};
 use anyhow::{Context as _, Result};
-use palabre_host::signals::{SIGHUP, SIGINT, SIGTERM, Signals};
+use palabre_host::signals::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, Signals};
 use palabre_host::{notify, wait};
 use std::io;
 use std::net::{TcpListener, TcpStream};
@@ -23,7 +24,7 @@ use std::time::{Duration, Instant};
 /// How long the next request of a kept connection may be away, for the participant and for strangers.
 const IDLE: Duration = Duration::from_secs(30);
 const IDLE_STRANGER: Duration = Duration::from_secs(10);
-/// How long the planned leave may last.
+/// How long the planned leave may last, and how much longer when another process takes over.
 const LEAVE: Duration = Duration::from_millis(1400);
 /// Stack of a connection's thread.
 const STACK_BYTES: usize = 128 * 1024;
@@ -61,11 +62,12 @@ impl Server {
     ) -> Result<Self> {
         // Shared with a process that replaces this one: a connection may be gone when we come to accept it.
         socket.set_nonblocking(true).context("unable to prepare the socket")?;
-        let signals = Signals::new(&[SIGTERM, SIGINT, SIGHUP]).context("unable to receive signals")?;
+        let signals = Signals::new(&[SIGTERM, SIGINT, SIGHUP, SIGUSR1]).context("unable to receive signals")?;
         Ok(Self { socket, listener, gate: Gate::new(connections), grumbles: Arc::default(), signals, renewal })
     }
 
-    /// Serves until SIGTERM, and then leaves as planned; a second SIGTERM ends it at once.
+    /// Serves until SIGTERM, and then leaves as planned; a second SIGTERM ends it at once. SIGUSR1 is the same where another
+    /// process serves the socket too: that one takes the pipes when its first page has come.
     ///
     /// # Errors
     /// Those of poll(2).
@@ -105,7 +107,10 @@ impl Server {
                 notify::stopping();
                 self.listener.keep_no_more();
                 self.gate.close_idle();
-                self.listener.leave();
+                match signal {
+                    SIGUSR1 => self.listener.hand_over(),
+                    _ => self.listener.leave(),
+                }
             }
         }
     }
@@ -172,7 +177,7 @@ impl Server {
 
     /// Requests in progress may end; connections that only wait are closed by leaving.
     fn wait_for_the_rest(&mut self) {
-        let end = Instant::now() + LEAVE;
+        let end = Instant::now() + if self.listener.is_over() { LEAVE } else { HAND_OVER + LEAVE };
         while self.gate.busy() > 0 && Instant::now() < end {
             match self.signals.wait(Some(Duration::from_millis(10))) {
                 Ok(Some(SIGTERM | SIGINT)) | Err(_) => return,

@@ -2,14 +2,15 @@
 
 use crate::auth::Door;
 use crate::desk::Desk;
-use crate::ear::Ear;
+use crate::ear::{Ear, HAND_OVER};
 use crate::speak::Microphone;
 use crate::status::Status;
 use palabre_room::Format;
 use rustls::ServerConfig;
 use serde::Serialize;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::time::Instant;
 
 /// The JSON of `GET /me`.
 #[derive(Debug, Clone, Serialize)]
@@ -54,6 +55,8 @@ pub struct Listener {
     pub status: Arc<Status>,
     tls: RwLock<Arc<ServerConfig>>,
     leaving: AtomicBool,
+    /// When the microphones are told to go, once this process leaves.
+    end: OnceLock<Instant>,
 }
 
 impl Listener {
@@ -78,6 +81,7 @@ impl Listener {
             status,
             tls: RwLock::new(tls),
             leaving: AtomicBool::new(false),
+            end: OnceLock::new(),
         }
     }
 
@@ -99,7 +103,20 @@ impl Listener {
     /// The planned leave: streams and microphones are told.
     pub fn leave(&self) {
         self.keep_no_more();
+        self.end.get_or_init(Instant::now);
         self.ear.leave();
+    }
+
+    /// The planned leave where another process has the socket too: streams and microphones go on until they have one to it.
+    pub fn hand_over(&self) {
+        self.keep_no_more();
+        self.end.get_or_init(|| Instant::now() + HAND_OVER);
+        self.ear.hand_over();
+    }
+
+    /// Whether the time of those who speak is over.
+    pub fn is_over(&self) -> bool {
+        self.end.get().is_some_and(|end| Instant::now() >= *end)
     }
 
     /// Whether the planned leave has begun.

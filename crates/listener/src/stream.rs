@@ -82,7 +82,7 @@ fn run(
             Next::Nothing => {}
             Next::Record(record, skipped) => {
                 told.tell(&record, skipped, listener.format.rate.hz(), |bytes| write(connection, bytes))?;
-                if matches!(record.kind, Kind::Moved) {
+                if matches!(record.kind, Kind::Moved { last: true }) {
                     wait_for_the_end(connection);
                     return Ok(());
                 }

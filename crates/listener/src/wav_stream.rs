@@ -63,7 +63,8 @@ fn run(connection: &mut Connection, subscription: &mut Subscription, listener: &
                 Kind::Sound { samples: chunk, gap } => {
                     line.sound(start.elapsed(), chunk, *gap || *skipped, &mut samples);
                 }
-                Kind::Moved => return Ok(()),
+                // Whoever connects again now reaches the next process, which then takes over.
+                Kind::Moved { .. } => return Ok(()),
                 Kind::Silence | Kind::Room | Kind::States | Kind::Message(_) => {
                     line.silence(start.elapsed(), &mut samples);
                 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, Flock, FlockArg, fcntl};
-use nix::libc::{O_CLOEXEC, O_NOFOLLOW, O_NONBLOCK};
+use nix::libc::{self, F_RDLCK, F_UNLCK, F_WRLCK, O_CLOEXEC, O_NOFOLLOW, O_NONBLOCK};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::{Format, OpenError, PIPE_MS, PipeId};
@@ -75,6 +75,12 @@ impl PipeReader {
         let file = open_pipe(path, OpenOptions::new().read(true).write(true))?;
         let metadata = file.metadata().map_err(|error| OpenError::io(path, error))?;
         Ok(Successor { file, id: PipeId::of(&metadata), path: path.to_owned(), format })
+    }
+
+    /// Whether a [`Successor`] has asked for the lock and waits for this reader to leave.
+    pub fn is_awaited(&self) -> bool {
+        let mut wish = whole_pipe(F_WRLCK);
+        fcntl(&*self.file, FcntlArg::F_OFD_GETLK(&mut wish)).is_ok() && i32::from(wish.l_type) != F_UNLCK
     }
 
     /// Appends what is in the pipe to `out`, at most `max_samples`, and says how many that were: 0 means nothing is there now.
@@ -189,10 +195,14 @@ impl Successor {
         let Self { file, id, path, format } = self;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(file) => {
+                let _ = fcntl(&*file, FcntlArg::F_OFD_SETLK(&whole_pipe(F_UNLCK)));
                 let size_refused = set_size(file.as_fd(), format).is_err();
                 Ok(PipeReader { file, id, half: None, odd_since: None, stray_bytes: 0, size_refused })
             }
             Err((file, Errno::EWOULDBLOCK)) => {
+                // The wish is a lock of the other kind (fcntl(2), open file descriptions), which hinders nobody and is seen by
+                // `PipeReader::is_awaited`. Where it can't be had the reader leaves when its own time is over.
+                let _ = fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_pipe(F_RDLCK)));
                 let taken = OpenError::Taken(path.clone());
                 Err((Self { file, id, path, format }, taken))
             }
@@ -221,6 +231,12 @@ pub(crate) fn open_pipe(path: &Path, options: &mut OpenOptions) -> Result<File, 
     })?;
     let metadata = file.metadata().map_err(|error| OpenError::io(path, error))?;
     if metadata.file_type().is_fifo() { Ok(file) } else { Err(OpenError::NotAPipe(path.to_owned())) }
+}
+
+fn whole_pipe(kind: libc::c_int) -> libc::flock {
+    // The kernel's constants are small: fcntl(2).
+    let kind = libc::c_short::try_from(kind).unwrap_or_default();
+    libc::flock { l_type: kind, l_whence: 0, l_start: 0, l_len: 0, l_pid: 0 }
 }
 
 /// A pipe is a latency budget: 400 ms, which the kernel rounds up to a power of two of pages.

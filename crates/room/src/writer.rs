@@ -159,8 +159,23 @@ mod tests {
         assert!(matches!(error, OpenError::Taken(_)));
         drop(first);
         let mut second = waiting.take().unwrap();
+        assert!(!second.is_awaited());
         assert_eq!(writer.write(&[4]), Wrote::Whole);
         assert_eq!(read_all(&mut second), [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn a_reader_sees_who_waits_for_it_to_leave() {
+        let (_dir, path, format) = pipe();
+        let first = PipeReader::open(&path, format, Start::Discard).unwrap();
+        let writer = PipeWriter::open(&path, format).unwrap();
+        let successor = PipeReader::succeed(&path, format).unwrap();
+        assert!(!first.is_awaited(), "it has not asked yet");
+        let (waiting, _) = successor.take().unwrap_err();
+        assert!(first.is_awaited());
+        drop(waiting);
+        assert!(!first.is_awaited());
+        drop(writer);
     }
 
     #[test]

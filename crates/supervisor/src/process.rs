@@ -100,6 +100,14 @@ impl Process {
         self.kill_at = Some(now + patience);
     }
 
+    /// Asks it to leave to another process that is ready, and kills it if it is still there after `patience`.
+    pub fn hand_over(&mut self, now: Instant, patience: Duration) {
+        if let Err(error) = self.child.hand_over() {
+            log::warn!("unable to signal process {}: {error}", self.pid());
+        }
+        self.kill_at = Some(now + patience);
+    }
+
     /// Kills it. How it ended is seen later, by [`Self::ended`].
     pub fn kill(&mut self) {
         self.kill_at = None;

@@ -9,6 +9,7 @@ use palabre_e2e::line::{Badness, Line};
 use palabre_e2e::suite::{Suite, descendants};
 use palabre_host::clock::boottime_ms;
 
+use crate::plot::{Curve, svg};
 use crate::{Heard, cpu_ms, join, join_at, wait_for_samples};
 
 const SECONDS: usize = 60;
@@ -38,12 +39,11 @@ pub fn run(uplink: &str, chunk_ms: u32) -> Result<()> {
 /// Both uplinks over lines of growing length, from the speaking page to its listener and back.
 pub fn over_rtts() -> Result<()> {
     let suite = Suite::start(2)?;
-    let listener = join(&suite, 1, "websocket")?;
     let name = &suite.links[0].name;
     println!(
-        "| uplink | RTT | median | p95 | windows found | pieces sent in a second | CPU of the speaker's listener | of their browser |"
+        "| uplink | RTT | median | p95 | of it held back by the player | windows found | pieces sent in a second | CPU of the speaker's listener | of their browser |"
     );
-    println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
+    println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
     for uplink in ["websocket", "post"] {
         for rtt_ms in [0, 50, 100, 150] {
             let badness = Badness { rtt: Duration::from_millis(rtt_ms), ..Badness::default() };
@@ -51,7 +51,9 @@ pub fn over_rtts() -> Result<()> {
             let port = Line::to(link.port, badness)?.port;
             let speaker =
                 join_at(&format!("{}#uplink={uplink}", link.url.replace(&link.port.to_string(), &port.to_string())))?;
-            wait_for_samples(&speaker, Tap::Microphone, 10)?;
+            // A page that hears another browser start is kept from running by it, and holds more back for two minutes.
+            let listener = join(&suite, 1, "websocket")?;
+            wait_for_samples(&listener, Tap::Output, 15)?;
             let pid = suite.process("palabre-listener", name).context("no listener")?;
             let browser = descendants(speaker.pid());
             let (cpu_before, browser_before) = (cpu_ms(pid)?, cpu_of(&browser));
@@ -63,11 +65,38 @@ pub fn over_rtts() -> Result<()> {
             let pieces = spoken.sent.len() as f64 * 1000.0 / elapsed_ms;
             let (middle, p95) = spoken.delay_ms();
             let (found, all) = (spoken.found().count(), spoken.matches.len());
+            let held = listener.run("return palabreState.depthMs")?.as_f64().unwrap_or(f64::NAN);
             println!(
-                "| {uplink} | {rtt_ms} ms | {middle:.0} ms | {p95:.0} ms | {found} of {all} | {pieces:.1} | {cpu:.2} % | {browser:.0} % |"
+                "| {uplink} | {rtt_ms} ms | {middle:.0} ms | {p95:.0} ms | {held:.0} ms | {found} of {all} | {pieces:.1} | {cpu:.2} % | {browser:.0} % |"
             );
         }
     }
+    suite.stop()
+}
+
+/// The delay once a minute for 20 minutes, as medians of 15 s: it must not grow.
+pub fn over_time() -> Result<()> {
+    const MINUTES: usize = 20;
+    const SLICE_S: usize = 15;
+    let suite = Suite::start(2)?;
+    let speaker = join(&suite, 0, "websocket")?;
+    let listener = join(&suite, 1, "websocket")?;
+    wait_for_samples(&listener, Tap::Output, 12)?;
+    let started = Instant::now();
+    let mut points = Vec::new();
+    for minute in 0..=MINUTES {
+        let due = Duration::from_secs(60 * minute as u64);
+        std::thread::sleep(due.saturating_sub(started.elapsed()));
+        let (median_ms, _) = Spoken::record(&speaker, &listener, SLICE_S)?.delay_ms();
+        points.push((minute as f64, median_ms));
+    }
+    let medians: Vec<String> = points.iter().map(|(_, ms)| format!("{ms:.0}")).collect();
+    println!("latency-long: median of 15 s, each minute for {MINUTES}: {} ms", medians.join(", "));
+    println!("  listening page: {}", Heard::figures(&listener)?);
+    std::fs::create_dir_all("target/measure")?;
+    let curve = Curve { name: "mouth to ear", colour: "#1d4f91", points };
+    std::fs::write("target/measure/latency-long.svg", svg("Mouth to ear over 20 minutes", "minutes", "ms", &[curve]))?;
+    println!("  plot: target/measure/latency-long.svg");
     suite.stop()
 }
 

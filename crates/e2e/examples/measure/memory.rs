@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use palabre_e2e::compare::convert;
@@ -34,43 +34,69 @@ const JOIN: &str = "<script>const wait = setInterval(() => {
   setInterval(() => fetch('figures', { method: 'POST', body: JSON.stringify(palabreState) }), 10000);
 }, 100);</script></body>";
 
-/// A tab of each browser for `minutes`, with a stream `speed` times as fast as speech.
+/// A tab of each browser for `minutes`, both at once, with a stream `speed` times as fast as speech.
 pub fn run(minutes: u64, speed: u64) -> Result<()> {
-    for browser in ["chromium", "firefox-esr"] {
-        let server = Server::start(speed)?;
-        let tab = Tab::open(browser, server.port)?;
-        let started = Instant::now();
-        let mut points = Vec::new();
-        while started.elapsed() < Duration::from_secs(60 * minutes) {
-            std::thread::sleep(LOOK);
-            points.push((started.elapsed().as_secs_f64() / 60.0, tab.memory_mib()?));
-        }
+    const COLOURS: [&str; 2] = ["#2a6f4e", "#b4541a"];
+    let watch = |browser| std::thread::spawn(move || watched(browser, minutes, speed));
+    let watches = ["chromium", "firefox-esr"].map(|browser| (browser, watch(browser)));
+    let mut curves = Vec::new();
+    for ((browser, watch), colour) in watches.into_iter().zip(COLOURS) {
+        let (points, report) = watch.join().map_err(|_| anyhow!("the watch over {browser} has panicked"))??;
         let hours = minutes as f64 * speed as f64 / 60.0;
         println!("memory: {browser}, {minutes} minutes at {speed} × speed, {hours:.1} hours of sound");
-        print(&points, speed as f64, &server.report());
-        let file = PathBuf::from(format!("target/measure/memory-{browser}-{speed}.svg"));
-        fs::create_dir_all("target/measure")?;
-        let curve = Curve { name: browser, colour: "#2a6f4e", points };
-        fs::write(&file, svg(&format!("Memory of a tab, {speed} × speed"), "minutes", "MiB (PSS)", &[curve]))?;
-        println!("  plot: {}", file.display());
+        print(&points, speed as f64, &report);
+        curves.push(Curve { name: browser, colour, points });
     }
+    fs::create_dir_all("target/measure")?;
+    let file = PathBuf::from(format!("target/measure/memory-{speed}.svg"));
+    fs::write(&file, svg(&format!("Memory of a tab, {speed} × speed"), "minutes", "MiB (PSS)", &curves))?;
+    println!("  plot: {}", file.display());
     Ok(())
+}
+
+/// Minutes and MiB, and what the page told last.
+fn watched(browser: &'static str, minutes: u64, speed: u64) -> Result<(Vec<(f64, f64)>, String)> {
+    let server = Server::start(speed)?;
+    let tab = Tab::open(browser, server.port)?;
+    let started = Instant::now();
+    let mut points = Vec::new();
+    while started.elapsed() < Duration::from_secs(60 * minutes) {
+        std::thread::sleep(LOOK);
+        points.push((started.elapsed().as_secs_f64() / 60.0, tab.memory_mib()?));
+    }
+    Ok((points, server.report()))
 }
 
 /// The line through what came after the beginning, and how far the rest lies from it.
 fn print(points: &[(f64, f64)], speed: f64, report: &str) {
-    let settled: Vec<_> = points.iter().filter(|(minute, _)| minute * 60.0 > BEGINNING_S).collect();
-    let count = settled.len() as f64;
-    let mean = |of: &dyn Fn(&(f64, f64)) -> f64| settled.iter().map(|point| of(point)).sum::<f64>() / count;
-    let (middle_x, middle_y) = (mean(&|p| p.0), mean(&|p| p.1));
-    let slope = mean(&|p| (p.0 - middle_x) * (p.1 - middle_y)) / mean(&|p| (p.0 - middle_x).powi(2));
-    let noise = mean(&|p| (p.1 - middle_y - slope * (p.0 - middle_x)).powi(2)).sqrt();
+    let settled: Vec<_> = points.iter().copied().filter(|(minute, _)| minute * 60.0 > BEGINNING_S).collect();
+    let (whole, half) = (Line::through(&settled), Line::through(&settled[settled.len() / 2..]));
     let (least, most) = settled.iter().fold((f64::MAX, 0.0_f64), |(a, b), p| (a.min(p.1), b.max(p.1)));
+    // Minutes of the wall into hours of sound.
+    let [whole_slope, half_slope] = [whole.slope, half.slope].map(|slope| slope * 60.0 / speed);
     println!(
-        "  PSS of the tab's process: mean {middle_y:.0} MiB, {least:.0} to {most:.0}, slope {:+.1} MiB in an hour of sound, noise {noise:.1} MiB",
-        slope * 60.0 / speed
+        "  PSS of the tab's process: mean {:.0} MiB, {least:.0} to {most:.0}, slope {whole_slope:+.1} MiB in an hour of sound, noise {:.1} MiB; \
+         second half: mean {:.0} MiB, slope {half_slope:+.1}, noise {:.1}",
+        whole.mean, whole.noise, half.mean, half.noise
     );
     println!("  the page's last figures: {report}");
+}
+
+/// The line that lies nearest to some points, and how far they lie from it.
+struct Line {
+    mean: f64,
+    slope: f64,
+    noise: f64,
+}
+
+impl Line {
+    fn through(points: &[(f64, f64)]) -> Self {
+        let average = |of: &dyn Fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / points.len() as f64;
+        let (middle, mean) = (average(&|p| p.0), average(&|p| p.1));
+        let slope = average(&|p| (p.0 - middle) * (p.1 - mean)) / average(&|p| (p.0 - middle).powi(2));
+        let noise = average(&|p| (p.1 - mean - slope * (p.0 - middle)).powi(2)).sqrt();
+        Self { mean, slope, noise }
+    }
 }
 
 /// A browser with the page in its only tab.

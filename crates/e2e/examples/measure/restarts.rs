@@ -1,5 +1,6 @@
 //! What a person at a page hears of restarts, deaths and renewals: a tone that comes into the room as a participant of its own, as
-//! Chromium renders it while each of them happens.
+//! Chromium renders it while each of them happens. The tone rises so slowly that it may be taken for a steady one, and yet its
+//! pitch tells which of its samples is heard: so what was left out can be told from what was only late.
 
 use std::fs;
 use std::process::{Child, Command, Stdio};
@@ -9,9 +10,9 @@ use anyhow::{Context, Result};
 use palabre_e2e::browser::{Browser, Tap};
 use palabre_e2e::suite::{PATIENCE, Suite, binary, signal};
 use palabre_e2e::wait_for;
-use palabre_sound::{measure, wav};
+use palabre_sound::wav;
 
-use crate::{TONE_DBFS, TONE_HZ, breaks, join_at, join_without_microphone, quiet_windows};
+use crate::{TONE_DBFS, events, join_at, join_without_microphone, peak, quiet_windows};
 
 /// How many times each is done.
 const TIMES: usize = 3;
@@ -19,6 +20,16 @@ const TIMES: usize = 3;
 const WHOLE_S: usize = 3;
 /// Before a death it must be whole for so long: whoever died a while ago is started again at once, and not after a growing delay.
 const HEALTHY_S: usize = 11;
+/// The tone rises from this by so much in so long, and begins again.
+const LOW_HZ: f64 = 400.0;
+const RISE_HZ: f64 = 200.0;
+const LOOP_S: usize = 10;
+/// Of the room.
+const RATE_HZ: u32 = 24_000;
+/// How much of the tone tells where it is.
+const LOOK_MS: usize = 200;
+/// What is less than this is within what the pitch can tell.
+const LEAST_MS: f64 = 1.5;
 
 type Event = (&'static str, fn(&Suite, usize) -> Result<()>);
 
@@ -45,8 +56,8 @@ pub fn run() -> Result<()> {
     let _tone = Tone::start(&suite)?;
     let speaker = join_at(&suite.links[1].url)?;
     let mute = join_without_microphone(&suite.links[1].url)?;
-    println!("| what happens | silence at a time, longest | silence, all together | gaps | clicks |");
-    println!("| --- | --- | --- | --- | --- |");
+    println!("| what happens | silence at a time, longest | silence, all together | gaps | clicks | samples lost |");
+    println!("| --- | --- | --- | --- | --- | --- |");
     for (what, happen) in EVENTS {
         let is_death = what.starts_with("kill");
         let mut heard = [Vec::new(), Vec::new()];
@@ -74,11 +85,12 @@ pub fn run() -> Result<()> {
 fn row(what: &str, heard: &[Heard]) {
     let list = |figure: fn(&Heard) -> usize| heard.iter().map(|h| figure(h).to_string()).collect::<Vec<_>>().join(", ");
     println!(
-        "| {what} | {} ms | {} ms | {} | {} |",
+        "| {what} | {} ms | {} ms | {} | {} | {} |",
         list(|h| h.longest_ms),
         list(|h| h.silent_ms),
         list(|h| h.gaps),
-        list(|h| h.clicks)
+        list(|h| h.clicks),
+        list(|h| h.lost)
     );
 }
 
@@ -92,6 +104,8 @@ struct Heard {
     silent_ms: usize,
     gaps: usize,
     clicks: usize,
+    /// Samples of the room's that were left out.
+    lost: usize,
 }
 
 impl Heard {
@@ -99,8 +113,12 @@ impl Heard {
     fn of(listener: &Browser, from: usize, to: usize) -> Result<Self> {
         const WINDOW_MS: usize = 5;
         let (_, rate_hz) = listener.tapped(Tap::Output)?;
-        let mut samples = listener.tap_from(Tap::Output, from)?;
-        samples.truncate(to - from);
+        let look = rate_hz as usize * LOOK_MS / 1000;
+        let mut samples = listener.tap_from(Tap::Output, from - look)?;
+        samples.truncate(to + look - from);
+        let moved_s = place_s(&samples[samples.len() - look..], rate_hz) - place_s(&samples[..look], rate_hz);
+        let passed_s = (samples.len() - look) as f64 / f64::from(rate_hz);
+        let ahead_ms = 1000.0 * nearest(moved_s - passed_s, LOOP_S as f64);
         let (mut run, mut longest, mut silent, mut gaps) = (0, 0, 0, 0);
         for is_quiet in quiet_windows(&samples, rate_hz) {
             run = if is_quiet { run + 1 } else { 0 };
@@ -109,8 +127,45 @@ impl Heard {
             longest = longest.max(run);
         }
         let clicks = breaks(&samples, rate_hz);
-        Ok(Self { longest_ms: longest * WINDOW_MS, silent_ms: silent * WINDOW_MS, gaps, clicks })
+        let silent_ms = silent * WINDOW_MS;
+        let lost_ms = Some(ahead_ms + silent_ms as f64).filter(|&ms| ms > LEAST_MS).unwrap_or(0.0);
+        let lost = (lost_ms * f64::from(RATE_HZ) / 1000.0).round() as usize;
+        Ok(Self { longest_ms: longest * WINDOW_MS, silent_ms, gaps, clicks, lost })
     }
+}
+
+/// Which second of the loop is in the middle of this, by its pitch.
+fn place_s(samples: &[i16], rate_hz: u32) -> f64 {
+    let pitch_hz = (doubled_cosine(samples) / 2.0).clamp(-1.0, 1.0).acos() * f64::from(rate_hz) / std::f64::consts::TAU;
+    (pitch_hz - LOW_HZ) / RISE_HZ * LOOP_S as f64
+}
+
+/// A sine obeys x[n+1] = 2 cos(w) x[n] − x[n−1]: that factor, as it fits best.
+fn doubled_cosine(samples: &[i16]) -> f64 {
+    let (mut product, mut square) = (0.0, f64::MIN_POSITIVE);
+    for x in samples.windows(3) {
+        let [before, x, after] = [x[0], x[1], x[2]].map(f64::from);
+        product += x * (before + after);
+        square += x * x;
+    }
+    product / square
+}
+
+/// The same place in a loop, by the shorter way.
+fn nearest(place: f64, length: f64) -> f64 {
+    place - length * (place / length).round()
+}
+
+/// Places where the wave is broken, each counted once in 20 ms.
+fn breaks(samples: &[i16], rate_hz: u32) -> usize {
+    let window = rate_hz as usize / 200;
+    let broken = samples.windows(window).step_by(window / 2).enumerate().flat_map(|(at, part)| {
+        let factor = doubled_cosine(part);
+        let is_broken =
+            move |x: &[i16]| (f64::from(x[2]) - factor * f64::from(x[1]) + f64::from(x[0])).abs() > peak() * 0.02;
+        part.windows(3).position(is_broken).map(|place| at * (window / 2) + place)
+    });
+    events(broken, rate_hz)
 }
 
 /// Waits until what is heard has been the whole tone for a while, and that while lies behind `from`; gives where it ends.
@@ -124,13 +179,13 @@ fn wait_until_whole(listener: &Browser, from: usize, seconds: usize) -> Result<u
     wait_for("a whole tone", PATIENCE * 3, whole)
 }
 
-/// `palabre play` of a second of the tone, again and again.
+/// `palabre play` of the rising tone, again and again.
 struct Tone(Child);
 
 impl Tone {
     fn start(suite: &Suite) -> Result<Self> {
         let file = suite.dir().join("tone.wav");
-        fs::write(&file, wav::little(24_000, &measure::tone(24_000, TONE_HZ, TONE_DBFS, 24_000)))?;
+        fs::write(&file, wav::little(RATE_HZ, &rising()))?;
         let child = Command::new(binary("palabre")?)
             .arg("--run")
             .arg(suite.dir().join("run"))
@@ -141,6 +196,14 @@ impl Tone {
             .spawn()?;
         Ok(Self(child))
     }
+}
+
+/// Its phase is whole at both ends, so the loop has no break.
+fn rising() -> Vec<i16> {
+    let length_s = LOOP_S as f64;
+    let phase = |at: f64| std::f64::consts::TAU * (LOW_HZ * at + RISE_HZ * at * at / (2.0 * length_s));
+    let sample = |n: usize| peak() * phase(n as f64 / f64::from(RATE_HZ)).sin();
+    (0..LOOP_S * RATE_HZ as usize).map(|n| sample(n).round() as i16).collect()
 }
 
 impl Drop for Tone {

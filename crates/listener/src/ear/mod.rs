@@ -13,15 +13,19 @@ pub use told::Told;
 
 use crate::record;
 use crate::room_view::RoomView;
-use crate::source::Origin;
+use crate::source::{Origin, Source};
 use palabre_host::clock::boottime_ms;
 use palabre_room::{FRAME_MS, Format, RoomDir};
 use std::collections::VecDeque;
 use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// How much sound a stream may ask back with `from`, and the most that a slow one may lag behind.
 const RING_MS: u64 = 300;
+/// How long this process goes on at most while a page opens the stream of the next: three round trips of a far line and a slow
+/// machine's handshake.
+pub const HAND_OVER: Duration = Duration::from_secs(1);
 /// Stack of the reader thread; it holds the pipe's buffer and little else.
 const STACK_BYTES: usize = 128 * 1024;
 
@@ -68,8 +72,11 @@ pub enum Kind {
     States,
     /// Somebody wrote: base64 of JSON.
     Message(String),
-    /// A new process serves from now on.
-    Moved,
+    /// A new process serves from now on; `last`: and this one says nothing more.
+    Moved {
+        /// Whether nothing follows.
+        last: bool,
+    },
 }
 
 /// The ear of this listener.
@@ -99,7 +106,8 @@ struct State {
     streams: Vec<(u64, TcpStream)>,
     next_stream: u64,
     running: bool,
-    leaving: bool,
+    /// When the reading ends, once this process is to leave.
+    leaving: Option<Instant>,
 }
 
 impl State {
@@ -135,15 +143,7 @@ impl Ear {
         let tcp = tcp.try_clone()?;
         let mut state = self.lock();
         if !state.running {
-            let view = RoomView::new(self.room.clone());
-            state.people = view.people();
-            state.states = view.states.all();
-            state.levels = view.levels.all();
-            while state.drop_oldest() {}
-            state.silent = true;
-            let ear = Arc::clone(self);
-            std::thread::Builder::new().name("ear".into()).stack_size(STACK_BYTES).spawn(move || ear.run(view))?;
-            state.running = true;
+            self.begin(&mut state)?;
         }
         let id = state.next_stream;
         state.next_stream += 1;
@@ -154,7 +154,10 @@ impl Ear {
             let _ = oldest.shutdown(Shutdown::Both);
         }
         let oldest_ms = boottime_ms().saturating_sub(RING_MS + self.chunk_ms);
-        let subscription = Subscription::begin(Arc::clone(self), id, &mut state, from, oldest_ms);
+        let mut subscription = Subscription::begin(Arc::clone(self), id, &mut state, from, oldest_ms);
+        if state.leaving.is_some() {
+            subscription.send_away(&mut state);
+        }
         drop(state);
         self.news.notify_all();
         Ok(subscription)
@@ -182,21 +185,50 @@ impl Ear {
 
     /// Stops reading at a frame's end, gives the pipe back, and tells all streams that they have moved.
     pub fn leave(&self) {
+        self.leave_at(Instant::now());
+    }
+
+    /// Tells all streams that they have moved, and goes on until the next process asks for the pipe, which it does as soon as
+    /// a page has come to it; for [`HAND_OVER`] at most.
+    pub fn hand_over(&self) {
+        self.leave_at(Instant::now() + HAND_OVER);
+    }
+
+    fn leave_at(&self, end: Instant) {
         let mut state = self.lock();
-        state.leaving = true;
+        state.leaving = Some(end);
         if !state.running {
-            self.publish(&mut state, Kind::Moved, None);
+            self.publish(&mut state, Kind::Moved { last: true }, None);
+        } else if end > Instant::now() {
+            self.publish(&mut state, Kind::Moved { last: false }, None);
         }
         drop(state);
         self.news.notify_all();
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Starts to read, what is there from now on or, in a planned restart, what follows on what another process has read.
+    fn begin(self: &Arc<Self>, state: &mut State) -> std::io::Result<()> {
+        let view = RoomView::new(self.room.clone());
+        state.people = view.people();
+        state.states = view.states.all();
+        state.levels = view.levels.all();
+        while state.drop_oldest() {}
+        let source = Source::new(&self.origin, self.format, self.chunk_ms);
+        state.silent = !source.is_taking_over();
+        if source.is_taking_over() {
+            // A page that has just heard the other process misses nothing.
+            state.last_seq = boottime_ms().max(state.last_seq);
+            state.gone_seq = state.last_seq.saturating_sub(RING_MS + self.chunk_ms);
+        }
+        let ear = Arc::clone(self);
+        let work = move || reader::Reader::new(&ear, view, source).run();
+        std::thread::Builder::new().name("ear".into()).stack_size(STACK_BYTES).spawn(work)?;
+        state.running = true;
+        Ok(())
     }
 
-    fn run(self: Arc<Self>, view: RoomView) {
-        reader::Reader::new(&self, view).run();
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn publish(&self, state: &mut State, kind: Kind, change: Option<Change>) {
@@ -208,7 +240,7 @@ impl Ear {
             Kind::Room => record::room(seq, &state.people, &state.states),
             Kind::States => record::states(seq, marks),
             Kind::Message(said) => record::message(seq, said),
-            Kind::Moved => record::moved(seq),
+            Kind::Moved { last } => record::moved(seq, *last),
         };
         state.silent = !matches!(kind, Kind::Sound { .. }) && (state.silent || matches!(kind, Kind::Silence));
         let [people, states, levels] = [&state.people, &state.states, &state.levels].map(Arc::clone);

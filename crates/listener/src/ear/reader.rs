@@ -1,9 +1,9 @@
 //! The reader thread of an [`Ear`]: source in, records out.
 
 use super::{Change, Ear, Kind};
-use crate::chunker::{Chunker, Cut};
+use crate::chunker::{Chunker, Cut, SILENCE_AFTER};
 use crate::room_view::{News, RoomView};
-use crate::source::Source;
+use crate::source::{Source, TAKE_PATIENCE};
 use std::time::{Duration, Instant};
 
 /// How long the source stays open after the last stream: a page that renews its stream finds it as it was.
@@ -16,6 +16,8 @@ const LEVELS_IN_SOUND_EVERY: Duration = Duration::from_millis(40);
 const SLIGHT_EVERY: Duration = Duration::from_millis(500);
 /// How often `names` is looked at.
 const NAMES_EVERY: Duration = Duration::from_secs(1);
+/// How often to look whether the next process asks for the pipe.
+const ASKED_EVERY: Duration = Duration::from_millis(10);
 
 /// The reader thread.
 pub(super) struct Reader<'a> {
@@ -30,33 +32,45 @@ pub(super) struct Reader<'a> {
     levels: Option<Change>,
     urgent: bool,
     slight_due: Instant,
+    leaving: bool,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(ear: &'a Ear, view: RoomView) -> Self {
+    pub(super) fn new(ear: &'a Ear, view: RoomView, source: Source) -> Self {
         let now = Instant::now();
+        let mut chunker = Chunker::new(ear.format, ear.chunk_ms, now);
+        match source.is_taking_over() {
+            // Whether the room is silent is known when the pipe has been handed over.
+            true => chunker.goes_on(now + TAKE_PATIENCE),
+            // The opening of the first stream has said it already.
+            false => chunker.silence_said(now),
+        }
         Self {
             ear,
             view,
-            source: Source::new(&ear.origin, ear.format, ear.chunk_ms),
-            chunker: Chunker::new(ear.format, ear.chunk_ms, now),
+            source,
+            chunker,
             levels_due: now + LEVELS_EVERY,
             names_due: now + NAMES_EVERY,
             alone_since: None,
             levels: None,
             urgent: false,
             slight_due: now,
+            leaving: false,
         }
     }
 
     pub(super) fn run(mut self) {
-        // The opening of the first stream has said it already.
-        self.chunker.silence_said(Instant::now());
         let (mut samples, mut cuts) = (Vec::new(), Vec::new());
         while self.goes_on(&mut cuts) {
             samples.clear();
-            self.source.read(self.chunker.due().min(self.levels_due), &mut samples);
+            let until = self.chunker.due().min(self.levels_due);
+            let asked = self.leaving.then(|| Instant::now() + ASKED_EVERY);
+            self.source.read(asked.map_or(until, |asked| asked.min(until)), &mut samples);
             let now = Instant::now();
+            if self.source.has_taken_over() {
+                self.chunker.goes_on(now + SILENCE_AFTER);
+            }
             self.chunker.feed(now, &samples, &mut cuts);
             self.chunker.tick(now, &mut cuts);
             self.look_at_files(now);
@@ -136,15 +150,13 @@ impl<'a> Reader<'a> {
     fn goes_on(&mut self, cuts: &mut Vec<Cut>) -> bool {
         let mut state = self.ear.lock();
         let now = Instant::now();
-        if state.leaving {
+        if let Some(end) = state.leaving {
+            self.leaving = true;
+            if now < end && !state.streams.is_empty() && !self.source.is_awaited() {
+                return true;
+            }
             drop(state);
-            self.chunker.cut(cuts);
-            self.publish(cuts, now);
-            let mut state = self.ear.lock();
-            self.ear.publish(&mut state, Kind::Moved, None);
-            state.running = false;
-            drop(state);
-            self.ear.news.notify_all();
+            self.leave(cuts, now);
             return false;
         }
         if !state.streams.is_empty() {
@@ -154,5 +166,16 @@ impl<'a> Reader<'a> {
         let since = *self.alone_since.get_or_insert(now);
         state.running = now < since + LINGER;
         state.running
+    }
+
+    /// Says the last: what was begun, and that nothing follows.
+    fn leave(&mut self, cuts: &mut Vec<Cut>, now: Instant) {
+        self.chunker.cut(cuts);
+        self.publish(cuts, now);
+        let mut state = self.ear.lock();
+        self.ear.publish(&mut state, Kind::Moved { last: true }, None);
+        state.running = false;
+        drop(state);
+        self.ear.news.notify_all();
     }
 }

@@ -15,6 +15,8 @@ pub struct Subscription {
     at: u64,
     /// The first record doesn't follow on what the page has heard.
     begins_with_gap: bool,
+    /// Said before anything else.
+    first: Option<Arc<Record>>,
 }
 
 /// What a stream gets next.
@@ -39,7 +41,15 @@ impl Subscription {
             None => Opening::now(state),
         };
         let at = kept.map_or(state.next, |index| first + index as u64);
-        Self { ear, id, opening: Some(opening), at, begins_with_gap }
+        Self { ear, id, opening: Some(opening), at, begins_with_gap, first: None }
+    }
+
+    /// This process is leaving: the page has come to the wrong one, on a connection that the browser had kept.
+    pub(super) fn send_away(&mut self, state: &mut State) {
+        let seq = state.seq();
+        let (kind, bytes) = (Kind::Moved { last: true }, crate::record::moved(seq, true));
+        let [people, states, levels] = [&state.people, &state.states, &state.levels].map(Arc::clone);
+        self.first = Some(Arc::new(Record { seq, kind, bytes, people, states, levels, change: None }));
     }
 
     /// What the stream begins with; the second time nothing.
@@ -49,6 +59,9 @@ impl Subscription {
 
     /// Waits for the next record, at most until `until`.
     pub fn next(&mut self, until: Instant) -> Next {
+        if let Some(record) = self.first.take() {
+            return Next::Record(record, false);
+        }
         let ear = Arc::clone(&self.ear);
         let mut state = ear.lock();
         loop {
@@ -163,6 +176,15 @@ mod tests {
         assert!(!begin(&mut state, Some(220), 0).begins_with_gap);
         assert!(begin(&mut state, None, 0).begins_with_gap);
         assert!(begin(&mut state, Some(u64::MAX), 0).begins_with_gap);
+    }
+
+    #[test]
+    fn whoever_comes_to_a_process_that_leaves_is_sent_on() {
+        let mut state = state(&[100, 140], 0);
+        let mut subscription = begin(&mut state, Some(100), 0);
+        subscription.send_away(&mut state);
+        let Next::Record(record, false) = subscription.next(Instant::now()) else { panic!("nothing was said") };
+        assert!(matches!(record.kind, Kind::Moved { last: true }));
     }
 
     #[test]

@@ -4,7 +4,7 @@ mod file;
 mod pipe;
 
 pub use file::FileSource;
-pub use pipe::PipeSource;
+pub use pipe::{PipeSource, TAKE_PATIENCE};
 
 use palabre_room::Format;
 use std::path::PathBuf;
@@ -35,6 +35,24 @@ impl Source {
             Origin::Pipe(path) => Self::Pipe(PipeSource::new(path.clone(), format)),
             Origin::File(path) => Self::File(Box::new(FileSource::new(path.clone(), format, chunk_ms))),
         }
+    }
+
+    /// Whether another process has the sound and is expected to hand it over in a moment.
+    pub fn is_taking_over(&self) -> bool {
+        matches!(self, Self::Pipe(pipe) if pipe.is_taking_over())
+    }
+
+    /// True once after another process has handed the sound over: what is read now follows on what that one has read.
+    pub fn has_taken_over(&mut self) -> bool {
+        match self {
+            Self::Pipe(pipe) => pipe.has_taken_over(),
+            Self::File(_) => false,
+        }
+    }
+
+    /// Whether another process waits for this one to hand the sound over.
+    pub fn is_awaited(&self) -> bool {
+        matches!(self, Self::Pipe(pipe) if pipe.is_awaited())
     }
 
     /// Waits for samples until `until` at most and appends those that are there to `out`.

@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 /// The first delay before another try; it doubles up to [`LAST_DELAY`].
 const FIRST_DELAY: Duration = Duration::from_millis(20);
 const LAST_DELAY: Duration = Duration::from_secs(1);
+/// How often to try while another process hands the pipe over, and for how long that is taken for a planned restart.
+const TAKE_EVERY: Duration = Duration::from_millis(5);
+pub const TAKE_PATIENCE: Duration = Duration::from_millis(1500);
 /// How often to look whether the pipe is still the one in the directory.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 /// The most that is read at once: more than a pipe holds.
@@ -21,6 +24,9 @@ pub struct PipeSource {
     delay: Duration,
     next: Instant,
     warned: bool,
+    /// Since when another process is expected to hand the pipe over, and whether it just has.
+    waits_since: Option<Instant>,
+    took_over: bool,
 }
 
 #[derive(Debug)]
@@ -32,9 +38,29 @@ enum State {
 }
 
 impl PipeSource {
-    /// The wish for the pipe at `path`.
+    /// The pipe at `path`, or the wish for it.
     pub fn new(path: PathBuf, format: Format) -> Self {
-        Self { path, format, state: State::Closed, delay: FIRST_DELAY, next: Instant::now(), warned: false }
+        let now = Instant::now();
+        let (state, delay) = (State::Closed, FIRST_DELAY);
+        let mut source =
+            Self { path, format, state, delay, next: now, warned: false, waits_since: None, took_over: false };
+        source.open(now);
+        source
+    }
+
+    /// See [`super::Source::is_taking_over`].
+    pub fn is_taking_over(&self) -> bool {
+        matches!(self.state, State::Waiting(_)) && self.waits_since.is_some_and(|since| since.elapsed() < TAKE_PATIENCE)
+    }
+
+    /// See [`super::Source::has_taken_over`].
+    pub fn has_taken_over(&mut self) -> bool {
+        std::mem::take(&mut self.took_over)
+    }
+
+    /// See [`super::Source::is_awaited`].
+    pub fn is_awaited(&self) -> bool {
+        matches!(&self.state, State::Open(reader) if reader.is_awaited())
     }
 
     /// See [`super::Source::read`].
@@ -68,7 +94,10 @@ impl PipeSource {
                 }
             }
             State::Waiting(successor) => match successor.take() {
-                Ok(reader) => self.opened(reader, now),
+                Ok(reader) => {
+                    self.took_over = self.waits_since.is_some_and(|since| now - since < TAKE_PATIENCE);
+                    self.opened(reader, now);
+                }
                 Err((successor, error)) => self.postpone(State::Waiting(successor), &error, now),
             },
             State::Closed => self.open(now),
@@ -99,6 +128,7 @@ impl PipeSource {
             log::info!("'{}' is open now", self.path.display());
         }
         self.warned = false;
+        self.waits_since = None;
         self.delay = FIRST_DELAY;
         self.next = now + CHECK_EVERY;
         self.state = State::Open(reader);
@@ -106,6 +136,11 @@ impl PipeSource {
 
     fn postpone(&mut self, state: State, error: &OpenError, now: Instant) {
         // A lock that is held for a moment is a planned restart and nobody's worry.
+        if matches!(error, OpenError::Taken(_)) && now - *self.waits_since.get_or_insert(now) < TAKE_PATIENCE {
+            self.state = state;
+            self.next = now + TAKE_EVERY;
+            return;
+        }
         if !matches!(error, OpenError::Taken(_)) || self.delay >= LAST_DELAY {
             self.complain(&error.to_string());
         }

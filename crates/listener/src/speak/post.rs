@@ -165,7 +165,7 @@ impl Read for Patient<'_> {
                 Err(error) => return Err(error),
             }
             let now = Instant::now();
-            if self.listener.is_leaving() {
+            if self.listener.is_over() {
                 return Err(LEAVING.into());
             }
             if self.claim.as_ref().is_some_and(|claim| claim.tick(now).is_err()) {
@@ -249,7 +249,7 @@ impl Mouth<'_> {
             if left.is_zero() {
                 return Ok(());
             }
-            if listener.is_leaving() {
+            if listener.is_over() {
                 return Err(broken(LEAVING.into()));
             }
             std::thread::sleep(left.min(TICK));

@@ -96,7 +96,7 @@ fn receive(socket: &mut WebSocket<&mut TlsStream>, claim: &Claim, listener: &Lis
             Ok(false) => {}
             Err(end) => return end,
         }
-        if listener.is_leaving() {
+        if listener.is_over() {
             return Some(CloseCode::Restart);
         }
         if now - heard > PING_EVERY * 2 {

@@ -195,6 +195,8 @@ pub struct Record {
     pub json: String,
     /// Place and value of each mark.
     pub marks: Vec<(u16, u8)>,
+    /// Nothing follows in this stream.
+    pub is_last: bool,
     pub raw: String,
 }
 
@@ -223,6 +225,7 @@ fn decode(raw: &str) -> Record {
     let kind = fields[0].parse().unwrap();
     let seq = fields[1].parse().unwrap();
     let (mut gap, mut samples, mut text, mut last) = (false, Vec::new(), String::new(), "");
+    let mut is_last = false;
     match (kind, &fields[2..]) {
         (0 | 4, [data]) => text = json(data),
         (2 | 6, [marks]) => last = marks,
@@ -236,13 +239,14 @@ fn decode(raw: &str) -> Record {
             samples = decode_wav(&BASE64.decode(wav).unwrap());
             last = levels;
         }
-        (5, []) => {}
+        (5, ["0"]) => {}
+        (5, ["1"]) => is_last = true,
         _ => panic!("not a record: {raw}"),
     }
     let bytes = BASE64.decode(last).unwrap();
     assert_eq!(bytes.len() % 3, 0, "{raw}");
     let marks = bytes.chunks_exact(3).map(|mark| (u16::from_be_bytes([mark[0], mark[1]]), mark[2])).collect();
-    Record { kind, seq, gap, samples, json: text, marks, raw: raw.to_owned() }
+    Record { kind, seq, gap, samples, json: text, marks, is_last, raw: raw.to_owned() }
 }
 
 fn decode_wav(wav: &[u8]) -> Vec<i16> {

@@ -103,14 +103,103 @@ fn a_replacement_goes_on_where_the_first_has_stopped() {
 }
 
 #[test]
-fn a_microphone_is_told_1012() {
+fn between_two_processes_no_sample_is_missing_and_no_gap_is_told() {
+    let mut rig = Rig::new();
+    let mut old = rig.connect().listen(&rig, "");
+    let _feed = Feed::start(rig.ear(), 0, Duration::from_millis(20));
+    let mut heard = old.next_of(1).samples;
+    let mut first = rig.replace();
+    signal(&first, "USR1");
+    // The one that leaves goes on after it has told so, until somebody has come to the other one.
+    let (mut told, mut after) = (false, 0);
+    let from = loop {
+        match old.record() {
+            record if record.kind == 5 => told = !record.is_last,
+            record if record.kind == 1 => {
+                heard.extend(&record.samples);
+                after += usize::from(told);
+                if after == 3 {
+                    break record.seq;
+                }
+            }
+            _ => {}
+        }
+    };
+    let mut new = rig.connect().listen(&rig, &format!("?from={from}"));
+    loop {
+        match old.record() {
+            record if record.kind == 5 => break assert!(record.is_last),
+            record => heard.extend(&record.samples),
+        }
+    }
+    assert_eq!(new.record().kind, 0);
+    assert_eq!(new.record().kind, 3);
+    for _ in 0..3 {
+        // It doesn't say that the room is silent, either.
+        let record = new.record();
+        assert_eq!((record.kind, record.gap), (1, false), "{record:?}");
+        heard.extend(&record.samples);
+    }
+    let frames: Vec<&[i16]> = heard.chunks(480).collect();
+    for (frame, number) in frames.iter().zip(frames[0][0]..) {
+        assert_eq!(*frame, [number; 480]);
+    }
+    drop(old);
+    assert!(wait_for_exit(&mut first).success());
+}
+
+#[test]
+fn a_process_that_nobody_leaves_ends_all_the_same() {
+    let mut rig = Rig::new();
+    let mut records = rig.connect().listen(&rig, "");
+    let _feed = Feed::start(rig.ear(), 0, Duration::from_millis(20));
+    records.next_of(1);
+    rig.signal("USR1");
+    assert!(!records.next_of(5).is_last);
+    assert!(records.next_of(5).is_last);
+    assert!(wait_for_exit(&mut rig.child).success());
+}
+
+#[test]
+fn a_microphone_goes_on_until_its_page_leaves_it() {
     let mut rig = Rig::new();
     let mut client = rig.connect();
-    client.send(format!(
+    client.send(microphone(&rig));
+    assert_eq!(client.answer_head().status, 101);
+    rig.wait_for_status("streams=0 speaking=ws");
+    let mut mic = rig.mic();
+    rig.signal("USR1");
+    // RFC 6455 §5.2: a masked binary message, whose mask of zeros changes nothing.
+    let chunk = |number: u32| {
+        let head = [&number.to_le_bytes()[..], &[0; 4], &0f64.to_le_bytes()].concat();
+        [&[0x82, 0x80 + 126][..], &976u16.to_be_bytes(), &[0; 4], &head, &[1; 960]].concat()
+    };
+    rig.wait_until_stopping();
+    client.send(chunk(0));
+    let mut said = Vec::new();
+    wait_for(|| {
+        mic.read(std::time::Instant::now(), &mut said, 480).unwrap();
+        (said == [0x0101; 480]).then_some(())
+    });
+    // Nobody has left it when the time is over.
+    assert_eq!(client.take(4), [&[0x88, 2][..], &1012u16.to_be_bytes()].concat());
+    drop(client);
+    assert!(wait_for_exit(&mut rig.child).success());
+}
+
+fn microphone(rig: &Rig) -> String {
+    format!(
         "GET /speak HTTP/1.1\r\nHost: a\r\n{}Connection: Upgrade\r\nUpgrade: websocket\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
         rig.bearer()
-    ));
+    )
+}
+
+#[test]
+fn a_microphone_is_told_1012() {
+    let mut rig = Rig::new();
+    let mut client = rig.connect();
+    client.send(microphone(&rig));
     assert_eq!(client.answer_head().status, 101);
     rig.signal("TERM");
     // RFC 6455 §5.5.1: a close frame of two bytes, the code in network order.

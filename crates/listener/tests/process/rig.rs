@@ -94,6 +94,11 @@ impl Rig {
         panic!("the status '{status}' was never told");
     }
 
+    /// Waits until the listener has told that it leaves.
+    pub fn wait_until_stopping(&self) {
+        while !self.notify.recv().unwrap().1.stopping {}
+    }
+
     /// A new connection.
     pub fn connect(&self) -> Client {
         Client::connect(self.port, &self.certificate.cert_pem).unwrap()

@@ -113,7 +113,7 @@ impl Seat {
         let (name, pid) = (&self.participant.name, successor.pid());
         log::info!("the listener of '{name}' serves port {} as process {pid}", self.port);
         if let Some(mut old) = self.current.replace(successor) {
-            old.leave(now, LEAVE_PATIENCE);
+            old.hand_over(now, LEAVE_PATIENCE);
             self.leaving.push(old);
         }
         self.note.clone_from(&message.status);
