@@ -5,12 +5,14 @@
 
 mod certificate;
 mod files;
+mod limits;
+mod modes;
 mod system;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use palabre_config::control::Status;
-use palabre_config::{Participant, Server};
+use palabre_config::control::{State, Status};
+use palabre_config::{Participant, SERVER_FILE, Server};
 use palabre_host::exit::Failure;
 use serde_json::{Value, json};
 
@@ -47,7 +49,7 @@ pub struct Finding {
     level: Level,
     /// What is so.
     text: String,
-    /// The command that mends it, or what to do where no command could.
+    /// A line for a shell that mends it or says more, words behind `#`; what to do in words where no command could.
     mend: Option<String>,
 }
 
@@ -74,14 +76,61 @@ impl Finding {
     }
 }
 
-/// What is checked.
-struct Scene<'a> {
+/// Where it is checked.
+#[derive(Debug, Clone, Copy)]
+struct Places<'a> {
     config: &'a Path,
     run: &'a Path,
+}
+
+impl Places<'_> {
+    /// This command, to be typed for these places.
+    fn palabre(&self) -> String {
+        let mut words = vec!["palabre".to_owned()];
+        for (flag, path, default) in [("--config", self.config, cli::CONFIG), ("--run", self.run, cli::RUN)] {
+            if path != Path::new(default) {
+                words.extend([flag.to_owned(), word(path)]);
+            }
+        }
+        words.join(" ")
+    }
+
+    /// Where somebody must write what only they know; editors take the line, where it is known, as vi(1) does.
+    fn edit(&self, file: &Path, line: Option<usize>) -> String {
+        let line = line.map(|line| format!("+{line} ")).unwrap_or_default();
+        format!("${{EDITOR:-vi}} {line}{} && {} reload", word(file), self.palabre())
+    }
+}
+
+/// A path as a word of a shell.
+fn word(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@".contains(c);
+    if text.chars().all(is_plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
+}
+
+fn has_systemd() -> bool {
+    Path::new("/run/systemd/system").exists()
+}
+
+/// What is checked.
+struct Scene<'a> {
+    places: Places<'a>,
     server: Server,
     participants: Vec<Participant>,
     /// What the supervisor says, where one runs.
     status: Option<Status>,
+}
+
+impl Scene<'_> {
+    fn people(&self) -> u64 {
+        self.participants.len() as u64
+    }
+
+    /// `palabre.toml`.
+    fn file(&self) -> PathBuf {
+        self.places.config.join(SERVER_FILE)
+    }
 }
 
 /// Looks at everything and prints what it found.
@@ -108,47 +157,51 @@ pub fn run(cli: &Cli, options: &cli::Check) -> Result<(), Failure> {
 }
 
 fn look(cli: &Cli) -> Vec<Finding> {
-    let (config, run) = (cli.config_dir(), cli.run_dir());
-    let (mut findings, server) = files::server(config);
-    let (participants, errors) = Participant::load_all(config);
-    findings.extend(files::participants(config, &participants, &errors));
-    findings.extend(files::directories(config, run));
-    let (state, status) = supervisor(run);
+    let places = Places { config: cli.config_dir(), run: cli.run_dir() };
+    let (mut findings, server) = files::server(places);
+    let (participants, errors) = Participant::load_all(places.config);
+    findings.extend(files::participants(places, &participants, &errors));
+    findings.extend(modes::look(places, server.as_ref()));
+    findings.extend(files::rooms(places, &participants));
+    let (state, status) = supervisor(places);
     findings.push(state);
     // Without a configuration nobody knows which certificate and which ports.
     if let Some(server) = server {
-        let scene = Scene { config, run, server, participants, status };
+        let scene = Scene { places, server, participants, status };
         findings.extend(certificate::look(&scene));
         findings.extend(system::look(&scene));
     }
     findings
 }
 
-fn supervisor(run: &Path) -> (Finding, Option<Status>) {
+fn supervisor(places: Places<'_>) -> (Finding, Option<Status>) {
     const AREA: &str = "supervisor";
-    if !control::is_running(run) {
-        let text = format!("none runs in '{}'", run.display());
-        let mend = if Path::new("/run/systemd/system").exists() {
-            "systemctl start palabre.target"
-        } else {
-            "start palabre-supervisor"
+    if !control::is_running(places.run) {
+        let text = format!("none runs in '{}'", places.run.display());
+        let (config, run) = (word(places.config), word(places.run));
+        let mend = match has_systemd() {
+            true => "systemctl start palabre.target".to_owned(),
+            false => format!("palabre-supervisor --config {config} --run {run} &"),
         };
         return (Finding::warning(AREA, text, mend), None);
     }
-    match control::status(run) {
-        Ok(status) => {
-            let failed = status.participants.iter().filter(|one| one.state == palabre_config::control::State::Failed);
-            let names: Vec<&str> = failed.map(|one| one.name.as_str()).collect();
-            let finding = if names.is_empty() {
-                Finding::ok(AREA, format!("{} runs, with {} participants", status.version, status.participants.len()))
-            } else {
-                let text = format!("the listener of {} has failed", names.join(", "));
-                Finding::fault(AREA, text, format!("palabre status says why, palabre start {} tries again", names[0]))
-            };
-            (finding, Some(status))
-        }
+    match control::status(places.run) {
+        Ok(status) => (failed(places, &status), Some(status)),
         Err(error) => (Finding::fault(AREA, error.to_string(), "systemctl restart palabre-supervisor"), None),
     }
+}
+
+/// Whether anybody's listener was given up.
+fn failed(places: Places<'_>, status: &Status) -> Finding {
+    const AREA: &str = "supervisor";
+    let failed: Vec<_> = status.participants.iter().filter(|one| one.state == State::Failed).collect();
+    let Some(first) = failed.first() else {
+        return Finding::ok(AREA, format!("{} runs, with {} participants", status.version, status.participants.len()));
+    };
+    let names: Vec<&str> = failed.iter().map(|one| one.name.as_str()).collect();
+    let why = first.note.as_deref().unwrap_or("see its log");
+    let text = format!("the listener of {} has failed: {why}", names.join(", "));
+    Finding::fault(AREA, text, format!("{} start {}  # when the cause is mended", places.palabre(), first.name))
 }
 
 #[cfg(test)]
@@ -160,5 +213,14 @@ mod tests {
         let rows = [Finding::ok("clock", "is set"), Finding::fault("ports", "9001 is taken", "ss -ltnp")];
         let lines = table::lines(&rows.map(|finding| finding.row()));
         assert_eq!(lines, ["ok     clock  is set", "fault  ports  9001 is taken: ss -ltnp"]);
+    }
+
+    #[test]
+    fn what_is_to_be_typed_is_of_these_places() {
+        let usual = Places { config: Path::new(cli::CONFIG), run: Path::new(cli::RUN) };
+        assert_eq!(usual.palabre(), "palabre");
+        let other = Places { config: Path::new("/a b/c"), run: Path::new("/tmp/run") };
+        assert_eq!(other.palabre(), "palabre --config '/a b/c' --run /tmp/run");
+        assert_eq!(word(Path::new("it's")), "'it'\\''s'");
     }
 }

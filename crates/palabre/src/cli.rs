@@ -20,6 +20,10 @@ pub use restart::Restart;
 pub use self_sign::SelfSign;
 pub use sound::{Mix, Play, Tap};
 
+/// Where the configuration is, and what runs, unless a flag says otherwise.
+pub(crate) const CONFIG: &str = "/etc/palabre";
+pub(crate) const RUN: &str = "/run/palabre";
+
 /// A voice room for people who have nothing but a browser: the operator's command
 #[derive(Debug, Parser)]
 #[command(name = "palabre", version, max_term_width = 100, propagate_version = false)]
@@ -50,13 +54,13 @@ impl Cli {
     /// The directory of the configuration.
     #[must_use]
     pub fn config_dir(&self) -> &Path {
-        self.config.as_deref().unwrap_or(Path::new("/etc/palabre"))
+        self.config.as_deref().unwrap_or(Path::new(CONFIG))
     }
 
     /// The directory of what runs.
     #[must_use]
     pub fn run_dir(&self) -> &Path {
-        self.run.as_deref().unwrap_or(Path::new("/run/palabre"))
+        self.run.as_deref().unwrap_or(Path::new(RUN))
     }
 }
 

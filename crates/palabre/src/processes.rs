@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 
 use palabre_host::usage::stat;
 
-/// Where a supervisor works that isn't told otherwise.
-const DEFAULT_RUN: &str = "/run/palabre";
+use crate::cli::RUN;
 
 /// The processes around the listeners of the directory `run`: program and process id.
 #[must_use]
@@ -15,7 +14,7 @@ pub fn others(run: &Path) -> Vec<(String, u32)> {
     let mut pids: Vec<u32> = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
     pids.sort_unstable();
     let is_ours = |(program, pid): &(String, u32)| match program.as_str() {
-        "palabre-supervisor" => works_in(*pid, "--run", run, Some(DEFAULT_RUN)),
+        "palabre-supervisor" => works_in(*pid, "--run", run, Some(RUN)),
         "palabre-mixer" => works_in(*pid, "--rooms", &run.join("rooms"), None),
         _ => false,
     };

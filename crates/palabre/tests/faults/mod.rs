@@ -1,0 +1,334 @@
+//! Each thing that `palabre check` finds: how bad it is, what mends it, and that this mends it.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+use palabre_config::{Moment, Participant};
+use palabre_room::{Format, RoomDir};
+use rcgen::{CertificateParams, KeyPair};
+use serde_json::Value;
+
+use super::{check, house, invite};
+use crate::common::{palabre, sibling, start, stdout, wait_for};
+
+/// By which `palabre self-sign` knows its own.
+const OURS: &str = "Self-signed by palabre, for a start: browsers warn of it.\n";
+const DAY: Duration = Duration::from_secs(86_400);
+/// Nobody's number.
+const DAEMONS: u32 = 54_321;
+
+/// What is wrong, and what is said of it.
+#[derive(Clone, Copy)]
+struct Fault {
+    make: fn(&Path),
+    level: &'static str,
+    area: &'static str,
+    text: &'static str,
+    /// DIR is the directory, PALABRE the command with its flags.
+    mend: &'static str,
+    /// Whether that is for a shell and needs nobody.
+    works: bool,
+}
+
+fn fault(make: fn(&Path), area: &'static str, text: &'static str, mend: &'static str) -> Fault {
+    Fault { make, level: "fault", area, text, mend, works: true }
+}
+
+fn warning(make: fn(&Path), area: &'static str, text: &'static str, mend: &'static str) -> Fault {
+    Fault { level: "warning", ..fault(make, area, text, mend) }
+}
+
+/// What somebody must do.
+fn by_hand(fault: Fault) -> Fault {
+    Fault { works: false, ..fault }
+}
+
+fn mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+}
+
+fn tls(directory: &Path, file: &str) -> PathBuf {
+    directory.join("tls").join(file)
+}
+
+/// A certificate for these days from now, and its key.
+fn certify(directory: &Path, from: i64, to: i64, mark: &str) {
+    let now = SystemTime::now();
+    let day = |days: i64| match u32::try_from(days) {
+        Ok(days) => now + DAY * days,
+        Err(_) => now - DAY * u32::try_from(-days).unwrap(),
+    };
+    let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+    (params.not_before, params.not_after) = (day(from).into(), day(to).into());
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+    fs::write(tls(directory, "cert.pem"), mark.to_owned() + &certificate.pem()).unwrap();
+    fs::write(tls(directory, "key.pem"), mark.to_owned() + &key.serialize_pem()).unwrap();
+}
+
+fn alice(directory: &Path) -> PathBuf {
+    Participant::path(directory, &"alice".parse().unwrap())
+}
+
+fn room(directory: &Path) -> RoomDir {
+    fs::create_dir_all(directory.join("run/rooms")).unwrap();
+    mode(&directory.join("run"), 0o750);
+    mode(&directory.join("run/rooms"), 0o770);
+    let room = RoomDir::new(directory.join("run/rooms/main"));
+    room.create(Format::default()).unwrap();
+    room.participant(&"alice".parse().unwrap()).create().unwrap();
+    room
+}
+
+fn certificates() -> Vec<Fault> {
+    const RENEW: &str = "renew it where it was made, and then palabre reload";
+    const ANEW: &str = "PALABRE self-sign --replace";
+    vec![
+        by_hand(fault(|at| certify(at, -100, -1, ""), "certificate", "cert.pem' ended on 2", RENEW)),
+        fault(|at| certify(at, -100, -1, OURS), "certificate", "cert.pem' ended on 2", ANEW),
+        by_hand(warning(|at| certify(at, -1, 9, ""), "certificate", "cert.pem': 8 days left", RENEW)),
+        by_hand(fault(
+            |at| certify(at, 1, 100, OURS),
+            "certificate",
+            "cert.pem' begins only on 2",
+            "set this machine's clock: timedatectl set-ntp true",
+        )),
+        fault(|at| fs::write(tls(at, "cert.pem"), OURS).unwrap(), "certificate", "no certificate in it", ANEW),
+        fault(
+            |at| fs::write(tls(at, "cert.pem"), "theirs").unwrap(),
+            "certificate",
+            "no certificate in it",
+            "mv DIR/tls/cert.pem DIR/tls/cert.pem.old && PALABRE self-sign --replace",
+        ),
+        fault(|at| fs::remove_file(tls(at, "cert.pem")).unwrap(), "certificate", "cert.pem': No such file", ANEW),
+        fault(|at| fs::remove_file(tls(at, "key.pem")).unwrap(), "certificate", "key.pem': No such file", ANEW),
+        fault(
+            |at| {
+                let cert = fs::read(tls(at, "cert.pem")).unwrap();
+                certify(at, -1, 100, OURS);
+                fs::write(tls(at, "cert.pem"), cert).unwrap();
+            },
+            "certificate",
+            "key.pem' is another certificate's key",
+            ANEW,
+        ),
+        warning(
+            |at| {
+                let key = tls(at, "key.pem");
+                let sec1 = Command::new("openssl").args(["ec", "-in"]).arg(&key).output().unwrap();
+                assert!(sec1.stdout.starts_with(b"-----BEGIN EC PRIVATE KEY-----"), "{sec1:?}");
+                fs::write(&key, sec1.stdout).unwrap();
+            },
+            "certificate",
+            "key.pem' is of a kind that only a listener can read",
+            "key=$(openssl pkey -in DIR/tls/key.pem) && echo \"$key\" >DIR/tls/key.pem",
+        ),
+        fault(
+            |at| mode(&tls(at, "key.pem"), 0o644),
+            "certificate",
+            "anybody can read 'DIR/tls/key.pem'",
+            "chmod o= DIR/tls/key.pem",
+        ),
+    ]
+}
+
+fn directories() -> Vec<Fault> {
+    const LOOK: &str = "anybody can look into '";
+    const WRITE: &str = "anybody can write in '";
+    vec![
+        fault(|at| mode(&at.join("participants.d"), 0o777), "directories", WRITE, "chmod o= DIR/participants.d"),
+        warning(|at| mode(at, 0o755), "directories", LOOK, "chmod o= DIR"),
+        warning(|at| mode(&at.join("tls"), 0o751), "directories", LOOK, "chmod o= DIR/tls"),
+        warning(
+            |at| {
+                room(at);
+                mode(&at.join("run"), 0o755);
+            },
+            "directories",
+            LOOK,
+            "chmod o= DIR/run",
+        ),
+        fault(
+            |at| {
+                room(at);
+                mode(&at.join("run"), 0o777);
+            },
+            "directories",
+            WRITE,
+            "chmod o= DIR/run",
+        ),
+        fault(
+            |at| {
+                room(at);
+                mode(&at.join("run/rooms"), 0o777);
+            },
+            "directories",
+            WRITE,
+            "chmod o= DIR/run/rooms",
+        ),
+        fault(
+            |at| mode(room(at).path(), 0o2777),
+            "rooms",
+            "has the mode 2777 and not 2770",
+            "chmod 2770 DIR/run/rooms/main",
+        ),
+        by_hand(fault(
+            |at| {
+                let mic = room(at).participant(&"alice".parse().unwrap()).mic();
+                fs::remove_file(&mic).unwrap();
+                fs::create_dir(&mic).unwrap();
+            },
+            "rooms",
+            "alice/mic' is no pipe",
+            "rm -rf DIR/run/rooms/main/alice && PALABRE stop alice && PALABRE start alice",
+        )),
+    ]
+}
+
+fn people() -> Vec<Fault> {
+    vec![
+        by_hand(fault(
+            |at| fs::write(at.join("participants.d/bob.toml"), "port = 9002\nprot = 1\n").unwrap(),
+            "participants",
+            "bob.toml', line 2: ",
+            "${EDITOR:-vi} +2 DIR/participants.d/bob.toml && PALABRE reload",
+        )),
+        by_hand(fault(
+            |at| fs::write(at.join("palabre.toml"), "hots = \"x\"\n").unwrap(),
+            "configuration",
+            "palabre.toml', line 1: ",
+            "${EDITOR:-vi} +1 DIR/palabre.toml && PALABRE reload  # palabre.toml(5) has all its fields",
+        )),
+        warning(|at| fs::remove_file(alice(at)).unwrap(), "participants", "nobody", "PALABRE invite alice"),
+        warning(
+            |at| mode(&alice(at), 0o644),
+            "participants",
+            "anybody can see the hash in 'DIR/participants.d/alice.toml'",
+            "chmod o= DIR/participants.d/*.toml",
+        ),
+        warning(
+            |at| {
+                let mut alice = Participant::load(at, &"alice".parse().unwrap()).unwrap();
+                alice.key_expires = Moment::after(SystemTime::now() - DAY, Duration::ZERO);
+                alice.write(at).unwrap();
+            },
+            "participants",
+            "the key of 'alice' ended on 2",
+            "PALABRE invite alice --new-key --expires 30d  # or revoke alice",
+        ),
+        by_hand(warning(
+            |at| invite(at, "bob", 1023),
+            "ports",
+            "port 1023 of 'bob' isn't one of 1024-65535",
+            "${EDITOR:-vi} DIR/palabre.toml && PALABRE reload  # 'ports', or 'port' in their file",
+        )),
+    ]
+}
+
+/// Whose limits of files nothing is: root may give directories away, and reads all; others may neither.
+fn daemons(is_root: bool) -> Vec<Fault> {
+    let theirs = |at: &Path| {
+        room(at);
+        std::os::unix::fs::chown(at.join("run"), Some(DAEMONS), Some(DAEMONS)).unwrap();
+    };
+    let unreadable = |at: &Path| {
+        room(at);
+        mode(&tls(at, "key.pem"), 0o040);
+    };
+    match is_root {
+        true => vec![
+            fault(
+                theirs,
+                "certificate",
+                "the daemons (user 54321) can't read 'DIR/tls/key.pem'",
+                "chgrp 54321 DIR/tls/key.pem && chmod g+r DIR/tls/key.pem",
+            ),
+            fault(
+                theirs,
+                "directories",
+                "the daemons (user 54321) can't look into 'DIR/tls'",
+                "chgrp 54321 DIR/tls && chmod g+rx DIR/tls",
+            ),
+        ],
+        false => vec![fault(unreadable, "certificate", ") can't read 'DIR/tls/key.pem'", "chmod u+r DIR/tls/key.pem")],
+    }
+}
+
+/// What is said of this directory, of which the text is a part.
+fn found(directory: &Path, area: &str, text: &str) -> Option<(Value, Option<i32>)> {
+    let output = check(directory, &["--json"]);
+    let all: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let checks = all["checks"].as_array().unwrap();
+    let is_it = |one: &&Value| one["area"] == area && one["text"].as_str().unwrap().contains(text);
+    checks.iter().find(is_it).map(|one| (one.clone(), output.status.code()))
+}
+
+/// As somebody types it.
+fn type_in(mend: &str) {
+    let programs = sibling("palabre").parent().unwrap().to_owned();
+    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
+    let output = Command::new("sh").args(["-c", mend]).env("PATH", path).output().unwrap();
+    assert!(output.status.success(), "{mend}: {output:?}");
+}
+
+#[test]
+fn each_fault_is_told_with_what_mends_it_and_that_mends_it() {
+    let is_root = house().path().metadata().unwrap().uid() == 0;
+    for fault in [certificates(), directories(), people(), daemons(is_root)].into_iter().flatten() {
+        let house = house();
+        let at = house.path();
+        (fault.make)(at);
+        let fill = |text: &str| {
+            let palabre = format!("palabre --config {0} --run {0}/run", at.display());
+            text.replace("PALABRE", &palabre).replace("DIR", &at.display().to_string())
+        };
+        let (text, mend) = (fill(fault.text), fill(fault.mend));
+        let (told, code) = found(at, fault.area, &text).unwrap_or_else(|| panic!("not told: {text}"));
+        assert_eq!((told["level"].as_str(), told["mend"].as_str()), (Some(fault.level), Some(&*mend)), "{text}");
+        assert_eq!(code == Some(78), fault.level == "fault" || told["level"] == "fault", "{text}");
+        if fault.works {
+            type_in(&mend);
+            assert_eq!(found(at, fault.area, &text), None, "{mend}");
+        }
+    }
+}
+
+#[test]
+fn what_is_wrong_while_all_runs_is_mended_as_it_says() {
+    let house = house();
+    let at = house.path();
+    let _supervisor = start(at);
+    let is_up = || {
+        let status = palabre().arg("--run").arg(at.join("run")).args(["status", "--json"]).output().unwrap();
+        String::from_utf8(status.stdout).unwrap().contains("\"state\": \"ready\"").then_some(())
+    };
+    wait_for("alice to be ready", is_up);
+    for area in ["directories", "rooms"] {
+        assert_eq!(found(at, area, "").unwrap().0["level"], "ok");
+    }
+    let mic = at.join("run/rooms/main/alice/mic");
+    fs::remove_file(&mic).unwrap();
+    fs::create_dir(&mic).unwrap();
+    mode(&at.join("run/control.sock"), 0o666);
+    for (area, text) in [("rooms", "mic' is no pipe"), ("directories", "anybody can say something to '")] {
+        let (told, _) = found(at, area, text).unwrap();
+        assert_eq!(told["level"], "fault", "{told}");
+        type_in(told["mend"].as_str().unwrap());
+        assert_eq!(found(at, area, text), None);
+    }
+    wait_for("alice to be ready again", is_up);
+    // One that was given up: it can't read its certificate.
+    fs::remove_file(tls(at, "cert.pem")).unwrap();
+    let again = |verb| palabre().arg("--run").arg(at.join("run")).args([verb, "alice"]).output().unwrap();
+    stdout(&again("stop"));
+    assert!(!again("start").status.success());
+    let (told, _) =
+        wait_for("alice to be given up", || found(at, "supervisor", "the listener of alice has failed: exit"));
+    assert_eq!(told["level"], "fault");
+    type_in(found(at, "certificate", "cert.pem': No such file").unwrap().0["mend"].as_str().unwrap());
+    type_in(told["mend"].as_str().unwrap());
+    wait_for("alice to be ready in the end", is_up);
+}
