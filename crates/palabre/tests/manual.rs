@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod common;
+mod log_lines;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -48,50 +49,6 @@ fn every_flag_of_a_daemon_is_in_its_page() {
         for flag in flags {
             assert!(page.contains(flag), "docs/man/{program}.8 doesn't have {flag}");
         }
-    }
-}
-
-/// All sources but the tests' own, with `*` for what a line of the log fills in.
-fn sources(directory: &Path, text: &mut String) {
-    for entry in std::fs::read_dir(directory).unwrap().map(Result::unwrap) {
-        let path = entry.path();
-        if path.is_dir() && !path.ends_with("tests") {
-            sources(&path, text);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            let source = std::fs::read_to_string(path).unwrap();
-            for (index, part) in source.split('{').enumerate() {
-                match part.split_once('}').filter(|(inside, _)| index > 0 && !inside.contains('\n')) {
-                    Some((_, rest)) => text.extend(["*", rest]),
-                    None => text.push_str(part),
-                }
-            }
-        }
-    }
-}
-
-/// What is in capitals is filled in.
-fn pattern(line: &str) -> String {
-    let words = line.split_inclusive(|c: char| !c.is_ascii_uppercase());
-    let fill = |word: &str| {
-        let end = word.trim_start_matches(|c: char| c.is_ascii_uppercase());
-        if word.len() > end.len() { format!("*{end}") } else { word.to_owned() }
-    };
-    words.map(fill).collect()
-}
-
-#[test]
-fn the_log_says_what_the_manual_says_of_it() {
-    let mut text = String::new();
-    for program in ["mixer", "listener", "recorder", "supervisor", "room", "host"] {
-        sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(program).join("src"), &mut text);
-    }
-    let page = std::fs::read_to_string(pages().join("palabre.7")).unwrap();
-    let section = page.split(".SH LOG LINES\n").nth(1).unwrap().split(".SH ").next().unwrap();
-    let lines: Vec<&str> = section.split(".TP\n.B ").skip(1).map(|entry| entry.lines().next().unwrap()).collect();
-    assert!(lines.len() > 10, "{lines:?}");
-    for line in lines {
-        let line = line.replace("\\(aq", "'").replace("\\-", "-");
-        assert!(text.contains(&pattern(&line)), "docs/man/palabre.7 has a line that no program says: {line}");
     }
 }
 

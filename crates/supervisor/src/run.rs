@@ -45,7 +45,7 @@ pub fn run(cli: &Cli) -> Result<(), Failure> {
     // Before anything is started: a signal that comes now waits for the loop.
     let signals = Signals::new(&[SIGTERM, SIGINT, SIGHUP, SIGCHLD]).map_err(Failure::system)?;
     if let Err(error) = process::raise_nofile() {
-        log::warn!("unable to raise the limit of open files: {error}");
+        log::warn!("unable to raise the number of open files: {error}");
     }
     let mut supervisor = Supervisor::begin(cli, program, signals, &mut inherited)?;
     inherited.close_the_rest();

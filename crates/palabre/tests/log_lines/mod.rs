@@ -1,0 +1,224 @@
+//! What the programs write into the log, what palabre(7) says of it, and what docs/operations.md does: none of the three says more than
+//! the others, but for the lines that are named here as nobody's interface.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Where a program logs, and what it logs there, with `*` for what is filled in.
+struct Line {
+    file: String,
+    text: String,
+}
+
+/// Warnings and errors that may change: the file, the text (`*` is any), and why nobody should wait for it.
+const NOT_AN_INTERFACE: [(&str, &str, &str); 25] = [
+    ("host/src/exit.rs", "*", "a program's last line, of any kind: its exit status says what to do"),
+    ("mixer/src/context.rs", "*", "passes on what the mixer complains of, which is looked at where it is made"),
+    ("mixer/src/throttle.rs", "*", "the same"),
+    ("mixer/src/daemon.rs", "*", "is 'unable to become', which is documented, made a line before"),
+    ("supervisor/src/run.rs", "*", "is 'unable to become' of a failed upgrade, made in upgrade.rs"),
+    ("mixer/src/post.rs", "unable to *", "only 'palabre restart mixer' needs that file, and says so itself"),
+    ("mixer/src/room.rs", "*", "a room that vanishes while it is looked at"),
+    ("mixer/src/rooms.rs", "unable to watch '*': *", "the same; watches that are used up are found by 'palabre check'"),
+    ("mixer/src/room.rs", "unable to watch '*': *", "the same"),
+    ("listener/src/setup.rs", "unable to protect the memory of this process: *", "no kernel that is supported says so"),
+    ("listener/src/setup.rs", "*", "a file 'levelling' with no meaning, of which the mixer is the judge"),
+    ("listener/src/enter.rs", "*", "what the supervisor says, which has logged its own reason"),
+    ("listener/src/desk/request.rs", "*", "told to the page that asked, too; a full or vanished room"),
+    ("supervisor/src/process.rs", "unable to * process *: *", "a child that is gone already"),
+    ("supervisor/src/recordings.rs", "unable to * the recorder of '*': *", "the same"),
+    ("supervisor/src/recordings.rs", "*", "the recorder's program is missing: 'palabre record status' says it"),
+    ("supervisor/src/control.rs", "*", "a stranger at the socket, who is told the same"),
+    (
+        "supervisor/src/control.rs",
+        "unable to answer on the control socket: *",
+        "no thread could be started; who asked sees it",
+    ),
+    (
+        "supervisor/src/roster.rs",
+        "*",
+        "a file or a directory: 'palabre status' has the same text in its errors, and reload counts it",
+    ),
+    ("supervisor/src/seat.rs", "*", "a gain that can't be written into a room that vanishes"),
+    (
+        "supervisor/src/seat/entrance.rs",
+        "*",
+        "the text stands in 'palabre status' and is told to whoever pressed the button",
+    ),
+    (
+        "host/src/inherit.rs",
+        "unable to take over the descriptor '*': *",
+        "systemd's store had something that isn't ours",
+    ),
+    (
+        "exporter/src/run.rs",
+        "unable to start a thread: *",
+        "the machine is out of threads: everything else says so, too",
+    ),
+    (
+        "mixer/src/ear.rs",
+        "'*' is read too slowly: * frames of 20 ms lost",
+        "counted in the metrics and in 'palabre status --json'",
+    ),
+    ("mixer/src/tape.rs", "'*' is read too slowly: *", "the recording's own log, recording.log, has the hole"),
+];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn sources(directory: &Path, files: &mut Vec<PathBuf>) {
+    for path in fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()) {
+        if path.is_dir() && !path.ends_with("tests") {
+            sources(&path, files);
+        } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("tests.rs") {
+            files.push(path);
+        }
+    }
+}
+
+/// The sources of what logs, without comments and the tests' own.
+fn code() -> Vec<(String, String)> {
+    let mut files = Vec::new();
+    for program in ["mixer", "listener", "recorder", "supervisor", "exporter", "room", "host", "config"] {
+        sources(&root().join("crates").join(program).join("src"), &mut files);
+    }
+    let crates = root().join("crates");
+    let name = |path: &Path| path.strip_prefix(&crates).unwrap().display().to_string();
+    let without = |text: String| {
+        let text = text.split("#[cfg(test)]").next().unwrap();
+        text.lines().filter(|line| !line.trim_start().starts_with("//")).map(|line| format!("{line}\n")).collect()
+    };
+    files.iter().map(|path| (name(path), without(fs::read_to_string(path).unwrap()))).collect()
+}
+
+/// The literal that begins here, with `*` for what is filled in, and what follows it.
+fn literal(code: &str) -> Option<(String, &str)> {
+    let (_, inside) = code.split_once('"')?;
+    let bytes = inside.as_bytes();
+    let end = (0..bytes.len()).find(|&at| bytes[at] == b'"' && (at == 0 || bytes[at - 1] != b'\\'))?;
+    // A line that goes on behind a backslash begins with its first word.
+    let mut lines = inside[..end].split("\\\n");
+    let first = lines.next()?.to_owned();
+    let text = lines.fold(first, |text, line| text + line.trim_start());
+    let mut parts = text.split('{');
+    let first = parts.next()?.to_owned();
+    let filled = parts.fold(first, |text, part| text + "*" + part.split_once('}').map_or(part, |(_, rest)| rest));
+    Some((filled, &inside[end + 1..]))
+}
+
+/// Every warning and error, wherever it is logged.
+fn complaints() -> Vec<Line> {
+    let begins = ["error!(", "warn!(", ".warn(format_args!(", ".say(cx, format!("];
+    let mut lines = Vec::new();
+    for (file, code) in code() {
+        for begin in begins {
+            for (at, _) in code.match_indices(begin) {
+                let (text, _) = literal(&code[at..]).unwrap();
+                lines.push(Line { file: file.clone(), text });
+            }
+        }
+    }
+    assert!(lines.len() > 40, "only {} warnings and errors were found", lines.len());
+    lines
+}
+
+/// Whether `text` has what `pattern` has, with anything for each `*`.
+fn fits(pattern: &str, text: &str) -> bool {
+    let parts: Vec<&str> = pattern.split('*').collect();
+    let [first, middle @ .., last] = parts.as_slice() else { return pattern == text };
+    let Some(rest) = text.strip_prefix(first) else { return false };
+    let Some(mut rest) = rest.strip_suffix(last) else { return false };
+    middle.iter().all(|part| match rest.split_once(part) {
+        Some((_, behind)) => {
+            rest = behind;
+            true
+        }
+        None => false,
+    })
+}
+
+/// What is in capitals is filled in.
+fn pattern(line: &str) -> String {
+    let words = line.split_inclusive(|c: char| !c.is_ascii_uppercase());
+    let fill = |word: &str| {
+        let end = word.trim_start_matches(|c: char| c.is_ascii_uppercase());
+        if word.len() > end.len() { format!("*{end}") } else { word.to_owned() }
+    };
+    words.map(fill).collect()
+}
+
+/// The lines of palabre(7), as they stand there.
+fn documented() -> Vec<String> {
+    let page = fs::read_to_string(root().join("docs/man/palabre.7")).unwrap();
+    let section = page.split(".SH LOG LINES\n").nth(1).unwrap().split(".SH ").next().unwrap();
+    let lines = section.split(".TP\n.B ").skip(1).map(|entry| entry.lines().next().unwrap());
+    let lines: Vec<String> = lines.map(|line| line.replace("\\(aq", "'").replace("\\-", "-")).collect();
+    assert!(lines.len() > 20, "{lines:?}");
+    lines
+}
+
+#[test]
+fn every_line_of_the_manual_is_one_that_a_program_writes() {
+    let mut literals = Vec::new();
+    for (_, code) in code() {
+        // A quote as a character would begin a text.
+        let code = code.replace("'\"'", "");
+        let mut rest = code.as_str();
+        while let Some((text, behind)) = literal(rest) {
+            literals.push(text);
+            rest = behind;
+        }
+    }
+    for line in documented() {
+        let pattern = pattern(&line);
+        let is_written = literals.iter().any(|text| text.len() > 2 && fits(&pattern, text));
+        assert!(is_written, "docs/man/palabre.7 has a line that no program writes: {line}");
+    }
+}
+
+#[test]
+fn every_warning_and_every_error_is_in_the_manual_or_is_nobody_s_interface() {
+    let documented: Vec<String> = documented().iter().map(|line| pattern(line)).collect();
+    let complaints = complaints();
+    let is_listed = |line: &Line, (file, text, _): &(&str, &str, &str)| {
+        line.file.starts_with(file) && if *text == "*" { line.text == "*" } else { fits(text, &line.text) }
+    };
+    for line in &complaints {
+        let known = documented.iter().any(|pattern| fits(pattern, &line.text));
+        let listed = NOT_AN_INTERFACE.iter().any(|entry| is_listed(line, entry));
+        assert!(known || listed, "crates/{} logs what palabre(7) doesn't say: {}", line.file, line.text);
+    }
+    for entry in &NOT_AN_INTERFACE {
+        assert!(
+            complaints.iter().any(|line| is_listed(line, entry)),
+            "nobody logs {}: {} ({})",
+            entry.0,
+            entry.1,
+            entry.2
+        );
+    }
+}
+
+#[test]
+fn the_table_of_failures_says_what_stands_in_the_journal() {
+    let text = fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    let section = text.split("## What happens when\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let rows: Vec<Vec<&str>> =
+        section.lines().filter(|line| line.starts_with("| ")).map(|line| line.split(" | ").collect()).collect();
+    assert_eq!(rows[0][1], "in the journal");
+    let documented = documented();
+    for row in &rows[2..] {
+        let lines: Vec<&str> = row[1].split('`').skip(1).step_by(2).collect();
+        assert!(row.len() == 4 && !lines.is_empty(), "{row:?}");
+        for line in lines {
+            assert!(documented.iter().any(|known| known == line), "palabre(7) doesn't have this line: {line}");
+        }
+    }
+}
+
+#[test]
+fn a_star_is_anything() {
+    assert!(fits("a '*': *; b", "a 'x': y: z; b") && fits("*", "x") && fits("x", "x"));
+    assert!(!fits("a '*': *; b", "a 'x'; b") && !fits("x", "xy") && !fits("*; x", "; y"));
+}
