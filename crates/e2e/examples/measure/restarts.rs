@@ -12,7 +12,7 @@ use palabre_e2e::suite::{PATIENCE, Suite, binary, signal};
 use palabre_e2e::wait_for;
 use palabre_sound::wav;
 
-use crate::{TONE_DBFS, events, join_at, join_without_microphone, peak, quiet_windows};
+use crate::{events, join_at, join_without_microphone, peak, quiet_windows};
 
 /// How many times each is done.
 const TIMES: usize = 3;
