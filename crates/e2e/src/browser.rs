@@ -20,7 +20,7 @@ use tokio::runtime::Runtime;
 
 use crate::wait_for;
 
-const FLAGS: [&str; 12] = [
+const FLAGS: [&str; 11] = [
     "--headless=new",
     "--no-sandbox",
     "--disable-gpu",
@@ -31,7 +31,6 @@ const FLAGS: [&str; 12] = [
     "--disable-sync",
     "--disable-dev-shm-usage",
     "--ignore-certificate-errors",
-    "--use-fake-device-for-media-stream",
     "--window-size=1280,800",
 ];
 
@@ -72,17 +71,30 @@ impl Browser {
     /// # Errors
     /// chromedriver or Chromium did not start.
     pub fn start(voice: Option<&Path>, language: &str) -> Result<Self> {
+        let person = match voice {
+            Some(voice) => {
+                let file = format!("--use-file-for-fake-audio-capture={}", voice.display());
+                vec!["--use-fake-ui-for-media-stream".into(), file]
+            }
+            None => vec!["--deny-permission-prompts".into()],
+        };
+        Self::launch([vec!["--use-fake-device-for-media-stream".into()], person].concat(), language)
+    }
+
+    /// Starts a Chromium whose microphone is the machine's own, and whose person gives it.
+    ///
+    /// # Errors
+    /// chromedriver or Chromium did not start.
+    pub fn with_own_microphone(language: &str) -> Result<Self> {
+        Self::launch(vec!["--use-fake-ui-for-media-stream".into()], language)
+    }
+
+    fn launch(microphone: Vec<String>, language: &str) -> Result<Self> {
         let profile = tempfile::Builder::new().prefix("palabre-chromium-").tempdir()?;
         let (driver, output, port) = start_driver()?;
         let mut arguments: Vec<String> = FLAGS.iter().map(ToString::to_string).collect();
         arguments.push(format!("--user-data-dir={}", profile.path().display()));
-        match voice {
-            Some(voice) => {
-                arguments.push("--use-fake-ui-for-media-stream".into());
-                arguments.push(format!("--use-file-for-fake-audio-capture={}", voice.display()));
-            }
-            None => arguments.push("--deny-permission-prompts".into()),
-        }
+        arguments.extend(microphone);
         arguments.push(format!("--lang={language}"));
         arguments.push(format!("--accept-lang={language}"));
         let capabilities = json!({

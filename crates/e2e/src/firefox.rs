@@ -17,9 +17,8 @@ use tungstenite::{Message, WebSocket};
 use crate::suite::{PATIENCE, descendants};
 use crate::wait_for;
 
-/// A fake microphone (a tone), given without a question; nothing that talks to anyone by itself.
+/// The microphone is given without a question; nothing talks to anyone by itself.
 const PREFERENCES: &str = r#"
-user_pref("media.navigator.streams.fake", true);
 user_pref("media.navigator.permission.disabled", true);
 user_pref("browser.shell.checkDefaultBrowser", false);
 user_pref("browser.startup.page", 0);
@@ -70,8 +69,23 @@ impl Firefox {
     /// # Errors
     /// Firefox or PulseAudio did not start.
     pub fn start(language: &str) -> Result<Self> {
+        Self::launch(language, true)
+    }
+
+    /// Starts a Firefox whose microphone hears what it plays.
+    ///
+    /// # Errors
+    /// Firefox or PulseAudio did not start.
+    pub fn with_own_microphone(language: &str) -> Result<Self> {
+        Self::launch(language, false)
+    }
+
+    /// A fake microphone is a tone.
+    fn launch(language: &str, fake: bool) -> Result<Self> {
         let profile = tempfile::Builder::new().prefix("palabre-firefox-").tempdir()?;
-        let languages = format!("user_pref(\"intl.accept_languages\", \"{language}\");\n");
+        let languages = format!(
+            "user_pref(\"intl.accept_languages\", \"{language}\");\nuser_pref(\"media.navigator.streams.fake\", {fake});\n"
+        );
         std::fs::write(profile.path().join("user.js"), format!("{PREFERENCES}{languages}"))?;
         let sound = Sound::start()?;
         let mut child = Command::new("firefox-esr")
@@ -276,7 +290,9 @@ impl Sound {
         let socket = dir.path().join("socket");
         let child = Command::new("pulseaudio")
             .args(["--daemonize=no", "--exit-idle-time=-1", "--use-pid-file=no", "--disallow-exit", "-n"])
-            .args(["-L", "module-null-sink sink_name=silent rate=48000", "-L"])
+            .args(["-L", "module-null-sink sink_name=silent rate=48000"])
+            // A monitor is no microphone to a browser.
+            .args(["-L", "module-remap-source master=silent.monitor source_name=loudspeaker", "-L"])
             .arg(format!("module-native-protocol-unix auth-anonymous=1 socket={}", socket.display()))
             .env("XDG_RUNTIME_DIR", dir.path())
             .env("HOME", dir.path())

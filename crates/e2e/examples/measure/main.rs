@@ -1,6 +1,6 @@
 //! Measures what `docs/measurements.md` reports: `scripts/measure [PART]…`, by default `start`, `load`, `gaps`, `latency`.
 //!
-//! `latency-20`: with chunks of 20 ms; `rtt`: both uplinks over far lines; `pesq`: speech from microphone to ear; `gaps-long`:
+//! `latency-20`: with chunks of 20 ms; `rtt`: both uplinks over far lines; `pesq`: speech from microphone to ear; `echo`: what a loudspeaker sends back; `gaps-long`:
 //! 10 minutes; `line`: 10 minutes over a bad line; `handover`: 10 renewed streams and 5 planned restarts; `restarts`: what
 //! is heard of restarts, deaths and renewals; `latency-long`: whether the delay grows over 20 minutes; `memory`: of a tab of each browser, over 8 hours at 20 × speed and 20 minutes
 //! as they are; `memory-short`: over an hour at 20 × speed. Those of ten minutes write a plot to `target/measure`.
@@ -9,6 +9,7 @@
 //! and, where a sound card is involved, how well it kept time.
 #![allow(clippy::print_stdout)]
 
+mod echo;
 mod latency;
 mod memory;
 mod pesq;
@@ -52,6 +53,7 @@ fn main() -> Result<()> {
             "latency-20" => latency::run("websocket", 20)?,
             "rtt" => latency::over_rtts()?,
             "pesq" => pesq::run()?,
+            "echo" => echo::run()?,
             "latency-long" => latency::over_time()?,
             "memory" => memory::run(24, 20).and_then(|()| memory::run(20, 1))?,
             "memory-20x" => memory::run(24, 20)?,

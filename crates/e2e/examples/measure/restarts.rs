@@ -3,6 +3,7 @@
 //! pitch tells which of its samples is heard: so what was left out can be told from what was only late.
 
 use std::fs;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -53,7 +54,9 @@ const EVENTS: [Event; 11] = [
 /// The table of docs/measurements.md.
 pub fn run() -> Result<()> {
     let suite = Suite::start(2)?;
-    let _tone = Tone::start(&suite)?;
+    let file = suite.dir().join("tone.wav");
+    fs::write(&file, wav::little(RATE_HZ, &rising()))?;
+    let _tone = Player::start(&suite, &file)?;
     let speaker = join_at(&suite.links[1].url)?;
     let mute = join_without_microphone(&suite.links[1].url)?;
     println!("| what happens | silence at a time, longest | silence, all together | gaps | clicks | samples lost |");
@@ -179,18 +182,17 @@ fn wait_until_whole(listener: &Browser, from: usize, seconds: usize) -> Result<u
     wait_for("a whole tone", PATIENCE * 3, whole)
 }
 
-/// `palabre play` of the rising tone, again and again.
-struct Tone(Child);
+/// `palabre play` of a file, again and again.
+pub struct Player(Child);
 
-impl Tone {
-    fn start(suite: &Suite) -> Result<Self> {
-        let file = suite.dir().join("tone.wav");
-        fs::write(&file, wav::little(RATE_HZ, &rising()))?;
+impl Player {
+    /// Starts it.
+    pub fn start(suite: &Suite, file: &Path) -> Result<Self> {
         let child = Command::new(binary("palabre")?)
             .arg("--run")
             .arg(suite.dir().join("run"))
             .args(["play", "--loop"])
-            .arg(&file)
+            .arg(file)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
@@ -206,7 +208,7 @@ fn rising() -> Vec<i16> {
     (0..LOOP_S * RATE_HZ as usize).map(|n| sample(n).round() as i16).collect()
 }
 
-impl Drop for Tone {
+impl Drop for Player {
     fn drop(&mut self) {
         let _ = signal(self.0.id(), "INT");
         let _ = wait_for("the end of the tone", Duration::from_secs(10), || self.0.try_wait().ok().flatten());
