@@ -19,18 +19,21 @@ test('the documented records are read', () => {
   assert.deepEqual({ ...sound, samples: [...sound.samples] }, { kind: 'sound', seq: 1700000000163, gap: true, rateHz: 24000, samples: [1], levels: null });
   assert.deepEqual(parseRecord('2,5,//8AAAAV').levels, [[65535, 0], [0, 21]]);
   const { people } = JSON.parse(example('json room'));
-  const room = { kind: 'room', seq: 5, people, recording: false, states: [[1, 7]] };
+  const room = { kind: 'room', seq: 5, people, recording: false, states: [[1, 7]], tag: '' };
   assert.deepEqual(parseRecord(`3,5,${base64({ people })},AAEH`), room);
   assert.ok(parseRecord(`3,5,${base64(JSON.parse(example('json recorded room')))},//8A`).recording);
   assert.deepEqual(parseRecord(dataOf(example('html hello'))), { kind: 'hello', seq: 1700000000100, me: JSON.parse(example('json me')) });
-  const states = [[65535, 0], [0, 1], [1, 7]];
-  assert.deepEqual(parseRecord(dataOf(example('html room'))), { kind: 'room', seq: 1700000000101, people, recording: false, states });
+  const states = [[65535, 1], [1, 7]];
+  const tag = dataOf(example('html room')).split(',').at(-1);
+  assert.match(tag, /^[0-9a-f]{16}$/);
+  assert.deepEqual(parseRecord(dataOf(example('html room'))), { kind: 'room', seq: 1700000000101, people, recording: false, states, tag });
   assert.deepEqual(parseRecord(dataOf(example('html moved'))), { kind: 'moved', seq: 1700000000200, last: false });
 });
 
 test('whatever is not exactly a record is nothing', () => {
   const bad = ['', ',', '9,1,', '1', '1,x,0,,', '1,5,0,AAAA,', '1,5,0,***,', '2,5,e30', '2,-5,', '3,5,e30=', '3,5,bnVsbA==',
-    '0,5,', '__proto__,5,', 'constructor,5,', `3,5,${base64({ people: [{ name: 1, display: 'x' }] })},//8A`, '2,5,' + 'A'.repeat(500000)];
+    '0,5,', '__proto__,5,', 'constructor,5,', `3,5,${base64({ people: [{ name: 1, display: 'x' }] })},//8A`,
+    `3,5,${base64({ people: [] })},//8A,x&y`, '2,5,' + 'A'.repeat(500000)];
   const read = bad.filter((text) => parseRecord(text) !== null);
   assert.deepEqual(read, []);
 });

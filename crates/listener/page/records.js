@@ -15,7 +15,7 @@ const MAX_MESSAGE_CHARS = 500;
  * @typedef {{kind: 'hello', seq: number, me: object}
  *   | {kind: 'sound', seq: number, gap: boolean, rateHz: number, samples: Int16Array<ArrayBuffer>, levels: Mark[] | null}
  *   | {kind: 'silence', seq: number, levels: Mark[] | null}
- *   | {kind: 'room', seq: number, people: {name: string, display: string}[], recording: boolean, states: Mark[]}
+ *   | {kind: 'room', seq: number, people: {name: string, display: string}[], recording: boolean, states: Mark[], tag: string}
  *   | {kind: 'message', seq: number, from: string, text: string}
  *   | {kind: 'states', seq: number, states: Mark[]}
  *   | {kind: 'moved', seq: number, last: boolean}} StreamRecord
@@ -52,10 +52,11 @@ function silence(seq, [levels]) {
   return { kind: 'silence', seq, levels: levels ? marks(levels) : null };
 }
 
-function room(seq, [data, states]) {
+function room(seq, [data, states, tag = '']) {
   const { people, recording } = object(data);
   const right = people.every((p) => typeof p.name === 'string' && typeof p.display === 'string');
-  return right ? { kind: 'room', seq, people, recording: recording === true, states: marks(states) } : null;
+  if (!right || !/^(?:[0-9a-f]{16})?$/.test(tag)) return null;
+  return { kind: 'room', seq, people, recording: recording === true, states: marks(states), tag };
 }
 
 function message(seq, [data]) {

@@ -44,6 +44,8 @@ export class Stream {
   #suspected = false;
   #state = 'stopped';
   #silent = true;
+  /** Which list of people was told; a stream whose listener has the same one says only their states. */
+  #tag = '';
   /** What happened since `start`, for the details panel. */
   counts = { records: 0, chunks: 0, lost: 0, bad: 0, opened: 0, renewals: 0, reconnects: 0, bytes: 0 };
 
@@ -103,7 +105,8 @@ export class Stream {
     element.className = 'wire';
     element.hidden = true;
     element.title = 'Palabre';
-    element.src = lastSeq > 0 ? `listen?from=${lastSeq}` : 'listen';
+    const asked = [lastSeq > 0 && `from=${lastSeq}`, this.#tag && `people=${this.#tag}`].filter(Boolean).join('&');
+    element.src = asked ? `listen?${asked}` : 'listen';
     const frame = { element, openedMs: performance.now(), moved: false, done: false, torn: false, held: [] };
     this.counts.opened += 1;
     // A page that never ends never loads: if it does, it is an error page or the connection was closed.
@@ -182,6 +185,7 @@ export class Stream {
     if (counted && !this.#renewal.isNews(record.seq)) return;
     if (record.kind === 'sound') this.#count(record, frame);
     if (record.kind === 'silence') this.#silent = true;
+    if (record.kind === 'room') this.#tag = record.tag;
     if (record.kind === 'moved') this.#follow(frame, record.last);
     else this.#handlers.onRecord(record);
   }

@@ -106,9 +106,18 @@ impl Marks {
     }
 }
 
+/// What most have is said of everybody first, so that only the others need a mark of their own.
 fn render_all(values: &[Value]) -> Arc<str> {
-    let known = (0..EVERYBODY).zip(values.iter().copied()).filter(|(_, value)| *value != 0);
-    render(std::iter::once((EVERYBODY, 0)).chain(known))
+    let most = commonest(values);
+    let others = (0..EVERYBODY).zip(values.iter().copied()).filter(|(_, value)| *value != most);
+    render(std::iter::once((EVERYBODY, most)).chain(others))
+}
+
+/// The least of those that most have; 0 of nobody.
+fn commonest(values: &[Value]) -> Value {
+    let mut counts = [0_usize; 256];
+    values.iter().for_each(|&value| counts[usize::from(value)] += 1);
+    (0..=Value::MAX).rev().max_by_key(|&value| counts[usize::from(value)]).unwrap_or_default()
 }
 
 fn render(marks: impl Iterator<Item = (u16, Value)>) -> Arc<str> {
@@ -147,6 +156,18 @@ mod tests {
         assert_eq!(marks.change_levels_to(&values), News::Urgent);
         assert_eq!((marks.change().len(), marks.all().len()), (8, 12));
         assert_eq!(marks.change_levels_to(&values), News::None);
+    }
+
+    #[test]
+    fn what_most_have_is_said_of_everybody() {
+        let mut marks = Marks::default();
+        let mut values = [1; 500];
+        values[499] = 7;
+        marks.begin(&values);
+        let mut page = [9; 500];
+        apply(&mut page, &marks.all());
+        assert_eq!((marks.all().len(), page), (8, values));
+        assert_eq!((commonest(&[]), commonest(&[5, 3, 5, 3])), (0, 3));
     }
 
     #[test]

@@ -54,7 +54,12 @@ pub fn silence(seq: u64, levels: &str) -> Vec<u8> {
 
 /// A room record; `people` is the base64 text of the JSON, from [`encode`], `states` that of all their marks.
 pub fn room(seq: u64, people: &str, states: &str) -> Vec<u8> {
-    wrap(&format!("3,{seq},{people},{states}"))
+    wrap(&format!("3,{seq},{people},{states},{}", tag(people)))
+}
+
+/// What a page calls the list of people that it has: 64 bits of its SHA-256, the same in every process.
+pub fn tag(people: &str) -> String {
+    Sha256::digest(people)[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A message; `said` is the base64 text of the JSON, from [`encode`].
@@ -148,6 +153,6 @@ mod tests {
         let text = String::from_utf8(room(9, &evil, "//8A")).unwrap();
         let data = text.strip_prefix("<b>").unwrap().strip_suffix("</b><script>p()</script>").unwrap();
         assert!(data.bytes().all(|b| b.is_ascii_alphanumeric() || b"+/=,".contains(&b)));
-        assert_eq!(data.matches(',').count(), 3);
+        assert_eq!(data.matches(',').count(), 4);
     }
 }

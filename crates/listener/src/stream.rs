@@ -39,7 +39,7 @@ pub fn serve(connection: &mut Connection, head: &Head, listener: &Listener) -> i
     prepare(connection, listener)?;
     let mut subscription = listener.ear.subscribe(connection.stream.sock.tcp(), from)?;
     listener.status.changed();
-    let result = run(connection, &mut subscription, listener, answer);
+    let result = run(connection, &mut subscription, listener, answer, head.parameter("people"));
     drop(subscription);
     listener.status.changed();
     result.map(|()| After::Close)
@@ -66,12 +66,13 @@ fn run(
     subscription: &mut crate::ear::Subscription,
     listener: &Listener,
     answer: String,
+    people: Option<&str>,
 ) -> io::Result<()> {
     let mut bytes = answer.into_bytes();
     bytes.extend_from_slice(record::prologue().as_bytes());
     let mut told = Told::default();
     if let Some(opening) = subscription.opening() {
-        bytes.extend(opening.bytes(&listener.me_json));
+        bytes.extend(opening.bytes(&listener.me_json, people));
         told = Told::new(&opening);
     }
     write(connection, &bytes)?;

@@ -31,10 +31,13 @@ impl Opening {
         Self { hello, room, silence: None, people, states, levels: "".into() }
     }
 
-    /// Their bytes; `me` is the JSON of `GET /me`.
-    pub fn bytes(&self, me: &str) -> Vec<u8> {
+    /// Their bytes; `me` is the JSON of `GET /me`, `known` the tag of the list of people that the page has already.
+    pub fn bytes(&self, me: &str, known: Option<&str>) -> Vec<u8> {
         let mut bytes = record::hello(self.hello, me);
-        bytes.extend(record::room(self.room, &self.people, &self.states));
+        bytes.extend(match known == Some(record::tag(&self.people).as_str()) {
+            true => record::states(self.room, &self.states),
+            false => record::room(self.room, &self.people, &self.states),
+        });
         if let Some(seq) = self.silence {
             bytes.extend(record::silence(seq, &self.levels));
         }
@@ -159,9 +162,23 @@ mod tests {
         let old = || Some("b2xk".into());
         let mut told = Told { people: old(), states: old(), levels: old() };
         let out = tell(&mut told, &record(sound(), "bmV3", None), true);
-        assert_eq!(out[0], "<b>3,8,cGVv,c3Rh</b><script>p()</script>");
+        assert!(out[0].starts_with("<b>3,8,cGVv,c3Rh,"), "{}", out[0]);
         assert!(out[1].starts_with("<b>1,9,1,") && out[1].contains(",bmV3</b>"), "{}", out[1]);
         assert_eq!(tell(&mut told, &record(sound(), "bmV3", None), false), ["shared"]);
+    }
+
+    #[test]
+    fn who_has_the_list_of_people_gets_only_their_states() {
+        let mut state = State { people: "cGVv".into(), states: "c3Rh".into(), ..State::default() };
+        let opening = Opening::now(&mut state);
+        let told = |known: Option<&str>| String::from_utf8(opening.bytes("{}", known)).unwrap();
+        let tag = record::tag("cGVv");
+        let states = format!("<b>6,{},c3Rh</b>", opening.room);
+        let room = format!("<b>3,{},cGVv,c3Rh,{tag}</b>", opening.room);
+        assert!(told(Some(&tag)).contains(&states) && !told(Some(&tag)).contains("<b>3,"));
+        for other in [None, Some(""), Some("0123456789abcdef"), Some(&tag[1..])] {
+            assert!(told(other).contains(&room), "{other:?}");
+        }
     }
 
     #[test]

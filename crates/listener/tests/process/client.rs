@@ -12,8 +12,38 @@ use std::sync::Arc;
 
 /// A connection.
 pub struct Client {
-    pub stream: StreamOwned<ClientConnection, TcpStream>,
+    pub stream: StreamOwned<ClientConnection, Counted>,
     buffered: Vec<u8>,
+}
+
+/// A TCP connection that counts the bytes that have come.
+pub struct Counted {
+    tcp: TcpStream,
+    pub received: usize,
+}
+
+impl std::ops::Deref for Counted {
+    type Target = TcpStream;
+
+    fn deref(&self) -> &TcpStream {
+        &self.tcp
+    }
+}
+
+impl Read for Counted {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        self.tcp.read(out).inspect(|count| self.received += count)
+    }
+}
+
+impl Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.tcp.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.tcp.flush()
+    }
 }
 
 /// An answer.
@@ -60,9 +90,9 @@ impl Client {
         tcp.set_write_timeout(Some(PATIENCE))?;
         let name = ServerName::try_from("localhost").unwrap();
         let mut connection = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
-        let mut tcp_ref = &tcp;
+        let mut tcp = Counted { tcp, received: 0 };
         while connection.is_handshaking() {
-            connection.complete_io(&mut tcp_ref)?;
+            connection.complete_io(&mut tcp)?;
         }
         Ok(Self { stream: StreamOwned::new(connection, tcp), buffered: Vec::new() })
     }
@@ -195,6 +225,8 @@ pub struct Record {
     pub json: String,
     /// Place and value of each mark.
     pub marks: Vec<(u16, u8)>,
+    /// The name of a list of people.
+    pub tag: String,
     /// Nothing follows in this stream.
     pub is_last: bool,
     pub raw: String,
@@ -225,11 +257,11 @@ fn decode(raw: &str) -> Record {
     let kind = fields[0].parse().unwrap();
     let seq = fields[1].parse().unwrap();
     let (mut gap, mut samples, mut text, mut last) = (false, Vec::new(), String::new(), "");
-    let mut is_last = false;
+    let (mut is_last, mut tag) = (false, String::new());
     match (kind, &fields[2..]) {
         (0 | 4, [data]) => text = json(data),
         (2 | 6, [marks]) => last = marks,
-        (3, [data, states]) => (text, last) = (json(data), *states),
+        (3, [data, states, name]) => (text, last, tag) = (json(data), *states, (*name).to_owned()),
         (1, [is_gap, wav, levels]) => {
             gap = match *is_gap {
                 "0" => false,
@@ -246,11 +278,12 @@ fn decode(raw: &str) -> Record {
     let bytes = BASE64.decode(last).unwrap();
     assert_eq!(bytes.len() % 3, 0, "{raw}");
     let marks = bytes.chunks_exact(3).map(|mark| (u16::from_be_bytes([mark[0], mark[1]]), mark[2])).collect();
-    Record { kind, seq, gap, samples, json: text, marks, is_last, raw: raw.to_owned() }
+    Record { kind, seq, gap, samples, json: text, marks, tag, is_last, raw: raw.to_owned() }
 }
 
 fn decode_wav(wav: &[u8]) -> Vec<i16> {
-    assert_eq!(wav, palabre_sound::wav::little(24000, &pcm(&wav[44..])));
+    let rate_hz = u32::from_le_bytes(wav[24..28].try_into().unwrap());
+    assert_eq!(wav, palabre_sound::wav::little(rate_hz, &pcm(&wav[44..])));
     pcm(&wav[44..])
 }
 

@@ -22,6 +22,7 @@ pub struct Rig {
     pub key: Key,
     pub certificate: SelfSigned,
     pub room: RoomDir,
+    pub format: Format,
     pub notify: Receiver,
     pub config: PathBuf,
     directory: tempfile::TempDir,
@@ -47,7 +48,8 @@ impl Rig {
         alice.write(&config).unwrap();
         let run = directory.path().join("run");
         let room = RoomDir::new(run.join("rooms").join("main"));
-        room.create(Format::default()).unwrap();
+        let format = palabre_config::Server::load(&config).unwrap().format;
+        room.create(format).unwrap();
         let alice_here = palabre_room::Member::new(alice_name(), "Alice", true);
         room.write_names(&[alice_here]).unwrap();
         room.participant(&alice_name()).create().unwrap();
@@ -55,7 +57,7 @@ impl Rig {
         let socket = sockets::listen(Ipv4Addr::LOCALHOST.into(), 0).unwrap();
         let port = socket.local_addr().unwrap().port();
         let child = spawn(directory.path(), &socket);
-        let mut rig = Self { child, port, key, certificate, room, notify, config, directory, _socket: socket };
+        let mut rig = Self { child, port, key, certificate, room, format, notify, config, directory, _socket: socket };
         rig.wait_for_readiness();
         rig
     }
@@ -122,7 +124,7 @@ impl Rig {
     /// The mixer's end of `mic`.
     pub fn mic(&self) -> PipeReader {
         let path = self.room.participant(&alice()).mic();
-        PipeReader::open(&path, Format::default(), Start::Discard).unwrap()
+        PipeReader::open(&path, self.format, Start::Discard).unwrap()
     }
 
     /// Where `ear` is.
@@ -132,7 +134,7 @@ impl Rig {
 
     /// The mixer's end of `ear`, once the listener reads it.
     pub fn ear(&self) -> PipeWriter {
-        wait_for(|| PipeWriter::open(&self.ear_path(), Format::default()).ok())
+        wait_for(|| PipeWriter::open(&self.ear_path(), self.format).ok())
     }
 
     /// Sends a signal (`TERM`, `HUP`) to the listener.

@@ -1,5 +1,6 @@
 //! The microphone by WebSocket.
 
+use crate::client::Counted;
 use crate::rig::{PATIENCE, Rig, read_samples};
 use std::net::{Ipv4Addr, TcpStream};
 use std::time::Instant;
@@ -7,7 +8,7 @@ use tungstenite::client::IntoClientRequest as _;
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::{Message, WebSocket};
 
-type Socket = WebSocket<rustls::StreamOwned<rustls::ClientConnection, TcpStream>>;
+type Socket = WebSocket<rustls::StreamOwned<rustls::ClientConnection, Counted>>;
 
 fn connect(rig: &Rig, page: &str) -> Socket {
     let mut request = format!("wss://localhost:{}/speak{page}", rig.port).into_client_request().unwrap();

@@ -199,7 +199,7 @@ fn levels_ride_along_and_names_that_change_are_told() {
     let alice = LevelLine { name: name("alice"), state: Talk::Talking, dbfs: -20.6 };
     let carol = LevelLine { name: name("carol"), state: Talk::Muted, dbfs: f32::NEG_INFINITY };
     rig.room.write_levels(&[alice, carol]).unwrap();
-    let all = [EVERYBODY, (0, 21), (1, 255)];
+    let all = [(u16::MAX, 21), (1, 255)];
     wait_for(|| (records.next_of(2).marks.ends_with(&all[1..])).then_some(()));
     // Who comes later is told with the first record.
     let mut late = rig.connect().listen(&rig, "");
@@ -216,7 +216,7 @@ fn levels_ride_along_and_names_that_change_are_told() {
     rig.room.write_names(&[raised, Member::new(name("bob"), "</b><script>", true)]).unwrap();
     let room = records.next_of(3);
     let expected = r#"{"people":[{"name":"alice","display":"ALICE"},{"name":"bob","display":"</b><script>"}]}"#;
-    assert_eq!((room.json.as_str(), &room.marks[..]), (expected, &[EVERYBODY, (0, 7), (1, 1)][..]));
+    assert_eq!((room.json.as_str(), &room.marks[..]), (expected, &[(u16::MAX, 1), (0, 7)][..]));
 }
 
 #[test]

@@ -1,0 +1,184 @@
+//! What a page is told of a room of hundreds, and what that costs beside the sound.
+
+use crate::client::{Record, Records};
+use crate::rig::{Feed, Rig};
+use palabre_room::{LevelLine, Member, Name, Talk};
+use std::time::{Duration, Instant};
+
+const PEOPLE: usize = 500;
+const MOST_BITS_PER_S: f64 = 2000.0;
+/// The mixer writes `levels` so often.
+const LOOKS_PER_S: f64 = 5.0;
+/// What TLS 1.3 adds to each record: RFC 8446 §5.2.
+const TLS_BYTES: usize = 22;
+
+/// A room of five hundred, of whom some talk and some fidget.
+struct Crowd<'a> {
+    rig: &'a Rig,
+    members: Vec<Member>,
+    levels: Vec<f32>,
+    random: u32,
+}
+
+impl<'a> Crowd<'a> {
+    fn new(rig: &'a Rig) -> Self {
+        let member = |i: usize| Member::new(name(i), format!("Pérson {i}"), !i.is_multiple_of(5));
+        let mut crowd = Self { rig, members: (0..PEOPLE).map(member).collect(), levels: vec![0.0; PEOPLE], random: 7 };
+        crowd.fidget(0);
+        crowd
+    }
+
+    fn chance(&mut self) -> u32 {
+        self.random = self.random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        self.random >> 8
+    }
+
+    /// Somebody raises or lowers a hand.
+    fn fidget(&mut self, who: usize) {
+        self.members[who].hand = !self.members[who].hand;
+        self.rig.room.write_names(&self.members).unwrap();
+    }
+
+    /// A fifth of a second: three talk on average, in spurts of four seconds, and the levels of all who talk wander. The last
+    /// one begins or ends each time, so that there is always news; gives whether they talk now.
+    fn talk(&mut self) -> bool {
+        for who in 0..PEOPLE - 1 {
+            let (talks, chance) = (self.levels[who] < 0.0, self.chance());
+            self.levels[who] = match talks {
+                false if chance % 3333 == 0 => -25.0,
+                true if chance % 20 != 0 => -15.0 - (chance % 20) as f32,
+                _ => 0.0,
+            };
+        }
+        let last = &mut self.levels[PEOPLE - 1];
+        *last = if *last < 0.0 { 0.0 } else { -30.0 };
+        let talks = *last < 0.0;
+        self.write_levels();
+        talks
+    }
+
+    fn write_levels(&self) {
+        let talking = self.levels.iter().enumerate().filter(|(_, level)| **level < 0.0);
+        let lines = talking.map(|(who, &dbfs)| LevelLine { name: name(who), state: Talk::Talking, dbfs });
+        self.rig.room.write_levels(&lines.collect::<Vec<_>>()).unwrap();
+    }
+}
+
+fn name(who: usize) -> Name {
+    if who == 0 { "alice".parse().unwrap() } else { format!("p{who}").parse().unwrap() }
+}
+
+/// What a record takes on the wire that is not sound.
+fn cost(record: &Record) -> usize {
+    let letters = 4 * record.marks.len();
+    if record.kind == 1 { letters } else { record.raw.len() + TLS_BYTES }
+}
+
+/// A stream as a page opens it in silence, up to its first silence, and all bytes that came for it, handshake and head included.
+fn open(rig: &Rig, query: &str) -> (Records, Vec<Record>, usize) {
+    let mut records = rig.connect().listen(rig, query);
+    let first: Vec<Record> = (0..3).map(|_| records.record()).collect();
+    assert_eq!([first[0].kind, first[2].kind], [0, 2]);
+    let received = records.client.stream.sock.received;
+    (records, first, received)
+}
+
+/// A number of the page's own: after what cost of its records it renews a stream.
+fn number_of_the_page(constant: &str) -> f64 {
+    let source = include_str!("../../page/renewal.js");
+    let (_, rest) = source.split_once(&format!("const {constant} = ")).unwrap();
+    rest.split(';').next().unwrap().replace('_', "").parse().unwrap()
+}
+
+fn seconds_between_renewals(sound: &Record, chunk_ms: f64) -> f64 {
+    let chars = sound.raw.len() - "<b></b><script>p()</script>".len();
+    number_of_the_page("RENEW_COST") / (chars as f64 + number_of_the_page("RECORD_COST")) * chunk_ms / 1000.0
+}
+
+#[test]
+fn five_hundred_people_cost_less_than_two_kilobits_a_second_all_in_all() {
+    for (rate_hz, chunk_ms, looks) in [(24_000, 40, 75), (48_000, 20, 50)] {
+        let rig = Rig::with(&format!("[room]\nrate-hz = {rate_hz}\n[stream]\nchunk-ms = {chunk_ms}\n"));
+        let mut crowd = Crowd::new(&rig);
+        for _ in 0..50 {
+            crowd.talk();
+        }
+        let (mut records, first, joining) = open(&rig, "");
+        let (_, again, renewal) = open(&rig, &format!("?from={}&people={}", first[2].seq, first[1].tag));
+        assert_eq!((first[1].kind, again[1].kind), (3, 6));
+        let _feed = Feed::start(rig.ear(), 0, Duration::from_millis(20));
+        let sound = (0..5).map(|_| records.next_of(1)).max_by_key(|sound| sound.raw.len()).unwrap();
+        let mut levels = 0;
+        for _ in 0..looks {
+            let talks = crowd.talk();
+            let is_last = |mark: &(u16, u8)| usize::from(mark.0) == PEOPLE - 1 && (mark.1 > 0) == talks;
+            loop {
+                let record = records.record();
+                // A silence here is the feed's, on a machine that is late.
+                levels += if record.kind == 2 { 4 * record.marks.len() } else { cost(&record) };
+                if record.marks.iter().any(is_last) {
+                    break;
+                }
+            }
+        }
+        crowd.fidget(7);
+        let states = cost(&records.next_of(6));
+        let bits = |bytes: usize, seconds: f64| 8.0 * bytes as f64 / seconds;
+        let levels = bits(levels, f64::from(looks) / LOOKS_PER_S);
+        // `names` is looked at once a second.
+        let states = bits(states, 1.0);
+        let every_s = seconds_between_renewals(&sound, f64::from(chunk_ms));
+        let renewals = bits(renewal, every_s);
+        println!(
+            "{rate_hz} Hz, {chunk_ms} ms: levels {levels:.0}, states {states:.0}, {renewal} bytes every {every_s:.1} s \
+             {renewals:.0} bit/s; {joining} bytes when one comes"
+        );
+        assert!(levels + states + renewals < MOST_BITS_PER_S);
+    }
+}
+
+#[test]
+fn in_silence_a_level_that_wanders_costs_no_more() {
+    let rig = Rig::new();
+    let mut crowd = Crowd::new(&rig);
+    let (mut records, ..) = open(&rig, "");
+    let start = Instant::now();
+    let mut bytes = 0;
+    // Once that somebody talks, and then a level, which is told at most twice a second.
+    for turn in 0..6_u8 {
+        let value = 15 + 5 * (turn % 2);
+        crowd.levels[0] = -f32::from(value);
+        crowd.write_levels();
+        loop {
+            let record = records.record();
+            bytes += cost(&record);
+            if record.marks.last() == Some(&(0, value)) {
+                break;
+            }
+        }
+    }
+    let bits = 8.0 * bytes as f64 / start.elapsed().as_secs_f64();
+    println!("{bits:.0} bit/s in silence");
+    assert!(bits < MOST_BITS_PER_S);
+}
+
+#[test]
+fn a_list_of_people_is_told_anew_to_whoever_has_another_one_and_by_another_process_only_to_them() {
+    let mut rig = Rig::new();
+    let (records, first, _) = open(&rig, "");
+    let tag = first[1].tag.clone();
+    let asked = |tag: &str| format!("?people={tag}");
+    for wrong in ["", "0", "0123456789abcdef", &tag[1..]] {
+        assert_eq!(open(&rig, &asked(wrong)).1[1].kind, 3, "{wrong}");
+    }
+    drop(records);
+    let mut first_process = rig.replace();
+    crate::rig::signal(&first_process, "TERM");
+    assert!(crate::rig::wait_for_exit(&mut first_process).success());
+    let states = &open(&rig, &asked(&tag)).1[1];
+    assert_eq!((states.kind, &states.marks[..]), (6, &[(u16::MAX, 1)][..]));
+    rig.room.write_names(&[Member::new(name(0), "Alice Doe", true)]).unwrap();
+    let (mut records, renamed, _) = open(&rig, &asked(&tag));
+    let room = if renamed[1].kind == 3 { renamed[1].clone() } else { records.next_of(3) };
+    assert!(room.tag != tag && room.json.contains("Alice Doe"));
+}
