@@ -32,6 +32,7 @@ mod table;
 mod tap;
 mod top;
 mod trial;
+mod units;
 
 use std::process::ExitCode;
 

@@ -14,7 +14,7 @@ pub fn others(run: &Path) -> Vec<(String, u32)> {
     let mut pids: Vec<u32> = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
     pids.sort_unstable();
     let is_ours = |(program, pid): &(String, u32)| match program.as_str() {
-        "palabre-supervisor" => works_in(*pid, "--run", run, Some(RUN)),
+        "palabre-supervisor" | "palabre-exporter" => works_in(*pid, "--run", run, Some(RUN)),
         "palabre-mixer" => works_in(*pid, "--rooms", &run.join("rooms"), None),
         _ => false,
     };

@@ -8,13 +8,14 @@ use std::env;
 use std::io::{self, IsTerminal};
 use std::path::Path;
 
-use palabre_config::control::{Certificate, LinkUse, ParticipantStatus, State, Status};
+use palabre_config::control::{Certificate, LinkUse, MixedParticipant, ParticipantStatus, State, Status};
 use palabre_host::exit::Failure;
 use palabre_host::usage::{self, Usage};
 use palabre_room::{LevelLine, RoomDir, Talk};
 use serde_json::{Value, json};
 
 use crate::output::print;
+use crate::units::{self, Unit};
 use crate::{cli, control, processes, table};
 
 /// SGR of ECMA-48: what stands out, and the end of it.
@@ -25,7 +26,7 @@ const PLAIN: &str = "\x1b[0m";
 /// Words of a note that the table doesn't repeat.
 const COUNTERS: [&str; 6] = ["sent", "received", "skipped", "delay", "lost", "underruns"];
 
-const HEAD: [&str; 17] = [
+const HEAD: [&str; 18] = [
     "STATE",
     "NAME",
     "ROOM",
@@ -37,6 +38,7 @@ const HEAD: [&str; 17] = [
     "DELAY",
     "LOST",
     "UNDERRUNS",
+    "DROPPED",
     "CPU",
     "MEMORY",
     "RESTARTS",
@@ -51,7 +53,8 @@ const HEAD: [&str; 17] = [
 /// The supervisor isn't there (system).
 pub fn run(run: &Path, options: &cli::Status) -> Result<(), Failure> {
     let status = control::status(run)?;
-    let seen = Seen::now(run, &status);
+    let mut seen = Seen::now(run, &status);
+    seen.ask_systemd(run);
     if options.json {
         return print(serde_json::to_string_pretty(&seen.json(&status)?).map_err(Failure::system)? + "\n");
     }
@@ -78,21 +81,67 @@ pub struct Seen {
     levels: BTreeMap<(String, String), LevelLine>,
     /// By process id.
     usage: BTreeMap<u32, Usage>,
-    /// Program and process id of those who are no listeners.
-    pub others: Vec<(String, u32)>,
+    /// Those who are no listeners.
+    pub others: Vec<Other>,
+}
+
+/// A process that is no listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Other {
+    /// Its program.
+    pub program: String,
+    /// None where systemd says that it doesn't run.
+    pub pid: Option<u32>,
+    /// What systemd says about it, where it does.
+    unit: Option<Unit>,
+}
+
+impl Other {
+    fn state(&self) -> &str {
+        self.unit.as_ref().map_or("running", |unit| &unit.state)
+    }
+
+    fn restarts(&self) -> Option<u64> {
+        self.unit.as_ref().map(|unit| unit.restarts)
+    }
+
+    fn last_exit(&self) -> Option<&String> {
+        self.unit.as_ref()?.last_exit.as_ref()
+    }
 }
 
 impl Seen {
     /// All that can be seen now.
     #[must_use]
     pub fn now(run: &Path, status: &Status) -> Self {
-        let others = processes::others(run);
+        let other = |(program, pid)| Other { program, pid: Some(pid), unit: None };
+        let others: Vec<Other> = processes::others(run).into_iter().map(other).collect();
         let listeners = status.participants.iter().filter_map(|participant| participant.pid);
-        let pids = listeners.chain(others.iter().map(|(_, pid)| *pid));
+        let pids = listeners.chain(others.iter().filter_map(|other| other.pid));
         let usage = pids.filter_map(|pid| Some((pid, usage::of(pid)?))).collect();
         let mut seen = Self { connections: usage::connections(), levels: BTreeMap::new(), usage, others };
         seen.hear(run, status);
         seen
+    }
+
+    /// Adds what systemd knows of these processes; and those that don't run, where it watches over what is in `run`.
+    fn ask_systemd(&mut self, run: &Path) {
+        let known = ["palabre-exporter", "palabre-mixer", "palabre-supervisor"];
+        self.learn(units::ask(&known), run == Path::new(cli::RUN));
+    }
+
+    fn learn(&mut self, units: BTreeMap<String, Unit>, is_theirs: bool) {
+        for (program, unit) in units {
+            let same = |other: &&mut Other| other.pid.is_some() && other.pid == unit.pid;
+            match self.others.iter_mut().find(same) {
+                Some(other) => other.unit = Some(unit),
+                // What nobody has started is missed by nobody.
+                None if is_theirs && unit.pid.is_none() && unit.state != "dead" => {
+                    self.others.push(Other { program, pid: None, unit: Some(unit) });
+                }
+                None => {}
+            }
+        }
     }
 
     /// Reads the levels again, which change faster than the rest.
@@ -129,7 +178,7 @@ impl Seen {
             text.push_str("nobody; 'palabre invite NAME' adds a participant\n");
         } else {
             let rows: Vec<[String; HEAD.len()]> = std::iter::once(HEAD.map(str::to_owned))
-                .chain(status.participants.iter().map(|p| self.row(p)))
+                .chain(status.participants.iter().map(|p| self.row(status, p)))
                 .collect();
             let states = std::iter::once(None).chain(status.participants.iter().map(|p| Some(p.state)));
             for (line, state) in table::lines(&rows).iter().zip(states) {
@@ -137,11 +186,8 @@ impl Seen {
                 text.push('\n');
             }
         }
-        let mut rows = vec![["PROCESS", "PID", "CPU", "MEMORY"].map(str::to_owned)];
-        for (program, pid) in &self.others {
-            let usage = self.usage(Some(*pid));
-            rows.push([program.clone(), pid.to_string(), cpu(usage), memory(usage)]);
-        }
+        let mut rows = vec![["STATE", "PROCESS", "PID", "CPU", "MEMORY", "RESTARTS", "LAST EXIT"].map(str::to_owned)];
+        rows.extend(self.others.iter().map(|other| self.other(other)));
         if rows.len() > 1 {
             text.push('\n');
             text.extend(table::lines(&rows).iter().map(|line| format!("{line}\n")));
@@ -150,7 +196,20 @@ impl Seen {
         text
     }
 
-    fn row(&self, participant: &ParticipantStatus) -> [String; HEAD.len()] {
+    fn other(&self, other: &Other) -> [String; 7] {
+        let usage = self.usage(other.pid);
+        [
+            other.state().to_owned(),
+            other.program.clone(),
+            or_dash(other.pid),
+            cpu(usage),
+            memory(usage),
+            or_dash(other.restarts()),
+            or_dash(other.last_exit()),
+        ]
+    }
+
+    fn row(&self, status: &Status, participant: &ParticipantStatus) -> [String; HEAD.len()] {
         let level = self.level(participant);
         let usage = self.usage(participant.pid);
         let line = Line::of(participant);
@@ -166,6 +225,7 @@ impl Seen {
             or_dash(line.delay_ms.map(|ms| format!("{ms} ms"))),
             or_dash(line.lost),
             or_dash(line.underruns),
+            or_dash(dropped_frames(status, participant)),
             cpu(usage),
             memory(usage),
             participant.restarts.to_string(),
@@ -181,9 +241,15 @@ impl Seen {
         let processes: Vec<Value> = self
             .others
             .iter()
-            .map(|(program, pid)| {
-                let mut process = json!({ "program": program, "pid": pid });
-                add(&mut process, self.used(Some(*pid)));
+            .map(|other| {
+                let mut process = json!({
+                    "program": other.program,
+                    "pid": other.pid,
+                    "state": other.state(),
+                    "restarts": other.restarts(),
+                    "last_exit": other.last_exit(),
+                });
+                add(&mut process, self.used(other.pid));
                 process
             })
             .collect();
@@ -200,6 +266,7 @@ impl Seen {
                     "delay_ms": line.delay_ms,
                     "lost": line.lost,
                     "underruns": line.underruns,
+                    "dropped_frames": dropped_frames(status, participant),
                     "counters": participant.counters(),
                 }),
             );
@@ -237,6 +304,17 @@ impl Line {
         let words = participant.counters();
         let number = |name: &str| words.get(name)?.trim_end_matches("ms").parse().ok();
         Self { delay_ms: number("delay"), lost: number("lost"), underruns: number("underruns") }
+    }
+}
+
+/// Frames that were left out on the way to a participant: by the mixer, since the listener was slow, and by the listener, since a stream was.
+fn dropped_frames(status: &Status, participant: &ParticipantStatus) -> Option<u64> {
+    let is_it = |one: &&MixedParticipant| one.name == participant.name && one.room == participant.room;
+    let mixed = status.mixing.as_ref().and_then(|mixing| mixing.participants.iter().find(is_it));
+    let by_listener = participant.counters().get("skipped").and_then(|count| count.parse::<u64>().ok());
+    match (mixed, by_listener) {
+        (None, None) => None,
+        (mixed, by_listener) => Some(mixed.map_or(0, |one| one.lost_frames) + by_listener.unwrap_or(0)),
     }
 }
 
@@ -320,134 +398,4 @@ fn duration(ms: u64) -> String {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-pub(crate) mod tests {
-    use super::*;
-
-    fn alice() -> ParticipantStatus {
-        ParticipantStatus {
-            name: "alice".into(),
-            display: "Alice".into(),
-            room: "main".into(),
-            port: 9001,
-            state: State::Serving,
-            pid: Some(4242),
-            restarts: 0,
-            last_exit: None,
-            since_ms: 61_000,
-            note: Some("streams=1 delay=142ms underruns=0 lost=3 sent=9 received=7 skipped=0".into()),
-            link: None,
-        }
-    }
-
-    fn bob() -> ParticipantStatus {
-        ParticipantStatus {
-            name: "bob".into(),
-            port: 9002,
-            state: State::BackingOff,
-            pid: None,
-            last_exit: Some("killed by signal 9".into()),
-            note: None,
-            ..alice()
-        }
-    }
-
-    pub(crate) fn scene() -> (Status, Seen) {
-        let carol = ParticipantStatus { name: "carol".into(), state: State::Failed, port: 9003, ..bob() };
-        let status = Status {
-            version: "0".into(),
-            supervisor: None,
-            participants: vec![alice(), bob(), carol],
-            certificate: None,
-            mixing: None,
-            errors: vec![],
-        };
-        let line = LevelLine { name: "alice".parse().unwrap(), state: Talk::Talking, dbfs: -21.3 };
-        let seen = Seen {
-            connections: BTreeMap::from([(9001, 2)]),
-            levels: BTreeMap::from([(("main".to_owned(), "alice".to_owned()), line)]),
-            usage: BTreeMap::from([(4242, Usage { cpu_ms: 610, cpu_percent: 1.0, rss_kib: 2048 })]),
-            others: vec![("palabre-supervisor".into(), 77)],
-        };
-        (status, seen)
-    }
-
-    #[test]
-    fn columns_stand_below_each_other() {
-        let (status, seen) = scene();
-        let text = seen.table(&status, false);
-        let expected = "\
-STATE        NAME   ROOM  PORT  PID   CONN  TALK     LEVEL     DELAY   LOST  UNDERRUNS  CPU    MEMORY   RESTARTS  SINCE      LAST EXIT           NOTE
-serving      alice  main  9001  4242  2     talking  -21 dBFS  142 ms  3     0          1.0 %  2.0 MiB  0         1 min 1 s  -                   streams=1
-backing off  bob    main  9002  -     0     -        -         -       -     -          -      -        0         1 min 1 s  killed by signal 9  -
-failed       carol  main  9003  -     0     -        -         -       -     -          -      -        0         1 min 1 s  killed by signal 9  -
-
-PROCESS             PID  CPU  MEMORY
-palabre-supervisor  77   -    -
-";
-        assert_eq!(text, expected);
-        let coloured = seen.table(&status, true);
-        assert!(coloured.contains("\n\x1b[33mbacking off\x1b[0m  bob "), "{coloured}");
-        assert!(coloured.contains("\n\x1b[1;31mfailed\x1b[0m       carol "), "{coloured}");
-        let plain = [FAILED, BACKING_OFF, PLAIN].iter().fold(coloured, |text, code| text.replace(code, ""));
-        assert_eq!(plain, expected);
-    }
-
-    #[test]
-    fn what_was_seen_stands_beside_what_the_supervisor_says() {
-        let (status, seen) = scene();
-        let json = seen.json(&status).unwrap();
-        let (alice, bob) = (&json["participants"][0], &json["participants"][1]);
-        assert_eq!(
-            (&alice["state"], &alice["connections"], &alice["talk"]),
-            (&json!("serving"), &json!(2), &json!("talking"))
-        );
-        assert_eq!(
-            (&alice["cpu_ms"], &alice["rss_kib"], &alice["counters"]["lost"]),
-            (&json!(610), &json!(2048), &json!("3"))
-        );
-        assert_eq!(
-            (&alice["delay_ms"], &alice["lost"], &alice["underruns"], &bob["lost"]),
-            (&json!(142), &json!(3), &json!(0), &json!(null))
-        );
-        assert_eq!((&bob["talk"], &bob["rss_kib"], &bob["counters"]), (&json!(null), &json!(null), &json!({})));
-        assert_eq!(json["processes"][0]["program"], "palabre-supervisor");
-    }
-
-    #[test]
-    fn an_empty_roster_says_what_to_do() {
-        let status = Status {
-            version: "0".into(),
-            supervisor: None,
-            participants: Vec::new(),
-            certificate: None,
-            mixing: None,
-            errors: Vec::new(),
-        };
-        assert!(Seen::default().table(&status, true).contains("palabre invite"));
-    }
-
-    #[test]
-    fn a_certificate_is_told_in_a_line() {
-        let ours = Certificate {
-            path: "/c.pem".into(),
-            days_left: Some(396),
-            not_after: Some("2027-12-31T18:00:00Z".into()),
-            self_signed: true,
-            names: vec!["localhost".into()],
-            fault: None,
-        };
-        let end = "2027-12-31T18:00:00Z";
-        let expected = format!("certificate '/c.pem': 396 days left, until {end}, self-signed: browsers warn of it");
-        assert_eq!(in_words(&ours), expected);
-        let over = Certificate { days_left: Some(-1), self_signed: false, ..ours.clone() };
-        assert_eq!(in_words(&over), format!("certificate '/c.pem': ended on {end}"));
-        let broken = Certificate { days_left: None, not_after: None, ..ours };
-        assert_eq!(in_words(&broken), "certificate '/c.pem': can't be used");
-    }
-
-    #[test]
-    fn a_duration_has_at_most_two_units() {
-        let shown = [0, 59_999, 192_000, 7_260_000, 190_800_000].map(duration);
-        assert_eq!(shown, ["0 s", "59 s", "3 min 12 s", "2 h 1 min", "2 d 5 h"]);
-    }
-}
+pub(crate) mod tests;

@@ -5,13 +5,28 @@ mod common;
 
 use std::fs;
 use std::path::Path;
-use std::process::Output;
+use std::process::{Command, Output};
 
-use common::{palabre, start, stdout, wait_for};
+use common::{Supervisor, palabre, sibling, start, stdout, wait_for};
 use palabre_config::{Key, PARTICIPANTS_DIR, Participant};
 
 fn status(directory: &Path, arguments: &[&str]) -> Output {
     palabre().arg("--run").arg(directory.join("run")).arg("status").args(arguments).output().unwrap()
+}
+
+/// Every member of what was printed is in this section of palabre(1). The other way round, and for the status itself, beside the code.
+fn members_are_documented(printed: &str, section: &str) {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/man/palabre.1")).unwrap();
+    let section = page.split(&format!(".SH {section}\n")).nth(1).unwrap().split(".SH ").next().unwrap();
+    let members: Vec<&str> = printed
+        .lines()
+        .filter_map(|line| line.trim_start().strip_prefix('"')?.split_once("\": "))
+        .map(|it| it.0)
+        .collect();
+    assert!(members.len() > 2, "{printed}");
+    for member in members {
+        assert!(section.contains(&format!("\"{member}\": ")), "palabre(1) doesn't have the member {member}");
+    }
 }
 
 /// The room's files follow the participant's at once.
@@ -34,8 +49,22 @@ fn a_word_about_somebody_holds_at_once_where_a_supervisor_runs() {
         let output = status(directory, &[]);
         String::from_utf8_lossy(&output.stdout).contains("ready").then_some(())
     });
-    let json = stdout(&status(directory, &["--json"]));
-    assert!(!json.contains("\"rss_kib\": null"), "{json}");
+    let mut exporter = Command::new(sibling("palabre-exporter"));
+    exporter.arg("--run").arg(directory.join("run")).args(["--listen", "127.0.0.1:0"]);
+    let _exporter = Supervisor(exporter.spawn().unwrap());
+    let json = wait_for("the exporter", || {
+        let json = stdout(&status(directory, &["--json"]));
+        json.contains("\"program\": \"palabre-exporter\"").then_some(json)
+    });
+    assert!(!json.contains("\"rss_kib\": null") && json.contains("\"state\": \"running\""), "{json}");
+    for (command, section) in [
+        (&["list", "--json"][..], "LISTS"),
+        (&["rooms", "--json"], "LISTS"),
+        (&["check", "--json"], "CHECK"),
+        (&["restart", "alice", "--json"], "RESTARTS"),
+    ] {
+        members_are_documented(&palabre(command), section);
+    }
     let gain = directory.join("run/rooms/main/alice/gain");
     palabre(&["mute", "alice"]);
     assert_eq!(fs::read_to_string(&gain).unwrap(), "mute\n");
@@ -72,7 +101,7 @@ fn a_failed_listener_is_an_answer_and_no_failure() {
     let text = stdout(&failed);
     assert!(text.contains("exit code 78") && text.contains("port closed"), "{text}");
     assert!(!text.contains('\x1b'), "colours are for terminals: {text}");
-    assert!(text.contains("\npalabre-supervisor  "), "{text}");
+    assert!(text.contains("\nrunning  palabre-supervisor  "), "{text}");
     let json = stdout(&status(directory, &["--json"]));
     for part in ["\"state\": \"failed\"", "\"connections\": 0", "\"program\": \"palabre-supervisor\"", "\"rss_kib\": "]
     {

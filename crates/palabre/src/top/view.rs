@@ -58,9 +58,9 @@ impl View<'_> {
         match self.trouble {
             Some(trouble) => Line::styled(printable(trouble), Color::Red),
             None => {
-                let programs = self.seen.others.iter().map(|(program, pid)| {
-                    let usage = self.seen.usage(Some(*pid));
-                    format!("{program} {}, {}   ", status::cpu(usage), status::memory(usage))
+                let programs = self.seen.others.iter().map(|other| {
+                    let usage = self.seen.usage(other.pid);
+                    format!("{} {}, {}   ", other.program, status::cpu(usage), status::memory(usage))
                 });
                 Line::from(programs.collect::<String>() + "q ends it, the arrows scroll")
             }

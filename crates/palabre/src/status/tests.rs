@@ -1,0 +1,197 @@
+use super::*;
+
+fn alice() -> ParticipantStatus {
+    ParticipantStatus {
+        name: "alice".into(),
+        display: "Alice".into(),
+        room: "main".into(),
+        port: 9001,
+        state: State::Serving,
+        pid: Some(4242),
+        restarts: 0,
+        last_exit: None,
+        since_ms: 61_000,
+        note: Some("streams=1 delay=142ms underruns=0 lost=3 sent=9 received=7 skipped=0".into()),
+        link: None,
+    }
+}
+
+fn bob() -> ParticipantStatus {
+    ParticipantStatus {
+        name: "bob".into(),
+        port: 9002,
+        state: State::BackingOff,
+        pid: None,
+        last_exit: Some("killed by signal 9".into()),
+        note: None,
+        ..alice()
+    }
+}
+
+pub(crate) fn scene() -> (Status, Seen) {
+    let carol = ParticipantStatus { name: "carol".into(), state: State::Failed, port: 9003, ..bob() };
+    let status = Status {
+        version: "0".into(),
+        supervisor: None,
+        participants: vec![alice(), bob(), carol],
+        certificate: None,
+        mixing: None,
+        errors: vec![],
+    };
+    let line = LevelLine { name: "alice".parse().unwrap(), state: Talk::Talking, dbfs: -21.3 };
+    let seen = Seen {
+        connections: BTreeMap::from([(9001, 2)]),
+        levels: BTreeMap::from([(("main".to_owned(), "alice".to_owned()), line)]),
+        usage: BTreeMap::from([(4242, Usage { cpu_ms: 610, cpu_percent: 1.0, rss_kib: 2048 })]),
+        others: vec![Other { program: "palabre-supervisor".into(), pid: Some(77), unit: None }],
+    };
+    (status, seen)
+}
+
+#[test]
+fn columns_stand_below_each_other() {
+    let (status, seen) = scene();
+    let text = seen.table(&status, false);
+    let expected = "\
+STATE        NAME   ROOM  PORT  PID   CONN  TALK     LEVEL     DELAY   LOST  UNDERRUNS  DROPPED  CPU    MEMORY   RESTARTS  SINCE      LAST EXIT           NOTE
+serving      alice  main  9001  4242  2     talking  -21 dBFS  142 ms  3     0          0        1.0 %  2.0 MiB  0         1 min 1 s  -                   streams=1
+backing off  bob    main  9002  -     0     -        -         -       -     -          -        -      -        0         1 min 1 s  killed by signal 9  -
+failed       carol  main  9003  -     0     -        -         -       -     -          -        -      -        0         1 min 1 s  killed by signal 9  -
+
+STATE    PROCESS             PID  CPU  MEMORY  RESTARTS  LAST EXIT
+running  palabre-supervisor  77   -    -       -         -
+";
+    assert_eq!(text, expected);
+    let coloured = seen.table(&status, true);
+    assert!(coloured.contains("\n\x1b[33mbacking off\x1b[0m  bob "), "{coloured}");
+    assert!(coloured.contains("\n\x1b[1;31mfailed\x1b[0m       carol "), "{coloured}");
+    let plain = [FAILED, BACKING_OFF, PLAIN].iter().fold(coloured, |text, code| text.replace(code, ""));
+    assert_eq!(plain, expected);
+}
+
+#[test]
+fn what_was_seen_stands_beside_what_the_supervisor_says() {
+    let (status, seen) = scene();
+    let json = seen.json(&status).unwrap();
+    let (alice, bob) = (&json["participants"][0], &json["participants"][1]);
+    assert_eq!(
+        (&alice["state"], &alice["connections"], &alice["talk"]),
+        (&json!("serving"), &json!(2), &json!("talking"))
+    );
+    assert_eq!(
+        (&alice["cpu_ms"], &alice["rss_kib"], &alice["counters"]["lost"]),
+        (&json!(610), &json!(2048), &json!("3"))
+    );
+    assert_eq!(
+        (&alice["delay_ms"], &alice["lost"], &alice["underruns"], &bob["lost"]),
+        (&json!(142), &json!(3), &json!(0), &json!(null))
+    );
+    assert_eq!((&bob["talk"], &bob["rss_kib"], &bob["counters"]), (&json!(null), &json!(null), &json!({})));
+    assert_eq!(json["processes"][0]["program"], "palabre-supervisor");
+}
+
+#[test]
+fn an_empty_roster_says_what_to_do() {
+    let status = Status {
+        version: "0".into(),
+        supervisor: None,
+        participants: Vec::new(),
+        certificate: None,
+        mixing: None,
+        errors: Vec::new(),
+    };
+    assert!(Seen::default().table(&status, true).contains("palabre invite"));
+}
+
+#[test]
+fn a_certificate_is_told_in_a_line() {
+    let ours = Certificate {
+        path: "/c.pem".into(),
+        days_left: Some(396),
+        not_after: Some("2027-12-31T18:00:00Z".into()),
+        self_signed: true,
+        names: vec!["localhost".into()],
+        fault: None,
+    };
+    let end = "2027-12-31T18:00:00Z";
+    let expected = format!("certificate '/c.pem': 396 days left, until {end}, self-signed: browsers warn of it");
+    assert_eq!(in_words(&ours), expected);
+    let over = Certificate { days_left: Some(-1), self_signed: false, ..ours.clone() };
+    assert_eq!(in_words(&over), format!("certificate '/c.pem': ended on {end}"));
+    let broken = Certificate { days_left: None, not_after: None, ..ours };
+    assert_eq!(in_words(&broken), "certificate '/c.pem': can't be used");
+}
+
+#[test]
+fn a_duration_has_at_most_two_units() {
+    let shown = [0, 59_999, 192_000, 7_260_000, 190_800_000].map(duration);
+    assert_eq!(shown, ["0 s", "59 s", "3 min 12 s", "2 h 1 min", "2 d 5 h"]);
+}
+
+#[test]
+fn systemd_s_word_stands_beside_the_process_that_it_is_about() {
+    let unit = |state: &str, pid, last_exit: Option<&str>| Unit {
+        state: state.into(),
+        pid,
+        restarts: 2,
+        last_exit: last_exit.map(str::to_owned),
+    };
+    let units = BTreeMap::from([
+        ("palabre-supervisor".to_owned(), unit("running", Some(77), None)),
+        ("palabre-mixer".to_owned(), unit("auto-restart", None, Some("killed by signal 9"))),
+        ("palabre-exporter".to_owned(), unit("dead", None, None)),
+    ]);
+    let (status, mut seen) = scene();
+    seen.learn(units.clone(), true);
+    let text = seen.table(&status, false);
+    assert!(text.contains("running       palabre-supervisor  77   -    -       2         -\n"), "{text}");
+    assert!(
+        text.contains("auto-restart  palabre-mixer       -    -    -       2         killed by signal 9\n"),
+        "{text}"
+    );
+    assert!(!text.contains("palabre-exporter"), "{text}");
+    // Those of another directory are somebody else's.
+    let (_, mut elsewhere) = scene();
+    elsewhere.others[0].pid = Some(78);
+    elsewhere.learn(units, false);
+    assert_eq!((elsewhere.others.len(), elsewhere.others[0].restarts()), (1, None));
+}
+
+/// Names of all members, wherever they are; those of `counters` are the listener's words.
+fn members(value: &Value, names: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(object) => {
+            for (name, value) in object {
+                names.insert(name.clone());
+                if name != "counters" {
+                    members(value, names);
+                }
+            }
+        }
+        Value::Array(values) => values.iter().for_each(|value| members(value, names)),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_manual_has_exactly_the_members_of_the_object() {
+    let (mut status, seen) = scene();
+    status.participants[0].link = Some(LinkUse::Unused);
+    status.supervisor = serde_json::from_value(json!({ "pid": 1, "began_ms": 2 })).unwrap();
+    let certificate =
+        json!({ "path": "/c.pem", "days_left": 1, "not_after": null, "self_signed": true, "names": [], "fault": null });
+    status.certificate = serde_json::from_value(certificate).unwrap();
+    let alice = json!({ "room": "main", "name": "alice", "lost_frames": 4, "underruns": 0, "talked_ms": 0 });
+    let mixing =
+        json!({ "ticks": 1, "skipped": 0, "late": [[250, 1], [null, 0]], "late_us": 9, "participants": [alice] });
+    status.mixing = serde_json::from_value(mixing).unwrap();
+    let json = seen.json(&status).unwrap();
+    assert_eq!(json["participants"][0]["dropped_frames"], 4);
+    let mut printed = BTreeSet::new();
+    members(&json, &mut printed);
+    let page = include_str!("../manual.roff");
+    let section = page.split(".B palabre status \\-\\-json").nth(1).unwrap().split(".SH ").next().unwrap();
+    let name = |line: &str| Some(line.trim_start().strip_prefix('"')?.split_once("\":")?.0.to_owned());
+    let documented: BTreeSet<String> = section.lines().filter_map(name).collect();
+    assert_eq!(printed, documented);
+}
