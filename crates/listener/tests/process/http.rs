@@ -1,7 +1,11 @@
 //! Pages, keys, origins and the plain answers of HTTP.
 
+use std::time::{Duration, SystemTime};
+
+use palabre_config::Moment;
+
 use crate::client::Client;
-use crate::rig::Rig;
+use crate::rig::{Rig, wait_for};
 
 #[test]
 fn me_and_the_page_are_served_on_one_connection() {
@@ -65,6 +69,32 @@ fn whatever_is_answered_nobody_may_frame_guess_or_embed_it() {
         let framed_by = if target == "/listen" { "frame-ancestors 'self'" } else { "frame-ancestors 'none'" };
         assert!(policy.starts_with("default-src 'none'") && policy.ends_with(framed_by), "{method} {target}: {policy}");
         assert!(!policy.contains("unsafe"), "{method} {target}: {policy}");
+    }
+}
+
+#[test]
+fn who_only_listens_has_no_microphone_and_is_told_so() {
+    let rig = Rig::with_alice("", |alice| alice.listen_only = true);
+    let mut client = rig.connect();
+    assert!(client.get(&rig, "/me").text().contains("\"listen_only\":true"));
+    assert_eq!(client.get(&rig, "/").status, 200);
+    assert_eq!(client.get(&rig, "/speak").status, 404);
+    assert_eq!(rig.connect().post("/speak", &rig.bearer(), b"RIFF").status, 404);
+    rig.connect().listen(&rig, "").record();
+}
+
+#[test]
+fn a_key_that_ends_opens_until_then_and_not_afterwards() {
+    let in_an_hour = Moment::after(SystemTime::now(), Duration::from_secs(3600));
+    let rig = Rig::with_alice("", |alice| alice.key_expires = in_an_hour);
+    assert_eq!(rig.connect().get(&rig, "/me").status, 200);
+    let soon = Moment::after(SystemTime::now(), Duration::from_secs(1));
+    let rig = Rig::with_alice("", |alice| alice.key_expires = soon);
+    wait_for(|| (rig.connect().get(&rig, "/me").status == 401).then_some(()));
+    let page = rig.connect().request("GET", &format!("/?key={}", rig.key.as_str()), "");
+    assert!(page.status == 401 && page.text().contains("has expired"), "{}", page.text());
+    for (method, target) in [("GET", "/listen"), ("GET", "/listen.wav"), ("GET", "/speak"), ("POST", "/say")] {
+        assert_eq!(rig.connect().request(method, target, &rig.bearer()).status, 401, "{method} {target}");
     }
 }
 

@@ -37,6 +37,11 @@ impl Rig {
 
     /// A listener for alice with this `palabre.toml`.
     pub fn with(server_toml: &str) -> Self {
+        Self::with_alice(server_toml, |_| {})
+    }
+
+    /// The same, with something changed in alice's file.
+    pub fn with_alice(server_toml: &str, change: impl FnOnce(&mut Participant)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let config = directory.path().join("config");
         std::fs::create_dir_all(config.join("participants.d")).unwrap();
@@ -45,6 +50,7 @@ impl Rig {
         let key = Key::generate().unwrap();
         let mut alice = Participant::new(alice(), 9001, key.hash());
         alice.display_name = Some("Alice".into());
+        change(&mut alice);
         alice.write(&config).unwrap();
         let run = directory.path().join("run");
         let room = RoomDir::new(run.join("rooms").join("main"));
