@@ -45,6 +45,11 @@ pub fn families(status: Option<&Status>, seen: &Seen) -> Vec<Family> {
     let Some(status) = status else { return families };
     let version = vec![("version", status.version.clone())];
     families.push(gauge("build", "The supervisor's version, always 1", None, vec![(version, 1.0)]));
+    if let Some(supervisor) = status.supervisor {
+        let help = "When the supervisor's program began, since the machine did";
+        let began = vec![(Vec::new(), supervisor.began_ms as f64 / 1000.0)];
+        families.push(gauge("supervisor_began", help, Some(Unit::Seconds), began));
+    }
     let errors = vec![(Vec::new(), status.errors.len() as f64)];
     families.push(gauge("configuration_errors", "Files of the configuration that are passed over", None, errors));
     families.extend(status.certificate.as_ref().map(certificate).unwrap_or_default());
