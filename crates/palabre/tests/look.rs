@@ -113,11 +113,11 @@ fn threads_that_would_not_suffice_are_a_warning_and_those_that_do_not_suffice_ar
     };
     let text = stdout(&check(67));
     assert!(text.contains("warning  threads") && text.contains("all may have 67, and need 68 if everybody"), "{text}");
-    let few = check(19);
+    let few = check(16);
     assert_eq!(few.status.code(), Some(78));
     let text = String::from_utf8(few.stdout).unwrap();
     assert!(
-        text.contains("fault    threads") && text.contains("all may have 19, and need 20 before anybody"),
+        text.contains("fault    threads") && text.contains("all may have 16, and need 17 before anybody"),
         "{text}"
     );
     assert!(text.contains("LimitNPROC=68") || text.contains("ulimit -Hu 68"), "{text}");

@@ -9,7 +9,9 @@ use crate::processes;
 
 /// What a process has open besides what grows with the participants or connections.
 pub const DESCRIPTORS: u64 = 64;
-/// Threads of a listener besides one for each connection.
+/// Threads of a listener to which nobody is connected.
+const IDLE_THREADS: u64 = 1;
+/// Threads of a listener besides one for each connection, at most.
 const LISTENER_THREADS: u64 = 4;
 /// Threads of mixer, supervisor, exporter and recorders.
 const OTHER_THREADS: u64 = 16;
@@ -43,8 +45,8 @@ pub fn nofile(scene: &Scene<'_>) -> Finding {
 /// Whether the listeners may have enough threads: below what they need before anybody comes it is a fault.
 pub fn threads(scene: &Scene<'_>) -> Finding {
     const AREA: &str = "threads";
-    let rest = scene.people() * LISTENER_THREADS + OTHER_THREADS;
-    let all = rest + scene.people() * scene.server.limits.connections as u64;
+    let rest = scene.people() * IDLE_THREADS + OTHER_THREADS;
+    let all = scene.people() * (LISTENER_THREADS + scene.server.limits.connections as u64) + OTHER_THREADS;
     let process = Process::of(scene, "palabre-supervisor");
     let own = process.limit("Max processes", "NPROC", all);
     let limit = match process.group().and_then(|group| tightest(Path::new(GROUPS), &group)) {
