@@ -41,8 +41,11 @@ fn who_talks_is_counted_by_mixer_listener_and_kernel() {
         || wanted.iter().all(|metric| value(&page(), metric).is_some_and(|value| value > 0.0)).then_some(());
     wait_for("every metric", PATIENCE, all_there).map_err(|error| format!("{error}\n{}", page())).unwrap();
     assert_eq!(value(&page(), "palabre_up"), Some(1.0));
-    the_operator_sees_who_talks_and_what_is_lost(&people.suite);
-    a_guest_hears_until_their_key_ends(&people.suite);
+    // Both wait: for an end, and for counts that are told now and then.
+    std::thread::scope(|scope| {
+        scope.spawn(|| a_guest_hears_until_their_key_ends(&people.suite));
+        the_operator_sees_who_talks_and_what_is_lost(&people.suite);
+    });
     people.suite.stop().unwrap();
 }
 
