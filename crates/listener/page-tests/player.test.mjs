@@ -97,7 +97,7 @@ test('what came before us is not played: the first seconds are cut to the newest
 });
 
 /** A tone that never pauses is the hardest case: there is no silence to cut. */
-for (const stallMs of [300, 600, 1000, 2000]) {
+for (const stallMs of [300, 600, 1000, 2000, 4000]) {
   test(`after a stall of ${stallMs} ms a tone fades, refills, and has its normal delay within 5 s, without a click`, () => {
     const { player, out, reports } = play({ seconds: 20, signal: hum, delayMs: (k) => (k === 200 ? stallMs : 3) });
     assert.equal(player.report.underruns, 1);
@@ -125,6 +125,50 @@ test('a surplus goes in the next pause of the speech', () => {
   const { player, out } = play({ seconds: 30, signal: speech, delayMs: (k) => (k === 200 ? 300 : 3) });
   assert.ok(player.report.lowMs < 45, `${player.report.lowMs}`);
   assert.ok(sharpest(out) < NO_CLICK * 2, `${sharpest(out)}`);
+});
+
+/** Where it talks, in frames: from the first loud one to the last before a pause of 50 ms. */
+function words(out, rateHz) {
+  const found = [];
+  let last = -Infinity;
+  out.forEach((x, i) => {
+    if (Math.abs(x) < 0.02) return;
+    if (i - last > 0.05 * rateHz) found.push({ from: i, to: i });
+    last = i;
+    found.at(-1).to = i + 1;
+  });
+  return found;
+}
+
+/** Words of 1.2 s that begin and end in the middle of a wave, and half a second of silence after each. */
+const PERIOD_S = 1.7;
+const sentence = (t) => (t % PERIOD_S < 1.2 ? 0.5 * Math.cos(2 * Math.PI * 200 * (t % PERIOD_S)) : 0);
+
+for (const stallMs of [60, 150, 300]) {
+  test(`what a stall of ${stallMs} ms leaves too much is left out of the next pause, and no word is cut`, () => {
+    const delayMs = (k) => (k === 200 ? stallMs : 3);
+    const { player, out, reports } = play({ seconds: 20, signal: sentence, delayMs, contextHz: RATE_HZ });
+    const { cuts, cutMs, splices, surplusMs, lowMs } = player.report;
+    assert.equal(splices, 0);
+    assert.ok(surplusMs < 20 && lowMs < stallMs / 2 + 45, `${surplusMs} ${lowMs}`);
+    const before = reports.find(({ nowMs }) => nowMs > 7900).cutMs;
+    assert.ok(cuts < 6 && cutMs - before <= stallMs, `${cuts} cuts, ${cutMs} ms`);
+    // The word into which the stall falls, and what the page's own beginning has cut, apart.
+    const whole = words(out, RATE_HZ).filter(({ from, to }) => from > 2 * RATE_HZ && to < 19.9 * RATE_HZ);
+    const hurt = whole.filter(({ from, to }) => from < (8.1 + stallMs / 1000) * RATE_HZ && to > 7.9 * RATE_HZ);
+    const lengthsMs = whole.filter((word) => !hurt.includes(word)).map(({ from, to }) => ((to - from) * 1000) / RATE_HZ);
+    assert.ok(lengthsMs.length >= 8, `${lengthsMs}`);
+    assert.ok(lengthsMs.every((ms) => Math.abs(ms - 1200) < 2.5), `${lengthsMs}`);
+  });
+}
+
+test('who talks without a pause is not cut for a little: less than 40 ms too much wait for a pause', () => {
+  const delayMs = (k) => (k > 150 && k <= 200 ? 33 : 3);
+  const { player, out } = play({ seconds: 16, signal: hum, delayMs, contextHz: RATE_HZ });
+  const { cuts, splices, underruns } = player.report;
+  assert.deepEqual([cuts, splices], [0, 0]);
+  assert.ok(underruns <= 1);
+  assert.ok(sharpest(out.slice(9 * RATE_HZ)) < 0.0015, 'nor joined');
 });
 
 for (const ppm of [300, -300]) {

@@ -75,7 +75,8 @@ export class PlayerCore {
     // What is short is the end of a spurt and came when it was known to be one; what comes first came while the page began.
     const counts = lengthMs > this.#chunkMs - 1 && this.#settleMs < SETTLE_MS - BEGINNING_MS;
     this.#depth.arrived(this.#clockMs, lengthMs, this.#state === 'playing' ? this.#fillMs : NaN, counts);
-    if (this.#ring.write(samples) > 0) this.#gain = 0;
+    if (this.#state === 'playing' && this.#ring.fill + samples.length > this.#ring.size) this.#makeRoom();
+    this.#ring.write(samples);
   }
 
   /** The room fell silent: what is in the ring is the end of the spurt. */
@@ -199,6 +200,11 @@ export class PlayerCore {
     if (cutMs < FADE_MS) return false;
     this.#cut(this.#frames(cutMs), this.#frames(FADE_MS));
     return true;
+  }
+
+  /** What a full ring would push out is what is heard just now: so it passes to the newest before that. */
+  #makeRoom() {
+    this.#cut(this.#ring.fill - this.#frames(this.#startMs), this.#frames(LATE_FADE_MS));
   }
 
   #cut(frames, fade) {

@@ -11,7 +11,7 @@ export class Ring {
   #mask;
   #read = 0;
   #write = 0;
-  #fade = { at: 0, left: 0, frames: 1 };
+  #fade = { from: new Float32Array(0), left: 0 };
 
   /** @param {number} frames least capacity */
   constructor(frames) {
@@ -25,18 +25,18 @@ export class Ring {
     return this.#write - this.#read;
   }
 
-  /**
-   * @param {Int16Array} samples
-   * @returns {number} frames of the oldest that had to go
-   */
+  /** @returns {number} frames that it holds at most */
+  get size() {
+    return this.#data.length;
+  }
+
+  /** @param {Int16Array} samples which push out the oldest */
   write(samples) {
     for (const sample of samples) {
       this.#data[this.#write & this.#mask] = sample / 32768;
       this.#write += 1;
     }
-    const lost = Math.max(0, this.fill - this.#data.length);
-    this.#read += lost;
-    return lost;
+    this.#read += Math.max(0, this.fill - this.#data.length);
   }
 
   /** @returns {number} the next sample; only when `fill` > 0 */
@@ -52,7 +52,10 @@ export class Ring {
    * @param {number} fadeFrames
    */
   cut(frames, fadeFrames) {
-    this.#fade = { at: this.#read, left: fadeFrames, frames: fadeFrames };
+    // A copy: in a full ring what comes next would be written over it.
+    const from = new Float32Array(fadeFrames);
+    this.copy(0, from);
+    this.#fade = { from, left: fadeFrames };
     this.#read += frames;
   }
 
@@ -93,10 +96,10 @@ export class Ring {
   }
 
   #crossFade(sample) {
-    const old = this.#data[this.#fade.at & this.#mask];
+    const { from, left } = this.#fade;
+    const old = from[from.length - left];
     // Half a cosine: a straight line would have corners.
-    const share = 0.5 - 0.5 * Math.cos((Math.PI * this.#fade.left) / (this.#fade.frames + 1));
-    this.#fade.at += 1;
+    const share = 0.5 - 0.5 * Math.cos((Math.PI * left) / (from.length + 1));
     this.#fade.left -= 1;
     return sample + (old - sample) * share;
   }
