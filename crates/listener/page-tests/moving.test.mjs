@@ -36,6 +36,7 @@ beforeEach(() => {
 
 const say = (frame, record) => window.palabre(frame.contentWindow, record);
 const hello = (seq) => `0,${seq},${btoa('{"name":"alice"}')}`;
+const room = (seq, tag) => `3,${seq},${btoa('{"people":[]}')},//8A${tag && `,${tag}`}`;
 const sound = (seq, gap = 0) => `1,${seq},${gap},${Buffer.from(writeWav([Int16Array.of(1)], 24000)).toString('base64')},`;
 
 /** A stream that has said its first sound, and what its owner has heard. */
@@ -68,6 +69,25 @@ test('in a planned restart the one that leaves is heard to its last word, and th
   say(frames[1], sound(220));
   assert.deepEqual(heard, [100, 'moved', 140, 160, 180, 220]);
   assert.deepEqual([stream.counts.lost, stream.counts.renewals, stream.counts.reconnects], [0, 1, 0]);
+  stream.stop();
+});
+
+test('a page says which list of people it has, the newest', (context) => {
+  context.mock.timers.enable({ apis: ['setTimeout'] });
+  const { stream } = streaming();
+  const next = () => {
+    say(frames.at(-1), '5,101,1');
+    context.mock.timers.tick(100);
+    say(frames.at(-1), hello(102));
+    return frames.at(-1).src;
+  };
+  say(frames[0], room(2, '0123456789abcdef'));
+  assert.equal(next(), 'listen?from=100&people=0123456789abcdef');
+  say(frames[1], room(3, 'fedcba9876543210'));
+  say(frames[1], '6,4,//8A');
+  assert.equal(next(), 'listen?from=100&people=fedcba9876543210');
+  say(frames[2], room(5, ''));
+  assert.equal(next(), 'listen?from=100', 'a listener that names no list tells it each time');
   stream.stop();
 });
 
@@ -140,5 +160,72 @@ test('a microphone whose next socket cannot be opened is not lost with it', () =
   assert.equal(sockets[0].sent, 1);
   uplink.move();
   assert.equal(sockets.length, 3);
+  uplink.stop();
+});
+
+/** POSTs as the page sends them, each to be answered by its test. */
+function answering() {
+  const posts = [];
+  globalThis.fetch = (url, { body }) => new Promise((resolve, reject) => {
+    const samples = (body.byteLength - 44) / 2;
+    posts.push({ t: Number(new URL(url, 'https://localhost').searchParams.get('t')), chunks: samples / 960, resolve, reject });
+  });
+  return posts;
+}
+
+const nowMs = () => performance.timeOrigin + performance.now();
+const chunkOf = (wallMs) => ({ samples: new Int16Array(960), wallMs });
+
+async function until(condition) {
+  while (!condition()) await new Promise((resolve) => { setTimeout(resolve, 1); });
+}
+
+test('what a listener on its way out has not taken is said again with what came meanwhile, unless it is old', async () => {
+  const posts = answering();
+  const states = [];
+  const uplink = new Uplink({ onState: (state) => states.push(state), onBroken() {}, reachable: () => true }, true);
+  uplink.start();
+  await until(() => uplink.state === 'open');
+  const first = Math.round(nowMs()) + 1000;
+  uplink.send(chunkOf(first));
+  uplink.send(chunkOf(first + 40));
+  posts[0].resolve({ ok: false, status: 503 });
+  await until(() => posts.length === 2);
+  assert.deepEqual([posts[1].t, posts[1].chunks], [first, 2]);
+  uplink.send(chunkOf(first + 80));
+  posts[1].reject(new TypeError('reset'));
+  await until(() => posts.length === 3);
+  assert.deepEqual([posts[2].t, posts[2].chunks, uplink.counts.sent], [first, 3, 3]);
+  posts[2].resolve({ ok: true, status: 204 });
+  await until(() => uplink.state === 'open');
+  uplink.send(chunkOf(nowMs() - 350));
+  await until(() => posts.length === 4);
+  uplink.send(chunkOf(first + 160));
+  posts[3].resolve({ ok: false, status: 503 });
+  await until(() => posts.length === 5);
+  assert.deepEqual([posts[4].t, posts[4].chunks, uplink.dropped], [first + 160, 1, 1], 'the old one is gone');
+  posts[4].resolve({ ok: false, status: 413 });
+  await until(() => uplink.counts.reconnects === 4);
+  uplink.send(chunkOf(first + 200));
+  await until(() => posts.length === 6);
+  assert.deepEqual([posts[5].t, posts[5].chunks], [first + 200, 1], 'what was refused for itself is not said again');
+  posts[5].resolve({ ok: false, status: 409 });
+  await until(() => uplink.state === 'taken');
+  assert.equal(posts.length, 6);
+  uplink.stop();
+});
+
+test('of what waits for a way only the newest 300 ms are said', async () => {
+  const posts = answering();
+  const uplink = new Uplink({ onState() {}, onBroken() {}, reachable: () => true }, true);
+  uplink.start();
+  await until(() => uplink.state === 'open');
+  const first = Math.round(nowMs()) + 1000;
+  for (let i = 0; i < 6; i += 1) uplink.send(chunkOf(first + 40 * i));
+  posts[0].reject(new TypeError('reset'));
+  await until(() => uplink.state === 'connecting');
+  for (let i = 6; i < 10; i += 1) uplink.send(chunkOf(first + 40 * i));
+  await until(() => posts.length === 2);
+  assert.deepEqual([posts[1].t, posts[1].chunks, uplink.dropped], [first + 120, 7, 3]);
   uplink.stop();
 });

@@ -31,7 +31,18 @@ export class SendQueue {
     this.#chunks.push({ number: this.#number, samples, wallMs });
     this.#number += 1;
     this.#frames += samples.length;
-    while (this.#frames * 1000 > MAX_MS * this.rateHz && this.#chunks.length > 1) this.#dropOldest();
+    this.#trim();
+  }
+
+  /**
+   * @param {QueuedChunk[]} chunks that were taken out and that nobody has taken, oldest first: said again if they are young
+   * @param {number} wallMs now, on the clock of the chunks' own
+   */
+  putBack(chunks, wallMs) {
+    this.#chunks = [...chunks, ...this.#chunks];
+    this.#frames += chunks.reduce((sum, { samples }) => sum + samples.length, 0);
+    while (this.#chunks.length > 0 && wallMs - this.#chunks[0].wallMs > MAX_MS) this.#dropOldest();
+    this.#trim();
   }
 
   /** @returns {QueuedChunk[]} everything, oldest first; the queue is empty afterwards */
@@ -40,6 +51,10 @@ export class SendQueue {
     this.#chunks = [];
     this.#frames = 0;
     return chunks;
+  }
+
+  #trim() {
+    while (this.#frames * 1000 > MAX_MS * this.rateHz && this.#chunks.length > 1) this.#dropOldest();
   }
 
   #dropOldest() {

@@ -13,10 +13,14 @@ const CLOSE_TAKEN = 4001;
 /** RFC 6455 §7.1.5: no close frame came. */
 const CLOSE_ABNORMAL = 1006;
 const STATUS_TAKEN = 409;
+/** The process is being replaced; the next one takes it. */
+const STATUS_REPLACED = 503;
 
 /**
  * @typedef {'taken' | 'lost' | 'broken' | 'never opened'} Ending broken: without a word from the listener
- * @typedef {{onOpen: () => void, onReady: () => void, onEnd: (why: Ending) => void}} LinkHandlers
+ * @typedef {{onOpen: () => void, onReady: () => void,
+ *   onEnd: (why: Ending, unsaid?: import('./send-queue.js').QueuedChunk[]) => void}} LinkHandlers
+ *   unsaid: what the listener has not taken, or perhaps not
  */
 
 /** A WebSocket of binary messages, one per chunk. */
@@ -110,12 +114,12 @@ export class PostLink {
     this.#inFlight = new AbortController();
     const timeout = setTimeout(() => this.#inFlight?.abort(), POST_TIMEOUT_MS);
     const url = `speak?page=${this.#page}&t=${Math.round(chunks[0].wallMs)}`;
-    const why = await this.#post(url, writeWav(chunks.map((chunk) => chunk.samples), this.#rateHz));
+    const { why, unsaid } = await this.#post(url, writeWav(chunks.map((chunk) => chunk.samples), this.#rateHz));
     clearTimeout(timeout);
     this.#inFlight = null;
     if (this.#closed) return;
-    if (why) this.#end(why);
-    else this.#handlers.onReady();
+    if (!why) this.#handlers.onReady();
+    else this.#end(why, unsaid ? chunks : []);
   }
 
   /** Ends it without a word to the handlers. */
@@ -128,15 +132,15 @@ export class PostLink {
     try {
       const headers = { 'Content-Type': 'audio/wav' };
       const { ok, status } = await fetch(url, { method: 'POST', body, headers, signal: this.#inFlight.signal });
-      if (status === STATUS_TAKEN) return 'taken';
-      return ok ? null : 'lost';
+      if (status === STATUS_TAKEN) return { why: 'taken' };
+      return ok ? {} : { why: 'lost', unsaid: status === STATUS_REPLACED };
     } catch {
-      return 'broken';
+      return { why: 'broken', unsaid: true };
     }
   }
 
-  #end(why) {
+  #end(why, unsaid) {
     this.#closed = true;
-    this.#handlers.onEnd(why);
+    this.#handlers.onEnd(why, unsaid);
   }
 }

@@ -3,7 +3,8 @@
  *
  * A WebSocket first; if it cannot be opened twice in a row while the stream itself lives, POSTs (an untrusted
  * certificate on iOS, an old proxy). A newer page may take the microphone: then nothing is sent until the person takes
- * it back. It never opens the microphone and never mutes it: it only loses what can't be sent.
+ * it back. It never opens the microphone and never mutes it: it only loses what can't be sent. A POST that a listener on its
+ * way out didn't take is said again, together with what came meanwhile, unless it is too old by then.
  */
 
 import { Backoff } from './backoff.js';
@@ -14,7 +15,8 @@ const SOCKET_TRIES = 2;
 
 /**
  * @typedef {'off' | 'connecting' | 'open' | 'taken'} UplinkState
- * @typedef {{onState: (state: UplinkState) => void, onBroken: () => void, reachable: () => boolean}} UplinkHandlers
+ * @typedef {{onState: (state: UplinkState) => void, onBroken: () => void, reachable: () => boolean,
+ *   onFault?: (what: string) => void}} UplinkHandlers
  *   onBroken: what was open broke off without a word, so that the listener may be gone;
  *   reachable: whether the listener answers otherwise, so that a failure is the WebSocket's and not the network's
  */
@@ -75,6 +77,7 @@ export class Uplink {
   /** Ends it. */
   stop() {
     this.#drop();
+    this.#queue.takeAll();
     this.#become('off');
   }
 
@@ -113,8 +116,8 @@ export class Uplink {
     const link = new Link(options, {
       onOpen: () => { if (link === this.#link || link === this.#next) onOpen(); },
       onReady: () => { if (link === this.#link) this.#drain(); },
-      onEnd: (why) => {
-        if (link === this.#link) this.#ended(why);
+      onEnd: (why, unsaid) => {
+        if (link === this.#link) this.#ended(why, unsaid);
         if (link === this.#next) this.#next = null;
       },
     });
@@ -136,7 +139,8 @@ export class Uplink {
     this.#next?.close();
     this.#link = null;
     this.#next = null;
-    this.#queue.takeAll();
+    // Between two POSTs there is nothing to open: what waits is said by the next one.
+    if (!this.#posting) this.#queue.takeAll();
   }
 
   #drain() {
@@ -154,14 +158,17 @@ export class Uplink {
     this.#drain();
   }
 
-  #ended(why) {
+  #ended(why, unsaid = []) {
     if (this.state === 'open') this.#backoff.lived(performance.now() - this.#openedMs);
+    this.#handlers.onFault?.(`uplink by ${this.kind}: ${why}`);
     this.#link = null;
     if (why === 'taken') {
       this.#queue.takeAll();
       this.#become('taken');
       return;
     }
+    this.counts.sent -= unsaid.length;
+    this.#queue.putBack(unsaid, performance.timeOrigin + performance.now());
     if (why === 'never opened' && this.#handlers.reachable()) this.#failures += 1;
     if (this.#failures >= SOCKET_TRIES) this.#posting = true;
     this.counts.reconnects += 1;
