@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { Crowd } from '../page/crowd.js';
 import { parseRecord } from '../page/records.js';
+import { Signs } from '../page/signs.js';
 
 const document = readFileSync(new URL('../../../docs/injected-stream.md', import.meta.url), 'utf8');
 const example = (title) => document.match(new RegExp(`\`\`\`${title}\n(.*)\n\`\`\``))[1];
@@ -62,4 +63,27 @@ test('who talked last sits in front and keeps the seat', () => {
   assert.deepEqual(people.speakers, [0, 400, 2, 3, 4, 5]);
   people.setPeople([{ name: 'p400', display: 'x' }, { name: 'p2', display: 'y' }], [[EVERYBODY, 1]]);
   assert.deepEqual(people.speakers, [0, 1], 'and over another list of people');
+});
+
+test('title and icon say talking, open or muted, and do not flicker with the words of a sentence', () => {
+  const signs = new Signs();
+  const seen = (microphone, talking, nowMs) => {
+    const { prefix, icon, againMs } = signs.show(microphone, talking, nowMs);
+    return [prefix.trim(), icon.replace(/^icon-?|\.svg$/g, ''), againMs];
+  };
+  const [talks, open, muted, none] = [['🗣', 'talking'], ['🎙', 'open'], ['🔇', 'muted'], ['', '']];
+  assert.deepEqual(seen('on', false, 0), [...open, 0]);
+  assert.deepEqual(seen('on', true, 100), [...talks, 0]);
+  assert.deepEqual(seen('on', false, 4000), [...talks, 1000]);
+  assert.deepEqual(seen('on', false, 4400), [...talks, 600]);
+  assert.deepEqual(seen('on', true, 4500), [...talks, 0]);
+  assert.deepEqual(seen('on', false, 4600), [...talks, 1000]);
+  assert.deepEqual(seen('on', false, 5599), [...talks, 1]);
+  assert.deepEqual(seen('on', false, 5600), [...open, 0]);
+  assert.deepEqual(seen('on', true, 6000), [...talks, 0]);
+  assert.deepEqual(seen('muted', true, 6100), [...muted, 0], 'a mute is seen at once');
+  assert.deepEqual(seen('on', false, 6200), [...open, 0], 'and talking does not come back by itself');
+  for (const microphone of ['waiting', 'held', 'ready']) assert.deepEqual(seen(microphone, true, 7000), [...open, 0]);
+  assert.deepEqual(seen('operator', false, 7000), [...muted, 0]);
+  for (const microphone of ['off', 'listener', 'asking']) assert.deepEqual(seen(microphone, false, 7000), [...none, 0]);
 });

@@ -2,6 +2,7 @@
  * The page's elements, and how each state looks. It decides nothing: app.js says what is the case.
  */
 
+import { Signs } from './signs.js';
 import { otherLanguage, say } from './text.js';
 
 const byId = (id) => document.getElementById(id);
@@ -24,8 +25,8 @@ export const messageParts = {
 };
 
 const SIGNS = { on: '#mic', off: '#mic-off' };
-const ICONS = { muted: 'icon-muted.svg', operator: 'icon-muted.svg' };
-const PREFIXES = { on: '🎙 ', waiting: '🎙 ', held: '🎙 ', muted: '🔇 ', operator: '🔇 ', ready: '🎙 ' };
+const signs = new Signs();
+let signsTimer = 0;
 
 /**
  * The screen before and after the room.
@@ -63,9 +64,18 @@ export function showState({ room, recorded = false, connection, microphone }) {
   announce(connection, recorded);
   byId('connection').dataset.state = connection;
   showMicrophone(microphone);
-  const isTalking = microphone === 'on' && talking;
-  setIcon(document.body.dataset.screen !== 'inside' ? 'icon.svg' : isTalking ? 'icon-talking.svg' : ICONS[microphone] ?? 'icon.svg');
-  if (document.body.dataset.screen === 'inside') document.title = `${PREFIXES[microphone] ?? ''}Palabre · ${room}`;
+  showSigns(room, microphone);
+}
+
+/** Title and icon, which are seen while another page is in front. */
+function showSigns(room, microphone) {
+  clearTimeout(signsTimer);
+  const inside = document.body.dataset.screen === 'inside';
+  const { prefix, icon, againMs } = signs.show(inside ? microphone : 'off', talking, performance.now());
+  setIcon(icon);
+  const title = `${prefix}Palabre · ${room}`;
+  if (inside && document.title !== title) document.title = title;
+  if (againMs > 0) signsTimer = setTimeout(() => showSigns(room, microphone), againMs);
 }
 
 let announced = '';
@@ -85,7 +95,7 @@ function setIcon(name) {
 
 let talking = false;
 
-/** @param {boolean} now whether the room hears this person just now, for the page's icon */
+/** @param {boolean} now whether the room hears this person just now, for the page's title and icon */
 export function showTalking(now) {
   talking = now;
 }
