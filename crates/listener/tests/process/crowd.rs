@@ -182,3 +182,38 @@ fn a_list_of_people_is_told_anew_to_whoever_has_another_one_and_by_another_proce
     let room = if renamed[1].kind == 3 { renamed[1].clone() } else { records.next_of(3) };
     assert!(room.tag != tag && room.json.contains("Alice Doe"));
 }
+
+#[test]
+fn who_begins_and_who_ends_to_talk_is_told_within_300_ms() {
+    let rig = Rig::new();
+    let mut crowd = Crowd::new(&rig);
+    let (mut records, ..) = open(&rig, "");
+    // In silence no record is due for up to 2 s, so that ten changes in less than 10 s were told for their own sake.
+    let start = Instant::now();
+    let silent: Vec<u64> = (0..10).map(|_| told_after_ms(&mut crowd, &mut records).0).collect();
+    assert!(start.elapsed() < Duration::from_secs(10), "{silent:?}");
+    let _feed = Feed::start(rig.ear(), 0, Duration::from_millis(20));
+    records.next_of(1);
+    let (in_sound, mut chunks): (Vec<u64>, Vec<usize>) =
+        (0..20).map(|_| told_after_ms(&mut crowd, &mut records)).unzip();
+    println!(
+        "ms after the file was written: in silence {silent:?}, in sound {in_sound:?}; chunks meanwhile {chunks:?}"
+    );
+    // 300 ms are seven chunks of 40 ms. What a loaded machine does now and then is not what is tested.
+    chunks.sort_unstable();
+    assert!(chunks[chunks.len() / 2] <= 7, "{chunks:?}");
+}
+
+/// Ms from a change of `levels` to the record that tells it, by the listener's own time, and how many chunks were cut meanwhile.
+fn told_after_ms(crowd: &mut Crowd<'_>, records: &mut Records) -> (u64, usize) {
+    let talks = crowd.talk();
+    let written_ms = palabre_host::clock::boottime_ms();
+    let mut chunks = 0;
+    loop {
+        let record = records.record();
+        chunks += usize::from(record.kind == 1 && record.seq > written_ms);
+        if record.marks.iter().any(|mark| usize::from(mark.0) == PEOPLE - 1 && (mark.1 > 0) == talks) {
+            return (record.seq.saturating_sub(written_ms), chunks);
+        }
+    }
+}
