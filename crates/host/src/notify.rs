@@ -23,8 +23,8 @@ use sd_notify::NotifyState;
 /// The most bytes of a notification that are read. A longer one is discarded.
 pub const MAX_MESSAGE_BYTES: usize = 4096;
 
-/// The most characters of a `STATUS=` that are kept.
-const MAX_STATUS_CHARS: usize = 256;
+/// The most characters of a `STATUS=` that are kept: some thousand of them must fit into one answer of the control socket.
+const MAX_STATUS_CHARS: usize = 400;
 
 /// What systemd and a supervisor put into a daemon's environment, and what must not leak into its children's.
 const OWN_TO_EACH_PROCESS: [&str; 7] = [

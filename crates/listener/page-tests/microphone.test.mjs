@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { advice } from '../page/advice.js';
-import { browserName, figuresToReport } from '../page/diagnostics.js';
+import { ErrorLog, browserName, figuresToReport } from '../page/diagnostics.js';
 import { meaning } from '../page/keys.js';
 import { VoiceGate } from '../page/voice-gate.js';
 
@@ -74,11 +74,26 @@ test('a silent, a blocked and a wrong microphone are told apart in words', () =>
   assert.equal(advice({ ...line, peak: 0.3, label: 'Monitor of Speakers' }), 'adviceNotAMicrophone');
 });
 
+test('the last errors are few and short, and one that comes again and again hides no other', () => {
+  const page = new EventTarget();
+  const errors = new ErrorLog(page);
+  page.dispatchEvent(Object.assign(new Event('error'), { message: 'x is undefined' }));
+  page.dispatchEvent(Object.assign(new Event('unhandledrejection'), { reason: new TypeError('no') }));
+  for (let i = 0; i < 100; i += 1) errors.add('stream: lost');
+  const words = () => errors.last.map((error) => error.replace(/^\d\d:\d\d:\d\d /, ''));
+  assert.deepEqual(words(), ['x is undefined', 'no', 'stream: lost (100 times)']);
+  errors.add('no');
+  for (let i = 0; i < 4; i += 1) errors.add(`${i}${'y'.repeat(1000)}`);
+  assert.deepEqual(words().map((error) => error.slice(0, 4)), ['no (', '0yyy', '1yyy', '2yyy', '3yyy']);
+  assert.ok(errors.last.every((error) => error.length < 160));
+});
+
 test('a report has whole numbers and a short name of the browser', () => {
   const chromium = 'Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0 Safari/537.36';
   assert.equal(browserName(chromium), 'Chromium 156, Linux');
   assert.equal(browserName('Mozilla/5.0 (X11; Linux x86_64; rv:153.0) Gecko/20100101 Firefox/153.0'), 'Firefox 153, Linux');
   assert.equal(browserName(''), 'unknown');
   const body = figuresToReport({ depthMs: 51.6, outputMs: 40, underruns: NaN, contextRate: 48000, browser: 'x', errors: [] });
+  assert.deepEqual([body.codec, figuresToReport({ codec: 'x' }).codec], ['PCM 16', 'x']);
   assert.deepEqual([body.delay_ms, body.depth_ms, body.underruns, body.rate_hz, body.lost], [92, 52, 0, 48000, 0]);
 });

@@ -31,8 +31,8 @@ const panel = new SettingsPanel({
   inRoom: () => app.session !== null,
 });
 
-/** What is the case: `screen` is where we are, `me` the answer of GET me, `session` exists while in the room. */
-const app = { screen: 'loading', me: null, session: null, headphones: false, level: 0, recorded: false };
+/** What is the case: `screen` is where we are, `me` the answer of GET me, `session` exists while in the room, `unreported` is one that nobody wants reports of. */
+const app = { screen: 'loading', me: null, session: null, unreported: null, headphones: false, level: 0, recorded: false };
 
 start();
 
@@ -124,6 +124,7 @@ function enter() {
     onStates: (marks) => people.setStates(marks),
     onLevels: (marks) => { people.setLevels(marks); view.showTalking(people.talking(me.name)); refresh(); },
     onMessage: (message) => messages.add(message),
+    onFault: (what) => errors.add(what),
   });
   app.screen = 'inside';
   view.showInside();
@@ -186,8 +187,10 @@ function holdToTalk(button) {
 }
 
 /** So that the operator sees what the person would otherwise have to tell. */
-function sendReport() {
-  if (app.session?.state.connection === 'live' && !app.me.listen_only) report(figuresToReport(diagnostics()));
+async function sendReport() {
+  const { session } = app;
+  if (session?.state.connection !== 'live' || session === app.unreported) return;
+  if (!(await report(figuresToReport(diagnostics())))) app.unreported = session;
 }
 
 function raiseHand() {
@@ -282,15 +285,17 @@ function diagnostics() {
 
 function showFigures() {
   if (!app.session || !view.elements.details.open) return;
-  const d = app.session.diagnostics;
+  const d = diagnostics();
   const ms = (value) => `${Math.round(value || 0)} ms`;
   view.showFigures([
-    ['detailDelay', ms(d.depthMs)],
+    ['detailDelay', ms(d.delayMs)],
+    ['detailDepth', ms(d.depthMs)],
     ['detailMargin', ms(d.marginMs)],
     ['detailOutput', ms(d.outputMs)],
     ['detailUnderruns', String(d.underruns)],
     ['detailChunks', `${d.chunks} · ${d.lost}`],
     ['detailRenewals', `${d.renewals} · ${d.reconnects}`],
+    ['detailCodec', d.codec],
     ['detailRates', `${d.streamRate} · ${d.contextRate} Hz`],
     ['detailUplink', say(`uplink${d.uplinkKind[0].toUpperCase()}${d.uplinkKind.slice(1)}`)],
     ['detailSent', `${d.sent} · ${d.dropped}`],

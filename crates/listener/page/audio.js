@@ -9,7 +9,8 @@ const SETTLE_MS = 500;
 const STALL_MS = 4000;
 
 /**
- * @typedef {{onContext: (context: AudioContext) => void, onState: (running: boolean) => void}} AudioHandlers
+ * @typedef {{onContext: (context: AudioContext) => void, onState: (running: boolean) => void,
+ *   onFault: (what: string) => void}} AudioHandlers
  *   onContext: a new context is ready with its worklets loaded
  */
 
@@ -81,7 +82,7 @@ export class AudioHouse {
     this.#context = context;
     this.#seen = { cardS: -1 };
     context.onstatechange = () => this.#stateChanged(context);
-    context.onerror = () => this.#rebuildSoon();
+    context.onerror = () => this.#failed('sound: the device failed');
     context.resume().catch(() => {});
     this.#direct(context);
     const loaded = await loadWorklets(context);
@@ -89,7 +90,7 @@ export class AudioHouse {
     // The listener may just be restarting.
     this.#failures = loaded ? 0 : this.#failures + 1;
     if (!loaded) {
-      this.#rebuildSoon();
+      this.#failed('sound: the worklets could not be loaded');
       return;
     }
     this.#handlers.onContext(context);
@@ -104,7 +105,7 @@ export class AudioHouse {
 
   #stateChanged(context) {
     if (context !== this.#context) return;
-    if (context.state === 'closed') this.#rebuildSoon();
+    if (context.state === 'closed') this.#failed('sound: the browser has closed it');
     // A telephone call on iOS interrupts it and leaves it suspended; nobody else starts it again.
     if (context.state === 'suspended') context.resume().catch(() => {});
     this.#handlers.onState(context.state === 'running');
@@ -114,6 +115,11 @@ export class AudioHouse {
     const context = this.#context;
     if (document.visibilityState === 'visible' && context && context.state !== 'running') this.wake();
   };
+
+  #failed(what) {
+    this.#handlers.onFault(what);
+    this.#rebuildSoon();
+  }
 
   #rebuildSoon() {
     clearTimeout(this.#settle);
@@ -137,7 +143,7 @@ export class AudioHouse {
   #lookForStall() {
     const context = this.#context;
     if (!context || context.state !== 'running') return;
-    if (context.currentTime === this.#seen.cardS) this.#rebuildSoon();
+    if (context.currentTime === this.#seen.cardS) this.#failed('sound: the device stands still');
     this.#seen = { cardS: context.currentTime };
   }
 }

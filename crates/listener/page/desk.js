@@ -26,9 +26,10 @@ export async function setWithout(names) {
   return (await post('without', names.join('\n'))).ok;
 }
 
-/** @param {object} figures see window.palabreState */
+/** @param {object} figures see window.palabreState; @returns {Promise<boolean>} whether there is somebody to report to */
 export async function report(figures) {
-  await post('report', JSON.stringify(figures));
+  // Where a file is heard there is nobody.
+  return (await post('report', JSON.stringify(figures))).status !== 404;
 }
 
 /** Tells the others what is the case, again and again until it was told. */

@@ -1,6 +1,6 @@
 /**
  * What a person can send when something is wrong: the last errors, the browser's name, and the few figures that are reported
- * to the listener. Pure but for the errors, which it overhears.
+ * to the listener. Pure but for the errors, some of which it overhears; faults that are mended by themselves are told to it.
  */
 
 const MOST = 5;
@@ -8,18 +8,25 @@ const MAX_CHARS = 120;
 
 /** The last errors of the page. */
 export class ErrorLog {
-  last = [];
+  #kept = [];
 
-  /** Begins to listen. */
-  constructor() {
-    window.addEventListener('error', ({ message }) => this.add(message));
-    window.addEventListener('unhandledrejection', ({ reason }) => this.add(reason?.message ?? String(reason)));
+  /** @param {EventTarget} page whose errors nobody catches */
+  constructor(page = window) {
+    page.addEventListener('error', ({ message }) => this.add(message));
+    page.addEventListener('unhandledrejection', ({ reason }) => this.add(reason?.message ?? String(reason)));
   }
 
-  /** @param {string} what */
+  /** @param {string} what the same again moves to the end and is counted: what is tried for hours hides nothing else */
   add(what) {
-    const time = new Date().toISOString().slice(11, 19);
-    this.last = [...this.last, `${time} ${String(what).slice(0, MAX_CHARS)}`].slice(-MOST);
+    const text = String(what).slice(0, MAX_CHARS);
+    const before = this.#kept.find((error) => error.text === text);
+    const error = { text, time: new Date().toISOString().slice(11, 19), times: 1 + (before?.times ?? 0) };
+    this.#kept = [...this.#kept.filter((other) => other !== before), error].slice(-MOST);
+  }
+
+  /** @returns {string[]} oldest first, each with the time of day (UTC) when it happened last */
+  get last() {
+    return this.#kept.map(({ time, text, times }) => `${time} ${text}${times > 1 ? ` (${times} times)` : ''}`);
   }
 }
 

@@ -15,7 +15,7 @@ const PROBLEMS = { NotAllowedError: 'refused', SecurityError: 'refused', NotRead
 /**
  * @typedef {'off' | 'asking' | 'on' | 'refused' | 'missing' | 'busy'} MicrophoneState
  * @typedef {{onChunk: (chunk: {samples: Int16Array, wallMs: number}) => void,
- *   onPeak: (peak: number) => void, onState: (state: MicrophoneState) => void}} MicrophoneHandlers
+ *   onPeak: (peak: number) => void, onState: (state: MicrophoneState) => void, onFault: (what: string) => void}} MicrophoneHandlers
  */
 
 /** One person's microphone. */
@@ -47,6 +47,7 @@ export class Microphone {
       if (this.#wanted) this.#got(media);
       else media.getTracks().forEach((track) => track.stop());
     } catch (error) {
+      this.#handlers.onFault(`microphone: ${error.name}`);
       this.#become(PROBLEMS[error.name] ?? 'missing');
     }
   }
@@ -122,7 +123,11 @@ export class Microphone {
   #got(media) {
     this.#media = media;
     const [track] = media.getAudioTracks();
-    track.onended = () => { if (this.#media === media) this.#again(); };
+    track.onended = () => {
+      if (this.#media !== media) return;
+      this.#handlers.onFault('microphone: it was taken away');
+      this.#again();
+    };
     this.#become('on');
     this.#wire();
   }
@@ -145,6 +150,7 @@ export class Microphone {
       processorOptions: this.#format,
     });
     node.port.onmessage = ({ data }) => this.#chunk(data);
+    node.onprocessorerror = () => this.#handlers.onFault('microphone: its worklet failed');
     // Its output is silence; some browsers run only what leads to the destination.
     source.connect(node).connect(this.#context.destination);
     this.#nodes = [source, node];

@@ -14,6 +14,12 @@ export class Player {
   #volume = 1;
   #stale = false;
   #report = {};
+  #onFault;
+
+  /** @param {(what: string) => void} onFault */
+  constructor(onFault) {
+    this.#onFault = onFault;
+  }
 
   /** @param {AudioContext} context with the worklet loaded; may come again with a new one */
   attach(context) {
@@ -79,6 +85,7 @@ export class Player {
       processorOptions: this.#format,
     });
     this.#node.port.onmessage = ({ data }) => { this.#report = data; };
+    this.#node.onprocessorerror = () => this.#onFault('player: its worklet failed');
     this.#node.connect(this.#gain);
   }
 }

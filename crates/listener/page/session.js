@@ -18,8 +18,12 @@ import { Uplink } from './uplink.js';
 /**
  * @typedef {{onChange: () => void, onPeak: (peak: number) => void, onMe: (me: object) => void,
  *   onRoom: (record: object) => void, onStates: (marks: object[]) => void, onLevels: (marks: object[]) => void,
- *   onMessage: (message: {from: string, text: string}) => void}} SessionHandlers
+ *   onMessage: (message: {from: string, text: string}) => void, onFault: (what: string) => void}} SessionHandlers
+ *   onFault: something went wrong that is mended by itself or told otherwise, for whoever is asked for help
  */
+
+/** What the stream's sound is made of: samples of 16 bits, as they are. */
+const CODEC = 'PCM 16';
 
 /** @returns {boolean} whether the sound can be made as it should; else one can listen only, and a second later */
 export function hasWorklets() {
@@ -48,9 +52,10 @@ export class Session {
     this.#listenOnly = me.listen_only === true;
     this.state.muted = muted;
     const onState = (audible) => this.#change({ audible });
+    const { onFault } = handlers;
     if (hasWorklets()) {
-      this.#player = new Player();
-      this.#audio = new AudioHouse({ onContext: (context) => this.#gotContext(context), onState });
+      this.#player = new Player(onFault);
+      this.#audio = new AudioHouse({ onContext: (context) => this.#gotContext(context), onState, onFault });
     } else {
       this.#listenOnly = true;
       this.#player = new FallbackPlayer(onState);
@@ -61,11 +66,13 @@ export class Session {
       onChunk: (chunk) => this.#uplink.send(chunk),
       onPeak: handlers.onPeak,
       onState: (microphone) => this.#microphoneChanged(microphone),
+      onFault,
     });
     this.#uplink = new Uplink({
       onState: (uplink) => this.#change({ uplink }),
       onBroken: () => this.#stream.suspect(),
       reachable: () => this.state.connection === 'live',
+      onFault,
     }, postOnly);
     this.#stream = new Stream({
       onRecord: (record) => this.#take(record),
@@ -164,6 +171,7 @@ export class Session {
     return {
       ...this.state,
       delayMs: depthMs + filterMs + outputMs,
+      codec: CODEC,
       depthMs, lowMs, marginMs, jitterMs, surplusMs, filterMs, outputMs, speed, contextRate, streamRate,
       underruns, cuts, splices, cutMs,
       bytes: this.#stream.counts.bytes,
@@ -217,6 +225,7 @@ export class Session {
   #connectionChanged(connection) {
     const cameBack = connection === 'live' && this.state.connection === 'lost';
     this.#change({ connection });
+    if (connection === 'lost') this.#handlers.onFault('stream: lost');
     if (connection === 'live') this.#showing.again();
     if (cameBack) this.#uplink.reconsider();
   }

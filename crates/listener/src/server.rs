@@ -132,7 +132,8 @@ impl Server {
             false => "",
         };
         let text = format!("streams={streams} speaking={speaking}{shown}{refused}");
-        told.tell(&text, traffic::now(), Instant::now(), notify::status)
+        let figures = self.listener.desk.as_ref().map(Desk::figures).unwrap_or_default();
+        told.tell(&text, &format!("{}{figures}", traffic::now()), Instant::now(), notify::status)
     }
 
     fn pass_messages_on(&self) {

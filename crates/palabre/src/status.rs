@@ -24,7 +24,22 @@ const BACKING_OFF: &str = "\x1b[33m";
 const PLAIN: &str = "\x1b[0m";
 
 /// Words of a note that the table doesn't repeat.
-const COUNTERS: [&str; 6] = ["sent", "received", "skipped", "delay", "lost", "underruns"];
+const COUNTERS: [&str; 14] = [
+    "sent",
+    "received",
+    "skipped",
+    "delay",
+    "lost",
+    "underruns",
+    "depth",
+    "jitter",
+    "bytes",
+    "rate",
+    "codec",
+    "browser",
+    "errors",
+    "error",
+];
 
 const HEAD: [&str; 18] = [
     "STATE",

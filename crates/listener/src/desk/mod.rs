@@ -112,6 +112,11 @@ impl Desk {
         format!("{hand}{voice}{report}")
     }
 
+    /// The rest of what the page reports, as words of a `STATUS=`, each after a space.
+    pub fn figures(&self) -> String {
+        self.lock().report.as_ref().map(Report::figures).unwrap_or_default()
+    }
+
     /// The last page has left, and with it what it showed.
     pub fn forget(&self) {
         let mut state = self.lock();

@@ -11,7 +11,11 @@ fn alice() -> ParticipantStatus {
         restarts: 0,
         last_exit: None,
         since_ms: 61_000,
-        note: Some("streams=1 delay=142ms underruns=0 lost=3 sent=9 received=7 skipped=0".into()),
+        note: Some(
+            "streams=1 delay=142ms underruns=0 lost=3 sent=9 received=7 skipped=0 depth=52ms jitter=3ms bytes=99 \
+             rate=48000Hz codec=PCM_16 browser=Firefox_153,_Linux errors=1 error=12:00:00_stream:_lost"
+                .into(),
+        ),
         link: None,
     }
 }
@@ -87,6 +91,11 @@ fn what_was_seen_stands_beside_what_the_supervisor_says() {
         (&json!(142), &json!(3), &json!(0), &json!(null))
     );
     assert_eq!((&bob["talk"], &bob["rss_kib"], &bob["counters"]), (&json!(null), &json!(null), &json!({})));
+    let page = &alice["counters"];
+    assert_eq!(
+        (&page["depth"], &page["browser"], &page["error"]),
+        (&json!("52ms"), &json!("Firefox_153,_Linux"), &json!("12:00:00_stream:_lost"))
+    );
     assert_eq!(json["processes"][0]["program"], "palabre-supervisor");
 }
 
