@@ -43,8 +43,10 @@ fn what_a_page_shows_is_told_to_the_supervisor_until_it_leaves() {
     let mut client = rig.connect();
     assert_eq!(client.post("/show", &rig.bearer(), br#"{"hand":true,"microphone":"muted"}"#).status, 204);
     rig.wait_for_status("streams=1 speaking=no hand mic=muted");
-    assert_eq!(client.post("/report", &rig.bearer(), br#"{"delay_ms":142,"underruns":0,"lost":0}"#).status, 204);
-    rig.wait_for_status("streams=1 speaking=no hand mic=muted delay=142ms underruns=0 lost=0");
+    let report = br#"{"delay_ms":142,"depth_ms":52,"underruns":0,"lost":0,"browser":"Firefox 153","errors":["0","stream: lost"]}"#;
+    assert_eq!(client.post("/report", &rig.bearer(), report).status, 204);
+    let told = rig.wait_for_status("streams=1 speaking=no hand mic=muted delay=142ms underruns=0 lost=0");
+    assert!(told.ends_with(" depth=52ms browser=Firefox_153 errors=2 error=stream:_lost"), "{told}");
     drop(records);
     rig.wait_for_status("streams=0 speaking=no");
     for bad in ["", "{}", "[]", r#"{"hand":1,"microphone":"open"}"#, r#"{"hand":true,"microphone":"loud"}"#] {

@@ -85,18 +85,18 @@ impl Rig {
         }
     }
 
-    /// Waits until the listener has told this status.
-    pub fn wait_for_status(&self, status: &str) {
+    /// Waits until the listener has told this status, and gives it with the counters that follow.
+    pub fn wait_for_status(&self, status: &str) -> String {
         let end = Instant::now() + PATIENCE;
         let left = || Some(end.saturating_duration_since(Instant::now()));
         while Instant::now() < end {
             if !palabre_host::wait::readable(&[self.notify.as_fd()], left()).unwrap()[0] {
                 continue;
             }
-            // What follows are the counters of the traffic.
-            let told = self.notify.recv().unwrap().1.status;
-            if told.is_some_and(|told| told.strip_prefix(status).is_some_and(|rest| rest.starts_with(" sent="))) {
-                return;
+            // What follows are the counters of the traffic, and the figures of the page.
+            let told = self.notify.recv().unwrap().1.status.unwrap_or_default();
+            if told.strip_prefix(status).is_some_and(|rest| rest.starts_with(" sent=")) {
+                return told;
             }
         }
         panic!("the status '{status}' was never told");
