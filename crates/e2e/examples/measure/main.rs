@@ -27,7 +27,7 @@ use palabre_e2e::browser::{Browser, Tap};
 use palabre_e2e::client::Talker;
 use palabre_e2e::compare::{median, percentile};
 use palabre_e2e::line::Badness;
-use palabre_e2e::suite::{PATIENCE, Suite, descendants};
+use palabre_e2e::suite::{Link, PATIENCE, Suite, descendants};
 use palabre_e2e::wait_for;
 
 const SECONDS: usize = 60;
@@ -46,7 +46,7 @@ fn main() -> Result<()> {
             "gaps" => gaps(SECONDS, Line::Loopback)?,
             "gaps-long" => gaps(LONG_SECONDS, Line::Loopback)?,
             "line" => gaps(LONG_SECONDS, Line::Bad)?,
-            "handover" => handover()?,
+            "handover" => handover(Line::Loopback).and_then(|()| handover(Line::Far))?,
             "restarts" => restarts::run()?,
             "latency" => latency::run("websocket", 40).and_then(|()| latency::run("post", 40))?,
             "latency-40" => latency::run("websocket", 40)?,
@@ -153,24 +153,33 @@ fn print_usage(usage: &[(String, f64, f64)]) {
 enum Line {
     Loopback,
     Bad,
+    /// 150 ms there and back.
+    Far,
+}
+
+impl Line {
+    /// The address of this participant's page at this end of the line.
+    fn to(self, link: &Link) -> Result<String> {
+        let badness = match self {
+            Self::Loopback => return Ok(link.url.clone()),
+            Self::Bad => Badness {
+                jitter: Duration::from_millis(50),
+                stall_every: 100,
+                stall: Duration::from_millis(200),
+                ..Badness::default()
+            },
+            Self::Far => Badness { rtt: Duration::from_millis(150), ..Badness::default() },
+        };
+        let port = palabre_e2e::line::Line::to(link.port, badness)?.port;
+        Ok(link.url.replace(&link.port.to_string(), &port.to_string()))
+    }
 }
 
 /// A tone, as Chromium rendered it.
 fn gaps(seconds: usize, line: Line) -> Result<()> {
     let suite = Suite::start(2)?;
     let _talker = Talker::tone(&suite.client, &suite.links[0], TONE_HZ, TONE_DBFS);
-    let mut url = suite.links[1].url.clone();
-    if line == Line::Bad {
-        let badness = Badness {
-            jitter: Duration::from_millis(50),
-            stall_every: 100,
-            stall: Duration::from_millis(200),
-            ..Badness::default()
-        };
-        let port = palabre_e2e::line::Line::to(suite.links[1].port, badness)?.port;
-        url = url.replace(&suite.links[1].port.to_string(), &port.to_string());
-    }
-    let listener = join_at(&url)?;
+    let listener = join_at(&line.to(&suite.links[1])?)?;
     // A bad line is learnt from what it does: its first half minute doesn't count.
     wait_for_samples(&listener, Tap::Output, if line == Line::Bad { 30 } else { 10 })?;
     let heard = Heard::start(&listener)?;
@@ -200,13 +209,13 @@ fn plot_delay(listener: &Browser, seconds: usize, name: &str) -> Result<()> {
 }
 
 /// A tone while the stream is renewed again and again and the listener is replaced as planned.
-fn handover() -> Result<()> {
+fn handover(line: Line) -> Result<()> {
     const RENEWALS: u64 = 10;
     const RESTARTS: u64 = 5;
     let suite = Suite::start(2)?;
     let _talker = Talker::tone(&suite.client, &suite.links[0], TONE_HZ, TONE_DBFS);
     // 40 ms of 24 kHz cost about 6700 (renewal.js): a fresh stream each 3 s.
-    let listener = join_at(&format!("{}#renew=500000", suite.links[1].url))?;
+    let listener = join_at(&format!("{}#renew=500000", line.to(&suite.links[1])?))?;
     wait_for_samples(&listener, Tap::Output, 10)?;
     let heard = Heard::start(&listener)?;
     let renewals = || listener.run("return palabreState.renewals").ok().and_then(|value| value.as_u64());
@@ -219,7 +228,7 @@ fn handover() -> Result<()> {
         }
     }
     println!(
-        "handover: a tone over {} fresh streams, {RESTARTS} of them by a planned restart",
+        "handover: a tone over {} fresh streams, {RESTARTS} of them by a planned restart, line: {line:?}",
         renewals().unwrap_or(0) - before
     );
     heard.print_after(0)

@@ -216,9 +216,9 @@ impl Ear {
         let source = Source::new(&self.origin, self.format, self.chunk_ms);
         state.silent = !source.is_taking_over();
         if source.is_taking_over() {
-            // A page that has just heard the other process misses nothing.
+            // A page that hears the other process until it has come here misses nothing, and on a far line it has asked long ago.
             state.last_seq = boottime_ms().max(state.last_seq);
-            state.gone_seq = state.last_seq.saturating_sub(RING_MS + self.chunk_ms);
+            state.gone_seq = state.last_seq.saturating_sub(2 * HAND_OVER.as_millis() as u64);
         }
         let ear = Arc::clone(self);
         let work = move || reader::Reader::new(&ear, view, source).run();
