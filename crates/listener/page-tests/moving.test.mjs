@@ -40,13 +40,13 @@ const room = (seq, tag) => `3,${seq},${btoa('{"people":[]}')},//8A${tag && `,${t
 const sound = (seq, gap = 0) => `1,${seq},${gap},${Buffer.from(writeWav([Int16Array.of(1)], 24000)).toString('base64')},`;
 
 /** A stream that has said its first sound, and what its owner has heard. */
-function streaming() {
+function streaming(renewCost) {
   const heard = [];
   const stream = new Stream({
     onRecord: ({ kind, seq, gap }) => { if (kind === 'sound') heard.push(gap ? -seq : seq); },
     onMoved: () => heard.push('moved'),
     onState: () => {},
-  });
+  }, renewCost);
   stream.start();
   say(frames[0], hello(1));
   say(frames[0], sound(100));
@@ -107,9 +107,9 @@ test('the next one does not wait for ever for the last word of the one that leav
   const { stream, heard } = streaming();
   say(frames[0], '5,101,0');
   say(frames[1], hello(102));
-  for (const seq of [180, 220, 260, 300]) say(frames[1], sound(seq));
-  assert.ok(frames[0].removed);
-  assert.deepEqual(heard, [100, 'moved', -180, 220, 260, 300]);
+  for (let seq = 180; !frames[0].removed; seq += 40) say(frames[1], sound(seq));
+  assert.deepEqual(heard.slice(0, 4), [100, 'moved', -180, 220]);
+  assert.ok(heard.length < 12);
   stream.stop();
 });
 
@@ -126,6 +126,43 @@ test('a page that comes to the one that leaves asks again and hears it on', asyn
   say(frames[2], sound(180));
   assert.ok(frames[0].removed);
   assert.deepEqual(heard, [100, 'moved', 140, 180]);
+  stream.stop();
+});
+
+/** The same, with a second frame opened because the first has cost enough. */
+function renewing() {
+  const scene = streaming(9000);
+  say(frames[0], sound(140));
+  assert.equal(frames.length, 2);
+  assert.doesNotMatch(frames[1].src, /from/, 'the address of a stream that is only renewed never changes');
+  say(frames[1], hello(141));
+  return scene;
+}
+
+test('a renewed stream is left when both have said the same, whichever says it first', () => {
+  for (const order of [[0, 1], [1, 0]]) {
+    const { stream, heard } = renewing();
+    say(frames[0], sound(180));
+    for (const which of order) say(frames[which], sound(220, which));
+    assert.ok(frames[0].removed, `${order}`);
+    say(frames[1], sound(260));
+    assert.deepEqual(heard, [100, 140, 180, 220, 260]);
+    assert.deepEqual([stream.counts.lost, stream.counts.renewals], [0, 1]);
+    stream.stop();
+    frames = [];
+  }
+});
+
+test('a renewed stream in silence is left at once, and one that has stopped is left after a while, with a gap', () => {
+  const quiet = renewing();
+  say(frames[1], '2,180,');
+  assert.ok(frames[0].removed);
+  quiet.stream.stop();
+  frames = [];
+  const { stream, heard } = renewing();
+  for (let seq = 180; !frames[0].removed; seq += 40) say(frames[1], sound(seq));
+  assert.deepEqual(heard.slice(0, 4), [100, 140, -180, 220]);
+  assert.ok(heard.length < 12);
   stream.stop();
 });
 

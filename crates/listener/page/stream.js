@@ -19,8 +19,8 @@ const AGAIN_MS = 50;
 const HINT_AGAIN_MS = 2000;
 const MOVED_AGAIN_MS = 3000;
 const MOVED_WAIT_MS = 100;
-/** What the next process may say before the one that leaves has said its last: hello, room, and 80 ms of sound. */
-const MOST_HELD = 4;
+/** How many records the next frame may say before the one before it has said what it still has to say: some 300 ms. */
+const MOST_HELD = 9;
 
 /**
  * @typedef {{onRecord: (record: import('./records.js').StreamRecord) => void, onMoved: () => void,
@@ -100,14 +100,16 @@ export class Stream {
   };
 
   #open() {
-    const { lastSeq } = this.#renewal;
+    const { leader, lastSeq } = this.#renewal;
+    const overlaps = leader !== null && !leader.moved && !this.#suspected;
     const element = document.createElement('iframe');
     element.className = 'wire';
     element.hidden = true;
     element.title = 'Palabre';
-    const asked = [lastSeq > 0 && `from=${lastSeq}`, this.#tag && `people=${this.#tag}`].filter(Boolean).join('&');
+    // The address of a stream that is only renewed is always the same: Chromium keeps nearly a kB for each script of each address.
+    const asked = [lastSeq > 0 && !overlaps && `from=${lastSeq}`, this.#tag && `people=${this.#tag}`].filter(Boolean).join('&');
     element.src = asked ? `listen?${asked}` : 'listen';
-    const frame = { element, openedMs: performance.now(), moved: false, done: false, torn: false, held: [] };
+    const frame = { element, openedMs: performance.now(), moved: false, done: false, torn: false, overlaps, held: [], firstSeq: Infinity };
     this.counts.opened += 1;
     // A page that never ends never loads: if it does, it is an error page or the connection was closed.
     element.addEventListener('load', () => this.#ended(frame));
@@ -127,27 +129,46 @@ export class Stream {
     const { leader, candidate } = this.#renewal;
     const frame = [leader, candidate].find((f) => f && f.element.contentWindow === win);
     if (!frame) return;
-    if (frame === candidate && leader?.moved && !leader.done) this.#hold(frame, text);
+    if (this.#mustWait(frame)) this.#hold(frame, text);
     else this.#hear(frame, text);
   }
 
-  /** Nothing of the next process is taken before the one that leaves has said its last, or the order would be lost. */
+  /**
+   * Nothing of the next frame is taken before the one before it has said what it still has to say, or that would be lost: its
+   * last, where another process comes after it, or what the next one begins with, where both say the same.
+   */
+  #mustWait(frame) {
+    const { leader, candidate } = this.#renewal;
+    if (!leader || frame !== candidate || this.#suspected) return false;
+    return leader.moved ? !leader.done : frame.overlaps;
+  }
+
   #hold(frame, text) {
-    if (parseRecord(text)?.kind === 'moved') {
+    const record = parseRecord(text);
+    if (record?.kind === 'moved') {
       this.#close(frame);
       if (!this.#retry) this.#openIn(MOVED_WAIT_MS);
       return;
     }
     frame.held.push(text);
-    if (frame.held.length > MOST_HELD) this.#release();
+    if (record?.kind === 'sound') frame.firstSeq = Math.min(frame.firstSeq, record.seq);
+    if (frame.overlaps && record?.kind === 'silence') this.#release(true);
+    else if (frame.held.length > MOST_HELD) this.#release(false);
+    else this.#meet();
   }
 
-  #release() {
-    const { leader, candidate } = this.#renewal;
+  #meet() {
+    const { candidate, lastSeq } = this.#renewal;
+    if (candidate?.overlaps && candidate.firstSeq <= lastSeq) this.#release(true);
+  }
+
+  /** @param {boolean} whole whether nothing is missing between the two */
+  #release(whole) {
+    const { candidate } = this.#renewal;
     if (!candidate) return;
     const { held } = candidate;
     candidate.held = [];
-    candidate.torn = !leader?.done;
+    candidate.torn = !whole;
     for (const text of held) this.#hear(candidate, text);
   }
 
@@ -162,6 +183,7 @@ export class Stream {
     this.counts.bytes += text.length;
     this.#take(frame, text);
     this.#pulse.heard(this.#heardMs, this.#silent);
+    this.#meet();
     if (this.#renewal.due) this.#open();
   }
 
@@ -182,7 +204,10 @@ export class Stream {
     }
     // Two streams overlap while one takes over from the other: what counts but once has its number.
     const counted = record.kind === 'sound' || record.kind === 'silence' || record.kind === 'message';
-    if (counted && !this.#renewal.isNews(record.seq)) return;
+    if (counted && !this.#renewal.isNews(record.seq)) {
+      frame.torn = false;
+      return;
+    }
     if (record.kind === 'sound') this.#count(record, frame);
     if (record.kind === 'silence') this.#silent = true;
     if (record.kind === 'room') this.#tag = record.tag;
@@ -200,7 +225,7 @@ export class Stream {
     frame.done ||= last;
     if (isNews) this.#handlers.onMoved();
     if (!isNews && (this.#renewal.candidate || this.#retry)) {
-      if (frame.done) this.#release();
+      if (frame.done) this.#release(true);
       return;
     }
     const nowMs = performance.now();
@@ -243,7 +268,8 @@ export class Stream {
   #doubt() {
     if (!this.#renewal.leader || this.#suspected) return;
     this.#suspected = true;
-    if (!this.#renewal.candidate && !this.#retry) this.#open();
+    if (this.#renewal.candidate) this.#release(false);
+    else if (!this.#retry) this.#open();
   }
 
   #ended(frame) {
@@ -252,7 +278,7 @@ export class Stream {
     this.#close(frame);
     // The suspicion was right: the listener doesn't answer the second frame either.
     if (leader && frame === candidate && this.#suspected) this.#close(leader);
-    if (frame === leader) this.#release();
+    if (frame === leader) this.#release(false);
     if (leader && !this.#renewal.leader) this.#say('lost');
     if (!this.#renewal.candidate && !this.#retry) this.#retryLater();
   }
