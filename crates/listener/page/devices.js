@@ -41,27 +41,38 @@ export function switchTo(name, on) {
 
 /**
  * @param {boolean} [levelled] whether the room brings voices to one loudness: two who do the same would fight
- * @returns {MediaTrackConstraints} what the microphone is asked for
+ * @returns {MediaTrackConstraints} how the microphone is to be processed
  */
-export function wishes(levelled = false) {
+export function processing(levelled = false) {
   const [echo, noise, gain] = SWITCHES.map(isOn);
-  const device = chosen('input');
   return {
     channelCount: 1,
     // All sound of the machine where a browser can; one that knows only true and false takes this for true.
     echoCancellation: echo ? { ideal: 'all' } : false,
     noiseSuppression: noise,
     autoGainControl: gain && !levelled,
-    ...(device ? { deviceId: { ideal: device } } : {}),
   };
 }
 
 /**
- * @param {boolean} [levelled] see {@link wishes}
- * @returns {Promise<MediaStream>} the microphone as it is wished for, in the way that every browser understands
+ * @param {boolean} [levelled] see {@link processing}
+ * @returns {Promise<MediaStream>} the microphone that was chosen, or another if that is gone
  */
 export async function openMicrophone(levelled = false) {
-  const audio = wishes(levelled);
+  const audio = processing(levelled);
+  const device = chosen('input');
+  if (!device) return open(audio);
+  try {
+    // Chromium passes over a device that is merely wished for.
+    return await open({ ...audio, deviceId: { exact: device } });
+  } catch (error) {
+    if (error.name !== 'OverconstrainedError') throw error;
+    return open(audio);
+  }
+}
+
+/** In the way that every browser understands. */
+async function open(audio) {
   try {
     return await navigator.mediaDevices.getUserMedia({ audio });
   } catch (error) {

@@ -6,7 +6,7 @@
  */
 
 import { ClockMap } from './clock-map.js';
-import { openMicrophone, wishes } from './devices.js';
+import { openMicrophone, processing } from './devices.js';
 import { VoiceGate } from './voice-gate.js';
 
 const CLOSED_MS = 100;
@@ -90,7 +90,7 @@ export class Microphone {
     this.#autoGainControl = !levelling;
     // A browser that can't change it now does what the room does twice, until it is asked again.
     const [track] = this.#media?.getAudioTracks() ?? [];
-    track?.applyConstraints(wishes(levelling)).catch(() => {});
+    track?.applyConstraints(processing(levelling)).catch(() => {});
   }
 
   /** @param {boolean} muted */
