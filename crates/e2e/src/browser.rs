@@ -12,12 +12,14 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use fantoccini::actions::{InputSource, KeyAction, KeyActions};
 use fantoccini::wd::WebDriverCompatibleCommand;
 use fantoccini::{Client, ClientBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
+use crate::keyboard::Page;
 use crate::wait_for;
 
 const FLAGS: [&str; 11] = [
@@ -263,6 +265,23 @@ impl Browser {
 
     fn client(&self) -> Result<&Client> {
         self.client.as_ref().context("the browser has been closed")
+    }
+}
+
+impl Page for Browser {
+    fn run(&self, script: &str) -> Result<Value> {
+        self.run(script)
+    }
+
+    fn wait_until(&self, expression: &str) -> Result<()> {
+        self.wait_until(expression)
+    }
+
+    fn keys(&self, down: &str, up: &str) -> Result<()> {
+        let pressed = down.chars().map(|value| KeyAction::Down { value });
+        let released = up.chars().map(|value| KeyAction::Up { value });
+        let keys = pressed.chain(released).fold(KeyActions::new("keyboard".into()), KeyActions::then);
+        Ok(self.runtime.block_on(self.client()?.perform_actions(keys))?)
     }
 }
 

@@ -14,6 +14,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use tungstenite::{Message, WebSocket};
 
+use crate::keyboard::Page;
 use crate::suite::{PATIENCE, descendants};
 use crate::wait_for;
 
@@ -110,8 +111,12 @@ impl Firefox {
             Self { socket, next: Cell::new(1), context: String::new(), child, _sound: sound, _profile: profile };
         firefox
             .command("session.new", &json!({ "capabilities": { "alwaysMatch": { "acceptInsecureCerts": true } } }))?;
-        let tree = firefox.command("browsingContext.getTree", &json!({}))?;
-        tree["contexts"][0]["context"].as_str().context("no window")?.clone_into(&mut firefox.context);
+        // Without the focus keys press no button. It is in the page of a window that is opened now, and stays there when no other is left.
+        let first = firefox.command("browsingContext.getTree", &json!({}))?["contexts"][0]["context"].clone();
+        let window = firefox.command("browsingContext.create", &json!({ "type": "window" }))?;
+        window["context"].as_str().context("no window")?.clone_into(&mut firefox.context);
+        firefox.command("browsingContext.close", &json!({ "context": first }))?;
+        firefox.command("browsingContext.activate", &json!({ "context": firefox.context }))?;
         firefox.command("script.addPreloadScript", &json!({ "functionDeclaration": ANALYSER }))?;
         Ok(firefox)
     }
@@ -159,7 +164,7 @@ impl Firefox {
         };
         let waited = wait_for(expression, PATIENCE, asked);
         waited.with_context(|| {
-            let state = self.run("return [window.palabreState ?? null, document.body?.innerText]");
+            let state = self.run("return [document.activeElement?.outerHTML.slice(0, 200), window.palabreState ?? null, document.body?.innerText]");
             format!("the last answer: {last:?}; the page: {state:?}")
         })
     }
@@ -180,32 +185,6 @@ impl Firefox {
         ]);
         let mouse = json!([{ "type": "pointer", "id": "mouse", "actions": actions }]);
         self.command("input.performActions", &json!({ "context": self.context, "actions": mouse })).map(drop)
-    }
-
-    /// Presses and releases a key: a character, or a code of WebDriver's. The page gets it, but a button isn't pressed by it, since
-    /// a window without a screen never has the focus.
-    ///
-    /// # Errors
-    /// Firefox says no.
-    pub fn press(&self, key: &str) -> Result<()> {
-        let actions = json!([{ "type": "keyDown", "value": key }, { "type": "keyUp", "value": key }]);
-        let keyboard = json!([{ "type": "key", "id": "keyboard", "actions": actions }]);
-        self.command("input.performActions", &json!({ "context": self.context, "actions": keyboard })).map(drop)
-    }
-
-    /// Goes on with Tab until the element of a CSS selector has the focus.
-    ///
-    /// # Errors
-    /// It doesn't get it in so many steps as a page has controls.
-    pub fn tab_to(&self, selector: &str) -> Result<()> {
-        const TAB: &str = "\u{E004}";
-        for _ in 0..40 {
-            if self.run(&format!("return document.activeElement?.matches('{selector}') ?? false"))? == true {
-                return Ok(());
-            }
-            self.press(TAB)?;
-        }
-        bail!("'{selector}' can't be reached by Tab")
     }
 
     /// A command of WebDriver BiDi, and its answer.
@@ -238,6 +217,24 @@ fn read(socket: &mut WebSocket<TcpStream>) -> Result<Option<Value>> {
             Ok(None)
         }
         Err(error) => Err(error.into()),
+    }
+}
+
+impl Page for Firefox {
+    fn run(&self, script: &str) -> Result<Value> {
+        self.run(script)
+    }
+
+    fn wait_until(&self, expression: &str) -> Result<()> {
+        self.wait_until(expression)
+    }
+
+    fn keys(&self, down: &str, up: &str) -> Result<()> {
+        let pressed = down.chars().map(|key| json!({ "type": "keyDown", "value": key }));
+        let released = up.chars().map(|key| json!({ "type": "keyUp", "value": key }));
+        let actions: Vec<_> = pressed.chain(released).collect();
+        let keyboard = json!([{ "type": "key", "id": "keyboard", "actions": actions }]);
+        self.command("input.performActions", &json!({ "context": self.context, "actions": keyboard })).map(drop)
     }
 }
 

@@ -7,6 +7,7 @@ pub mod browser;
 pub mod client;
 pub mod compare;
 pub mod firefox;
+pub mod keyboard;
 pub mod line;
 pub mod people;
 pub mod suite;

@@ -2,8 +2,11 @@
 //! in detail is tested in Chromium: here is only what another browser may do in another way.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+use std::path::Path;
+
 use palabre_e2e::client::{Recording, Talker};
 use palabre_e2e::firefox::Firefox;
+use palabre_e2e::keyboard::{self, Page};
 use palabre_e2e::suite::{PATIENCE, Suite};
 use palabre_e2e::wait_for;
 use palabre_sound::measure::rms_dbfs;
@@ -35,21 +38,46 @@ fn assert_is_heard(recording: &Recording, loud: bool) {
     .unwrap();
 }
 
+/// The words that a language has for what the door's button does.
+fn assert_language(firefox: &Firefox, language: &str, join: &str) {
+    firefox.wait_until("window.palabreState?.screen === 'door'").unwrap();
+    let says = firefox.run("return [document.documentElement.lang, document.getElementById('join').textContent]");
+    assert_eq!(says.unwrap(), serde_json::json!([language, join]));
+}
+
+/// After `event` another process serves, and what is heard and said is of its stream alone.
+fn assert_is_reconnected(suite: &Suite, firefox: &Firefox, other: &Recording, event: impl FnOnce()) {
+    let old = suite.process("palabre-listener", "p01").unwrap();
+    let opened = firefox.run("return palabreState.opened").unwrap();
+    event();
+    let gone = || (!Path::new(&format!("/proc/{old}")).exists()).then_some(());
+    wait_for("the end of the old listener", PATIENCE, gone).unwrap();
+    firefox
+        .wait_until(&format!(
+            "palabreState.opened > {opened} && palabreState.connection === 'live' && palabreState.uplink === 'open'"
+        ))
+        .unwrap();
+    // Two seconds: more than the analyser looks back.
+    let chunks = firefox.run("return palabreState.chunks").unwrap();
+    firefox.wait_until(&format!("palabreState.chunks > {chunks} + 50")).unwrap();
+    assert_hears(firefox);
+    assert_is_heard(other, true);
+}
+
 /// One Firefox for all of it: to start another takes as long as what it is for.
 #[test]
 fn a_person_with_firefox_hears_speaks_mutes_reloads_and_is_reconnected() {
-    let suite = Suite::start(2).unwrap();
+    let suite = Suite::start(3).unwrap();
     let other = suite.client.record(&suite.links[1]).unwrap();
     let _talker = Talker::tone(&suite.client, &suite.links[1], TONE_HZ, -20.0);
     let firefox = Firefox::start("fr").unwrap();
     firefox.open(&suite.links[0].url).unwrap();
-    firefox.wait_until("window.palabreState?.screen === 'door'").unwrap();
-    assert_eq!(firefox.run("return document.documentElement.lang").unwrap(), "fr");
-    firefox.tab_to("#join").unwrap();
-    enter(&firefox);
+    assert_language(&firefox, "fr", "Entrer");
+    keyboard::visit(&firefox).unwrap();
     assert_hears(&firefox);
     assert_is_heard(&other, true);
     assert_eq!(firefox.run("return palabreState.uplinkKind").unwrap(), "websocket");
+    firefox.click("#language").unwrap();
 
     firefox.run("document.activeElement.blur()").unwrap();
     firefox.press("m").unwrap();
@@ -57,29 +85,15 @@ fn a_person_with_firefox_hears_speaks_mutes_reloads_and_is_reconnected() {
     assert_is_heard(&other, false);
     firefox.reload().unwrap();
     firefox.wait_until("window.palabreState?.screen !== 'inside'").unwrap();
+    assert_language(&firefox, "en", "Join");
     enter(&firefox);
     assert_hears(&firefox);
     assert_eq!(firefox.run("return palabreState.muted").unwrap(), true);
     assert_is_heard(&other, false);
-    firefox.tab_to("#mute").unwrap();
     firefox.run("document.activeElement.blur()").unwrap();
     firefox.press("m").unwrap();
     assert_is_heard(&other, true);
 
-    suite.palabre(&["restart", "p01"]).unwrap();
-    firefox
-        .wait_until("palabreState.renewals + palabreState.reconnects > 0 && palabreState.uplink === 'open'")
-        .unwrap();
-    assert_hears(&firefox);
-    assert_is_heard(&other, true);
-
-    let opened = firefox.run("return palabreState.opened").unwrap();
-    suite.kill("palabre-listener", "p01").unwrap();
-    firefox
-        .wait_until(&format!(
-            "palabreState.opened > {opened} && palabreState.connection === 'live' && palabreState.uplink === 'open'"
-        ))
-        .unwrap();
-    assert_hears(&firefox);
-    assert_is_heard(&other, true);
+    assert_is_reconnected(&suite, &firefox, &other, || suite.palabre(&["restart", "p01"]).map(drop).unwrap());
+    assert_is_reconnected(&suite, &firefox, &other, || suite.kill("palabre-listener", "p01").map(drop).unwrap());
 }

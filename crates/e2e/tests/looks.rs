@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use palabre_e2e::browser::Browser;
+use palabre_e2e::browser::{Browser, Tap};
+use palabre_e2e::keyboard;
 use palabre_e2e::suite::{Link, Suite};
 use serde_json::{Value, json};
 
@@ -68,31 +69,56 @@ fn look_like(browser: &Browser, (width, height): (u32, u32), scheme: &str) {
         .unwrap();
 }
 
-/// Looks at one screen in both sizes and schemes: nothing that axe-core finds, nothing wider than the window.
+/// Looks at one screen in both sizes and schemes, and on the phone in the other language too, if there is a button for that.
 fn look(browser: &Browser, name: &str) {
     browser.run(axe()).unwrap();
-    for (size_name, size) in [("phone", PHONE), ("desk", DESK)] {
-        for scheme in ["light", "dark"] {
+    for (size_name, size) in [("desk", DESK), ("phone", PHONE)] {
+        for scheme in ["dark", "light"] {
             look_like(browser, size, scheme);
             let name = format!("{name}-{size_name}-{scheme}");
             let dir = target().join("looks");
             fs::create_dir_all(&dir).unwrap();
             browser.screenshot(&dir.join(format!("{name}.png"))).unwrap();
-            assert_eq!(violations(browser), Vec::<String>::new(), "{name}");
-            let fits = "document.documentElement.scrollWidth <= innerWidth && document.body.scrollWidth <= innerWidth";
-            assert_eq!(browser.run(&format!("return {fits}")).unwrap(), true, "{name} is too wide");
+            assert_is_for_everybody(browser, &name);
         }
+    }
+    assert_fingers_fit(browser, name);
+    let toggle = "return Boolean(document.getElementById('language')?.click() ?? document.getElementById('language'))";
+    if browser.run(toggle).unwrap() == true {
+        assert_is_for_everybody(browser, &format!("{name} in the other language"));
+        assert_fingers_fit(browser, &format!("{name} in the other language"));
+        browser.run(toggle).unwrap();
     }
 }
 
+/// Nothing that axe-core finds, nothing wider than the window.
+fn assert_is_for_everybody(browser: &Browser, name: &str) {
+    assert_eq!(violations(browser), Vec::<String>::new(), "{name}");
+    let fits = "document.documentElement.scrollWidth <= innerWidth && document.body.scrollWidth <= innerWidth";
+    assert_eq!(browser.run(&format!("return {fits}")).unwrap(), true, "{name} is too wide");
+}
+
 fn violations(browser: &Browser) -> Vec<String> {
-    let run = "window.axeSays = null; axe.run(document, { iframes: false, runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'best-practice'] }) \
+    let run = "window.axeSays = null; axe.run(document, { iframes: false, runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] }) \
                .then((r) => { window.axeSays = r.violations.map((v) => v.id + ': ' + v.nodes.map((n) => n.html.slice(0, 160) + ' ' \
                + n.failureSummary).join(' | ')); }, (e) => { window.axeSays = [String(e)]; })";
     browser.run(run).unwrap();
     browser.wait_until("window.axeSays").unwrap();
     let says = browser.run("return window.axeSays").unwrap();
     says.as_array().into_iter().flatten().filter_map(Value::as_str).map(ToOwned::to_owned).collect()
+}
+
+/// What is touched is 44 CSS pixels wide and high at least; a label is part of its field.
+fn assert_fingers_fit(browser: &Browser, name: &str) {
+    let small = browser.run(
+        "return [...document.querySelectorAll('button, input, select, summary, a')]
+           .map((control) => control.closest('label') ?? control)
+           .filter((control) => control.checkVisibility({ visibilityProperty: true }))
+           .map((control) => [control, control.getBoundingClientRect()])
+           .filter(([, { width, height }]) => width < 44 || height < 44)
+           .map(([control, { width, height }]) => `${control.outerHTML.slice(0, 80)}: ${width} × ${height}`)",
+    );
+    assert_eq!(small.unwrap(), json!([]), "{name}");
 }
 
 /// The page with the button of a link that opens once, which no script of ours is on.
@@ -106,6 +132,11 @@ fn once(suite: &Suite, link: &Link) {
     browser.wait_until("window.palabreState?.screen === 'door' && location.search === ''").unwrap();
     browser.open(printed.trim()).unwrap();
     browser.wait_until("window.palabreState?.screen === 'door' && location.search === ''").unwrap();
+    let denied = json!({ "permission": { "name": "microphone" }, "setting": "denied" });
+    browser.devtools("Browser.setPermission", denied).unwrap();
+    browser.click("#join").unwrap();
+    browser.wait_until("palabreState.connection === 'live' && document.querySelector('.notice')").unwrap();
+    look(&browser, "refused");
 }
 
 #[test]
@@ -129,8 +160,31 @@ fn door_room_texts_and_settings_are_accessible_in_every_size_scheme_and_language
     other.wait_until("document.querySelector('.message')").unwrap();
     look(&other, "texts");
     browser.click("#settings-open").unwrap();
+    browser.click("#details summary").unwrap();
+    browser.wait_until("document.querySelectorAll('#figures dd').length > 5").unwrap();
     look(&browser, "settings");
+    browser.click("input[name=mode][value=talk]").unwrap();
+    browser.click("#settings-close").unwrap();
+    browser.wait_until("!document.getElementById('hold').hidden").unwrap();
+    look(&browser, "hold");
     once(&suite, &suite.links[2]);
+    lost_and_left(&suite, &browser);
+}
+
+/// The screens of somebody whose listener is away, who leaves, who finds nobody at the door, and whose link is taken away.
+fn lost_and_left(suite: &Suite, browser: &Browser) {
+    suite.palabre(&["stop", "p01"]).unwrap();
+    browser.wait_until("palabreState.connection === 'lost'").unwrap();
+    look(browser, "lost");
+    browser.click("#leave").unwrap();
+    browser.wait_until("palabreState.screen === 'left'").unwrap();
+    look(browser, "left");
+    suite.palabre(&["start", "p01"]).unwrap();
+    browser.click("#join").unwrap();
+    browser.wait_until("palabreState.connection === 'live'").unwrap();
+    suite.palabre(&["invite", "p01", "--new-key"]).unwrap();
+    browser.wait_until("palabreState.screen === 'unknown'").unwrap();
+    look(browser, "unknown");
 }
 
 #[test]
@@ -151,6 +205,14 @@ fn a_crowd_is_accessible_too() {
     fs::rename(file.with_extension("test"), &file).unwrap();
     browser.wait_until("document.querySelectorAll('#people > .person').length > 30").unwrap();
     look(&browser, "crowd");
+}
+
+#[test]
+fn a_whole_visit_needs_nothing_but_the_keyboard() {
+    let suite = Suite::start(3).unwrap();
+    let browser = open(&suite.links[0], "en");
+    keyboard::try_the_line(&browser).unwrap();
+    keyboard::visit(&browser).unwrap();
 }
 
 #[test]
@@ -184,10 +246,24 @@ fn the_keys_mute_and_raise_a_hand_but_not_in_fields_nor_when_switched_off() {
     assert_eq!(browser.run("return palabreState.hand").unwrap(), true);
 }
 
+/// While the microphone goes on for a second, after what was on its way, none of it is sent.
+fn nothing_is_sent(browser: &Browser) {
+    let a_second_on = || {
+        let (from, rate_hz) = browser.tapped(Tap::Microphone).unwrap();
+        browser.wait_until(&format!("palabreTap.length('microphone')[0] > {from} + {rate_hz}")).unwrap();
+        browser.run("return palabreState.sent").unwrap()
+    };
+    assert_eq!(a_second_on(), a_second_on());
+}
+
 #[test]
 fn who_holds_to_talk_is_heard_only_then_and_the_operator_sees_the_figures() {
     let suite = Suite::start(1).unwrap();
-    let browser = open(&suite.links[0], "en");
+    let voice = package().join("speech/english-man-16000Hz-mono.wav");
+    let browser = Browser::start(Some(&voice), "en").unwrap();
+    browser.tap_sound().unwrap();
+    browser.open(&suite.links[0].url).unwrap();
+    browser.wait_until("window.palabreState?.screen === 'door'").unwrap();
     join(&browser);
     browser.click("#settings-open").unwrap();
     browser.click("input[name=mode][value=talk]").unwrap();
@@ -195,12 +271,14 @@ fn who_holds_to_talk_is_heard_only_then_and_the_operator_sees_the_figures() {
     browser
         .wait_until("palabreState.mode === 'talk' && document.getElementById('mute').dataset.state === 'ready'")
         .unwrap();
-    let sent = browser.run("return palabreState.sent").unwrap();
     browser.run("document.activeElement.blur()").unwrap();
+    nothing_is_sent(&browser);
+    let sent = browser.run("return palabreState.sent").unwrap();
     browser.devtools("Input.dispatchKeyEvent", json!({ "type": "rawKeyDown", "key": " " })).unwrap();
     browser.wait_until(&format!("palabreState.held && palabreState.sent > {sent} + 10")).unwrap();
     browser.devtools("Input.dispatchKeyEvent", json!({ "type": "keyUp", "key": " " })).unwrap();
     browser.wait_until("!palabreState.held").unwrap();
+    nothing_is_sent(&browser);
     palabre_e2e::wait_for("the figures", palabre_e2e::suite::PATIENCE, || {
         let status: serde_json::Value = serde_json::from_str(&suite.palabre(&["status", "--json"]).ok()?).ok()?;
         let page = &status["participants"][0];

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use palabre_e2e::browser::{Browser, Tap};
 use palabre_e2e::client::Talker;
+use palabre_e2e::compare::{RATE_HZ, convert, find};
 use palabre_e2e::suite::{Link, PATIENCE, Suite, signal};
 use palabre_e2e::wait_for;
 use palabre_sound::measure::goertzel_dbfs;
@@ -140,6 +141,10 @@ fn whoever_refuses_the_microphone_hears_the_others_and_reads_why_nobody_hears_hi
     let _talker = Talker::tone(&suite.client, &suite.links[1], TONE_HZ, TONE_DBFS);
     browser.wait_until("palabreState.chunks > 25 && palabreState.audible").unwrap();
     assert_eq!(browser.run("return palabreState.sent").unwrap(), 0);
+    let other = join(&suite.links[1]);
+    other
+        .wait_until("document.querySelector('#people [data-name=\"p01\"].silenced use[href=\"#headphones\"]')")
+        .unwrap();
 }
 
 #[test]
@@ -153,4 +158,258 @@ fn whoever_leaves_sends_and_hears_nothing_more() {
     wait_for("his leave", PATIENCE, || note().contains("streams=0 speaking=no").then_some(())).unwrap();
     browser.click("#join").unwrap();
     wait_for("his voice again", PATIENCE, || note().contains("streams=1 speaking=ws").then_some(())).unwrap();
+}
+
+/// A browser whose page runs with src/stubs.js, at the door.
+fn watched(link: &Link) -> Browser {
+    let browser = Browser::start(Some(&voice()), "en").unwrap();
+    browser.tap_sound().unwrap();
+    let source = serde_json::json!({ "source": include_str!("../src/stubs.js") });
+    browser.devtools("Page.addScriptToEvaluateOnNewDocument", source).unwrap();
+    open(&browser, link);
+    browser
+}
+
+/// A tone is heard, then oneself 2 s later, and nothing of it leaves the browser.
+fn try_the_line(browser: &Browser) {
+    // The test's own tap is a blob, and the tab's icon is asked for when the browser likes.
+    let requests = "return performance.getEntriesByType('resource').slice(window.before).map(({ name }) => name).filter((name) => !/^blob:|icon.svg$/.test(name))";
+    browser.click("#try").unwrap();
+    browser.wait_until("document.getElementById('advice').dataset.good === 'true'").unwrap();
+    browser.wait_until("Number(document.getElementById('line-level').style.getPropertyValue('--level')) > 0").unwrap();
+    browser.run("window.before = performance.getEntriesByType('resource').length").unwrap();
+    browser.click("#tone").unwrap();
+    wait_for("the tone", PATIENCE, || {
+        let (length, rate_hz) = browser.tapped(Tap::Output).ok()?;
+        let tenth = rate_hz as usize / 10;
+        let samples = browser.tap_from(Tap::Output, length.checked_sub(tenth)?).ok()?;
+        (goertzel_dbfs(samples.get(..tenth)?, rate_hz, 440.0) > -30.0).then_some(())
+    })
+    .unwrap();
+    browser.click("#myself").unwrap();
+    wait_for("oneself", PATIENCE, || own_voice_is_back(browser).filter(|&is| is)).unwrap();
+    assert_eq!(browser.run(requests).unwrap(), serde_json::json!([]), "the test of the line is local");
+    browser.click("#settings-close").unwrap();
+    browser.wait_until("seen.contexts[0].state === 'closed' && seen.tracks[0].readyState === 'ended'").unwrap();
+}
+
+/// Whether half a second of the microphone is in what is rendered, 2 s later by the taps' clocks and 150 ms more or less.
+fn own_voice_is_back(browser: &Browser) -> Option<bool> {
+    let (length, rate_hz) = browser.tapped(Tap::Microphone).ok()?;
+    let per_ms = f64::from(rate_hz) / 1000.0;
+    let zero_ms = |tap| browser.tap_times(tap).ok()?.last().map(|&(at, ms)| ms - at / per_ms);
+    let from = length.checked_sub(4 * rate_hz as usize)?;
+    let said = browser.tap_from(Tap::Microphone, from).ok()?;
+    let said_ms = zero_ms(Tap::Microphone)? + from as f64 / per_ms;
+    let back = (said_ms + 1850.0 - zero_ms(Tap::Output)?) * per_ms;
+    let heard = browser.tap_from(Tap::Output, back.max(0.0) as usize).ok()?;
+    let part = |samples: &[i16], ms: f64| Some(convert(samples.get(..(ms * per_ms) as usize)?, rate_hz, RATE_HZ));
+    let found = find(&part(&said, 500.0)?, &part(&heard, 900.0)?, 300);
+    Some(found.iter().any(|window| window.coefficient > 0.9))
+}
+
+/// What is on the button and in the browser's icon, and what the meter shows.
+fn shows_its_microphone(browser: &Browser) {
+    let shown = |state: &str, words: &str, icon: &str, level: &str| {
+        let icon_is = format!("document.querySelector('link[rel=icon]').href.endsWith('{icon}')");
+        let words_are = format!("document.getElementById('mic-state').innerText === '{words}'");
+        let level_is =
+            format!("Number(document.getElementById('mic-level').style.getPropertyValue('--level')) {level}");
+        let state_is = format!("document.getElementById('mute').dataset.state === '{state}'");
+        browser.wait_until(&format!("{state_is} && {words_are} && {icon_is} && {level_is}")).unwrap();
+    };
+    shown("on", "Microphone on", "icon-talking.svg", "> 0.1");
+    browser.click("#mute").unwrap();
+    shown("muted", "Muted", "icon-muted.svg", "=== 0");
+    browser.wait_until("!document.querySelector('#people [data-name=p01].talking')").unwrap();
+    browser.run("seen.loudMs = seen.talkingMs = 0").unwrap();
+    browser.click("#mute").unwrap();
+    browser.wait_until("seen.loudMs && seen.talkingMs").unwrap();
+    let after_ms = browser.run("return Math.round(seen.talkingMs - seen.loudMs)").unwrap();
+    println!("shown as talking {after_ms} ms after the first loud piece was sent");
+}
+
+/// A context that was stopped runs again by itself where the browser lets it, and by a click on the notice where it doesn't.
+fn survives_a_sound_that_is_held_back(browser: &Browser) {
+    let notice = "document.querySelector('.notice.urgent')?.innerText.includes('holding the sound back')";
+    let hears = "palabreState.audible && seen.contexts.at(-1).state === 'running'";
+    browser.run("seen.states.length = 0; seen.contexts.at(-1).suspend()").unwrap();
+    browser.wait_until(&format!("seen.states.join() === 'suspended,running' && {hears}")).unwrap();
+    for (what, after) in [("holdBack", "happens.letGo()"), ("call", "")] {
+        browser.run(&format!("happens.{what}()")).unwrap();
+        browser.wait_until(&format!("!palabreState.audible && {notice}")).unwrap();
+        browser.wait_until("document.getElementById('mute').dataset.state === 'held'").unwrap();
+        browser.run(after).unwrap();
+        browser.click(".notice.urgent button").unwrap();
+        browser.wait_until(&format!("{hears} && !document.querySelector('.notice')")).unwrap();
+        flows(browser);
+    }
+}
+
+/// Sound comes in and the microphone's goes out.
+fn flows(browser: &Browser) {
+    let now = browser.run("return [palabreState.chunks, palabreState.sent]").unwrap();
+    let muted = browser.run("return palabreState.muted").unwrap() == true;
+    let sent = if muted { String::new() } else { format!("&& palabreState.sent > {} + 10", now[1]) };
+    browser.wait_until(&format!("palabreState.chunks > {} + 10 && palabreState.audible {sent}", now[0])).unwrap();
+}
+
+/// Another sound card: another context and a microphone that is asked for anew, as muted as it was.
+fn survives_another_sound_card(browser: &Browser) {
+    browser.click("#mute").unwrap();
+    let before = browser.run("return [seen.contexts.length, seen.asked.length]").unwrap();
+    browser.run("happens.plugIn()").unwrap();
+    browser
+        .wait_until(&format!(
+            "seen.contexts.length > {} && seen.asked.length > {} && palabreState.microphone === 'on'",
+            before[0], before[1]
+        ))
+        .unwrap();
+    browser.wait_until("seen.contexts.at(-2).state === 'closed' && seen.contexts.at(-1).state === 'running'").unwrap();
+    browser.wait_until("seen.tracks.at(-1).readyState === 'live' && !seen.tracks.at(-1).enabled").unwrap();
+    flows(browser);
+    assert_eq!(browser.run("return palabreState.muted").unwrap(), true);
+    let (from, _) = browser.tapped(Tap::Microphone).unwrap();
+    browser.wait_until(&format!("palabreTap.length('microphone')[0] > {from} + 24000")).unwrap();
+    browser.wait_until("seen.tracks.slice(0, -1).every((track) => track.readyState === 'ended')").unwrap();
+    browser.click("#mute").unwrap();
+    browser.wait_until("seen.tracks.at(-1).enabled").unwrap();
+    flows(browser);
+}
+
+/// A stream that has died in a sleep is found out by the wall clock, since the page's own one stood still.
+fn survives_a_sleep(suite: &Suite, browser: &Browser) {
+    let listener = suite.process("palabre-listener", "p01").unwrap();
+    signal(listener, "STOP").unwrap();
+    browser.run("happens.wakeUp()").unwrap();
+    browser.wait_until("palabreState.connection === 'lost'").unwrap();
+    browser.run("happens.timeGoesOn()").unwrap();
+    signal(listener, "CONT").unwrap();
+    browser.wait_until("palabreState.connection === 'live' && palabreState.uplink === 'open'").unwrap();
+    flows(browser);
+}
+
+/// What is chosen is what the browser is asked for, and what it gives.
+fn takes_the_devices_and_the_processing_that_are_chosen(browser: &Browser) {
+    browser.click("#settings-open").unwrap();
+    let options = |id: &str| format!("document.getElementById('{id}').options");
+    browser.wait_until(&format!("{}.length > 2 && {}.length > 2", options("input"), options("output"))).unwrap();
+    let choose = |id: &str| {
+        let chosen = browser.run(&format!(
+            "const select = document.getElementById('{id}');
+             select.selectedIndex = [...select.options].findLastIndex(({{ value }}) => value !== 'headset');
+             select.dispatchEvent(new Event('change'));
+             return select.value;"
+        ));
+        chosen.unwrap().as_str().unwrap().to_owned()
+    };
+    let input = choose("input");
+    let given = "seen.tracks.at(-1).getSettings()";
+    browser
+        .wait_until(&format!("seen.asked.at(-1).deviceId?.exact === '{input}' && {given}.deviceId === '{input}'"))
+        .unwrap();
+    // One that is gone is no fault: another is taken.
+    browser.run("const [select] = document.querySelectorAll('#input'); select.append(new Option('gone', 'gone')); select.value = 'gone'; select.dispatchEvent(new Event('change'))").unwrap();
+    browser.wait_until(&format!("seen.asked.at(-2).deviceId?.exact === 'gone' && !seen.asked.at(-1).deviceId && palabreState.microphone === 'on' && {given}.deviceId === 'default'")).unwrap();
+    let output = choose("output");
+    browser.wait_until(&format!("seen.contexts.at(-1).sinkId === '{output}'")).unwrap();
+    for (id, asked, on, given_on) in [
+        ("echo", "echoCancellation", r#"{"ideal":"all"}"#, "!== false"),
+        ("noise", "noiseSuppression", "true", "=== true"),
+        ("gain", "autoGainControl", "true", "=== true"),
+    ] {
+        let is = |wish: &str, given_is: &str| {
+            let wishes = format!("JSON.stringify(seen.asked.at(-1).{asked}) === '{wish}'");
+            browser
+                .wait_until(&format!("{wishes} && palabreState.microphone === 'on' && {given}.{asked} {given_is}"))
+                .unwrap();
+        };
+        is(on, given_on);
+        browser.click(&format!("#switch-{id}")).unwrap();
+        is("false", "=== false");
+        browser.click(&format!("#switch-{id}")).unwrap();
+        is(on, given_on);
+    }
+}
+
+/// The figures are there, and can be copied for whoever helps.
+fn shows_and_copies_its_figures(browser: &Browser) {
+    browser.click("#details summary").unwrap();
+    let cells = "[...document.querySelectorAll('#figures dt, #figures dd')].map((cell) => cell.textContent)";
+    browser.wait_until(&format!("{cells}.length >= 26 && {cells}.every((text) => text.trim() !== '')")).unwrap();
+    browser.click("#copy").unwrap();
+    browser.wait_until("document.getElementById('copied').textContent === 'Copied.'").unwrap();
+    let copied = browser.run("return seen.copied").unwrap();
+    let figures: serde_json::Value = serde_json::from_str(copied.as_str().unwrap()).unwrap();
+    for name in ["delayMs", "depthMs", "underruns", "jitterMs", "bytes", "contextRate", "browser", "errors", "sent"] {
+        assert!(!figures[name].is_null(), "{name} isn't in {figures}");
+    }
+    browser.click("#settings-close").unwrap();
+}
+
+fn can_be_installed(browser: &Browser) {
+    let manifest = browser.devtools("Page.getAppManifest", serde_json::json!({})).unwrap();
+    assert_eq!(manifest["errors"], serde_json::json!([]), "{manifest}");
+    let errors = browser.devtools("Page.getInstallabilityErrors", serde_json::json!({})).unwrap();
+    assert_eq!(errors["installabilityErrors"], serde_json::json!([]));
+}
+
+/// An expression that becomes true when the page holds so many locks.
+fn locks(held: usize) -> String {
+    format!("(navigator.locks.query().then((all) => {{ window.held = all.held.length; }}), window.held === {held})")
+}
+
+#[test]
+fn a_page_takes_what_it_needs_of_its_browser_survives_what_befalls_it_and_gives_all_back() {
+    let suite = Suite::start(2).unwrap();
+    let browser = watched(&suite.links[0]);
+    try_the_line(&browser);
+    can_be_installed(&browser);
+    let _talker = Talker::tone(&suite.client, &suite.links[1], TONE_HZ, TONE_DBFS);
+    browser.click("#join").unwrap();
+    browser.wait_until("palabreState.connection === 'live' && palabreState.uplink === 'open'").unwrap();
+    browser.wait_until(&format!("{} && seen.screen.length === 1", locks(1))).unwrap();
+    assert_eq!(browser.run("return seen.session").unwrap(), serde_json::json!(["play-and-record"]));
+    browser.run("happens.hideAndShow()").unwrap();
+    browser.wait_until("seen.screen.length === 2 && seen.screen.every(({ kind }) => kind === 'screen')").unwrap();
+
+    shows_its_microphone(&browser);
+    survives_a_sound_that_is_held_back(&browser);
+    survives_another_sound_card(&browser);
+    takes_the_devices_and_the_processing_that_are_chosen(&browser);
+    shows_and_copies_its_figures(&browser);
+    suite.palabre(&["record", "start"]).unwrap();
+    survives_a_sleep(&suite, &browser);
+    browser
+        .wait_until(
+            "document.getElementById('recorded').textContent && document.querySelector('[data-name=p02].talking')",
+        )
+        .unwrap();
+    says_nothing_of_who_talks(&browser);
+
+    browser.click("#leave").unwrap();
+    browser.wait_until(&format!("{} && seen.screen.every(({{ released }}) => released)", locks(0))).unwrap();
+    assert_eq!(browser.run("return seen.session.at(-1)").unwrap(), "auto");
+    browser
+        .wait_until(
+            "seen.tracks.every((track) => track.readyState === 'ended') && seen.contexts.every(({ state }) => state === 'closed')",
+        )
+        .unwrap();
+}
+
+/// The one live region has told of the connection, of the microphone and of the recording, while people talked, and of nothing else.
+fn says_nothing_of_who_talks(browser: &Browser) {
+    let regions = "return document.querySelectorAll('[aria-live], [role=status], [role=alert], [role=log]').length";
+    assert_eq!(browser.run(regions).unwrap(), 1);
+    let spoken =
+        browser.run("return [...new Set(seen.spoken.flatMap((text) => text.split(' · REC · ')))].sort()").unwrap();
+    let expected = [
+        "Connected",
+        "Connecting…",
+        "Connection lost, trying again…",
+        "Microphone on",
+        "Muted",
+        "this room is recorded",
+    ];
+    assert_eq!(spoken, serde_json::json!(expected));
 }

@@ -1,0 +1,240 @@
+//! A visit by keyboard alone, the same in every browser: from the door through all that a room offers to leaving it.
+
+use anyhow::{Result, bail, ensure};
+use serde_json::{Value, json};
+
+// As WebDriver names them.
+const SHIFT_TAB: &str = "\u{E008}\u{E004}";
+const TAB: &str = "\u{E004}";
+const ENTER: &str = "\u{E007}";
+const ESCAPE: &str = "\u{E00C}";
+const SPACE: &str = " ";
+const END: &str = "\u{E010}";
+const HOME: &str = "\u{E011}";
+const LEFT: &str = "\u{E012}";
+const UP: &str = "\u{E013}";
+const RIGHT: &str = "\u{E014}";
+const DOWN: &str = "\u{E015}";
+
+/// A page that gets keys from the browser, as if somebody pressed them.
+pub trait Page {
+    /// Runs a script in the page and gives what it returns.
+    ///
+    /// # Errors
+    /// The script threw.
+    fn run(&self, script: &str) -> Result<Value>;
+
+    /// Asks a JavaScript expression again and again until it is true.
+    ///
+    /// # Errors
+    /// It was not within a minute.
+    fn wait_until(&self, expression: &str) -> Result<()>;
+
+    /// Presses the keys of `down` one after the other, then lets go of those of `up`. Each is a character, or a code of WebDriver's.
+    ///
+    /// # Errors
+    /// The browser says no.
+    fn keys(&self, down: &str, up: &str) -> Result<()>;
+
+    /// Presses a key, or several at once, and lets go. The page has taken it when this returns.
+    ///
+    /// # Errors
+    /// The browser says no.
+    fn press(&self, chord: &str) -> Result<()> {
+        self.keys(chord, &chord.chars().rev().collect::<String>())
+    }
+
+    /// Goes on with Tab, or back with Shift and Tab, until the element of a CSS selector has the focus. It never goes round: beyond
+    /// the last control are the browser's own.
+    ///
+    /// # Errors
+    /// It doesn't get it in so many steps as a page has controls.
+    fn tab_to(&self, selector: &str) -> Result<()> {
+        let way = format!(
+            "const now = document.activeElement ?? document.body;
+             if (now.matches('{selector}')) return 'there';
+             const wanted = [...document.querySelectorAll('{selector}')].find(({{ tabIndex }}) => tabIndex >= 0);
+             const isBefore = wanted && now.compareDocumentPosition(wanted) & Node.DOCUMENT_POSITION_PRECEDING;
+             return now !== document.body && isBefore ? 'back' : 'on';"
+        );
+        for _ in 0..60 {
+            match self.run(&way)?.as_str() {
+                Some("there") => return Ok(()),
+                Some("back") => self.press(SHIFT_TAB)?,
+                _ => self.press(TAB)?,
+            }
+        }
+        bail!("'{selector}' can't be reached by Tab")
+    }
+}
+
+/// The whole visit of somebody who isn't muted, in a room with two others at least. It ends in the room.
+///
+/// # Errors
+/// Something can't be done by keys, or does something else.
+pub fn visit(page: &impl Page) -> Result<()> {
+    page.wait_until("window.palabreState?.screen === 'door'")?;
+    door(page)?;
+    microphone_and_hand(page)?;
+    texts(page)?;
+    people(page)?;
+    settings(page)?;
+    leave(page)
+}
+
+/// The test of the line, at the door: opened, and closed with the focus where it was.
+///
+/// # Errors
+/// Something of it can't be done by keys.
+pub fn try_the_line(page: &impl Page) -> Result<()> {
+    page.tab_to("#try")?;
+    page.press(ENTER)?;
+    page.wait_until("document.getElementById('settings').open")?;
+    page.tab_to("#myself")?;
+    page.press(SPACE)?;
+    page.wait_until("document.getElementById('myself').getAttribute('aria-pressed') === 'true'")?;
+    page.press(ESCAPE)?;
+    page.wait_until(&format!("!document.getElementById('settings').open && {}", has_focus("try")))
+}
+
+fn has_focus(id: &str) -> String {
+    format!("document.activeElement?.id === '{id}'")
+}
+
+/// Single keys do nothing where the focus is now.
+fn single_keys_do_nothing(page: &impl Page) -> Result<()> {
+    let state = "return [palabreState.muted, palabreState.hand]";
+    let before = page.run(state)?;
+    for key in ["m", "h", "M", "H"] {
+        page.press(key)?;
+        let after = page.run(state)?;
+        ensure!(after == before, "'{key}' on {}: {after}", page.run("return document.activeElement.outerHTML")?);
+    }
+    Ok(())
+}
+
+fn door(page: &impl Page) -> Result<()> {
+    let language = page.run("return document.documentElement.lang")?;
+    page.tab_to("#language")?;
+    page.press(SPACE)?;
+    page.wait_until(&format!("document.documentElement.lang !== {language}"))?;
+    page.press(ENTER)?;
+    page.wait_until(&format!("document.documentElement.lang === {language}"))?;
+    page.tab_to("#try")?;
+    page.press(SHIFT_TAB)?;
+    page.wait_until(&has_focus("join"))?;
+    page.press(ENTER)?;
+    page.wait_until("palabreState.connection === 'live' && palabreState.microphone === 'on'")?;
+    page.wait_until(&has_focus("mute"))
+}
+
+fn microphone_and_hand(page: &impl Page) -> Result<()> {
+    single_keys_do_nothing(page)?;
+    page.press(SPACE)?;
+    page.wait_until("palabreState.muted && document.getElementById('mute').dataset.state === 'muted'")?;
+    page.press(ENTER)?;
+    page.wait_until("!palabreState.muted && document.getElementById('mute').dataset.state !== 'muted'")?;
+    page.tab_to("#hand-button")?;
+    single_keys_do_nothing(page)?;
+    page.press(SPACE)?;
+    page.wait_until("palabreState.hand && document.querySelector('#hand-button[aria-pressed=true]')")?;
+    page.press(ENTER)?;
+    page.wait_until("!palabreState.hand && document.querySelector('#hand-button[aria-pressed=false]')")
+}
+
+fn texts(page: &impl Page) -> Result<()> {
+    page.tab_to("#messages-toggle")?;
+    page.press(ENTER)?;
+    page.wait_until(&format!("!document.getElementById('messages').hidden && {}", has_focus("message-line")))?;
+    single_keys_do_nothing(page)?;
+    page.press(SPACE)?;
+    page.press("m")?;
+    page.wait_until("document.getElementById('message-line').value === 'mhMH m'")?;
+    page.press(ENTER)?;
+    page.wait_until("[...document.querySelectorAll('.message-text')].at(-1)?.textContent === 'mhMH m'")?;
+    page.press(ESCAPE)?;
+    page.wait_until(&format!("document.getElementById('messages').hidden && {}", has_focus("messages-toggle")))
+}
+
+/// A list is one stop of Tab; arrows go through it.
+fn people(page: &impl Page) -> Result<()> {
+    let name = "document.activeElement.closest('.person')?.dataset.name";
+    let whom = || page.run(&format!("return {name}"));
+    page.tab_to("#people .person button")?;
+    let first = whom()?;
+    single_keys_do_nothing(page)?;
+    page.press(DOWN)?;
+    page.wait_until(&format!("{name} && {name} !== {first}"))?;
+    page.press(UP)?;
+    page.wait_until(&format!("{name} === {first}"))?;
+    page.press(END)?;
+    page.wait_until(&format!("{name} && {name} !== {first}"))?;
+    let last = "document.activeElement.closest('.person')?.classList.contains('unheard')";
+    page.press(SPACE)?;
+    page.wait_until(last)?;
+    page.press(ENTER)?;
+    page.wait_until(&format!("{last} === false"))?;
+    page.press(HOME)?;
+    page.wait_until(&format!("{name} === {first}"))
+}
+
+fn settings(page: &impl Page) -> Result<()> {
+    open_settings(page)?;
+    for mode in ["voice", "talk"] {
+        page.press(DOWN)?;
+        page.wait_until(&format!("palabreState.mode === '{mode}'"))?;
+    }
+    page.tab_to("#switch-keys")?;
+    single_keys_do_nothing(page)?;
+    for checked in [false, true] {
+        page.press(SPACE)?;
+        page.wait_until(&format!("document.getElementById('switch-keys').checked === {checked}"))?;
+    }
+    page.tab_to("#details summary")?;
+    page.press(ENTER)?;
+    page.wait_until("document.getElementById('details').open")?;
+    close_settings(page)?;
+    page.tab_to("#hold")?;
+    for key in [SPACE, ENTER] {
+        page.keys(key, "")?;
+        page.wait_until("palabreState.held")?;
+        page.keys("", key)?;
+        page.wait_until("!palabreState.held")?;
+    }
+    open_settings(page)?;
+    for mode in ["voice", "open"] {
+        page.press(UP)?;
+        page.wait_until(&format!("palabreState.mode === '{mode}'"))?;
+    }
+    close_settings(page)
+}
+
+fn open_settings(page: &impl Page) -> Result<()> {
+    page.tab_to("#settings-open")?;
+    page.press(ENTER)?;
+    page.wait_until("document.getElementById('settings').open")?;
+    page.tab_to("input[name=mode]")
+}
+
+/// Whoever closes it is where they were.
+fn close_settings(page: &impl Page) -> Result<()> {
+    page.press(ESCAPE)?;
+    page.wait_until(&format!("!document.getElementById('settings').open && {}", has_focus("settings-open")))
+}
+
+fn leave(page: &impl Page) -> Result<()> {
+    page.tab_to("#volume")?;
+    let volume = page.run("return Number(document.getElementById('volume').value)")?;
+    page.press(LEFT)?;
+    page.wait_until(&format!("Number(document.getElementById('volume').value) < {volume}"))?;
+    page.press(RIGHT)?;
+    page.wait_until(&format!("Number(document.getElementById('volume').value) === {volume}"))?;
+    page.tab_to("#leave")?;
+    page.press(ENTER)?;
+    page.wait_until(&format!("palabreState.screen === 'left' && {}", has_focus("join")))?;
+    page.press(ENTER)?;
+    page.wait_until("palabreState.connection === 'live' && palabreState.microphone === 'on'")?;
+    let state = page.run("return [palabreState.muted, palabreState.hand, palabreState.mode]")?;
+    ensure!(state == json!([false, false, "open"]), "who comes in again: {state}");
+    Ok(())
+}

@@ -1,0 +1,94 @@
+// Stands in for what a headless browser lacks, lets things happen that happen to a machine, and notes what the page asks of
+// its browser. Not part of the page.
+(() => {
+  if (window.top !== window || window.seen) return;
+  const seen = { contexts: [], states: [], asked: [], tracks: [], screen: [], session: [], spoken: [], copied: '', loudMs: 0, talkingMs: 0 };
+  window.seen = seen;
+
+  // The lock that keeps a screen on, which a machine without a screen may refuse.
+  const request = async (kind) => {
+    const lock = { kind, released: false, release: async () => { lock.released = true; } };
+    seen.screen.push(lock);
+    return lock;
+  };
+  Object.defineProperty(navigator, 'wakeLock', { value: { request } });
+  // Safari's.
+  Object.defineProperty(navigator, 'audioSession', { value: { set type(type) { seen.session.push(type); } } });
+
+  window.AudioContext = class extends AudioContext {
+    constructor(...options) {
+      super(...options);
+      seen.contexts.push(this);
+      this.addEventListener('statechange', () => seen.states.push(this.state));
+    }
+  };
+  const { mediaDevices } = navigator;
+  const { getUserMedia } = MediaDevices.prototype;
+  MediaDevices.prototype.getUserMedia = async function (wanted) {
+    seen.asked.push(structuredClone(wanted.audio));
+    const media = await getUserMedia.call(this, wanted);
+    seen.tracks.push(...media.getTracks());
+    return media;
+  };
+  const { clipboard } = navigator;
+  const write = clipboard.writeText.bind(clipboard);
+  clipboard.writeText = (text) => {
+    seen.copied = text;
+    return write(text);
+  };
+
+  // When the first loud piece was sent, and when the page showed its own person talking.
+  const { send } = WebSocket.prototype;
+  WebSocket.prototype.send = function (data) {
+    const loud = data.byteLength > 16 && new Int16Array(data.slice(16)).some((sample) => Math.abs(sample) > 500);
+    if (loud) seen.loudMs ||= performance.now();
+    return send.call(this, data);
+  };
+  addEventListener('DOMContentLoaded', () => {
+    const { textContent } = document.getElementById('spoken');
+    if (textContent) seen.spoken.push(textContent);
+    new MutationObserver(() => seen.spoken.push(document.getElementById('spoken').textContent))
+      .observe(document.getElementById('spoken'), { childList: true, characterData: true, subtree: true });
+    new MutationObserver(() => { if (document.querySelector('#people [data-name="p01"].talking')) seen.talkingMs ||= performance.now(); })
+      .observe(document.getElementById('people'), { attributeFilter: ['class'], subtree: true });
+  });
+
+  window.happens = {
+    // The browser takes the sound away until the person does something.
+    holdBack: () => {
+      const context = seen.contexts.at(-1);
+      context.resume = () => new Promise(() => {});
+      context.suspend();
+    },
+    letGo: () => { delete seen.contexts.at(-1).resume; },
+    // A telephone call on iOS: the context stands, and runs again only when it is asked to.
+    call: () => {
+      const context = seen.contexts.at(-1);
+      Object.defineProperty(context, 'state', { configurable: true, value: 'interrupted' });
+      context.resume = async () => {
+        delete context.state;
+        delete context.resume;
+        context.dispatchEvent(new Event('statechange'));
+      };
+      context.dispatchEvent(new Event('statechange'));
+    },
+    plugIn: () => {
+      const enumerate = mediaDevices.enumerateDevices.bind(mediaDevices);
+      const headset = { kind: 'audiooutput', deviceId: 'headset', groupId: 'headset', label: 'Headset' };
+      mediaDevices.enumerateDevices = async () => [...await enumerate(), headset];
+      mediaDevices.dispatchEvent(new Event('devicechange'));
+    },
+    // The machine slept: the wall clock has gone on, the page's own one stands.
+    wakeUp: () => {
+      const [{ now }, stood] = [Date, performance.now()];
+      Date.now = () => now() + 60000;
+      performance.now = () => stood;
+    },
+    timeGoesOn: () => { delete performance.now; },
+    // The browser takes the screen's lock from a page that is hidden.
+    hideAndShow: () => {
+      seen.screen.at(-1).released = true;
+      document.dispatchEvent(new Event('visibilitychange'));
+    },
+  };
+})();
