@@ -189,9 +189,12 @@ impl Ear {
     }
 
     /// Tells all streams that they have moved, and goes on until the next process asks for the pipe, which it does as soon as
-    /// a page has come to it; for [`HAND_OVER`] at most.
+    /// a page has come to it; for [`HAND_OVER`] at most. A file is no pipe: both may read it.
     pub fn hand_over(&self) {
-        self.leave_at(Instant::now() + HAND_OVER);
+        match self.origin {
+            Origin::Pipe(_) => self.leave_at(Instant::now() + HAND_OVER),
+            Origin::File(_) => self.leave(),
+        }
     }
 
     fn leave_at(&self, end: Instant) {
