@@ -2,7 +2,7 @@
 //!
 //! `latency-20`: with chunks of 20 ms; `rtt`: both uplinks over far lines; `pesq`: speech from microphone to ear; `echo`: what a loudspeaker sends back; `gaps-long`:
 //! 10 minutes; `line`: 10 minutes over a bad line; `handover`: 10 renewed streams and 5 planned restarts; `restarts`: what
-//! is heard of restarts, deaths and renewals; `latency-long`: whether the delay grows over 20 minutes; `memory`: of a tab of each browser, over 8 hours at 20 × speed and 20 minutes
+//! is heard of restarts, deaths and renewals; `restarts-planned`: of ten of one listener; `latency-long`: whether the delay grows over 20 minutes; `memory`: of a tab of each browser, over 8 hours at 20 × speed and 20 minutes
 //! as they are; `memory-short`: over an hour at 20 × speed. Those of ten minutes write a plot to `target/measure`.
 //!
 //! Figures of a shared machine are worth only what the machine was doing: each part prints the CPU time stolen meanwhile
@@ -48,6 +48,7 @@ fn main() -> Result<()> {
             "line" => gaps(LONG_SECONDS, Line::Bad)?,
             "handover" => handover(Line::Loopback).and_then(|()| handover(Line::Far))?,
             "restarts" => restarts::run()?,
+            "restarts-planned" => restarts::planned()?,
             "latency" => latency::run("websocket", 40).and_then(|()| latency::run("post", 40))?,
             "latency-40" => latency::run("websocket", 40)?,
             "latency-20" => latency::run("websocket", 20)?,

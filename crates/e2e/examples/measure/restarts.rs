@@ -53,6 +53,15 @@ const EVENTS: [Event; 11] = [
 
 /// The table of docs/measurements.md.
 pub fn run() -> Result<()> {
+    table(&EVENTS, TIMES)
+}
+
+/// Ten planned restarts of the listener of who hears, and as often nothing.
+pub fn planned() -> Result<()> {
+    table(&EVENTS[..2], 10)
+}
+
+fn table(events: &[Event], times: usize) -> Result<()> {
     let suite = Suite::start(2)?;
     let file = suite.dir().join("tone.wav");
     fs::write(&file, wav::little(RATE_HZ, &rising()))?;
@@ -61,15 +70,15 @@ pub fn run() -> Result<()> {
     let mute = join_without_microphone(&suite.links[1].url)?;
     println!("| what happens | silence at a time, longest | silence, all together | gaps | clicks | samples lost |");
     println!("| --- | --- | --- | --- | --- | --- |");
-    for (what, happen) in EVENTS {
+    for (what, happen) in events {
         let is_death = what.starts_with("kill");
         let mut heard = [Vec::new(), Vec::new()];
-        for time in 0..TIMES {
+        for time in 0..times {
             for page in [&speaker, &mute] {
                 wait_until_whole(page, 0, if is_death { HEALTHY_S } else { WHOLE_S })?;
             }
             let from = [speaker.tapped(Tap::Output)?.0, mute.tapped(Tap::Output)?.0];
-            happen(&suite, time).with_context(|| what.to_owned())?;
+            happen(&suite, time).with_context(|| (*what).to_owned())?;
             for ((page, from), heard) in [&speaker, &mute].into_iter().zip(from).zip(&mut heard) {
                 heard.push(Heard::of(page, from, wait_until_whole(page, from, WHOLE_S)?)?);
             }
