@@ -1,5 +1,5 @@
-//! One person's visit in a real Firefox, from the door through a mute and a reload to a listener that dies. What the page is
-//! in detail is tested in Chromium: here is only what another browser may do in another way.
+//! One person's visit in a real Firefox: from the door, by keyboard alone, through a mute and a reload to a listener that is replaced
+//! and one that dies. What the page does in detail is tested in Chromium: here is only what another browser may do otherwise.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::path::Path;

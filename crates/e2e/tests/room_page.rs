@@ -160,11 +160,11 @@ fn whoever_leaves_sends_and_hears_nothing_more() {
     wait_for("his voice again", PATIENCE, || note().contains("streams=1 speaking=ws").then_some(())).unwrap();
 }
 
-/// A browser whose page runs with src/stubs.js, at the door.
+/// A browser at the door, whose machine does what surroundings.js lets it do.
 fn watched(link: &Link) -> Browser {
     let browser = Browser::start(Some(&voice()), "en").unwrap();
     browser.tap_sound().unwrap();
-    let source = serde_json::json!({ "source": include_str!("../src/stubs.js") });
+    let source = serde_json::json!({ "source": include_str!("../src/surroundings.js") });
     browser.devtools("Page.addScriptToEvaluateOnNewDocument", source).unwrap();
     open(&browser, link);
     browser

@@ -91,8 +91,12 @@ fn metrics_once() -> &'static BTreeMap<String, BTreeMap<String, BTreeSet<String>
 
 /// Names behind `before` in a text: `{{name}}`, `$labels.name`.
 fn shown(text: &str, before: &str) -> Vec<String> {
-    let word = |rest: &str| rest.split(|c: char| !c.is_ascii_lowercase()).next().unwrap().to_owned();
-    text.split(before).skip(1).map(word).filter(|word| !word.is_empty()).collect()
+    let word = |rest: &str| {
+        let word = rest.split(|c: char| !c.is_ascii_lowercase()).next().unwrap().to_owned();
+        assert!(!word.is_empty(), "no label behind {before}: {text}");
+        word
+    };
+    text.split(before).skip(1).map(word).collect()
 }
 
 #[test]
@@ -109,6 +113,7 @@ fn the_dashboard_asks_for_what_there_is() {
     let targets: Vec<(&str, &str)> =
         targets.map(|it| (it["expr"].as_str().unwrap(), it["legendFormat"].as_str().unwrap())).collect();
     assert!(targets.len() > 15, "{targets:?}");
+    assert!(targets.iter().any(|(_, legend)| !shown(legend, "{{").is_empty()), "no label is looked at");
     for (expression, legend) in targets {
         check("docs/grafana.json", expression, &shown(legend, "{{"));
     }
@@ -125,7 +130,7 @@ fn every_alert_is_a_rule_about_what_there_is() {
         map.as_hash().unwrap().keys().map(|key| key.as_str().unwrap().to_owned()).collect()
     };
     assert_eq!((file.len(), keys(&file[0])), (1, vec!["groups".to_owned()]));
-    let mut alerts = BTreeSet::new();
+    let (mut alerts, mut labels) = (BTreeSet::new(), 0);
     for group in file[0]["groups"].as_vec().unwrap() {
         assert_eq!(keys(group), ["name", "rules"]);
         for rule in group["rules"].as_vec().unwrap() {
@@ -137,8 +142,10 @@ fn every_alert_is_a_rule_about_what_there_is() {
             assert!(["critical", "warning", "info"].contains(&rule["labels"]["severity"].as_str().unwrap()), "{name}");
             assert_eq!(keys(&rule["annotations"]), ["summary", "description"], "{name}");
             let words = ["summary", "description"].map(|key| rule["annotations"][key].as_str().unwrap());
-            check(name, rule["expr"].as_str().unwrap(), &shown(&words.concat(), "$labels."));
+            let shown = shown(&words.concat(), "$labels.");
+            check(name, rule["expr"].as_str().unwrap(), &shown);
+            labels += shown.len();
         }
     }
-    assert!(alerts.len() > 10, "{alerts:?}");
+    assert!(alerts.len() > 10 && labels > 0, "{labels} labels in {alerts:?}");
 }

@@ -206,7 +206,7 @@ fn the_table_of_failures_says_what_stands_in_the_journal() {
     let section = text.split("## What happens when\n").nth(1).unwrap().split("\n## ").next().unwrap();
     let rows: Vec<Vec<&str>> =
         section.lines().filter(|line| line.starts_with("| ")).map(|line| line.split(" | ").collect()).collect();
-    assert_eq!(rows[0][1], "in the journal");
+    assert!(rows.len() > 10 && rows[0][1] == "in the journal", "{rows:?}");
     let documented = documented();
     for row in &rows[2..] {
         let lines: Vec<&str> = row[1].split('`').skip(1).step_by(2).collect();
