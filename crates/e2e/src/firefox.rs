@@ -53,6 +53,9 @@ const ANALYSER: &str = r"() => {
   }));
 }";
 
+/// Of the sound card that it plays to.
+pub const OUTPUT_HZ: u32 = 48_000;
+
 /// One Firefox with one page.
 #[derive(Debug)]
 pub struct Firefox {
@@ -60,7 +63,7 @@ pub struct Firefox {
     next: Cell<u64>,
     context: String,
     child: Child,
-    _sound: Sound,
+    sound: Sound,
     _profile: tempfile::TempDir,
 }
 
@@ -108,7 +111,7 @@ impl Firefox {
             }
         };
         let mut firefox =
-            Self { socket, next: Cell::new(1), context: String::new(), child, _sound: sound, _profile: profile };
+            Self { socket, next: Cell::new(1), context: String::new(), child, sound, _profile: profile };
         firefox
             .command("session.new", &json!({ "capabilities": { "alwaysMatch": { "acceptInsecureCerts": true } } }))?;
         // Without the focus keys press no button. It is in the page of a window that is opened now, and stays there when no other is left.
@@ -187,6 +190,27 @@ impl Firefox {
         self.command("input.performActions", &json!({ "context": self.context, "actions": mouse })).map(drop)
     }
 
+    /// Records what it plays from now on, as it comes out of its sound card: mono, at [`OUTPUT_HZ`].
+    ///
+    /// # Errors
+    /// PulseAudio's `parec` did not start.
+    pub fn record_output(&self) -> Result<OutputRecording> {
+        let file = tempfile::NamedTempFile::new()?;
+        let child = Command::new("parec")
+            .args(["--device=silent.monitor", "--format=s16le", "--channels=1", "--latency-msec=200"])
+            .arg(format!("--rate={OUTPUT_HZ}"))
+            .env("PULSE_SERVER", self.sound.server())
+            .stdin(Stdio::null())
+            .stdout(file.reopen()?)
+            .stderr(Stdio::null())
+            .spawn()
+            .context("unable to start 'parec'; install Debian's pulseaudio-utils")?;
+        let recording = OutputRecording { child, file };
+        let begun = || recording.file.as_file().metadata().ok().filter(|data| data.len() > 0);
+        wait_for("the recording of what is played", PATIENCE, begun)?;
+        Ok(recording)
+    }
+
     /// A command of WebDriver BiDi, and its answer.
     fn command(&self, method: &str, parameters: &Value) -> Result<Value> {
         let id = self.next.replace(self.next.get() + 1);
@@ -205,6 +229,31 @@ impl Firefox {
             }
         }
         bail!("{method}: no answer")
+    }
+}
+
+/// What a sound card plays, being recorded.
+#[derive(Debug)]
+pub struct OutputRecording {
+    child: Child,
+    file: tempfile::NamedTempFile,
+}
+
+impl OutputRecording {
+    /// Ends it and gives its samples.
+    ///
+    /// # Errors
+    /// They can't be read.
+    pub fn stop(self) -> Result<Vec<i16>> {
+        let bytes = std::fs::read(self.file.path())?;
+        Ok(bytes.as_chunks::<2>().0.iter().map(|&pair| i16::from_le_bytes(pair)).collect())
+    }
+}
+
+impl Drop for OutputRecording {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

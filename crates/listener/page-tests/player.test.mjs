@@ -28,11 +28,13 @@ function chunkOf(signal, index, rateHz = RATE_HZ) {
  */
 function play({ seconds, signal, delayMs, ppm = 0, streamHz = RATE_HZ, contextHz = CONTEXT_HZ }) {
   const player = new PlayerCore({ streamRateHz: streamHz, contextRateHz: contextHz, chunkMs: CHUNK_MS });
-  const out = new Float32Array(Math.floor((seconds * contextHz) / 128) * 128);
+  // As long as 128 frames are at 48 kHz.
+  const quantum = Math.max(16, Math.round((128 * contextHz) / 48000));
+  const out = new Float32Array(Math.floor((seconds * contextHz) / quantum) * quantum);
   const reports = [];
   let next = 0;
   let arrivesMs = -1;
-  for (let frame = 0; frame < out.length; frame += 128) {
+  for (let frame = 0; frame < out.length; frame += quantum) {
     const nowMs = (frame * 1000) / contextHz;
     for (;;) {
       const sentMs = ((next + 1) * CHUNK_MS) / (1 + ppm / 1e6);
@@ -41,8 +43,8 @@ function play({ seconds, signal, delayMs, ppm = 0, streamHz = RATE_HZ, contextHz
       player.push(chunkOf(signal, next, streamHz), next === 0);
       next += 1;
     }
-    player.render(out.subarray(frame, frame + 128));
-    if (frame % contextHz < 128) reports.push({ nowMs, ...player.report });
+    player.render(out.subarray(frame, frame + quantum));
+    if (frame % contextHz < quantum) reports.push({ nowMs, ...player.report });
   }
   return { out, player, reports };
 }
@@ -54,6 +56,19 @@ function sharpest(out) {
   let most = 0;
   for (let i = 2; i < out.length; i += 1) most = Math.max(most, Math.abs(out[i] - 2 * out[i - 1] + out[i - 2]));
   return most;
+}
+
+/** How much the recurrence of a sine is broken from some second on, which is how a wrong phase shows, and its quietest 5 ms. */
+function broken(out, contextHz, fromS) {
+  const twoCos = 2 * Math.cos((2 * Math.PI * 200) / contextHz);
+  let most = 0;
+  for (let i = fromS * contextHz; i < out.length; i += 1) most = Math.max(most, Math.abs(out[i] - twoCos * out[i - 1] + out[i - 2]));
+  const window = contextHz / 200;
+  let quietest = 1;
+  for (let i = fromS * contextHz; i + window <= out.length; i += window) {
+    quietest = Math.min(quietest, Math.max(...out.subarray(i, i + window).map(Math.abs)));
+  }
+  return { most, quietest };
 }
 
 /** The hum's own largest bend at the context's rate is 0.5·(2π·200/48000)² = 0.00034; a click of 1 % would be 0.01. */
@@ -112,12 +127,40 @@ for (const stallMs of [300, 600, 1000, 2000, 4000]) {
 test('what is hurried is left out in whole periods: the tone stays a tone', () => {
   const { out, player } = play({ seconds: 14, signal: hum, delayMs: (k) => (k === 200 ? 300 : 3) });
   assert.ok(player.report.splices > 5);
-  // The recurrence of a sine: what breaks its phase breaks this.
-  const twoCos = 2 * Math.cos((2 * Math.PI * 200) / CONTEXT_HZ);
-  const from = 8.6 * CONTEXT_HZ;
-  let most = 0;
-  for (let i = from; i < out.length; i += 1) most = Math.max(most, Math.abs(out[i] - twoCos * out[i - 1] + out[i - 2]));
+  const { most } = broken(out, CONTEXT_HZ, 8.6);
   assert.ok(most < 0.002, `${most}`);
+});
+
+for (const stallMs of [40, 60, 90]) {
+  test(`a chunk that is late by ${stallMs} ms is bridged: the tone goes on, at its pitch and as loud`, () => {
+    const { out, player } = play({ seconds: 14, signal: hum, delayMs: (k) => (k === 200 ? 3 + stallMs : 3) });
+    const { underruns, stretches, stretchMs } = player.report;
+    assert.equal(underruns, 0);
+    assert.ok(stretches > 0 && stretchMs <= 80, `${stretches} ${stretchMs}`);
+    const { most, quietest } = broken(out, CONTEXT_HZ, 7.9);
+    assert.ok(most < 0.002 && quietest > 0.49, `${most} ${quietest}`);
+  });
+}
+
+test('what is bridged is short: a stall of half a second is a pause and not a hum', () => {
+  const { out, player } = play({ seconds: 12, signal: hum, delayMs: (k) => (k === 200 ? 500 : 3) });
+  assert.ok(player.report.stretchMs <= 80, `${player.report.stretchMs}`);
+  assert.equal(player.report.underruns, 1);
+  const silent = out.subarray(8.2 * CONTEXT_HZ, 8.5 * CONTEXT_HZ).filter((x) => x === 0).length;
+  assert.ok(silent > 0.25 * CONTEXT_HZ, `${silent}`);
+});
+
+test('a noise is bridged too, without a click and without a hole', () => {
+  const random = chance(9);
+  const noise = Float32Array.from({ length: 14 * RATE_HZ }, () => 0.3 * (random() - 0.5));
+  const { out, player } = play({ seconds: 12, signal: (t) => noise[Math.round(t * RATE_HZ)], delayMs: (k) => (k === 200 ? 60 : 3), contextHz: RATE_HZ });
+  assert.equal(player.report.underruns, 0);
+  assert.ok(player.report.stretches > 0);
+  for (let i = 7.9 * RATE_HZ; i < 9 * RATE_HZ; i += 120) {
+    const piece = out.subarray(i, i + 120);
+    const rms = Math.sqrt(piece.reduce((sum, x) => sum + x * x, 0) / 120);
+    assert.ok(rms > 0.05 && rms < 0.15, `${i}: ${rms}`);
+  }
 });
 
 test('a surplus goes in the next pause of the speech', () => {

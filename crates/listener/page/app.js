@@ -292,7 +292,7 @@ function showFigures() {
     ['detailDepth', ms(d.depthMs)],
     ['detailMargin', ms(d.marginMs)],
     ['detailOutput', ms(d.outputMs)],
-    ['detailUnderruns', String(d.underruns)],
+    ['detailUnderruns', `${d.stretches} · ${d.underruns}`],
     ['detailChunks', `${d.chunks} · ${d.lost}`],
     ['detailRenewals', `${d.renewals} · ${d.reconnects}`],
     ['detailCodec', d.codec],

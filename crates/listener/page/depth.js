@@ -66,10 +66,10 @@ export class Depth {
     this.#penaltyMs += UNDERRUN_MS;
   }
 
-  /** @param {number} ms that were cut out of the ring */
+  /** @param {number} ms that were cut out of the ring; negative: that are read again */
   shortened(ms) {
     this.#punctualMs -= ms;
-    this.#lows = this.#lows.map((lowMs) => Math.max(0, lowMs - ms));
+    if (ms > 0) this.#lows = this.#lows.map((lowMs) => Math.max(0, lowMs - ms));
   }
 
   /** @returns {number} lowest fill of the last 4 s; NaN when there is none */

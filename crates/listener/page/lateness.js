@@ -2,8 +2,9 @@
  * How unevenly the network delivers, learnt from the chunks themselves.
  *
  * A chunk is late by how much more than the quickest chunk lately it took. Each second of sound gives its largest lateness
- * to a memory of 2 minutes. What happened once in that time is fate and may be heard; what happened twice is the line,
- * and the player must hold enough back for it. While less is known the memory is half of what was heard, since a page is
+ * to a memory of 2 minutes. What happens in one second of thirty is the line, and the player must hold enough back for it.
+ * What is rarer is bridged by saying a little again; for what happened twice and is longer than that, more is held back.
+ * What happened once is fate and may be heard. While less is known the memory is half of what was heard, since a page is
  * late again and again while it begins, and never after. It is told the time, on the sound card's clock, and touches no
  * sample.
  */
@@ -13,10 +14,12 @@ const BIN_MS = 1000;
 const BINS = 120;
 /** No conversation bears more: what is later is an outage, and nothing is learnt from it. */
 const OUTAGE_MS = 450;
-/** Covers what the sound card's own unevenness and the fade at the end of the ring take, and that the worst is yet to come. */
+/** Covers what the sound card's own unevenness and the fade at the end of the ring take. */
 const SAFE_MS = 8;
-const WORSE = 1.1;
-/** What happened once is provided for if it costs no more than this; in the first seconds, of which little is known, more. */
+const SELDOM_BINS = 30;
+/** So much of what is rare the player bridges. */
+const BRIDGED_MS = 50;
+/** What happened once lately is provided for if it costs no more than this; in the first seconds, of which little is known, more. */
 const CHEAP_MS = 40;
 const CHEAP_AT_FIRST_MS = 100;
 const LEAST_MS = 12;
@@ -71,17 +74,12 @@ export class Lateness {
 
   /** @returns {number} the lateness that this line has shown twice in two minutes */
   get jitterMs() {
-    return Math.max(0, ...this.#worst.slice(1));
+    return this.#worst[1] ?? 0;
   }
 
-  /** The largest and the second largest lateness. */
+  /** The largest lateness first. */
   get #worst() {
-    let [first, second] = [0, 0];
-    for (const lateMs of this.#bins) {
-      if (lateMs > first) [first, second] = [lateMs, first];
-      else if (lateMs > second) second = lateMs;
-    }
-    return [first, second];
+    return [...this.#bins].sort((a, b) => b - a);
   }
 
   #remember(nowMs, lateMs) {
@@ -96,9 +94,11 @@ export class Lateness {
     }
     const last = this.#bins.length - 1;
     this.#bins[last] = Math.max(this.#bins[last], lateMs);
-    const [first, second] = this.#worst;
+    const worst = this.#worst;
     const learnt = this.#seen > LEARNT_BINS;
-    const once = first <= (learnt ? CHEAP_MS : CHEAP_AT_FIRST_MS) ? first : 0;
-    this.#neededMs = Math.max(learnt ? LEAST_MS : START_MS, SAFE_MS + WORSE * Math.max(once, second));
+    const cheap = worst[0] <= (learnt ? CHEAP_MS : CHEAP_AT_FIRST_MS);
+    const seldom = Math.max(cheap ? 0 : 1, Math.floor(worst.length / SELDOM_BINS));
+    const lateEnoughMs = Math.max(worst[seldom] ?? 0, (worst[1] ?? 0) - BRIDGED_MS);
+    this.#neededMs = Math.max(learnt ? LEAST_MS : START_MS, SAFE_MS + lateEnoughMs);
   }
 }

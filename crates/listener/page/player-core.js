@@ -3,14 +3,15 @@
  * the tests can run it with a generated network.
  *
  * A spurt is sound from the first chunk after silence to the ring's running dry. It starts one margin after its first
- * chunk arrived, so that every later chunk may be late by that margin. The end of a spurt that the stream announced is
- * no underrun. It is no clock: all it knows of time is how many frames the sound card asked for.
+ * chunk arrived, so that every later chunk may be late by that margin. One that is later yet is waited for by saying a
+ * period or some again, which nobody hears if it is short; if it is long the sound fades. The end of a spurt that the
+ * stream announced is no underrun. It is no clock: all it knows of time is how many frames the sound card asked for.
  */
 
 import { Depth } from './depth.js';
 import { Resampler } from './resampler.js';
 import { Ring } from './ring.js';
-import { bestJoin } from './splice.js';
+import { bestAgain, bestJoin } from './splice.js';
 
 const RING_MS = 2500;
 const FADE_MS = 5;
@@ -21,6 +22,8 @@ const LATE_FADE_MS = 20;
 const FAR = { aboveMs: 40, patienceMs: 1500, doneMs: 5 };
 /** A hurried sound loses a period or some, so often. */
 const SPLICE = { leastMs: 3, mostMs: 24, fadeMs: 10, everyMs: 80 };
+/** What is said again while a chunk is late, at a time and in a row; longer it would hum. It is looked for `likeMs` back. */
+const STRETCH = { leastMs: 10, mostMs: 30, likeMs: 10, inARowMs: 80 };
 const SETTLE_MS = 5000;
 const BEGINNING_MS = 500;
 const SETTLE_ABOVE_MS = 20;
@@ -48,8 +51,10 @@ export class PlayerCore {
   #farMs = 0;
   #hurrying = false;
   #sinceSpliceMs = 0;
+  #heardMs = 0;
+  #stretchedMs = 0;
   #held = { ms: 0, looks: 0 };
-  #counts = { underruns: 0, cuts: 0, splices: 0, cutMs: 0 };
+  #counts = { underruns: 0, cuts: 0, splices: 0, cutMs: 0, stretches: 0, stretchMs: 0 };
 
   /** @param {{streamRateHz: number, contextRateHz: number, chunkMs: number}} format */
   constructor({ streamRateHz, contextRateHz, chunkMs }) {
@@ -77,6 +82,7 @@ export class PlayerCore {
     this.#depth.arrived(this.#clockMs, lengthMs, this.#state === 'playing' ? this.#fillMs : NaN, counts);
     if (this.#state === 'playing' && this.#ring.fill + samples.length > this.#ring.size) this.#makeRoom();
     this.#ring.write(samples);
+    this.#stretchedMs = Math.max(0, this.#stretchedMs - lengthMs);
   }
 
   /** The room fell silent: what is in the ring is the end of the spurt. */
@@ -129,6 +135,8 @@ export class PlayerCore {
     this.#state = 'priming';
     this.#primeMs = this.#depth.marginMs;
     this.#gain = 0;
+    this.#heardMs = 0;
+    this.#stretchedMs = 0;
   }
 
   #countDown(passedMs) {
@@ -147,7 +155,8 @@ export class PlayerCore {
     this.#held = { ms: this.#held.ms + fillMs, looks: this.#held.looks + 1 };
     if (!this.#ended) this.#depth.passed(fillMs, passedMs);
     this.#loudness = Math.max(this.#loudness * 0.999, this.#headLevel());
-    if (!this.#ring.fading) this.#shorten(passedMs);
+    this.#heardMs += passedMs;
+    if (!this.#ring.fading && !this.#stretch(passedMs)) this.#shorten(passedMs);
     this.#resampler.setSpeed(this.#depth.speed);
   }
 
@@ -185,6 +194,25 @@ export class PlayerCore {
     return true;
   }
 
+  /** While the next chunk is late what was just heard goes on; says whether that was needed. */
+  #stretch(passedMs) {
+    if (this.#ended || this.#fillMs > FADE_MS + passedMs + 1) return false;
+    const { leastMs, mostMs, likeMs, inARowMs } = STRETCH;
+    const fade = this.#frames(FADE_MS);
+    if (this.#ring.fill < fade || this.#heardMs < mostMs + likeMs || this.#stretchedMs > inARowMs - leastMs) return false;
+    const like = this.#frames(likeMs);
+    const most = this.#frames(Math.min(mostMs, inARowMs - this.#stretchedMs));
+    const past = new Float32Array(most + like + fade);
+    this.#ring.copy(-most - like, past);
+    const frames = bestAgain(past, like + fade, this.#frames(leastMs));
+    const ms = frames / this.#framesPerMs;
+    this.#skip(-frames, fade);
+    this.#stretchedMs += ms;
+    this.#counts.stretches += 1;
+    this.#counts.stretchMs += ms;
+    return true;
+  }
+
   #headLevel() {
     const block = this.#frames(BLOCK_MS);
     return this.#ring.fill < block ? 0 : this.#ring.level(0, block);
@@ -208,11 +236,14 @@ export class PlayerCore {
   }
 
   #cut(frames, fade) {
-    const ms = frames / this.#framesPerMs;
-    this.#ring.cut(frames, fade);
-    this.#depth.shortened(ms);
+    this.#skip(frames, fade);
     this.#counts.cuts += 1;
-    this.#counts.cutMs += ms;
+    this.#counts.cutMs += frames / this.#framesPerMs;
+  }
+
+  #skip(frames, fade) {
+    this.#ring.skip(frames, fade);
+    this.#depth.shortened(frames / this.#framesPerMs);
   }
 
   #resample(out) {

@@ -1,5 +1,5 @@
 /**
- * The samples between the stream and the sound card: a ring that can be cut without a click.
+ * The samples between the stream and the sound card: a ring that can be cut and stretched without a click.
  *
  * It knows samples only; when to cut and how full to be is decided by its owner. It never grows: what no longer fits
  * pushes the oldest out.
@@ -47,11 +47,11 @@ export class Ring {
   }
 
   /**
-   * Leaves out the next `frames`, passing from before to after them within `fadeFrames`.
-   * @param {number} frames
+   * Leaves out the next `frames`, or says the last ones again, passing over the join within `fadeFrames`.
+   * @param {number} frames to be left out; negative: to be read again, of which the caller knows that they were read
    * @param {number} fadeFrames
    */
-  cut(frames, fadeFrames) {
+  skip(frames, fadeFrames) {
     // A copy: in a full ring what comes next would be written over it.
     const from = new Float32Array(fadeFrames);
     this.copy(0, from);
@@ -59,13 +59,13 @@ export class Ring {
     this.#read += frames;
   }
 
-  /** @returns {boolean} whether a cut is still being passed over */
+  /** @returns {boolean} whether a join is still being passed over */
   get fading() {
     return this.#fade.left > 0;
   }
 
   /**
-   * @param {number} from frames after the next one to be read
+   * @param {number} from frames after the next one to be read; negative: before it
    * @param {Float32Array} out is filled with what comes there
    */
   copy(from, out) {

@@ -166,14 +166,15 @@ export class Session {
    */
   get diagnostics() {
     const { depthMs = 0, lowMs = 0, marginMs = 0, jitterMs = 0, surplusMs = 0, filterMs = 0, speed = 1 } = this.#player.report;
-    const { underruns = 0, cuts = 0, splices = 0, cutMs = 0, played = 0, outputMs, contextRate, streamRate } = this.#player.report;
+    const { underruns = 0, cuts = 0, splices = 0, cutMs = 0, stretches = 0, stretchMs = 0 } = this.#player.report;
+    const { played = 0, outputMs, contextRate, streamRate } = this.#player.report;
     const { chunks, lost, bad, opened, renewals, reconnects } = this.#stream.counts;
     return {
       ...this.state,
       delayMs: depthMs + filterMs + outputMs,
       codec: CODEC,
       depthMs, lowMs, marginMs, jitterMs, surplusMs, filterMs, outputMs, speed, contextRate, streamRate,
-      underruns, cuts, splices, cutMs,
+      underruns, cuts, splices, cutMs, stretches, stretchMs,
       bytes: this.#stream.counts.bytes,
       chunks, lost, bad, opened, renewals, reconnects,
       playerKind: hasWorklets() ? 'worklet' : 'audio', played,

@@ -1,6 +1,6 @@
 /**
- * Where a piece can be left out of a sound so that its two ends fit: at the lag at which the sound is most like itself,
- * for a voice a whole number of its periods. Pure arithmetic on samples.
+ * Where a piece can be left out of a sound, or said again, so that its two ends fit: at the lag at which the sound is most
+ * like itself, for a voice a whole number of its periods. Pure arithmetic on samples.
  */
 
 const STRIDE = 2;
@@ -16,6 +16,17 @@ export function bestJoin(before, after) {
   const last = after.length - before.length;
   const coarse = best(before, after, 0, last, STRIDE);
   return best(before, after, Math.max(0, coarse - STRIDE), Math.min(last, coarse + STRIDE), 1);
+}
+
+/**
+ * @param {Float32Array} past the last of a sound
+ * @param {number} length in frames, of the piece at its end whose like is looked for
+ * @param {number} least frames back
+ * @returns {number} so many frames back the sound was most like its end
+ */
+export function bestAgain(past, length, least) {
+  const end = past.subarray(past.length - length);
+  return past.length - length - bestJoin(end, past.subarray(0, past.length - least));
 }
 
 function best(before, after, from, to, stride) {

@@ -85,7 +85,7 @@ export default {
   detailDepth: 'Of that, sound waiting here',
   detailMargin: 'Margin for the network',
   detailOutput: 'Device’s own delay',
-  detailUnderruns: 'Times it ran dry',
+  detailUnderruns: 'Late chunks bridged · heard',
   detailChunks: 'Chunks received · lost',
   detailRenewals: 'Stream renewed · reopened',
   detailRates: 'Room’s rate · device’s rate',

@@ -85,7 +85,7 @@ export default {
   detailDepth: 'Dont son en attente ici',
   detailMargin: 'Marge pour le réseau',
   detailOutput: 'Retard de l’appareil',
-  detailUnderruns: 'Passages à vide',
+  detailUnderruns: 'Retards comblés · entendus',
   detailChunks: 'Morceaux reçus · perdus',
   detailRenewals: 'Flux renouvelé · rouvert',
   detailRates: 'Fréquence du salon · de l’appareil',

@@ -1,7 +1,8 @@
 //! Measures what `docs/measurements.md` reports: `scripts/measure [PART]…`, by default `start`, `load`, `gaps`, `latency`.
 //!
 //! `latency-20`: with chunks of 20 ms; `rtt`: both uplinks over far lines; `pesq`: speech from microphone to ear; `echo`: what a loudspeaker sends back; `gaps-long`:
-//! 10 minutes; `line`: 10 minutes over a bad line; `handover`: 10 renewed streams and 5 planned restarts; `restarts`: what
+//! 10 minutes; `line`: 10 minutes over a bad line; `handover`: 10 renewed streams and 5 planned restarts; `firefox`, `firefox-short`: 10 minutes or one, and these, in
+//! Firefox; `restarts`: what
 //! is heard of restarts, deaths and renewals; `restarts-planned`: of ten of one listener; `latency-long`: whether the delay grows over 20 minutes; `memory`: of a tab of each browser, over 8 hours at 20 × speed and 20 minutes
 //! as they are; `memory-short`: over an hour at 20 × speed. Those of ten minutes write a plot to `target/measure`.
 //!
@@ -10,6 +11,7 @@
 #![allow(clippy::print_stdout)]
 
 mod echo;
+mod firefox;
 mod latency;
 mod memory;
 mod pesq;
@@ -47,6 +49,8 @@ fn main() -> Result<()> {
             "gaps-long" => gaps(LONG_SECONDS, Line::Loopback)?,
             "line" => gaps(LONG_SECONDS, Line::Bad)?,
             "handover" => handover(Line::Loopback).and_then(|()| handover(Line::Far))?,
+            "firefox" => firefox::gaps(LONG_SECONDS as u64).and_then(|()| firefox::handover())?,
+            "firefox-short" => firefox::gaps(SECONDS as u64).and_then(|()| firefox::handover())?,
             "restarts" => restarts::run()?,
             "restarts-planned" => restarts::planned()?,
             "latency" => latency::run("websocket", 40).and_then(|()| latency::run("post", 40))?,
@@ -243,7 +247,7 @@ struct Heard<'a> {
 }
 
 impl<'a> Heard<'a> {
-    const FIGURES: &'static str = "return ['underruns', 'cuts', 'splices', 'lost', 'reconnects', 'opened', 'depthMs', 'marginMs', \
+    const FIGURES: &'static str = "return ['underruns', 'stretches', 'stretchMs', 'cuts', 'splices', 'lost', 'reconnects', 'opened', 'depthMs', 'marginMs', \
          'jitterMs', 'outputMs'].map((name) => `${name} ${Math.round(palabreState[name])}`).join(', ')";
 
     fn start(browser: &'a Browser) -> Result<Self> {
@@ -258,12 +262,14 @@ impl<'a> Heard<'a> {
     fn print_after(self, seconds: usize) -> Result<()> {
         let rate_hz = self.browser.tapped(Tap::Output)?.1;
         wait_for_samples(self.browser, Tap::Output, self.start / rate_hz as usize + 1 + seconds)?;
+        // Before ten minutes of samples are fetched, which keeps the page from running.
+        let after = Self::figures(self.browser)?;
         let samples = self.browser.tap_from(Tap::Output, self.start)?;
         let heard_s = samples.len() as f64 / f64::from(rate_hz);
         let (gaps, clicks) = disturbances(&samples, rate_hz);
         println!("  {heard_s:.0} s at {rate_hz} Hz: {gaps} gaps, {clicks} clicks");
         self.print_card(rate_hz)?;
-        println!("  page before: {}\n  page after:  {}", self.before, Self::figures(self.browser)?);
+        println!("  page before: {}\n  page after:  {after}", self.before);
         Ok(())
     }
 }
