@@ -110,8 +110,7 @@ impl Firefox {
                 return Err(error);
             }
         };
-        let mut firefox =
-            Self { socket, next: Cell::new(1), context: String::new(), child, sound, _profile: profile };
+        let mut firefox = Self { socket, next: Cell::new(1), context: String::new(), child, sound, _profile: profile };
         firefox
             .command("session.new", &json!({ "capabilities": { "alwaysMatch": { "acceptInsecureCerts": true } } }))?;
         // Without the focus keys press no button. It is in the page of a window that is opened now, and stays there when no other is left.

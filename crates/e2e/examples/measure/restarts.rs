@@ -126,10 +126,10 @@ impl Heard {
         const WINDOW_MS: usize = 5;
         let (_, rate_hz) = listener.tapped(Tap::Output)?;
         let look = rate_hz as usize * LOOK_MS / 1000;
-        let mut samples = listener.tap_from(Tap::Output, from - look)?;
-        samples.truncate(to + look - from);
-        let moved_s = place_s(&samples[samples.len() - look..], rate_hz) - place_s(&samples[..look], rate_hz);
-        let passed_s = (samples.len() - look) as f64 / f64::from(rate_hz);
+        let mut samples = listener.tap_from(Tap::Output, from - 2 * look)?;
+        samples.truncate(to + 2 * look - from);
+        let moved_s = place_at_end_s(&samples, rate_hz) - place_at_end_s(&samples[..2 * look], rate_hz);
+        let passed_s = (samples.len() - 2 * look) as f64 / f64::from(rate_hz);
         let ahead_ms = 1000.0 * nearest(moved_s - passed_s, LOOP_S as f64);
         let (mut run, mut longest, mut silent, mut gaps) = (0, 0, 0, 0);
         for is_quiet in quiet_windows(&samples, rate_hz) {
@@ -144,6 +144,16 @@ impl Heard {
         let lost = (lost_ms * f64::from(RATE_HZ) / 1000.0).round() as usize;
         Ok(Self { longest_ms: longest * WINDOW_MS, silent_ms, gaps, clicks, lost })
     }
+}
+
+/// Which second of the loop is near the end of this; where the loop begins again just there, what was before that tells it.
+fn place_at_end_s(samples: &[i16], rate_hz: u32) -> f64 {
+    let look = rate_hz as usize * LOOK_MS / 1000;
+    let look_s = LOOK_MS as f64 / 1000.0;
+    let (before, last) = samples[samples.len() - 2 * look..].split_at(look);
+    let (first_half, second_half) = last.split_at(look / 2);
+    let passed_s = place_s(second_half, rate_hz) - place_s(first_half, rate_hz);
+    if (passed_s - look_s / 2.0).abs() < look_s { place_s(last, rate_hz) } else { place_s(before, rate_hz) + look_s }
 }
 
 /// Which second of the loop is in the middle of this, by its pitch.
