@@ -248,12 +248,47 @@ fn the_keys_mute_and_raise_a_hand_but_not_in_fields_nor_when_switched_off() {
 
 /// While the microphone goes on for a second, after what was on its way, none of it is sent.
 fn nothing_is_sent(browser: &Browser) {
-    let a_second_on = || {
-        let (from, rate_hz) = browser.tapped(Tap::Microphone).unwrap();
-        browser.wait_until(&format!("palabreTap.length('microphone')[0] > {from} + {rate_hz}")).unwrap();
-        browser.run("return palabreState.sent").unwrap()
-    };
-    assert_eq!(a_second_on(), a_second_on());
+    assert_eq!(sent_a_second_on(browser), sent_a_second_on(browser));
+}
+
+/// How many pieces have been sent when the microphone has gone on for a second.
+fn sent_a_second_on(browser: &Browser) -> serde_json::Value {
+    let (from, rate_hz) = browser.tapped(Tap::Microphone).unwrap();
+    browser.wait_until(&format!("palabreTap.length('microphone')[0] > {from} + {rate_hz}")).unwrap();
+    browser.run("return palabreState.sent").unwrap()
+}
+
+/// A microphone that hears a second of tone and then four of silence, again and again.
+fn word_and_pause() -> tempfile::NamedTempFile {
+    const RATE_HZ: u32 = 48_000;
+    let mut samples = palabre_sound::measure::tone(RATE_HZ, 300.0, -15.0, RATE_HZ as usize);
+    samples.resize(5 * RATE_HZ as usize, 0);
+    let file = tempfile::Builder::new().suffix(".wav").tempfile().unwrap();
+    std::fs::write(file.path(), palabre_sound::wav::little(RATE_HZ, &samples)).unwrap();
+    file
+}
+
+#[test]
+fn who_speaks_by_voice_sends_words_and_no_pause() {
+    let suite = Suite::start(1).unwrap();
+    let voice = word_and_pause();
+    let browser = Browser::start(Some(voice.path()), "en").unwrap();
+    browser.tap_sound().unwrap();
+    browser.open(&suite.links[0].url).unwrap();
+    browser.wait_until("window.palabreState?.screen === 'door'").unwrap();
+    join(&browser);
+    browser.click("#settings-open").unwrap();
+    browser.click("input[name=mode][value=voice]").unwrap();
+    browser.click("#settings-close").unwrap();
+    browser.wait_until("palabreState.mode === 'voice'").unwrap();
+    for _ in 0..2 {
+        let sent = browser.run("return palabreState.sent").unwrap();
+        browser.wait_until(&format!("palabreState.sent > {sent} + 10")).unwrap();
+        palabre_e2e::wait_for("a pause", palabre_e2e::suite::PATIENCE, || {
+            (sent_a_second_on(&browser) == sent_a_second_on(&browser)).then_some(())
+        })
+        .unwrap();
+    }
 }
 
 #[test]
