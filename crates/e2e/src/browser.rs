@@ -221,24 +221,40 @@ impl Browser {
         Ok((usize::try_from(number(0)?)?, u32::try_from(number(1)?)?))
     }
 
-    /// What a tap has recorded from sample `start` on.
+    /// What a tap has recorded from sample `start` on, in parts: whatever keeps the page busy is heard in it.
     ///
     /// # Errors
     /// The script threw.
     pub fn tap_from(&self, tap: Tap, start: usize) -> Result<Vec<i16>> {
-        let value = self.run(&format!("return window.palabreTap.base64({}, {start})", tap.name()))?;
-        let bytes = STANDARD.decode(value.as_str().context("the tap's answer is text")?)?;
-        Ok(bytes.as_chunks::<2>().0.iter().map(|&pair| i16::from_le_bytes(pair)).collect())
+        const PART: usize = 1 << 16;
+        let (end, _) = self.tapped(tap)?;
+        let mut samples = Vec::with_capacity(end.saturating_sub(start));
+        for from in (start..end).step_by(PART) {
+            let to = end.min(from + PART);
+            let value = self.run(&format!("return window.palabreTap.base64({}, {from}, {to})", tap.name()))?;
+            let bytes = STANDARD.decode(value.as_str().context("the tap's answer is text")?)?;
+            samples.extend(bytes.as_chunks::<2>().0.iter().map(|&pair| i16::from_le_bytes(pair)));
+        }
+        Ok(samples)
     }
 
-    /// Wall-clock time in ms of each recorded block's first sample: `(sample, ms)`, for measuring latency.
+    /// Wall-clock time in ms of each recorded block's first sample, from the sample `start` on: `(sample, ms)`, for measuring latency.
     ///
     /// # Errors
     /// The script threw.
-    pub fn tap_times(&self, tap: Tap) -> Result<Vec<(f64, f64)>> {
-        let value = self.run(&format!("return window.palabreTap.times({})", tap.name()))?;
+    pub fn tap_times(&self, tap: Tap, start: usize) -> Result<Vec<(f64, f64)>> {
+        let value = self.run(&format!("return window.palabreTap.times({}, {start})", tap.name()))?;
         let pair = |pair: &Value| Some((pair[0].as_f64()?, pair[1].as_f64()?));
         Ok(value.as_array().into_iter().flatten().filter_map(pair).collect())
+    }
+
+    /// How many pieces have left.
+    ///
+    /// # Errors
+    /// The script threw.
+    pub fn tap_sent(&self) -> Result<usize> {
+        let value = self.run("return window.palabreTap.stages().sent.length")?;
+        Ok(usize::try_from(value.as_u64().context("a count")?)?)
     }
 
     /// When chunks left and when they came.

@@ -36,9 +36,9 @@
 
   window.palabreTap = {
     length: (name) => [taps[name].length, taps[name].rateHz],
-    times: (name) => taps[name].times,
+    times: (name, from) => taps[name].times.filter(([sample]) => sample >= from),
     stages: () => stages,
-    base64: (name, start) => base64(joined(taps[name]).subarray(start)),
+    base64: (name, start, end) => base64(part(taps[name], start, end)),
   };
 
   function newTap() {
@@ -113,11 +113,14 @@
     tap.length += tap.blocks.at(-1).length;
   }
 
-  function joined(tap) {
-    const all = new Int16Array(tap.length);
+  function part(tap, start, end) {
+    const all = new Int16Array(end - start);
     let at = 0;
     for (const block of tap.blocks) {
-      all.set(block, at);
+      if (at < end && at + block.length > start) {
+        const [from, to] = [Math.max(start - at, 0), Math.min(end - at, block.length)];
+        all.set(block.subarray(from, to), at + from - start);
+      }
       at += block.length;
     }
     return all;

@@ -197,7 +197,7 @@ fn try_the_line(browser: &Browser) {
 fn own_voice_is_back(browser: &Browser) -> Option<bool> {
     let (length, rate_hz) = browser.tapped(Tap::Microphone).ok()?;
     let per_ms = f64::from(rate_hz) / 1000.0;
-    let zero_ms = |tap| browser.tap_times(tap).ok()?.last().map(|&(at, ms)| ms - at / per_ms);
+    let zero_ms = |tap| browser.tap_times(tap, 0).ok()?.last().map(|&(at, ms)| ms - at / per_ms);
     let from = length.checked_sub(4 * rate_hz as usize)?;
     let said = browser.tap_from(Tap::Microphone, from).ok()?;
     let said_ms = zero_ms(Tap::Microphone)? + from as f64 / per_ms;
