@@ -10,7 +10,7 @@ use palabre_e2e::suite::{Suite, descendants};
 use palabre_host::clock::boottime_ms;
 
 use crate::plot::{Curve, svg};
-use crate::{Heard, cpu_ms, join, join_at, wait_for_samples};
+use crate::{Heard, cpu_ms, join, join_in, wait_for_samples, with_voice};
 
 const SECONDS: usize = 60;
 /// For each of eight ways.
@@ -33,13 +33,14 @@ pub fn run(uplink: &str, chunk_ms: u32) -> Result<()> {
     let (found, all) = (spoken.found().count(), spoken.matches.len());
     println!("  {found} of {all} windows of 150 ms found; median correlation {correlation:.3}");
     println!("  listening page: {}", Heard::figures(&listener)?);
-    print_stages(&spoken, &listener)
+    println!("  stages of an average sample, means of the same windows: {}", stages(&spoken, &speaker, &listener)?);
+    Ok(())
 }
 
 /// Both uplinks over lines of growing length, from the speaking page to its listener and back.
 pub fn over_rtts() -> Result<()> {
-    let suite = Suite::start(2)?;
-    let name = &suite.links[0].name;
+    let (mut speaker, mut listener) = (with_voice()?, with_voice()?);
+    let mut lines = Vec::new();
     println!(
         "| uplink | RTT | median | p95 | of it held back by the player | windows found | pieces sent in a second | CPU of the speaker's listener | of their browser |"
     );
@@ -47,14 +48,16 @@ pub fn over_rtts() -> Result<()> {
     for uplink in ["websocket", "post"] {
         for rtt_ms in [0, 50, 100, 150] {
             let badness = Badness { rtt: Duration::from_millis(rtt_ms), ..Badness::default() };
+            // What a browser's start did to a page or to the mixer is remembered for two minutes, so both browsers are there already
+            // and everything else is new.
+            let suite = Suite::start(2)?;
             let link = &suite.links[0];
             let port = Line::to(link.port, badness)?.port;
-            let speaker =
-                join_at(&format!("{}#uplink={uplink}", link.url.replace(&link.port.to_string(), &port.to_string())))?;
-            // A page that hears another browser start is kept from running by it, and holds more back for two minutes.
-            let listener = join(&suite, 1, "websocket")?;
+            let url = link.url.replace(&link.port.to_string(), &port.to_string());
+            speaker = join_in(speaker, &format!("{url}#uplink={uplink}"))?;
+            listener = join_in(listener, &format!("{}#uplink=websocket", suite.links[1].url))?;
             wait_for_samples(&listener, Tap::Output, 15)?;
-            let pid = suite.process("palabre-listener", name).context("no listener")?;
+            let pid = suite.process("palabre-listener", &link.name).context("no listener")?;
             let browser = descendants(speaker.pid());
             let (cpu_before, browser_before) = (cpu_ms(pid)?, cpu_of(&browser));
             let started = Instant::now();
@@ -62,16 +65,19 @@ pub fn over_rtts() -> Result<()> {
             let elapsed_ms = started.elapsed().as_secs_f64() * 1000.0;
             let percent = |ms: f64| ms * 100.0 / elapsed_ms;
             let (cpu, browser) = (percent(cpu_ms(pid)? - cpu_before), percent(cpu_of(&browser) - browser_before));
-            let pieces = spoken.sent.len() as f64 * 1000.0 / elapsed_ms;
+            let pieces = (speaker.tap_sent()? - spoken.sent_before) as f64 * 1000.0 / elapsed_ms;
             let (middle, p95) = spoken.delay_ms();
             let (found, all) = (spoken.found().count(), spoken.matches.len());
             let held = listener.run("return palabreState.depthMs")?.as_f64().unwrap_or(f64::NAN);
             println!(
                 "| {uplink} | {rtt_ms} ms | {middle:.0} ms | {p95:.0} ms | {held:.0} ms | {found} of {all} | {pieces:.1} | {cpu:.2} % | {browser:.0} % |"
             );
+            lines.push(format!("{uplink}, {rtt_ms} ms: {}", stages(&spoken, &speaker, &listener)?));
+            suite.stop()?;
         }
     }
-    suite.stop()
+    println!("stages, means:\n{}", lines.join("\n"));
+    Ok(())
 }
 
 /// The delay once a minute for 20 minutes, as medians of 15 s: it must not grow.
@@ -112,8 +118,7 @@ pub struct Spoken {
     /// At [`RATE_HZ`], as the other browser rendered it.
     pub heard: Vec<i16>,
     matches: Vec<Match>,
-    /// What left meanwhile: how old its first sample was, in ms, and how many samples it had.
-    sent: Vec<(f64, f64)>,
+    sent_before: usize,
     from: Recorded,
     to: Recorded,
 }
@@ -124,16 +129,16 @@ impl Spoken {
         let starts = [(speaker, Tap::Microphone), (listener, Tap::Output)].map(|(b, tap)| b.tapped(tap));
         let [from, to] = starts;
         let ((from, from_hz), (to, to_hz)) = (from?, to?);
-        let sent_before = speaker.tap_stages()?.sent.len();
+        let sent_before = speaker.tap_sent()?;
         wait_for_samples(speaker, Tap::Microphone, from / from_hz as usize + seconds + 1)?;
         wait_for_samples(listener, Tap::Output, to / to_hz as usize + seconds + 3)?;
-        let from = Recorded { start: from, rate_hz: from_hz, clock: Clock::new(speaker.tap_times(Tap::Microphone)?) };
-        let to = Recorded { start: to, rate_hz: to_hz, clock: Clock::new(listener.tap_times(Tap::Output)?) };
+        let from =
+            Recorded { start: from, rate_hz: from_hz, clock: Clock::new(speaker.tap_times(Tap::Microphone, from)?) };
+        let to = Recorded { start: to, rate_hz: to_hz, clock: Clock::new(listener.tap_times(Tap::Output, to)?) };
         let said = convert(&speaker.tap_from(Tap::Microphone, from.start)?, from_hz, RATE_HZ);
         let heard = convert(&listener.tap_from(Tap::Output, to.start)?, to_hz, RATE_HZ);
         let matches = find(&said, &heard, 2_000);
-        let sent = speaker.tap_stages()?.sent.split_off(sent_before);
-        Ok(Self { said, heard, matches, sent, from, to })
+        Ok(Self { said, heard, matches, sent_before, from, to })
     }
 
     /// The windows whose place is known.
@@ -149,7 +154,7 @@ impl Spoken {
 }
 
 /// The same delay stage by stage, for the same windows in each: means, so that they add up.
-fn print_stages(spoken: &Spoken, listener: &Browser) -> Result<()> {
+fn stages(spoken: &Spoken, speaker: &Browser, listener: &Browser) -> Result<String> {
     let (start, rate_hz) = spoken.stream_start(listener)?;
     let came = find(&spoken.said, &convert(&listener.tap_from(Tap::Stream, start)?, rate_hz, RATE_HZ), 2_000);
     let arrived = listener.tap_stages()?.arrived;
@@ -169,16 +174,17 @@ fn print_stages(spoken: &Spoken, listener: &Browser) -> Result<()> {
     }
     // A sample in the middle of what is sent waits for half of it less than the first.
     let room_hz = f64::from(rate_hz);
-    let samples: f64 = spoken.sent.iter().map(|(_, count)| count).sum();
-    let sent_ms = spoken.sent.iter().map(|(age, count)| (age - count * 500.0 / room_hz) * count).sum::<f64>() / samples;
+    // How old each piece's first sample was when it left, in ms, and how many samples it had.
+    let sent = speaker.tap_stages()?.sent.split_off(spoken.sent_before);
+    let samples: f64 = sent.iter().map(|(_, count)| count).sum();
+    let sent_ms = sent.iter().map(|(age, count)| (age - count * 500.0 / room_hz) * count).sum::<f64>() / samples;
     let [mixed, rest, down, player] = [mixed, rest, down, player].map(|all| all.iter().sum::<f64>() / all.len() as f64);
-    println!(
-        "  stages of an average sample, means of the same windows: captured until sent {sent_ms:.0} ms, sent until mixed {:.0} ms, \
+    Ok(format!(
+        "captured until sent {sent_ms:.0} ms, sent until mixed {:.0} ms, \
          until its chunk was complete {rest:.0} ms, until that was in the page {down:.0} ms, player {player:.0} ms; together {:.0} ms",
         mixed - sent_ms,
         mixed + rest + down + player
-    );
-    Ok(())
+    ))
 }
 
 impl Spoken {
@@ -207,16 +213,18 @@ impl Recorded {
 }
 
 /// Wall-clock time of a tap's samples, smoothed over two seconds: worklets run in bursts.
-struct Clock {
+pub struct Clock {
     times: Vec<(f64, f64)>,
 }
 
 impl Clock {
-    fn new(times: Vec<(f64, f64)>) -> Self {
+    /// From each block's first sample and its time in ms.
+    pub fn new(times: Vec<(f64, f64)>) -> Self {
         Self { times }
     }
 
-    fn at(&self, sample: f64) -> f64 {
+    /// When a sample was, in ms.
+    pub fn at(&self, sample: f64) -> f64 {
         let middle = self.times.partition_point(|&(at, _)| at < sample);
         let near = &self.times[middle.saturating_sub(10)..(middle + 10).min(self.times.len())];
         let slope = match (near.first(), near.last()) {

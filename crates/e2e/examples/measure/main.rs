@@ -1,6 +1,6 @@
 //! Measures what `docs/measurements.md` reports: `scripts/measure [PART]…`, by default `start`, `load`, `gaps`, `latency`.
 //!
-//! `latency-20`: with chunks of 20 ms; `rtt`: both uplinks over far lines; `pesq`: speech from microphone to ear; `echo`: what a loudspeaker sends back; `gaps-long`:
+//! `latency-20`: with chunks of 20 ms; `rtt`: both uplinks over far lines; `talking`: from a word to its mark in a page; `pesq`: speech from microphone to ear; `echo`: what a loudspeaker sends back; `gaps-long`:
 //! 10 minutes; `line`: 10 minutes over a bad line; `handover`: 10 renewed streams and 5 planned restarts; `firefox`, `firefox-short`: 10 minutes or one, and these, in
 //! Firefox; `restarts`: what
 //! is heard of restarts, deaths and renewals; `restarts-planned`: of ten of one listener; `latency-long`: whether the delay grows over 20 minutes; `memory`: of a tab of each browser, over 8 hours at 20 × speed and 20 minutes
@@ -17,6 +17,7 @@ mod memory;
 mod pesq;
 mod plot;
 mod restarts;
+mod talking;
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -57,6 +58,7 @@ fn main() -> Result<()> {
             "latency-40" => latency::run("websocket", 40)?,
             "latency-20" => latency::run("websocket", 20)?,
             "rtt" => latency::over_rtts()?,
+            "talking" => talking::run()?,
             "pesq" => pesq::run()?,
             "echo" => echo::run()?,
             "latency-long" => latency::over_time()?,
@@ -279,7 +281,7 @@ impl Heard<'_> {
     fn print_card(&self, rate_hz: u32) -> Result<()> {
         const MOST_PPM: f64 = 1000.0;
         const MOST_MS: f64 = 60.0;
-        let times: Vec<_> = self.browser.tap_times(Tap::Output)?;
+        let times: Vec<_> = self.browser.tap_times(Tap::Output, self.start)?;
         let times: Vec<_> = times.into_iter().filter(|&(sample, _)| sample >= self.start as f64).collect();
         let (Some(first), Some(last)) = (times.first(), times.last()) else { return Ok(()) };
         let behind_ms = |&(sample, ms): &(f64, f64)| ms - first.1 - (sample - first.0) * 1000.0 / f64::from(rate_hz);
@@ -337,8 +339,17 @@ fn join(suite: &Suite, person: usize, uplink: &str) -> Result<Browser> {
 }
 
 fn join_at(url: &str) -> Result<Browser> {
+    join_in(with_voice()?, url)
+}
+
+/// A browser with somebody who speaks before it.
+fn with_voice() -> Result<Browser> {
     let voice = Path::new(env!("CARGO_MANIFEST_DIR")).join("speech/english-man-16000Hz-mono.wav");
-    let browser = enter(Browser::start(Some(&voice), "en")?, url)?;
+    Browser::start(Some(&voice), "en")
+}
+
+fn join_in(browser: Browser, url: &str) -> Result<Browser> {
+    let browser = enter(browser, url)?;
     browser.wait_until("palabreState.connection === 'live' && palabreState.microphone === 'on'")?;
     Ok(browser)
 }
