@@ -1,5 +1,6 @@
-//! One person's visit in a real Firefox: from the door, by keyboard alone, through a mute and a reload to a listener that is replaced
-//! and one that dies. What the page does in detail is tested in Chromium: here is only what another browser may do otherwise.
+//! One person's visit in a real Firefox: by keyboard alone, a mute, a reload, and listeners that are replaced or die.
+//!
+//! What the page does in detail is tested in Chromium: here is only what another browser may do otherwise.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::path::Path;

@@ -268,19 +268,25 @@ fn word_and_pause() -> tempfile::NamedTempFile {
     file
 }
 
+/// A page in the room whose microphone hears `voice` and speaks by `mode`.
+fn speaking_by(mode: &str, voice: &Path, link: &Link) -> Browser {
+    let browser = Browser::start(Some(voice), "en").unwrap();
+    browser.tap_sound().unwrap();
+    browser.open(&link.url).unwrap();
+    browser.wait_until("window.palabreState?.screen === 'door'").unwrap();
+    join(&browser);
+    browser.click("#settings-open").unwrap();
+    browser.click(&format!("input[name=mode][value={mode}]")).unwrap();
+    browser.click("#settings-close").unwrap();
+    browser.wait_until(&format!("palabreState.mode === '{mode}'")).unwrap();
+    browser
+}
+
 #[test]
 fn who_speaks_by_voice_sends_words_and_no_pause() {
     let suite = Suite::start(1).unwrap();
     let voice = word_and_pause();
-    let browser = Browser::start(Some(voice.path()), "en").unwrap();
-    browser.tap_sound().unwrap();
-    browser.open(&suite.links[0].url).unwrap();
-    browser.wait_until("window.palabreState?.screen === 'door'").unwrap();
-    join(&browser);
-    browser.click("#settings-open").unwrap();
-    browser.click("input[name=mode][value=voice]").unwrap();
-    browser.click("#settings-close").unwrap();
-    browser.wait_until("palabreState.mode === 'voice'").unwrap();
+    let browser = speaking_by("voice", voice.path(), &suite.links[0]);
     for _ in 0..2 {
         let sent = browser.run("return palabreState.sent").unwrap();
         browser.wait_until(&format!("palabreState.sent > {sent} + 10")).unwrap();
@@ -295,17 +301,8 @@ fn who_speaks_by_voice_sends_words_and_no_pause() {
 fn who_holds_to_talk_is_heard_only_then_and_the_operator_sees_the_figures() {
     let suite = Suite::start(1).unwrap();
     let voice = package().join("speech/english-man-16000Hz-mono.wav");
-    let browser = Browser::start(Some(&voice), "en").unwrap();
-    browser.tap_sound().unwrap();
-    browser.open(&suite.links[0].url).unwrap();
-    browser.wait_until("window.palabreState?.screen === 'door'").unwrap();
-    join(&browser);
-    browser.click("#settings-open").unwrap();
-    browser.click("input[name=mode][value=talk]").unwrap();
-    browser.click("#settings-close").unwrap();
-    browser
-        .wait_until("palabreState.mode === 'talk' && document.getElementById('mute').dataset.state === 'ready'")
-        .unwrap();
+    let browser = speaking_by("talk", &voice, &suite.links[0]);
+    browser.wait_until("document.getElementById('mute').dataset.state === 'ready'").unwrap();
     browser.run("document.activeElement.blur()").unwrap();
     nothing_is_sent(&browser);
     let sent = browser.run("return palabreState.sent").unwrap();
