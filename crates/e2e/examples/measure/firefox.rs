@@ -2,18 +2,15 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use palabre_e2e::client::Talker;
 use palabre_e2e::firefox::{Firefox, OUTPUT_HZ};
-use palabre_e2e::suite::{PATIENCE, Suite};
-use palabre_e2e::wait_for;
+use palabre_e2e::suite::Suite;
 
-use crate::{TONE_DBFS, TONE_HZ, disturbances};
+use crate::{TONE_DBFS, TONE_HZ, disturbances, renew_and_restart};
 
 const FIGURES: &str = "return ['underruns', 'stretches', 'stretchMs', 'cuts', 'splices', 'lost', 'reconnects', 'renewals', 'depthMs', \
      'marginMs', 'jitterMs'].map((name) => `${name} ${Math.round(palabreState[name])}`).join(', ')";
-const RESTARTS: u64 = 5;
-const RENEWALS: u64 = 10;
 
 /// A tone for so many seconds.
 pub fn gaps(seconds: u64) -> Result<()> {
@@ -26,16 +23,7 @@ pub fn gaps(seconds: u64) -> Result<()> {
 /// A tone while the stream is renewed again and again and the listener is replaced as planned.
 pub fn handover() -> Result<()> {
     heard("a tone over fresh streams and planned restarts", "#renew=500000", |suite, page| {
-        let renewals = || page.run("return palabreState.renewals").ok().and_then(|value| value.as_u64());
-        let before = renewals().context("renewals")?;
-        for restart in 0..=RESTARTS {
-            let wanted = before + (restart + 1) * (RENEWALS + RESTARTS).div_ceil(RESTARTS);
-            wait_for("renewals", PATIENCE, || renewals().filter(|&count| count >= wanted))?;
-            if restart < RESTARTS {
-                suite.palabre(&["restart", "p02"])?;
-            }
-        }
-        Ok(())
+        renew_and_restart(suite, |script| page.run(script)).map(drop)
     })
 }
 

@@ -35,6 +35,9 @@ use palabre_e2e::wait_for;
 
 const SECONDS: usize = 60;
 const LONG_SECONDS: usize = 600;
+/// Of a handover.
+const RENEWALS: u64 = 10;
+const RESTARTS: u64 = 5;
 const TONE_HZ: f64 = 440.0;
 const TONE_DBFS: f64 = -20.0;
 
@@ -217,15 +220,21 @@ fn plot_delay(listener: &Browser, seconds: usize, name: &str) -> Result<()> {
 
 /// A tone while the stream is renewed again and again and the listener is replaced as planned.
 fn handover(line: Line) -> Result<()> {
-    const RENEWALS: u64 = 10;
-    const RESTARTS: u64 = 5;
     let suite = Suite::start(2)?;
     let _talker = Talker::tone(&suite.client, &suite.links[0], TONE_HZ, TONE_DBFS);
     // 40 ms of 24 kHz cost about 6700 (renewal.js): a fresh stream each 3 s.
     let listener = join_at(&format!("{}#renew=500000", line.to(&suite.links[1])?))?;
     wait_for_samples(&listener, Tap::Output, 10)?;
     let heard = Heard::start(&listener)?;
-    let renewals = || listener.run("return palabreState.renewals").ok().and_then(|value| value.as_u64());
+    let fresh = renew_and_restart(&suite, |script| listener.run(script))?;
+    println!("handover: a tone over {fresh} fresh streams, {RESTARTS} of them by a planned restart, line: {line:?}");
+    heard.print_after(0)
+}
+
+/// Replaces p02's listener again and again between the renewals of their page's stream, in which `run` runs scripts; gives how
+/// many fresh streams there were.
+fn renew_and_restart(suite: &Suite, run: impl Fn(&str) -> Result<serde_json::Value>) -> Result<u64> {
+    let renewals = || run("return palabreState.renewals").ok().and_then(|value| value.as_u64());
     let before = renewals().context("renewals")?;
     for restart in 0..=RESTARTS {
         let wanted = before + (restart + 1) * (RENEWALS + RESTARTS).div_ceil(RESTARTS);
@@ -234,11 +243,7 @@ fn handover(line: Line) -> Result<()> {
             suite.palabre(&["restart", "p02"])?;
         }
     }
-    println!(
-        "handover: a tone over {} fresh streams, {RESTARTS} of them by a planned restart, line: {line:?}",
-        renewals().unwrap_or(0) - before
-    );
-    heard.print_after(0)
+    Ok(renewals().unwrap_or(before) - before)
 }
 
 /// What a page renders from some moment on.
