@@ -30,9 +30,15 @@ class PlayerProcessor extends AudioWorkletProcessor {
   }
 
   #take(message) {
-    if (message.samples) this.#core.push(message.samples, message.gap, message.lost);
+    if (message.samples) this.#sound(message);
     else if (message.silence) this.#core.silence();
     else if (message.reset) this.#core.reset();
+  }
+
+  /** A chunk's memory is given back at once: on this thread Firefox collects garbage once there is an hour's worth. */
+  #sound({ samples, gap, lost }) {
+    this.#core.push(samples, gap, lost);
+    samples.buffer.transfer?.(0);
   }
 }
 
