@@ -53,8 +53,14 @@ const ANALYSER: &str = r"() => {
   }));
 }";
 
-/// Of the sound card that it plays to.
+/// Of the sound cards that it may play to.
 pub const OUTPUT_HZ: u32 = 48_000;
+
+/// The sound card that it plays to by itself.
+pub const FIRST_CARD: &str = "first";
+
+/// Another one, by this name in the browser too.
+pub const SECOND_CARD: &str = "second";
 
 /// One Firefox with one page.
 #[derive(Debug)]
@@ -189,15 +195,15 @@ impl Firefox {
         self.command("input.performActions", &json!({ "context": self.context, "actions": mouse })).map(drop)
     }
 
-    /// Records what it plays from now on, as it comes out of its sound card: mono, at [`OUTPUT_HZ`].
+    /// Records what it plays from now on, as it comes out of this sound card: mono, at [`OUTPUT_HZ`].
     ///
     /// # Errors
     /// PulseAudio's `parec` did not start.
-    pub fn record_output(&self) -> Result<OutputRecording> {
+    pub fn record_output(&self, card: &str) -> Result<OutputRecording> {
         let file = tempfile::NamedTempFile::new()?;
         let child = Command::new("parec")
-            .args(["--device=silent.monitor", "--format=s16le", "--channels=1", "--latency-msec=200"])
-            .arg(format!("--rate={OUTPUT_HZ}"))
+            .args(["--format=s16le", "--channels=1", "--latency-msec=200"])
+            .args([format!("--device={card}.monitor"), format!("--rate={OUTPUT_HZ}")])
             .env("PULSE_SERVER", self.sound.server())
             .stdin(Stdio::null())
             .stdout(file.reopen()?)
@@ -239,6 +245,14 @@ pub struct OutputRecording {
 }
 
 impl OutputRecording {
+    /// How many samples there are.
+    ///
+    /// # Errors
+    /// The file can't be looked at.
+    pub fn len(&self) -> Result<usize> {
+        Ok(self.file.as_file().metadata()?.len() as usize / 2)
+    }
+
     /// Ends it and gives its samples.
     ///
     /// # Errors
@@ -322,7 +336,7 @@ fn connect(child: &mut Child) -> Result<WebSocket<TcpStream>> {
     Ok(tungstenite::client(format!("ws://{address}/session"), tcp)?.0)
 }
 
-/// A sound card that nobody hears.
+/// Two sound cards that nobody hears.
 #[derive(Debug)]
 struct Sound {
     child: Child,
@@ -335,9 +349,11 @@ impl Sound {
         let socket = dir.path().join("socket");
         let child = Command::new("pulseaudio")
             .args(["--daemonize=no", "--exit-idle-time=-1", "--use-pid-file=no", "--disallow-exit", "-n"])
-            .args(["-L", "module-null-sink sink_name=silent rate=48000"])
+            .args([FIRST_CARD, SECOND_CARD].iter().flat_map(|card| ["-L".to_owned(), null_sink(card)]))
             // A monitor is no microphone to a browser.
-            .args(["-L", "module-remap-source master=silent.monitor source_name=loudspeaker", "-L"])
+            .arg("-L")
+            .arg(format!("module-remap-source master={FIRST_CARD}.monitor source_name=loudspeaker"))
+            .arg("-L")
             .arg(format!("module-native-protocol-unix auth-anonymous=1 socket={}", socket.display()))
             .env("XDG_RUNTIME_DIR", dir.path())
             .env("HOME", dir.path())
@@ -354,6 +370,11 @@ impl Sound {
     fn server(&self) -> String {
         format!("unix:{}", self.dir.path().join("socket").display())
     }
+}
+
+/// The first that is loaded is the one that is taken by itself.
+fn null_sink(card: &str) -> String {
+    format!("module-null-sink sink_name={card} rate={OUTPUT_HZ} sink_properties=device.description={card}")
 }
 
 impl Drop for Sound {

@@ -6,11 +6,11 @@
 use std::path::Path;
 
 use palabre_e2e::client::{Recording, Talker};
-use palabre_e2e::firefox::Firefox;
+use palabre_e2e::firefox::{FIRST_CARD, Firefox, OUTPUT_HZ, SECOND_CARD};
 use palabre_e2e::keyboard::{self, Page};
 use palabre_e2e::suite::{PATIENCE, Suite};
 use palabre_e2e::wait_for;
-use palabre_sound::measure::rms_dbfs;
+use palabre_sound::measure::{goertzel_dbfs, rms_dbfs};
 
 /// Not the tone of Firefox's fake microphone, which is at 440 Hz.
 const TONE_HZ: f64 = 1000.0;
@@ -44,6 +44,38 @@ fn assert_language(firefox: &Firefox, language: &str, join: &str) {
     firefox.wait_until("window.palabreState?.screen === 'door'").unwrap();
     let says = firefox.run("return [document.documentElement.lang, document.getElementById('join').textContent]");
     assert_eq!(says.unwrap(), serde_json::json!([language, join]));
+}
+
+/// Half a second of what comes out of a sound card is what the other one says.
+fn plays(firefox: &Firefox, card: &str) -> Option<bool> {
+    let recording = firefox.record_output(card).ok()?;
+    let half = OUTPUT_HZ as usize / 2;
+    wait_for("a second of the sound card", PATIENCE, || (recording.len().ok()? > 2 * half).then_some(())).ok()?;
+    let samples = recording.stop().ok()?;
+    Some(goertzel_dbfs(&samples[half..2 * half], OUTPUT_HZ, TONE_HZ) > -23.0)
+}
+
+/// It comes out of this card alone.
+fn assert_plays_in(firefox: &Firefox, card: &str) {
+    let other = if card == FIRST_CARD { SECOND_CARD } else { FIRST_CARD };
+    let is_there = || (plays(firefox, card)? && !plays(firefox, other)?).then_some(());
+    wait_for(&format!("the tone in the {card} sound card"), PATIENCE, is_there).unwrap();
+}
+
+/// Chooses a loudspeaker by its name, or lets the browser choose.
+fn choose_loudspeaker(firefox: &Firefox, name: Option<&str>) {
+    let option = format!(
+        "[...document.getElementById('output').options].find((o) => {})",
+        name.map_or("o.value === ''".to_owned(), |name| format!("o.textContent === '{name}'"))
+    );
+    firefox.click("#settings-open").unwrap();
+    firefox.wait_until(&option).unwrap();
+    firefox
+        .run(&format!(
+            "const select = document.getElementById('output'); select.value = {option}.value; select.dispatchEvent(new Event('change'))"
+        ))
+        .unwrap();
+    firefox.click("#settings-close").unwrap();
 }
 
 /// After `event` another process serves, and what is heard and said is of its stream alone.
@@ -97,4 +129,14 @@ fn a_person_with_firefox_hears_speaks_mutes_reloads_and_is_reconnected() {
 
     assert_is_reconnected(&suite, &firefox, &other, || suite.palabre(&["restart", "p01"]).map(drop).unwrap());
     assert_is_reconnected(&suite, &firefox, &other, || suite.kill("palabre-listener", "p01").map(drop).unwrap());
+
+    assert_plays_in(&firefox, FIRST_CARD);
+    choose_loudspeaker(&firefox, Some(SECOND_CARD));
+    assert_plays_in(&firefox, SECOND_CARD);
+    firefox.reload().unwrap();
+    firefox.wait_until("window.palabreState?.screen !== 'inside'").unwrap();
+    enter(&firefox);
+    assert_plays_in(&firefox, SECOND_CARD);
+    choose_loudspeaker(&firefox, None);
+    assert_plays_in(&firefox, FIRST_CARD);
 }

@@ -5,13 +5,15 @@
  * for `resume()`, which may stay unanswered for ever (no sound card, no gesture); the state is reported instead.
  */
 
+import { Output } from './output.js';
+
 const SETTLE_MS = 500;
 const STALL_MS = 4000;
 
 /**
- * @typedef {{onContext: (context: AudioContext) => void, onState: (running: boolean) => void,
+ * @typedef {{onContext: (context: AudioContext, output: AudioNode) => void, onState: (running: boolean) => void,
  *   onFault: (what: string) => void}} AudioHandlers
- *   onContext: a new context is ready with its worklets loaded
+ *   onContext: a new context is ready with its worklets loaded; what is to be heard is connected to `output`
  */
 
 /** Keeps a living AudioContext from `start` to `stop`. */
@@ -23,7 +25,8 @@ export class AudioHouse {
   #watch = 0;
   #seen = { cardS: -1 };
   #failures = 0;
-  #output = '';
+  #output = null;
+  #outputId = '';
 
   /** @param {AudioHandlers} handlers */
   constructor(handlers) {
@@ -67,13 +70,8 @@ export class AudioHouse {
 
   /** @param {string} deviceId where the sound goes, empty for the browser's own choice; nothing where that can't be chosen */
   setOutput(deviceId) {
-    this.#output = deviceId;
-    if (this.#context) this.#direct(this.#context);
-  }
-
-  #direct(context) {
-    // A device that is gone is no fault: the sound stays where it is.
-    if ('setSinkId' in context && (this.#output || context.sinkId)) context.setSinkId(this.#output).catch(() => {});
+    this.#outputId = deviceId;
+    if (this.#output && !this.#output.choose(deviceId)) this.#build();
   }
 
   async #build() {
@@ -84,7 +82,8 @@ export class AudioHouse {
     context.onstatechange = () => this.#stateChanged(context);
     context.onerror = () => this.#failed('sound: the device failed');
     context.resume().catch(() => {});
-    this.#direct(context);
+    const output = new Output(context, this.#outputId);
+    this.#output = output;
     const loaded = await loadWorklets(context);
     if (context !== this.#context) return;
     // The listener may just be restarting.
@@ -93,13 +92,15 @@ export class AudioHouse {
       this.#failed('sound: the worklets could not be loaded');
       return;
     }
-    this.#handlers.onContext(context);
+    this.#handlers.onContext(context, output.node);
     setTimeout(() => this.#stateChanged(context), SETTLE_MS);
   }
 
   #drop() {
     const context = this.#context;
     this.#context = null;
+    this.#output?.close();
+    this.#output = null;
     if (context && context.state !== 'closed') context.close().catch(() => {});
   }
 

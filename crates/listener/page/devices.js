@@ -7,11 +7,6 @@ import { recall, remember } from './settings.js';
 
 const SWITCHES = ['echo', 'noise', 'gain'];
 
-/** @returns {boolean} whether this browser lets one choose where the sound goes */
-export function outputsCanBeChosen() {
-  return typeof AudioContext !== 'undefined' && 'setSinkId' in AudioContext.prototype;
-}
-
 /** @returns {Promise<{inputs: MediaDeviceInfo[], outputs: MediaDeviceInfo[]}>} only those that have a name */
 export async function listDevices() {
   const all = await navigator.mediaDevices?.enumerateDevices().catch(() => []) ?? [];

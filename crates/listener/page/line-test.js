@@ -3,7 +3,8 @@
  * browser. It has a context of its own, made in a click and closed with the panel.
  */
 
-import { chosen, openMicrophone, outputsCanBeChosen } from './devices.js';
+import { chosen, openMicrophone } from './devices.js';
+import { Output } from './output.js';
 
 const TONE_HZ = 440;
 const TONE_S = 1.2;
@@ -15,6 +16,7 @@ const PROBLEMS = { NotAllowedError: 'refused', SecurityError: 'refused', NotRead
 export class LineTest {
   #onLook;
   #context = null;
+  #output = null;
   #media = null;
   #analyser = null;
   #back = null;
@@ -34,8 +36,7 @@ export class LineTest {
     const context = new AudioContext({ latencyHint: 'interactive' });
     this.#context = context;
     context.resume().catch(() => {});
-    const sink = chosen('output');
-    if (sink && outputsCanBeChosen()) context.setSinkId(sink).catch(() => {});
+    this.#output = new Output(context, chosen('output'));
     this.#state = 'asking';
     this.#timer = setInterval(() => this.#look(), LOOK_MS);
     try {
@@ -51,7 +52,9 @@ export class LineTest {
   stop() {
     clearInterval(this.#timer);
     this.#media?.getTracks().forEach((track) => track.stop());
+    this.#output?.close();
     this.#context?.close().catch(() => {});
+    this.#output = null;
     this.#context = null;
     this.#media = null;
     this.#analyser = null;
@@ -68,7 +71,7 @@ export class LineTest {
     gain.gain.setTargetAtTime(0.15, now, 0.03);
     gain.gain.setTargetAtTime(0, now + TONE_S, 0.05);
     const tone = new OscillatorNode(context, { frequency: TONE_HZ });
-    tone.connect(gain).connect(context.destination);
+    tone.connect(gain).connect(this.#output.node);
     tone.start(now);
     tone.stop(now + TONE_S + 0.5);
   }
@@ -81,12 +84,13 @@ export class LineTest {
   #listen(media) {
     const context = this.#context;
     this.#media = media;
+    this.#output.choose(chosen('output'));
     this.#analyser = new AnalyserNode(context, { fftSize: 2048 });
     this.#back = new GainNode(context, { gain: 0 });
     const delay = new DelayNode(context, { maxDelayTime: BACK_AFTER_S, delayTime: BACK_AFTER_S });
     const source = new MediaStreamAudioSourceNode(context, { mediaStream: media });
     source.connect(this.#analyser);
-    source.connect(delay).connect(this.#back).connect(context.destination);
+    source.connect(delay).connect(this.#back).connect(this.#output.node);
     this.#state = 'on';
     this.#sinceMs = performance.now();
     this.#highest = 0;

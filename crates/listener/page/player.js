@@ -21,13 +21,16 @@ export class Player {
     this.#onFault = onFault;
   }
 
-  /** @param {AudioContext} context with the worklet loaded; may come again with a new one */
-  attach(context) {
+  /**
+   * @param {AudioContext} context with the worklet loaded; may come again with a new one
+   * @param {AudioNode} output where its sound goes
+   */
+  attach(context, output) {
     this.#node?.disconnect();
     this.#node = null;
     this.#context = context;
     this.#gain = new GainNode(context, { gain: this.#volume });
-    this.#gain.connect(context.destination);
+    this.#gain.connect(output);
     if (this.#format) this.#build();
   }
 

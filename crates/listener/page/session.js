@@ -55,7 +55,7 @@ export class Session {
     const { onFault } = handlers;
     if (hasWorklets()) {
       this.#player = new Player(onFault);
-      this.#audio = new AudioHouse({ onContext: (context) => this.#gotContext(context), onState, onFault });
+      this.#audio = new AudioHouse({ onContext: (context, output) => this.#gotContext(context, output), onState, onFault });
     } else {
       this.#listenOnly = true;
       this.#player = new FallbackPlayer(onState);
@@ -192,8 +192,8 @@ export class Session {
     return { hand, microphone: without ? 'none' : muted ? 'muted' : 'open' };
   }
 
-  #gotContext(context) {
-    this.#player.attach(context);
+  #gotContext(context, output) {
+    this.#player.attach(context, output);
     this.#microphone.attach(context);
   }
 
@@ -219,7 +219,10 @@ export class Session {
   }
 
   #microphoneChanged(microphone) {
-    if (microphone === 'on') this.#uplink.start();
+    if (microphone === 'on') {
+      this.#uplink.start();
+      this.renewOutput();
+    }
     this.#change({ microphone });
   }
 

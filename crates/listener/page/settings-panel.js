@@ -4,8 +4,9 @@
  */
 
 import { advice } from './advice.js';
-import { choose, chosen, isOn, listDevices, outputsCanBeChosen, switchTo } from './devices.js';
+import { choose, chosen, isOn, listDevices, switchTo } from './devices.js';
 import { LineTest } from './line-test.js';
+import { outputsCanBeChosen } from './output.js';
 import { recall, remember } from './settings.js';
 import { say } from './text.js';
 
@@ -30,7 +31,8 @@ export class SettingsPanel {
   #test = new LineTest((line) => this.#showLine(line));
   #inputs = [];
 
-  /** @param {{onMicrophone: () => void, onOutput: () => void, onMode: () => void, figures: () => string, inRoom: () => boolean}} handlers */
+  /** @param {{onMicrophone: () => void, onOutput: () => void, onMode: () => void, figures: () => string,
+   *   inRoom: () => boolean, levelled: () => boolean}} handlers */
   constructor(handlers) {
     this.#handlers = handlers;
     byId('settings-close').addEventListener('click', () => this.#panel.close());
@@ -53,6 +55,8 @@ export class SettingsPanel {
     for (const radio of this.#modes) radio.checked = radio.value === mode();
     byId('switch-keys').checked = keysAreOn();
     byId('output-row').hidden = !outputsCanBeChosen();
+    // A room that brings everybody to one loudness doesn't let the browser do it too.
+    byId('gain-row').hidden = this.#handlers.levelled();
     byId('line').hidden = this.#handlers.inRoom();
     byId('diagnostics').hidden = !this.#handlers.inRoom();
     byId('copied').textContent = '';

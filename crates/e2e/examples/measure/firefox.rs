@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use palabre_e2e::client::Talker;
-use palabre_e2e::firefox::{Firefox, OUTPUT_HZ};
+use palabre_e2e::firefox::{FIRST_CARD, Firefox, OUTPUT_HZ};
 use palabre_e2e::suite::Suite;
 
 use crate::{TONE_DBFS, TONE_HZ, disturbances, renew_and_restart};
@@ -38,7 +38,7 @@ fn heard(what: &str, fragment: &str, events: impl FnOnce(&Suite, &Firefox) -> Re
     page.wait_until("palabreState.connection === 'live' && palabreState.chunks > 250")?;
     let figures = || page.run(FIGURES).map(|value| value.as_str().unwrap_or_default().to_owned());
     let before = figures()?;
-    let recording = page.record_output()?;
+    let recording = page.record_output(FIRST_CARD)?;
     events(&suite, &page)?;
     let samples = recording.stop()?;
     let after = figures()?;
