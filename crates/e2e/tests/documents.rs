@@ -64,6 +64,19 @@ fn links(text: &str) -> Vec<String> {
     targets
 }
 
+/// What GitHub makes of a heading for links to it: letters, digits, `-` and `_` in lower case, spaces as `-`.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let mut in_block = false;
+    let headings = text.lines().filter(|line| {
+        let fence = line.trim_start().starts_with("```");
+        in_block ^= fence;
+        !fence && !in_block && line.starts_with('#')
+    });
+    let kept = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | ' ');
+    let anchor = |line: &str| line.trim_start_matches('#').trim().to_lowercase().replace(|c| !kept(c), "");
+    headings.map(|line| anchor(line).replace(' ', "-")).collect()
+}
+
 /// The file that a relative link means; nothing for addresses and places in the same document.
 fn file_of(link: &str) -> Option<&str> {
     let is_address = link.split_once(':').is_some_and(|(scheme, _)| scheme.bytes().all(|b| b.is_ascii_alphanumeric()));
@@ -83,14 +96,40 @@ fn the_first_screen_shows_the_two_commands_that_prove_everything() {
     }
 }
 
-#[test]
-fn every_relative_link_of_the_documents_points_to_something() {
+/// README.md and all of docs/.
+fn documents() -> Vec<PathBuf> {
     let docs = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
-    let mut documents: Vec<PathBuf> = docs.filter(|path| path.extension().is_some_and(|kind| kind == "md")).collect();
-    documents.push(root().join("README.md"));
+    let documents = docs.filter(|path| path.extension().is_some_and(|kind| kind == "md"));
+    documents.chain([root().join("README.md")]).collect()
+}
+
+#[test]
+fn every_link_to_a_heading_finds_it() {
     let mut found = 0;
     let mut dead = Vec::new();
-    for document in documents {
+    for document in documents() {
+        for link in links(&read(&document)) {
+            let Some((path, anchor)) = link.split_once('#') else { continue };
+            let is_ours = path.is_empty() || (file_of(&link).is_some() && path.ends_with(".md"));
+            if !is_ours {
+                continue;
+            }
+            found += 1;
+            let target = if path.is_empty() { document.clone() } else { document.with_file_name(path) };
+            if !anchors(&read(&target)).contains(anchor) {
+                dead.push(format!("{}: {link}", document.display()));
+            }
+        }
+    }
+    assert!(found > 10, "only {found} links were looked at");
+    assert!(dead.is_empty(), "no such heading: {dead:#?}");
+}
+
+#[test]
+fn every_relative_link_of_the_documents_points_to_something() {
+    let mut found = 0;
+    let mut dead = Vec::new();
+    for document in documents() {
         let text = read(&document);
         let links = links(&text);
         let files: Vec<&str> = links.iter().filter_map(|link| file_of(link)).collect();
@@ -131,6 +170,8 @@ scripts/test
     let files: Vec<&str> = links.iter().filter_map(|link| file_of(link)).collect();
     assert_eq!(files, ["docs/a.md", "b.md", "c.png", "g.svg", "../d.md"]);
     let blocks = blocks(text);
+    let heads = anchors("# A tab's memory\n```\n# no\n```\n### `POST /say`, and more_\n");
+    assert_eq!(heads.into_iter().collect::<Vec<_>>(), ["a-tabs-memory", "post-say-and-more_"]);
     assert_eq!(commands(&blocks[0][1..]), COMMANDS);
     assert_eq!(commands(&blocks[0]).len(), 3);
 }

@@ -91,6 +91,16 @@ fn look(browser: &Browser, name: &str) {
     }
 }
 
+/// A screen that is seen as a whole, in both sizes.
+fn look_whole(browser: &Browser, name: &str) {
+    look(browser, name);
+    for size in [DESK, PHONE] {
+        look_like(browser, size, "light");
+        let fits = "return document.documentElement.scrollHeight <= innerHeight";
+        assert_eq!(browser.run(fits).unwrap(), true, "{name} is higher than {size:?}");
+    }
+}
+
 /// Nothing that axe-core finds, nothing wider than the window.
 fn assert_is_for_everybody(browser: &Browser, name: &str) {
     assert_eq!(violations(browser), Vec::<String>::new(), "{name}");
@@ -121,6 +131,20 @@ fn assert_fingers_fit(browser: &Browser, name: &str) {
     assert_eq!(small.unwrap(), json!([]), "{name}");
 }
 
+/// What a screen reader says of all that can be operated; some of it, in this order of the page.
+fn assert_names(browser: &Browser, some: &[&str]) {
+    const OPERATED: [&str; 7] = ["button", "slider", "textbox", "searchbox", "combobox", "checkbox", "radio"];
+    let tree = browser.devtools("Accessibility.getFullAXTree", json!({})).unwrap();
+    let nodes = tree["nodes"].as_array().unwrap().iter().filter(|node| node["ignored"] == false);
+    let operated = nodes.filter(|node| OPERATED.iter().any(|role| node["role"]["value"] == *role));
+    let names: Vec<&str> = operated.map(|node| node["name"]["value"].as_str().unwrap_or_default()).collect();
+    assert!(names.iter().all(|name| !name.trim().is_empty()), "something has no name: {names:?}");
+    let mut rest = names.iter();
+    for wanted in some {
+        assert!(rest.any(|name| name.starts_with(wanted)), "no {wanted:?}, or not in order, in {names:?}");
+    }
+}
+
 /// The page with the button of a link that opens once, which no script of ours is on.
 fn once(suite: &Suite, link: &Link) {
     let printed = suite.palabre(&["invite", &link.name, "--new-key", "--once"]).unwrap();
@@ -143,7 +167,8 @@ fn once(suite: &Suite, link: &Link) {
 fn door_room_texts_and_settings_are_accessible_in_every_size_scheme_and_language() {
     let suite = Suite::start(3).unwrap();
     let browser = open(&suite.links[0], "en");
-    look(&browser, "door");
+    look_whole(&browser, "door");
+    assert_names(&browser, &["Join", "Test sound and microphone"]);
     browser.click("#try").unwrap();
     browser.wait_until("document.getElementById('advice').dataset.good === 'true'").unwrap();
     look(&browser, "line");
@@ -153,7 +178,10 @@ fn door_room_texts_and_settings_are_accessible_in_every_size_scheme_and_language
     join(&other);
     other.click("#hand-button").unwrap();
     browser.wait_until("document.querySelector('.person.hand')").unwrap();
-    look(&browser, "room");
+    look_whole(&browser, "room");
+    let room =
+        ["Microphone on", "Raise your hand", "Messages", "Settings", "Leave", "Don’t hear Participant 2 any more"];
+    assert_names(&browser, &room);
     other.click("#messages-toggle").unwrap();
     other.type_into("#message-line", "Le son est bon ?").unwrap();
     other.click("#write button").unwrap();
@@ -171,7 +199,7 @@ fn door_room_texts_and_settings_are_accessible_in_every_size_scheme_and_language
     lost_and_left(&suite, &browser);
 }
 
-/// The screens of somebody whose listener is away, who leaves, who finds nobody at the door, and whose link is taken away.
+/// The screens of somebody whose listener is away, who leaves, and whose link is taken away.
 fn lost_and_left(suite: &Suite, browser: &Browser) {
     suite.palabre(&["stop", "p01"]).unwrap();
     browser.wait_until("palabreState.connection === 'lost'").unwrap();
@@ -185,6 +213,60 @@ fn lost_and_left(suite: &Suite, browser: &Browser) {
     suite.palabre(&["invite", "p01", "--new-key"]).unwrap();
     browser.wait_until("palabreState.screen === 'unknown'").unwrap();
     look(browser, "unknown");
+}
+
+/// An expression: what a screen reader was told last.
+fn told(words: &str) -> String {
+    format!("document.getElementById('spoken').textContent === '{words}'")
+}
+
+#[test]
+fn the_screens_of_those_who_are_not_heard_are_accessible_and_told_too() {
+    let suite = Suite::start(1).unwrap();
+    let guest = suite.palabre(&["invite", "guest", "--listen-only"]).unwrap();
+    let listener = Browser::start(None, "en").unwrap();
+    listener.open(guest.trim()).unwrap();
+    listener.wait_until("window.palabreState?.screen === 'door'").unwrap();
+    look_whole(&listener, "listener-door");
+    listener.click("#join").unwrap();
+    listener.wait_until("palabreState.connection === 'live'").unwrap();
+    look_whole(&listener, "listener-room");
+
+    let browser = open(&suite.links[0], "en");
+    join(&browser);
+    browser.wait_until("document.getElementById('mute').dataset.state === 'on'").unwrap();
+    suite.palabre(&["mute", "p01"]).unwrap();
+    suite.palabre(&["record", "start"]).unwrap();
+    let recorded = "Connected · REC · this room is recorded";
+    browser.wait_until(&told(&format!("{recorded} · Muted by the host"))).unwrap();
+    look(&browser, "muted-by-the-host");
+    suite.palabre(&["unmute", "p01"]).unwrap();
+    browser.wait_until(&told(&format!("{recorded} · Microphone on"))).unwrap();
+    let newer = open(&suite.links[0], "en");
+    join(&newer);
+    browser.wait_until(&told(&format!("{recorded} · Not heard from here"))).unwrap();
+    look(&browser, "taken");
+
+    newer.devtools("Network.enable", json!({})).unwrap();
+    newer
+        .devtools(
+            "Network.setBlockedURLs",
+            json!({ "urls": [format!("https://localhost:{}/me", suite.links[0].port)] }),
+        )
+        .unwrap();
+    newer.run("location.reload()").unwrap();
+    newer.wait_until("window.palabreState?.screen === 'away'").unwrap();
+    look(&newer, "away");
+    without_worklets(&suite.links[0]);
+}
+
+fn without_worklets(link: &Link) {
+    let browser = Browser::start(None, "en").unwrap();
+    let removed = json!({ "source": "delete window.AudioWorkletNode; delete window.AudioWorklet;" });
+    browser.devtools("Page.addScriptToEvaluateOnNewDocument", removed).unwrap();
+    browser.open(&link.url).unwrap();
+    browser.wait_until("window.palabreState?.screen === 'door'").unwrap();
+    look(&browser, "without-worklets");
 }
 
 #[test]
@@ -314,7 +396,9 @@ fn who_holds_to_talk_is_heard_only_then_and_the_operator_sees_the_figures() {
     palabre_e2e::wait_for("the figures", palabre_e2e::suite::PATIENCE, || {
         let status: serde_json::Value = serde_json::from_str(&suite.palabre(&["status", "--json"]).ok()?).ok()?;
         let page = &status["participants"][0];
-        (page["delay_ms"].is_u64() && page["underruns"].is_u64()).then_some(())
+        let told = ["delay_ms", "underruns"].iter().all(|name| page[name].is_u64());
+        let counters = &page["counters"];
+        (told && counters["codec"].is_string() && counters["browser"].is_string()).then_some(())
     })
     .unwrap();
 }

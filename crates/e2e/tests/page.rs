@@ -209,10 +209,23 @@ fn a_mute_is_kept_over_a_reload_and_a_reconnection() {
     let browser = join(&suite.links[0], "en");
     browser.click("#mute").unwrap();
     assert_eq!(browser.run("return palabreState.muted").unwrap(), true);
+    let count = |name: &str| browser.run(&format!("return palabreState.{name}")).unwrap();
+    let opened = count("opened");
+    let killed = suite.process("palabre-listener", "p01").unwrap();
     suite.kill("palabre-listener", "p01").unwrap();
-    browser
-        .wait_until("palabreState.reconnects + palabreState.renewals > 0 && palabreState.connection === 'live'")
+    wait_for("another listener", PATIENCE, || suite.process("palabre-listener", "p01").filter(|&pid| pid != killed))
         .unwrap();
+    browser
+        .wait_until(&format!(
+            "palabreState.opened > {opened} && palabreState.connection === 'live' && palabreState.uplink === 'open'"
+        ))
+        .unwrap();
+    // A silent room says so every 2 s.
+    let (sent, bytes) = (count("sent"), count("bytes"));
+    browser.wait_until(&format!("palabreState.bytes > {bytes}")).unwrap();
+    let bytes = count("bytes");
+    browser.wait_until(&format!("palabreState.bytes > {bytes}")).unwrap();
+    assert_eq!(count("sent"), sent, "nothing is sent");
     assert_eq!(browser.run("return palabreState.muted").unwrap(), true);
     browser.run("location.reload()").unwrap();
     browser.wait_until("window.palabreState?.screen === 'door'").unwrap();
@@ -310,6 +323,9 @@ fn the_browser_s_own_gain_control_is_off_while_the_room_levels() {
             "return window.tracks.filter((t) => t.readyState === 'live').map((t) => t.getSettings().autoGainControl)",
         );
         assert_eq!(is.unwrap(), serde_json::json!([gain_control]), "{flags:?}");
+        browser.click("#settings-open").unwrap();
+        let offered = browser.run("return document.getElementById('switch-gain').checkVisibility()").unwrap();
+        assert_eq!(offered, gain_control, "no switch that does nothing");
         suite.stop().unwrap();
     }
 }

@@ -13,11 +13,18 @@ fn voice() -> PathBuf {
 }
 
 fn join(link: &Link) -> Browser {
+    let browser = hear(&link.url);
+    browser.wait_until("palabreState.microphone === 'on'").unwrap();
+    browser
+}
+
+/// Joins, with or without a microphone.
+fn hear(url: &str) -> Browser {
     let browser = Browser::start(Some(&voice()), "en").unwrap();
-    browser.open(&link.url).unwrap();
+    browser.open(url).unwrap();
     browser.wait_until("window.palabreState?.screen === 'door'").unwrap();
     browser.click("#join").unwrap();
-    browser.wait_until("palabreState.connection === 'live' && palabreState.microphone === 'on'").unwrap();
+    browser.wait_until("palabreState.connection === 'live'").unwrap();
     browser
 }
 
@@ -63,17 +70,46 @@ fn two_pages_see_each_other_talk_and_mute_raise_hands_and_write() {
 #[test]
 fn whom_a_page_does_not_hear_stands_in_the_file_without_and_is_known_after_a_reload() {
     let suite = Suite::start(2).unwrap();
+    let guest = suite.palabre(&["invite", "guest", "--listen-only"]).unwrap();
+    for (name, url) in [("p01", suite.links[0].url.as_str()), ("guest", guest.trim())] {
+        let page = hear(url);
+        let without = suite.room().join(name).join("without");
+        page.wait_until("document.querySelector('#people [data-name=\"p02\"] .unhear')").unwrap();
+        page.click("#people [data-name=\"p02\"] .unhear").unwrap();
+        wait_for("the file", PATIENCE, || fs::read_to_string(&without).ok().filter(|text| text == "p02\n")).unwrap();
+        page.run("window.isOld = true; location.reload()").unwrap();
+        page.wait_until("!window.isOld && window.palabreState?.screen === 'door'").unwrap();
+        page.click("#join").unwrap();
+        page.wait_until(&has("p02", "unheard")).unwrap();
+        page.click("#people [data-name=\"p02\"] .unhear").unwrap();
+        wait_for("no file", PATIENCE, || (!without.exists()).then_some(())).unwrap();
+    }
+}
+
+#[test]
+fn the_texts_of_whom_a_page_does_not_hear_are_not_shown() {
+    let suite = Suite::start(2).unwrap();
     let first = join(&suite.links[0]);
-    let without = suite.room().join("p01/without");
+    let second = join(&suite.links[1]);
+    let write = |text: &str| {
+        second.type_into("#message-line", text).unwrap();
+        second.click("#write button").unwrap();
+        second
+            .wait_until(&format!("[...document.querySelectorAll('.message-text')].at(-1)?.textContent === '{text}'"))
+            .unwrap();
+    };
+    second.click("#messages-toggle").unwrap();
     first.wait_until("document.querySelector('#people [data-name=\"p02\"] .unhear')").unwrap();
     first.click("#people [data-name=\"p02\"] .unhear").unwrap();
-    wait_for("the file", PATIENCE, || fs::read_to_string(&without).ok().filter(|text| text == "p02\n")).unwrap();
-    first.run("location.reload()").unwrap();
-    first.wait_until("window.palabreState?.screen === 'door'").unwrap();
-    first.click("#join").unwrap();
     first.wait_until(&has("p02", "unheard")).unwrap();
+    write("for nobody");
     first.click("#people [data-name=\"p02\"] .unhear").unwrap();
-    wait_for("no file", PATIENCE, || (!without.exists()).then_some(())).unwrap();
+    first.wait_until(&format!("!{}", has("p02", "unheard"))).unwrap();
+    write("for everybody");
+    // Texts come in order.
+    let texts = "[...document.querySelectorAll('.message-text')].map((text) => text.textContent)";
+    first.wait_until(&format!("{texts}.length > 0")).unwrap();
+    assert_eq!(first.run(&format!("return {texts}")).unwrap(), serde_json::json!(["for everybody"]));
 }
 
 #[test]

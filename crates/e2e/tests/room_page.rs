@@ -138,6 +138,8 @@ fn whoever_refuses_the_microphone_hears_the_others_and_reads_why_nobody_hears_hi
     browser.wait_until("palabreState.connection === 'live' && palabreState.microphone === 'refused'").unwrap();
     browser.wait_until("document.getElementById('mic-state').innerText === 'Listening only'").unwrap();
     browser.wait_until("document.querySelector('.notice')?.innerText.includes('nobody hears you')").unwrap();
+    browser.wait_until("document.getElementById('spoken').textContent === 'Connected · Listening only'").unwrap();
+    browser.wait_until("palabreState.errors.at(-1).endsWith('microphone: NotAllowedError')").unwrap();
     let _talker = Talker::tone(&suite.client, &suite.links[1], TONE_HZ, TONE_DBFS);
     browser.wait_until("palabreState.chunks > 25 && palabreState.audible").unwrap();
     assert_eq!(browser.run("return palabreState.sent").unwrap(), 0);
@@ -210,17 +212,18 @@ fn own_voice_is_back(browser: &Browser) -> Option<bool> {
 
 /// What is on the button and in the browser's icon, and what the meter shows.
 fn shows_its_microphone(browser: &Browser) {
-    let shown = |state: &str, words: &str, icon: &str, level: &str| {
+    let shown = |state: &str, words: &str, title: &str, icon: &str, level: &str| {
         let icon_is = format!("document.querySelector('link[rel=icon]').href.endsWith('{icon}')");
         let words_are = format!("document.getElementById('mic-state').innerText === '{words}'");
         let level_is =
             format!("Number(document.getElementById('mic-level').style.getPropertyValue('--level')) {level}");
         let state_is = format!("document.getElementById('mute').dataset.state === '{state}'");
-        browser.wait_until(&format!("{state_is} && {words_are} && {icon_is} && {level_is}")).unwrap();
+        let title_is = format!("document.title.startsWith('{title} Palabre · ')");
+        browser.wait_until(&format!("{state_is} && {words_are} && {title_is} && {icon_is} && {level_is}")).unwrap();
     };
-    shown("on", "Microphone on", "icon-talking.svg", "> 0.1");
+    shown("on", "Microphone on", "🗣", "icon-talking.svg", "> 0.1");
     browser.click("#mute").unwrap();
-    shown("muted", "Muted", "icon-muted.svg", "=== 0");
+    shown("muted", "Muted", "🔇", "icon-muted.svg", "=== 0");
     browser.wait_until("!document.querySelector('#people [data-name=p01].talking')").unwrap();
     browser.run("seen.loudMs = seen.talkingMs = 0").unwrap();
     browser.click("#mute").unwrap();
@@ -269,8 +272,10 @@ fn survives_another_sound_card(browser: &Browser) {
     browser.wait_until("seen.tracks.at(-1).readyState === 'live' && !seen.tracks.at(-1).enabled").unwrap();
     flows(browser);
     assert_eq!(browser.run("return palabreState.muted").unwrap(), true);
+    let sent = browser.run("return palabreState.sent").unwrap();
     let (from, _) = browser.tapped(Tap::Microphone).unwrap();
     browser.wait_until(&format!("palabreTap.length('microphone')[0] > {from} + 24000")).unwrap();
+    assert_eq!(browser.run("return palabreState.sent").unwrap(), sent, "the new microphone is as muted");
     browser.wait_until("seen.tracks.slice(0, -1).every((track) => track.readyState === 'ended')").unwrap();
     browser.click("#mute").unwrap();
     browser.wait_until("seen.tracks.at(-1).enabled").unwrap();
@@ -336,12 +341,13 @@ fn takes_the_devices_and_the_processing_that_are_chosen(browser: &Browser) {
 fn shows_and_copies_its_figures(browser: &Browser) {
     browser.click("#details summary").unwrap();
     let cells = "[...document.querySelectorAll('#figures dt, #figures dd')].map((cell) => cell.textContent)";
-    browser.wait_until(&format!("{cells}.length >= 26 && {cells}.every((text) => text.trim() !== '')")).unwrap();
+    browser.wait_until(&format!("{cells}.length === 30 && {cells}.every((text) => text.trim() !== '')")).unwrap();
     browser.click("#copy").unwrap();
     browser.wait_until("document.getElementById('copied').textContent === 'Copied.'").unwrap();
     let copied = browser.run("return seen.copied").unwrap();
     let figures: serde_json::Value = serde_json::from_str(copied.as_str().unwrap()).unwrap();
-    for name in ["delayMs", "depthMs", "underruns", "jitterMs", "bytes", "contextRate", "browser", "errors", "sent"] {
+    let names = "delayMs depthMs underruns jitterMs bytes codec streamRate contextRate browser errors sent";
+    for name in names.split(' ') {
         assert!(!figures[name].is_null(), "{name} isn't in {figures}");
     }
     browser.click("#settings-close").unwrap();
@@ -401,14 +407,15 @@ fn a_page_takes_what_it_needs_of_its_browser_survives_what_befalls_it_and_gives_
 fn says_nothing_of_who_talks(browser: &Browser) {
     let regions = "return document.querySelectorAll('[aria-live], [role=status], [role=alert], [role=log]').length";
     assert_eq!(browser.run(regions).unwrap(), 1);
-    let spoken =
-        browser.run("return [...new Set(seen.spoken.flatMap((text) => text.split(' · REC · ')))].sort()").unwrap();
+    let spoken = browser.run("return [...new Set(seen.spoken.flatMap((text) => text.split(' · ')))].sort()").unwrap();
     let expected = [
         "Connected",
         "Connecting…",
         "Connection lost, trying again…",
         "Microphone on",
         "Muted",
+        "Not heard yet",
+        "REC",
         "this room is recorded",
     ];
     assert_eq!(spoken, serde_json::json!(expected));

@@ -29,6 +29,7 @@ const panel = new SettingsPanel({
   onMode: () => app.session?.setMode(mode()),
   figures: () => JSON.stringify(diagnostics(), null, 1),
   inRoom: () => app.session !== null,
+  levelled: () => app.me?.levelling === true,
 });
 
 /** What is the case: `screen` is where we are, `me` the answer of GET me, `session` exists while in the room, `unreported` is one that nobody wants reports of. */
@@ -130,7 +131,7 @@ function enter() {
   view.showInside();
   app.session.setMode(mode());
   app.session.join();
-  if (!me.listen_only) askWithout().then((names) => people.setUnheard(names ?? []));
+  askWithout().then((names) => people.setUnheard(names ?? []));
   refresh();
 }
 
@@ -161,7 +162,7 @@ function pressMute() {
   app.headphones = false;
   session.setMuted(muted);
   showPeak(0);
-  view.speak(say(muted ? 'micMuted' : 'micOn'));
+  view.speakOfMicrophone(microphoneWord(session.state));
 }
 
 /** Whom one doesn't hear stands in a file of one's own on the server, so the mixer leaves them out at once. */
@@ -210,6 +211,7 @@ function changeLanguage() {
   switchLanguage();
   view.showLanguage();
   people.translate();
+  messages.translate();
   refresh();
 }
 
@@ -245,11 +247,12 @@ function door(screen, me) {
 /** One word for the microphone, the worst truth first. */
 function microphoneWord({ connection, microphone, muted, uplink, audible }) {
   if (app.me.listen_only) return 'listener';
-  if (microphone === 'asking') return 'asking';
+  if (['off', 'asking'].includes(microphone)) return 'asking';
   if (microphone !== 'on') return 'off';
   if (muted) return 'muted';
   if (app.session.state.mode === 'talk' && !app.session.state.held) return 'ready';
   if (people.operatorMutedMe) return 'operator';
+  if (uplink === 'taken') return 'taken';
   // A context that is held back doesn't run the microphone either.
   if (!audible) return 'held';
   return uplink === 'open' && connection === 'live' ? 'on' : 'waiting';

@@ -67,7 +67,7 @@ export class Lateness {
     return lateMs;
   }
 
-  /** @returns {number} what must be held back so that only what happens once in two minutes is heard */
+  /** @returns {number} what must be held back so that what comes later than that is bridged */
   get neededMs() {
     return this.#neededMs;
   }

@@ -69,6 +69,11 @@ export class Messages {
     else this.#scroll();
   }
 
+  /** The language was changed. */
+  translate() {
+    this.#count(this.#unread);
+  }
+
   /** Forgets all, and closes the panel. */
   clear() {
     const { list, line, trouble, empty } = this.#parts;

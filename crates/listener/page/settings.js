@@ -1,5 +1,5 @@
 /**
- * What the page remembers over a reload: muted, volume, language. One participant has one origin (a port) or, behind a
+ * What the page remembers over a reload: mute, volume, language, devices, processing, keys. One participant has one origin (a port) or, behind a
  * proxy, one path, and so a memory of their own. Where storage is forbidden it just forgets.
  */
 

@@ -60,6 +60,8 @@ export default {
   micWaitingHint: 'the microphone is being reconnected…',
   micHeld: 'Not heard yet',
   micHeldHint: 'press “Tap to hear” first',
+  micTaken: 'Not heard from here',
+  micTakenHint: 'another page has your microphone',
   micOperator: 'Muted by the host',
   micOperatorHint: 'nobody hears you',
   volume: 'Volume',

@@ -60,6 +60,8 @@ export default {
   micWaitingHint: 'reconnexion du micro…',
   micHeld: 'Pas encore entendu',
   micHeldHint: 'd’abord « Touchez pour entendre »',
+  micTaken: 'On ne vous entend pas d’ici',
+  micTakenHint: 'une autre page a votre micro',
   micOperator: 'Micro coupé par l’hôte',
   micOperatorHint: 'personne ne vous entend',
   volume: 'Volume',

@@ -24,6 +24,8 @@ export const messageParts = {
   empty: byId('messages-empty'),
 };
 
+/** What keeps a microphone from being heard without the person's doing, so that who doesn't see it must be told. */
+const UNHEARD = ['off', 'taken', 'operator', 'held'];
 const SIGNS = { on: '#mic', off: '#mic-off' };
 const signs = new Signs();
 let signsTimer = 0;
@@ -61,7 +63,7 @@ export function showState({ room, recorded = false, connection, microphone }) {
   set('room', room);
   set('recorded', recorded ? say('recorded') : '');
   set('connection', connection && say(connection));
-  announce(connection, recorded);
+  announce(connection, recorded, microphone);
   byId('connection').dataset.state = connection;
   showMicrophone(microphone);
   showSigns(room, microphone);
@@ -79,12 +81,18 @@ function showSigns(room, microphone) {
 }
 
 let announced = '';
+let troubled = false;
 
 /** The one live region tells of the connection, of a recording, and of one's own microphone; never of who talks. */
-function announce(connection, recorded) {
-  const sentence = [connection && say(connection), recorded ? say('recorded') : ''].filter(Boolean).join(' · ');
-  if (sentence !== announced && sentence) speak(sentence);
+function announce(connection, recorded, microphone) {
+  const trouble = Boolean(connection) && UNHEARD.includes(microphone);
+  const words = trouble || troubled ? say(wordFor(microphone)) : '';
+  const sentence = [connection && say(connection), recorded ? say('recorded') : '', trouble ? words : ''].filter(Boolean).join(' · ');
+  // Who is heard again is told that too, but once.
+  const mended = troubled && !trouble && connection ? ` · ${words}` : '';
+  if (sentence !== announced && sentence) speak(sentence + mended);
   announced = sentence;
+  troubled = trouble;
 }
 
 function setIcon(name) {
@@ -121,9 +129,9 @@ export function showLevel(share) {
   byId('mic-level').style.setProperty('--level', share.toFixed(3));
 }
 
-/** @param {string} sentence that a screen reader is to say */
-export function speak(sentence) {
-  set('spoken', sentence);
+/** @param {string} state the word for the microphone's, which the person has just changed and a screen reader is to say */
+export function speakOfMicrophone(state) {
+  speak(say(wordFor(state)));
 }
 
 /** Names the language that the toggle offers, in that language. */
@@ -156,14 +164,22 @@ export function showFigures(figures) {
   }));
 }
 
+function speak(sentence) {
+  set('spoken', sentence);
+}
+
 function showMicrophone(state) {
-  const name = `mic${state[0].toUpperCase()}${state.slice(1)}`;
+  const name = wordFor(state);
   const open = ['on', 'waiting', 'held', 'ready'].includes(state);
   elements.mute.dataset.state = state;
   elements.mute.disabled = state === 'listener';
   elements.mute.querySelector('use').setAttribute('href', open ? SIGNS.on : SIGNS.off);
   set('mic-state', say(name));
   set('mic-hint', say(`${name}Hint`));
+}
+
+function wordFor(state) {
+  return `mic${state[0].toUpperCase()}${state.slice(1)}`;
 }
 
 function makeNotice({ key, urgent, action, onAction }) {
