@@ -195,6 +195,23 @@ impl Firefox {
         self.command("input.performActions", &json!({ "context": self.context, "actions": mouse })).map(drop)
     }
 
+    /// Chooses a loudspeaker in the room's settings.
+    ///
+    /// # Errors
+    /// There is none of this name, and it is not [`None`], the browser's own choice.
+    pub fn choose_loudspeaker(&self, name: Option<&str>) -> Result<()> {
+        let wanted = name.map_or("value === ''".to_owned(), |name| format!("textContent === '{name}'"));
+        let option = format!("[...document.getElementById('output').options].find((option) => option.{wanted})");
+        self.click("#settings-open")?;
+        self.wait_until(&option)?;
+        self.run(&format!(
+            "const select = document.getElementById('output');
+             select.value = {option}.value;
+             select.dispatchEvent(new Event('change'));"
+        ))?;
+        self.click("#settings-close")
+    }
+
     /// Records what it plays from now on, as it comes out of this sound card: mono, at [`OUTPUT_HZ`].
     ///
     /// # Errors
@@ -245,11 +262,11 @@ pub struct OutputRecording {
 }
 
 impl OutputRecording {
-    /// How many samples there are.
+    /// How many frames there are by now.
     ///
     /// # Errors
     /// The file can't be looked at.
-    pub fn len(&self) -> Result<usize> {
+    pub fn frames(&self) -> Result<usize> {
         Ok(self.file.as_file().metadata()?.len() as usize / 2)
     }
 

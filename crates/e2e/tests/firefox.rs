@@ -50,7 +50,7 @@ fn assert_language(firefox: &Firefox, language: &str, join: &str) {
 fn plays(firefox: &Firefox, card: &str) -> Option<bool> {
     let recording = firefox.record_output(card).ok()?;
     let half = OUTPUT_HZ as usize / 2;
-    wait_for("a second of the sound card", PATIENCE, || (recording.len().ok()? > 2 * half).then_some(())).ok()?;
+    wait_for("a second of the sound card", PATIENCE, || (recording.frames().ok()? > 2 * half).then_some(())).ok()?;
     let samples = recording.stop().ok()?;
     Some(goertzel_dbfs(&samples[half..2 * half], OUTPUT_HZ, TONE_HZ) > -23.0)
 }
@@ -60,22 +60,6 @@ fn assert_plays_in(firefox: &Firefox, card: &str) {
     let other = if card == FIRST_CARD { SECOND_CARD } else { FIRST_CARD };
     let is_there = || (plays(firefox, card)? && !plays(firefox, other)?).then_some(());
     wait_for(&format!("the tone in the {card} sound card"), PATIENCE, is_there).unwrap();
-}
-
-/// Chooses a loudspeaker by its name, or lets the browser choose.
-fn choose_loudspeaker(firefox: &Firefox, name: Option<&str>) {
-    let option = format!(
-        "[...document.getElementById('output').options].find((o) => {})",
-        name.map_or("o.value === ''".to_owned(), |name| format!("o.textContent === '{name}'"))
-    );
-    firefox.click("#settings-open").unwrap();
-    firefox.wait_until(&option).unwrap();
-    firefox
-        .run(&format!(
-            "const select = document.getElementById('output'); select.value = {option}.value; select.dispatchEvent(new Event('change'))"
-        ))
-        .unwrap();
-    firefox.click("#settings-close").unwrap();
 }
 
 /// After `event` another process serves, and what is heard and said is of its stream alone.
@@ -131,12 +115,12 @@ fn a_person_with_firefox_hears_speaks_mutes_reloads_and_is_reconnected() {
     assert_is_reconnected(&suite, &firefox, &other, || suite.kill("palabre-listener", "p01").map(drop).unwrap());
 
     assert_plays_in(&firefox, FIRST_CARD);
-    choose_loudspeaker(&firefox, Some(SECOND_CARD));
+    firefox.choose_loudspeaker(Some(SECOND_CARD)).unwrap();
     assert_plays_in(&firefox, SECOND_CARD);
     firefox.reload().unwrap();
     firefox.wait_until("window.palabreState?.screen !== 'inside'").unwrap();
     enter(&firefox);
     assert_plays_in(&firefox, SECOND_CARD);
-    choose_loudspeaker(&firefox, None);
+    firefox.choose_loudspeaker(None).unwrap();
     assert_plays_in(&firefox, FIRST_CARD);
 }

@@ -55,6 +55,7 @@ fn main() -> Result<()> {
             "handover" => handover(Line::Loopback).and_then(|()| handover(Line::Far))?,
             "firefox" => firefox::gaps(LONG_SECONDS as u64).and_then(|()| firefox::handover())?,
             "firefox-short" => firefox::gaps(SECONDS as u64).and_then(|()| firefox::handover())?,
+            "firefox-chosen" => firefox::chosen(SECONDS as u64)?,
             "restarts" => restarts::run()?,
             "restarts-planned" => restarts::planned()?,
             "latency" => latency::run("websocket", 40).and_then(|()| latency::run("post", 40))?,
