@@ -1,5 +1,5 @@
 //! A real Firefox, driven by WebDriver BiDi itself: one WebSocket, JSON commands; no geckodriver, which would take minutes to
-//! build. It plays to a PulseAudio null sink of its own, since without a sound card its AudioContext never runs.
+//! build. It plays to one of two PulseAudio null sinks of its own, since without a sound card its AudioContext never runs.
 //!
 //! What the page renders is looked at by an analyser beside everything that is connected to a destination.
 

@@ -1,4 +1,4 @@
-//! One person's visit in a real Firefox: by keyboard alone, a mute, a reload, and listeners that are replaced or die.
+//! One person's visit in a real Firefox: by keyboard alone, a mute, a reload, listeners that are replaced or die, another loudspeaker.
 //!
 //! What the page does in detail is tested in Chromium: here is only what another browser may do otherwise.
 #![allow(clippy::unwrap_used, missing_docs)]

@@ -246,6 +246,8 @@ fn the_screens_of_those_who_are_not_heard_are_accessible_and_told_too() {
     join(&newer);
     browser.wait_until(&told(&format!("{recorded} · Not heard from here"))).unwrap();
     look(&browser, "taken");
+    browser.click(".notice.urgent button").unwrap();
+    browser.wait_until(&told(&format!("{recorded} · Microphone on"))).unwrap();
 
     newer.devtools("Network.enable", json!({})).unwrap();
     newer

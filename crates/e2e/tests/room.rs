@@ -98,18 +98,22 @@ fn the_texts_of_whom_a_page_does_not_hear_are_not_shown() {
             .wait_until(&format!("[...document.querySelectorAll('.message-text')].at(-1)?.textContent === '{text}'"))
             .unwrap();
     };
+    let texts = "[...document.querySelectorAll('.message-text')].map((text) => text.textContent)";
     second.click("#messages-toggle").unwrap();
     first.wait_until("document.querySelector('#people [data-name=\"p02\"] .unhear')").unwrap();
     first.click("#people [data-name=\"p02\"] .unhear").unwrap();
     first.wait_until(&has("p02", "unheard")).unwrap();
     write("for nobody");
+    // What the first one wrote comes back to them after that.
+    first.click("#messages-toggle").unwrap();
+    first.type_into("#message-line", "after it").unwrap();
+    first.click("#write button").unwrap();
+    first.wait_until(&format!("{texts}.length > 0")).unwrap();
     first.click("#people [data-name=\"p02\"] .unhear").unwrap();
     first.wait_until(&format!("!{}", has("p02", "unheard"))).unwrap();
     write("for everybody");
-    // Texts come in order.
-    let texts = "[...document.querySelectorAll('.message-text')].map((text) => text.textContent)";
-    first.wait_until(&format!("{texts}.length > 0")).unwrap();
-    assert_eq!(first.run(&format!("return {texts}")).unwrap(), serde_json::json!(["for everybody"]));
+    first.wait_until(&format!("{texts}.length > 1")).unwrap();
+    assert_eq!(first.run(&format!("return {texts}")).unwrap(), serde_json::json!(["after it", "for everybody"]));
 }
 
 #[test]

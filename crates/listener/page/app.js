@@ -142,8 +142,10 @@ function wishes() {
 }
 
 function leaveRoom() {
-  app.session?.leave();
+  const { session } = app;
+  // What it says while it ends is no longer of interest.
   app.session = null;
+  session?.leave();
   people.clear();
   messages.clear();
   go('left');
@@ -162,7 +164,7 @@ function pressMute() {
   app.headphones = false;
   session.setMuted(muted);
   showPeak(0);
-  view.speakOfMicrophone(microphoneWord(session.state));
+  view.speakOfMicrophone(muted ? 'muted' : microphoneWord(session.state));
 }
 
 /** Whom one doesn't hear stands in a file of one's own on the server, so the mixer leaves them out at once. */
@@ -250,11 +252,11 @@ function microphoneWord({ connection, microphone, muted, uplink, audible }) {
   if (['off', 'asking'].includes(microphone)) return 'asking';
   if (microphone !== 'on') return 'off';
   if (muted) return 'muted';
-  if (app.session.state.mode === 'talk' && !app.session.state.held) return 'ready';
   if (people.operatorMutedMe) return 'operator';
   if (uplink === 'taken') return 'taken';
   // A context that is held back doesn't run the microphone either.
   if (!audible) return 'held';
+  if (app.session.state.mode === 'talk' && !app.session.state.held) return 'ready';
   return uplink === 'open' && connection === 'live' ? 'on' : 'waiting';
 }
 

@@ -66,11 +66,14 @@ export class AudioHouse {
   wake() {
     if (!this.#context || this.#context.state === 'closed') this.#build();
     else this.#context.resume().catch(() => {});
+    this.#output?.wake();
   }
 
   /** @param {string} deviceId where the sound goes, empty for the browser's own choice; nothing where that can't be chosen */
   setOutput(deviceId) {
     this.#outputId = deviceId;
+    // Until the microphone is given some browsers name no device, and none could be missed.
+    this.#signature().then((devices) => { this.#devices ||= devices; });
     if (this.#output && !this.#output.choose(deviceId)) this.#build();
   }
 
@@ -82,7 +85,7 @@ export class AudioHouse {
     context.onstatechange = () => this.#stateChanged(context);
     context.onerror = () => this.#failed('sound: the device failed');
     context.resume().catch(() => {});
-    const output = new Output(context, this.#outputId);
+    const output = new Output(context, this.#outputId, () => this.#stateChanged(context));
     this.#output = output;
     const loaded = await loadWorklets(context);
     if (context !== this.#context) return;
@@ -109,12 +112,13 @@ export class AudioHouse {
     if (context.state === 'closed') this.#failed('sound: the browser has closed it');
     // A telephone call on iOS interrupts it and leaves it suspended; nobody else starts it again.
     if (context.state === 'suspended') context.resume().catch(() => {});
-    this.#handlers.onState(context.state === 'running');
+    this.#handlers.onState(context.state === 'running' && this.#output?.plays !== false);
   }
 
   #mayRunAgain = () => {
     const context = this.#context;
-    if (document.visibilityState === 'visible' && context && context.state !== 'running') this.wake();
+    const isHeard = context?.state === 'running' && this.#output?.plays !== false;
+    if (document.visibilityState === 'visible' && context && !isHeard) this.wake();
   };
 
   #failed(what) {

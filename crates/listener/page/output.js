@@ -16,14 +16,17 @@ export class Output {
   #context;
   #element = null;
   #deviceId;
+  #onChange;
 
   /**
    * In a click, as the context itself.
    * @param {AudioContext} context
    * @param {string} deviceId empty for the browser's own choice
+   * @param {() => void} [onChange] `plays` may have changed
    */
-  constructor(context, deviceId) {
+  constructor(context, deviceId, onChange = () => {}) {
     this.#context = context;
+    this.#onChange = onChange;
     this.#deviceId = deviceId;
     this.node = context.destination;
     if (!deviceId) return;
@@ -45,6 +48,16 @@ export class Output {
     return deviceId === this.#deviceId || !elementsCan();
   }
 
+  /** @returns {boolean} whether what is connected to it is heard, as far as that is the element's business */
+  get plays() {
+    return !this.#element?.paused;
+  }
+
+  /** The person tapped, or the context runs again: an element that was stopped or refused may play now. */
+  wake() {
+    if (!this.plays) this.#element.play().catch(() => {});
+  }
+
   /** Gives the element back; the context is its owner's. */
   close() {
     this.#element?.pause();
@@ -57,7 +70,9 @@ export class Output {
     this.#element = new Audio();
     this.#element.srcObject = this.node.stream;
     this.#element.setSinkId(this.#deviceId).catch(() => {});
-    this.#element.play().catch(() => {});
+    for (const event of ['pause', 'playing']) this.#element.addEventListener(event, () => this.#onChange());
+    // A refusal shows in `plays`: that is looked at, and the person is asked for a tap.
+    this.#element.play().catch(() => this.#onChange());
   }
 }
 

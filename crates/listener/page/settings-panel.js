@@ -7,6 +7,7 @@ import { advice } from './advice.js';
 import { choose, chosen, isOn, listDevices, switchTo } from './devices.js';
 import { LineTest } from './line-test.js';
 import { outputsCanBeChosen } from './output.js';
+import { hasWorklets } from './session.js';
 import { recall, remember } from './settings.js';
 import { say } from './text.js';
 
@@ -54,15 +55,15 @@ export class SettingsPanel {
     for (const name of SWITCHES) byId(`switch-${name}`).checked = isOn(name);
     for (const radio of this.#modes) radio.checked = radio.value === mode();
     byId('switch-keys').checked = keysAreOn();
-    byId('output-row').hidden = !outputsCanBeChosen();
+    byId('output-row').hidden = !(hasWorklets() && outputsCanBeChosen());
     // A room that brings everybody to one loudness doesn't let the browser do it too.
     byId('gain-row').hidden = this.#handlers.levelled();
-    byId('line').hidden = this.#handlers.inRoom();
+    byId('line').hidden = this.#handlers.inRoom() || typeof AudioContext === 'undefined';
     byId('diagnostics').hidden = !this.#handlers.inRoom();
     byId('copied').textContent = '';
     this.#panel.showModal();
     this.#showDevices();
-    if (!this.#handlers.inRoom()) this.#tryLine();
+    this.#tryLine();
   }
 
   get #modes() {
@@ -70,6 +71,7 @@ export class SettingsPanel {
   }
 
   async #tryLine() {
+    if (byId('line').hidden) return;
     this.#hearMyself(false);
     await this.#test.start();
     // Names of devices are told only to whom the microphone was given.

@@ -2,6 +2,7 @@
  * The page's elements, and how each state looks. It decides nothing: app.js says what is the case.
  */
 
+import { Announcer, micKey } from './announcer.js';
 import { Signs } from './signs.js';
 import { otherLanguage, say } from './text.js';
 
@@ -24,11 +25,11 @@ export const messageParts = {
   empty: byId('messages-empty'),
 };
 
-/** What keeps a microphone from being heard without the person's doing, so that who doesn't see it must be told. */
-const UNHEARD = ['off', 'taken', 'operator', 'held'];
 const SIGNS = { on: '#mic', off: '#mic-off' };
 const signs = new Signs();
 let signsTimer = 0;
+const announcer = new Announcer();
+let announcerTimer = 0;
 
 /**
  * The screen before and after the room.
@@ -63,7 +64,7 @@ export function showState({ room, recorded = false, connection, microphone }) {
   set('room', room);
   set('recorded', recorded ? say('recorded') : '');
   set('connection', connection && say(connection));
-  announce(connection, recorded, microphone);
+  announce({ connection, recorded, microphone });
   byId('connection').dataset.state = connection;
   showMicrophone(microphone);
   showSigns(room, microphone);
@@ -80,19 +81,12 @@ function showSigns(room, microphone) {
   if (againMs > 0) signsTimer = setTimeout(() => showSigns(room, microphone), againMs);
 }
 
-let announced = '';
-let troubled = false;
-
-/** The one live region tells of the connection, of a recording, and of one's own microphone; never of who talks. */
-function announce(connection, recorded, microphone) {
-  const trouble = Boolean(connection) && UNHEARD.includes(microphone);
-  const words = trouble || troubled ? say(wordFor(microphone)) : '';
-  const sentence = [connection && say(connection), recorded ? say('recorded') : '', trouble ? words : ''].filter(Boolean).join(' · ');
-  // Who is heard again is told that too, but once.
-  const mended = troubled && !trouble && connection ? ` · ${words}` : '';
-  if (sentence !== announced && sentence) speak(sentence + mended);
-  announced = sentence;
-  troubled = trouble;
+/** The one live region. */
+function announce(state) {
+  clearTimeout(announcerTimer);
+  const { keys, againMs } = announcer.look(state, performance.now());
+  if (keys) speak(keys.map((key) => say(key)).join(' · '));
+  if (againMs > 0) announcerTimer = setTimeout(() => announce(state), againMs);
 }
 
 function setIcon(name) {
@@ -131,7 +125,8 @@ export function showLevel(share) {
 
 /** @param {string} state the word for the microphone's, which the person has just changed and a screen reader is to say */
 export function speakOfMicrophone(state) {
-  speak(say(wordFor(state)));
+  announcer.said(state);
+  speak(say(micKey(state)));
 }
 
 /** Names the language that the toggle offers, in that language. */
@@ -169,17 +164,13 @@ function speak(sentence) {
 }
 
 function showMicrophone(state) {
-  const name = wordFor(state);
+  const name = micKey(state);
   const open = ['on', 'waiting', 'held', 'ready'].includes(state);
   elements.mute.dataset.state = state;
   elements.mute.disabled = state === 'listener';
   elements.mute.querySelector('use').setAttribute('href', open ? SIGNS.on : SIGNS.off);
   set('mic-state', say(name));
   set('mic-hint', say(`${name}Hint`));
-}
-
-function wordFor(state) {
-  return `mic${state[0].toUpperCase()}${state.slice(1)}`;
 }
 
 function makeNotice({ key, urgent, action, onAction }) {
