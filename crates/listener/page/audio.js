@@ -112,14 +112,17 @@ export class AudioHouse {
     if (context.state === 'closed') this.#failed('sound: the browser has closed it');
     // A telephone call on iOS interrupts it and leaves it suspended; nobody else starts it again.
     if (context.state === 'suspended') context.resume().catch(() => {});
-    this.#handlers.onState(context.state === 'running' && this.#output?.plays !== false);
+    this.#handlers.onState(this.#isHeard);
   }
 
   #mayRunAgain = () => {
-    const context = this.#context;
-    const isHeard = context?.state === 'running' && this.#output?.plays !== false;
-    if (document.visibilityState === 'visible' && context && !isHeard) this.wake();
+    if (document.visibilityState === 'visible' && this.#context && !this.#isHeard) this.wake();
   };
+
+  /** Only while there is a context, and so an output. */
+  get #isHeard() {
+    return this.#context.state === 'running' && this.#output.plays;
+  }
 
   #failed(what) {
     this.#handlers.onFault(what);
