@@ -1,6 +1,7 @@
 /**
- * What the page remembers over a reload: mute, volume, language, devices, processing, keys. One participant has one origin (a port) or, behind a
- * proxy, one path, and so a memory of their own. Where storage is forbidden it just forgets.
+ * What the page remembers over a reload: mute, volume, language, devices, processing, when the microphone speaks, keys. One
+ * participant has one origin (a port) or, behind a proxy, one path, and so a memory of their own. Where storage is forbidden it
+ * just forgets.
  */
 
 const PREFIX = `palabre ${location.pathname} `;

@@ -81,7 +81,7 @@ function showSigns(room, microphone) {
   if (againMs > 0) signsTimer = setTimeout(() => showSigns(room, microphone), againMs);
 }
 
-/** The one live region. */
+/** A region that is live speaks whenever it changes, so what stands there is announcer.js's to decide. */
 function announce(state) {
   clearTimeout(announcerTimer);
   const { keys, againMs } = announcer.look(state, performance.now());
