@@ -1,10 +1,6 @@
 //! Measures what `docs/measurements.md` reports: `scripts/measure [PART]…`, by default `start`, `load`, `gaps`, `latency`.
 //!
-//! `latency-20`: with chunks of 20 ms; `rtt`: both uplinks over far lines; `talking`: from a word to its mark in a page; `pesq`: speech from microphone to ear; `echo`: what a loudspeaker sends back; `gaps-long`:
-//! 10 minutes; `line`: 10 minutes over a bad line; `handover`: 10 renewed streams and 5 planned restarts; `firefox`, `firefox-short`: 10 minutes or one, and these, in
-//! Firefox; `firefox-chosen`: one in a loudspeaker that was chosen; `restarts`: what
-//! is heard of restarts, deaths and renewals; `restarts-planned`: of ten of one listener; `latency-long`: whether the delay grows over 20 minutes; `memory`: of a tab of each browser, over 8 hours at 20 × speed and 20 minutes
-//! as they are; `memory-short`: over an hour at 20 × speed. Those of ten minutes write a plot to `target/measure`.
+//! Which parts there are, and how long they take, stands in `scripts/measure`. Those of ten minutes write a plot to `target/measure`.
 //!
 //! Figures of a shared machine are worth only what the machine was doing: each part prints the CPU time stolen meanwhile
 //! and, where a sound card is involved, how well it kept time.
