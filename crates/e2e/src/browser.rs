@@ -248,6 +248,15 @@ impl Browser {
         Ok(value.as_array().into_iter().flatten().filter_map(pair).collect())
     }
 
+    /// Makes every page that is opened from now on one of a browser without AudioWorklet.
+    ///
+    /// # Errors
+    /// The browser says no.
+    pub fn without_worklets(&self) -> Result<()> {
+        let source = json!({ "source": "delete window.AudioWorkletNode; delete window.AudioWorklet;" });
+        self.devtools("Page.addScriptToEvaluateOnNewDocument", source).map(drop)
+    }
+
     /// How many pieces have left.
     ///
     /// # Errors

@@ -1,7 +1,8 @@
 //! A real Firefox, driven by WebDriver BiDi itself: one WebSocket, JSON commands; no geckodriver, which would take minutes to
 //! build. It plays to one of two PulseAudio null sinks of its own, since without a sound card its AudioContext never runs.
 //!
-//! What the page renders is looked at by an analyser beside everything that is connected to a destination.
+//! What the page renders is looked at by an analyser beside everything that is connected to a destination. A loudspeaker that was
+//! chosen is none: what goes there is recorded from that card alone.
 
 use std::cell::{Cell, RefCell};
 use std::io::{BufRead, BufReader, ErrorKind};

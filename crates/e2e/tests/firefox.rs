@@ -1,4 +1,5 @@
-//! One person's visit in a real Firefox: by keyboard alone, a mute, a reload, listeners that are replaced or die, another loudspeaker.
+//! One person's visit in a real Firefox. They come in by keyboard alone, hear, speak, mute and reload; their listener is replaced and
+//! dies; and they choose another loudspeaker, in which the sound is then found.
 //!
 //! What the page does in detail is tested in Chromium: here is only what another browser may do otherwise.
 #![allow(clippy::unwrap_used, missing_docs)]

@@ -46,9 +46,13 @@ fn axe() -> &'static str {
 fn open(link: &Link, language: &str) -> Browser {
     let voice = package().join("speech/english-man-16000Hz-mono.wav");
     let browser = Browser::start(Some(&voice), language).unwrap();
-    browser.open(&link.url).unwrap();
-    browser.wait_until("window.palabreState?.screen === 'door'").unwrap();
+    to_the_door(&browser, &link.url);
     browser
+}
+
+fn to_the_door(browser: &Browser, url: &str) {
+    browser.open(url).unwrap();
+    browser.wait_until("window.palabreState?.screen === 'door'").unwrap();
 }
 
 fn join(browser: &Browser) {
@@ -225,8 +229,7 @@ fn the_screens_of_those_who_are_not_heard_are_accessible_and_told_too() {
     let suite = Suite::start(1).unwrap();
     let guest = suite.palabre(&["invite", "guest", "--listen-only"]).unwrap();
     let listener = Browser::start(None, "en").unwrap();
-    listener.open(guest.trim()).unwrap();
-    listener.wait_until("window.palabreState?.screen === 'door'").unwrap();
+    to_the_door(&listener, guest.trim());
     look_whole(&listener, "listener-door");
     listener.click("#join").unwrap();
     listener.wait_until("palabreState.connection === 'live'").unwrap();
@@ -264,10 +267,8 @@ fn the_screens_of_those_who_are_not_heard_are_accessible_and_told_too() {
 
 fn without_worklets(link: &Link) {
     let browser = Browser::start(None, "en").unwrap();
-    let removed = json!({ "source": "delete window.AudioWorkletNode; delete window.AudioWorklet;" });
-    browser.devtools("Page.addScriptToEvaluateOnNewDocument", removed).unwrap();
-    browser.open(&link.url).unwrap();
-    browser.wait_until("window.palabreState?.screen === 'door'").unwrap();
+    browser.without_worklets().unwrap();
+    to_the_door(&browser, &link.url);
     look(&browser, "without-worklets");
 }
 
@@ -356,8 +357,7 @@ fn word_and_pause() -> tempfile::NamedTempFile {
 fn speaking_by(mode: &str, voice: &Path, link: &Link) -> Browser {
     let browser = Browser::start(Some(voice), "en").unwrap();
     browser.tap_sound().unwrap();
-    browser.open(&link.url).unwrap();
-    browser.wait_until("window.palabreState?.screen === 'door'").unwrap();
+    to_the_door(&browser, &link.url);
     join(&browser);
     browser.click("#settings-open").unwrap();
     browser.click(&format!("input[name=mode][value={mode}]")).unwrap();

@@ -174,8 +174,7 @@ fn a_browser_without_audio_worklet_listens_and_is_told_so() {
     let suite = Suite::start(2).unwrap();
     let _talker = Talker::tone(&suite.client, &suite.links[1], 440.0, -20.0);
     let browser = Browser::start(Some(&voice()), "en").unwrap();
-    let removed = "delete window.AudioWorkletNode; delete window.AudioWorklet;";
-    browser.devtools("Page.addScriptToEvaluateOnNewDocument", serde_json::json!({ "source": removed })).unwrap();
+    browser.without_worklets().unwrap();
     browser.open(&suite.links[0].url).unwrap();
     browser.wait_until("window.palabreState?.screen === 'door'").unwrap();
     browser.wait_until("document.getElementById('door-hint').textContent.includes('AudioWorklet')").unwrap();
