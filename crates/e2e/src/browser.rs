@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use crate::keyboard::Page;
+use crate::suite::PATIENCE;
 use crate::wait_for;
 
 const FLAGS: [&str; 11] = [
@@ -221,6 +222,16 @@ impl Browser {
         Ok((usize::try_from(number(0)?)?, u32::try_from(number(1)?)?))
     }
 
+    /// Waits until a tap has recorded more than so many samples.
+    ///
+    /// # Errors
+    /// It had not within a minute more than they last.
+    pub fn wait_tapped(&self, tap: Tap, samples: usize) -> Result<()> {
+        let seconds = self.tapped(tap).map_or(0, |(_, rate_hz)| samples as u64 / u64::from(rate_hz.max(1)));
+        let enough = || self.tapped(tap).ok().filter(|&(count, rate_hz)| rate_hz > 0 && count > samples);
+        wait_for("sound in the browser", PATIENCE + Duration::from_secs(seconds), enough).map(drop)
+    }
+
     /// What a tap has recorded from sample `start` on, in parts: whatever keeps the page busy is heard in it.
     ///
     /// # Errors
@@ -257,12 +268,23 @@ impl Browser {
         self.devtools("Page.addScriptToEvaluateOnNewDocument", source).map(drop)
     }
 
+    /// Gives every page that is opened from now on a context of this rate, as if that were the sound card's: the page asks for none.
+    ///
+    /// # Errors
+    /// The browser says no.
+    pub fn with_context_rate(&self, rate_hz: u32) -> Result<()> {
+        let source = format!(
+            "window.AudioContext = class extends AudioContext {{ constructor(options) {{ super({{ ...options, sampleRate: {rate_hz} }}); }} }};"
+        );
+        self.devtools("Page.addScriptToEvaluateOnNewDocument", json!({ "source": source })).map(drop)
+    }
+
     /// How many pieces have left.
     ///
     /// # Errors
     /// The script threw.
     pub fn tap_sent(&self) -> Result<usize> {
-        let value = self.run("return window.palabreTap.stages().sent.length")?;
+        let value = self.run("return window.palabreTap.sent()")?;
         Ok(usize::try_from(value.as_u64().context("a count")?)?)
     }
 

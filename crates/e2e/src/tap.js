@@ -1,75 +1,150 @@
 // Records what a page renders and what its microphone delivers, for the tests: a worklet of the test's own is connected to
 // whatever the page connects to its destination or makes from its microphone; and what came with the stream, as it came.
-// Not part of the page.
+// A worker keeps it all, so that the page isn't kept busy with being watched. Not part of the page.
 (() => {
   if (window.top !== window || window.palabreTap) return;
-  // Blocks of 1024 frames: a message for each 128 would keep the page busy with being watched.
+  // Blocks of 1024 frames, straight from the audio thread to the keeper.
   const RECORDER = `
     registerProcessor('palabre-tap', class extends AudioWorkletProcessor {
       #samples = new Float32Array(1024);
       #fill = 0;
       #time = 0;
+      #keeper;
+      constructor() {
+        super();
+        this.port.onmessage = ({ data }) => { this.#keeper = data; };
+      }
       process([input]) {
+        if (!this.#keeper) return true;
         if (this.#fill === 0) this.#time = Date.now();
         if (input[0]) this.#samples.set(input[0], this.#fill);
         else this.#samples.fill(0, this.#fill, this.#fill + 128);
         this.#fill += 128;
         if (this.#fill === this.#samples.length) {
-          this.port.postMessage([this.#time, this.#samples.slice()]);
+          const samples = this.#samples.slice();
+          this.#keeper.postMessage([this.#time, samples], [samples.buffer]);
           this.#fill = 0;
         }
         return true;
       }
     });`;
-  const taps = { output: newTap(), microphone: newTap(), stream: newTap() };
+  const KEEPER = `(${keep})()`;
   const modules = new WeakMap();
   const recorders = new WeakMap();
   const connect = AudioNode.prototype.connect;
+  let keeper;
 
   AudioNode.prototype.connect = function (target, ...rest) {
-    if (target === this.context.destination && this.context instanceof AudioContext) attach(this, taps.output);
-    if (this instanceof MediaStreamAudioSourceNode) attach(this, taps.microphone);
+    if (target === this.context.destination && this.context instanceof AudioContext) attach(this, 'output');
+    if (this instanceof MediaStreamAudioSourceNode) attach(this, 'microphone');
     return connect.call(this, target, ...rest);
   };
-  const stages = { sent: [], arrived: [] };
+  const sent = [];
   watchStages();
 
   window.palabreTap = {
-    length: (name) => [taps[name].length, taps[name].rateHz],
-    times: (name, from) => taps[name].times.filter(([sample]) => sample >= from),
-    stages: () => stages,
-    base64: (name, start, end) => base64(part(taps[name], start, end)),
+    length: (name) => ask('length', name),
+    times: (name, from) => ask('times', name, from),
+    sent: () => sent.length,
+    stages: async () => ({ sent, arrived: await ask('arrived') }),
+    base64: (name, start, end) => ask('base64', name, start, end),
   };
 
-  function newTap() {
-    return { rateHz: 0, length: 0, blocks: [], times: [] };
+  // Of the keeper's own thread: nothing of the page is known there.
+  function keep() {
+    const newTap = () => ({ rateHz: 0, length: 0, blocks: [], times: [] });
+    const taps = { output: newTap(), microphone: newTap(), stream: newTap() };
+    const arrivals = [];
+    const tell = {
+      recorder(port, name, rateHz) {
+        taps[name].rateHz = rateHz;
+        port.onmessage = ({ data: [time, samples] }) => rendered(taps[name], time, samples);
+      },
+      chunk: (_, ms, seq, text) => arrived(ms, seq, text),
+    };
+    const answer = {
+      length: (name) => [taps[name].length, taps[name].rateHz],
+      times: (name, from) => taps[name].times.filter(([sample]) => sample >= from),
+      arrived: () => arrivals,
+      base64: (name, start, end) => base64(part(taps[name], start, end)),
+    };
+    self.onmessage = ({ data: [what, ...rest], ports: [port] }) => {
+      if (what in tell) tell[what](port, ...rest);
+      else port.postMessage(answer[what](...rest));
+    };
+
+    function rendered(tap, time, samples) {
+      if (tap.length - (tap.times.at(-1)?.[0] ?? -4800) >= 4800) tap.times.push([tap.length, time]);
+      add(tap, Int16Array.from(samples, (x) => Math.max(-32768, Math.min(32767, Math.round(x * 32768)))));
+    }
+
+    function arrived(ms, seq, text) {
+      const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+      taps.stream.rateHz = new DataView(bytes.buffer).getUint32(24, true);
+      arrivals.push([taps.stream.length, ms, seq]);
+      add(taps.stream, new Int16Array(bytes.buffer.slice(44)));
+    }
+
+    function add(tap, block) {
+      tap.blocks.push(block);
+      tap.length += block.length;
+    }
+
+    function part(tap, start, end) {
+      const all = new Int16Array(end - start);
+      let at = 0;
+      for (const block of tap.blocks) {
+        if (at < end && at + block.length > start) {
+          const [from, to] = [Math.max(start - at, 0), Math.min(end - at, block.length)];
+          all.set(block.subarray(from, to), at + from - start);
+        }
+        at += block.length;
+      }
+      return all;
+    }
+
+    function base64(samples) {
+      const bytes = new Uint8Array(samples.buffer, samples.byteOffset, samples.byteLength);
+      let text = '';
+      for (let i = 0; i < bytes.length; i += 32768) text += String.fromCharCode(...bytes.subarray(i, i + 32768));
+      return btoa(text);
+    }
   }
 
-  async function attach(node, tap) {
+  function post(message, ports = []) {
+    keeper ??= new Worker(URL.createObjectURL(new Blob([KEEPER], { type: 'text/javascript' })));
+    keeper.postMessage(message, ports);
+  }
+
+  function ask(...question) {
+    const { port1, port2 } = new MessageChannel();
+    const answer = new Promise((resolve) => { port1.onmessage = ({ data }) => resolve(data); });
+    post(question, [port2]);
+    return answer;
+  }
+
+  async function attach(node, name) {
     const { context } = node;
     if (!modules.has(context)) {
       modules.set(context, context.audioWorklet.addModule(URL.createObjectURL(new Blob([RECORDER], { type: 'text/javascript' }))));
     }
     await modules.get(context);
-    connect.call(node, recorder(context, tap));
+    connect.call(node, recorder(context, name));
   }
 
   // One for each context: whatever reaches the destination is summed in it, as the destination does.
-  function recorder(context, tap) {
+  function recorder(context, name) {
     const made = recorders.get(context) ?? new Map();
     recorders.set(context, made);
-    if (!made.has(tap)) made.set(tap, makeRecorder(context, tap));
-    return made.get(tap);
+    if (!made.has(name)) made.set(name, makeRecorder(context, name));
+    return made.get(name);
   }
 
-  function makeRecorder(context, tap) {
+  function makeRecorder(context, name) {
     const node = new AudioWorkletNode(context, 'palabre-tap', { channelCount: 1, channelCountMode: 'explicit' });
-    node.port.onmessage = ({ data: [time, samples] }) => {
-      if (tap.length - (tap.times.at(-1)?.[0] ?? -4800) >= 4800) tap.times.push([tap.length, time]);
-      tap.blocks.push(Int16Array.from(samples, (x) => Math.max(-32768, Math.min(32767, Math.round(x * 32768)))));
-      tap.length += samples.length;
-    };
-    tap.rateHz = context.sampleRate;
+    const { port1, port2 } = new MessageChannel();
+    post(['recorder', name, context.sampleRate], [port1]);
+    node.port.postMessage(port2, [port2]);
     // A node that leads nowhere is not run: its output is silence.
     connect.call(node, context.destination);
     return node;
@@ -81,55 +156,29 @@
     const now = () => performance.timeOrigin + performance.now();
     const { send } = WebSocket.prototype;
     WebSocket.prototype.send = function (data) {
-      if (data.byteLength > 16) stages.sent.push([now() - new DataView(data).getFloat64(8, true), (data.byteLength - 16) / 2]);
+      if (data.byteLength > 16) sent.push([now() - new DataView(data).getFloat64(8, true), (data.byteLength - 16) / 2]);
       return send.call(this, data);
     };
     const { fetch } = window;
     window.fetch = function (url, options) {
       const since = String(url).match(/^speak\?.*&t=(\d+)/)?.[1];
-      if (since) stages.sent.push([now() - since, (options.body.byteLength - 44) / 2]);
+      if (since) sent.push([now() - since, (options.body.byteLength - 44) / 2]);
       return fetch.call(this, url, options);
     };
     let take;
+    let newest = 0;
     Object.defineProperty(window, 'palabre', {
       configurable: true,
       get: () => take && ((win, text) => {
-        if (text.startsWith('1,')) arrived(now(), text);
+        const [kind, seq, , sound] = text.split(',');
+        // While two streams overlap, both bring the same.
+        if (kind === '1' && Number(seq) > newest) {
+          newest = Number(seq);
+          post(['chunk', now(), newest, sound]);
+        }
         return take(win, text);
       }),
       set: (given) => { take = given; },
     });
-  }
-
-  // While two streams overlap, both bring the same.
-  function arrived(nowMs, text) {
-    const [, seq, , base64] = text.split(',');
-    if (Number(seq) <= (stages.arrived.at(-1)?.[2] ?? 0)) return;
-    const bytes = Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
-    const tap = taps.stream;
-    tap.rateHz = new DataView(bytes.buffer).getUint32(24, true);
-    stages.arrived.push([tap.length, nowMs, Number(seq)]);
-    tap.blocks.push(new Int16Array(bytes.buffer.slice(44)));
-    tap.length += tap.blocks.at(-1).length;
-  }
-
-  function part(tap, start, end) {
-    const all = new Int16Array(end - start);
-    let at = 0;
-    for (const block of tap.blocks) {
-      if (at < end && at + block.length > start) {
-        const [from, to] = [Math.max(start - at, 0), Math.min(end - at, block.length)];
-        all.set(block.subarray(from, to), at + from - start);
-      }
-      at += block.length;
-    }
-    return all;
-  }
-
-  function base64(samples) {
-    const bytes = new Uint8Array(samples.buffer, samples.byteOffset, samples.byteLength);
-    let text = '';
-    for (let i = 0; i < bytes.length; i += 32768) text += String.fromCharCode(...bytes.subarray(i, i + 32768));
-    return btoa(text);
   }
 })();

@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 
 use palabre_e2e::browser::{Browser, Tap};
 use palabre_e2e::compare::{RATE_HZ, convert, find, median};
-use palabre_e2e::suite::{Link, PATIENCE, Suite};
-use palabre_e2e::wait_for;
+use palabre_e2e::suite::{Link, Suite};
 use palabre_sound::measure::rms_dbfs;
 
 const SECONDS: usize = 8;
@@ -22,7 +21,10 @@ struct Person {
 
 impl Person {
     fn join(link: &Link, voice_name: &str, uplink: &str) -> Self {
-        let browser = Browser::start(Some(&voice(voice_name)), "en").unwrap();
+        Self::join_in(Browser::start(Some(&voice(voice_name)), "en").unwrap(), link, uplink)
+    }
+
+    fn join_in(browser: Browser, link: &Link, uplink: &str) -> Self {
         browser.tap_sound().unwrap();
         browser.open(&format!("{}#uplink={uplink}", link.url)).unwrap();
         browser.wait_until("palabreState?.screen === 'door'").unwrap();
@@ -49,10 +51,7 @@ impl Person {
     /// What was tapped from `start` on, when there are enough seconds of it.
     fn recorded(&self, tap: Tap, start: usize, seconds: usize) -> Vec<i16> {
         let (_, rate_hz) = self.browser.tapped(tap).unwrap();
-        wait_for("sound in the browser", PATIENCE, || {
-            (self.browser.tapped(tap).ok()?.0 > start + seconds * rate_hz as usize).then_some(())
-        })
-        .unwrap();
+        self.browser.wait_tapped(tap, start + seconds * rate_hz as usize).unwrap();
         convert(&self.browser.tap_from(tap, start).unwrap(), rate_hz, RATE_HZ)
     }
 }
@@ -118,4 +117,24 @@ fn two_people_talk_both_ways_by_websocket() {
 #[test]
 fn two_people_talk_both_ways_by_post() {
     two_people_talk("post");
+}
+
+#[test]
+fn two_people_talk_both_ways_through_cards_of_96_and_48_khz() {
+    let suite = Suite::start(2).unwrap();
+    let at = |link, voice_name, rate_hz| {
+        let browser = Browser::start(Some(&voice(voice_name)), "en").unwrap();
+        browser.with_context_rate(rate_hz).unwrap();
+        let person = Person::join_in(browser, link, "websocket");
+        assert_eq!(person.browser.run("return palabreState.contextRate").unwrap(), rate_hz);
+        person
+    };
+    let alice = at(&suite.links[0], "english-man-16000Hz-mono.wav", 96_000);
+    let bob = at(&suite.links[1], "french-woman-16000Hz-mono.wav", 48_000);
+    bob.set_muted(true);
+    alice.set_muted(false);
+    assert_heard("96 kHz to 48 kHz", (&alice, Tap::Microphone), (&bob, Tap::Output));
+    alice.set_muted(true);
+    bob.set_muted(false);
+    assert_heard("48 kHz to 96 kHz", (&bob, Tap::Microphone), (&alice, Tap::Output));
 }

@@ -339,7 +339,7 @@ fn nothing_is_sent(browser: &Browser) {
 /// How many pieces have been sent when the microphone has gone on for a second.
 fn sent_a_second_on(browser: &Browser) -> serde_json::Value {
     let (from, rate_hz) = browser.tapped(Tap::Microphone).unwrap();
-    browser.wait_until(&format!("palabreTap.length('microphone')[0] > {from} + {rate_hz}")).unwrap();
+    browser.wait_tapped(Tap::Microphone, from + rate_hz as usize).unwrap();
     browser.run("return palabreState.sent").unwrap()
 }
 

@@ -274,7 +274,7 @@ fn survives_another_sound_card(browser: &Browser) {
     assert_eq!(browser.run("return palabreState.muted").unwrap(), true);
     let sent = browser.run("return palabreState.sent").unwrap();
     let (from, _) = browser.tapped(Tap::Microphone).unwrap();
-    browser.wait_until(&format!("palabreTap.length('microphone')[0] > {from} + 24000")).unwrap();
+    browser.wait_tapped(Tap::Microphone, from + 24_000).unwrap();
     assert_eq!(browser.run("return palabreState.sent").unwrap(), sent, "the new microphone is as muted");
     browser.wait_until("seen.tracks.slice(0, -1).every((track) => track.readyState === 'ended')").unwrap();
     browser.click("#mute").unwrap();
