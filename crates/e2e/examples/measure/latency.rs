@@ -10,6 +10,7 @@ use palabre_e2e::suite::{Suite, descendants};
 use palabre_host::clock::boottime_ms;
 
 use crate::plot::{Curve, svg};
+use crate::trend::Trend;
 use crate::{Heard, cpu_ms, join, join_in, wait_for_samples, with_voice};
 
 const SECONDS: usize = 60;
@@ -89,15 +90,21 @@ pub fn over_time() -> Result<()> {
     let listener = join(&suite, 1, "websocket")?;
     wait_for_samples(&listener, Tap::Output, 12)?;
     let started = Instant::now();
-    let mut points = Vec::new();
+    let (mut points, mut held) = (Vec::new(), Vec::new());
     for minute in 0..=MINUTES {
         let due = Duration::from_secs(60 * minute as u64);
         std::thread::sleep(due.saturating_sub(started.elapsed()));
         let (median_ms, _) = Spoken::record(&speaker, &listener, SLICE_S)?.delay_ms();
         points.push((minute as f64, median_ms));
+        held.push(listener.run("return palabreState.depthMs")?.as_f64().unwrap_or(f64::NAN));
     }
-    let medians: Vec<String> = points.iter().map(|(_, ms)| format!("{ms:.0}")).collect();
-    println!("latency-long: median of 15 s, each minute for {MINUTES}: {} ms", medians.join(", "));
+    let medians: Vec<f64> = points.iter().map(|point| point.1).collect();
+    let trend = Trend::through(&points[1..]);
+    println!(
+        "latency-long: medians of 15 s, each minute for {MINUTES}: {medians:.0?} ms; after the first: mean {:.0} ms, slope {:+.1} ± {:.1} ms a minute",
+        trend.mean, trend.slope, trend.slope_error
+    );
+    println!("  of it held back by the player: {held:.0?} ms");
     println!("  listening page: {}", Heard::figures(&listener)?);
     std::fs::create_dir_all("target/measure")?;
     let curve = Curve { name: "mouth to ear", colour: "#1d4f91", points };

@@ -12,8 +12,10 @@ mod latency;
 mod memory;
 mod pesq;
 mod plot;
+mod rates;
 mod restarts;
 mod talking;
+mod trend;
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -52,6 +54,7 @@ fn main() -> Result<()> {
             "firefox" => firefox::gaps(LONG_SECONDS as u64).and_then(|()| firefox::handover())?,
             "firefox-short" => firefox::gaps(SECONDS as u64).and_then(|()| firefox::handover())?,
             "firefox-chosen" => firefox::chosen(SECONDS as u64)?,
+            "rates" => rates::run()?,
             "restarts" => restarts::run()?,
             "restarts-planned" => restarts::planned()?,
             "latency" => latency::run("websocket", 40).and_then(|()| latency::run("post", 40))?,
@@ -62,9 +65,9 @@ fn main() -> Result<()> {
             "pesq" => pesq::run()?,
             "echo" => echo::run()?,
             "latency-long" => latency::over_time()?,
-            "memory" => memory::run(24, 20).and_then(|()| memory::run(20, 1))?,
+            "memory" => memory::run(24, 20).and_then(|()| memory::run(24, 1))?,
             "memory-20x" => memory::run(24, 20)?,
-            "memory-1x" => memory::run(20, 1)?,
+            "memory-1x" => memory::run(24, 1)?,
             "memory-short" => memory::run(3, 20)?,
             other => bail!("'{other}' is not one of the parts; 'scripts/measure' says which there are"),
         }
@@ -135,7 +138,7 @@ fn usage_over(suite: &Suite, time: Duration) -> Result<Vec<(String, f64, f64)>> 
     let elapsed_ms = started.elapsed().as_secs_f64() * 1000.0;
     let usage = |(&pid, before): (&u32, f64)| {
         let name = std::fs::read_to_string(format!("/proc/{pid}/comm"))?.trim().to_owned();
-        Ok((name, (cpu_ms(pid)? - before) * 100.0 / elapsed_ms, pss_kib(pid)?))
+        Ok((name, (cpu_ms(pid)? - before) * 100.0 / elapsed_ms, rollup_kib(pid, "Pss")?))
     };
     pids.iter().zip(before).map(usage).collect()
 }
@@ -371,8 +374,8 @@ fn enter(browser: Browser, url: &str) -> Result<Browser> {
 }
 
 fn wait_for_samples(browser: &Browser, tap: Tap, seconds: usize) -> Result<()> {
-    let enough = || browser.tapped(tap).ok().filter(|&(count, hz)| hz > 0 && count > seconds * hz as usize);
-    wait_for("sound in the browser", PATIENCE + Duration::from_secs(seconds as u64), enough).map(drop)
+    browser.wait_tapped(tap, 0)?;
+    browser.wait_tapped(tap, seconds * browser.tapped(tap)?.1 as usize)
 }
 
 /// User and system time of a process, from `/proc/PID/stat` (proc(5)); a tick is 10 ms on Linux.
@@ -382,10 +385,12 @@ fn cpu_ms(pid: u32) -> Result<f64> {
     Ok((fields[11].parse::<f64>()? + fields[12].parse::<f64>()?) * 10.0)
 }
 
-fn pss_kib(pid: u32) -> Result<f64> {
+/// A field of `/proc/PID/smaps_rollup` (proc(5)), which is in KiB.
+fn rollup_kib(pid: u32, field: &str) -> Result<f64> {
     let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
-    let line = rollup.lines().find(|line| line.starts_with("Pss:")).context("Pss")?;
-    Ok(line.split_whitespace().nth(1).context("Pss")?.parse()?)
+    let value = rollup.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    let value = value.and_then(|value| value.split_whitespace().next());
+    Ok(value.with_context(|| format!("no '{field}'"))?.parse()?)
 }
 
 /// CPU time that the host gave to others, in ticks of 10 ms.

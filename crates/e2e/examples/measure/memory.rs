@@ -1,8 +1,9 @@
 //! How a tab's memory grows over hours: the page's own files and real speech, from a server of this program's own that can send
-//! a stream many times as fast as it would be spoken. No debugger is attached, since one changes what a browser keeps.
+//! a stream many times as fast as it would be spoken. The microphone is open, and its chunks go as often as the stream's come. No
+//! debugger is attached, since one changes what a browser keeps.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -13,11 +14,14 @@ use anyhow::{Context, Result, anyhow};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use palabre_e2e::compare::convert;
-use palabre_e2e::suite::descendants;
+use palabre_e2e::suite::{PATIENCE, descendants};
+use palabre_e2e::wait_for;
 use palabre_sound::wav;
+use tungstenite::handshake::derive_accept_key;
 
 use crate::plot::{Curve, svg};
-use crate::pss_kib;
+use crate::rollup_kib;
+use crate::trend::Trend;
 
 const RATE_HZ: u32 = 24_000;
 const CHUNK_MS: u64 = 40;
@@ -26,7 +30,9 @@ const LOOK: Duration = Duration::from_secs(5);
 /// What a page needs to begin is no growth.
 const BEGINNING_S: f64 = 60.0;
 const FIREFOX: &str = "user_pref(\"media.autoplay.default\", 0);\nuser_pref(\"browser.shell.checkDefaultBrowser\", false);\n\
-                       user_pref(\"datareporting.policy.dataSubmissionEnabled\", false);\n";
+                       user_pref(\"datareporting.policy.dataSubmissionEnabled\", false);\n\
+                       user_pref(\"media.navigator.streams.fake\", true);\n\
+                       user_pref(\"media.navigator.permission.disabled\", true);\n";
 const JOIN: &str = "<script>const wait = setInterval(() => {
   if (window.palabreState?.screen !== 'door') return;
   clearInterval(wait);
@@ -44,8 +50,11 @@ pub fn run(minutes: u64, speed: u64) -> Result<()> {
         let (points, report) = watch.join().map_err(|_| anyhow!("the watch over {browser} has panicked"))??;
         let hours = minutes as f64 * speed as f64 / 60.0;
         println!("memory: {browser}, {minutes} minutes at {speed} × speed, {hours:.1} hours of sound");
-        print(&points, speed as f64, &report);
-        curves.push(Curve { name: browser, colour, points });
+        let of = |figure: fn(&Memory) -> f64| points.iter().map(|(minute, m)| (*minute, figure(m))).collect::<Vec<_>>();
+        print("PSS of the tab's process", &of(|memory| memory.pss_mib), speed as f64);
+        print("its own memory (Private_Dirty)", &of(|memory| memory.own_mib), speed as f64);
+        println!("  the page's last figures: {report}");
+        curves.push(Curve { name: browser, colour, points: of(|memory| memory.pss_mib) });
     }
     fs::create_dir_all("target/measure")?;
     let file = PathBuf::from(format!("target/measure/memory-{speed}.svg"));
@@ -54,49 +63,39 @@ pub fn run(minutes: u64, speed: u64) -> Result<()> {
     Ok(())
 }
 
-/// Minutes and MiB, and what the page told last.
-fn watched(browser: &'static str, minutes: u64, speed: u64) -> Result<(Vec<(f64, f64)>, String)> {
+/// What a process holds.
+struct Memory {
+    /// What it shares with other processes is divided among them, so it changes when another browser starts or ends.
+    pss_mib: f64,
+    own_mib: f64,
+}
+
+/// At which minute the tab's process held what, and what the page told last.
+fn watched(browser: &'static str, minutes: u64, speed: u64) -> Result<(Vec<(f64, Memory)>, String)> {
     let server = Server::start(speed)?;
     let tab = Tab::open(browser, server.port)?;
+    wait_for("a process that holds the page", PATIENCE, || tab.memory().ok())?;
     let started = Instant::now();
     let mut points = Vec::new();
     while started.elapsed() < Duration::from_secs(60 * minutes) {
         std::thread::sleep(LOOK);
-        points.push((started.elapsed().as_secs_f64() / 60.0, tab.memory_mib()?));
+        points.push((started.elapsed().as_secs_f64() / 60.0, tab.memory()?));
     }
     Ok((points, server.report()))
 }
 
 /// The line through what came after the beginning, and how far the rest lies from it.
-fn print(points: &[(f64, f64)], speed: f64, report: &str) {
+fn print(what: &str, points: &[(f64, f64)], speed: f64) {
     let settled: Vec<_> = points.iter().copied().filter(|(minute, _)| minute * 60.0 > BEGINNING_S).collect();
-    let (whole, half) = (Line::through(&settled), Line::through(&settled[settled.len() / 2..]));
+    let (whole, half) = (Trend::through(&settled), Trend::through(&settled[settled.len() / 2..]));
     let (least, most) = settled.iter().fold((f64::MAX, 0.0_f64), |(a, b), p| (a.min(p.1), b.max(p.1)));
     // Minutes of the wall into hours of sound.
     let [whole_slope, half_slope] = [whole.slope, half.slope].map(|slope| slope * 60.0 / speed);
     println!(
-        "  PSS of the tab's process: mean {:.0} MiB, {least:.0} to {most:.0}, slope {whole_slope:+.1} MiB in an hour of sound, noise {:.1} MiB; \
+        "  {what}: mean {:.0} MiB, {least:.0} to {most:.0}, slope {whole_slope:+.1} MiB in an hour of sound, noise {:.1} MiB; \
          second half: mean {:.0} MiB, slope {half_slope:+.1}, noise {:.1}",
         whole.mean, whole.noise, half.mean, half.noise
     );
-    println!("  the page's last figures: {report}");
-}
-
-/// The line that lies nearest to some points, and how far they lie from it.
-struct Line {
-    mean: f64,
-    slope: f64,
-    noise: f64,
-}
-
-impl Line {
-    fn through(points: &[(f64, f64)]) -> Self {
-        let average = |of: &dyn Fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / points.len() as f64;
-        let (middle, mean) = (average(&|p| p.0), average(&|p| p.1));
-        let slope = average(&|p| (p.0 - middle) * (p.1 - mean)) / average(&|p| (p.0 - middle).powi(2));
-        let noise = average(&|p| (p.1 - mean - slope * (p.0 - middle)).powi(2)).sqrt();
-        Self { mean, slope, noise }
-    }
 }
 
 /// A browser with the page in its only tab.
@@ -119,6 +118,7 @@ impl Tab {
                 "--disable-background-networking",
             ]);
             command.args(["--autoplay-policy=no-user-gesture-required", "--disable-dev-shm-usage"]);
+            command.args(["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]);
             command.arg(format!("--user-data-dir={}", profile.path().display()));
         } else {
             command.args(["--headless", "--no-remote", "--profile"]).arg(profile.path());
@@ -135,15 +135,18 @@ impl Tab {
     }
 
     /// Of the largest process that holds a page.
-    fn memory_mib(&self) -> Result<f64> {
+    fn memory(&self) -> Result<Memory> {
         let holds_a_page = |pid: &u32| {
             let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             let line = String::from_utf8_lossy(&line);
             line.contains("--type=renderer") || line.contains("-contentproc")
         };
-        let sizes = descendants(self.child.id()).into_iter().filter(holds_a_page).filter_map(|pid| pss_kib(pid).ok());
-        let most = sizes.fold(0.0, f64::max);
-        (most > 0.0).then_some(most / 1024.0).context("the browser has no process that holds a page")
+        let tabs = descendants(self.child.id()).into_iter().filter(holds_a_page);
+        let sizes = tabs.filter_map(|pid| {
+            let mib = |what| rollup_kib(pid, what).ok().map(|kib| kib / 1024.0);
+            Some(Memory { pss_mib: mib("Pss")?, own_mib: mib("Private_Dirty")? })
+        });
+        sizes.max_by(|a, b| a.pss_mib.total_cmp(&b.pss_mib)).context("the browser has no process that holds a page")
     }
 }
 
@@ -207,12 +210,13 @@ fn serve(tcp: TcpStream, speech: &[i16], since: Instant, speed: u64, report: &Mu
         let path = head.split(' ').nth(1).unwrap_or_default();
         match path.split('?').next().unwrap_or_default() {
             "/listen" => return stream(&mut output, speech, since, speed),
+            "/speak" => return take(input, &mut output, &head),
             "/figures" => {
                 *report.lock().unwrap_or_else(PoisonError::into_inner) = String::from_utf8_lossy(&body).into_owned();
                 write!(output, "HTTP/1.1 204 No Content\r\n\r\n")?;
             }
             path => {
-                let (kind, bytes) = file(path);
+                let (kind, bytes) = file(path, speed);
                 write!(output, "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n", bytes.len())?;
                 output.write_all(&bytes)?;
             }
@@ -220,12 +224,24 @@ fn serve(tcp: TcpStream, speech: &[i16], since: Instant, speed: u64, report: &Mu
     }
 }
 
-fn file(path: &str) -> (&'static str, Vec<u8>) {
+/// Opens the WebSocket (RFC 6455 §4.2.2) and lets what it brings go.
+fn take(mut input: BufReader<TcpStream>, output: &mut TcpStream, head: &str) -> Result<()> {
+    let key = head.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key:")).context("no WebSocket")?;
+    let accept = derive_accept_key(key.trim().as_bytes());
+    write!(
+        output,
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
+    )?;
+    io::copy(&mut input, &mut io::sink())?;
+    Ok(())
+}
+
+fn file(path: &str, speed: u64) -> (&'static str, Vec<u8>) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../listener/page");
     let read = |name: &str| fs::read(folder.join(name)).unwrap_or_default();
     match path {
         "/" => ("text/html", String::from_utf8_lossy(&read("index.html")).replace("</body>", JOIN).into_bytes()),
-        "/me" => ("application/json", ME.into()),
+        "/me" => ("application/json", me(speed).into_bytes()),
         "/page/languages.js" => ("text/javascript", b"export default ['en', 'fr'];".to_vec()),
         _ => {
             let name = path.trim_start_matches("/page/").replace('/', "");
@@ -240,7 +256,14 @@ fn file(path: &str) -> (&'static str, Vec<u8>) {
     }
 }
 
-const ME: &str = r#"{"name":"alice","display":"Alice","room":"main","rate_hz":24000,"chunk_ms":40,"levelling":true,"join_muted":true,"listen_only":true}"#;
+/// The chunks of the microphone are as much shorter as those of the stream are faster.
+fn me(speed: u64) -> String {
+    let chunk_ms = CHUNK_MS / speed;
+    format!(
+        r#"{{"name":"alice","display":"Alice","room":"main","rate_hz":{RATE_HZ},"chunk_ms":{chunk_ms},"levelling":true,"join_muted":false,"listen_only":false}}"#
+    )
+}
+
 const PROLOGUE: &str = "<!doctype html><meta charset=utf-8><title>Palabre</title><script>function p(){var s=document.currentScript,\
                         b=s.previousSibling,t=b.textContent;b.remove();s.remove();parent.palabre(self,t)}</script>";
 
@@ -255,7 +278,7 @@ fn stream(output: &mut TcpStream, speech: &[i16], since: Instant, speed: u64) ->
     let chunk = Duration::from_millis(CHUNK_MS) / u32::try_from(speed)?;
     let mut next = (since.elapsed().as_micros() / chunk.as_micros()) as u64 + 1;
     let seq = |n: u64| 1_000_000 + n * CHUNK_MS;
-    output.write_all(record(format!("0,{},{}", seq(next) - 2, BASE64.encode(ME))).as_bytes())?;
+    output.write_all(record(format!("0,{},{}", seq(next) - 2, BASE64.encode(me(speed)))).as_bytes())?;
     output.write_all(record(format!("3,{},{people},//8AAAAB", seq(next) - 1)).as_bytes())?;
     loop {
         std::thread::sleep((since + chunk * u32::try_from(next)?).saturating_duration_since(Instant::now()));
