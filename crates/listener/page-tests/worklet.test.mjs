@@ -15,12 +15,15 @@ ArrayBuffer.prototype.transfer ??= function transfer() {
 /** What a browser's audio thread has around a worklet; the port is a real one. */
 const PORTS = new MessageChannel();
 const registered = new Map();
+let nextPort = PORTS.port1;
 globalThis.sampleRate = CONTEXT_HZ;
 globalThis.AudioWorkletProcessor = class {
-  port = PORTS.port1;
+  port = nextPort;
 };
 globalThis.registerProcessor = (name, Processor) => registered.set(name, Processor);
+globalThis.currentFrame = 0;
 await import('../page/player-worklet.js');
+await import('../page/microphone-worklet.js');
 
 test('the audio thread keeps no chunk that it has taken, and tells how it goes', async (context) => {
   context.after(() => PORTS.port2.close());
@@ -46,4 +49,43 @@ test('the audio thread keeps no chunk that it has taken, and tells how it goes',
   }
   assert.ok(Math.max(...heard) > 0.2, 'and it is heard all the same');
   assert.equal(reports[0].underruns, 0);
+});
+
+test('the audio thread asks for one large piece of memory each minute where it must, and for none elsewhere', () => {
+  const Processor = registered.get('palabre-player');
+  const rendersMinutes = (minutes, sweeps) => {
+    const asked = [];
+    const { ArrayBuffer: Real } = globalThis;
+    globalThis.ArrayBuffer = class {
+      constructor(bytes) {
+        asked.push(bytes);
+        throw new RangeError('memory is scarce');
+      }
+    };
+    try {
+      const processor = new Processor({ processorOptions: { streamRateHz: STREAM_HZ, chunkMs: CHUNK_MS, sweeps } });
+      const out = new Float32Array(QUANTUM);
+      for (let n = 0; n * QUANTUM < minutes * 60 * CONTEXT_HZ; n += 1) assert.ok(processor.process([], [[out]]));
+    } finally {
+      globalThis.ArrayBuffer = Real;
+    }
+    return asked;
+  };
+  assert.deepEqual(rendersMinutes(3, true), Array(3).fill(64 * 1024 * 1024));
+  assert.deepEqual(rendersMinutes(3, false), []);
+});
+
+test('a worklet that was left runs no longer', async (context) => {
+  for (const [name, outputs] of [['palabre-player', [[new Float32Array(QUANTUM)]]], ['palabre-microphone', []]]) {
+    const { port1, port2 } = new MessageChannel();
+    context.after(() => port2.close());
+    nextPort = port1;
+    const Processor = registered.get(name);
+    const processor = new Processor({ processorOptions: { streamRateHz: STREAM_HZ, rateHz: STREAM_HZ, chunkMs: CHUNK_MS } });
+    const renders = () => processor.process([[new Float32Array(QUANTUM)]], outputs);
+    assert.equal(renders(), true, name);
+    port2.postMessage({ end: true });
+    await once(port1, 'message');
+    assert.equal(renders(), false, name);
+  }
 });

@@ -3,7 +3,7 @@
  * first sample on the sound card's clock. While the gate is closed nothing leaves; it opens and closes within 5 ms, so
  * that muting in the middle of a word is no click.
  *
- * Messages in: {open: boolean}. Out: {samples, firstMs, nowMs, peak}.
+ * Messages in: {open: boolean}, {end}. Out: {samples, firstMs, nowMs, peak}.
  */
 
 import { Resampler } from './resampler.js';
@@ -19,6 +19,7 @@ class MicrophoneProcessor extends AudioWorkletProcessor {
   #peak = 0;
   #gain = 0;
   #open = false;
+  #ended = false;
   #step = 1000 / (FADE_MS * sampleRate);
 
   constructor({ processorOptions: { rateHz, chunkMs } }) {
@@ -26,10 +27,14 @@ class MicrophoneProcessor extends AudioWorkletProcessor {
     this.#resampler = new Resampler(sampleRate, rateHz);
     this.#frames = Math.round((rateHz * chunkMs) / 1000);
     this.#chunk = new Int16Array(this.#frames);
-    this.port.onmessage = ({ data }) => { this.#open = data.open; };
+    this.port.onmessage = ({ data: { open, end } }) => {
+      if (end) this.#ended = true;
+      else this.#open = open;
+    };
   }
 
   process([[input]]) {
+    if (this.#ended) return false;
     if (!input || (!this.#open && this.#gain === 0)) return true;
     for (let i = 0; i < input.length; i += 1) this.#take(input[i], i);
     if (this.#gain === 0) this.#flush();

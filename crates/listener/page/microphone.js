@@ -160,7 +160,12 @@ export class Microphone {
 
   #unwire() {
     for (const node of this.#nodes) node.disconnect();
-    if (this.#nodes[1]) this.#nodes[1].port.onmessage = null;
+    const [, node] = this.#nodes;
+    if (node) {
+      node.port.onmessage = null;
+      // A worklet that isn't told runs on for nobody, until its context closes.
+      node.port.postMessage({ end: true });
+    }
     this.#nodes = [];
   }
 

@@ -26,8 +26,7 @@ export class Player {
    * @param {AudioNode} output where its sound goes
    */
   attach(context, output) {
-    this.#node?.disconnect();
-    this.#node = null;
+    this.#leave();
     this.#context = context;
     this.#gain = new GainNode(context, { gain: this.#volume });
     this.#gain.connect(output);
@@ -81,15 +80,24 @@ export class Player {
   }
 
   #build() {
-    this.#node?.disconnect();
+    this.#leave();
     this.#node = new AudioWorkletNode(this.#context, 'palabre-player', {
       numberOfInputs: 0,
       outputChannelCount: [1],
-      processorOptions: this.#format,
+      processorOptions: { ...this.#format, sweeps: isFirefox() },
     });
     this.#node.port.onmessage = ({ data }) => { this.#report = data; };
     this.#node.onprocessorerror = () => this.#onFault('player: its worklet failed');
     this.#node.connect(this.#gain);
+  }
+
+  /** A worklet that isn't told runs on for nobody, until its context closes. */
+  #leave() {
+    if (!this.#node) return;
+    this.#node.disconnect();
+    this.#node.port.onmessage = null;
+    this.#node.port.postMessage({ end: true });
+    this.#node = null;
   }
 }
 
@@ -98,5 +106,9 @@ export class Player {
  * server may be waiting for that thread: now and then the tab then stands still for ever. So Firefox isn't asked.
  */
 function outputLatencyS(context) {
-  return navigator.userAgent.includes('Firefox/') ? 0 : context.outputLatency || 0;
+  return isFirefox() ? 0 : context.outputLatency || 0;
+}
+
+function isFirefox() {
+  return navigator.userAgent.includes('Firefox/');
 }
