@@ -279,21 +279,22 @@ impl Browser {
         self.devtools("Page.addScriptToEvaluateOnNewDocument", json!({ "source": source })).map(drop)
     }
 
-    /// How many pieces have left.
+    /// How many pieces have left, and how many chunks have come.
     ///
     /// # Errors
     /// The script threw.
-    pub fn tap_sent(&self) -> Result<usize> {
-        let value = self.run("return window.palabreTap.sent()")?;
-        Ok(usize::try_from(value.as_u64().context("a count")?)?)
+    pub fn tap_counts(&self) -> Result<(usize, usize)> {
+        let value = self.run("return window.palabreTap.counts()")?;
+        let number = |at: usize| value[at].as_u64().context("the tap's answer is two numbers");
+        Ok((usize::try_from(number(0)?)?, usize::try_from(number(1)?)?))
     }
 
-    /// When chunks left and when they came.
+    /// When chunks left and when they came, after the first so many of each.
     ///
     /// # Errors
     /// The script threw.
-    pub fn tap_stages(&self) -> Result<Stages> {
-        let value = self.run("return window.palabreTap.stages()")?;
+    pub fn tap_stages(&self, (sent, arrived): (usize, usize)) -> Result<Stages> {
+        let value = self.run(&format!("return window.palabreTap.stages({sent}, {arrived})"))?;
         let rows = |name: &str| value[name].as_array().cloned().unwrap_or_default();
         let number = |row: &Value, at: usize| row[at].as_f64();
         let sent = |row: &Value| Some((number(row, 0)?, number(row, 1)?));

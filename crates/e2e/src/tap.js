@@ -45,8 +45,8 @@
   window.palabreTap = {
     length: (name) => ask('length', name),
     times: (name, from) => ask('times', name, from),
-    sent: () => sent.length,
-    stages: async () => ({ sent, arrived: await ask('arrived') }),
+    counts: async () => [sent.length, await ask('arrivals')],
+    stages: async (sentFrom, arrivedFrom) => ({ sent: sent.slice(sentFrom), arrived: await ask('arrived', arrivedFrom) }),
     base64: (name, start, end) => ask('base64', name, start, end),
   };
 
@@ -65,7 +65,8 @@
     const answer = {
       length: (name) => [taps[name].length, taps[name].rateHz],
       times: (name, from) => taps[name].times.filter(([sample]) => sample >= from),
-      arrived: () => arrivals,
+      arrivals: () => arrivals.length,
+      arrived: (from) => arrivals.slice(from),
       base64: (name, start, end) => base64(part(taps[name], start, end)),
     };
     self.onmessage = ({ data: [what, ...rest], ports: [port] }) => {

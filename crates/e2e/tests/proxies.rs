@@ -163,10 +163,10 @@ fn ways_ms(browser: &Browser) -> [Vec<f64>; 2] {
     })()";
     let boot_ms =
         SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64() * 1000.0 - boottime_ms() as f64;
-    let begun = browser.tap_stages().unwrap().arrived.len();
-    let enough = || browser.tap_stages().ok().filter(|stages| stages.arrived.len() >= begun + CHUNKS);
+    let begun = browser.tap_counts().unwrap();
+    let enough = || browser.tap_stages(begun).ok().filter(|stages| stages.arrived.len() >= CHUNKS);
     let arrived = wait_for("enough chunks", PATIENCE, enough).unwrap().arrived;
-    let down = arrived[begun..].iter().map(|(_, wall_ms, seq)| wall_ms - (seq + boot_ms)).collect();
+    let down = arrived.iter().map(|(_, wall_ms, seq)| wall_ms - (seq + boot_ms)).collect();
     let asked = browser.run(ASK).unwrap().as_array().unwrap().iter().filter_map(serde_json::Value::as_f64).collect();
     let sorted = |mut values: Vec<f64>| {
         values.sort_by(f64::total_cmp);

@@ -66,7 +66,7 @@ pub fn over_rtts() -> Result<()> {
             let elapsed_ms = started.elapsed().as_secs_f64() * 1000.0;
             let percent = |ms: f64| ms * 100.0 / elapsed_ms;
             let (cpu, browser) = (percent(cpu_ms(pid)? - cpu_before), percent(cpu_of(&browser) - browser_before));
-            let pieces = (speaker.tap_sent()? - spoken.sent_before) as f64 * 1000.0 / elapsed_ms;
+            let pieces = (speaker.tap_counts()?.0 - spoken.sent_before) as f64 * 1000.0 / elapsed_ms;
             let (middle, p95) = spoken.delay_ms();
             let (found, all) = (spoken.found().count(), spoken.matches.len());
             let held = listener.run("return palabreState.depthMs")?.as_f64().unwrap_or(f64::NAN);
@@ -90,13 +90,14 @@ pub fn over_time() -> Result<()> {
     let listener = join(&suite, 1, "websocket")?;
     wait_for_samples(&listener, Tap::Output, 12)?;
     let started = Instant::now();
-    let (mut points, mut held) = (Vec::new(), Vec::new());
+    let mut points = Vec::new();
     for minute in 0..=MINUTES {
         let due = Duration::from_secs(60 * minute as u64);
         std::thread::sleep(due.saturating_sub(started.elapsed()));
-        let (median_ms, _) = Spoken::record(&speaker, &listener, SLICE_S)?.delay_ms();
+        let spoken = Spoken::record(&speaker, &listener, SLICE_S)?;
+        let (median_ms, _) = spoken.delay_ms();
+        println!("  minute {minute}: {median_ms:.0} ms; {}", stages(&spoken, &speaker, &listener)?);
         points.push((minute as f64, median_ms));
-        held.push(listener.run("return palabreState.depthMs")?.as_f64().unwrap_or(f64::NAN));
     }
     let medians: Vec<f64> = points.iter().map(|point| point.1).collect();
     let trend = Trend::through(&points[1..]);
@@ -104,7 +105,6 @@ pub fn over_time() -> Result<()> {
         "latency-long: medians of 15 s, each minute for {MINUTES}: {medians:.0?} ms; after the first: mean {:.0} ms, slope {:+.1} ± {:.1} ms a minute",
         trend.mean, trend.slope, trend.slope_error
     );
-    println!("  of it held back by the player: {held:.0?} ms");
     println!("  listening page: {}", Heard::figures(&listener)?);
     std::fs::create_dir_all("target/measure")?;
     let curve = Curve { name: "mouth to ear", colour: "#1d4f91", points };
@@ -126,6 +126,7 @@ pub struct Spoken {
     pub heard: Vec<i16>,
     matches: Vec<Match>,
     sent_before: usize,
+    arrived_before: usize,
     from: Recorded,
     to: Recorded,
 }
@@ -136,7 +137,7 @@ impl Spoken {
         let starts = [(speaker, Tap::Microphone), (listener, Tap::Output)].map(|(b, tap)| b.tapped(tap));
         let [from, to] = starts;
         let ((from, from_hz), (to, to_hz)) = (from?, to?);
-        let sent_before = speaker.tap_sent()?;
+        let (sent_before, arrived_before) = (speaker.tap_counts()?.0, listener.tap_counts()?.1);
         wait_for_samples(speaker, Tap::Microphone, from / from_hz as usize + seconds + 1)?;
         wait_for_samples(listener, Tap::Output, to / to_hz as usize + seconds + 3)?;
         let from =
@@ -145,7 +146,7 @@ impl Spoken {
         let said = convert(&speaker.tap_from(Tap::Microphone, from.start)?, from_hz, RATE_HZ);
         let heard = convert(&listener.tap_from(Tap::Output, to.start)?, to_hz, RATE_HZ);
         let matches = find(&said, &heard, 2_000);
-        Ok(Self { said, heard, matches, sent_before, from, to })
+        Ok(Self { said, heard, matches, sent_before, arrived_before, from, to })
     }
 
     /// The windows whose place is known.
@@ -164,7 +165,7 @@ impl Spoken {
 fn stages(spoken: &Spoken, speaker: &Browser, listener: &Browser) -> Result<String> {
     let (start, rate_hz) = spoken.stream_start(listener)?;
     let came = find(&spoken.said, &convert(&listener.tap_from(Tap::Stream, start)?, rate_hz, RATE_HZ), 2_000);
-    let arrived = listener.tap_stages()?.arrived;
+    let arrived = listener.tap_stages((usize::MAX, spoken.arrived_before))?.arrived;
     // SEQ is CLOCK_BOOTTIME when the chunk was complete.
     let boot_ms = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64() * 1000.0 - boottime_ms() as f64;
     let (mut mixed, mut rest, mut down, mut player) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -182,7 +183,7 @@ fn stages(spoken: &Spoken, speaker: &Browser, listener: &Browser) -> Result<Stri
     // A sample in the middle of what is sent waits for half of it less than the first.
     let room_hz = f64::from(rate_hz);
     // How old each piece's first sample was when it left, in ms, and how many samples it had.
-    let sent = speaker.tap_stages()?.sent.split_off(spoken.sent_before);
+    let sent = speaker.tap_stages((spoken.sent_before, usize::MAX))?.sent;
     let samples: f64 = sent.iter().map(|(_, count)| count).sum();
     let sent_ms = sent.iter().map(|(age, count)| (age - count * 500.0 / room_hz) * count).sum::<f64>() / samples;
     let [mixed, rest, down, player] = [mixed, rest, down, player].map(|all| all.iter().sum::<f64>() / all.len() as f64);
@@ -199,7 +200,7 @@ impl Spoken {
     /// of what was said began.
     fn stream_start(&self, listener: &Browser) -> Result<(usize, u32)> {
         let began_ms = self.from.ms(0);
-        let arrived = listener.tap_stages()?.arrived;
+        let arrived = listener.tap_stages((usize::MAX, self.arrived_before))?.arrived;
         let first = arrived.iter().find(|(_, came_ms, _)| *came_ms >= began_ms).context("nothing came")?;
         Ok((first.0 as usize, listener.tapped(Tap::Stream)?.1))
     }
