@@ -217,9 +217,8 @@ impl Browser {
     /// # Errors
     /// The script threw.
     pub fn tapped(&self, tap: Tap) -> Result<(usize, u32)> {
-        let value = self.run(&format!("return window.palabreTap.length({})", tap.name()))?;
-        let number = |at: usize| value[at].as_u64().context("the tap's answer is two numbers");
-        Ok((usize::try_from(number(0)?)?, u32::try_from(number(1)?)?))
+        let (count, rate_hz) = self.two_numbers(&format!("return window.palabreTap.length({})", tap.name()))?;
+        Ok((count, u32::try_from(rate_hz)?))
     }
 
     /// Waits until a tap has recorded more than so many samples.
@@ -284,9 +283,7 @@ impl Browser {
     /// # Errors
     /// The script threw.
     pub fn tap_counts(&self) -> Result<(usize, usize)> {
-        let value = self.run("return window.palabreTap.counts()")?;
-        let number = |at: usize| value[at].as_u64().context("the tap's answer is two numbers");
-        Ok((usize::try_from(number(0)?)?, usize::try_from(number(1)?)?))
+        self.two_numbers("return window.palabreTap.counts()")
     }
 
     /// When chunks left and when they came, after the first so many of each.
@@ -309,6 +306,12 @@ impl Browser {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.driver.id()
+    }
+
+    fn two_numbers(&self, script: &str) -> Result<(usize, usize)> {
+        let value = self.run(script)?;
+        let number = |at: usize| value[at].as_u64().context("the tap's answer is two numbers");
+        Ok((usize::try_from(number(0)?)?, usize::try_from(number(1)?)?))
     }
 
     fn client(&self) -> Result<&Client> {

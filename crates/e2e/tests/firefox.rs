@@ -1,5 +1,8 @@
-//! One person's visit in a real Firefox. They come in by keyboard alone, hear, speak, mute and reload; their listener is replaced and
-//! dies; and they choose another loudspeaker, in which the sound is then found.
+//! One person's visit in a real Firefox.
+//!
+//! They come in by keyboard alone, hear, speak, mute and reload.
+//! Their listener is replaced, and dies.
+//! They choose another loudspeaker, in which the sound is then found.
 //!
 //! What the page does in detail is tested in Chromium: here is only what another browser may do otherwise.
 #![allow(clippy::unwrap_used, missing_docs)]

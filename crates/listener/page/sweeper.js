@@ -4,7 +4,7 @@
  * That thread has no timer for it there: each message leaves a little, and it is collected when there are 27 MiB of it
  * (javascript.options.mem.gc_allocation_threshold_mb), after an hour or so, all at once and in the middle of the sound. What
  * does lead to a collection is memory that is asked for in one piece of more than 38 MiB (gc_malloc_threshold_base_mb);
- * none of it is ever touched, so it costs an address and no memory. Not for other browsers, which collect by themselves.
+ * none of it is ever touched, so it costs an address and no memory. Chromium was not seen to need it.
  */
 
 const EVERY_S = 60;
