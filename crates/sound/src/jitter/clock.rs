@@ -181,6 +181,10 @@ impl Clock {
         let waited = self.ticked - *self.waits_since.get_or_insert(self.ticked);
         let can_wait = reserve.spare_s >= SHORT_S && waited.as_secs_f64() * -ppm < WAIT_S * 1e6;
         let next = store.peek(joiner.fade().max(self.samples_in(PERIOD_S)));
+        if next.is_empty() {
+            // It has run dry at this very tick: there is nothing to go on with.
+            return None;
+        }
         let again = self.to_repeat(reserve.to_repeat_s(ppm), can_wait, heard, &next)?;
         if store.len() + again < frame + Follow::SPARE {
             return None;

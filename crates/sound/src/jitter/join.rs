@@ -91,13 +91,13 @@ impl Joiner {
         self.tail.is_empty()
     }
 
-    /// Nothing comes after `last`. What ends loud was torn off, and what comes then is torn off too; an end of the talker's own
-    /// is quiet, and nothing is added to it.
+    /// Nothing comes after `last`. What ends loud, or while it was still fading in, was torn off, and what comes then is torn off
+    /// too; an end of the talker's own is quiet, and nothing is added to it.
     fn end(&mut self, last: &[i16]) {
         let mut said = self.last_frame();
         said.extend(last.iter().map(|&x| f32::from(x)));
         let end: Vec<i16> = said[said.len() - self.fade / 5..].iter().map(|&x| x as i16).collect();
-        let torn = meter::frame_dbfs(&end) >= QUIET_DBFS;
+        let torn = self.risen < self.fade || meter::frame_dbfs(&end) >= QUIET_DBFS;
         self.risen = if torn { 0 } else { self.fade };
         if torn || end.last().is_some_and(|x| x.abs() > ALMOST_ZERO) {
             self.fade_out(said, last.len());

@@ -43,6 +43,23 @@ fn hear(sound: impl Fn(usize) -> Vec<i16>, frames_per_piece: usize, late_us: &[u
     (run(Jitter::new(RATE_HZ), &pushes, phase_us, last_us / 20_000), sound)
 }
 
+/// A minute of somebody whose clock is faster by `ppm`, over such a network.
+fn hear_by_clock(
+    sound: impl Fn(usize) -> Vec<i16>,
+    kind: usize,
+    seed: u64,
+    phase_us: u64,
+    ppm: i64,
+) -> (Run, Vec<i16>) {
+    let (frames_per_piece, mut late_us) = trace(kind, seed, 3_000 / [1, 2, 5, 10][kind % 4]);
+    for (i, late_us) in late_us.iter_mut().enumerate() {
+        // Who is fast is late at first, and less and less.
+        let apart_us = i as i64 * frames_per_piece as i64 * ppm / 50;
+        *late_us += if ppm > 0 { 60_000 - apart_us } else { -apart_us }.unsigned_abs();
+    }
+    hear(sound, frames_per_piece, &late_us, phase_us)
+}
+
 /// Words of 320 ms and pauses of 180 ms.
 fn words(samples: usize) -> Vec<i16> {
     let one = [word(FRAME_SAMPLES * 16), vec![0; FRAME_SAMPLES * 9]].concat();
@@ -87,6 +104,24 @@ fn what_is_cut_while_a_resampler_follows_makes_no_click() {
     assert_no_click(&run.heard(), &said);
 }
 
+#[test]
+fn what_is_torn_off_while_it_fades_in_fades_in_again() {
+    // Found by the property below: only so little of it was heard that it seemed to be quiet.
+    let (run, said) = hear_by_clock(word, 4, 2_456_730_501_514_610_017, 2_476, 238);
+    assert_no_click(&run.heard(), &said);
+}
+
+#[test]
+fn a_buffer_that_runs_dry_at_the_tick_of_a_resamplers_beginning_only_runs_dry() {
+    // Pieces that fill frames to the sample, by a clock that is slow, until one doesn't come in time: while the resampler waits
+    // for a quiet moment, that is when the buffer is empty to the sample.
+    for late_piece in (1_400..1_700).step_by(10) {
+        let late_us = |i| i as u64 * 3 + if i == late_piece { 60_000 } else { i as u64 * 7_919 % 2_000 };
+        let run = run(Jitter::new(RATE_HZ), &chunks(1_800, FRAME_SAMPLES, late_us), 3_000, 1_800);
+        assert_eq!(run.jitter.counters().underruns, 1, "{late_piece}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { max_shrink_iters: 50, ..ProptestConfig::with_cases(speech::cases(60)) })]
 
@@ -105,5 +140,17 @@ proptest! {
         let margin = run.margins.iter().rev().take(150).max().copied().unwrap_or_default();
         let normal_ms = margin.as_millis() as usize + frames_per_piece * 20 + 20;
         prop_assert!(waiting_ms(&run.jitter) <= normal_ms + 100, "{} ms wait, {normal_ms} are normal", waiting_ms(&run.jitter));
+    }
+    #[test]
+    fn nor_is_there_one_where_a_resampler_follows_the_clock_meanwhile(
+        kind in 0usize..12,
+        with_pauses in any::<bool>(),
+        seed in any::<u64>(),
+        phase_us in 0u64..20_000,
+        ppm in -900i64..900,
+    ) {
+        let (run, said) = hear_by_clock(if with_pauses { words } else { word }, kind, seed, phase_us, ppm);
+        let all: Vec<i16> = run.frames.iter().flat_map(|(_, frame)| frame.iter().copied()).collect();
+        assert_no_click(&all, &said);
     }
 }
