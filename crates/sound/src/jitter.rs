@@ -33,7 +33,7 @@ mod store;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use clock::Clock;
+use clock::{Clock, Lateness};
 use depth::Depth;
 use join::Joiner;
 use store::Store;
@@ -237,7 +237,8 @@ impl Jitter {
         self.margin = self.depth.best();
         if self.state == State::Playing {
             self.note_in_time(now, late_s);
-            self.clock.watch(now, place, self.store.len(), self.depth.worst_s());
+            let late = Lateness { late_s: self.depth.worst_s(), margin_s: self.margin.as_secs_f64() };
+            self.clock.watch(now, place, self.store.len(), late);
         }
     }
 
@@ -306,8 +307,10 @@ impl Jitter {
     fn cut_surplus(&mut self) {
         self.in_time_ticks += 1;
         let Some(in_time_s) = self.in_time_s.filter(|_| self.in_time_ticks >= SURPLUS_TICKS) else { return };
-        // Of pieces shorter than a frame one is waited for that fills the first frame.
-        let needed = self.margin + if self.usual_piece() < self.frame_samples { FRAME } else { Duration::ZERO };
+        // Of pieces shorter than a frame one is waited for that fills the first frame; and where a resampler makes their place
+        // among the ticks wander, they must be in time at the worst of places.
+        let wander = self.usual_piece() < self.frame_samples || self.clock.is_following();
+        let needed = self.margin + if wander { FRAME } else { Duration::ZERO };
         let surplus_s = (in_time_s - needed.as_secs_f64()).max(0.0);
         let surplus = ((surplus_s * f64::from(self.store.rate_hz())) as usize).min(self.store.len());
         if surplus < self.store.samples_in(SURPLUS) {

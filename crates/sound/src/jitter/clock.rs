@@ -2,7 +2,8 @@
 //!
 //! [`Drift`] tells the difference after half a minute. From then on a resampler ([`Follow`]) uses the samples at the talker's
 //! pace, and a slow control holds the buffer at the *slack* that it had in the beginning: for how much longer it would last
-//! when the promptest piece of a second arrives. Where there is no difference nothing is resampled.
+//! when the promptest piece of a second arrives. What that is above the margin goes by the same control: a network that was
+//! bad once leaves no delay behind. Where there is no difference nothing is resampled.
 //!
 //! A frame is taken whole. Without a resampler the pieces' ends keep their place among the frames' ends, but with one they
 //! wander through a whole tick, so that more slack may be needed than there is. Most of it the resampler gathers itself, by
@@ -36,6 +37,15 @@ const WAIT_S: f64 = 0.000_4;
 const RESERVE: usize = 8;
 /// The longest period of a voice.
 const PERIOD_S: f64 = 0.01;
+
+/// How late pieces were lately.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lateness {
+    /// The latest that was in time.
+    pub late_s: f64,
+    /// What is held back for it.
+    pub margin_s: f64,
+}
 
 /// What the last second told about the buffer.
 #[derive(Clone, Copy, Debug)]
@@ -130,9 +140,8 @@ impl Clock {
         self.repeated_samples
     }
 
-    /// A piece arrives, `place` after the spurt's first sample, while `waiting` samples wait; lately none was later than
-    /// `late_s`.
-    pub(super) fn watch(&mut self, now: Duration, place: Duration, waiting: usize, late_s: f64) {
+    /// A piece arrives, `place` after the spurt's first sample, while `waiting` samples wait.
+    pub(super) fn watch(&mut self, now: Duration, place: Duration, waiting: usize, late: Lateness) {
         let waiting = waiting + self.follow.as_ref().map_or(0, |follow| follow.held());
         let after_s = now.saturating_sub(self.ticked).as_secs_f64();
         let slack_s = waiting as f64 / f64::from(self.rate_hz) - after_s;
@@ -142,7 +151,7 @@ impl Clock {
         if self.drift.push(now, place)
             && let Some((slack_s, after_s)) = self.slack_s.take()
         {
-            self.control(slack_s, after_s, late_s);
+            self.control(slack_s, after_s, late);
         }
     }
 
@@ -159,9 +168,10 @@ impl Clock {
     }
 
     /// Once a second: how fast?
-    fn control(&mut self, slack_s: f64, after_s: f64, late_s: f64) {
-        let target_s = *self.target_s.get_or_insert(slack_s);
-        let needed_s = late_s + (Follow::SPARE + RESERVE) as f64 / f64::from(self.rate_hz);
+    fn control(&mut self, slack_s: f64, after_s: f64, Lateness { late_s, margin_s }: Lateness) {
+        let filter_s = (Follow::SPARE + RESERVE) as f64 / f64::from(self.rate_hz);
+        let needed_s = late_s + filter_s;
+        let target_s = self.target_s.get_or_insert(slack_s).min(margin_s + filter_s).max(needed_s);
         let (missing_s, spare_s) = (needed_s - slack_s, slack_s + FRAME.as_secs_f64() - late_s);
         let after_s = (after_s + late_s + PLACE_S) % FRAME.as_secs_f64();
         self.reserve = Some(Reserve { missing_s, after_s, spare_s });
@@ -169,7 +179,7 @@ impl Clock {
         self.presumed_ppm = self.drift.ppm(true).or(self.presumed_ppm);
         self.raising &= missing_s > 0.0;
         if let (Some(ppm), Some(follow)) = (self.ppm, &mut self.follow) {
-            let correction = (slack_s - target_s.max(needed_s)) * CORRECTION_PER_S * 1e6;
+            let correction = (slack_s - target_s) * CORRECTION_PER_S * 1e6;
             let gentle = correction.clamp(-CORRECTION_PPM, CORRECTION_PPM);
             follow.set_ppm(ppm + if self.raising { -RAISE_PPM } else { gentle });
         }

@@ -215,6 +215,42 @@ fn pieces_that_come_now_before_and_now_after_a_tick_find_the_resampler_full_enou
 }
 
 #[test]
+fn what_a_bad_network_left_behind_goes_by_the_resamplers_pace() {
+    // For a quarter of a minute pieces are late by up to 35 ms; less than is cut remains of what is held back for them.
+    for (slower_us, phase_us) in [(4, 0), (4, 12_000), (-4, 5_000), (-4, 18_000)] {
+        let arrival_us = |i: u64| {
+            let late_us = if (1_500..1_875).contains(&i) { i * 7_919 % 35_000 } else { i * 7_919 % 2_000 };
+            (40_000 + i * 40_000 + late_us).saturating_add_signed(i as i64 * slower_us)
+        };
+        let (mut jitter, mut frame) = (Jitter::new(RATE_HZ), vec![0; FRAME_SAMPLES]);
+        let tone = measure::tone(RATE_HZ, 300.0, -20.0, FRAME_SAMPLES * 2);
+        let (mut piece, mut delays_ms, mut after) = (0, Vec::new(), Counters::default());
+        for tick in 0..300 * 50 {
+            let now_us = phase_us + tick * 20_000;
+            while arrival_us(piece) <= now_us {
+                jitter.push(Duration::from_micros(arrival_us(piece)), &tone);
+                piece += 1;
+            }
+            let _ = jitter.pull(Duration::from_micros(now_us), &mut frame);
+            let heard_us = piece as f64 * 40_000.0 - jitter.fill_samples() as f64 / 0.024;
+            let said_us = heard_us * (1.0 + slower_us as f64 / 40_000.0);
+            delays_ms.push((now_us as f64 - said_us) / 1000.0);
+            if tick == 80 * 50 {
+                after = jitter.counters();
+            }
+        }
+        let mean_ms = |from_s: usize| delays_ms[from_s * 50..(from_s + 10) * 50].iter().sum::<f64>() / 500.0;
+        let (before_ms, bad_ms, after_ms) = (mean_ms(50), mean_ms(80), mean_ms(290));
+        println!("{slower_us} µs, {phase_us}: {before_ms:.1}, then {bad_ms:.1}, at last {after_ms:.1} ms; {after:?}");
+        // A piece, the margin, and what the resampler holds.
+        let due_ms = 40.0 + MARGIN_MIN.as_secs_f64() * 1000.0 + 2.0;
+        assert!(bad_ms > due_ms + 5.0, "{bad_ms} ms after it");
+        assert!(before_ms < due_ms && after_ms < due_ms, "{before_ms} ms before, {after_ms} ms at last");
+        assert_eq!(jitter.counters(), Counters { repeated_samples: jitter.counters().repeated_samples, ..after });
+    }
+}
+
+#[test]
 fn a_short_spurt_is_never_resampled() {
     let run = run(Jitter::new(RATE_HZ), &chunks(1_200, FRAME_SAMPLES, |i| 240 - i as u64 / 5), 19_000, 1_200);
     assert!(!run.jitter.is_following());
