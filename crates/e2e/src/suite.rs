@@ -192,6 +192,21 @@ impl Suite {
         })
     }
 
+    /// The counters that the mixer logs when it is asked, among them those of its jitter buffers.
+    ///
+    /// # Errors
+    /// There is no mixer, or it said nothing.
+    pub fn mixer_counters(&self) -> Result<String> {
+        let log = || std::fs::read_to_string(self.dir().join("log")).unwrap_or_default();
+        let before = log().len();
+        signal(self.process("palabre-mixer", "").ok_or_else(|| anyhow!("no mixer"))?, "USR1")?;
+        wait_for("the mixer's counters", PATIENCE, || {
+            let log = log();
+            let (said, _) = log[before..].split_once(" stray_bytes=")?;
+            said.rsplit_once("wakeups=").map(|(_, counters)| format!("wakeups={counters}"))
+        })
+    }
+
     /// kill -9 of a process of this suite; says which process it was.
     ///
     /// # Errors

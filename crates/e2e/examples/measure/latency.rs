@@ -97,6 +97,7 @@ pub fn over_time() -> Result<()> {
         let spoken = Spoken::record(&speaker, &listener, SLICE_S)?;
         let (median_ms, _) = spoken.delay_ms();
         println!("  minute {minute}: {median_ms:.0} ms; {}", stages(&spoken, &speaker, &listener)?);
+        println!("    {}; player: {}", suite.mixer_counters()?, Heard::figures(&listener)?);
         points.push((minute as f64, median_ms));
     }
     let medians: Vec<f64> = points.iter().map(|point| point.1).collect();
