@@ -231,13 +231,20 @@ impl Browser {
         wait_for("sound in the browser", PATIENCE + Duration::from_secs(seconds), enough).map(drop)
     }
 
-    /// What a tap has recorded from sample `start` on, in parts: whatever keeps the page busy is heard in it.
+    /// What a tap has recorded from sample `start` on.
     ///
     /// # Errors
     /// The script threw.
     pub fn tap_from(&self, tap: Tap, start: usize) -> Result<Vec<i16>> {
+        self.tap_between(tap, start, self.tapped(tap)?.0)
+    }
+
+    /// What a tap has recorded from sample `start` to the one before `end`, in parts: whatever keeps the page busy is heard in it.
+    ///
+    /// # Errors
+    /// The script threw.
+    pub fn tap_between(&self, tap: Tap, start: usize, end: usize) -> Result<Vec<i16>> {
         const PART: usize = 1 << 16;
-        let (end, _) = self.tapped(tap)?;
         let mut samples = Vec::with_capacity(end.saturating_sub(start));
         for from in (start..end).step_by(PART) {
             let to = end.min(from + PART);

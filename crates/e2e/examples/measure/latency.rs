@@ -66,7 +66,7 @@ pub fn over_rtts() -> Result<()> {
             let elapsed_ms = started.elapsed().as_secs_f64() * 1000.0;
             let percent = |ms: f64| ms * 100.0 / elapsed_ms;
             let (cpu, browser) = (percent(cpu_ms(pid)? - cpu_before), percent(cpu_of(&browser) - browser_before));
-            let pieces = (speaker.tap_counts()?.0 - spoken.sent_before) as f64 * 1000.0 / elapsed_ms;
+            let pieces = (speaker.tap_counts()?.0 - spoken.stretch.from.sent) as f64 * 1000.0 / elapsed_ms;
             let (middle, p95) = spoken.delay_ms();
             let (found, all) = (spoken.found().count(), spoken.matches.len());
             let held = listener.run("return palabreState.depthMs")?.as_f64().unwrap_or(f64::NAN);
@@ -90,14 +90,18 @@ pub fn over_time() -> Result<()> {
     let listener = join(&suite, 1, "websocket")?;
     wait_for_samples(&listener, Tap::Output, 12)?;
     let started = Instant::now();
-    let mut points = Vec::new();
+    let (mut stretches, mut points) = (Vec::new(), Vec::new());
     for minute in 0..=MINUTES {
         let due = Duration::from_secs(60 * minute as u64);
         std::thread::sleep(due.saturating_sub(started.elapsed()));
-        let spoken = Spoken::record(&speaker, &listener, SLICE_S)?;
+        stretches.push(Stretch::record(&speaker, &listener, SLICE_S)?);
+        println!("  minute {minute}: {}; player: {}", suite.mixer_counters()?, Heard::figures(&listener)?);
+    }
+    // Not before now: a page whose sound is fetched is kept from sending its own, and what is held back for that is delay.
+    for (minute, stretch) in stretches.into_iter().enumerate() {
+        let spoken = stretch.fetch(&speaker, &listener)?;
         let (median_ms, _) = spoken.delay_ms();
         println!("  minute {minute}: {median_ms:.0} ms; {}", stages(&spoken, &speaker, &listener)?);
-        println!("    {}; player: {}", suite.mixer_counters()?, Heard::figures(&listener)?);
         points.push((minute as f64, median_ms));
     }
     let medians: Vec<f64> = points.iter().map(|point| point.1).collect();
@@ -119,6 +123,61 @@ fn cpu_of(pids: &[u32]) -> f64 {
     pids.iter().filter_map(|&pid| cpu_ms(pid).ok()).sum()
 }
 
+/// A stretch of what two browsers' taps recorded: where it is.
+#[derive(Clone, Copy)]
+struct Stretch {
+    from: Mark,
+    to: Mark,
+}
+
+/// A moment, as counts of what was recorded until then.
+#[derive(Clone, Copy)]
+struct Mark {
+    said: usize,
+    heard: usize,
+    stream: usize,
+    sent: usize,
+    arrived: usize,
+}
+
+impl Stretch {
+    /// So many seconds from now on, and as long as the delay may be.
+    fn record(speaker: &Browser, listener: &Browser, seconds: usize) -> Result<Self> {
+        let from = Mark::now(speaker, listener)?;
+        let (said_hz, heard_hz) =
+            (speaker.tapped(Tap::Microphone)?.1 as usize, listener.tapped(Tap::Output)?.1 as usize);
+        wait_for_samples(speaker, Tap::Microphone, from.said / said_hz + seconds + 1)?;
+        wait_for_samples(listener, Tap::Output, from.heard / heard_hz + seconds + 3)?;
+        Ok(Self { from, to: Mark::now(speaker, listener)? })
+    }
+
+    /// Its sound and its times.
+    fn fetch(self, speaker: &Browser, listener: &Browser) -> Result<Spoken> {
+        let Self { from, to } = self;
+        let recorded = |browser: &Browser, tap, start, end| {
+            let rate_hz = browser.tapped(tap)?.1;
+            let samples = convert(&browser.tap_between(tap, start, end)?, rate_hz, RATE_HZ);
+            anyhow::Ok((samples, Recorded { start, rate_hz, clock: Clock::new(browser.tap_times(tap, start)?) }))
+        };
+        let (said, said_at) = recorded(speaker, Tap::Microphone, from.said, to.said)?;
+        let (heard, heard_at) = recorded(listener, Tap::Output, from.heard, to.heard)?;
+        let matches = find(&said, &heard, 2_000);
+        Ok(Spoken { said, heard, matches, stretch: self, said_at, heard_at })
+    }
+}
+
+impl Mark {
+    fn now(speaker: &Browser, listener: &Browser) -> Result<Self> {
+        Ok(Self {
+            said: speaker.tapped(Tap::Microphone)?.0,
+            heard: listener.tapped(Tap::Output)?.0,
+            stream: listener.tapped(Tap::Stream)?.0,
+            sent: speaker.tap_counts()?.0,
+            arrived: listener.tap_counts()?.1,
+        })
+    }
+}
+
 /// What one page said and the other rendered, window by window.
 pub struct Spoken {
     /// At [`RATE_HZ`], as the browser delivered it.
@@ -126,28 +185,15 @@ pub struct Spoken {
     /// At [`RATE_HZ`], as the other browser rendered it.
     pub heard: Vec<i16>,
     matches: Vec<Match>,
-    sent_before: usize,
-    arrived_before: usize,
-    from: Recorded,
-    to: Recorded,
+    stretch: Stretch,
+    said_at: Recorded,
+    heard_at: Recorded,
 }
 
 impl Spoken {
     /// Records both from now on.
     pub fn record(speaker: &Browser, listener: &Browser, seconds: usize) -> Result<Self> {
-        let starts = [(speaker, Tap::Microphone), (listener, Tap::Output)].map(|(b, tap)| b.tapped(tap));
-        let [from, to] = starts;
-        let ((from, from_hz), (to, to_hz)) = (from?, to?);
-        let (sent_before, arrived_before) = (speaker.tap_counts()?.0, listener.tap_counts()?.1);
-        wait_for_samples(speaker, Tap::Microphone, from / from_hz as usize + seconds + 1)?;
-        wait_for_samples(listener, Tap::Output, to / to_hz as usize + seconds + 3)?;
-        let from =
-            Recorded { start: from, rate_hz: from_hz, clock: Clock::new(speaker.tap_times(Tap::Microphone, from)?) };
-        let to = Recorded { start: to, rate_hz: to_hz, clock: Clock::new(listener.tap_times(Tap::Output, to)?) };
-        let said = convert(&speaker.tap_from(Tap::Microphone, from.start)?, from_hz, RATE_HZ);
-        let heard = convert(&listener.tap_from(Tap::Output, to.start)?, to_hz, RATE_HZ);
-        let matches = find(&said, &heard, 2_000);
-        Ok(Self { said, heard, matches, sent_before, arrived_before, from, to })
+        Stretch::record(speaker, listener, seconds)?.fetch(speaker, listener)
     }
 
     /// The windows whose place is known.
@@ -157,16 +203,18 @@ impl Spoken {
 
     /// Median and 95th percentile.
     fn delay_ms(&self) -> (f64, f64) {
-        let delays: Vec<f64> = self.found().map(|m| self.to.ms(m.at + m.lag) - self.from.ms(m.at)).collect();
+        let delays: Vec<f64> = self.found().map(|m| self.heard_at.ms(m.at + m.lag) - self.said_at.ms(m.at)).collect();
         (median(delays.clone()), percentile(delays, 95.0))
     }
 }
 
 /// The same delay stage by stage, for the same windows in each: means, so that they add up.
 fn stages(spoken: &Spoken, speaker: &Browser, listener: &Browser) -> Result<String> {
-    let (start, rate_hz) = spoken.stream_start(listener)?;
-    let came = find(&spoken.said, &convert(&listener.tap_from(Tap::Stream, start)?, rate_hz, RATE_HZ), 2_000);
-    let arrived = listener.tap_stages((usize::MAX, spoken.arrived_before))?.arrived;
+    let Stretch { from, to } = spoken.stretch;
+    let arrived = listener.tap_stages((usize::MAX, from.arrived))?.arrived;
+    let (start, rate_hz) = (spoken.stream_start(&arrived)?, listener.tapped(Tap::Stream)?.1);
+    let came =
+        find(&spoken.said, &convert(&listener.tap_between(Tap::Stream, start, to.stream)?, rate_hz, RATE_HZ), 2_000);
     // SEQ is CLOCK_BOOTTIME when the chunk was complete.
     let boot_ms = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64() * 1000.0 - boottime_ms() as f64;
     let (mut mixed, mut rest, mut down, mut player) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -176,15 +224,16 @@ fn stages(spoken: &Spoken, speaker: &Browser, listener: &Browser) -> Result<Stri
         let next = arrived.partition_point(|&(from, ..)| from <= place);
         let (Some(&(_, came_ms, seq)), Some(&(end, ..))) = (arrived.get(next - 1), arrived.get(next)) else { continue };
         let (complete_ms, rest_ms) = (seq + boot_ms, (end - place) * 1000.0 / f64::from(rate_hz));
-        mixed.push(complete_ms - rest_ms - spoken.from.ms(window.at));
+        mixed.push(complete_ms - rest_ms - spoken.said_at.ms(window.at));
         rest.push(rest_ms);
         down.push(came_ms - complete_ms);
-        player.push(spoken.to.ms(heard.at + heard.lag) - came_ms);
+        player.push(spoken.heard_at.ms(heard.at + heard.lag) - came_ms);
     }
     // A sample in the middle of what is sent waits for half of it less than the first.
     let room_hz = f64::from(rate_hz);
     // How old each piece's first sample was when it left, in ms, and how many samples it had.
-    let sent = speaker.tap_stages((spoken.sent_before, usize::MAX))?.sent;
+    let mut sent = speaker.tap_stages((from.sent, usize::MAX))?.sent;
+    sent.truncate(to.sent - from.sent);
     let samples: f64 = sent.iter().map(|(_, count)| count).sum();
     let sent_ms = sent.iter().map(|(age, count)| (age - count * 500.0 / room_hz) * count).sum::<f64>() / samples;
     let [mixed, rest, down, player] = [mixed, rest, down, player].map(|all| all.iter().sum::<f64>() / all.len() as f64);
@@ -199,11 +248,10 @@ fn stages(spoken: &Spoken, speaker: &Browser, listener: &Browser) -> Result<Stri
 impl Spoken {
     /// Where in the stream's tap to begin, so that what was said is found in it: at the chunk that came when the recording
     /// of what was said began.
-    fn stream_start(&self, listener: &Browser) -> Result<(usize, u32)> {
-        let began_ms = self.from.ms(0);
-        let arrived = listener.tap_stages((usize::MAX, self.arrived_before))?.arrived;
+    fn stream_start(&self, arrived: &[(f64, f64, f64)]) -> Result<usize> {
+        let began_ms = self.said_at.ms(0);
         let first = arrived.iter().find(|(_, came_ms, _)| *came_ms >= began_ms).context("nothing came")?;
-        Ok((first.0 as usize, listener.tapped(Tap::Stream)?.1))
+        Ok(first.0 as usize)
     }
 }
 
