@@ -30,7 +30,8 @@ user_pref("network.connectivity-service.enabled", false);
 "#;
 
 const ANALYSER: &str = r"() => {
-  if (window.top !== window) return;
+  // After a reload Firefox was seen to run this once more, 7 s later, when the page's sound was connected already.
+  if (window.top !== window || window.heardDbfs) return;
   const analysers = [];
   const connect = AudioNode.prototype.connect;
   AudioNode.prototype.connect = function (target, ...rest) {
