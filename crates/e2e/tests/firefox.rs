@@ -1,10 +1,7 @@
-//! One person's visit in a real Firefox.
+//! Firefox does what the page needs as Chromium does: a person comes in by keyboard alone, hears, speaks, mutes and reloads,
+//! is reconnected when their listener is replaced and when it dies, and hears through another loudspeaker once it is chosen.
 //!
-//! They come in by keyboard alone, hear, speak, mute and reload.
-//! Their listener is replaced, and dies.
-//! They choose another loudspeaker, in which the sound is then found.
-//!
-//! What the page does in detail is tested in Chromium: here is only what another browser may do otherwise.
+//! The page's details are tested in Chromium. This file tests only what another browser may do otherwise.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::path::Path;

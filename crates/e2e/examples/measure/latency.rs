@@ -97,7 +97,7 @@ pub fn over_time() -> Result<()> {
         stretches.push(Stretch::record(&speaker, &listener, SLICE_S)?);
         println!("  minute {minute}: {}; player: {}", suite.mixer_counters()?, Heard::figures(&listener)?);
     }
-    // Not before now: a page whose sound is fetched is kept from sending its own, and what is held back for that is delay.
+    // Not before now: to be asked for its sound keeps a page busy, and what is held back for that would be measured as delay.
     for (minute, stretch) in stretches.into_iter().enumerate() {
         let spoken = stretch.fetch(&speaker, &listener)?;
         let (median_ms, _) = spoken.delay_ms();

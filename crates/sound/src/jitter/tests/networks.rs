@@ -113,8 +113,8 @@ fn what_is_torn_off_while_it_fades_in_fades_in_again() {
 
 #[test]
 fn a_buffer_that_runs_dry_at_the_tick_of_a_resamplers_beginning_only_runs_dry() {
-    // Pieces that fill frames to the sample, by a clock that is slow, until one doesn't come in time: while the resampler waits
-    // for a quiet moment, that is when the buffer is empty to the sample.
+    // Pieces of a frame's length leave nothing in the buffer where one is late. The resampler for this slow clock waits for a
+    // quiet moment then, and there is none.
     for late_piece in (1_400..1_700).step_by(10) {
         let late_us = |i| i as u64 * 3 + if i == late_piece { 60_000 } else { i as u64 * 7_919 % 2_000 };
         let run = run(Jitter::new(RATE_HZ), &chunks(1_800, FRAME_SAMPLES, late_us), 3_000, 1_800);
@@ -141,6 +141,7 @@ proptest! {
         let normal_ms = margin.as_millis() as usize + frames_per_piece * 20 + 20;
         prop_assert!(waiting_ms(&run.jitter) <= normal_ms + 100, "{} ms wait, {normal_ms} are normal", waiting_ms(&run.jitter));
     }
+
     #[test]
     fn nor_is_there_one_where_a_resampler_follows_the_clock_meanwhile(
         kind in 0usize..12,
