@@ -231,6 +231,14 @@ impl Browser {
         wait_for("sound in the browser", PATIENCE + Duration::from_secs(seconds), enough).map(drop)
     }
 
+    /// Whether what the taps record from now on is kept; what isn't is counted all the same, and is silence when it is asked for.
+    ///
+    /// # Errors
+    /// The script threw.
+    pub fn tap_keeps(&self, kept: bool) -> Result<()> {
+        self.run(&format!("window.palabreTap.keep({kept})")).map(drop)
+    }
+
     /// What a tap has recorded from sample `start` on.
     ///
     /// # Errors

@@ -48,6 +48,7 @@
     counts: async () => [sent.length, await ask('arrivals')],
     stages: async (sentFrom, arrivedFrom) => ({ sent: sent.slice(sentFrom), arrived: await ask('arrived', arrivedFrom) }),
     base64: (name, start, end) => ask('base64', name, start, end),
+    keep: (kept) => post(['keep', kept]),
   };
 
   // Of the keeper's own thread: nothing of the page is known there.
@@ -55,12 +56,14 @@
     const newTap = () => ({ rateHz: 0, length: 0, blocks: [], times: [] });
     const taps = { output: newTap(), microphone: newTap(), stream: newTap() };
     const arrivals = [];
+    let keeps = true;
     const tell = {
       recorder(port, name, rateHz) {
         taps[name].rateHz = rateHz;
         port.onmessage = ({ data: [time, samples] }) => rendered(taps[name], time, samples);
       },
       chunk: (_, ms, seq, text) => arrived(ms, seq, text),
+      keep: (_, kept) => { keeps = kept; },
     };
     const answer = {
       length: (name) => [taps[name].length, taps[name].rateHz],
@@ -76,30 +79,29 @@
 
     function rendered(tap, time, samples) {
       if (tap.length - (tap.times.at(-1)?.[0] ?? -4800) >= 4800) tap.times.push([tap.length, time]);
-      add(tap, Int16Array.from(samples, (x) => Math.max(-32768, Math.min(32767, Math.round(x * 32768)))));
+      const round = () => Int16Array.from(samples, (x) => Math.max(-32768, Math.min(32767, Math.round(x * 32768))));
+      add(tap, samples.length, round);
     }
 
     function arrived(ms, seq, text) {
       const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
       taps.stream.rateHz = new DataView(bytes.buffer).getUint32(24, true);
       arrivals.push([taps.stream.length, ms, seq]);
-      add(taps.stream, new Int16Array(bytes.buffer.slice(44)));
+      add(taps.stream, (bytes.length - 44) / 2, () => new Int16Array(bytes.buffer.slice(44)));
     }
 
-    function add(tap, block) {
-      tap.blocks.push(block);
-      tap.length += block.length;
+    function add(tap, length, samples) {
+      if (keeps) tap.blocks.push([tap.length, samples()]);
+      tap.length += length;
     }
 
     function part(tap, start, end) {
       const all = new Int16Array(end - start);
-      let at = 0;
-      for (const block of tap.blocks) {
+      for (const [at, block] of tap.blocks) {
         if (at < end && at + block.length > start) {
           const [from, to] = [Math.max(start - at, 0), Math.min(end - at, block.length)];
           all.set(block.subarray(from, to), at + from - start);
         }
-        at += block.length;
       }
       return all;
     }

@@ -81,9 +81,8 @@ pub fn over_rtts() -> Result<()> {
     Ok(())
 }
 
-/// The delay once a minute for 20 minutes, as medians of 15 s: it must not grow.
-pub fn over_time() -> Result<()> {
-    const MINUTES: usize = 20;
+/// The delay once a minute for so many minutes, as medians of 15 s: it must not grow.
+pub fn over_time(minutes: usize) -> Result<()> {
     const SLICE_S: usize = 15;
     let suite = Suite::start(2)?;
     let speaker = join(&suite, 0, "websocket")?;
@@ -91,10 +90,12 @@ pub fn over_time() -> Result<()> {
     wait_for_samples(&listener, Tap::Output, 12)?;
     let started = Instant::now();
     let (mut stretches, mut points) = (Vec::new(), Vec::new());
-    for minute in 0..=MINUTES {
+    for minute in 0..=minutes {
         let due = Duration::from_secs(60 * minute as u64);
         std::thread::sleep(due.saturating_sub(started.elapsed()));
+        [&speaker, &listener].iter().try_for_each(|browser| browser.tap_keeps(true))?;
         stretches.push(Stretch::record(&speaker, &listener, SLICE_S)?);
+        [&speaker, &listener].iter().try_for_each(|browser| browser.tap_keeps(false))?;
         println!("  minute {minute}: {}; player: {}", suite.mixer_counters()?, Heard::figures(&listener)?);
     }
     // Not before now: to be asked for its sound keeps a page busy, and what is held back for that would be measured as delay.
@@ -106,14 +107,24 @@ pub fn over_time() -> Result<()> {
     }
     let medians: Vec<f64> = points.iter().map(|point| point.1).collect();
     let trend = Trend::through(&points[1..]);
+    let mean = |of: &[f64]| of.iter().sum::<f64>() / of.len() as f64;
+    let (early, late) = medians[1..].split_at(minutes / 2);
     println!(
-        "latency-long: medians of 15 s, each minute for {MINUTES}: {medians:.0?} ms; after the first: mean {:.0} ms, slope {:+.1} ± {:.1} ms a minute",
-        trend.mean, trend.slope, trend.slope_error
+        "latency-long: medians of 15 s, each minute for {minutes}: {medians:.0?} ms; after the first: mean {:.0} ms, of the first half {:.0}, \
+         of the second {:.0}, slope {:+.2} ± {:.2} ms a minute",
+        trend.mean,
+        mean(early),
+        mean(late),
+        trend.slope,
+        trend.slope_error
     );
     println!("  listening page: {}", Heard::figures(&listener)?);
     std::fs::create_dir_all("target/measure")?;
     let curve = Curve { name: "mouth to ear", colour: "#1d4f91", points };
-    std::fs::write("target/measure/latency-long.svg", svg("Mouth to ear over 20 minutes", "minutes", "ms", &[curve]))?;
+    std::fs::write(
+        "target/measure/latency-long.svg",
+        svg(&format!("Mouth to ear over {minutes} minutes"), "minutes", "ms", &[curve]),
+    )?;
     println!("  plot: target/measure/latency-long.svg");
     suite.stop()
 }
@@ -146,6 +157,8 @@ impl Stretch {
         let from = Mark::now(speaker, listener)?;
         let (said_hz, heard_hz) =
             (speaker.tapped(Tap::Microphone)?.1 as usize, listener.tapped(Tap::Output)?.1 as usize);
+        // Whoever asks again and again meanwhile keeps both pages busy.
+        std::thread::sleep(Duration::from_secs(seconds as u64 + 3));
         wait_for_samples(speaker, Tap::Microphone, from.said / said_hz + seconds + 1)?;
         wait_for_samples(listener, Tap::Output, from.heard / heard_hz + seconds + 3)?;
         Ok(Self { from, to: Mark::now(speaker, listener)? })
