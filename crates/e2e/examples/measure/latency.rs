@@ -119,6 +119,9 @@ pub fn over_time(minutes: usize) -> Result<()> {
         trend.slope_error
     );
     println!("  listening page: {}", Heard::figures(&listener)?);
+    for (whose, browser) in [("speaker", &speaker), ("listener", &listener)] {
+        println!("  the {whose}'s sound card, minute and ms: {:.1?}", jumps(browser)?);
+    }
     std::fs::create_dir_all("target/measure")?;
     let curve = Curve { name: "mouth to ear", colour: "#1d4f91", points };
     std::fs::write(
@@ -127,6 +130,29 @@ pub fn over_time(minutes: usize) -> Result<()> {
     )?;
     println!("  plot: target/measure/latency-long.svg");
     suite.stop()
+}
+
+/// When a browser's sound card stood still (or, less than nothing, made up for it), in minutes, and for how many ms: its samples
+/// come later by so much from then on. What it drifts isn't counted.
+fn jumps(browser: &Browser) -> Result<Vec<(f64, f64)>> {
+    const LEAST_MS: f64 = 8.0;
+    /// Two seconds of blocks: their earliest is less late than bursts make them.
+    const BLOCKS: usize = 20;
+    let rate_hz = f64::from(browser.tapped(Tap::Output)?.1);
+    let times = browser.tap_times(Tap::Output, 0)?;
+    let behind_ms = |blocks: &[(f64, f64)]| {
+        blocks.iter().map(|&(sample, ms)| ms - sample * 1000.0 / rate_hz).fold(f64::INFINITY, f64::min)
+    };
+    let (mut jumps, mut next) = (Vec::new(), BLOCKS);
+    while next + BLOCKS <= times.len() {
+        let jump_ms = behind_ms(&times[next..next + BLOCKS]) - behind_ms(&times[next - BLOCKS..next]);
+        if jump_ms.abs() > LEAST_MS {
+            jumps.push(((times[next].1 - times[0].1) / 60_000.0, jump_ms));
+            next += 2 * BLOCKS;
+        }
+        next += 1;
+    }
+    Ok(jumps)
 }
 
 /// Of processes that may end meanwhile.
