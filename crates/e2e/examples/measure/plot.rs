@@ -70,8 +70,12 @@ pub fn svg(title: &str, x: &str, y: &str, curves: &[Curve]) -> String {
     text + "</svg>\n"
 }
 
-/// To 1, 2 or 5 and zeros.
+/// To a digit and zeros, of the digits that five steps divide well.
 fn round_up(value: f64) -> f64 {
     let unit = 10f64.powf(value.log10().floor());
-    [1.0, 2.0, 5.0, 10.0].into_iter().map(|digit| digit * unit).find(|&up| up >= value).unwrap_or(value)
+    [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0]
+        .into_iter()
+        .map(|digit| digit * unit)
+        .find(|&up| up >= value)
+        .unwrap_or(value)
 }
