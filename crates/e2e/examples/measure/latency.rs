@@ -98,6 +98,9 @@ pub fn over_time(minutes: usize) -> Result<()> {
         [&speaker, &listener].iter().try_for_each(|browser| browser.tap_keeps(false))?;
         println!("  minute {minute}: {}; player: {}", suite.mixer_counters()?, Heard::figures(&listener)?);
     }
+    for (whose, browser) in [("speaker", &speaker), ("listener", &listener)] {
+        println!("  the {whose}'s sound card, minute and ms: {:.1?}", jumps(browser)?);
+    }
     // Not before now: to be asked for its sound keeps a page busy, and what is held back for that would be measured as delay.
     for (minute, stretch) in stretches.into_iter().enumerate() {
         let spoken = stretch.fetch(&speaker, &listener)?;
@@ -105,6 +108,12 @@ pub fn over_time(minutes: usize) -> Result<()> {
         println!("  minute {minute}: {median_ms:.0} ms; {}", stages(&spoken, &speaker, &listener)?);
         points.push((minute as f64, median_ms));
     }
+    print_trend(minutes, points)?;
+    suite.stop()
+}
+
+/// How the delay went, minute by minute, in words and as a plot.
+fn print_trend(minutes: usize, points: Vec<(f64, f64)>) -> Result<()> {
     let medians: Vec<f64> = points.iter().map(|point| point.1).collect();
     let trend = Trend::through(&points[1..]);
     let mean = |of: &[f64]| of.iter().sum::<f64>() / of.len() as f64;
@@ -118,10 +127,6 @@ pub fn over_time(minutes: usize) -> Result<()> {
         trend.slope,
         trend.slope_error
     );
-    println!("  listening page: {}", Heard::figures(&listener)?);
-    for (whose, browser) in [("speaker", &speaker), ("listener", &listener)] {
-        println!("  the {whose}'s sound card, minute and ms: {:.1?}", jumps(browser)?);
-    }
     std::fs::create_dir_all("target/measure")?;
     let curve = Curve { name: "mouth to ear", colour: "#1d4f91", points };
     std::fs::write(
@@ -129,7 +134,7 @@ pub fn over_time(minutes: usize) -> Result<()> {
         svg(&format!("Mouth to ear over {minutes} minutes"), "minutes", "ms", &[curve]),
     )?;
     println!("  plot: target/measure/latency-long.svg");
-    suite.stop()
+    Ok(())
 }
 
 /// When a browser's sound card stood still (or, less than nothing, made up for it), in minutes, and for how many ms: its samples
