@@ -1,161 +1,161 @@
-//! Who may ask: the participant's key, by cookie, by `Authorization: Bearer`, or in the query; and whether a request that
-//! writes by cookie comes from the participant's own page. A link that opens once opens to the browser that presses its button first,
-//! which has a key of its own from then on.
+//! Authenticates requests by the participant's access key: in the cookie, in `Authorization: Bearer`, or in the query. Also checks that
+//! a request that writes by cookie comes from the participant's own page.
+//!
+//! An invitation link works once: the first browser that presses its button gets an access key of its own.
 
-pub mod pages;
+pub(crate) mod pages;
 
 use crate::http::{Head, Response};
-use pages::Why;
+use pages::Denial;
 use palabre_config::key::KeyHash;
 use palabre_config::{Entrance, Key, Moment};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-/// How long a browser keeps the cookie: 400 days, the most that browsers accept.
+/// Lifetime of the cookie: 400 days, the maximum that browsers accept.
 const COOKIE_MAX_AGE_S: u64 = 400 * 24 * 3600;
 
-/// How a request showed the key.
+/// How a request carries its access key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Proof {
-    /// Deliberately: `Authorization: Bearer` or `?key=`. No page of another origin can have made the browser do that.
-    Deliberate,
-    /// By the cookie, which a browser sends by itself.
+pub(crate) enum Credential {
+    /// `Authorization: Bearer` or `?key=`. A page of another origin can't make a browser send these.
+    Explicit,
+    /// The cookie, which a browser adds by itself.
     Cookie,
 }
 
-impl Proof {
-    /// Whether a request with this proof may write. What a browser sends by itself must come from the page of this very
-    /// host and port: RFC 6454 §7.
-    pub fn may_write(self, head: &Head) -> bool {
+impl Credential {
+    /// Returns whether this request may change anything. With a cookie, it must come from this host and port: RFC 6454 §7.
+    pub(crate) fn may_write(self, head: &Head) -> bool {
         match self {
-            Self::Deliberate => true,
+            Self::Explicit => true,
             Self::Cookie => is_own_origin(head),
         }
     }
 }
 
-/// The key of a listener, and the cookie that carries it.
+/// Checks access keys for one participant.
 #[derive(Debug)]
-pub struct Door {
+pub(crate) struct Authenticator {
     key: KeyHash,
-    once: Option<Once>,
+    invitation: Option<Invitation>,
     cookie: String,
     expires: Option<Moment>,
 }
 
-/// The door's key is that of a link that opens once.
+/// The state of an invitation link, whose key is the authenticator's `key`.
 #[derive(Debug)]
-struct Once {
-    /// The control socket, where somebody writes down that it has opened.
+struct Invitation {
+    /// The control socket of the supervisor, which records that the link was used.
     supervisor: PathBuf,
-    /// The key of the browser that has used it. Locked while one comes in: who comes second finds it used.
-    entered: Mutex<Option<KeyHash>>,
+    /// The access key of the browser that used the link. It stays locked while a browser uses the link, so only one can.
+    browser: Mutex<Option<KeyHash>>,
 }
 
-impl Once {
-    fn entered(&self) -> MutexGuard<'_, Option<KeyHash>> {
-        self.entered.lock().unwrap_or_else(PoisonError::into_inner)
+impl Invitation {
+    fn browser(&self) -> MutexGuard<'_, Option<KeyHash>> {
+        self.browser.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What became of somebody who pressed the button of a link that opens once.
+/// The result of pressing the button of an invitation link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Entered {
-    /// Their key opens from now on.
-    In,
-    /// It could not be written down; the link is as it was.
-    NotNow,
-    /// It opens to somebody else, or to nobody.
-    Not(Why),
+pub(crate) enum Redemption {
+    /// The browser's new access key is valid.
+    Accepted,
+    /// The supervisor could not record the use; the link is still unused.
+    NotRecorded,
+    /// The link is not valid for this browser.
+    Denied(Denial),
 }
 
-impl Door {
-    /// A door for the participant of this name, which opens to this key only.
-    pub fn new(name: &str, key: KeyHash) -> Self {
-        Self { key, once: None, cookie: format!("__Host-palabre-{name}"), expires: None }
+impl Authenticator {
+    /// Creates an authenticator for the participant `name`, who has this access key.
+    pub(crate) fn new(name: &str, key: KeyHash) -> Self {
+        Self { key, invitation: None, cookie: format!("__Host-palabre-{name}"), expires: None }
     }
 
-    /// The same door, which opens to nobody from then on.
-    pub fn until(self, expires: Option<Moment>) -> Self {
+    /// Sets the time from which the access key is no longer valid.
+    pub(crate) fn expires(self, expires: Option<Moment>) -> Self {
         Self { expires, ..self }
     }
 
-    /// The same door, whose key opens once: to whoever is first with it, if it wasn't `entrance`.
-    pub fn once(self, supervisor: PathBuf, entrance: Option<Entrance>) -> Self {
+    /// Makes the key that of an invitation link. `entrance` is its use so far; the use of an earlier link is ignored.
+    pub(crate) fn invitation(self, supervisor: PathBuf, entrance: Option<Entrance>) -> Self {
         let entrance = entrance.filter(|entrance| entrance.link == self.key);
-        let entered = Mutex::new(entrance.map(|entrance| entrance.key));
-        Self { once: Some(Once { supervisor, entered }), ..self }
+        let browser = Mutex::new(entrance.map(|entrance| entrance.key));
+        Self { invitation: Some(Invitation { supervisor, browser }), ..self }
     }
 
-    /// Whether there is a button.
-    pub fn opens_once(&self) -> bool {
-        self.once.is_some()
+    /// Returns whether the participant has an invitation link, whose page shows a button.
+    pub(crate) fn has_invitation(&self) -> bool {
+        self.invitation.is_some()
     }
 
-    /// Somebody has pressed the button: `link` is what they were given, `key` will open. `write_down` says whether that is known
-    /// for good now, at the control socket that it is given.
-    pub fn enter(&self, link: &str, key: &Key, write_down: impl FnOnce(Entrance, &Path) -> bool) -> Entered {
-        let Some(once) = self.once.as_ref().filter(|_| self.key.matches(link)) else {
-            return Entered::Not(Why::Stranger);
+    /// Uses the invitation link whose key is `link`; `key` becomes the browser's access key. `record` receives the control socket and
+    /// returns whether the use was recorded.
+    pub(crate) fn redeem(&self, link: &str, key: &Key, record: impl FnOnce(Entrance, &Path) -> bool) -> Redemption {
+        let Some(invitation) = self.invitation.as_ref().filter(|_| self.key.matches(link)) else {
+            return Redemption::Denied(Denial::Unauthenticated);
         };
         if self.has_expired() {
-            return Entered::Not(Why::Expired);
+            return Redemption::Denied(Denial::Expired);
         }
-        let mut entered = once.entered();
+        let mut browser = invitation.browser();
         let entrance = Entrance { link: self.key, key: key.hash() };
-        match *entered {
-            // Again: the answer didn't arrive.
-            Some(theirs) if theirs.matches(key.as_str()) => Entered::In,
-            Some(_) => Entered::Not(Why::Used),
-            None if write_down(entrance, &once.supervisor) => {
-                *entered = Some(entrance.key);
-                Entered::In
+        match *browser {
+            // The same browser again: it didn't receive the first response.
+            Some(theirs) if theirs.matches(key.as_str()) => Redemption::Accepted,
+            Some(_) => Redemption::Denied(Denial::Used),
+            None if record(entrance, &invitation.supervisor) => {
+                *browser = Some(entrance.key);
+                Redemption::Accepted
             }
-            None => Entered::NotNow,
+            None => Redemption::NotRecorded,
         }
     }
 
-    /// The proof in this request, if there is a right one and the key still opens.
-    pub fn proof(&self, head: &Head) -> Option<Proof> {
-        self.shown(head).filter(|_| !self.has_expired())
+    /// Returns how this request carries a valid access key, if it does.
+    pub(crate) fn authenticate(&self, head: &Head) -> Option<Credential> {
+        self.credential(head).filter(|_| !self.has_expired())
     }
 
-    /// The answer to a request without a proof: to whoever has the right key, that it opens no longer.
-    pub fn refusal(&self, head: &Head) -> Response {
-        let link = self.once.as_ref().zip(keys(head).find(|key| self.key.matches(key)));
-        let why = match link {
-            _ if self.has_expired() && (link.is_some() || self.shown(head).is_some()) => Why::Expired,
-            None => Why::Stranger,
-            Some((once, _)) if once.entered().is_some() => Why::Used,
+    /// Returns the response to an unauthenticated request. It says "expired" or "used" only if the key itself is correct.
+    pub(crate) fn unauthorized(&self, head: &Head) -> Response {
+        let link = self.invitation.as_ref().zip(keys(head).find(|key| self.key.matches(key)));
+        let denial = match link {
+            _ if self.has_expired() && (link.is_some() || self.credential(head).is_some()) => Denial::Expired,
+            None => Denial::Unauthenticated,
+            Some((invitation, _)) if invitation.browser().is_some() => Denial::Used,
             Some((_, link)) if head.path == "/" && matches!(head.method.as_str(), "GET" | "HEAD") => {
                 return match Key::generate() {
-                    Ok(key) => pages::door(link, &key, false),
+                    Ok(key) => pages::invitation(link, &key, false),
                     Err(error) => Response::text(503, format_args!("unable to make a key: {error}")),
                 };
             }
-            Some(_) => Why::NotHere,
+            Some(_) => Denial::NeedsBrowser,
         };
-        why.response(head)
+        denial.response(head)
     }
 
     fn has_expired(&self) -> bool {
         self.expires.is_some_and(|expires| expires.has_passed(SystemTime::now()))
     }
 
-    fn shown(&self, head: &Head) -> Option<Proof> {
-        if keys(head).any(|key| self.fits(key)) {
-            return Some(Proof::Deliberate);
+    fn credential(&self, head: &Head) -> Option<Credential> {
+        if keys(head).any(|key| self.accepts(key)) {
+            return Some(Credential::Explicit);
         }
         let mut cookies = head.all("cookie").flat_map(|line| line.split(';')).filter_map(|pair| pair.split_once('='));
-        cookies.any(|(name, key)| name.trim() == self.cookie && self.fits(key.trim())).then_some(Proof::Cookie)
+        cookies.any(|(name, key)| name.trim() == self.cookie && self.accepts(key.trim())).then_some(Credential::Cookie)
     }
 
-    /// The answer to a request with a `?key=` on `/` that was let in: the cookie, and the page without the key in its address.
-    /// Who came in by their cookie and has an old key in the address keeps the cookie.
-    pub fn welcome(&self, key: &str) -> Response {
+    /// Returns the response to an authenticated `/?key=`: a redirect to `/`, which sets the cookie if `key` is valid. A browser that
+    /// authenticated by cookie and has an outdated key in its address keeps its cookie.
+    pub(crate) fn sign_in(&self, key: &str) -> Response {
         let response = Response::new(303).with("Location", "./");
-        if !self.fits(key) {
+        if !self.accepts(key) {
             return response;
         }
         let cookie =
@@ -163,21 +163,21 @@ impl Door {
         response.with("Set-Cookie", cookie)
     }
 
-    fn fits(&self, key: &str) -> bool {
-        match &self.once {
-            Some(once) => once.entered().is_some_and(|entered| entered.matches(key)),
+    fn accepts(&self, key: &str) -> bool {
+        match &self.invitation {
+            Some(invitation) => invitation.browser().is_some_and(|browser| browser.matches(key)),
             None => self.key.matches(key),
         }
     }
 }
 
-/// The keys that a request shows deliberately.
+/// Returns the keys that a request carries other than by cookie.
 fn keys(head: &Head) -> impl Iterator<Item = &str> {
     head.all("authorization").filter_map(bearer_key).chain(head.parameter("key"))
 }
 
-/// Whether the page of this very host and port has sent it: RFC 6454 §7.
-pub fn is_own_origin(head: &Head) -> bool {
+/// Returns whether a page of this host and port sent the request: RFC 6454 §7.
+pub(crate) fn is_own_origin(head: &Head) -> bool {
     let (Some(origin), Some(host)) = (head.field("origin"), head.field("host")) else {
         return false;
     };
@@ -205,42 +205,45 @@ mod tests {
         parse(text.as_bytes()).unwrap().unwrap().0
     }
 
-    fn door() -> (Door, String) {
+    fn authenticator() -> (Authenticator, String) {
         let key = Key::generate().unwrap();
-        (Door::new("alice", key.hash()), key.as_str().to_owned())
+        (Authenticator::new("alice", key.hash()), key.as_str().to_owned())
     }
 
     #[test]
-    fn the_three_ways_of_showing_the_key_are_known() {
-        let (door, key) = door();
-        let proof = |target: &str, fields: &str| door.proof(&head(target, fields));
-        assert_eq!(proof(&format!("/me?key={key}"), ""), Some(Proof::Deliberate));
-        assert_eq!(proof("/me", &format!("Authorization: bearer {key}\r\n")), Some(Proof::Deliberate));
-        assert_eq!(proof("/me", &format!("Cookie: a=b; __Host-palabre-alice={key}\r\n")), Some(Proof::Cookie));
-        assert_eq!(proof("/me", &format!("Cookie: __Host-palabre-bob={key}\r\n")), None);
-        assert_eq!(proof("/me", &format!("Authorization: Basic {key}\r\n")), None);
+    fn key_is_accepted_as_bearer_query_parameter_and_cookie() {
+        let (auth, key) = authenticator();
+        let credential = |target: &str, fields: &str| auth.authenticate(&head(target, fields));
+        assert_eq!(credential(&format!("/me?key={key}"), ""), Some(Credential::Explicit));
+        assert_eq!(credential("/me", &format!("Authorization: bearer {key}\r\n")), Some(Credential::Explicit));
+        assert_eq!(
+            credential("/me", &format!("Cookie: a=b; __Host-palabre-alice={key}\r\n")),
+            Some(Credential::Cookie)
+        );
+        assert_eq!(credential("/me", &format!("Cookie: __Host-palabre-bob={key}\r\n")), None);
+        assert_eq!(credential("/me", &format!("Authorization: Basic {key}\r\n")), None);
     }
 
     #[test]
-    fn a_wrong_key_opens_nothing() {
-        let (door, key) = door();
+    fn wrong_key_is_refused() {
+        let (auth, key) = authenticator();
         for wrong in ["", "0", &key[1..], &format!("{key}0"), &"0".repeat(32), &"é".repeat(16)] {
-            assert_eq!(door.proof(&head("/me", &format!("Authorization: Bearer {wrong}\r\n"))), None, "{wrong}");
+            assert_eq!(auth.authenticate(&head("/me", &format!("Authorization: Bearer {wrong}\r\n"))), None, "{wrong}");
         }
     }
 
     #[test]
-    fn a_key_that_has_expired_opens_nothing_and_says_so_to_its_owner_alone() {
-        let (door, key) = door();
+    fn expired_key_is_refused_and_named_as_expired_only_if_correct() {
+        let (auth, key) = authenticator();
         let moment = |text: &str| Some(text.parse().unwrap());
-        let door = door.until(moment("9999-01-01T00:00:00Z"));
+        let auth = auth.expires(moment("9999-01-01T00:00:00Z"));
         let (right, wrong) = (head(&format!("/?key={key}"), ""), head("/?key=0", ""));
-        assert_eq!(door.proof(&right), Some(Proof::Deliberate));
-        let door = door.until(moment("2026-01-01T00:00:00Z"));
-        assert_eq!(door.proof(&right), None);
+        assert_eq!(auth.authenticate(&right), Some(Credential::Explicit));
+        let auth = auth.expires(moment("2026-01-01T00:00:00Z"));
+        assert_eq!(auth.authenticate(&right), None);
         let page = |head: &Head| {
             let mut answer = Vec::new();
-            door.refusal(head).write(&mut answer, false, false).unwrap();
+            auth.unauthorized(head).write(&mut answer, false, false).unwrap();
             String::from_utf8(answer).unwrap()
         };
         assert!(page(&right).starts_with("HTTP/1.1 401 ") && page(&right).contains("Your personal link has expired"));
@@ -250,24 +253,28 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_opens_once_opens_to_whoever_was_written_down_and_to_nobody_who_was_not() {
-        let (door, link) = door();
-        let door = door.once("/nonexistent".into(), None);
+    fn invitation_works_for_the_recorded_browser_only() {
+        let (auth, link) = authenticator();
+        let auth = auth.invitation("/nonexistent".into(), None);
         let [first, second] = [(); 2].map(|()| Key::generate().unwrap());
-        let is_in = |key: &str| door.proof(&head("/me", &format!("Authorization: Bearer {key}\r\n"))).is_some();
-        assert!(!is_in(&link));
-        assert_eq!(door.enter(&link, &first, |_, _| false), Entered::NotNow);
-        assert_eq!(door.enter(second.as_str(), &first, |_, _| panic!("asked")), Entered::Not(Why::Stranger));
-        assert!(!is_in(first.as_str()));
-        assert_eq!(door.enter(&link, &second, |entrance, _| entrance.key == second.hash()), Entered::In);
-        assert_eq!(door.enter(&link, &second, |_, _| panic!("asked")), Entered::In);
-        assert_eq!(door.enter(&link, &first, |_, _| panic!("asked")), Entered::Not(Why::Used));
-        assert!(is_in(second.as_str()) && !is_in(first.as_str()) && !is_in(&link));
+        let is_valid =
+            |key: &str| auth.authenticate(&head("/me", &format!("Authorization: Bearer {key}\r\n"))).is_some();
+        assert!(!is_valid(&link));
+        assert_eq!(auth.redeem(&link, &first, |_, _| false), Redemption::NotRecorded);
+        assert_eq!(
+            auth.redeem(second.as_str(), &first, |_, _| panic!("recorded again")),
+            Redemption::Denied(Denial::Unauthenticated)
+        );
+        assert!(!is_valid(first.as_str()));
+        assert_eq!(auth.redeem(&link, &second, |entrance, _| entrance.key == second.hash()), Redemption::Accepted);
+        assert_eq!(auth.redeem(&link, &second, |_, _| panic!("recorded again")), Redemption::Accepted);
+        assert_eq!(auth.redeem(&link, &first, |_, _| panic!("recorded again")), Redemption::Denied(Denial::Used));
+        assert!(is_valid(second.as_str()) && !is_valid(first.as_str()) && !is_valid(&link));
     }
 
     #[test]
-    fn who_used_another_link_is_nobody_here_and_an_expired_link_has_no_button() {
-        let (door, link) = door();
+    fn use_of_another_link_is_ignored_and_expired_link_shows_no_button() {
+        let (auth, link) = authenticator();
         let (key, old) = (
             Key::generate().unwrap(),
             Entrance {
@@ -275,17 +282,17 @@ mod tests {
                 key: KeyHash::from_hex(&"1".repeat(64)).unwrap(),
             },
         );
-        let door = door.once("/nonexistent".into(), Some(old));
-        assert_eq!(door.enter(&link, &key, |_, _| false), Entered::NotNow, "unused");
-        let door = door.until(Some("2026-01-01T00:00:00Z".parse().unwrap()));
-        assert_eq!(door.enter(&link, &key, |_, _| panic!("asked")), Entered::Not(Why::Expired));
+        let auth = auth.invitation("/nonexistent".into(), Some(old));
+        assert_eq!(auth.redeem(&link, &key, |_, _| false), Redemption::NotRecorded, "unused");
+        let auth = auth.expires(Some("2026-01-01T00:00:00Z".parse().unwrap()));
+        assert_eq!(auth.redeem(&link, &key, |_, _| panic!("recorded again")), Redemption::Denied(Denial::Expired));
         let mut answer = Vec::new();
-        door.refusal(&head(&format!("/?key={link}"), "")).write(&mut answer, false, false).unwrap();
+        auth.unauthorized(&head(&format!("/?key={link}"), "")).write(&mut answer, false, false).unwrap();
         assert!(String::from_utf8(answer).unwrap().contains("has expired"));
     }
 
     #[test]
-    fn only_the_own_origin_may_write_by_cookie() {
+    fn cookie_may_write_from_own_origin_only() {
         let own = |fields: &str| is_own_origin(&head("/speak", fields));
         assert!(own("Origin: https://palabre.example:9001\r\n"));
         for other in [

@@ -1,9 +1,9 @@
-//! `POST /enter`: the button behind a link that opens once.
+//! `POST /enter`: the button on the page of an invitation link.
 //!
-//! To look at the link (a preview, a scanner of mail) does nothing. The button carries the link's key and a new one, which the
-//! page with the button brought; the supervisor writes its hash down, and from then on it opens to nobody else.
+//! Opening the link, as link previews and mail scanners do, doesn't use it. The button sends the link's key and the new access key
+//! that the page brought. The supervisor records the hash of the new key; from then on only that key is valid.
 
-use crate::auth::{Door, Entered, pages};
+use crate::auth::{Authenticator, Redemption, is_own_origin, pages};
 use crate::connection::{After, Connection};
 use crate::http::{Head, Response};
 use crate::state::Listener;
@@ -12,19 +12,16 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-/// Two keys with their names, and some.
-const MAX_BYTES: usize = 256;
-/// The supervisor answers in milliseconds; it writes to a disk.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Maximum length of the body: two keys with their names need less.
+const MAX_BODY_BYTES: usize = 256;
+/// Timeout for the answer of the supervisor, which writes to the disk first.
+const SUPERVISOR_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Serves a request to `/enter`, from anybody.
-///
-/// # Errors
-/// What the connection says.
-pub fn serve(connection: &mut Connection, head: &Head, listener: &Listener) -> io::Result<After> {
+/// Answers a request to `/enter`. The request needs no authentication.
+pub(crate) fn serve(connection: &mut Connection, head: &Head, listener: &Listener) -> io::Result<After> {
     let response = match head.method.as_str() {
-        "POST" => match connection.read_body(head, MAX_BYTES)? {
-            Ok(body) => post(&listener.door, head, &body),
+        "POST" => match connection.read_body(head, MAX_BODY_BYTES)? {
+            Ok(body) => post(&listener.auth, head, &body),
             Err(response) => response,
         },
         _ => Response::method_not_allowed("POST"),
@@ -33,9 +30,9 @@ pub fn serve(connection: &mut Connection, head: &Head, listener: &Listener) -> i
     Ok(After::Close)
 }
 
-fn post(door: &Door, head: &Head, body: &[u8]) -> Response {
-    // Programs send none; no browser sends a form without it, or from another page with this one's.
-    if head.field("origin").is_some() && !crate::auth::is_own_origin(head) {
+fn post(auth: &Authenticator, head: &Head, body: &[u8]) -> Response {
+    // Browsers always send the origin of a form; programs send none.
+    if head.field("origin").is_some() && !is_own_origin(head) {
         return Response::text(403, "this request comes from another page");
     }
     let body = std::str::from_utf8(body).unwrap_or_default();
@@ -43,20 +40,21 @@ fn post(door: &Door, head: &Head, body: &[u8]) -> Response {
     let (Some(link), Some(Ok(key))) = (field("link"), field("key").map(Key::parse)) else {
         return Response::text(400, "this is not link=KEY&key=KEY");
     };
-    match door.enter(link, &key, ask) {
-        Entered::In => door.welcome(key.as_str()),
-        Entered::NotNow => pages::door(link, &key, true),
-        Entered::Not(why) => why.response(head),
+    match auth.redeem(link, &key, record) {
+        Redemption::Accepted => auth.sign_in(key.as_str()),
+        Redemption::NotRecorded => pages::invitation(link, &key, true),
+        Redemption::Denied(denial) => denial.response(head),
     }
 }
 
-fn ask(entrance: Entrance, supervisor: &Path) -> bool {
-    let cause = match control::request(supervisor, &control::Request::Enter(entrance), PATIENCE) {
+/// Asks the supervisor to record the use of the link; returns whether it did.
+fn record(entrance: Entrance, supervisor: &Path) -> bool {
+    let cause = match control::request(supervisor, &control::Request::Enter(entrance), SUPERVISOR_TIMEOUT) {
         Ok(control::Response::Ok) => return true,
         Ok(control::Response::Refused { why }) => why,
-        Ok(other) => format!("the supervisor says {other:?}"),
+        Ok(other) => format!("unexpected answer {other:?}"),
         Err(error) => error.to_string(),
     };
-    log::warn!("{cause}");
+    log::warn!("unable to record the use of the invitation link: {cause}");
     false
 }

@@ -15,6 +15,7 @@ mod gate;
 mod grumble;
 mod http;
 mod marks;
+mod mic;
 mod page;
 #[cfg(test)]
 mod protocol_doc;

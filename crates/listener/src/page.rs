@@ -1,4 +1,4 @@
-//! The page: its files, compiled in. They are small, and a process that reads no files at run time needs no way to them.
+//! Serves the page's files. They are compiled in, so a listener needs no access to them at run time.
 
 use crate::http::{Head, Response};
 use sha2::{Digest as _, Sha256};
@@ -10,21 +10,21 @@ struct File {
     bytes: &'static [u8],
 }
 
-/// The file that `/` gives.
+/// The file at `/`.
 const INDEX: &str = "index.html";
 
-/// All files of `crates/listener/page/`, and the list of languages: `build.rs` makes the table.
+/// All files of `crates/listener/page/`, and the list of languages. `build.rs` makes this table.
 const FILES: &[File] = include!(concat!(env!("OUT_DIR"), "/files.rs"));
 
-/// The answer to `GET /`.
-pub fn index(head: &Head) -> Response {
+/// Returns the response to `GET /`.
+pub(crate) fn index(head: &Head) -> Response {
     file(head, INDEX)
 }
 
-/// The answer to `GET /page/NAME`.
-pub fn file(head: &Head, name: &str) -> Response {
+/// Returns the response to `GET /page/NAME`.
+pub(crate) fn file(head: &Head, name: &str) -> Response {
     let Some(file) = FILES.iter().find(|file| file.name == name) else {
-        return Response::text(404, "there is no such file");
+        return Response::text(404, "no such file");
     };
     let tag = entity_tag(file.bytes);
     let known = head.all("if-none-match").flat_map(|tags| tags.split(',')).any(|known| known.trim() == tag);
@@ -44,7 +44,7 @@ fn entity_tag(bytes: &[u8]) -> String {
     tag + "\""
 }
 
-/// Only what this very host and port serves. `wss:` is named for browsers in which `'self'` doesn't cover it (Safari 15).
+/// Allows only what this host and port serve. It names `wss:` because `'self'` doesn't include it in Safari 15.
 fn content_security_policy(head: &Head) -> String {
     let plain = |host: &&str| host.bytes().all(|b| b.is_ascii_alphanumeric() || b".:-[]".contains(&b));
     let socket = head.field("host").filter(plain).map(|host| format!(" wss://{host}")).unwrap_or_default();
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn every_file_of_the_folder_is_in_the_table() {
+    fn table_has_every_file_of_the_folder() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/page");
         let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
         let mut there: BTreeSet<String> = names.filter(|name| !name.starts_with('.')).collect();
@@ -97,18 +97,18 @@ mod tests {
     }
 
     #[test]
-    fn the_languages_are_those_that_have_a_file() {
+    fn languages_are_those_with_a_file() {
         let list = FILES.iter().find(|file| file.name == "languages.js").unwrap();
         assert_eq!(std::str::from_utf8(list.bytes).unwrap(), "export default [\"en\", \"fr\"];\n");
     }
 
     #[test]
-    fn every_file_has_a_content_type() {
+    fn every_file_has_a_specific_content_type() {
         assert!(FILES.iter().all(|file| content_type(file.name) != "application/octet-stream"));
     }
 
     #[test]
-    fn the_index_is_the_page_with_its_policy() {
+    fn index_has_content_security_policy() {
         let text = written(&index(&head("")));
         assert!(text.starts_with("HTTP/1.1 200 OK\r\n"));
         assert!(text.contains("connect-src 'self' wss://a:9001;"));
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_known_is_not_sent_again() {
+    fn file_with_known_entity_tag_is_304() {
         let first = written(&index(&head("")));
         let tag = first.split("ETag: ").nth(1).unwrap().split('\r').next().unwrap();
         let second = written(&index(&head(&format!("If-None-Match: \"x\", {tag}\r\n"))));
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_no_way_out_of_the_folder() {
+    fn names_outside_the_folder_are_404() {
         for name in ["", "../Cargo.toml", "..%2fCargo.toml", "/etc/passwd", "index.html/"] {
             assert_eq!(file(&head(""), name).status, 404, "{name}");
         }

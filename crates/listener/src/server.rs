@@ -1,14 +1,14 @@
 //! The main thread: waits for connections, signals and news for the supervisor, all in one `poll(2)`; each connection gets
 //! a thread of its own.
 
-use crate::connection::{After, Connection, NoHead};
+use crate::connection::{After, Connection, HeadError};
 use crate::desk::Desk;
 use crate::ear::HAND_OVER;
 use crate::gate::{Gate, Idle, Place};
 use crate::grumble::Grumble;
 use crate::http::Response;
+use crate::mic::Uplink;
 use crate::renewal::Renewal;
-use crate::speak::Kind;
 use crate::state::Listener;
 use crate::status::Told;
 use crate::{routes, tls, traffic};
@@ -116,10 +116,10 @@ impl Server {
     }
 
     fn tell(&self, told: &mut Told) -> Option<Instant> {
-        let speaking = match self.listener.microphone.as_ref().and_then(|microphone| microphone.speaking()) {
-            Some(Kind::WebSocket) => "ws",
-            Some(Kind::Queue) => "queue",
-            Some(Kind::Program) => "post",
+        let speaking = match self.listener.microphone.as_ref().and_then(|microphone| microphone.uplink()) {
+            Some(Uplink::WebSocket) => "ws",
+            Some(Uplink::PageQueue) => "queue",
+            Some(Uplink::Program) => "post",
             None => "no",
         };
         let streams = self.listener.ear.streams();
@@ -214,8 +214,8 @@ fn requests(connection: &mut Connection, place: &mut Place, listener: &Listener)
         let patience = if place.is_stranger() { IDLE_STRANGER } else { IDLE };
         let head = match connection.read_head(patience) {
             Ok(head) => head,
-            Err(NoHead::Over) => return Ok(()),
-            Err(NoHead::Refused(refusal)) => {
+            Err(HeadError::Closed) => return Ok(()),
+            Err(HeadError::Refused(refusal)) => {
                 return Response::from(refusal).write(&mut connection.stream, false, false);
             }
         };

@@ -1,13 +1,13 @@
 //! From the command line and the configuration to a running server.
 
-use crate::auth::Door;
+use crate::auth::Authenticator;
 use crate::cli::Args;
 use crate::desk::Desk;
 use crate::ear::Ear;
+use crate::mic::MicWriter;
 use crate::renewal::Renewal;
 use crate::server::Server;
 use crate::source::Origin;
-use crate::speak::Microphone;
 use crate::state::{Listener, Me};
 use crate::status::Status;
 use crate::tls;
@@ -88,14 +88,15 @@ fn serve_participant(args: &Args, name: &Name, inherited: Option<TcpListener>) -
     let (tls, renewal) = Renewal::begin(config.certificate, config.private_key).map_err(Failure::config)?;
     let desk = Desk::new(name.clone(), room.clone());
     let ear = Ear::new(Origin::Pipe(directory.ear()), Some(room), format, chunk_ms, config.limits.streams);
-    let microphone = (!participant.listen_only).then(|| Microphone::new(directory.mic(), format));
-    let door = Door::new(name.as_str(), participant.key_sha256).until(participant.key_expires);
-    let door = match participant.key_once {
-        true => door.once(args.run.join("control.sock"), args.entered),
-        false => door,
-    };
     let status = Arc::new(Status::new().map_err(Failure::system)?);
-    let listener = Listener::new(&me, format, door, ear, (microphone, Some(desk)), tls, status);
+    let mic = || MicWriter::new(directory.mic(), format, Arc::clone(&status));
+    let microphone = (!participant.listen_only).then(mic);
+    let auth = Authenticator::new(name.as_str(), participant.key_sha256).expires(participant.key_expires);
+    let auth = match participant.key_once {
+        true => auth.invitation(args.run.join("control.sock"), args.entered),
+        false => auth,
+    };
+    let listener = Listener::new(&me, format, auth, ear, (microphone, Some(desk)), tls, status);
     let port = args.port.unwrap_or(participant.port);
     let socket = socket(inherited, config.bind, port).map_err(Failure::system)?;
     log::debug!("serving on {:?}", socket.local_addr());
@@ -132,9 +133,9 @@ fn serve_file(args: &Args, source: &Path, inherited: Option<TcpListener>) -> Res
         listen_only: true,
     };
     let ear = Ear::new(Origin::File(source.to_owned()), None, format, chunk_ms, config.limits.streams);
-    let door = Door::new(SOURCE_NAME, key.hash());
+    let auth = Authenticator::new(SOURCE_NAME, key.hash());
     let status = Arc::new(Status::new().map_err(Failure::system)?);
-    let listener = Listener::new(&me, format, door, ear, (None, None), tls, status);
+    let listener = Listener::new(&me, format, auth, ear, (None, None), tls, status);
     let socket = socket(inherited, config.bind, args.port.unwrap_or(SOURCE_PORT)).map_err(Failure::system)?;
     let port = socket.local_addr().map_err(Failure::system)?.port();
     println!("{}", link(&config.host, port, &key));

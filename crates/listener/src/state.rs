@@ -1,9 +1,9 @@
 //! What the threads of a listener share.
 
-use crate::auth::Door;
+use crate::auth::Authenticator;
 use crate::desk::Desk;
 use crate::ear::{Ear, HAND_OVER};
-use crate::speak::Microphone;
+use crate::mic::MicWriter;
 use crate::status::Status;
 use palabre_room::Format;
 use rustls::ServerConfig;
@@ -43,12 +43,12 @@ pub struct Listener {
     pub format: Format,
     /// Length of a chunk of the injected stream.
     pub chunk_ms: u64,
-    /// Who may ask.
-    pub door: Door,
+    /// Checks access keys.
+    pub auth: Authenticator,
     /// What is heard.
     pub ear: Arc<Ear>,
     /// What is said; none where there is no microphone.
-    pub microphone: Option<Arc<Microphone>>,
+    pub microphone: Option<Arc<MicWriter>>,
     /// What is written and shown; none where a file is heard.
     pub desk: Option<Desk>,
     /// What the supervisor is told.
@@ -64,9 +64,9 @@ impl Listener {
     pub fn new(
         me: &Me,
         format: Format,
-        door: Door,
+        auth: Authenticator,
         ear: Arc<Ear>,
-        (microphone, desk): (Option<Arc<Microphone>>, Option<Desk>),
+        (microphone, desk): (Option<Arc<MicWriter>>, Option<Desk>),
         tls: Arc<ServerConfig>,
         status: Arc<Status>,
     ) -> Self {
@@ -74,7 +74,7 @@ impl Listener {
             me_json: serde_json::to_string(me).unwrap_or_default(),
             format,
             chunk_ms: me.chunk_ms,
-            door,
+            auth,
             ear,
             microphone,
             desk,

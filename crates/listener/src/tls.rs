@@ -1,4 +1,4 @@
-//! TLS 1.2 and 1.3 by rustls with ring, over a socket whose every wait has an end.
+//! TLS 1.2 and 1.3 over a TCP socket. Every read and write has a timeout.
 
 use crate::traffic;
 use anyhow::{Context as _, Result, anyhow};
@@ -12,55 +12,47 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// The encrypted connection to a client.
-pub type TlsStream = StreamOwned<ServerConnection, Socket>;
+/// An encrypted connection to a client.
+pub(crate) type TlsStream = StreamOwned<ServerConnection, Socket>;
 
-/// How long a handshake may last, all in all.
-const HANDSHAKE: Duration = Duration::from_secs(5);
-/// How long one write may wait for the client.
-pub const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Remembered TLS sessions: one person's devices.
-const SESSIONS: usize = 32;
+/// Timeout for a handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Timeout for one write.
+pub(crate) const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Maximum number of TLS sessions to remember: a participant has few devices.
+const MAX_SESSIONS: usize = 32;
 
-/// Reads certificate chain and private key from their PEM files.
-///
-/// # Errors
-/// Files that can't be read or don't fit together.
-pub fn load(certificate: &Path, private_key: &Path) -> Result<Arc<ServerConfig>> {
+/// Reads certificate chain and private key from PEM files.
+pub(crate) fn load(certificate: &Path, private_key: &Path) -> Result<Arc<ServerConfig>> {
     let read = |path: &Path| std::fs::read(path).with_context(|| format!("unable to read '{}'", path.display()));
     config(&read(certificate)?, &read(private_key)?).with_context(|| {
         format!("unable to use certificate '{}' with key '{}'", certificate.display(), private_key.display())
     })
 }
 
-/// A configuration from PEM texts.
-///
-/// # Errors
-/// Texts without a certificate or a key, or that don't fit together.
-pub fn config(certificate: &[u8], private_key: &[u8]) -> Result<Arc<ServerConfig>> {
+/// Creates a configuration from a certificate chain and a private key in PEM.
+pub(crate) fn config(certificate: &[u8], private_key: &[u8]) -> Result<Arc<ServerConfig>> {
     let chain: Vec<_> = CertificateDer::pem_slice_iter(certificate)
         .collect::<Result<_, _>>()
-        .map_err(|error| anyhow!("the certificate is not PEM: {error}"))?;
+        .map_err(|error| anyhow!("the certificate is not valid PEM: {error}"))?;
     if chain.is_empty() {
-        return Err(anyhow!("there is no certificate in it"));
+        return Err(anyhow!("the certificate file has no certificate"));
     }
-    let key = PrivateKeyDer::from_pem_slice(private_key).map_err(|error| anyhow!("the key is not PEM: {error}"))?;
+    let key = PrivateKeyDer::from_pem_slice(private_key)
+        .map_err(|error| anyhow!("the private key is not valid PEM: {error}"))?;
     let mut config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
         .with_no_client_auth()
         .with_single_cert(chain, key)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    config.session_storage = ServerSessionMemoryCache::new(SESSIONS);
+    config.session_storage = ServerSessionMemoryCache::new(MAX_SESSIONS);
     Ok(Arc::new(config))
 }
 
-/// Shakes hands within [`HANDSHAKE`].
-///
-/// # Errors
-/// A client that is late, gone, or doesn't speak TLS.
-pub fn accept(tcp: TcpStream, config: Arc<ServerConfig>) -> io::Result<TlsStream> {
+/// Performs the handshake, within [`HANDSHAKE_TIMEOUT`].
+pub(crate) fn accept(tcp: TcpStream, config: Arc<ServerConfig>) -> io::Result<TlsStream> {
     let mut socket = Socket::new(tcp)?;
-    socket.set_deadline(Some(Instant::now() + HANDSHAKE));
+    socket.set_deadline(Some(Instant::now() + HANDSHAKE_TIMEOUT));
     let mut connection = ServerConnection::new(config).map_err(io::Error::other)?;
     while connection.is_handshaking() {
         connection.complete_io(&mut socket)?;
@@ -69,9 +61,9 @@ pub fn accept(tcp: TcpStream, config: Arc<ServerConfig>) -> io::Result<TlsStream
     Ok(StreamOwned::new(connection, socket))
 }
 
-/// A TCP stream with a time-out for each read and, where needed, a deadline for all of them.
+/// A TCP stream with a timeout for each read and an optional deadline for all reads.
 #[derive(Debug)]
-pub struct Socket {
+pub(crate) struct Socket {
     tcp: TcpStream,
     deadline: Option<Instant>,
     timeout: Duration,
@@ -82,36 +74,36 @@ impl Socket {
     fn new(tcp: TcpStream) -> io::Result<Self> {
         tcp.set_nodelay(true)?;
         tcp.set_write_timeout(Some(WRITE_TIMEOUT))?;
-        Ok(Self { tcp, deadline: None, timeout: HANDSHAKE, timeout_set: None })
+        Ok(Self { tcp, deadline: None, timeout: HANDSHAKE_TIMEOUT, timeout_set: None })
     }
 
-    /// All reads together must be done by then: a client that sends a byte now and then doesn't get more time.
-    pub fn set_deadline(&mut self, deadline: Option<Instant>) {
+    /// Sets the time after which all reads fail, so a client that sends one byte at a time gains nothing.
+    pub(crate) fn set_deadline(&mut self, deadline: Option<Instant>) {
         self.deadline = deadline;
     }
 
-    /// How long each read may wait; then it fails with `WouldBlock`.
-    pub fn set_timeout(&mut self, timeout: Duration) {
+    /// Sets the timeout for each read; the read then fails with `WouldBlock`.
+    pub(crate) fn set_timeout(&mut self, timeout: Duration) {
         self.timeout = timeout;
     }
 
-    /// The TCP stream itself.
-    pub fn tcp(&self) -> &TcpStream {
+    /// Returns the TCP stream.
+    pub(crate) fn tcp(&self) -> &TcpStream {
         &self.tcp
     }
 
-    /// Says that no more will be written and discards what still comes, for a short while: closing with unread data makes
-    /// the kernel send a reset, which may destroy the answer on its way (RFC 9112 §9.6).
-    pub fn linger(&mut self) {
-        const PATIENCE: Duration = Duration::from_secs(1);
-        const MOST_BYTES: usize = 4 << 20;
+    /// Ends the sending direction, then reads and discards what the client still sends, for at most a second. Closing a socket with
+    /// unread data makes the kernel send a reset, which can destroy a response in transit (RFC 9112 §9.6).
+    pub(crate) fn linger(&mut self) {
+        const TIMEOUT: Duration = Duration::from_secs(1);
+        const MAX_BYTES: usize = 4 << 20;
         if self.tcp.shutdown(Shutdown::Write).is_err() {
             return;
         }
-        self.set_deadline(Some(Instant::now() + PATIENCE));
-        let (mut bin, mut total) = ([0; 4096], 0);
-        while total < MOST_BYTES {
-            match self.read(&mut bin) {
+        self.set_deadline(Some(Instant::now() + TIMEOUT));
+        let (mut discarded, mut total) = ([0; 4096], 0);
+        while total < MAX_BYTES {
+            match self.read(&mut discarded) {
                 Ok(count) if count > 0 => total += count,
                 _ => break,
             }
@@ -127,7 +119,7 @@ impl Socket {
             },
         };
         if self.timeout_set != Some(left) {
-            // Zero would mean for ever.
+            // Zero is an error.
             self.tcp.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
             self.timeout_set = Some(left);
         }
@@ -156,7 +148,7 @@ impl Write for Socket {
     }
 }
 
-/// Whether an error only says that nothing came in time.
-pub fn is_timeout(error: &io::Error) -> bool {
+/// Returns whether the error is a timeout.
+pub(crate) fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }

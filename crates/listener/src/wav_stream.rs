@@ -1,10 +1,10 @@
-//! `GET /listen.wav`: the same sound as an endless WAV for programs: curl, ffmpeg, mpv.
+//! `GET /listen.wav`: the sound as an endless WAV for programs such as curl, ffmpeg and mpv.
 //!
-//! It is continuous in time: where the room is silent zeros are sent by this stream's own clock. Samples are counted
-//! against that clock since the first one, so nothing drifts: both clocks are the machine's.
+//! It is continuous in time: while the room is silent, this stream sends zeros at the pace of the machine's clock. It counts all samples
+//! against that clock, so they don't drift.
 //!
-//! There is no Content-Length: the end of the connection is the end of the sound, so that programs see a clean end and
-//! none of them tries to seek to a falsely announced end. (The page's stream announces one for browsers' sake.)
+//! There is no Content-Length: the sound ends with the connection, so programs see a clean end and don't seek to an announced
+//! one. (The page's stream announces a length, which browsers need.)
 
 use crate::connection::{After, Connection};
 use crate::ear::{Kind, Next, Subscription};
@@ -13,17 +13,14 @@ use crate::state::Listener;
 use std::io::{self, Write as _};
 use std::time::{Duration, Instant};
 
-/// How often zeros are sent in silence.
-const TICK: Duration = Duration::from_millis(100);
-/// How much later than its frames the beginning of a chunk may be seen here, besides its length.
+/// Interval between writes of zeros during silence.
+const SILENCE_INTERVAL: Duration = Duration::from_millis(100);
+/// Maximum delay of a chunk between its last frame and its arrival here.
 const SLACK_MS: u64 = 100;
 
-/// Serves the sound until the client leaves or is too slow for the write time-out.
-///
-/// # Errors
-/// What the connection says.
-pub fn serve(connection: &mut Connection, head: &Head, listener: &Listener) -> io::Result<After> {
-    let mut answer = response::head(
+/// Sends the sound until the client leaves or a write times out.
+pub(crate) fn serve(connection: &mut Connection, head: &Head, listener: &Listener) -> io::Result<After> {
+    let mut head_text = response::head(
         200,
         &[
             ("Content-Type", "audio/wav".into()),
@@ -32,8 +29,8 @@ pub fn serve(connection: &mut Connection, head: &Head, listener: &Listener) -> i
             ("X-Accel-Buffering", "no".into()),
         ],
     );
-    answer.push_str("\r\n");
-    let mut bytes = answer.into_bytes();
+    head_text.push_str("\r\n");
+    let mut bytes = head_text.into_bytes();
     if head.method == "HEAD" {
         connection.stream.write_all(&bytes)?;
         connection.stream.flush()?;
@@ -50,20 +47,20 @@ pub fn serve(connection: &mut Connection, head: &Head, listener: &Listener) -> i
 }
 
 fn run(connection: &mut Connection, subscription: &mut Subscription, listener: &Listener) -> io::Result<()> {
-    let mut line = TimeLine::new(listener.format.rate.hz(), listener.chunk_ms + SLACK_MS);
+    let mut line = Timeline::new(listener.format.rate.hz(), listener.chunk_ms + SLACK_MS);
     let start = Instant::now();
     let mut samples = Vec::new();
     let mut bytes = Vec::new();
     loop {
         samples.clear();
-        let next = subscription.next(Instant::now() + TICK);
+        let next = subscription.next(Instant::now() + SILENCE_INTERVAL);
         match &next {
             Next::Ended => return Ok(()),
             Next::Record(record, skipped) => match &record.kind {
                 Kind::Sound { samples: chunk, gap } => {
                     line.sound(start.elapsed(), chunk, *gap || *skipped, &mut samples);
                 }
-                // Whoever connects again now reaches the next process, which then takes over.
+                // A client that reconnects now reaches the next process.
                 Kind::Moved { .. } => return Ok(()),
                 Kind::Silence | Kind::Room | Kind::States | Kind::Message(_) => {
                     line.silence(start.elapsed(), &mut samples);
@@ -80,16 +77,16 @@ fn run(connection: &mut Connection, subscription: &mut Subscription, listener: &
     }
 }
 
-/// How many samples have been sent since the start, and how many should have.
+/// Compares the number of samples sent with the time since the start.
 #[derive(Debug)]
-struct TimeLine {
+struct Timeline {
     rate_hz: u64,
     sent: u64,
-    /// Zeros are sent up to this long ago only: sound for the time since then may still be on its way.
+    /// Samples at the end for which no zeros are sent yet, because their sound may still arrive.
     margin: u64,
 }
 
-impl TimeLine {
+impl Timeline {
     fn new(rate_hz: u32, margin_ms: u64) -> Self {
         let rate_hz = u64::from(rate_hz);
         Self { rate_hz, sent: 0, margin: rate_hz * margin_ms / 1000 }
@@ -99,13 +96,13 @@ impl TimeLine {
         (elapsed.as_micros() * u128::from(self.rate_hz) / 1_000_000) as u64
     }
 
-    /// A chunk whose last sample has just been captured. After a gap it takes its place in time; else it follows.
+    /// Adds a chunk, whose last sample was captured now. After a gap it starts at its own time; otherwise it follows the last chunk.
     fn sound(&mut self, elapsed: Duration, chunk: &[i16], gap: bool, out: &mut Vec<i16>) {
         let start = self.position(elapsed).saturating_sub(chunk.len() as u64);
         if gap {
             self.fill_to(start, out);
         }
-        // Sound that came in a burst after a stall must not make the stream late for good.
+        // A burst after a stall must not delay the stream permanently.
         let ahead = self.sent.saturating_sub(start + self.margin);
         let cut = usize::try_from(ahead).unwrap_or(usize::MAX).min(chunk.len());
         out.extend_from_slice(&chunk[cut..]);
@@ -117,7 +114,7 @@ impl TimeLine {
     }
 
     fn fill_to(&mut self, position: u64, out: &mut Vec<i16>) {
-        // A stall of more than this is cut; the write time-out would have ended the stream.
+        // Limits the memory. A longer stall ends the stream anyway, as the write times out.
         let count = position.saturating_sub(self.sent).min(self.rate_hz * 10);
         out.resize(out.len() + count as usize, 0);
         self.sent = self.sent.max(position);
@@ -133,8 +130,8 @@ mod tests {
     }
 
     #[test]
-    fn silence_is_zeros_that_never_drift() {
-        let mut line = TimeLine::new(24000, 140);
+    fn silence_does_not_drift() {
+        let mut line = Timeline::new(24000, 140);
         let mut out = Vec::new();
         for tick in 1..=36_000 {
             line.silence(ms(tick * 100 + tick % 7), &mut out);
@@ -144,14 +141,14 @@ mod tests {
     }
 
     #[test]
-    fn sound_after_silence_takes_its_place_in_time_and_then_follows_without_a_seam() {
-        let mut line = TimeLine::new(24000, 140);
+    fn sound_after_silence_starts_at_its_time_and_continues_without_a_gap() {
+        let mut line = Timeline::new(24000, 140);
         let mut out = Vec::new();
         line.silence(ms(1000), &mut out);
         assert_eq!(out.len(), 24 * 860);
         line.sound(ms(1060), &[1; 960], true, &mut out);
         assert_eq!(out.len(), 24 * 1060);
-        // The next chunk is 9 ms late: no zeros are put between.
+        // The next chunk is 9 ms late: no zeros are inserted.
         line.sound(ms(1109), &[2; 960], false, &mut out);
         line.silence(ms(1110), &mut out);
         assert_eq!(out.len(), 24 * 1100);
@@ -161,8 +158,8 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_after_a_stall_does_not_make_the_stream_late_for_good() {
-        let mut line = TimeLine::new(24000, 140);
+    fn burst_after_a_stall_does_not_delay_the_stream() {
+        let mut line = Timeline::new(24000, 140);
         let mut out = Vec::new();
         line.silence(ms(2000), &mut out);
         for _ in 0..50 {

@@ -1,4 +1,4 @@
-//! What people without a key are told: one page in French and in English, which needs nothing but itself.
+//! The pages for unauthenticated browsers, in French and in English. They load nothing else.
 
 use crate::http::{Head, Response};
 use base64::Engine as _;
@@ -6,24 +6,24 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use palabre_config::Key;
 use sha2::{Digest as _, Sha256};
 
-/// Why somebody is not let in.
+/// Why a request is denied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Why {
-    /// No key, or a wrong one.
-    Stranger,
-    /// The right one, too late.
+pub(crate) enum Denial {
+    /// No access key, or a wrong one.
+    Unauthenticated,
+    /// The correct key, after its expiry.
     Expired,
-    /// The right link, which somebody has used.
+    /// The correct key of an invitation link that was used before.
     Used,
-    /// The right link, unused, where only a page can use it.
-    NotHere,
+    /// The correct key of an unused invitation link, sent by a program; only a browser can use the link.
+    NeedsBrowser,
 }
 
-impl Why {
-    /// On `/` a page for people, elsewhere a line for programs.
-    pub fn response(self, head: &Head) -> Response {
+impl Denial {
+    /// Returns a page at `/` and `/enter`, and a line of text elsewhere.
+    pub(crate) fn response(self, head: &Head) -> Response {
         let response = match head.path.as_str() {
-            "/" | "/enter" => page(401, self.french_and_english(), "'none'"),
+            "/" | "/enter" => page(401, self.paragraphs(), "'none'"),
             _ => Response::text(401, self.line()),
         };
         response.with("WWW-Authenticate", "Bearer")
@@ -31,32 +31,33 @@ impl Why {
 
     fn line(self) -> &'static str {
         match self {
-            Self::Stranger => "the key is missing or wrong; ask for your link",
+            Self::Unauthenticated => "the key is missing or wrong; ask for your link",
             Self::Expired => "the key has expired; ask for a new link",
             Self::Used => "the link has been used; ask for a new one",
-            Self::NotHere => "the link opens once, in a browser: open it and press the button",
+            Self::NeedsBrowser => "the link opens once, in a browser: open it and press the button",
         }
     }
 
-    fn french_and_english(self) -> &'static str {
+    fn paragraphs(self) -> &'static str {
         match self {
-            Self::Stranger | Self::NotHere => STRANGER,
+            Self::Unauthenticated | Self::NeedsBrowser => UNAUTHENTICATED,
             Self::Expired => EXPIRED,
             Self::Used => USED,
         }
     }
 }
 
-/// The door of a link that opens once: nothing has happened until its button is pressed. `key` becomes the browser's own. It is in
-/// the page, not in the answer to the button: whoever presses twice, or again because no answer came, has the same one.
-pub fn door(link: &str, key: &Key, again: bool) -> Response {
-    let (status, sorry) = if again { (503, NOT_NOW) } else { (200, "") };
+/// Returns the page of an unused invitation link; only its button uses the link. `key` becomes the browser's access key. The page
+/// carries it, not the response to the button, so a browser that presses the button twice gets the same key. `failed`: the last attempt
+/// could not be recorded.
+pub(crate) fn invitation(link: &str, key: &Key, failed: bool) -> Response {
+    let (status, apology) = if failed { (503, NOT_NOW) } else { (200, "") };
     let body = format!(
-        "{sorry}{DOOR}<form method=post action=enter>\n<input type=hidden name=link value={link}>\n\
+        "{apology}{INVITATION}<form method=post action=enter>\n<input type=hidden name=link value={link}>\n\
          <input type=hidden name=key value={}>\n<button autofocus>Entrer <span lang=en>· Enter</span></button>\n</form>\n",
         key.as_str()
     );
-    // 'no-referrer' would have the browser say "Origin: null" (Fetch, "append a request Origin header").
+    // With 'no-referrer' the browser would send "Origin: null" (Fetch, "append a request Origin header").
     page(status, &body, "'self'").with("Referrer-Policy", "same-origin")
 }
 
@@ -65,13 +66,13 @@ fn page(status: u16, body: &str, form_action: &str) -> Response {
         "default-src 'none'; style-src 'sha256-{}'; base-uri 'none'; form-action {form_action}; frame-ancestors 'none'",
         BASE64.encode(Sha256::digest(STYLE))
     );
-    let html = format!("{BEFORE}<style>{STYLE}</style>\n<main>\n<h1>Palabre</h1>\n{body}</main>\n</html>\n");
+    let html = format!("{HEAD}<style>{STYLE}</style>\n<main>\n<h1>Palabre</h1>\n{body}</main>\n</html>\n");
     Response::new(status)
         .with_body("text/html; charset=utf-8", html.into_bytes())
         .with("Content-Security-Policy", policy)
 }
 
-const BEFORE: &str = "<!doctype html>
+const HEAD: &str = "<!doctype html>
 <html lang=fr>
 <meta charset=utf-8>
 <meta name=viewport content=\"width=device-width\">
@@ -79,7 +80,7 @@ const BEFORE: &str = "<!doctype html>
 <title>Palabre</title>
 ";
 
-/// The colours are those of the page.
+/// The colours are those of the participant's page.
 const STYLE: &str = "
 :root { color-scheme: light dark; --ground: #f6f0e4; --ink: #1f2f2a; --soft: #5a675f; --leaf: #1f5b4c; --on-leaf: #fdf8ee }
 @media (prefers-color-scheme: dark) {
@@ -95,7 +96,8 @@ button { min-height: 3rem; padding: .6rem 1.8rem; border: 0; border-radius: 1.1r
 button:focus-visible { outline: 3px solid var(--ink); outline-offset: 3px }
 ";
 
-const STRANGER: &str = "<p>Cette page s’ouvre avec votre lien personnel, celui qui finit par <code>?key=…</code>.
+const UNAUTHENTICATED: &str =
+    "<p>Cette page s’ouvre avec votre lien personnel, celui qui finit par <code>?key=…</code>.
 Demandez-le à la personne qui tient ce serveur : « mon lien Palabre, s’il vous plaît ».
 <p lang=en>This page opens with your personal link, the one that ends in <code>?key=…</code>.
 Ask the person who runs this server for it: “my Palabre link, please”.
@@ -112,7 +114,7 @@ Sinon, demandez un nouveau lien à la personne qui tient ce serveur.
 If not, ask the person who runs this server for a new link.
 ";
 
-const DOOR: &str = "<p>Ce lien n’ouvre qu’une fois : au navigateur qui entre le premier, et à lui seul ensuite.
+const INVITATION: &str = "<p>Ce lien n’ouvre qu’une fois : au navigateur qui entre le premier, et à lui seul ensuite.
 Entrez avec celui que vous garderez.
 <p lang=en>This link opens only once: to the browser that enters first, and to that one alone afterwards.
 Enter with the one that you will keep.

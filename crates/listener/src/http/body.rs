@@ -1,36 +1,33 @@
-//! The body of a request, read as a stream: nothing is allocated by a declared length. RFC 9112 §6 and §7.1.
+//! Reads the body of a request as a stream (RFC 9112 §6 and §7.1). A declared length allocates nothing.
 
 use super::head::{Head, Refusal};
 use std::io::{self, Read};
 
-/// The longest line of the chunked coding (size and extensions).
-const MAX_CHUNK_LINE: usize = 1024;
-/// The most bytes of trailer fields.
+/// Maximum length of a line of the chunked coding (size and extensions).
+const MAX_LINE_BYTES: usize = 1024;
+/// Maximum length of the trailer fields.
 const MAX_TRAILER_BYTES: usize = 8 * 1024;
 
-/// How the end of a body is known.
+/// How the end of a body is determined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Framing {
-    /// This many bytes.
+pub(crate) enum Framing {
+    /// By a length in bytes.
     Length(u64),
-    /// Chunked transfer coding: live.
+    /// By the chunked transfer coding.
     Chunked,
 }
 
 impl Framing {
-    /// What the head announces; no announcement is a body of no bytes.
-    ///
-    /// # Errors
-    /// 400 for contradictory lengths, 501 for a transfer coding other than `chunked`.
-    pub fn of(head: &Head) -> Result<Self, Refusal> {
+    /// Returns the framing that the head declares. Without a declaration the body is empty.
+    pub(crate) fn of(head: &Head) -> Result<Self, Refusal> {
         let length = content_length(head)?;
         let Some(coding) = head.field("transfer-encoding") else {
             return Ok(Self::Length(length.unwrap_or(0)));
         };
         if !coding.eq_ignore_ascii_case("chunked") || head.all("transfer-encoding").count() > 1 {
-            return Err(Refusal { status: 501, why: "no transfer coding but chunked is known here" });
+            return Err(Refusal { status: 501, why: "the only supported transfer coding is 'chunked'" });
         }
-        // Both at once is how requests are smuggled: RFC 9112 §6.3.
+        // Both at once may be an attempt at request smuggling: RFC 9112 §6.3.
         if length.is_some() || !head.is_http_1_1 {
             return Err(Refusal { status: 400, why: "the length of the body is contradictory" });
         }
@@ -39,7 +36,7 @@ impl Framing {
 }
 
 fn content_length(head: &Head) -> Result<Option<u64>, Refusal> {
-    const BAD: Refusal = Refusal { status: 400, why: "the content length can't be understood" };
+    const BAD: Refusal = Refusal { status: 400, why: "the content length is invalid" };
     let mut length = None;
     for value in head.all("content-length") {
         if value.is_empty() || !value.bytes().all(|b| b.is_ascii_digit()) {
@@ -54,9 +51,9 @@ fn content_length(head: &Head) -> Result<Option<u64>, Refusal> {
     Ok(length)
 }
 
-/// A body over what was read beyond the head and the connection.
+/// A reader of one body. It takes the bytes that were read together with the head first.
 #[derive(Debug)]
-pub struct Body<'a, S> {
+pub(crate) struct Body<'a, S> {
     buffered: &'a mut Vec<u8>,
     stream: &'a mut S,
     state: State,
@@ -72,8 +69,8 @@ enum State {
 }
 
 impl<'a, S: Read> Body<'a, S> {
-    /// A body with this framing; `buffered` holds what has been read beyond the head and keeps what is beyond the body.
-    pub fn new(framing: Framing, buffered: &'a mut Vec<u8>, stream: &'a mut S) -> Self {
+    /// Creates a reader. `buffered` contains the bytes that were read after the head, and keeps those that follow the body.
+    pub(crate) fn new(framing: Framing, buffered: &'a mut Vec<u8>, stream: &'a mut S) -> Self {
         let state = match framing {
             Framing::Length(0) => State::Done,
             Framing::Length(length) => State::Length(length),
@@ -82,8 +79,8 @@ impl<'a, S: Read> Body<'a, S> {
         Self { buffered, stream, state }
     }
 
-    /// Whether the body was read to its end, so that another request may follow.
-    pub fn is_done(&self) -> bool {
+    /// Returns whether the body was read to its end, so another request may follow.
+    pub(crate) fn is_done(&self) -> bool {
         self.state == State::Done
     }
 
@@ -106,7 +103,7 @@ impl<'a, S: Read> Body<'a, S> {
         Ok(count)
     }
 
-    /// The line that ends at LF, without CR LF; more is read as needed.
+    /// Reads a line; returns it without CR LF.
     fn line(&mut self) -> io::Result<Vec<u8>> {
         loop {
             if let Some(end) = self.buffered.iter().position(|&b| b == b'\n') {
@@ -117,7 +114,7 @@ impl<'a, S: Read> Body<'a, S> {
                 }
                 return Ok(line);
             }
-            if self.buffered.len() > MAX_CHUNK_LINE {
+            if self.buffered.len() > MAX_LINE_BYTES {
                 return Err(bad("a line of the chunked coding is too long"));
             }
             let mut some = [0; 512];
@@ -134,10 +131,10 @@ impl<'a, S: Read> Body<'a, S> {
         let digits: Vec<u8> = line.iter().copied().take_while(u8::is_ascii_hexdigit).collect();
         let rest = line[digits.len()..].trim_ascii_start();
         if digits.is_empty() || digits.len() > 15 || !(rest.is_empty() || rest.starts_with(b";")) {
-            return Err(bad("a chunk's size can't be understood"));
+            return Err(bad("the size of a chunk is invalid"));
         }
-        let text = std::str::from_utf8(&digits).map_err(|_| bad("a chunk's size can't be understood"))?;
-        let size = u64::from_str_radix(text, 16).map_err(|_| bad("a chunk's size can't be understood"))?;
+        let text = std::str::from_utf8(&digits).map_err(|_| bad("the size of a chunk is invalid"))?;
+        let size = u64::from_str_radix(text, 16).map_err(|_| bad("the size of a chunk is invalid"))?;
         if size > 0 {
             return Ok(State::ChunkData(size));
         }
@@ -156,7 +153,7 @@ impl<'a, S: Read> Body<'a, S> {
 }
 
 impl<S: Read> Read for Body<'_, S> {
-    /// An error of the connection (a time-out, say) leaves the state as it is: one may read again.
+    /// An error of the connection, such as a timeout, keeps the state: the caller may read again.
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         if out.is_empty() {
             return Ok(0);
@@ -211,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_are_read_and_contradictions_refused() {
+    fn contradictory_lengths_are_refused() {
         assert_eq!(framing("").unwrap(), Framing::Length(0));
         assert_eq!(framing("content-length: 10000000000\r\n").unwrap(), Framing::Length(10_000_000_000));
         assert_eq!(framing("transfer-encoding: Chunked\r\n").unwrap(), Framing::Chunked);
@@ -228,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_of_known_length_ends_there_and_leaves_the_next_request() {
+    fn body_with_a_length_leaves_the_next_request() {
         let (body, left) = read(Framing::Length(4), "abcdGET", "");
         assert_eq!((body.unwrap(), left.as_str()), (b"abcd".to_vec(), "GET"));
         assert_eq!(read(Framing::Length(4), "a", "bcd").0.unwrap(), b"abcd");
@@ -236,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_are_joined_wherever_they_are_cut() {
+    fn chunks_are_joined_at_any_split() {
         let text = "4;ext=1\r\nabcd\r\n002\r\nef\r\n0\r\ntrailer: x\r\n\r\nGET";
         for cut in 0..text.len() {
             let (body, left) = read(Framing::Chunked, &text[..cut], &text[cut..]);
@@ -246,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn broken_chunks_are_refused() {
+    fn invalid_chunks_are_refused() {
         let long = format!("4;{}", "x".repeat(3000));
         for text in ["x\r\n", "-1\r\n", "fffffffffffffffff\r\n", "2\r\nabc\r\n", "4 5\r\n", long.as_str(), "\r\n"] {
             let error = read(Framing::Chunked, text, "").0.unwrap_err();
@@ -280,7 +277,7 @@ mod tests {
         }
 
         #[test]
-        fn no_chunks_are_too_strange(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..600)) {
+        fn decoder_accepts_or_refuses_any_bytes(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..600)) {
             let (mut buffered, mut stream) = (Vec::new(), &bytes[..]);
             let mut out = Vec::new();
             let _ = Body::new(Framing::Chunked, &mut buffered, &mut stream).read_to_end(&mut out);

@@ -1,40 +1,35 @@
-//! The head of a request: request line and header fields, parsed by httparse within fixed bounds.
+//! Parses the head of a request: request line and header fields.
 
-/// The most bytes a head may have.
-pub const MAX_HEAD_BYTES: usize = 16 * 1024;
-/// The most header fields a head may have.
-pub const MAX_HEADERS: usize = 64;
-/// The most bytes a request line may have; what is longer is answered 414.
+/// Maximum length of a head.
+pub(crate) const MAX_HEAD_BYTES: usize = 16 * 1024;
+/// Maximum number of header fields.
+pub(crate) const MAX_HEADERS: usize = 64;
+/// Maximum length of a request line; a longer one is answered 414.
 const MAX_LINE_BYTES: usize = 4 * 1024;
 
-/// A parsed head. Names of fields are in lower case.
+/// A parsed head, with the names of fields in lower case.
 #[derive(Debug, Clone)]
-pub struct Head {
-    /// The method as it was sent.
-    pub method: String,
+pub(crate) struct Head {
+    pub(crate) method: String,
     /// The path, without the query.
-    pub path: String,
-    /// What follows the first `?`, or nothing.
-    pub query: String,
-    /// HTTP/1.1, as opposed to 1.0.
-    pub is_http_1_1: bool,
+    pub(crate) path: String,
+    /// The text after the first `?`.
+    pub(crate) query: String,
+    /// Whether the version is 1.1; else it is 1.0.
+    pub(crate) is_http_1_1: bool,
     fields: Vec<(String, String)>,
 }
 
-/// Why a head is refused, as a status and a line for the answer.
+/// Why a request is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Refusal {
-    /// The status of the answer.
-    pub status: u16,
-    /// What is wrong.
-    pub why: &'static str,
+pub(crate) struct Refusal {
+    pub(crate) status: u16,
+    /// The body of the response.
+    pub(crate) why: &'static str,
 }
 
-/// Parses what has arrived so far. `None`: not complete yet; else the head and how many bytes it took.
-///
-/// # Errors
-/// A [`Refusal`] with 400, 414 or 431.
-pub fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, Refusal> {
+/// Parses the bytes received so far. Returns the head and its length, or `None` if it is incomplete.
+pub(crate) fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, Refusal> {
     check_line(bytes)?;
     let mut fields = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut request = httparse::Request::new(&mut fields);
@@ -44,7 +39,7 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, Refusal> {
         Ok(httparse::Status::Partial) if bytes.len() >= MAX_HEAD_BYTES => Err(TOO_LARGE),
         Ok(httparse::Status::Partial) => Ok(None),
         Err(httparse::Error::TooManyHeaders) => Err(TOO_LARGE),
-        Err(_) => Err(refuse(400, "this is not an HTTP/1.1 request")),
+        Err(_) => Err(refuse(400, "not an HTTP/1.1 request")),
     }
 }
 
@@ -86,31 +81,31 @@ impl Head {
         Ok(head)
     }
 
-    /// The value of the first field of this name (lower case).
-    pub fn field(&self, name: &str) -> Option<&str> {
+    /// Returns the value of the first field of this name (lower case).
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
         self.fields.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str())
     }
 
-    /// The values of all fields of this name (lower case).
-    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+    /// Returns the values of all fields of this name (lower case).
+    pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.fields.iter().filter(move |(field, _)| field == name).map(|(_, value)| value.as_str())
     }
 
-    /// Whether a field that is a comma-separated list has this token, in any case.
-    pub fn has_token(&self, name: &str, token: &str) -> bool {
+    /// Returns whether a field that is a comma-separated list has this token, in any case.
+    pub(crate) fn has_token(&self, name: &str, token: &str) -> bool {
         self.all(name).flat_map(|value| value.split(',')).any(|item| item.trim().eq_ignore_ascii_case(token))
     }
 
-    /// The value of a parameter of the query. Nothing that this server takes needs percent-decoding.
-    pub fn parameter(&self, name: &str) -> Option<&str> {
+    /// Returns the value of a query parameter as it was sent: no valid value needs percent-decoding.
+    pub(crate) fn parameter(&self, name: &str) -> Option<&str> {
         self.query.split('&').find_map(|pair| {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             (key == name).then_some(value)
         })
     }
 
-    /// Whether the client expects the connection to be kept.
-    pub fn keeps_alive(&self) -> bool {
+    /// Returns whether the client wants to keep the connection.
+    pub(crate) fn keeps_alive(&self) -> bool {
         if self.is_http_1_1 {
             !self.has_token("connection", "close")
         } else {
@@ -119,7 +114,7 @@ impl Head {
     }
 }
 
-/// Path and query of an origin-form or absolute-form target: RFC 9112 §3.2.
+/// Returns path and query of a target in origin-form or absolute-form: RFC 9112 §3.2.
 fn split_target(target: &str) -> Result<(&str, &str), Refusal> {
     let target = match target.split_once("://") {
         Some(("http" | "https", rest)) => rest.find('/').map_or("/", |slash| &rest[slash..]),
@@ -141,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_taken_apart() {
+    fn request_line_and_fields_are_parsed() {
         let text =
             "GET /listen?from=17&key=abc HTTP/1.1\r\nHost: a:9001\r\nConnection: keep-alive, Upgrade\r\n\r\nrest";
         let (head, length) = parse(text.as_bytes()).unwrap().unwrap();
@@ -155,13 +150,13 @@ mod tests {
     }
 
     #[test]
-    fn an_absolute_form_target_is_understood() {
+    fn absolute_form_target_is_parsed() {
         assert_eq!(head("GET https://a:9001/me?x HTTP/1.1\r\nhost: a\r\n\r\n").path, "/me");
         assert_eq!(head("GET https://a HTTP/1.1\r\nhost: a\r\n\r\n").path, "/");
     }
 
     #[test]
-    fn every_prefix_of_a_good_head_is_incomplete_and_never_an_error() {
+    fn every_prefix_of_a_valid_head_is_incomplete() {
         let text = b"POST /speak HTTP/1.1\r\nHost: a:9001\r\nContent-Length: 5\r\n\r\n";
         for end in 0..text.len() {
             assert!(parse(&text[..end]).unwrap().is_none(), "{end}");
@@ -169,33 +164,33 @@ mod tests {
     }
 
     #[test]
-    fn a_megabyte_of_headers_is_431() {
+    fn header_of_a_megabyte_is_431() {
         let text = format!("GET / HTTP/1.1\r\nhost: a\r\nx: {}", "y".repeat(1 << 20));
         assert_eq!(parse(text.as_bytes()).unwrap_err().status, 431);
     }
 
     #[test]
-    fn sixty_five_headers_are_431_and_sixty_four_are_not() {
+    fn head_has_at_most_64_fields() {
         let with = |n: usize| format!("GET / HTTP/1.1\r\nhost: a\r\n{}\r\n", "x: y\r\n".repeat(n - 1));
         assert_eq!(parse(with(65).as_bytes()).unwrap_err().status, 431);
         assert!(parse(with(64).as_bytes()).unwrap().is_some());
     }
 
     #[test]
-    fn a_long_address_is_414() {
+    fn long_request_line_is_414() {
         let text = format!("GET /{} HTTP/1.1\r\n", "y".repeat(5000));
         assert_eq!(parse(text.as_bytes()).unwrap_err().status, 414);
     }
 
     #[test]
-    fn what_is_not_http_is_400() {
+    fn invalid_request_is_400() {
         for text in ["\u{16}\u{3}\u{1}", "GET\r\n\r\n", "GET / HTTP/3\r\n\r\n", "GET me HTTP/1.1\r\nhost: a\r\n\r\n"] {
             assert_eq!(parse(text.as_bytes()).unwrap_err().status, 400, "{text}");
         }
     }
 
     #[test]
-    fn one_host_is_needed_and_two_are_refused() {
+    fn exactly_one_host_is_required() {
         assert_eq!(parse(b"GET / HTTP/1.1\r\n\r\n").unwrap_err().status, 400);
         assert_eq!(parse(b"GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n").unwrap_err().status, 400);
         assert!(parse(b"GET / HTTP/1.0\r\n\r\n").unwrap().is_some());
@@ -203,13 +198,13 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_bytes_are_too_strange(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..600)) {
+        fn parser_accepts_or_refuses_any_bytes(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..600)) {
             let _ = parse(&bytes);
             let _ = parse(&[b"GET / HTTP/1.1\r\nhost: a\r\n", &bytes[..], b"\r\n\r\n"].concat());
         }
 
         #[test]
-        fn no_target_is_too_strange(target in "[!-~]{1,80}") {
+        fn parser_accepts_or_refuses_any_target(target in "[!-~]{1,80}") {
             if let Ok(Some((head, _))) = parse(format!("GET {target} HTTP/1.1\r\nhost: a\r\n\r\n").as_bytes()) {
                 assert!(head.path.starts_with('/') && !head.path.contains('?'));
                 let _ = head.parameter("key");

@@ -1,9 +1,9 @@
-//! As much of HTTP/1.1 (RFC 9110, RFC 9112) as one participant's server needs, with a maximum for everything.
+//! The part of HTTP/1.1 (RFC 9110, RFC 9112) that a listener needs. Every length has a maximum.
 
-pub mod body;
-pub mod head;
-pub mod response;
+pub(crate) mod body;
+pub(crate) mod head;
+pub(crate) mod response;
 
-pub use body::Body;
-pub use head::Head;
-pub use response::Response;
+pub(crate) use body::Body;
+pub(crate) use head::Head;
+pub(crate) use response::Response;

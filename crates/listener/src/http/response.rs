@@ -1,52 +1,48 @@
-//! An answer: status, fields and a body that is at hand. What has no end is written by those who make it.
+//! Responses with a complete body. The handlers of endless streams write their bodies themselves.
 
 use super::head::Refusal;
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
-/// An answer with a complete body.
+/// A response with a complete body.
 #[derive(Debug, Clone)]
-pub struct Response {
-    /// The status code.
-    pub status: u16,
+pub(crate) struct Response {
+    pub(crate) status: u16,
     fields: Vec<(&'static str, String)>,
     body: Cow<'static, [u8]>,
 }
 
 impl Response {
-    /// An answer without a body yet.
-    pub fn new(status: u16) -> Self {
+    /// Creates a response without a body.
+    pub(crate) fn new(status: u16) -> Self {
         Self { status, fields: Vec::new(), body: Cow::Borrowed(&[]) }
     }
 
-    /// A short line of plain text.
-    pub fn text(status: u16, line: impl std::fmt::Display) -> Self {
+    /// Creates a response with a line of plain text.
+    pub(crate) fn text(status: u16, line: impl std::fmt::Display) -> Self {
         Self::new(status).with_body("text/plain; charset=utf-8", format!("{line}\n").into_bytes())
     }
 
-    /// 405 with the methods that are allowed.
-    pub fn method_not_allowed(allow: &'static str) -> Self {
+    /// Creates a 405 response that names the allowed methods.
+    pub(crate) fn method_not_allowed(allow: &'static str) -> Self {
         Self::text(405, format_args!("only {allow} here")).with("Allow", allow)
     }
 
-    /// The same answer with one more field.
-    pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+    /// Adds a header field.
+    pub(crate) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.fields.push((name, value.into()));
         self
     }
 
-    /// The same answer with this body.
-    pub fn with_body(mut self, content_type: &'static str, body: impl Into<Cow<'static, [u8]>>) -> Self {
+    /// Sets the body.
+    pub(crate) fn with_body(mut self, content_type: &'static str, body: impl Into<Cow<'static, [u8]>>) -> Self {
         self.body = body.into();
         self.with("Content-Type", content_type)
     }
 
-    /// Writes head and body at once.
-    ///
-    /// # Errors
-    /// What the connection says.
-    pub fn write(&self, to: &mut impl Write, head_only: bool, keep_alive: bool) -> io::Result<()> {
+    /// Writes head and body in one call. `head_only` is for HEAD requests.
+    pub(crate) fn write(&self, to: &mut impl Write, head_only: bool, keep_alive: bool) -> io::Result<()> {
         let mut head = head(self.status, &self.fields);
         if self.status != 304 && self.status != 204 {
             let _ = write!(head, "Content-Length: {}\r\n", self.body.len());
@@ -70,15 +66,15 @@ impl From<Refusal> for Response {
     }
 }
 
-/// What an answer has that says nothing else.
+/// Fields of every response that doesn't set them itself.
 const DEFAULTS: [(&str, &str); 3] = [
     ("Referrer-Policy", "no-referrer"),
     ("Cache-Control", "no-store"),
     ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
 ];
 
-/// Status line, the fields every answer has, and these, without the empty line at the end.
-pub fn head(status: u16, fields: &[(&'static str, String)]) -> String {
+/// Returns the status line, the common fields and `fields`, without the empty line at the end.
+pub(crate) fn head(status: u16, fields: &[(&'static str, String)]) -> String {
     let mut head = format!(
         "HTTP/1.1 {status} {}\r\nX-Content-Type-Options: nosniff\r\n\
          Cross-Origin-Resource-Policy: same-origin\r\nPermissions-Policy: microphone=(self)\r\n",
@@ -135,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_has_its_length_and_the_protective_fields() {
+    fn response_has_length_and_security_fields() {
         let text = written(&Response::text(404, "nothing here"), false, true);
         assert!(text.starts_with("HTTP/1.1 404 Not Found\r\n"));
         for field in ["nosniff", "no-referrer", "same-origin", "microphone=(self)", "Content-Length: 13", "no-store"] {
@@ -146,14 +142,14 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_to_head_has_the_length_but_no_body() {
+    fn response_to_head_has_length_and_no_body() {
         let text = written(&Response::text(200, "hello"), true, false);
         assert!(text.contains("Content-Length: 6\r\nConnection: close\r\n\r\n"));
         assert!(text.ends_with("\r\n\r\n"));
     }
 
     #[test]
-    fn no_content_has_no_length() {
+    fn response_204_has_no_length() {
         assert!(!written(&Response::new(204), false, true).contains("Content-Length"));
     }
 }

@@ -1,24 +1,17 @@
-//! `/speak`: what the participant says, by WebSocket or as a WAV, into the pipe `mic`.
+//! `/speak`: receives the participant's sound, by WebSocket or as a WAV in a POST, and writes it to the microphone.
 
-mod microphone;
 mod post;
 mod ws;
-
-pub use microphone::{Claim, Kind, Lost, Microphone};
 
 use crate::connection::{After, Connection};
 use crate::http::{Head, Response};
 use crate::state::Listener;
 use std::io;
-use std::sync::Arc;
 
-/// Serves a request that was allowed in.
-///
-/// # Errors
-/// What the connection says.
-pub fn serve(connection: &mut Connection, head: &Head, listener: &Listener) -> io::Result<After> {
-    let Some(microphone) = &listener.microphone else {
-        let response = Response::text(404, "there is no microphone here, only something to hear");
+/// Answers an authenticated request.
+pub(crate) fn serve(connection: &mut Connection, head: &Head, listener: &Listener) -> io::Result<After> {
+    let Some(mic) = &listener.microphone else {
+        let response = Response::text(404, "no microphone: this participant only listens");
         return connection.answer(head, &response, listener.keeps());
     };
     let page = match head.parameter("page") {
@@ -29,19 +22,10 @@ pub fn serve(connection: &mut Connection, head: &Head, listener: &Listener) -> i
         page => page,
     };
     match head.method.as_str() {
-        "GET" => ws::serve(connection, head, listener, microphone, page),
-        "POST" | "PUT" => post::serve(connection, head, listener, microphone, page),
+        "GET" => ws::serve(connection, head, listener, mic, page),
+        "POST" | "PUT" => post::serve(connection, head, listener, mic, page),
         _ => connection.answer(head, &Response::method_not_allowed("GET, POST, PUT"), listener.keeps()),
     }
-}
-
-/// Tells the supervisor when a source begins and when it ends.
-fn claimed<T>(listener: &Listener, claim: Arc<Claim>, speak: impl FnOnce(&Claim) -> T) -> T {
-    listener.status.changed();
-    let result = speak(&claim);
-    drop(claim);
-    listener.status.changed();
-    result
 }
 
 fn is_page_id(text: &str) -> bool {
@@ -53,7 +37,7 @@ mod tests {
     use super::is_page_id;
 
     #[test]
-    fn a_page_id_is_short_and_plain() {
+    fn page_id_has_1_to_32_lower_case_letters_and_digits() {
         assert!(is_page_id("a") && is_page_id("0123456789abcdefghijklmnopqrstuv"));
         for bad in ["", "A", "a-b", "é", "0123456789abcdefghijklmnopqrstuvw"] {
             assert!(!is_page_id(bad), "{bad}");

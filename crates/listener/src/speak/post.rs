@@ -1,9 +1,9 @@
-//! The microphone as a WAV by POST or PUT: a piece to be played, a live one without end, or a page's queue.
+//! The microphone as a WAV by POST or PUT: a recording, a live WAV without an end, or a page's queue.
 
-use super::{Claim, Kind, Lost, Microphone, claimed};
 use crate::connection::{After, Connection};
 use crate::http::body::Framing;
 use crate::http::{Body, Head, Response};
+use crate::mic::{MicLease, MicWriter, Superseded, Uplink};
 use crate::state::Listener;
 use crate::tls::{TlsStream, is_timeout};
 use palabre_sound::convert::Converter;
@@ -12,153 +12,144 @@ use std::io::{self, Read, Write as _};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long a body may pause.
-const IDLE: Duration = Duration::from_secs(10);
-/// How often to look around while nothing comes.
-const TICK: Duration = Duration::from_millis(100);
-/// How far ahead of real time a piece is written, so that the mixer never waits for it.
+/// Timeout for the next bytes of a body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Interval between checks for the end of this process or of the lease while no bytes arrive.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// How far ahead of real time a recording is written, so that the mixer never waits for it.
 const LEAD: Duration = Duration::from_millis(60);
-/// The longest queue that a page may send at once.
+/// Maximum duration of a page's queue in one request.
 const MAX_QUEUE_S: u64 = 10;
-/// Bytes that are read and converted at once.
+/// Number of bytes to read and convert at a time.
 const READ_BYTES: usize = 4096;
 
-/// How the samples of a body are said.
+/// The pace at which the samples of a body are written to the microphone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Manner {
-    /// At the pace of real time, answered when all is said.
-    Piece,
-    /// At once, dropping what is too old.
+enum Pace {
+    /// A recording with a known length: written in real time, answered when all of it is written.
+    RealTime,
+    /// A live WAV without a known length: written at once; samples that are too old are dropped.
     Live,
-    /// The same, of a page, answered at once.
-    Queue,
+    /// A page's queue: written as [`Pace::Live`], answered with 204.
+    PageQueue,
 }
 
-/// Serves one body.
-///
-/// # Errors
-/// What the connection says.
-pub fn serve(
+/// Receives one body.
+pub(crate) fn serve(
     connection: &mut Connection,
     head: &Head,
     listener: &Listener,
-    microphone: &Arc<Microphone>,
+    mic: &Arc<MicWriter>,
     page: Option<&str>,
 ) -> io::Result<After> {
     let framing = match framing(head, page) {
         Ok(framing) => framing,
         Err(response) => return connection.answer(head, &response, false),
     };
-    let manner = match (page, framing) {
-        (Some(_), _) => Manner::Queue,
-        (None, Framing::Length(_)) => Manner::Piece,
-        (None, Framing::Chunked) => Manner::Live,
+    let pace = match (page, framing) {
+        (Some(_), _) => Pace::PageQueue,
+        (None, Framing::Length(_)) => Pace::RealTime,
+        (None, Framing::Chunked) => Pace::Live,
     };
     if head.has_token("expect", "100-continue") {
         connection.stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
         connection.stream.flush()?;
     }
-    connection.stream.sock.set_timeout(TICK);
-    let mut body = Patient { body: connection.body(framing), claim: None, listener, since: Instant::now() };
-    let result = speak(&mut body, microphone, manner, page, listener);
+    connection.stream.sock.set_timeout(POLL_INTERVAL);
+    let mut body = TimedBody { body: connection.body(framing), lease: None, listener, heard: Instant::now() };
+    let result = receive(&mut body, mic, pace, page);
+    // The source has ended before its client learns so.
+    body.lease = None;
     let keep = body.body.is_done() && listener.keeps() && head.keeps_alive();
     let response = match result {
-        Ok(_) if manner == Manner::Queue => Response::new(204),
+        Ok(_) if pace == Pace::PageQueue => Response::new(204),
         Ok(seconds) => Response::text(200, format_args!("said {seconds:.2} s")),
-        Err(End::Answer(response)) => response,
-        Err(End::Connection(error)) => return Err(error),
+        Err(Abort::Answer(response)) => response,
+        Err(Abort::Connection(error)) => return Err(error),
     };
     response.write(&mut connection.stream, false, keep)?;
     Ok(if keep { After::Keep } else { After::Close })
 }
 
-/// Why speaking ended early.
-enum End {
-    /// The client is to be told this.
+/// Why a body was not received to its end.
+enum Abort {
+    /// The client gets this response.
     Answer(Response),
-    /// There is nobody to tell.
+    /// The connection failed.
     Connection(io::Error),
 }
 
 fn framing(head: &Head, page: Option<&str>) -> Result<Framing, Response> {
     let framing = Framing::of(head)?;
-    let announced = head.field("content-length").is_some() || framing == Framing::Chunked;
-    if !announced {
+    let has_length = head.field("content-length").is_some() || framing == Framing::Chunked;
+    if !has_length {
         return Err(Response::text(411, "the length of the body is missing; or send it chunked"));
     }
     if head.field("expect").is_some() && !head.has_token("expect", "100-continue") {
-        return Err(Response::text(417, "only 100-continue can be expected"));
+        return Err(Response::text(417, "only '100-continue' can be expected"));
     }
-    // The time of capture orders nothing here, since a page has one request in flight, but a page that counts wrong is told.
+    // A page has one request in flight, so its capture time isn't needed to order them. It is checked to find faults in pages.
     let time = head.parameter("t").map(str::parse::<f64>);
     if page.is_some() && !matches!(time, Some(Ok(time)) if time.is_finite()) {
-        return Err(Response::text(400, "'t' must be the time of the first sample in ms"));
+        return Err(Response::text(400, "'t' must be the capture time of the first sample in ms"));
     }
     Ok(framing)
 }
 
-/// Says the body and gives how many seconds that were.
-fn speak(
-    body: &mut Patient<'_>,
-    microphone: &Arc<Microphone>,
-    manner: Manner,
-    page: Option<&str>,
-    listener: &Listener,
-) -> Result<f64, End> {
-    let head = wav::Head::read(body).map_err(not_a_wav)?;
-    let converter = Converter::new(&head, microphone.format().rate.hz()).map_err(not_a_wav)?;
-    let kind = if page.is_some() { Kind::Queue } else { Kind::Program };
-    let claim = microphone.claim(kind, page).map_err(lost)?;
-    body.claim = Some(Arc::clone(&claim));
-    claimed(listener, claim, |claim| {
-        let mut mouth = Mouth { claim, manner, rate_hz: microphone.format().rate.hz(), start: None, said: 0 };
-        let result = mouth.say_all(body, converter);
-        // The body's own hold on the microphone ends with this source.
-        body.claim = None;
-        result.map(|()| mouth.said as f64 / f64::from(mouth.rate_hz))
-    })
+/// Writes the body to the microphone; returns its duration in seconds.
+fn receive(body: &mut TimedBody<'_>, mic: &Arc<MicWriter>, pace: Pace, page: Option<&str>) -> Result<f64, Abort> {
+    let head = wav::Head::read(body).map_err(invalid_wav)?;
+    let rate_hz = mic.format().rate.hz();
+    let converter = Converter::new(&head, rate_hz).map_err(invalid_wav)?;
+    let uplink = if page.is_some() { Uplink::PageQueue } else { Uplink::Program };
+    let lease = mic.acquire(uplink, page).map_err(superseded)?;
+    body.lease = Some(Arc::clone(&lease));
+    let mut writer = PacedWriter { lease, pace, rate_hz, start: None, written: 0 };
+    writer.write_all(body, converter)?;
+    Ok(writer.written as f64 / f64::from(rate_hz))
 }
 
-fn not_a_wav(error: WavError) -> End {
+fn invalid_wav(error: WavError) -> Abort {
     match error {
-        WavError::Empty => End::Answer(Response::text(400, "the body is empty")),
-        WavError::Truncated => End::Answer(Response::text(400, "the WAV ends within its head")),
-        WavError::Io(error) => broken(error),
-        error => End::Answer(Response::text(415, error)),
+        WavError::Empty => Abort::Answer(Response::text(400, "the body is empty")),
+        WavError::Truncated => Abort::Answer(Response::text(400, "the WAV ends within its header")),
+        WavError::Io(error) => read_failed(error),
+        error => Abort::Answer(Response::text(415, error)),
     }
 }
 
-fn lost(_: Lost) -> End {
-    End::Answer(Response::text(409, "a newer page has taken the microphone"))
+fn superseded(_: Superseded) -> Abort {
+    Abort::Answer(Response::text(409, "a newer page has taken the microphone"))
 }
 
-fn broken(error: io::Error) -> End {
+fn read_failed(error: io::Error) -> Abort {
     match error.kind() {
-        io::ErrorKind::TimedOut => End::Answer(Response::text(408, "nothing came for 10 s")),
-        io::ErrorKind::InvalidData => End::Answer(Response::text(400, error)),
-        io::ErrorKind::ResourceBusy => lost(Lost::ToAnother),
-        LEAVING => End::Answer(Response::text(503, "this process is being replaced; send it again")),
-        _ => End::Connection(error),
+        io::ErrorKind::TimedOut => Abort::Answer(Response::text(408, "no data for 10 s")),
+        io::ErrorKind::InvalidData => Abort::Answer(Response::text(400, error)),
+        io::ErrorKind::ResourceBusy => superseded(Superseded::ByOther),
+        LEAVING => Abort::Answer(Response::text(503, "this process is being replaced; send it again")),
+        _ => Abort::Connection(error),
     }
 }
 
-/// A body that waits 10 s for more, looks around meanwhile, and ends when the microphone is lost.
-struct Patient<'a> {
+/// A body whose reads fail after [`BODY_TIMEOUT`], when this process ends, and when a newer source takes the microphone.
+struct TimedBody<'a> {
     body: Body<'a, TlsStream>,
-    claim: Option<Arc<Claim>>,
+    lease: Option<Arc<MicLease>>,
     listener: &'a Listener,
-    since: Instant,
+    /// When bytes were received or written last.
+    heard: Instant,
 }
 
-/// Left on purpose; unlike `Interrupted` it isn't retried by `read_exact`.
+/// The error when this process ends. Not `Interrupted`, which `read_exact` would retry.
 const LEAVING: io::ErrorKind = io::ErrorKind::NotConnected;
 
-impl Read for Patient<'_> {
+impl Read for TimedBody<'_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         loop {
             match self.body.read(out) {
                 Ok(count) => {
-                    self.since = Instant::now();
+                    self.heard = Instant::now();
                     return Ok(count);
                 }
                 Err(error) if is_timeout(&error) => {}
@@ -168,92 +159,94 @@ impl Read for Patient<'_> {
             if self.listener.is_over() {
                 return Err(LEAVING.into());
             }
-            if self.claim.as_ref().is_some_and(|claim| claim.tick(now).is_err()) {
+            if self.lease.as_ref().is_some_and(|lease| lease.flush(now).is_err()) {
                 return Err(io::ErrorKind::ResourceBusy.into());
             }
-            if now - self.since > IDLE {
+            if now - self.heard > BODY_TIMEOUT {
                 return Err(io::ErrorKind::TimedOut.into());
             }
         }
     }
 }
 
-/// Says samples in the manner of the request.
-struct Mouth<'a> {
-    claim: &'a Claim,
-    manner: Manner,
+/// Writes samples to the microphone at the request's pace.
+struct PacedWriter {
+    lease: Arc<MicLease>,
+    pace: Pace,
     rate_hz: u32,
+    /// When the first sample would have been played, if all samples were played in real time.
     start: Option<Instant>,
-    said: u64,
+    /// Number of samples.
+    written: u64,
 }
 
-impl Mouth<'_> {
-    fn say_all(&mut self, body: &mut Patient<'_>, mut converter: Converter) -> Result<(), End> {
+impl PacedWriter {
+    fn write_all(&mut self, body: &mut TimedBody<'_>, mut converter: Converter) -> Result<(), Abort> {
         let mut bytes = [0; READ_BYTES];
         let mut samples = Vec::new();
         loop {
             let count = match body.read(&mut bytes) {
                 Ok(count) => count,
-                // A client that leaves in the middle has said what it said.
+                // The client left: what it sent is still written.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => 0,
-                Err(error) => return Err(broken(error)),
+                Err(error) => return Err(read_failed(error)),
             };
             match count {
                 0 => converter.finish(&mut samples),
                 _ => converter.push(&bytes[..count], &mut samples),
             }
-            self.say(&samples, body.listener)?;
-            body.since = Instant::now();
+            self.write(&samples, body.listener)?;
+            body.heard = Instant::now();
             samples.clear();
             if count == 0 {
-                return self.wait_until_said(Duration::ZERO, body.listener);
+                return self.wait_until_played(Duration::ZERO, body.listener);
             }
         }
     }
 
-    fn say(&mut self, samples: &[i16], listener: &Listener) -> Result<(), End> {
-        match self.manner {
-            Manner::Piece => {
+    fn write(&mut self, samples: &[i16], listener: &Listener) -> Result<(), Abort> {
+        match self.pace {
+            Pace::RealTime => {
                 for frame in samples.chunks((self.rate_hz / 50) as usize) {
-                    self.wait_until_said(LEAD, listener)?;
-                    self.claim.say(Instant::now(), frame).map_err(lost)?;
-                    self.said += frame.len() as u64;
+                    self.wait_until_played(LEAD, listener)?;
+                    self.lease.write_paced(Instant::now(), frame).map_err(superseded)?;
+                    self.written += frame.len() as u64;
                 }
                 Ok(())
             }
-            Manner::Live | Manner::Queue => {
-                self.said += samples.len() as u64;
-                if self.manner == Manner::Queue && self.said > u64::from(self.rate_hz) * MAX_QUEUE_S {
-                    return Err(End::Answer(Response::text(413, "a page's queue has at most 10 s")));
+            Pace::Live | Pace::PageQueue => {
+                self.written += samples.len() as u64;
+                if self.pace == Pace::PageQueue && self.written > u64::from(self.rate_hz) * MAX_QUEUE_S {
+                    return Err(Abort::Answer(Response::text(413, "a page's queue has at most 10 s")));
                 }
-                self.claim.say_live(Instant::now(), samples).map_err(lost)
+                self.lease.write_live(Instant::now(), samples).map_err(superseded)
             }
         }
     }
 
-    /// Waits until what was written is said but for `lead`. Others are live and don't wait.
-    fn wait_until_said(&mut self, lead: Duration, listener: &Listener) -> Result<(), End> {
-        if self.manner != Manner::Piece {
+    /// Waits until all but the last `lead` of the written samples has been played. Returns at once unless the pace is real time.
+    fn wait_until_played(&mut self, lead: Duration, listener: &Listener) -> Result<(), Abort> {
+        if self.pace != Pace::RealTime {
             return Ok(());
         }
-        let lasts = Duration::from_micros(self.said * 1_000_000 / u64::from(self.rate_hz));
+        let duration = Duration::from_micros(self.written * 1_000_000 / u64::from(self.rate_hz));
         loop {
             let now = Instant::now();
             let start = *self.start.get_or_insert(now);
-            let end = start + lasts;
+            let end = start + duration;
             if end + LEAD < now {
-                // The client is slower than real time: its clock starts again here.
-                self.start = now.checked_sub(lasts);
+                // The client is slower than real time: what it sends next is played from now on.
+                self.start = now.checked_sub(duration);
             }
-            let left = end.saturating_duration_since(now + lead);
-            if left.is_zero() {
+            let remaining = end.saturating_duration_since(now + lead);
+            if remaining.is_zero() {
                 return Ok(());
             }
             if listener.is_over() {
-                return Err(broken(LEAVING.into()));
+                return Err(read_failed(LEAVING.into()));
             }
-            std::thread::sleep(left.min(TICK));
-            self.claim.tick(Instant::now()).map_err(lost)?;
+            std::thread::sleep(remaining.min(POLL_INTERVAL));
+            self.lease.flush(Instant::now()).map_err(superseded)?;
         }
     }
 }

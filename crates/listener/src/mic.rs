@@ -1,0 +1,387 @@
+//! Writes one participant's sound into the pipe `mic`.
+//!
+//! Only one source at a time holds the microphone: a newer source takes it, and the older one learns that on its next call.
+//! Samples that the pipe doesn't accept wait in a queue for at most 300 ms, then the oldest are dropped. So a network stall is heard
+//! as a gap and adds no lasting delay.
+
+use crate::status::Status;
+use palabre_room::{Format, OpenError, PipeWriter, Wrote};
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Maximum time that samples wait before they reach the pipe.
+const MAX_WAIT: Duration = Duration::from_millis(300);
+/// Interval between attempts to open a pipe that has no reader, as while the mixer restarts.
+const OPEN_INTERVAL: Duration = Duration::from_millis(100);
+/// Maximum number of superseded pages to remember.
+const MAX_SUPERSEDED_PAGES: usize = 16;
+/// Tolerated clock difference of a capture device: 1 in this number. A source that is faster loses samples.
+const CLOCK_TOLERANCE: u32 = 1000;
+
+/// How a source sends its sound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Uplink {
+    /// A page, by WebSocket.
+    WebSocket,
+    /// A page, by consecutive POST requests.
+    PageQueue,
+    /// A program, by one POST request.
+    Program,
+}
+
+/// The error of a source that no longer holds the microphone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Superseded {
+    /// Another page or a program took the microphone.
+    ByOther,
+    /// The same page connected again.
+    BySamePage,
+}
+
+/// The writer of this listener's pipe `mic`, shared by all connections.
+#[derive(Debug)]
+pub(crate) struct MicWriter {
+    path: PathBuf,
+    format: Format,
+    status: Arc<Status>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Number of the current lease.
+    generation: u64,
+    uplink: Option<Uplink>,
+    page: Option<Box<str>>,
+    superseded_pages: VecDeque<Box<str>>,
+    pipe: Option<PipeWriter>,
+    next_open: Instant,
+    /// Frames that wait, with the time of their arrival.
+    queue: VecDeque<(Instant, Vec<i16>)>,
+    queued_samples: usize,
+    /// The time until which the samples received so far last when played in real time.
+    lasts_until: Instant,
+    dropped_samples: u64,
+    is_failure_logged: bool,
+}
+
+impl MicWriter {
+    /// Creates a writer for the pipe at `path`. The pipe is opened with the first samples. `status` is notified whenever a
+    /// source begins or ends.
+    pub(crate) fn new(path: PathBuf, format: Format, status: Arc<Status>) -> Arc<Self> {
+        let now = Instant::now();
+        let state = State {
+            generation: 0,
+            uplink: None,
+            page: None,
+            superseded_pages: VecDeque::new(),
+            pipe: None,
+            next_open: now,
+            queue: VecDeque::new(),
+            queued_samples: 0,
+            lasts_until: now,
+            dropped_samples: 0,
+            is_failure_logged: false,
+        };
+        Arc::new(Self { path, format, status, state: Mutex::new(state) })
+    }
+
+    /// Takes the microphone from any older source. Fails if `page` itself lost it to a newer source before: otherwise two pages that
+    /// reconnect automatically would take it from each other forever.
+    pub(crate) fn acquire(self: &Arc<Self>, uplink: Uplink, page: Option<&str>) -> Result<Arc<MicLease>, Superseded> {
+        let mut state = self.lock();
+        if page.is_some_and(|page| state.superseded_pages.iter().any(|old| **old == *page)) {
+            return Err(Superseded::ByOther);
+        }
+        let same_page = page.is_some() && state.page.as_deref() == page;
+        if !same_page && let Some(old) = state.page.take() {
+            state.superseded_pages.push_back(old);
+            if state.superseded_pages.len() > MAX_SUPERSEDED_PAGES {
+                state.superseded_pages.pop_front();
+            }
+        }
+        // Consecutive requests of one page may overlap and continue one another.
+        let continues = uplink == Uplink::PageQueue && state.uplink.is_none_or(|uplink| uplink == Uplink::PageQueue);
+        if !(same_page && continues) {
+            state.generation += 1;
+            state.clear_queue();
+        }
+        state.uplink = Some(uplink);
+        state.page = page.map(Into::into);
+        let generation = state.generation;
+        drop(state);
+        self.status.changed();
+        Ok(Arc::new(MicLease { mic: Arc::clone(self), generation, page: page.map(Into::into) }))
+    }
+
+    /// Returns how the current source sends its sound, if there is one.
+    pub(crate) fn uplink(&self) -> Option<Uplink> {
+        self.lock().uplink
+    }
+
+    /// Returns the format of the pipe.
+    pub(crate) fn format(&self) -> Format {
+        self.format
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn duration(&self, samples: usize) -> Duration {
+        Duration::from_micros(samples as u64 * 1_000_000 / u64::from(self.format.rate.hz()))
+    }
+
+    /// Returns how many of the oldest of `samples`, which arrive now, must be dropped so that none waits longer than [`MAX_WAIT`].
+    fn excess(&self, state: &mut State, now: Instant, samples: usize) -> usize {
+        let start = state.lasts_until.max(now);
+        let available = MAX_WAIT.saturating_sub(start - now);
+        let fits = (available.as_micros() as u64 * u64::from(self.format.rate.hz()) / 1_000_000) as usize;
+        let kept = samples.min(fits);
+        let duration = self.duration(kept);
+        state.lasts_until = start + duration - duration / CLOCK_TOLERANCE;
+        samples - kept
+    }
+
+    fn write_queue(&self, state: &mut State, now: Instant) {
+        state.drop_expired(now);
+        if state.queue.is_empty() || !self.open_pipe(state, now) {
+            return;
+        }
+        while let (Some((_, frame)), Some(pipe)) = (state.queue.front(), &mut state.pipe) {
+            match pipe.write(frame) {
+                Wrote::Whole => _ = state.pop(),
+                Wrote::Slow => return,
+                Wrote::Gone => {
+                    state.pipe = None;
+                    state.next_open = now + OPEN_INTERVAL;
+                }
+            }
+        }
+    }
+
+    /// Opens the pipe if it isn't open; returns whether it is open now.
+    fn open_pipe(&self, state: &mut State, now: Instant) -> bool {
+        if state.pipe.is_none() && now >= state.next_open {
+            state.next_open = now + OPEN_INTERVAL;
+            match PipeWriter::open(&self.path, self.format) {
+                Ok(pipe) => {
+                    state.pipe = Some(pipe);
+                    state.is_failure_logged = false;
+                }
+                Err(error) => state.log_failure(&error),
+            }
+        }
+        state.pipe.is_some()
+    }
+}
+
+impl State {
+    fn clear_queue(&mut self) {
+        self.queue.clear();
+        self.queued_samples = 0;
+        self.lasts_until = Instant::now();
+    }
+
+    /// Removes the oldest frame; returns its length.
+    fn pop(&mut self) -> usize {
+        let samples = self.queue.pop_front().map_or(0, |(_, frame)| frame.len());
+        self.queued_samples -= samples;
+        samples
+    }
+
+    fn drop_oldest(&mut self) {
+        self.dropped_samples += self.pop() as u64;
+    }
+
+    fn drop_expired(&mut self, now: Instant) {
+        while self.queue.front().is_some_and(|(since, _)| now.saturating_duration_since(*since) > MAX_WAIT) {
+            self.drop_oldest();
+        }
+    }
+
+    fn log_failure(&mut self, error: &OpenError) {
+        if !self.is_failure_logged {
+            log::warn!("{error}; this participant isn't heard until the mixer opens the pipe");
+        }
+        self.is_failure_logged = true;
+    }
+}
+
+/// The right to write to the microphone until a newer source takes it. Dropping the last reference ends the source.
+#[derive(Debug)]
+pub(crate) struct MicLease {
+    mic: Arc<MicWriter>,
+    generation: u64,
+    page: Option<Box<str>>,
+}
+
+impl MicLease {
+    /// Writes live sound. Drops the oldest samples if they would have to wait longer than [`MAX_WAIT`].
+    pub(crate) fn write_live(&self, now: Instant, samples: &[i16]) -> Result<(), Superseded> {
+        let mut state = self.lock()?;
+        let excess = self.mic.excess(&mut state, now, samples.len());
+        state.dropped_samples += excess as u64;
+        self.push(&mut state, now, &samples[excess..]);
+        Ok(())
+    }
+
+    /// Writes samples that the caller delivers in real time.
+    pub(crate) fn write_paced(&self, now: Instant, samples: &[i16]) -> Result<(), Superseded> {
+        let mut state = self.lock()?;
+        self.push(&mut state, now, samples);
+        Ok(())
+    }
+
+    /// Writes queued samples. Call this regularly while no samples arrive.
+    pub(crate) fn flush(&self, now: Instant) -> Result<(), Superseded> {
+        let mut state = self.lock()?;
+        self.mic.write_queue(&mut state, now);
+        Ok(())
+    }
+
+    fn push(&self, state: &mut State, now: Instant, samples: &[i16]) {
+        for frame in samples.chunks(self.mic.format.frame_samples()) {
+            state.queued_samples += frame.len();
+            state.queue.push_back((now, frame.to_vec()));
+        }
+        let max_samples = self.mic.format.samples_in_ms(MAX_WAIT.as_millis() as u64);
+        self.mic.write_queue(state, now);
+        while state.queued_samples > max_samples {
+            state.drop_oldest();
+        }
+    }
+
+    /// Locks the state if this lease is still the current one.
+    fn lock(&self) -> Result<MutexGuard<'_, State>, Superseded> {
+        let state = self.mic.lock();
+        if state.generation == self.generation {
+            return Ok(state);
+        }
+        let same_page = self.page.is_some() && state.page == self.page;
+        Err(if same_page { Superseded::BySamePage } else { Superseded::ByOther })
+    }
+}
+
+impl Drop for MicLease {
+    fn drop(&mut self) {
+        if let Ok(mut state) = self.lock() {
+            state.uplink = None;
+            let dropped = std::mem::take(&mut state.dropped_samples);
+            if dropped > 0 {
+                log::debug!("dropped {dropped} samples that arrived too late");
+            }
+        }
+        self.mic.status.changed();
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use palabre_room::{PipeReader, RoomDir, Start};
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn mic() -> (tempfile::TempDir, Arc<MicWriter>) {
+        let dir = tempfile::tempdir().unwrap();
+        let alice = RoomDir::new(dir.path()).participant(&"alice".parse().unwrap());
+        alice.create().unwrap();
+        let status = Arc::new(Status::new().unwrap());
+        let mic = MicWriter::new(alice.mic(), Format::default(), status);
+        (dir, mic)
+    }
+
+    fn reader(mic: &MicWriter) -> PipeReader {
+        PipeReader::open(&mic.path, mic.format, Start::Discard).unwrap()
+    }
+
+    fn read(reader: &mut PipeReader) -> Vec<i16> {
+        let mut out = Vec::new();
+        reader.read(Instant::now(), &mut out, 1 << 20).unwrap();
+        out
+    }
+
+    #[test]
+    fn samples_arrive_complete_and_in_order() {
+        let (_dir, mic) = mic();
+        let mut reader = reader(&mic);
+        let lease = mic.acquire(Uplink::WebSocket, Some("a")).unwrap();
+        let samples: Vec<i16> = (0..2400).map(|i| i as i16).collect();
+        lease.write_live(Instant::now(), &samples[..1000]).unwrap();
+        lease.write_live(Instant::now(), &samples[1000..]).unwrap();
+        assert_eq!(read(&mut reader), samples);
+    }
+
+    #[test]
+    fn newest_source_holds_microphone_and_superseded_page_stays_refused() {
+        let (_dir, mic) = mic();
+        let a = mic.acquire(Uplink::WebSocket, Some("a")).unwrap();
+        let b = mic.acquire(Uplink::WebSocket, Some("b")).unwrap();
+        assert_eq!(a.flush(Instant::now()), Err(Superseded::ByOther));
+        assert_eq!(mic.acquire(Uplink::PageQueue, Some("a")).unwrap_err(), Superseded::ByOther);
+        assert_eq!(b.flush(Instant::now()), Ok(()));
+        let program = mic.acquire(Uplink::Program, None).unwrap();
+        assert_eq!(b.flush(Instant::now()), Err(Superseded::ByOther));
+        let second = mic.acquire(Uplink::Program, None).unwrap();
+        assert_eq!(program.flush(Instant::now()), Err(Superseded::ByOther));
+        assert_eq!(mic.uplink(), Some(Uplink::Program));
+        drop(second);
+        assert_eq!(mic.uplink(), None);
+    }
+
+    #[test]
+    fn page_that_reconnects_is_superseded_by_itself() {
+        let (_dir, mic) = mic();
+        let first = mic.acquire(Uplink::WebSocket, Some("a")).unwrap();
+        let second = mic.acquire(Uplink::WebSocket, Some("a")).unwrap();
+        assert_eq!(first.flush(Instant::now()), Err(Superseded::BySamePage));
+        drop(second);
+        let queue = mic.acquire(Uplink::PageQueue, Some("a")).unwrap();
+        let overlapping = mic.acquire(Uplink::PageQueue, Some("a")).unwrap();
+        assert_eq!((queue.flush(Instant::now()), overlapping.flush(Instant::now())), (Ok(()), Ok(())));
+    }
+
+    #[test]
+    fn live_burst_is_cut_to_its_last_300_ms() {
+        let (_dir, mic) = mic();
+        let mut reader = reader(&mic);
+        let lease = mic.acquire(Uplink::Program, None).unwrap();
+        let samples: Vec<i16> = (0..24000).map(|i| i as i16).collect();
+        lease.write_live(Instant::now(), &samples).unwrap();
+        assert_eq!(read(&mut reader), samples[24000 - 7200..]);
+    }
+
+    #[test]
+    fn last_300_ms_are_kept_while_pipe_has_no_reader() {
+        let (_dir, mic) = mic();
+        let lease = mic.acquire(Uplink::WebSocket, Some("a")).unwrap();
+        let start = Instant::now();
+        for frame in 0..50u32 {
+            lease.write_live(start + MS * 20 * frame, &[frame as i16; 480]).unwrap();
+        }
+        let mut reader = reader(&mic);
+        lease.flush(start + MS * 1100).unwrap();
+        let heard = read(&mut reader);
+        // Frame 40 arrived at 800 ms, which is 300 ms before the flush.
+        assert_eq!((heard.first(), heard.last(), heard.len()), (Some(&40), Some(&49), 4800));
+    }
+
+    #[test]
+    fn pipe_is_reopened_after_reader_returns() {
+        let (_dir, mic) = mic();
+        let mut first = reader(&mic);
+        let lease = mic.acquire(Uplink::WebSocket, Some("a")).unwrap();
+        let start = Instant::now();
+        lease.write_live(start, &[1; 480]).unwrap();
+        assert_eq!(read(&mut first), [1; 480]);
+        drop(first);
+        lease.write_live(start + MS * 20, &[2; 480]).unwrap();
+        let mut second = reader(&mic);
+        lease.write_live(start + MS * 140, &[3; 480]).unwrap();
+        assert_eq!(read(&mut second), [[2; 480], [3; 480]].concat());
+    }
+}
