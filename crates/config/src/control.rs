@@ -4,14 +4,14 @@
 //! understand each other. A line has at most [`MAX_LINE_BYTES`]; every wait has a deadline.
 //!
 //! ```text
-//! {"version":2,"request":"status"}
-//! {"version":2,"request":{"restart":{"name":"alice"}}}
-//! {"version":2,"response":{"refused":{"why":"unable to restart 'zoe': no such participant"}}}
+//! {"version":3,"request":"status"}
+//! {"version":3,"request":{"restart":{"name":"alice"}}}
+//! {"version":3,"response":{"refused":{"why":"unable to restart 'zoe': no such participant"}}}
 //! ```
 
 mod mixing;
+mod report;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -25,12 +25,13 @@ use serde::{Deserialize, Serialize};
 use crate::{Entrance, text};
 
 pub use mixing::{MixedParticipant, Mixing};
+pub use report::{ListenerReport, MAX_REPORT_BYTES, PageReport, Speaking, Traffic};
 
 /// Bump it whenever [`Request`], [`Response`] or anything in them changes its meaning.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// The most bytes of a line, its end included.
-pub const MAX_LINE_BYTES: usize = 1 << 20;
+pub const MAX_LINE_BYTES: usize = 2 << 20;
 
 /// What the supervisor can be asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -180,7 +181,10 @@ pub struct ParticipantStatus {
     pub last_exit: Option<String>,
     /// Milliseconds since the state began.
     pub since_ms: u64,
-    /// What the listener says about itself (`STATUS=` of sd_notify(3)), or why there is none.
+    /// What the listener reports; none before its first report, or where there is no listener.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report: Option<ListenerReport>,
+    /// Why there is no listener.
     pub note: Option<String>,
     /// Whether their link was used, where it opens once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -203,15 +207,6 @@ impl fmt::Display for LinkUse {
             Self::Unused => "once, unused",
             Self::Used => "once, used",
         })
-    }
-}
-
-impl ParticipantStatus {
-    /// The words `NAME=VALUE` of what the listener says about itself.
-    #[must_use]
-    pub fn counters(&self) -> BTreeMap<&str, &str> {
-        let note = self.note.as_deref().unwrap_or_default();
-        note.split(' ').filter_map(|word| word.split_once('=')).collect()
     }
 }
 

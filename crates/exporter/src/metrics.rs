@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use palabre_config::control::{Certificate, Mixing, ParticipantStatus, State, Status};
+use palabre_config::control::{Certificate, ListenerReport, Mixing, ParticipantStatus, State, Status};
 use palabre_host::usage::{self, Usage};
 use palabre_room::{LevelLine, RoomDir, Talk};
 use prometheus_client::registry::Unit;
@@ -124,41 +124,53 @@ fn participants(all: &[ParticipantStatus], seen: &Seen) -> Vec<Family> {
 
 /// What the listeners say of themselves and of their pages.
 fn listeners(all: &[ParticipantStatus]) -> Vec<Family> {
-    let each = |key: &str, scale: f64| -> Vec<(Labels, f64)> {
-        let value = |one: &ParticipantStatus| {
-            let text = *one.counters().get(key)?;
-            Some(text.trim_end_matches("ms").parse::<f64>().ok()? * scale)
-        };
+    let each = |value: fn(&ListenerReport) -> Option<u64>, scale: f64| -> Vec<(Labels, f64)> {
+        let value = |one: &ParticipantStatus| Some(value(one.report.as_ref()?)? as f64 * scale);
         all.iter().filter_map(|one| Some((who(&one.room, &one.name), value(one)?))).collect()
     };
     let (seconds, bytes) = (Some(Unit::Seconds), Some(Unit::Bytes));
     vec![
-        gauge("participant_streams", "Streams that somebody listens to", None, each("streams", 1.0)),
-        counter("participant_sent", "Bytes sent, TLS included", bytes.clone(), each("sent", 1.0)),
-        counter("participant_received", "Bytes received, TLS included", bytes, each("received", 1.0)),
+        gauge(
+            "participant_streams",
+            "Streams that somebody listens to",
+            None,
+            each(|report| Some(report.streams.into()), 1.0),
+        ),
+        counter(
+            "participant_sent",
+            "Bytes sent, TLS included",
+            bytes.clone(),
+            each(|report| Some(report.traffic.sent), 1.0),
+        ),
+        counter(
+            "participant_received",
+            "Bytes received, TLS included",
+            bytes,
+            each(|report| Some(report.traffic.received), 1.0),
+        ),
         counter(
             "participant_stream_lost_frames",
             "Frames of 20 ms that slow streams missed",
             None,
-            each("skipped", 1.0),
+            each(|report| Some(report.traffic.skipped), 1.0),
         ),
         gauge(
             "participant_page_lost_chunks",
             "Chunks that never came to the page, as it reports",
             None,
-            each("lost", 1.0),
+            each(|report| report.page.as_ref()?.lost, 1.0),
         ),
         gauge(
             "participant_delay",
             "From a sound's arrival in the page to the sound card, as the page reports it",
             seconds,
-            each("delay", 0.001),
+            each(|report| report.page.as_ref()?.delay_ms, 0.001),
         ),
         gauge(
             "participant_page_underruns",
             "Times the page's player ran dry since it was opened, as it reports",
             None,
-            each("underruns", 1.0),
+            each(|report| report.page.as_ref()?.underruns, 1.0),
         ),
     ]
 }

@@ -10,8 +10,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use palabre_config::control::{
-    Certificate, MixedParticipant, Mixing, ParticipantStatus, Request, Response, State, Status, read_request,
-    write_response,
+    Certificate, ListenerReport, MixedParticipant, Mixing, PageReport, ParticipantStatus, Request, Response, State,
+    Status, Traffic, read_request, write_response,
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -96,7 +96,13 @@ fn status() -> Status {
         restarts: 2,
         last_exit: None,
         since_ms: 1,
-        note: Some("streams=1 speaking=ws delay=142ms underruns=3 lost=2 sent=5000 received=700 skipped=4".into()),
+        report: Some(ListenerReport {
+            streams: 1,
+            traffic: Traffic { sent: 5000, received: 700, skipped: 4 },
+            page: Some(PageReport { delay_ms: Some(142), underruns: Some(3), lost: Some(2), ..PageReport::default() }),
+            ..ListenerReport::default()
+        }),
+        note: None,
         link: None,
     };
     let certificate = Certificate {

@@ -23,8 +23,8 @@ use sd_notify::NotifyState;
 /// The most bytes of a notification that are read. A longer one is discarded.
 pub const MAX_MESSAGE_BYTES: usize = 4096;
 
-/// The most characters of a `STATUS=` that are kept: some thousand of them must fit into one answer of the control socket.
-const MAX_STATUS_CHARS: usize = 400;
+/// Maximum length of a `STATUS=` that is kept, in characters. A listener's report, which is shorter, must not be cut.
+pub const MAX_STATUS_CHARS: usize = 1024;
 
 /// What systemd and a supervisor put into a daemon's environment, and what must not leak into its children's.
 const OWN_TO_EACH_PROCESS: [&str; 7] = [
@@ -135,7 +135,7 @@ pub struct Message {
     pub ready: bool,
     /// It is about to leave.
     pub stopping: bool,
-    /// How it is, one line of at most 256 characters without control characters.
+    /// How it is: at most [`MAX_STATUS_CHARS`] characters, none of them a control character.
     pub status: Option<String>,
 }
 
@@ -307,7 +307,7 @@ mod tests {
 
     #[test]
     fn a_status_has_no_control_characters_and_an_end() {
-        let long = format!("STATUS=a\u{1b}[31mb{}", "x".repeat(1000));
+        let long = format!("STATUS=a\u{1b}[31mb{}", "x".repeat(2000));
         let status = Message::parse(long.as_bytes()).status.unwrap();
         assert!(status.starts_with("a[31mb"));
         assert_eq!(status.chars().count(), MAX_STATUS_CHARS);

@@ -10,9 +10,10 @@ use crate::http::Response;
 use crate::mic::Uplink;
 use crate::renewal::Renewal;
 use crate::state::Listener;
-use crate::status::Told;
+use crate::status::LastReport;
 use crate::{routes, tls, traffic};
 use anyhow::{Context as _, Result};
+use palabre_config::control::{ListenerReport, Speaking};
 use palabre_host::signals::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, Signals};
 use palabre_host::{notify, wait};
 use std::io;
@@ -73,8 +74,8 @@ impl Server {
     /// Those of poll(2).
     pub fn run(mut self) -> Result<()> {
         notify::ready();
-        let mut told = Told::default();
-        let mut due = self.tell(&mut told);
+        let mut last = LastReport::default();
+        let mut due = self.report(&mut last);
         while self.listener.keeps() {
             let timeout = due.map(|due| due.saturating_duration_since(Instant::now()));
             let mut fds = vec![self.socket.as_fd(), self.signals.as_fd(), self.listener.status.as_fd()];
@@ -86,11 +87,11 @@ impl Server {
             if ready[0] && self.listener.keeps() {
                 self.accept();
             }
-            self.listener.status.hear();
+            self.listener.status.clear();
             if ready.get(3) == Some(&true) {
                 self.pass_messages_on();
             }
-            due = self.tell(&mut told);
+            due = self.report(&mut last);
         }
         self.wait_for_the_rest();
         Ok(())
@@ -115,25 +116,28 @@ impl Server {
         }
     }
 
-    fn tell(&self, told: &mut Told) -> Option<Instant> {
+    /// Sends the supervisor a report if one is due. Returns when the next one may be.
+    fn report(&self, last: &mut LastReport) -> Option<Instant> {
         let speaking = match self.listener.microphone.as_ref().and_then(|microphone| microphone.uplink()) {
-            Some(Uplink::WebSocket) => "ws",
-            Some(Uplink::PageQueue) => "queue",
-            Some(Uplink::Program) => "post",
-            None => "no",
+            Some(Uplink::WebSocket) => Speaking::Ws,
+            Some(Uplink::PageQueue) => Speaking::Queue,
+            Some(Uplink::Program) => Speaking::Post,
+            None => Speaking::No,
         };
-        let streams = self.listener.ear.streams();
-        if let (0, Some(desk)) = (streams, &self.listener.desk) {
-            desk.forget();
+        let mut report = ListenerReport {
+            streams: u32::try_from(self.listener.ear.streams()).unwrap_or(u32::MAX),
+            speaking,
+            certificate_refused: self.renewal.as_ref().is_some_and(Renewal::is_refused),
+            traffic: traffic::now(),
+            ..ListenerReport::default()
+        };
+        if let Some(desk) = &self.listener.desk {
+            if report.streams == 0 {
+                desk.forget();
+            }
+            desk.add_to(&mut report);
         }
-        let shown = self.listener.desk.as_ref().map(Desk::status).unwrap_or_default();
-        let refused = match self.renewal.as_ref().is_some_and(Renewal::is_refused) {
-            true => " certificate=refused",
-            false => "",
-        };
-        let text = format!("streams={streams} speaking={speaking}{shown}{refused}");
-        let figures = self.listener.desk.as_ref().map(Desk::figures).unwrap_or_default();
-        told.tell(&text, &format!("{}{figures}", traffic::now()), Instant::now(), notify::status)
+        last.update(report, Instant::now(), |report| notify::status(&report.encode()))
     }
 
     fn pass_messages_on(&self) {

@@ -1,109 +1,120 @@
-//! What the supervisor is told in `STATUS=`: how many streams, and who speaks. Said when it changes, at most every half a second.
-//! The counters of the traffic and the page's figures come along; that they have changed is told every ten seconds.
+//! When the main thread reports to the supervisor.
 //!
-//! The threads only ring; the main thread, which waits for connections and signals anyway, looks and tells.
+//! Other threads signal a change ([`Status::changed`]); the main thread, which waits for connections and signals anyway, makes the
+//! report and sends it. A change of state is reported after at most half a second, a change of counters alone after at most ten
+//! seconds.
 
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-const AT_MOST_EVERY: Duration = Duration::from_millis(500);
-const TRAFFIC_EVERY: Duration = Duration::from_secs(10);
-const IDLE: &str = "streams=0 speaking=no";
+use palabre_config::control::{ListenerReport, Speaking};
 
-/// The bell that threads ring when something has changed.
+/// Minimum time between two reports.
+const STATE_INTERVAL: Duration = Duration::from_millis(500);
+/// Minimum time between two reports that differ only in their counters.
+const COUNTERS_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Wakes the main thread when something that it reports may have changed.
 #[derive(Debug)]
 pub struct Status {
-    ring: UnixStream,
-    hear: UnixStream,
+    sender: UnixStream,
+    receiver: UnixStream,
 }
 
 impl Status {
-    /// A bell that nobody has rung.
-    ///
-    /// # Errors
-    /// Those of `socketpair(2)`.
+    /// Makes the pair of sockets.
     pub fn new() -> io::Result<Self> {
-        let (ring, hear) = UnixStream::pair()?;
-        ring.set_nonblocking(true)?;
-        hear.set_nonblocking(true)?;
-        Ok(Self { ring, hear })
+        let (sender, receiver) = UnixStream::pair()?;
+        sender.set_nonblocking(true)?;
+        receiver.set_nonblocking(true)?;
+        Ok(Self { sender, receiver })
     }
 
-    /// Something may have changed.
+    /// Wakes the main thread.
     pub fn changed(&self) {
-        // A full socket means that the bell is ringing already.
-        let _ = (&self.ring).write(&[1]);
+        // A full socket wakes it already.
+        let _ = (&self.sender).write(&[1]);
     }
 
-    /// Hears all that was rung so far.
-    pub fn hear(&self) {
-        let mut bin = [0; 64];
-        while (&self.hear).read(&mut bin).is_ok_and(|count| count == bin.len()) {}
+    /// Forgets the changes so far.
+    pub fn clear(&self) {
+        let mut bytes = [0; 64];
+        while (&self.receiver).read(&mut bytes).is_ok_and(|count| count == bytes.len()) {}
     }
 }
 
 impl AsFd for Status {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.hear.as_fd()
+        self.receiver.as_fd()
     }
 }
 
-/// What was told last, and when.
+/// The last report, and when it was sent.
 #[derive(Debug, Default)]
-pub struct Told {
-    text: String,
-    counters: String,
-    at: Option<Instant>,
+pub struct LastReport {
+    sent: Option<(ListenerReport, Instant)>,
 }
 
-impl Told {
-    /// Tells `text` and then the counters by `say`, if there is news and the last time is long enough ago; else gives when to
-    /// come again, if that can be said.
-    pub fn tell(&mut self, text: &str, counters: &str, now: Instant, say: impl FnOnce(&str)) -> Option<Instant> {
-        let pause = match (text == self.text, counters == self.counters) {
-            // Where nobody is, nothing wakes us.
-            _ if text == self.text && text.starts_with(IDLE) => return None,
-            (true, true) => return Some(now + TRAFFIC_EVERY),
-            (true, false) => TRAFFIC_EVERY,
-            (false, _) => AT_MOST_EVERY,
-        };
-        if let Some(due) = self.at.map(|at| at + pause).filter(|due| now < *due) {
-            return Some(due);
+impl LastReport {
+    /// Sends `report` by `send` if it is news and the last report is old enough. Returns when to try again; `None` while the
+    /// participant is away and nothing changes.
+    pub fn update(
+        &mut self,
+        report: ListenerReport,
+        now: Instant,
+        send: impl FnOnce(&ListenerReport),
+    ) -> Option<Instant> {
+        if let Some((last, at)) = &self.sent {
+            let is_same_state = ListenerReport { traffic: last.traffic, ..report.clone() } == *last;
+            let interval = match is_same_state {
+                true if report.streams == 0 && report.speaking == Speaking::No => return None,
+                true if report.traffic == last.traffic => return Some(now + COUNTERS_INTERVAL),
+                true => COUNTERS_INTERVAL,
+                false => STATE_INTERVAL,
+            };
+            let due = *at + interval;
+            if now < due {
+                return Some(due);
+            }
         }
-        say(&format!("{text} {counters}"));
-        (self.text, self.counters, self.at) = (text.to_owned(), counters.to_owned(), Some(now));
-        Some(now + TRAFFIC_EVERY)
+        send(&report);
+        self.sent = Some((report, now));
+        Some(now + COUNTERS_INTERVAL)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use palabre_config::control::Traffic;
 
-    #[test]
-    fn the_same_is_not_told_twice_and_news_wait_half_a_second() {
-        let (mut told, start) = (Told::default(), Instant::now());
-        let mut said = Vec::new();
-        let mut tell = |text: &str, sent: u64, after: Duration| {
-            told.tell(text, &format!("sent={sent}"), start + after, |text| said.push(text.to_owned()))
-                .map(|due| due - start)
-        };
-        assert_eq!(tell("streams=1", 0, Duration::ZERO), Some(TRAFFIC_EVERY));
-        assert_eq!(tell("streams=1", 0, Duration::ZERO), Some(TRAFFIC_EVERY));
-        assert_eq!(tell("streams=2", 0, AT_MOST_EVERY / 2), Some(AT_MOST_EVERY));
-        assert_eq!(tell("streams=2", 5, AT_MOST_EVERY), Some(AT_MOST_EVERY + TRAFFIC_EVERY));
-        assert_eq!(tell("streams=2", 9, AT_MOST_EVERY * 2), Some(AT_MOST_EVERY + TRAFFIC_EVERY));
-        assert_eq!(tell("streams=2", 9, AT_MOST_EVERY + TRAFFIC_EVERY), Some(AT_MOST_EVERY + TRAFFIC_EVERY * 2));
-        let expected = ["streams=1 sent=0", "streams=2 sent=5", "streams=2 sent=9"];
-        assert_eq!(said, expected);
+    fn report(streams: u32, sent: u64) -> ListenerReport {
+        ListenerReport { streams, traffic: Traffic { sent, ..Traffic::default() }, ..ListenerReport::default() }
     }
 
     #[test]
-    fn where_nobody_is_nothing_is_due() {
-        let (mut told, start) = (Told::default(), Instant::now());
-        assert_eq!(told.tell(IDLE, "sent=0", start, |_| {}), Some(start + TRAFFIC_EVERY));
-        assert_eq!(told.tell(IDLE, "sent=9", start + TRAFFIC_EVERY, |_| panic!("told")), None);
+    fn same_report_is_not_sent_twice_and_changes_wait_for_their_interval() {
+        let (mut last, start) = (LastReport::default(), Instant::now());
+        let mut sent = Vec::new();
+        let mut update = |streams: u32, bytes: u64, after: Duration| {
+            last.update(report(streams, bytes), start + after, |report| sent.push(report.clone()))
+                .map(|due| due - start)
+        };
+        assert_eq!(update(1, 0, Duration::ZERO), Some(COUNTERS_INTERVAL));
+        assert_eq!(update(1, 0, Duration::ZERO), Some(COUNTERS_INTERVAL));
+        assert_eq!(update(2, 0, STATE_INTERVAL / 2), Some(STATE_INTERVAL));
+        assert_eq!(update(2, 5, STATE_INTERVAL), Some(STATE_INTERVAL + COUNTERS_INTERVAL));
+        assert_eq!(update(2, 9, STATE_INTERVAL * 2), Some(STATE_INTERVAL + COUNTERS_INTERVAL));
+        assert_eq!(update(2, 9, STATE_INTERVAL + COUNTERS_INTERVAL), Some(STATE_INTERVAL + COUNTERS_INTERVAL * 2));
+        assert_eq!(sent, [report(1, 0), report(2, 5), report(2, 9)]);
+    }
+
+    #[test]
+    fn nothing_is_due_while_the_participant_is_away() {
+        let (mut last, start) = (LastReport::default(), Instant::now());
+        assert_eq!(last.update(report(0, 0), start, |_| {}), Some(start + COUNTERS_INTERVAL));
+        assert_eq!(last.update(report(0, 9), start + COUNTERS_INTERVAL, |_| panic!("sent")), None);
     }
 }

@@ -3,15 +3,18 @@
 //! The supervisor says what it knows; the rest is what anybody can see: levels in the room, and what the kernel says about
 //! processes and connections.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::io::{self, IsTerminal};
 use std::path::Path;
 
-use palabre_config::control::{Certificate, LinkUse, MixedParticipant, ParticipantStatus, State, Status};
+use palabre_config::control::{
+    Certificate, LinkUse, ListenerReport, MixedParticipant, PageReport, ParticipantStatus, State, Status, Traffic,
+};
 use palabre_host::exit::Failure;
 use palabre_host::usage::{self, Usage};
-use palabre_room::{LevelLine, RoomDir, Talk};
+use palabre_room::{LevelLine, RoomDir, Talk, Voice};
 use serde_json::{Value, json};
 
 use crate::output::print;
@@ -22,24 +25,6 @@ use crate::{cli, control, processes, table};
 const FAILED: &str = "\x1b[1;31m";
 const BACKING_OFF: &str = "\x1b[33m";
 const PLAIN: &str = "\x1b[0m";
-
-/// Words of a note that the table doesn't repeat.
-const COUNTERS: [&str; 14] = [
-    "sent",
-    "received",
-    "skipped",
-    "delay",
-    "lost",
-    "underruns",
-    "depth",
-    "jitter",
-    "bytes",
-    "rate",
-    "codec",
-    "browser",
-    "errors",
-    "error",
-];
 
 const HEAD: [&str; 18] = [
     "STATE",
@@ -227,7 +212,7 @@ impl Seen {
     fn row(&self, status: &Status, participant: &ParticipantStatus) -> [String; HEAD.len()] {
         let level = self.level(participant);
         let usage = self.usage(participant.pid);
-        let line = Line::of(participant);
+        let page = page(participant);
         [
             participant.state.to_string(),
             participant.name.clone(),
@@ -237,9 +222,9 @@ impl Seen {
             self.connections(participant).to_string(),
             or_dash(level.map(|line| word(line.state))),
             or_dash(level.map(|line| format!("{:.0} dBFS", line.dbfs))),
-            or_dash(line.delay_ms.map(|ms| format!("{ms} ms"))),
-            or_dash(line.lost),
-            or_dash(line.underruns),
+            or_dash(page.delay_ms.map(|ms| format!("{ms} ms"))),
+            or_dash(page.lost),
+            or_dash(page.underruns),
             or_dash(dropped_frames(status, participant)),
             cpu(usage),
             memory(usage),
@@ -270,19 +255,22 @@ impl Seen {
             .collect();
         for (seen, participant) in value["participants"].as_array_mut().into_iter().flatten().zip(&status.participants)
         {
-            let (level, line) = (self.level(participant), Line::of(participant));
+            let (level, page) = (self.level(participant), page(participant));
+            // Shown as words, below.
+            seen.as_object_mut().map(|seen| seen.remove("report"));
             add(
                 seen,
                 json!({
+                    "note": participant.report.as_ref().map(all_words).or_else(|| participant.note.clone()),
                     "connections": self.connections(participant),
                     "talk": level.map(|line| word(line.state)),
                     // JSON has no infinity: digital silence is null.
                     "level_dbfs": level.map(|line| line.dbfs).filter(|dbfs| dbfs.is_finite()),
-                    "delay_ms": line.delay_ms,
-                    "lost": line.lost,
-                    "underruns": line.underruns,
+                    "delay_ms": page.delay_ms,
+                    "lost": page.lost,
+                    "underruns": page.underruns,
                     "dropped_frames": dropped_frames(status, participant),
-                    "counters": participant.counters(),
+                    "counters": participant.report.iter().flat_map(words).collect::<BTreeMap<_, _>>(),
                 }),
             );
             add(seen, self.used(participant.pid));
@@ -301,32 +289,61 @@ impl Seen {
     }
 }
 
-/// How a page says that its line is: what a listener tells of the last one that reported.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Line {
-    /// From a chunk's end until it is heard.
-    pub delay_ms: Option<u64>,
-    /// Chunks that never came.
-    pub lost: Option<u64>,
-    /// How often the player ran dry.
-    pub underruns: Option<u64>,
+/// Returns what the participant's page reported last.
+#[must_use]
+pub fn page(participant: &ParticipantStatus) -> Cow<'_, PageReport> {
+    let page = participant.report.as_ref().and_then(|report| report.page.as_ref());
+    page.map_or_else(|| Cow::Owned(PageReport::default()), Cow::Borrowed)
 }
 
-impl Line {
-    /// What this participant's listener tells.
-    #[must_use]
-    pub fn of(participant: &ParticipantStatus) -> Self {
-        let words = participant.counters();
-        let number = |name: &str| words.get(name)?.trim_end_matches("ms").parse().ok();
-        Self { delay_ms: number("delay"), lost: number("lost"), underruns: number("underruns") }
+/// Returns the values of a report by their names in the JSON object `counters`.
+fn words(report: &ListenerReport) -> Vec<(&'static str, String)> {
+    let page = report.page.clone().unwrap_or_default();
+    let Traffic { sent, received, skipped } = report.traffic;
+    let number = |value: Option<u64>, unit: &str| value.map(|value| format!("{value}{unit}"));
+    let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    let microphone = match report.microphone {
+        Voice::Open => None,
+        Voice::Muted => Some("muted".to_owned()),
+        Voice::None => Some("none".to_owned()),
+    };
+    let words = [
+        ("streams", Some(report.streams.to_string())),
+        ("speaking", Some(report.speaking.to_string())),
+        ("mic", microphone),
+        ("delay", number(page.delay_ms, "ms")),
+        ("underruns", number(page.underruns, "")),
+        ("lost", number(page.lost, "")),
+        ("certificate", report.certificate_refused.then(|| "refused".to_owned())),
+        ("sent", Some(sent.to_string())),
+        ("received", Some(received.to_string())),
+        ("skipped", Some(skipped.to_string())),
+        ("depth", number(page.depth_ms, "ms")),
+        ("jitter", number(page.jitter_ms, "ms")),
+        ("bytes", number(page.bytes, "")),
+        ("rate", number(page.rate_hz, "Hz")),
+        ("codec", text(&page.codec)),
+        ("browser", text(&page.browser)),
+        ("errors", report.page.as_ref().map(|page| page.errors.to_string())),
+        ("error", text(&page.error)),
+    ];
+    words.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+}
+
+/// Returns a report in one line, as the JSON object `note` has it.
+fn all_words(report: &ListenerReport) -> String {
+    let mut words: Vec<String> = words(report).iter().map(|(name, value)| format!("{name}={value}")).collect();
+    if report.hand {
+        words.insert(2, "hand".to_owned());
     }
+    words.join(" ")
 }
 
 /// Frames that were left out on the way to a participant: by the mixer, since the listener was slow, and by the listener, since a stream was.
 fn dropped_frames(status: &Status, participant: &ParticipantStatus) -> Option<u64> {
     let is_it = |one: &&MixedParticipant| one.name == participant.name && one.room == participant.room;
     let mixed = status.mixing.as_ref().and_then(|mixing| mixing.participants.iter().find(is_it));
-    let by_listener = participant.counters().get("skipped").and_then(|count| count.parse::<u64>().ok());
+    let by_listener = participant.report.as_ref().map(|report| report.traffic.skipped);
     match (mixed, by_listener) {
         (None, None) => None,
         (mixed, by_listener) => Some(mixed.map_or(0, |one| one.lost_frames) + by_listener.unwrap_or(0)),
@@ -350,16 +367,11 @@ fn in_words(certificate: &Certificate) -> String {
     }
 }
 
-/// The note without what has a column of its own, or is for programs.
-fn short(note: &str) -> String {
-    let is_counter = |word: &&str| word.split_once('=').is_some_and(|(key, _)| COUNTERS.contains(&key));
-    note.split(' ').filter(|word| !is_counter(word)).collect::<Vec<_>>().join(" ")
-}
-
-/// What the listener says, and whether the link waits for somebody to use it.
+/// Returns the listener's state or why there is none, and whether the link waits to be used.
 fn note(participant: &ParticipantStatus) -> Option<String> {
     let link = participant.link.map(|link| format!("link={}", if link == LinkUse::Unused { "unused" } else { "used" }));
-    let words: Vec<String> = participant.note.as_deref().map(short).into_iter().chain(link).collect();
+    let state = participant.report.as_ref().map(ToString::to_string).or_else(|| participant.note.clone());
+    let words: Vec<String> = state.into_iter().chain(link).collect();
     (!words.is_empty()).then(|| words.join(" "))
 }
 

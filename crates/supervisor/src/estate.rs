@@ -4,7 +4,7 @@
 //! changes; what is only added has a default. A program is asked whether it takes this version before it is begun
 //! (`--probe`), so that the old one can go on where it doesn't.
 
-use palabre_config::control::State;
+use palabre_config::control::{ListenerReport, State};
 use serde::{Deserialize, Serialize};
 
 use crate::certificate::Stamp;
@@ -65,7 +65,10 @@ pub struct SeatEstate {
     pub restarts: u64,
     /// How the last process ended.
     pub last_exit: Option<String>,
-    /// What the listener said last.
+    /// What the listener reported last.
+    #[serde(default)]
+    pub report: Option<ListenerReport>,
+    /// Why there is no listener. An earlier release left the listener's words here.
     pub note: Option<String>,
 }
 

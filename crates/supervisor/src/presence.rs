@@ -2,8 +2,10 @@
 //!
 //! A page that connects again, after a restart or a bad moment of its network, was never away: presence ends late.
 
-use palabre_room::Voice;
 use std::time::{Duration, Instant};
+
+use palabre_config::control::ListenerReport;
+use palabre_room::Voice;
 
 /// How long somebody without a stream is still here.
 const LINGER: Duration = Duration::from_secs(3);
@@ -18,19 +20,11 @@ pub struct Presence {
 }
 
 impl Presence {
-    /// The listener's `STATUS=`, of which `streams=N`, `hand` and `mic=muted|none` are read and nothing else.
-    pub fn told(&mut self, status: &str, now: Instant) {
-        let streams = status.split(' ').find_map(|word| word.strip_prefix("streams=")?.parse::<u32>().ok());
-        let says = |what: &str| status.split(' ').any(|word| word == what);
-        let voice = match (says("mic=muted"), says("mic=none")) {
-            (true, _) => Voice::Muted,
-            (_, true) => Voice::None,
-            _ => Voice::Open,
-        };
-        match streams {
-            Some(0) => self.nobody(now),
-            Some(_) => *self = Self { here: true, hand: says("hand"), voice, leaves_at: None },
-            None => {}
+    /// Takes over what a listener reports.
+    pub fn update(&mut self, report: &ListenerReport, now: Instant) {
+        match report.streams {
+            0 => self.nobody(now),
+            _ => *self = Self { here: true, hand: report.hand, voice: report.microphone, leaves_at: None },
         }
     }
 
@@ -74,14 +68,18 @@ impl Presence {
 mod tests {
     use super::*;
 
+    fn streams(streams: u32) -> ListenerReport {
+        ListenerReport { streams, ..ListenerReport::default() }
+    }
+
     #[test]
-    fn somebody_with_a_stream_is_here_and_leaves_late() {
+    fn participant_with_a_stream_is_here_and_leaves_late() {
         let now = Instant::now();
         let mut presence = Presence::default();
         assert!(!presence.is_here() && presence.deadline().is_none());
-        presence.told("streams=1 speaking=nobody", now);
+        presence.update(&streams(1), now);
         assert!(presence.is_here() && presence.deadline().is_none());
-        presence.told("streams=0 speaking=nobody", now);
+        presence.update(&streams(0), now);
         presence.tick(now);
         assert!(presence.is_here());
         presence.tick(presence.deadline().unwrap());
@@ -89,12 +87,12 @@ mod tests {
     }
 
     #[test]
-    fn what_a_page_shows_is_known_until_it_leaves() {
+    fn hand_and_microphone_are_known_until_the_participant_leaves() {
         let now = Instant::now();
         let mut presence = Presence::default();
-        presence.told("streams=1 speaking=ws hand mic=muted delay=120", now);
+        presence.update(&ListenerReport { hand: true, microphone: Voice::Muted, ..streams(1) }, now);
         assert_eq!((presence.hand(), presence.voice()), (true, Voice::Muted));
-        presence.told("streams=1 speaking=no mic=none", now);
+        presence.update(&ListenerReport { microphone: Voice::None, ..streams(1) }, now);
         assert_eq!((presence.hand(), presence.voice()), (false, Voice::None));
         presence.nobody(now);
         presence.tick(presence.deadline().unwrap());
@@ -102,13 +100,12 @@ mod tests {
     }
 
     #[test]
-    fn whoever_comes_back_in_time_was_never_away() {
+    fn participant_who_comes_back_in_time_was_never_away() {
         let now = Instant::now();
         let mut presence = Presence::default();
-        presence.told("streams=2", now);
+        presence.update(&streams(2), now);
         presence.nobody(now);
-        presence.told("speaking=ws", now);
-        presence.told("streams=1", now + LINGER / 2);
+        presence.update(&streams(1), now + LINGER / 2);
         presence.tick(now + LINGER * 2);
         assert!(presence.is_here());
     }

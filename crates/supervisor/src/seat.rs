@@ -12,7 +12,7 @@ mod life;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use palabre_config::control::{ParticipantStatus, State};
+use palabre_config::control::{ListenerReport, ParticipantStatus, State};
 use palabre_config::{Entrance, Participant};
 use palabre_host::notify::Message;
 use palabre_room::{Gain, Member, RoomError};
@@ -55,6 +55,9 @@ pub struct Seat {
     retry_at: Option<Instant>,
     restarts: u64,
     last_exit: Option<String>,
+    /// What the listener reported last.
+    report: Option<ListenerReport>,
+    /// Why there is no listener.
     note: Option<String>,
     presence: Presence,
     waiting: Option<Waiting>,
@@ -107,6 +110,7 @@ impl Seat {
             retry_at: None,
             restarts: 0,
             last_exit: None,
+            report: None,
             note: None,
             presence: Presence::default(),
             waiting: None,
@@ -265,12 +269,9 @@ impl Seat {
 
     /// A process says something. False if it is not one of ours.
     pub fn notified(&mut self, pid: u32, message: &Message, site: &Site, now: Instant) -> bool {
-        if let Some(process) = self.current.as_mut().filter(|process| process.pid() == pid) {
-            if let Some(status) = &message.status {
-                self.presence.told(status, now);
-                self.note = Some(status.clone());
-            }
-            if message.ready && !process.is_ready() {
+        if self.current.as_ref().is_some_and(|process| process.pid() == pid) {
+            self.hear(message, now);
+            if let Some(process) = self.current.as_mut().filter(|process| message.ready && !process.is_ready()) {
                 process.became_ready(now);
                 log::info!("the listener of '{}' serves port {} as process {pid}", self.participant.name, self.port);
                 self.happens(Happening::BecameReady, now);
@@ -346,6 +347,7 @@ impl Seat {
             restarts: self.restarts,
             last_exit: self.last_exit.clone(),
             since_ms: u64::try_from(now.saturating_duration_since(self.since).as_millis()).unwrap_or(u64::MAX),
+            report: self.report.clone(),
             note: self.note.clone(),
             link: self.link_use(),
         }
@@ -359,6 +361,18 @@ impl Seat {
             self.gain = new;
         }
         Ok(())
+    }
+
+    /// Takes over the listener's report, if the message has one.
+    fn hear(&mut self, message: &Message, now: Instant) {
+        let Some(status) = &message.status else { return };
+        match ListenerReport::parse(status) {
+            Ok(report) => {
+                self.presence.update(&report, now);
+                self.report = Some(report);
+            }
+            Err(error) => log::debug!("unable to read the report of '{}': {error}", self.participant.name),
+        }
     }
 
     fn happens(&mut self, happening: Happening, now: Instant) -> bool {

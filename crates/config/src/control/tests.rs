@@ -27,25 +27,25 @@ fn a_request_is_understood_and_answered() {
 #[test]
 fn the_version_stands_first_in_the_line() {
     let line = serde_json::to_string(&Asked { version: VERSION, request: Request::Reload }).unwrap();
-    assert_eq!(line, r#"{"version":2,"request":"reload"}"#);
+    assert_eq!(line, r#"{"version":3,"request":"reload"}"#);
 }
 
 #[test]
 fn the_lines_of_the_module_s_header_mean_what_they_say() {
-    assert_eq!(said(b"{\"version\":2,\"request\":\"status\"}\n").unwrap(), Request::Status);
-    let restart = said(b"{\"version\":2,\"request\":{\"restart\":{\"name\":\"alice\"}}}\n").unwrap();
+    assert_eq!(said(b"{\"version\":3,\"request\":\"status\"}\n").unwrap(), Request::Status);
+    let restart = said(b"{\"version\":3,\"request\":{\"restart\":{\"name\":\"alice\"}}}\n").unwrap();
     assert_eq!(restart, Request::Restart { name: "alice".parse().unwrap() });
 }
 
 #[test]
 fn another_version_has_its_own_message() {
-    let error = said(b"{\"version\":3,\"request\":\"unheard of\"}\n").unwrap_err();
-    assert!(matches!(error, ControlError::Version { theirs: 3 }), "{error}");
+    let error = said(b"{\"version\":4,\"request\":\"unheard of\"}\n").unwrap_err();
+    assert!(matches!(error, ControlError::Version { theirs: 4 }), "{error}");
 }
 
 #[test]
 fn a_name_that_could_leave_its_directory_is_refused() {
-    let error = said(b"{\"version\":2,\"request\":{\"restart\":{\"name\":\"../etc\"}}}\n").unwrap_err();
+    let error = said(b"{\"version\":3,\"request\":{\"restart\":{\"name\":\"../etc\"}}}\n").unwrap_err();
     assert!(error.to_string().contains("is not a name"), "{error}");
 }
 
@@ -54,15 +54,15 @@ fn malformed_lines_are_refused() {
     for bad in [
         &b"\n"[..],
         b"{}\n",
-        b"{\"version\":2}\n",
+        b"{\"version\":3}\n",
         b"{\"version\":-1}\n",
         b"\xff\n",
         b"[[[[\n",
-        b"{\"version\":2,\"request\":\"x\"}\n",
+        b"{\"version\":3,\"request\":\"x\"}\n",
     ] {
         assert!(matches!(said(bad), Err(ControlError::Malformed(_))), "{bad:?}");
     }
-    assert!(matches!(said(b"{\"version\":2"), Err(ControlError::Closed)));
+    assert!(matches!(said(b"{\"version\":3"), Err(ControlError::Closed)));
 }
 
 #[test]

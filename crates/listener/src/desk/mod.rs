@@ -10,6 +10,7 @@ mod request;
 pub use request::serve;
 
 use bucket::Bucket;
+use palabre_config::control::ListenerReport;
 use palabre_room::{Inbox, Message, Name, ParticipantDir, RoomDir, Voice};
 use report::Report;
 use serde::{Deserialize, Serialize};
@@ -99,22 +100,12 @@ impl Desk {
         messages
     }
 
-    /// The words of a `STATUS=` that tell what the page shows; each begins with a space.
-    pub fn status(&self) -> String {
+    /// Adds to the listener's report what the page shows and what it reported last.
+    pub fn add_to(&self, report: &mut ListenerReport) {
         let state = self.lock();
-        let hand = if state.shown.hand { " hand" } else { "" };
-        let voice = match state.shown.voice() {
-            Voice::Open => "",
-            Voice::Muted => " mic=muted",
-            Voice::None => " mic=none",
-        };
-        let report = state.report.as_ref().map(ToString::to_string).unwrap_or_default();
-        format!("{hand}{voice}{report}")
-    }
-
-    /// The rest of what the page reports, as words of a `STATUS=`, each after a space.
-    pub fn figures(&self) -> String {
-        self.lock().report.as_ref().map(Report::figures).unwrap_or_default()
+        report.hand = state.shown.hand;
+        report.microphone = state.shown.voice();
+        report.page = state.report.as_ref().map(Report::summary);
     }
 
     /// The last page has left, and with it what it showed.
@@ -155,14 +146,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_is_told_and_forgotten() {
+    fn what_the_page_shows_is_reported_until_it_leaves() {
         let (_dir, desk) = desk();
-        assert_eq!(desk.status(), "");
+        let report = || {
+            let mut report = ListenerReport::default();
+            desk.add_to(&mut report);
+            report
+        };
+        assert_eq!(report(), ListenerReport::default());
         desk.lock().shown = serde_json::from_str("{\"hand\":true,\"microphone\":\"muted\"}").unwrap();
         desk.lock().report = Some(Report::parse(b"{\"delay_ms\":142,\"underruns\":3}").unwrap());
-        assert_eq!(desk.status(), " hand mic=muted delay=142ms underruns=3");
+        let shown = report();
+        assert_eq!((shown.hand, shown.microphone), (true, Voice::Muted));
+        assert_eq!(shown.page.map(|page| (page.delay_ms, page.underruns)), Some((Some(142), Some(3))));
         desk.forget();
-        assert_eq!(desk.status(), "");
+        assert_eq!(report(), ListenerReport::default());
     }
 
     #[test]

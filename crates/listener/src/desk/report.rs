@@ -1,21 +1,23 @@
-//! The figures of a page's own line, as it reports them every 10 s. They come from a browser, so nothing is believed but that
-//! they are numbers, and texts are cut to what may stand in a log.
+//! What a page reports about its own connection, every 10 s. The numbers are not checked: they are for the operator only. Texts are cut
+//! to what a log may contain.
 
+use palabre_config::control::PageReport;
 use serde::Deserialize;
-use std::fmt;
 
-/// The longest text of a report, in characters.
+/// Maximum length of a text in a report, in characters.
 const MAX_CHARS: usize = 160;
-/// The most errors of a report.
+/// Maximum number of errors in a report.
 const MAX_ERRORS: usize = 5;
-/// What a `STATUS=` has room for, in characters: the codec, the browser, and the newest error, which comes last.
-const CODEC_CHARS: usize = 16;
-const BROWSER_CHARS: usize = 40;
-const ERROR_CHARS: usize = 100;
-/// More than anybody counts in the life of a page.
-const MOST: f64 = 1e12;
+/// Maximum length of the codec's name in a summary, in characters.
+const MAX_CODEC_CHARS: usize = 16;
+/// Maximum length of the browser's name in a summary, in characters.
+const MAX_BROWSER_CHARS: usize = 40;
+/// Maximum length of the newest error in a summary, in characters.
+const MAX_ERROR_CHARS: usize = 100;
+/// Maximum of any number in a report.
+const MAX_NUMBER: f64 = 1e12;
 
-/// What a page reports. What it doesn't know is absent.
+/// The JSON of a `/report` request. A page leaves out what it doesn't know.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Report {
@@ -32,7 +34,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Reads the JSON of a request; `None` if it is none.
+    /// Parses the JSON of a request.
     pub fn parse(json: &[u8]) -> Option<Self> {
         let mut report: Self = serde_json::from_slice(json).ok()?;
         report.codec = plain(&report.codec);
@@ -42,29 +44,25 @@ impl Report {
         Some(report)
     }
 
-    /// The words of a `STATUS=` that change with each report, each after a space: all that [`Display`](fmt::Display) doesn't tell.
-    pub fn figures(&self) -> String {
-        let numbers = [
-            ("depth", self.depth_ms, "ms"),
-            ("jitter", self.jitter_ms, "ms"),
-            ("bytes", self.bytes, ""),
-            ("rate", self.rate_hz, "Hz"),
-        ];
-        let number = |(name, value, unit): (&str, Option<f64>, &str)| {
-            value.map(|it| format!(" {name}={}{unit}", whole(it))).unwrap_or_default()
-        };
-        let text = |name: &str, text: &str, most: usize| match text {
-            "" => String::new(),
-            text => format!(" {name}={}", word(text, most)),
-        };
-        numbers.map(number).concat()
-            + &text("codec", &self.codec, CODEC_CHARS)
-            + &text("browser", &self.browser, BROWSER_CHARS)
-            + &format!(" errors={}", self.errors.len())
-            + &text("error", self.errors.last().map_or("", String::as_str), ERROR_CHARS)
+    /// Returns what the supervisor is told.
+    pub fn summary(&self) -> PageReport {
+        let number = |value: Option<f64>| value.map(whole);
+        PageReport {
+            delay_ms: number(self.delay_ms),
+            underruns: number(self.underruns),
+            lost: number(self.lost),
+            depth_ms: number(self.depth_ms),
+            jitter_ms: number(self.jitter_ms),
+            bytes: number(self.bytes),
+            rate_hz: number(self.rate_hz),
+            codec: word(&self.codec, MAX_CODEC_CHARS),
+            browser: word(&self.browser, MAX_BROWSER_CHARS),
+            errors: u32::try_from(self.errors.len()).unwrap_or(u32::MAX),
+            error: word(self.errors.last().map_or("", String::as_str), MAX_ERROR_CHARS),
+        }
     }
 
-    /// Everything, for a log.
+    /// Returns all values in one line, for the log.
     pub fn line(&self) -> String {
         let number =
             |name: &str, value: Option<f64>| value.map(|it| format!(" {name}={}", whole(it))).unwrap_or_default();
@@ -82,35 +80,19 @@ impl Report {
     }
 }
 
-/// The words of a `STATUS=`; each begins with a space.
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(delay) = self.delay_ms {
-            write!(f, " delay={}ms", whole(delay))?;
-        }
-        if let Some(underruns) = self.underruns {
-            write!(f, " underruns={}", whole(underruns))?;
-        }
-        if let Some(lost) = self.lost {
-            write!(f, " lost={}", whole(lost))?;
-        }
-        Ok(())
-    }
-}
-
 fn whole(number: f64) -> u64 {
-    // A cast of a float saturates, and makes 0 of what is no number.
-    number.round().min(MOST) as u64
+    // A cast from float saturates; NaN becomes 0.
+    number.round().min(MAX_NUMBER) as u64
 }
 
-/// Printable ASCII only: a log is read on a terminal.
+/// Replaces everything but printable ASCII, since a log is read on a terminal.
 fn plain(text: &str) -> String {
     text.chars().map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' }).take(MAX_CHARS).collect()
 }
 
-/// A text that stands between two spaces, and in JSON as it is.
-fn word(text: &str, most: usize) -> String {
-    text.chars().take(most).map(|c| if " \"\\".contains(c) { '_' } else { c }).collect()
+/// Makes one word of a text, which JSON needs not escape.
+fn word(text: &str, max: usize) -> String {
+    text.chars().take(max).map(|c| if " \"\\".contains(c) { '_' } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -119,31 +101,39 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_report_is_told_in_a_few_words() {
+    fn report_is_summarized_for_the_supervisor_and_for_the_log() {
         let report = Report::parse(crate::protocol_doc::example("json report").as_bytes()).unwrap();
-        assert_eq!(report.to_string(), " delay=142ms underruns=0 lost=0");
-        let figures =
-            " depth=52ms jitter=3ms bytes=1234567 rate=48000Hz codec=PCM_16 browser=Chromium_156,_Linux errors=0";
-        assert_eq!((report.figures(), Report::default().figures()), (figures.into(), " errors=0".into()));
+        let expected = PageReport {
+            delay_ms: Some(142),
+            underruns: Some(0),
+            lost: Some(0),
+            depth_ms: Some(52),
+            jitter_ms: Some(3),
+            bytes: Some(1_234_567),
+            rate_hz: Some(48_000),
+            codec: "PCM_16".into(),
+            browser: "Chromium_156,_Linux".into(),
+            ..PageReport::default()
+        };
+        assert_eq!((report.summary(), Report::default().summary()), (expected, PageReport::default()));
         assert!(report.line().contains("codec='PCM 16' browser='Chromium 156, Linux' errors=[]"), "{}", report.line());
     }
 
     #[test]
-    fn nothing_that_a_browser_says_can_spoil_a_terminal_or_a_status() {
+    fn text_from_a_browser_cannot_spoil_a_terminal_or_a_summary() {
         let json = "{\"delay_ms\":-1e300,\"underruns\":1e300,\"browser\":\"\\u001b[2J\\nx\u{e9}\",\"errors\":[\"a\\u0000\"],\"more\":[]}";
         let report = Report::parse(json.as_bytes()).unwrap();
-        assert_eq!(report.to_string(), " delay=0ms underruns=1000000000000");
+        let summary = report.summary();
+        assert_eq!((summary.delay_ms, summary.underruns, summary.lost), (Some(0), Some(1_000_000_000_000), None));
         assert!(report.line().contains("browser='?[2J?x?' errors=[\"a?\"]"), "{}", report.line());
         let long = format!("{{\"browser\":\"{}\",\"errors\":[\"1\",\"2\",\"3\",\"4\",\"5\",\"6\"]}}", "x".repeat(1000));
         let report = Report::parse(long.as_bytes()).unwrap();
         assert_eq!((report.browser.len(), report.errors.len()), (MAX_CHARS, MAX_ERRORS));
         let longest =
             format!("{{\"codec\":\"{x}\",\"browser\":\"{x}\",\"errors\":[\"a\",\"b\\\" {x}\"]}}", x = "x".repeat(1000));
-        let figures = Report::parse(longest.as_bytes()).unwrap().figures();
-        assert!(
-            figures.contains(" errors=2 error=b__x") && figures.len() == 7 + 16 + 9 + 40 + 9 + 7 + 100,
-            "{figures}"
-        );
+        let summary = Report::parse(longest.as_bytes()).unwrap().summary();
+        assert_eq!((summary.codec.len(), summary.browser.len()), (MAX_CODEC_CHARS, MAX_BROWSER_CHARS));
+        assert!(summary.errors == 2 && summary.error.starts_with("b__x") && summary.error.len() == MAX_ERROR_CHARS);
         for bad in ["", "[]x", "null", "{\"delay_ms\":\"1\"}", "{\"errors\":{}}"] {
             assert_eq!(Report::parse(bad.as_bytes()), None, "{bad}");
         }

@@ -1,6 +1,7 @@
 //! The small requests: texts, hands, whom one doesn't hear, reports.
 
 use crate::rig::{Rig, wait_for};
+use palabre_config::control::PageReport;
 use palabre_room::Message;
 
 #[test]
@@ -45,8 +46,19 @@ fn what_a_page_shows_is_told_to_the_supervisor_until_it_leaves() {
     rig.wait_for_status("streams=1 speaking=no hand mic=muted");
     let report = br#"{"delay_ms":142,"depth_ms":52,"underruns":0,"lost":0,"browser":"Firefox 153","errors":["0","stream: lost"]}"#;
     assert_eq!(client.post("/report", &rig.bearer(), report).status, 204);
-    let told = rig.wait_for_status("streams=1 speaking=no hand mic=muted delay=142ms underruns=0 lost=0");
-    assert!(told.ends_with(" depth=52ms browser=Firefox_153 errors=2 error=stream:_lost"), "{told}");
+    let shown = rig.wait_for_report("the page's report", |report| report.page.is_some());
+    assert_eq!(shown.to_string(), "streams=1 speaking=no hand mic=muted");
+    let expected = PageReport {
+        delay_ms: Some(142),
+        depth_ms: Some(52),
+        underruns: Some(0),
+        lost: Some(0),
+        browser: "Firefox_153".into(),
+        errors: 2,
+        error: "stream:_lost".into(),
+        ..PageReport::default()
+    };
+    assert_eq!(shown.page, Some(expected));
     drop(records);
     rig.wait_for_status("streams=0 speaking=no");
     for bad in ["", "{}", "[]", r#"{"hand":1,"microphone":"open"}"#, r#"{"hand":true,"microphone":"loud"}"#] {

@@ -2,6 +2,7 @@
 
 use crate::client::Client;
 use palabre_config::certificate::{self, SelfSigned};
+use palabre_config::control::ListenerReport;
 use palabre_config::{Key, Participant};
 use palabre_host::notify::{self, Receiver};
 use palabre_host::sockets;
@@ -85,21 +86,26 @@ impl Rig {
         }
     }
 
-    /// Waits until the listener has told this status, and gives it with the counters that follow.
-    pub fn wait_for_status(&self, status: &str) -> String {
+    /// Waits until the listener reports this state.
+    pub fn wait_for_status(&self, state: &str) {
+        self.wait_for_report(state, |report| report.to_string() == state);
+    }
+
+    /// Waits until the listener reports what is looked for, and returns the report.
+    pub fn wait_for_report(&self, what: &str, is_it: impl Fn(&ListenerReport) -> bool) -> ListenerReport {
         let end = Instant::now() + PATIENCE;
         let left = || Some(end.saturating_duration_since(Instant::now()));
         while Instant::now() < end {
             if !palabre_host::wait::readable(&[self.notify.as_fd()], left()).unwrap()[0] {
                 continue;
             }
-            // What follows are the counters of the traffic, and the figures of the page.
-            let told = self.notify.recv().unwrap().1.status.unwrap_or_default();
-            if told.strip_prefix(status).is_some_and(|rest| rest.starts_with(" sent=")) {
-                return told;
+            let Some(text) = self.notify.recv().unwrap().1.status else { continue };
+            let report = ListenerReport::parse(&text).unwrap();
+            if is_it(&report) {
+                return report;
             }
         }
-        panic!("the status '{status}' was never told");
+        panic!("'{what}' was never reported");
     }
 
     /// Waits until the listener has told that it leaves.

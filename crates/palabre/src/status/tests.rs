@@ -11,11 +11,25 @@ fn alice() -> ParticipantStatus {
         restarts: 0,
         last_exit: None,
         since_ms: 61_000,
-        note: Some(
-            "streams=1 delay=142ms underruns=0 lost=3 sent=9 received=7 skipped=0 depth=52ms jitter=3ms bytes=99 \
-             rate=48000Hz codec=PCM_16 browser=Firefox_153,_Linux errors=1 error=12:00:00_stream:_lost"
-                .into(),
-        ),
+        report: Some(ListenerReport {
+            streams: 1,
+            traffic: Traffic { sent: 9, received: 7, skipped: 0 },
+            page: Some(PageReport {
+                delay_ms: Some(142),
+                underruns: Some(0),
+                lost: Some(3),
+                depth_ms: Some(52),
+                jitter_ms: Some(3),
+                bytes: Some(99),
+                rate_hz: Some(48_000),
+                codec: "PCM_16".into(),
+                browser: "Firefox_153,_Linux".into(),
+                errors: 1,
+                error: "12:00:00_stream:_lost".into(),
+            }),
+            ..ListenerReport::default()
+        }),
+        note: None,
         link: None,
     }
 }
@@ -27,7 +41,7 @@ fn bob() -> ParticipantStatus {
         state: State::BackingOff,
         pid: None,
         last_exit: Some("killed by signal 9".into()),
-        note: None,
+        report: None,
         ..alice()
     }
 }
@@ -58,7 +72,7 @@ fn columns_stand_below_each_other() {
     let text = seen.table(&status, false);
     let expected = "\
 STATE        NAME   ROOM  PORT  PID   CONN  TALK     LEVEL     DELAY   LOST  UNDERRUNS  DROPPED  CPU    MEMORY   RESTARTS  SINCE      LAST EXIT           NOTE
-serving      alice  main  9001  4242  2     talking  -21 dBFS  142 ms  3     0          0        1.0 %  2.0 MiB  0         1 min 1 s  -                   streams=1
+serving      alice  main  9001  4242  2     talking  -21 dBFS  142 ms  3     0          0        1.0 %  2.0 MiB  0         1 min 1 s  -                   streams=1 speaking=no
 backing off  bob    main  9002  -     0     -        -         -       -     -          -        -      -        0         1 min 1 s  killed by signal 9  -
 failed       carol  main  9003  -     0     -        -         -       -     -          -        -      -        0         1 min 1 s  killed by signal 9  -
 
@@ -95,6 +109,11 @@ fn what_was_seen_stands_beside_what_the_supervisor_says() {
     assert_eq!(
         (&page["depth"], &page["browser"], &page["error"]),
         (&json!("52ms"), &json!("Firefox_153,_Linux"), &json!("12:00:00_stream:_lost"))
+    );
+    assert_eq!(
+        alice["note"],
+        "streams=1 speaking=no delay=142ms underruns=0 lost=3 sent=9 received=7 skipped=0 depth=52ms jitter=3ms bytes=99 \
+         rate=48000Hz codec=PCM_16 browser=Firefox_153,_Linux errors=1 error=12:00:00_stream:_lost"
     );
     assert_eq!(json["processes"][0]["program"], "palabre-supervisor");
 }

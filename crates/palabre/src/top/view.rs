@@ -68,7 +68,7 @@ impl View<'_> {
     }
 
     fn row(&self, one: &ParticipantStatus) -> Row<'static> {
-        let (level, usage, line) = (self.seen.level(one), self.seen.usage(one.pid), status::Line::of(one));
+        let (level, usage, page) = (self.seen.level(one), self.seen.usage(one.pid), status::page(one));
         let state = match one.state {
             State::Failed => Style::new().fg(Color::Red).add_modifier(Modifier::BOLD),
             State::BackingOff => Style::new().fg(Color::Yellow),
@@ -86,9 +86,9 @@ impl View<'_> {
             Cell::from(meter),
             Cell::from(figure),
             Cell::from(self.seen.connections(one).to_string()),
-            Cell::from(status::or_dash(line.delay_ms.map(|ms| format!("{ms} ms")))),
-            Cell::from(status::or_dash(line.lost)),
-            Cell::from(status::or_dash(line.underruns)),
+            Cell::from(status::or_dash(page.delay_ms.map(|ms| format!("{ms} ms")))),
+            Cell::from(status::or_dash(page.lost)),
+            Cell::from(status::or_dash(page.underruns)),
             Cell::from(status::cpu(usage)),
             Cell::from(status::memory(usage)),
         ])

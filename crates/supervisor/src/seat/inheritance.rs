@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use palabre_config::Participant;
-use palabre_config::control::State;
+use palabre_config::control::{ListenerReport, State};
 use palabre_host::notify;
 
 use super::{START_PATIENCE, Seat};
@@ -37,6 +37,7 @@ impl Seat {
             is_parked: self.is_parked,
             restarts: self.restarts,
             last_exit: self.last_exit.clone(),
+            report: self.report.clone(),
             note: self.note.clone(),
         }
     }
@@ -63,9 +64,11 @@ impl Seat {
             seat.state = left.state;
             seat.since = now.checked_sub(Duration::from_millis(left.since_ms)).unwrap_or(now);
             seat.gain = super::gain(&seat.participant);
-            if let Some(note) = left.note {
-                seat.presence.told(&note, now);
-                seat.note = Some(note);
+            // An earlier release has left the listener's words in the note.
+            let words = || left.note.as_deref().and_then(|note| ListenerReport::parse(note).ok());
+            seat.report = left.report.or_else(words);
+            if let Some(report) = &seat.report {
+                seat.presence.update(report, now);
             }
             if !left.is_current {
                 seat.renew();
@@ -91,7 +94,7 @@ impl Seat {
 
     /// The listener says that it could not use the certificate that it was to read, and serves the one before.
     pub fn refuses_the_certificate(&self) -> bool {
-        self.note.as_deref().is_some_and(|note| note.split(' ').any(|word| word == "certificate=refused"))
+        self.report.as_ref().is_some_and(|report| report.certificate_refused)
     }
 
     /// Takes a socket that was stored for this seat, if it is of its port.

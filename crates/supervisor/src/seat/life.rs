@@ -22,7 +22,7 @@ impl Seat {
         self.retry_at = None;
         match self.prepare(site).and_then(|()| self.spawn(site, START_PATIENCE, now)) {
             Ok(process) => {
-                self.note = None;
+                (self.report, self.note) = (None, None);
                 self.current = Some(process);
             }
             Err(ended) => self.fell(&ended, None, now),
@@ -69,6 +69,7 @@ impl Seat {
     pub(super) fn fell(&mut self, ended: &Ended, ready_for: Option<Duration>, now: Instant) {
         self.last_exit = Some(ended.to_string());
         self.presence.nobody(now);
+        self.report = None;
         let end = match ended {
             Ended::PortTaken(_) => End::PortTaken,
             _ if ended.is_configuration() => End::BadConfiguration,
@@ -116,8 +117,9 @@ impl Seat {
             old.hand_over(now, LEAVE_PATIENCE);
             self.leaving.push(old);
         }
-        self.note.clone_from(&message.status);
+        (self.report, self.note) = (None, None);
         self.presence.nobody(now);
+        self.hear(message, now);
     }
 
     pub(super) fn unpark(&mut self, site: &Site, now: Instant) {
@@ -138,7 +140,7 @@ impl Seat {
             self.happens(Happening::StopAsked, now);
             self.close_port();
             self.retry_at = None;
-            self.note = None;
+            (self.report, self.note) = (None, None);
             self.leaving.extend(self.current.take());
             self.leaving.extend(self.successor.take());
             for process in &mut self.leaving {

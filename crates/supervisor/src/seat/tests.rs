@@ -64,8 +64,9 @@ impl Scene {
     }
 
     /// Somebody listens, or nobody does.
-    fn says_streams(&mut self, streams: usize) {
-        let message = Message { ready: false, stopping: false, status: Some(format!("streams={streams} speaking=no")) };
+    fn says_streams(&mut self, streams: u32) {
+        let report = ListenerReport { streams, ..ListenerReport::default() };
+        let message = Message { ready: false, stopping: false, status: Some(report.encode()) };
         assert!(self.seat.notified(self.pid(), &message, &self.site, self.now));
     }
 

@@ -1,0 +1,252 @@
+//! What a listener reports about itself and about its participant's page.
+//!
+//! A listener sends its report to the supervisor as one line of JSON in the `STATUS=` of sd_notify(3). The supervisor passes it on
+//! in [`ParticipantStatus`](super::ParticipantStatus). Fields may be added: a reader ignores fields that it doesn't know.
+
+use std::fmt;
+
+use palabre_room::Voice;
+use serde::{Deserialize, Serialize};
+
+use super::ControlError;
+
+/// Maximum length of an encoded report, in bytes.
+pub const MAX_REPORT_BYTES: usize = 1024;
+
+/// The report of one listener.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ListenerReport {
+    /// Number of open streams.
+    pub streams: u32,
+    /// How the participant sends sound.
+    pub speaking: Speaking,
+    /// The participant has raised a hand.
+    #[serde(skip_serializing_if = "is_false")]
+    pub hand: bool,
+    /// The participant's microphone, as the page shows it.
+    #[serde(with = "Microphone", skip_serializing_if = "is_open")]
+    pub microphone: Voice,
+    /// The listener could not use the certificate that it was told to read, and keeps the previous one.
+    #[serde(skip_serializing_if = "is_false")]
+    pub certificate_refused: bool,
+    /// What went through the listener's sockets.
+    pub traffic: Traffic,
+    /// What the page reported last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub page: Option<PageReport>,
+}
+
+/// How a participant sends sound.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Speaking {
+    /// Not at all.
+    #[default]
+    No,
+    /// Over a WebSocket.
+    Ws,
+    /// By one POST for each chunk.
+    Queue,
+    /// By one POST without an end, as programs do.
+    Post,
+}
+
+/// Counters of a listener's process.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Traffic {
+    /// Bytes sent, TLS included.
+    pub sent: u64,
+    /// Bytes received, TLS included.
+    pub received: u64,
+    /// Frames of 20 ms that streams missed because they were too slow.
+    pub skipped: u64,
+}
+
+/// What a page reports about its own connection. A page may leave out what it doesn't know.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PageReport {
+    /// Time from a chunk's arrival to the sound card.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delay_ms: Option<u64>,
+    /// How often the player ran dry.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub underruns: Option<u64>,
+    /// Chunks that never arrived.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lost: Option<u64>,
+    /// Depth of the player's buffer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub depth_ms: Option<u64>,
+    /// Jitter of the chunks' arrival.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jitter_ms: Option<u64>,
+    /// Bytes received.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    /// Sample rate of the sound card.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_hz: Option<u64>,
+    /// The codec, as one word.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub codec: String,
+    /// The browser, as one word.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub browser: String,
+    /// Number of errors.
+    pub errors: u32,
+    /// The newest error, as one word.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub error: String,
+}
+
+impl ListenerReport {
+    /// Encodes the report as one line of JSON.
+    #[must_use]
+    pub fn encode(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// Parses what [`Self::encode`] has made, or the words of a listener of an earlier release (`streams=1 speaking=ws hand`), which
+    /// runs until it is replaced after the supervisor's upgrade.
+    ///
+    /// # Errors
+    /// [`ControlError::Malformed`].
+    pub fn parse(text: &str) -> Result<Self, ControlError> {
+        if text.len() > MAX_REPORT_BYTES {
+            let error = format!("a report of {} bytes, more than {MAX_REPORT_BYTES}", text.len());
+            return Err(ControlError::Malformed(error));
+        }
+        match Self::from_words(text) {
+            Some(report) => Ok(report),
+            None => serde_json::from_str(text).map_err(|error| ControlError::Malformed(error.to_string())),
+        }
+    }
+
+    /// Reads presence from an earlier release's words, and nothing else.
+    fn from_words(text: &str) -> Option<Self> {
+        let streams = text.split(' ').next()?.strip_prefix("streams=")?.parse().ok()?;
+        let has = |wanted| text.split(' ').any(|word| word == wanted);
+        let microphone = match (has("mic=muted"), has("mic=none")) {
+            (true, _) => Voice::Muted,
+            (_, true) => Voice::None,
+            _ => Voice::Open,
+        };
+        let certificate_refused = has("certificate=refused");
+        Some(Self { streams, hand: has("hand"), microphone, certificate_refused, ..Self::default() })
+    }
+}
+
+/// The state of the listener in a few words, without counters: `streams=1 speaking=ws hand mic=muted`.
+impl fmt::Display for ListenerReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "streams={} speaking={}", self.streams, self.speaking)?;
+        let microphone = match self.microphone {
+            Voice::Open => "",
+            Voice::Muted => " mic=muted",
+            Voice::None => " mic=none",
+        };
+        let certificate = if self.certificate_refused { " certificate=refused" } else { "" };
+        write!(f, "{}{microphone}{certificate}", if self.hand { " hand" } else { "" })
+    }
+}
+
+impl fmt::Display for Speaking {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::No => "no",
+            Self::Ws => "ws",
+            Self::Queue => "queue",
+            Self::Post => "post",
+        })
+    }
+}
+
+/// [`Voice`] in JSON.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Voice", rename_all = "kebab-case")]
+enum Microphone {
+    Open,
+    Muted,
+    None,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+fn is_open(microphone: &Voice) -> bool {
+    *microphone == Voice::Open
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn largest() -> ListenerReport {
+        let most = Some(1_000_000_000_000);
+        ListenerReport {
+            streams: u32::MAX,
+            speaking: Speaking::Queue,
+            hand: true,
+            microphone: Voice::Muted,
+            certificate_refused: true,
+            traffic: Traffic { sent: u64::MAX, received: u64::MAX, skipped: u64::MAX },
+            page: Some(PageReport {
+                delay_ms: most,
+                underruns: most,
+                lost: most,
+                depth_ms: most,
+                jitter_ms: most,
+                bytes: most,
+                rate_hz: most,
+                codec: "c".repeat(16),
+                browser: "b".repeat(40),
+                errors: u32::MAX,
+                error: "e".repeat(100),
+            }),
+        }
+    }
+
+    #[test]
+    fn report_is_parsed_as_it_was_encoded_and_the_largest_has_room() {
+        for report in [ListenerReport::default(), largest()] {
+            let encoded = report.encode();
+            assert!(encoded.len() <= MAX_REPORT_BYTES && !encoded.contains('\n'), "{encoded}");
+            assert_eq!(ListenerReport::parse(&encoded).unwrap(), report);
+        }
+    }
+
+    #[test]
+    fn unknown_fields_are_ignored_and_missing_fields_have_their_defaults() {
+        let report = ListenerReport::parse("{\"streams\":2,\"speaking\":\"ws\",\"more\":[1]}").unwrap();
+        assert_eq!(report, ListenerReport { streams: 2, speaking: Speaking::Ws, ..ListenerReport::default() });
+    }
+
+    #[test]
+    fn words_of_an_earlier_release_tell_presence() {
+        let report = ListenerReport::parse("streams=1 speaking=ws hand mic=muted delay=142ms sent=9").unwrap();
+        let expected = ListenerReport { streams: 1, hand: true, microphone: Voice::Muted, ..ListenerReport::default() };
+        assert_eq!(report, expected);
+        assert_eq!(ListenerReport::parse("streams=0 speaking=no").unwrap(), ListenerReport::default());
+    }
+
+    #[test]
+    fn anything_else_and_a_report_that_is_too_long_are_refused() {
+        for bad in ["", "exit code 78", "streams=x", "1", "{\"streams\":-1}", "{\"speaking\":\"loudly\"}"] {
+            assert!(ListenerReport::parse(bad).is_err(), "{bad}");
+        }
+        let long = format!("{{\"streams\":1{}}}", " ".repeat(MAX_REPORT_BYTES));
+        assert!(ListenerReport::parse(&long).unwrap_err().to_string().contains("more than 1024"), "{long}");
+    }
+
+    #[test]
+    fn report_is_shown_in_a_few_words() {
+        assert_eq!(ListenerReport::default().to_string(), "streams=0 speaking=no");
+        let shown = ListenerReport { streams: 1, ..largest() }.to_string();
+        assert_eq!(shown, "streams=1 speaking=queue hand mic=muted certificate=refused");
+    }
+}
