@@ -49,7 +49,7 @@ impl Voice {
         if is_on {
             self.leveller.get_or_insert_with(|| Box::new(Leveller::new(self.rate_hz))).process(frame);
         } else if let Some(mut leveller) = self.leveller.take() {
-            leveller.let_go(frame);
+            leveller.release(frame);
         }
     }
 }

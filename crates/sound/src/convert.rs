@@ -1,7 +1,7 @@
-//! From any WAV to samples of the room: decode, fold to one channel, resample, round.
+//! Converts any WAV to the room's format: decodes, mixes down to one channel, resamples and rounds.
 //!
-//! One [`Converter`] lives as long as the connection that feeds it, so no boundary between pieces can be heard. Where
-//! nothing has to be changed (16 bits, one channel, the room's rate) what comes out is what went in, bit by bit.
+//! One [`Converter`] serves a whole stream, so that pieces of any length join without a discontinuity. Samples that already
+//! have the room's format (16 bits, one channel, the same rate) pass unchanged, to the bit.
 
 use rubato::audioadapter_buffers::direct::InterleavedSlice;
 use rubato::{
@@ -10,14 +10,14 @@ use rubato::{
 
 use crate::wav::{DataEnd, Decoder, Encoding, Head, WavError};
 
-/// Length of the resampling filter in samples of the lower of the two rates: half of it, 2 to 4 ms, is its delay.
+/// Length of the resampling filter in samples of the lower rate. Half of it, 2 to 4 ms, is its delay.
 const FILTER_SAMPLES: u32 = 128;
-/// Points of the filter's table per sample of the lower of the two rates.
+/// Points of the filter's table per sample of the lower rate.
 const FILTER_POINTS: u32 = 128;
 
-/// Turns the bytes after a WAV's head into samples of the wanted rate.
+/// Converts the bytes after a WAV's head to samples.
 pub struct Converter {
-    /// For samples that are the wanted ones already.
+    /// For input that already has the output format.
     plain: Option<Plain>,
     decoder: Decoder,
     decoded: Vec<f32>,
@@ -25,10 +25,8 @@ pub struct Converter {
 }
 
 impl Converter {
-    /// A converter from what `head` announces to one channel at `out_rate_hz`.
-    ///
-    /// # Errors
-    /// [`WavError::Unsupported`] when a rate is out of 8000 to 192 000 Hz.
+    /// Returns a converter from the format of `head` to one channel at `out_rate_hz`. Fails with [`WavError::Unsupported`] if
+    /// a rate is not from 8000 to 192 000 Hz.
     pub fn new(head: &Head, out_rate_hz: u32) -> Result<Self, WavError> {
         for rate_hz in [head.rate_hz, out_rate_hz] {
             if !(8_000..=192_000).contains(&rate_hz) {
@@ -41,7 +39,7 @@ impl Converter {
         Ok(Self { plain, decoder: Decoder::new(head), decoded: Vec::new(), resampler })
     }
 
-    /// Converts `bytes` and appends what is ready to `out`; up to 7 ms stay inside until more comes.
+    /// Converts `bytes` and appends the samples to `out`. Up to 7 ms stay in the converter until more bytes arrive.
     pub fn push(&mut self, bytes: &[u8], out: &mut Vec<i16>) {
         if let Some(plain) = &mut self.plain {
             return plain.push(bytes, out);
@@ -54,8 +52,8 @@ impl Converter {
         }
     }
 
-    /// Appends what is still inside: all in all the output lasts as long as the input. Bytes of an unfinished sample
-    /// are dropped.
+    /// Appends the samples that are still in the converter, so that the output is as long as the input. Drops the bytes of an
+    /// incomplete sample.
     pub fn finish(&mut self, out: &mut Vec<i16>) {
         if let Some(plain) = &mut self.plain {
             return plain.finish(out);
@@ -72,7 +70,7 @@ impl Converter {
     }
 }
 
-/// Samples of 16 bits, up to their end.
+/// Input that already has the output format.
 struct Plain {
     end: DataEnd,
     samples: Samples,
@@ -88,7 +86,7 @@ impl Plain {
     }
 }
 
-/// Bytes of samples of 16 bits, of which one may be cut in two.
+/// Joins bytes to samples of 16 bits, whose two bytes may arrive separately.
 #[derive(Default)]
 struct Samples {
     half: Option<u8>,
@@ -107,17 +105,17 @@ impl Samples {
 }
 
 fn to_i16(value: f32) -> i16 {
-    // A cast saturates, which is what full scale +1.0 needs.
+    // The cast saturates: +1.0 becomes 32 767.
     (value * 32_768.0).round() as i16
 }
 
-/// rubato's sinc resampler in pieces of 2.5 ms, without its delay at the start and with its rest at the end.
+/// rubato's sinc resampler in chunks of 2.5 ms. Skips the delay of the filter at the start and flushes it at the end.
 struct Resampler {
     inner: Async<f32>,
     ratio: f64,
     pending: Vec<f32>,
     resampled: Vec<f32>,
-    /// Samples that rubato gives before the first one of ours.
+    /// Output samples to skip: the remaining delay of the filter.
     to_skip: usize,
     taken: u64,
     given: u64,
@@ -125,7 +123,7 @@ struct Resampler {
 
 impl Resampler {
     fn new(in_hz: u32, out_hz: u32) -> Result<Self, WavError> {
-        // The filter works at the input's rate; going down it must be longer to reach as low. Its table keeps its size.
+        // The filter runs at the input's rate, so it must be longer to reach a lower output rate. Its table keeps its size.
         let stretch = in_hz.div_ceil(out_hz).max(1);
         let filter =
             SincInterpolationParameters::new((FILTER_SAMPLES * stretch) as usize, WindowFunction::BlackmanHarris2)
@@ -160,7 +158,7 @@ impl Resampler {
         self.pending.clear();
     }
 
-    /// Resamples one chunk from `pending[at..]`; gives how much of it was used.
+    /// Resamples one chunk from `pending[at..]`. Returns how many samples of it were used.
     #[expect(clippy::expect_used, reason = "the lengths are those that rubato asks for")]
     fn step(&mut self, at: usize, partial: Option<usize>, due: u64, out: &mut Vec<i16>) -> usize {
         let (from, room) = (&self.pending[at..], self.resampled.len());
@@ -216,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn every_rate_of_the_room_is_reached_from_every_usual_rate() {
+    fn every_common_rate_is_converted_to_every_room_rate() {
         for in_hz in [8_000, 11_025, 16_000, 22_050, 32_000, 44_100, 48_000, 96_000, 192_000] {
             let head = Head { rate_hz: in_hz, channels: 2, encoding: Encoding::F32, data_bytes: None };
             let bytes = stereo_float(in_hz, 440.0, in_hz as usize);
@@ -231,16 +229,16 @@ mod tests {
     }
 
     #[test]
-    fn what_the_lower_rate_cannot_hold_does_not_fold_back() {
+    fn frequencies_above_the_lower_rate_cause_no_aliases() {
         let head = Head { rate_hz: 48_000, channels: 2, encoding: Encoding::F32, data_bytes: None };
         let out = convert(&head, 24_000, &stereo_float(48_000, 15_000.0, 48_000), 4096);
-        // 15 kHz would come back as 9 kHz.
+        // The alias of 15 kHz would be at 9 kHz.
         let alias_dbfs = measure::goertzel_dbfs(&out[480..23_520], 24_000, 9_000.0);
         assert!(alias_dbfs < -80.0, "{alias_dbfs}");
     }
 
     #[test]
-    fn the_start_is_where_it_was() {
+    fn the_delay_of_the_filter_is_compensated() {
         let head = Head { rate_hz: 48_000, channels: 1, encoding: Encoding::S16, data_bytes: None };
         let mut samples = vec![0i16; 4800];
         samples[960] = 20_000;
@@ -251,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn little_stays_inside_while_a_voice_flows() {
+    fn at_most_11_ms_stay_in_the_converter() {
         for in_hz in [8_000u32, 44_100, 48_000, 192_000] {
             let head = Head { rate_hz: in_hz, channels: 1, encoding: Encoding::S16, data_bytes: None };
             let mut converter = Converter::new(&head, 24_000).unwrap();
@@ -274,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chunk_after_the_samples_is_heard_at_no_rate() {
+    fn a_chunk_after_the_samples_is_ignored_at_any_rate() {
         let samples: Vec<u8> = (0..480i16).flat_map(i16::to_le_bytes).collect();
         let tail = b"LIST\x1a\0\0\0INFOISFT\x0e\0\0\0Lavf59.27.100\0";
         for (rate_hz, channels) in [(24_000, 1), (24_000, 2), (48_000, 1)] {
@@ -289,7 +287,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_rooms_own_format_passes_bit_by_bit(
+        fn the_rooms_format_passes_unchanged(
             samples in proptest::collection::vec(any::<i16>(), 0..500),
             piece in 1usize..50,
         ) {
@@ -299,7 +297,7 @@ mod tests {
         }
 
         #[test]
-        fn pieces_do_not_matter(
+        fn pieces_of_any_length_give_the_same_output(
             bytes in proptest::collection::vec(any::<u8>(), 0..3000),
             piece in 1usize..500,
         ) {

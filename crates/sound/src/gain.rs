@@ -1,11 +1,11 @@
-//! A participant's gain, applied to what they say before it is added to the sum.
+//! A participant's gain, applied to their samples before they are added to the sum.
 
-/// Below this part of full scale a raised voice is left as it is; above, it bends towards full scale.
+/// Level, relative to full scale, above which amplified samples are compressed: −3 dBFS.
 const KNEE: f32 = 0.7;
 
-/// Multiplies `samples` by `factor` (1.0 is 0 dB and changes no bit; 0.0 mutes).
+/// Multiplies `samples` by `factor`: 1 is 0 dB and changes no bit, 0 mutes.
 ///
-/// A factor above 1 can't clip: what would exceed −3 dBFS is bent smoothly and never reaches more than full scale.
+/// A factor above 1 never clips: samples that would exceed −3 dBFS are compressed, and full scale stays full scale.
 pub fn apply(samples: &mut [i16], factor: f32) {
     if factor == 1.0 {
         return;
@@ -13,7 +13,7 @@ pub fn apply(samples: &mut [i16], factor: f32) {
     samples.iter_mut().for_each(|sample| *sample = scale(*sample, factor));
 }
 
-/// The same with a factor that goes in a straight line over `samples`, so that a change of gain makes no click.
+/// Multiplies `samples` by a factor that changes linearly from `from` to `to`, so that a change of gain doesn't click.
 pub fn ramp(samples: &mut [i16], from: f32, to: f32) {
     if from == to {
         return apply(samples, to);
@@ -24,7 +24,7 @@ pub fn ramp(samples: &mut [i16], from: f32, to: f32) {
     }
 }
 
-/// The factor of a gain in dB.
+/// Returns the amplitude factor of a gain in dB.
 #[must_use]
 pub fn factor(db: f32) -> f32 {
     10f32.powf(db / 20.0)
@@ -32,13 +32,19 @@ pub fn factor(db: f32) -> f32 {
 
 fn scale(sample: i16, factor: f32) -> i16 {
     let x = f32::from(sample) / 32_768.0 * factor;
-    let shaped = if factor > 1.0 { bend(x) } else { x };
-    (shaped * 32_768.0).round() as i16
+    let scaled = if factor > 1.0 { compress(x, factor) } else { x };
+    (scaled * 32_768.0).round() as i16
 }
 
-fn bend(x: f32) -> f32 {
+/// Maps amplitudes from `KNEE` to `factor` onto `KNEE` to 1, with slope 1 at the knee. It is the identity at factor 1, so
+/// that a gain that passes through 0 dB makes no step.
+fn compress(x: f32, factor: f32) -> f32 {
     let over = x.abs() - KNEE;
-    if over <= 0.0 { x } else { (KNEE + (1.0 - KNEE) * (over / (1.0 - KNEE)).tanh()).copysign(x) }
+    if over <= 0.0 {
+        return x;
+    }
+    let curvature = (factor - 1.0) / ((1.0 - KNEE) * (factor - KNEE));
+    (KNEE + over / (1.0 + curvature * over)).copysign(x)
 }
 
 #[cfg(test)]
@@ -56,7 +62,7 @@ mod tests {
         }
 
         #[test]
-        fn a_raised_voice_keeps_its_sign_and_order(a in any::<i16>(), b in any::<i16>(), db in 0.1f32..20.0) {
+        fn amplified_samples_keep_their_sign_and_order(a in any::<i16>(), b in any::<i16>(), db in 0.1f32..20.0) {
             let mut out = [a, b];
             apply(&mut out, factor(db));
             prop_assert!(out[0].signum() * a.signum() >= 0);
@@ -65,7 +71,33 @@ mod tests {
     }
 
     #[test]
-    fn six_db_down_are_six_db_down_and_mute_is_silence() {
+    fn a_factor_just_above_one_changes_no_sample_by_more_than_that_factor() {
+        for sample in i16::MIN..=i16::MAX {
+            let difference = i32::from(scale(sample, 1.000_1)) - i32::from(sample);
+            assert!(difference.abs() <= 4, "{sample}: {difference}");
+        }
+    }
+
+    #[test]
+    fn a_ramp_through_one_makes_no_step_at_any_level() {
+        for level in [10_000, 25_000, i16::MAX, i16::MIN] {
+            let mut samples = vec![level; 1000];
+            ramp(&mut samples, 0.9, 1.1);
+            let step = samples.windows(2).map(|pair| pair[0].abs_diff(pair[1])).max();
+            assert!(step <= Some(8), "{level}: {step:?}");
+        }
+    }
+
+    #[test]
+    fn full_scale_stays_full_scale_at_any_gain() {
+        for db in [0.1, 1.0, 6.0, 20.0] {
+            assert_eq!(scale(i16::MIN, factor(db)), i16::MIN);
+            assert!(scale(i16::MAX, factor(db)) >= i16::MAX - 1);
+        }
+    }
+
+    #[test]
+    fn minus_six_db_lowers_the_level_by_six_db_and_zero_mutes() {
         let mut samples = measure::tone(24_000, 440.0, -20.0, 24_000);
         apply(&mut samples, factor(-6.0));
         assert!((measure::goertzel_dbfs(&samples, 24_000, 440.0) + 26.0).abs() < 0.05);
@@ -74,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_of_gain_is_a_slope() {
+    fn a_ramp_is_linear() {
         let mut samples = vec![10_000; 100];
         ramp(&mut samples, 1.0, 0.0);
         assert!(samples.windows(2).all(|w| (0..=101).contains(&(w[0] - w[1]))));
@@ -85,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn six_db_up_are_six_db_up_where_there_is_room() {
+    fn plus_six_db_raises_the_level_by_six_db_below_the_knee() {
         let mut samples = measure::tone(24_000, 440.0, -20.0, 24_000);
         apply(&mut samples, factor(6.0));
         assert!((measure::goertzel_dbfs(&samples, 24_000, 440.0) + 14.0).abs() < 0.05);

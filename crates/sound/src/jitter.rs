@@ -1,26 +1,26 @@
-//! The jitter buffer: one talker's samples between their uneven arrival and the even tick of the mixer.
+//! The jitter buffer: turns the irregular arrival of one talker's samples into one frame per tick.
 //!
-//! Samples are pushed as they come and pulled one frame per tick. A talk spurt begins only when its first frame has been
-//! complete for the *margin*, so that sound which comes in time for the first frame, and up to a margin later than that
-//! for every other, is never missing. In the undisturbed case what comes out is what went in, bit by bit.
+//! Samples are pushed as they arrive, and one frame is pulled per tick. A talk spurt starts when its first frame has been
+//! complete for the *margin*, so that every later frame may arrive later than the first by up to the margin. Undisturbed
+//! sound passes unchanged, to the bit.
 //!
 //! ```text
 //!          samples             complete for the margin
 //!  Empty ───────────▶ Priming ─────────────────────────▶ Playing
-//!    ▲                                                      │ less than a frame there
-//!    └───────── what remains, then a fade of 5 ms ──────────┘
+//!    ▲                                                      │ less than a frame left
+//!    └────────── the rest, then a fade of 5 ms ─────────────┘
 //! ```
 //!
-//! - The margin is the smallest that would have been good lately, of many that are simulated (`depth`).
-//! - Where the sound that comes doesn't continue what was heard, whatever the reason, there is one way to join them
-//!   (`join`): what was heard goes on for 5 ms and fades out, what comes fades in. So nothing clicks.
-//! - No sample is played that is older than [`AGE_MAX`]; what is too old is caught up with, by leaving out silence, and
-//!   by a cut where there is none. Silence at the head of a spurt that would only be delay is left out too.
-//! - A surplus that lasts (the network's pause is over) is cut, in quiet moments where there are any.
-//! - The clock of whoever sends for half a minute without a pause is measured, and where it differs from ours a resampler
-//!   follows it (`clock`). Shorter spurts need none: each begins anew.
+//! - The margin is the smallest that would have been sufficient recently, of many that are simulated (`depth`).
+//! - Every discontinuity is smoothed in the same way (`join`): the old sound is extrapolated for 5 ms and faded out while
+//!   the new one is faded in.
+//! - No sample older than 400 ms is played. Older ones are dropped: silence first, then sound. Silence at the start of a
+//!   spurt that would only add delay is dropped too.
+//! - A lasting surplus, such as after a network stall, is dropped, in quiet moments if possible.
+//! - The clock of a talker who sends for half a minute without a pause is measured. If it differs from the mixer's, a
+//!   resampler follows it (`clock`). Shorter spurts don't need this, since each spurt starts with an empty buffer.
 //!
-//! Not here: filling gaps with guessed speech.
+//! Gaps are not concealed here.
 
 mod clock;
 mod depth;
@@ -33,74 +33,68 @@ mod store;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use clock::{Clock, Lateness};
+use clock::{Clock, FRAME, Lateness};
 use depth::Depth;
-use join::Joiner;
+pub use depth::MARGIN_MIN;
+use join::{Joiner, QUIET_DBFS};
 use store::Store;
 
-/// No sample waits longer than this.
-pub const AGE_MAX: Duration = Duration::from_millis(400);
-/// The margin to begin with, and the least.
-pub const MARGIN_MIN: Duration = Duration::from_millis(15);
-/// The margin at most.
-pub const MARGIN_MAX: Duration = Duration::from_millis(200);
-
-const FRAME: Duration = Duration::from_millis(20);
-/// A gap shorter than this is the network's doing; nobody pauses so briefly.
+/// Maximum time that a sample waits in the buffer.
+const AGE_MAX: Duration = Duration::from_millis(400);
+/// Maximum gap that counts as an underrun: pauses in speech are longer.
 const UNDERRUN_GAP: Duration = Duration::from_millis(100);
-/// And it proves so much more depth to be needed, at most.
+/// Maximum depth that a single underrun adds.
 const UNDERRUN_STEP: Duration = Duration::from_millis(10);
-/// Ticks over which the least surplus is taken: a second.
+/// Ticks over which the smallest surplus is measured: 1 s.
 const SURPLUS_TICKS: u32 = 50;
-/// A cut waits so many ticks longer for a quiet moment: another second.
-const PATIENCE_TICKS: u32 = 50;
-/// More than this above the margin is a surplus: spurts begin at ticks, and a clock may differ from ours.
+/// Maximum ticks that a drop then waits for a quiet moment: 1 s.
+const QUIET_WAIT_TICKS: u32 = 50;
+/// Minimum surplus above the margin: spurts start at ticks, and a talker's clock may drift.
 const SURPLUS: Duration = Duration::from_millis(30);
-/// One that isn't larger than this is only cut in quiet moments.
+/// Maximum surplus that is dropped in quiet moments only.
 const SURPLUS_AUDIBLE: Duration = Duration::from_millis(40);
-/// Of a surplus larger than this, half is cut at once.
+/// Surplus above which half is dropped at once.
 const SURPLUS_LARGE: Duration = Duration::from_millis(80);
-const QUIET_DBFS: f32 = -50.0;
-/// At the head of a spurt only what nobody can hear is left out.
+/// Level below which sound at the start of a spurt is inaudible and dropped, in dBFS.
 const SILENT_DBFS: f32 = -65.0;
 const FADE_MS: usize = 5;
-/// From so many pieces it is told how long they usually are,
-const PIECES: usize = 8;
-/// and of somebody who has sent fewer it isn't expected that they are longer than this.
-const PIECE_MAX: Duration = Duration::from_millis(200);
+/// Number of recent chunks from which the usual chunk length is computed.
+const CHUNKS: usize = 8;
+/// Assumed chunk length until [`CHUNKS`] chunks have arrived.
+const CHUNK_MAX: Duration = Duration::from_millis(200);
 
-/// What a pull gave.
+/// The content of a pulled frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Pulled {
-    /// The frame holds sound.
+    /// Sound.
     Frame,
-    /// There is nothing to hear; the frame is zeros.
+    /// Nothing: the frame is zeros.
     Silence,
 }
 
-/// What happened so far.
+/// Counters since the buffer was created.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Samples that were thrown away, being too old or a surplus.
+    /// Dropped samples: too old, or surplus.
     pub cut_samples: u64,
-    /// How often a spurt ran dry and went on.
+    /// Underruns: the buffer ran empty within a spurt.
     pub underruns: u64,
-    /// Samples that were heard again, so that a slow talker's clock can be followed.
+    /// Samples played twice, so that the resampler for a slow clock has enough.
     pub repeated_samples: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// Nothing is there.
+    /// The buffer is empty, since `dry_since` if it ran empty.
     Empty { dry_since: Option<Duration> },
     /// Samples wait since `first`, a whole frame since `complete`.
     Priming { first: Duration, complete: Option<Duration>, dry_since: Option<Duration> },
-    /// A frame is taken at each tick.
+    /// Each tick takes a frame.
     Playing,
 }
 
-/// One talker's buffer.
+/// The jitter buffer of one talker.
 #[derive(Debug)]
 pub struct Jitter {
     store: Store,
@@ -109,13 +103,13 @@ pub struct Jitter {
     clock: Clock,
     joiner: Joiner,
     margin: Duration,
-    /// Samples that came in this spurt.
+    /// Samples that arrived in this spurt.
     spurt_samples: u64,
-    /// The lengths of the latest pieces.
-    pieces: VecDeque<usize>,
-    /// When the last frame was taken.
+    /// Lengths of the latest chunks.
+    chunks: VecDeque<usize>,
+    /// When the last frame was pulled.
     pulled: Duration,
-    /// How long before they were needed punctual pieces came in this second, at the least; none until a piece came.
+    /// Minimum time in this second from the arrival of a punctual chunk until its samples are needed.
     in_time_s: Option<f64>,
     in_time_ticks: u32,
     counters: Counters,
@@ -124,7 +118,7 @@ pub struct Jitter {
 }
 
 impl Jitter {
-    /// An empty buffer for samples of `rate_hz`; a frame has `rate_hz / 50` samples.
+    /// Returns an empty buffer for samples at `rate_hz`. A frame has `rate_hz / 50` samples.
     #[must_use]
     pub fn new(rate_hz: u32) -> Self {
         let (frame_samples, fade_samples) = (rate_hz as usize / 50, rate_hz as usize * FADE_MS / 1000);
@@ -136,7 +130,7 @@ impl Jitter {
             joiner: Joiner::new(frame_samples, fade_samples),
             margin: MARGIN_MIN,
             spurt_samples: 0,
-            pieces: VecDeque::with_capacity(PIECES),
+            chunks: VecDeque::with_capacity(CHUNKS),
             pulled: Duration::ZERO,
             in_time_s: None,
             in_time_ticks: 0,
@@ -146,8 +140,7 @@ impl Jitter {
         }
     }
 
-    /// Takes what arrived at `now`. What is more than [`AGE_MAX`] is caught up with at the next tick; of more than twice as
-    /// much only the newest stays.
+    /// Adds samples that arrived at `now`. Keeps at most the newest 800 ms; the next tick drops samples older than 400 ms.
     pub fn push(&mut self, now: Duration, samples: &[i16]) {
         if samples.is_empty() {
             return;
@@ -155,12 +148,12 @@ impl Jitter {
         if let State::Empty { dry_since } = self.state {
             self.prime(now, dry_since);
         }
-        self.watch(now);
+        self.measure_arrival(now);
         self.spurt_samples += samples.len() as u64;
-        if self.pieces.len() == PIECES {
-            self.pieces.pop_front();
+        if self.chunks.len() == CHUNKS {
+            self.chunks.pop_front();
         }
-        self.pieces.push_back(samples.len());
+        self.chunks.push_back(samples.len());
         self.store.push(now, samples);
         self.cut(self.store.len().saturating_sub(self.store.samples_in(AGE_MAX * 2)));
         if let State::Priming { complete: complete @ None, .. } = &mut self.state {
@@ -168,55 +161,49 @@ impl Jitter {
         }
     }
 
-    /// Takes the frame of this tick; `frame` has `rate_hz / 50` samples and is always written.
+    /// Takes the frame of this tick. `frame` has `rate_hz / 50` samples and is always overwritten.
     pub fn pull(&mut self, now: Duration, frame: &mut [i16]) -> Pulled {
         frame.fill(0);
-        self.cut_what_is_too_old(now);
+        self.drop_old(now);
         if let State::Priming { first, complete, dry_since } = self.state
             && now >= complete.unwrap_or(first + FRAME) + self.margin
         {
             self.begin_to_play(first, dry_since);
         }
         let got = if self.state == State::Playing { self.take(now, frame) } else { 0 };
-        if self.joiner.give(frame, got) { Pulled::Frame } else { Pulled::Silence }
+        if self.joiner.process(frame, got) { Pulled::Frame } else { Pulled::Silence }
     }
 
-    /// Whether there is nothing in it and nothing to come: no tick is needed until the next push.
+    /// Returns whether the buffer is empty and nothing fades out, so that no tick is needed until the next push.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         matches!(self.state, State::Empty { .. }) && self.joiner.is_done()
     }
 
-    /// Samples that wait.
-    #[must_use]
-    pub fn fill_samples(&self) -> usize {
-        self.store.len()
-    }
-
-    /// How long the first frame of the next spurt will wait.
+    /// Returns how long the first frame of the next spurt will wait.
     #[must_use]
     pub fn margin(&self) -> Duration {
         self.margin
     }
 
-    /// Whether a resampler follows the talker's clock.
+    /// Returns whether a resampler follows the talker's clock.
     #[must_use]
     pub fn is_following(&self) -> bool {
         self.clock.is_following()
     }
 
-    /// What happened so far.
+    /// Returns the counters.
     #[must_use]
     pub fn counters(&self) -> Counters {
         Counters { repeated_samples: self.clock.repeated_samples(), ..self.counters }
     }
 
-    /// The first samples after nothing: a new spurt, or the one that ran dry.
+    /// Handles the first samples after the buffer was empty: a new spurt, or an underrun.
     fn prime(&mut self, now: Duration, dry_since: Option<Duration>) {
         let gap = dry_since.map(|dry| now.saturating_sub(dry));
         let dry_since = match gap {
             Some(gap) if gap < UNDERRUN_GAP => {
-                // By how much it was late is the simulation's to say; and it may have been a very short pause.
+                // It may be a very short pause, and the simulation in `depth` measures the lateness anyway.
                 self.underrun(gap.min(UNDERRUN_STEP));
                 None
             }
@@ -230,19 +217,19 @@ impl Jitter {
         self.state = State::Priming { first: now, complete: None, dry_since };
     }
 
-    /// Something arrives: what does it say about the network, and about the talker's clock?
-    fn watch(&mut self, now: Duration) {
+    /// Updates the margin and the talker's clock from the arrival of a chunk.
+    fn measure_arrival(&mut self, now: Duration) {
         let place = Duration::from_secs_f64(self.spurt_samples as f64 / f64::from(self.store.rate_hz()));
         let late_s = self.depth.push(now, place, self.clock.ppm());
         self.margin = self.depth.best();
         if self.state == State::Playing {
             self.note_in_time(now, late_s);
             let late = Lateness { late_s: self.depth.worst_s(), margin_s: self.margin.as_secs_f64() };
-            self.clock.watch(now, place, self.store.len(), late);
+            self.clock.arrive(now, place, self.store.len(), late);
         }
     }
 
-    /// Sound that was needed came later, by `gap`.
+    /// Counts an underrun: samples arrived `gap` after they were needed.
     fn underrun(&mut self, gap: Duration) {
         self.counters.underruns += 1;
         self.depth.failed(gap + self.margin);
@@ -251,7 +238,7 @@ impl Jitter {
     fn begin_to_play(&mut self, first: Duration, dry_since: Option<Duration>) {
         let gap = dry_since.map_or(Duration::MAX, |dry| first.saturating_sub(dry));
         let held_back = self.store.samples_in(gap.min(AGE_MAX)) / 2;
-        // A long pause whose sound then came all at once was no pause: the network held it back.
+        // If the sound after a long gap arrives all at once, the network delayed it.
         if dry_since.is_some() && self.store.len() > self.store.samples_in(self.margin + FRAME * 2) + held_back {
             self.underrun(gap);
         }
@@ -260,23 +247,23 @@ impl Jitter {
         self.trim();
     }
 
-    /// Silence at the head that would only be delay is left out, but for 5 ms.
+    /// Drops silence at the start of a spurt that would only add delay, except the last 5 ms.
     fn trim(&mut self) {
-        let wanted = self.usual_piece().max(self.frame_samples) + self.store.samples_in(self.margin);
+        let wanted = self.usual_chunk().max(self.frame_samples) + self.store.samples_in(self.margin);
         let silent = self.store.quiet_head(SILENT_DBFS, self.fade_samples).saturating_sub(self.fade_samples);
         let n = self.store.len().saturating_sub(wanted).min(silent);
         self.store.cut(n);
         self.note_cut(n);
     }
 
-    /// How long the pieces are that this talker sends: the longest lately, but for one, which may have been held back.
-    fn usual_piece(&self) -> usize {
-        let mut pieces: Vec<usize> = self.pieces.iter().copied().collect();
-        pieces.sort_unstable();
-        if pieces.len() < PIECES { self.store.samples_in(PIECE_MAX) } else { pieces[PIECES - 2] }
+    /// Returns the usual length of this talker's chunks: the second longest recently, since one may be a delayed burst.
+    fn usual_chunk(&self) -> usize {
+        let mut chunks: Vec<usize> = self.chunks.iter().copied().collect();
+        chunks.sort_unstable();
+        if chunks.len() < CHUNKS { self.store.samples_in(CHUNK_MAX) } else { chunks[CHUNKS - 2] }
     }
 
-    /// Takes a frame's samples; gives how many there were.
+    /// Takes a frame's samples. Returns how many there were.
     fn take(&mut self, now: Duration, frame: &mut [i16]) -> usize {
         self.cut_surplus();
         self.pulled = now;
@@ -288,7 +275,7 @@ impl Jitter {
         got
     }
 
-    fn cut_what_is_too_old(&mut self, now: Duration) {
+    fn drop_old(&mut self, now: Duration) {
         let (excess, within) = self.store.too_old(now, AGE_MAX);
         if excess > 0 {
             self.cut_quiet(excess, within);
@@ -296,52 +283,52 @@ impl Jitter {
         }
     }
 
-    /// A piece arrives: how long before it was needed would it have come, had it been punctual?
+    /// Records how long before its samples are needed the chunk that arrives now would have arrived without its lateness.
     fn note_in_time(&mut self, now: Duration, late_s: f64) {
         let waiting_s = self.store.len() as f64 / f64::from(self.store.rate_hz());
         let in_time_s = waiting_s + (self.pulled + FRAME).as_secs_f64() - now.as_secs_f64() + late_s;
         self.in_time_s = Some(self.in_time_s.map_or(in_time_s, |least| least.min(in_time_s)));
     }
 
-    /// What punctual pieces had too much for a whole second, compared with the margin, nothing needs.
+    /// Drops the time by which punctual chunks were earlier than the margin throughout the last second.
     fn cut_surplus(&mut self) {
         self.in_time_ticks += 1;
         let Some(in_time_s) = self.in_time_s.filter(|_| self.in_time_ticks >= SURPLUS_TICKS) else { return };
-        // Of pieces shorter than a frame one is waited for that fills the first frame; and where a resampler makes their place
-        // among the ticks wander, they must be in time at the worst of places.
-        let wander = self.usual_piece() < self.frame_samples || self.clock.is_following();
+        // One more frame is needed if chunks are shorter than a frame, since several fill the first frame, and if a resampler
+        // moves the chunks relative to the ticks.
+        let wander = self.usual_chunk() < self.frame_samples || self.clock.is_following();
         let needed = self.margin + if wander { FRAME } else { Duration::ZERO };
         let surplus_s = (in_time_s - needed.as_secs_f64()).max(0.0);
         let surplus = ((surplus_s * f64::from(self.store.rate_hz())) as usize).min(self.store.len());
         if surplus < self.store.samples_in(SURPLUS) {
             return self.forget_in_time();
         }
-        let patient = self.in_time_ticks < SURPLUS_TICKS + PATIENCE_TICKS;
+        let may_wait = self.in_time_ticks < SURPLUS_TICKS + QUIET_WAIT_TICKS;
         let quiet = self.cut_quiet(surplus, self.store.len());
         if surplus - quiet > self.store.samples_in(SURPLUS_LARGE) {
             self.cut((surplus - quiet) / 2);
-        } else if quiet == 0 && !patient {
+        } else if quiet == 0 && !may_wait {
             self.cut(if surplus > self.store.samples_in(SURPLUS_AUDIBLE) { surplus } else { 0 });
             self.forget_in_time();
         }
     }
 
-    /// Removes up to `n` of the first `within` samples, but only quiet ones; gives how many.
+    /// Drops up to `n` quiet samples among the first `within`. Returns how many.
     fn cut_quiet(&mut self, n: usize, within: usize) -> usize {
         let cut = self.store.cut_quiet(n, within, QUIET_DBFS, self.fade_samples);
         self.note_cut(cut);
         cut
     }
 
-    /// Removes the first `n` samples, whatever they are.
+    /// Drops the first `n` samples.
     fn cut(&mut self, n: usize) {
         if n > 0 {
             if self.clock.is_following() {
-                // What would have come is inside the resampler, which begins anew.
-                self.joiner.leave(&[]);
+                // The next samples are in the resampler, which is reset.
+                self.joiner.interrupt(&[]);
                 self.clock.pause();
             } else {
-                self.joiner.leave(&self.store.peek(self.fade_samples.min(n)));
+                self.joiner.interrupt(&self.store.peek(self.fade_samples.min(n)));
             }
             self.store.cut(n);
             self.note_cut(n);

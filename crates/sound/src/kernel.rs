@@ -1,7 +1,7 @@
-//! The loops that a thousand participants are made of, in one version for each kind of processor, chosen when they run.
+//! The inner loops over samples.
 //!
-//! Plain loops that the compiler turns into vector instructions; `multiversion` compiles them once for AVX2
-//! and once for any processor, and keeps what cpuid says.
+//! The compiler vectorizes these plain loops. `multiversion` compiles each for AVX2 (some with FMA) and for any processor,
+//! and selects one at run time with cpuid.
 
 use multiversion::multiversion;
 use multiversion::target::target_cfg_f;
@@ -14,7 +14,7 @@ pub(crate) fn add(total: &mut [i32], own: &[i16]) {
     }
 }
 
-/// `out = total`, saturated; gives the largest magnitude of the total.
+/// `out = total`, saturated. Returns the largest magnitude of the total.
 #[multiversion(targets("x86_64+avx2"))]
 pub(crate) fn narrow(total: &[i32], out: &mut [i16]) -> i32 {
     let (mut lowest, mut highest) = (0, 0);
@@ -25,7 +25,7 @@ pub(crate) fn narrow(total: &[i32], out: &mut [i16]) -> i32 {
     highest.max(-lowest)
 }
 
-/// `out = total − own`, saturated, for a total that fits into 16 bits; gives the largest magnitude.
+/// `out = total − own`, saturated, for a total that fits into 16 bits. Returns the largest magnitude.
 #[multiversion(targets("x86_64+avx2"))]
 pub(crate) fn minus_narrow(total: &[i16], own: &[i16], out: &mut [i16]) -> i32 {
     let (mut lowest, mut highest) = (0i16, 0i16);
@@ -53,7 +53,7 @@ pub(crate) fn minus(total: &[i32], own: &[i16], out: &mut [i32]) {
     }
 }
 
-/// The same as floats.
+/// `out = samples`, as floats.
 #[multiversion(targets("x86_64+avx2"))]
 pub(crate) fn to_floats(samples: &[i32], out: &mut [f32]) {
     for (out, &x) in out.iter_mut().zip(samples) {
@@ -61,7 +61,7 @@ pub(crate) fn to_floats(samples: &[i32], out: &mut [f32]) {
     }
 }
 
-/// The largest magnitude.
+/// Returns the largest magnitude.
 #[multiversion(targets("x86_64+avx2"))]
 pub(crate) fn peak(samples: &[f32]) -> f32 {
     const LANES: usize = 16;
@@ -76,11 +76,10 @@ pub(crate) fn peak(samples: &[f32]) -> f32 {
     rest.iter().chain(&lanes).fold(0f32, |peak, x| peak.max(x.abs()))
 }
 
-/// Multiplies with a gain that goes in a straight line from `from` (before the first sample) to `to` (the last), rounds
-/// and saturates.
+/// Multiplies by a gain that is linear from `from` (before the first sample) to `to` (at the last), rounds and saturates.
 #[multiversion(targets("x86_64+avx2"))]
 pub(crate) fn scale(source: &[f32], from: f32, to: f32, out: &mut [i16]) {
-    // Adding this makes a float's last bit a unit: the way to round that every processor knows.
+    // 1.5 · 2²³: after adding it, the float's last bit is worth 1, which rounds to an integer on any processor.
     const ROUNDING: f32 = 12_582_912.0;
     let step = (to - from) / source.len() as f32;
     for (i, (out, &x)) in out.iter_mut().zip(source).enumerate() {
@@ -91,7 +90,8 @@ pub(crate) fn scale(source: &[f32], from: f32, to: f32, out: &mut [i16]) {
     }
 }
 
-/// The sum of the products.
+/// Returns the dot product.
+#[cfg(any(test, feature = "measure"))]
 #[multiversion(targets("x86_64+avx2+fma"))]
 pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     const LANES: usize = 32;
@@ -107,13 +107,13 @@ pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     lanes.iter().sum::<f32>() + rest_a.iter().zip(rest_b).map(|(a, b)| a * b).sum::<f32>()
 }
 
-/// What lies between the samples, at ¼, ½ and ¾: the largest magnitude; see [`crate::limit::true_peak`].
+/// Returns the largest magnitude at ¼, ½ and ¾ between samples; `limit::true_peak` explains the coefficients.
 #[multiversion(targets("x86_64+avx2+fma"))]
 pub(crate) fn between(samples: &[f32], even: &[f32; 6], odd: &[f32; 6], middle: &[f32; 6]) -> f32 {
     const LANES: usize = 8;
     const TAPS: usize = 12;
     const WINDOW: usize = LANES + TAPS - 1;
-    // Fused only where the processor has it; elsewhere it would be a call for each product.
+    // Without FMA in the processor, mul_add would be a function call for each product.
     let fused =
         |a: f32, b: f32, c: f32| if target_cfg_f!(target_feature = "fma") { a.mul_add(b, c) } else { a * b + c };
     let points = (samples.len() + 1).saturating_sub(TAPS);
@@ -125,7 +125,7 @@ pub(crate) fn between(samples: &[f32], even: &[f32; 6], odd: &[f32; 6], middle: 
     }
     let mut peaks = [0f32; LANES];
     for at in (0..points).step_by(LANES) {
-        // The last lanes look at some points again rather than at none.
+        // The last window overlaps the one before it, so that it is full.
         let window = &samples[at.min(samples.len() - WINDOW)..][..WINDOW];
         let (mut e, mut o, mut m) = ([0f32; LANES], [0f32; LANES], [0f32; LANES]);
         for k in 0..TAPS / 2 {

@@ -1,4 +1,4 @@
-//! Everybody equally loud: each talker's speech is brought to −20 LUFS, slowly, and noise between words is left alone.
+//! Levelling: brings each talker's speech slowly to −20 LUFS, and doesn't raise the noise between words.
 //!
 //! ```text
 //! frame ─┬──────────────────────────────────────────────── × ── frame
@@ -7,45 +7,42 @@
 //!                           (3 s of it, gated)    3 dB/s
 //! ```
 //!
-//! - The loudness is that of Rec. ITU-R BS.1770-5 over the last three seconds *of speech*, however long ago they were, so a
-//!   talker who pauses comes back as loud as they were. A gain for it moves while somebody speaks, and only then, by 3 dB/s at
-//!   most, and rests where it is good enough.
-//! - What raises a voice would raise the noise around it. A gate lets the gain through while there is speech; between words
-//!   the noise has at most the level that it came with. It is open within 5 ms of the first sample that tells: the
-//!   frame is looked at before it is scaled, so no first syllable is lost and nothing is delayed.
-//! - A voice that is to be lowered is lowered in its pauses too; a gate isn't needed.
-//! - The gain goes in straight lines from sample to sample: no clicks. A peak that a gain above 1 would clip is bent as
-//!   [`crate::gain`] does.
+//! - The loudness is that of Rec. ITU-R BS.1770-5 over the last three seconds *of speech*, without pauses of any length, so
+//!   that a talker has the same level after a pause. The gain changes only during speech, by at most 3 dB/s, and not at all
+//!   if the loudness is within ½ dB of the target.
+//! - Gain above 1 would raise background noise too. A gate applies it only during speech, so the noise between words keeps
+//!   its level. The frame is analysed before it is scaled, so the gate opens within 5 ms of the first sample of a word, and
+//!   levelling adds no delay.
+//! - Gain below 1 is applied in pauses too, without a gate.
+//! - The gain is interpolated linearly between samples, so that it doesn't click. [`crate::gain`] compresses peaks that
+//!   would clip.
 //!
-//! Not here: a limiter (each mix has its own), the operator's gain (which comes after this, or it would be undone), and
-//! telling a voice from other sounds that come and go.
+//! The operator's gain is applied after levelling, which would otherwise undo it.
 
 mod detector;
 mod loudness;
 
 use crate::gain;
 use detector::Detector;
-use loudness::{Loudness, Weighting};
+use loudness::{BLOCKS, Loudness, Weighting};
 
-/// Where everybody's speech is brought to.
-pub const TARGET_LUFS: f32 = -20.0;
-/// The gain moves no faster than this, in dB per second.
-pub const SLOPE_MAX_DB_S: f32 = 3.0;
-/// The most that a voice is raised, in dB: what −45 dBFS need, and some more for a voice without treble or bass.
-pub const GAIN_MAX_DB: f32 = 30.0;
-/// The most that a voice is lowered, in dB.
-pub const GAIN_MIN_DB: f32 = -20.0;
+/// Target loudness of speech.
+const TARGET_LUFS: f32 = -20.0;
+/// Maximum rate of change of the gain, in dB per second.
+const SLOPE_MAX_DB_S: f32 = 3.0;
+/// Maximum gain, in dB: what speech at −45 dBFS needs, and some more for a voice without treble or bass.
+const GAIN_MAX_DB: f32 = 30.0;
+/// Minimum gain, in dB.
+const GAIN_MIN_DB: f32 = -20.0;
 
-/// What is measured here is speech without its pauses; of the whole, a meter says about so much less, in LU.
+/// Difference between the loudness of speech without its pauses, as measured here, and with them, in LU.
 const PAUSES_LU: f32 = 0.8;
-/// The gain rests while it is as near as this, in dB: a voice that is right already is not changed at all.
+/// Maximum deviation from the target at which the gain doesn't change, in dB.
 const NEAR_DB: f32 = 0.5;
-/// Near the goal, the gain moves by this part of the way in a second.
+/// Part of the remaining difference by which the gain changes in a second, up to the maximum rate.
 const APPROACH_PER_S: f32 = 2.0;
 const FRAME_S: f32 = 0.02;
-/// Blocks of 5 ms in a frame.
-const BLOCKS: usize = 4;
-/// Frames over which the gate closes.
+/// Frames in which the gate closes.
 const RELEASE_FRAMES: u32 = 2;
 
 /// One talker's leveller.
@@ -57,13 +54,12 @@ pub struct Leveller {
     gain_db: f32,
     /// Frames until the gate is closed; `RELEASE_FRAMES` while it is open.
     openness: u32,
-    /// What the last sample was multiplied by.
+    /// Factor of the last sample.
     factor: f32,
 }
 
 impl Leveller {
-    /// A leveller that has heard nothing and changes nothing, for frames of 20 ms at `rate_hz`, one of 16 000, 24 000 and
-    /// 48 000.
+    /// Returns a leveller with gain 1, for frames of 20 ms at `rate_hz`: 16 000, 24 000 or 48 000.
     #[must_use]
     pub fn new(rate_hz: u32) -> Self {
         Self {
@@ -82,46 +78,46 @@ impl Leveller {
         let heard = self.detector.push(&powers.of_voice);
         if heard.is_open && !heard.is_steady {
             self.loudness.push(powers.of_frame);
-            self.follow();
+            self.adjust_gain();
         }
         self.openness = if heard.is_open { RELEASE_FRAMES } else { self.openness.saturating_sub(1) };
-        // Between words, the line to the next factor takes the whole frame; a word must not wait for it.
-        let line = heard.opens_at.map_or(0..frame.len(), |block| {
+        // The factor changes over the whole frame, but within one block where a word begins.
+        let ramp = heard.opens_at.map_or(0..frame.len(), |block| {
             let block_samples = frame.len() / BLOCKS;
             block * block_samples..(block + 1) * block_samples
         });
-        self.scale(frame, line);
+        self.scale(frame, ramp);
     }
 
-    /// Goes back to no gain at all within this frame; then the leveller can be thrown away.
-    pub fn let_go(&mut self, frame: &mut [i16]) {
+    /// Returns to gain 1 within this frame; then the leveller can be dropped.
+    pub fn release(&mut self, frame: &mut [i16]) {
         gain::ramp(frame, self.factor, 1.0);
         self.factor = 1.0;
     }
 
-    /// The gain of speech at present, in dB. Between words it is at most 0, whatever this says.
+    /// Returns the current gain of speech, in dB. Between words, the applied gain is at most 0 dB.
     #[must_use]
     pub fn gain_db(&self) -> f32 {
         self.gain_db
     }
 
-    /// Moves the gain by at most a frame's part of the slope.
-    fn follow(&mut self) {
+    /// Moves the gain towards the target, as far as one frame allows.
+    fn adjust_gain(&mut self) {
         let Some(lufs) = self.loudness.lufs() else { return };
-        let way_db = (TARGET_LUFS + PAUSES_LU - lufs).clamp(GAIN_MIN_DB, GAIN_MAX_DB) - self.gain_db;
-        let far_db = (way_db.abs() - NEAR_DB).max(0.0);
-        let slope = (far_db * APPROACH_PER_S).min(SLOPE_MAX_DB_S);
-        self.gain_db += slope.copysign(way_db) * FRAME_S;
+        let error_db = (TARGET_LUFS + PAUSES_LU - lufs).clamp(GAIN_MIN_DB, GAIN_MAX_DB) - self.gain_db;
+        let excess_db = (error_db.abs() - NEAR_DB).max(0.0);
+        let slope = (excess_db * APPROACH_PER_S).min(SLOPE_MAX_DB_S);
+        self.gain_db += slope.copysign(error_db) * FRAME_S;
     }
 
-    /// From the last factor to this frame's, in a straight line over the samples of `line`.
-    fn scale(&mut self, frame: &mut [i16], line: std::ops::Range<usize>) {
+    /// Scales the frame. The factor changes linearly from the last frame's to this frame's over the samples of `ramp`.
+    fn scale(&mut self, frame: &mut [i16], ramp: std::ops::Range<usize>) {
         let part = self.openness as f32 / RELEASE_FRAMES as f32;
         let db = self.gain_db.min(0.0) + self.gain_db.max(0.0) * part;
         let from = std::mem::replace(&mut self.factor, gain::factor(db));
-        gain::apply(&mut frame[..line.start], from);
-        gain::apply(&mut frame[line.end..], self.factor);
-        gain::ramp(&mut frame[line], from, self.factor);
+        gain::apply(&mut frame[..ramp.start], from);
+        gain::apply(&mut frame[ramp.end..], self.factor);
+        gain::ramp(&mut frame[ramp], from, self.factor);
     }
 }
 

@@ -1,7 +1,7 @@
-//! From an exact sum of 32 bits to samples of 16 bits that no converter and no codec after us can clip.
+//! Limits an exact 32-bit sum to 16-bit samples that no converter or codec downstream can clip.
 //!
-//! [`Limiter`] is a look-ahead true-peak limiter, one for each distinct mix. What comes in goes out 5 ms later, and in
-//! these 5 ms the gain has come down to what the loudest of it needs: nothing overshoots and no step is heard.
+//! [`Limiter`] is a look-ahead true-peak limiter, one for each distinct mix. It delays its input by 5 ms, and during
+//! these 5 ms lowers the gain smoothly to what the loudest sample needs, without overshoot.
 //!
 //! ```text
 //! mix i32 ──┬── delay 5 ms ─────────────────────────── × ── round ── i16
@@ -10,50 +10,51 @@
 //! ```
 //!
 //! - The ceiling is −1 dBFS *true peak*: the level between the samples, estimated with 4 × oversampling as Rec. ITU-R
-//!   BS.1770-5 annex 2 describes ([`true_peak`]). The detector doesn't run where the sample peak proves that its answer
-//!   could change nothing.
-//! - What stays below the ceiling is unchanged, to the bit.
-//! - The release is program-dependent: short peaks are let go at 40 dB/s, what has lasted at 10 dB/s, so that the level
-//!   doesn't pump between the syllables of somebody who is too loud. It never rises by more than 1 dB in 10 ms.
+//!   BS.1770-5 annex 2 describes. The detector is skipped if the sample peak proves that it can't change
+//!   the gain.
+//! - A mix below the ceiling passes unchanged, to the bit.
+//! - The release is program-dependent: 40 dB/s after short peaks, 10 dB/s after a long reduction, so that the level doesn't
+//!   pump between the syllables of a loud talker. The gain never rises by more than 1 dB in 10 ms.
 //!
 //! The structure (minimum over the look-ahead, then a smoothing kernel of the same length, whose mean can't exceed the
 //! minimum) is the usual one; see G. W. McNally, "Dynamic Range Control of Digital Audio Signals", JAES 32 (1984), and
 //! D. Giannoulis et al., "Digital Dynamic Range Compressor Design", JAES 60 (2012).
-//!
-//! Not here: levelling, which is slow and belongs to each talker.
 
 mod envelope;
-pub mod true_peak;
+mod true_peak;
 
-use crate::kernel;
 use crate::mix::Sum;
+use crate::{gain, kernel};
 use envelope::Envelope;
 
-/// No mix exceeds this true peak, in dBFS.
-pub const CEILING_DBFS: f32 = -1.0;
-/// What comes in goes out so much later, in ms.
+/// Maximum true peak of the output, in dBFS.
+const CEILING_DBFS: f32 = -1.0;
+/// Delay of the limiter, in ms.
 pub const LOOK_AHEAD_MS: usize = 5;
-/// Two limiters whose gains are nearer than this may be taken for one another, in dB.
-pub const AGREEMENT_DB: f32 = 0.1;
+/// Maximum difference in gain between two limiters that may replace one another, in dB.
+const AGREEMENT_DB: f32 = 0.1;
 
-/// The gain changes while the interpolator looks at twelve samples; a tenth of a dB is more than that can cost.
+/// Ceiling for the gain computation, in dBFS. The margin covers gain changes within the interpolator's twelve samples.
 const INNER_CEILING_DBFS: f32 = CEILING_DBFS - 0.1;
+/// Maximum samples in a frame: 20 ms at 48 kHz.
 const FRAME_MAX: usize = 960;
+/// Maximum samples in a block of ½ ms: at 48 kHz.
 const BLOCK_MAX: usize = 24;
+/// Blocks of look-ahead: 5 ms.
 const BLOCKS_AHEAD: usize = 10;
+/// Samples before a block that the true-peak interpolator needs.
 const HISTORY: usize = true_peak::TAPS - 1;
 
-/// What doesn't fit becomes full scale; what fits is unchanged, to the bit.
-pub fn saturate(sum: &[i32], out: &mut [i16]) {
+/// Clamps each sample of `sum` to 16 bits.
+pub(crate) fn saturate(sum: &[i32], out: &mut [i16]) {
     for (out, &sum) in out.iter_mut().zip(sum) {
         *out = saturated(sum);
     }
 }
 
-/// One sample of [`saturate`].
+/// Returns `sum` clamped to 16 bits.
 #[inline]
-#[must_use]
-pub fn saturated(sum: i32) -> i16 {
+fn saturated(sum: i32) -> i16 {
     sum.clamp(i16::MIN.into(), i16::MAX.into()) as i16
 }
 
@@ -63,37 +64,37 @@ pub struct Limiter {
     block: usize,
     ceiling: f32,
     tail: Tail,
-    /// Peak of the last frame's samples.
+    /// Sample peak of the last frame.
     last_peak: i32,
     envelope: Envelope,
 }
 
-/// The last 5 ms that came in, which have not gone out yet.
+/// The last 5 ms of input, not output yet.
 #[derive(Clone, Debug)]
 enum Tail {
-    /// What fits, which is nearly always all.
+    /// If all samples fit into 16 bits, which is the usual case.
     Narrow(Vec<i16>),
     Wide(Vec<i32>),
 }
 
 impl Limiter {
-    /// A limiter at rest, for frames of 20 ms at `rate_hz`, one of 16 000, 24 000 and 48 000.
+    /// Returns an idle limiter for frames of 20 ms at `rate_hz`: 16 000, 24 000 or 48 000.
     #[must_use]
     pub fn new(rate_hz: u32) -> Self {
         let block = (rate_hz as usize / 2_000).clamp(1, BLOCK_MAX);
         Self {
             block,
-            ceiling: 32_768.0 * 10f32.powf(INNER_CEILING_DBFS / 20.0),
+            ceiling: 32_768.0 * gain::factor(INNER_CEILING_DBFS),
             tail: Tail::Narrow(vec![0; block * BLOCKS_AHEAD]),
             last_peak: 0,
             envelope: Envelope::new(),
         }
     }
 
-    /// Takes one frame of the mix and gives one frame, which is 5 ms behind. Both have `rate_hz / 50` samples.
+    /// Limits one frame of the mix into `out`, delayed by 5 ms. Both have `rate_hz / 50` samples.
     pub fn process(&mut self, mix: &[i32], out: &mut [i16]) {
         let (frame, tail) = (&mut out[..mix.len()], self.tail_samples());
-        // Saturated, which doesn't matter: what doesn't fit isn't harmless.
+        // May saturate, but then the frame isn't harmless and isn't used.
         let mut narrow = [0; FRAME_MAX];
         let peak = kernel::narrow(mix, &mut narrow[..mix.len()]);
         if self.is_harmless(peak) {
@@ -106,7 +107,7 @@ impl Limiter {
         }
     }
 
-    /// [`Self::process`] of the whole sum without `own`, in 16 bits while nothing is limited.
+    /// Limits the sum minus `own` into `out`, as [`Self::process`] does. Computes in 16 bits while the gain is 1.
     pub fn process_minus(&mut self, sum: &Sum, own: &[i16], out: &mut [i16]) {
         let (n, tail) = (sum.total().len(), self.tail_samples());
         let frame = &mut out[..n];
@@ -128,7 +129,7 @@ impl Limiter {
         self.process(&mix[..n], frame);
     }
 
-    /// Lets `frames` of silence pass in which nobody asked for a mix.
+    /// Advances the limiter by `frames` frames of silence.
     pub fn rest(&mut self, frames: u64) {
         if frames == 0 {
             return;
@@ -143,13 +144,13 @@ impl Limiter {
         }
     }
 
-    /// The gain that the last sample was given with, at most 1.
+    /// Returns the gain of the last output sample, at most 1.
     #[must_use]
     pub fn gain(&self) -> f32 {
         self.envelope.gain()
     }
 
-    /// Whether nothing is left to be heard.
+    /// Returns whether the delayed samples are all zero.
     #[must_use]
     pub fn is_silent(&self) -> bool {
         match &self.tail {
@@ -158,8 +159,8 @@ impl Limiter {
         }
     }
 
-    /// Whether what comes out of this one can be continued by the other without a step: they hold the same sound, and
-    /// their gains are within [`AGREEMENT_DB`].
+    /// Returns whether `other` can continue the output of this limiter without a step: both hold the same samples, and
+    /// their gains differ by at most 0.1 dB.
     #[must_use]
     pub fn agrees_with(&self, other: &Self) -> bool {
         let same = |(narrow, wide): (&[i16], &[i32])| narrow.iter().map(|&x| i32::from(x)).eq(wide.iter().copied());
@@ -171,7 +172,7 @@ impl Limiter {
             }
     }
 
-    /// Whether a frame with this sample peak passes unchanged: gain 1, and no true peak can reach the ceiling.
+    /// Returns whether a frame with this sample peak passes unchanged: the gain is 1, and no true peak can reach the ceiling.
     fn is_harmless(&self, peak: i32) -> bool {
         self.envelope.is_idle() && peak.max(self.last_peak) as f32 * true_peak::bound() <= self.ceiling
     }
@@ -180,7 +181,7 @@ impl Limiter {
         self.block * BLOCKS_AHEAD
     }
 
-    /// Gives the tail unchanged, and keeps the new one.
+    /// Outputs the old tail unchanged and stores the new one.
     fn pass(&mut self, peak: i32, tail: &[i16], of_tail: &mut [i16]) {
         self.last_peak = peak;
         match &mut self.tail {
@@ -208,7 +209,7 @@ impl Limiter {
         for at in (0..mix.len()).step_by(block) {
             let window = &samples[tail + at - HISTORY..tail + at + block];
             let mut peak = kernel::peak(window);
-            // A lower gain than this could not even be noticed before it is released.
+            // Otherwise the gain that this block could need is above the one that the release reaches anyway.
             if peak * bound * self.envelope.soon() > self.ceiling {
                 peak = peak.max(true_peak::of(window));
             }

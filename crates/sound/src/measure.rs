@@ -1,7 +1,4 @@
-//! Measures for tests and benches: the level of one tone, what is not the tone, and where a sound lies in another.
-//!
-//! Not for the running daemons, whose only measure is [`crate::meter`]. Levels are RMS in dBFS as everywhere: a full-scale
-//! sine is at −3.01.
+//! Measurements for tests and examples, with the feature `measure`: levels, signal-to-noise ratio and alignment.
 
 use std::f64::consts::TAU;
 
@@ -9,7 +6,7 @@ use crate::kernel;
 
 const FULL_SCALE: f64 = 32_768.0;
 
-/// `n` samples of a sine of `freq_hz` at `dbfs` (RMS), starting at phase 0 and rounded.
+/// Returns `n` samples of a sine of `freq_hz` at `dbfs` (RMS), starting at phase 0 and rounded.
 #[must_use]
 pub fn tone(rate_hz: u32, freq_hz: f64, dbfs: f64, n: usize) -> Vec<i16> {
     let peak = FULL_SCALE * 2f64.sqrt() * 10f64.powf(dbfs / 20.0);
@@ -17,10 +14,9 @@ pub fn tone(rate_hz: u32, freq_hz: f64, dbfs: f64, n: usize) -> Vec<i16> {
     (0..n).map(|i| (peak * (i as f64 * step).sin()).round() as i16).collect()
 }
 
-/// The level in dBFS of the tone `freq_hz` in `samples`; −∞ when there is none.
+/// Returns the level in dBFS of the tone `freq_hz` in `samples`; −∞ if there is none.
 ///
-/// Goertzel's algorithm under a Blackman-Harris window: what lies more than 4 · rate / n away is 92 dB down, so a
-/// neighbour's tone isn't taken for this one.
+/// Goertzel's algorithm with a Blackman-Harris window: tones more than 4 · rate / n away are attenuated by 92 dB.
 #[must_use]
 pub fn goertzel_dbfs(samples: &[i16], rate_hz: u32, freq_hz: f64) -> f64 {
     let omega = TAU * freq_hz / f64::from(rate_hz);
@@ -37,14 +33,15 @@ pub fn goertzel_dbfs(samples: &[i16], rate_hz: u32, freq_hz: f64) -> f64 {
     20.0 * (rms / FULL_SCALE).log10()
 }
 
-/// The RMS level of `samples` in dBFS; −∞ for digital silence.
+/// Returns the RMS level of `samples` in dBFS; −∞ for digital silence.
 #[must_use]
 pub fn rms_dbfs(samples: &[i16]) -> f64 {
     let energy: f64 = samples.iter().map(|&x| f64::from(x).powi(2)).sum();
     10.0 * (energy / samples.len().max(1) as f64 / FULL_SCALE.powi(2)).log10()
 }
 
-/// The tone `freq_hz` against everything else in `samples`, in dB: the sine of best fit (least squares) and its residue.
+/// Returns the ratio of the tone `freq_hz` to the rest of `samples`, in dB: of the best-fitting sine (least squares) to the
+/// residue.
 #[must_use]
 pub fn snr_db(samples: &[i16], rate_hz: u32, freq_hz: f64) -> f64 {
     let step = TAU * freq_hz / f64::from(rate_hz);
@@ -70,9 +67,10 @@ pub fn snr_db(samples: &[i16], rate_hz: u32, freq_hz: f64) -> f64 {
     10.0 * (signal / noise.max(f64::MIN_POSITIVE)).log10()
 }
 
-/// Where `reference` lies in `signal`: the lag in samples (`signal[lag + i]` is like `reference[i]`) with the highest
-/// normalised cross-correlation, and that coefficient in [−1, 1]. Lags at which not all of `reference` fits are passed
-/// over; (0, 0) when none fits. Costs `lags · reference.len()`.
+/// Finds `reference` in `signal`. Returns the lag in samples (`signal[lag + i]` is like `reference[i]`) with the highest
+/// normalised cross-correlation, and that coefficient.
+///
+/// Only lags at which all of `reference` fits count; (0, 0) if there is none. Costs O(`lags · reference.len()`).
 #[must_use]
 pub fn align(reference: &[i16], signal: &[i16], lags: std::ops::Range<usize>) -> (usize, f64) {
     let signal = &signal[..signal.len().min(lags.end.saturating_add(reference.len()))];
@@ -91,13 +89,13 @@ pub fn align(reference: &[i16], signal: &[i16], lags: std::ops::Range<usize>) ->
         if coefficient > best.1 {
             best = (lag, coefficient);
         }
-        // What the next window has and this one hasn't.
+        // Move the window by one sample.
         energy += signal.get(end).map_or(0, square) - signal.get(lag).map_or(0, square);
     }
     best
 }
 
-/// The four-term window of Harris, 1978.
+/// Sample `i` of the four-term Blackman-Harris window of length `n` (F. J. Harris, 1978).
 fn blackman_harris(i: usize, n: usize) -> f64 {
     let x = TAU * (i as f64 + 0.5) / n as f64;
     0.358_75 - 0.488_29 * x.cos() + 0.141_28 * (2.0 * x).cos() - 0.011_68 * (3.0 * x).cos()
@@ -117,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_neighbours_tone_is_not_taken_for_ones_own() {
+    fn a_tone_at_another_frequency_is_not_measured() {
         let samples = tone(24_000, 440.0, -20.0, 4_801);
         assert!(goertzel_dbfs(&samples, 24_000, 500.0) < -95.0);
     }
@@ -130,13 +128,13 @@ mod tests {
     }
 
     #[test]
-    fn rounding_to_16_bits_costs_what_theory_says() {
+    fn rounding_to_16_bits_gives_98_db_signal_to_noise_ratio() {
         let snr = snr_db(&tone(24_000, 997.0, -3.1, 24_000), 24_000, 997.0);
         assert!((snr - 98.0).abs() < 1.5, "{snr}");
     }
 
     #[test]
-    fn a_sound_is_found_where_it_is() {
+    fn a_reference_is_found_at_its_lag() {
         let mut noise = 12_345u32;
         let mut next = || {
             noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

@@ -1,33 +1,33 @@
-//! How loud somebody is, and whether they are talking.
+//! A participant's level, and whether they are talking.
 
 use std::collections::VecDeque;
 
-/// Frames of 20 ms over which the level is taken: 200 ms.
+/// Frames over which the level is measured: 200 ms.
 const WINDOW_FRAMES: usize = 10;
-/// From this level on somebody is talking, in dBFS.
+/// Level from which a participant counts as talking, in dBFS.
 const TALKING_DBFS: f32 = -50.0;
-/// Only below this level can they become quiet again, in dBFS.
+/// Level below which a talking participant counts as quiet after the hold time, in dBFS.
 const QUIET_DBFS: f32 = -53.0;
-/// And only after so many frames: 400 ms, the pause between two sentences.
+/// Hold time in frames: 400 ms, the pause between two sentences.
 const HOLD_FRAMES: u32 = 20;
 
-/// The meter of one participant, fed with each frame of theirs.
+/// The meter of one participant.
 #[derive(Clone, Debug, Default)]
 pub struct Meter {
-    /// Mean square of each frame, where full scale is 1.
+    /// Mean square of each frame; full scale is 1.
     window: VecDeque<f32>,
     talking: bool,
     below_frames: u32,
 }
 
 impl Meter {
-    /// A meter that has heard nothing.
+    /// Returns a meter that has measured nothing.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Takes a frame of 20 ms into account; an empty one is silence.
+    /// Measures a frame of 20 ms. An empty slice is a silent frame.
     pub fn push(&mut self, frame: &[i16]) {
         if self.window.len() == WINDOW_FRAMES {
             self.window.pop_front();
@@ -43,28 +43,27 @@ impl Meter {
         }
     }
 
-    /// RMS of the last 200 ms in dBFS; −∞ for digital silence.
+    /// Returns the RMS level of the last 200 ms in dBFS; −∞ for digital silence.
     #[must_use]
     pub fn level_dbfs(&self) -> f32 {
         let sum: f32 = self.window.iter().sum();
         10.0 * (sum / WINDOW_FRAMES as f32).log10()
     }
 
-    /// Whether this is somebody talking: with hysteresis in level and time, so that a pause for breath is still talking.
+    /// Returns whether the participant is talking, with hysteresis in level and time: a pause for breath still counts.
     #[must_use]
     pub fn is_talking(&self) -> bool {
         self.talking
     }
 
-    /// Forgets everything.
+    /// Forgets all frames.
     pub fn reset(&mut self) {
         *self = Self::default();
     }
 }
 
-/// The RMS level of one frame in dBFS; −∞ for digital silence.
-#[must_use]
-pub fn frame_dbfs(frame: &[i16]) -> f32 {
+/// Returns the RMS level of one frame in dBFS; −∞ for digital silence.
+pub(crate) fn frame_dbfs(frame: &[i16]) -> f32 {
     10.0 * mean_square(frame).log10()
 }
 
@@ -96,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_for_breath_is_still_talking_and_a_longer_one_is_not() {
+    fn talking_lasts_through_a_short_pause_and_ends_in_a_long_one() {
         let mut meter = Meter::new();
         feed(&mut meter, -30.0, 10);
         assert!(meter.is_talking());
@@ -108,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_level_at_the_threshold_does_not_flutter() {
+    fn a_level_near_the_threshold_does_not_toggle() {
         let mut meter = Meter::new();
         feed(&mut meter, -49.0, 10);
         feed(&mut meter, -52.0, 100);

@@ -1,9 +1,9 @@
-//! Mix-minus: everybody hears the sum of all the others.
+//! Mix-minus: each participant hears the sum of all others.
 //!
-//! The sum is made once, in 32 bits, and each talker's own contribution is subtracted from it: O(N) where a mix for each
-//! is O(N²). It is exact because nothing is limited before the subtraction (`mix_i + contribution_i == total`): what was
-//! added is subtracted, to the bit. An i32 holds the sum of 65 536 contributions of 16 bits. Limiting comes after, in
-//! [`crate::limit`].
+//! The sum is computed once, in 32 bits, and each talker's own contribution is subtracted from it. This costs O(N), a
+//! separate mix for each participant O(N²). It is exact, because nothing is limited before the subtraction:
+//! `mix_i + contribution_i == total`. An i32 holds the sum of 65 536 contributions of 16 bits. [`crate::limit`] limits
+//! the result.
 
 use crate::kernel;
 
@@ -11,63 +11,64 @@ use crate::kernel;
 #[derive(Clone, Debug, Default)]
 pub struct Sum {
     total: Vec<i32>,
-    /// The total in 16 bits, and its largest magnitude, once it is sealed.
+    /// The total clamped to 16 bits, valid while `peak` is set.
     narrow: Vec<i16>,
+    /// Largest magnitude of the total, since [`Self::seal`].
     peak: Option<i32>,
     contributions: usize,
 }
 
 impl Sum {
-    /// Silence of `frame_samples`, ready for the first contribution.
+    /// Returns a sum of no contributions, for frames of `frame_samples` samples.
     #[must_use]
     pub fn new(frame_samples: usize) -> Self {
         Self { total: vec![0; frame_samples], narrow: vec![0; frame_samples], peak: None, contributions: 0 }
     }
 
-    /// Back to silence, for the next frame.
+    /// Resets the sum to silence, for the next frame.
     pub fn clear(&mut self) {
         self.total.fill(0);
         (self.contributions, self.peak) = (0, None);
     }
 
-    /// Adds one talker's contribution; samples beyond the frame are passed over.
+    /// Adds one talker's contribution. Samples beyond the frame are ignored.
     pub fn add(&mut self, contribution: &[i16]) {
         kernel::add(&mut self.total, contribution);
         self.contributions += 1;
         self.peak = None;
     }
 
-    /// All have been added: looks at how large the sum is, which makes what follows faster.
+    /// Measures the sum after the last contribution, so that mixes can be computed in 16 bits if it fits.
     pub fn seal(&mut self) {
         if self.peak.is_none() {
             self.peak = Some(kernel::narrow(&self.total, &mut self.narrow));
         }
     }
 
-    /// How many contributions it holds.
+    /// Returns the number of contributions.
     #[must_use]
     pub fn contributions(&self) -> usize {
         self.contributions
     }
 
-    /// The exact sum of all.
+    /// Returns the exact sum of all contributions.
     #[must_use]
     pub fn total(&self) -> &[i32] {
         &self.total
     }
 
-    /// The exact sum in 16 bits, where it is sealed and fits.
+    /// Returns the exact sum in 16 bits, if the sum is sealed and fits.
     #[must_use]
-    pub fn narrow(&self) -> Option<&[i16]> {
+    pub(crate) fn narrow(&self) -> Option<&[i16]> {
         self.peak.filter(|&peak| peak <= i32::from(i16::MAX)).map(|_| &self.narrow[..])
     }
 
-    /// The exact sum without `own`, which must be what was added; into `out`, as long as the frame.
+    /// Writes the exact sum minus `own`, one of the contributions, into `out`, which has the length of the frame.
     pub fn minus(&self, own: &[i16], out: &mut [i32]) {
         kernel::minus(&self.total, own, out);
     }
 
-    /// [`Self::minus`] and [`crate::limit::saturate`] in one pass.
+    /// Writes the sum minus `own`, clamped to 16 bits, into `out`.
     pub fn minus_saturated(&self, own: &[i16], out: &mut [i16]) {
         match self.narrow() {
             Some(narrow) => {
@@ -78,7 +79,7 @@ impl Sum {
     }
 }
 
-/// Takes one more contribution out of a mix, for those who don't hear somebody.
+/// Subtracts one more contribution from a mix, for a participant who has blocked that talker.
 pub fn subtract(mix: &mut [i32], contribution: &[i16]) {
     for (mix, &own) in mix.iter_mut().zip(contribution) {
         *mix -= i32::from(own);
@@ -101,7 +102,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(speech::cases(10_000)))]
         #[test]
-        fn each_mix_and_its_own_contribution_are_the_total(frames in frames()) {
+        fn each_mix_plus_its_own_contribution_is_the_total(frames in frames()) {
             let len = frames[0].len();
             let mut sum = Sum::new(len);
             frames.iter().for_each(|frame| sum.add(frame));
@@ -109,7 +110,7 @@ mod tests {
             for (i, own) in frames.iter().enumerate() {
                 sum.minus(own, &mut mix);
                 limit::saturate(&mix, &mut two_steps);
-                // Every second time in 16 bits, if that is possible.
+                // Seal halfway, so that both widths are tested.
                 if i % 2 == 1 {
                     sum.seal();
                 }
@@ -135,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn somebody_unheard_is_subtracted_too() {
+    fn a_blocked_talker_is_subtracted_too() {
         let mut sum = Sum::new(2);
         for frame in [[1, 2], [10, 20], [100, 200]] {
             sum.add(&frame);

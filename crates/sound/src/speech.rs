@@ -1,4 +1,4 @@
-//! Real speech for the tests, at any rate.
+//! Recorded speech for the tests, at any sample rate.
 
 #![allow(clippy::unwrap_used)]
 
@@ -16,7 +16,7 @@ pub(crate) fn french(rate_hz: u32) -> Vec<i16> {
     at(FRENCH, rate_hz)
 }
 
-/// As many test cases as the environment variable `PALABRE_CASES` says.
+/// Returns the number of property test cases: the environment variable `PALABRE_CASES`, or `by_default`.
 pub(crate) fn cases(by_default: u32) -> u32 {
     std::env::var("PALABRE_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(by_default)
 }

@@ -1,21 +1,21 @@
-//! WAV as it comes from strangers and as we hand it out.
+//! Reads and writes WAV.
 //!
-//! In: a head that is read byte by byte from a stream and a decoder for what follows. A WAV that is still being spoken
-//! can't know its length, so the sizes in the head are not believed: 0, `0xFFFF_FFFF` and lies are all the same, the sound
-//! lasts as long as the stream, unless a chunk that is no sound begins where the head says that the samples end. (A complete
-//! file may ask what the head said.) hound's own reader believes the sizes and wants to own the stream, so the head is parsed
-//! here ("Multimedia Programming Interface and Data Specifications 1.0", `mmreg.h` for `WAVE_FORMAT_EXTENSIBLE`).
+//! Reading: a parser for the head of a stream, and a decoder for the samples. The head of a live WAV can't contain its
+//! length, so the sizes in a head are not trusted: the sound lasts until the stream ends, or until a chunk that is known
+//! not to be sound begins at the declared end. For complete files, the declared size is available. hound's reader trusts the
+//! sizes and must own the stream, so the head is parsed here (see "Multimedia Programming Interface and Data Specifications
+//! 1.0", and `mmreg.h` for `WAVE_FORMAT_EXTENSIBLE`).
 //!
-//! Out: little complete files and the head of an endless one, both by hound.
+//! Writing: short complete files, and heads of streams and growing files, by hound.
 //!
-//! Not here: other sample rates than the stream's own; see [`crate::convert`].
+//! [`crate::convert`] converts sample rates.
 
 mod decode;
 mod end;
 mod head;
 mod write;
 
-pub use decode::Decoder;
+pub(crate) use decode::Decoder;
 pub(crate) use end::DataEnd;
 pub use head::{Encoding, HEAD_BYTES_MAX, Head, WavError};
-pub use write::{DATA_BYTES_MAX, HEAD_BYTES, endless_head, little, little_into, sized_head};
+pub use write::{DATA_BYTES_MAX, HEAD_BYTES, endless_head, little, sized_head};

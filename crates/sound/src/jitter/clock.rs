@@ -1,66 +1,67 @@
-//! A talker's clock against ours: measured while they send, followed where it is another one.
+//! Measures a talker's clock and follows it with a resampler if it differs from the mixer's.
 //!
-//! [`Drift`] tells the difference after half a minute. From then on a resampler ([`Follow`]) uses the samples at the talker's
-//! pace, and a slow control holds the buffer at the *slack* that it had in the beginning: for how much longer it would last
-//! when the promptest piece of a second arrives. What that is above the margin goes by the same control: a network that was
-//! bad once leaves no delay behind. Where there is no difference nothing is resampled.
+//! [`Drift`] knows the difference after half a minute. From then on a resampler ([`Follow`]) plays the samples at the talker's
+//! speed, and a slow control loop keeps the *slack* of the buffer constant: the time for which the buffer would still last
+//! when the promptest chunk of a second arrives. Slack above the margin is reduced by the same loop, so that a bad network
+//! leaves no permanent delay. Equal clocks need no resampler.
 //!
-//! A frame is taken whole. Without a resampler the pieces' ends keep their place among the frames' ends, but with one they
-//! wander through a whole tick, so that more slack may be needed than there is. Most of it the resampler gathers itself, by
-//! being slower for some seconds, as far as the pieces' place among the frames leaves time for that. A quiet moment is made
-//! longer by the rest; where there is none soon, a period of the sound is heard again.
+//! Frames are taken whole. Without a resampler the ends of chunks stay at the same place relative to the ticks; with one they
+//! drift through a whole tick, which may need more slack than there is. The resampler gains most of the missing slack by
+//! playing slower for some seconds, as far as the ends of chunks leave time for that. The rest extends a quiet moment or, if
+//! there is none soon, repeats a period of the sound.
 
 use std::time::Duration;
 
 use super::drift::Drift;
 use super::follow::Follow;
-use super::join::Joiner;
+use super::join::{Joiner, QUIET_DBFS};
 use super::store::Store;
-use super::{FRAME, QUIET_DBFS};
 use crate::meter;
 
-/// So much of what the buffer is too full or too empty is corrected in a second,
+/// Interval between ticks, and length of a frame.
+pub(super) const FRAME: Duration = Duration::from_millis(20);
+/// Part of the deviation from the wanted slack that is corrected in a second.
 const CORRECTION_PER_S: f64 = 0.05;
-/// but no more than this: a cent of pitch.
+/// Maximum change of speed for that correction, in ppm: a cent of pitch.
 const CORRECTION_PPM: f64 = 600.0;
-/// While the buffer has less than a resampler needs, so much slower is the sound: less than two cents of pitch.
+/// Reduction of speed while the slack is too small for a resampler, in ppm: less than two cents of pitch.
 const RAISE_PPM: f64 = 1_000.0;
-/// So old may be what is known of the buffer.
+/// Maximum age of the measured slack.
 const RAISE_LATE_S: f64 = 1.0;
-/// Where the pieces come among the frames is known to this.
+/// Uncertainty of the measured time from a tick to the arrival of a chunk.
 const PLACE_S: f64 = 0.001;
-/// Who has less than this to spare may run dry before half a minute is over, and can't wait for a quiet moment.
+/// Spare time below which the talker's clock is estimated early and the resampler doesn't wait for a quiet moment.
 const SHORT_S: f64 = 0.004;
-/// Nor can whose delay has become less by this since they could have been followed. (Who is fast gathers what is missing.)
+/// Maximum loss of slack by a slow clock while the resampler waits for a quiet moment. (A fast clock gains slack.)
 const WAIT_S: f64 = 0.000_4;
-/// Samples more than a resampler needs, as its pace isn't perfect.
+/// Samples in addition to those that a resampler needs, since its speed isn't exact.
 const RESERVE: usize = 8;
-/// The longest period of a voice.
+/// Maximum period of a voice.
 const PERIOD_S: f64 = 0.01;
 
-/// How late pieces were lately.
+/// The recent lateness of chunks.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Lateness {
-    /// The latest that was in time.
+    /// Maximum lateness of the chunks that were in time.
     pub late_s: f64,
-    /// What is held back for it.
+    /// The margin.
     pub margin_s: f64,
 }
 
-/// What the last second told about the buffer.
+/// The slack, as measured in the last second.
 #[derive(Clone, Copy, Debug)]
 struct Reserve {
-    /// So much more a resampler needs; less than nothing where there is enough.
+    /// Slack that is missing for a resampler; negative if there is enough.
     missing_s: f64,
-    /// How long after a tick the latest piece comes, at most.
+    /// Maximum time from a tick to the arrival of the latest chunk.
     after_s: f64,
-    /// So much later the latest piece could be as long as there is no resampler.
+    /// Additional lateness of the latest chunk that would cause no underrun without a resampler.
     spare_s: f64,
 }
 
 impl Reserve {
-    /// What must be heard again of what is missing: the resampler gathers the rest before the latest pieces, which come
-    /// later and later or earlier and earlier after a tick, have wandered to the next one.
+    /// Returns how much of the missing slack must be gained by repeating sound. The resampler can gain the rest before the
+    /// arrival of the latest chunks has drifted to the next tick.
     fn to_repeat_s(self, ppm: f64) -> f64 {
         let now_s = self.missing_s - (self.after_s - 2.0 * PLACE_S).max(0.0);
         if ppm > 0.0 {
@@ -76,17 +77,17 @@ pub(super) struct Clock {
     rate_hz: u32,
     drift: Drift,
     ppm: Option<f64>,
-    /// What it may be before it is certain enough to be followed.
+    /// An early estimate, which is not followed.
     presumed_ppm: Option<f64>,
     follow: Option<Box<Follow>>,
     ticked: Duration,
-    /// The promptest piece's, of the present second, and how long after a tick it came.
+    /// Slack at the promptest chunk of the current second, and the time from a tick to its arrival.
     slack_s: Option<(f64, f64)>,
     target_s: Option<f64>,
     reserve: Option<Reserve>,
-    /// The resampler began with less than it needs.
+    /// Whether the resampler started with too little slack and plays slower to gain it.
     raising: bool,
-    /// Since when one could have followed.
+    /// Since when the resampler waits for a good moment to start.
     waits_since: Option<Duration>,
     repeated_samples: u64,
 }
@@ -109,18 +110,18 @@ impl Clock {
         }
     }
 
-    /// A new spurt: nothing is known.
+    /// Starts a new spurt: resets the measurement.
     pub(super) fn begin(&mut self) {
         *self = Self { repeated_samples: self.repeated_samples, ..Self::new(self.rate_hz) };
     }
 
-    /// The buffer ran dry: the same clock, but the slack will be another one.
+    /// Handles an underrun: the clock is the same, but the slack changes.
     pub(super) fn pause(&mut self) {
         self.follow = None;
         self.jump();
     }
 
-    /// The buffer was cut.
+    /// Handles a drop of samples: the slack changes.
     pub(super) fn jump(&mut self) {
         (self.slack_s, self.target_s, self.reserve, self.waits_since) = (None, None, None, None);
         self.raising = false;
@@ -130,18 +131,18 @@ impl Clock {
         self.follow.is_some()
     }
 
-    /// How much faster the talker's clock is, in parts per million, as far as that is known.
+    /// Returns how much faster the talker's clock is, in parts per million; 0 if unknown.
     pub(super) fn ppm(&self) -> f64 {
         self.ppm.or(self.presumed_ppm).unwrap_or(0.0)
     }
 
-    /// How many samples were heard twice so far.
+    /// Returns how many samples were repeated so far.
     pub(super) fn repeated_samples(&self) -> u64 {
         self.repeated_samples
     }
 
-    /// A piece arrives, `place` after the spurt's first sample, while `waiting` samples wait.
-    pub(super) fn watch(&mut self, now: Duration, place: Duration, waiting: usize, late: Lateness) {
+    /// Adds the arrival of a chunk, `place` after the first sample of the spurt, while `waiting` samples wait.
+    pub(super) fn arrive(&mut self, now: Duration, place: Duration, waiting: usize, late: Lateness) {
         let waiting = waiting + self.follow.as_ref().map_or(0, |follow| follow.held());
         let after_s = now.saturating_sub(self.ticked).as_secs_f64();
         let slack_s = waiting as f64 / f64::from(self.rate_hz) - after_s;
@@ -155,11 +156,11 @@ impl Clock {
         }
     }
 
-    /// Takes a tick's samples out of the store, resampled where that is needed.
+    /// Takes a frame from the store, resampled if necessary. Returns how many samples there were.
     pub(super) fn take(&mut self, now: Duration, store: &mut Store, joiner: &mut Joiner, frame: &mut [i16]) -> usize {
         self.ticked = now;
         if self.follow.is_none() {
-            self.switch_in(store, joiner, frame.len());
+            self.start_resampler(store, joiner, frame.len());
         }
         match &mut self.follow {
             Some(follow) => follow.take(store, frame),
@@ -167,7 +168,7 @@ impl Clock {
         }
     }
 
-    /// Once a second: how fast?
+    /// Runs the control loop: sets the speed of the resampler, once a second.
     fn control(&mut self, slack_s: f64, after_s: f64, Lateness { late_s, margin_s }: Lateness) {
         let filter_s = (Follow::SPARE + RESERVE) as f64 / f64::from(self.rate_hz);
         let needed_s = late_s + filter_s;
@@ -185,32 +186,31 @@ impl Clock {
         }
     }
 
-    /// From now on the resampler, if there is a reason, and if it is the moment.
-    fn switch_in(&mut self, store: &Store, joiner: &mut Joiner, frame: usize) -> Option<()> {
+    /// Starts the resampler if the clocks differ and the moment is good.
+    fn start_resampler(&mut self, store: &Store, joiner: &mut Joiner, frame: usize) -> Option<()> {
         let (ppm, reserve, heard) = (self.ppm?, self.reserve?, joiner.heard()?);
         let waited = self.ticked - *self.waits_since.get_or_insert(self.ticked);
         let can_wait = reserve.spare_s >= SHORT_S && waited.as_secs_f64() * -ppm < WAIT_S * 1e6;
         let next = store.peek(joiner.fade().max(self.samples_in(PERIOD_S)));
         if next.is_empty() {
-            // It has run dry at this very tick: there is nothing to go on with.
+            // An underrun at this tick.
             return None;
         }
-        let again = self.to_repeat(reserve.to_repeat_s(ppm), can_wait, heard, &next)?;
-        if store.len() + again < frame + Follow::SPARE {
+        let repeated = self.to_repeat(reserve.to_repeat_s(ppm), can_wait, heard, &next)?;
+        if store.len() + repeated < frame + Follow::SPARE {
             return None;
         }
-        let mut follow = Follow::new(self.rate_hz, heard, again)?;
-        self.raising = reserve.missing_s > again as f64 / f64::from(self.rate_hz);
+        let mut follow = Follow::new(self.rate_hz, heard, repeated)?;
+        self.raising = reserve.missing_s > repeated as f64 / f64::from(self.rate_hz);
         follow.set_ppm(if self.raising { ppm - RAISE_PPM } else { ppm });
-        // Where nothing is heard again it is the same sound at the same place.
-        joiner.leave(&next);
+        // If nothing is repeated, the cross-fade is between identical samples.
+        joiner.interrupt(&next);
         self.follow = Some(Box::new(follow));
-        self.repeated_samples += again as u64;
+        self.repeated_samples += repeated as u64;
         Some(())
     }
 
-    /// How many samples are to be heard again where `missing_s` are missing; `None` as long as another moment may be a better
-    /// one.
+    /// Returns how many samples to repeat if `missing_s` are missing, or `None` to wait for a better moment.
     fn to_repeat(&self, missing_s: f64, can_wait: bool, heard: &[f32], next: &[i16]) -> Option<usize> {
         if missing_s <= 0.0 {
             return Some(0);
@@ -218,16 +218,16 @@ impl Clock {
         let (least, fade) = (self.samples_in(missing_s), next.len());
         let from = heard.len().checked_sub(least + fade)?;
         let around: Vec<i16> = heard[from..].iter().map(|&x| x as i16).chain(next.iter().copied()).collect();
-        if around.chunks(fade).all(|piece| meter::frame_dbfs(piece) < QUIET_DBFS) {
+        if around.chunks(fade).all(|part| meter::frame_dbfs(part) < QUIET_DBFS) {
             return Some(least);
         }
-        (!can_wait).then(|| self.likest(least, heard, next))
+        (!can_wait).then(|| self.best_lag(least, heard, next))
     }
 
-    /// The lag of `least` and up to a period more at which what was heard is most like what comes `next`, as in WSOLA (W. Verhelst
-    /// and M. Roelands, 1993).
-    fn likest(&self, least: usize, heard: &[f32], next: &[i16]) -> usize {
-        let likeness = |lag: usize| {
+    /// Returns the lag between `least` and a period more at which the output is most similar to `next`, as in WSOLA
+    /// (W. Verhelst and M. Roelands, 1993).
+    fn best_lag(&self, least: usize, heard: &[f32], next: &[i16]) -> usize {
+        let similarity = |lag: usize| {
             let earlier = heard[heard.len() - lag..].iter().copied().chain(next.iter().map(|&x| f32::from(x)));
             let (mut product, mut energy) = (0.0, 1.0);
             for (a, &b) in earlier.zip(next) {
@@ -237,7 +237,7 @@ impl Clock {
             product / energy.sqrt()
         };
         let lags = least..=(least + self.samples_in(PERIOD_S)).min(heard.len());
-        let best = lags.map(|lag| (lag, likeness(lag))).max_by(|a, b| a.1.total_cmp(&b.1));
+        let best = lags.map(|lag| (lag, similarity(lag))).max_by(|a, b| a.1.total_cmp(&b.1));
         best.map_or(least, |(lag, _)| lag)
     }
 

@@ -1,38 +1,39 @@
-//! How much faster or slower a talker's clock is than ours.
+//! Measures how much faster a talker's clock is than the mixer's.
 //!
-//! The network only ever delays. So the earliest arrivals of each second lie on a straight line, whose slope is the difference
-//! of the clocks whatever the jitter was; a line of least squares through them is it (compare D. Mills' clock filter, RFC 5905
-//! §10, and S. Moon et al., "Estimation and removal of clock skew from network delay measurements", 1999).
+//! The network can only delay. So the earliest arrivals of each second lie on a straight line, whose slope is the difference
+//! of the clocks, independent of jitter. The slope is found by least squares. Compare D. Mills' clock filter, RFC 5905 §10,
+//! and S. Moon et al., "Estimation and removal of clock skew from network delay measurements", 1999.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
+/// Length of a window, of which only the earliest arrival counts.
 const WINDOW: Duration = Duration::from_secs(1);
-/// Windows that are looked at: two minutes.
+/// Maximum number of windows: two minutes.
 const WINDOWS: usize = 120;
-/// From half a minute a slope is told: so many seconds lie between the earliest of the first second and of the last.
+/// Minimum time between the first and the last window: half a minute of arrivals.
 const SPAN_S: f64 = 29.0;
-/// And from this, by somebody who would run dry before.
-const SPAN_HASTE_S: f64 = 8.0;
-/// Fewer windows than this are no line.
+/// Minimum time between the first and the last window for an early estimate.
+const SPAN_EARLY_S: f64 = 8.0;
+/// Minimum number of windows.
 const WINDOWS_MIN: usize = 6;
-/// The slope must be so many times its own uncertainty, or it isn't really there.
+/// Minimum ratio of the slope to its standard error.
 const SIGMAS: f64 = 4.0;
-/// And so many in haste, when few windows could lie on a line by chance.
-const SIGMAS_HASTE: f64 = 10.0;
-/// Less than this needs no correction: 5 ms in half an hour.
-const LEAST_PPM: f64 = 3.0;
-/// More than this is no clock.
-const MOST_PPM: f64 = 1_000.0;
-/// A window so far from the one before is the network's or the talker's doing.
+/// Minimum ratio for an early estimate, since few windows can lie on a line by chance.
+const SIGMAS_EARLY: f64 = 10.0;
+/// Minimum difference that is corrected, in ppm: 5 ms in half an hour.
+const PPM_MIN: f64 = 3.0;
+/// Maximum difference of real clocks, in ppm.
+const PPM_MAX: f64 = 1_000.0;
+/// Maximum change between windows. A larger one is caused by the network or the talker.
 const JUMP_S: f64 = 0.008;
-/// It is passed over, but after so many of them what was learnt is forgotten.
+/// Number of consecutive jumps after which the measurement restarts. Fewer are ignored.
 const JUMPS: usize = 3;
 
-/// When the earliest arrival of a second was, and how early.
+/// Time of the earliest arrival of a window, and how early it was, in s.
 type Earliest = (f64, f64);
 
-/// Watches the arrivals of one long spurt.
+/// The arrivals of one spurt.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Drift {
     windows: VecDeque<Earliest>,
@@ -42,7 +43,8 @@ pub(super) struct Drift {
 }
 
 impl Drift {
-    /// A piece has arrived, `place` after the first sample of the spurt by the talker's clock. Gives whether a window ended.
+    /// Adds the arrival of a chunk, `place` after the first sample of the spurt by the talker's clock. Returns whether a window
+    /// ended.
     pub(super) fn push(&mut self, now: Duration, place: Duration) -> bool {
         let arrival = (now.as_secs_f64(), place.as_secs_f64() - now.as_secs_f64());
         let since = *self.since.get_or_insert_with(|| {
@@ -60,17 +62,17 @@ impl Drift {
         true
     }
 
-    /// How much faster the talker's clock is, in parts per million, if that is certain. In haste it may be less than half a
-    /// minute from which it is told.
-    pub(super) fn ppm(&self, haste: bool) -> Option<f64> {
-        let (least_s, sigmas) = if haste { (SPAN_HASTE_S, SIGMAS_HASTE) } else { (SPAN_S, SIGMAS) };
+    /// Returns how much faster the talker's clock is, in parts per million, if it is certain. With `early`, less than half a
+    /// minute is sufficient if the arrivals are regular.
+    pub(super) fn ppm(&self, early: bool) -> Option<f64> {
+        let (least_s, sigmas) = if early { (SPAN_EARLY_S, SIGMAS_EARLY) } else { (SPAN_S, SIGMAS) };
         let span_s = self.windows.back()?.0 - self.windows.front()?.0;
         if self.windows.len() < WINDOWS_MIN || span_s < least_s {
             return None;
         }
         let (slope, sigma) = self.line();
         let ppm = slope * 1e6;
-        (slope.abs() >= sigmas * sigma && (LEAST_PPM..MOST_PPM).contains(&ppm.abs())).then_some(ppm)
+        (slope.abs() >= sigmas * sigma && (PPM_MIN..PPM_MAX).contains(&ppm.abs())).then_some(ppm)
     }
 
     fn end_window(&mut self) {
@@ -88,7 +90,7 @@ impl Drift {
         self.windows.push_back(self.earliest);
     }
 
-    /// Slope of the line of least squares, and its standard error.
+    /// Returns the slope of the least-squares line and its standard error.
     fn line(&self) -> (f64, f64) {
         let n = self.windows.len() as f64;
         let mean = |of: fn(&Earliest) -> f64| self.windows.iter().map(of).sum::<f64>() / n;
@@ -109,7 +111,7 @@ impl Drift {
 mod tests {
     use super::*;
 
-    /// Chunks of 40 ms by a clock that is `ppm` faster, each late by up to `jitter_us`.
+    /// Measures chunks of 40 ms from a clock that is `ppm` faster, each late by up to `jitter_us`.
     fn watch(ppm: f64, jitter_us: u64, seconds: u64) -> Drift {
         let (mut drift, mut random) = (Drift::default(), 1u64);
         for i in 0..seconds * 25 {
@@ -122,11 +124,11 @@ mod tests {
     }
 
     #[test]
-    fn a_difference_is_found_after_half_a_minute_and_before_only_in_haste() {
+    fn a_difference_is_found_after_half_a_minute_or_in_an_early_estimate() {
         for ppm in [-300.0, -50.0, 50.0, 300.0] {
             assert_eq!(watch(ppm, 1_000, 25).ppm(false), None);
             let found = watch(ppm, 100, 12).ppm(true).unwrap_or(0.0);
-            assert!((found - ppm).abs() < 15.0, "{found} for {ppm} in haste");
+            assert!((found - ppm).abs() < 15.0, "{found} for {ppm}, early");
             let found = watch(ppm, 1_000, 40).ppm(false).unwrap_or(0.0);
             assert!((found - ppm).abs() < 15.0, "{found} for {ppm}");
             let found = watch(ppm, 15_000, 130).ppm(false).unwrap_or(0.0);
@@ -135,17 +137,17 @@ mod tests {
     }
 
     #[test]
-    fn where_there_is_none_none_is_found() {
+    fn equal_clocks_show_no_difference() {
         for jitter_us in [0, 1_000, 15_000] {
             assert_eq!(watch(0.0, jitter_us, 300).ppm(true), None, "{jitter_us} µs");
         }
     }
 
     #[test]
-    fn neither_lost_sound_nor_a_stall_is_drift() {
+    fn lost_samples_and_stalls_are_not_drift() {
         let (mut lost, mut stalled) = (Drift::default(), Drift::default());
         for i in 0..2_500u64 {
-            // After a minute 200 ms are lost for good; or for a second and a half nothing comes.
+            // After a minute, 200 ms are lost, or nothing arrives for 1.5 s.
             let place = i * 40 - if i > 1_500 { 200 } else { 0 };
             lost.push(Duration::from_millis(i * 40), Duration::from_millis(place));
             let late = if (1_500..1_537).contains(&i) { (1_537 - i) * 40 } else { 0 };

@@ -1,8 +1,7 @@
-//! A resampler that follows a talker's clock.
+//! A resampler that follows a talker's clock: rubato's asynchronous sinc resampler, at a ratio within 0.2 % of 1.
 //!
-//! rubato's asynchronous sinc resampler, at a ratio within 0.2 % of one. It begins with what was heard last, so that the
-//! first sample it gives lies exactly where the next one would have been: the filter's delay is taken from the buffer, a
-//! millisecond or two, and not from the sound.
+//! It starts with the last output samples, so that its first sample is exactly the one that would have followed. The
+//! filter's delay of a millisecond or two is taken from the buffer.
 
 use std::collections::VecDeque;
 
@@ -14,9 +13,11 @@ use rubato::{
 
 use super::store::Store;
 
+/// Length of the filter in samples.
 const FILTER_SAMPLES: usize = 64;
+/// Points of the filter's table per sample.
 const FILTER_POINTS: usize = 128;
-/// The ratio stays within this of one.
+/// Maximum ratio of the two rates.
 const RATIO_MAX: f64 = 1.002;
 
 /// The resampler of one spurt.
@@ -26,20 +27,20 @@ pub(super) struct Follow {
     output: Vec<f32>,
     ready: VecDeque<i16>,
     to_skip: usize,
-    piece: Vec<i16>,
+    taken: Vec<i16>,
 }
 
 impl Follow {
-    /// Begins with the last `again` samples of `heard`, before which 3 ms or more must be.
+    /// Returns a resampler that starts with the last `again` samples of `heard`, which must be preceded by at least 3 ms.
     pub(super) fn new(rate_hz: u32, heard: &[f32], again: usize) -> Option<Self> {
         let filter = SincInterpolationParameters::new(FILTER_SAMPLES, WindowFunction::BlackmanHarris2)
             .oversampling_factor(FILTER_POINTS)
             .interpolation(SincInterpolationType::Linear);
-        // One millisecond at a time, of which a frame has a whole number: nothing is taken out of the buffer too early. (The first
-        // of ours is the first of such a piece.)
+        // Chunks of 1 ms. A frame is a whole number of them, so nothing is taken from the buffer too early. The first output
+        // sample is the first of such a chunk.
         let chunk = rate_hz as usize / 1000;
         let inner = Async::new_sinc(1.0, RATIO_MAX, &filter, chunk, 1, FixedAsync::Output).ok()?;
-        // Its middle lies between two samples of that delay, one earlier than it says.
+        // The filter's centre is one sample earlier than the reported delay.
         let to_skip = (inner.output_delay() + heard.len()).saturating_sub(again + 1);
         let heard = heard.get(to_skip % chunk..)?;
         let output = vec![0.0; inner.output_frames_max()];
@@ -49,33 +50,33 @@ impl Follow {
             output,
             ready: VecDeque::new(),
             to_skip: to_skip - to_skip % chunk,
-            piece: Vec::new(),
+            taken: Vec::new(),
         })
     }
 
-    /// So many samples more than a frame has must wait, that one can be made.
+    /// Samples that the buffer needs in addition to a frame.
     pub(super) const SPARE: usize = FILTER_SAMPLES / 2 + 4;
 
-    /// From now on `ppm` more of the talker's samples are used in the same time.
+    /// Sets the speed: `ppm` parts per million more of the talker's samples are used per second.
     pub(super) fn set_ppm(&mut self, ppm: f64) {
         let ratio = (1.0 / (1.0 + ppm / 1e6)).clamp(1.0 / RATIO_MAX, RATIO_MAX);
-        // Within its bounds, which is all that could be wrong.
+        // It fails only for a ratio out of bounds.
         let _ = self.inner.set_resample_ratio_relative(ratio, true);
     }
 
-    /// Samples that were taken from the store and have not been given yet.
+    /// Returns how many samples were taken from the store and not output yet.
     pub(super) fn held(&self) -> usize {
         (self.ready.len() + self.input.len() + self.inner.output_delay()).saturating_sub(1 + self.to_skip)
     }
 
-    /// Fills `out` from the store; gives how much there was. When it is less, what a filter can't do at a sound's end, a
-    /// millisecond or two, stays inside.
+    /// Fills `out` from the store. Returns how many samples there were. If the sound ends, its last millisecond or two stay
+    /// in the filter.
     pub(super) fn take(&mut self, store: &mut Store, out: &mut [i16]) -> usize {
         while self.ready.len() < out.len() {
             let wanted = self.inner.input_frames_next().saturating_sub(self.input.len());
-            self.piece.resize(wanted, 0);
-            let got = store.take(&mut self.piece);
-            self.input.extend(self.piece[..got].iter().map(|&x| f32::from(x)));
+            self.taken.resize(wanted, 0);
+            let got = store.take(&mut self.taken);
+            self.input.extend(self.taken[..got].iter().map(|&x| f32::from(x)));
             if got < wanted {
                 break;
             }

@@ -1,35 +1,37 @@
-//! The one place where sound that doesn't continue what was heard is joined to it.
+//! Smooths discontinuities: underruns, dropped samples, and the start of a resampler.
 //!
-//! Whatever the reason (the buffer ran dry, samples were left out, a resampler takes over): what was heard goes on for 5 ms
-//! and fades out, what comes fades in for 5 ms, and both are added, across the frames' borders. Where it goes on with is
-//! what would have come, or what linear prediction makes of it. Sound that continues passes bit by bit.
+//! The old sound continues for 5 ms and fades out while the new one fades in, across frame borders. It continues with the
+//! samples that would have followed, if known, otherwise with a linear prediction. Continuous sound passes unchanged, to
+//! the bit.
 
-use super::{QUIET_DBFS, predict};
+use super::predict;
 use crate::meter;
 
-/// Whoever stops here has come to an end.
+/// Level below which a frame is quiet, in dBFS.
+pub(super) const QUIET_DBFS: f32 = -50.0;
+/// Maximum magnitude of the last sample of a sound that needs no fade-out.
 const ALMOST_ZERO: i16 = 8;
 
-/// How far a fade of `n` samples has come at sample `i`: half a cosine, without a corner at either end. Two sounds that are
-/// one and the same are not changed by going over from one to the other.
+/// Returns the weight of the new sound at sample `i` of a cross-fade of `n` samples: half a cosine, smooth at both ends. The
+/// weights of old and new sound add up to 1.
 pub(super) fn rise(i: usize, n: usize) -> f32 {
     0.5 - 0.5 * (std::f32::consts::PI * (i + 1) as f32 / (n + 1) as f32).cos()
 }
 
-/// Frames of what was heard that are remembered.
+/// Number of recent output frames that are kept.
 const HEARD_FRAMES: usize = 3;
 
 #[derive(Clone, Debug)]
 pub(super) struct Joiner {
     frame: usize,
     fade: usize,
-    /// The last [`HEARD_FRAMES`] of what sounds now, without what fades out meanwhile.
+    /// The last [`HEARD_FRAMES`] frames of the current sound, without older sound that fades out.
     heard: Vec<f32>,
-    /// What sounds now may go on.
+    /// Whether the current sound may continue in the next frame.
     sounding: bool,
-    /// How many samples of the fade-in are done; all of them where there is none.
+    /// Samples of the fade-in that are done; `fade` if there is no fade-in.
     risen: usize,
-    /// What fades out, from the next frame's first sample on.
+    /// Sound that fades out, from the first sample of the next frame on.
     tail: Vec<f32>,
 }
 
@@ -45,8 +47,8 @@ impl Joiner {
         }
     }
 
-    /// What comes next doesn't continue what was heard; `ahead` would have, as far as it is known.
-    pub(super) fn leave(&mut self, ahead: &[i16]) {
+    /// Marks a discontinuity before the next sample. `ahead` are the samples that would have continued the sound, if known.
+    pub(super) fn interrupt(&mut self, ahead: &[i16]) {
         if self.sounding {
             let mut said = self.last_frame();
             said.extend(ahead.iter().take(self.fade).map(|&x| f32::from(x)));
@@ -56,9 +58,9 @@ impl Joiner {
         self.risen = 0;
     }
 
-    /// `frame` is zeros but for the first `got` samples, which are what comes next; nothing comes after them if they are
-    /// fewer than the frame has. Gives whether there is anything to hear.
-    pub(super) fn give(&mut self, frame: &mut [i16], got: usize) -> bool {
+    /// Applies the fades to a frame, whose first `got` samples are the next ones and whose others are zero. The sound ends
+    /// there if `got` is less than the frame. Returns whether the frame holds sound.
+    pub(super) fn process(&mut self, frame: &mut [i16], got: usize) -> bool {
         for x in &mut frame[..got.min(self.fade - self.risen)] {
             *x = (f32::from(*x) * rise(self.risen, self.fade)).round() as i16;
             self.risen += 1;
@@ -76,41 +78,41 @@ impl Joiner {
         sounds
     }
 
-    /// How many samples a fade lasts.
+    /// Returns the length of a fade in samples.
     pub(super) fn fade(&self) -> usize {
         self.fade
     }
 
-    /// The last three frames of what was heard, if it may go on; zeros before its beginning.
+    /// Returns the last three frames of output, zeros before the start of the sound, or `None` if the sound has ended.
     pub(super) fn heard(&self) -> Option<&[f32]> {
         self.sounding.then_some(&self.heard[..])
     }
 
-    /// Nothing is left to fade out.
+    /// Returns whether nothing fades out.
     pub(super) fn is_done(&self) -> bool {
         self.tail.is_empty()
     }
 
-    /// Nothing comes after `last`. What ends loud, or while it was still fading in, was torn off, and what comes then is torn off
-    /// too; an end of the talker's own is quiet, and nothing is added to it.
+    /// Ends the sound after `last`. If it ends loud, or during its fade-in, it was interrupted: it fades out, and the next
+    /// sound fades in. Otherwise it ends quietly by itself, and nothing is added.
     fn end(&mut self, last: &[i16]) {
         let mut said = self.last_frame();
         said.extend(last.iter().map(|&x| f32::from(x)));
         let end: Vec<i16> = said[said.len() - self.fade / 5..].iter().map(|&x| x as i16).collect();
-        let torn = self.risen < self.fade || meter::frame_dbfs(&end) >= QUIET_DBFS;
-        self.risen = if torn { 0 } else { self.fade };
-        if torn || end.last().is_some_and(|x| x.abs() > ALMOST_ZERO) {
+        let interrupted = self.risen < self.fade || meter::frame_dbfs(&end) >= QUIET_DBFS;
+        self.risen = if interrupted { 0 } else { self.fade };
+        if interrupted || end.last().is_some_and(|x| x.abs() > ALMOST_ZERO) {
             self.fade_out(said, last.len());
         }
         self.be_silent();
     }
 
-    /// Fades out what goes on in `said` after the frame and the `at` samples that it begins with, `at` samples from now.
+    /// Fades out the continuation of `said`, which follows its first frame and `at` further samples, from `at` samples on.
     fn fade_out(&mut self, mut said: Vec<f32>, at: usize) {
         let from = self.frame + at;
         if said.len() < from + self.fade {
             let missing = from + self.fade - said.len();
-            predict::go_on(&mut said, missing);
+            predict::extend(&mut said, missing);
         }
         self.tail.resize(self.tail.len().max(at + self.fade), 0.0);
         for (i, (tail, x)) in self.tail[at..].iter_mut().zip(&said[from..from + self.fade]).enumerate() {

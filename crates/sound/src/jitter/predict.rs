@@ -1,13 +1,13 @@
-//! How a sound would go on: linear prediction with the coefficients that Burg's method finds.
+//! Extrapolates a sound by linear prediction with Burg's method, for the 5 ms in which an interrupted sound fades out.
 //!
-//! For the 5 ms in which a sound that has been torn off fades out. A repetition or a mirror image of what was heard last
-//! would have a kink where it begins; this has none (J. P. Burg, "Maximum entropy spectral analysis", 1967; the way of
-//! I. Kauppinen and K. Roth, "Audio signal extrapolation", DAFx 2002).
+//! Unlike a repetition or a mirror image of the last samples, the extrapolation has no kink at its start. See J. P. Burg,
+//! "Maximum entropy spectral analysis", 1967, and I. Kauppinen and K. Roth, "Audio signal extrapolation", DAFx 2002.
 
+/// Number of coefficients.
 const ORDER: usize = 32;
 
-/// Appends `n` samples that go on as `samples` did.
-pub(super) fn go_on(samples: &mut Vec<f32>, n: usize) {
+/// Appends `n` samples that continue `samples`.
+pub(super) fn extend(samples: &mut Vec<f32>, n: usize) {
     let coefficients = burg(samples);
     for _ in 0..n {
         let next: f64 = samples.iter().rev().zip(&coefficients).map(|(&x, a)| -f64::from(x) * a).sum();
@@ -15,7 +15,7 @@ pub(super) fn go_on(samples: &mut Vec<f32>, n: usize) {
     }
 }
 
-/// `a` such that `x[n] + a[0]·x[n−1] + a[1]·x[n−2] + …` is least, forwards and backwards.
+/// Returns `a` that minimizes the energy of `x[n] + a[0]·x[n−1] + a[1]·x[n−2] + …`, forwards and backwards.
 fn burg(samples: &[f32]) -> Vec<f64> {
     let mut forwards: Vec<f64> = samples.iter().map(|&x| f64::from(x)).collect();
     let mut backwards = forwards.clone();
@@ -32,7 +32,7 @@ fn burg(samples: &[f32]) -> Vec<f64> {
         }
         let k = -2.0 * product / energy;
         reflect(&mut a, k);
-        // The error that looks backwards moves on by a sample, so each stays beside the one that looks forwards.
+        // The backward errors are shifted by one sample, to align them with the forward errors.
         let mut last = 0.0;
         for (f, b) in f.iter_mut().zip(b.iter_mut()) {
             let (old_f, old_b) = (*f, *b);
@@ -47,7 +47,7 @@ fn burg(samples: &[f32]) -> Vec<f64> {
     a
 }
 
-/// The step of Levinson and Durbin.
+/// Adds a reflection coefficient: one step of the Levinson-Durbin recursion.
 fn reflect(a: &mut Vec<f64>, k: f64) {
     let before = a.clone();
     a.iter_mut().zip(before.iter().rev()).for_each(|(a, mirrored)| *a += k * mirrored);
@@ -60,12 +60,12 @@ mod tests {
     use crate::measure;
 
     #[test]
-    fn a_tone_goes_on() {
+    fn a_tone_continues() {
         for (rate_hz, freq_hz) in [(16_000, 120.0), (24_000, 300.0), (48_000, 3_000.0)] {
             let tone = measure::tone(rate_hz, freq_hz, -20.0, rate_hz as usize / 40);
             let known = rate_hz as usize / 50;
             let mut samples: Vec<f32> = tone[..known].iter().map(|&x| f32::from(x)).collect();
-            go_on(&mut samples, tone.len() - known);
+            extend(&mut samples, tone.len() - known);
             for (i, (x, y)) in samples.iter().zip(&tone).enumerate().skip(known) {
                 let off = (x - f32::from(*y)).abs();
                 assert!(off < 4.0 + (i - known) as f32 * 8.0, "{freq_hz} Hz, sample {i}: {x} for {y}");
@@ -74,15 +74,15 @@ mod tests {
     }
 
     #[test]
-    fn silence_goes_on_as_silence_and_nothing_grows_without_end() {
+    fn silence_continues_as_silence_and_nothing_diverges() {
         let mut silence = vec![0.0; 480];
-        go_on(&mut silence, 120);
+        extend(&mut silence, 120);
         assert!(silence.iter().all(|&x| x == 0.0));
         let mut square: Vec<f32> = (0..480).map(|i| if i / 40 % 2 == 0 { 30_000.0 } else { -30_000.0 }).collect();
-        go_on(&mut square, 480);
+        extend(&mut square, 480);
         assert!(square.iter().all(|x| x.abs() <= 32_768.0));
         let mut short = vec![5.0];
-        go_on(&mut short, 3);
+        extend(&mut short, 3);
         assert_eq!(short.len(), 4);
     }
 }

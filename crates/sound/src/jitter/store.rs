@@ -1,19 +1,19 @@
-//! The samples that wait, and since when.
+//! The waiting samples and their arrival times.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::join;
 
-/// Arrivals closer than this share a mark, which bounds their number.
+/// Maximum time between arrivals that share a mark, which bounds the number of marks.
 const MARK: Duration = Duration::from_millis(5);
 
-/// "All samples before `end` had arrived at `at`."
+/// All samples before `end` had arrived at `at`.
 #[derive(Clone, Copy, Debug)]
 struct Mark {
-    /// When the first of them arrived.
+    /// Arrival of the first sample of this mark.
     at: Duration,
-    /// Counted from the first sample ever pushed.
+    /// Position, counted from the first sample ever pushed.
     end: u64,
 }
 
@@ -23,7 +23,7 @@ pub(super) struct Store {
     rate_hz: u32,
     samples: VecDeque<i16>,
     marks: VecDeque<Mark>,
-    /// The position of the first sample that waits.
+    /// Position of the first waiting sample.
     head: u64,
 }
 
@@ -44,7 +44,7 @@ impl Store {
         (time.as_micros() * u128::from(self.rate_hz) / 1_000_000) as usize
     }
 
-    /// Appends what arrived at `now`.
+    /// Appends samples that arrived at `now`.
     pub(super) fn push(&mut self, now: Duration, samples: &[i16]) {
         self.samples.extend(samples);
         let end = self.head + self.samples.len() as u64;
@@ -54,7 +54,7 @@ impl Store {
         }
     }
 
-    /// Moves samples to the start of `out`; gives how many there were.
+    /// Moves samples to the start of `out`. Returns how many there were.
     pub(super) fn take(&mut self, out: &mut [i16]) -> usize {
         let n = out.len().min(self.samples.len());
         for (out, sample) in out.iter_mut().zip(self.samples.drain(..n)) {
@@ -64,7 +64,7 @@ impl Store {
         n
     }
 
-    /// The first samples, up to so many; they stay.
+    /// Returns a copy of up to `n` first samples.
     pub(super) fn peek(&self, n: usize) -> Vec<i16> {
         self.samples.iter().take(n).copied().collect()
     }
@@ -75,8 +75,8 @@ impl Store {
         self.advance(n);
     }
 
-    /// Removes up to `n` of the first `within` samples where it is below `dbfs` for more than twice `fade`, cross-faded;
-    /// gives how many went.
+    /// Removes up to `n` of the first `within` samples, with cross-fades, where the level is below `dbfs` for more than twice
+    /// `fade` samples. Returns how many were removed.
     pub(super) fn cut_quiet(&mut self, n: usize, within: usize, dbfs: f32, fade: usize) -> usize {
         let (mut at, mut gone) = (0, 0);
         while gone < n {
@@ -95,32 +95,33 @@ impl Store {
         gone
     }
 
-    /// How many samples at the beginning are below `dbfs`, in steps of `piece`.
-    pub(super) fn quiet_head(&self, dbfs: f32, piece: usize) -> usize {
-        self.quiet_run(0, dbfs, piece).filter(|(start, _)| *start == 0).map_or(0, |(_, len)| len)
+    /// Returns how many samples at the start are below `dbfs`, in steps of `step`.
+    pub(super) fn quiet_head(&self, dbfs: f32, step: usize) -> usize {
+        self.quiet_run(0, dbfs, step).filter(|(start, _)| *start == 0).map_or(0, |(_, len)| len)
     }
 
-    /// How many must go now so that none will be older than `age` when its tick comes, and out of how many.
+    /// Returns how many samples must be removed so that none will be older than `age` when it is played, and among how many
+    /// first samples they are.
     pub(super) fn too_old(&self, now: Duration, age: Duration) -> (usize, usize) {
         let excesses = self.marks.iter().map(|mark| (self.excess(mark, now, age), (mark.end - self.head) as usize));
         excesses.max_by_key(|(excess, _)| *excess).unwrap_or((0, 0))
     }
 
-    /// The first stretch from `from` on that is below `dbfs`, in whole pieces: where it begins, and how long it is.
-    fn quiet_run(&self, from: usize, dbfs: f32, piece: usize) -> Option<(usize, usize)> {
+    /// Returns start and length of the first run from `from` on that is below `dbfs`, measured in steps of `step` samples.
+    fn quiet_run(&self, from: usize, dbfs: f32, step: usize) -> Option<(usize, usize)> {
         let quiet = |at: usize| {
-            let energy: i64 = self.samples.range(at..at + piece).map(|&x| i64::from(x) * i64::from(x)).sum();
-            energy == 0 || 10.0 * (energy as f32 / piece as f32 / 32_768f32.powi(2)).log10() < dbfs
+            let energy: i64 = self.samples.range(at..at + step).map(|&x| i64::from(x) * i64::from(x)).sum();
+            energy == 0 || 10.0 * (energy as f32 / step as f32 / 32_768f32.powi(2)).log10() < dbfs
         };
-        let mut places = (from..).step_by(piece).take_while(|at| at + piece <= self.samples.len());
+        let mut places = (from..).step_by(step).take_while(|at| at + step <= self.samples.len());
         let start = places.find(|&at| quiet(at))?;
-        let end = places.find(|&at| !quiet(at)).unwrap_or_else(|| start + (self.samples.len() - start) / piece * piece);
+        let end = places.find(|&at| !quiet(at)).unwrap_or_else(|| start + (self.samples.len() - start) / step * step);
         Some((start, end - start))
     }
 
-    /// Removes `n` samples from `at` on; those before the gap go over into those behind it within `fade`.
+    /// Removes `n` samples from `at` on, with a cross-fade of `fade` samples.
     fn cut_at(&mut self, at: usize, n: usize, fade: usize) {
-        // A copy: where less is cut than a fade lasts, what is faded from is what is faded to.
+        // A copy, because the two sides of the cross-fade overlap if `n` is less than `fade`.
         let before: Vec<i16> = self.samples.range(at..at + fade).copied().collect();
         for (i, &old) in before.iter().enumerate() {
             let new = &mut self.samples[at + n + i];
@@ -136,7 +137,7 @@ impl Store {
         }
     }
 
-    /// The last sample of a mark is played after those before it, and may be `age` old then.
+    /// Returns how many samples must be removed so that the last sample of `mark` is at most `age` old when it is played.
     fn excess(&self, mark: &Mark, now: Duration, age: Duration) -> usize {
         let before = (mark.end - self.head) as usize;
         let allowed = age.saturating_sub(now.saturating_sub(mark.at));

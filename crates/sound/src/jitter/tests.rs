@@ -14,19 +14,20 @@ fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-/// A ramp, in which every sample says its own place (up to 30 000 of them, more than can be skipped in one tick).
+/// Returns a ramp in which every sample tells its position, modulo 30 000, which is more than one tick can drop.
 fn ramp(from: usize, n: usize) -> Vec<i16> {
     (from..from + n).map(|i| (i % 30_000 + 1) as i16).collect()
 }
 
-/// Plays pushes (time in µs, samples) against ticks every 20 ms from `phase_us`; gives what was heard frame by frame.
+/// The output of a simulation.
 struct Run {
     jitter: Jitter,
     frames: Vec<(Pulled, Vec<i16>)>,
-    /// The margin at each tick.
+    /// Margin at each tick.
     margins: Vec<Duration>,
 }
 
+/// Simulates pushes (time in µs, samples) and ticks every 20 ms from `phase_us` on.
 fn run(mut jitter: Jitter, pushes: &[(u64, Vec<i16>)], phase_us: u64, ticks: u64) -> Run {
     let (mut frames, mut margins) = (Vec::new(), Vec::new());
     let mut pushes = pushes.iter().peekable();
@@ -50,7 +51,7 @@ impl Run {
     }
 }
 
-/// `n` chunks of `chunk` samples, each as late as `late_us` says, in order.
+/// Returns `n` pushes of `chunk` samples, each late by `late_us`, in order.
 fn chunks(n: usize, chunk: usize, late_us: impl Fn(usize) -> u64) -> Vec<(u64, Vec<i16>)> {
     let mut last = 0;
     (0..n)
@@ -62,7 +63,7 @@ fn chunks(n: usize, chunk: usize, late_us: impl Fn(usize) -> u64) -> Vec<(u64, V
         .collect()
 }
 
-/// A tone that begins and ends softly, as a word does.
+/// Returns a tone that fades in and out, as a word does.
 fn word(samples: usize) -> Vec<i16> {
     let mut tone = measure::tone(RATE_HZ, 300.0, -20.0, samples);
     for i in 0..FRAME_SAMPLES {
@@ -79,14 +80,14 @@ fn without_silence(samples: &[i16]) -> &[i16] {
     &samples[start..end]
 }
 
-/// The sharpest bend, and where it is: a step is one, and so is a corner without a step.
+/// Returns the maximum second difference, which shows steps and corners, and its position.
 fn sharpest(samples: &[i16]) -> (i32, usize) {
     let bend = |w: &[i16]| (i32::from(w[0]) - 2 * i32::from(w[1]) + i32::from(w[2])).abs();
     samples.windows(3).map(bend).zip(1..).max_by_key(|(bend, _)| *bend).unwrap_or((0, 0))
 }
 
-/// A click is a bend three times as sharp as a tone's own. For the tone of these tests that is a seventh of the step which
-/// the tone itself makes from sample to sample.
+/// Fails for a second difference of more than three times that of the tone itself. For the tone of these tests that is a
+/// seventh of the tone's own step from sample to sample.
 fn assert_no_click(heard: &[i16], tone: &[i16]) {
     let ((bend, at), (own, _)) = (sharpest(heard), sharpest(tone));
     let (frame, around) = (at / FRAME_SAMPLES, &heard[at.saturating_sub(3)..(at + 4).min(heard.len())]);
@@ -94,7 +95,7 @@ fn assert_no_click(heard: &[i16], tone: &[i16]) {
 }
 
 #[test]
-fn the_first_frame_waits_for_the_margin_and_no_longer_than_to_the_next_tick() {
+fn the_first_frame_is_played_at_the_first_tick_after_the_margin() {
     for (phase_ms, first_tick) in [(0, 1), (14, 1), (15, 0), (19, 0)] {
         let run = run(Jitter::new(RATE_HZ), &chunks(10, FRAME_SAMPLES, |_| 0), phase_ms * 1000, 12);
         let first = run.frames.iter().position(|(pulled, _)| *pulled == Pulled::Frame).unwrap();
@@ -123,10 +124,10 @@ fn a_spurt_shorter_than_a_frame_is_played_and_padded() {
 }
 
 #[test]
-fn running_dry_and_going_on_make_no_click() {
+fn an_underrun_makes_no_click() {
     let tone = word(FRAME_SAMPLES * 20);
     let pushes: Vec<_> = (0..20)
-        // The network stands still for 60 ms in the middle.
+        // The network stalls for 60 ms in the middle.
         .map(|i| (i as u64 * 20_000 + if i >= 10 { 60_000 } else { 0 }, tone[i * 480..(i + 1) * 480].to_vec()))
         .collect();
     let run = run(Jitter::new(RATE_HZ), &pushes, 5_000, 40);
@@ -137,7 +138,7 @@ fn running_dry_and_going_on_make_no_click() {
 }
 
 #[test]
-fn a_pause_between_two_sentences_is_no_underrun_and_the_next_one_is_heard_whole() {
+fn a_pause_between_sentences_is_no_underrun_and_loses_nothing() {
     let sentence = word(2_400);
     let pushes: Vec<_> = [0, 800_000]
         .iter()
@@ -159,8 +160,8 @@ fn a_stall_that_ends_in_a_burst_is_an_underrun_however_long() {
 }
 
 #[test]
-fn a_lasting_surplus_is_brought_back_in_a_quiet_moment() {
-    // 200 ms at once, then real time: all of it would be delay for ever.
+fn a_lasting_surplus_is_dropped_in_a_quiet_moment() {
+    // 200 ms at once, then real time.
     let tone = word(FRAME_SAMPLES * 200);
     let quiet = vec![1; FRAME_SAMPLES * 25];
     let mut sound = tone.clone();
@@ -177,7 +178,7 @@ fn a_lasting_surplus_is_brought_back_in_a_quiet_moment() {
 }
 
 #[test]
-fn what_waited_while_the_process_stood_still_is_not_played() {
+fn samples_that_waited_while_the_process_was_stopped_are_dropped() {
     let mut jitter = Jitter::new(RATE_HZ);
     jitter.push(ms(0), &ramp(0, 4800));
     let mut frame = vec![0; FRAME_SAMPLES];
@@ -190,9 +191,9 @@ fn what_waited_while_the_process_stood_still_is_not_played() {
 }
 
 #[test]
-fn silence_at_the_head_of_a_spurt_is_no_delay() {
+fn silence_at_the_start_of_a_spurt_adds_no_delay() {
     let sound = [vec![0; FRAME_SAMPLES * 9], word(FRAME_SAMPLES * 40)].concat();
-    // A word first, in pieces of 20 ms. Then 200 ms at once, of which 180 are silence.
+    // A word in chunks of 20 ms, then 200 ms at once, of which 180 ms are silence.
     let first = word(FRAME_SAMPLES * 10);
     let mut pushes: Vec<_> = (0..).map(|i| i * 20_000).zip(first.chunks(480).map(<[i16]>::to_vec)).collect();
     pushes.push((1_000_000, sound[..4800].to_vec()));
@@ -206,11 +207,11 @@ fn silence_at_the_head_of_a_spurt_is_no_delay() {
 }
 
 #[test]
-fn what_is_too_old_is_caught_up_with_in_silence_first() {
+fn old_silence_is_dropped_before_old_sound() {
     let word = word(FRAME_SAMPLES * 4);
     let mut jitter = Jitter::new(RATE_HZ);
     let mut frame = vec![0; FRAME_SAMPLES];
-    // A word of 80 ms, 200 ms of silence, and the word again; we stood still for 240 ms.
+    // A word of 80 ms, 200 ms of silence, and the word again, after a stall of 240 ms.
     let sound = [word.clone(), vec![0; FRAME_SAMPLES * 10], word.clone()].concat();
     jitter.push(ms(0), &sound);
     let heard: Vec<i16> = (0..20)
@@ -229,12 +230,12 @@ proptest! {
     #![proptest_config(ProptestConfig { max_shrink_iters: 50, ..ProptestConfig::with_cases(speech::cases(100)) })]
 
     #[test]
-    fn nothing_is_lost_and_order_is_kept_when_sound_is_late_by_less_than_the_margin(
+    fn sound_later_than_the_first_chunk_by_less_than_the_margin_passes_unchanged(
         late_us in proptest::collection::vec(0u64..15_000, 1..60),
         frames_per_chunk in 1usize..=5,
         phase_us in 0u64..20_000,
     ) {
-        // The first one is on time: lateness is counted from there.
+        // Lateness is relative to the first chunk.
         let pushes = chunks(late_us.len(), FRAME_SAMPLES * frames_per_chunk, |i| if i == 0 { 0 } else { late_us[i] });
         let total = late_us.len() * FRAME_SAMPLES * frames_per_chunk;
         let ticks = (total / FRAME_SAMPLES + 5) as u64;
@@ -244,15 +245,15 @@ proptest! {
     }
 
     #[test]
-    fn small_pieces_of_any_length_are_put_together_bit_by_bit(
-        pieces in proptest::collection::vec(1usize..480, 1..200),
+    fn short_chunks_of_any_length_are_joined_unchanged(
+        chunks in proptest::collection::vec(1usize..480, 1..200),
         phase_us in 0u64..20_000,
     ) {
         let (mut at, mut pushes) = (0, Vec::new());
-        for piece in &pieces {
-            // A piece is there when its last sample has been spoken.
-            pushes.push(((at + piece) as u64 * 1_000_000 / u64::from(RATE_HZ), ramp(at, *piece)));
-            at += piece;
+        for chunk in &chunks {
+            // A chunk arrives when its last sample was recorded.
+            pushes.push(((at + chunk) as u64 * 1_000_000 / u64::from(RATE_HZ), ramp(at, *chunk)));
+            at += chunk;
         }
         let run = run(Jitter::new(RATE_HZ), &pushes, phase_us, (at / FRAME_SAMPLES + 6) as u64);
         prop_assert_eq!(run.jitter.counters().cut_samples, 0);
@@ -262,7 +263,7 @@ proptest! {
     }
 
     #[test]
-    fn nothing_is_ever_older_than_the_maximum_whatever_comes(
+    fn no_sample_older_than_the_maximum_is_played(
         arrivals in proptest::collection::vec((5_000u64..300_000, 1usize..4_800), 1..60),
         phase_us in 0u64..20_000,
     ) {
@@ -277,9 +278,9 @@ proptest! {
         let (mut from, mut previous) = (0, 0);
         for (tick, (_, frame)) in run.frames.iter().enumerate() {
             let now_us = phase_us + tick as u64 * 20_000;
-            // A frame's own end is free of cross-fades and tails whenever it is a piece of the ramp.
+            // The end of a frame is free of cross-fades if it is a part of the ramp.
             let Some(last) = place_of(&frame[FRAME_SAMPLES - 120..], from, place) else { continue };
-            // Where it runs dry within the last samples of a frame, the first ones of the fade go on in the ramp.
+            // After an underrun in the last samples of a frame, the extrapolation continues the ramp.
             if born_us[last] > now_us {
                 continue;
             }
@@ -291,7 +292,7 @@ proptest! {
     }
 }
 
-/// Where in the ramp of `total` samples these lie: their last one's place, at or after `from`.
+/// Returns the position of the last of these samples in the ramp of `total` samples, at or after `from`.
 fn place_of(samples: &[i16], from: usize, total: usize) -> Option<usize> {
     let (first, last) = (usize::try_from(samples[0]).ok()?.checked_sub(1)?, *samples.last()?);
     let consecutive = samples.windows(2).all(|w| w[1] == w[0] + 1);

@@ -1,40 +1,40 @@
-//! Whether somebody speaks: what stands out from the noise of the last two seconds, of fans and traffic less their rumble.
+//! Detects speech: sound that is louder than the background noise of the last two seconds.
 
-use super::BLOCKS;
-use super::loudness::lufs;
+use super::loudness::{BLOCKS, lufs};
 
-/// Frames of which the noise is taken: 2 s.
+/// Frames in which the noise is measured: 2 s.
 const FRAMES: usize = 100;
-/// The noise is the level that a tenth of them stays below: all but the loudest talkers pause for that long, and a few
-/// frames of digital silence, which the network leaves behind, are not taken for it.
+/// Quantile of these frames that is the noise level: a tenth. Talkers pause for that long, and a few frames of digital
+/// silence after lost samples don't lower it.
 const NOISE_PART: usize = 10;
-/// The noise is taken for no less and no more than this.
+/// Minimum and maximum noise level.
 const NOISE_LUFS: (f32, f32) = (-80.0, -20.0);
-/// What stands out so far from the noise is speech, in LU.
+/// Level above the noise at which speech begins, in LU.
 const OPEN_LU: f32 = 8.0;
-/// And remains speech until it is nearer than this.
+/// Level above the noise below which speech ends, in LU.
 const CLOSE_LU: f32 = 5.0;
-/// So many frames the gate stays open between two words: 80 ms, the stop in a `p`.
+/// Frames for which the gate stays open after speech: 80 ms, the stop in a `p`.
 const HOLD_FRAMES: u32 = 4;
-/// What changes by less than [`STEADY_LU`] in so many frames (500 ms) is a machine.
+/// Frames in which the level of a voice changes by at least [`STEADY_LU`]: 500 ms.
 const STEADY_FRAMES: usize = 25;
+/// Minimum change of the level of a voice, in LU. Steadier sounds come from machines.
 const STEADY_LU: f32 = 10.0;
 
-/// What a frame is.
+/// The content of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Heard {
-    /// There is speech in it, or there was just now.
+    /// Whether it contains speech, or speech ended at most 80 ms ago.
     pub is_open: bool,
-    /// The block from which on there is, if there was none just before.
+    /// The block in which speech begins.
     pub opens_at: Option<usize>,
-    /// It has hardly changed for a while, as no voice does.
+    /// Whether the level has been steady, unlike that of a voice.
     pub is_steady: bool,
 }
 
-/// The detector of one talker.
+/// The speech detector of one talker.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Detector {
-    /// Loudness of the last frames, the oldest overwritten.
+    /// Loudness of the last frames: a ring.
     levels: Vec<f32>,
     next: usize,
     is_open: bool,
@@ -42,11 +42,11 @@ pub(super) struct Detector {
 }
 
 impl Detector {
-    /// Takes in the mean squares of a frame's blocks, as [`super::loudness::Powers::of_voice`].
+    /// Adds a frame, as the mean squares of its blocks ([`super::loudness::Powers::of_voice`]).
     pub(super) fn push(&mut self, powers: &[f32; BLOCKS]) -> Heard {
         self.keep(lufs(powers.iter().sum::<f32>() / BLOCKS as f32));
         let noise = self.noise();
-        // Over two blocks: one has less than a period of a deep voice.
+        // Pairs of blocks, since one block is shorter than a period of a deep voice.
         let pairs = powers.windows(2).map(|pair| lufs((pair[0] + pair[1]) / 2.0));
         let loudest = pairs.clone().fold(f32::NEG_INFINITY, f32::max);
         let is_speech = loudest > noise + if self.is_open { CLOSE_LU } else { OPEN_LU };

@@ -1,22 +1,22 @@
-//! How loud somebody speaks: Rec. ITU-R BS.1770-5, over what is speech.
+//! The loudness of speech, after Rec. ITU-R BS.1770-5.
 
-use super::BLOCKS;
-
-/// Speech over which the loudness is taken: 3 s.
+/// Blocks of 5 ms in a frame.
+pub(super) const BLOCKS: usize = 4;
+/// Pieces of 100 ms of speech in which the loudness is measured: 3 s.
 const WINDOW_PIECES: usize = 30;
-/// Frames in a piece: 100 ms.
+/// Frames in a piece of 100 ms.
 const PIECE_FRAMES: u32 = 5;
-/// Before there is so much of it, a cough could be taken for a voice: 300 ms.
+/// Minimum number of pieces: 300 ms, longer than a cough.
 const PIECES_MIN: usize = 3;
-/// Nothing below this is speech that is meant for the room.
+/// Absolute gate: quieter pieces don't count.
 const ABSOLUTE_GATE_LUFS: f32 = -60.0;
-/// What is so much below the rest isn't counted, in LU.
+/// Relative gate: pieces this far below the mean don't count, in LU.
 const RELATIVE_GATE_LU: f32 = -10.0;
 
-/// Where the second high-pass begins.
+/// Cut-off frequency of the high-pass filter for the voice.
 const VOICE_HZ: f64 = 150.0;
 
-/// The loudness of a mean square, where full scale is 1.
+/// Returns the loudness of a mean square; full scale is 1.
 pub(super) fn lufs(power: f32) -> f32 {
     -0.691 + 10.0 * power.max(1e-12).log10()
 }
@@ -24,7 +24,7 @@ pub(super) fn lufs(power: f32) -> f32 {
 /// The loudness of the last three seconds of speech.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Loudness {
-    /// Mean squares of 100 ms each, the oldest overwritten.
+    /// Mean squares of the last pieces: a ring.
     pieces: Vec<f32>,
     next: usize,
     sum: f32,
@@ -32,7 +32,7 @@ pub(super) struct Loudness {
 }
 
 impl Loudness {
-    /// Takes in the K-weighted mean square of a frame of speech.
+    /// Adds the K-weighted mean square of a frame of speech.
     pub(super) fn push(&mut self, power: f32) {
         self.sum += power;
         self.frames += 1;
@@ -51,7 +51,7 @@ impl Loudness {
         self.next = (self.next + 1) % WINDOW_PIECES;
     }
 
-    /// The gated loudness; `None` while there is too little of it.
+    /// Returns the gated loudness; `None` until 300 ms of speech were added.
     pub(super) fn lufs(&self) -> Option<f32> {
         if self.pieces.len() < PIECES_MIN {
             return None;
@@ -66,9 +66,9 @@ fn mean(powers: impl Iterator<Item = f32>) -> f32 {
     sum / count.max(1.0)
 }
 
-/// The filters before the measures. For the loudness: the head's shelf, then a high-pass; the coefficients for any rate are
-/// those of the analogue filters that the Recommendation's own, for 48 kHz, were made from. For the voice a second
-/// high-pass: below it is more of rooms than of voices.
+/// The filters before the measurement. K-weighting is a high shelf and a high-pass filter; the coefficients for any rate
+/// come from the analogue filters behind the Recommendation's coefficients for 48 kHz. For speech detection a second
+/// high-pass filter removes the rumble of rooms.
 #[derive(Clone, Debug)]
 pub(super) struct Weighting {
     shelf: Biquad,
@@ -76,12 +76,12 @@ pub(super) struct Weighting {
     voice: Biquad,
 }
 
-/// Mean squares of a frame, where full scale is 1.
+/// Mean squares of a frame; full scale is 1.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Powers {
     /// K-weighted, of the whole frame.
     pub of_frame: f32,
-    /// The voice's part of each block of 5 ms.
+    /// K-weighted and high-pass filtered, of each block of 5 ms.
     pub of_voice: [f32; BLOCKS],
 }
 
@@ -95,7 +95,7 @@ impl Weighting {
         }
     }
 
-    /// Takes in a frame.
+    /// Filters a frame and returns its mean squares.
     pub(super) fn powers(&mut self, frame: &[i16]) -> Powers {
         let block = (frame.len() / BLOCKS).max(1);
         let (mut of_frame, mut of_voice) = (0.0, [0.0; BLOCKS]);
@@ -113,7 +113,7 @@ impl Weighting {
     }
 }
 
-/// One second-order section, transposed direct form II.
+/// A second-order filter section, transposed direct form II.
 #[derive(Clone, Debug)]
 struct Biquad {
     b: [f64; 3],
@@ -129,6 +129,7 @@ impl Biquad {
     }
 }
 
+/// The high shelf of K-weighting.
 fn shelf(rate_hz: f64) -> Biquad {
     const HZ: f64 = 1_681.974_450_955_533;
     const Q: f64 = 0.707_175_236_955_419_6;
@@ -144,7 +145,7 @@ fn shelf(rate_hz: f64) -> Biquad {
     }
 }
 
-/// Of gain 1 at high frequencies but for the numerator's scale, as the Recommendation has it.
+/// A high-pass filter whose numerator is 1, −2, 1, as in the Recommendation.
 fn high_pass(hz: f64, q: f64, rate_hz: f64) -> Biquad {
     let k = (std::f64::consts::PI * hz / rate_hz).tan();
     let a0 = 1.0 + k / q + k * k;
@@ -164,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn the_weighting_is_that_of_another_implementation_at_every_rate() {
+    fn the_weighting_agrees_with_ebur128_at_every_rate() {
         for rate_hz in [16_000, 24_000, 48_000] {
             for freq_hz in [50.0, 100.0, 997.0, 3_000.0, 7_000.0] {
                 let tone = measure::tone(rate_hz, freq_hz, -23.0, rate_hz as usize * 2);
@@ -177,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn pauses_and_whispers_are_not_counted() {
+    fn quiet_pieces_are_gated() {
         let mut loudness = Loudness::default();
         let mut weighting = Weighting::new(24_000);
         let voice = speech::english(24_000);
@@ -191,7 +192,7 @@ mod tests {
         feed(&mut loudness, 1);
         let loud = loudness.lufs().unwrap();
         feed(&mut loudness, 1_000);
-        assert_eq!(loudness.lufs().unwrap(), loud, "what nobody can mean for the room");
+        assert_eq!(loudness.lufs().unwrap(), loud, "60 dB quieter");
         feed(&mut loudness, 10);
         assert!((loudness.lufs().unwrap() - (loud - 20.0)).abs() < 1.5);
     }

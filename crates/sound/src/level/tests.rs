@@ -7,19 +7,19 @@ use proptest::prelude::*;
 
 const RATES: [u32; 3] = [16_000, 24_000, 48_000];
 
-/// Both voices of the tests.
+/// Returns both recorded voices.
 fn voices(rate_hz: u32) -> [Vec<i16>; 2] {
     [speech::english(rate_hz), speech::french(rate_hz)]
 }
 
-/// The voice again and again, at this level (RMS of all of it, which is what saturates at the loudest).
+/// Repeats the voice for `seconds` at a level of `dbfs` (RMS of the whole recording). Samples may saturate.
 fn said(voice: &[i16], dbfs: f64, seconds: usize, rate_hz: u32) -> Vec<i16> {
     let factor = 10f64.powf((dbfs - measure::rms_dbfs(voice)) / 20.0);
     let scaled = voice.iter().cycle().map(|&x| (f64::from(x) * factor).round() as i16);
     scaled.take(rate_hz as usize * seconds).collect()
 }
 
-/// What comes out, and the gain after each frame.
+/// Levels `samples`. Returns the output, and the gain after each frame.
 fn levelled(rate_hz: u32, samples: &[i16]) -> (Vec<i16>, Vec<f32>) {
     let mut leveller = Leveller::new(rate_hz);
     let (mut out, mut gains) = (samples.to_vec(), Vec::new());
@@ -30,18 +30,18 @@ fn levelled(rate_hz: u32, samples: &[i16]) -> (Vec<i16>, Vec<f32>) {
     (out, gains)
 }
 
-/// Integrated loudness as another library measures it.
+/// Returns the integrated loudness, measured by ebur128.
 fn integrated_lufs(rate_hz: u32, samples: &[i16]) -> f64 {
     let mut meter = EbuR128::new(1, rate_hz, Mode::I).unwrap();
     meter.add_frames_i16(samples).unwrap();
     meter.loudness_global().unwrap()
 }
 
-/// The spread of all that is measured here, in dB: "within 6 dB of each other around −20 LUFS".
+/// Maximum deviation from the target, in dB.
 const WITHIN_DB: f64 = 3.0;
 
 #[test]
-fn speech_between_minus_45_and_minus_6_dbfs_comes_out_around_minus_20_lufs_after_ten_seconds() {
+fn speech_from_minus_45_to_minus_6_dbfs_is_near_minus_20_lufs_after_ten_seconds() {
     for rate_hz in RATES {
         for voice in voices(rate_hz) {
             for dbfs in [-45.0, -30.0, -20.0, -6.0] {
@@ -56,20 +56,20 @@ fn speech_between_minus_45_and_minus_6_dbfs_comes_out_around_minus_20_lufs_after
     }
 }
 
-/// What `out` is louder than `input`, in dB.
+/// Returns the gain from `input` to `out`, in dB.
 fn gain_between(input: &[i16], out: &[i16]) -> f64 {
     measure::rms_dbfs(out) - measure::rms_dbfs(input)
 }
 
 #[test]
-fn the_gain_moves_by_3_db_in_a_second_at_most() {
+fn the_gain_changes_by_at_most_3_db_per_second() {
     let rate_hz = 24_000;
     let second = rate_hz as usize;
     for dbfs in [-45.0, -30.0, -6.0] {
         let input = said(&speech::english(rate_hz), dbfs, 12, rate_hz);
         let (out, gains) = levelled(rate_hz, &input);
         assert_is_slow(&gains);
-        // And seen from outside, where there is speech both times.
+        // Measured on the output too, at pairs of frames that both contain speech.
         let is_speech = |at: &usize| measure::rms_dbfs(&input[*at..at + 480]) > dbfs - 5.0;
         let frames = (0..input.len() - second).step_by(480).filter(is_speech);
         for at in frames.filter(|at| is_speech(&(at + second))) {
@@ -78,7 +78,7 @@ fn the_gain_moves_by_3_db_in_a_second_at_most() {
             assert!(change < f64::from(SLOPE_MAX_DB_S) + 0.1, "{dbfs} dBFS at {at}: {change} dB");
         }
     }
-    // Two voices by turns into one microphone, so that it never rests.
+    // Alternating levels, so that the gain changes all the time.
     let turns =
         [-45.0, -20.0, -40.0, -6.0, -30.0].map(|dbfs| said(&speech::french(rate_hz), dbfs, 5, rate_hz)).concat();
     assert_is_slow(&levelled(rate_hz, &turns).1);
@@ -89,7 +89,7 @@ fn assert_is_slow(gains: &[f32]) {
     assert!(gains.windows(2).all(|pair| (pair[1] - pair[0]).abs() <= most));
 }
 
-/// Noise of three colours: each is the sum of the one before, with a leak.
+/// Returns noise of one of three colours: white noise, integrated `colour` times with a leak.
 fn noise(colour: usize, dbfs: f64, n: usize) -> Vec<i16> {
     let (mut state, mut sums) = (7u32, [0.0; 2]);
     let mut samples = Vec::with_capacity(n);
@@ -107,7 +107,7 @@ fn noise(colour: usize, dbfs: f64, n: usize) -> Vec<i16> {
     samples.iter().map(|x| (x * factor).round() as i16).collect()
 }
 
-/// Words with pauses between them: all of it, and where the words are.
+/// Cuts a voice into words with pauses. Returns the samples, and the ranges of the words.
 fn words(voice: &[i16], rate_hz: u32) -> (Vec<i16>, Vec<std::ops::Range<usize>>) {
     let (word, pause) = (rate_hz as usize * 7 / 10, vec![0; rate_hz as usize * 73 / 100]);
     let (mut all, mut places) = (Vec::new(), Vec::new());
@@ -124,7 +124,7 @@ fn with(clean: &[i16], noise: &[i16]) -> Vec<i16> {
 }
 
 #[test]
-fn noise_between_words_is_not_raised() {
+fn noise_between_words_is_not_amplified() {
     let rate_hz = 24_000;
     let ms = |ms: usize| rate_hz as usize * ms / 1000;
     for (dbfs, noise_dbfs) in [(-45.0, -70.0), (-45.0, -60.0), (-30.0, -50.0)] {
@@ -134,9 +134,9 @@ fn noise_between_words_is_not_raised() {
             let (out, gains) = levelled(rate_hz, &input);
             assert!(*gains.last().unwrap() > 8.0, "{gains:?}");
             for pair in words.windows(2) {
-                // The gate stays open for 80 ms, closes within 40 ms, and begins when a frame does.
+                // The gate stays open for 80 ms, closes within 40 ms, and changes at the start of a frame.
                 let pause = pair[0].end + ms(140)..pair[1].start - ms(20);
-                assert_eq!(gains[pause.start / 480], gains[pause.end / 480 - 1], "raised while nobody spoke");
+                assert_eq!(gains[pause.start / 480], gains[pause.end / 480 - 1], "the gain changed in a pause");
                 let raised = gain_between(&input[pause.clone()], &out[pause]);
                 assert!(
                     raised < 0.1,
@@ -148,7 +148,7 @@ fn noise_between_words_is_not_raised() {
 }
 
 #[test]
-fn the_first_syllable_is_there_within_20_ms() {
+fn a_word_has_its_full_gain_after_20_ms() {
     let rate_hz = 24_000;
     let ms = |ms: usize| rate_hz as usize * ms / 1000;
     for noise_dbfs in [-75.0, -70.0, -65.0, -60.0] {
@@ -157,7 +157,7 @@ fn the_first_syllable_is_there_within_20_ms() {
             let input = with(&clean, &noise(0, noise_dbfs, clean.len()));
             let (out, gains) = levelled(rate_hz, &input);
             for word in words {
-                // It begins where it can be told from the noise.
+                // A word begins where it is louder than the noise.
                 let begins = |at: &usize| measure::rms_dbfs(&clean[*at..at + ms(10)]) > noise_dbfs + 12.0;
                 let Some(at) = word.clone().step_by(ms(1)).find(begins).filter(|at| at + ms(40) < word.end) else {
                     continue;
@@ -171,7 +171,7 @@ fn the_first_syllable_is_there_within_20_ms() {
 }
 
 #[test]
-fn what_is_not_speech_passes_bit_by_bit() {
+fn sound_that_is_not_speech_passes_unchanged() {
     let rate_hz = 24_000;
     let hum = measure::tone(rate_hz, 100.0, -40.0, rate_hz as usize * 5);
     for colour in 0..3 {
@@ -186,7 +186,7 @@ fn what_is_not_speech_passes_bit_by_bit() {
 }
 
 #[test]
-fn a_fan_that_starts_in_a_pause_is_hardly_raised_and_then_not_at_all() {
+fn a_fan_that_starts_in_a_pause_is_amplified_for_at_most_3_s() {
     let rate_hz = 24_000;
     let mut input = said(&speech::french(rate_hz), -45.0, 12, rate_hz);
     let fan = input.len();
@@ -198,7 +198,7 @@ fn a_fan_that_starts_in_a_pause_is_hardly_raised_and_then_not_at_all() {
 }
 
 #[test]
-fn who_has_paused_comes_back_as_loud_as_they_were() {
+fn a_talker_has_the_same_level_after_a_pause() {
     let rate_hz = 24_000;
     let voice = said(&speech::english(rate_hz), -35.0, 15, rate_hz);
     let mut leveller = Leveller::new(rate_hz);
@@ -215,15 +215,15 @@ fn who_has_paused_comes_back_as_loud_as_they_were() {
 }
 
 #[test]
-fn letting_go_ends_at_no_gain_without_a_step() {
+fn releasing_returns_to_gain_1_without_a_step() {
     let rate_hz = 24_000;
     let mut leveller = Leveller::new(rate_hz);
     let mut voice = said(&speech::english(rate_hz), -40.0, 10, rate_hz);
     voice.chunks_exact_mut(480).for_each(|frame| leveller.process(frame));
     let mut frame = vec![100; 480];
-    leveller.let_go(&mut frame);
+    leveller.release(&mut frame);
     assert!(frame[0] > 300 && frame[479] == 100 && frame.windows(2).all(|pair| (pair[0] - pair[1]).abs() <= 4));
-    leveller.let_go(&mut frame);
+    leveller.release(&mut frame);
     assert_eq!(frame[479], 100);
 }
 
@@ -231,7 +231,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(speech::cases(50)))]
 
     #[test]
-    fn any_sound_is_levelled_within_bounds(samples in proptest::collection::vec(any::<i16>(), 0..4_800), loud in 0.0f32..1.0) {
+    fn the_gain_stays_within_its_bounds_for_any_sound(samples in proptest::collection::vec(any::<i16>(), 0..4_800), loud in 0.0f32..1.0) {
         let samples: Vec<i16> = samples.iter().map(|&x| (f32::from(x) * loud) as i16).collect();
         let (out, gains) = levelled(24_000, &samples);
         prop_assert!(gains.iter().all(|gain| (GAIN_MIN_DB..=GAIN_MAX_DB).contains(gain)));

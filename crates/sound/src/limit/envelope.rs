@@ -1,29 +1,31 @@
-//! The limiter's gain: one value for each half millisecond, between which it goes in straight lines.
+//! The limiter's gain: one value per block of ½ ms, linear in between.
 
-/// Every value that may be needed for a block stays in the minimum for as many blocks: it is seen with its own block or
-/// the next one (the detector's delay), and the two ends of the line over that block must both be low enough.
+use crate::gain;
+
+/// Length of the minimum filter, in blocks. One more than the look-ahead: a peak is detected with its own block or the next
+/// one, and the gain must be low enough at both ends of its block.
 const MINIMUM: usize = 11;
-/// Weights of the smoothing kernel, a Hann window; they sum to one.
+/// Length of the smoothing kernel, in blocks.
 const KERNEL: usize = 9;
 const BLOCKS_PER_SECOND: f32 = 2_000.0;
 
-/// How short peaks are let go. A rise of 1 dB takes 25 ms.
+/// Release after short peaks.
 const FAST_DB_PER_S: f32 = 40.0;
-/// How what has lasted is let go.
+/// Release after a long reduction.
 const SLOW_DB_PER_S: f32 = 10.0;
-/// After this time a reduction counts as lasting.
+/// Time constant after which a reduction counts as long.
 const LASTING_S: f32 = 0.12;
 
 #[derive(Clone, Debug)]
 pub(super) struct Envelope {
-    /// What the last blocks need, the newest last. Moved up for each block, which for so few costs less than a ring.
+    /// Gains that the last blocks need, the newest last. Shifted for each block, which is faster than a ring of this length.
     needed: [f32; MINIMUM],
-    /// The minimum of what is needed, released; the newest last.
+    /// Minimum of `needed` after the release, the newest last.
     released: [f32; KERNEL],
-    /// The gain that is lasting.
+    /// Running mean of the reduction, to which the fast release is limited.
     lasting: f32,
     gain: f32,
-    /// Blocks since anything was below one.
+    /// Blocks since a gain below 1 was needed.
     idle_blocks: usize,
     rise: Rise,
 }
@@ -33,14 +35,14 @@ pub(super) struct Envelope {
 struct Rise {
     fast: f32,
     slow: f32,
-    /// [`Self::fast`] over the whole look-ahead.
+    /// `fast` over the whole look-ahead.
     soon: f32,
     lasting: f32,
 }
 
 impl Envelope {
     pub(super) fn new() -> Self {
-        let per_block = |db_per_s: f32| 10f32.powf(db_per_s / BLOCKS_PER_SECOND / 20.0);
+        let per_block = |db_per_s: f32| gain::factor(db_per_s / BLOCKS_PER_SECOND);
         let fast = per_block(FAST_DB_PER_S);
         let rise = Rise {
             fast,
@@ -58,7 +60,7 @@ impl Envelope {
         }
     }
 
-    /// Takes the gain that the newest block needs, at most 1.
+    /// Adds the gain that the newest block needs, at most 1.
     pub(super) fn push(&mut self, needed: f32) {
         let previous = self.newest();
         append(&mut self.needed, needed);
@@ -80,12 +82,12 @@ impl Envelope {
         self.gain
     }
 
-    /// The gain is one, and nothing that came in asks for less.
+    /// Returns whether the gain is 1 and no delayed block needs less.
     pub(super) fn is_idle(&self) -> bool {
         self.idle_blocks >= MINIMUM + KERNEL
     }
 
-    /// The gain can't be above this while a block that comes now is still looked at.
+    /// Returns the maximum that the gain can reach while the newest block is in the look-ahead.
     pub(super) fn soon(&self) -> f32 {
         (self.newest() * self.rise.soon).min(1.0)
     }
@@ -100,7 +102,7 @@ impl Envelope {
     }
 
     fn smoothed(&self) -> f32 {
-        // cos²: the window's ends, which are nought, lie just outside.
+        // A Hann window without its two zero ends. The weights sum to 1.
         const WEIGHTS: [f32; KERNEL] =
             [0.019_098, 0.069_098, 0.130_902, 0.180_902, 0.2, 0.180_902, 0.130_902, 0.069_098, 0.019_098];
         WEIGHTS.iter().zip(&self.released).map(|(weight, x)| weight * x).sum::<f32>().min(1.0)

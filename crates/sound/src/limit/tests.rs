@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 const RATES: [u32; 3] = [16_000, 24_000, 48_000];
 
-/// What comes out for a whole sound, whose length is cut to whole frames.
+/// Limits a whole sound, truncated to whole frames.
 fn limited(rate_hz: u32, mix: &[i32]) -> Vec<i16> {
     let mut limiter = Limiter::new(rate_hz);
     let mut out = vec![0; rate_hz as usize / 50];
@@ -19,14 +19,14 @@ fn limited(rate_hz: u32, mix: &[i32]) -> Vec<i16> {
     all
 }
 
-/// True peak in dBFS as another library measures it.
+/// Returns the true peak in dBFS, measured by ebur128.
 fn true_peak_dbfs(rate_hz: u32, samples: &[i16]) -> f64 {
     let mut meter = EbuR128::new(1, rate_hz, Mode::TRUE_PEAK).unwrap();
     meter.add_frames_i16(samples).unwrap();
     20.0 * meter.true_peak(0).unwrap().log10()
 }
 
-/// An even noise from −1 to 1.
+/// Returns a generator of uniform noise from −1 to 1.
 fn noise(seed: u32) -> impl FnMut() -> f32 {
     let mut state = seed;
     move || {
@@ -47,9 +47,9 @@ fn nothing_wraps() {
 }
 
 #[test]
-fn what_stays_below_the_ceiling_is_unchanged_and_5_ms_later() {
+fn sound_below_the_ceiling_is_unchanged_and_delayed_by_5_ms() {
     for rate_hz in RATES {
-        // Both the frames that are proven harmless and those that the detector has to look at.
+        // Frames that skip the detector and frames that don't.
         for dbfs in [-40.0, -12.0, -5.0, -4.2] {
             let tone = measure::tone(rate_hz, 997.0, dbfs, rate_hz as usize);
             let out = limited(rate_hz, &wide(&tone));
@@ -60,8 +60,8 @@ fn what_stays_below_the_ceiling_is_unchanged_and_5_ms_later() {
     }
 }
 
-/// Sounds that hurt.
-fn hurting(rate_hz: u32) -> Vec<(&'static str, Vec<i32>)> {
+/// Returns sounds that are difficult to limit.
+fn difficult_sounds(rate_hz: u32) -> Vec<(&'static str, Vec<i32>)> {
     let n = rate_hz as usize;
     let mut noise = noise(7);
     let full = 32_767.0;
@@ -93,7 +93,7 @@ fn hurting(rate_hz: u32) -> Vec<(&'static str, Vec<i32>)> {
 #[test]
 fn no_true_peak_exceeds_the_ceiling() {
     for rate_hz in RATES {
-        for (what, mix) in hurting(rate_hz) {
+        for (what, mix) in difficult_sounds(rate_hz) {
             let peak = true_peak_dbfs(rate_hz, &limited(rate_hz, &mix));
             assert!(peak <= f64::from(CEILING_DBFS), "{what} at {rate_hz} Hz: {peak} dBFS");
             assert!(peak > -4.0, "{what} at {rate_hz} Hz is left too quiet: {peak} dBFS");
@@ -104,7 +104,7 @@ fn no_true_peak_exceeds_the_ceiling() {
 #[test]
 fn skipping_the_detector_changes_nothing() {
     for rate_hz in RATES {
-        for (what, mix) in hurting(rate_hz) {
+        for (what, mix) in difficult_sounds(rate_hz) {
             let (mut skipping, mut envelope) = (Limiter::new(rate_hz), Envelope::new());
             let (block, mut out) = (skipping.block, vec![0; rate_hz as usize / 50]);
             let samples: Vec<f32> = std::iter::repeat_n(0.0, HISTORY).chain(mix.iter().map(|&x| x as f32)).collect();
@@ -126,7 +126,7 @@ fn loud_speech_does_not_pump() {
     let rate_hz = 24_000;
     for voice in [speech::english(rate_hz), speech::french(rate_hz)] {
         let peak = i32::from(voice.iter().map(|x| x.unsigned_abs()).max().unwrap_or(1));
-        // 8 dB too loud.
+        // 8 dB above full scale.
         let mix: Vec<i32> = voice.iter().map(|&x| i32::from(x) * 82_000 / peak).collect();
         let (mut limiter, mut out) = (Limiter::new(rate_hz), vec![0; 480]);
         let mut gains_db = Vec::new();
@@ -134,7 +134,7 @@ fn loud_speech_does_not_pump() {
             limiter.process(frame, &mut out);
             gains_db.push(20.0 * limiter.gain().log10());
         }
-        // How far the level comes back within a syllable, and within a breath.
+        // Maximum rise of the gain within a syllable and within a breath.
         for (frames, most_db) in [(6, 4.1), (25, 8.5)] {
             let rises = gains_db.windows(frames).map(|w| w[frames - 1] - w.iter().copied().fold(0f32, f32::min));
             let rise = rises.fold(0f32, f32::max);
@@ -145,7 +145,7 @@ fn loud_speech_does_not_pump() {
 }
 
 #[test]
-fn a_rest_releases_as_silence_does() {
+fn rest_equals_processing_silence() {
     let rate_hz = 24_000;
     let loud: Vec<i32> = measure::tone(rate_hz, 440.0, -3.1, 24_000).iter().map(|&x| i32::from(x) * 4).collect();
     let (mut resting, mut out) = (Limiter::new(rate_hz), vec![0; 480]);
@@ -163,19 +163,19 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(speech::cases(300)))]
 
     #[test]
-    fn the_gain_is_low_enough_in_time_and_never_jumps(
+    fn the_gain_is_low_enough_in_time_and_changes_slowly(
         needs in proptest::collection::vec(prop_oneof![6 => Just(1.0f32), 2 => 0.02f32..1.0, 1 => 0.001f32..0.1], 20..600),
     ) {
         let mut envelope = Envelope::new();
         let gains: Vec<f32> = needs.iter().map(|&need| { envelope.push(need); envelope.gain() }).collect();
         for (i, &need) in needs.iter().enumerate() {
-            // A block goes out 10 blocks after it came, and is seen by the detector at once or one block later.
+            // A block is delayed by 10 blocks, and detected with its own block or the next one.
             for at in [i + 8, i + 9, i + 10] {
                 prop_assert!(gains.get(at).is_none_or(|&gain| gain <= need * 1.000_01), "{i}");
             }
         }
         for pair in gains.windows(2) {
-            // The kernel's largest weight is a fifth: no half millisecond takes more than that part of the way.
+            // The kernel's maximum weight is 0.2, which limits the change per block.
             prop_assert!(pair[0] - pair[1] <= 0.205, "{pair:?}");
         }
         for window in gains.windows(21) {
@@ -184,7 +184,7 @@ proptest! {
     }
 
     #[test]
-    fn a_mix_minus_is_limited_as_the_difference_is(
+    fn process_minus_equals_process_of_the_difference(
         seed in any::<u32>(),
         amplitudes in proptest::collection::vec(prop_oneof![0.0f32..5_000.0, 0.0f32..40_000.0], 1..12),
         rate in 0usize..3,

@@ -1,20 +1,20 @@
-//! The peak between the samples: 4 × oversampling after Rec. ITU-R BS.1770-5, annex 2.
+//! True peak: 4 × oversampling after Rec. ITU-R BS.1770-5, annex 2.
 //!
-//! The interpolator is the windowed sinc (49 taps, Hann) of libebur128, so that the common meters agree with us; every
-//! fourth point of it is the sample itself. Its three phases between two samples are mirror images, which halves the
-//! work: with `s = x[k] + x[11 − k]` and `d = x[k] − x[11 − k]` the points at ¼ and ¾ are `e ± o`, whose larger magnitude
-//! is `|e| + |o|`, where `e` is made of `s` alone and `o` of `d` alone.
+//! The interpolator is the windowed sinc (49 taps, Hann) of libebur128, so that common meters agree with it. Every fourth
+//! point is the sample itself. The phases at ¼ and ¾ mirror each other, which halves the work: with
+//! `s = x[k] + x[11 − k]` and `d = x[k] − x[11 − k]` the points at ¼ and ¾ are `e ± o`, where `e` depends only on `s` and
+//! `o` only on `d`. The larger magnitude of the two is `|e| + |o|`.
 
 use std::f64::consts::PI;
 use std::sync::LazyLock;
 
 use crate::kernel;
 
-/// Samples that one point between two samples is made from.
-pub const TAPS: usize = 12;
+/// Samples from which one interpolated point is computed.
+pub(crate) const TAPS: usize = 12;
 const HALF: usize = TAPS / 2;
 
-/// The interpolator's coefficients, folded.
+/// The interpolator's coefficients, folded into even and odd parts.
 #[derive(Clone, Copy, Debug)]
 struct Filter {
     quarter_even: [f32; HALF],
@@ -25,22 +25,20 @@ struct Filter {
 
 static FILTER: LazyLock<Filter> = LazyLock::new(Filter::new);
 
-/// How many times the sample peak a true peak can be at most.
-#[must_use]
-pub fn bound() -> f32 {
+/// Returns the maximum ratio of true peak to sample peak.
+pub(crate) fn bound() -> f32 {
     FILTER.bound
 }
 
-/// The largest magnitude at ¼, ½ and ¾ between samples in the middle of each [`TAPS`] consecutive ones of `samples`.
-#[must_use]
-pub fn of(samples: &[f32]) -> f32 {
+/// Returns the largest magnitude at ¼, ½ and ¾ between the two middle samples of each run of [`TAPS`] samples.
+pub(crate) fn of(samples: &[f32]) -> f32 {
     let filter = &*FILTER;
     kernel::between(samples, &filter.quarter_even, &filter.quarter_odd, &filter.middle)
 }
 
 impl Filter {
     fn new() -> Self {
-        // Of the 49 taps, at 4 per sample, these belong to one phase; the first sample in time has the last tap.
+        // Every fourth of the 49 taps belongs to one phase; the first sample in time has the last tap.
         let phase = |phase: usize| -> [f64; TAPS] { std::array::from_fn(|k| tap(4 * (TAPS - 1 - k) + phase)) };
         let (quarter, middle) = (phase(1), phase(2));
         let sum_of = |taps: [f64; TAPS]| taps.iter().map(|x| x.abs()).sum::<f64>();
@@ -53,7 +51,7 @@ impl Filter {
     }
 }
 
-/// One tap of the sinc at four points per sample, under a Hann window.
+/// Returns tap `j` of the sinc at four points per sample, with a Hann window.
 fn tap(j: usize) -> f64 {
     const LAST: f64 = 48.0;
     let x = (j as f64 - LAST / 2.0) * PI / 4.0;
@@ -66,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sine_between_the_samples_is_found() {
+    fn the_peak_of_a_sine_between_samples_is_found() {
         // At a quarter of the rate and 45° off, every sample is 3 dB below the peak.
         let samples: Vec<f32> = (0..48).map(|i| ((f64::from(i) + 0.5) * PI / 2.0).sin() as f32).collect();
         assert!((of(&samples) - 1.0).abs() < 0.01, "{}", of(&samples));
@@ -82,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn the_folded_filter_is_the_filter() {
+    fn the_folded_filter_gives_the_same_points_as_the_plain_one() {
         let samples: [f32; TAPS] = std::array::from_fn(|k| ((k * 37 + 11) % 17) as f32 - 8.0);
         let plain =
             |phase: usize| -> f64 { (0..TAPS).map(|k| tap(4 * (TAPS - 1 - k) + phase) * f64::from(samples[k])).sum() };

@@ -1,44 +1,36 @@
-//! From the bytes after a head to samples of one channel.
+//! Decodes the bytes after a head to samples of one channel.
 
 use super::head::CHANNELS_MAX;
 use super::{DataEnd, Encoding, Head};
 
-/// No sample of one channel has more than four bytes.
+/// Maximum bytes of a sample of every channel.
 const BLOCK_BYTES_MAX: usize = 4 * CHANNELS_MAX as usize;
 
-/// Decodes pieces of any length; a block that is cut in two waits for its second half.
+/// Decodes pieces of any length, and stores an incomplete block until the next piece.
 ///
-/// Where the head says that the samples end and a chunk begins that is known to be no sound, the sound ends; anything else
-/// there means that the size lied.
+/// The sound ends at the declared end if a chunk that is known not to be sound begins there. Otherwise the declared size was
+/// wrong, and the sound continues.
 #[derive(Clone, Debug)]
-pub struct Decoder {
+pub(crate) struct Decoder {
     end: DataEnd,
     blocks: Blocks,
 }
 
 impl Decoder {
-    /// A decoder for the samples that follow `head`.
-    #[must_use]
-    pub fn new(head: &Head) -> Self {
+    pub(crate) fn new(head: &Head) -> Self {
         let blocks = Blocks { head: *head, partial: [0; BLOCK_BYTES_MAX], partial_len: 0 };
         Self { end: DataEnd::new(head.data_bytes), blocks }
     }
 
-    /// Appends the samples of `bytes` to `out`: one channel, each in [−1, 1] and finite. Several channels are averaged;
-    /// a float that is no number or infinite becomes 0. At the declared end up to five bytes wait until more tells what they are.
-    pub fn push(&mut self, bytes: &[u8], out: &mut Vec<f32>) {
+    /// Appends the samples of `bytes` to `out`: one channel, finite, in [−1, 1]. Several channels are averaged; NaN and
+    /// infinity become 0. At the declared end, up to five bytes wait for the rest of a chunk's name.
+    pub(crate) fn push(&mut self, bytes: &[u8], out: &mut Vec<f32>) {
         self.end.pass(bytes, |sound| self.blocks.push(sound, out));
     }
 
-    /// Nothing more comes: appends the samples of what has waited.
-    pub fn finish(&mut self, out: &mut Vec<f32>) {
+    /// Ends the stream: appends the samples of bytes that waited.
+    pub(crate) fn finish(&mut self, out: &mut Vec<f32>) {
         self.end.finish(|sound| self.blocks.push(sound, out));
-    }
-
-    /// Bytes of an unfinished block that are waiting.
-    #[must_use]
-    pub fn partial_bytes(&self) -> usize {
-        self.blocks.partial_len
     }
 }
 
@@ -82,7 +74,7 @@ fn sample_of(bytes: &[u8], encoding: Encoding) -> f32 {
     const S32_SCALE: f32 = 1.0 / 2_147_483_648.0;
     match (encoding, bytes) {
         (Encoding::S16, &[a, b]) => f32::from(i16::from_le_bytes([a, b])) / 32_768.0,
-        // As the upper three bytes of 32 the sign comes for free.
+        // As the upper three bytes of an i32, for the sign.
         (Encoding::S24, &[a, b, c]) => (i32::from_le_bytes([0, a, b, c]) >> 8) as f32 * S24_SCALE,
         (Encoding::S32, &[a, b, c, d]) => i32::from_le_bytes([a, b, c, d]) as f32 * S32_SCALE,
         (Encoding::F32, &[a, b, c, d]) => finite(f32::from_le_bytes([a, b, c, d])),
@@ -121,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn floats_that_are_no_sound_become_silence_and_the_loud_ones_full_scale() {
+    fn non_finite_floats_become_0_and_loud_ones_full_scale() {
         let odd = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 7.0, -1e30];
         let bytes: Vec<u8> = odd.iter().flat_map(|x| x.to_le_bytes()).collect();
         assert_eq!(decode(&head(1, Encoding::F32), &bytes), [0.0, 0.0, 0.0, 1.0, -1.0]);
@@ -134,11 +126,11 @@ mod tests {
     }
 
     #[test]
-    fn a_chunk_after_the_samples_is_not_heard() {
+    fn a_chunk_after_the_samples_is_ignored() {
         let head = Head { data_bytes: Some(4), ..head(1, Encoding::S16) };
         assert_eq!(decode(&head, b"\0\x40\0\x80LIST\x04\0\0\0soft"), [0.5, -1.0]);
         assert_eq!(decode(&head, b"\0\x40\0\x80\0\x40\0\x40"), [0.5, -1.0, 0.5, 0.5]);
-        // A sample may end at the stream's end where a chunk's name might have come.
+        // The stream may end where a chunk's name could begin.
         assert_eq!(decode(&head, b"\0\x40\0\x80\0\x40"), [0.5, -1.0, 0.5]);
     }
 
@@ -155,7 +147,7 @@ mod tests {
             let encoding = [Encoding::S16, Encoding::S24, Encoding::S32, Encoding::F32][which];
             let head = Head { data_bytes, ..head(channels, encoding) };
             let mut bytes = bytes;
-            // With its padding where the size is odd.
+            // With padding if the size is odd.
             let at = data_bytes.map_or(usize::MAX, |declared| declared as usize + declared as usize % 2);
             let ends = list && at <= bytes.len();
             if ends {
@@ -174,7 +166,7 @@ mod tests {
             prop_assert_eq!(&out, &decode(&head, &bytes));
             let heard = data_bytes.filter(|_| ends).map_or(bytes.len(), |declared| declared as usize);
             prop_assert_eq!(out.len(), heard / head.block_bytes());
-            prop_assert_eq!(decoder.partial_bytes(), heard % head.block_bytes());
+            prop_assert_eq!(decoder.blocks.partial_len, heard % head.block_bytes());
         }
     }
 }

@@ -1,23 +1,22 @@
-//! Where the samples of a WAV end before the stream does.
+//! Finds the end of a WAV's samples.
 //!
-//! The size in a head isn't believed by itself: it lies wherever the head was written before the sound. But where it says
-//! that the samples end and a chunk begins there that programs are known to put after them, it told the truth, and that
-//! chunk would be heard as a click.
+//! The declared size alone isn't trusted: it is wrong if the head was written before the sound. It is correct if a chunk that
+//! programs are known to write after the samples begins at the declared end. That chunk would be heard as a click.
 
-/// What programs put after the samples.
+/// Names of chunks that programs write after the samples.
 const CHUNKS: [&[u8; 4]; 13] = [
     b"LIST", b"id3 ", b"ID3 ", b"JUNK", b"junk", b"fact", b"cue ", b"smpl", b"bext", b"PEAK", b"afsp", b"_PMX", b"iXML",
 ];
-/// Length of a chunk's name.
+/// Length of a chunk's name in bytes.
 const NAME_BYTES: usize = 4;
-/// A name, and the byte of padding before it when the samples have an odd length.
+/// Maximum bytes held back: a name, and a byte of padding if the samples have an odd length.
 const HELD_BYTES_MAX: usize = NAME_BYTES + 1;
 
-/// Lets through what is sound, in pieces of any length.
+/// Passes the bytes of samples, in pieces of any length.
 #[derive(Clone, Debug)]
 pub(crate) struct DataEnd {
     at: At,
-    /// Bytes of padding that may stand before a name.
+    /// Maximum bytes of padding before a name.
     padding: usize,
     held: [u8; HELD_BYTES_MAX],
     held_len: usize,
@@ -25,29 +24,29 @@ pub(crate) struct DataEnd {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum At {
-    /// So many bytes before the end that was declared.
+    /// This many bytes before the declared end.
     Before(u64),
-    /// At that end: what comes now tells whether it is one.
+    /// At the declared end; the next bytes tell whether it is correct.
     Declared,
-    /// After an end that was none, or without one.
-    Lasting,
+    /// After a wrong declared end, or without one.
+    Unknown,
     /// After the last sample.
     Over,
 }
 
 impl DataEnd {
-    /// Before the first of `data_bytes`, or where nobody knows how many there are.
+    /// Starts before the first of `data_bytes`; `None` if their number is unknown.
     pub(crate) fn new(data_bytes: Option<u64>) -> Self {
-        let at = data_bytes.map_or(At::Lasting, At::Before);
+        let at = data_bytes.map_or(At::Unknown, At::Before);
         let padding = usize::from(data_bytes.is_some_and(|bytes| bytes % 2 == 1));
         Self { at, padding, held: [0; HELD_BYTES_MAX], held_len: 0 }
     }
 
-    /// Gives what is sound in `bytes` to `hear`, in one to three pieces.
-    pub(crate) fn pass(&mut self, mut bytes: &[u8], mut hear: impl FnMut(&[u8])) {
+    /// Calls `consume` for the bytes of samples in `bytes`, up to three times.
+    pub(crate) fn pass(&mut self, mut bytes: &[u8], mut consume: impl FnMut(&[u8])) {
         if let At::Before(left) = self.at {
             let (sound, rest) = bytes.split_at(usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len()));
-            hear(sound);
+            consume(sound);
             bytes = rest;
             let left = left - sound.len() as u64;
             self.at = if left == 0 { At::Declared } else { At::Before(left) };
@@ -55,23 +54,23 @@ impl DataEnd {
         if self.at == At::Declared {
             bytes = self.hold(bytes);
             if self.held_len == self.padding + NAME_BYTES {
-                self.decide(&mut hear);
+                self.decide(&mut consume);
             }
         }
-        if self.at == At::Lasting {
-            hear(bytes);
+        if self.at == At::Unknown {
+            consume(bytes);
         }
     }
 
-    /// The stream has ended. Bytes that were held because a name might have come are sound.
-    pub(crate) fn finish(&mut self, hear: impl FnOnce(&[u8])) {
+    /// Ends the stream. Bytes that were held back are samples.
+    pub(crate) fn finish(&mut self, consume: impl FnOnce(&[u8])) {
         if self.at == At::Declared {
-            hear(&self.held[..self.held_len]);
+            consume(&self.held[..self.held_len]);
         }
         self.at = At::Over;
     }
 
-    /// Keeps what is missing of a name and gives the rest.
+    /// Holds the bytes of a possible name back and returns the rest.
     fn hold<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         let missing = self.padding + NAME_BYTES - self.held_len;
         let (kept, rest) = bytes.split_at(missing.min(bytes.len()));
@@ -80,15 +79,15 @@ impl DataEnd {
         rest
     }
 
-    fn decide(&mut self, hear: impl FnOnce(&[u8])) {
+    fn decide(&mut self, consume: impl FnOnce(&[u8])) {
         let held = &self.held[..self.held_len];
         let is_name = |bytes: &[u8]| CHUNKS.iter().any(|name| bytes.starts_with(&name[..]));
-        // Some programs leave the padding out.
+        // Some programs omit the padding.
         if is_name(held) || (self.padding == 1 && held[0] == 0 && is_name(&held[1..])) {
             self.at = At::Over;
         } else {
-            self.at = At::Lasting;
-            hear(held);
+            self.at = At::Unknown;
+            consume(held);
         }
     }
 }
@@ -106,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_known_chunk_at_the_declared_end_ends_the_sound() {
+    fn a_known_chunk_at_the_declared_end_ends_the_samples() {
         for name in CHUNKS {
             let bytes = [&b"abcd"[..], name, b"\x04\0\0\0tail"].concat();
             assert_eq!(heard(Some(4), &[&bytes]), b"abcd");
@@ -118,14 +117,14 @@ mod tests {
     }
 
     #[test]
-    fn after_an_odd_length_a_byte_of_padding_may_come_first() {
+    fn samples_of_odd_length_may_be_followed_by_padding() {
         assert_eq!(heard(Some(3), &[b"abc\0LIST\0\0\0\0"]), b"abc");
         assert_eq!(heard(Some(3), &[b"abcLIST\0\0\0\0"]), b"abc");
         assert_eq!(heard(Some(3), &[b"abc\x01LIST\0\0\0\0"]), b"abc\x01LIST\0\0\0\0");
     }
 
     #[test]
-    fn anything_else_means_that_the_size_lied() {
+    fn other_bytes_at_the_declared_end_are_samples() {
         assert_eq!(heard(Some(4), &[b"abcdefghLIST"]), b"abcdefghLIST");
         assert_eq!(heard(Some(4), &[b"abcdLIS"]), b"abcdLIS");
         assert_eq!(heard(Some(4), &[b"abcdlist"]), b"abcdlist");
@@ -136,7 +135,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn pieces_of_any_length_are_heard_as_one(
+        fn pieces_of_any_length_give_the_same_result(
             sound in proptest::collection::vec(any::<u8>(), 0..40),
             which in proptest::option::of(0..CHUNKS.len()),
             after in proptest::collection::vec(any::<u8>(), 0..20),

@@ -1,38 +1,40 @@
-//! The head of a WAV, up to and with the size of its `data` chunk.
+//! Parses the head of a WAV, up to and including the size of its `data` chunk.
 
 use std::io::{self, Read};
 
-/// The most bytes a head may have, chunks that we don't know included.
+/// Maximum length of a head in bytes, including unknown chunks.
 pub const HEAD_BYTES_MAX: usize = 64 * 1024;
 
-/// The most channels a WAV may have: 7.1.
+/// Maximum number of channels: 7.1.
 pub(super) const CHANNELS_MAX: u16 = 8;
-/// From this size of the samples on nobody knew it: `0xFFFF_FFFF`, or that less the head, or rounded down to a block.
+/// Minimum size of samples that means "unknown": `0xFFFF_FFFF`, less the head, or rounded down to a block.
 const UNKNOWN_BYTES: u32 = 0xFFFF_FF00;
+/// Supported sample rates.
 const RATE_HZ: std::ops::RangeInclusive<u32> = 8_000..=192_000;
+/// Maximum length of a `fmt ` chunk.
 const FMT_BYTES_MAX: usize = 1024;
 
 const TAG_PCM: u16 = 1;
 const TAG_FLOAT: u16 = 3;
 const TAG_EXTENSIBLE: u16 = 0xFFFE;
-/// What follows the two bytes of the format tag in every `KSDATAFORMAT_SUBTYPE` of `mmreg.h`.
+/// The bytes after the format tag in every `KSDATAFORMAT_SUBTYPE` of `mmreg.h`.
 const SUBTYPE_TAIL: [u8; 14] = [0, 0, 0, 0, 0x10, 0, 0x80, 0, 0, 0xAA, 0, 0x38, 0x9B, 0x71];
 
-/// How one sample is stored; all are little-endian.
+/// The encoding of a sample, little-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Encoding {
     /// Signed, 16 bits.
     S16,
     /// Signed, 24 bits in three bytes.
     S24,
-    /// Signed, 32 bits; 24 valid bits in four bytes are the upper ones and read the same way.
+    /// Signed, 32 bits. 24 valid bits in four bytes are the upper ones, and are read in the same way.
     S32,
     /// IEEE 754 binary32, full scale ±1.0.
     F32,
 }
 
 impl Encoding {
-    /// Bytes of one sample of one channel.
+    /// Returns the bytes of a sample of one channel.
     #[must_use]
     pub const fn bytes(self) -> usize {
         match self {
@@ -43,56 +45,50 @@ impl Encoding {
     }
 }
 
-/// What a WAV's head says about the samples that follow.
+/// The format of the samples that follow a WAV's head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
     /// Samples per second of each channel, 8000 to 192 000.
     pub rate_hz: u32,
-    /// 1 to 8, interleaved.
+    /// Interleaved channels, 1 to 8.
     pub channels: u16,
-    /// How a sample is stored.
+    /// Encoding of each sample.
     pub encoding: Encoding,
-    /// Bytes of samples as declared, which may be a lie; `None` where whoever wrote the head didn't know.
+    /// Declared bytes of samples, which may be wrong; `None` if the size was unknown when the head was written.
     pub data_bytes: Option<u64>,
 }
 
-/// Why a stream is not a WAV that can be heard here.
+/// Why a WAV can't be read.
 #[derive(Debug, thiserror::Error)]
 pub enum WavError {
-    /// The stream doesn't begin as a RIFF/WAVE, or its `fmt ` chunk is missing, broken or too far away.
+    /// The stream doesn't start with a RIFF/WAVE head, or its `fmt ` chunk is missing, invalid, or preceded by too many bytes.
     #[error("this is not a WAV")]
     NotWav,
-    /// A WAV, but of a kind that is not understood.
+    /// The format is not supported.
     #[error("{what} is not supported; use 1 to 8 channels at 8000 to 192000 Hz, s16, s24, s32 or f32")]
     Unsupported {
-        /// What it was.
+        /// The unsupported property.
         what: String,
     },
-    /// The stream ended inside the head.
-    #[error("the WAV ends inside its head")]
+    /// The stream ended within the head.
+    #[error("the head of the WAV is incomplete")]
     Truncated,
     /// The stream ended before its first byte.
-    #[error("there is nothing in it")]
+    #[error("it is empty")]
     Empty,
-    /// The stream could not be read.
+    /// The stream can't be read.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
 impl Head {
-    /// Reads a head and not one byte more: what the stream gives next is the first sample.
-    ///
-    /// # Errors
-    /// See [`WavError`]; a head of more than [`HEAD_BYTES_MAX`] is [`WavError::NotWav`].
+    /// Reads a head, and no byte beyond it: the stream continues with the first sample.
     pub fn read(stream: &mut impl Read) -> Result<Self, WavError> {
         Self::read_with_size(stream).map(|(head, _)| head)
     }
 
-    /// The same, and how many bytes of samples the head announces: true in a file that is complete (other chunks may
-    /// follow the samples), anything at all in one that is still being written or was never finished.
-    ///
-    /// # Errors
-    /// As [`Self::read`].
+    /// Reads a head, and returns the declared bytes of samples too. They are correct in a complete file (other chunks may
+    /// follow the samples), and arbitrary in a file that is still being written or was never finished.
     pub fn read_with_size(stream: &mut impl Read) -> Result<(Self, u32), WavError> {
         let mut bounded = Bounded { stream, left: HEAD_BYTES_MAX };
         bounded.riff()?;
@@ -114,20 +110,20 @@ impl Head {
         }
     }
 
-    /// Bytes of one sample of every channel.
+    /// Returns the bytes of one sample of every channel.
     #[must_use]
     pub const fn block_bytes(&self) -> usize {
         self.encoding.bytes() * self.channels as usize
     }
 
-    /// The head for whoever begins to read `bytes` after the first sample. Beyond the declared end there is none any more.
+    /// Returns the head for a reader that starts `bytes` after the first sample. Beyond the declared end, the size is unknown.
     #[must_use]
     pub fn after(self, bytes: u64) -> Self {
         Self { data_bytes: self.data_bytes.and_then(|declared| declared.checked_sub(bytes)), ..self }
     }
 }
 
-/// A stream of which only so many bytes may be read for a head.
+/// A stream from which at most `left` bytes may be read.
 struct Bounded<'a, R> {
     stream: &'a mut R,
     left: usize,
@@ -150,7 +146,7 @@ impl<R: Read> Bounded<'_, R> {
             result => result?,
         }
         self.take(&mut tag[1..])?;
-        // RF64 and BW64 are RIFF with 64-bit sizes in a chunk of their own; sizes don't matter here.
+        // RF64 and BW64 are RIFF with 64-bit sizes in a separate chunk; those sizes aren't needed.
         if ![*b"RIFF", *b"RF64", *b"BW64"].contains(&tag) {
             return Err(WavError::NotWav);
         }
@@ -189,12 +185,12 @@ impl<R: Read> Bounded<'_, R> {
     }
 }
 
-/// A chunk of an odd length is followed by a byte of padding.
+/// Returns the length of a chunk with its padding: a chunk of odd length is followed by a byte.
 const fn padded(len: usize) -> usize {
     len.saturating_add(len & 1)
 }
 
-/// `fmt` has at least 16 bytes.
+/// Parses a `fmt ` chunk of at least 16 bytes.
 fn parse_fmt(fmt: &[u8]) -> Result<Head, WavError> {
     let u16_at = |at: usize| u16::from_le_bytes([fmt[at], fmt[at + 1]]);
     let (mut tag, channels, block, bits) = (u16_at(0), u16_at(2), u16_at(12), u16_at(14));
@@ -223,7 +219,7 @@ fn parse_fmt(fmt: &[u8]) -> Result<Head, WavError> {
         _ => return unsupported(format!("a WAV of format {tag} with {bits} bits")),
     };
     let head = Head { rate_hz, channels, encoding, data_bytes: None };
-    // Some writers leave the block size at zero; a wrong one would be noise.
+    // Some writers set the block size to zero. A wrong one would turn the sound into noise.
     if block != 0 && usize::from(block) != head.block_bytes() {
         return unsupported(format!("a block of {block} bytes for {channels} channels of {bits} bits"));
     }
@@ -277,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_not_believed_and_the_first_sample_comes_next() {
+    fn the_declared_size_is_read_and_the_stream_continues_with_the_first_sample() {
         for (size, data_bytes) in [
             (0, None),
             (1, Some(1)),
@@ -297,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn who_begins_later_has_less_before_the_declared_end() {
+    fn a_reader_that_starts_later_has_fewer_declared_bytes() {
         let head = read(&riff(&[(b"fmt ", 16, &fmt(1, 1, 24_000, 16)), (b"data", 100, &[])])).unwrap();
         assert_eq!([0, 40, 100, 101].map(|bytes| head.after(bytes).data_bytes), [Some(100), Some(60), Some(0), None]);
     }
@@ -334,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_heard_is_named() {
+    fn unsupported_formats_are_refused() {
         for body in [
             fmt(1, 0, 24_000, 16),
             fmt(1, 9, 24_000, 16),
@@ -349,18 +345,18 @@ mod tests {
     }
 
     #[test]
-    fn an_end_in_the_head_is_told_from_nothing_at_all() {
+    fn a_truncated_head_and_an_empty_stream_are_different_errors() {
         let bytes = riff(&[(b"fmt ", 16, &fmt(1, 1, 24_000, 16)), (b"data", 0, &[])]);
         assert!(matches!(read(&[]), Err(WavError::Empty)));
         for len in 1..bytes.len() {
             assert!(matches!(read(&bytes[..len]), Err(WavError::Truncated)), "{len}");
         }
-        assert!(matches!(read(b"ID3\x03 a song, not a wave"), Err(WavError::NotWav)));
+        assert!(matches!(read(b"ID3\x03 an MP3 file, not a WAV"), Err(WavError::NotWav)));
     }
 
     proptest! {
         #[test]
-        fn no_bytes_whatsoever_make_the_head_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn no_bytes_make_the_parser_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = read(&bytes);
             let mut wav = b"RIFF\0\0\0\0WAVEfmt ".to_vec();
             wav.extend_from_slice(&bytes);

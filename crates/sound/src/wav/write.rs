@@ -1,4 +1,4 @@
-//! Little WAVs and endless heads, written by hound.
+//! Writes short WAVs and the heads of longer ones.
 
 use std::io::Cursor;
 
@@ -8,48 +8,42 @@ const fn spec(rate_hz: u32) -> WavSpec {
     WavSpec { channels: 1, sample_rate: rate_hz, bits_per_sample: 16, sample_format: SampleFormat::Int }
 }
 
-/// A complete WAV of `samples`: s16, one channel, true sizes in its 44-byte head.
-#[must_use]
-pub fn little(rate_hz: u32, samples: &[i16]) -> Vec<u8> {
-    let mut wav = Vec::with_capacity(44 + samples.len() * 2);
-    little_into(rate_hz, samples, &mut wav);
-    wav
-}
-
-/// The same as [`little`] into `wav`, whose old content is replaced and whose allocation is used again.
+/// Returns a complete WAV of `samples`: s16, one channel, with a head of 44 bytes.
 ///
 /// # Panics
-/// With 4 GiB of samples and more, which no WAV can hold.
+/// With 4 GiB of samples or more, the maximum of the format.
+#[must_use]
 #[expect(clippy::expect_used, reason = "writing to memory fails only beyond the 4 GiB of the format")]
-pub fn little_into(rate_hz: u32, samples: &[i16], wav: &mut Vec<u8>) {
-    wav.clear();
-    let count = u32::try_from(samples.len()).expect("samples of one little WAV");
-    let mut writer = WavWriter::new(Cursor::new(wav), spec(rate_hz)).expect("a WAV in memory");
+pub fn little(rate_hz: u32, samples: &[i16]) -> Vec<u8> {
+    let mut wav = Vec::with_capacity(HEAD_BYTES + samples.len() * 2);
+    let count = u32::try_from(samples.len()).expect("fewer samples than the format allows");
+    let mut writer = WavWriter::new(Cursor::new(&mut wav), spec(rate_hz)).expect("a WAV in memory");
     let mut block = writer.get_i16_writer(count);
     for &sample in samples {
         block.write_sample(sample);
     }
     block.flush().expect("samples in memory");
     writer.finalize().expect("sizes in memory");
+    wav
 }
 
-/// The head of a WAV that never ends: s16, one channel, both sizes `0xFFFF_FFFF`.
+/// Returns the head of a live WAV: s16, one channel, both sizes `0xFFFF_FFFF`.
 #[must_use]
 pub fn endless_head(rate_hz: u32) -> Vec<u8> {
     spec(rate_hz).into_header_for_infinite_file()
 }
 
-/// Bytes of [`sized_head`], after which the samples begin.
+/// Length of [`sized_head`] in bytes.
 pub const HEAD_BYTES: usize = 44;
-/// The most bytes of samples that the sizes in a head can tell.
+/// Maximum bytes of samples that a head can declare.
 pub const DATA_BYTES_MAX: u64 = u32::MAX as u64 - (HEAD_BYTES as u64 - 8);
 
-/// The head of a WAV in which `data_bytes` of samples follow so far: s16, one channel. Beyond [`DATA_BYTES_MAX`] it says
-/// that much. Whoever writes a file that grows puts it over the old one now and then.
+/// Returns the head of a WAV with `data_bytes` of samples, at most [`DATA_BYTES_MAX`]: s16, one channel. The writer of a
+/// growing file overwrites the old head with it from time to time.
 #[must_use]
 pub fn sized_head(rate_hz: u32, data_bytes: u64) -> Vec<u8> {
     let mut head = endless_head(rate_hz);
-    // DATA_BYTES_MAX and the 36 bytes between the two sizes fill an u32.
+    // DATA_BYTES_MAX and the 36 bytes between the two sizes are the maximum of a u32.
     let size = data_bytes.min(DATA_BYTES_MAX) as u32;
     head[4..8].copy_from_slice(&(size + (HEAD_BYTES as u32 - 8)).to_le_bytes());
     head[40..44].copy_from_slice(&size.to_le_bytes());
@@ -63,7 +57,7 @@ mod tests {
     use crate::wav::{Encoding, Head};
 
     #[test]
-    fn the_head_of_a_file_that_grew_is_that_of_a_complete_one() {
+    fn the_head_of_a_growing_file_is_that_of_a_complete_one() {
         for samples in [&[][..], &[1, 2, 3]] {
             let complete = little(24_000, samples);
             assert_eq!(sized_head(24_000, samples.len() as u64 * 2), complete[..HEAD_BYTES]);
@@ -73,12 +67,10 @@ mod tests {
     }
 
     #[test]
-    fn a_little_wav_is_read_back_by_hound_sample_by_sample() {
+    fn hound_reads_the_samples_of_a_short_wav() {
         let samples = [0, 1, -2, 256, i16::MAX, i16::MIN];
-        let mut wav = vec![9; 1000];
-        little_into(24_000, &samples, &mut wav);
+        let wav = little(24_000, &samples);
         assert_eq!(wav.len(), 44 + 12);
-        assert_eq!(wav, little(24_000, &samples));
         let mut reader = hound::WavReader::new(&wav[..]).unwrap();
         assert_eq!(reader.spec(), spec(24_000));
         let read: Vec<i16> = reader.samples::<i16>().map(Result::unwrap).collect();
@@ -86,12 +78,12 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_wav_is_a_wav() {
+    fn a_wav_without_samples_is_valid() {
         assert_eq!(hound::WavReader::new(&little(16_000, &[])[..]).unwrap().len(), 0);
     }
 
     #[test]
-    fn an_endless_head_announces_no_end() {
+    fn an_endless_head_declares_the_maximum_sizes() {
         let bytes = endless_head(48_000);
         assert_eq!(bytes.len(), 44);
         assert_eq!(bytes[4..8], [0xFF; 4]);

@@ -1,4 +1,4 @@
-//! Half an hour of talkers whose clocks are not ours.
+//! Half an hour of talkers with other clocks.
 
 use std::f64::consts::TAU;
 use std::sync::LazyLock;
@@ -6,36 +6,37 @@ use std::sync::LazyLock;
 use super::*;
 
 const SECONDS: u64 = 1_800;
-/// The talker's tone has 240 samples a period: where it is, is known to a fraction of a sample.
+/// Period of the talker's tone in samples. The phase tells the position to a fraction of a sample.
 const PERIOD: usize = 240;
+/// Amplitude of the tone.
 const PEAK: f64 = 4_000.0;
-/// Where it is quiet.
+/// Amplitude of the tone in quiet moments.
 const QUIET_PEAK: f64 = 60.0;
 
-/// Somebody who talks without a pause.
+/// A talker without pauses.
 #[derive(Clone, Copy, Debug)]
 struct Talker {
     ppm: f64,
-    piece_ms: u64,
-    /// Each piece is late by up to so much.
+    chunk_ms: u64,
+    /// Maximum lateness of a chunk.
     late_us: u64,
-    /// The first tick is so late after the first sample.
+    /// Time from the first sample to the first tick.
     phase_us: u64,
     random: u64,
-    /// Of each second a tenth is quiet.
+    /// Whether a tenth of each second is quiet.
     pauses: bool,
 }
 
 impl Talker {
-    /// When piece `i` arrives, but for its order: it is complete when its last sample was spoken.
+    /// Returns when chunk `i` arrives: when its last sample was recorded, and late by a random time.
     fn arrival_us(&mut self, i: u64) -> u64 {
         self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let said_us = ((i + 1) * self.piece_ms) as f64 * 1000.0 / (1.0 + self.ppm / 1e6);
+        let said_us = ((i + 1) * self.chunk_ms) as f64 * 1000.0 / (1.0 + self.ppm / 1e6);
         said_us as u64 + (self.random >> 33) % (self.late_us + 1)
     }
 
-    fn piece(&self, i: u64) -> Vec<i16> {
-        let n = RATE_HZ as usize / 1000 * self.piece_ms as usize;
+    fn chunk(&self, i: u64) -> Vec<i16> {
+        let n = RATE_HZ as usize / 1000 * self.chunk_ms as usize;
         (i as usize * n..(i as usize + 1) * n).map(|place| self.sample(place)).collect()
     }
 
@@ -52,7 +53,7 @@ impl Talker {
     }
 }
 
-/// Which place of the tone's period a frame begins with.
+/// Returns the position in the tone's period at which a frame starts.
 fn place_in_period(frame: &[i16]) -> f64 {
     let (sin, cos) = frame
         .iter()
@@ -61,29 +62,29 @@ fn place_in_period(frame: &[i16]) -> f64 {
     cos.atan2(sin) / TAU * PERIOD as f64
 }
 
-/// Sine and cosine of a period.
+/// Sine and cosine over one period.
 static TURN: LazyLock<Vec<(f64, f64)>> =
     LazyLock::new(|| (0..PERIOD).map(|i| (TAU * i as f64 / PERIOD as f64).sin_cos()).collect());
 
-/// What was heard of a talker.
+/// The output for one talker.
 struct Heard {
-    /// Of each frame in ms: from when a sample was spoken until it is played.
+    /// Delay of each frame, from recording to output.
     delays_ms: Vec<f64>,
-    /// At which tick the resampler came, and how many milliseconds were heard again then.
+    /// Tick at which the resampler started, and how many ms were repeated.
     followed: Option<(u64, f64)>,
     place: f64,
     last: Vec<i16>,
 }
 
 impl Heard {
-    /// Least and most, against the first second.
+    /// Returns the minimum and maximum delay, relative to the first second.
     fn range_ms(&self) -> (f64, f64) {
         let first = self.delays_ms[25];
         let range = |(least, most): (f64, f64), &x: &f64| (least.min(x - first), most.max(x - first));
         self.delays_ms.iter().fold((0.0, 0.0), range)
     }
 
-    /// Another frame: it must continue the one before.
+    /// Checks that a frame continues the previous one.
     fn frame(&mut self, talker: &Talker, tick: u64, frame: &[i16], jitter: &Jitter) {
         let following = jitter.is_following();
         let (mut expected, half) = (self.place + FRAME_SAMPLES as f64, PERIOD as f64 / 2.0);
@@ -98,10 +99,10 @@ impl Heard {
             }
             off = (place_in_period(frame) - expected + half).rem_euclid(PERIOD as f64) - half;
             match &self.followed {
-                // The one that was faded over and the one behind it.
+                // The frames of the cross-fade.
                 Some((at, _)) if tick < *at + 2 => assert!(off.abs() < 50.0, "{talker:?}, tick {tick}: {off} samples"),
-                // Two parts in a thousand of a frame are a sample; what was dropped or repeated is more. Where it grows quiet,
-                // its place is known less well.
+                // A ratio of 0.2 % is one sample per frame; a drop or a repetition is more. In quiet moments the position is
+                // less certain.
                 _ => {
                     let most = if talker.pauses { 5.0 } else { 1.5 };
                     assert!(off.abs() < most, "{talker:?}, tick {tick}: {off} samples");
@@ -126,20 +127,20 @@ impl Heard {
 
 fn listen(mut talker: Talker, seconds: u64) -> Heard {
     let (mut jitter, mut frame) = (Jitter::new(RATE_HZ), vec![0; FRAME_SAMPLES]);
-    let (mut piece, mut next_us) = (0, talker.arrival_us(0));
+    let (mut chunk, mut next_us) = (0, talker.arrival_us(0));
     let mut heard = Heard { delays_ms: Vec::new(), followed: None, place: 0.0, last: Vec::new() };
     for tick in 0..seconds * 50 {
         let now_us = talker.phase_us + tick * 20_000;
         while next_us <= now_us {
-            jitter.push(Duration::from_micros(next_us), &talker.piece(piece));
-            piece += 1;
-            next_us = talker.arrival_us(piece).max(next_us);
+            jitter.push(Duration::from_micros(next_us), &talker.chunk(chunk));
+            chunk += 1;
+            next_us = talker.arrival_us(chunk).max(next_us);
         }
         let pulled = jitter.pull(Duration::from_micros(now_us), &mut frame);
         if pulled == Pulled::Frame {
             heard.frame(&talker, tick, &frame, &jitter);
         } else {
-            assert!(heard.delays_ms.is_empty(), "{talker:?}, tick {tick}: dry");
+            assert!(heard.delays_ms.is_empty(), "{talker:?}, tick {tick}: underrun");
         }
     }
     assert_eq!(
@@ -149,7 +150,7 @@ fn listen(mut talker: Talker, seconds: u64) -> Heard {
     heard
 }
 
-/// Gives what was heard, whose delay must have stayed within these bounds.
+/// Simulates `talker` and checks that the delay stays within the bounds.
 fn check(talker: Talker, seconds: u64, bounds_ms: (f64, f64)) -> Heard {
     let heard = listen(talker, seconds);
     let (least, most) = heard.range_ms();
@@ -157,7 +158,7 @@ fn check(talker: Talker, seconds: u64, bounds_ms: (f64, f64)) -> Heard {
     assert!(least >= bounds_ms.0 && most <= bounds_ms.1, "{talker:?}: {least} to {most} ms");
     match heard.followed {
         None => assert!(talker.ppm.abs() < 20.0, "{talker:?} is not followed"),
-        // Sooner where the buffer would run dry before.
+        // Earlier if the buffer would run empty before.
         Some((tick, _)) => assert!(talker.ppm != 0.0 && tick >= if talker.late_us > 2_000 { 8 } else { 25 } * 50),
     }
     heard
@@ -166,24 +167,24 @@ fn check(talker: Talker, seconds: u64, bounds_ms: (f64, f64)) -> Heard {
 const TEN_MS: (f64, f64) = (-10.0, 10.0);
 
 #[test]
-fn over_half_an_hour_no_clock_loses_a_sample_and_the_delay_stays() {
+fn half_an_hour_with_any_clock_loses_no_sample_and_keeps_the_delay() {
     for (ppm, phase_us) in [(-300.0, 0), (300.0, 5_000), (0.0, 0)] {
-        check(Talker { ppm, piece_ms: 40, late_us: 2_000, phase_us, random: 1, pauses: true }, SECONDS, TEN_MS);
+        check(Talker { ppm, chunk_ms: 40, late_us: 2_000, phase_us, random: 1, pauses: true }, SECONDS, TEN_MS);
     }
 }
 
 #[test]
-fn nor_does_one_by_a_network_that_delays_by_up_to_ten_milliseconds() {
+fn half_an_hour_with_ten_milliseconds_of_jitter_keeps_the_delay() {
     for ppm in [-300.0, 300.0] {
-        check(Talker { ppm, piece_ms: 40, late_us: 10_000, phase_us: 9_000, random: 1, pauses: true }, SECONDS, TEN_MS);
+        check(Talker { ppm, chunk_ms: 40, late_us: 10_000, phase_us: 9_000, random: 1, pauses: true }, SECONDS, TEN_MS);
     }
 }
 
 #[test]
-fn where_the_pieces_come_just_in_time_for_a_tick_that_network_needs_more_once_and_for_all() {
-    // Until the clocks' difference has moved the pieces to another place between two ticks, less is enough than ever after.
+fn the_delay_grows_once_if_chunks_first_arrive_just_before_a_tick() {
+    // Until the clocks have moved the arrivals to another place between two ticks, less delay is sufficient.
     for (ppm, phase_us) in [(-300.0, 0), (300.0, 0), (-300.0, 19_000), (300.0, 19_000)] {
-        let talker = Talker { ppm, piece_ms: 40, late_us: 10_000, phase_us, random: 1, pauses: true };
+        let talker = Talker { ppm, chunk_ms: 40, late_us: 10_000, phase_us, random: 1, pauses: true };
         let heard = check(talker, 400, (-10.0, 17.0));
         let settled = &heard.delays_ms[heard.delays_ms.len() / 4..];
         let (least, most) = settled.iter().fold((f64::MAX, f64::MIN), |(a, b), x| (x.min(a), x.max(b)));
@@ -192,20 +193,20 @@ fn where_the_pieces_come_just_in_time_for_a_tick_that_network_needs_more_once_an
 }
 
 #[test]
-fn who_makes_no_pause_hears_a_period_again_at_most() {
+fn without_pauses_at_most_one_period_is_repeated() {
     for phase_us in [0, 4_000, 8_000, 12_000, 16_000, 19_000] {
-        let talker = Talker { ppm: -300.0, piece_ms: 40, late_us: 2_000, phase_us, random: 1, pauses: false };
+        let talker = Talker { ppm: -300.0, chunk_ms: 40, late_us: 2_000, phase_us, random: 1, pauses: false };
         let heard = check(talker, 120, TEN_MS);
         assert!(heard.followed.is_some_and(|(_, again_ms)| again_ms <= 10.5), "{:?}", heard.followed);
     }
 }
 
 #[test]
-fn pieces_that_come_now_before_and_now_after_a_tick_find_the_resampler_full_enough() {
+fn arrivals_around_a_tick_cause_no_underrun_of_the_resampler() {
     // Found by the property below.
     let talker = Talker {
         ppm: 14.721_502_400_738_544,
-        piece_ms: 20,
+        chunk_ms: 20,
         late_us: 1_248,
         phase_us: 19_373,
         random: 9_248_983_129_511_831_033,
@@ -215,8 +216,8 @@ fn pieces_that_come_now_before_and_now_after_a_tick_find_the_resampler_full_enou
 }
 
 #[test]
-fn what_a_bad_network_left_behind_goes_by_the_resamplers_pace() {
-    // For a quarter of a minute pieces are late by up to 35 ms; less than is cut remains of what is held back for them.
+fn the_resampler_reduces_the_delay_after_a_bad_network() {
+    // For 15 s, chunks are late by up to 35 ms. The surplus that remains is too small to be dropped.
     for (slower_us, phase_us) in [(4, 0), (4, 12_000), (-4, 5_000), (-4, 18_000)] {
         let arrival_us = |i: u64| {
             let late_us = if (1_500..1_875).contains(&i) { i * 7_919 % 35_000 } else { i * 7_919 % 2_000 };
@@ -224,15 +225,15 @@ fn what_a_bad_network_left_behind_goes_by_the_resamplers_pace() {
         };
         let (mut jitter, mut frame) = (Jitter::new(RATE_HZ), vec![0; FRAME_SAMPLES]);
         let tone = measure::tone(RATE_HZ, 300.0, -20.0, FRAME_SAMPLES * 2);
-        let (mut piece, mut delays_ms, mut after) = (0, Vec::new(), Counters::default());
+        let (mut chunk, mut delays_ms, mut after) = (0, Vec::new(), Counters::default());
         for tick in 0..300 * 50 {
             let now_us = phase_us + tick * 20_000;
-            while arrival_us(piece) <= now_us {
-                jitter.push(Duration::from_micros(arrival_us(piece)), &tone);
-                piece += 1;
+            while arrival_us(chunk) <= now_us {
+                jitter.push(Duration::from_micros(arrival_us(chunk)), &tone);
+                chunk += 1;
             }
             let _ = jitter.pull(Duration::from_micros(now_us), &mut frame);
-            let heard_us = piece as f64 * 40_000.0 - jitter.fill_samples() as f64 / 0.024;
+            let heard_us = chunk as f64 * 40_000.0 - jitter.store.len() as f64 / 0.024;
             let said_us = heard_us * (1.0 + slower_us as f64 / 40_000.0);
             delays_ms.push((now_us as f64 - said_us) / 1000.0);
             if tick == 80 * 50 {
@@ -242,7 +243,7 @@ fn what_a_bad_network_left_behind_goes_by_the_resamplers_pace() {
         let mean_ms = |from_s: usize| delays_ms[from_s * 50..(from_s + 10) * 50].iter().sum::<f64>() / 500.0;
         let (before_ms, bad_ms, after_ms) = (mean_ms(50), mean_ms(80), mean_ms(290));
         println!("{slower_us} µs, {phase_us}: {before_ms:.1}, then {bad_ms:.1}, at last {after_ms:.1} ms; {after:?}");
-        // A piece, the margin, and what the resampler holds.
+        // A chunk, the margin, and the delay of the resampler.
         let due_ms = 40.0 + MARGIN_MIN.as_secs_f64() * 1000.0 + 2.0;
         assert!(bad_ms > due_ms + 5.0, "{bad_ms} ms after it");
         assert!(before_ms < due_ms && after_ms < due_ms, "{before_ms} ms before, {after_ms} ms at last");
@@ -263,14 +264,14 @@ proptest! {
     #[test]
     fn any_clock_is_followed_at_any_phase(
         ppm in -300.0f64..300.0,
-        piece in 0usize..5,
-        // With more the depth that is needed is another matter than the clock.
+        chunk in 0usize..5,
+        // With more jitter the margin changes too.
         late_us in 0u64..2_000,
         phase_us in 0u64..20_000,
         random in any::<u64>(),
         pauses in any::<bool>(),
     ) {
-        let piece_ms = [20, 40, 60, 100, 200][piece];
-        check(Talker { ppm, piece_ms, late_us, phase_us, random, pauses }, SECONDS / 3, TEN_MS);
+        let chunk_ms = [20, 40, 60, 100, 200][chunk];
+        check(Talker { ppm, chunk_ms, late_us, phase_us, random, pauses }, SECONDS / 3, TEN_MS);
     }
 }
