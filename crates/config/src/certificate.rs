@@ -1,7 +1,6 @@
-//! The server's certificate: what it says about itself, and one signed by nobody but itself, for tries and for people
-//! without one.
+//! The server's certificate: reads its properties, and makes self-signed ones.
 //!
-//! A browser warns once and then keeps it by exception; Chromium accepts it by the pin of its key
+//! Browsers warn of a self-signed certificate once and then store an exception. Chromium accepts it by the pin of its key
 //! (`--ignore-certificate-errors-spki-list`).
 
 mod facts;
@@ -24,64 +23,61 @@ pub use facts::Facts;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Browsers refuse a server's certificate that is valid for more than 398 days (CA/Browser Forum, section 6.3.2).
+/// Validity in days. Browsers refuse certificates that are valid for more than 398 days (CA/Browser Forum, section 6.3.2).
 const VALID_DAYS: u32 = 397;
 
-/// The first line of what [`SelfSigned::write`] writes: by it we know our own. Whoever reads PEM passes over it (RFC 7468 §2).
+/// First line of the files of [`SelfSigned::write`], by which [`is_ours`] recognizes them. PEM parsers ignore it (RFC 7468 §2).
 const OURS: &str = "Self-signed by palabre, for a start: browsers warn of it.\n";
 
-/// Why there is no certificate, or none that can be used.
+/// A certificate can't be made, read, written or used.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
-    /// A host is neither a DNS name in ASCII nor an IP address, or none was given.
+    /// A host is neither a DNS name in ASCII nor an IP address, or there is none.
     #[error("unable to make a certificate for '{hosts}': {cause}")]
     Hosts {
-        /// The hosts, with commas.
+        /// The hosts, separated by commas.
         hosts: String,
-        /// What is wrong.
+        /// The cause.
         cause: String,
     },
-    /// It could not be written.
+    /// A file can't be written.
     #[error("unable to write '{}': {source}", path.display())]
     Write {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
-    /// It could not be read.
+    /// A file can't be read.
     #[error("unable to read '{}': {source}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
-    /// It is not what it should be.
+    /// The content of a file is invalid.
     #[error("unable to use '{}': {cause}", path.display())]
     Malformed {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The cause.
         cause: String,
     },
 }
 
-/// A certificate and its key.
+/// A self-signed certificate and its key.
 #[derive(Clone)]
 pub struct SelfSigned {
-    /// The certificate, PEM.
+    /// Certificate, PEM.
     pub cert_pem: String,
-    /// Its private key, PKCS #8 in PEM.
+    /// Private key, PKCS #8 in PEM.
     pub key_pem: String,
     /// Base64 of SHA-256 of the SubjectPublicKeyInfo (RFC 7469 §2.4), for Chromium.
     pub spki_pin_base64: String,
 }
 
-/// Makes a certificate for DNS names and IP addresses: ECDSA P-256, not an authority, valid from yesterday for 397 days.
-///
-/// # Errors
-/// [`CertificateError::Hosts`] when no host is given or one can't stand in a certificate.
+/// Makes a certificate for DNS names and IP addresses: ECDSA P-256, not a CA, valid from yesterday for 397 days.
 pub fn self_signed(hosts: &[String]) -> Result<SelfSigned, CertificateError> {
     let refused = |cause: String| CertificateError::Hosts { hosts: hosts.join(", "), cause };
     let Some(first) = hosts.first() else {
@@ -97,7 +93,7 @@ fn make(hosts: &[String], common_name: &str) -> Result<SelfSigned, rcgen::Error>
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    // From yesterday: the browser's clock may be behind ours.
+    // From yesterday, since the browser's clock may be slow.
     let from = SystemTime::now() - DAY;
     params.not_before = from.into();
     params.not_after = (from + DAY * VALID_DAYS).into();
@@ -107,31 +103,22 @@ fn make(hosts: &[String], common_name: &str) -> Result<SelfSigned, rcgen::Error>
 }
 
 impl SelfSigned {
-    /// Writes `key.pem` (mode 0640) and then `cert.pem` (mode 0644) into `dir`, each at once, and
-    /// returns the certificate's path and the key's. The key comes first, so a certificate never stands without it.
-    ///
-    /// # Errors
-    /// [`CertificateError::Write`].
+    /// Writes `key.pem` (mode 0640) and then `cert.pem` (mode 0644) into `dir`, each atomically. Returns the paths of the
+    /// certificate and the key. The key is written first, so that there is never a certificate without a key.
     pub fn write(&self, dir: &Path) -> Result<(PathBuf, PathBuf), CertificateError> {
         let (certificate, private_key) = (dir.join("cert.pem"), dir.join("key.pem"));
         self.write_to(&certificate, &private_key)?;
         Ok((certificate, private_key))
     }
 
-    /// The same, under other names.
-    ///
-    /// # Errors
-    /// [`CertificateError::Write`].
+    /// Writes the certificate and the key to these paths, as [`Self::write`] does.
     pub fn write_to(&self, certificate: &Path, private_key: &Path) -> Result<(), CertificateError> {
         replace(private_key, &self.key_pem, 0o640)?;
         replace(certificate, &self.cert_pem, 0o644)
     }
 }
 
-/// Whether [`SelfSigned::write`] wrote this file. `None` when there is no such file.
-///
-/// # Errors
-/// The file can't be read.
+/// Returns whether [`SelfSigned::write`] wrote this file; `None` if it doesn't exist.
 pub fn is_ours(path: &Path) -> io::Result<Option<bool>> {
     match file::read(path) {
         Ok(text) => Ok(Some(text.starts_with(OURS))),
@@ -158,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_is_not_for_everybody_to_read() {
+    fn the_key_is_not_world_readable() {
         let dir = tempfile::tempdir().unwrap();
         let (certificate, key) = self_signed(&hosts(&["localhost"])).unwrap().write(dir.path()).unwrap();
         assert_eq!(fs::metadata(key).unwrap().permissions().mode() & 0o777, 0o640);
@@ -166,14 +153,14 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_is_none_is_refused() {
+    fn an_invalid_host_is_refused() {
         assert!(self_signed(&[]).is_err());
         let error = self_signed(&hosts(&["é.org"])).err().unwrap().to_string();
         assert!(error.starts_with("unable to make a certificate for 'é.org': "), "{error}");
     }
 
     #[test]
-    fn what_was_written_here_is_known_again_and_nothing_else_is() {
+    fn only_files_written_here_are_recognized() {
         let dir = tempfile::tempdir().unwrap();
         let made = self_signed(&hosts(&["localhost"])).unwrap();
         let (certificate, key) = made.write(dir.path()).unwrap();
@@ -184,9 +171,9 @@ mod tests {
         assert_eq!(is_ours(&dir.path().join("other.pem")).unwrap(), None);
     }
 
-    /// The certificate as another implementation sees it. Passed over where there is no openssl.
+    /// The certificate, read by another implementation. Skipped without openssl.
     #[test]
-    fn openssl_sees_the_names_the_addresses_and_the_usage() {
+    fn openssl_reads_names_addresses_and_usage() {
         let dir = tempfile::tempdir().unwrap();
         let made = self_signed(&hosts(&["localhost", "127.0.0.1", "::1"])).unwrap();
         let (certificate, _) = made.write(dir.path()).unwrap();

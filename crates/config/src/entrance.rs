@@ -1,7 +1,7 @@
-//! Who came in by a link that opens once: which link it was, and the key that their browser has had since then.
+//! The use of a single-use invitation link.
 //!
-//! It is what has happened, and no configuration: the supervisor keeps it below `/var/lib`, and the participant's file
-//! stays as the operator, or a configuration manager, wrote it. Another link makes it void.
+//! It is state, not configuration: the supervisor stores it below `/var/lib`, and the participant's file doesn't change. A
+//! new link invalidates it.
 
 use std::fmt;
 use std::fs::{self, DirBuilder};
@@ -16,27 +16,25 @@ use serde::{Deserialize, Serialize};
 use crate::key::NotAHash;
 use crate::{ConfigError, KeyHash, file, text};
 
-/// The mode of the file: nobody but the daemons' user reads it.
+/// Mode of the file: only the daemons' user may read it.
 const FILE_MODE: u32 = 0o600;
+/// Mode of the directory.
 const DIRECTORY_MODE: u32 = 0o700;
 
-/// That somebody has used a link. As text `LINK:KEY`.
+/// The used link, and the access key that replaced it. As text: `LINK:KEY`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Entrance {
-    /// The hash of the key in the link: `link-sha256`.
+    /// `link-sha256`: hash of the key in the used link.
     #[serde(rename = "link-sha256", deserialize_with = "text::parsed", serialize_with = "text::shown")]
     pub link: KeyHash,
-    /// The hash of the key that opens since then: `key-sha256`.
+    /// `key-sha256`: hash of the access key of the browser that used the link.
     #[serde(rename = "key-sha256", deserialize_with = "text::parsed", serialize_with = "text::shown")]
     pub key: KeyHash,
 }
 
 impl Entrance {
-    /// What is known of a participant in the directory `dir`; none where nobody has used a link.
-    ///
-    /// # Errors
-    /// A file that can't be read or has anything in it that has no meaning.
+    /// Reads the file of a participant in `dir`; `None` if their link is unused.
     pub fn load(dir: &Path, name: &Name) -> Result<Option<Self>, ConfigError> {
         let path = path(dir, name);
         match file::read(&path) {
@@ -46,10 +44,7 @@ impl Entrance {
         }
     }
 
-    /// Writes it, at once, and the directory where there is none. It is on the disk when this returns.
-    ///
-    /// # Errors
-    /// Those of the file system.
+    /// Writes the file atomically and durably. Creates the directory if necessary.
     pub fn write(&self, dir: &Path, name: &Name) -> Result<(), ConfigError> {
         let made = DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(dir);
         made.map_err(|error| ConfigError::io(dir, &error))?;
@@ -59,10 +54,7 @@ impl Entrance {
         written.map_err(|error| ConfigError::io(&path, &error))
     }
 
-    /// Forgets it, where there is one.
-    ///
-    /// # Errors
-    /// Those of the file system.
+    /// Removes the file if it exists.
     pub fn remove(dir: &Path, name: &Name) -> Result<(), ConfigError> {
         let path = path(dir, name);
         match fs::remove_file(&path) {
@@ -99,7 +91,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
-    fn what_is_written_is_read_back_and_forgotten() {
+    fn a_written_entrance_is_read_back_and_removed() {
         let dir = tempfile::tempdir().unwrap();
         let (links, alice) = (dir.path().join("state/links"), "alice".parse().unwrap());
         assert_eq!(Entrance::load(&links, &alice).unwrap(), None);
@@ -116,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_meaning_is_an_error_and_not_an_unused_link() {
+    fn an_invalid_file_is_an_error_and_not_an_unused_link() {
         let (dir, alice) = (tempfile::tempdir().unwrap(), "alice".parse().unwrap());
         for bad in ["", "link-sha256 = \"0\"", "key-sha256 = \"\""] {
             fs::write(path(dir.path(), &alice), bad).unwrap();

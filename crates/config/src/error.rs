@@ -1,12 +1,11 @@
-//! What is wrong with a file of the configuration, in one line that says where.
+//! Errors in configuration files.
 
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// A file of the configuration that can't be used: `unable to use 'FILE', line 3: cause`.
-///
-/// The operator is at fault, or the system where the cause is one of the file system.
+/// A configuration file can't be used: `unable to use 'FILE', line 3: cause`. The file is invalid, or the system can't read
+/// or write it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
     path: PathBuf,
@@ -16,19 +15,19 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    /// The file at fault.
+    /// Returns the path of the file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The line at fault, from 1, where one is known.
+    /// Returns the number of the invalid line, from 1, if known.
     #[must_use]
     pub fn line(&self) -> Option<usize> {
         self.line
     }
 
-    /// Whether the file simply does not exist.
+    /// Returns whether the file doesn't exist.
     #[must_use]
     pub fn is_missing(&self) -> bool {
         self.missing
@@ -43,7 +42,7 @@ impl ConfigError {
         Self { missing, ..Self::new(path, error.to_string()) }
     }
 
-    /// `text` is the file's content, in which the error's place is looked up.
+    /// `text` is the content of the file, in which the line of the error is found.
     pub(crate) fn toml(path: &Path, text: &str, error: &toml::de::Error) -> Self {
         let line = error.span().and_then(|span| text.get(..span.start)).map(|before| before.matches('\n').count() + 1);
         let cause = error.message().trim().replace('\n', "; ");

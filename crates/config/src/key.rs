@@ -1,7 +1,8 @@
-//! The key in a participant's link, and its hash in the participant's file.
+//! Access keys and their hashes.
 //!
-//! A key is 128 random bits, so its hash needs neither salt nor slowness: nobody can try them all. The file keeps
-//! SHA-256 of the key's text as it stands in the link; `printf %s KEY | sha256sum` gives the same.
+//! A participant's link contains the key; the participant's file contains the SHA-256 of the key's text, as
+//! `printf %s KEY | sha256sum` prints it. A key is 128 random bits, too many to try, so the hash needs no salt and no slow
+//! hash function.
 
 use std::fmt;
 use std::io;
@@ -10,45 +11,40 @@ use std::str::FromStr;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use crate::hex;
+
 const KEY_BYTES: usize = 16;
 const HASH_BYTES: usize = 32;
 
-/// A key: 32 hexadecimal digits, lower case. Whoever has it is the participant, so it is never logged: its `Debug`
-/// shows nothing.
+/// An access key: 32 hexadecimal digits, lower case. It is a secret, so `Debug` doesn't show it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Key(String);
 
-/// The text is not a key. It isn't shown: it may be nearly one.
+/// The text is not a key. The error doesn't show the text, which may be a mistyped key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a key has 32 hexadecimal digits")]
 pub struct NotAKey;
 
 impl Key {
-    /// A new key from the kernel's random numbers: getrandom(2).
-    ///
-    /// # Errors
-    /// When the kernel has none.
+    /// Returns a new key from the kernel's random numbers: getrandom(2).
     pub fn generate() -> io::Result<Self> {
         let mut bytes = [0; KEY_BYTES];
         getrandom::fill(&mut bytes).map_err(io::Error::other)?;
-        Ok(Self(to_hex(&bytes)))
+        Ok(Self(hex::encode(&bytes)))
     }
 
-    /// Reads a key, upper or lower case.
-    ///
-    /// # Errors
-    /// [`NotAKey`] for anything but 32 hexadecimal digits.
+    /// Reads 32 hexadecimal digits of either case.
     pub fn parse(text: &str) -> Result<Self, NotAKey> {
-        from_hex::<KEY_BYTES>(text).map(|bytes| Self(to_hex(&bytes))).ok_or(NotAKey)
+        hex::decode::<KEY_BYTES>(text).map(|bytes| Self(hex::encode(&bytes))).ok_or(NotAKey)
     }
 
-    /// The key's text, for its link.
+    /// Returns the key's text, for a link.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// What may be stored of it.
+    /// Returns the hash of the key, which may be stored.
     #[must_use]
     pub fn hash(&self) -> KeyHash {
         KeyHash(Sha256::digest(self.0.as_bytes()).into())
@@ -71,21 +67,7 @@ pub struct KeyHash([u8; HASH_BYTES]);
 pub struct NotAHash;
 
 impl KeyHash {
-    /// Reads 64 hexadecimal digits.
-    ///
-    /// # Errors
-    /// [`NotAHash`] for anything else.
-    pub fn from_hex(text: &str) -> Result<Self, NotAHash> {
-        from_hex(text).map(Self).ok_or(NotAHash)
-    }
-
-    /// 64 hexadecimal digits, lower case.
-    #[must_use]
-    pub fn to_hex(&self) -> String {
-        to_hex(&self.0)
-    }
-
-    /// Whether `text`, from anybody, is the key of this hash. Takes the same time whatever the bytes of the hash are.
+    /// Returns whether `text` is the key of this hash. The time it takes doesn't depend on the bytes of the hash.
     #[must_use]
     pub fn matches(&self, text: &str) -> bool {
         Key::parse(text).is_ok_and(|key| bool::from(key.hash().0.ct_eq(&self.0)))
@@ -95,30 +77,16 @@ impl KeyHash {
 impl FromStr for KeyHash {
     type Err = NotAHash;
 
+    /// Reads 64 hexadecimal digits of either case.
     fn from_str(text: &str) -> Result<Self, NotAHash> {
-        Self::from_hex(text)
+        hex::decode(text).map(Self).ok_or(NotAHash)
     }
 }
 
 impl fmt::Display for KeyHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.to_hex())
+        f.write_str(&hex::encode(&self.0))
     }
-}
-
-fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    if text.len() != 2 * N || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-        return None;
-    }
-    let mut bytes = [0; N];
-    for (at, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(text.get(2 * at..2 * at + 2)?, 16).ok()?;
-    }
-    Some(bytes)
 }
 
 #[cfg(test)]
@@ -127,38 +95,38 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_keys_are_never_the_same() {
+    fn two_new_keys_differ() {
         let (one, two) = (Key::generate().unwrap(), Key::generate().unwrap());
         assert_eq!(one.as_str().len(), 32);
         assert_ne!(one, two);
     }
 
     #[test]
-    fn a_hash_knows_its_key_and_no_other() {
+    fn a_hash_matches_only_its_key() {
         let key = Key::parse("000102030405060708090a0b0c0d0e0f").unwrap();
-        let hash = KeyHash::from_hex(&key.hash().to_hex()).unwrap();
+        let hash = key.hash().to_string().parse::<KeyHash>().unwrap();
         assert!(hash.matches(key.as_str()));
         assert!(hash.matches("000102030405060708090A0B0C0D0E0F"));
         for wrong in
-            ["", "x", "000102030405060708090a0b0c0d0e0e", &key.hash().to_hex(), "é00102030405060708090a0b0c0d0e0"]
+            ["", "x", "000102030405060708090a0b0c0d0e0e", &key.hash().to_string(), "é00102030405060708090a0b0c0d0e0"]
         {
             assert!(!hash.matches(wrong), "{wrong}");
         }
     }
 
     #[test]
-    fn the_hash_is_the_one_of_sha256sum() {
+    fn the_hash_is_that_of_sha256sum() {
         let key = Key::parse("000102030405060708090a0b0c0d0e0f").unwrap();
         // printf %s 000102030405060708090a0b0c0d0e0f | sha256sum
-        assert_eq!(key.hash().to_hex(), "d65df89f702eec58ca3c7bf2001c9ffc7cd80553ae01d42a799ba26756142d96");
+        assert_eq!(key.hash().to_string(), "d65df89f702eec58ca3c7bf2001c9ffc7cd80553ae01d42a799ba26756142d96");
     }
 
     #[test]
-    fn what_is_not_hexadecimal_is_refused() {
+    fn text_that_is_not_hexadecimal_is_refused() {
         for bad in ["", "0", "000102030405060708090a0b0c0d0e0g", "+00102030405060708090a0b0c0d0e0f"] {
             assert_eq!(Key::parse(bad), Err(NotAKey));
         }
-        assert_eq!(KeyHash::from_hex("00"), Err(NotAHash));
+        assert_eq!("00".parse::<KeyHash>(), Err(NotAHash));
     }
 
     #[test]

@@ -1,7 +1,6 @@
-//! What an operator writes and asks: `palabre.toml`, the participants' files, keys, the certificate, the control socket.
+//! The configuration files, access keys, the certificate, and the control protocol.
 //!
-//! Text from outside becomes types here, once, with an error that names the file, the line and what is allowed. This
-//! crate knows nothing of pipes, sound or processes.
+//! Parses text into types, with errors that name the file, the line and the allowed values.
 //!
 //! ```text
 //! /etc/palabre/palabre.toml               the server        [`Server`]
@@ -14,6 +13,7 @@ pub mod control;
 mod entrance;
 mod error;
 mod file;
+pub mod hex;
 pub mod key;
 mod link;
 mod moment;

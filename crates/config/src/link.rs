@@ -1,10 +1,10 @@
-//! The link that a participant opens.
+//! Invitation links.
 
 use std::net::Ipv6Addr;
 
 use crate::Key;
 
-/// `https://HOST:PORT/?key=KEY`. An IPv6 address stands in brackets.
+/// Returns `https://HOST:PORT/?key=KEY`, with an IPv6 address in brackets.
 #[must_use]
 pub fn link(host: &str, port: u16, key: &Key) -> String {
     let host = if host.parse::<Ipv6Addr>().is_ok() { format!("[{host}]") } else { host.to_owned() };
@@ -17,7 +17,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_link_carries_host_port_and_key() {
+    fn a_link_contains_host_port_and_key() {
         let key = Key::parse("000102030405060708090a0b0c0d0e0f").unwrap();
         assert_eq!(link("a.org", 9001, &key), "https://a.org:9001/?key=000102030405060708090a0b0c0d0e0f");
         assert_eq!(link("192.0.2.1", 9001, &key), "https://192.0.2.1:9001/?key=000102030405060708090a0b0c0d0e0f");

@@ -1,4 +1,4 @@
-//! A time of the calendar, to the second: `2026-12-31T18:00:00Z` (RFC 3339).
+//! A point in time with a resolution of one second: `2026-12-31T18:00:00Z` (RFC 3339).
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,36 +7,36 @@ use std::time::{Duration, SystemTime};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// A point in time by the wall clock.
+/// A point in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(OffsetDateTime);
 
 /// The text is not a point in time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{}' is not a time with its zone, like 2026-12-31T18:00:00Z", .0.escape_default())]
+#[error("'{}' is not a time with a zone, such as 2026-12-31T18:00:00Z", .0.escape_default())]
 pub struct NotAMoment(String);
 
 impl Moment {
-    /// The one after so long from `now`, in whole seconds; `None` where the calendar ends, in the year 9999.
+    /// Returns the moment `time` after `now`, in whole seconds; `None` after the year 9999.
     #[must_use]
     pub fn after(now: SystemTime, time: Duration) -> Option<Self> {
         let now = OffsetDateTime::from(now).replace_nanosecond(0).ok()?;
         now.checked_add(time::Duration::try_from(time).ok()?).map(Self)
     }
 
-    /// How far it is from `now`; nothing once it has passed.
+    /// Returns the time from `now` to this moment; `None` if it has passed.
     #[must_use]
     pub fn left(self, now: SystemTime) -> Option<Duration> {
         Duration::try_from(self.0 - OffsetDateTime::from(now)).ok().filter(|left| !left.is_zero())
     }
 
-    /// How many seconds it is after `now`, less than 0 where it has passed.
+    /// Returns the seconds from `now` to this moment, negative if it has passed.
     #[must_use]
     pub fn seconds_from(self, now: SystemTime) -> i64 {
         (self.0 - OffsetDateTime::from(now)).whole_seconds()
     }
 
-    /// Whether it has passed.
+    /// Returns whether this moment has passed.
     #[must_use]
     pub fn has_passed(self, now: SystemTime) -> bool {
         self.left(now).is_none()
@@ -65,7 +65,7 @@ mod tests {
     use std::time::UNIX_EPOCH;
 
     #[test]
-    fn a_moment_is_read_back_as_it_was_written() {
+    fn a_moment_is_parsed_and_formatted() {
         for text in ["2026-12-31T18:00:00Z", "1999-01-01T00:00:00+05:30"] {
             assert_eq!(text.parse::<Moment>().unwrap().to_string(), text);
         }
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_comes_to_an_end() {
+    fn the_time_left_ends_at_the_moment() {
         let now = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
         let moment = Moment::after(now, Duration::from_secs(60)).unwrap();
         assert_eq!(moment.left(now), Some(Duration::from_secs(60)));
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_without_a_zone_is_none() {
+    fn a_time_without_a_zone_is_refused() {
         for bad in ["2026-12-31", "2026-12-31T18:00:00", "18:00", "", "tomorrow", "2026-02-30T00:00:00Z"] {
             assert!(bad.parse::<Moment>().is_err(), "{bad}");
         }

@@ -1,4 +1,4 @@
-//! `participants.d/NAME.toml`: one file for each participant. The directory is the roster.
+//! `participants.d/NAME.toml`: one file per participant. The directory is the roster.
 
 mod edit;
 
@@ -14,49 +14,46 @@ use crate::{ConfigError, KeyHash, Moment, file, text};
 
 pub use edit::{Edit, Edited};
 
-/// The directory of the participants' files, in the directory of the configuration.
+/// Name of the directory of the participants' files in the configuration directory.
 pub const PARTICIPANTS_DIR: &str = "participants.d";
 
-/// The most entries of the directory that are looked at.
+/// Maximum number of directory entries that are read.
 const MAX_ENTRIES: usize = 10_000;
 
-/// The mode of a participant's file: the owner writes, the group `palabre` reads.
+/// Mode of a participant's file: group `palabre` may read it.
 const FILE_MODE: u32 = 0o640;
 
-/// What a participant's file says.
+/// The settings of a participant's file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Participant {
-    /// The login name: the file's name without `.toml`.
+    /// Login name: the file name without `.toml`.
     pub name: Name,
-    /// The TCP port, stable for life, since a browser keeps the microphone's permission for each: `port`, which has no
-    /// default. 0 means any free one, for tries.
+    /// `port`: TCP port, required. It never changes, since browsers store the microphone permission per port. 0 is any free
+    /// port, for tests.
     pub port: u16,
-    /// The room: `room`, default `main`.
+    /// `room`: room, default `main`.
     pub room: Name,
-    /// What others see, at most 64 characters: `display-name`, default the login name.
+    /// `display-name`: name for other participants, at most 64 characters, default the login name.
     pub display_name: Option<String>,
-    /// What is added to this participant's voice for everyone, from -60 to 20 dB: `gain-db`, default none.
+    /// `gain-db`: gain of this participant's voice, -60 to 20 dB, default 0.
     pub gain_db: Option<f32>,
-    /// Nobody hears this participant: `muted`, default false.
+    /// `muted`: whether nobody hears this participant, default false.
     pub muted: bool,
-    /// The hash of the key that the link must carry: `key-sha256`, which has no default: nobody is let in without a key.
+    /// `key-sha256`: hash of the access key, required.
     pub key_sha256: KeyHash,
-    /// The key in the link opens once, to whoever presses the button behind it first: `key-once`, default false. From then on
-    /// only that browser's own key opens ([`crate::Entrance`]).
+    /// `key-once`: whether the invitation link works once, default false. The first browser to use it gets an access key of
+    /// its own ([`crate::Entrance`]).
     pub key_once: bool,
-    /// When the key opens no longer: `key-expires`, default never.
+    /// `key-expires`: when the access key expires, default never.
     pub key_expires: Option<Moment>,
-    /// The page starts with its microphone switched off: `join-muted`, default false.
+    /// `join-muted`: whether the page starts with the microphone off, default false.
     pub join_muted: bool,
-    /// There is no microphone: `listen-only`, default false.
+    /// `listen-only`: whether the participant has no microphone, default false.
     pub listen_only: bool,
 }
 
 impl Participant {
-    /// A participant of the room `main` with every other field at its default.
-    ///
-    /// # Panics
-    /// Never: `main` is a name.
+    /// Returns a participant with default settings.
     #[must_use]
     pub fn new(name: Name, port: u16, key_sha256: KeyHash) -> Self {
         Self {
@@ -74,34 +71,30 @@ impl Participant {
         }
     }
 
-    /// What others see: the display name, or the login name where there is none.
+    /// Returns the display name, or the login name without one.
     #[must_use]
     pub fn display(&self) -> &str {
         self.display_name.as_deref().unwrap_or(self.name.as_str())
     }
 
-    /// Reads the file of one participant. `dir` is the directory of the configuration.
-    ///
-    /// # Errors
-    /// A file that doesn't exist, can't be read, has no key, or has anything in it that has no meaning.
+    /// Reads the file of one participant. `dir` is the configuration directory.
     pub fn load(dir: &Path, name: &Name) -> Result<Self, ConfigError> {
         let path = Self::path(dir, name);
         let text = file::read(&path).map_err(|error| ConfigError::io(&path, &error))?;
-        Self::meant(&path, name, Written::parse(&path, &text)?)
+        Self::from_written(&path, name, Written::parse(&path, &text)?)
     }
 
-    /// Reads all participants, in the order of their names, and says what is wrong with the files that are passed over.
+    /// Reads all participants, in the order of their names. Returns them, and the errors of invalid files.
     ///
-    /// A bad file leaves the others as they are. When two files have the same port, the second in the order of names
-    /// is the bad one. Files whose name begins with `.` or doesn't end in `.toml` are nobody's. No directory means no
-    /// participants.
+    /// If two files have the same port, the second in the order of names is invalid. Files whose name begins with `.` or
+    /// doesn't end in `.toml` are ignored. Without the directory there are no participants.
     #[must_use]
     pub fn load_all(dir: &Path) -> (Vec<Self>, Vec<ConfigError>) {
         let (names, mut errors) = names(&dir.join(PARTICIPANTS_DIR));
         let mut participants = Vec::new();
         let mut ports: BTreeMap<u16, Name> = BTreeMap::new();
         for name in names {
-            match Self::load(dir, &name).and_then(|new| new.with_its_own_port(dir, &mut ports)) {
+            match Self::load(dir, &name).and_then(|new| new.claim_port(dir, &mut ports)) {
                 Ok(participant) => participants.push(participant),
                 Err(error) => errors.push(error),
             }
@@ -109,77 +102,65 @@ impl Participant {
         (participants, errors)
     }
 
-    /// Every port that a file of the roster asks for, with the file's name: also by files that are passed over for something
-    /// else, since whoever mends them wants their port back.
+    /// Returns every port that a participant's file contains, and the participant. Includes invalid files, which keep their
+    /// port until they are corrected.
     #[must_use]
     pub fn claimed_ports(dir: &Path) -> BTreeMap<u16, Name> {
         let (names, _) = names(&dir.join(PARTICIPANTS_DIR));
         let claim = |name: Name| Some((claimed_port(&file::read(&Self::path(dir, &name)).ok()?)?, name));
-        // The first in the order of names has it.
+        // If several files have the same port, the first in the order of names keeps it.
         names.into_iter().rev().filter_map(claim).collect()
     }
 
-    /// Writes the file (mode 0640), in place of one that is there, at once: nobody sees half of it.
-    ///
-    /// It is a plain rewrite of what this program knows: comments that somebody wrote into the file are lost, which
-    /// [`Self::edit`] keeps.
-    ///
-    /// # Errors
-    /// Those of the file system.
+    /// Writes the file atomically, with mode 0640. Comments in an existing file are lost; [`Self::edit`] keeps them.
     pub fn write(&self, dir: &Path) -> Result<(), ConfigError> {
         let path = Self::path(dir, &self.name);
         let text = self.to_text().map_err(|error| ConfigError::new(&path, error.to_string()))?;
         file::replace(&path, text.as_bytes(), FILE_MODE).map_err(|error| ConfigError::io(&path, &error))
     }
 
-    /// What [`Self::write`] would write; nothing in it is lost by [`Self::from_toml`].
+    /// Returns the text that [`Self::write`] writes and [`Self::from_toml`] reads.
     #[must_use]
     pub fn to_toml(&self) -> String {
         self.to_text().unwrap_or_default()
     }
 
-    /// The participant of this name whose file would say this.
-    ///
-    /// # Errors
-    /// A text without a key, or with anything in it that has no meaning.
+    /// Parses the text of a participant's file.
     pub fn from_toml(name: &Name, text: &str) -> Result<Self, ConfigError> {
         let path = PathBuf::from(format!("{name}.toml"));
-        Self::meant(&path, name, Written::parse(&path, text)?)
+        Self::from_written(&path, name, Written::parse(&path, text)?)
     }
 
     fn to_text(&self) -> Result<String, toml::ser::Error> {
         toml::to_string(&Written::from(self))
     }
 
-    /// Removes the file.
-    ///
-    /// # Errors
-    /// Those of the file system; [`ConfigError::is_missing`] where there is no such participant.
+    /// Removes the file of a participant. [`ConfigError::is_missing`] tells that there is no such participant.
     pub fn remove(dir: &Path, name: &Name) -> Result<(), ConfigError> {
         let path = Self::path(dir, name);
         fs::remove_file(&path).map_err(|error| ConfigError::io(&path, &error))
     }
 
-    /// Where the file of a participant is.
+    /// Returns the path of a participant's file.
     #[must_use]
     pub fn path(dir: &Path, name: &Name) -> PathBuf {
         dir.join(PARTICIPANTS_DIR).join(format!("{name}.toml"))
     }
 
-    fn meant(path: &Path, name: &Name, written: Written) -> Result<Self, ConfigError> {
+    fn from_written(path: &Path, name: &Name, written: Written) -> Result<Self, ConfigError> {
         let Some(WrittenHash(key_sha256)) = written.key_sha256 else {
-            let cause = format!("key-sha256 is missing; 'palabre invite {name} --new-key' makes one");
+            let cause = format!("key-sha256 is missing; run 'palabre invite {name} --new-key'");
             return Err(ConfigError::new(path, cause));
         };
-        Ok(written.meant(name.clone(), key_sha256))
+        Ok(written.into_participant(name.clone(), key_sha256))
     }
 
-    fn with_its_own_port(self, dir: &Path, ports: &mut BTreeMap<u16, Name>) -> Result<Self, ConfigError> {
+    fn claim_port(self, dir: &Path, ports: &mut BTreeMap<u16, Name>) -> Result<Self, ConfigError> {
         if self.port == 0 {
             return Ok(self);
         }
         if let Some(other) = ports.get(&self.port) {
-            let cause = format!("port {} is {other}'s already; each participant has a port of their own", self.port);
+            let cause = format!("port {} is the port of participant '{other}'; choose another port", self.port);
             return Err(ConfigError::new(&Self::path(dir, &self.name), cause));
         }
         ports.insert(self.port, self.name.clone());
@@ -187,7 +168,7 @@ impl Participant {
     }
 }
 
-/// Whose files there are, in order, and the file names that could be nobody's.
+/// Returns the names of the participants with a file, in order, and an error for each invalid file name.
 fn names(dir: &Path) -> (Vec<Name>, Vec<ConfigError>) {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
@@ -207,12 +188,12 @@ fn names(dir: &Path) -> (Vec<Name>, Vec<ConfigError>) {
             Err(error) => errors.push(ConfigError::new(&dir.join(file), format!("{error}"))),
         }
     }
-    // `a-b.toml` stands before `a.toml` in the order of file names.
+    // The order of file names differs: `a-b.toml` comes before `a.toml`.
     names.sort();
     (names, errors)
 }
 
-/// The port in the text of a participant's file, whatever else is wrong with it.
+/// Returns the port in the text of a participant's file, which may be invalid otherwise.
 fn claimed_port(text: &str) -> Option<u16> {
     let port =
         |line: &str| line.trim().strip_prefix("port")?.trim_start().strip_prefix('=').map(str::trim).map(str::to_owned);
@@ -220,12 +201,12 @@ fn claimed_port(text: &str) -> Option<u16> {
     text.lines().find_map(port).and_then(digits).filter(|&port| port > 0)
 }
 
-#[expect(clippy::expect_used, reason = "`main` is a valid name, and a test of this file says so")]
+#[expect(clippy::expect_used, reason = "`main` is a valid name, as a test shows")]
 fn default_room() -> Name {
     "main".parse().expect("main is a name")
 }
 
-/// The file as it is written; [`Participant`] is what it means.
+/// The structure of the file.
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct Written {
@@ -265,7 +246,7 @@ impl Written {
         toml::from_str(text).map_err(|error| ConfigError::toml(path, text, &error))
     }
 
-    fn meant(self, name: Name, key_sha256: KeyHash) -> Participant {
+    fn into_participant(self, name: Name, key_sha256: KeyHash) -> Participant {
         Participant {
             name,
             port: self.port,

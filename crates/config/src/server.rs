@@ -1,4 +1,4 @@
-//! `palabre.toml`: the server as a whole.
+//! `palabre.toml`, the configuration of the server.
 
 use std::fmt;
 use std::io;
@@ -11,41 +11,41 @@ use serde::Deserialize;
 
 use crate::{ConfigError, file, text};
 
-/// The file's name in the directory of the configuration.
+/// Name of the file in the configuration directory.
 pub const SERVER_FILE: &str = "palabre.toml";
 
-/// What `palabre.toml` says, with the default for whatever it doesn't say ([`Server::default`] has them all).
+/// The settings of `palabre.toml`. [`Server::default`] has the defaults.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
-    /// The name in the participants' links: `host`, default `localhost`.
+    /// `host`: host name in the invitation links, default `localhost`.
     pub host: String,
-    /// The address whose ports are opened: `bind`, default `::`, which means `0.0.0.0` where there is no IPv6.
+    /// `bind`: address on which the ports are opened, default `::`, or `0.0.0.0` on a machine without IPv6.
     pub bind: IpAddr,
-    /// The certificate with its chain, PEM: `certificate`, default `tls/cert.pem`. A relative path starts at the
-    /// directory of the configuration; after [`Server::load`] it has been joined to it.
+    /// `certificate`: certificate with its chain, PEM, default `tls/cert.pem`. [`Server::load`] resolves a relative path
+    /// against the configuration directory.
     pub certificate: PathBuf,
-    /// The certificate's key, PEM: `private-key`, default `tls/key.pem`, relative as the certificate is.
+    /// `private-key`: private key of the certificate, PEM, default `tls/key.pem`. Resolved like `certificate`.
     pub private_key: PathBuf,
-    /// Where `palabre invite` looks for a free port: `ports`, default `9001-9999`.
+    /// `ports`: range in which `palabre invite` searches a free port, default `9001-9999`.
     pub ports: PortRange,
-    /// What flows through the rooms' pipes: `room.rate-hz`, default 24000.
+    /// `room.rate-hz`: format of the pipes, default 24000 Hz.
     pub format: Format,
-    /// Whether the rooms bring everybody's speech to one loudness: `room.levelling`, default true.
+    /// `room.levelling`: whether all speech is brought to the same loudness, default true.
     pub levelling: bool,
-    /// How much sound one script of the injected stream carries, in ms: `stream.chunk-ms`, default 40.
+    /// `stream.chunk-ms`: length of a chunk of the injected stream in ms, default 40.
     pub chunk_ms: u64,
     /// `limits`.
     pub limits: Limits,
 }
 
-/// How much one listener does at once.
+/// Limits of each listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Limits {
-    /// Connections of all kinds: `limits.connections`, default 48.
+    /// `limits.connections`: maximum number of connections, default 48.
     #[serde(deserialize_with = "text::count")]
     pub connections: usize,
-    /// Endless streams among them: `limits.streams`, default 8.
+    /// `limits.streams`: maximum number of streams among the connections, default 8.
     #[serde(deserialize_with = "text::count")]
     pub streams: usize,
 }
@@ -73,18 +73,12 @@ impl Default for Server {
 }
 
 impl Server {
-    /// Reads `palabre.toml` in `dir`. A directory without the file means the defaults.
-    ///
-    /// # Errors
-    /// A directory that doesn't exist, a file that can't be read, anything in it that has no meaning.
+    /// Reads `palabre.toml` in `dir`. Without the file, all settings have their defaults.
     pub fn load(dir: &Path) -> Result<Self, ConfigError> {
         Self::from_toml(dir, &Self::text(dir)?)
     }
 
-    /// What is written in `palabre.toml` in `dir`, whatever it means; nothing where there is no such file.
-    ///
-    /// # Errors
-    /// A directory that doesn't exist, a file that can't be read.
+    /// Returns the text of `palabre.toml` in `dir`, empty without the file. Fails if the directory doesn't exist.
     pub fn text(dir: &Path) -> Result<String, ConfigError> {
         let path = dir.join(SERVER_FILE);
         match file::read(&path) {
@@ -96,18 +90,15 @@ impl Server {
         }
     }
 
-    /// What `palabre.toml` in `dir` means where this is its text.
-    ///
-    /// # Errors
-    /// Anything in it that has no meaning.
+    /// Parses the text of `palabre.toml` in `dir`.
     pub fn from_toml(dir: &Path, text: &str) -> Result<Self, ConfigError> {
         let path = dir.join(SERVER_FILE);
         let written: Written = toml::from_str(text).map_err(|error| ConfigError::toml(&path, text, &error))?;
-        Ok(written.meant(dir))
+        Ok(written.into_server(dir))
     }
 }
 
-/// The file as it is written; [`Server`] is what it means.
+/// The structure of the file.
 #[derive(Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 struct Written {
@@ -161,7 +152,7 @@ impl Default for Stream {
 }
 
 impl Written {
-    fn meant(self, dir: &Path) -> Server {
+    fn into_server(self, dir: &Path) -> Server {
         Server {
             host: self.host,
             bind: self.bind,
@@ -176,7 +167,7 @@ impl Written {
     }
 }
 
-/// TCP ports from one to another, both included: `9001-9999`.
+/// An inclusive range of TCP ports: `9001-9999`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PortRange {
     first: u16,
@@ -184,12 +175,12 @@ pub struct PortRange {
 }
 
 impl PortRange {
-    /// The ports, in order.
+    /// Returns the ports in ascending order.
     pub fn iter(self) -> impl Iterator<Item = u16> {
         self.first..=self.last
     }
 
-    /// Whether `port` is one of them.
+    /// Returns whether `port` is in the range.
     #[must_use]
     pub fn contains(self, port: u16) -> bool {
         (self.first..=self.last).contains(&port)
@@ -209,7 +200,7 @@ impl FromStr for PortRange {
         let ports = text.split_once('-').map(|(first, last)| (first.parse::<u16>(), last.parse::<u16>()));
         match ports {
             Some((Ok(first), Ok(last))) if 0 < first && first <= last => Ok(Self { first, last }),
-            _ => Err("ports are written as FIRST-LAST, like 9001-9999, from 1 to 65535".into()),
+            _ => Err("ports must be FIRST-LAST, such as 9001-9999, from 1 to 65535".into()),
         }
     }
 }
@@ -230,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_without_the_file_means_the_defaults() {
+    fn without_the_file_all_settings_have_their_defaults() {
         let dir = tempfile::tempdir().unwrap();
         let server = Server::load(dir.path()).unwrap();
         assert_eq!(server.certificate, dir.path().join("tls/cert.pem"));
@@ -243,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn every_field_can_be_written() {
+    fn every_field_is_read() {
         let server = load(
             "host = \"voice.example.org\"\nbind = \"127.0.0.1\"\ncertificate = \"/tls/c.pem\"\nprivate-key = \"k.pem\"\n\
              ports = \"8000-8010\"\n[room]\nrate-hz = 48000\nlevelling = false\n[stream]\nchunk-ms = 20\n[limits]\nconnections = 5\nstreams = 2\n",
@@ -261,13 +252,13 @@ mod tests {
         let unknown = refusal("host = \"a\"\n\nhots = \"b\"\n");
         assert!(unknown.contains("palabre.toml', line 3: unknown field `hots`, expected one of `host`"), "{unknown}");
         let rate = refusal("\n[room]\nrate-hz = 44100\n");
-        assert!(rate.contains("line 3: 44100 is not a rate: 16000, 24000 or 48000 Hz"), "{rate}");
+        assert!(rate.contains("line 3: 44100 is not a sample rate; use 16000, 24000 or 48000"), "{rate}");
         let chunk = refusal("[stream]\nchunk-ms = 30\n");
-        assert!(chunk.contains("line 2: 30 is not a chunk's length in ms"), "{chunk}");
+        assert!(chunk.contains("line 2: 30 is not a chunk length; use a multiple of 20 ms"), "{chunk}");
     }
 
     #[test]
-    fn what_has_no_meaning_is_refused() {
+    fn invalid_values_are_refused() {
         for bad in [
             "host = \"a b\"",
             "host = \"\"",

@@ -1,4 +1,4 @@
-//! Values of the configuration, read with an error that says what is allowed: for serde's `deserialize_with`.
+//! Parses configuration values, for serde's `deserialize_with`. The errors name the allowed values.
 
 use std::str::FromStr;
 
@@ -8,15 +8,15 @@ use toml::Value;
 
 use crate::Moment;
 
-/// The gains that a room's `gain` file allows, in dB.
+/// Allowed gains in dB, as in a participant's `gain` file.
 const GAIN_DB: std::ops::RangeInclusive<f32> = -60.0..=20.0;
 
-/// Anything that is written as text and parsed.
+/// Parses a value that is written as text.
 pub(crate) fn parsed<'de, D: Deserializer<'de>, T: FromStr<Err: std::fmt::Display>>(from: D) -> Result<T, D::Error> {
     String::deserialize(from)?.parse().map_err(D::Error::custom)
 }
 
-/// The other way round.
+/// Writes a value as text.
 pub(crate) fn shown<S: Serializer>(value: &impl ToString, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_str(&value.to_string())
 }
@@ -26,7 +26,7 @@ pub(crate) fn display_name<'de, D: Deserializer<'de>>(from: D) -> Result<Option<
     if display_name_is_valid(&text) {
         return Ok(Some(text));
     }
-    Err(D::Error::custom("a display name has 1 to 64 characters, none of them a control character"))
+    Err(D::Error::custom("a display name has 1 to 64 characters, and no control characters"))
 }
 
 pub(crate) fn gain_db<'de, D: Deserializer<'de>>(from: D) -> Result<Option<f32>, D::Error> {
@@ -34,24 +34,24 @@ pub(crate) fn gain_db<'de, D: Deserializer<'de>>(from: D) -> Result<Option<f32>,
     let gain = value.as_float().or_else(|| value.as_integer().map(|db| db as f64)).map(|db| db as f32);
     match gain.filter(|db| GAIN_DB.contains(db)) {
         Some(gain) => Ok(Some(gain)),
-        None => Err(D::Error::custom(format!("{value} dB is not a gain, which is from -60 to 20 dB"))),
+        None => Err(D::Error::custom(format!("{value} is not a gain; use -60 to 20 dB"))),
     }
 }
 
 pub(crate) fn port<'de, D: Deserializer<'de>>(from: D) -> Result<u16, D::Error> {
-    integer(from, "a port, which is from 1 to 65535, or 0 for any free one")
+    integer(from, "a port; use 1 to 65535, or 0 for any free port")
 }
 
-/// 24000, and not the text `s16le 24000 1` of a room's `format`.
+/// Parses a sample rate in Hz.
 pub(crate) fn rate_hz<'de, D: Deserializer<'de>>(from: D) -> Result<Rate, D::Error> {
-    const RATES: &str = "a rate: 16000, 24000 or 48000 Hz";
+    const RATES: &str = "a sample rate; use 16000, 24000 or 48000";
     let hz: u32 = integer(from, RATES)?;
     Rate::try_from(hz).map_err(|_| D::Error::custom(format!("{hz} is not {RATES}")))
 }
 
-/// Whole frames of 20 ms, from 20 to 1000 ms.
+/// Parses a chunk length: whole frames of 20 ms, from 20 to 1000 ms.
 pub(crate) fn chunk_ms<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
-    const LENGTHS: &str = "a chunk's length in ms, which is from 20 to 1000 and a multiple of 20";
+    const LENGTHS: &str = "a chunk length; use a multiple of 20 ms from 20 to 1000";
     let ms = integer(from, LENGTHS)?;
     if (20..=1000).contains(&ms) && ms % palabre_room::FRAME_MS == 0 {
         return Ok(ms);
@@ -60,7 +60,7 @@ pub(crate) fn chunk_ms<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Err
 }
 
 pub(crate) fn count<'de, D: Deserializer<'de>>(from: D) -> Result<usize, D::Error> {
-    const LIMITS: &str = "a limit, which is from 1 to 10000";
+    const LIMITS: &str = "a limit; use 1 to 10000";
     let count = integer(from, LIMITS)?;
     if (1..=10_000).contains(&count) {
         return Ok(count);
@@ -68,24 +68,24 @@ pub(crate) fn count<'de, D: Deserializer<'de>>(from: D) -> Result<usize, D::Erro
     Err(D::Error::custom(format!("{count} is not {LIMITS}")))
 }
 
-/// A whole number that fits; the error says what was written instead and `what` is allowed.
+/// Parses an integer. The error contains the value and `what` is expected.
 fn integer<'de, D: Deserializer<'de>, T: TryFrom<i64>>(from: D, what: &str) -> Result<T, D::Error> {
     let value = Value::deserialize(from)?;
     let number = value.as_integer().and_then(|number| T::try_from(number).ok());
     number.ok_or_else(|| D::Error::custom(format!("{value} is not {what}")))
 }
 
-/// A host name as it stands in a link and a certificate: a DNS name or an IP address.
+/// Parses the host of links and certificates: a DNS name or an IP address.
 pub(crate) fn host<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     let text = String::deserialize(from)?;
     let letters = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.:_".contains(&b));
     if (1..=253).contains(&text.len()) && letters {
         return Ok(text);
     }
-    Err(D::Error::custom("a host is a DNS name (in ASCII) or an IP address, without port or brackets"))
+    Err(D::Error::custom("a host must be a DNS name (in ASCII) or an IP address, without port or brackets"))
 }
 
-/// `Name` knows nothing of serde.
+/// For [`Name`], whose crate doesn't use serde.
 pub(crate) mod name {
     use super::{Deserializer, Name, Serializer};
 
@@ -98,7 +98,7 @@ pub(crate) mod name {
     }
 }
 
-/// A datetime of TOML, which has its own type there, or its text.
+/// For a [`Moment`], written as TOML's datetime type or as a string.
 pub(crate) mod moment {
     use super::{Deserialize, Deserializer, Error, Moment, Serializer, Value};
     use serde::Serialize;

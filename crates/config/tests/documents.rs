@@ -1,4 +1,4 @@
-//! The examples of `docs/operations.md` are what the parsers read, and no field is missing there.
+//! Compares the configuration examples in `docs/operations.md`, the installed `palabre.toml` and the manual page with the parsers.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::fs;
@@ -9,18 +9,18 @@ use tempfile::TempDir;
 
 const DOCUMENT: &str = include_str!("../../../docs/operations.md");
 
-/// What the package installs as `/etc/palabre/palabre.toml`.
+/// The file that the package installs as `/etc/palabre/palabre.toml`.
 const INSTALLED: &str = include_str!("../palabre.toml");
 
-/// The manual page, without what only troff needs.
+/// Returns the manual page without troff escapes.
 fn manual() -> String {
     include_str!("../../../docs/man/palabre.toml.5").replace("\\-", "-").replace("\\(dq", "\"")
 }
 
-/// Where the document's files are.
+/// The configuration directory of the document.
 const CONFIG: &str = "/etc/palabre";
 
-/// The content of the fenced block with this tag.
+/// Returns the content of the fenced block with this tag.
 fn example(tag: &str) -> &'static str {
     let (_, rest) = DOCUMENT.split_once(&format!("```{tag}\n")).unwrap_or_else(|| panic!("no example '{tag}'"));
     rest.split_once("```").unwrap().0
@@ -34,16 +34,16 @@ fn configuration(server: &str, alice: &str) -> TempDir {
     dir
 }
 
-/// The fields that a parser knows, by its complaint about one that it doesn't.
-fn fields(complaint: &str) -> Vec<&str> {
-    let (_, expected) = complaint.split_once(", expected ").unwrap_or_else(|| panic!("{complaint}"));
+/// Returns the fields that a parser accepts, from its error for an unknown field.
+fn fields(error: &str) -> Vec<&str> {
+    let (_, expected) = error.split_once(", expected ").unwrap_or_else(|| panic!("{error}"));
     let fields: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
-    assert!(!fields.is_empty(), "no field is named in: {complaint}");
+    assert!(!fields.is_empty(), "no field in: {error}");
     fields
 }
 
 #[test]
-fn the_example_of_the_server_says_all_the_defaults() {
+fn the_example_of_the_server_shows_every_field_with_its_default() {
     let dir = configuration(example("toml palabre"), "");
     let default = Server::default();
     let expected = Server {
@@ -61,7 +61,7 @@ fn the_example_of_the_server_says_all_the_defaults() {
     }
 }
 
-/// A line `#key = value` is what the parser takes for `key` when it isn't written; nothing else stands there uncommented.
+/// A line `#key = value` shows the default of `key`; no other key is set.
 #[test]
 fn the_installed_file_shows_every_key_with_its_default() {
     let shown: String = INSTALLED
@@ -103,7 +103,7 @@ fn the_manual_page_has_every_key_and_the_defaults() {
 }
 
 #[test]
-fn the_example_of_a_participant_is_read_and_every_field_is_documented() {
+fn the_example_of_a_participant_is_valid_and_every_field_is_documented() {
     let dir = configuration("", example("toml participant"));
     let alice = Participant::load(dir.path(), &"alice".parse().unwrap()).unwrap();
     let default = Participant::new(alice.name.clone(), 9001, alice.key_sha256);
@@ -114,13 +114,13 @@ fn the_example_of_a_participant_is_read_and_every_field_is_documented() {
     }
 }
 
-/// What is copied from the document must not become anybody's way in.
+/// A copy of the example must not give anyone access.
 #[test]
-fn the_key_of_the_example_is_nobodys() {
+fn the_key_of_the_example_opens_nothing() {
     let dir = configuration("", example("toml participant"));
     let alice = Participant::load(dir.path(), &"alice".parse().unwrap()).unwrap();
     // printf '' | sha256sum
     let of_nothing = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-    assert_eq!(alice.key_sha256.to_hex(), of_nothing);
+    assert_eq!(alice.key_sha256.to_string(), of_nothing);
     assert!(Key::parse("").is_err() && !alice.key_sha256.matches(""));
 }

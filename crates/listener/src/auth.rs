@@ -277,10 +277,7 @@ mod tests {
         let (auth, link) = authenticator();
         let (key, old) = (
             Key::generate().unwrap(),
-            Entrance {
-                link: KeyHash::from_hex(&"0".repeat(64)).unwrap(),
-                key: KeyHash::from_hex(&"1".repeat(64)).unwrap(),
-            },
+            Entrance { link: "0".repeat(64).parse().unwrap(), key: "1".repeat(64).parse().unwrap() },
         );
         let auth = auth.invitation("/nonexistent".into(), Some(old));
         assert_eq!(auth.redeem(&link, &key, |_, _| false), Redemption::NotRecorded, "unused");

@@ -1,8 +1,8 @@
 //! Serves the page's files. They are compiled in, so a listener needs no access to them at run time.
 
 use crate::http::{Head, Response};
+use palabre_config::hex;
 use sha2::{Digest as _, Sha256};
-use std::fmt::Write as _;
 
 /// A file of the page.
 struct File {
@@ -37,11 +37,7 @@ pub(crate) fn file(head: &Head, name: &str) -> Response {
 }
 
 fn entity_tag(bytes: &[u8]) -> String {
-    let mut tag = String::from("\"");
-    for byte in &Sha256::digest(bytes)[..8] {
-        let _ = write!(tag, "{byte:02x}");
-    }
-    tag + "\""
+    format!("\"{}\"", hex::encode(&Sha256::digest(bytes)[..8]))
 }
 
 /// Allows only what this host and port serve. It names `wss:` because `'self'` doesn't include it in Safari 15.

@@ -5,6 +5,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use palabre_config::hex;
 use sha2::{Digest as _, Sha256};
 
 /// The falsely huge length: the page never ends (10¹² bytes last 88 days at 131 kB/s).
@@ -59,7 +60,7 @@ pub fn room(seq: u64, people: &str, states: &str) -> Vec<u8> {
 
 /// What a page calls the list of people that it has: 64 bits of its SHA-256, the same in every process.
 pub fn tag(people: &str) -> String {
-    Sha256::digest(people)[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(&Sha256::digest(people)[..8])
 }
 
 /// A message; `said` is the base64 text of the JSON, from [`encode`].

@@ -1,6 +1,4 @@
-//! What a certificate says about itself, as far as an operator must know it.
-//!
-//! Whether anybody trusts it is the browsers' business: nothing is verified here but that it fits its key.
+//! Reads the properties of a certificate that an operator must know. Verifies nothing except that the key matches.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -17,47 +15,41 @@ use x509_parser::pem::Pem;
 use super::CertificateError;
 use crate::Moment;
 
-/// The most bytes that a certificate with its chain, or a private key, may have.
+/// Maximum size of a file with a certificate and its chain, or a private key, in bytes.
 const MAX_BYTES: u64 = 256 * 1024;
 const DAY_S: i64 = 24 * 60 * 60;
 
-/// What is known about a server's certificate: the first one in its file. The chain follows it there.
+/// Properties of the server's certificate, the first one in its file. The chain follows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
-    /// When it begins to be valid.
+    /// Start of validity.
     pub not_before: Moment,
-    /// When it is valid no longer.
+    /// End of validity.
     pub not_after: Moment,
-    /// It is signed by nobody but itself: its issuer is its subject.
+    /// Whether it is self-signed: its issuer is its subject.
     pub self_signed: bool,
-    /// The DNS names (lower case, `*.example.org` among them) and IP addresses for which it is.
+    /// DNS names (lower case, with wildcards such as `*.example.org`) and IP addresses.
     pub names: Vec<String>,
     public_key: Vec<u8>,
 }
 
 impl Facts {
     /// Reads a PEM file.
-    ///
-    /// # Errors
-    /// [`CertificateError::Read`] and [`CertificateError::Malformed`], with the path.
     pub fn load(path: &Path) -> Result<Self, CertificateError> {
         let malformed = |cause| CertificateError::Malformed { path: path.to_owned(), cause };
         Self::parse(&read(path)?).map_err(malformed)
     }
 
-    /// The facts in a PEM text.
-    ///
-    /// # Errors
-    /// What is wrong with it, in words.
-    pub fn parse(pem: &[u8]) -> Result<Self, String> {
+    /// Parses PEM. The error is the cause.
+    fn parse(pem: &[u8]) -> Result<Self, String> {
         let blocks = Pem::iter_from_buffer(pem).map_while(Result::ok);
         let block = blocks.into_iter().find(|block| block.label == "CERTIFICATE");
-        let block = block.ok_or_else(|| "there is no certificate in it, PEM".to_owned())?;
-        let certificate = block.parse_x509().map_err(|error| format!("the certificate has no meaning: {error}"))?;
+        let block = block.ok_or_else(|| "there is no certificate in it; it must be in PEM format".to_owned())?;
+        let certificate = block.parse_x509().map_err(|error| format!("the certificate is invalid: {error}"))?;
         let moment = |time: OffsetDateTime| {
             let time = SystemTime::from(time);
             Moment::after(time, std::time::Duration::ZERO)
-                .ok_or_else(|| "its dates are not of this calendar".to_owned())
+                .ok_or_else(|| "the dates of the certificate are out of range".to_owned())
         };
         let validity = certificate.validity();
         Ok(Self {
@@ -69,13 +61,13 @@ impl Facts {
         })
     }
 
-    /// Whole days until it is valid no longer; less than 0 when that has passed.
+    /// Returns the whole days until the end of validity, negative if it has passed.
     #[must_use]
     pub fn days_left(&self, now: SystemTime) -> i64 {
         self.not_after.seconds_from(now).div_euclid(DAY_S)
     }
 
-    /// Whether it is for this host: an IP address as it is, a name in any case, `*.` for exactly one label.
+    /// Returns whether the certificate is for this host. Names are compared without case, and `*.` stands for one label.
     #[must_use]
     pub fn is_for(&self, host: &str) -> bool {
         let host = host.trim_end_matches('.').to_ascii_lowercase();
@@ -83,15 +75,12 @@ impl Facts {
         self.names.iter().any(|name| *name == host || (parent.is_some() && name.strip_prefix("*.") == parent))
     }
 
-    /// Whether it is the certificate of the private key in a PEM file. `None` where the key is of a kind that is not
-    /// understood here (PKCS #1 and SEC1: `RSA PRIVATE KEY`, `EC PRIVATE KEY`); a listener may understand it.
-    ///
-    /// # Errors
-    /// [`CertificateError::Read`] and, where there is no private key in it, [`CertificateError::Malformed`].
+    /// Returns whether the private key in a PEM file belongs to this certificate. `None` for formats that are not supported
+    /// here (PKCS #1 and SEC1: `RSA PRIVATE KEY`, `EC PRIVATE KEY`), but may be by a listener.
     pub fn is_of_key(&self, path: &Path) -> Result<Option<bool>, CertificateError> {
         let malformed = || CertificateError::Malformed {
             path: path.to_owned(),
-            cause: "there is no private key in it, PEM".to_owned(),
+            cause: "there is no private key in it; it must be in PEM format".to_owned(),
         };
         let text = String::from_utf8(read(path)?).map_err(|_| malformed())?;
         if !text.contains("PRIVATE KEY-----") {
@@ -122,7 +111,7 @@ fn read(path: &Path) -> Result<Vec<u8>, CertificateError> {
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes));
     let read = read.and_then(|count| match count as u64 > MAX_BYTES {
-        true => Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {MAX_BYTES} bytes"))),
+        true => Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {MAX_BYTES} bytes"))),
         false => Ok(()),
     });
     read.map_err(|source| CertificateError::Read { path: path.to_owned(), source })?;
@@ -144,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn our_own_says_for_whom_and_how_long_it_is() {
+    fn names_and_validity_of_a_certificate_are_read() {
         let (_dir, certificate, key) = written(&["localhost", "*.voice.example", "127.0.0.1", "::1"]);
         let facts = Facts::load(&certificate).unwrap();
         assert!(facts.self_signed);
@@ -166,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn another_ones_key_does_not_fit() {
+    fn a_key_of_another_certificate_does_not_match() {
         let (_dir, certificate, key) = written(&["localhost"]);
         let (_other, _, others_key) = written(&["localhost"]);
         let facts = Facts::load(&certificate).unwrap();
@@ -178,13 +167,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_certificate_is_named() {
+    fn invalid_certificates_are_reported() {
         let (_dir, certificate, key) = written(&["localhost"]);
         let error = Facts::load(&key).unwrap_err().to_string();
         assert!(error.contains("key.pem': there is no certificate in it"), "{error}");
         std::fs::write(&certificate, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
         let error = Facts::load(&certificate).unwrap_err().to_string();
-        assert!(error.contains("the certificate has no meaning"), "{error}");
+        assert!(error.contains("the certificate is invalid"), "{error}");
         std::fs::remove_file(&certificate).unwrap();
         let error = Facts::load(&certificate).unwrap_err().to_string();
         assert!(error.starts_with("unable to read '") && error.contains("No such file"), "{error}");

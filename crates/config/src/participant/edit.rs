@@ -1,4 +1,4 @@
-//! Changing a few fields of a participant's file and leaving all else as somebody wrote it: the order, the comments.
+//! Edits fields of a participant's file, and keeps its order and comments.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use toml_edit::{DocumentMut, Item, Value, value};
 use super::{FILE_MODE, Participant, Written};
 use crate::{ConfigError, KeyHash, Moment, file};
 
-/// One field and what it is to say.
+/// A field and its new value.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Edit {
     /// `display-name`.
@@ -23,13 +23,13 @@ pub enum Edit {
     KeySha256(KeyHash),
     /// `key-once`.
     KeyOnce(bool),
-    /// `key-expires`; none for a key that is good until it is replaced.
+    /// `key-expires`; `None` if the key never expires.
     KeyExpires(Option<Moment>),
     /// `listen-only`.
     ListenOnly(bool),
 }
 
-/// A participant's file with its changes, not written yet.
+/// An edited participant's file, not written yet.
 #[derive(Debug)]
 pub struct Edited {
     path: PathBuf,
@@ -38,26 +38,21 @@ pub struct Edited {
 }
 
 impl Edited {
-    /// What the file will say.
+    /// Returns the participant as edited.
     #[must_use]
     pub fn participant(&self) -> &Participant {
         &self.participant
     }
 
-    /// Writes the file (mode 0640) in place of the old one, at once: nobody sees half of it.
-    ///
-    /// # Errors
-    /// Those of the file system.
+    /// Replaces the file atomically, with mode 0640.
     pub fn write(&self) -> Result<(), ConfigError> {
         file::replace(&self.path, self.text.as_bytes(), FILE_MODE).map_err(|error| ConfigError::io(&self.path, &error))
     }
 }
 
 impl Participant {
-    /// Changes fields of the file of one participant; [`Edited::write`] writes it. Comments and the order of lines stay.
-    ///
-    /// # Errors
-    /// A file that doesn't exist, can't be read, has anything in it that has no meaning, or would have after this.
+    /// Edits fields of a participant's file, and keeps its comments and the order of its lines. Fails if the file is invalid
+    /// or would become so. [`Edited::write`] writes it.
     pub fn edit(dir: &Path, name: &Name, edits: &[Edit]) -> Result<Edited, ConfigError> {
         let path = Self::path(dir, name);
         let text = file::read(&path).map_err(|error| ConfigError::io(&path, &error))?;
@@ -68,7 +63,7 @@ impl Participant {
             apply(&mut document, edit);
         }
         let text = document.to_string();
-        let participant = Self::meant(&path, name, Written::parse(&path, &text)?)?;
+        let participant = Self::from_written(&path, name, Written::parse(&path, &text)?)?;
         Ok(Edited { path, text, participant })
     }
 }
@@ -81,8 +76,8 @@ fn apply(document: &mut DocumentMut, edit: &Edit) {
     match edit {
         Edit::DisplayName(name) => set(document, "display-name", name.as_str().into()),
         Edit::Room(room) => set(document, "room", room.as_str().into()),
-        Edit::KeySha256(hash) => set(document, "key-sha256", hash.to_hex().into()),
-        // As short as it was typed: -6.1 and not -6.099999904632568.
+        Edit::KeySha256(hash) => set(document, "key-sha256", hash.to_string().into()),
+        // The shortest text: -6.1, not -6.099999904632568.
         Edit::GainDb(db) => set(document, "gain-db", db.to_string().parse().unwrap_or(f64::from(*db)).into()),
         Edit::Muted(muted) => flag(document, "muted", *muted),
         Edit::KeyOnce(once) => flag(document, "key-once", *once),
@@ -90,14 +85,14 @@ fn apply(document: &mut DocumentMut, edit: &Edit) {
         Edit::KeyExpires(None) => remove(document, "key-expires"),
         Edit::KeyExpires(Some(moment)) => {
             let text = moment.to_string();
-            // A moment's text is a datetime of TOML too; if it ever weren't, the text says the same to the reader.
+            // Both TOML's datetime and a string are accepted by the parser.
             let datetime = text.parse::<toml_edit::Datetime>().map_or_else(|_| text.into(), Value::from);
             set(document, "key-expires", datetime);
         }
     }
 }
 
-/// What stands around the old value, a comment behind it for one, stays.
+/// Replaces a value, and keeps the white space and comments around it.
 fn set(document: &mut DocumentMut, field: &str, mut new: Value) {
     match document.get_mut(field).and_then(Item::as_value_mut) {
         Some(old) => {
@@ -108,14 +103,14 @@ fn set(document: &mut DocumentMut, field: &str, mut new: Value) {
     }
 }
 
-/// A field that is `false` where it is missing.
+/// Sets a field whose default is `false`.
 fn flag(document: &mut DocumentMut, field: &str, on: bool) {
     if on || document.contains_key(field) {
         set(document, field, on.into());
     }
 }
 
-/// The lines above it that are comments go to the end.
+/// Removes a field. Moves the comments above it to the end of the file.
 fn remove(document: &mut DocumentMut, field: &str) {
     let Some((key, _)) = document.remove_entry(field) else {
         return;
@@ -157,7 +152,7 @@ key-expires = 2026-12-31T23:00:00Z
     }
 
     #[test]
-    fn what_an_operator_wrote_stays_where_it_was() {
+    fn comments_and_order_are_kept() {
         let (dir, name) = alice(TEXT);
         let edits = [
             Edit::Muted(true),
@@ -184,7 +179,7 @@ key-expires = 2026-12-31T23:00:00Z
     }
 
     #[test]
-    fn a_key_gets_an_end_and_loses_it() {
+    fn an_expiry_time_is_set_and_removed() {
         let (dir, name) = alice(TEXT);
         let hash = Key::generate().unwrap().hash();
         let edited = Participant::edit(dir.path(), &name, &[Edit::KeySha256(hash), Edit::KeyExpires(None)]).unwrap();
@@ -199,7 +194,7 @@ key-expires = 2026-12-31T23:00:00Z
     }
 
     #[test]
-    fn a_file_without_a_key_may_get_one_and_nothing_else() {
+    fn a_file_without_a_key_is_invalid_unless_the_edit_adds_one() {
         let (dir, name) = alice("port = 9001\n");
         let error = Participant::edit(dir.path(), &name, &[Edit::Muted(true)]).unwrap_err().to_string();
         assert!(error.contains("key-sha256 is missing"), "{error}");
@@ -211,7 +206,7 @@ key-expires = 2026-12-31T23:00:00Z
     }
 
     #[test]
-    fn what_would_have_no_meaning_is_refused_and_a_bad_file_is_named_with_its_line() {
+    fn edits_that_make_the_file_invalid_are_refused_and_errors_name_the_line() {
         let (dir, name) = alice(TEXT);
         for bad in [Edit::DisplayName("a\tb".into()), Edit::GainDb(21.0), Edit::GainDb(f32::NAN)] {
             assert!(Participant::edit(dir.path(), &name, std::slice::from_ref(&bad)).is_err(), "{bad:?}");
@@ -224,7 +219,7 @@ key-expires = 2026-12-31T23:00:00Z
 
     proptest::proptest! {
         #[test]
-        fn any_display_name_survives(display in "\\PC{1,64}") {
+        fn any_display_name_is_written_and_read(display in "\\PC{1,64}") {
             proptest::prop_assume!(palabre_room::display_name_is_valid(&display));
             let (dir, name) = alice(TEXT);
             let edited = Participant::edit(dir.path(), &name, &[Edit::DisplayName(display.clone())]).unwrap();

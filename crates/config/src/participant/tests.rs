@@ -3,7 +3,7 @@ use crate::Key;
 use proptest::prelude::*;
 use std::os::unix::fs::PermissionsExt;
 
-/// Files with a last line for the key, which all of them have.
+/// Writes participants' files, each with a line for the key at the end.
 fn roster(files: &[(&str, &str)]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join(PARTICIPANTS_DIR)).unwrap();
@@ -29,7 +29,7 @@ fn names_and_errors(dir: &tempfile::TempDir) -> (Vec<String>, Vec<String>) {
 }
 
 #[test]
-fn a_port_and_a_key_are_enough() {
+fn only_port_and_key_are_required() {
     let dir = roster(&[("alice.toml", "port = 9001")]);
     let alice = Participant::load(dir.path(), &"alice".parse().unwrap()).unwrap();
     assert_eq!(alice, Participant::new("alice".parse().unwrap(), 9001, hash()));
@@ -37,18 +37,18 @@ fn a_port_and_a_key_are_enough() {
 }
 
 #[test]
-fn a_file_without_a_key_is_refused_and_says_what_to_do() {
+fn a_file_without_a_key_is_refused_with_the_remedy() {
     let dir = roster(&[]);
     let alice = "alice".parse().unwrap();
     fs::write(Participant::path(dir.path(), &alice), "port = 9001\nroom = \"den\"\n").unwrap();
     let error = Participant::load(dir.path(), &alice).unwrap_err().to_string();
-    let says = "alice.toml': key-sha256 is missing; 'palabre invite alice --new-key' makes one";
+    let says = "alice.toml': key-sha256 is missing; run 'palabre invite alice --new-key'";
     assert!(error.ends_with(says), "{error}");
     assert_eq!(names_and_errors(&dir), (Vec::new(), vec![error]));
 }
 
 #[test]
-fn what_is_written_is_read_back() {
+fn a_written_file_is_read_back() {
     let dir = roster(&[]);
     let written = Participant {
         room: "den".parse().unwrap(),
@@ -72,7 +72,7 @@ fn what_is_written_is_read_back() {
 }
 
 #[test]
-fn a_bad_file_is_named_and_leaves_the_others() {
+fn an_invalid_file_is_reported_and_the_others_are_read() {
     let dir = roster(&[
         ("alice.toml", "port = 9001\n"),
         ("bob.toml", "port = 9002\nprot = 9003\n"),
@@ -89,18 +89,17 @@ fn a_bad_file_is_named_and_leaves_the_others() {
 }
 
 #[test]
-fn a_port_that_is_none_is_answered_with_what_is_allowed() {
+fn an_invalid_port_is_reported_with_the_allowed_range() {
     for port in ["\"x\"", "65536", "-1", "9001.5"] {
         let dir = roster(&[("alice.toml", &format!("port = {port}\n"))]);
         let (_, errors) = names_and_errors(&dir);
-        let says =
-            format!("alice.toml', line 1: {port} is not a port, which is from 1 to 65535, or 0 for any free one");
+        let says = format!("alice.toml', line 1: {port} is not a port; use 1 to 65535, or 0 for any free port");
         assert!(errors[0].ends_with(&says), "{}", errors[0]);
     }
 }
 
 #[test]
-fn a_bad_file_keeps_its_port() {
+fn an_invalid_file_keeps_its_port() {
     let dir = roster(&[
         ("alice.toml", "port = 9001\n"),
         ("bob.toml", "prot = 1\n port=9002# his\n"),
@@ -114,27 +113,27 @@ fn a_bad_file_keeps_its_port() {
 }
 
 #[test]
-fn of_two_files_with_one_port_the_second_by_name_is_the_bad_one() {
+fn of_two_files_with_the_same_port_the_second_by_name_is_invalid() {
     let dir = roster(&[("bob.toml", "port = 9001\n"), ("alice.toml", "port = 9001\n"), ("zoe.toml", "port = 9003\n")]);
     let (names, errors) = names_and_errors(&dir);
     assert_eq!(names, ["alice", "zoe"]);
-    assert!(errors[0].contains("bob.toml': port 9001 is alice's already"), "{}", errors[0]);
+    assert!(errors[0].contains("bob.toml': port 9001 is the port of participant 'alice'"), "{}", errors[0]);
 }
 
 #[test]
-fn any_number_of_participants_may_take_any_free_port() {
+fn several_participants_may_have_port_0() {
     let dir = roster(&[("bob.toml", "port = 0\n"), ("alice.toml", "port = 0\n")]);
     assert_eq!(names_and_errors(&dir).0, ["alice", "bob"]);
 }
 
 #[test]
-fn no_directory_means_no_participants() {
+fn without_the_directory_there_are_no_participants() {
     let dir = tempfile::tempdir().unwrap();
     assert_eq!(Participant::load_all(dir.path()), (Vec::new(), Vec::new()));
 }
 
 #[test]
-fn what_has_no_meaning_is_refused() {
+fn invalid_values_are_refused() {
     let long = format!("port = 1\ndisplay-name = \"{}\"", "x".repeat(65));
     for bad in [
         "",
@@ -162,7 +161,7 @@ fn what_has_no_meaning_is_refused() {
 }
 
 #[test]
-fn what_is_no_hash_is_refused() {
+fn an_invalid_hash_is_refused() {
     let (dir, bad) = (roster(&[]), "bad".parse().unwrap());
     for hash in ["\"\"", "\"abc\"", "0", &format!("\"{}g\"", "0".repeat(63)), &format!("\"{}\"", "0".repeat(65))] {
         fs::write(Participant::path(dir.path(), &bad), format!("port = 1\nkey-sha256 = {hash}\n")).unwrap();
@@ -171,13 +170,13 @@ fn what_is_no_hash_is_refused() {
     }
 }
 
-/// Lines of the right fields (but the key, which the file has) with all kinds of values, and lines of anything.
+/// Lines with known fields (except the key) and any values, and lines of anything.
 const ANY_LINE: &str = "(port|room|display-name|gain-db|muted|join-muted) = \
                         (0|9001|-1|nan|true|\"\"|\"main\"|\"\\PC{0,8}\"|\\[\\]|\\{\\})|\\PC{0,12}";
 
 proptest! {
     #[test]
-    fn any_text_is_a_participant_or_an_error_of_one_line(lines in proptest::collection::vec(ANY_LINE, 0..6)) {
+    fn any_text_gives_a_participant_or_an_error_in_one_line(lines in proptest::collection::vec(ANY_LINE, 0..6)) {
         let dir = roster(&[("alice.toml", &lines.join("\n"))]);
         match Participant::load(dir.path(), &"alice".parse().unwrap()) {
             Ok(participant) => prop_assert!(participant.display().chars().count() <= 64),
@@ -186,7 +185,7 @@ proptest! {
     }
 
     #[test]
-    fn any_participant_is_read_back(port: u16, display in "\\PC{1,64}", gain in -60.0_f32..20.0, muted: bool) {
+    fn any_participant_is_written_and_read_back(port: u16, display in "\\PC{1,64}", gain in -60.0_f32..20.0, muted: bool) {
         prop_assume!(palabre_room::display_name_is_valid(&display));
         let dir = roster(&[]);
         let new = Participant::new("alice".parse().unwrap(), port, hash());
