@@ -1,7 +1,7 @@
-//! A file whose lock says which process does a job: a lock of fcntl(2), so that anybody who may read the file can ask the
-//! kernel for the process id, and nobody can say another one's.
+//! A lock file that identifies the process that holds it, with fcntl(2): any process that may read the file can ask the
+//! kernel for the holder's process id, which can't be forged.
 //!
-//! The lock goes with the process, also with execve(2) where the file is close-on-exec, as it is here.
+//! The kernel releases the lock when the process ends or calls execve(2), since the file is close-on-exec.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
@@ -12,20 +12,18 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 
-/// The most bytes that are read of what the holder has written.
+/// Maximum number of bytes that are read from the file.
 const MAX_BYTES: u64 = 4096;
 
-/// A claim, held until the process ends. (Dropping it, or closing another descriptor of the same file, gives it back.)
+/// A held lock. It is released when this is dropped, when another descriptor of the same file is closed, or when the process
+/// ends.
 #[derive(Debug)]
 pub struct Claim {
     file: File,
 }
 
 impl Claim {
-    /// Makes the file where there is none and locks it. `Ok(None)` when another process has it.
-    ///
-    /// # Errors
-    /// Those of open(2) and fcntl(2).
+    /// Locks the file, and creates it if necessary; `None` if another process has the lock.
     pub fn take(path: &Path) -> io::Result<Option<Self>> {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o640).open(path)?;
         match fcntl(&file, FcntlArg::F_SETLK(&whole_file(libc::F_WRLCK))) {
@@ -35,27 +33,21 @@ impl Claim {
         }
     }
 
-    /// Writes what the holder has to say in place of what stands there.
-    ///
-    /// # Errors
-    /// Those of write(2) and ftruncate(2).
+    /// Replaces the content of the file.
     pub fn say(&self, text: &str) -> io::Result<()> {
-        // Emptied first: who reads meanwhile sees nothing, not something of both.
+        // Truncated first, so that a reader never sees a mixture of old and new text.
         self.file.set_len(0)?;
         self.file.write_all_at(text.as_bytes(), 0)
     }
 }
 
-/// Who holds the claim, and what they have said. `Ok(None)` where nobody does, or there is no such file.
-///
-/// # Errors
-/// Those of open(2), fcntl(2) and read(2).
+/// Returns the process id of the holder and the content of the file; `None` if nobody holds the lock or the file doesn't exist.
 pub fn holder(path: &Path) -> io::Result<Option<(u32, String)>> {
     let file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         other => other?,
     };
-    // One for reading: it would wait for the holder's, which is for writing, and needs no right to write.
+    // A read lock conflicts with the holder's write lock, and needs no write permission.
     let mut lock = whole_file(libc::F_RDLCK);
     fcntl(&file, FcntlArg::F_GETLK(&mut lock))?;
     let pid = u32::try_from(lock.l_pid).ok().filter(|pid| *pid > 0 && i32::from(lock.l_type) != libc::F_UNLCK);
@@ -76,14 +68,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_holds_what_nobody_has_taken() {
+    fn the_file_contains_the_last_text_and_has_no_holder_after_the_end() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("claim");
         assert!(holder(&path).unwrap().is_none());
         let claim = Claim::take(&path).unwrap().unwrap();
         claim.say("a long word\n").unwrap();
         claim.say("short\n").unwrap();
-        // Our own lock is none to ourselves: fcntl(2). What another process sees is tested with the mixer.
+        // A process doesn't see its own lock: fcntl(2). The mixer's tests cover what another process sees.
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "short\n");
         drop(claim);
         assert!(holder(&path).unwrap().is_none());

@@ -1,15 +1,15 @@
-//! The clocks whose numbers mean the same in every process: CLOCK_BOOTTIME and CLOCK_MONOTONIC.
+//! Clocks whose values are the same in every process: CLOCK_BOOTTIME and CLOCK_MONOTONIC.
 //!
-//! Deadlines use [`std::time::Instant`]. These are for numbers that leave the process and must go on growing when another
-//! process takes over, such as the sequence numbers of the injected stream, or times that two processes share.
+//! Deadlines within a process use [`std::time::Instant`]. These clocks are for times that two processes share, and for
+//! numbers that must keep growing after a restart, such as the sequence numbers of the injected stream.
 
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
-/// Milliseconds since the machine was started, time asleep included (CLOCK_BOOTTIME, clock_gettime(2)).
+/// Returns the milliseconds since the machine was started, including the time asleep: CLOCK_BOOTTIME, clock_gettime(2).
 ///
-/// It never goes back while the machine runs. 0 on a kernel without this clock (before 2.6.39).
+/// The clock never goes back while the machine runs. Kernels before 2.6.39 don't have it; then it returns 0.
 #[must_use]
 pub fn boottime_ms() -> u64 {
     let Ok(time) = clock_gettime(ClockId::CLOCK_BOOTTIME) else {
@@ -20,7 +20,7 @@ pub fn boottime_ms() -> u64 {
     seconds * 1000 + nanoseconds / 1_000_000
 }
 
-/// The time of CLOCK_MONOTONIC (clock_gettime(2)), the mixer's clock, which stands still while the machine sleeps.
+/// Returns the time of CLOCK_MONOTONIC, clock_gettime(2), which stops while the machine sleeps. It is the mixer's clock.
 #[must_use]
 pub fn monotonic() -> Duration {
     clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default()

@@ -1,47 +1,47 @@
-//! How a program ends: one line on standard error and an exit code that carries the class of the failure.
+//! The end of a program: one line on standard error, and an exit code for the class of the failure.
 //!
-//! The code tells a supervisor what to do: 78 is not worth another try until somebody has edited a file, 111 is.
+//! A supervisor acts on the code: after 78 a restart is useless until the configuration is corrected, after 111 it may help.
 
 use std::fmt::{self, Display};
 use std::process::ExitCode;
 
 use crate::logging;
 
-/// Why a program ends without having done its work. The text is `unable to VERB 'OBJECT': cause; what to do`.
+/// Why a program failed. The text is `unable to VERB 'OBJECT': cause; remedy`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
-    /// Somebody else says no: the request is refused, or another instance runs already. Exit code 1.
+    /// The request was refused, or another instance is running. Exit code 1.
     Refused(String),
-    /// The command line asks for something that does not exist. Exit code 2, as clap's own.
+    /// The command line is invalid. Exit code 2, as in clap.
     Usage(String),
-    /// A file of the configuration must be edited first. Exit code 78, EX_CONFIG of sysexits(3).
+    /// The configuration is invalid. Exit code 78: EX_CONFIG of sysexits(3).
     Config(String),
-    /// The system failed; trying again may help. Exit code 111, as in the s6 suite.
+    /// The system failed, and a retry may help. Exit code 111, as in the s6 suite.
     System(String),
 }
 
 impl Failure {
-    /// A refusal from anything that can be shown; an error's whole chain of causes is kept (`{:#}`, as anyhow does).
+    /// Returns a refusal. As in the functions below, the text includes the chain of causes of an anyhow error (`{:#}`).
     pub fn refused(cause: impl Display) -> Self {
         Self::Refused(format!("{cause:#}"))
     }
 
-    /// A misuse of the command line.
+    /// Returns an error of the command line.
     pub fn usage(cause: impl Display) -> Self {
         Self::Usage(format!("{cause:#}"))
     }
 
-    /// A fault in the configuration.
+    /// Returns an error of the configuration.
     pub fn config(cause: impl Display) -> Self {
         Self::Config(format!("{cause:#}"))
     }
 
-    /// A failure of the system.
+    /// Returns an error of the system.
     pub fn system(cause: impl Display) -> Self {
         Self::System(format!("{cause:#}"))
     }
 
-    /// The exit code of this class of failure.
+    /// Returns the exit code.
     #[must_use]
     pub fn code(&self) -> u8 {
         match self {
@@ -62,7 +62,7 @@ impl Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// Runs a program and says why it failed, as `prog: unable to …`, or through the log where it has been set up.
+/// Runs a program. Reports a failure to the log if it is set up, otherwise to standard error as `prog: unable to …`.
 pub fn main(prog: &str, run: impl FnOnce() -> Result<(), Failure>) -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_exit_code_carries_the_class_of_the_failure() {
+    fn each_class_of_failure_has_its_exit_code() {
         assert_eq!(Failure::refused("no").code(), 1);
         assert_eq!(Failure::usage("no").code(), 2);
         assert_eq!(Failure::config("no").code(), 78);
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_shows_its_text_alone() {
+    fn a_failure_is_shown_as_its_text() {
         assert_eq!(Failure::system("unable to open 'x': gone").to_string(), "unable to open 'x': gone");
     }
 }

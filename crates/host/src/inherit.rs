@@ -1,9 +1,9 @@
-//! What whoever started this program, or the program that was this process before, has left open for it.
+//! File descriptors inherited from the service manager, or kept across exec.
 //!
-//! The convention is sd_listen_fds_with_names(3): `LISTEN_FDS` sockets in a row, `LISTEN_FDNAMES` says which is which. A
-//! program that replaces itself ([`crate::program`]) leaves them in the same way ([`Legacy`]), from a higher descriptor on
-//! (`LISTEN_FDS_FIRST_FD`), and with them a state, in memory (memfd_create(2)). Everything else above standard error is
-//! closed, as daemon(7) has it: what somebody left open without meaning it would be our children's too.
+//! The convention is sd_listen_fds_with_names(3): `LISTEN_FDS` consecutive descriptors with the names `LISTEN_FDNAMES`. A
+//! program that replaces itself ([`crate::program`]) passes them in the same way ([`Legacy`]), from a higher descriptor on
+//! (`LISTEN_FDS_FIRST_FD`), together with a state in memory (memfd_create(2)). All other descriptors above standard error are
+//! closed, as daemon(7) recommends, so that children don't inherit them.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -19,17 +19,18 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::close;
 
-/// The name of the state among the descriptors. No participant's name has a `+`.
+/// Name of the descriptor of the state. Names of participants don't contain `+`.
 const STATE: &str = "+state";
-/// The lowest descriptor that is left to the next program, far above what libraries use for themselves.
+/// Minimum number of a descriptor for the next program, far above those of libraries.
 const LOWEST: RawFd = 100;
-/// The first one that systemd passes: SD_LISTEN_FDS_START.
+/// First descriptor that systemd passes: SD_LISTEN_FDS_START.
 const FIRST: RawFd = 3;
-/// The most descriptors that are taken, and the most bytes of a state.
-const MOST: usize = 4096;
+/// Maximum number of inherited descriptors.
+const MAX_DESCRIPTORS: usize = 4096;
+/// Maximum size of a state in bytes.
 const MAX_STATE_BYTES: u64 = 16 << 20;
 
-/// Descriptors with names, each until it is taken.
+/// Inherited descriptors that are not taken yet.
 #[derive(Default)]
 pub struct Inherited {
     names: Vec<String>,
@@ -37,12 +38,11 @@ pub struct Inherited {
 }
 
 impl Inherited {
-    /// Takes what is there by the environment and closes every other descriptor above 2. Call it first, once, before
-    /// anything is opened.
+    /// Takes the descriptors named in the environment, and closes all others above 2. Call it once, before any file is opened.
     #[must_use]
     pub fn take() -> Self {
         let number = |name| env::var(name).ok().and_then(|text| text.parse::<i32>().ok());
-        let count = usize::try_from(number("LISTEN_FDS").unwrap_or(0)).unwrap_or(0).min(MOST);
+        let count = usize::try_from(number("LISTEN_FDS").unwrap_or(0)).unwrap_or(0).min(MAX_DESCRIPTORS);
         let ours = number("LISTEN_PID").is_none_or(|pid| u32::try_from(pid) == Ok(std::process::id()));
         let first = number("LISTEN_FDS_FIRST_FD").unwrap_or(FIRST);
         let names: Vec<String> = env::var("LISTEN_FDNAMES").unwrap_or_default().split(':').map(str::to_owned).collect();
@@ -52,43 +52,40 @@ impl Inherited {
         if is_whole { Self { names, fds: Some(ListenFd::from_env()) } } else { Self::default() }
     }
 
-    /// The names of what has not been taken.
+    /// Returns the names of the descriptors that are not taken yet.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.names.iter().map(String::as_str).filter(|name| !name.is_empty())
     }
 
-    /// A listening TCP socket.
+    /// Takes a listening TCP socket.
     pub fn tcp(&mut self, name: &str) -> Option<TcpListener> {
         self.take_by(name, ListenFd::take_tcp_listener)
     }
 
-    /// A listening Unix socket.
+    /// Takes a listening Unix socket.
     pub fn unix(&mut self, name: &str) -> Option<UnixListener> {
         self.take_by(name, ListenFd::take_unix_listener)
     }
 
-    /// A Unix socket for datagrams.
+    /// Takes a Unix datagram socket.
     pub fn datagram(&mut self, name: &str) -> Option<UnixDatagram> {
         self.take_by(name, ListenFd::take_unix_datagram)
     }
 
-    /// The state that [`Legacy::new`] was given.
-    ///
-    /// # Errors
-    /// Those of open(2) and read(2).
+    /// Takes the state that was passed to [`Legacy::new`].
     pub fn state(&mut self) -> io::Result<Option<Vec<u8>>> {
         let Some(fd) = self.take_by(STATE, ListenFd::take_raw_fd) else {
             return Ok(None);
         };
         let mut bytes = Vec::new();
-        // Opened anew, and so from its beginning, whoever has read it before.
+        // Reopened, so that it is read from the start.
         let read = File::open(format!("/proc/self/fd/{fd}"))
             .and_then(|file| file.take(MAX_STATE_BYTES).read_to_end(&mut bytes));
         close(fd)?;
         read.map(|_| Some(bytes))
     }
 
-    /// Closes what nobody has taken.
+    /// Closes all descriptors that are not taken.
     pub fn close_the_rest(&mut self) {
         self.names.clear();
         let Some(mut fds) = self.fds.take() else { return };
@@ -126,12 +123,12 @@ fn open_descriptors() -> BTreeSet<RawFd> {
 
 fn close_all_but(kept: std::ops::Range<RawFd>) {
     for fd in open_descriptors().into_iter().filter(|fd| *fd > 2 && !kept.contains(fd)) {
-        // One of them was the directory's own, which is closed already.
+        // One of them belonged to the directory listing and is already closed.
         let _ = close(fd);
     }
 }
 
-/// What this program leaves to the one that replaces it. Dropped, it was for nothing.
+/// Descriptors for the next program. Dropping it closes them.
 #[derive(Debug)]
 pub struct Legacy {
     first: RawFd,
@@ -139,10 +136,7 @@ pub struct Legacy {
 }
 
 impl Legacy {
-    /// A state, and nothing else yet.
-    ///
-    /// # Errors
-    /// Those of memfd_create(2), write(2) and fcntl(2).
+    /// Returns a legacy that consists of a state.
     pub fn new(state: &[u8]) -> io::Result<Self> {
         let highest = open_descriptors().last().copied().unwrap_or_default();
         let mut legacy = Self { first: (highest + 1).max(LOWEST), names: Vec::new() };
@@ -152,13 +146,11 @@ impl Legacy {
         Ok(legacy)
     }
 
-    /// A descriptor, which stays ours as well.
-    ///
-    /// # Errors
-    /// Those of fcntl(2), and when another thread has opened so many files meanwhile that ours are no longer in a row.
+    /// Adds a duplicate of a descriptor. Fails if another thread has opened a file with the next number, since the descriptors
+    /// must be consecutive.
     pub fn leave(&mut self, name: &str, fd: &impl AsFd) -> io::Result<()> {
         let wanted = self.first + i32::try_from(self.names.len()).map_err(io::Error::other)?;
-        // A duplicate without close-on-exec.
+        // The duplicate is not close-on-exec.
         let duplicate = fcntl(fd, FcntlArg::F_DUPFD(wanted))?;
         if duplicate != wanted {
             close(duplicate)?;
@@ -168,7 +160,7 @@ impl Legacy {
         Ok(())
     }
 
-    /// What the next program must find in its environment.
+    /// Returns the environment variables for the next program.
     #[must_use]
     pub fn environment(&self) -> Vec<(&'static str, OsString)> {
         vec![
@@ -188,18 +180,12 @@ impl Drop for Legacy {
     }
 }
 
-/// Puts a file in the place of standard input, which execve(2) keeps.
-///
-/// # Errors
-/// Those of dup2(2).
+/// Duplicates a file to standard input, which stays open across exec.
 pub(crate) fn put_on_stdin(file: &impl AsFd) -> io::Result<()> {
     Ok(nix::unistd::dup2_stdin(file)?)
 }
 
-/// Standard input's file for us alone, and nothing in its place.
-///
-/// # Errors
-/// Those of fcntl(2), open(2) and dup2(2).
+/// Takes the file on standard input, and redirects standard input from `/dev/null`.
 pub(crate) fn take_from_stdin() -> io::Result<File> {
     let file = io::stdin().as_fd().try_clone_to_owned()?;
     put_on_stdin(&File::open("/dev/null")?)?;
@@ -214,7 +200,7 @@ mod tests {
     use std::os::unix::fs::MetadataExt;
 
     #[test]
-    fn what_is_left_is_in_a_row_and_open_until_it_was_for_nothing() {
+    fn descriptors_are_consecutive_and_closed_when_dropped() {
         let (one, two) = (File::open("/dev/null").unwrap(), UnixDatagram::unbound().unwrap());
         let mut legacy = Legacy::new(b"{}").unwrap();
         legacy.leave("alice", &one).unwrap();

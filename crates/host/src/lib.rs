@@ -1,19 +1,23 @@
-//! Linux as a daemon meets it: exit codes, logging, signals, readiness, sockets handed from one process to the next.
+//! The interface of a daemon to Linux: exit codes, logging, signals, readiness, inherited descriptors, and waiting.
 //!
-//! Every program of the suite meets the same system in the same way, so the craft stands here once. This crate knows
-//! nothing of participants, rooms or sound, and it never prints nor exits by itself but in [`exit::main`].
+//! Only [`exit::main`] prints or ends the process.
 
+pub mod backoff;
 pub mod claim;
 pub mod clock;
+pub mod executable;
 pub mod exit;
 pub mod inherit;
 pub mod lock;
+pub mod log_limit;
 pub mod logging;
 pub mod notify;
 pub mod peer;
 pub mod process;
 pub mod program;
+pub mod rate_limit;
 pub mod signals;
 pub mod sockets;
+pub mod stamp;
 pub mod usage;
 pub mod wait;

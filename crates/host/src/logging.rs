@@ -1,7 +1,7 @@
-//! The log: one line an event on standard error, or the journal where it reads our standard error.
+//! The log: one line per event on standard error, or the journal if standard error is connected to it.
 //!
-//! A line is `palabre-listener[alice]: warning: text`. An error has no word before its text (its text begins with
-//! `unable to`). There are no timestamps: who keeps the lines, journald or another, knows when they came.
+//! A line is `palabre-listener[alice]: warning: text`. An error has no level before its text, which begins with `unable to`.
+//! There are no timestamps, because journald and other loggers add them.
 
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,11 +11,10 @@ use systemd_journal_logger::{JournalLog, connected_to_journal};
 
 static SET_UP: AtomicBool = AtomicBool::new(false);
 
-/// Sets up the log for the rest of the process's life. A second call changes nothing.
+/// Sets up the log. A second call has no effect.
 ///
-/// `verbosity` counts the `-v` of the command line: 0 shows errors, warnings and what an operator wants to know
-/// (info), 1 adds debug, 2 trace. In the journal the identifier is `prog` or `prog@instance`, and an instance stands
-/// in the field `PALABRE_INSTANCE` too.
+/// `verbosity` is the number of `-v` on the command line: 0 shows errors, warnings and info, 1 adds debug, 2 adds trace. In
+/// the journal the identifier is `prog` or `prog@instance`, and the field `PALABRE_INSTANCE` contains the instance.
 pub fn init(prog: &str, instance: Option<&str>, verbosity: u8) {
     let level = level(verbosity);
     if !(to_journal(prog, instance) || to_stderr(prog, instance, level)) {
@@ -25,9 +24,8 @@ pub fn init(prog: &str, instance: Option<&str>, verbosity: u8) {
     SET_UP.store(true, Ordering::Relaxed);
 }
 
-/// Whether [`init`] has been called, so that `log::error!` reaches somebody.
-#[must_use]
-pub fn is_set_up() -> bool {
+/// Returns whether [`init`] has set up the log.
+pub(crate) fn is_set_up() -> bool {
     SET_UP.load(Ordering::Relaxed)
 }
 
@@ -39,7 +37,7 @@ fn level(verbosity: u8) -> LevelFilter {
     }
 }
 
-/// False where journald doesn't read our standard error: JOURNAL_STREAM of systemd.exec(5).
+/// Returns `false` if standard error is not connected to the journal: JOURNAL_STREAM of systemd.exec(5).
 fn to_journal(prog: &str, instance: Option<&str>) -> bool {
     if !connected_to_journal() {
         return false;
@@ -87,13 +85,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_names_the_program_and_its_instance() {
+    fn the_name_contains_program_and_instance() {
         assert_eq!(name("palabre-mixer", None), "palabre-mixer");
         assert_eq!(name("palabre-listener", Some("alice")), "palabre-listener[alice]");
     }
 
     #[test]
-    fn each_v_shows_one_level_more() {
+    fn each_v_adds_a_level() {
         assert_eq!(
             [0, 1, 2, 9].map(level),
             [LevelFilter::Info, LevelFilter::Debug, LevelFilter::Trace, LevelFilter::Trace]

@@ -1,7 +1,7 @@
-//! Readiness in the words of sd_notify(3): to whoever started us, and from whom we start.
+//! Readiness and status notifications, as in sd_notify(3): to the service manager, and from children.
 //!
-//! Started is not ready. A program says `READY=1` when it serves; a supervisor listens on a datagram socket of its own
-//! ([`Receiver`]) and knows from the kernel's credentials which child speaks, so a child can't speak for another.
+//! A program sends `READY=1` when it serves. A supervisor receives the messages of its children on a datagram socket
+//! ([`Receiver`]). The kernel's credentials tell which child sent a message, so that a child can't pretend to be another.
 
 use std::env;
 use std::ffi::OsStr;
@@ -20,14 +20,14 @@ use nix::sys::socket::{
 };
 use sd_notify::NotifyState;
 
-/// The most bytes of a notification that are read. A longer one is discarded.
+/// Maximum size of a notification in bytes. Longer ones are discarded.
 pub const MAX_MESSAGE_BYTES: usize = 4096;
 
 /// Maximum length of a `STATUS=` that is kept, in characters. A listener's report, which is shorter, must not be cut.
 pub const MAX_STATUS_CHARS: usize = 1024;
 
-/// What systemd and a supervisor put into a daemon's environment, and what must not leak into its children's.
-const OWN_TO_EACH_PROCESS: [&str; 7] = [
+/// Environment variables from a service manager for one process, which its children must not inherit.
+const SERVICE_VARIABLES: [&str; 7] = [
     "LISTEN_FDS",
     "LISTEN_FDNAMES",
     "LISTEN_PID",
@@ -37,36 +37,36 @@ const OWN_TO_EACH_PROCESS: [&str; 7] = [
     "WATCHDOG_USEC",
 ];
 
-/// Says that we serve now. Nothing happens where nobody asked (no NOTIFY_SOCKET).
+/// Notifies the service manager that this program serves. Without NOTIFY_SOCKET, this and the functions below do nothing.
 pub fn ready() {
     send(&[NotifyState::Ready]);
 }
 
-/// Says that we serve now, and how things are.
+/// Notifies the service manager that this program serves, with a status.
 pub fn ready_with_status(status: &str) {
     send(&[NotifyState::Ready, NotifyState::Status(&one_line(status))]);
 }
 
-/// Says that we are about to leave.
+/// Notifies the service manager that this program is stopping.
 pub fn stopping() {
     send(&[NotifyState::Stopping]);
 }
 
-/// Says how things are, in a few words, shown by `systemctl status` or `palabre status`.
+/// Sends a short status, which `systemctl status` or `palabre status` shows.
 pub fn status(text: &str) {
     send(&[NotifyState::Status(&one_line(text))]);
 }
 
-/// Says that we are still alive, for WatchdogSec= of systemd.service(5).
+/// Sends a sign of life, for WatchdogSec= of systemd.service(5).
 pub fn watchdog() {
     send(&[NotifyState::Watchdog]);
 }
 
-/// How often [`watchdog`] must be said, if whoever started us wants it: half of WATCHDOG_USEC, as sd_watchdog_enabled(3)
-/// has it.
+/// Returns the interval between calls of [`watchdog`], if the service manager expects them: half of WATCHDOG_USEC, as
+/// sd_watchdog_enabled(3) recommends.
 #[must_use]
 pub fn watchdog_every() -> Option<Duration> {
-    // Nobody means a watchdog that would have us do nothing else.
+    // At least 10 ms: a watchdog interval that is too short is not useful.
     sd_notify::watchdog_enabled().filter(|time| !time.is_zero()).map(|time| (time / 2).max(Duration::from_millis(10)))
 }
 
@@ -105,7 +105,6 @@ fn send_to(path: &OsStr, text: &str, fd: Option<BorrowedFd<'_>>) -> io::Result<(
 }
 
 fn send(states: &[NotifyState<'_>]) {
-    // Nobody to tell that it couldn't be told: a debug line is all that is useful.
     if let Err(error) = sd_notify::notify(states) {
         log::debug!("unable to notify: {error}");
     }
@@ -115,32 +114,32 @@ fn one_line(text: &str) -> String {
     text.replace(['\n', '\r'], " ")
 }
 
-/// Prepares the environment of a child: it notifies `socket`, and inherits nothing that was said to us alone.
+/// Prepares the environment of a child, so that it notifies `socket`.
 pub fn for_child(command: &mut Command, socket: &Path) {
     scrub(command);
     command.env("NOTIFY_SOCKET", socket);
 }
 
-/// Removes LISTEN_*, NOTIFY_SOCKET and WATCHDOG_* from the environment of a child: they were meant for us.
+/// Removes LISTEN_*, NOTIFY_SOCKET and WATCHDOG_*, which are for this process, from the environment of a child.
 pub fn scrub(command: &mut Command) {
-    for variable in OWN_TO_EACH_PROCESS {
+    for variable in SERVICE_VARIABLES {
         command.env_remove(variable);
     }
 }
 
-/// What a child said, as far as we listen.
+/// A notification from a child.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Message {
-    /// It serves.
+    /// The child serves.
     pub ready: bool,
-    /// It is about to leave.
+    /// The child is stopping.
     pub stopping: bool,
     /// How it is: at most [`MAX_STATUS_CHARS`] characters, none of them a control character.
     pub status: Option<String>,
 }
 
 impl Message {
-    /// Reads `KEY=VALUE` lines, passing over those that mean nothing here, as sd_notify(3) has it.
+    /// Parses `KEY=VALUE` lines. Ignores other keys, as sd_notify(3) requires.
     #[must_use]
     pub fn parse(bytes: &[u8]) -> Self {
         let mut message = Self::default();
@@ -160,17 +159,14 @@ fn printable(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(MAX_STATUS_CHARS).collect()
 }
 
-/// The socket on which a supervisor hears its children.
+/// The socket on which a supervisor receives the notifications of its children.
 #[derive(Debug)]
 pub struct Receiver {
     socket: UnixDatagram,
 }
 
 impl Receiver {
-    /// Makes the socket at `path` (mode 0660), in place of one that an earlier process left there.
-    ///
-    /// # Errors
-    /// Those of bind(2), unlink(2), chmod(2) and setsockopt(2).
+    /// Makes the socket at `path`, mode 0660. Replaces the socket of a previous process.
     pub fn bind(path: &Path) -> io::Result<Self> {
         match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -182,30 +178,21 @@ impl Receiver {
         Ok(Self { socket })
     }
 
-    /// The one that the program before us has left.
-    ///
-    /// # Errors
-    /// Those of setsockopt(2).
+    /// Returns a receiver on a socket inherited from the previous program.
     pub fn adopt(socket: UnixDatagram) -> io::Result<Self> {
         setsockopt(&socket, sockopt::PassCred, &true)?;
         Ok(Self { socket })
     }
 
-    /// The same socket once more.
-    ///
-    /// # Errors
-    /// Those of fcntl(2).
+    /// Returns another receiver on the same socket.
     pub fn try_clone(&self) -> io::Result<Self> {
         Ok(Self { socket: self.socket.try_clone()? })
     }
 
-    /// Waits for the next message: the process id of who sent it, by the kernel's word, and what it says.
+    /// Waits for the next message. Returns the sender's process id, as recorded by the kernel, and the message.
     ///
-    /// Messages that are too long or come without credentials are passed over. Descriptors sent along are closed by
-    /// the kernel, since there is no room for them: a child can't fill our table.
-    ///
-    /// # Errors
-    /// Those of recvmsg(2) but EINTR.
+    /// Ignores messages that are too long or have no credentials. The kernel closes descriptors that come with a message, so
+    /// that a child can't fill the descriptor table.
     pub fn recv(&self) -> io::Result<(u32, Message)> {
         loop {
             if let Some(received) = self.recv_one()? {
@@ -271,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_is_too_long_is_passed_over() {
+    fn a_message_above_the_maximum_size_is_ignored() {
         let (_dir, receiver, sender) = pair();
         sender.send(&[b'A'; MAX_MESSAGE_BYTES + 1]).unwrap();
         sender.send(b"STOPPING=1").unwrap();
@@ -299,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_left_by_an_earlier_process_is_replaced() {
+    fn the_socket_of_a_previous_process_is_replaced() {
         let (dir, receiver, _sender) = pair();
         drop(receiver);
         assert!(Receiver::bind(&dir.path().join("notify.sock")).is_ok());
@@ -314,14 +301,14 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_says_nothing() {
+    fn an_invalid_message_is_empty() {
         assert_eq!(Message::parse(b"\xff\xfe=\n=\nREADY=0\nREADY"), Message::default());
     }
 
     #[test]
-    fn a_child_inherits_no_word_that_was_said_to_its_parent() {
+    fn a_child_inherits_no_service_variables() {
         let mut command = Command::new("env");
-        for variable in OWN_TO_EACH_PROCESS {
+        for variable in SERVICE_VARIABLES {
             command.env(variable, "9");
         }
         for_child(&mut command, Path::new("/run/x"));

@@ -1,5 +1,4 @@
-//! The program that runs, and how it becomes a newer one of itself: execve(2), which keeps the process id, the children and
-//! the parent.
+//! Replaces the running program by a newer version: execve(2), which keeps the process id, the children and the parent.
 
 use std::convert::Infallible;
 use std::env;
@@ -12,13 +11,13 @@ use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::execve;
 
-/// What must wait until the new program can receive it: each of them would end a program that has just begun.
-const WAIT: [Signal; 5] = [Signal::SIGHUP, Signal::SIGTERM, Signal::SIGINT, Signal::SIGUSR1, Signal::SIGUSR2];
+/// Signals that are blocked until the new program has installed its handlers, since their default action would end it.
+const BLOCKED: [Signal; 5] = [Signal::SIGHUP, Signal::SIGTERM, Signal::SIGINT, Signal::SIGUSR1, Signal::SIGUSR2];
 
-/// What was said about sockets to the program that goes.
-const NOT_FOR_THE_NEXT: [&str; 4] = ["LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID", "LISTEN_FDS_FIRST_FD"];
+/// Environment variables about inherited descriptors, which are not passed on.
+const DESCRIPTOR_VARIABLES: [&str; 4] = ["LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID", "LISTEN_FDS_FIRST_FD"];
 
-/// A program and its arguments, as they were at the start.
+/// A program and its arguments.
 #[derive(Debug, Clone)]
 pub struct Program {
     path: PathBuf,
@@ -26,11 +25,8 @@ pub struct Program {
 }
 
 impl Program {
-    /// This one. Call it early: its own path is the one by which it was started, and where that has no `/`, the kernel's,
-    /// which is no longer told once somebody has replaced the file.
-    ///
-    /// # Errors
-    /// Those of readlink(2) and getcwd(2).
+    /// Returns the running program. Call it early: if the program was started without a `/` in its path, the path comes from
+    /// the kernel, which doesn't know it any more after the file was replaced.
     pub fn this() -> io::Result<Self> {
         let mut arguments = env::args_os();
         let called = arguments.next().filter(|name| name.as_bytes().contains(&b'/'));
@@ -41,27 +37,27 @@ impl Program {
         Ok(Self { path, arguments: arguments.collect() })
     }
 
-    /// Where it is.
+    /// Returns the path of the program.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What follows its name on the command line.
+    /// Returns the arguments after the program's name.
     #[must_use]
     pub fn arguments(&self) -> &[OsString] {
         &self.arguments
     }
 
-    /// Becomes what is now at [`Self::path`], with the same arguments, the same environment and what is in `environment`.
-    /// It comes back only when that fails, and then nothing has changed.
+    /// Replaces this program by the file now at [`Self::path`], with the same arguments, and the same environment plus
+    /// `environment`. Returns only if that fails; then nothing has changed.
     ///
-    /// Descriptors with close-on-exec are closed, all threads but the calling one are gone: call it from the main thread,
-    /// or children that die with the thread that made them (prctl(2), PR_SET_PDEATHSIG) die. Signals that come meanwhile
-    /// wait for the new program's [`crate::signals::Signals::new`].
+    /// Descriptors with close-on-exec are closed, and all other threads end. Call it from the main thread: children with a
+    /// parent death signal (prctl(2), PR_SET_PDEATHSIG) die with the thread that spawned them. Signals are blocked until the
+    /// new program calls [`crate::signals::Signals::new`].
     #[must_use]
     pub fn replace(&self, environment: &[(&str, OsString)]) -> io::Error {
-        let signals = WAIT.into_iter().collect::<SigSet>();
+        let signals = BLOCKED.into_iter().collect::<SigSet>();
         if let Err(errno) = signals.thread_block() {
             return errno.into();
         }
@@ -75,8 +71,9 @@ impl Program {
         let path = c(self.path.as_os_str())?;
         let arguments = self.arguments.iter().map(|argument| c(argument)).collect::<io::Result<Vec<_>>>()?;
         let arguments: Vec<CString> = std::iter::once(path.clone()).chain(arguments).collect();
-        let keeps =
-            |name: &OsStr| !NOT_FOR_THE_NEXT.iter().chain(environment.iter().map(|(new, _)| new)).any(|n| *n == name);
+        let keeps = |name: &OsStr| {
+            !DESCRIPTOR_VARIABLES.iter().chain(environment.iter().map(|(new, _)| new)).any(|n| *n == name)
+        };
         let kept = env::vars_os().filter(|(name, _)| keeps(name));
         let new = environment.iter().map(|(name, value)| (OsString::from(name), value.clone()));
         let pair = |(mut name, value): (OsString, OsString)| {
@@ -89,9 +86,9 @@ impl Program {
     }
 }
 
-/// Lets the signals come that had to wait while the program was replaced.
-pub(crate) fn let_signals_come() -> io::Result<()> {
-    let signals = WAIT.into_iter().collect::<SigSet>();
+/// Unblocks the signals that were blocked while the program was replaced.
+pub(crate) fn unblock_signals() -> io::Result<()> {
+    let signals = BLOCKED.into_iter().collect::<SigSet>();
     signals.thread_unblock().map_err(|errno: Errno| errno.into())
 }
 
@@ -101,15 +98,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_that_is_gone_leaves_everything_as_it_was() {
+    fn a_failed_replacement_changes_nothing() {
         let program = Program { path: "/nonexistent/program".into(), arguments: Vec::new() };
         assert_eq!(program.replace(&[]).kind(), io::ErrorKind::NotFound);
         let blocked = SigSet::thread_get_mask().unwrap();
-        assert!(WAIT.iter().all(|signal| !blocked.contains(*signal)));
+        assert!(BLOCKED.iter().all(|signal| !blocked.contains(*signal)));
     }
 
     #[test]
-    fn this_program_is_known_by_its_path() {
+    fn the_path_of_this_program_is_absolute() {
         let this = Program::this().unwrap();
         assert!(this.path().is_absolute() && this.path().exists());
     }

@@ -1,7 +1,7 @@
-//! Signals as bytes in a self-pipe, read where a program waits anyhow: signal-hook's delivery, with a time-out.
+//! Receives signals through a self-pipe (signal-hook), so that a program can wait for them together with other descriptors.
 //!
-//! A handler runs nothing but the write of one byte. Signals of the same kind that come close together may be
-//! delivered as one, as signal(7) does itself: after SIGCHLD look at every child.
+//! The signal handler only writes a byte. Several signals of the same kind may be delivered as one, as in signal(7): after
+//! SIGCHLD, check every child.
 
 use std::fmt;
 use std::io;
@@ -9,45 +9,37 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 
-use crate::program;
+use crate::{program, wait};
 
 pub use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 
-/// A set of signals that this process now receives here instead of dying of them.
+/// Signals that this process receives instead of their default action.
 pub struct Signals {
     delivery: SignalDelivery<UnixStream, SignalOnly>,
 }
 
 impl Signals {
-    /// Takes over `signals` (numbers, of this module's constants) for the whole process. What came while one program was
-    /// replaced by another ([`crate::program::Program::replace`]) comes now.
-    ///
-    /// # Errors
-    /// Those of socketpair(2) and sigaction(2).
+    /// Installs handlers for `signals` (this module's constants). Unblocks signals that arrived during
+    /// [`crate::program::Program::replace`].
     ///
     /// # Panics
     /// For a signal that can't be handled: SIGKILL, SIGSTOP, SIGILL, SIGFPE, SIGSEGV.
     pub fn new(signals: &[i32]) -> io::Result<Self> {
         let (read, write) = UnixStream::pair()?;
         let delivery = SignalDelivery::with_pipe(read, write, SignalOnly, signals)?;
-        program::let_signals_come()?;
+        program::unblock_signals()?;
         Ok(Self { delivery })
     }
 
-    /// A signal that has already come, without waiting.
+    /// Returns a signal that has already arrived.
     pub fn try_next(&mut self) -> Option<i32> {
         self.delivery.pending().next()
     }
 
-    /// Waits for a signal, at most for `timeout`; for ever if there is none. `Ok(None)` when the time is over.
-    ///
-    /// # Errors
-    /// Those of poll(2).
+    /// Waits for a signal, at most for `timeout`; `None` waits for ever. Returns `None` after the timeout.
     pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<Option<i32>> {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
@@ -60,22 +52,17 @@ impl Signals {
         }
     }
 
-    /// False when the deadline has passed.
+    /// Returns `false` if the deadline has passed.
     fn wait_for_a_byte(&self, deadline: Option<Instant>) -> io::Result<bool> {
-        let timeout = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
-            None => PollTimeout::NONE,
-            Some(Duration::ZERO) => return Ok(false),
-            // Rounded up, or the last millisecond would be spent spinning.
-            Some(left) => PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX),
-        };
-        match poll(&mut [PollFd::new(self.as_fd(), PollFlags::POLLIN)], timeout) {
-            Ok(_) | Err(Errno::EINTR) => Ok(true),
-            Err(errno) => Err(errno.into()),
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        if left == Some(Duration::ZERO) {
+            return Ok(false);
         }
+        wait::readable(&[self.as_fd()], left).map(|_| true)
     }
 }
 
-/// For a program's own poll(2): readable when [`Signals::try_next`] has something to say.
+/// Readable when [`Signals::try_next`] returns a signal.
 impl AsFd for Signals {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.delivery.get_read().as_fd()
@@ -103,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn waiting_ends_when_the_time_is_over() {
+    fn waiting_ends_after_the_timeout() {
         let mut signals = Signals::new(&[SIGUSR2]).unwrap();
         assert_eq!(signals.wait(Some(Duration::from_millis(5))).unwrap(), None);
     }

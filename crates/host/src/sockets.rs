@@ -1,9 +1,8 @@
-//! Listening sockets, and how one is handed from a supervisor to the process that serves it.
+//! Opens listening sockets, and passes one from a supervisor to a listener.
 //!
-//! The convention is sd_listen_fds(3) with one difference: LISTEN_PID is absent, since the process id of a child is
-//! not known when its environment is made. The socket is descriptor 3 and LISTEN_FDS is 1. Both processes share one
-//! open file description: O_NONBLOCK set by one is set for the other, and the queue of connections that wait to be
-//! accepted outlives either.
+//! The convention is sd_listen_fds(3) without LISTEN_PID, because the process id of a child isn't known when its environment
+//! is made. The socket is descriptor 3, and LISTEN_FDS is 1. Both processes share one open file description: they share
+//! O_NONBLOCK, and the queue of pending connections outlives either process.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
@@ -17,33 +16,27 @@ use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen as listen_on, setsockopt, socket, sockopt,
 };
 
-/// Where an inherited socket stands: SD_LISTEN_FDS_START of sd_listen_fds(3).
+/// Descriptor of an inherited socket: SD_LISTEN_FDS_START of sd_listen_fds(3).
 const FIRST_INHERITED_FD: i32 = 3;
 
-/// How many connections may wait to be accepted while a listener is being replaced.
+/// Maximum number of pending connections, which wait while a listener is replaced.
 const BACKLOG: i32 = 128;
 
-/// The socket that whoever started us handed over, if there is one; close-on-exec again.
+/// Returns the socket inherited from the supervisor or service manager, if any, and makes it close-on-exec.
 ///
-/// Call it once, at the beginning: it takes LISTEN_FDS out of the environment.
-///
-/// # Errors
-/// When LISTEN_FDS announces a socket and descriptor 3 is not a TCP one.
+/// Call it once, at the start: it removes LISTEN_FDS from the environment. Fails if LISTEN_FDS is set and descriptor 3 isn't
+/// a TCP socket.
 pub fn inherited() -> io::Result<Option<TcpListener>> {
     ListenFd::from_env().take_tcp_listener(0)
 }
 
-/// Hands `listener` to the process that `command` will start, which takes it by [`inherited`].
+/// Passes a duplicate of `listener` to the process that `command` will start, which takes it with [`inherited`].
 ///
-/// The parent keeps its own. `command` holds a duplicate until it is dropped. Everything else that was said to this
-/// process about sockets is removed from the child's environment, so call [`crate::notify::for_child`] before or
-/// after, in any order.
-///
-/// # Errors
-/// When the descriptor can't be duplicated.
+/// `command` holds the duplicate until it is dropped. LISTEN_* variables for this process are removed from the child's
+/// environment. [`crate::notify::for_child`] may be called before or after.
 pub fn give(command: &mut Command, listener: &TcpListener) -> io::Result<()> {
-    // The duplicate takes the lowest free descriptor from 3 on. So 3 is in use when `spawn` makes its own pipe, which
-    // would otherwise be overwritten by the mapping, and a failed exec would go unnoticed.
+    // The duplicate gets the lowest free descriptor from 3 on, so that 3 is in use when `spawn` opens its own pipe. Otherwise
+    // the mapping could overwrite that pipe, and a failed exec would go unnoticed.
     let parent_fd: OwnedFd = listener.try_clone()?.into();
     for variable in ["LISTEN_PID", "LISTEN_FDNAMES", "LISTEN_FDS_FIRST_FD"] {
         command.env_remove(variable);
@@ -55,12 +48,10 @@ pub fn give(command: &mut Command, listener: &TcpListener) -> io::Result<()> {
     Ok(())
 }
 
-/// A listening socket on `address` and `port` (0: any free one), with SO_REUSEADDR.
+/// Opens a listening socket on `address` and `port` (0: any free port), with SO_REUSEADDR.
 ///
-/// `::` accepts IPv4 too, whatever `net.ipv6.bindv6only` says, and becomes `0.0.0.0` on a machine without IPv6.
-///
-/// # Errors
-/// Those of socket(2), bind(2) and listen(2): EADDRINUSE when another process has the port.
+/// `::` accepts IPv4 too, independent of `net.ipv6.bindv6only`, and becomes `0.0.0.0` on a machine without IPv6. Fails with
+/// EADDRINUSE if another process has the port.
 pub fn listen(address: IpAddr, port: u16) -> io::Result<TcpListener> {
     match listen_at(SocketAddr::new(address, port)) {
         Err(error) if address == Ipv6Addr::UNSPECIFIED && has_no_ipv6(&error) => {
@@ -70,7 +61,7 @@ pub fn listen(address: IpAddr, port: u16) -> io::Result<TcpListener> {
     }
 }
 
-/// Whether a socket with this local address is what [`listen`] opens on `address`.
+/// Returns whether [`listen`] on `address` opens a socket with this local address.
 #[must_use]
 pub fn is_on(local: SocketAddr, address: IpAddr) -> bool {
     local.ip() == address || (address == Ipv6Addr::UNSPECIFIED && local.ip() == Ipv4Addr::UNSPECIFIED)
@@ -92,22 +83,16 @@ fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(TcpListener::from(fd))
 }
 
-/// How many bytes the kernel may hold for a peer that reads slowly (SO_SNDBUF; it doubles the figure, socket(7)).
+/// Limits the bytes that the kernel buffers for a slow peer: SO_SNDBUF, which the kernel doubles (socket(7)).
 ///
-/// A default socket swallows megabytes before a write blocks, which is a minute of sound.
-///
-/// # Errors
-/// Those of setsockopt(2).
+/// By default a socket buffers megabytes, a minute of sound, before a write blocks.
 pub fn set_send_buffer(stream: &TcpStream, bytes: usize) -> io::Result<()> {
     Ok(setsockopt(stream, sockopt::SndBuf, &bytes)?)
 }
 
-/// How long what was sent may stay unacknowledged before the connection is given up (TCP_USER_TIMEOUT, tcp(7)).
+/// Sets the timeout for unacknowledged data, after which the connection is closed: TCP_USER_TIMEOUT, tcp(7).
 ///
-/// Without it a peer that has gone without a word, a laptop that was closed, is waited for a quarter of an hour.
-///
-/// # Errors
-/// Those of setsockopt(2).
+/// By default a connection to a peer that has vanished, such as a closed laptop, lasts a quarter of an hour.
 pub fn set_user_timeout(stream: &TcpStream, timeout: Duration) -> io::Result<()> {
     let timeout_ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
     Ok(setsockopt(stream, sockopt::TcpUserTimeout, &timeout_ms)?)
@@ -120,7 +105,7 @@ mod tests {
     use nix::sys::socket::getsockopt;
 
     #[test]
-    fn the_unspecified_address_accepts_ipv4() {
+    fn the_unspecified_ipv6_address_accepts_ipv4() {
         let listener = listen(Ipv6Addr::UNSPECIFIED.into(), 0).unwrap();
         let port = listener.local_addr().unwrap().port();
         assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok());
@@ -134,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_send_buffer_is_kept_small() {
+    fn the_send_buffer_has_the_given_size() {
         let listener = listen(Ipv4Addr::LOCALHOST.into(), 0).unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         set_send_buffer(&stream, 16384).unwrap();
@@ -142,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_peer_is_given_up_after_its_time() {
+    fn the_user_timeout_is_set() {
         let listener = listen(Ipv4Addr::LOCALHOST.into(), 0).unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         set_user_timeout(&stream, Duration::from_secs(10)).unwrap();
@@ -150,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_child_gets_the_socket_as_descriptor_three() {
+    fn a_child_inherits_the_socket_as_descriptor_3() {
         let listener = listen(Ipv4Addr::LOCALHOST.into(), 0).unwrap();
         let mut command = Command::new("sh");
         command.args(["-c", "echo $LISTEN_FDS-$LISTEN_PID; readlink /proc/self/fd/3"]).env("LISTEN_PID", "1");
@@ -160,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_does_not_exist_is_noticed_when_a_socket_is_given() {
+    fn a_missing_program_is_reported_although_a_socket_is_passed() {
         let listener = listen(Ipv4Addr::LOCALHOST.into(), 0).unwrap();
         let mut command = Command::new("/nonexistent/program");
         give(&mut command, &listener).unwrap();

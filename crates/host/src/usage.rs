@@ -1,23 +1,23 @@
-//! What the kernel says about processes and connections: proc(5). What it doesn't say, or not to us, is not there.
+//! Reads the resource usage of processes, and counts TCP connections: proc(5).
 
 use std::collections::BTreeMap;
 use std::fs;
 
-/// Ticks of a second in proc_pid_stat(5): USER_HZ, which is 100 wherever Linux runs on what we are built for.
+/// Clock ticks per second in proc_pid_stat(5): USER_HZ, which is 100 on all supported architectures.
 const TICKS_PER_S: u64 = 100;
 
-/// What a process has used.
+/// Resource usage of a process.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Usage {
-    /// Processor time since it began, in ms.
+    /// Processor time since the start, in ms.
     pub cpu_ms: u64,
-    /// The same as a part of the time since then, in percent of one processor.
+    /// Mean use of a processor since the start, in percent.
     pub cpu_percent: f64,
-    /// Memory in use, shared parts included, in KiB.
+    /// Resident memory including shared memory, in KiB.
     pub rss_kib: u64,
 }
 
-/// What a process has used, if there is one.
+/// Returns the usage of a process; `None` if it doesn't exist.
 #[must_use]
 pub fn of(pid: u32) -> Option<Usage> {
     let uptime = fs::read_to_string("/proc/uptime").ok()?;
@@ -30,7 +30,7 @@ pub fn of(pid: u32) -> Option<Usage> {
     Some(Usage { cpu_ms: cpu * 1000 / TICKS_PER_S, cpu_percent: 100.0 * cpu_s / age_s, rss_kib: rss_kib(pid)? })
 }
 
-/// `/proc/PID/stat` from its third field on: the second one, a name in parentheses, may contain anything.
+/// Returns `/proc/PID/stat` from the third field on. The second field, a name in parentheses, may contain any characters.
 #[must_use]
 pub fn stat(pid: u32) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -43,7 +43,7 @@ fn rss_kib(pid: u32) -> Option<u64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// How many TCP connections each local port has, for the ports that have any.
+/// Returns the number of TCP connections of each local port that has connections.
 #[must_use]
 pub fn connections() -> BTreeMap<u16, usize> {
     let mut ports = BTreeMap::new();
@@ -56,7 +56,7 @@ pub fn connections() -> BTreeMap<u16, usize> {
     ports
 }
 
-/// The local port of a line of `/proc/net/tcp`, if it is a connection: state 1.
+/// Returns the local port of a line of `/proc/net/tcp`, if it is an established connection (state 1).
 fn established(line: &str) -> Option<u16> {
     let mut fields = line.split_whitespace().skip(1);
     let (local, _, state) = (fields.next()?, fields.next()?, fields.next()?);
@@ -71,14 +71,14 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
 
     #[test]
-    fn this_process_has_used_something() {
+    fn the_usage_of_this_process_is_read() {
         let usage = of(std::process::id()).unwrap();
         assert!(usage.rss_kib > 100 && usage.cpu_percent >= 0.0, "{usage:?}");
         assert_eq!(of(u32::MAX), None);
     }
 
     #[test]
-    fn a_connection_is_counted_at_the_port_that_was_listened_on() {
+    fn a_connection_is_counted_at_its_local_port() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         assert_eq!(connections().get(&port), None);
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_the_kernel_s_table_is_read() {
+    fn a_line_of_the_connection_table_is_parsed() {
         let line = "   1: 0100007F:2329 0100007F:C3A2 01 00000000:00000000 00:00000000 00000000     0        0 1 1 0";
         assert_eq!(established(line), Some(9001));
         assert_eq!(established(&line.replace(" 01 ", " 06 ")), None);

@@ -1,29 +1,37 @@
-//! Waiting for one of several descriptors, as a program with one loop does: poll(2).
+//! Waiting for several descriptors at once: poll(2).
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-/// Waits until one of `fds` has something to read (or is broken, which a read will tell), at most for `timeout`; for
-/// ever if there is none. Says for each whether it has; none has when the time is over or a signal came.
+/// Waits until one of `fds` is readable or broken (which a read will tell), at most for `timeout`; `None` waits for ever.
 ///
-/// # Errors
-/// Those of poll(2) but EINTR.
+/// Returns for each whether it is readable. None is after a timeout or a signal.
 pub fn readable(fds: &[BorrowedFd<'_>], timeout: Option<Duration>) -> io::Result<Vec<bool>> {
     let mut polled: Vec<PollFd<'_>> = fds.iter().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)).collect();
-    let timeout = match timeout {
-        None => PollTimeout::NONE,
-        // Rounded up, or the last millisecond would be spent spinning.
-        Some(timeout) => PollTimeout::try_from(timeout.as_micros().div_ceil(1000)).unwrap_or(PollTimeout::MAX),
-    };
-    match poll(&mut polled, timeout) {
+    match poll(&mut polled, poll_timeout(timeout)) {
         Ok(_) => Ok(polled.iter().map(|fd| fd.any().unwrap_or(true)).collect()),
         Err(Errno::EINTR) => Ok(vec![false; fds.len()]),
         Err(errno) => Err(errno.into()),
     }
+}
+
+/// Waits until `fd` is readable or broken, at most for `timeout`. Returns whether it is.
+pub fn is_readable(fd: &impl AsFd, timeout: Duration) -> io::Result<bool> {
+    Ok(readable(&[fd.as_fd()], Some(timeout))? == [true])
+}
+
+/// Returns `timeout` in whole milliseconds for poll(2) and epoll_wait(2); `None` waits for ever.
+///
+/// It is rounded up: a wait of less than a millisecond must not become a busy loop.
+#[must_use]
+pub fn poll_timeout(timeout: Option<Duration>) -> PollTimeout {
+    timeout.map_or(PollTimeout::NONE, |timeout| {
+        PollTimeout::try_from(timeout.as_micros().div_ceil(1000)).unwrap_or(PollTimeout::MAX)
+    })
 }
 
 #[cfg(test)]
@@ -31,16 +39,28 @@ pub fn readable(fds: &[BorrowedFd<'_>], timeout: Option<Duration>) -> io::Result
 mod tests {
     use super::*;
     use std::io::Write as _;
-    use std::os::fd::AsFd as _;
     use std::os::unix::net::UnixStream;
 
     #[test]
-    fn only_the_one_with_something_to_read_is_readable() {
+    fn only_the_descriptor_with_data_is_readable() {
         let (mut write, read) = UnixStream::pair().unwrap();
         let (_other_write, other) = UnixStream::pair().unwrap();
         let fds = [read.as_fd(), other.as_fd()];
         assert_eq!(readable(&fds, Some(Duration::from_millis(1))).unwrap(), [false, false]);
         write.write_all(b"x").unwrap();
         assert_eq!(readable(&fds, None).unwrap(), [true, false]);
+        assert!(is_readable(&read, Duration::ZERO).unwrap());
+        assert!(!is_readable(&other, Duration::ZERO).unwrap());
+    }
+
+    #[test]
+    fn a_timeout_is_rounded_up_to_whole_milliseconds() {
+        let ms = |duration| poll_timeout(Some(duration)).as_millis();
+        assert_eq!(ms(Duration::ZERO), Some(0));
+        assert_eq!(ms(Duration::from_micros(1)), Some(1));
+        assert_eq!(ms(Duration::from_millis(2)), Some(2));
+        assert_eq!(ms(Duration::from_micros(2001)), Some(3));
+        assert_eq!(poll_timeout(Some(Duration::MAX)), PollTimeout::MAX);
+        assert_eq!(poll_timeout(None), PollTimeout::NONE);
     }
 }

@@ -12,7 +12,6 @@ mod desk;
 mod ear;
 mod enter;
 mod gate;
-mod grumble;
 mod http;
 mod marks;
 mod mic;

@@ -5,6 +5,7 @@
 //! as a gap and adds no lasting delay.
 
 use crate::status::Status;
+use palabre_host::log_limit::LastWarning;
 use palabre_room::{Format, OpenError, PipeWriter, Wrote};
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -64,7 +65,7 @@ struct State {
     /// The time until which the samples received so far last when played in real time.
     lasts_until: Instant,
     dropped_samples: u64,
-    is_failure_logged: bool,
+    last_warning: LastWarning,
 }
 
 impl MicWriter {
@@ -83,7 +84,7 @@ impl MicWriter {
             queued_samples: 0,
             lasts_until: now,
             dropped_samples: 0,
-            is_failure_logged: false,
+            last_warning: LastWarning::default(),
         };
         Arc::new(Self { path, format, status, state: Mutex::new(state) })
     }
@@ -169,7 +170,7 @@ impl MicWriter {
             match PipeWriter::open(&self.path, self.format) {
                 Ok(pipe) => {
                     state.pipe = Some(pipe);
-                    state.is_failure_logged = false;
+                    state.last_warning.clear();
                 }
                 Err(error) => state.log_failure(&error),
             }
@@ -203,10 +204,9 @@ impl State {
     }
 
     fn log_failure(&mut self, error: &OpenError) {
-        if !self.is_failure_logged {
+        if let Some(error) = self.last_warning.unless_repeated(error.to_string()) {
             log::warn!("{error}; this participant isn't heard until the mixer opens the pipe");
         }
-        self.is_failure_logged = true;
     }
 }
 

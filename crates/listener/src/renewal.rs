@@ -5,8 +5,8 @@
 
 use crate::tls;
 use anyhow::Result;
+use palabre_host::stamp::FileStamp;
 use rustls::ServerConfig;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,14 +14,11 @@ use std::time::{Duration, Instant};
 /// How often the files are looked at, at most.
 const EVERY: Duration = Duration::from_secs(2);
 
-/// What changes when a file is replaced or written: device, inode, size in bytes, time in s and ns.
-type Stamp = (u64, u64, u64, i64, i64);
-
 /// Certificate and key, and how they were when they were read last.
 #[derive(Debug)]
 pub struct Renewal {
     files: [PathBuf; 2],
-    stamps: [Option<Stamp>; 2],
+    stamps: [Option<FileStamp>; 2],
     looked_at: Instant,
     refused: bool,
 }
@@ -71,11 +68,8 @@ impl Renewal {
     }
 }
 
-fn stamps(files: &[PathBuf; 2]) -> [Option<Stamp>; 2] {
-    files.each_ref().map(|path| {
-        let file = std::fs::metadata(path).ok()?;
-        Some((file.dev(), file.ino(), file.size(), file.mtime(), file.mtime_nsec()))
-    })
+fn stamps(files: &[PathBuf; 2]) -> [Option<FileStamp>; 2] {
+    files.each_ref().map(|path| FileStamp::of(path))
 }
 
 #[cfg(test)]

@@ -3,11 +3,10 @@
 
 use crate::marks::{Marks, Value, level_value};
 use crate::record;
+use palabre_host::stamp::FileStamp;
 use palabre_room::{LevelLine, Member, Name, RoomDir, Talk, Voice};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
 use std::sync::Arc;
 
 /// States of a person, as bits.
@@ -20,9 +19,9 @@ const LISTENING: Value = 8;
 #[derive(Debug)]
 pub struct RoomView {
     room: Option<RoomDir>,
-    names_seen: Option<Stamp>,
-    recording_seen: Option<Stamp>,
-    levels_seen: Option<Stamp>,
+    names_seen: Option<FileStamp>,
+    recording_seen: Option<FileStamp>,
+    levels_seen: Option<FileStamp>,
     people: Arc<str>,
     places: BTreeMap<Name, u16>,
     /// What was told of each person's state, and of their level.
@@ -43,9 +42,6 @@ pub enum News {
     /// Another list of people: all is to be said anew.
     All,
 }
-
-/// Device, inode, size and time of a file.
-type Stamp = (u64, u64, u64, i64, i64);
 
 impl RoomView {
     /// The view of a room; of nobody where there is no room.
@@ -127,16 +123,11 @@ fn level(line: &LevelLine) -> Value {
     }
 }
 
-fn changed<'a>(room: Option<&'a RoomDir>, file: &str, seen: &mut Option<Stamp>) -> Option<&'a RoomDir> {
+fn changed<'a>(room: Option<&'a RoomDir>, file: &str, seen: &mut Option<FileStamp>) -> Option<&'a RoomDir> {
     let room = room?;
-    let now = stamp(&room.path().join(file));
+    let now = FileStamp::of(&room.path().join(file));
     (now != *seen).then(|| *seen = now)?;
     Some(room)
-}
-
-fn stamp(path: &Path) -> Option<Stamp> {
-    let meta = std::fs::metadata(path).ok()?;
-    Some((meta.dev(), meta.ino(), meta.len(), meta.mtime(), meta.mtime_nsec()))
 }
 
 fn replace(text: &mut Arc<str>, json: &str) -> bool {

@@ -5,7 +5,6 @@ use crate::connection::{After, Connection, HeadError};
 use crate::desk::Desk;
 use crate::ear::HAND_OVER;
 use crate::gate::{Gate, Idle, Place};
-use crate::grumble::Grumble;
 use crate::http::Response;
 use crate::mic::Uplink;
 use crate::renewal::Renewal;
@@ -13,7 +12,9 @@ use crate::state::Listener;
 use crate::status::LastReport;
 use crate::{routes, tls, traffic};
 use anyhow::{Context as _, Result};
+use log::Level;
 use palabre_config::control::{ListenerReport, Speaking};
+use palabre_host::log_limit::LogLimit;
 use palabre_host::signals::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, Signals};
 use palabre_host::{notify, wait};
 use std::io;
@@ -37,17 +38,25 @@ pub struct Server {
     socket: TcpListener,
     listener: Arc<Listener>,
     gate: Arc<Gate>,
-    grumbles: Arc<Grumbles>,
+    log_limits: Arc<LogLimits>,
     signals: Signals,
     /// The certificate's files; none where it was made at the start.
     renewal: Option<Renewal>,
 }
 
-#[derive(Debug, Default)]
-struct Grumbles {
-    full: Grumble,
-    accept: Grumble,
-    tls: Grumble,
+/// Log lines that any client can cause: each at most once in 10 s.
+#[derive(Debug)]
+struct LogLimits {
+    full: LogLimit,
+    accept: LogLimit,
+    tls: LogLimit,
+}
+
+impl LogLimits {
+    fn new() -> Self {
+        let limit = || LogLimit::new(0.1, 1.0);
+        Self { full: limit(), accept: limit(), tls: limit() }
+    }
 }
 
 impl Server {
@@ -64,7 +73,14 @@ impl Server {
         // Shared with a process that replaces this one: a connection may be gone when we come to accept it.
         socket.set_nonblocking(true).context("unable to prepare the socket")?;
         let signals = Signals::new(&[SIGTERM, SIGINT, SIGHUP, SIGUSR1]).context("unable to receive signals")?;
-        Ok(Self { socket, listener, gate: Gate::new(connections), grumbles: Arc::default(), signals, renewal })
+        Ok(Self {
+            socket,
+            listener,
+            gate: Gate::new(connections),
+            log_limits: Arc::new(LogLimits::new()),
+            signals,
+            renewal,
+        })
     }
 
     /// Serves until SIGTERM, and then leaves as planned; a second SIGTERM ends it at once. SIGUSR1 is the same where another
@@ -157,7 +173,11 @@ impl Server {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                self.grumbles.accept.log(format_args!("unable to accept a connection: {error}"));
+                self.log_limits.accept.log(
+                    Level::Info,
+                    Instant::now(),
+                    format_args!("unable to accept a connection: {error}"),
+                );
                 std::thread::sleep(FULL);
             }
         }
@@ -167,16 +187,18 @@ impl Server {
         match self.gate.enter(&tcp, Instant::now()) {
             Some(place) => self.spawn(tcp, place),
             // Closed at once: whoever it is sees that without waiting.
-            None => self.grumbles.full.log("a connection was refused: there are too many"),
+            None => {
+                self.log_limits.full.log(Level::Info, Instant::now(), "a connection was refused: there are too many");
+            }
         }
     }
 
     fn spawn(&self, tcp: TcpStream, place: Place) {
-        let (listener, grumbles) = (Arc::clone(&self.listener), Arc::clone(&self.grumbles));
-        let work = move || serve(tcp, place, &listener, &grumbles);
+        let (listener, log_limits) = (Arc::clone(&self.listener), Arc::clone(&self.log_limits));
+        let work = move || serve(tcp, place, &listener, &log_limits);
         let spawned = std::thread::Builder::new().name("connection".into()).stack_size(STACK_BYTES).spawn(work);
         if let Err(error) = spawned {
-            self.grumbles.accept.log(format_args!("unable to start a thread: {error}"));
+            self.log_limits.accept.log(Level::Info, Instant::now(), format_args!("unable to start a thread: {error}"));
         }
     }
 
@@ -192,14 +214,15 @@ impl Server {
     }
 }
 
-fn serve(tcp: TcpStream, mut place: Place, listener: &Listener, grumbles: &Grumbles) {
+fn serve(tcp: TcpStream, mut place: Place, listener: &Listener, log_limits: &LogLimits) {
     // Linux gives the accepted socket no O_NONBLOCK of the listening one: accept(2).
     let stream = match tls::accept(tcp, listener.tls()) {
         Ok(stream) => stream,
         Err(error) => {
+            let (tls, now) = (&log_limits.tls, Instant::now());
             match tls::is_timeout(&error) {
-                true => grumbles.tls.log("a TLS handshake took too long"),
-                false => grumbles.tls.log(format_args!("a TLS handshake failed: {error}")),
+                true => tls.log(Level::Info, now, "a TLS handshake took too long"),
+                false => tls.log(Level::Info, now, format_args!("a TLS handshake failed: {error}")),
             }
             return;
         }

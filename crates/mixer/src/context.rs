@@ -3,9 +3,10 @@
 use std::fmt::Arguments;
 use std::time::Duration;
 
+use palabre_host::log_limit::{LastWarning, LogLimit};
+
 use crate::clock::{Clock, Now};
 use crate::poller::Poller;
-use crate::throttle::Throttle;
 use crate::watcher::Watcher;
 
 /// Handed to whoever opens or closes something.
@@ -18,7 +19,7 @@ pub struct Context {
     pub now: Now,
     /// The time that the present tick, or the last one, is for.
     pub tick_at: Duration,
-    throttle: Throttle,
+    warnings: LogLimit,
 }
 
 impl Context {
@@ -33,7 +34,7 @@ impl Context {
             clock,
             now,
             tick_at: now.since_boot,
-            throttle: Throttle::default(),
+            warnings: LogLimit::new(2.0, 20.0),
         })
     }
 
@@ -44,25 +45,24 @@ impl Context {
 
     /// Logs a warning, unless there are too many.
     pub fn warn(&mut self, text: Arguments<'_>) {
-        self.throttle.warn(self.now.since_boot, text);
+        self.warnings.log(log::Level::Warn, self.now.instant, text);
     }
 }
 
 /// The last complaint about one thing, so that each is said once and not at every try.
 #[derive(Clone, Debug, Default)]
-pub struct Complaint(Option<String>);
+pub struct Complaint(LastWarning);
 
 impl Complaint {
     /// Warns, unless this was the last thing that was said.
     pub fn say(&mut self, cx: &mut Context, text: String) {
-        if self.0.as_ref() != Some(&text) {
+        if let Some(text) = self.0.unless_repeated(text) {
             cx.warn(format_args!("{text}"));
-            self.0 = Some(text);
         }
     }
 
     /// All is well again; gives whether it was not.
     pub fn clear(&mut self) -> bool {
-        self.0.take().is_some()
+        self.0.clear()
     }
 }

@@ -20,7 +20,6 @@ mod post;
 mod room;
 mod rooms;
 mod tape;
-mod throttle;
 mod watcher;
 
 use std::process::ExitCode;

@@ -108,8 +108,8 @@ impl Participant {
         let talked = self.meter.is_talking();
         if self.speaks {
             self.voice.level(&mut self.frame, Levelling::is_on(self.levelling.get(), room));
-            gain::ramp(&mut self.frame, self.factor, self.gain.factor());
-            self.factor = self.gain.factor();
+            gain::ramp(&mut self.frame, self.factor, factor(self.gain));
+            self.factor = factor(self.gain);
             self.meter.push(&self.frame);
             self.ticks_silent = 0;
         } else if self.ticks_silent < LISTED_TICKS {
@@ -167,7 +167,7 @@ impl Participant {
 
     /// The room fell silent: the next word is measured by itself.
     pub fn fall_silent(&mut self) {
-        self.factor = self.gain.factor();
+        self.factor = factor(self.gain);
         self.ticks_silent = LISTED_TICKS;
         self.meter.reset();
     }
@@ -189,7 +189,7 @@ impl Participant {
             Ok(gain) => {
                 self.gain = gain;
                 if self.ticks_silent >= LISTED_TICKS {
-                    self.factor = gain.factor();
+                    self.factor = factor(gain);
                 }
                 self.gain_complaint.clear();
             }
@@ -205,5 +205,13 @@ impl Participant {
             }
             Err(error) => self.without_complaint.say(cx, format!("{error}; the list stays as it was")),
         }
+    }
+}
+
+/// Returns the factor by which samples are multiplied: 1 at 0 dB, 0 when muted.
+fn factor(gain: Gain) -> f32 {
+    match gain {
+        Gain::Db(db) => gain::factor(db),
+        Gain::Mute => 0.0,
     }
 }

@@ -5,7 +5,8 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+use palabre_host::wait::poll_timeout;
 
 /// Which participant; neither number is ever used again, so a late event can't reach somebody else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -106,12 +107,8 @@ impl Poller {
     /// Those of epoll_wait(2) but EINTR.
     pub fn wait(&self, timeout: Option<Duration>, tokens: &mut Vec<Token>) -> io::Result<()> {
         tokens.clear();
-        // Rounded up: the last part of a millisecond must not become a busy loop.
-        let timeout = timeout.map_or(EpollTimeout::NONE, |timeout| {
-            EpollTimeout::from(u16::try_from(timeout.as_micros().div_ceil(1000)).unwrap_or(u16::MAX))
-        });
         let mut events = [EpollEvent::empty(); Self::EVENTS];
-        match self.epoll.wait(&mut events, timeout) {
+        match self.epoll.wait(&mut events, poll_timeout(timeout)) {
             Ok(n) => tokens.extend(events[..n].iter().map(|event| Token::from_bits(event.data()))),
             Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),

@@ -224,7 +224,7 @@ fn each_room_has_its_own_rate() {
                 mic = palabre_room::PipeWriter::open(&alice.mic(), format).ok()?;
                 let _ = mic.write(&said);
             }
-            ear.wait(std::time::Duration::from_millis(500)).unwrap();
+            palabre_host::wait::is_readable(&ear, std::time::Duration::from_millis(500)).unwrap();
             ear.read(std::time::Instant::now(), &mut heard, 1 << 16).unwrap();
             (heard.len() >= 9600).then_some(())
         });

@@ -82,7 +82,7 @@ fn listen_to_a_stall(room: &Room) -> (Talker, Talker, Vec<i16>) {
             _ => return (alice, dave, carol.heard),
         }
         dave.send(spoken);
-        carol.ear.wait(Duration::from_millis(5)).unwrap();
+        palabre_host::wait::is_readable(&carol.ear, Duration::from_millis(5)).unwrap();
         carol.listen();
     }
 }
@@ -174,7 +174,7 @@ fn a_reader_that_is_stopped_loses_its_own_frames_and_the_others_none() {
                 // A mixer that wasn't run in time may have cut it: then there is another one.
                 let said = Instant::now();
                 while place_of(&word[1..], &carol.heard).is_none() && said.elapsed() < Duration::from_secs(1) {
-                    carol.ear.wait(Duration::from_millis(20)).unwrap();
+                    palabre_host::wait::is_readable(&carol.ear, Duration::from_millis(20)).unwrap();
                     carol.listen();
                     alice.listen();
                 }

@@ -17,17 +17,6 @@ pub enum Gain {
 #[error("'{}' is not a gain; allowed are decibels from -60 to 20, or 'mute'", .0.escape_default())]
 pub struct GainError(String);
 
-impl Gain {
-    /// What a sample is multiplied by: 1.0 for 0 dB, 0.0 when muted.
-    #[must_use]
-    pub fn factor(self) -> f32 {
-        match self {
-            Self::Db(db) => 10_f32.powf(db / 20.0),
-            Self::Mute => 0.0,
-        }
-    }
-}
-
 impl Default for Gain {
     fn default() -> Self {
         Self::Db(0.0)
@@ -70,11 +59,5 @@ mod tests {
         for bad in ["", "x", "21", "-60.1", "nan", "inf", "MUTE"] {
             assert!(bad.parse::<Gain>().is_err(), "{bad:?}");
         }
-    }
-
-    #[test]
-    fn zero_decibels_is_exactly_one() {
-        assert_eq!(Gain::default().factor().to_bits(), 1.0_f32.to_bits());
-        assert!((Gain::Db(-6.0).factor() - 0.5012).abs() < 1e-3);
     }
 }

@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, Flock, FlockArg, fcntl};
 use nix::libc::{self, F_RDLCK, F_UNLCK, F_WRLCK, O_CLOEXEC, O_NOFOLLOW, O_NONBLOCK};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::{Format, OpenError, PIPE_MS, PipeId};
 
@@ -114,21 +113,6 @@ impl PipeReader {
             }
         }
         Ok(out.len() - before)
-    }
-
-    /// Waits until there is something to read, at most `timeout`; says whether there is.
-    ///
-    /// # Errors
-    /// What `poll(2)` says, except that a signal came (then `false`).
-    pub fn wait(&self, timeout: Duration) -> io::Result<bool> {
-        // Rounded up: a wait of less than a millisecond must not become a busy loop.
-        let timeout_ms = u16::try_from(timeout.as_micros().div_ceil(1000)).unwrap_or(u16::MAX);
-        let mut fds = [PollFd::new(self.file.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut fds, PollTimeout::from(timeout_ms)) {
-            Ok(ready) => Ok(ready > 0),
-            Err(Errno::EINTR) => Ok(false),
-            Err(errno) => Err(errno.into()),
-        }
     }
 
     /// When the byte that waits alone, if there is one, may be discarded.

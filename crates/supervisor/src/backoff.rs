@@ -9,6 +9,8 @@
 
 use std::time::Duration;
 
+use palabre_host::backoff::BackOff;
+
 /// The first wait.
 const SHORTEST: Duration = Duration::from_millis(100);
 
@@ -45,13 +47,19 @@ pub enum Verdict {
 }
 
 /// The memory of one listener's deaths.
-#[derive(Debug, Default)]
-pub struct BackOff {
-    last_wait: Option<Duration>,
+#[derive(Debug)]
+pub struct RestartPolicy {
+    delay: BackOff,
     deaths_before_ready: u32,
 }
 
-impl BackOff {
+impl Default for RestartPolicy {
+    fn default() -> Self {
+        Self { delay: BackOff::new(SHORTEST, LONGEST), deaths_before_ready: 0 }
+    }
+}
+
+impl RestartPolicy {
     /// A listener's life has ended.
     pub fn ended(&mut self, end: End) -> Verdict {
         match end {
@@ -60,8 +68,7 @@ impl BackOff {
             End::Died { ready_for: Some(time) } if time >= HEALTHY => self.forget(),
             End::Died { ready_for: Some(_) } | End::PortTaken => self.deaths_before_ready = 0,
         }
-        let wait = self.last_wait.map_or(SHORTEST, |wait| (wait * 2).min(LONGEST));
-        self.last_wait = Some(wait);
+        let wait = self.delay.delay();
         if wait == LONGEST || self.deaths_before_ready >= DEATHS_BEFORE_READY {
             Verdict::GiveUp(Some(LONGEST))
         } else {
@@ -88,7 +95,7 @@ mod tests {
 
     #[test]
     fn the_wait_doubles_until_the_listener_is_given_up_at_thirty_seconds() {
-        let mut backoff = BackOff::default();
+        let mut backoff = RestartPolicy::default();
         let verdicts: Vec<Verdict> = (0..9).map(|_| backoff.ended(BRIEFLY_READY)).collect();
         assert_eq!(verdicts[..8], [100, 200, 400, 800, 1600, 3200, 6400, 12800].map(ms));
         assert_eq!(backoff.ended(BRIEFLY_READY), Verdict::GiveUp(Some(LONGEST)));
@@ -96,7 +103,7 @@ mod tests {
 
     #[test]
     fn five_deaths_in_a_row_before_ready_are_enough() {
-        let mut backoff = BackOff::default();
+        let mut backoff = RestartPolicy::default();
         let verdicts: Vec<Verdict> = (0..6).map(|_| backoff.ended(NEVER_READY)).collect();
         assert_eq!(verdicts[..4], [100, 200, 400, 800].map(ms));
         assert_eq!(verdicts[4..], [Verdict::GiveUp(Some(LONGEST)); 2]);
@@ -104,7 +111,7 @@ mod tests {
 
     #[test]
     fn a_death_after_ready_breaks_the_row() {
-        let mut backoff = BackOff::default();
+        let mut backoff = RestartPolicy::default();
         for _ in 0..4 {
             backoff.ended(NEVER_READY);
         }
@@ -114,7 +121,7 @@ mod tests {
 
     #[test]
     fn ten_seconds_of_health_are_forgiveness() {
-        let mut backoff = BackOff::default();
+        let mut backoff = RestartPolicy::default();
         for _ in 0..5 {
             backoff.ended(BRIEFLY_READY);
         }
@@ -123,12 +130,12 @@ mod tests {
 
     #[test]
     fn a_bad_configuration_waits_for_somebody_to_edit_it() {
-        assert_eq!(BackOff::default().ended(End::BadConfiguration), Verdict::GiveUp(None));
+        assert_eq!(RestartPolicy::default().ended(End::BadConfiguration), Verdict::GiveUp(None));
     }
 
     #[test]
     fn a_port_that_is_taken_is_tried_for_longer_than_five_times() {
-        let mut backoff = BackOff::default();
+        let mut backoff = RestartPolicy::default();
         let verdicts: Vec<Verdict> = (0..8).map(|_| backoff.ended(End::PortTaken)).collect();
         assert!(verdicts.iter().all(|verdict| matches!(verdict, Verdict::Retry(_))));
     }

@@ -1,26 +1,15 @@
 //! The certificate's files: whether they have changed, and what `palabre status` says about them.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::time::SystemTime;
 
 use palabre_config::Server;
 use palabre_config::certificate::{CertificateError, Facts};
 use palabre_config::control::Certificate;
-
-/// What changes when a file is replaced or written: device, inode, size in bytes, time in s and ns.
-pub type Stamp = (u64, u64, u64, i64, i64);
-
-/// The stamp of a file, where there is one.
-pub fn stamp(path: &Path) -> Option<Stamp> {
-    let file = fs::metadata(path).ok()?;
-    Some((file.dev(), file.ino(), file.size(), file.mtime(), file.mtime_nsec()))
-}
+use palabre_host::stamp::FileStamp;
 
 /// The stamps of certificate and key.
-pub fn stamps(server: &Server) -> [Option<Stamp>; 2] {
-    [&server.certificate, &server.private_key].map(|path| stamp(path))
+pub fn stamps(server: &Server) -> [Option<FileStamp>; 2] {
+    [&server.certificate, &server.private_key].map(|path| FileStamp::of(path))
 }
 
 /// What the files say now, in words of the control protocol.

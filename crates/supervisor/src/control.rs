@@ -116,7 +116,7 @@ impl Door {
         let unable = |error: io::Error| format!("unable to learn who asks on the control socket: {error}");
         let peer = peer::credentials(stream).map_err(unable)?;
         let group = fs::metadata(&self.socket_path).map_err(unable)?.gid();
-        if peer.is_root_or_us() || peer.is_in_group(group) {
+        if peer.is_root_or_same_user() || peer.is_in_group(group) {
             return Ok(u32::try_from(peer.pid).unwrap_or_default());
         }
         let path = self.socket_path.display();

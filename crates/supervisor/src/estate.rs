@@ -5,9 +5,8 @@
 //! (`--probe`), so that the old one can go on where it doesn't.
 
 use palabre_config::control::{ListenerReport, State};
+use palabre_host::stamp::FileStamp;
 use serde::{Deserialize, Serialize};
-
-use crate::certificate::Stamp;
 
 /// The version of everything here.
 pub const VERSION: u32 = 1;
@@ -35,7 +34,7 @@ pub struct Estate {
     /// The format of the rooms that are open.
     pub format: String,
     /// The certificate and the key that listeners were told to read.
-    pub certificate: [Option<Stamp>; 2],
+    pub certificate: [Option<FileStamp>; 2],
     /// Everybody's seat.
     pub seats: Vec<SeatEstate>,
     /// Every recording.
@@ -78,7 +77,7 @@ pub struct ProcessEstate {
     /// Its id.
     pub pid: u32,
     /// The file of its program when it was started.
-    pub program: Option<Stamp>,
+    pub program: Option<FileStamp>,
     /// How long it has been ready, if ever.
     pub ready_for_ms: Option<u64>,
 }

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use palabre_config::Entrance;
 use palabre_host::process::OurChild;
+use palabre_host::stamp::FileStamp;
 use palabre_host::{notify, sockets};
 use palabre_room::Name;
 
-use crate::certificate::{self, Stamp};
 use crate::estate::ProcessEstate;
 use crate::site::Site;
 
@@ -24,7 +24,7 @@ const EXIT_CONFIG: i32 = 78;
 pub struct Process {
     child: OurChild,
     /// The file of its program when it was started.
-    pub program: Option<Stamp>,
+    pub program: Option<FileStamp>,
     /// Which configuration it was started with, see [`crate::seat::Seat`].
     pub generation: u64,
     ready_since: Option<Instant>,
@@ -47,7 +47,7 @@ impl Process {
         notify::for_child(&mut command, &site.notify_socket());
         sockets::give(&mut command, socket)?;
         // Looked at before: should it be replaced meanwhile, the process is taken for the older one.
-        let program = certificate::stamp(&site.listener);
+        let program = FileStamp::of(&site.listener);
         let child = OurChild::of(&command.spawn()?);
         let kill_at = Some(plan.now + plan.patience);
         Ok(Self { child, program, generation: plan.generation, ready_since: None, kill_at })

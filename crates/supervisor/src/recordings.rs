@@ -18,7 +18,7 @@ use palabre_host::process::OurChild;
 use palabre_host::{clock, notify};
 use palabre_room::{Name, OpenError, RecordingWriter};
 
-use crate::backoff::{BackOff, End, Verdict};
+use crate::backoff::{End, RestartPolicy, Verdict};
 use crate::estate::RecordingEstate;
 use crate::site::Site;
 
@@ -164,7 +164,7 @@ struct Recording {
     ready_since: Option<Instant>,
     retry_at: Option<Instant>,
     kill_at: Option<Instant>,
-    backoff: BackOff,
+    backoff: RestartPolicy,
     restarts: u64,
     note: Option<String>,
     failed: Option<String>,
@@ -184,7 +184,7 @@ impl Recording {
             ready_since: None,
             retry_at: None,
             kill_at: None,
-            backoff: BackOff::default(),
+            backoff: RestartPolicy::default(),
             restarts: 0,
             note: None,
             failed: None,
@@ -208,7 +208,7 @@ impl Recording {
             child,
             pid: left.pid,
             kill_at: None,
-            backoff: BackOff::default(),
+            backoff: RestartPolicy::default(),
             restarts: left.restarts,
             note: left.note,
             failed: left.failed,

@@ -17,7 +17,7 @@ use palabre_config::{Entrance, Participant};
 use palabre_host::notify::Message;
 use palabre_room::{Gain, Member, RoomError};
 
-use crate::backoff::BackOff;
+use crate::backoff::RestartPolicy;
 use crate::presence::Presence;
 use crate::process::{Ended, Process};
 use crate::site::Site;
@@ -51,7 +51,7 @@ pub struct Seat {
     wanted: u64,
     /// The configuration with which a successor could not be started.
     refused: Option<u64>,
-    backoff: BackOff,
+    backoff: RestartPolicy,
     retry_at: Option<Instant>,
     restarts: u64,
     last_exit: Option<String>,
@@ -106,7 +106,7 @@ impl Seat {
             leaving: Vec::new(),
             wanted: 0,
             refused: None,
-            backoff: BackOff::default(),
+            backoff: RestartPolicy::default(),
             retry_at: None,
             restarts: 0,
             last_exit: None,

@@ -3,10 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use palabre_config::{ConfigError, Server};
+use palabre_host::executable;
 use palabre_host::exit::Failure;
+use palabre_host::stamp::FileStamp;
 use palabre_room::{Name, ParticipantDir, RoomDir, RoomError};
 
-use crate::certificate::{Stamp, stamps};
+use crate::certificate::stamps;
 use crate::cli::Cli;
 use crate::estate::Estate;
 
@@ -35,7 +37,7 @@ pub struct Site {
     /// What is in `palabre.toml` and waits for the next start.
     pub waits: Option<String>,
     no_levelling: bool,
-    certificate: [Option<Stamp>; 2],
+    certificate: [Option<FileStamp>; 2],
 }
 
 /// What has changed.
@@ -109,7 +111,7 @@ impl Site {
     }
 
     /// The stamps of the certificate and its key when they were read last.
-    pub fn certificate(&self) -> [Option<Stamp>; 2] {
+    pub fn certificate(&self) -> [Option<FileStamp>; 2] {
         self.certificate
     }
 
@@ -163,11 +165,6 @@ fn absolute(path: &Path) -> Result<PathBuf, Failure> {
 fn program(given: Option<&Path>, name: &str) -> Result<PathBuf, Failure> {
     match given {
         Some(path) => absolute(path),
-        None => Ok(beside_us(name).unwrap_or_else(|| name.into())),
+        None => Ok(executable::find(name).unwrap_or_else(|| name.into())),
     }
-}
-
-fn beside_us(name: &str) -> Option<PathBuf> {
-    let path = std::env::current_exe().ok()?.with_file_name(name);
-    path.is_file().then_some(path)
 }

@@ -17,8 +17,8 @@ use palabre_host::inherit::Legacy;
 use palabre_host::lock::Lock;
 use palabre_host::notify;
 use palabre_host::program::Program;
+use palabre_host::stamp::FileStamp;
 
-use crate::certificate::{Stamp, stamp};
 use crate::estate;
 use crate::recordings::Recordings;
 use crate::roster::Roster;
@@ -35,7 +35,7 @@ const LOOK: Duration = Duration::from_millis(5);
 pub struct Upgrader {
     program: Program,
     /// The file of the program that runs.
-    stamp: Option<Stamp>,
+    stamp: Option<FileStamp>,
     lock: Lock,
     control: UnixListener,
     children: notify::Receiver,
@@ -54,7 +54,7 @@ struct Wanted {
 impl Upgrader {
     /// `program` is the one that runs; the others are what it holds.
     pub fn new(program: Program, lock: Lock, control: UnixListener, children: notify::Receiver) -> Self {
-        let stamp = stamp(program.path());
+        let stamp = FileStamp::of(program.path());
         Self { program, stamp, lock, control, children, wanted: None }
     }
 
@@ -65,7 +65,7 @@ impl Upgrader {
 
     /// Whether there is another file at our path, or none.
     pub fn is_there_another_one(&self) -> bool {
-        stamp(self.program.path()) != self.stamp
+        FileStamp::of(self.program.path()) != self.stamp
     }
 
     /// When [`Self::tick`] must be called.

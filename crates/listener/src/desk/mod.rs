@@ -3,14 +3,13 @@
 //! A text to the room, a raised hand, whom one doesn't want to hear, the figures of one's own line. Each is bounded in
 //! length and in how often it may come, and none is written down but the file `without`.
 
-mod bucket;
 mod report;
 mod request;
 
 pub use request::serve;
 
-use bucket::Bucket;
 use palabre_config::control::ListenerReport;
+use palabre_host::rate_limit::RateLimit;
 use palabre_room::{Inbox, Message, Name, ParticipantDir, RoomDir, Voice};
 use report::Report;
 use serde::{Deserialize, Serialize};
@@ -35,10 +34,10 @@ pub struct Desk {
 struct State {
     shown: Shown,
     report: Option<Report>,
-    messages: Bucket,
-    changes: Bucket,
-    reports: Bucket,
-    received: Bucket,
+    messages: RateLimit,
+    changes: RateLimit,
+    reports: RateLimit,
+    received: RateLimit,
 }
 
 /// What a page shows of its person.
@@ -70,14 +69,13 @@ impl Desk {
     pub fn new(name: Name, room: RoomDir) -> Self {
         let directory = room.participant(&name);
         let inbox = Inbox::bind(&directory).inspect_err(|error| log::warn!("{error}; messages don't arrive")).ok();
-        let now = Instant::now();
         let state = State {
             shown: Shown::default(),
             report: None,
-            messages: Bucket::new(1.0, 5.0, now),
-            changes: Bucket::new(2.0, 10.0, now),
-            reports: Bucket::new(0.2, 3.0, now),
-            received: Bucket::new(RECEIVED.0, RECEIVED.1, now),
+            messages: RateLimit::new(1.0, 5.0),
+            changes: RateLimit::new(2.0, 10.0),
+            reports: RateLimit::new(0.2, 3.0),
+            received: RateLimit::new(RECEIVED.0, RECEIVED.1),
         };
         Self { name, room, directory, inbox, state: Mutex::new(state) }
     }
@@ -93,7 +91,7 @@ impl Desk {
         let now = Instant::now();
         let mut messages = Vec::new();
         while let Some(Message { from, text }) = inbox.receive() {
-            if self.lock().received.take(now) {
+            if self.lock().received.admit(now) {
                 messages.push(serde_json::to_string(&Said { from: from.as_str(), text: &text }).unwrap_or_default());
             }
         }

@@ -57,7 +57,7 @@ fn say(desk: &Desk, body: &[u8]) -> Response {
     let Some(message) = message else {
         return Response::text(400, format_args!("a message is a line of 1 to {MAX_MESSAGE_CHARS} characters"));
     };
-    if !desk.lock().messages.take(Instant::now()) {
+    if !desk.lock().messages.admit(Instant::now()) {
         return too_often();
     }
     match desk.room.tell(&message) {
@@ -77,7 +77,7 @@ fn show(desk: &Desk, body: &[u8]) -> Response {
     if state.shown == shown {
         return Response::new(204);
     }
-    if !state.changes.take(Instant::now()) {
+    if !state.changes.admit(Instant::now()) {
         return too_often();
     }
     state.shown = shown;
@@ -108,7 +108,7 @@ fn set_without(desk: &Desk, body: &[u8]) -> Response {
     };
     names.sort();
     names.dedup();
-    if !desk.lock().changes.take(Instant::now()) {
+    if !desk.lock().changes.admit(Instant::now()) {
         return too_often();
     }
     match desk.directory.set_without(&names) {
@@ -125,7 +125,7 @@ fn report(desk: &Desk, body: &[u8]) -> Response {
         return Response::text(400, "this is not a report");
     };
     let mut state = desk.lock();
-    if !state.reports.take(Instant::now()) {
+    if !state.reports.admit(Instant::now()) {
         return too_often();
     }
     log::debug!("{}", report.line());

@@ -4,6 +4,7 @@
 //! length, whatever the length of a chunk: more at once would be taken for sound that has waited too long. The sizes in its head
 //! are not believed. When it is replaced or truncated it is followed: a short one is heard from its beginning.
 
+use palabre_host::log_limit::LastWarning;
 use palabre_room::Format;
 use palabre_sound::convert::Converter;
 use palabre_sound::wav;
@@ -33,7 +34,7 @@ pub struct FileSource {
     open: Option<Open>,
     was_open: bool,
     backlog: Vec<i16>,
-    warned: bool,
+    last_warning: LastWarning,
 }
 
 struct Open {
@@ -62,7 +63,7 @@ impl FileSource {
             open: None,
             was_open: false,
             backlog: Vec::new(),
-            warned: false,
+            last_warning: LastWarning::default(),
         }
     }
 
@@ -101,17 +102,17 @@ impl FileSource {
             Ok(())
         });
         match result {
-            Ok(()) => self.warned = false,
+            Ok(()) => {
+                self.last_warning.clear();
+            }
             // A file that was begun this moment has no whole head yet; one that was moved away will be replaced.
             Err(wav::WavError::Empty | wav::WavError::Truncated) => {}
-            Err(error) if !self.warned => {
-                log::warn!(
-                    "unable to hear '{}': {error}; the streams are silent until it is there",
-                    self.path.display()
-                );
-                self.warned = true;
+            Err(error) => {
+                if let Some(error) = self.last_warning.unless_repeated(error.to_string()) {
+                    let path = self.path.display();
+                    log::warn!("unable to hear '{path}': {error}; the streams are silent until it is there");
+                }
             }
-            Err(_) => {}
         }
         self.read_more();
     }

@@ -1,11 +1,15 @@
 //! The pipe `ear`: opened with the first stream, tried again while it can't be had, opened anew when it was replaced.
 
+use palabre_host::backoff::BackOff;
+use palabre_host::log_limit::LastWarning;
+use palabre_host::wait;
 use palabre_room::{Format, OpenError, PipeReader, Successor, pipe_id};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// The first delay before another try; it doubles up to [`LAST_DELAY`].
+/// First delay between attempts to open the pipe; it doubles with each failure.
 const FIRST_DELAY: Duration = Duration::from_millis(20);
+/// Maximum delay between attempts to open the pipe.
 const LAST_DELAY: Duration = Duration::from_secs(1);
 /// How often to try while another process hands the pipe over, and for how long that is taken for a planned restart.
 const TAKE_EVERY: Duration = Duration::from_millis(5);
@@ -21,9 +25,9 @@ pub struct PipeSource {
     path: PathBuf,
     format: Format,
     state: State,
-    delay: Duration,
+    backoff: BackOff,
     next: Instant,
-    warned: bool,
+    last_warning: LastWarning,
     /// Since when another process is expected to hand the pipe over, and whether it just has.
     waits_since: Option<Instant>,
     took_over: bool,
@@ -41,9 +45,17 @@ impl PipeSource {
     /// The pipe at `path`, or the wish for it.
     pub fn new(path: PathBuf, format: Format) -> Self {
         let now = Instant::now();
-        let (state, delay) = (State::Closed, FIRST_DELAY);
-        let mut source =
-            Self { path, format, state, delay, next: now, warned: false, waits_since: None, took_over: false };
+        let (state, backoff) = (State::Closed, BackOff::new(FIRST_DELAY, LAST_DELAY));
+        let mut source = Self {
+            path,
+            format,
+            state,
+            backoff,
+            next: now,
+            last_warning: LastWarning::default(),
+            waits_since: None,
+            took_over: false,
+        };
         source.open(now);
         source
     }
@@ -75,7 +87,7 @@ impl PipeSource {
             return;
         };
         let left = reader.stray_deadline().map_or(left, |stray| left.min(stray.saturating_duration_since(now)));
-        let result = reader.wait(left).and_then(|_| reader.read(Instant::now(), out, MOST_SAMPLES));
+        let result = wait::is_readable(reader, left).and_then(|_| reader.read(Instant::now(), out, MOST_SAMPLES));
         if let Err(error) = result {
             self.complain(&format!("unable to read '{}': {error}", self.path.display()));
             self.close(Instant::now());
@@ -124,12 +136,11 @@ impl PipeSource {
                 self.path.display()
             );
         }
-        if self.warned {
+        if self.last_warning.clear() {
             log::info!("'{}' is open now", self.path.display());
         }
-        self.warned = false;
         self.waits_since = None;
-        self.delay = FIRST_DELAY;
+        self.backoff.reset();
         self.next = now + CHECK_EVERY;
         self.state = State::Open(reader);
     }
@@ -141,25 +152,23 @@ impl PipeSource {
             self.next = now + TAKE_EVERY;
             return;
         }
-        if !matches!(error, OpenError::Taken(_)) || self.delay >= LAST_DELAY {
+        let delay = self.backoff.delay();
+        if !matches!(error, OpenError::Taken(_)) || delay == LAST_DELAY {
             self.complain(&error.to_string());
         }
         self.state = state;
-        self.next = now + self.delay;
-        self.delay = (self.delay * 2).min(LAST_DELAY);
+        self.next = now + delay;
     }
 
     fn close(&mut self, now: Instant) {
         self.state = State::Closed;
-        self.next = now + self.delay;
-        self.delay = (self.delay * 2).min(LAST_DELAY);
+        self.next = now + self.backoff.delay();
     }
 
     fn complain(&mut self, what: &str) {
-        if !self.warned {
+        if let Some(what) = self.last_warning.unless_repeated(what.to_owned()) {
             log::warn!("{what}; the streams are silent until it is there");
         }
-        self.warned = true;
     }
 }
 

@@ -211,7 +211,7 @@ pub fn read_samples(pipe: &mut PipeReader, count: usize) -> Vec<i16> {
     let end = Instant::now() + PATIENCE;
     while samples.len() < count {
         assert!(Instant::now() < end, "only {} of {count} samples came", samples.len());
-        pipe.wait(Duration::from_millis(100)).unwrap();
+        palabre_host::wait::is_readable(pipe, Duration::from_millis(100)).unwrap();
         let left = count - samples.len();
         pipe.read(Instant::now(), &mut samples, left).unwrap();
     }

@@ -224,7 +224,7 @@ impl Person {
     /// Listens until `samples` have been heard.
     pub fn hear(&mut self, samples: usize) {
         while self.heard.len() < samples {
-            let more = self.ear.wait(PATIENCE / 4).unwrap();
+            let more = palabre_host::wait::is_readable(&self.ear, PATIENCE / 4).unwrap();
             assert!(more, "heard {} of {samples} samples", self.heard.len());
             self.listen();
         }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use palabre_host::process;
+use palabre_host::{executable, process};
 
 /// What the browser is called on one system or another.
 const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
@@ -26,11 +26,7 @@ impl Browser {
     /// The first Chromium in the PATH, which will keep its profiles in `profiles`; `None` if there is none.
     #[must_use]
     pub fn find(profiles: &Path, pin: &str) -> Option<Self> {
-        let path = std::env::var_os("PATH")?;
-        let program = NAMES
-            .iter()
-            .flat_map(|name| std::env::split_paths(&path).map(move |directory| directory.join(name)))
-            .find(|candidate| candidate.is_file())?;
+        let program = NAMES.iter().find_map(|name| executable::find_in_path(name))?;
         Some(Self { program, profiles: profiles.to_owned(), pin: pin.to_owned(), windows: Vec::new() })
     }
 

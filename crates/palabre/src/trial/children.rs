@@ -11,6 +11,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use palabre_host::backoff::BackOff;
+use palabre_host::executable;
 use palabre_host::exit::Failure;
 use palabre_host::process;
 
@@ -130,33 +132,28 @@ impl Drop for Kept {
 /// # Errors
 /// It is in neither place.
 pub fn find(name: &str) -> Result<PathBuf, Failure> {
-    let here = std::env::current_exe().ok();
-    let here = here.as_deref().and_then(Path::parent).unwrap_or(Path::new("."));
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::iter::once(here.to_owned())
-        .chain(std::env::split_paths(&path))
-        .map(|directory| directory.join(name))
-        .find(|candidate| candidate.is_file())
-        .ok_or_else(|| {
-            let here = here.display();
-            Failure::system(format!("unable to find '{name}': it is neither in '{here}' nor in PATH; install it there"))
-        })
+    executable::find(name).ok_or_else(|| {
+        let here = std::env::current_exe().unwrap_or_default();
+        let here = here.parent().unwrap_or(Path::new(".")).display();
+        Failure::system(format!("unable to find '{name}': it is neither in '{here}' nor in PATH; install it there"))
+    })
 }
 
 /// The supervisor's rule: 100 ms, doubling to 30 s, forgotten after 10 s of health.
-#[derive(Default)]
-struct Delay {
-    deaths: u32,
+struct Delay(BackOff);
+
+impl Default for Delay {
+    fn default() -> Self {
+        Self(BackOff::new(FIRST_DELAY, LONGEST_DELAY))
+    }
 }
 
 impl Delay {
     fn after_death(&mut self, lived: Duration) -> Duration {
         if lived >= HEALTHY {
-            self.deaths = 0;
+            self.0.reset();
         }
-        let delay = FIRST_DELAY.saturating_mul(1 << self.deaths.min(16)).min(LONGEST_DELAY);
-        self.deaths = self.deaths.saturating_add(1);
-        delay
+        self.0.delay()
     }
 }
 

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use palabre_host::wait;
 use palabre_room::{Format, Levelling, Name, OpenError, ParticipantDir, PipeReader, PipeWriter, RoomDir, Start};
 
 use crate::pace::Pace;
@@ -139,7 +140,7 @@ fn answer(directory: &ParticipantDir, format: Format, shared: &Shared) {
     while let Some(mut ear) = open_ear(directory, format, shared) {
         while !shared.is_over() {
             echo.step_back(began.elapsed(), shared.people() >= 2);
-            match ear.wait(if echo.is_busy() { Duration::ZERO } else { IDLE }) {
+            match wait::is_readable(&ear, if echo.is_busy() { Duration::ZERO } else { IDLE }) {
                 Ok(false) if !echo.is_busy() => {
                     pace = Pace::begin();
                     continue;

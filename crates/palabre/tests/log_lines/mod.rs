@@ -11,10 +11,9 @@ struct Line {
 }
 
 /// Warnings and errors that may change: the file, the text (`*` is any), and why nobody should wait for it.
-const NOT_AN_INTERFACE: [(&str, &str, &str); 25] = [
+const NOT_AN_INTERFACE: [(&str, &str, &str); 24] = [
     ("host/src/exit.rs", "*", "a program's last line, of any kind: its exit status says what to do"),
     ("mixer/src/context.rs", "*", "passes on what the mixer complains of, which is looked at where it is made"),
-    ("mixer/src/throttle.rs", "*", "the same"),
     ("mixer/src/daemon.rs", "*", "is 'unable to become', which is documented, made a line before"),
     ("supervisor/src/run.rs", "*", "is 'unable to become' of a failed upgrade, made in upgrade.rs"),
     ("mixer/src/post.rs", "unable to *", "only 'palabre restart mixer' needs that file, and says so itself"),

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use palabre_config::Participant;
 use palabre_config::control::{ListenerReport, State};
 use palabre_host::notify;
+use palabre_host::stamp::FileStamp;
 
 use super::{START_PATIENCE, Seat};
 use crate::estate::SeatEstate;
@@ -83,7 +84,7 @@ impl Seat {
 
     /// The listener's program is another file than the one with which the process was started.
     pub fn is_of_an_older_program(&self, site: &Site) -> bool {
-        let program = crate::certificate::stamp(&site.listener);
+        let program = FileStamp::of(&site.listener);
         program.is_some() && self.current.as_ref().is_some_and(|process| process.program != program)
     }
 
