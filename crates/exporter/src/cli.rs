@@ -5,39 +5,39 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Parser};
 
-/// The program's name in its messages.
-pub const PROGRAM: &str = "palabre-exporter";
+/// Name of the program in its messages.
+pub(crate) const PROGRAM: &str = "palabre-exporter";
 
 const AFTER: &str = "\
 Examples:
   palabre-exporter
-      http://127.0.0.1:9190/metrics, for a Prometheus on this machine
+      Serve http://127.0.0.1:9190/metrics to a Prometheus server on this machine
   palabre-exporter --listen [::]:9190
-      for one on another machine; there is no password, so let the firewall pass nobody else
+      Serve other machines too; there is no password, so restrict access with a firewall
   palabre-exporter --print >/var/lib/node_exporter/palabre.prom
-      once, without a port: for node_exporter's textfile collector
+      Write the metrics once, for the textfile collector of node_exporter
 
-Exit status: 0 ended by SIGTERM, 2 usage, 111 system failure.";
+Exit status: 0 success, 2 usage error, 111 system error.";
 
-/// Says to Prometheus how a Palabre is.
+/// Serves metrics of a Palabre server to Prometheus
 #[derive(Debug, Parser)]
 #[command(version, after_help = AFTER)]
-pub struct Args {
-    /// Where to answer, by HTTP
+pub(crate) struct Args {
+    /// Address and port of the HTTP server
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9190")]
-    pub listen: SocketAddr,
+    pub(crate) listen: SocketAddr,
 
-    /// The directory of the control socket and the rooms
+    /// Directory of the control socket and the rooms
     #[arg(long, value_name = "DIR", default_value = "/run/palabre")]
-    pub run: PathBuf,
+    pub(crate) run: PathBuf,
 
-    /// Print the metrics once, and end
+    /// Print the metrics once and exit
     #[arg(long)]
-    pub print: bool,
+    pub(crate) print: bool,
 
-    /// Say more: -v for what happens, -vv for everything
+    /// Log more: -v for events, -vv for debugging
     #[arg(short, long, action = ArgAction::Count)]
-    pub verbose: u8,
+    pub(crate) verbose: u8,
 }
 
 #[cfg(test)]
@@ -46,7 +46,7 @@ mod tests {
     use clap::CommandFactory;
 
     #[test]
-    fn the_command_line_is_well_formed() {
+    fn command_line_is_consistent() {
         Args::command().debug_assert();
     }
 }

@@ -1,31 +1,29 @@
-//! As much of HTTP/1.1 as a scrape needs: one request, one answer, then the connection is closed (RFC 9112 §9.6).
+//! The part of HTTP/1.1 that a scrape needs: one request, one response, then the connection is closed (RFC 9112 §9.6).
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-/// How long a client may take for its request, and again for the answer.
-pub const DEADLINE: Duration = Duration::from_secs(5);
-/// The longest head of a request.
+/// Timeout for the request, and again for the response.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(5);
+/// Maximum length of the head of a request.
 const MAX_HEAD_BYTES: usize = 8 * 1024;
+/// Maximum number of header fields.
 const MAX_FIELDS: usize = 64;
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";
-const DOOR: &str = "palabre-exporter: the metrics are at /metrics\n";
+const HINT: &str = "palabre-exporter: the metrics are at /metrics\n";
 
-/// Reads a request and answers it; `page` makes the metrics, if they are wanted.
-///
-/// # Errors
-/// The client left, or took too long.
-pub fn answer(client: &TcpStream, page: impl FnOnce() -> String) -> io::Result<()> {
+/// Reads a request and answers it. Calls `metrics` if the request is for the metrics.
+pub(crate) fn answer(client: &TcpStream, metrics: impl FnOnce() -> String) -> io::Result<()> {
     client.set_nonblocking(false)?;
-    let (status, kind, body, is_head) = match head(client)? {
-        Asked::Get("/metrics", is_head) => ("200 OK", OPENMETRICS, page(), is_head),
-        Asked::Get("/", is_head) => ("200 OK", TEXT, DOOR.to_owned(), is_head),
-        Asked::Get(_, is_head) => ("404 Not Found", TEXT, DOOR.to_owned(), is_head),
-        Asked::Other => ("405 Method Not Allowed", TEXT, "only GET and HEAD\n".to_owned(), false),
-        Asked::Nonsense => ("400 Bad Request", TEXT, "this is no HTTP request\n".to_owned(), false),
+    let (status, kind, body, is_head) = match read_request(client)? {
+        Target::Path("/metrics", is_head) => ("200 OK", OPENMETRICS, metrics(), is_head),
+        Target::Path("/", is_head) => ("200 OK", TEXT, HINT.to_owned(), is_head),
+        Target::Path(_, is_head) => ("404 Not Found", TEXT, HINT.to_owned(), is_head),
+        Target::MethodNotAllowed => ("405 Method Not Allowed", TEXT, "only GET and HEAD\n".to_owned(), false),
+        Target::Invalid => ("400 Bad Request", TEXT, "not an HTTP request\n".to_owned(), false),
     };
     let allow = if status.starts_with("405") { "Allow: GET, HEAD\r\n" } else { "" };
     let length = body.len();
@@ -35,41 +33,42 @@ pub fn answer(client: &TcpStream, page: impl FnOnce() -> String) -> io::Result<(
     if !is_head {
         text.push_str(&body);
     }
-    write_all(client, text.as_bytes(), Instant::now() + DEADLINE)
+    write_all(client, text.as_bytes(), Instant::now() + TIMEOUT)
 }
 
-enum Asked {
-    /// The path, and whether only the head of the answer is wanted.
-    Get(&'static str, bool),
-    Other,
-    Nonsense,
+/// What a request asks for.
+enum Target {
+    /// This path, or an unknown one if it is empty; and whether the request is HEAD.
+    Path(&'static str, bool),
+    MethodNotAllowed,
+    Invalid,
 }
 
-fn head(mut client: &TcpStream) -> io::Result<Asked> {
-    let until = Instant::now() + DEADLINE;
+fn read_request(mut client: &TcpStream) -> io::Result<Target> {
+    let deadline = Instant::now() + TIMEOUT;
     let mut bytes = Vec::with_capacity(1024);
     let mut some = [0; 1024];
     loop {
-        client.set_read_timeout(Some(left(until)?))?;
+        client.set_read_timeout(Some(remaining(deadline)?))?;
         match client.read(&mut some)? {
             0 => return Err(io::ErrorKind::UnexpectedEof.into()),
             count => bytes.extend_from_slice(&some[..count]),
         }
-        match asked(&bytes) {
-            Some(asked) => return Ok(asked),
-            None if bytes.len() > MAX_HEAD_BYTES => return Ok(Asked::Nonsense),
+        match parse(&bytes) {
+            Some(target) => return Ok(target),
+            None if bytes.len() > MAX_HEAD_BYTES => return Ok(Target::Invalid),
             None => {}
         }
     }
 }
 
-/// What is asked, once the head is whole.
-fn asked(bytes: &[u8]) -> Option<Asked> {
+/// Parses the head; returns `None` while it is incomplete.
+fn parse(bytes: &[u8]) -> Option<Target> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut request = httparse::Request::new(&mut fields);
     match request.parse(bytes) {
         Ok(httparse::Status::Partial) => None,
-        Err(_) => Some(Asked::Nonsense),
+        Err(_) => Some(Target::Invalid),
         Ok(httparse::Status::Complete(_)) => {
             let target = request.path.unwrap_or_default();
             let path = match target.split('?').next() {
@@ -78,17 +77,17 @@ fn asked(bytes: &[u8]) -> Option<Asked> {
                 _ => "",
             };
             Some(match request.method {
-                Some("GET") => Asked::Get(path, false),
-                Some("HEAD") => Asked::Get(path, true),
-                _ => Asked::Other,
+                Some("GET") => Target::Path(path, false),
+                Some("HEAD") => Target::Path(path, true),
+                _ => Target::MethodNotAllowed,
             })
         }
     }
 }
 
-fn write_all(mut client: &TcpStream, mut bytes: &[u8], until: Instant) -> io::Result<()> {
+fn write_all(mut client: &TcpStream, mut bytes: &[u8], deadline: Instant) -> io::Result<()> {
     while !bytes.is_empty() {
-        client.set_write_timeout(Some(left(until)?))?;
+        client.set_write_timeout(Some(remaining(deadline)?))?;
         match client.write(bytes)? {
             0 => return Err(io::ErrorKind::WriteZero.into()),
             count => bytes = &bytes[count..],
@@ -97,7 +96,7 @@ fn write_all(mut client: &TcpStream, mut bytes: &[u8], until: Instant) -> io::Re
     client.flush()
 }
 
-fn left(until: Instant) -> io::Result<Duration> {
-    let left = until.saturating_duration_since(Instant::now());
-    if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
+fn remaining(deadline: Instant) -> io::Result<Duration> {
+    let remaining = deadline.saturating_duration_since(Instant::now());
+    if remaining.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(remaining) }
 }

@@ -1,7 +1,7 @@
-//! palabre-exporter: says to Prometheus how a Palabre is.
+//! `palabre-exporter`: metrics for Prometheus.
 //!
-//! It asks the supervisor's control socket at each scrape and keeps nothing. It is a process of its own so that the supervisor
-//! parses nothing that comes from the network. It is no part of the sound's way: without it everything works.
+//! Each scrape asks the supervisor on its control socket; the exporter stores nothing. It is a separate process so that the supervisor
+//! parses nothing from the network. No sound depends on it.
 
 mod cli;
 mod http;

@@ -1,4 +1,4 @@
-//! Families of metrics as the text that Prometheus reads, by `prometheus-client`: the OpenMetrics format, version 1.0.0.
+//! Writes metric families in the text format OpenMetrics 1.0.0, with `prometheus-client`.
 
 use std::fmt;
 use std::sync::Mutex;
@@ -8,55 +8,50 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
-/// Name and value of each label.
-pub type Labels = Vec<(&'static str, String)>;
+/// Names and values of labels.
+pub(crate) type Labels = Vec<(&'static str, String)>;
 
-/// A family: metrics of one name that differ in labels.
+/// A metric family: metrics with one name and different labels.
 #[derive(Debug)]
-pub struct Family {
-    /// Without prefix, unit and `_total`.
-    pub name: &'static str,
-    /// One sentence, without its full stop.
-    pub help: &'static str,
-    /// What is counted.
-    pub unit: Option<Unit>,
-    /// What was found.
-    pub samples: Samples,
+pub(crate) struct Family {
+    /// The name without prefix, unit and `_total`.
+    pub(crate) name: &'static str,
+    /// One sentence without its full stop.
+    pub(crate) help: &'static str,
+    pub(crate) unit: Option<Unit>,
+    pub(crate) samples: Samples,
 }
 
 /// The values of a family.
 #[derive(Debug)]
-pub enum Samples {
-    /// What goes up and down.
+pub(crate) enum Samples {
     Gauge(Vec<(Labels, f64)>),
-    /// What only grows.
     Counter(Vec<(Labels, f64)>),
-    /// How many values were below each bound and above the one before, and the sum of all values.
     Histogram {
-        /// The last bound is infinite.
+        /// Upper bounds, and the number of values between the previous bound and this one. The last bound is `f64::MAX`.
         buckets: Vec<(f64, u64)>,
-        /// Of all values.
+        /// Sum of all values.
         sum: f64,
     },
 }
 
 const PREFIX: &str = "palabre";
 
-/// The text of a whole page.
-pub fn text(families: Vec<Family>) -> String {
+/// Returns the response to a scrape.
+pub(crate) fn text(families: Vec<Family>) -> String {
     let mut registry = Registry::with_prefix(PREFIX);
-    registry.register_collector(Box::new(Found(Mutex::new(families))));
+    registry.register_collector(Box::new(Collected(Mutex::new(families))));
     let mut text = String::new();
-    // Writing to a string can't fail, and names and labels are ours.
+    // Writing to a string can't fail, and all names and labels are constants.
     let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
     text
 }
 
-/// What a scrape has found. The mutex only makes it shareable, as the registry asks.
+/// The families of one scrape, in a mutex because the registry requires `Sync`.
 #[derive(Debug)]
-struct Found(Mutex<Vec<Family>>);
+struct Collected(Mutex<Vec<Family>>);
 
-impl Collector for Found {
+impl Collector for Collected {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
         let families = self.0.lock().map_err(|_| fmt::Error)?;
         families.iter().try_for_each(|family| encode(family, &mut encoder))
@@ -104,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_kind_is_written_as_the_format_wants_it() {
+    fn every_kind_of_metric_follows_the_format() {
         let alice = vec![("name", "alice".to_owned())];
         let text = text(vec![
             Family { name: "up", help: "Whether", unit: None, samples: Samples::Gauge(vec![(Vec::new(), 1.0)]) },

@@ -1,11 +1,11 @@
-//! The loop: wait for somebody who asks, ask the supervisor, answer.
+//! The main loop: accepts connections and answers each in a thread of its own.
 
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use palabre_config::control::{self, Request, Response};
 use palabre_host::exit::Failure;
@@ -13,21 +13,20 @@ use palabre_host::signals::{SIGINT, SIGTERM, Signals};
 use palabre_host::{logging, notify, wait};
 
 use crate::cli::{Args, PROGRAM};
-use crate::metrics::{self, Seen};
+use crate::metrics::{self, Measurements};
 use crate::{http, openmetrics};
 
-/// The supervisor's socket in the directory of what runs.
+/// Name of the supervisor's control socket.
 const SOCKET: &str = "control.sock";
-/// Clients at once.
+/// Maximum number of clients at a time.
 const MAX_CLIENTS: usize = 16;
-/// Prometheus itself waits ten seconds.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Timeout for the supervisor's answer. Prometheus itself waits 10 s.
+const SUPERVISOR_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time to wait after accept(2) fails. The connection stays in the queue, so poll(2) would report it again at once.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
-/// Answers until a signal comes, or prints once.
-///
-/// # Errors
-/// The port is taken, or the system refuses what a daemon needs.
-pub fn run(args: &Args) -> Result<(), Failure> {
+/// Answers scrapes until SIGTERM, or prints the metrics once.
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     logging::init(PROGRAM, None, args.verbose);
     if args.print {
         return std::io::stdout().write_all(page(&args.run).as_bytes()).map_err(Failure::system);
@@ -38,7 +37,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     })?;
     let address = socket.local_addr().map_err(Failure::system)?;
     let mut signals = Signals::new(&[SIGTERM, SIGINT]).map_err(Failure::system)?;
-    log::info!("answering on http://{address}/metrics");
+    log::info!("listening on http://{address}/metrics");
     notify::status(&format!("http://{address}/metrics"));
     notify::ready();
     serve(&socket, &mut signals, &args.run)?;
@@ -46,56 +45,71 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Each in a thread of its own, which lives as long as a slow client may take, twice [`http::DEADLINE`]. There is one Prometheus or two;
-/// who comes when there are many more is closed at once.
+/// Accepts connections until a signal arrives. A thread ends after twice [`http::TIMEOUT`] at the latest. Connections above
+/// [`MAX_CLIENTS`] are closed at once: a Palabre has one or two Prometheus servers.
 fn serve(socket: &TcpListener, signals: &mut Signals, run: &Path) -> Result<(), Failure> {
     let failed = |error| Failure::System(format!("unable to wait for connections: {error}"));
     socket.set_nonblocking(true).map_err(failed)?;
-    let places = Arc::new(());
+    // One reference per client, and this one.
+    let clients = Arc::new(());
+    let mut accept_again = Instant::now();
+    let mut is_failing = false;
     loop {
-        let ready = wait::readable(&[socket.as_fd(), signals.as_fd()], None).map_err(failed)?;
+        let pause = Some(accept_again.saturating_duration_since(Instant::now())).filter(|pause| !pause.is_zero());
+        let fds = [signals.as_fd(), socket.as_fd()];
+        let ready = wait::readable(if pause.is_some() { &fds[..1] } else { &fds }, pause).map_err(failed)?;
         if signals.try_next().is_some() {
             return Ok(());
         }
-        if !ready[0] {
+        if ready.get(1) != Some(&true) {
             continue;
         }
         match socket.accept() {
-            Ok(_) if Arc::strong_count(&places) > MAX_CLIENTS => {
-                log::debug!("a client was refused: there are too many");
+            Ok(_) if Arc::strong_count(&clients) > MAX_CLIENTS => {
+                log::debug!("closed a connection: the limit of {MAX_CLIENTS} clients is reached");
             }
-            Ok((client, _)) => answer(client, Arc::clone(&places), run.to_owned()),
-            Err(error) => log::debug!("unable to accept a connection: {error}"),
+            Ok((client, _)) => {
+                is_failing = false;
+                answer(client, Arc::clone(&clients), run.to_owned());
+            }
+            // The client left before it was accepted.
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::ConnectionAborted) => {}
+            Err(error) => {
+                if !std::mem::replace(&mut is_failing, true) {
+                    log::warn!("unable to accept a connection: {error}; trying again every second");
+                }
+                accept_again = Instant::now() + ACCEPT_PAUSE;
+            }
         }
     }
 }
 
-/// `place` is taken until the thread ends.
-fn answer(client: TcpStream, place: Arc<()>, run: PathBuf) {
+/// Answers one client in a thread, which holds `client_count` until its end.
+fn answer(client: TcpStream, client_count: Arc<()>, run: PathBuf) {
     let work = move || {
-        let _place = place;
+        let _client_count = client_count;
         if let Err(error) = http::answer(&client, || page(&run)) {
-            log::debug!("a client left: {error}");
+            log::debug!("unable to answer a client: {error}");
         }
     };
     if let Err(error) = std::thread::Builder::new().name("client".into()).spawn(work) {
-        log::warn!("unable to start a thread: {error}");
+        log::warn!("unable to start a thread for a client: {error}");
     }
 }
 
-/// The metrics now; that the supervisor doesn't answer is one of them.
+/// Returns the metrics. If the supervisor doesn't answer, they say only that.
 fn page(run: &Path) -> String {
-    let status = match control::request(&run.join(SOCKET), &Request::Status, PATIENCE) {
+    let status = match control::request(&run.join(SOCKET), &Request::Status, SUPERVISOR_TIMEOUT) {
         Ok(Response::Status(status)) => Some(status),
         Ok(other) => {
-            log::warn!("unable to ask the supervisor: unexpected answer {other:?}");
+            log::warn!("unable to get the supervisor's status: unexpected answer {other:?}");
             None
         }
         Err(error) => {
-            log::warn!("unable to ask the supervisor: {error}");
+            log::warn!("unable to get the supervisor's status: {error}");
             None
         }
     };
-    let seen = status.as_ref().map(|status| Seen::now(run, status)).unwrap_or_default();
-    openmetrics::text(metrics::families(status.as_ref(), &seen))
+    let measured = status.as_ref().map(|status| Measurements::now(run, status)).unwrap_or_default();
+    openmetrics::text(metrics::families(status.as_ref(), &measured))
 }

@@ -1,4 +1,4 @@
-//! The real exporter, asked over HTTP, with the test in the supervisor's place.
+//! Runs the real exporter and scrapes it over HTTP. The test acts as the supervisor.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod documents;
@@ -7,6 +7,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::net::UnixListener;
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use palabre_config::control::{
@@ -14,7 +15,8 @@ use palabre_config::control::{
     Status, Traffic, read_request, write_response,
 };
 
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Timeout for everything that a test waits for.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 struct Exporter {
     child: Child,
@@ -24,49 +26,54 @@ struct Exporter {
 
 impl Exporter {
     fn start() -> Self {
+        Self::start_by(Command::new(env!("CARGO_BIN_EXE_palabre-exporter"))).0
+    }
+
+    /// Starts it by `command`, to which the exporter's arguments are added. Returns it with its log, after the first line.
+    fn start_by(mut command: Command) -> (Self, mpsc::Receiver<String>) {
         let run = tempfile::tempdir().unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_palabre-exporter"))
-            .args(["-v", "--listen", "127.0.0.1:0", "--run"])
+        let mut child = command
+            .args(["-vv", "--listen", "127.0.0.1:0", "--run"])
             .arg(run.path())
             .env_remove("NOTIFY_SOCKET")
             .env_remove("JOURNAL_STREAM")
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut said = BufReader::new(child.stderr.take().unwrap());
-        let mut line = String::new();
-        said.read_line(&mut line).unwrap();
-        // Somebody must read what it says, or it would stop.
-        std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let (sender, log) = mpsc::channel();
+        // Reads all lines, even if the test doesn't: otherwise the exporter would block.
+        std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| _ = sender.send(line)));
+        let line = log.recv_timeout(TIMEOUT).unwrap();
         let address = line.split("http://").nth(1).and_then(|rest| rest.split('/').next()).unwrap().to_owned();
-        Self { child, address, run }
+        (Self { child, address, run }, log)
     }
 
-    /// Answers one question as the supervisor would.
+    /// Answers one request as the supervisor does.
     fn supervisor(&self, status: Status) -> std::thread::JoinHandle<()> {
         let socket = self.run.path().join("control.sock");
         let _ = std::fs::remove_file(&socket);
         let listener = UnixListener::bind(socket).unwrap();
         std::thread::spawn(move || {
             let (client, _) = listener.accept().unwrap();
-            assert_eq!(read_request(&client, PATIENCE).unwrap(), Request::Status);
-            write_response(&client, &Response::Status(status), PATIENCE).unwrap();
+            assert_eq!(read_request(&client, TIMEOUT).unwrap(), Request::Status);
+            write_response(&client, &Response::Status(status), TIMEOUT).unwrap();
         })
     }
 
     fn ask(&self, request: &str) -> String {
         let mut client = TcpStream::connect(&self.address).unwrap();
-        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client.set_read_timeout(Some(TIMEOUT)).unwrap();
         client.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();
         client.read_to_string(&mut answer).unwrap();
         answer
     }
 
-    /// None where there was no place.
+    /// Returns `None` if the exporter closes the connection because it has too many clients.
     fn try_metrics(&self) -> Option<String> {
         let mut client = TcpStream::connect(&self.address).ok()?;
-        client.set_read_timeout(Some(PATIENCE)).ok()?;
+        client.set_read_timeout(Some(TIMEOUT)).ok()?;
         client.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").ok()?;
         let mut answer = String::new();
         client.read_to_string(&mut answer).ok()?;
@@ -130,7 +137,7 @@ fn status() -> Status {
 }
 
 #[test]
-fn a_scrape_says_what_the_supervisor_says() {
+fn scrape_returns_the_supervisors_status() {
     let exporter = Exporter::start();
     let supervisor = exporter.supervisor(status());
     let answer = exporter.metrics();
@@ -166,7 +173,7 @@ fn a_scrape_says_what_the_supervisor_says() {
 }
 
 #[test]
-fn that_the_supervisor_is_away_is_a_metric_and_no_error() {
+fn missing_supervisor_is_a_metric() {
     let exporter = Exporter::start();
     let answer = exporter.metrics();
     assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
@@ -174,7 +181,7 @@ fn that_the_supervisor_is_away_is_a_metric_and_no_error() {
 }
 
 #[test]
-fn what_is_no_scrape_is_answered_and_does_no_harm() {
+fn other_requests_are_refused() {
     let exporter = Exporter::start();
     for (request, answer) in [
         ("GET /nothing HTTP/1.1\r\n\r\n", "HTTP/1.1 404 "),
@@ -185,7 +192,7 @@ fn what_is_no_scrape_is_answered_and_does_no_harm() {
         let got = exporter.ask(request);
         assert!(got.starts_with(answer), "{request:?}: {got}");
     }
-    // One that leaves in the middle of its request.
+    // This client leaves in the middle of its request.
     TcpStream::connect(&exporter.address).unwrap().write_all(b"GET /met").unwrap();
     let long = format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(9_000));
     assert!(exporter.ask(&long).starts_with("HTTP/1.1 400 "));
@@ -193,18 +200,18 @@ fn what_is_no_scrape_is_answered_and_does_no_harm() {
 }
 
 #[test]
-fn who_says_nothing_and_who_takes_nothing_hold_nobody_up() {
+fn slow_clients_do_not_delay_a_scrape() {
     let exporter = Exporter::start();
     let slow: Vec<TcpStream> = (0..12).map(|_| TcpStream::connect(&exporter.address).unwrap()).collect();
     for mut client in &slow[6..] {
         client.write_all(b"GET /metrics HTTP/1.1\r\n").unwrap();
     }
-    // One after the other they would keep it for longer than this test waits.
+    // If the exporter served one client at a time, this would time out.
     assert!(exporter.metrics().contains("palabre_up 0.0"));
-    // Those who are too many are closed, and the rest is as it was.
+    // Connections above the maximum are closed.
     let more: Vec<TcpStream> = (0..40).map(|_| TcpStream::connect(&exporter.address).unwrap()).collect();
     let closed = |mut client: &TcpStream| {
-        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client.set_read_timeout(Some(TIMEOUT)).unwrap();
         client.read(&mut [0]).is_ok_and(|count| count == 0)
     };
     assert!(closed(&more[39]));
@@ -212,8 +219,32 @@ fn who_says_nothing_and_who_takes_nothing_hold_nobody_up() {
     assert!(wait_for(|| exporter.try_metrics()).contains("palabre_up 0.0"));
 }
 
+#[test]
+fn exporter_without_descriptors_waits_and_recovers() {
+    let mut command = Command::new("sh");
+    // Besides the standard streams, the socket and the signals, this leaves room for about two clients.
+    command.args(["-c", "ulimit -n 8; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_palabre-exporter")]);
+    let (exporter, log) = Exporter::start_by(command);
+    let clients: Vec<TcpStream> = (0..8).map(|_| TcpStream::connect(&exporter.address).unwrap()).collect();
+    while !log.recv_timeout(TIMEOUT).unwrap().contains("unable to accept a connection") {}
+    let before = cpu_ticks(exporter.child.id());
+    std::thread::sleep(Duration::from_secs(1));
+    let used = cpu_ticks(exporter.child.id()) - before;
+    assert!(used < 10, "{used} ticks of CPU time in a second");
+    drop(clients);
+    assert!(wait_for(|| exporter.try_metrics()).contains("palabre_up 0.0"));
+}
+
+/// Returns the CPU time of a process in ticks of 10 ms.
+fn cpu_ticks(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+    // utime and stime: proc_pid_stat(5).
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
 fn wait_for<T>(mut value: impl FnMut() -> Option<T>) -> T {
-    let until = std::time::Instant::now() + PATIENCE;
+    let until = std::time::Instant::now() + TIMEOUT;
     loop {
         if let Some(value) = value() {
             return value;

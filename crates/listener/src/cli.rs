@@ -5,64 +5,64 @@ use palabre_config::Entrance;
 use palabre_room::Name;
 use std::path::PathBuf;
 
-/// The mini HTTPS server of one participant of a voice room
+/// The HTTPS server of one participant of a voice room
 ///
-/// Serves the participant's page, injects what the room says into it, and writes what the participant says into the room.
-/// The supervisor starts one for each participant. With --source it serves a growing WAV file instead, alone.
+/// Serves the participant's page, streams the sound of the room to it, and writes the participant's sound to the room. The
+/// supervisor starts one for each participant. With --source, it streams a growing WAV file instead, without a room.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "palabre-listener", version, after_help = EXAMPLES)]
 #[command(group = ArgGroup::new("what").required(true).args(["name", "source"]))]
-pub struct Args {
-    /// The participant: participants.d/NAME.toml in the configuration
-    pub name: Option<Name>,
+pub(crate) struct Args {
+    /// Name of the participant, as in participants.d/NAME.toml
+    pub(crate) name: Option<Name>,
 
-    /// Directory of the configuration
+    /// Configuration directory
     #[arg(long, value_name = "DIR", default_value = "/etc/palabre")]
-    pub config: PathBuf,
+    pub(crate) config: PathBuf,
 
-    /// Directory of the running rooms
+    /// Directory of the rooms and the control socket
     #[arg(long, value_name = "DIR", default_value = "/run/palabre")]
-    pub run: PathBuf,
+    pub(crate) run: PathBuf,
 
-    /// Port to open, instead of the participant's; 0 for any free one. An inherited socket goes first
+    /// Port to open instead of the participant's, 0 for any free one; ignored if a socket is inherited
     #[arg(long)]
-    pub port: Option<u16>,
+    pub(crate) port: Option<u16>,
 
-    /// Make the room's directory and the participant's pipes first: for a listener without a supervisor
+    /// Create the room's directory and the participant's pipes first; for a listener without a supervisor
     #[arg(long, conflicts_with = "source")]
-    pub make_room: bool,
+    pub(crate) make_room: bool,
 
-    /// Serve this growing WAV file, with neither mixer nor room
+    /// Stream this growing WAV file, without a mixer or room
     #[arg(long, value_name = "FILE")]
-    pub source: Option<PathBuf>,
+    pub(crate) source: Option<PathBuf>,
 
-    /// Certificate with its chain, PEM; without it --source makes its own
+    /// Certificate with its chain, PEM; by default, --source creates its own
     #[arg(long, value_name = "FILE", requires = "private_key")]
-    pub certificate: Option<PathBuf>,
+    pub(crate) certificate: Option<PathBuf>,
 
     /// Private key of the certificate, PEM
     #[arg(long, value_name = "FILE", requires = "certificate")]
-    pub private_key: Option<PathBuf>,
+    pub(crate) private_key: Option<PathBuf>,
 
-    /// File with the participant's key for --source; without it a key is made. Its link is printed
+    /// File with the access key for --source; by default, creates a key. Prints the link with the key
     #[arg(long, value_name = "FILE", conflicts_with = "name")]
-    pub key_file: Option<PathBuf>,
+    pub(crate) key_file: Option<PathBuf>,
 
-    /// Length of a chunk of the injected stream, in ms: 20 to 1000 in steps of 20
+    /// Duration of a chunk of the injected stream in ms, 20 to 1000 in steps of 20
     #[arg(long, value_name = "MS", value_parser = chunk_ms)]
-    pub chunk_ms: Option<u64>,
+    pub(crate) chunk_ms: Option<u64>,
 
-    /// Process to die with (set by the supervisor)
+    /// Exit when this parent process ends (set by the supervisor)
     #[arg(long, value_name = "PID", hide = true)]
-    pub parent_pid: Option<u32>,
+    pub(crate) parent_pid: Option<u32>,
 
-    /// Who has used the link, where it opens once (set by the supervisor)
+    /// Hashes of the invitation link and of the key of the browser that used it (set by the supervisor)
     #[arg(long, value_name = "LINK:KEY", hide = true)]
-    pub entered: Option<Entrance>,
+    pub(crate) entered: Option<Entrance>,
 
-    /// Say more; twice for even more
+    /// Log more: -v for events, -vv for debugging
     #[arg(short, long, action = clap::ArgAction::Count)]
-    pub verbose: u8,
+    pub(crate) verbose: u8,
 }
 
 const EXAMPLES: &str = "\
@@ -76,7 +76,7 @@ fn chunk_ms(text: &str) -> Result<u64, String> {
     text.parse()
         .ok()
         .filter(|ms| (20..=1000).contains(ms) && ms % 20 == 0)
-        .ok_or_else(|| "a chunk has 20 to 1000 ms, in steps of 20".to_owned())
+        .ok_or_else(|| "must be 20 to 1000, in steps of 20".to_owned())
 }
 
 #[cfg(test)]
@@ -86,12 +86,12 @@ mod tests {
     use clap::CommandFactory as _;
 
     #[test]
-    fn the_command_line_is_consistent() {
+    fn command_line_is_consistent() {
         Args::command().debug_assert();
     }
 
     #[test]
-    fn either_a_participant_or_a_file_is_served() {
+    fn command_line_takes_a_participant_or_a_file() {
         let parses = |args: &[&str]| Args::try_parse_from([&["palabre-listener"], args].concat()).is_ok();
         assert!(parses(&["alice"]));
         assert!(parses(&["--source", "dat.wav", "--port", "0", "--chunk-ms", "100"]));

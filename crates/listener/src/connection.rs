@@ -101,7 +101,7 @@ impl Connection {
         Ok(Ok(body))
     }
 
-    /// Writes a response. The connection is kept only if `keep` is true and the request has no body, which nobody would read.
+    /// Writes a response. The connection is kept only if `keep` is true and the request has no body, which would remain unread.
     pub(crate) fn answer(&mut self, head: &Head, response: &Response, keep: bool) -> io::Result<After> {
         let has_body = !matches!(Framing::of(head), Ok(Framing::Length(0)));
         let keep = keep && !has_body && head.keeps_alive();

@@ -1,4 +1,4 @@
-//! From the command line and the configuration to a running server.
+//! Creates the server from the command line and the configuration.
 
 use crate::auth::Authenticator;
 use crate::cli::Args;
@@ -23,24 +23,22 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
 
-/// The name of the cookie, and of the participant, of a file.
+/// Name of the participant, and of the cookie, for `--source`.
 const SOURCE_NAME: &str = "source";
-/// The port of a file, where none is given.
+/// Default port for `--source`.
 const SOURCE_PORT: u16 = 9001;
-/// The most bytes of a file with a key.
+/// Maximum length of a key file.
 const MAX_KEY_FILE_BYTES: u64 = 4096;
 
-/// Runs until the end.
-///
-/// # Errors
-/// What keeps the server from serving, by whose fault it is.
-pub fn run(args: &Args) -> Result<(), Failure> {
+/// Runs the listener until a signal ends it.
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     if let Some(parent) = args.parent_pid {
         process::die_with_parent(parent).map_err(Failure::system)?;
     }
     let instance = args.name.as_ref().map_or(SOURCE_NAME, Name::as_str);
     logging::init("palabre-listener", Some(instance), args.verbose);
-    let inherited = sockets::inherited().map_err(|e| Failure::system(format!("unable to inherit the socket: {e}")))?;
+    let inherited =
+        sockets::inherited().map_err(|e| Failure::system(format!("unable to use the inherited socket: {e}")))?;
     if let Err(error) = process::not_dumpable() {
         log::warn!("unable to protect the memory of this process: {error}");
     }
@@ -103,7 +101,7 @@ fn serve_participant(args: &Args, name: &Name, inherited: Option<TcpListener>) -
     Server::new(socket, Arc::new(listener), config.limits.connections, Some(renewal)).map_err(Failure::system)
 }
 
-/// What the supervisor does elsewhere. `names` is its own: without it pages show those who talk.
+/// Creates room and pipes as the supervisor does. Only the supervisor writes `names`; without that file, pages list only talkers.
 fn make_room(config: &palabre_config::Server, participant: &Participant, room: &RoomDir) -> Result<(), RoomError> {
     process::share_with_the_group_only();
     if !room.path().exists() {
@@ -149,7 +147,8 @@ fn socket(inherited: Option<TcpListener>, bind: std::net::IpAddr, port: u16) -> 
     }
 }
 
-/// The file's own rate if a room may have it, else the next that loses nothing up to 24 kHz; 24 kHz while there is no file.
+/// Returns the format for a file: its own rate if a room may have it, else 24000 or 48000 Hz, the next higher one if there is one;
+/// 24000 Hz if the file doesn't exist.
 fn file_format(source: &Path) -> Format {
     let head = File::open(source).ok().and_then(|mut file| palabre_sound::wav::Head::read(&mut file).ok());
     let rate_hz = head.map_or(24_000, |head| head.rate_hz);
@@ -159,7 +158,7 @@ fn file_format(source: &Path) -> Format {
 
 fn source_key(file: Option<&Path>) -> Result<Key> {
     let Some(path) = file else {
-        return Key::generate().context("unable to make a key");
+        return Key::generate().context("unable to create a key");
     };
     let mut text = String::new();
     File::open(path)
@@ -174,7 +173,7 @@ fn source_tls(args: &Args, host: &str) -> Result<(Arc<ServerConfig>, Option<Rene
         return Ok((tls, Some(renewal)));
     }
     let hosts = [host.to_owned(), "127.0.0.1".into(), "::1".into()];
-    let own = certificate::self_signed(&hosts).context("unable to make a certificate")?;
-    log::info!("certificate made for {}; its pin is {}", hosts.join(", "), own.spki_pin_base64);
+    let own = certificate::self_signed(&hosts).context("unable to create a certificate")?;
+    log::info!("created a certificate for {}; its pin is {}", hosts.join(", "), own.spki_pin_base64);
     Ok((tls::config(own.cert_pem.as_bytes(), own.key_pem.as_bytes())?, None))
 }

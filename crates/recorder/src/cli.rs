@@ -5,47 +5,47 @@ use std::path::PathBuf;
 use clap::{ArgAction, Parser};
 use palabre_room::Name;
 
-/// The program's name in its messages.
-pub const PROGRAM: &str = "palabre-recorder";
+/// Name of the program in its messages.
+pub(crate) const PROGRAM: &str = "palabre-recorder";
 
 const AFTER: &str = "\
 Examples:
   palabre-recorder main --out /srv/recordings/monday
-      record the room 'main' until SIGTERM or Ctrl-C: alice.wav, bob.wav …, and _room.wav with all of them
+      Record the room 'main' until SIGTERM or Ctrl-C into alice.wav, bob.wav and so on, and _room.wav
 
-Every file begins at the same moment and has silence where nobody spoke: laid over one another they are aligned. The files
-are complete at every moment but for the last second. 'palabre record' has the supervisor run this program.";
+All files start at the same moment and contain silence where the participant said nothing, so they are aligned. They are
+valid at all times, except for the last second. 'palabre record' makes the supervisor run this program.";
 
-/// Records a room: a WAV for each speaker and one of all.
+/// Records a room: a WAV for each speaker and one of the whole room
 #[derive(Debug, Parser)]
 #[command(version, after_help = AFTER)]
-pub struct Args {
-    /// The room
-    pub room: Name,
+pub(crate) struct Args {
+    /// Room to record
+    pub(crate) room: Name,
 
-    /// Directory of the recording, made if it isn't there; one of an earlier run is continued, see --began-ms
+    /// Directory of the recording, created if necessary; an earlier recording in it is continued, see --began-ms
     #[arg(long, value_name = "DIR")]
-    pub out: PathBuf,
+    pub(crate) out: PathBuf,
 
-    /// The directory of the rooms and the control socket
+    /// Directory of the rooms and the control socket
     #[arg(long, value_name = "DIR", default_value = "/run/palabre")]
-    pub run: PathBuf,
+    pub(crate) run: PathBuf,
 
-    /// When the recording began, in ms of CLOCK_MONOTONIC: to continue one after a death [default: now]
+    /// Start time of the recording in ms of CLOCK_MONOTONIC, to continue it after the recorder died [default: now]
     #[arg(long, value_name = "MS")]
-    pub began_ms: Option<u64>,
+    pub(crate) began_ms: Option<u64>,
 
-    /// Begin new files after so many minutes; a WAV holds 4 GiB
+    /// Start new files after this many minutes; a WAV has at most 4 GiB
     #[arg(long, value_name = "MINUTES", default_value_t = 360, value_parser = clap::value_parser!(u64).range(1..=360))]
-    pub part_minutes: u64,
+    pub(crate) part_minutes: u64,
 
-    /// End when this process, which must be our parent, ends
+    /// Exit when the parent process, which must have this process ID, ends
     #[arg(long, value_name = "PID")]
-    pub parent_pid: Option<u32>,
+    pub(crate) parent_pid: Option<u32>,
 
-    /// Say more: -v for what happens, -vv for everything
+    /// Log more: -v for events, -vv for debugging
     #[arg(short, long, action = ArgAction::Count)]
-    pub verbose: u8,
+    pub(crate) verbose: u8,
 }
 
 #[cfg(test)]
@@ -54,7 +54,7 @@ mod tests {
     use clap::CommandFactory;
 
     #[test]
-    fn the_command_line_is_well_formed() {
+    fn command_line_is_consistent() {
         Args::command().debug_assert();
     }
 }

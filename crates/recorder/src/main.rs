@@ -1,7 +1,8 @@
-//! palabre-recorder: a WAV for each speaker of a room and one of all of them, all aligned.
+//! `palabre-recorder`: records a room into aligned WAV files, one for each speaker and one of the whole room.
 //!
-//! It reads the room's `recording`, in which the mixer tells every talker's frames by name and time, so that neither a slow
-//! disk nor our death is ever noticed by those who speak. See `docs/room-directory.md` and `docs/recording.md`.
+//! It reads the room's pipe `recording`, into which the mixer writes each talker's frames with name and time. The mixer never waits for
+//! the recorder, so a slow disk or the end of the recorder disturbs no participant. See `docs/room-directory.md` and
+//! `docs/recording.md`.
 
 mod cli;
 mod run;

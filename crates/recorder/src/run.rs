@@ -1,4 +1,4 @@
-//! The loop: read what everybody says, write it down, say every second how much there is.
+//! The main loop: reads frames from the pipe, writes them to the files, and updates the headers of the files every second.
 
 use std::fs::DirBuilder;
 use std::io;
@@ -14,21 +14,18 @@ use palabre_room::{RecordingReader, RoomDir};
 use crate::cli::{Args, PROGRAM};
 use crate::session::Session;
 
-/// How often the heads of the files are brought up to date: a death costs so much.
-const TELL: Duration = Duration::from_millis(900);
-/// What comes meanwhile waits in the pipe.
-const REST: Duration = Duration::from_millis(50);
+/// Interval between updates of the headers of the files. If the recorder dies, at most the sound since the last update is lost.
+const UPDATE_INTERVAL: Duration = Duration::from_millis(900);
+/// Time between reads; meanwhile frames wait in the pipe.
+const READ_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Records until a signal comes.
-///
-/// # Errors
-/// There is no such room, it is being recorded already, or a file can't be written (refused); the system fails otherwise.
-pub fn run(args: &Args) -> Result<(), Failure> {
+/// Records until a signal arrives.
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     if let Some(parent) = args.parent_pid {
         process::die_with_parent(parent).map_err(Failure::system)?;
     }
     logging::init(PROGRAM, Some(args.room.as_str()), args.verbose);
-    // Whoever started us is told in the same words.
+    // The supervisor shows the same message as the log.
     record_room(args).inspect_err(|failure| notify::status(&failure.to_string()))
 }
 
@@ -39,12 +36,12 @@ fn record_room(args: &Args) -> Result<(), Failure> {
     let mut signals = Signals::new(&[SIGTERM, SIGINT]).map_err(Failure::system)?;
     let room = RoomDir::new(args.run.join("rooms").join(&args.room));
     if !room.path().is_dir() {
-        return Err(Failure::refused(format!("unable to record '{}': there is no such room", room.path().display())));
+        return Err(Failure::refused(format!("unable to record '{}': no such room", room.path().display())));
     }
     let format = room.format().map_err(Failure::system)?;
     let out = args.out.display();
-    let made = DirBuilder::new().recursive(true).mode(0o750).create(&args.out);
-    made.map_err(|error| Failure::refused(format!("unable to create directory '{out}': {error}")))?;
+    let created = DirBuilder::new().recursive(true).mode(0o750).create(&args.out);
+    created.map_err(|error| Failure::refused(format!("unable to create directory '{out}': {error}")))?;
     let began = args.began_ms.map_or_else(clock::monotonic, Duration::from_millis);
     let mut session = Session::new(args.out.clone(), format, began, args.part_minutes);
     let mut reader = RecordingReader::create(&room.recording(), format).map_err(Failure::refused)?;
@@ -52,11 +49,11 @@ fn record_room(args: &Args) -> Result<(), Failure> {
     notify::ready();
     let recorded = record(&mut reader, &mut session, &mut signals, &room);
     notify::stopping();
-    // From here on nobody is recorded any more, and pages say so.
+    // Removes the pipe, so the pages stop showing that the room is recorded.
     drop(reader);
     let ended = session.end(clock::monotonic());
     recorded.and(ended).map_err(|error| {
-        Failure::refused(format!("unable to go on recording: {error}; the recording into '{out}' has ended"))
+        Failure::refused(format!("unable to continue the recording in '{out}': {error}; it has ended"))
     })
 }
 
@@ -67,11 +64,11 @@ fn record(
     room: &RoomDir,
 ) -> io::Result<()> {
     let (mut takes, mut speakers) = (Vec::new(), 0);
-    let mut tell_at = clock::monotonic() + TELL;
+    let mut update_at = clock::monotonic() + UPDATE_INTERVAL;
     loop {
-        let timeout = tell_at.saturating_sub(clock::monotonic());
+        let timeout = update_at.saturating_sub(clock::monotonic());
         wait::readable(&[signals.as_fd(), reader.as_fd()], Some(timeout))?;
-        let is_over = signals.wait(Some(REST))?.is_some();
+        let is_over = signals.wait(Some(READ_INTERVAL))?.is_some();
         takes.clear();
         while reader.read(&mut takes)? > 0 {}
         takes.iter().try_for_each(|take| session.take(take))?;
@@ -79,9 +76,9 @@ fn record(
         if is_over {
             return Ok(());
         }
-        if now >= tell_at {
-            tell_at = now + TELL;
-            session.tell(now)?;
+        if now >= update_at {
+            update_at = now + UPDATE_INTERVAL;
+            session.update(now)?;
             if !room.recording().exists() {
                 return Err(io::Error::new(io::ErrorKind::NotFound, "the room's pipe 'recording' was removed"));
             }

@@ -1,4 +1,4 @@
-//! A recording: from the frames of everybody who speaks to a track for each, and one of the room as it sounded.
+//! A recording: writes each speaker's frames to a track, and their limited sum to the room's track.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -9,97 +9,86 @@ use palabre_room::{FRAME_MS, Format, Name, Take};
 use palabre_sound::limit::{LOOK_AHEAD_MS, Limiter};
 use palabre_sound::mix::Sum;
 
-use crate::track::{Place, Track};
+use crate::track::{Layout, Track};
 
-/// The room's own track: no participant can have this name.
+/// Name of the room's track. No participant can have this name.
 const ROOM: &str = "_room";
-/// Whatever belongs to a tick has come by then.
-const LATE_MAX: Duration = Duration::from_millis(400);
-/// Each has a file open; who comes later is in the room's track only.
-const SPEAKERS_MAX: usize = 1_000;
+/// Maximum delay between a tick and the arrival of its frames.
+const MAX_DELAY: Duration = Duration::from_millis(400);
+/// Maximum number of speakers with a track, which keeps a file open. Later speakers are in the room's track only.
+const MAX_SPEAKERS: usize = 1_000;
 const TICK: Duration = Duration::from_millis(FRAME_MS);
 
-/// All tracks.
-pub struct Session {
+/// A recording with all its tracks.
+pub(crate) struct Session {
     began: Duration,
-    place: Place,
+    layout: Layout,
     tracks: BTreeMap<Name, Track>,
     room: RoomTrack,
 }
 
 impl Session {
-    /// A recording in `directory` that began at `began` of the mixer's clock.
-    #[must_use]
-    pub fn new(directory: PathBuf, format: Format, began: Duration, part_minutes: u64) -> Self {
+    /// Creates a recording in `directory` that started at `began` of the mixer's clock.
+    pub(crate) fn new(directory: PathBuf, format: Format, began: Duration, part_minutes: u64) -> Self {
         let rate_hz = format.rate.hz();
-        let place = Place { directory, rate_hz, part_samples: part_minutes * 60 * u64::from(rate_hz) };
-        let room = RoomTrack::new(Track::new(place.clone(), ROOM), format);
-        Self { began, place, tracks: BTreeMap::new(), room }
+        let layout = Layout { directory, rate_hz, part_samples: part_minutes * 60 * u64::from(rate_hz) };
+        let room = RoomTrack::new(Track::new(layout.clone(), ROOM), format);
+        Self { began, layout, tracks: BTreeMap::new(), room }
     }
 
-    /// How many have spoken.
-    #[must_use]
-    pub fn speakers(&self) -> usize {
+    /// Returns the number of speakers so far.
+    pub(crate) fn speakers(&self) -> usize {
         self.tracks.len()
     }
 
-    /// Somebody's frame. Those of one tick come together.
-    ///
-    /// # Errors
-    /// Those of writing a file.
-    pub fn take(&mut self, take: &Take) -> io::Result<()> {
+    /// Writes a speaker's frame. The frames of one tick must be consecutive.
+    pub(crate) fn take(&mut self, take: &Take) -> io::Result<()> {
         let Some(at) = self.sample_at(take.at) else { return Ok(()) };
         if let Some(track) = self.tracks.get_mut(&take.name) {
             track.write(at, &take.frame)?;
-        } else if self.tracks.len() < SPEAKERS_MAX {
-            let mut track = Track::new(self.place.clone(), take.name.as_str());
+        } else if self.tracks.len() < MAX_SPEAKERS {
+            let mut track = Track::new(self.layout.clone(), take.name.as_str());
             track.write(at, &take.frame)?;
             self.tracks.insert(take.name.clone(), track);
         }
         self.room.take(take.at, at, &take.frame)
     }
 
-    /// Brings every file up to the time `now`, but for what may still come.
-    ///
-    /// # Errors
-    /// Those of writing a file.
-    pub fn tell(&mut self, now: Duration) -> io::Result<()> {
-        let settled = now.saturating_sub(LATE_MAX);
+    /// Extends every track to the time `now`, without the time for which frames may still arrive.
+    pub(crate) fn update(&mut self, now: Duration) -> io::Result<()> {
+        let settled = now.saturating_sub(MAX_DELAY);
         self.room.settle(settled)?;
-        self.tell_all(settled)
+        self.update_all(settled)
     }
 
-    /// The last frames have come.
-    ///
-    /// # Errors
-    /// Those of writing a file; the others are brought up to date all the same.
-    pub fn end(&mut self, now: Duration) -> io::Result<()> {
-        // The last frame may have begun only now, and what the limiter holds of it comes after.
-        self.room.finish().and(self.tell_all(now + TICK * 2))
+    /// Completes every track after the last frame. If one fails, still completes the others.
+    pub(crate) fn end(&mut self, now: Duration) -> io::Result<()> {
+        // The last frame may start now, and the limiter delays it.
+        self.room.finish().and(self.update_all(now + TICK * 2))
     }
 
-    fn tell_all(&mut self, until: Duration) -> io::Result<()> {
+    fn update_all(&mut self, until: Duration) -> io::Result<()> {
         let Some(samples) = self.sample_at(until) else { return Ok(()) };
         let tracks = self.tracks.values_mut().chain([&mut self.room.track]);
-        tracks.map(|track| track.tell(samples)).fold(Ok(()), Result::and)
+        tracks.map(|track| track.update(samples)).fold(Ok(()), Result::and)
     }
 
-    /// The sample that belongs to a time; `None` before the beginning.
+    /// Returns the sample number of a time; `None` before the start.
     fn sample_at(&self, time: Duration) -> Option<u64> {
         let since = time.checked_sub(self.began)?;
-        u64::try_from(since.as_nanos() * u128::from(self.place.rate_hz) / 1_000_000_000).ok()
+        u64::try_from(since.as_nanos() * u128::from(self.layout.rate_hz) / 1_000_000_000).ok()
     }
 }
 
-/// The sum of all, limited as in the room.
+/// The track with the sum of all speakers, limited as in the room.
 struct RoomTrack {
     track: Track,
     sum: Sum,
     limiter: Limiter,
     frame: Vec<i16>,
-    /// The limiter's delay.
+    /// Delay of the limiter in samples.
     delay: u64,
-    /// The tick whose frames are being added up, and its sample.
+    /// Time and sample number of the tick whose frames are being summed.
     tick: Option<(Duration, u64)>,
 }
 
@@ -120,7 +109,7 @@ impl RoomTrack {
             let follows = self.tick.is_some_and(|(tick, _)| time > tick && time - tick <= TICK + TICK / 2);
             self.write()?;
             if !follows {
-                self.fall_silent()?;
+                self.write_tail()?;
             }
             self.tick = Some((time, at));
         }
@@ -128,30 +117,30 @@ impl RoomTrack {
         Ok(())
     }
 
-    /// Nothing more comes for ticks before `until`.
+    /// Completes the current tick if it ends before `until`.
     fn settle(&mut self, until: Duration) -> io::Result<()> {
         if self.tick.is_some_and(|(tick, _)| tick + TICK < until) { self.finish() } else { Ok(()) }
     }
 
-    /// Nothing more comes.
+    /// Completes the current tick, which is followed by silence.
     fn finish(&mut self) -> io::Result<()> {
         self.write()?;
-        self.fall_silent()
+        self.write_tail()
     }
 
-    /// Writes the tick whose frames have all been added; it stays the last one.
+    /// Writes the sum of the current tick, which stays the current one.
     fn write(&mut self) -> io::Result<()> {
         let Some((_, at)) = self.tick else { return Ok(()) };
         self.sum.seal();
         self.limiter.process(self.sum.total(), &mut self.frame);
         self.sum.clear();
-        // Where the sound was before the limiter delayed it; what was before the beginning is not heard.
+        // Undoes the delay of the limiter. The samples before the start of the recording are left out.
         let missing = self.delay.saturating_sub(at);
         self.track.write(at.saturating_sub(self.delay), &self.frame[missing as usize..])
     }
 
-    /// What the limiter still holds follows the last tick.
-    fn fall_silent(&mut self) -> io::Result<()> {
+    /// Writes the samples that the limiter holds back after the last tick.
+    fn write_tail(&mut self) -> io::Result<()> {
         if let Some((tick, at)) = self.tick.take() {
             self.tick = Some((tick + TICK, at + self.frame.len() as u64));
             let written = self.write();
@@ -185,7 +174,7 @@ mod tests {
         samples
     }
 
-    /// The ms at which samples of this value begin and end.
+    /// Returns the ms at which samples of this value begin and end.
     fn span(samples: &[i16], value: i16) -> (usize, usize) {
         let first = samples.iter().position(|&x| x == value).unwrap();
         let last = samples.iter().rposition(|&x| x == value).unwrap();
@@ -193,20 +182,20 @@ mod tests {
     }
 
     #[test]
-    fn everybody_is_where_they_were_and_the_room_is_their_sum() {
+    fn tracks_are_aligned_and_room_track_is_their_sum() {
         let directory = tempfile::tempdir().unwrap();
         let mut session = Session::new(directory.path().to_owned(), Format::default(), ms(1_000), 360);
         session.take(&take(900, "alice", 9)).unwrap();
         for at in (1_100..1_200).step_by(20) {
             session.take(&take(at, "alice", 100)).unwrap();
         }
-        // Bob comes later, and at first speaks together with alice.
+        // For a while, bob speaks together with alice.
         for at in (1_200..1_300).step_by(20) {
             session.take(&take(at, "alice", 100)).unwrap();
             session.take(&take(at, "bob", 23)).unwrap();
         }
         session.take(&take(1_987, "bob", 7)).unwrap();
-        session.tell(ms(3_000)).unwrap();
+        session.update(ms(3_000)).unwrap();
         let (alice, bob, room) =
             (samples(&directory, "alice.wav"), samples(&directory, "bob.wav"), samples(&directory, "_room.wav"));
         assert_eq!([alice.len(), bob.len(), room.len()], [1_600 * 24; 3]);
@@ -217,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_came_at_the_very_beginning_is_there() {
+    fn frame_at_the_start_is_recorded() {
         let directory = tempfile::tempdir().unwrap();
         let mut session = Session::new(directory.path().to_owned(), Format::default(), ms(1_000), 360);
         session.take(&take(1_000, "alice", 100)).unwrap();
@@ -226,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_recording_that_goes_on_after_a_death_stays_aligned() {
+    fn continued_recording_stays_aligned() {
         let directory = tempfile::tempdir().unwrap();
         let open = || Session::new(directory.path().to_owned(), Format::default(), ms(0), 360);
         let mut session = open();

@@ -1,6 +1,7 @@
-//! The real recorder, with the test in the mixer's place.
+//! Runs the real recorder. The test acts as the mixer.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -9,7 +10,8 @@ use palabre_host::clock;
 use palabre_room::{Format, Name, RecordingWriter, RoomDir, Wrote};
 use palabre_sound::wav::Head;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Timeout for everything that a test waits for.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 struct Studio {
     directory: tempfile::TempDir,
@@ -38,7 +40,7 @@ impl Studio {
         self.recorder_by(&[], more)
     }
 
-    /// By another program, whose last arguments are the recorder's.
+    /// Starts the recorder by another program, which gets the recorder's command line as its last arguments.
     fn recorder_by(&self, by: &[&str], more: &[&str]) -> Recorder {
         let words = [by, &[env!("CARGO_BIN_EXE_palabre-recorder")]].concat();
         let mut command = Command::new(words[0]);
@@ -50,9 +52,9 @@ impl Studio {
         wait_for("the recorder", || RecordingWriter::open(&self.room.recording()).ok())
     }
 
-    /// The samples that a file's head tells of, which must be there.
-    fn told(&self, name: &str) -> Vec<i16> {
-        told(&self.out().join(name)).unwrap()
+    /// Returns the samples of a file up to the length in its header.
+    fn recorded(&self, name: &str) -> Vec<i16> {
+        recorded(&self.out().join(name)).unwrap()
     }
 }
 
@@ -68,7 +70,7 @@ impl Recorder {
         wait_for("the recorder's end", || self.0.try_wait().unwrap())
     }
 
-    fn said(&mut self) -> String {
+    fn log(&mut self) -> String {
         std::io::read_to_string(self.0.stderr.take().unwrap()).unwrap()
     }
 }
@@ -81,33 +83,33 @@ impl Drop for Recorder {
 }
 
 fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         if let Some(value) = ready() {
             return value;
         }
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        assert!(Instant::now() < deadline, "timed out: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
 
-fn told(path: &Path) -> Option<Vec<i16>> {
+fn recorded(path: &Path) -> Option<Vec<i16>> {
     let bytes = std::fs::read(path).ok()?;
-    let (_, told) = Head::read_with_size(&mut &bytes[..]).ok()?;
-    assert!(told as usize <= bytes.len() - 44, "{} tells too much", path.display());
-    Some(bytes[44..44 + told as usize].chunks_exact(2).map(|x| i16::from_le_bytes([x[0], x[1]])).collect())
+    let (_, length) = Head::read_with_size(&mut &bytes[..]).ok()?;
+    assert!(length as usize <= bytes.len() - 44, "{} is shorter than its header says", path.display());
+    Some(bytes[44..44 + length as usize].chunks_exact(2).map(|x| i16::from_le_bytes([x[0], x[1]])).collect())
 }
 
 fn name(name: &str) -> Name {
     name.parse().unwrap()
 }
 
-/// Where samples of this value begin.
+/// Returns the position of the first sample of this value.
 fn begin(samples: &[i16], value: i16) -> usize {
     samples.iter().position(|&x| x == value).unwrap()
 }
 
-/// Everybody says a frame now; all of them at the same time.
+/// Writes a frame of each participant for the same tick; returns its time.
 fn say(writer: &mut RecordingWriter, values: &[(&str, i16)]) -> Duration {
     let at = clock::monotonic();
     for (who, value) in values {
@@ -117,7 +119,7 @@ fn say(writer: &mut RecordingWriter, values: &[(&str, i16)]) -> Duration {
 }
 
 #[test]
-fn tracks_are_aligned_to_the_sample_and_complete_after_the_end() {
+fn tracks_are_aligned_to_the_sample_and_complete() {
     let studio = Studio::new();
     let mut recorder = studio.recorder(&[]);
     let mut writer = studio.writer();
@@ -126,7 +128,7 @@ fn tracks_are_aligned_to_the_sample_and_complete_after_the_end() {
     say(&mut writer, &[("alice", 200), ("bob", 300)]);
     recorder.signal("TERM");
     assert!(recorder.ended().success());
-    let (alice, bob, room) = (studio.told("alice.wav"), studio.told("bob.wav"), studio.told("_room.wav"));
+    let (alice, bob, room) = (studio.recorded("alice.wav"), studio.recorded("bob.wav"), studio.recorded("_room.wav"));
     assert_eq!(begin(&alice, 200), begin(&bob, 300));
     assert_eq!((begin(&room, 100), begin(&room, 500)), (begin(&alice, 100), begin(&alice, 200)));
     assert!(alice.len() == bob.len() && bob.len() == room.len());
@@ -134,57 +136,68 @@ fn tracks_are_aligned_to_the_sample_and_complete_after_the_end() {
 }
 
 #[test]
-fn a_kill_costs_a_second_at_most_and_the_next_run_goes_on() {
+fn recording_continues_after_a_kill() {
     let studio = Studio::new();
     let began = clock::monotonic().as_millis().to_string();
     let mut recorder = studio.recorder(&["--began-ms", &began]);
     let mut writer = studio.writer();
     let first = say(&mut writer, &[("alice", 100)]);
-    wait_for("the word on the disk", || told(&studio.out().join("alice.wav")).filter(|told| told.contains(&100)));
+    wait_for("the frame in the file", || {
+        recorded(&studio.out().join("alice.wav")).filter(|samples| samples.contains(&100))
+    });
     recorder.signal("KILL");
     recorder.ended();
-    assert!(studio.told("alice.wav").contains(&100));
-    assert!(studio.room.recording().exists(), "it had no time to clean up");
+    assert!(studio.recorded("alice.wav").contains(&100));
+    assert!(studio.room.recording().exists(), "a killed recorder leaves its pipe");
     let mut recorder = studio.recorder(&["--began-ms", &began]);
-    // The pipe that was left behind has no reader.
+    // Until the new recorder replaces the pipe, it has no reader.
     let mut writer = studio.writer();
     let second = say(&mut writer, &[("alice", 200), ("bob", 300)]);
     recorder.signal("TERM");
     assert!(recorder.ended().success());
-    let (alice, bob) = (studio.told("alice.wav"), studio.told("bob.wav"));
+    let (alice, bob) = (studio.recorded("alice.wav"), studio.recorded("bob.wav"));
     let apart = (begin(&alice, 200) - begin(&alice, 100)) as f64 / 24.0;
     assert!((apart - (second - first).as_secs_f64() * 1000.0).abs() < 0.1, "{apart} ms");
     assert_eq!(begin(&alice, 200), begin(&bob, 300));
 }
 
 #[test]
-fn a_full_disk_ends_it_with_an_alarm_and_leaves_wavs() {
+fn full_disk_ends_the_recording_and_leaves_valid_files() {
     let studio = Studio::new();
-    // No file may be longer than half a second of sound; who writes more is told so instead of killed.
+    // Limits files to half a second of sound. Without SIGXFSZ, a longer write fails.
     let mut recorder = studio.recorder_by(&["sh", "-c", "trap '' XFSZ; ulimit -f 48; exec \"$@\"", "sh"], &[]);
     let mut writer = studio.writer();
     say(&mut writer, &[("alice", 100)]);
     assert_eq!(recorder.ended().code(), Some(1));
-    let said = recorder.said();
-    assert!(said.contains("unable to go on recording: ") && said.contains("File too large"), "{said}");
-    assert!(studio.told("alice.wav").contains(&100));
+    let log = recorder.log();
+    assert!(log.contains("unable to continue the recording in ") && log.contains("File too large"), "{log}");
+    assert!(studio.recorded("alice.wav").contains(&100));
     assert!(!studio.room.recording().exists(), "the room is no longer recorded");
     assert_eq!(writer.write(Duration::ZERO, &name("alice"), &[0; 480]), Wrote::Gone);
 }
 
 #[test]
-fn a_room_is_recorded_once_at_a_time() {
+fn refused_recorder_leaves_the_recording_undisturbed() {
     let studio = Studio::new();
-    let _first = studio.recorder(&[]);
-    drop(studio.writer());
+    let mut first = studio.recorder(&[]);
+    let mut writer = studio.writer();
+    let pipe = || std::fs::metadata(studio.room.recording()).unwrap().ino();
+    let before = pipe();
+    say(&mut writer, &[("alice", 100)]);
     let mut second = studio.recorder(&[]);
     assert_eq!(second.ended().code(), Some(1));
-    assert!(second.said().contains("another process is recording this room"));
-    assert!(RecordingWriter::open(&studio.room.recording()).is_ok(), "the first goes on");
+    let log = second.log();
+    assert!(log.contains("another process is recording this room"), "{log}");
+    assert_eq!(pipe(), before, "the pipe was replaced");
+    say(&mut writer, &[("alice", 200)]);
+    first.signal("TERM");
+    assert!(first.ended().success());
+    let alice = studio.recorded("alice.wav");
+    assert!(alice.contains(&100) && alice.contains(&200));
 }
 
 #[test]
-fn who_removes_the_pipe_ends_the_recording() {
+fn removing_the_pipe_ends_the_recording() {
     let studio = Studio::new();
     let mut recorder = studio.recorder(&[]);
     drop(studio.writer());

@@ -1,4 +1,4 @@
-//! docs/metrics.md, alerts.yml and grafana.json name what there is: metrics, labels, states.
+//! Checks that docs/metrics.md, alerts.yml and grafana.json name existing metrics, labels and states.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -12,19 +12,19 @@ fn read(file: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(file)).unwrap()
 }
 
-/// Without what the format appends to histograms.
+/// Removes the suffix that the format appends to the names of a histogram.
 fn base(name: &str) -> String {
     let ends = ["_bucket", "_sum", "_count"];
     ends.iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name).to_owned()
 }
 
-/// Every `palabre_…` of a text.
+/// Returns every metric name in a text.
 fn names(text: &str) -> BTreeSet<String> {
     let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
     text.split(|c| !is_part(c)).filter(|word| word.starts_with("palabre_")).map(base).collect()
 }
 
-/// Each metric of a page, with the values of each of its labels.
+/// Returns each metric of a scrape with the values of each of its labels.
 fn metrics() -> BTreeMap<String, BTreeMap<String, BTreeSet<String>>> {
     let exporter = Exporter::start();
     let supervisor = exporter.supervisor(status());
@@ -39,13 +39,13 @@ fn metrics() -> BTreeMap<String, BTreeMap<String, BTreeSet<String>>> {
             labels.entry(label).or_default().insert(value);
         }
     }
-    // Only while sound flows.
+    // This metric exists only while there is sound.
     let labels = metrics["palabre_participant_talking"].clone();
     metrics.insert("palabre_participant_level_dbfs".into(), labels);
     metrics
 }
 
-/// Label, value, and whether the value is a pattern: `a="x",b=~"y|z"`.
+/// Returns label, value, and whether the value is a pattern, of a selector such as `a="x",b=~"y|z"`.
 fn selector(text: &str) -> Vec<(String, String, bool)> {
     let one = |part: &str| {
         let (label, value) = part.split_once('=').unwrap_or_else(|| panic!("no label: {part}"));
@@ -54,7 +54,7 @@ fn selector(text: &str) -> Vec<(String, String, bool)> {
     text.split(',').filter(|part| !part.is_empty()).map(one).collect()
 }
 
-/// An expression says what there is, and labels that outlive it are `shown`: those of all that it does not sum up.
+/// Checks that the metrics, labels and states in `expression` exist, and that its result has the labels `shown`.
 fn check(of: &str, expression: &str, shown: &[String]) {
     let metrics = metrics_once();
     let used = names(expression);
@@ -63,7 +63,7 @@ fn check(of: &str, expression: &str, shown: &[String]) {
         assert_eq!(expression.matches(open).count(), expression.matches(close).count(), "{of}: {expression}");
     }
     for name in &used {
-        let labels = metrics.get(name).unwrap_or_else(|| panic!("{of} uses {name}, which isn't there"));
+        let labels = metrics.get(name).unwrap_or_else(|| panic!("{of} uses {name}, which doesn't exist"));
         for label in shown {
             assert!(labels.contains_key(label), "{of} shows the label {label} of {name}");
         }
@@ -75,7 +75,7 @@ fn check(of: &str, expression: &str, shown: &[String]) {
         let labels = &metrics[&base(name)];
         for (label, value, is_pattern) in selector(expression[at + 1..].split_once('}').unwrap().0) {
             let known = labels.get(&label).unwrap_or_else(|| panic!("{of}: {name} has no label {label}"));
-            // What is somebody's name is nobody else's business.
+            // Only states have a fixed set of values.
             let values = value.split('|').filter(|_| label == "state");
             let all = values.clone().all(|value| known.contains(value)) && (is_pattern || values.count() <= 1);
             assert!(all, "{of}: {label} is never {value}");
@@ -89,31 +89,31 @@ fn metrics_once() -> &'static BTreeMap<String, BTreeMap<String, BTreeSet<String>
     METRICS.get_or_init(metrics)
 }
 
-/// Names behind `before` in a text: `{{name}}`, `$labels.name`.
+/// Returns the label names after `before` in a text, such as `{{name}}` and `$labels.name`.
 fn shown(text: &str, before: &str) -> Vec<String> {
     let word = |rest: &str| {
         let word = rest.split(|c: char| !c.is_ascii_lowercase()).next().unwrap().to_owned();
-        assert!(!word.is_empty(), "no label behind {before}: {text}");
+        assert!(!word.is_empty(), "no label after {before}: {text}");
         word
     };
     text.split(before).skip(1).map(word).collect()
 }
 
 #[test]
-fn the_documents_name_exactly_the_metrics_that_there_are() {
+fn metrics_md_lists_every_metric() {
     let real: BTreeSet<String> = metrics_once().keys().cloned().collect();
     assert_eq!(names(&read("metrics.md")), real, "docs/metrics.md");
 }
 
 #[test]
-fn the_dashboard_asks_for_what_there_is() {
+fn dashboard_uses_existing_metrics() {
     let dashboard: Value = serde_json::from_str(&read("grafana.json")).unwrap();
     let panels = dashboard["panels"].as_array().unwrap();
     let targets = panels.iter().flat_map(|panel| panel["targets"].as_array().unwrap());
     let targets: Vec<(&str, &str)> =
         targets.map(|it| (it["expr"].as_str().unwrap(), it["legendFormat"].as_str().unwrap())).collect();
     assert!(targets.len() > 15, "{targets:?}");
-    assert!(targets.iter().any(|(_, legend)| !shown(legend, "{{").is_empty()), "no label is looked at");
+    assert!(targets.iter().any(|(_, legend)| !shown(legend, "{{").is_empty()), "no legend has a label");
     for (expression, legend) in targets {
         check("docs/grafana.json", expression, &shown(legend, "{{"));
     }
@@ -124,7 +124,7 @@ fn the_dashboard_asks_for_what_there_is() {
 }
 
 #[test]
-fn every_alert_is_a_rule_about_what_there_is() {
+fn alerts_use_existing_metrics() {
     let file = YamlLoader::load_from_str(&read("alerts.yml")).unwrap();
     let keys = |map: &Yaml| -> Vec<String> {
         map.as_hash().unwrap().keys().map(|key| key.as_str().unwrap().to_owned()).collect()

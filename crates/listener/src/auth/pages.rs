@@ -97,29 +97,29 @@ button:focus-visible { outline: 3px solid var(--ink); outline-offset: 3px }
 ";
 
 const UNAUTHENTICATED: &str =
-    "<p>Cette page s’ouvre avec votre lien personnel, celui qui finit par <code>?key=…</code>.
-Demandez-le à la personne qui tient ce serveur : « mon lien Palabre, s’il vous plaît ».
-<p lang=en>This page opens with your personal link, the one that ends in <code>?key=…</code>.
-Ask the person who runs this server for it: “my Palabre link, please”.
+    "<p>Cette page s’ouvre avec votre lien personnel, celui qui se termine par <code>?key=…</code>.
+Demandez-le à la personne qui gère ce serveur.
+<p lang=en>This page opens with your personal link, which ends in <code>?key=…</code>.
+Ask the person who runs this server for it.
 ";
 
-const EXPIRED: &str = "<p>Votre lien personnel a expiré. Demandez-en un nouveau à la personne qui tient ce serveur.
+const EXPIRED: &str = "<p>Votre lien personnel a expiré. Demandez-en un nouveau à la personne qui gère ce serveur.
 <p lang=en>Your personal link has expired. Ask the person who runs this server for a new one.
 ";
 
-const USED: &str =
-    "<p>Ce lien a déjà servi, et il n’ouvre qu’une fois. Si c’était vous, revenez avec le même navigateur.
-Sinon, demandez un nouveau lien à la personne qui tient ce serveur.
-<p lang=en>This link has been used, and it opens only once. If that was you, come back with the same browser.
+const USED: &str = "<p>Ce lien a déjà servi : il ne fonctionne qu’une fois. Si c’est vous qui l’avez utilisé, revenez avec le même navigateur.
+Sinon, demandez un nouveau lien à la personne qui gère ce serveur.
+<p lang=en>This link has been used, and it works only once. If you used it, come back with the same browser.
 If not, ask the person who runs this server for a new link.
 ";
 
-const INVITATION: &str = "<p>Ce lien n’ouvre qu’une fois : au navigateur qui entre le premier, et à lui seul ensuite.
-Entrez avec celui que vous garderez.
-<p lang=en>This link opens only once: to the browser that enters first, and to that one alone afterwards.
-Enter with the one that you will keep.
+const INVITATION: &str =
+    "<p>Ce lien ne fonctionne qu’une fois, et ensuite seulement dans le navigateur qui l’a utilisé.
+Entrez avec le navigateur que vous garderez.
+<p lang=en>This link works only once, and afterwards only in the browser that used it.
+Enter with the browser that you will keep.
 ";
 
-const NOT_NOW: &str = "<p role=alert>Cela n’a pas pu se faire à l’instant. Essayez encore.
-<p lang=en>This could not be done just now. Try again.
+const NOT_NOW: &str = "<p role=alert>Cela n’a pas fonctionné. Réessayez dans un instant.
+<p lang=en>That didn’t work. Try again in a moment.
 ";

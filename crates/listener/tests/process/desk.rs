@@ -1,11 +1,11 @@
-//! The small requests: texts, hands, whom one doesn't hear, reports.
+//! Texts, raised hands, locally muted participants and page reports.
 
 use crate::rig::{Rig, wait_for};
 use palabre_config::control::PageReport;
 use palabre_room::Message;
 
 #[test]
-fn a_text_comes_to_all_pages_and_nothing_of_it_can_be_markup() {
+fn text_reaches_all_pages_as_base64() {
     let rig = Rig::new();
     let mut records = rig.connect().listen(&rig, "");
     let mut other = rig.connect().listen(&rig, "");
@@ -16,14 +16,14 @@ fn a_text_comes_to_all_pages_and_nothing_of_it_can_be_markup() {
     for stream in [&mut records, &mut other] {
         assert_eq!(stream.next_of(4).json, r#"{"from":"alice","text":"</b><script>é"}"#);
     }
-    // Another participant's listener, or any program of the group, writes into the same inbox.
+    // Other listeners, and any program of the group, write into the same inbox.
     rig.room.tell(&Message::new("bob".parse().unwrap(), "bonjour").unwrap()).unwrap();
     assert_eq!(records.next_of(4).json, r#"{"from":"bob","text":"bonjour"}"#);
     assert_eq!(client.get(&rig, "/me").status, 200, "the connection is kept");
 }
 
 #[test]
-fn texts_are_short_and_seldom() {
+fn texts_are_limited_in_length_and_rate() {
     let rig = Rig::new();
     let mut client = rig.connect();
     let long = "é".repeat(501);
@@ -37,7 +37,7 @@ fn texts_are_short_and_seldom() {
 }
 
 #[test]
-fn what_a_page_shows_is_told_to_the_supervisor_until_it_leaves() {
+fn presence_is_reported_until_the_page_leaves() {
     let rig = Rig::new();
     let records = rig.connect().listen(&rig, "");
     rig.wait_for_status("streams=1 speaking=no");
@@ -67,7 +67,7 @@ fn what_a_page_shows_is_told_to_the_supervisor_until_it_leaves() {
 }
 
 #[test]
-fn whom_one_does_not_hear_is_the_file_without() {
+fn locally_muted_participants_are_written_to_the_file_without() {
     let rig = Rig::new();
     let alice = rig.room.participant(&"alice".parse().unwrap());
     let mut client = rig.connect();
@@ -83,7 +83,7 @@ fn whom_one_does_not_hear_is_the_file_without() {
 }
 
 #[test]
-fn by_cookie_only_the_own_page_may_write() {
+fn cookie_may_write_texts_from_own_page_only() {
     let rig = Rig::new();
     let own = format!("{}Origin: https://localhost\r\n", rig.cookie());
     let foreign = format!("{}Origin: https://elsewhere\r\n", rig.cookie());
@@ -97,7 +97,7 @@ fn by_cookie_only_the_own_page_may_write() {
 }
 
 #[test]
-fn an_inbox_goes_over_to_the_process_that_replaces_this_one() {
+fn next_process_takes_the_inbox() {
     let mut rig = Rig::new();
     let mut first = rig.replace();
     crate::rig::signal(&first, "TERM");

@@ -1,7 +1,7 @@
-//! Peers that mean no good, or are broken. Meanwhile others must be served.
+//! Hostile and broken clients, which must not disturb others.
 
 use crate::client::Client;
-use crate::rig::{PATIENCE, Rig};
+use crate::rig::{PATIENCE, Rig, wait_for};
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
 use std::time::Duration;
@@ -13,9 +13,9 @@ fn raw(rig: &Rig) -> TcpStream {
 }
 
 fn is_closed(mut tcp: TcpStream) -> bool {
-    let mut bin = [0; 1024];
+    let mut discarded = [0; 1024];
     loop {
-        match tcp.read(&mut bin) {
+        match tcp.read(&mut discarded) {
             Ok(0) => return true,
             Ok(_) => {}
             Err(error) => return error.kind() == std::io::ErrorKind::ConnectionReset,
@@ -24,7 +24,7 @@ fn is_closed(mut tcp: TcpStream) -> bool {
 }
 
 #[test]
-fn a_handshake_that_never_ends_is_ended_and_others_are_served_meanwhile() {
+fn incomplete_handshake_times_out_and_others_are_served() {
     let rig = Rig::new();
     let mut silent = raw(&rig);
     let slow = raw(&rig);
@@ -34,7 +34,7 @@ fn a_handshake_that_never_ends_is_ended_and_others_are_served_meanwhile() {
 }
 
 #[test]
-fn what_is_not_tls_is_closed() {
+fn connection_without_tls_is_closed() {
     let rig = Rig::new();
     let mut plain = raw(&rig);
     plain.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
@@ -43,11 +43,11 @@ fn what_is_not_tls_is_closed() {
 }
 
 #[test]
-fn a_megabyte_of_headers_is_refused() {
+fn oversized_head_is_refused() {
     let rig = Rig::new();
     let mut client = rig.connect();
     let junk = "x: y\r\n".repeat(1 << 17);
-    // The server closes before it has read all.
+    // The server closes before it has read everything.
     let _ = client.try_send(format!("GET / HTTP/1.1\r\nHost: a\r\n{junk}\r\n"));
     assert_eq!(client.answer().status, 431);
     assert!(client.is_closed());
@@ -57,11 +57,11 @@ fn a_megabyte_of_headers_is_refused() {
 }
 
 #[test]
-fn a_head_that_drips_in_is_ended_after_its_time() {
+fn slow_head_times_out() {
     let rig = Rig::new();
     let mut client = rig.connect();
     client.send("GET / HTTP/1.1\r\nHost: a\r\nx: ");
-    // A byte now and then buys no more time.
+    // Single bytes must not extend the timeout.
     for _ in 0..200 {
         if client.try_send("y").is_err() {
             break;
@@ -76,30 +76,27 @@ fn a_head_that_drips_in_is_ended_after_its_time() {
 }
 
 #[test]
-fn strangers_can_take_half_of_the_places_only() {
+fn unauthenticated_clients_get_half_of_the_slots() {
     let rig = Rig::with("[limits]\nconnections = 6\n");
     let mut own = rig.connect();
     assert_eq!(own.get(&rig, "/me").status, 200);
-    let strangers = [raw(&rig), raw(&rig), raw(&rig)];
-    // All three places of strangers are taken: the newest is refused at once.
+    let unauthenticated = [raw(&rig), raw(&rig), raw(&rig)];
+    // All three slots for unauthenticated clients are in use: the next one is refused.
     assert!(is_closed(raw(&rig)));
     assert_eq!(own.get(&rig, "/me").status, 200);
-    drop(strangers);
-    let mut clients: Vec<Client> = Vec::new();
-    while clients.len() < 5 {
-        // The places of those who have gone are free as soon as their threads have noticed.
-        if let Ok(mut client) = Client::connect(rig.port, &rig.certificate.cert_pem) {
-            assert_eq!(client.get(&rig, "/me").status, 200);
-            clients.push(client);
-        }
-    }
+    drop(unauthenticated);
+    let clients = [(); 5].map(|()| {
+        // A slot is free as soon as its thread notices that the client left.
+        let mut client = wait_for(|| Client::connect(rig.port, &rig.certificate.cert_pem).ok());
+        assert_eq!(client.get(&rig, "/me").status, 200);
+        client
+    });
     assert!(is_closed(raw(&rig)));
-    drop(own);
-    drop(clients);
+    drop((own, clients));
 }
 
 #[test]
-fn a_body_without_a_key_is_refused_and_not_read() {
+fn unauthenticated_body_is_not_read() {
     let rig = Rig::new();
     let mut client = rig.connect();
     client.send("POST /speak HTTP/1.1\r\nHost: a\r\nContent-Length: 10000000000\r\n\r\n");

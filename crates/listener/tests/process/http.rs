@@ -1,4 +1,4 @@
-//! Pages, keys, origins and the plain answers of HTTP.
+//! The page, access keys, origins, and HTTP itself.
 
 use std::time::{Duration, SystemTime};
 
@@ -8,7 +8,7 @@ use crate::client::Client;
 use crate::rig::{Rig, wait_for};
 
 #[test]
-fn me_and_the_page_are_served_on_one_connection() {
+fn me_and_page_are_served_on_one_connection() {
     let rig = Rig::new();
     let mut client = rig.connect();
     let me = client.get(&rig, "/me");
@@ -27,7 +27,7 @@ fn me_and_the_page_are_served_on_one_connection() {
 }
 
 #[test]
-fn tls_1_2_and_1_3_are_spoken() {
+fn tls_1_2_and_1_3_are_supported() {
     let rig = Rig::new();
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
         let mut client = Client::connect_by(&[version], rig.port, &rig.certificate.cert_pem).unwrap();
@@ -37,7 +37,7 @@ fn tls_1_2_and_1_3_are_spoken() {
 }
 
 #[test]
-fn whatever_is_answered_nobody_may_frame_guess_or_embed_it() {
+fn every_response_has_security_fields() {
     let rig = Rig::new();
     let (key, bearer) = (format!("/?key={}", rig.key.as_str()), rig.bearer());
     for (method, target, fields, status) in [
@@ -65,7 +65,7 @@ fn whatever_is_answered_nobody_may_frame_guess_or_embed_it() {
             assert_eq!(answer.field(name), Some(value), "{method} {target}");
         }
         let policy = answer.field("content-security-policy").unwrap();
-        // Only the page itself frames the stream.
+        // The page frames the stream; nothing else may be framed.
         let framed_by = if target == "/listen" { "frame-ancestors 'self'" } else { "frame-ancestors 'none'" };
         assert!(policy.starts_with("default-src 'none'") && policy.ends_with(framed_by), "{method} {target}: {policy}");
         assert!(!policy.contains("unsafe"), "{method} {target}: {policy}");
@@ -73,7 +73,7 @@ fn whatever_is_answered_nobody_may_frame_guess_or_embed_it() {
 }
 
 #[test]
-fn who_only_listens_has_no_microphone_and_is_told_so() {
+fn listen_only_participant_has_no_microphone() {
     let rig = Rig::with_alice("", |alice| alice.listen_only = true);
     let mut client = rig.connect();
     assert!(client.get(&rig, "/me").text().contains("\"listen_only\":true"));
@@ -84,7 +84,7 @@ fn who_only_listens_has_no_microphone_and_is_told_so() {
 }
 
 #[test]
-fn a_key_that_ends_opens_until_then_and_not_afterwards() {
+fn key_is_valid_until_it_expires() {
     let in_an_hour = Moment::after(SystemTime::now(), Duration::from_secs(3600));
     let rig = Rig::with_alice("", |alice| alice.key_expires = in_an_hour);
     assert_eq!(rig.connect().get(&rig, "/me").status, 200);
@@ -99,7 +99,7 @@ fn a_key_that_ends_opens_until_then_and_not_afterwards() {
 }
 
 #[test]
-fn an_answer_to_head_has_no_body() {
+fn response_to_head_has_no_body() {
     let rig = Rig::new();
     let mut client = rig.connect();
     for target in ["/", "/me", "/page/records.js"] {
@@ -114,7 +114,7 @@ fn an_answer_to_head_has_no_body() {
 }
 
 #[test]
-fn nothing_is_served_without_the_right_key() {
+fn every_path_requires_the_key() {
     let rig = Rig::new();
     let wrong = "Authorization: Bearer 00000000000000000000000000000000\r\n";
     for fields in ["", wrong, "Cookie: __Host-palabre-alice=x\r\n"] {
@@ -122,7 +122,7 @@ fn nothing_is_served_without_the_right_key() {
             let mut client = rig.connect();
             let answer = client.request("GET", target, fields);
             assert_eq!(answer.status, 401, "{target}");
-            assert!(client.is_closed(), "a stranger gets one answer");
+            assert!(client.is_closed(), "one unauthenticated request per connection");
             assert_eq!(answer.field("set-cookie"), None);
         }
     }
@@ -132,7 +132,7 @@ fn nothing_is_served_without_the_right_key() {
 }
 
 #[test]
-fn the_link_sets_the_cookie_and_hides_the_key() {
+fn link_sets_the_cookie_and_redirects() {
     let rig = Rig::new();
     let mut client = rig.connect();
     let answer = client.request("GET", &format!("/?key={}", rig.key.as_str()), "");
@@ -147,7 +147,7 @@ fn the_link_sets_the_cookie_and_hides_the_key() {
 }
 
 #[test]
-fn a_cookie_writes_only_from_its_own_page() {
+fn cookie_may_write_from_own_page_only() {
     let rig = Rig::new();
     let _mic = rig.mic();
     let (cookie, host) = (rig.cookie(), rig.host());
@@ -170,12 +170,12 @@ fn a_cookie_writes_only_from_its_own_page() {
     }
     let own = format!("{cookie}Origin: https://{host}\r\n");
     assert_eq!((post(&own), upgrade(&own)), (400, 101));
-    // A program shows its key on purpose and has no origin.
+    // A program sends its key explicitly and no origin.
     assert_eq!((post(&rig.bearer()), upgrade(&rig.bearer())), (400, 101));
 }
 
 #[test]
-fn what_is_not_there_or_not_allowed_gets_a_plain_answer() {
+fn unknown_paths_and_methods_are_refused() {
     let rig = Rig::new();
     let mut client = rig.connect();
     for (method, target, status) in [
@@ -202,7 +202,7 @@ fn what_is_not_there_or_not_allowed_gets_a_plain_answer() {
 }
 
 #[test]
-fn requests_that_come_at_once_are_answered_in_order() {
+fn pipelined_requests_are_answered_in_order() {
     let rig = Rig::new();
     let mut client = rig.connect();
     let one = format!("GET /me HTTP/1.1\r\nHost: a\r\n{}\r\n", rig.bearer());
@@ -213,7 +213,7 @@ fn requests_that_come_at_once_are_answered_in_order() {
 }
 
 #[test]
-fn an_old_client_gets_one_answer() {
+fn http_1_0_connection_is_closed_after_the_response() {
     let rig = Rig::new();
     let mut client = rig.connect();
     client.send(format!("GET /me HTTP/1.0\r\n{}\r\n", rig.bearer()));

@@ -1,4 +1,4 @@
-//! `--source FILE`: alone, without mixer, room or supervisor.
+//! `--source FILE`: without mixer, room and supervisor.
 
 use crate::rig::{PATIENCE, wait_for};
 use palabre_sound::wav;
@@ -6,9 +6,9 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// A listener of a file, and the link that it has printed.
+/// A listener that serves a file, and the link that it printed.
 struct Rig {
     child: Child,
     link: String,
@@ -32,7 +32,7 @@ impl Rig {
 
     fn curl(&self, args: &[&str]) -> Command {
         let mut curl = Command::new("curl");
-        // The certificate is made anew at each start.
+        // Each start creates a new certificate.
         curl.args(["-skN", "--ipv4"]).args(args);
         curl
     }
@@ -54,7 +54,7 @@ impl Drop for Rig {
     }
 }
 
-/// Appends frames of this value until it is heard in `/listen.wav`.
+/// Appends frames of this value to the file until it arrives in `/listen.wav`.
 fn heard(rig: &Rig, path: &Path, value: i16) {
     let mut curl = rig.curl(&[&rig.url("/listen.wav")]).stdout(Stdio::piped()).spawn().unwrap();
     let mut stdout = curl.stdout.take().unwrap();
@@ -65,7 +65,7 @@ fn heard(rig: &Rig, path: &Path, value: i16) {
     let frame: Vec<u8> = [value; 480].iter().flat_map(|sample| sample.to_le_bytes()).collect();
     let mut bytes = [0; 960];
     loop {
-        assert!(Instant::now() < end, "{value} was never heard");
+        assert!(Instant::now() < end, "{value} did not arrive");
         file.write_all(&frame).unwrap();
         stdout.read_exact(&mut bytes).unwrap();
         if bytes.chunks_exact(2).any(|pair| pair == value.to_le_bytes()) {
@@ -77,7 +77,7 @@ fn heard(rig: &Rig, path: &Path, value: i16) {
 }
 
 #[test]
-fn a_file_that_grows_and_is_replaced_is_heard() {
+fn growing_replaced_and_truncated_file_is_heard() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("dat.wav");
     std::fs::write(&path, wav::endless_head(24000)).unwrap();
@@ -92,7 +92,7 @@ fn a_file_that_grows_and_is_replaced_is_heard() {
 }
 
 #[test]
-fn a_chunk_of_a_second_is_whole() {
+fn chunk_of_a_second_is_one_record() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("dat.wav");
     std::fs::write(&path, wav::endless_head(24000)).unwrap();
@@ -100,19 +100,19 @@ fn a_chunk_of_a_second_is_whole() {
     let mut curl = rig.curl(&[&rig.url("/listen")]).stdout(Stdio::piped()).spawn().unwrap();
     let mut records =
         BufReader::new(curl.stdout.take().unwrap()).split(b'>').map(|part| String::from_utf8(part.unwrap()).unwrap());
-    // The stream has begun, so what is written from now on is heard.
+    // The stream has started, so it contains everything written from now on.
     records.find(|part| part.starts_with("2,")).unwrap();
     let second_and_a_half = [7i16; 36_000].iter().flat_map(|sample| sample.to_le_bytes()).collect::<Vec<u8>>();
     File::options().append(true).open(&path).unwrap().write_all(&second_and_a_half).unwrap();
     let sound = records.find(|part| part.starts_with("1,")).unwrap();
-    // 44 bytes of head and 24000 samples of two bytes, in base64.
+    // A header of 44 bytes and 24000 samples of two bytes, in base64.
     assert_eq!(sound.split(',').nth(3).unwrap().len(), (44_usize + 48_000).div_ceil(3) * 4);
     curl.kill().unwrap();
     curl.wait().unwrap();
 }
 
 #[test]
-fn the_page_is_there_and_the_microphone_is_not() {
+fn source_has_a_page_and_no_microphone() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("dat.wav");
     std::fs::write(&path, wav::endless_head(44100)).unwrap();
@@ -126,7 +126,7 @@ fn the_page_is_there_and_the_microphone_is_not() {
 }
 
 #[test]
-fn the_key_may_be_given_and_the_certificate_too() {
+fn key_and_certificate_files_are_used() {
     let directory = tempfile::tempdir().unwrap();
     let own = crate::rig::new_certificate(directory.path());
     let key = directory.path().join("key");
@@ -139,7 +139,7 @@ fn the_key_may_be_given_and_the_certificate_too() {
     assert!(rig.link.ends_with("/?key=000102030405060708090a0b0c0d0e0f"), "{}", rig.link);
     let port: u16 = rig.link.split([':', '/']).nth(4).unwrap().parse().unwrap();
     wait_for(|| crate::client::Client::connect(port, &own.cert_pem).ok());
-    // A file that isn't there is silence, and still a stream.
+    // A missing file is a silent stream.
     let mut curl = rig.curl(&[&rig.url("/listen")]).stdout(Stdio::piped()).spawn().unwrap();
     let mut stdout = BufReader::new(curl.stdout.take().unwrap());
     let mut text = Vec::new();
@@ -149,5 +149,4 @@ fn the_key_may_be_given_and_the_certificate_too() {
     }
     curl.kill().unwrap();
     curl.wait().unwrap();
-    std::thread::sleep(Duration::ZERO);
 }

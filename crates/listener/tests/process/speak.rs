@@ -11,14 +11,14 @@ fn tone(count: usize) -> Vec<i16> {
     (0..count).map(|i| (i * 13) as i16).collect()
 }
 
-fn begin(client: &mut Client, rig: &Rig, target: &str, fields: &str) {
+fn start(client: &mut Client, rig: &Rig, target: &str, fields: &str) {
     client.send(format!("POST {target} HTTP/1.1\r\nHost: a\r\n{}{fields}\r\n", rig.bearer()));
 }
 
 fn post(rig: &Rig, target: &str, body: &[u8]) -> (Client, crate::client::Answer) {
     let mut client = rig.connect();
-    begin(&mut client, rig, target, &format!("Content-Length: {}\r\n", body.len()));
-    // The server may refuse before it has read all.
+    start(&mut client, rig, target, &format!("Content-Length: {}\r\n", body.len()));
+    // The server may refuse before it has read everything.
     let _ = client.try_send(body);
     let answer = client.answer();
     (client, answer)
@@ -31,28 +31,28 @@ fn chunked(bytes: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_piece_is_said_as_it_is_and_answered_when_it_is_said() {
+fn recording_is_played_unchanged_and_answered_at_its_end() {
     let rig = Rig::new();
     let mut mic = rig.mic();
     let samples = tone(12000);
     let body = wav::little(24000, &samples);
-    let said = std::thread::scope(|scope| {
+    let (answer, elapsed) = std::thread::scope(|scope| {
         let answer = scope.spawn(|| {
-            let begun = Instant::now();
+            let start = Instant::now();
             let (mut client, answer) = post(&rig, "/speak", &body);
-            // The same connection serves on.
+            // The connection is kept.
             assert_eq!(client.get(&rig, "/me").status, 200);
-            (answer, begun.elapsed())
+            (answer, start.elapsed())
         });
         assert_eq!(read_samples(&mut mic, samples.len()), samples);
         answer.join().unwrap()
     });
-    assert_eq!((said.0.status, said.0.text()), (200, "said 0.50 s\n"));
-    assert!(said.1.as_millis() >= 500, "it was answered before it was said");
+    assert_eq!((answer.status, answer.text()), (200, "said 0.50 s\n"));
+    assert!(elapsed.as_millis() >= 500, "answered before the end of the recording");
 }
 
 #[test]
-fn the_sizes_in_a_head_are_not_believed() {
+fn sizes_in_the_wav_header_are_ignored() {
     let rig = Rig::new();
     let mut mic = rig.mic();
     let samples = tone(480);
@@ -66,7 +66,7 @@ fn the_sizes_in_a_head_are_not_believed() {
 }
 
 #[test]
-fn a_chunk_after_the_samples_is_not_heard() {
+fn wav_chunk_after_the_samples_is_not_played() {
     let rig = Rig::new();
     let mut mic = rig.mic();
     let samples = tone(480);
@@ -74,7 +74,7 @@ fn a_chunk_after_the_samples_is_not_heard() {
     for _ in 0..2 {
         let answer = post(&rig, "/speak", &body).1;
         assert_eq!((answer.status, answer.text()), (200, "said 0.02 s\n"));
-        // The second one begins where the first one ended.
+        // The second recording follows the first without extra samples.
         assert_eq!(read_samples(&mut mic, 480), samples);
     }
 }
@@ -102,7 +102,7 @@ fn stereo_float_at_44100_hz_is_converted() {
 }
 
 #[test]
-fn what_is_no_wav_is_refused_and_the_connection_closed() {
+fn invalid_wav_is_refused_and_the_connection_closed() {
     let rig = Rig::new();
     let mp3 = [b"ID3\x04\x00".to_vec(), vec![0x55; 20_000]].concat();
     let mut surround = wav::little(24000, &tone(480));
@@ -129,23 +129,23 @@ fn contradictory_bodies_are_refused() {
         ("Content-Length: 5\r\nExpect: a-miracle\r\n", 417),
     ] {
         let mut client = rig.connect();
-        begin(&mut client, &rig, "/speak", fields);
+        start(&mut client, &rig, "/speak", fields);
         assert_eq!(client.answer().status, status, "{fields}");
         assert!(client.is_closed());
     }
     let mut client = rig.connect();
-    begin(&mut client, &rig, "/speak", "Transfer-Encoding: chunked\r\n");
-    client.send("so many\r\n");
+    start(&mut client, &rig, "/speak", "Transfer-Encoding: chunked\r\n");
+    client.send("not a size\r\n");
     assert_eq!(client.answer().status, 400);
 }
 
 #[test]
-fn ten_gigabytes_that_are_announced_cost_nothing() {
+fn declared_length_allocates_nothing() {
     let rig = Rig::new();
     let mut mic = rig.mic();
     let before = rss_kib(&rig);
     let mut client = rig.connect();
-    begin(&mut client, &rig, "/speak", "Content-Length: 10000000000\r\n");
+    start(&mut client, &rig, "/speak", "Content-Length: 10000000000\r\n");
     let samples = tone(2400);
     client.send(wav::little(24000, &samples));
     assert_eq!(read_samples(&mut mic, 2400), samples);
@@ -161,11 +161,11 @@ fn rss_kib(rig: &Rig) -> u64 {
 }
 
 #[test]
-fn chunks_are_live_and_a_program_may_wait_to_be_told_to_go_on() {
+fn chunked_body_is_live_after_100_continue() {
     let rig = Rig::new();
     let mut mic = rig.mic();
     let mut client = rig.connect();
-    begin(&mut client, &rig, "/speak", "Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n");
+    start(&mut client, &rig, "/speak", "Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n");
     assert_eq!(client.answer_head().status, 100);
     client.send(chunked(&wav::endless_head(24000)));
     let samples = tone(4800);
@@ -180,19 +180,19 @@ fn chunks_are_live_and_a_program_may_wait_to_be_told_to_go_on() {
 }
 
 #[test]
-fn a_page_queue_is_answered_at_once_and_the_newer_page_wins() {
+fn page_queue_is_answered_at_once_and_newer_page_wins() {
     let rig = Rig::new();
     let mut mic = rig.mic();
     let samples = tone(4800);
     let body = wav::little(24000, &samples);
     let mut client = rig.connect();
     for _ in 0..3 {
-        begin(&mut client, &rig, "/speak?page=a&t=1700000000000.5", &format!("Content-Length: {}\r\n", body.len()));
+        start(&mut client, &rig, "/speak?page=a&t=1700000000000.5", &format!("Content-Length: {}\r\n", body.len()));
         client.send(&body);
         let answer = client.answer();
         assert_eq!((answer.status, answer.field("content-length")), (204, None));
         assert_eq!(read_samples(&mut mic, 2400).len(), 2400);
-        // The rest, and time to say it: the page sends at the pace of real time.
+        // A page sends in real time; a faster source would lose samples.
         read_samples(&mut mic, 2400);
         std::thread::sleep(std::time::Duration::from_millis(200));
     }
@@ -205,11 +205,11 @@ fn a_page_queue_is_answered_at_once_and_the_newer_page_wins() {
 }
 
 #[test]
-fn a_program_that_loses_the_microphone_is_told() {
+fn superseded_program_is_answered_409() {
     let rig = Rig::new();
     let _mic = rig.mic();
     let mut old = rig.connect();
-    begin(&mut old, &rig, "/speak", "Transfer-Encoding: chunked\r\n");
+    start(&mut old, &rig, "/speak", "Transfer-Encoding: chunked\r\n");
     old.send(chunked(&wav::endless_head(24000)));
     rig.wait_for_status("streams=0 speaking=post");
     assert_eq!(post(&rig, "/speak", &wav::little(24000, &tone(480))).1.status, 200);
@@ -217,17 +217,17 @@ fn a_program_that_loses_the_microphone_is_told() {
 }
 
 #[test]
-fn a_body_that_pauses_for_ten_seconds_is_ended() {
+fn body_that_pauses_for_10_s_is_answered_408() {
     let rig = Rig::new();
     let mut client = rig.connect();
-    begin(&mut client, &rig, "/speak", "Content-Length: 1000\r\n");
+    start(&mut client, &rig, "/speak", "Content-Length: 1000\r\n");
     client.send(b"RIFF");
     assert_eq!(client.answer().status, 408);
     assert!(client.is_closed());
 }
 
 #[test]
-fn curl_speaks() {
+fn curl_streams_a_wav() {
     let rig = Rig::new();
     let mut mic = rig.mic();
     let samples = tone(2400);
