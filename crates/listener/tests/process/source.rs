@@ -120,7 +120,7 @@ fn the_page_is_there_and_the_microphone_is_not() {
     let me = rig.get("/me");
     assert!(me.contains("\"rate_hz\":48000,\"chunk_ms\":100"), "{me}");
     assert!(me.contains("\"listen_only\":true"), "{me}");
-    assert_eq!(rig.status(&[], "/page/records.js"), "200");
+    assert_eq!(rig.status(&[], "/page/stream/records.js"), "200");
     assert_eq!(rig.status(&["-X", "POST", "-d", "x"], "/speak"), "404");
     assert_eq!(rig.status(&[], "/"), "303");
 }
