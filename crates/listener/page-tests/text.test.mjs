@@ -29,6 +29,11 @@ test('every language has the same texts with the same placeholders', () => {
   }
 });
 
+test('French texts have no-break spaces beside punctuation', () => {
+  const wrong = Object.values(languages.get('fr')).filter((text) => / [:;?!»]|« /.test(text));
+  assert.deepEqual(wrong, []);
+});
+
 test('every text that markup and scripts ask for exists', () => {
   for (const key of keysOfMarkup) assert.ok(Object.hasOwn(english, key), key);
   for (const [, key] of scripts.matchAll(/\bsay\('(\w+)'/g)) assert.ok(Object.hasOwn(english, key), key);

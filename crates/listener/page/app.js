@@ -318,8 +318,8 @@ function showFigures() {
   view.showFigures([
     ['detailDelay', ms(d.delayMs)],
     ['detailDepth', ms(d.depthMs)],
-    ['detailMargin', ms(d.marginMs)],
     ['detailOutput', ms(d.outputMs)],
+    ['detailMargin', ms(d.marginMs)],
     ['detailUnderruns', `${d.stretches} · ${d.underruns}`],
     ['detailChunks', `${d.chunks} · ${d.lost}`],
     ['detailRenewals', `${d.renewals} · ${d.reconnects}`],

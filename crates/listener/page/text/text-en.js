@@ -121,7 +121,7 @@ export default {
   gain: 'Automatic volume',
   keyboard: 'Keyboard',
   shortcuts: 'Keyboard shortcuts',
-  shortcutsHint: 'M mutes or unmutes you, H raises your hand, hold the space bar to push to talk. Off while you type or are on a button.',
+  shortcutsHint: 'M mutes or unmutes you, H raises your hand, the space bar talks in push-to-talk mode. No effect while you type or on a button.',
   copy: 'Copy details for support',
   copied: 'Copied.',
   micReady: 'Ready',
