@@ -32,8 +32,8 @@ test('documented marks set presence, states and levels', () => {
 });
 
 test('message is parsed, and invalid records are rejected', () => {
-  const said = parseRecord(`4,7,${base64(example('json message'))}`);
-  assert.deepEqual(said, { kind: 'message', seq: 7, from: 'bob', text: 'It is 20 °C here' });
+  const parsed = parseRecord(`4,7,${base64(example('json message'))}`);
+  assert.deepEqual(parsed, { kind: 'message', seq: 7, from: 'bob', text: 'It is 20 °C here' });
   const bad = ['4,7,', `4,7,${base64({ from: 1, text: 'x' })}`, `4,7,${base64({ from: 'bob', text: 'x'.repeat(1001) })}`,
     '6,7,AAAA,', '6,7,AAA=', '6,7', '2,7,AAAAAA==', `3,7,${base64({ people: [] })},AA==`];
   assert.deepEqual(bad.map(parseRecord).filter(Boolean).map(({ kind }) => kind), ['states']);

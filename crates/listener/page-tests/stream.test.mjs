@@ -48,13 +48,13 @@ test('renewed frame replaces the leader at its first record, and no record count
   const [first, second] = [{}, {}];
   frames.candidate = first;
   assert.deepEqual(frames.spoke(first, 10), { known: true, retired: null });
-  assert.ok(frames.isNews(100) && frames.isNews(140) && !frames.isNews(140));
+  assert.ok(frames.isNew(100) && frames.isNew(140) && !frames.isNew(140));
   while (!frames.due) frames.spoke(first, 2600);
   frames.candidate = second;
   assert.ok(!frames.due);
-  assert.ok(frames.isNews(180));
+  assert.ok(frames.isNew(180));
   assert.equal(frames.spoke(second, 10).retired, first);
-  assert.ok(!frames.isNews(180) && frames.isNews(220));
+  assert.ok(!frames.isNew(180) && frames.isNew(220));
   assert.ok(!frames.due && !frames.spoke(first, 10).known);
 });
 

@@ -45,7 +45,7 @@ export class FrameTracker {
    * @param {number} seq
    * @returns {boolean} whether the record is new
    */
-  isNews(seq) {
+  isNew(seq) {
     if (seq <= this.lastSeq) return false;
     this.lastSeq = seq;
     return true;

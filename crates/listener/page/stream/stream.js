@@ -212,7 +212,7 @@ export class Stream {
     }
     // While two frames overlap, both bring these records.
     const once = record.kind === 'sound' || record.kind === 'silence' || record.kind === 'message';
-    if (once && !this.#frames.isNews(record.seq)) {
+    if (once && !this.#frames.isNew(record.seq)) {
       frame.torn = false;
       return;
     }
@@ -228,11 +228,11 @@ export class Stream {
    * again, on a connection that the browser kept, that process sends `moved` again and the request is repeated after a short wait.
    */
   #follow(frame, last) {
-    const isNews = !frame.moved;
+    const isFirst = !frame.moved;
     frame.moved = true;
     frame.done ||= last;
-    if (isNews) this.#handlers.onMoved();
-    if (!isNews && (this.#frames.candidate || this.#retry)) {
+    if (isFirst) this.#handlers.onMoved();
+    if (!isFirst && (this.#frames.candidate || this.#retry)) {
       if (frame.done) this.#release(true);
       return;
     }

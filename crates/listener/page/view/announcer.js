@@ -30,17 +30,17 @@ export class Announcer {
     const key = micKey(microphone);
     const leftMs = this.#leftMs(microphone, nowMs);
     const recovered = leftMs <= 0;
-    const isNews = base.join() !== this.#base || (troubled && key !== this.#trouble) || recovered;
+    const isNew = base.join() !== this.#base || (troubled && key !== this.#trouble) || recovered;
     this.#base = base.join();
     if (troubled) this.#trouble = key;
     if (recovered) this.#trouble = '';
     // Until the recovery has lasted, the problem still counts.
     const last = recovered ? key : this.#trouble;
-    return { keys: isNews ? [...base, last].filter(Boolean) : null, againMs: leftMs > 0 ? leftMs : 0 };
+    return { keys: isNew ? [...base, last].filter(Boolean) : null, againMs: leftMs > 0 ? leftMs : 0 };
   }
 
   /** @param {string} microphone state that was just announced because the user caused it */
-  said(microphone) {
+  announced(microphone) {
     this.#trouble = UNHEARD.includes(microphone) || PENDING.includes(microphone) ? micKey(microphone) : '';
     this.#recoveredMs = NaN;
   }

@@ -122,8 +122,8 @@ export class SettingsPanel {
     const key = advice({
       state, peak: highest, listenedMs, label, others, systemMuted: track?.muted ?? false, isDefault: chosen('input') === '',
     });
-    const sentence = say(key, { name: label });
-    if (byId('advice').textContent !== sentence) byId('advice').textContent = sentence;
+    const text = say(key, { name: label });
+    if (byId('advice').textContent !== text) byId('advice').textContent = text;
     byId('advice').dataset.good = String(key === 'adviceGood');
   }
 

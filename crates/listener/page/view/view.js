@@ -87,7 +87,7 @@ function showTitle(room, microphone) {
 function announce(state) {
   clearTimeout(announcerTimer);
   const { keys, againMs } = announcer.look(state, performance.now());
-  if (keys) speak(keys.map((key) => say(key)).join(' · '));
+  if (keys) announceText(keys.map((key) => say(key)).join(' · '));
   if (againMs > 0) announcerTimer = setTimeout(() => announce(state), againMs);
 }
 
@@ -125,8 +125,8 @@ export function showLevel(share) {
 
 /** @param {string} state of the microphone, which the user has just changed and a screen reader must announce */
 export function announceMicrophone(state) {
-  announcer.said(state);
-  speak(say(micKey(state)));
+  announcer.announced(state);
+  announceText(say(micKey(state)));
 }
 
 /** Labels the language button with the language it switches to, in that language. */
@@ -159,8 +159,8 @@ export function showFigures(figures) {
   }));
 }
 
-function speak(sentence) {
-  set('spoken', sentence);
+function announceText(text) {
+  set('spoken', text);
 }
 
 function showMicrophone(state) {
