@@ -87,7 +87,7 @@ pub fn visit(page: &impl Page) -> Result<()> {
 /// # Errors
 /// Something of it can't be done by keys.
 pub fn try_the_line(page: &impl Page) -> Result<()> {
-    page.tab_to("#try")?;
+    page.tab_to("#test-open")?;
     page.press(ENTER)?;
     page.wait_until("document.getElementById('settings').open")?;
     page.tab_to("#myself")?;
@@ -120,7 +120,7 @@ fn door(page: &impl Page) -> Result<()> {
     page.wait_until(&format!("document.documentElement.lang !== {language}"))?;
     page.press(ENTER)?;
     page.wait_until(&format!("document.documentElement.lang === {language}"))?;
-    page.tab_to("#try")?;
+    page.tab_to("#test-open")?;
     page.press(SHIFT_TAB)?;
     page.wait_until(&has_focus("join"))?;
     page.press(ENTER)?;
@@ -169,7 +169,7 @@ fn people(page: &impl Page) -> Result<()> {
     page.wait_until(&format!("{name} === {first}"))?;
     page.press(END)?;
     page.wait_until(&format!("{name} && {name} !== {first}"))?;
-    let last = "document.activeElement.closest('.person')?.classList.contains('unheard')";
+    let last = "document.activeElement.closest('.person')?.classList.contains('muted-for-me')";
     page.press(SPACE)?;
     page.wait_until(last)?;
     page.press(ENTER)?;

@@ -92,7 +92,7 @@ fn a_person_with_firefox_hears_speaks_mutes_reloads_and_is_reconnected() {
     let _talker = Talker::tone(&suite.client, &suite.links[1], TONE_HZ, -20.0);
     let firefox = Firefox::start("fr").unwrap();
     firefox.open(&suite.links[0].url).unwrap();
-    assert_language(&firefox, "fr", "Entrer");
+    assert_language(&firefox, "fr", "Rejoindre");
     keyboard::visit(&firefox).unwrap();
     assert_hears(&firefox);
     assert_is_heard(&other, true);

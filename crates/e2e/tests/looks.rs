@@ -173,9 +173,9 @@ fn door_room_texts_and_settings_are_accessible_in_every_size_scheme_and_language
     let browser = open(&suite.links[0], "en");
     look_whole(&browser, "door");
     assert_names(&browser, &["Join", "Test sound and microphone"]);
-    browser.click("#try").unwrap();
+    browser.click("#test-open").unwrap();
     browser.wait_until("document.getElementById('advice').dataset.good === 'true'").unwrap();
-    look(&browser, "line");
+    look(&browser, "sound-test");
     browser.click("#settings-close").unwrap();
     join(&browser);
     let other = open(&suite.links[1], "fr");
@@ -184,7 +184,7 @@ fn door_room_texts_and_settings_are_accessible_in_every_size_scheme_and_language
     browser.wait_until("document.querySelector('.person.hand')").unwrap();
     look_whole(&browser, "room");
     let room =
-        ["Microphone on", "Raise your hand", "Messages", "Settings", "Leave", "Don’t hear Participant 2 any more"];
+        ["Microphone on", "Raise hand", "Messages", "Settings", "Leave", "Mute Participant 2 for me"];
     assert_names(&browser, &room);
     other.click("#messages-toggle").unwrap();
     other.type_into("#message-line", "Le son est bon ?").unwrap();
@@ -240,14 +240,14 @@ fn the_screens_of_those_who_are_not_heard_are_accessible_and_told_too() {
     browser.wait_until("document.getElementById('mute').dataset.state === 'on'").unwrap();
     suite.palabre(&["mute", "p01"]).unwrap();
     suite.palabre(&["record", "start"]).unwrap();
-    let recorded = "Connected · REC · this room is recorded";
+    let recorded = "Connected · REC · this room is being recorded";
     browser.wait_until(&told(&format!("{recorded} · Muted by the host"))).unwrap();
     look(&browser, "muted-by-the-host");
     suite.palabre(&["unmute", "p01"]).unwrap();
     browser.wait_until(&told(&format!("{recorded} · Microphone on"))).unwrap();
     let newer = open(&suite.links[0], "en");
     join(&newer);
-    browser.wait_until(&told(&format!("{recorded} · Not heard from here"))).unwrap();
+    browser.wait_until(&told(&format!("{recorded} · You can’t be heard from here"))).unwrap();
     look(&browser, "taken");
     browser.click(".notice.urgent button").unwrap();
     browser.wait_until(&told(&format!("{recorded} · Microphone on"))).unwrap();

@@ -271,14 +271,14 @@ fn a_page_speaks_the_language_of_its_browser_until_another_is_chosen() {
     let english = open(&suite.links[0], "en");
     assert_eq!(words(&english), serde_json::json!(["en", "Join"]));
     let french = open(&suite.links[0], "fr");
-    assert_eq!(words(&french), serde_json::json!(["fr", "Entrer"]));
+    assert_eq!(words(&french), serde_json::json!(["fr", "Rejoindre"]));
     french.click("#language").unwrap();
     assert_eq!(words(&french), serde_json::json!(["en", "Join"]));
     french.run("window.isOld = true; location.reload()").unwrap();
     french.wait_until("!window.isOld && window.palabreState").unwrap();
     assert_eq!(words(&french), serde_json::json!(["en", "Join"]));
     french.click("#language").unwrap();
-    assert_eq!(words(&french), serde_json::json!(["fr", "Entrer"]));
+    assert_eq!(words(&french), serde_json::json!(["fr", "Rejoindre"]));
 }
 
 #[test]

@@ -74,14 +74,14 @@ fn whom_a_page_does_not_hear_stands_in_the_file_without_and_is_known_after_a_rel
     for (name, url) in [("p01", suite.links[0].url.as_str()), ("guest", guest.trim())] {
         let page = hear(url);
         let without = suite.room().join(name).join("without");
-        page.wait_until("document.querySelector('#people [data-name=\"p02\"] .unhear')").unwrap();
-        page.click("#people [data-name=\"p02\"] .unhear").unwrap();
+        page.wait_until("document.querySelector('#people [data-name=\"p02\"] .mute-for-me')").unwrap();
+        page.click("#people [data-name=\"p02\"] .mute-for-me").unwrap();
         wait_for("the file", PATIENCE, || fs::read_to_string(&without).ok().filter(|text| text == "p02\n")).unwrap();
         page.run("window.isOld = true; location.reload()").unwrap();
         page.wait_until("!window.isOld && window.palabreState?.screen === 'door'").unwrap();
         page.click("#join").unwrap();
-        page.wait_until(&has("p02", "unheard")).unwrap();
-        page.click("#people [data-name=\"p02\"] .unhear").unwrap();
+        page.wait_until(&has("p02", "muted-for-me")).unwrap();
+        page.click("#people [data-name=\"p02\"] .mute-for-me").unwrap();
         wait_for("no file", PATIENCE, || (!without.exists()).then_some(())).unwrap();
     }
 }
@@ -100,17 +100,17 @@ fn the_texts_of_whom_a_page_does_not_hear_are_not_shown() {
     };
     let texts = "[...document.querySelectorAll('.message-text')].map((text) => text.textContent)";
     second.click("#messages-toggle").unwrap();
-    first.wait_until("document.querySelector('#people [data-name=\"p02\"] .unhear')").unwrap();
-    first.click("#people [data-name=\"p02\"] .unhear").unwrap();
-    first.wait_until(&has("p02", "unheard")).unwrap();
+    first.wait_until("document.querySelector('#people [data-name=\"p02\"] .mute-for-me')").unwrap();
+    first.click("#people [data-name=\"p02\"] .mute-for-me").unwrap();
+    first.wait_until(&has("p02", "muted-for-me")).unwrap();
     write("for nobody");
     // What the first one wrote comes back to them after that.
     first.click("#messages-toggle").unwrap();
     first.type_into("#message-line", "after it").unwrap();
     first.click("#write button").unwrap();
     first.wait_until(&format!("{texts}.length > 0")).unwrap();
-    first.click("#people [data-name=\"p02\"] .unhear").unwrap();
-    first.wait_until(&format!("!{}", has("p02", "unheard"))).unwrap();
+    first.click("#people [data-name=\"p02\"] .mute-for-me").unwrap();
+    first.wait_until(&format!("!{}", has("p02", "muted-for-me"))).unwrap();
     write("for everybody");
     first.wait_until(&format!("{texts}.length > 1")).unwrap();
     assert_eq!(first.run(&format!("return {texts}")).unwrap(), serde_json::json!(["after it", "for everybody"]));

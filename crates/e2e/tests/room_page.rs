@@ -176,9 +176,9 @@ fn watched(link: &Link) -> Browser {
 fn try_the_line(browser: &Browser) {
     // The test's own tap is a blob, and the tab's icon is asked for when the browser likes.
     let requests = "return performance.getEntriesByType('resource').slice(window.before).map(({ name }) => name).filter((name) => !/^blob:|icon.svg$/.test(name))";
-    browser.click("#try").unwrap();
+    browser.click("#test-open").unwrap();
     browser.wait_until("document.getElementById('advice').dataset.good === 'true'").unwrap();
-    browser.wait_until("Number(document.getElementById('line-level').style.getPropertyValue('--level')) > 0").unwrap();
+    browser.wait_until("Number(document.getElementById('sound-test-level').style.getPropertyValue('--level')) > 0").unwrap();
     browser.run("window.before = performance.getEntriesByType('resource').length").unwrap();
     browser.click("#tone").unwrap();
     wait_for("the tone", PATIENCE, || {
@@ -411,12 +411,12 @@ fn says_nothing_of_who_talks(browser: &Browser) {
     let expected = [
         "Connected",
         "Connecting…",
-        "Connection lost, trying again…",
+        "Connection lost, reconnecting…",
         "Microphone on",
         "Muted",
-        "Not heard yet",
         "REC",
-        "this room is recorded",
+        "You can’t be heard yet",
+        "this room is being recorded",
     ];
     assert_eq!(spoken, serde_json::json!(expected));
 }

@@ -1,40 +1,40 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { advice } from '../page/advice.js';
-import { ErrorLog, browserName, figuresToReport } from '../page/diagnostics.js';
-import { meaning } from '../page/keys.js';
-import { VoiceGate } from '../page/voice-gate.js';
+import { advice } from '../page/microphone/advice.js';
+import { ErrorLog, browserName, figuresToReport } from '../page/room/diagnostics.js';
+import { shortcutOf } from '../page/view/keyboard.js';
+import { VoiceGate } from '../page/microphone/voice-gate.js';
 
 const RATE = 24000;
 const FRAMES = 960;
 
-/** A chunk of 40 ms whose samples are all about `level`, the n-th since the start. */
+/** Returns the n-th chunk of 40 ms, with samples of ±`level`. */
 function chunk(n, level) {
   return { samples: Int16Array.from({ length: FRAMES }, (_, i) => (i % 2 ? level : -level)), wallMs: 40 * n };
 }
 
-/** How many samples are said of each of the chunks with these levels. */
-function said(gate, levels) {
+/** Returns how many samples the gate sends for each of the chunks with these levels. */
+function sent(gate, levels) {
   return levels.map((level, n) => gate.push(chunk(n, level)).reduce((sum, { samples }) => sum + samples.length, 0));
 }
 
-test('an open microphone says all, as it is', () => {
+test('gate of an open microphone passes every chunk unchanged', () => {
   const gate = new VoiceGate(RATE);
   const [one, two] = [chunk(0, 0), chunk(1, 9000)];
   assert.deepEqual([gate.push(one), gate.push(two)], [[one], [two]]);
 });
 
-test('by voice a word is whole: what was just before it comes along, a pause for breath too, and the end is faded', () => {
+test('voice activation sends a pre-roll, holds over a pause and fades the end', () => {
   const gate = Object.assign(new VoiceGate(RATE), { mode: 'voice' });
   const levels = [20, 20, 20, 4000, 4000, ...Array(20).fill(20)];
-  const out = said(gate, levels);
+  const out = sent(gate, levels);
   assert.deepEqual(out.slice(0, 4), [0, 0, 0, FRAMES + 480]);
-  assert.equal(out.lastIndexOf(FRAMES), 4 + 12, 'half a second after the last voice');
-  assert.equal(out[17], 120, 'and 5 ms to fade');
+  assert.equal(out.lastIndexOf(FRAMES), 4 + 12, 'held for half a second after the last voice');
+  assert.equal(out[17], 120, 'then fades for 5 ms');
   assert.equal(out.slice(18).reduce((a, b) => a + b), 0);
 });
 
-test('what is said begins and ends in silence and in order', () => {
+test('push to talk fades in and out and keeps the order', () => {
   const gate = Object.assign(new VoiceGate(RATE), { mode: 'talk' });
   assert.deepEqual(gate.push(chunk(0, 9000)), []);
   gate.held = true;
@@ -46,23 +46,23 @@ test('what is said begins and ends in silence and in order', () => {
   assert.deepEqual(gate.push(chunk(3, 9000)), []);
 });
 
-test('a noise that stays is no voice', () => {
+test('constant noise does not open the gate', () => {
   const gate = Object.assign(new VoiceGate(RATE), { mode: 'voice' });
-  const out = said(gate, Array(1500).fill(400));
+  const out = sent(gate, Array(1500).fill(400));
   assert.equal(out.at(-1), 0);
 });
 
-test('keys do nothing in fields, on controls and with others', () => {
+test('shortcuts have no effect in fields, on controls and with modifiers', () => {
   const within = (selector) => ({ closest: (list) => (list.includes(selector) ? {} : null) });
-  assert.equal(meaning({ key: 'm', target: within('body') }), 'mute');
-  assert.equal(meaning({ key: ' ' }), 'talk');
-  assert.equal(meaning({ key: 'H' }), 'hand');
-  assert.equal(meaning({ key: 'x' }), null);
-  assert.equal(meaning({ key: 'm', ctrlKey: true }), null);
-  for (const selector of ['input', 'button', 'select', 'summary', 'dialog']) assert.equal(meaning({ key: 'm', target: within(selector) }), null);
+  assert.equal(shortcutOf({ key: 'm', target: within('body') }), 'mute');
+  assert.equal(shortcutOf({ key: ' ' }), 'talk');
+  assert.equal(shortcutOf({ key: 'H' }), 'hand');
+  assert.equal(shortcutOf({ key: 'x' }), null);
+  assert.equal(shortcutOf({ key: 'm', ctrlKey: true }), null);
+  for (const selector of ['input', 'button', 'select', 'summary', 'dialog']) assert.equal(shortcutOf({ key: 'm', target: within(selector) }), null);
 });
 
-test('a silent, a blocked and a wrong microphone are told apart in words', () => {
+test('advice differs for a silent, a blocked and a wrong microphone', () => {
   const line = { state: 'on', systemMuted: false, listenedMs: 4000, peak: 0, label: 'USB', isDefault: false, others: 0 };
   assert.equal(advice({ ...line, state: 'refused' }), 'adviceBlocked');
   assert.equal(advice({ ...line, systemMuted: true }), 'adviceSystemMuted');
@@ -74,7 +74,7 @@ test('a silent, a blocked and a wrong microphone are told apart in words', () =>
   assert.equal(advice({ ...line, peak: 0.3, label: 'Monitor of Speakers' }), 'adviceNotAMicrophone');
 });
 
-test('the last errors are few and short, and one that comes again and again hides no other', () => {
+test('error log keeps the last errors, shortened, and counts repeated ones', () => {
   const page = new EventTarget();
   const errors = new ErrorLog(page);
   page.dispatchEvent(Object.assign(new Event('error'), { message: 'x is undefined' }));
@@ -88,7 +88,7 @@ test('the last errors are few and short, and one that comes again and again hide
   assert.ok(errors.last.every((error) => error.length < 160));
 });
 
-test('a report has whole numbers and a short name of the browser', () => {
+test('report has whole numbers and a short name of the browser', () => {
   const chromium = 'Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0 Safari/537.36';
   assert.equal(browserName(chromium), 'Chromium 156, Linux');
   assert.equal(browserName('Mozilla/5.0 (X11; Linux x86_64; rv:153.0) Gecko/20100101 Firefox/153.0'), 'Firefox 153, Linux');

@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { PlayerCore } from '../page/player-core.js';
+import { PlayerCore } from '../page/player/player-core.js';
 
 const RATE_HZ = 24000;
 const CONTEXT_HZ = 48000;
 const CHUNK_MS = 40;
 
-/** A repeatable source of chance (mulberry32). */
-function chance(seed) {
+/** A seeded random number generator (mulberry32). */
+function randomFrom(seed) {
   let a = seed;
   return () => {
     a = (a + 0x6d2b79f5) | 0;
@@ -28,7 +28,7 @@ function chunkOf(signal, index, rateHz = RATE_HZ) {
  */
 function play({ seconds, signal, delayMs, ppm = 0, streamHz = RATE_HZ, contextHz = CONTEXT_HZ }) {
   const player = new PlayerCore({ streamRateHz: streamHz, contextRateHz: contextHz, chunkMs: CHUNK_MS });
-  // As long as 128 frames are at 48 kHz.
+  // The duration of 128 frames at 48 kHz.
   const quantum = Math.max(16, Math.round((128 * contextHz) / 48000));
   const out = new Float32Array(Math.floor((seconds * contextHz) / quantum) * quantum);
   const reports = [];
@@ -51,14 +51,14 @@ function play({ seconds, signal, delayMs, ppm = 0, streamHz = RATE_HZ, contextHz
 
 const hum = (t) => 0.5 * Math.sin(2 * Math.PI * 200 * t);
 
-/** The largest bend of the wave: a click is a corner, so it shows here long before it shows in the steps. */
+/** Returns the largest second difference: a click is a corner of the wave. */
 function sharpest(out) {
   let most = 0;
   for (let i = 2; i < out.length; i += 1) most = Math.max(most, Math.abs(out[i] - 2 * out[i - 1] + out[i - 2]));
   return most;
 }
 
-/** How much the recurrence of a sine is broken from some second on, which is how a wrong phase shows, and its quietest 5 ms. */
+/** Returns the largest deviation from a sine's recurrence after `fromS`, which a wrong phase causes, and the peak of the quietest 5 ms. */
 function broken(out, contextHz, fromS) {
   const twoCos = 2 * Math.cos((2 * Math.PI * 200) / contextHz);
   let most = 0;
@@ -71,14 +71,14 @@ function broken(out, contextHz, fromS) {
   return { most, quietest };
 }
 
-/** The hum's own largest bend at the context's rate is 0.5·(2π·200/48000)² = 0.00034; a click of 1 % would be 0.01. */
+/** The hum's own largest second difference is 0.5·(2π·200/48000)² = 0.00034; a click of 1 % would be 0.01. */
 const NO_CLICK = 0.004;
 
-/** Long runs are about time, not about sound: at 8 kHz they take a tenth. The hum's own bend is 0.012 there. */
+/** Long runs test timing, not sound: at 8 kHz they take a tenth of the time. The hum's own second difference is 0.012 there. */
 const COARSE = { streamHz: 8000, contextHz: 8000 };
 const NO_CLICK_COARSE = 0.03;
 
-test('an even network plays on without underrun, cut or bend', () => {
+test('even network causes no underrun, cut or change of speed', () => {
   const { player, out } = play({ seconds: 20, signal: hum, delayMs: () => 3 });
   assert.equal(player.report.underruns, 0);
   assert.equal(player.report.cuts, 0);
@@ -87,7 +87,7 @@ test('an even network plays on without underrun, cut or bend', () => {
   assert.ok(Math.abs(player.report.lowMs - 25) < 4, `${player.report.lowMs}`);
 });
 
-test('equal rates play the very samples that were sent', () => {
+test('equal rates play the exact samples', () => {
   const signal = (t) => 0.4 * Math.sin(2 * Math.PI * 331 * t) + 0.3 * Math.sin(2 * Math.PI * 4999 * t);
   const { out } = play({ seconds: 3, signal, delayMs: () => 5, contextHz: RATE_HZ });
   const sent = Array.from({ length: 100 }, (_, k) => Array.from(chunkOf(signal, k), (s) => s / 32768)).flat();
@@ -97,23 +97,23 @@ test('equal rates play the very samples that were sent', () => {
   assert.deepEqual(Array.from(out.slice(from, from + 48000)), sent.slice(shift, shift + 48000));
 });
 
-test('a jittering network underruns seldom and never clicks', () => {
-  const random = chance(1);
+test('jitter causes few underruns and no click', () => {
+  const random = randomFrom(1);
   const { player, out } = play({ seconds: 60, signal: hum, delayMs: () => -15 * Math.log(1 - random()) });
   assert.ok(player.report.underruns < 8, `${player.report.underruns}`);
   assert.ok(sharpest(out) < NO_CLICK, `${sharpest(out)}`);
   assert.ok(player.report.marginMs > 25);
 });
 
-test('what came before us is not played: the first seconds are cut to the newest', () => {
+test('chunks delayed by the start are cut in the first seconds', () => {
   const { player, out } = play({ seconds: 10, signal: hum, delayMs: (k) => (k < 12 ? 500 : 3) });
   assert.ok(player.report.lowMs < 46, `${player.report.lowMs}`);
   assert.ok(sharpest(out) < NO_CLICK, `${sharpest(out)}`);
 });
 
-/** A tone that never pauses is the hardest case: there is no silence to cut. */
+// A tone without pauses is the hardest case: there is no silence to cut.
 for (const stallMs of [300, 600, 1000, 2000, 4000]) {
-  test(`after a stall of ${stallMs} ms a tone fades, refills, and has its normal delay within 5 s, without a click`, () => {
+  test(`delay is normal within 5 s after a stall of ${stallMs} ms, without a click`, () => {
     const { player, out, reports } = play({ seconds: 20, signal: hum, delayMs: (k) => (k === 200 ? stallMs : 3) });
     assert.equal(player.report.underruns, 1);
     const [before] = reports.filter((r) => r.nowMs > 7000);
@@ -124,7 +124,7 @@ for (const stallMs of [300, 600, 1000, 2000, 4000]) {
   });
 }
 
-test('what is hurried is left out in whole periods: the tone stays a tone', () => {
+test('splices cut whole periods of a tone', () => {
   const { out, player } = play({ seconds: 14, signal: hum, delayMs: (k) => (k === 200 ? 300 : 3) });
   assert.ok(player.report.splices > 5);
   const { most } = broken(out, CONTEXT_HZ, 8.6);
@@ -132,7 +132,7 @@ test('what is hurried is left out in whole periods: the tone stays a tone', () =
 });
 
 for (const stallMs of [40, 60, 90]) {
-  test(`a chunk that is late by ${stallMs} ms is bridged: the tone goes on, at its pitch and as loud`, () => {
+  test(`chunk late by ${stallMs} ms is concealed at the tone's pitch and level`, () => {
     const { out, player } = play({ seconds: 14, signal: hum, delayMs: (k) => (k === 200 ? 3 + stallMs : 3) });
     const { underruns, stretches, stretchMs } = player.report;
     assert.equal(underruns, 0);
@@ -142,7 +142,7 @@ for (const stallMs of [40, 60, 90]) {
   });
 }
 
-test('what is bridged is short: a stall of half a second is a pause and not a hum', () => {
+test('stall of half a second is a pause and not a hum', () => {
   const { out, player } = play({ seconds: 12, signal: hum, delayMs: (k) => (k === 200 ? 500 : 3) });
   assert.ok(player.report.stretchMs <= 80, `${player.report.stretchMs}`);
   assert.equal(player.report.underruns, 1);
@@ -150,8 +150,8 @@ test('what is bridged is short: a stall of half a second is a pause and not a hu
   assert.ok(silent > 0.25 * CONTEXT_HZ, `${silent}`);
 });
 
-test('a noise is bridged too, without a click and without a hole', () => {
-  const random = chance(9);
+test('noise is concealed without a click or a gap', () => {
+  const random = randomFrom(9);
   const noise = Float32Array.from({ length: 14 * RATE_HZ }, () => 0.3 * (random() - 0.5));
   const { out, player } = play({ seconds: 12, signal: (t) => noise[Math.round(t * RATE_HZ)], delayMs: (k) => (k === 200 ? 60 : 3), contextHz: RATE_HZ });
   assert.equal(player.report.underruns, 0);
@@ -163,14 +163,14 @@ test('a noise is bridged too, without a click and without a hole', () => {
   }
 });
 
-test('a surplus goes in the next pause of the speech', () => {
+test('surplus is cut in the next pause', () => {
   const speech = (t) => (t % 3 < 2 ? hum(t) : 0.0005 * Math.sin(2 * Math.PI * 90 * t));
   const { player, out } = play({ seconds: 30, signal: speech, delayMs: (k) => (k === 200 ? 300 : 3) });
   assert.ok(player.report.lowMs < 45, `${player.report.lowMs}`);
   assert.ok(sharpest(out) < NO_CLICK * 2, `${sharpest(out)}`);
 });
 
-/** Where it talks, in frames: from the first loud one to the last before a pause of 50 ms. */
+/** Returns the words as ranges of frames: from the first loud frame to the last before a pause of 50 ms. */
 function words(out, rateHz) {
   const found = [];
   let last = -Infinity;
@@ -183,12 +183,12 @@ function words(out, rateHz) {
   return found;
 }
 
-/** Words of 1.2 s that begin and end in the middle of a wave, and half a second of silence after each. */
+/** Words of 1.2 s that begin and end at a crest of the wave, each followed by half a second of silence. */
 const PERIOD_S = 1.7;
 const sentence = (t) => (t % PERIOD_S < 1.2 ? 0.5 * Math.cos(2 * Math.PI * 200 * (t % PERIOD_S)) : 0);
 
 for (const stallMs of [60, 150, 300]) {
-  test(`what a stall of ${stallMs} ms leaves too much is left out of the next pause, and no word is cut`, () => {
+  test(`surplus after a stall of ${stallMs} ms is cut in the next pause, and no word is cut`, () => {
     const delayMs = (k) => (k === 200 ? stallMs : 3);
     const { player, out, reports } = play({ seconds: 20, signal: sentence, delayMs, contextHz: RATE_HZ });
     const { cuts, cutMs, splices, surplusMs, lowMs } = player.report;
@@ -196,7 +196,7 @@ for (const stallMs of [60, 150, 300]) {
     assert.ok(surplusMs < 20 && lowMs < stallMs / 2 + 45, `${surplusMs} ${lowMs}`);
     const before = reports.find(({ nowMs }) => nowMs > 7900).cutMs;
     assert.ok(cuts < 6 && cutMs - before <= stallMs, `${cuts} cuts, ${cutMs} ms`);
-    // The word into which the stall falls, and what the page's own beginning has cut, apart.
+    // Except the word during the stall, and cuts in the first seconds.
     const whole = words(out, RATE_HZ).filter(({ from, to }) => from > 2 * RATE_HZ && to < 19.9 * RATE_HZ);
     const hurt = whole.filter(({ from, to }) => from < (8.1 + stallMs / 1000) * RATE_HZ && to > 7.9 * RATE_HZ);
     const lengthsMs = whole.filter((word) => !hurt.includes(word)).map(({ from, to }) => ((to - from) * 1000) / RATE_HZ);
@@ -205,7 +205,7 @@ for (const stallMs of [60, 150, 300]) {
   });
 }
 
-test('who talks without a pause is not cut for a little: less than 40 ms too much wait for a pause', () => {
+test('surplus below 40 ms waits for a pause', () => {
   const delayMs = (k) => (k > 150 && k <= 200 ? 33 : 3);
   const { player, out } = play({ seconds: 16, signal: hum, delayMs, contextHz: RATE_HZ });
   const { cuts, splices, underruns } = player.report;
@@ -216,7 +216,7 @@ test('who talks without a pause is not cut for a little: less than 40 ms too muc
 
 for (const ppm of [300, -300]) {
   test(`a sender's clock of ${ppm} ppm is followed for ten minutes`, () => {
-    const random = chance(7);
+    const random = randomFrom(7);
     const { player, reports } = play({ seconds: 600, signal: hum, delayMs: () => 6 * random(), ppm, ...COARSE });
     assert.equal(player.report.underruns, 0);
     assert.equal(player.report.cuts, 0);
@@ -226,17 +226,17 @@ for (const ppm of [300, -300]) {
   });
 }
 
-test('on a good line the margin comes down to what the line needs', () => {
-  const random = chance(3);
+test('margin shrinks to what a good line needs', () => {
+  const random = randomFrom(3);
   const { player, reports } = play({ seconds: 60, signal: hum, delayMs: () => 3 * random() });
   assert.equal(player.report.underruns, 0);
   assert.ok(reports.at(-1).marginMs < 15, `${reports.at(-1).marginMs}`);
 });
 
-/** 50 ms of jitter, and one chunk in a hundred waits for TCP's repetition after 200 ms. */
+/** 50 ms of jitter, and one chunk in a hundred is delayed by a TCP retransmission of 200 ms. */
 for (const seed of [1, 2, 3]) {
-  test(`a bad home line is learnt, and then heard at most once in ten minutes (${seed})`, () => {
-    const random = chance(seed);
+  test(`bad home line is learnt, then heard at most once in ten minutes (${seed})`, () => {
+    const random = randomFrom(seed);
     const delayMs = () => 50 * random() + (random() < 0.01 ? 200 : 0);
     const { player, out, reports } = play({ seconds: 630, signal: hum, delayMs, ...COARSE });
     const learnt = reports.find((r) => r.nowMs > 30000);
@@ -248,8 +248,8 @@ for (const seed of [1, 2, 3]) {
   });
 }
 
-test('a line that has become good again is believed after two minutes', () => {
-  const random = chance(5);
+test('line that has recovered is trusted after two minutes', () => {
+  const random = randomFrom(5);
   const delayMs = (k) => (k < 1500 ? 100 * random() : 3 * random());
   const { reports } = play({ seconds: 240, signal: hum, delayMs, ...COARSE });
   const bad = reports.find((r) => r.nowMs > 55000);
@@ -257,14 +257,14 @@ test('a line that has become good again is believed after two minutes', () => {
   assert.ok(reports.at(-1).marginMs < 25 && reports.at(-1).depthMs < 70, `${reports.at(-1).marginMs} ${reports.at(-1).depthMs}`);
 });
 
-test('one long outage teaches nothing', () => {
+test('one long outage does not change the margin', () => {
   const { reports } = play({ seconds: 40, signal: hum, delayMs: (k) => (k === 300 || k === 500 ? 1500 : 3) });
   assert.ok(reports.at(-1).marginMs < 50, `${reports.at(-1).marginMs}`);
 });
 
 for (const [streamHz, contextHz] of [[16000, 44100], [24000, 44100], [24000, 96000], [48000, 44100], [48000, 48000]]) {
-  test(`${streamHz} Hz come out of a sound card of ${contextHz} Hz without a click`, () => {
-    const random = chance(11);
+  test(`${streamHz} Hz are played at ${contextHz} Hz without a click`, () => {
+    const random = randomFrom(11);
     const { player, out } = play({ seconds: 20, signal: hum, delayMs: () => 10 * random(), streamHz, contextHz, ppm: 100 });
     assert.equal(player.report.underruns, 0);
     assert.ok(sharpest(out) < NO_CLICK, `${sharpest(out)}`);
@@ -274,7 +274,7 @@ for (const [streamHz, contextHz] of [[16000, 44100], [24000, 44100], [24000, 960
   });
 }
 
-test('announced silence is no underrun and the next spurt is primed anew', () => {
+test('announced silence is no underrun, and the next spurt is primed again', () => {
   const player = new PlayerCore({ streamRateHz: RATE_HZ, contextRateHz: CONTEXT_HZ, chunkMs: CHUNK_MS });
   const out = new Float32Array(128);
   for (let spurt = 0; spurt < 3; spurt += 1) {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Resampler } from '../page/resampler.js';
+import { Resampler } from '../page/base/resampler.js';
 
 function convert(resampler, input) {
   const out = [];
@@ -15,7 +15,7 @@ function tone(rateHz, hz, frames) {
   return Float32Array.from({ length: frames }, (_, i) => 0.5 * Math.sin((2 * Math.PI * hz * i) / rateHz));
 }
 
-/** Best sine of `hz` by least squares; what remains is noise and distortion. */
+/** Fits a sine of `hz` by least squares; the rest is noise and distortion. */
 function snrDb(signal, rateHz, hz) {
   const w = (2 * Math.PI * hz) / rateHz;
   let [ss, cc, sc, xs, xc] = [0, 0, 0, 0, 0];
@@ -51,20 +51,20 @@ for (const [inHz, outHz] of pairs) {
   });
 }
 
-test('a tone keeps 80 dB while the speed is bent', () => {
+test('tone keeps 80 dB at a speed of 1.001', () => {
   const resampler = new Resampler(24000, 48000);
   resampler.setSpeed(1.001);
   const out = convert(resampler, tone(24000, 1000, 24000)).slice(12000, 24000);
   assert.ok(snrDb(out, 48000, 1001) >= 80, `${snrDb(out, 48000, 1001)} dB`);
 });
 
-test('what the lower rate cannot carry is gone, not folded back', () => {
+test('frequencies above the lower rate are removed without aliasing', () => {
   const out = convert(new Resampler(48000, 24000), tone(48000, 14000, 48000)).slice(6000, 12000);
   const rms = Math.sqrt(out.reduce((sum, x) => sum + x * x, 0) / out.length);
   assert.ok(20 * Math.log10(rms / 0.3535) < -75, `${20 * Math.log10(rms / 0.3535)} dB`);
 });
 
-test('equal rates are exact, and exact again after the speed was bent', () => {
+test('equal rates are bit-exact, also after a change of speed', () => {
   const resampler = new Resampler(48000, 48000);
   const input = tone(48000, 997, 48000);
   const straight = convert(resampler, input);
@@ -77,7 +77,7 @@ test('equal rates are exact, and exact again after the speed was bent', () => {
   assert.deepEqual(again, Array.from(input.slice(shift, shift + 1000)));
 });
 
-test('no frame is lost or made up over a minute', () => {
+test('number of frames is right over a minute', () => {
   const out = convert(new Resampler(44100, 24000), new Float32Array(44100 * 60));
   assert.ok(Math.abs(out.length - 24000 * 60) <= 1, `${out.length}`);
 });

@@ -1,74 +1,74 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { Crowd } from '../page/crowd.js';
-import { parseRecord } from '../page/records.js';
-import { Signs } from '../page/signs.js';
+import { Participants } from '../page/room/participants.js';
+import { parseRecord } from '../page/stream/records.js';
+import { TitleStatus } from '../page/view/title-status.js';
 
 const document = readFileSync(new URL('../../../docs/injected-stream.md', import.meta.url), 'utf8');
 const example = (title) => document.match(new RegExp(`\`\`\`${title}\n(.*)\n\`\`\``))[1];
 const base64 = (value) => Buffer.from(typeof value === 'string' ? value : JSON.stringify(value)).toString('base64');
 const hex = (title) => Buffer.from(example(title).replaceAll(' ', ''), 'hex').toString('base64');
-const EVERYBODY = 65535;
+const ALL = 65535;
 
-function crowd(count) {
+function room(count) {
   const people = Array.from({ length: count }, (_, i) => ({ name: `p${i}`, display: `Person ${i}` }));
-  const crowd = new Crowd();
-  crowd.setPeople(people, [[EVERYBODY, 1]]);
-  return crowd;
+  const participants = new Participants();
+  participants.setPeople(people, [[ALL, 1]]);
+  return participants;
 }
 
-test('the documented marks say who is here, who shows what and who talks', () => {
-  const room = parseRecord(`3,5,${base64(example('json room'))},${hex('hex states')}`);
+test('documented marks set presence, states and levels', () => {
+  const record = parseRecord(`3,5,${base64(example('json room'))},${hex('hex states')}`);
   const { levels } = parseRecord(`2,6,${hex('hex levels')}`);
-  const people = new Crowd();
-  people.setPeople(room.people, room.states);
+  const people = new Participants();
+  people.setPeople(record.people, record.states);
   assert.deepEqual(people.setLevels(levels), [0, 1]);
-  const [alice, bob] = [people.person(0), people.named('bob')];
+  const [alice, bob] = [people.at(0), people.named('bob')];
   assert.deepEqual([alice.here, alice.hand, alice.talking, alice.dbfs], [true, false, true, -21]);
-  assert.deepEqual([bob.here, bob.hand, bob.muted, bob.operatorMuted, bob.talking], [true, true, true, true, false]);
+  assert.deepEqual([bob.here, bob.hand, bob.muted, bob.mutedByHost, bob.talking], [true, true, true, true, false]);
   assert.deepEqual(people.hush(), [0, 1]);
   assert.equal(people.named('carol'), null);
 });
 
-test('a message is read as it was written, and nothing else is one', () => {
-  const said = parseRecord(`4,7,${base64(example('json message'))}`);
-  assert.deepEqual(said, { kind: 'message', seq: 7, from: 'bob', text: 'It is 20 °C here' });
+test('message is parsed, and invalid records are rejected', () => {
+  const parsed = parseRecord(`4,7,${base64(example('json message'))}`);
+  assert.deepEqual(parsed, { kind: 'message', seq: 7, from: 'bob', text: 'It is 20 °C here' });
   const bad = ['4,7,', `4,7,${base64({ from: 1, text: 'x' })}`, `4,7,${base64({ from: 'bob', text: 'x'.repeat(1001) })}`,
     '6,7,AAAA,', '6,7,AAA=', '6,7', '2,7,AAAAAA==', `3,7,${base64({ people: [] })},AA==`];
   assert.deepEqual(bad.map(parseRecord).filter(Boolean).map(({ kind }) => kind), ['states']);
 });
 
-test('marks for places that nobody has are passed over', () => {
-  const people = crowd(3);
+test('marks beyond the list are ignored', () => {
+  const people = room(3);
   assert.deepEqual(people.setLevels([[2, 20], [3, 20], [40000, 1]]), [2]);
   assert.deepEqual(people.setLevels([[2, 20], [0, 0]]), []);
 });
 
-test('oneself sits first, then raised hands, then names; who is away sits apart', () => {
-  const people = crowd(12);
+test('own seat is first, then raised hands, then names; absent participants are apart', () => {
+  const people = room(12);
   people.setStates([[11, 3], [4, 3], [7, 0], [2, 2]]);
   const { here, away } = people.seated('p5');
   assert.deepEqual(here.slice(0, 4).map(({ name }) => name), ['p5', 'p11', 'p4', 'p0']);
   assert.deepEqual(away.map(({ name }) => name), ['p2', 'p7']);
 });
 
-test('who talked last sits in front and keeps the seat', () => {
-  const people = crowd(500);
+test('recent talkers keep their seats on the stage', () => {
+  const people = room(500);
   for (let place = 0; place < 6; place += 1) people.setLevels([[place, 20]]);
   people.setLevels([[400, 20]]);
-  assert.deepEqual(people.speakers, [0, 1, 2, 3, 4, 5], 'nobody who talks loses the seat');
+  assert.deepEqual(people.speakers, [0, 1, 2, 3, 4, 5], 'a talker keeps the seat');
   people.setLevels([[1, 0], [3, 0]]);
   people.setLevels([[400, 21]]);
   assert.deepEqual(people.speakers, [0, 400, 2, 3, 4, 5]);
-  people.setPeople([{ name: 'p400', display: 'x' }, { name: 'p2', display: 'y' }], [[EVERYBODY, 1]]);
-  assert.deepEqual(people.speakers, [0, 1], 'and over another list of people');
+  people.setPeople([{ name: 'p400', display: 'x' }, { name: 'p2', display: 'y' }], [[ALL, 1]]);
+  assert.deepEqual(people.speakers, [0, 1], 'and with a new list of participants');
 });
 
-test('title and icon say talking, open or muted, and do not flicker with the words of a sentence', () => {
-  const signs = new Signs();
+test('title and icon show talking, open or muted, without flicker', () => {
+  const status = new TitleStatus();
   const seen = (microphone, talking, nowMs) => {
-    const { prefix, icon, againMs } = signs.show(microphone, talking, nowMs);
+    const { prefix, icon, againMs } = status.show(microphone, talking, nowMs);
     return [prefix.trim(), icon.replace(/^icon-?|\.svg$/g, ''), againMs];
   };
   const [talks, open, muted, none] = [['🗣', 'talking'], ['🎙', 'open'], ['🔇', 'muted'], ['', '']];
@@ -81,8 +81,8 @@ test('title and icon say talking, open or muted, and do not flicker with the wor
   assert.deepEqual(seen('on', false, 5599), [...talks, 1]);
   assert.deepEqual(seen('on', false, 5600), [...open, 0]);
   assert.deepEqual(seen('on', true, 6000), [...talks, 0]);
-  assert.deepEqual(seen('muted', true, 6100), [...muted, 0], 'a mute is seen at once');
-  assert.deepEqual(seen('on', false, 6200), [...open, 0], 'and talking does not come back by itself');
+  assert.deepEqual(seen('muted', true, 6100), [...muted, 0], 'a mute shows at once');
+  assert.deepEqual(seen('on', false, 6200), [...open, 0], 'and talking does not come back');
   for (const microphone of ['waiting', 'held', 'ready']) assert.deepEqual(seen(microphone, true, 7000), [...open, 0]);
   assert.deepEqual(seen('operator', false, 7000), [...muted, 0]);
   for (const microphone of ['off', 'listener', 'asking']) assert.deepEqual(seen(microphone, false, 7000), [...none, 0]);

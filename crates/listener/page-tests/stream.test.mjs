@@ -1,19 +1,19 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { Backoff } from '../page/backoff.js';
-import { parseRecord } from '../page/records.js';
-import { Pulse } from '../page/pulse.js';
-import { Renewal } from '../page/renewal.js';
-import { SendQueue } from '../page/send-queue.js';
-import { readWav, writeWav } from '../page/wav.js';
+import { Backoff } from '../page/base/backoff.js';
+import { parseRecord } from '../page/stream/records.js';
+import { StallDetector } from '../page/stream/stall.js';
+import { FrameTracker } from '../page/stream/frames.js';
+import { SendQueue } from '../page/uplink/send-queue.js';
+import { readWav, writeWav } from '../page/base/wav.js';
 
 const document = readFileSync(new URL('../../../docs/injected-stream.md', import.meta.url), 'utf8');
 const example = (title) => document.match(new RegExp(`\`\`\`${title}\n(.*)\n\`\`\``))[1];
 const base64 = (value) => Buffer.from(JSON.stringify(value)).toString('base64');
 const dataOf = (record) => record.match(/^<b>(.*)<\/b><script>p\(\)<\/script>$/)[1];
 
-test('the documented records are read', () => {
+test('documented records are parsed', () => {
   assert.deepEqual(parseRecord(dataOf(example('html record'))), { kind: 'silence', seq: 1700000000123, levels: null });
   const sound = parseRecord(dataOf(example('html sound')));
   assert.deepEqual({ ...sound, samples: [...sound.samples] }, { kind: 'sound', seq: 1700000000163, gap: true, rateHz: 24000, samples: [1], levels: null });
@@ -30,7 +30,7 @@ test('the documented records are read', () => {
   assert.deepEqual(parseRecord(dataOf(example('html moved'))), { kind: 'moved', seq: 1700000000200, last: false });
 });
 
-test('whatever is not exactly a record is nothing', () => {
+test('anything that is not exactly a record is rejected', () => {
   const bad = ['', ',', '9,1,', '1', '1,x,0,,', '1,5,0,AAAA,', '1,5,0,***,', '2,5,e30', '2,-5,', '3,5,e30=', '3,5,bnVsbA==',
     '0,5,', '__proto__,5,', 'constructor,5,', `3,5,${base64({ people: [{ name: 1, display: 'x' }] })},//8A`,
     `3,5,${base64({ people: [] })},//8A,x&y`, '2,5,' + 'A'.repeat(500000)];
@@ -38,27 +38,27 @@ test('whatever is not exactly a record is nothing', () => {
   assert.deepEqual(read, []);
 });
 
-test('a WAV comes back as it went', () => {
+test('WAV round trip is exact', () => {
   const wav = readWav(new Uint8Array(writeWav([Int16Array.of(1, -2), Int16Array.of(32767, -32768)], 16000)));
   assert.deepEqual([wav.rateHz, ...wav.samples], [16000, 1, -2, 32767, -32768]);
 });
 
-test('a renewed stream overlaps: the first frame goes when the second speaks, and nothing is taken twice', () => {
-  const renewal = new Renewal();
+test('renewed frame replaces the leader at its first record, and no record counts twice', () => {
+  const frames = new FrameTracker();
   const [first, second] = [{}, {}];
-  renewal.candidate = first;
-  assert.deepEqual(renewal.spoke(first, 10), { known: true, retired: null });
-  assert.ok(renewal.isNews(100) && renewal.isNews(140) && !renewal.isNews(140));
-  while (!renewal.due) renewal.spoke(first, 2600);
-  renewal.candidate = second;
-  assert.ok(!renewal.due);
-  assert.ok(renewal.isNews(180));
-  assert.equal(renewal.spoke(second, 10).retired, first);
-  assert.ok(!renewal.isNews(180) && renewal.isNews(220));
-  assert.ok(!renewal.due && !renewal.spoke(first, 10).known);
+  frames.candidate = first;
+  assert.deepEqual(frames.spoke(first, 10), { known: true, retired: null });
+  assert.ok(frames.isNew(100) && frames.isNew(140) && !frames.isNew(140));
+  while (!frames.due) frames.spoke(first, 2600);
+  frames.candidate = second;
+  assert.ok(!frames.due);
+  assert.ok(frames.isNew(180));
+  assert.equal(frames.spoke(second, 10).retired, first);
+  assert.ok(!frames.isNew(180) && frames.isNew(220));
+  assert.ok(!frames.due && !frames.spoke(first, 10).known);
 });
 
-/** When the chunks of a line arrive, in order, as over TCP: each is late by up to `jitterMs`, 1 % of them by up to `stallMs` more. */
+/** Returns arrival times of chunks over TCP: each is late by up to `jitterMs`, 1 % of them by up to `stallMs` more. */
 function arrivals(seed, { seconds, jitterMs, stallMs }) {
   let state = seed;
   const chance = () => {
@@ -73,46 +73,46 @@ function arrivals(seed, { seconds, jitterMs, stallMs }) {
   });
 }
 
-/** How often so long a pause would have been doubted. */
-function doubts(pulse, times) {
+/** Returns how often a pause exceeded the timeout. */
+function timeouts(stall, times) {
   let [count, lastMs] = [0, times[0]];
   for (const nowMs of times) {
-    if (nowMs - lastMs > pulse.limitMs) count += 1;
-    pulse.heard(nowMs, false);
+    if (nowMs - lastMs > stall.limitMs) count += 1;
+    stall.heard(nowMs, false);
     lastMs = nowMs;
   }
   return count;
 }
 
-test('a good line is doubted after a quarter of a second', () => {
-  const pulse = new Pulse();
-  assert.equal(doubts(pulse, arrivals(1, { seconds: 10, jitterMs: 20, stallMs: 0 })), 0);
-  assert.equal(pulse.limitMs, 1200, 'little is known yet');
-  const good = new Pulse();
-  assert.equal(doubts(good, arrivals(1, { seconds: 30, jitterMs: 20, stallMs: 0 })), 0);
+test('timeout of a good line is a quarter of a second', () => {
+  const stall = new StallDetector();
+  assert.equal(timeouts(stall, arrivals(1, { seconds: 10, jitterMs: 20, stallMs: 0 })), 0);
+  assert.equal(stall.limitMs, 1200, 'while little is known');
+  const good = new StallDetector();
+  assert.equal(timeouts(good, arrivals(1, { seconds: 30, jitterMs: 20, stallMs: 0 })), 0);
   assert.equal(good.limitMs, 250);
 });
 
-test('a bad line is not doubted in vain', () => {
+test('stalls of a bad line stay below the timeout', () => {
   for (const stallMs of [200, 500, 1000]) {
-    const counts = Array.from({ length: 10 }, (_, i) => doubts(new Pulse(), arrivals(i + 1, { seconds: 600, jitterMs: 50, stallMs })));
+    const counts = Array.from({ length: 10 }, (_, i) => timeouts(new StallDetector(), arrivals(i + 1, { seconds: 600, jitterMs: 50, stallMs })));
     assert.deepEqual(counts, Array(10).fill(0), `stalls of up to ${stallMs} ms`);
   }
 });
 
-test('silence is no reason to doubt, and what a death took is no habit of the line', () => {
-  const pulse = new Pulse();
-  doubts(pulse, arrivals(1, { seconds: 30, jitterMs: 20, stallMs: 0 }));
-  pulse.heard(30_000, true);
-  assert.ok(pulse.limitMs > 3000);
-  pulse.heard(32_000, true);
-  pulse.heard(33_000, false);
-  pulse.restart();
-  pulse.heard(34_000, false);
-  assert.equal(pulse.limitMs, 250);
+test('timeout is long in silence, and ignores the pause of a dead stream', () => {
+  const stall = new StallDetector();
+  timeouts(stall, arrivals(1, { seconds: 30, jitterMs: 20, stallMs: 0 }));
+  stall.heard(30_000, true);
+  assert.ok(stall.limitMs > 3000);
+  stall.heard(32_000, true);
+  stall.heard(33_000, false);
+  stall.restart();
+  stall.heard(34_000, false);
+  assert.equal(stall.limitMs, 250);
 });
 
-test('the first tries are soon, the later ones wait longer, and a good connection forgets them', () => {
+test('retry delays grow, and a good connection resets them', () => {
   const backoff = new Backoff();
   const waitsMs = Array.from({ length: 10 }, () => backoff.next());
   assert.deepEqual(waitsMs, [0, 200, 300, 500, 1000, 2000, 4000, 8000, 10000, 10000]);
@@ -122,7 +122,7 @@ test('the first tries are soon, the later ones wait longer, and a good connectio
   assert.equal(backoff.next(), 0);
 });
 
-test('the queue keeps the newest 300 ms and leaves a hole in the numbers', () => {
+test('queue keeps the newest 300 ms and leaves a gap in the numbers', () => {
   const queue = new SendQueue(24000);
   for (let i = 0; i < 12; i += 1) queue.push({ samples: new Int16Array(960), wallMs: 40 * i });
   const chunks = queue.takeAll();

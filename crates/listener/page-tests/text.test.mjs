@@ -3,22 +3,21 @@ import { readFileSync, readdirSync } from 'node:fs';
 import { test } from 'node:test';
 
 const folder = new URL('../page/', import.meta.url);
-const names = readdirSync(folder);
+const names = readdirSync(folder, { recursive: true });
 const read = (name) => readFileSync(new URL(name, folder), 'utf8');
-const codes = names.map((name) => name.match(/^text-(.+)\.js$/)?.[1]).filter(Boolean);
-const languages = new Map(await Promise.all(codes.map(async (code) => [code, (await import(`../page/text-${code}.js`)).default])));
+const codes = names.map((name) => name.match(/text-([^/\\]+)\.js$/)?.[1]).filter(Boolean);
+const languages = new Map(await Promise.all(codes.map(async (code) => [code, (await import(`../page/text/text-${code}.js`)).default])));
 const english = languages.get('en');
+const scripts = names.filter((name) => name.endsWith('.js') && !/text-[^/\\]+\.js$/.test(name)).map(read).join('\n');
+const keysOfMarkup = [...read('index.html').matchAll(/data-(?:text|label|hint|title)="(\w+)"/g)].map(([, key]) => key);
 
-/** Every key that the page names by itself: in marks of the markup and in quotes within `say(…)` and the like. */
+/** Keys that the markup or a script names. */
 function keysInUse() {
-  const used = new Set();
-  for (const [, key] of read('index.html').matchAll(/data-(?:text|label|hint)="(\w+)"/g)) used.add(key);
-  const scripts = names.filter((name) => name.endsWith('.js') && !name.startsWith('text-'));
-  for (const [, key] of scripts.map(read).join('\n').matchAll(/['`](\w+)['`]/g)) if (Object.hasOwn(english, key)) used.add(key);
-  return used;
+  const quoted = [...scripts.matchAll(/['`](\w+)['`]/g)].map(([, key]) => key).filter((key) => Object.hasOwn(english, key));
+  return new Set([...keysOfMarkup, ...quoted]);
 }
 
-test('every language has every sentence, with the same places to fill, and no other', () => {
+test('every language has the same texts with the same placeholders', () => {
   assert.ok(languages.size >= 2);
   for (const [code, sentences] of languages) {
     assert.deepEqual(Object.keys(sentences).sort(), Object.keys(english).sort(), code);
@@ -30,15 +29,19 @@ test('every language has every sentence, with the same places to fill, and no ot
   }
 });
 
-test('every sentence that the markup and the modules ask for is there', () => {
-  for (const [, key] of read('index.html').matchAll(/data-(?:text|label|hint)="(\w+)"/g)) assert.ok(Object.hasOwn(english, key), key);
-  const scripts = names.filter((name) => name.endsWith('.js') && !name.startsWith('text-')).map(read).join('\n');
+test('French texts have no-break spaces beside punctuation', () => {
+  const wrong = Object.values(languages.get('fr')).filter((text) => / [:;?!»]|« /.test(text));
+  assert.deepEqual(wrong, []);
+});
+
+test('every text that markup and scripts ask for exists', () => {
+  for (const key of keysOfMarkup) assert.ok(Object.hasOwn(english, key), key);
   for (const [, key] of scripts.matchAll(/\bsay\('(\w+)'/g)) assert.ok(Object.hasOwn(english, key), key);
 });
 
-test('no sentence is there that nobody says', () => {
+test('every text is used', () => {
   const used = keysInUse();
-  // Made of a state's name: microphone and uplink, and the hint beside a title.
+  // Keys made of the name of a state, and the hints of titles.
   const made = (key) => /^(mic|uplink|mode|advice)[A-Z]/.test(key) || (key.endsWith('Hint') && used.has(key.slice(0, -4)));
   const idle = Object.keys(english).filter((key) => !used.has(key) && !made(key));
   assert.deepEqual(idle, []);

@@ -7,12 +7,12 @@ const STREAM_HZ = 24000;
 const CHUNK_MS = 40;
 const QUANTUM = 128;
 
-// Debian's node is older than this method of the browsers'.
+// Debian's node lacks this method.
 ArrayBuffer.prototype.transfer ??= function transfer() {
   return structuredClone(this, { transfer: [this] });
 };
 
-/** What a browser's audio thread has around a worklet; the port is a real one. */
+// Globals of an AudioWorklet, with a real MessagePort.
 const PORTS = new MessageChannel();
 const registered = new Map();
 let nextPort = PORTS.port1;
@@ -22,10 +22,10 @@ globalThis.AudioWorkletProcessor = class {
 };
 globalThis.registerProcessor = (name, Processor) => registered.set(name, Processor);
 globalThis.currentFrame = 0;
-await import('../page/player-worklet.js');
-await import('../page/microphone-worklet.js');
+await import('../page/player/player-worklet.js');
+await import('../page/microphone/microphone-worklet.js');
 
-test('the audio thread keeps no chunk that it has taken, and tells how it goes', async (context) => {
+test('player worklet releases the memory of each chunk, plays it and reports', async (context) => {
   context.after(() => PORTS.port2.close());
   const Processor = registered.get('palabre-player');
   const processor = new Processor({ processorOptions: { streamRateHz: STREAM_HZ, chunkMs: CHUNK_MS } });
@@ -38,7 +38,7 @@ test('the audio thread keeps no chunk that it has taken, and tells how it goes',
     PORTS.port2.postMessage({ samples, gap: n === 0, lost: false }, [samples.buffer]);
   }
   while (chunks.length < 20) await once(PORTS.port1, 'message');
-  assert.deepEqual(chunks.map(({ byteLength }) => byteLength), Array(20).fill(0), 'their memory was given back');
+  assert.deepEqual(chunks.map(({ byteLength }) => byteLength), Array(20).fill(0), 'memory is released');
 
   const heard = [];
   while (reports.length === 0) {
@@ -47,13 +47,13 @@ test('the audio thread keeps no chunk that it has taken, and tells how it goes',
     heard.push(Math.max(...out));
     await new Promise(setImmediate);
   }
-  assert.ok(Math.max(...heard) > 0.2, 'and it is heard all the same');
+  assert.ok(Math.max(...heard) > 0.2, 'the tone is played');
   assert.equal(reports[0].underruns, 0);
 });
 
-test('the audio thread asks for one large piece of memory each minute where it must, and for none elsewhere', () => {
+test('player worklet allocates a large block each minute only if asked to', () => {
   const Processor = registered.get('palabre-player');
-  const rendersMinutes = (minutes, sweeps) => {
+  const allocationsOf = (minutes, sweeps) => {
     const asked = [];
     const { ArrayBuffer: Real } = globalThis;
     globalThis.ArrayBuffer = class {
@@ -71,11 +71,11 @@ test('the audio thread asks for one large piece of memory each minute where it m
     }
     return asked;
   };
-  assert.deepEqual(rendersMinutes(3, true), Array(3).fill(64 * 1024 * 1024));
-  assert.deepEqual(rendersMinutes(3, false), []);
+  assert.deepEqual(allocationsOf(3, true), Array(3).fill(64 * 1024 * 1024));
+  assert.deepEqual(allocationsOf(3, false), []);
 });
 
-test('a worklet that was left runs no longer', async (context) => {
+test('worklet ends on request', async (context) => {
   for (const [name, outputs] of [['palabre-player', [[new Float32Array(QUANTUM)]]], ['palabre-microphone', []]]) {
     const { port1, port2 } = new MessageChannel();
     context.after(() => port2.close());

@@ -1,26 +1,44 @@
 /**
- * Palabre's page: who you are, the door, the room. Wires the session to what is seen and remembers what was chosen.
+ * Palabre's page: connects the session with the view, and stores what the user chose. All addresses are relative, so that the page also
+ * works below a path of a proxy.
  *
- * Relative addresses only, so that it works at the root of a port and below a path of a proxy alike.
+ * A file imports from its own folder and from folders above it in this list, which follows the sound and then a click:
+ *
+ *   base/        WAV, resampler, retry delays, stored settings; imports nothing
+ *   audio/       the AudioContext, output and input devices
+ *   stream/      the injected stream and its records
+ *   player/      from chunks to continuous sound
+ *   microphone/  from the microphone to chunks, and the test before joining
+ *   uplink/      sends the microphone's chunks
+ *   room/        one stay in the room; what is known of the other participants
+ *   text/        the texts in each language
+ *   view/        what the user sees and operates
  */
 
-import { Backoff } from './backoff.js';
-import { askWithout, report, setWithout } from './desk.js';
-import { ErrorLog, browserName, figuresToReport } from './diagnostics.js';
-import { listenToKeys } from './keys.js';
-import { Messages } from './messages.js';
-import { People } from './people.js';
-import { Session, hasWorklets } from './session.js';
-import { recall, remember } from './settings.js';
-import { SettingsPanel, keysAreOn, mode } from './settings-panel.js';
-import { say, switchLanguage, translatePage } from './text.js';
-import * as view from './view.js';
+import { hasWorklets } from './audio/context.js';
+import { Backoff } from './base/backoff.js';
+import { recall, remember } from './base/storage.js';
+import { ErrorLog, browserName, figuresToReport } from './room/diagnostics.js';
+import { fetchMuted, sendMuted, sendReport } from './room/requests.js';
+import { Session } from './room/session.js';
+import { say, switchLanguage, translatePage } from './text/text.js';
+import { listenToKeys } from './view/keyboard.js';
+import { Messages } from './view/messages.js';
+import { ParticipantList } from './view/participant-list.js';
+import { SettingsPanel, mode, shortcutsAreOn } from './view/settings-panel.js';
+import * as view from './view/view.js';
 
+/** Interval between updates of the details panel. */
 const FIGURES_MS = 500;
+/** Interval between checks, while the connection is lost, whether the key is still valid. */
 const KEY_CHECK_MS = 5000;
+/** Interval between reports to the listener. */
 const REPORT_MS = 10000;
+/** Minimum delay before the listener is asked again who the participant is. */
+const MIN_RETRY_MS = 500;
+/** Factor by which the meter falls with each chunk. */
 const METER_FALL = 0.7;
-const people = new People(view.peoplePlaces, unhear);
+const people = new ParticipantList(view.participantPlaces, muteForMe);
 const messages = new Messages(view.messageParts, people);
 const errors = new ErrorLog();
 const panel = new SettingsPanel({
@@ -32,7 +50,7 @@ const panel = new SettingsPanel({
   levelled: () => app.me?.levelling === true,
 });
 
-/** What is the case: `screen` is where we are, `me` the answer of GET me, `session` exists while in the room, `unreported` is one that nobody wants reports of. */
+/** `me` is the answer of GET me; `session` is set while in the room; `unreported` is a session whose listener takes no reports. */
 const app = { screen: 'loading', me: null, session: null, unreported: null, headphones: false, level: 0, recorded: false };
 
 start();
@@ -45,15 +63,15 @@ function start() {
   view.elements['volume-2'].value = volume.value;
   view.elements['volume-2'].addEventListener('input', ({ target }) => { volume.value = target.value; changeVolume(); });
   view.elements['settings-open'].addEventListener('click', () => panel.open());
-  view.elements.try.addEventListener('click', () => panel.open());
+  view.elements['test-open'].addEventListener('click', () => panel.open());
   holdToTalk(view.elements.hold);
   listenToKeys({
-    active: () => app.session !== null && keysAreOn() && !document.querySelector('dialog[open]'),
+    active: () => app.session !== null && shortcutsAreOn() && !document.querySelector('dialog[open]'),
     mute: pressMute,
     hand: raiseHand,
     talk: (held) => app.session?.hold(held) ?? false,
   });
-  setInterval(sendReport, REPORT_MS);
+  setInterval(reportFigures, REPORT_MS);
   join.addEventListener('click', enter);
   leave.addEventListener('click', leaveRoom);
   mute.addEventListener('click', pressMute);
@@ -61,45 +79,46 @@ function start() {
   language.addEventListener('click', changeLanguage);
   view.elements['hand-button'].addEventListener('click', raiseHand);
   window.addEventListener('pagehide', () => app.session?.leave());
-  // Back from the browser's cache the streams are gone; a fresh page is the honest state.
+  // A page restored from the back/forward cache has lost its streams.
   window.addEventListener('pageshow', ({ persisted }) => { if (persisted) location.reload(); });
   setInterval(showFigures, FIGURES_MS);
-  setInterval(lookForRevocation, KEY_CHECK_MS);
+  setInterval(checkKey, KEY_CHECK_MS);
   Object.defineProperty(window, 'palabreState', { get: diagnostics });
   refresh();
-  learnWhoIAm(new Backoff());
+  loadMe(new Backoff());
 }
 
-async function learnWhoIAm(backoff) {
-  const answer = await askMe();
+async function loadMe(backoff) {
+  const answer = await fetchMe();
   if (answer.me) app.me = answer.me;
   go(answer.screen);
-  if (answer.screen === 'away') setTimeout(() => learnWhoIAm(backoff), Math.max(500, backoff.next()));
+  if (answer.screen === 'away') setTimeout(() => loadMe(backoff), Math.max(MIN_RETRY_MS, backoff.next()));
 }
 
-async function askMe() {
+async function fetchMe() {
   try {
     const response = await fetch('me', { cache: 'no-store' });
     if (response.status === 401) return { screen: 'unknown' };
     if (!response.ok) return { screen: 'away' };
-    const me = asHere(await response.json());
-    return { me, screen: window.isSecureContext ? 'door' : 'old' };
+    const me = adapted(await response.json());
+    return { me, screen: window.isSecureContext ? 'door' : 'insecure' };
   } catch {
     return { screen: 'away' };
   }
 }
 
-/** A frame that is refused looks like any other that ends; only a request tells why. */
-async function lookForRevocation() {
-  if (app.session?.state.connection !== 'lost') return;
-  const { screen } = await askMe();
-  if (screen !== 'unknown' || !app.session) return;
+/** A refused frame looks like any other frame that ends; only a request tells why. */
+async function checkKey() {
+  const { session } = app;
+  if (session?.state.connection !== 'lost') return;
+  const { screen } = await fetchMe();
+  if (screen !== 'unknown' || session !== app.session) return;
   leaveRoom();
   go('unknown');
 }
 
-/** Without AudioWorklet one can listen only. */
-function asHere(me) {
+/** Without AudioWorklet the participant can only listen. */
+function adapted(me) {
   return hasWorklets() ? me : { ...me, listen_only: true };
 }
 
@@ -108,11 +127,11 @@ function go(screen) {
   refresh();
 }
 
-/** In the click itself: browsers let sound begin only there. */
+/** Must run in the click itself: browsers let sound start only there. */
 function enter() {
   const { me } = app;
   const muted = me.join_muted || recall('muted') === 'yes';
-  const options = { muted, volume: view.elements.volume.value / 100, ...wishes() };
+  const options = { muted, volume: view.elements.volume.value / 100, ...optionsOfAddress() };
   app.headphones = me.join_muted && !me.listen_only;
   app.recorded = false;
   people.clear();
@@ -120,7 +139,7 @@ function enter() {
   app.session = new Session(me, options, {
     onChange: refresh,
     onPeak: showPeak,
-    onMe: (given) => { const newer = asHere(given); app.me = newer; people.setMe(newer); refresh(); },
+    onMe: (given) => { const newer = adapted(given); app.me = newer; people.setMe(newer); refresh(); },
     onRoom: ({ people: all, states, recording }) => { people.setPeople(all, states); app.recorded = recording; refresh(); },
     onStates: (marks) => people.setStates(marks),
     onLevels: (marks) => { people.setLevels(marks); view.showTalking(people.talking(me.name)); refresh(); },
@@ -131,19 +150,18 @@ function enter() {
   view.showInside();
   app.session.setMode(mode());
   app.session.join();
-  askWithout().then((names) => people.setUnheard(names ?? []));
+  showMutedForMe(app.session);
   refresh();
 }
 
-/** For tests and for the curious: `#uplink=post` never tries a WebSocket, `#renew=COST` renews the stream sooner (renewal.js). */
-function wishes() {
+/** For tests: `#uplink=post` never tries a WebSocket, `#renew=COST` sets the maximum cost of a frame (stream/frames.js). */
+function optionsOfAddress() {
   const asked = new URLSearchParams(location.hash.slice(1));
   return { postOnly: asked.get('uplink') === 'post', renewCost: Number(asked.get('renew')) || undefined };
 }
 
 function leaveRoom() {
   const { session } = app;
-  // What it says while it ends is no longer of interest.
   app.session = null;
   session?.leave();
   people.clear();
@@ -164,19 +182,25 @@ function pressMute() {
   app.headphones = false;
   session.setMuted(muted);
   showPeak(0);
-  view.speakOfMicrophone(muted ? 'muted' : microphoneWord(session.state));
+  view.announceMicrophone(muted ? 'muted' : microphoneState(session.state));
 }
 
-/** Whom one doesn't hear stands in a file of one's own on the server, so the mixer leaves them out at once. */
-async function unhear(name, unheard) {
-  const before = [...people.unheard];
+async function showMutedForMe(session) {
+  const names = await fetchMuted();
+  if (session === app.session) people.setMutedForMe(names ?? []);
+}
+
+/** The mixer leaves these participants out of this one's mix. */
+async function muteForMe(name, muted) {
+  const { session } = app;
+  const before = [...people.mutedForMe];
   const after = before.filter((other) => other !== name);
-  if (unheard) after.push(name);
-  people.setUnheard(after);
-  if (!(await setWithout(after))) people.setUnheard(before);
+  if (muted) after.push(name);
+  people.setMutedForMe(after);
+  if (!(await sendMuted(after)) && session === app.session) people.setMutedForMe(before);
 }
 
-/** The same as the space bar, for fingers. */
+/** The push-to-talk button does the same as the space bar. */
 function holdToTalk(button) {
   const hold = (held) => app.session?.hold(held);
   button.addEventListener('pointerdown', (event) => {
@@ -189,11 +213,10 @@ function holdToTalk(button) {
   button.addEventListener('contextmenu', (event) => event.preventDefault());
 }
 
-/** So that the operator sees what the person would otherwise have to tell. */
-async function sendReport() {
+async function reportFigures() {
   const { session } = app;
   if (session?.state.connection !== 'live' || session === app.unreported) return;
-  if (!(await report(figuresToReport(diagnostics())))) app.unreported = session;
+  if (!(await sendReport(figuresToReport(diagnostics())))) app.unreported = session;
 }
 
 function raiseHand() {
@@ -223,7 +246,7 @@ function refresh() {
   if (session) {
     view.showHand(session.state.hand);
     view.showHold(session.state.mode === 'talk' && !session.state.muted && session.state.microphone === 'on', session.state.held);
-    view.showState({ room, recorded: app.recorded, connection: session.state.connection, microphone: microphoneWord(session.state) });
+    view.showState({ room, recorded: app.recorded, connection: session.state.connection, microphone: microphoneState(session.state) });
     view.showNotices(notices(session));
     if (session.state.connection !== 'live') people.hush();
     if (!session.state.audible) showPeak(0);
@@ -234,27 +257,27 @@ function refresh() {
 }
 
 function door(screen, me) {
-  const troubles = { unknown: 'keyBad', away: 'serverAway', old: 'tooOld' };
+  const troubles = { unknown: 'keyBad', away: 'serverAway', insecure: 'insecure' };
   const trouble = troubles[screen];
   if (trouble) return { title: say(trouble), hint: say(`${trouble}Hint`), troubled: true };
   if (screen === 'loading') return { title: say('loading') };
   const room = say('roomNamed', { room: me.room });
-  if (screen === 'left') return { title: say('left'), hint: say('leftHint'), join: say('joinAgain'), room };
+  if (screen === 'left') return { title: say('left'), hint: say('leftHint'), join: say('rejoin'), room };
   const title = say('hello', { name: me.display || me.name });
   if (!hasWorklets()) return { title, hint: say('doorFallback'), join: say('join'), room };
   if (me.listen_only) return { title: me.display || me.name, hint: say('doorListen'), join: say('join'), room };
   return { title, hint: say('doorHint'), warning: me.join_muted ? say('doorMuted') : '', join: say('join'), room };
 }
 
-/** One word for the microphone, the worst truth first. */
-function microphoneWord({ connection, microphone, muted, uplink, audible }) {
+/** Returns the state of the microphone as the view shows it; the worst problem wins. */
+function microphoneState({ connection, microphone, muted, uplink, audible }) {
   if (app.me.listen_only) return 'listener';
   if (['off', 'asking'].includes(microphone)) return 'asking';
   if (microphone !== 'on') return 'off';
   if (muted) return 'muted';
-  if (people.operatorMutedMe) return 'operator';
+  if (people.mutedByHost) return 'operator';
   if (uplink === 'taken') return 'taken';
-  // A context that is held back doesn't run the microphone either.
+  // A context that the browser holds back doesn't run the microphone either.
   if (!audible) return 'held';
   if (app.session.state.mode === 'talk' && !app.session.state.held) return 'ready';
   return uplink === 'open' && connection === 'live' ? 'on' : 'waiting';
@@ -263,20 +286,20 @@ function microphoneWord({ connection, microphone, muted, uplink, audible }) {
 function notices(session) {
   const { audible, microphone, uplink } = session.state;
   const list = [];
-  if (!audible) list.push({ key: 'silentDevice', urgent: true, action: 'wake', onAction: () => session.wake() });
+  if (!audible) list.push({ key: 'soundPaused', urgent: true, action: 'turnOnSound', onAction: () => session.wake() });
   if (['refused', 'missing', 'busy'].includes(microphone)) list.push({ key: microphone, action: 'tryAgain', onAction: () => session.askAgain() });
   if (uplink === 'taken') list.push({ key: 'taken', urgent: true, action: 'takeBack', onAction: () => session.takeBack() });
-  if (app.headphones && microphone === 'on' && list.length === 0) list.push({ key: 'wearHeadphones', action: 'understood', onAction: understood });
+  if (app.headphones && microphone === 'on' && list.length === 0) list.push({ key: 'wearHeadphones', action: 'gotIt', onAction: dismissHeadphones });
   return list;
 }
 
-function understood() {
+function dismissHeadphones() {
   app.headphones = false;
   refresh();
   view.elements.mute.focus();
 }
 
-/** Up at once, down slowly, on a scale of decibels: as a meter is read. */
+/** Shows a level on a scale of 50 dB; it rises at once and falls slowly. */
 function showPeak(peak) {
   const share = peak > 0 ? Math.max(0, 1 + (20 * Math.log10(peak)) / 50) : 0;
   app.level = peak === 0 ? 0 : Math.max(share, app.level * METER_FALL);
@@ -295,8 +318,8 @@ function showFigures() {
   view.showFigures([
     ['detailDelay', ms(d.delayMs)],
     ['detailDepth', ms(d.depthMs)],
-    ['detailMargin', ms(d.marginMs)],
     ['detailOutput', ms(d.outputMs)],
+    ['detailMargin', ms(d.marginMs)],
     ['detailUnderruns', `${d.stretches} · ${d.underruns}`],
     ['detailChunks', `${d.chunks} · ${d.lost}`],
     ['detailRenewals', `${d.renewals} · ${d.reconnects}`],

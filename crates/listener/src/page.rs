@@ -1,19 +1,18 @@
-//! Serves the page's files. They are compiled in, so a listener needs no access to them at run time.
+//! The page's files, compiled into the program, so that the sandboxed process reads none at run time.
 
 use crate::http::{Head, Response};
 use palabre_config::hex;
 use sha2::{Digest as _, Sha256};
 
-/// A file of the page.
 struct File {
+    /// Path below `page/`, with `/` between folders.
     name: &'static str,
     bytes: &'static [u8],
 }
 
-/// The file at `/`.
 const INDEX: &str = "index.html";
 
-/// All files of `crates/listener/page/`, and the list of languages. `build.rs` makes this table.
+/// All files of `crates/listener/page/`, and `text/languages.js`. `build.rs` generates the table.
 const FILES: &[File] = include!(concat!(env!("OUT_DIR"), "/files.rs"));
 
 /// Returns the response to `GET /`.
@@ -21,10 +20,10 @@ pub(crate) fn index(head: &Head) -> Response {
     file(head, INDEX)
 }
 
-/// Returns the response to `GET /page/NAME`.
+/// Returns the response to `GET /page/NAME`. Only names in the table are served; NAME is never used as a path.
 pub(crate) fn file(head: &Head, name: &str) -> Response {
     let Some(file) = FILES.iter().find(|file| file.name == name) else {
-        return Response::text(404, "no such file");
+        return moved(name).unwrap_or_else(|| Response::text(404, "no such file"));
     };
     let tag = entity_tag(file.bytes);
     let known = head.all("if-none-match").flat_map(|tags| tags.split(',')).any(|known| known.trim() == tag);
@@ -36,11 +35,18 @@ pub(crate) fn file(head: &Head, name: &str) -> Response {
         .with("Content-Security-Policy", content_security_policy(head))
 }
 
+/// Redirects a bare file name to the file in its folder. A page that was opened before the files had folders still loads worklets and
+/// icons by their bare names.
+fn moved(name: &str) -> Option<Response> {
+    let file = FILES.iter().find(|file| file.name.rsplit_once('/').is_some_and(|(_, last)| last == name))?;
+    Some(Response::new(303).with("Location", file.name))
+}
+
 fn entity_tag(bytes: &[u8]) -> String {
     format!("\"{}\"", hex::encode(&Sha256::digest(bytes)[..8]))
 }
 
-/// Allows only what this host and port serve. It names `wss:` because `'self'` doesn't include it in Safari 15.
+/// Returns a policy that allows only this origin. `wss:` is named because `'self'` doesn't cover it in Safari 15.
 fn content_security_policy(head: &Head) -> String {
     let plain = |host: &&str| host.bytes().all(|b| b.is_ascii_alphanumeric() || b".:-[]".contains(&b));
     let socket = head.field("host").filter(plain).map(|host| format!(" wss://{host}")).unwrap_or_default();
@@ -71,6 +77,7 @@ mod tests {
     use super::*;
     use crate::http::head::parse;
     use std::collections::BTreeSet;
+    use std::path::Path;
 
     fn head(fields: &str) -> Head {
         parse(format!("GET / HTTP/1.1\r\nhost: a:9001\r\n{fields}\r\n").as_bytes()).unwrap().unwrap().0
@@ -82,29 +89,37 @@ mod tests {
         String::from_utf8(bytes).unwrap()
     }
 
-    #[test]
-    fn table_has_every_file_of_the_folder() {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/page");
-        let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        let mut there: BTreeSet<String> = names.filter(|name| !name.starts_with('.')).collect();
-        there.insert("languages.js".into());
-        let table: BTreeSet<String> = FILES.iter().map(|file| file.name.to_owned()).collect();
-        assert_eq!(table, there);
+    fn names_below(folder: &Path, prefix: &str) -> BTreeSet<String> {
+        let entries = std::fs::read_dir(folder).unwrap().map(Result::unwrap);
+        entries
+            .flat_map(|entry| {
+                let name = format!("{prefix}{}", entry.file_name().into_string().unwrap());
+                if entry.path().is_dir() { names_below(&entry.path(), &format!("{name}/")) } else { BTreeSet::from([name]) }
+            })
+            .collect()
     }
 
     #[test]
-    fn languages_are_those_with_a_file() {
-        let list = FILES.iter().find(|file| file.name == "languages.js").unwrap();
+    fn table_has_every_file_of_every_folder() {
+        let mut expected = names_below(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/page")), "");
+        expected.insert("text/languages.js".into());
+        let table: BTreeSet<String> = FILES.iter().map(|file| file.name.to_owned()).collect();
+        assert_eq!(table, expected);
+    }
+
+    #[test]
+    fn languages_are_those_with_a_text_file() {
+        let list = FILES.iter().find(|file| file.name == "text/languages.js").unwrap();
         assert_eq!(std::str::from_utf8(list.bytes).unwrap(), "export default [\"en\", \"fr\"];\n");
     }
 
     #[test]
-    fn every_file_has_a_specific_content_type() {
+    fn every_file_has_a_content_type() {
         assert!(FILES.iter().all(|file| content_type(file.name) != "application/octet-stream"));
     }
 
     #[test]
-    fn index_has_content_security_policy() {
+    fn index_has_its_type_and_policy() {
         let text = written(&index(&head("")));
         assert!(text.starts_with("HTTP/1.1 200 OK\r\n"));
         assert!(text.contains("connect-src 'self' wss://a:9001;"));
@@ -112,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn file_with_known_entity_tag_is_304() {
+    fn matching_entity_tag_gets_304_without_a_body() {
         let first = written(&index(&head("")));
         let tag = first.split("ETag: ").nth(1).unwrap().split('\r').next().unwrap();
         let second = written(&index(&head(&format!("If-None-Match: \"x\", {tag}\r\n"))));
@@ -121,9 +136,18 @@ mod tests {
     }
 
     #[test]
-    fn names_outside_the_folder_are_404() {
-        for name in ["", "../Cargo.toml", "..%2fCargo.toml", "/etc/passwd", "index.html/"] {
+    fn names_outside_the_table_get_404() {
+        let outside = ["", "/", "../Cargo.toml", "..%2fCargo.toml", "/etc/passwd", "index.html/", "player", "player/", "player/../app.js"];
+        for name in outside.into_iter().chain(["player//player.js", "./app.js", "player%2fplayer.js", "stream/player.js"]) {
             assert_eq!(file(&head(""), name).status, 404, "{name}");
         }
+    }
+
+    #[test]
+    fn bare_name_is_redirected_into_its_folder() {
+        let text = written(&file(&head(""), "player-worklet.js"));
+        assert!(text.starts_with("HTTP/1.1 303 "));
+        assert!(text.contains("Location: player/player-worklet.js\r\n"));
+        assert_eq!(file(&head(""), "player/player-worklet.js").status, 200);
     }
 }

@@ -223,7 +223,7 @@ fn plot_delay(listener: &Browser, seconds: usize, name: &str) -> Result<()> {
 fn handover(line: Line) -> Result<()> {
     let suite = Suite::start(2)?;
     let _talker = Talker::tone(&suite.client, &suite.links[0], TONE_HZ, TONE_DBFS);
-    // 40 ms of 24 kHz cost about 6700 (renewal.js): a fresh stream each 3 s.
+    // 40 ms of 24 kHz cost about 6700 (stream/frames.js): a new frame every 3 s.
     let listener = join_at(&format!("{}#renew=500000", line.to(&suite.links[1])?))?;
     wait_for_samples(&listener, Tap::Output, 10)?;
     let heard = Heard::start(&listener)?;

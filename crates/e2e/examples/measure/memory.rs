@@ -242,9 +242,9 @@ fn file(path: &str, speed: u64) -> (&'static str, Vec<u8>) {
     match path {
         "/" => ("text/html", String::from_utf8_lossy(&read("index.html")).replace("</body>", JOIN).into_bytes()),
         "/me" => ("application/json", me(speed).into_bytes()),
-        "/page/languages.js" => ("text/javascript", b"export default ['en', 'fr'];".to_vec()),
+        "/page/text/languages.js" => ("text/javascript", b"export default ['en', 'fr'];".to_vec()),
         _ => {
-            let name = path.trim_start_matches("/page/").replace('/', "");
+            let name = path.trim_start_matches("/page/").replace("..", "");
             let kind = match name.rsplit('.').next() {
                 Some("js") => "text/javascript",
                 Some("css") => "text/css",

@@ -85,7 +85,7 @@ fn open(rig: &Rig, query: &str) -> (Records, Vec<Record>, usize) {
 
 /// A number of the page's own: after what cost of its records it renews a stream.
 fn number_of_the_page(constant: &str) -> f64 {
-    let source = include_str!("../../page/renewal.js");
+    let source = include_str!("../../page/stream/frames.js");
     let (_, rest) = source.split_once(&format!("const {constant} = ")).unwrap();
     rest.split(';').next().unwrap().replace('_', "").parse().unwrap()
 }

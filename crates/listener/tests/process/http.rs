@@ -18,11 +18,11 @@ fn me_and_page_are_served_on_one_connection() {
     assert_eq!(page.status, 200);
     assert!(page.field("content-security-policy").unwrap().contains("default-src 'none'"));
     assert!(page.text().to_lowercase().starts_with("<!doctype html>"));
-    let script = client.get(&rig, "/page/records.js");
+    let script = client.get(&rig, "/page/stream/records.js");
     assert_eq!(script.field("content-type"), Some("text/javascript; charset=utf-8"));
     let tag = script.field("etag").unwrap();
     let fields = format!("{}If-None-Match: {tag}\r\n", rig.bearer());
-    assert_eq!(client.request("GET", "/page/records.js", &fields).status, 304);
+    assert_eq!(client.request("GET", "/page/stream/records.js", &fields).status, 304);
     assert_eq!(client.get(&rig, "/me").status, 200);
 }
 
@@ -102,7 +102,7 @@ fn key_is_valid_until_it_expires() {
 fn response_to_head_has_no_body() {
     let rig = Rig::new();
     let mut client = rig.connect();
-    for target in ["/", "/me", "/page/records.js"] {
+    for target in ["/", "/me", "/page/stream/records.js"] {
         let get = client.get(&rig, target);
         let head = client.request("HEAD", target, &rig.bearer());
         assert_eq!((head.status, head.field("content-length")), (200, get.field("content-length")), "{target}");
@@ -118,7 +118,7 @@ fn every_path_requires_the_key() {
     let rig = Rig::new();
     let wrong = "Authorization: Bearer 00000000000000000000000000000000\r\n";
     for fields in ["", wrong, "Cookie: __Host-palabre-alice=x\r\n"] {
-        for target in ["/", "/?key=0123", "/me", "/listen", "/listen.wav", "/speak", "/page/records.js", "/nothing"] {
+        for target in ["/", "/?key=0123", "/me", "/listen", "/listen.wav", "/speak", "/page/stream/records.js", "/nothing"] {
             let mut client = rig.connect();
             let answer = client.request("GET", target, fields);
             assert_eq!(answer.status, 401, "{target}");
@@ -182,6 +182,8 @@ fn unknown_paths_and_methods_are_refused() {
         ("GET", "/nothing", 404),
         ("GET", "/page/", 404),
         ("GET", "/page/../page.rs", 404),
+        ("GET", "/page/stream/", 404),
+        ("GET", "/page/records.js", 303),
         ("POST", "/me", 405),
         ("DELETE", "/", 405),
         ("OPTIONS", "/listen", 405),

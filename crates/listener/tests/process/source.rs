@@ -120,7 +120,7 @@ fn source_has_a_page_and_no_microphone() {
     let me = rig.get("/me");
     assert!(me.contains("\"rate_hz\":48000,\"chunk_ms\":100"), "{me}");
     assert!(me.contains("\"listen_only\":true"), "{me}");
-    assert_eq!(rig.status(&[], "/page/records.js"), "200");
+    assert_eq!(rig.status(&[], "/page/stream/records.js"), "200");
     assert_eq!(rig.status(&["-X", "POST", "-d", "x"], "/speak"), "404");
     assert_eq!(rig.status(&[], "/"), "303");
 }

@@ -1,0 +1,214 @@
+import assert from 'node:assert/strict';
+import { beforeEach, test } from 'node:test';
+import { devices, hello, moved, opened, page, reset, send, settle, shown, sound } from './browser.mjs';
+
+const { ContextOwner } = await import('../page/audio/context.js');
+const { Session } = await import('../page/room/session.js');
+
+const ME = { name: 'alice', rate_hz: 24000, chunk_ms: 40 };
+const HEADSET = { kind: 'audiooutput', deviceId: 'headset', groupId: 'headset' };
+
+beforeEach(reset);
+
+function session(renewCost) {
+  const changes = [];
+  const faults = [];
+  const session = new Session(ME, { muted: false, volume: 1, postOnly: false, renewCost }, {
+    onChange: () => changes.push(session.state),
+    onFault: (what) => faults.push(what),
+    onPeak() {}, onMe() {}, onRoom() {}, onStates() {}, onLevels() {}, onMessage() {},
+  });
+  return Object.assign(session, { changes, faults });
+}
+
+/** Returns a session whose stream has begun. */
+async function joined(renewCost) {
+  const stay = session(renewCost);
+  stay.join();
+  await settle();
+  send(opened.frames[0], hello(1));
+  send(opened.frames[0], sound(100));
+  await settle();
+  return stay;
+}
+
+test('joining tells the presence once', async () => {
+  const stay = await joined();
+  assert.deepEqual(shown(), [{ hand: false, microphone: 'open' }]);
+  stay.leave();
+});
+
+test('presence is told again to the next process after a handover, once', async () => {
+  const stay = await joined();
+  stay.setHand(true);
+  await settle();
+  send(opened.frames[0], moved(101, 0));
+  send(opened.frames[1], hello(102));
+  await settle();
+  assert.equal(shown().length, 2, 'not before the next process has the stream');
+  send(opened.frames[0], moved(103, 1));
+  send(opened.frames[1], sound(140));
+  await settle();
+  assert.deepEqual(shown().slice(2), [{ hand: true, microphone: 'open' }]);
+  stay.leave();
+});
+
+test('presence is told again to a new process that a broken uplink revealed, although the stream stayed live', async () => {
+  const stay = await joined();
+  const states = new Set();
+  stay.setHand(true);
+  await settle();
+  opened.sockets[0].readyState = 1;
+  opened.sockets[0].onopen();
+  opened.sockets[0].onclose({ code: 1006 });
+  // The last record of the killed process arrives after the socket broke.
+  send(opened.frames[0], sound(140));
+  for (const { connection } of stay.changes) states.add(connection);
+  send(opened.frames[1], hello(150));
+  await settle();
+  assert.deepEqual([...states], ['live']);
+  assert.deepEqual(shown().slice(2), [{ hand: true, microphone: 'open' }]);
+  stay.leave();
+});
+
+test('presence is not told again when a frame is only renewed', async () => {
+  const stay = await joined(9000);
+  send(opened.frames[0], sound(140));
+  send(opened.frames[1], hello(141));
+  send(opened.frames[1], sound(140));
+  assert.ok(opened.frames[0].removed);
+  await settle();
+  assert.equal(shown().length, 1);
+  stay.leave();
+});
+
+test('presence told to the previous process while the next one took over is told again', async () => {
+  const stay = await joined();
+  const answers = [];
+  const { fetch } = globalThis;
+  globalThis.fetch = (url, options) => {
+    fetch(url, options);
+    return new Promise((resolve) => { answers.push(() => resolve({ ok: true, status: 204 })); });
+  };
+  stay.setHand(true);
+  await settle();
+  send(opened.frames[0], moved(101, 1));
+  send(opened.frames[1], hello(102));
+  answers[0]();
+  await settle();
+  globalThis.fetch = fetch;
+  await new Promise((resolve) => { setTimeout(resolve); });
+  await settle();
+  assert.deepEqual(shown().slice(1), Array(2).fill({ hand: true, microphone: 'open' }));
+  stay.leave();
+});
+
+/** Starts a ContextOwner; returns it and the faults it reports. */
+async function sounding() {
+  const faults = [];
+  const owner = new ContextOwner([], { onContext() {}, onState() {}, onFault: (what) => faults.push(what) });
+  owner.start('playback');
+  await settle();
+  return { owner, faults };
+}
+
+test('no AudioContext is created after leaving, whatever the devices and the old context do', async (context) => {
+  context.mock.timers.enable({ apis: ['setTimeout', 'setInterval'] });
+  devices.list = [{ ...HEADSET, deviceId: 'built-in' }];
+  const { owner, faults } = await sounding();
+  const [old] = opened.contexts;
+  devices.list.push(HEADSET);
+  devices.dispatch('devicechange');
+  owner.stop();
+  await settle();
+  old.onerror();
+  old.onstatechange();
+  page.dispatch('visibilitychange');
+  owner.wake();
+  owner.setOutput('headset');
+  await settle();
+  context.mock.timers.tick(60000);
+  await settle();
+  assert.equal(opened.contexts.length, 1);
+  assert.deepEqual(faults, []);
+});
+
+test('an AudioContext is created again while in the room, after an error and after a change of devices', async (context) => {
+  context.mock.timers.enable({ apis: ['setTimeout', 'setInterval'] });
+  devices.list = [{ ...HEADSET, deviceId: 'built-in' }];
+  const { owner } = await sounding();
+  opened.contexts[0].onerror();
+  context.mock.timers.tick(1000);
+  await settle();
+  devices.list = [...devices.list, HEADSET];
+  devices.dispatch('devicechange');
+  await settle();
+  context.mock.timers.tick(1000);
+  assert.equal(opened.contexts.length, 3);
+  owner.stop();
+});
+
+test('leaving sends no presence, and neither does a permission prompt that is answered afterwards', async () => {
+  let refuse;
+  devices.answer = () => new Promise((_, reject) => { refuse = () => reject(new DOMException('no', 'NotAllowedError')); });
+  const stay = await joined();
+  const before = shown().length;
+  stay.leave();
+  await settle();
+  const changes = stay.changes.length;
+  refuse();
+  await settle();
+  assert.equal(shown().length, before);
+  assert.equal(stay.changes.length, changes);
+  assert.deepEqual(stay.faults, []);
+});
+
+test('microphone granted after leaving is released', async () => {
+  let grant;
+  const granted = devices.answer;
+  devices.answer = () => new Promise((resolve) => { grant = async () => resolve(await granted()); });
+  const stay = await joined();
+  stay.leave();
+  await grant();
+  await settle();
+  assert.deepEqual(opened.tracks.map(({ stopped }) => stopped), [true]);
+  assert.equal(opened.sockets.length, 0);
+});
+
+test('presence that waits for its retry is not sent after leaving', async (context) => {
+  context.mock.timers.enable({ apis: ['setTimeout', 'setInterval'] });
+  const stay = await joined();
+  const { fetch } = globalThis;
+  globalThis.fetch = async (url, options) => {
+    fetch(url, options);
+    return { ok: false, status: 503 };
+  };
+  stay.setHand(true);
+  await settle();
+  const before = shown().length;
+  stay.leave();
+  context.mock.timers.tick(60000);
+  await settle();
+  globalThis.fetch = fetch;
+  assert.equal(shown().length, before);
+});
+
+test('screen lock granted after leaving is released', async () => {
+  const locks = [];
+  navigator.wakeLock = {
+    request: () => new Promise((resolve) => {
+      const lock = { grant: () => resolve(lock), release: async () => { lock.released = true; } };
+      locks.push(lock);
+    }),
+  };
+  const first = await joined();
+  first.leave();
+  const second = session();
+  second.join();
+  locks[0].grant();
+  locks[1].grant();
+  await settle();
+  second.leave();
+  assert.deepEqual(locks.map(({ released }) => released), [true, true]);
+  delete navigator.wakeLock;
+});

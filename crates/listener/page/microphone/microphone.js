@@ -1,0 +1,203 @@
+/**
+ * Folder microphone/: opens the microphone and cuts it into chunks with capture times; also the test of sound and microphone before
+ * joining. May import base/ and audio/. microphone-worklet.js runs on the audio thread.
+ *
+ * This file opens the microphone, reports why there is none, and passes on its chunks with the wall-clock time of their capture.
+ * It never unmutes by itself: only a click calls `setMuted(false)`.
+ */
+
+import { openMicrophone, processing } from '../audio/devices.js';
+import { ClockMap } from './clock-map.js';
+import { VoiceGate } from './voice-gate.js';
+
+/** The module that every AudioContext must load before `attach`. */
+export const microphoneWorklet = new URL('microphone-worklet.js', import.meta.url);
+
+/** Delay between the worklet's fade and disabling the track. */
+const DISABLE_AFTER_MS = 100;
+const PROBLEMS = { NotAllowedError: 'refused', SecurityError: 'refused', NotReadableError: 'busy', AbortError: 'busy' };
+
+/** @param {string} errorName of a failed getUserMedia; @returns {'refused' | 'busy' | 'missing'} */
+export function problemOf(errorName) {
+  return PROBLEMS[errorName] ?? 'missing';
+}
+
+/**
+ * @typedef {'off' | 'asking' | 'on' | 'refused' | 'missing' | 'busy'} MicrophoneState
+ * @typedef {{onChunk: (chunk: {samples: Int16Array, wallMs: number}) => void,
+ *   onPeak: (peak: number) => void, onState: (state: MicrophoneState) => void, onFault: (what: string) => void}} MicrophoneHandlers
+ */
+
+/** The participant's microphone. */
+export class Microphone {
+  #handlers;
+  #context = null;
+  #format = null;
+  #autoGainControl = true;
+  #media = null;
+  #nodes = [];
+  #clock = new ClockMap();
+  #gate = new VoiceGate(24000);
+  #muted = true;
+  #wanted = false;
+  /** @type {MicrophoneState} */
+  state = 'off';
+
+  /** @param {MicrophoneHandlers} handlers */
+  constructor(handlers) {
+    this.#handlers = handlers;
+  }
+
+  /** Opens the microphone; `onState` reports the result. */
+  async ask() {
+    this.#wanted = true;
+    this.#setState('asking');
+    try {
+      const media = await openMicrophone(!this.#autoGainControl);
+      if (this.#wanted) this.#opened(media);
+      else media.getTracks().forEach((track) => track.stop());
+    } catch (error) {
+      if (!this.#wanted) return;
+      this.#handlers.onFault(`microphone: ${error.name}`);
+      this.#setState(problemOf(error.name));
+    }
+  }
+
+  /** Releases the microphone. A permission prompt that is still open has no effect any more. */
+  stop() {
+    this.#wanted = false;
+    this.#unwire();
+    this.#release();
+    this.#setState('off');
+  }
+
+  /** @param {AudioContext} context with the worklet loaded; replaces the previous one */
+  attach(context) {
+    const rebuilt = this.#context !== null && this.state !== 'asking';
+    this.#context = context;
+    // The device that went may be the open microphone, or a new default device may have come.
+    if (rebuilt && this.#wanted) this.#reopen();
+    else this.#wire();
+  }
+
+  /**
+   * @param {number} rateHz of the room
+   * @param {number} chunkMs
+   */
+  setFormat(rateHz, chunkMs) {
+    const same = this.#format && this.#format.rateHz === rateHz && this.#format.chunkMs === chunkMs;
+    this.#format = { rateHz, chunkMs };
+    if (same) return;
+    this.#gate = Object.assign(new VoiceGate(rateHz), { mode: this.#gate.mode, held: this.#gate.held });
+    this.#wire();
+  }
+
+  /** @param {boolean} levelling whether the mixer levels voices; the browser's own gain control is then turned off */
+  setLevelling(levelling) {
+    if (this.#autoGainControl === !levelling) return;
+    this.#autoGainControl = !levelling;
+    // A browser that can't change this on an open track does so when it opens the microphone again.
+    const [track] = this.#media?.getAudioTracks() ?? [];
+    track?.applyConstraints(processing(levelling)).catch(() => {});
+  }
+
+  /** @param {boolean} muted */
+  setMuted(muted) {
+    this.#muted = muted;
+    this.#applyMute();
+  }
+
+  /** @param {'open' | 'voice' | 'talk'} mode always on, voice activation or push to talk */
+  setMode(mode) {
+    this.#gate.mode = mode;
+    this.#gate.reset();
+  }
+
+  /** @param {boolean} held whether the key or button of push to talk is held */
+  hold(held) {
+    this.#gate.held = held;
+  }
+
+  /** Opens the microphone again, because another device or processing was chosen. */
+  renew() {
+    if (this.#wanted && this.state !== 'asking') this.#reopen();
+  }
+
+  #opened(media) {
+    this.#media = media;
+    const [track] = media.getAudioTracks();
+    track.onended = () => {
+      if (this.#media !== media) return;
+      this.#handlers.onFault('microphone: the device ended the track');
+      this.#reopen();
+    };
+    this.#setState('on');
+    this.#wire();
+  }
+
+  #reopen() {
+    this.#unwire();
+    this.#release();
+    this.ask();
+  }
+
+  #release() {
+    this.#media?.getTracks().forEach((track) => track.stop());
+    this.#media = null;
+  }
+
+  #wire() {
+    this.#unwire();
+    if (!this.#context || !this.#format || !this.#media) return;
+    const source = new MediaStreamAudioSourceNode(this.#context, { mediaStream: this.#media });
+    const node = new AudioWorkletNode(this.#context, 'palabre-microphone', {
+      channelCount: 1,
+      channelCountMode: 'explicit',
+      outputChannelCount: [1],
+      processorOptions: this.#format,
+    });
+    node.port.onmessage = ({ data }) => this.#chunk(data);
+    node.onprocessorerror = () => this.#handlers.onFault('microphone: the worklet failed');
+    // Its output is silence; some browsers run only nodes that lead to the destination.
+    source.connect(node).connect(this.#context.destination);
+    this.#nodes = [source, node];
+    this.#clock = new ClockMap();
+    this.#applyMute();
+  }
+
+  #unwire() {
+    for (const node of this.#nodes) node.disconnect();
+    const [, node] = this.#nodes;
+    if (node) {
+      node.port.onmessage = null;
+      // Without this message the worklet runs until its context closes.
+      node.port.postMessage({ end: true });
+    }
+    this.#nodes = [];
+  }
+
+  /** The worklet fades out without a click; then the track is disabled too, so that the browser also shows the mute. */
+  #applyMute() {
+    this.#gate.reset();
+    this.#nodes[1]?.port.postMessage({ open: !this.#muted });
+    if (!this.#muted) this.#enable(true);
+    else setTimeout(() => this.#enable(!this.#muted), DISABLE_AFTER_MS);
+  }
+
+  #enable(enabled) {
+    this.#media?.getAudioTracks().forEach((track) => { track.enabled = enabled; });
+  }
+
+  #chunk({ samples, firstMs, nowMs, peak }) {
+    this.#clock.observe(nowMs, performance.timeOrigin + performance.now());
+    // The last chunk before a mute may arrive after it.
+    this.#handlers.onPeak(this.#muted ? 0 : peak);
+    for (const chunk of this.#gate.push({ samples, wallMs: this.#clock.wallMs(firstMs) })) this.#handlers.onChunk(chunk);
+  }
+
+  #setState(state) {
+    if (state === this.state) return;
+    this.state = state;
+    this.#handlers.onState(state);
+  }
+}

@@ -1,0 +1,108 @@
+/**
+ * Learns from the chunks themselves how unevenly the network delivers. Pure: time is an argument, on the sound card's clock.
+ *
+ * A chunk's lateness is how much longer it took than the quickest chunk of the last 5 to 10 s. The largest lateness of each second is
+ * kept for 2 minutes. The buffer must hold the lateness that is exceeded in one second of thirty. Rarer lateness is concealed by
+ * repeating a little sound; if it occurred twice and is too long for that, the buffer holds the rest too. Lateness that occurred only
+ * once may be heard. While less is known, only the last half of the time is used, because a page is late again and again while it
+ * starts.
+ */
+
+/** Time after which the quickest chunk is forgotten at the latest: twice this. */
+const BASE_MS = 5000;
+const BIN_MS = 1000;
+/** Number of bins that are kept. */
+const BINS = 120;
+/** Chunks later than this count as an outage and don't change the margin. */
+const OUTAGE_MS = 450;
+/** Added to the margin: the sound card's own jitter and the fade at the end of the ring. */
+const SAFE_MS = 8;
+/** One bin in this many may exceed the margin. */
+const SELDOM_BINS = 30;
+/** Lateness that the player conceals. */
+const CONCEALED_MS = 50;
+/** Lateness that occurred only once is held too if it is at most this. */
+const CHEAP_MS = 40;
+/** The same in the first seconds, when little is known. */
+const CHEAP_AT_FIRST_MS = 100;
+const MIN_MARGIN_MS = 12;
+const START_MARGIN_MS = 25;
+/** Number of bins from which on the line is known. */
+const LEARNT_BINS = 10;
+const MIN_BINS = 5;
+
+/** The lateness of one stream's chunks. */
+export class LatenessTracker {
+  #positionMs = 0;
+  #older = Infinity;
+  #newer = Infinity;
+  #turnMs = -Infinity;
+  #bins = [];
+  #seen = 0;
+  #binMs = -Infinity;
+  #outage = false;
+  #neededMs = START_MARGIN_MS;
+
+  /** Measures the quickest chunk anew, because the next chunk doesn't continue the previous one. */
+  restart() {
+    this.#positionMs = 0;
+    this.#older = Infinity;
+    this.#newer = Infinity;
+    this.#turnMs = -Infinity;
+  }
+
+  /**
+   * @param {number} nowMs on the sound card's clock
+   * @param {number} lengthMs of the chunk that has arrived
+   * @param {boolean} counts whether its lateness is the network's
+   * @returns {number} its lateness in ms
+   */
+  arrived(nowMs, lengthMs, counts) {
+    this.#positionMs += lengthMs;
+    const took = nowMs - this.#positionMs;
+    if (nowMs - this.#turnMs > BASE_MS) {
+      this.#older = this.#newer;
+      this.#newer = took;
+      this.#turnMs = nowMs;
+    }
+    this.#newer = Math.min(this.#newer, took);
+    const lateMs = took - Math.min(this.#older, this.#newer);
+    if (counts) this.#remember(nowMs, lateMs);
+    return lateMs;
+  }
+
+  /** @returns {number} the margin in ms that this line needs */
+  get neededMs() {
+    return this.#neededMs;
+  }
+
+  /** @returns {number} the second largest lateness of the last two minutes, in ms */
+  get jitterMs() {
+    return this.#sorted[1] ?? 0;
+  }
+
+  /** The bins, largest first. */
+  get #sorted() {
+    return [...this.#bins].sort((a, b) => b - a);
+  }
+
+  #remember(nowMs, lateMs) {
+    // Chunks that queued up behind an outage are late because of it.
+    this.#outage = lateMs > (this.#outage ? this.#neededMs : OUTAGE_MS);
+    if (this.#outage) return;
+    if (nowMs - this.#binMs > BIN_MS) {
+      this.#bins.push(0);
+      this.#seen += 1;
+      if (this.#bins.length > Math.min(BINS, Math.max(MIN_BINS, this.#seen / 2))) this.#bins.shift();
+      this.#binMs = nowMs;
+    }
+    const last = this.#bins.length - 1;
+    this.#bins[last] = Math.max(this.#bins[last], lateMs);
+    const worst = this.#sorted;
+    const learnt = this.#seen > LEARNT_BINS;
+    const cheap = worst[0] <= (learnt ? CHEAP_MS : CHEAP_AT_FIRST_MS);
+    const exceeded = Math.max(cheap ? 0 : 1, Math.floor(worst.length / SELDOM_BINS));
+    const heldMs = Math.max(worst[exceeded] ?? 0, (worst[1] ?? 0) - CONCEALED_MS);
+    this.#neededMs = Math.max(learnt ? MIN_MARGIN_MS : START_MARGIN_MS, SAFE_MS + heldMs);
+  }
+}

@@ -1,0 +1,159 @@
+/**
+ * The state of all participants of the room, as the stream's marks tell it: who is connected, what they show, who talks and how loud.
+ * Pure. Each change names only the participants that it concerns, so that large rooms stay cheap.
+ */
+
+/** Index that stands for all participants. */
+const ALL = 65535;
+const HERE = 1;
+const HAND = 2;
+const MUTED = 4;
+const LISTENING = 8;
+const MUTED_BY_HOST = 255;
+/** Maximum number of recent talkers on the stage. */
+const SPEAKERS = 6;
+
+/**
+ * @typedef {{name: string, display: string, place: number, here: boolean, hand: boolean, muted: boolean, listening: boolean,
+ *   talking: boolean, mutedByHost: boolean, dbfs: number}} Participant
+ *   place: index in the list that the listener sent
+ */
+
+/** The participants of one room. */
+export class Participants {
+  #people = [];
+  #states = new Uint8Array(0);
+  #levels = new Uint8Array(0);
+  /** Indices of the recent talkers; each keeps its seat until another talker needs it. */
+  #speakers = [];
+  #turns = 0;
+  #lastTurn = new Map();
+
+  /** @returns {number} */
+  get size() {
+    return this.#people.length;
+  }
+
+  /**
+   * @param {{name: string, display: string}[]} people
+   * @param {import('../stream/records.js').Mark[]} states
+   */
+  setPeople(people, states) {
+    const talked = new Map(this.#speakers.map((place) => [this.#people[place].name, this.#lastTurn.get(place)]));
+    this.#people = people;
+    this.#states = new Uint8Array(people.length);
+    this.#levels = new Uint8Array(people.length);
+    applyMarks(this.#states, states);
+    this.#lastTurn.clear();
+    this.#speakers = [];
+    people.forEach(({ name }, place) => {
+      if (!talked.has(name)) return;
+      this.#speakers.push(place);
+      this.#lastTurn.set(place, talked.get(name));
+    });
+  }
+
+  /**
+   * @param {import('../stream/records.js').Mark[]} marks
+   * @returns {number[]} indices of the participants that changed
+   */
+  setStates(marks) {
+    return applyMarks(this.#states, marks);
+  }
+
+  /**
+   * @param {import('../stream/records.js').Mark[]} marks
+   * @returns {number[]} indices of the participants that changed
+   */
+  setLevels(marks) {
+    const changed = applyMarks(this.#levels, marks);
+    for (const place of changed) if (this.#talks(place)) this.#seat(place);
+    return changed;
+  }
+
+  /** Sets all participants silent, because the known levels are stale; @returns {number[]} indices that changed */
+  hush() {
+    return applyMarks(this.#levels, [[ALL, 0]]);
+  }
+
+  /**
+   * @param {number} place
+   * @returns {Participant}
+   */
+  at(place) {
+    const [state, level] = [this.#states[place], this.#levels[place]];
+    const { name, display } = this.#people[place];
+    return {
+      name,
+      display: display || name,
+      place,
+      here: (state & HERE) !== 0,
+      hand: (state & HAND) !== 0,
+      muted: (state & MUTED) !== 0,
+      listening: (state & LISTENING) !== 0,
+      talking: this.#talks(place),
+      mutedByHost: level === MUTED_BY_HOST,
+      dbfs: this.#talks(place) ? -level : -Infinity,
+    };
+  }
+
+  /** @returns {Participant | null} */
+  named(name) {
+    const place = this.#people.findIndex((person) => person.name === name);
+    return place < 0 ? null : this.at(place);
+  }
+
+  /**
+   * Sorts the participants: this page's own first, then raised hands, then the others, each by name.
+   * @param {string} me login name
+   * @returns {{here: Participant[], away: Participant[]}}
+   */
+  seated(me) {
+    const rank = (person) => (person.name === me ? 0 : person.hand && person.here ? 1 : 2);
+    const { compare } = new Intl.Collator();
+    const all = this.#people.map((_, place) => this.at(place));
+    all.sort((a, b) => rank(a) - rank(b) || compare(a.display, b.display) || a.place - b.place);
+    const isHere = (person) => person.here || person.name === me;
+    return { here: all.filter(isHere), away: all.filter((person) => !isHere(person)) };
+  }
+
+  /** @returns {number[]} indices of the recent talkers, in the order of their seats */
+  get speakers() {
+    return this.#speakers;
+  }
+
+  #talks(place) {
+    const level = this.#levels[place];
+    return level > 0 && level < MUTED_BY_HOST;
+  }
+
+  #seat(place) {
+    this.#turns += 1;
+    this.#lastTurn.set(place, this.#turns);
+    if (this.#speakers.includes(place)) return;
+    if (this.#speakers.length < SPEAKERS) {
+      this.#speakers = [...this.#speakers, place];
+      return;
+    }
+    const silent = this.#speakers.filter((other) => !this.#talks(other));
+    if (silent.length === 0) return;
+    const leaver = silent.reduce((a, b) => (this.#lastTurn.get(a) < this.#lastTurn.get(b) ? a : b));
+    this.#speakers = this.#speakers.map((other) => (other === leaver ? place : other));
+  }
+}
+
+/** Writes the marks into `values` and returns the indices whose value changed. Ignores indices beyond the list. */
+function applyMarks(values, marks) {
+  const before = values.slice();
+  const touched = new Set();
+  for (const [place, value] of marks) {
+    if (place === ALL) {
+      values.fill(value);
+      before.forEach((_, other) => touched.add(other));
+    } else if (place < values.length) {
+      values[place] = value;
+      touched.add(place);
+    }
+  }
+  return [...touched].filter((place) => values[place] !== before[place]);
+}

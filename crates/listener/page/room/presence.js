@@ -1,0 +1,55 @@
+/**
+ * Tells the listener what the other participants see of this one: a raised hand and the microphone's state. Repeats a request until
+ * the listener took it.
+ */
+
+import { sendPresence } from './requests.js';
+
+/** Delay before a failed request is repeated. */
+const RETRY_MS = 2000;
+
+/** Reports the presence of one stay in the room. */
+export class PresenceReporter {
+  #wanted = '';
+  #told = '';
+  #process = 0;
+  #timer = 0;
+  #busy = false;
+  #stopped = false;
+
+  /** @param {{hand: boolean, microphone: 'open' | 'muted' | 'none'}} state */
+  show(state) {
+    this.#wanted = JSON.stringify(state);
+    this.#tellSoon();
+  }
+
+  /** Tells the state again, because a new process of the listener may not know it. */
+  tellAgain() {
+    this.#told = '';
+    this.#process += 1;
+    this.#tellSoon();
+  }
+
+  /** Sends nothing from now on. */
+  stop() {
+    this.#stopped = true;
+    clearTimeout(this.#timer);
+  }
+
+  /** Several changes at once need only one request. */
+  #tellSoon() {
+    queueMicrotask(() => this.#tell());
+  }
+
+  async #tell() {
+    clearTimeout(this.#timer);
+    if (this.#busy || this.#stopped || this.#wanted === this.#told) return;
+    this.#busy = true;
+    const [telling, process] = [this.#wanted, this.#process];
+    const ok = await sendPresence(telling);
+    this.#busy = false;
+    // Another process may have come meanwhile, which this request didn't reach.
+    if (ok && process === this.#process) this.#told = telling;
+    if (!this.#stopped && this.#wanted !== this.#told) this.#timer = setTimeout(() => this.#tell(), ok ? 0 : RETRY_MS);
+  }
+}

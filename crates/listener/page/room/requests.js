@@ -1,0 +1,49 @@
+/**
+ * The small requests besides the sound (docs/injected-stream.md): messages, the list of muted participants, figures of the line,
+ * presence. Sound never waits for them.
+ */
+
+const TIMEOUT_MS = 8000;
+
+/** @param {string} text one line, at most 500 characters; @returns {Promise<boolean>} whether it was sent */
+export async function sendMessage(text) {
+  return (await post('say', text)).ok;
+}
+
+/** @returns {Promise<string[] | null>} login names of the participants whom this one has muted for themselves; null if unknown */
+export async function fetchMuted() {
+  try {
+    const response = await fetch('without', { cache: 'no-store', signal: AbortSignal.timeout(TIMEOUT_MS) });
+    return response.ok ? (await response.text()).split('\n').filter(Boolean) : null;
+  } catch {
+    return null;
+  }
+}
+
+/** @param {string[]} names; @returns {Promise<boolean>} whether the list was replaced */
+export async function sendMuted(names) {
+  return (await post('without', names.join('\n'))).ok;
+}
+
+/** @param {object} figures see `window.palabreState`; @returns {Promise<boolean>} false if the listener takes no reports */
+export async function sendReport(figures) {
+  // A listener that serves a file answers 404.
+  return (await post('report', JSON.stringify(figures))).status !== 404;
+}
+
+/**
+ * @param {string} state JSON
+ * @returns {Promise<boolean>} whether the listener took it, or has no use for it because it serves a file
+ */
+export async function sendPresence(state) {
+  const { ok, status } = await post('show', state);
+  return ok || status === 404;
+}
+
+async function post(path, body) {
+  try {
+    return await fetch(path, { method: 'POST', body, signal: AbortSignal.timeout(TIMEOUT_MS) });
+  } catch {
+    return { ok: false };
+  }
+}

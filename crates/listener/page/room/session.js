@@ -1,0 +1,241 @@
+/**
+ * Folder room/: one stay in the room, and what is known about the other participants. May import base/, audio/, stream/, player/,
+ * microphone/ and uplink/.
+ *
+ * This file connects stream, player, microphone and uplink from the click that joins to the click that leaves. `state` holds what the
+ * page shows; `onChange` tells that it changed. Only the user unmutes the microphone.
+ */
+
+import { ContextOwner, hasWorklets } from '../audio/context.js';
+import { chosen } from '../audio/devices.js';
+import { Microphone, microphoneWorklet } from '../microphone/microphone.js';
+import { FallbackPlayer } from '../player/fallback-player.js';
+import { Player, playerWorklet } from '../player/player.js';
+import { Stream } from '../stream/stream.js';
+import { Uplink } from '../uplink/uplink.js';
+import { PresenceReporter } from './presence.js';
+import { holdWakeLocks, releaseWakeLocks } from './wake-lock.js';
+
+/**
+ * @typedef {{onChange: () => void, onPeak: (peak: number) => void, onMe: (me: object) => void,
+ *   onRoom: (record: object) => void, onStates: (marks: object[]) => void, onLevels: (marks: object[]) => void,
+ *   onMessage: (message: {from: string, text: string}) => void, onFault: (what: string) => void}} SessionHandlers
+ *   onFault: a fault from which the page recovers by itself, for support
+ */
+
+/** Format of the stream's sound. */
+const CODEC = 'PCM 16';
+
+/** One stay in the room. */
+export class Session {
+  #handlers;
+  #player;
+  #audio;
+  #microphone;
+  #uplink;
+  #stream;
+  #presence = new PresenceReporter();
+  #listenOnly;
+  #left = false;
+  state = { connection: 'connecting', audible: true, microphone: 'off', uplink: 'off', muted: true, hand: false, mode: 'open', held: false };
+
+  /**
+   * @param {object} me as from GET me
+   * @param {{muted: boolean, volume: number, postOnly: boolean, renewCost?: number}} options
+   * @param {SessionHandlers} handlers
+   */
+  constructor(me, { muted, volume, postOnly, renewCost }, handlers) {
+    this.#handlers = handlers;
+    this.#listenOnly = me.listen_only === true;
+    this.state.muted = muted;
+    const onState = (audible) => this.#change({ audible });
+    const { onFault } = handlers;
+    if (hasWorklets()) {
+      this.#player = new Player(onFault);
+      const onContext = (context, output) => this.#attach(context, output);
+      this.#audio = new ContextOwner([playerWorklet, microphoneWorklet], { onContext, onState, onFault });
+    } else {
+      this.#listenOnly = true;
+      this.#player = new FallbackPlayer(onState);
+      this.#audio = this.#player;
+    }
+    this.#player.setVolume(volume);
+    this.#microphone = new Microphone({
+      onChunk: (chunk) => this.#uplink.send(chunk),
+      onPeak: handlers.onPeak,
+      onState: (microphone) => this.#microphoneChanged(microphone),
+      onFault,
+    });
+    this.#uplink = new Uplink({
+      onState: (uplink) => this.#change({ uplink }),
+      onBroken: () => this.#stream.suspect(),
+      reachable: () => this.state.connection === 'live',
+      onFault,
+    }, postOnly);
+    this.#stream = new Stream({
+      onRecord: (record) => this.#take(record),
+      onMoved: () => this.#uplink.move(),
+      onNewProcess: () => this.#presence.tellAgain(),
+      onState: (connection) => this.#connectionChanged(connection),
+    }, renewCost);
+    this.#audio.setOutput?.(chosen('output'));
+    this.#setFormat(me);
+    this.#microphone.setMuted(muted);
+  }
+
+  /** Call only in a click. Waits for nothing. */
+  join() {
+    this.#audio.start(this.#listenOnly ? 'playback' : 'play-and-record');
+    this.#stream.start();
+    if (!this.#listenOnly) this.#microphone.ask();
+    holdWakeLocks();
+  }
+
+  /** Releases everything. What is still pending changes nothing any more and sends nothing. */
+  leave() {
+    this.#left = true;
+    this.#presence.stop();
+    this.#uplink.stop();
+    this.#microphone.stop();
+    this.#stream.stop();
+    this.#audio.stop();
+    releaseWakeLocks();
+  }
+
+  /** @param {boolean} muted as the user chose */
+  setMuted(muted) {
+    this.#microphone.setMuted(muted);
+    this.#change({ muted });
+  }
+
+  /** @param {boolean} hand whether the other participants see a raised hand */
+  setHand(hand) {
+    this.#change({ hand });
+  }
+
+  /** @param {'open' | 'voice' | 'talk'} mode always on, voice activation or push to talk */
+  setMode(mode) {
+    this.#microphone.setMode(mode);
+    this.#change({ mode, held: false });
+  }
+
+  /**
+   * @param {boolean} held whether the key or button of push to talk is held
+   * @returns {boolean} whether it has an effect
+   */
+  hold(held) {
+    if (held && (this.state.mode !== 'talk' || this.state.muted)) return false;
+    this.#microphone.hold(held);
+    this.#change({ held });
+    return true;
+  }
+
+  /** Another microphone or processing was chosen. */
+  renewMicrophone() {
+    this.#microphone.renew();
+  }
+
+  /** Another loudspeaker was chosen, or devices may have become known. */
+  renewOutput() {
+    this.#audio.setOutput?.(chosen('output'));
+  }
+
+  /** @param {number} volume 0 to 1 */
+  setVolume(volume) {
+    this.#player.setVolume(volume);
+  }
+
+  /** The user clicked: resumes sound that the browser held back. */
+  wake() {
+    this.#audio.wake();
+  }
+
+  /** Asks for the microphone again. */
+  askAgain() {
+    this.#microphone.ask();
+  }
+
+  /** Takes the microphone back from another page. */
+  takeBack() {
+    this.#uplink.start();
+  }
+
+  /**
+   * @returns {object} see `window.palabreState`. `delayMs` is the delay from a chunk's arrival to the sound card's output: `depthMs`
+   *   in the ring on average, `filterMs` in the resampler, `outputMs` in the device
+   */
+  get diagnostics() {
+    const { depthMs = 0, lowMs = 0, marginMs = 0, jitterMs = 0, surplusMs = 0, filterMs = 0, speed = 1 } = this.#player.report;
+    const { underruns = 0, cuts = 0, splices = 0, cutMs = 0, stretches = 0, stretchMs = 0 } = this.#player.report;
+    const { played = 0, outputMs, contextRate, streamRate } = this.#player.report;
+    const { bytes, chunks, lost, bad, opened, renewals, reconnects } = this.#stream.counts;
+    return {
+      ...this.state,
+      delayMs: depthMs + filterMs + outputMs,
+      codec: CODEC,
+      depthMs, lowMs, marginMs, jitterMs, surplusMs, filterMs, outputMs, speed, contextRate, streamRate,
+      underruns, cuts, splices, cutMs, stretches, stretchMs,
+      bytes, chunks, lost, bad, opened, renewals, reconnects,
+      playerKind: hasWorklets() ? 'worklet' : 'audio', played,
+      uplinkKind: this.#uplink.kind,
+      sent: this.#uplink.counts.sent,
+      dropped: this.#uplink.dropped,
+      uplinkReconnects: this.#uplink.counts.reconnects,
+    };
+  }
+
+  /** What the other participants see of this one. */
+  get #shown() {
+    const { hand, muted, microphone } = this.state;
+    const without = ['off', 'refused', 'missing', 'busy'].includes(microphone);
+    return { hand, microphone: without ? 'none' : muted ? 'muted' : 'open' };
+  }
+
+  #attach(context, output) {
+    this.#player.attach(context, output);
+    this.#microphone.attach(context);
+  }
+
+  #setFormat({ rate_hz: rateHz, chunk_ms: chunkMs, levelling }) {
+    this.#player.setFormat(rateHz, chunkMs);
+    this.#microphone.setFormat(rateHz, chunkMs);
+    this.#microphone.setLevelling(levelling === true);
+    this.#uplink.setRate(rateHz);
+  }
+
+  #take(record) {
+    const { onLevels, onMe, onMessage, onRoom, onStates } = this.#handlers;
+    if (record.levels) onLevels(record.levels);
+    if (record.kind === 'sound') this.#player.sound(record);
+    else if (record.kind === 'silence') this.#player.silence();
+    else if (record.kind === 'room') onRoom(record);
+    else if (record.kind === 'states') onStates(record.states);
+    else if (record.kind === 'message') onMessage(record);
+    else if (record.kind === 'hello') {
+      this.#setFormat(record.me);
+      onMe(record.me);
+    }
+  }
+
+  #microphoneChanged(microphone) {
+    if (microphone === 'on') {
+      this.#uplink.start();
+      this.renewOutput();
+    }
+    this.#change({ microphone });
+  }
+
+  #connectionChanged(connection) {
+    const cameBack = connection === 'live' && this.state.connection === 'lost';
+    this.#change({ connection });
+    if (connection === 'lost') this.#handlers.onFault('stream: lost');
+    if (cameBack) this.#uplink.reconsider();
+  }
+
+  #change(part) {
+    Object.assign(this.state, part);
+    if (this.#left) return;
+    if (this.state.connection === 'live') this.#presence.show(this.#shown);
+    this.#handlers.onChange();
+  }
+}

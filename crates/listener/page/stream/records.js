@@ -1,0 +1,94 @@
+/**
+ * Parses the records of the injected stream (docs/injected-stream.md). Pure: text in, object out.
+ *
+ * A record is digits and base64 only. Anything else, and anything too long, is rejected as a whole.
+ */
+
+import { readWav } from '../base/wav.js';
+
+const MAX_RECORD_CHARS = 400000;
+const MAX_MESSAGE_CHARS = 500;
+const KINDS = { 0: hello, 1: sound, 2: silence, 3: room, 4: message, 5: moved, 6: states };
+
+/**
+ * @typedef {{kind: 'hello', seq: number, me: object}
+ *   | {kind: 'sound', seq: number, gap: boolean, rateHz: number, samples: Int16Array<ArrayBuffer>, levels: Mark[] | null}
+ *   | {kind: 'silence', seq: number, levels: Mark[] | null}
+ *   | {kind: 'room', seq: number, people: {name: string, display: string}[], recording: boolean, states: Mark[], tag: string}
+ *   | {kind: 'message', seq: number, from: string, text: string}
+ *   | {kind: 'states', seq: number, states: Mark[]}
+ *   | {kind: 'moved', seq: number, last: boolean}} StreamRecord
+ * @typedef {[place: number, value: number]} Mark a participant's index in the list of participants, or 65535 for all, and a byte
+ */
+
+/**
+ * @param {string} text the text of a record's element
+ * @returns {StreamRecord | null} null if it is not a valid record
+ */
+export function parseRecord(text) {
+  if (typeof text !== 'string' || text.length > MAX_RECORD_CHARS) return null;
+  const [kind, seqText, ...fields] = text.split(',');
+  const parse = Object.hasOwn(KINDS, kind) ? KINDS[kind] : null;
+  const seq = Number(seqText);
+  if (!parse || !/^\d{1,15}$/.test(seqText ?? '')) return null;
+  try {
+    return parse(seq, fields);
+  } catch {
+    return null;
+  }
+}
+
+function hello(seq, [data]) {
+  return { kind: 'hello', seq, me: object(data) };
+}
+
+function sound(seq, [gap, data, levels]) {
+  const wav = readWav(bytes(data));
+  return wav && { kind: 'sound', seq, gap: gap === '1', ...wav, levels: levels ? marks(levels) : null };
+}
+
+function silence(seq, [levels]) {
+  return { kind: 'silence', seq, levels: levels ? marks(levels) : null };
+}
+
+function room(seq, [data, states, tag = '']) {
+  const { people, recording } = object(data);
+  const valid = people.every((p) => typeof p.name === 'string' && typeof p.display === 'string');
+  if (!valid || !/^(?:[0-9a-f]{16})?$/.test(tag)) return null;
+  return { kind: 'room', seq, people, recording: recording === true, states: marks(states), tag };
+}
+
+function message(seq, [data]) {
+  const { from, text } = object(data);
+  // A character may take two UTF-16 units.
+  const valid = typeof from === 'string' && typeof text === 'string' && text.length <= 2 * MAX_MESSAGE_CHARS;
+  return valid ? { kind: 'message', seq, from, text } : null;
+}
+
+function states(seq, [data]) {
+  return { kind: 'states', seq, states: marks(data) };
+}
+
+function moved(seq, [last]) {
+  return { kind: 'moved', seq, last: last !== '0' };
+}
+
+/** Parses marks of three bytes each: the index, high byte first, and the value. */
+function marks(base64) {
+  const raw = bytes(base64);
+  if (raw.length % 3 !== 0) throw new TypeError('not marks');
+  return Array.from({ length: raw.length / 3 }, (_, i) => [256 * raw[3 * i] + raw[3 * i + 1], raw[3 * i + 2]]);
+}
+
+function object(base64) {
+  const value = JSON.parse(new TextDecoder().decode(bytes(base64)));
+  if (value === null || typeof value !== 'object') throw new TypeError('not an object');
+  return value;
+}
+
+function bytes(base64) {
+  const binary = atob(base64);
+  const out = new Uint8Array(binary.length);
+  for (let i = 0; i < out.length; i += 1) out[i] = binary.charCodeAt(i);
+  return out;
+}

@@ -1,0 +1,313 @@
+/**
+ * Folder stream/: receives the injected stream and parses its records. May import base/ and audio/.
+ *
+ * The stream is an endless document in a hidden frame; its scripts call `parent.palabre(self, text)` for each record. This file opens,
+ * renews and closes the frames, and detects a dead stream. No browser reports the end of such a document, so 5 s without a record
+ * count as its end. When a record is overdue (stall.js), or another connection to the same listener broke, a second frame is opened
+ * beside the first: if the first frame was only late, nothing is lost.
+ */
+
+import { Backoff } from '../base/backoff.js';
+import { FrameTracker } from './frames.js';
+import { parseRecord } from './records.js';
+import { StallDetector } from './stall.js';
+
+/** Timeout for a record. */
+const DEAD_AFTER_MS = 5000;
+/** Maximum and minimum interval between checks for overdue records. */
+const CHECK_MS = 400;
+const MIN_CHECK_MS = 50;
+/** Minimum interval between suspicions that other connections cause. */
+const SUSPECT_INTERVAL_MS = 2000;
+/** After a handover, `moved` within this time means that the request reached the previous process again. */
+const MOVED_AGAIN_MS = 3000;
+/** Delay before the request is repeated in that case. */
+const MOVED_WAIT_MS = 100;
+/** Maximum number of records that the candidate's frame holds back while the leader isn't finished: about 300 ms. */
+const MAX_HELD = 9;
+
+/**
+ * @typedef {{onRecord: (record: import('./records.js').StreamRecord) => void, onMoved: () => void, onNewProcess?: () => void,
+ *   onState: (state: 'connecting' | 'live' | 'lost') => void}} StreamHandlers
+ *   onMoved: a handover to another process has begun;
+ *   onNewProcess: a stream has begun whose process may be a new one, called before its records
+ */
+
+/** One participant's stream, from `start` to `stop`. */
+export class Stream {
+  #handlers;
+  #frames;
+  #backoff = new Backoff();
+  #stall = new StallDetector();
+  #checks = 0;
+  #retry = 0;
+  #heardMs = 0;
+  #heardWallMs = 0;
+  #liveSinceMs = 0;
+  #movedMs = -Infinity;
+  #suspectMs = -Infinity;
+  #overdue = false;
+  #suspected = false;
+  #state = 'stopped';
+  #silent = true;
+  /** Names the list of participants that the page has; a listener with the same list sends only their states. */
+  #tag = '';
+  /** Totals since `start`, for the details panel. */
+  counts = { records: 0, chunks: 0, lost: 0, bad: 0, opened: 0, renewals: 0, reconnects: 0, bytes: 0 };
+
+  /**
+   * @param {StreamHandlers} handlers
+   * @param {number} [renewCost] maximum cost of a frame, see frames.js
+   */
+  constructor(handlers, renewCost) {
+    this.#handlers = handlers;
+    this.#frames = new FrameTracker(renewCost);
+  }
+
+  /** Opens the first frame. Call after the page's load event, which an endless frame would delay for ever. */
+  start() {
+    window.palabre = (win, text) => this.#receive(win, text);
+    this.#check();
+    window.addEventListener('online', this.#tryNow);
+    this.#setState('connecting');
+    this.#open();
+  }
+
+  /** Closes everything. No handler is called afterwards. */
+  stop() {
+    delete window.palabre;
+    clearTimeout(this.#checks);
+    clearTimeout(this.#retry);
+    window.removeEventListener('online', this.#tryNow);
+    this.#close(this.#frames.leader);
+    this.#close(this.#frames.candidate);
+    this.#state = 'stopped';
+  }
+
+  /** Another connection to the same listener broke: the process may be gone, and the stream with it. */
+  suspect() {
+    const nowMs = performance.now();
+    if (this.#state === 'stopped' || nowMs - this.#suspectMs < SUSPECT_INTERVAL_MS) return;
+    this.#suspectMs = nowMs;
+    this.#openSecond();
+  }
+
+  /** @returns {number} failed attempts in a row */
+  get tries() {
+    return this.#backoff.tries;
+  }
+
+  #tryNow = () => {
+    if (this.#state !== 'lost' || this.#frames.candidate) return;
+    this.#backoff.reset();
+    clearTimeout(this.#retry);
+    this.#retry = 0;
+    this.#open();
+  };
+
+  #open() {
+    const { leader, lastSeq } = this.#frames;
+    const overlaps = leader !== null && !leader.moved && !this.#suspected;
+    const element = document.createElement('iframe');
+    element.className = 'wire';
+    element.hidden = true;
+    element.title = 'Palabre';
+    // A renewed stream always has the same address: Chromium keeps nearly 1 kB for each script of each address.
+    const query = [lastSeq > 0 && !overlaps && `from=${lastSeq}`, this.#tag && `people=${this.#tag}`].filter(Boolean).join('&');
+    element.src = query ? `listen?${query}` : 'listen';
+    const frame = { element, openedMs: performance.now(), moved: false, done: false, torn: false, overlaps, held: [], firstSeq: Infinity };
+    this.counts.opened += 1;
+    // An endless document never fires `load`: if it does, it is an error page or the connection was closed.
+    element.addEventListener('load', () => this.#ended(frame));
+    element.addEventListener('error', () => this.#ended(frame));
+    this.#close(this.#frames.candidate);
+    this.#frames.candidate = frame;
+    document.body.append(element);
+  }
+
+  #close(frame) {
+    if (!frame) return;
+    this.#frames.forget(frame);
+    frame.element.remove();
+  }
+
+  #receive(win, text) {
+    const { leader, candidate } = this.#frames;
+    const frame = [leader, candidate].find((f) => f && f.element.contentWindow === win);
+    if (!frame) return;
+    if (this.#mustWait(frame)) this.#hold(frame, text);
+    else this.#hear(frame, text);
+  }
+
+  /**
+   * The candidate's records wait until the leader is finished: in a handover until its last record, in a renewal until both have
+   * sent the same sound. Taken at once, they would hide what the leader still has to send.
+   */
+  #mustWait(frame) {
+    const { leader, candidate } = this.#frames;
+    if (!leader || frame !== candidate || this.#suspected) return false;
+    return leader.moved ? !leader.done : frame.overlaps;
+  }
+
+  #hold(frame, text) {
+    const record = parseRecord(text);
+    if (record?.kind === 'moved') {
+      this.#close(frame);
+      if (!this.#retry) this.#openIn(MOVED_WAIT_MS);
+      return;
+    }
+    frame.held.push(text);
+    if (record?.kind === 'sound') frame.firstSeq = Math.min(frame.firstSeq, record.seq);
+    if (frame.overlaps && record?.kind === 'silence') this.#release(true);
+    else if (frame.held.length > MAX_HELD) this.#release(false);
+    else this.#releaseIfMet();
+  }
+
+  #releaseIfMet() {
+    const { candidate, lastSeq } = this.#frames;
+    if (candidate?.overlaps && candidate.firstSeq <= lastSeq) this.#release(true);
+  }
+
+  /** @param {boolean} whole whether no sound is missing between the leader and the candidate */
+  #release(whole) {
+    const { candidate } = this.#frames;
+    if (!candidate) return;
+    const { held } = candidate;
+    candidate.held = [];
+    candidate.torn = !whole;
+    for (const text of held) this.#hear(candidate, text);
+  }
+
+  #hear(frame, text) {
+    const { retired } = this.#frames.spoke(frame, text.length);
+    if (retired !== undefined) this.#promoted(frame, retired);
+    this.#suspected = false;
+    this.#overdue = false;
+    this.#heardMs = performance.now();
+    this.#heardWallMs = Date.now();
+    this.counts.records += 1;
+    this.counts.bytes += text.length;
+    this.#take(frame, text);
+    this.#stall.heard(this.#heardMs, this.#silent);
+    this.#releaseIfMet();
+    if (this.#frames.due) this.#open();
+  }
+
+  #promoted(frame, retired) {
+    const renewed = frame.overlaps && !frame.torn && retired !== null && !retired.moved && !this.#suspected;
+    if (retired && this.#suspected) this.counts.reconnects += 1;
+    else if (retired) this.counts.renewals += 1;
+    if (!retired || this.#suspected) this.#stall.restart();
+    this.#close(retired);
+    this.#liveSinceMs = performance.now();
+    this.#setState('live');
+    if (!renewed) this.#handlers.onNewProcess?.();
+  }
+
+  #take(frame, text) {
+    const record = parseRecord(text);
+    if (!record) {
+      this.counts.bad += 1;
+      return;
+    }
+    // While two frames overlap, both bring these records.
+    const once = record.kind === 'sound' || record.kind === 'silence' || record.kind === 'message';
+    if (once && !this.#frames.isNew(record.seq)) {
+      frame.torn = false;
+      return;
+    }
+    if (record.kind === 'sound') this.#count(record, frame);
+    if (record.kind === 'silence') this.#silent = true;
+    if (record.kind === 'room') this.#tag = record.tag;
+    if (record.kind === 'moved') this.#follow(frame, record.last);
+    else this.#handlers.onRecord(record);
+  }
+
+  /**
+   * Opens the next process's stream; the old frame continues until its last record. If the request reached the previous process
+   * again, on a connection that the browser kept, that process sends `moved` again and the request is repeated after a short wait.
+   */
+  #follow(frame, last) {
+    const isFirst = !frame.moved;
+    frame.moved = true;
+    frame.done ||= last;
+    if (isFirst) this.#handlers.onMoved();
+    if (!isFirst && (this.#frames.candidate || this.#retry)) {
+      if (frame.done) this.#release(true);
+      return;
+    }
+    const nowMs = performance.now();
+    const waitMs = nowMs - this.#movedMs < MOVED_AGAIN_MS ? MOVED_WAIT_MS : 0;
+    this.#movedMs = nowMs;
+    if (waitMs === 0) this.#open();
+    else if (!this.#retry) this.#openIn(waitMs);
+  }
+
+  #count(record, frame) {
+    this.counts.chunks += 1;
+    record.gap ||= frame.torn;
+    frame.torn = false;
+    // The first chunk after silence has a gap too, but no sound is missing there.
+    record.lost = record.gap && !this.#silent;
+    if (record.lost) this.counts.lost += 1;
+    this.#silent = false;
+  }
+
+  /** Runs on a timer. It only detects dead frames; sound never waits for it. */
+  #check() {
+    const { leader, candidate } = this.#frames;
+    const sinceLastMs = this.#sinceLastMs;
+    const leftMs = this.#stall.limitMs - sinceLastMs;
+    this.#checks = setTimeout(() => this.#check(), Math.min(CHECK_MS, Math.max(MIN_CHECK_MS, leftMs)));
+    if (candidate && performance.now() - candidate.openedMs > DEAD_AFTER_MS) this.#ended(candidate);
+    if (leader && sinceLastMs > DEAD_AFTER_MS) this.#ended(leader);
+    if (!leader) return;
+    // After the page itself was suspended, timers run before the records that came meanwhile: so the second check decides.
+    if (leftMs < 0 && this.#overdue) this.#openSecond();
+    if (leftMs >= 0) this.#backoff.lived(performance.now() - this.#liveSinceMs);
+    this.#overdue = leftMs < 0;
+  }
+
+  /** Time since the last record, on the faster of two clocks: `performance.now()` may stop while the computer sleeps. */
+  get #sinceLastMs() {
+    return Math.max(performance.now() - this.#heardMs, Date.now() - this.#heardWallMs);
+  }
+
+  /** Suspects the leader and opens a second frame beside it. */
+  #openSecond() {
+    if (!this.#frames.leader || this.#suspected) return;
+    this.#suspected = true;
+    if (this.#frames.candidate) this.#release(false);
+    else if (!this.#retry) this.#open();
+  }
+
+  #ended(frame) {
+    const { leader, candidate } = this.#frames;
+    if (frame !== leader && frame !== candidate) return;
+    this.#close(frame);
+    // The listener doesn't answer the second frame either: the suspicion was right.
+    if (leader && frame === candidate && this.#suspected) this.#close(leader);
+    if (frame === leader) this.#release(false);
+    if (leader && !this.#frames.leader) this.#setState('lost');
+    if (!this.#frames.candidate && !this.#retry) this.#retryLater();
+  }
+
+  #retryLater() {
+    this.counts.reconnects += 1;
+    this.#openIn(this.#backoff.next());
+    if (this.tries > 1 && !this.#frames.leader) this.#setState('lost');
+  }
+
+  #openIn(waitMs) {
+    this.#retry = setTimeout(() => {
+      this.#retry = 0;
+      this.#open();
+    }, waitMs);
+  }
+
+  #setState(state) {
+    if (state === this.#state) return;
+    this.#state = state;
+    this.#handlers.onState(state);
+  }
+}

@@ -1,0 +1,190 @@
+/**
+ * Folder uplink/: sends the microphone's chunks to the listener. May import base/.
+ *
+ * This file tries a WebSocket first. If that can't be opened twice in a row while the stream itself works, it uses POSTs (an untrusted
+ * certificate on iOS, an old proxy). If a newer page has taken the microphone, nothing is sent until the user takes it back. A POST that
+ * a listener didn't take while it was being replaced is sent again together with newer chunks, unless it is too old by then.
+ */
+
+import { Backoff } from '../base/backoff.js';
+import { SendQueue } from './send-queue.js';
+import { PostTransport, SocketTransport } from './transports.js';
+
+/** Number of failed WebSockets in a row after which POSTs are used. */
+const SOCKET_TRIES = 2;
+
+/**
+ * @typedef {'off' | 'connecting' | 'open' | 'taken'} UplinkState
+ * @typedef {{onState: (state: UplinkState) => void, onBroken: () => void, reachable: () => boolean,
+ *   onFault?: (what: string) => void}} UplinkHandlers
+ *   onBroken: an open connection broke without a close message, so the listener may be gone;
+ *   reachable: whether the stream works, so that a failure is the WebSocket's and not the network's
+ */
+
+/** The uplink of one page. */
+export class Uplink {
+  #handlers;
+  #page = pageId();
+  #queue = new SendQueue(24000);
+  #backoff = new Backoff();
+  #transport = null;
+  #next = null;
+  #retry = 0;
+  #openedMs = 0;
+  #failures = 0;
+  #posting;
+  #forced;
+  /** @type {UplinkState} */
+  state = 'off';
+  /** Totals since the page was opened. */
+  counts = { sent: 0, droppedBefore: 0, reconnects: 0 };
+
+  /**
+   * @param {UplinkHandlers} handlers
+   * @param {boolean} postOnly never tries a WebSocket (`#uplink=post`)
+   */
+  constructor(handlers, postOnly) {
+    this.#handlers = handlers;
+    this.#forced = postOnly;
+    this.#posting = postOnly;
+  }
+
+  /** @returns {'none' | 'websocket' | 'post'} */
+  get kind() {
+    return this.#transport?.kind ?? 'none';
+  }
+
+  /** @returns {number} chunks that were dropped because they were too old */
+  get dropped() {
+    return this.counts.droppedBefore + this.#queue.dropped;
+  }
+
+  /** @param {number} rateHz of the room; a change reconnects */
+  setRate(rateHz) {
+    if (rateHz === this.#queue.rateHz) return;
+    this.counts.droppedBefore += this.#queue.dropped;
+    this.#queue = new SendQueue(rateHz);
+    if (this.#transport) this.#connect();
+  }
+
+  /** Connects; the newest page has the microphone from then on. */
+  start() {
+    // An ID that has lost the microphone stays refused.
+    if (this.state === 'taken') this.#page = pageId();
+    if (this.state === 'off' || this.state === 'taken') this.#connect();
+  }
+
+  /** Disconnects. */
+  stop() {
+    this.#drop();
+    this.#queue.takeAll();
+    this.#setState('off');
+  }
+
+  /** A handover to another process: opens the next socket before leaving the old one. POSTs need nothing. */
+  move() {
+    if (this.state !== 'open' || this.#posting || this.#next) return;
+    this.#next = this.#make(() => this.#moved());
+  }
+
+  /** The listener answers again after a loss: retries at once, and retries the WebSocket. */
+  reconsider() {
+    this.#failures = 0;
+    this.#backoff.reset();
+    const openedSecondBest = this.state === 'open' && this.#posting && !this.#forced;
+    if (this.state !== 'connecting' && !openedSecondBest) return;
+    this.#posting = this.#forced;
+    this.#connect();
+  }
+
+  /** @param {{samples: Int16Array, wallMs: number}} chunk */
+  send(chunk) {
+    if (this.state === 'off' || this.state === 'taken') return;
+    this.#queue.push(chunk);
+    this.#drain();
+  }
+
+  #connect() {
+    this.#drop();
+    this.#setState('connecting');
+    this.#transport = this.#make(() => this.#opened());
+  }
+
+  #make(onOpen) {
+    const Transport = this.#posting ? PostTransport : SocketTransport;
+    const options = { page: this.#page, rateHz: this.#queue.rateHz, firstNumber: this.#queue.nextNumber };
+    const transport = new Transport(options, {
+      onOpen: () => { if (transport === this.#transport || transport === this.#next) onOpen(); },
+      onReady: () => { if (transport === this.#transport) this.#drain(); },
+      onEnd: (why, unsent) => {
+        if (transport === this.#transport) this.#ended(why, unsent);
+        if (transport === this.#next) this.#next = null;
+      },
+    });
+    return transport;
+  }
+
+  /** WebSocket.close() sends what the old socket still has before it closes. */
+  #moved() {
+    this.#transport?.close();
+    clearTimeout(this.#retry);
+    this.#transport = this.#next;
+    this.#next = null;
+    this.#opened();
+  }
+
+  #drop() {
+    clearTimeout(this.#retry);
+    this.#transport?.close();
+    this.#next?.close();
+    this.#transport = null;
+    this.#next = null;
+    // The next POST takes what waits; a new socket must not send old chunks.
+    if (!this.#posting) this.#queue.takeAll();
+  }
+
+  #drain() {
+    if (!this.#transport?.ready) return;
+    const chunks = this.#queue.takeAll();
+    if (chunks.length === 0) return;
+    this.counts.sent += chunks.length;
+    this.#transport.send(chunks);
+  }
+
+  #opened() {
+    this.#openedMs = performance.now();
+    this.#failures = 0;
+    this.#setState('open');
+    this.#drain();
+  }
+
+  #ended(why, unsent = []) {
+    if (this.state === 'open') this.#backoff.lived(performance.now() - this.#openedMs);
+    this.#handlers.onFault?.(`uplink by ${this.kind}: ${why}`);
+    this.#transport = null;
+    if (why === 'taken') {
+      this.#queue.takeAll();
+      this.#setState('taken');
+      return;
+    }
+    this.counts.sent -= unsent.length;
+    this.#queue.putBack(unsent, performance.timeOrigin + performance.now());
+    if (why === 'never opened' && this.#handlers.reachable()) this.#failures += 1;
+    if (this.#failures >= SOCKET_TRIES) this.#posting = true;
+    this.counts.reconnects += 1;
+    if (why === 'broken') this.#handlers.onBroken();
+    this.#setState('connecting');
+    this.#retry = setTimeout(() => this.#connect(), this.#backoff.next());
+  }
+
+  #setState(state) {
+    if (state === this.state) return;
+    this.state = state;
+    this.#handlers.onState(state);
+  }
+}
+
+/** @returns {string} 16 random letters and digits, which identify this page to the listener */
+function pageId() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (n) => (n % 36).toString(36)).join('');
+}

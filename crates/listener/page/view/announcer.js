@@ -1,0 +1,67 @@
+/**
+ * Decides what a screen reader is told: the connection, a recording, and the own microphone when it can't be heard although the user
+ * didn't mute it. Never who talks. Pure: time is an argument.
+ *
+ * A problem is announced at once. Its end is announced only after it has lasted, because a state may come and go.
+ */
+
+/** States of the microphone that are problems, and those that may still become one. */
+const UNHEARD = ['off', 'taken', 'operator', 'held'];
+const PENDING = ['asking', 'waiting'];
+/** Time for which the microphone must work before that is announced. */
+const RECOVERED_AFTER_MS = 500;
+
+/** The announcements of one page, as keys of texts. */
+export class Announcer {
+  #base = '';
+  #trouble = '';
+  #recoveredMs = NaN;
+
+  /**
+   * @param {{connection: string, recorded: boolean, microphone: string}} state connection is empty outside the room
+   * @param {number} nowMs
+   * @returns {{keys: string[] | null, againMs: number}} keys: what to announce now; againMs: time after which to call again even if
+   *   nothing changes, 0 for never
+   */
+  look({ connection, recorded, microphone }, nowMs) {
+    if (!connection) return this.#leave();
+    const base = [connection, ...(recorded ? ['recorded'] : [])];
+    const troubled = UNHEARD.includes(microphone);
+    const key = micKey(microphone);
+    const leftMs = this.#leftMs(microphone, nowMs);
+    const recovered = leftMs <= 0;
+    const isNew = base.join() !== this.#base || (troubled && key !== this.#trouble) || recovered;
+    this.#base = base.join();
+    if (troubled) this.#trouble = key;
+    if (recovered) this.#trouble = '';
+    // Until the recovery has lasted, the problem still counts.
+    const last = recovered ? key : this.#trouble;
+    return { keys: isNew ? [...base, last].filter(Boolean) : null, againMs: leftMs > 0 ? leftMs : 0 };
+  }
+
+  /** @param {string} microphone state that was just announced because the user caused it */
+  announced(microphone) {
+    this.#trouble = UNHEARD.includes(microphone) || PENDING.includes(microphone) ? micKey(microphone) : '';
+    this.#recoveredMs = NaN;
+  }
+
+  /** Returns the time until the recovery is announced; NaN if there was no problem, or if it persists. */
+  #leftMs(microphone, nowMs) {
+    const isWell = this.#trouble !== '' && !UNHEARD.includes(microphone) && !PENDING.includes(microphone);
+    if (!isWell) this.#recoveredMs = NaN;
+    else if (Number.isNaN(this.#recoveredMs)) this.#recoveredMs = nowMs + RECOVERED_AFTER_MS;
+    return this.#recoveredMs - nowMs;
+  }
+
+  #leave() {
+    this.#base = '';
+    this.#trouble = '';
+    this.#recoveredMs = NaN;
+    return { keys: [], againMs: 0 };
+  }
+}
+
+/** @param {string} microphone state; @returns {string} key of its text */
+export function micKey(microphone) {
+  return `mic${microphone[0].toUpperCase()}${microphone.slice(1)}`;
+}

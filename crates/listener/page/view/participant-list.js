@@ -1,0 +1,338 @@
+/**
+ * Shows the participants: a few as a circle; more as a list, with the recent talkers on a stage and absent participants folded up.
+ * room/participants.js holds their state; here each change touches only the rows that it concerns.
+ *
+ * Levels are the mixer's: a row shows what the room hears. Names are user input and go to textContent and attributes only.
+ */
+
+import { Participants } from '../room/participants.js';
+import { say } from '../text/text.js';
+
+/** Levels at the bottom and the top of a meter. */
+const FLOOR_DBFS = -55;
+const TOP_DBFS = -12;
+/** Number of colours. */
+const TONES = 6;
+/** Maximum number of participants in a circle. */
+const CIRCLE = 9;
+/** Minimum number of participants for which there is a search. */
+const SEARCH_FROM = 20;
+
+/**
+ * @typedef {{list: HTMLElement, stage: HTMLElement, away: HTMLDetailsElement, alone: HTMLElement, search: HTMLInputElement,
+ *   count: HTMLElement}} Places
+ */
+
+/** The lists of participants. */
+export class ParticipantList {
+  #places;
+  #onMute;
+  #participants = new Participants();
+  #me = null;
+  #mutedForMe = new Set();
+  /** @type {Map<string, object>} */
+  #rows = new Map();
+  #stage = new Map();
+
+  /**
+   * @param {Places} places
+   * @param {(name: string, muted: boolean) => void} onMute the user mutes or unmutes a participant for themselves
+   */
+  constructor(places, onMute) {
+    this.#places = places;
+    this.#onMute = onMute;
+    places.search.addEventListener('input', () => this.#filter());
+    places.away.addEventListener('toggle', () => this.#layAway());
+    for (const list of [places.list, places.away]) {
+      list.addEventListener('click', (event) => this.#clicked(event));
+      list.addEventListener('keydown', walk);
+    }
+  }
+
+  /** @param {{name: string, display: string}} me */
+  setMe(me) {
+    this.#me = me;
+    this.#layOut();
+  }
+
+  /**
+   * @param {{name: string, display: string}[]} people all participants of the room
+   * @param {import('../stream/records.js').Mark[]} states
+   */
+  setPeople(people, states) {
+    this.#participants.setPeople(people, states);
+    this.#layOut();
+  }
+
+  /** @param {import('../stream/records.js').Mark[]} marks */
+  setStates(marks) {
+    if (this.#participants.setStates(marks).length > 0) this.#layOut();
+  }
+
+  /** @param {import('../stream/records.js').Mark[]} marks */
+  setLevels(marks) {
+    this.#paint(this.#participants.setLevels(marks));
+  }
+
+  /** @param {Iterable<string>} names login names of the participants whom the user has muted for themselves */
+  setMutedForMe(names) {
+    this.#mutedForMe = new Set(names);
+    this.#layOut();
+  }
+
+  /** Shows all participants silent, because the known levels are stale. */
+  hush() {
+    this.#paint(this.#participants.hush());
+  }
+
+  /** Forgets all participants. */
+  clear() {
+    this.#places.search.value = '';
+    this.setPeople([], []);
+    this.#places.alone.hidden = true;
+  }
+
+  /** Creates all rows again, in the current language. */
+  translate() {
+    this.#rows.clear();
+    this.#stage.clear();
+    this.#layOut();
+  }
+
+  /** @returns {boolean} whether the host has muted this page's participant */
+  get mutedByHost() {
+    return this.#participants.named(this.#me?.name)?.mutedByHost ?? false;
+  }
+
+  /** @param {string} name; @returns {boolean} whether the room hears this participant talk */
+  talking(name) {
+    return this.#participants.named(name)?.talking ?? false;
+  }
+
+  /** @returns {Set<string>} login names */
+  get mutedForMe() {
+    return this.#mutedForMe;
+  }
+
+  /** @param {string} name login name; @returns {string} display name */
+  displayName(name) {
+    return this.#participants.named(name)?.display ?? name;
+  }
+
+  #layOut() {
+    const { list, alone, search, count, away: awayBox } = this.#places;
+    const { here, away } = this.#participants.seated(this.#me?.name);
+    const few = here.length + away.length <= CIRCLE;
+    const shown = few ? [...here, ...away] : here;
+    this.#forget(new Set([...here, ...away].map(({ name }) => name)));
+    setChildren(list, shown.map((person) => this.#row(person).element));
+    list.dataset.crowd = few ? 'few' : 'many';
+    awayBox.hidden = few || away.length === 0;
+    awayBox.querySelector('summary').textContent = say('awayCount', { count: away.length });
+    this.#layAway();
+    alone.hidden = here.some(({ name }) => name !== this.#me?.name) || this.#participants.size === 0;
+    search.hidden = here.length < SEARCH_FROM;
+    if (search.hidden) search.value = '';
+    count.textContent = few || here.length === 0 ? '' : say('hereCount', { count: here.length });
+    for (const person of shown) this.#paintRow(person);
+    this.#layStage();
+    this.#filter();
+    keepOneTabStop(list);
+  }
+
+  /** Creates rows for absent participants only while they are unfolded: there may be hundreds. */
+  #layAway() {
+    const box = this.#places.away;
+    const list = box.querySelector('ul');
+    const people = box.open && !box.hidden ? this.#participants.seated(this.#me?.name).away : [];
+    setChildren(list, people.map((person) => this.#row(person).element));
+    for (const person of people) this.#paintRow(person);
+    keepOneTabStop(list);
+  }
+
+  /** Shows the recent talkers in front of a long list. Hidden from screen readers, because the list says the same. */
+  #layStage() {
+    const { stage, list } = this.#places;
+    const speakers = list.dataset.crowd === 'many' ? this.#participants.speakers : [];
+    const seats = speakers.map((place) => {
+      const person = this.#participants.at(place);
+      let seat = this.#stage.get(person.name);
+      if (seat?.display !== person.display) seat = makeRow(person, person.name === this.#me?.name, false);
+      this.#stage.set(person.name, seat);
+      paint(seat, person, this.#mutedForMe.has(person.name));
+      return seat.element;
+    });
+    setChildren(stage, seats);
+    stage.hidden = seats.length === 0;
+  }
+
+  #paint(places) {
+    if (places.length === 0) return;
+    for (const place of places) this.#paintRow(this.#participants.at(place));
+    this.#layStage();
+  }
+
+  #paintRow(person) {
+    const row = this.#rows.get(person.name);
+    if (row) paint(row, person, this.#mutedForMe.has(person.name));
+  }
+
+  #row(person) {
+    const known = this.#rows.get(person.name);
+    if (known?.display === person.display) return known;
+    const row = makeRow(person, person.name === this.#me?.name, true);
+    this.#rows.set(person.name, row);
+    return row;
+  }
+
+  #forget(known) {
+    for (const rows of [this.#rows, this.#stage]) for (const name of rows.keys()) if (!known.has(name)) rows.delete(name);
+  }
+
+  #filter() {
+    const wanted = plain(this.#places.search.value);
+    for (const { element, display } of this.#rows.values()) element.hidden = wanted !== '' && !plain(display).includes(wanted);
+    keepOneTabStop(this.#places.list);
+  }
+
+  #clicked(event) {
+    const button = event.target.closest('button');
+    const name = button?.closest('.person')?.dataset.name;
+    if (name) this.#onMute(name, button.getAttribute('aria-pressed') !== 'true');
+  }
+}
+
+/** Moves the focus by arrow keys within a list. The whole list is one stop of the Tab key, because it may have hundreds of buttons. */
+function walk(event) {
+  const steps = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1, Home: -Infinity, End: Infinity };
+  const step = steps[event.key];
+  if (!step || !event.target.matches('.person button')) return;
+  const buttons = buttonsOf(event.currentTarget);
+  const at = buttons.indexOf(event.target) + step;
+  const next = buttons[Math.max(0, Math.min(buttons.length - 1, at))];
+  event.target.tabIndex = -1;
+  next.tabIndex = 0;
+  next.focus();
+  event.preventDefault();
+}
+
+function buttonsOf(list) {
+  return [...list.querySelectorAll('.person:not([hidden]) button')];
+}
+
+function keepOneTabStop(list) {
+  const buttons = buttonsOf(list);
+  const current = buttons.find((button) => button === document.activeElement) ?? buttons.find((button) => button.tabIndex === 0);
+  const first = current ?? buttons[0];
+  for (const button of buttons) button.tabIndex = button === first ? 0 : -1;
+}
+
+/** Moves only elements that are at the wrong place, so that the focus stays. */
+function setChildren(parent, children) {
+  if (children.length === 0) return parent.replaceChildren();
+  children.forEach((child, i) => { if (parent.children[i] !== child) parent.insertBefore(child, parent.children[i] ?? null); });
+  while (parent.children.length > children.length) parent.lastElementChild.remove();
+}
+
+function makeRow({ name, display }, isMe, withButton) {
+  const element = make('li', `person tone-${tone(name)}`);
+  element.dataset.name = name;
+  const seat = make('span', 'seat');
+  seat.setAttribute('aria-hidden', 'true');
+  const hand = make('span', 'hand-sign');
+  hand.append(sign('#hand'));
+  const microphone = make('span', 'mic-sign-small');
+  microphone.append(sign('#mic-off'));
+  seat.append(make('span', 'initials', initials(display)), hand, microphone);
+  const title = make('bdi', 'name', display);
+  title.title = display;
+  const words = make('span', 'words');
+  words.append(title);
+  if (isMe) words.append(make('span', 'you', say('you')));
+  const mark = make('span', 'mark');
+  const meter = make('span', 'meter');
+  meter.setAttribute('aria-hidden', 'true');
+  meter.append(make('span', 'meter-bar'));
+  element.append(seat, words, mark, meter);
+  const button = isMe || !withButton ? null : makeButton(display);
+  if (button) element.append(button);
+  return { element, mark, button, display, isMe, use: microphone.querySelector('use') };
+}
+
+function makeButton(display) {
+  const button = make('button', 'mute-for-me');
+  button.type = 'button';
+  button.tabIndex = -1;
+  button.setAttribute('aria-label', say('muteForMe', { name: display }));
+  button.title = say('muteForMe', { name: display });
+  button.append(sign('#speaker'));
+  return button;
+}
+
+function paint({ element, mark, button, isMe, use }, known, mutedForMe) {
+  // This page's participant is here, even if the room doesn't know it yet.
+  const person = { ...known, here: known.here || isMe };
+  const { talking, mutedByHost, muted, listening, hand, here, dbfs } = person;
+  const share = talking ? (dbfs - FLOOR_DBFS) / (TOP_DBFS - FLOOR_DBFS) : 0;
+  const silenced = mutedByHost || (here && (muted || listening));
+  element.classList.toggle('talking', talking);
+  element.classList.toggle('away', !here && !talking);
+  element.classList.toggle('hand', here && hand);
+  element.classList.toggle('silenced', silenced);
+  element.classList.toggle('operator', mutedByHost);
+  element.classList.toggle('muted-for-me', mutedForMe);
+  element.style.setProperty('--level', Math.max(0, Math.min(1, share || 0)).toFixed(2));
+  const href = listening && !mutedByHost ? '#headphones' : '#mic-off';
+  if (use.getAttribute('href') !== href) use.setAttribute('href', href);
+  const word = wordFor(person, mutedForMe);
+  if (mark.textContent !== word) mark.textContent = word;
+  if (button && button.getAttribute('aria-pressed') !== String(mutedForMe)) {
+    button.setAttribute('aria-pressed', String(mutedForMe));
+    button.querySelector('use').setAttribute('href', mutedForMe ? '#speaker-off' : '#speaker');
+  }
+}
+
+/** Returns the most important state of a participant, and a raised hand besides. */
+function wordFor({ talking, mutedByHost, muted, listening, hand, here }, mutedForMe) {
+  const words = [];
+  if (here && hand) words.push(say('handRaised'));
+  if (mutedForMe) words.push(say('mutedForMe'));
+  else if (mutedByHost) words.push(say('mutedByHost'));
+  else if (talking) words.push(say('talking'));
+  else if (!here) words.push(say('away'));
+  else if (listening) words.push(say('listening'));
+  else if (muted) words.push(say('selfMuted'));
+  return words.join(' · ');
+}
+
+function make(tag, className, text = '') {
+  const element = document.createElement(tag);
+  element.className = className;
+  element.textContent = text;
+  return element;
+}
+
+function sign(href) {
+  const svg = document.createElementNS('http://www.w3.org/2000/svg', 'svg');
+  const use = document.createElementNS('http://www.w3.org/2000/svg', 'use');
+  use.setAttribute('href', href);
+  svg.setAttribute('aria-hidden', 'true');
+  svg.append(use);
+  return svg;
+}
+
+function initials(display) {
+  const words = display.match(/[\p{L}\p{N}][\p{L}\p{M}\p{N}]*/gu) ?? [];
+  const ends = words.length > 1 ? [words[0], words.at(-1)] : words;
+  return ends.map((word) => [...word][0]).join('').toLocaleUpperCase();
+}
+
+/** Removes case and accents, so that a search for `zoe` finds Zoé. */
+function plain(text) {
+  return text.normalize('NFKD').replace(/\p{M}/gu, '').toLocaleLowerCase().trim();
+}
+
+/** Returns the number of a colour, which depends only on the name, so that all pages agree. */
+function tone(name) {
+  return [...name].reduce((sum, letter) => (sum * 31 + letter.codePointAt(0)) % 997, 7) % TONES;
+}

@@ -1,0 +1,147 @@
+/**
+ * The settings panel: devices, processing, microphone mode, shortcuts, the test of sound and microphone, and the details for support. It
+ * shows and stores the settings; the handlers apply them.
+ */
+
+import { hasWorklets } from '../audio/context.js';
+import { choose, chosen, isOn, listDevices, switchTo } from '../audio/devices.js';
+import { outputsCanBeChosen } from '../audio/output.js';
+import { recall, remember } from '../base/storage.js';
+import { advice } from '../microphone/advice.js';
+import { SoundTest } from '../microphone/sound-test.js';
+import { say } from '../text/text.js';
+
+const byId = (id) => document.getElementById(id);
+const SWITCHES = ['echo', 'noise', 'gain'];
+
+/** @returns {'open' | 'voice' | 'talk'} the microphone mode: always on, voice activation or push to talk */
+export function mode() {
+  const kept = recall('mode');
+  return kept === 'voice' || kept === 'talk' ? kept : 'open';
+}
+
+/** @returns {boolean} whether keyboard shortcuts are on */
+export function shortcutsAreOn() {
+  return recall('keys') !== 'no';
+}
+
+/** The settings panel. */
+export class SettingsPanel {
+  #panel = byId('settings');
+  #handlers;
+  #test = new SoundTest((test) => this.#showTest(test));
+  #inputs = [];
+
+  /** @param {{onMicrophone: () => void, onOutput: () => void, onMode: () => void, figures: () => string,
+   *   inRoom: () => boolean, levelled: () => boolean}} handlers */
+  constructor(handlers) {
+    this.#handlers = handlers;
+    byId('settings-close').addEventListener('click', () => this.#panel.close());
+    this.#panel.addEventListener('close', () => this.#closed());
+    this.#panel.addEventListener('click', (event) => { if (event.target === this.#panel) this.#panel.close(); });
+    byId('input').addEventListener('change', ({ target }) => this.#chooseDevice('input', target.value, handlers.onMicrophone));
+    byId('output').addEventListener('change', ({ target }) => this.#chooseDevice('output', target.value, handlers.onOutput));
+    for (const name of SWITCHES) byId(`switch-${name}`).addEventListener('change', ({ target }) => this.#switch(name, target.checked));
+    for (const radio of this.#modes) radio.addEventListener('change', () => { remember('mode', radio.value); handlers.onMode(); });
+    byId('switch-keys').addEventListener('change', ({ target }) => remember('keys', target.checked ? 'yes' : 'no'));
+    byId('tone').addEventListener('click', () => this.#test.tone());
+    byId('myself').addEventListener('click', () => this.#hearMyself(byId('myself').getAttribute('aria-pressed') !== 'true'));
+    byId('copy').addEventListener('click', () => this.#copy());
+    navigator.mediaDevices?.addEventListener('devicechange', () => { if (this.#panel.open) this.#showDevices(); });
+  }
+
+  /** Call only in a click, because the test makes sound. */
+  open() {
+    for (const name of SWITCHES) byId(`switch-${name}`).checked = isOn(name);
+    for (const radio of this.#modes) radio.checked = radio.value === mode();
+    byId('switch-keys').checked = shortcutsAreOn();
+    byId('output-row').hidden = !(hasWorklets() && outputsCanBeChosen());
+    // Where the mixer levels voices, the browser's own gain control is off.
+    byId('gain-row').hidden = this.#handlers.levelled();
+    byId('sound-test').hidden = this.#handlers.inRoom() || typeof AudioContext === 'undefined';
+    byId('diagnostics').hidden = !this.#handlers.inRoom();
+    byId('copied').textContent = '';
+    this.#panel.showModal();
+    this.#showDevices();
+    this.#startTest();
+  }
+
+  get #modes() {
+    return [...this.#panel.querySelectorAll('input[name="mode"]')];
+  }
+
+  async #startTest() {
+    if (byId('sound-test').hidden) return;
+    this.#hearMyself(false);
+    await this.#test.start();
+    // Browsers name devices only after the microphone permission was granted.
+    this.#showDevices();
+  }
+
+  #closed() {
+    this.#test.stop();
+    this.#hearMyself(false);
+  }
+
+  #chooseDevice(kind, deviceId, then) {
+    choose(kind, deviceId);
+    this.#changed(then);
+  }
+
+  #switch(name, on) {
+    switchTo(name, on);
+    this.#changed(this.#handlers.onMicrophone);
+  }
+
+  #changed(then) {
+    if (this.#handlers.inRoom()) then();
+    else this.#startTest();
+  }
+
+  #hearMyself(on) {
+    byId('myself').setAttribute('aria-pressed', String(on));
+    this.#test.hearMyself(on);
+  }
+
+  async #showDevices() {
+    const { inputs, outputs } = await listDevices();
+    this.#inputs = inputs;
+    for (const [kind, devices] of [['input', inputs], ['output', outputs]]) {
+      const select = byId(kind);
+      const others = devices.filter(({ deviceId }) => deviceId !== 'default');
+      select.replaceChildren(option('', say('systemDefault')), ...others.map(({ deviceId, label }) => option(deviceId, label)));
+      select.value = others.some(({ deviceId }) => deviceId === chosen(kind)) ? chosen(kind) : '';
+    }
+  }
+
+  #showTest({ state, peak, highest, listenedMs, track }) {
+    const share = peak > 0 ? Math.max(0, 1 + (20 * Math.log10(peak)) / 60) : 0;
+    byId('sound-test-level').style.setProperty('--level', share.toFixed(2));
+    const label = track?.label ?? '';
+    const others = this.#inputs.filter((device) => device.deviceId !== 'default' && device.label !== label).length;
+    const key = advice({
+      state, peak: highest, listenedMs, label, others, systemMuted: track?.muted ?? false, isDefault: chosen('input') === '',
+    });
+    const text = say(key, { name: label });
+    if (byId('advice').textContent !== text) byId('advice').textContent = text;
+    byId('advice').dataset.good = String(key === 'adviceGood');
+  }
+
+  async #copy() {
+    const text = this.#handlers.figures();
+    try {
+      await navigator.clipboard.writeText(text);
+      byId('copied').textContent = say('copied');
+    } catch {
+      // The clipboard was refused: the user copies the text by hand.
+      byId('copied').textContent = text;
+    }
+  }
+}
+
+function option(value, text) {
+  const element = document.createElement('option');
+  element.value = value;
+  element.textContent = text;
+  return element;
+}

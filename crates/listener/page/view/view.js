@@ -1,0 +1,203 @@
+/**
+ * Folder view/: what the user sees and operates. May import base/, audio/, microphone/, room/ and text/.
+ *
+ * This file shows app.js's states in the page's elements.
+ */
+
+import { otherLanguage, say } from '../text/text.js';
+import { Announcer, micKey } from './announcer.js';
+import { TitleStatus } from './title-status.js';
+
+const byId = (id) => document.getElementById(id);
+
+/** Elements that app.js listens to. */
+export const elements = Object.fromEntries(
+  ['join', 'mute', 'volume', 'leave', 'language', 'details', 'hand-button', 'hold', 'settings-open', 'test-open', 'volume-2'].map((id) => [id, byId(id)]),
+);
+
+/** Elements of participant-list.js. */
+export const participantPlaces = {
+  list: byId('people'), stage: byId('stage'), away: byId('away'), alone: byId('alone'), search: byId('search'), count: byId('count'),
+};
+
+/** Elements of messages.js. */
+export const messageParts = {
+  panel: byId('messages'), list: byId('message-list'), form: byId('write'), line: byId('message-line'),
+  toggle: byId('messages-toggle'), badge: byId('badge'), trouble: byId('message-trouble'), close: byId('messages-close'),
+  empty: byId('messages-empty'),
+};
+
+const titleStatus = new TitleStatus();
+let titleTimer = 0;
+let talking = false;
+const announcer = new Announcer();
+let announcerTimer = 0;
+
+/**
+ * Shows the screen before and after the room.
+ * @param {{title: string, hint?: string, warning?: string, room?: string, join?: string, troubled?: boolean}} door texts
+ */
+export function showDoor({ title, hint = '', warning = '', room = '', join = '', troubled = false }) {
+  document.body.dataset.screen = 'door';
+  swap(true);
+  byId('door').classList.toggle('troubled', troubled);
+  set('door-title', title);
+  set('door-hint', hint);
+  set('door-room', room);
+  set('door-warning', warning);
+  byId('door-warning').hidden = !warning;
+  set('join', join);
+  elements.join.hidden = !join;
+  elements['test-open'].hidden = !join;
+  document.title = room ? `Palabre · ${room}` : 'Palabre';
+}
+
+/** Shows the screen of the room. */
+export function showInside() {
+  document.body.dataset.screen = 'inside';
+  swap(false);
+  elements.mute.focus({ preventScroll: true });
+}
+
+/**
+ * @param {{room: string, recorded?: boolean, connection: 'connecting' | 'live' | 'lost' | '', microphone: string}} state
+ */
+export function showState({ room, recorded = false, connection, microphone }) {
+  set('room', room);
+  set('recorded', recorded ? say('recorded') : '');
+  set('connection', connection && say(connection));
+  announce({ connection, recorded, microphone });
+  byId('connection').dataset.state = connection;
+  showMicrophone(microphone);
+  showTitle(room, microphone);
+}
+
+/** Shows the state in title and icon, which are visible while another tab is in front. */
+function showTitle(room, microphone) {
+  clearTimeout(titleTimer);
+  const inside = document.body.dataset.screen === 'inside';
+  const { prefix, icon, againMs } = titleStatus.show(inside ? microphone : 'off', talking, performance.now());
+  setIcon(icon);
+  const title = `${prefix}Palabre · ${room}`;
+  if (inside && document.title !== title) document.title = title;
+  if (againMs > 0) titleTimer = setTimeout(() => showTitle(room, microphone), againMs);
+}
+
+/** Writes announcements into the live region, which a screen reader reads whenever it changes. */
+function announce(state) {
+  clearTimeout(announcerTimer);
+  const { keys, againMs } = announcer.look(state, performance.now());
+  if (keys) announceText(keys.map((key) => say(key)).join(' · '));
+  if (againMs > 0) announcerTimer = setTimeout(() => announce(state), againMs);
+}
+
+function setIcon(name) {
+  const link = document.querySelector('link[rel="icon"]');
+  const href = `./page/icons/${name}`;
+  if (link.getAttribute('href') !== href) link.setAttribute('href', href);
+}
+
+/** @param {boolean} now whether the room hears this participant, for title and icon */
+export function showTalking(now) {
+  talking = now;
+}
+
+/**
+ * Shows the push-to-talk button.
+ * @param {boolean} shown
+ * @param {boolean} held
+ */
+export function showHold(shown, held) {
+  elements.hold.hidden = !shown;
+  elements.hold.classList.toggle('held', held);
+  set('hold-words', say(held ? 'holding' : 'hold'));
+}
+
+/** @param {boolean} raised the user's own hand */
+export function showHand(raised) {
+  elements['hand-button'].setAttribute('aria-pressed', String(raised));
+}
+
+/** @param {number} share of the user's own meter, 0 to 1 */
+export function showLevel(share) {
+  byId('mic-level').style.setProperty('--level', share.toFixed(3));
+}
+
+/** @param {string} state of the microphone, which the user has just changed and a screen reader must announce */
+export function announceMicrophone(state) {
+  announcer.announced(state);
+  announceText(say(micKey(state)));
+}
+
+/** Labels the language button with the language it switches to, in that language. */
+export function showLanguage() {
+  const { code, name } = otherLanguage();
+  elements.language.textContent = code.toUpperCase();
+  elements.language.setAttribute('aria-label', `${code.toUpperCase()} · ${name}`);
+  elements.language.title = name;
+  elements.language.lang = code;
+}
+
+/**
+ * Shows cards above the participants, each with one button.
+ * @param {{key: string, urgent?: boolean, action: string, onAction: () => void}[]} notices title `key`, text `keyHint`, button `action`
+ */
+export function showNotices(notices) {
+  const box = byId('notices');
+  const signature = `${document.documentElement.lang} ${notices.map((notice) => notice.key).join(' ')}`;
+  if (box.dataset.signature === signature) return;
+  box.dataset.signature = signature;
+  box.replaceChildren(...notices.map(makeNotice));
+}
+
+/** @param {[string, string][]} figures key of the label, and value */
+export function showFigures(figures) {
+  byId('figures').replaceChildren(...figures.map(([key, value]) => {
+    const pair = make('div', '');
+    pair.append(make('dt', say(key)), make('dd', value));
+    return pair;
+  }));
+}
+
+function announceText(text) {
+  set('spoken', text);
+}
+
+function showMicrophone(state) {
+  const name = micKey(state);
+  const open = ['on', 'waiting', 'held', 'ready'].includes(state);
+  elements.mute.dataset.state = state;
+  elements.mute.disabled = state === 'listener';
+  elements.mute.querySelector('use').setAttribute('href', open ? '#mic' : '#mic-off');
+  set('mic-state', say(name));
+  set('mic-hint', say(`${name}Hint`));
+}
+
+function makeNotice({ key, urgent, action, onAction }) {
+  const card = make('div', '');
+  card.className = urgent ? 'notice urgent' : 'notice';
+  const words = make('div', '');
+  words.append(make('strong', say(key)), make('p', say(`${key}Hint`)));
+  const button = make('button', say(action));
+  button.type = 'button';
+  button.addEventListener('click', onAction);
+  card.append(words, button);
+  return card;
+}
+
+function swap(door) {
+  byId('door').hidden = !door;
+  byId('inside').hidden = door;
+  byId('dock').hidden = door;
+}
+
+function set(id, text) {
+  const element = byId(id);
+  if (element.textContent !== text) element.textContent = text;
+}
+
+function make(tag, text) {
+  const element = document.createElement(tag);
+  element.textContent = text;
+  return element;
+}
