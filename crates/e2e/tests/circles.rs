@@ -94,7 +94,7 @@ type Graph = BTreeMap<String, BTreeSet<String>>;
 /// Returns the circles between the files of the crate with this root.
 fn circles(root: &Path) -> Vec<String> {
     let mut files = Files::default();
-    files.add(root.to_owned(), None);
+    files.add(root, None);
     let folder = root.parent().unwrap();
     let shown = |file: usize| files.0[file].path.strip_prefix(folder).unwrap().display().to_string();
     let uses = |file: usize| (shown(file), files.used_by(file).into_iter().map(shown).collect());
@@ -151,9 +151,9 @@ struct Files(Vec<File>);
 
 impl Files {
     /// Reads a file and those of its child modules.
-    fn add(&mut self, path: PathBuf, parent: Option<usize>) -> usize {
-        let syntax = syn::parse_file(&fs::read_to_string(&path).unwrap()).unwrap();
-        let mut file = File { path: path.clone(), parent, ..File::default() };
+    fn add(&mut self, path: &Path, parent: Option<usize>) -> usize {
+        let syntax = syn::parse_file(&fs::read_to_string(path).unwrap()).unwrap();
+        let mut file = File { path: path.to_owned(), parent, ..File::default() };
         file.visit_file(&syntax);
         let modules = std::mem::take(&mut file.modules);
         let number = self.0.len();
@@ -164,7 +164,7 @@ impl Files {
         };
         for module in modules {
             let [flat, folder] = [folder.join(format!("{module}.rs")), folder.join(&module).join("mod.rs")];
-            let child = self.add(if flat.exists() { flat } else { folder }, Some(number));
+            let child = self.add(if flat.exists() { &flat } else { &folder }, Some(number));
             self.0[number].children.insert(module, child);
         }
         number
