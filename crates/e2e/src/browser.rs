@@ -1,8 +1,7 @@
-//! A real Chromium, driven through Debian's chromedriver.
+//! Drives a real Chromium with Debian's chromedriver.
 //!
-//! Each browser is a process of its own with its own profile and its own fake microphone. The page's sound is tapped where it
-//! is really rendered: whatever is connected to an `AudioContext`'s destination, and whatever the microphone delivers, is also
-//! recorded by a worklet of the test's own.
+//! Each browser has its own process, profile and fake microphone. To record sound, `tap.js` adds a worklet to every node that the page connects
+//! to its `AudioContext`'s destination, and to the microphone.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -20,8 +19,8 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use crate::keyboard::Page;
-use crate::suite::PATIENCE;
-use crate::wait_for;
+use crate::suite::TIMEOUT;
+use crate::wait::wait_for;
 
 const FLAGS: [&str; 11] = [
     "--headless=new",
@@ -47,47 +46,40 @@ pub struct Browser {
     _profile: tempfile::TempDir,
 }
 
-/// Which sound of a page.
+/// A place where the sound of a page is recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tap {
-    /// What the page's `AudioContext` renders to its destination.
+    /// What the page's `AudioContext` renders.
     Output,
-    /// What the browser delivers as the microphone.
+    /// What the microphone delivers.
     Microphone,
-    /// What came with the injected stream, as it came.
+    /// What the injected stream contained.
     Stream,
 }
 
-/// When a page's sound left and came.
+/// When a page sent and received sound.
 #[derive(Clone, Debug)]
 pub struct Stages {
-    /// How old the first sample of each piece was when it left, in ms, and how many samples it had.
+    /// For each chunk sent: the age of its first sample in ms, and its number of samples.
     pub sent: Vec<(f64, f64)>,
-    /// For each chunk that arrived its first sample's place in [`Tap::Stream`], the wall-clock time in ms, and its SEQ.
+    /// For each chunk received: the position of its first sample in [`Tap::Stream`], the wall-clock time in ms, and its SEQ.
     pub arrived: Vec<(f64, f64, f64)>,
 }
 
 impl Browser {
-    /// Starts a Chromium whose microphone plays `voice` (a WAV) again and again, or whose person refuses it, and whose
-    /// language is `language`.
-    ///
-    /// # Errors
-    /// chromedriver or Chromium did not start.
+    /// Starts a Chromium in this language. Its microphone plays the WAV `voice` in a loop; without one, access to the microphone is denied.
     pub fn start(voice: Option<&Path>, language: &str) -> Result<Self> {
-        let person = match voice {
+        let permission = match voice {
             Some(voice) => {
                 let file = format!("--use-file-for-fake-audio-capture={}", voice.display());
                 vec!["--use-fake-ui-for-media-stream".into(), file]
             }
             None => vec!["--deny-permission-prompts".into()],
         };
-        Self::launch([vec!["--use-fake-device-for-media-stream".into()], person].concat(), language)
+        Self::launch([vec!["--use-fake-device-for-media-stream".into()], permission].concat(), language)
     }
 
-    /// Starts a Chromium whose microphone is the machine's own, and whose person gives it.
-    ///
-    /// # Errors
-    /// chromedriver or Chromium did not start.
+    /// Starts a Chromium with access to the machine's microphone.
     pub fn with_own_microphone(language: &str) -> Result<Self> {
         Self::launch(vec!["--use-fake-ui-for-media-stream".into()], language)
     }
@@ -101,7 +93,7 @@ impl Browser {
         arguments.push(format!("--lang={language}"));
         arguments.push(format!("--accept-lang={language}"));
         let capabilities = json!({
-            // A page that holds an endless frame never finishes loading.
+            // A page with an endless frame never finishes loading.
             "pageLoadStrategy": "none",
             "acceptInsecureCerts": true,
             "goog:chromeOptions": { "args": arguments, "prefs": { "intl.accept_languages": language } },
@@ -116,27 +108,18 @@ impl Browser {
         Ok(Self { client: Some(client), runtime, driver, _output: output, _profile: profile })
     }
 
-    /// Opens an address; the page need not be ready when this returns.
-    ///
-    /// # Errors
-    /// chromedriver says no.
+    /// Opens an address. Doesn't wait for the page.
     pub fn open(&self, url: &str) -> Result<()> {
         Ok(self.runtime.block_on(self.client()?.goto(url))?)
     }
 
-    /// Runs a script in the page and gives what it returns.
-    ///
-    /// # Errors
-    /// The script threw.
+    /// Runs a script in the page and returns its result.
     pub fn run(&self, script: &str) -> Result<Value> {
         let client = self.client()?;
         self.runtime.block_on(client.execute(script, vec![])).with_context(|| format!("script: {script}"))
     }
 
-    /// Asks a JavaScript expression again and again until it is true.
-    ///
-    /// # Errors
-    /// It was not within a minute.
+    /// Waits until a JavaScript expression is true.
     pub fn wait_until(&self, expression: &str) -> Result<()> {
         let script = format!("return Boolean({expression})");
         let asked = || self.run(&script).ok().filter(|value| value == &Value::Bool(true));
@@ -146,10 +129,7 @@ impl Browser {
         })
     }
 
-    /// Clicks the element of a CSS selector, as a person would.
-    ///
-    /// # Errors
-    /// There is none, or it can't be clicked.
+    /// Clicks the element of a CSS selector.
     pub fn click(&self, selector: &str) -> Result<()> {
         let client = self.client()?;
         self.runtime.block_on(async {
@@ -159,10 +139,7 @@ impl Browser {
         Ok(())
     }
 
-    /// Types into the element of a CSS selector, as a person would.
-    ///
-    /// # Errors
-    /// There is none, or nothing can be typed into it.
+    /// Types text into the element of a CSS selector.
     pub fn type_into(&self, selector: &str, text: &str) -> Result<()> {
         let client = self.client()?;
         self.runtime.block_on(async {
@@ -172,120 +149,84 @@ impl Browser {
         Ok(())
     }
 
-    /// A command of Chromium's DevTools protocol.
-    ///
-    /// # Errors
-    /// chromedriver says no.
+    /// Sends a command of the Chrome DevTools Protocol.
     pub fn devtools(&self, command: &str, parameters: Value) -> Result<Value> {
         let client = self.client()?;
         let command = DevTools { command: command.into(), parameters };
         Ok(self.runtime.block_on(client.issue_cmd(command))?)
     }
 
-    /// What the page and the browser wrote to the console since the last call.
-    ///
-    /// # Errors
-    /// chromedriver says no.
+    /// Returns the console's messages since the last call.
     pub fn console(&self) -> Result<Vec<String>> {
         let lines = self.runtime.block_on(self.client()?.issue_cmd(Log))?;
         let text = |line: &Value| line["message"].as_str().map(ToOwned::to_owned);
         Ok(lines.as_array().into_iter().flatten().filter_map(text).collect())
     }
 
-    /// Writes what the window shows as PNG.
-    ///
-    /// # Errors
-    /// chromedriver says no, or the file can't be written.
+    /// Writes a screenshot as PNG.
     pub fn screenshot(&self, path: &Path) -> Result<()> {
         let png = self.runtime.block_on(self.client()?.screenshot())?;
         Ok(std::fs::write(path, png)?)
     }
 
-    /// Taps the sound of every page opened from now on. The tap's worklet is not the page's, so this lifts its
-    /// Content-Security-Policy: what the policy does is tested elsewhere, without a tap.
-    ///
-    /// # Errors
-    /// chromedriver says no.
+    /// Records the sound of every page that is opened from now on. Disables the page's Content-Security-Policy, which doesn't allow the
+    /// worklet that records.
     pub fn tap_sound(&self) -> Result<()> {
         self.devtools("Page.setBypassCSP", json!({ "enabled": true }))?;
         self.devtools("Page.addScriptToEvaluateOnNewDocument", json!({ "source": include_str!("tap.js") }))?;
         Ok(())
     }
 
-    /// How many samples a tap has recorded, and at which rate in Hz.
-    ///
-    /// # Errors
-    /// The script threw.
+    /// Returns how many samples were recorded, and their rate in Hz.
     pub fn tapped(&self, tap: Tap) -> Result<(usize, u32)> {
         let (count, rate_hz) = self.two_numbers(&format!("return window.palabreTap.length({})", tap.name()))?;
         Ok((count, u32::try_from(rate_hz)?))
     }
 
-    /// Waits until a tap has recorded more than so many samples.
-    ///
-    /// # Errors
-    /// It had not within a minute more than they last.
+    /// Waits until more than `samples` were recorded.
     pub fn wait_tapped(&self, tap: Tap, samples: usize) -> Result<()> {
         let seconds = self.tapped(tap).map_or(0, |(_, rate_hz)| samples as u64 / u64::from(rate_hz.max(1)));
         let enough = || self.tapped(tap).ok().filter(|&(count, rate_hz)| rate_hz > 0 && count > samples);
-        wait_for("sound in the browser", PATIENCE + Duration::from_secs(seconds), enough).map(drop)
+        wait_for("sound in the browser", TIMEOUT + Duration::from_secs(seconds), enough).map(drop)
     }
 
-    /// Whether what the taps record from now on is kept; what isn't is counted all the same, and is silence when it is asked for.
-    ///
-    /// # Errors
-    /// The script threw.
+    /// Turns recording on or off. While it is off, samples are counted but read as silence.
     pub fn tap_keeps(&self, kept: bool) -> Result<()> {
         self.run(&format!("window.palabreTap.keep({kept})")).map(drop)
     }
 
-    /// What a tap has recorded from sample `start` on.
-    ///
-    /// # Errors
-    /// The script threw.
+    /// Returns the recorded samples from `start` on.
     pub fn tap_from(&self, tap: Tap, start: usize) -> Result<Vec<i16>> {
         self.tap_between(tap, start, self.tapped(tap)?.0)
     }
 
-    /// What a tap has recorded from sample `start` to the one before `end`, in parts: whatever keeps the page busy is heard in it.
-    ///
-    /// # Errors
-    /// The script threw.
+    /// Returns the recorded samples `start..end`. Fetches them in parts, since a busy page disturbs its own sound.
     pub fn tap_between(&self, tap: Tap, start: usize, end: usize) -> Result<Vec<i16>> {
         const PART: usize = 1 << 16;
         let mut samples = Vec::with_capacity(end.saturating_sub(start));
         for from in (start..end).step_by(PART) {
             let to = end.min(from + PART);
             let value = self.run(&format!("return window.palabreTap.base64({}, {from}, {to})", tap.name()))?;
-            let bytes = STANDARD.decode(value.as_str().context("the tap's answer is text")?)?;
+            let bytes = STANDARD.decode(value.as_str().context("the recording is text")?)?;
             samples.extend(bytes.as_chunks::<2>().0.iter().map(|&pair| i16::from_le_bytes(pair)));
         }
         Ok(samples)
     }
 
-    /// Wall-clock time in ms of each recorded block's first sample, from the sample `start` on: `(sample, ms)`, for measuring latency.
-    ///
-    /// # Errors
-    /// The script threw.
+    /// Returns for each recorded block from sample `start` on its first sample and that sample's wall-clock time in ms.
     pub fn tap_times(&self, tap: Tap, start: usize) -> Result<Vec<(f64, f64)>> {
         let value = self.run(&format!("return window.palabreTap.times({}, {start})", tap.name()))?;
         let pair = |pair: &Value| Some((pair[0].as_f64()?, pair[1].as_f64()?));
         Ok(value.as_array().into_iter().flatten().filter_map(pair).collect())
     }
 
-    /// Makes every page that is opened from now on one of a browser without AudioWorklet.
-    ///
-    /// # Errors
-    /// The browser says no.
+    /// Removes AudioWorklet from every page that is opened from now on.
     pub fn without_worklets(&self) -> Result<()> {
         let source = json!({ "source": "delete window.AudioWorkletNode; delete window.AudioWorklet;" });
         self.devtools("Page.addScriptToEvaluateOnNewDocument", source).map(drop)
     }
 
-    /// Gives every page that is opened from now on a context of this rate, as if that were the sound card's: the page asks for none.
-    ///
-    /// # Errors
-    /// The browser says no.
+    /// Sets the sample rate of the AudioContext of every page that is opened from now on, as a sound card would.
     pub fn with_context_rate(&self, rate_hz: u32) -> Result<()> {
         let source = format!(
             "window.AudioContext = class extends AudioContext {{ constructor(options) {{ super({{ ...options, sampleRate: {rate_hz} }}); }} }};"
@@ -293,18 +234,12 @@ impl Browser {
         self.devtools("Page.addScriptToEvaluateOnNewDocument", json!({ "source": source })).map(drop)
     }
 
-    /// How many pieces have left, and how many chunks have come.
-    ///
-    /// # Errors
-    /// The script threw.
+    /// Returns the number of chunks sent and of chunks received.
     pub fn tap_counts(&self) -> Result<(usize, usize)> {
         self.two_numbers("return window.palabreTap.counts()")
     }
 
-    /// When chunks left and when they came, after the first so many of each.
-    ///
-    /// # Errors
-    /// The script threw.
+    /// Returns when chunks were sent and received, after the first `sent` and `arrived`.
     pub fn tap_stages(&self, (sent, arrived): (usize, usize)) -> Result<Stages> {
         let value = self.run(&format!("return window.palabreTap.stages({sent}, {arrived})"))?;
         let rows = |name: &str| value[name].as_array().cloned().unwrap_or_default();
@@ -317,7 +252,7 @@ impl Browser {
         })
     }
 
-    /// The process of chromedriver, whose descendants are Chromium's.
+    /// Returns the process ID of chromedriver, the ancestor of Chromium's processes.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.driver.id()
@@ -325,12 +260,12 @@ impl Browser {
 
     fn two_numbers(&self, script: &str) -> Result<(usize, usize)> {
         let value = self.run(script)?;
-        let number = |at: usize| value[at].as_u64().context("the tap's answer is two numbers");
+        let number = |at: usize| value[at].as_u64().context("the script returns two numbers");
         Ok((usize::try_from(number(0)?)?, usize::try_from(number(1)?)?))
     }
 
     fn client(&self) -> Result<&Client> {
-        self.client.as_ref().context("the browser has been closed")
+        self.client.as_ref().context("the browser is closed")
     }
 }
 
@@ -376,7 +311,7 @@ impl Drop for Browser {
     }
 }
 
-/// chromedriver on a port of its choice, which it prints.
+/// Starts chromedriver, which prints the port that it chose.
 fn start_driver() -> Result<(Child, BufReader<ChildStdout>, u16)> {
     let mut driver = Command::new("chromedriver")
         .arg("--port=0")
@@ -395,7 +330,7 @@ fn start_driver() -> Result<(Child, BufReader<ChildStdout>, u16)> {
         line.clear();
     }
     let _ = driver.kill();
-    bail!("chromedriver ended without naming its port")
+    bail!("chromedriver ended without printing its port")
 }
 
 #[derive(Debug)]

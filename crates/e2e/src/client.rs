@@ -1,4 +1,4 @@
-//! A client of a listener as small as `curl`: real TLS, one request a connection, streams in both directions.
+//! A small HTTPS client for listeners: one request per connection, with streams in both directions.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -13,36 +13,35 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-use crate::suite::Link;
+use crate::link::Link;
 
 /// A TLS connection to a listener.
 pub type Tls = StreamOwned<ClientConnection, TcpStream>;
 
-const TIMEOUT: Duration = Duration::from_secs(20);
-const MAX_HEAD_BYTES: usize = 64 * 1024;
+/// Timeout for each read and write.
+const IO_TIMEOUT: Duration = Duration::from_secs(20);
+/// Maximum size of a response's head.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
 
-/// Trusts one certificate.
+/// A client that trusts one certificate.
 #[derive(Clone, Debug)]
 pub struct Client {
     config: Arc<ClientConfig>,
 }
 
-/// An answer's head, and the connection from which its body is read.
+/// A response's head, and the connection from which its body is read.
 #[derive(Debug)]
 pub struct Answer {
     /// The status code.
     pub status: u16,
-    /// The whole head as text.
+    /// The whole head.
     pub head: String,
     early: io::Cursor<Vec<u8>>,
     tls: Tls,
 }
 
 impl Client {
-    /// Trusts the certificate in the PEM file and nothing else.
-    ///
-    /// # Errors
-    /// The file can't be read.
+    /// Returns a client that trusts only the certificate in this PEM file.
     pub fn trusting(certificate: &Path) -> Result<Self> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(certificate)?)?;
@@ -54,31 +53,22 @@ impl Client {
         Ok(Self { config: Arc::new(config) })
     }
 
-    /// A connection with the handshake still to be done.
-    ///
-    /// # Errors
-    /// The connection is refused.
+    /// Connects by TCP. The TLS handshake begins with the first read or write.
     pub fn connect(&self, link: &Link) -> Result<Tls> {
         let tcp = TcpStream::connect(("127.0.0.1", link.port)).with_context(|| format!("connect to {}", link.port))?;
         tcp.set_nodelay(true)?;
-        tcp.set_read_timeout(Some(TIMEOUT))?;
-        tcp.set_write_timeout(Some(TIMEOUT))?;
+        tcp.set_read_timeout(Some(IO_TIMEOUT))?;
+        tcp.set_write_timeout(Some(IO_TIMEOUT))?;
         let tls = ClientConnection::new(Arc::clone(&self.config), ServerName::try_from("localhost")?)?;
         Ok(StreamOwned::new(tls, tcp))
     }
 
-    /// Sends a request without a body, with the key as a bearer, and reads the answer's head.
-    ///
-    /// # Errors
-    /// No answer, or none that is HTTP.
+    /// Sends a GET request with the access key as bearer token, and reads the response's head.
     pub fn get(&self, link: &Link, path: &str) -> Result<Answer> {
         self.request(link, "GET", path, &[&format!("Authorization: Bearer {}", link.key)], b"")
     }
 
-    /// Sends a request with header lines and what follows them, and reads the answer's head.
-    ///
-    /// # Errors
-    /// No answer, or none that is HTTP.
+    /// Sends a request with these header lines and this body, and reads the response's head.
     pub fn request(&self, link: &Link, method: &str, path: &str, lines: &[&str], body: &[u8]) -> Result<Answer> {
         let mut tls = self.connect(link)?;
         write_head(&mut tls, link, method, path, lines)?;
@@ -87,10 +77,7 @@ impl Client {
         Answer::read(tls)
     }
 
-    /// Begins to speak live: a WAV without end by chunked transfer.
-    ///
-    /// # Errors
-    /// The connection is refused.
+    /// Starts to speak: an endless WAV in a chunked POST.
     pub fn speak(&self, link: &Link, rate_hz: u32) -> Result<Speaker> {
         let mut tls = self.connect(link)?;
         let bearer = format!("Authorization: Bearer {}", link.key);
@@ -100,10 +87,7 @@ impl Client {
         Ok(speaker)
     }
 
-    /// Begins to record `/listen.wav` in a thread, which connects again whenever the stream ends.
-    ///
-    /// # Errors
-    /// No answer, or not a sound.
+    /// Starts a thread that records `/listen.wav`. It reconnects when the stream ends.
     pub fn record(&self, link: &Link) -> Result<Recording> {
         let (rate_hz, answer) = self.listen(link)?;
         let shared = Arc::new(Shared::default());
@@ -133,28 +117,26 @@ impl Answer {
                 break at + 4;
             }
             match tls.read(&mut piece)? {
-                0 => bail!("the connection ended within the head: {:?}", String::from_utf8_lossy(&bytes)),
-                _ if bytes.len() > MAX_HEAD_BYTES => bail!("the head does not end"),
+                0 => bail!("the connection ended within the response's head: {:?}", String::from_utf8_lossy(&bytes)),
+                _ if bytes.len() > HEAD_BYTES_MAX => bail!("the response's head is too long"),
                 got => bytes.extend_from_slice(&piece[..got]),
             }
         };
         let early = io::Cursor::new(bytes.split_off(end));
         let head = String::from_utf8(bytes)?;
-        let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).context("no status")?;
+        let status =
+            head.split(' ').nth(1).and_then(|code| code.parse().ok()).context("the response has no status code")?;
         Ok(Self { status, head, early, tls })
     }
 
-    /// A header's value.
+    /// Returns a header's value.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         let line = |line: &str| line.split_once(':').is_some_and(|(key, _)| key.eq_ignore_ascii_case(name));
         Some(self.head.lines().find(|text| line(text))?.split_once(':')?.1.trim())
     }
 
-    /// The whole body as text, up to its `Content-Length` or the end of the connection.
-    ///
-    /// # Errors
-    /// What reading says.
+    /// Reads the body as text, up to its `Content-Length` or the end of the connection.
     pub fn text(mut self) -> Result<String> {
         let length = self.header("content-length").and_then(|value| value.parse().ok()).unwrap_or(u64::MAX);
         let mut text = Vec::new();
@@ -172,26 +154,20 @@ impl Read for Answer {
     }
 }
 
-/// Somebody who speaks by a POST without end.
+/// An endless POST to `/speak`.
 #[derive(Debug)]
 pub struct Speaker {
     tls: Tls,
 }
 
 impl Speaker {
-    /// Sends samples at once; pacing is the caller's.
-    ///
-    /// # Errors
-    /// The listener has left or refuses.
+    /// Sends samples at once, without pacing.
     pub fn say(&mut self, samples: &[i16]) -> io::Result<()> {
         let bytes: Vec<u8> = samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();
         self.chunk(&bytes)
     }
 
-    /// Ends the body and reads the answer.
-    ///
-    /// # Errors
-    /// No answer.
+    /// Ends the body and reads the response.
     pub fn finish(mut self) -> Result<Answer> {
         self.tls.write_all(b"0\r\n\r\n")?;
         self.tls.flush()?;
@@ -206,10 +182,10 @@ impl Speaker {
     }
 }
 
-/// `/listen.wav` as it comes in.
+/// A recording of `/listen.wav` that grows.
 #[derive(Debug)]
 pub struct Recording {
-    /// Samples a second.
+    /// Sample rate.
     pub rate_hz: u32,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -218,7 +194,7 @@ pub struct Recording {
 #[derive(Debug, Default)]
 struct Shared {
     samples: Mutex<Vec<i16>>,
-    again: AtomicUsize,
+    reconnections: AtomicUsize,
     stop: AtomicBool,
 }
 
@@ -235,7 +211,7 @@ impl Shared {
                     Err(_) => std::thread::sleep(Duration::from_millis(50)),
                 }
             };
-            self.again.fetch_add(1, Ordering::Relaxed);
+            self.reconnections.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -259,28 +235,28 @@ impl Shared {
 }
 
 impl Recording {
-    /// How many samples there are.
+    /// Returns the number of recorded samples.
     #[must_use]
     pub fn len(&self) -> usize {
         self.shared.samples().len()
     }
 
-    /// Whether there are none.
+    /// Returns whether nothing was recorded.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The samples from `start`.
+    /// Returns the samples from `start` on.
     #[must_use]
     pub fn from(&self, start: usize) -> Vec<i16> {
         self.shared.samples().get(start..).unwrap_or_default().to_vec()
     }
 
-    /// How often the stream has ended and been opened again.
+    /// Returns how often the stream ended and was opened again.
     #[must_use]
     pub fn reconnections(&self) -> usize {
-        self.shared.again.load(Ordering::Relaxed)
+        self.shared.reconnections.load(Ordering::Relaxed)
     }
 }
 
@@ -293,7 +269,7 @@ impl Drop for Recording {
     }
 }
 
-/// Says a tone in real time from a thread until dropped; connects again whenever the connection ends, as a page would.
+/// A thread that says a tone in real time until this is dropped. It reconnects when the connection ends, as a page does.
 #[derive(Debug)]
 pub struct Talker {
     stop: Arc<AtomicBool>,
@@ -301,11 +277,11 @@ pub struct Talker {
 }
 
 impl Talker {
-    /// `freq_hz` at `dbfs`, in pieces of 20 ms.
+    /// Starts to say a tone in pieces of 20 ms.
     #[must_use]
     pub fn tone(client: &Client, link: &Link, freq_hz: f64, dbfs: f64) -> Self {
         const RATE_HZ: u32 = 24_000;
-        // A whole number of periods would be needed for a seamless loop; one second holds one for every whole frequency.
+        // One second contains a whole number of periods of every whole frequency, so the loop has no break.
         let second = palabre_sound::measure::tone(RATE_HZ, freq_hz.round(), dbfs, RATE_HZ as usize);
         let stop = Arc::new(AtomicBool::new(false));
         let (client, link, stopped) = (client.clone(), link.clone(), Arc::clone(&stop));
@@ -331,8 +307,7 @@ impl Drop for Talker {
     }
 }
 
-/// Says words of 200 ms from a thread, each all at once: it is the mixer that plays them in real time, and nothing depends on
-/// how punctual the thread is.
+/// A thread that says words of 200 ms, each in one write. The mixer plays them in real time, so a late thread changes nothing.
 #[derive(Debug)]
 pub struct Words {
     said: Arc<AtomicUsize>,
@@ -341,7 +316,7 @@ pub struct Words {
 }
 
 impl Words {
-    /// Words of `freq_hz` at `dbfs`, with pauses of 300 ms or more.
+    /// Starts to say words of this tone, with pauses of at least 300 ms.
     #[must_use]
     pub fn say(client: &Client, link: &Link, freq_hz: f64, dbfs: f64) -> Self {
         const RATE_HZ: u32 = 24_000;
@@ -359,7 +334,7 @@ impl Words {
         Self { said, stop, thread: Mutex::new(Some(thread)) }
     }
 
-    /// Ends the talk; how many words were said.
+    /// Stops the thread and returns the number of words that were said.
     pub fn stop(&self) -> usize {
         self.stop.store(true, Ordering::Relaxed);
         let thread = self.thread.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
@@ -376,7 +351,7 @@ impl Drop for Words {
     }
 }
 
-/// Deadlines are absolute, so that a late wake-up is made good by the next piece.
+/// Sends 20 ms every 20 ms. Deadlines are absolute, so delays don't add up.
 fn say_paced(mut speaker: Speaker, second: &[i16], stop: &AtomicBool) {
     let start = Instant::now();
     for (piece, n) in second.chunks(second.len() / 50).cycle().zip(1u32..) {

@@ -1,8 +1,7 @@
-//! A real Firefox, driven by WebDriver BiDi itself: one WebSocket, JSON commands; no geckodriver, which would take minutes to
-//! build. It plays to one of two PulseAudio null sinks of its own, since without a sound card its AudioContext never runs.
+//! Drives a real Firefox by WebDriver BiDi: JSON commands over a WebSocket. This needs no geckodriver, which Debian doesn't package.
 //!
-//! What the page renders is looked at by an analyser beside everything that is connected to a destination. A loudspeaker that was
-//! chosen is none: what goes there is recorded from that card alone.
+//! Without a sound card Firefox never runs an AudioContext, so each browser gets two PulseAudio null sinks. An analyser measures what the page
+//! connects to its AudioContext's destination. Sound for a chosen loudspeaker doesn't pass there; it is recorded from the null sink.
 
 use std::cell::{Cell, RefCell};
 use std::io::{BufRead, BufReader, ErrorKind};
@@ -16,10 +15,10 @@ use serde_json::{Value, json};
 use tungstenite::{Message, WebSocket};
 
 use crate::keyboard::Page;
-use crate::suite::{PATIENCE, descendants};
-use crate::wait_for;
+use crate::suite::{TIMEOUT, descendants};
+use crate::wait::wait_for;
 
-/// The microphone is given without a question; nothing talks to anyone by itself.
+/// Grants the microphone without a prompt, and turns off Firefox's own network traffic.
 const PREFERENCES: &str = r#"
 user_pref("media.navigator.permission.disabled", true);
 user_pref("browser.shell.checkDefaultBrowser", false);
@@ -30,7 +29,7 @@ user_pref("network.connectivity-service.enabled", false);
 "#;
 
 const ANALYSER: &str = r"() => {
-  // After a reload Firefox was seen to run this once more, 7 s later, when the page's sound was connected already.
+  // After a reload Firefox may run this a second time, seconds after the page connected its sound.
   if (window.top !== window || window.heardDbfs) return;
   const analysers = [];
   const connect = AudioNode.prototype.connect;
@@ -55,13 +54,13 @@ const ANALYSER: &str = r"() => {
   }));
 }";
 
-/// Of the sound cards that it may play to.
+/// Sample rate of the sound cards.
 pub const OUTPUT_HZ: u32 = 48_000;
 
-/// The sound card that it plays to by itself.
+/// Name of the sound card that is the default.
 pub const FIRST_CARD: &str = "first";
 
-/// Another one, by this name in the browser too.
+/// Name of the other sound card, also in the browser's list.
 pub const SECOND_CARD: &str = "second";
 
 /// One Firefox with one page.
@@ -76,23 +75,16 @@ pub struct Firefox {
 }
 
 impl Firefox {
-    /// Starts a Firefox whose language is `language`.
-    ///
-    /// # Errors
-    /// Firefox or PulseAudio did not start.
+    /// Starts a Firefox in this language, with a tone as microphone.
     pub fn start(language: &str) -> Result<Self> {
         Self::launch(language, true)
     }
 
-    /// Starts a Firefox whose microphone hears what it plays.
-    ///
-    /// # Errors
-    /// Firefox or PulseAudio did not start.
+    /// Starts a Firefox whose microphone records what it plays.
     pub fn with_own_microphone(language: &str) -> Result<Self> {
         Self::launch(language, false)
     }
 
-    /// A fake microphone is a tone.
     fn launch(language: &str, fake: bool) -> Result<Self> {
         let profile = tempfile::Builder::new().prefix("palabre-firefox-").tempdir()?;
         let languages = format!(
@@ -121,7 +113,7 @@ impl Firefox {
         let mut firefox = Self { socket, next: Cell::new(1), context: String::new(), child, sound, _profile: profile };
         firefox
             .command("session.new", &json!({ "capabilities": { "alwaysMatch": { "acceptInsecureCerts": true } } }))?;
-        // Without the focus keys press no button. It is in the page of a window that is opened now, and stays there when no other is left.
+        // Keys work only in a page with the focus: that of the newest window, when no other is open.
         let first = firefox.command("browsingContext.getTree", &json!({}))?["contexts"][0]["context"].clone();
         let window = firefox.command("browsingContext.create", &json!({ "type": "window" }))?;
         window["context"].as_str().context("no window")?.clone_into(&mut firefox.context);
@@ -131,27 +123,18 @@ impl Firefox {
         Ok(firefox)
     }
 
-    /// Opens an address; the page need not be ready when this returns.
-    ///
-    /// # Errors
-    /// Firefox says no.
+    /// Opens an address. Doesn't wait for the page.
     pub fn open(&self, url: &str) -> Result<()> {
         self.command("browsingContext.navigate", &json!({ "context": self.context, "url": url, "wait": "none" }))
             .map(drop)
     }
 
-    /// Loads the page anew; it need not be ready when this returns.
-    ///
-    /// # Errors
-    /// Firefox says no.
+    /// Reloads the page. Doesn't wait for it.
     pub fn reload(&self) -> Result<()> {
         self.command("browsingContext.reload", &json!({ "context": self.context, "wait": "none" })).map(drop)
     }
 
-    /// Runs a script in the page and gives what it returns.
-    ///
-    /// # Errors
-    /// The script threw.
+    /// Runs a script in the page and returns its result.
     pub fn run(&self, script: &str) -> Result<Value> {
         let expression = format!("JSON.stringify((() => {{ {script} }})() ?? null)");
         let target = json!({ "context": self.context });
@@ -161,10 +144,7 @@ impl Firefox {
         Ok(serde_json::from_str(text)?)
     }
 
-    /// Asks a JavaScript expression again and again until it is true.
-    ///
-    /// # Errors
-    /// It was not within a minute.
+    /// Waits until a JavaScript expression is true.
     pub fn wait_until(&self, expression: &str) -> Result<()> {
         let script = format!("return Boolean({expression})");
         let mut last = Ok(Value::Null);
@@ -172,17 +152,14 @@ impl Firefox {
             last = self.run(&script);
             matches!(last, Ok(Value::Bool(true))).then_some(())
         };
-        let waited = wait_for(expression, PATIENCE, asked);
+        let waited = wait_for(expression, TIMEOUT, asked);
         waited.with_context(|| {
             let state = self.run("return [document.activeElement?.outerHTML.slice(0, 200), window.palabreState ?? null, document.body?.innerText]");
-            format!("the last answer: {last:?}; the page: {state:?}")
+            format!("last result: {last:?}; the page: {state:?}")
         })
     }
 
-    /// Clicks the element of a CSS selector, as a person would.
-    ///
-    /// # Errors
-    /// There is none, or it can't be clicked.
+    /// Clicks the element of a CSS selector.
     pub fn click(&self, selector: &str) -> Result<()> {
         let place = self.run(&format!(
             "const box = document.querySelector('{selector}').getBoundingClientRect();
@@ -197,10 +174,7 @@ impl Firefox {
         self.command("input.performActions", &json!({ "context": self.context, "actions": mouse })).map(drop)
     }
 
-    /// Chooses a loudspeaker in the room's settings.
-    ///
-    /// # Errors
-    /// There is none of this name, and it is not [`None`], the browser's own choice.
+    /// Chooses a loudspeaker in the settings: by name, or the browser's default.
     pub fn choose_loudspeaker(&self, name: Option<&str>) -> Result<()> {
         let wanted = name.map_or("value === ''".to_owned(), |name| format!("textContent === '{name}'"));
         let option = format!("[...document.getElementById('output').options].find((option) => option.{wanted})");
@@ -214,10 +188,7 @@ impl Firefox {
         self.click("#settings-close")
     }
 
-    /// Records what it plays from now on, as it comes out of this sound card: mono, at [`OUTPUT_HZ`].
-    ///
-    /// # Errors
-    /// PulseAudio's `parec` did not start.
+    /// Starts to record what is played to this sound card: mono, at [`OUTPUT_HZ`].
     pub fn record_output(&self, card: &str) -> Result<OutputRecording> {
         let file = tempfile::NamedTempFile::new()?;
         let child = Command::new("parec")
@@ -231,18 +202,20 @@ impl Firefox {
             .context("unable to start 'parec'; install Debian's pulseaudio-utils")?;
         let recording = OutputRecording { child, file };
         let begun = || recording.file.as_file().metadata().ok().filter(|data| data.len() > 0);
-        wait_for("the recording of what is played", PATIENCE, begun)?;
+        wait_for("the recording of the sound card", TIMEOUT, begun)?;
         Ok(recording)
     }
 
-    /// A command of WebDriver BiDi, and its answer.
+    /// Sends a command of WebDriver BiDi and returns its result.
     fn command(&self, method: &str, parameters: &Value) -> Result<Value> {
         let id = self.next.replace(self.next.get() + 1);
         let mut socket = self.socket.borrow_mut();
         socket.send(Message::text(json!({ "id": id, "method": method, "params": parameters }).to_string()))?;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while Instant::now() < deadline {
-            let Some(answer) = read(&mut socket).with_context(|| format!("the answer to {method}"))? else { continue };
+            let Some(answer) = read(&mut socket).with_context(|| format!("the response to {method}"))? else {
+                continue;
+            };
             match (answer["id"].as_u64() == Some(id), answer["type"].as_str()) {
                 (true, Some("success")) if answer["result"]["type"] == "exception" => {
                     bail!("{method}: {}", answer["result"]["exceptionDetails"]["text"])
@@ -252,11 +225,11 @@ impl Firefox {
                 _ => {}
             }
         }
-        bail!("{method}: no answer")
+        bail!("{method}: no response")
     }
 }
 
-/// What a sound card plays, being recorded.
+/// A recording of a sound card that grows.
 #[derive(Debug)]
 pub struct OutputRecording {
     child: Child,
@@ -264,18 +237,12 @@ pub struct OutputRecording {
 }
 
 impl OutputRecording {
-    /// How many frames there are by now.
-    ///
-    /// # Errors
-    /// The file can't be looked at.
+    /// Returns the number of recorded samples.
     pub fn frames(&self) -> Result<usize> {
         Ok(self.file.as_file().metadata()?.len() as usize / 2)
     }
 
-    /// Ends it and gives its samples.
-    ///
-    /// # Errors
-    /// They can't be read.
+    /// Stops the recording and returns its samples.
     pub fn stop(self) -> Result<Vec<i16>> {
         let bytes = std::fs::read(self.file.path())?;
         Ok(bytes.as_chunks::<2>().0.iter().map(|&pair| i16::from_le_bytes(pair)).collect())
@@ -289,7 +256,7 @@ impl Drop for OutputRecording {
     }
 }
 
-/// The next message, if one came within a second.
+/// Returns the next message, if one arrives within a second.
 fn read(socket: &mut WebSocket<TcpStream>) -> Result<Option<Value>> {
     match socket.read() {
         Ok(Message::Text(text)) => Ok(Some(serde_json::from_str(&text)?)),
@@ -334,20 +301,20 @@ fn end(child: &mut Child) {
     }
 }
 
-/// Firefox says on standard error where it listens.
+/// Connects to the address that Firefox prints on standard error.
 fn connect(child: &mut Child) -> Result<WebSocket<TcpStream>> {
     let mut output = BufReader::new(child.stderr.take().context("Firefox's output")?);
     let mut line = String::new();
     let address = loop {
         line.clear();
         if output.read_line(&mut line)? == 0 {
-            bail!("Firefox ended without saying where it listens");
+            bail!("Firefox ended without printing its address");
         }
         if let Some((_, address)) = line.split_once("WebDriver BiDi listening on ws://") {
             break address.trim().to_owned();
         }
     };
-    // Nobody else reads what it says, and it must not wait for that.
+    // Firefox must not block on a full pipe.
     std::thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()));
     let tcp = TcpStream::connect(&address)?;
     tcp.set_read_timeout(Some(Duration::from_secs(1)))?;
@@ -355,7 +322,7 @@ fn connect(child: &mut Child) -> Result<WebSocket<TcpStream>> {
     Ok(tungstenite::client(format!("ws://{address}/session"), tcp)?.0)
 }
 
-/// Two sound cards that nobody hears.
+/// A PulseAudio server with two null sinks.
 #[derive(Debug)]
 struct Sound {
     child: Child,
@@ -369,7 +336,7 @@ impl Sound {
         let child = Command::new("pulseaudio")
             .args(["--daemonize=no", "--exit-idle-time=-1", "--use-pid-file=no", "--disallow-exit", "-n"])
             .args([FIRST_CARD, SECOND_CARD].iter().flat_map(|card| ["-L".to_owned(), null_sink(card)]))
-            // A monitor is no microphone to a browser.
+            // Browsers don't list monitors as microphones.
             .arg("-L")
             .arg(format!("module-remap-source master={FIRST_CARD}.monitor source_name=loudspeaker"))
             .arg("-L")
@@ -382,7 +349,7 @@ impl Sound {
             .spawn()
             .context("unable to start 'pulseaudio'; install Debian's pulseaudio")?;
         let sound = Self { child, dir };
-        wait_for("PulseAudio", PATIENCE, || Path::new(&socket).exists().then_some(()))?;
+        wait_for("PulseAudio", TIMEOUT, || Path::new(&socket).exists().then_some(()))?;
         Ok(sound)
     }
 
@@ -391,7 +358,7 @@ impl Sound {
     }
 }
 
-/// The first that is loaded is the one that is taken by itself.
+/// Returns the module of a null sink. The first one loaded is the default.
 fn null_sink(card: &str) -> String {
     format!("module-null-sink sink_name={card} rate={OUTPUT_HZ} sink_properties=device.description={card}")
 }

@@ -1,9 +1,9 @@
-//! A visit by keyboard alone, the same in every browser: from the door through all that a room offers to leaving it.
+//! Uses all of the page by keyboard, in any browser.
 
 use anyhow::{Result, bail, ensure};
 use serde_json::{Value, json};
 
-// As WebDriver names them.
+// Codes of WebDriver.
 const SHIFT_TAB: &str = "\u{E008}\u{E004}";
 const TAB: &str = "\u{E004}";
 const ENTER: &str = "\u{E007}";
@@ -16,39 +16,24 @@ const UP: &str = "\u{E013}";
 const RIGHT: &str = "\u{E014}";
 const DOWN: &str = "\u{E015}";
 
-/// A page that gets keys from the browser, as if somebody pressed them.
+/// A page that receives key events from the browser.
 pub trait Page {
-    /// Runs a script in the page and gives what it returns.
-    ///
-    /// # Errors
-    /// The script threw.
+    /// Runs a script in the page and returns its result.
     fn run(&self, script: &str) -> Result<Value>;
 
-    /// Asks a JavaScript expression again and again until it is true.
-    ///
-    /// # Errors
-    /// It was not within a minute.
+    /// Waits until a JavaScript expression is true.
     fn wait_until(&self, expression: &str) -> Result<()>;
 
-    /// Presses the keys of `down` one after the other, then lets go of those of `up`. Each is a character, or a code of WebDriver's.
-    ///
-    /// # Errors
-    /// The browser says no.
+    /// Presses the keys in `down`, then releases those in `up`. Each is a character or a code of WebDriver.
     fn keys(&self, down: &str, up: &str) -> Result<()>;
 
-    /// Presses a key, or several at once, and lets go. The page has taken it when this returns.
-    ///
-    /// # Errors
-    /// The browser says no.
+    /// Presses and releases a key or a chord. The page has handled it when this returns.
     fn press(&self, chord: &str) -> Result<()> {
         self.keys(chord, &chord.chars().rev().collect::<String>())
     }
 
-    /// Goes on with Tab, or back with Shift and Tab, until the element of a CSS selector has the focus. It never goes round: beyond
-    /// the last control are the browser's own.
-    ///
-    /// # Errors
-    /// It doesn't get it in so many steps as a page has controls.
+    /// Presses Tab, or Shift and Tab, until the element of a CSS selector has the focus. Never wraps around, since the browser's own controls
+    /// follow the last one of the page.
     fn tab_to(&self, selector: &str) -> Result<()> {
         let way = format!(
             "const now = document.activeElement ?? document.body;
@@ -64,17 +49,14 @@ pub trait Page {
                 _ => self.press(TAB)?,
             }
         }
-        bail!("'{selector}' can't be reached by Tab")
+        bail!("Tab doesn't reach '{selector}'")
     }
 }
 
-/// The whole visit of somebody who isn't muted, in a room with two others at least. It ends in the room.
-///
-/// # Errors
-/// Something can't be done by keys, or does something else.
+/// Joins, uses every control, leaves and joins again. The participant must not be muted, and the room needs two others.
 pub fn visit(page: &impl Page) -> Result<()> {
     page.wait_until("window.palabreState?.screen === 'door'")?;
-    door(page)?;
+    join(page)?;
     microphone_and_hand(page)?;
     texts(page)?;
     people(page)?;
@@ -82,10 +64,7 @@ pub fn visit(page: &impl Page) -> Result<()> {
     leave(page)
 }
 
-/// The test of the line, at the door: opened, and closed with the focus where it was.
-///
-/// # Errors
-/// Something of it can't be done by keys.
+/// Opens the sound test before joining, and closes it. The focus must return.
 pub fn try_the_line(page: &impl Page) -> Result<()> {
     page.tab_to("#test-open")?;
     page.press(ENTER)?;
@@ -101,7 +80,7 @@ fn has_focus(id: &str) -> String {
     format!("document.activeElement?.id === '{id}'")
 }
 
-/// Single keys do nothing where the focus is now.
+/// Checks that single-key shortcuts do nothing on the control that has the focus.
 fn single_keys_do_nothing(page: &impl Page) -> Result<()> {
     let state = "return [palabreState.muted, palabreState.hand]";
     let before = page.run(state)?;
@@ -113,7 +92,7 @@ fn single_keys_do_nothing(page: &impl Page) -> Result<()> {
     Ok(())
 }
 
-fn door(page: &impl Page) -> Result<()> {
+fn join(page: &impl Page) -> Result<()> {
     let language = page.run("return document.documentElement.lang")?;
     page.tab_to("#language")?;
     page.press(SPACE)?;
@@ -156,12 +135,12 @@ fn texts(page: &impl Page) -> Result<()> {
     page.wait_until(&format!("document.getElementById('messages').hidden && {}", has_focus("messages-toggle")))
 }
 
-/// A list is one stop of Tab; arrows go through it.
+/// The list of participants is one stop of Tab; arrow keys move in it.
 fn people(page: &impl Page) -> Result<()> {
     let name = "document.activeElement.closest('.person')?.dataset.name";
-    let whom = || page.run(&format!("return {name}"));
+    let focused = || page.run(&format!("return {name}"));
     page.tab_to("#people .person button")?;
-    let first = whom()?;
+    let first = focused()?;
     single_keys_do_nothing(page)?;
     page.press(DOWN)?;
     page.wait_until(&format!("{name} && {name} !== {first}"))?;
@@ -216,7 +195,7 @@ fn open_settings(page: &impl Page) -> Result<()> {
     page.tab_to("input[name=mode]")
 }
 
-/// Whoever closes it is where they were.
+/// Closes the settings. The focus must return.
 fn close_settings(page: &impl Page) -> Result<()> {
     page.press(ESCAPE)?;
     page.wait_until(&format!("!document.getElementById('settings').open && {}", has_focus("settings-open")))
@@ -235,6 +214,6 @@ fn leave(page: &impl Page) -> Result<()> {
     page.press(ENTER)?;
     page.wait_until("palabreState.connection === 'live' && palabreState.microphone === 'on'")?;
     let state = page.run("return [palabreState.muted, palabreState.hand, palabreState.mode]")?;
-    ensure!(state == json!([false, false, "open"]), "who comes in again: {state}");
+    ensure!(state == json!([false, false, "open"]), "state after joining again: {state}");
     Ok(())
 }

@@ -1,18 +1,17 @@
-// Stands in for what a headless browser lacks, lets things happen that happen to a machine, and notes what the page asks of
-// its browser. Not part of the page.
+// For tests: implements APIs that a headless browser lacks, simulates events (`happens`), and records which APIs the page uses (`seen`).
 (() => {
   if (window.top !== window || window.seen) return;
   const seen = { contexts: [], states: [], asked: [], tracks: [], screen: [], session: [], spoken: [], copied: '', loudMs: 0, talkingMs: 0 };
   window.seen = seen;
 
-  // The lock that keeps a screen on, which a machine without a screen may refuse.
+  // The screen wake lock, which a browser without a screen refuses.
   const request = async (kind) => {
     const lock = { kind, released: false, release: async () => { lock.released = true; } };
     seen.screen.push(lock);
     return lock;
   };
   Object.defineProperty(navigator, 'wakeLock', { value: { request } });
-  // Safari's.
+  // Only Safari has this.
   Object.defineProperty(navigator, 'audioSession', { value: { set type(type) { seen.session.push(type); } } });
 
   window.AudioContext = class extends AudioContext {
@@ -37,7 +36,7 @@
     return write(text);
   };
 
-  // When the first loud piece was sent, and when the page showed its own person talking.
+  // When the first loud chunk was sent, and when the page showed its own participant as talking.
   const { send } = WebSocket.prototype;
   WebSocket.prototype.send = function (data) {
     const loud = data.byteLength > 16 && new Int16Array(data.slice(16)).some((sample) => Math.abs(sample) > 500);
@@ -54,14 +53,14 @@
   });
 
   window.happens = {
-    // The browser takes the sound away until the person does something.
+    // The browser suspends sound until a user gesture.
     holdBack: () => {
       const context = seen.contexts.at(-1);
       context.resume = () => new Promise(() => {});
       context.suspend();
     },
     letGo: () => { delete seen.contexts.at(-1).resume; },
-    // A telephone call on iOS: the context stands, and runs again only when it is asked to.
+    // A telephone call on iOS: the context is interrupted until resume() is called.
     call: () => {
       const context = seen.contexts.at(-1);
       Object.defineProperty(context, 'state', { configurable: true, value: 'interrupted' });
@@ -78,14 +77,14 @@
       mediaDevices.enumerateDevices = async () => [...await enumerate(), headset];
       mediaDevices.dispatchEvent(new Event('devicechange'));
     },
-    // The machine slept: the wall clock has gone on, the page's own one stands.
+    // The computer was suspended: the wall clock advanced, the monotonic clock didn't.
     wakeUp: () => {
       const [{ now }, stood] = [Date, performance.now()];
       Date.now = () => now() + 60000;
       performance.now = () => stood;
     },
     timeGoesOn: () => { delete performance.now; },
-    // The browser takes the screen's lock from a page that is hidden.
+    // The browser releases the screen wake lock of a hidden page.
     hideAndShow: () => {
       seen.screen.at(-1).released = true;
       document.dispatchEvent(new Event('visibilitychange'));

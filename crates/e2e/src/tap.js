@@ -1,9 +1,8 @@
-// Records what a page renders and what its microphone delivers, for the tests: a worklet of the test's own is connected to
-// whatever the page connects to its destination or makes from its microphone; and what came with the stream, as it came.
-// A worker keeps it all, so that the page isn't kept busy with being watched. Not part of the page.
+// For tests: records what a page renders, what its microphone delivers, and the sound in its stream. A worklet is connected to every node that the
+// page connects to its destination, and to its microphone. A worker stores the recordings, so that recording doesn't keep the page busy.
 (() => {
   if (window.top !== window || window.palabreTap) return;
-  // Blocks of 1024 frames, straight from the audio thread to the keeper.
+  // Sends blocks of 1024 frames from the audio thread to the worker.
   const RECORDER = `
     registerProcessor('palabre-tap', class extends AudioWorkletProcessor {
       #samples = new Float32Array(1024);
@@ -51,7 +50,7 @@
     keep: (kept) => post(['keep', kept]),
   };
 
-  // Of the keeper's own thread: nothing of the page is known there.
+  // The worker's code. It can't use variables of the page.
   function keep() {
     const newTap = () => ({ rateHz: 0, length: 0, blocks: [], times: [] });
     const taps = { output: newTap(), microphone: newTap(), stream: newTap() };
@@ -135,7 +134,7 @@
     connect.call(node, recorder(context, name));
   }
 
-  // One for each context: whatever reaches the destination is summed in it, as the destination does.
+  // One recorder per context. It sums its inputs, as the destination does.
   function recorder(context, name) {
     const made = recorders.get(context) ?? new Map();
     recorders.set(context, made);
@@ -148,13 +147,13 @@
     const { port1, port2 } = new MessageChannel();
     post(['recorder', name, context.sampleRate], [port1]);
     node.port.postMessage(port2, [port2]);
-    // A node that leads nowhere is not run: its output is silence.
+    // Browsers only run nodes that are connected to a destination. The output is silence.
     connect.call(node, context.destination);
     return node;
   }
 
-  // What leaves: how old its first sample is, and how many samples it has. What comes: where in the stream's tap it begins,
-  // what the clock says, and its SEQ.
+  // Records for each chunk sent the age of its first sample and its number of samples; for each chunk received its position in the recording of
+  // the stream, the time and its SEQ.
   function watchStages() {
     const now = () => performance.timeOrigin + performance.now();
     const { send } = WebSocket.prototype;
@@ -174,7 +173,7 @@
       configurable: true,
       get: () => take && ((win, text) => {
         const [kind, seq, , sound] = text.split(',');
-        // While two streams overlap, both bring the same.
+        // Overlapping streams bring the same chunks.
         if (kind === '1' && Number(seq) > newest) {
           newest = Number(seq);
           post(['chunk', now(), newest, sound]);

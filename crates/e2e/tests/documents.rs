@@ -1,4 +1,4 @@
-//! The first screen of the README, the links of the documents, and the top level of the repository.
+//! The README's first screen, the links in the documents, and the top level of the repository.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::collections::BTreeSet;
@@ -7,13 +7,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What is seen before anybody scrolls.
+/// Number of lines that are visible without scrolling.
 const FIRST_SCREEN_LINES: usize = 60;
 
-/// The commands that prove everything.
+/// The commands that try and test everything.
 const COMMANDS: [&str; 2] = ["scripts/try", "scripts/test"];
 
-/// The top level but for licences and dot-files.
+/// The top level without licences and dot-files.
 const TOP_LEVEL: [&str; 7] = ["Cargo.lock", "Cargo.toml", "README.md", "crates", "docs", "scripts", "systemd"];
 
 fn root() -> PathBuf {
@@ -24,7 +24,7 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("unable to read '{}': {error}", path.display()))
 }
 
-/// The lines of each fenced block.
+/// Returns the lines of each fenced block.
 fn blocks(text: &str) -> Vec<Vec<&str>> {
     let (mut blocks, mut open): (Vec<Vec<&str>>, Option<Vec<&str>>) = (Vec::new(), None);
     for line in text.lines() {
@@ -38,13 +38,13 @@ fn blocks(text: &str) -> Vec<Vec<&str>> {
     blocks
 }
 
-/// The commands of a block, without comments.
+/// Returns the commands of a block, without comments.
 fn commands<'a>(block: &[&'a str]) -> Vec<&'a str> {
     let without_comment = |line: &'a str| line.split('#').next().unwrap_or_default().trim();
     block.iter().map(|line| without_comment(line)).filter(|command| !command.is_empty()).collect()
 }
 
-/// What the links of a document point to: `[text](target)`, `[name]: target`, `src="target"`, `href="target"`.
+/// Returns the targets of a document's links: `[text](target)`, `[name]: target`, `src="target"`, `href="target"`.
 fn links(text: &str) -> Vec<String> {
     let mut in_block = false;
     let prose = text.lines().filter(|line| {
@@ -52,7 +52,7 @@ fn links(text: &str) -> Vec<String> {
         in_block ^= fence;
         !fence && !in_block
     });
-    // What stands in backquotes is no link; text that was split at them is whole without every second part.
+    // Text in backquotes is no link: every second part between backquotes is left out.
     let prose: String = prose.flat_map(|line| line.split('`').step_by(2).chain(["\n"])).collect();
     let mut targets: Vec<String> = ["](", "src=\"", "href=\""]
         .iter()
@@ -64,7 +64,7 @@ fn links(text: &str) -> Vec<String> {
     targets
 }
 
-/// What GitHub makes of a heading for links to it: letters, digits, `-` and `_` in lower case, spaces as `-`.
+/// Returns GitHub's anchors for the headings: letters, digits, `-` and `_` in lower case, spaces as `-`.
 fn anchors(text: &str) -> BTreeSet<String> {
     let mut in_block = false;
     let headings = text.lines().filter(|line| {
@@ -77,7 +77,7 @@ fn anchors(text: &str) -> BTreeSet<String> {
     headings.map(|line| anchor(line).replace(' ', "-")).collect()
 }
 
-/// The file that a relative link means; nothing for addresses and places in the same document.
+/// Returns the file of a relative link, or `None` for URLs and anchors in the same document.
 fn file_of(link: &str) -> Option<&str> {
     let is_address = link.split_once(':').is_some_and(|(scheme, _)| scheme.bytes().all(|b| b.is_ascii_alphanumeric()));
     let path = link.split('#').next().unwrap_or_default();
@@ -85,7 +85,7 @@ fn file_of(link: &str) -> Option<&str> {
 }
 
 #[test]
-fn the_first_screen_shows_the_two_commands_that_prove_everything() {
+fn first_screen_shows_the_two_commands() {
     let readme = read(&root().join("README.md"));
     let screen: Vec<&str> = readme.lines().take(FIRST_SCREEN_LINES).collect();
     let found = blocks(&screen.join("\n")).iter().any(|block| commands(block) == COMMANDS);
@@ -96,7 +96,7 @@ fn the_first_screen_shows_the_two_commands_that_prove_everything() {
     }
 }
 
-/// README.md and all of docs/.
+/// Returns README.md and all documents in docs/.
 fn documents() -> Vec<PathBuf> {
     let docs = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
     let documents = docs.filter(|path| path.extension().is_some_and(|kind| kind == "md"));
@@ -104,7 +104,7 @@ fn documents() -> Vec<PathBuf> {
 }
 
 #[test]
-fn every_link_to_a_heading_finds_it() {
+fn links_to_headings_are_not_dead() {
     let mut found = 0;
     let mut dead = Vec::new();
     for document in documents() {
@@ -121,12 +121,12 @@ fn every_link_to_a_heading_finds_it() {
             }
         }
     }
-    assert!(found > 10, "only {found} links were looked at");
+    assert!(found > 10, "only {found} links were found");
     assert!(dead.is_empty(), "no such heading: {dead:#?}");
 }
 
 #[test]
-fn every_relative_link_of_the_documents_points_to_something() {
+fn relative_links_are_not_dead() {
     let mut found = 0;
     let mut dead = Vec::new();
     for document in documents() {
@@ -137,12 +137,12 @@ fn every_relative_link_of_the_documents_points_to_something() {
         let gone = files.iter().filter(|file| !document.with_file_name(file).exists());
         dead.extend(gone.map(|file| format!("{}: {file}", document.display())));
     }
-    assert!(found > 20, "only {found} links were looked at");
+    assert!(found > 20, "only {found} links were found");
     assert!(dead.is_empty(), "dead links: {dead:#?}");
 }
 
 #[test]
-fn the_top_level_is_the_one_that_was_drawn() {
+fn top_level_is_as_designed() {
     let output = Command::new("git").current_dir(root()).args(["ls-files", "-z"]).output().unwrap();
     assert!(output.status.success(), "git ls-files: {}", String::from_utf8_lossy(&output.stderr));
     let files = String::from_utf8(output.stdout).unwrap();
@@ -154,7 +154,7 @@ fn the_top_level_is_the_one_that_was_drawn() {
 }
 
 #[test]
-fn links_and_commands_are_found_in_what_documents_look_like() {
+fn links_commands_and_anchors_are_found() {
     let text = "\
 See [a](docs/a.md#place), [`b`](b.md \"title\"), ![c](c.png) and [d][d]; not `[x](x)`, [e](https://e.org) or [f](#f).
 ```

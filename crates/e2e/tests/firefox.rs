@@ -1,7 +1,6 @@
-//! Firefox does what the page needs as Chromium does: a person comes in by keyboard alone, hears, speaks, mutes and reloads,
-//! is reconnected when their listener is replaced and when it dies, and hears through another loudspeaker once it is chosen.
+//! The page in a real Firefox: joining by keyboard, hearing, speaking, muting, reloading, reconnecting, and choosing a loudspeaker.
 //!
-//! The page's details are tested in Chromium. This file tests only what another browser may do otherwise.
+//! This file tests only what can differ between browsers. The page's details are tested in Chromium.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::path::Path;
@@ -9,31 +8,31 @@ use std::path::Path;
 use palabre_e2e::client::{Recording, Talker};
 use palabre_e2e::firefox::{FIRST_CARD, Firefox, OUTPUT_HZ, SECOND_CARD};
 use palabre_e2e::keyboard::{self, Page};
-use palabre_e2e::suite::{PATIENCE, Suite};
+use palabre_e2e::suite::{Suite, TIMEOUT};
 use palabre_e2e::wait_for;
 use palabre_sound::measure::{goertzel_dbfs, rms_dbfs};
 
-/// Not the tone of Firefox's fake microphone, which is at 440 Hz.
+/// Different from Firefox's fake microphone, a tone of 440 Hz.
 const TONE_HZ: f64 = 1000.0;
 
-fn enter(firefox: &Firefox) {
+fn join(firefox: &Firefox) {
     firefox.wait_until("window.palabreState?.screen === 'door'").unwrap();
     firefox.click("#join").unwrap();
     firefox.wait_until("palabreState.connection === 'live' && palabreState.microphone === 'on'").unwrap();
 }
 
-/// What the other one says is rendered, in the very context that is connected to the sound card. While the player catches up it
-/// plays 0.1 % faster or slower, which so long a window as `heardDbfs` has takes for another tone.
+/// Checks that the page renders the other participant's tone. The player may be playing 0.1 % faster or slower, which the long window of
+/// `heardDbfs` distinguishes.
 fn assert_hears(firefox: &Firefox) {
     let loudest = format!("Math.max(...[0.999, 1, 1.001].map((speed) => heardDbfs({TONE_HZ} * speed)))");
     firefox.wait_until(&format!("Math.abs({loudest} + 20) < 1")).unwrap();
 }
 
-/// Half a second that begins now is loud, or silent.
+/// Waits for half a second of the recording, from now on, that is loud or silent.
 fn assert_is_heard(recording: &Recording, loud: bool) {
     let mut from = recording.len();
     let window = recording.rate_hz as usize / 2;
-    wait_for("what Firefox says", PATIENCE, || {
+    wait_for("the microphone of Firefox", TIMEOUT, || {
         let samples = recording.from(from);
         let enough = samples.get(..window)?;
         from += window;
@@ -42,51 +41,51 @@ fn assert_is_heard(recording: &Recording, loud: bool) {
     .unwrap();
 }
 
-/// The words that a language has for what the door's button does.
+/// Checks the page's language and the label of the button that joins.
 fn assert_language(firefox: &Firefox, language: &str, join: &str) {
     firefox.wait_until("window.palabreState?.screen === 'door'").unwrap();
     let says = firefox.run("return [document.documentElement.lang, document.getElementById('join').textContent]");
     assert_eq!(says.unwrap(), serde_json::json!([language, join]));
 }
 
-/// Half a second of what comes out of a sound card is what the other one says.
+/// Returns whether a sound card plays the other participant's tone.
 fn plays(firefox: &Firefox, card: &str) -> Option<bool> {
     let recording = firefox.record_output(card).ok()?;
     let half = OUTPUT_HZ as usize / 2;
-    wait_for("a second of the sound card", PATIENCE, || (recording.frames().ok()? > 2 * half).then_some(())).ok()?;
+    wait_for("a second of the sound card", TIMEOUT, || (recording.frames().ok()? > 2 * half).then_some(())).ok()?;
     let samples = recording.stop().ok()?;
     Some(goertzel_dbfs(&samples[half..2 * half], OUTPUT_HZ, TONE_HZ) > -23.0)
 }
 
-/// It comes out of this card alone.
+/// Waits until only this sound card plays the tone.
 fn assert_plays_in(firefox: &Firefox, card: &str) {
     let other = if card == FIRST_CARD { SECOND_CARD } else { FIRST_CARD };
     let is_there = || (plays(firefox, card)? && !plays(firefox, other)?).then_some(());
-    wait_for(&format!("the tone in the {card} sound card"), PATIENCE, is_there).unwrap();
+    wait_for(&format!("the tone in the {card} sound card"), TIMEOUT, is_there).unwrap();
 }
 
-/// After `event` another process serves, and what is heard and said is of its stream alone.
+/// Checks that after `event` the page connects to the new process, hears and is heard.
 fn assert_is_reconnected(suite: &Suite, firefox: &Firefox, other: &Recording, event: impl FnOnce()) {
     let old = suite.process("palabre-listener", "p01").unwrap();
     let opened = firefox.run("return palabreState.opened").unwrap();
     event();
     let gone = || (!Path::new(&format!("/proc/{old}")).exists()).then_some(());
-    wait_for("the end of the old listener", PATIENCE, gone).unwrap();
+    wait_for("the end of the old listener", TIMEOUT, gone).unwrap();
     firefox
         .wait_until(&format!(
             "palabreState.opened > {opened} && palabreState.connection === 'live' && palabreState.uplink === 'open'"
         ))
         .unwrap();
-    // Two seconds: more than the analyser looks back.
+    // Two seconds, more than the analyser's window.
     let chunks = firefox.run("return palabreState.chunks").unwrap();
     firefox.wait_until(&format!("palabreState.chunks > {chunks} + 50")).unwrap();
     assert_hears(firefox);
     assert_is_heard(other, true);
 }
 
-/// One Firefox for all of it: to start another takes as long as what it is for.
+/// One Firefox for all checks, since starting one takes as long as the checks.
 #[test]
-fn a_person_with_firefox_hears_speaks_mutes_reloads_and_is_reconnected() {
+fn participant_with_firefox_hears_speaks_mutes_reloads_and_reconnects() {
     let suite = Suite::start(3).unwrap();
     let other = suite.client.record(&suite.links[1]).unwrap();
     let _talker = Talker::tone(&suite.client, &suite.links[1], TONE_HZ, -20.0);
@@ -106,7 +105,7 @@ fn a_person_with_firefox_hears_speaks_mutes_reloads_and_is_reconnected() {
     firefox.reload().unwrap();
     firefox.wait_until("window.palabreState?.screen !== 'inside'").unwrap();
     assert_language(&firefox, "en", "Join");
-    enter(&firefox);
+    join(&firefox);
     assert_hears(&firefox);
     assert_eq!(firefox.run("return palabreState.muted").unwrap(), true);
     assert_is_heard(&other, false);
@@ -122,7 +121,7 @@ fn a_person_with_firefox_hears_speaks_mutes_reloads_and_is_reconnected() {
     assert_plays_in(&firefox, SECOND_CARD);
     firefox.reload().unwrap();
     firefox.wait_until("window.palabreState?.screen !== 'inside'").unwrap();
-    enter(&firefox);
+    join(&firefox);
     assert_plays_in(&firefox, SECOND_CARD);
     firefox.choose_loudspeaker(None).unwrap();
     assert_plays_in(&firefox, FIRST_CARD);

@@ -1,5 +1,5 @@
-//! How the page looks and behaves for everybody, in a real Chromium: no violation of WCAG 2.1 AA that axe-core can find, on a phone
-//! and on a desk, light and dark, in every language; the keys; the settings. Screenshots of all are left in `target/looks`.
+//! Accessibility of the page in a real Chromium: axe-core finds no violation of WCAG 2.1 AA, on a phone and on a desktop, light and dark, in
+//! every language; keyboard and settings work. Stores screenshots in `target/looks`.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::fs;
@@ -23,7 +23,7 @@ fn target() -> PathBuf {
     std::env::current_exe().unwrap().ancestors().nth(3).unwrap().to_owned()
 }
 
-/// The text of axe-core, fetched once by npm, which checks it against the lock file.
+/// Returns the source of axe-core. npm fetches it once and checks it against the lock file.
 fn axe() -> &'static str {
     static AXE: OnceLock<String> = OnceLock::new();
     AXE.get_or_init(|| {
@@ -37,7 +37,7 @@ fn axe() -> &'static str {
             }
             let fetch = ["ci", "--ignore-scripts", "--no-audit", "--no-fund"];
             let fetched = Command::new("npm").args(fetch).current_dir(&dir).status().unwrap();
-            assert!(fetched.success(), "npm can't fetch axe-core");
+            assert!(fetched.success(), "npm is unable to fetch axe-core");
         }
         fs::read_to_string(script).unwrap()
     })
@@ -46,11 +46,11 @@ fn axe() -> &'static str {
 fn open(link: &Link, language: &str) -> Browser {
     let voice = package().join("speech/english-man-16000Hz-mono.wav");
     let browser = Browser::start(Some(&voice), language).unwrap();
-    to_the_door(&browser, &link.url);
+    open_page(&browser, &link.url);
     browser
 }
 
-fn to_the_door(browser: &Browser, url: &str) {
+fn open_page(browser: &Browser, url: &str) {
     browser.open(url).unwrap();
     browser.wait_until("window.palabreState?.screen === 'door'").unwrap();
 }
@@ -60,7 +60,7 @@ fn join(browser: &Browser) {
     browser.wait_until("palabreState.connection === 'live' && palabreState.microphone === 'on'").unwrap();
 }
 
-fn look_like(browser: &Browser, (width, height): (u32, u32), scheme: &str) {
+fn set_display(browser: &Browser, (width, height): (u32, u32), scheme: &str) {
     let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600 });
     browser.devtools("Emulation.setDeviceMetricsOverride", size).unwrap();
     let features = json!([
@@ -73,40 +73,40 @@ fn look_like(browser: &Browser, (width, height): (u32, u32), scheme: &str) {
         .unwrap();
 }
 
-/// Looks at one screen in both sizes and schemes, and on the phone in the other language too, if there is a button for that.
-fn look(browser: &Browser, name: &str) {
+/// Checks a screen in both sizes and colour schemes, and on the phone in the other language too, if the screen has a button for that.
+fn check(browser: &Browser, name: &str) {
     browser.run(axe()).unwrap();
     for (size_name, size) in [("desk", DESK), ("phone", PHONE)] {
         for scheme in ["dark", "light"] {
-            look_like(browser, size, scheme);
+            set_display(browser, size, scheme);
             let name = format!("{name}-{size_name}-{scheme}");
             let dir = target().join("looks");
             fs::create_dir_all(&dir).unwrap();
             browser.screenshot(&dir.join(format!("{name}.png"))).unwrap();
-            assert_is_for_everybody(browser, &name);
+            assert_accessible(browser, &name);
         }
     }
-    assert_fingers_fit(browser, name);
+    assert_touch_targets(browser, name);
     let toggle = "return Boolean(document.getElementById('language')?.click() ?? document.getElementById('language'))";
     if browser.run(toggle).unwrap() == true {
-        assert_is_for_everybody(browser, &format!("{name} in the other language"));
-        assert_fingers_fit(browser, &format!("{name} in the other language"));
+        assert_accessible(browser, &format!("{name} in the other language"));
+        assert_touch_targets(browser, &format!("{name} in the other language"));
         browser.run(toggle).unwrap();
     }
 }
 
-/// A screen that is seen as a whole, in both sizes.
-fn look_whole(browser: &Browser, name: &str) {
-    look(browser, name);
+/// Checks a screen that must fit without scrolling.
+fn check_without_scrolling(browser: &Browser, name: &str) {
+    check(browser, name);
     for size in [DESK, PHONE] {
-        look_like(browser, size, "light");
+        set_display(browser, size, "light");
         let fits = "return document.documentElement.scrollHeight <= innerHeight";
         assert_eq!(browser.run(fits).unwrap(), true, "{name} is higher than {size:?}");
     }
 }
 
-/// Nothing that axe-core finds, nothing wider than the window.
-fn assert_is_for_everybody(browser: &Browser, name: &str) {
+/// Checks that axe-core finds nothing and that the page isn't wider than the window.
+fn assert_accessible(browser: &Browser, name: &str) {
     assert_eq!(violations(browser), Vec::<String>::new(), "{name}");
     let fits = "document.documentElement.scrollWidth <= innerWidth && document.body.scrollWidth <= innerWidth";
     assert_eq!(browser.run(&format!("return {fits}")).unwrap(), true, "{name} is too wide");
@@ -122,8 +122,8 @@ fn violations(browser: &Browser) -> Vec<String> {
     says.as_array().into_iter().flatten().filter_map(Value::as_str).map(ToOwned::to_owned).collect()
 }
 
-/// What is touched is 44 CSS pixels wide and high at least; a label is part of its field.
-fn assert_fingers_fit(browser: &Browser, name: &str) {
+/// Checks that each control, including its label, is at least 44 CSS pixels wide and high.
+fn assert_touch_targets(browser: &Browser, name: &str) {
     let small = browser.run(
         "return [...document.querySelectorAll('button, input, select, summary, a')]
            .map((control) => control.closest('label') ?? control)
@@ -135,27 +135,27 @@ fn assert_fingers_fit(browser: &Browser, name: &str) {
     assert_eq!(small.unwrap(), json!([]), "{name}");
 }
 
-/// What a screen reader says of all that can be operated; some of it, in this order of the page.
+/// Checks that each control has an accessible name, and that these names occur in this order.
 fn assert_names(browser: &Browser, some: &[&str]) {
     const OPERATED: [&str; 7] = ["button", "slider", "textbox", "searchbox", "combobox", "checkbox", "radio"];
     let tree = browser.devtools("Accessibility.getFullAXTree", json!({})).unwrap();
     let nodes = tree["nodes"].as_array().unwrap().iter().filter(|node| node["ignored"] == false);
     let operated = nodes.filter(|node| OPERATED.iter().any(|role| node["role"]["value"] == *role));
     let names: Vec<&str> = operated.map(|node| node["name"]["value"].as_str().unwrap_or_default()).collect();
-    assert!(names.iter().all(|name| !name.trim().is_empty()), "something has no name: {names:?}");
+    assert!(names.iter().all(|name| !name.trim().is_empty()), "a control has no name: {names:?}");
     let mut rest = names.iter();
     for wanted in some {
         assert!(rest.any(|name| name.starts_with(wanted)), "no {wanted:?}, or not in order, in {names:?}");
     }
 }
 
-/// The page with the button of a link that opens once, which no script of ours is on.
-fn once(suite: &Suite, link: &Link) {
+/// Checks the page of an invitation link, which has no script, and the page without microphone permission.
+fn check_invitation(suite: &Suite, link: &Link) {
     let printed = suite.palabre(&["invite", &link.name, "--new-key", "--once"]).unwrap();
     let browser = Browser::start(None, "fr").unwrap();
     browser.open(printed.trim()).unwrap();
     browser.wait_until("document.querySelector('form button')").unwrap();
-    look(&browser, "once");
+    check(&browser, "once");
     browser.click("form button").unwrap();
     browser.wait_until("window.palabreState?.screen === 'door' && location.search === ''").unwrap();
     browser.open(printed.trim()).unwrap();
@@ -164,76 +164,75 @@ fn once(suite: &Suite, link: &Link) {
     browser.devtools("Browser.setPermission", denied).unwrap();
     browser.click("#join").unwrap();
     browser.wait_until("palabreState.connection === 'live' && document.querySelector('.notice')").unwrap();
-    look(&browser, "refused");
+    check(&browser, "refused");
 }
 
 #[test]
-fn door_room_texts_and_settings_are_accessible_in_every_size_scheme_and_language() {
+fn all_screens_are_accessible_in_every_size_colour_scheme_and_language() {
     let suite = Suite::start(3).unwrap();
     let browser = open(&suite.links[0], "en");
-    look_whole(&browser, "door");
+    check_without_scrolling(&browser, "door");
     assert_names(&browser, &["Join", "Test sound and microphone"]);
     browser.click("#test-open").unwrap();
     browser.wait_until("document.getElementById('advice').dataset.good === 'true'").unwrap();
-    look(&browser, "sound-test");
+    check(&browser, "sound-test");
     browser.click("#settings-close").unwrap();
     join(&browser);
     let other = open(&suite.links[1], "fr");
     join(&other);
     other.click("#hand-button").unwrap();
     browser.wait_until("document.querySelector('.person.hand')").unwrap();
-    look_whole(&browser, "room");
-    let room =
-        ["Microphone on", "Raise hand", "Messages", "Settings", "Leave", "Mute Participant 2 for me"];
+    check_without_scrolling(&browser, "room");
+    let room = ["Microphone on", "Raise hand", "Messages", "Settings", "Leave", "Mute Participant 2 for me"];
     assert_names(&browser, &room);
     other.click("#messages-toggle").unwrap();
     other.type_into("#message-line", "Le son est bon ?").unwrap();
     other.click("#write button").unwrap();
     other.wait_until("document.querySelector('.message')").unwrap();
-    look(&other, "texts");
+    check(&other, "texts");
     browser.click("#settings-open").unwrap();
     browser.click("#details summary").unwrap();
     browser.wait_until("document.querySelectorAll('#figures dd').length > 5").unwrap();
-    look(&browser, "settings");
+    check(&browser, "settings");
     browser.click("input[name=mode][value=talk]").unwrap();
     browser.click("#settings-close").unwrap();
     browser.wait_until("!document.getElementById('hold').hidden").unwrap();
-    look(&browser, "hold");
-    once(&suite, &suite.links[2]);
-    lost_and_left(&suite, &browser);
+    check(&browser, "hold");
+    check_invitation(&suite, &suite.links[2]);
+    check_lost_and_left(&suite, &browser);
 }
 
-/// The screens of somebody whose listener is away, who leaves, and whose link is taken away.
-fn lost_and_left(suite: &Suite, browser: &Browser) {
+/// Checks the screens without a listener, after leaving, and with a revoked link.
+fn check_lost_and_left(suite: &Suite, browser: &Browser) {
     suite.palabre(&["stop", "p01"]).unwrap();
     browser.wait_until("palabreState.connection === 'lost'").unwrap();
-    look(browser, "lost");
+    check(browser, "lost");
     browser.click("#leave").unwrap();
     browser.wait_until("palabreState.screen === 'left'").unwrap();
-    look(browser, "left");
+    check(browser, "left");
     suite.palabre(&["start", "p01"]).unwrap();
     browser.click("#join").unwrap();
     browser.wait_until("palabreState.connection === 'live'").unwrap();
     suite.palabre(&["invite", "p01", "--new-key"]).unwrap();
     browser.wait_until("palabreState.screen === 'unknown'").unwrap();
-    look(browser, "unknown");
+    check(browser, "unknown");
 }
 
-/// An expression: what a screen reader was told last.
-fn told(words: &str) -> String {
+/// Returns a JavaScript expression that is true if the live region has this text.
+fn announced(words: &str) -> String {
     format!("document.getElementById('spoken').textContent === '{words}'")
 }
 
 #[test]
-fn the_screens_of_those_who_are_not_heard_are_accessible_and_told_too() {
+fn screens_of_participants_that_are_not_heard_are_accessible_and_announced() {
     let suite = Suite::start(1).unwrap();
     let guest = suite.palabre(&["invite", "guest", "--listen-only"]).unwrap();
     let listener = Browser::start(None, "en").unwrap();
-    to_the_door(&listener, guest.trim());
-    look_whole(&listener, "listener-door");
+    open_page(&listener, guest.trim());
+    check_without_scrolling(&listener, "listener-door");
     listener.click("#join").unwrap();
     listener.wait_until("palabreState.connection === 'live'").unwrap();
-    look_whole(&listener, "listener-room");
+    check_without_scrolling(&listener, "listener-room");
 
     let browser = open(&suite.links[0], "en");
     join(&browser);
@@ -241,16 +240,16 @@ fn the_screens_of_those_who_are_not_heard_are_accessible_and_told_too() {
     suite.palabre(&["mute", "p01"]).unwrap();
     suite.palabre(&["record", "start"]).unwrap();
     let recorded = "Connected · REC · this room is being recorded";
-    browser.wait_until(&told(&format!("{recorded} · Muted by the host"))).unwrap();
-    look(&browser, "muted-by-the-host");
+    browser.wait_until(&announced(&format!("{recorded} · Muted by the host"))).unwrap();
+    check(&browser, "muted-by-the-host");
     suite.palabre(&["unmute", "p01"]).unwrap();
-    browser.wait_until(&told(&format!("{recorded} · Microphone on"))).unwrap();
+    browser.wait_until(&announced(&format!("{recorded} · Microphone on"))).unwrap();
     let newer = open(&suite.links[0], "en");
     join(&newer);
-    browser.wait_until(&told(&format!("{recorded} · You can’t be heard from here"))).unwrap();
-    look(&browser, "taken");
+    browser.wait_until(&announced(&format!("{recorded} · You can’t be heard from here"))).unwrap();
+    check(&browser, "taken");
     browser.click(".notice.urgent button").unwrap();
-    browser.wait_until(&told(&format!("{recorded} · Microphone on"))).unwrap();
+    browser.wait_until(&announced(&format!("{recorded} · Microphone on"))).unwrap();
 
     newer.devtools("Network.enable", json!({})).unwrap();
     newer
@@ -261,39 +260,39 @@ fn the_screens_of_those_who_are_not_heard_are_accessible_and_told_too() {
         .unwrap();
     newer.run("location.reload()").unwrap();
     newer.wait_until("window.palabreState?.screen === 'away'").unwrap();
-    look(&newer, "away");
-    without_worklets(&suite.links[0]);
+    check(&newer, "away");
+    check_without_worklets(&suite.links[0]);
 }
 
-fn without_worklets(link: &Link) {
+fn check_without_worklets(link: &Link) {
     let browser = Browser::start(None, "en").unwrap();
     browser.without_worklets().unwrap();
-    to_the_door(&browser, &link.url);
-    look(&browser, "without-worklets");
+    open_page(&browser, &link.url);
+    check(&browser, "without-worklets");
 }
 
 #[test]
-fn a_crowd_is_accessible_too() {
+fn room_with_forty_participants_is_accessible() {
     let suite = Suite::start(1).unwrap();
     let browser = open(&suite.links[0], "fr");
     join(&browser);
     let state = |n: u32| ["here", "here hand", "here muted", "here listening", "away"][n as usize % 5];
     let people: String = (2..=40).map(|n| format!("p{n:02}\t{}\tPersonne {n} du Village\n", state(n))).collect();
     let file = suite.room().join("names");
-    // The supervisor writes this file when what a page shows has changed: ours comes after that.
+    // Wait until the supervisor has written `names` for the last time, before the test replaces it.
     browser.click("#mute").unwrap();
-    palabre_e2e::wait_for("the supervisor", palabre_e2e::suite::PATIENCE, || {
+    palabre_e2e::wait_for("the supervisor to write 'names'", palabre_e2e::suite::TIMEOUT, || {
         fs::read_to_string(&file).ok().filter(|text| text.contains("here muted"))
     })
     .unwrap();
     fs::write(file.with_extension("test"), format!("p01\there muted\tP01\n{people}")).unwrap();
     fs::rename(file.with_extension("test"), &file).unwrap();
     browser.wait_until("document.querySelectorAll('#people > .person').length > 30").unwrap();
-    look(&browser, "crowd");
+    check(&browser, "crowd");
 }
 
 #[test]
-fn a_whole_visit_needs_nothing_but_the_keyboard() {
+fn page_is_usable_by_keyboard_alone() {
     let suite = Suite::start(3).unwrap();
     let browser = open(&suite.links[0], "en");
     keyboard::try_the_line(&browser).unwrap();
@@ -301,7 +300,7 @@ fn a_whole_visit_needs_nothing_but_the_keyboard() {
 }
 
 #[test]
-fn the_keys_mute_and_raise_a_hand_but_not_in_fields_nor_when_switched_off() {
+fn single_keys_mute_and_raise_a_hand_except_in_fields_and_when_turned_off() {
     let suite = Suite::start(1).unwrap();
     let browser = open(&suite.links[0], "en");
     join(&browser);
@@ -327,23 +326,23 @@ fn the_keys_mute_and_raise_a_hand_but_not_in_fields_nor_when_switched_off() {
     browser.click("#settings-close").unwrap();
     browser.run("document.activeElement.blur()").unwrap();
     press("h");
-    // The page has taken that key before it answers this.
+    // The page handles the key before this script.
     assert_eq!(browser.run("return palabreState.hand").unwrap(), true);
 }
 
-/// While the microphone goes on for a second, after what was on its way, none of it is sent.
-fn nothing_is_sent(browser: &Browser) {
-    assert_eq!(sent_a_second_on(browser), sent_a_second_on(browser));
+/// Checks that during a second of the microphone nothing is sent, after a second for what was on its way.
+fn assert_nothing_is_sent(browser: &Browser) {
+    assert_eq!(sent_after_a_second(browser), sent_after_a_second(browser));
 }
 
-/// How many pieces have been sent when the microphone has gone on for a second.
-fn sent_a_second_on(browser: &Browser) -> serde_json::Value {
+/// Waits for a second of the microphone, and returns the number of chunks sent so far.
+fn sent_after_a_second(browser: &Browser) -> serde_json::Value {
     let (from, rate_hz) = browser.tapped(Tap::Microphone).unwrap();
     browser.wait_tapped(Tap::Microphone, from + rate_hz as usize).unwrap();
     browser.run("return palabreState.sent").unwrap()
 }
 
-/// A microphone that hears a second of tone and then four of silence, again and again.
+/// Creates a WAV for the microphone: a second of tone and four of silence.
 fn word_and_pause() -> tempfile::NamedTempFile {
     const RATE_HZ: u32 = 48_000;
     let mut samples = palabre_sound::measure::tone(RATE_HZ, 300.0, -15.0, RATE_HZ as usize);
@@ -353,11 +352,11 @@ fn word_and_pause() -> tempfile::NamedTempFile {
     file
 }
 
-/// A page in the room whose microphone hears `voice` and speaks by `mode`.
-fn speaking_by(mode: &str, voice: &Path, link: &Link) -> Browser {
+/// Joins with `voice` as microphone, and selects a mode of speaking.
+fn join_with_mode(mode: &str, voice: &Path, link: &Link) -> Browser {
     let browser = Browser::start(Some(voice), "en").unwrap();
     browser.tap_sound().unwrap();
-    to_the_door(&browser, &link.url);
+    open_page(&browser, &link.url);
     join(&browser);
     browser.click("#settings-open").unwrap();
     browser.click(&format!("input[name=mode][value={mode}]")).unwrap();
@@ -367,35 +366,35 @@ fn speaking_by(mode: &str, voice: &Path, link: &Link) -> Browser {
 }
 
 #[test]
-fn who_speaks_by_voice_sends_words_and_no_pause() {
+fn voice_activation_sends_words_and_no_pauses() {
     let suite = Suite::start(1).unwrap();
     let voice = word_and_pause();
-    let browser = speaking_by("voice", voice.path(), &suite.links[0]);
+    let browser = join_with_mode("voice", voice.path(), &suite.links[0]);
     for _ in 0..2 {
         let sent = browser.run("return palabreState.sent").unwrap();
         browser.wait_until(&format!("palabreState.sent > {sent} + 10")).unwrap();
-        palabre_e2e::wait_for("a pause", palabre_e2e::suite::PATIENCE, || {
-            (sent_a_second_on(&browser) == sent_a_second_on(&browser)).then_some(())
+        palabre_e2e::wait_for("a pause", palabre_e2e::suite::TIMEOUT, || {
+            (sent_after_a_second(&browser) == sent_after_a_second(&browser)).then_some(())
         })
         .unwrap();
     }
 }
 
 #[test]
-fn who_holds_to_talk_is_heard_only_then_and_the_operator_sees_the_figures() {
+fn push_to_talk_sends_only_while_held_and_status_shows_the_page_s_counters() {
     let suite = Suite::start(1).unwrap();
     let voice = package().join("speech/english-man-16000Hz-mono.wav");
-    let browser = speaking_by("talk", &voice, &suite.links[0]);
+    let browser = join_with_mode("talk", &voice, &suite.links[0]);
     browser.wait_until("document.getElementById('mute').dataset.state === 'ready'").unwrap();
     browser.run("document.activeElement.blur()").unwrap();
-    nothing_is_sent(&browser);
+    assert_nothing_is_sent(&browser);
     let sent = browser.run("return palabreState.sent").unwrap();
     browser.devtools("Input.dispatchKeyEvent", json!({ "type": "rawKeyDown", "key": " " })).unwrap();
     browser.wait_until(&format!("palabreState.held && palabreState.sent > {sent} + 10")).unwrap();
     browser.devtools("Input.dispatchKeyEvent", json!({ "type": "keyUp", "key": " " })).unwrap();
     browser.wait_until("!palabreState.held").unwrap();
-    nothing_is_sent(&browser);
-    palabre_e2e::wait_for("the figures", palabre_e2e::suite::PATIENCE, || {
+    assert_nothing_is_sent(&browser);
+    palabre_e2e::wait_for("the page's counters", palabre_e2e::suite::TIMEOUT, || {
         let status: serde_json::Value = serde_json::from_str(&suite.palabre(&["status", "--json"]).ok()?).ok()?;
         let page = &status["participants"][0];
         let told = ["delay_ms", "underruns"].iter().all(|name| page[name].is_u64());

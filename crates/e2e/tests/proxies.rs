@@ -1,5 +1,4 @@
-//! Everybody behind one port: the shipped configurations of nginx and HAProxy, run by the real programs, with a real page,
-//! its stream and its microphone going through them.
+//! The shipped configurations of nginx and HAProxy: a real page, its stream and its microphone work behind the real programs.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::net::{TcpListener, TcpStream};
@@ -9,7 +8,7 @@ use std::time::SystemTime;
 
 use palabre_e2e::browser::{Browser, Tap};
 use palabre_e2e::client::Recording;
-use palabre_e2e::suite::{PATIENCE, Suite};
+use palabre_e2e::suite::{Suite, TIMEOUT};
 use palabre_e2e::wait_for;
 use palabre_host::clock::boottime_ms;
 use palabre_sound::measure::{goertzel_dbfs, tone};
@@ -18,7 +17,7 @@ use palabre_sound::wav;
 const NGINX: &str = include_str!("../../../docs/proxy/nginx.conf");
 const HAPROXY: &str = include_str!("../../../docs/proxy/haproxy.cfg");
 
-/// A proxy on a port of its own.
+/// A running proxy.
 struct Proxy {
     child: Child,
     port: u16,
@@ -27,7 +26,7 @@ struct Proxy {
 impl Proxy {
     fn start(command: &mut Command, port: u16) -> Self {
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
-        wait_for("the proxy", PATIENCE, || TcpStream::connect(("127.0.0.1", port)).ok()).unwrap();
+        wait_for("the proxy", TIMEOUT, || TcpStream::connect(("127.0.0.1", port)).ok()).unwrap();
         Self { child, port }
     }
 }
@@ -43,7 +42,7 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// A text of the documents with this machine's ports, names and files in it; each must be there.
+/// Replaces strings in a shipped configuration. Each must occur.
 fn with(text: &str, changes: &[(&str, &str)]) -> String {
     changes.iter().fold(text.to_owned(), |text, (from, to)| {
         assert!(text.contains(from), "'{from}' is not in the shipped configuration");
@@ -92,7 +91,7 @@ fn haproxy(suite: &Suite, directory: &Path) -> Proxy {
     Proxy::start(Command::new("haproxy").arg("-db").arg("-f").arg(file), port)
 }
 
-/// Opens a link that opens once, as whoever it is for: presses its button, and joins.
+/// Opens an invitation link, presses its button, and joins.
 fn join(link: &str) -> Browser {
     let voice: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("speech/english-man-16000Hz-mono.wav");
     let browser = Browser::start(Some(&voice), "en").unwrap();
@@ -100,31 +99,31 @@ fn join(link: &str) -> Browser {
     browser.open(link).unwrap();
     browser.wait_until("document.querySelector('form button')").unwrap();
     browser.click("form button").unwrap();
-    go_in(&browser);
+    join_room(&browser);
     browser
 }
 
-fn go_in(browser: &Browser) {
+fn join_room(browser: &Browser) {
     browser.wait_until("window.palabreState?.screen === 'door'").unwrap();
     browser.click("#join").unwrap();
     browser.wait_until("palabreState.connection === 'live' && palabreState.microphone === 'on'").unwrap();
-    // Every page of a try but the first joins muted.
+    // In `palabre try` all pages except the first join muted.
     if browser.run("return palabreState.muted").unwrap() == true {
         browser.click("#mute").unwrap();
     }
 }
 
-/// What the person at this page hears is loud enough to be the other one's voice.
-fn hears_somebody(browser: &Browser) {
+/// Waits until the page renders a voice.
+fn wait_for_voice(browser: &Browser) {
     let loud = || {
         let (count, rate_hz) = browser.tapped(Tap::Output).ok()?;
         let samples = browser.tap_from(Tap::Output, count.saturating_sub(rate_hz as usize)).ok()?;
         (samples.iter().filter(|sample| sample.unsigned_abs() > 1_000).count() > 500).then_some(())
     };
-    wait_for("a voice", PATIENCE, loud).unwrap();
+    wait_for("a voice", TIMEOUT, loud).unwrap();
 }
 
-/// Says a tone by a plain POST to this address, as a program does, and waits until `hears` has it.
+/// Says a tone with a POST by curl, and waits until the other participant hears it.
 fn post_a_tone(address: &str, key: &str, directory: &Path, hears: &Recording, freq_hz: f64) {
     let file = directory.join("tone.wav");
     std::fs::write(&file, wav::little(24_000, &tone(24_000, freq_hz, -20.0, 24_000))).unwrap();
@@ -138,19 +137,19 @@ fn post_a_tone(address: &str, key: &str, directory: &Path, hears: &Recording, fr
         let samples = hears.from(hears.len().checked_sub(window)?);
         (goertzel_dbfs(&samples, hears.rate_hz, freq_hz) > -30.0).then_some(())
     };
-    wait_for("what was posted", PATIENCE, heard).unwrap();
+    wait_for("the posted tone", TIMEOUT, heard).unwrap();
     let said = said.join().unwrap();
     assert!(String::from_utf8_lossy(&said.stdout).starts_with('2'), "{address}: {said:?}");
 }
 
-/// A link that opens once, behind a proxy: as `docs/proxies.md` says, with another address.
-fn once(suite: &Suite, name: &str, address: &str) -> String {
+/// Creates an invitation link and replaces its address by the proxy's, as `docs/proxies.md` describes.
+fn invite(suite: &Suite, name: &str, address: &str) -> String {
     let printed = suite.palabre(&["invite", name, "--new-key", "--once"]).unwrap();
     format!("{address}?key={}", printed.trim().split_once("?key=").unwrap().1)
 }
 
-/// In ms, sorted: from a chunk's completion in the listener to its arrival in the page; and from a question to its answer.
-fn ways_ms(browser: &Browser) -> [Vec<f64>; 2] {
+/// Returns two sorted lists of delays in ms: of chunks from the listener to the page, and of requests to their responses.
+fn delays_ms(browser: &Browser) -> [Vec<f64>; 2] {
     const CHUNKS: usize = 40;
     const ASK: &str = "return (async () => {
         const times = [];
@@ -165,7 +164,7 @@ fn ways_ms(browser: &Browser) -> [Vec<f64>; 2] {
         SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64() * 1000.0 - boottime_ms() as f64;
     let begun = browser.tap_counts().unwrap();
     let enough = || browser.tap_stages(begun).ok().filter(|stages| stages.arrived.len() >= CHUNKS);
-    let arrived = wait_for("enough chunks", PATIENCE, enough).unwrap().arrived;
+    let arrived = wait_for("enough chunks", TIMEOUT, enough).unwrap().arrived;
     let down = arrived.iter().map(|(_, wall_ms, seq)| wall_ms - (seq + boot_ms)).collect();
     let asked = browser.run(ASK).unwrap().as_array().unwrap().iter().filter_map(serde_json::Value::as_f64).collect();
     let sorted = |mut values: Vec<f64>| {
@@ -175,19 +174,19 @@ fn ways_ms(browser: &Browser) -> [Vec<f64>; 2] {
     [sorted(down), sorted(asked)]
 }
 
-/// What a proxy adds, each way: the same page through it and then past it, one after the other. A busy machine is least in what was quickest.
-fn tell_what_it_adds(name: &str, browser: &Browser, past: &str) {
-    let through = ways_ms(browser);
-    browser.open(past).unwrap();
-    go_in(browser);
-    let direct = ways_ms(browser);
+/// Prints the delay that a proxy adds: of the page through it, minus that of the page without it. The quickest tenth depends least on other load.
+fn print_added_delay(name: &str, browser: &Browser, direct_url: &str) {
+    let through = delays_ms(browser);
+    browser.open(direct_url).unwrap();
+    join_room(browser);
+    let direct = delays_ms(browser);
     for (which, part) in [("median", 2), ("quickest tenth", 10)] {
         let [down, both] = [0, 1].map(|way| {
             let at = |values: &[Vec<f64>; 2]| values[way][values[way].len() / part];
             at(&through) - at(&direct)
         });
         println!(
-            "{name} adds, by the {which}: {down:+.1} ms to what the page hears, {:+.1} ms to what it sends",
+            "{name}, {which}: adds {down:+.1} ms from the listener to the page, {:+.1} ms from the page to the listener",
             both - down
         );
     }
@@ -205,14 +204,14 @@ fn page_stream_and_microphone_work_behind_nginx_and_haproxy() {
         post_a_tone(address, &suite.link(name).key, directory.path(), &hears, freq_hz);
     }
     drop(hears);
-    let pages = [("p01", &by_path), ("p02", &by_name)].map(|(name, address)| join(&once(&suite, name, address)));
+    let pages = [("p01", &by_path), ("p02", &by_name)].map(|(name, address)| join(&invite(&suite, name, address)));
     for (browser, address) in pages.iter().zip([&by_path, &by_name]) {
         assert_eq!(browser.run("return location.href").unwrap(), *address);
-        hears_somebody(browser);
+        wait_for_voice(browser);
         assert_eq!(browser.run("return palabreState.uplinkKind").unwrap(), "websocket");
     }
-    // The same cookie opens the listener's own port: it has no port, and HAProxy's names are this machine's, too.
-    tell_what_it_adds("nginx", &pages[0], &format!("https://localhost:{}/", suite.link("p01").port));
-    tell_what_it_adds("HAProxy", &pages[1], &format!("https://p02.localhost:{}/", suite.link("p02").port));
+    // The cookie is valid on the listener's own port too: cookies don't depend on the port, and both proxies' names are local.
+    print_added_delay("nginx", &pages[0], &format!("https://localhost:{}/", suite.link("p01").port));
+    print_added_delay("HAProxy", &pages[1], &format!("https://p02.localhost:{}/", suite.link("p02").port));
     suite.stop().unwrap();
 }

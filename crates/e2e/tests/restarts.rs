@@ -1,13 +1,12 @@
-//! Planned restarts while people talk: new processes serve, and everyone hears everyone with no help.
+//! Planned restarts and upgrades while participants talk: new processes serve, and all hear all others again.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use palabre_e2e::client::{Answer, Recording};
 use palabre_e2e::people::People;
-use palabre_e2e::suite::{Link, PATIENCE, Suite, binary, signal};
+use palabre_e2e::suite::{Link, Suite, TIMEOUT, install, signal};
 use palabre_e2e::wait_for;
 use std::io::Read as _;
 use std::path::Path;
-use std::process::Command;
 
 const PEOPLE: usize = 3;
 const NAMES: [&str; PEOPLE] = ["p01", "p02", "p03"];
@@ -20,7 +19,7 @@ fn listeners(people: &People) -> [u32; PEOPLE] {
     NAMES.map(|name| people.suite.process("palabre-listener", name).unwrap())
 }
 
-/// The longest silence in what the person heard after `since`, in ms: windows of 10 ms below -60 dBFS.
+/// Returns the longest silence after `since` in ms, in windows of 10 ms below -60 dBFS.
 fn longest_silence_ms(recording: &Recording, since: usize) -> u64 {
     let window = recording.rate_hz as usize / 100;
     let quiet = |piece: &[i16]| piece.iter().all(|&sample| sample.unsigned_abs() < 33);
@@ -32,20 +31,20 @@ fn longest_silence_ms(recording: &Recording, since: usize) -> u64 {
     longest
 }
 
-/// The longest silence that each person heard while this was done.
+/// Runs `work` and prints the longest silence that each participant heard meanwhile.
 fn heard_meanwhile(people: &People, what: &str, work: impl FnOnce()) {
     let since = people.now();
     work();
-    people.wait_until_all_hear_the_others(&people.now(), PATIENCE).unwrap();
+    people.wait_until_all_hear_the_others(&people.now(), TIMEOUT).unwrap();
     let silences: Vec<u64> =
         people.recordings.iter().zip(&since).map(|(recording, &since)| longest_silence_ms(recording, since)).collect();
-    println!("{what}: the longest silence that each person heard: {silences:?} ms");
+    println!("{what}: longest silence that each participant heard: {silences:?} ms");
 }
 
 #[test]
-fn mixer_and_supervisor_are_replaced_in_their_processes_and_no_connection_ends_until_somebody_is_revoked() {
+fn restart_of_mixer_and_supervisor_keeps_processes_and_connections_and_revoke_ends_a_listener() {
     let people = People::talking(PEOPLE).unwrap();
-    people.wait_until_all_hear_the_others(&[0; PEOPLE], PATIENCE).unwrap();
+    people.wait_until_all_hear_the_others(&[0; PEOPLE], TIMEOUT).unwrap();
     let old = listeners(&people);
     for (name, program) in [("mixer", "palabre-mixer"), ("supervisor", "palabre-supervisor")] {
         let pid = people.suite.process(program, "").unwrap();
@@ -62,19 +61,19 @@ fn mixer_and_supervisor_are_replaced_in_their_processes_and_no_connection_ends_u
 
     let asked = std::time::Instant::now();
     people.suite.palabre(&["revoke", "p01"]).unwrap();
-    wait_for("the end of the listener of p01", PATIENCE, || {
+    wait_for("the end of the listener of p01", TIMEOUT, || {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", old[0])).unwrap_or_default();
         (stat.is_empty() || stat.contains(") Z ")).then_some(())
     })
     .unwrap();
-    println!("revoke: the listener is gone {} ms after the command began", asked.elapsed().as_millis());
+    println!("revoke: the listener ended {} ms after the command began", asked.elapsed().as_millis());
     people.suite.stop().unwrap();
 }
 
 #[test]
-fn everybody_is_restarted_one_by_one_and_a_failure_ends_it() {
+fn restart_all_replaces_one_listener_at_a_time_and_stops_at_a_failure() {
     let people = People::talking(PEOPLE).unwrap();
-    people.wait_until_all_hear_the_others(&[0; PEOPLE], PATIENCE).unwrap();
+    people.wait_until_all_hear_the_others(&[0; PEOPLE], TIMEOUT).unwrap();
     let old = listeners(&people);
 
     let said = people.suite.palabre(&["restart", "--all"]).unwrap();
@@ -83,8 +82,8 @@ fn everybody_is_restarted_one_by_one_and_a_failure_ends_it() {
     assert_eq!(said.lines().collect::<Vec<_>>(), expected);
     let new = listeners(&people);
     assert!(old.iter().zip(&new).all(|(old, new)| old != new), "{old:?} {new:?}");
-    people.wait_until_all_hear_the_others(&people.now(), PATIENCE).unwrap();
-    assert_eq!(reconnections(&people), [1; PEOPLE], "a plain client comes back once, by itself");
+    people.wait_until_all_hear_the_others(&people.now(), TIMEOUT).unwrap();
+    assert_eq!(reconnections(&people), [1; PEOPLE], "a plain client reconnects once");
 
     people.suite.palabre(&["stop", "p01"]).unwrap();
     let certificate = people.suite.dir().join("etc/tls/cert.pem");
@@ -98,7 +97,7 @@ fn everybody_is_restarted_one_by_one_and_a_failure_ends_it() {
     people.suite.stop().unwrap();
 }
 
-/// An injected stream, of which only kinds and sequence numbers are read.
+/// An injected stream. Reads only kind and SEQ of its records.
 struct Stream {
     answer: Answer,
     text: String,
@@ -109,10 +108,10 @@ impl Stream {
         let link = people.suite.link(name);
         let open =
             || people.suite.client.get(link, &format!("/listen{query}")).ok().filter(|answer| answer.status == 200);
-        Self { answer: wait_for("a stream", PATIENCE, open).unwrap(), text: String::new() }
+        Self { answer: wait_for("a stream", TIMEOUT, open).unwrap(), text: String::new() }
     }
 
-    /// The next record: its kind and its sequence number. None at the end of the stream.
+    /// Returns kind and SEQ of the next record, or `None` at the end of the stream.
     fn record(&mut self) -> Option<(u8, u64)> {
         loop {
             while let Some((record, rest)) = self.text.split_once("</script>") {
@@ -131,7 +130,7 @@ impl Stream {
         }
     }
 
-    /// The sequence number of the next sound. None when the stream has moved, as a page is told twice, or has ended.
+    /// Returns the SEQ of the next sound record, or `None` if the stream is handed over or ends.
     fn sound(&mut self) -> Option<u64> {
         loop {
             match self.record()? {
@@ -143,25 +142,17 @@ impl Stream {
     }
 }
 
-/// Another file of the same content in the place of a program, by rename, as a package does it. Written by cp(1), since a
-/// file that we have open for writing while another test starts a process can't be executed.
-fn install(programs: &Path, name: &str) {
-    let new = programs.join("new");
-    assert!(Command::new("cp").arg(binary(name).unwrap()).arg(&new).status().unwrap().success());
-    std::fs::rename(new, programs.join(name)).unwrap();
-}
-
 #[test]
-fn people_stay_connected_through_an_upgrade_of_every_program() {
+fn streams_continue_through_an_upgrade_of_every_program() {
     let dir = tempfile::tempdir().unwrap();
     for name in ["palabre", "palabre-mixer", "palabre-supervisor", "palabre-listener"] {
-        install(dir.path(), name);
+        install(dir.path(), name).unwrap();
     }
     let people = People::talking_in(Suite::start_from(dir.path(), PEOPLE).unwrap()).unwrap();
-    people.wait_until_all_hear_the_others(&[0; PEOPLE], PATIENCE).unwrap();
+    people.wait_until_all_hear_the_others(&[0; PEOPLE], TIMEOUT).unwrap();
     let (pid, old) = (people.suite.process("palabre-supervisor", "").unwrap(), listeners(&people));
     for name in ["palabre-supervisor", "palabre-listener"] {
-        install(dir.path(), name);
+        install(dir.path(), name).unwrap();
     }
     let mut stream = Stream::open(&people, "p01", "");
     let mut sounds: Vec<u64> = (0..10).map(|_| stream.sound().unwrap()).collect();
@@ -173,12 +164,9 @@ fn people_stay_connected_through_an_upgrade_of_every_program() {
         sounds.extend(std::iter::from_fn(|| stream.sound()));
         sounds.extend((0..10).map(|_| next.sound().unwrap()));
         let holes = sounds.windows(2).map(|pair| pair[1].checked_sub(pair[0]).unwrap());
-        println!(
-            "upgrade: the most time between two chunks of 40 ms in one person's stream: {} ms",
-            holes.max().unwrap()
-        );
+        println!("upgrade: longest time between two chunks of 40 ms in one stream: {} ms", holes.max().unwrap());
         assert!(sounds.windows(2).all(|pair| pair[0] < pair[1]), "{sounds:?}");
-        wait_for("new listeners and the end of the old ones", PATIENCE, || {
+        wait_for("new listeners and the end of the old ones", TIMEOUT, || {
             let new = NAMES.map(|name| people.suite.process("palabre-listener", name));
             let all_new = new.iter().zip(&old).all(|(new, &old)| new.is_some_and(|new| new != old));
             let none_old = old.iter().all(|pid| !Path::new(&format!("/proc/{pid}")).exists());
@@ -187,27 +175,27 @@ fn people_stay_connected_through_an_upgrade_of_every_program() {
         .unwrap();
     });
     assert_eq!(people.suite.process("palabre-supervisor", ""), Some(pid));
-    assert_eq!(reconnections(&people), [1; PEOPLE], "a plain client comes back once, by itself");
+    assert_eq!(reconnections(&people), [1; PEOPLE], "a plain client reconnects once");
     people.suite.stop().unwrap();
 }
 
-/// What a door page has in its form: the link's key, and the one that becomes the browser's own.
-fn door(suite: &Suite, link: &Link) -> String {
+/// Opens an invitation link, and returns the form of its page: the link's key, and the key that becomes the browser's own.
+fn invitation_form(suite: &Suite, link: &Link) -> String {
     let answer = suite.client.request(link, "GET", &format!("/?key={}", link.key), &[], b"").unwrap();
     assert_eq!((answer.status, answer.header("set-cookie")), (200, None));
-    assert_eq!(answer.header("referrer-policy"), Some("same-origin"), "else a browser says that its origin is null");
+    assert_eq!(answer.header("referrer-policy"), Some("same-origin"), "without it browsers send 'Origin: null'");
     let html = answer.text().unwrap();
     let value = |name: &str| html.split(&format!("name={name} value=")).nth(1).unwrap()[..32].to_owned();
     assert!(html.contains("<form method=post action=enter>") && html.contains("Entrer") && html.contains("Enter"));
     format!("link={}&key={}", value("link"), value("key"))
 }
 
-fn press(suite: &Suite, link: &Link, form: &str, origin: &str) -> Answer {
+fn submit(suite: &Suite, link: &Link, form: &str, origin: &str) -> Answer {
     let (length, origin) = (format!("Content-Length: {}", form.len()), format!("Origin: https://{origin}"));
     suite.client.request(link, "POST", "/enter", &[&length, &origin], form.as_bytes()).unwrap()
 }
 
-/// Refused, in two languages.
+/// Checks that the response says, in two languages, that the link was used.
 fn is_refused_as_used(answer: Answer) {
     assert_eq!((answer.status, answer.header("set-cookie")), (401, None));
     let html = answer.text().unwrap();
@@ -215,7 +203,7 @@ fn is_refused_as_used(answer: Answer) {
 }
 
 #[test]
-fn a_link_that_opens_once_lets_one_browser_in_for_good_and_a_preview_does_not_use_it() {
+fn invitation_link_admits_one_browser_permanently_and_a_preview_does_not_use_it() {
     let suite = Suite::start(1).unwrap();
     let own = format!("localhost:{}", suite.links[0].port);
     let printed = suite.palabre(&["invite", "p01", "--new-key", "--once"]).unwrap();
@@ -227,22 +215,22 @@ fn a_link_that_opens_once_lets_one_browser_in_for_good_and_a_preview_does_not_us
         assert!(status.contains(&format!("link={word}")), "{status}");
     };
     let status = |line: &str| suite.client.request(&link, "GET", "/me", &[line], b"").map(|answer| answer.status);
-    wait_for("the listener with the new key", PATIENCE, || {
+    wait_for("the listener with the new key", TIMEOUT, || {
         (suite.client.request(&link, "GET", &format!("/?key={}", link.key), &[], b"").ok()?.status == 200).then_some(())
     })
     .unwrap();
 
-    let forms: [String; 4] = std::array::from_fn(|_| door(&suite, &link));
+    let forms: [String; 4] = std::array::from_fn(|_| invitation_form(&suite, &link));
     listed("unused");
-    assert_eq!(status(&format!("Authorization: Bearer {}", link.key)).unwrap(), 401, "the link alone is no key");
-    assert_eq!(press(&suite, &link, &forms[0], "elsewhere.example").status, 403);
+    assert_eq!(status(&format!("Authorization: Bearer {}", link.key)).unwrap(), 401, "the link's key is no access key");
+    assert_eq!(submit(&suite, &link, &forms[0], "elsewhere.example").status, 403);
     let wrong = forms[0].replace(&link.key, &"0".repeat(32));
-    assert_eq!(press(&suite, &link, &wrong, &own).status, 401);
+    assert_eq!(submit(&suite, &link, &wrong, &own).status, 401);
     listed("unused");
 
     let answers = std::thread::scope(|scope| {
-        let pressed = forms.each_ref().map(|form| scope.spawn(|| press(&suite, &link, form, &own)));
-        pressed.map(|thread| thread.join().unwrap())
+        let submitted = forms.each_ref().map(|form| scope.spawn(|| submit(&suite, &link, form, &own)));
+        submitted.map(|thread| thread.join().unwrap())
     });
     let winners: Vec<usize> = (0..forms.len()).filter(|&n| answers[n].status == 303).collect();
     assert_eq!(winners.len(), 1);
@@ -253,36 +241,36 @@ fn a_link_that_opens_once_lets_one_browser_in_for_good_and_a_preview_does_not_us
     assert_eq!(answers[winners[0]].header("location"), Some("./"));
     answers.into_iter().filter(|answer| answer.status != 303).for_each(is_refused_as_used);
     listed("used");
-    // The answer may get lost: who presses again is in.
-    assert_eq!(press(&suite, &link, &forms[winners[0]], &own).header("set-cookie"), Some(cookie.as_str()));
+    // A browser that lost the response can submit the form again.
+    assert_eq!(submit(&suite, &link, &forms[winners[0]], &own).header("set-cookie"), Some(cookie.as_str()));
 
     let cookie = format!("Cookie: {}", cookie.split_once(';').unwrap().0);
     let other = forms[(winners[0] + 1) % forms.len()].split_once("&key=").unwrap().1;
-    let stays_in = |after: &str| {
+    let keeps_access = |after: &str| {
         let is_in = || (status(&cookie).ok()? == 200).then_some(());
-        wait_for(&format!("the browser is in after {after}"), PATIENCE, is_in).unwrap();
+        wait_for(&format!("access after {after}"), TIMEOUT, is_in).unwrap();
         assert_eq!(status(&format!("Cookie: __Host-palabre-p01={other}")).unwrap(), 401, "{after}");
-        is_refused_as_used(press(&suite, &link, &forms[(winners[0] + 1) % forms.len()], &own));
-        // Who opens the link again has the cookie, and keeps it; whoever else opens it doesn't come in.
+        is_refused_as_used(submit(&suite, &link, &forms[(winners[0] + 1) % forms.len()], &own));
+        // The browser with the cookie can open the link again; others can't.
         let again =
             |lines: &[&str]| suite.client.request(&link, "GET", &format!("/?key={}", link.key), lines, b"").unwrap();
         let inside = again(&[&cookie]);
         assert_eq!((inside.status, inside.header("set-cookie")), (303, None), "{after}");
         is_refused_as_used(again(&[]));
     };
-    stays_in("the button");
+    keeps_access("submitting the form");
     suite.palabre(&["restart", "p01"]).unwrap();
-    stays_in("a restart");
+    keeps_access("a restart");
     suite.palabre(&["reload"]).unwrap();
     suite.palabre(&["restart", "supervisor"]).unwrap();
-    stays_in("an upgrade");
+    keeps_access("an upgrade");
     for program in ["palabre-listener", "palabre-supervisor"] {
         let old = suite.process("palabre-listener", "p01");
         suite.kill(program, "").unwrap();
         let new =
             || suite.process("palabre-listener", "p01").filter(|_| suite.process("palabre-listener", "p01") != old);
-        wait_for("another listener", PATIENCE, new).unwrap();
-        stays_in(&format!("the death of {program}"));
+        wait_for("a new listener", TIMEOUT, new).unwrap();
+        keeps_access(&format!("SIGKILL of {program}"));
     }
     listed("used");
     suite.stop().unwrap();

@@ -1,11 +1,11 @@
-//! The room as pages show it, in a real Chromium: who is here and talks, hands, texts, whom one doesn't hear, crowds.
+//! The room in a real Chromium: presence, talking, hands, messages, muting others for oneself, and large rooms.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use palabre_e2e::browser::Browser;
-use palabre_e2e::suite::{Link, PATIENCE, Suite};
+use palabre_e2e::suite::{Link, Suite, TIMEOUT};
 use palabre_e2e::wait_for;
 
 fn voice() -> PathBuf {
@@ -13,13 +13,13 @@ fn voice() -> PathBuf {
 }
 
 fn join(link: &Link) -> Browser {
-    let browser = hear(&link.url);
+    let browser = connect(&link.url);
     browser.wait_until("palabreState.microphone === 'on'").unwrap();
     browser
 }
 
 /// Joins, with or without a microphone.
-fn hear(url: &str) -> Browser {
+fn connect(url: &str) -> Browser {
     let browser = Browser::start(Some(&voice()), "en").unwrap();
     browser.open(url).unwrap();
     browser.wait_until("window.palabreState?.screen === 'door'").unwrap();
@@ -28,12 +28,12 @@ fn hear(url: &str) -> Browser {
     browser
 }
 
-/// An expression: the row of a participant has this class.
+/// Returns a JavaScript expression that finds a participant's row with this class.
 fn has(name: &str, class: &str) -> String {
     format!("document.querySelector('#people [data-name=\"{name}\"].{class}')")
 }
 
-/// Puts a file there whole, as those who watch it expect.
+/// Replaces a file atomically.
 fn replace(path: &Path, text: &str) {
     let new = path.with_extension("test");
     fs::write(&new, text).unwrap();
@@ -41,11 +41,11 @@ fn replace(path: &Path, text: &str) {
 }
 
 #[test]
-fn two_pages_see_each_other_talk_and_mute_raise_hands_and_write() {
+fn pages_show_talking_muting_hands_and_messages_of_each_other() {
     let suite = Suite::start(2).unwrap();
     let first = join(&suite.links[0]);
     let second = join(&suite.links[1]);
-    // The second of a try comes in muted: one machine would howl.
+    // In `palabre try` the second page joins muted, against feedback.
     first.wait_until(&has("p02", "silenced")).unwrap();
     second.click("#mute").unwrap();
     first.wait_until(&format!("{} && !{}", has("p02", "talking"), has("p02", "silenced"))).unwrap();
@@ -68,26 +68,27 @@ fn two_pages_see_each_other_talk_and_mute_raise_hands_and_write() {
 }
 
 #[test]
-fn whom_a_page_does_not_hear_stands_in_the_file_without_and_is_known_after_a_reload() {
+fn participant_not_heard_by_a_page_is_in_its_without_file_and_stays_so_after_a_reload() {
     let suite = Suite::start(2).unwrap();
     let guest = suite.palabre(&["invite", "guest", "--listen-only"]).unwrap();
     for (name, url) in [("p01", suite.links[0].url.as_str()), ("guest", guest.trim())] {
-        let page = hear(url);
+        let page = connect(url);
         let without = suite.room().join(name).join("without");
         page.wait_until("document.querySelector('#people [data-name=\"p02\"] .mute-for-me')").unwrap();
         page.click("#people [data-name=\"p02\"] .mute-for-me").unwrap();
-        wait_for("the file", PATIENCE, || fs::read_to_string(&without).ok().filter(|text| text == "p02\n")).unwrap();
+        wait_for("the file 'without'", TIMEOUT, || fs::read_to_string(&without).ok().filter(|text| text == "p02\n"))
+            .unwrap();
         page.run("window.isOld = true; location.reload()").unwrap();
         page.wait_until("!window.isOld && window.palabreState?.screen === 'door'").unwrap();
         page.click("#join").unwrap();
         page.wait_until(&has("p02", "muted-for-me")).unwrap();
         page.click("#people [data-name=\"p02\"] .mute-for-me").unwrap();
-        wait_for("no file", PATIENCE, || (!without.exists()).then_some(())).unwrap();
+        wait_for("the end of the file 'without'", TIMEOUT, || (!without.exists()).then_some(())).unwrap();
     }
 }
 
 #[test]
-fn the_texts_of_whom_a_page_does_not_hear_are_not_shown() {
+fn messages_of_a_participant_not_heard_are_not_shown() {
     let suite = Suite::start(2).unwrap();
     let first = join(&suite.links[0]);
     let second = join(&suite.links[1]);
@@ -103,36 +104,38 @@ fn the_texts_of_whom_a_page_does_not_hear_are_not_shown() {
     first.wait_until("document.querySelector('#people [data-name=\"p02\"] .mute-for-me')").unwrap();
     first.click("#people [data-name=\"p02\"] .mute-for-me").unwrap();
     first.wait_until(&has("p02", "muted-for-me")).unwrap();
-    write("for nobody");
-    // What the first one wrote comes back to them after that.
+    write("not shown");
+    // The first page's own message arrives after it.
     first.click("#messages-toggle").unwrap();
-    first.type_into("#message-line", "after it").unwrap();
+    first.type_into("#message-line", "in between").unwrap();
     first.click("#write button").unwrap();
     first.wait_until(&format!("{texts}.length > 0")).unwrap();
     first.click("#people [data-name=\"p02\"] .mute-for-me").unwrap();
     first.wait_until(&format!("!{}", has("p02", "muted-for-me"))).unwrap();
-    write("for everybody");
+    write("shown");
     first.wait_until(&format!("{texts}.length > 1")).unwrap();
-    assert_eq!(first.run(&format!("return {texts}")).unwrap(), serde_json::json!(["after it", "for everybody"]));
+    assert_eq!(first.run(&format!("return {texts}")).unwrap(), serde_json::json!(["in between", "shown"]));
 }
 
 #[test]
-fn a_room_of_five_hundred_stays_usable() {
+fn page_of_a_room_with_five_hundred_participants_is_usable() {
     let suite = Suite::start(1).unwrap();
     let browser = join(&suite.links[0]);
-    // The supervisor and the mixer write `names` and `levels` too, when what a page shows has changed and a last time when all is
-    // silent: ours come after that.
+    // Wait until the supervisor has written `names` for the last time, before the test replaces it. The mixer writes `levels` a last time
+    // in silence.
     browser.click("#mute").unwrap();
     let names = suite.room().join("names");
-    wait_for("the supervisor", PATIENCE, || fs::read_to_string(&names).ok().filter(|text| text.contains("here muted")))
-        .unwrap();
+    wait_for("the supervisor to write 'names'", TIMEOUT, || {
+        fs::read_to_string(&names).ok().filter(|text| text.contains("here muted"))
+    })
+    .unwrap();
     let people = (2..=500).map(|n| format!("p{n:02}\t{}\tPérson {n}\n", if n <= 440 { "here" } else { "away" }));
     let all = ["p01\there muted\tP01\n".to_owned()].into_iter().chain(people).collect::<String>();
     replace(&names, &all);
     browser.wait_until("document.querySelectorAll('#people > .person').length === 440").unwrap();
     let stage = "document.querySelector('#stage [data-name=\"p300\"].talking')";
     let shown = format!("return Boolean({} && {} && {stage})", has("p300", "talking"), has("p17", "operator"));
-    wait_for("the levels", PATIENCE, || {
+    wait_for("the levels", TIMEOUT, || {
         replace(&suite.room().join("levels"), "p300\ttalking\t-20.0\np17\tmuted\t-inf\n");
         (browser.run(&shown).unwrap() == true).then_some(())
     })

@@ -1,4 +1,4 @@
-//! What the page promises to whoever sits before it: who talks, what is heard, what is muted, what is wrong, in words.
+//! What the page shows and plays in a real Chromium, and how it survives faults of stream, microphone, sound card and computer.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use palabre_e2e::browser::{Browser, Tap};
 use palabre_e2e::client::Talker;
 use palabre_e2e::compare::{RATE_HZ, convert, find};
-use palabre_e2e::suite::{Link, PATIENCE, Suite, signal};
+use palabre_e2e::suite::{Link, Suite, TIMEOUT, signal};
 use palabre_e2e::wait_for;
 use palabre_sound::measure::goertzel_dbfs;
 
@@ -30,19 +30,19 @@ fn join(link: &Link) -> Browser {
     browser
 }
 
-/// An expression: the row of the person with this display name.
+/// Returns a JavaScript expression for the row of the participant with this display name.
 fn row(display: &str) -> String {
     format!("[...document.querySelectorAll('.person')].find((row) => row.innerText.includes('{display}'))")
 }
 
-/// An expression: whether that person is shown as talking, with a level.
+/// Returns a JavaScript expression that is true if the participant is shown as talking, with a level.
 fn talks(display: &str) -> String {
     let row = row(display);
     format!("{row}?.classList.contains('talking') && Number({row}.style.getPropertyValue('--level')) > 0.1")
 }
 
 #[test]
-fn every_page_after_the_first_comes_in_muted_and_speaks_of_headphones() {
+fn every_page_except_the_first_joins_muted_and_recommends_headphones() {
     let suite = Suite::start(2).unwrap();
     let first = join(&suite.links[0]);
     assert_eq!(first.run("return palabreState.muted").unwrap(), false);
@@ -56,22 +56,22 @@ fn every_page_after_the_first_comes_in_muted_and_speaks_of_headphones() {
         second.wait_until(&format!("document.querySelector('.notice')?.innerText.includes('{word}')")).unwrap();
         assert_eq!(second.run("return palabreState.muted").unwrap(), true, "{language}");
     }
-    // It was there all the time, and it was open.
+    // The first page joined unmuted.
     assert_eq!(first.run("return document.querySelector('.notice')?.innerText ?? ''").unwrap(), "");
 }
 
 #[test]
-fn everyone_sees_who_talks_and_a_mute_is_silence() {
+fn pages_show_who_talks_and_a_muted_page_is_silent() {
     let suite = Suite::start(2).unwrap();
     let (first, second) = (join(&suite.links[0]), join(&suite.links[1]));
     let talking = talks("Participant 1");
     second.wait_until(&talking).unwrap();
     first.wait_until(&talking).unwrap();
     first.click("#mute").unwrap();
-    // Nothing of him arrives any more: neither a level nor a chunk.
+    // Neither a level nor a chunk arrives.
     let silent = format!("Number({}.style.getPropertyValue('--level')) === 0 && !({talking})", row("Participant 1"));
     let flows = "palabreState.chunks";
-    wait_for("five looks in a row at silence", PATIENCE, || {
+    wait_for("a second of silence", TIMEOUT, || {
         second.wait_until(&silent).ok()?;
         let before = second.run(&format!("return {flows}")).unwrap();
         let quiet = (0..5).all(|_| {
@@ -86,7 +86,7 @@ fn everyone_sees_who_talks_and_a_mute_is_silence() {
 }
 
 #[test]
-fn the_volume_is_what_is_rendered() {
+fn volume_changes_the_rendered_level() {
     let suite = Suite::start(2).unwrap();
     let browser = Browser::start(Some(&voice()), "en").unwrap();
     browser.tap_sound().unwrap();
@@ -98,7 +98,7 @@ fn the_volume_is_what_is_rendered() {
         let slider = "document.getElementById('volume')";
         browser.run(&format!("{slider}.value = '{volume}'; {slider}.dispatchEvent(new Event('input'))")).unwrap();
         let mut last = 0.0;
-        wait_for("the level", PATIENCE, || {
+        wait_for("the level", TIMEOUT, || {
             let (length, rate_hz) = browser.tapped(Tap::Output).ok()?;
             let tenth = rate_hz as usize / 10;
             let samples = browser.tap_from(Tap::Output, length.checked_sub(tenth)?).ok()?;
@@ -111,12 +111,12 @@ fn the_volume_is_what_is_rendered() {
 }
 
 #[test]
-fn a_stream_that_is_dead_without_an_end_is_said_and_opened_again() {
+fn stream_that_stops_without_an_end_is_reported_and_reopened() {
     let suite = Suite::start(2).unwrap();
     let browser = join(&suite.links[0]);
     browser.wait_until("document.getElementById('connection').innerText === 'Connected'").unwrap();
     browser.wait_until("palabreState.uplink === 'open' && palabreState.sent > 10").unwrap();
-    // No connection ends, and nothing comes any more.
+    // A stopped listener closes no connection.
     let listener = suite.process("palabre-listener", "p01").unwrap();
     signal(listener, "STOP").unwrap();
     browser.wait_until("document.getElementById('connection').innerText.startsWith('Connection lost')").unwrap();
@@ -124,11 +124,11 @@ fn a_stream_that_is_dead_without_an_end_is_said_and_opened_again() {
     browser.wait_until("document.getElementById('connection').innerText === 'Connected'").unwrap();
     let sent = browser.run("return palabreState.sent").unwrap();
     browser.wait_until(&format!("palabreState.uplink === 'open' && palabreState.sent > {sent} + 20")).unwrap();
-    assert_eq!(suite.process("palabre-listener", "p01"), Some(listener), "it is the same process");
+    assert_eq!(suite.process("palabre-listener", "p01"), Some(listener), "the listener is the same process");
 }
 
 #[test]
-fn whoever_refuses_the_microphone_hears_the_others_and_reads_why_nobody_hears_him() {
+fn participant_without_microphone_permission_hears_and_is_told_why_nobody_hears_them() {
     let suite = Suite::start(2).unwrap();
     let browser = Browser::start(None, "en").unwrap();
     let denied = serde_json::json!({ "permission": { "name": "microphone" }, "setting": "denied" });
@@ -150,20 +150,22 @@ fn whoever_refuses_the_microphone_hears_the_others_and_reads_why_nobody_hears_hi
 }
 
 #[test]
-fn whoever_leaves_sends_and_hears_nothing_more() {
+fn page_sends_and_receives_nothing_after_leave() {
     let suite = Suite::start(1).unwrap();
     let browser = join(&suite.links[0]);
-    let note = || suite.palabre(&["status"]).unwrap();
-    wait_for("his voice", PATIENCE, || note().contains("streams=1 speaking=ws").then_some(())).unwrap();
+    let status = || suite.palabre(&["status"]).unwrap();
+    wait_for("stream and microphone", TIMEOUT, || status().contains("streams=1 speaking=ws").then_some(())).unwrap();
     browser.click("#leave").unwrap();
     browser.wait_until("palabreState.screen === 'left' && !document.querySelector('iframe')").unwrap();
-    wait_for("his leave", PATIENCE, || note().contains("streams=0 speaking=no").then_some(())).unwrap();
+    wait_for("no stream and no microphone", TIMEOUT, || status().contains("streams=0 speaking=no").then_some(()))
+        .unwrap();
     browser.click("#join").unwrap();
-    wait_for("his voice again", PATIENCE, || note().contains("streams=1 speaking=ws").then_some(())).unwrap();
+    wait_for("stream and microphone again", TIMEOUT, || status().contains("streams=1 speaking=ws").then_some(()))
+        .unwrap();
 }
 
-/// A browser at the door, whose machine does what surroundings.js lets it do.
-fn watched(link: &Link) -> Browser {
+/// Opens the page with `surroundings.js`, which simulates events and records calls of browser APIs.
+fn open_with_surroundings(link: &Link) -> Browser {
     let browser = Browser::start(Some(&voice()), "en").unwrap();
     browser.tap_sound().unwrap();
     let source = serde_json::json!({ "source": include_str!("../src/surroundings.js") });
@@ -172,16 +174,18 @@ fn watched(link: &Link) -> Browser {
     browser
 }
 
-/// A tone is heard, then oneself 2 s later, and nothing of it leaves the browser.
-fn try_the_line(browser: &Browser) {
-    // The test's own tap is a blob, and the tab's icon is asked for when the browser likes.
+/// Runs the sound test: plays the tone, then one's own voice 2 s later, without any request.
+fn sound_test(browser: &Browser) {
+    // Except the blob of the recording worklet, and the icon, which the browser fetches at any time.
     let requests = "return performance.getEntriesByType('resource').slice(window.before).map(({ name }) => name).filter((name) => !/^blob:|icon.svg$/.test(name))";
     browser.click("#test-open").unwrap();
     browser.wait_until("document.getElementById('advice').dataset.good === 'true'").unwrap();
-    browser.wait_until("Number(document.getElementById('sound-test-level').style.getPropertyValue('--level')) > 0").unwrap();
+    browser
+        .wait_until("Number(document.getElementById('sound-test-level').style.getPropertyValue('--level')) > 0")
+        .unwrap();
     browser.run("window.before = performance.getEntriesByType('resource').length").unwrap();
     browser.click("#tone").unwrap();
-    wait_for("the tone", PATIENCE, || {
+    wait_for("the tone", TIMEOUT, || {
         let (length, rate_hz) = browser.tapped(Tap::Output).ok()?;
         let tenth = rate_hz as usize / 10;
         let samples = browser.tap_from(Tap::Output, length.checked_sub(tenth)?).ok()?;
@@ -189,13 +193,13 @@ fn try_the_line(browser: &Browser) {
     })
     .unwrap();
     browser.click("#myself").unwrap();
-    wait_for("oneself", PATIENCE, || own_voice_is_back(browser).filter(|&is| is)).unwrap();
-    assert_eq!(browser.run(requests).unwrap(), serde_json::json!([]), "the test of the line is local");
+    wait_for("one's own voice", TIMEOUT, || own_voice_is_back(browser).filter(|&is| is)).unwrap();
+    assert_eq!(browser.run(requests).unwrap(), serde_json::json!([]), "the sound test is local");
     browser.click("#settings-close").unwrap();
     browser.wait_until("seen.contexts[0].state === 'closed' && seen.tracks[0].readyState === 'ended'").unwrap();
 }
 
-/// Whether half a second of the microphone is in what is rendered, 2 s later by the taps' clocks and 150 ms more or less.
+/// Returns whether the page renders half a second of its microphone 2 s later, within 150 ms.
 fn own_voice_is_back(browser: &Browser) -> Option<bool> {
     let (length, rate_hz) = browser.tapped(Tap::Microphone).ok()?;
     let per_ms = f64::from(rate_hz) / 1000.0;
@@ -210,7 +214,7 @@ fn own_voice_is_back(browser: &Browser) -> Option<bool> {
     Some(found.iter().any(|window| window.coefficient > 0.9))
 }
 
-/// What is on the button and in the browser's icon, and what the meter shows.
+/// Checks the microphone's state in the button, the title, the icon and the meter.
 fn shows_its_microphone(browser: &Browser) {
     let shown = |state: &str, words: &str, title: &str, icon: &str, level: &str| {
         let icon_is = format!("document.querySelector('link[rel=icon]').href.endsWith('{icon}')");
@@ -229,11 +233,11 @@ fn shows_its_microphone(browser: &Browser) {
     browser.click("#mute").unwrap();
     browser.wait_until("seen.loudMs && seen.talkingMs").unwrap();
     let after_ms = browser.run("return Math.round(seen.talkingMs - seen.loudMs)").unwrap();
-    println!("shown as talking {after_ms} ms after the first loud piece was sent");
+    println!("shown as talking {after_ms} ms after the first loud chunk was sent");
 }
 
-/// A context that was stopped runs again by itself where the browser lets it, and by a click on the notice where it doesn't.
-fn survives_a_sound_that_is_held_back(browser: &Browser) {
+/// Checks that a suspended AudioContext resumes: by itself where the browser allows that, else by a click on the notice.
+fn survives_a_suspended_context(browser: &Browser) {
     let notice = "document.querySelector('.notice.urgent')?.innerText.includes('holding the sound back')";
     let hears = "palabreState.audible && seen.contexts.at(-1).state === 'running'";
     browser.run("seen.states.length = 0; seen.contexts.at(-1).suspend()").unwrap();
@@ -245,19 +249,19 @@ fn survives_a_sound_that_is_held_back(browser: &Browser) {
         browser.run(after).unwrap();
         browser.click(".notice.urgent button").unwrap();
         browser.wait_until(&format!("{hears} && !document.querySelector('.notice')")).unwrap();
-        flows(browser);
+        wait_for_sound(browser);
     }
 }
 
-/// Sound comes in and the microphone's goes out.
-fn flows(browser: &Browser) {
+/// Waits until chunks are received and, unless muted, sent.
+fn wait_for_sound(browser: &Browser) {
     let now = browser.run("return [palabreState.chunks, palabreState.sent]").unwrap();
     let muted = browser.run("return palabreState.muted").unwrap() == true;
     let sent = if muted { String::new() } else { format!("&& palabreState.sent > {} + 10", now[1]) };
     browser.wait_until(&format!("palabreState.chunks > {} + 10 && palabreState.audible {sent}", now[0])).unwrap();
 }
 
-/// Another sound card: another context and a microphone that is asked for anew, as muted as it was.
+/// Checks that the page makes a new AudioContext for a new sound card, requests the microphone again, and stays muted.
 fn survives_another_sound_card(browser: &Browser) {
     browser.click("#mute").unwrap();
     let before = browser.run("return [seen.contexts.length, seen.asked.length]").unwrap();
@@ -270,20 +274,20 @@ fn survives_another_sound_card(browser: &Browser) {
         .unwrap();
     browser.wait_until("seen.contexts.at(-2).state === 'closed' && seen.contexts.at(-1).state === 'running'").unwrap();
     browser.wait_until("seen.tracks.at(-1).readyState === 'live' && !seen.tracks.at(-1).enabled").unwrap();
-    flows(browser);
+    wait_for_sound(browser);
     assert_eq!(browser.run("return palabreState.muted").unwrap(), true);
     let sent = browser.run("return palabreState.sent").unwrap();
     let (from, _) = browser.tapped(Tap::Microphone).unwrap();
     browser.wait_tapped(Tap::Microphone, from + 24_000).unwrap();
-    assert_eq!(browser.run("return palabreState.sent").unwrap(), sent, "the new microphone is as muted");
+    assert_eq!(browser.run("return palabreState.sent").unwrap(), sent, "the new microphone is muted too");
     browser.wait_until("seen.tracks.slice(0, -1).every((track) => track.readyState === 'ended')").unwrap();
     browser.click("#mute").unwrap();
     browser.wait_until("seen.tracks.at(-1).enabled").unwrap();
-    flows(browser);
+    wait_for_sound(browser);
 }
 
-/// A stream that has died in a sleep is found out by the wall clock, since the page's own one stood still.
-fn survives_a_sleep(suite: &Suite, browser: &Browser) {
+/// Checks that the page finds a stream that died during suspend, by the wall clock: its monotonic clock stood still.
+fn survives_suspend(suite: &Suite, browser: &Browser) {
     let listener = suite.process("palabre-listener", "p01").unwrap();
     signal(listener, "STOP").unwrap();
     browser.run("happens.wakeUp()").unwrap();
@@ -291,11 +295,11 @@ fn survives_a_sleep(suite: &Suite, browser: &Browser) {
     browser.run("happens.timeGoesOn()").unwrap();
     signal(listener, "CONT").unwrap();
     browser.wait_until("palabreState.connection === 'live' && palabreState.uplink === 'open'").unwrap();
-    flows(browser);
+    wait_for_sound(browser);
 }
 
-/// What is chosen is what the browser is asked for, and what it gives.
-fn takes_the_devices_and_the_processing_that_are_chosen(browser: &Browser) {
+/// Checks that the page requests the chosen devices and audio processing, and gets them.
+fn uses_chosen_devices_and_processing(browser: &Browser) {
     browser.click("#settings-open").unwrap();
     let options = |id: &str| format!("document.getElementById('{id}').options");
     browser.wait_until(&format!("{}.length > 2 && {}.length > 2", options("input"), options("output"))).unwrap();
@@ -313,7 +317,7 @@ fn takes_the_devices_and_the_processing_that_are_chosen(browser: &Browser) {
     browser
         .wait_until(&format!("seen.asked.at(-1).deviceId?.exact === '{input}' && {given}.deviceId === '{input}'"))
         .unwrap();
-    // One that is gone is no fault: another is taken.
+    // If the chosen microphone is gone the page uses another one.
     browser.run("const [select] = document.querySelectorAll('#input'); select.append(new Option('gone', 'gone')); select.value = 'gone'; select.dispatchEvent(new Event('change'))").unwrap();
     browser.wait_until(&format!("seen.asked.at(-2).deviceId?.exact === 'gone' && !seen.asked.at(-1).deviceId && palabreState.microphone === 'on' && {given}.deviceId === 'default'")).unwrap();
     let output = choose("output");
@@ -337,8 +341,8 @@ fn takes_the_devices_and_the_processing_that_are_chosen(browser: &Browser) {
     }
 }
 
-/// The figures are there, and can be copied for whoever helps.
-fn shows_and_copies_its_figures(browser: &Browser) {
+/// Checks that the page shows all its counters, and copies them.
+fn shows_and_copies_counters(browser: &Browser) {
     browser.click("#details summary").unwrap();
     let cells = "[...document.querySelectorAll('#figures dt, #figures dd')].map((cell) => cell.textContent)";
     browser.wait_until(&format!("{cells}.length === 30 && {cells}.every((text) => text.trim() !== '')")).unwrap();
@@ -360,16 +364,16 @@ fn can_be_installed(browser: &Browser) {
     assert_eq!(errors["installabilityErrors"], serde_json::json!([]));
 }
 
-/// An expression that becomes true when the page holds so many locks.
+/// Returns a JavaScript expression that becomes true when the page holds this many locks.
 fn locks(held: usize) -> String {
     format!("(navigator.locks.query().then((all) => {{ window.held = all.held.length; }}), window.held === {held})")
 }
 
 #[test]
-fn a_page_takes_what_it_needs_of_its_browser_survives_what_befalls_it_and_gives_all_back() {
+fn page_acquires_devices_survives_faults_and_releases_everything() {
     let suite = Suite::start(2).unwrap();
-    let browser = watched(&suite.links[0]);
-    try_the_line(&browser);
+    let browser = open_with_surroundings(&suite.links[0]);
+    sound_test(&browser);
     can_be_installed(&browser);
     let _talker = Talker::tone(&suite.client, &suite.links[1], TONE_HZ, TONE_DBFS);
     browser.click("#join").unwrap();
@@ -380,18 +384,18 @@ fn a_page_takes_what_it_needs_of_its_browser_survives_what_befalls_it_and_gives_
     browser.wait_until("seen.screen.length === 2 && seen.screen.every(({ kind }) => kind === 'screen')").unwrap();
 
     shows_its_microphone(&browser);
-    survives_a_sound_that_is_held_back(&browser);
+    survives_a_suspended_context(&browser);
     survives_another_sound_card(&browser);
-    takes_the_devices_and_the_processing_that_are_chosen(&browser);
-    shows_and_copies_its_figures(&browser);
+    uses_chosen_devices_and_processing(&browser);
+    shows_and_copies_counters(&browser);
     suite.palabre(&["record", "start"]).unwrap();
-    survives_a_sleep(&suite, &browser);
+    survives_suspend(&suite, &browser);
     browser
         .wait_until(
             "document.getElementById('recorded').textContent && document.querySelector('[data-name=p02].talking')",
         )
         .unwrap();
-    says_nothing_of_who_talks(&browser);
+    announces_nothing_about_talkers(&browser);
 
     browser.click("#leave").unwrap();
     browser.wait_until(&format!("{} && seen.screen.every(({{ released }}) => released)", locks(0))).unwrap();
@@ -403,8 +407,8 @@ fn a_page_takes_what_it_needs_of_its_browser_survives_what_befalls_it_and_gives_
         .unwrap();
 }
 
-/// The one live region has told of the connection, of the microphone and of the recording, while people talked, and of nothing else.
-fn says_nothing_of_who_talks(browser: &Browser) {
+/// Checks that the only live region announced the connection, the microphone and the recording, but not who talks.
+fn announces_nothing_about_talkers(browser: &Browser) {
     let regions = "return document.querySelectorAll('[aria-live], [role=status], [role=alert], [role=log]').length";
     assert_eq!(browser.run(regions).unwrap(), 1);
     let spoken = browser.run("return [...new Set(seen.spoken.flatMap((text) => text.split(' · ')))].sort()").unwrap();

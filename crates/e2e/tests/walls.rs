@@ -1,11 +1,11 @@
-//! The walls between the rooms of the house: who may depend on what, by `cargo metadata`.
+//! Which crates may depend on which, as `cargo metadata` and `cargo tree` report.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
 
-/// Crates that only the named members may depend on directly.
+/// Libraries, and the only members that may depend on them directly.
 const ONLY: [(&str, &[&str]); 10] = [
     ("rustls", &["palabre-listener"]),
     ("httparse", &["palabre-listener", "palabre-exporter"]),
@@ -24,7 +24,7 @@ const MEMBERS: [(&str, &[&str]); 10] = [
     ("palabre-sound", &[]),
     ("palabre-room", &[]),
     ("palabre-host", &[]),
-    // Only for names and formats, the vocabulary of its files.
+    // Only for the types of names and formats.
     ("palabre-config", &["palabre-room"]),
     ("palabre-mixer", &["palabre-host", "palabre-room", "palabre-sound"]),
     ("palabre-recorder", &["palabre-host", "palabre-room", "palabre-sound"]),
@@ -34,8 +34,11 @@ const MEMBERS: [(&str, &[&str]); 10] = [
     ("palabre", &["palabre-config", "palabre-host", "palabre-room", "palabre-sound"]),
 ];
 
-/// What must not be anywhere below a program, directly or not.
-const NEVER_BELOW: [(&str, &[&str]); 4] = [
+/// Members that only tests depend on.
+const FOR_TESTS: [&str; 2] = ["palabre-e2e", "palabre-testing"];
+
+/// Libraries that a program must not depend on, directly or indirectly.
+const FORBIDDEN: [(&str, &[&str]); 4] = [
     ("palabre-recorder", &["rustls", "httparse", "tungstenite", "toml", "tokio"]),
     ("palabre-mixer", &["rustls", "httparse", "tungstenite", "toml", "tokio"]),
     ("palabre-supervisor", &["rustls", "httparse", "tungstenite", "tokio"]),
@@ -49,7 +52,7 @@ fn cargo(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Direct dependencies of each member, without those of its tests.
+/// Returns the direct dependencies of each member except the crates for tests, without dev-dependencies.
 fn direct() -> BTreeMap<String, BTreeSet<String>> {
     let metadata: serde_json::Value =
         serde_json::from_str(&cargo(&["metadata", "--offline", "--no-deps", "--format-version=1"])).unwrap();
@@ -58,7 +61,10 @@ fn direct() -> BTreeMap<String, BTreeSet<String>> {
         all.filter(|dependency| dependency["kind"] != "dev").map(name).collect()
     };
     let packages = metadata["packages"].as_array().unwrap().iter();
-    packages.map(|package| (name(package), dependencies(package))).filter(|(name, _)| name != "palabre-e2e").collect()
+    packages
+        .map(|package| (name(package), dependencies(package)))
+        .filter(|(name, _)| !FOR_TESTS.contains(&name.as_str()))
+        .collect()
 }
 
 fn name(package: &serde_json::Value) -> String {
@@ -66,17 +72,17 @@ fn name(package: &serde_json::Value) -> String {
 }
 
 #[test]
-fn a_library_is_used_only_where_the_design_says() {
+fn libraries_are_used_only_by_the_members_that_may() {
     for (member, dependencies) in direct() {
         for (library, members) in ONLY {
             let allowed = members.contains(&member.as_str()) || !dependencies.contains(library);
-            assert!(allowed, "{member} must not depend on {library}: that is for {members:?}");
+            assert!(allowed, "{member} must not depend on {library}: only {members:?} may");
         }
     }
 }
 
 #[test]
-fn a_member_depends_only_on_the_members_that_the_design_says() {
+fn members_depend_only_on_the_members_that_they_may() {
     for (member, dependencies) in direct() {
         let (_, allowed) =
             MEMBERS.iter().find(|(name, _)| *name == member).unwrap_or_else(|| panic!("{member} has no rule"));
@@ -87,23 +93,22 @@ fn a_member_depends_only_on_the_members_that_the_design_says() {
 }
 
 #[test]
-fn what_a_daemon_must_never_know_is_nowhere_below_it() {
-    for (program, never) in NEVER_BELOW {
+fn daemons_do_not_depend_on_forbidden_libraries() {
+    for (program, forbidden) in FORBIDDEN {
         let tree = cargo(&["tree", "--offline", "-p", program, "-e", "normal", "--prefix", "none", "-f", "{p}"]);
         let below: BTreeSet<&str> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
-        for library in never {
-            // The supervisor reads TOML, so config's own needs are its.
-            assert!(!below.contains(library), "{program} must not have {library} below it");
+        for library in forbidden {
+            assert!(!below.contains(library), "{program} must not depend on {library}");
         }
     }
 }
 
 #[test]
-fn no_crate_has_an_async_runtime_below_it() {
+fn no_member_depends_on_an_async_runtime() {
     for (member, _) in MEMBERS {
         let tree = cargo(&["tree", "--offline", "-p", member, "-e", "normal", "--prefix", "none", "-f", "{p}"]);
         for runtime in ["tokio ", "async-std ", "smol "] {
-            assert!(!tree.lines().any(|line| line.starts_with(runtime)), "{member} has {runtime}below it");
+            assert!(!tree.lines().any(|line| line.starts_with(runtime)), "{member} depends on {runtime}");
         }
     }
 }

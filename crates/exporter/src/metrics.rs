@@ -140,12 +140,7 @@ fn listeners(all: &[ParticipantStatus]) -> Vec<Family> {
     };
     let (seconds, bytes) = (Some(Unit::Seconds), Some(Unit::Bytes));
     vec![
-        gauge(
-            "participant_streams",
-            "Number of open streams",
-            None,
-            each(|report| Some(report.streams.into()), 1.0),
-        ),
+        gauge("participant_streams", "Number of open streams", None, each(|report| Some(report.streams.into()), 1.0)),
         counter(
             "participant_sent",
             "Bytes sent, with TLS",

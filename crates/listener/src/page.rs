@@ -94,7 +94,11 @@ mod tests {
         entries
             .flat_map(|entry| {
                 let name = format!("{prefix}{}", entry.file_name().into_string().unwrap());
-                if entry.path().is_dir() { names_below(&entry.path(), &format!("{name}/")) } else { BTreeSet::from([name]) }
+                if entry.path().is_dir() {
+                    names_below(&entry.path(), &format!("{name}/"))
+                } else {
+                    BTreeSet::from([name])
+                }
             })
             .collect()
     }
@@ -137,8 +141,20 @@ mod tests {
 
     #[test]
     fn names_outside_the_table_get_404() {
-        let outside = ["", "/", "../Cargo.toml", "..%2fCargo.toml", "/etc/passwd", "index.html/", "player", "player/", "player/../app.js"];
-        for name in outside.into_iter().chain(["player//player.js", "./app.js", "player%2fplayer.js", "stream/player.js"]) {
+        let outside = [
+            "",
+            "/",
+            "../Cargo.toml",
+            "..%2fCargo.toml",
+            "/etc/passwd",
+            "index.html/",
+            "player",
+            "player/",
+            "player/../app.js",
+        ];
+        for name in
+            outside.into_iter().chain(["player//player.js", "./app.js", "player%2fplayer.js", "stream/player.js"])
+        {
             assert_eq!(file(&head(""), name).status, 404, "{name}");
         }
     }

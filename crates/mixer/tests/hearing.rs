@@ -1,4 +1,4 @@
-//! Who hears whom.
+//! Which participants hear which.
 
 #![allow(clippy::unwrap_used)]
 
@@ -9,271 +9,245 @@ use palabre_room::{Format, Gain, Rate, Talk};
 use palabre_sound::measure;
 use support::*;
 
-/// Samples that a burst gives at least.
+/// Minimum number of samples that an ear gets for a burst.
 const HEARD: usize = BURST;
 
 #[test]
 fn two_talkers_hear_each_other_and_not_themselves() {
-    steadily(|| {
-        let mixer = Mixer::start();
-        let room = mixer.room("main");
-        let (mut alice, mut bob) = (room.join("alice"), room.join("bob"));
+    let mixer = Mixer::start();
+    let room = mixer.room("main");
+    let (mut alice, mut bob) = (room.join("alice"), room.join("bob"));
+    alice.say(440.0);
+    bob.say(1000.0);
+    for (person, own, other) in [(&mut alice, 440.0, 1000.0), (&mut bob, 1000.0, 440.0)] {
+        person.hear(HEARD);
+        assert!(person.hears(other), "{}", person.level(other));
+        assert!(person.does_not_hear(own), "{}", person.level(own));
+    }
+}
+
+#[test]
+fn single_talker_is_heard_bit_by_bit() {
+    let mixer = Mixer::start();
+    let room = mixer.room("main");
+    let (mut alice, mut bob) = (room.join("alice"), room.join("bob"));
+    let said: Vec<i16> = (1..=BURST as i32).map(|i| (i * 7919 % 24_000 - 12_000) as i16 | 1).collect();
+    alice.say_samples(&said);
+    bob.hear(HEARD + FRAME);
+    assert!(bob.heard[..LOOK_AHEAD].iter().all(|&x| x == 0));
+    assert_eq!(bob.heard[LOOK_AHEAD..][..BURST], said);
+    alice.hear(HEARD);
+    assert!(alice.heard.iter().all(|&x| x == 0));
+}
+
+#[test]
+fn silent_participant_hears_all_talkers() {
+    let mixer = Mixer::start();
+    let room = mixer.room("main");
+    let (mut alice, mut bob, mut carol) = (room.join("alice"), room.join("bob"), room.join("carol"));
+    alice.say(440.0);
+    bob.say(1000.0);
+    carol.hear(HEARD);
+    assert!(carol.hears(440.0) && carol.hears(1000.0));
+}
+
+#[test]
+fn participants_named_in_without_are_not_heard() {
+    let mixer = Mixer::start();
+    let room = mixer.room("main");
+    for who in ["alice", "dave"] {
+        room.participant(who).set_without(&[name("bob"), name("nobody"), name("bob"), name(who)]).unwrap();
+    }
+    let (mut alice, mut bob, mut carol) = (room.join("alice"), room.join("bob"), room.join("carol"));
+    let mut dave = room.join("dave");
+    alice.say(440.0);
+    bob.say(1000.0);
+    carol.say(1700.0);
+    for person in [&mut alice, &mut bob, &mut carol, &mut dave] {
+        person.hear(HEARD);
+    }
+    assert!(alice.hears(1700.0) && alice.does_not_hear(1000.0) && alice.does_not_hear(440.0));
+    assert!(dave.hears(1700.0) && dave.does_not_hear(1000.0) && dave.hears(440.0));
+    assert!(bob.hears(440.0) && bob.hears(1700.0) && bob.does_not_hear(1000.0));
+    assert!(carol.hears(440.0) && carol.hears(1000.0) && carol.does_not_hear(1700.0));
+}
+
+#[test]
+fn without_can_change_while_participants_talk() {
+    let mixer = Mixer::start();
+    let room = mixer.room("main");
+    let (mut alice, mut bob) = (room.join("alice"), room.join("bob"));
+    let dir = room.participant("bob");
+    for (without, heard) in [(vec![name("alice")], false), (vec![], true)] {
+        dir.set_without(&without).unwrap();
+        bob.forget();
         alice.say(440.0);
-        bob.say(1000.0);
-        for (person, own, other) in [(&mut alice, 440.0, 1000.0), (&mut bob, 1000.0, 440.0)] {
-            person.hear(HEARD);
-            assert!(person.hears(other), "{}", person.level(other));
-            assert!(person.does_not_hear(own), "{}", person.level(own));
-        }
-    });
-}
-
-#[test]
-fn what_one_says_the_other_hears_bit_by_bit() {
-    steadily(|| {
-        let mixer = Mixer::start();
-        let room = mixer.room("main");
-        let (mut alice, mut bob) = (room.join("alice"), room.join("bob"));
-        let said: Vec<i16> = (1..=BURST as i32).map(|i| (i * 7919 % 24_000 - 12_000) as i16 | 1).collect();
-        alice.say_samples(&said);
-        bob.hear(HEARD + FRAME);
-        assert!(bob.heard[..LOOK_AHEAD].iter().all(|&x| x == 0));
-        assert_eq!(bob.heard[LOOK_AHEAD..][..BURST], said);
-        alice.hear(HEARD);
-        assert!(alice.heard.iter().all(|&x| x == 0));
-    });
-}
-
-#[test]
-fn who_is_silent_hears_everybody() {
-    steadily(|| {
-        let mixer = Mixer::start();
-        let room = mixer.room("main");
-        let (mut alice, mut bob, mut carol) = (room.join("alice"), room.join("bob"), room.join("carol"));
-        alice.say(440.0);
-        bob.say(1000.0);
-        carol.hear(HEARD);
-        assert!(carol.hears(440.0) && carol.hears(1000.0));
-    });
-}
-
-#[test]
-fn three_with_without() {
-    steadily(|| {
-        let mixer = Mixer::start();
-        let room = mixer.room("main");
-        for who in ["alice", "dave"] {
-            room.participant(who).set_without(&[name("bob"), name("nobody"), name("bob"), name(who)]).unwrap();
-        }
-        let (mut alice, mut bob, mut carol) = (room.join("alice"), room.join("bob"), room.join("carol"));
-        let mut dave = room.join("dave");
-        alice.say(440.0);
-        bob.say(1000.0);
-        carol.say(1700.0);
-        for person in [&mut alice, &mut bob, &mut carol, &mut dave] {
-            person.hear(HEARD);
-        }
-        assert!(alice.hears(1700.0) && alice.does_not_hear(1000.0) && alice.does_not_hear(440.0));
-        assert!(dave.hears(1700.0) && dave.does_not_hear(1000.0) && dave.hears(440.0));
-        assert!(bob.hears(440.0) && bob.hears(1700.0) && bob.does_not_hear(1000.0));
-        assert!(carol.hears(440.0) && carol.hears(1000.0) && carol.does_not_hear(1700.0));
-    });
-}
-
-#[test]
-fn without_may_change_while_people_talk() {
-    steadily(|| {
-        let mixer = Mixer::start();
-        let room = mixer.room("main");
-        let (mut alice, mut bob) = (room.join("alice"), room.join("bob"));
-        let dir = room.participant("bob");
-        for (without, heard) in [(vec![name("alice")], false), (vec![], true)] {
-            dir.set_without(&without).unwrap();
-            bob.forget();
-            alice.say(440.0);
-            bob.hear(HEARD);
-            assert_eq!(bob.hears(440.0), heard);
-            assert_eq!(bob.does_not_hear(440.0), !heard);
-            wait_for_silence(&room);
-        }
-    });
-}
-
-#[test]
-fn gain_raises_and_lowers_and_an_invalid_one_changes_nothing() {
-    steadily(|| {
-        let mut mixer = Mixer::start();
-        let room = mixer.room("main");
-        let (mut alice, mut bob) = (room.join("alice"), room.join("bob"));
-        let dir = room.participant("alice");
-        let gain = dir.path().join("gain");
-        let level = |alice: &mut Person, bob: &mut Person| {
-            bob.forget();
-            alice.say(440.0);
-            bob.hear(HEARD);
-            wait_for_silence(&room);
-            measure::rms_dbfs(&bob.heard[FRAME..BURST - FRAME])
-        };
-        assert!((level(&mut alice, &mut bob) - DBFS).abs() < 0.5);
-        dir.set_gain(Some(Gain::Db(-12.0))).unwrap();
-        assert!((level(&mut alice, &mut bob) - (DBFS - 12.0)).abs() < 0.5);
-        std::fs::write(&gain, "loud\n").unwrap();
-        mixer.wait_for_log("'loud' is not a gain");
-        assert!((level(&mut alice, &mut bob) - (DBFS - 12.0)).abs() < 0.5);
-        std::fs::write(&gain, "+6\n").unwrap();
-        assert!((level(&mut alice, &mut bob) - (DBFS + 6.0)).abs() < 0.5);
-        dir.set_gain(None).unwrap();
-        assert!((level(&mut alice, &mut bob) - DBFS).abs() < 0.5);
-    });
-}
-
-#[test]
-fn who_is_muted_by_gain_is_not_heard_and_is_shown_as_muted() {
-    steadily(|| {
-        let mixer = Mixer::start();
-        let room = mixer.room("main");
-        let (mut alice, mut bob, mut carol) = (room.join("alice"), room.join("bob"), room.join("carol"));
-        room.participant("alice").set_gain(Some(Gain::Mute)).unwrap();
-        let muted = |room: &Room| {
-            let levels = room.dir.levels().ok()?;
-            levels
-                .iter()
-                .find(|line| line.name == name("alice") && line.state == Talk::Muted && line.dbfs.is_infinite())
-                .cloned()
-        };
-        wait_until("alice to be shown as muted", || muted(&room));
-        alice.say(440.0);
-        bob.say(1000.0);
-        carol.hear(HEARD);
-        assert!(carol.hears(1000.0) && carol.does_not_hear(440.0));
-        room.participant("alice").set_gain(None).unwrap();
+        bob.hear(HEARD);
+        assert_eq!(bob.hears(440.0), heard);
+        assert_eq!(bob.does_not_hear(440.0), !heard);
         wait_for_silence(&room);
-    });
+    }
 }
 
 #[test]
-fn levels_say_who_talks_how_loud_and_nothing_when_all_is_silent() {
-    steadily(|| {
-        let mixer = Mixer::start();
-        let room = mixer.room("main");
-        let (mut alice, mut bob) = (room.join("alice"), room.join("bob"));
-        bob.say_samples(&measure::tone(RATE_HZ, 300.0, -65.0, 7_200));
-        alice.say_samples(&measure::tone(RATE_HZ, 440.0, DBFS, 7_200));
-        wait_until("both levels", || {
-            let levels = room.dir.levels().ok()?;
-            let [a, b] = &levels[..] else { return None };
-            let right = a.name == name("alice") && a.state == Talk::Talking && (f64::from(a.dbfs) - DBFS).abs() < 4.0;
-            (right && b.name == name("bob") && b.state == Talk::Quiet && b.dbfs < -60.0).then_some(())
-        });
+fn gain_raises_and_lowers_and_an_invalid_gain_changes_nothing() {
+    let mut mixer = Mixer::start();
+    let room = mixer.room("main");
+    let (mut alice, mut bob) = (room.join("alice"), room.join("bob"));
+    let dir = room.participant("alice");
+    let gain = dir.path().join("gain");
+    let level = |alice: &mut Person, bob: &mut Person| {
+        bob.forget();
+        alice.say(440.0);
+        bob.hear(HEARD);
         wait_for_silence(&room);
-        assert_eq!(std::fs::read_to_string(room.dir.path().join("levels")).unwrap(), "");
-    });
+        measure::rms_dbfs(&bob.heard[FRAME..BURST - FRAME])
+    };
+    assert!((level(&mut alice, &mut bob) - DBFS).abs() < 0.5);
+    dir.set_gain(Some(Gain::Db(-12.0))).unwrap();
+    assert!((level(&mut alice, &mut bob) - (DBFS - 12.0)).abs() < 0.5);
+    std::fs::write(&gain, "loud\n").unwrap();
+    mixer.wait_for_log("'loud' is not a gain");
+    assert!((level(&mut alice, &mut bob) - (DBFS - 12.0)).abs() < 0.5);
+    std::fs::write(&gain, "+6\n").unwrap();
+    assert!((level(&mut alice, &mut bob) - (DBFS + 6.0)).abs() < 0.5);
+    dir.set_gain(None).unwrap();
+    assert!((level(&mut alice, &mut bob) - DBFS).abs() < 0.5);
 }
 
 #[test]
-fn the_levels_of_a_silent_room_list_only_who_is_muted_by_gain() {
+fn participant_muted_by_gain_is_not_heard_and_is_listed_as_muted() {
+    let mixer = Mixer::start();
+    let room = mixer.room("main");
+    let (mut alice, mut bob, mut carol) = (room.join("alice"), room.join("bob"), room.join("carol"));
+    room.participant("alice").set_gain(Some(Gain::Mute)).unwrap();
+    let muted = |room: &Room| {
+        let levels = room.dir.levels().ok()?;
+        levels
+            .iter()
+            .find(|line| line.name == name("alice") && line.state == Talk::Muted && line.dbfs.is_infinite())
+            .cloned()
+    };
+    wait_until("alice to be listed as muted", || muted(&room));
+    alice.say(440.0);
+    bob.say(1000.0);
+    carol.hear(HEARD);
+    assert!(carol.hears(1000.0) && carol.does_not_hear(440.0));
+    room.participant("alice").set_gain(None).unwrap();
+    wait_for_silence(&room);
+}
+
+#[test]
+fn levels_list_talkers_with_their_level_and_are_empty_in_silence() {
+    let mixer = Mixer::start();
+    let room = mixer.room("main");
+    let (mut alice, mut bob) = (room.join("alice"), room.join("bob"));
+    bob.say_samples(&measure::tone(RATE_HZ, 300.0, -65.0, 7_200));
+    alice.say_samples(&measure::tone(RATE_HZ, 440.0, DBFS, 7_200));
+    wait_until("both levels", || {
+        let levels = room.dir.levels().ok()?;
+        let [a, b] = &levels[..] else { return None };
+        let right = a.name == name("alice") && a.state == Talk::Talking && (f64::from(a.dbfs) - DBFS).abs() < 4.0;
+        (right && b.name == name("bob") && b.state == Talk::Quiet && b.dbfs < -60.0).then_some(())
+    });
+    wait_for_silence(&room);
+    assert_eq!(std::fs::read_to_string(room.dir.path().join("levels")).unwrap(), "");
+}
+
+#[test]
+fn levels_of_a_silent_room_list_only_participants_muted_by_gain() {
     const DOCUMENT: &str = include_str!("../../../docs/room-directory.md");
     let (_, rest) = DOCUMENT.split_once("```text levels of a silent room\n").unwrap();
     let (documented, _) = rest.split_once("```").unwrap();
-    steadily(|| {
-        let mixer = Mixer::start();
-        let room = mixer.room("main");
-        let (mut alice, _carol) = (room.join("alice"), room.join("carol"));
-        room.participant("carol").set_gain(Some(Gain::Mute)).unwrap();
-        alice.say_samples(&measure::tone(RATE_HZ, 440.0, DBFS, 7_200));
-        wait_until("alice to talk", || (room.dir.levels().ok()?.len() == 2).then_some(()));
-        let file = room.dir.path().join("levels");
-        wait_until("the last levels", || (std::fs::read_to_string(&file).ok()? == documented).then_some(()));
-        room.participant("carol").set_gain(None).unwrap();
-        wait_until("nobody to be muted", || std::fs::read_to_string(&file).ok()?.is_empty().then_some(()));
-    });
+    let mixer = Mixer::start();
+    let room = mixer.room("main");
+    let (mut alice, _carol) = (room.join("alice"), room.join("carol"));
+    room.participant("carol").set_gain(Some(Gain::Mute)).unwrap();
+    alice.say_samples(&measure::tone(RATE_HZ, 440.0, DBFS, 7_200));
+    wait_until("alice to talk", || (room.dir.levels().ok()?.len() == 2).then_some(()));
+    let file = room.dir.path().join("levels");
+    wait_until("the last levels", || (std::fs::read_to_string(&file).ok()? == documented).then_some(()));
+    room.participant("carol").set_gain(None).unwrap();
+    wait_until("nobody to be muted", || std::fs::read_to_string(&file).ok()?.is_empty().then_some(()));
 }
 
 #[test]
-fn several_rooms_do_not_mix() {
-    steadily(|| {
-        let mixer = Mixer::start();
-        let (blue, red) = (mixer.room("blue"), mixer.room("red"));
-        let (mut alice, mut bob) = (blue.join("alice"), blue.join("bob"));
-        let (mut other_alice, mut other_bob) = (red.join("alice"), red.join("bob"));
-        alice.say(440.0);
-        other_alice.say(1000.0);
-        bob.hear(HEARD);
-        other_bob.hear(HEARD);
-        assert!(bob.hears(440.0) && bob.does_not_hear(1000.0));
-        assert!(other_bob.hears(1000.0) && other_bob.does_not_hear(440.0));
-    });
+fn rooms_do_not_hear_each_other() {
+    let mixer = Mixer::start();
+    let (blue, red) = (mixer.room("blue"), mixer.room("red"));
+    let (mut alice, mut bob) = (blue.join("alice"), blue.join("bob"));
+    let (mut other_alice, mut other_bob) = (red.join("alice"), red.join("bob"));
+    alice.say(440.0);
+    other_alice.say(1000.0);
+    bob.hear(HEARD);
+    other_bob.hear(HEARD);
+    assert!(bob.hears(440.0) && bob.does_not_hear(1000.0));
+    assert!(other_bob.hears(1000.0) && other_bob.does_not_hear(440.0));
 }
 
 #[test]
 fn each_room_has_its_own_rate() {
-    steadily(|| {
-        let mixer = Mixer::start();
-        let room = mixer.room("wide");
-        let format = Format { rate: Rate::try_from(48_000).unwrap() };
-        // The directory was there before this: the room begins anew.
-        room.dir.create(format).unwrap();
-        let (alice, bob) = (room.participant("alice"), room.participant("bob"));
-        let mut ear = palabre_room::PipeReader::open(&bob.ear(), format, palabre_room::Start::Discard).unwrap();
-        let mut mic = wait_until("the microphone", || palabre_room::PipeWriter::open(&alice.mic(), format).ok());
-        let said: Vec<i16> = (1..=9600).collect();
-        let mut heard = Vec::new();
-        wait_until("the room's new rate", || {
-            if heard.is_empty() {
-                // A mixer that has not seen the new format yet may close the pipe once.
-                mic = palabre_room::PipeWriter::open(&alice.mic(), format).ok()?;
-                let _ = mic.write(&said);
-            }
-            palabre_host::wait::is_readable(&ear, std::time::Duration::from_millis(500)).unwrap();
-            ear.read(std::time::Instant::now(), &mut heard, 1 << 16).unwrap();
-            (heard.len() >= 9600).then_some(())
-        });
-        assert_eq!(heard[240..9600], said[..9360]);
+    let mixer = Mixer::start();
+    let room = mixer.room("wide");
+    let format = Format { rate: Rate::try_from(48_000).unwrap() };
+    // The room exists already and starts again in the new format.
+    room.dir.create(format).unwrap();
+    let (alice, bob) = (room.participant("alice"), room.participant("bob"));
+    let mut ear = palabre_room::PipeReader::open(&bob.ear(), format, palabre_room::Start::Discard).unwrap();
+    let mut mic = wait_until("the microphone", || palabre_room::PipeWriter::open(&alice.mic(), format).ok());
+    let said: Vec<i16> = (1..=9600).collect();
+    let mut heard = Vec::new();
+    wait_until("the room's new rate", || {
+        if heard.is_empty() {
+            // The mixer closes the pipe once when it sees the new format.
+            mic = palabre_room::PipeWriter::open(&alice.mic(), format).ok()?;
+            let _ = mic.write(&said);
+        }
+        palabre_host::wait::is_readable(&ear, std::time::Duration::from_millis(500)).unwrap();
+        ear.read(std::time::Instant::now(), &mut heard, 1 << 16).unwrap();
+        (heard.len() >= 9600).then_some(())
     });
+    assert_eq!(heard[240..9600], said[..9360]);
 }
 
 #[test]
 fn forty_participants_hear_the_thirty_nine_others() {
-    steadily(|| {
-        let mixer = Mixer::start();
-        let room = mixer.room("main");
-        let mut people: Vec<Person> = (0..40).map(|i| room.join(&format!("p{i}"))).collect();
-        let freq = |i: usize| 300.0 + 100.0 * i as f64;
-        for (i, person) in people.iter_mut().enumerate() {
-            // 40 voices of this level stay below full scale.
-            person.say_samples(&measure::tone(RATE_HZ, freq(i), -38.0, BURST));
-        }
-        for (i, person) in people.iter_mut().enumerate() {
-            person.hear(HEARD);
-            for j in 0..40 {
-                let level = person.level(freq(j));
-                if i == j {
-                    assert!(level < -65.0, "{i} hears itself at {level}");
-                } else {
-                    assert!(level > -50.0, "{i} hears {j} at {level}");
-                }
+    let mixer = Mixer::start();
+    let room = mixer.room("main");
+    let mut people: Vec<Person> = (0..40).map(|i| room.join(&format!("p{i}"))).collect();
+    let freq = |i: usize| 300.0 + 100.0 * i as f64;
+    for (i, person) in people.iter_mut().enumerate() {
+        // 40 voices at this level stay below full scale.
+        person.say_samples(&measure::tone(RATE_HZ, freq(i), -38.0, BURST));
+    }
+    for (i, person) in people.iter_mut().enumerate() {
+        person.hear(HEARD);
+        for j in 0..40 {
+            let level = person.level(freq(j));
+            if i == j {
+                assert!(level < -65.0, "{i} hears itself at {level}");
+            } else {
+                assert!(level > -50.0, "{i} hears {j} at {level}");
             }
         }
-    });
+    }
 }
 
 #[test]
 fn fifty_voices_at_full_scale_neither_wrap_nor_clip() {
-    steadily(|| {
-        let mixer = Mixer::start();
-        let room = mixer.room("main");
-        let mut people: Vec<Person> = (0..50).map(|i| room.join(&format!("p{i}"))).collect();
-        // All the same, so that all are added up.
-        let loud = measure::tone(RATE_HZ, 500.0, -3.1, BURST);
-        people.iter_mut().for_each(|person| person.say_samples(&loud));
-        let person = &mut people[0];
-        person.hear(HEARD);
-        let mut meter = EbuR128::new(1, RATE_HZ, Mode::TRUE_PEAK).unwrap();
-        meter.add_frames_i16(&person.heard).unwrap();
-        let true_peak_dbfs = 20.0 * meter.true_peak(0).unwrap().log10();
-        println!("fifty voices at full scale: {true_peak_dbfs:.2} dBFS true peak");
-        assert!((-4.0..=-1.0).contains(&true_peak_dbfs), "{true_peak_dbfs}");
-        let settled = &person.heard[FRAME * 3..HEARD - FRAME * 2];
-        assert!(measure::snr_db(settled, RATE_HZ, 500.0) > 30.0, "{}", measure::snr_db(settled, RATE_HZ, 500.0));
-    });
+    let mixer = Mixer::start();
+    let room = mixer.room("main");
+    let mut people: Vec<Person> = (0..50).map(|i| room.join(&format!("p{i}"))).collect();
+    // Equal voices, so that their peaks add up.
+    let loud = measure::tone(RATE_HZ, 500.0, -3.1, BURST);
+    people.iter_mut().for_each(|person| person.say_samples(&loud));
+    let person = &mut people[0];
+    person.hear(HEARD);
+    let mut meter = EbuR128::new(1, RATE_HZ, Mode::TRUE_PEAK).unwrap();
+    meter.add_frames_i16(&person.heard).unwrap();
+    let true_peak_dbfs = 20.0 * meter.true_peak(0).unwrap().log10();
+    println!("fifty voices at full scale: {true_peak_dbfs:.2} dBFS true peak");
+    assert!((-4.0..=-1.0).contains(&true_peak_dbfs), "{true_peak_dbfs}");
+    let settled = &person.heard[FRAME * 3..HEARD - FRAME * 2];
+    assert!(measure::snr_db(settled, RATE_HZ, 500.0) > 30.0, "{}", measure::snr_db(settled, RATE_HZ, 500.0));
 }

@@ -15,6 +15,7 @@ use std::time::Instant;
 use common::{palabre, sibling, stdout, wait_for};
 use palabre_room::{Format, PipeReader, RoomDir, Start};
 use palabre_sound::{measure, wav};
+use palabre_testing::not_shown;
 
 const DOCUMENT: &str = include_str!("../../../docs/cookbook.md");
 const RATE_HZ: u32 = 24_000;
@@ -44,7 +45,8 @@ fn can_run(recipe: &Recipe) -> bool {
         let there =
             Command::new("sh").args(["-c", &format!("command -v {program}")]).output().unwrap().status.success();
         if !there {
-            eprintln!("without {program}, not run:\n{}", recipe.text);
+            let command = recipe.text.trim().lines().next().unwrap_or_default();
+            not_shown(&format!("'{command}' of the cookbook"), &format!("there is no '{program}'"));
         }
         there
     })

@@ -1,5 +1,5 @@
-//! Whether somebody on loudspeakers sends back what Palabre plays: a real browser whose loudspeaker is its microphone, without any
-//! room between, and a recording of the room that tells what each has said.
+//! Measures how much of what Palabre plays comes back through a microphone: in a real browser whose output is its microphone's input. A recording
+//! of the room shows what each participant said.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,36 +14,36 @@ use serde_json::Value;
 
 use crate::restarts::Player;
 
-/// An echo canceller learns while it hears.
+/// Time for the echo canceller to adapt.
 const LEARN: Duration = Duration::from_secs(15);
 const RECORD: Duration = Duration::from_secs(20);
-/// What the page asks for, and two ways to ask for something else.
-const WISHES: [(&str, &str); 3] = [
-    ("as the page asks: `all` if there is, noise suppression", ""),
+/// The page's own constraints for getUserMedia(), and two others.
+const CONSTRAINTS: [(&str, &str); 3] = [
+    ("as the page requests: `all` if available, noise suppression", ""),
     ("`true`, no noise suppression", "audio.echoCancellation = true; audio.noiseSuppression = false;"),
     ("off, no noise suppression", "audio.echoCancellation = false; audio.noiseSuppression = false;"),
 ];
 
-/// The table of docs/page.md.
+/// Prints the table of docs/page.md.
 pub fn run() -> Result<()> {
     println!(
-        "| browser | echo cancellation | what the browser says it does | what is sent back, below what was played |"
+        "| browser | requested echo cancellation | setting reported by the browser | level sent back, relative to the level played |"
     );
     println!("| --- | --- | --- | --- |");
-    for (wish, script) in WISHES {
-        row("Chromium", wish, &Person::Chromium(Box::new(Browser::with_own_microphone("en")?)), script)?;
-        row("Firefox", wish, &Person::Firefox(Box::new(Firefox::with_own_microphone("en")?)), script)?;
+    for (constraints, script) in CONSTRAINTS {
+        row("Chromium", constraints, &Page::Chromium(Box::new(Browser::with_own_microphone("en")?)), script)?;
+        row("Firefox", constraints, &Page::Firefox(Box::new(Firefox::with_own_microphone("en")?)), script)?;
     }
     Ok(())
 }
 
-fn row(browser: &str, wish: &str, person: &Person, script: &str) -> Result<()> {
+fn row(browser: &str, constraints: &str, page: &Page, script: &str) -> Result<()> {
     let suite = Suite::start_configured(1, "[room]\nlevelling = false\n")?;
     let speech = Path::new(env!("CARGO_MANIFEST_DIR")).join("speech/english-man-16000Hz-mono.wav");
     let _player = Player::start(&suite, &speech)?;
-    person.open(&suite.links[0].url)?;
-    person.wait_until("window.palabreState?.screen === 'door'")?;
-    person.run(&format!(
+    page.open(&suite.links[0].url)?;
+    page.wait_until("window.palabreState?.screen === 'door'")?;
+    page.run(&format!(
         "const get = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
          navigator.mediaDevices.getUserMedia = async ({{ audio }}) => {{
            audio.autoGainControl = false;
@@ -53,19 +53,19 @@ fn row(browser: &str, wish: &str, person: &Person, script: &str) -> Result<()> {
            return media;
          }};"
     ))?;
-    person.click("#join")?;
-    person.wait_until("palabreState.connection === 'live' && palabreState.microphone === 'on'")?;
+    page.click("#join")?;
+    page.wait_until("palabreState.connection === 'live' && palabreState.microphone === 'on'")?;
     std::thread::sleep(LEARN);
     let said = suite.palabre(&["record", "start"])?;
     std::thread::sleep(RECORD);
     suite.palabre(&["record", "stop"])?;
-    let does = person.run("return window.echoCancellation")?;
+    let does = page.run("return window.echoCancellation")?;
     let (played, sent) = levels(&suite, &said)?;
-    println!("| {browser} | {wish} | {does} | {:.0} dB ({sent:.0} dBFS) |", played - sent);
+    println!("| {browser} | {constraints} | {does} | {:.0} dB ({sent:.0} dBFS) |", played - sent);
     suite.stop()
 }
 
-/// Of what was played and of what came back, in dBFS.
+/// Returns the levels of what was played and of what came back, in dBFS.
 fn levels(suite: &Suite, said: &str) -> Result<(f64, f64)> {
     let dir =
         said.split(['\'', ' ', '\n']).map(PathBuf::from).find(|path| path.is_absolute()).context("no directory")?;
@@ -90,12 +90,12 @@ fn dbfs(path: &Path) -> Result<f64> {
     Ok(palabre_sound::measure::rms_dbfs(&samples))
 }
 
-enum Person {
+enum Page {
     Chromium(Box<Browser>),
     Firefox(Box<Firefox>),
 }
 
-impl Person {
+impl Page {
     fn open(&self, url: &str) -> Result<()> {
         match self {
             Self::Chromium(browser) => browser.open(url),

@@ -1,25 +1,27 @@
-//! From the microphone's sample in one Chromium to its hand-over to the output in another; devices are not included.
+//! Delay from the microphone of one Chromium to the output of another, without the delay of the devices.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use palabre_e2e::browser::{Browser, Tap};
 use palabre_e2e::compare::{Match, RATE_HZ, convert, find, median, percentile};
-use palabre_e2e::line::{Badness, Line};
+use palabre_e2e::line::{Delays, Line};
 use palabre_e2e::suite::{Suite, descendants};
 use palabre_host::clock::boottime_ms;
 
+use crate::heard::Heard;
+use crate::join::{join, join_in, wait_for_samples, with_voice};
 use crate::plot::{Curve, svg};
+use crate::process::cpu_ms;
 use crate::trend::Trend;
-use crate::{Heard, cpu_ms, join, join_in, wait_for_samples, with_voice};
 
 const SECONDS: usize = 60;
-/// For each of eight ways.
+/// Length of each measurement over a line.
 const RTT_SECONDS: usize = 30;
-/// What a window's correlation must be for its place to be believed.
+/// Minimum correlation of a window whose position counts as found.
 const FOUND: f64 = 0.8;
 
-/// Two pages that talk to each other, and the stages of the delay between them.
+/// Measures the delay between two pages that talk, and its stages.
 pub fn run(uplink: &str, chunk_ms: u32) -> Result<()> {
     let suite = Suite::start_configured(2, &format!("[stream]\nchunk-ms = {chunk_ms}\n"))?;
     let speaker = join(&suite, 0, uplink)?;
@@ -33,27 +35,27 @@ pub fn run(uplink: &str, chunk_ms: u32) -> Result<()> {
     let correlation = median(spoken.matches.iter().map(|m| m.coefficient));
     let (found, all) = (spoken.found().count(), spoken.matches.len());
     println!("  {found} of {all} windows of 150 ms found; median correlation {correlation:.3}");
-    println!("  listening page: {}", Heard::figures(&listener)?);
+    println!("  listening page: {}", Heard::counters(&listener)?);
     println!("  stages of an average sample, means of the same windows: {}", stages(&spoken, &speaker, &listener)?);
     Ok(())
 }
 
-/// Both uplinks over lines of growing length, from the speaking page to its listener and back.
+/// Measures both uplinks over lines of increasing delay between the speaking page and its listener.
 pub fn over_rtts() -> Result<()> {
     let (mut speaker, mut listener) = (with_voice()?, with_voice()?);
     let mut lines = Vec::new();
     println!(
-        "| uplink | RTT | median | p95 | of it held back by the player | windows found | pieces sent in a second | CPU of the speaker's listener | of their browser |"
+        "| uplink | RTT | median | p95 | player's buffer | windows found | chunks sent per second | CPU of the speaker's listener | CPU of the speaker's browser |"
     );
     println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
     for uplink in ["websocket", "post"] {
         for rtt_ms in [0, 50, 100, 150] {
-            let badness = Badness { rtt: Duration::from_millis(rtt_ms), ..Badness::default() };
-            // What a browser's start did to a page or to the mixer is remembered for two minutes, so both browsers are there already
-            // and everything else is new.
+            let delays = Delays { rtt: Duration::from_millis(rtt_ms), ..Delays::default() };
+            // Page and mixer remember lateness for two minutes, also that of a starting browser. So the browsers are reused, and everything else is
+            // new.
             let suite = Suite::start(2)?;
             let link = &suite.links[0];
-            let port = Line::to(link.port, badness)?.port;
+            let port = Line::to(link.port, delays)?.port;
             let url = link.url.replace(&link.port.to_string(), &port.to_string());
             speaker = join_in(speaker, &format!("{url}#uplink={uplink}"))?;
             listener = join_in(listener, &format!("{}#uplink=websocket", suite.links[1].url))?;
@@ -81,7 +83,7 @@ pub fn over_rtts() -> Result<()> {
     Ok(())
 }
 
-/// The delay once a minute for so many minutes, as medians of 15 s: it must not grow.
+/// Measures the delay once a minute, as median of 15 s. It must not grow.
 pub fn over_time(minutes: usize) -> Result<()> {
     const SLICE_S: usize = 15;
     let suite = Suite::start(2)?;
@@ -96,12 +98,12 @@ pub fn over_time(minutes: usize) -> Result<()> {
         [&speaker, &listener].iter().try_for_each(|browser| browser.tap_keeps(true))?;
         stretches.push(Stretch::record(&speaker, &listener, SLICE_S)?);
         [&speaker, &listener].iter().try_for_each(|browser| browser.tap_keeps(false))?;
-        println!("  minute {minute}: {}; player: {}", suite.mixer_counters()?, Heard::figures(&listener)?);
+        println!("  minute {minute}: {}; player: {}", suite.mixer_counters()?, Heard::counters(&listener)?);
     }
     for (whose, browser) in [("speaker", &speaker), ("listener", &listener)] {
-        println!("  the {whose}'s sound card, minute and ms: {:.1?}", jumps(browser)?);
+        println!("  sound card of the {whose}, minute and ms of each jump: {:.1?}", jumps(browser)?);
     }
-    // Not before now: to be asked for its sound keeps a page busy, and what is held back for that would be measured as delay.
+    // Fetched at the end, since that keeps the page busy and adds to its delay.
     for (minute, stretch) in stretches.into_iter().enumerate() {
         let spoken = stretch.fetch(&speaker, &listener)?;
         let (median_ms, _) = spoken.delay_ms();
@@ -112,15 +114,15 @@ pub fn over_time(minutes: usize) -> Result<()> {
     suite.stop()
 }
 
-/// How the delay went, minute by minute, in words and as a plot.
+/// Prints and plots the delay over time.
 fn print_trend(minutes: usize, points: Vec<(f64, f64)>) -> Result<()> {
     let medians: Vec<f64> = points.iter().map(|point| point.1).collect();
     let trend = Trend::through(&points[1..]);
     let mean = |of: &[f64]| of.iter().sum::<f64>() / of.len() as f64;
     let (early, late) = medians[1..].split_at(minutes / 2);
     println!(
-        "latency-long: medians of 15 s, each minute for {minutes}: {medians:.0?} ms; after the first: mean {:.0} ms, of the first half {:.0}, \
-         of the second {:.0}, slope {:+.2} ± {:.2} ms a minute",
+        "latency-long: medians of 15 s, each minute for {minutes}: {medians:.0?} ms; after the first: mean {:.0} ms, first half {:.0} ms, \
+         second half {:.0} ms, slope {:+.2} ± {:.2} ms a minute",
         trend.mean,
         mean(early),
         mean(late),
@@ -137,11 +139,10 @@ fn print_trend(minutes: usize, points: Vec<(f64, f64)>) -> Result<()> {
     Ok(())
 }
 
-/// When a browser's sound card stood still (or, less than nothing, made up for it), in minutes, and for how many ms: its samples
-/// come later by so much from then on. What it drifts isn't counted.
+/// Returns the times in minutes at which a browser's sound card stopped, or caught up, and by how many ms. Drift is not included.
 fn jumps(browser: &Browser) -> Result<Vec<(f64, f64)>> {
     const LEAST_MS: f64 = 8.0;
-    /// Two seconds of blocks: their earliest is less late than bursts make them.
+    /// Blocks in one second. The earliest of them is not delayed by bursts.
     const BLOCKS: usize = 20;
     let rate_hz = f64::from(browser.tapped(Tap::Output)?.1);
     let times = browser.tap_times(Tap::Output, 0)?;
@@ -160,19 +161,19 @@ fn jumps(browser: &Browser) -> Result<Vec<(f64, f64)>> {
     Ok(jumps)
 }
 
-/// Of processes that may end meanwhile.
+/// Returns the CPU time of processes, some of which may have ended.
 fn cpu_of(pids: &[u32]) -> f64 {
     pids.iter().filter_map(|&pid| cpu_ms(pid).ok()).sum()
 }
 
-/// A stretch of what two browsers' taps recorded: where it is.
+/// A stretch of the recordings of two browsers.
 #[derive(Clone, Copy)]
 struct Stretch {
     from: Mark,
     to: Mark,
 }
 
-/// A moment, as counts of what was recorded until then.
+/// A moment: how much had been recorded.
 #[derive(Clone, Copy)]
 struct Mark {
     said: usize,
@@ -183,19 +184,19 @@ struct Mark {
 }
 
 impl Stretch {
-    /// So many seconds from now on, and as long as the delay may be.
+    /// Records `seconds` from now on, and the maximum delay.
     fn record(speaker: &Browser, listener: &Browser, seconds: usize) -> Result<Self> {
         let from = Mark::now(speaker, listener)?;
         let (said_hz, heard_hz) =
             (speaker.tapped(Tap::Microphone)?.1 as usize, listener.tapped(Tap::Output)?.1 as usize);
-        // Whoever asks again and again meanwhile keeps both pages busy.
+        // Polling would keep the pages busy.
         std::thread::sleep(Duration::from_secs(seconds as u64 + 3));
         wait_for_samples(speaker, Tap::Microphone, from.said / said_hz + seconds + 1)?;
         wait_for_samples(listener, Tap::Output, from.heard / heard_hz + seconds + 3)?;
         Ok(Self { from, to: Mark::now(speaker, listener)? })
     }
 
-    /// Its sound and its times.
+    /// Fetches the sound and its times.
     fn fetch(self, speaker: &Browser, listener: &Browser) -> Result<Spoken> {
         let Self { from, to } = self;
         let recorded = |browser: &Browser, tap, start, end| {
@@ -222,11 +223,11 @@ impl Mark {
     }
 }
 
-/// What one page said and the other rendered, window by window.
+/// What one page said and the other rendered, with the matches of their windows.
 pub struct Spoken {
-    /// At [`RATE_HZ`], as the browser delivered it.
+    /// What the microphone delivered, at [`RATE_HZ`].
     pub said: Vec<i16>,
-    /// At [`RATE_HZ`], as the other browser rendered it.
+    /// What the other browser rendered, at [`RATE_HZ`].
     pub heard: Vec<i16>,
     matches: Vec<Match>,
     stretch: Stretch,
@@ -240,26 +241,26 @@ impl Spoken {
         Stretch::record(speaker, listener, seconds)?.fetch(speaker, listener)
     }
 
-    /// The windows whose place is known.
+    /// Returns the windows that were found.
     pub fn found(&self) -> impl Iterator<Item = &Match> {
         self.matches.iter().filter(|m| m.coefficient > FOUND)
     }
 
-    /// Median and 95th percentile.
+    /// Returns median and 95th percentile of the delay.
     fn delay_ms(&self) -> (f64, f64) {
         let delays: Vec<f64> = self.found().map(|m| self.heard_at.ms(m.at + m.lag) - self.said_at.ms(m.at)).collect();
         (median(delays.clone()), percentile(delays, 95.0))
     }
 }
 
-/// The same delay stage by stage, for the same windows in each: means, so that they add up.
+/// Returns the mean delay of each stage, for the same windows, so that they add up.
 fn stages(spoken: &Spoken, speaker: &Browser, listener: &Browser) -> Result<String> {
     let Stretch { from, to } = spoken.stretch;
     let arrived = listener.tap_stages((usize::MAX, from.arrived))?.arrived;
     let (start, rate_hz) = (spoken.stream_start(&arrived)?, listener.tapped(Tap::Stream)?.1);
     let came =
         find(&spoken.said, &convert(&listener.tap_between(Tap::Stream, start, to.stream)?, rate_hz, RATE_HZ), 2_000);
-    // SEQ is CLOCK_BOOTTIME when the chunk was complete.
+    // SEQ is CLOCK_BOOTTIME in ms when the chunk was complete.
     let boot_ms = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64() * 1000.0 - boottime_ms() as f64;
     let (mut mixed, mut rest, mut down, mut player) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for window in came.iter().filter(|m| m.coefficient > FOUND) {
@@ -273,33 +274,32 @@ fn stages(spoken: &Spoken, speaker: &Browser, listener: &Browser) -> Result<Stri
         down.push(came_ms - complete_ms);
         player.push(spoken.heard_at.ms(heard.at + heard.lag) - came_ms);
     }
-    // A sample in the middle of what is sent waits for half of it less than the first.
+    // The average sample of a chunk waits half a chunk less than the first.
     let room_hz = f64::from(rate_hz);
-    // How old each piece's first sample was when it left, in ms, and how many samples it had.
+    // Age of each chunk's first sample when it was sent, in ms, and its number of samples.
     let mut sent = speaker.tap_stages((from.sent, usize::MAX))?.sent;
     sent.truncate(to.sent - from.sent);
     let samples: f64 = sent.iter().map(|(_, count)| count).sum();
     let sent_ms = sent.iter().map(|(age, count)| (age - count * 500.0 / room_hz) * count).sum::<f64>() / samples;
     let [mixed, rest, down, player] = [mixed, rest, down, player].map(|all| all.iter().sum::<f64>() / all.len() as f64);
     Ok(format!(
-        "captured until sent {sent_ms:.0} ms, sent until mixed {:.0} ms, \
-         until its chunk was complete {rest:.0} ms, until that was in the page {down:.0} ms, player {player:.0} ms; together {:.0} ms",
+        "capture to send {sent_ms:.0} ms, send to mix {:.0} ms, mix to complete chunk {rest:.0} ms, \
+         complete chunk to page {down:.0} ms, player {player:.0} ms; total {:.0} ms",
         mixed - sent_ms,
         mixed + rest + down + player
     ))
 }
 
 impl Spoken {
-    /// Where in the stream's tap to begin, so that what was said is found in it: at the chunk that came when the recording
-    /// of what was said began.
+    /// Returns the position in the stream's recording of the chunk that arrived when the recording of the microphone began.
     fn stream_start(&self, arrived: &[(f64, f64, f64)]) -> Result<usize> {
         let began_ms = self.said_at.ms(0);
-        let first = arrived.iter().find(|(_, came_ms, _)| *came_ms >= began_ms).context("nothing came")?;
+        let first = arrived.iter().find(|(_, came_ms, _)| *came_ms >= began_ms).context("no chunk arrived")?;
         Ok(first.0 as usize)
     }
 }
 
-/// A tap from some sample on.
+/// A recording from a sample on.
 struct Recorded {
     start: usize,
     rate_hz: u32,
@@ -307,24 +307,24 @@ struct Recorded {
 }
 
 impl Recorded {
-    /// Wall-clock time of a sample, which is counted from `start` at [`RATE_HZ`].
+    /// Returns the wall-clock time of a sample, counted from `start` at [`RATE_HZ`].
     fn ms(&self, sample: usize) -> f64 {
         self.clock.at(self.start as f64 + sample as f64 * f64::from(self.rate_hz) / f64::from(RATE_HZ))
     }
 }
 
-/// Wall-clock time of a tap's samples, smoothed over two seconds: worklets run in bursts.
+/// Wall-clock time of recorded samples, smoothed over two seconds because worklets run in bursts.
 pub struct Clock {
     times: Vec<(f64, f64)>,
 }
 
 impl Clock {
-    /// From each block's first sample and its time in ms.
+    /// Returns a clock from each block's first sample and its time in ms.
     pub fn new(times: Vec<(f64, f64)>) -> Self {
         Self { times }
     }
 
-    /// When a sample was, in ms.
+    /// Returns the time of a sample in ms.
     pub fn at(&self, sample: f64) -> f64 {
         let middle = self.times.partition_point(|&(at, _)| at < sample);
         let near = &self.times[middle.saturating_sub(10)..(middle + 10).min(self.times.len())];

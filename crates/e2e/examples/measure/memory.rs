@@ -1,6 +1,6 @@
-//! How a tab's memory grows over hours: the page's own files and real speech, from a server of this program's own that can send
-//! a stream many times as fast as it would be spoken. The microphone is open, and its chunks go as often as the stream's come. No
-//! debugger is attached, since one changes what a browser keeps.
+//! Measures how the memory of a tab grows over hours. A server in this program serves the page's files and a stream of speech, at a multiple of
+//! real time. The microphone is on and sends as many chunks as the stream contains. No debugger is attached, because it changes what a browser
+//! keeps in memory.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -14,20 +14,21 @@ use anyhow::{Context, Result, anyhow};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use palabre_e2e::compare::convert;
-use palabre_e2e::suite::{PATIENCE, descendants};
+use palabre_e2e::suite::{TIMEOUT, descendants};
 use palabre_e2e::wait_for;
 use palabre_sound::wav;
 use tungstenite::handshake::derive_accept_key;
 
 use crate::plot::{Curve, svg};
-use crate::rollup_kib;
+use crate::process::rollup_kib;
 use crate::trend::Trend;
 
 const RATE_HZ: u32 = 24_000;
 const CHUNK_MS: u64 = 40;
 const CHUNK_SAMPLES: usize = 960;
-const LOOK: Duration = Duration::from_secs(5);
-/// What a page needs to begin is no growth.
+/// Interval between two readings.
+const INTERVAL: Duration = Duration::from_secs(5);
+/// Time after which growth counts.
 const BEGINNING_S: f64 = 60.0;
 const FIREFOX: &str = "user_pref(\"media.autoplay.default\", 0);\nuser_pref(\"browser.shell.checkDefaultBrowser\", false);\n\
                        user_pref(\"datareporting.policy.dataSubmissionEnabled\", false);\n\
@@ -40,20 +41,20 @@ const JOIN: &str = "<script>const wait = setInterval(() => {
   setInterval(() => fetch('figures', { method: 'POST', body: JSON.stringify(palabreState) }), 10000);
 }, 100);</script></body>";
 
-/// A tab of each browser for `minutes`, both at once, with a stream `speed` times as fast as speech.
+/// Measures a tab of each browser at the same time, with a stream at `speed` times real time.
 pub fn run(minutes: u64, speed: u64) -> Result<()> {
     const COLOURS: [&str; 2] = ["#2a6f4e", "#b4541a"];
     let watch = |browser| std::thread::spawn(move || watched(browser, minutes, speed));
     let watches = ["chromium", "firefox-esr"].map(|browser| (browser, watch(browser)));
     let mut curves = Vec::new();
     for ((browser, watch), colour) in watches.into_iter().zip(COLOURS) {
-        let (points, report) = watch.join().map_err(|_| anyhow!("the watch over {browser} has panicked"))??;
+        let (points, report) = watch.join().map_err(|_| anyhow!("the thread for {browser} panicked"))??;
         let hours = minutes as f64 * speed as f64 / 60.0;
         println!("memory: {browser}, {minutes} minutes at {speed} × speed, {hours:.1} hours of sound");
         let of = |figure: fn(&Memory) -> f64| points.iter().map(|(minute, m)| (*minute, figure(m))).collect::<Vec<_>>();
         print("PSS of the tab's process", &of(|memory| memory.pss_mib), speed as f64);
-        print("its own memory (Private_Dirty)", &of(|memory| memory.own_mib), speed as f64);
-        println!("  the page's last figures: {report}");
+        print("private memory (Private_Dirty)", &of(|memory| memory.private_mib), speed as f64);
+        println!("  the page's last counters: {report}");
         curves.push(Curve { name: browser, colour, points: of(|memory| memory.pss_mib) });
     }
     fs::create_dir_all("target/measure")?;
@@ -63,36 +64,36 @@ pub fn run(minutes: u64, speed: u64) -> Result<()> {
     Ok(())
 }
 
-/// What a process holds.
+/// Memory of a process.
 struct Memory {
-    /// What it shares with other processes is divided among them, so it changes when another browser starts or ends.
+    /// Contains a share of what several processes use, so it changes when another browser starts or ends.
     pss_mib: f64,
-    own_mib: f64,
+    private_mib: f64,
 }
 
-/// At which minute the tab's process held what, and what the page told last.
+/// Returns the memory of the tab's process over time in minutes, and the page's last counters.
 fn watched(browser: &'static str, minutes: u64, speed: u64) -> Result<(Vec<(f64, Memory)>, String)> {
     let server = Server::start(speed)?;
     let tab = Tab::open(browser, server.port)?;
-    wait_for("a process that holds the page", PATIENCE, || tab.memory().ok())?;
+    wait_for("a process with the page", TIMEOUT, || tab.memory().ok())?;
     let started = Instant::now();
     let mut points = Vec::new();
     while started.elapsed() < Duration::from_secs(60 * minutes) {
-        std::thread::sleep(LOOK);
+        std::thread::sleep(INTERVAL);
         points.push((started.elapsed().as_secs_f64() / 60.0, tab.memory()?));
     }
     Ok((points, server.report()))
 }
 
-/// The line through what came after the beginning, and how far the rest lies from it.
+/// Prints the trend after the beginning, and how far the values are from it.
 fn print(what: &str, points: &[(f64, f64)], speed: f64) {
     let settled: Vec<_> = points.iter().copied().filter(|(minute, _)| minute * 60.0 > BEGINNING_S).collect();
     let (whole, half) = (Trend::through(&settled), Trend::through(&settled[settled.len() / 2..]));
     let (least, most) = settled.iter().fold((f64::MAX, 0.0_f64), |(a, b), p| (a.min(p.1), b.max(p.1)));
-    // Minutes of the wall into hours of sound.
+    // From minutes of real time to hours of sound.
     let [whole_slope, half_slope] = [whole.slope, half.slope].map(|slope| slope * 60.0 / speed);
     println!(
-        "  {what}: mean {:.0} MiB, {least:.0} to {most:.0}, slope {whole_slope:+.1} MiB in an hour of sound, noise {:.1} MiB; \
+        "  {what}: mean {:.0} MiB, {least:.0} to {most:.0}, slope {whole_slope:+.1} MiB per hour of sound, noise {:.1} MiB; \
          second half: mean {:.0} MiB, slope {half_slope:+.1}, noise {:.1}",
         whole.mean, whole.noise, half.mean, half.noise
     );
@@ -134,7 +135,7 @@ impl Tab {
         Ok(Self { child, _profile: profile })
     }
 
-    /// Of the largest process that holds a page.
+    /// Returns the memory of the largest process with a page.
     fn memory(&self) -> Result<Memory> {
         let holds_a_page = |pid: &u32| {
             let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -144,9 +145,9 @@ impl Tab {
         let tabs = descendants(self.child.id()).into_iter().filter(holds_a_page);
         let sizes = tabs.filter_map(|pid| {
             let mib = |what| rollup_kib(pid, what).ok().map(|kib| kib / 1024.0);
-            Some(Memory { pss_mib: mib("Pss")?, own_mib: mib("Private_Dirty")? })
+            Some(Memory { pss_mib: mib("Pss")?, private_mib: mib("Private_Dirty")? })
         });
-        sizes.max_by(|a, b| a.pss_mib.total_cmp(&b.pss_mib)).context("the browser has no process that holds a page")
+        sizes.max_by(|a, b| a.pss_mib.total_cmp(&b.pss_mib)).context("the browser has no process with a page")
     }
 }
 
@@ -161,7 +162,7 @@ impl Drop for Tab {
     }
 }
 
-/// Serves the page and an endless speech until the program ends.
+/// A server of the page and of endless speech. Runs until the program ends.
 struct Server {
     port: u16,
     report: Arc<Mutex<String>>,
@@ -224,7 +225,7 @@ fn serve(tcp: TcpStream, speech: &[i16], since: Instant, speed: u64, report: &Mu
     }
 }
 
-/// Opens the WebSocket (RFC 6455 §4.2.2) and lets what it brings go.
+/// Accepts a WebSocket (RFC 6455 §4.2.2) and discards what it receives.
 fn take(mut input: BufReader<TcpStream>, output: &mut TcpStream, head: &str) -> Result<()> {
     let key = head.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key:")).context("no WebSocket")?;
     let accept = derive_accept_key(key.trim().as_bytes());
@@ -244,19 +245,19 @@ fn file(path: &str, speed: u64) -> (&'static str, Vec<u8>) {
         "/me" => ("application/json", me(speed).into_bytes()),
         "/page/text/languages.js" => ("text/javascript", b"export default ['en', 'fr'];".to_vec()),
         _ => {
-            let name = path.trim_start_matches("/page/").replace("..", "");
+            let name = path.trim_start_matches("/page/");
             let kind = match name.rsplit('.').next() {
                 Some("js") => "text/javascript",
                 Some("css") => "text/css",
                 Some("svg") => "image/svg+xml",
                 _ => "application/octet-stream",
             };
-            (kind, read(&name))
+            (kind, read(name))
         }
     }
 }
 
-/// The chunks of the microphone are as much shorter as those of the stream are faster.
+/// Returns `/me`. The microphone's chunks are shorter by `speed`, so that they are as frequent as those of the stream.
 fn me(speed: u64) -> String {
     let chunk_ms = CHUNK_MS / speed;
     format!(
@@ -267,7 +268,7 @@ fn me(speed: u64) -> String {
 const PROLOGUE: &str = "<!doctype html><meta charset=utf-8><title>Palabre</title><script>function p(){var s=document.currentScript,\
                         b=s.previousSibling,t=b.textContent;b.remove();s.remove();parent.palabre(self,t)}</script>";
 
-/// Chunk n is due n chunks after the beginning, at this speed, and has the same number in every stream.
+/// Sends the stream. Chunk n is due n chunks after `since`, at this speed, and has the same SEQ in every stream.
 fn stream(output: &mut TcpStream, speech: &[i16], since: Instant, speed: u64) -> Result<()> {
     write!(
         output,

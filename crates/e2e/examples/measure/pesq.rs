@@ -1,6 +1,6 @@
-//! PESQ-WB (ITU-T P.862.2) of speech from what one Chromium's microphone delivers to what another Chromium renders.
+//! PESQ-WB (ITU-T P.862.2) of speech, from the microphone of one Chromium to the output of another.
 //!
-//! The judge is the Python package `pesq`, which `scripts/measure` installs below `target/pesq`.
+//! The Python package `pesq` computes it; `scripts/measure` installs it in `target/pesq`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,17 +12,18 @@ use palabre_e2e::compare::{RATE_HZ, convert, median, percentile};
 use palabre_e2e::suite::Suite;
 use palabre_sound::wav;
 
+use crate::heard::Heard;
+use crate::join::{join_at, wait_for_samples};
 use crate::latency::Spoken;
-use crate::{Heard, join_at, wait_for_samples};
 
 const SECONDS: usize = 60;
-/// P.862 wants 8 to 12 s.
+/// Length of a segment. P.862 recommends 8 to 12 s.
 const SEGMENT_S: usize = 8;
 const PESQ_HZ: u32 = 16_000;
-/// A little before and after, which PESQ aligns itself.
+/// Additional sound before and after a segment, for the alignment by PESQ.
 const SPARE_MS: usize = 50;
 
-const JUDGE: &str = "
+const SCRIPT: &str = "
 import sys, wave, numpy
 from pesq import pesq
 def read(path):
@@ -32,11 +33,11 @@ for said, heard in zip(sys.argv[1::2], sys.argv[2::2]):
     print(pesq(16000, read(said), read(heard), 'wb'))
 ";
 
-/// A room of 48 kHz without levelling, browsers that don't process what their microphone hears.
+/// Measures a room of 48 kHz without levelling, and browsers without audio processing.
 pub fn run() -> Result<()> {
     let suite = Suite::start_configured(2, "[room]\nrate-hz = 48000\nlevelling = false\n")?;
     let speaker = join_at(&suite.links[0].url)?;
-    leave_as_it_is(&speaker)?;
+    disable_processing(&speaker)?;
     let listener = join_at(&suite.links[1].url)?;
     listener.click("#mute")?;
     wait_for_samples(&speaker, Tap::Microphone, 5)?;
@@ -45,28 +46,28 @@ pub fn run() -> Result<()> {
     let dir = PathBuf::from("target/pesq/sound");
     fs::create_dir_all(&dir)?;
     let files = segments(&spoken, &dir)?;
-    let figures = judge(&files)?;
+    let scores = score(&files)?;
     println!(
-        "pesq: PESQ-WB of {} pieces of {SEGMENT_S} s, 48 kHz, no processing: mean {:.2}, least {:.2}, median {:.2}: {figures:.2?}",
-        figures.len(),
-        figures.iter().sum::<f64>() / figures.len() as f64,
-        percentile(figures.iter().copied(), 0.0),
-        median(figures.iter().copied())
+        "pesq: PESQ-WB of {} segments of {SEGMENT_S} s, 48 kHz, no processing: mean {:.2}, minimum {:.2}, median {:.2}: {scores:.2?}",
+        scores.len(),
+        scores.iter().sum::<f64>() / scores.len() as f64,
+        percentile(scores.iter().copied(), 0.0),
+        median(scores.iter().copied())
     );
-    println!("  listening page: {}", Heard::figures(&listener)?);
-    println!("  what was judged is in '{}'", dir.display());
+    println!("  listening page: {}", Heard::counters(&listener)?);
+    println!("  the segments are in '{}'", dir.display());
     suite.stop()
 }
 
-/// Switches echo cancellation, noise suppression and gain control off, and joins again.
-pub fn leave_as_it_is(browser: &Browser) -> Result<()> {
+/// Turns off echo cancellation, noise suppression and gain control, and joins again.
+pub fn disable_processing(browser: &Browser) -> Result<()> {
     browser.run("for (const name of ['echo', 'noise', 'gain']) localStorage.setItem(`palabre / ${name}`, 'no'); location.reload()")?;
     browser.wait_until("window.palabreState?.screen === 'door'")?;
     browser.click("#join")?;
     browser.wait_until("palabreState.connection === 'live' && palabreState.uplink === 'open'")
 }
 
-/// What was said, and the same time of what was heard, piece by piece.
+/// Writes corresponding segments of what was said and heard to files.
 fn segments(spoken: &Spoken, dir: &Path) -> Result<Vec<PathBuf>> {
     let hz = RATE_HZ as usize;
     let spare = SPARE_MS * hz / 1000;
@@ -88,10 +89,10 @@ fn segments(spoken: &Spoken, dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn judge(files: &[PathBuf]) -> Result<Vec<f64>> {
+fn score(files: &[PathBuf]) -> Result<Vec<f64>> {
     let python = "target/pesq/bin/python";
     let output = Command::new(python)
-        .args(["-c", JUDGE])
+        .args(["-c", SCRIPT])
         .args(files)
         .output()
         .with_context(|| format!("unable to start '{python}'; 'scripts/measure pesq' installs it"))?;
@@ -99,6 +100,6 @@ fn judge(files: &[PathBuf]) -> Result<Vec<f64>> {
         bail!("{python}: {}", String::from_utf8_lossy(&output.stderr));
     }
     let text = String::from_utf8(output.stdout)?;
-    let figures: Vec<f64> = text.lines().map(str::parse).collect::<Result<_, _>>()?;
-    if figures.is_empty() { bail!("nothing that was said was heard") } else { Ok(figures) }
+    let scores: Vec<f64> = text.lines().map(str::parse).collect::<Result<_, _>>()?;
+    if scores.is_empty() { bail!("no segment was heard") } else { Ok(scores) }
 }

@@ -1,8 +1,8 @@
-//! A plot of figures over time as SVG: some lines, a grid, and names; nothing else is wanted of it.
+//! Plots values over time as SVG: lines, a grid and names.
 
 use std::fmt::Write as _;
 
-/// One line of a plot: its name, its colour, and its points.
+/// A line of a plot.
 pub struct Curve<'a> {
     pub name: &'a str,
     pub colour: &'a str,
@@ -16,7 +16,7 @@ const BOTTOM: f64 = 40.0;
 const TOP: f64 = 34.0;
 const STEPS: usize = 5;
 
-/// The curves over `x`, in `y`; both begin at 0.
+/// Returns a plot with axes `x` and `y`, which begin at 0.
 pub fn svg(title: &str, x: &str, y: &str, curves: &[Curve]) -> String {
     let most = |of: fn(&(f64, f64)) -> f64| {
         round_up(curves.iter().flat_map(|curve| &curve.points).map(of).filter(|v| v.is_finite()).fold(1.0, f64::max))
@@ -70,7 +70,7 @@ pub fn svg(title: &str, x: &str, y: &str, curves: &[Curve]) -> String {
     text + "</svg>\n"
 }
 
-/// To a digit and zeros, of the digits that five steps divide well.
+/// Rounds up to one digit and zeros, for readable labels.
 fn round_up(value: f64) -> f64 {
     let unit = 10f64.powf(value.log10().floor());
     [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0]

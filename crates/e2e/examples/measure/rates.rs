@@ -1,20 +1,21 @@
-//! A tone in rooms of each rate, through sound cards of each rate: what Chromium rendered.
+//! Gaps and clicks in a tone that Chromium renders, for each pair of the room's sample rate and the AudioContext's.
 //!
-//! Chromium gives each context the rate it is asked for and converts to the card's own; the page asks for none, so here the
-//! browser does it in its place.
+//! The page requests no sample rate, so the measurement sets that of the AudioContext.
 
 use anyhow::Result;
 use palabre_e2e::browser::Tap;
 use palabre_e2e::client::Talker;
 use palabre_e2e::suite::Suite;
 
-use crate::{Heard, TONE_DBFS, TONE_HZ, join_in, wait_for_samples, with_voice};
+use crate::heard::Heard;
+use crate::join::{join_in, wait_for_samples, with_voice};
+use crate::tone::{TONE_DBFS, TONE_HZ};
 
 const SECONDS: usize = 20;
 const STREAMS_HZ: [u32; 3] = [16_000, 24_000, 48_000];
 const CONTEXTS_HZ: [u32; 3] = [44_100, 48_000, 96_000];
 
-/// 20 s for each pair of rates.
+/// Measures 20 s for each pair of rates.
 pub fn run() -> Result<()> {
     for stream_hz in STREAMS_HZ {
         let suite = Suite::start_configured(2, &format!("[room]\nrate-hz = {stream_hz}\nlevelling = false\n"))?;

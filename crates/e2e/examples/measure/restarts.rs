@@ -1,6 +1,5 @@
-//! What a person at a page hears of restarts, deaths and renewals: a tone that comes into the room as a participant of its own, as
-//! Chromium renders it while each of them happens. The tone rises so slowly that it may be taken for a steady one, and yet its
-//! pitch tells which of its samples is heard: so what was left out can be told from what was only late.
+//! What a page hears of restarts and killed processes, in a tone that a participant plays. The tone rises slowly, so that its pitch shows which
+//! sample is heard. This tells lost sound from late sound.
 
 use std::fs;
 use std::path::Path;
@@ -9,54 +8,56 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use palabre_e2e::browser::{Browser, Tap};
-use palabre_e2e::suite::{PATIENCE, Suite, binary, signal};
+use palabre_e2e::suite::{Suite, TIMEOUT, binary, signal};
 use palabre_e2e::wait_for;
 use palabre_sound::wav;
 
-use crate::{events, join_at, join_without_microphone, peak, quiet_windows};
+use crate::heard;
+use crate::join::{join_at, join_without_microphone};
+use crate::tone::{events, peak, quiet_windows};
 
-/// How many times each is done.
+/// Number of repetitions of each event.
 const TIMES: usize = 3;
-/// The tone must be whole for so long before the next one.
+/// Time without a gap before the next event.
 const WHOLE_S: usize = 3;
-/// Before a death it must be whole for so long: whoever died a while ago is started again at once, and not after a growing delay.
+/// Time without a gap before a process is killed, so that the supervisor restarts it without back-off.
 const HEALTHY_S: usize = 11;
-/// The tone rises from this by so much in so long, and begins again.
+/// The tone rises from `LOW_HZ` by `RISE_HZ` within `LOOP_S`, in a loop.
 const LOW_HZ: f64 = 400.0;
 const RISE_HZ: f64 = 200.0;
 const LOOP_S: usize = 10;
-/// Of the room.
+/// Sample rate of the room.
 const RATE_HZ: u32 = 24_000;
-/// How much of the tone tells where it is.
+/// Length of the sound from which the position in the loop is found.
 const LOOK_MS: usize = 200;
-/// What is less than this is within what the pitch can tell.
-const LEAST_MS: f64 = 1.5;
+/// Minimum loss that the pitch can show.
+const LOSS_MS_MIN: f64 = 1.5;
 
 type Event = (&'static str, fn(&Suite, usize) -> Result<()>);
 
 const EVENTS: [Event; 11] = [
     ("nothing", |_, _| Ok(())),
-    ("`palabre restart p02`, the listener of who hears", |suite, _| say(suite, &["restart", "p02"])),
+    ("`palabre restart p02`, the page's listener", |suite, _| say(suite, &["restart", "p02"])),
     ("`palabre restart --all`", |suite, _| say(suite, &["restart", "--all"])),
     ("`palabre restart mixer`", |suite, _| say(suite, &["restart", "mixer"])),
     ("`palabre restart supervisor`", |suite, _| say(suite, &["restart", "supervisor"])),
-    ("certificate made anew, `palabre reload`", |suite, _| {
+    ("new certificate, `palabre reload`", |suite, _| {
         say(suite, &["self-sign", "--replace"])?;
         say(suite, &["reload"])
     }),
-    ("`palabre invite`, one more participant", |suite, time| say(suite, &["invite", &format!("new{time}")])),
-    ("`palabre revoke`, one less", |suite, time| say(suite, &["revoke", &format!("new{time}")])),
-    ("kill -9 of the listener of who hears", |suite, _| suite.kill("palabre-listener", "p02").map(drop)),
-    ("kill -9 of the mixer", |suite, _| suite.kill("palabre-mixer", "").map(drop)),
-    ("kill -9 of the supervisor", |suite, _| suite.kill("palabre-supervisor", "").map(drop)),
+    ("`palabre invite` of another participant", |suite, time| say(suite, &["invite", &format!("new{time}")])),
+    ("`palabre revoke` of another participant", |suite, time| say(suite, &["revoke", &format!("new{time}")])),
+    ("SIGKILL of the page's listener", |suite, _| suite.kill("palabre-listener", "p02").map(drop)),
+    ("SIGKILL of the mixer", |suite, _| suite.kill("palabre-mixer", "").map(drop)),
+    ("SIGKILL of the supervisor", |suite, _| suite.kill("palabre-supervisor", "").map(drop)),
 ];
 
-/// The table of docs/measurements.md.
+/// Prints the table of docs/measurements.md.
 pub fn run() -> Result<()> {
     table(&EVENTS, TIMES)
 }
 
-/// Ten planned restarts of the listener of who hears, and as often nothing.
+/// Measures ten planned restarts of the page's listener, and ten times nothing.
 pub fn planned() -> Result<()> {
     table(&EVENTS[..2], 10)
 }
@@ -68,28 +69,28 @@ fn table(events: &[Event], times: usize) -> Result<()> {
     let _tone = Player::start(&suite, &file)?;
     let speaker = join_at(&suite.links[1].url)?;
     let mute = join_without_microphone(&suite.links[1].url)?;
-    println!("| what happens | silence at a time, longest | silence, all together | gaps | clicks | samples lost |");
+    println!("| event | longest silence | total silence | gaps | clicks | lost samples |");
     println!("| --- | --- | --- | --- | --- | --- |");
     for (what, happen) in events {
-        let is_death = what.starts_with("kill");
+        let is_kill = what.starts_with("SIGKILL");
         let mut heard = [Vec::new(), Vec::new()];
         for time in 0..times {
             for page in [&speaker, &mute] {
-                wait_until_whole(page, 0, if is_death { HEALTHY_S } else { WHOLE_S })?;
+                wait_until_complete(page, 0, if is_kill { HEALTHY_S } else { WHOLE_S })?;
             }
             let from = [speaker.tapped(Tap::Output)?.0, mute.tapped(Tap::Output)?.0];
             happen(&suite, time).with_context(|| (*what).to_owned())?;
             for ((page, from), heard) in [&speaker, &mute].into_iter().zip(from).zip(&mut heard) {
-                heard.push(Heard::of(page, from, wait_until_whole(page, from, WHOLE_S)?)?);
+                heard.push(Heard::of(page, from, wait_until_complete(page, from, WHOLE_S)?)?);
             }
         }
         row(what, &heard[0]);
-        if is_death {
+        if is_kill {
             row(&format!("{what}, a page without a microphone"), &heard[1]);
         }
     }
     for (name, page) in [("with", &speaker), ("without", &mute)] {
-        println!("page {name} a microphone: {}", crate::Heard::figures(page)?);
+        println!("page {name} a microphone: {}", heard::Heard::counters(page)?);
     }
     suite.stop()
 }
@@ -110,18 +111,18 @@ fn say(suite: &Suite, words: &[&str]) -> Result<()> {
     suite.palabre(words).map(drop)
 }
 
-/// What was heard meanwhile.
+/// What was heard during an event.
 struct Heard {
     longest_ms: usize,
     silent_ms: usize,
     gaps: usize,
     clicks: usize,
-    /// Samples of the room's that were left out.
+    /// Samples of the room that were not heard.
     lost: usize,
 }
 
 impl Heard {
-    /// Windows of 5 ms in which the tone is 6 dB down; those beside each other are one gap.
+    /// Analyses what was heard. Consecutive windows of 5 ms in which the tone is 6 dB down are one gap.
     fn of(listener: &Browser, from: usize, to: usize) -> Result<Self> {
         const WINDOW_MS: usize = 5;
         let (_, rate_hz) = listener.tapped(Tap::Output)?;
@@ -140,13 +141,13 @@ impl Heard {
         }
         let clicks = breaks(&samples, rate_hz);
         let silent_ms = silent * WINDOW_MS;
-        let lost_ms = Some(ahead_ms + silent_ms as f64).filter(|&ms| ms > LEAST_MS).unwrap_or(0.0);
+        let lost_ms = Some(ahead_ms + silent_ms as f64).filter(|&ms| ms > LOSS_MS_MIN).unwrap_or(0.0);
         let lost = (lost_ms * f64::from(RATE_HZ) / 1000.0).round() as usize;
         Ok(Self { longest_ms: longest * WINDOW_MS, silent_ms, gaps, clicks, lost })
     }
 }
 
-/// Which second of the loop is near the end of this; where the loop begins again just there, what was before that tells it.
+/// Returns the position in the loop near the end of the samples, in s. Where the loop restarts there, the position before it is used.
 fn place_at_end_s(samples: &[i16], rate_hz: u32) -> f64 {
     let look = rate_hz as usize * LOOK_MS / 1000;
     let look_s = LOOK_MS as f64 / 1000.0;
@@ -156,13 +157,13 @@ fn place_at_end_s(samples: &[i16], rate_hz: u32) -> f64 {
     if (passed_s - look_s / 2.0).abs() < look_s { place_s(last, rate_hz) } else { place_s(before, rate_hz) + look_s }
 }
 
-/// Which second of the loop is in the middle of this, by its pitch.
+/// Returns the position in the loop in the middle of the samples, in s, by the pitch.
 fn place_s(samples: &[i16], rate_hz: u32) -> f64 {
     let pitch_hz = (doubled_cosine(samples) / 2.0).clamp(-1.0, 1.0).acos() * f64::from(rate_hz) / std::f64::consts::TAU;
     (pitch_hz - LOW_HZ) / RISE_HZ * LOOP_S as f64
 }
 
-/// A sine obeys x[n+1] = 2 cos(w) x[n] − x[n−1]: that factor, as it fits best.
+/// Returns the best fit of the factor 2 cos(w) in x[n+1] = 2 cos(w) x[n] − x[n−1], which a sine satisfies.
 fn doubled_cosine(samples: &[i16]) -> f64 {
     let (mut product, mut square) = (0.0, f64::MIN_POSITIVE);
     for x in samples.windows(3) {
@@ -173,12 +174,12 @@ fn doubled_cosine(samples: &[i16]) -> f64 {
     product / square
 }
 
-/// The same place in a loop, by the shorter way.
+/// Returns the distance in a loop, by the shorter way.
 fn nearest(place: f64, length: f64) -> f64 {
     place - length * (place / length).round()
 }
 
-/// Places where the wave is broken, each counted once in 20 ms.
+/// Counts the places where the sine is broken, each once in 20 ms.
 fn breaks(samples: &[i16], rate_hz: u32) -> usize {
     let window = rate_hz as usize / 200;
     let broken = samples.windows(window).step_by(window / 2).enumerate().flat_map(|(at, part)| {
@@ -190,22 +191,22 @@ fn breaks(samples: &[i16], rate_hz: u32) -> usize {
     events(broken, rate_hz)
 }
 
-/// Waits until what is heard has been the whole tone for a while, and that while lies behind `from`; gives where it ends.
-fn wait_until_whole(listener: &Browser, from: usize, seconds: usize) -> Result<usize> {
+/// Waits until the tone was heard without a gap for `seconds` after sample `from`. Returns where that ends.
+fn wait_until_complete(listener: &Browser, from: usize, seconds: usize) -> Result<usize> {
     let whole = || {
         let (count, rate_hz) = listener.tapped(Tap::Output).ok()?;
         let start = count.checked_sub(seconds * rate_hz as usize).filter(|&start| rate_hz > 0 && start >= from)?;
         let samples = listener.tap_from(Tap::Output, start).ok()?;
         quiet_windows(&samples, rate_hz).all(|is_quiet| !is_quiet).then_some(count)
     };
-    wait_for("a whole tone", PATIENCE * 3, whole)
+    wait_for("a tone without a gap", TIMEOUT * 3, whole)
 }
 
-/// `palabre play` of a file, again and again.
+/// A running `palabre play --loop`.
 pub struct Player(Child);
 
 impl Player {
-    /// Starts it.
+    /// Starts to play a file.
     pub fn start(suite: &Suite, file: &Path) -> Result<Self> {
         let child = Command::new(binary("palabre")?)
             .arg("--run")
@@ -219,7 +220,7 @@ impl Player {
     }
 }
 
-/// Its phase is whole at both ends, so the loop has no break.
+/// Returns the tone. Its phase is a whole number of periods at both ends, so the loop has no break.
 fn rising() -> Vec<i16> {
     let length_s = LOOP_S as f64;
     let phase = |at: f64| std::f64::consts::TAU * (LOW_HZ * at + RISE_HZ * at * at / (2.0 * length_s));

@@ -1,5 +1,4 @@
-//! How long it takes until a page shows that somebody talks: from the first sample of a word in the speaker's microphone to the
-//! mark beside the name in another's page.
+//! Time from the first sample of a word in a microphone until another page marks the participant as talking.
 
 use std::time::Duration;
 
@@ -10,12 +9,13 @@ use palabre_e2e::compare::{median, percentile};
 use palabre_e2e::suite::Suite;
 use palabre_sound::{measure, wav};
 
+use crate::join::{join_in, join_without_microphone};
 use crate::latency::Clock;
-use crate::pesq::leave_as_it_is;
-use crate::{TONE_DBFS, TONE_HZ, join_in, join_without_microphone};
+use crate::pesq::disable_processing;
+use crate::tone::{TONE_DBFS, TONE_HZ};
 
 const SECONDS: u64 = 90;
-/// What the microphone hears again and again: a word, and a pause that is longer than one for breath.
+/// The microphone's loop: a word and a pause.
 const WORD_S: f64 = 1.0;
 const LOOP_S: f64 = 3.1;
 const LOUD: u16 = 1_000;
@@ -29,21 +29,21 @@ const WATCH: &str = "
     };
     new MutationObserver(look).observe(document.getElementById('people'), { subtree: true, childList: true, attributes: true });";
 
-/// The words of one who talks alone, and of one who talks while another does.
+/// Measures words of a single talker, and of a talker while another one talks.
 pub fn run() -> Result<()> {
     let suite = Suite::start(3)?;
     let words = suite.dir().join("words.wav");
     std::fs::write(&words, words_and_pauses())?;
     let speaker = join_in(Browser::start(Some(&words), "en")?, &suite.links[0].url)?;
-    // Else what the other says would be taken out of the microphone as an echo.
-    leave_as_it_is(&speaker)?;
+    // Echo cancellation would remove the other talker.
+    disable_processing(&speaker)?;
     let page = join_without_microphone(&suite.links[1].url)?;
     page.wait_until("document.querySelector('#people [data-name=\"p01\"].talking')")?;
     page.run(WATCH)?;
-    listen(&speaker, &page, "alone")?;
+    listen(&speaker, &page, "single talker")?;
     let _other = Talker::tone(&suite.client, &suite.links[2], 2.0 * TONE_HZ, TONE_DBFS);
     page.wait_until("document.querySelector('#people [data-name=\"p03\"].talking')")?;
-    listen(&speaker, &page, "while another talks")?;
+    listen(&speaker, &page, "while another participant talks")?;
     suite.stop()
 }
 
@@ -66,7 +66,7 @@ fn listen(speaker: &Browser, page: &Browser, how: &str) -> Result<()> {
     let took_ms: Vec<f64> = begun.iter().filter_map(next).collect();
     let most = took_ms.iter().copied().fold(0.0, f64::max);
     println!(
-        "talking, {how}: {} words, {} marks: median {:.0} ms, p95 {:.0} ms, at most {most:.0} ms; within 300 ms {}",
+        "talking, {how}: {} words, {} marks: median {:.0} ms, p95 {:.0} ms, maximum {most:.0} ms; {} within 300 ms",
         begun.len(),
         took_ms.len(),
         median(took_ms.iter().copied()),
@@ -76,7 +76,7 @@ fn listen(speaker: &Browser, page: &Browser, how: &str) -> Result<()> {
     Ok(())
 }
 
-/// When each word's first sample was captured, by the wall clock; not the first and the last, of which a part may be missing.
+/// Returns the wall-clock time of each word's first sample, without the first and last word, which may be incomplete.
 fn onsets_ms(speaker: &Browser, start: usize) -> Result<Vec<f64>> {
     let rate_hz = speaker.tapped(Tap::Microphone)?.1 as usize;
     let samples = speaker.tap_from(Tap::Microphone, start)?;

@@ -1,19 +1,19 @@
-//! The straight line that lies nearest to some points.
+//! Linear regression.
 
-/// Of points `(x, y)`.
+/// The regression line of points `(x, y)`.
 pub struct Trend {
-    /// Of y.
+    /// Mean of y.
     pub mean: f64,
-    /// y for each x.
+    /// Change of y per x.
     pub slope: f64,
-    /// How far the slope may be from the true one: one standard error, if the points err independently of each other.
+    /// Standard error of the slope, for points with independent errors.
     pub slope_error: f64,
-    /// How far the points lie from the line: root of the mean square.
+    /// Root mean square distance of the points from the line.
     pub noise: f64,
 }
 
 impl Trend {
-    /// Of at least three points.
+    /// Fits a line to at least three points.
     pub fn through(points: &[(f64, f64)]) -> Self {
         let count = points.len() as f64;
         let average = |of: &dyn Fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / count;

@@ -16,8 +16,10 @@ use std::time::{Duration, Instant};
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Interval between checks for the end of this process or of the lease while no bytes arrive.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// How far ahead of real time a recording is written, so that the mixer never waits for it.
-const LEAD: Duration = Duration::from_millis(60);
+/// Maximum delay of a recording. If the client is later, the rest is played from then on.
+///
+/// A recording is not written ahead of real time: the mixer's jitter buffer removes a surplus, and with it some of the recording.
+const DELAY_MAX: Duration = Duration::from_millis(60);
 /// Maximum duration of a page's queue in one request.
 const MAX_QUEUE_S: u64 = 10;
 /// Number of bytes to read and convert at a time.
@@ -199,7 +201,7 @@ impl PacedWriter {
             body.heard = Instant::now();
             samples.clear();
             if count == 0 {
-                return self.wait_until_played(Duration::ZERO, body.listener);
+                return self.wait_until_played(body.listener);
             }
         }
     }
@@ -208,7 +210,7 @@ impl PacedWriter {
         match self.pace {
             Pace::RealTime => {
                 for frame in samples.chunks((self.rate_hz / 50) as usize) {
-                    self.wait_until_played(LEAD, listener)?;
+                    self.wait_until_played(listener)?;
                     self.lease.write_paced(Instant::now(), frame).map_err(superseded)?;
                     self.written += frame.len() as u64;
                 }
@@ -224,8 +226,8 @@ impl PacedWriter {
         }
     }
 
-    /// Waits until all but the last `lead` of the written samples has been played. Returns at once unless the pace is real time.
-    fn wait_until_played(&mut self, lead: Duration, listener: &Listener) -> Result<(), Abort> {
+    /// Waits until all written samples have been played. Returns at once unless the pace is real time.
+    fn wait_until_played(&mut self, listener: &Listener) -> Result<(), Abort> {
         if self.pace != Pace::RealTime {
             return Ok(());
         }
@@ -234,11 +236,11 @@ impl PacedWriter {
             let now = Instant::now();
             let start = *self.start.get_or_insert(now);
             let end = start + duration;
-            if end + LEAD < now {
+            if end + DELAY_MAX < now {
                 // The client is slower than real time: what it sends next is played from now on.
                 self.start = now.checked_sub(duration);
             }
-            let remaining = end.saturating_duration_since(now + lead);
+            let remaining = end.saturating_duration_since(now);
             if remaining.is_zero() {
                 return Ok(());
             }

@@ -118,7 +118,9 @@ fn every_path_requires_the_key() {
     let rig = Rig::new();
     let wrong = "Authorization: Bearer 00000000000000000000000000000000\r\n";
     for fields in ["", wrong, "Cookie: __Host-palabre-alice=x\r\n"] {
-        for target in ["/", "/?key=0123", "/me", "/listen", "/listen.wav", "/speak", "/page/stream/records.js", "/nothing"] {
+        for target in
+            ["/", "/?key=0123", "/me", "/listen", "/listen.wav", "/speak", "/page/stream/records.js", "/nothing"]
+        {
             let mut client = rig.connect();
             let answer = client.request("GET", target, fields);
             assert_eq!(answer.status, 401, "{target}");

@@ -54,6 +54,8 @@ fn curl_and_ffmpeg_listen() {
     curl.wait().unwrap();
     match heard {
         Ok(heard) => assert_eq!(heard.stdout.len(), 24000, "{}", String::from_utf8_lossy(&heard.stderr)),
-        Err(error) => eprintln!("not tried: there is no ffmpeg here ({error})"),
+        Err(error) => {
+            palabre_testing::not_shown("ffmpeg plays '/listen.wav'", &format!("unable to run 'ffmpeg': {error}"));
+        }
     }
 }

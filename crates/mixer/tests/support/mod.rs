@@ -1,14 +1,11 @@
-//! The real mixer with real pipes in a directory of its own, and voices that speak in bursts.
+//! Runs the real mixer with real pipes in a temporary directory.
 //!
-//! A voice writes 200 ms at once and the mixer's buffer plays it in real time, so no test depends on how punctual the test
-//! itself is. The mixer must be: where the machine didn't let it run for so long that it says itself that sound was lost,
-//! nothing can be said about it, and the test is begun anew ([`steadily`]).
+//! Participants speak in bursts of 200 ms. The mixer buffers a burst and plays it in real time, so neither a late test nor a mixer
+//! that is late by less than the burst changes what is heard. Tests run one at a time, so that none disturbs another.
 
 #![allow(dead_code, clippy::unwrap_used)]
 
-use std::cell::Cell;
 use std::io::{BufRead, BufReader};
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -16,51 +13,35 @@ use std::time::{Duration, Instant};
 
 use palabre_room::{Format, Name, ParticipantDir, PipeReader, PipeWriter, RoomDir, Start, Wrote};
 use palabre_sound::measure;
+use palabre_testing::{Turn, turn};
 use tempfile::TempDir;
 
 pub const RATE_HZ: u32 = 24_000;
 pub const FRAME: usize = 480;
-/// What a burst holds: 200 ms.
+/// Samples of a burst: 200 ms.
 pub const BURST: usize = 4_800;
-/// Nothing takes as long; it ends a test that would wait for ever.
-pub const PATIENCE: Duration = Duration::from_secs(20);
-/// By so many samples the limiter's look-ahead delays everything.
+/// Timeout for everything that a test waits for.
+pub const TIMEOUT: Duration = Duration::from_secs(20);
+/// Delay of the limiter, in samples.
 pub const LOOK_AHEAD: usize = 120;
-/// The level of every voice, RMS.
+/// RMS level of every voice.
 pub const DBFS: f64 = -23.0;
-/// Below this a tone isn't there.
+/// Maximum level of a tone that counts as absent.
 pub const ABSENT_DBFS: f64 = -60.0;
 
 pub fn name(name: &str) -> Name {
     name.parse().unwrap()
 }
 
-/// Waits for `ready`, which is asked again and again.
+/// Calls `ready` until it returns a value.
 pub fn wait_until<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         if let Some(value) = ready() {
             return value;
         }
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        assert!(Instant::now() < deadline, "timed out waiting for {what}");
         std::thread::sleep(Duration::from_millis(2));
-    }
-}
-
-thread_local! {
-    static STARVED: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Runs a test, and once more when it fails while the mixer itself says that it was not run in time.
-pub fn steadily(test: impl Fn()) {
-    const TIMES: usize = 12;
-    for time in 1..=TIMES {
-        STARVED.set(false);
-        match catch_unwind(AssertUnwindSafe(&test)) {
-            Ok(()) => return,
-            Err(_) if STARVED.get() && time < TIMES => eprintln!("the mixer was not run in time; once more"),
-            Err(failure) => resume_unwind(failure),
-        }
     }
 }
 
@@ -70,6 +51,7 @@ pub struct Mixer {
     pub dir: TempDir,
     log: Receiver<String>,
     pub logged: Vec<String>,
+    _turn: Turn,
 }
 
 impl Mixer {
@@ -81,12 +63,13 @@ impl Mixer {
         Self::start_in_by(dir, &[])
     }
 
-    /// By another program, whose last argument is the mixer.
+    /// Starts another program, with the mixer's path as the last argument.
     pub fn start_by(by: &[&str]) -> Self {
         Self::start_in_by(tempfile::tempdir().unwrap(), by)
     }
 
     fn start_in_by(dir: TempDir, by: &[&str]) -> Self {
+        let turn = turn();
         let words = [by, &[env!("CARGO_BIN_EXE_palabre-mixer")]].concat();
         let mut child = Command::new(words[0])
             .args(&words[1..])
@@ -102,7 +85,7 @@ impl Mixer {
         let (send, log) = channel();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         std::thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| send.send(line)));
-        Self { child, dir, log, logged: Vec::new() }
+        Self { child, dir, log, logged: Vec::new(), _turn: turn }
     }
 
     pub fn room(&self, room: &str) -> Room {
@@ -115,13 +98,13 @@ impl Mixer {
         signal_process(self.child.id(), signal);
     }
 
-    /// Waits for a line of the log that holds `text`.
+    /// Waits for a log line that contains `text`, and returns it.
     pub fn wait_for_log(&mut self, text: &str) -> String {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let line = self.log.recv_timeout(left);
-            let line = line.unwrap_or_else(|_| panic!("waited in vain for '{text}' in {:#?}", self.logged));
+            let line = line.unwrap_or_else(|_| panic!("timed out waiting for '{text}' in {:#?}", self.logged));
             self.logged.push(line.clone());
             if line.contains(text) {
                 return line;
@@ -129,25 +112,19 @@ impl Mixer {
         }
     }
 
-    /// Whether it had to throw sound away because it was late. Never panics.
-    fn was_starved(&mut self) -> bool {
+    /// Adds the counters to the log lines that a failed test prints. Never panics.
+    fn log_counters(&mut self) {
         let _ = Command::new("kill").arg("-USR1").arg(self.child.id().to_string()).status();
-        let deadline = Instant::now() + Duration::from_secs(5);
-        while let Ok(line) = self.log.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            let lost = ["skipped_ticks=", "cut_ms=", "underruns="];
-            let starved = line
-                .split_whitespace()
-                .any(|word| lost.iter().any(|lost| word.strip_prefix(lost).is_some_and(|value| value != "0")));
-            let last = line.contains("wakeups=");
+        while let Ok(line) = self.log.recv_timeout(Duration::from_secs(5)) {
+            let is_last = line.contains("wakeups=");
             self.logged.push(line);
-            if last {
-                return starved;
+            if is_last {
+                return;
             }
         }
-        false
     }
 
-    /// One of the counters that are logged on SIGUSR1.
+    /// Returns one of the counters that the mixer logs on SIGUSR1.
     pub fn counter(&mut self, counter: &str) -> u64 {
         self.signal("USR1");
         let line = self.wait_for_log("wakeups=");
@@ -158,14 +135,14 @@ impl Mixer {
 
 impl Drop for Mixer {
     fn drop(&mut self) {
-        if std::thread::panicking() && self.was_starved() {
-            STARVED.set(true);
+        if std::thread::panicking() {
+            self.log_counters();
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
         self.logged.extend(self.log.try_iter());
         if std::thread::panicking() {
-            eprintln!("the mixer said: {:#?}", self.logged);
+            eprintln!("log of the mixer: {:#?}", self.logged);
         }
     }
 }
@@ -187,13 +164,13 @@ impl Room {
         dir
     }
 
-    /// A participant with open pipes whom the mixer reads.
+    /// A participant with open pipes, whose microphone the mixer reads.
     pub fn join(&self, who: &str) -> Person {
         Person::open(&self.participant(who))
     }
 }
 
-/// Somebody who speaks and hears.
+/// A participant that speaks and hears.
 pub struct Person {
     pub mic: PipeWriter,
     pub ear: PipeReader,
@@ -202,12 +179,12 @@ pub struct Person {
 
 impl Person {
     pub fn open(dir: &ParticipantDir) -> Self {
-        // The ear first: when the mixer reads the microphone it has seen that somebody listens.
+        // The ear first: when the mixer reads the microphone it has opened the ear too.
         let ear = PipeReader::open(&dir.ear(), Format::default(), Start::Discard).unwrap();
         Self { mic: open_mic(&dir.mic()), ear, heard: Vec::new() }
     }
 
-    /// Says 200 ms of a tone, all at once.
+    /// Writes a burst of a tone.
     pub fn say(&mut self, freq_hz: f64) {
         self.say_samples(&measure::tone(RATE_HZ, freq_hz, DBFS, BURST));
     }
@@ -216,21 +193,21 @@ impl Person {
         assert_eq!(self.mic.write(samples), Wrote::Whole);
     }
 
-    /// Takes what is there now.
+    /// Reads what is in the ear now.
     pub fn listen(&mut self) {
         while self.ear.read(Instant::now(), &mut self.heard, 1 << 16).unwrap() > 0 {}
     }
 
-    /// Listens until `samples` have been heard.
+    /// Reads the ear until `samples` have been heard.
     pub fn hear(&mut self, samples: usize) {
         while self.heard.len() < samples {
-            let more = palabre_host::wait::is_readable(&self.ear, PATIENCE / 4).unwrap();
+            let more = palabre_host::wait::is_readable(&self.ear, TIMEOUT / 4).unwrap();
             assert!(more, "heard {} of {samples} samples", self.heard.len());
             self.listen();
         }
     }
 
-    /// The level of a tone in what was heard.
+    /// Returns the level of a tone in what was heard.
     pub fn level(&self, freq_hz: f64) -> f64 {
         measure::goertzel_dbfs(&self.heard, RATE_HZ, freq_hz)
     }
@@ -249,12 +226,12 @@ impl Person {
     }
 }
 
-/// Opens a microphone as soon as the mixer reads it.
+/// Opens a microphone for writing as soon as the mixer reads it.
 pub fn open_mic(path: &Path) -> PipeWriter {
     wait_until("a reader of the microphone", || PipeWriter::open(path, Format::default()).ok())
 }
 
-/// Waits until the room says that nobody's sound flows any more.
+/// Waits until `levels` of the room is empty.
 pub fn wait_for_silence(room: &Room) {
     wait_until("levels to be empty", || room.dir.levels().ok()?.is_empty().then_some(()));
 }

@@ -1,0 +1,46 @@
+//! Browsers that join a room.
+
+use std::path::Path;
+
+use anyhow::Result;
+use palabre_e2e::browser::{Browser, Tap};
+use palabre_e2e::suite::Suite;
+
+pub fn join(suite: &Suite, participant: usize, uplink: &str) -> Result<Browser> {
+    join_at(&format!("{}#uplink={uplink}", suite.links[participant].url))
+}
+
+pub fn join_at(url: &str) -> Result<Browser> {
+    join_in(with_voice()?, url)
+}
+
+/// Starts a browser with speech as microphone.
+pub fn with_voice() -> Result<Browser> {
+    let voice = Path::new(env!("CARGO_MANIFEST_DIR")).join("speech/english-man-16000Hz-mono.wav");
+    Browser::start(Some(&voice), "en")
+}
+
+pub fn join_in(browser: Browser, url: &str) -> Result<Browser> {
+    let browser = open_and_join(browser, url)?;
+    browser.wait_until("palabreState.connection === 'live' && palabreState.microphone === 'on'")?;
+    Ok(browser)
+}
+
+pub fn join_without_microphone(url: &str) -> Result<Browser> {
+    let browser = open_and_join(Browser::start(None, "en")?, url)?;
+    browser.wait_until("palabreState.connection === 'live' && palabreState.microphone === 'refused'")?;
+    Ok(browser)
+}
+
+fn open_and_join(browser: Browser, url: &str) -> Result<Browser> {
+    browser.tap_sound()?;
+    browser.open(url)?;
+    browser.wait_until("window.palabreState?.screen === 'door'")?;
+    browser.click("#join")?;
+    Ok(browser)
+}
+
+pub fn wait_for_samples(browser: &Browser, tap: Tap, seconds: usize) -> Result<()> {
+    browser.wait_tapped(tap, 0)?;
+    browser.wait_tapped(tap, seconds * browser.tapped(tap)?.1 as usize)
+}

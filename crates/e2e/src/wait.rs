@@ -1,0 +1,19 @@
+//! Waits for a condition, with a timeout.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+/// Calls `ready` until it returns a value. Fails with `what` in the message after `timeout`.
+pub fn wait_for<T>(what: &str, timeout: Duration, mut ready: impl FnMut() -> Option<T>) -> Result<T> {
+    let start = Instant::now();
+    loop {
+        if let Some(answer) = ready() {
+            return Ok(answer);
+        }
+        if start.elapsed() > timeout {
+            bail!("{what}: not within {} s", timeout.as_secs());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

@@ -1,0 +1,15 @@
+//! Support for the tests of every crate: the order in which they run, measurements that the machine can disturb, and skipped parts.
+//!
+//! `scripts/test` counts the lines that this crate prints: it fails at three `REPEATED` lines, and lists every `NOT SHOWN` line at its end.
+
+mod disturbance;
+mod proc;
+mod turn;
+
+pub use disturbance::undisturbed;
+pub use turn::{Turn, turn};
+
+/// Prints that this machine can't show something, and why: `NOT SHOWN: alice is heard by another user: only root can switch users`.
+pub fn not_shown(what: &str, reason: &str) {
+    println!("NOT SHOWN: {what}: {reason}");
+}
