@@ -13,6 +13,8 @@
  *   room/        one stay in the room; what is known of the other participants
  *   text/        the texts in each language
  *   view/        what the user sees and operates
+ *
+ * style/ and icons/ hold no scripts.
  */
 
 import { hasWorklets } from './audio/context.js';
