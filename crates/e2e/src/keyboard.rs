@@ -73,7 +73,7 @@ pub fn try_the_line(page: &impl Page) -> Result<()> {
     page.press(SPACE)?;
     page.wait_until("document.getElementById('myself').getAttribute('aria-pressed') === 'true'")?;
     page.press(ESCAPE)?;
-    page.wait_until(&format!("!document.getElementById('settings').open && {}", has_focus("try")))
+    page.wait_until(&format!("!document.getElementById('settings').open && {}", has_focus("test-open")))
 }
 
 fn has_focus(id: &str) -> String {

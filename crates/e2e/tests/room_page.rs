@@ -238,7 +238,7 @@ fn shows_its_microphone(browser: &Browser) {
 
 /// Checks that a suspended AudioContext resumes: by itself where the browser allows that, else by a click on the notice.
 fn survives_a_suspended_context(browser: &Browser) {
-    let notice = "document.querySelector('.notice.urgent')?.innerText.includes('holding the sound back')";
+    let notice = "document.querySelector('.notice.urgent')?.innerText.includes('paused the sound')";
     let hears = "palabreState.audible && seen.contexts.at(-1).state === 'running'";
     browser.run("seen.states.length = 0; seen.contexts.at(-1).suspend()").unwrap();
     browser.wait_until(&format!("seen.states.join() === 'suspended,running' && {hears}")).unwrap();
