@@ -137,7 +137,7 @@ fn participant_without_microphone_permission_hears_and_is_told_why_nobody_hears_
     browser.click("#join").unwrap();
     browser.wait_until("palabreState.connection === 'live' && palabreState.microphone === 'refused'").unwrap();
     browser.wait_until("document.getElementById('mic-state').innerText === 'Listening only'").unwrap();
-    browser.wait_until("document.querySelector('.notice')?.innerText.includes('nobody hears you')").unwrap();
+    browser.wait_until("document.querySelector('.notice')?.innerText.includes('no one can hear you')").unwrap();
     browser.wait_until("document.getElementById('spoken').textContent === 'Connected · Listening only'").unwrap();
     browser.wait_until("palabreState.errors.at(-1).endsWith('microphone: NotAllowedError')").unwrap();
     let _talker = Talker::tone(&suite.client, &suite.links[1], TONE_HZ, TONE_DBFS);
