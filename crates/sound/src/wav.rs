@@ -12,10 +12,14 @@
 
 mod decode;
 mod end;
+mod growing;
 mod head;
+mod tail;
 mod write;
 
 pub(crate) use decode::Decoder;
 pub(crate) use end::DataEnd;
+pub use growing::GrowingWav;
 pub use head::{Encoding, HEAD_BYTES_MAX, Head, WavError};
+pub use tail::Tail;
 pub use write::{DATA_BYTES_MAX, HEAD_BYTES, endless_head, little, sized_head};
