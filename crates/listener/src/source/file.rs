@@ -6,10 +6,8 @@
 
 use palabre_host::log_limit::LastWarning;
 use palabre_room::Format;
-use palabre_sound::convert::Converter;
-use palabre_sound::wav;
+use palabre_sound::wav::{Tail, WavError};
 use std::fs::{File, Metadata};
-use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -20,8 +18,6 @@ const PIECE_MS: u64 = 40;
 const MOST_BEHIND_MS: u64 = 2000;
 /// A replacement of this length or shorter has just begun and is heard from its beginning.
 const FRESH_MS: u64 = 1000;
-/// The most bytes that are read at one look.
-const MOST_BYTES: u64 = 1 << 20;
 
 /// The file, if it is there, and the clock by which it is heard.
 pub struct FileSource {
@@ -40,8 +36,7 @@ pub struct FileSource {
 struct Open {
     file: File,
     id: (u64, u64),
-    converter: Converter,
-    position: u64,
+    tail: Tail,
 }
 
 impl std::fmt::Debug for FileSource {
@@ -91,22 +86,11 @@ impl FileSource {
     }
 
     fn look(&mut self) {
-        let result = std::fs::metadata(&self.path).map_err(wav::WavError::from).and_then(|meta| {
-            if self.open.as_ref().is_some_and(|open| open.id != id(&meta) || open.position > meta.len()) {
-                self.open = None;
-            }
-            if self.open.is_none() {
-                self.open = Some(self.open(&meta)?);
-                self.was_open = true;
-            }
-            Ok(())
-        });
-        match result {
+        match self.read_more() {
             Ok(()) => {
                 self.last_warning.clear();
             }
-            // A file that was begun this moment has no whole head yet; one that was moved away will be replaced.
-            Err(wav::WavError::Empty | wav::WavError::Truncated) => {}
+            // The file may be moved away, and another one take its place.
             Err(error) => {
                 if let Some(error) = self.last_warning.unless_repeated(error.to_string()) {
                     let path = self.path.display();
@@ -114,36 +98,30 @@ impl FileSource {
                 }
             }
         }
-        self.read_more();
     }
 
-    fn open(&self, meta: &Metadata) -> Result<Open, wav::WavError> {
-        if !meta.is_file() {
-            return Err(wav::WavError::NotWav);
+    /// Reads what the file has grown by, or what another file in its place holds.
+    fn read_more(&mut self) -> Result<(), WavError> {
+        let meta = std::fs::metadata(&self.path)?;
+        if self.open.as_ref().is_none_or(|open| open.id != id(&meta)) {
+            self.open = None;
+            if !meta.is_file() {
+                return Err(WavError::NotWav);
+            }
+            let (file, tail) = (File::open(&self.path)?, Tail::new(self.format.rate.hz()));
+            self.open = Some(Open { id: id(&file.metadata()?), file, tail });
         }
-        let mut file = File::open(&self.path)?;
-        let meta = file.metadata()?;
-        let head = wav::Head::read(&mut file)?;
-        let start = file.stream_position()?;
-        let block = head.block_bytes() as u64;
-        let in_ms = |ms: u64| u64::from(head.rate_hz) * ms / 1000 * block;
-        let length = meta.len().saturating_sub(start) / block * block;
-        let is_fresh = self.was_open && length <= in_ms(FRESH_MS);
-        let skip = if is_fresh { 0 } else { length.saturating_sub(in_ms(self.chunk_ms)) };
-        let converter = Converter::new(&head.after(skip), self.format.rate.hz())?;
-        let position = file.seek(SeekFrom::Start(start + skip))?;
-        Ok(Open { file, id: id(&meta), converter, position })
-    }
-
-    fn read_more(&mut self) {
-        let Some(open) = &mut self.open else {
-            return;
-        };
-        let mut bytes = Vec::new();
-        // What can't be read now is read at the next look, or the file is replaced.
-        let count = (&mut open.file).take(MOST_BYTES).read_to_end(&mut bytes).unwrap_or(0);
-        open.position += count as u64;
-        open.converter.push(&bytes[..count], &mut self.backlog);
+        let Some(Open { file, tail, .. }) = &mut self.open else { return Ok(()) };
+        if tail.update(file)? {
+            let is_fresh = self.was_open && tail.waiting() <= self.format.samples_in_ms(FRESH_MS) as u64;
+            if !is_fresh {
+                tail.keep_newest(file, self.format.samples_in_ms(self.chunk_ms) as u64)?;
+            }
+            self.was_open = true;
+        }
+        tail.keep_newest(file, self.format.samples_in_ms(MOST_BEHIND_MS) as u64)?;
+        tail.read(file, self.format.samples_in_ms(MOST_BEHIND_MS), &mut self.backlog)?;
+        Ok(())
     }
 
     fn forget_the_stale(&mut self) {
@@ -163,6 +141,7 @@ fn id(meta: &Metadata) -> (u64, u64) {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use palabre_sound::wav;
     use std::io::Write as _;
 
     fn head() -> Vec<u8> {
