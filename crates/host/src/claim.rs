@@ -23,9 +23,14 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// Locks the file, and creates it if necessary; `None` if another process has the lock.
+    /// Locks the file, and creates it if necessary; `None` if another process has the lock. Symbolic links are not followed.
     pub fn take(path: &Path) -> io::Result<Option<Self>> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o640).open(path)?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o640);
+        let file = options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+        }
         match fcntl(&file, FcntlArg::F_SETLK(&whole_file(libc::F_WRLCK))) {
             Ok(_) => Ok(Some(Self { file })),
             Err(Errno::EACCES | Errno::EAGAIN) => Ok(None),
