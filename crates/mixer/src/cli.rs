@@ -1,39 +1,40 @@
-//! The command line.
+//! Command line.
 
 use std::path::PathBuf;
 
 use clap::{ArgAction, Parser};
 
-/// The program's name in its messages.
-pub const PROGRAM: &str = "palabre-mixer";
+/// Name of the program in its messages.
+pub(crate) const PROGRAM: &str = "palabre-mixer";
 
 const AFTER: &str = "\
 Examples:
   palabre-mixer --rooms /run/palabre/rooms
-      serve every room in this directory, as the service does
+      Serve every room in this directory, as the systemd service does.
 
   mkdir -p rooms/main/alice && mkfifo rooms/main/alice/mic rooms/main/alice/ear
   palabre-mixer --rooms rooms
-      a room by hand: whoever writes alice/mic is heard by all the others, alice/ear gives all the others
+      Create a room with one participant by hand. Samples written to alice/mic are mixed for all
+      others; alice/ear gives the mix of all others.
 
-Participants and rooms may come and go at any time. On SIGUSR1 a line of counters is logged; SIGHUP
-replaces the program by the one now at its path, in the same process; SIGTERM ends with 0.";
+Participants and rooms can be added and removed at any time. SIGUSR1 logs a line of counters. SIGHUP
+replaces the program by the file that is now at its path, in the same process. SIGTERM exits.";
 
 /// Gives every participant of a room the mix of all the others, through named pipes.
 #[derive(Debug, Parser)]
 #[command(version, after_help = AFTER)]
-pub struct Args {
-    /// Directory of the rooms: each directory in it is a room, each directory in a room a participant
+pub(crate) struct Args {
+    /// Directory of the rooms; each directory in it is a room, each directory in a room is a participant
     #[arg(long, value_name = "DIR")]
-    pub rooms: PathBuf,
+    pub(crate) rooms: PathBuf,
 
-    /// End when this process, which must be our parent, ends
+    /// Exit when the process PID, which must be the parent process, exits
     #[arg(long, value_name = "PID")]
-    pub parent_pid: Option<u32>,
+    pub(crate) parent_pid: Option<u32>,
 
-    /// Say more: -v for what happens, -vv for everything
+    /// Log more: -v for events, -vv for debugging
     #[arg(short, long, action = ArgAction::Count)]
-    pub verbose: u8,
+    pub(crate) verbose: u8,
 }
 
 #[cfg(test)]
@@ -42,7 +43,7 @@ mod tests {
     use clap::CommandFactory;
 
     #[test]
-    fn the_command_line_is_well_formed() {
+    fn the_command_line_is_valid() {
         Args::command().debug_assert();
     }
 }

@@ -1,6 +1,7 @@
-//! One clock for everything: CLOCK_MONOTONIC, and the tick as absolute deadlines on it.
+//! The mixer's only clock, CLOCK_MONOTONIC, and the tick.
 //!
-//! Absolute, so that no delay in handling a tick moves the ones after it. Never the wall clock: a step of NTP is no tick.
+//! Ticks have absolute deadlines, so that a late tick doesn't delay the following ones. The wall clock is not used, since NTP may
+//! step it.
 
 use std::time::{Duration, Instant};
 
@@ -9,87 +10,88 @@ use nix::sys::timerfd::{ClockId as TimerClock, Expiration, TimerFd, TimerFlags, 
 use nix::time::{ClockId, clock_gettime};
 use palabre_room::FRAME_MS;
 
-/// The time between two ticks.
-pub const TICK: Duration = Duration::from_millis(FRAME_MS);
-/// When we were kept from running, up to so much is made up for by ticks at once, which the listeners' buffers take. What
-/// is more is skipped: a burst would only be cut again at the other end.
-const CATCH_UP: Duration = Duration::from_millis(100);
+/// Interval between ticks.
+pub(crate) const TICK: Duration = Duration::from_millis(FRAME_MS);
+/// Maximum lateness that is caught up by ticks run back to back. Later ticks are skipped, since the listeners' buffers
+/// would overflow.
+const CATCH_UP_MAX: Duration = Duration::from_millis(100);
 
-/// A moment, on the same clock for both.
+/// One moment in two representations.
 #[derive(Clone, Copy, Debug)]
-pub struct Now {
-    /// For pipes.
-    pub instant: Instant,
-    /// CLOCK_MONOTONIC since boot, for everything else.
-    pub since_boot: Duration,
+pub(crate) struct Now {
+    pub(crate) instant: Instant,
+    /// CLOCK_MONOTONIC.
+    pub(crate) since_boot: Duration,
 }
 
-/// CLOCK_MONOTONIC, which [`Instant`] is on Linux too but can't be told as a number.
-#[derive(Debug)]
-pub struct Clock {
+/// Converts [`Instant`], which is CLOCK_MONOTONIC too, to the time since boot.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
     start: Now,
 }
 
 impl Clock {
-    /// # Errors
-    /// Those of clock_gettime(2).
-    pub fn new() -> nix::Result<Self> {
+    pub(crate) fn new() -> nix::Result<Self> {
         let (instant, time) = (Instant::now(), clock_gettime(ClockId::CLOCK_MONOTONIC)?);
         Ok(Self { start: Now { instant, since_boot: Duration::from(time) } })
     }
 
-    pub fn now(&self) -> Now {
+    pub(crate) fn now(&self) -> Now {
         let instant = Instant::now();
-        Now { instant, since_boot: self.start.since_boot + instant.duration_since(self.start.instant) }
+        Now { instant, since_boot: self.since_boot(instant) }
+    }
+
+    /// Returns the time since boot at `instant`, which must be later than the clock's creation.
+    pub(crate) fn since_boot(&self, instant: Instant) -> Duration {
+        self.start.since_boot + instant.saturating_duration_since(self.start.instant)
     }
 }
 
-/// The tick of all rooms; disarmed while nobody's sound flows.
+/// The common tick of all rooms. It is stopped while no sound flows.
 #[derive(Debug)]
-pub struct Ticker {
+pub(crate) struct Ticker {
     timer: TimerFd,
     schedule: Schedule,
     armed_for: Option<Duration>,
 }
 
 impl Ticker {
-    /// # Errors
-    /// Those of timerfd_create(2).
-    pub fn new() -> nix::Result<Self> {
+    pub(crate) fn new() -> nix::Result<Self> {
         let timer = TimerFd::new(TimerClock::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)?;
         Ok(Self { timer, schedule: Schedule::default(), armed_for: None })
     }
 
-    /// To be polled; there is no need to read it, setting it anew does as well.
-    pub fn timer(&self) -> &TimerFd {
+    /// Returns the descriptor to poll. It needs no read(2): setting the timer again resets it.
+    pub(crate) fn timer(&self) -> &TimerFd {
         &self.timer
     }
 
-    /// Begins to tick at `first`, if it doesn't tick already.
-    pub fn start(&mut self, first: Duration) {
+    /// Schedules the first tick, if none is scheduled.
+    pub(crate) fn start(&mut self, first: Duration) {
         self.schedule.next.get_or_insert(first);
     }
 
-    /// Ticks no more.
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         self.schedule.next = None;
     }
 
-    /// The time of a tick that is due, each of them once.
-    pub fn due(&mut self, now: Duration) -> Option<Duration> {
+    /// Returns whether a tick is scheduled.
+    pub(crate) fn is_running(&self) -> bool {
+        self.schedule.next.is_some()
+    }
+
+    /// Returns the time of the next tick that is due. Call it until it returns `None`.
+    pub(crate) fn due(&mut self, now: Duration) -> Option<Duration> {
         self.schedule.due(now)
     }
 
-    /// Ticks that were skipped so far.
-    pub fn skipped(&self) -> u64 {
+    /// Returns the number of skipped ticks.
+    pub(crate) fn skipped(&self) -> u64 {
         self.schedule.skipped
     }
 
-    /// Sets the timer for the next tick, if that changed.
-    ///
-    /// # Errors
-    /// Those of timerfd_settime(2).
-    pub fn arm(&mut self) -> nix::Result<()> {
+    /// Sets the timer for the next tick, if that has changed.
+    pub(crate) fn arm(&mut self) -> nix::Result<()> {
         if self.armed_for == self.schedule.next {
             return Ok(());
         }
@@ -111,7 +113,7 @@ impl Schedule {
     fn due(&mut self, now: Duration) -> Option<Duration> {
         let mut next = self.next.filter(|next| *next <= now)?;
         let late = now - next;
-        if late > CATCH_UP {
+        if late > CATCH_UP_MAX {
             let ticks = late.as_micros() / TICK.as_micros();
             self.skipped += u64::try_from(ticks).unwrap_or(u64::MAX);
             next = now;
@@ -134,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn ticks_keep_their_grid_however_late_they_are_handled() {
+    fn late_ticks_do_not_shift_the_following_ones() {
         let mut schedule = Schedule { next: Some(ms(100)), skipped: 0 };
         assert!(all_due(&mut schedule, ms(99)).is_empty());
         assert_eq!(all_due(&mut schedule, ms(107)), [ms(100)]);
@@ -143,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_stood_still_skips_what_it_missed() {
+    fn ticks_missed_by_a_stopped_process_are_skipped() {
         let mut schedule = Schedule { next: Some(ms(100)), skipped: 0 };
         assert_eq!(all_due(&mut schedule, ms(5_100)), [ms(5_100)]);
         assert_eq!((schedule.next, schedule.skipped), (Some(ms(5_120)), 250));

@@ -1,36 +1,37 @@
-//! What every part of the daemon needs of the kernel: what to wait for, what is watched, and a log with a limit.
+//! What all parts of the daemon share: polling, inotify, the file writer, the time and limited logging.
 
 use std::fmt::Arguments;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use palabre_host::log_limit::{LastWarning, LogLimit};
+pub(crate) use palabre_host::log_limit::LastWarning;
+use palabre_host::log_limit::LogLimit;
 
 use crate::clock::{Clock, Now};
+use crate::file_writer::FileWriter;
 use crate::poller::Poller;
 use crate::watcher::Watcher;
 
-/// Handed to whoever opens or closes something.
 #[derive(Debug)]
-pub struct Context {
-    pub poller: Poller,
-    pub watcher: Watcher,
+pub(crate) struct Context {
+    pub(crate) poller: Poller,
+    pub(crate) watcher: Watcher,
+    pub(crate) file_writer: FileWriter,
     clock: Clock,
     /// When the loop last woke up.
-    pub now: Now,
-    /// The time that the present tick, or the last one, is for.
-    pub tick_at: Duration,
+    pub(crate) now: Now,
+    /// The time for which the current tick was scheduled.
+    pub(crate) tick_at: Duration,
     warnings: LogLimit,
 }
 
 impl Context {
-    /// # Errors
-    /// Those of epoll_create1(2), inotify_init1(2) and clock_gettime(2).
-    pub fn new() -> std::io::Result<Self> {
+    pub(crate) fn new() -> std::io::Result<Self> {
         let clock = Clock::new()?;
         let now = clock.now();
         Ok(Self {
             poller: Poller::new()?,
             watcher: Watcher::new()?,
+            file_writer: FileWriter::new(clock)?,
             clock,
             now,
             tick_at: now.since_boot,
@@ -38,31 +39,25 @@ impl Context {
         })
     }
 
-    /// Looks at the clock.
-    pub fn wake(&mut self) {
+    /// Updates [`Self::now`].
+    pub(crate) fn wake(&mut self) {
         self.now = self.clock.now();
     }
 
-    /// Logs a warning, unless there are too many.
-    pub fn warn(&mut self, text: Arguments<'_>) {
+    /// Converts an instant to the time since boot.
+    pub(crate) fn since_boot(&self, instant: Instant) -> Duration {
+        self.clock.since_boot(instant)
+    }
+
+    /// Logs a warning, within the rate limit.
+    pub(crate) fn warn(&mut self, text: Arguments<'_>) {
         self.warnings.log(log::Level::Warn, self.now.instant, text);
     }
-}
 
-/// The last complaint about one thing, so that each is said once and not at every try.
-#[derive(Clone, Debug, Default)]
-pub struct Complaint(LastWarning);
-
-impl Complaint {
-    /// Warns, unless this was the last thing that was said.
-    pub fn say(&mut self, cx: &mut Context, text: String) {
-        if let Some(text) = self.0.unless_repeated(text) {
-            cx.warn(format_args!("{text}"));
+    /// Logs a warning about an object, unless it is the same as the last one.
+    pub(crate) fn warn_if_new(&mut self, last_warning: &mut LastWarning, text: String) {
+        if let Some(text) = last_warning.unless_repeated(text) {
+            self.warn(format_args!("{text}"));
         }
-    }
-
-    /// All is well again; gives whether it was not.
-    pub fn clear(&mut self) -> bool {
-        self.0.clear()
     }
 }

@@ -1,74 +1,78 @@
-//! What is counted, for those who watch over the mixer: written beside the rooms every few seconds while sound flows.
+//! Writes the mixer's counters into the directory of the rooms while sound flows.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use palabre_room::{FRAME_MS, Losses, MixerReport};
+use palabre_room::{FRAME_MS, MixerReport, ParticipantCounters};
 
-use crate::context::{Complaint, Context};
+use crate::context::{Context, LastWarning};
+use crate::participant::Participant;
+use crate::room::Room;
 use crate::rooms::Rooms;
 
-/// So often while sound flows,
-const PERIOD: Duration = Duration::from_secs(5);
-/// and when the last voice ends, if the last time is so long ago.
-const PERIOD_AT_THE_END: Duration = Duration::from_secs(1);
+/// Interval between writes while sound flows.
+const INTERVAL: Duration = Duration::from_secs(5);
+/// Minimum interval between the last two writes before all rooms become idle.
+const LAST_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The counters, and when they were written.
+/// The counters of ticks, and when they were last written.
 #[derive(Debug)]
-pub struct Counts {
+pub(crate) struct CountersFile {
     rooms: PathBuf,
-    report: MixerReport,
+    counters: MixerReport,
     written_at: Option<Duration>,
-    complaint: Complaint,
+    last_warning: LastWarning,
 }
 
-impl Counts {
-    /// Nothing has been counted; `rooms` is the directory of the rooms.
-    pub fn new(rooms: PathBuf) -> Self {
-        Self { rooms, report: MixerReport::default(), written_at: None, complaint: Complaint::default() }
+impl CountersFile {
+    /// For the directory `rooms`.
+    pub(crate) fn new(rooms: PathBuf) -> Self {
+        let counters = MixerReport::default();
+        Self { rooms, counters, written_at: None, last_warning: LastWarning::default() }
     }
 
-    /// A tick was handled by so much too late.
-    pub fn tick(&mut self, late: Duration) {
-        self.report.tick(u64::try_from(late.as_micros()).unwrap_or(u64::MAX));
+    /// Counts a tick and its lateness.
+    pub(crate) fn count_tick(&mut self, late: Duration) {
+        self.counters.count_tick(u64::try_from(late.as_micros()).unwrap_or(u64::MAX));
     }
 
-    /// How many ticks there were.
-    pub fn ticks(&self) -> u64 {
-        self.report.ticks
+    /// Returns the number of ticks.
+    pub(crate) fn ticks(&self) -> u64 {
+        self.counters.ticks
     }
 
-    /// Writes what was counted, if it is time; `ends`: nobody's sound flows any more.
-    pub fn write(&mut self, cx: &mut Context, rooms: &Rooms, skipped: u64, ends: bool) {
+    /// Writes the counters, if that is due. `is_last`: all rooms are idle now.
+    pub(crate) fn write(&mut self, cx: &mut Context, rooms: &Rooms, skipped: u64, is_last: bool) {
         let now = cx.now.since_boot;
-        let period = if ends { PERIOD_AT_THE_END } else { PERIOD };
-        if self.written_at.is_some_and(|at| now < at + period) {
+        let interval = if is_last { LAST_INTERVAL } else { INTERVAL };
+        if self.written_at.is_some_and(|at| now < at + interval) {
             return;
         }
         self.written_at = Some(now);
-        self.report.skipped = skipped;
-        self.report.participants = losses(rooms);
-        match self.report.write(&self.rooms) {
-            Ok(()) => {
-                self.complaint.clear();
+        self.counters.skipped = skipped;
+        self.counters.participants = participants(rooms);
+        match self.counters.write(&self.rooms) {
+            Ok(()) => drop(self.last_warning.clear()),
+            Err(error) => {
+                cx.warn_if_new(&mut self.last_warning, format!("{error}; 'palabre status' doesn't show lost frames"));
             }
-            Err(error) => self.complaint.say(cx, format!("{error}; 'palabre status' doesn't show what is lost")),
         }
     }
 }
 
-fn losses(rooms: &Rooms) -> Vec<Losses> {
-    let of_room = |room: &crate::room::Room| {
-        let of = |participant: &crate::participant::Participant| Losses {
-            room: room.name.clone(),
-            name: participant.name.clone(),
-            lost_frames: participant.ear().lost_frames(),
-            underruns: participant.jitter().counters().underruns,
-            talked_ms: participant.talked_ticks() * FRAME_MS,
-        };
-        room.participants().map(of).collect::<Vec<_>>()
-    };
-    let mut losses: Vec<Losses> = rooms.iter().flat_map(of_room).collect();
-    losses.sort_by(|a, b| (&a.room, &a.name).cmp(&(&b.room, &b.name)));
-    losses
+fn participants(rooms: &Rooms) -> Vec<ParticipantCounters> {
+    let of_room = |room: &Room| room.participants().map(|participant| of(room, participant)).collect::<Vec<_>>();
+    let mut all: Vec<ParticipantCounters> = rooms.iter().flat_map(of_room).collect();
+    all.sort_by(|a, b| (&a.room, &a.name).cmp(&(&b.room, &b.name)));
+    all
+}
+
+fn of(room: &Room, participant: &Participant) -> ParticipantCounters {
+    ParticipantCounters {
+        room: room.name.clone(),
+        name: participant.name.clone(),
+        lost_frames: participant.ear().lost_frames(),
+        underruns: participant.jitter().counters().underruns,
+        talked_ms: participant.talked_ticks() * FRAME_MS,
+    }
 }

@@ -1,4 +1,4 @@
-//! The loop: wait, hear, tick, and nothing else.
+//! The event loop.
 
 use std::io;
 use std::time::Duration;
@@ -13,17 +13,14 @@ use palabre_sound::jitter::MARGIN_MIN;
 use crate::cli::{Args, PROGRAM};
 use crate::clock::Ticker;
 use crate::context::Context;
-use crate::counts::Counts;
+use crate::counts::CountersFile;
 use crate::poller::{Interest, Token};
 use crate::post::Post;
-use crate::rooms::{Rooms, Vanished};
-use crate::watcher::{Change, Place, What};
+use crate::rooms::{Rooms, RoomsRemoved};
+use crate::watcher::{Change, Event, Target};
 
-/// Runs until a signal ends it.
-///
-/// # Errors
-/// [`Failure::System`] when the rooms can't be watched, or the kernel refuses what a daemon needs.
-pub fn run(args: &Args) -> Result<(), Failure> {
+/// Runs until SIGTERM or SIGINT.
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     if let Some(parent) = args.parent_pid {
         process::die_with_parent(parent).map_err(Failure::system)?;
     }
@@ -51,7 +48,7 @@ struct Daemon {
     program: Program,
     post: Post,
     wakeups: u64,
-    counts: Counts,
+    counters: CountersFile,
 }
 
 impl Daemon {
@@ -69,11 +66,12 @@ impl Daemon {
         let poll = || {
             cx.poller.add(&signals, Interest::Read, Token::Signals)?;
             cx.poller.add(ticker.timer(), Interest::Read, Token::Timer)?;
-            cx.poller.add(cx.watcher.inotify(), Interest::Read, Token::Watcher)
+            cx.poller.add(cx.watcher.inotify(), Interest::Read, Token::Watcher)?;
+            cx.poller.add(cx.file_writer.event(), Interest::Read, Token::FileWriter)
         };
         poll().map_err(system("set up polling"))?;
-        let counts = Counts::new(args.rooms.clone());
-        Ok(Self { cx, rooms, ticker, signals, path, program, post, wakeups: 0, counts })
+        let counters = CountersFile::new(args.rooms.clone());
+        Ok(Self { cx, rooms, ticker, signals, path, program, post, wakeups: 0, counters })
     }
 
     fn run(&mut self) -> Result<(), Failure> {
@@ -81,8 +79,7 @@ impl Daemon {
         loop {
             let failed = |error: io::Error| Failure::System(format!("unable to wait for sound: {error}"));
             self.ticker.arm().map_err(|errno| failed(errno.into()))?;
-            let timeout = self.rooms.timeout(&self.cx);
-            self.cx.poller.wait(timeout, &mut tokens).map_err(failed)?;
+            self.cx.poller.wait(self.timeout(), &mut tokens).map_err(failed)?;
             self.wakeups += 1;
             self.cx.wake();
             for token in &tokens {
@@ -90,17 +87,30 @@ impl Daemon {
                     return Ok(());
                 }
             }
-            self.rooms.catch_up(&mut self.cx);
+            if !self.ticker.is_running() {
+                self.rooms.catch_up(&mut self.cx);
+            }
             self.tick();
         }
     }
 
+    /// Returns the time until the next deadline. While the ticker runs it handles the deadlines.
+    fn timeout(&self) -> Option<Duration> {
+        let deadline = self.rooms.deadline(&self.cx).filter(|_| !self.ticker.is_running());
+        deadline.map(|deadline| deadline.saturating_sub(self.cx.now.since_boot))
+    }
+
     fn handle(&mut self, token: Token) -> Result<Next, Failure> {
         match token {
-            Token::Mic(key) => self.rooms.hear(&mut self.cx, key),
-            Token::Ear(key) => self.rooms.ear_left(key),
-            Token::Watcher => self.look()?,
-            // The clock decides below; setting the timer anew takes the event back.
+            Token::Mic(id) => self.rooms.read_mic(&mut self.cx, id),
+            Token::Ear(id) => self.rooms.ear_lost_reader(id),
+            Token::Watcher => self.read_events()?,
+            Token::FileWriter => {
+                for failure in self.cx.file_writer.failures() {
+                    self.rooms.ear_failed(&mut self.cx, &failure);
+                }
+            }
+            // `tick` compares the deadline with the clock.
             Token::Timer => {}
             Token::Signals => {
                 while let Some(signal) = self.signals.try_next() {
@@ -125,42 +135,42 @@ impl Daemon {
         self.post.refuses(&why);
     }
 
-    fn look(&mut self) -> Result<(), Failure> {
-        let mut changes = Vec::new();
-        let read = self.cx.watcher.read(&mut changes);
+    fn read_events(&mut self) -> Result<(), Failure> {
+        let mut events = Vec::new();
+        let read = self.cx.watcher.read(&mut events);
         read.map_err(|error| Failure::System(format!("unable to watch '{}': {error}", self.path)))?;
-        for change in changes {
-            if matches!(&change, Change::Entry { place: Place::Rooms, what: What::Left, name, .. } if name == MIXER_POST)
+        for event in events {
+            if matches!(&event, Event::Entry { dir: Target::Rooms, change: Change::Removed, name, .. } if name == MIXER_POST)
             {
                 self.post.lose();
             }
-            self.rooms.changed(&mut self.cx, change).map_err(|Vanished| {
-                Failure::System(format!("unable to watch '{}': it was removed or moved; make it again", self.path))
+            self.rooms.handle(&mut self.cx, event).map_err(|RoomsRemoved| {
+                Failure::System(format!("unable to watch '{}': it was removed or moved; create it again", self.path))
             })?;
         }
         Ok(())
     }
 
-    /// Ticks as often as is due, and only while somebody's sound flows.
+    /// Runs the ticks that are due. The ticker runs only while a room is active.
     fn tick(&mut self) {
         let now = self.cx.now.since_boot;
         if self.rooms.is_active() {
-            // The first frame of whoever wakes the room up waits exactly as long as it must.
+            // The first frame leaves the jitter buffer after the minimum margin.
             self.ticker.start(now + MARGIN_MIN);
         }
         let mut ticked = false;
         while let Some(at) = self.ticker.due(now) {
             self.cx.tick_at = at;
             self.rooms.tick(&mut self.cx, at);
-            self.counts.tick(now.saturating_sub(at));
+            self.counters.count_tick(now.saturating_sub(at));
             ticked = true;
         }
         if !self.rooms.is_active() {
             self.ticker.stop();
         }
         if ticked {
-            let (skipped, ends) = (self.ticker.skipped(), !self.rooms.is_active());
-            self.counts.write(&mut self.cx, &self.rooms, skipped, ends);
+            let (skipped, is_last) = (self.ticker.skipped(), !self.rooms.is_active());
+            self.counters.write(&mut self.cx, &self.rooms, skipped, is_last);
         }
     }
 
@@ -182,7 +192,7 @@ impl Daemon {
                 depth_ms = depth_ms.max(jitter.margin().as_millis());
             }
         }
-        let (wakeups, ticks, skipped) = (self.wakeups, self.counts.ticks(), self.ticker.skipped());
+        let (wakeups, ticks, skipped) = (self.wakeups, self.counters.ticks(), self.ticker.skipped());
         log::info!(
             "wakeups={wakeups} ticks={ticks} skipped_ticks={skipped} rooms={} participants={participants} \
              lost_frames={lost_frames} cut_ms={cut_ms} repeated_ms={repeated_ms} underruns={underruns} \

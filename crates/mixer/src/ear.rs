@@ -1,30 +1,32 @@
-//! What a participant hears: the writing end of a pipe, open while somebody reads it, or a WAV that grows.
+//! A participant's `ear`: the writing end of a pipe, open while a process reads it, or a WAV that grows.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use palabre_room::{Format, Kind, OpenError, PipeId, PipeWriter, Wrote, kind, pipe_id};
+use palabre_room::{FileId, FileKind, Format, OpenError, PipeWriter, Wrote, lookup};
 
-use crate::context::{Complaint, Context};
-use crate::grower::Grower;
-use crate::poller::{Interest, Key, Token};
+use crate::context::{Context, LastWarning};
+use crate::file_writer::{Failure, QueuedEar};
+use crate::poller::{Interest, ParticipantId, Token};
 
-/// How often an ear is tried again while there is something to hear.
-const RETRY: Duration = Duration::from_secs(1);
-/// How often losses of one reader are logged.
-const REPORT: Duration = Duration::from_secs(10);
+/// Interval between attempts to open an ear while there is sound for it.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// Interval between log lines about lost frames.
+const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The ear of one participant.
 #[derive(Debug)]
-pub struct Ear {
+pub(crate) struct Ear {
     path: PathBuf,
     format: Format,
-    token: Token,
+    participant: ParticipantId,
     writer: Option<Writer>,
-    /// A file that couldn't be written: another one in its place is tried again.
-    given_up: Option<PipeId>,
+    /// A file that could not be written; only another one in its place is opened.
+    given_up: Option<FileId>,
+    /// A pipe or file that could not be used: events about it are ignored until `retry_at`, since closing it is one.
+    failed: Option<FileId>,
     retry_at: Duration,
-    complaint: Complaint,
+    last_warning: LastWarning,
     lost_frames: u64,
     reported_frames: u64,
     report_at: Duration,
@@ -33,11 +35,11 @@ pub struct Ear {
 #[derive(Debug)]
 enum Writer {
     Pipe(PipeWriter),
-    File(Grower),
+    File(QueuedEar),
 }
 
 impl Writer {
-    fn id(&self) -> PipeId {
+    fn id(&self) -> FileId {
         match self {
             Self::Pipe(pipe) => pipe.id(),
             Self::File(file) => file.id(),
@@ -46,143 +48,139 @@ impl Writer {
 }
 
 impl Ear {
-    pub fn new(path: PathBuf, format: Format, key: Key) -> Self {
+    pub(crate) fn new(path: PathBuf, format: Format, participant: ParticipantId) -> Self {
         Self {
             path,
             format,
-            token: Token::Ear(key),
+            participant,
             writer: None,
             given_up: None,
+            failed: None,
             retry_at: Duration::ZERO,
-            complaint: Complaint::default(),
+            last_warning: LastWarning::default(),
             lost_frames: 0,
             reported_frames: 0,
             report_at: Duration::ZERO,
         }
     }
 
-    /// Brings what is open in line with what is at the path now; somebody may have come to read.
-    pub fn refresh(&mut self, cx: &mut Context) {
-        let at_path = pipe_id(&self.path).ok();
-        if at_path.is_some() && self.writer.as_ref().map(Writer::id) == at_path {
+    /// Opens the pipe or file at the path, unless it is open already. A process may have come to read it.
+    pub(crate) fn refresh(&mut self, cx: &mut Context) {
+        let id = lookup(&self.path).map(|(_, id)| id);
+        if id.is_some() && id == self.writer.as_ref().map(Writer::id) {
             return;
         }
-        self.close(cx);
-        if at_path.is_some() {
+        self.writer = None;
+        if id.is_none() {
+            self.last_warning.clear();
+            (self.given_up, self.failed) = (None, None);
+        } else if id != self.failed || cx.now.since_boot >= self.retry_at {
             self.open(cx);
-        } else {
-            self.complaint.clear();
-            self.given_up = None;
         }
     }
 
-    /// The reader left, and what was in the pipe is gone with it.
-    pub fn left(&mut self) {
+    /// The pipe's last reader has closed it, which discards what was in it.
+    pub(crate) fn lose_reader(&mut self) {
         self.writer = None;
         self.retry_at = Duration::ZERO;
     }
 
-    /// Whether a frame is wanted now: there is a reader, or it is time to look for one.
-    pub fn wants(&self, now: Duration) -> bool {
+    /// The file writer could not continue or write a file.
+    pub(crate) fn fail(&mut self, cx: &mut Context, failure: &Failure) {
+        if self.writer.as_ref().map(Writer::id) != Some(failure.file) {
+            return;
+        }
+        self.writer = None;
+        let path = self.path.display();
+        if failure.error.kind() == std::io::ErrorKind::InvalidData {
+            cx.warn_if_new(
+                &mut self.last_warning,
+                format!("unable to open '{path}': {}; it is not written", failure.error),
+            );
+            self.set_failed(cx, failure.file);
+        } else {
+            self.given_up = Some(failure.file);
+            cx.warn_if_new(
+                &mut self.last_warning,
+                format!(
+                    "unable to write '{path}': {}; it is not written until another file replaces it",
+                    failure.error
+                ),
+            );
+        }
+    }
+
+    /// Returns whether a frame is wanted: there is a reader, or an attempt to open the ear is due.
+    pub(crate) fn wants_frame(&self, now: Duration) -> bool {
         self.writer.is_some() || now >= self.retry_at
     }
 
-    /// Gives a frame to the reader, if there is one. A slow reader loses it, alone.
-    pub fn write(&mut self, cx: &mut Context, frame: &[i16]) {
+    /// Writes a frame, if there is a reader. A slow reader loses it.
+    pub(crate) fn write(&mut self, cx: &mut Context, frame: &[i16]) {
         if self.writer.is_none() {
             self.open(cx);
         }
-        match &mut self.writer {
-            Some(Writer::Pipe(pipe)) => match pipe.write(frame) {
-                Wrote::Whole => {}
-                Wrote::Slow => self.lost_frames += 1,
-                // Somebody else may read by now: the next frame will tell.
-                Wrote::Gone => self.left(),
-            },
-            Some(Writer::File(file)) => {
-                let written = file.write(frame, cx.tick_at);
-                self.give_up_after(cx, written);
-            }
-            None => {}
+        let wrote = match &mut self.writer {
+            Some(Writer::Pipe(pipe)) => pipe.write(frame),
+            Some(Writer::File(file)) => file.write(frame, cx.tick_at),
+            None => Wrote::Whole,
+        };
+        match wrote {
+            Wrote::Whole => {}
+            Wrote::Slow => self.lost_frames += 1,
+            // Another process may read it by now.
+            Wrote::Gone => self.lose_reader(),
         }
-        self.report(cx);
+        self.report_lost_frames(cx);
     }
 
-    /// When [`Self::catch_up`] is to be called though nothing is heard.
-    pub fn deadline(&self) -> Option<Duration> {
-        match &self.writer {
-            Some(Writer::File(file)) => Some(file.deadline()),
-            _ => None,
-        }
-    }
-
-    /// Brings a file up to the present.
-    pub fn catch_up(&mut self, cx: &mut Context) {
-        if let Some(Writer::File(file)) = &mut self.writer {
-            let written = file.catch_up(cx.now.since_boot);
-            self.give_up_after(cx, written);
-        }
-    }
-
-    /// Frames that a slow reader has lost so far.
-    pub fn lost_frames(&self) -> u64 {
+    /// Returns the number of frames that were lost because the reader or the disk was too slow.
+    pub(crate) fn lost_frames(&self) -> u64 {
         self.lost_frames
     }
 
     fn open(&mut self, cx: &mut Context) {
-        let now = cx.now.since_boot;
-        if kind(&self.path) == Some(Kind::File) {
-            // Closing a file that won't do is an event that calls for it to be opened: not at once.
-            let is_over = self.given_up.is_some() && self.given_up == pipe_id(&self.path).ok();
-            if is_over || now < self.retry_at {
-                return;
-            }
-        }
-        self.retry_at = now + RETRY;
-        match self.try_to_open(cx) {
+        self.retry_at = cx.now.since_boot + RETRY_INTERVAL;
+        let Some((kind, id)) = lookup(&self.path).filter(|(_, id)| Some(*id) != self.given_up) else { return };
+        let opened = match kind {
+            FileKind::Regular => cx.file_writer.open(self.participant, &self.path, self.format).map(Writer::File),
+            FileKind::Pipe | FileKind::Other => self.open_pipe(cx),
+        };
+        match opened {
             Ok(writer) => {
+                if self.failed != Some(id) {
+                    self.last_warning.clear();
+                }
                 self.writer = Some(writer);
-                self.complaint.clear();
             }
             Err(OpenError::NoReader(_) | OpenError::Missing(_)) => {}
-            Err(error) => self.complaint.say(cx, format!("{error}; nobody hears through it")),
+            Err(error) => {
+                self.set_failed(cx, id);
+                cx.warn_if_new(&mut self.last_warning, format!("{error}; the participant hears nothing"));
+            }
         }
     }
 
-    fn try_to_open(&self, cx: &Context) -> Result<Writer, OpenError> {
-        if kind(&self.path) == Some(Kind::File) {
-            return Grower::open(&self.path, self.format, cx.now.since_boot).map(Writer::File);
-        }
+    fn open_pipe(&self, cx: &Context) -> Result<Writer, OpenError> {
         let pipe = PipeWriter::open(&self.path, self.format)?;
         cx.poller
-            .add(&pipe, Interest::Gone, self.token)
+            .add(&pipe, Interest::Closed, Token::Ear(self.participant))
             .map_err(|source| OpenError::Io { path: self.path.clone(), source })?;
         Ok(Writer::Pipe(pipe))
     }
 
-    /// Somebody else's disk may be full: that is theirs alone.
-    fn give_up_after(&mut self, cx: &mut Context, written: std::io::Result<()>) {
-        let Err(error) = written else { return };
-        let path = self.path.display();
-        self.complaint
-            .say(cx, format!("unable to write '{path}': {error}; it is given up until another takes its place"));
-        self.given_up = self.writer.as_ref().map(Writer::id);
-        self.close(cx);
+    fn set_failed(&mut self, cx: &Context, id: FileId) {
+        self.failed = Some(id);
+        self.retry_at = cx.now.since_boot + RETRY_INTERVAL;
     }
 
-    fn close(&mut self, cx: &Context) {
-        if let Some(Writer::File(mut file)) = self.writer.take() {
-            // What it has is told; if that fails too, the head tells of less.
-            let _ = file.tell(cx.now.since_boot);
-        }
-    }
-
-    fn report(&mut self, cx: &mut Context) {
+    fn report_lost_frames(&mut self, cx: &mut Context) {
         let lost = self.lost_frames - self.reported_frames;
         if lost > 0 && cx.now.since_boot >= self.report_at {
-            cx.warn(format_args!("'{}' is read too slowly: {lost} frames of 20 ms lost", self.path.display()));
+            let done = if matches!(self.writer, Some(Writer::File(_))) { "written" } else { "read" };
+            cx.warn(format_args!("'{}' is {done} too slowly: {lost} frames of 20 ms lost", self.path.display()));
             self.reported_frames = self.lost_frames;
-            self.report_at = cx.now.since_boot + REPORT;
+            self.report_at = cx.now.since_boot + REPORT_INTERVAL;
         }
     }
 }

@@ -1,51 +1,51 @@
-//! Whether somebody is levelled, and their leveller.
+//! The file `levelling`, and a participant's leveller.
 
 use palabre_room::{Levelling, RoomError};
 use palabre_sound::level::Leveller;
 
-use crate::context::{Complaint, Context};
+use crate::context::{Context, LastWarning};
 
-/// What a file `levelling` says, of a room or of a participant.
+/// The last valid content of a file `levelling`, of a room or of a participant.
 #[derive(Debug, Default)]
-pub struct Choice {
-    is: Option<Levelling>,
-    complaint: Complaint,
+pub(crate) struct LevellingFile {
+    value: Option<Levelling>,
+    last_warning: LastWarning,
 }
 
-impl Choice {
-    pub fn get(&self) -> Option<Levelling> {
-        self.is
+impl LevellingFile {
+    pub(crate) fn value(&self) -> Option<Levelling> {
+        self.value
     }
 
-    /// Takes what was read; what can't be understood changes nothing.
-    pub fn set(&mut self, cx: &mut Context, read: Result<Option<Levelling>, RoomError>) {
+    /// Takes what was read from the file. If that failed, the value doesn't change.
+    pub(crate) fn set(&mut self, cx: &mut Context, read: Result<Option<Levelling>, RoomError>) {
         match read {
-            Ok(is) => {
-                self.is = is;
-                self.complaint.clear();
+            Ok(value) => {
+                self.value = value;
+                self.last_warning.clear();
             }
             Err(error) => {
-                let is = self.is.map_or_else(|| "as if there were no file".to_owned(), |is| is.to_string());
-                self.complaint.say(cx, format!("{error}; levelling stays as it was, {is}"));
+                let value = self.value.map_or_else(|| "not set".to_owned(), |value| value.to_string());
+                cx.warn_if_new(&mut self.last_warning, format!("{error}; levelling remains {value}"));
             }
         }
     }
 }
 
-/// One talker's leveller, once there is something to level.
+/// A leveller that exists only while levelling is on.
 #[derive(Debug)]
-pub struct Voice {
+pub(crate) struct OptionalLeveller {
     rate_hz: u32,
     leveller: Option<Box<Leveller>>,
 }
 
-impl Voice {
-    pub fn new(rate_hz: u32) -> Self {
+impl OptionalLeveller {
+    pub(crate) fn new(rate_hz: u32) -> Self {
         Self { rate_hz, leveller: None }
     }
 
-    /// Levels a frame; where that `is_on` no more, this frame is the last that differs.
-    pub fn level(&mut self, frame: &mut [i16], is_on: bool) {
+    /// Levels a frame. When levelling is turned off, the gain returns to 1 within this frame.
+    pub(crate) fn process(&mut self, frame: &mut [i16], is_on: bool) {
         if is_on {
             self.leveller.get_or_insert_with(|| Box::new(Leveller::new(self.rate_hz))).process(frame);
         } else if let Some(mut leveller) = self.leveller.take() {

@@ -1,71 +1,76 @@
-//! The file `levels` of a room: who is talking and how loud, at most five times a second; who begins or ends to talk is in it
-//! sooner.
+//! The file `levels` of a room: who is talking and how loud.
 
 use std::time::Duration;
 
 use palabre_room::{LevelLine, RoomDir};
 
-use crate::context::{Complaint, Context};
+use crate::context::{Context, LastWarning};
 
-const PERIOD: Duration = Duration::from_millis(200);
-/// The shortest time between two writes, when somebody begins or ends to talk.
-const HURRY: Duration = Duration::from_millis(40);
+/// Minimum interval between two writes.
+const INTERVAL: Duration = Duration::from_millis(200);
+/// Minimum interval between two writes when a participant starts or stops talking.
+const URGENT_INTERVAL: Duration = Duration::from_millis(40);
+/// Interval after which a failed write is repeated.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// When `levels` was written, and what.
+/// Decides when `levels` is written.
 #[derive(Debug)]
-pub struct Levels {
-    written_at: Option<Duration>,
-    /// `None` while nobody knows what the file says.
+pub(crate) struct LevelsFile {
+    /// When a write was last tried.
+    tried_at: Option<Duration>,
+    /// Content of the file, `None` if it is not known.
     written: Option<Vec<LevelLine>>,
-    wanted: bool,
-    hurried: bool,
-    complaint: Complaint,
+    /// Minimum interval since the last write, if another one is requested.
+    requested: Option<Duration>,
+    last_warning: LastWarning,
 }
 
-impl Levels {
-    /// For the room `dir`; what an earlier mixer left there is replaced.
-    pub fn new(dir: &RoomDir) -> Self {
-        let stale = dir.path().join("levels").exists();
-        let written = (!stale).then(Vec::new);
-        Self { written_at: None, written, wanted: stale, hurried: false, complaint: Complaint::default() }
+impl LevelsFile {
+    /// For the room `dir`. A file of a previous mixer will be replaced.
+    pub(crate) fn new(dir: &RoomDir) -> Self {
+        let is_stale = dir.path().join("levels").exists();
+        let written = (!is_stale).then(Vec::new);
+        let requested = is_stale.then_some(INTERVAL);
+        Self { tried_at: None, written, requested, last_warning: LastWarning::default() }
     }
 
-    /// Asks for the file to be written as soon as it may be.
-    pub fn request(&mut self) {
-        self.wanted = true;
+    /// Requests a write.
+    pub(crate) fn request(&mut self) {
+        self.requested.get_or_insert(INTERVAL);
     }
 
-    /// The same, for news that people watch for: somebody began or ended to talk.
-    pub fn hurry(&mut self) {
-        self.wanted = true;
-        self.hurried = true;
+    /// Requests an urgent write: a participant has started or stopped talking.
+    pub(crate) fn request_urgently(&mut self) {
+        self.requested = Some(URGENT_INTERVAL);
     }
 
-    /// When it must be written, if it must.
-    pub fn deadline(&self) -> Option<Duration> {
-        let period = if self.hurried { HURRY } else { PERIOD };
-        self.wanted.then(|| self.written_at.map_or(Duration::ZERO, |at| at + period))
+    /// Returns when a requested write is due.
+    pub(crate) fn deadline(&self) -> Option<Duration> {
+        self.requested.map(|interval| self.tried_at.map_or(Duration::ZERO, |at| at + interval))
     }
 
-    /// Writes the file if it is wanted, due, and would say something else than it does.
-    pub fn write(&mut self, cx: &mut Context, dir: &RoomDir, lines: impl FnOnce() -> Vec<LevelLine>) {
+    /// Writes the file if a write is due and the lines differ from its content. A failed write is repeated.
+    pub(crate) fn write(&mut self, cx: &mut Context, dir: &RoomDir, lines: impl FnOnce() -> Vec<LevelLine>) {
         let now = cx.now.since_boot;
         if self.deadline().is_none_or(|deadline| now < deadline) {
             return;
         }
-        (self.wanted, self.hurried) = (false, false);
+        self.requested = None;
         let lines = lines();
         if self.written.as_ref() == Some(&lines) {
             return;
         }
-        self.written_at = Some(now);
+        self.tried_at = Some(now);
         match dir.write_levels(&lines) {
             Ok(()) => {
-                self.complaint.clear();
+                self.written = Some(lines);
+                self.last_warning.clear();
             }
-            Err(error) => self.complaint.say(cx, format!("{error}; the pages don't show who is talking")),
+            Err(error) => {
+                (self.written, self.requested) = (None, Some(RETRY_INTERVAL));
+                cx.warn_if_new(&mut self.last_warning, format!("{error}; pages don't show who is talking"));
+            }
         }
-        self.written = Some(lines);
     }
 }
 
@@ -74,14 +79,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whoever_begins_to_talk_is_written_sooner_than_a_level() {
-        let mut levels = Levels::new(&RoomDir::new("/nonexistent"));
+    fn start_of_talk_is_written_sooner_than_a_level() {
+        let mut levels = LevelsFile::new(&RoomDir::new("/nonexistent"));
         assert_eq!(levels.deadline(), None);
         levels.request();
         assert_eq!(levels.deadline(), Some(Duration::ZERO));
-        levels.written_at = Some(Duration::from_secs(1));
+        levels.tried_at = Some(Duration::from_secs(1));
         assert_eq!(levels.deadline(), Some(Duration::from_millis(1200)));
-        levels.hurry();
+        levels.request_urgently();
+        levels.request();
         assert_eq!(levels.deadline(), Some(Duration::from_millis(1040)));
     }
 }

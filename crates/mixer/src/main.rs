@@ -1,6 +1,7 @@
 //! palabre-mixer: gives every participant of a room the mix of all the others.
 //!
-//! One poll loop and one clock, no threads; a room's directory is the whole interface. See `docs/room-directory.md`.
+//! The main thread is one poll loop with one clock; files are written by a second thread. The room directory is the only
+//! interface, see `docs/room-directory.md`.
 
 mod cli;
 mod clock;
@@ -8,18 +9,19 @@ mod context;
 mod counts;
 mod daemon;
 mod ear;
-mod follower;
-mod grower;
+mod ear_file;
+mod file_writer;
 mod levelling;
 mod levels;
 mod mic;
+mod mic_file;
 mod mixing;
 mod participant;
 mod poller;
 mod post;
+mod recording;
 mod room;
 mod rooms;
-mod tape;
 mod watcher;
 
 use std::process::ExitCode;

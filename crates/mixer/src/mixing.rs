@@ -1,31 +1,30 @@
-//! One room's mixes of one tick: the sum once, and from it a limited mix for each kind of listener.
+//! The mixes of one room in one tick: one sum, and a limited mix for each set of excluded talkers.
 //!
-//! All who are silent and hear everybody share one mix with one limiter, and so do those who don't hear the same
-//! talkers. A listener keeps the limiter they have: whoever starts to talk takes a copy of the shared one's state along,
-//! and whoever stops rejoins the shared mix when both limiters hold the same sound at the same gain. So nobody's loudness
-//! jumps when somebody begins or ends.
+//! Listeners who exclude the same talkers share a mix and its limiter. The loudness that a listener hears must not jump: a listener
+//! who starts to talk takes a copy of the limiter's state into a new mix. One who stops talking rejoins the shared mix when
+//! both limiters hold the same sound at the same gain.
 
 use std::collections::HashMap;
 
 use palabre_sound::limit::Limiter;
 use palabre_sound::mix::{self, Sum};
 
-/// Who is missing in a mix, by their numbers.
+/// The participants who are not in a mix, by number.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum LeftOut {
-    Nobody,
+pub(crate) enum Excluded {
+    Empty,
     One(u32),
-    /// Sorted, each once, more than one.
+    /// At least two, sorted, without duplicates.
     Several(Vec<u32>),
 }
 
-impl LeftOut {
-    /// From numbers in any order, of which some may stand there twice.
-    pub fn new(mut numbers: Vec<u32>) -> Self {
+impl Excluded {
+    /// Numbers may be in any order and have duplicates.
+    pub(crate) fn new(mut numbers: Vec<u32>) -> Self {
         numbers.sort_unstable();
         numbers.dedup();
         match numbers[..] {
-            [] => Self::Nobody,
+            [] => Self::Empty,
             [one] => Self::One(one),
             _ => Self::Several(numbers),
         }
@@ -33,49 +32,49 @@ impl LeftOut {
 
     fn numbers(&self) -> &[u32] {
         match self {
-            Self::Nobody => &[],
+            Self::Empty => &[],
             Self::One(one) => std::slice::from_ref(one),
             Self::Several(numbers) => numbers,
         }
     }
 }
 
-/// A mix that one or more listeners hear.
+/// A mix for one or more listeners.
 #[derive(Debug)]
-struct Branch {
-    left_out: LeftOut,
+struct Mix {
+    excluded: Excluded,
     limiter: Limiter,
     frame: Vec<i16>,
-    /// The tick in which somebody last listened to it.
+    /// The last tick in which it had a listener.
     tick: u64,
 }
 
-/// The mixes of a room; its memory is used again from tick to tick.
+/// The mixes of a room. Memory is reused.
 #[derive(Debug)]
-pub struct Mixing {
+pub(crate) struct Mixing {
     sum: Sum,
     exact: Vec<i32>,
-    branches: Vec<Branch>,
+    mixes: Vec<Mix>,
     free: Vec<usize>,
-    /// Which branch each listener hears, and heard in the tick before.
-    places: HashMap<u32, usize>,
+    /// The mix of each listener in this tick, and in the previous one.
+    assigned: HashMap<u32, usize>,
     previous: HashMap<u32, usize>,
-    newcomers: Vec<(u32, LeftOut)>,
-    /// Branches that left another one in this tick, by where they came from.
-    splits: HashMap<(usize, LeftOut), usize>,
+    newcomers: Vec<(u32, Excluded)>,
+    /// Mixes that were split from another one in this tick.
+    splits: HashMap<(usize, Excluded), usize>,
     tick: u64,
     rate_hz: u32,
 }
 
 impl Mixing {
-    pub fn new(rate_hz: u32) -> Self {
+    pub(crate) fn new(rate_hz: u32) -> Self {
         let frame_samples = rate_hz as usize / 50;
         Self {
             sum: Sum::new(frame_samples),
             exact: vec![0; frame_samples],
-            branches: Vec::new(),
+            mixes: Vec::new(),
             free: Vec::new(),
-            places: HashMap::new(),
+            assigned: HashMap::new(),
             previous: HashMap::new(),
             newcomers: Vec::new(),
             splits: HashMap::new(),
@@ -84,138 +83,138 @@ impl Mixing {
         }
     }
 
-    /// Begins the next tick.
-    pub fn clear(&mut self) {
+    /// Starts a tick.
+    pub(crate) fn clear(&mut self) {
         self.sum.clear();
     }
 
-    /// Adds a contribution.
-    pub fn add(&mut self, contribution: &[i16]) {
+    /// Adds a talker's frame.
+    pub(crate) fn add(&mut self, contribution: &[i16]) {
         self.sum.add(contribution);
     }
 
-    /// Whether there is nothing to give: nobody speaks, and nothing of what was said is still in a limiter.
-    pub fn is_silent(&self) -> bool {
+    /// Returns whether no frame was added and no limiter holds sound.
+    pub(crate) fn is_silent(&self) -> bool {
         self.sum.contributions() == 0 && !self.has_tail()
     }
 
-    /// Whether a limiter still holds sound: one more tick is needed.
-    pub fn has_tail(&self) -> bool {
-        self.places.values().any(|&at| !self.branches[at].limiter.is_silent())
+    /// Returns whether a limiter holds sound, so that one more tick is needed.
+    pub(crate) fn has_tail(&self) -> bool {
+        self.assigned.values().any(|&at| !self.mixes[at].limiter.is_silent())
     }
 
-    /// Lets `frames` pass in which all were silent and nothing was mixed.
-    pub fn rest(&mut self, frames: u64) {
-        self.places.values().for_each(|&at| self.branches[at].limiter.rest(frames));
+    /// Advances the limiters by `frames` of silence.
+    pub(crate) fn rest(&mut self, frames: u64) {
+        self.assigned.values().for_each(|&at| self.mixes[at].limiter.rest(frames));
     }
 
-    /// Says who hears in this tick, and what not, before [`Self::mix`]. Whoever isn't named has left.
-    pub fn begin(&mut self, listeners: impl Iterator<Item = (u32, LeftOut)>) {
+    /// Assigns the listeners of this tick to mixes. Other listeners have left. Call [`Self::mix`] then.
+    pub(crate) fn begin(&mut self, listeners: impl Iterator<Item = (u32, Excluded)>) {
         self.tick += 1;
         self.splits.clear();
-        std::mem::swap(&mut self.places, &mut self.previous);
-        self.places.clear();
-        for (listener, left_out) in listeners {
+        std::mem::swap(&mut self.assigned, &mut self.previous);
+        self.assigned.clear();
+        for (listener, excluded) in listeners {
             match self.previous.get(&listener) {
                 Some(&from) => {
-                    let at = self.follow(from, left_out);
-                    self.places.insert(listener, at);
+                    let at = self.follow(from, excluded);
+                    self.assigned.insert(listener, at);
                 }
-                None => self.newcomers.push((listener, left_out)),
+                None => self.newcomers.push((listener, excluded)),
             }
         }
-        self.join_those_who_agree();
-        self.seat_newcomers();
-        let (branches, tick) = (&self.branches, self.tick);
+        self.merge_equal();
+        self.assign_newcomers();
+        let (mixes, tick) = (&self.mixes, self.tick);
         self.free.clear();
-        self.free.extend((0..branches.len()).filter(|&at| branches[at].tick != tick));
+        self.free.extend((0..mixes.len()).filter(|&at| mixes[at].tick != tick));
     }
 
-    /// Makes every mix of this tick; `of` gives the contribution that was added for a number.
-    pub fn mix<'a>(&mut self, of: impl Fn(u32) -> Option<&'a [i16]>) {
+    /// Computes every mix of this tick. `of` returns the frame that was added for a number.
+    pub(crate) fn mix<'a>(&mut self, of: impl Fn(u32) -> Option<&'a [i16]>) {
         self.sum.seal();
-        for branch in self.branches.iter_mut().filter(|branch| branch.tick == self.tick) {
-            let mut left_out = branch.left_out.numbers().iter().filter_map(|number| of(*number));
-            match (left_out.next(), left_out.next()) {
-                (None, _) => branch.limiter.process(self.sum.total(), &mut branch.frame),
-                (Some(own), None) => branch.limiter.process_minus(&self.sum, own, &mut branch.frame),
+        for mix in self.mixes.iter_mut().filter(|mix| mix.tick == self.tick) {
+            let mut excluded = mix.excluded.numbers().iter().filter_map(|number| of(*number));
+            match (excluded.next(), excluded.next()) {
+                (None, _) => mix.limiter.process(self.sum.total(), &mut mix.frame),
+                (Some(own), None) => mix.limiter.process_minus(&self.sum, own, &mut mix.frame),
                 (Some(first), Some(second)) => {
                     self.sum.minus(first, &mut self.exact);
                     mix::subtract(&mut self.exact, second);
-                    left_out.for_each(|other| mix::subtract(&mut self.exact, other));
-                    branch.limiter.process(&self.exact, &mut branch.frame);
+                    excluded.for_each(|other| mix::subtract(&mut self.exact, other));
+                    mix.limiter.process(&self.exact, &mut mix.frame);
                 }
             }
         }
     }
 
-    /// What a listener hears in this tick.
-    pub fn frame(&self, listener: u32) -> Option<&[i16]> {
-        Some(&self.branches[*self.places.get(&listener)?].frame)
+    /// Returns a listener's frame of this tick.
+    pub(crate) fn frame(&self, listener: u32) -> Option<&[i16]> {
+        Some(&self.mixes[*self.assigned.get(&listener)?].frame)
     }
 
-    /// This listener hears nothing any more.
-    pub fn forget(&mut self, listener: u32) {
-        self.places.remove(&listener);
+    /// Removes a listener.
+    pub(crate) fn forget(&mut self, listener: u32) {
+        self.assigned.remove(&listener);
     }
 
-    /// The branch of somebody who heard the branch `from` until now.
-    fn follow(&mut self, from: usize, left_out: LeftOut) -> usize {
-        let branch = &mut self.branches[from];
-        if branch.tick != self.tick {
-            (branch.tick, branch.left_out) = (self.tick, left_out);
+    /// Returns the mix of a listener who had the mix `from` in the previous tick.
+    fn follow(&mut self, from: usize, excluded: Excluded) -> usize {
+        let mix = &mut self.mixes[from];
+        if mix.tick != self.tick {
+            (mix.tick, mix.excluded) = (self.tick, excluded);
             return from;
         }
-        if branch.left_out == left_out {
+        if mix.excluded == excluded {
             return from;
         }
-        let key = (from, left_out);
+        let key = (from, excluded);
         if let Some(&at) = self.splits.get(&key) {
             return at;
         }
-        let limiter = branch.limiter.clone();
+        let limiter = mix.limiter.clone();
         let at = self.grow(key.1.clone(), limiter);
         self.splits.insert(key, at);
         at
     }
 
-    /// Mixes that are the same by now become one.
-    fn join_those_who_agree(&mut self) {
-        let mut first: HashMap<&LeftOut, usize> = HashMap::new();
-        let mut joined: HashMap<usize, usize> = HashMap::new();
-        for (at, branch) in self.branches.iter().enumerate().filter(|(_, branch)| branch.tick == self.tick) {
-            let to = *first.entry(&branch.left_out).or_insert(at);
-            if to != at && branch.limiter.agrees_with(&self.branches[to].limiter) {
-                joined.insert(at, to);
+    /// Merges mixes that have become equal.
+    fn merge_equal(&mut self) {
+        let mut first: HashMap<&Excluded, usize> = HashMap::new();
+        let mut merged: HashMap<usize, usize> = HashMap::new();
+        for (at, mix) in self.mixes.iter().enumerate().filter(|(_, mix)| mix.tick == self.tick) {
+            let to = *first.entry(&mix.excluded).or_insert(at);
+            if to != at && mix.limiter.agrees_with(&self.mixes[to].limiter) {
+                merged.insert(at, to);
             }
         }
-        if joined.is_empty() {
+        if merged.is_empty() {
             return;
         }
-        for place in self.places.values_mut() {
-            *place = joined.get(place).copied().unwrap_or(*place);
+        for assigned in self.assigned.values_mut() {
+            *assigned = merged.get(assigned).copied().unwrap_or(*assigned);
         }
-        joined.keys().for_each(|&at| self.branches[at].tick = 0);
+        merged.keys().for_each(|&at| self.mixes[at].tick = 0);
     }
 
-    fn seat_newcomers(&mut self) {
-        for (listener, left_out) in std::mem::take(&mut self.newcomers) {
-            let known = self.branches.iter().position(|b| b.tick == self.tick && b.left_out == left_out);
-            let at = known.unwrap_or_else(|| self.grow(left_out, Limiter::new(self.rate_hz)));
-            self.places.insert(listener, at);
+    fn assign_newcomers(&mut self) {
+        for (listener, excluded) in std::mem::take(&mut self.newcomers) {
+            let known = self.mixes.iter().position(|b| b.tick == self.tick && b.excluded == excluded);
+            let at = known.unwrap_or_else(|| self.grow(excluded, Limiter::new(self.rate_hz)));
+            self.assigned.insert(listener, at);
         }
     }
 
-    fn grow(&mut self, left_out: LeftOut, limiter: Limiter) -> usize {
+    fn grow(&mut self, excluded: Excluded, limiter: Limiter) -> usize {
         let tick = self.tick;
         if let Some(at) = self.free.pop() {
-            let branch = &mut self.branches[at];
-            (branch.left_out, branch.limiter, branch.tick) = (left_out, limiter, tick);
+            let mix = &mut self.mixes[at];
+            (mix.excluded, mix.limiter, mix.tick) = (excluded, limiter, tick);
             return at;
         }
         let frame = vec![0; self.rate_hz as usize / 50];
-        self.branches.push(Branch { left_out, limiter, frame, tick });
-        self.branches.len() - 1
+        self.mixes.push(Mix { excluded, limiter, frame, tick });
+        self.mixes.len() - 1
     }
 }
 

@@ -1,76 +1,78 @@
-//! One participant: microphone, jitter buffer, levelling, gain, and what they hear.
+//! One participant: microphone, jitter buffer, levelling, gain and ear.
 
-use palabre_room::{Format, Gain, LevelLine, Levelling, Name, ParticipantDir, PipeId, Talk, pipe_id};
+use std::time::Duration;
+
+use palabre_room::{FileId, Format, Gain, LevelLine, Levelling, Name, ParticipantDir, Talk, file_id};
 use palabre_sound::gain;
 use palabre_sound::jitter::{Jitter, Pulled};
 use palabre_sound::meter::Meter;
 
-use crate::context::{Complaint, Context};
+use crate::context::{Context, LastWarning};
 use crate::ear::Ear;
-use crate::levelling::{Choice, Voice};
+use crate::levelling::{LevellingFile, OptionalLeveller};
 use crate::mic::Mic;
-use crate::poller::Key;
-use crate::watcher::{Watch, What};
+use crate::poller::ParticipantId;
+use crate::watcher::{Change, Watch};
 
-/// Ticks for which somebody is still listed after their last frame: the time over which the level is taken.
+/// Number of ticks for which a participant is listed in `levels` after the last frame: the window of the level.
 const LISTED_TICKS: u32 = 10;
 
 /// A participant's directory, as the mixer serves it.
 #[derive(Debug)]
-pub struct Participant {
-    pub name: Name,
-    /// Which directory this is: another one of the same name is another participant.
-    pub id: Option<PipeId>,
-    pub watch: Watch,
+pub(crate) struct Participant {
+    pub(crate) name: Name,
+    /// Identity of the directory. Another directory of the same name is another participant.
+    pub(crate) dir_id: Option<FileId>,
+    pub(crate) watch: Watch,
     dir: ParticipantDir,
     mic: Mic,
     ear: Ear,
     jitter: Jitter,
-    levelling: Choice,
-    voice: Voice,
+    levelling: LevellingFile,
+    leveller: OptionalLeveller,
     meter: Meter,
     gain: Gain,
-    /// What the last frame was multiplied by; a change of gain takes one frame.
+    /// Gain at the end of the last frame. A change takes one frame.
     factor: f32,
     without: Vec<Name>,
-    /// This tick's frame, levelled and gain applied, if there is one.
+    /// This tick's frame after levelling and gain, if `has_frame`.
     frame: Vec<i16>,
-    speaks: bool,
-    turned: bool,
+    has_frame: bool,
+    talk_changed: bool,
     ticks_silent: u32,
     talked_ticks: u64,
-    gain_complaint: Complaint,
-    without_complaint: Complaint,
+    gain_warning: LastWarning,
+    without_warning: LastWarning,
 }
 
 impl Participant {
-    pub fn new(name: Name, dir: ParticipantDir, format: Format, key: Key, watch: Watch) -> Self {
+    pub(crate) fn new(name: Name, dir: ParticipantDir, format: Format, id: ParticipantId, watch: Watch) -> Self {
         Self {
             name,
-            id: pipe_id(dir.path()).ok(),
+            dir_id: file_id(dir.path()).ok(),
             watch,
-            mic: Mic::new(dir.mic(), format, key),
-            ear: Ear::new(dir.ear(), format, key),
+            mic: Mic::new(dir.mic(), format, id),
+            ear: Ear::new(dir.ear(), format, id),
             dir,
             jitter: Jitter::new(format.rate.hz()),
-            levelling: Choice::default(),
-            voice: Voice::new(format.rate.hz()),
+            levelling: LevellingFile::default(),
+            leveller: OptionalLeveller::new(format.rate.hz()),
             meter: Meter::new(),
             gain: Gain::default(),
             factor: 1.0,
             without: Vec::new(),
             frame: vec![0; format.frame_samples()],
-            speaks: false,
-            turned: false,
+            has_frame: false,
+            talk_changed: false,
             ticks_silent: LISTED_TICKS,
             talked_ticks: 0,
-            gain_complaint: Complaint::default(),
-            without_complaint: Complaint::default(),
+            gain_warning: LastWarning::default(),
+            without_warning: LastWarning::default(),
         }
     }
 
-    /// Looks at everything in the directory.
-    pub fn rescan(&mut self, cx: &mut Context) {
+    /// Reads all files of the directory.
+    pub(crate) fn rescan(&mut self, cx: &mut Context) {
         self.read_gain(cx);
         self.levelling.set(cx, self.dir.levelling());
         self.read_without(cx);
@@ -78,36 +80,46 @@ impl Participant {
         self.ear.refresh(cx);
     }
 
-    /// Something happened to an entry of the directory.
-    pub fn changed(&mut self, cx: &mut Context, what: What, entry: &str) {
-        match (entry, what) {
-            ("mic", What::Created | What::Complete | What::Left) => self.mic.refresh(cx),
+    /// Handles a change of the directory's entry `entry`.
+    pub(crate) fn entry_changed(&mut self, cx: &mut Context, change: Change, entry: &str) {
+        match (entry, change) {
+            ("mic", Change::Created | Change::Complete | Change::Removed) => self.mic.refresh(cx),
             ("ear", _) => self.ear.refresh(cx),
-            // A file that was just made is empty until its writer closes it.
-            ("gain", What::Complete | What::Left) => self.read_gain(cx),
-            ("levelling", What::Complete | What::Left) => self.levelling.set(cx, self.dir.levelling()),
-            ("without", What::Complete | What::Left) => self.read_without(cx),
+            // A file that was just created is empty until its writer closes it.
+            ("gain", Change::Complete | Change::Removed) => self.read_gain(cx),
+            ("levelling", Change::Complete | Change::Removed) => self.levelling.set(cx, self.dir.levelling()),
+            ("without", Change::Complete | Change::Removed) => self.read_without(cx),
             _ => {}
         }
     }
 
-    /// Takes what is in the microphone's pipe.
-    pub fn hear(&mut self, cx: &mut Context, scratch: &mut Vec<i16>) {
+    /// Returns when [`Self::catch_up`] is due although no event will come.
+    pub(crate) fn deadline(&self, cx: &Context) -> Option<Duration> {
+        self.mic.deadline(cx)
+    }
+
+    /// Does what is due by [`Self::deadline`]. `scratch` is a buffer.
+    pub(crate) fn catch_up(&mut self, cx: &mut Context, scratch: &mut Vec<i16>) {
+        self.mic.retry(cx);
+        self.read_mic(cx, scratch);
+    }
+
+    /// Moves what is in the microphone to the jitter buffer. `scratch` is a buffer.
+    pub(crate) fn read_mic(&mut self, cx: &mut Context, scratch: &mut Vec<i16>) {
         scratch.clear();
-        self.mic.drain(cx, scratch);
+        self.mic.read(cx, scratch);
         if self.gain != Gain::Mute {
             self.jitter.push(cx.now.since_boot, scratch);
         }
     }
 
-    /// Takes this tick's frame out of the jitter buffer; `None` when there is nothing to hear. `room` is what the room says
-    /// of levelling.
-    pub fn speak(&mut self, cx: &Context, now: std::time::Duration, room: Option<Levelling>) -> Option<&[i16]> {
+    /// Takes the frame of time `now` out of the jitter buffer, if there is one. `room` is the room's `levelling`.
+    pub(crate) fn take_frame(&mut self, cx: &Context, now: Duration, room: Option<Levelling>) -> Option<&[i16]> {
         self.mic.refill(cx);
-        self.speaks = self.jitter.pull(now, &mut self.frame) == Pulled::Frame;
+        self.has_frame = self.jitter.pull(now, &mut self.frame) == Pulled::Frame;
         let talked = self.meter.is_talking();
-        if self.speaks {
-            self.voice.level(&mut self.frame, Levelling::is_on(self.levelling.get(), room));
+        if self.has_frame {
+            self.leveller.process(&mut self.frame, Levelling::is_on(self.levelling.value(), room));
             gain::ramp(&mut self.frame, self.factor, factor(self.gain));
             self.factor = factor(self.gain);
             self.meter.push(&self.frame);
@@ -116,64 +128,60 @@ impl Participant {
             self.meter.push(&[]);
             self.ticks_silent += 1;
         }
-        self.turned = self.meter.is_talking() != talked;
+        self.talk_changed = self.meter.is_talking() != talked;
         self.talked_ticks += u64::from(self.meter.is_talking());
         self.frame()
     }
 
-    /// Whether they began or ended to talk in the present tick.
-    pub fn turned(&self) -> bool {
-        self.turned
+    /// Returns whether the participant started or stopped talking in the current tick.
+    pub(crate) fn talk_changed(&self) -> bool {
+        self.talk_changed
     }
 
-    /// For how many ticks they have talked so far.
-    pub fn talked_ticks(&self) -> u64 {
+    /// Returns the number of ticks in which the participant has talked.
+    pub(crate) fn talked_ticks(&self) -> u64 {
         self.talked_ticks
     }
 
-    /// The frame of the present tick.
-    pub fn frame(&self) -> Option<&[i16]> {
-        self.speaks.then_some(&self.frame[..])
+    /// Returns the frame of the current tick.
+    pub(crate) fn frame(&self) -> Option<&[i16]> {
+        self.has_frame.then_some(&self.frame[..])
     }
 
-    pub fn ear(&self) -> &Ear {
+    pub(crate) fn ear(&self) -> &Ear {
         &self.ear
     }
 
-    pub fn ear_mut(&mut self) -> &mut Ear {
+    pub(crate) fn ear_mut(&mut self) -> &mut Ear {
         &mut self.ear
     }
 
-    pub fn mic(&self) -> &Mic {
+    pub(crate) fn mic(&self) -> &Mic {
         &self.mic
     }
 
-    pub fn mic_mut(&mut self) -> &mut Mic {
-        &mut self.mic
-    }
-
-    pub fn jitter(&self) -> &Jitter {
+    pub(crate) fn jitter(&self) -> &Jitter {
         &self.jitter
     }
 
-    pub fn without(&self) -> &[Name] {
+    pub(crate) fn without(&self) -> &[Name] {
         &self.without
     }
 
-    /// Whether nothing waits, so that no tick is needed.
-    pub fn is_idle(&self) -> bool {
-        self.jitter.is_idle() && !self.mic.is_paused()
+    /// Returns whether this participant needs no ticks.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.jitter.is_idle() && !self.mic.needs_ticks()
     }
 
-    /// The room fell silent: the next word is measured by itself.
-    pub fn fall_silent(&mut self) {
+    /// Resets the meter when the room becomes idle.
+    pub(crate) fn reset_meter(&mut self) {
         self.factor = factor(self.gain);
         self.ticks_silent = LISTED_TICKS;
         self.meter.reset();
     }
 
-    /// This participant's line in `levels`, if there is something to say.
-    pub fn level(&self) -> Option<LevelLine> {
+    /// Returns this participant's line in `levels`, if there is one.
+    pub(crate) fn level(&self) -> Option<LevelLine> {
         let (state, dbfs) = if self.gain == Gain::Mute {
             (Talk::Muted, f32::NEG_INFINITY)
         } else if self.ticks_silent < LISTED_TICKS {
@@ -191,9 +199,9 @@ impl Participant {
                 if self.ticks_silent >= LISTED_TICKS {
                     self.factor = factor(gain);
                 }
-                self.gain_complaint.clear();
+                self.gain_warning.clear();
             }
-            Err(error) => self.gain_complaint.say(cx, format!("{error}; the gain stays as it was, {}", self.gain)),
+            Err(error) => cx.warn_if_new(&mut self.gain_warning, format!("{error}; the gain remains {}", self.gain)),
         }
     }
 
@@ -201,9 +209,9 @@ impl Participant {
         match self.dir.without() {
             Ok(names) => {
                 self.without = names;
-                self.without_complaint.clear();
+                self.without_warning.clear();
             }
-            Err(error) => self.without_complaint.say(cx, format!("{error}; the list stays as it was")),
+            Err(error) => cx.warn_if_new(&mut self.without_warning, format!("{error}; keeping the previous list")),
         }
     }
 }

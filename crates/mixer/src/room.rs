@@ -1,122 +1,222 @@
-//! One room: its participants and their tick.
+//! One room: its files, its participants and their tick.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
-use palabre_room::{Format, LevelLine, Name, PipeId, RoomDir, pipe_id};
+use palabre_room::{FileId, Format, LevelLine, Name, RoomDir, file_id};
 
 use crate::clock::TICK;
-use crate::context::Context;
-use crate::levelling::Choice;
-use crate::levels::Levels;
-use crate::mixing::{LeftOut, Mixing};
+use crate::context::{Context, LastWarning};
+use crate::levelling::LevellingFile;
+use crate::levels::LevelsFile;
+use crate::mixing::{Excluded, Mixing};
 use crate::participant::Participant;
-use crate::poller::Key;
-use crate::tape::Tape;
-use crate::watcher::{Place, Watch};
+use crate::poller::ParticipantId;
+use crate::recording::Recording;
+use crate::watcher::{Change, Target, Watch};
 
 /// A room's directory, as the mixer serves it.
 #[derive(Debug)]
-pub struct Room {
-    pub name: Name,
-    /// Which directory this is: another one of the same name is another room.
-    pub id: Option<PipeId>,
-    pub watch: Watch,
-    pub format: Format,
-    number: u32,
+pub(crate) struct Room {
+    pub(crate) name: Name,
+    pub(crate) format: Format,
     dir: RoomDir,
+    /// Identity of the directory. Another directory of the same name is another room.
+    dir_id: Option<FileId>,
+    watch: Watch,
+    number: u32,
     participants: BTreeMap<u32, Participant>,
     numbers: BTreeMap<Name, u32>,
     mixing: Mixing,
-    /// The last tick that had something to mix.
+    /// The last tick with sound.
     mixed_at: Option<Duration>,
-    levelling: Choice,
-    levels: Levels,
-    tape: Tape,
-    active: bool,
+    format_warning: LastWarning,
+    levelling: LevellingFile,
+    levels: LevelsFile,
+    recording: Recording,
+    is_active: bool,
     scratch: Vec<i16>,
 }
 
 impl Room {
-    pub fn new(name: Name, dir: RoomDir, format: Format, number: u32, watch: Watch) -> Self {
-        Self {
+    /// Watches the directory `dir`. Call [`Self::rescan`] then.
+    pub(crate) fn open(cx: &mut Context, name: Name, dir: RoomDir, number: u32) -> Option<Self> {
+        let watch = watch(cx, dir.path(), Target::Room(number))?;
+        let mut format_warning = LastWarning::default();
+        let format = read_format(cx, &dir, &mut format_warning);
+        log::info!("room '{name}' is open, {format}");
+        Some(Self {
             name,
-            id: pipe_id(dir.path()).ok(),
-            watch,
             format,
+            dir_id: file_id(dir.path()).ok(),
+            watch,
             number,
             participants: BTreeMap::new(),
             numbers: BTreeMap::new(),
             mixing: Mixing::new(format.rate.hz()),
             mixed_at: None,
-            levelling: Choice::default(),
-            levels: Levels::new(&dir),
-            tape: Tape::new(dir.recording()),
+            format_warning,
+            levelling: LevellingFile::default(),
+            levels: LevelsFile::new(&dir),
+            recording: Recording::new(dir.recording()),
             dir,
-            active: false,
+            is_active: false,
             scratch: Vec::new(),
-        }
+        })
     }
 
-    pub fn dir(&self) -> &RoomDir {
-        &self.dir
+    /// Removes all watches.
+    pub(crate) fn close(self, cx: &mut Context) {
+        self.participants.values().for_each(|participant| cx.watcher.remove(participant.watch));
+        cx.watcher.remove(self.watch);
+        log::info!("room '{}' is closed", self.name);
     }
 
-    pub fn participants(&self) -> impl Iterator<Item = &Participant> {
+    /// Returns whether the directory at the room's path is still the one that was opened.
+    pub(crate) fn is_at_path(&self) -> bool {
+        self.dir_id.is_some() && self.dir_id == file_id(self.dir.path()).ok()
+    }
+
+    pub(crate) fn participants(&self) -> impl Iterator<Item = &Participant> {
         self.participants.values()
     }
 
-    pub fn participant_mut(&mut self, number: u32) -> Option<&mut Participant> {
+    pub(crate) fn participant_mut(&mut self, number: u32) -> Option<&mut Participant> {
         self.participants.get_mut(&number)
     }
 
-    /// Takes in whoever is in the directory, and sees off whoever no longer is. `next` numbers the new ones.
-    pub fn rescan(&mut self, cx: &mut Context, next: &mut u32) {
-        self.tape.refresh(cx);
-        self.refresh_levelling(cx);
+    /// Reads the room's files and its list of participants. `next` is the number for the next new participant.
+    pub(crate) fn rescan(&mut self, cx: &mut Context, next: &mut u32) {
+        self.recording.refresh(cx);
+        self.levelling.set(cx, self.dir.levelling());
         let present = match self.dir.participants() {
             Ok(names) => names,
             Err(error) => return cx.warn(format_args!("{error}")),
         };
         let gone: Vec<Name> =
             self.numbers.keys().filter(|name| present.binary_search(name).is_err()).cloned().collect();
-        gone.iter().for_each(|name| self.remove(cx, name));
+        gone.iter().for_each(|name| self.remove_participant(cx, name));
         for name in present {
-            self.come(cx, &name, next);
+            self.add_participant(cx, &name, next);
         }
     }
 
-    /// A participant's directory is there: new, or the one we know, or another in its place.
-    pub fn come(&mut self, cx: &mut Context, name: &Name, next: &mut u32) {
+    /// Handles a change of a directory in the room. `next` is the number for the next new participant.
+    pub(crate) fn directory_changed(&mut self, cx: &mut Context, change: Change, name: &Name, next: &mut u32) {
+        match change {
+            Change::Created | Change::Complete => self.add_participant(cx, name, next),
+            Change::Removed => self.remove_participant(cx, name),
+            Change::Opened => {}
+        }
+    }
+
+    /// Handles a change of a file in the room, and returns whether the room's format has changed.
+    pub(crate) fn file_changed(&mut self, cx: &mut Context, change: Change, name: &str) -> bool {
+        match (name, change) {
+            ("recording", _) => self.recording.refresh(cx),
+            ("levelling", Change::Complete | Change::Removed) => self.levelling.set(cx, self.dir.levelling()),
+            // A program that creates a room by hand may write the format after the mixer has seen the directory.
+            ("format", Change::Complete) => {
+                return read_format(cx, &self.dir, &mut self.format_warning) != self.format;
+            }
+            _ => {}
+        }
+        false
+    }
+
+    /// Handles a change of a file in a participant's directory.
+    pub(crate) fn participant_changed(&mut self, cx: &mut Context, number: u32, change: Change, entry: &str) {
+        if let Some(participant) = self.participants.get_mut(&number) {
+            let before = participant.level();
+            participant.entry_changed(cx, change, entry);
+            if participant.level() != before {
+                self.levels.request();
+            }
+        }
+    }
+
+    /// Reads a participant's microphone.
+    pub(crate) fn read_mic(&mut self, cx: &mut Context, number: u32) {
+        if let Some(participant) = self.participants.get_mut(&number) {
+            participant.read_mic(cx, &mut self.scratch);
+            self.is_active |= !participant.is_idle();
+        }
+    }
+
+    /// Returns whether ticks are needed.
+    pub(crate) fn is_active(&self) -> bool {
+        self.is_active
+    }
+
+    /// Returns when [`Self::catch_up`] is due although no event will come.
+    pub(crate) fn deadline(&self, cx: &Context) -> Option<Duration> {
+        let participants = self.participants.values().filter_map(|participant| participant.deadline(cx));
+        participants.chain(self.levels.deadline()).min()
+    }
+
+    /// Does what is due by [`Self::deadline`].
+    pub(crate) fn catch_up(&mut self, cx: &mut Context) {
+        for participant in self.participants.values_mut() {
+            if participant.deadline(cx).is_some_and(|deadline| deadline <= cx.now.since_boot) {
+                participant.catch_up(cx, &mut self.scratch);
+                self.is_active |= !participant.is_idle();
+            }
+        }
+        self.write_levels(cx);
+    }
+
+    /// Mixes the frames of time `now` and writes them to the ears.
+    pub(crate) fn tick(&mut self, cx: &mut Context, now: Duration) {
+        if !self.is_active {
+            return;
+        }
+        self.mixing.clear();
+        for participant in self.participants.values_mut() {
+            if let Some(frame) = participant.take_frame(cx, now, self.levelling.value()) {
+                self.mixing.add(frame);
+            }
+            if let Some(frame) = participant.frame() {
+                self.recording.write(cx, now, &participant.name, frame);
+            }
+        }
+        if !self.mixing.is_silent() {
+            self.write_ears(cx, now);
+        }
+        self.is_active = self.mixing.has_tail() || self.participants.values().any(|participant| !participant.is_idle());
+        if !self.is_active {
+            self.participants.values_mut().for_each(Participant::reset_meter);
+        }
+        match self.participants.values().any(Participant::talk_changed) {
+            true => self.levels.request_urgently(),
+            false => self.levels.request(),
+        }
+        self.write_levels(cx);
+    }
+
+    /// The directory may be new, the one that is served, or another one in its place.
+    fn add_participant(&mut self, cx: &mut Context, name: &Name, next: &mut u32) {
         let dir = self.dir.participant(name);
         if let Some(known) = self.numbers.get(name).and_then(|number| self.participants.get_mut(number)) {
-            if known.id.is_some() && known.id == pipe_id(dir.path()).ok() {
+            if known.dir_id.is_some() && known.dir_id == file_id(dir.path()).ok() {
                 return known.rescan(cx);
             }
-            self.remove(cx, name);
+            self.remove_participant(cx, name);
         }
-        let key = Key { room: self.number, participant: *next };
-        let watch = match cx.watcher.add(dir.path(), Place::Participant(key)) {
-            Ok(watch) => watch,
-            // Gone again, or no directory.
-            Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
-                return;
-            }
-            Err(error) => return cx.warn(format_args!("unable to watch '{}': {error}", dir.path().display())),
-        };
+        let id = ParticipantId { room: self.number, participant: *next };
+        let Some(watch) = watch(cx, dir.path(), Target::Participant(id)) else { return };
         *next += 1;
-        let mut participant = Participant::new(name.clone(), dir, self.format, key, watch);
+        let mut participant = Participant::new(name.clone(), dir, self.format, id, watch);
         participant.rescan(cx);
         if participant.level().is_some() {
             self.levels.request();
         }
-        self.participants.insert(key.participant, participant);
-        self.numbers.insert(name.clone(), key.participant);
+        self.participants.insert(id.participant, participant);
+        self.numbers.insert(name.clone(), id.participant);
         log::debug!("'{name}' is in room '{}'", self.name);
     }
 
-    /// A participant's directory is gone.
-    pub fn remove(&mut self, cx: &mut Context, name: &Name) {
+    fn remove_participant(&mut self, cx: &mut Context, name: &Name) {
         let Some(participant) = self.numbers.remove(name).and_then(|number| self.participants.remove(&number)) else {
             return;
         };
@@ -125,122 +225,69 @@ impl Room {
         log::debug!("'{name}' left room '{}'", self.name);
     }
 
-    /// The pipe of a recording came or went.
-    pub fn refresh_recording(&mut self, cx: &mut Context) {
-        self.tape.refresh(cx);
-    }
-
-    /// The file `levelling` may say something else.
-    pub fn refresh_levelling(&mut self, cx: &mut Context) {
-        self.levelling.set(cx, self.dir.levelling());
-    }
-
-    /// Watches nothing of this room any more.
-    pub fn close(self, cx: &mut Context) {
-        self.participants.values().for_each(|participant| cx.watcher.remove(participant.watch));
-        cx.watcher.remove(self.watch);
-    }
-
-    /// Takes what is in a participant's microphone.
-    pub fn hear(&mut self, cx: &mut Context, number: u32) {
-        if let Some(participant) = self.participants.get_mut(&number) {
-            participant.hear(cx, &mut self.scratch);
-            self.active |= !participant.is_idle();
-        }
-    }
-
-    /// Something in a participant's directory changed.
-    pub fn changed(&mut self, cx: &mut Context, number: u32, what: crate::watcher::What, entry: &str) {
-        if let Some(participant) = self.participants.get_mut(&number) {
-            let before = participant.level();
-            participant.changed(cx, what, entry);
-            if participant.level() != before {
-                self.levels.request();
-            }
-        }
-    }
-
-    /// Whether somebody's sound flows, so that ticks are needed.
-    pub fn is_active(&self) -> bool {
-        self.active
-    }
-
-    /// When something must be done though no sound flows.
-    pub fn deadline(&self) -> Option<Duration> {
-        self.levels.deadline().filter(|_| !self.active)
-    }
-
-    /// Writes `levels` if it is time.
-    pub fn write_levels(&mut self, cx: &mut Context) {
+    fn write_levels(&mut self, cx: &mut Context) {
         let participants = &self.participants;
         self.levels.write(cx, &self.dir, || lines(participants));
     }
 
-    /// One tick: at most one frame from each, mixed and given to all.
-    pub fn tick(&mut self, cx: &mut Context, now: Duration) {
-        if !self.active {
-            return;
-        }
-        self.mixing.clear();
-        for participant in self.participants.values_mut() {
-            if let Some(frame) = participant.speak(cx, now, self.levelling.get()) {
-                self.mixing.add(frame);
-            }
-            if let Some(frame) = participant.frame() {
-                self.tape.write(cx, now, &participant.name, frame);
-            }
-        }
-        if !self.mixing.is_silent() {
-            self.give(cx, now);
-        }
-        self.active = self.mixing.has_tail() || self.participants.values().any(|participant| !participant.is_idle());
-        if !self.active {
-            self.participants.values_mut().for_each(Participant::fall_silent);
-        }
-        match self.participants.values().any(Participant::turned) {
-            true => self.levels.hurry(),
-            false => self.levels.request(),
-        }
-        self.write_levels(cx);
-    }
-
-    fn give(&mut self, cx: &mut Context, now: Duration) {
+    fn write_ears(&mut self, cx: &mut Context, now: Duration) {
         let silent_ticks = self.mixed_at.map_or(0, |at| now.saturating_sub(at + TICK).as_micros() / TICK.as_micros());
         self.mixing.rest(u64::try_from(silent_ticks).unwrap_or(u64::MAX));
         self.mixed_at = Some(now);
         let (participants, numbers) = (&self.participants, &self.numbers);
-        let wanting = participants.iter().filter(|(_, participant)| participant.ear().wants(now));
+        let wanting = participants.iter().filter(|(_, participant)| participant.ear().wants_frame(now));
         self.mixing
-            .begin(wanting.map(|(number, listener)| (*number, left_out(participants, numbers, *number, listener))));
+            .begin(wanting.map(|(number, listener)| (*number, excluded(participants, numbers, *number, listener))));
         self.mixing.mix(|number| participants.get(&number)?.frame());
         for (number, participant) in &mut self.participants {
             let Some(frame) = self.mixing.frame(*number) else { continue };
             let ear = participant.ear_mut();
             ear.write(cx, frame);
-            if !ear.wants(now) {
+            if !ear.wants_frame(now) {
                 self.mixing.forget(*number);
             }
         }
     }
 }
 
-/// Which of those who speak now are missing in what `listener` hears.
-fn left_out(
+/// Returns `None` if the directory is gone again, or logs why it can't be watched.
+fn watch(cx: &mut Context, path: &Path, target: Target) -> Option<Watch> {
+    match cx.watcher.add(path, target) {
+        Ok(watch) => Some(watch),
+        Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => None,
+        Err(error) => {
+            cx.warn(format_args!("unable to watch '{}': {error}", path.display()));
+            None
+        }
+    }
+}
+
+/// Returns the default format if the file is invalid.
+fn read_format(cx: &mut Context, dir: &RoomDir, last_warning: &mut LastWarning) -> Format {
+    dir.format().unwrap_or_else(|error| {
+        let format = Format::default();
+        cx.warn_if_new(last_warning, format!("{error}; using the default, {format}"));
+        format
+    })
+}
+
+/// Returns which of the current talkers `listener` doesn't hear.
+fn excluded(
     participants: &BTreeMap<u32, Participant>,
     numbers: &BTreeMap<Name, u32>,
     number: u32,
     listener: &Participant,
-) -> LeftOut {
-    let speaks = |number: u32| participants.get(&number).is_some_and(|other| other.frame().is_some());
+) -> Excluded {
+    let has_frame = |number: u32| participants.get(&number).is_some_and(|other| other.frame().is_some());
     let own = listener.frame().map(|_| number);
     if listener.without().is_empty() {
-        return own.map_or(LeftOut::Nobody, LeftOut::One);
+        return own.map_or(Excluded::Empty, Excluded::One);
     }
     let unheard = listener.without().iter().filter_map(|name| numbers.get(name)).copied();
-    LeftOut::new(unheard.filter(|&other| speaks(other)).chain(own).collect())
+    Excluded::new(unheard.filter(|&other| has_frame(other)).chain(own).collect())
 }
 
-/// In the order of names.
+/// Returns the lines of `levels`, sorted by name.
 fn lines(participants: &BTreeMap<u32, Participant>) -> Vec<LevelLine> {
     let mut lines: Vec<LevelLine> = participants.values().filter_map(Participant::level).collect();
     lines.sort_by(|a, b| a.name.cmp(&b.name));

@@ -1,4 +1,4 @@
-//! inotify(7) on the rooms, and which directory each watch belongs to.
+//! inotify(7) on the rooms: adds watches and translates events.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -8,140 +8,131 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
 
-use crate::poller::Key;
+use crate::poller::ParticipantId;
 
-/// A directory that is watched.
+/// What a watch is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub(crate) enum Target {
     /// The directory of the rooms.
     Rooms,
-    /// A room, by its number.
+    /// A room's directory, by the room's number.
     Room(u32),
-    /// A participant.
-    Participant(Key),
-    /// A file that is a participant's microphone.
-    Mic(Key),
+    /// A participant's directory.
+    Participant(ParticipantId),
+    /// A `mic` that is a file.
+    MicFile(ParticipantId),
 }
 
 /// What happened to an entry of a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum What {
-    /// It was made: there may be nothing in it yet.
+pub(crate) enum Change {
+    /// It was created and may still be empty.
     Created,
-    /// It was moved here, or closed by somebody who wrote: it is complete.
+    /// It was renamed into the directory, or closed after writing.
     Complete,
-    /// It is no longer here.
-    Left,
-    /// Somebody opened it.
+    /// It was deleted, or renamed away.
+    Removed,
+    /// It was opened.
     Opened,
 }
 
-/// One thing that happened.
+/// A translated inotify event.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// To an entry of a watched directory.
-    Entry { place: Place, what: What, name: String, is_dir: bool },
-    /// Somebody wrote into a microphone that is a file, or truncated it.
-    Grown(Key),
-    /// To the directory itself: it was removed, or moved away.
-    Gone(Place),
-    /// Some changes were lost: look at everything again.
+pub(crate) enum Event {
+    /// An entry of a watched directory changed.
+    Entry { dir: Target, change: Change, name: String, is_dir: bool },
+    /// A `mic` that is a file was written or truncated.
+    MicWritten(ParticipantId),
+    /// The directory of the rooms was deleted or moved.
+    RoomsRemoved,
+    /// The kernel's queue overflowed and events were lost.
     Overflow,
 }
 
 /// Handle of a watch.
-pub type Watch = WatchDescriptor;
+pub(crate) type Watch = WatchDescriptor;
 
-/// All the watches.
+/// The inotify instance and its watches.
 #[derive(Debug)]
-pub struct Watcher {
+pub(crate) struct Watcher {
     inotify: Inotify,
-    places: HashMap<WatchDescriptor, Place>,
+    targets: HashMap<WatchDescriptor, Target>,
 }
 
 impl Watcher {
-    /// # Errors
-    /// Those of inotify_init1(2).
-    pub fn new() -> nix::Result<Self> {
-        Ok(Self { inotify: Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?, places: HashMap::new() })
+    pub(crate) fn new() -> nix::Result<Self> {
+        Ok(Self { inotify: Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?, targets: HashMap::new() })
     }
 
-    /// To be polled.
-    pub fn inotify(&self) -> &Inotify {
+    /// Returns the descriptor to poll.
+    pub(crate) fn inotify(&self) -> &Inotify {
         &self.inotify
     }
 
-    /// Watches the directory `path`, or the file that is a microphone. What was in it before is not told: look at it after this.
-    ///
-    /// # Errors
-    /// Those of inotify_add_watch(2).
-    pub fn add(&mut self, path: &Path, place: Place) -> io::Result<Watch> {
+    /// Watches `path`. Scan a directory after this call, since earlier changes are not reported.
+    pub(crate) fn add(&mut self, path: &Path, target: Target) -> io::Result<Watch> {
         let mut flags = AddWatchFlags::IN_ONLYDIR
             | AddWatchFlags::IN_DONT_FOLLOW
             | AddWatchFlags::IN_CREATE
             | AddWatchFlags::IN_DELETE
             | AddWatchFlags::IN_MOVE;
-        match place {
-            Place::Rooms => {
-                // Where the rooms are may well be a link.
+        match target {
+            Target::Rooms => {
+                // The operator may give a symbolic link on the command line.
                 flags.remove(AddWatchFlags::IN_DONT_FOLLOW);
                 flags |= AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_MOVE_SELF;
             }
-            Place::Room(_) => flags |= AddWatchFlags::IN_CLOSE_WRITE,
-            Place::Participant(_) => flags |= AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_OPEN,
-            // Not of a directory: every frame that we write ourselves would wake us.
-            Place::Mic(_) => flags = AddWatchFlags::IN_DONT_FOLLOW | AddWatchFlags::IN_MODIFY,
+            Target::Room(_) => flags |= AddWatchFlags::IN_CLOSE_WRITE,
+            Target::Participant(_) => flags |= AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_OPEN,
+            // IN_MODIFY on the directory would also report every frame that the mixer writes into `ear`.
+            Target::MicFile(_) => flags = AddWatchFlags::IN_DONT_FOLLOW | AddWatchFlags::IN_MODIFY,
         }
         let watch = self.inotify.add_watch(path, flags)?;
-        self.places.insert(watch, place);
+        self.targets.insert(watch, target);
         Ok(watch)
     }
 
-    /// Watches no more, neither a directory nor the microphone of the participant whose directory it is; fine if it is gone
-    /// already.
-    pub fn remove(&mut self, watch: Watch) {
-        let Some(place) = self.places.remove(&watch) else { return };
+    /// Removes a watch; with a participant's directory also the watch of its `mic`. The target need not exist any more.
+    pub(crate) fn remove(&mut self, watch: Watch) {
+        let Some(target) = self.targets.remove(&watch) else { return };
         let _ = self.inotify.rm_watch(watch);
-        if let Place::Participant(key) = place {
-            let of_mic = |(watch, place): (&Watch, &Place)| (*place == Place::Mic(key)).then_some(*watch);
-            let mics: Vec<Watch> = self.places.iter().filter_map(of_mic).collect();
+        if let Target::Participant(id) = target {
+            let of_mic = |(watch, target): (&Watch, &Target)| (*target == Target::MicFile(id)).then_some(*watch);
+            let mics: Vec<Watch> = self.targets.iter().filter_map(of_mic).collect();
             mics.into_iter().for_each(|mic| self.remove(mic));
         }
     }
 
-    /// Appends what has happened and can be read at once; more may be left for the next time.
-    ///
-    /// # Errors
-    /// Those of read(2) but EAGAIN and EINTR.
-    pub fn read(&mut self, changes: &mut Vec<Change>) -> io::Result<()> {
+    /// Appends the events of one read(2). More may be pending.
+    pub(crate) fn read(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
         match self.inotify.read_events() {
-            Ok(events) => changes.extend(events.into_iter().filter_map(|event| self.change(event))),
+            Ok(read) => events.extend(read.into_iter().filter_map(|event| self.translate(event))),
             Err(Errno::EAGAIN | Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
         }
         Ok(())
     }
 
-    fn change(&self, event: InotifyEvent) -> Option<Change> {
+    fn translate(&self, event: InotifyEvent) -> Option<Event> {
         use AddWatchFlags as Flag;
         if event.mask.contains(Flag::IN_Q_OVERFLOW) {
-            return Some(Change::Overflow);
+            return Some(Event::Overflow);
         }
-        let place = *self.places.get(&event.wd)?;
-        if let Place::Mic(key) = place {
-            return event.mask.contains(Flag::IN_MODIFY).then_some(Change::Grown(key));
+        let dir = *self.targets.get(&event.wd)?;
+        if let Target::MicFile(id) = dir {
+            return event.mask.contains(Flag::IN_MODIFY).then_some(Event::MicWritten(id));
         }
         if event.mask.intersects(Flag::IN_DELETE_SELF | Flag::IN_MOVE_SELF) {
-            return Some(Change::Gone(place));
+            return Some(Event::RoomsRemoved);
         }
-        let what = match event.mask {
-            mask if mask.contains(Flag::IN_CREATE) => What::Created,
-            mask if mask.intersects(Flag::IN_MOVED_TO | Flag::IN_CLOSE_WRITE) => What::Complete,
-            mask if mask.intersects(Flag::IN_DELETE | Flag::IN_MOVED_FROM) => What::Left,
-            mask if mask.contains(Flag::IN_OPEN) => What::Opened,
+        let change = match event.mask {
+            mask if mask.contains(Flag::IN_CREATE) => Change::Created,
+            mask if mask.intersects(Flag::IN_MOVED_TO | Flag::IN_CLOSE_WRITE) => Change::Complete,
+            mask if mask.intersects(Flag::IN_DELETE | Flag::IN_MOVED_FROM) => Change::Removed,
+            mask if mask.contains(Flag::IN_OPEN) => Change::Opened,
             _ => return None,
         };
         let name = event.name.map(OsString::into_string)?.ok()?;
-        Some(Change::Entry { place, what, name, is_dir: event.mask.contains(Flag::IN_ISDIR) })
+        Some(Event::Entry { dir, change, name, is_dir: event.mask.contains(Flag::IN_ISDIR) })
     }
 }

@@ -212,7 +212,7 @@ fn changes_lost_by_inotify_are_found_by_a_rescan() {
     room.dir.participant(&name("bob")).remove().unwrap();
     let carol = room.participant("carol");
     mixer.signal("CONT");
-    mixer.wait_for_log("changes of directories were lost");
+    mixer.wait_for_log("inotify queue overflowed");
     let mut dave = room.join("dave");
     Person::open(&carol).say(440.0);
     dave.hear(BURST);

@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use palabre_room::{FRAME_MS, Format, Name, Take};
+use palabre_room::{FRAME_MS, Format, Name, RecordedFrame};
 use palabre_sound::limit::{LOOK_AHEAD_MS, Limiter};
 use palabre_sound::mix::Sum;
 
@@ -42,7 +42,7 @@ impl Session {
     }
 
     /// Writes a speaker's frame. The frames of one tick must be consecutive.
-    pub(crate) fn take(&mut self, take: &Take) -> io::Result<()> {
+    pub(crate) fn take(&mut self, take: &RecordedFrame) -> io::Result<()> {
         let Some(at) = self.sample_at(take.at) else { return Ok(()) };
         if let Some(track) = self.tracks.get_mut(&take.name) {
             track.write(at, &take.frame)?;
@@ -162,8 +162,8 @@ mod tests {
         Duration::from_millis(ms)
     }
 
-    fn take(at_ms: u64, who: &str, value: i16) -> Take {
-        Take { at: ms(at_ms), name: who.parse().unwrap(), frame: vec![value; 480] }
+    fn take(at_ms: u64, who: &str, value: i16) -> RecordedFrame {
+        RecordedFrame { at: ms(at_ms), name: who.parse().unwrap(), frame: vec![value; 480] }
     }
 
     fn samples(directory: &tempfile::TempDir, name: &str) -> Vec<i16> {

@@ -2,15 +2,14 @@
 //!
 //! Each sample is written at the position of its time. Silence is a hole in the file, which takes no disk space.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
-use palabre_sound::wav::{self, HEAD_BYTES};
+use palabre_sound::wav::GrowingWav;
 
 const FILE_MODE: u32 = 0o640;
-const SAMPLE_BYTES: u64 = 2;
 
 /// The location, rate and length of the files of all tracks.
 #[derive(Clone, Debug)]
@@ -32,11 +31,7 @@ pub(crate) struct Track {
 #[derive(Debug)]
 struct Part {
     number: u64,
-    file: File,
-    /// Length of the file in samples.
-    samples: u64,
-    /// Length in the header in samples.
-    header_samples: u64,
+    wav: GrowingWav,
 }
 
 impl Track {
@@ -60,81 +55,50 @@ impl Track {
     /// Extends the track to this length and updates the headers of its files.
     pub(crate) fn update(&mut self, samples: u64) -> io::Result<()> {
         let (number, within) = (samples / self.layout.part_samples, samples % self.layout.part_samples);
-        let rate_hz = self.layout.rate_hz;
         let is_past = self.part.as_ref().is_some_and(|part| part.number > number);
-        let extended = if is_past { Ok(()) } else { self.part(number).and_then(|part| part.extend(within)) };
+        let extended = if is_past { Ok(()) } else { self.part(number).and_then(|wav| wav.extend_to(within)) };
         // If the disk is full, still updates the header for the samples that were written.
-        self.part.as_mut().map_or(Ok(()), |part| part.update_header(rate_hz)).and(extended)
+        self.part.as_mut().map_or(Ok(()), |part| part.wav.update_head()).and(extended)
     }
 
     /// Returns the file with this number. If another one is open, completes that first.
-    fn part(&mut self, number: u64) -> io::Result<&mut Part> {
+    fn part(&mut self, number: u64) -> io::Result<&mut GrowingWav> {
         if let Some(part) = self.part.take_if(|part| part.number != number) {
             self.complete(part, number)?;
         }
-        match &mut self.part {
-            Some(part) => Ok(part),
-            none => Ok(none.insert(Part::open(&self.layout, &self.name, number)?)),
-        }
+        let part = match &mut self.part {
+            Some(part) => part,
+            none => none.insert(Part { number, wav: open(&self.layout, &self.name, number)? }),
+        };
+        Ok(&mut part.wav)
     }
 
     /// Completes a file; one before `next` is extended to its full length.
     fn complete(&self, mut part: Part, next: u64) -> io::Result<()> {
         if part.number < next {
-            part.extend(self.layout.part_samples)?;
+            part.wav.extend_to(self.layout.part_samples)?;
         }
-        part.update_header(self.layout.rate_hz)
+        part.wav.update_head()
     }
 }
 
-impl Part {
-    /// Creates the file or opens the one of an earlier run.
-    fn open(layout: &Layout, name: &str, number: u64) -> io::Result<Self> {
-        let name = match number {
-            0 => format!("{name}.wav"),
-            _ => format!("{name}.{:03}.wav", number + 1),
-        };
-        let path = layout.directory.join(name);
-        let mut options = OpenOptions::new();
-        let mut file = options.read(true).write(true).create(true).truncate(false).mode(FILE_MODE).open(path)?;
-        let mut head = Vec::new();
-        (&mut file).take(HEAD_BYTES as u64).read_to_end(&mut head)?;
-        if !head.is_empty() && (head.len() < HEAD_BYTES || head[..4] != *b"RIFF") {
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the file exists and is not a WAV; move it away"));
-        }
-        let samples = file.metadata()?.len().saturating_sub(HEAD_BYTES as u64) / SAMPLE_BYTES;
-        file.write_all_at(&wav::sized_head(layout.rate_hz, samples * SAMPLE_BYTES), 0)?;
-        Ok(Self { number, file, samples, header_samples: samples })
-    }
-
-    fn write(&mut self, at: u64, samples: &[i16]) -> io::Result<()> {
-        let bytes: Vec<u8> = samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();
-        self.file.write_all_at(&bytes, HEAD_BYTES as u64 + at * SAMPLE_BYTES)?;
-        self.samples = self.samples.max(at + samples.len() as u64);
-        Ok(())
-    }
-
-    fn extend(&mut self, samples: u64) -> io::Result<()> {
-        if self.samples < samples {
-            self.file.set_len(HEAD_BYTES as u64 + samples * SAMPLE_BYTES)?;
-            self.samples = samples;
-        }
-        Ok(())
-    }
-
-    fn update_header(&mut self, rate_hz: u32) -> io::Result<()> {
-        if self.header_samples != self.samples {
-            self.file.write_all_at(&wav::sized_head(rate_hz, self.samples * SAMPLE_BYTES), 0)?;
-            self.header_samples = self.samples;
-        }
-        Ok(())
-    }
+/// Creates the file or opens the one of an earlier run.
+fn open(layout: &Layout, name: &str, number: u64) -> io::Result<GrowingWav> {
+    let name = match number {
+        0 => format!("{name}.wav"),
+        _ => format!("{name}.{:03}.wav", number + 1),
+    };
+    let path = layout.directory.join(name);
+    let mut options = OpenOptions::new();
+    let file = options.read(true).write(true).create(true).truncate(false).mode(FILE_MODE).open(path)?;
+    GrowingWav::open(file, layout.rate_hz)
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use palabre_sound::wav;
 
     fn layout(part_samples: u64) -> (tempfile::TempDir, Layout) {
         let directory = tempfile::tempdir().unwrap();

@@ -1,25 +1,21 @@
-//! The directories of rooms and participants, and the small text files in them.
-//!
-//! Whoever is in the group may write into these directories, so nothing in them is trusted: files are opened without
-//! following links or waiting, must be regular, and have a maximum size. What is written is written whole: a new file,
-//! then `rename(2)`.
+//! The directories of rooms and participants, and the text files in them.
 
-use std::fs::{DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt, PermissionsExt};
+use std::fmt::Display;
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 use nix::sys::stat::Mode;
 
+use crate::small_file::{self, FILE_MODE, set_mode};
 use crate::{Format, Gain, LevelLine, Levelling, Member, Name, RoomError};
 
 const DIR_MODE: u32 = 0o2770;
-const FILE_MODE: u32 = 0o660;
-/// `format`, `gain` and `levelling` are one line.
+/// Maximum size of `format`, `gain` and `levelling`, which have one line.
 const MAX_LINE_BYTES: u64 = 4096;
-/// `names`, `levels` and `without` have a line for each participant.
+/// Maximum size of `names`, `levels` and `without`, which have a line for each participant.
 const MAX_LIST_BYTES: u64 = 1 << 20;
 
 /// A room: a directory whose participants hear each other.
@@ -29,58 +25,57 @@ pub struct RoomDir {
 }
 
 impl RoomDir {
-    /// The room at `path`, which need not exist.
+    /// Returns the room at `path`, which need not exist.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into() }
     }
 
-    /// Where the room is.
+    /// Returns the path of the room.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Makes the directory (mode 2770) and its `format`, or brings them to this state.
+    /// Creates the directory (mode 2770) and its `format`, or updates them.
     ///
     /// # Errors
-    /// What the file system says.
+    /// The directory can't be created, or the file can't be written.
     pub fn create(&self, format: Format) -> Result<(), RoomError> {
-        make_dir(&self.path)?;
-        write_whole(&self.path.join("format"), &format!("{format}\n"))
+        create_dir(&self.path)?;
+        small_file::write(&self.path.join("format"), &format!("{format}\n"))
     }
 
-    /// What flows through this room's pipes; the default where there is no file `format`.
+    /// Returns the format of the room's samples; without a file `format`, the default.
     ///
     /// # Errors
-    /// The file can't be read, or is not a format.
+    /// The file can't be read, or is invalid.
     pub fn format(&self) -> Result<Format, RoomError> {
-        let path = self.path.join("format");
-        read_small(&path, MAX_LINE_BYTES)?.map_or(Ok(Format::default()), |text| parse_as(&path, text.trim()))
+        read_line(&self.path.join("format")).map(Option::unwrap_or_default)
     }
 
-    /// Whether those who speak here are levelled; `None` where there is no file `levelling`, and then they aren't.
+    /// Returns whether participants are levelled by default; `None` without a file `levelling`.
     ///
     /// # Errors
-    /// The file can't be read, or says something else: keep what it was.
+    /// The file can't be read, or is invalid.
     pub fn levelling(&self) -> Result<Option<Levelling>, RoomError> {
-        read_levelling(&self.path)
+        read_line(&self.path.join("levelling"))
     }
 
     /// Writes the file `levelling`, or removes it for `None`.
     ///
     /// # Errors
-    /// What the file system says.
+    /// The file can't be written or removed.
     pub fn set_levelling(&self, levelling: Option<Levelling>) -> Result<(), RoomError> {
-        write_levelling(&self.path, levelling)
+        write_line(&self.path.join("levelling"), levelling)
     }
 
-    /// The pipe that is there while this room is recorded.
+    /// Returns the path of the pipe that exists while the room is recorded.
     #[must_use]
     pub fn recording(&self) -> PathBuf {
         self.path.join("recording")
     }
 
-    /// Who has a directory here, in the order of names. Other entries are passed over.
+    /// Returns the names of the participants' directories, sorted. Other entries are ignored.
     ///
     /// # Errors
     /// The directory can't be read.
@@ -96,46 +91,42 @@ impl RoomDir {
         Ok(names)
     }
 
-    /// The directory of one participant, which need not exist.
+    /// Returns the directory of a participant, which need not exist.
     #[must_use]
     pub fn participant(&self, name: &Name) -> ParticipantDir {
         ParticipantDir { path: self.path.join(name) }
     }
 
-    /// Who belongs to this room, for the pages; empty where there is no file. Lines that are not valid are passed over.
+    /// Returns the members that pages show; without a file `names`, none. Invalid lines are ignored.
     ///
     /// # Errors
     /// The file can't be read.
     pub fn names(&self) -> Result<Vec<Member>, RoomError> {
-        let text = read_small(&self.path.join("names"), MAX_LIST_BYTES)?.unwrap_or_default();
-        Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
+        read_lines(&self.path.join("names"))
     }
 
     /// Replaces the file `names`.
     ///
     /// # Errors
-    /// What the file system says.
+    /// The file can't be written.
     pub fn write_names(&self, members: &[Member]) -> Result<(), RoomError> {
-        let lines: String = members.iter().map(|member| format!("{member}\n")).collect();
-        write_whole(&self.path.join("names"), &lines)
+        write_lines(&self.path.join("names"), members)
     }
 
-    /// Who is talking and how loud; empty where there is no file. Lines that are not valid are passed over.
+    /// Returns who is talking and how loud; without a file `levels`, nothing. Invalid lines are ignored.
     ///
     /// # Errors
     /// The file can't be read.
     pub fn levels(&self) -> Result<Vec<LevelLine>, RoomError> {
-        let text = read_small(&self.path.join("levels"), MAX_LIST_BYTES)?.unwrap_or_default();
-        Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
+        read_lines(&self.path.join("levels"))
     }
 
     /// Replaces the file `levels`.
     ///
     /// # Errors
-    /// What the file system says.
+    /// The file can't be written.
     pub fn write_levels(&self, levels: &[LevelLine]) -> Result<(), RoomError> {
-        let lines: String = levels.iter().map(|line| format!("{line}\n")).collect();
-        write_whole(&self.path.join("levels"), &lines)
+        write_lines(&self.path.join("levels"), levels)
     }
 }
 
@@ -146,44 +137,44 @@ pub struct ParticipantDir {
 }
 
 impl ParticipantDir {
-    /// Where the participant is.
+    /// Returns the path of the directory.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The pipe that carries what this participant says.
+    /// Returns the path of the pipe with what the participant says.
     #[must_use]
     pub fn mic(&self) -> PathBuf {
         self.path.join("mic")
     }
 
-    /// The pipe that carries what this participant hears.
+    /// Returns the path of the pipe with what the participant hears.
     #[must_use]
     pub fn ear(&self) -> PathBuf {
         self.path.join("ear")
     }
 
-    /// The socket where messages to this participant arrive.
+    /// Returns the path of the socket on which messages to the participant arrive.
     #[must_use]
     pub fn inbox(&self) -> PathBuf {
         self.path.join("inbox")
     }
 
-    /// Makes the directory and its two pipes (modes 2770 and 660), or brings them to this state.
+    /// Creates the directory (mode 2770) and its two pipes (mode 660), or updates their modes.
     ///
     /// # Errors
-    /// What the file system says; a `mic` or `ear` that exists and is neither a pipe nor a regular file.
+    /// The directory or a pipe can't be created, or `mic` or `ear` is neither a pipe nor a regular file.
     pub fn create(&self) -> Result<(), RoomError> {
-        make_dir(&self.path)?;
-        make_pipe(&self.mic())?;
-        make_pipe(&self.ear())
+        create_dir(&self.path)?;
+        create_pipe(&self.mic())?;
+        create_pipe(&self.ear())
     }
 
-    /// Removes the directory with all that is in it. Fine if there is none.
+    /// Removes the directory and its content, if it exists.
     ///
     /// # Errors
-    /// What the file system says.
+    /// It can't be removed.
     pub fn remove(&self) -> Result<(), RoomError> {
         match std::fs::remove_dir_all(&self.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(RoomError::io("remove", &self.path)(error)),
@@ -191,82 +182,86 @@ impl ParticipantDir {
         }
     }
 
-    /// The gain from the file `gain`; 0 dB where there is none.
+    /// Returns the participant's gain; without a file `gain`, 0 dB.
     ///
     /// # Errors
-    /// The file can't be read, or is not a gain: keep the last one.
+    /// The file can't be read, or is invalid.
     pub fn gain(&self) -> Result<Gain, RoomError> {
-        let path = self.path.join("gain");
-        read_small(&path, MAX_LINE_BYTES)?.map_or(Ok(Gain::default()), |text| parse_as(&path, text.trim()))
+        read_line(&self.path.join("gain")).map(Option::unwrap_or_default)
     }
 
     /// Writes the file `gain`, or removes it for `None`.
     ///
     /// # Errors
-    /// What the file system says.
+    /// The file can't be written or removed.
     pub fn set_gain(&self, gain: Option<Gain>) -> Result<(), RoomError> {
-        replace(&self.path.join("gain"), gain.map(|gain| format!("{gain}\n")))
+        write_line(&self.path.join("gain"), gain)
     }
 
-    /// Whether this participant is levelled, whatever the room says; `None` where there is no file `levelling`.
+    /// Returns whether this participant is levelled; `None` without a file `levelling`, which means as the room.
     ///
     /// # Errors
-    /// The file can't be read, or says something else: keep what it was.
+    /// The file can't be read, or is invalid.
     pub fn levelling(&self) -> Result<Option<Levelling>, RoomError> {
-        read_levelling(&self.path)
+        read_line(&self.path.join("levelling"))
     }
 
     /// Writes the file `levelling`, or removes it for `None`.
     ///
     /// # Errors
-    /// What the file system says.
+    /// The file can't be written or removed.
     pub fn set_levelling(&self, levelling: Option<Levelling>) -> Result<(), RoomError> {
-        write_levelling(&self.path, levelling)
+        write_line(&self.path.join("levelling"), levelling)
     }
 
-    /// Whom this participant does not hear, from the file `without`; nobody where there is none.
+    /// Returns the names of those whom this participant doesn't hear; without a file `without`, none.
     ///
     /// # Errors
-    /// The file can't be read, or has a line that is not a name: keep the last list.
+    /// The file can't be read, or has an invalid line.
     pub fn without(&self) -> Result<Vec<Name>, RoomError> {
         let path = self.path.join("without");
-        let text = read_small(&path, MAX_LIST_BYTES)?.unwrap_or_default();
-        text.lines().map(str::trim).filter(|line| !line.is_empty()).map(|line| parse_as(&path, line)).collect()
+        let text = small_file::read(&path, MAX_LIST_BYTES)?.unwrap_or_default();
+        text.lines().map(str::trim).filter(|line| !line.is_empty()).map(|line| parse(&path, line)).collect()
     }
 
-    /// Writes the file `without`, or removes it for nobody.
+    /// Writes the file `without`, or removes it for an empty list.
     ///
     /// # Errors
-    /// What the file system says.
+    /// The file can't be written or removed.
     pub fn set_without(&self, names: &[Name]) -> Result<(), RoomError> {
         let lines: String = names.iter().map(|name| format!("{name}\n")).collect();
-        replace(&self.path.join("without"), (!names.is_empty()).then_some(lines))
+        small_file::write_or_remove(&self.path.join("without"), (!names.is_empty()).then_some(lines))
     }
 }
 
-fn read_levelling(dir: &Path) -> Result<Option<Levelling>, RoomError> {
-    let path = dir.join("levelling");
-    read_small(&path, MAX_LINE_BYTES)?.map(|text| parse_as(&path, text.trim())).transpose()
+fn read_line<T: FromStr<Err: Display>>(path: &Path) -> Result<Option<T>, RoomError> {
+    small_file::read(path, MAX_LINE_BYTES)?.map(|text| parse(path, text.trim())).transpose()
 }
 
-fn write_levelling(dir: &Path, levelling: Option<Levelling>) -> Result<(), RoomError> {
-    replace(&dir.join("levelling"), levelling.map(|levelling| format!("{levelling}\n")))
+fn write_line(path: &Path, value: Option<impl Display>) -> Result<(), RoomError> {
+    small_file::write_or_remove(path, value.map(|value| format!("{value}\n")))
 }
 
-fn parse_as<T: FromStr>(path: &Path, text: &str) -> Result<T, RoomError>
-where
-    T::Err: std::fmt::Display,
-{
+fn read_lines<T: FromStr>(path: &Path) -> Result<Vec<T>, RoomError> {
+    let text = small_file::read(path, MAX_LIST_BYTES)?.unwrap_or_default();
+    Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
+}
+
+fn write_lines(path: &Path, lines: &[impl Display]) -> Result<(), RoomError> {
+    small_file::write(path, &lines.iter().map(|line| format!("{line}\n")).collect::<String>())
+}
+
+fn parse<T: FromStr<Err: Display>>(path: &Path, text: &str) -> Result<T, RoomError> {
     text.parse().map_err(|error: T::Err| RoomError::content(path, error.to_string()))
 }
 
-fn make_dir(path: &Path) -> Result<(), RoomError> {
+fn create_dir(path: &Path) -> Result<(), RoomError> {
     let create = RoomError::io("create directory", path);
     DirBuilder::new().recursive(true).mode(DIR_MODE).create(path).map_err(create)?;
     set_mode(path, DIR_MODE)
 }
 
-fn make_pipe(path: &Path) -> Result<(), RoomError> {
+fn create_pipe(path: &Path) -> Result<(), RoomError> {
     match nix::unistd::mkfifo(path, Mode::from_bits_truncate(FILE_MODE)) {
         Ok(()) => set_mode(path, FILE_MODE),
         Err(nix::errno::Errno::EEXIST) => check_pipe(path),
@@ -274,7 +269,7 @@ fn make_pipe(path: &Path) -> Result<(), RoomError> {
     }
 }
 
-/// A regular file is as good as a pipe for the mixer; anything else has no business here.
+/// The mixer reads and writes regular files too.
 fn check_pipe(path: &Path) -> Result<(), RoomError> {
     let kind = std::fs::symlink_metadata(path).map_err(RoomError::io("examine", path))?.file_type();
     if kind.is_fifo() {
@@ -286,72 +281,12 @@ fn check_pipe(path: &Path) -> Result<(), RoomError> {
     }
 }
 
-/// The mode whatever the umask; somebody else's file of the right mode is left alone.
-fn set_mode(path: &Path, mode: u32) -> Result<(), RoomError> {
-    let examine = RoomError::io("examine", path);
-    if std::fs::metadata(path).map_err(examine)?.permissions().mode() & 0o7777 == mode {
-        return Ok(());
-    }
-    std::fs::set_permissions(path, Permissions::from_mode(mode)).map_err(RoomError::io("set the mode of", path))
-}
-
-/// Content of a regular file, `None` where there is no file. A pipe or a link in its place is an error, not a trap.
-pub(crate) fn read_small(path: &Path, max_bytes: u64) -> Result<Option<String>, RoomError> {
-    let read = RoomError::io("read", path);
-    let file = match OpenOptions::new().read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK).open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(read(error)),
-    };
-    if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
-        return Err(RoomError::content(path, "it is not a regular file"));
-    }
-    let mut text = Vec::new();
-    file.take(max_bytes + 1).read_to_end(&mut text).map_err(read)?;
-    if text.len() as u64 > max_bytes {
-        return Err(RoomError::content(path, format!("it is longer than {max_bytes} bytes")));
-    }
-    String::from_utf8(text).map(Some).map_err(|_| RoomError::content(path, "it is not UTF-8 text"))
-}
-
-fn replace(path: &Path, text: Option<String>) -> Result<(), RoomError> {
-    match text {
-        Some(text) => write_whole(path, &text),
-        None => match std::fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(RoomError::io("remove", path)(error)),
-            _ => Ok(()),
-        },
-    }
-}
-
-/// Readers see the old text or the new text, never half of one.
-pub(crate) fn write_whole(path: &Path, text: &str) -> Result<(), RoomError> {
-    let mut new = path.as_os_str().to_owned();
-    new.push(".new");
-    let new = PathBuf::from(new);
-    let written = write_new(&new, text).and_then(|()| std::fs::rename(&new, path));
-    written.map_err(RoomError::io("write", path))
-}
-
-fn write_new(path: &Path, text: &str) -> io::Result<()> {
-    let open = || OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(path);
-    let mut file: File = match open() {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            // Left behind by somebody who died between the two steps.
-            std::fs::remove_file(path)?;
-            open()?
-        }
-        other => other?,
-    };
-    file.set_permissions(Permissions::from_mode(FILE_MODE))?;
-    file.write_all(text.as_bytes())
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::Talk;
+    use std::os::unix::fs::PermissionsExt;
 
     fn room() -> (tempfile::TempDir, RoomDir) {
         let dir = tempfile::tempdir().unwrap();
@@ -365,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn a_room_is_made_with_the_modes_of_the_document() {
+    fn directories_and_files_have_the_documented_modes() {
         let (_dir, room) = room();
         let alice = room.participant(&"alice".parse().unwrap());
         alice.create().unwrap();
@@ -380,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_read_back_as_they_were_written() {
+    fn written_files_are_read_back() {
         let (_dir, room) = room();
         let alice: Name = "alice".parse().unwrap();
         let dir = room.participant(&alice);
@@ -413,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn hostile_files_are_errors_and_never_waited_for() {
+    fn hostile_files_are_errors_and_never_block() {
         let (_dir, room) = room();
         let dir = room.participant(&"alice".parse().unwrap());
         dir.create().unwrap();
@@ -434,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_that_are_no_participants_are_passed_over() {
+    fn entries_that_are_not_participants_are_ignored() {
         let (_dir, room) = room();
         std::fs::create_dir(room.path().join("Upper")).unwrap();
         std::fs::create_dir(room.path().join(".hidden")).unwrap();

@@ -1,28 +1,28 @@
-//! What can go wrong with a room's files, and whose fault it is.
+//! Errors of the room directory.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// A file of the room directory can't be read, written or understood.
+/// A file of the room directory can't be read or written, or is invalid.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RoomError {
-    /// The operating system refused.
+    /// A system call failed.
     #[error("unable to {verb} '{}': {source}", path.display())]
     Io {
-        /// What was tried: `read`, `create` …
+        /// What failed: `read`, `create` …
         verb: &'static str,
         /// The file or directory.
         path: PathBuf,
         /// The cause.
         source: io::Error,
     },
-    /// The file's content is not what `docs/room-directory.md` says.
+    /// The file is not as `docs/room-directory.md` specifies it.
     #[error("unable to understand '{}': {why}", path.display())]
     Content {
         /// The file.
         path: PathBuf,
-        /// What is wrong and what is allowed.
+        /// What is wrong, and what is allowed.
         why: String,
     },
 }
@@ -38,29 +38,29 @@ impl RoomError {
     }
 }
 
-/// A pipe can't be opened now. The first three are answers rather than failures.
+/// A pipe or file can't be opened.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// `ENXIO`: nobody reads this pipe, so there is nothing to write for. Not a loss.
-    #[error("nobody reads '{}'", .0.display())]
+    /// `ENXIO`: no process reads this pipe. This is a normal state.
+    #[error("no process reads '{}'", .0.display())]
     NoReader(PathBuf),
-    /// Another process reads this pipe and holds its lock.
+    /// Another process reads this pipe and has locked it.
     #[error("'{}' is being read by another process; a pipe has one reader", .0.display())]
     Taken(PathBuf),
-    /// There is no such file (yet).
+    /// There is no such file.
     #[error("there is no pipe '{}'", .0.display())]
     Missing(PathBuf),
-    /// There is a file but it is no FIFO.
+    /// The file is not a FIFO.
     #[error("'{}' is not a named pipe; remove it and make one with mkfifo(1)", .0.display())]
     NotAPipe(PathBuf),
-    /// There is something but it is no regular file.
+    /// The file is not a regular file.
     #[error("'{}' is neither a named pipe nor a file; remove it and make one with mkfifo(1)", .0.display())]
     NotAFile(PathBuf),
-    /// The operating system refused.
+    /// A system call failed.
     #[error("unable to open '{}': {source}", path.display())]
     Io {
-        /// The pipe.
+        /// The pipe or file.
         path: PathBuf,
         /// The cause.
         source: io::Error,

@@ -1,67 +1,105 @@
-//! A regular file in a pipe's place: what lies at a path, and how a file there is opened.
+//! Which file is at a path, and how a regular file in the place of a pipe is opened.
 //!
-//! Whoever is in the group may put anything there, so no link is followed and nothing is waited for. What the bytes mean
-//! (a WAV that grows) is for whoever opens it to know.
+//! Every member of the group may put anything there, so symbolic links are not followed and opening never blocks.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
-use std::time::SystemTime;
 
 use nix::errno::Errno;
 use nix::libc::{O_CLOEXEC, O_NOFOLLOW, O_NONBLOCK};
 
-use crate::{OpenError, PipeId};
+use crate::OpenError;
 
-/// What lies where a pipe is expected.
+/// Identifies a file by device and inode number. A path's identity changes when its file is replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl FileId {
+    pub(crate) fn of(metadata: &Metadata) -> Self {
+        Self { device: metadata.dev(), inode: metadata.ino() }
+    }
+}
+
+/// Returns the identity of the file at `path`, of a symbolic link itself.
+///
+/// # Errors
+/// The error of lstat(2).
+pub fn file_id(path: &Path) -> io::Result<FileId> {
+    Ok(FileId::of(&std::fs::symlink_metadata(path)?))
+}
+
+/// Type of a file in the place of a pipe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum FileKind {
     /// A FIFO.
     Pipe,
     /// A regular file.
-    File,
-    /// Something that has no business there: a link, a directory, a device.
+    Regular,
+    /// A symbolic link, a directory, a device or a socket: never opened.
     Other,
 }
 
-/// What lies at `path`, links not followed; `None` where there is nothing.
+/// Returns type and identity of the file at `path`, of a symbolic link itself, or `None` if there is none.
 #[must_use]
-pub fn kind(path: &Path) -> Option<Kind> {
-    let kind = std::fs::symlink_metadata(path).ok()?.file_type();
-    Some(match kind {
-        kind if kind.is_fifo() => Kind::Pipe,
-        kind if kind.is_file() => Kind::File,
-        _ => Kind::Other,
-    })
+pub fn lookup(path: &Path) -> Option<(FileKind, FileId)> {
+    let metadata = std::fs::symlink_metadata(path).ok()?;
+    let kind = match metadata.file_type() {
+        kind if kind.is_fifo() => FileKind::Pipe,
+        kind if kind.is_file() => FileKind::Regular,
+        _ => FileKind::Other,
+    };
+    Some((kind, FileId::of(&metadata)))
 }
 
-/// A regular file that is read while another program writes it, or written while others read it.
+/// An open regular file.
 #[derive(Debug)]
-pub struct SoundFile {
+pub struct RegularFile {
     file: File,
-    id: PipeId,
+    id: FileId,
 }
 
-impl SoundFile {
+impl RegularFile {
     /// Opens the file at `path` for reading.
     ///
     /// # Errors
-    /// [`OpenError::Missing`], [`OpenError::NotAFile`], or what the system says.
-    pub fn read(path: &Path) -> Result<Self, OpenError> {
+    /// [`OpenError::Missing`], [`OpenError::NotAFile`], or [`OpenError::Io`].
+    pub fn open_to_read(path: &Path) -> Result<Self, OpenError> {
         Self::open(path, OpenOptions::new().read(true))
     }
 
-    /// Opens the file at `path` for reading and writing. It must be there.
+    /// Opens the file at `path`, which must exist, for reading and writing.
     ///
     /// # Errors
-    /// [`OpenError::Missing`], [`OpenError::NotAFile`], or what the system says.
-    pub fn write(path: &Path) -> Result<Self, OpenError> {
+    /// [`OpenError::Missing`], [`OpenError::NotAFile`], or [`OpenError::Io`].
+    pub fn open_to_write(path: &Path) -> Result<Self, OpenError> {
         Self::open(path, OpenOptions::new().read(true).write(true))
     }
 
+    /// Returns the identity of the file.
+    #[must_use]
+    pub fn id(&self) -> FileId {
+        self.id
+    }
+
+    /// Returns the file.
+    #[must_use]
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Returns the file.
+    #[must_use]
+    pub fn into_file(self) -> File {
+        self.file
+    }
+
     fn open(path: &Path, options: &mut OpenOptions) -> Result<Self, OpenError> {
-        // O_NONBLOCK: a pipe that took the file's place must not stop us.
+        // O_NONBLOCK: a pipe may have taken the file's place.
         let opened = options.custom_flags(O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC).open(path);
         let file = opened.map_err(|error| match error.raw_os_error().map(Errno::from_raw) {
             Some(Errno::ENOENT | Errno::ENOTDIR) => OpenError::Missing(path.to_owned()),
@@ -72,62 +110,7 @@ impl SoundFile {
         if !metadata.is_file() {
             return Err(OpenError::NotAFile(path.to_owned()));
         }
-        Ok(Self { file, id: PipeId::of(&metadata) })
-    }
-
-    /// Which file this is.
-    #[must_use]
-    pub fn id(&self) -> PipeId {
-        self.id
-    }
-
-    /// Bytes that are in it now.
-    ///
-    /// # Errors
-    /// What `fstat(2)` says.
-    pub fn bytes(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.len())
-    }
-
-    /// When somebody last wrote into it.
-    ///
-    /// # Errors
-    /// What `fstat(2)` says.
-    pub fn modified(&self) -> io::Result<SystemTime> {
-        self.file.metadata()?.modified()
-    }
-
-    /// Reads at `offset` as much as is there, at most as much as `bytes` holds; says how much.
-    ///
-    /// # Errors
-    /// What `pread(2)` says.
-    pub fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
-        let mut done = 0;
-        while done < bytes.len() {
-            match self.file.read_at(&mut bytes[done..], offset + done as u64) {
-                Ok(0) => break,
-                Ok(read) => done += read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(done)
-    }
-
-    /// Writes all of `bytes` at `offset`; what lies between the present end and there becomes zeros.
-    ///
-    /// # Errors
-    /// What `pwrite(2)` says; a part may have been written.
-    pub fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.file.write_all_at(bytes, offset)
-    }
-
-    /// Makes it `bytes` long; what is new is zeros, and takes no room on the disk.
-    ///
-    /// # Errors
-    /// What `ftruncate(2)` says.
-    pub fn set_bytes(&self, bytes: u64) -> io::Result<()> {
-        self.file.set_len(bytes)
+        Ok(Self { file, id: FileId::of(&metadata) })
     }
 }
 
@@ -138,34 +121,23 @@ mod tests {
     use crate::RoomDir;
 
     #[test]
-    fn pipes_files_and_the_rest_are_told_apart() {
+    fn pipes_regular_files_and_others_are_distinguished() {
         let dir = tempfile::tempdir().unwrap();
         let alice = RoomDir::new(dir.path()).participant(&"alice".parse().unwrap());
         alice.create().unwrap();
         let (file, link) = (dir.path().join("file"), dir.path().join("link"));
         std::fs::write(&file, "").unwrap();
         std::os::unix::fs::symlink(&file, &link).unwrap();
-        let kinds =
-            [&alice.mic(), &file, &link, &dir.path().to_owned(), &dir.path().join("none")].map(|path| kind(path));
-        assert_eq!(kinds, [Some(Kind::Pipe), Some(Kind::File), Some(Kind::Other), Some(Kind::Other), None]);
-        assert!(SoundFile::read(&file).is_ok());
+        let paths = [alice.mic(), file.clone(), link.clone(), dir.path().to_owned(), dir.path().join("none")];
+        let kinds = paths.map(|path| lookup(&path).map(|(kind, _)| kind));
+        use FileKind::{Other, Pipe, Regular};
+        assert_eq!(kinds, [Some(Pipe), Some(Regular), Some(Other), Some(Other), None]);
+        assert_ne!(file_id(&link).unwrap(), file_id(&file).unwrap());
+        assert!(RegularFile::open_to_read(&file).is_ok());
         for path in [&alice.mic(), &link, &dir.path().to_owned()] {
-            assert!(matches!(SoundFile::read(path), Err(OpenError::NotAFile(_))), "{}", path.display());
-            assert!(SoundFile::write(path).is_err());
+            assert!(matches!(RegularFile::open_to_read(path), Err(OpenError::NotAFile(_))), "{}", path.display());
+            assert!(RegularFile::open_to_write(path).is_err());
         }
-        assert!(matches!(SoundFile::read(&dir.path().join("none")), Err(OpenError::Missing(_))));
-    }
-
-    #[test]
-    fn a_file_is_read_and_written_where_one_says() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("file");
-        std::fs::write(&path, "abc").unwrap();
-        let file = SoundFile::write(&path).unwrap();
-        file.write_at(b"x", 5).unwrap();
-        file.set_bytes(7).unwrap();
-        let mut bytes = [9; 10];
-        assert_eq!((file.read_at(&mut bytes, 1).unwrap(), file.bytes().unwrap()), (6, 7));
-        assert_eq!(&bytes[..6], b"bc\0\0x\0");
+        assert!(matches!(RegularFile::open_to_read(&dir.path().join("none")), Err(OpenError::Missing(_))));
     }
 }

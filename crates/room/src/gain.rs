@@ -1,18 +1,18 @@
-//! What the operator does to a participant's voice: decibels or mute.
+//! The gain that the operator sets for a participant: decibels or mute.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// Gain of a participant, as in the file `gain`.
+/// Content of the file `gain`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Gain {
-    /// Decibels, −60 to +20; 0 leaves every sample as it is.
+    /// Decibels, −60 to +20. 0 doesn't change the samples.
     Db(f32),
-    /// Nobody hears this participant.
+    /// The participant is not heard.
     Mute,
 }
 
-/// The text is not a gain.
+/// A text that is not a gain.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("'{}' is not a gain; allowed are decibels from -60 to 20, or 'mute'", .0.escape_default())]
 pub struct GainError(String);
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gains_are_decibels_or_mute() {
+    fn a_gain_is_decibels_or_mute() {
         assert_eq!("-6.0\n".parse(), Ok(Gain::Db(-6.0)));
         assert_eq!("mute".parse(), Ok(Gain::Mute));
         for bad in ["", "x", "21", "-60.1", "nan", "inf", "MUTE"] {

@@ -1,32 +1,31 @@
-//! The socket `inbox` of a participant, for short texts: a datagram says who wrote and what, and is kept nowhere.
+//! The socket `inbox` of a participant, which receives text messages as datagrams.
 //!
-//! Whoever writes sends one datagram to each inbox of the room and waits for nobody: a full inbox misses this text alone.
+//! A sender sends one datagram to each inbox of the room and never blocks: a message for a full inbox is lost.
 
-use std::fs::Permissions;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixDatagram;
 use std::str::FromStr;
 
+use crate::small_file::{FILE_MODE, set_mode, temporary};
 use crate::{Name, ParticipantDir, RoomDir, RoomError};
 
-/// The longest text of a message, in characters.
+/// Maximum length of a message in characters.
 pub const MAX_MESSAGE_CHARS: usize = 500;
-/// A name, a tab, and a text of which each character takes at most four bytes.
+/// Maximum size of a datagram: a name, a tab and a text with at most four bytes for each character.
 const MAX_BYTES: usize = 32 + 1 + 4 * MAX_MESSAGE_CHARS;
-const MODE: u32 = 0o660;
 
-/// A short text that somebody wrote to the room.
+/// A text message to a room.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// Login name of whoever wrote.
+    /// Name of the sender.
     pub from: Name,
-    /// 1 to 500 characters of one line, none of them a control character.
+    /// One line of 1 to 500 characters without control characters.
     pub text: String,
 }
 
 impl Message {
-    /// A message, if `text` may be one.
+    /// Returns a message, if `text` is valid.
     #[must_use]
     pub fn new(from: Name, text: &str) -> Option<Self> {
         let length = text.chars().take(MAX_MESSAGE_CHARS + 1).count();
@@ -45,31 +44,33 @@ impl FromStr for Message {
     }
 }
 
-/// Where one participant's messages arrive.
+/// The socket on which a participant's messages arrive.
 #[derive(Debug)]
 pub struct Inbox {
     socket: UnixDatagram,
 }
 
 impl Inbox {
-    /// Makes the socket, in the place of one that is there: whoever comes later gets the messages from then on.
+    /// Creates the socket, or replaces the present one, which receives no more messages.
     ///
     /// # Errors
-    /// What the file system says; the path of a socket has at most 107 bytes.
+    /// The socket can't be created. Its path has at most 107 bytes.
     pub fn bind(participant: &ParticipantDir) -> Result<Self, RoomError> {
-        let (path, new) = (participant.inbox(), participant.path().join("inbox.new"));
-        // Left behind by somebody who died between the two steps.
+        let path = participant.inbox();
+        let new = temporary(&path);
+        // A killed process may have left it behind.
         let _ = std::fs::remove_file(&new);
         let bound = UnixDatagram::bind(&new).and_then(|socket| {
             socket.set_nonblocking(true)?;
-            std::fs::set_permissions(&new, Permissions::from_mode(MODE))?;
-            std::fs::rename(&new, &path)?;
             Ok(socket)
         });
-        Ok(Self { socket: bound.map_err(RoomError::io("make the socket", &path))? })
+        let socket = bound.map_err(RoomError::io("create the socket", &path))?;
+        set_mode(&new, FILE_MODE)?;
+        std::fs::rename(&new, &path).map_err(RoomError::io("create the socket", &path))?;
+        Ok(Self { socket })
     }
 
-    /// The next message that has arrived; datagrams that are none are passed over.
+    /// Returns the next message that has arrived. Invalid datagrams are ignored.
     pub fn receive(&self) -> Option<Message> {
         let mut bytes = [0; MAX_BYTES + 1];
         loop {
@@ -89,17 +90,21 @@ impl AsFd for Inbox {
 }
 
 impl RoomDir {
-    /// Sends a message to every inbox of the room, the writer's own too, and says how many took it.
+    /// Sends a message to every inbox of the room, including the sender's, and returns how many received it.
     ///
     /// # Errors
-    /// The directory can't be read, or there are no more file descriptors.
+    /// The directory can't be read, or no socket can be created.
     pub fn tell(&self, message: &Message) -> Result<usize, RoomError> {
         let socket = UnixDatagram::unbound().and_then(|socket| socket.set_nonblocking(true).map(|()| socket));
         let socket = socket.map_err(RoomError::io("write into", self.path()))?;
         let datagram = format!("{}\t{}", message.from, message.text);
-        // Nobody there, nobody reading, no room left: each concerns that participant alone.
-        let took = |name: &Name| socket.send_to(datagram.as_bytes(), self.participant(name).inbox()).is_ok();
-        Ok(self.participants()?.iter().filter(|name| took(name)).count())
+        // An inbox that is missing, not read or full misses the message. A symbolic link could lead to another program's socket.
+        let receives = |name: &Name| {
+            let inbox = self.participant(name).inbox();
+            let is_socket = std::fs::symlink_metadata(&inbox).is_ok_and(|file| file.file_type().is_socket());
+            is_socket && socket.send_to(datagram.as_bytes(), inbox).is_ok()
+        };
+        Ok(self.participants()?.iter().filter(|name| receives(name)).count())
     }
 }
 
@@ -108,6 +113,7 @@ impl RoomDir {
 mod tests {
     use super::*;
     use crate::Format;
+    use std::os::unix::fs::PermissionsExt;
 
     fn name(text: &str) -> Name {
         text.parse().unwrap()
@@ -134,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_inbox_gets_what_comes_from_then_on() {
+    fn a_new_inbox_replaces_the_previous_one() {
         let (_dir, room) = room(&["alice"]);
         let alice = room.participant(&name("alice"));
         let older = Inbox::bind(&alice).unwrap();
@@ -142,15 +148,15 @@ mod tests {
         assert_eq!(room.tell(&Message::new(name("alice"), "x").unwrap()).unwrap(), 1);
         assert!(older.receive().is_none() && newer.receive().is_some());
         let mode = std::fs::metadata(alice.inbox()).unwrap().permissions().mode() & 0o777;
-        assert_eq!(mode, MODE);
+        assert_eq!(mode, FILE_MODE);
     }
 
     #[test]
-    fn whoever_does_not_read_misses_texts_and_holds_up_nobody() {
+    fn an_inbox_that_is_not_read_delays_no_other() {
         let (_dir, room) = room(&["alice", "bob"]);
         let _idle = Inbox::bind(&room.participant(&name("alice"))).unwrap();
         let bob = Inbox::bind(&room.participant(&name("bob"))).unwrap();
-        // More than any length of a queue that unix(7) knows.
+        // More than the maximum length of a queue (unix(7)).
         for _ in 0..2000 {
             assert!(room.tell(&Message::new(name("bob"), "x").unwrap()).unwrap() >= 1);
             assert!(bob.receive().is_some());
@@ -158,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn only_short_plain_texts_are_messages() {
+    fn messages_are_short_and_have_no_control_characters() {
         let new = |text: &str| Message::new(name("alice"), text).is_some();
         assert!(new("é") && new(&"é".repeat(MAX_MESSAGE_CHARS)) && new("</b><script>, \u{1f600}"));
         for bad in ["", " ", "a\nb", "a\tb", "\u{7}", "\u{85}", "a\u{2028}b", &"é".repeat(MAX_MESSAGE_CHARS + 1)] {
@@ -167,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn datagrams_that_are_no_messages_are_passed_over() {
+    fn invalid_datagrams_are_ignored() {
         let (_dir, room) = room(&["alice"]);
         let alice = room.participant(&name("alice"));
         let inbox = Inbox::bind(&alice).unwrap();

@@ -1,25 +1,25 @@
-//! Whether voices are brought to one loudness: on or off.
+//! Levelling, which brings speech to one loudness: on or off.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// What the file `levelling` says, of a room or of a participant.
+/// Content of the file `levelling` of a room or a participant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Levelling {
     /// Speech is brought to one loudness.
     On,
-    /// Every sample stays as it is.
+    /// Samples are not changed.
     Off,
 }
 
-/// The text is neither.
+/// A text that is neither `on` nor `off`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("'{}' is not a levelling; allowed are 'on' and 'off'", .0.escape_default())]
 pub struct LevellingError(String);
 
 impl Levelling {
-    /// Whether somebody is levelled of whom his own file and the room's say this. Where there is no file of his own the
-    /// room's decides, and where that is missing too nobody is.
+    /// Returns whether a participant is levelled. The participant's file takes precedence over the room's; without both,
+    /// levelling is off.
     #[must_use]
     pub fn is_on(own: Option<Self>, room: Option<Self>) -> bool {
         own.or(room) == Some(Self::On)
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ones_own_word_goes_before_the_rooms_and_without_any_nobody_is_levelled() {
+    fn the_participants_file_takes_precedence_and_the_default_is_off() {
         use Levelling::{Off, On};
         for (own, room, is_on) in [
             (None, None, false),
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn on_and_off_are_read_back_and_nothing_else_is() {
+    fn only_on_and_off_are_parsed() {
         for levelling in [Levelling::On, Levelling::Off] {
             assert_eq!(levelling.to_string().parse(), Ok(levelling));
         }

@@ -1,29 +1,29 @@
-//! Lines of the file `levels`: who is talking, and how loud.
+//! Lines of the file `levels`: who is talking and how loud.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::Name;
 
-/// What a participant whose sound flows, or who is muted, is doing.
+/// State of a listed participant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Talk {
-    /// Louder than a room's noise just now.
+    /// Speech is detected.
     Talking,
-    /// Sound flows but there is no speech in it.
+    /// Sound without speech.
     Quiet,
-    /// Muted by the operator.
+    /// Muted by the file `gain`.
     Muted,
 }
 
 /// A line of the file `levels`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LevelLine {
-    /// Whose sound it is.
+    /// The participant.
     pub name: Name,
-    /// What they are doing.
+    /// The participant's state.
     pub state: Talk,
-    /// Level of the last 200 ms in dBFS (RMS), negative infinity for digital silence.
+    /// RMS level of the last 200 ms in dBFS; negative infinity for digital silence.
     pub dbfs: f32,
 }
 
@@ -64,14 +64,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_is_read_back_as_it_was_written() {
+    fn a_written_line_is_parsed() {
         for line in ["alice\ttalking\t-21.3", "bob\tquiet\t-62.0", "carol\tmuted\t-inf"] {
             assert_eq!(line.parse::<LevelLine>().unwrap().to_string(), line);
         }
     }
 
     #[test]
-    fn other_lines_are_refused() {
+    fn invalid_lines_are_refused() {
         for bad in
             ["", "alice", "alice\ttalking", "alice\tsinging\t-3", "Alice\tquiet\t-3", "a\tquiet\tx", "a\tquiet\t1\t2"]
         {

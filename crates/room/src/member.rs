@@ -1,19 +1,19 @@
-//! Lines of the file `names`: who belongs to a room, who is here, and what they show of themselves.
+//! Lines of the file `names`: the members of a room, whether they are connected, and what they show.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::{Name, display_name_is_valid};
 
-/// What somebody's page says of its microphone.
+/// State of a member's microphone, as the member's page shows it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Voice {
-    /// They can be heard, or nothing was said of it.
+pub enum MicState {
+    /// On, or not reported.
     #[default]
     Open,
-    /// They have muted themselves.
+    /// Muted by the member.
     Muted,
-    /// They only listen: there is no microphone.
+    /// There is none: the member only listens.
     None,
 }
 
@@ -22,21 +22,21 @@ pub enum Voice {
 pub struct Member {
     /// The login name.
     pub name: Name,
-    /// What people call them.
+    /// The display name.
     pub display: String,
-    /// Whether somebody listens for them just now.
+    /// Whether a page or a program is connected.
     pub here: bool,
-    /// Whether they have raised a hand.
+    /// Whether the hand is raised.
     pub hand: bool,
-    /// Their microphone.
-    pub voice: Voice,
+    /// The microphone.
+    pub voice: MicState,
 }
 
 impl Member {
-    /// Somebody who shows nothing of themselves.
+    /// Returns a member without raised hand, with the microphone on.
     #[must_use]
     pub fn new(name: Name, display: impl Into<String>, here: bool) -> Self {
-        Self { name, display: display.into(), here, hand: false, voice: Voice::Open }
+        Self { name, display: display.into(), here, hand: false, voice: MicState::Open }
     }
 }
 
@@ -45,9 +45,9 @@ impl fmt::Display for Member {
         let here = if self.here { "here" } else { "away" };
         let hand = if self.hand { " hand" } else { "" };
         let voice = match self.voice {
-            Voice::Open => "",
-            Voice::Muted => " muted",
-            Voice::None => " listening",
+            MicState::Open => "",
+            MicState::Muted => " muted",
+            MicState::None => " listening",
         };
         write!(f, "{}\t{here}{hand}{voice}\t{}", self.name, self.display)
     }
@@ -69,8 +69,8 @@ impl FromStr for Member {
             match (place, word) {
                 (0, "here" | "away") => {}
                 (1.., "hand") => member.hand = true,
-                (1.., "muted") => member.voice = Voice::Muted,
-                (1.., "listening") => member.voice = Voice::None,
+                (1.., "muted") => member.voice = MicState::Muted,
+                (1.., "listening") => member.voice = MicState::None,
                 _ => return Err(wrong()),
             }
         }
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_is_read_back_as_it_was_written() {
+    fn a_written_line_is_parsed() {
         for line in [
             "alice\there\tZoé",
             "bob\taway\tBob <b> le Bricoleur",
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn other_lines_are_refused() {
+    fn invalid_lines_are_refused() {
         for bad in [
             "",
             "alice",

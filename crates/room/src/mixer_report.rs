@@ -1,99 +1,89 @@
-//! The file `.mixer-counts` beside the rooms: what the mixer counts, for those who watch over it.
+//! The mixer's counters, in the file `.mixer-counts` in the directory of the rooms.
 //!
-//! Written by the mixer every few seconds while sound flows, read by the supervisor when somebody asks. No decision about
-//! sound hangs on it. A name that begins with a dot is no room's.
-//!
-//! ```text
-//! ticks 90000
-//! skipped 0
-//! late 41000 48000 900 90 10 0 0 0        how many ticks were late by up to 0.25, 0.5, 1, 2.5, 5, 10, 20 ms, and more
-//! late_us 12345678                        all lateness together
-//! of main alice 3 1 65000                 frames that their ear has lost, how often their voice ran dry, ms of talk
-//! ```
+//! The mixer writes the file while sound flows, and the supervisor reads it for status and metrics.
 
 use std::fmt::Write as _;
 use std::path::Path;
 use std::str::FromStr;
 
-use crate::dir::{read_small, write_whole};
-use crate::{Name, RoomError};
+use crate::{Name, RoomError, small_file};
 
-/// The file's name, in the directory of the rooms.
+/// Name of the file. Since it begins with a dot it is not a room.
 const FILE: &str = ".mixer-counts";
-/// Some thousands of participants.
+/// Maximum size of the file: some thousands of participants.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// Upper bounds of lateness, in µs; what is later has a place of its own.
+/// Upper bounds of the lateness classes of ticks, in µs. One more class counts the later ticks.
 pub const LATE_US: [u64; 7] = [250, 500, 1_000, 2_500, 5_000, 10_000, 20_000];
 
-/// What the mixer has counted since it began.
+/// The mixer's counters since it started.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MixerReport {
-    /// Ticks of 20 ms at which something was mixed.
+    /// Ticks of 20 ms.
     pub ticks: u64,
-    /// Ticks that were left out because the process was kept from running.
+    /// Ticks that were skipped because the process was not scheduled in time.
     pub skipped: u64,
-    /// How many ticks were so late: up to each of [`LATE_US`], and later.
+    /// Ticks by lateness: up to each of [`LATE_US`], and later.
     pub late: [u64; LATE_US.len() + 1],
-    /// The lateness of all of them, in µs.
+    /// Sum of the lateness of all ticks, in µs.
     pub late_us: u64,
-    /// In the order of rooms and names.
-    pub participants: Vec<Losses>,
+    /// The participants' counters, sorted by room and name.
+    pub participants: Vec<ParticipantCounters>,
 }
 
-/// What was lost on one participant's ways, as far as the mixer sees.
+/// The counters of one participant.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Losses {
+pub struct ParticipantCounters {
     /// The room.
     pub room: Name,
-    /// Who.
+    /// The participant.
     pub name: Name,
-    /// Frames that their ear's reader was too slow for.
+    /// Frames that were lost because the ear's reader was too slow.
     pub lost_frames: u64,
-    /// How often what they say ran dry in the jitter buffer and went on.
+    /// Number of underruns of the jitter buffer.
     pub underruns: u64,
-    /// For how many milliseconds they have talked.
+    /// Duration of talk in ms.
     pub talked_ms: u64,
 }
 
 impl MixerReport {
-    /// A tick was handled so late.
-    pub fn tick(&mut self, late_us: u64) {
-        let place = LATE_US.iter().position(|&most| late_us <= most).unwrap_or(LATE_US.len());
-        self.late[place] += 1;
+    /// Counts a tick that was late by `late_us`.
+    pub fn count_tick(&mut self, late_us: u64) {
+        let class = LATE_US.iter().position(|&bound| late_us <= bound).unwrap_or(LATE_US.len());
+        self.late[class] += 1;
         self.late_us += late_us;
         self.ticks += 1;
     }
 
-    /// The same without those who come after so many.
+    /// Returns the report with only the first `participants`.
     #[must_use]
     pub fn at_most(mut self, participants: usize) -> Self {
         self.participants.truncate(participants);
         self
     }
 
-    /// Writes the file into `rooms`, in one go.
+    /// Replaces the file in `rooms`.
     ///
     /// # Errors
-    /// What the file system says.
+    /// The file can't be written.
     pub fn write(&self, rooms: &Path) -> Result<(), RoomError> {
         let late = self.late.map(|count| count.to_string()).join(" ");
         let mut text =
             format!("ticks {}\nskipped {}\nlate {late}\nlate_us {}\n", self.ticks, self.skipped, self.late_us);
-        for Losses { room, name, lost_frames, underruns, talked_ms } in &self.participants {
+        for ParticipantCounters { room, name, lost_frames, underruns, talked_ms } in &self.participants {
             // Writing to a string can't fail.
             let _ = writeln!(text, "of {room} {name} {lost_frames} {underruns} {talked_ms}");
         }
-        write_whole(&rooms.join(FILE), &text)
+        small_file::write(&rooms.join(FILE), &text)
     }
 
-    /// What the mixer of `rooms` wrote last; none where there was never one.
+    /// Reads the file in `rooms`, or returns `None` if there is none.
     ///
     /// # Errors
-    /// What the file system says, and a file that no mixer wrote.
+    /// The file can't be read, or is invalid.
     pub fn read(rooms: &Path) -> Result<Option<Self>, RoomError> {
         let path = rooms.join(FILE);
-        let Some(text) = read_small(&path, MAX_BYTES)? else { return Ok(None) };
+        let Some(text) = small_file::read(&path, MAX_BYTES)? else { return Ok(None) };
         text.parse().map(Some).map_err(|why: String| RoomError::content(&path, why))
     }
 }
@@ -110,18 +100,18 @@ impl FromStr for MixerReport {
                 ["skipped", count] => report.skipped = number(count)?,
                 ["late_us", sum] => report.late_us = number(sum)?,
                 ["late", ref counts @ ..] if counts.len() == report.late.len() => {
-                    for (place, count) in report.late.iter_mut().zip(counts) {
-                        *place = number(count)?;
+                    for (late, count) in report.late.iter_mut().zip(counts) {
+                        *late = number(count)?;
                     }
                 }
-                ["of", room, name, lost, underruns, talked] => report.participants.push(Losses {
+                ["of", room, name, lost, underruns, talked] => report.participants.push(ParticipantCounters {
                     room: room.parse().map_err(|error| format!("{error}"))?,
                     name: name.parse().map_err(|error| format!("{error}"))?,
                     lost_frames: number(lost)?,
                     underruns: number(underruns)?,
                     talked_ms: number(talked)?,
                 }),
-                _ => return Err(format!("'{line}' is no line of a mixer's report")),
+                _ => return Err(format!("'{line}' is not a line of a mixer's report")),
             }
         }
         Ok(report)
@@ -129,7 +119,7 @@ impl FromStr for MixerReport {
 }
 
 fn number(text: &str) -> Result<u64, String> {
-    text.parse().map_err(|_| format!("'{text}' is no number"))
+    text.parse().map_err(|_| format!("'{text}' is not a number"))
 }
 
 #[cfg(test)]
@@ -138,10 +128,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read() {
+    fn a_written_report_is_read() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(MixerReport::read(dir.path()).unwrap(), None);
-        let of = |name: &str| Losses {
+        let of = |name: &str| ParticipantCounters {
             room: "main".parse().unwrap(),
             name: name.parse().unwrap(),
             lost_frames: 3,
@@ -149,14 +139,14 @@ mod tests {
             talked_ms: 65_000,
         };
         let mut report = MixerReport { skipped: 2, participants: vec![of("alice"), of("bob")], ..Default::default() };
-        [0, 250, 251, 20_001, 1_000_000].into_iter().for_each(|late_us| report.tick(late_us));
+        [0, 250, 251, 20_001, 1_000_000].into_iter().for_each(|late_us| report.count_tick(late_us));
         assert_eq!((report.ticks, report.late), (5, [2, 1, 0, 0, 0, 0, 0, 2]));
         report.write(dir.path()).unwrap();
         assert_eq!(MixerReport::read(dir.path()).unwrap(), Some(report));
     }
 
     #[test]
-    fn what_no_mixer_wrote_is_refused() {
+    fn invalid_reports_are_refused() {
         for bad in ["ticks -1", "late 1 2", "of main ../x 1 1 1", "of main alice 1 1", "hello"] {
             assert!(bad.parse::<MixerReport>().is_err(), "{bad}");
         }

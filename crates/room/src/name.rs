@@ -1,25 +1,25 @@
-//! Login names of participants and rooms: the only text that may become a path.
+//! Names of participants and rooms, the only text that becomes part of a path.
 
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
-/// Longest name in bytes.
+/// Maximum length of a name in bytes.
 const MAX_LEN: usize = 32;
-/// Longest display name in characters.
+/// Maximum length of a display name in characters.
 const MAX_DISPLAY_CHARS: usize = 64;
 
-/// A name of a participant or a room: `[a-z0-9][a-z0-9_-]{0,31}`. Whatever has this type is safe as a path component.
+/// A name of a participant or a room: `[a-z0-9][a-z0-9_-]{0,31}`. It is safe as a path component.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(Box<str>);
 
-/// The text is not a name.
+/// A text that is not a name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("'{}' is not a name: 1 to 32 of a-z, 0-9, '_' and '-', beginning with a letter or a digit", .0.escape_default())]
 pub struct NameError(String);
 
 impl Name {
-    /// The name as text.
+    /// Returns the name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -56,7 +56,7 @@ impl AsRef<Path> for Name {
     }
 }
 
-/// Whether `text` may be shown as somebody's name: 1 to 64 characters of any script, none of them a control character.
+/// Returns whether `text` is a valid display name: 1 to 64 characters, no control characters, not only spaces.
 #[must_use]
 pub fn display_name_is_valid(text: &str) -> bool {
     let mut chars = 0;
@@ -73,7 +73,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn names_are_lower_case_letters_digits_underscores_and_hyphens() {
+    fn names_have_lower_case_letters_digits_underscores_and_hyphens() {
         for good in ["a", "0", "alice", "p01", "a-b_c", &"x".repeat(32)] {
             assert_eq!(good.parse::<Name>().unwrap().as_str(), good);
         }
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn display_names_are_any_script_without_control_characters() {
+    fn display_names_have_any_script_and_no_control_characters() {
         for good in ["Zoé", "李小龍", "a", &"é".repeat(64), "O'Brien <b>"] {
             assert!(display_name_is_valid(good), "{good}");
         }

@@ -1,8 +1,8 @@
-//! The reading end of a pipe: whoever has it keeps the pipe alive, and is the only one.
+//! The reading end of a pipe, which has one reader.
 //!
-//! A reader opens for reading *and* writing, so that it never sees an end of file while writers come and go (fifo(7)); takes
-//! `flock(2)`, so that a second reader is refused instead of stealing every other frame; and sets the pipe's size, since the
-//! kernel's 64 KiB would hide more than a second of stale sound.
+//! A reader opens the pipe for reading *and* writing, so that it never sees an end of file while writers come and go (fifo(7)). It
+//! locks the pipe with flock(2), so that a second reader is refused and can't take frames away. It sets the pipe's size, since
+//! the default of 64 KiB would hold more than a second of old sound.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
@@ -15,39 +15,42 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, Flock, FlockArg, fcntl};
 use nix::libc::{self, F_RDLCK, F_UNLCK, F_WRLCK, O_CLOEXEC, O_NOFOLLOW, O_NONBLOCK};
 
-use crate::{Format, OpenError, PIPE_MS, PipeId};
+use crate::{FileId, FileKind, Format, OpenError, PIPE_MS, lookup};
 
-/// How long a byte may wait for the other half of its sample, in ms.
-pub const STRAY_MS: u64 = 100;
+/// Maximum time for which half a sample waits for the other half, in ms.
+pub(crate) const STRAY_MS: u64 = 100;
+/// Maximum number of bytes that are read at once.
 const READ_BYTES: usize = 8192;
+/// Maximum number of reads that discard old sound, since a writer may be faster than the reader.
+const DISCARD_READS: usize = 32;
 
-/// What to do with sound that was in the pipe before it was opened.
+/// What happens to sound that is in the pipe when it is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// It is stale: discard it.
+    /// It is discarded.
     Discard,
-    /// It is a predecessor's, whose work goes on here: keep it.
+    /// It is kept.
     Keep,
 }
 
-/// A pipe opened for reading; the lock is held until this is dropped.
+/// A pipe that is open for reading and locked until this is dropped.
 #[derive(Debug)]
 pub struct PipeReader {
     file: Flock<File>,
-    id: PipeId,
-    /// The first half of a sample whose second half has not come yet.
+    id: FileId,
+    /// The first byte of a sample whose second byte has not been read.
     half: Option<u8>,
-    /// Since when there was such a half each time that the pipe was found empty.
+    /// Since when there was such a byte each time that the pipe was empty.
     odd_since: Option<Instant>,
     stray_bytes: u64,
     size_refused: bool,
 }
 
-/// A pipe that is open but still locked by its present reader: as long as this exists nothing in the pipe is lost.
+/// A pipe that is open but locked by its present reader. While this exists, the pipe keeps its content.
 #[derive(Debug)]
 pub struct Successor {
     file: File,
-    id: PipeId,
+    id: FileId,
     path: PathBuf,
     format: Format,
 }
@@ -56,7 +59,7 @@ impl PipeReader {
     /// Opens the pipe at `path`, locks it and sets its size to 400 ms of `format`.
     ///
     /// # Errors
-    /// [`OpenError::Taken`] when another process reads it, [`OpenError::Missing`], [`OpenError::NotAPipe`], or what the system says.
+    /// [`OpenError::Taken`], [`OpenError::Missing`], [`OpenError::NotAPipe`], or [`OpenError::Io`].
     pub fn open(path: &Path, format: Format, start: Start) -> Result<Self, OpenError> {
         let waiting = Self::succeed(path, format)?;
         let mut reader = waiting.take().map_err(|(_, error)| error)?;
@@ -66,30 +69,29 @@ impl PipeReader {
         Ok(reader)
     }
 
-    /// Opens the pipe without asking for the lock, to take over from a reader that is about to leave.
+    /// Opens the pipe without requesting the lock, to take over from its present reader.
     ///
     /// # Errors
-    /// As [`PipeReader::open`], but never [`OpenError::Taken`].
+    /// [`OpenError::Missing`], [`OpenError::NotAPipe`], or [`OpenError::Io`].
     pub fn succeed(path: &Path, format: Format) -> Result<Successor, OpenError> {
         let file = open_pipe(path, OpenOptions::new().read(true).write(true))?;
         let metadata = file.metadata().map_err(|error| OpenError::io(path, error))?;
-        Ok(Successor { file, id: PipeId::of(&metadata), path: path.to_owned(), format })
+        Ok(Successor { file, id: FileId::of(&metadata), path: path.to_owned(), format })
     }
 
-    /// Whether a [`Successor`] has asked for the lock and waits for this reader to leave.
+    /// Returns whether a [`Successor`] has requested the lock.
     pub fn is_awaited(&self) -> bool {
-        let mut wish = whole_pipe(F_WRLCK);
-        fcntl(&*self.file, FcntlArg::F_OFD_GETLK(&mut wish)).is_ok() && i32::from(wish.l_type) != F_UNLCK
+        let mut request = whole_pipe(F_WRLCK);
+        fcntl(&*self.file, FcntlArg::F_OFD_GETLK(&mut request)).is_ok() && i32::from(request.l_type) != F_UNLCK
     }
 
-    /// Appends what is in the pipe to `out`, at most `max_samples`, and says how many that were: 0 means nothing is there now.
+    /// Appends at most `max_samples` from the pipe to `out` and returns their number, which is 0 if the pipe is empty.
     ///
-    /// Whoever writes whole samples leaves whole samples: a half that was there each time the pipe was found empty for
-    /// [`STRAY_MS`] is a stray byte and is discarded, be it alone or before a voice. Call again at
-    /// [`PipeReader::stray_deadline`].
+    /// If half a sample is left over each time that the pipe is empty, for 100 ms, a writer has written a stray byte. It is
+    /// discarded, so that the following samples are decoded correctly. Call this again at [`PipeReader::stray_deadline`].
     ///
     /// # Errors
-    /// What `read(2)` says, except that nothing is there.
+    /// The error of read(2), except `EAGAIN` and `EINTR`.
     pub fn read(&mut self, now: Instant, out: &mut Vec<i16>, max_samples: usize) -> io::Result<usize> {
         let mut bytes = [0; READ_BYTES];
         let before = out.len();
@@ -107,7 +109,7 @@ impl PipeReader {
             };
             self.decode(&bytes[..got], out);
             if got < wanted {
-                // The pipe is empty: save the system call that would only say so.
+                // The pipe is empty: another read(2) would return EAGAIN.
                 self.found_empty(now);
                 break;
             }
@@ -115,27 +117,27 @@ impl PipeReader {
         Ok(out.len() - before)
     }
 
-    /// When the byte that waits alone, if there is one, may be discarded.
+    /// Returns when half a sample that waits, if there is one, is discarded.
     #[must_use]
     pub fn stray_deadline(&self) -> Option<Instant> {
         self.odd_since.map(|since| since + Duration::from_millis(STRAY_MS))
     }
 
-    /// How many bytes were discarded because the other half of their sample never came.
+    /// Returns the number of stray bytes that were discarded.
     #[must_use]
     pub fn stray_bytes(&self) -> u64 {
         self.stray_bytes
     }
 
-    /// Whether the kernel refused the pipe's size (`fs.pipe-user-pages-soft`): sound may be lost early, or be stale.
+    /// Returns whether the pipe's size could not be set (`fs.pipe-user-pages-soft`), so that it holds more or less sound.
     #[must_use]
     pub fn size_refused(&self) -> bool {
         self.size_refused
     }
 
-    /// Which pipe this is.
+    /// Returns the identity of the pipe.
     #[must_use]
-    pub fn id(&self) -> PipeId {
+    pub fn id(&self) -> FileId {
         self.id
     }
 
@@ -159,10 +161,9 @@ impl PipeReader {
         self.odd_since = self.half.and(self.odd_since.or(Some(now)));
     }
 
-    /// Bounded, as a writer may write faster than this reads.
     fn discard(&mut self) {
         let mut bytes = [0; READ_BYTES];
-        for _ in 0..32 {
+        for _ in 0..DISCARD_READS {
             if !matches!((&*self.file).read(&mut bytes), Ok(got) if got == READ_BYTES) {
                 break;
             }
@@ -171,10 +172,10 @@ impl PipeReader {
 }
 
 impl Successor {
-    /// The reader, if the one before has left.
+    /// Locks the pipe, if its previous reader has closed it; else requests the lock.
     ///
     /// # Errors
-    /// [`OpenError::Taken`] with `self` to try again, or what the system says.
+    /// [`OpenError::Taken`] or [`OpenError::Io`], with `self` to try again.
     pub fn take(self) -> Result<PipeReader, (Self, OpenError)> {
         let Self { file, id, path, format } = self;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
@@ -184,8 +185,8 @@ impl Successor {
                 Ok(PipeReader { file, id, half: None, odd_since: None, stray_bytes: 0, size_refused })
             }
             Err((file, Errno::EWOULDBLOCK)) => {
-                // The wish is a lock of the other kind (fcntl(2), open file descriptions), which hinders nobody and is seen by
-                // `PipeReader::is_awaited`. Where it can't be had the reader leaves when its own time is over.
+                // The request is a lock of another kind (fcntl(2), open file description locks). It blocks no other process and
+                // is seen by `PipeReader::is_awaited`. Without it the previous reader leaves at its own deadline.
                 let _ = fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_pipe(F_RDLCK)));
                 let taken = OpenError::Taken(path.clone());
                 Err((Self { file, id, path, format }, taken))
@@ -204,8 +205,11 @@ impl AsFd for PipeReader {
     }
 }
 
-/// Opens without waiting and without following links; only a FIFO will do.
+/// Opens a FIFO without blocking. Another file is not opened, since opening and closing it is an event for inotify(7).
 pub(crate) fn open_pipe(path: &Path, options: &mut OpenOptions) -> Result<File, OpenError> {
+    if matches!(lookup(path), Some((FileKind::Regular | FileKind::Other, _))) {
+        return Err(OpenError::NotAPipe(path.to_owned()));
+    }
     let opened = options.custom_flags(O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC).open(path);
     let file = opened.map_err(|error| match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::ENXIO) => OpenError::NoReader(path.to_owned()),
@@ -223,7 +227,7 @@ fn whole_pipe(kind: libc::c_int) -> libc::flock {
     libc::flock { l_type: kind, l_whence: 0, l_start: 0, l_len: 0, l_pid: 0 }
 }
 
-/// A pipe is a latency budget: 400 ms, which the kernel rounds up to a power of two of pages.
+/// Sets the pipe's size to [`PIPE_MS`], which the kernel rounds up to a power of two of pages.
 pub(crate) fn set_size(fd: BorrowedFd<'_>, format: Format) -> nix::Result<()> {
     let wanted = i32::try_from(format.bytes_in_ms(PIPE_MS)).unwrap_or(i32::MAX);
     if fcntl(fd, FcntlArg::F_GETPIPE_SZ)? == wanted.max(4096).unsigned_abs().next_power_of_two().cast_signed() {

@@ -1,4 +1,4 @@
-//! The writing end of a pipe: it never waits, and every way in which a write can fail is an answer with a name.
+//! The writing end of a pipe, which never blocks.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -6,51 +6,51 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 use crate::reader::{open_pipe, set_size};
-use crate::{Format, OpenError, PipeId};
+use crate::{FileId, Format, OpenError};
 
-/// `PIPE_BUF` of Linux: a write up to this size is all or nothing (pipe(7)).
+/// `PIPE_BUF` of Linux: maximum size of an atomic write (pipe(7)).
 const PIPE_BUF: usize = 4096;
 
-/// What became of samples that were written.
+/// Result of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Wrote {
-    /// All of them are in the pipe.
+    /// All samples are in the pipe.
     Whole,
-    /// `EAGAIN`: the reader is slow and the pipe is full; these samples are not in it.
+    /// `EAGAIN`: the pipe is full since the reader is slow. The samples are lost.
     Slow,
-    /// `EPIPE`: the reader has left and what was in the pipe is gone; drop this writer and open again when somebody reads.
+    /// `EPIPE`: there is no reader, and the content of the pipe is lost. Drop the writer and open the pipe again.
     Gone,
 }
 
-/// A pipe opened for writing.
+/// A pipe that is open for writing.
 #[derive(Debug)]
 pub struct PipeWriter {
     file: File,
-    id: PipeId,
+    id: FileId,
     bytes: Vec<u8>,
-    size_refused: bool,
 }
 
 impl PipeWriter {
-    /// Opens the pipe at `path`, which somebody must be reading, and sets its size to 400 ms of `format`.
+    /// Opens the pipe at `path`, which must have a reader, and sets its size to 400 ms of `format`.
     ///
     /// # Errors
-    /// [`OpenError::NoReader`] when nobody reads it, [`OpenError::Missing`], [`OpenError::NotAPipe`], or what the system says.
+    /// [`OpenError::NoReader`], [`OpenError::Missing`], [`OpenError::NotAPipe`], or [`OpenError::Io`].
     pub fn open(path: &Path, format: Format) -> Result<Self, OpenError> {
         let file = open_pipe(path, OpenOptions::new().write(true))?;
-        let size_refused = set_size(file.as_fd(), format).is_err();
+        // If the size can't be set, the pipe holds more or less sound.
+        let _ = set_size(file.as_fd(), format);
         let metadata = file.metadata().map_err(|error| OpenError::io(path, error))?;
-        Ok(Self { file, id: PipeId::of(&metadata), bytes: Vec::new(), size_refused })
+        Ok(Self { file, id: FileId::of(&metadata), bytes: Vec::new() })
     }
 
-    /// Writes without waiting. Up to 2048 samples are all or nothing; more go in pieces of that size, and what follows a
-    /// piece that was refused is not written.
+    /// Writes samples without blocking. Up to 2048 samples are written atomically. More are written in chunks of that size, up to
+    /// the first chunk that is refused.
     pub fn write(&mut self, samples: &[i16]) -> Wrote {
-        for piece in samples.chunks(PIPE_BUF / 2) {
+        for chunk in samples.chunks(PIPE_BUF / 2) {
             self.bytes.clear();
-            self.bytes.extend(piece.iter().flat_map(|sample| sample.to_le_bytes()));
-            match self.write_piece() {
+            self.bytes.extend(chunk.iter().flat_map(|sample| sample.to_le_bytes()));
+            match write_atomically(&mut self.file, &self.bytes) {
                 Wrote::Whole => {}
                 refused => return refused,
             }
@@ -58,27 +58,22 @@ impl PipeWriter {
         Wrote::Whole
     }
 
-    /// Whether the kernel refused the pipe's size (`fs.pipe-user-pages-soft`).
+    /// Returns the identity of the pipe.
     #[must_use]
-    pub fn size_refused(&self) -> bool {
-        self.size_refused
-    }
-
-    /// Which pipe this is.
-    #[must_use]
-    pub fn id(&self) -> PipeId {
+    pub fn id(&self) -> FileId {
         self.id
     }
+}
 
-    fn write_piece(&mut self) -> Wrote {
-        loop {
-            return match self.file.write(&self.bytes) {
-                Ok(_) => Wrote::Whole,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Wrote::Slow,
-                Err(_) => Wrote::Gone,
-            };
-        }
+/// Writes at most `PIPE_BUF` bytes into a pipe: all of them or none.
+pub(crate) fn write_atomically(pipe: &mut File, bytes: &[u8]) -> Wrote {
+    loop {
+        return match pipe.write(bytes) {
+            Ok(_) => Wrote::Whole,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Wrote::Slow,
+            Err(_) => Wrote::Gone,
+        };
     }
 }
 
@@ -95,7 +90,8 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::{PipeReader, RoomDir, STRAY_MS, Start};
+    use crate::reader::STRAY_MS;
+    use crate::{PipeReader, RoomDir, Start};
 
     fn pipe() -> (tempfile::TempDir, PathBuf, Format) {
         let dir = tempfile::tempdir().unwrap();
@@ -112,13 +108,13 @@ mod tests {
     }
 
     #[test]
-    fn nobody_reading_is_an_answer() {
+    fn a_pipe_without_a_reader_is_not_opened() {
         let (_dir, path, format) = pipe();
         assert!(matches!(PipeWriter::open(&path, format), Err(OpenError::NoReader(_))));
     }
 
     #[test]
-    fn samples_arrive_as_they_were_written() {
+    fn written_samples_are_read() {
         let (_dir, path, format) = pipe();
         let mut reader = PipeReader::open(&path, format, Start::Discard).unwrap();
         let mut writer = PipeWriter::open(&path, format).unwrap();
@@ -128,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pipe_holds_less_than_a_second_and_then_says_slow_frame_by_frame() {
+    fn a_full_pipe_holds_less_than_a_second_and_refuses_frames() {
         let (_dir, path, format) = pipe();
         let mut reader = PipeReader::open(&path, format, Start::Discard).unwrap();
         let mut writer = PipeWriter::open(&path, format).unwrap();
@@ -140,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_reader_is_refused_until_the_first_leaves() {
+    fn a_second_reader_is_refused_until_the_first_closes_the_pipe() {
         let (_dir, path, format) = pipe();
         let first = PipeReader::open(&path, format, Start::Discard).unwrap();
         assert!(matches!(PipeReader::open(&path, format, Start::Discard), Err(OpenError::Taken(_))));
@@ -149,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_successor_loses_nothing() {
+    fn a_successor_loses_no_sample() {
         let (_dir, path, format) = pipe();
         let first = PipeReader::open(&path, format, Start::Discard).unwrap();
         let mut writer = PipeWriter::open(&path, format).unwrap();
@@ -164,12 +160,12 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_sees_who_waits_for_it_to_leave() {
+    fn a_reader_sees_that_a_successor_requests_the_lock() {
         let (_dir, path, format) = pipe();
         let first = PipeReader::open(&path, format, Start::Discard).unwrap();
         let writer = PipeWriter::open(&path, format).unwrap();
         let successor = PipeReader::succeed(&path, format).unwrap();
-        assert!(!first.is_awaited(), "it has not asked yet");
+        assert!(!first.is_awaited(), "it has not requested the lock");
         let (waiting, _) = successor.take().unwrap_err();
         assert!(first.is_awaited());
         drop(waiting);
@@ -178,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn the_writer_learns_that_its_reader_left_and_stale_sound_is_gone() {
+    fn a_writer_detects_that_the_reader_has_closed_the_pipe() {
         let (_dir, path, format) = pipe();
         let reader = PipeReader::open(&path, format, Start::Discard).unwrap();
         let mut writer = PipeWriter::open(&path, format).unwrap();
@@ -188,9 +184,9 @@ mod tests {
     }
 
     #[test]
-    fn what_was_in_the_pipe_is_discarded_or_kept_as_asked() {
+    fn old_sound_is_discarded_or_kept() {
         let (_dir, path, format) = pipe();
-        // Somebody else keeps the pipe open without a lock, as a writer opened for both ways would.
+        // Another process keeps the pipe open without a lock.
         let _other = OpenOptions::new().read(true).write(true).open(&path).unwrap();
         for (start, expected) in [(Start::Discard, vec![]), (Start::Keep, vec![9])] {
             let mut writer = PipeWriter::open(&path, format).unwrap();
@@ -201,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stray_byte_is_discarded_after_a_while_and_counted() {
+    fn a_stray_byte_is_discarded_after_100_ms_and_counted() {
         let (_dir, path, format) = pipe();
         let mut reader = PipeReader::open(&path, format, Start::Discard).unwrap();
         let mut raw = OpenOptions::new().write(true).open(&path).unwrap();
@@ -218,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stray_byte_before_a_voice_is_noise_for_a_tenth_of_a_second_and_no_longer() {
+    fn a_stray_byte_before_continuous_sound_is_discarded_after_100_ms() {
         let (_dir, path, format) = pipe();
         let mut reader = PipeReader::open(&path, format, Start::Discard).unwrap();
         let mut raw = OpenOptions::new().write(true).open(&path).unwrap();
@@ -234,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn pieces_of_an_odd_size_are_no_stray_bytes() {
+    fn writes_of_odd_size_are_not_stray_bytes() {
         let (_dir, path, format) = pipe();
         let mut reader = PipeReader::open(&path, format, Start::Discard).unwrap();
         let mut raw = OpenOptions::new().write(true).open(&path).unwrap();
@@ -248,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_sample_waits_for_its_other_half() {
+    fn half_a_sample_waits_for_the_other_half() {
         let (_dir, path, format) = pipe();
         let mut reader = PipeReader::open(&path, format, Start::Discard).unwrap();
         let mut raw = OpenOptions::new().write(true).open(&path).unwrap();
@@ -262,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_read_takes_no_more_than_was_asked_for() {
+    fn a_read_is_limited() {
         let (_dir, path, format) = pipe();
         let mut reader = PipeReader::open(&path, format, Start::Discard).unwrap();
         let mut writer = PipeWriter::open(&path, format).unwrap();
@@ -274,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn files_and_links_are_not_pipes() {
+    fn files_and_links_are_not_opened() {
         let (dir, path, format) = pipe();
         let file = dir.path().join("file");
         std::fs::write(&file, "").unwrap();

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use palabre_config::{ConfigError, PARTICIPANTS_DIR, Participant, SERVER_FILE, Server};
-use palabre_room::{Kind, Name, RoomDir, kind};
+use palabre_room::{FileKind, Name, RoomDir, lookup};
 
 use super::{Finding, Places, word};
 
@@ -85,7 +85,7 @@ fn room(places: Places<'_>, participants: &[Participant], room: &RoomDir) -> Vec
         let one = room.participant(&name);
         let is_ours = participants.iter().any(|participant| participant.name == name);
         for pipe in [one.mic(), one.ear()] {
-            if !matches!(kind(&pipe), Some(Kind::Pipe | Kind::File)) {
+            if !matches!(lookup(&pipe), Some((FileKind::Pipe | FileKind::Regular, _))) {
                 let text = format!("'{}' is no pipe", pipe.display());
                 findings.push(Finding::fault(AREA, text, without(places, one.path(), is_ours.then_some(&name))));
             }

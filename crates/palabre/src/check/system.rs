@@ -8,13 +8,12 @@ use std::time::{Duration, SystemTime};
 
 use palabre_config::Participant;
 use palabre_host::sockets;
+use palabre_room::PIPE_MS;
 
 use super::limits::{self, DESCRIPTORS};
 use super::{Finding, Scene, has_systemd};
 
 const PAGE_BYTES: u64 = 4096;
-/// How much sound a pipe holds.
-const PIPE_MS: u64 = 400;
 /// Nobody has built this before.
 const FIRST_DAY_S: u64 = 1_767_225_600;
 

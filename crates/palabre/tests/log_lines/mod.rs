@@ -18,8 +18,7 @@ const NOT_AN_INTERFACE: [(&str, &str, &str); 24] = [
     ("supervisor/src/run.rs", "*", "is 'unable to become' of a failed upgrade, made in upgrade.rs"),
     ("mixer/src/post.rs", "unable to *", "only 'palabre restart mixer' needs that file, and says so itself"),
     ("mixer/src/room.rs", "*", "a room that vanishes while it is looked at"),
-    ("mixer/src/rooms.rs", "unable to watch '*': *", "the same; watches that are used up are found by 'palabre check'"),
-    ("mixer/src/room.rs", "unable to watch '*': *", "the same"),
+    ("mixer/src/room.rs", "unable to watch '*': *", "the same; watches that are used up are found by 'palabre check'"),
     ("listener/src/setup.rs", "unable to protect the memory of this process: *", "no kernel that is supported says so"),
     ("listener/src/setup.rs", "*", "a file 'levelling' with no meaning, of which the mixer is the judge"),
     ("listener/src/enter.rs", "*", "what the supervisor says, which has logged its own reason"),
@@ -56,10 +55,10 @@ const NOT_AN_INTERFACE: [(&str, &str, &str); 24] = [
     ),
     (
         "mixer/src/ear.rs",
-        "'*' is read too slowly: * frames of 20 ms lost",
+        "'*' is * too slowly: * frames of 20 ms lost",
         "counted in the metrics and in 'palabre status --json'",
     ),
-    ("mixer/src/tape.rs", "'*' is read too slowly: *", "the recording's own log, recording.log, has the hole"),
+    ("mixer/src/recording.rs", "'*' is read too slowly: *", "the recording's own log, recording.log, has the hole"),
 ];
 
 fn root() -> PathBuf {
@@ -108,7 +107,7 @@ fn literal(code: &str) -> Option<(String, &str)> {
 
 /// Every warning and error, wherever it is logged.
 fn complaints() -> Vec<Line> {
-    let begins = ["error!(", "warn!(", ".warn(format_args!(", ".say(cx, format!("];
+    let begins = ["error!(", "warn!(", ".warn(format_args!(", "warn_if_new("];
     let mut lines = Vec::new();
     for (file, code) in code() {
         for begin in begins {

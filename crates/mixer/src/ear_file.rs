@@ -1,0 +1,164 @@
+//! An `ear` that is a file: a WAV that is valid at every moment and as long as the time that has passed.
+//!
+//! A frame is written at the position of its time, so the pauses of an idle room are silence.
+
+use std::io;
+use std::time::Duration;
+
+use nix::sys::statvfs::fstatvfs;
+use palabre_room::{Format, RegularFile};
+use palabre_sound::wav::GrowingWav;
+
+/// Interval between updates of the head, and of the length while the room is idle.
+const UPDATE_INTERVAL: Duration = Duration::from_secs(1);
+/// Maximum lateness of a frame. Time that a frame may still belong to is not filled with silence.
+const LATE_MAX: Duration = Duration::from_millis(200);
+/// Minimum space that is left free for the other files of the file system, such as `levels` and `names`.
+const FREE_BYTES_MIN: u64 = 16 << 20;
+
+/// A growing WAV on the mixer's clock.
+#[derive(Debug)]
+pub(crate) struct EarFile {
+    wav: GrowingWav,
+    rate_hz: u32,
+    /// The time of the sample at `first`.
+    began: Duration,
+    /// Number of samples that the file held already.
+    first: u64,
+    update_at: Duration,
+}
+
+impl EarFile {
+    /// Continues `file` from time `now` on. Fails if it is neither empty nor such a WAV.
+    pub(crate) fn open(file: RegularFile, format: Format, now: Duration) -> io::Result<Self> {
+        let rate_hz = format.rate.hz();
+        let wav = GrowingWav::open(file.into_file(), rate_hz)?;
+        Ok(Self { first: wav.samples(), wav, rate_hz, began: now, update_at: now + UPDATE_INTERVAL })
+    }
+
+    /// Returns when [`Self::update`] is due.
+    pub(crate) fn deadline(&self) -> Duration {
+        self.update_at
+    }
+
+    /// Writes the frame of time `at`.
+    pub(crate) fn write(&mut self, frame: &[i16], at: Duration) -> io::Result<()> {
+        self.wav.write(self.wav.samples().max(self.position(at)), frame)?;
+        if at < self.update_at {
+            return Ok(());
+        }
+        self.check_free_space()?;
+        self.update_head(at)
+    }
+
+    /// Extends the file to time `now`, if that is due.
+    pub(crate) fn update(&mut self, now: Duration) -> io::Result<()> {
+        if now < self.update_at {
+            return Ok(());
+        }
+        self.wav.extend_to(self.position(now.saturating_sub(LATE_MAX)))?;
+        self.update_head(now)
+    }
+
+    /// Brings the head up to date before the file is closed.
+    pub(crate) fn close(mut self) -> io::Result<()> {
+        self.wav.update_head()
+    }
+
+    fn update_head(&mut self, now: Duration) -> io::Result<()> {
+        self.update_at = now + UPDATE_INTERVAL;
+        self.wav.update_head()
+    }
+
+    fn check_free_space(&self) -> io::Result<()> {
+        let file_system = fstatvfs(self.wav.file())?;
+        if file_system.blocks_available() * file_system.fragment_size() >= FREE_BYTES_MIN {
+            return Ok(());
+        }
+        let what = format!("less than {} MiB are free in its file system", FREE_BYTES_MIN >> 20);
+        Err(io::Error::new(io::ErrorKind::StorageFull, what))
+    }
+
+    /// Returns the position of the sample at time `at`.
+    fn position(&self, at: Duration) -> u64 {
+        let samples = at.saturating_sub(self.began).as_nanos() * u128::from(self.rate_hz) / 1_000_000_000;
+        self.first + u64::try_from(samples).unwrap_or(u64::from(u32::MAX))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use palabre_sound::wav;
+    use std::path::{Path, PathBuf};
+
+    const RATE_HZ: u32 = 24_000;
+
+    fn empty() -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ear");
+        std::fs::write(&path, "").unwrap();
+        (dir, path)
+    }
+
+    fn open(path: &Path, now: Duration) -> EarFile {
+        EarFile::open(RegularFile::open_to_write(path).unwrap(), Format::default(), now).unwrap()
+    }
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    /// Returns the samples of a file whose head counts all of them.
+    fn samples(path: &Path) -> Vec<i16> {
+        let bytes = std::fs::read(path).unwrap();
+        let samples: Vec<i16> = bytes[44..].chunks_exact(2).map(|x| i16::from_le_bytes([x[0], x[1]])).collect();
+        assert!(bytes == wav::little(RATE_HZ, &samples));
+        samples
+    }
+
+    #[test]
+    fn frames_are_written_at_the_position_of_their_time() {
+        let (_dir, path) = empty();
+        let mut ear = open(&path, ms(1_000));
+        assert!(samples(&path).is_empty());
+        ear.write(&[1; 480], ms(1_020)).unwrap();
+        ear.write(&[2; 480], ms(1_040)).unwrap();
+        ear.write(&[3; 480], ms(1_500)).unwrap();
+        ear.close().unwrap();
+        let expected = [vec![0; 480], vec![1; 480], vec![2; 480], vec![0; 440 * 24], vec![3; 480]].concat();
+        assert_eq!(samples(&path), expected);
+        let mut ear = open(&path, ms(9_000));
+        ear.write(&[4; 480], ms(9_000)).unwrap();
+        ear.close().unwrap();
+        assert_eq!(samples(&path), [expected, vec![4; 480]].concat());
+    }
+
+    #[test]
+    fn file_of_an_idle_room_is_extended_once_a_second() {
+        let (_dir, path) = empty();
+        let mut ear = open(&path, ms(0));
+        ear.update(ms(500)).unwrap();
+        assert!(samples(&path).is_empty());
+        ear.update(ms(1_000)).unwrap();
+        assert_eq!(samples(&path).len(), 800 * 24);
+        assert_eq!(ear.deadline(), ms(2_000));
+        ear.write(&[1; 480], ms(1_015)).unwrap();
+        ear.close().unwrap();
+        assert_eq!(samples(&path)[1_015 * 24..], [1; 480]);
+    }
+
+    #[test]
+    fn head_is_at_most_a_second_behind_and_never_ahead() {
+        let (_dir, path) = empty();
+        let mut ear = open(&path, ms(0));
+        for tick in 0..200 {
+            ear.write(&[1; 480], ms(tick * 20)).unwrap();
+            let bytes = std::fs::read(&path).unwrap();
+            let (_, counted) = wav::Head::read_with_size(&mut &bytes[..]).unwrap();
+            let (counted, there) = (counted as usize, bytes.len() - 44);
+            assert!(counted <= there && there - counted <= 48_000 + 960, "{counted} {there}");
+        }
+    }
+}

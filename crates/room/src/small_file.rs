@@ -1,0 +1,188 @@
+//! Small text files that are read with a maximum size and replaced as a whole.
+//!
+//! Every member of the group may put anything into the directories, so symbolic links are not followed, nothing blocks, and only
+//! regular files are read.
+
+use std::fs::{File, OpenOptions, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, FallocateFlags, fallocate};
+use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
+use nix::sys::stat::{FchmodatFlags, Mode, fchmodat};
+
+use crate::RoomError;
+
+/// Mode of the files, pipes and sockets of a room.
+pub(crate) const FILE_MODE: u32 = 0o660;
+/// Minimum space that is reserved for a file, so that it can be overwritten when the file system is full.
+const RESERVED_BYTES: usize = 4096;
+
+/// Returns the content of a regular file, or `None` if there is none.
+pub(crate) fn read(path: &Path, max_bytes: u64) -> Result<Option<String>, RoomError> {
+    let read = RoomError::io("read", path);
+    let file = match OpenOptions::new().read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(read(error)),
+    };
+    if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
+        return Err(RoomError::content(path, "it is not a regular file"));
+    }
+    let mut text = Vec::new();
+    file.take(max_bytes + 1).read_to_end(&mut text).map_err(read)?;
+    if text.len() as u64 > max_bytes {
+        return Err(RoomError::content(path, format!("it is longer than {max_bytes} bytes")));
+    }
+    String::from_utf8(text).map(Some).map_err(|_| RoomError::content(path, "it is not UTF-8 text"))
+}
+
+/// Replaces a file of a room. If no space is left, the file is overwritten instead, and a reader may see a part of it.
+pub(crate) fn write(path: &Path, text: &str) -> Result<(), RoomError> {
+    let replaced = replace_with(path, FILE_MODE, |file| {
+        reserve(file, text.len())?;
+        file.write_all(text.as_bytes())
+    });
+    let written = match replaced {
+        Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
+            overwrite(path, text.as_bytes()).map_err(|_| error)
+        }
+        other => other,
+    };
+    written.map_err(RoomError::io("write", path))
+}
+
+/// Writes a file of a room, or removes it for `None`.
+pub(crate) fn write_or_remove(path: &Path, text: Option<String>) -> Result<(), RoomError> {
+    match text {
+        Some(text) => write(path, &text),
+        None => match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(RoomError::io("remove", path)(error)),
+            _ => Ok(()),
+        },
+    }
+}
+
+/// Replaces the file at `path`, so that readers and a crash see either the old or the new content. The content is on the disk when
+/// this returns, and the file has `mode` whatever the umask.
+///
+/// # Errors
+/// The file can't be created, written or renamed. The file at `path` is unchanged then.
+pub fn replace_file(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    replace_with(path, mode, |file| {
+        file.write_all(content)?;
+        file.sync_all()
+    })
+}
+
+/// Sets the mode of the file at `path`, unless it has it already: it may belong to another user. Symbolic links are not followed.
+pub(crate) fn set_mode(path: &Path, mode: u32) -> Result<(), RoomError> {
+    let examine = RoomError::io("examine", path);
+    if std::fs::symlink_metadata(path).map_err(examine)?.permissions().mode() & 0o7777 == mode {
+        return Ok(());
+    }
+    let changed = fchmodat(AT_FDCWD, path, Mode::from_bits_truncate(mode), FchmodatFlags::NoFollowSymlink);
+    changed.map_err(|errno| RoomError::io("set the mode of", path)(errno.into()))
+}
+
+/// Returns the name for the replacement of `path`: `.NAME.PID`, in the same directory.
+pub(crate) fn temporary(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.{}", std::process::id()))
+}
+
+fn replace_with(path: &Path, mode: u32, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+    let temporary = temporary(path);
+    let replaced = create(&temporary, mode).and_then(|mut file| {
+        write(&mut file)?;
+        std::fs::rename(&temporary, path)
+    });
+    if replaced.is_err() {
+        let _ = std::fs::remove_file(&temporary);
+    }
+    replaced
+}
+
+/// Creates a file in the place of one that a killed process left behind.
+fn create(path: &Path, mode: u32) -> io::Result<File> {
+    let open = || OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
+    let file = match open() {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            std::fs::remove_file(path)?;
+            open()?
+        }
+        other => other?,
+    };
+    file.set_permissions(Permissions::from_mode(mode))?;
+    Ok(file)
+}
+
+fn reserve(file: &File, bytes: usize) -> io::Result<()> {
+    let bytes = i64::try_from(bytes.max(RESERVED_BYTES)).unwrap_or(i64::MAX);
+    match fallocate(file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, bytes) {
+        Err(errno @ (Errno::ENOSPC | Errno::EDQUOT)) => Err(errno.into()),
+        // The file system can't reserve space.
+        _ => Ok(()),
+    }
+}
+
+/// Overwrites a file within the space that it has.
+fn overwrite(path: &Path, content: &[u8]) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).custom_flags(O_NOFOLLOW | O_NONBLOCK).open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() || metadata.nlink() != 1 || metadata.blocks() * 512 < content.len() as u64 {
+        return Err(io::ErrorKind::StorageFull.into());
+    }
+    file.write_all_at(content, 0)?;
+    file.set_len(content.len() as u64)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replaced_file_has_the_new_content_and_mode_and_nothing_is_left_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        std::fs::write(temporary(&path), "left behind").unwrap();
+        replace_file(&path, b"one", 0o640).unwrap();
+        replace_file(&path, b"two", 0o640).unwrap();
+        assert_eq!(read(&path, 10).unwrap().unwrap(), "two");
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn an_empty_file_has_space_to_be_overwritten_and_a_linked_file_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, link) = (dir.path().join("levels"), dir.path().join("link"));
+        write(&path, "").unwrap();
+        overwrite(&path, b"alice\ttalking\t-21.3\n").unwrap();
+        overwrite(&path, b"short\n").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "short\n");
+        assert!(overwrite(&path, &[b'x'; 1 << 20]).is_err());
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        assert!(overwrite(&link, b"x").is_err());
+        std::fs::remove_file(&link).unwrap();
+        std::fs::hard_link(&path, &link).unwrap();
+        assert!(overwrite(&path, b"x").is_err());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "short\n");
+    }
+
+    #[test]
+    fn the_mode_of_a_links_target_is_not_changed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (target, link) = (dir.path().join("target"), dir.path().join("link"));
+        std::fs::write(&target, "").unwrap();
+        std::fs::set_permissions(&target, Permissions::from_mode(0o600)).unwrap();
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        assert!(set_mode(&link, 0o660).is_err());
+        assert_eq!(std::fs::metadata(&target).unwrap().permissions().mode() & 0o7777, 0o600);
+        set_mode(&target, 0o660).unwrap();
+        assert_eq!(std::fs::metadata(&target).unwrap().permissions().mode() & 0o7777, 0o660);
+    }
+}
