@@ -21,7 +21,11 @@ const NOT_AN_INTERFACE: [(&str, &str, &str); 24] = [
     ("mixer/src/room.rs", "unable to watch '*': *", "the same"),
     ("listener/src/setup.rs", "unable to protect the memory of this process: *", "no kernel that is supported says so"),
     ("listener/src/setup.rs", "*", "a file 'levelling' with no meaning, of which the mixer is the judge"),
-    ("listener/src/enter.rs", "*", "what the supervisor says, which has logged its own reason"),
+    (
+        "listener/src/enter.rs",
+        "unable to record the use of the invitation link: *",
+        "the supervisor refused it, and has logged the reason",
+    ),
     ("listener/src/desk/request.rs", "*", "told to the page that asked, too; a full or vanished room"),
     ("supervisor/src/process.rs", "unable to * process *: *", "a child that is gone already"),
     ("supervisor/src/recordings.rs", "unable to * the recorder of '*': *", "the same"),
