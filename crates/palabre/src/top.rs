@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use palabre_config::control::Status;
 use palabre_host::exit::Failure;
-use palabre_host::signals::{SIGHUP, SIGINT, SIGTERM, Signals};
+use palabre_host::signals::{SIGINT, SIGTERM, Signals};
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 
@@ -30,7 +30,8 @@ pub(crate) fn run(run: &Path) -> Result<(), Failure> {
         return Err(Failure::usage("unable to run 'top': standard output is not a terminal; use 'palabre status'"));
     }
     let status = control::status(run)?;
-    let signals = Signals::new(&[SIGINT, SIGTERM, SIGHUP]).map_err(Failure::system)?;
+    // SIGHUP keeps its default action: crossterm never returns from reading a closed terminal, so only the signal can end this process.
+    let signals = Signals::new(&[SIGINT, SIGTERM]).map_err(Failure::system)?;
     // Enables raw mode and the alternate screen, and installs a panic hook that restores the terminal.
     let mut terminal = ratatui::try_init().map_err(|error| unable(&error))?;
     let shown = Top::new(run, status, signals).show(&mut terminal);

@@ -10,10 +10,10 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc;
-use std::time::Instant;
+use std::sync::mpsc::{self, Receiver};
+use std::time::{Duration, Instant};
 
-use common::{TIMEOUT, palabre, start, stderr, stdout, wait_for};
+use common::{TIMEOUT, descendants, is_running, palabre, signal, start, stderr, stdout, wait_for};
 use palabre_config::{Key, PARTICIPANTS_DIR, Participant, certificate};
 use palabre_testing::not_shown;
 use tempfile::TempDir;
@@ -169,13 +169,49 @@ fn port_of_another_program_is_a_fault() {
     );
 }
 
-/// A process in a terminal, killed when this is dropped.
-struct Script(Child);
+/// `palabre top` in a terminal, which is closed when this is dropped. script(1) of bsdutils provides the terminal.
+struct Terminal {
+    script: Child,
+    output: Receiver<Vec<u8>>,
+    bytes: Vec<u8>,
+}
 
-impl Drop for Script {
+impl Terminal {
+    fn top(config: &Path) -> Self {
+        let run = config.join("run");
+        let top = format!("stty cols 120 rows 20; exec {} --run {} top", env!("CARGO_BIN_EXE_palabre"), run.display());
+        let mut command = Command::new("script");
+        command.args(["-qefc", &top, "/dev/null"]).env("TERM", "xterm").stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut script = command.spawn().unwrap();
+        let (send, output) = mpsc::channel();
+        let mut stdout = script.stdout.take().unwrap();
+        std::thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(count @ 1..) = stdout.read(&mut bytes) {
+                let _ = send.send(bytes[..count].to_vec());
+            }
+        });
+        Self { script, output, bytes: Vec::new() }
+    }
+
+    fn wait_for(&mut self, texts: &[&str]) {
+        let deadline = Instant::now() + TIMEOUT;
+        loop {
+            let output = String::from_utf8_lossy(&self.bytes);
+            if texts.iter().all(|text| output.contains(text)) {
+                return;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            let bytes = self.output.recv_timeout(left).unwrap_or_else(|_| panic!("no {texts:?} in {output:?}"));
+            self.bytes.extend(bytes);
+        }
+    }
+}
+
+impl Drop for Terminal {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.script.kill();
+        let _ = self.script.wait();
     }
 }
 
@@ -188,39 +224,33 @@ fn top_shows_participants_with_meters_and_restores_the_terminal() {
     wait_for("alice's room", || room.join("alice/mic").exists().then_some(()));
     fs::write(room.join("levels.new"), "alice\ttalking\t-20.0\n").unwrap();
     fs::rename(room.join("levels.new"), room.join("levels")).unwrap();
-    // script(1) of bsdutils provides the terminal.
-    let run = path.join("run");
-    let top = format!("stty cols 120 rows 20; exec {} --run {} top", env!("CARGO_BIN_EXE_palabre"), run.display());
-    let mut command = Command::new("script");
-    command.args(["-qefc", &top, "/dev/null"]).env("TERM", "xterm").stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut script = Script(command.spawn().unwrap());
-    let (send, pieces) = mpsc::channel();
-    let mut output = script.0.stdout.take().unwrap();
-    let reader = std::thread::spawn(move || {
-        let mut piece = [0; 4096];
-        while let Ok(count @ 1..) = output.read(&mut piece) {
-            let _ = send.send(piece[..count].to_vec());
-        }
-    });
-    let mut seen = Vec::new();
-    let deadline = Instant::now() + TIMEOUT;
-    let mut wait_for_output = |texts: &[&str]| {
-        loop {
-            let text = String::from_utf8_lossy(&seen).into_owned();
-            if texts.iter().all(|wanted| text.contains(wanted)) {
-                return;
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            seen.extend(pieces.recv_timeout(left).unwrap_or_else(|_| panic!("no {texts:?} in {text:?}")));
-        }
-    };
-    // Single words: the terminal skips unchanged blanks.
-    wait_for_output(&["\u{1b}[?1049h", "alice", "█████████████", "-20", "arrow"]);
-    script.0.stdin.as_mut().unwrap().write_all(b"q").unwrap();
+    let mut terminal = Terminal::top(path);
+    // Single words, because unchanged blanks are not written.
+    terminal.wait_for(&["\u{1b}[?1049h", "alice", "█████████████", "-20", "arrow"]);
+    terminal.script.stdin.as_mut().unwrap().write_all(b"q").unwrap();
     // Leaves the alternate screen and shows the cursor.
-    wait_for_output(&["\u{1b}[?1049l", "\u{1b}[?25h"]);
-    assert!(script.0.wait().unwrap().success());
-    reader.join().unwrap();
+    terminal.wait_for(&["\u{1b}[?1049l", "\u{1b}[?25h"]);
+    assert!(terminal.script.wait().unwrap().success());
+}
+
+#[test]
+fn top_ends_when_its_terminal_is_closed() {
+    let config = config();
+    let _supervisor = start(config.path());
+    wait_for("alice's room", || config.path().join("run/rooms/main/alice/mic").exists().then_some(()));
+    let mut terminal = Terminal::top(config.path());
+    terminal.wait_for(&["arrow"]);
+    let processes = descendants(terminal.script.id());
+    assert!(!processes.is_empty());
+    drop(terminal);
+    let deadline = Instant::now() + TIMEOUT;
+    while processes.iter().any(|&pid| is_running(pid)) {
+        if Instant::now() > deadline {
+            processes.iter().filter(|&&pid| is_running(pid)).for_each(|&pid| signal(pid, "KILL"));
+            panic!("palabre top still runs");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 #[test]
