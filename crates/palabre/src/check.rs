@@ -70,7 +70,13 @@ fn supervisor(directories: Directories<'_>) -> (Finding, Option<Status>) {
     }
     match control::status(directories.run) {
         Ok(status) => (failed(directories, &status), Some(status)),
-        Err(error) => (Finding::fault(AREA, error.to_string(), "systemctl restart palabre-supervisor"), None),
+        Err(error) => {
+            let remedy = match has_systemd() {
+                true => "systemctl restart palabre-supervisor",
+                false => "end palabre-supervisor and start it again",
+            };
+            (Finding::fault(AREA, error.to_string(), remedy), None)
+        }
     }
 }
 
