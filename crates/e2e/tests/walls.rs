@@ -20,7 +20,7 @@ const ONLY: [(&str, &[&str]); 10] = [
 ];
 
 /// Members that a member may depend on.
-const MEMBERS: [(&str, &[&str]); 10] = [
+const MEMBERS: [(&str, &[&str]); 11] = [
     ("palabre-sound", &[]),
     ("palabre-room", &[]),
     ("palabre-host", &[]),
@@ -31,7 +31,8 @@ const MEMBERS: [(&str, &[&str]); 10] = [
     ("palabre-listener", &["palabre-config", "palabre-host", "palabre-room", "palabre-sound"]),
     ("palabre-supervisor", &["palabre-config", "palabre-host", "palabre-room"]),
     ("palabre-exporter", &["palabre-config", "palabre-host", "palabre-room"]),
-    ("palabre", &["palabre-config", "palabre-host", "palabre-room", "palabre-sound"]),
+    ("palabre-trial", &["palabre-config", "palabre-host", "palabre-room"]),
+    ("palabre", &["palabre-config", "palabre-host", "palabre-room", "palabre-sound", "palabre-trial"]),
 ];
 
 /// Members that only tests depend on.

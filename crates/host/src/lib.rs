@@ -12,6 +12,7 @@ pub mod lock;
 pub mod log_limit;
 pub mod logging;
 pub mod notify;
+pub mod pace;
 pub mod peer;
 pub mod process;
 pub mod program;

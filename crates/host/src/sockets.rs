@@ -61,6 +61,12 @@ pub fn listen(address: IpAddr, port: u16) -> io::Result<TcpListener> {
     }
 }
 
+/// Returns false if another program listens on the port. Other reasons not to bind it count as free.
+#[must_use]
+pub fn is_free(address: IpAddr, port: u16) -> bool {
+    !matches!(TcpListener::bind((address, port)), Err(error) if error.kind() == io::ErrorKind::AddrInUse)
+}
+
 /// Returns whether [`listen`] on `address` opens a socket with this local address.
 #[must_use]
 pub fn is_on(local: SocketAddr, address: IpAddr) -> bool {

@@ -1,7 +1,7 @@
-//! Measures `palabre mix` as a whole process: 40 files of one second at 48 kHz, again and again, into a new directory each time.
+//! Measures the run time of `palabre mix` with 40 files of one second at 48 kHz, each run into a new directory.
 //!
-//! `cargo build --release -p palabre && cargo run --release -p palabre --example measure-mix [DIR]`; files are in DIR, by
-//! default in memory (/dev/shm).
+//! `cargo build --release -p palabre && cargo run --release -p palabre --example measure-mix [DIR]`. The files are in DIR, by
+//! default /dev/shm.
 #![allow(clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
@@ -55,5 +55,5 @@ fn time(palabre: &Path, directory: &Path, files: &[PathBuf], flags: &[&str]) -> 
 
 fn report(what: &str, times: &[Duration]) {
     let [least, median, p90] = [0, RUNS / 2, RUNS * 9 / 10].map(|at| times[at].as_secs_f64() * 1000.0);
-    println!("{what}: least {least:.1} ms, median {median:.1} ms, 90 % within {p90:.1} ms");
+    println!("{what}: minimum {least:.1} ms, median {median:.1} ms, 90th percentile {p90:.1} ms");
 }

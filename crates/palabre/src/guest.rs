@@ -1,4 +1,4 @@
-//! A participant that a command makes for itself in a room, and takes away when it ends.
+//! A participant that a command adds to a room for itself, and removes when it ends.
 
 use std::fs::DirBuilder;
 use std::io::ErrorKind;
@@ -11,55 +11,52 @@ use palabre_room::{Name, ParticipantDir, RoomDir, RoomError};
 
 use crate::permission;
 
-/// As all of them: the group may write, and what is made in it is the group's.
+/// Mode of a participant's directory: writable by the group, which new files inherit.
 const DIR_MODE: u32 = 0o2770;
-/// Of `a`, `a-2`, `a-3` … so many are tried.
-const TRIES: u32 = 99;
-const NAME_CHARS_MAX: usize = 32;
+/// Maximum number of names that are tried: `a`, `a-2`, `a-3`, …
+const MAX_TRIES: u32 = 99;
+/// Maximum length of a name.
+const MAX_NAME_CHARS: usize = 32;
 
-/// What the participant is called.
-pub enum Called<'a> {
-    /// This and nothing else.
+/// The wanted name of a guest.
+pub(crate) enum GuestName<'a> {
+    /// This name.
     Exactly(&'a Name),
-    /// This, or with a number after it where there is one already.
-    Like(String),
+    /// A name made from this text, with a number if it is in use.
+    BasedOn(String),
 }
 
-/// A participant of ours; its directory goes when this is dropped.
-pub struct Guest {
+/// A guest. Its directory is removed when this is dropped.
+pub(crate) struct Guest {
     name: Name,
     directory: ParticipantDir,
 }
 
 impl Guest {
-    /// Makes the directory, then what `prepare` makes in it, then the pipes.
-    ///
-    /// # Errors
-    /// There is no such room, or there is such a participant (refused); the directory can't be made (system).
-    pub fn come(
+    /// Creates the guest's directory, runs `prepare`, then creates the pipes. The mixer opens them as soon as they exist.
+    pub(crate) fn join(
         room: &RoomDir,
-        called: &Called<'_>,
+        name: &GuestName<'_>,
         prepare: impl FnOnce(&ParticipantDir) -> Result<(), RoomError>,
     ) -> Result<Self, Failure> {
-        // From the moment that a pipe is there the mixer tries to open it.
         process::share_with_the_group_only();
-        let guest = Self::make(room, called)?;
+        let guest = Self::create(room, name)?;
         prepare(&guest.directory).and_then(|()| guest.directory.create()).map_err(Failure::system)?;
         Ok(guest)
     }
 
-    fn make(room: &RoomDir, called: &Called<'_>) -> Result<Self, Failure> {
-        for number in 1..=TRIES {
-            let name = match called {
-                Called::Exactly(name) => (*name).clone(),
-                Called::Like(base) => numbered(base, number),
+    fn create(room: &RoomDir, wanted: &GuestName<'_>) -> Result<Self, Failure> {
+        for number in 1..=MAX_TRIES {
+            let name = match wanted {
+                GuestName::Exactly(name) => (*name).clone(),
+                GuestName::BasedOn(base) => numbered(base, number),
             };
             let directory = room.participant(&name);
             let path = directory.path();
             match DirBuilder::new().mode(DIR_MODE).create(path) {
                 Ok(()) => return Ok(Self { name, directory }),
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                    if matches!(called, Called::Exactly(_)) {
+                    if matches!(wanted, GuestName::Exactly(_)) {
                         break;
                     }
                 }
@@ -70,20 +67,16 @@ impl Guest {
             }
         }
         Err(Failure::refused(format!(
-            "unable to take part in '{}' under this name: there is such a participant; choose another name",
+            "unable to join '{}': the name is in use; choose another one with --name",
             room.path().display()
         )))
     }
 
-    /// Their name in the room.
-    #[must_use]
-    pub fn name(&self) -> &Name {
+    pub(crate) fn name(&self) -> &Name {
         &self.name
     }
 
-    /// Their directory.
-    #[must_use]
-    pub fn directory(&self) -> &ParticipantDir {
+    pub(crate) fn directory(&self) -> &ParticipantDir {
         &self.directory
     }
 }
@@ -94,22 +87,19 @@ impl Drop for Guest {
     }
 }
 
-/// The room of this name, if there is one.
-///
-/// # Errors
-/// There is none (refused).
-pub fn room(run: &Path, name: &Name) -> Result<RoomDir, Failure> {
+/// Returns the room `name`; refuses one that doesn't exist.
+pub(crate) fn room(run: &Path, name: &Name) -> Result<RoomDir, Failure> {
     let room = RoomDir::new(run.join("rooms").join(name));
     if room.path().is_dir() {
         return Ok(room);
     }
     Err(Failure::refused(format!(
-        "unable to enter room '{name}': there is no directory '{}'; see --room and --run",
+        "unable to enter room '{name}': no directory '{}'; use --room or --run",
         room.path().display()
     )))
 }
 
-#[expect(clippy::expect_used, reason = "only characters that a name may have are left, and never none")]
+#[expect(clippy::expect_used, reason = "the text is not empty and has only characters that a name may have")]
 fn numbered(base: &str, number: u32) -> Name {
     let tail = if number == 1 { String::new() } else { format!("-{number}") };
     let kept: String = base
@@ -117,10 +107,10 @@ fn numbered(base: &str, number: u32) -> Name {
         .chars()
         .map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' { c } else { '-' })
         .skip_while(|c| !c.is_ascii_alphanumeric())
-        .take(NAME_CHARS_MAX - tail.len())
+        .take(MAX_NAME_CHARS - tail.len())
         .collect();
     let kept = if kept.is_empty() { "guest" } else { kept.trim_end_matches('-') };
-    format!("{kept}{tail}").parse().expect("a name")
+    format!("{kept}{tail}").parse().expect("a valid name")
 }
 
 #[cfg(test)]
@@ -130,7 +120,7 @@ mod tests {
     use palabre_room::Format;
 
     #[test]
-    fn a_name_is_made_of_any_text() {
+    fn any_text_becomes_a_valid_name() {
         for (text, number, name) in [
             ("Été à la mer (live)", 1, "t----la-mer--live"),
             ("greeting", 2, "greeting-2"),
@@ -143,15 +133,15 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_has_a_name_of_its_own_and_leaves_nothing() {
+    fn guest_gets_a_unique_name_and_is_removed() {
         let directory = tempfile::tempdir().unwrap();
         let room = RoomDir::new(directory.path().join("main"));
         room.create(Format::default()).unwrap();
-        let like = Called::Like("jingle".to_owned());
-        let first = Guest::come(&room, &like, |_| Ok(())).unwrap();
-        let second = Guest::come(&room, &like, |guest| guest.set_without(&[first.name().clone()])).unwrap();
+        let base = GuestName::BasedOn("jingle".to_owned());
+        let first = Guest::join(&room, &base, |_| Ok(())).unwrap();
+        let second = Guest::join(&room, &base, |guest| guest.set_without(&[first.name().clone()])).unwrap();
         assert_eq!((first.name().as_str(), second.name().as_str()), ("jingle", "jingle-2"));
-        assert!(Guest::come(&room, &Called::Exactly(first.name()), |_| Ok(())).is_err());
+        assert!(Guest::join(&room, &GuestName::Exactly(first.name()), |_| Ok(())).is_err());
         drop((first, second));
         assert!(room.participants().unwrap().is_empty());
     }

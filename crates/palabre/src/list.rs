@@ -1,4 +1,4 @@
-//! `palabre list` and `palabre rooms`: who may come, and where they are, by the files and, where it runs, the supervisor.
+//! `palabre list` and `palabre rooms`: participants and rooms, from the configuration, the room directories and the supervisor.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,34 +14,31 @@ use crate::cli::Cli;
 use crate::output::print;
 use crate::{control, table};
 
-/// Prints every participant.
-///
-/// # Errors
-/// Standard output can't be written (system). A bad file is told on standard error and hides nobody else.
-pub fn people(cli: &Cli, json: bool) -> Result<(), Failure> {
+/// Prints all participants. Invalid files are reported on standard error.
+pub(crate) fn participants(cli: &Cli, json: bool) -> Result<(), Failure> {
     let (participants, errors) = Participant::load_all(cli.config_dir());
     let states = states(cli.run_dir());
     if json {
-        let people: Vec<Value> =
-            participants.iter().map(|participant| person(participant, states.get(participant.name.as_str()))).collect();
-        return print_json(&json!({ "participants": people, "errors": texts(&errors) }));
+        let all: Vec<Value> = participants
+            .iter()
+            .map(|participant| participant_json(participant, states.get(participant.name.as_str())))
+            .collect();
+        return print_json(&json!({ "participants": all, "errors": texts(&errors) }));
     }
     if participants.is_empty() {
-        print("nobody; 'palabre invite NAME' adds a participant\n")?;
+        print("no participants; add one with 'palabre invite NAME'\n")?;
     } else {
         let head = ["NAME", "DISPLAY NAME", "ROOM", "PORT", "STATE", "GAIN", "KEY", "PAGE"].map(str::to_owned);
-        let rows = participants.iter().map(|participant| row(participant, states.get(participant.name.as_str())));
+        let rows =
+            participants.iter().map(|participant| participant_row(participant, states.get(participant.name.as_str())));
         print_table(&std::iter::once(head).chain(rows).collect::<Vec<_>>())?;
     }
     warn(&errors);
     Ok(())
 }
 
-/// Prints every room that somebody belongs to, or whose directory is there.
-///
-/// # Errors
-/// Standard output can't be written (system).
-pub fn rooms(cli: &Cli, json: bool) -> Result<(), Failure> {
+/// Prints all rooms that have a participant or a directory.
+pub(crate) fn rooms(cli: &Cli, json: bool) -> Result<(), Failure> {
     let (participants, errors) = Participant::load_all(cli.config_dir());
     let rooms = all_rooms(cli.run_dir(), &participants);
     if json {
@@ -49,7 +46,7 @@ pub fn rooms(cli: &Cli, json: bool) -> Result<(), Failure> {
         return print_json(&json!({ "rooms": rooms, "errors": texts(&errors) }));
     }
     if rooms.is_empty() {
-        print("no room; 'palabre invite NAME --room ROOM' makes one\n")?;
+        print("no rooms; create one with 'palabre invite NAME --room ROOM'\n")?;
     } else {
         let head = ["ROOM", "RATE", "PARTICIPANTS", "HERE", "GUESTS", "TALKING", "RECORDED"].map(str::to_owned);
         let rows = rooms.iter().map(|(name, room)| room.row(name));
@@ -59,7 +56,7 @@ pub fn rooms(cli: &Cli, json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What the supervisor says of each; nothing where none runs.
+/// Returns state and link by login name; nothing if no supervisor runs.
 fn states(run: &Path) -> BTreeMap<String, (State, Option<LinkUse>)> {
     let participants = control::status(run).map(|status| status.participants).unwrap_or_default();
     participants.into_iter().map(|participant| (participant.name, (participant.state, participant.link))).collect()
@@ -69,7 +66,7 @@ fn has_expired(participant: &Participant) -> bool {
     participant.key_expires.is_some_and(|expires| expires.has_passed(SystemTime::now()))
 }
 
-fn person(participant: &Participant, known: Option<&(State, Option<LinkUse>)>) -> Value {
+fn participant_json(participant: &Participant, known: Option<&(State, Option<LinkUse>)>) -> Value {
     json!({
         "name": participant.name.as_str(),
         "display": participant.display(),
@@ -87,7 +84,7 @@ fn person(participant: &Participant, known: Option<&(State, Option<LinkUse>)>) -
     })
 }
 
-fn row(participant: &Participant, known: Option<&(State, Option<LinkUse>)>) -> [String; 8] {
+fn participant_row(participant: &Participant, known: Option<&(State, Option<LinkUse>)>) -> [String; 8] {
     let gain = match (participant.muted, participant.gain_db) {
         (true, _) => "mute".to_owned(),
         (false, db) => format!("{} dB", db.unwrap_or(0.0)),
@@ -119,11 +116,11 @@ fn row(participant: &Participant, known: Option<&(State, Option<LinkUse>)>) -> [
     ]
 }
 
-/// What is known about a room.
+/// A room as printed.
 #[derive(Debug, Default)]
 struct Room {
     participants: Vec<String>,
-    here: Vec<String>,
+    connected: Vec<String>,
     guests: Vec<String>,
     talking: Vec<String>,
     rate_hz: Option<u32>,
@@ -139,19 +136,19 @@ fn all_rooms(run: &Path, participants: &[Participant]) -> BTreeMap<String, Room>
     let entries = std::fs::read_dir(run.join("rooms")).into_iter().flatten().flatten();
     for name in entries.filter_map(|entry| entry.file_name().to_str()?.parse::<Name>().ok()) {
         let room = rooms.entry(name.to_string()).or_default();
-        room.look(&RoomDir::new(run.join("rooms").join(&name)));
+        room.read(&RoomDir::new(run.join("rooms").join(&name)));
     }
     rooms
 }
 
 impl Room {
-    /// What can't be read is not there: a room may be removed while it is looked at.
-    fn look(&mut self, room: &RoomDir) {
+    /// Reads the room directory. Unreadable files are ignored, because a room may be removed at any time.
+    fn read(&mut self, room: &RoomDir) {
         let names = |names: Vec<Name>| names.into_iter().map(|name| name.to_string());
         let present = names(room.participants().unwrap_or_default());
         self.guests = present.filter(|name| !self.participants.contains(name)).collect();
         let members = room.names().unwrap_or_default().into_iter().filter(|member| member.here);
-        self.here = members.map(|member| member.name.to_string()).collect();
+        self.connected = members.map(|member| member.name.to_string()).collect();
         let levels = room.levels().unwrap_or_default().into_iter().filter(|line| line.state == Talk::Talking);
         self.talking = levels.map(|line| line.name.to_string()).collect();
         self.rate_hz = room.format().ok().map(|format| format.rate.hz());
@@ -163,7 +160,7 @@ impl Room {
             "name": name,
             "rate_hz": self.rate_hz,
             "participants": self.participants,
-            "here": self.here,
+            "here": self.connected,
             "guests": self.guests,
             "talking": self.talking,
             "recorded": self.is_recorded,
@@ -176,7 +173,7 @@ impl Room {
             name.to_owned(),
             self.rate_hz.map_or_else(|| "-".to_owned(), |hz| format!("{hz} Hz")),
             self.participants.len().to_string(),
-            or_dash(self.here.join(",")),
+            or_dash(self.connected.join(",")),
             or_dash(self.guests.join(",")),
             or_dash(self.talking.join(",")),
             if self.is_recorded { "yes" } else { "no" }.to_owned(),

@@ -1,6 +1,6 @@
-//! `palabre logs`: the journal, asked for the right lines.
+//! `palabre logs`: shows the log of a listener or of all daemons by journalctl(1).
 //!
-//! The daemons write their instance into a field of the journal (`PALABRE_INSTANCE`), so nothing is searched for in texts.
+//! Listeners set the journal field `PALABRE_INSTANCE`, so a listener's lines are selected by a field.
 
 use std::env;
 use std::io;
@@ -12,34 +12,31 @@ use palabre_host::exit::Failure;
 
 use crate::cli::Logs;
 
-/// Where journald takes what is said to it: systemd-journald.service(8).
+/// The socket of journald: systemd-journald.service(8).
 const JOURNALD: &str = "/run/systemd/journal/socket";
-/// Lines to begin with, where nobody says since when.
+/// Number of earlier lines without `--since`.
 const LINES: &str = "200";
 
-/// Becomes `journalctl`.
-///
-/// # Errors
-/// There is no journal here (refused), or journalctl can't be run (system).
-pub fn run(logs: &Logs) -> Result<(), Failure> {
+/// Replaces this process by journalctl(1).
+pub(crate) fn run(logs: &Logs) -> Result<(), Failure> {
     if !Path::new(JOURNALD).exists() {
-        let cause = "no journald runs here; the log is what the daemons write to standard error ('palabre try --dir DIR': DIR/log)";
+        let cause = "journald is not running; see the daemons' standard error, or DIR/log of 'palabre try --dir DIR'";
         return Err(Failure::refused(format!("unable to show the log: {cause}")));
     }
     let error = Command::new("journalctl").args(arguments(logs)).exec();
     Err(match error.kind() {
         io::ErrorKind::NotFound => {
             let path = env::var("PATH").unwrap_or_default();
-            Failure::system(format!("unable to run 'journalctl': it is not in '{path}'; install systemd"))
+            Failure::system(format!("unable to run 'journalctl': not found in '{path}'; install systemd"))
         }
         _ => Failure::system(format!("unable to run 'journalctl': {error}")),
     })
 }
 
-/// What journalctl(1) is to show: one listener, or whatever is ours.
+/// Returns the arguments of journalctl(1).
 fn arguments(logs: &Logs) -> Vec<String> {
     let mut arguments = match &logs.name {
-        // What systemd says of a listener's unit of its own belongs there too; a + is an or.
+        // Lines with the field, or (`+`) systemd's lines about a listener that is a unit of its own.
         Some(name) => {
             let unit = format!("_SYSTEMD_UNIT=palabre-listener@{name}.service");
             vec![format!("PALABRE_INSTANCE={name}"), "+".to_owned(), unit]
@@ -62,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_journal_is_asked_for_a_participant_by_its_field() {
+    fn listener_is_selected_by_field_or_unit() {
         let alice = Logs { name: Some("alice".parse().unwrap()), since: None, no_follow: false };
         let expected =
             ["PALABRE_INSTANCE=alice", "+", "_SYSTEMD_UNIT=palabre-listener@alice.service", "--lines=200", "--follow"];

@@ -1,12 +1,10 @@
-//! `palabre`, the operator's command: who is there, who may come in, and a whole room to try.
+//! `palabre`, the operator's command.
 //!
-//! It talks to the supervisor through its control socket and to the rooms through their directories. It is no daemon and
-//! holds no state of its own.
+//! It uses the supervisor's control socket, the configuration files and the room directories, and keeps no state of its own.
 
 mod check;
 mod cli;
 mod control;
-mod edits;
 mod guest;
 mod invite;
 mod list;
@@ -14,8 +12,7 @@ mod logs;
 mod manual;
 mod mix;
 mod output;
-mod pace;
-mod people;
+mod participants;
 mod permission;
 mod play;
 mod processes;
@@ -24,15 +21,17 @@ mod qr;
 mod record;
 mod restart;
 mod revoke;
+mod roster_lock;
 mod run;
 mod self_sign;
-mod source;
+mod snapshot;
 mod status;
 mod table;
 mod tap;
 mod top;
 mod trial;
 mod units;
+mod wav_reader;
 
 use std::process::ExitCode;
 

@@ -1,9 +1,11 @@
-//! `palabre completions` and `palabre man`: both made from the command line's own definition.
+//! `palabre completions` and `palabre man`.
 //!
-//! The page is made of what clap knows (every subcommand with every flag) and of what only we know (`manual.roff`: what
-//! the status means, files, exit codes). docs/man/palabre.1 is this page; a test holds it to that.
+//! The manual page combines the command line's definition (every subcommand with its flags) with `manual.roff` (the other sections).
+//! docs/man/palabre.1 is a copy, which a test compares.
 
+use std::fs::Permissions;
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use clap::{Command, CommandFactory};
@@ -14,29 +16,31 @@ use palabre_host::exit::Failure;
 use crate::cli::Cli;
 use crate::output::print;
 
-/// The sections that clap can't know.
-const BY_HAND: &str = include_str!("manual.roff");
+/// The sections that are not made from the command line's definition.
+const SECTIONS: &str = include_str!("manual.roff");
 
-/// Prints the completions for `shell`.
-///
-/// # Errors
-/// Standard output can't be written.
-pub fn completions(shell: Shell) -> Result<(), Failure> {
+/// Prints the completion script for `shell`.
+pub(crate) fn completions(shell: Shell) -> Result<(), Failure> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "palabre", &mut script);
     print(&script)
 }
 
 /// Prints the manual page, or writes it into the directory `out`.
-///
-/// # Errors
-/// The page can't be written.
-pub fn page(out: Option<&Path>) -> Result<(), Failure> {
+pub(crate) fn page(out: Option<&Path>) -> Result<(), Failure> {
     let page = render().map_err(Failure::system)?;
     let Some(directory) = out else { return print(page) };
     let path = directory.join("palabre.1");
-    std::fs::write(&path, page)
-        .map_err(|error| Failure::system(format!("unable to write '{}': {error}", path.display())))
+    replace(&path, &page).map_err(|error| Failure::system(format!("unable to write '{}': {error}", path.display())))
+}
+
+/// Replaces a file atomically: a failed write leaves the previous one.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new().permissions(Permissions::from_mode(0o666)).tempfile_in(directory)?;
+    file.write_all(text.as_bytes())?;
+    file.persist(path)?;
+    Ok(())
 }
 
 fn render() -> io::Result<String> {
@@ -50,7 +54,7 @@ fn render() -> io::Result<String> {
         page,
         ".SH SYNOPSIS\n\\fBpalabre\\fR [\\fB\\-\\-config\\fR \\fIDIR\\fR] [\\fB\\-\\-run\\fR \\fIDIR\\fR] [\\fB\\-v\\fR] \\fICOMMAND\\fR"
     )?;
-    let (description, rest) = BY_HAND.split_once(".SH STATUS").unwrap_or((BY_HAND, ""));
+    let (description, rest) = SECTIONS.split_once(".SH STATUS").unwrap_or((SECTIONS, ""));
     page.extend(description.bytes());
     man.render_options_section(&mut page)?;
     writeln!(page, ".SH COMMANDS")?;
@@ -61,7 +65,7 @@ fn render() -> io::Result<String> {
     Ok(String::from_utf8_lossy(&page).lines().map(|line| format!("{}\n", line.trim_end())).collect())
 }
 
-/// A subcommand as a subsection: usage, what it does, its own options, its examples.
+/// Renders a subcommand as a subsection: usage, description, options, examples.
 fn subcommand(command: &Command) -> io::Result<String> {
     let own = command.clone().mut_args(|argument| {
         let hidden = argument.is_global_set() || argument.get_id() == "help";
@@ -79,7 +83,7 @@ fn subcommand(command: &Command) -> io::Result<String> {
     Ok(text)
 }
 
-/// In a subsection, the sections of a page are paragraphs.
+/// Replaces the section headings by paragraphs, for a subsection.
 fn without_headings(text: &str) -> String {
     text.lines().map(|line| if line.starts_with(".SH") { ".PP\n".to_owned() } else { format!("{line}\n") }).collect()
 }
@@ -98,7 +102,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_command_and_every_flag_is_in_the_page() {
+    fn page_is_replaced_atomically() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, previous) = (directory.path().join("palabre.1"), directory.path().join("previous"));
+        std::fs::write(&path, "previous").unwrap();
+        // A hard link shows whether the file was replaced or overwritten in place.
+        std::fs::hard_link(&path, &previous).unwrap();
+        page(Some(directory.path())).unwrap();
+        assert!(std::fs::read_to_string(&path).unwrap().contains(".TH"));
+        assert_eq!(std::fs::read_to_string(&previous).unwrap(), "previous");
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn page_has_every_command_and_every_flag() {
         let page = render().unwrap().replace("\\-", "-");
         let mut command = Cli::command();
         command.build();

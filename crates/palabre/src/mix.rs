@@ -1,7 +1,7 @@
-//! `palabre mix`: files in, and for each of them a file of all the others, as the room would have mixed them.
+//! `palabre mix`: for each input file, a file with the sum of all other inputs, mixed as in a room.
 //!
-//! Everything is streamed in blocks, so that a day needs no more memory than a second. Outputs are written under temporary
-//! names and renamed when all of them are complete: whoever looks sees the old files or the new ones.
+//! Files are processed in blocks, so memory doesn't depend on their length. Outputs have temporary names until all of them are
+//! complete; after an error, existing files are unchanged.
 
 mod frames;
 mod sink;
@@ -25,38 +25,34 @@ use serde_json::json;
 use crate::cli::{Mix, Switch};
 use crate::output::print;
 use crate::progress::{Progress, clock};
-use crate::source::{Piece, Source, Wav};
+use crate::wav_reader::{ReadBuffer, SampleReader, Wav};
 use frames::Frames;
 use sink::Sink;
 
-/// Samples that are read at once, about: few enough that a room's worth of them stays in the processor's cache.
+/// Approximate number of samples per block. The blocks of a typical number of inputs fit into the processor's cache.
 const BLOCK_SAMPLES: usize = 8 * 1024;
 
 /// Mixes the files.
-///
-/// # Errors
-/// A file can't be read or isn't a WAV, two have the same name, one would be overwritten (refused); an output can't be
-/// written (system).
-pub fn run(mix: &Mix) -> Result<(), Failure> {
+pub(crate) fn run(mix: &Mix) -> Result<(), Failure> {
     let began = Instant::now();
     let mut signals = Signals::new(&[SIGINT, SIGTERM, SIGHUP]).map_err(Failure::system)?;
-    // Two files for each name; a limit that can't be raised will be told by the file that is too many.
+    // Each input needs two descriptors. If the limit can't be raised, opening a file may fail with its own error.
     let _ = process::raise_nofile();
     let wavs = mix.files.iter().map(|path| open(path)).collect::<Result<Vec<Wav>, Failure>>()?;
     let targets = targets(mix, &wavs)?;
-    let directory = Directory::prepare(&mix.out)?;
-    let mut work = Work::begin(mix, wavs, targets)?;
+    let directory = OutputDir::prepare(&mix.out)?;
+    let mut job = Job::begin(mix, wavs, targets)?;
     let mut progress = Progress::new("mixing");
-    while work.block()? {
+    while job.mix_block()? {
         if signals.try_next().is_some() {
-            return Err(Failure::refused("unable to mix: interrupted; nothing was written"));
+            return Err(Failure::refused("unable to mix: interrupted; no file was changed"));
         }
-        work.show(&mut progress, began);
+        job.show(&mut progress, began);
     }
     drop(progress);
-    let done = work.commit()?;
+    let report = job.commit()?;
     directory.keep();
-    print(if mix.json { done.json(mix, began) } else { done.line(began) })
+    print(if mix.json { report.json(mix, began) } else { report.line(began) })
 }
 
 fn open(path: &Path) -> Result<Wav, Failure> {
@@ -71,21 +67,18 @@ fn unable_to_write(path: &Path) -> impl FnOnce(io::Error) -> Failure {
     move |error| Failure::system(format!("unable to write '{}': {error}", path.display()))
 }
 
-/// Where each output goes: no two to one place, and none over an input.
+/// Returns the path of each output. Refuses two outputs of one name, and outputs that would replace an input.
 fn targets(mix: &Mix, wavs: &[Wav]) -> Result<Vec<PathBuf>, Failure> {
     let mut names: HashMap<&OsStr, &Path> = HashMap::new();
-    let target = |path: &'_ PathBuf| -> Result<PathBuf, Failure> {
-        let name = path.file_name().ok_or_else(|| unable_to_read(path, &"it has no file name"))?;
-        Ok(mix.out.join(name))
-    };
+    let mut targets = Vec::with_capacity(mix.files.len());
     for path in &mix.files {
-        let name = path.file_name().unwrap_or_default();
+        let name = path.file_name().ok_or_else(|| unable_to_read(path, &"it has no file name"))?;
         if let Some(other) = names.insert(name, path) {
             let cause = format!("'{}' has the same file name; rename one of them", other.display());
             return Err(unable_to_read(path, &cause));
         }
+        targets.push(mix.out.join(name));
     }
-    let targets = mix.files.iter().map(target).collect::<Result<Vec<_>, _>>()?;
     for path in &targets {
         let Ok(metadata) = fs::metadata(path) else { continue };
         let refused = |cause: &str| Failure::refused(format!("unable to write '{}': {cause}", path.display()));
@@ -93,111 +86,110 @@ fn targets(mix: &Mix, wavs: &[Wav]) -> Result<Vec<PathBuf>, Failure> {
             return Err(refused("it is one of the inputs; choose another directory with --out"));
         }
         if !metadata.is_file() {
-            return Err(refused("it is there and is not a file"));
+            return Err(refused("it exists and is not a regular file; choose another directory with --out"));
         }
     }
     Ok(targets)
 }
 
-/// The directory of the outputs; if it was made for them it goes when they fail.
-struct Directory {
-    made: Option<PathBuf>,
+/// The directory of the outputs. If it was created for them, it is removed after an error.
+struct OutputDir {
+    created: Option<PathBuf>,
 }
 
-impl Directory {
+impl OutputDir {
     fn prepare(path: &Path) -> Result<Self, Failure> {
         match fs::create_dir(path) {
-            Ok(()) => Ok(Self { made: Some(path.to_owned()) }),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => Ok(Self { made: None }),
+            Ok(()) => Ok(Self { created: Some(path.to_owned()) }),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => Ok(Self { created: None }),
             Err(error) => Err(Failure::system(format!("unable to create directory '{}': {error}", path.display()))),
         }
     }
 
     fn keep(mut self) {
-        self.made = None;
+        self.created = None;
     }
 }
 
-impl Drop for Directory {
+impl Drop for OutputDir {
     fn drop(&mut self) {
-        if let Some(path) = &self.made {
+        if let Some(path) = &self.created {
             let _ = fs::remove_dir(path);
         }
     }
 }
 
-/// One input and the output of the same name.
+/// An input and its output.
 struct Pair {
     path: PathBuf,
-    source: Source,
-    sink: Sink,
-    /// One for each mix, as in a room.
+    input: SampleReader,
+    output: Sink,
     limiter: Option<Limiter>,
-    /// Samples that were mixed, with those that are not written.
-    made: u64,
+    /// Mixed samples, including the limiter's delay at the start, which is not written.
+    mixed: u64,
     full_scale_samples: u64,
 }
 
-/// The mix while it is made.
-struct Work {
+/// The state of the mix.
+struct Job {
     pairs: Vec<Pair>,
     rate_hz: u32,
     frames: Frames,
     sum: Sum,
     out: Vec<i16>,
-    piece: Piece,
-    /// Read from the longest so far.
+    buffer: ReadBuffer,
+    /// Samples read from the longest input.
     samples: u64,
-    /// About how many there will be.
+    /// Estimated total of `samples`.
     expected: u64,
 }
 
-impl Work {
+impl Job {
     fn begin(mix: &Mix, wavs: Vec<Wav>, targets: Vec<PathBuf>) -> Result<Self, Failure> {
         let rate_hz = wavs.iter().map(Wav::rate_hz).max().unwrap_or_default();
         let expected = wavs.iter().filter_map(|wav| wav.samples_at(rate_hz)).max().unwrap_or_default();
         let limits = mix.limiter == Switch::On;
         let pair = |((path, wav), target): ((&PathBuf, Wav), PathBuf)| {
-            let source = wav.at_rate(rate_hz).map_err(|error| unable_to_read(path, &error))?;
-            let sink = Sink::new(target.clone(), rate_hz).map_err(unable_to_write(&target))?;
+            let input = wav.at_rate(rate_hz).map_err(|error| unable_to_read(path, &error))?;
+            let output = Sink::new(target.clone(), rate_hz).map_err(unable_to_write(&target))?;
             let limiter = limits.then(|| Limiter::new(rate_hz));
-            Ok(Pair { path: path.clone(), source, sink, limiter, made: 0, full_scale_samples: 0 })
+            Ok(Pair { path: path.clone(), input, output, limiter, mixed: 0, full_scale_samples: 0 })
         };
         let pairs = mix.files.iter().zip(wavs).zip(targets).map(pair).collect::<Result<_, Failure>>()?;
         let frames = if limits { Frames::limited(rate_hz, BLOCK_SAMPLES) } else { Frames::exact(BLOCK_SAMPLES) };
         let (sum, out) = (Sum::new(frames.samples), vec![0; frames.samples]);
-        Ok(Self { pairs, rate_hz, frames, sum, out, piece: Piece::default(), samples: 0, expected })
+        Ok(Self { pairs, rate_hz, frames, sum, out, buffer: ReadBuffer::default(), samples: 0, expected })
     }
 
-    /// Mixes one block; false when that was the end of the longest.
-    fn block(&mut self) -> Result<bool, Failure> {
-        let whole = self.frames.per_block * self.frames.samples;
+    /// Mixes one block. Returns false after the last one.
+    fn mix_block(&mut self) -> Result<bool, Failure> {
+        let block = self.frames.per_block * self.frames.samples;
         let mut longest = 0;
         for pair in &mut self.pairs {
-            let ready = pair.source.prepare(whole, &mut self.piece);
+            let ready = pair.input.prepare(block, &mut self.buffer);
             longest = longest.max(ready.map_err(|error| unable_to_read(&pair.path, &error))?);
         }
         self.samples += longest as u64;
-        let is_last = longest < whole;
-        // At the end silence pushes out what the limiters still hold.
-        let length = if is_last { longest + self.frames.delay_samples } else { whole };
+        let is_last = longest < block;
+        // Silence after the end flushes the limiters.
+        let length = if is_last { longest + self.frames.delay_samples } else { block };
         let length = length.next_multiple_of(self.frames.samples);
-        self.pairs.iter_mut().for_each(|pair| pair.source.pad(length));
+        self.pairs.iter_mut().for_each(|pair| pair.input.pad(length));
         for from in (0..length).step_by(self.frames.samples) {
-            self.frame(from)?;
+            self.mix_frame(from)?;
         }
-        self.pairs.iter_mut().for_each(|pair| pair.source.consume(length));
+        self.pairs.iter_mut().for_each(|pair| pair.input.consume(length));
         Ok(!is_last)
     }
 
-    /// Mixes the frame of what is ready that begins at `from`.
-    fn frame(&mut self, from: usize) -> Result<(), Failure> {
+    /// Mixes the frame at offset `from` of the block.
+    fn mix_frame(&mut self, from: usize) -> Result<(), Failure> {
         let frame = from..from + self.frames.samples;
         self.sum.clear();
-        self.pairs.iter().for_each(|pair| self.sum.add(&pair.source.ready()[frame.clone()]));
+        self.pairs.iter().for_each(|pair| self.sum.add(&pair.input.ready()[frame.clone()]));
         self.sum.seal();
         for pair in &mut self.pairs {
-            let own = &pair.source.ready()[frame.clone()];
+            let own = &pair.input.ready()[frame.clone()];
             match &mut pair.limiter {
                 Some(limiter) => limiter.process_minus(&self.sum, own, &mut self.out),
                 None => self.sum.minus_saturated(own, &mut self.out),
@@ -214,34 +206,29 @@ impl Work {
         progress.show(Some(done), format_args!("{} left", clock(left)));
     }
 
-    /// Gives all outputs their names, or none.
-    fn commit(mut self) -> Result<Done, Failure> {
-        for pair in &mut self.pairs {
-            pair.sink.finish().map_err(unable_to_write(pair.sink.target()))?;
+    /// Completes the outputs and gives all of them their final names, or none.
+    fn commit(self) -> Result<Report, Failure> {
+        let (mut outputs, mut sinks) = (Vec::new(), Vec::new());
+        for Pair { path, mut output, full_scale_samples, .. } in self.pairs {
+            output.finish().map_err(unable_to_write(output.target()))?;
+            outputs.push(Output { input: path, path: output.target().to_owned(), full_scale_samples });
+            sinks.push(output);
         }
-        let mut outputs = Vec::with_capacity(self.pairs.len());
-        for pair in self.pairs {
-            let target = pair.sink.target().to_owned();
-            if let Err(error) = pair.sink.commit() {
-                outputs.iter().for_each(|output: &Output| drop(fs::remove_file(&output.path)));
-                return Err(unable_to_write(&target)(error));
-            }
-            outputs.push(Output { input: pair.path, path: target, full_scale_samples: pair.full_scale_samples });
-        }
-        Ok(Done { outputs, rate_hz: self.rate_hz, samples: self.samples })
+        sink::commit(sinks).map_err(|(path, error)| unable_to_write(&path)(error))?;
+        Ok(Report { outputs, rate_hz: self.rate_hz, samples: self.samples })
     }
 }
 
 impl Pair {
-    /// Writes a frame of the mix without the first `delay` samples of all, and not beyond `length`.
+    /// Writes a frame of the mix, except the first `delay` samples of the whole mix and those after `length`.
     fn write(&mut self, frame: &[i16], delay: usize, length: u64) -> Result<(), Failure> {
-        let (begin, end) = (self.made, self.made + frame.len() as u64);
-        self.made = end;
+        let (begin, end) = (self.mixed, self.mixed + frame.len() as u64);
+        self.mixed = end;
         let in_frame = |sample: u64| sample.clamp(begin, end).saturating_sub(begin) as usize;
         let kept = &frame[in_frame(delay as u64)..in_frame(length + delay as u64)];
         let at_full_scale = |sample: &&i16| matches!(**sample, i16::MIN | i16::MAX);
         self.full_scale_samples += kept.iter().filter(at_full_scale).count() as u64;
-        self.sink.write(kept).map_err(unable_to_write(self.sink.target()))
+        self.output.write(kept).map_err(unable_to_write(self.output.target()))
     }
 }
 
@@ -251,14 +238,14 @@ struct Output {
     full_scale_samples: u64,
 }
 
-/// What was made.
-struct Done {
+/// The result, for standard output.
+struct Report {
     outputs: Vec<Output>,
     rate_hz: u32,
     samples: u64,
 }
 
-impl Done {
+impl Report {
     fn seconds(&self) -> f64 {
         self.samples as f64 / f64::from(self.rate_hz.max(1))
     }
@@ -290,5 +277,38 @@ impl Done {
             "outputs": outputs,
         });
         format!("{summary}\n")
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use palabre_sound::wav;
+
+    #[test]
+    fn failed_rename_leaves_existing_outputs_unchanged() {
+        let directory = tempfile::tempdir().unwrap();
+        let (inputs, out) = (directory.path().join("in"), directory.path().join("out"));
+        fs::create_dir(&inputs).unwrap();
+        fs::create_dir(&out).unwrap();
+        let files = ["a.wav", "b.wav", "c.wav"].map(|name| inputs.join(name));
+        for file in &files {
+            fs::write(file, wav::little(48_000, &[1, 2, 3])).unwrap();
+        }
+        fs::write(out.join("a.wav"), "previous").unwrap();
+        let mix = Mix { out: out.clone(), limiter: Switch::Off, json: false, files: files.to_vec() };
+        let wavs: Vec<Wav> = files.iter().map(|path| Wav::open(path).unwrap()).collect();
+        let targets = targets(&mix, &wavs).unwrap();
+        let mut job = Job::begin(&mix, wavs, targets).unwrap();
+        while job.mix_block().unwrap() {}
+        // A file can't replace a directory.
+        fs::create_dir(out.join("c.wav")).unwrap();
+        let error = job.commit().map(drop).unwrap_err().to_string();
+        assert!(error.contains("c.wav"), "{error}");
+        assert_eq!(fs::read_to_string(out.join("a.wav")).unwrap(), "previous");
+        let mut names: Vec<_> = fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["a.wav", "c.wav"]);
     }
 }

@@ -1,14 +1,11 @@
-//! Standard output, where whoever reads it may leave early: `palabre status --json | head -1` is no failure.
+//! Writes to standard output. A reader that closes the pipe early, as in `palabre status --json | head -1`, is no error.
 
 use std::io::{self, Write};
 
 use palabre_host::exit::Failure;
 
-/// Writes all of it.
-///
-/// # Errors
-/// It can't be written (system), except that nobody reads any more.
-pub fn print(bytes: impl AsRef<[u8]>) -> Result<(), Failure> {
+/// Writes `bytes` to standard output.
+pub(crate) fn print(bytes: impl AsRef<[u8]>) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(bytes.as_ref()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {

@@ -1,4 +1,4 @@
-//! Who may, when we may not.
+//! Names the user who has a permission that is missing.
 
 use std::fmt::Display;
 use std::fs;
@@ -6,18 +6,17 @@ use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// `cause`, and who may change `directory` where that is what is wrong.
-#[must_use]
-pub fn explain(directory: &Path, cause: impl Display) -> String {
+/// Returns `cause`; if this process may not write to `directory`, adds the user who may.
+pub(crate) fn explain(directory: &Path, cause: impl Display) -> String {
     let denied = tempfile::tempfile_in(directory).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);
     let owner = fs::metadata(directory).ok().filter(|_| denied).map(|metadata| user_name(metadata.uid()));
     match owner {
-        Some(owner) => format!("{cause}; the user '{owner}' may change '{}'", directory.display()),
+        Some(owner) => format!("{cause}; run it as user '{owner}', who may write to '{}'", directory.display()),
         None => cause.to_string(),
     }
 }
 
-/// From passwd(5); the number where it isn't known there.
+/// Returns the name in passwd(5), or the number if there is none.
 fn user_name(uid: u32) -> String {
     let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
     name_in(&passwd, uid).unwrap_or_else(|| uid.to_string())
@@ -37,14 +36,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_user_is_named_as_in_passwd() {
+    fn user_name_is_read_from_passwd() {
         let passwd = "root:x:0:0:root:/root:/bin/sh\npalabre:x:990:980::/:/usr/sbin/nologin\n";
         assert_eq!(name_in(passwd, 990).as_deref(), Some("palabre"));
         assert_eq!(name_in(passwd, 1), None);
     }
 
     #[test]
-    fn a_cause_that_is_not_permission_stays_as_it_is() {
+    fn other_causes_are_unchanged() {
         assert_eq!(explain(&std::env::temp_dir(), "unable to write 'x': disk full"), "unable to write 'x': disk full");
     }
 }

@@ -1,54 +1,52 @@
-//! `palabre play`: a WAV into a room, as a participant of its own, at the pace of real time.
+//! `palabre play`: plays a WAV file into a room in real time, as a participant of its own.
 
+use std::fmt::Display;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use palabre_host::exit::Failure;
+use palabre_host::pace::Pace;
 use palabre_host::signals::{SIGHUP, SIGINT, SIGTERM, Signals};
 use palabre_room::{FRAME_MS, Format, Levelling, OpenError, PipeWriter, Wrote};
 use palabre_sound::wav::WavError;
 
 use crate::cli::Play;
-use crate::guest::{self, Called, Guest};
-use crate::pace::Pace;
+use crate::guest::{self, Guest, GuestName};
 use crate::progress::{Progress, clock};
-use crate::source::{Piece, Source, Wav};
+use crate::wav_reader::{ReadBuffer, SampleReader, Wav};
 
-/// How long the mixer may take to read a microphone that has just been made, or to come back.
-const MIXER: Duration = Duration::from_secs(10);
-/// How often we look whether it does.
-const LOOK: Duration = Duration::from_millis(20);
-/// The longest that the mixer keeps a sample: who leaves earlier takes it back.
+/// Maximum time without a mixer that reads the `mic`.
+const MIXER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Interval between attempts to open the `mic`.
+const RETRY: Duration = Duration::from_millis(20);
+/// Time before the participant leaves: the mixer discards the samples it still holds, at most 400 ms, when a participant leaves.
 const LINGER: Duration = Duration::from_millis(400);
 
-/// Plays the file to its end, or until a signal comes.
-///
-/// # Errors
-/// The file is no WAV that can be played, the room or the name can't be had (refused); the mixer isn't there (system).
-pub fn run(run: &Path, play: &Play) -> Result<(), Failure> {
-    if play.again && is_standard_input(play) {
-        return Err(Failure::usage("unable to play '-' again and again: standard input comes only once"));
+/// Plays the file to its end, or until a signal arrives.
+pub(crate) fn run(run: &Path, play: &Play) -> Result<(), Failure> {
+    if play.repeat && is_standard_input(play) {
+        return Err(Failure::usage("unable to use '--loop' with standard input; play a file instead"));
     }
-    // From here on a signal ends us in order.
+    // From now on a signal doesn't kill this process, so that the participant is removed.
     let mut signals = Signals::new(&[SIGINT, SIGTERM, SIGHUP]).map_err(Failure::system)?;
     let room = guest::room(run, &play.room)?;
     let format = room.format().map_err(Failure::system)?;
-    let mut tape = Tape::open(play, format)?;
-    let guest = Guest::come(&room, &called(play), |directory| {
-        // A file is meant to be as loud as it is.
+    let mut playback = Playback::open(play, format)?;
+    let guest = Guest::join(&room, &name(play), |directory| {
+        // A file is played at its own loudness.
         directory.set_levelling(Some(Levelling::Off))?;
         directory.set_gain(play.gain)
     })?;
     let mut mic = Mic { guest: &guest, format, pipe: None };
     let mut progress = Progress::new(format!("playing as '{}'", guest.name()));
-    let mut pace = Pace::begin();
+    let mut pace = Pace::new(Duration::from_millis(FRAME_MS));
     let mut frame = Vec::new();
-    while tape.next_frame(&mut frame)? {
-        if !mic.say(&frame, &mut signals, &mut pace)? {
+    while playback.next_frame(&mut frame)? {
+        if !mic.write(&frame, &mut signals, &mut pace)? {
             return Ok(());
         }
-        tape.show(&mut progress);
-        pace.wait_for_next_frame();
+        playback.show(&mut progress);
+        pace.wait();
     }
     signals.wait(Some(LINGER)).map(drop).map_err(Failure::system)
 }
@@ -57,57 +55,57 @@ fn is_standard_input(play: &Play) -> bool {
     play.file == Path::new("-")
 }
 
-fn called(play: &Play) -> Called<'_> {
+fn name(play: &Play) -> GuestName<'_> {
     match &play.name {
-        Some(name) => Called::Exactly(name),
-        None if is_standard_input(play) => Called::Like("play".to_owned()),
-        None => Called::Like(play.file.file_stem().unwrap_or_default().to_string_lossy().into_owned()),
+        Some(name) => GuestName::Exactly(name),
+        None if is_standard_input(play) => GuestName::BasedOn("play".to_owned()),
+        None => GuestName::BasedOn(play.file.file_stem().unwrap_or_default().to_string_lossy().into_owned()),
     }
 }
 
-fn unable(play: &Play, cause: impl std::fmt::Display) -> String {
+fn unable(play: &Play, cause: impl Display) -> String {
     format!("unable to play '{}': {cause}", play.file.display())
 }
 
-/// The file as frames, once or again and again.
-struct Tape<'a> {
+/// The file as frames of the room, once or repeated.
+struct Playback<'a> {
     play: &'a Play,
     format: Format,
-    source: Source,
-    piece: Piece,
-    /// All there are, if that is known.
+    reader: SampleReader,
+    buffer: ReadBuffer,
+    /// Length of the file, if it is known.
     samples: Option<u64>,
-    /// Given since the file began.
-    given: u64,
+    /// Position in the file.
+    position: u64,
 }
 
-impl<'a> Tape<'a> {
+impl<'a> Playback<'a> {
     fn open(play: &'a Play, format: Format) -> Result<Self, Failure> {
-        let opened = Self::begin(play, format);
-        let (source, samples) = opened.map_err(|error| Failure::refused(unable(play, error)))?;
-        Ok(Self { play, format, source, piece: Piece::default(), samples, given: 0 })
+        let opened = Self::open_file(play, format);
+        let (reader, samples) = opened.map_err(|error| Failure::refused(unable(play, error)))?;
+        Ok(Self { play, format, reader, buffer: ReadBuffer::default(), samples, position: 0 })
     }
 
-    fn begin(play: &Play, format: Format) -> Result<(Source, Option<u64>), WavError> {
+    fn open_file(play: &Play, format: Format) -> Result<(SampleReader, Option<u64>), WavError> {
         let wav = if is_standard_input(play) { Wav::standard_input()? } else { Wav::open(&play.file)? };
         let samples = wav.samples_at(format.rate.hz());
         Ok((wav.at_rate(format.rate.hz())?, samples))
     }
 
-    /// The next 20 ms, the last of them filled up with silence; false when there is no more.
+    /// Reads the next frame; the last one is padded with silence. Returns false at the end.
     fn next_frame(&mut self, frame: &mut Vec<i16>) -> Result<bool, Failure> {
         let whole = self.format.frame_samples();
         frame.clear();
         loop {
-            let got = self.source.prepare(whole - frame.len(), &mut self.piece);
-            let got = got.map_err(|error| Failure::system(unable(self.play, error)))?;
-            frame.extend_from_slice(&self.source.ready()[..got]);
-            self.source.consume(got);
-            self.given += got as u64;
-            if frame.len() == whole || !self.play.again || self.given == 0 {
+            let read = self.reader.prepare(whole - frame.len(), &mut self.buffer);
+            let read = read.map_err(|error| Failure::system(unable(self.play, error)))?;
+            frame.extend_from_slice(&self.reader.ready()[..read]);
+            self.reader.consume(read);
+            self.position += read as u64;
+            if frame.len() == whole || !self.play.repeat || self.position == 0 {
                 break;
             }
-            // The file goes on where it ended: no frame has a hole.
+            // The repetition starts within the frame, without a gap.
             *self = Self::open(self.play, self.format)?;
         }
         let any = !frame.is_empty();
@@ -119,15 +117,15 @@ impl<'a> Tape<'a> {
         let time = |samples: u64| clock(Duration::from_secs(samples / u64::from(self.format.rate.hz())));
         match self.samples {
             Some(samples) => {
-                let done = self.given as f64 / samples.max(1) as f64;
-                progress.show(Some(done), format_args!("{} of {}", time(self.given), time(samples)));
+                let done = self.position as f64 / samples.max(1) as f64;
+                progress.show(Some(done), format_args!("{} of {}", time(self.position), time(samples)));
             }
-            None => progress.show(None, time(self.given)),
+            None => progress.show(None, time(self.position)),
         }
     }
 }
 
-/// Our microphone, which the mixer reads when it has noticed us, and again after it was restarted.
+/// The guest's `mic`, reopened when the mixer restarts.
 struct Mic<'a> {
     guest: &'a Guest,
     format: Format,
@@ -135,24 +133,24 @@ struct Mic<'a> {
 }
 
 impl Mic<'_> {
-    /// Says a frame, if need be when the mixer is there again; false when a signal came.
-    fn say(&mut self, frame: &[i16], signals: &mut Signals, pace: &mut Pace) -> Result<bool, Failure> {
-        let deadline = Instant::now() + MIXER;
+    /// Writes a frame; waits for the mixer if it doesn't read. Returns false if a signal arrived.
+    fn write(&mut self, frame: &[i16], signals: &mut Signals, pace: &mut Pace) -> Result<bool, Failure> {
+        let deadline = Instant::now() + MIXER_TIMEOUT;
         loop {
             if signals.try_next().is_some() {
                 return Ok(false);
             }
-            // What doesn't fit is lost: waiting would only make it late.
+            // A frame that doesn't fit is dropped: waiting would only delay the rest.
             match self.pipe.as_mut().map(|pipe| pipe.write(frame)) {
                 Some(Wrote::Whole | Wrote::Slow) => return Ok(true),
                 Some(Wrote::Gone) | None => {}
             }
             self.pipe = None;
             self.open(deadline)?;
-            if self.pipe.is_none() && signals.wait(Some(LOOK)).map_err(Failure::system)?.is_some() {
+            if self.pipe.is_none() && signals.wait(Some(RETRY)).map_err(Failure::system)?.is_some() {
                 return Ok(false);
             }
-            *pace = Pace::begin();
+            pace.restart();
         }
     }
 
@@ -162,20 +160,20 @@ impl Mic<'_> {
             Ok(pipe) => self.pipe = Some(pipe),
             Err(OpenError::NoReader(_)) if Instant::now() < deadline => {}
             Err(OpenError::NoReader(_)) => {
-                let waited = MIXER.as_secs();
+                let timeout = MIXER_TIMEOUT.as_secs();
                 return Err(Failure::system(format!(
-                    "unable to play into '{}': nobody has read it for {waited} s; is palabre-mixer running?",
+                    "unable to play into '{}': no reader for {timeout} s; start palabre-mixer",
                     mic.display()
                 )));
             }
             Err(OpenError::Missing(_)) => {
                 let name = self.guest.name();
-                return Err(Failure::refused(format!("unable to play as '{name}': somebody removed it from the room")));
+                return Err(Failure::refused(format!(
+                    "unable to play as '{name}': its directory was removed from the room"
+                )));
             }
             Err(error) => return Err(Failure::system(error)),
         }
         Ok(())
     }
 }
-
-const _: () = assert!(FRAME_MS == 20, "a frame of the tape is one of the room");

@@ -1,14 +1,13 @@
-//! A link as a QR code for the terminal: two modules in each character cell, as Unicode half blocks.
+//! Draws a QR code in a terminal. Each character cell shows two modules, as Unicode half blocks.
 
 use qrcode::{Color, EcLevel, QrCode};
 
-/// Light modules around the code, as ISO/IEC 18004 asks for.
+/// Width of the light border that ISO/IEC 18004 requires, in modules.
 const QUIET_ZONE: usize = 4;
 
-/// The code as lines of text, light on dark terminals and dark on light ones alike: the light modules are drawn, on an
-/// explicit black background. `None` for a text that no QR code can hold.
-#[must_use]
-pub fn terminal(text: &str) -> Option<String> {
+/// Returns the QR code of `text` as lines; `None` if the text is too long. Foreground and background colours are set, so the code is
+/// readable on dark and on light terminals.
+pub(crate) fn terminal(text: &str) -> Option<String> {
     let code = QrCode::with_error_correction_level(text, EcLevel::L).ok()?;
     let width = code.width();
     let is_light = |x: usize, y: usize| {
@@ -40,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_code_is_square_and_has_a_quiet_zone() {
+    fn code_is_square_and_has_a_quiet_zone() {
         let text = terminal("https://room.example/?key=0123456789abcdef0123456789abcdef").unwrap();
         let lines: Vec<&str> = text.lines().map(|line| &line[8..line.len() - 4]).collect();
         let side = lines[0].chars().count();
@@ -52,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_is_too_long_has_no_code() {
+    fn text_that_is_too_long_has_no_code() {
         assert!(terminal(&"x".repeat(5_000)).is_none());
     }
 }

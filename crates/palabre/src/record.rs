@@ -1,4 +1,4 @@
-//! `palabre record`: asks the supervisor to record a room, and says where the files are.
+//! `palabre record`: starts and stops the recording of a room, and shows its state.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,11 +11,8 @@ use crate::control;
 use crate::output::print;
 use crate::progress::clock;
 
-/// Begins, ends, or tells.
-///
-/// # Errors
-/// The supervisor isn't there (system) or says no, or the recording has ended by itself (refused).
-pub fn run(run: &Path, record: &Record) -> Result<(), Failure> {
+/// Starts or stops the recording, or prints its state. The state of a failed recording is an error.
+pub(crate) fn run(run: &Path, record: &Record) -> Result<(), Failure> {
     let action = match record.verb {
         RecordVerb::Start => RecordAction::Start,
         RecordVerb::Stop => RecordAction::Stop,
@@ -31,17 +28,19 @@ pub fn run(run: &Path, record: &Record) -> Result<(), Failure> {
 fn line(recording: &Recording, verb: RecordVerb) -> String {
     let Recording { room, .. } = recording;
     let directory = recording.directory.as_deref().unwrap_or_default();
-    let note = recording.note.as_deref().unwrap_or("nobody knows why");
+    let note = recording.note.as_deref().unwrap_or("unknown reason");
     let time = clock(Duration::from_millis(recording.since_ms));
     let restarts = match recording.restarts {
         0 => String::new(),
-        restarts => format!("; restarts of its recorder: {restarts}"),
+        restarts => format!("; recorder restarts: {restarts}"),
     };
     match (recording.state, verb) {
-        (_, RecordVerb::Stop) => format!("room '{room}' was recorded into {directory}"),
+        (_, RecordVerb::Stop) => format!("room '{room}': recording stopped; files in {directory}"),
         (RecordingState::Off, _) => format!("room '{room}' is not recorded"),
-        (RecordingState::Starting, _) => format!("the recorder of room '{room}' is being started again: {note}"),
-        (RecordingState::On, _) => format!("room '{room}' is recorded for {time} into {directory}{restarts}"),
-        (RecordingState::Failed, _) => format!("room '{room}' is no longer recorded: {note}"),
+        (RecordingState::Starting, _) => format!("room '{room}': the recorder is restarting: {note}"),
+        (RecordingState::On, _) => format!("room '{room}' has been recorded for {time} into {directory}{restarts}"),
+        (RecordingState::Failed, _) => format!(
+            "room '{room}' is no longer recorded: {note}; start again with 'palabre record start --room {room}'"
+        ),
     }
 }

@@ -1,47 +1,48 @@
-//! `palabre revoke`: a participant's file away, and their listener with it.
+//! `palabre revoke`: removes a participant's file, and with it the listener.
 
 use palabre_config::Participant;
 use palabre_host::exit::Failure;
+use palabre_room::Name;
 
-use crate::cli::{Cli, Revoke};
+use crate::cli::Cli;
 use crate::output::print;
-use crate::{control, edits, permission};
+use crate::{control, permission, roster_lock};
 
-/// Removes the participant's file and reloads the supervisor where one runs.
-///
-/// # Errors
-/// There is no such participant (refused), or the file can't be removed (system).
-pub fn run(cli: &Cli, revoke: &Revoke) -> Result<(), Failure> {
-    let (config, name) = (cli.config_dir(), &revoke.name);
+/// Removes the participant's file and reloads the supervisor if one runs.
+pub(crate) fn run(cli: &Cli, name: &Name) -> Result<(), Failure> {
+    let config = cli.config_dir();
     let path = Participant::path(config, name);
-    let turn = edits::begin(config)?;
-    // A file with no meaning can be removed like any other; it just doesn't tell what it was.
-    let was = Participant::load(config, name).ok();
+    let lock = roster_lock::take(config)?;
+    // An invalid file can be removed too; its port and room are then unknown.
+    let removed = Participant::load(config, name).ok();
     Participant::remove(config, name).map_err(|error| {
         if error.is_missing() {
-            return Failure::refused(format!("unable to revoke '{name}': there is no '{}'", path.display()));
+            return Failure::refused(format!(
+                "unable to revoke '{name}': no file '{}'; see 'palabre list'",
+                path.display()
+            ));
         }
         Failure::system(permission::explain(path.parent().unwrap_or(config), error))
     })?;
-    drop(turn);
+    drop(lock);
     let mut text = format!("removed '{}'\n", path.display());
-    if let Some(was) = was {
+    if let Some(removed) = removed {
         text += &format!(
-            "{name} had port {port} in room '{room}'; their link no longer opens\n\
-             'palabre invite {name} --port {port}{flag}' gives them the same port and a new key\n",
-            port = was.port,
-            room = was.room,
-            flag = room_flag(&was)
+            "{name} had port {port} in room '{room}'; the link is invalid\n\
+             'palabre invite {name} --port {port}{flag}' invites them again, with the same port and a new key\n",
+            port = removed.port,
+            room = removed.room,
+            flag = room_flag(&removed)
         );
     }
-    let runs = control::is_running(cli.run_dir());
-    if !runs {
+    let is_running = control::is_running(cli.run_dir());
+    if !is_running {
         text += &format!("no supervisor runs in '{}': nothing to reload\n", cli.run_dir().display());
     }
     print(text)?;
-    if runs { control::try_reload(cli.run_dir()).map(drop) } else { Ok(()) }
+    if is_running { control::try_reload(cli.run_dir()).map(drop) } else { Ok(()) }
 }
 
-fn room_flag(was: &Participant) -> String {
-    if was.room.as_str() == "main" { String::new() } else { format!(" --room {}", was.room) }
+fn room_flag(participant: &Participant) -> String {
+    if participant.room.as_str() == "main" { String::new() } else { format!(" --room {}", participant.room) }
 }

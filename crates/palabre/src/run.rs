@@ -1,18 +1,15 @@
-//! Which command does what.
+//! Maps each subcommand to its function.
 
 use palabre_host::exit::Failure;
 
 use crate::cli::{Cli, Command};
 use crate::{
-    check, control, invite, list, logs, manual, mix, people, play, record, restart, revoke, self_sign, status, tap,
-    top, trial,
+    check, control, invite, list, logs, manual, mix, participants, play, record, restart, revoke, self_sign, status,
+    tap, top, trial,
 };
 
-/// Does what the command line says.
-///
-/// # Errors
-/// Those of each command.
-pub fn run(cli: &Cli) -> Result<(), Failure> {
+/// Runs the subcommand.
+pub(crate) fn run(cli: &Cli) -> Result<(), Failure> {
     let run = cli.run_dir();
     match &cli.command {
         Command::Status(status) => status::run(run, status),
@@ -26,14 +23,14 @@ pub fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Reload => control::reload(run),
         Command::SelfSign(options) => self_sign::run(cli, options),
         Command::Invite(invite) => invite::run(cli, invite),
-        Command::Rename(rename) => people::rename(cli, rename),
-        Command::Mute(mute) => people::mute(cli, &mute.name, true),
-        Command::Unmute(unmute) => people::mute(cli, &unmute.name, false),
-        Command::Gain(gain) => people::gain(cli, gain),
-        Command::Move(to) => people::move_to(cli, to),
-        Command::List(list) => list::people(cli, list.json),
+        Command::Rename(rename) => participants::rename(cli, rename),
+        Command::Mute(mute) => participants::mute(cli, &mute.name, true),
+        Command::Unmute(unmute) => participants::mute(cli, &unmute.name, false),
+        Command::Gain(gain) => participants::gain(cli, gain),
+        Command::Move(to) => participants::move_to(cli, to),
+        Command::List(list) => list::participants(cli, list.json),
         Command::Rooms(rooms) => list::rooms(cli, rooms.json),
-        Command::Revoke(revoke) => revoke::run(cli, revoke),
+        Command::Revoke(revoke) => revoke::run(cli, &revoke.name),
         Command::Try(options) => trial::run(cli, options),
         Command::Mix(mix) => mix::run(mix),
         Command::Play(play) => play::run(run, play),

@@ -1,4 +1,4 @@
-//! `palabre self-sign`: a certificate to begin with.
+//! `palabre self-sign`: makes a self-signed certificate.
 
 use std::path::Path;
 
@@ -8,29 +8,31 @@ use palabre_host::exit::Failure;
 use crate::cli::{Cli, SelfSign};
 use crate::permission;
 
-/// Names of this machine that a certificate also has: whoever tries it out sits beside it.
+/// Names of this machine that the certificate has in addition to the configured host.
 const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
-/// Makes a certificate and its key where `palabre.toml` says that they are, unless they are there.
-///
-/// # Errors
-/// Somebody else's files are in the way (refused), `palabre.toml` has no meaning or a host that can't stand in a certificate
-/// (configuration), or a file can't be read or written (system).
-pub fn run(cli: &Cli, options: &SelfSign) -> Result<(), Failure> {
+/// Makes a certificate and its key at the paths in `palabre.toml`. Existing files are replaced only if this command made them and with
+/// `--replace`.
+pub(crate) fn run(cli: &Cli, options: &SelfSign) -> Result<(), Failure> {
     let server = Server::load(cli.config_dir()).map_err(Failure::config)?;
     let paths = [&server.certificate, &server.private_key];
-    let there = paths.map(|path| certificate::is_ours(path).map_err(|error| (path, error)));
-    for owner in there {
+    let owners = paths.map(|path| certificate::is_ours(path).map_err(|error| (path, error)));
+    for owner in owners {
         let Some(ours) = owner.map_err(|(path, error)| unable_to_read(path, &error))? else { continue };
         match (ours, options.replace) {
             (true, true) => {}
-            (true, false) => return Err(refused(&server, "it is there; --replace makes it anew")),
-            (false, _) => return Err(refused(&server, "somebody else's is there; move it away first")),
+            (true, false) => return Err(refused(&server, "it exists; use --replace to make a new one")),
+            (false, _) => {
+                return Err(refused(
+                    &server,
+                    "certificate or key exist and were not made by this command; move them away first",
+                ));
+            }
         }
     }
     make(&server)?;
     eprintln!(
-        "palabre: '{}' is self-signed, for {}: browsers warn of it",
+        "palabre: made the self-signed certificate '{}' for {}; browsers warn about it",
         server.certificate.display(),
         hosts(&server).join(", ")
     );
@@ -51,7 +53,7 @@ fn hosts(server: &Server) -> Vec<String> {
 }
 
 fn refused(server: &Server, cause: &str) -> Failure {
-    Failure::refused(format!("unable to make the certificate '{}': {cause}", server.certificate.display()))
+    Failure::refused(format!("unable to make certificate '{}': {cause}", server.certificate.display()))
 }
 
 fn unable_to_read(path: &Path, error: &std::io::Error) -> Failure {

@@ -1,8 +1,7 @@
-//! A table for a terminal: columns below each other, two spaces between them, nothing at the ends of lines.
+//! Formats a table for a terminal: aligned columns with two spaces between them, without trailing spaces.
 
-/// The lines of the table; the first row is its head. A cell can't move the cursor.
-#[must_use]
-pub fn lines<const N: usize>(rows: &[[String; N]]) -> Vec<String> {
+/// Returns the lines of the table. Control characters in cells are replaced.
+pub(crate) fn lines<const N: usize>(rows: &[[String; N]]) -> Vec<String> {
     let rows: Vec<[String; N]> = rows.iter().map(|row| row.each_ref().map(|cell| printable(cell))).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..N).map(width).collect();
@@ -13,9 +12,8 @@ pub fn lines<const N: usize>(rows: &[[String; N]]) -> Vec<String> {
     rows.iter().map(line).collect()
 }
 
-/// What somebody typed, or a process says about itself, can't move the cursor.
-#[must_use]
-pub fn printable(text: &str) -> String {
+/// Replaces control characters, so that the text can't move the cursor.
+pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
@@ -24,7 +22,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_stand_below_each_other() {
+    fn columns_are_aligned_and_control_characters_replaced() {
         let rows = [["A", "B"], ["é\x1b[2J", ""], ["", "x"]].map(|row| row.map(str::to_owned));
         assert_eq!(lines(&rows), ["A      B", "é\u{fffd}[2J", "       x"]);
     }

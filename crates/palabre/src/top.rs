@@ -1,7 +1,7 @@
-//! `palabre top`: the status live, with a meter for everybody's sound.
+//! `palabre top`: shows the status continuously, with level meters.
 //!
-//! The supervisor is asked once a second; levels are read ten times a second from the rooms, where the mixer writes them. The
-//! terminal is given back as it was, however this ends.
+//! The status is requested every second, and the levels are read from the room directories ten times per second. The terminal is
+//! restored at the end, also after a panic.
 
 mod view;
 
@@ -11,30 +11,28 @@ use std::time::{Duration, Instant};
 
 use palabre_config::control::Status;
 use palabre_host::exit::Failure;
-use palabre_host::signals::{SIGHUP, SIGINT, SIGTERM, Signals};
+use palabre_host::signals::{SIGINT, SIGTERM, Signals};
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 
 use crate::control;
-use crate::status::Seen;
+use crate::snapshot::Snapshot;
 use view::View;
 
-/// How often levels are shown.
-const LOOK: Duration = Duration::from_millis(100);
-/// How often everything else is.
-const ASK: Duration = Duration::from_secs(1);
+/// Interval between readings of the levels.
+const LEVEL_INTERVAL: Duration = Duration::from_millis(100);
+/// Interval between status requests.
+const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Shows it until somebody has seen enough.
-///
-/// # Errors
-/// Standard output is no terminal (usage), there is no supervisor at the beginning (system), or the terminal fails (system).
-pub fn run(run: &Path) -> Result<(), Failure> {
+/// Shows the status until the user quits or a signal arrives.
+pub(crate) fn run(run: &Path) -> Result<(), Failure> {
     if !io::stdout().is_terminal() {
-        return Err(Failure::usage("unable to show 'top': standard output is no terminal; use 'palabre status'"));
+        return Err(Failure::usage("unable to run 'top': standard output is not a terminal; use 'palabre status'"));
     }
     let status = control::status(run)?;
-    let signals = Signals::new(&[SIGINT, SIGTERM, SIGHUP]).map_err(Failure::system)?;
-    // Raw mode and the other screen; its panic hook gives the terminal back too.
+    // SIGHUP keeps its default action: crossterm never returns from reading a closed terminal, so only the signal can end this process.
+    let signals = Signals::new(&[SIGINT, SIGTERM]).map_err(Failure::system)?;
+    // Enables raw mode and the alternate screen, and installs a panic hook that restores the terminal.
     let mut terminal = ratatui::try_init().map_err(|error| unable(&error))?;
     let shown = Top::new(run, status, signals).show(&mut terminal);
     let restored = ratatui::try_restore();
@@ -45,41 +43,46 @@ fn unable(error: &io::Error) -> Failure {
     Failure::system(format!("unable to use the terminal: {error}"))
 }
 
-/// What is shown.
+/// The state of the display.
 struct Top<'a> {
     run: &'a Path,
     signals: Signals,
     status: Status,
-    seen: Seen,
-    asked: Instant,
-    /// Why the supervisor doesn't answer now.
-    trouble: Option<String>,
-    scrolled: usize,
+    snapshot: Snapshot,
+    requested: Instant,
+    /// Why the last status request failed.
+    error: Option<String>,
+    /// Index of the first participant shown.
+    first: usize,
 }
 
 impl<'a> Top<'a> {
     fn new(run: &'a Path, status: Status, signals: Signals) -> Self {
-        let seen = Seen::now(run, &status);
-        Self { run, signals, status, seen, asked: Instant::now(), trouble: None, scrolled: 0 }
+        let snapshot = Snapshot::now(run, &status);
+        Self { run, signals, status, snapshot, requested: Instant::now(), error: None, first: 0 }
     }
 
     fn show(mut self, terminal: &mut DefaultTerminal) -> io::Result<()> {
         loop {
-            let view =
-                View { status: &self.status, seen: &self.seen, trouble: self.trouble.as_deref(), from: self.scrolled };
+            let view = View {
+                status: &self.status,
+                snapshot: &self.snapshot,
+                error: self.error.as_deref(),
+                first: self.first,
+            };
             terminal.draw(|frame| view.draw(frame))?;
             if self.signals.try_next().is_some() {
                 return Ok(());
             }
-            if event::poll(LOOK)? && self.is_over(&event::read()?) {
+            if event::poll(LEVEL_INTERVAL)? && self.handle(&event::read()?) {
                 return Ok(());
             }
-            self.look();
+            self.update();
         }
     }
 
-    /// Takes a key; whether it ends this.
-    fn is_over(&mut self, event: &Event) -> bool {
+    /// Handles an event. Returns true if the user quits.
+    fn handle(&mut self, event: &Event) -> bool {
         let Event::Key(key) = event else { return false };
         if key.kind == KeyEventKind::Release {
             return false;
@@ -88,25 +91,25 @@ impl<'a> Top<'a> {
         match key.code {
             KeyCode::Char('q') | KeyCode::Esc => return true,
             KeyCode::Char('c') if key.modifiers.contains(KeyModifiers::CONTROL) => return true,
-            KeyCode::Up | KeyCode::Char('k') => self.scrolled = self.scrolled.saturating_sub(1),
-            KeyCode::Down | KeyCode::Char('j') => self.scrolled = (self.scrolled + 1).min(last),
-            KeyCode::Home => self.scrolled = 0,
-            KeyCode::End => self.scrolled = last,
+            KeyCode::Up | KeyCode::Char('k') => self.first = self.first.saturating_sub(1),
+            KeyCode::Down | KeyCode::Char('j') => self.first = (self.first + 1).min(last),
+            KeyCode::Home => self.first = 0,
+            KeyCode::End => self.first = last,
             _ => {}
         }
         false
     }
 
-    fn look(&mut self) {
-        if self.asked.elapsed() < ASK {
-            self.seen.hear(self.run, &self.status);
+    fn update(&mut self) {
+        if self.requested.elapsed() < STATUS_INTERVAL {
+            self.snapshot.read_levels(self.run, &self.status);
             return;
         }
-        self.asked = Instant::now();
+        self.requested = Instant::now();
         match control::status(self.run) {
-            Ok(status) => (self.status, self.trouble) = (status, None),
-            Err(error) => self.trouble = Some(error.to_string()),
+            Ok(status) => (self.status, self.error) = (status, None),
+            Err(error) => self.error = Some(error.to_string()),
         }
-        self.seen = Seen::now(self.run, &self.status);
+        self.snapshot = Snapshot::now(self.run, &self.status);
     }
 }

@@ -1,4 +1,4 @@
-//! What systemd says about our units, where it runs: whether they run, how often they were started again, how they ended.
+//! The state of the daemons' systemd units, by systemctl(1): running or not, restarts, last exit.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -7,45 +7,45 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// systemctl answers at once, or the machine is in trouble and we say what we know without it.
-const PATIENCE: Duration = Duration::from_secs(2);
-const LOOK: Duration = Duration::from_millis(5);
-/// More than these answers have.
+/// Timeout for systemctl. After it the state is shown without systemd's part.
+const TIMEOUT: Duration = Duration::from_secs(2);
+/// Interval between checks whether systemctl has ended.
+const POLL: Duration = Duration::from_millis(5);
+/// Maximum size of systemctl's output.
 const MAX_BYTES: u64 = 64 * 1024;
 
-/// What systemd knows about the program of a unit.
+/// The state of a unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unit {
-    /// `running`, `auto-restart`, `failed`, `dead`: SubState of systemctl(1).
-    pub state: String,
-    /// The process, where one runs.
-    pub pid: Option<u32>,
-    /// How many times it was started again by systemd, since somebody started it.
-    pub restarts: u64,
-    /// How the last process ended, where none runs: systemd forgets it at the next start.
-    pub last_exit: Option<String>,
+pub(crate) struct Unit {
+    /// SubState of systemctl(1): `running`, `auto-restart`, `failed`, `dead`, …
+    pub(crate) state: String,
+    /// The main process, if it runs.
+    pub(crate) pid: Option<u32>,
+    /// Automatic restarts since the unit was started.
+    pub(crate) restarts: u64,
+    /// How the last process ended, if none runs.
+    pub(crate) last_exit: Option<String>,
 }
 
-/// Units that are there, by the name of their program; nothing where systemd doesn't run or doesn't answer.
-#[must_use]
-pub fn ask(programs: &[&str]) -> BTreeMap<String, Unit> {
+/// Returns the loaded units by the name of their program; nothing if systemd doesn't run or doesn't answer.
+pub(crate) fn query(programs: &[&str]) -> BTreeMap<String, Unit> {
     if !Path::new("/run/systemd/system").exists() {
         return BTreeMap::new();
     }
     let mut command = Command::new("systemctl");
     command.arg("show").arg("--property=Id,LoadState,SubState,NRestarts,Result,MainPID,ExecMainCode,ExecMainStatus");
     command.args(programs.iter().map(|program| format!("{program}.service")));
-    parse(&output(&mut command, PATIENCE).unwrap_or_default())
+    parse(&output(&mut command, TIMEOUT).unwrap_or_default())
 }
 
-/// What a command prints, which has to end in time.
-fn output(command: &mut Command, patience: Duration) -> Option<String> {
+/// Returns the output of a command; `None` if it doesn't end before the timeout.
+fn output(command: &mut Command, timeout: Duration) -> Option<String> {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().ok()?;
-    let deadline = Instant::now() + patience;
-    // What it prints fits into a pipe, so that it ends without a reader.
+    let deadline = Instant::now() + timeout;
+    // The output fits into a pipe, so the command ends without a reader.
     let ended = loop {
         match child.try_wait() {
-            Ok(None) if Instant::now() < deadline => thread::sleep(LOOK),
+            Ok(None) if Instant::now() < deadline => thread::sleep(POLL),
             Ok(status) => break status.is_some(),
             Err(_) => break false,
         }
@@ -60,7 +60,7 @@ fn output(command: &mut Command, patience: Duration) -> Option<String> {
     Some(text)
 }
 
-/// A paragraph of `KEY=VALUE` for each unit.
+/// Parses the output of `systemctl show`: a paragraph of `KEY=VALUE` lines per unit.
 fn parse(text: &str) -> BTreeMap<String, Unit> {
     let unit = |paragraph: &str| {
         let values: BTreeMap<&str, &str> = paragraph.lines().filter_map(|line| line.split_once('=')).collect();
@@ -73,15 +73,15 @@ fn parse(text: &str) -> BTreeMap<String, Unit> {
             state: (*values.get("SubState")?).to_owned(),
             pid,
             restarts: number("NRestarts")?,
-            last_exit: ended(&values).filter(|_| pid.is_none()),
+            last_exit: exit_text(&values).filter(|_| pid.is_none()),
         };
         Some((values.get("Id")?.strip_suffix(".service")?.to_owned(), unit))
     };
     text.split("\n\n").filter_map(unit).collect()
 }
 
-/// As the supervisor says it of a listener; CLD_EXITED, CLD_KILLED and CLD_DUMPED of sigaction(2).
-fn ended(values: &BTreeMap<&str, &str>) -> Option<String> {
+/// Formats the exit as the supervisor does. The codes are CLD_EXITED, CLD_KILLED and CLD_DUMPED of sigaction(2).
+fn exit_text(values: &BTreeMap<&str, &str>) -> Option<String> {
     let status = values.get("ExecMainStatus")?;
     let how = match *values.get("ExecMainCode")? {
         "1" => format!("exit code {status}"),
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn systemd_says_what_became_of_each_program() {
+    fn output_of_systemctl_is_parsed() {
         let text = "\
 MainPID=42\nNRestarts=3\nResult=success\nExecMainCode=0\nExecMainStatus=0\nId=palabre-mixer.service\nLoadState=loaded\nSubState=running\n
 MainPID=0\nNRestarts=1\nResult=watchdog\nExecMainCode=3\nExecMainStatus=6\nId=palabre-supervisor.service\nLoadState=loaded\nSubState=auto-restart\n
@@ -113,15 +113,15 @@ MainPID=0\nNRestarts=0\nResult=success\nId=palabre-other.service\nLoadState=not-
         };
         assert_eq!(units.len(), 3);
         assert_eq!(units["palabre-mixer"], unit("running", Some(42), 3, None));
-        let hung = unit("auto-restart", None, 1, Some("killed by signal 6 (watchdog)"));
-        assert_eq!(units["palabre-supervisor"], hung);
+        let watchdog = unit("auto-restart", None, 1, Some("killed by signal 6 (watchdog)"));
+        assert_eq!(units["palabre-supervisor"], watchdog);
         assert_eq!(units["palabre-exporter"], unit("failed", None, 0, Some("exit code 78")));
     }
 
     #[test]
-    fn what_hangs_is_not_waited_for() {
+    fn command_that_hangs_is_killed() {
         assert_eq!(output(Command::new("sleep").arg("1000"), Duration::from_millis(50)), None);
-        assert_eq!(output(Command::new("echo").arg("x"), 30 * PATIENCE).as_deref(), Some("x\n"));
-        assert_eq!(output(&mut Command::new("/nowhere/systemctl"), PATIENCE), None);
+        assert_eq!(output(Command::new("echo").arg("x"), 30 * TIMEOUT).as_deref(), Some("x\n"));
+        assert_eq!(output(&mut Command::new("/nowhere/systemctl"), TIMEOUT), None);
     }
 }

@@ -1,7 +1,7 @@
-//! The commands of docs/cookbook.md, run as they stand there.
+//! Runs the commands of docs/cookbook.md as they are printed there.
 //!
-//! ```` ```sh heard ````: somebody hears a tone of 1000 Hz while it runs. ```` ```sh makes FILE ````: a tone of 1000 Hz is said
-//! while it runs, and is in the file afterwards. ```` ```sh prints WORD ````: it does, while the tone is said.
+//! ```` ```sh heard ````: while it runs, bob hears a tone of 1000 Hz. ```` ```sh makes FILE ````: it runs while a tone of 1000 Hz is
+//! played, and the file then has the tone. ```` ```sh prints WORD ````: it prints the word while the tone is played.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod common;
@@ -19,7 +19,7 @@ use palabre_testing::not_shown;
 
 const DOCUMENT: &str = include_str!("../../../docs/cookbook.md");
 const RATE_HZ: u32 = 24_000;
-/// Above this it is no accident.
+/// Minimum level of the tone.
 const HEARD_DBFS: f64 = -45.0;
 
 struct Recipe {
@@ -38,28 +38,28 @@ fn recipes() -> Vec<Recipe> {
     blocks.map(recipe).collect()
 }
 
-/// Whether the programs that a recipe uses are installed.
+/// Returns whether the programs of a recipe are installed.
 fn can_run(recipe: &Recipe) -> bool {
     let words: Vec<&str> = recipe.text.split_whitespace().collect();
     ["ffmpeg", "sox"].into_iter().filter(|program| words.contains(program)).all(|program| {
-        let there =
+        let is_installed =
             Command::new("sh").args(["-c", &format!("command -v {program}")]).output().unwrap().status.success();
-        if !there {
+        if !is_installed {
             let command = recipe.text.trim().lines().next().unwrap_or_default();
             not_shown(&format!("'{command}' of the cookbook"), &format!("there is no '{program}'"));
         }
-        there
+        is_installed
     })
 }
 
-/// A mixer with bob in its room, and a directory to work in.
-struct Kitchen {
+/// A mixer with bob in its room, and a working directory.
+struct TestRoom {
     directory: tempfile::TempDir,
     mixer: Child,
     room: RoomDir,
 }
 
-impl Kitchen {
+impl TestRoom {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let room = RoomDir::new(directory.path().join("run/rooms/main"));
@@ -67,19 +67,19 @@ impl Kitchen {
         room.participant(&"bob".parse().unwrap()).create().unwrap();
         let rooms = directory.path().join("run/rooms");
         let mixer = Command::new(sibling("palabre-mixer")).arg("--rooms").arg(rooms).spawn().unwrap();
-        let kitchen = Self { directory, mixer, room };
-        // A `palabre` that knows where this room is.
+        let test = Self { directory, mixer, room };
+        // A `palabre` that uses this room.
         let program = palabre().get_program().to_str().unwrap().to_owned();
-        let run = kitchen.directory.path().join("run");
+        let run = test.directory.path().join("run");
         let script = format!("#!/bin/sh\nexec '{program}' --run '{}' \"$@\"\n", run.display());
-        fs::create_dir(kitchen.path("bin")).unwrap();
-        fs::write(kitchen.path("bin/palabre"), script).unwrap();
-        fs::set_permissions(kitchen.path("bin/palabre"), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::create_dir(test.path("bin")).unwrap();
+        fs::write(test.path("bin/palabre"), script).unwrap();
+        fs::set_permissions(test.path("bin/palabre"), fs::Permissions::from_mode(0o755)).unwrap();
         let tone = measure::tone(48_000, 1000.0, -20.0, 144_000);
-        fs::write(kitchen.path("talk.wav"), wav::little(48_000, &tone)).unwrap();
-        // Programs look into the file, whatever its name says.
-        symlink("talk.wav", kitchen.path("talk.ogg")).unwrap();
-        kitchen
+        fs::write(test.path("talk.wav"), wav::little(48_000, &tone)).unwrap();
+        // Programs detect the format from the content.
+        symlink("talk.wav", test.path("talk.ogg")).unwrap();
+        test
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -95,19 +95,19 @@ impl Kitchen {
         command
     }
 
-    /// Runs it while somebody says the tone.
-    fn run_in_company(&self, text: &str) -> Output {
-        let mut company = self.shell("exec palabre play talk.wav --name company --loop").spawn().unwrap();
-        wait_for("company", || {
-            self.room.levels().unwrap().iter().any(|line| line.name.as_str() == "company").then_some(())
+    /// Runs the commands while the tone is played.
+    fn run_with_tone(&self, text: &str) -> Output {
+        let mut tone = self.shell("exec palabre play talk.wav --name tone --loop").spawn().unwrap();
+        wait_for("the tone", || {
+            self.room.levels().unwrap().iter().any(|line| line.name.as_str() == "tone").then_some(())
         });
         let output = self.shell(text).output().unwrap();
-        common::signal(company.id(), "TERM");
-        company.wait().unwrap();
+        common::signal(tone.id(), "TERM");
+        tone.wait().unwrap();
         output
     }
 
-    /// The loudest that the tone is while it runs.
+    /// Runs the commands and returns the maximum level of the tone that bob hears.
     fn hear(&self, text: &str) -> f64 {
         let ear = self.room.participant(&"bob".parse().unwrap()).ear();
         let mut ear = PipeReader::open(&ear, Format::default(), Start::Discard).unwrap();
@@ -118,10 +118,10 @@ impl Kitchen {
             child.try_wait().unwrap()
         });
         assert!(status.success(), "{text}");
-        loudest(&heard)
+        max_level(&heard)
     }
 
-    /// The samples of a file that any program made.
+    /// Decodes a file.
     fn samples(&self, name: &str) -> Vec<i16> {
         let path = self.path(name);
         let bytes = if path.extension().is_some_and(|extension| extension == "wav") {
@@ -135,15 +135,15 @@ impl Kitchen {
     }
 }
 
-impl Drop for Kitchen {
+impl Drop for TestRoom {
     fn drop(&mut self) {
         let _ = self.mixer.kill();
         let _ = self.mixer.wait();
     }
 }
 
-/// Of 100 ms each; what a file's own rate is doesn't matter for whether there is a tone at all.
-fn loudest(samples: &[i16]) -> f64 {
+/// Returns the maximum level of the tone in pieces of 100 ms, at any of the usual rates.
+fn max_level(samples: &[i16]) -> f64 {
     let level = |piece: &[i16]| {
         [24_000, 44_100, 48_000]
             .map(|hz| measure::goertzel_dbfs(piece, hz, 1000.0))
@@ -154,28 +154,28 @@ fn loudest(samples: &[i16]) -> f64 {
 }
 
 #[test]
-fn every_recipe_works_as_it_stands() {
+fn every_recipe_works_as_printed() {
     let recipes = recipes();
     assert!(recipes.len() >= 12, "{}", recipes.len());
-    let kitchen = Kitchen::new();
+    let test = TestRoom::new();
     for Recipe { role, object, text } in recipes.iter().filter(|recipe| can_run(recipe)) {
         match *role {
             "heard" => {
-                let level = kitchen.hear(text);
+                let level = test.hear(text);
                 assert!(level > HEARD_DBFS, "{level} dBFS\n{text}");
             }
             "makes" => {
-                stdout(&kitchen.run_in_company(text));
-                let level = loudest(&kitchen.samples(object));
+                stdout(&test.run_with_tone(text));
+                let level = max_level(&test.samples(object));
                 assert!(Path::new(object).extension().is_some() && level > HEARD_DBFS, "{level} dBFS\n{text}");
             }
             "prints" => {
-                let said = stdout(&kitchen.run_in_company(text));
+                let said = stdout(&test.run_with_tone(text));
                 assert!(said.contains(object), "{said}\n{text}");
             }
-            other => panic!("nobody knows what '{other}' is"),
+            other => panic!("unknown kind of recipe '{other}'"),
         }
-        let people: Vec<String> = kitchen.room.participants().unwrap().iter().map(ToString::to_string).collect();
+        let people: Vec<String> = test.room.participants().unwrap().iter().map(ToString::to_string).collect();
         assert_eq!(people, ["bob"], "{text}");
     }
 }

@@ -16,14 +16,14 @@ use palabre_sound::wav::{self, Head};
 const RATE_HZ: u32 = 24_000;
 const DBFS: f64 = -20.0;
 
-/// A mixer and its room `main`, in which there is bob.
-struct House {
+/// A mixer and its room `main` with bob.
+struct TestRoom {
     mixer: Child,
     run: tempfile::TempDir,
     room: RoomDir,
 }
 
-impl House {
+impl TestRoom {
     fn new() -> Self {
         let run = tempfile::tempdir().unwrap();
         let room = RoomDir::new(run.path().join("rooms/main"));
@@ -39,7 +39,7 @@ impl House {
         command
     }
 
-    /// A WAV of a tone.
+    /// Writes a WAV of a tone; returns its path.
     fn tone(&self, name: &str, rate_hz: u32, freq_hz: f64, ms: u32) -> String {
         let path = self.run.path().join(name);
         let samples = measure::tone(rate_hz, freq_hz, DBFS, (rate_hz / 1000 * ms) as usize);
@@ -47,46 +47,46 @@ impl House {
         path.to_str().unwrap().to_owned()
     }
 
-    fn people(&self) -> Vec<String> {
+    fn participants(&self) -> Vec<String> {
         self.room.participants().unwrap().iter().map(ToString::to_string).collect()
     }
 
     fn tap(&self, name: &str) -> Tap {
         let mut child = self.palabre(&["tap", name, "--raw"]).stdout(Stdio::piped()).spawn().unwrap();
-        // The first sound that comes out says that it is there.
+        // The first output shows that the tap has joined.
         child.stdout.as_mut().unwrap().read_exact(&mut [0; 2]).unwrap();
         Tap { child }
     }
 }
 
-impl Drop for House {
+impl Drop for TestRoom {
     fn drop(&mut self) {
         let _ = self.mixer.kill();
         let _ = self.mixer.wait();
     }
 }
 
-/// A tap that runs.
+/// A running tap.
 struct Tap {
     child: Child,
 }
 
 impl Tap {
-    /// The next 200 ms.
-    fn piece(&mut self) -> Vec<i16> {
+    /// Reads the next 200 ms.
+    fn read(&mut self) -> Vec<i16> {
         let mut bytes = vec![0; RATE_HZ as usize / 5 * 2];
         self.child.stdout.as_mut().unwrap().read_exact(&mut bytes).unwrap();
         bytes.chunks_exact(2).map(|sample| i16::from_le_bytes([sample[0], sample[1]])).collect()
     }
 
-    /// The loudest that a tone is in the next seconds, in 200 ms.
-    fn loudest(&mut self, freq_hz: f64, seconds: usize) -> f64 {
-        let levels = (0..seconds * 5).map(|_| measure::goertzel_dbfs(&self.piece(), RATE_HZ, freq_hz));
+    /// Returns the maximum level of a tone in pieces of 200 ms.
+    fn max_level(&mut self, freq_hz: f64, seconds: usize) -> f64 {
+        let levels = (0..seconds * 5).map(|_| measure::goertzel_dbfs(&self.read(), RATE_HZ, freq_hz));
         levels.fold(f64::NEG_INFINITY, f64::max)
     }
 
     fn wait_for(&mut self, freq_hz: f64) {
-        let heard = (0..300).any(|_| measure::goertzel_dbfs(&self.piece(), RATE_HZ, freq_hz) > DBFS - 6.0);
+        let heard = (0..300).any(|_| measure::goertzel_dbfs(&self.read(), RATE_HZ, freq_hz) > DBFS - 6.0);
         assert!(heard, "{freq_hz} Hz was never heard");
     }
 
@@ -104,27 +104,27 @@ impl Drop for Tap {
 }
 
 #[test]
-fn a_file_is_heard_and_leaves_nothing() {
-    let house = House::new();
-    let file = house.tone("Greeting 1.wav", 44_100, 1000.0, 1_600);
-    let mut bob = house.tap("bob");
-    let mut play = house.palabre(&["play", &file]).spawn().unwrap();
-    let level = bob.loudest(1000.0, 4);
+fn played_file_is_heard_and_the_participant_is_removed() {
+    let test = TestRoom::new();
+    let file = test.tone("Greeting 1.wav", 44_100, 1000.0, 1_600);
+    let mut bob = test.tap("bob");
+    let mut play = test.palabre(&["play", &file]).spawn().unwrap();
+    let level = bob.max_level(1000.0, 4);
     assert!((level - DBFS).abs() < 6.0, "{level}");
     assert!(play.wait().unwrap().success());
-    assert_eq!(house.people(), ["bob", "tap-bob"]);
+    assert_eq!(test.participants(), ["bob", "tap-bob"]);
     bob.end();
-    assert_eq!(house.people(), ["bob"]);
+    assert_eq!(test.participants(), ["bob"]);
 }
 
 #[test]
-fn a_gain_makes_it_softer() {
-    let house = House::new();
-    let file = house.tone("soft.wav", RATE_HZ, 1000.0, 1_600);
-    let mut bob = house.tap("bob");
+fn gain_changes_the_level() {
+    let test = TestRoom::new();
+    let file = test.tone("soft.wav", RATE_HZ, 1000.0, 1_600);
+    let mut bob = test.tap("bob");
     let mut level = |gain: &str| {
-        let mut play = house.palabre(&["play", &file, "--gain", gain]).spawn().unwrap();
-        let level = bob.loudest(1000.0, 4);
+        let mut play = test.palabre(&["play", &file, "--gain", gain]).spawn().unwrap();
+        let level = bob.max_level(1000.0, 4);
         assert!(play.wait().unwrap().success());
         level
     };
@@ -133,42 +133,42 @@ fn a_gain_makes_it_softer() {
 }
 
 #[test]
-fn a_loop_goes_on_until_it_is_interrupted() {
-    let house = House::new();
-    let file = house.tone("jingle.wav", RATE_HZ, 1000.0, 90);
-    let mut bob = house.tap("bob");
-    let mut play = house.palabre(&["play", &file, "--loop", "--name", "radio"]).spawn().unwrap();
+fn loop_plays_until_interrupted() {
+    let test = TestRoom::new();
+    let file = test.tone("jingle.wav", RATE_HZ, 1000.0, 90);
+    let mut bob = test.tap("bob");
+    let mut play = test.palabre(&["play", &file, "--loop", "--name", "radio"]).spawn().unwrap();
     for _ in 0..3 {
         bob.wait_for(1000.0);
     }
-    assert_eq!(house.people(), ["bob", "radio", "tap-bob"]);
-    let radio = house.room.participant(&"radio".parse().unwrap());
-    assert_eq!(radio.levelling().unwrap(), Some(Levelling::Off), "a file is as loud as it is");
+    assert_eq!(test.participants(), ["bob", "radio", "tap-bob"]);
+    let radio = test.room.participant(&"radio".parse().unwrap());
+    assert_eq!(radio.levelling().unwrap(), Some(Levelling::Off), "a file is played at its own loudness");
     signal(play.id(), "INT");
     assert!(wait_for("the end", || play.try_wait().unwrap()).success());
-    assert_eq!(house.people(), ["bob", "tap-bob"]);
+    assert_eq!(test.participants(), ["bob", "tap-bob"]);
 }
 
 #[test]
-fn a_tap_hears_what_they_hear_while_they_listen_and_not_themselves() {
-    let house = House::new();
-    let file = house.tone("carol.wav", RATE_HZ, 1000.0, 300);
-    let other = house.tone("dave.wav", RATE_HZ, 1700.0, 300);
+fn tap_hears_the_same_as_the_tapped_participant() {
+    let test = TestRoom::new();
+    let file = test.tone("carol.wav", RATE_HZ, 1000.0, 300);
+    let other = test.tone("dave.wav", RATE_HZ, 1700.0, 300);
     let mut plays = [("carol", file), ("dave", other)]
-        .map(|(name, file)| house.palabre(&["play", &file, "--loop", "--name", name]).spawn().unwrap());
+        .map(|(name, file)| test.palabre(&["play", &file, "--loop", "--name", name]).spawn().unwrap());
     let carol = wait_for("carol", || {
-        let ear = house.room.participant(&"carol".parse().unwrap()).ear();
+        let ear = test.room.participant(&"carol".parse().unwrap()).ear();
         PipeReader::open(&ear, Format::default(), Start::Discard).ok()
     });
-    let mut tap = house.tap("carol");
+    let mut tap = test.tap("carol");
     tap.wait_for(1700.0);
-    // Dave's beginning has a little of every frequency.
-    let own = tap.loudest(1000.0, 1);
+    // The start of dave's tone contains all frequencies.
+    let own = tap.max_level(1000.0, 1);
     assert!(own < DBFS - 20.0, "{own}");
-    // Whom they don't hear from now on, it doesn't either.
-    let directory = house.room.participant(&"carol".parse().unwrap());
+    // The tap follows changes of the tapped participant's exclusions.
+    let directory = test.room.participant(&"carol".parse().unwrap());
     directory.set_without(&["dave".parse().unwrap()]).unwrap();
-    assert!((0..300).any(|_| tap.piece().iter().all(|sample| *sample == 0)), "dave is still heard");
+    assert!((0..300).any(|_| tap.read().iter().all(|sample| *sample == 0)), "dave is still heard");
     for play in &mut plays {
         signal(play.id(), "TERM");
         assert!(wait_for("the end", || play.try_wait().unwrap()).success());
@@ -176,20 +176,20 @@ fn a_tap_hears_what_they_hear_while_they_listen_and_not_themselves() {
     drop(carol);
 }
 
-/// A WAV whose sizes are true, as far as its last bytes are in it.
-fn seconds_told(path: &Path) -> f64 {
+/// Returns the duration in a WAV's header, which must not exceed the file.
+fn header_seconds(path: &Path) -> f64 {
     let bytes = fs::read(path).unwrap();
-    let (head, told) = Head::read_with_size(&mut &bytes[..]).unwrap();
-    assert!(told as usize <= bytes.len() - 44);
-    f64::from(told) / 2.0 / f64::from(head.rate_hz)
+    let (head, size) = Head::read_with_size(&mut &bytes[..]).unwrap();
+    assert!(size as usize <= bytes.len() - 44);
+    f64::from(size) / 2.0 / f64::from(head.rate_hz)
 }
 
 #[test]
-fn a_tapped_file_is_a_wav_while_it_grows_and_has_its_length_in_the_end() {
-    let house = House::new();
-    let path: PathBuf = house.run.path().join("evening.wav");
-    let mut tap = house.palabre(&["tap", "bob"]).stdout(File::create(&path).unwrap()).spawn().unwrap();
-    wait_for("a second", || (fs::metadata(&path).unwrap().len() > 44 && seconds_told(&path) >= 1.0).then_some(()));
+fn tapped_file_is_a_valid_wav_at_any_time() {
+    let test = TestRoom::new();
+    let path: PathBuf = test.run.path().join("evening.wav");
+    let mut tap = test.palabre(&["tap", "bob"]).stdout(File::create(&path).unwrap()).spawn().unwrap();
+    wait_for("a second", || (fs::metadata(&path).unwrap().len() > 44 && header_seconds(&path) >= 1.0).then_some(()));
     signal(tap.id(), "INT");
     assert!(wait_for("the end", || tap.try_wait().unwrap()).success());
     let bytes = fs::read(&path).unwrap();
@@ -198,38 +198,38 @@ fn a_tapped_file_is_a_wav_while_it_grows_and_has_its_length_in_the_end() {
 }
 
 #[test]
-fn a_tap_into_a_pipe_begins_with_an_endless_head() {
-    let house = House::new();
-    let mut tap = house.palabre(&["tap", "bob"]).stdout(Stdio::piped()).spawn().unwrap();
+fn tap_into_a_pipe_starts_with_an_endless_header() {
+    let test = TestRoom::new();
+    let mut tap = test.palabre(&["tap", "bob"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut head = [0; 44];
     tap.stdout.as_mut().unwrap().read_exact(&mut head).unwrap();
     assert_eq!(head[..], wav::endless_head(RATE_HZ));
-    // Nobody reads any more: that is no failure.
+    // A closed reader is not an error.
     drop(tap.stdout.take());
     assert!(wait_for("the end", || tap.try_wait().unwrap()).success());
-    assert_eq!(house.people(), ["bob"]);
+    assert_eq!(test.participants(), ["bob"]);
 }
 
 #[test]
-fn what_can_go_wrong_is_said_and_nobody_comes() {
-    let house = House::new();
-    let file = house.tone("tone.wav", RATE_HZ, 1000.0, 100);
-    let text = house.run.path().join("text.wav");
+fn errors_are_reported_and_no_participant_is_added() {
+    let test = TestRoom::new();
+    let file = test.tone("tone.wav", RATE_HZ, 1000.0, 100);
+    let text = test.run.path().join("text.wav");
     fs::write(&text, "these are words").unwrap();
     for (arguments, code, why) in [
-        (&["play", &file, "--name", "bob"][..], 1, "there is such a participant"),
+        (&["play", &file, "--name", "bob"][..], 1, "the name is in use"),
         (&["play", &file, "--room", "nowhere"], 1, "unable to enter room 'nowhere'"),
         (&["play", text.to_str().unwrap()], 1, "text.wav': this is not a WAV"),
         (&["play", "/nowhere.wav"], 1, "No such file"),
-        (&["play", "-", "--loop"], 2, "comes only once"),
+        (&["play", "-", "--loop"], 2, "with standard input"),
         (&["play", &file, "--gain", "21"], 2, "is not a gain"),
         (&["play", &file, "--gain", "mute"], 2, "decibels"),
         (&["tap", "zoe"], 1, "unable to tap 'zoe': no such participant"),
     ] {
-        let said = stderr(&house.palabre(arguments).output().unwrap(), code);
+        let said = stderr(&test.palabre(arguments).output().unwrap(), code);
         assert!(said.contains(why), "{arguments:?}: {said}");
-        assert_eq!(house.people(), ["bob"]);
+        assert_eq!(test.participants(), ["bob"]);
     }
-    let played = house.palabre(&["play", &file]).output().unwrap();
+    let played = test.palabre(&["play", &file]).output().unwrap();
     assert_eq!(stdout(&played), "");
 }

@@ -1,4 +1,4 @@
-//! `palabre check`, `palabre top` and `palabre logs`, over real files, a real supervisor and a real terminal.
+//! `palabre check`, `palabre top` and `palabre logs`, with real files, a real supervisor and a real terminal.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod common;
@@ -10,14 +10,16 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, Receiver};
+use std::time::{Duration, Instant};
 
-use common::{PATIENCE, palabre, start, stderr, stdout, wait_for};
+use common::{TIMEOUT, descendants, is_running, palabre, signal, start, stderr, stdout, wait_for};
 use palabre_config::{Key, PARTICIPANTS_DIR, Participant, certificate};
+use palabre_testing::not_shown;
 use tempfile::TempDir;
 
-/// A configuration without a fault, with alice, whose port is any one.
-fn house() -> TempDir {
+/// Returns a directory with a valid configuration and alice, on any free port.
+fn config() -> TempDir {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path();
     fs::write(path.join("palabre.toml"), "bind = \"127.0.0.1\"\nports = \"1024-65535\"\n").unwrap();
@@ -41,7 +43,7 @@ fn check(directory: &Path, arguments: &[&str]) -> Output {
     command.output().unwrap()
 }
 
-/// What is said of a directory with a fault.
+/// Returns the faults of a directory, which must have one.
 fn faults(directory: &Path) -> String {
     let output = check(directory, &[]);
     assert_eq!(output.status.code(), Some(78), "{output:?}");
@@ -50,114 +52,113 @@ fn faults(directory: &Path) -> String {
 }
 
 #[test]
-fn where_nothing_is_wrong_nothing_is_said_to_be() {
-    let house = house();
-    let text = stdout(&check(house.path(), &[]));
+fn valid_installation_has_no_faults() {
+    let config = config();
+    let text = stdout(&check(config.path(), &[]));
     assert!(!text.contains("fault"), "{text}");
-    for part in ["is for 'localhost'", " days left, self-signed", "key.pem' is its key", "none runs in"] {
+    for part in
+        ["is valid for 'localhost'", " days left, self-signed", "key.pem' is the certificate's key", "not running in"]
+    {
         assert!(text.contains(part), "{part}: {text}");
     }
-    let json = stdout(&check(house.path(), &["--json"]));
+    let json = stdout(&check(config.path(), &["--json"]));
     assert!(json.contains("\"faults\": 0") && json.contains("\"area\": \"certificate\""), "{json}");
 }
 
 #[test]
-fn each_fault_of_the_configuration_is_named_with_what_mends_it() {
-    let house = house();
-    let path = house.path();
+fn configuration_fault_is_reported_with_a_remedy() {
+    let config = config();
+    let path = config.path();
     fs::write(path.join("participants.d/bob.toml"), "prot = 1\n").unwrap();
     assert!(faults(path).contains("bob.toml', line 1: "), "{}", faults(path));
     fs::remove_file(path.join("participants.d/bob.toml")).unwrap();
     fs::write(path.join("palabre.toml"), "hots = \"localhost\"\n").unwrap();
     assert!(faults(path).contains("palabre.toml', line 1: ") && faults(path).contains(": ${EDITOR:-vi} +1 "));
     fs::write(path.join("palabre.toml"), "bind = \"127.0.0.1\"\nhost = \"voice.example\"\n").unwrap();
-    assert!(faults(path).contains("is for localhost and not for 'voice.example'"), "{}", faults(path));
+    assert!(faults(path).contains("is valid for localhost, but not for 'voice.example'"), "{}", faults(path));
     let json = check(path, &["--json"]);
     assert_eq!(json.status.code(), Some(78));
     assert!(String::from_utf8(json.stdout).unwrap().contains("\"faults\": 1"));
 }
 
-/// By limits of a real shell; those of the kernel that no test may change have tests where they are reckoned.
+/// Limits of a shell. The kernel's limits, which a test can't change, have unit tests.
 #[test]
-fn limits_that_are_too_low_are_named_with_what_is_needed() {
-    let house = house();
+fn low_limit_of_open_files_is_reported_with_the_needed_value() {
+    let config = config();
     let check = |limit: &str| {
         let mut command = Command::new("sh");
         command.args(["-c", &format!("ulimit {limit} && exec \"$@\""), "sh", env!("CARGO_BIN_EXE_palabre")]);
-        command.arg("--config").arg(house.path()).arg("--run").arg(house.path().join("run")).arg("check");
+        command.arg("--config").arg(config.path()).arg("--run").arg(config.path().join("run")).arg("check");
         command.output().unwrap()
     };
     let output = check("-n 60");
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(78), "{text}");
-    let mend = match Path::new("/run/systemd/system").exists() {
+    let remedy = match Path::new("/run/systemd/system").exists() {
         true => {
             "LimitNOFILE=66\\n' >/etc/systemd/system/palabre-mixer.service.d/nofile.conf && systemctl daemon-reload"
         }
         false => "ulimit -Hn 66  # in the shell that starts palabre-mixer",
     };
-    assert!(text.contains(&format!("palabre-mixer may have 60 and needs 66: {mend}")) || text.contains(mend), "{text}");
+    assert!(text.contains("palabre-mixer may open 60 files and needs 66: ") && text.contains(remedy), "{text}");
     let text = stdout(&check("-n 1000"));
-    assert!(text.contains("enough for every participant"), "{text}");
+    assert!(text.contains("enough for all participants"), "{text}");
 }
 
 #[test]
-fn threads_that_would_not_suffice_are_a_warning_and_those_that_do_not_suffice_are_a_fault() {
-    let house = house();
+fn low_limit_of_threads_is_a_warning_or_a_fault() {
+    let config = config();
     let check = |limit: u32| {
         let mut command = Command::new("prlimit");
         command
             .args([&format!("--nproc={limit}:{limit}"), env!("CARGO_BIN_EXE_palabre"), "--config"])
-            .arg(house.path());
-        command.arg("--run").arg(house.path().join("run")).arg("check").output().unwrap()
+            .arg(config.path());
+        command.arg("--run").arg(config.path().join("run")).arg("check").output().unwrap()
     };
     let text = stdout(&check(67));
-    assert!(text.contains("warning  threads") && text.contains("all may have 67, and need 68 if everybody"), "{text}");
+    assert!(text.contains("warning  threads") && text.contains("67 allowed, 68 needed if all"), "{text}");
     let few = check(16);
     assert_eq!(few.status.code(), Some(78));
     let text = String::from_utf8(few.stdout).unwrap();
-    assert!(
-        text.contains("fault    threads") && text.contains("all may have 16, and need 17 before anybody"),
-        "{text}"
-    );
+    assert!(text.contains("fault    threads") && text.contains("16 allowed, 17 needed without connections"), "{text}");
     assert!(text.contains("LimitNPROC=68") || text.contains("ulimit -Hu 68"), "{text}");
-    assert!(!stdout(&check(68)).contains("all may have"));
+    assert!(!stdout(&check(68)).contains("allowed, "));
 }
 
 #[test]
-fn what_is_said_to_mend_a_certificate_mends_it() {
-    let house = house();
-    let path = house.path();
+fn remedy_of_a_certificate_fault_works() {
+    let config = config();
+    let path = config.path();
     fs::write(path.join("palabre.toml"), "bind = \"127.0.0.1\"\nhost = \"voice.example\"\n").unwrap();
     assert!(faults(path).contains("not for 'voice.example'"));
     let made = palabre().arg("--config").arg(path).args(["self-sign", "--replace"]).output().unwrap();
     assert!(made.status.success(), "{made:?}");
-    assert!(stdout(&check(path, &[])).contains("is for 'voice.example'"));
+    assert!(stdout(&check(path, &[])).contains("is valid for 'voice.example'"));
 }
 
 #[test]
-fn a_port_of_another_program_is_a_fault_and_one_of_ours_is_not() {
-    let house = house();
-    let path = house.path();
+fn port_of_another_program_is_a_fault() {
+    let config = config();
+    let path = config.path();
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = other.local_addr().unwrap().port();
     invite(path, "bob", port);
     let text = faults(path);
     assert!(
         text.contains(&format!(
-            "port {port} of 'bob' belongs to another program: ss -ltnp 'sport = :{port}'  # says which"
+            "port {port} of 'bob' is in use by another program: ss -ltnp 'sport = :{port}'  # shows which"
         )),
         "{text}"
     );
     drop(other);
     let _supervisor = start(path);
-    // A supervisor opens its ports before it answers: until then they are somebody's.
-    let text = wait_for("both ports to be ours", || {
+    // Before the supervisor answers, its ports count as another program's.
+    let text = wait_for("both ports to be served", || {
         let text = String::from_utf8(check(path, &[]).stdout).unwrap();
-        text.contains("2 ours, the others free").then_some(text)
+        text.contains("2 served, all others free").then_some(text)
     });
     assert!(text.contains("with 2 participants"), "{text}");
-    // The mixer's own file, which is no room.
+    // A file of the mixer, which is not a room.
     fs::write(path.join("run/rooms/.mixer-counts"), "ticks 0\n").unwrap();
     assert!(check(path, &[]).status.success(), "{}", stdout(&check(path, &[])));
     fs::set_permissions(path.join("run/rooms/main"), Permissions::from_mode(0o2777)).unwrap();
@@ -168,64 +169,99 @@ fn a_port_of_another_program_is_a_fault_and_one_of_ours_is_not() {
     );
 }
 
-/// A terminal that is closed with the test.
-struct Script(Child);
+/// `palabre top` in a terminal, which is closed when this is dropped. script(1) of bsdutils provides the terminal.
+struct Terminal {
+    script: Child,
+    output: Receiver<Vec<u8>>,
+    bytes: Vec<u8>,
+}
 
-impl Drop for Script {
+impl Terminal {
+    fn top(config: &Path) -> Self {
+        let run = config.join("run");
+        let top = format!("stty cols 120 rows 20; exec {} --run {} top", env!("CARGO_BIN_EXE_palabre"), run.display());
+        let mut command = Command::new("script");
+        command.args(["-qefc", &top, "/dev/null"]).env("TERM", "xterm").stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut script = command.spawn().unwrap();
+        let (send, output) = mpsc::channel();
+        let mut stdout = script.stdout.take().unwrap();
+        std::thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(count @ 1..) = stdout.read(&mut bytes) {
+                let _ = send.send(bytes[..count].to_vec());
+            }
+        });
+        Self { script, output, bytes: Vec::new() }
+    }
+
+    fn wait_for(&mut self, texts: &[&str]) {
+        let deadline = Instant::now() + TIMEOUT;
+        loop {
+            let output = String::from_utf8_lossy(&self.bytes);
+            if texts.iter().all(|text| output.contains(text)) {
+                return;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            let bytes = self.output.recv_timeout(left).unwrap_or_else(|_| panic!("no {texts:?} in {output:?}"));
+            self.bytes.extend(bytes);
+        }
+    }
+}
+
+impl Drop for Terminal {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.script.kill();
+        let _ = self.script.wait();
     }
 }
 
 #[test]
-fn top_shows_everybody_with_a_meter_and_gives_the_terminal_back() {
-    let house = house();
-    let path = house.path();
+fn top_shows_participants_with_meters_and_restores_the_terminal() {
+    let config = config();
+    let path = config.path();
     let _supervisor = start(path);
     let room = path.join("run/rooms/main");
     wait_for("alice's room", || room.join("alice/mic").exists().then_some(()));
     fs::write(room.join("levels.new"), "alice\ttalking\t-20.0\n").unwrap();
     fs::rename(room.join("levels.new"), room.join("levels")).unwrap();
-    // A terminal of its own (script(1) of bsdutils), as large as one that somebody has.
-    let run = path.join("run");
-    let top = format!("stty cols 120 rows 20; exec {} --run {} top", env!("CARGO_BIN_EXE_palabre"), run.display());
-    let mut command = Command::new("script");
-    command.args(["-qefc", &top, "/dev/null"]).env("TERM", "xterm").stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut script = Script(command.spawn().unwrap());
-    let (send, pieces) = mpsc::channel();
-    let mut output = script.0.stdout.take().unwrap();
-    let reader = std::thread::spawn(move || {
-        let mut piece = [0; 4096];
-        while let Ok(count @ 1..) = output.read(&mut piece) {
-            let _ = send.send(piece[..count].to_vec());
-        }
-    });
-    let mut seen = Vec::new();
-    let mut shows = |texts: &[&str]| {
-        loop {
-            let text = String::from_utf8_lossy(&seen).into_owned();
-            if texts.iter().all(|wanted| text.contains(wanted)) {
-                return text;
-            }
-            seen.extend(pieces.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no {texts:?} in {text:?}")));
-        }
-    };
-    shows(&["\u{1b}[?1049h", "alice", "█████████████", "-20", "arrows"]);
-    script.0.stdin.as_mut().unwrap().write_all(b"q").unwrap();
-    // The other screen is left, and the cursor is there again.
-    shows(&["\u{1b}[?1049l", "\u{1b}[?25h"]);
-    assert!(script.0.wait().unwrap().success());
-    reader.join().unwrap();
+    let mut terminal = Terminal::top(path);
+    // Single words, because unchanged blanks are not written.
+    terminal.wait_for(&["\u{1b}[?1049h", "alice", "█████████████", "-20", "arrow"]);
+    terminal.script.stdin.as_mut().unwrap().write_all(b"q").unwrap();
+    // Leaves the alternate screen and shows the cursor.
+    terminal.wait_for(&["\u{1b}[?1049l", "\u{1b}[?25h"]);
+    assert!(terminal.script.wait().unwrap().success());
 }
 
 #[test]
-fn top_without_a_terminal_and_logs_without_a_journal_say_so() {
-    let house = house();
-    let top = palabre().arg("--run").arg(house.path()).arg("top").stdin(Stdio::null()).output().unwrap();
+fn top_ends_when_its_terminal_is_closed() {
+    let config = config();
+    let _supervisor = start(config.path());
+    wait_for("alice's room", || config.path().join("run/rooms/main/alice/mic").exists().then_some(()));
+    let mut terminal = Terminal::top(config.path());
+    terminal.wait_for(&["arrow"]);
+    let processes = descendants(terminal.script.id());
+    assert!(!processes.is_empty());
+    drop(terminal);
+    let deadline = Instant::now() + TIMEOUT;
+    while processes.iter().any(|&pid| is_running(pid)) {
+        if Instant::now() > deadline {
+            processes.iter().filter(|&&pid| is_running(pid)).for_each(|&pid| signal(pid, "KILL"));
+            panic!("palabre top still runs");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn top_needs_a_terminal_and_logs_needs_a_journal() {
+    let config = config();
+    let top = palabre().arg("--run").arg(config.path()).arg("top").stdin(Stdio::null()).output().unwrap();
     assert!(stderr(&top, 2).contains("use 'palabre status'"));
-    if !Path::new("/run/systemd/journal/socket").exists() {
+    if Path::new("/run/systemd/journal/socket").exists() {
+        not_shown("'palabre logs' without a journal", "journald runs");
+    } else {
         let logs = palabre().args(["logs", "alice"]).output().unwrap();
-        assert!(stderr(&logs, 1).contains("no journald runs here"));
+        assert!(stderr(&logs, 1).contains("journald is not running"));
     }
 }

@@ -1,4 +1,4 @@
-//! The manual pages say what the programs say.
+//! The manual pages agree with the programs.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod common;
@@ -13,16 +13,16 @@ fn pages() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/man")
 }
 
-/// To write the page anew: `cargo run -p palabre -- man --out docs/man`.
+/// Update the page with `cargo run -p palabre -- man --out docs/man`.
 #[test]
-fn the_page_of_the_command_is_the_one_it_prints() {
+fn page_in_docs_is_the_printed_one() {
     let printed = stdout(&palabre().arg("man").output().unwrap());
     let kept = std::fs::read_to_string(pages().join("palabre.1")).unwrap();
     assert!(printed == kept, "docs/man/palabre.1 is out of date: cargo run -p palabre -- man --out docs/man");
 }
 
 #[test]
-fn completions_exist_for_every_shell_and_know_every_command() {
+fn completions_of_every_shell_have_the_commands() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = stdout(&palabre().args(["completions", shell]).output().unwrap());
         for word in ["status", "restart", "invite", "revoke", "try", "first-port", "new-key"] {
@@ -32,7 +32,7 @@ fn completions_exist_for_every_shell_and_know_every_command() {
 }
 
 #[test]
-fn every_flag_of_a_daemon_is_in_its_page() {
+fn page_of_a_daemon_has_every_flag() {
     const SECTIONS: [&str; 9] =
         ["NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "SIGNALS", "FILES", "EXIT STATUS", "EXAMPLES", "SEE ALSO"];
     for program in ["palabre-mixer", "palabre-listener", "palabre-recorder", "palabre-supervisor", "palabre-exporter"] {
@@ -41,7 +41,7 @@ fn every_flag_of_a_daemon_is_in_its_page() {
         let sections: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix(".SH ")).collect();
         assert_eq!(sections, SECTIONS, "{program}");
         let page = page.replace("\\-", "-");
-        // Indented by clap: `-v, --verbose...`, `--rooms <DIR>`.
+        // Lines of clap: `  -v, --verbose...`, `      --rooms <DIR>`.
         let flags = help.lines().filter(|line| line.trim_start().starts_with('-'));
         let flags: Vec<&str> =
             flags.filter_map(|line| line.split([' ', '.']).find(|word| word.starts_with("--"))).collect();
@@ -53,7 +53,7 @@ fn every_flag_of_a_daemon_is_in_its_page() {
 }
 
 #[test]
-fn every_program_has_a_page_and_every_page_is_known() {
+fn palabre_7_lists_every_page() {
     let text = std::fs::read_to_string(pages().join("palabre.7")).unwrap().replace("\\-", "-");
     for page in std::fs::read_dir(pages()).unwrap().map(Result::unwrap) {
         let file = page.file_name().into_string().unwrap();

@@ -1,4 +1,4 @@
-//! `palabre mix` against a reference that is as simple as can be.
+//! `palabre mix`, compared with a simple reference.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod common;
@@ -13,12 +13,12 @@ use palabre_sound::convert::Converter;
 use palabre_sound::measure;
 use palabre_sound::wav::{self, Encoding, Head};
 
-/// A directory with WAVs in `in`, for mixes in `out`.
-struct Desk {
+/// A directory with WAV files in `in` and mixes in `out`.
+struct TestDir {
     directory: tempfile::TempDir,
 }
 
-impl Desk {
+impl TestDir {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         fs::create_dir(directory.path().join("in")).unwrap();
@@ -42,11 +42,11 @@ impl Desk {
         palabre().arg("mix").arg("--out").arg(self.out()).args(arguments).args(inputs).output().unwrap()
     }
 
-    /// The samples of a mix, whose head must be that of a complete WAV.
+    /// Returns the samples of a mix, whose header must be that of a complete WAV.
     fn mixed(&self, name: &str, rate_hz: u32) -> Vec<i16> {
         let bytes = fs::read(self.out().join(name)).unwrap();
         let samples: Vec<i16> = samples_of(&bytes[44..]);
-        assert!(bytes == wav::little(rate_hz, &samples), "{name} has another head");
+        assert!(bytes == wav::little(rate_hz, &samples), "{name}: wrong header");
         samples
     }
 
@@ -62,7 +62,7 @@ fn samples_of(bytes: &[u8]) -> Vec<i16> {
     bytes.chunks_exact(2).map(|sample| i16::from_le_bytes([sample[0], sample[1]])).collect()
 }
 
-/// Noise that is different for each `seed`, as loud as it gets.
+/// Returns noise at full scale, different for each `seed`.
 fn noise(seed: u32, samples: usize) -> Vec<i16> {
     let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
     let mut next = || {
@@ -72,7 +72,7 @@ fn noise(seed: u32, samples: usize) -> Vec<i16> {
     (0..samples).map(|_| next()).collect()
 }
 
-/// For each the sum of all the others, one sample at a time.
+/// Returns for each input the sum of all others.
 fn reference(inputs: &[Vec<i16>]) -> Vec<Vec<i16>> {
     let longest = inputs.iter().map(Vec::len).max().unwrap();
     let sample = |who: usize, at: usize| i64::from(inputs[who].get(at).copied().unwrap_or(0));
@@ -84,32 +84,32 @@ fn reference(inputs: &[Vec<i16>]) -> Vec<Vec<i16>> {
 }
 
 #[test]
-fn every_mix_is_the_exact_sum_of_the_others() {
-    let desk = Desk::new();
-    // Shorter and longer than a block, and no whole number of them.
+fn mix_is_the_exact_sum_of_the_others() {
+    let dir = TestDir::new();
+    // Lengths shorter and longer than a block, and not multiples of it.
     let inputs: Vec<Vec<i16>> =
         [(1, 48_000), (2, 16_384), (3, 1), (4, 50_001), (5, 0)].map(|(seed, samples)| noise(seed, samples)).to_vec();
-    let write = |(i, samples): (usize, &Vec<i16>)| desk.write(&format!("{i}.wav"), &wav::little(48_000, samples));
+    let write = |(i, samples): (usize, &Vec<i16>)| dir.write(&format!("{i}.wav"), &wav::little(48_000, samples));
     let paths: Vec<PathBuf> = inputs.iter().enumerate().map(write).collect();
-    let said = stdout(&desk.mix(&["--limiter", "off"], &paths));
+    let said = stdout(&dir.mix(&["--limiter", "off"], &paths));
     assert!(said.starts_with("5 mixes of 1.042 s at 48000 Hz"), "{said}");
     for (i, expected) in reference(&inputs).into_iter().enumerate() {
-        assert!(desk.mixed(&format!("{i}.wav"), 48_000) == expected, "{i}");
+        assert!(dir.mixed(&format!("{i}.wav"), 48_000) == expected, "{i}");
     }
-    assert_eq!(desk.names_in_out().len(), 5);
+    assert_eq!(dir.names_in_out().len(), 5);
 }
 
 #[test]
-fn one_file_alone_hears_nobody() {
-    let desk = Desk::new();
-    let path = desk.write("a.wav", &wav::little(24_000, &noise(1, 100)));
-    stdout(&desk.mix(&["--limiter", "off"], &[path]));
-    assert_eq!(desk.mixed("a.wav", 24_000), [0; 100]);
+fn mix_of_a_single_input_is_silent() {
+    let dir = TestDir::new();
+    let path = dir.write("a.wav", &wav::little(24_000, &noise(1, 100)));
+    stdout(&dir.mix(&["--limiter", "off"], &[path]));
+    assert_eq!(dir.mixed("a.wav", 24_000), [0; 100]);
 }
 
 #[test]
-fn rates_and_channels_are_brought_together() {
-    let desk = Desk::new();
+fn rates_and_channels_are_converted() {
+    let dir = TestDir::new();
     let quiet = |seed, samples| noise(seed, samples).into_iter().map(|sample| sample / 8).collect::<Vec<i16>>();
     let cases =
         [(24_000, 1, Encoding::S16, 12_000), (44_100, 2, Encoding::F32, 30_000), (48_000, 6, Encoding::S16, 9_000)];
@@ -126,15 +126,15 @@ fn rates_and_channels_are_brought_together() {
         converter.push(&data, &mut samples);
         converter.finish(&mut samples);
         converted.push(samples);
-        paths.push(desk.write(&format!("{i}.wav"), &[riff(&head, data.len() as u32), data].concat()));
+        paths.push(dir.write(&format!("{i}.wav"), &[riff(&head, data.len() as u32), data].concat()));
     }
-    stdout(&desk.mix(&["--limiter", "off"], &paths));
+    stdout(&dir.mix(&["--limiter", "off"], &paths));
     for (i, expected) in reference(&converted).into_iter().enumerate() {
-        assert!(desk.mixed(&format!("{i}.wav"), 48_000) == expected, "{i}");
+        assert!(dir.mixed(&format!("{i}.wav"), 48_000) == expected, "{i}");
     }
 }
 
-/// A head by hand, for what the suite itself never writes.
+/// Returns a header of a format that the suite never writes.
 fn riff(head: &Head, data_bytes: u32) -> Vec<u8> {
     let (tag, bytes) = if head.encoding == Encoding::F32 { (3u16, 4u16) } else { (1, 2) };
     let block = head.channels * bytes;
@@ -153,137 +153,137 @@ fn riff(head: &Head, data_bytes: u32) -> Vec<u8> {
 }
 
 #[test]
-fn what_can_go_wrong_is_said_before_anything_is_written() {
-    let desk = Desk::new();
-    let good = desk.write("good.wav", &wav::little(48_000, &[1, 2, 3]));
-    let text = desk.write("text.wav", b"these are words");
-    fs::create_dir(desk.input("other")).unwrap();
-    let twin = desk.write("other/good.wav", &wav::little(48_000, &[1, 2, 3]));
+fn errors_are_reported_before_anything_is_written() {
+    let dir = TestDir::new();
+    let good = dir.write("good.wav", &wav::little(48_000, &[1, 2, 3]));
+    let text = dir.write("text.wav", b"these are words");
+    fs::create_dir(dir.input("other")).unwrap();
+    let twin = dir.write("other/good.wav", &wav::little(48_000, &[1, 2, 3]));
     for (inputs, why) in [
         (vec![good.clone(), text], "text.wav': this is not a WAV"),
         (vec![good.clone(), twin], "has the same file name"),
-        (vec![good.clone(), desk.input("missing.wav")], "missing.wav': No such file"),
-        (vec![good.clone(), desk.input("other")], "it is not a regular file"),
-        (vec![good, PathBuf::from("/dev/zero")], "it is not a regular file"),
+        (vec![good.clone(), dir.input("missing.wav")], "missing.wav': No such file"),
+        (vec![good.clone(), dir.input("other")], "not a regular file"),
+        (vec![good, PathBuf::from("/dev/zero")], "not a regular file"),
     ] {
-        let said = stderr(&desk.mix(&[], &inputs), 1);
+        let said = stderr(&dir.mix(&[], &inputs), 1);
         assert!(said.starts_with("palabre: unable to mix '") && said.contains(why), "{said}");
-        assert!(!desk.out().exists(), "{why}");
+        assert!(!dir.out().exists(), "{why}");
     }
-    assert!(stderr(&desk.mix(&[], &[]), 2).contains("IN.wav"));
+    assert!(stderr(&dir.mix(&[], &[]), 2).contains("IN.wav"));
 }
 
 #[test]
-fn an_input_is_never_overwritten() {
-    let desk = Desk::new();
+fn input_is_never_overwritten() {
+    let dir = TestDir::new();
     let (a, b) = (wav::little(48_000, &[1]), wav::little(48_000, &[2]));
-    let paths = [desk.write("a.wav", &a), desk.write("b.wav", &b)];
+    let paths = [dir.write("a.wav", &a), dir.write("b.wav", &b)];
     let mix_into = |out: &Path| palabre().arg("mix").arg("--out").arg(out).args(&paths).output().unwrap();
-    let said = stderr(&mix_into(&desk.directory.path().join("in")), 1);
+    let said = stderr(&mix_into(&dir.directory.path().join("in")), 1);
     assert!(said.contains("it is one of the inputs"), "{said}");
-    // Under another name of the directory, and of a file.
-    symlink(desk.directory.path().join("in"), desk.out()).unwrap();
-    assert!(stderr(&mix_into(&desk.out()), 1).contains("it is one of the inputs"));
-    fs::remove_file(desk.out()).unwrap();
-    fs::create_dir(desk.out()).unwrap();
-    fs::hard_link(&paths[1], desk.out().join("b.wav")).unwrap();
-    assert!(stderr(&mix_into(&desk.out()), 1).contains("it is one of the inputs"));
-    assert_eq!(desk.names_in_out(), ["b.wav"]);
+    // By a symbolic link to the directory, and by a hard link to a file.
+    symlink(dir.directory.path().join("in"), dir.out()).unwrap();
+    assert!(stderr(&mix_into(&dir.out()), 1).contains("it is one of the inputs"));
+    fs::remove_file(dir.out()).unwrap();
+    fs::create_dir(dir.out()).unwrap();
+    fs::hard_link(&paths[1], dir.out().join("b.wav")).unwrap();
+    assert!(stderr(&mix_into(&dir.out()), 1).contains("it is one of the inputs"));
+    assert_eq!(dir.names_in_out(), ["b.wav"]);
     assert_eq!((fs::read(&paths[0]).unwrap(), fs::read(&paths[1]).unwrap()), (a, b));
 }
 
 #[test]
-fn mixes_replace_what_was_there() {
-    let desk = Desk::new();
-    fs::create_dir(desk.out()).unwrap();
-    fs::write(desk.out().join("a.wav"), "old").unwrap();
+fn mixes_replace_existing_files() {
+    let dir = TestDir::new();
+    fs::create_dir(dir.out()).unwrap();
+    fs::write(dir.out().join("a.wav"), "old").unwrap();
     let paths =
-        [desk.write("a.wav", &wav::little(48_000, &[1, 2])), desk.write("b.wav", &wav::little(48_000, &[10, 20, 30]))];
-    stdout(&desk.mix(&["--limiter", "off"], &paths));
-    assert_eq!(desk.mixed("a.wav", 48_000), [10, 20, 30]);
-    assert_eq!(desk.mixed("b.wav", 48_000), [1, 2, 0]);
+        [dir.write("a.wav", &wav::little(48_000, &[1, 2])), dir.write("b.wav", &wav::little(48_000, &[10, 20, 30]))];
+    stdout(&dir.mix(&["--limiter", "off"], &paths));
+    assert_eq!(dir.mixed("a.wav", 48_000), [10, 20, 30]);
+    assert_eq!(dir.mixed("b.wav", 48_000), [1, 2, 0]);
 }
 
 #[test]
-fn the_summary_is_json() {
-    let desk = Desk::new();
+fn summary_is_json() {
+    let dir = TestDir::new();
     let loud = vec![30_000i16; 1_000];
-    let paths = ["a.wav", "b.wav", "c.wav"].map(|name| desk.write(name, &wav::little(16_000, &loud)));
-    let said = stdout(&desk.mix(&["--limiter", "off", "--json"], &paths));
+    let paths = ["a.wav", "b.wav", "c.wav"].map(|name| dir.write(name, &wav::little(16_000, &loud)));
+    let said = stdout(&dir.mix(&["--limiter", "off", "--json"], &paths));
     let summary: serde_json::Value = serde_json::from_str(&said).unwrap();
     assert_eq!(
         (&summary["rate_hz"], &summary["samples"], &summary["limiter"]),
         (&16_000.into(), &1_000.into(), &false.into())
     );
-    assert_eq!(summary["outputs"][2]["output"].as_str().unwrap(), desk.out().join("c.wav").to_str().unwrap());
+    assert_eq!(summary["outputs"][2]["output"].as_str().unwrap(), dir.out().join("c.wav").to_str().unwrap());
     assert_eq!(summary["outputs"][2]["full_scale_samples"], 1_000);
 }
 
 #[test]
-fn what_needs_no_limiter_is_exact_with_it() {
+fn mix_below_full_scale_is_exact_with_the_limiter() {
     for rate_hz in [16_000, 44_100, 48_000, 96_000] {
-        let desk = Desk::new();
+        let dir = TestDir::new();
         let soft = |(seed, samples)| noise(seed, samples).into_iter().map(|sample| sample / 20).collect();
         let inputs: Vec<Vec<i16>> = [(1, 16_319), (2, 40_000), (3, 33_333)].map(soft).to_vec();
-        let write = |(i, samples): (usize, &Vec<i16>)| desk.write(&format!("{i}.wav"), &wav::little(rate_hz, samples));
+        let write = |(i, samples): (usize, &Vec<i16>)| dir.write(&format!("{i}.wav"), &wav::little(rate_hz, samples));
         let paths: Vec<PathBuf> = inputs.iter().enumerate().map(write).collect();
-        stdout(&desk.mix(&[], &paths));
+        stdout(&dir.mix(&[], &paths));
         for (i, expected) in reference(&inputs).into_iter().enumerate() {
-            assert!(desk.mixed(&format!("{i}.wav"), rate_hz) == expected, "{i} at {rate_hz} Hz");
+            assert!(dir.mixed(&format!("{i}.wav"), rate_hz) == expected, "{i} at {rate_hz} Hz");
         }
     }
 }
 
 #[test]
-fn what_is_too_loud_is_turned_down_and_stays_where_it_was() {
+fn loud_mix_is_limited_without_a_delay() {
     for rate_hz in [24_000, 44_100, 96_000] {
-        let desk = Desk::new();
-        let voices = [1, 2, 3, 4].map(|seed| noise(seed, 50_000).into_iter().map(|x| x / 2).collect::<Vec<i16>>());
-        let write = |(i, samples): (usize, &Vec<i16>)| desk.write(&format!("{i}.wav"), &wav::little(rate_hz, samples));
-        let paths: Vec<PathBuf> = voices.iter().enumerate().map(write).collect();
-        stdout(&desk.mix(&[], &paths));
-        let mixed = desk.mixed("0.wav", rate_hz);
+        let dir = TestDir::new();
+        let inputs = [1, 2, 3, 4].map(|seed| noise(seed, 50_000).into_iter().map(|x| x / 2).collect::<Vec<i16>>());
+        let write = |(i, samples): (usize, &Vec<i16>)| dir.write(&format!("{i}.wav"), &wav::little(rate_hz, samples));
+        let paths: Vec<PathBuf> = inputs.iter().enumerate().map(write).collect();
+        stdout(&dir.mix(&[], &paths));
+        let mixed = dir.mixed("0.wav", rate_hz);
         assert_eq!(mixed.len(), 50_000);
         let peak = mixed.iter().map(|sample| sample.unsigned_abs()).max().unwrap();
-        // The ceiling is a true peak of -1 dBFS.
+        // The limiter's ceiling is a true peak of -1 dBFS.
         assert!((20_000..=29_205).contains(&peak), "{peak} at {rate_hz} Hz");
-        let sum: Vec<i16> = (0..50_000).map(|at| voices[1..].iter().map(|voice| voice[at] / 3).sum()).collect();
+        let sum: Vec<i16> = (0..50_000).map(|at| inputs[1..].iter().map(|input| input[at] / 3).sum()).collect();
         let (lag, likeness) = measure::align(&sum[10_000..14_000], &mixed, 9_900..10_100);
         assert!(lag == 10_000 && likeness > 0.95, "{lag}, {likeness} at {rate_hz} Hz");
     }
 }
 
-/// A WAV of zeros that takes no room on the disk.
-fn long(desk: &Desk, name: &str, bytes: u64) -> PathBuf {
-    let path = desk.write(name, &wav::sized_head(48_000, bytes));
+/// Writes a sparse WAV of zeros.
+fn sparse(dir: &TestDir, name: &str, bytes: u64) -> PathBuf {
+    let path = dir.write(name, &wav::sized_head(48_000, bytes));
     File::options().write(true).open(&path).unwrap().set_len(bytes + 44).unwrap();
     path
 }
 
 #[test]
-fn memory_does_not_depend_on_length() {
-    let desk = Desk::new();
-    let paths = ["a.wav", "b.wav"].map(|name| long(&desk, name, 80 << 20));
+fn memory_does_not_depend_on_the_length() {
+    let dir = TestDir::new();
+    let paths = ["a.wav", "b.wav"].map(|name| sparse(&dir, name, 80 << 20));
     let program = palabre().get_program().to_owned();
     let output = Command::new("sh")
         .args(["-c", "ulimit -v 65536; exec \"$@\"", "sh"])
         .arg(program)
         .args(["mix", "--out"])
-        .arg(desk.out())
+        .arg(dir.out())
         .args(&paths)
         .output()
         .unwrap();
     stdout(&output);
-    assert_eq!(fs::metadata(desk.out().join("a.wav")).unwrap().len(), (80 << 20) + 44);
+    assert_eq!(fs::metadata(dir.out().join("a.wav")).unwrap().len(), (80 << 20) + 44);
 }
 
 #[test]
-fn an_interrupt_leaves_nothing() {
-    let desk = Desk::new();
-    let paths = ["a.wav", "b.wav"].map(|name| long(&desk, name, 4_000_000_000));
-    let mut child = palabre().arg("mix").arg("--out").arg(desk.out()).args(&paths).spawn().unwrap();
-    wait_for("the first bytes", || desk.names_in_out().first().map(drop));
+fn interrupt_leaves_no_files() {
+    let dir = TestDir::new();
+    let paths = ["a.wav", "b.wav"].map(|name| sparse(&dir, name, 4_000_000_000));
+    let mut child = palabre().arg("mix").arg("--out").arg(dir.out()).args(&paths).spawn().unwrap();
+    wait_for("the first bytes", || dir.names_in_out().first().map(drop));
     signal(child.id(), "INT");
     assert_eq!(wait_for("the end", || child.try_wait().unwrap()).code(), Some(1));
-    assert!(!desk.out().exists());
+    assert!(!dir.out().exists());
 }

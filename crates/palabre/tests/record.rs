@@ -14,14 +14,14 @@ use palabre_sound::wav::{self, Head};
 
 const RATE_HZ: u32 = 24_000;
 
-/// A supervisor without participants, a mixer, and a room.
-struct House {
+/// A supervisor without participants, a mixer and a room.
+struct TestRoom {
     children: [Child; 2],
     directory: tempfile::TempDir,
     room: RoomDir,
 }
 
-impl House {
+impl TestRoom {
     fn new() -> Self {
         let directory = tempfile::Builder::new().prefix("palabre-r-").tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
@@ -34,24 +34,24 @@ impl House {
         for (flag, name) in [("--config", "etc"), ("--run", "run"), ("--recordings", "recordings")] {
             supervisor.arg(flag).arg(path(name));
         }
-        let house = Self { children: [supervisor.spawn().unwrap(), mixer], directory, room };
-        wait_for("the supervisor", || house.palabre(&["record", "status"]).status.success().then_some(()));
-        house
+        let test = Self { children: [supervisor.spawn().unwrap(), mixer], directory, room };
+        wait_for("the supervisor", || test.palabre(&["record", "status"]).status.success().then_some(()));
+        test
     }
 
     fn palabre(&self, arguments: &[&str]) -> Output {
         palabre().arg("--run").arg(self.directory.path().join("run")).args(arguments).output().unwrap()
     }
 
-    /// Somebody says a tone for a while.
-    fn speak(&self, name: &str, freq_hz: f64) -> Child {
+    /// Plays a tone as participant `name` until the process is ended.
+    fn play_tone(&self, name: &str, freq_hz: f64) -> Child {
         let path = self.directory.path().join(format!("{name}.wav"));
         fs::write(&path, wav::little(RATE_HZ, &measure::tone(RATE_HZ, freq_hz, -20.0, 24_000))).unwrap();
         let run = self.directory.path().join("run");
         palabre().arg("--run").arg(run).args(["play", "--loop", "--name", name]).arg(path).spawn().unwrap()
     }
 
-    /// The directory of the only recording.
+    /// Returns the directory of the only recording.
     fn recording(&self) -> PathBuf {
         let mut entries = fs::read_dir(self.directory.path().join("recordings")).unwrap();
         let path = entries.next().unwrap().unwrap().path();
@@ -64,7 +64,7 @@ impl House {
     }
 }
 
-impl Drop for House {
+impl Drop for TestRoom {
     fn drop(&mut self) {
         for child in &mut self.children {
             let _ = child.kill();
@@ -73,45 +73,45 @@ impl Drop for House {
     }
 }
 
-/// What a track's head tells of.
-fn told(path: &Path) -> Option<Vec<i16>> {
+/// Returns the samples of a track, as many as its header says.
+fn samples(path: &Path) -> Option<Vec<i16>> {
     let bytes = fs::read(path).ok()?;
-    let (_, told) = Head::read_with_size(&mut &bytes[..]).ok()?;
-    Some(bytes.get(44..44 + told as usize)?.chunks_exact(2).map(|x| i16::from_le_bytes([x[0], x[1]])).collect())
+    let (_, size) = Head::read_with_size(&mut &bytes[..]).ok()?;
+    Some(bytes.get(44..44 + size as usize)?.chunks_exact(2).map(|x| i16::from_le_bytes([x[0], x[1]])).collect())
 }
 
-fn holds(path: &Path, freq_hz: f64) -> bool {
+fn has_tone(path: &Path, freq_hz: f64) -> bool {
     let level = |piece: &[i16]| measure::goertzel_dbfs(piece, RATE_HZ, freq_hz);
-    told(path).is_some_and(|samples| samples.chunks_exact(4_800).any(|piece| level(piece) > -35.0))
+    samples(path).is_some_and(|samples| samples.chunks_exact(4_800).any(|piece| level(piece) > -35.0))
 }
 
 #[test]
-fn everybody_has_a_track_and_a_recorder_that_is_killed_goes_on() {
-    let house = House::new();
-    assert!(stdout(&house.palabre(&["record", "status"])).contains("is not recorded"));
-    let said = stdout(&house.palabre(&["record", "start"]));
-    let directory = house.recording();
+fn every_speaker_has_a_track_and_a_killed_recorder_continues() {
+    let test = TestRoom::new();
+    assert!(stdout(&test.palabre(&["record", "status"])).contains("is not recorded"));
+    let said = stdout(&test.palabre(&["record", "start"]));
+    let directory = test.recording();
     assert!(said.contains(directory.to_str().unwrap()), "{said}");
-    assert!(house.room.recording().exists());
-    let mut alice = house.speak("alice", 440.0);
-    wait_for("alice's track", || holds(&directory.join("alice.wav"), 440.0).then_some(()));
-    let first = house.recorder().unwrap();
+    assert!(test.room.recording().exists());
+    let mut alice = test.play_tone("alice", 440.0);
+    wait_for("alice's track", || has_tone(&directory.join("alice.wav"), 440.0).then_some(()));
+    let first = test.recorder().unwrap();
     signal(first, "KILL");
-    wait_for("another recorder", || house.recorder().filter(|pid| *pid != first));
-    let mut bob = house.speak("bob", 1000.0);
-    wait_for("bob's track", || holds(&directory.join("bob.wav"), 1000.0).then_some(()));
-    let second = house.recorder().unwrap();
-    stdout(&house.palabre(&["restart", "supervisor"]));
-    assert_eq!(house.recorder(), Some(second), "its recorder outlives the supervisor's program");
-    let status = stdout(&house.palabre(&["record", "status"]));
-    assert!(status.contains("is recorded for") && status.contains("restarts of its recorder: 1"), "{status}");
-    assert!(stderr(&house.palabre(&["record", "start"]), 1).contains("it is being recorded already"));
-    assert!(stdout(&house.palabre(&["record", "stop"])).contains(directory.to_str().unwrap()));
-    assert!(!house.room.recording().exists());
-    assert!(house.recorder().is_none());
-    let tracks = ["alice.wav", "bob.wav", "_room.wav"].map(|name| told(&directory.join(name)).unwrap());
+    wait_for("another recorder", || test.recorder().filter(|pid| *pid != first));
+    let mut bob = test.play_tone("bob", 1000.0);
+    wait_for("bob's track", || has_tone(&directory.join("bob.wav"), 1000.0).then_some(()));
+    let second = test.recorder().unwrap();
+    stdout(&test.palabre(&["restart", "supervisor"]));
+    assert_eq!(test.recorder(), Some(second), "the recorder survives the restart of the supervisor");
+    let status = stdout(&test.palabre(&["record", "status"]));
+    assert!(status.contains("has been recorded for") && status.contains("recorder restarts: 1"), "{status}");
+    assert!(stderr(&test.palabre(&["record", "start"]), 1).contains("it is being recorded already"));
+    assert!(stdout(&test.palabre(&["record", "stop"])).contains(directory.to_str().unwrap()));
+    assert!(!test.room.recording().exists());
+    assert!(test.recorder().is_none());
+    let tracks = ["alice.wav", "bob.wav", "_room.wav"].map(|name| samples(&directory.join(name)).unwrap());
     assert!(tracks[0].len() == tracks[1].len() && tracks[1].len() == tracks[2].len());
-    assert!(holds(&directory.join("_room.wav"), 440.0) && holds(&directory.join("_room.wav"), 1000.0));
+    assert!(has_tone(&directory.join("_room.wav"), 440.0) && has_tone(&directory.join("_room.wav"), 1000.0));
     for child in [&mut alice, &mut bob] {
         signal(child.id(), "TERM");
         child.wait().unwrap();
@@ -119,20 +119,20 @@ fn everybody_has_a_track_and_a_recorder_that_is_killed_goes_on() {
 }
 
 #[test]
-fn what_cannot_be_recorded_is_refused() {
-    let house = House::new();
-    assert!(stderr(&house.palabre(&["record", "start", "--room", "nowhere"]), 1).contains("there is no such room"));
-    assert!(stderr(&house.palabre(&["record", "stop"]), 1).contains("it is not being recorded"));
-    // A file stands where the directory of recordings should be.
-    fs::write(house.directory.path().join("recordings"), "").unwrap();
-    let said = stderr(&house.palabre(&["record", "start"]), 1);
+fn recording_that_is_impossible_is_refused() {
+    let test = TestRoom::new();
+    assert!(stderr(&test.palabre(&["record", "start", "--room", "nowhere"]), 1).contains("there is no such room"));
+    assert!(stderr(&test.palabre(&["record", "stop"]), 1).contains("it is not being recorded"));
+    // A file has the path of the recordings' directory.
+    fs::write(test.directory.path().join("recordings"), "").unwrap();
+    let said = stderr(&test.palabre(&["record", "start"]), 1);
     assert!(said.contains("unable to record room 'main'"), "{said}");
-    let said = stderr(&house.palabre(&["record", "status"]), 1);
+    let said = stderr(&test.palabre(&["record", "status"]), 1);
     assert!(said.contains("no longer recorded"), "{said}");
-    let status = stdout(&house.palabre(&["status", "--json"]));
+    let status = stdout(&test.palabre(&["status", "--json"]));
     assert!(status.contains("is no longer recorded"), "{status}");
-    // That was the alarm; it may be tried again.
-    fs::remove_file(house.directory.path().join("recordings")).unwrap();
-    stdout(&house.palabre(&["record", "start"]));
-    stdout(&house.palabre(&["record", "stop"]));
+    // A new attempt is possible.
+    fs::remove_file(test.directory.path().join("recordings")).unwrap();
+    stdout(&test.palabre(&["record", "start"]));
+    stdout(&test.palabre(&["record", "stop"]));
 }

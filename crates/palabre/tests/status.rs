@@ -1,4 +1,4 @@
-//! `palabre status` of a real supervisor whose only listener can't work.
+//! `palabre status` and other commands with a real supervisor.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod common;
@@ -7,15 +7,15 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use common::{Supervisor, palabre, sibling, start, stdout, wait_for};
+use common::{Process, palabre, sibling, start, stdout, wait_for};
 use palabre_config::{Key, PARTICIPANTS_DIR, Participant};
 
 fn status(directory: &Path, arguments: &[&str]) -> Output {
     palabre().arg("--run").arg(directory.join("run")).arg("status").args(arguments).output().unwrap()
 }
 
-/// Every member of what was printed is in this section of palabre(1). The other way round, and for the status itself, beside the code.
-fn members_are_documented(printed: &str, section: &str) {
+/// Checks that a section of palabre(1) has every member of the printed JSON. A unit test compares `status --json`.
+fn check_members_are_documented(printed: &str, section: &str) {
     let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/man/palabre.1")).unwrap();
     let section = page.split(&format!(".SH {section}\n")).nth(1).unwrap().split(".SH ").next().unwrap();
     let members: Vec<&str> = printed
@@ -29,9 +29,8 @@ fn members_are_documented(printed: &str, section: &str) {
     }
 }
 
-/// The room's files follow the participant's at once.
 #[test]
-fn a_word_about_somebody_holds_at_once_where_a_supervisor_runs() {
+fn changes_of_a_participant_take_effect_at_once() {
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();
     fs::write(directory.join("palabre.toml"), "bind = \"127.0.0.1\"\n").unwrap();
@@ -51,7 +50,7 @@ fn a_word_about_somebody_holds_at_once_where_a_supervisor_runs() {
     });
     let mut exporter = Command::new(sibling("palabre-exporter"));
     exporter.arg("--run").arg(directory.join("run")).args(["--listen", "127.0.0.1:0"]);
-    let _exporter = Supervisor(exporter.spawn().unwrap());
+    let _exporter = Process(exporter.spawn().unwrap());
     let json = wait_for("the exporter", || {
         let json = stdout(&status(directory, &["--json"]));
         json.contains("\"program\": \"palabre-exporter\"").then_some(json)
@@ -63,7 +62,7 @@ fn a_word_about_somebody_holds_at_once_where_a_supervisor_runs() {
         (&["check", "--json"], "CHECK"),
         (&["restart", "alice", "--json"], "RESTARTS"),
     ] {
-        members_are_documented(&palabre(command), section);
+        check_members_are_documented(&palabre(command), section);
     }
     let gain = directory.join("run/rooms/main/alice/gain");
     palabre(&["mute", "alice"]);
@@ -81,17 +80,17 @@ fn a_word_about_somebody_holds_at_once_where_a_supervisor_runs() {
     palabre(&["kick", "alice"]);
     palabre(&["move", "alice", "den"]);
     wait_for("alice's new room", || directory.join("run/rooms/den/alice/mic").exists().then_some(()));
-    wait_for("the end of her old one", || (!directory.join("run/rooms/main/alice").exists()).then_some(()));
+    wait_for("the removal of the old one", || (!directory.join("run/rooms/main/alice").exists()).then_some(()));
 }
 
 #[test]
-fn a_failed_listener_is_an_answer_and_no_failure() {
+fn failed_listener_is_shown_and_is_not_an_error() {
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();
     fs::write(directory.join("palabre.toml"), "bind = \"127.0.0.1\"\n").unwrap();
     fs::create_dir(directory.join(PARTICIPANTS_DIR)).unwrap();
     let key = Key::generate().unwrap().hash();
-    // There is no certificate.
+    // Without a certificate.
     Participant::new("alice".parse().unwrap(), 0, key).write(directory).unwrap();
     let _supervisor = start(directory);
     let failed = wait_for("alice to have failed", || {
@@ -100,7 +99,7 @@ fn a_failed_listener_is_an_answer_and_no_failure() {
     });
     let text = stdout(&failed);
     assert!(text.contains("exit code 78") && text.contains("port closed"), "{text}");
-    assert!(!text.contains('\x1b'), "colours are for terminals: {text}");
+    assert!(!text.contains('\x1b'), "colours without a terminal: {text}");
     assert!(text.contains("\nrunning  palabre-supervisor  "), "{text}");
     let json = stdout(&status(directory, &["--json"]));
     for part in ["\"state\": \"failed\"", "\"connections\": 0", "\"program\": \"palabre-supervisor\"", "\"rss_kib\": "]

@@ -8,17 +8,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{PATIENCE, descendants, is_running, palabre, sibling, signal, stderr, stdout, wait_for};
+use common::{TIMEOUT, descendants, is_running, palabre, sibling, signal, stderr, stdout, wait_for};
 use palabre_room::{Format, Levelling, PipeReader, PipeWriter, RoomDir, Start};
 
-/// A try that runs; its output goes to files.
+/// A running trial. Its output goes to files.
 struct Trial {
     child: Child,
     directory: tempfile::TempDir,
 }
 
 impl Trial {
-    /// In a directory that stays.
+    /// Starts a trial with `--dir`.
     fn start(flags: &[&str]) -> Self {
         Self::start_in(tempfile::Builder::new().prefix("palabre-t-").tempdir().unwrap(), flags)
     }
@@ -27,8 +27,8 @@ impl Trial {
         let given = directory.path().join("try");
         let mut trial = Self::spawn(directory, &[flags, &["--dir", given.to_str().unwrap()]].concat());
         wait_for("the links", || {
-            assert!(trial.child.try_wait().unwrap().is_none(), "{}", trial.said());
-            // The file `links` of an earlier try may still be there, this line is ours.
+            assert!(trial.child.try_wait().unwrap().is_none(), "{}", trial.output());
+            // Not the file `links`: an earlier trial may have left one.
             trial.stdout().contains("Ctrl-C ends").then_some(())
         });
         trial
@@ -38,14 +38,14 @@ impl Trial {
         for name in ["palabre-mixer", "palabre-supervisor", "palabre-listener"] {
             sibling(name);
         }
-        let output = |name| File::create(directory.path().join(name)).unwrap();
+        let file = |name| File::create(directory.path().join(name)).unwrap();
         let child = palabre()
             .args(["try", "--first-port", "0"])
             .args(flags)
             .env("TMPDIR", directory.path())
             .stdin(Stdio::null())
-            .stdout(output("stdout"))
-            .stderr(output("stderr"))
+            .stdout(file("stdout"))
+            .stderr(file("stderr"))
             .spawn()
             .unwrap();
         Self { child, directory }
@@ -63,7 +63,7 @@ impl Trial {
         fs::read_to_string(self.directory.path().join("stdout")).unwrap()
     }
 
-    fn said(&self) -> String {
+    fn output(&self) -> String {
         self.stdout() + &fs::read_to_string(self.directory.path().join("stderr")).unwrap()
     }
 
@@ -72,14 +72,14 @@ impl Trial {
         text.lines().map(|line| line.split_once(' ').unwrap()).map(|(name, link)| (name.into(), link.into())).collect()
     }
 
-    /// `palabre` on this try's directories.
+    /// Returns `palabre` with the flags for this trial's directories.
     fn palabre(&self, arguments: &[&str]) -> Command {
         let mut command = palabre();
         command.arg("--config").arg(self.dir().join("etc")).arg("--run").arg(self.dir().join("run")).args(arguments);
         command
     }
 
-    /// The process of the program in this try.
+    /// Returns the process id of a program of this trial.
     fn process(&self, program: &str) -> Option<u32> {
         descendants(self.child.id()).into_iter().find(|&pid| {
             let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -101,20 +101,20 @@ impl Drop for Trial {
             let _ = self.child.wait();
         }
         if std::thread::panicking() {
-            eprintln!("--- what it said:\n{}", self.said());
-            eprintln!("--- its log:\n{}", fs::read_to_string(self.dir().join("log")).unwrap_or_default());
+            eprintln!("--- output:\n{}", self.output());
+            eprintln!("--- log:\n{}", fs::read_to_string(self.dir().join("log")).unwrap_or_default());
         }
     }
 }
 
-/// The page behind a link, if it answers.
+/// Returns the page at a link, if the listener answers.
 fn page(link: &str) -> Option<String> {
     let output = Command::new("curl").args(["-ksSfL", "--cookie", "", "--max-time", "20", link]).output().unwrap();
     output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
 }
 
 #[test]
-fn links_are_printed_and_answer_and_a_ctrl_c_leaves_nothing_behind() {
+fn links_work_and_ctrl_c_removes_everything() {
     let mut trial = Trial::start(&["--no-voices"]);
     let links = trial.links();
     assert_eq!(links.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["alice", "bob"]);
@@ -124,7 +124,7 @@ fn links_are_printed_and_answer_and_a_ctrl_c_leaves_nothing_behind() {
         assert!(page(link).unwrap().contains("<html"), "{name}");
     }
     let without_key = links[0].1.split('?').next().unwrap();
-    assert!(page(without_key).is_none(), "nobody comes in without the key");
+    assert!(page(without_key).is_none(), "a link without the key");
     let status: serde_json::Value =
         serde_json::from_str(&stdout(&trial.palabre(&["status", "--json"]).output().unwrap())).unwrap();
     assert_eq!(status["participants"][1]["display"], "Bob");
@@ -134,20 +134,20 @@ fn links_are_printed_and_answer_and_a_ctrl_c_leaves_nothing_behind() {
     assert_eq!(trial.end("INT").code(), Some(0));
     assert_eq!(processes.iter().filter(|&&pid| is_running(pid)).count(), 0);
     assert!(!trial.dir().join("run").exists() && !trial.dir().join("links").exists());
-    assert!(trial.dir().join("etc/participants.d/alice.toml").exists(), "a given directory keeps its etc");
+    assert!(trial.dir().join("etc/participants.d/alice.toml").exists(), "etc stays in a given directory");
     let errors = fs::read_to_string(trial.directory.path().join("stderr")).unwrap();
-    assert_eq!(errors, "", "nothing is worth a warning");
+    assert_eq!(errors, "", "no warnings");
 }
 
 #[test]
-fn a_directory_is_used_again_with_its_keys_and_its_certificate() {
+fn given_directory_keeps_keys_and_certificate() {
     let mut first = Trial::start(&["--no-voices", "--participants", "3"]);
     let key = |links: &[(String, String)]| {
         links.iter().map(|(name, link)| format!("{name} {}", link.split_once("?key=").unwrap().1)).collect::<Vec<_>>()
     };
     let (keys, pin) = (key(&first.links()), fs::read_to_string(first.dir().join("etc/tls/spki-pin")).unwrap());
     assert_eq!(keys.len(), 3);
-    // Not even the end in order is needed.
+    // Also after an unclean end.
     first.child.kill().unwrap();
     first.child.wait().unwrap();
     let directory = std::mem::replace(&mut first.directory, tempfile::tempdir().unwrap());
@@ -159,7 +159,7 @@ fn a_directory_is_used_again_with_its_keys_and_its_certificate() {
 }
 
 #[test]
-fn a_temporary_directory_is_gone_afterwards() {
+fn temporary_directory_is_removed() {
     let directory = tempfile::Builder::new().prefix("palabre-t-").tempdir().unwrap();
     let mut trial = Trial::spawn(directory, &[]);
     wait_for("the links", || trial.stdout().contains("Ctrl-C ends").then_some(()));
@@ -170,7 +170,7 @@ fn a_temporary_directory_is_gone_afterwards() {
 }
 
 #[test]
-fn who_is_killed_comes_back() {
+fn killed_process_is_restarted() {
     let trial = Trial::start(&["--no-voices", "--participants", "1"]);
     for program in ["palabre-mixer", "palabre-supervisor", "palabre-listener"] {
         let before = wait_for(program, || trial.process(program));
@@ -183,11 +183,11 @@ fn who_is_killed_comes_back() {
     let output = stdout(&trial.palabre(&["status", "--json"]).output().unwrap());
     let status: serde_json::Value = serde_json::from_str(&output).unwrap();
     assert_eq!(status["participants"][0]["name"], "p01");
-    assert!(trial.said().contains("palabre-mixer ended"), "{}", trial.said());
+    assert!(trial.output().contains("palabre-mixer ended"), "{}", trial.output());
 }
 
 #[test]
-fn when_it_is_killed_itself_nobody_survives() {
+fn children_end_when_the_trial_is_killed() {
     let mut trial = Trial::start(&["--participants", "1"]);
     let processes = descendants(trial.child.id());
     assert!(processes.len() >= 3);
@@ -197,19 +197,19 @@ fn when_it_is_killed_itself_nobody_survives() {
 }
 
 #[test]
-fn people_are_invited_and_revoked_while_it_runs() {
+fn participants_are_invited_and_revoked_while_it_runs() {
     let trial = Trial::start(&["--no-voices", "--no-levelling", "--participants", "1"]);
     assert_eq!(trial.room().levelling().unwrap(), Some(Levelling::Off));
     let link = stdout(&trial.palabre(&["invite", "carol", "--display-name", "Carol"]).output().unwrap());
     let html = wait_for("carol's page", || page(link.trim()));
     assert!(html.contains("<html"));
     stdout(&trial.palabre(&["restart", "carol"]).output().unwrap());
-    assert!(page(link.trim()).is_some(), "a restart refuses nobody");
+    assert!(page(link.trim()).is_some(), "reachable after a restart");
     stdout(&trial.palabre(&["revoke", "carol"]).output().unwrap());
     assert!(page(link.trim()).is_none());
 }
 
-/// Somebody who listens, and whom the voices see; what they hear in pieces of 100 ms, as the loudest sample of each.
+/// A reader of a participant's ear, which counts as a listening participant.
 struct Ear {
     pipe: PipeReader,
 }
@@ -220,19 +220,20 @@ impl Ear {
         Self { pipe: PipeReader::open(&ear, Format::default(), Start::Discard).unwrap() }
     }
 
-    fn loudest(&mut self) -> u16 {
+    /// Returns the peak of the next 100 ms.
+    fn peak(&mut self) -> u16 {
         std::thread::sleep(Duration::from_millis(100));
         let mut heard = Vec::new();
         self.pipe.read(Instant::now(), &mut heard, 1 << 16).unwrap();
         heard.iter().map(|sample| sample.unsigned_abs()).max().unwrap_or(0)
     }
 
-    /// Listens until a second in a row is as it should be.
-    fn wait_for_a_second(&mut self, what: &str, is_right: impl Fn(u16) -> bool) {
-        let pieces = PATIENCE.as_millis() / 100;
+    /// Waits until the peaks of one second are as expected.
+    fn wait_for_a_second(&mut self, what: &str, is_expected: impl Fn(u16) -> bool) {
+        let peaks = TIMEOUT.as_millis() / 100;
         let mut in_a_row = 0;
-        for _ in 0..pieces {
-            in_a_row = if is_right(self.loudest()) { in_a_row + 1 } else { 0 };
+        for _ in 0..peaks {
+            in_a_row = if is_expected(self.peak()) { in_a_row + 1 } else { 0 };
             if in_a_row == 10 {
                 return;
             }
@@ -242,35 +243,35 @@ impl Ear {
 }
 
 #[test]
-fn the_melody_keeps_one_person_company_and_falls_silent_for_two() {
+fn melody_plays_for_one_listener_and_stops_for_two() {
     let trial = Trial::start(&[]);
     let mut alice = Ear::of(&trial, "alice");
-    alice.wait_for_a_second("the melody", |loudest| (100..8_000).contains(&loudest));
+    alice.wait_for_a_second("the melody", |peak| (100..8_000).contains(&peak));
     let melody = trial.room().participant(&"melody".parse().unwrap());
     let levelling = (trial.room().levelling().unwrap(), melody.levelling().unwrap());
     assert_eq!(levelling, (Some(Levelling::On), Some(Levelling::Off)));
     let bob = Ear::of(&trial, "bob");
-    alice.wait_for_a_second("silence", |loudest| loudest == 0);
+    alice.wait_for_a_second("silence", |peak| peak == 0);
     drop(bob);
-    alice.wait_for_a_second("the melody again", |loudest| loudest > 100);
+    alice.wait_for_a_second("the melody again", |peak| peak > 100);
 }
 
 #[test]
-fn the_echo_repeats_what_one_person_says() {
+fn echo_repeats_speech_of_the_only_listener() {
     let trial = Trial::start(&[]);
     let echo = trial.room().participant(&"echo".parse().unwrap());
-    assert_eq!(echo.without().unwrap(), ["melody".parse().unwrap()], "the melody is nothing to repeat");
+    assert_eq!(echo.without().unwrap(), ["melody".parse().unwrap()], "the echo must not repeat the melody");
     let mut alice = Ear::of(&trial, "alice");
-    alice.wait_for_a_second("the melody", |loudest| loudest > 0);
+    alice.wait_for_a_second("the melody", |peak| peak > 0);
     let mut mic =
         PipeWriter::open(&trial.room().participant(&"alice".parse().unwrap()).mic(), Format::default()).unwrap();
-    let word: Vec<i16> = (0..480).map(|n| if n % 60 < 30 { 20_000 } else { -20_000 }).collect();
+    let speech: Vec<i16> = (0..480).map(|n| if n % 60 < 30 { 20_000 } else { -20_000 }).collect();
     for _ in 0..50 {
-        // She speaks in real time; what doesn't fit is lost.
-        let _ = mic.write(&word);
+        // In real time; samples that don't fit are dropped.
+        let _ = mic.write(&speech);
         std::thread::sleep(Duration::from_millis(20));
     }
-    // She doesn't hear herself, and the melody is never as loud as this.
-    let heard = (0..100).find(|_| alice.loudest() > 9_000);
+    // Alice doesn't hear herself, and the melody is never this loud.
+    let heard = (0..100).find(|_| alice.peak() > 9_000);
     assert!(heard.is_some(), "the echo didn't answer");
 }

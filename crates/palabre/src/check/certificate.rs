@@ -1,29 +1,29 @@
-//! The certificate and its key: what browsers and listeners would say of them.
+//! Checks the certificate and its key.
 
 use std::time::SystemTime;
 
 use palabre_config::Server;
 use palabre_config::certificate::{Facts, is_ours};
 
-use super::{Finding, Scene, word};
+use super::context::{Context, word};
+use super::finding::Finding;
 
 const AREA: &str = "certificate";
-/// So many days before the end it is time.
+/// Number of days before the expiry at which a warning starts.
 const SOON_DAYS: i64 = 14;
 
-/// All about it.
-pub fn look(scene: &Scene<'_>) -> Vec<Finding> {
-    let path = &scene.server.certificate;
+pub(super) fn check(context: &Context<'_>) -> Vec<Finding> {
+    let path = &context.server.certificate;
     let facts = match Facts::load(path) {
         Ok(facts) => facts,
-        Err(error) => return vec![Finding::fault(AREA, error.to_string(), made_by_us(scene))],
+        Err(error) => return vec![Finding::fault(AREA, error.to_string(), self_sign(context))],
     };
-    vec![validity(scene, &facts), names(scene, &facts), key(scene, &facts)]
+    vec![validity(context, &facts), names(context, &facts), key(context, &facts)]
 }
 
-/// What makes a new one of our own; somebody else's is kept, under another name.
-fn made_by_us(scene: &Scene<'_>) -> String {
-    let Server { certificate, private_key, .. } = &scene.server;
+/// Returns a command that makes a self-signed certificate. Files not made by `palabre self-sign` are kept under another name.
+fn self_sign(context: &Context<'_>) -> String {
+    let Server { certificate, private_key, .. } = &context.server;
     let mut steps = Vec::new();
     if let Some(directory) = certificate.parent().filter(|directory| !directory.exists()) {
         steps.push(format!("mkdir -p {}", word(directory)));
@@ -33,73 +33,80 @@ fn made_by_us(scene: &Scene<'_>) -> String {
         steps.push(format!("mv {0} {0}.old", word(path)));
     }
     let again = if owners.iter().any(|(_, ours)| *ours == Some(true)) { " --replace" } else { "" };
-    steps.push(format!("{} self-sign{again}", scene.places.palabre()));
+    steps.push(format!("{} self-sign{again}", context.directories.palabre()));
     steps.join(" && ")
 }
 
-/// What makes a new one, where one is there: our own command where it is ours.
-fn renewed(scene: &Scene<'_>) -> String {
-    match is_ours(&scene.server.certificate) {
-        Ok(Some(false)) => "renew it where it was made, and then palabre reload".to_owned(),
-        _ => made_by_us(scene),
+/// Returns the remedy for an expired certificate.
+fn renew(context: &Context<'_>) -> String {
+    match is_ours(&context.server.certificate) {
+        Ok(Some(false)) => "renew it at its certificate authority, then run palabre reload".to_owned(),
+        _ => self_sign(context),
     }
 }
 
-fn validity(scene: &Scene<'_>, facts: &Facts) -> Finding {
-    let (now, path) = (SystemTime::now(), scene.server.certificate.display());
+fn validity(context: &Context<'_>, facts: &Facts) -> Finding {
+    let (now, path) = (SystemTime::now(), context.server.certificate.display());
     let days = facts.days_left(now);
     if facts.not_before.seconds_from(now) > 0 {
-        let text = format!("'{path}' begins only on {}", facts.not_before);
+        let text = format!("'{path}' is not valid before {}", facts.not_before);
         return Finding::fault(AREA, text, "set this machine's clock: timedatectl set-ntp true");
     }
     if days < 0 {
-        return Finding::fault(AREA, format!("'{path}' ended on {}", facts.not_after), renewed(scene));
+        return Finding::fault(AREA, format!("'{path}' expired on {}", facts.not_after), renew(context));
     }
     let text = format!("'{path}': {days} days left");
     match (days < SOON_DAYS, facts.self_signed) {
-        (true, _) => Finding::warning(AREA, text, renewed(scene)),
+        (true, _) => Finding::warning(AREA, text, renew(context)),
         (false, true) => Finding::warning(
             AREA,
-            format!("{text}, self-signed, so browsers warn of it"),
-            format!("{}  # with the files of one that they know", scene.places.edit(&scene.file(), None)),
+            format!("{text}, self-signed: browsers warn about it"),
+            format!(
+                "{}  # set 'certificate' and 'private-key' to a trusted one",
+                context.directories.edit(&context.server_file(), None)
+            ),
         ),
         (false, false) => Finding::ok(AREA, text),
     }
 }
 
-fn names(scene: &Scene<'_>, facts: &Facts) -> Finding {
-    let host = &scene.server.host;
+fn names(context: &Context<'_>, facts: &Facts) -> Finding {
+    let host = &context.server.host;
     if facts.is_for(host) {
-        return Finding::ok(AREA, format!("is for '{host}'"));
+        return Finding::ok(AREA, format!("is valid for '{host}'"));
     }
-    let names = if facts.names.is_empty() { "nobody".to_owned() } else { facts.names.join(", ") };
-    let text = format!("is for {names} and not for '{host}', which the links say");
-    let mend = match is_ours(&scene.server.certificate) {
-        Ok(Some(true)) => made_by_us(scene),
-        _ => format!("{}  # 'host', or get one for '{host}'", scene.places.edit(&scene.file(), None)),
+    let names = if facts.names.is_empty() { "no name".to_owned() } else { facts.names.join(", ") };
+    let text = format!("is valid for {names}, but not for '{host}', the host in the links");
+    let remedy = match is_ours(&context.server.certificate) {
+        Ok(Some(true)) => self_sign(context),
+        _ => format!(
+            "{}  # change 'host', or get a certificate for '{host}'",
+            context.directories.edit(&context.server_file(), None)
+        ),
     };
-    Finding::fault(AREA, text, mend)
+    Finding::fault(AREA, text, remedy)
 }
 
-fn key(scene: &Scene<'_>, facts: &Facts) -> Finding {
-    let path = &scene.server.private_key;
+fn key(context: &Context<'_>, facts: &Facts) -> Finding {
+    let path = &context.server.private_key;
     match facts.is_of_key(path) {
-        Ok(Some(true)) => Finding::ok(AREA, format!("'{}' is its key", path.display())),
+        Ok(Some(true)) => Finding::ok(AREA, format!("'{}' is the certificate's key", path.display())),
         Ok(Some(false)) => {
-            let text = format!("'{}' is another certificate's key", path.display());
-            let certificate = &scene.server.certificate;
-            let mend = match is_ours(certificate) {
-                Ok(Some(false)) => format!("put the key of '{}' there", certificate.display()),
-                _ => made_by_us(scene),
+            let text = format!("'{}' is not the certificate's key", path.display());
+            let certificate = &context.server.certificate;
+            let remedy = match is_ours(certificate) {
+                Ok(Some(false)) => format!("replace it by the key of '{}'", certificate.display()),
+                _ => self_sign(context),
             };
-            Finding::fault(AREA, text, mend)
+            Finding::fault(AREA, text, remedy)
         }
         Ok(None) => {
-            let text = format!("'{}' is of a kind that only a listener can read", path.display());
-            // Written into the file as it is, which keeps its owner and its mode.
-            let mend = format!("key=$(openssl pkey -in {0}) && echo \"$key\" >{0}", word(path));
-            Finding::warning(AREA, text, mend)
+            let text =
+                format!("'{}' is not in PKCS #8 format, so it was not checked; listeners accept it", path.display());
+            // Overwrites the file instead of replacing it, which keeps owner and mode.
+            let remedy = format!("key=$(openssl pkey -in {0}) && echo \"$key\" >{0}", word(path));
+            Finding::warning(AREA, text, remedy)
         }
-        Err(error) => Finding::fault(AREA, error.to_string(), made_by_us(scene)),
+        Err(error) => Finding::fault(AREA, error.to_string(), self_sign(context)),
     }
 }

@@ -1,70 +1,71 @@
-//! What a process may have: descriptors and threads, by its own limits and by those of the control groups around it.
+//! Checks limits of file descriptors and threads: the processes' own and those of their control groups.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::system::number;
-use super::{Finding, Scene, has_systemd, word};
+use super::context::{Context, has_systemd, number, word};
+use super::finding::Finding;
 use crate::processes;
 
-/// What a process has open besides what grows with the participants or connections.
-pub const DESCRIPTORS: u64 = 64;
-/// Threads of a listener to which nobody is connected.
+/// Descriptors of a process that don't depend on the number of participants and connections.
+pub(super) const DESCRIPTORS: u64 = 64;
+/// Threads of a listener without connections.
 const IDLE_THREADS: u64 = 1;
-/// Threads of a listener besides one for each connection, at most.
+/// Maximum threads of a listener, in addition to one per connection.
 const LISTENER_THREADS: u64 = 4;
 /// Threads of mixer, supervisor, exporter and recorders.
 const OTHER_THREADS: u64 = 16;
 /// Control groups, version 2: cgroups(7).
 const GROUPS: &str = "/sys/fs/cgroup";
 
-/// A limit, and what raises it.
+/// A limit and its remedy.
 struct Limit {
-    most: u64,
-    mend: String,
+    max: u64,
+    remedy: String,
 }
 
-/// Whether mixer and supervisor may open enough.
-pub fn nofile(scene: &Scene<'_>) -> Finding {
+/// Checks the open files of mixer and supervisor.
+pub(super) fn open_files(context: &Context<'_>) -> Finding {
     const AREA: &str = "descriptors";
-    let connections = scene.server.limits.connections as u64;
+    let connections = context.server.limits.connections as u64;
     let needed = [
-        ("palabre-mixer", 2 * scene.people() + DESCRIPTORS),
-        ("palabre-supervisor", scene.people().max(connections) + DESCRIPTORS),
+        ("palabre-mixer", 2 * context.participant_count() + DESCRIPTORS),
+        ("palabre-supervisor", context.participant_count().max(connections) + DESCRIPTORS),
     ];
     for (program, needed) in needed {
-        let limit = Process::of(scene, program).limit("Max open files", "NOFILE", needed);
-        if limit.most < needed {
-            let text = format!("{program} may have {} and needs {needed}", limit.most);
-            return Finding::fault(AREA, text, limit.mend);
+        let limit = Process::of(context, program).limit("Max open files", "NOFILE", needed);
+        if limit.max < needed {
+            let text = format!("{program} may open {} files and needs {needed}", limit.max);
+            return Finding::fault(AREA, text, limit.remedy);
         }
     }
-    Finding::ok(AREA, "enough for every participant")
+    Finding::ok(AREA, "enough for all participants")
 }
 
-/// Whether the listeners may have enough threads: below what they need before anybody comes it is a fault.
-pub fn threads(scene: &Scene<'_>) -> Finding {
+/// Checks the threads of the listeners. Too few for listeners without connections is a fault.
+pub(super) fn threads(context: &Context<'_>) -> Finding {
     const AREA: &str = "threads";
-    let rest = scene.people() * IDLE_THREADS + OTHER_THREADS;
-    let all = scene.people() * (LISTENER_THREADS + scene.server.limits.connections as u64) + OTHER_THREADS;
-    let process = Process::of(scene, "palabre-supervisor");
+    let idle = context.participant_count() * IDLE_THREADS + OTHER_THREADS;
+    let all =
+        context.participant_count() * (LISTENER_THREADS + context.server.limits.connections as u64) + OTHER_THREADS;
+    let process = Process::of(context, "palabre-supervisor");
     let own = process.limit("Max processes", "NPROC", all);
-    let limit = match process.group().and_then(|group| tightest(Path::new(GROUPS), &group)) {
-        Some(group) if group.most < own.most => group,
+    let limit = match process.group().and_then(|group| lowest(Path::new(GROUPS), &group)) {
+        Some(group) if group.max < own.max => group,
         _ => own,
     };
-    let most = limit.most;
-    if most < rest {
-        return Finding::fault(AREA, format!("all may have {most}, and need {rest} before anybody comes"), limit.mend);
+    let max = limit.max;
+    if max < idle {
+        return Finding::fault(AREA, format!("{max} allowed, {idle} needed without connections"), limit.remedy);
     }
-    if most < all {
-        let text = format!("all may have {most}, and need {all} if everybody makes all connections that they may");
-        return Finding::warning(AREA, text, limit.mend);
+    if max < all {
+        let text = format!("{max} allowed, {all} needed if all participants use all their connections");
+        return Finding::warning(AREA, text, limit.remedy);
     }
     Finding::ok(AREA, format!("{all} at most"))
 }
 
-/// A program of ours, which may run.
+/// A daemon, running or not.
 struct Process<'a> {
     program: &'a str,
     pid: Option<u32>,
@@ -72,22 +73,22 @@ struct Process<'a> {
 }
 
 impl<'a> Process<'a> {
-    fn of(scene: &Scene<'_>, program: &'a str) -> Self {
-        let found = processes::others(scene.places.run).into_iter().find(|(name, _)| name == program);
-        Self { program, pid: found.map(|(_, pid)| pid), palabre: scene.places.palabre() }
+    fn of(context: &Context<'_>, program: &'a str) -> Self {
+        let found = processes::daemons(context.directories.run).into_iter().find(|(name, _)| name == program);
+        Self { program, pid: found.map(|(_, pid)| pid), palabre: context.directories.palabre() }
     }
 
-    /// A file about it in /proc; about us, whose limits it would inherit, where it doesn't run.
-    fn about(&self, file: &str) -> String {
-        let of = |who: &str| fs::read_to_string(format!("/proc/{who}/{file}")).ok();
-        self.pid.and_then(|pid| of(&pid.to_string())).or_else(|| of("self")).unwrap_or_default()
+    /// Reads a file in /proc/PID; if the daemon doesn't run, of this process, whose limits it would inherit.
+    fn proc_file(&self, file: &str) -> String {
+        let read = |pid: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).ok();
+        self.pid.and_then(|pid| read(&pid.to_string())).or_else(|| read("self")).unwrap_or_default()
     }
 
-    /// The hard limit of this line of proc_pid_limits(5), and what raises it to `needed`.
+    /// Returns the hard limit in this line of proc_pid_limits(5), with a remedy that raises it to `needed`.
     fn limit(&self, line: &str, resource: &str, needed: u64) -> Limit {
-        let text = self.about("limits");
+        let text = self.proc_file("limits");
         let hard = text.lines().find_map(|text| text.strip_prefix(line)?.split_whitespace().nth(1));
-        Limit { most: hard.and_then(|hard| hard.parse().ok()).unwrap_or(u64::MAX), mend: self.raise(resource, needed) }
+        Limit { max: hard.and_then(|hard| hard.parse().ok()).unwrap_or(u64::MAX), remedy: self.raise(resource, needed) }
     }
 
     fn raise(&self, resource: &str, needed: u64) -> String {
@@ -99,7 +100,7 @@ impl<'a> Process<'a> {
                  systemctl daemon-reload && systemctl restart {program}",
                 resource.to_lowercase()
             ),
-            // Children have what their parent had when they were born.
+            // Children inherit the limits of their parent when they start.
             (false, Some(pid)) => {
                 let (flag, palabre) = (resource.to_lowercase(), &self.palabre);
                 let again = if resource == "NPROC" { format!(" && {palabre} restart --all") } else { String::new() };
@@ -112,22 +113,22 @@ impl<'a> Process<'a> {
         }
     }
 
-    /// Its control group, below the mount point.
+    /// Returns its control group, relative to the mount point.
     fn group(&self) -> Option<String> {
-        self.about("cgroup").lines().find_map(|line| line.strip_prefix("0::/")).map(str::to_owned)
+        self.proc_file("cgroup").lines().find_map(|line| line.strip_prefix("0::/")).map(str::to_owned)
     }
 }
 
-/// The lowest `pids.max` of a control group and those around it.
-fn tightest(root: &Path, group: &str) -> Option<Limit> {
+/// Returns the lowest `pids.max` of a control group and its ancestors.
+fn lowest(root: &Path, group: &str) -> Option<Limit> {
     let group = root.join(group);
-    let around = group.ancestors().take_while(|path| path.starts_with(root));
-    let limits = around.filter_map(|path| Some((number(&path.join("pids.max"))?, path.to_owned())));
-    let (most, path) = limits.min()?;
-    Some(Limit { most, mend: unlimited(&path) })
+    let groups = group.ancestors().take_while(|path| path.starts_with(root));
+    let limits = groups.filter_map(|path| Some((number(&path.join("pids.max"))?, path.to_owned())));
+    let (max, path) = limits.min()?;
+    Some(Limit { max, remedy: unlimited(&path) })
 }
 
-/// What systemd made is for systemd to change, or it would undo it.
+/// Returns a command that removes the limit. A unit's limit is changed by systemctl(1), because systemd would undo a direct change.
 fn unlimited(group: &Path) -> String {
     let unit = group.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let is_unit = [".service", ".slice", ".scope"].iter().any(|end| unit.ends_with(end));
@@ -143,15 +144,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_tightest_of_the_control_groups_around_holds() {
+    fn lowest_limit_of_all_ancestors_applies() {
         let root = tempfile::tempdir().unwrap();
         let inner = root.path().join("outer/inner");
         fs::create_dir_all(&inner).unwrap();
-        assert!(tightest(root.path(), "outer/inner").is_none());
+        assert!(lowest(root.path(), "outer/inner").is_none());
         fs::write(inner.join("pids.max"), "max\n").unwrap();
         fs::write(root.path().join("outer/pids.max"), "52\n").unwrap();
-        let limit = tightest(root.path(), "outer/inner").unwrap();
-        assert_eq!(limit.most, 52);
-        assert!(Path::new("/run/systemd/system").exists() || limit.mend.ends_with("/outer/pids.max"), "{}", limit.mend);
+        let limit = lowest(root.path(), "outer/inner").unwrap();
+        assert_eq!(limit.max, 52);
+        assert!(
+            Path::new("/run/systemd/system").exists() || limit.remedy.ends_with("/outer/pids.max"),
+            "{}",
+            limit.remedy
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! Who may read and write what: directories, sockets and the private key are for the daemons and their operators alone.
+//! Checks owners and modes: only the daemons and operators may use the directories, the sockets and the private key.
 
 use std::fs::{self, Metadata};
 use std::io::ErrorKind;
@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use palabre_config::{PARTICIPANTS_DIR, Server};
 
-use super::{Finding, Places, has_systemd, word};
+use super::context::{Directories, has_systemd, word};
+use super::finding::Finding;
 use crate::processes;
 
 const AREA: &str = "directories";
@@ -15,17 +16,19 @@ const READ: u32 = 0o4;
 const WRITE: u32 = 0o2;
 const ENTER: u32 = 0o5;
 
-/// All about them.
-pub fn look(places: Places<'_>, server: Option<&Server>) -> Vec<Finding> {
-    let mut findings: Vec<Finding> = directories(places, server).collect();
-    match fs::metadata(places.run) {
-        Err(error) => findings.push(no_run(places, &error)),
+pub(super) fn check(directories: Directories<'_>, server: Option<&Server>) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = accessible_to_all(directories, server).collect();
+    match fs::metadata(directories.run) {
+        Err(error) => findings.push(no_run(directories, &error)),
         Ok(run) => {
-            let daemons = Daemons::now(places, &run);
-            findings.extend(entrances(places, server, &daemons));
+            let daemons = Daemons::find(directories, &run);
+            findings.extend(inaccessible(directories, server, &daemons));
             findings.extend(server.and_then(|server| key(&server.private_key, Some(&daemons))));
             if findings.iter().all(|finding| finding.area != AREA) {
-                findings.push(Finding::ok(AREA, format!("'{}', '{}'", places.config.display(), places.run.display())));
+                findings.push(Finding::ok(
+                    AREA,
+                    format!("'{}', '{}'", directories.config.display(), directories.run.display()),
+                ));
             }
             return findings;
         }
@@ -34,88 +37,96 @@ pub fn look(places: Places<'_>, server: Option<&Server>) -> Vec<Finding> {
     findings
 }
 
-fn no_run(places: Places<'_>, error: &std::io::Error) -> Finding {
-    let run = places.run.display();
+fn no_run(directories: Directories<'_>, error: &std::io::Error) -> Finding {
+    let run = directories.run.display();
     match error.kind() {
         ErrorKind::NotFound if has_systemd() => {
-            Finding::warning(AREA, format!("'{run}' isn't there yet"), "systemctl start palabre.target")
+            Finding::warning(AREA, format!("'{run}' doesn't exist yet"), "systemctl start palabre.target")
         }
         ErrorKind::NotFound => {
-            let mend = format!("mkdir -m 750 -p {}", word(places.run));
-            Finding::warning(AREA, format!("'{run}' isn't there yet"), mend)
+            let remedy = format!("mkdir -m 750 -p {}", word(directories.run));
+            Finding::warning(AREA, format!("'{run}' doesn't exist yet"), remedy)
         }
-        _ => {
-            Finding::fault(AREA, format!("unable to read '{run}': {error}"), format!("sudo {} check", places.palabre()))
-        }
+        _ => Finding::fault(
+            AREA,
+            format!("unable to read '{run}': {error}"),
+            format!("sudo {} check", directories.palabre()),
+        ),
     }
 }
 
-/// What is ours alone. Keys that lie elsewhere lie in somebody else's directory.
-fn ours<'a>(places: Places<'a>, server: Option<&'a Server>) -> impl Iterator<Item = PathBuf> + 'a {
+/// Returns the directories of the configuration. The key's directory is one only if it is below `config`.
+fn config_directories<'a>(
+    directories: Directories<'a>,
+    server: Option<&'a Server>,
+) -> impl Iterator<Item = PathBuf> + 'a {
     let key = server.and_then(|server| server.private_key.parent());
-    let tls = key.filter(|tls| tls.starts_with(places.config) && *tls != places.config).map(Path::to_owned);
-    [places.config.to_owned(), places.config.join(PARTICIPANTS_DIR)].into_iter().chain(tls)
+    let tls = key.filter(|tls| tls.starts_with(directories.config) && *tls != directories.config).map(Path::to_owned);
+    [directories.config.to_owned(), directories.config.join(PARTICIPANTS_DIR)].into_iter().chain(tls)
 }
 
-/// Nobody else has any business in there.
-fn directories<'a>(places: Places<'a>, server: Option<&'a Server>) -> impl Iterator<Item = Finding> + 'a {
-    let run = [places.run.to_owned(), places.run.join("rooms")];
-    let sockets = [places.run.join("control.sock"), places.run.join("notify.sock")];
-    let directories = ours(places, server).chain(run).filter_map(|path| {
+/// Reports directories and sockets that all users can use.
+fn accessible_to_all<'a>(
+    directories: Directories<'a>,
+    server: Option<&'a Server>,
+) -> impl Iterator<Item = Finding> + 'a {
+    let run = [directories.run.to_owned(), directories.run.join("rooms")];
+    let sockets = [directories.run.join("control.sock"), directories.run.join("notify.sock")];
+    let directories = config_directories(directories, server).chain(run).filter_map(|path| {
         let mode = fs::metadata(&path).ok()?.mode();
-        let mend = format!("chmod o= {}", word(&path));
+        let remedy = format!("chmod o= {}", word(&path));
         if mode & WRITE != 0 {
-            return Some(Finding::fault(AREA, format!("anybody can write in '{}'", path.display()), mend));
+            return Some(Finding::fault(AREA, format!("all users can write to '{}'", path.display()), remedy));
         }
-        let text = format!("anybody can look into '{}'", path.display());
-        (mode & ENTER != 0).then(|| Finding::warning(AREA, text, mend))
+        let text = format!("all users can list '{}'", path.display());
+        (mode & ENTER != 0).then(|| Finding::warning(AREA, text, remedy))
     });
     directories.chain(sockets.into_iter().filter_map(|path| {
         let mode = fs::metadata(&path).ok()?.mode();
-        let text = format!("anybody can say something to '{}'", path.display());
+        let text = format!("all users can connect to '{}'", path.display());
         (mode & WRITE != 0).then(|| Finding::fault(AREA, text, format!("chmod o= {}", word(&path))))
     }))
 }
 
-/// The daemons read the configuration.
-fn entrances(places: Places<'_>, server: Option<&Server>, daemons: &Daemons) -> Vec<Finding> {
-    let shut = |path: PathBuf| {
+/// Reports directories of the configuration that the daemons can't read.
+fn inaccessible(directories: Directories<'_>, server: Option<&Server>, daemons: &Daemons) -> Vec<Finding> {
+    let unreadable = |path: PathBuf| {
         let metadata = fs::metadata(&path).ok()?;
-        let text = format!("the daemons (user {}) can't look into '{}'", daemons.uid, path.display());
-        (!daemons.may(&metadata, ENTER)).then(|| Finding::fault(AREA, text, daemons.let_in(&path, "rx")))
+        let text = format!("the daemons (user {}) can't open '{}'", daemons.uid, path.display());
+        (!daemons.may(&metadata, ENTER)).then(|| Finding::fault(AREA, text, daemons.permit(&path, "rx")))
     };
-    ours(places, server).filter_map(shut).collect()
+    config_directories(directories, server).filter_map(unreadable).collect()
 }
 
-/// The key is for the daemons and for nobody else.
+/// Checks that the daemons can read the private key, and no other users.
 fn key(path: &Path, daemons: Option<&Daemons>) -> Option<Finding> {
     const AREA: &str = "certificate";
     let metadata = fs::metadata(path).ok()?;
     let file = path.display();
     if metadata.mode() & READ != 0 {
-        return Some(Finding::fault(AREA, format!("anybody can read '{file}'"), format!("chmod o= {}", word(path))));
+        return Some(Finding::fault(AREA, format!("all users can read '{file}'"), format!("chmod o= {}", word(path))));
     }
     let daemons = daemons.filter(|daemons| !daemons.may(&metadata, READ))?;
     let text = format!("the daemons (user {}) can't read '{file}'", daemons.uid);
-    Some(Finding::fault(AREA, text, daemons.let_in(path, "r")))
+    Some(Finding::fault(AREA, text, daemons.permit(path, "r")))
 }
 
-/// Who the daemons are.
+/// User and groups of the daemons.
 struct Daemons {
     uid: u32,
-    /// Theirs first.
+    /// The primary group is first.
     gids: Vec<u32>,
 }
 
 impl Daemons {
-    /// The supervisor's user and groups; where none runs, those who own the directory of what runs.
-    fn now(places: Places<'_>, run: &Metadata) -> Self {
-        let supervisor = processes::others(places.run).into_iter().find(|(name, _)| name == "palabre-supervisor");
+    /// Returns the supervisor's user and groups; if none runs, the owner and group of the runtime directory.
+    fn find(directories: Directories<'_>, run: &Metadata) -> Self {
+        let supervisor = processes::daemons(directories.run).into_iter().find(|(name, _)| name == "palabre-supervisor");
         let status = supervisor.and_then(|(_, pid)| fs::read_to_string(format!("/proc/{pid}/status")).ok());
         status.and_then(|status| Self::parse(&status)).unwrap_or(Self { uid: run.uid(), gids: vec![run.gid()] })
     }
 
-    /// By proc_pid_status(5): of four numbers the second one is the effective one.
+    /// Parses proc_pid_status(5). The second of four ids is the effective one.
     fn parse(status: &str) -> Option<Self> {
         let numbers = |key: &str| -> Option<Vec<u32>> {
             let line = status.lines().find_map(|line| line.strip_prefix(key))?;
@@ -134,9 +145,10 @@ impl Daemons {
         self.uid == 0 || file.mode() >> shift & bits == bits
     }
 
-    fn let_in(&self, path: &Path, bits: &str) -> String {
-        let is_theirs = fs::metadata(path).is_ok_and(|file| file.uid() == self.uid);
-        match is_theirs {
+    /// Returns a command that gives the daemons the permission.
+    fn permit(&self, path: &Path, bits: &str) -> String {
+        let owns_it = fs::metadata(path).is_ok_and(|file| file.uid() == self.uid);
+        match owns_it {
             true => format!("chmod u+{bits} {}", word(path)),
             false => format!("chgrp {} {1} && chmod g+{bits} {1}", self.gids.first().unwrap_or(&0), word(path)),
         }
@@ -149,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kernel_says_who_the_daemons_are() {
+    fn user_and_groups_are_read_from_status() {
         let daemons = Daemons::parse("Name:\tx\nUid:\t0\t7\t0\t0\nGid:\t1\t8\t1\t1\nGroups:\t9 10 \n").unwrap();
         assert_eq!((daemons.uid, daemons.gids), (7, vec![8, 9, 10]));
     }

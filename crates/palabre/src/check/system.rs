@@ -1,7 +1,6 @@
-//! What the machine must have for so many participants: ports, pipes, watches, a clock.
+//! Checks resources of the machine: ports, pipes, inotify watches, the clock.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -10,143 +9,144 @@ use palabre_config::Participant;
 use palabre_host::sockets;
 use palabre_room::PIPE_MS;
 
+use super::context::{Context, has_systemd, number};
+use super::finding::Finding;
 use super::limits::{self, DESCRIPTORS};
-use super::{Finding, Scene, has_systemd};
 
 const PAGE_BYTES: u64 = 4096;
-/// Nobody has built this before.
-const FIRST_DAY_S: u64 = 1_767_225_600;
+/// 1 January 2026, before the first release. An earlier time is wrong.
+const MIN_TIME_S: u64 = 1_767_225_600;
 
-/// All about it.
-pub fn look(scene: &Scene<'_>) -> Vec<Finding> {
-    let mut findings = ports(scene);
+pub(super) fn check(context: &Context<'_>) -> Vec<Finding> {
+    let mut findings = ports(context);
     findings.extend([
-        limits::nofile(scene),
-        limits::threads(scene),
-        pipes(scene),
-        watches(scene),
+        limits::open_files(context),
+        limits::threads(context),
+        pipes(context),
+        watches(context),
         clock(SystemTime::now()),
     ]);
     findings
 }
 
-/// Each participant's port is open by us, or free.
-fn ports(scene: &Scene<'_>) -> Vec<Finding> {
+/// Checks that each participant's port is served by a listener or free.
+fn ports(context: &Context<'_>) -> Vec<Finding> {
     const AREA: &str = "ports";
-    let served = scene.status.iter().flat_map(|status| &status.participants).filter(|one| one.pid.is_some());
-    let ours: BTreeSet<u16> = served.map(|one| one.port).collect();
-    let others = scene.participants.iter().filter(|one| one.port != 0 && !ours.contains(&one.port));
+    let served = context.status.iter().flat_map(|status| &status.participants).filter(|one| one.pid.is_some());
+    let served_ports: BTreeSet<u16> = served.map(|one| one.port).collect();
+    let others = context.participants.iter().filter(|one| one.port != 0 && !served_ports.contains(&one.port));
     let mut findings: Vec<Finding> = others
         .filter_map(|one| {
-            let error = sockets::listen(scene.server.bind, one.port).err()?;
-            let who = format!("port {} of '{}'", one.port, one.name);
+            let error = sockets::listen(context.server.bind, one.port).err()?;
+            let port = format!("port {} of '{}'", one.port, one.name);
             Some(match error.kind() {
                 ErrorKind::AddrInUse => {
-                    let text = format!("{who} belongs to another program");
-                    Finding::fault(AREA, text, format!("ss -ltnp 'sport = :{}'  # says which", one.port))
+                    let text = format!("{port} is in use by another program");
+                    Finding::fault(AREA, text, format!("ss -ltnp 'sport = :{}'  # shows which", one.port))
                 }
                 ErrorKind::PermissionDenied => {
-                    // The daemons may be allowed to what we are not.
+                    // The daemons may have the permission.
                     Finding::warning(
                         AREA,
-                        format!("{who} is not ours to try"),
-                        format!("sudo {} check", scene.places.palabre()),
+                        format!("no permission to test {port}"),
+                        format!("sudo {} check", context.directories.palabre()),
                     )
                 }
                 _ => {
-                    let mend = format!("{}  # 'bind'", scene.places.edit(&scene.file(), None));
-                    Finding::fault(AREA, format!("{who} can't be opened on '{}': {error}", scene.server.bind), mend)
+                    let remedy = format!("{}  # 'bind'", context.directories.edit(&context.server_file(), None));
+                    Finding::fault(AREA, format!("unable to open {port} on '{}': {error}", context.server.bind), remedy)
                 }
             })
         })
         .collect();
-    let range = scene.server.ports;
+    let range = context.server.ports;
     let outside = |one: &&Participant| one.port != 0 && !range.iter().any(|port| port == one.port);
-    if let Some(one) = scene.participants.iter().find(outside) {
+    if let Some(one) = context.participants.iter().find(outside) {
         let text =
-            format!("port {} of '{}' isn't one of {range}, which a firewall may be open for", one.port, one.name);
-        let mend = format!("{}  # 'ports', or 'port' in their file", scene.places.edit(&scene.file(), None));
-        findings.push(Finding::warning(AREA, text, mend));
+            format!("port {} of '{}' is outside the range {range}, so a firewall may block it", one.port, one.name);
+        let remedy = format!(
+            "{}  # 'ports', or 'port' in the participant's file",
+            context.directories.edit(&context.server_file(), None)
+        );
+        findings.push(Finding::warning(AREA, text, remedy));
     }
     if findings.is_empty() {
-        findings.push(Finding::ok(AREA, format!("{} ours, the others free", ours.len())));
+        findings.push(Finding::ok(AREA, format!("{} served, all others free", served_ports.len())));
     }
     findings
 }
 
-fn pipes(scene: &Scene<'_>) -> Finding {
-    let bytes = scene.server.format.bytes_in_ms(PIPE_MS) as u64;
-    // The kernel rounds up to a power of two.
-    let needed = 2 * scene.people() * bytes.div_ceil(PAGE_BYTES).next_power_of_two();
+fn pipes(context: &Context<'_>) -> Finding {
+    let bytes = context.server.format.bytes_in_ms(PIPE_MS) as u64;
+    // The kernel rounds the size up to a power of two.
+    let needed = 2 * context.participant_count() * bytes.div_ceil(PAGE_BYTES).next_power_of_two();
     enough_pipes(needed, number(Path::new("/proc/sys/fs/pipe-user-pages-soft")))
 }
 
-/// In pages; 0 and nothing are no limit.
-fn enough_pipes(needed: u64, most: Option<u64>) -> Finding {
+/// Compares numbers of pages. 0 and `None` are no limit.
+fn enough_pipes(needed: u64, max: Option<u64>) -> Finding {
     const AREA: &str = "pipes";
-    let Some(most) = most.filter(|most| *most != 0) else {
+    let Some(max) = max.filter(|max| *max != 0) else {
         return Finding::ok(AREA, "no limit");
     };
-    if most < needed {
-        let text = format!("{needed} pages are needed, and a user has {most}: new pipes would hold 8 KiB");
+    if max < needed {
+        let text = format!("{needed} pages needed, {max} allowed per user: further pipes would hold only 8 KiB");
         return Finding::fault(AREA, text, format!("sysctl -w fs.pipe-user-pages-soft={}", needed * 2));
     }
-    Finding::ok(AREA, format!("{needed} of {most} pages"))
+    Finding::ok(AREA, format!("{needed} of {max} pages"))
 }
 
-fn watches(scene: &Scene<'_>) -> Finding {
-    let needed = 2 * scene.people() + DESCRIPTORS;
+fn watches(context: &Context<'_>) -> Finding {
+    let needed = 2 * context.participant_count() + DESCRIPTORS;
     enough_watches(needed, number(Path::new("/proc/sys/fs/inotify/max_user_watches")).unwrap_or(u64::MAX))
 }
 
-fn enough_watches(needed: u64, most: u64) -> Finding {
+fn enough_watches(needed: u64, max: u64) -> Finding {
     const AREA: &str = "watches";
-    if most < needed {
-        let text = format!("the mixer needs {needed}, and a user has {most}");
+    if max < needed {
+        let text = format!("the mixer needs {needed} inotify watches, {max} allowed per user");
         return Finding::fault(AREA, text, format!("sysctl -w fs.inotify.max_user_watches={}", needed * 2));
     }
     Finding::ok(AREA, format!("{needed} at most"))
 }
 
-/// Certificates and keys end by it.
+/// Checks the clock, which decides when certificates and keys expire.
 fn clock(now: SystemTime) -> Finding {
     const AREA: &str = "clock";
-    const MEND: &str = "timedatectl set-ntp true";
-    if now < SystemTime::UNIX_EPOCH + Duration::from_secs(FIRST_DAY_S) {
-        return Finding::fault(AREA, "stands before 2026", MEND);
+    const REMEDY: &str = "timedatectl set-ntp true";
+    if now < SystemTime::UNIX_EPOCH + Duration::from_secs(MIN_TIME_S) {
+        return Finding::fault(AREA, "the time is before 2026", REMEDY);
     }
-    let sets_it = ["/run/systemd/timesync/synchronized", "/run/chrony", "/run/ntpd.pid"];
-    if has_systemd() && !sets_it.iter().any(|path| Path::new(path).exists()) {
-        return Finding::warning(AREA, "nobody is seen to set it", MEND);
+    let synchronized = ["/run/systemd/timesync/synchronized", "/run/chrony", "/run/ntpd.pid"];
+    if has_systemd() && !synchronized.iter().any(|path| Path::new(path).exists()) {
+        return Finding::warning(AREA, "no time synchronization found", REMEDY);
     }
     Finding::ok(AREA, "is set")
-}
-
-/// The number in a file of the kernel's.
-pub fn number(path: &Path) -> Option<u64> {
-    fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::Level;
+    use crate::check::finding::Level;
 
     #[test]
-    fn what_the_kernel_has_too_little_of_is_a_fault_with_the_command_that_mends_it() {
+    fn low_kernel_limit_is_a_fault_with_a_remedy() {
         assert_eq!(enough_pipes(16_384, Some(16_384)), Finding::ok("pipes", "16384 of 16384 pages"));
         assert_eq!(enough_pipes(1, Some(0)), Finding::ok("pipes", "no limit"));
         let few = enough_pipes(16_400, Some(16_384));
-        assert_eq!((few.level, few.mend.as_deref()), (Level::Fault, Some("sysctl -w fs.pipe-user-pages-soft=32800")));
+        assert_eq!((few.level, few.remedy.as_deref()), (Level::Fault, Some("sysctl -w fs.pipe-user-pages-soft=32800")));
         let few = enough_watches(100, 99);
-        assert_eq!((few.level, few.mend.as_deref()), (Level::Fault, Some("sysctl -w fs.inotify.max_user_watches=200")));
+        assert_eq!(
+            (few.level, few.remedy.as_deref()),
+            (Level::Fault, Some("sysctl -w fs.inotify.max_user_watches=200"))
+        );
         assert_eq!(enough_watches(99, 99).level, Level::Ok);
     }
 
     #[test]
-    fn a_clock_that_nobody_has_set_is_a_fault() {
+    fn clock_that_is_not_set_is_a_fault() {
         let unset = clock(SystemTime::UNIX_EPOCH);
-        assert_eq!((unset.level, unset.mend.as_deref()), (Level::Fault, Some("timedatectl set-ntp true")));
+        assert_eq!((unset.level, unset.remedy.as_deref()), (Level::Fault, Some("timedatectl set-ntp true")));
         assert_ne!(clock(SystemTime::now()).level, Level::Fault);
     }
 }

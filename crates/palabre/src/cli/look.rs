@@ -1,56 +1,78 @@
-//! Commands that only look: `palabre check`, `palabre top` and `palabre logs`.
+//! Arguments of the commands that only show something: `status`, `check`, `top`, `logs`, `list`, `rooms`.
 
 use clap::Args;
 use palabre_room::Name;
 
-/// Shown below the help of `check`.
-pub const CHECK: &str = "\
+pub(super) const STATUS: &str = "\
+Examples:
+  palabre status
+  palabre status --json | jq -r '.participants[]|select(.state==\"failed\").name'
+
+The exit status is 0 whatever the states are, and 111 if no supervisor runs.
+Errors in the configuration are printed on standard error.";
+
+pub(super) const CHECK: &str = "\
 Examples:
   palabre check
   palabre check --json | jq -r '.checks[]|select(.level==\"fault\").mend'
 
-It changes nothing. A line is ok, a warning or a fault, and says what mends it.
-As root it sees all; the exit status is 78 where there is a fault, else 0.";
+The command changes nothing. Each line is ok, a warning or a fault, and ends
+with the remedy. Run it as root to check everything. The exit status is 78 if
+there is a fault, otherwise 0.";
 
-/// Shown below the help of `top`.
-pub const TOP: &str = "\
+pub(super) const TOP: &str = "\
 Examples:
   palabre top
 
-Everybody with a meter of how loud they are, from -60 to 0 dBFS, ten times a
-second. q or Ctrl-C ends it, the arrows scroll.";
+The level meters range from -60 to 0 dBFS and are updated ten times per second.
+q or Ctrl-C quits, the arrow keys scroll.";
 
-/// Shown below the help of `logs`.
-pub const LOGS: &str = "\
+pub(super) const LOGS: &str = "\
 Examples:
-  palabre logs alice                 what her listener says, live
+  palabre logs alice                 follow the log of alice's listener
   palabre logs alice --since -1h --no-follow
-  palabre logs                       everything that Palabre has said
+  palabre logs                       follow the log of all daemons
 
-It runs journalctl(1), so it is for a system with systemd; elsewhere the log is
-what the daemons write to standard error.";
+The command runs journalctl(1) and needs systemd. Without systemd the daemons
+log to standard error.";
+
+/// `palabre status`.
+#[derive(Args, Debug)]
+pub(crate) struct Status {
+    /// Print a JSON object; palabre(1) documents it
+    #[arg(long)]
+    pub(crate) json: bool,
+}
 
 /// `palabre check`.
 #[derive(Args, Debug)]
-pub struct Check {
-    /// Print JSON, one object, as palabre(1) documents it
+pub(crate) struct Check {
+    /// Print a JSON object; palabre(1) documents it
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
 }
 
 /// `palabre top`.
 #[derive(Args, Debug)]
-pub struct Top {}
+pub(crate) struct Top {}
 
 /// `palabre logs`.
 #[derive(Args, Debug)]
-pub struct Logs {
-    /// Login name of the participant [default: everything]
-    pub name: Option<Name>,
-    /// From when on, as journalctl(1) understands it [default: the last 200 lines]
+pub(crate) struct Logs {
+    /// Login name of the participant [default: all daemons]
+    pub(crate) name: Option<Name>,
+    /// Start at this time, in a format of journalctl(1) [default: the last 200 lines]
     #[arg(long, value_name = "WHEN", allow_hyphen_values = true)]
-    pub since: Option<String>,
-    /// End after what there is instead of waiting for more
+    pub(crate) since: Option<String>,
+    /// Exit after the existing lines instead of waiting for new ones
     #[arg(long)]
-    pub no_follow: bool,
+    pub(crate) no_follow: bool,
+}
+
+/// `palabre list` and `palabre rooms`.
+#[derive(Args, Debug)]
+pub(crate) struct List {
+    /// Print a JSON object; palabre(1) documents it
+    #[arg(long)]
+    pub(crate) json: bool,
 }

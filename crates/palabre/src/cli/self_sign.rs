@@ -1,21 +1,20 @@
-//! `palabre self-sign`.
+//! Arguments of `palabre self-sign`.
 
 use clap::Args;
 
-/// The end of its `--help`.
-pub const EXAMPLES: &str = "\
+pub(super) const EXAMPLES: &str = "\
 Examples:
   palabre self-sign
-  palabre self-sign --replace        after 'host' in palabre.toml was changed,
-                                     or when 397 days are nearly over
+  palabre self-sign --replace        after a change of 'host' in palabre.toml,
+                                     or before the 397 days of validity end
 
-Browsers warn of such a certificate, once for each person. One that they know
-replaces it: name its files in palabre.toml.";
+Browsers warn about a self-signed certificate. To use one that they trust, set
+'certificate' and 'private-key' in palabre.toml.";
 
 /// `palabre self-sign`.
 #[derive(Args, Debug)]
-pub struct SelfSign {
-    /// Replace a certificate that this command made; those of others are never touched
+pub(crate) struct SelfSign {
+    /// Replace a certificate made by this command; other certificates are never changed
     #[arg(long)]
-    pub replace: bool,
+    pub(crate) replace: bool,
 }

@@ -1,57 +1,119 @@
-//! The arguments of the commands that read or write sound: `palabre mix`, `play`, `tap`.
+//! Arguments of the commands that read or write sound: `mix`, `play`, `tap`, `record`.
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use palabre_room::{Gain, Name};
 
-use super::{Switch, decibels};
+use super::values::{Switch, decibels};
+
+pub(super) const MIX: &str = "\
+Examples:
+  palabre mix --out mixes alice.wav bob.wav carol.wav
+      mixes/alice.wav is what alice hears: bob and carol
+  palabre mix --out mixes --limiter off *.wav
+      exact sums; samples beyond full scale are clipped
+  palabre mix --out mixes --json *.wav | jq .elapsed_ms
+
+Rates, lengths and numbers of channels may differ. Every mix has the highest
+rate, one channel of 16 bits and the length of the longest input. Files of the
+same names in DIR are replaced when all mixes are complete; after an error they
+are unchanged.";
+
+pub(super) const PLAY: &str = "\
+Examples:
+  palabre play greeting.wav
+  palabre play jingle.wav --room workshop --gain -12 --loop
+  ffmpeg -i talk.ogg -f wav - | palabre play - --name radio
+
+The participant leaves the room when the file ends, or on Ctrl-C.";
+
+pub(super) const TAP: &str = "\
+Examples:
+  palabre tap alice > evening.wav
+  palabre tap alice | mpv -
+  palabre tap alice --raw | aplay -f S16_LE -r 24000
+
+The tap hears the same as the participant, whether or not the participant
+listens. Silence is written too: a minute of the room is a minute of the WAV.
+Ctrl-C ends it.";
+
+pub(super) const RECORD: &str = "\
+Examples:
+  palabre record start
+  palabre record status --room workshop
+  palabre record stop
+
+The files are in a new directory, whose path is printed. They are complete at
+any time except for the last second. The pages show that the room is recorded.";
 
 /// `palabre mix`.
 #[derive(Args, Debug)]
-pub struct Mix {
-    /// Directory of the mixes, which get the names of the files; made if it isn't there
+pub(crate) struct Mix {
+    /// Directory of the mixes, which have the names of the inputs; created if missing
     #[arg(long, value_name = "DIR")]
-    pub out: PathBuf,
-    /// What is louder than full scale: turned down in time, as in a room, or cut off
+    pub(crate) out: PathBuf,
+    /// Limit peaks beyond full scale as in a room (on), or clip them (off)
     #[arg(long, value_enum, value_name = "on|off", hide_possible_values = true, default_value_t = Switch::On)]
-    pub limiter: Switch,
-    /// Print JSON, one object, as palabre(1) documents it
+    pub(crate) limiter: Switch,
+    /// Print a JSON object; palabre(1) documents it
     #[arg(long)]
-    pub json: bool,
-    /// WAV files, any rates, lengths and channels; each of a name of its own
+    pub(crate) json: bool,
+    /// WAV files of any rate, length and number of channels, with different file names
     #[arg(required = true, value_name = "IN.wav")]
-    pub files: Vec<PathBuf>,
+    pub(crate) files: Vec<PathBuf>,
 }
 
 /// `palabre play`.
 #[derive(Args, Debug)]
-pub struct Play {
-    /// The WAV file, any rate, 1 to 8 channels; - is standard input
-    pub file: PathBuf,
-    /// The room
+pub(crate) struct Play {
+    /// WAV file of any rate with 1 to 8 channels; - is standard input
+    pub(crate) file: PathBuf,
+    /// Room to play into
     #[arg(long, value_name = "ROOM", default_value = "main")]
-    pub room: Name,
-    /// Louder or softer by so many decibels, -60 to 20
+    pub(crate) room: Name,
+    /// Gain in decibels, -60 to 20
     #[arg(long, value_name = "DB", allow_negative_numbers = true, value_parser = decibels)]
-    pub gain: Option<Gain>,
-    /// Begin again at its end, until Ctrl-C
+    pub(crate) gain: Option<Gain>,
+    /// Repeat the file until Ctrl-C
     #[arg(long = "loop")]
-    pub again: bool,
-    /// Name in the room [default: from the file's name]
+    pub(crate) repeat: bool,
+    /// Name of the participant in the room [default: made from the file name]
     #[arg(long, value_name = "NAME")]
-    pub name: Option<Name>,
+    pub(crate) name: Option<Name>,
 }
 
 /// `palabre tap`.
 #[derive(Args, Debug)]
-pub struct Tap {
-    /// Who hears it
-    pub name: Name,
-    /// Their room
+pub(crate) struct Tap {
+    /// Name of the participant
+    pub(crate) name: Name,
+    /// Room of the participant
     #[arg(long, value_name = "ROOM", default_value = "main")]
-    pub room: Name,
-    /// Samples alone, without a head: signed, 16 bits, low byte first, one channel, at the room's rate
+    pub(crate) room: Name,
+    /// Write samples without a WAV header: signed 16 bits, little-endian, one channel, the room's rate
     #[arg(long)]
-    pub raw: bool,
+    pub(crate) raw: bool,
+}
+
+/// What `palabre record` does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RecordVerb {
+    /// Start recording.
+    Start,
+    /// Stop recording.
+    Stop,
+    /// Print whether the room is recorded, since when and where.
+    Status,
+}
+
+/// `palabre record`.
+#[derive(Args, Debug)]
+pub(crate) struct Record {
+    /// What to do
+    #[arg(value_enum)]
+    pub(crate) verb: RecordVerb,
+    /// Room to record
+    #[arg(long, value_name = "ROOM", default_value = "main")]
+    pub(crate) room: Name,
 }

@@ -1,30 +1,30 @@
-//! How much is mixed at a time.
+//! Block and frame sizes of `palabre mix`.
 
-/// Half a millisecond, in which a limiter thinks, has at most so many samples.
-const LIMITER_BLOCK_MAX: usize = 24;
+/// Maximum number of samples in the half millisecond that is the limiter's unit.
+const LIMITER_UNIT_MAX: usize = 24;
 
-/// The sizes of what is read and mixed.
-pub struct Frames {
-    /// Samples of what is mixed at a time.
-    pub samples: usize,
-    /// So many frames are read at a time.
-    pub per_block: usize,
-    /// By so many samples what comes out is behind what goes in.
-    pub delay_samples: usize,
+/// The sizes of blocks (read at once) and frames (mixed at once).
+pub(crate) struct Frames {
+    /// Samples per frame.
+    pub(crate) samples: usize,
+    /// Frames per block.
+    pub(crate) per_block: usize,
+    /// Delay of the output, in samples.
+    pub(crate) delay_samples: usize,
 }
 
 impl Frames {
-    /// Without a limiter: a whole block at a time.
-    pub fn exact(block: usize) -> Self {
+    /// Returns the sizes without a limiter: a frame is a block.
+    pub(crate) fn exact(block: usize) -> Self {
         Self { samples: block, per_block: 1, delay_samples: 0 }
     }
 
-    /// With one: frames of 20 ms, 40 times half a millisecond, as [`palabre_sound::limit::Limiter`] wants them, and its
-    /// look-ahead of a quarter of a frame. Above 48 kHz they are shorter, which it doesn't mind.
-    pub fn limited(rate_hz: u32, block: usize) -> Self {
-        let of_limiter = (rate_hz as usize / 2_000).clamp(1, LIMITER_BLOCK_MAX);
-        let samples = of_limiter * 40;
-        Self { samples, per_block: (block / samples).max(1), delay_samples: of_limiter * 10 }
+    /// Returns the sizes with a limiter: frames of 20 ms, which are 40 units of [`palabre_sound::limit::Limiter`], and a delay of
+    /// its look-ahead, a quarter of a frame. Above 48 kHz the frames are shorter.
+    pub(crate) fn limited(rate_hz: u32, block: usize) -> Self {
+        let unit = (rate_hz as usize / 2_000).clamp(1, LIMITER_UNIT_MAX);
+        let samples = unit * 40;
+        Self { samples, per_block: (block / samples).max(1), delay_samples: unit * 10 }
     }
 }
 
@@ -35,7 +35,7 @@ mod tests {
     use palabre_sound::mix::Sum;
 
     #[test]
-    fn a_limiter_takes_these_frames_at_every_rate_and_is_so_late() {
+    fn limiter_accepts_the_frames_and_has_the_delay_at_every_rate() {
         for rate_hz in [8_000, 11_025, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 88_200, 96_000, 192_000] {
             let frames = Frames::limited(rate_hz, 16_384);
             let (mut limiter, mut out) = (Limiter::new(rate_hz), Vec::new());

@@ -1,18 +1,20 @@
-//! A WAV that is being written beside its final name, and takes it when everything has gone well.
+//! An output of `palabre mix`: a WAV under a temporary name, which gets its final name when all outputs are complete.
 
-use std::fs::Permissions;
+use std::fs::{self, Permissions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use palabre_sound::wav;
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempPath};
 
-/// Written at once, about.
-const WRITTEN_BYTES: usize = 15 * 1024;
+/// Number of buffered bytes that are written at once.
+const WRITE_BYTES: usize = 15 * 1024;
+/// Prefix of temporary names, in the directory of the outputs.
+const TEMPORARY: &str = ".palabre-mix-";
 
-/// One output. Dropped before [`Sink::commit`] it leaves nothing.
-pub struct Sink {
+/// An output. Dropped before [`commit`], it leaves no file.
+pub(crate) struct Sink {
     target: PathBuf,
     file: NamedTempFile,
     rate_hz: u32,
@@ -21,67 +23,122 @@ pub struct Sink {
 }
 
 impl Sink {
-    /// Begins the WAV that will be at `target`.
-    ///
-    /// # Errors
-    /// No file can be made there.
-    pub fn new(target: PathBuf, rate_hz: u32) -> io::Result<Self> {
-        let directory = target.parent().unwrap_or(Path::new("."));
+    /// Starts the WAV that will be at `target`.
+    pub(crate) fn new(target: PathBuf, rate_hz: u32) -> io::Result<Self> {
         let mut file = tempfile::Builder::new()
-            .prefix(".palabre-mix-")
+            .prefix(TEMPORARY)
             .suffix(".new")
-            // As any file: what the umask leaves of this.
+            // Reduced by the umask, as for any new file.
             .permissions(Permissions::from_mode(0o666))
-            .tempfile_in(directory)?;
+            .tempfile_in(directory_of(&target))?;
         file.write_all(&wav::sized_head(rate_hz, 0))?;
         Ok(Self { target, file, rate_hz, data_bytes: 0, bytes: Vec::new() })
     }
 
-    /// Where it will be.
-    #[must_use]
-    pub fn target(&self) -> &Path {
+    /// Returns the final path.
+    pub(crate) fn target(&self) -> &Path {
         &self.target
     }
 
-    /// Appends samples.
-    ///
-    /// # Errors
-    /// Those of write(2), or it is longer than a WAV can be.
-    pub fn write(&mut self, samples: &[i16]) -> io::Result<()> {
+    /// Appends samples. Fails if the WAV becomes too long for its format.
+    pub(crate) fn write(&mut self, samples: &[i16]) -> io::Result<()> {
         let before = self.bytes.len();
         self.bytes.resize(before + samples.len() * 2, 0);
         for (bytes, sample) in self.bytes[before..].chunks_exact_mut(2).zip(samples) {
             bytes.copy_from_slice(&sample.to_le_bytes());
         }
-        if self.bytes.len() >= WRITTEN_BYTES { self.flush() } else { Ok(()) }
+        if self.bytes.len() >= WRITE_BYTES { self.flush() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> io::Result<()> {
         self.data_bytes += self.bytes.len() as u64;
         if self.data_bytes > wav::DATA_BYTES_MAX {
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "a WAV holds 4 GiB; mix shorter pieces"));
+            return Err(io::Error::new(
+                io::ErrorKind::FileTooLarge,
+                "a WAV file holds at most 4 GiB; split the inputs",
+            ));
         }
         self.file.write_all(&self.bytes)?;
         self.bytes.clear();
         Ok(())
     }
 
-    /// Puts the true sizes into the head.
-    ///
-    /// # Errors
-    /// Those of write(2).
-    pub fn finish(&mut self) -> io::Result<()> {
+    /// Writes buffered samples and the final header.
+    pub(crate) fn finish(&mut self) -> io::Result<()> {
         self.flush()?;
         self.file.seek(SeekFrom::Start(0))?;
         self.file.write_all(&wav::sized_head(self.rate_hz, self.data_bytes))
     }
+}
 
-    /// Gives it its name, in place of any file that had it.
-    ///
-    /// # Errors
-    /// Those of rename(2).
-    pub fn commit(self) -> io::Result<PathBuf> {
-        self.file.persist(&self.target).map_err(|error| error.error)?;
-        Ok(self.target)
+/// Gives all outputs their final names. After an error, replaced files are restored and new ones removed; the error has the path of
+/// the output that failed.
+pub(crate) fn commit(sinks: Vec<Sink>) -> Result<(), (PathBuf, io::Error)> {
+    let mut replaced: Vec<Replaced> = Vec::with_capacity(sinks.len());
+    for Sink { target, file, .. } in sinks {
+        let result = Replaced::back_up(&target).and_then(|old| match file.persist(&target) {
+            Ok(_) => Ok(old),
+            Err(error) => {
+                old.put_back();
+                Err(error.error)
+            }
+        });
+        match result {
+            Ok(old) => replaced.push(old),
+            Err(error) => {
+                replaced.into_iter().for_each(Replaced::restore);
+                return Err((target, error));
+            }
+        }
     }
+    Ok(())
+}
+
+/// A file that an output replaces. Its backup is removed when this is dropped.
+struct Replaced {
+    target: PathBuf,
+    /// `None` if there was no file.
+    backup: Option<TempPath>,
+}
+
+impl Replaced {
+    /// Gives the file at `target` a second, temporary name. On a file system without hard links it has only that one.
+    fn back_up(target: &Path) -> io::Result<Self> {
+        if target.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        let mut temporary = tempfile::Builder::new();
+        temporary.prefix(TEMPORARY).suffix(".old");
+        let link = |backup: &Path| match fs::hard_link(target, backup) {
+            Err(error) if !matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => {
+                fs::rename(target, backup)
+            }
+            result => result,
+        };
+        let backup = match temporary.make_in(directory_of(target), link) {
+            Ok(backup) => Some(backup.into_temp_path()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        Ok(Self { target: target.to_owned(), backup })
+    }
+
+    /// Restores the file if only its backup has a name.
+    fn put_back(self) {
+        if self.target.symlink_metadata().is_err() {
+            self.restore();
+        }
+    }
+
+    /// Restores the file after it was replaced, or removes the new one.
+    fn restore(self) {
+        let _ = match self.backup {
+            Some(backup) => backup.persist(&self.target).map_err(|error| error.error),
+            None => fs::remove_file(&self.target),
+        };
+    }
+}
+
+fn directory_of(target: &Path) -> &Path {
+    target.parent().unwrap_or(Path::new("."))
 }

@@ -1,4 +1,7 @@
 use super::*;
+use crate::units::Unit;
+use palabre_room::LevelLine;
+use std::collections::BTreeSet;
 
 fn alice() -> ParticipantStatus {
     ParticipantStatus {
@@ -46,7 +49,7 @@ fn bob() -> ParticipantStatus {
     }
 }
 
-pub(crate) fn scene() -> (Status, Seen) {
+pub(crate) fn scene() -> (Status, Snapshot) {
     let carol = ParticipantStatus { name: "carol".into(), state: State::Failed, port: 9003, ..bob() };
     let status = Status {
         version: "0".into(),
@@ -57,19 +60,19 @@ pub(crate) fn scene() -> (Status, Seen) {
         errors: vec![],
     };
     let line = LevelLine { name: "alice".parse().unwrap(), state: Talk::Talking, dbfs: -21.3 };
-    let seen = Seen {
+    let snapshot = Snapshot {
         connections: BTreeMap::from([(9001, 2)]),
         levels: BTreeMap::from([(("main".to_owned(), "alice".to_owned()), line)]),
         usage: BTreeMap::from([(4242, Usage { cpu_ms: 610, cpu_percent: 1.0, rss_kib: 2048 })]),
-        others: vec![Other { program: "palabre-supervisor".into(), pid: Some(77), unit: None }],
+        daemons: vec![Daemon { program: "palabre-supervisor".into(), pid: Some(77), unit: None }],
     };
-    (status, seen)
+    (status, snapshot)
 }
 
 #[test]
-fn columns_stand_below_each_other() {
-    let (status, seen) = scene();
-    let text = seen.table(&status, false);
+fn table_has_aligned_columns_and_coloured_states() {
+    let (status, snapshot) = scene();
+    let text = tables(&snapshot, &status, false);
     let expected = "\
 STATE        NAME   ROOM  PORT  PID   CONN  TALK     LEVEL     DELAY   LOST  UNDERRUNS  DROPPED  CPU    MEMORY   RESTARTS  SINCE      LAST EXIT           NOTE
 serving      alice  main  9001  4242  2     talking  -21 dBFS  142 ms  3     0          0        1.0 %  2.0 MiB  0         1 min 1 s  -                   streams=1 speaking=no
@@ -80,7 +83,7 @@ STATE    PROCESS             PID  CPU  MEMORY  RESTARTS  LAST EXIT
 running  palabre-supervisor  77   -    -       -         -
 ";
     assert_eq!(text, expected);
-    let coloured = seen.table(&status, true);
+    let coloured = tables(&snapshot, &status, true);
     assert!(coloured.contains("\n\x1b[33mbacking off\x1b[0m  bob "), "{coloured}");
     assert!(coloured.contains("\n\x1b[1;31mfailed\x1b[0m       carol "), "{coloured}");
     let plain = [FAILED, BACKING_OFF, PLAIN].iter().fold(coloured, |text, code| text.replace(code, ""));
@@ -88,9 +91,9 @@ running  palabre-supervisor  77   -    -       -         -
 }
 
 #[test]
-fn what_was_seen_stands_beside_what_the_supervisor_says() {
-    let (status, seen) = scene();
-    let json = seen.json(&status).unwrap();
+fn json_combines_the_supervisors_answer_with_observations() {
+    let (status, snapshot) = scene();
+    let json = json_object(&snapshot, &status).unwrap();
     let (alice, bob) = (&json["participants"][0], &json["participants"][1]);
     assert_eq!(
         (&alice["state"], &alice["connections"], &alice["talk"]),
@@ -119,7 +122,7 @@ fn what_was_seen_stands_beside_what_the_supervisor_says() {
 }
 
 #[test]
-fn an_empty_roster_says_what_to_do() {
+fn empty_table_names_the_command_to_use() {
     let status = Status {
         version: "0".into(),
         supervisor: None,
@@ -128,11 +131,11 @@ fn an_empty_roster_says_what_to_do() {
         mixing: None,
         errors: Vec::new(),
     };
-    assert!(Seen::default().table(&status, true).contains("palabre invite"));
+    assert!(tables(&Snapshot::default(), &status, true).contains("palabre invite"));
 }
 
 #[test]
-fn a_certificate_is_told_in_a_line() {
+fn certificate_is_described_in_a_line() {
     let ours = Certificate {
         path: "/c.pem".into(),
         days_left: Some(396),
@@ -142,22 +145,22 @@ fn a_certificate_is_told_in_a_line() {
         fault: None,
     };
     let end = "2027-12-31T18:00:00Z";
-    let expected = format!("certificate '/c.pem': 396 days left, until {end}, self-signed: browsers warn of it");
-    assert_eq!(in_words(&ours), expected);
+    let expected = format!("certificate '/c.pem': 396 days left, until {end}, self-signed: browsers warn about it");
+    assert_eq!(certificate_line(&ours), expected);
     let over = Certificate { days_left: Some(-1), self_signed: false, ..ours.clone() };
-    assert_eq!(in_words(&over), format!("certificate '/c.pem': ended on {end}"));
+    assert_eq!(certificate_line(&over), format!("certificate '/c.pem': expired on {end}"));
     let broken = Certificate { days_left: None, not_after: None, ..ours };
-    assert_eq!(in_words(&broken), "certificate '/c.pem': can't be used");
+    assert_eq!(certificate_line(&broken), "certificate '/c.pem': invalid");
 }
 
 #[test]
-fn a_duration_has_at_most_two_units() {
+fn duration_has_at_most_two_units() {
     let shown = [0, 59_999, 192_000, 7_260_000, 190_800_000].map(duration);
     assert_eq!(shown, ["0 s", "59 s", "3 min 12 s", "2 h 1 min", "2 d 5 h"]);
 }
 
 #[test]
-fn systemd_s_word_stands_beside_the_process_that_it_is_about() {
+fn units_are_matched_with_processes() {
     let unit = |state: &str, pid, last_exit: Option<&str>| Unit {
         state: state.into(),
         pid,
@@ -169,23 +172,23 @@ fn systemd_s_word_stands_beside_the_process_that_it_is_about() {
         ("palabre-mixer".to_owned(), unit("auto-restart", None, Some("killed by signal 9"))),
         ("palabre-exporter".to_owned(), unit("dead", None, None)),
     ]);
-    let (status, mut seen) = scene();
-    seen.learn(units.clone(), true);
-    let text = seen.table(&status, false);
+    let (status, mut snapshot) = scene();
+    snapshot.add_units(units.clone(), true);
+    let text = tables(&snapshot, &status, false);
     assert!(text.contains("running       palabre-supervisor  77   -    -       2         -\n"), "{text}");
     assert!(
         text.contains("auto-restart  palabre-mixer       -    -    -       2         killed by signal 9\n"),
         "{text}"
     );
     assert!(!text.contains("palabre-exporter"), "{text}");
-    // Those of another directory are somebody else's.
+    // Units don't belong to daemons of another directory.
     let (_, mut elsewhere) = scene();
-    elsewhere.others[0].pid = Some(78);
-    elsewhere.learn(units, false);
-    assert_eq!((elsewhere.others.len(), elsewhere.others[0].restarts()), (1, None));
+    elsewhere.daemons[0].pid = Some(78);
+    elsewhere.add_units(units, false);
+    assert_eq!((elsewhere.daemons.len(), elsewhere.daemons[0].restarts()), (1, None));
 }
 
-/// Names of all members, wherever they are; those of `counters` are the listener's words.
+/// Collects the names of all members, except those in `counters`.
 fn members(value: &Value, names: &mut BTreeSet<String>) {
     match value {
         Value::Object(object) => {
@@ -202,8 +205,8 @@ fn members(value: &Value, names: &mut BTreeSet<String>) {
 }
 
 #[test]
-fn the_manual_has_exactly_the_members_of_the_object() {
-    let (mut status, seen) = scene();
+fn manual_documents_exactly_the_members_of_the_object() {
+    let (mut status, snapshot) = scene();
     status.participants[0].link = Some(LinkUse::Unused);
     status.supervisor = serde_json::from_value(json!({ "pid": 1, "began_ms": 2 })).unwrap();
     let certificate =
@@ -213,7 +216,7 @@ fn the_manual_has_exactly_the_members_of_the_object() {
     let mixing =
         json!({ "ticks": 1, "skipped": 0, "late": [[250, 1], [null, 0]], "late_us": 9, "participants": [alice] });
     status.mixing = serde_json::from_value(mixing).unwrap();
-    let json = seen.json(&status).unwrap();
+    let json = json_object(&snapshot, &status).unwrap();
     assert_eq!(json["participants"][0]["dropped_frames"], 4);
     let mut printed = BTreeSet::new();
     members(&json, &mut printed);

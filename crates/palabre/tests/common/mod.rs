@@ -1,4 +1,4 @@
-//! What the tests of the real command share.
+//! Helpers for tests of the `palabre` program.
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
@@ -7,15 +7,15 @@ use std::process::{Child, Command, Output};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long anything may take: generous, since machines are shared.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Timeout for anything a test waits for; long, because the machine may be busy.
+pub const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The command under test.
+/// Returns the program under test.
 pub fn palabre() -> Command {
     Command::new(env!("CARGO_BIN_EXE_palabre"))
 }
 
-/// A program of the suite beside the command, built first if it isn't there.
+/// Returns the path of another program of the suite; builds it if it is missing.
 pub fn sibling(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_BIN_EXE_palabre")).with_file_name(name);
     if !path.is_file() {
@@ -25,40 +25,40 @@ pub fn sibling(name: &str) -> PathBuf {
     path
 }
 
-/// A supervisor that ends with the test.
-pub struct Supervisor(pub Child);
+/// A process that is killed when this is dropped.
+pub struct Process(pub Child);
 
-impl Drop for Supervisor {
+impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// A supervisor of this directory, which has the configuration, and `run`.
-pub fn start(directory: &Path) -> Supervisor {
+/// Starts a supervisor with the configuration in `directory` and the runtime directory `run` in it.
+pub fn start(directory: &Path) -> Process {
     let mut command = Command::new(sibling("palabre-supervisor"));
     command.arg("--config").arg(directory).arg("--run").arg(directory.join("run"));
     command.arg("--listener").arg(sibling("palabre-listener"));
     command.arg("--parent-pid").arg(std::process::id().to_string());
-    Supervisor(command.spawn().unwrap())
+    Process(command.spawn().unwrap())
 }
 
-/// Standard output of a command that succeeded.
+/// Returns the standard output of a command, which must have succeeded.
 pub fn stdout(output: &Output) -> String {
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-/// Standard error of a command that ended with this code.
+/// Returns the standard error of a command, which must have ended with `code`.
 pub fn stderr(output: &Output, code: i32) -> String {
     assert_eq!(output.status.code(), Some(code), "{output:?}");
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-/// Waits until there is a value.
+/// Waits until `value` returns a value.
 pub fn wait_for<T>(what: &str, mut value: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         if let Some(value) = value() {
             return value;
@@ -68,12 +68,12 @@ pub fn wait_for<T>(what: &str, mut value: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// Sends a signal by `kill(1)`.
+/// Sends a signal with kill(1).
 pub fn signal(pid: u32, name: &str) {
     assert!(Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().unwrap().success());
 }
 
-/// Children, grandchildren … of a process.
+/// Returns all descendants of a process.
 pub fn descendants(of: u32) -> Vec<u32> {
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
     let all: Vec<u32> = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
@@ -87,7 +87,7 @@ pub fn descendants(of: u32) -> Vec<u32> {
     found.split_off(1)
 }
 
-/// Whether the process runs: neither gone nor only waiting to be waited for.
+/// Returns whether the process runs; false for a zombie.
 pub fn is_running(pid: u32) -> bool {
     stat(pid).is_some_and(|fields| !fields.starts_with(['Z', 'X']))
 }
@@ -96,7 +96,7 @@ fn parent(pid: u32) -> Option<u32> {
     stat(pid)?.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// `/proc/PID/stat` after the program's name in parentheses: state, parent … (proc(5)).
+/// Returns the fields of `/proc/PID/stat` after the program's name: state, parent, … (proc(5)).
 fn stat(pid: u32) -> Option<String> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     Some(stat.rsplit_once(')')?.1.trim_start().to_owned())

@@ -1,4 +1,4 @@
-//! Each thing that `palabre check` finds: how bad it is, what mends it, and that this mends it.
+//! The findings of `palabre check`: level, remedy, and that the remedy works.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -12,39 +12,39 @@ use palabre_testing::not_shown;
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::Value;
 
-use super::{check, house, invite};
+use super::{check, config, invite};
 use crate::common::{palabre, sibling, start, stdout, wait_for};
 
-/// By which `palabre self-sign` knows its own.
+/// The first line of files made by `palabre self-sign`.
 const OURS: &str = "Self-signed by palabre, for a start: browsers warn of it.\n";
 const DAY: Duration = Duration::from_secs(86_400);
-/// Nobody's number.
+/// A user id that doesn't exist.
 const DAEMONS: u32 = 54_321;
 
-/// What is wrong, and what is said of it.
+/// A fault and the expected finding.
 #[derive(Clone, Copy)]
 struct Fault {
     make: fn(&Path),
     level: &'static str,
     area: &'static str,
     text: &'static str,
-    /// DIR is the directory, PALABRE the command with its flags.
-    mend: &'static str,
-    /// Whether that is for a shell and needs nobody.
-    works: bool,
+    /// The remedy. DIR stands for the directory, PALABRE for the command with its flags.
+    remedy: &'static str,
+    /// Whether the test can run the remedy.
+    runnable: bool,
 }
 
-fn fault(make: fn(&Path), area: &'static str, text: &'static str, mend: &'static str) -> Fault {
-    Fault { make, level: "fault", area, text, mend, works: true }
+fn fault(make: fn(&Path), area: &'static str, text: &'static str, remedy: &'static str) -> Fault {
+    Fault { make, level: "fault", area, text, remedy, runnable: true }
 }
 
-fn warning(make: fn(&Path), area: &'static str, text: &'static str, mend: &'static str) -> Fault {
-    Fault { level: "warning", ..fault(make, area, text, mend) }
+fn warning(make: fn(&Path), area: &'static str, text: &'static str, remedy: &'static str) -> Fault {
+    Fault { level: "warning", ..fault(make, area, text, remedy) }
 }
 
-/// What somebody must do.
+/// A fault whose remedy needs the operator.
 fn by_hand(fault: Fault) -> Fault {
-    Fault { works: false, ..fault }
+    Fault { runnable: false, ..fault }
 }
 
 fn mode(path: &Path, mode: u32) {
@@ -55,7 +55,7 @@ fn tls(directory: &Path, file: &str) -> PathBuf {
     directory.join("tls").join(file)
 }
 
-/// A certificate for these days from now, and its key.
+/// Writes a certificate that is valid from day `from` to day `to`, counted from today, and its key.
 fn certify(directory: &Path, from: i64, to: i64, mark: &str) {
     let now = SystemTime::now();
     let day = |days: i64| match u32::try_from(days) {
@@ -85,16 +85,16 @@ fn room(directory: &Path) -> RoomDir {
 }
 
 fn certificates() -> Vec<Fault> {
-    const RENEW: &str = "renew it where it was made, and then palabre reload";
+    const RENEW: &str = "renew it at its certificate authority, then run palabre reload";
     const ANEW: &str = "PALABRE self-sign --replace";
     vec![
-        by_hand(fault(|at| certify(at, -100, -1, ""), "certificate", "cert.pem' ended on 2", RENEW)),
-        fault(|at| certify(at, -100, -1, OURS), "certificate", "cert.pem' ended on 2", ANEW),
+        by_hand(fault(|at| certify(at, -100, -1, ""), "certificate", "cert.pem' expired on 2", RENEW)),
+        fault(|at| certify(at, -100, -1, OURS), "certificate", "cert.pem' expired on 2", ANEW),
         by_hand(warning(|at| certify(at, -1, 9, ""), "certificate", "cert.pem': 8 days left", RENEW)),
         by_hand(fault(
             |at| certify(at, 1, 100, OURS),
             "certificate",
-            "cert.pem' begins only on 2",
+            "cert.pem' is not valid before 2",
             "set this machine's clock: timedatectl set-ntp true",
         )),
         fault(|at| fs::write(tls(at, "cert.pem"), OURS).unwrap(), "certificate", "no certificate in it", ANEW),
@@ -113,7 +113,7 @@ fn certificates() -> Vec<Fault> {
                 fs::write(tls(at, "cert.pem"), cert).unwrap();
             },
             "certificate",
-            "key.pem' is another certificate's key",
+            "key.pem' is not the certificate's key",
             ANEW,
         ),
         warning(
@@ -124,21 +124,21 @@ fn certificates() -> Vec<Fault> {
                 fs::write(&key, sec1.stdout).unwrap();
             },
             "certificate",
-            "key.pem' is of a kind that only a listener can read",
+            "key.pem' is not in PKCS #8 format",
             "key=$(openssl pkey -in DIR/tls/key.pem) && echo \"$key\" >DIR/tls/key.pem",
         ),
         fault(
             |at| mode(&tls(at, "key.pem"), 0o644),
             "certificate",
-            "anybody can read 'DIR/tls/key.pem'",
+            "all users can read 'DIR/tls/key.pem'",
             "chmod o= DIR/tls/key.pem",
         ),
     ]
 }
 
 fn directories() -> Vec<Fault> {
-    const LOOK: &str = "anybody can look into '";
-    const WRITE: &str = "anybody can write in '";
+    const LOOK: &str = "all users can list '";
+    const WRITE: &str = "all users can write to '";
     vec![
         fault(|at| mode(&at.join("participants.d"), 0o777), "directories", WRITE, "chmod o= DIR/participants.d"),
         warning(|at| mode(at, 0o755), "directories", LOOK, "chmod o= DIR"),
@@ -173,7 +173,7 @@ fn directories() -> Vec<Fault> {
         fault(
             |at| mode(room(at).path(), 0o2777),
             "rooms",
-            "has the mode 2777 and not 2770",
+            "has mode 2777 instead of 2770",
             "chmod 2770 DIR/run/rooms/main",
         ),
         by_hand(fault(
@@ -183,7 +183,7 @@ fn directories() -> Vec<Fault> {
                 fs::create_dir(&mic).unwrap();
             },
             "rooms",
-            "alice/mic' is no pipe",
+            "alice/mic' is not a pipe",
             "rm -rf DIR/run/rooms/main/alice && PALABRE stop alice && PALABRE start alice",
         )),
     ]
@@ -201,13 +201,13 @@ fn people() -> Vec<Fault> {
             |at| fs::write(at.join("palabre.toml"), "hots = \"x\"\n").unwrap(),
             "configuration",
             "palabre.toml', line 1: ",
-            "${EDITOR:-vi} +1 DIR/palabre.toml && PALABRE reload  # palabre.toml(5) has all its fields",
+            "${EDITOR:-vi} +1 DIR/palabre.toml && PALABRE reload  # see palabre.toml(5)",
         )),
-        warning(|at| fs::remove_file(alice(at)).unwrap(), "participants", "nobody", "PALABRE invite alice"),
+        warning(|at| fs::remove_file(alice(at)).unwrap(), "participants", "no participants", "PALABRE invite alice"),
         warning(
             |at| mode(&alice(at), 0o644),
             "participants",
-            "anybody can see the hash in 'DIR/participants.d/alice.toml'",
+            "all users can read the key hash in 'DIR/participants.d/alice.toml'",
             "chmod o= DIR/participants.d/*.toml",
         ),
         warning(
@@ -217,19 +217,19 @@ fn people() -> Vec<Fault> {
                 alice.write(at).unwrap();
             },
             "participants",
-            "the key of 'alice' ended on 2",
+            "the key of 'alice' expired on 2",
             "PALABRE invite alice --new-key --expires 30d  # or revoke alice",
         ),
         by_hand(warning(
             |at| invite(at, "bob", 1023),
             "ports",
-            "port 1023 of 'bob' isn't one of 1024-65535",
-            "${EDITOR:-vi} DIR/palabre.toml && PALABRE reload  # 'ports', or 'port' in their file",
+            "port 1023 of 'bob' is outside the range 1024-65535",
+            "${EDITOR:-vi} DIR/palabre.toml && PALABRE reload  # 'ports', or 'port' in the participant's file",
         )),
     ]
 }
 
-/// Whose limits of files nothing is: root may give directories away, and reads all; others may neither.
+/// Files that the daemons can't read. Only root can change a file's owner, and only other users lack permissions.
 fn daemons(is_root: bool) -> Vec<Fault> {
     let theirs = |at: &Path| {
         room(at);
@@ -250,7 +250,7 @@ fn daemons(is_root: bool) -> Vec<Fault> {
             fault(
                 theirs,
                 "directories",
-                "the daemons (user 54321) can't look into 'DIR/tls'",
+                "the daemons (user 54321) can't open 'DIR/tls'",
                 "chgrp 54321 DIR/tls && chmod g+rx DIR/tls",
             ),
         ],
@@ -258,7 +258,7 @@ fn daemons(is_root: bool) -> Vec<Fault> {
     }
 }
 
-/// What is said of this directory, of which the text is a part.
+/// Returns the finding whose text contains `text`, with the exit status.
 fn found(directory: &Path, area: &str, text: &str) -> Option<(Value, Option<i32>)> {
     let output = check(directory, &["--json"]);
     let all: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -267,43 +267,48 @@ fn found(directory: &Path, area: &str, text: &str) -> Option<(Value, Option<i32>
     checks.iter().find(is_it).map(|one| (one.clone(), output.status.code()))
 }
 
-/// As somebody types it.
-fn type_in(mend: &str) {
+/// Runs a remedy in a shell.
+fn run_remedy(remedy: &str) {
     let programs = sibling("palabre").parent().unwrap().to_owned();
     let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
-    let output = Command::new("sh").args(["-c", mend]).env("PATH", path).output().unwrap();
-    assert!(output.status.success(), "{mend}: {output:?}");
+    let output = Command::new("sh").args(["-c", remedy]).env("PATH", path).output().unwrap();
+    assert!(output.status.success(), "{remedy}: {output:?}");
 }
 
 #[test]
-fn each_fault_is_told_with_what_mends_it_and_that_mends_it() {
-    let is_root = house().path().metadata().unwrap().uid() == 0;
-    if !is_root {
-        not_shown("faults in files of the daemons' user", "only root can change the owner of files");
+fn every_fault_is_found_and_its_remedy_works() {
+    let is_root = config().path().metadata().unwrap().uid() == 0;
+    match is_root {
+        true => not_shown("faults in files that this user can't read", "root can read all files"),
+        false => not_shown("faults in files of the daemons' user", "only root can change the owner of files"),
     }
     for fault in [certificates(), directories(), people(), daemons(is_root)].into_iter().flatten() {
-        let house = house();
-        let at = house.path();
+        let config = config();
+        let at = config.path();
         (fault.make)(at);
         let fill = |text: &str| {
             let palabre = format!("palabre --config {0} --run {0}/run", at.display());
             text.replace("PALABRE", &palabre).replace("DIR", &at.display().to_string())
         };
-        let (text, mend) = (fill(fault.text), fill(fault.mend));
-        let (told, code) = found(at, fault.area, &text).unwrap_or_else(|| panic!("not told: {text}"));
-        assert_eq!((told["level"].as_str(), told["mend"].as_str()), (Some(fault.level), Some(&*mend)), "{text}");
-        assert_eq!(code == Some(78), fault.level == "fault" || told["level"] == "fault", "{text}");
-        if fault.works {
-            type_in(&mend);
-            assert_eq!(found(at, fault.area, &text), None, "{mend}");
+        let (text, remedy) = (fill(fault.text), fill(fault.remedy));
+        let (finding, code) = found(at, fault.area, &text).unwrap_or_else(|| panic!("not found: {text}"));
+        assert_eq!(
+            (finding["level"].as_str(), finding["mend"].as_str()),
+            (Some(fault.level), Some(&*remedy)),
+            "{text}"
+        );
+        assert_eq!(code == Some(78), fault.level == "fault" || finding["level"] == "fault", "{text}");
+        if fault.runnable {
+            run_remedy(&remedy);
+            assert_eq!(found(at, fault.area, &text), None, "{remedy}");
         }
     }
 }
 
 #[test]
-fn what_is_wrong_while_all_runs_is_mended_as_it_says() {
-    let house = house();
-    let at = house.path();
+fn remedies_work_while_the_daemons_run() {
+    let config = config();
+    let at = config.path();
     let _supervisor = start(at);
     let is_up = || {
         let status = palabre().arg("--run").arg(at.join("run")).args(["status", "--json"]).output().unwrap();
@@ -317,22 +322,22 @@ fn what_is_wrong_while_all_runs_is_mended_as_it_says() {
     fs::remove_file(&mic).unwrap();
     fs::create_dir(&mic).unwrap();
     mode(&at.join("run/control.sock"), 0o666);
-    for (area, text) in [("rooms", "mic' is no pipe"), ("directories", "anybody can say something to '")] {
-        let (told, _) = found(at, area, text).unwrap();
-        assert_eq!(told["level"], "fault", "{told}");
-        type_in(told["mend"].as_str().unwrap());
+    for (area, text) in [("rooms", "mic' is not a pipe"), ("directories", "all users can connect to '")] {
+        let (finding, _) = found(at, area, text).unwrap();
+        assert_eq!(finding["level"], "fault", "{finding}");
+        run_remedy(finding["mend"].as_str().unwrap());
         assert_eq!(found(at, area, text), None);
     }
     wait_for("alice to be ready again", is_up);
-    // One that was given up: it can't read its certificate.
+    // A listener in state failed: its certificate is missing.
     fs::remove_file(tls(at, "cert.pem")).unwrap();
     let again = |verb| palabre().arg("--run").arg(at.join("run")).args([verb, "alice"]).output().unwrap();
     stdout(&again("stop"));
     assert!(!again("start").status.success());
-    let (told, _) =
-        wait_for("alice to be given up", || found(at, "supervisor", "the listener of alice has failed: exit"));
-    assert_eq!(told["level"], "fault");
-    type_in(found(at, "certificate", "cert.pem': No such file").unwrap().0["mend"].as_str().unwrap());
-    type_in(told["mend"].as_str().unwrap());
+    let (finding, _) =
+        wait_for("alice's listener to fail", || found(at, "supervisor", "the listener of alice has failed: exit"));
+    assert_eq!(finding["level"], "fault");
+    run_remedy(found(at, "certificate", "cert.pem': No such file").unwrap().0["mend"].as_str().unwrap());
+    run_remedy(finding["mend"].as_str().unwrap());
     wait_for("alice to be ready in the end", is_up);
 }

@@ -1,17 +1,16 @@
-//! What the programs write into the log, what palabre(7) says of it, and what docs/operations.md does: none of the three says more than
-//! the others, but for the lines that are named here as nobody's interface.
+//! Log lines: the programs, palabre(7) and docs/operations.md agree. Lines that are not an interface are listed here.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Where a program logs, and what it logs there, with `*` for what is filled in.
+/// A log line in the source, with `*` for each placeholder.
 struct Line {
     file: String,
     text: String,
 }
 
-/// Warnings and errors that may change: the file, the text (`*` is any), and why nobody should wait for it.
-const NOT_AN_INTERFACE: [(&str, &str, &str); 24] = [
+/// Warnings and errors that are not an interface: file, text with `*`, and the reason.
+const NOT_AN_INTERFACE: &[(&str, &str, &str)] = &[
     ("host/src/exit.rs", "*", "a program's last line, of any kind: its exit status says what to do"),
     ("mixer/src/context.rs", "*", "passes on what the mixer complains of, which is looked at where it is made"),
     ("mixer/src/daemon.rs", "*", "is 'unable to become', which is documented, made a line before"),
@@ -21,7 +20,11 @@ const NOT_AN_INTERFACE: [(&str, &str, &str); 24] = [
     ("mixer/src/room.rs", "unable to watch '*': *", "the same; watches that are used up are found by 'palabre check'"),
     ("listener/src/setup.rs", "unable to protect the memory of this process: *", "no kernel that is supported says so"),
     ("listener/src/setup.rs", "*", "a file 'levelling' with no meaning, of which the mixer is the judge"),
-    ("listener/src/enter.rs", "*", "what the supervisor says, which has logged its own reason"),
+    (
+        "listener/src/enter.rs",
+        "unable to record the use of the invitation link: *",
+        "the supervisor refused it, and has logged the reason",
+    ),
     ("listener/src/desk/request.rs", "*", "told to the page that asked, too; a full or vanished room"),
     ("supervisor/src/process.rs", "unable to * process *: *", "a child that is gone already"),
     ("supervisor/src/recordings.rs", "unable to * the recorder of '*': *", "the same"),
@@ -75,7 +78,7 @@ fn sources(directory: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
-/// The sources of what logs, without comments and the tests' own.
+/// Returns the sources of the daemons and libraries, without comments and tests.
 fn code() -> Vec<(String, String)> {
     let mut files = Vec::new();
     for program in ["mixer", "listener", "recorder", "supervisor", "exporter", "room", "host", "config"] {
@@ -90,12 +93,12 @@ fn code() -> Vec<(String, String)> {
     files.iter().map(|path| (name(path), without(fs::read_to_string(path).unwrap()))).collect()
 }
 
-/// The literal that begins here, with `*` for what is filled in, and what follows it.
+/// Returns the first string literal with `*` for each placeholder, and the code after it.
 fn literal(code: &str) -> Option<(String, &str)> {
     let (_, inside) = code.split_once('"')?;
     let bytes = inside.as_bytes();
     let end = (0..bytes.len()).find(|&at| bytes[at] == b'"' && (at == 0 || bytes[at - 1] != b'\\'))?;
-    // A line that goes on behind a backslash begins with its first word.
+    // After a backslash at the end of a line the indentation is ignored.
     let mut lines = inside[..end].split("\\\n");
     let first = lines.next()?.to_owned();
     let text = lines.fold(first, |text, line| text + line.trim_start());
@@ -105,7 +108,7 @@ fn literal(code: &str) -> Option<(String, &str)> {
     Some((filled, &inside[end + 1..]))
 }
 
-/// Every warning and error, wherever it is logged.
+/// Returns all warnings and errors.
 fn complaints() -> Vec<Line> {
     let begins = ["error!(", "warn!(", ".warn(format_args!(", "warn_if_new("];
     let mut lines = Vec::new();
@@ -121,7 +124,7 @@ fn complaints() -> Vec<Line> {
     lines
 }
 
-/// Whether `text` has what `pattern` has, with anything for each `*`.
+/// Returns whether `text` matches `pattern`; `*` matches anything.
 fn fits(pattern: &str, text: &str) -> bool {
     let parts: Vec<&str> = pattern.split('*').collect();
     let [first, middle @ .., last] = parts.as_slice() else { return pattern == text };
@@ -136,7 +139,7 @@ fn fits(pattern: &str, text: &str) -> bool {
     })
 }
 
-/// What is in capitals is filled in.
+/// Replaces words in capitals by `*`.
 fn pattern(line: &str) -> String {
     let words = line.split_inclusive(|c: char| !c.is_ascii_uppercase());
     let fill = |word: &str| {
@@ -146,7 +149,7 @@ fn pattern(line: &str) -> String {
     words.map(fill).collect()
 }
 
-/// The lines of palabre(7), as they stand there.
+/// Returns the log lines in palabre(7).
 fn documented() -> Vec<String> {
     let page = fs::read_to_string(root().join("docs/man/palabre.7")).unwrap();
     let section = page.split(".SH LOG LINES\n").nth(1).unwrap().split(".SH ").next().unwrap();
@@ -157,10 +160,10 @@ fn documented() -> Vec<String> {
 }
 
 #[test]
-fn every_line_of_the_manual_is_one_that_a_program_writes() {
+fn every_line_in_the_manual_is_logged() {
     let mut literals = Vec::new();
     for (_, code) in code() {
-        // A quote as a character would begin a text.
+        // A quote character would start a literal.
         let code = code.replace("'\"'", "");
         let mut rest = code.as_str();
         while let Some((text, behind)) = literal(rest) {
@@ -171,12 +174,12 @@ fn every_line_of_the_manual_is_one_that_a_program_writes() {
     for line in documented() {
         let pattern = pattern(&line);
         let is_written = literals.iter().any(|text| text.len() > 2 && fits(&pattern, text));
-        assert!(is_written, "docs/man/palabre.7 has a line that no program writes: {line}");
+        assert!(is_written, "docs/man/palabre.7 has a line that no program logs: {line}");
     }
 }
 
 #[test]
-fn every_warning_and_every_error_is_in_the_manual_or_is_nobody_s_interface() {
+fn every_warning_and_error_is_in_the_manual_or_not_an_interface() {
     let documented: Vec<String> = documented().iter().map(|line| pattern(line)).collect();
     let complaints = complaints();
     let is_listed = |line: &Line, (file, text, _): &(&str, &str, &str)| {
@@ -185,12 +188,12 @@ fn every_warning_and_every_error_is_in_the_manual_or_is_nobody_s_interface() {
     for line in &complaints {
         let known = documented.iter().any(|pattern| fits(pattern, &line.text));
         let listed = NOT_AN_INTERFACE.iter().any(|entry| is_listed(line, entry));
-        assert!(known || listed, "crates/{} logs what palabre(7) doesn't say: {}", line.file, line.text);
+        assert!(known || listed, "crates/{} logs a line that is not in palabre(7): {}", line.file, line.text);
     }
     for entry in &NOT_AN_INTERFACE {
         assert!(
             complaints.iter().any(|line| is_listed(line, entry)),
-            "nobody logs {}: {} ({})",
+            "no such line in {}: {} ({})",
             entry.0,
             entry.1,
             entry.2
@@ -199,7 +202,7 @@ fn every_warning_and_every_error_is_in_the_manual_or_is_nobody_s_interface() {
 }
 
 #[test]
-fn the_table_of_failures_says_what_stands_in_the_journal() {
+fn table_of_failures_has_lines_of_the_manual() {
     let text = fs::read_to_string(root().join("docs/operations.md")).unwrap();
     let section = text.split("## What happens when\n").nth(1).unwrap().split("\n## ").next().unwrap();
     let rows: Vec<Vec<&str>> =
@@ -216,7 +219,7 @@ fn the_table_of_failures_says_what_stands_in_the_journal() {
 }
 
 #[test]
-fn a_star_is_anything() {
+fn star_matches_anything() {
     assert!(fits("a '*': *; b", "a 'x': y: z; b") && fits("*", "x") && fits("x", "x"));
     assert!(!fits("a '*': *; b", "a 'x'; b") && !fits("x", "xy") && !fits("*; x", "; y"));
 }

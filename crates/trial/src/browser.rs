@@ -1,4 +1,4 @@
-//! Chromium windows for `palabre try --open`: a profile of its own for each, trusting one certificate's key and no other.
+//! Chromium windows for `palabre try --open`, each with its own profile. They trust only the certificate's key.
 
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -8,33 +8,29 @@ use std::time::{Duration, Instant};
 
 use palabre_host::{executable, process};
 
-/// What the browser is called on one system or another.
+/// Names of Chromium on different systems.
 const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
-/// How long a window may take to close.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// Maximum time for all windows to close before they are killed.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The browser that opens the links.
-pub struct Browser {
+/// The browser and its open windows.
+pub(crate) struct Browser {
     program: PathBuf,
     profiles: PathBuf,
-    /// SHA-256 of the certificate's public key, in base64: the only one that is trusted without asking.
+    /// SHA-256 of the certificate's public key, in base64.
     pin: String,
     windows: Vec<(String, Child)>,
 }
 
 impl Browser {
-    /// The first Chromium in the PATH, which will keep its profiles in `profiles`; `None` if there is none.
-    #[must_use]
-    pub fn find(profiles: &Path, pin: &str) -> Option<Self> {
+    /// Finds the first Chromium in PATH. Its profiles will be in `profiles`.
+    pub(crate) fn find(profiles: &Path, pin: &str) -> Option<Self> {
         let program = NAMES.iter().find_map(|name| executable::find_in_path(name))?;
         Some(Self { program, profiles: profiles.to_owned(), pin: pin.to_owned(), windows: Vec::new() })
     }
 
     /// Opens `link` in a window with the profile of `name`.
-    ///
-    /// # Errors
-    /// The browser can't be started.
-    pub fn open(&mut self, name: &str, link: &str) -> io::Result<()> {
+    pub(crate) fn open(&mut self, name: &str, link: &str) -> io::Result<()> {
         let window = Command::new(&self.program)
             .arg(format!("--user-data-dir={}", self.profiles.join(name).display()))
             .arg(format!("--ignore-certificate-errors-spki-list={}", self.pin))
@@ -49,15 +45,13 @@ impl Browser {
         Ok(())
     }
 
-    /// Says which windows have ended by a failure instead of being closed, and forgets them all.
-    pub fn look_after(&mut self) {
+    /// Forgets windows that have ended, and warns about each that failed.
+    pub(crate) fn reap(&mut self) {
         self.windows.retain_mut(|(name, window)| match window.try_wait() {
             Ok(None) => true,
             Ok(Some(status)) if !status.success() => {
                 let program = self.program.display();
-                log::warn!(
-                    "the window of {name} ended ({status}); open the link yourself, or see what '{program}' says"
-                );
+                log::warn!("the browser window of '{name}' failed ({status}); run '{program}' to see why, or open the link yourself");
                 false
             }
             _ => false,
@@ -65,13 +59,13 @@ impl Browser {
     }
 }
 
-/// The profiles go away with the directory, so the windows must have closed before.
+/// Closes the windows: their profiles are removed with the trial's directory.
 impl Drop for Browser {
     fn drop(&mut self) {
         for (_, window) in &self.windows {
             let _ = process::terminate(window);
         }
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + CLOSE_TIMEOUT;
         while !self.windows.is_empty() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(20));
             self.windows.retain_mut(|(_, window)| matches!(window.try_wait(), Ok(None)));

@@ -1,37 +1,33 @@
-//! `NAME REST` a line, in a file that is for its owner alone: the links for whoever automates, the keys for the next time.
+//! Files with lines `NAME VALUE`, readable by their owner only: the links and the keys of a trial.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
-/// A longer file is none of ours.
+/// Maximum size of a file that is read.
 const MAX_BYTES: u64 = 64 * 1024;
 
-/// Writes the file whole, or not at all; mode 0600.
-///
-/// # Errors
-/// Those of the file system.
-pub fn write<'a>(path: &Path, lines: impl Iterator<Item = (&'a str, &'a str)>) -> io::Result<()> {
+/// Replaces the file atomically. Its mode is 0600.
+pub(crate) fn write<'a>(path: &Path, lines: impl Iterator<Item = (&'a str, &'a str)>) -> io::Result<()> {
     let directory = path.parent().unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(directory)?;
-    for (name, rest) in lines {
-        writeln!(file, "{name} {rest}")?;
+    for (name, value) in lines {
+        writeln!(file, "{name} {value}")?;
     }
     file.persist(path)?;
     Ok(())
 }
 
-/// What stands beside each name; nothing where there is no such file.
-#[must_use]
-pub fn read(path: &Path) -> BTreeMap<String, String> {
+/// Returns the values by name; nothing if the file is missing or too large.
+pub(crate) fn read(path: &Path) -> BTreeMap<String, String> {
     if fs::metadata(path).is_ok_and(|metadata| metadata.len() > MAX_BYTES) {
         return BTreeMap::new();
     }
     let text = fs::read_to_string(path).unwrap_or_default();
     text.lines()
         .filter_map(|line| line.split_once(' '))
-        .map(|(name, rest)| (name.to_owned(), rest.to_owned()))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect()
 }
 
@@ -42,7 +38,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
-    fn what_is_written_is_read_back_by_its_owner_alone() {
+    fn written_lines_are_read_back_and_only_the_owner_may_read_them() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("links");
         assert!(read(&path).is_empty());

@@ -1,18 +1,17 @@
-//! This machine's own addresses, for a certificate and links that a telephone on the same network can use.
+//! The addresses of this machine, for the certificate and the links of `palabre try --lan`.
 
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 
-/// Where the kernel shows its IPv4 routing table, local addresses included: proc(5) of Linux.
+/// The kernel's IPv4 routing table, which includes local addresses: proc(5).
 const FIB_TRIE: &str = "/proc/net/fib_trie";
-/// Documentation addresses (RFC 5737): the way there is the default route, and a UDP `connect` sends nothing.
-const ELSEWHERE: (Ipv4Addr, u16) = (Ipv4Addr::new(192, 0, 2, 1), 9);
+/// A documentation address (RFC 5737). Its route is the default route; connecting a UDP socket sends no packet.
+const DOCUMENTATION: (Ipv4Addr, u16) = (Ipv4Addr::new(192, 0, 2, 1), 9);
 
-/// The addresses by which others may reach this machine, the one of the default route first; no loopback.
-#[must_use]
-pub fn own() -> Vec<IpAddr> {
+/// Returns this machine's addresses without loopback; the address of the default route comes first.
+pub(crate) fn local() -> Vec<IpAddr> {
     let mut all: Vec<IpAddr> = default_route().into_iter().collect();
     let table = std::fs::read_to_string(FIB_TRIE).unwrap_or_default();
-    for address in local_addresses(&table) {
+    for address in host_addresses(&table) {
         if !all.contains(&address) {
             all.push(address);
         }
@@ -22,13 +21,13 @@ pub fn own() -> Vec<IpAddr> {
 
 fn default_route() -> Option<IpAddr> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
-    socket.connect(ELSEWHERE).ok()?;
+    socket.connect(DOCUMENTATION).ok()?;
     let address = socket.local_addr().ok()?.ip();
     (!address.is_loopback() && !address.is_unspecified()).then_some(address)
 }
 
-/// A leaf is a line `|-- ADDRESS`, what it is follows: `/32 host LOCAL` for an address of this machine.
-fn local_addresses(table: &str) -> Vec<IpAddr> {
+/// Returns the addresses in the table that belong to this machine: a leaf `|-- ADDRESS` followed by `/32 host LOCAL`.
+fn host_addresses(table: &str) -> Vec<IpAddr> {
     let mut found = Vec::new();
     let mut leaf: Option<Ipv4Addr> = None;
     for line in table.lines().map(str::trim) {
@@ -50,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn local_addresses_are_found_once_and_without_loopback() {
+    fn local_addresses_are_listed_once_without_loopback() {
         let table = "\
 Main:
   +-- 0.0.0.0/0 3 0 5
@@ -71,12 +70,12 @@ Local:
      |-- 10.1.0.2
         /32 host LOCAL
 ";
-        let found: Vec<String> = local_addresses(table).iter().map(ToString::to_string).collect();
+        let found: Vec<String> = host_addresses(table).iter().map(ToString::to_string).collect();
         assert_eq!(found, ["192.168.1.23", "10.1.0.2"]);
     }
 
     #[test]
-    fn a_loopback_address_is_never_among_our_own() {
-        assert!(own().iter().all(|address| !address.is_loopback()));
+    fn loopback_is_not_listed() {
+        assert!(local().iter().all(|address| !address.is_loopback()));
     }
 }

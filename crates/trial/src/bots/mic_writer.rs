@@ -1,29 +1,27 @@
-//! A voice's microphone: a pipe that is opened when somebody reads it and written without ever waiting.
+//! The `mic` pipe of a bot, written without blocking and reopened when the mixer returns.
 
 use std::time::{Duration, Instant};
 
 use palabre_room::{Format, OpenError, ParticipantDir, PipeWriter, Wrote};
 
-/// Between two tries to open the pipe.
+/// Interval between attempts to open the pipe.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// A `mic` that comes back when the mixer does. What can't be written now is dropped: it would be stale later.
-pub struct Outlet {
+/// Writes frames to a `mic`. Drops frames while the mixer doesn't read, since they would be late.
+pub(crate) struct MicWriter {
     directory: ParticipantDir,
     format: Format,
     pipe: Option<PipeWriter>,
     last_try: Option<Instant>,
 }
 
-impl Outlet {
-    /// The microphone of this participant; nothing is opened yet.
-    #[must_use]
-    pub fn new(directory: ParticipantDir, format: Format) -> Self {
+impl MicWriter {
+    /// Opens nothing; the first write does.
+    pub(crate) fn new(directory: ParticipantDir, format: Format) -> Self {
         Self { directory, format, pipe: None, last_try: None }
     }
 
-    /// Writes a frame, if somebody reads.
-    pub fn write(&mut self, frame: &[i16]) {
+    pub(crate) fn write(&mut self, frame: &[i16]) {
         if self.pipe.is_none() {
             self.try_to_open();
         }
@@ -42,7 +40,7 @@ impl Outlet {
         match PipeWriter::open(&self.directory.mic(), self.format) {
             Ok(pipe) => self.pipe = Some(pipe),
             Err(OpenError::Missing(_)) => drop(self.directory.create()),
-            // No reader: the mixer is on its way.
+            // No reader: the mixer starts or restarts.
             Err(_) => {}
         }
     }

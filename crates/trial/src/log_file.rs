@@ -1,4 +1,4 @@
-//! What the children say: everything into one file, warnings and worse on our own standard error too.
+//! The log of a trial: every line of the daemons goes to one file, warnings and errors also to standard error.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -8,38 +8,32 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-/// A longer line is cut into pieces.
+/// Maximum length of a line; longer ones are split.
 const MAX_LINE_BYTES: u64 = 4096;
 
-/// The log of all children; clones write into the same file.
+/// The log. Clones write to the same file.
 #[derive(Clone)]
-pub struct LogFile {
+pub(crate) struct LogFile {
     file: Arc<File>,
-    /// Whether `info` lines are shown too.
+    /// Whether all lines are copied to standard error.
     verbose: bool,
     quiet: Arc<AtomicBool>,
 }
 
 impl LogFile {
     /// Opens the log at `path` for appending.
-    ///
-    /// # Errors
-    /// Those of open(2).
-    pub fn open(path: &Path, verbose: bool) -> io::Result<Self> {
+    pub(crate) fn open(path: &Path, verbose: bool) -> io::Result<Self> {
         let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
         Ok(Self { file: Arc::new(file), verbose, quiet: Arc::default() })
     }
 
-    /// From now on nothing is shown: what children say when they are ended is in the file for who is curious.
-    pub fn be_quiet(&self) {
+    /// Stops copying lines to standard error. What the daemons log while they end is only in the file.
+    pub(crate) fn silence(&self) {
         self.quiet.store(true, Ordering::Relaxed);
     }
 
-    /// Keeps and shows the lines of `from` until its end, on a thread of its own.
-    ///
-    /// # Errors
-    /// No thread can be started.
-    pub fn follow(&self, from: impl Read + Send + 'static) -> io::Result<()> {
+    /// Starts a thread that logs the lines of `from` until its end.
+    pub(crate) fn follow(&self, from: impl Read + Send + 'static) -> io::Result<()> {
         let log = self.clone();
         thread::Builder::new().name("log".to_owned()).spawn(move || log.copy(from))?;
         Ok(())
@@ -52,9 +46,9 @@ impl LogFile {
             if !line.ends_with(b"\n") {
                 line.push(b'\n');
             }
-            // A full disk must not end the room, nor a closed terminal.
+            // Neither a full disk nor a closed terminal may end the room.
             let _ = (&*self.file).write_all(&line);
-            if !self.quiet.load(Ordering::Relaxed) && (self.verbose || is_worth_showing(&line)) {
+            if !self.quiet.load(Ordering::Relaxed) && (self.verbose || is_warning_or_error(&line)) {
                 let _ = io::stderr().write_all(&line);
             }
             line.clear();
@@ -62,12 +56,11 @@ impl LogFile {
     }
 }
 
-/// `palabre-mixer: info: …` isn't, `palabre-mixer: warning: …` and `palabre-mixer: unable to …` are, and so is what
-/// is no line of a log at all.
-fn is_worth_showing(line: &[u8]) -> bool {
+/// Returns true unless the line is `PROGRAM: info: …` or of a lower level. A line in another format, such as a panic, counts as an error.
+fn is_warning_or_error(line: &[u8]) -> bool {
     let line = String::from_utf8_lossy(line);
     let text = line.split_once(": ").map_or(&*line, |(_program, text)| text);
-    !["info: ", "debug: ", "trace: "].iter().any(|word| text.starts_with(word))
+    !["info: ", "debug: ", "trace: "].iter().any(|level| text.starts_with(level))
 }
 
 #[cfg(test)]
@@ -76,20 +69,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn warnings_and_errors_are_shown_and_information_is_not() {
-        assert!(is_worth_showing(b"palabre-mixer: warning: a slow reader\n"));
-        assert!(is_worth_showing(b"palabre-listener[alice]: unable to open 'x': gone\n"));
-        assert!(is_worth_showing(b"thread 'main' panicked\n"));
-        assert!(!is_worth_showing(b"palabre-listener[alice]: info: a page came\n"));
+    fn warnings_and_errors_are_told_from_information() {
+        assert!(is_warning_or_error(b"palabre-mixer: warning: a slow reader\n"));
+        assert!(is_warning_or_error(b"palabre-listener[alice]: unable to open 'x': gone\n"));
+        assert!(is_warning_or_error(b"thread 'main' panicked\n"));
+        assert!(!is_warning_or_error(b"palabre-listener[alice]: info: a page came\n"));
     }
 
     #[test]
-    fn every_line_is_kept_and_a_long_one_is_cut() {
+    fn every_line_is_kept_and_a_long_one_is_split() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
         let long = [b'x'; MAX_LINE_BYTES as usize + 1];
         let log = LogFile::open(&path, false).unwrap();
-        log.be_quiet();
+        log.silence();
         log.copy([&b"p: info: one\n"[..], &long].concat().as_slice());
         let kept = std::fs::read_to_string(&path).unwrap();
         assert_eq!(kept.lines().map(str::len).collect::<Vec<_>>(), [12, MAX_LINE_BYTES as usize, 1]);

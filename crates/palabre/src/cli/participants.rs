@@ -1,0 +1,88 @@
+//! Arguments of the commands that add, change or address a participant.
+
+use clap::Args;
+use palabre_config::Moment;
+use palabre_room::{Gain, Name};
+
+use super::values::{decibels, moment};
+
+pub(super) const INVITE: &str = "\
+Examples:
+  palabre invite alice
+  palabre invite bob --display-name 'Bob le Bricoleur' --room workshop
+  palabre invite alice --new-key     a new link; the old one becomes invalid
+  palabre invite guest --expires 2d --listen-only
+  palabre invite carol --once        for a link sent through a chat
+
+The link is printed only now: Palabre stores only the hash of its key. A link
+made with --once opens a page with a button, so that a preview of the link
+doesn't use it up.";
+
+/// A command whose only argument is a participant.
+#[derive(Args, Debug)]
+pub(crate) struct Target {
+    /// Login name of the participant
+    pub(crate) name: Name,
+}
+
+/// `palabre rename`.
+#[derive(Args, Debug)]
+pub(crate) struct Rename {
+    /// Login name of the participant; it doesn't change
+    pub(crate) name: Name,
+    /// New display name, at most 64 characters of any script
+    pub(crate) display_name: String,
+}
+
+/// `palabre gain`.
+#[derive(Args, Debug)]
+pub(crate) struct SetGain {
+    /// Login name of the participant
+    pub(crate) name: Name,
+    /// Gain in decibels, -60 to 20
+    #[arg(value_name = "DB", allow_negative_numbers = true, value_parser = decibels)]
+    pub(crate) gain: Gain,
+}
+
+/// `palabre move`.
+#[derive(Args, Debug)]
+pub(crate) struct Move {
+    /// Login name of the participant
+    pub(crate) name: Name,
+    /// New room; it is created if it doesn't exist
+    pub(crate) room: Name,
+}
+
+/// `palabre invite`.
+#[derive(Args, Debug)]
+pub(crate) struct Invite {
+    /// Login name: 1 to 32 lower-case letters, digits, - and _; the first is a letter or a digit
+    pub(crate) name: Name,
+    /// Room of the participant [default: main]
+    #[arg(long, value_name = "ROOM")]
+    pub(crate) room: Option<Name>,
+    /// Port of the participant, which never changes [default: the first free port of 'ports' in palabre.toml]
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) port: Option<u16>,
+    /// Display name, at most 64 characters of any script [default: NAME]
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) display_name: Option<String>,
+    /// Expiry of the link: 30min, 12h, 7d, 2w, or a time like 2026-12-31T18:00:00Z [default: never]
+    #[arg(long, value_name = "WHEN", value_parser = moment)]
+    pub(crate) expires: Option<Moment>,
+    /// Don't accept a microphone: the participant only listens
+    #[arg(long, conflicts_with = "new_key")]
+    pub(crate) listen_only: bool,
+    /// Bind the link to the first browser in which its button is pressed
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// Make a new key for an existing participant; the old link becomes invalid
+    #[arg(long, conflicts_with_all = ["room", "port", "display_name"])]
+    pub(crate) new_key: bool,
+    /// Print a QR code of the link even if standard output is not a terminal
+    #[arg(long, conflicts_with = "no_qr")]
+    pub(crate) qr: bool,
+    /// Don't print a QR code
+    #[arg(long)]
+    pub(crate) no_qr: bool,
+}

@@ -1,0 +1,59 @@
+//! Types and parsers of values on the command line.
+
+use std::time::{Duration, SystemTime};
+
+use clap::ValueEnum;
+use palabre_config::Moment;
+use palabre_room::Gain;
+
+/// `on` or `off`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Switch {
+    On,
+    Off,
+}
+
+/// Parses a time, or a duration from now.
+pub(super) fn moment(text: &str) -> Result<Moment, String> {
+    let unit = text.trim_start_matches(|digit: char| digit.is_ascii_digit());
+    let seconds = match unit {
+        "min" => 60,
+        "h" => 60 * 60,
+        "d" => 24 * 60 * 60,
+        "w" => 7 * 24 * 60 * 60,
+        _ => return text.parse().map_err(|_| "use 30min, 12h, 7d, 2w, or a time like 2026-12-31T18:00:00Z".to_owned()),
+    };
+    let count: Option<u64> = text.strip_suffix(unit).and_then(|count| count.parse().ok());
+    let time = count.and_then(|count| count.checked_mul(seconds)).map(Duration::from_secs);
+    let moment = time.and_then(|time| Moment::after(SystemTime::now(), time));
+    moment.ok_or_else(|| "the time must be before the year 10000".to_owned())
+}
+
+/// Parses a gain in decibels; `mute` is refused.
+pub(super) fn decibels(text: &str) -> Result<Gain, String> {
+    match text.parse() {
+        Ok(Gain::Mute) => Err("use a number of decibels, -60 to 20".to_owned()),
+        other => other.map_err(|error| error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn expiry_is_a_time_or_a_duration() {
+        assert_eq!(
+            moment("2026-12-31T18:00:00Z").map(|moment| moment.to_string()).as_deref(),
+            Ok("2026-12-31T18:00:00Z")
+        );
+        let (now, week) = (SystemTime::now(), Duration::from_secs(7 * 24 * 60 * 60));
+        for text in ["1w", "7d", "168h", "10080min"] {
+            let left = moment(text).ok().and_then(|moment| moment.left(now));
+            assert!(left.is_some_and(|left| left <= week + Duration::from_secs(60) && left > week / 2), "{text}");
+        }
+        for bad in ["", "d", "7", "7 d", "-1d", "7days", "99999999999999999999d", "999999999d", "2026-12-31"] {
+            assert!(moment(bad).is_err(), "{bad}");
+        }
+    }
+}

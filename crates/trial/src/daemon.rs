@@ -1,0 +1,159 @@
+//! The mixer and the supervisor as children of `palabre try`: started, watched and restarted.
+//!
+//! Only the main thread spawns them, with its process id in `--parent-pid`: they die when the *thread* that spawned them
+//! ends (PR_SET_PDEATHSIG of prctl(2)). Each has its own process group, so that a Ctrl-C in the terminal doesn't reach it.
+
+use std::borrow::Cow;
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use palabre_host::backoff::BackOff;
+use palabre_host::executable;
+use palabre_host::exit::Failure;
+use palabre_host::process;
+
+use crate::log_file::LogFile;
+
+/// Delay before the first restart; it doubles with each further failure.
+const FIRST_DELAY: Duration = Duration::from_millis(100);
+/// Maximum delay before a restart.
+const MAX_DELAY: Duration = Duration::from_secs(30);
+/// Minimum lifetime after which earlier failures no longer count.
+const HEALTHY: Duration = Duration::from_secs(10);
+/// Maximum time for a daemon to end after SIGTERM before it is killed.
+const STOP_TIMEOUT: Duration = Duration::from_secs(4);
+/// Interval between checks whether it has ended.
+const POLL: Duration = Duration::from_millis(10);
+
+/// A daemon that is restarted whenever it ends.
+pub(crate) struct Daemon {
+    program: PathBuf,
+    arguments: Vec<OsString>,
+    log: LogFile,
+    state: State,
+    back_off: BackOff,
+}
+
+enum State {
+    Running { child: Child, since: Instant },
+    Waiting { until: Instant },
+}
+
+impl Daemon {
+    /// Starts `program`. An error of this first start is returned; later ones are logged and retried.
+    pub(crate) fn start(program: PathBuf, arguments: Vec<OsString>, log: LogFile) -> Result<Self, Failure> {
+        let state = State::Waiting { until: Instant::now() };
+        let mut daemon = Self { program, arguments, log, state, back_off: BackOff::new(FIRST_DELAY, MAX_DELAY) };
+        let child = daemon
+            .spawn()
+            .map_err(|error| Failure::system(format!("unable to start '{}': {error}", daemon.program.display())))?;
+        daemon.state = State::Running { child, since: Instant::now() };
+        Ok(daemon)
+    }
+
+    /// Reaps an ended daemon and restarts it when its delay is over. Returns when to call again; SIGCHLD may come earlier.
+    pub(crate) fn supervise(&mut self, now: Instant) -> Option<Instant> {
+        if let State::Running { child, since } = &mut self.state {
+            let Ok(Some(status)) = child.try_wait() else { return None };
+            let delay = delay_after(&mut self.back_off, now.saturating_duration_since(*since));
+            log::warn!("{} ended ({status}); restarting it in {} ms", self.name(), delay.as_millis());
+            self.state = State::Waiting { until: now + delay };
+        }
+        if let State::Waiting { until } = self.state
+            && now >= until
+        {
+            self.state = match self.spawn() {
+                Ok(child) => State::Running { child, since: now },
+                Err(error) => {
+                    log::warn!("unable to start '{}': {error}; retrying", self.program.display());
+                    State::Waiting { until: now + delay_after(&mut self.back_off, Duration::ZERO) }
+                }
+            };
+        }
+        match self.state {
+            State::Waiting { until } => Some(until),
+            State::Running { .. } => None,
+        }
+    }
+
+    fn stop(&mut self) {
+        let State::Running { child, .. } = &mut self.state else { return };
+        if process::terminate(child).is_ok() {
+            let deadline = Instant::now() + STOP_TIMEOUT;
+            while Instant::now() < deadline {
+                if !matches!(child.try_wait(), Ok(None)) {
+                    return;
+                }
+                thread::sleep(POLL);
+            }
+        }
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+
+    fn spawn(&self) -> io::Result<Child> {
+        let mut child = Command::new(&self.program)
+            .args(&self.arguments)
+            .arg("--parent-pid")
+            .arg(std::process::id().to_string())
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        if let Some(stderr) = child.stderr.take() {
+            self.log.follow(stderr)?;
+        }
+        Ok(child)
+    }
+
+    fn name(&self) -> Cow<'_, str> {
+        self.program.file_name().unwrap_or_default().to_string_lossy()
+    }
+}
+
+/// Stops the daemon: SIGTERM, then SIGKILL.
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Returns the path of the suite's program `name`: beside this program, or in PATH.
+pub(crate) fn find(name: &str) -> Result<PathBuf, Failure> {
+    executable::find(name).ok_or_else(|| {
+        let own = std::env::current_exe().unwrap_or_default();
+        let own = own.parent().unwrap_or(Path::new(".")).display();
+        Failure::system(format!("unable to find '{name}': not in '{own}' and not in PATH; install it there"))
+    })
+}
+
+/// Returns the delay before the restart of a daemon that ran for `uptime`.
+fn delay_after(back_off: &mut BackOff, uptime: Duration) -> Duration {
+    if uptime >= HEALTHY {
+        back_off.reset();
+    }
+    back_off.delay()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delay_doubles_up_to_30_s_and_resets_after_10_s_of_uptime() {
+        let mut back_off = BackOff::new(FIRST_DELAY, MAX_DELAY);
+        let mut next = |uptime_s| delay_after(&mut back_off, Duration::from_secs(uptime_s)).as_millis();
+        assert_eq!([next(0), next(0), next(9), next(0)], [100, 200, 400, 800]);
+        for _ in 0..100 {
+            next(0);
+        }
+        assert_eq!(next(0), 30_000);
+        assert_eq!([next(10), next(0)], [100, 200]);
+    }
+}

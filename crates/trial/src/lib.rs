@@ -1,0 +1,258 @@
+//! `palabre try`: a complete room in the foreground, without configuration and without root.
+//!
+//! [`run`] prepares a directory (a temporary one or `--dir`) and starts the real mixer and supervisor with a configuration
+//! in it. It ends them and cleans up when a signal arrives.
+//!
+//! The melody and the echo ([`bots`]) are participants without a listener; threads of this process play them.
+
+mod addresses;
+mod bots;
+mod browser;
+mod daemon;
+mod log_file;
+mod messages;
+mod name_file;
+mod options;
+mod roster;
+mod trial_dir;
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use palabre_config::control::{self, Request, Response, Status};
+use palabre_config::{Server, link};
+use palabre_host::exit::Failure;
+use palabre_host::signals::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, Signals};
+use palabre_room::RoomDir;
+
+pub use options::Options;
+
+use bots::Bots;
+use browser::Browser;
+use daemon::Daemon;
+use log_file::LogFile;
+use roster::Entry;
+use trial_dir::TrialDir;
+
+/// Interval between status requests until all listeners are ready.
+const STATUS_INTERVAL: Duration = Duration::from_millis(50);
+/// Timeout for a status request.
+const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time after which a listener that is not ready is reported.
+const READY_TIMEOUT: Duration = Duration::from_secs(10);
+/// The room of all participants.
+const ROOM: &str = "main";
+
+/// Runs a room until SIGINT, SIGTERM or SIGHUP arrives. Requires a log that is set up.
+///
+/// `verbosity` counts `-v`; from 1 on, all lines of the daemons are shown. `qr` draws a link as a QR code for the terminal.
+///
+/// # Errors
+/// A failure during the start. Later failures are logged and retried.
+pub fn run(options: &Options, verbosity: u8, qr: fn(&str) -> Option<String>) -> Result<(), Failure> {
+    // From now on a signal doesn't kill this process, so that everything is cleaned up.
+    let mut signals = Signals::new(&[SIGINT, SIGTERM, SIGHUP, SIGCHLD]).map_err(Failure::system)?;
+    let programs = Programs::find()?;
+    let addresses = if options.lan { addresses::local() } else { Vec::new() };
+    let directory = TrialDir::prepare(options.dir.as_deref())?;
+    let pin = directory.certificate(&addresses)?;
+    let server = directory.configure(options.lan, &addresses)?;
+    let entries = roster::write(&directory, &server, options)?;
+    let mut trial = Trial::start(&directory, programs, &server, &entries, options, verbosity)?;
+    trial.browser = options.open.then(|| find_browser(&directory, &pin)).flatten();
+    messages::starting(&addresses, entries.len());
+    let result = trial.watch(&mut signals, options, qr);
+    messages::ending();
+    // The order matters: windows, bots, supervisor with its listeners, mixer, then their directory.
+    drop(trial);
+    result
+}
+
+/// The paths of the daemons.
+struct Programs {
+    mixer: PathBuf,
+    supervisor: PathBuf,
+    listener: PathBuf,
+}
+
+impl Programs {
+    fn find() -> Result<Self, Failure> {
+        Ok(Self {
+            mixer: daemon::find("palabre-mixer")?,
+            supervisor: daemon::find("palabre-supervisor")?,
+            listener: daemon::find("palabre-listener")?,
+        })
+    }
+}
+
+/// A running trial. The fields are dropped in this order.
+struct Trial<'a> {
+    browser: Option<Browser>,
+    _bots: Option<Bots>,
+    /// The supervisor, then the mixer.
+    daemons: [Daemon; 2],
+    log: LogFile,
+    directory: &'a TrialDir,
+    server: &'a Server,
+    entries: &'a [Entry],
+    /// The link of each entry whose listener has been ready.
+    links: Vec<Option<String>>,
+}
+
+impl<'a> Trial<'a> {
+    fn start(
+        directory: &'a TrialDir,
+        programs: Programs,
+        server: &'a Server,
+        entries: &'a [Entry],
+        options: &Options,
+        verbosity: u8,
+    ) -> Result<Self, Failure> {
+        let log = LogFile::open(&directory.log(), verbosity > 0)
+            .map_err(|error| Failure::system(format!("unable to open '{}': {error}", directory.log().display())))?;
+        let rooms = directory.run().join("rooms");
+        let room = RoomDir::new(rooms.join(ROOM));
+        std::fs::create_dir_all(&rooms).map_err(Failure::system)?;
+        room.create(server.format).map_err(Failure::system)?;
+        let mixer = Daemon::start(
+            programs.mixer,
+            with_verbosity(vec!["--rooms".into(), rooms.into()], verbosity),
+            log.clone(),
+        )?;
+        let arguments = with_verbosity(supervisor_arguments(directory, programs.listener, options), verbosity);
+        let supervisor = Daemon::start(programs.supervisor, arguments, log.clone())?;
+        let bots = (!options.no_voices)
+            .then(|| Bots::start(&room, entries.iter().map(|entry| entry.name.clone()).collect()))
+            .transpose()
+            .map_err(Failure::system)?;
+        let links = vec![None; entries.len()];
+        Ok(Self { browser: None, _bots: bots, daemons: [supervisor, mixer], log, directory, server, entries, links })
+    }
+
+    fn watch(
+        &mut self,
+        signals: &mut Signals,
+        options: &Options,
+        qr: fn(&str) -> Option<String>,
+    ) -> Result<(), Failure> {
+        let began = Instant::now();
+        let mut reported = false;
+        loop {
+            let now = Instant::now();
+            let restart = self.daemons.iter_mut().filter_map(|daemon| daemon.supervise(now)).min();
+            if let Some(browser) = &mut self.browser {
+                browser.reap();
+            }
+            if self.is_starting() {
+                self.show_ready(options, qr);
+                if !reported && began.elapsed() > READY_TIMEOUT {
+                    reported = true;
+                    self.report_late();
+                }
+            }
+            let status = self.is_starting().then(|| now + STATUS_INTERVAL);
+            let wake = restart.into_iter().chain(status).min();
+            let timeout = wake.map(|wake| wake.saturating_duration_since(Instant::now()));
+            match signals.wait(timeout).map_err(Failure::system)? {
+                Some(SIGCHLD) | None => {}
+                Some(_) => {
+                    self.log.silence();
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn is_starting(&self) -> bool {
+        self.links.iter().any(Option::is_none)
+    }
+
+    /// Prints the links of listeners that became ready; after the last one, writes the file `links`.
+    fn show_ready(&mut self, options: &Options, qr: fn(&str) -> Option<String>) {
+        let Ok(status) = status(self.directory) else { return };
+        let width = self.entries.iter().map(|entry| entry.display_name.chars().count()).max().unwrap_or(0);
+        for (entry, known) in self.entries.iter().zip(&mut self.links) {
+            let ready = status.participants.iter().find(|p| p.name == entry.name.as_str() && p.state.is_up());
+            let (Some(ready), None) = (ready, &known) else { continue };
+            if entry.port == 0
+                && let Err(error) = roster::keep_port(self.directory, entry, ready.port)
+            {
+                log::warn!("{error}");
+            }
+            let link = link(&self.server.host, ready.port, &entry.key);
+            messages::link(entry, width, &link, options.lan.then(|| qr(&link)).flatten());
+            if let Some(browser) = &mut self.browser
+                && let Err(error) = browser.open(entry.name.as_str(), &link)
+            {
+                log::warn!("unable to open a browser window for '{}': {error}; open the link yourself", entry.name);
+            }
+            *known = Some(link);
+        }
+        if !self.is_starting() {
+            self.write_links();
+            messages::ready(self.directory, options, self.browser.is_some());
+        }
+    }
+
+    fn write_links(&self) {
+        let path = self.directory.links();
+        let names = self.entries.iter().map(|entry| entry.name.as_str());
+        let links = self.links.iter().flatten().map(String::as_str);
+        if let Err(error) = name_file::write(&path, names.zip(links)) {
+            log::warn!("unable to write '{}': {error}", path.display());
+        }
+    }
+
+    /// Warns about each listener that is not ready.
+    fn report_late(&self) {
+        match status(self.directory) {
+            Err(error) => log::warn!("{error}; see '{}'", self.directory.log().display()),
+            Ok(status) => {
+                let ready = self.entries.iter().zip(&self.links).filter(|(_, link)| link.is_some());
+                let ready: BTreeSet<&str> = ready.map(|(entry, _)| entry.name.as_str()).collect();
+                for late in status.participants.iter().filter(|p| !ready.contains(p.name.as_str())) {
+                    let log = self.directory.log();
+                    let note = late.note.clone().unwrap_or_else(|| format!("see '{}'", log.display()));
+                    log::warn!("the listener of '{}' is {}: {note}", late.name, late.state);
+                }
+                status.errors.iter().for_each(|error| log::warn!("{error}"));
+            }
+        }
+    }
+}
+
+fn supervisor_arguments(directory: &TrialDir, listener: PathBuf, options: &Options) -> Vec<OsString> {
+    let paths = [
+        ("--config", directory.etc()),
+        ("--run", directory.run()),
+        ("--listener", listener),
+        ("--recordings", directory.recordings()),
+        ("--links", directory.entrances()),
+    ];
+    let arguments = paths.into_iter().flat_map(|(flag, path)| [flag.into(), path.into()]);
+    arguments.chain(options.no_levelling.then(|| "--no-levelling".into())).collect()
+}
+
+/// Adds one `-v` less than `verbosity`: the first one shows the daemons' log and doesn't change it.
+fn with_verbosity(mut arguments: Vec<OsString>, verbosity: u8) -> Vec<OsString> {
+    arguments.extend((1..verbosity).map(|_| "-v".into()));
+    arguments
+}
+
+fn status(directory: &TrialDir) -> Result<Status, Failure> {
+    let socket = directory.run().join("control.sock");
+    match control::request(&socket, &Request::Status, STATUS_TIMEOUT).map_err(Failure::system)? {
+        Response::Status(status) => Ok(status),
+        other => Err(Failure::system(format!("unable to get the supervisor's status: unexpected answer {other:?}"))),
+    }
+}
+
+fn find_browser(directory: &TrialDir, pin: &str) -> Option<Browser> {
+    let browser = Browser::find(&directory.browser(), pin);
+    if browser.is_none() {
+        log::warn!("unable to find 'chromium' or 'google-chrome' in PATH; install one, or open the links yourself");
+    }
+    browser
+}

@@ -1,0 +1,66 @@
+//! What `palabre try` prints. Only the links contain `https://`.
+
+use std::io::{self, IsTerminal, Write};
+use std::net::IpAddr;
+
+use crate::options::Options;
+use crate::roster::Entry;
+use crate::trial_dir::TrialDir;
+
+/// Prints who can connect, before the listeners are ready.
+pub(crate) fn starting(addresses: &[IpAddr], participants: usize) {
+    match addresses.split_first() {
+        None => print("A trial room, for this machine only.\n"),
+        Some((first, others)) => {
+            print(&format!("A trial room, for all machines that can reach {first}."));
+            if !others.is_empty() {
+                let others: Vec<String> = others.iter().map(IpAddr::to_string).collect();
+                print(&format!("The links also work with these addresses: {}", others.join(", ")));
+            }
+            print("Anyone with a link can join and listen.\n");
+        }
+    }
+    if participants > 2 {
+        print("Every page except the first joins with its microphone off.\n");
+    }
+}
+
+/// Prints the link of a participant whose listener is ready; display names are padded to `width`.
+pub(crate) fn link(entry: &Entry, width: usize, link: &str, qr: Option<String>) {
+    print(&format!("  {:width$}  {link}", entry.display_name));
+    if let Some(qr) = qr.filter(|_| io::stdout().is_terminal()) {
+        print(&format!("\n{qr}"));
+    }
+}
+
+/// Prints what to do, when all listeners are ready.
+pub(crate) fn ready(trial: &TrialDir, options: &Options, opens_windows: bool) {
+    let mut lines = vec![String::new()];
+    if opens_windows {
+        lines.push("Each link opens in its own window, which trusts the certificate.".to_owned());
+    } else {
+        lines.push("Open each link in its own browser window. The browser doesn't know the certificate".to_owned());
+        lines.push("and warns: choose Advanced, then Proceed. On the page, join and allow the microphone.".to_owned());
+    }
+    if !options.no_voices {
+        lines.push("While only one participant listens, a melody plays and an echo repeats their speech.".to_owned());
+    }
+    lines.push(String::new());
+    lines.push(format!("Warnings appear here; the full log is in {}", trial.log().display()));
+    let end = if trial.is_temporary() { "removes all files" } else { "keeps keys and certificate for the next trial" };
+    lines.push(format!("Ctrl-C ends the trial and {end}."));
+    print(&lines.join("\n"));
+}
+
+/// Prints that a signal arrived.
+pub(crate) fn ending() {
+    if io::stdout().is_terminal() {
+        print("\nEnding.");
+    }
+}
+
+/// Prints to standard output; ignores errors, because a closed terminal must not prevent the cleanup.
+fn print(text: &str) {
+    let mut out = io::stdout().lock();
+    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+}

@@ -1,0 +1,31 @@
+//! The options of `palabre try`. The doc-comments are the text of its `--help`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// `palabre try`.
+#[derive(Args, Debug)]
+pub struct Options {
+    /// Number of participants, named p01, p02, … [default: two, alice and bob]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=99))]
+    pub(crate) participants: Option<u16>,
+    /// First port; each participant takes the next free one. 0: any free ports
+    #[arg(long, value_name = "PORT", default_value_t = 9001)]
+    pub(crate) first_port: u16,
+    /// Use this directory instead of a temporary one, and keep keys, ports and certificate in it
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// Run without the melody and the echo
+    #[arg(long)]
+    pub(crate) no_voices: bool,
+    /// Don't bring the participants' speech to the same loudness
+    #[arg(long)]
+    pub(crate) no_levelling: bool,
+    /// Accept connections from the local network: listen on all addresses, print links with this machine's address
+    #[arg(long)]
+    pub(crate) lan: bool,
+    /// Open each link in its own Chromium window, which trusts the certificate
+    #[arg(long)]
+    pub(crate) open: bool,
+}
