@@ -190,7 +190,7 @@ fn every_warning_and_error_is_in_the_manual_or_not_an_interface() {
         let listed = NOT_AN_INTERFACE.iter().any(|entry| is_listed(line, entry));
         assert!(known || listed, "crates/{} logs a line that is not in palabre(7): {}", line.file, line.text);
     }
-    for entry in &NOT_AN_INTERFACE {
+    for entry in NOT_AN_INTERFACE {
         assert!(
             complaints.iter().any(|line| is_listed(line, entry)),
             "no such line in {}: {} ({})",
