@@ -1,37 +1,34 @@
-//! Cuts the sound of the ear into chunks, and tells when it is silent. Time is an argument: no clock, no threads here.
+//! Cuts the sound of the ear into chunks and detects silence. Time is an argument.
 //!
-//! A chunk is cut when its last frame has arrived, so the stream is locked to the mixer's tick and not to a timer of its
-//! own. When no frame has come for 60 ms the room is silent: what was begun goes out shorter, and `silence` after it.
+//! A chunk is cut when its last frame has arrived, so the stream follows the mixer's ticks and needs no timer. If no frame has come for
+//! 60 ms, the room is silent: the begun chunk is cut short and [`Cut::Silence`] follows.
 
 use palabre_room::Format;
 use std::time::{Duration, Instant};
 
-/// How long frames may stay away before that is silence: two are late and the third is missing.
-pub const SILENCE_AFTER: Duration = Duration::from_millis(60);
-/// How often silence is confirmed.
-pub const SILENCE_EVERY: Duration = Duration::from_secs(2);
-/// The most that is kept after an absence of this process.
-const NEWEST_MS: u64 = 300;
+/// Time without a frame after which the room is silent: two frames are late and the third is missing.
+pub(crate) const SILENCE_AFTER: Duration = Duration::from_millis(60);
+/// Interval between silence records.
+const SILENCE_INTERVAL: Duration = Duration::from_secs(2);
+/// Maximum length of sound that is kept when this process was not scheduled for some time.
+const MAX_FEED_MS: u64 = 300;
 
-/// What is to be said to the streams.
+/// The content of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Cut {
-    /// A chunk; `gap`: something is missing before it, or it is the first after a silence.
+pub(crate) enum Cut {
+    /// A chunk. `gap`: sound is missing before it, or it is the first after a silence.
     Sound {
-        /// The samples.
         samples: Vec<i16>,
-        /// Whether it follows on the chunk before it.
         gap: bool,
     },
-    /// The room is silent.
     Silence,
 }
 
-/// The state between two frames.
+/// The begun chunk, and when silence is due.
 #[derive(Debug)]
-pub struct Chunker {
+pub(crate) struct Chunker {
     chunk_samples: usize,
-    newest_samples: usize,
+    max_feed_samples: usize,
     pending: Vec<i16>,
     gap: bool,
     due: Instant,
@@ -39,11 +36,11 @@ pub struct Chunker {
 }
 
 impl Chunker {
-    /// Cuts chunks of `chunk_ms`; silent at first, which is said at once.
-    pub fn new(format: Format, chunk_ms: u64, now: Instant) -> Self {
+    /// Cuts chunks of `chunk_ms`. It begins silent, and the first [`Cut::Silence`] is due at once.
+    pub(crate) fn new(format: Format, chunk_ms: u64, now: Instant) -> Self {
         Self {
             chunk_samples: format.samples_in_ms(chunk_ms).max(1),
-            newest_samples: format.samples_in_ms(NEWEST_MS),
+            max_feed_samples: format.samples_in_ms(MAX_FEED_MS),
             pending: Vec::new(),
             gap: true,
             due: now,
@@ -51,30 +48,30 @@ impl Chunker {
         }
     }
 
-    /// Takes samples that have just arrived.
-    pub fn feed(&mut self, now: Instant, samples: &[i16], out: &mut Vec<Cut>) {
+    /// Adds samples that have just arrived.
+    pub(crate) fn feed(&mut self, now: Instant, samples: &[i16], out: &mut Vec<Cut>) {
         if samples.is_empty() {
             return;
         }
         let mut samples = samples;
-        if samples.len() > self.newest_samples {
-            samples = &samples[samples.len() - self.newest_samples..];
+        if samples.len() > self.max_feed_samples {
+            samples = &samples[samples.len() - self.max_feed_samples..];
             self.cut(out);
             self.gap = true;
         }
         self.silent = false;
         self.due = now + SILENCE_AFTER;
         while self.pending.len() + samples.len() >= self.chunk_samples {
-            let (now_complete, rest) = samples.split_at(self.chunk_samples - self.pending.len());
-            self.pending.extend_from_slice(now_complete);
+            let (end_of_chunk, rest) = samples.split_at(self.chunk_samples - self.pending.len());
+            self.pending.extend_from_slice(end_of_chunk);
             self.cut(out);
             samples = rest;
         }
         self.pending.extend_from_slice(samples);
     }
 
-    /// To be called when [`Chunker::due`] has come.
-    pub fn tick(&mut self, now: Instant, out: &mut Vec<Cut>) {
+    /// Adds silence if it is [due](Self::due).
+    pub(crate) fn tick(&mut self, now: Instant, out: &mut Vec<Cut>) {
         if now < self.due {
             return;
         }
@@ -82,37 +79,36 @@ impl Chunker {
         out.push(Cut::Silence);
         self.silent = true;
         self.gap = true;
-        self.due = now + SILENCE_EVERY;
+        self.due = now + SILENCE_INTERVAL;
     }
 
-    /// Ends the chunk that was begun.
-    pub fn cut(&mut self, out: &mut Vec<Cut>) {
+    /// Ends the begun chunk.
+    pub(crate) fn cut(&mut self, out: &mut Vec<Cut>) {
         if !self.pending.is_empty() {
             let samples = std::mem::replace(&mut self.pending, Vec::with_capacity(self.chunk_samples));
             out.push(Cut::Sound { samples, gap: std::mem::take(&mut self.gap) });
         }
     }
 
-    /// When silence must be said, if nothing comes before.
-    pub fn due(&self) -> Instant {
+    /// Returns when silence is due if no sound comes before.
+    pub(crate) fn due(&self) -> Instant {
         self.due
     }
 
-    /// Whether the room is silent.
-    pub fn is_silent(&self) -> bool {
+    pub(crate) fn is_silent(&self) -> bool {
         self.silent
     }
 
-    /// What comes next follows on what another process has cut; silence is to be said at `due`, if nothing comes before.
-    pub fn goes_on(&mut self, due: Instant) {
+    /// The next chunk follows on the last one of the previous process. Silence is due at `due`.
+    pub(crate) fn continue_from_previous(&mut self, due: Instant) {
         self.gap = false;
         self.silent = false;
         self.due = due;
     }
 
-    /// Silence was just said for another reason.
-    pub fn silence_said(&mut self, now: Instant) {
-        self.due = now + SILENCE_EVERY;
+    /// A silence record was sent for another reason.
+    pub(crate) fn silence_was_sent(&mut self, now: Instant) {
+        self.due = now + SILENCE_INTERVAL;
     }
 }
 
@@ -127,7 +123,7 @@ mod tests {
         Cut::Sound { samples: vec![1; samples], gap }
     }
 
-    /// What comes out when frames of 20 ms at 24 kHz arrive at these times, with a look at the clock at each `ticks`.
+    /// Feeds frames of 20 ms at 24 kHz at the times `frames` and calls `tick` at the times `ticks`, in ms.
     fn run(chunk_ms: u64, frames: &[u32], ticks: &[u32]) -> Vec<(u32, Cut)> {
         let start = Instant::now();
         let mut chunker = Chunker::new(Format::default(), chunk_ms, start);
@@ -147,26 +143,26 @@ mod tests {
     }
 
     #[test]
-    fn a_chunk_is_cut_when_its_last_frame_arrives() {
+    fn chunk_is_cut_when_its_last_frame_arrives() {
         let cuts = run(40, &[10, 30, 50, 70], &[]);
         assert_eq!(cuts, [(30, sound(960, true)), (70, sound(960, false))]);
     }
 
     #[test]
-    fn the_begun_chunk_goes_out_before_silence_and_the_next_has_a_gap() {
+    fn begun_chunk_is_cut_before_silence_and_the_next_has_a_gap() {
         let cuts = run(40, &[10, 30, 50, 200, 220], &[100, 109, 110]);
         let expected = [(30, sound(960, true)), (110, sound(480, false)), (110, Cut::Silence), (220, sound(960, true))];
         assert_eq!(cuts, expected);
     }
 
     #[test]
-    fn silence_is_said_at_once_and_every_two_seconds() {
+    fn silence_is_due_at_once_and_every_two_seconds() {
         let cuts = run(40, &[], &[0, 1, 1999, 2000, 2001, 4000]);
         assert_eq!(cuts, [(0, Cut::Silence), (2000, Cut::Silence), (4000, Cut::Silence)]);
     }
 
     #[test]
-    fn after_an_absence_only_the_newest_300_ms_are_kept() {
+    fn only_the_newest_300_ms_are_kept_after_a_stall() {
         let start = Instant::now();
         let mut chunker = Chunker::new(Format::default(), 100, start);
         let mut out = Vec::new();

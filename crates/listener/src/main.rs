@@ -1,35 +1,37 @@
-//! `palabre-listener`: the mini HTTPS server of one participant.
+//! `palabre-listener`: the small HTTPS server of one participant.
 //!
-//! It serves the page, the injected stream and the microphone to one person's browsers, and moves their sound between TLS
-//! and the participant's two pipes. It mixes nothing and knows no other participant. Blocking I/O, one thread for each
-//! connection; the way from a connection to the pipes is `server` → `routes` → `stream`, `wav_stream`, `speak`.
+//! It serves the page, the injected stream and the microphone to the participant's browsers, and moves sound between TLS and the
+//! participant's two pipes. It mixes nothing and opens no other participant's pipes. I/O blocks, in one thread per connection; the way from
+//! a connection to the pipes is `server` → `routes` → `stream`, `wav_stream`, `speak`.
 
+mod api;
 mod auth;
 mod chunker;
 mod cli;
 mod connection;
-mod desk;
 mod ear;
 mod enter;
-mod gate;
+mod handover;
 mod http;
 mod marks;
+mod me;
 mod mic;
 mod page;
 #[cfg(test)]
 mod protocol_doc;
 mod record;
-mod renewal;
 mod room_view;
 mod routes;
 mod server;
 mod setup;
+mod slots;
 mod source;
 mod speak;
 mod state;
 mod status;
 mod stream;
 mod tls;
+mod tls_files;
 mod traffic;
 mod wav_stream;
 

@@ -1,32 +1,44 @@
-//! Marks: a byte for each person of a room, and how little must be said when some of them change.
+//! Marks: one byte for each person of a room, sent as changes.
 //!
-//! In a record they are base64 of three bytes each: the person's place in the list of people, two bytes, high byte first, and
-//! the value; so each change is four letters. The place 65535 is everybody. A room of hundreds in which a few talk
-//! costs no more than a small one: only who changes is told, and a level only of a few at a time.
+//! In a record a mark is base64 of three bytes: the person's place in the list of people (two bytes, high byte first) and the value, so
+//! four letters. The place 65535 is everybody. Only changes are sent, and only a few levels at a time, so a room of hundreds in which a
+//! few talk needs no more bytes than a small one.
 
 use crate::record;
-use crate::room_view::News;
 use std::sync::Arc;
 
-/// What is said of a person.
-pub type Value = u8;
+/// The value of a mark: a person's state or level.
+pub(crate) type Value = u8;
+
+/// How soon a change must be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Urgency {
+    /// Nothing has changed.
+    None,
+    /// A level has changed, which can wait for the next record.
+    CanWait,
+    /// Who is here, who talks, or who is muted has changed.
+    Urgent,
+    /// The list of people has changed, so everything is sent again.
+    Everything,
+}
 
 /// The place that means everybody.
 const EVERYBODY: u16 = u16::MAX;
-/// A level is told again when it has changed by so much, in dB.
-const STEP_DB: u8 = 3;
-/// How many levels are told at a time at most, those that have changed most.
-const LEVELS_AT_ONCE: usize = 6;
+/// Minimum change of a level that is sent, in dB.
+const MIN_STEP_DB: u8 = 3;
+/// Maximum number of levels in one change; those that have changed most go first.
+const MAX_LEVELS: usize = 6;
 
-/// The value of somebody who talks at this level: 1 for −1 dBFS and above, 120 for −120 dBFS and below.
-pub fn level_value(dbfs: f32) -> Value {
+/// Returns the value for a person who talks at this level: 1 for −1 dBFS and above, 120 for −120 dBFS and below.
+pub(crate) fn level_value(dbfs: f32) -> Value {
     (-dbfs).round().clamp(1.0, 120.0) as Value
 }
 
-/// What was told of everybody, and what the last change to it was.
+/// The values that were sent, and the last change of them.
 #[derive(Debug, Clone)]
-pub struct Marks {
-    told: Vec<Value>,
+pub(crate) struct Marks {
+    sent: Vec<Value>,
     all: Arc<str>,
     before: Arc<str>,
     change: Arc<str>,
@@ -34,86 +46,86 @@ pub struct Marks {
 
 impl Default for Marks {
     fn default() -> Self {
-        let mut marks = Self { told: Vec::new(), all: "".into(), before: "".into(), change: "".into() };
+        let mut marks = Self { sent: Vec::new(), all: "".into(), before: "".into(), change: "".into() };
         marks.begin(&[]);
         marks
     }
 }
 
 impl Marks {
-    /// The most people there can be.
-    pub const MOST: usize = EVERYBODY as usize;
-    /// The level of somebody who is muted by the operator.
-    pub const MUTED: Value = 255;
+    /// Maximum number of people.
+    pub(crate) const MAX_PEOPLE: usize = EVERYBODY as usize;
+    /// The level of a person whom the operator has muted.
+    pub(crate) const MUTED: Value = 255;
 
-    /// Everything, for whoever knows nothing.
-    pub fn all(&self) -> Arc<str> {
+    /// Returns marks for all values.
+    pub(crate) fn all(&self) -> Arc<str> {
         Arc::clone(&self.all)
     }
 
-    /// The last change, for whoever knows all that was [before](Self::before).
-    pub fn change(&self) -> Arc<str> {
+    /// Returns the last change, which applies to the values [before](Self::before) it.
+    pub(crate) fn change(&self) -> Arc<str> {
         Arc::clone(&self.change)
     }
 
-    /// Everything as it was before the last change.
-    pub fn before(&self) -> Arc<str> {
+    /// Returns marks for all values before the last change.
+    pub(crate) fn before(&self) -> Arc<str> {
         Arc::clone(&self.before)
     }
 
-    /// Begins anew, with other people.
-    pub fn begin(&mut self, values: &[Value]) {
-        self.told = values.to_vec();
+    /// Starts again with a new list of people.
+    pub(crate) fn begin(&mut self, values: &[Value]) {
+        self.sent = values.to_vec();
         self.all = render_all(values);
         (self.before, self.change) = (Arc::clone(&self.all), Arc::clone(&self.all));
     }
 
-    /// Tells every value that has changed; whether there was one.
-    pub fn change_to(&mut self, values: &[Value]) -> bool {
-        let changes: Vec<usize> = (0..self.told.len()).filter(|&place| values[place] != self.told[place]).collect();
-        self.tell(values, &changes);
+    /// Sends every changed value. Returns whether there is one.
+    pub(crate) fn change_to(&mut self, values: &[Value]) -> bool {
+        let changes: Vec<usize> = (0..self.sent.len()).filter(|&place| values[place] != self.sent[place]).collect();
+        self.send(values, &changes);
         !changes.is_empty()
     }
 
-    /// Tells who began or ended to talk or was muted, and the few levels that have changed most.
-    pub fn change_levels_to(&mut self, values: &[Value]) -> News {
+    /// Sends who began or ended to talk or was muted, and the few levels that have changed most.
+    pub(crate) fn change_levels_to(&mut self, values: &[Value]) -> Urgency {
         let is_level = |value: Value| (1..Self::MUTED).contains(&value);
-        let (mut levels, turned): (Vec<usize>, Vec<usize>) = (0..self.told.len())
-            .filter(|&place| values[place] != self.told[place])
-            .partition(|&place| is_level(values[place]) && is_level(self.told[place]));
-        let distance = |place: &usize| values[*place].abs_diff(self.told[*place]);
-        levels.retain(|place| distance(place) >= STEP_DB);
+        let (mut levels, turned): (Vec<usize>, Vec<usize>) = (0..self.sent.len())
+            .filter(|&place| values[place] != self.sent[place])
+            .partition(|&place| is_level(values[place]) && is_level(self.sent[place]));
+        let distance = |place: &usize| values[*place].abs_diff(self.sent[*place]);
+        levels.retain(|place| distance(place) >= MIN_STEP_DB);
         levels.sort_by_key(|place| std::cmp::Reverse(distance(place)));
-        levels.truncate(LEVELS_AT_ONCE);
+        levels.truncate(MAX_LEVELS);
         let changes = [&turned[..], &levels].concat();
-        self.tell(values, &changes);
+        self.send(values, &changes);
         match (turned.is_empty(), levels.is_empty()) {
-            (true, true) => News::None,
-            (true, false) => News::Slight,
-            (false, _) => News::Urgent,
+            (true, true) => Urgency::None,
+            (true, false) => Urgency::CanWait,
+            (false, _) => Urgency::Urgent,
         }
     }
 
-    fn tell(&mut self, values: &[Value], changes: &[usize]) {
+    fn send(&mut self, values: &[Value], changes: &[usize]) {
         if changes.is_empty() {
             return;
         }
         for &place in changes {
-            self.told[place] = values[place];
+            self.sent[place] = values[place];
         }
         self.change = render(changes.iter().map(|&place| (place as u16, values[place])));
-        self.before = std::mem::replace(&mut self.all, render_all(&self.told));
+        self.before = std::mem::replace(&mut self.all, render_all(&self.sent));
     }
 }
 
-/// What most have is said of everybody first, so that only the others need a mark of their own.
+/// Renders the commonest value as a mark for everybody, and a mark for each person with another value.
 fn render_all(values: &[Value]) -> Arc<str> {
-    let most = commonest(values);
-    let others = (0..EVERYBODY).zip(values.iter().copied()).filter(|(_, value)| *value != most);
-    render(std::iter::once((EVERYBODY, most)).chain(others))
+    let common = commonest(values);
+    let others = (0..EVERYBODY).zip(values.iter().copied()).filter(|(_, value)| *value != common);
+    render(std::iter::once((EVERYBODY, common)).chain(others))
 }
 
-/// The least of those that most have; 0 of nobody.
+/// Returns the commonest value, the smallest of several; 0 if there is none.
 fn commonest(values: &[Value]) -> Value {
     let mut counts = [0_usize; 256];
     values.iter().for_each(|&value| counts[usize::from(value)] += 1);
@@ -130,7 +142,7 @@ fn render(marks: impl Iterator<Item = (u16, Value)>) -> Arc<str> {
 mod tests {
     use super::*;
 
-    /// What a page makes of marks.
+    /// Applies marks as a page does.
     fn apply(page: &mut [Value], marks: &str) {
         for mark in record::decode(marks).as_chunks::<3>().0 {
             match u16::from_be_bytes([mark[0], mark[1]]) {
@@ -140,7 +152,7 @@ mod tests {
         }
     }
 
-    /// Numbers without end that are the same each time.
+    /// Pseudo-random numbers, the same for each run.
     fn numbers(seed: u32) -> impl Iterator<Item = u32> {
         std::iter::successors(Some(seed), |x| Some(x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223)))
             .map(|x| x >> 8)
@@ -153,13 +165,13 @@ mod tests {
         assert_eq!(marks.all().len(), 4);
         let mut values = [0; 500];
         (values[3], values[499]) = (20, 255);
-        assert_eq!(marks.change_levels_to(&values), News::Urgent);
+        assert_eq!(marks.change_levels_to(&values), Urgency::Urgent);
         assert_eq!((marks.change().len(), marks.all().len()), (8, 12));
-        assert_eq!(marks.change_levels_to(&values), News::None);
+        assert_eq!(marks.change_levels_to(&values), Urgency::None);
     }
 
     #[test]
-    fn what_most_have_is_said_of_everybody() {
+    fn commonest_value_is_sent_for_everybody() {
         let mut marks = Marks::default();
         let mut values = [1; 500];
         values[499] = 7;
@@ -171,23 +183,22 @@ mod tests {
     }
 
     #[test]
-    fn a_level_is_told_when_it_has_changed_enough() {
+    fn level_is_sent_when_it_has_changed_by_3_db() {
         let mut marks = Marks::default();
         marks.begin(&[0]);
-        assert_eq!(marks.change_levels_to(&[level_value(-20.0)]), News::Urgent);
-        assert_eq!(marks.change_levels_to(&[level_value(-21.9)]), News::None);
-        assert_eq!(marks.change_levels_to(&[level_value(-23.0)]), News::Slight);
+        assert_eq!(marks.change_levels_to(&[level_value(-20.0)]), Urgency::Urgent);
+        assert_eq!(marks.change_levels_to(&[level_value(-21.9)]), Urgency::None);
+        assert_eq!(marks.change_levels_to(&[level_value(-23.0)]), Urgency::CanWait);
         assert_eq!((level_value(3.0), level_value(f32::NEG_INFINITY)), (1, 120));
     }
 
     #[test]
-    fn five_hundred_people_who_talk_and_fidget_cost_less_than_two_kilobits_a_second() {
+    fn levels_of_five_hundred_people_take_less_than_two_kilobits_a_second() {
         const SECONDS: usize = 300;
         let (mut marks, mut random, mut values) = (Marks::default(), numbers(7), vec![0; 500]);
         marks.begin(&values);
         let (mut page, mut letters, mut spurts) = (values.clone(), 0, 0);
-        // Five looks a second; three people talk at a time on average, in spurts of four seconds, and each of their levels
-        // wanders. A level needs no record of its own.
+        // Five changes a second. Three people talk at a time on average, for four seconds each, with changing levels.
         for _ in 0..5 * SECONDS {
             for value in &mut values {
                 match (*value, random.next().unwrap()) {
@@ -197,7 +208,7 @@ mod tests {
                     _ => {}
                 }
             }
-            if marks.change_levels_to(&values) != News::None {
+            if marks.change_levels_to(&values) != Urgency::None {
                 letters += marks.change().len();
                 apply(&mut page, &marks.change());
             }
@@ -209,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crowd_that_all_talks_at_once_is_no_flood() {
+    fn change_is_short_even_if_five_hundred_people_talk() {
         let (mut marks, mut random) = (Marks::default(), numbers(1));
         marks.begin(&vec![20; 500]);
         let longest = (0..100).map(|_| {
@@ -217,12 +228,12 @@ mod tests {
             marks.change_levels_to(&values);
             marks.change().len()
         });
-        assert!(longest.max().unwrap() <= 4 * LEVELS_AT_ONCE);
+        assert!(longest.max().unwrap() <= 4 * MAX_LEVELS);
     }
 
     proptest::proptest! {
         #[test]
-        fn a_page_knows_the_same_by_all_changes_and_by_everything_at_once(
+        fn applying_all_changes_gives_the_same_as_applying_all_values(
             steps in proptest::collection::vec(proptest::collection::vec(proptest::prelude::any::<u8>(), 9), 1..20),
             levels in proptest::prelude::any::<bool>(),
         ) {
@@ -231,8 +242,8 @@ mod tests {
             let (mut page, mut fresh) = ([9; 9], [7; 9]);
             apply(&mut page, &marks.all());
             for values in &steps {
-                let news = if levels { marks.change_levels_to(values) != News::None } else { marks.change_to(values) };
-                if news {
+                let is_changed = if levels { marks.change_levels_to(values) != Urgency::None } else { marks.change_to(values) };
+                if is_changed {
                     apply(&mut page, &marks.change());
                 }
                 apply(&mut fresh, &marks.all());

@@ -1,30 +1,30 @@
-//! The records of the injected stream, as bytes: `docs/injected-stream.md`, section *GET /listen*.
+//! Encodes the records of the injected stream: `docs/injected-stream.md`, section *GET /listen*.
 //!
-//! A record's data stand in a `<b>`, the script beside it is always the same text: browsers keep every distinct script
-//! text for good, and a constant one can be allowed by its hash. This module formats; it knows no clock and no socket.
+//! A record's data are in a `<b>` element; the script after it is constant. Browsers keep every distinct script text, and a constant one
+//! can be allowed by its hash.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use palabre_config::hex;
 use sha2::{Digest as _, Sha256};
 
-/// The falsely huge length: the page never ends (10¹² bytes last 88 days at 131 kB/s).
-pub const CONTENT_LENGTH: u64 = 1_000_000_000_000;
+/// The announced length, which the stream never reaches: 10¹² bytes last 88 days at 131 kB/s.
+pub(crate) const CONTENT_LENGTH: u64 = 1_000_000_000_000;
 
-/// The script of the prologue: defines `p`, which hands a record to the page and removes it from the document.
+/// The script of the prologue. It defines `p`, which passes a record to the page and removes it from the document.
 const PROLOGUE_SCRIPT: &str = "function p(){var s=document.currentScript,b=s.previousSibling,t=b.textContent;\
                                b.remove();s.remove();parent.palabre(self,t)}";
 
 /// The script of every record.
 const RECORD_SCRIPT: &str = "p()";
 
-/// The beginning of the document.
-pub fn prologue() -> String {
+/// Returns the beginning of the document.
+pub(crate) fn prologue() -> String {
     format!("<!doctype html><meta charset=utf-8><title>Palabre</title><script>{PROLOGUE_SCRIPT}</script>")
 }
 
-/// The `Content-Security-Policy` of the stream: the two scripts by their SHA-256 and nothing else.
-pub fn content_security_policy() -> String {
+/// Returns the `Content-Security-Policy` of the stream, which allows only the two scripts, by their SHA-256.
+pub(crate) fn content_security_policy() -> String {
     format!(
         "default-src 'none'; script-src 'sha256-{}' 'sha256-{}'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'",
         hash(PROLOGUE_SCRIPT),
@@ -32,13 +32,13 @@ pub fn content_security_policy() -> String {
     )
 }
 
-/// A hello record; `me` is the JSON of `GET /me`.
-pub fn hello(seq: u64, me: &str) -> Vec<u8> {
+/// Encodes a hello record. `me`: the JSON of `GET /me`.
+pub(crate) fn hello(seq: u64, me: &str) -> Vec<u8> {
     wrap(&format!("0,{seq},{}", BASE64.encode(me)))
 }
 
-/// A sound record. `levels` is the base64 text of [`encode`], or empty when nothing changed.
-pub fn sound(seq: u64, gap: bool, rate_hz: u32, samples: &[i16], levels: &str) -> Vec<u8> {
+/// Encodes a sound record. `levels`: marks in base64, empty if nothing has changed.
+pub(crate) fn sound(seq: u64, gap: bool, rate_hz: u32, samples: &[i16], levels: &str) -> Vec<u8> {
     let wav = palabre_sound::wav::little(rate_hz, samples);
     let mut text = String::with_capacity(wav.len().div_ceil(3) * 4 + levels.len() + 32);
     text.push_str(&format!("1,{seq},{},", u8::from(gap)));
@@ -48,50 +48,49 @@ pub fn sound(seq: u64, gap: bool, rate_hz: u32, samples: &[i16], levels: &str) -
     wrap(&text)
 }
 
-/// A silence record. `levels` as for [`sound`].
-pub fn silence(seq: u64, levels: &str) -> Vec<u8> {
+/// Encodes a silence record. `levels` as for [`sound`].
+pub(crate) fn silence(seq: u64, levels: &str) -> Vec<u8> {
     wrap(&format!("2,{seq},{levels}"))
 }
 
-/// A room record; `people` is the base64 text of the JSON, from [`encode`], `states` that of all their marks.
-pub fn room(seq: u64, people: &str, states: &str) -> Vec<u8> {
+/// Encodes a room record. `people`: the JSON in base64. `states`: marks in base64.
+pub(crate) fn room(seq: u64, people: &str, states: &str) -> Vec<u8> {
     wrap(&format!("3,{seq},{people},{states},{}", tag(people)))
 }
 
-/// What a page calls the list of people that it has: 64 bits of its SHA-256, the same in every process.
-pub fn tag(people: &str) -> String {
+/// Returns the tag of a list of people: 64 bits of its SHA-256, the same in every process.
+pub(crate) fn tag(people: &str) -> String {
     hex::encode(&Sha256::digest(people)[..8])
 }
 
-/// A message; `said` is the base64 text of the JSON, from [`encode`].
-pub fn message(seq: u64, said: &str) -> Vec<u8> {
-    wrap(&format!("4,{seq},{said}"))
+/// Encodes a message record. `text`: the JSON in base64.
+pub(crate) fn message(seq: u64, text: &str) -> Vec<u8> {
+    wrap(&format!("4,{seq},{text}"))
 }
 
-/// A record of marks of people's states.
-pub fn states(seq: u64, marks: &str) -> Vec<u8> {
+/// Encodes a states record. `marks`: in base64.
+pub(crate) fn states(seq: u64, marks: &str) -> Vec<u8> {
     wrap(&format!("6,{seq},{marks}"))
 }
 
-/// The record that announces a new process; `last`: and that this one says nothing more.
-pub fn moved(seq: u64, last: bool) -> Vec<u8> {
+/// Encodes a moved record: another process serves. `last`: this stream ends.
+pub(crate) fn moved(seq: u64, last: bool) -> Vec<u8> {
     wrap(&format!("5,{seq},{}", u8::from(last)))
 }
 
-/// JSON as it stands in a record.
-pub fn encode(json: &str) -> String {
+/// Returns JSON in base64.
+pub(crate) fn encode(json: &str) -> String {
     BASE64.encode(json)
 }
 
-/// Bytes as they stand in a record.
-pub fn encode_bytes(bytes: &[u8]) -> String {
+/// Returns bytes in base64.
+pub(crate) fn encode_bytes(bytes: &[u8]) -> String {
     BASE64.encode(bytes)
 }
 
-/// What was encoded.
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-pub fn decode(text: &str) -> Vec<u8> {
+pub(crate) fn decode(text: &str) -> Vec<u8> {
     BASE64.decode(text).unwrap()
 }
 
@@ -116,22 +115,22 @@ mod tests {
     use crate::protocol_doc::example;
 
     #[test]
-    fn the_prologue_is_the_documented_one() {
+    fn prologue_is_as_documented() {
         assert_eq!(prologue(), example("html prologue"));
     }
 
     #[test]
-    fn a_silence_record_is_the_documented_one() {
+    fn silence_record_is_as_documented() {
         assert_eq!(silence(1_700_000_000_123, ""), example("html record").as_bytes());
     }
 
     #[test]
-    fn a_sound_record_is_the_documented_one() {
+    fn sound_record_is_as_documented() {
         assert_eq!(sound(1_700_000_000_163, true, 24000, &[1], ""), example("html sound").as_bytes());
     }
 
     #[test]
-    fn the_records_with_json_and_with_nothing_are_the_documented_ones() {
+    fn hello_room_and_moved_records_are_as_documented() {
         assert_eq!(hello(1_700_000_000_100, example("json me")), example("html hello").as_bytes());
         let states = encode_bytes(&crate::protocol_doc::hex("hex states"));
         let people = encode(example("json room"));
@@ -140,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn the_policy_allows_exactly_the_two_scripts_by_hash() {
+    fn policy_allows_only_the_two_scripts() {
         let policy = content_security_policy();
         assert_eq!(policy.matches("'sha256-").count(), 2);
         // printf 'p()' | openssl dgst -sha256 -binary | base64
@@ -149,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_but_digits_and_base64_stands_in_a_record() {
+    fn record_contains_only_digits_and_base64() {
         let evil = encode("{\"people\":[{\"name\":\"x\",\"display\":\"</b><script>alert(1)</script>,\"}]}");
         let text = String::from_utf8(room(9, &evil, "//8A")).unwrap();
         let data = text.strip_prefix("<b>").unwrap().strip_suffix("</b><script>p()</script>").unwrap();

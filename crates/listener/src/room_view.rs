@@ -1,10 +1,11 @@
-//! What pages are told about the room besides its sound: who is here, who is talking and whether it is recorded, from the
-//! files `names` and `levels` and the pipe `recording`, which is only looked at. A file is read again when it was replaced, which its inode and time tell.
+//! What pages show of the room: who is here, who talks and whether it is recorded, from the files `names` and `levels` and the existence of
+//! the pipe `recording`. A file is read again when it was replaced; one that can't be read is tried again and changes nothing meanwhile.
 
-use crate::marks::{Marks, Value, level_value};
+use crate::marks::{Marks, Urgency, Value, level_value};
 use crate::record;
+use palabre_host::log_limit::LastWarning;
 use palabre_host::stamp::FileStamp;
-use palabre_room::{LevelLine, Member, Name, RoomDir, Talk, Voice};
+use palabre_room::{LevelLine, Member, MicState, Name, RoomDir, RoomError, Talk};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,37 +16,25 @@ const HAND: Value = 2;
 const MUTED: Value = 4;
 const LISTENING: Value = 8;
 
-/// The two files, as they were last seen. The texts are base64, as they stand in records.
+/// The room as the files described it last. Texts are base64, as in records.
 #[derive(Debug)]
-pub struct RoomView {
+pub(crate) struct RoomView {
     room: Option<RoomDir>,
     names_seen: Option<FileStamp>,
     recording_seen: Option<FileStamp>,
     levels_seen: Option<FileStamp>,
     people: Arc<str>,
     places: BTreeMap<Name, u16>,
-    /// What was told of each person's state, and of their level.
-    pub states: Marks,
-    /// The same of their level.
-    pub levels: Marks,
-}
-
-/// What a look at the files has shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum News {
-    /// Nothing.
-    None,
-    /// A level, which may wait for the next record.
-    Slight,
-    /// Something that people watch for: who is here, who talks, who is muted.
-    Urgent,
-    /// Another list of people: all is to be said anew.
-    All,
+    /// What was sent of each person's state.
+    pub(crate) states: Marks,
+    /// What was sent of each person's level.
+    pub(crate) levels: Marks,
+    last_warning: LastWarning,
 }
 
 impl RoomView {
-    /// The view of a room; of nobody where there is no room.
-    pub fn new(room: Option<RoomDir>) -> Self {
+    /// Reads the files. Without a room nobody is in it.
+    pub(crate) fn new(room: Option<RoomDir>) -> Self {
         let mut view = Self {
             room,
             names_seen: None,
@@ -55,52 +44,75 @@ impl RoomView {
             places: BTreeMap::new(),
             states: Marks::default(),
             levels: Marks::default(),
+            last_warning: LastWarning::default(),
         };
         view.look_at_names();
         view.look_at_levels();
         view
     }
 
-    /// Who belongs to the room, and whether it is recorded.
-    pub fn people(&self) -> Arc<str> {
+    /// Returns who belongs to the room, and whether it is recorded.
+    pub(crate) fn people(&self) -> Arc<str> {
         Arc::clone(&self.people)
     }
 
     /// Reads `names` if it was replaced, or if a recording began or ended.
-    pub fn look_at_names(&mut self) -> News {
+    pub(crate) fn look_at_names(&mut self) -> Urgency {
         let recorded = changed(self.room.as_ref(), "recording", &mut self.recording_seen).is_some();
         let Some(room) =
             changed(self.room.as_ref(), "names", &mut self.names_seen).or(self.room.as_ref().filter(|_| recorded))
         else {
-            return News::None;
+            return Urgency::None;
         };
-        let mut members = room.names().unwrap_or_default();
-        members.truncate(Marks::MOST);
+        let names = room.names();
+        let Some(mut members) = self.unless_failed(names) else {
+            // Unlike any stamp, so it is read again.
+            self.names_seen = None;
+            return Urgency::None;
+        };
+        members.truncate(Marks::MAX_PEOPLE);
         let states: Vec<Value> = members.iter().map(state).collect();
         let people: Vec<_> = members.iter().map(|m| Person { name: m.name.as_str(), display: &m.display }).collect();
         if replace(&mut self.people, &people_json(&people, self.recording_seen.is_some())) {
             self.places = members.into_iter().map(|member| member.name).zip(0..).collect();
             self.states.begin(&states);
             self.levels.begin(&vec![0; states.len()]);
-            // The levels belong to other places now.
+            // Each level belongs to another place now.
             self.levels_seen = None;
-            return News::All;
+            return Urgency::Everything;
         }
-        if self.states.change_to(&states) { News::Urgent } else { News::None }
+        if self.states.change_to(&states) { Urgency::Urgent } else { Urgency::None }
     }
 
     /// Reads `levels` if it was replaced.
-    pub fn look_at_levels(&mut self) -> News {
+    pub(crate) fn look_at_levels(&mut self) -> Urgency {
         let Some(room) = changed(self.room.as_ref(), "levels", &mut self.levels_seen) else {
-            return News::None;
+            return Urgency::None;
+        };
+        let levels = room.levels();
+        let Some(lines) = self.unless_failed(levels) else {
+            self.levels_seen = None;
+            return Urgency::None;
         };
         let mut values = vec![0; self.places.len()];
-        for line in room.levels().unwrap_or_default() {
+        for line in lines {
             if let Some(&place) = self.places.get(&line.name) {
                 values[usize::from(place)] = level(&line);
             }
         }
         self.levels.change_levels_to(&values)
+    }
+
+    fn unless_failed<T>(&mut self, read: Result<T, RoomError>) -> Option<T> {
+        match read {
+            Ok(content) => Some(content),
+            Err(error) => {
+                if let Some(error) = self.last_warning.unless_repeated(error.to_string()) {
+                    log::warn!("{error}; pages show what it contained before");
+                }
+                None
+            }
+        }
     }
 }
 
@@ -108,9 +120,9 @@ fn state(member: &Member) -> Value {
     let here = if member.here { HERE } else { 0 };
     let hand = if member.hand { HAND } else { 0 };
     let voice = match member.voice {
-        Voice::Open => 0,
-        Voice::Muted => MUTED,
-        Voice::None => LISTENING,
+        MicState::Open => 0,
+        MicState::Muted => MUTED,
+        MicState::None => LISTENING,
     };
     here | hand | voice
 }
@@ -179,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn the_people_are_the_documented_json() {
+    fn people_are_the_documented_json() {
         let people = [Person { name: "alice", display: "Alice" }, Person { name: "bob", display: "Bob le Bricoleur" }];
         assert_eq!(people_json(&people, false), example("json room"));
         assert_eq!(people_json(&people[..1], true), example("json recorded room"));
@@ -188,7 +200,7 @@ mod tests {
     #[test]
     fn states_and_levels_are_the_documented_marks() {
         let (_dir, room) = room();
-        let bob = Member { hand: true, voice: Voice::Muted, ..Member::new(name("bob"), "Bob", true) };
+        let bob = Member { hand: true, voice: MicState::Muted, ..Member::new(name("bob"), "Bob", true) };
         room.write_names(&[Member::new(name("alice"), "Alice", true), bob]).unwrap();
         let muted = LevelLine { name: name("bob"), state: Talk::Muted, dbfs: f32::NEG_INFINITY };
         room.write_levels(&[talking("alice", -21.3), muted]).unwrap();
@@ -198,44 +210,73 @@ mod tests {
     }
 
     #[test]
-    fn a_recording_that_begins_or_ends_is_noticed_once() {
+    fn beginning_and_end_of_a_recording_are_noticed_once() {
         let (_dir, room) = room();
         let mut view = RoomView::new(Some(room.clone()));
         let without = view.people();
         let recorder = palabre_room::RecordingReader::create(&room.recording(), Format::default()).unwrap();
-        assert_eq!((view.look_at_names(), view.look_at_names()), (News::All, News::None));
+        assert_eq!((view.look_at_names(), view.look_at_names()), (Urgency::Everything, Urgency::None));
         assert_eq!(*view.people(), *record::encode("{\"people\":[],\"recording\":true}"));
         drop(recorder);
-        assert_eq!((view.look_at_names(), view.look_at_names()), (News::All, News::None));
+        assert_eq!((view.look_at_names(), view.look_at_names()), (Urgency::Everything, Urgency::None));
         assert_eq!(view.people(), without);
     }
 
     #[test]
-    fn a_replaced_file_is_noticed_once_and_what_is_not_urgent_can_wait() {
+    fn replaced_file_is_noticed_once_and_a_level_is_not_urgent() {
         let (_dir, room) = room();
         let mut view = RoomView::new(Some(room.clone()));
-        assert_eq!((view.look_at_names(), view.look_at_levels()), (News::None, News::None));
+        assert_eq!((view.look_at_names(), view.look_at_levels()), (Urgency::None, Urgency::None));
         room.write_names(&[Member::new(name("alice"), "Alice", true)]).unwrap();
         room.write_levels(&[talking("alice", -20.0), talking("stranger", -20.0)]).unwrap();
-        assert_eq!((view.look_at_names(), view.look_at_levels()), (News::All, News::Urgent));
-        assert_eq!((view.look_at_names(), view.look_at_levels()), (News::None, News::None));
+        assert_eq!((view.look_at_names(), view.look_at_levels()), (Urgency::Everything, Urgency::Urgent));
+        assert_eq!((view.look_at_names(), view.look_at_levels()), (Urgency::None, Urgency::None));
         room.write_levels(&[talking("alice", -30.0)]).unwrap();
-        assert_eq!(view.look_at_levels(), News::Slight);
+        assert_eq!(view.look_at_levels(), Urgency::CanWait);
         room.write_names(&[Member { hand: true, ..Member::new(name("alice"), "Alice", true) }]).unwrap();
-        assert_eq!(view.look_at_names(), News::Urgent);
+        assert_eq!(view.look_at_names(), Urgency::Urgent);
         room.write_levels(&[]).unwrap();
-        assert_eq!(view.look_at_levels(), News::Urgent);
+        assert_eq!(view.look_at_levels(), Urgency::Urgent);
     }
 
     #[test]
-    fn levels_find_their_places_when_the_people_change() {
+    fn levels_move_with_their_people_when_the_list_changes() {
         let (_dir, room) = room();
         room.write_names(&[Member::new(name("bob"), "Bob", true)]).unwrap();
         room.write_levels(&[talking("bob", -20.0)]).unwrap();
         let mut view = RoomView::new(Some(room.clone()));
         let before = view.levels.all();
         room.write_names(&["alice", "bob"].map(|it| Member::new(name(it), it, true))).unwrap();
-        assert_eq!((view.look_at_names(), view.look_at_levels()), (News::All, News::Urgent));
+        assert_eq!((view.look_at_names(), view.look_at_levels()), (Urgency::Everything, Urgency::Urgent));
         assert_ne!(view.levels.all(), before);
+    }
+    #[test]
+    fn names_that_cannot_be_read_change_nothing_and_are_read_again() {
+        let (_dir, room) = room();
+        let names = room.path().join("names");
+        room.write_names(&[Member::new(name("alice"), "Alice", true)]).unwrap();
+        let mut view = RoomView::new(Some(room.clone()));
+        let (people, states) = (view.people(), view.states.all());
+        // The same stamp as the valid file that follows, as after an error of read(2).
+        let time = std::time::UNIX_EPOCH;
+        let write = |text: &[u8]| {
+            std::fs::write(&names, text).unwrap();
+            std::fs::File::options().write(true).open(&names).unwrap().set_modified(time).unwrap();
+        };
+        write(b"bob\there\tBo\xff\n");
+        assert_eq!((view.look_at_names(), view.people(), view.states.all()), (Urgency::None, people, states));
+        write(b"bob\there\tBob\n");
+        assert_eq!(view.look_at_names(), Urgency::Everything);
+    }
+
+    #[test]
+    fn levels_that_cannot_be_read_change_nothing() {
+        let (_dir, room) = room();
+        room.write_names(&[Member::new(name("alice"), "Alice", true)]).unwrap();
+        room.write_levels(&[talking("alice", -20.0)]).unwrap();
+        let mut view = RoomView::new(Some(room.clone()));
+        let levels = view.levels.all();
+        std::fs::write(room.path().join("levels"), b"\xff").unwrap();
+        assert_eq!((view.look_at_levels(), view.levels.all()), (Urgency::None, levels));
     }
 }

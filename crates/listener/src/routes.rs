@@ -3,7 +3,7 @@
 use crate::connection::{After, Connection};
 use crate::http::{Head, Response};
 use crate::state::Listener;
-use crate::{desk, enter, page, speak, stream, wav_stream};
+use crate::{api, enter, page, speak, stream, wav_stream};
 use std::io;
 
 /// Methods that exist (RFC 9110 §9, RFC 5789): a path that doesn't support one answers 405. Other methods are answered 501.
@@ -40,7 +40,7 @@ pub(crate) fn answer(
             connection.answer(head, &Response::text(403, "this request comes from another page"), listener.keeps())
         }
         "/speak" => speak::serve(connection, head, listener),
-        "/say" | "/show" | "/without" | "/report" => desk::serve(connection, head, listener),
+        "/say" | "/show" | "/without" | "/report" => api::serve(connection, head, listener),
         _ => connection.answer(head, &file(head, listener, is_get), listener.keeps()),
     }
 }

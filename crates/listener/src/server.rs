@@ -1,15 +1,14 @@
-//! The main thread: waits for connections, signals and news for the supervisor, all in one `poll(2)`; each connection gets
-//! a thread of its own.
+//! The main thread: waits for connections and signals and reports to the supervisor, in one poll(2). Each connection gets a thread.
 
+use crate::api::Api;
 use crate::connection::{After, Connection, HeadError};
-use crate::desk::Desk;
-use crate::ear::HAND_OVER;
-use crate::gate::{Gate, Idle, Place};
+use crate::handover::Reason;
 use crate::http::Response;
 use crate::mic::Uplink;
-use crate::renewal::Renewal;
+use crate::slots::{Idle, Slot, Slots};
 use crate::state::Listener;
 use crate::status::LastReport;
+use crate::tls_files::TlsFiles;
 use crate::{routes, tls, traffic};
 use anyhow::{Context as _, Result};
 use log::Level;
@@ -23,25 +22,26 @@ use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long the next request of a kept connection may be away, for the participant and for strangers.
-const IDLE: Duration = Duration::from_secs(30);
-const IDLE_STRANGER: Duration = Duration::from_secs(10);
-/// How long the planned leave may last, and how much longer when another process takes over.
-const LEAVE: Duration = Duration::from_millis(1400);
+/// Timeout for the next request of a connection.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// The same before the connection is authenticated.
+const UNAUTHENTICATED_TIMEOUT: Duration = Duration::from_secs(10);
 /// Stack of a connection's thread.
 const STACK_BYTES: usize = 128 * 1024;
-/// How long to wait when the system has no room for another connection.
-const FULL: Duration = Duration::from_millis(50);
+/// Pause after accept(2) has failed, for example for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Interval between checks whether requests in progress have ended, before the process exits.
+const EXIT_INTERVAL: Duration = Duration::from_millis(10);
 
-/// A listener with its socket.
-pub struct Server {
+/// The socket and everything that serves its connections.
+pub(crate) struct Server {
     socket: TcpListener,
     listener: Arc<Listener>,
-    gate: Arc<Gate>,
+    slots: Arc<Slots>,
     log_limits: Arc<LogLimits>,
     signals: Signals,
-    /// The certificate's files; none where it was made at the start.
-    renewal: Option<Renewal>,
+    /// `None` if the certificate was made at the start.
+    tls_files: Option<TlsFiles>,
 }
 
 /// Log lines that any client can cause: each at most once in 10 s.
@@ -60,76 +60,60 @@ impl LogLimits {
 }
 
 impl Server {
-    /// A server on this socket, for at most `connections` connections.
-    ///
-    /// # Errors
-    /// Those of sigaction(2) and fcntl(2).
-    pub fn new(
+    /// Serves at most `connections` at once.
+    pub(crate) fn new(
         socket: TcpListener,
         listener: Arc<Listener>,
         connections: usize,
-        renewal: Option<Renewal>,
+        tls_files: Option<TlsFiles>,
     ) -> Result<Self> {
-        // Shared with a process that replaces this one: a connection may be gone when we come to accept it.
+        // The next process accepts from the same socket, so a connection may be gone after poll(2).
         socket.set_nonblocking(true).context("unable to prepare the socket")?;
         let signals = Signals::new(&[SIGTERM, SIGINT, SIGHUP, SIGUSR1]).context("unable to receive signals")?;
-        Ok(Self {
-            socket,
-            listener,
-            gate: Gate::new(connections),
-            log_limits: Arc::new(LogLimits::new()),
-            signals,
-            renewal,
-        })
+        let slots = Slots::new(connections, Arc::clone(&listener.handover));
+        Ok(Self { socket, listener, slots, log_limits: Arc::new(LogLimits::new()), signals, tls_files })
     }
 
-    /// Serves until SIGTERM, and then leaves as planned; a second SIGTERM ends it at once. SIGUSR1 is the same where another
-    /// process serves the socket too: that one takes the pipes when its first page has come.
-    ///
-    /// # Errors
-    /// Those of poll(2).
-    pub fn run(mut self) -> Result<()> {
+    /// Serves until SIGTERM or SIGINT, or until another process serves (SIGUSR1): see [`crate::handover`].
+    pub(crate) fn run(mut self) -> Result<()> {
         notify::ready();
         let mut last = LastReport::default();
         let mut due = self.report(&mut last);
-        while self.listener.keeps() {
+        while self.listener.handover.is_serving() {
             let timeout = due.map(|due| due.saturating_duration_since(Instant::now()));
-            let mut fds = vec![self.socket.as_fd(), self.signals.as_fd(), self.listener.status.as_fd()];
-            fds.extend(self.listener.desk.as_ref().and_then(Desk::inbox_fd));
+            let fds = [self.socket.as_fd(), self.signals.as_fd(), self.listener.status.as_fd()];
             let ready = wait::readable(&fds, timeout).context("unable to wait for connections")?;
             while let Some(signal) = self.signals.try_next() {
-                self.signal(signal);
+                self.on_signal(signal);
             }
-            if ready[0] && self.listener.keeps() {
+            if ready[0] && self.listener.handover.is_serving() {
                 self.accept();
             }
             self.listener.status.clear();
-            if ready.get(3) == Some(&true) {
-                self.pass_messages_on();
-            }
             due = self.report(&mut last);
         }
-        self.wait_for_the_rest();
+        self.wait_for_requests();
         Ok(())
     }
 
-    fn signal(&mut self, signal: i32) {
+    fn on_signal(&mut self, signal: i32) {
         match signal {
             SIGHUP => {
-                if let Some(tls) = self.renewal.as_mut().and_then(Renewal::read) {
+                if let Some(tls) = self.tls_files.as_mut().and_then(TlsFiles::read) {
                     self.listener.set_tls(tls);
                 }
             }
-            _ => {
-                notify::stopping();
-                self.listener.keep_no_more();
-                self.gate.close_idle();
-                match signal {
-                    SIGUSR1 => self.listener.hand_over(),
-                    _ => self.listener.leave(),
-                }
-            }
+            SIGUSR1 => self.leave(Reason::Replacement),
+            _ => self.leave(Reason::Stop),
         }
+    }
+
+    fn leave(&self, reason: Reason) {
+        notify::stopping();
+        self.listener.handover.begin(reason, Instant::now());
+        // Before a stream is told to move: its page must not send the next request to this process.
+        self.slots.close_idle();
+        self.listener.ear.announce_handover();
     }
 
     /// Sends the supervisor a report if one is due. Returns when the next one may be.
@@ -140,32 +124,28 @@ impl Server {
             Some(Uplink::Program) => Speaking::Post,
             None => Speaking::No,
         };
-        let mut report = ListenerReport {
-            streams: u32::try_from(self.listener.ear.streams()).unwrap_or(u32::MAX),
+        let streams = self.listener.ear.streams();
+        let api = self.listener.api.as_ref();
+        if let (0, Some(api)) = (streams, api) {
+            api.forget();
+        }
+        let presence = self.listener.handover.presence();
+        let report = ListenerReport {
+            streams: u32::try_from(streams).unwrap_or(u32::MAX),
             speaking,
-            certificate_refused: self.renewal.as_ref().is_some_and(Renewal::is_refused),
+            hand: presence.hand,
+            microphone: presence.voice,
+            page: api.and_then(Api::page_report),
+            certificate_refused: self.tls_files.as_ref().is_some_and(TlsFiles::are_invalid),
             traffic: traffic::now(),
-            ..ListenerReport::default()
         };
-        if let Some(desk) = &self.listener.desk {
-            if report.streams == 0 {
-                desk.forget();
-            }
-            desk.add_to(&mut report);
-        }
         last.update(report, Instant::now(), |report| notify::status(&report.encode()))
-    }
-
-    fn pass_messages_on(&self) {
-        for message in self.listener.desk.iter().flat_map(Desk::messages) {
-            self.listener.ear.pass_on(&message);
-        }
     }
 
     fn accept(&mut self) {
         match self.socket.accept() {
             Ok((tcp, _)) => {
-                if let Some(tls) = self.renewal.as_mut().and_then(|renewal| renewal.look(Instant::now())) {
+                if let Some(tls) = self.tls_files.as_mut().and_then(|files| files.check(Instant::now())) {
                     self.listener.set_tls(tls);
                 }
                 self.admit(tcp);
@@ -178,35 +158,37 @@ impl Server {
                     Instant::now(),
                     format_args!("unable to accept a connection: {error}"),
                 );
-                std::thread::sleep(FULL);
+                std::thread::sleep(ACCEPT_PAUSE);
             }
         }
     }
 
     fn admit(&self, tcp: TcpStream) {
-        match self.gate.enter(&tcp, Instant::now()) {
-            Some(place) => self.spawn(tcp, place),
-            // Closed at once: whoever it is sees that without waiting.
-            None => {
-                self.log_limits.full.log(Level::Info, Instant::now(), "a connection was refused: there are too many");
-            }
+        match self.slots.take(&tcp, Instant::now()) {
+            Some(slot) => self.spawn(tcp, slot),
+            // Dropping it closes the connection, so the client needn't wait.
+            None => self.log_limits.full.log(
+                Level::Info,
+                Instant::now(),
+                "connection refused: too many connections; see [limits] in palabre.toml",
+            ),
         }
     }
 
-    fn spawn(&self, tcp: TcpStream, place: Place) {
+    fn spawn(&self, tcp: TcpStream, slot: Slot) {
         let (listener, log_limits) = (Arc::clone(&self.listener), Arc::clone(&self.log_limits));
-        let work = move || serve(tcp, place, &listener, &log_limits);
+        let work = move || serve(tcp, slot, &listener, &log_limits);
         let spawned = std::thread::Builder::new().name("connection".into()).stack_size(STACK_BYTES).spawn(work);
         if let Err(error) = spawned {
             self.log_limits.accept.log(Level::Info, Instant::now(), format_args!("unable to start a thread: {error}"));
         }
     }
 
-    /// Requests in progress may end; connections that only wait are closed by leaving.
-    fn wait_for_the_rest(&mut self) {
-        let end = Instant::now() + if self.listener.is_over() { LEAVE } else { HAND_OVER + LEAVE };
-        while self.gate.busy() > 0 && Instant::now() < end {
-            match self.signals.wait(Some(Duration::from_millis(10))) {
+    /// Waits until no request is in progress. A second SIGTERM or SIGINT ends the wait.
+    fn wait_for_requests(&mut self) {
+        let deadline = self.listener.handover.exit_deadline(Instant::now());
+        while self.slots.busy() > 0 && Instant::now() < deadline {
+            match self.signals.wait(Some(EXIT_INTERVAL)) {
                 Ok(Some(SIGTERM | SIGINT)) | Err(_) => return,
                 Ok(_) => {}
             }
@@ -214,8 +196,8 @@ impl Server {
     }
 }
 
-fn serve(tcp: TcpStream, mut place: Place, listener: &Listener, log_limits: &LogLimits) {
-    // Linux gives the accepted socket no O_NONBLOCK of the listening one: accept(2).
+fn serve(tcp: TcpStream, mut slot: Slot, listener: &Listener, log_limits: &LogLimits) {
+    // The accepted socket doesn't inherit O_NONBLOCK: accept(2).
     let stream = match tls::accept(tcp, listener.tls()) {
         Ok(stream) => stream,
         Err(error) => {
@@ -228,31 +210,31 @@ fn serve(tcp: TcpStream, mut place: Place, listener: &Listener, log_limits: &Log
         }
     };
     let mut connection = Connection::new(stream);
-    // Errors of a connection concern its client, who is gone.
-    let _ = requests(&mut connection, &mut place, listener);
-    let _busy = place.busy();
+    // An error concerns only this client, which is gone.
+    let _ = requests(&mut connection, &mut slot, listener);
+    let _busy = slot.busy();
     connection.close();
 }
 
-fn requests(connection: &mut Connection, place: &mut Place, listener: &Listener) -> io::Result<()> {
-    // None while we leave: whoever comes in the middle of it may ask once.
-    let mut idle = place.idle();
+fn requests(connection: &mut Connection, slot: &mut Slot, listener: &Listener) -> io::Result<()> {
+    // `None` when another process serves; then one request is answered.
+    let mut idle = slot.idle();
     loop {
-        let patience = if place.is_stranger() { IDLE_STRANGER } else { IDLE };
-        let head = match connection.read_head(patience) {
+        let timeout = if slot.is_authenticated() { IDLE_TIMEOUT } else { UNAUTHENTICATED_TIMEOUT };
+        let head = match connection.read_head(timeout) {
             Ok(head) => head,
             Err(HeadError::Closed) => return Ok(()),
             Err(HeadError::Refused(refusal)) => {
                 return Response::from(refusal).write(&mut connection.stream, false, false);
             }
         };
-        let busy = place.busy();
-        if idle.take().is_some_and(|idle: Idle| !idle.over()) {
+        let busy = slot.busy();
+        if idle.take().is_some_and(|idle: Idle| !idle.end()) {
             return Ok(());
         }
-        let after = routes::answer(connection, &head, listener, || place.proven())?;
+        let after = routes::answer(connection, &head, listener, || slot.authenticated())?;
         drop(busy);
-        idle = place.idle();
+        idle = slot.idle();
         if after == After::Close || idle.is_none() {
             return Ok(());
         }

@@ -1,16 +1,18 @@
 //! Creates the server from the command line and the configuration.
 
+use crate::api::Api;
 use crate::auth::Authenticator;
 use crate::cli::Args;
-use crate::desk::Desk;
 use crate::ear::Ear;
+use crate::handover::Handover;
+use crate::me::Me;
 use crate::mic::MicWriter;
-use crate::renewal::Renewal;
 use crate::server::Server;
 use crate::source::Origin;
-use crate::state::{Listener, Me};
+use crate::state::Listener;
 use crate::status::Status;
 use crate::tls;
+use crate::tls_files::TlsFiles;
 use anyhow::{Context as _, Result, anyhow};
 use palabre_config::{Key, Participant, certificate, link};
 use palabre_host::exit::Failure;
@@ -22,6 +24,7 @@ use std::io::Read as _;
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Name of the participant, and of the cookie, for `--source`.
 const SOURCE_NAME: &str = "source";
@@ -83,9 +86,11 @@ fn serve_participant(args: &Args, name: &Name, inherited: Option<TcpListener>) -
         join_muted: participant.join_muted,
         listen_only: participant.listen_only,
     };
-    let (tls, renewal) = Renewal::begin(config.certificate, config.private_key).map_err(Failure::config)?;
-    let desk = Desk::new(name.clone(), room.clone());
-    let ear = Ear::new(Origin::Pipe(directory.ear()), Some(room), format, chunk_ms, config.limits.streams);
+    let (tls, tls_files) = TlsFiles::load(config.certificate, config.private_key).map_err(Failure::config)?;
+    let api = Api::new(name.clone(), room.clone());
+    let handover = Arc::new(Handover::new(Some(directory.clone()), Instant::now()));
+    let ear = Origin::Pipe(directory.ear());
+    let ear = Ear::new(ear, Some(room), (format, chunk_ms), config.limits.streams, Arc::clone(&handover));
     let status = Arc::new(Status::new().map_err(Failure::system)?);
     let mic = || MicWriter::new(directory.mic(), format, Arc::clone(&status));
     let microphone = (!participant.listen_only).then(mic);
@@ -94,11 +99,11 @@ fn serve_participant(args: &Args, name: &Name, inherited: Option<TcpListener>) -
         true => auth.invitation(args.run.join("control.sock"), args.entered),
         false => auth,
     };
-    let listener = Listener::new(&me, format, auth, ear, (microphone, Some(desk)), tls, status);
+    let listener = Listener::new(&me, format, auth, (handover, ear), (microphone, Some(api)), tls, status);
     let port = args.port.unwrap_or(participant.port);
     let socket = socket(inherited, config.bind, port).map_err(Failure::system)?;
     log::debug!("serving on {:?}", socket.local_addr());
-    Server::new(socket, Arc::new(listener), config.limits.connections, Some(renewal)).map_err(Failure::system)
+    Server::new(socket, Arc::new(listener), config.limits.connections, Some(tls_files)).map_err(Failure::system)
 }
 
 /// Creates room and pipes as the supervisor does. Only the supervisor writes `names`; without that file, pages list only talkers.
@@ -119,7 +124,7 @@ fn serve_file(args: &Args, source: &Path, inherited: Option<TcpListener>) -> Res
     let format = file_format(source);
     let chunk_ms = args.chunk_ms.unwrap_or(config.chunk_ms);
     let key = source_key(args.key_file.as_deref()).map_err(Failure::config)?;
-    let (tls, renewal) = source_tls(args, &config.host).map_err(Failure::config)?;
+    let (tls, tls_files) = source_tls(args, &config.host).map_err(Failure::config)?;
     let me = Me {
         name: SOURCE_NAME.into(),
         display: source.file_name().unwrap_or_default().to_string_lossy().into_owned(),
@@ -130,14 +135,16 @@ fn serve_file(args: &Args, source: &Path, inherited: Option<TcpListener>) -> Res
         join_muted: true,
         listen_only: true,
     };
-    let ear = Ear::new(Origin::File(source.to_owned()), None, format, chunk_ms, config.limits.streams);
+    let handover = Arc::new(Handover::new(None, Instant::now()));
+    let ear = Origin::File(source.to_owned());
+    let ear = Ear::new(ear, None, (format, chunk_ms), config.limits.streams, Arc::clone(&handover));
     let auth = Authenticator::new(SOURCE_NAME, key.hash());
     let status = Arc::new(Status::new().map_err(Failure::system)?);
-    let listener = Listener::new(&me, format, auth, ear, (None, None), tls, status);
+    let listener = Listener::new(&me, format, auth, (handover, ear), (None, None), tls, status);
     let socket = socket(inherited, config.bind, args.port.unwrap_or(SOURCE_PORT)).map_err(Failure::system)?;
     let port = socket.local_addr().map_err(Failure::system)?.port();
     println!("{}", link(&config.host, port, &key));
-    Server::new(socket, Arc::new(listener), config.limits.connections, renewal).map_err(Failure::system)
+    Server::new(socket, Arc::new(listener), config.limits.connections, tls_files).map_err(Failure::system)
 }
 
 fn socket(inherited: Option<TcpListener>, bind: std::net::IpAddr, port: u16) -> Result<TcpListener> {
@@ -167,10 +174,10 @@ fn source_key(file: Option<&Path>) -> Result<Key> {
     Key::parse(text.trim()).map_err(|error| anyhow!("unable to use '{}': {error}", path.display()))
 }
 
-fn source_tls(args: &Args, host: &str) -> Result<(Arc<ServerConfig>, Option<Renewal>)> {
+fn source_tls(args: &Args, host: &str) -> Result<(Arc<ServerConfig>, Option<TlsFiles>)> {
     if let (Some(certificate), Some(private_key)) = (args.certificate.clone(), args.private_key.clone()) {
-        let (tls, renewal) = Renewal::begin(certificate, private_key)?;
-        return Ok((tls, Some(renewal)));
+        let (tls, tls_files) = TlsFiles::load(certificate, private_key)?;
+        return Ok((tls, Some(tls_files)));
     }
     let hosts = [host.to_owned(), "127.0.0.1".into(), "::1".into()];
     let own = certificate::self_signed(&hosts).context("unable to create a certificate")?;

@@ -1,7 +1,7 @@
 //! `GET /listen`: the injected stream of one page.
 
 use crate::connection::{After, Connection};
-use crate::ear::{Kind, Next, Told};
+use crate::ear::{Delivered, Kind, Next, Subscription};
 use crate::http::{Head, Response, response};
 use crate::record;
 use crate::state::Listener;
@@ -9,19 +9,17 @@ use palabre_host::sockets;
 use std::io::{self, Read as _, Write as _};
 use std::time::{Duration, Instant};
 
-/// How long to wait for a page to leave a stream that has moved.
-const FAREWELL: Duration = Duration::from_millis(1200);
-/// How long a peer may leave what was sent unacknowledged.
-const SILENT_PEER: Duration = Duration::from_secs(10);
-/// How much of the stream the kernel may hold for a slow page, in ms, and at least in bytes.
+/// Timeout for a page to close a stream after the last `moved`.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(1200);
+/// Timeout for a client to acknowledge sent data.
+const ACK_TIMEOUT: Duration = Duration::from_secs(10);
+/// Maximum length of the stream in the kernel's send buffer, in ms.
 const SEND_BUFFER_MS: u64 = 200;
-const SEND_BUFFER_LEAST_BYTES: usize = 16 * 1024;
+/// Minimum size of that buffer.
+const MIN_SEND_BUFFER_BYTES: usize = 16 * 1024;
 
-/// Serves a stream until the page leaves, is too slow for the write time-out, or is told to move.
-///
-/// # Errors
-/// What the connection says.
-pub fn serve(connection: &mut Connection, head: &Head, listener: &Listener) -> io::Result<After> {
+/// Serves a stream until the page leaves, a write times out, or the next process serves.
+pub(crate) fn serve(connection: &mut Connection, head: &Head, listener: &Listener) -> io::Result<After> {
     let from = match head.parameter("from").map(str::parse::<u64>) {
         None => None,
         Some(Ok(from)) => Some(from),
@@ -50,7 +48,7 @@ fn answer_head(keeps: bool) -> String {
         ("Content-Type", "text/html; charset=utf-8".into()),
         ("Content-Length", record::CONTENT_LENGTH.to_string()),
         ("Content-Security-Policy", record::content_security_policy()),
-        // Proxies such as nginx would hold back what is meant to arrive now.
+        // Proxies such as nginx must not buffer the stream.
         ("X-Accel-Buffering", "no".into()),
     ];
     if !keeps {
@@ -63,28 +61,28 @@ fn answer_head(keeps: bool) -> String {
 
 fn run(
     connection: &mut Connection,
-    subscription: &mut crate::ear::Subscription,
+    subscription: &mut Subscription,
     listener: &Listener,
     answer: String,
     people: Option<&str>,
 ) -> io::Result<()> {
     let mut bytes = answer.into_bytes();
     bytes.extend_from_slice(record::prologue().as_bytes());
-    let mut told = Told::default();
+    let mut delivered = Delivered::default();
     if let Some(opening) = subscription.opening() {
         bytes.extend(opening.bytes(&listener.me_json, people));
-        told = Told::new(&opening);
+        delivered = Delivered::new(&opening);
     }
     write(connection, &bytes)?;
     loop {
-        // The ear says something every 2 s; the time-out is for an ear that doesn't.
+        // There is a record every 2 s at least, even in silence.
         match subscription.next(Instant::now() + Duration::from_secs(10)) {
             Next::Ended => return Ok(()),
             Next::Nothing => {}
             Next::Record(record, skipped) => {
-                told.tell(&record, skipped, listener.format.rate.hz(), |bytes| write(connection, bytes))?;
+                delivered.deliver(&record, skipped, listener.format.rate.hz(), |bytes| write(connection, bytes))?;
                 if matches!(record.kind, Kind::Moved { last: true }) {
-                    wait_for_the_end(connection);
+                    wait_for_close(connection);
                     return Ok(());
                 }
             }
@@ -98,21 +96,21 @@ fn write(connection: &mut Connection, bytes: &[u8]) -> io::Result<()> {
     connection.stream.flush()
 }
 
-/// A page that was told to move opens the next stream before it leaves this one.
-fn wait_for_the_end(connection: &mut Connection) {
-    connection.stream.sock.set_deadline(Some(Instant::now() + FAREWELL));
-    connection.stream.sock.set_timeout(FAREWELL);
-    let mut bin = [0; 64];
-    while connection.stream.read(&mut bin).is_ok_and(|count| count > 0) {}
+/// Waits until the page has closed the stream: it opens the next one before.
+fn wait_for_close(connection: &mut Connection) {
+    connection.stream.sock.set_deadline(Some(Instant::now() + CLOSE_TIMEOUT));
+    connection.stream.sock.set_timeout(CLOSE_TIMEOUT);
+    let mut discarded = [0; 64];
+    while connection.stream.read(&mut discarded).is_ok_and(|count| count > 0) {}
 }
 
-/// A default socket swallows megabytes, a minute of sound, before a write blocks; and it waits a quarter of an hour for a
-/// peer that has gone without a word.
-pub fn prepare(connection: &Connection, listener: &Listener) -> io::Result<()> {
-    // Base64 makes 4 of 3, and each chunk has some 150 bytes around it.
+/// Limits the socket's send buffer, which would hold a minute of sound by default, and the time for which it waits for a client that
+/// has disappeared, which would be 15 minutes.
+pub(crate) fn prepare(connection: &Connection, listener: &Listener) -> io::Result<()> {
+    // Base64 makes 4 bytes of 3; the rest of a record has about 150.
     let chunks = SEND_BUFFER_MS.div_ceil(listener.chunk_ms) as usize;
     let bytes = listener.format.bytes_in_ms(SEND_BUFFER_MS) * 4 / 3 + 150 * chunks;
     let tcp = connection.stream.sock.tcp();
-    sockets::set_user_timeout(tcp, SILENT_PEER)?;
-    sockets::set_send_buffer(tcp, bytes.max(SEND_BUFFER_LEAST_BYTES))
+    sockets::set_user_timeout(tcp, ACK_TIMEOUT)?;
+    sockets::set_send_buffer(tcp, bytes.max(MIN_SEND_BUFFER_BYTES))
 }

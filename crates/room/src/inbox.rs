@@ -70,16 +70,19 @@ impl Inbox {
         Ok(Self { socket })
     }
 
-    /// Returns the next message that has arrived. Invalid datagrams are ignored.
-    pub fn receive(&self) -> Option<Message> {
+    /// Reads at most `max_datagrams` that have arrived. Returns how many it read and the valid messages among them.
+    pub fn receive(&self, max_datagrams: usize) -> (usize, Vec<Message>) {
         let mut bytes = [0; MAX_BYTES + 1];
-        loop {
-            let length = self.socket.recv(&mut bytes).ok()?;
-            let text = bytes.get(..length.min(MAX_BYTES + 1)).and_then(|bytes| std::str::from_utf8(bytes).ok());
-            if let Some(message) = text.filter(|_| length <= MAX_BYTES).and_then(|text| text.parse().ok()) {
-                return Some(message);
-            }
+        let (mut count, mut messages) = (0, Vec::new());
+        while count < max_datagrams
+            && let Ok(length) = self.socket.recv(&mut bytes)
+        {
+            count += 1;
+            let text =
+                bytes.get(..length).filter(|_| length <= MAX_BYTES).and_then(|text| std::str::from_utf8(text).ok());
+            messages.extend(text.and_then(|text| text.parse::<Message>().ok()));
         }
+        (count, messages)
     }
 }
 
@@ -134,8 +137,8 @@ mod tests {
         let message = Message::new(name("alice"), "bonjour à tous").unwrap();
         assert_eq!(room.tell(&message).unwrap(), 2, "carol has none");
         for inbox in &inboxes {
-            assert_eq!(inbox.receive(), Some(message.clone()));
-            assert_eq!(inbox.receive(), None);
+            assert_eq!(inbox.receive(9), (1, vec![message.clone()]));
+            assert_eq!(inbox.receive(9), (0, vec![]));
         }
     }
 
@@ -146,7 +149,7 @@ mod tests {
         let older = Inbox::bind(&alice).unwrap();
         let newer = Inbox::bind(&alice).unwrap();
         assert_eq!(room.tell(&Message::new(name("alice"), "x").unwrap()).unwrap(), 1);
-        assert!(older.receive().is_none() && newer.receive().is_some());
+        assert_eq!((older.receive(9).0, newer.receive(9).0), (0, 1));
         let mode = std::fs::metadata(alice.inbox()).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode, FILE_MODE);
     }
@@ -159,7 +162,7 @@ mod tests {
         // More than the maximum length of a queue (unix(7)).
         for _ in 0..2000 {
             assert!(room.tell(&Message::new(name("bob"), "x").unwrap()).unwrap() >= 1);
-            assert!(bob.receive().is_some());
+            assert_eq!(bob.receive(9).0, 1);
         }
     }
 
@@ -183,6 +186,16 @@ mod tests {
             stranger.send_to(bad, alice.inbox()).unwrap();
         }
         stranger.send_to(b"bob\tlast", alice.inbox()).unwrap();
-        assert_eq!(inbox.receive(), Message::new(name("bob"), "last"));
+        assert_eq!(inbox.receive(6), (6, vec![]));
+        assert_eq!(inbox.receive(9), (1, vec![Message::new(name("bob"), "last").unwrap()]));
+    }
+
+    #[test]
+    fn receive_returns_after_the_given_number_of_datagrams() {
+        let (_dir, room) = room(&["alice"]);
+        let inbox = Inbox::bind(&room.participant(&name("alice"))).unwrap();
+        let message = Message::new(name("bob"), "x").unwrap();
+        (0..5).for_each(|_| assert_eq!(room.tell(&message).unwrap(), 1));
+        assert_eq!([2, 2, 2].map(|max| inbox.receive(max).0), [2, 2, 1]);
     }
 }

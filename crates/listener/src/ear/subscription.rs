@@ -1,38 +1,43 @@
-//! A stream's place in the ring of an [`Ear`].
+//! The position of one stream in the ring.
 
-use super::told::Opening;
-use super::{Ear, Kind, Record, State};
+use super::delivered::Opening;
+use super::ring::{Kind, Record, Ring, State};
 use crate::traffic;
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
-/// A stream's place in the ring. Dropping it ends the subscription.
+/// The position of one stream in the ring. Dropping it ends the subscription.
 #[derive(Debug)]
-pub struct Subscription {
-    ear: Arc<Ear>,
-    id: u64,
+pub(crate) struct Subscription {
+    ring: Arc<Ring>,
+    /// `None` for a stream that is sent away.
+    id: Option<u64>,
     opening: Option<Opening>,
+    /// Index of the next record.
     at: u64,
-    /// The first record doesn't follow on what the page has heard.
+    /// Frames of 20 ms before the next record, as [`Record::frames_before`].
+    frames: u64,
+    /// The first sound doesn't follow on what the page has heard.
     begins_with_gap: bool,
-    /// Said before anything else.
+    /// Sent before anything else.
     first: Option<Arc<Record>>,
 }
 
 /// What a stream gets next.
 #[derive(Debug)]
-pub enum Next {
-    /// This record; `skipped`: others before it were missed.
+pub(crate) enum Next {
+    /// A record. The flag says whether the stream has missed others before it.
     Record(Arc<Record>, bool),
     /// Nothing in the given time.
     Nothing,
-    /// This stream was ended in favour of a newer one.
+    /// A newer stream has replaced this one.
     Ended,
 }
 
 impl Subscription {
-    /// Begins after `from`, as far back as the ring has sound that is not older than `oldest_ms`; else now.
-    pub(super) fn begin(ear: Arc<Ear>, id: u64, state: &mut State, from: Option<u64>, oldest_ms: u64) -> Self {
+    /// Starts after `from` if the ring still has sound or texts from there that are not older than `oldest_ms`, otherwise with the next
+    /// record.
+    pub(super) fn new(ring: Arc<Ring>, id: u64, state: &mut State, from: Option<u64>, oldest_ms: u64) -> Self {
         let first = state.next - state.ring.len() as u64;
         let (sound, begins_with_gap) = from.map_or((None, true), |from| find(state, from, oldest_ms));
         let kept = from.and_then(|from| message(state, from, oldest_ms)).into_iter().chain(sound).min();
@@ -41,62 +46,69 @@ impl Subscription {
             None => Opening::now(state),
         };
         let at = kept.map_or(state.next, |index| first + index as u64);
-        Self { ear, id, opening: Some(opening), at, begins_with_gap, first: None }
+        let frames = kept.map_or(state.frames, |index| state.ring[index].frames_before);
+        Self { ring, id: Some(id), opening: Some(opening), at, frames, begins_with_gap, first: None }
     }
 
-    /// This process is leaving: the page has come to the wrong one, on a connection that the browser had kept.
-    pub(super) fn send_away(&mut self, state: &mut State) {
+    /// A stream that gets the last `moved` at once.
+    pub(super) fn sent_away(ring: Arc<Ring>, state: &mut State) -> Self {
+        let opening = Opening::now(state);
         let seq = state.seq();
         let (kind, bytes) = (Kind::Moved { last: true }, crate::record::moved(seq, true));
         let [people, states, levels] = [&state.people, &state.states, &state.levels].map(Arc::clone);
-        self.first = Some(Arc::new(Record { seq, kind, bytes, people, states, levels, change: None }));
+        let (at, frames) = (state.next, state.frames);
+        let record = Record { seq, kind, bytes, frames_before: frames, people, states, levels, change: None };
+        let first = Some(Arc::new(record));
+        Self { ring, id: None, opening: Some(opening), at, frames, begins_with_gap: true, first }
     }
 
-    /// What the stream begins with; the second time nothing.
-    pub fn opening(&mut self) -> Option<Opening> {
+    /// Returns the first records of the stream; `None` the second time.
+    pub(crate) fn opening(&mut self) -> Option<Opening> {
         self.opening.take()
     }
 
     /// Waits for the next record, at most until `until`.
-    pub fn next(&mut self, until: Instant) -> Next {
+    pub(crate) fn next(&mut self, until: Instant) -> Next {
         if let Some(record) = self.first.take() {
             return Next::Record(record, false);
         }
-        let ear = Arc::clone(&self.ear);
-        let mut state = ear.lock();
+        let ring = Arc::clone(&self.ring);
+        let mut state = ring.lock();
         loop {
-            if !state.streams.iter().any(|(id, _)| *id == self.id) {
+            if !state.streams.iter().any(|(id, _)| Some(*id) == self.id) {
                 return Next::Ended;
             }
-            if let Some(next) = self.take(&state) {
-                return next;
+            if let Some((record, has_missed, frames)) = self.take(&state) {
+                traffic::skipped(frames);
+                return Next::Record(record, has_missed);
             }
             let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) else {
                 return Next::Nothing;
             };
-            state = ear.news.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            state = ring.published.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
-    fn take(&mut self, state: &State) -> Option<Next> {
+    /// Returns the next record, whether records before it were missed, and how many frames of sound were in these.
+    fn take(&mut self, state: &State) -> Option<(Arc<Record>, bool, u64)> {
         let first = state.next - state.ring.len() as u64;
-        let skipped = self.at < first;
-        if skipped {
-            // The newest is what a stream that is behind should hear; but whoever was told to move must know.
-            let newest = state.next.saturating_sub(1);
-            traffic::skipped((newest - self.at) * self.ear.chunk_frames());
-            self.at = newest;
+        let is_behind = self.at < first;
+        if is_behind {
+            // Continue with the newest record, which may be `moved`.
+            self.at = state.next.saturating_sub(1);
         }
         let index = usize::try_from(self.at.checked_sub(first)?).ok()?;
         let record = Arc::clone(state.ring.get(index)?);
+        let skipped = record.frames_before.saturating_sub(self.frames);
         self.at += 1;
+        self.frames = state.ring.get(index + 1).map_or(state.frames, |next| next.frames_before);
         let is_sound = matches!(record.kind, Kind::Sound { .. });
-        let skipped = skipped || (is_sound && std::mem::take(&mut self.begins_with_gap));
-        Some(Next::Record(record, skipped))
+        let has_missed = is_behind || (is_sound && std::mem::take(&mut self.begins_with_gap));
+        Some((record, has_missed, skipped))
     }
 }
 
-/// The place in the ring of the first sound after `from`, and whether something is missing between.
+/// Returns the index in the ring of the first sound after `from`, and whether sound is missing between.
 fn find(state: &State, from: u64, oldest_ms: u64) -> (Option<usize>, bool) {
     let is_after = |record: &Arc<Record>| record.seq > from && matches!(record.kind, Kind::Sound { .. });
     let index = state.ring.iter().position(|record| is_after(record) && record.seq >= oldest_ms);
@@ -109,7 +121,7 @@ fn find(state: &State, from: u64, oldest_ms: u64) -> (Option<usize>, bool) {
     (index, !(before..=state.last_seq).contains(&from))
 }
 
-/// The place in the ring of the first message after `from`: a page that renews its stream misses none.
+/// Returns the index in the ring of the first text after `from`, so that a page that renews its stream misses none.
 fn message(state: &State, from: u64, oldest_ms: u64) -> Option<usize> {
     let is_after = |record: &Arc<Record>| record.seq > from && record.seq >= oldest_ms;
     state.ring.iter().position(|record| is_after(record) && matches!(record.kind, Kind::Message(_)))
@@ -117,44 +129,48 @@ fn message(state: &State, from: u64, oldest_ms: u64) -> Option<usize> {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.ear.lock().streams.retain(|(id, _)| *id != self.id);
-        self.ear.news.notify_all();
+        if let Some(id) = self.id {
+            self.ring.remove(&mut self.ring.lock(), id);
+        }
+        self.ring.published.notify_all();
     }
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::source::Origin;
+    use crate::handover::Handover;
     use palabre_room::Format;
 
-    /// A ring that has held sounds of these numbers, of which the first `gone` have left it.
+    /// A ring that got sounds with these SEQ, of which the first `gone` have left it.
     fn state(seqs: &[u64], gone: usize) -> State {
         let mut state = State { last_seq: seqs.last().copied().unwrap_or_default(), ..State::default() };
         for &seq in seqs {
             let kind = Kind::Sound { samples: vec![0; 960], gap: false };
-            state.ring.push_back(Arc::new(Record { seq, kind, ..Record::default() }));
-            state.next += 1;
+            let frames_before = state.frames;
+            state.ring.push_back(Arc::new(Record { seq, kind, frames_before, ..Record::default() }));
+            (state.next, state.frames) = (state.next + 1, state.frames + 2);
         }
         (0..gone).for_each(|_| assert!(state.drop_oldest()));
         state
     }
 
-    fn begin(state: &mut State, from: Option<u64>, oldest_ms: u64) -> Subscription {
-        let ear = Ear::new(Origin::Pipe("/nonexistent".into()), None, Format::default(), 40, 8);
-        Subscription::begin(ear, 0, state, from, oldest_ms)
+    fn ring() -> Arc<Ring> {
+        Ring::new(Format::default(), 40, Arc::new(Handover::new(None, Instant::now())))
     }
 
-    /// Number of the first record, whether it has a gap before it.
+    fn begin(state: &mut State, from: Option<u64>, oldest_ms: u64) -> Subscription {
+        Subscription::new(ring(), 0, state, from, oldest_ms)
+    }
+
+    /// SEQ of the first record, and whether sound is missing before it.
     fn first(state: &mut State, from: Option<u64>, oldest_ms: u64) -> Option<(u64, bool)> {
-        match begin(state, from, oldest_ms).take(state) {
-            Some(Next::Record(record, skipped)) => Some((record.seq, skipped)),
-            _ => None,
-        }
+        begin(state, from, oldest_ms).take(state).map(|(record, has_missed, _)| (record.seq, has_missed))
     }
 
     #[test]
-    fn a_stream_goes_on_after_what_its_page_has_heard() {
+    fn stream_resumes_after_last_heard_seq() {
         let mut state = state(&[100, 140, 180, 220], 1);
         assert_eq!(first(&mut state, Some(140), 0), Some((180, false)));
         assert_eq!(first(&mut state, Some(150), 0), Some((180, false)));
@@ -162,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_left_the_ring_or_is_too_old_is_a_gap() {
+    fn sound_that_left_the_ring_or_is_too_old_is_a_gap() {
         let mut state = state(&[100, 140, 180, 220], 1);
         assert_eq!(first(&mut state, Some(99), 0), Some((140, true)));
         assert_eq!(first(&mut state, Some(100), 150), Some((180, true)));
@@ -171,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_heard_all_goes_on_without_a_gap_and_who_has_heard_nothing_begins_with_one() {
+    fn only_a_page_that_heard_the_newest_sound_begins_without_a_gap() {
         let mut state = state(&[100, 140, 180, 220], 0);
         assert!(!begin(&mut state, Some(220), 0).begins_with_gap);
         assert!(begin(&mut state, None, 0).begins_with_gap);
@@ -179,19 +195,18 @@ mod tests {
     }
 
     #[test]
-    fn whoever_comes_to_a_process_that_leaves_is_sent_on() {
-        let mut state = state(&[100, 140], 0);
-        let mut subscription = begin(&mut state, Some(100), 0);
-        subscription.send_away(&mut state);
-        let Next::Record(record, false) = subscription.next(Instant::now()) else { panic!("nothing was said") };
-        assert!(matches!(record.kind, Kind::Moved { last: true }));
+    fn stream_that_is_sent_away_gets_moved_and_ends() {
+        let mut subscription = Subscription::sent_away(ring(), &mut state(&[100, 140], 0));
+        let Next::Record(record, false) = subscription.next(Instant::now()) else { panic!("no record") };
+        assert!(subscription.opening().is_some() && matches!(record.kind, Kind::Moved { last: true }));
+        assert!(matches!(subscription.next(Instant::now()), Next::Ended));
     }
 
     #[test]
-    fn a_message_that_came_while_a_page_renewed_its_stream_is_not_missed() {
+    fn text_that_came_while_a_page_renewed_its_stream_is_delivered() {
         let mut state = state(&[100, 140, 180, 220], 0);
         let kind = Kind::Message("eA==".into());
-        state.ring.insert(2, Arc::new(Record { seq: 150, kind, ..Record::default() }));
+        state.ring.insert(2, Arc::new(Record { seq: 150, kind, frames_before: 4, ..Record::default() }));
         state.next += 1;
         assert_eq!(first(&mut state, Some(140), 0), Some((150, false)));
         assert_eq!(first(&mut state, Some(140), 160), Some((180, false)));
@@ -199,11 +214,23 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_is_behind_skips_to_the_newest() {
+    fn stream_that_is_behind_continues_with_the_newest_record() {
         let mut state = state(&[100, 140, 180, 220], 0);
         let mut subscription = begin(&mut state, Some(100), 0);
         (0..3).for_each(|_| assert!(state.drop_oldest()));
-        assert!(matches!(subscription.take(&state), Some(Next::Record(record, true)) if record.seq == 220));
+        assert!(matches!(subscription.take(&state), Some((record, true, 4)) if record.seq == 220));
         assert!(subscription.take(&state).is_none());
+    }
+    #[test]
+    fn only_frames_of_sound_count_as_skipped() {
+        let mut state = state(&[100, 140, 180], 0);
+        let mut subscription = begin(&mut state, Some(100), 0);
+        for seq in [190, 200, 210] {
+            state.ring.push_back(Arc::new(Record { seq, kind: Kind::States, frames_before: 6, ..Record::default() }));
+            state.next += 1;
+        }
+        (0..4).for_each(|_| assert!(state.drop_oldest()));
+        let (record, has_missed, frames) = subscription.take(&state).unwrap();
+        assert_eq!((record.seq, has_missed, frames), (210, true, 4), "the sounds 140 and 180 have two frames each");
     }
 }

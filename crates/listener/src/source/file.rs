@@ -1,8 +1,8 @@
-//! A WAV file that another program writes and that grows: heard from its live edge, at the pace of real time.
+//! A WAV file that another program writes: played from its end, in real time, as it grows.
 //!
-//! The file is looked at every 40 ms (listeners never use inotify, whose instances are scarce) and heard in pieces of that
-//! length, whatever the length of a chunk: more at once would be taken for sound that has waited too long. The sizes in its head
-//! are not believed. When it is replaced or truncated it is followed: a short one is heard from its beginning.
+//! The file is read every 40 ms (listeners don't use inotify, whose instances are limited), and at most 40 ms of sound are returned at
+//! once, however long a chunk is: the chunker takes more for sound that has waited too long. The sizes in the head are ignored, since the
+//! file grows. A file that is replaced or truncated is opened again; a short one is played from its beginning.
 
 use palabre_host::log_limit::LastWarning;
 use palabre_room::Format;
@@ -12,20 +12,22 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// The longest piece that is given at once.
-const PIECE_MS: u64 = 40;
-/// More than this behind, the newest half of it is kept: a writer may well write a second at a time.
-const MOST_BEHIND_MS: u64 = 2000;
-/// A replacement of this length or shorter has just begun and is heard from its beginning.
-const FRESH_MS: u64 = 1000;
+/// Interval between two reads, and the maximum length of sound returned by each.
+const PERIOD_MS: u64 = 40;
+/// Maximum length of the backlog; the newest half of a longer one is kept. A program may write a second at a time.
+const MAX_BACKLOG_MS: u64 = 2000;
+/// Maximum length of a replacement that is played from its beginning.
+const MAX_NEW_MS: u64 = 1000;
+/// Maximum delay that is caught up by shorter intervals.
+const MAX_DELAY: Duration = Duration::from_millis(300);
 
-/// The file, if it is there, and the clock by which it is heard.
-pub struct FileSource {
+/// The file, open or not, and when to read it next.
+pub(crate) struct FileSource {
     path: PathBuf,
     format: Format,
     chunk_ms: u64,
-    piece: Duration,
-    piece_samples: usize,
+    period: Duration,
+    period_samples: usize,
     due: Instant,
     open: Option<Open>,
     was_open: bool,
@@ -46,14 +48,14 @@ impl std::fmt::Debug for FileSource {
 }
 
 impl FileSource {
-    /// The file at `path`, which need not exist yet, heard in the rate of `format`.
-    pub fn new(path: PathBuf, format: Format, chunk_ms: u64) -> Self {
+    /// `path` need not exist yet. Sound is converted to the rate of `format`.
+    pub(super) fn new(path: PathBuf, format: Format, chunk_ms: u64) -> Self {
         Self {
             path,
             format,
             chunk_ms,
-            piece: Duration::from_millis(chunk_ms.min(PIECE_MS)),
-            piece_samples: format.samples_in_ms(chunk_ms.min(PIECE_MS)),
+            period: Duration::from_millis(chunk_ms.min(PERIOD_MS)),
+            period_samples: format.samples_in_ms(chunk_ms.min(PERIOD_MS)),
             due: Instant::now(),
             open: None,
             was_open: false,
@@ -62,25 +64,27 @@ impl FileSource {
         }
     }
 
+    /// See [`super::Source::due`].
+    pub(super) fn due(&self) -> Instant {
+        self.due
+    }
+
     /// See [`super::Source::read`].
-    pub fn read(&mut self, until: Instant, out: &mut Vec<i16>) {
-        let now = Instant::now();
-        std::thread::sleep(self.due.min(until).saturating_duration_since(now));
-        let now = Instant::now();
+    pub(super) fn read(&mut self, now: Instant, out: &mut Vec<i16>) {
         if now < self.due {
             return;
         }
-        self.due += self.piece;
-        if self.due + Duration::from_millis(300) < now {
-            self.due = now + self.piece;
+        self.due += self.period;
+        if self.due + MAX_DELAY < now {
+            self.due = now + self.period;
         }
         let before = self.backlog.len();
         self.look();
         let grew = self.backlog.len() > before;
-        self.forget_the_stale();
-        // What is shorter than a piece waits for its rest as long as the file grows.
-        if self.backlog.len() >= self.piece_samples || !grew {
-            let count = self.backlog.len().min(self.piece_samples);
+        self.limit_backlog();
+        // A shorter rest waits as long as the file grows.
+        if self.backlog.len() >= self.period_samples || !grew {
+            let count = self.backlog.len().min(self.period_samples);
             out.extend(self.backlog.drain(..count));
         }
     }
@@ -90,17 +94,17 @@ impl FileSource {
             Ok(()) => {
                 self.last_warning.clear();
             }
-            // The file may be moved away, and another one take its place.
+            // Another file may take its place.
             Err(error) => {
                 if let Some(error) = self.last_warning.unless_repeated(error.to_string()) {
                     let path = self.path.display();
-                    log::warn!("unable to hear '{path}': {error}; the streams are silent until it is there");
+                    log::warn!("unable to read '{path}': {error}; streams are silent until it can be read");
                 }
             }
         }
     }
 
-    /// Reads what the file has grown by, or what another file in its place holds.
+    /// Reads what was appended, or another file in its place.
     fn read_more(&mut self) -> Result<(), WavError> {
         let meta = std::fs::metadata(&self.path)?;
         if self.open.as_ref().is_none_or(|open| open.id != id(&meta)) {
@@ -113,21 +117,21 @@ impl FileSource {
         }
         let Some(Open { file, tail, .. }) = &mut self.open else { return Ok(()) };
         if tail.update(file)? {
-            let is_fresh = self.was_open && tail.waiting() <= self.format.samples_in_ms(FRESH_MS) as u64;
-            if !is_fresh {
+            let is_new = self.was_open && tail.waiting() <= self.format.samples_in_ms(MAX_NEW_MS) as u64;
+            if !is_new {
                 tail.keep_newest(file, self.format.samples_in_ms(self.chunk_ms) as u64)?;
             }
             self.was_open = true;
         }
-        tail.keep_newest(file, self.format.samples_in_ms(MOST_BEHIND_MS) as u64)?;
-        tail.read(file, self.format.samples_in_ms(MOST_BEHIND_MS), &mut self.backlog)?;
+        tail.keep_newest(file, self.format.samples_in_ms(MAX_BACKLOG_MS) as u64)?;
+        tail.read(file, self.format.samples_in_ms(MAX_BACKLOG_MS), &mut self.backlog)?;
         Ok(())
     }
 
-    fn forget_the_stale(&mut self) {
-        let most = self.format.samples_in_ms(MOST_BEHIND_MS);
-        if self.backlog.len() > most {
-            let kept = most / 2;
+    fn limit_backlog(&mut self) {
+        let max = self.format.samples_in_ms(MAX_BACKLOG_MS);
+        if self.backlog.len() > max {
+            let kept = max / 2;
             self.backlog.drain(..self.backlog.len() - kept);
         }
     }
@@ -152,18 +156,19 @@ mod tests {
         samples.iter().flat_map(|sample| sample.to_le_bytes()).collect()
     }
 
-    /// Looks as often as it takes until `count` samples were heard.
+    /// Reads until there are `count` samples.
     fn hear(source: &mut FileSource, count: usize) -> Vec<i16> {
         let mut out = Vec::new();
         let end = Instant::now() + Duration::from_secs(10);
         while out.len() < count && Instant::now() < end {
-            source.read(Instant::now() + Duration::from_millis(20), &mut out);
+            std::thread::sleep(source.due().saturating_duration_since(Instant::now()));
+            source.read(Instant::now(), &mut out);
         }
         out
     }
 
     #[test]
-    fn a_growing_file_is_heard_from_its_live_edge() {
+    fn growing_file_is_played_from_its_end() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("dat.wav");
         let old: Vec<i16> = (0..24000).map(|i| i as i16).collect();
@@ -176,12 +181,12 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_replaced_or_truncated_is_followed_from_its_beginning() {
+    fn replaced_or_truncated_file_is_played_from_its_beginning() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("dat.wav");
         let mut source = FileSource::new(path.clone(), Format::default(), 20);
         let mut none = Vec::new();
-        source.read(Instant::now() + Duration::from_millis(30), &mut none);
+        source.read(Instant::now(), &mut none);
         assert!(none.is_empty());
         std::fs::write(&path, [head(), bytes(&[1; 480])].concat()).unwrap();
         assert_eq!(hear(&mut source, 480), [1; 480]);
@@ -196,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_at_another_rate_is_converted() {
+    fn file_at_another_rate_is_converted() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("dat.wav");
         std::fs::write(&path, [wav::endless_head(48000), bytes(&[0; 9600])].concat()).unwrap();

@@ -3,16 +3,18 @@
 mod file;
 mod pipe;
 
-pub use file::FileSource;
-pub use pipe::{PipeSource, TAKE_PATIENCE};
+pub(crate) use pipe::TAKE_TIMEOUT;
 
+use file::FileSource;
 use palabre_room::Format;
+use pipe::PipeSource;
+use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::time::Instant;
 
 /// What a source is opened from, each time a first stream comes.
 #[derive(Debug, Clone)]
-pub enum Origin {
+pub(crate) enum Origin {
     /// The pipe `ear`.
     Pipe(PathBuf),
     /// A growing WAV.
@@ -21,45 +23,55 @@ pub enum Origin {
 
 /// An open source.
 #[derive(Debug)]
-pub enum Source {
-    /// The pipe `ear`.
+pub(crate) enum Source {
     Pipe(PipeSource),
-    /// A growing WAV.
     File(Box<FileSource>),
 }
 
 impl Source {
-    /// Opens what can be opened now; the rest is tried again later.
-    pub fn new(origin: &Origin, format: Format, chunk_ms: u64) -> Self {
+    /// Opens the source. What can't be opened now is tried again later.
+    pub(crate) fn new(origin: &Origin, format: Format, chunk_ms: u64) -> Self {
         match origin {
             Origin::Pipe(path) => Self::Pipe(PipeSource::new(path.clone(), format)),
             Origin::File(path) => Self::File(Box::new(FileSource::new(path.clone(), format, chunk_ms))),
         }
     }
 
-    /// Whether another process has the sound and is expected to hand it over in a moment.
-    pub fn is_taking_over(&self) -> bool {
+    /// Returns whether the previous process still has the pipe and is expected to close it in a moment.
+    pub(crate) fn is_taking_over(&self) -> bool {
         matches!(self, Self::Pipe(pipe) if pipe.is_taking_over())
     }
 
-    /// True once after another process has handed the sound over: what is read now follows on what that one has read.
-    pub fn has_taken_over(&mut self) -> bool {
+    /// Returns whether the next process requests the pipe.
+    pub(crate) fn is_requested(&self) -> bool {
+        matches!(self, Self::Pipe(pipe) if pipe.is_requested())
+    }
+
+    /// Returns the descriptor that becomes readable with the next sound.
+    pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
         match self {
-            Self::Pipe(pipe) => pipe.has_taken_over(),
-            Self::File(_) => false,
+            Self::Pipe(pipe) => pipe.fd(),
+            Self::File(_) => None,
         }
     }
 
-    /// Whether another process waits for this one to hand the sound over.
-    pub fn is_awaited(&self) -> bool {
-        matches!(self, Self::Pipe(pipe) if pipe.is_awaited())
+    /// Returns when to call [`Self::read`], if no sound comes before.
+    pub(crate) fn due(&self) -> Instant {
+        match self {
+            Self::Pipe(pipe) => pipe.due(),
+            Self::File(file) => file.due(),
+        }
     }
 
-    /// Waits for samples until `until` at most and appends those that are there to `out`.
-    pub fn read(&mut self, until: Instant, out: &mut Vec<i16>) {
+    /// Appends the sound that is there to `out`, without waiting. Returns whether the pipe has just been taken over: this sound and all
+    /// later sound follows on what the previous process has read.
+    pub(crate) fn read(&mut self, now: Instant, out: &mut Vec<i16>) -> bool {
         match self {
-            Self::Pipe(pipe) => pipe.read(until, out),
-            Self::File(file) => file.read(until, out),
+            Self::Pipe(pipe) => pipe.read(now, out),
+            Self::File(file) => {
+                file.read(now, out);
+                false
+            }
         }
     }
 }

@@ -1,179 +1,176 @@
-//! The pipe `ear`: opened with the first stream, tried again while it can't be had, opened anew when it was replaced.
+//! The pipe `ear`: opened with the first stream, opened again when it was replaced, tried again while it is missing or locked.
 
 use palabre_host::backoff::BackOff;
 use palabre_host::log_limit::LastWarning;
-use palabre_host::wait;
-use palabre_room::{Format, OpenError, PipeReader, Successor, pipe_id};
+use palabre_room::{Format, OpenError, PipeReader, Successor, file_id};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// First delay between attempts to open the pipe; it doubles with each failure.
 const FIRST_DELAY: Duration = Duration::from_millis(20);
 /// Maximum delay between attempts to open the pipe.
-const LAST_DELAY: Duration = Duration::from_secs(1);
-/// How often to try while another process hands the pipe over, and for how long that is taken for a planned restart.
-const TAKE_EVERY: Duration = Duration::from_millis(5);
-pub const TAKE_PATIENCE: Duration = Duration::from_millis(1500);
-/// How often to look whether the pipe is still the one in the directory.
-const CHECK_EVERY: Duration = Duration::from_secs(1);
-/// The most that is read at once: more than a pipe holds.
-const MOST_SAMPLES: usize = 64 * 1024;
+const MAX_DELAY: Duration = Duration::from_secs(1);
+/// Interval between attempts while the previous process is expected to close the pipe.
+const TAKE_INTERVAL: Duration = Duration::from_millis(5);
+/// Maximum time for which a locked pipe is taken for a handover: longer than the previous process may keep it.
+pub(crate) const TAKE_TIMEOUT: Duration = Duration::from_millis(1500);
+/// Interval between checks whether the pipe is still the one in the directory.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// Maximum number of samples read at a time: more than a pipe holds.
+const MAX_SAMPLES: usize = 64 * 1024;
 
-/// The pipe, or the wish to have it.
+/// The pipe, open or not.
 #[derive(Debug)]
-pub struct PipeSource {
+pub(crate) struct PipeSource {
     path: PathBuf,
     format: Format,
     state: State,
     backoff: BackOff,
+    /// When to check the pipe, or to try to open it.
     next: Instant,
     last_warning: LastWarning,
-    /// Since when another process is expected to hand the pipe over, and whether it just has.
-    waits_since: Option<Instant>,
-    took_over: bool,
 }
 
 #[derive(Debug)]
 enum State {
     Closed,
-    /// Another process still holds the lock. What is in the pipe stays there as long as this exists.
-    Waiting(Successor),
+    /// Another process has the lock, since this instant at least. No sound in the pipe is lost as long as this exists.
+    Requested(Successor, Instant),
     Open(PipeReader),
 }
 
 impl PipeSource {
-    /// The pipe at `path`, or the wish for it.
-    pub fn new(path: PathBuf, format: Format) -> Self {
-        let now = Instant::now();
-        let (state, backoff) = (State::Closed, BackOff::new(FIRST_DELAY, LAST_DELAY));
-        let mut source = Self {
-            path,
-            format,
-            state,
-            backoff,
-            next: now,
-            last_warning: LastWarning::default(),
-            waits_since: None,
-            took_over: false,
-        };
+    pub(super) fn new(path: PathBuf, format: Format) -> Self {
+        let (now, backoff) = (Instant::now(), BackOff::new(FIRST_DELAY, MAX_DELAY));
+        let last_warning = LastWarning::default();
+        let mut source = Self { path, format, state: State::Closed, backoff, next: now, last_warning };
         source.open(now);
         source
     }
 
     /// See [`super::Source::is_taking_over`].
-    pub fn is_taking_over(&self) -> bool {
-        matches!(self.state, State::Waiting(_)) && self.waits_since.is_some_and(|since| since.elapsed() < TAKE_PATIENCE)
+    pub(super) fn is_taking_over(&self) -> bool {
+        matches!(&self.state, State::Requested(_, since) if since.elapsed() < TAKE_TIMEOUT)
     }
 
-    /// See [`super::Source::has_taken_over`].
-    pub fn has_taken_over(&mut self) -> bool {
-        std::mem::take(&mut self.took_over)
-    }
-
-    /// See [`super::Source::is_awaited`].
-    pub fn is_awaited(&self) -> bool {
+    /// See [`super::Source::is_requested`].
+    pub(super) fn is_requested(&self) -> bool {
         matches!(&self.state, State::Open(reader) if reader.is_awaited())
     }
 
-    /// See [`super::Source::read`].
-    pub fn read(&mut self, until: Instant, out: &mut Vec<i16>) {
-        let now = Instant::now();
-        if now >= self.next {
-            self.look_after_it(now);
-        }
-        let left = until.min(self.next).saturating_duration_since(now);
-        let State::Open(reader) = &mut self.state else {
-            std::thread::sleep(left);
-            return;
-        };
-        let left = reader.stray_deadline().map_or(left, |stray| left.min(stray.saturating_duration_since(now)));
-        let result = wait::is_readable(reader, left).and_then(|_| reader.read(Instant::now(), out, MOST_SAMPLES));
-        if let Err(error) = result {
-            self.complain(&format!("unable to read '{}': {error}", self.path.display()));
-            self.close(Instant::now());
+    /// See [`super::Source::fd`].
+    pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
+        match &self.state {
+            State::Open(reader) => Some(reader.as_fd()),
+            State::Closed | State::Requested(..) => None,
         }
     }
 
-    fn look_after_it(&mut self, now: Instant) {
+    /// See [`super::Source::due`].
+    pub(super) fn due(&self) -> Instant {
+        match &self.state {
+            State::Open(reader) => reader.stray_deadline().map_or(self.next, |stray| stray.min(self.next)),
+            State::Closed | State::Requested(..) => self.next,
+        }
+    }
+
+    /// See [`super::Source::read`].
+    pub(super) fn read(&mut self, now: Instant, out: &mut Vec<i16>) -> bool {
+        let taken_over = now >= self.next && self.look_after(now);
+        if let State::Open(reader) = &mut self.state
+            && let Err(error) = reader.read(now, out, MAX_SAMPLES)
+        {
+            self.warn(format!("unable to read '{}': {error}", self.path.display()));
+            self.state = State::Closed;
+            self.next = now + self.backoff.delay();
+        }
+        taken_over
+    }
+
+    /// Checks the pipe or tries to open it. Returns whether it has just been taken over.
+    fn look_after(&mut self, now: Instant) -> bool {
         match std::mem::replace(&mut self.state, State::Closed) {
             State::Open(reader) => {
-                self.next = now + CHECK_EVERY;
-                // A pipe that was replaced gives nothing any more: the mixer writes to the new one.
-                if pipe_id(&self.path).is_ok_and(|id| id == reader.id()) {
+                self.next = now + CHECK_INTERVAL;
+                // The mixer writes into the new pipe if it was replaced.
+                if file_id(&self.path).is_ok_and(|id| id == reader.id()) {
                     self.state = State::Open(reader);
                 } else {
                     self.open(now);
                 }
+                false
             }
-            State::Waiting(successor) => match successor.take() {
+            State::Requested(successor, since) => match successor.take() {
                 Ok(reader) => {
-                    self.took_over = self.waits_since.is_some_and(|since| now - since < TAKE_PATIENCE);
                     self.opened(reader, now);
+                    now.saturating_duration_since(since) < TAKE_TIMEOUT
                 }
-                Err((successor, error)) => self.postpone(State::Waiting(successor), &error, now),
+                Err((successor, error)) => {
+                    self.requested(successor, since, &error, now);
+                    false
+                }
             },
-            State::Closed => self.open(now),
+            State::Closed => {
+                self.open(now);
+                false
+            }
         }
     }
 
     fn open(&mut self, now: Instant) {
         match PipeReader::succeed(&self.path, self.format) {
-            Err(error) => self.postpone(State::Closed, &error, now),
+            Err(error) => {
+                self.warn(error.to_string());
+                self.next = now + self.backoff.delay();
+            }
             Ok(successor) => match successor.take() {
                 Ok(mut reader) => {
                     discard(&mut reader);
                     self.opened(reader, now);
                 }
-                Err((successor, error)) => self.postpone(State::Waiting(successor), &error, now),
+                Err((successor, error)) => self.requested(successor, now, &error, now),
             },
         }
     }
 
     fn opened(&mut self, reader: PipeReader, now: Instant) {
+        let path = self.path.display();
         if reader.size_refused() {
-            log::warn!(
-                "unable to set the size of '{}': the sound may be late; raise fs.pipe-user-pages-soft",
-                self.path.display()
-            );
+            log::warn!("unable to set the size of '{path}': the sound may be late; raise fs.pipe-user-pages-soft");
         }
         if self.last_warning.clear() {
-            log::info!("'{}' is open now", self.path.display());
+            log::info!("'{path}' is open now");
         }
-        self.waits_since = None;
         self.backoff.reset();
-        self.next = now + CHECK_EVERY;
+        self.next = now + CHECK_INTERVAL;
         self.state = State::Open(reader);
     }
 
-    fn postpone(&mut self, state: State, error: &OpenError, now: Instant) {
-        // A lock that is held for a moment is a planned restart and nobody's worry.
-        if matches!(error, OpenError::Taken(_)) && now - *self.waits_since.get_or_insert(now) < TAKE_PATIENCE {
-            self.state = state;
-            self.next = now + TAKE_EVERY;
+    fn requested(&mut self, successor: Successor, since: Instant, error: &OpenError, now: Instant) {
+        self.state = State::Requested(successor, since);
+        let is_locked = matches!(error, OpenError::Taken(_));
+        // A lock that is held for a moment is a planned restart.
+        if is_locked && now.saturating_duration_since(since) < TAKE_TIMEOUT {
+            self.next = now + TAKE_INTERVAL;
             return;
         }
         let delay = self.backoff.delay();
-        if !matches!(error, OpenError::Taken(_)) || delay == LAST_DELAY {
-            self.complain(&error.to_string());
+        if !is_locked || delay == MAX_DELAY {
+            self.warn(error.to_string());
         }
-        self.state = state;
         self.next = now + delay;
     }
 
-    fn close(&mut self, now: Instant) {
-        self.state = State::Closed;
-        self.next = now + self.backoff.delay();
-    }
-
-    fn complain(&mut self, what: &str) {
-        if let Some(what) = self.last_warning.unless_repeated(what.to_owned()) {
-            log::warn!("{what}; the streams are silent until it is there");
+    fn warn(&mut self, what: String) {
+        if let Some(what) = self.last_warning.unless_repeated(what) {
+            log::warn!("{what}; streams are silent until it can be read");
         }
     }
 }
 
-/// What was in the pipe before anybody listened is stale.
+/// Discards sound from before the first stream, which is stale.
 fn discard(reader: &mut PipeReader) {
     let mut stale = Vec::new();
-    let _ = reader.read(Instant::now(), &mut stale, MOST_SAMPLES);
+    let _ = reader.read(Instant::now(), &mut stale, MAX_SAMPLES);
 }

@@ -1,4 +1,4 @@
-//! A client: TLS by rustls, HTTP by hand, so that it can also do what no browser does.
+//! A client with TLS by rustls and its own HTTP, so that it can also send what no browser sends.
 
 use crate::rig::{PATIENCE, Rig};
 use base64::Engine as _;
@@ -10,13 +10,12 @@ use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::sync::Arc;
 
-/// A connection.
 pub struct Client {
     pub stream: StreamOwned<ClientConnection, Counted>,
     buffered: Vec<u8>,
 }
 
-/// A TCP connection that counts the bytes that have come.
+/// A TCP connection that counts received bytes.
 pub struct Counted {
     tcp: TcpStream,
     pub received: usize,
@@ -46,7 +45,7 @@ impl Write for Counted {
     }
 }
 
-/// An answer.
+/// A response.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
@@ -55,12 +54,11 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The body as text.
     pub fn text(&self) -> &str {
         std::str::from_utf8(&self.body).unwrap()
     }
 
-    /// The value of a field.
+    /// Returns the value of a header field.
     pub fn field(&self, name: &str) -> Option<&str> {
         self.head.lines().find_map(|line| {
             let (key, value) = line.split_once(": ")?;
@@ -70,12 +68,12 @@ impl Answer {
 }
 
 impl Client {
-    /// Connects and shakes hands, trusting this certificate only.
+    /// Connects with a TLS handshake, trusting only this certificate.
     pub fn connect(port: u16, cert_pem: &str) -> io::Result<Self> {
         Self::connect_by(rustls::DEFAULT_VERSIONS, port, cert_pem)
     }
 
-    /// The same by one of these versions of TLS.
+    /// The same with one of these TLS versions.
     pub fn connect_by(versions: &[&'static SupportedProtocolVersion], port: u16, cert_pem: &str) -> io::Result<Self> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(cert_pem.as_bytes()).unwrap()).unwrap();
@@ -97,24 +95,23 @@ impl Client {
         Ok(Self { stream: StreamOwned::new(connection, tcp), buffered: Vec::new() })
     }
 
-    /// Sends bytes as they are.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.try_send(bytes).unwrap();
     }
 
-    /// The same, where the server may have closed.
+    /// Sends bytes; the server may have closed the connection.
     pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         self.stream.write_all(bytes.as_ref())?;
         self.stream.flush()
     }
 
-    /// Sends a request without a body and reads the answer.
+    /// Sends a request without a body and reads the response.
     pub fn request(&mut self, method: &str, target: &str, fields: &str) -> Answer {
         self.send(format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n"));
         self.answer_to(method)
     }
 
-    /// POST with the key, or with these fields instead.
+    /// Sends a POST request with these header fields and reads the response.
     pub fn post(&mut self, target: &str, fields: &str, body: &[u8]) -> Answer {
         let length = body.len();
         self.send(format!("POST {target} HTTP/1.1\r\nHost: localhost\r\n{fields}Content-Length: {length}\r\n\r\n"));
@@ -122,12 +119,12 @@ impl Client {
         self.answer()
     }
 
-    /// GET with the key.
+    /// Sends a GET request with the access key and reads the response.
     pub fn get(&mut self, rig: &Rig, target: &str) -> Answer {
         self.request("GET", target, &rig.bearer())
     }
 
-    /// Reads an answer whose length is known.
+    /// Reads a response with a known length.
     pub fn answer(&mut self) -> Answer {
         self.answer_to("GET")
     }
@@ -142,14 +139,14 @@ impl Client {
         answer
     }
 
-    /// Reads the head of an answer only.
+    /// Reads the head of a response.
     pub fn answer_head(&mut self) -> Answer {
         let head = String::from_utf8(self.take_until(b"\r\n\r\n")).unwrap();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
         Answer { status, head, body: Vec::new() }
     }
 
-    /// Reads up to and with this text.
+    /// Reads up to the end of this text.
     pub fn take_until(&mut self, end: &[u8]) -> Vec<u8> {
         loop {
             if let Some(at) = self.buffered.windows(end.len()).position(|window| window == end) {
@@ -159,7 +156,7 @@ impl Client {
         }
     }
 
-    /// Reads so many bytes.
+    /// Reads `count` bytes.
     pub fn take(&mut self, count: usize) -> Vec<u8> {
         self.fill(count);
         self.buffered.drain(..count).collect()
@@ -178,7 +175,7 @@ impl Client {
         Ok(count)
     }
 
-    /// Whether the server closes now, by an end or a reset; what comes before is discarded.
+    /// Returns whether the server closes or resets the connection. Data before that is discarded.
     pub fn is_closed(&mut self) -> bool {
         loop {
             match self.read_more() {
@@ -189,7 +186,7 @@ impl Client {
         }
     }
 
-    /// Whether the server closes and says nothing before that.
+    /// Returns whether the server closes the connection without sending anything.
     pub fn closes_without_an_answer(&mut self) -> bool {
         match self.read_more() {
             Ok(count) => count == 0,
@@ -221,25 +218,25 @@ pub struct Record {
     pub seq: u64,
     pub gap: bool,
     pub samples: Vec<i16>,
-    /// JSON, where the record has some.
+    /// The JSON of a hello, room or message record.
     pub json: String,
     /// Place and value of each mark.
     pub marks: Vec<(u16, u8)>,
-    /// The name of a list of people.
+    /// The tag of a list of people.
     pub tag: String,
-    /// Nothing follows in this stream.
+    /// LAST of a moved record.
     pub is_last: bool,
     pub raw: String,
 }
 
 impl Records {
-    /// The next record.
+    /// Reads the next record.
     pub fn record(&mut self) -> Record {
         let raw = String::from_utf8(self.client.take_until(b"</script>")).unwrap();
         decode(&raw)
     }
 
-    /// The next record of this kind; others are passed over.
+    /// Reads up to the next record of this kind.
     pub fn next_of(&mut self, kind: u8) -> Record {
         loop {
             let record = self.record();
@@ -287,7 +284,7 @@ fn decode_wav(wav: &[u8]) -> Vec<i16> {
     pcm(&wav[44..])
 }
 
-/// Samples of bytes.
+/// Decodes 16-bit little-endian samples.
 pub fn pcm(bytes: &[u8]) -> Vec<i16> {
     bytes.chunks_exact(2).map(|pair| i16::from_le_bytes([pair[0], pair[1]])).collect()
 }

@@ -1,4 +1,4 @@
-//! What a page is told of a room of hundreds, and what that costs beside the sound.
+//! A room of five hundred people: what their levels and states cost beside the sound.
 
 use crate::client::{Record, Records};
 use crate::rig::{Feed, Rig};
@@ -6,13 +6,13 @@ use palabre_room::{LevelLine, Member, Name, Talk};
 use std::time::{Duration, Instant};
 
 const PEOPLE: usize = 500;
-const MOST_BITS_PER_S: f64 = 2000.0;
-/// The mixer writes `levels` so often.
-const LOOKS_PER_S: f64 = 5.0;
-/// What TLS 1.3 adds to each record: RFC 8446 §5.2.
+const MAX_BITS_PER_S: f64 = 2000.0;
+/// How often the mixer writes `levels`.
+const WRITES_PER_S: f64 = 5.0;
+/// Bytes that TLS 1.3 adds to each record: RFC 8446 §5.2.
 const TLS_BYTES: usize = 22;
 
-/// A room of five hundred, of whom some talk and some fidget.
+/// The room's people, their levels and their hands.
 struct Crowd<'a> {
     rig: &'a Rig,
     members: Vec<Member>,
@@ -24,7 +24,7 @@ impl<'a> Crowd<'a> {
     fn new(rig: &'a Rig) -> Self {
         let member = |i: usize| Member::new(name(i), format!("Pérson {i}"), !i.is_multiple_of(5));
         let mut crowd = Self { rig, members: (0..PEOPLE).map(member).collect(), levels: vec![0.0; PEOPLE], random: 7 };
-        crowd.fidget(0);
+        crowd.toggle_hand(0);
         crowd
     }
 
@@ -33,14 +33,14 @@ impl<'a> Crowd<'a> {
         self.random >> 8
     }
 
-    /// Somebody raises or lowers a hand.
-    fn fidget(&mut self, who: usize) {
+    /// A person raises or lowers a hand.
+    fn toggle_hand(&mut self, who: usize) {
         self.members[who].hand = !self.members[who].hand;
         self.rig.room.write_names(&self.members).unwrap();
     }
 
-    /// A fifth of a second: three talk on average, in spurts of four seconds, and the levels of all who talk wander. The last
-    /// one begins or ends each time, so that there is always news; gives whether they talk now.
+    /// Simulates a fifth of a second: three people talk on average, for four seconds each, with changing levels. The last person begins or
+    /// ends to talk each time, so that there is always a change. Returns whether that person talks now.
     fn talk(&mut self) -> bool {
         for who in 0..PEOPLE - 1 {
             let (talks, chance) = (self.levels[who] < 0.0, self.chance());
@@ -68,13 +68,13 @@ fn name(who: usize) -> Name {
     if who == 0 { "alice".parse().unwrap() } else { format!("p{who}").parse().unwrap() }
 }
 
-/// What a record takes on the wire that is not sound.
+/// Returns the bytes of a record that are not sound.
 fn cost(record: &Record) -> usize {
     let letters = 4 * record.marks.len();
     if record.kind == 1 { letters } else { record.raw.len() + TLS_BYTES }
 }
 
-/// A stream as a page opens it in silence, up to its first silence, and all bytes that came for it, handshake and head included.
+/// Opens a stream in silence. Returns its records up to the first silence, and the number of bytes received, handshake and head included.
 fn open(rig: &Rig, query: &str) -> (Records, Vec<Record>, usize) {
     let mut records = rig.connect().listen(rig, query);
     let first: Vec<Record> = (0..3).map(|_| records.record()).collect();
@@ -83,8 +83,8 @@ fn open(rig: &Rig, query: &str) -> (Records, Vec<Record>, usize) {
     (records, first, received)
 }
 
-/// A number of the page's own: after what cost of its records it renews a stream.
-fn number_of_the_page(constant: &str) -> f64 {
+/// Returns a constant of the page's stream renewal.
+fn page_constant(constant: &str) -> f64 {
     let source = include_str!("../../page/stream/frames.js");
     let (_, rest) = source.split_once(&format!("const {constant} = ")).unwrap();
     rest.split(';').next().unwrap().replace('_', "").parse().unwrap()
@@ -92,11 +92,11 @@ fn number_of_the_page(constant: &str) -> f64 {
 
 fn seconds_between_renewals(sound: &Record, chunk_ms: f64) -> f64 {
     let chars = sound.raw.len() - "<b></b><script>p()</script>".len();
-    number_of_the_page("RENEW_COST") / (chars as f64 + number_of_the_page("RECORD_COST")) * chunk_ms / 1000.0
+    page_constant("RENEW_COST") / (chars as f64 + page_constant("RECORD_COST")) * chunk_ms / 1000.0
 }
 
 #[test]
-fn five_hundred_people_cost_less_than_two_kilobits_a_second_all_in_all() {
+fn five_hundred_people_take_less_than_two_kilobits_a_second() {
     for (rate_hz, chunk_ms, looks) in [(24_000, 40, 75), (48_000, 20, 50)] {
         let rig = Rig::with(&format!("[room]\nrate-hz = {rate_hz}\n[stream]\nchunk-ms = {chunk_ms}\n"));
         let mut crowd = Crowd::new(&rig);
@@ -114,17 +114,17 @@ fn five_hundred_people_cost_less_than_two_kilobits_a_second_all_in_all() {
             let is_last = |mark: &(u16, u8)| usize::from(mark.0) == PEOPLE - 1 && (mark.1 > 0) == talks;
             loop {
                 let record = records.record();
-                // A silence here is the feed's, on a machine that is late.
+                // On a busy machine the feed is late, which makes a silence.
                 levels += if record.kind == 2 { 4 * record.marks.len() } else { cost(&record) };
                 if record.marks.iter().any(is_last) {
                     break;
                 }
             }
         }
-        crowd.fidget(7);
+        crowd.toggle_hand(7);
         let states = cost(&records.next_of(6));
         let bits = |bytes: usize, seconds: f64| 8.0 * bytes as f64 / seconds;
-        let levels = bits(levels, f64::from(looks) / LOOKS_PER_S);
+        let levels = bits(levels, f64::from(looks) / WRITES_PER_S);
         // `names` is looked at once a second.
         let states = bits(states, 1.0);
         let every_s = seconds_between_renewals(&sound, f64::from(chunk_ms));
@@ -133,18 +133,18 @@ fn five_hundred_people_cost_less_than_two_kilobits_a_second_all_in_all() {
             "{rate_hz} Hz, {chunk_ms} ms: levels {levels:.0}, states {states:.0}, {renewal} bytes every {every_s:.1} s \
              {renewals:.0} bit/s; {joining} bytes when one comes"
         );
-        assert!(levels + states + renewals < MOST_BITS_PER_S);
+        assert!(levels + states + renewals < MAX_BITS_PER_S);
     }
 }
 
 #[test]
-fn in_silence_a_level_that_wanders_costs_no_more() {
+fn changing_level_in_silence_takes_no_more() {
     let rig = Rig::new();
     let mut crowd = Crowd::new(&rig);
     let (mut records, ..) = open(&rig, "");
     let start = Instant::now();
     let mut bytes = 0;
-    // Once that somebody talks, and then a level, which is told at most twice a second.
+    // First a person begins to talk; then the level changes, which is sent at most twice a second.
     for turn in 0..6_u8 {
         let value = 15 + 5 * (turn % 2);
         crowd.levels[0] = -f32::from(value);
@@ -159,11 +159,11 @@ fn in_silence_a_level_that_wanders_costs_no_more() {
     }
     let bits = 8.0 * bytes as f64 / start.elapsed().as_secs_f64();
     println!("{bits:.0} bit/s in silence");
-    assert!(bits < MOST_BITS_PER_S);
+    assert!(bits < MAX_BITS_PER_S);
 }
 
 #[test]
-fn a_list_of_people_is_told_anew_to_whoever_has_another_one_and_by_another_process_only_to_them() {
+fn list_of_people_is_sent_only_to_pages_that_have_another_one() {
     let mut rig = Rig::new();
     let (records, first, _) = open(&rig, "");
     let tag = first[1].tag.clone();
@@ -184,28 +184,28 @@ fn a_list_of_people_is_told_anew_to_whoever_has_another_one_and_by_another_proce
 }
 
 #[test]
-fn who_begins_and_who_ends_to_talk_is_told_within_300_ms() {
+fn beginning_and_end_of_talking_are_sent_within_300_ms() {
     let rig = Rig::new();
     let mut crowd = Crowd::new(&rig);
     let (mut records, ..) = open(&rig, "");
-    // In silence no record is due for up to 2 s, so that ten changes in less than 10 s were told for their own sake.
+    // In silence a record is due every 2 s only, so ten changes in less than 10 s were sent because of the change.
     let start = Instant::now();
-    let silent: Vec<u64> = (0..10).map(|_| told_after_ms(&mut crowd, &mut records).0).collect();
+    let silent: Vec<u64> = (0..10).map(|_| sent_after_ms(&mut crowd, &mut records).0).collect();
     assert!(start.elapsed() < Duration::from_secs(10), "{silent:?}");
     let _feed = Feed::start(rig.ear(), 0, Duration::from_millis(20));
     records.next_of(1);
     let (in_sound, mut chunks): (Vec<u64>, Vec<usize>) =
-        (0..20).map(|_| told_after_ms(&mut crowd, &mut records)).unzip();
+        (0..20).map(|_| sent_after_ms(&mut crowd, &mut records)).unzip();
     println!(
         "ms after the file was written: in silence {silent:?}, in sound {in_sound:?}; chunks meanwhile {chunks:?}"
     );
-    // 300 ms are seven chunks of 40 ms. What a loaded machine does now and then is not what is tested.
+    // 300 ms are seven chunks of 40 ms. The median ignores single delays of a busy machine.
     chunks.sort_unstable();
     assert!(chunks[chunks.len() / 2] <= 7, "{chunks:?}");
 }
 
-/// Ms from a change of `levels` to the record that tells it, by the listener's own time, and how many chunks were cut meanwhile.
-fn told_after_ms(crowd: &mut Crowd<'_>, records: &mut Records) -> (u64, usize) {
+/// Returns the time from a change of `levels` to the record with it, by the listener's clock, and the number of chunks cut meanwhile.
+fn sent_after_ms(crowd: &mut Crowd<'_>, records: &mut Records) -> (u64, usize) {
     let talks = crowd.talk();
     let written_ms = palabre_host::clock::boottime_ms();
     let mut chunks = 0;

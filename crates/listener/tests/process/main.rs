@@ -1,13 +1,14 @@
-//! The real `palabre-listener` over real TLS and real FIFOs, with these tests in the parts of browser, program, mixer,
-//! supervisor and crook.
+//! The real `palabre-listener` over real TLS and real FIFOs. The tests act as browser, program, mixer, supervisor and attacker.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod client;
 mod crowd;
 mod desk;
+mod handover;
 mod hostile;
 mod http;
+mod idle;
 mod leave;
 mod rig;
 mod source;

@@ -1,4 +1,4 @@
-//! A listener of one participant, with everything around it that it needs.
+//! A listener of one participant with its configuration, room, socket and supervisor's end of the notify socket.
 
 use crate::client::Client;
 use palabre_config::certificate::{self, SelfSigned};
@@ -13,10 +13,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-/// No test waits longer than this for anything.
+/// Timeout for every wait in these tests.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A running listener; it is ended when this is dropped.
+/// A running listener. It is killed when this is dropped.
 pub struct Rig {
     pub child: Child,
     pub port: u16,
@@ -31,17 +31,17 @@ pub struct Rig {
 }
 
 impl Rig {
-    /// A listener for alice with the defaults.
+    /// Starts a listener for alice with the default configuration.
     pub fn new() -> Self {
         Self::with("")
     }
 
-    /// A listener for alice with this `palabre.toml`.
+    /// Starts a listener for alice with this `palabre.toml`.
     pub fn with(server_toml: &str) -> Self {
         Self::with_alice(server_toml, |_| {})
     }
 
-    /// The same, with something changed in alice's file.
+    /// The same after a change of alice's file.
     pub fn with_alice(server_toml: &str, change: impl FnOnce(&mut Participant)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let config = directory.path().join("config");
@@ -69,7 +69,7 @@ impl Rig {
         rig
     }
 
-    /// A second process on the same socket, as for a planned restart; gives the first.
+    /// Starts a second process on the same socket. Returns the first.
     pub fn replace(&mut self) -> Child {
         let child = spawn(self.directory.path(), &self._socket);
         let first = std::mem::replace(&mut self.child, child);
@@ -108,43 +108,42 @@ impl Rig {
         panic!("'{what}' was never reported");
     }
 
-    /// Waits until the listener has told that it leaves.
+    /// Waits until the listener has sent `STOPPING=1`.
     pub fn wait_until_stopping(&self) {
         while !self.notify.recv().unwrap().1.stopping {}
     }
 
-    /// A new connection.
+    /// Opens a connection.
     pub fn connect(&self) -> Client {
         Client::connect(self.port, &self.certificate.cert_pem).unwrap()
     }
 
-    /// The field that shows the key.
+    /// The header field with the access key.
     pub fn bearer(&self) -> String {
         format!("Authorization: Bearer {}\r\n", self.key.as_str())
     }
 
-    /// The field that a browser shows.
+    /// The header field with the access key that a browser sends.
     pub fn cookie(&self) -> String {
         format!("Cookie: __Host-palabre-alice={}\r\n", self.key.as_str())
     }
 
-    /// Host and port, as a browser names them.
+    /// Host and port, as in a browser's header field.
     pub fn host(&self) -> String {
         format!("localhost:{}", self.port)
     }
 
-    /// The mixer's end of `mic`.
+    /// Opens the mixer's end of `mic`.
     pub fn mic(&self) -> PipeReader {
         let path = self.room.participant(&alice()).mic();
         PipeReader::open(&path, self.format, Start::Discard).unwrap()
     }
 
-    /// Where `ear` is.
     pub fn ear_path(&self) -> PathBuf {
         self.room.participant(&alice()).ear()
     }
 
-    /// The mixer's end of `ear`, once the listener reads it.
+    /// Opens the mixer's end of `ear`, when the listener reads it.
     pub fn ear(&self) -> PipeWriter {
         wait_for(|| PipeWriter::open(&self.ear_path(), self.format).ok())
     }
@@ -169,7 +168,7 @@ fn spawn(directory: &Path, socket: &TcpListener) -> Child {
     sockets::give(&mut command, socket).unwrap();
     notify::for_child(&mut command, &directory.join("notify.sock"));
     command.env("LISTEN_FDS", "1");
-    // The death signal is tied to the thread that spawns: a test's thread lives as long as its rig.
+    // The death signal belongs to the thread that spawns, which lives as long as the rig: prctl(2).
     command.spawn().unwrap()
 }
 
@@ -182,35 +181,44 @@ pub fn new_certificate(config: &Path) -> SelfSigned {
     own
 }
 
+/// The request that opens the microphone's WebSocket.
+pub fn microphone_request(rig: &Rig) -> String {
+    format!(
+        "GET /speak HTTP/1.1\r\nHost: a\r\n{}Connection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        rig.bearer()
+    )
+}
+
 /// Sends a signal to a process of this test.
 pub fn signal(child: &Child, name: &str) {
     let status = Command::new("kill").arg(format!("-{name}")).arg(child.id().to_string()).status().unwrap();
     assert!(status.success());
 }
 
-/// How a process ended.
+/// Waits until a process has ended.
 pub fn wait_for_exit(child: &mut Child) -> ExitStatus {
     wait_for(|| child.try_wait().unwrap())
 }
 
-/// Looks again and again until there is something.
+/// Calls `look` until it returns something.
 pub fn wait_for<T>(mut look: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + PATIENCE;
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(Instant::now() < end, "waited in vain");
+        assert!(Instant::now() < end, "timeout");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
 
-/// Reads from a pipe until there are so many samples.
+/// Reads `count` samples from a pipe.
 pub fn read_samples(pipe: &mut PipeReader, count: usize) -> Vec<i16> {
     let mut samples = Vec::new();
     let end = Instant::now() + PATIENCE;
     while samples.len() < count {
-        assert!(Instant::now() < end, "only {} of {count} samples came", samples.len());
+        assert!(Instant::now() < end, "only {} of {count} samples arrived", samples.len());
         palabre_host::wait::is_readable(pipe, Duration::from_millis(100)).unwrap();
         let left = count - samples.len();
         pipe.read(Instant::now(), &mut samples, left).unwrap();
@@ -226,20 +234,20 @@ fn alice_name() -> Name {
     alice()
 }
 
-/// Plays the mixer: writes frames at the pace of real time, or faster; all samples of frame n are n.
+/// Writes frames as the mixer does, or faster. All samples of frame n are n.
 pub struct Feed {
     stop: std::sync::mpsc::Sender<()>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Feed {
-    /// Begins with frame `first`, a frame each `every`.
+    /// Starts with frame `first` and writes a frame each `every`.
     pub fn start(mut ear: PipeWriter, first: i16, every: Duration) -> Self {
         let (stop, stopped) = std::sync::mpsc::channel::<()>();
         let thread = std::thread::spawn(move || {
             let mut frame = first;
             while stopped.recv_timeout(every) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
-                // A frame that finds no room comes again: these tests are about what is in the pipe.
+                // A frame for which the pipe has no space is written again, so that no number is missing.
                 if ear.write(&[frame; 480]) == Wrote::Whole {
                     frame = frame.wrapping_add(1);
                 }

@@ -2,12 +2,12 @@
 
 use crate::client::{Record, Records};
 use crate::rig::{Feed, Rig, wait_for};
-use palabre_room::{Format, LevelLine, Member, Name, OpenError, PipeReader, PipeWriter, Start, Talk, Voice};
+use palabre_room::{Format, LevelLine, Member, MicState, Name, OpenError, PipeReader, PipeWriter, Start, Talk};
 use std::time::Duration;
 
 const FRAME: Duration = Duration::from_millis(20);
 
-/// Reads sound records and checks that what follows without a gap follows without a gap.
+/// Checks records of sound from a [`Feed`]: frames are numbered, and only where GAP is 1 are numbers missing.
 struct Ramp {
     last: Option<i16>,
     seq: u64,
@@ -46,7 +46,7 @@ impl Ramp {
 }
 
 #[test]
-fn a_stream_begins_with_hello_and_who_is_here() {
+fn stream_begins_with_hello_and_people() {
     let rig = Rig::new();
     let mut records = rig.connect().listen(&rig, "");
     assert_eq!(records.answer.field("content-length"), Some("1000000000000"));
@@ -59,14 +59,14 @@ fn a_stream_begins_with_hello_and_who_is_here() {
     assert!(hello.json.starts_with("{\"name\":\"alice\""));
     assert_eq!(room.json, "{\"people\":[{\"name\":\"alice\",\"display\":\"Alice\"}]}");
     assert!(hello.seq < room.seq && room.seq < silence.seq);
-    // Silence is confirmed.
+    // Silence is repeated.
     let again = records.record();
     assert_eq!(again.kind, 2);
     assert!(again.seq > silence.seq);
 }
 
 #[test]
-fn sound_is_whole_and_in_order_and_silence_follows_at_once() {
+fn sound_is_complete_and_silence_follows_it() {
     let rig = Rig::new();
     let mut records = rig.connect().listen(&rig, "");
     let mut ramp = Ramp::new();
@@ -89,13 +89,13 @@ fn sound_is_whole_and_in_order_and_silence_follows_at_once() {
 }
 
 #[test]
-fn chunks_are_as_long_as_the_configuration_says() {
+fn chunks_have_the_configured_length() {
     for (chunk_ms, samples) in [(20, 480), (1000, 24_000)] {
         let rig = Rig::with(&format!("[stream]\nchunk-ms = {chunk_ms}\n"));
         let mut records = rig.connect().listen(&rig, "");
         assert!(records.record().json.contains(&format!("\"chunk_ms\":{chunk_ms},")));
         let _feed = Feed::start(rig.ear(), 0, FRAME);
-        // Shorter only as the last before a silence, which a machine that is late makes.
+        // A chunk is shorter only before a silence, which a busy machine may cause.
         let mut lengths = std::iter::repeat_with(|| records.next_of(1).samples.len());
         let whole = lengths.by_ref().take(30).inspect(|&length| assert!(length <= samples)).find(|&it| it == samples);
         assert!(whole.is_some(), "{chunk_ms} ms");
@@ -116,7 +116,7 @@ fn two_streams_get_the_same_records() {
 }
 
 #[test]
-fn a_stream_with_from_goes_on_without_a_seam() {
+fn stream_with_from_continues_without_a_gap() {
     let rig = Rig::new();
     let mut old = rig.connect().listen(&rig, "");
     let _feed = Feed::start(rig.ear(), 0, FRAME);
@@ -134,7 +134,7 @@ fn a_stream_with_from_goes_on_without_a_seam() {
 }
 
 #[test]
-fn from_a_time_long_ago_begins_now() {
+fn stream_with_an_unknown_from_begins_now() {
     let rig = Rig::new();
     for from in ["0", "99999999999999"] {
         let mut records = rig.connect().listen(&rig, &format!("?from={from}"));
@@ -145,37 +145,37 @@ fn from_a_time_long_ago_begins_now() {
 }
 
 #[test]
-fn a_stream_that_is_stuck_loses_its_own_sound_only() {
+fn blocked_stream_loses_only_its_own_sound() {
     let rig = Rig::new();
-    let mut stuck = rig.connect().listen(&rig, "");
+    let mut blocked = rig.connect().listen(&rig, "");
     let mut other = rig.connect().listen(&rig, "");
-    // Faster than real time, so that the stuck one's buffers are full soon.
+    // Faster than real time, to fill the buffers of the blocked stream.
     let feed = Feed::start(rig.ear(), 0, Duration::from_millis(4));
     let mut ramp = Ramp::new();
-    // A megabyte passes by, more than the kernel holds for the stuck one.
+    // A megabyte: more than the kernel buffers.
     ramp.follow(&mut other, 400);
-    // When it reads again it hears what the kernel held for it, and then the newest.
+    // The blocked stream gets what the kernel has buffered, and then the newest sound.
     let mut late = Ramp::new();
     while late.gaps < 2 {
-        late.follow(&mut stuck, 1);
+        late.follow(&mut blocked, 1);
     }
     drop(feed);
 }
 
 #[test]
-fn a_stream_that_stays_stuck_is_ended() {
+fn stream_that_stays_blocked_is_closed() {
     let rig = Rig::new();
-    let mut stuck = rig.connect().listen(&rig, "");
+    let mut blocked = rig.connect().listen(&rig, "");
     rig.wait_for_status("streams=1 speaking=no");
     let feed = Feed::start(rig.ear(), 0, Duration::from_millis(4));
     // The write time-out is 5 s.
     rig.wait_for_status("streams=0 speaking=no");
     drop(feed);
-    assert!(stuck.client.is_closed());
+    assert!(blocked.client.is_closed());
 }
 
 #[test]
-fn one_stream_too_many_ends_the_oldest() {
+fn stream_above_the_limit_closes_the_oldest() {
     let rig = Rig::with("[limits]\nstreams = 2\n");
     let mut first = rig.connect().listen(&rig, "");
     let mut second = rig.connect().listen(&rig, "");
@@ -186,11 +186,11 @@ fn one_stream_too_many_ends_the_oldest() {
     assert_eq!((second.next_of(1).kind, third.next_of(1).kind), (1, 1));
 }
 
-/// The place of everybody in a mark.
+/// A mark that sets the level of everybody to 0.
 const EVERYBODY: (u16, u8) = (u16::MAX, 0);
 
 #[test]
-fn levels_ride_along_and_names_that_change_are_told() {
+fn changed_levels_and_names_are_sent() {
     let rig = Rig::new();
     let name = |text: &str| -> Name { text.parse().unwrap() };
     let member = |text: &str| Member::new(name(text), text.to_uppercase(), true);
@@ -201,7 +201,7 @@ fn levels_ride_along_and_names_that_change_are_told() {
     rig.room.write_levels(&[alice, carol]).unwrap();
     let all = [(u16::MAX, 21), (1, 255)];
     wait_for(|| (records.next_of(2).marks.ends_with(&all[1..])).then_some(()));
-    // Who comes later is told with the first record.
+    // A new stream gets all levels with its first silence.
     let mut late = rig.connect().listen(&rig, "");
     assert_eq!(late.next_of(2).marks, all);
     let _feed = Feed::start(rig.ear(), 0, FRAME);
@@ -209,10 +209,10 @@ fn levels_ride_along_and_names_that_change_are_told() {
     rig.room.write_levels(&[]).unwrap();
     wait_for(|| (records.next_of(1).marks == [(0, 0), (1, 0)]).then_some(()));
     let mut later = rig.connect().listen(&rig, "");
-    assert_eq!(later.next_of(1).marks, [EVERYBODY], "a new stream is told all");
-    let raised = Member { hand: true, voice: Voice::Muted, ..member("alice") };
+    assert_eq!(later.next_of(1).marks, [EVERYBODY], "a new stream gets all levels");
+    let raised = Member { hand: true, voice: MicState::Muted, ..member("alice") };
     rig.room.write_names(&[raised.clone(), member("carol")]).unwrap();
-    assert_eq!(records.next_of(6).marks, [(0, 1 + 2 + 4)], "a change is told by itself");
+    assert_eq!(records.next_of(6).marks, [(0, 1 + 2 + 4)], "only the change is sent");
     rig.room.write_names(&[raised, Member::new(name("bob"), "</b><script>", true)]).unwrap();
     let room = records.next_of(3);
     let expected = r#"{"people":[{"name":"alice","display":"ALICE"},{"name":"bob","display":"</b><script>"}]}"#;
@@ -220,7 +220,7 @@ fn levels_ride_along_and_names_that_change_are_told() {
 }
 
 #[test]
-fn an_ear_that_is_taken_is_silent_and_heard_when_it_is_free() {
+fn locked_ear_is_silent_until_it_is_free() {
     let rig = Rig::new();
     let taken = PipeReader::open(&rig.ear_path(), Format::default(), Start::Discard).unwrap();
     let mut records = rig.connect().listen(&rig, "");
@@ -232,7 +232,7 @@ fn an_ear_that_is_taken_is_silent_and_heard_when_it_is_free() {
 }
 
 #[test]
-fn an_ear_that_is_made_later_or_anew_is_heard() {
+fn ear_that_is_made_later_or_again_is_read() {
     let rig = Rig::new();
     let alice = rig.room.participant(&"alice".parse().unwrap());
     alice.remove().unwrap();
@@ -249,14 +249,14 @@ fn an_ear_that_is_made_later_or_anew_is_heard() {
 }
 
 #[test]
-fn the_ear_is_given_back_after_the_last_stream() {
+fn ear_is_closed_after_the_last_stream() {
     let rig = Rig::new();
     let records = rig.connect().listen(&rig, "");
     let _ear = rig.ear();
     drop(records);
     let nobody = |_: &()| matches!(PipeWriter::open(&rig.ear_path(), Format::default()), Err(OpenError::NoReader(_)));
     wait_for(|| Some(()).filter(nobody));
-    // And taken again with the next.
+    // It is opened again with the next stream.
     let _records = rig.connect().listen(&rig, "");
     let _ear = rig.ear();
 }

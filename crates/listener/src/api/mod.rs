@@ -1,0 +1,85 @@
+//! The page's requests besides sound: texts to the room, what others see of the participant, whom the participant doesn't hear, and reports
+//! about the connection. Each has a maximum length and a rate limit.
+
+mod report;
+mod request;
+
+pub(crate) use request::serve;
+
+use palabre_config::control::PageReport;
+use palabre_host::rate_limit::RateLimit;
+use palabre_room::{Name, ParticipantDir, RoomDir};
+use report::Report;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// What these requests need.
+#[derive(Debug)]
+pub(crate) struct Api {
+    name: Name,
+    room: RoomDir,
+    directory: ParticipantDir,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// What the page reported last.
+    report: Option<Report>,
+    messages: RateLimit,
+    changes: RateLimit,
+    reports: RateLimit,
+}
+
+impl Api {
+    pub(crate) fn new(name: Name, room: RoomDir) -> Self {
+        let directory = room.participant(&name);
+        let state = State {
+            report: None,
+            messages: RateLimit::new(1.0, 5.0),
+            changes: RateLimit::new(2.0, 10.0),
+            reports: RateLimit::new(0.2, 3.0),
+        };
+        Self { name, room, directory, state: Mutex::new(state) }
+    }
+
+    /// Returns what the page reported last.
+    pub(crate) fn page_report(&self) -> Option<PageReport> {
+        self.lock().report.as_ref().map(Report::summary)
+    }
+
+    /// Forgets the report, when the last page has left.
+    pub(crate) fn forget(&self) {
+        self.lock().report = None;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use palabre_room::Format;
+
+    fn api() -> (tempfile::TempDir, Api) {
+        let dir = tempfile::tempdir().unwrap();
+        let room = RoomDir::new(dir.path().join("main"));
+        room.create(Format::default()).unwrap();
+        let alice: Name = "alice".parse().unwrap();
+        room.participant(&alice).create().unwrap();
+        (dir, Api::new(alice, room))
+    }
+
+    #[test]
+    fn report_of_the_page_is_kept_until_it_leaves() {
+        let (_dir, api) = api();
+        assert_eq!(api.page_report(), None);
+        api.lock().report = Some(Report::parse(b"{\"delay_ms\":142,\"underruns\":3}").unwrap());
+        let report = api.page_report().unwrap();
+        assert_eq!((report.delay_ms, report.underruns), (Some(142), Some(3)));
+        api.forget();
+        assert_eq!(api.page_report(), None);
+    }
+}

@@ -1,0 +1,160 @@
+//! `/say`, `/show`, `/without` and `/report`: see `docs/injected-stream.md`.
+
+use super::{Api, Report};
+use crate::connection::{After, Connection};
+use crate::http::{Head, Response};
+use crate::state::Listener;
+use palabre_room::{MAX_MESSAGE_CHARS, Message, MicState, Name, Presence};
+use serde::Deserialize;
+use std::io;
+use std::time::Instant;
+
+/// Maximum number of names in `/without`.
+const MAX_WITHOUT: usize = 1000;
+
+/// The JSON of `POST /show`: what others see of the participant.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Shown {
+    hand: bool,
+    microphone: MicrophoneState,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum MicrophoneState {
+    Open,
+    Muted,
+    None,
+}
+
+impl From<Shown> for Presence {
+    fn from(shown: Shown) -> Self {
+        let voice = match shown.microphone {
+            MicrophoneState::Open => MicState::Open,
+            MicrophoneState::Muted => MicState::Muted,
+            MicrophoneState::None => MicState::None,
+        };
+        Self { hand: shown.hand, voice }
+    }
+}
+
+/// Serves an authenticated request.
+pub(crate) fn serve(connection: &mut Connection, head: &Head, listener: &Listener) -> io::Result<After> {
+    let Some(api) = &listener.api else {
+        let response = Response::text(404, "there is no room, only a file to listen to");
+        return connection.answer(head, &response, listener.keeps());
+    };
+    let reads = matches!(head.method.as_str(), "GET" | "HEAD");
+    match (head.path.as_str(), head.method.as_str()) {
+        ("/without", _) if reads => connection.answer(head, &without(api), listener.keeps()),
+        (_, "POST") => post(connection, head, listener, api),
+        ("/without", _) => connection.answer(head, &Response::method_not_allowed("GET, HEAD, POST"), listener.keeps()),
+        _ => connection.answer(head, &Response::method_not_allowed("POST"), listener.keeps()),
+    }
+}
+
+fn post(connection: &mut Connection, head: &Head, listener: &Listener, api: &Api) -> io::Result<After> {
+    let max_bytes = match head.path.as_str() {
+        "/say" => 4 * MAX_MESSAGE_CHARS,
+        "/without" => 34 * MAX_WITHOUT,
+        "/report" => 4096,
+        _ => 256,
+    };
+    let body = match connection.read_body(head, max_bytes)? {
+        Ok(body) => body,
+        Err(response) => return connection.answer(head, &response, false),
+    };
+    let response = match head.path.as_str() {
+        "/say" => say(api, &body),
+        "/show" => show(listener, api, &body),
+        "/without" => set_without(api, &body),
+        _ => report(api, &body),
+    };
+    listener.status.changed();
+    let keep = listener.keeps() && head.keeps_alive();
+    response.write(&mut connection.stream, false, keep)?;
+    Ok(if keep { After::Keep } else { After::Close })
+}
+
+fn say(api: &Api, body: &[u8]) -> Response {
+    let message = std::str::from_utf8(body).ok().and_then(|text| Message::new(api.name.clone(), text));
+    let Some(message) = message else {
+        return Response::text(400, format_args!("a message is one line of 1 to {MAX_MESSAGE_CHARS} characters"));
+    };
+    if !api.lock().messages.admit(Instant::now()) {
+        return too_many_requests();
+    }
+    match api.room.tell(&message) {
+        Ok(_) => Response::new(204),
+        Err(error) => {
+            log::warn!("{error}");
+            Response::text(503, "unable to send the message; try again later")
+        }
+    }
+}
+
+fn show(listener: &Listener, api: &Api, body: &[u8]) -> Response {
+    let Ok(shown) = serde_json::from_slice::<Shown>(body) else {
+        return Response::text(400, "the body is not {\"hand\":true|false,\"microphone\":\"open|muted|none\"}");
+    };
+    let (presence, now) = (Presence::from(shown), Instant::now());
+    if listener.handover.is_news(presence) && !api.lock().changes.admit(now) {
+        return too_many_requests();
+    }
+    listener.handover.show(presence, now);
+    Response::new(204)
+}
+
+fn without(api: &Api) -> Response {
+    match api.directory.without() {
+        Ok(names) => {
+            let lines: String = names.iter().map(|name| format!("{name}\n")).collect();
+            Response::new(200).with_body("text/plain; charset=utf-8", lines.into_bytes())
+        }
+        Err(error) => {
+            log::warn!("{error}");
+            Response::text(503, "unable to read the list; try again later")
+        }
+    }
+}
+
+fn set_without(api: &Api, body: &[u8]) -> Response {
+    let lines = std::str::from_utf8(body).unwrap_or("not a name").lines().filter(|line| !line.is_empty());
+    let names: Result<Vec<Name>, _> = lines.map(str::parse).collect();
+    let Some(mut names) = names.ok().filter(|names| names.len() <= MAX_WITHOUT) else {
+        return Response::text(
+            400,
+            format_args!("the body is not a list of at most {MAX_WITHOUT} login names, one per line"),
+        );
+    };
+    names.sort();
+    names.dedup();
+    if !api.lock().changes.admit(Instant::now()) {
+        return too_many_requests();
+    }
+    match api.directory.set_without(&names) {
+        Ok(()) => Response::new(204),
+        Err(error) => {
+            log::warn!("{error}");
+            Response::text(503, "unable to write the list; try again later")
+        }
+    }
+}
+
+fn report(api: &Api, body: &[u8]) -> Response {
+    let Some(report) = Report::parse(body) else {
+        return Response::text(400, "the body is not a report");
+    };
+    let mut state = api.lock();
+    if !state.reports.admit(Instant::now()) {
+        return too_many_requests();
+    }
+    log::debug!("{}", report.line());
+    state.report = Some(report);
+    Response::new(204)
+}
+
+fn too_many_requests() -> Response {
+    Response::text(429, "too many requests; try again later").with("Retry-After", "2")
+}

@@ -1,0 +1,151 @@
+//! The ring of the newest records, and the streams that read it.
+
+use crate::handover::Handover;
+use crate::record;
+use palabre_host::clock::boottime_ms;
+use palabre_room::Format;
+use std::collections::VecDeque;
+use std::net::TcpStream;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// Maximum age of the sound in the ring: what a stream can get again with `from`, and how far a slow one can lag behind.
+pub(super) const RING_MS: u64 = 300;
+
+/// A record in the ring.
+#[derive(Debug, Default)]
+pub(crate) struct Record {
+    pub(crate) seq: u64,
+    pub(crate) kind: Kind,
+    pub(super) bytes: Vec<u8>,
+    /// Frames of 20 ms published before this record.
+    pub(super) frames_before: u64,
+    /// The state of the room after this record, for streams that missed earlier records.
+    pub(super) people: Arc<str>,
+    pub(super) states: Arc<str>,
+    pub(super) levels: Arc<str>,
+    /// The marks in this record, for streams that have all earlier ones.
+    pub(super) change: Option<Change>,
+}
+
+/// Marks in a record: levels in a sound or silence record, states in a states record.
+#[derive(Debug, Clone)]
+pub(crate) struct Change {
+    /// The marks that a stream must have got before.
+    pub(super) before: Arc<str>,
+    pub(super) marks: Arc<str>,
+}
+
+/// The kind of a record, as in `docs/injected-stream.md`.
+#[derive(Debug, Default)]
+pub(crate) enum Kind {
+    /// A chunk. `gap`: samples are missing before it.
+    Sound { samples: Vec<i16>, gap: bool },
+    /// The room is silent.
+    #[default]
+    Silence,
+    /// The list of people has changed.
+    Room,
+    /// Who is here, or what they show, has changed.
+    States,
+    /// A text, as base64 of JSON.
+    Message(String),
+    /// Another process serves from now on. `last`: this stream ends.
+    Moved { last: bool },
+}
+
+/// The ring, shared by the reader thread and the threads of the streams.
+#[derive(Debug)]
+pub(super) struct Ring {
+    pub(super) format: Format,
+    pub(super) chunk_ms: u64,
+    pub(super) handover: Arc<Handover>,
+    pub(super) state: Mutex<State>,
+    /// Notified after each change of the state that a stream may wait for.
+    pub(super) published: Condvar,
+}
+
+/// The records and the streams.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) ring: VecDeque<Arc<Record>>,
+    /// Index of the next record in the ring, counted from the start of the process.
+    pub(super) next: u64,
+    pub(super) last_seq: u64,
+    /// SEQ of the newest sound that has left the ring.
+    pub(super) gone_seq: u64,
+    /// Frames of 20 ms published so far.
+    pub(super) frames: u64,
+    pub(super) people: Arc<str>,
+    pub(super) states: Arc<str>,
+    pub(super) levels: Arc<str>,
+    pub(super) silent: bool,
+    pub(super) streams: Vec<(u64, TcpStream)>,
+    pub(super) next_stream: u64,
+    /// The reader thread runs and has the source.
+    pub(super) running: bool,
+}
+
+impl State {
+    /// Returns the SEQ of the next record.
+    pub(super) fn seq(&mut self) -> u64 {
+        self.last_seq = boottime_ms().max(self.last_seq + 1);
+        self.last_seq
+    }
+
+    /// Drops the oldest record. Returns `false` if there is none.
+    pub(super) fn drop_oldest(&mut self) -> bool {
+        let oldest = self.ring.pop_front();
+        if let Some(sound) = oldest.as_ref().filter(|record| matches!(record.kind, Kind::Sound { .. })) {
+            self.gone_seq = sound.seq;
+        }
+        oldest.is_some()
+    }
+}
+
+impl Ring {
+    pub(super) fn new(format: Format, chunk_ms: u64, handover: Arc<Handover>) -> Arc<Self> {
+        let state = Mutex::new(State { silent: true, ..State::default() });
+        Arc::new(Self { format, chunk_ms, handover, state, published: Condvar::new() })
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Removes a stream.
+    pub(super) fn remove(&self, state: &mut State, id: u64) {
+        let before = state.streams.len();
+        state.streams.retain(|(stream, _)| *stream != id);
+        if before > 0 && state.streams.is_empty() {
+            self.handover.streams_ended(Instant::now());
+        }
+    }
+
+    /// Encodes a record and adds it. The caller notifies the streams.
+    pub(super) fn publish(&self, state: &mut State, kind: Kind, change: Option<Change>) {
+        let seq = state.seq();
+        let marks = change.as_ref().map_or("", |change| &*change.marks);
+        let bytes = match &kind {
+            Kind::Sound { samples, gap } => record::sound(seq, *gap, self.format.rate.hz(), samples, marks),
+            Kind::Silence => record::silence(seq, marks),
+            Kind::Room => record::room(seq, &state.people, &state.states),
+            Kind::States => record::states(seq, marks),
+            Kind::Message(text) => record::message(seq, text),
+            Kind::Moved { last } => record::moved(seq, *last),
+        };
+        state.silent = !matches!(kind, Kind::Sound { .. }) && (state.silent || matches!(kind, Kind::Silence));
+        let [people, states, levels] = [&state.people, &state.states, &state.levels].map(Arc::clone);
+        let frames_before = state.frames;
+        if let Kind::Sound { samples, .. } = &kind {
+            state.frames += (samples.len() / self.format.frame_samples()) as u64;
+        }
+        state.ring.push_back(Arc::new(Record { seq, kind, bytes, frames_before, people, states, levels, change }));
+        state.next += 1;
+        let max = (RING_MS.div_ceil(self.chunk_ms) as usize).max(2);
+        let is_sound = |record: &&Arc<Record>| matches!(record.kind, Kind::Sound { .. });
+        while state.ring.iter().filter(is_sound).count() > max || state.ring.len() > 4 * max {
+            state.drop_oldest();
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! The planned replacement of this process by the next one, which the supervisor has already started on the same socket.
+//!
+//! The two processes share the listening socket, the pipe `ear` with its lock, the socket `inbox` and the file `presence`, and nothing
+//! else. A page needs three round trips for a new stream, so the previous process goes on until the next one has a stream and requests
+//! the lock of the pipe ([`palabre_room::Successor`]). The page plays what the next process sends after the last record of this one.
+//!
+//! The process that leaves ([`Phase`]):
+//!
+//! | phase | event | next phase | action |
+//! | --- | --- | --- | --- |
+//! | serving | SIGUSR1 | handing over, for [`TIMEOUT`] | no connection is kept; each stream gets `moved`, and sound as before |
+//! | serving | SIGUSR1, and the source is a file | left | as for SIGTERM: both processes can read a file |
+//! | serving | SIGTERM, SIGINT | left | no connection is kept; microphones end |
+//! | handing over | the next process requests the pipe | left | |
+//! | handing over | the last stream ends | left | |
+//! | handing over | the timeout is over | left | microphones end |
+//! | any | enters "left" | | texts are read once more, the chunk is sent, each stream gets the last `moved`, the pipe is closed |
+//! | handing over, left | a new stream | | it gets the last `moved` at once |
+//! | handing over, left | SIGTERM, SIGINT | | the process exits |
+//!
+//! The process that comes:
+//!
+//! | event | action |
+//! | --- | --- |
+//! | the first stream | takes `inbox` (what arrives from now on waits there), reads `presence`, requests the pipe if it is locked |
+//! | the pipe is free at last | reads `presence` again, reads `inbox`, continues the sound without a gap |
+//! | the pipe is still locked after [`TAKE_TIMEOUT`](crate::source::TAKE_TIMEOUT) | says silence, reads `inbox`, tries again now and then |
+
+mod presence;
+
+use palabre_room::{Inbox, ParticipantDir, Presence};
+use presence::PagePresence;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Maximum time for which streams and microphones of this process go on after SIGUSR1: three round trips of a slow line and the TLS
+/// handshake of a slow machine.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(1);
+/// Maximum time for which the process stays after that, until clients have left.
+const EXIT_TIMEOUT: Duration = Duration::from_millis(1400);
+
+/// Why this process leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// SIGTERM or SIGINT: no process follows, or it serves later.
+    Stop,
+    /// SIGUSR1: another process serves the same socket.
+    Replacement,
+}
+
+/// Where this process is in its replacement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Serving,
+    HandingOver {
+        until: Instant,
+    },
+    Left {
+        /// When microphones end.
+        until: Instant,
+    },
+}
+
+/// What the reader of the pipe knows when it asks whether to go on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Streams {
+    pub(crate) are_open: bool,
+    /// Another process has requested the lock of the pipe.
+    pub(crate) pipe_is_requested: bool,
+}
+
+impl Phase {
+    fn begin(self, reason: Reason, is_file: bool, now: Instant) -> Self {
+        match (self, reason) {
+            (Self::Serving, Reason::Replacement) if !is_file => Self::HandingOver { until: now + TIMEOUT },
+            (Self::Serving, _) => Self::Left { until: now },
+            (phase, _) => phase,
+        }
+    }
+
+    fn advance(self, streams: Streams, now: Instant) -> Self {
+        match self {
+            Self::HandingOver { until } if now >= until || streams.pipe_is_requested || !streams.are_open => {
+                Self::Left { until }
+            }
+            phase => phase,
+        }
+    }
+}
+
+/// The state of the replacement, and what the next process takes over besides the pipe.
+#[derive(Debug)]
+pub(crate) struct Handover {
+    /// The participant's directory; `None` for a file.
+    participant: Option<ParticipantDir>,
+    phase: Mutex<Phase>,
+    presence: PagePresence,
+}
+
+impl Handover {
+    pub(crate) fn new(participant: Option<ParticipantDir>, now: Instant) -> Self {
+        let presence = PagePresence::new(participant.clone(), now);
+        Self { participant, phase: Mutex::new(Phase::Serving), presence }
+    }
+
+    /// Begins the replacement. The caller tells connections and streams.
+    pub(crate) fn begin(&self, reason: Reason, now: Instant) -> Phase {
+        let mut phase = self.lock();
+        *phase = phase.begin(reason, self.participant.is_none(), now);
+        *phase
+    }
+
+    pub(crate) fn advance(&self, streams: Streams, now: Instant) -> Phase {
+        let mut phase = self.lock();
+        *phase = phase.advance(streams, now);
+        *phase
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        *self.lock()
+    }
+
+    /// Returns whether new streams are served here and connections are kept for another request.
+    pub(crate) fn is_serving(&self) -> bool {
+        self.phase() == Phase::Serving
+    }
+
+    /// Returns whether microphones must end now.
+    pub(crate) fn ends_microphones(&self, now: Instant) -> bool {
+        match self.phase() {
+            Phase::Serving => false,
+            Phase::HandingOver { until } | Phase::Left { until } => now >= until,
+        }
+    }
+
+    /// Returns when the process exits even if clients are still connected.
+    pub(crate) fn exit_deadline(&self, now: Instant) -> Instant {
+        match self.phase() {
+            Phase::Serving => now + EXIT_TIMEOUT,
+            Phase::HandingOver { until } | Phase::Left { until } => until + EXIT_TIMEOUT,
+        }
+    }
+
+    /// Binds `inbox`: texts arrive here from now on, no longer at the previous process.
+    pub(crate) fn take_inbox(&self) -> Option<Inbox> {
+        let inbox = Inbox::bind(self.participant.as_ref()?);
+        inbox.inspect_err(|error| log::warn!("{error}; the page gets no texts")).ok()
+    }
+
+    /// The first stream has begun.
+    pub(crate) fn streams_began(&self, now: Instant) {
+        self.presence.streams_began(now);
+    }
+
+    /// The last stream has ended.
+    pub(crate) fn streams_ended(&self, now: Instant) {
+        self.presence.streams_ended(now, self.is_serving());
+    }
+
+    /// The previous process has closed the pipe and changes `presence` no more.
+    pub(crate) fn pipe_taken(&self) {
+        self.presence.inherit();
+    }
+
+    /// Stores what the page shows.
+    pub(crate) fn show(&self, presence: Presence, now: Instant) {
+        self.presence.show(presence, now);
+    }
+
+    /// Returns whether `presence` differs from what the page has shown last.
+    pub(crate) fn is_news(&self, presence: Presence) -> bool {
+        self.presence.is_news(presence)
+    }
+
+    /// Returns what the page shows; the default while no stream is open.
+    pub(crate) fn presence(&self) -> Presence {
+        self.presence.get()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Phase> {
+        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OPEN: Streams = Streams { are_open: true, pipe_is_requested: false };
+
+    #[test]
+    fn handover_ends_with_the_request_the_last_stream_or_the_timeout() {
+        let now = Instant::now();
+        let until = now + TIMEOUT;
+        let phase = Phase::Serving.begin(Reason::Replacement, false, now);
+        assert_eq!(phase, Phase::HandingOver { until });
+        let just_before = until - Duration::from_millis(1);
+        assert_eq!(phase.advance(OPEN, just_before), phase);
+        assert_eq!(phase.advance(OPEN, until), Phase::Left { until });
+        for streams in [Streams { are_open: false, ..OPEN }, Streams { pipe_is_requested: true, ..OPEN }] {
+            assert_eq!(phase.advance(streams, now), Phase::Left { until });
+        }
+    }
+
+    #[test]
+    fn stop_and_replacement_of_a_file_end_streams_at_once() {
+        let now = Instant::now();
+        let left = Phase::Left { until: now };
+        assert_eq!(Phase::Serving.begin(Reason::Stop, false, now), left);
+        assert_eq!(Phase::Serving.begin(Reason::Replacement, true, now), left);
+        assert_eq!(left.begin(Reason::Replacement, false, now), left, "a second signal changes nothing");
+    }
+
+    #[test]
+    fn serving_process_is_not_ended_by_its_streams() {
+        let streams = Streams { are_open: false, pipe_is_requested: true };
+        assert_eq!(Phase::Serving.advance(streams, Instant::now()), Phase::Serving);
+    }
+
+    #[test]
+    fn microphones_go_on_until_the_timeout_even_if_all_streams_have_left() {
+        let (handover, now) = (Handover::new(None, Instant::now()), Instant::now());
+        assert!(handover.is_serving() && !handover.ends_microphones(now + TIMEOUT));
+        *handover.lock() = Phase::HandingOver { until: now + TIMEOUT };
+        handover.advance(Streams { are_open: false, ..OPEN }, now);
+        assert!(!handover.is_serving() && !handover.ends_microphones(now));
+        assert!(handover.ends_microphones(now + TIMEOUT));
+        assert_eq!(handover.exit_deadline(now), now + TIMEOUT + EXIT_TIMEOUT);
+    }
+}

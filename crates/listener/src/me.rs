@@ -1,0 +1,51 @@
+//! The JSON of `GET /me`.
+
+use serde::Serialize;
+
+/// The JSON of `GET /me`.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Me {
+    /// Login name.
+    pub(crate) name: String,
+    /// Display name.
+    pub(crate) display: String,
+    pub(crate) room: String,
+    pub(crate) rate_hz: u32,
+    /// Length of a chunk of the injected stream.
+    pub(crate) chunk_ms: u64,
+    /// The mixer levels this participant's speech, so the page needn't.
+    pub(crate) levelling: bool,
+    /// The page joins with its microphone muted.
+    pub(crate) join_muted: bool,
+    /// There is no microphone: the source is a file, or the participant only listens.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) listen_only: bool,
+}
+
+impl Me {
+    pub(crate) fn json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol_doc::example;
+
+    #[test]
+    fn me_is_the_documented_json() {
+        let me = |name: &str, display: &str, room: &str, is_file: bool| Me {
+            name: name.into(),
+            display: display.into(),
+            room: room.into(),
+            rate_hz: 24000,
+            chunk_ms: 40,
+            levelling: !is_file,
+            join_muted: is_file,
+            listen_only: is_file,
+        };
+        assert_eq!(me("alice", "Alice", "main", false).json(), example("json me"));
+        assert_eq!(me("source", "dat.wav", "source", true).json(), example("json me of a file"));
+    }
+}

@@ -1,0 +1,263 @@
+//! The connection limit: how many connections there are at once, and how many of them are unauthenticated.
+//!
+//! Unauthenticated connections get at most half of the slots, so that the participant always finds one. If no slot is free, a new
+//! connection is refused, unless an unauthenticated one has had enough time to send a request with the access key: the oldest of these is closed.
+//!
+//! Connections that wait for another request are known here, because a process that leaves closes them first: a browser would send its
+//! next request on one of them, and reach this process again instead of the next one.
+
+use crate::handover::Handover;
+use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Minimum time that an unauthenticated connection has: a handshake and a request over a slow network.
+const MIN_TIME: Duration = Duration::from_secs(2);
+
+/// All slots.
+#[derive(Debug)]
+pub(crate) struct Slots {
+    max: usize,
+    handover: Arc<Handover>,
+    state: Mutex<State>,
+    busy: AtomicUsize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    taken: usize,
+    next_id: u64,
+    /// In the order in which they came.
+    unauthenticated: Vec<Unauthenticated>,
+    /// Connections between two requests.
+    idle: Vec<(u64, Arc<TcpStream>)>,
+}
+
+#[derive(Debug)]
+struct Unauthenticated {
+    id: u64,
+    since: Instant,
+    tcp: Arc<TcpStream>,
+}
+
+impl Slots {
+    pub(crate) fn new(max: usize, handover: Arc<Handover>) -> Arc<Self> {
+        Arc::new(Self { max: max.max(2), handover, state: Mutex::default(), busy: AtomicUsize::new(0) })
+    }
+
+    /// Returns a slot for a new connection, if one is free.
+    pub(crate) fn take(self: &Arc<Self>, tcp: &TcpStream, now: Instant) -> Option<Slot> {
+        let tcp = Arc::new(tcp.try_clone().ok()?);
+        let mut state = self.state();
+        if state.unauthenticated.len() >= self.max / 2 || state.taken >= self.max {
+            let oldest = state.unauthenticated.first();
+            let oldest = oldest.filter(|it| now.saturating_duration_since(it.since) >= MIN_TIME)?;
+            // Its thread notices and ends; its slot counts as free from now on.
+            let _ = oldest.tcp.shutdown(Shutdown::Both);
+            state.unauthenticated.remove(0);
+            state.taken -= 1;
+        }
+        let id = state.next_id;
+        state.next_id += 1;
+        state.taken += 1;
+        state.unauthenticated.push(Unauthenticated { id, since: now, tcp: Arc::clone(&tcp) });
+        Some(Slot { slots: Arc::clone(self), id, tcp, is_authenticated: false })
+    }
+
+    /// Returns the number of connections with a request in progress.
+    pub(crate) fn busy(&self) -> usize {
+        self.busy.load(Ordering::Acquire)
+    }
+
+    /// Closes the connections that wait for another request. Call it when the handover has begun, after which none begins to wait.
+    pub(crate) fn close_idle(&self) {
+        let mut state = self.state();
+        for (_, tcp) in state.idle.drain(..) {
+            // It may be closed already.
+            let _ = tcp.shutdown(Shutdown::Both);
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Returns whether it was still there.
+    fn remove_unauthenticated(&mut self, id: u64) -> bool {
+        let before = self.unauthenticated.len();
+        self.unauthenticated.retain(|it| it.id != id);
+        self.unauthenticated.len() < before
+    }
+}
+
+/// The slot of one connection. Dropping it frees it.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    slots: Arc<Slots>,
+    id: u64,
+    tcp: Arc<TcpStream>,
+    is_authenticated: bool,
+}
+
+impl Slot {
+    /// Marks the connection as waiting for another request. Returns `None` if this process serves no other.
+    pub(crate) fn idle(&self) -> Option<Idle> {
+        let mut state = self.slots.state();
+        if !self.slots.handover.is_serving() {
+            return None;
+        }
+        state.idle.push((self.id, Arc::clone(&self.tcp)));
+        Some(Idle { slots: Arc::clone(&self.slots), id: self.id })
+    }
+
+    /// The connection has sent the access key.
+    pub(crate) fn authenticated(&mut self) {
+        if !std::mem::replace(&mut self.is_authenticated, true) {
+            let mut state = self.slots.state();
+            if !state.remove_unauthenticated(self.id) {
+                // It was closed in this moment and counts again until it ends.
+                state.taken += 1;
+            }
+        }
+    }
+
+    pub(crate) fn is_authenticated(&self) -> bool {
+        self.is_authenticated
+    }
+
+    /// Counts a request in progress.
+    pub(crate) fn busy(&self) -> Busy {
+        self.slots.busy.fetch_add(1, Ordering::AcqRel);
+        Busy(Arc::clone(&self.slots))
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut state = self.slots.state();
+        if self.is_authenticated || state.remove_unauthenticated(self.id) {
+            state.taken -= 1;
+        }
+    }
+}
+
+/// A connection that waits for another request, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Idle {
+    slots: Arc<Slots>,
+    id: u64,
+}
+
+impl Idle {
+    /// A request has come. Returns `false` if the connection was closed before, so that a response would not arrive.
+    pub(crate) fn end(self) -> bool {
+        self.remove()
+    }
+
+    fn remove(&self) -> bool {
+        let mut state = self.slots.state();
+        let before = state.idle.len();
+        state.idle.retain(|(id, _)| *id != self.id);
+        state.idle.len() < before
+    }
+}
+
+impl Drop for Idle {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}
+
+/// A request in progress, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Busy(Arc<Slots>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.busy.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::handover::Reason;
+    use std::net::TcpListener;
+
+    fn slots() -> Arc<Slots> {
+        Slots::new(4, Arc::new(Handover::new(None, Instant::now())))
+    }
+
+    fn tcp() -> TcpStream {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        TcpStream::connect(listener.local_addr().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn unauthenticated_connections_get_half_of_the_slots() {
+        let (slots, tcp, now) = (slots(), tcp(), Instant::now());
+        let mut first = slots.take(&tcp, now).unwrap();
+        let second = slots.take(&tcp, now).unwrap();
+        assert!(slots.take(&tcp, now).is_none());
+        first.authenticated();
+        first.authenticated();
+        let mut third = slots.take(&tcp, now).unwrap();
+        third.authenticated();
+        let fourth = slots.take(&tcp, now).unwrap();
+        drop(second);
+        let mut fifth = slots.take(&tcp, now).unwrap();
+        fifth.authenticated();
+        assert!(slots.take(&tcp, now).is_none(), "all four are taken");
+        drop((first, third, fourth, fifth));
+        assert_eq!(slots.state().taken, 0);
+        assert!(slots.take(&tcp, now).is_some());
+    }
+
+    #[test]
+    fn oldest_unauthenticated_connection_is_closed_for_a_new_one() {
+        let (slots, tcp, now) = (slots(), tcp(), Instant::now());
+        let mut first = slots.take(&tcp, now).unwrap();
+        let second = slots.take(&tcp, now + MIN_TIME / 2).unwrap();
+        let third = slots.take(&tcp, now + MIN_TIME).unwrap();
+        assert!(slots.take(&tcp, now + MIN_TIME).is_none(), "the second is too new");
+        assert_eq!(slots.state().taken, 2);
+        // Too late: it was closed, and counts until its thread ends.
+        first.authenticated();
+        assert_eq!(slots.state().taken, 3);
+        drop((first, second, third));
+        assert_eq!(slots.state().taken, 0);
+    }
+
+    #[test]
+    fn idle_connections_are_closed_and_none_becomes_idle_in_a_handover() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let pair = || {
+            let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            (ours, listener.accept().unwrap().0)
+        };
+        let (slots, (waiting, _), (working, _other_end)) = (slots(), pair(), pair());
+        let slot = slots.take(&waiting, Instant::now()).unwrap();
+        let other = slots.take(&working, Instant::now()).unwrap();
+        let idle = slot.idle().unwrap();
+        assert!(other.idle().unwrap().end());
+        slots.handover.begin(Reason::Stop, Instant::now());
+        slots.close_idle();
+        assert!(!idle.end() && slot.idle().is_none() && other.idle().is_none());
+        let closed = |mut tcp: &TcpStream| std::io::Write::write(&mut tcp, b"x").is_err();
+        assert!(closed(&waiting) && !closed(&working));
+    }
+
+    #[test]
+    fn requests_in_progress_are_counted() {
+        let slots = slots();
+        let slot = slots.take(&tcp(), Instant::now()).unwrap();
+        let busy = slot.busy();
+        assert_eq!(slots.busy(), 1);
+        drop(busy);
+        assert_eq!(slots.busy(), 0);
+    }
+}

@@ -1,0 +1,97 @@
+//! The files of the TLS certificate and its key, read again after SIGHUP and when they have changed.
+//!
+//! They are checked with stat(2) when a connection comes, at most every two seconds. If new files are invalid, the error is logged and
+//! reported to the supervisor, and new connections use the previous certificate. Open connections keep theirs.
+
+use crate::tls;
+use anyhow::Result;
+use palabre_host::stamp::FileStamp;
+use rustls::ServerConfig;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Minimum interval between two checks of the files.
+const INTERVAL: Duration = Duration::from_secs(2);
+
+/// Certificate and key, and the stamps of the files that were read last.
+#[derive(Debug)]
+pub(crate) struct TlsFiles {
+    files: [PathBuf; 2],
+    stamps: [Option<FileStamp>; 2],
+    checked_at: Instant,
+    are_invalid: bool,
+}
+
+impl TlsFiles {
+    /// Reads the files for the first time.
+    pub(crate) fn load(certificate: PathBuf, private_key: PathBuf) -> Result<(Arc<ServerConfig>, Self)> {
+        let files = [certificate, private_key];
+        // Before reading, so that a replacement in between is noticed later.
+        let stamps = stamps(&files);
+        let tls = tls::load(&files[0], &files[1])?;
+        Ok((tls, Self { files, stamps, checked_at: Instant::now(), are_invalid: false }))
+    }
+
+    /// Returns whether the files that were read last are invalid.
+    pub(crate) fn are_invalid(&self) -> bool {
+        self.are_invalid
+    }
+
+    /// Returns a new TLS configuration if the files have changed and are valid.
+    pub(crate) fn check(&mut self, now: Instant) -> Option<Arc<ServerConfig>> {
+        if now.saturating_duration_since(self.checked_at) < INTERVAL {
+            return None;
+        }
+        self.checked_at = now;
+        (stamps(&self.files) != self.stamps).then(|| self.read()).flatten()
+    }
+
+    /// Reads the files again. An error is logged.
+    pub(crate) fn read(&mut self) -> Option<Arc<ServerConfig>> {
+        self.stamps = stamps(&self.files);
+        let read = tls::load(&self.files[0], &self.files[1]);
+        self.are_invalid = read.is_err();
+        match read {
+            Ok(tls) => {
+                log::info!("certificate read again");
+                Some(tls)
+            }
+            Err(error) => {
+                log::error!("{error:#}; keeping the previous certificate");
+                None
+            }
+        }
+    }
+}
+
+fn stamps(files: &[PathBuf; 2]) -> [Option<FileStamp>; 2] {
+    files.each_ref().map(|path| FileStamp::of(path))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use palabre_config::certificate::self_signed;
+
+    #[test]
+    fn changed_and_valid_files_are_used_at_the_next_check() {
+        let dir = tempfile::tempdir().unwrap();
+        let new = || self_signed(&["localhost".into()]).unwrap().write(dir.path()).unwrap();
+        let (certificate, key) = new();
+        let (_, mut files) = TlsFiles::load(certificate.clone(), key.clone()).unwrap();
+        let mut now = Instant::now() + INTERVAL;
+        assert!(files.check(now).is_none(), "the same");
+        new();
+        assert!(files.check(now + INTERVAL / 2).is_none(), "a moment ago");
+        now += INTERVAL;
+        assert!(files.check(now).is_some());
+        std::fs::write(&key, self_signed(&["localhost".into()]).unwrap().key_pem).unwrap();
+        now += INTERVAL;
+        assert!(files.check(now).is_none() && files.are_invalid(), "another one's key");
+        new();
+        now += INTERVAL;
+        assert!(files.check(now).is_some() && !files.are_invalid());
+    }
+}

@@ -1,0 +1,99 @@
+//! The file `presence` of a participant: what their page shows of them, kept by their listener for the next process.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::small_file::{read, write_or_remove};
+use crate::{MicState, ParticipantDir, RoomError};
+
+/// Maximum length of the file, in bytes.
+const MAX_BYTES: u64 = 64;
+
+/// What a participant's page shows of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Presence {
+    /// Whether they have raised a hand.
+    pub hand: bool,
+    /// Their microphone.
+    pub voice: MicState,
+}
+
+/// The words that follow `here` in the file `names`, separated by a space; nothing for the default.
+impl fmt::Display for Presence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hand = if self.hand { "hand" } else { "" };
+        let voice = match self.voice {
+            MicState::Open => "",
+            MicState::Muted => "muted",
+            MicState::None => "listening",
+        };
+        let space = if hand.is_empty() || voice.is_empty() { "" } else { " " };
+        write!(f, "{hand}{space}{voice}")
+    }
+}
+
+impl FromStr for Presence {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut presence = Self::default();
+        for word in text.split_ascii_whitespace() {
+            match word {
+                "hand" => presence.hand = true,
+                "muted" => presence.voice = MicState::Muted,
+                "listening" => presence.voice = MicState::None,
+                _ => return Err("presence is '[hand] [muted|listening]'".into()),
+            }
+        }
+        Ok(presence)
+    }
+}
+
+impl ParticipantDir {
+    /// Reads the file `presence`; the default if there is none.
+    ///
+    /// # Errors
+    /// The file can't be read or is invalid.
+    pub fn presence(&self) -> Result<Presence, RoomError> {
+        let path = self.path().join("presence");
+        let text = read(&path, MAX_BYTES)?.unwrap_or_default();
+        text.parse().map_err(|why: String| RoomError::content(&path, why))
+    }
+
+    /// Writes the file `presence`, or removes it for the default.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn set_presence(&self, presence: Presence) -> Result<(), RoomError> {
+        let is_default = presence == Presence::default();
+        write_or_remove(&self.path().join("presence"), (!is_default).then(|| format!("{presence}\n")))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::{Format, RoomDir};
+
+    #[test]
+    fn presence_is_read_back_and_the_default_leaves_no_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let room = RoomDir::new(dir.path().join("main"));
+        room.create(Format::default()).unwrap();
+        let alice = room.participant(&"alice".parse().unwrap());
+        alice.create().unwrap();
+        assert_eq!(alice.presence().unwrap(), Presence::default());
+        for (hand, voice) in
+            [(true, MicState::Muted), (true, MicState::Open), (false, MicState::None), (false, MicState::Open)]
+        {
+            alice.set_presence(Presence { hand, voice }).unwrap();
+            assert_eq!(alice.presence().unwrap(), Presence { hand, voice });
+        }
+        assert!(!alice.path().join("presence").exists());
+        for invalid in ["Hand", "hand loud", &"hand ".repeat(20)] {
+            std::fs::write(alice.path().join("presence"), invalid).unwrap();
+            assert!(alice.presence().is_err(), "{invalid}");
+        }
+    }
+}
