@@ -25,7 +25,7 @@ const NOT_AN_INTERFACE: &[(&str, &str, &str)] = &[
         "unable to record the use of the invitation link: *",
         "the supervisor refused it, and has logged the reason",
     ),
-    ("listener/src/desk/request.rs", "*", "told to the page that asked, too; a full or vanished room"),
+    ("listener/src/api/request.rs", "*", "told to the page that asked, too; a full or vanished room"),
     ("supervisor/src/process.rs", "unable to * process *: *", "a child that is gone already"),
     ("supervisor/src/recordings.rs", "unable to * the recorder of '*': *", "the same"),
     ("supervisor/src/recordings.rs", "*", "the recorder's program is missing: 'palabre record status' says it"),
