@@ -1,11 +1,11 @@
-//! What is said on the supervisor's control socket: one line of JSON each way, then the connection is closed.
+//! The protocol of the supervisor's control socket: one line of JSON in each direction, then the connection is closed.
 //!
-//! The version comes first in both directions, so that an old command and a new supervisor can say that they don't
-//! understand each other. A line has at most [`MAX_LINE_BYTES`]; every wait has a deadline.
+//! Each line begins with the protocol's version, so that programs of different releases can say that they don't match. A line has at most
+//! [`MAX_LINE_BYTES`]; every wait has a deadline.
 //!
 //! ```text
 //! {"version":3,"request":"status"}
-//! {"version":3,"request":{"restart":{"name":"alice"}}}
+//! {"version":3,"request":{"restart":{"listener":"alice"}}}
 //! {"version":3,"response":{"refused":{"why":"unable to restart 'zoe': no such participant"}}}
 //! ```
 
@@ -25,57 +25,50 @@ use serde::{Deserialize, Serialize};
 use crate::{Entrance, text};
 
 pub use mixing::{MixedParticipant, Mixing};
-pub use report::{ListenerReport, MAX_REPORT_BYTES, PageReport, Speaking, Traffic};
+pub use report::{ListenerReport, MAX_REPORT_BYTES, PageReport, ReportError, Speaking, Traffic};
 
-/// Bump it whenever [`Request`], [`Response`] or anything in them changes its meaning.
+/// Version of the protocol. Raise it when the meaning of anything in [`Request`] or [`Response`] changes.
 pub const VERSION: u32 = 3;
 
-/// The most bytes of a line, its end included.
+/// Maximum length of a line, including its end, in bytes.
 pub const MAX_LINE_BYTES: usize = 2 << 20;
 
-/// What the supervisor can be asked.
+/// A request to the supervisor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Request {
-    /// How things are: answered by [`Response::Status`].
+    /// Report the status. Answered by [`Response::Status`].
     Status,
-    /// Replace a participant's listener by a new process without losing a word: [`Response::Ok`] when it is done.
-    Restart {
-        /// Whose.
-        #[serde(with = "text::name")]
-        name: Name,
-    },
-    /// End a participant's listener and close their port until [`Self::Start`]: [`Response::Ok`] when it is gone.
+    /// Restart a program without ending a connection. Answered when the new one serves: by [`Response::Ok`] for a
+    /// listener, by [`Response::Restarted`] for a daemon; by [`Response::Refused`] if the old one goes on.
+    Restart(Target),
+    /// Stop a participant's listener and close the port until [`Self::Start`]. Answered by [`Response::Ok`] when the process has ended.
     Stop {
-        /// Whose.
+        /// The participant.
         #[serde(with = "text::name")]
         name: Name,
     },
-    /// Start a participant's listener that was stopped, waits to be started again or was given up: [`Response::Ok`]
-    /// when it serves.
+    /// Start a participant's listener that was stopped, is about to be restarted or was given up. Answered by [`Response::Ok`] when it
+    /// serves.
     Start {
-        /// Whose.
+        /// The participant.
         #[serde(with = "text::name")]
         name: Name,
     },
-    /// End all connections of a participant now, who may come back: [`Response::Ok`] when a new process serves.
+    /// End all connections of a participant, who may connect again. Answered by [`Response::Ok`] when a new process serves.
     Kick {
-        /// Whose.
+        /// The participant.
         #[serde(with = "text::name")]
         name: Name,
     },
-    /// Become the program that is now at the supervisor's path, and then hand every listener over to the one that is at
-    /// theirs. [`Response::Refused`] when that can't be done; when it is, the connection is closed without an answer, and
-    /// [`Status::supervisor`] says that another program has begun.
-    Upgrade,
-    /// Read the configuration again: answered by [`Response::Reloaded`] when it is done.
+    /// Read the configuration again. Answered by [`Response::Reloaded`].
     Reload,
-    /// Somebody has used the link of the listener that asks, which opens once: [`Response::Ok`] when that is written down and their
-    /// key opens from now on. Whose listener it is, the kernel says.
+    /// Write down that the participant's link, which can be used once, was used. Only the participant's listener may ask; the kernel
+    /// tells the process id. Answered by [`Response::Ok`] when it is on disk.
     Enter(Entrance),
-    /// Record a room, or no longer, or say how its recording is: answered by [`Response::Recording`] when it is done.
+    /// Start or end the recording of a room, or report its status. Answered by [`Response::Recording`] when it is done.
     Record {
-        /// Which room.
+        /// The room.
         #[serde(with = "text::name")]
         room: Name,
         /// What to do.
@@ -83,121 +76,144 @@ pub enum Request {
     },
 }
 
-/// What to do about a recording.
+/// What to restart.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Target {
+    /// A participant's listener: a new process takes over from the old one.
+    Listener(#[serde(with = "text::name")] Name),
+    /// The mixer: the process runs the program that is now at the mixer's path.
+    Mixer,
+    /// The supervisor: the process runs the program that is now at the supervisor's path, which then hands over every listener that
+    /// runs an older program.
+    Supervisor,
+}
+
+/// What to do with a recording.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RecordAction {
-    /// Begin one.
+    /// Start it.
     Start,
     /// End it.
     Stop,
-    /// Say how it is.
+    /// Report its status.
     Status,
 }
 
-/// What the supervisor answers.
+/// The supervisor's answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Response {
     /// Done.
     Ok,
-    /// How things are.
+    /// The new program serves.
+    Restarted {
+        /// In this process.
+        pid: u32,
+    },
+    /// The status.
     Status(Status),
-    /// The configuration was read, and this has changed.
+    /// The configuration was read; what has changed.
     Reloaded(Changes),
-    /// How the recording of a room is, or was before it ended.
+    /// The status of a room's recording, or its last one.
     Recording(Recording),
-    /// Not done.
+    /// Not done, and nothing has changed.
     Refused {
+        /// `unable to VERB 'OBJECT': cause; what to do`.
+        why: String,
+    },
+    /// Not done, and something that ran may run no longer.
+    Failed {
         /// `unable to VERB 'OBJECT': cause; what to do`.
         why: String,
     },
 }
 
-/// How things are.
+/// The status of the supervisor and its children.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
-    /// The supervisor's own version, as its `--version` says.
+    /// Version of the supervisor.
     pub version: String,
-    /// The supervisor itself.
+    /// The supervisor's process.
     #[serde(default)]
     pub supervisor: Option<Daemon>,
-    /// In the order of names.
+    /// The participants, in order of their names.
     pub participants: Vec<ParticipantStatus>,
-    /// The certificate in its file, which is not always the one that is served.
+    /// The certificate in its file. Listeners may still serve the previous one.
     #[serde(default)]
     pub certificate: Option<Certificate>,
-    /// What the mixer has counted; none where it never wrote that.
+    /// The mixer's counters; none if it has written none.
     #[serde(default)]
     pub mixing: Option<Mixing>,
-    /// What is wrong with the configuration: a line for each file that is passed over.
+    /// The faults: one line for each invalid file, and for each alarm.
     pub errors: Vec<String>,
 }
 
-/// A process that replaces its program and stays the same process.
+/// A process whose program may be replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Daemon {
-    /// The process.
+    /// Process id.
     pub pid: u32,
-    /// When its present program began: CLOCK_BOOTTIME, in ms.
+    /// Start of its present program: CLOCK_BOOTTIME, in ms.
     pub began_ms: u64,
 }
 
-/// The certificate of the server.
+/// The server's certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Certificate {
-    /// Its file.
+    /// Path of its file.
     pub path: String,
-    /// Whole days until it is valid no longer, less than 0 when that has passed; none where it can't be read.
+    /// Whole days until it expires, negative if it has expired; none if it can't be read.
     pub days_left: Option<i64>,
-    /// When that is: `2026-12-31T18:00:00Z`.
+    /// Time of expiry: `2026-12-31T18:00:00Z`.
     pub not_after: Option<String>,
-    /// It is signed by nobody but itself: browsers warn of it.
+    /// It is self-signed, so browsers warn of it.
     pub self_signed: bool,
-    /// The DNS names and IP addresses for which it is.
+    /// The DNS names and IP addresses that it is valid for.
     pub names: Vec<String>,
-    /// Why no listener can use it, or it and its key, in words; those that run go on with the one before.
+    /// Why listeners can't use it or its key. Listeners that run keep the previous one.
     pub fault: Option<String>,
 }
 
-/// How one participant's listener is.
+/// The status of one participant's listener.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ParticipantStatus {
-    /// The login name.
+    /// Login name.
     pub name: String,
-    /// What others see.
+    /// Display name.
     pub display: String,
-    /// The room.
+    /// Room.
     pub room: String,
-    /// The port that is open; the one in the file where none is open.
+    /// The open port, or the one in the file if none is open.
     pub port: u16,
-    /// What the listener does.
+    /// State of the listener.
     pub state: State,
-    /// Its process, where there is one.
+    /// Process id, if it runs.
     pub pid: Option<u32>,
-    /// How many times it was started again after it died.
+    /// Number of restarts after a death.
     pub restarts: u64,
-    /// How its last process that came to an end did so: `killed by signal 9`, `exit code 78`.
+    /// How the last process ended: `killed by signal 9`, `exit code 78`.
     pub last_exit: Option<String>,
-    /// Milliseconds since the state began.
+    /// Time since the state began, in ms.
     pub since_ms: u64,
-    /// What the listener reports; none before its first report, or where there is no listener.
+    /// The listener's last report, if it has sent one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub report: Option<ListenerReport>,
     /// Why there is no listener.
     pub note: Option<String>,
-    /// Whether their link was used, where it opens once.
+    /// Whether the link was used, if it can be used once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link: Option<LinkUse>,
 }
 
-/// How a link is that opens once.
+/// The use of a link that can be used once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LinkUse {
-    /// Nobody has pressed its button yet.
+    /// Its button was not pressed yet.
     Unused,
-    /// Somebody has, and their browser alone comes in.
+    /// It was used; only that browser is let in.
     Used,
 }
 
@@ -210,63 +226,63 @@ impl fmt::Display for LinkUse {
     }
 }
 
-/// How the recording of a room is.
+/// The status of a room's recording.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recording {
-    /// The room.
+    /// Room.
     pub room: String,
-    /// What the recorder does.
+    /// State of the recorder.
     pub state: RecordingState,
-    /// Where the files are; none where there is no recording.
+    /// Directory of its files; none without a recording.
     pub directory: Option<String>,
-    /// Milliseconds since it began.
+    /// Time since it began, in ms.
     pub since_ms: u64,
-    /// How many times the recorder was started again after it died.
+    /// Number of restarts of the recorder after a death.
     pub restarts: u64,
-    /// What the recorder says about itself, or why there is none.
+    /// The recorder's last status, or why there is none.
     pub note: Option<String>,
 }
 
-/// What a recorder does.
+/// The state of a recorder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RecordingState {
-    /// There is none.
+    /// No recorder runs.
     Off,
-    /// It is being started, for the first time or after it died.
+    /// It is being started or restarted.
     Starting,
     /// It records.
     On,
-    /// It has ended by itself, as with a full disk; `note` says why.
+    /// It has ended by itself, as on a full disk; `note` says why.
     Failed,
 }
 
-/// What a participant's listener does.
+/// The state of a participant's listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
-    /// Its process runs and doesn't serve yet.
+    /// Its process is not ready yet.
     Starting,
-    /// It serves, and nobody listens there.
+    /// It serves, and the participant is away.
     Ready,
-    /// It serves, and somebody listens.
+    /// It serves, and the participant is present.
     Serving,
-    /// It was told to leave, its port is closed, and what it has begun may end.
+    /// It is ending, and its port is closed.
     Draining,
-    /// It died; the next one starts in a moment, and connections wait in the socket.
+    /// It died and will be restarted; connections wait in the socket.
     BackingOff,
-    /// It can't work; its port is closed.
+    /// It was given up; its port is closed.
     Failed,
-    /// It was ended because somebody asked for that; its port is closed.
+    /// It was stopped by an operator; its port is closed.
     Stopped,
 }
 
 impl State {
-    /// Every state there is.
+    /// All states.
     pub const ALL: [Self; 7] =
         [Self::Starting, Self::Ready, Self::Serving, Self::Draining, Self::BackingOff, Self::Failed, Self::Stopped];
 
-    /// Whether the participant can connect and is answered.
+    /// Whether the listener serves connections.
     #[must_use]
     pub fn is_up(self) -> bool {
         matches!(self, Self::Ready | Self::Serving)
@@ -287,66 +303,66 @@ impl fmt::Display for State {
     }
 }
 
-/// What a reload has changed: login names, in order.
+/// What a reload has changed. Login names are in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Changes {
-    /// New participants, and those whose listener had died or failed and is tried again at once.
+    /// New participants, and those whose listener had died or failed and is started again at once.
     pub started: Vec<String>,
-    /// Participants whose file is gone.
+    /// Participants whose file was removed.
     pub stopped: Vec<String>,
-    /// Participants whose listener was replaced because their file or the server's says something else now.
+    /// Participants whose listener is replaced because their file or `palabre.toml` has changed.
     pub restarted: Vec<String>,
-    /// The certificate or its key is another file, and every listener was told to read it.
+    /// The certificate or its key has changed, and every listener was told to read it.
     #[serde(default)]
     pub certificate: bool,
-    /// What is wrong with the configuration: a line for each file that is passed over.
+    /// The faults: one line for each invalid file, and for each alarm.
     pub errors: Vec<String>,
 }
 
-/// Why there was no conversation.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
-    /// Nobody listens there.
+    /// The socket is not served.
     #[error("unable to connect to '{}': {source}; is palabre-supervisor running?", path.display())]
     Connect {
         /// The socket.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
-    /// The other end speaks another version of this protocol.
+    /// The other end uses another version of the protocol.
     #[error(
         "unable to talk to a program that speaks version {theirs}: this one speaks {VERSION}; use two of the same release"
     )]
     Version {
-        /// What the other end speaks.
+        /// Version of the other end.
         theirs: u32,
     },
     /// The line is too long.
     #[error("unable to read a line of more than {MAX_LINE_BYTES} bytes")]
     TooLong,
-    /// The line means nothing.
+    /// The line is invalid.
     #[error("unable to understand the other end: {0}")]
     Malformed(String),
-    /// The deadline has passed.
+    /// The timeout has passed.
     #[error("unable to wait any longer for the other end: no answer within {} ms", .0.as_millis())]
     TimedOut(Duration),
-    /// The other end left in the middle.
+    /// The other end closed the connection too early.
     #[error("unable to read a whole line: the other end closed the connection")]
     Closed,
-    /// Anything else that the system says.
+    /// Another error of the system.
     #[error("unable to use the control socket: {0}")]
     Io(#[source] io::Error),
 }
 
 #[derive(Serialize, Deserialize)]
-struct Asked {
+struct RequestLine {
     version: u32,
     request: Request,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Answered {
+struct ResponseLine {
     version: u32,
     response: Response,
 }
@@ -356,12 +372,12 @@ struct Versioned {
     version: u32,
 }
 
-/// Asks the supervisor whose control socket is at `path`, and waits at most `timeout` for the answer.
+/// Sends a request to the control socket at `path`, and waits at most `timeout` for the answer.
 ///
-/// [`Request::Status`] is asked again when the supervisor leaves in the middle: it may have become another program.
+/// Repeats [`Request::Status`] if the connection is closed without an answer, since the supervisor may have replaced its program.
 ///
 /// # Errors
-/// [`ControlError`]; [`ControlError::Connect`] where no supervisor runs.
+/// [`ControlError::Connect`] if no supervisor runs; otherwise the other [`ControlError`]s.
 pub fn request(path: &Path, request: &Request, timeout: Duration) -> Result<Response, ControlError> {
     const TIMES: usize = 3;
     for _ in 1..TIMES {
@@ -377,28 +393,28 @@ fn request_once(path: &Path, request: &Request, timeout: Duration) -> Result<Res
     let connect = |source| ControlError::Connect { path: path.to_owned(), source };
     let stream = UnixStream::connect(path).map_err(connect)?;
     let deadline = Deadline::within(timeout);
-    write_line(&stream, &Asked { version: VERSION, request: request.clone() }, deadline)?;
-    read_line::<Answered>(&stream, deadline).map(|answered| answered.response)
+    write_line(&stream, &RequestLine { version: VERSION, request: request.clone() }, deadline)?;
+    read_line::<ResponseLine>(&stream, deadline).map(|answered| answered.response)
 }
 
-/// Reads what a client asks, within `timeout`.
+/// Reads a client's request, within `timeout`.
 ///
 /// # Errors
-/// [`ControlError`], which may be told to the client by [`write_response`].
+/// [`ControlError`], which may be sent to the client in a [`Response::Refused`].
 pub fn read_request(stream: &UnixStream, timeout: Duration) -> Result<Request, ControlError> {
-    read_line::<Asked>(stream, Deadline::within(timeout)).map(|asked| asked.request)
+    read_line::<RequestLine>(stream, Deadline::within(timeout)).map(|asked| asked.request)
 }
 
-/// Answers a client, within `timeout`.
+/// Sends an answer to a client, within `timeout`.
 ///
 /// # Errors
-/// [`ControlError`].
+/// [`ControlError`], most often that the client has left.
 pub fn write_response(stream: &UnixStream, response: &Response, timeout: Duration) -> Result<(), ControlError> {
-    let answered = Answered { version: VERSION, response: response.clone() };
+    let answered = ResponseLine { version: VERSION, response: response.clone() };
     write_line(stream, &answered, Deadline::within(timeout))
 }
 
-/// A point in time, and how long it was away, for the message.
+/// A deadline, and the timeout that it was made of, for the error message.
 #[derive(Clone, Copy)]
 struct Deadline {
     at: Instant,
@@ -410,7 +426,7 @@ impl Deadline {
         Self { at: Instant::now() + timeout, timeout }
     }
 
-    /// Never zero, which would mean for ever to a socket.
+    /// Returns the time left, never zero, which would be no timeout for a socket.
     fn left(self) -> Result<Duration, ControlError> {
         let left = self.at.saturating_duration_since(Instant::now());
         if left.is_zero() { Err(ControlError::TimedOut(self.timeout)) } else { Ok(left) }
@@ -445,7 +461,7 @@ fn write_line(mut stream: &UnixStream, message: &impl Serialize, deadline: Deadl
 
 fn read_line<T: DeserializeOwned>(stream: &UnixStream, deadline: Deadline) -> Result<T, ControlError> {
     let line = read_bytes(stream, deadline)?;
-    // The version alone, before anything whose meaning depends on it.
+    // The version first: the rest depends on it.
     let malformed = |error: serde_json::Error| ControlError::Malformed(error.to_string());
     let Versioned { version } = serde_json::from_slice(&line).map_err(malformed)?;
     if version != VERSION {
@@ -456,12 +472,12 @@ fn read_line<T: DeserializeOwned>(stream: &UnixStream, deadline: Deadline) -> Re
 
 fn read_bytes(mut stream: &UnixStream, deadline: Deadline) -> Result<Vec<u8>, ControlError> {
     let mut line = Vec::new();
-    let mut piece = [0; 4096];
+    let mut buffer = [0; 4096];
     loop {
         stream.set_read_timeout(Some(deadline.left()?)).map_err(ControlError::Io)?;
-        let read = match stream.read(&mut piece) {
+        let read = match stream.read(&mut buffer) {
             Ok(0) => return Err(ControlError::Closed),
-            Ok(read) => piece.get(..read).unwrap_or_default(),
+            Ok(read) => buffer.get(..read).unwrap_or_default(),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(deadline.io(error)),
         };

@@ -12,10 +12,11 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::net::TcpListener;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
-use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 
 use listenfd::ListenFd;
 use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc::{AF_UNIX, SOCK_STREAM};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::close;
 
@@ -70,6 +71,11 @@ impl Inherited {
     /// Takes a Unix datagram socket.
     pub fn datagram(&mut self, name: &str) -> Option<UnixDatagram> {
         self.take_by(name, ListenFd::take_unix_datagram)
+    }
+
+    /// Takes a connected Unix socket.
+    pub fn stream(&mut self, name: &str) -> Option<UnixStream> {
+        self.take_by(name, |fds, index| fds.take_custom(index, AF_UNIX, SOCK_STREAM, "unix stream socket"))
     }
 
     /// Takes the state that was passed to [`Legacy::new`].

@@ -3,7 +3,6 @@
 //! Only [`exit::main`] prints or ends the process.
 
 pub mod backoff;
-pub mod claim;
 pub mod clock;
 pub mod executable;
 pub mod exit;
@@ -17,6 +16,7 @@ pub mod peer;
 pub mod process;
 pub mod program;
 pub mod rate_limit;
+pub mod restart;
 pub mod signals;
 pub mod sockets;
 pub mod stamp;

@@ -3,11 +3,8 @@
 //! A program sends `READY=1` when it serves. A supervisor receives the messages of its children on a datagram socket
 //! ([`Receiver`]). The kernel's credentials tell which child sent a message, so that a child can't pretend to be another.
 
-use std::env;
-use std::ffi::OsStr;
-use std::io::{self, IoSlice, IoSliceMut};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
+use std::io::{self, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
@@ -15,9 +12,7 @@ use std::process::Command;
 use std::time::Duration;
 use std::{fs, str};
 
-use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, UnixCredentials, recvmsg, sendmsg, setsockopt, sockopt,
-};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixCredentials, recvmsg, setsockopt, sockopt};
 use sd_notify::NotifyState;
 
 /// Maximum size of a notification in bytes. Longer ones are discarded.
@@ -70,38 +65,18 @@ pub fn watchdog_every() -> Option<Duration> {
     sd_notify::watchdog_enabled().filter(|time| !time.is_zero()).map(|time| (time / 2).max(Duration::from_millis(10)))
 }
 
-/// Leaves a socket with whoever started us under this name, of letters, digits, `-` and `_`, for the next process should
-/// this one die: FDSTORE=1 of sd_notify(3). It is not watched (FDPOLL=0). Nothing happens where nobody asked.
+/// Stores a socket in the service manager under this name, of letters, digits, `-` and `_`, for the next process if this one dies:
+/// FDSTORE=1 of sd_notify(3). The manager does not watch it (FDPOLL=0). Does nothing without NOTIFY_SOCKET.
 pub fn store(name: &str, socket: &impl AsFd) {
-    send_with(&format!("FDSTORE=1\nFDNAME={name}\nFDPOLL=0\n"), Some(socket.as_fd()));
-}
-
-/// Has what was left under this name forgotten: FDSTOREREMOVE=1.
-pub fn unstore(name: &str) {
-    send_with(&format!("FDSTOREREMOVE=1\nFDNAME={name}\n"), None);
-}
-
-fn send_with(text: &str, fd: Option<BorrowedFd<'_>>) {
-    let Some(path) = env::var_os("NOTIFY_SOCKET") else { return };
-    if let Err(error) = send_to(&path, text, fd) {
+    let states = [NotifyState::FdStore, NotifyState::FdName(name), NotifyState::Custom("FDPOLL=0")];
+    if let Err(error) = sd_notify::notify_with_fds(&states, &[socket.as_fd()]) {
         log::debug!("unable to notify: {error}");
     }
 }
 
-fn send_to(path: &OsStr, text: &str, fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
-    let socket = UnixDatagram::unbound()?;
-    let path = path.as_bytes();
-    // A name that begins with @ is one of the abstract namespace: unix(7).
-    let address = match path.strip_prefix(b"@") {
-        Some(name) => UnixAddr::new_abstract(name)?,
-        None => UnixAddr::new(path)?,
-    };
-    let fds: Vec<RawFd> = fd.iter().map(AsRawFd::as_raw_fd).collect();
-    let rights = [ControlMessage::ScmRights(&fds)];
-    let messages = if fds.is_empty() { &[] } else { &rights[..] };
-    let parts = [IoSlice::new(text.as_bytes())];
-    sendmsg(socket.as_raw_fd(), &parts, messages, MsgFlags::MSG_NOSIGNAL, Some(&address))?;
-    Ok(())
+/// Removes what is stored under this name: FDSTOREREMOVE=1.
+pub fn unstore(name: &str) {
+    send(&[NotifyState::FdStoreRemove, NotifyState::FdName(name)]);
 }
 
 fn send(states: &[NotifyState<'_>]) {
@@ -263,26 +238,6 @@ mod tests {
         sender.send(&[b'A'; MAX_MESSAGE_BYTES + 1]).unwrap();
         sender.send(b"STOPPING=1").unwrap();
         assert!(receiver.recv().unwrap().1.stopping);
-    }
-
-    #[test]
-    fn a_socket_is_stored_with_its_name_and_comes_as_a_descriptor() {
-        let (_dir, receiver, _sender) = pair();
-        let path = receiver.socket.local_addr().unwrap().as_pathname().unwrap().to_owned();
-        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        send_to(path.as_os_str(), "FDSTORE=1\nFDNAME=alice\nFDPOLL=0\n", Some(socket.as_fd())).unwrap();
-        let (mut bytes, mut room) = ([0; 256], nix::cmsg_space!(UnixCredentials, [RawFd; 1]));
-        let mut parts = [IoSliceMut::new(&mut bytes)];
-        let fd = receiver.socket.as_raw_fd();
-        let received = recvmsg::<()>(fd, &mut parts, Some(&mut room), MsgFlags::MSG_CMSG_CLOEXEC).unwrap();
-        let rights = received.cmsgs().unwrap().find_map(|message| match message {
-            ControlMessageOwned::ScmRights(fds) => fds.first().copied(),
-            _ => None,
-        });
-        let length = received.bytes;
-        let target = |fd: RawFd| fs::read_link(format!("/proc/self/fd/{fd}")).unwrap();
-        assert_eq!(target(rights.unwrap()), target(socket.as_raw_fd()));
-        assert_eq!(&bytes[..length], b"FDSTORE=1\nFDNAME=alice\nFDPOLL=0\n");
     }
 
     #[test]

@@ -129,12 +129,6 @@ pub fn terminate(child: &Child) -> io::Result<()> {
     OurChild::of(child).terminate()
 }
 
-/// Sends SIGHUP to a process. Fails with EPERM if it belongs to another user, and with ESRCH if it has ended.
-pub fn hang_up(pid: u32) -> io::Result<()> {
-    let pid = i32::try_from(pid).map_err(io::Error::other)?;
-    Ok(kill(Pid::from_raw(pid), Signal::SIGHUP)?)
-}
-
 /// Denies others access to new files: UMask=0007 of systemd.exec(5).
 pub fn share_with_the_group_only() {
     umask(Mode::S_IRWXO);

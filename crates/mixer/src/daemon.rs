@@ -4,10 +4,12 @@ use std::io;
 use std::time::Duration;
 
 use palabre_host::exit::Failure;
+use palabre_host::inherit::Inherited;
 use palabre_host::program::Program;
+use palabre_host::restart::Client;
 use palabre_host::signals::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, Signals};
 use palabre_host::{logging, notify, process};
-use palabre_room::MIXER_POST;
+use palabre_room::MIXER_SOCKET;
 use palabre_sound::jitter::MARGIN_MIN;
 
 use crate::cli::{Args, PROGRAM};
@@ -15,12 +17,14 @@ use crate::clock::Ticker;
 use crate::context::Context;
 use crate::counts::CountersFile;
 use crate::poller::{Interest, Token};
-use crate::post::Post;
+use crate::restart::Restarts;
 use crate::rooms::{Rooms, RoomsRemoved};
 use crate::watcher::{Change, Event, Target};
 
 /// Runs until SIGTERM or SIGINT.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    // Before anything is opened.
+    let mut inherited = Inherited::take();
     if let Some(parent) = args.parent_pid {
         process::die_with_parent(parent).map_err(Failure::system)?;
     }
@@ -30,10 +34,10 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     }
     let program =
         Program::this().map_err(|error| Failure::System(format!("unable to find our own program: {error}")))?;
-    let post = Post::take(&args.rooms)?;
-    let mut daemon = Daemon::new(args, program, post)?;
+    let mut daemon = Daemon::new(args, program, &mut inherited)?;
+    inherited.close_the_rest();
     notify::ready();
-    daemon.post.serves();
+    daemon.restarts.serves();
     let ended = daemon.run();
     notify::stopping();
     ended
@@ -46,17 +50,19 @@ struct Daemon {
     signals: Signals,
     path: String,
     program: Program,
-    post: Post,
+    restarts: Restarts,
     wakeups: u64,
     counters: CountersFile,
 }
 
 impl Daemon {
-    fn new(args: &Args, program: Program, post: Post) -> Result<Self, Failure> {
+    fn new(args: &Args, program: Program, inherited: &mut Inherited) -> Result<Self, Failure> {
         let system = |verb: &'static str| move |error: io::Error| Failure::System(format!("unable to {verb}: {error}"));
         let path = args.rooms.display().to_string();
         let mut cx = Context::new().map_err(system("set up polling"))?;
         let signals = Signals::new(&[SIGTERM, SIGINT, SIGUSR1, SIGHUP]).map_err(system("receive signals"))?;
+        // After the signals are handled, and before anything of the rooms is touched.
+        let restarts = Restarts::open(&args.rooms, inherited)?;
         let ticker = Ticker::new().map_err(|errno| system("make a timer")(errno.into()))?;
         let rooms = Rooms::open(args.rooms.clone(), &mut cx).map_err(|error| {
             Failure::System(format!(
@@ -64,6 +70,7 @@ impl Daemon {
             ))
         })?;
         let poll = || {
+            restarts.watch(&cx.poller)?;
             cx.poller.add(&signals, Interest::Read, Token::Signals)?;
             cx.poller.add(ticker.timer(), Interest::Read, Token::Timer)?;
             cx.poller.add(cx.watcher.inotify(), Interest::Read, Token::Watcher)?;
@@ -71,7 +78,7 @@ impl Daemon {
         };
         poll().map_err(system("set up polling"))?;
         let counters = CountersFile::new(args.rooms.clone());
-        Ok(Self { cx, rooms, ticker, signals, path, program, post, wakeups: 0, counters })
+        Ok(Self { cx, rooms, ticker, signals, path, program, restarts, wakeups: 0, counters })
     }
 
     fn run(&mut self) -> Result<(), Failure> {
@@ -112,11 +119,16 @@ impl Daemon {
             }
             // `tick` compares the deadline with the clock.
             Token::Timer => {}
+            Token::Restart => {
+                if let Some(client) = self.restarts.request(&self.cx.poller) {
+                    self.replace(Some(client));
+                }
+            }
             Token::Signals => {
                 while let Some(signal) = self.signals.try_next() {
                     match signal {
                         SIGUSR1 => self.report(),
-                        SIGHUP => self.replace(),
+                        SIGHUP => self.replace(None),
                         _ => return Ok(Next::End),
                     }
                 }
@@ -125,14 +137,16 @@ impl Daemon {
         Ok(Next::Go)
     }
 
-    /// Becomes what is now at our path. Whoever reads and writes the pipes finds them again; only what is in them is lost.
-    fn replace(&self) {
+    /// Becomes the program that is now at this one's path. Participants find their pipes again; only the sound in the pipes is lost.
+    fn replace(&self, client: Option<Client>) {
         let path = self.program.path().display();
         log::info!("replacing this process by '{path}'");
-        let error = self.program.replace(&[]);
-        let why = format!("unable to become '{path}': {error}; the mixer goes on as it was");
+        let error = self.restarts.replace(&self.program, client.as_ref());
+        let why = format!("unable to execute '{path}': {error}; the mixer keeps the running program");
         log::error!("{why}");
-        self.post.refuses(&why);
+        if let Some(client) = client {
+            client.failed(&why);
+        }
     }
 
     fn read_events(&mut self) -> Result<(), Failure> {
@@ -140,9 +154,9 @@ impl Daemon {
         let read = self.cx.watcher.read(&mut events);
         read.map_err(|error| Failure::System(format!("unable to watch '{}': {error}", self.path)))?;
         for event in events {
-            if matches!(&event, Event::Entry { dir: Target::Rooms, change: Change::Removed, name, .. } if name == MIXER_POST)
+            if matches!(&event, Event::Entry { dir: Target::Rooms, change: Change::Removed, name, .. } if name == MIXER_SOCKET)
             {
-                self.post.lose();
+                self.restarts.close();
             }
             self.rooms.handle(&mut self.cx, event).map_err(|RoomsRemoved| {
                 Failure::System(format!("unable to watch '{}': it was removed or moved; create it again", self.path))

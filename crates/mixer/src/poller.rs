@@ -23,6 +23,8 @@ pub(crate) enum Token {
     Signals,
     Watcher,
     Timer,
+    /// The restart socket or its client is readable.
+    Restart,
     /// A file writer's failures are to be read.
     FileWriter,
     /// A `mic` pipe is readable.
@@ -38,6 +40,7 @@ impl Token {
             Self::Signals => 0,
             Self::Watcher => 1,
             Self::Timer => 2,
+            Self::Restart => 4,
             Self::FileWriter => 3,
             Self::Mic(id) => of(id, 0),
             Self::Ear(id) => of(id, 1),
@@ -51,6 +54,7 @@ impl Token {
             1 => Self::Watcher,
             2 => Self::Timer,
             3 => Self::FileWriter,
+            4 => Self::Restart,
             _ if bits & 1 == 0 => Self::Mic(id),
             _ => Self::Ear(id),
         }
@@ -119,7 +123,7 @@ mod tests {
     #[test]
     fn tokens_survive_the_conversion_to_bits() {
         let id = |room, participant| ParticipantId { room, participant };
-        let mut tokens = vec![Token::Signals, Token::Watcher, Token::Timer, Token::FileWriter];
+        let mut tokens = vec![Token::Signals, Token::Watcher, Token::Timer, Token::Restart, Token::FileWriter];
         for id in [id(1, 1), id(1, u32::MAX >> 1), id(u32::MAX, 77)] {
             tokens.extend([Token::Mic(id), Token::Ear(id)]);
         }

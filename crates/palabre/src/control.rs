@@ -1,100 +1,64 @@
-//! Asking the supervisor, and saying what is wrong when there is none.
+//! Requests to the supervisor, and their errors.
 
 use std::io::ErrorKind;
 use std::path::Path;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use palabre_config::control::{self, Changes, ControlError, RecordAction, Recording, Request, Response, State, Status};
+use palabre_config::control::{
+    self, Changes, ControlError, RecordAction, Recording, Request, Response, State, Status, Target,
+};
 use palabre_host::exit::Failure;
 use palabre_room::Name;
 
 use crate::output::print;
 
-/// For questions; a supervisor that doesn't answer within this hangs.
-const SOON: Duration = Duration::from_secs(5);
-/// For work that starts processes and waits until they serve.
-const IN_A_WHILE: Duration = Duration::from_secs(60);
+/// Timeout for a status.
+const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
+/// Timeout for a request that starts processes and waits until they serve.
+const WORK_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The supervisor's socket in the directory of what runs.
+/// Name of the control socket in the run directory.
 const SOCKET: &str = "control.sock";
 
-/// Has a participant's listener replaced, and waits until that is done.
-///
-/// # Errors
-/// The supervisor isn't there (system) or says no (refused).
+/// Restarts a participant's listener, and waits until the new one serves.
 pub fn restart(run: &Path, name: &Name) -> Result<(), Failure> {
-    match ask(run, &Request::Restart { name: name.clone() }, IN_A_WHILE)? {
+    match ask(run, &Request::Restart(Target::Listener(name.clone())), WORK_TIMEOUT)? {
         Response::Ok => Ok(()),
         other => Err(unexpected(&other)),
     }
 }
 
-/// Has the supervisor replace its program, and waits until the new one answers: its process id.
-///
-/// # Errors
-/// The supervisor isn't there (system) or says no (refused): it goes on as it was.
-pub fn upgrade(run: &Path) -> Result<u32, Failure> {
-    let before = status(run)?.supervisor;
-    match control::request(&run.join(SOCKET), &Request::Upgrade, IN_A_WHILE) {
-        Ok(Response::Refused { why }) => return Err(Failure::refused(why)),
-        Ok(response) => return Err(unexpected(&response)),
-        // It has left the conversation, as any program does that becomes another one.
-        Err(ControlError::Closed | ControlError::Io(_)) => {}
-        Err(error) => return Err(Failure::system(error)),
-    }
-    let deadline = Instant::now() + IN_A_WHILE;
-    loop {
-        let now = status(run);
-        let new = now.as_ref().ok().and_then(|status| status.supervisor.filter(|new| Some(*new) != before));
-        match (new, now) {
-            (Some(new), _) => return Ok(new.pid),
-            (None, Err(error)) if Instant::now() > deadline => return Err(error),
-            (None, Ok(_)) if Instant::now() > deadline => {
-                return Err(Failure::system(
-                    "unable to replace the supervisor's program: nothing has changed; see its log",
-                ));
-            }
-            _ => thread::sleep(Duration::from_millis(20)),
-        }
+/// Restarts the mixer or the supervisor, and waits until the new program serves. Returns its process id.
+pub fn restart_daemon(run: &Path, target: Target) -> Result<u32, Failure> {
+    match ask(run, &Request::Restart(target), WORK_TIMEOUT)? {
+        Response::Restarted { pid } => Ok(pid),
+        other => Err(unexpected(&other)),
     }
 }
 
 /// `palabre stop NAME`.
-///
-/// # Errors
-/// The supervisor isn't there (system) or says no (refused).
 pub fn stop(run: &Path, name: &Name) -> Result<(), Failure> {
     done(run, &Request::Stop { name: name.clone() }, format!("{name}: stopped; 'palabre start {name}' starts it\n"))
 }
 
 /// `palabre start NAME`.
-///
-/// # Errors
-/// The supervisor isn't there (system) or says no (refused).
 pub fn start(run: &Path, name: &Name) -> Result<(), Failure> {
     done(run, &Request::Start { name: name.clone() }, format!("{name}: the listener serves\n"))
 }
 
 /// `palabre kick NAME`.
-///
-/// # Errors
-/// The supervisor isn't there (system) or says no (refused).
 pub fn kick(run: &Path, name: &Name) -> Result<(), Failure> {
     done(run, &Request::Kick { name: name.clone() }, format!("{name}: all connections were ended\n"))
 }
 
-fn done(run: &Path, request: &Request, said: String) -> Result<(), Failure> {
-    match ask(run, request, IN_A_WHILE)? {
-        Response::Ok => print(said),
+fn done(run: &Path, request: &Request, message: String) -> Result<(), Failure> {
+    match ask(run, request, WORK_TIMEOUT)? {
+        Response::Ok => print(message),
         other => Err(unexpected(&other)),
     }
 }
 
 /// `palabre reload`.
-///
-/// # Errors
-/// The supervisor isn't there (system) or says no (refused); a file has no meaning (configuration).
 pub fn reload(run: &Path) -> Result<(), Failure> {
     let changes = try_reload(run)?;
     for (what, names) in
@@ -113,19 +77,16 @@ pub fn reload(run: &Path) -> Result<(), Failure> {
     Err(Failure::config(changes.errors.join("\npalabre: ")))
 }
 
-/// Has the configuration read again, and says what that changed.
-///
-/// # Errors
-/// The supervisor isn't there (system) or says no (refused).
+/// Has the supervisor read the configuration again. Returns the changes.
 pub fn try_reload(run: &Path) -> Result<Changes, Failure> {
-    match ask(run, &Request::Reload, IN_A_WHILE)? {
+    match ask(run, &Request::Reload, WORK_TIMEOUT)? {
         Response::Reloaded(changes) => Ok(changes),
         other => Err(unexpected(&other)),
     }
 }
 
-/// After a participant's file was written: it is what counts, and a supervisor that can't be reached now reads it later.
-/// What is wrong is told on standard error.
+/// Has the supervisor, if it runs, read the configuration again after a participant's file was written. Faults are warnings on standard
+/// error, since the file holds anyway.
 pub fn reload_if_running(run: &Path, name: &str) {
     if !is_running(run) {
         eprintln!("palabre: no supervisor runs in '{}': this holds when one starts", run.display());
@@ -146,49 +107,47 @@ pub fn reload_if_running(run: &Path, name: &str) {
     }
 }
 
-/// Begins or ends the recording of a room, or only asks about it.
-///
-/// # Errors
-/// The supervisor isn't there (system) or says no (refused).
+/// Starts or ends the recording of a room, or reads its status.
 pub fn record(run: &Path, room: &Name, action: RecordAction) -> Result<Recording, Failure> {
-    match ask(run, &Request::Record { room: room.clone(), action }, IN_A_WHILE)? {
+    match ask(run, &Request::Record { room: room.clone(), action }, WORK_TIMEOUT)? {
         Response::Recording(recording) => Ok(recording),
         other => Err(unexpected(&other)),
     }
 }
 
-/// How things are.
-///
-/// # Errors
-/// The supervisor isn't there, or isn't one of this release (system).
+/// Reads the status.
 pub fn status(run: &Path) -> Result<Status, Failure> {
-    match ask(run, &Request::Status, SOON)? {
+    match ask(run, &Request::Status, STATUS_TIMEOUT)? {
         Response::Status(status) => Ok(status),
         other => Err(unexpected(&other)),
     }
 }
 
-/// Whether a supervisor listens there: to do without it where it is allowed not to run.
+/// Whether a supervisor serves the control socket.
 #[must_use]
 pub fn is_running(run: &Path) -> bool {
-    let request = control::request(&run.join(SOCKET), &Request::Status, SOON);
+    let request = control::request(&run.join(SOCKET), &Request::Status, STATUS_TIMEOUT);
     !matches!(request, Err(ControlError::Connect { source, .. }) if source.kind() != ErrorKind::PermissionDenied)
 }
 
 fn ask(run: &Path, request: &Request, timeout: Duration) -> Result<Response, Failure> {
     match control::request(&run.join(SOCKET), request, timeout) {
         Ok(Response::Refused { why }) => Err(Failure::refused(why)),
+        Ok(Response::Failed { why }) => Err(Failure::system(why)),
         Ok(response) => Ok(response),
+        Err(ControlError::Closed) => Err(Failure::system(
+            "unable to wait for the answer: the supervisor has ended or was restarted; 'palabre status' shows what runs",
+        )),
         Err(ControlError::Connect { path, source }) => Err(Failure::system(format!(
             "unable to reach the supervisor at '{}': {source}; {}",
             path.display(),
-            what_to_do(source.kind())
+            remedy(source.kind())
         ))),
         Err(error) => Err(Failure::system(error)),
     }
 }
 
-fn what_to_do(kind: ErrorKind) -> &'static str {
+fn remedy(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::PermissionDenied => "root and the group 'palabre' may, with sudo or as its member",
         _ => "start palabre-supervisor, or say with --run where it runs",

@@ -1,110 +1,78 @@
-//! `palabre restart`: new processes in the place of old ones, which nobody hears.
+//! `palabre restart`: replaces processes by new ones without ending a connection.
+//!
+//! `--all` sends one request per listener: the operator sees the progress, Ctrl-C ends the series after the present listener, and each
+//! request has its own timeout.
 
-use std::fmt::Display;
 use std::path::Path;
-use std::thread;
-use std::time::{Duration, Instant};
 
-use palabre_config::control::{ParticipantStatus, State};
+use palabre_config::control::{ParticipantStatus, State, Target};
 use palabre_host::exit::Failure;
-use palabre_host::{claim, process};
-use palabre_room::{MIXER_POST, Name};
+use palabre_room::Name;
 use serde_json::json;
 
 use crate::cli::Restart;
 use crate::control;
 use crate::output::print;
 
-/// What is no participant's name here.
+/// Names of daemons, which no participant may have.
 pub const DAEMONS: [&str; 2] = [MIXER, SUPERVISOR];
 const MIXER: &str = "mixer";
 const SUPERVISOR: &str = "supervisor";
 
-/// How long the mixer may take.
-const MIXER_PATIENCE: Duration = Duration::from_secs(10);
-/// How often we look whether it has.
-const LOOK: Duration = Duration::from_millis(10);
-
-/// Replaces the mixer, or one listener, or all of them one after the other, and says so as it goes.
-///
-/// # Errors
-/// The supervisor isn't there (system) or says no (refused): the rest is left as it was.
+/// Restarts a daemon, one listener, or all listeners one after the other. The first failure ends the series.
 pub fn run(run: &Path, restart: &Restart) -> Result<(), Failure> {
-    if restart.name.as_ref().is_some_and(|name| name.as_str() == MIXER) {
-        return daemon(restart, MIXER, mixer(run));
+    match restart.name.as_ref().map(Name::as_str) {
+        Some(MIXER) => return daemon(run, restart, MIXER, Target::Mixer),
+        Some(SUPERVISOR) => return daemon(run, restart, SUPERVISOR, Target::Supervisor),
+        _ => {}
     }
-    if restart.name.as_ref().is_some_and(|name| name.as_str() == SUPERVISOR) {
-        return daemon(restart, SUPERVISOR, control::upgrade(run));
-    }
-    let (asked, passed_over) = match &restart.name {
+    let (names, skipped) = match &restart.name {
         Some(name) => (vec![name.clone()], Vec::new()),
-        None => choose(&control::status(run)?.participants),
+        None => select(&control::status(run)?.participants),
     };
-    let mut done = Done::default();
-    for (name, state) in &passed_over {
-        done.tell(restart, &format!("{name}: passed over, it is {state}\n"))?;
+    let mut progress = Progress::default();
+    for (name, state) in &skipped {
+        progress.show(restart, &format!("{name}: skipped, it is {state}\n"))?;
     }
-    done.passed_over = passed_over.into_iter().map(|(name, _)| name).collect();
-    let of = asked.len();
-    for name in asked {
+    progress.skipped = skipped.into_iter().map(|(name, _)| name).collect();
+    let of = names.len();
+    for name in names {
         if let Err(failure) = control::restart(run, &name) {
-            return done.failed(restart, &name, of, failure);
+            return progress.failed(restart, &name, of, failure);
         }
-        done.restarted.push(name.to_string());
-        let count = if restart.all { format!(" ({} of {of})", done.restarted.len()) } else { String::new() };
-        done.tell(restart, &format!("{name}: a new listener serves{count}\n"))?;
+        progress.restarted.push(name.to_string());
+        let count = if restart.all { format!(" ({} of {of})", progress.restarted.len()) } else { String::new() };
+        progress.show(restart, &format!("{name}: a new listener serves{count}\n"))?;
     }
-    if restart.json { done.print_json(None) } else { Ok(()) }
+    if restart.json { progress.print_json(None) } else { Ok(()) }
 }
 
-/// A daemon was replaced, or wasn't.
-fn daemon(restart: &Restart, name: &str, replaced: Result<u32, Failure>) -> Result<(), Failure> {
-    let pid = replaced?;
-    let done = Done { restarted: vec![name.to_owned()], ..Done::default() };
-    done.tell(restart, &format!("{name}: a new program serves, in process {pid}\n"))?;
-    if restart.json { done.print_json(None) } else { Ok(()) }
+/// Restarts a daemon.
+fn daemon(run: &Path, restart: &Restart, name: &str, target: Target) -> Result<(), Failure> {
+    let pid = control::restart_daemon(run, target)?;
+    let progress = Progress { restarted: vec![name.to_owned()], ..Progress::default() };
+    progress.show(restart, &format!("{name}: a new program serves, in process {pid}\n"))?;
+    if restart.json { progress.print_json(None) } else { Ok(()) }
 }
 
-/// Has the mixer replace its program, and waits until the new one serves: its process id.
-fn mixer(run: &Path) -> Result<u32, Failure> {
-    let post = run.join("rooms").join(MIXER_POST);
-    let unable = |cause: &dyn Display| format!("unable to restart the mixer of '{}': {cause}", run.display());
-    let look = || claim::holder(&post).map_err(|error| Failure::System(unable(&error)));
-    let Some((pid, before)) = look()? else {
-        return Err(Failure::Refused(unable(&"none runs there; 'systemctl start palabre-mixer' starts it")));
-    };
-    process::hang_up(pid).map_err(|error| {
-        Failure::System(unable(&format!("process {pid}: {error}; root and the daemons' user may, with sudo")))
-    })?;
-    let deadline = Instant::now() + MIXER_PATIENCE;
-    while Instant::now() < deadline {
-        if let Some((pid, said)) = look()?.filter(|(_, said)| *said != before && said.ends_with('\n')) {
-            let why = said.lines().nth(1).unwrap_or_default();
-            return if why.is_empty() { Ok(pid) } else { Err(Failure::Refused(why.to_owned())) };
-        }
-        thread::sleep(LOOK);
-    }
-    Err(Failure::System(unable(&format!("process {pid} doesn't serve; see its log"))))
-}
-
-/// Who is restarted, and who is passed over in which state.
-fn choose(all: &[ParticipantStatus]) -> (Vec<Name>, Vec<(String, State)>) {
+/// Returns the listeners to restart, and those to skip with their states.
+fn select(all: &[ParticipantStatus]) -> (Vec<Name>, Vec<(String, State)>) {
     let runs = |state: State| state.is_up() || state == State::Starting;
     let names = all.iter().filter(|participant| runs(participant.state)).filter_map(|p| p.name.parse().ok());
     let others = all.iter().filter(|participant| !runs(participant.state));
     (names.collect(), others.map(|participant| (participant.name.clone(), participant.state)).collect())
 }
 
-/// What was done.
+/// What was done so far.
 #[derive(Debug, Default)]
-struct Done {
+struct Progress {
     restarted: Vec<String>,
-    passed_over: Vec<String>,
+    skipped: Vec<String>,
 }
 
-impl Done {
-    /// A line for who watches; a program reads the object at the end.
-    fn tell(&self, restart: &Restart, line: &str) -> Result<(), Failure> {
+impl Progress {
+    /// Prints a line, unless the output is JSON.
+    fn show(&self, restart: &Restart, line: &str) -> Result<(), Failure> {
         if restart.json { Ok(()) } else { print(line) }
     }
 
@@ -116,7 +84,7 @@ impl Done {
             return Err(failure);
         }
         let left = of - self.restarted.len();
-        let text = format!("{failure}; {left} of {of} are as they were; mend it and run 'palabre restart --all' again");
+        let text = format!("{failure}; {left} of {of} are unchanged; repair it and run 'palabre restart --all' again");
         Err(match failure {
             Failure::Refused(_) => Failure::Refused(text),
             _ => Failure::System(text),
@@ -125,7 +93,7 @@ impl Done {
 
     fn print_json(&self, failed: Option<(&Name, &Failure)>) -> Result<(), Failure> {
         let failed = failed.map(|(name, why)| json!({ "name": name.as_str(), "why": why.to_string() }));
-        let value = json!({ "restarted": self.restarted, "passed_over": self.passed_over, "failed": failed });
+        let value = json!({ "restarted": self.restarted, "passed_over": self.skipped, "failed": failed });
         print(serde_json::to_string_pretty(&value).map_err(Failure::system)? + "\n")
     }
 }

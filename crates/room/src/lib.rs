@@ -44,5 +44,5 @@ pub use writer::{PipeWriter, Wrote};
 #[doc(hidden)]
 pub use {file::file_id as pipe_id, member::MicState as Voice};
 
-/// Name of the file in the directory of the rooms that the mixer locks with fcntl(2).
-pub const MIXER_POST: &str = ".mixer";
+/// Name of the socket in the directory of the rooms on which the mixer is asked to restart.
+pub const MIXER_SOCKET: &str = ".mixer";

@@ -1,54 +1,54 @@
-//! How long to wait before a listener that died is started again, and when to stop hiding that it can't work.
+//! The delay before a listener that died is restarted, and when a listener is given up.
 //!
-//! The wait begins at 100 ms and doubles with each death up to 30 s; ten seconds of health make it forget. Meanwhile
-//! the socket stays open, so nobody is refused. A listener is given up, its port closed so that browsers are told
-//! instead of hanging, when
+//! The delay is 100 ms at first and doubles with each death up to 30 s. It is reset after a listener was ready for ten seconds. The socket
+//! stays open during the delay, so that connections wait. A listener is given up, and its port closed so that browsers show an error
+//! instead of waiting, if
 //!
-//! - it left with exit code 78: until the configuration is read again, or
-//! - it died five times in a row before it was ready, or the wait has reached 30 s: tried again every 30 s.
+//! - it exited with 78: until the configuration is read again, or
+//! - it died five times in a row before it was ready, or the delay has reached 30 s: it is tried again every 30 s.
 
 use std::time::Duration;
 
 use palabre_host::backoff::BackOff;
 
-/// The first wait.
+/// Delay after the first death.
 const SHORTEST: Duration = Duration::from_millis(100);
 
-/// The longest wait, and the pace at which one that was given up is tried again.
+/// Maximum delay, and interval between tries after giving up.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// How long a listener must have been ready for its earlier deaths to be forgotten.
+/// Time of readiness after which earlier deaths are forgotten.
 const HEALTHY: Duration = Duration::from_secs(10);
 
-/// How many deaths before READY=1, in a row, are enough.
+/// Number of deaths in a row before READY=1 after which a listener is given up.
 const DEATHS_BEFORE_READY: u32 = 5;
 
-/// How a listener's life ended, as far as it matters here.
+/// How a listener ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// It ran, and had been ready for this long, if ever.
+pub(crate) enum End {
+    /// It ran and died.
     Died {
-        /// Since READY=1.
+        /// Time since READY=1, if it was ready.
         ready_for: Option<Duration>,
     },
-    /// It says that its configuration must be edited first (exit code 78).
+    /// Its configuration is invalid (exit code 78).
     BadConfiguration,
-    /// Its port belongs to another process. There is no socket to close.
+    /// Its port is used by another process. There is no socket to close.
     PortTaken,
 }
 
-/// What to do about it.
+/// What to do after the end of a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// Start it again after this long; the socket stays.
+pub(crate) enum Verdict {
+    /// Restart it after this delay; the socket stays open.
     Retry(Duration),
-    /// Close the socket, and try again after this long; not before somebody asks, if `None`.
+    /// Close the socket, and try again after this delay, or by request only.
     GiveUp(Option<Duration>),
 }
 
-/// The memory of one listener's deaths.
+/// The earlier deaths of one listener.
 #[derive(Debug)]
-pub struct RestartPolicy {
+pub(crate) struct RestartPolicy {
     delay: BackOff,
     deaths_before_ready: u32,
 }
@@ -60,8 +60,8 @@ impl Default for RestartPolicy {
 }
 
 impl RestartPolicy {
-    /// A listener's life has ended.
-    pub fn ended(&mut self, end: End) -> Verdict {
+    /// Returns what to do after this end.
+    pub(crate) fn ended(&mut self, end: End) -> Verdict {
         match end {
             End::BadConfiguration => return Verdict::GiveUp(None),
             End::Died { ready_for: None } => self.deaths_before_ready += 1,
@@ -76,8 +76,8 @@ impl RestartPolicy {
         }
     }
 
-    /// Somebody says that it is worth another try.
-    pub fn forget(&mut self) {
+    /// Forgets the earlier deaths.
+    pub(crate) fn forget(&mut self) {
         *self = Self::default();
     }
 }
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn the_wait_doubles_until_the_listener_is_given_up_at_thirty_seconds() {
+    fn delay_doubles_until_the_listener_is_given_up_at_thirty_seconds() {
         let mut backoff = RestartPolicy::default();
         let verdicts: Vec<Verdict> = (0..9).map(|_| backoff.ended(BRIEFLY_READY)).collect();
         assert_eq!(verdicts[..8], [100, 200, 400, 800, 1600, 3200, 6400, 12800].map(ms));
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn five_deaths_in_a_row_before_ready_are_enough() {
+    fn listener_is_given_up_after_five_deaths_before_ready() {
         let mut backoff = RestartPolicy::default();
         let verdicts: Vec<Verdict> = (0..6).map(|_| backoff.ended(NEVER_READY)).collect();
         assert_eq!(verdicts[..4], [100, 200, 400, 800].map(ms));
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_death_after_ready_breaks_the_row() {
+    fn death_after_ready_is_not_counted_with_those_before() {
         let mut backoff = RestartPolicy::default();
         for _ in 0..4 {
             backoff.ended(NEVER_READY);
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn ten_seconds_of_health_are_forgiveness() {
+    fn delay_is_reset_after_ten_seconds_of_readiness() {
         let mut backoff = RestartPolicy::default();
         for _ in 0..5 {
             backoff.ended(BRIEFLY_READY);
@@ -129,12 +129,12 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_configuration_waits_for_somebody_to_edit_it() {
+    fn invalid_configuration_is_not_retried() {
         assert_eq!(RestartPolicy::default().ended(End::BadConfiguration), Verdict::GiveUp(None));
     }
 
     #[test]
-    fn a_port_that_is_taken_is_tried_for_longer_than_five_times() {
+    fn port_in_use_is_tried_more_than_five_times() {
         let mut backoff = RestartPolicy::default();
         let verdicts: Vec<Verdict> = (0..8).map(|_| backoff.ended(End::PortTaken)).collect();
         assert!(verdicts.iter().all(|verdict| matches!(verdict, Verdict::Retry(_))));

@@ -1,4 +1,4 @@
-//! The certificate's files: whether they have changed, and what `palabre status` says about them.
+//! The certificate's files: whether they have changed, and their status for `palabre status`.
 
 use std::time::SystemTime;
 
@@ -7,13 +7,13 @@ use palabre_config::certificate::{CertificateError, Facts};
 use palabre_config::control::Certificate;
 use palabre_host::stamp::FileStamp;
 
-/// The stamps of certificate and key.
-pub fn stamps(server: &Server) -> [Option<FileStamp>; 2] {
+/// Returns the stamps of certificate and key.
+pub(crate) fn stamps(server: &Server) -> [Option<FileStamp>; 2] {
     [&server.certificate, &server.private_key].map(|path| FileStamp::of(path))
 }
 
-/// What the files say now, in words of the control protocol.
-pub fn status(server: &Server, now: SystemTime) -> Certificate {
+/// Reads the certificate's status from its files.
+pub(crate) fn status(server: &Server, now: SystemTime) -> Certificate {
     let facts = Facts::load(&server.certificate);
     let fault = match &facts {
         Ok(facts) => fault(server, facts, now),
@@ -30,7 +30,7 @@ pub fn status(server: &Server, now: SystemTime) -> Certificate {
     }
 }
 
-/// What keeps a listener from using them; that a certificate is too old keeps only browsers from it.
+/// Returns why listeners or, if the certificate has expired, browsers can't use the files.
 fn fault(server: &Server, facts: &Facts, now: SystemTime) -> Option<String> {
     let (certificate, key) = (server.certificate.display(), server.private_key.display());
     match facts.is_of_key(&server.private_key) {

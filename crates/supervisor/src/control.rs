@@ -1,7 +1,7 @@
-//! The control socket: who may ask, and a thread for each who does, at most eight at once.
+//! The control socket: authorization, and one thread per client, at most eight at once.
 //!
-//! A question is passed to the main thread; its thread waits for the answer. Every wait has an end, so a client that
-//! says nothing or doesn't listen holds one of eight places for two seconds.
+//! A client's thread passes the request to the main thread and waits for the answer. A restart of the mixer does not need the main thread.
+//! Every wait has a timeout, so that a client that sends nothing or reads nothing holds one of eight slots for two seconds.
 
 use std::fs;
 use std::io;
@@ -12,30 +12,47 @@ use std::sync::mpsc::{SyncSender, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use palabre_config::control::{Response, read_request, write_response};
+use palabre_config::control::{Request, Response, Target, read_request, write_response};
 use palabre_host::peer;
+use palabre_host::restart::{self, RestartError};
 
-use crate::event::{Event, named};
+use crate::event::{Client, Event, named};
 
-/// Conversations at once. Who comes then waits in the socket's queue.
-const MAX_CONVERSATIONS: usize = 8;
-/// How long a client may take to ask, and to take the answer.
-const CLIENT_PATIENCE: Duration = Duration::from_secs(2);
-/// How long the main thread may take: a restart waits for a new process (10 s) and an old one (3 s).
-const ANSWER_PATIENCE: Duration = Duration::from_secs(20);
+/// Maximum number of clients that are served at once. Further connections wait in the socket's queue.
+const MAX_CLIENTS: usize = 8;
+/// Timeout for reading a request and for writing an answer.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Timeout for the main thread's answer. A restart of a listener takes 13 s at most, an upgrade 20 s.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Timeout for a restart of the mixer.
+const MIXER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Delay after accept(2) has failed, as when no descriptor is left.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 const SOCKET_MODE: u32 = 0o660;
 
-/// Answers on the socket that the program before us has left, or on a new one at `path`, in place of one that an earlier
-/// process left there. The socket once more, for the program after us.
-pub fn open(path: &Path, left: Option<UnixListener>, events: SyncSender<Event>) -> io::Result<UnixListener> {
-    let socket = match left {
+/// Serves the socket of the previous program, or a new one at `path`. Returns the socket for the next program.
+pub(crate) fn open(
+    path: &Path,
+    inherited: Option<UnixListener>,
+    mixer_socket: PathBuf,
+    events: SyncSender<Event>,
+) -> io::Result<UnixListener> {
+    let socket = match inherited {
         Some(socket) => socket,
         None => bind(path)?,
     };
-    let again = socket.try_clone()?;
-    let door = Door { socket_path: path.to_owned(), events, places: Arc::default() };
-    named("control", move || door.serve(&socket))?;
-    Ok(again)
+    let duplicate = socket.try_clone()?;
+    let server = Server { socket_path: path.to_owned(), mixer_socket, events, slots: Arc::default() };
+    named("control", move || server.serve(&socket))?;
+    Ok(duplicate)
+}
+
+/// Answers the client that asked the previous program to restart: this program serves.
+pub(crate) fn restarted(client: &UnixStream) {
+    let response = Response::Restarted { pid: std::process::id() };
+    if let Err(error) = write_response(client, &response, CLIENT_TIMEOUT) {
+        log::debug!("{error}");
+    }
 }
 
 fn bind(path: &Path) -> io::Result<UnixListener> {
@@ -49,70 +66,79 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
 }
 
 #[derive(Clone)]
-struct Door {
+struct Server {
     socket_path: PathBuf,
+    mixer_socket: PathBuf,
     events: SyncSender<Event>,
-    places: Arc<Places>,
+    slots: Arc<Slots>,
 }
 
-impl Door {
+impl Server {
     fn serve(&self, socket: &UnixListener) {
         loop {
-            let place = self.places.take();
+            let slot = self.slots.take();
             match socket.accept() {
                 Ok((stream, _)) => {
-                    let door = self.clone();
-                    let conversation = named("conversation", move || {
-                        let _place = place;
-                        door.converse(&stream);
+                    let server = self.clone();
+                    let client = named("client", move || {
+                        let _slot = slot;
+                        server.serve_client(&stream);
                     });
-                    if let Err(error) = conversation {
+                    if let Err(error) = client {
                         log::warn!("unable to answer on the control socket: {error}");
                     }
                 }
                 Err(error) => {
                     log::warn!("unable to accept on the control socket: {error}");
-                    // Out of descriptors, most likely: not to be tried a million times a second.
-                    std::thread::sleep(Duration::from_millis(100));
+                    std::thread::sleep(ACCEPT_RETRY_DELAY);
                 }
             }
         }
     }
 
-    fn converse(&self, stream: &UnixStream) {
+    fn serve_client(&self, stream: &UnixStream) {
         let response = self.response(stream);
-        if let Err(error) = write_response(stream, &response, CLIENT_PATIENCE) {
+        if let Err(error) = write_response(stream, &response, CLIENT_TIMEOUT) {
             log::debug!("{error}");
         }
     }
 
-    /// The question is read before anything else: a client whose question is left unread gets no answer either
-    /// (unix(7) resets the connection).
+    /// Reads the request and returns the answer. The request is read before the client is authorized, since closing a connection with
+    /// unread data resets it (unix(7)), and the client would not receive the answer.
     fn response(&self, stream: &UnixStream) -> Response {
-        let asked = read_request(stream, CLIENT_PATIENCE);
-        let pid = match self.may_ask(stream) {
+        let request = read_request(stream, CLIENT_TIMEOUT);
+        let pid = match self.authorize(stream) {
             Ok(pid) => pid,
             Err(why) => {
                 log::warn!("{why}");
                 return Response::Refused { why };
             }
         };
-        let request = match asked {
-            Ok(request) => request,
-            Err(error) => return Response::Refused { why: error.to_string() },
+        match request {
+            Ok(Request::Restart(Target::Mixer)) => restart_mixer(&self.mixer_socket),
+            Ok(request) => self.ask_main_thread(request, pid, stream),
+            Err(error) => Response::Refused { why: error.to_string() },
+        }
+    }
+
+    fn ask_main_thread(&self, request: Request, pid: u32, stream: &UnixStream) -> Response {
+        let connection = match request {
+            Request::Restart(Target::Supervisor) => stream.try_clone().ok(),
+            _ => None,
         };
         let (answer, answered) = channel();
-        if self.events.send(Event::Asked { request, pid, answer }).is_err() {
+        let client = Client { answer, connection };
+        if self.events.send(Event::Asked { request, pid, client }).is_err() {
             return Response::Refused { why: "unable to answer: the supervisor is ending".into() };
         }
-        answered.recv_timeout(ANSWER_PATIENCE).unwrap_or_else(|_| Response::Refused {
+        answered.recv_timeout(ANSWER_TIMEOUT).unwrap_or_else(|_| Response::Refused {
             why: "unable to wait for the outcome any longer; see 'palabre status'".into(),
         })
     }
 
-    /// Root, our own user, and the members of the socket's group. The socket's mode says the same; this still holds
-    /// when somebody has changed it. Which process it is.
-    fn may_ask(&self, stream: &UnixStream) -> Result<u32, String> {
+    /// Authorizes root, the supervisor's user, and the members of the socket's group, and returns the client's process id. The socket's
+    /// mode has the same effect unless somebody has changed it.
+    fn authorize(&self, stream: &UnixStream) -> Result<u32, String> {
         let unable = |error: io::Error| format!("unable to learn who asks on the control socket: {error}");
         let peer = peer::credentials(stream).map_err(unable)?;
         let group = fs::metadata(&self.socket_path).map_err(unable)?.gid();
@@ -124,27 +150,42 @@ impl Door {
     }
 }
 
-/// How many conversations there are.
+/// Asks the mixer to restart and waits for its answer.
+fn restart_mixer(socket: &Path) -> Response {
+    let rooms = socket.parent().unwrap_or(socket).display();
+    let unable = |error: &RestartError| format!("unable to restart the mixer of '{rooms}': {error}");
+    match restart::request(socket, MIXER_TIMEOUT) {
+        Ok(pid) => Response::Restarted { pid },
+        Err(RestartError::Failed(why)) => Response::Refused { why },
+        Err(error @ RestartError::NotRunning(_)) => {
+            Response::Refused { why: format!("{}; 'systemctl start palabre-mixer' starts it", unable(&error)) }
+        }
+        Err(error) => Response::Failed { why: format!("{}; see its log", unable(&error)) },
+    }
+}
+
+/// Counts the clients that are served.
 #[derive(Default)]
-struct Places {
+struct Slots {
     taken: Mutex<usize>,
     freed: Condvar,
 }
 
-/// One of them, until it is dropped.
-struct Place(Arc<Places>);
+/// One slot, until it is dropped.
+struct Slot(Arc<Slots>);
 
-impl Places {
-    fn take(self: &Arc<Self>) -> Place {
+impl Slots {
+    /// Waits for a free slot.
+    fn take(self: &Arc<Self>) -> Slot {
         let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let mut taken =
-            self.freed.wait_while(taken, |taken| *taken >= MAX_CONVERSATIONS).unwrap_or_else(PoisonError::into_inner);
+            self.freed.wait_while(taken, |taken| *taken >= MAX_CLIENTS).unwrap_or_else(PoisonError::into_inner);
         *taken += 1;
-        Place(Arc::clone(self))
+        Slot(Arc::clone(self))
     }
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
         *self.0.taken.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
         self.0.freed.notify_one();
@@ -155,54 +196,54 @@ impl Drop for Place {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use palabre_config::control::{ControlError, Request, request};
+    use palabre_config::control::{ControlError, request};
     use std::sync::mpsc::{Receiver, sync_channel};
 
     const LONG: Duration = Duration::from_secs(60);
 
-    fn open_door() -> (tempfile::TempDir, PathBuf, Receiver<Event>) {
+    fn open_socket() -> (tempfile::TempDir, PathBuf, Receiver<Event>) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("control.sock");
         let (events, received) = sync_channel(64);
-        open(&path, None, events).unwrap();
+        open(&path, None, dir.path().join("mixer"), events).unwrap();
         (dir, path, received)
     }
 
     #[test]
-    fn a_question_reaches_the_main_thread_and_its_answer_the_client() {
-        let (_dir, path, received) = open_door();
+    fn request_reaches_the_main_thread_and_its_answer_the_client() {
+        let (_dir, path, received) = open_socket();
         let client = std::thread::spawn(move || request(&path, &Request::Reload, LONG));
-        let Event::Asked { request: Request::Reload, answer, .. } = received.recv().unwrap() else {
-            panic!("another question");
+        let Event::Asked { request: Request::Reload, client: asked, .. } = received.recv().unwrap() else {
+            panic!("another request");
         };
-        answer.send(Response::Ok).unwrap();
+        asked.answer(Response::Ok);
         assert_eq!(client.join().unwrap().unwrap(), Response::Ok);
     }
 
     #[test]
-    fn clients_that_say_nothing_are_outlived_by_one_that_asks() {
-        let (_dir, path, received) = open_door();
-        let _silent: Vec<UnixStream> = (0..MAX_CONVERSATIONS).map(|_| UnixStream::connect(&path).unwrap()).collect();
+    fn silent_clients_do_not_keep_others_from_being_served() {
+        let (_dir, path, received) = open_socket();
+        let _silent: Vec<UnixStream> = (0..MAX_CLIENTS).map(|_| UnixStream::connect(&path).unwrap()).collect();
         let client = std::thread::spawn(move || request(&path, &Request::Status, LONG));
-        let Event::Asked { answer, .. } = received.recv().unwrap() else {
-            panic!("no question");
+        let Event::Asked { client: asked, .. } = received.recv().unwrap() else {
+            panic!("no request");
         };
-        answer.send(Response::Ok).unwrap();
+        asked.answer(Response::Ok);
         assert_eq!(client.join().unwrap().unwrap(), Response::Ok);
     }
 
     #[test]
-    fn a_question_without_answer_is_told_so() {
-        let (_dir, path, received) = open_door();
+    fn client_is_told_that_the_supervisor_is_ending() {
+        let (_dir, path, received) = open_socket();
         drop(received);
         let refused = request(&path, &Request::Status, LONG).unwrap();
         assert!(matches!(refused, Response::Refused { why } if why.contains("is ending")));
     }
 
     #[test]
-    fn nonsense_is_answered_with_what_is_wrong() {
+    fn invalid_request_is_answered_with_the_error() {
         use std::io::{Read, Write};
-        let (_dir, path, _received) = open_door();
+        let (_dir, path, _received) = open_socket();
         let mut client = UnixStream::connect(&path).unwrap();
         client.write_all(b"{\"version\":9}\n").unwrap();
         let mut answer = String::new();

@@ -1,8 +1,9 @@
-//! What the main thread is told, and the threads that tell it.
+//! The events of the main thread, and the threads that send them.
 //!
-//! One channel with a maximum: a thread that talks too much waits, and what feeds it waits in the kernel.
+//! All events go through one bounded channel. While it is full, the sending threads wait, and their input waits in the kernel.
 
 use std::io;
+use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, sync_channel};
 use std::thread;
 
@@ -10,39 +11,52 @@ use palabre_config::control::{Request, Response};
 use palabre_host::notify::{self, Message};
 use palabre_host::signals::Signals;
 
-/// How many events may wait.
+/// Maximum number of waiting events.
 const QUEUE: usize = 64;
 
 /// Something that happened outside the main thread.
 #[derive(Debug)]
-pub enum Event {
+pub(crate) enum Event {
     /// A signal, by its number.
     Signal(i32),
-    /// A child has something to say.
+    /// A process has sent a notification.
     Notified {
-        /// Its process id, by the kernel's word.
+        /// The sender, as the kernel says.
         pid: u32,
-        /// What it says.
         message: Message,
     },
-    /// Somebody on the control socket, who may, asks.
+    /// An authorized client of the control socket has sent a request.
     Asked {
-        /// For what.
         request: Request,
-        /// By the process that connected, by the kernel's word; 0 where that is not known here.
+        /// The client's process, as the kernel says; 0 if it is in another PID namespace.
         pid: u32,
-        /// Where the answer goes; it may come later.
-        answer: Sender<Response>,
+        client: Client,
     },
 }
 
-/// The channel on which the main thread waits.
-pub fn channel() -> (SyncSender<Event>, Receiver<Event>) {
+/// A client of the control socket that waits for an answer.
+#[derive(Debug)]
+pub(crate) struct Client {
+    /// Passes the answer to the thread that serves the client.
+    pub(crate) answer: Sender<Response>,
+    /// The connection, on which the next program answers after the supervisor's restart.
+    pub(crate) connection: Option<UnixStream>,
+}
+
+impl Client {
+    /// Answers. The client may have left.
+    pub(crate) fn answer(&self, response: Response) {
+        let _ = self.answer.send(response);
+    }
+}
+
+/// Makes the channel on which the main thread waits.
+pub(crate) fn channel() -> (SyncSender<Event>, Receiver<Event>) {
     sync_channel(QUEUE)
 }
 
-/// A thread that turns signals into events.
-pub fn from_signals(mut signals: Signals, events: SyncSender<Event>) -> io::Result<()> {
+/// Starts the thread that turns signals into events.
+pub(crate) fn from_signals(mut signals: Signals, events: SyncSender<Event>) -> io::Result<()> {
     named("signals", move || {
         while let Ok(signal) = signals.wait(None) {
             if signal.is_some_and(|signal| events.send(Event::Signal(signal)).is_err()) {
@@ -52,15 +66,15 @@ pub fn from_signals(mut signals: Signals, events: SyncSender<Event>) -> io::Resu
     })
 }
 
-/// A thread that turns what children say into events, until this process says something itself: then what comes after it
-/// stays in the socket.
-pub fn from_children(receiver: notify::Receiver, events: SyncSender<Event>) -> io::Result<()> {
+/// Starts the thread that turns notifications into events. It stops after a notification of this process itself; later ones stay in the
+/// socket.
+pub(crate) fn from_children(receiver: notify::Receiver, events: SyncSender<Event>) -> io::Result<()> {
     named("notify", move || {
         loop {
             let (pid, message) = match receiver.recv() {
                 Ok(received) => received,
                 Err(error) => {
-                    log::error!("unable to hear the listeners any more: {error}; restart the supervisor");
+                    log::error!("unable to receive notifications from the listeners: {error}; restart the supervisor");
                     return;
                 }
             };
@@ -71,7 +85,7 @@ pub fn from_children(receiver: notify::Receiver, events: SyncSender<Event>) -> i
     })
 }
 
-/// A thread with a name, which ends with the process.
-pub fn named(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+/// Starts a named thread, which ends with the process.
+pub(crate) fn named(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
     thread::Builder::new().name(name.into()).spawn(work).map(drop)
 }

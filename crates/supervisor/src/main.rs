@@ -1,31 +1,31 @@
-//! palabre-supervisor: one listener per participant, restarted when it dies.
+//! palabre-supervisor: runs one listener per participant and restarts it when it dies.
 //!
-//! It reads the configuration, makes the rooms' directories and pipes (it opens none), binds the ports, and gives each
-//! to a `palabre-listener`. It answers on a control socket and parses nothing that comes from the network.
+//! The supervisor reads the configuration, creates the rooms' directories and pipes (it opens none of the pipes), binds the ports, and
+//! passes each port to a `palabre-listener`. It serves the control socket. It parses nothing that comes from the network.
 //!
 //! ```text
 //!                     signals ─┐
-//!   children's notifications ──┼──▶ one channel ──▶ the main thread: Roster ──▶ Seat, one per participant
-//!            control requests ─┘                                                 │ socket, process, successor
-//!                                                                                ▼
-//!                                                                        palabre-listener NAME
+//!   children's notifications ──┼──▶ one channel ──▶ main thread: Roster ──▶ Service, one per participant
+//!            control requests ─┘                                             │ socket, process, successor
+//!                                                                            ▼
+//!                                                                    palabre-listener NAME
 //! ```
 //!
-//! Only the main thread starts processes: a child dies with the thread that started it (prctl(2), PR_SET_PDEATHSIG).
+//! Only the main thread starts processes, since a child dies with the thread that started it (prctl(2), PR_SET_PDEATHSIG).
 
 mod backoff;
 mod certificate;
 mod cli;
+mod config;
 mod control;
-mod estate;
 mod event;
 mod presence;
 mod process;
 mod recordings;
 mod roster;
 mod run;
-mod seat;
-mod site;
+mod saved;
+mod service;
 mod transition;
 mod upgrade;
 

@@ -1,63 +1,63 @@
-//! Whether somebody listens for a participant, and what their page shows of them, from what their listener says.
+//! The presence of a participant: whether the participant is connected, and what the page shows, as the listener reports it.
 //!
-//! A page that connects again, after a restart or a bad moment of its network, was never away: presence ends late.
+//! Presence ends late, so that a page that reconnects after a restart or a network failure does not look as if it had left.
 
 use std::time::{Duration, Instant};
 
 use palabre_config::control::ListenerReport;
-use palabre_room::Voice;
+use palabre_room::MicState;
 
-/// How long somebody without a stream is still here.
-const LINGER: Duration = Duration::from_secs(3);
+/// Time after which a participant without a stream is away.
+const AWAY_DELAY: Duration = Duration::from_secs(3);
 
 /// The presence of one participant.
 #[derive(Debug, Default)]
-pub struct Presence {
+pub(crate) struct Presence {
     here: bool,
     hand: bool,
-    voice: Voice,
-    leaves_at: Option<Instant>,
+    voice: MicState,
+    away_at: Option<Instant>,
 }
 
 impl Presence {
-    /// Takes over what a listener reports.
-    pub fn update(&mut self, report: &ListenerReport, now: Instant) {
+    /// Takes over a listener's report.
+    pub(crate) fn update(&mut self, report: &ListenerReport, now: Instant) {
         match report.streams {
-            0 => self.nobody(now),
-            _ => *self = Self { here: true, hand: report.hand, voice: report.microphone, leaves_at: None },
+            0 => self.disconnected(now),
+            _ => *self = Self { here: true, hand: report.hand, voice: report.microphone, away_at: None },
         }
     }
 
-    /// The listener has ended, and its streams with it.
-    pub fn nobody(&mut self, now: Instant) {
-        if self.here && self.leaves_at.is_none() {
-            self.leaves_at = Some(now + LINGER);
+    /// Notes that the participant has no stream, as after the end of the listener.
+    pub(crate) fn disconnected(&mut self, now: Instant) {
+        if self.here && self.away_at.is_none() {
+            self.away_at = Some(now + AWAY_DELAY);
         }
     }
 
-    /// Whether the participant is here.
-    pub fn is_here(&self) -> bool {
+    /// Whether the participant is present.
+    pub(crate) fn is_here(&self) -> bool {
         self.here
     }
 
-    /// Whether the participant is here and has raised a hand.
-    pub fn hand(&self) -> bool {
+    /// Whether the participant is present and has raised a hand.
+    pub(crate) fn hand(&self) -> bool {
         self.hand
     }
 
-    /// The participant's microphone.
-    pub fn voice(&self) -> Voice {
+    /// Returns the state of the participant's microphone.
+    pub(crate) fn voice(&self) -> MicState {
         self.voice
     }
 
-    /// When [`Self::tick`] has something to do.
-    pub fn deadline(&self) -> Option<Instant> {
-        self.leaves_at
+    /// Returns when [`Self::tick`] has something to do.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.away_at
     }
 
     /// Does what is due.
-    pub fn tick(&mut self, now: Instant) {
-        if self.leaves_at.is_some_and(|at| at <= now) {
+    pub(crate) fn tick(&mut self, now: Instant) {
+        if self.away_at.is_some_and(|at| at <= now) {
             *self = Self::default();
         }
     }
@@ -90,13 +90,13 @@ mod tests {
     fn hand_and_microphone_are_known_until_the_participant_leaves() {
         let now = Instant::now();
         let mut presence = Presence::default();
-        presence.update(&ListenerReport { hand: true, microphone: Voice::Muted, ..streams(1) }, now);
-        assert_eq!((presence.hand(), presence.voice()), (true, Voice::Muted));
-        presence.update(&ListenerReport { microphone: Voice::None, ..streams(1) }, now);
-        assert_eq!((presence.hand(), presence.voice()), (false, Voice::None));
-        presence.nobody(now);
+        presence.update(&ListenerReport { hand: true, microphone: MicState::Muted, ..streams(1) }, now);
+        assert_eq!((presence.hand(), presence.voice()), (true, MicState::Muted));
+        presence.update(&ListenerReport { microphone: MicState::None, ..streams(1) }, now);
+        assert_eq!((presence.hand(), presence.voice()), (false, MicState::None));
+        presence.disconnected(now);
         presence.tick(presence.deadline().unwrap());
-        assert_eq!((presence.hand(), presence.voice()), (false, Voice::Open));
+        assert_eq!((presence.hand(), presence.voice()), (false, MicState::Open));
     }
 
     #[test]
@@ -104,9 +104,9 @@ mod tests {
         let now = Instant::now();
         let mut presence = Presence::default();
         presence.update(&streams(2), now);
-        presence.nobody(now);
-        presence.update(&streams(1), now + LINGER / 2);
-        presence.tick(now + LINGER * 2);
+        presence.disconnected(now);
+        presence.update(&streams(1), now + AWAY_DELAY / 2);
+        presence.tick(now + AWAY_DELAY * 2);
         assert!(presence.is_here());
     }
 }

@@ -1,4 +1,4 @@
-//! One process of `palabre-listener`: how it is started, what it said, how it ended.
+//! One process of `palabre-listener`: its start, readiness, end and exit.
 
 use std::fmt;
 use std::io;
@@ -13,171 +13,171 @@ use palabre_host::stamp::FileStamp;
 use palabre_host::{notify, sockets};
 use palabre_room::Name;
 
-use crate::estate::ProcessEstate;
-use crate::site::Site;
+use crate::config::Config;
+use crate::saved::SavedProcess;
 
-/// EX_CONFIG of sysexits(3): the listener says that another try is of no use.
+/// EX_CONFIG of sysexits(3): another start would fail in the same way.
 const EXIT_CONFIG: i32 = 78;
 
-/// A process that was started and not yet waited for.
+/// A process that was started and has not been reaped.
 #[derive(Debug)]
-pub struct Process {
+pub(crate) struct Process {
     child: OurChild,
     /// The file of its program when it was started.
-    pub program: Option<FileStamp>,
-    /// Which configuration it was started with, see [`crate::seat::Seat`].
-    pub generation: u64,
+    pub(crate) program: Option<FileStamp>,
+    /// The configuration that it was started with, see [`crate::service::Service`].
+    pub(crate) generation: u64,
     ready_since: Option<Instant>,
     kill_at: Option<Instant>,
 }
 
 impl Process {
-    /// Starts a listener that serves on `socket`, and kills it if it isn't ready within `patience`.
+    /// Starts a listener that serves on `socket`.
     ///
-    /// It gets standard input from nowhere, our standard output and error, the socket as descriptor 3 and nothing
-    /// else. It is in a process group of its own, so a Ctrl-C at a terminal reaches only us.
-    pub fn start(site: &Site, name: &Name, socket: &TcpListener, plan: Plan) -> io::Result<Self> {
-        let mut command = Command::new(&site.listener);
-        command.arg(name.as_str()).arg("--config").arg(&site.config).arg("--run").arg(&site.run);
+    /// The listener inherits standard output, standard error, and the socket as descriptor 3. It is in a process group of its own, so
+    /// that Ctrl-C at a terminal reaches only the supervisor.
+    pub(crate) fn start(config: &Config, name: &Name, socket: &TcpListener, options: StartOptions) -> io::Result<Self> {
+        let mut command = Command::new(&config.listener);
+        command.arg(name.as_str()).arg("--config").arg(&config.directory).arg("--run").arg(&config.run);
         command.arg("--parent-pid").arg(std::process::id().to_string());
-        if let Some(entrance) = plan.entrance {
+        if let Some(entrance) = options.entrance {
             command.arg("--entered").arg(entrance.to_string());
         }
         command.stdin(Stdio::null()).process_group(0);
-        notify::for_child(&mut command, &site.notify_socket());
+        notify::for_child(&mut command, &config.notify_socket());
         sockets::give(&mut command, socket)?;
-        // Looked at before: should it be replaced meanwhile, the process is taken for the older one.
-        let program = FileStamp::of(&site.listener);
+        // Before the start: if the file is replaced meanwhile, the process counts as the older program.
+        let program = FileStamp::of(&config.listener);
         let child = OurChild::of(&command.spawn()?);
-        let kill_at = Some(plan.now + plan.patience);
-        Ok(Self { child, program, generation: plan.generation, ready_since: None, kill_at })
+        let kill_at = Some(options.now + options.timeout);
+        Ok(Self { child, program, generation: options.generation, ready_since: None, kill_at })
     }
 
-    /// One that the program before us has started. `None` where it is no child of ours.
-    pub fn adopt(left: &ProcessEstate, plan: Plan) -> Option<Self> {
-        let ready_since = left.ready_for_ms.and_then(|ms| plan.now.checked_sub(Duration::from_millis(ms)));
+    /// Takes over a process of the previous program. Returns `None` if it is not a child of this process.
+    pub(crate) fn restore(saved: &SavedProcess, options: StartOptions) -> Option<Self> {
+        let ready_since = saved.ready_for_ms.and_then(|ms| options.now.checked_sub(Duration::from_millis(ms)));
         Some(Self {
-            child: OurChild::adopt(left.pid)?,
-            program: left.program,
-            generation: plan.generation,
+            child: OurChild::adopt(saved.pid)?,
+            program: saved.program,
+            generation: options.generation,
             ready_since,
-            kill_at: left.ready_for_ms.is_none().then_some(plan.now + plan.patience),
+            kill_at: saved.ready_for_ms.is_none().then_some(options.now + options.timeout),
         })
     }
 
-    /// What the program after us must know of it.
-    pub fn leave_behind(&self, now: Instant) -> ProcessEstate {
+    /// Returns what the next program must know.
+    pub(crate) fn save(&self, now: Instant) -> SavedProcess {
         let ready_for_ms = self.ready_for(now).map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
-        ProcessEstate { pid: self.pid(), program: self.program, ready_for_ms }
+        SavedProcess { pid: self.pid(), program: self.program, ready_for_ms }
     }
 
-    /// The process id.
-    pub fn pid(&self) -> u32 {
+    /// Returns the process id.
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// It said READY=1.
-    pub fn became_ready(&mut self, now: Instant) {
+    /// Notes that the process has said READY=1.
+    pub(crate) fn became_ready(&mut self, now: Instant) {
         self.ready_since = Some(now);
         self.kill_at = None;
     }
 
-    /// Whether it ever said READY=1.
-    pub fn is_ready(&self) -> bool {
+    /// Whether the process has said READY=1.
+    pub(crate) fn is_ready(&self) -> bool {
         self.ready_since.is_some()
     }
 
-    /// How long it has been ready, if ever.
-    pub fn ready_for(&self, now: Instant) -> Option<Duration> {
+    /// Returns the time since the process became ready.
+    pub(crate) fn ready_for(&self, now: Instant) -> Option<Duration> {
         self.ready_since.map(|since| now.saturating_duration_since(since))
     }
 
-    /// Asks it to leave, and kills it if it is still there after `patience`.
-    pub fn leave(&mut self, now: Instant, patience: Duration) {
+    /// Terminates the process, and kills it after `timeout`.
+    pub(crate) fn terminate(&mut self, now: Instant, timeout: Duration) {
         if let Err(error) = self.child.terminate() {
             log::warn!("unable to terminate process {}: {error}", self.pid());
         }
-        self.kill_at = Some(now + patience);
+        self.kill_at = Some(now + timeout);
     }
 
-    /// Asks it to leave to another process that is ready, and kills it if it is still there after `patience`.
-    pub fn hand_over(&mut self, now: Instant, patience: Duration) {
+    /// Has the process hand over to another one that is ready, and kills it after `timeout`.
+    pub(crate) fn hand_over(&mut self, now: Instant, timeout: Duration) {
         if let Err(error) = self.child.hand_over() {
             log::warn!("unable to signal process {}: {error}", self.pid());
         }
-        self.kill_at = Some(now + patience);
+        self.kill_at = Some(now + timeout);
     }
 
-    /// Kills it. How it ended is seen later, by [`Self::ended`].
-    pub fn kill(&mut self) {
+    /// Kills the process. [`Self::exit`] returns its exit later.
+    pub(crate) fn kill(&mut self) {
         self.kill_at = None;
         if let Err(error) = self.child.kill() {
             log::warn!("unable to kill process {}: {error}", self.pid());
         }
     }
 
-    /// Has it read the certificate again.
-    pub fn hang_up(&self) {
+    /// Has the process read the certificate again.
+    pub(crate) fn hang_up(&self) {
         if let Err(error) = self.child.hang_up() {
             log::warn!("unable to signal process {}: {error}", self.pid());
         }
     }
 
-    /// When it will be killed, if nothing happens before.
-    pub fn deadline(&self) -> Option<Instant> {
+    /// Returns when the process will be killed.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         self.kill_at
     }
 
-    /// Kills it if its time is over.
-    pub fn kill_if_due(&mut self, now: Instant) {
+    /// Kills the process if its timeout has passed.
+    pub(crate) fn kill_if_due(&mut self, now: Instant) {
         if self.kill_at.is_some_and(|at| at <= now) {
             self.kill();
         }
     }
 
-    /// How it ended, if it has. The process id is no longer its own after that.
-    pub fn ended(&mut self) -> Option<Ended> {
+    /// Reaps the process if it has ended, and returns its exit. The process id may be another process's after that.
+    pub(crate) fn exit(&mut self) -> Option<Exit> {
         match self.child.try_wait() {
-            Ok(status) => status.map(Ended::Exited),
-            Err(error) => Some(Ended::Unknown(error.to_string())),
+            Ok(status) => status.map(Exit::Exited),
+            Err(error) => Some(Exit::Unknown(error.to_string())),
         }
     }
 }
 
-/// With what a process is started.
+/// Options of a start.
 #[derive(Debug, Clone, Copy)]
-pub struct Plan {
-    /// Which configuration.
-    pub generation: u64,
-    /// When.
-    pub now: Instant,
-    /// How long it may take to say READY=1.
-    pub patience: Duration,
-    /// Who has used the link, where it opens once.
-    pub entrance: Option<Entrance>,
+pub(crate) struct StartOptions {
+    /// The configuration.
+    pub(crate) generation: u64,
+    /// The time now.
+    pub(crate) now: Instant,
+    /// Timeout for READY=1.
+    pub(crate) timeout: Duration,
+    /// The use of the participant's link, if it can be used once.
+    pub(crate) entrance: Option<Entrance>,
 }
 
-/// Why there is no process any more, in words by `Display`.
+/// How a process ended, or why there was none.
 #[derive(Debug)]
-pub enum Ended {
-    /// What wait(2) says.
+pub(crate) enum Exit {
+    /// The exit status.
     Exited(ExitStatus),
-    /// wait(2) failed: somebody else has waited for it.
+    /// The process was reaped by something else.
     Unknown(String),
-    /// Its port could not be opened.
+    /// The port could not be opened.
     PortTaken(String),
-    /// It never ran.
+    /// The process could not be started.
     NotStarted(String),
 }
 
-impl Ended {
-    /// Whether it says itself that another try is of no use.
-    pub fn is_configuration(&self) -> bool {
+impl Exit {
+    /// Whether another start would fail until the configuration is edited.
+    pub(crate) fn is_configuration(&self) -> bool {
         matches!(self, Self::Exited(status) if status.code() == Some(EXIT_CONFIG))
     }
 }
 
-impl fmt::Display for Ended {
+impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Exited(status) => match (status.code(), status.signal()) {
@@ -196,10 +196,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_end_is_told_in_words() {
-        assert_eq!(Ended::Exited(ExitStatus::from_raw(9)).to_string(), "killed by signal 9");
-        assert_eq!(Ended::Exited(ExitStatus::from_raw(78 << 8)).to_string(), "exit code 78");
-        assert!(Ended::Exited(ExitStatus::from_raw(78 << 8)).is_configuration());
-        assert!(!Ended::Exited(ExitStatus::from_raw(9)).is_configuration());
+    fn exit_is_shown_in_words() {
+        assert_eq!(Exit::Exited(ExitStatus::from_raw(9)).to_string(), "killed by signal 9");
+        assert_eq!(Exit::Exited(ExitStatus::from_raw(78 << 8)).to_string(), "exit code 78");
+        assert!(Exit::Exited(ExitStatus::from_raw(78 << 8)).is_configuration());
+        assert!(!Exit::Exited(ExitStatus::from_raw(9)).is_configuration());
     }
 }

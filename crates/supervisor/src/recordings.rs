@@ -1,8 +1,7 @@
-//! The recorders: one for each room that is recorded, started again when it dies, ended when somebody says so.
+//! The recorders: one for each room that is recorded, restarted when it dies, ended by request.
 //!
-//! A recording keeps its directory and the time of its beginning over the deaths of its recorder, so that it goes on in
-//! the same files. One that ends by itself (a full disk) is not started again: that is an alarm, for the log and for
-//! `palabre status`.
+//! A recording keeps its directory and its time of start when its recorder dies, so that it goes on in the same files. A recorder that ends
+//! by itself (a full disk) is not restarted; the log and `palabre status` show the reason.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,58 +11,66 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant, SystemTime};
 
-use palabre_config::control::{RecordAction, Recording as Told, RecordingState, Response};
+use palabre_config::Moment;
+use palabre_config::control::{RecordAction, Recording as RecordingStatus, RecordingState, Response};
 use palabre_host::notify::Message;
 use palabre_host::process::OurChild;
 use palabre_host::{clock, notify};
 use palabre_room::{Name, OpenError, RecordingWriter};
 
 use crate::backoff::{End, RestartPolicy, Verdict};
-use crate::estate::RecordingEstate;
-use crate::site::Site;
+use crate::config::Config;
+use crate::saved::SavedRecording;
 
-/// The exit code of a recorder that can't go on.
+/// Exit code of a recorder that can't go on.
 const EXIT_REFUSED: i32 = 1;
-/// How long a recorder may take to complete its files.
-const LEAVE_PATIENCE: Duration = Duration::from_secs(10);
+/// Timeout for the end of a recorder, which completes its files.
+const END_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// All recordings.
 #[derive(Debug, Default)]
-pub struct Recordings(BTreeMap<Name, Recording>);
+pub(crate) struct Recordings(BTreeMap<Name, Recording>);
 
 impl Recordings {
-    /// None yet. What an earlier supervisor's recorders left in the rooms is removed: pages say that they are recorded.
-    pub fn new(site: &Site) -> Self {
-        let rooms = fs::read_dir(site.run.join("rooms")).into_iter().flatten().flatten();
+    /// Makes an empty set. Removes the pipes that recorders of an earlier supervisor left, since pages show them as recordings.
+    pub(crate) fn new(config: &Config) -> Self {
+        let rooms = fs::read_dir(config.run.join("rooms")).into_iter().flatten().flatten();
         for room in rooms.filter_map(|entry| entry.file_name().to_str()?.parse::<Name>().ok()) {
-            if remove_left_behind(&site.room(&room).recording()) {
+            if remove_stale_pipe(&config.room(&room).recording()) {
                 log::warn!("the recording of room '{room}' has ended with an earlier supervisor");
             }
         }
         Self::default()
     }
 
-    /// Those that the program before us has left. A recorder that has ended meanwhile is started again.
-    pub fn inherit(site: &Site, left: Vec<RecordingEstate>) -> Self {
-        let recordings = left.into_iter().filter_map(|left| Recording::inherit(site, left));
+    /// Takes over the recordings of the previous program. A recorder that has ended meanwhile is restarted.
+    pub(crate) fn restore(config: &Config, saved: Vec<SavedRecording>) -> Self {
+        let recordings = saved.into_iter().filter_map(|saved| Recording::restore(config, saved));
         Self(recordings.map(|recording| (recording.room.clone(), recording)).collect())
     }
 
-    /// What the program after us must know. Only where [`Self::is_at_rest`].
-    pub fn leave_behind(&self) -> Vec<RecordingEstate> {
-        self.0.values().map(Recording::leave_behind).collect()
+    /// Returns what the next program must know. Nothing may be in progress ([`Self::is_idle`]).
+    pub(crate) fn save(&self) -> Vec<SavedRecording> {
+        self.0.values().map(Recording::save).collect()
     }
 
-    /// Whether nobody waits for an answer, and no recorder for its end.
-    pub fn is_at_rest(&self) -> bool {
-        self.0.values().all(|recording| recording.answers.is_empty() && !recording.leaves)
+    /// Whether no client waits for an answer and no recorder is ending.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.0.values().all(|recording| recording.answers.is_empty() && !recording.is_ending)
     }
 
-    /// Somebody asks; the answer may come later.
-    pub fn asked(&mut self, site: &Site, room: &Name, action: RecordAction, answer: Sender<Response>, now: Instant) {
+    /// Does what a client requests; the answer may come later.
+    pub(crate) fn request(
+        &mut self,
+        config: &Config,
+        room: &Name,
+        action: RecordAction,
+        answer: Sender<Response>,
+        now: Instant,
+    ) {
         let is_off = self.0.get(room).is_none_or(|recording| recording.failed.is_some());
         match (action, self.0.get_mut(room)) {
-            (RecordAction::Start, _) if is_off => self.start(site, room, answer, now),
+            (RecordAction::Start, _) if is_off => self.start(config, room, answer, now),
             (RecordAction::Start, _) => refuse(&answer, room, "record", "it is being recorded already"),
             (RecordAction::Stop, Some(recording)) if !is_off => recording.stop(answer, now),
             (RecordAction::Stop, Some(_)) => {
@@ -73,81 +80,83 @@ impl Recordings {
             (RecordAction::Stop, None) => refuse(&answer, room, "stop recording", "it is not being recorded"),
             (RecordAction::Status, recording) => tell(&answer, room, recording.as_deref()),
         }
-        self.forget_the_gone();
+        self.remove_ended();
     }
 
-    fn start(&mut self, site: &Site, room: &Name, answer: Sender<Response>, now: Instant) {
-        if !site.room(room).path().is_dir() {
+    fn start(&mut self, config: &Config, room: &Name, answer: Sender<Response>, now: Instant) {
+        if !config.room(room).path().is_dir() {
             return refuse(&answer, room, "record", "there is no such room");
         }
-        let directory = site.recordings.join(format!("{room}-{}", stamp(SystemTime::now())));
-        let mut recording = Recording::new(room.clone(), site.room(room).recording(), directory, answer);
-        recording.spawn(site, now);
+        let directory = config.recordings.join(format!("{room}-{}", stamp(SystemTime::now())));
+        let mut recording = Recording::new(room.clone(), config.room(room).recording(), directory, answer);
+        recording.spawn(config, now);
         self.0.insert(room.clone(), recording);
     }
 
-    /// Whether one of our recorders said this.
-    pub fn notified(&mut self, pid: u32, message: &Message, now: Instant) -> bool {
-        let of_pid = self.0.values_mut().find(|recording| recording.pid == Some(pid));
-        of_pid.map(|recording| recording.notified(message, now)).is_some()
+    /// Passes a message on to the recorder `pid`. Returns false if there is none.
+    pub(crate) fn notified(&mut self, pid: u32, message: &Message, now: Instant) -> bool {
+        let of_pid = self.0.values_mut().filter(|recording| recording.pid == Some(pid));
+        // A recorder that runs may have the process id of one that has died.
+        let recording = of_pid.max_by_key(|recording| recording.child.is_some());
+        recording.map(|recording| recording.notified(message, now)).is_some()
     }
 
-    /// Looks at every recorder, after SIGCHLD.
-    pub fn reap(&mut self, now: Instant) {
+    /// Reaps the recorders that have ended, after SIGCHLD.
+    pub(crate) fn reap(&mut self, now: Instant) {
         self.0.values_mut().for_each(|recording| recording.reap(now));
-        self.forget_the_gone();
+        self.remove_ended();
     }
 
     /// Does what is due.
-    pub fn tick(&mut self, site: &Site, now: Instant) {
+    pub(crate) fn tick(&mut self, config: &Config, now: Instant) {
         for recording in self.0.values_mut() {
             if recording.retry_at.is_some_and(|at| at <= now) {
-                recording.spawn(site, now);
+                recording.spawn(config, now);
             }
             if recording.kill_at.is_some_and(|at| at <= now) {
                 recording.kill_at = None;
-                // It is gone, or will be told by SIGCHLD.
+                // SIGCHLD tells the rest.
                 let _ = recording.child.as_ref().map(OurChild::kill);
             }
         }
-        self.forget_the_gone();
+        self.remove_ended();
     }
 
-    /// When [`Self::tick`] has something to do.
-    pub fn deadline(&self) -> Option<Instant> {
+    /// Returns when [`Self::tick`] has something to do.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         self.0.values().flat_map(|recording| [recording.retry_at, recording.kill_at]).flatten().min()
     }
 
-    /// Ends all. [`Self::is_empty`] says when it is done.
-    pub fn stop(&mut self, now: Instant) {
-        self.0.values_mut().for_each(|recording| recording.leave(now));
-        self.forget_the_gone();
+    /// Ends all recordings. [`Self::is_empty`] says when that is done.
+    pub(crate) fn stop(&mut self, now: Instant) {
+        self.0.values_mut().for_each(|recording| recording.end(now));
+        self.remove_ended();
     }
 
-    /// Whether no recorder is left.
-    pub fn is_empty(&self) -> bool {
+    /// Whether no recorder runs.
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.values().all(|recording| recording.child.is_none())
     }
 
-    /// A line for each recording that has ended by itself.
-    pub fn alarms(&self) -> impl Iterator<Item = String> {
+    /// Returns a line for each recording that has ended by itself.
+    pub(crate) fn alarms(&self) -> impl Iterator<Item = String> {
         self.0.values().filter_map(Recording::alarm)
     }
 
-    fn forget_the_gone(&mut self) {
+    fn remove_ended(&mut self) {
         self.0.retain(|_, recording| {
-            let is_gone = recording.is_gone();
-            if is_gone {
-                // A recorder that was killed had no time to do it.
-                remove_left_behind(&recording.pipe);
+            let has_ended = recording.has_ended();
+            if has_ended {
+                // A recorder that was killed has not removed it.
+                remove_stale_pipe(&recording.pipe);
             }
-            !is_gone
+            !has_ended
         });
     }
 }
 
-/// Removes a pipe that nobody reads; whether there was one.
-fn remove_left_behind(pipe: &Path) -> bool {
+/// Removes a pipe without a reader. Returns whether there was one.
+fn remove_stale_pipe(pipe: &Path) -> bool {
     matches!(RecordingWriter::open(pipe), Err(OpenError::NoReader(_))) && fs::remove_file(pipe).is_ok()
 }
 
@@ -159,7 +168,7 @@ struct Recording {
     directory: PathBuf,
     began: Duration,
     child: Option<OurChild>,
-    /// The present recorder's, or the last one's: its last words may come after its death.
+    /// Process id of the recorder, or of the last one: its last message may arrive after SIGCHLD. Another process may have this id by then.
     pid: Option<u32>,
     ready_since: Option<Instant>,
     retry_at: Option<Instant>,
@@ -168,7 +177,7 @@ struct Recording {
     restarts: u64,
     note: Option<String>,
     failed: Option<String>,
-    leaves: bool,
+    is_ending: bool,
     answers: Vec<Sender<Response>>,
 }
 
@@ -188,37 +197,37 @@ impl Recording {
             restarts: 0,
             note: None,
             failed: None,
-            leaves: false,
+            is_ending: false,
             answers: vec![answer],
         }
     }
 
-    fn inherit(site: &Site, left: RecordingEstate) -> Option<Self> {
-        let room: Name = left.room.parse().ok()?;
-        let pipe = site.room(&room).recording();
-        let child = left.pid.and_then(OurChild::adopt);
+    fn restore(config: &Config, saved: SavedRecording) -> Option<Self> {
+        let room: Name = saved.room.parse().ok()?;
+        let pipe = config.room(&room).recording();
+        let child = saved.pid.and_then(OurChild::adopt);
         let now = Instant::now();
         Some(Self {
             room,
             pipe,
-            directory: left.directory.into(),
-            began: Duration::from_millis(left.began_ms),
-            ready_since: left.is_ready.then_some(now),
-            retry_at: (child.is_none() && left.failed.is_none()).then_some(now),
+            directory: saved.directory.into(),
+            began: Duration::from_millis(saved.began_ms),
+            ready_since: saved.is_ready.then_some(now),
+            retry_at: (child.is_none() && saved.failed.is_none()).then_some(now),
             child,
-            pid: left.pid,
+            pid: saved.pid,
             kill_at: None,
             backoff: RestartPolicy::default(),
-            restarts: left.restarts,
-            note: left.note,
-            failed: left.failed,
-            leaves: false,
+            restarts: saved.restarts,
+            note: saved.note,
+            failed: saved.failed,
+            is_ending: false,
             answers: Vec::new(),
         })
     }
 
-    fn leave_behind(&self) -> RecordingEstate {
-        RecordingEstate {
+    fn save(&self) -> SavedRecording {
+        SavedRecording {
             room: self.room.to_string(),
             directory: self.directory.display().to_string(),
             began_ms: u64::try_from(self.began.as_millis()).unwrap_or(u64::MAX),
@@ -230,19 +239,19 @@ impl Recording {
         }
     }
 
-    /// Starts the recorder; from the main thread only, see [`crate::process::Process::start`].
-    fn spawn(&mut self, site: &Site, now: Instant) {
+    /// Starts the recorder. Only the main thread may do so.
+    fn spawn(&mut self, config: &Config, now: Instant) {
         (self.retry_at, self.ready_since) = (None, None);
-        let mut command = Command::new(&site.recorder);
-        command.arg(self.room.as_str()).arg("--out").arg(&self.directory).arg("--run").arg(&site.run);
+        let mut command = Command::new(&config.recorder);
+        command.arg(self.room.as_str()).arg("--out").arg(&self.directory).arg("--run").arg(&config.run);
         command.arg("--began-ms").arg(self.began.as_millis().to_string());
         command.arg("--parent-pid").arg(std::process::id().to_string());
         command.stdin(Stdio::null()).process_group(0);
-        notify::for_child(&mut command, &site.notify_socket());
+        notify::for_child(&mut command, &config.notify_socket());
         match command.spawn() {
             Ok(child) => (self.pid, self.child) = (Some(child.id()), Some(OurChild::of(&child))),
             Err(error) => {
-                let why = format!("unable to start '{}': {error}", site.recorder.display());
+                let why = format!("unable to start '{}': {error}", config.recorder.display());
                 log::error!("{why}");
                 self.after_death(now, why);
             }
@@ -251,17 +260,17 @@ impl Recording {
 
     fn stop(&mut self, answer: Sender<Response>, now: Instant) {
         self.answers.push(answer);
-        self.leave(now);
+        self.end(now);
     }
 
-    fn leave(&mut self, now: Instant) {
-        (self.leaves, self.retry_at) = (true, None);
+    fn end(&mut self, now: Instant) {
+        (self.is_ending, self.retry_at) = (true, None);
         match &self.child {
             Some(child) => {
                 if let Err(error) = child.terminate() {
                     log::warn!("unable to terminate the recorder of '{}': {error}", self.room);
                 }
-                self.kill_at = Some(now + LEAVE_PATIENCE);
+                self.kill_at = Some(now + END_TIMEOUT);
             }
             None => self.answer_all(),
         }
@@ -289,7 +298,7 @@ impl Recording {
             Err(error) => return log::warn!("unable to wait for the recorder of '{}': {error}", self.room),
         };
         (self.child, self.kill_at) = (None, None);
-        if self.leaves {
+        if self.is_ending {
             log::info!("the recording of room '{}' into '{}' has ended", self.room, self.directory.display());
             return self.answer_all();
         }
@@ -312,18 +321,18 @@ impl Recording {
         }
     }
 
-    /// Whoever waits for the beginning or the end is told how it is.
+    /// Answers the clients that wait for the start or the end.
     fn answer_all(&mut self) {
         for answer in std::mem::take(&mut self.answers) {
-            match self.failed.clone().filter(|_| !self.leaves) {
+            match self.failed.clone().filter(|_| !self.is_ending) {
                 Some(why) => refuse(&answer, &self.room, "record", &why),
                 None => tell(&answer, &self.room, Some(self)),
             }
         }
     }
 
-    fn is_gone(&self) -> bool {
-        self.leaves && self.child.is_none()
+    fn has_ended(&self) -> bool {
+        self.is_ending && self.child.is_none()
     }
 
     fn alarm(&self) -> Option<String> {
@@ -333,15 +342,15 @@ impl Recording {
         })
     }
 
-    fn told(&self) -> Told {
+    fn status(&self) -> RecordingStatus {
         let state = match (&self.failed, self.ready_since) {
             (Some(_), _) => RecordingState::Failed,
-            _ if self.is_gone() => RecordingState::Off,
+            _ if self.has_ended() => RecordingState::Off,
             (None, Some(_)) => RecordingState::On,
             (None, None) => RecordingState::Starting,
         };
         let since = clock::monotonic().saturating_sub(self.began);
-        Told {
+        RecordingStatus {
             room: self.room.to_string(),
             state,
             directory: Some(self.directory.display().to_string()),
@@ -353,7 +362,7 @@ impl Recording {
 }
 
 fn tell(to: &Sender<Response>, room: &Name, recording: Option<&Recording>) {
-    let off = || Told {
+    let off = || RecordingStatus {
         room: room.to_string(),
         state: RecordingState::Off,
         directory: None,
@@ -361,37 +370,28 @@ fn tell(to: &Sender<Response>, room: &Name, recording: Option<&Recording>) {
         restarts: 0,
         note: None,
     };
-    // Whoever asked may have left.
-    let _ = to.send(Response::Recording(recording.map_or_else(off, Recording::told)));
+    // The client may have left.
+    let _ = to.send(Response::Recording(recording.map_or_else(off, Recording::status)));
 }
 
-fn refuse(to: &Sender<Response>, room: &Name, verb: &str, why: &str) {
-    let _ = to.send(Response::Refused { why: format!("unable to {verb} room '{room}': {why}") });
+fn refuse(to: &Sender<Response>, room: &Name, action: &str, why: &str) {
+    let _ = to.send(Response::Refused { why: format!("unable to {action} room '{room}': {why}") });
 }
 
-/// A time as a name for a directory, UTC: `20261122T142600Z`.
+/// Returns a time as a directory's name, UTC: `20261122T142600Z`.
 fn stamp(time: SystemTime) -> String {
-    let seconds = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-    let (mut day, of_day) = (seconds / 86_400, seconds % 86_400);
-    let mut year = 1970;
-    let days_of = |year: u64| {
-        if year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400)) { 366 } else { 365 }
-    };
-    while day >= days_of(year) {
-        day -= days_of(year);
-        year += 1;
+    Moment::after(time, Duration::ZERO).map(|moment| moment.to_string().replace(['-', ':'], "")).unwrap_or_default()
+}
+
+#[cfg(test)]
+impl Recordings {
+    /// Adds a recording that has ended by itself, with the process id of its recorder.
+    pub(crate) fn add_failed(&mut self, room: Name, pid: u32) {
+        let (answer, _) = std::sync::mpsc::channel();
+        let mut recording = Recording::new(room.clone(), PathBuf::new(), PathBuf::new(), answer);
+        (recording.pid, recording.failed) = (Some(pid), Some("no space left on device".into()));
+        self.0.insert(room, recording);
     }
-    let february = days_of(year) - 337;
-    let mut month = 1;
-    for days in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30] {
-        if day < days {
-            break;
-        }
-        day -= days;
-        month += 1;
-    }
-    let (hour, minute, second) = (of_day / 3_600, of_day / 60 % 60, of_day % 60);
-    format!("{year}{month:02}{:02}T{hour:02}{minute:02}{second:02}Z", day + 1)
 }
 
 #[cfg(test)]
@@ -399,7 +399,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_is_named_after_the_time() {
+    fn directory_is_named_after_the_time() {
         for (seconds, name) in [
             (0, "19700101T000000Z"),
             (951_782_399, "20000228T235959Z"),

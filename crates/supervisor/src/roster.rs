@@ -1,7 +1,7 @@
-//! All seats, and what a reload changes about them.
+//! The services of all participants, and their changes by a reload.
 //!
-//! A participant's directory in a room is removed when its file is removed, or names another room, while this process
-//! runs. Directories that no file ever stood for, made by hand, are left alone, and so are all when this process ends.
+//! A participant's directory in a room is removed when the participant's file is removed, or names another room, while this process runs.
+//! Directories that were made by hand are left alone, and so are all directories when this process ends.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::BorrowedFd;
@@ -15,72 +15,73 @@ use palabre_host::{clock, notify};
 use palabre_room::{Member, MixerReport, Name};
 
 use crate::certificate;
-use crate::estate::{self, Estate};
-use crate::seat::{Seat, Waiting};
-use crate::site::{Reread, Site};
+use crate::config::{Changed, Config};
+use crate::saved::{self, Saved};
+use crate::service::{Pending, Service};
 
-/// How often `names` is written at most.
-const NAMES_EVERY: Duration = Duration::from_millis(250);
+/// Minimum time between two writes of `names`.
+const NAMES_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Of how many the mixer's counts are passed on, guests included: some 200 bytes each, and an answer has a maximum
-/// ([`palabre_config::control::MAX_LINE_BYTES`]).
+/// Maximum number of participants, guests included, whose mixer counters are in a status. Each takes some 200 bytes of an answer, which
+/// has a maximum length ([`palabre_config::control::MAX_LINE_BYTES`]).
 const MAX_MIXED: usize = 2000;
 
-/// Everybody.
+/// The services of all participants.
 #[derive(Debug)]
-pub struct Roster {
-    site: Site,
-    seats: BTreeMap<Name, Seat>,
-    /// Who takes the seat of the same name when it is empty: the port or the room is another.
+pub(crate) struct Roster {
+    config: Config,
+    services: BTreeMap<Name, Service>,
+    /// Participants whose port or room has changed: they replace the service of the same name when it has ended.
     next: BTreeMap<Name, Participant>,
-    /// Who belongs to which room, as the files say: login name and display name.
+    /// Login name and display name of each room's participants, as in their files.
     rooms: BTreeMap<Name, Vec<(Name, String)>>,
-    /// What stands in each room's `names`.
+    /// What was last written into each room's `names`.
     written: BTreeMap<Name, Vec<Member>>,
-    /// When a `names` was written last, and when to look again.
+    /// When a `names` was last written.
     names_at: Option<Instant>,
+    /// When changed `names` are due.
     names_due: Option<Instant>,
     errors: Vec<String>,
     ending: bool,
-    /// When this program began, see [`Daemon`].
+    /// Start of this program, see [`Daemon`].
     began_ms: u64,
-    /// Whose listener is to be handed over to a newer program, one by one.
+    /// Participants whose listener must be replaced by a newer program, one by one.
     handover: VecDeque<Name>,
-    /// What could not be replaced by something newer, and why.
+    /// Why an upgrade failed.
     alarm: Option<String>,
 }
 
 impl Roster {
-    /// Reads the participants' files and starts a listener for each. A bad file is logged and passed over.
+    /// Reads the participants' files and starts a listener for each. An invalid file is logged and ignored.
     ///
-    /// Sockets that an earlier supervisor had open are used again; those that are nobody's any more are forgotten.
-    pub fn open(site: Site, inherited: &mut Inherited, now: Instant) -> Self {
-        let mut roster = Self::empty(site);
-        let (participants, errors) = Participant::load_all(&roster.site.config);
+    /// Uses the sockets that an earlier supervisor had open, and removes unused ones from systemd's store.
+    pub(crate) fn open(config: Config, inherited: &mut Inherited, now: Instant) -> Self {
+        let mut roster = Self::empty(config);
+        let (participants, errors) = Participant::load_all(&roster.config.directory);
         roster.note_errors(&errors);
         roster.make_rooms(&participants);
         for participant in participants {
             let stored = inherited.tcp(participant.name.as_str());
-            let seat = Seat::open(&roster.site, participant, stored, now);
-            roster.seats.insert(seat.participant().name.clone(), seat);
+            let service = Service::open(&roster.config, participant, stored, now);
+            roster.services.insert(service.participant().name.clone(), service);
         }
         inherited.names().for_each(notify::unstore);
         roster.write_names(now);
         roster
     }
 
-    /// Everybody as the program before us has left them; then all files are read again, and listeners that run an older
-    /// program or have an older configuration are replaced, one by one.
-    pub fn inherit(site: Site, estate: Estate, inherited: &mut Inherited, now: Instant) -> Self {
-        let mut roster = Self::empty(site);
-        let stale = roster.site.inherit(&estate);
-        for left in estate.seats {
+    /// Takes over the services of the previous program. Then reads all files again, and replaces listeners that run an older program or
+    /// have an older configuration, one by one.
+    pub(crate) fn restore(config: Config, saved: Saved, inherited: &mut Inherited, now: Instant) -> Self {
+        let mut roster = Self::empty(config);
+        let stale = roster.config.restore(&saved);
+        for left in saved.services {
             let Ok(name) = left.name.parse::<Name>() else { continue };
             let socket = inherited.tcp(name.as_str());
             match Participant::from_toml(&name, &left.file) {
                 Ok(participant) => {
-                    let seat = Seat::inherit(&roster.site, participant, left, socket, now);
-                    roster.seats.insert(name, seat);
+                    let service = Service::restore(&roster.config, participant, left, socket, now);
+                    roster.services.insert(name, service);
                 }
                 Err(error) => log::error!("{error}"),
             }
@@ -92,11 +93,11 @@ impl Roster {
         roster
     }
 
-    /// Nobody.
-    fn empty(site: Site) -> Self {
+    /// Makes a roster without services.
+    fn empty(config: Config) -> Self {
         Self {
-            site,
-            seats: BTreeMap::new(),
+            config,
+            services: BTreeMap::new(),
             next: BTreeMap::new(),
             rooms: BTreeMap::new(),
             written: BTreeMap::new(),
@@ -110,80 +111,77 @@ impl Roster {
         }
     }
 
-    /// Where everything is.
-    pub fn site(&self) -> &Site {
-        &self.site
+    /// Returns the configuration.
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
     }
 
-    /// Reads all files again and does what they say. The answer says what will change; `status` shows when it has.
+    /// Reads all files again and applies the changes. Returns what will change; `palabre status` shows when it has.
     ///
-    /// A participant whose file is there and bad goes on as before.
-    pub fn reload(&mut self, now: Instant) -> Changes {
-        let before = self.site.server.bind;
-        let reread = self.site.reload();
-        let (participants, mut errors) = Participant::load_all(&self.site.config);
-        let Reread { server: all_change, certificate } = *reread.as_ref().unwrap_or(&Reread::default());
-        errors.extend(reread.err());
+    /// A participant whose file has become invalid goes on as before.
+    pub(crate) fn reload(&mut self, now: Instant) -> Changes {
+        let before = self.config.server.bind;
+        let changed = self.config.reload();
+        let (participants, mut errors) = Participant::load_all(&self.config.directory);
+        let Changed { server: all_change, certificate } = *changed.as_ref().unwrap_or(&Changed::default());
+        errors.extend(changed.err());
         self.note_errors(&errors);
         let mut changes = Changes::default();
-        self.stop_who_is_gone(&participants, &errors, now, &mut changes);
+        self.stop_removed(&participants, &errors, now, &mut changes);
         self.make_rooms(&participants);
-        let rebind = self.site.server.bind != before;
+        let rebind = self.config.server.bind != before;
         for participant in participants {
             self.update(participant, all_change, rebind, now, &mut changes);
         }
         if certificate {
             log::info!("the certificate or its key is another file: every listener reads them");
-            self.seats.values().for_each(Seat::hang_up);
+            self.services.values().for_each(Service::hang_up);
         }
         changes.certificate = certificate;
-        // Whoever asked finds it done.
+        // When the client is answered, `names` must be written.
         self.names_at = None;
         self.tick(now);
         changes.errors.clone_from(&self.errors);
         changes
     }
 
-    /// Somebody wants something done about one listener.
-    pub fn asked(&mut self, name: &Name, asked: Waiting, now: Instant) {
-        match self.seats.get_mut(name) {
-            Some(seat) => seat.asked(asked, &self.site, now),
-            None => asked.refused(name, "no such participant; 'palabre status' lists them"),
+    /// Does what a client requests about one service.
+    pub(crate) fn request(&mut self, name: &Name, request: Pending, now: Instant) {
+        match self.services.get_mut(name) {
+            Some(service) => service.request(request, &self.config, now),
+            None => request.refused(name, "no such participant; 'palabre status' lists them"),
         }
     }
 
-    /// Somebody has used the link of the listener that is the process `pid`.
-    pub fn enter(&mut self, pid: u32, entrance: Entrance) -> Response {
-        let Some((name, seat)) = self.seats.iter_mut().find(|(_, seat)| seat.has(pid)) else {
+    /// Writes down that the link of the participant whose listener is the process `pid` was used.
+    pub(crate) fn enter(&mut self, pid: u32, entrance: Entrance) -> Response {
+        let Some((name, service)) = self.services.iter_mut().find(|(_, service)| service.has(pid)) else {
             return Response::Refused {
-                why: format!("unable to let anybody in for process {pid}: not a listener of ours"),
+                why: format!("unable to use a link for process {pid}: not a listener of this supervisor"),
             };
         };
-        match seat.enter(pid, entrance, &self.site) {
+        match service.enter(pid, entrance, &self.config) {
             Ok(()) => Response::Ok,
-            Err(cause) => Response::Refused { why: format!("unable to let in by the link of '{name}': {cause}") },
+            Err(cause) => Response::Refused { why: format!("unable to use the link of '{name}': {cause}") },
         }
     }
 
-    /// A child says something.
-    pub fn notified(&mut self, pid: u32, message: &Message, now: Instant) {
-        let known = self.seats.values_mut().any(|seat| seat.notified(pid, message, &self.site, now));
-        if !known {
-            log::debug!("process {pid}, which is not a listener of ours, says {message:?}");
+    /// Passes a message on to the listener `pid`. Returns false if there is none.
+    pub(crate) fn notified(&mut self, pid: u32, message: &Message, now: Instant) -> bool {
+        self.services.values_mut().any(|service| service.notified(pid, message, &self.config, now))
+    }
+
+    /// Reaps the listeners that have ended, after SIGCHLD.
+    pub(crate) fn reap(&mut self, now: Instant) {
+        for service in self.services.values_mut() {
+            service.reap(&self.config, now);
         }
     }
 
-    /// Looks at every child, after SIGCHLD.
-    pub fn reap(&mut self, now: Instant) {
-        for seat in self.seats.values_mut() {
-            seat.reap(&self.site, now);
-        }
-    }
-
-    /// Hands the listeners over that run an older program, or all of them, one by one.
-    pub fn hand_over(&mut self, all: bool) {
-        let stale = self.seats.iter().filter(|(_, seat)| {
-            seat.state().is_up() && (all || seat.is_of_an_older_program(&self.site)) && !seat.is_parting()
+    /// Replaces the listeners that run an older program, or all listeners, one by one.
+    pub(crate) fn hand_over(&mut self, all: bool) {
+        let stale = self.services.iter().filter(|(_, service)| {
+            service.state().is_up() && (all || service.is_of_an_older_program(&self.config)) && !service.is_ending()
         });
         self.handover = stale.map(|(name, _)| name.clone()).collect();
         if !self.handover.is_empty() {
@@ -191,123 +189,125 @@ impl Roster {
         }
     }
 
-    /// Begins the next one of [`Self::hand_over`] when the one before is done. The first that can't be done ends it.
-    fn hand_the_next_over(&mut self, now: Instant) {
-        if self.handover.is_empty() || !self.is_at_rest() {
+    /// Replaces the next listener after the previous one was replaced. The first failure ends the series.
+    fn hand_over_next(&mut self, now: Instant) {
+        if self.handover.is_empty() || !self.is_idle() {
             return;
         }
-        if let Some((name, _)) = self.seats.iter().find(|(_, seat)| seat.is_refused()) {
+        if let Some((name, _)) = self.services.iter().find(|(_, service)| service.is_refused()) {
             let left = self.handover.len();
             self.alarm = Some(format!(
-                "unable to hand the listener of '{name}' over to a newer one; it and {left} others stay as they were; \
-                 its reasons are in the log; mend it and run 'palabre restart --all'"
+                "unable to hand the listener of '{name}' over to a newer one; it and {left} others are unchanged; \
+                 see its log, repair it and run 'palabre restart --all'"
             ));
             self.handover.clear();
         }
         while let Some(name) = self.handover.pop_front() {
-            if let Some(seat) = self.seats.get_mut(&name).filter(|seat| seat.state().is_up() && !seat.is_parting()) {
-                seat.renew();
-                seat.tick(&self.site, now);
+            if let Some(service) =
+                self.services.get_mut(&name).filter(|service| service.state().is_up() && !service.is_ending())
+            {
+                service.request_successor();
+                service.tick(&self.config, now);
                 return;
             }
         }
     }
 
-    /// Whether nothing is going on that only this program could finish.
-    pub fn is_at_rest(&self) -> bool {
-        self.next.is_empty() && self.seats.values().all(Seat::is_at_rest)
+    /// Whether nothing is in progress that only this program could finish.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.next.is_empty() && self.services.values().all(Service::is_idle)
     }
 
-    /// What the program after us must know, but the recordings. Only at rest.
-    pub fn leave_behind(&self, now: Instant) -> Estate {
-        Estate {
-            version: estate::VERSION,
-            server: self.site.server_text(),
-            server_file: Some(self.site.server_file.clone()),
-            format: self.site.server.format.to_string(),
-            certificate: self.site.certificate(),
-            seats: self.seats.values().map(|seat| seat.leave_behind(now)).collect(),
+    /// Returns what the next program must know, without the recordings. The roster must be idle.
+    pub(crate) fn save(&self, now: Instant) -> Saved {
+        Saved {
+            version: saved::VERSION,
+            server: self.config.server_text(),
+            server_file: Some(self.config.server_file.clone()),
+            format: self.config.server.format.to_string(),
+            certificate: self.config.certificate(),
+            services: self.services.values().map(|service| service.save(now)).collect(),
             recordings: Vec::new(),
         }
     }
 
-    /// Whose listening sockets are open.
-    pub fn sockets(&self) -> impl Iterator<Item = (&Name, BorrowedFd<'_>)> {
-        self.seats.iter().filter_map(|(name, seat)| Some((name, seat.socket()?)))
+    /// Returns the open listening sockets.
+    pub(crate) fn sockets(&self) -> impl Iterator<Item = (&Name, BorrowedFd<'_>)> {
+        self.services.iter().filter_map(|(name, service)| Some((name, service.socket()?)))
     }
 
-    /// Has `palabre status` say what could not be replaced by something newer, until that is tried again.
-    pub fn set_alarm(&mut self, alarm: Option<String>) {
+    /// Has `palabre status` show why an upgrade failed, until the next one.
+    pub(crate) fn set_alarm(&mut self, alarm: Option<String>) {
         self.alarm = alarm;
     }
 
     /// Does what is due.
-    pub fn tick(&mut self, now: Instant) {
-        for seat in self.seats.values_mut() {
-            seat.tick(&self.site, now);
+    pub(crate) fn tick(&mut self, now: Instant) {
+        for service in self.services.values_mut() {
+            service.tick(&self.config, now);
         }
-        self.hand_the_next_over(now);
+        self.hand_over_next(now);
         let gone: Vec<Name> =
-            self.seats.iter().filter(|(_, seat)| seat.is_gone()).map(|(name, _)| name.clone()).collect();
+            self.services.iter().filter(|(_, service)| service.is_gone()).map(|(name, _)| name.clone()).collect();
         for name in gone {
-            self.clear(&name, now);
+            self.remove(&name, now);
         }
         self.write_names(now);
     }
 
-    /// When [`Self::tick`] has something to do.
-    pub fn deadline(&self) -> Option<Instant> {
-        self.seats.values().filter_map(Seat::deadline).chain(self.names_due).min()
+    /// Returns when [`Self::tick`] has something to do.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.services.values().filter_map(Service::deadline).chain(self.names_due).min()
     }
 
-    /// Ends everything. [`Self::is_empty`] says when it is done.
-    pub fn stop(&mut self, now: Instant) {
+    /// Ends all services. [`Self::is_empty`] says when that is done.
+    pub(crate) fn stop(&mut self, now: Instant) {
         self.ending = true;
         self.next.clear();
-        for seat in self.seats.values_mut().filter(|seat| !seat.is_parting()) {
-            seat.end(now);
+        for service in self.services.values_mut().filter(|service| !service.is_ending()) {
+            service.end(now);
         }
         self.tick(now);
     }
 
-    /// Whether no child is left.
-    pub fn is_empty(&self) -> bool {
-        self.seats.is_empty()
+    /// Whether all services have ended.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.services.is_empty()
     }
 
-    /// For `palabre status`.
-    pub fn status(&self, now: Instant) -> Status {
+    /// Returns the status for `palabre status`.
+    pub(crate) fn status(&self, now: Instant) -> Status {
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             supervisor: Some(Daemon { pid: std::process::id(), began_ms: self.began_ms }),
-            participants: self.seats.values().map(|seat| seat.status(now)).collect(),
-            certificate: Some(certificate::status(&self.site.server, SystemTime::now())),
+            participants: self.services.values().map(|service| service.status(now)).collect(),
+            certificate: Some(certificate::status(&self.config.server, SystemTime::now())),
             mixing: self.mixing(),
             errors: self.errors.iter().cloned().chain(self.alarms()).collect(),
         }
     }
 
-    /// What is wrong and is not the configuration's fault.
+    /// Returns the faults that are not in the configuration.
     fn alarms(&self) -> impl Iterator<Item = String> {
-        let refuses = |(name, seat): (&Name, &Seat)| {
-            seat.refuses_the_certificate().then(|| {
-                format!("unable to renew the certificate of '{name}': its listener serves the one before; its reasons are in the log")
+        let refuses = |(name, service): (&Name, &Service)| {
+            service.refuses_the_certificate().then(|| {
+                format!("unable to renew the certificate of '{name}': its listener keeps the previous one; see its log")
             })
         };
-        let links = self.seats.values().filter_map(Seat::link_fault).map(str::to_owned);
-        self.alarm.iter().cloned().chain(self.seats.iter().filter_map(refuses)).chain(links)
+        let links = self.services.values().filter_map(Service::link_fault).map(str::to_owned);
+        self.alarm.iter().cloned().chain(self.services.iter().filter_map(refuses)).chain(links)
     }
 
-    /// What the mixer wrote of itself.
+    /// Returns the mixer's counters.
     fn mixing(&self) -> Option<Mixing> {
-        let report = MixerReport::read(&self.site.run.join("rooms"));
+        let report = MixerReport::read(&self.config.run.join("rooms"));
         let report = report.inspect_err(|error| log::debug!("{error}")).ok().flatten()?;
         Some(Mixing::from(report.at_most(MAX_MIXED)))
     }
 
-    /// For `systemctl status`, a few words: `ready: 3 of 4, failed: 1`.
-    pub fn summary(&self) -> String {
-        let count = |state| self.seats.values().filter(|seat| seat.state() == state).count();
+    /// Returns a summary for `systemctl status`: `ready: 3 of 4, failed: 1`.
+    pub(crate) fn summary(&self) -> String {
+        let count = |state| self.services.values().filter(|service| service.state() == state).count();
         let ready = count(State::Ready) + count(State::Serving);
         let failed = match count(State::Failed) {
             0 => String::new(),
@@ -317,65 +317,65 @@ impl Roster {
             0 => String::new(),
             bad => format!(", faults in the configuration: {bad}"),
         };
-        format!("ready: {ready} of {}{failed}{bad}", self.seats.len())
+        format!("ready: {ready} of {}{failed}{bad}", self.services.len())
     }
 
-    fn seat(&mut self, participant: Participant, is_parked: bool, now: Instant) {
+    fn add(&mut self, participant: Participant, is_stopped: bool, now: Instant) {
         let name = participant.name.clone();
-        let seat = if is_parked {
-            Seat::parked(&self.site, participant, now)
+        let service = if is_stopped {
+            Service::stopped(&self.config, participant, now)
         } else {
-            Seat::open(&self.site, participant, None, now)
+            Service::open(&self.config, participant, None, now)
         };
-        self.seats.insert(name, seat);
+        self.services.insert(name, service);
     }
 
-    /// A seat where all processes have ended: its directory goes with it, unless the same one is used again.
-    fn clear(&mut self, name: &Name, now: Instant) {
-        let Some(seat) = self.seats.remove(name) else {
+    /// Removes a service that has ended, and its directory unless the next service uses it.
+    fn remove(&mut self, name: &Name, now: Instant) {
+        let Some(service) = self.services.remove(name) else {
             return;
         };
         let next = self.next.remove(name);
-        // Whoever is shown out comes in by a new link only.
+        // A removed participant needs a new link to come back.
         if next.is_none()
             && !self.ending
-            && seat.participant().key_once
-            && let Err(error) = Entrance::remove(&self.site.links, name)
+            && service.participant().key_once
+            && let Err(error) = Entrance::remove(&self.config.links, name)
         {
             log::warn!("{error}");
         }
-        let room = &seat.participant().room;
+        let room = &service.participant().room;
         let used_again = next.as_ref().is_some_and(|next| next.room == *room);
         if !self.ending
             && !used_again
-            && let Err(error) = self.site.participant(room, name).remove()
+            && let Err(error) = self.config.participant(room, name).remove()
         {
             log::warn!("{error}");
         }
         if let Some(next) = next {
-            self.seat(next, seat.is_parked(), now);
+            self.add(next, service.is_stopped(), now);
         }
     }
 
-    fn stop_who_is_gone(
+    fn stop_removed(
         &mut self,
         participants: &[Participant],
         errors: &[ConfigError],
         now: Instant,
         changes: &mut Changes,
     ) {
-        for (name, seat) in &mut self.seats {
-            let path = Participant::path(&self.site.config, name);
+        for (name, service) in &mut self.services {
+            let path = Participant::path(&self.config.directory, name);
             let has_a_file = participants.iter().any(|participant| participant.name == *name)
                 || errors.iter().any(|error| error.path() == path);
-            // The directory could not be read: that removes nobody.
+            // A directory that can't be read removes no participant.
             let unknown = errors.iter().any(|error| path.parent() == Some(error.path()));
             if has_a_file || unknown {
                 continue;
             }
             self.next.remove(name);
-            if !seat.is_parting() {
-                seat.cut(now);
+            if !service.is_ending() {
+                service.remove_at_once(now);
                 changes.stopped.push(name.to_string());
             }
         }
@@ -383,30 +383,30 @@ impl Roster {
 
     fn update(&mut self, new: Participant, all_change: bool, rebind: bool, now: Instant, changes: &mut Changes) {
         let name = new.name.clone();
-        let Some(seat) = self.seats.get_mut(&name) else {
+        let Some(service) = self.services.get_mut(&name) else {
             changes.started.push(name.to_string());
-            return self.seat(new, false, now);
+            return self.add(new, false, now);
         };
-        let is_parked = seat.is_parked();
-        let old = seat.participant();
-        // A file that now names the free port which was found is the same seat.
-        let same_port = old.port == new.port || (old.port == 0 && new.port == seat.port());
+        let is_stopped = service.is_stopped();
+        let old = service.participant();
+        // A file that now names the port that the kernel chose is no change.
+        let same_port = old.port == new.port || (old.port == 0 && new.port == service.port());
         let moves = rebind || !same_port || old.room != new.room;
-        if seat.is_parting() {
+        if service.is_ending() {
             changes.started.push(name.to_string());
             self.next.insert(name, new);
         } else if moves {
-            // One that was stopped stays so, with another port or in another room.
-            changes.restarted.extend((!is_parked).then(|| name.to_string()));
-            seat.part(now);
+            // A stopped service stays stopped, with another port or in another room.
+            changes.restarted.extend((!is_stopped).then(|| name.to_string()));
+            service.remove(now);
             self.next.insert(name, new);
         } else {
-            let replaced = seat.change(&self.site, new, now) && !is_parked;
-            let all_change = all_change && !is_parked;
+            let replaced = service.change(&self.config, new, now) && !is_stopped;
+            let all_change = all_change && !is_stopped;
             if all_change && !replaced {
-                seat.renew();
+                service.request_successor();
             }
-            if seat.try_again(&self.site, now) {
+            if service.try_again(&self.config, now) {
                 changes.started.push(name.to_string());
             } else if replaced || all_change {
                 changes.restarted.push(name.to_string());
@@ -414,50 +414,49 @@ impl Roster {
         }
     }
 
-    /// Makes the directory of each room that a file names.
+    /// Creates the directory of each room that a file names.
     fn make_rooms(&mut self, participants: &[Participant]) {
-        // A room that nobody is in any more has no names.
+        // A room without participants has an empty `names`.
         self.rooms.values_mut().for_each(Vec::clear);
         for participant in participants {
             let member = (participant.name.clone(), participant.display().to_owned());
             self.rooms.entry(participant.room.clone()).or_default().push(member);
         }
         for name in self.rooms.keys() {
-            if let Err(error) = self.site.make_room(name) {
+            if let Err(error) = self.config.make_room(name) {
                 log::error!("{error}");
                 self.errors.push(error.to_string());
             }
         }
     }
 
-    /// Writes each room's `names` where something else stands in it, unless that was done a moment ago: pages may say what they
-    /// like as often as they like.
+    /// Writes each room's `names` if it has changed, at most every [`NAMES_INTERVAL`], since pages may change their state at any rate.
     fn write_names(&mut self, now: Instant) {
-        if self.names_at.is_some_and(|at| now < at + NAMES_EVERY) {
-            self.names_due = self.names_at.map(|at| at + NAMES_EVERY);
+        if self.names_at.is_some_and(|at| now < at + NAMES_INTERVAL) {
+            self.names_due = self.names_at.map(|at| at + NAMES_INTERVAL);
             return;
         }
         self.names_due = None;
         for (room, members) in &self.rooms {
-            let member = |(name, display): &(Name, String)| match self.seats.get(name) {
-                Some(seat) => seat.member(display),
+            let member = |(name, display): &(Name, String)| match self.services.get(name) {
+                Some(service) => service.member(display),
                 None => Member::new(name.clone(), display.clone(), false),
             };
             let members: Vec<Member> = members.iter().map(member).collect();
             if self.written.get(room) == Some(&members) {
                 continue;
             }
-            if let Err(error) = self.site.room(room).write_names(&members) {
+            if let Err(error) = self.config.room(room).write_names(&members) {
                 log::error!("{error}");
             }
             self.names_at = Some(now);
-            // What can't be written now is not tried again at each event, only when it changes.
+            // A failed write is repeated when the names change, not at each event.
             self.written.insert(room.clone(), members);
         }
     }
 
     fn note_errors(&mut self, errors: &[ConfigError]) {
-        self.errors = errors.iter().map(ToString::to_string).chain(self.site.waits.clone()).collect();
+        self.errors = errors.iter().map(ToString::to_string).chain(self.config.deferred.clone()).collect();
         for error in &self.errors {
             log::error!("{error}");
         }

@@ -1,36 +1,37 @@
-//! The life of the supervisor: claim the run directory, seat everybody, then one event after the other.
+//! The supervisor's start, its main loop, and its end.
 
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, Sender, SyncSender};
+use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
-use palabre_config::control::{Request, Response};
+use palabre_config::control::{Request, Response, Target};
 use palabre_host::exit::Failure;
 use palabre_host::inherit::Inherited;
 use palabre_host::lock::Lock;
+use palabre_host::notify::Message;
 use palabre_host::program::Program;
 use palabre_host::signals::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, Signals};
 use palabre_host::{logging, notify, process};
 
 use crate::cli::{Cli, PROG};
+use crate::config::Config;
 use crate::control;
-use crate::estate::{self, Estate};
-use crate::event::{self, Event};
+use crate::event::{self, Client, Event};
 use crate::recordings::Recordings;
 use crate::roster::Roster;
-use crate::seat::{Verb, Waiting};
-use crate::site::Site;
+use crate::saved::{self, Saved};
+use crate::service::{Action, Pending};
 use crate::upgrade::{Failed, Upgrader};
 
-/// The end comes at the latest so long after SIGTERM; who is still there dies with us.
-const END_PATIENCE: Duration = Duration::from_secs(2);
+/// Timeout for the end of all children after SIGTERM. Those that remain die with the supervisor.
+const END_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Runs until a signal says that it is enough.
-pub fn run(cli: &Cli) -> Result<(), Failure> {
+/// Runs until a signal ends it.
+pub(crate) fn run(cli: &Cli) -> Result<(), Failure> {
     if let Some(version) = cli.probe {
         return probe(cli, version);
     }
@@ -42,34 +43,38 @@ pub fn run(cli: &Cli) -> Result<(), Failure> {
     logging::init(PROG, None, cli.verbose);
     process::share_with_the_group_only();
     let program = Program::this().map_err(Failure::system)?;
-    // Before anything is started: a signal that comes now waits for the loop.
+    // Before anything is started: a signal that arrives now waits for the loop.
     let signals = Signals::new(&[SIGTERM, SIGINT, SIGHUP, SIGCHLD]).map_err(Failure::system)?;
     if let Err(error) = process::raise_nofile() {
         log::warn!("unable to raise the number of open files: {error}");
     }
-    let mut supervisor = Supervisor::begin(cli, program, signals, &mut inherited)?;
+    let mut supervisor = Supervisor::new(cli, program, signals, &mut inherited)?;
+    let client = inherited.stream(saved::CLIENT);
     inherited.close_the_rest();
-    log::info!("serving {}; {}", supervisor.roster.site().run.display(), supervisor.told);
-    notify::ready_with_status(&supervisor.told);
+    log::info!("serving {}; {}", supervisor.roster.config().run.display(), supervisor.status);
+    notify::ready_with_status(&supervisor.status);
+    if let Some(client) = client {
+        control::restarted(&client);
+    }
     supervisor.serve();
-    remove_sockets(supervisor.roster.site());
+    remove_sockets(supervisor.roster.config());
     Ok(())
 }
 
-/// Whether this program, with this command line, could take over from one with a state of `version`.
+/// Says whether this program, with this command line, could take over from one with a saved state of `version`.
 fn probe(cli: &Cli, version: u32) -> Result<(), Failure> {
-    if version != estate::VERSION {
-        let ours = estate::VERSION;
+    if version != saved::VERSION {
+        let ours = saved::VERSION;
         return Err(Failure::refused(format!(
             "unable to take over from a supervisor whose state is of version {version}: this one knows {ours}; restart it"
         )));
     }
-    Site::new(cli, None)?;
-    io::stdout().write_all(estate::promise(version).as_bytes()).map_err(Failure::system)
+    Config::new(cli, None)?;
+    io::stdout().write_all(saved::promise(version).as_bytes()).map_err(Failure::system)
 }
 
-/// What the program before us has left, where there was one.
-fn estate(inherited: &mut Inherited) -> Result<Option<Estate>, Failure> {
+/// Reads the state of the previous program, if there was one.
+fn saved(inherited: &mut Inherited) -> Result<Option<Saved>, Failure> {
     let unable = |cause: String| Failure::system(format!("unable to take over from the supervisor before: {cause}"));
     let Some(state) = inherited.state().map_err(|error| unable(error.to_string()))? else {
         return Ok(None);
@@ -77,15 +82,15 @@ fn estate(inherited: &mut Inherited) -> Result<Option<Estate>, Failure> {
     serde_json::from_slice(&state).map(Some).map_err(|error| unable(error.to_string()))
 }
 
-/// Makes the run directory and makes sure that we are alone in it.
-fn claim(site: &Site) -> Result<Lock, Failure> {
-    let run = site.run.display();
+/// Creates the run directory and locks it.
+fn lock(config: &Config) -> Result<Lock, Failure> {
+    let run = config.run.display();
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o750)
-        .create(&site.run)
+        .create(&config.run)
         .map_err(|error| Failure::system(format!("unable to create directory '{run}': {error}")))?;
-    let path = site.lock_file();
+    let path = config.lock_file();
     match Lock::take(&path) {
         Ok(Some(lock)) => Ok(lock),
         Ok(None) => Err(Failure::refused(format!(
@@ -95,30 +100,45 @@ fn claim(site: &Site) -> Result<Lock, Failure> {
     }
 }
 
-/// The doors through which we are told what happens.
-struct Doors {
+/// Takes the previous program's lock.
+fn inherited_lock(config: &Config) -> Result<Lock, Failure> {
+    match Lock::from_stdin() {
+        Ok(Some(lock)) => Ok(lock),
+        other => {
+            let cause = other.err().map_or_else(|| "another process has it".to_owned(), |error| error.to_string());
+            Err(Failure::system(format!("unable to keep the lock of '{}': {cause}", config.run.display())))
+        }
+    }
+}
+
+/// The sources of events.
+struct Sources {
     events: Receiver<Event>,
     sender: SyncSender<Event>,
     control: UnixListener,
     children: notify::Receiver,
 }
 
-fn open_doors(site: &Site, signals: Signals, inherited: &mut Inherited) -> Result<Doors, Failure> {
-    let open = |path: &Path, error: io::Error| Failure::system(format!("unable to open '{}': {error}", path.display()));
-    let (sender, events) = event::channel();
-    let path = site.notify_socket();
-    let children = match inherited.datagram(estate::NOTIFY) {
-        Some(socket) => notify::Receiver::adopt(socket),
-        None => notify::Receiver::bind(&path),
-    };
-    let children = children.map_err(|error| open(&path, error))?;
-    let again = children.try_clone().map_err(|error| open(&path, error))?;
-    event::from_children(again, sender.clone()).map_err(Failure::system)?;
-    event::from_signals(signals, sender.clone()).map_err(Failure::system)?;
-    let path = site.control_socket();
-    let left = inherited.unix(estate::CONTROL);
-    let control = control::open(&path, left, sender.clone()).map_err(|error| open(&path, error))?;
-    Ok(Doors { events, sender, control, children })
+impl Sources {
+    /// Opens the sockets, or takes them from the previous program, and starts the threads.
+    fn open(config: &Config, signals: Signals, inherited: &mut Inherited) -> Result<Self, Failure> {
+        let unable =
+            |path: &Path, error: io::Error| Failure::system(format!("unable to open '{}': {error}", path.display()));
+        let (sender, events) = event::channel();
+        let path = config.notify_socket();
+        let children = match inherited.datagram(saved::NOTIFY) {
+            Some(socket) => notify::Receiver::adopt(socket),
+            None => notify::Receiver::bind(&path),
+        };
+        let children = children.map_err(|error| unable(&path, error))?;
+        let duplicate = children.try_clone().map_err(|error| unable(&path, error))?;
+        event::from_children(duplicate, sender.clone()).map_err(Failure::system)?;
+        event::from_signals(signals, sender.clone()).map_err(Failure::system)?;
+        let path = config.control_socket();
+        let control = inherited.unix(saved::CONTROL);
+        let control = control::open(&path, control, config.mixer_socket(), sender.clone());
+        Ok(Self { events, sender, control: control.map_err(|error| unable(&path, error))?, children })
+    }
 }
 
 struct Supervisor {
@@ -127,41 +147,40 @@ struct Supervisor {
     upgrader: Upgrader,
     events: Receiver<Event>,
     sender: SyncSender<Event>,
-    /// What systemd was told last.
-    told: String,
-    /// When it is enough, after a signal.
+    /// The status that systemd was told last.
+    status: String,
+    /// When the supervisor ends at the latest, after a signal.
     end: Option<Instant>,
-    /// When systemd is told that we turn, and how often.
+    /// When systemd's watchdog is due, and its interval.
     watchdog: Option<(Instant, Duration)>,
 }
 
 impl Supervisor {
-    fn begin(cli: &Cli, program: Program, signals: Signals, inherited: &mut Inherited) -> Result<Self, Failure> {
-        let estate = estate(inherited)?;
-        let site = Site::new(cli, estate.as_ref())?;
-        let lock = if estate.is_some() { left_lock(&site)? } else { claim(&site)? };
-        let Doors { events, sender, control, children } = open_doors(&site, signals, inherited)?;
+    fn new(cli: &Cli, program: Program, signals: Signals, inherited: &mut Inherited) -> Result<Self, Failure> {
+        let saved = saved(inherited)?;
+        let config = Config::new(cli, saved.as_ref())?;
+        let lock = if saved.is_some() { inherited_lock(&config)? } else { lock(&config)? };
+        let Sources { events, sender, control, children } = Sources::open(&config, signals, inherited)?;
         let upgrader = Upgrader::new(program, lock, control, children);
         let now = Instant::now();
-        let (roster, recordings) = match estate {
-            Some(mut estate) => {
-                let recordings = Recordings::inherit(&site, std::mem::take(&mut estate.recordings));
-                (Roster::inherit(site, estate, inherited, now), recordings)
+        let (roster, mut recordings) = match saved {
+            Some(mut saved) => {
+                let recordings = Recordings::restore(&config, std::mem::take(&mut saved.recordings));
+                (Roster::restore(config, saved, inherited, now), recordings)
             }
             None => {
-                let recordings = Recordings::new(&site);
-                (Roster::open(site, inherited, now), recordings)
+                let recordings = Recordings::new(&config);
+                (Roster::open(config, inherited, now), recordings)
             }
         };
-        let mut recordings = recordings;
-        // Whoever ended while this program began: its SIGCHLD has come to nobody.
+        // SIGCHLD was lost during exec.
         recordings.reap(now);
-        let told = roster.summary();
+        let status = roster.summary();
         let watchdog = notify::watchdog_every().map(|every| (now, every));
-        Ok(Self { roster, recordings, upgrader, events, sender, told, end: None, watchdog })
+        Ok(Self { roster, recordings, upgrader, events, sender, status, end: None, watchdog })
     }
 
-    /// The loop. It ends when a signal says so and all children are gone, or at the latest after [`END_PATIENCE`].
+    /// Handles events until a signal ends the supervisor and all children are gone, at the latest after [`END_TIMEOUT`].
     fn serve(&mut self) {
         loop {
             let event = next(&self.events, self.deadline());
@@ -169,7 +188,7 @@ impl Supervisor {
             match event {
                 Some(Event::Signal(SIGTERM | SIGINT)) if self.end.is_none() => {
                     notify::stopping();
-                    self.end = Some(now + END_PATIENCE);
+                    self.end = Some(now + END_TIMEOUT);
                     self.roster.stop(now);
                     self.recordings.stop(now);
                 }
@@ -192,18 +211,18 @@ impl Supervisor {
     /// Does what is due.
     fn tick(&mut self, now: Instant) {
         self.roster.tick(now);
-        self.recordings.tick(self.roster.site(), now);
+        self.recordings.tick(self.roster.config(), now);
         if self.end.is_none()
             && let Some(failed) = self.upgrader.tick(&self.roster, &self.recordings, now)
         {
-            self.stay(failed, now);
+            self.upgrade_failed(failed, now);
         }
         if let Some((at, every)) = self.watchdog.filter(|(at, _)| *at <= now) {
             notify::watchdog();
-            // By the same clock: what is late once is not late for ever.
+            // On a fixed schedule: one late notification does not delay the next.
             self.watchdog = Some(((at + every).max(now), every));
         }
-        self.tell();
+        self.notify_status();
     }
 
     fn handle(&mut self, event: Event, now: Instant) {
@@ -213,78 +232,76 @@ impl Supervisor {
                 self.roster.reap(now);
                 self.recordings.reap(now);
             }
-            Event::Notified { pid, .. } if pid == std::process::id() => self.hushed(now),
-            Event::Notified { pid, message } => {
-                if !self.recordings.notified(pid, &message, now) {
-                    self.roster.notified(pid, &message, now);
-                }
+            Event::Notified { pid, .. } if pid == std::process::id() => self.notifications_paused(now),
+            Event::Notified { pid, message } => notified(&mut self.roster, &mut self.recordings, pid, &message, now),
+            Event::Asked { request, client, .. } if ending && request != Request::Status => {
+                client.answer(Response::Refused { why: "unable to do this now: the supervisor is ending".into() });
             }
-            Event::Asked { request, answer, .. } if ending && request != Request::Status => {
-                answered(&answer, Response::Refused { why: "unable to do this now: the supervisor is ending".into() });
-            }
-            Event::Asked { request, pid, answer } => self.asked(request, pid, answer, now),
-            Event::Signal(SIGHUP) if !ending => self.hung_up(now),
+            Event::Asked { request, pid, client } => self.request(request, pid, client, now),
+            Event::Signal(SIGHUP) if !ending => self.hang_up(now),
             Event::Signal(_) => {}
         }
     }
 
-    /// Does what somebody asks for; it may be answered later.
-    fn asked(&mut self, request: Request, pid: u32, answer: Sender<Response>, now: Instant) {
-        let (name, verb) = match request {
-            Request::Restart { name } => (name, Verb::Restart),
-            Request::Start { name } => (name, Verb::Start),
-            Request::Stop { name } => (name, Verb::Stop),
-            Request::Kick { name } => (name, Verb::Kick),
-            Request::Enter(entrance) => return answered(&answer, self.roster.enter(pid, entrance)),
-            Request::Upgrade => return self.upgrade(Some(answer), now),
-            Request::Reload => return answered(&answer, self.reload(now)),
+    /// Does what a client requests, who may be answered later.
+    fn request(&mut self, request: Request, pid: u32, client: Client, now: Instant) {
+        let (name, action) = match request {
+            Request::Restart(Target::Listener(name)) => (name, Action::Restart),
+            Request::Start { name } => (name, Action::Start),
+            Request::Stop { name } => (name, Action::Stop),
+            Request::Kick { name } => (name, Action::Kick),
+            Request::Restart(Target::Supervisor) => return self.upgrade(Some(client), now),
+            // The client's own thread does it.
+            Request::Restart(Target::Mixer) => return,
+            Request::Enter(entrance) => return client.answer(self.roster.enter(pid, entrance)),
+            Request::Reload => return client.answer(self.reload(now)),
             Request::Record { room, action } => {
-                return self.recordings.asked(self.roster.site(), &room, action, answer, now);
+                return self.recordings.request(self.roster.config(), &room, action, client.answer, now);
             }
             Request::Status => {
                 let mut status = self.roster.status(now);
                 status.errors.extend(self.recordings.alarms());
-                return answered(&answer, Response::Status(status));
+                return client.answer(Response::Status(status));
             }
         };
-        self.roster.asked(&name, Waiting { verb, answer }, now);
+        self.roster.request(&name, Pending { action, answer: client.answer }, now);
     }
 
-    /// SIGHUP: where our own program is another one, that one reads everything again; else we do.
-    fn hung_up(&mut self, now: Instant) {
-        if self.upgrader.is_there_another_one() {
+    /// Handles SIGHUP: upgrades if the program's file was replaced, otherwise reads the configuration again.
+    fn hang_up(&mut self, now: Instant) {
+        if self.upgrader.is_program_replaced() {
             return self.upgrade(None, now);
         }
         self.reload(now);
         self.roster.hand_over(false);
     }
 
-    fn upgrade(&mut self, answer: Option<Sender<Response>>, now: Instant) {
+    fn upgrade(&mut self, client: Option<Client>, now: Instant) {
         self.roster.set_alarm(None);
-        if let Err(why) = self.upgrader.want(answer.clone(), now) {
-            self.stay(Failed { why, answer }, now);
+        if let Err(failed) = self.upgrader.request(client, now) {
+            self.upgrade_failed(failed, now);
         }
     }
 
-    /// The thread that hears the children has stopped: this is the moment. Who comes back hears them again.
-    fn hushed(&mut self, now: Instant) {
+    /// Upgrades now that the thread that receives notifications has stopped. If that fails, starts the thread again.
+    fn notifications_paused(&mut self, now: Instant) {
         if self.end.is_none()
-            && let Some(failed) = self.upgrader.hushed(&self.roster, &self.recordings, now)
+            && let Some(failed) = self.upgrader.notifications_paused(&self.roster, &self.recordings, now)
         {
-            self.stay(failed, now);
+            self.upgrade_failed(failed, now);
         }
-        let again = self.upgrader.children().try_clone();
-        if let Err(error) = again.and_then(|children| event::from_children(children, self.sender.clone())) {
-            log::error!("unable to hear the listeners any more: {error}; restart the supervisor");
+        let children = self.upgrader.children().try_clone();
+        if let Err(error) = children.and_then(|children| event::from_children(children, self.sender.clone())) {
+            log::error!("unable to receive notifications from the listeners: {error}; restart the supervisor");
         }
     }
 
-    /// No other program has taken our place. Whoever sent a signal wanted the files to be read again, too.
-    fn stay(&mut self, failed: Failed, now: Instant) {
+    /// Reports the failure to the client. Without one, SIGHUP asked for a reload too.
+    fn upgrade_failed(&mut self, failed: Failed, now: Instant) {
         log::error!("{}", failed.why);
         self.roster.set_alarm(Some(failed.why.clone()));
-        match failed.answer {
-            Some(answer) => answered(&answer, Response::Refused { why: failed.why }),
+        match failed.client {
+            Some(client) => client.answer(Response::Refused { why: failed.why }),
             None => drop(self.reload(now)),
         }
     }
@@ -301,23 +318,21 @@ impl Supervisor {
         Response::Reloaded(changes)
     }
 
-    /// Tells systemd how things are, when that has changed.
-    fn tell(&mut self) {
+    /// Tells systemd the status if it has changed.
+    fn notify_status(&mut self) {
         let summary = self.roster.summary();
-        if summary != self.told {
+        if summary != self.status {
             notify::status(&summary);
-            self.told = summary;
+            self.status = summary;
         }
     }
 }
 
-fn left_lock(site: &Site) -> Result<Lock, Failure> {
-    match Lock::from_stdin() {
-        Ok(Some(lock)) => Ok(lock),
-        other => {
-            let cause = other.err().map_or_else(|| "another process has it".to_owned(), |error| error.to_string());
-            Err(Failure::system(format!("unable to keep the lock of '{}': {cause}", site.run.display())))
-        }
+/// Passes a child's message on to its listener or recorder. Listeners come first: a listener may have the process id of a recorder that
+/// has died.
+fn notified(roster: &mut Roster, recordings: &mut Recordings, pid: u32, message: &Message, now: Instant) {
+    if !roster.notified(pid, message, now) && !recordings.notified(pid, message, now) {
+        log::debug!("ignoring {message:?} of process {pid}, which is not a child of ours");
     }
 }
 
@@ -328,15 +343,49 @@ fn next(events: &Receiver<Event>, deadline: Option<Instant>) -> Option<Event> {
     events.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok()
 }
 
-/// Whoever asked may have left.
-fn answered(to: &Sender<Response>, response: Response) {
-    let _ = to.send(response);
-}
-
-fn remove_sockets(site: &Site) {
-    for path in [site.control_socket(), site.notify_socket()] {
+fn remove_sockets(config: &Config) {
+    for path in [config.control_socket(), config.notify_socket()] {
         if let Err(error) = fs::remove_file(&path) {
             log::debug!("unable to remove '{}': {error}", path.display());
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+    use palabre_config::control::State;
+    use palabre_config::{Key, Participant};
+
+    #[test]
+    fn listener_with_the_process_id_of_a_failed_recorder_is_heard() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, listener) =
+            (dir.path().to_str().unwrap(), concat!(env!("CARGO_MANIFEST_DIR"), "/tests/never-ready"));
+        fs::write(dir.path().join("palabre.toml"), "bind = \"127.0.0.1\"\n").unwrap();
+        fs::create_dir(dir.path().join(palabre_config::PARTICIPANTS_DIR)).unwrap();
+        Participant::new("alice".parse().unwrap(), 0, Key::generate().unwrap().hash()).write(dir.path()).unwrap();
+        let cli = Cli::parse_from(["x", "--config", path, "--run", path, "--listener", listener]);
+        let (config, now) = (Config::new(&cli, None).unwrap(), Instant::now());
+        let mut recordings = Recordings::new(&config);
+        let mut roster = Roster::open(config, &mut Inherited::default(), now);
+        let pid = roster.status(now).participants[0].pid.unwrap();
+        recordings.add_failed("main".parse().unwrap(), pid);
+        let ready = Message { ready: true, ..Message::default() };
+        notified(&mut roster, &mut recordings, pid, &ready, now);
+        assert_eq!(roster.status(now).participants[0].state, State::Ready);
+        assert!(
+            recordings.alarms().next().unwrap().contains("no longer recorded"),
+            "the recording has not become ready"
+        );
+        roster.stop(now);
+        let end = now + END_TIMEOUT;
+        while !roster.is_empty() {
+            roster.reap(end);
+            roster.tick(end);
+            std::thread::yield_now();
         }
     }
 }

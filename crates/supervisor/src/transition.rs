@@ -1,53 +1,53 @@
-//! The states of a participant's listener, as a table. What is not in the table can't happen, and is logged if it does.
+//! The states of a participant's service and their transitions, as a table. A trigger that is not in the table is logged and ignored.
 //!
-//! A process that is replaced by another one changes nothing here: the seat serves all the time.
+//! A planned replacement of a process is no transition, since the service is available all the time.
 
 use palabre_config::control::State;
 
-/// What can happen to a listener.
+/// What changes the state of a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Happening {
-    /// The process serves.
+pub(crate) enum Trigger {
+    /// The process is ready.
     BecameReady,
-    /// Somebody listens.
-    SomebodyCame,
-    /// Nobody listens any more.
-    EverybodyLeft,
-    /// The process is gone, or could not be started, and will be started again.
+    /// The participant has connected.
+    Connected,
+    /// The participant has disconnected.
+    Disconnected,
+    /// The process has ended, or could not be started, and will be restarted.
     Died,
-    /// The process is gone, and the one that was to replace it is not ready yet.
-    DiedBeforeItsSuccessor,
-    /// The process is gone, or could not be started, and its port is closed.
-    WasGivenUp,
-    /// The wait is over.
+    /// The process has ended before its successor was ready.
+    DiedDuringHandover,
+    /// The process has ended, or could not be started, and the port was closed.
+    GaveUp,
+    /// The delay before a restart has passed.
     RetryIsDue,
-    /// Somebody wants it to be tried now, or to serve again after it was stopped.
-    StartAsked,
-    /// All its connections are to end, and another process is to serve.
-    KickAsked,
-    /// Somebody wants it to end, or its file is gone, or the supervisor ends.
-    StopAsked,
-    /// The last process has left after that.
-    AllLeft,
+    /// An operator wants a start now, also of a stopped service.
+    StartRequested,
+    /// All connections must end, and a new process must serve.
+    KickRequested,
+    /// An operator stops the service, or the participant was removed, or the supervisor ends.
+    StopRequested,
+    /// The last process has ended after a stop.
+    Drained,
 }
 
-/// The state after `happening`, or `None` where it has no business in this state.
-pub fn after(state: State, happening: Happening) -> Option<State> {
-    use Happening::{
-        AllLeft, BecameReady, Died, DiedBeforeItsSuccessor, EverybodyLeft, KickAsked, RetryIsDue, SomebodyCame,
-        StartAsked, StopAsked, WasGivenUp,
-    };
+/// Returns the state after `trigger`, or `None` if the trigger has no meaning in this state.
+pub(crate) fn after(state: State, trigger: Trigger) -> Option<State> {
     use State::{BackingOff, Draining, Failed, Ready, Serving, Starting, Stopped};
-    let next = match (state, happening) {
+    use Trigger::{
+        BecameReady, Connected, Died, DiedDuringHandover, Disconnected, Drained, GaveUp, KickRequested, RetryIsDue,
+        StartRequested, StopRequested,
+    };
+    let next = match (state, trigger) {
         (Starting, BecameReady) => Ready,
-        (Ready, SomebodyCame) => Serving,
-        (Serving, EverybodyLeft) => Ready,
+        (Ready, Connected) => Serving,
+        (Serving, Disconnected) => Ready,
         (Starting | Ready | Serving, Died) => BackingOff,
-        (Starting | Ready | Serving, WasGivenUp) => Failed,
-        (Ready | Serving, DiedBeforeItsSuccessor | KickAsked) => Starting,
-        (BackingOff | Failed, RetryIsDue | StartAsked) | (Stopped, StartAsked) => Starting,
-        (Starting | Ready | Serving | BackingOff | Failed, StopAsked) => Draining,
-        (Draining, AllLeft) => Stopped,
+        (Starting | Ready | Serving, GaveUp) => Failed,
+        (Ready | Serving, DiedDuringHandover | KickRequested) => Starting,
+        (BackingOff | Failed, RetryIsDue | StartRequested) | (Stopped, StartRequested) => Starting,
+        (Starting | Ready | Serving | BackingOff | Failed, StopRequested) => Draining,
+        (Draining, Drained) => Stopped,
         _ => return None,
     };
     Some(next)
@@ -56,60 +56,60 @@ pub fn after(state: State, happening: Happening) -> Option<State> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Happening::*;
     use State::{BackingOff, Draining, Failed, Ready, Serving, Starting, Stopped};
+    use Trigger::*;
 
     const STATES: [State; 7] = [Starting, Ready, Serving, Draining, BackingOff, Failed, Stopped];
-    const HAPPENINGS: [Happening; 11] = [
+    const TRIGGERS: [Trigger; 11] = [
         BecameReady,
-        SomebodyCame,
-        EverybodyLeft,
+        Connected,
+        Disconnected,
         Died,
-        DiedBeforeItsSuccessor,
-        WasGivenUp,
+        DiedDuringHandover,
+        GaveUp,
         RetryIsDue,
-        StartAsked,
-        KickAsked,
-        StopAsked,
-        AllLeft,
+        StartRequested,
+        KickRequested,
+        StopRequested,
+        Drained,
     ];
 
     #[test]
     fn every_state_can_be_reached_and_left() {
         for state in STATES {
-            assert!(HAPPENINGS.iter().any(|happening| after(state, *happening).is_some()), "{state}");
-            let reached = STATES.iter().any(|from| HAPPENINGS.iter().any(|how| after(*from, *how) == Some(state)));
+            assert!(TRIGGERS.iter().any(|trigger| after(state, *trigger).is_some()), "{state}");
+            let reached = STATES.iter().any(|from| TRIGGERS.iter().any(|how| after(*from, *how) == Some(state)));
             assert!(reached, "{state}");
         }
     }
 
     #[test]
-    fn every_happening_has_its_business_somewhere() {
-        for happening in HAPPENINGS {
-            assert!(STATES.iter().any(|state| after(*state, happening).is_some()), "{happening:?}");
+    fn every_trigger_has_a_meaning_in_some_state() {
+        for trigger in TRIGGERS {
+            assert!(STATES.iter().any(|state| after(*state, trigger).is_some()), "{trigger:?}");
         }
     }
 
     #[test]
-    fn a_listener_can_be_stopped_in_any_state_but_those_after_that() {
+    fn service_can_be_stopped_in_every_state_but_draining_and_stopped() {
         for state in STATES {
             let expected = if matches!(state, Draining | Stopped) { None } else { Some(Draining) };
-            assert_eq!(after(state, StopAsked), expected, "{state}");
+            assert_eq!(after(state, StopRequested), expected, "{state}");
         }
     }
 
     #[test]
-    fn who_was_stopped_comes_back_when_somebody_asks_and_by_nothing_else() {
-        for happening in HAPPENINGS {
-            let expected = (happening == StartAsked).then_some(Starting);
-            assert_eq!(after(Stopped, happening), expected, "{happening:?}");
+    fn stopped_service_starts_by_request_only() {
+        for trigger in TRIGGERS {
+            let expected = (trigger == StartRequested).then_some(Starting);
+            assert_eq!(after(Stopped, trigger), expected, "{trigger:?}");
         }
     }
 
     #[test]
-    fn no_happening_leaves_a_state_as_it_is() {
+    fn no_trigger_keeps_the_state() {
         for state in STATES {
-            assert!(HAPPENINGS.iter().all(|happening| after(state, *happening) != Some(state)));
+            assert!(TRIGGERS.iter().all(|trigger| after(state, *trigger) != Some(state)));
         }
     }
 }

@@ -1,38 +1,38 @@
-//! The supervisor becomes a newer program in the same process; its children stay its own, and nobody is refused meanwhile.
+//! The supervisor replaces its program in the same process: children, sockets and connections stay.
 //!
-//! First the new program is asked whether it could (`--probe`): a file that can't be run, a configuration that it refuses, a
-//! state that it doesn't know leave the old one running. Then everything that is going on comes to its end, the thread that
-//! hears the children stops, so that what they say from now on waits in the socket, and execve(2) does it.
+//! First the new program is probed (`--probe`): a file that can't be run, an invalid configuration or an unknown version of the saved state
+//! leaves the old program running. Then the supervisor waits until nothing is in progress, stops the thread that receives notifications, so
+//! that later ones stay in the socket, and calls execve(2).
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::Sender;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use palabre_config::control::Response;
 use palabre_host::inherit::Legacy;
 use palabre_host::lock::Lock;
 use palabre_host::notify;
 use palabre_host::program::Program;
 use palabre_host::stamp::FileStamp;
 
-use crate::estate;
+use crate::event::Client;
 use crate::recordings::Recordings;
 use crate::roster::Roster;
+use crate::saved;
 
-/// How long the new program may think about whether it could.
-const PROBE_PATIENCE: Duration = Duration::from_secs(5);
-/// How long what is going on may take to come to its end.
-const REST_PATIENCE: Duration = Duration::from_secs(15);
-/// The most bytes of what it says that are read.
-const MOST_WORDS: u64 = 4096;
-const LOOK: Duration = Duration::from_millis(5);
+/// Timeout for the probe.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Timeout for the end of what is in progress.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
+/// Maximum length of the probe's output, in bytes.
+const MAX_PROBE_BYTES: u64 = 4096;
+/// Interval between two checks whether the probe has ended.
+const PROBE_INTERVAL: Duration = Duration::from_millis(5);
 
-/// What a program needs to become another one.
-pub struct Upgrader {
+/// Replaces the program.
+pub(crate) struct Upgrader {
     program: Program,
     /// The file of the program that runs.
     stamp: Option<FileStamp>,
@@ -42,138 +42,161 @@ pub struct Upgrader {
     wanted: Option<Wanted>,
 }
 
-/// Somebody wants it.
+/// A requested upgrade.
 struct Wanted {
-    /// Who waits to hear that it failed; nobody after a signal.
-    answer: Option<Sender<Response>>,
+    /// The client that asked for it; none after a signal.
+    client: Option<Client>,
     until: Instant,
-    /// The thread that hears the children was told to stop.
-    is_hushed: bool,
+    /// The thread that receives notifications was told to stop.
+    is_paused: bool,
+}
+
+/// An upgrade that failed.
+pub(crate) struct Failed {
+    pub(crate) why: String,
+    /// The client that waits for the answer.
+    pub(crate) client: Option<Client>,
 }
 
 impl Upgrader {
-    /// `program` is the one that runs; the others are what it holds.
-    pub fn new(program: Program, lock: Lock, control: UnixListener, children: notify::Receiver) -> Self {
+    /// Makes an upgrader of `program`, which runs, and of what the next program inherits.
+    pub(crate) fn new(program: Program, lock: Lock, control: UnixListener, children: notify::Receiver) -> Self {
         let stamp = FileStamp::of(program.path());
         Self { program, stamp, lock, control, children, wanted: None }
     }
 
-    /// The socket on which children speak, once more.
-    pub fn children(&self) -> &notify::Receiver {
+    /// Returns the socket on which children notify.
+    pub(crate) fn children(&self) -> &notify::Receiver {
         &self.children
     }
 
-    /// Whether there is another file at our path, or none.
-    pub fn is_there_another_one(&self) -> bool {
+    /// Whether another file, or none, is at the program's path.
+    pub(crate) fn is_program_replaced(&self) -> bool {
         FileStamp::of(self.program.path()) != self.stamp
     }
 
-    /// When [`Self::tick`] must be called.
-    pub fn deadline(&self) -> Option<Instant> {
+    /// Returns when [`Self::tick`] must be called.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         self.wanted.as_ref().map(|wanted| wanted.until)
     }
 
-    /// Somebody wants it. An error says why it can't be.
-    pub fn want(&mut self, answer: Option<Sender<Response>>, now: Instant) -> Result<(), String> {
+    /// Requests an upgrade.
+    pub(crate) fn request(&mut self, client: Option<Client>, now: Instant) -> Result<(), Failed> {
         if self.wanted.is_some() {
-            return Err(self.unable("somebody else wants it already"));
+            return Err(Failed { why: self.unable("somebody else wants it already"), client });
         }
-        self.probe()?;
-        self.wanted = Some(Wanted { answer, until: now + REST_PATIENCE, is_hushed: false });
+        if let Err(why) = self.probe() {
+            return Err(Failed { why, client });
+        }
+        self.wanted = Some(Wanted { client, until: now + IDLE_TIMEOUT, is_paused: false });
         Ok(())
     }
 
-    /// Goes on with it, when everything is at rest. When it fails, why, and who waits to hear that.
-    pub fn tick(&mut self, roster: &Roster, recordings: &Recordings, now: Instant) -> Option<Failed> {
+    /// Stops the thread that receives notifications when nothing is in progress. Returns the upgrade if it failed.
+    pub(crate) fn tick(&mut self, roster: &Roster, recordings: &Recordings, now: Instant) -> Option<Failed> {
         let wanted = self.wanted.as_mut()?;
         if wanted.until <= now {
             return Some(self.failed("listeners are still being started or ended; try again later"));
         }
-        if !wanted.is_hushed && roster.is_at_rest() && recordings.is_at_rest() {
-            wanted.is_hushed = true;
-            if let Err(error) = self.hush(roster) {
+        if !wanted.is_paused && roster.is_idle() && recordings.is_idle() {
+            wanted.is_paused = true;
+            if let Err(error) = pause_notifications(roster) {
                 return Some(self.failed(&format!("unable to notify ourselves: {error}")));
             }
         }
         None
     }
 
-    /// The thread that hears the children has stopped. Does it, and comes back only when it failed or must wait.
-    pub fn hushed(&mut self, roster: &Roster, recordings: &Recordings, now: Instant) -> Option<Failed> {
+    /// Replaces the program after the thread that receives notifications has stopped. Returns only if that failed or must wait.
+    pub(crate) fn notifications_paused(
+        &mut self,
+        roster: &Roster,
+        recordings: &Recordings,
+        now: Instant,
+    ) -> Option<Failed> {
         let wanted = self.wanted.as_mut()?;
-        if !(roster.is_at_rest() && recordings.is_at_rest()) {
+        if !(roster.is_idle() && recordings.is_idle()) {
             // Something has begun meanwhile.
-            wanted.is_hushed = false;
+            wanted.is_paused = false;
             return None;
         }
-        let why = self.leave(roster, recordings, now);
+        let why = self.replace(roster, recordings, now);
         Some(self.failed(&why))
-    }
-
-    fn hush(&self, roster: &Roster) -> std::io::Result<()> {
-        let socket = UnixDatagram::unbound()?;
-        socket.send_to(b"STOPPING=1", roster.site().notify_socket()).map(drop)
     }
 
     /// Asks the program at our path whether it could take over.
     fn probe(&self) -> Result<(), String> {
         let mut command = Command::new(self.program.path());
-        command.args(self.program.arguments()).arg("--probe").arg(estate::VERSION.to_string());
+        command.args(self.program.arguments()).arg("--probe").arg(saved::VERSION.to_string());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         notify::scrub(&mut command);
         command.env_remove("JOURNAL_STREAM");
         let mut child = command.spawn().map_err(|error| self.unable(&error.to_string()))?;
-        let status = end_of(&mut child).map_err(|why| self.unable(&why))?;
+        let status = wait(&mut child).map_err(|why| self.unable(&why))?;
         let (mut promise, mut said) = (String::new(), String::new());
-        let _ = child.stdout.take().map(|stdout| stdout.take(MOST_WORDS).read_to_string(&mut promise));
-        let _ = child.stderr.take().map(|stderr| stderr.take(MOST_WORDS).read_to_string(&mut said));
-        if status.success() && promise == estate::promise(estate::VERSION) {
+        let _ = child.stdout.take().map(|stdout| stdout.take(MAX_PROBE_BYTES).read_to_string(&mut promise));
+        let _ = child.stderr.take().map(|stderr| stderr.take(MAX_PROBE_BYTES).read_to_string(&mut said));
+        if status.success() && promise == saved::promise(saved::VERSION) {
             return Ok(());
         }
         let said = said.lines().last().unwrap_or("it doesn't say that it takes over");
         Err(self.unable(&format!("it ended with {status}: {said}")))
     }
 
-    /// Comes back only when it failed, with the reason.
-    fn leave(&self, roster: &Roster, recordings: &Recordings, now: Instant) -> String {
-        let environment = || {
-            let mut estate = roster.leave_behind(now);
-            estate.recordings = recordings.leave_behind();
-            let mut legacy = Legacy::new(&serde_json::to_vec(&estate)?)?;
-            legacy.leave(estate::CONTROL, &self.control)?;
-            legacy.leave(estate::NOTIFY, &self.children.as_fd())?;
-            for (name, socket) in roster.sockets() {
-                legacy.leave(name.as_str(), &socket)?;
-            }
-            self.lock.to_stdin()?;
-            let environment = legacy.environment();
-            std::io::Result::Ok((legacy, environment))
-        };
+    /// Replaces the program. Returns only if that failed, with the reason.
+    fn replace(&self, roster: &Roster, recordings: &Recordings, now: Instant) -> String {
         log::info!("replacing this process by '{}'", self.program.path().display());
-        match environment() {
-            Ok((_legacy, environment)) => self.unable(&self.program.replace(&environment).to_string()),
+        match self.leave(roster, recordings, now) {
+            Ok(legacy) => self.unable(&self.program.replace(&legacy.environment()).to_string()),
             Err(error) => self.unable(&error.to_string()),
         }
     }
 
+    /// Prepares the descriptors that the next program inherits.
+    fn leave(&self, roster: &Roster, recordings: &Recordings, now: Instant) -> io::Result<Legacy> {
+        let mut state = roster.save(now);
+        state.recordings = recordings.save();
+        let mut legacy = Legacy::new(&serde_json::to_vec(&state)?)?;
+        legacy.leave(saved::CONTROL, &self.control)?;
+        legacy.leave(saved::NOTIFY, &self.children.as_fd())?;
+        let client = self.wanted.as_ref().and_then(|wanted| wanted.client.as_ref());
+        if let Some(connection) = client.and_then(|client| client.connection.as_ref()) {
+            legacy.leave(saved::CLIENT, connection)?;
+        }
+        for (name, socket) in roster.sockets() {
+            legacy.leave(name.as_str(), &socket)?;
+        }
+        self.lock.to_stdin()?;
+        Ok(legacy)
+    }
+
     fn failed(&mut self, why: &str) -> Failed {
-        let answer = self.wanted.take().and_then(|wanted| wanted.answer);
+        let client = self.wanted.take().and_then(|wanted| wanted.client);
         let why = if why.starts_with("unable") { why.to_owned() } else { self.unable(why) };
-        Failed { why, answer }
+        Failed { why, client }
     }
 
     fn unable(&self, cause: &str) -> String {
-        format!("unable to become '{}': {cause}; the supervisor goes on as it was", self.program.path().display())
+        format!(
+            "unable to execute '{}': {cause}; the supervisor keeps the running program",
+            self.program.path().display()
+        )
     }
 }
 
-/// How a probe has ended. One that doesn't end in time is killed.
-fn end_of(child: &mut Child) -> Result<ExitStatus, String> {
-    let until = Instant::now() + PROBE_PATIENCE;
+/// Has the thread that receives notifications stop, by a notification of this process itself.
+fn pause_notifications(roster: &Roster) -> io::Result<()> {
+    let socket = UnixDatagram::unbound()?;
+    socket.send_to(b"STOPPING=1", roster.config().notify_socket()).map(drop)
+}
+
+/// Waits for the end of a probe, and kills it after its timeout.
+fn wait(child: &mut Child) -> Result<ExitStatus, String> {
+    let until = Instant::now() + PROBE_TIMEOUT;
     loop {
         match child.try_wait() {
             Ok(Some(status)) => return Ok(status),
-            Ok(None) if Instant::now() < until => thread::sleep(LOOK),
+            Ok(None) if Instant::now() < until => thread::sleep(PROBE_INTERVAL),
             other => {
                 let _ = child.kill();
                 let _ = child.wait();
@@ -181,12 +204,4 @@ fn end_of(child: &mut Child) -> Result<ExitStatus, String> {
             }
         }
     }
-}
-
-/// It failed.
-pub struct Failed {
-    /// Why.
-    pub why: String,
-    /// Who waits to hear that.
-    pub answer: Option<Sender<Response>>,
 }

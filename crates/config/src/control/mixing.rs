@@ -1,35 +1,35 @@
-//! What the mixer counts, as it is said on the control socket.
+//! The mixer's counters, as the control socket reports them.
 
 use palabre_room::{LATE_US, MixerReport};
 use serde::{Deserialize, Serialize};
 
-/// What the mixer has counted since it began: `palabre_room::MixerReport`.
+/// The mixer's counters since its start, from `palabre_room::MixerReport`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mixing {
-    /// Ticks of 20 ms at which something was mixed.
+    /// Ticks of 20 ms in which sound was mixed.
     pub ticks: u64,
-    /// Ticks that were left out because the process was kept from running.
+    /// Ticks that were skipped because the process did not run in time.
     pub skipped: u64,
-    /// How many ticks were late by at most so many µs, and by more than those before; the last place has no bound.
+    /// Histogram of lateness: upper bound in µs, and number of ticks above the previous bound. The last bucket has no bound.
     pub late: Vec<(Option<u64>, u64)>,
-    /// The lateness of all ticks together, in µs.
+    /// Sum of the lateness of all ticks, in µs.
     pub late_us: u64,
-    /// In the order of rooms and names.
+    /// The participants, in order of rooms and names.
     pub participants: Vec<MixedParticipant>,
 }
 
-/// What was lost on one participant's ways, as far as the mixer sees.
+/// Losses of one participant that the mixer sees.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MixedParticipant {
-    /// The room.
+    /// Room.
     pub room: String,
-    /// The login name.
+    /// Login name.
     pub name: String,
-    /// Frames of 20 ms that their listener was too slow for.
+    /// Frames of 20 ms for which the listener was too slow.
     pub lost_frames: u64,
-    /// How often what they say ran dry and went on.
+    /// Number of underruns of the participant's jitter buffer.
     pub underruns: u64,
-    /// For how many milliseconds they have talked.
+    /// Time for which the participant has talked, in ms.
     pub talked_ms: u64,
 }
 

@@ -5,13 +5,22 @@
 
 use std::fmt;
 
-use palabre_room::Voice;
+use palabre_room::MicState;
 use serde::{Deserialize, Serialize};
-
-use super::ControlError;
 
 /// Maximum length of an encoded report, in bytes.
 pub const MAX_REPORT_BYTES: usize = 1024;
+
+/// Why a text is not a report.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// The text is too long.
+    #[error("a report of {0} bytes has more than {MAX_REPORT_BYTES}")]
+    TooLong(usize),
+    /// The text is not a report's JSON.
+    #[error("{0}")]
+    Malformed(#[source] serde_json::Error),
+}
 
 /// The report of one listener.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,7 +35,7 @@ pub struct ListenerReport {
     pub hand: bool,
     /// The participant's microphone, as the page shows it.
     #[serde(with = "Microphone", skip_serializing_if = "is_open")]
-    pub microphone: Voice,
+    pub microphone: MicState,
     /// The listener could not use the certificate that it was told to read, and keeps the previous one.
     #[serde(skip_serializing_if = "is_false")]
     pub certificate_refused: bool,
@@ -113,15 +122,14 @@ impl ListenerReport {
     /// runs until it is replaced after the supervisor's upgrade.
     ///
     /// # Errors
-    /// [`ControlError::Malformed`].
-    pub fn parse(text: &str) -> Result<Self, ControlError> {
+    /// [`ReportError`].
+    pub fn parse(text: &str) -> Result<Self, ReportError> {
         if text.len() > MAX_REPORT_BYTES {
-            let error = format!("a report of {} bytes, more than {MAX_REPORT_BYTES}", text.len());
-            return Err(ControlError::Malformed(error));
+            return Err(ReportError::TooLong(text.len()));
         }
         match Self::from_words(text) {
             Some(report) => Ok(report),
-            None => serde_json::from_str(text).map_err(|error| ControlError::Malformed(error.to_string())),
+            None => serde_json::from_str(text).map_err(ReportError::Malformed),
         }
     }
 
@@ -130,9 +138,9 @@ impl ListenerReport {
         let streams = text.split(' ').next()?.strip_prefix("streams=")?.parse().ok()?;
         let has = |wanted| text.split(' ').any(|word| word == wanted);
         let microphone = match (has("mic=muted"), has("mic=none")) {
-            (true, _) => Voice::Muted,
-            (_, true) => Voice::None,
-            _ => Voice::Open,
+            (true, _) => MicState::Muted,
+            (_, true) => MicState::None,
+            _ => MicState::Open,
         };
         let certificate_refused = has("certificate=refused");
         Some(Self { streams, hand: has("hand"), microphone, certificate_refused, ..Self::default() })
@@ -144,9 +152,9 @@ impl fmt::Display for ListenerReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "streams={} speaking={}", self.streams, self.speaking)?;
         let microphone = match self.microphone {
-            Voice::Open => "",
-            Voice::Muted => " mic=muted",
-            Voice::None => " mic=none",
+            MicState::Open => "",
+            MicState::Muted => " mic=muted",
+            MicState::None => " mic=none",
         };
         let certificate = if self.certificate_refused { " certificate=refused" } else { "" };
         write!(f, "{}{microphone}{certificate}", if self.hand { " hand" } else { "" })
@@ -164,9 +172,9 @@ impl fmt::Display for Speaking {
     }
 }
 
-/// [`Voice`] in JSON.
+/// [`MicState`] in JSON.
 #[derive(Serialize, Deserialize)]
-#[serde(remote = "Voice", rename_all = "kebab-case")]
+#[serde(remote = "MicState", rename_all = "kebab-case")]
 enum Microphone {
     Open,
     Muted,
@@ -177,8 +185,8 @@ fn is_false(flag: &bool) -> bool {
     !flag
 }
 
-fn is_open(microphone: &Voice) -> bool {
-    *microphone == Voice::Open
+fn is_open(microphone: &MicState) -> bool {
+    *microphone == MicState::Open
 }
 
 #[cfg(test)]
@@ -192,7 +200,7 @@ mod tests {
             streams: u32::MAX,
             speaking: Speaking::Queue,
             hand: true,
-            microphone: Voice::Muted,
+            microphone: MicState::Muted,
             certificate_refused: true,
             traffic: Traffic { sent: u64::MAX, received: u64::MAX, skipped: u64::MAX },
             page: Some(PageReport {
@@ -229,7 +237,8 @@ mod tests {
     #[test]
     fn words_of_an_earlier_release_tell_presence() {
         let report = ListenerReport::parse("streams=1 speaking=ws hand mic=muted delay=142ms sent=9").unwrap();
-        let expected = ListenerReport { streams: 1, hand: true, microphone: Voice::Muted, ..ListenerReport::default() };
+        let expected =
+            ListenerReport { streams: 1, hand: true, microphone: MicState::Muted, ..ListenerReport::default() };
         assert_eq!(report, expected);
         assert_eq!(ListenerReport::parse("streams=0 speaking=no").unwrap(), ListenerReport::default());
     }
@@ -240,7 +249,7 @@ mod tests {
             assert!(ListenerReport::parse(bad).is_err(), "{bad}");
         }
         let long = format!("{{\"streams\":1{}}}", " ".repeat(MAX_REPORT_BYTES));
-        assert!(ListenerReport::parse(&long).unwrap_err().to_string().contains("more than 1024"), "{long}");
+        assert!(ListenerReport::parse(&long).unwrap_err().to_string().contains("has more than 1024"), "{long}");
     }
 
     #[test]

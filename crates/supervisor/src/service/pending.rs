@@ -1,4 +1,4 @@
-//! What somebody asks of one seat, and whoever waits to hear that it is done.
+//! A request about one service, and the client that waits for its outcome.
 
 use std::fmt;
 use std::sync::mpsc::Sender;
@@ -6,23 +6,23 @@ use std::sync::mpsc::Sender;
 use palabre_config::control::{Response, State};
 use palabre_room::Name;
 
-/// What is asked.
+/// What is requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verb {
-    /// A new process, without losing a word.
+pub(crate) enum Action {
+    /// Replace the process by a new one without loss.
     Restart,
-    /// A process where there is none.
+    /// Start a process if there is none.
     Start,
-    /// No process, until [`Self::Start`].
+    /// End the process until [`Self::Start`].
     Stop,
-    /// No connection: a new process at once.
+    /// End all connections and start a new process at once.
     Kick,
 }
 
-impl Verb {
-    /// Why this can't be done now, if it can't. `waits` is what somebody else waits for.
-    pub fn objection(self, state: State, waits: Option<Self>) -> Option<&'static str> {
-        match (self, state, waits) {
+impl Action {
+    /// Returns why the action is refused now, if it is. `pending` is the action that another client waits for.
+    pub(crate) fn objection(self, state: State, pending: Option<Self>) -> Option<&'static str> {
+        match (self, state, pending) {
             (Self::Stop, State::Draining, _) | (_, State::Draining, Some(Self::Stop)) => {
                 Some("it is being stopped already")
             }
@@ -34,7 +34,7 @@ impl Verb {
     }
 }
 
-impl fmt::Display for Verb {
+impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Restart => "restart",
@@ -45,28 +45,27 @@ impl fmt::Display for Verb {
     }
 }
 
-/// Somebody who waits.
+/// A request that is not yet answered.
 #[derive(Debug)]
-pub struct Waiting {
-    /// For what.
-    pub verb: Verb,
-    /// Where the answer goes.
-    pub answer: Sender<Response>,
+pub(crate) struct Pending {
+    pub(crate) action: Action,
+    /// Passes the answer to the thread that serves the client.
+    pub(crate) answer: Sender<Response>,
 }
 
-impl Waiting {
-    /// It is done.
-    pub fn done(self) {
+impl Pending {
+    /// Answers that the action is done.
+    pub(crate) fn done(self) {
         self.reply(Response::Ok);
     }
 
-    /// It is not done.
-    pub fn refused(self, name: &Name, cause: &str) {
-        let why = format!("unable to {} '{name}': {cause}", self.verb);
+    /// Answers that the action is refused.
+    pub(crate) fn refused(self, name: &Name, cause: &str) {
+        let why = format!("unable to {} '{name}': {cause}", self.action);
         self.reply(Response::Refused { why });
     }
 
-    /// Whoever asked may have left; that is their business.
+    /// Answers. The client may have left.
     fn reply(self, response: Response) {
         let _ = self.answer.send(response);
     }

@@ -1,0 +1,291 @@
+//! A Unix socket on which a daemon is asked to replace its program ([`crate::program`]).
+//!
+//! The client sends `restart` and waits. The daemon keeps the connection over execve(2), and the next program answers `done` when it
+//! serves; or the daemon answers `failed` and the reason, and goes on. A connection that ends without an answer means that the daemon
+//! has ended. Only root and the daemon's own user may ask.
+
+use std::fs;
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::inherit::{Inherited, Legacy};
+use crate::lock::Lock;
+use crate::peer;
+
+const REQUEST: &[u8] = b"restart\n";
+const DONE: &str = "done\n";
+const FAILED: &str = "failed ";
+
+/// Names of the descriptors that the next program inherits.
+const SOCKET: &str = "+restart";
+const CLIENT: &str = "+restart-client";
+
+/// Maximum length of an answer, in bytes.
+const MAX_ANSWER_BYTES: usize = 4096;
+
+/// Timeout for another process of the same kind that is just opening its socket.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The daemon's socket.
+#[derive(Debug)]
+pub struct RestartSocket {
+    listener: UnixListener,
+    /// The newest client, until its request has come.
+    waiting: Option<UnixStream>,
+}
+
+/// A client that waits for an answer.
+#[derive(Debug)]
+pub struct Client(UnixStream);
+
+impl RestartSocket {
+    /// Opens the socket at `path`, in place of a file or a socket that another process left there. Returns `None` where another process
+    /// serves it.
+    ///
+    /// # Errors
+    /// Those of the system; [`ErrorKind::NotFound`] where the directory doesn't exist.
+    pub fn open(path: &Path) -> io::Result<Option<Self>> {
+        // Two processes that start at once take turns: neither removes the other's socket.
+        let directory = path.parent().unwrap_or(Path::new("."));
+        let locked = || io::Error::new(ErrorKind::TimedOut, "another process has locked the directory");
+        let _lock = Lock::wait(directory, OPEN_TIMEOUT)?.ok_or_else(locked)?;
+        // Not opened, and so not followed where it is a symbolic link.
+        let is_socket = fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
+        if is_socket && UnixStream::connect(path).is_ok() {
+            return Ok(None);
+        }
+        // Moved to its name when clients can connect and only the right ones may. rename(2) replaces a symbolic link itself.
+        let new = path.with_extension("new");
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listener = UnixListener::bind(&new)?;
+        fs::set_permissions(&new, fs::Permissions::from_mode(0o600))?;
+        fs::rename(&new, path)?;
+        Self::new(listener).map(Some)
+    }
+
+    /// Takes the socket and the client that waits for this program from the previous one.
+    #[must_use]
+    pub fn inherit(inherited: &mut Inherited) -> (Option<Self>, Option<Client>) {
+        let socket = inherited.unix(SOCKET).and_then(|listener| Self::new(listener).ok());
+        (socket, inherited.stream(CLIENT).map(Client))
+    }
+
+    fn new(listener: UnixListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        Ok(Self { listener, waiting: None })
+    }
+
+    /// Accepts a connection; the caller polls it together with this socket. A newer connection replaces one that has not sent its
+    /// request.
+    pub fn accept(&mut self) -> Option<BorrowedFd<'_>> {
+        let (client, _) = self.listener.accept().ok()?;
+        let may_ask = peer::credentials(&client).is_ok_and(peer::Credentials::is_root_or_same_user);
+        self.waiting = Some(client).filter(|client| may_ask && client.set_nonblocking(true).is_ok());
+        self.waiting.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Returns the client if it has sent its request.
+    pub fn request(&mut self) -> Option<Client> {
+        let mut client = self.waiting.take()?;
+        let mut bytes = [0; REQUEST.len()];
+        match client.read(&mut bytes) {
+            Ok(count) => (bytes[..count] == *REQUEST).then_some(Client(client)),
+            Err(error) => {
+                self.waiting = Some(client).filter(|_| error.kind() == ErrorKind::WouldBlock);
+                None
+            }
+        }
+    }
+
+    /// Leaves the socket and the client to the next program.
+    ///
+    /// # Errors
+    /// Those of [`Legacy::leave`].
+    pub fn leave(&self, client: Option<&Client>, legacy: &mut Legacy) -> io::Result<()> {
+        legacy.leave(SOCKET, &self.listener)?;
+        client.map_or(Ok(()), |Client(client)| legacy.leave(CLIENT, client))
+    }
+}
+
+impl AsFd for RestartSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+}
+
+impl Client {
+    /// Answers that the next program serves.
+    pub fn done(self) {
+        self.answer(DONE);
+    }
+
+    /// Answers why the program was not replaced.
+    pub fn failed(self, why: &str) {
+        self.answer(&format!("{FAILED}{}\n", why.replace('\n', " ")));
+    }
+
+    fn answer(mut self, text: &str) {
+        // The client may have left; an answer is shorter than a socket's buffer.
+        if let Err(error) = self.0.write_all(text.as_bytes()) {
+            log::debug!("unable to answer a restart request: {error}");
+        }
+    }
+}
+
+/// Why a daemon was not restarted.
+#[derive(Debug, thiserror::Error)]
+pub enum RestartError {
+    /// No daemon serves the socket.
+    #[error("it does not run: {0}")]
+    NotRunning(#[source] io::Error),
+    /// The daemon goes on with its program.
+    #[error("{0}")]
+    Failed(String),
+    /// The daemon ended before it answered.
+    #[error("it ended before the new program served")]
+    Ended,
+    /// The daemon did not answer in time.
+    #[error("no answer within {} s", .0.as_secs())]
+    TimedOut(Duration),
+    /// Another user's process serves the socket.
+    #[error("process {0} of another user serves the socket")]
+    Foreign(i32),
+    /// The system refused.
+    #[error("{0}")]
+    Io(#[source] io::Error),
+}
+
+/// Asks the daemon whose socket is at `path` to replace its program. Returns its process id when the next program serves.
+///
+/// # Errors
+/// [`RestartError`].
+pub fn request(path: &Path, timeout: Duration) -> Result<u32, RestartError> {
+    let deadline = Instant::now() + timeout;
+    let mut stream = connect(path).map_err(RestartError::NotRunning)?;
+    let peer = peer::credentials(&stream).map_err(RestartError::Io)?;
+    if !peer.is_root_or_same_user() {
+        return Err(RestartError::Foreign(peer.pid));
+    }
+    let failed = |error: io::Error| match error.kind() {
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => RestartError::TimedOut(timeout),
+        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => RestartError::Ended,
+        _ => RestartError::Io(error),
+    };
+    stream.write_all(REQUEST).map_err(failed)?;
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\n") && answer.len() < MAX_ANSWER_BYTES {
+        let left = deadline.saturating_duration_since(Instant::now());
+        // A timeout of zero would be none: socket(7).
+        stream.set_read_timeout(Some(left.max(Duration::from_millis(1)))).map_err(RestartError::Io)?;
+        let mut bytes = [0; MAX_ANSWER_BYTES];
+        match stream.read(&mut bytes) {
+            Ok(0) => return Err(RestartError::Ended),
+            Ok(count) => answer.extend_from_slice(bytes.get(..count).unwrap_or_default()),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    match String::from_utf8_lossy(&answer).as_ref() {
+        DONE => Ok(u32::try_from(peer.pid).unwrap_or_default()),
+        other => Err(RestartError::Failed(other.trim_end().trim_start_matches(FAILED).to_owned())),
+    }
+}
+
+/// Connects to a socket that is not a symbolic link.
+fn connect(path: &Path) -> io::Result<UnixStream> {
+    if !fs::symlink_metadata(path)?.file_type().is_socket() {
+        return Err(io::Error::other(format!("'{}' is not a socket", path.display())));
+    }
+    UnixStream::connect(path)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use std::thread;
+
+    const TIMEOUT: Duration = Duration::from_secs(60);
+
+    /// A socket, and the result of a request on it that `answer` has answered.
+    fn asked(answer: impl FnOnce(Client)) -> Result<u32, RestartError> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("restart");
+        let mut socket = RestartSocket::open(&path).unwrap().unwrap();
+        let client = thread::spawn(move || request(&path, TIMEOUT));
+        let client_asks = loop {
+            crate::wait::readable(&[socket.as_fd()], None).unwrap();
+            let Some(connection) = socket.accept() else { continue };
+            crate::wait::readable(&[connection], None).unwrap();
+            if let Some(client) = socket.request() {
+                break client;
+            }
+        };
+        answer(client_asks);
+        client.join().unwrap()
+    }
+
+    #[test]
+    fn request_is_answered_with_the_process_id_or_the_reason() {
+        assert_eq!(asked(Client::done).unwrap(), std::process::id());
+        let error = asked(|client| client.failed("unable to execute 'x':\nno such file")).unwrap_err();
+        assert_eq!(error.to_string(), "unable to execute 'x': no such file");
+    }
+
+    #[test]
+    fn daemon_that_ends_without_an_answer_is_an_error() {
+        assert!(matches!(asked(drop), Err(RestartError::Ended)));
+    }
+
+    #[test]
+    fn daemon_that_does_not_answer_is_waited_for_until_the_deadline() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("restart");
+        let _socket = RestartSocket::open(&path).unwrap().unwrap();
+        let error = request(&path, Duration::from_millis(20)).unwrap_err();
+        assert!(matches!(error, RestartError::TimedOut(_)), "{error}");
+    }
+
+    #[test]
+    fn socket_that_is_served_is_left_alone_and_one_that_is_not_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("restart");
+        let first = RestartSocket::open(&path).unwrap().unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(RestartSocket::open(&path).unwrap().is_none());
+        drop(first);
+        assert!(matches!(request(&path, TIMEOUT), Err(RestartError::NotRunning(_))));
+        assert!(RestartSocket::open(&path).unwrap().is_some());
+    }
+
+    #[test]
+    fn symbolic_link_is_replaced_and_never_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, target) = (dir.path().join("restart"), dir.path().join("target"));
+        fs::write(&target, "mine").unwrap();
+        std::os::unix::fs::symlink(&target, &path).unwrap();
+        assert!(matches!(request(&path, TIMEOUT), Err(RestartError::NotRunning(_))));
+        let _socket = RestartSocket::open(&path).unwrap().unwrap();
+        assert_eq!(fs::read_to_string(&target).unwrap(), "mine");
+        assert!(fs::symlink_metadata(&path).unwrap().file_type().is_socket());
+    }
+
+    #[test]
+    fn anything_but_a_restart_request_is_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("restart");
+        let mut socket = RestartSocket::open(&path).unwrap().unwrap();
+        let mut client = UnixStream::connect(&path).unwrap();
+        assert!(socket.accept().is_some() && socket.request().is_none() && socket.waiting.is_some());
+        client.write_all(b"reboot!\n").unwrap();
+        assert!(socket.request().is_none() && socket.waiting.is_none());
+        assert_eq!(client.read(&mut [0]).unwrap(), 0);
+    }
+}

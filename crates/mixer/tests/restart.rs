@@ -1,0 +1,115 @@
+//! The mixer's program is replaced in its process, on request and by SIGHUP; a second mixer is refused.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::{FileTypeExt as _, symlink};
+use std::path::Path;
+use std::process::{Child, Command};
+use std::time::Duration;
+
+use palabre_host::restart::{self, RestartError};
+use palabre_room::MIXER_SOCKET;
+use support::*;
+
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+fn run(program: &Path, rooms: &Path) -> Child {
+    Command::new(program).arg("--rooms").arg(rooms).spawn().unwrap()
+}
+
+fn end(mut mixer: Child) {
+    mixer.kill().unwrap();
+    mixer.wait().unwrap();
+}
+
+/// Waits, without a pause, until the mixer's file is there.
+fn wait_for_file(path: &Path) {
+    while fs::symlink_metadata(path).is_err() {}
+}
+
+fn wait_for_socket(path: &Path) {
+    wait_until("the mixer's socket", || fs::symlink_metadata(path).ok().filter(|file| file.file_type().is_socket()));
+}
+
+#[test]
+fn request_is_answered_when_the_new_program_serves_in_the_same_process() {
+    let mut mixer = Mixer::start();
+    let (pid, socket) = (mixer.child.id(), mixer.dir.path().join(MIXER_SOCKET));
+    wait_for_socket(&socket);
+    for _ in 0..3 {
+        assert_eq!(restart::request(&socket, TIMEOUT).unwrap(), pid);
+        mixer.wait_for_log("replacing this process by");
+    }
+    assert!(mixer.child.try_wait().unwrap().is_none());
+}
+
+#[test]
+fn hangup_replaces_the_program_and_keeps_the_socket() {
+    let mut mixer = Mixer::start();
+    let (pid, socket) = (mixer.child.id(), mixer.dir.path().join(MIXER_SOCKET));
+    wait_for_socket(&socket);
+    mixer.signal("HUP");
+    mixer.wait_for_log("replacing this process by");
+    assert_eq!(restart::request(&socket, TIMEOUT).unwrap(), pid);
+}
+
+#[test]
+fn restart_right_after_the_start_does_not_end_the_mixer() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join(MIXER_SOCKET);
+    for _ in 0..20 {
+        let _ = fs::remove_file(&socket);
+        let mixer = run(Path::new(env!("CARGO_BIN_EXE_palabre-mixer")), dir.path());
+        wait_for_file(&socket);
+        // SIGHUP, which is signal 1, is handled as soon as there is somebody to ask: proc_pid_status(5).
+        let status = fs::read_to_string(format!("/proc/{}/status", mixer.id())).unwrap();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap().trim();
+        assert_eq!(u64::from_str_radix(caught, 16).unwrap() & 1, 1, "a SIGHUP would end the mixer");
+        wait_for_socket(&socket);
+        assert_eq!(restart::request(&socket, TIMEOUT).unwrap(), mixer.id());
+        end(mixer);
+    }
+}
+
+#[test]
+fn mixer_whose_program_is_gone_says_why_and_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let (program, rooms) = (dir.path().join("palabre-mixer"), dir.path().join("rooms"));
+    fs::create_dir(&rooms).unwrap();
+    // A link and no copy: a file that was just written is busy while another test's child has it open.
+    symlink(env!("CARGO_BIN_EXE_palabre-mixer"), &program).unwrap();
+    let mixer = run(&program, &rooms);
+    let socket = rooms.join(MIXER_SOCKET);
+    wait_for_socket(&socket);
+    fs::remove_file(&program).unwrap();
+    let Err(RestartError::Failed(why)) = restart::request(&socket, TIMEOUT) else { panic!("it was restarted") };
+    assert!(why.starts_with("unable to execute '") && why.contains("No such file or directory"), "{why}");
+    // What takes its place and ends at once leaves the client without an answer.
+    symlink("/bin/true", &program).unwrap();
+    assert!(matches!(restart::request(&socket, TIMEOUT), Err(RestartError::Ended)));
+    end(mixer);
+}
+
+#[test]
+fn second_mixer_in_the_same_directory_is_refused() {
+    let mixer = Mixer::start();
+    wait_for_socket(&mixer.dir.path().join(MIXER_SOCKET));
+    let mut second = run(Path::new(env!("CARGO_BIN_EXE_palabre-mixer")), mixer.dir.path());
+    assert_eq!(second.wait().unwrap().code(), Some(1));
+}
+
+#[test]
+fn symbolic_link_in_the_place_of_the_socket_is_never_followed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (rooms, target) = (dir.path().join("rooms"), dir.path().join("target"));
+    fs::create_dir(&rooms).unwrap();
+    fs::write(&target, "somebody else's").unwrap();
+    symlink(&target, rooms.join(MIXER_SOCKET)).unwrap();
+    let mixer = run(Path::new(env!("CARGO_BIN_EXE_palabre-mixer")), &rooms);
+    wait_for_socket(&rooms.join(MIXER_SOCKET));
+    assert_eq!(fs::read_to_string(&target).unwrap(), "somebody else's");
+    end(mixer);
+}

@@ -1,0 +1,52 @@
+//! `palabre restart` of the daemons: one request, one answer, and an exit status.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod common;
+
+use std::fs;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileTypeExt;
+use std::process::{Command, Output};
+use std::thread;
+
+use common::{Supervisor, palabre, sibling, start, stderr, stdout, wait_for};
+use palabre_host::restart::RestartSocket;
+use palabre_host::wait;
+use palabre_room::MIXER_SOCKET;
+
+#[test]
+fn restart_of_a_daemon_says_that_it_serves_or_why_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let (directory, run) = (dir.path(), dir.path().join("run"));
+    fs::create_dir_all(directory.join("participants.d")).unwrap();
+    fs::write(directory.join("palabre.toml"), "bind = \"127.0.0.1\"\n").unwrap();
+    let restart = |what: &str| -> Output {
+        palabre().arg("--config").arg(directory).arg("--run").arg(&run).args(["restart", what]).output().unwrap()
+    };
+    assert!(stderr(&restart("mixer"), 111).contains("unable to reach the supervisor"));
+    let supervisor = start(directory);
+    wait_for("the supervisor", || run.join("control.sock").exists().then_some(()));
+    let said = stdout(&restart("supervisor"));
+    assert_eq!(said, format!("supervisor: a new program serves, in process {}\n", supervisor.0.id()));
+    let rooms = run.join("rooms");
+    fs::create_dir_all(&rooms).unwrap();
+    assert!(stderr(&restart("mixer"), 1).contains("it does not run"));
+    // A mixer that ends instead of restarting.
+    let socket = rooms.join(MIXER_SOCKET);
+    let mut dies = RestartSocket::open(&socket).unwrap().unwrap();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            wait::readable(&[dies.as_fd()], None).unwrap();
+            dies.accept().unwrap();
+        });
+        assert!(stderr(&restart("mixer"), 111).contains("it ended before the new program served"));
+    });
+    let mixer = Supervisor(Command::new(sibling("palabre-mixer")).arg("--rooms").arg(&rooms).spawn().unwrap());
+    wait_for("the mixer", || {
+        let is_served = std::os::unix::net::UnixStream::connect(&socket).is_ok();
+        fs::symlink_metadata(&socket).ok().filter(|file| is_served && file.file_type().is_socket())
+    });
+    let said = stdout(&restart("mixer"));
+    assert_eq!(said, format!("mixer: a new program serves, in process {}\n", mixer.0.id()));
+}

@@ -1,0 +1,409 @@
+//! The service of one participant: a port, the process that serves it, and its restarts.
+//!
+//! The socket belongs to the service, not to the process, so that a process can die and be replaced while connections wait. Configurations
+//! are counted (`wanted`): a process that was started with an older one is replaced when nothing else is in progress. A requested restart
+//! and a change of the configuration are the same thing.
+
+mod entrance;
+mod pending;
+mod processes;
+mod upgrade;
+
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use palabre_config::control::{ListenerReport, ParticipantStatus, State};
+use palabre_config::{Entrance, Participant};
+use palabre_host::notify::Message;
+use palabre_room::{Gain, Member, RoomError};
+
+use crate::backoff::RestartPolicy;
+use crate::config::Config;
+use crate::presence::Presence;
+use crate::process::{Exit, Process};
+use crate::transition::{Trigger, after};
+
+pub(crate) use pending::{Action, Pending};
+
+/// Timeout for READY=1 of a process.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+/// Timeout for READY=1 of a successor. The current process serves meanwhile.
+const SUCCESSOR_TIMEOUT: Duration = Duration::from_secs(10);
+/// Timeout for the end of a process after its successor is ready.
+const HANDOVER_TIMEOUT: Duration = Duration::from_secs(3);
+/// Timeout for the end of a process without a successor.
+const STOP_TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// The service of one participant.
+#[derive(Debug)]
+pub(crate) struct Service {
+    participant: Participant,
+    /// What was last written into the participant's `gain`.
+    gain: Option<Gain>,
+    state: State,
+    since: Instant,
+    socket: Option<TcpListener>,
+    /// The port that was opened first. A port that was chosen by the kernel stays the same.
+    port: u16,
+    current: Option<Process>,
+    successor: Option<Process>,
+    leaving: Vec<Process>,
+    /// The configuration that the current process should have.
+    wanted: u64,
+    /// The configuration with which a successor could not be started.
+    refused: Option<u64>,
+    backoff: RestartPolicy,
+    retry_at: Option<Instant>,
+    restarts: u64,
+    last_exit: Option<String>,
+    /// What the listener reported last.
+    report: Option<ListenerReport>,
+    /// Why there is no listener.
+    note: Option<String>,
+    presence: Presence,
+    pending: Option<Pending>,
+    /// The use of the participant's link, if it can be used once.
+    entrance: Option<Entrance>,
+    link_fault: Option<String>,
+    /// When to check whether the key has expired.
+    expiry_at: Option<Instant>,
+    /// An operator stopped the service: it starts again by request only.
+    is_stopped: bool,
+    /// The service is removed when all its processes have ended.
+    is_ending: bool,
+}
+
+impl Service {
+    /// Creates the participant's pipes, opens the port and starts a listener. Failures are tried again later. `stored` is the
+    /// participant's socket that an earlier supervisor had open.
+    pub(crate) fn open(config: &Config, participant: Participant, stored: Option<TcpListener>, now: Instant) -> Self {
+        let mut service = Self::empty(participant, State::Starting, now);
+        service.take_stored(stored, config);
+        service.load_entrance(config);
+        service.plan_expiry(now);
+        service.start(config, now);
+        service
+    }
+
+    /// Makes a service that an operator stopped.
+    pub(crate) fn stopped(config: &Config, participant: Participant, now: Instant) -> Self {
+        let mut service = Self { is_stopped: true, ..Self::empty(participant, State::Stopped, now) };
+        service.load_entrance(config);
+        service.plan_expiry(now);
+        service
+    }
+
+    fn empty(participant: Participant, state: State, now: Instant) -> Self {
+        let port = participant.port;
+        Self {
+            participant,
+            gain: None,
+            state,
+            since: now,
+            socket: None,
+            port,
+            current: None,
+            successor: None,
+            leaving: Vec::new(),
+            wanted: 0,
+            refused: None,
+            backoff: RestartPolicy::default(),
+            retry_at: None,
+            restarts: 0,
+            last_exit: None,
+            report: None,
+            note: None,
+            presence: Presence::default(),
+            pending: None,
+            entrance: None,
+            link_fault: None,
+            expiry_at: None,
+            is_stopped: false,
+            is_ending: false,
+        }
+    }
+
+    /// Returns the participant, as last read.
+    pub(crate) fn participant(&self) -> &Participant {
+        &self.participant
+    }
+
+    /// Returns the port: that of the file, or the one that the kernel chose for 0.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Returns what pages show of the participant.
+    pub(crate) fn member(&self, display: &str) -> Member {
+        Member {
+            hand: self.presence.hand(),
+            voice: self.presence.voice(),
+            ..Member::new(self.participant.name.clone(), display, self.presence.is_here())
+        }
+    }
+
+    /// Returns the state.
+    pub(crate) fn state(&self) -> State {
+        self.state
+    }
+
+    /// Whether an operator stopped the service.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.is_stopped
+    }
+
+    /// Whether [`Self::remove`] was called.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.is_ending
+    }
+
+    /// Whether everything has ended after [`Self::remove`].
+    pub(crate) fn is_gone(&self) -> bool {
+        self.is_ending && self.state == State::Stopped
+    }
+
+    /// Takes over a changed file that has the same port and room. Returns true if the listener must be replaced.
+    pub(crate) fn change(&mut self, config: &Config, participant: Participant, now: Instant) -> bool {
+        let old = std::mem::replace(&mut self.participant, participant);
+        self.plan_expiry(now);
+        self.load_entrance(config);
+        // A stopped service may have no directory; starting it writes the gain.
+        if !self.is_stopped
+            && let Err(error) = self.write_gain(config)
+        {
+            log::warn!("{error}");
+        }
+        // The mixer reads the gain, and the socket is inherited; the listener reads everything else, once.
+        let Participant { port, gain_db, muted, .. } = old;
+        let same = Participant { port, gain_db, muted, ..self.participant.clone() } == old;
+        if !same {
+            self.request_successor();
+        }
+        !same
+    }
+
+    /// Has the listener replaced by one that reads the configuration again.
+    pub(crate) fn request_successor(&mut self) {
+        self.wanted += 1;
+    }
+
+    /// Starts at once a listener that has died or was given up, or a successor that could not be started. Returns true if there was one.
+    pub(crate) fn try_again(&mut self, config: &Config, now: Instant) -> bool {
+        if self.refused.take() == Some(self.wanted) && self.state.is_up() {
+            self.advance(config, now);
+            return true;
+        }
+        if !matches!(self.state, State::BackingOff | State::Failed) {
+            return false;
+        }
+        self.backoff.forget();
+        self.restart(Trigger::StartRequested, config, now);
+        true
+    }
+
+    /// Does what a client requests, who is answered when it is done. A stop or a kick displaces an earlier request.
+    pub(crate) fn request(&mut self, request: Pending, config: &Config, now: Instant) {
+        let action = request.action;
+        if let Some(why) = action.objection(self.state, self.pending.as_ref().map(|pending| pending.action)) {
+            return request.refused(&self.participant.name, why);
+        }
+        if let Some(earlier) = self.pending.replace(request) {
+            earlier.refused(&self.participant.name, "somebody else asked to stop or kick it");
+        }
+        match action {
+            Action::Restart => {
+                self.request_successor();
+                self.backoff.forget();
+                self.try_again(config, now);
+            }
+            Action::Start => self.start_stopped(config, now),
+            Action::Stop => {
+                self.is_stopped = true;
+                self.stop(now, STOP_TIMEOUT);
+            }
+            Action::Kick => {
+                if !self.kick(config, now)
+                    && let Some(pending) = self.pending.take()
+                {
+                    // No process has been ready.
+                    pending.done();
+                }
+            }
+        }
+        self.advance(config, now);
+    }
+
+    /// Ends the service with the supervisor: as [`Self::remove`], but the port stays in systemd's store for the next supervisor.
+    pub(crate) fn end(&mut self, now: Instant) {
+        self.socket = None;
+        self.remove(now);
+    }
+
+    /// Has the process read the certificate again.
+    pub(crate) fn hang_up(&self) {
+        if let Some(process) = self.current.iter().chain(&self.successor).find(|process| process.is_ready()) {
+            process.hang_up();
+        }
+    }
+
+    /// Ends the service for good.
+    pub(crate) fn remove(&mut self, now: Instant) {
+        self.end_for_good(now, STOP_TIMEOUT);
+    }
+
+    /// Ends the service for good by killing its processes: a removed participant hears nothing more.
+    pub(crate) fn remove_at_once(&mut self, now: Instant) {
+        self.end_for_good(now, Duration::ZERO);
+        for process in self.processes_mut() {
+            process.kill();
+        }
+    }
+
+    fn end_for_good(&mut self, now: Instant, timeout: Duration) {
+        self.is_ending = true;
+        if self.pending.as_ref().is_none_or(|pending| pending.action != Action::Stop) {
+            self.refuse("it is being stopped");
+        }
+        self.stop(now, timeout);
+    }
+
+    /// Handles a notification of the process `pid`. Returns false if it is not a process of this service.
+    pub(crate) fn notified(&mut self, pid: u32, message: &Message, config: &Config, now: Instant) -> bool {
+        if self.current.as_ref().is_some_and(|process| process.pid() == pid) {
+            self.hear(message, now);
+            if let Some(process) = self.current.as_mut().filter(|process| message.ready && !process.is_ready()) {
+                process.became_ready(now);
+                log::info!("the listener of '{}' serves port {} as process {pid}", self.participant.name, self.port);
+                self.transition(Trigger::BecameReady, now);
+            }
+        } else if let Some(mut process) = self.successor.take_if(|process| process.pid() == pid) {
+            if message.ready {
+                process.became_ready(now);
+                self.take_over(process, message, now);
+            } else {
+                self.successor = Some(process);
+            }
+        } else {
+            return self.leaving.iter().any(|process| process.pid() == pid);
+        }
+        self.advance(config, now);
+        true
+    }
+
+    /// Reaps the processes that have ended, after SIGCHLD.
+    pub(crate) fn reap(&mut self, config: &Config, now: Instant) {
+        self.leaving.retain_mut(|process| process.exit().is_none());
+        if let Some((process, exit)) = reap(&mut self.successor) {
+            self.refused = Some(process.generation);
+            self.last_exit = Some(exit.to_string());
+            self.refuse(&format!("the new listener has ended: {exit}; the old one keeps running"));
+        }
+        if let Some((process, exit)) = reap(&mut self.current) {
+            if let Some(successor) = self.successor.take() {
+                self.current = Some(successor);
+                self.last_exit = Some(exit.to_string());
+                self.transition(Trigger::DiedDuringHandover, now);
+            } else {
+                self.process_ended(&exit, process.ready_for(now), now);
+            }
+        }
+        self.advance(config, now);
+    }
+
+    /// Does what is due.
+    pub(crate) fn tick(&mut self, config: &Config, now: Instant) {
+        self.presence.tick(now);
+        for process in self.processes_mut() {
+            process.kill_if_due(now);
+        }
+        if self.expiry_at.is_some_and(|at| at <= now) {
+            self.expire(config, now);
+        }
+        if self.retry_at.is_some_and(|at| at <= now) {
+            self.restart(Trigger::RetryIsDue, config, now);
+        }
+        self.advance(config, now);
+    }
+
+    /// Returns when [`Self::tick`] has something to do.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.processes()
+            .filter_map(Process::deadline)
+            .chain(self.retry_at)
+            .chain(self.expiry_at)
+            .chain(self.presence.deadline())
+            .min()
+    }
+
+    /// Returns the status for `palabre status`.
+    pub(crate) fn status(&self, now: Instant) -> ParticipantStatus {
+        ParticipantStatus {
+            name: self.participant.name.to_string(),
+            display: self.participant.display().to_owned(),
+            room: self.participant.room.to_string(),
+            port: self.port,
+            state: self.state,
+            pid: self.current.as_ref().map(Process::pid),
+            restarts: self.restarts,
+            last_exit: self.last_exit.clone(),
+            since_ms: u64::try_from(now.saturating_duration_since(self.since).as_millis()).unwrap_or(u64::MAX),
+            report: self.report.clone(),
+            note: self.note.clone(),
+            link: self.link_use(),
+        }
+    }
+
+    /// Writes the participant's `gain` if it differs from what was last written. An operator may have set another one since.
+    fn write_gain(&mut self, config: &Config) -> Result<(), RoomError> {
+        let new = gain(&self.participant);
+        if new != self.gain {
+            config.participant(&self.participant.room, &self.participant.name).set_gain(new)?;
+            self.gain = new;
+        }
+        Ok(())
+    }
+
+    /// Takes over the listener's report, if the message has one.
+    fn hear(&mut self, message: &Message, now: Instant) {
+        let Some(status) = &message.status else { return };
+        match ListenerReport::parse(status) {
+            Ok(report) => {
+                self.presence.update(&report, now);
+                self.report = Some(report);
+            }
+            Err(error) => log::debug!("unable to read the report of '{}': {error}", self.participant.name),
+        }
+    }
+
+    fn transition(&mut self, trigger: Trigger, now: Instant) -> bool {
+        let Some(next) = after(self.state, trigger) else {
+            log::debug!("'{}' is {}: ignoring {trigger:?}", self.participant.name, self.state);
+            return false;
+        };
+        log::debug!("'{}': {} after {trigger:?} is {next}", self.participant.name, self.state);
+        self.state = next;
+        self.since = now;
+        true
+    }
+
+    fn processes(&self) -> impl Iterator<Item = &Process> {
+        self.current.iter().chain(&self.successor).chain(&self.leaving)
+    }
+
+    fn processes_mut(&mut self) -> impl Iterator<Item = &mut Process> {
+        self.current.iter_mut().chain(&mut self.successor).chain(&mut self.leaving)
+    }
+}
+
+fn gain(participant: &Participant) -> Option<Gain> {
+    if participant.muted { Some(Gain::Mute) } else { participant.gain_db.map(Gain::Db) }
+}
+
+fn reap(process: &mut Option<Process>) -> Option<(Process, Exit)> {
+    let exit = process.as_mut()?.exit()?;
+    process.take().map(|process| (process, exit))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

@@ -1,0 +1,239 @@
+//! The processes of one service: start, handover, end, giving up.
+
+use std::io;
+use std::net::TcpListener;
+use std::time::{Duration, Instant, SystemTime};
+
+use palabre_config::control::State;
+use palabre_host::notify::{self, Message};
+use palabre_host::sockets;
+use palabre_room::RoomError;
+
+use super::{HANDOVER_TIMEOUT, START_TIMEOUT, SUCCESSOR_TIMEOUT, Service};
+use crate::backoff::{End, Verdict};
+use crate::config::Config;
+use crate::presence::Presence;
+use crate::process::{Exit, Process, StartOptions};
+use crate::transition::Trigger;
+
+impl Service {
+    /// Starts the listener of a service whose state has just become `Starting`.
+    pub(super) fn start(&mut self, config: &Config, now: Instant) {
+        self.retry_at = None;
+        match self.prepare(config).and_then(|()| self.spawn(config, START_TIMEOUT, now)) {
+            Ok(process) => {
+                (self.report, self.note) = (None, None);
+                self.current = Some(process);
+            }
+            Err(exit) => self.process_ended(&exit, None, now),
+        }
+    }
+
+    fn prepare(&mut self, config: &Config) -> Result<(), Exit> {
+        self.make_pipes(config).map_err(|error| Exit::NotStarted(error.to_string()))?;
+        if self.socket.is_none() {
+            let socket = self.bind(config).map_err(|error| {
+                Exit::PortTaken(format!("unable to open port {}: {error}; choose another or free it", self.port))
+            })?;
+            self.socket = Some(socket);
+        }
+        Ok(())
+    }
+
+    fn make_pipes(&mut self, config: &Config) -> Result<(), RoomError> {
+        let room = config.room(&self.participant.room);
+        if !room.path().exists() {
+            config.make_room(&self.participant.room)?;
+        }
+        room.participant(&self.participant.name).create()?;
+        self.write_gain(config)
+    }
+
+    fn bind(&mut self, config: &Config) -> io::Result<TcpListener> {
+        let socket = sockets::listen(config.server.bind, self.port)?;
+        self.port = socket.local_addr()?.port();
+        notify::store(self.participant.name.as_str(), &socket);
+        Ok(socket)
+    }
+
+    pub(super) fn spawn(&self, config: &Config, timeout: Duration, now: Instant) -> Result<Process, Exit> {
+        let not_started = |cause: String| {
+            Exit::NotStarted(format!("unable to start '{}': {cause}; see --listener", config.listener.display()))
+        };
+        let socket = self.socket.as_ref().ok_or_else(|| not_started("its port is closed".into()))?;
+        let options = StartOptions { generation: self.wanted, now, timeout, entrance: self.entrance };
+        Process::start(config, &self.participant.name, socket, options).map_err(|error| not_started(error.to_string()))
+    }
+
+    /// Handles the end of the process, if no successor takes over.
+    pub(super) fn process_ended(&mut self, exit: &Exit, ready_for: Option<Duration>, now: Instant) {
+        self.last_exit = Some(exit.to_string());
+        self.presence.disconnected(now);
+        self.report = None;
+        let end = match exit {
+            Exit::PortTaken(_) => End::PortTaken,
+            _ if exit.is_configuration() => End::BadConfiguration,
+            _ => End::Died { ready_for },
+        };
+        let name = &self.participant.name;
+        match self.backoff.ended(end) {
+            Verdict::Retry(wait) => {
+                log::warn!(
+                    "unable to keep the listener of '{name}' running: {exit}; starting it again in {} ms",
+                    wait.as_millis()
+                );
+                self.retry_at = Some(now + wait);
+                self.note = None;
+                self.transition(Trigger::Died, now);
+            }
+            Verdict::GiveUp(pace) => {
+                let when =
+                    pace.map_or("after a reload or a restart".to_owned(), |pace| format!("every {} s", pace.as_secs()));
+                log::error!(
+                    "unable to keep the listener of '{name}' running: {exit}; port {} is closed, trying again {when}",
+                    self.port
+                );
+                self.note = Some(format!("{exit}; port closed, trying again {when}"));
+                self.close_port();
+                self.retry_at = pace.map(|pace| now + pace);
+                self.transition(Trigger::GaveUp, now);
+            }
+        }
+        self.refuse(&format!("its listener has ended: {exit}; see its log"));
+    }
+
+    /// Starts the listener again after it has ended.
+    pub(super) fn restart(&mut self, why: Trigger, config: &Config, now: Instant) {
+        if self.transition(why, now) {
+            self.restarts += 1;
+            self.start(config, now);
+        }
+    }
+
+    /// Makes the successor, which is ready, the current process and has the previous one hand over.
+    pub(super) fn take_over(&mut self, successor: Process, message: &Message, now: Instant) {
+        let (name, pid) = (&self.participant.name, successor.pid());
+        log::info!("the listener of '{name}' serves port {} as process {pid}", self.port);
+        if let Some(mut old) = self.current.replace(successor) {
+            old.hand_over(now, HANDOVER_TIMEOUT);
+            self.leaving.push(old);
+        }
+        (self.report, self.note) = (None, None);
+        self.presence.disconnected(now);
+        self.hear(message, now);
+    }
+
+    /// Starts a service that an operator stopped, or one that has died or was given up.
+    pub(super) fn start_stopped(&mut self, config: &Config, now: Instant) {
+        self.is_stopped = false;
+        if self.state == State::Stopped {
+            self.backoff.forget();
+            if self.transition(Trigger::StartRequested, now) {
+                self.start(config, now);
+            }
+        } else {
+            self.try_again(config, now);
+        }
+    }
+
+    /// Closes the port and terminates all processes; kills them after `timeout`.
+    pub(super) fn stop(&mut self, now: Instant, timeout: Duration) {
+        if !matches!(self.state, State::Draining | State::Stopped) {
+            self.transition(Trigger::StopRequested, now);
+            self.close_port();
+            self.retry_at = None;
+            (self.report, self.note) = (None, None);
+            self.leaving.extend(self.current.take());
+            self.leaving.extend(self.successor.take());
+            for process in &mut self.leaving {
+                process.terminate(now, timeout);
+            }
+        }
+        self.presence.disconnected(now);
+        self.drained(now);
+    }
+
+    fn drained(&mut self, now: Instant) {
+        if self.state == State::Draining && self.processes().next().is_none() {
+            self.transition(Trigger::Drained, now);
+        }
+    }
+
+    /// Kills every process, so that no connection is left, and starts a new one on the same port. Returns false if no process has been
+    /// ready.
+    pub(super) fn kick(&mut self, config: &Config, now: Instant) -> bool {
+        self.leaving.iter_mut().for_each(Process::kill);
+        if !self.transition(Trigger::KickRequested, now) {
+            return false;
+        }
+        log::info!("all connections of '{}' are ended", self.participant.name);
+        let mut processes: Vec<Process> = self.current.take().into_iter().chain(self.successor.take()).collect();
+        processes.iter_mut().for_each(Process::kill);
+        self.leaving.append(&mut processes);
+        self.presence = Presence::default();
+        self.request_successor();
+        self.start(config, now);
+        true
+    }
+
+    /// Ends the participant's connections if the key has expired. The listener refuses new ones by itself.
+    pub(super) fn expire(&mut self, config: &Config, now: Instant) {
+        self.plan_expiry(now);
+        if self.expiry_at.is_none() && self.participant.key_expires.is_some() {
+            log::info!("the key of '{}' has expired", self.participant.name);
+            self.kick(config, now);
+        }
+    }
+
+    /// Plans the check of the key's expiry, at least once a day, since the wall clock may be set.
+    pub(super) fn plan_expiry(&mut self, now: Instant) {
+        const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+        let left = self.participant.key_expires.and_then(|expires| expires.left(SystemTime::now()));
+        self.expiry_at = left.map(|left| now + left.min(DAY));
+    }
+
+    /// Updates the state by presence; if nothing else is in progress, replaces a process that has an older configuration, or answers
+    /// the pending request.
+    pub(super) fn advance(&mut self, config: &Config, now: Instant) {
+        self.drained(now);
+        match (self.state, self.presence.is_here()) {
+            (State::Ready, true) => drop(self.transition(Trigger::Connected, now)),
+            (State::Serving, false) => drop(self.transition(Trigger::Disconnected, now)),
+            _ => {}
+        }
+        if self.successor.is_some() || !self.leaving.is_empty() || !(self.state.is_up() || self.state == State::Stopped)
+        {
+            return;
+        }
+        let is_current = self.current.as_ref().is_some_and(|process| process.generation == self.wanted);
+        if is_current || self.state == State::Stopped {
+            if let Some(pending) = self.pending.take() {
+                pending.done();
+            }
+        } else if self.refused != Some(self.wanted) {
+            self.start_successor(config, now);
+        }
+    }
+
+    fn start_successor(&mut self, config: &Config, now: Instant) {
+        match self.spawn(config, SUCCESSOR_TIMEOUT, now) {
+            Ok(process) => self.successor = Some(process),
+            Err(exit) => {
+                self.refused = Some(self.wanted);
+                self.refuse(&format!("{exit}; the old one keeps running"));
+            }
+        }
+    }
+
+    /// Refuses the pending request. Without one, logs why a successor could not be started.
+    pub(super) fn refuse(&mut self, cause: &str) {
+        let name = &self.participant.name;
+        match self.pending.take() {
+            Some(pending) => pending.refused(name, cause),
+            None if self.refused == Some(self.wanted) && self.state.is_up() => {
+                log::error!("unable to restart '{name}': {cause}");
+            }
+            None => {}
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! A service that is kept over the supervisor's upgrade or crash, with its process and its socket.
+
+use std::net::TcpListener;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use palabre_config::Participant;
+use palabre_config::control::{ListenerReport, State};
+use palabre_host::notify;
+use palabre_host::stamp::FileStamp;
+
+use super::{START_TIMEOUT, Service};
+use crate::config::Config;
+use crate::process::{Process, StartOptions};
+use crate::saved::SavedService;
+
+impl Service {
+    /// Whether nothing is in progress that only this program could finish.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.successor.is_none() && self.leaving.is_empty() && self.pending.is_none() && self.state != State::Draining
+    }
+
+    /// Returns the listening socket, if it is open.
+    pub(crate) fn socket(&self) -> Option<BorrowedFd<'_>> {
+        self.socket.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Returns what the next program must know. The service must be idle.
+    pub(crate) fn save(&self, now: Instant) -> SavedService {
+        SavedService {
+            name: self.participant.name.to_string(),
+            file: self.participant.to_toml(),
+            port: self.port,
+            state: self.state,
+            since_ms: self.status(now).since_ms,
+            process: self.current.as_ref().map(|process| process.save(now)),
+            is_current: self.current.as_ref().is_none_or(|process| process.generation == self.wanted),
+            is_stopped: self.is_stopped,
+            restarts: self.restarts,
+            last_exit: self.last_exit.clone(),
+            report: self.report.clone(),
+            note: self.note.clone(),
+        }
+    }
+
+    /// Takes over a service of the previous program. If it has no process, starts one unless an operator stopped it.
+    pub(crate) fn restore(
+        config: &Config,
+        participant: Participant,
+        saved: SavedService,
+        socket: Option<TcpListener>,
+        now: Instant,
+    ) -> Self {
+        let mut service = Self::empty(participant, State::Starting, now);
+        (service.port, service.is_stopped, service.restarts, service.last_exit) =
+            (saved.port, saved.is_stopped, saved.restarts, saved.last_exit);
+        service.plan_expiry(now);
+        service.load_entrance(config);
+        let options =
+            StartOptions { generation: service.wanted, now, timeout: START_TIMEOUT, entrance: service.entrance };
+        service.current = saved.process.and_then(|process| Process::restore(&process, options));
+        service.socket = socket;
+        if service.is_stopped {
+            service.state = State::Stopped;
+        } else if service.current.is_some() && service.socket.is_some() {
+            service.state = saved.state;
+            service.since = now.checked_sub(Duration::from_millis(saved.since_ms)).unwrap_or(now);
+            service.gain = super::gain(&service.participant);
+            // An earlier release saved the listener's words in the note.
+            let words = || saved.note.as_deref().and_then(|note| ListenerReport::parse(note).ok());
+            service.report = saved.report.or_else(words);
+            if let Some(report) = &service.report {
+                service.presence.update(report, now);
+            }
+            if !saved.is_current {
+                service.request_successor();
+            }
+        } else {
+            service.leaving.extend(service.current.take());
+            service.leaving.iter_mut().for_each(Process::kill);
+            service.start(config, now);
+        }
+        service
+    }
+
+    /// Whether the listener's program is another file now than when the process was started.
+    pub(crate) fn is_of_an_older_program(&self, config: &Config) -> bool {
+        let program = FileStamp::of(&config.listener);
+        program.is_some() && self.current.as_ref().is_some_and(|process| process.program != program)
+    }
+
+    /// Whether the last successor could not be started.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.refused == Some(self.wanted)
+    }
+
+    /// Whether the listener reports that it could not use the new certificate and keeps the previous one.
+    pub(crate) fn refuses_the_certificate(&self) -> bool {
+        self.report.as_ref().is_some_and(|report| report.certificate_refused)
+    }
+
+    /// Takes a socket that systemd stored for this service, if its address is right.
+    pub(super) fn take_stored(&mut self, socket: Option<TcpListener>, config: &Config) {
+        let Some(socket) = socket else { return };
+        let fits = |address: std::net::SocketAddr| {
+            (self.port == 0 || address.port() == self.port) && palabre_host::sockets::is_on(address, config.server.bind)
+        };
+        match socket.local_addr() {
+            Ok(address) if fits(address) => {
+                log::info!("port {} of '{}' was kept open", address.port(), self.participant.name);
+                self.port = address.port();
+                notify::store(self.participant.name.as_str(), &socket);
+                self.socket = Some(socket);
+            }
+            _ => notify::unstore(self.participant.name.as_str()),
+        }
+    }
+
+    /// Closes the port, here and in systemd's store.
+    pub(super) fn close_port(&mut self) {
+        if self.socket.take().is_some() {
+            notify::unstore(self.participant.name.as_str());
+        }
+    }
+}

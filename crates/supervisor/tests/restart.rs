@@ -1,0 +1,114 @@
+//! One request on the control socket restarts the mixer or the supervisor, and is answered once.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod fixture;
+
+use std::fs;
+use std::os::fd::AsFd;
+use std::thread;
+
+use fixture::{Fixture, eventually, signal};
+use palabre_config::control::{Request, Response, State, Target};
+use palabre_host::restart::{Client, RestartSocket};
+use palabre_host::wait;
+
+/// The socket of a mixer of which only the socket is there.
+struct Mixer(RestartSocket);
+
+impl Mixer {
+    fn of(fixture: &Fixture) -> Self {
+        let path = fixture.run().join("rooms").join(palabre_room::MIXER_SOCKET);
+        Self(RestartSocket::open(&path).unwrap().unwrap())
+    }
+
+    fn next(&mut self) -> Client {
+        loop {
+            wait::readable(&[self.0.as_fd()], None).unwrap();
+            let Some(connection) = self.0.accept() else { continue };
+            wait::readable(&[connection], None).unwrap();
+            if let Some(client) = self.0.request() {
+                return client;
+            }
+        }
+    }
+}
+
+fn restart_mixer(fixture: &Fixture, answer: impl FnOnce(Client) + Send) -> Response {
+    let mut mixer = Mixer::of(fixture);
+    thread::scope(|scope| {
+        scope.spawn(move || answer(mixer.next()));
+        fixture.ask(&Request::Restart(Target::Mixer)).unwrap()
+    })
+}
+
+#[test]
+fn restart_of_the_mixer_is_answered_when_it_serves_refuses_or_ends() {
+    let fixture = Fixture::open(&["alice"]);
+    let Response::Refused { why } = fixture.ask(&Request::Restart(Target::Mixer)).unwrap() else {
+        panic!("no refusal")
+    };
+    assert!(why.contains("it does not run") && why.contains("'systemctl start palabre-mixer' starts it"), "{why}");
+    assert_eq!(restart_mixer(&fixture, Client::done), Response::Restarted { pid: std::process::id() });
+    let refused =
+        restart_mixer(&fixture, |client| client.failed("unable to execute 'x'; the mixer keeps the running program"));
+    assert_eq!(refused, Response::Refused { why: "unable to execute 'x'; the mixer keeps the running program".into() });
+    let Response::Failed { why } = restart_mixer(&fixture, drop) else { panic!("no failure") };
+    assert!(why.ends_with("it ended before the new program served; see its log"), "{why}");
+}
+
+#[test]
+fn supervisor_goes_on_with_its_work_while_the_mixer_restarts() {
+    let fixture = Fixture::open(&["alice"]);
+    let answered = restart_mixer(&fixture, |client| {
+        assert_eq!(fixture.restart("alice"), Response::Ok);
+        client.done();
+    });
+    assert!(matches!(answered, Response::Restarted { .. }));
+}
+
+#[test]
+fn supervisor_that_ends_meanwhile_closes_the_connection_without_an_answer() {
+    let mut fixture = Fixture::open(&["alice"]);
+    let mut mixer = Mixer::of(&fixture);
+    let pid = fixture.pid();
+    thread::scope(|scope| {
+        let asked = scope.spawn(|| fixture.ask(&Request::Restart(Target::Mixer)));
+        let _client = mixer.next();
+        signal(pid, "KILL");
+        assert!(asked.join().unwrap().unwrap_err().contains("the other end closed the connection"));
+    });
+    assert!(!fixture.wait_for_the_end().success());
+}
+
+#[test]
+fn program_that_ends_before_it_serves_leaves_the_client_without_an_answer() {
+    let mut fixture = Fixture::of(&["alice"]);
+    // It promises to take over and exits when it should.
+    let script =
+        "#!/bin/sh\ncase \"$*\" in *--probe*) echo 'takes over from a supervisor with a state of version 1';; esac\n";
+    let programs = fixture.config().join("programs");
+    fs::create_dir(&programs).unwrap();
+    let path = programs.join("palabre-supervisor");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_palabre-supervisor"), &path).unwrap();
+    fixture.start_by(&mut fixture.command_of(&path, fixture::listener()));
+    fixture.wait_for("alice", State::Ready);
+    fixture::write_program(&path, script);
+    let error = fixture.ask(&Request::Restart(Target::Supervisor)).unwrap_err();
+    assert!(error.contains("the other end closed the connection"), "{error}");
+    assert!(fixture.wait_for_the_end().success(), "the script's own exit status");
+}
+
+#[test]
+fn client_that_leaves_changes_nothing() {
+    use std::io::Write;
+    let fixture = Fixture::open(&["alice"]);
+    let before = fixture.status().supervisor.unwrap();
+    let mut client = std::os::unix::net::UnixStream::connect(fixture.run().join("control.sock")).unwrap();
+    client.write_all(b"{\"version\":3,\"request\":{\"restart\":\"supervisor\"}}\n").unwrap();
+    drop(client);
+    eventually("another program", || {
+        fixture.ask(&Request::Status).is_ok() && fixture.status().supervisor.unwrap() != before
+    });
+    fixture.wait_for("alice", State::Ready);
+}
