@@ -5,7 +5,7 @@
 mod support;
 
 use palabre_room::{Format, PipeReader, PipeWriter, Start};
-use palabre_testing::{turn, undisturbed};
+use palabre_testing::undisturbed;
 use support::*;
 
 #[test]

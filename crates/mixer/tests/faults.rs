@@ -74,11 +74,11 @@ fn known_participants_are_read_again_after_an_overflow_of_inotify() {
 }
 
 #[test]
-fn the_mixers_lock_file_is_not_opened_through_a_symbolic_link() {
+fn the_mixers_socket_is_not_opened_through_a_symbolic_link() {
     let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let target = other.path().join("target");
     fs::write(&target, "content of another file\n").unwrap();
-    symlink(&target, dir.path().join(palabre_room::MIXER_POST)).unwrap();
+    symlink(&target, dir.path().join(palabre_room::MIXER_SOCKET)).unwrap();
     let mixer = Mixer::start_in(dir);
     // The rooms are served all the same.
     let room = mixer.room("main");
@@ -117,7 +117,7 @@ fn start_on_small_file_system(mebibytes: u32) -> (Mixer, PathBuf) {
     let mixer = Mixer::start_by(&["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", &script, "sh"]);
     let root = Path::new("/proc").join(mixer.child.id().to_string()).join("root");
     let rooms = root.join(mixer.dir.path().strip_prefix("/").unwrap());
-    wait_until("the mixer in its file system", || rooms.join(palabre_room::MIXER_POST).exists().then_some(()));
+    wait_until("the mixer in its file system", || rooms.join(palabre_room::MIXER_SOCKET).exists().then_some(()));
     (mixer, rooms)
 }
 

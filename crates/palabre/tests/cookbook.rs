@@ -170,12 +170,12 @@ fn every_recipe_works_as_printed() {
                 assert!(Path::new(object).extension().is_some() && level > HEARD_DBFS, "{level} dBFS\n{text}");
             }
             "prints" => {
-                let said = stdout(&test.run_with_tone(text));
-                assert!(said.contains(object), "{said}\n{text}");
+                let printed = stdout(&test.run_with_tone(text));
+                assert!(printed.contains(object), "{printed}\n{text}");
             }
             other => panic!("unknown kind of recipe '{other}'"),
         }
-        let people: Vec<String> = test.room.participants().unwrap().iter().map(ToString::to_string).collect();
-        assert_eq!(people, ["bob"], "{text}");
+        let participants: Vec<String> = test.room.participants().unwrap().iter().map(ToString::to_string).collect();
+        assert_eq!(participants, ["bob"], "{text}");
     }
 }

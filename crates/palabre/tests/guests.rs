@@ -226,8 +226,8 @@ fn errors_are_reported_and_no_participant_is_added() {
         (&["play", &file, "--gain", "mute"], 2, "decibels"),
         (&["tap", "zoe"], 1, "unable to tap 'zoe': no such participant"),
     ] {
-        let said = stderr(&test.palabre(arguments).output().unwrap(), code);
-        assert!(said.contains(why), "{arguments:?}: {said}");
+        let printed = stderr(&test.palabre(arguments).output().unwrap(), code);
+        assert!(printed.contains(why), "{arguments:?}: {printed}");
         assert_eq!(test.participants(), ["bob"]);
     }
     let played = test.palabre(&["play", &file]).output().unwrap();

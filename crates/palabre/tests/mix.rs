@@ -91,8 +91,8 @@ fn mix_is_the_exact_sum_of_the_others() {
         [(1, 48_000), (2, 16_384), (3, 1), (4, 50_001), (5, 0)].map(|(seed, samples)| noise(seed, samples)).to_vec();
     let write = |(i, samples): (usize, &Vec<i16>)| dir.write(&format!("{i}.wav"), &wav::little(48_000, samples));
     let paths: Vec<PathBuf> = inputs.iter().enumerate().map(write).collect();
-    let said = stdout(&dir.mix(&["--limiter", "off"], &paths));
-    assert!(said.starts_with("5 mixes of 1.042 s at 48000 Hz"), "{said}");
+    let printed = stdout(&dir.mix(&["--limiter", "off"], &paths));
+    assert!(printed.starts_with("5 mixes of 1.042 s at 48000 Hz"), "{printed}");
     for (i, expected) in reference(&inputs).into_iter().enumerate() {
         assert!(dir.mixed(&format!("{i}.wav"), 48_000) == expected, "{i}");
     }
@@ -166,8 +166,8 @@ fn errors_are_reported_before_anything_is_written() {
         (vec![good.clone(), dir.input("other")], "not a regular file"),
         (vec![good, PathBuf::from("/dev/zero")], "not a regular file"),
     ] {
-        let said = stderr(&dir.mix(&[], &inputs), 1);
-        assert!(said.starts_with("palabre: unable to mix '") && said.contains(why), "{said}");
+        let printed = stderr(&dir.mix(&[], &inputs), 1);
+        assert!(printed.starts_with("palabre: unable to mix '") && printed.contains(why), "{printed}");
         assert!(!dir.out().exists(), "{why}");
     }
     assert!(stderr(&dir.mix(&[], &[]), 2).contains("IN.wav"));
@@ -179,8 +179,8 @@ fn input_is_never_overwritten() {
     let (a, b) = (wav::little(48_000, &[1]), wav::little(48_000, &[2]));
     let paths = [dir.write("a.wav", &a), dir.write("b.wav", &b)];
     let mix_into = |out: &Path| palabre().arg("mix").arg("--out").arg(out).args(&paths).output().unwrap();
-    let said = stderr(&mix_into(&dir.directory.path().join("in")), 1);
-    assert!(said.contains("it is one of the inputs"), "{said}");
+    let printed = stderr(&mix_into(&dir.directory.path().join("in")), 1);
+    assert!(printed.contains("it is one of the inputs"), "{printed}");
     // By a symbolic link to the directory, and by a hard link to a file.
     symlink(dir.directory.path().join("in"), dir.out()).unwrap();
     assert!(stderr(&mix_into(&dir.out()), 1).contains("it is one of the inputs"));
@@ -209,8 +209,8 @@ fn summary_is_json() {
     let dir = TestDir::new();
     let loud = vec![30_000i16; 1_000];
     let paths = ["a.wav", "b.wav", "c.wav"].map(|name| dir.write(name, &wav::little(16_000, &loud)));
-    let said = stdout(&dir.mix(&["--limiter", "off", "--json"], &paths));
-    let summary: serde_json::Value = serde_json::from_str(&said).unwrap();
+    let printed = stdout(&dir.mix(&["--limiter", "off", "--json"], &paths));
+    let summary: serde_json::Value = serde_json::from_str(&printed).unwrap();
     assert_eq!(
         (&summary["rate_hz"], &summary["samples"], &summary["limiter"]),
         (&16_000.into(), &1_000.into(), &false.into())

@@ -89,9 +89,9 @@ fn has_tone(path: &Path, freq_hz: f64) -> bool {
 fn every_speaker_has_a_track_and_a_killed_recorder_continues() {
     let test = TestRoom::new();
     assert!(stdout(&test.palabre(&["record", "status"])).contains("is not recorded"));
-    let said = stdout(&test.palabre(&["record", "start"]));
+    let printed = stdout(&test.palabre(&["record", "start"]));
     let directory = test.recording();
-    assert!(said.contains(directory.to_str().unwrap()), "{said}");
+    assert!(printed.contains(directory.to_str().unwrap()), "{printed}");
     assert!(test.room.recording().exists());
     let mut alice = test.play_tone("alice", 440.0);
     wait_for("alice's track", || has_tone(&directory.join("alice.wav"), 440.0).then_some(()));
@@ -125,10 +125,10 @@ fn recording_that_is_impossible_is_refused() {
     assert!(stderr(&test.palabre(&["record", "stop"]), 1).contains("it is not being recorded"));
     // A file has the path of the recordings' directory.
     fs::write(test.directory.path().join("recordings"), "").unwrap();
-    let said = stderr(&test.palabre(&["record", "start"]), 1);
-    assert!(said.contains("unable to record room 'main'"), "{said}");
-    let said = stderr(&test.palabre(&["record", "status"]), 1);
-    assert!(said.contains("no longer recorded"), "{said}");
+    let printed = stderr(&test.palabre(&["record", "start"]), 1);
+    assert!(printed.contains("unable to record room 'main'"), "{printed}");
+    let printed = stderr(&test.palabre(&["record", "status"]), 1);
+    assert!(printed.contains("no longer recorded"), "{printed}");
     let status = stdout(&test.palabre(&["status", "--json"]));
     assert!(status.contains("is no longer recorded"), "{status}");
     // A new attempt is possible.

@@ -10,7 +10,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::process::{Command, Output};
 use std::thread;
 
-use common::{Supervisor, palabre, sibling, start, stderr, stdout, wait_for};
+use common::{palabre, sibling, start, stderr, stdout, wait_for};
 use palabre_host::restart::RestartSocket;
 use palabre_host::wait;
 use palabre_room::MIXER_SOCKET;
@@ -42,7 +42,7 @@ fn restart_of_a_daemon_says_that_it_serves_or_why_not() {
         });
         assert!(stderr(&restart("mixer"), 111).contains("it ended before the new program served"));
     });
-    let mixer = Supervisor(Command::new(sibling("palabre-mixer")).arg("--rooms").arg(&rooms).spawn().unwrap());
+    let mixer = common::Process(Command::new(sibling("palabre-mixer")).arg("--rooms").arg(&rooms).spawn().unwrap());
     wait_for("the mixer", || {
         let is_served = std::os::unix::net::UnixStream::connect(&socket).is_ok();
         fs::symlink_metadata(&socket).ok().filter(|file| is_served && file.file_type().is_socket())

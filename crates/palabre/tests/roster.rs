@@ -63,8 +63,8 @@ fn invite_writes_a_file_and_prints_a_matching_link() {
     assert!(alice.key_sha256.matches(key(&link)));
     assert_eq!((alice.display(), alice.room.as_str()), ("Zoë ✓", "den"));
     assert_eq!(fs::metadata(config.file("alice")).unwrap().permissions().mode() & 0o777, 0o640);
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("no supervisor runs"), "{said}");
+    let printed = String::from_utf8(output.stderr).unwrap();
+    assert!(printed.contains("no supervisor runs"), "{printed}");
     assert!(!fs::read_to_string(config.file("alice")).unwrap().contains(key(&link)), "only the hash is stored");
 }
 
@@ -100,13 +100,13 @@ fn invalid_invitation_writes_nothing() {
         (&["invite", "bob", "--room", "../etc"], 2, "is not a name"),
         (&["invite", "bob", "--new-key"], 1, "no such participant"),
     ] {
-        let said = stderr(&config.palabre(arguments), code);
-        assert!(said.contains(why), "{arguments:?}: {said}");
+        let printed = stderr(&config.palabre(arguments), code);
+        assert!(printed.contains(why), "{arguments:?}: {printed}");
         assert_eq!(fs::read_dir(config.file("alice").parent().unwrap()).unwrap().count(), 1, "{arguments:?}");
     }
     fs::write(config.directory.path().join("palabre.toml"), "hots = 1\n").unwrap();
-    let said = stderr(&config.palabre(&["invite", "bob"]), 78);
-    assert!(said.contains("palabre.toml', line 1"), "{said}");
+    let printed = stderr(&config.palabre(&["invite", "bob"]), 78);
+    assert!(printed.contains("palabre.toml', line 1"), "{printed}");
 }
 
 #[test]
@@ -142,14 +142,14 @@ fn revoked_participant_can_get_the_same_port_again() {
     let config = TestConfig::new();
     stdout(&config.palabre(&["invite", "alice"]));
     let port = config.load("alice").port;
-    let said = stdout(&config.palabre(&["revoke", "alice"]));
+    let printed = stdout(&config.palabre(&["revoke", "alice"]));
     assert!(!config.file("alice").exists());
     let again = format!("palabre invite alice --port {port}");
-    assert!(said.contains(&again), "{said}");
+    assert!(printed.contains(&again), "{printed}");
     stdout(&config.palabre(&again.split(' ').skip(1).collect::<Vec<_>>()));
     assert_eq!(config.load("alice").port, port);
-    let said = stderr(&config.palabre(&["revoke", "zoe"]), 1);
-    assert!(said.contains("unable to revoke 'zoe'"), "{said}");
+    let printed = stderr(&config.palabre(&["revoke", "zoe"]), 1);
+    assert!(printed.contains("unable to revoke 'zoe'"), "{printed}");
 }
 
 #[test]
@@ -159,8 +159,8 @@ fn command_changes_one_setting_and_keeps_comments() {
     let text = format!("# extension 42\n{}", fs::read_to_string(config.file("alice")).unwrap());
     fs::write(config.file("alice"), text).unwrap();
     let before = config.load("alice");
-    let said = stdout(&config.palabre(&["rename", "alice", "Zoë <b>"]));
-    assert!(said.contains("the login name, the port and the link stay"), "{said}");
+    let printed = stdout(&config.palabre(&["rename", "alice", "Zoë <b>"]));
+    assert!(printed.contains("the login name, the port and the link stay"), "{printed}");
     for arguments in [&["mute", "alice"][..], &["gain", "alice", "-6.1"], &["move", "alice", "den"]] {
         stdout(&config.palabre(arguments));
     }
@@ -192,13 +192,13 @@ fn invalid_change_writes_nothing() {
         (&["move", "alice", "../etc"], 2, "is not a name"),
         (&["invite", "bob", "--expires", "tomorrow"], 2, "use 30min, 12h, 7d, 2w"),
     ] {
-        let said = stderr(&config.palabre(arguments), code);
-        assert!(said.contains(why), "{arguments:?}: {said}");
+        let printed = stderr(&config.palabre(arguments), code);
+        assert!(printed.contains(why), "{arguments:?}: {printed}");
         assert_eq!(fs::read_to_string(config.file("alice")).unwrap(), before);
     }
     fs::write(config.file("alice"), "port = 1\nprot = 2\n").unwrap();
-    let said = stderr(&config.palabre(&["mute", "alice"]), 78);
-    assert!(said.contains("alice.toml', line 2: unknown field `prot`"), "{said}");
+    let printed = stderr(&config.palabre(&["mute", "alice"]), 78);
+    assert!(printed.contains("alice.toml', line 2: unknown field `prot`"), "{printed}");
 }
 
 #[test]
@@ -224,7 +224,7 @@ fn participants_and_rooms_are_listed_without_a_supervisor() {
     stdout(&config.palabre(&["mute", "alice"]));
     fs::write(config.file("carol"), "prot = 1\n").unwrap();
     let output = config.palabre(&["list"]);
-    let (text, said) = (stdout(&output), String::from_utf8(output.stderr).unwrap());
+    let (text, printed) = (stdout(&output), String::from_utf8(output.stderr).unwrap());
     let (alice, bob) = (config.load("alice").port, config.load("bob").port);
     let expected = format!(
         "NAME   DISPLAY NAME  ROOM  PORT   STATE  GAIN  KEY                         PAGE\n\
@@ -232,7 +232,7 @@ fn participants_and_rooms_are_listed_without_a_supervisor() {
          bob    bob           main  {bob}  -      0 dB  until 2999-12-31T18:00:00Z  -\n"
     );
     assert_eq!(text, expected);
-    assert!(said.contains("carol.toml', line 1"), "{said}");
+    assert!(printed.contains("carol.toml', line 1"), "{printed}");
     let json = stdout(&config.palabre(&["list", "--json"]));
     for part in ["\"muted\": true", "\"key_expires\": \"2999-12-31T18:00:00Z\"", "\"state\": null", "carol.toml"] {
         assert!(json.contains(part), "{part}: {json}");
@@ -250,8 +250,8 @@ main  -     1             -     -       -        no
 #[test]
 fn qr_code_is_printed_with_the_flag() {
     let config = TestConfig::new();
-    let said = stdout(&config.palabre(&["invite", "alice", "--qr"]));
-    assert!(said.contains("▄▄▄▄▄"), "{said}");
+    let printed = stdout(&config.palabre(&["invite", "alice", "--qr"]));
+    assert!(printed.contains("▄▄▄▄▄"), "{printed}");
 }
 
 #[test]
@@ -260,9 +260,9 @@ fn error_without_a_supervisor_names_the_socket() {
     for arguments in [&["status"][..], &["status", "--json"], &["restart", "alice"], &["reload"]] {
         let output = config.palabre(arguments);
         assert!(output.stdout.is_empty());
-        let said = stderr(&output, 111);
-        assert!(said.starts_with("palabre: unable to reach the supervisor at '"), "{said}");
-        assert!(said.contains("run/control.sock': ") && said.contains("; start palabre-supervisor"), "{said}");
+        let printed = stderr(&output, 111);
+        assert!(printed.starts_with("palabre: unable to reach the supervisor at '"), "{printed}");
+        assert!(printed.contains("run/control.sock': ") && printed.contains("; start palabre-supervisor"), "{printed}");
     }
 }
 

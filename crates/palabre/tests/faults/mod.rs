@@ -189,7 +189,7 @@ fn directories() -> Vec<Fault> {
     ]
 }
 
-fn people() -> Vec<Fault> {
+fn participants() -> Vec<Fault> {
     vec![
         by_hand(fault(
             |at| fs::write(at.join("participants.d/bob.toml"), "port = 9002\nprot = 1\n").unwrap(),
@@ -282,7 +282,7 @@ fn every_fault_is_found_and_its_remedy_works() {
         true => not_shown("faults in files that this user can't read", "root can read all files"),
         false => not_shown("faults in files of the daemons' user", "only root can change the owner of files"),
     }
-    for fault in [certificates(), directories(), people(), daemons(is_root)].into_iter().flatten() {
+    for fault in [certificates(), directories(), participants(), daemons(is_root)].into_iter().flatten() {
         let config = config();
         let at = config.path();
         (fault.make)(at);

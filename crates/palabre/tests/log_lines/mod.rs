@@ -11,15 +11,15 @@ struct Line {
 
 /// Warnings and errors that are not an interface: file, text with `*`, and the reason.
 const NOT_AN_INTERFACE: &[(&str, &str, &str)] = &[
-    ("host/src/exit.rs", "*", "a program's last line, of any kind: its exit status says what to do"),
-    ("mixer/src/context.rs", "*", "passes on what the mixer complains of, which is looked at where it is made"),
-    ("mixer/src/daemon.rs", "*", "is 'unable to execute', which is documented, made a line before"),
-    ("supervisor/src/run.rs", "*", "is 'unable to execute' of a failed upgrade, made in upgrade.rs"),
-    ("mixer/src/restart.rs", "unable to *", "only 'palabre restart mixer' needs the socket, and says so itself"),
-    ("mixer/src/room.rs", "*", "a room that vanishes while it is looked at"),
-    ("mixer/src/room.rs", "unable to watch '*': *", "the same; watches that are used up are found by 'palabre check'"),
-    ("listener/src/setup.rs", "unable to protect the memory of this process: *", "no kernel that is supported says so"),
-    ("listener/src/setup.rs", "*", "a file 'levelling' with no meaning, of which the mixer is the judge"),
+    ("host/src/exit.rs", "*", "the last line of a program; the exit status is the interface"),
+    ("mixer/src/context.rs", "*", "passes on a message that is checked where it is made"),
+    ("mixer/src/daemon.rs", "*", "'unable to execute', which is documented"),
+    ("supervisor/src/run.rs", "*", "'unable to execute', made in upgrade.rs"),
+    ("mixer/src/restart.rs", "unable to *", "only 'palabre restart mixer' needs the socket, and reports the error"),
+    ("mixer/src/room.rs", "*", "the room was removed"),
+    ("mixer/src/room.rs", "unable to watch '*': *", "as above; 'palabre check' reports a lack of watches"),
+    ("listener/src/setup.rs", "unable to protect the memory of this process: *", "no supported kernel refuses it"),
+    ("listener/src/setup.rs", "*", "an invalid file 'levelling', which the mixer reports"),
     (
         "listener/src/enter.rs",
         "unable to record the use of the invitation link: *",
@@ -44,24 +44,24 @@ const NOT_AN_INTERFACE: &[(&str, &str, &str)] = &[
     (
         "supervisor/src/service/entrance.rs",
         "*",
-        "the text stands in 'palabre status' and is told to whoever pressed the button",
+        "the text stands in 'palabre status' and is shown to the person who pressed the button",
     ),
     (
         "host/src/inherit.rs",
         "unable to take over the descriptor '*': *",
-        "systemd's store had something that isn't ours",
+        "an unknown entry in systemd's descriptor store",
     ),
     (
         "exporter/src/run.rs",
         "unable to start a thread: *",
-        "the machine is out of threads: everything else says so, too",
+        "the machine has no threads left, which other programs report too",
     ),
     (
         "mixer/src/ear.rs",
         "'*' is * too slowly: * frames of 20 ms lost",
         "counted in the metrics and in 'palabre status --json'",
     ),
-    ("mixer/src/recording.rs", "'*' is read too slowly: *", "the recording's own log, recording.log, has the hole"),
+    ("mixer/src/recording.rs", "'*' is read too slowly: *", "recording.log has the gap"),
 ];
 
 fn root() -> PathBuf {
