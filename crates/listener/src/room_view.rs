@@ -228,7 +228,7 @@ mod tests {
         let mut view = RoomView::new(Some(room.clone()));
         assert_eq!((view.look_at_names(), view.look_at_levels()), (Urgency::None, Urgency::None));
         room.write_names(&[Member::new(name("alice"), "Alice", true)]).unwrap();
-        room.write_levels(&[talking("alice", -20.0), talking("stranger", -20.0)]).unwrap();
+        room.write_levels(&[talking("alice", -20.0), talking("unlisted", -20.0)]).unwrap();
         assert_eq!((view.look_at_names(), view.look_at_levels()), (Urgency::Everything, Urgency::Urgent));
         assert_eq!((view.look_at_names(), view.look_at_levels()), (Urgency::None, Urgency::None));
         room.write_levels(&[talking("alice", -30.0)]).unwrap();

@@ -15,7 +15,7 @@ fn syllable() -> Vec<i16> {
     syllable
 }
 
-/// Says a syllable and returns what is heard of it, without the limiter's delay.
+/// Says a syllable and returns the syllable in the mix, without the limiter's delay.
 fn say(alice: &mut Person, bob: &mut Person, room: &Room) -> Vec<i16> {
     alice.say_samples(&syllable());
     bob.hear(BURST + FRAME);

@@ -119,7 +119,7 @@ fn longest_silence(heard: &[i16]) -> std::ops::Range<usize> {
 #[test]
 fn talker_is_back_within_five_seconds_after_a_stall_and_others_lose_no_sample() {
     let second = RATE_HZ as usize;
-    // Alice and Dave speak from this thread in real time, so what is heard depends on when it runs.
+    // Alice and Dave speak from this thread in real time, so the mix depends on when it runs.
     undisturbed(|| {
         let mixer = Mixer::start();
         let (alice, dave, heard) = listen_to_a_stall(&mixer.room("main"));

@@ -180,12 +180,12 @@ mod tests {
         let (_dir, room) = room(&["alice"]);
         let alice = room.participant(&name("alice"));
         let inbox = Inbox::bind(&alice).unwrap();
-        let stranger = UnixDatagram::unbound().unwrap();
+        let sender = UnixDatagram::unbound().unwrap();
         let long = format!("alice\t{}", "x".repeat(5000));
         for bad in [&b""[..], b"alice", b"Alice\tx", b"alice\t", b"\xff\tx", long.as_bytes()] {
-            stranger.send_to(bad, alice.inbox()).unwrap();
+            sender.send_to(bad, alice.inbox()).unwrap();
         }
-        stranger.send_to(b"bob\tlast", alice.inbox()).unwrap();
+        sender.send_to(b"bob\tlast", alice.inbox()).unwrap();
         assert_eq!(inbox.receive(6), (6, vec![]));
         assert_eq!(inbox.receive(9), (1, vec![Message::new(name("bob"), "last").unwrap()]));
     }

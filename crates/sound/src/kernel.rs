@@ -125,7 +125,7 @@ pub(crate) fn between(samples: &[f32], even: &[f32; 6], odd: &[f32; 6], middle: 
     }
     let mut peaks = [0f32; LANES];
     for at in (0..points).step_by(LANES) {
-        // The last window overlaps the one before it, so that it is full.
+        // The last window overlaps the previous one, so that it is full.
         let window = &samples[at.min(samples.len() - WINDOW)..][..WINDOW];
         let (mut e, mut o, mut m) = ([0f32; LANES], [0f32; LANES], [0f32; LANES]);
         for k in 0..TAPS / 2 {

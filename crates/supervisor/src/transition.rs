@@ -31,7 +31,7 @@ pub(crate) enum Trigger {
     Drained,
 }
 
-/// Returns the state after `trigger`, or `None` if the trigger has no meaning in this state.
+/// Returns the state after `trigger`, or `None` if the trigger is not allowed in this state.
 pub(crate) fn after(state: State, trigger: Trigger) -> Option<State> {
     use State::{BackingOff, Draining, Failed, Ready, Serving, Starting, Stopped};
     use Trigger::{

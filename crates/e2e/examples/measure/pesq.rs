@@ -67,7 +67,7 @@ pub fn disable_processing(browser: &Browser) -> Result<()> {
     browser.wait_until("palabreState.connection === 'live' && palabreState.uplink === 'open'")
 }
 
-/// Writes corresponding segments of what was said and heard to files.
+/// Writes corresponding segments of the spoken and the received sound to files.
 fn segments(spoken: &Spoken, dir: &Path) -> Result<Vec<PathBuf>> {
     let hz = RATE_HZ as usize;
     let spare = SPARE_MS * hz / 1000;

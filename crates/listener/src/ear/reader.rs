@@ -224,7 +224,7 @@ impl<'a> Reader<'a> {
         self.ring.published.notify_all();
     }
 
-    /// Publishes what is left, and `moved`; then closes the source, for which the next process waits.
+    /// Publishes the incomplete chunk and `moved`. Then closes the source, for which the next process waits.
     fn leave(&mut self, cuts: &mut Vec<Cut>, now: Instant) {
         self.chunker.cut(cuts);
         self.publish(cuts, now);

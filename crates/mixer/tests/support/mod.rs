@@ -1,7 +1,7 @@
 //! Runs the real mixer with real pipes in a temporary directory.
 //!
 //! Participants speak in bursts of 200 ms. The mixer buffers a burst and plays it in real time, so neither a late test nor a mixer
-//! that is late by less than the burst changes what is heard. Tests run one at a time, so that none disturbs another.
+//! that is late by less than the burst changes the mix. Tests run one at a time, so that none disturbs another.
 
 #![allow(dead_code, clippy::unwrap_used)]
 

@@ -29,7 +29,7 @@ const NOT_AN_INTERFACE: &[(&str, &str, &str)] = &[
     ("supervisor/src/process.rs", "unable to * process *: *", "a child that is gone already"),
     ("supervisor/src/recordings.rs", "unable to * the recorder of '*': *", "the same"),
     ("supervisor/src/recordings.rs", "*", "the recorder's program is missing: 'palabre record status' says it"),
-    ("supervisor/src/control.rs", "*", "a stranger at the socket, who is told the same"),
+    ("supervisor/src/control.rs", "*", "a caller without permission, who gets the same text"),
     (
         "supervisor/src/control.rs",
         "unable to answer on the control socket: *",
