@@ -47,7 +47,7 @@ impl RestartSocket {
     /// serves it.
     ///
     /// # Errors
-    /// Those of the system; [`ErrorKind::NotFound`] where the directory doesn't exist.
+    /// [`ErrorKind::NotFound`] if the directory doesn't exist.
     pub fn open(path: &Path) -> io::Result<Option<Self>> {
         // Two processes that start at once take turns: neither removes the other's socket.
         let directory = path.parent().unwrap_or(Path::new("."));
@@ -105,9 +105,6 @@ impl RestartSocket {
     }
 
     /// Leaves the socket and the client to the next program.
-    ///
-    /// # Errors
-    /// Those of [`Legacy::leave`].
     pub fn leave(&self, client: Option<&Client>, legacy: &mut Legacy) -> io::Result<()> {
         legacy.leave(SOCKET, &self.listener)?;
         client.map_or(Ok(()), |Client(client)| legacy.leave(CLIENT, client))
@@ -163,9 +160,6 @@ pub enum RestartError {
 }
 
 /// Asks the daemon whose socket is at `path` to replace its program. Returns its process id when the next program serves.
-///
-/// # Errors
-/// [`RestartError`].
 pub fn request(path: &Path, timeout: Duration) -> Result<u32, RestartError> {
     let deadline = Instant::now() + timeout;
     let mut stream = connect(path).map_err(RestartError::NotRunning)?;

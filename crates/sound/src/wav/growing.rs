@@ -66,9 +66,6 @@ impl GrowingWav {
     }
 
     /// Appends silence until the file holds `samples`, or as many as a WAV can hold.
-    ///
-    /// # Errors
-    /// The error of ftruncate(2).
     pub fn extend_to(&mut self, samples: u64) -> io::Result<()> {
         let samples = samples.min(DATA_BYTES_MAX / SAMPLE_BYTES);
         if self.samples < samples {
@@ -79,9 +76,6 @@ impl GrowingWav {
     }
 
     /// Updates the sizes in the head.
-    ///
-    /// # Errors
-    /// The error of pwrite(2).
     pub fn update_head(&mut self) -> io::Result<()> {
         if self.head_samples == self.samples { Ok(()) } else { self.write_head() }
     }
