@@ -1,8 +1,8 @@
 //! Signal processing: WAV, resampling, the jitter buffer, levelling, mix-minus, the limiter and meters.
 //!
-//! Everything here is a pure function or a state machine. Time is an argument (a [`core::time::Duration`] since any fixed
-//! start of the caller's monotonic clock), so all of it can be tested without waiting. This crate uses no files, sockets,
-//! clocks or threads, and doesn't read the environment.
+//! Nearly everything here is a pure function or a state machine. Time is an argument (a [`core::time::Duration`] since any fixed
+//! start of the caller's monotonic clock), so all of it can be tested without waiting. This crate opens no files or sockets
+//! (two types in [`wav`] work on files that the caller has opened), and uses no clocks, threads or environment variables.
 //!
 //! Unless stated otherwise, a sample is a signed 16-bit integer, a frame is 20 ms of one channel, and a level is RMS in
 //! dBFS, where a full-scale sine has −3.0.
