@@ -7,10 +7,13 @@
 use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
+
+use nix::fcntl::AT_FDCWD;
+use nix::sys::stat::{FchmodatFlags, Mode, fchmodat};
 
 use crate::inherit::{Inherited, Legacy};
 use crate::lock::Lock;
@@ -65,7 +68,8 @@ impl RestartSocket {
             _ => {}
         }
         let listener = UnixListener::bind(&new)?;
-        fs::set_permissions(&new, fs::Permissions::from_mode(0o600))?;
+        // In a directory that others may write to, a symbolic link may take the socket's place meanwhile.
+        fchmodat(AT_FDCWD, &new, Mode::from_bits_truncate(0o600), FchmodatFlags::NoFollowSymlink)?;
         fs::rename(&new, path)?;
         Self::new(listener).map(Some)
     }
@@ -204,6 +208,7 @@ fn connect(path: &Path) -> io::Result<UnixStream> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
     use std::thread;
 
     const TIMEOUT: Duration = Duration::from_secs(60);

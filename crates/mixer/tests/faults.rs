@@ -6,7 +6,6 @@
 mod support;
 
 use std::fs::{self, File};
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -71,22 +70,6 @@ fn known_participants_are_read_again_after_an_overflow_of_inotify() {
     mixer.wait_for_log("inotify queue overflowed");
     bob.hear(BURST);
     assert!(bob.hears(440.0));
-}
-
-#[test]
-fn the_mixers_socket_is_not_opened_through_a_symbolic_link() {
-    let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let target = other.path().join("target");
-    fs::write(&target, "content of another file\n").unwrap();
-    symlink(&target, dir.path().join(palabre_room::MIXER_SOCKET)).unwrap();
-    let mixer = Mixer::start_in(dir);
-    // The rooms are served all the same.
-    let room = mixer.room("main");
-    let (mut alice, mut bob) = (room.join("alice"), room.join("bob"));
-    alice.say(440.0);
-    bob.hear(BURST);
-    assert!(bob.hears(440.0));
-    assert_eq!(fs::read_to_string(&target).unwrap(), "content of another file\n");
 }
 
 #[test]

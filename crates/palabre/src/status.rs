@@ -13,7 +13,7 @@ use palabre_config::control::{
 };
 use palabre_host::exit::Failure;
 use palabre_host::usage::Usage;
-use palabre_room::{Talk, Voice};
+use palabre_room::{MicState, Talk};
 use serde_json::{Value, json};
 
 use crate::output::print;
@@ -196,9 +196,9 @@ fn counters(report: &ListenerReport) -> Vec<(&'static str, String)> {
     let number = |value: Option<u64>, unit: &str| value.map(|value| format!("{value}{unit}"));
     let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     let microphone = match report.microphone {
-        Voice::Open => None,
-        Voice::Muted => Some("muted".to_owned()),
-        Voice::None => Some("none".to_owned()),
+        MicState::Open => None,
+        MicState::Muted => Some("muted".to_owned()),
+        MicState::None => Some("none".to_owned()),
     };
     let words = [
         ("streams", Some(report.streams.to_string())),

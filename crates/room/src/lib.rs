@@ -40,9 +40,5 @@ pub use recording::{RecordedFrame, RecordingReader, RecordingWriter};
 pub use small_file::replace_file;
 pub use writer::{PipeWriter, Wrote};
 
-// Until all callers use the new names.
-#[doc(hidden)]
-pub use {file::file_id as pipe_id, member::MicState as Voice};
-
 /// Name of the socket in the directory of the rooms on which the mixer is asked to restart.
 pub const MIXER_SOCKET: &str = ".mixer";
