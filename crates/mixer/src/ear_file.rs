@@ -11,6 +11,8 @@ use palabre_sound::wav::GrowingWav;
 
 /// Interval between updates of the head, and of the length while the room is idle.
 const UPDATE_INTERVAL: Duration = Duration::from_secs(1);
+/// Interval between checks of the free space while frames are written.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Maximum lateness of a frame. Time that a frame may still belong to is not filled with silence.
 const LATE_MAX: Duration = Duration::from_millis(200);
 /// Minimum space that is left free for the other files of the file system, such as `levels` and `names`.
@@ -26,6 +28,7 @@ pub(crate) struct EarFile {
     /// Number of samples that the file held already.
     first: u64,
     update_at: Duration,
+    check_at: Duration,
 }
 
 impl EarFile {
@@ -33,7 +36,7 @@ impl EarFile {
     pub(crate) fn open(file: RegularFile, format: Format, now: Duration) -> io::Result<Self> {
         let rate_hz = format.rate.hz();
         let wav = GrowingWav::open(file.into_file(), rate_hz)?;
-        Ok(Self { first: wav.samples(), wav, rate_hz, began: now, update_at: now + UPDATE_INTERVAL })
+        Ok(Self { first: wav.samples(), wav, rate_hz, began: now, update_at: now + UPDATE_INTERVAL, check_at: now })
     }
 
     /// Returns when [`Self::update`] is due.
@@ -43,12 +46,12 @@ impl EarFile {
 
     /// Writes the frame of time `at`.
     pub(crate) fn write(&mut self, frame: &[i16], at: Duration) -> io::Result<()> {
-        self.wav.write(self.wav.samples().max(self.position(at)), frame)?;
-        if at < self.update_at {
-            return Ok(());
+        if at >= self.check_at {
+            self.check_free_space()?;
+            self.check_at = at + CHECK_INTERVAL;
         }
-        self.check_free_space()?;
-        self.update_head(at)
+        self.wav.write(self.wav.samples().max(self.position(at)), frame)?;
+        if at < self.update_at { Ok(()) } else { self.update_head(at) }
     }
 
     /// Extends the file to time `now`, if that is due.

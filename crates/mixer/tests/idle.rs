@@ -44,12 +44,19 @@ fn assert_sleeps(mixer: &Mixer) {
     assert_eq!(usage(pid), before);
 }
 
-/// Lets alice talk until the recorder has one of her frames, and then everybody be silent.
-fn assert_records(room: &Room, alice: &mut Person, recorder: &mut RecordingReader) {
+/// Lets alice say a word, and waits until carol has heard it and the room is silent.
+fn say(room: &Room, alice: &mut Person, carol: &mut Person) {
+    alice.say(440.0);
+    carol.forget();
+    carol.hear(BURST);
+    wait_for_silence(room);
+}
+
+/// Lets alice talk until the recorder has one of her frames.
+fn assert_records(room: &Room, alice: &mut Person, carol: &mut Person, recorder: &mut RecordingReader) {
     let mut frames = Vec::new();
     wait_until("a frame of alice in the recording", || {
-        alice.say(440.0);
-        wait_for_silence(room);
+        say(room, alice, carol);
         recorder.read(&mut frames).unwrap();
         (!frames.is_empty()).then_some(())
     });
@@ -59,9 +66,9 @@ fn assert_records(room: &Room, alice: &mut Person, recorder: &mut RecordingReade
 fn an_idle_room_with_a_recorder_costs_nothing() {
     let mixer = Mixer::start();
     let room = mixer.room("main");
-    let mut alice = room.join("alice");
+    let (mut alice, mut carol) = (room.join("alice"), room.join("carol"));
     let mut recorder = RecordingReader::create(&room.dir.recording(), Format::default()).unwrap();
-    assert_records(&room, &mut alice, &mut recorder);
+    assert_records(&room, &mut alice, &mut carol, &mut recorder);
     assert_sleeps(&mixer);
     drop(recorder);
     assert_sleeps(&mixer);
@@ -71,28 +78,28 @@ fn an_idle_room_with_a_recorder_costs_nothing() {
 fn a_refused_second_recorder_costs_nothing() {
     let mixer = Mixer::start();
     let room = mixer.room("main");
-    let mut alice = room.join("alice");
+    let (mut alice, mut carol) = (room.join("alice"), room.join("carol"));
     let mut recorder = RecordingReader::create(&room.dir.recording(), Format::default()).unwrap();
-    assert_records(&room, &mut alice, &mut recorder);
+    assert_records(&room, &mut alice, &mut carol, &mut recorder);
     assert!(RecordingReader::create(&room.dir.recording(), Format::default()).is_err());
     assert_sleeps(&mixer);
-    assert_records(&room, &mut alice, &mut recorder);
+    assert_records(&room, &mut alice, &mut carol, &mut recorder);
 }
 
 #[test]
 fn a_recorder_that_is_killed_and_restarted_costs_nothing() {
     let mixer = Mixer::start();
     let room = mixer.room("main");
-    let (mut alice, path) = (room.join("alice"), room.dir.recording());
+    let (mut alice, mut carol, path) = (room.join("alice"), room.join("carol"), room.dir.recording());
     let mut recorder = RecordingReader::create(&path, Format::default()).unwrap();
-    assert_records(&room, &mut alice, &mut recorder);
+    assert_records(&room, &mut alice, &mut carol, &mut recorder);
     // As kill(2) does, this closes the pipe and leaves its name.
     let kept = mixer.dir.path().join("kept");
     fs::hard_link(&path, &kept).unwrap();
     drop(recorder);
     fs::rename(&kept, &path).unwrap();
     let mut recorder = RecordingReader::create(&path, Format::default()).unwrap();
-    assert_records(&room, &mut alice, &mut recorder);
+    assert_records(&room, &mut alice, &mut carol, &mut recorder);
     assert_sleeps(&mixer);
 }
 
@@ -109,12 +116,11 @@ fn a_recording_that_is_no_pipe_is_reported_and_costs_nothing() {
 fn a_foreign_reader_of_an_ear_costs_nothing() {
     let mixer = Mixer::start();
     let room = mixer.room("main");
-    let (mut alice, bob) = (room.join("alice"), room.participant("bob"));
+    let (mut alice, mut carol, bob) = (room.join("alice"), room.join("carol"), room.participant("bob"));
     let output = mixer.dir.path().join("output");
     let mut cat = Command::new("cat").arg(bob.ear()).stdout(File::create(&output).unwrap()).spawn().unwrap();
     wait_until("sound in the output of cat", || {
-        alice.say(440.0);
-        wait_for_silence(&room);
+        say(&room, &mut alice, &mut carol);
         (fs::metadata(&output).unwrap().len() > 0).then_some(())
     });
     assert_sleeps(&mixer);
