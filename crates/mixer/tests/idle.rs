@@ -46,8 +46,8 @@ fn assert_sleeps(mixer: &Mixer) {
 
 /// Lets alice say a word, and waits until carol has heard it and the room is silent.
 fn say(room: &Room, alice: &mut Person, carol: &mut Person) {
-    alice.say(440.0);
     carol.forget();
+    alice.say(440.0);
     carol.hear(BURST);
     wait_for_silence(room);
 }
