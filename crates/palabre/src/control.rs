@@ -21,7 +21,7 @@ const WORK_TIMEOUT: Duration = Duration::from_secs(60);
 const SOCKET: &str = "control.sock";
 
 /// Restarts a participant's listener, and waits until the new one serves.
-pub fn restart(run: &Path, name: &Name) -> Result<(), Failure> {
+pub(crate) fn restart(run: &Path, name: &Name) -> Result<(), Failure> {
     match ask(run, &Request::Restart(Target::Listener(name.clone())), WORK_TIMEOUT)? {
         Response::Ok => Ok(()),
         other => Err(unexpected(&other)),
@@ -29,7 +29,7 @@ pub fn restart(run: &Path, name: &Name) -> Result<(), Failure> {
 }
 
 /// Restarts the mixer or the supervisor, and waits until the new program serves. Returns its process id.
-pub fn restart_daemon(run: &Path, target: Target) -> Result<u32, Failure> {
+pub(crate) fn restart_daemon(run: &Path, target: Target) -> Result<u32, Failure> {
     match ask(run, &Request::Restart(target), WORK_TIMEOUT)? {
         Response::Restarted { pid } => Ok(pid),
         other => Err(unexpected(&other)),
@@ -37,17 +37,17 @@ pub fn restart_daemon(run: &Path, target: Target) -> Result<u32, Failure> {
 }
 
 /// `palabre stop NAME`.
-pub fn stop(run: &Path, name: &Name) -> Result<(), Failure> {
+pub(crate) fn stop(run: &Path, name: &Name) -> Result<(), Failure> {
     done(run, &Request::Stop { name: name.clone() }, format!("{name}: stopped; 'palabre start {name}' starts it\n"))
 }
 
 /// `palabre start NAME`.
-pub fn start(run: &Path, name: &Name) -> Result<(), Failure> {
+pub(crate) fn start(run: &Path, name: &Name) -> Result<(), Failure> {
     done(run, &Request::Start { name: name.clone() }, format!("{name}: the listener serves\n"))
 }
 
 /// `palabre kick NAME`.
-pub fn kick(run: &Path, name: &Name) -> Result<(), Failure> {
+pub(crate) fn kick(run: &Path, name: &Name) -> Result<(), Failure> {
     done(run, &Request::Kick { name: name.clone() }, format!("{name}: all connections were ended\n"))
 }
 
@@ -59,7 +59,7 @@ fn done(run: &Path, request: &Request, message: String) -> Result<(), Failure> {
 }
 
 /// `palabre reload`.
-pub fn reload(run: &Path) -> Result<(), Failure> {
+pub(crate) fn reload(run: &Path) -> Result<(), Failure> {
     let changes = try_reload(run)?;
     for (what, names) in
         [("started", &changes.started), ("stopped", &changes.stopped), ("restarted", &changes.restarted)]
@@ -78,7 +78,7 @@ pub fn reload(run: &Path) -> Result<(), Failure> {
 }
 
 /// Has the supervisor read the configuration again. Returns the changes.
-pub fn try_reload(run: &Path) -> Result<Changes, Failure> {
+pub(crate) fn try_reload(run: &Path) -> Result<Changes, Failure> {
     match ask(run, &Request::Reload, WORK_TIMEOUT)? {
         Response::Reloaded(changes) => Ok(changes),
         other => Err(unexpected(&other)),
@@ -87,7 +87,7 @@ pub fn try_reload(run: &Path) -> Result<Changes, Failure> {
 
 /// Has the supervisor, if it runs, read the configuration again after a participant's file was written. Faults are warnings on standard
 /// error, since the file holds anyway.
-pub fn reload_if_running(run: &Path, name: &str) {
+pub(crate) fn reload_if_running(run: &Path, name: &str) {
     if !is_running(run) {
         eprintln!("palabre: no supervisor runs in '{}': this holds when one starts", run.display());
         return;
@@ -108,7 +108,7 @@ pub fn reload_if_running(run: &Path, name: &str) {
 }
 
 /// Starts or ends the recording of a room, or reads its status.
-pub fn record(run: &Path, room: &Name, action: RecordAction) -> Result<Recording, Failure> {
+pub(crate) fn record(run: &Path, room: &Name, action: RecordAction) -> Result<Recording, Failure> {
     match ask(run, &Request::Record { room: room.clone(), action }, WORK_TIMEOUT)? {
         Response::Recording(recording) => Ok(recording),
         other => Err(unexpected(&other)),
@@ -116,16 +116,15 @@ pub fn record(run: &Path, room: &Name, action: RecordAction) -> Result<Recording
 }
 
 /// Reads the status.
-pub fn status(run: &Path) -> Result<Status, Failure> {
+pub(crate) fn status(run: &Path) -> Result<Status, Failure> {
     match ask(run, &Request::Status, STATUS_TIMEOUT)? {
         Response::Status(status) => Ok(status),
         other => Err(unexpected(&other)),
     }
 }
 
-/// Whether a supervisor serves the control socket.
-#[must_use]
-pub fn is_running(run: &Path) -> bool {
+/// Returns whether a supervisor serves the control socket.
+pub(crate) fn is_running(run: &Path) -> bool {
     let request = control::request(&run.join(SOCKET), &Request::Status, STATUS_TIMEOUT);
     !matches!(request, Err(ControlError::Connect { source, .. }) if source.kind() != ErrorKind::PermissionDenied)
 }

@@ -15,12 +15,12 @@ use crate::control;
 use crate::output::print;
 
 /// Names of daemons, which no participant may have.
-pub const DAEMONS: [&str; 2] = [MIXER, SUPERVISOR];
+pub(crate) const DAEMONS: [&str; 2] = [MIXER, SUPERVISOR];
 const MIXER: &str = "mixer";
 const SUPERVISOR: &str = "supervisor";
 
 /// Restarts a daemon, one listener, or all listeners one after the other. The first failure ends the series.
-pub fn run(run: &Path, restart: &Restart) -> Result<(), Failure> {
+pub(crate) fn run(run: &Path, restart: &Restart) -> Result<(), Failure> {
     match restart.name.as_ref().map(Name::as_str) {
         Some(MIXER) => return daemon(run, restart, MIXER, Target::Mixer),
         Some(SUPERVISOR) => return daemon(run, restart, SUPERVISOR, Target::Supervisor),
