@@ -3,7 +3,7 @@
 //! [`run`] prepares a directory (a temporary one or `--dir`) and starts the real mixer and supervisor with a configuration
 //! in it. It ends them and cleans up when a signal arrives.
 //!
-//! The melody and the echo ([`bots`]) are participants without a listener; threads of this process play them.
+//! The melody and the echo (`bots`) are participants without a listener; threads of this process play them.
 
 mod addresses;
 mod bots;
