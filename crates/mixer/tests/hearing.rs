@@ -47,7 +47,7 @@ fn silent_participant_hears_all_talkers() {
     let (mut alice, mut bob, mut carol) = (room.join("alice"), room.join("bob"), room.join("carol"));
     alice.say(440.0);
     bob.say(1000.0);
-    carol.hear(HEARD);
+    carol.hear_until_silence(&room);
     assert!(carol.hears(440.0) && carol.hears(1000.0));
 }
 
@@ -64,7 +64,7 @@ fn participants_named_in_without_are_not_heard() {
     bob.say(1000.0);
     carol.say(1700.0);
     for person in [&mut alice, &mut bob, &mut carol, &mut dave] {
-        person.hear(HEARD);
+        person.hear_until_silence(&room);
     }
     assert!(alice.hears(1700.0) && alice.does_not_hear(1000.0) && alice.does_not_hear(440.0));
     assert!(dave.hears(1700.0) && dave.does_not_hear(1000.0) && dave.hears(440.0));

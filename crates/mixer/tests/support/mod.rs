@@ -207,7 +207,14 @@ impl Person {
         }
     }
 
-    /// Returns the level of a tone in what was heard.
+    /// Reads the ear until the room is silent. For bursts that may start at different times, since a test may be kept from running.
+    pub fn hear_until_silence(&mut self, room: &Room) {
+        self.hear(BURST);
+        wait_for_silence(room);
+        self.listen();
+    }
+
+    /// Returns the level of a tone in the samples that were read from the ear.
     pub fn level(&self, freq_hz: f64) -> f64 {
         measure::goertzel_dbfs(&self.heard, RATE_HZ, freq_hz)
     }
