@@ -25,16 +25,18 @@ const INTERVAL: Duration = Duration::from_millis(10);
 /// If the test fails although the machine was calm, or if the machine stays disturbed.
 pub fn undisturbed<T, F: Fn() -> T>(test: F) -> T {
     let _turn = turn();
-    repeat_if_disturbed(&test_name(&test), &test, || {
+    let name = test_name(&test);
+    let observe = || {
         let observer = Observer::start();
         move || observer.stop()
-    })
+    };
+    repeat_if_disturbed(&test, observe, |disturbance| println!("REPEATED {name}: {disturbance}"))
 }
 
 fn repeat_if_disturbed<T, Stop: FnOnce() -> Disturbance>(
-    name: &str,
     test: &dyn Fn() -> T,
     observe: impl Fn() -> Stop,
+    report: impl Fn(Disturbance),
 ) -> T {
     let mut repetitions = 0;
     loop {
@@ -44,7 +46,7 @@ fn repeat_if_disturbed<T, Stop: FnOnce() -> Disturbance>(
         match result {
             Ok(value) => return value,
             Err(failure) if !disturbance.is_too_long() => resume_unwind(failure),
-            Err(_) if repetitions < REPETITIONS_MAX => println!("REPEATED {name}: {disturbance}"),
+            Err(_) if repetitions < REPETITIONS_MAX => report(disturbance),
             Err(failure) => {
                 println!("the machine stayed disturbed ({disturbance}); run this test again when the machine is idle");
                 resume_unwind(failure)
@@ -162,7 +164,10 @@ mod tests {
             assert!(runs.get() > failures);
         };
         let observe = || move || Disturbance { run_delay, ..Disturbance::default() };
-        let result = catch_unwind(AssertUnwindSafe(|| repeat_if_disturbed("test", &test, observe)));
+        let reports = Cell::new(0);
+        let report = |_| reports.set(reports.get() + 1);
+        let result = catch_unwind(AssertUnwindSafe(|| repeat_if_disturbed(&test, observe, report)));
+        assert_eq!(reports.get(), runs.get() - 1, "each repetition is reported");
         (runs.get(), result.is_ok())
     }
 
