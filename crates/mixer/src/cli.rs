@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Parser};
 
-/// Name of the program in its messages.
+/// Name of this program in log lines and error messages.
 pub(crate) const PROGRAM: &str = "palabre-mixer";
 
 const AFTER: &str = "\

@@ -1,4 +1,4 @@
-//! The mixer's only clock, CLOCK_MONOTONIC, and the tick.
+//! The mixer's only clock, CLOCK_MONOTONIC, and the ticker, which schedules a tick every 20 ms.
 //!
 //! Ticks have absolute deadlines, so that a late tick doesn't delay the following ones. The wall clock is not used, since NTP may
 //! step it.
@@ -10,13 +10,13 @@ use nix::sys::timerfd::{ClockId as TimerClock, Expiration, TimerFd, TimerFlags, 
 use nix::time::{ClockId, clock_gettime};
 use palabre_room::FRAME_MS;
 
-/// Interval between ticks.
+/// Interval between ticks: the duration of a frame.
 pub(crate) const TICK: Duration = Duration::from_millis(FRAME_MS);
 /// Maximum lateness that is caught up by ticks run back to back. Later ticks are skipped, since the listeners' buffers
 /// would overflow.
 const CATCH_UP_MAX: Duration = Duration::from_millis(100);
 
-/// One moment in two representations.
+/// One time as an [`Instant`] and as the time since boot.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Now {
     pub(crate) instant: Instant,
@@ -24,7 +24,7 @@ pub(crate) struct Now {
     pub(crate) since_boot: Duration,
 }
 
-/// Converts [`Instant`], which is CLOCK_MONOTONIC too, to the time since boot.
+/// Converts an [`Instant`], which is read from CLOCK_MONOTONIC, to the time since boot.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
     start: Now,
@@ -47,7 +47,7 @@ impl Clock {
     }
 }
 
-/// The common tick of all rooms. It is stopped while no sound flows.
+/// Schedules the ticks, which all rooms share. It is stopped while no sound flows.
 #[derive(Debug)]
 pub(crate) struct Ticker {
     timer: TimerFd,
@@ -61,7 +61,7 @@ impl Ticker {
         Ok(Self { timer, schedule: Schedule::default(), armed_for: None })
     }
 
-    /// Returns the descriptor to poll. It needs no read(2): setting the timer again resets it.
+    /// Returns the timer's descriptor, to poll it. It needs no read(2): setting the timer again makes it unreadable.
     pub(crate) fn timer(&self) -> &TimerFd {
         &self.timer
     }
@@ -90,7 +90,7 @@ impl Ticker {
         self.schedule.skipped
     }
 
-    /// Sets the timer for the next tick, if that has changed.
+    /// Sets the timer to the time of the next tick, if that time has changed.
     pub(crate) fn arm(&mut self) -> nix::Result<()> {
         if self.armed_for == self.schedule.next {
             return Ok(());

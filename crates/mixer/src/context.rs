@@ -1,4 +1,4 @@
-//! What all parts of the daemon share: polling, inotify, the file writer, the time and limited logging.
+//! State that all parts of the mixer share: poller, inotify, file writer, current time and rate-limited log.
 
 use std::fmt::Arguments;
 use std::time::{Duration, Instant};
@@ -17,9 +17,9 @@ pub(crate) struct Context {
     pub(crate) watcher: Watcher,
     pub(crate) file_writer: FileWriter,
     clock: Clock,
-    /// When the loop last woke up.
+    /// Time at which the event loop last woke up.
     pub(crate) now: Now,
-    /// The time for which the current tick was scheduled.
+    /// Deadline of the current tick.
     pub(crate) tick_at: Duration,
     warnings: LogLimit,
 }
@@ -39,7 +39,7 @@ impl Context {
         })
     }
 
-    /// Updates [`Self::now`].
+    /// Sets [`Self::now`] to the current time. Call it after each wake-up.
     pub(crate) fn wake(&mut self) {
         self.now = self.clock.now();
     }
@@ -54,7 +54,7 @@ impl Context {
         self.warnings.log(log::Level::Warn, self.now.instant, text);
     }
 
-    /// Logs a warning about an object, unless it is the same as the last one.
+    /// Logs a warning about one file, unless its text is the same as `last_warning`, the last one about this file.
     pub(crate) fn warn_if_new(&mut self, last_warning: &mut LastWarning, text: String) {
         if let Some(text) = last_warning.unless_repeated(text) {
             self.warn(format_args!("{text}"));

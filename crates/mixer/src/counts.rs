@@ -10,12 +10,12 @@ use crate::participant::Participant;
 use crate::room::Room;
 use crate::rooms::Rooms;
 
-/// Interval between writes while sound flows.
+/// Interval between writes of the counters while sound flows.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// Minimum interval between the last two writes before all rooms become idle.
+/// Minimum interval before the last write, which is made when all rooms become idle.
 const LAST_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The counters of ticks, and when they were last written.
+/// The counters of ticks, and the time of their last write.
 #[derive(Debug)]
 pub(crate) struct CountersFile {
     rooms: PathBuf,
@@ -25,13 +25,13 @@ pub(crate) struct CountersFile {
 }
 
 impl CountersFile {
-    /// For the directory `rooms`.
+    /// Creates the counters. They will be written into the directory `rooms`.
     pub(crate) fn new(rooms: PathBuf) -> Self {
         let counters = MixerReport::default();
         Self { rooms, counters, written_at: None, last_warning: LastWarning::default() }
     }
 
-    /// Counts a tick and its lateness.
+    /// Counts a tick. `late` is the time between its deadline and its start.
     pub(crate) fn count_tick(&mut self, late: Duration) {
         self.counters.count_tick(u64::try_from(late.as_micros()).unwrap_or(u64::MAX));
     }
@@ -41,7 +41,8 @@ impl CountersFile {
         self.counters.ticks
     }
 
-    /// Writes the counters, if that is due. `is_last`: all rooms are idle now.
+    /// Writes the counters to the file, if a write is due. `is_last` is true when all rooms have become idle, so that no further write
+    /// follows.
     pub(crate) fn write(&mut self, cx: &mut Context, rooms: &Rooms, skipped: u64, is_last: bool) {
         let now = cx.now.since_boot;
         let interval = if is_last { LAST_INTERVAL } else { INTERVAL };

@@ -1,4 +1,4 @@
-//! The event loop.
+//! The mixer's event loop.
 
 use std::io;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use crate::watcher::{Change, Event, Target};
 
 /// Runs until SIGTERM or SIGINT.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    // Before anything is opened.
+    // Call this before the mixer opens any descriptor.
     let mut inherited = Inherited::take();
     if let Some(parent) = args.parent_pid {
         process::die_with_parent(parent).map_err(Failure::system)?;
@@ -32,8 +32,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     if let Err(error) = process::raise_nofile() {
         log::warn!("unable to raise the number of open files: {error}");
     }
-    let program =
-        Program::this().map_err(|error| Failure::System(format!("unable to find our own program: {error}")))?;
+    let program = Program::this()
+        .map_err(|error| Failure::System(format!("unable to find the path of this program: {error}")))?;
     let mut daemon = Daemon::new(args, program, &mut inherited)?;
     inherited.close_the_rest();
     notify::ready();
@@ -61,9 +61,10 @@ impl Daemon {
         let path = args.rooms.display().to_string();
         let mut cx = Context::new().map_err(system("set up polling"))?;
         let signals = Signals::new(&[SIGTERM, SIGINT, SIGUSR1, SIGHUP]).map_err(system("receive signals"))?;
-        // After the signals are handled, and before anything of the rooms is touched.
+        // Open the restart socket after the signal handlers are installed, and before the mixer changes a room: opening the socket fails if
+        // another mixer runs.
         let restarts = Restarts::open(&args.rooms, inherited)?;
-        let ticker = Ticker::new().map_err(|errno| system("make a timer")(errno.into()))?;
+        let ticker = Ticker::new().map_err(|errno| system("create a timer")(errno.into()))?;
         let rooms = Rooms::open(args.rooms.clone(), &mut cx).map_err(|error| {
             Failure::System(format!(
                 "unable to watch '{path}': {error}; make the directory, or give another one with --rooms"
@@ -84,7 +85,7 @@ impl Daemon {
     fn run(&mut self) -> Result<(), Failure> {
         let mut tokens = Vec::new();
         loop {
-            let failed = |error: io::Error| Failure::System(format!("unable to wait for sound: {error}"));
+            let failed = |error: io::Error| Failure::System(format!("unable to wait for events: {error}"));
             self.ticker.arm().map_err(|errno| failed(errno.into()))?;
             self.cx.poller.wait(self.timeout(), &mut tokens).map_err(failed)?;
             self.wakeups += 1;
@@ -101,7 +102,7 @@ impl Daemon {
         }
     }
 
-    /// Returns the time until the next deadline. While the ticker runs it handles the deadlines.
+    /// Returns the time until the next deadline, or `None` while the ticker runs, since the ticks then handle the deadlines.
     fn timeout(&self) -> Option<Duration> {
         let deadline = self.rooms.deadline(&self.cx).filter(|_| !self.ticker.is_running());
         deadline.map(|deadline| deadline.saturating_sub(self.cx.now.since_boot))
@@ -117,7 +118,7 @@ impl Daemon {
                     self.rooms.ear_failed(&mut self.cx, &failure);
                 }
             }
-            // `tick` compares the deadline with the clock.
+            // Nothing to do: `tick` compares the timer's deadline with the clock after each wake-up.
             Token::Timer => {}
             Token::Restart => {
                 if let Some(client) = self.restarts.request(&self.cx.poller) {
@@ -137,7 +138,8 @@ impl Daemon {
         Ok(Next::Go)
     }
 
-    /// Becomes the program that is now at this one's path. Participants find their pipes again; only the sound in the pipes is lost.
+    /// Executes the file at this program's path in this process. The next program opens the participants' pipes again; only the sound in
+    /// the pipes is lost.
     fn replace(&self, client: Option<Client>) {
         let path = self.program.path().display();
         log::info!("replacing this process by '{path}'");

@@ -1,4 +1,4 @@
-//! A participant's `ear`: the writing end of a pipe, open while a process reads it, or a WAV that grows.
+//! A participant's `ear`: the write end of a pipe, open while a process reads the pipe, or a WAV file being recorded.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -21,9 +21,9 @@ pub(crate) struct Ear {
     format: Format,
     participant: ParticipantId,
     writer: Option<Writer>,
-    /// A file that could not be written; only another one in its place is opened.
+    /// A file that could not be written. The mixer opens the path again only when another file is there.
     given_up: Option<FileId>,
-    /// A pipe or file that could not be used: events about it are ignored until `retry_at`, since closing it is one.
+    /// A pipe or file that could not be opened. Its events are ignored until `retry_at`, since the attempt to open it causes events too.
     failed: Option<FileId>,
     retry_at: Duration,
     last_warning: LastWarning,
@@ -64,7 +64,7 @@ impl Ear {
         }
     }
 
-    /// Opens the pipe or file at the path, unless it is open already. A process may have come to read it.
+    /// Opens the pipe or file at the path, unless it is open already. Call it when a process may have opened the pipe for reading.
     pub(crate) fn refresh(&mut self, cx: &mut Context) {
         let id = lookup(&self.path).map(|(_, id)| id);
         if id.is_some() && id == self.writer.as_ref().map(Writer::id) {
@@ -79,13 +79,13 @@ impl Ear {
         }
     }
 
-    /// The pipe's last reader has closed it, which discards what was in it.
+    /// Closes the pipe after its last reader has closed it. The kernel has discarded the content of the pipe.
     pub(crate) fn lose_reader(&mut self) {
         self.writer = None;
         self.retry_at = Duration::ZERO;
     }
 
-    /// The file writer could not continue or write a file.
+    /// Closes the file after the file writer could not open or write it, and logs the reason.
     pub(crate) fn fail(&mut self, cx: &mut Context, failure: &Failure) {
         if self.writer.as_ref().map(Writer::id) != Some(failure.file) {
             return;
@@ -110,12 +110,12 @@ impl Ear {
         }
     }
 
-    /// Returns whether a frame is wanted: there is a reader, or an attempt to open the ear is due.
+    /// Returns whether to call [`Self::write`]: the ear is open, or the next attempt to open it is due.
     pub(crate) fn wants_frame(&self, now: Duration) -> bool {
         self.writer.is_some() || now >= self.retry_at
     }
 
-    /// Writes a frame, if there is a reader. A slow reader loses it.
+    /// Writes a frame, if the ear is open. If the pipe or the file's queue is full, the frame is dropped.
     pub(crate) fn write(&mut self, cx: &mut Context, frame: &[i16]) {
         if self.writer.is_none() {
             self.open(cx);
@@ -128,7 +128,7 @@ impl Ear {
         match wrote {
             Wrote::Whole => {}
             Wrote::Slow => self.lost_frames += 1,
-            // Another process may read it by now.
+            // Another process may have opened the pipe meanwhile, so try at once to open it again.
             Wrote::Gone => self.lose_reader(),
         }
         self.report_lost_frames(cx);

@@ -1,6 +1,6 @@
-//! An `ear` that is a file: a WAV that is valid at every moment and as long as the time that has passed.
+//! An `ear` that is a file: a WAV that is valid at every time, and whose duration is the time since its start.
 //!
-//! A frame is written at the position of its time, so the pauses of an idle room are silence.
+//! The time of a frame gives its position in the file, so the file has silence where the room was idle.
 
 use std::io;
 use std::time::Duration;
@@ -9,42 +9,42 @@ use nix::sys::statvfs::fstatvfs;
 use palabre_room::{Format, RegularFile};
 use palabre_sound::wav::GrowingWav;
 
-/// Interval between updates of the head, and of the length while the room is idle.
+/// Interval between updates of the WAV header. While the room is idle, the file is also extended with silence at this interval.
 const UPDATE_INTERVAL: Duration = Duration::from_secs(1);
 /// Interval between checks of the free space while frames are written.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// Maximum lateness of a frame. Time that a frame may still belong to is not filled with silence.
+/// Maximum lateness of a frame. The newest part of the file, of this duration, is not filled with silence, since a frame may still come.
 const LATE_MAX: Duration = Duration::from_millis(200);
-/// Minimum space that is left free for the other files of the file system, such as `levels` and `names`.
+/// Minimum free space of the file system, in bytes. The mixer stops writing below it, to leave space for files such as `levels`.
 const FREE_BYTES_MIN: u64 = 16 << 20;
 
-/// A growing WAV on the mixer's clock.
+/// A WAV file being recorded. The mixer's ticks give the position of each sample.
 #[derive(Debug)]
 pub(crate) struct EarFile {
     wav: GrowingWav,
     rate_hz: u32,
-    /// The time of the sample at `first`.
+    /// Time at which the file was opened: the time of the sample at position `first`.
     began: Duration,
-    /// Number of samples that the file held already.
+    /// Number of samples that the file had when it was opened.
     first: u64,
     update_at: Duration,
     check_at: Duration,
 }
 
 impl EarFile {
-    /// Continues `file` from time `now` on. Fails if it is neither empty nor such a WAV.
+    /// Appends to `file` from time `now` on. Fails if `file` is neither empty nor a WAV in the room's format.
     pub(crate) fn open(file: RegularFile, format: Format, now: Duration) -> io::Result<Self> {
         let rate_hz = format.rate.hz();
         let wav = GrowingWav::open(file.into_file(), rate_hz)?;
         Ok(Self { first: wav.samples(), wav, rate_hz, began: now, update_at: now + UPDATE_INTERVAL, check_at: now })
     }
 
-    /// Returns when [`Self::update`] is due.
+    /// Returns the time at which to call [`Self::update`].
     pub(crate) fn deadline(&self) -> Duration {
         self.update_at
     }
 
-    /// Writes the frame of time `at`.
+    /// Writes a frame at the position of the time `at`.
     pub(crate) fn write(&mut self, frame: &[i16], at: Duration) -> io::Result<()> {
         if at >= self.check_at {
             self.check_free_space()?;
@@ -54,7 +54,7 @@ impl EarFile {
         if at < self.update_at { Ok(()) } else { self.update_head(at) }
     }
 
-    /// Extends the file to time `now`, if that is due.
+    /// Extends the file with silence to almost the time `now`, and updates the header, if an update is due.
     pub(crate) fn update(&mut self, now: Duration) -> io::Result<()> {
         if now < self.update_at {
             return Ok(());
@@ -63,7 +63,7 @@ impl EarFile {
         self.update_head(now)
     }
 
-    /// Brings the head up to date before the file is closed.
+    /// Updates the WAV header, and closes the file.
     pub(crate) fn close(mut self) -> io::Result<()> {
         self.wav.update_head()
     }
@@ -113,7 +113,7 @@ mod tests {
         Duration::from_millis(ms)
     }
 
-    /// Returns the samples of a file whose head counts all of them.
+    /// Returns the samples of a WAV, and checks that the header counts all of them.
     fn samples(path: &Path) -> Vec<i16> {
         let bytes = std::fs::read(path).unwrap();
         let samples: Vec<i16> = bytes[44..].chunks_exact(2).map(|x| i16::from_le_bytes([x[0], x[1]])).collect();

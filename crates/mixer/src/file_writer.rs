@@ -1,6 +1,6 @@
-//! Writes the ears that are files in a thread of its own, so that a slow or full disk delays no tick.
+//! A thread that writes the ears that are files, so that a slow or full disk delays no tick.
 //!
-//! Each ear has a limited queue. Failures are reported back to the main thread, which is woken by an eventfd(2).
+//! Each ear has a queue of limited length. The thread reports failures to the main thread and wakes it by an eventfd(2).
 
 use std::collections::HashMap;
 use std::io;
@@ -19,10 +19,10 @@ use crate::clock::Clock;
 use crate::ear_file::EarFile;
 use crate::poller::ParticipantId;
 
-/// Maximum number of frames that wait to be written to one ear: 5 s.
+/// Maximum number of frames in the queue of one ear: 5 s of sound.
 const QUEUE_FRAMES: usize = 250;
 
-/// An ear could not be continued, or not be written.
+/// Why an ear file could not be opened or written.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) participant: ParticipantId,
@@ -30,7 +30,7 @@ pub(crate) struct Failure {
     pub(crate) error: io::Error,
 }
 
-/// The main thread's side. The thread is started with the first file.
+/// The main thread's side of the file writer. It starts the writing thread when the first file is opened.
 #[derive(Debug)]
 pub(crate) struct FileWriter {
     clock: Clock,
@@ -40,7 +40,7 @@ pub(crate) struct FileWriter {
     has_failures: Arc<EventFd>,
 }
 
-/// An ear in the writer's hands; it is closed when this is dropped.
+/// An open ear file, which the writing thread writes. Dropping this closes the file.
 #[derive(Debug)]
 pub(crate) struct QueuedEar {
     number: u64,
@@ -62,12 +62,12 @@ impl FileWriter {
         Ok(Self { clock, jobs: None, next_number: 0, failures: channel(), has_failures })
     }
 
-    /// Returns the descriptor to poll for failures.
+    /// Returns the eventfd to poll. It is readable when there are failures.
     pub(crate) fn event(&self) -> &EventFd {
         &self.has_failures
     }
 
-    /// Opens the file at `path` and lets the thread continue it. That it is no WAV is reported as a [`Failure`].
+    /// Opens the file at `path`. The writing thread then appends to it. If the file is not a WAV, the thread reports a [`Failure`].
     pub(crate) fn open(
         &mut self,
         participant: ParticipantId,
@@ -96,7 +96,7 @@ impl FileWriter {
         let (send, jobs) = channel();
         let (failures, has_failures) = (self.failures.0.clone(), Arc::clone(&self.has_failures));
         let thread = Thread { clock: self.clock, ears: HashMap::new(), failures, has_failures };
-        // The thread inherits the mask: signals are for the main thread only.
+        // A new thread inherits the signal mask. Block all signals in it, so that only the main thread receives them.
         let mask = SigSet::all().thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_BLOCK)?;
         let started = thread::Builder::new().name("file-writer".into()).spawn(move || thread.run(&jobs));
         mask.thread_set_mask()?;
@@ -111,7 +111,7 @@ impl QueuedEar {
         self.file
     }
 
-    /// Queues the frame of time `at`, or drops it if the queue is full.
+    /// Queues a frame, or drops it if the queue is full. `at` is the time of its tick.
     pub(crate) fn write(&self, frame: &[i16], at: Duration) -> Wrote {
         if self.queued.load(Ordering::Relaxed) >= QUEUE_FRAMES {
             return Wrote::Slow;
@@ -122,7 +122,7 @@ impl QueuedEar {
     }
 
     fn send(&self, job: Job) {
-        // The thread ends only with the process.
+        // This can't fail: the writing thread runs until the process ends.
         let _ = self.jobs.send(job);
     }
 }
@@ -174,14 +174,14 @@ impl Thread {
                 }
             }
             Job::Write { number, at, frame } => {
-                // Frames that were queued before a failure are dropped.
+                // The file was closed after a failure: drop the frames that were queued before.
                 let Some(open) = self.ears.get_mut(&number) else { return };
                 open.queued.fetch_sub(1, Ordering::Relaxed);
                 let written = open.ear.write(&frame, at);
                 self.close_after_failure(number, written);
             }
             Job::Close { number } => {
-                // If this fails, the head counts fewer samples than there are.
+                // If the last update fails, the header counts fewer samples than the file has.
                 let _ = self.ears.remove(&number).map(|open| open.ear.close());
             }
         }
@@ -196,7 +196,7 @@ impl Thread {
     fn close_after_failure(&mut self, number: u64, written: io::Result<()>) {
         let Err(error) = written else { return };
         let Some(open) = self.ears.remove(&number) else { return };
-        // The samples that were written remain usable.
+        // Try to update the header, so that the samples written so far remain usable.
         let _ = open.ear.close();
         self.report(Failure { participant: open.participant, file: open.file, error });
     }

@@ -1,4 +1,4 @@
-//! The file `levelling`, and a participant's leveller.
+//! The file `levelling`, which turns levelling on or off, and the leveller of a participant.
 
 use palabre_room::{Levelling, RoomError};
 use palabre_sound::level::Leveller;
@@ -17,7 +17,7 @@ impl LevellingFile {
         self.value
     }
 
-    /// Takes what was read from the file. If that failed, the value doesn't change.
+    /// Stores the result of reading the file. If `read` is an error, logs it and keeps the previous value.
     pub(crate) fn set(&mut self, cx: &mut Context, read: Result<Option<Levelling>, RoomError>) {
         match read {
             Ok(value) => {

@@ -6,27 +6,27 @@ use palabre_room::{LevelLine, RoomDir};
 
 use crate::context::{Context, LastWarning};
 
-/// Minimum interval between two writes.
+/// Minimum interval between two writes of `levels`.
 const INTERVAL: Duration = Duration::from_millis(200);
-/// Minimum interval between two writes when a participant starts or stops talking.
+/// Minimum interval between two writes of `levels` when a participant starts or stops talking.
 const URGENT_INTERVAL: Duration = Duration::from_millis(40);
-/// Interval after which a failed write is repeated.
+/// Interval after which a failed write of `levels` is repeated.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Decides when `levels` is written.
+/// A room's file `levels`, and when to write it next.
 #[derive(Debug)]
 pub(crate) struct LevelsFile {
-    /// When a write was last tried.
+    /// Time of the last attempt to write the file.
     tried_at: Option<Duration>,
-    /// Content of the file, `None` if it is not known.
+    /// Content of the file; `None` if the content is unknown.
     written: Option<Vec<LevelLine>>,
-    /// Minimum interval since the last write, if another one is requested.
+    /// If a write is requested: minimum interval between the last write and this one.
     requested: Option<Duration>,
     last_warning: LastWarning,
 }
 
 impl LevelsFile {
-    /// For the room `dir`. A file of a previous mixer will be replaced.
+    /// Creates the state for the file `levels` in the room `dir`. The first write replaces a file that a previous mixer left.
     pub(crate) fn new(dir: &RoomDir) -> Self {
         let is_stale = dir.path().join("levels").exists();
         let written = (!is_stale).then(Vec::new);
@@ -34,7 +34,7 @@ impl LevelsFile {
         Self { tried_at: None, written, requested, last_warning: LastWarning::default() }
     }
 
-    /// Requests a write.
+    /// Requests a write of the file.
     pub(crate) fn request(&mut self) {
         self.requested.get_or_insert(INTERVAL);
     }
@@ -44,7 +44,7 @@ impl LevelsFile {
         self.requested = Some(URGENT_INTERVAL);
     }
 
-    /// Returns when a requested write is due.
+    /// Returns the earliest time for the requested write, or `None` if no write is requested.
     pub(crate) fn deadline(&self) -> Option<Duration> {
         self.requested.map(|interval| self.tried_at.map_or(Duration::ZERO, |at| at + interval))
     }

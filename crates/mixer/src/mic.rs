@@ -1,4 +1,4 @@
-//! A participant's `mic`: the reading end of a pipe, or a WAV that grows.
+//! A participant's `mic`: the read end of a pipe, or a WAV file that another program is writing.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -15,11 +15,11 @@ use crate::watcher::{Target, Watch};
 
 /// Interval between attempts to open a pipe that another process has locked.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
-/// Maximum speed at which a pipe is read in the long run, as a multiple of real time. A faster writer waits.
+/// Maximum average speed at which a pipe is read, as a multiple of real time. A faster writer finds the pipe full.
 const SPEED_MAX: u32 = 2;
-/// Length of sound that may be read at once: more than a pipe holds.
+/// Maximum length of sound that is read at once from a pipe, in ms: more than a pipe holds.
 const BURST_MS: u64 = 1_000;
-/// Maximum number of open files: one, and one that is still being read after it was replaced.
+/// Maximum number of open files of one `mic`: the file at the path, and a replaced file that is not yet read to its end.
 const FILES_MAX: usize = 2;
 
 /// The microphone of one participant.
@@ -29,15 +29,15 @@ pub(crate) struct Mic {
     format: Format,
     participant: ParticipantId,
     pipe: Option<PipeReader>,
-    /// The open file, after the files that it replaced and that are not read to their end.
+    /// The open files, oldest first. The last one is at the path; the others were replaced and are not yet read to their end.
     files: VecDeque<(MicFile, Watch)>,
-    /// A pipe that another process has locked, and when to try again.
+    /// A pipe that another process has locked, and the time of the next attempt to open it.
     locked: Option<(FileId, Duration)>,
     last_warning: LastWarning,
     /// Number of samples that may be read before the next tick.
     budget: usize,
     is_paused: bool,
-    /// Number of stray bytes in pipes that were closed.
+    /// Number of stray bytes (half samples) in pipes that were closed.
     stray_bytes: u64,
 }
 
@@ -58,7 +58,7 @@ impl Mic {
         }
     }
 
-    /// Opens the pipe or file at the path, unless it is open already or known to be locked.
+    /// Opens the pipe or file at the path, unless it is open already or was found to be locked by another process.
     pub(crate) fn refresh(&mut self, cx: &mut Context) {
         let at_path = lookup(&self.path);
         let id = at_path.map(|(_, id)| id);
@@ -77,7 +77,7 @@ impl Mic {
         }
     }
 
-    /// Returns when [`Self::retry`] and [`Self::read`] are due although no event will come.
+    /// Returns the time at which to call [`Self::retry`] and [`Self::read`] if no event comes earlier.
     pub(crate) fn deadline(&self, cx: &Context) -> Option<Duration> {
         if self.is_behind() {
             return Some(Duration::ZERO);
@@ -86,14 +86,14 @@ impl Mic {
         stray.into_iter().chain(self.locked.map(|(_, retry_at)| retry_at)).min()
     }
 
-    /// Tries again to open a locked pipe, if that is due.
+    /// Tries again to open a locked pipe, if the retry interval has passed.
     pub(crate) fn retry(&mut self, cx: &mut Context) {
         if self.locked.take_if(|(_, retry_at)| *retry_at <= cx.now.since_boot).is_some() {
             self.refresh(cx);
         }
     }
 
-    /// Appends what is in the pipe or the file, within this tick's budget.
+    /// Reads the pipe or the file, and appends the samples to `out`. The budget limits their number.
     pub(crate) fn read(&mut self, cx: &mut Context, out: &mut Vec<i16>) {
         let Some(pipe) = &mut self.pipe else { return self.read_files(cx, out) };
         match pipe.read(cx.now.instant, out, self.budget) {
@@ -112,7 +112,7 @@ impl Mic {
         }
     }
 
-    /// Increases the budget at each tick.
+    /// Increases the read budget. Call it once per tick.
     pub(crate) fn refill(&mut self, cx: &Context) {
         let per_tick = self.format.frame_samples() * SPEED_MAX as usize;
         self.budget = (self.budget + per_tick).min(self.format.samples_in_ms(BURST_MS));
@@ -124,7 +124,7 @@ impl Mic {
         }
     }
 
-    /// Returns whether ticks are needed to read on.
+    /// Returns whether reading is paused until the next ticks have increased the budget.
     pub(crate) fn needs_ticks(&self) -> bool {
         self.is_paused || self.is_behind()
     }
@@ -134,7 +134,7 @@ impl Mic {
         self.files.len() > 1 || self.files.front().is_some_and(|(file, _)| file.is_behind())
     }
 
-    /// Returns the total number of stray bytes that were discarded.
+    /// Returns the total number of stray bytes (half samples) that were discarded.
     pub(crate) fn stray_bytes(&self) -> u64 {
         self.stray_bytes + self.pipe.as_ref().map_or(0, PipeReader::stray_bytes)
     }
@@ -183,7 +183,7 @@ impl Mic {
                     cx.watcher.remove(watch);
                 }
                 self.last_warning.clear();
-                log::debug!("'{}' is followed", self.path.display());
+                log::debug!("'{}' is read as a growing WAV", self.path.display());
             }
             Err(OpenError::Missing(_)) => {}
             Err(error) => cx.warn_if_new(&mut self.last_warning, format!("{error}; the participant is not heard")),

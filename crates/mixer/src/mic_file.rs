@@ -1,4 +1,4 @@
-//! A `mic` that is a file: a WAV that another program writes, paced by the mixer's tick.
+//! A `mic` that is a file: a WAV that another program is writing, and that the mixer reads in real time.
 //!
 //! Programs write in bursts that may be seconds apart, so samples are taken from the file in real time.
 
@@ -8,30 +8,30 @@ use std::time::{Duration, SystemTime};
 use palabre_room::{FileId, Format, OpenError, RegularFile};
 use palabre_sound::wav::{Tail, WavError};
 
-/// Maximum time by which reading may be behind the end of the file. Beyond it, reading continues with the newest samples.
+/// Maximum duration of the samples that wait in the file. If more samples wait, all but the newest are skipped.
 const LAG_MAX: Duration = Duration::from_secs(5);
-/// Length of the newest samples with which reading continues.
+/// Duration of the newest samples that are kept when waiting samples are skipped, in ms.
 const NEWEST_MS: u64 = 1_000;
-/// Number of ticks in which samples must always have waited to count as a surplus, which the jitter buffer then shortens where
-/// it is inaudible.
+/// Number of ticks in each of which samples must have waited before they count as a surplus. A surplus is read at once; the jitter
+/// buffer then shortens it where that is inaudible.
 const SURPLUS_TICKS: u32 = 250;
 /// Maximum number of frames of a surplus that are read at once.
 const SURPLUS_FRAMES: usize = 10;
 /// Maximum number of frames that are read at once after a pause.
 const BURST_FRAMES: usize = 2;
 
-/// Reads a growing WAV as samples at the room's rate.
+/// Reads a WAV that another program is writing, and converts the samples to the room's rate.
 #[derive(Debug)]
 pub(crate) struct MicFile {
     file: RegularFile,
     tail: Tail,
     format: Format,
-    /// Whether the samples that are in the file already are to be heard.
+    /// Whether to play the samples that the file already has. If false, they are old and are skipped.
     is_fresh: bool,
     /// Number of samples that may be read before the next tick.
     budget: usize,
     is_behind: bool,
-    /// Minimum number of waiting samples since the last check for a surplus.
+    /// Lowest number of waiting samples since the last check for a surplus.
     lowest: u64,
     ticks: u32,
 }
@@ -50,7 +50,7 @@ impl MicFile {
             format,
             is_fresh,
             budget: BURST_FRAMES * format.frame_samples(),
-            // The file is not read yet.
+            // The file may have samples, since it was not read yet.
             is_behind: true,
             lowest: u64::MAX,
             ticks: 0,
@@ -62,12 +62,12 @@ impl MicFile {
         self.file.id()
     }
 
-    /// Returns whether samples wait for the next tick.
+    /// Returns whether the file has samples that wait for the next tick.
     pub(crate) fn is_behind(&self) -> bool {
         self.is_behind
     }
 
-    /// Increases the number of samples that may be read by those of one tick.
+    /// Increases the read budget by one frame. Call it once per tick.
     pub(crate) fn refill(&mut self) {
         let frame = self.format.frame_samples();
         self.budget = (self.budget + frame).min(BURST_FRAMES * frame);
@@ -82,16 +82,16 @@ impl MicFile {
         }
     }
 
-    /// Appends the samples that may be read now. Invalid content is reported once.
+    /// Appends to `out` the samples that may be read now. Returns an error only once for the same invalid content.
     pub(crate) fn read(&mut self, out: &mut Vec<i16>) -> Result<(), WavError> {
-        // After an error nothing waits until the file is written again.
+        // If reading fails below, no samples wait until the file is written again.
         self.is_behind = false;
         let file = self.file.file();
         if self.tail.update(file)? {
             if !self.is_fresh {
                 self.tail.keep_newest(file, 0)?;
             }
-            // Whatever replaces this content is new.
+            // If a program replaces the content of the file, the new content is played from its start.
             self.is_fresh = true;
         }
         if self.tail.waiting() > self.format.samples_in_ms(LAG_MAX.as_millis() as u64) as u64 {
@@ -102,7 +102,7 @@ impl MicFile {
         Ok(())
     }
 
-    /// Appends what the conversion still holds. No more will be read.
+    /// Appends the last samples of the rate conversion. Call it when no more samples will be read.
     pub(crate) fn finish(&mut self, out: &mut Vec<i16>) {
         self.tail.finish(out);
     }
@@ -140,7 +140,7 @@ mod tests {
         }
     }
 
-    /// Reads for a number of ticks.
+    /// Reads `mic` during a number of ticks, and returns the samples.
     fn read(mic: &mut MicFile, ticks: usize) -> Vec<i16> {
         let mut out = Vec::new();
         for _ in 0..ticks {
@@ -190,7 +190,7 @@ mod tests {
         let writer = Writer::new(&wav::little(24_000, &ramp(2 * 24_000)));
         let mut mic = writer.open();
         for tick in 0..600 {
-            // A writer in real time never lets the surplus shrink.
+            // A program that writes in real time keeps the surplus constant.
             writer.append(&[5; 480]);
             let out = read(&mut mic, 1);
             assert!(out.len() <= 12 * 480, "{tick}");

@@ -1,4 +1,4 @@
-//! The mixes of one room in one tick: one sum, and a limited mix for each set of excluded talkers.
+//! The mixes of one room in one tick: one sum of all talkers, and a mix with a limiter for each set of excluded talkers.
 //!
 //! Listeners who exclude the same talkers share a mix and its limiter. The loudness that a listener hears must not jump: a listener
 //! who starts to talk takes a copy of the limiter's state into a new mix. One who stops talking rejoins the shared mix when
@@ -9,17 +9,17 @@ use std::collections::HashMap;
 use palabre_sound::limit::Limiter;
 use palabre_sound::mix::{self, Sum};
 
-/// The participants who are not in a mix, by number.
+/// The numbers of the participants whose sound a mix leaves out.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Excluded {
     Empty,
     One(u32),
-    /// At least two, sorted, without duplicates.
+    /// At least two numbers, sorted, without duplicates.
     Several(Vec<u32>),
 }
 
 impl Excluded {
-    /// Numbers may be in any order and have duplicates.
+    /// Makes the set of these participant numbers, which may be in any order and have duplicates.
     pub(crate) fn new(mut numbers: Vec<u32>) -> Self {
         numbers.sort_unstable();
         numbers.dedup();
@@ -45,22 +45,22 @@ struct Mix {
     excluded: Excluded,
     limiter: Limiter,
     frame: Vec<i16>,
-    /// The last tick in which it had a listener.
+    /// Number of the last tick in which this mix had a listener.
     tick: u64,
 }
 
-/// The mixes of a room. Memory is reused.
+/// The mixes of a room. The memory of a mix without listeners is reused for the next new mix.
 #[derive(Debug)]
 pub(crate) struct Mixing {
     sum: Sum,
     exact: Vec<i32>,
     mixes: Vec<Mix>,
     free: Vec<usize>,
-    /// The mix of each listener in this tick, and in the previous one.
+    /// Index in `mixes` by listener: `assigned` for this tick, `previous` for the previous tick.
     assigned: HashMap<u32, usize>,
     previous: HashMap<u32, usize>,
     newcomers: Vec<(u32, Excluded)>,
-    /// Mixes that were split from another one in this tick.
+    /// Mixes that were split from another mix in this tick: (index of the other mix, excluded talkers) to index of the new mix.
     splits: HashMap<(usize, Excluded), usize>,
     tick: u64,
     rate_hz: u32,
@@ -98,17 +98,17 @@ impl Mixing {
         self.sum.contributions() == 0 && !self.has_tail()
     }
 
-    /// Returns whether a limiter holds sound, so that one more tick is needed.
+    /// Returns whether a limiter still delays sound, so that one more tick is needed to output it.
     pub(crate) fn has_tail(&self) -> bool {
         self.assigned.values().any(|&at| !self.mixes[at].limiter.is_silent())
     }
 
-    /// Advances the limiters by `frames` of silence.
+    /// Advances all limiters by `frames` frames of silence.
     pub(crate) fn rest(&mut self, frames: u64) {
         self.assigned.values().for_each(|&at| self.mixes[at].limiter.rest(frames));
     }
 
-    /// Assigns the listeners of this tick to mixes. Other listeners have left. Call [`Self::mix`] then.
+    /// Assigns each listener of this tick to a mix. Listeners that are not in `listeners` are removed. Call [`Self::mix`] afterwards.
     pub(crate) fn begin(&mut self, listeners: impl Iterator<Item = (u32, Excluded)>) {
         self.tick += 1;
         self.splits.clear();
@@ -130,7 +130,7 @@ impl Mixing {
         self.free.extend((0..mixes.len()).filter(|&at| mixes[at].tick != tick));
     }
 
-    /// Computes every mix of this tick. `of` returns the frame that was added for a number.
+    /// Computes every mix of this tick. `of` returns the frame that was added for a participant number.
     pub(crate) fn mix<'a>(&mut self, of: impl Fn(u32) -> Option<&'a [i16]>) {
         self.sum.seal();
         for mix in self.mixes.iter_mut().filter(|mix| mix.tick == self.tick) {
@@ -148,7 +148,7 @@ impl Mixing {
         }
     }
 
-    /// Returns a listener's frame of this tick.
+    /// Returns the mixed frame that `listener` hears in this tick.
     pub(crate) fn frame(&self, listener: u32) -> Option<&[i16]> {
         Some(&self.mixes[*self.assigned.get(&listener)?].frame)
     }
@@ -158,7 +158,7 @@ impl Mixing {
         self.assigned.remove(&listener);
     }
 
-    /// Returns the mix of a listener who had the mix `from` in the previous tick.
+    /// Returns the index of this tick's mix for a listener who had the mix `from` in the previous tick.
     fn follow(&mut self, from: usize, excluded: Excluded) -> usize {
         let mix = &mut self.mixes[from];
         if mix.tick != self.tick {
@@ -178,7 +178,7 @@ impl Mixing {
         at
     }
 
-    /// Merges mixes that have become equal.
+    /// Merges mixes that exclude the same talkers and whose limiters agree.
     fn merge_equal(&mut self) {
         let mut first: HashMap<&Excluded, usize> = HashMap::new();
         let mut merged: HashMap<usize, usize> = HashMap::new();

@@ -14,7 +14,7 @@ use crate::mic::Mic;
 use crate::poller::ParticipantId;
 use crate::watcher::{Change, Watch};
 
-/// Number of ticks for which a participant is listed in `levels` after the last frame: the window of the level.
+/// Number of ticks for which a participant remains listed in `levels` after the last frame. The level is measured over the same time.
 const LISTED_TICKS: u32 = 10;
 
 /// A participant's directory, as the mixer serves it.
@@ -32,7 +32,7 @@ pub(crate) struct Participant {
     leveller: OptionalLeveller,
     meter: Meter,
     gain: Gain,
-    /// Gain at the end of the last frame. A change takes one frame.
+    /// Gain factor at the end of the last frame. A new gain is reached by a ramp over one frame.
     factor: f32,
     without: Vec<Name>,
     /// This tick's frame after levelling and gain, if `has_frame`.
@@ -93,18 +93,18 @@ impl Participant {
         }
     }
 
-    /// Returns when [`Self::catch_up`] is due although no event will come.
+    /// Returns the time at which to call [`Self::catch_up`] if no event comes earlier.
     pub(crate) fn deadline(&self, cx: &Context) -> Option<Duration> {
         self.mic.deadline(cx)
     }
 
-    /// Does what is due by [`Self::deadline`]. `scratch` is a buffer.
+    /// Retries to open a locked `mic`, and reads the `mic`. Call it at [`Self::deadline`]. `scratch` is reused memory for samples.
     pub(crate) fn catch_up(&mut self, cx: &mut Context, scratch: &mut Vec<i16>) {
         self.mic.retry(cx);
         self.read_mic(cx, scratch);
     }
 
-    /// Moves what is in the microphone to the jitter buffer. `scratch` is a buffer.
+    /// Moves samples from the `mic` to the jitter buffer. `scratch` is reused memory for samples.
     pub(crate) fn read_mic(&mut self, cx: &mut Context, scratch: &mut Vec<i16>) {
         scratch.clear();
         self.mic.read(cx, scratch);
@@ -113,7 +113,8 @@ impl Participant {
         }
     }
 
-    /// Takes the frame of time `now` out of the jitter buffer, if there is one. `room` is the room's `levelling`.
+    /// Takes the frame that is due at `now` out of the jitter buffer, and returns it after levelling and gain. Returns `None` if there is
+    /// no frame. `room` is the value of the room's file `levelling`.
     pub(crate) fn take_frame(&mut self, cx: &Context, now: Duration, room: Option<Levelling>) -> Option<&[i16]> {
         self.mic.refill(cx);
         self.has_frame = self.jitter.pull(now, &mut self.frame) == Pulled::Frame;
@@ -143,7 +144,7 @@ impl Participant {
         self.talked_ticks
     }
 
-    /// Returns the frame of the current tick.
+    /// Returns this participant's frame of the current tick, after levelling and gain.
     pub(crate) fn frame(&self) -> Option<&[i16]> {
         self.has_frame.then_some(&self.frame[..])
     }

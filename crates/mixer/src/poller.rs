@@ -1,4 +1,4 @@
-//! epoll(7), and the token by which each descriptor is recognised.
+//! Waits for descriptors with epoll(7). A token identifies each descriptor.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -17,7 +17,7 @@ pub(crate) struct ParticipantId {
     pub(crate) participant: u32,
 }
 
-/// A polled descriptor.
+/// Identifies a polled descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Token {
     Signals,
@@ -25,7 +25,7 @@ pub(crate) enum Token {
     Timer,
     /// The restart socket or its client is readable.
     Restart,
-    /// A file writer's failures are to be read.
+    /// The file writer's eventfd is readable: the file writer has failures to report.
     FileWriter,
     /// A `mic` pipe is readable.
     Mic(ParticipantId),
@@ -61,12 +61,12 @@ impl Token {
     }
 }
 
-/// Which events of a descriptor are reported.
+/// The events of a descriptor that the poller reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Interest {
-    /// That it is readable.
+    /// The descriptor is readable.
     Read,
-    /// Only that the other end was closed.
+    /// The other end of the pipe was closed.
     Closed,
 }
 

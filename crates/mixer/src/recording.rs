@@ -1,4 +1,4 @@
-//! The writing end of a room's `recording`, which carries what each participant says.
+//! The write end of a room's pipe `recording`, which carries the frames of each participant to the recorder.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -42,7 +42,7 @@ impl Recording {
         }
     }
 
-    /// Writes a participant's frame of time `at`. If the pipe is full, the frame is missing in the recording.
+    /// Writes a participant's frame. `at` is the time of its tick. If the pipe is full, the frame is missing in the recording.
     pub(crate) fn write(&mut self, cx: &mut Context, at: Duration, name: &Name, frame: &[i16]) {
         let Some(writer) = &mut self.writer else { return };
         match writer.write(at, name, frame) {

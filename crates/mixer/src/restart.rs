@@ -1,4 +1,5 @@
-//! Replacing the mixer's program: a socket beside the rooms, on which the supervisor asks for it (`palabre restart mixer`).
+//! The restart socket in the directory of the rooms. The supervisor sends a request to it (`palabre restart mixer`), and the mixer
+//! replaces its program by exec.
 //!
 //! A mixer that finds another one at the socket does not start.
 
@@ -15,15 +16,15 @@ use crate::poller::{Interest, Poller, Token};
 
 /// The restart socket.
 pub(crate) struct Restarts {
-    /// `None` where the directory can't be written: then only SIGHUP replaces the program.
+    /// `None` if the mixer can't write to the directory of the rooms. Then only SIGHUP replaces the program.
     socket: Option<RestartSocket>,
-    /// The client that asked the previous program.
+    /// The client that asked the previous program for the restart and still waits for an answer.
     client: Option<Client>,
 }
 
 impl Restarts {
-    /// Takes the socket from the previous program, or opens it in the directory of the rooms. Signals must be handled before: a client
-    /// may ask at once.
+    /// Takes the restart socket from the previous program, or opens one in the directory of the rooms. Call it after the signal handlers
+    /// are installed: a client may request a restart at once.
     pub(crate) fn open(rooms: &Path, inherited: &mut Inherited) -> Result<Self, Failure> {
         let (socket, client) = RestartSocket::inherit(inherited);
         if socket.is_some() {
@@ -36,10 +37,10 @@ impl Restarts {
                 rooms.display()
             ))),
             Err(error) => {
-                // A directory that doesn't exist is reported when it is watched.
+                // If the directory doesn't exist, adding the inotify watch fails later and reports it.
                 if error.kind() != io::ErrorKind::NotFound {
                     log::warn!(
-                        "unable to open '{MIXER_SOCKET}' in '{}': {error}; use SIGHUP to restart",
+                        "unable to open the restart socket '{MIXER_SOCKET}' in '{}': {error}; restart the mixer with SIGHUP",
                         rooms.display()
                     );
                 }
@@ -48,19 +49,19 @@ impl Restarts {
         }
     }
 
-    /// Has the poller report requests.
+    /// Adds the restart socket to the poller.
     pub(crate) fn watch(&self, poller: &Poller) -> io::Result<()> {
         self.socket.as_ref().map_or(Ok(()), |socket| poller.add(socket, Interest::Read, Token::Restart))
     }
 
-    /// Answers the client of the previous program: this one serves.
+    /// Tells the client that asked the previous program for the restart that this program serves.
     pub(crate) fn serves(&mut self) {
         if let Some(client) = self.client.take() {
             client.done();
         }
     }
 
-    /// Returns a client that asks for a restart.
+    /// Returns a client that has sent a restart request, if there is one.
     pub(crate) fn request(&mut self, poller: &Poller) -> Option<Client> {
         let socket = self.socket.as_mut()?;
         if let Some(connection) = socket.accept()
@@ -71,12 +72,13 @@ impl Restarts {
         socket.request()
     }
 
-    /// Closes the socket after its file was removed: while it is open, the removal of its directory is not reported.
+    /// Closes the restart socket after its file was removed. While the socket is open, inotify doesn't report the removal of the
+    /// directory.
     pub(crate) fn close(&mut self) {
         self.socket = None;
     }
 
-    /// Becomes the program that is now at this one's path. Returns only if that fails.
+    /// Executes the file at this program's path in this process. Returns only if that fails.
     pub(crate) fn replace(&self, program: &Program, client: Option<&Client>) -> io::Error {
         let leave = || {
             let mut legacy = Legacy::new(&[])?;

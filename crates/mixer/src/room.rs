@@ -29,7 +29,7 @@ pub(crate) struct Room {
     participants: BTreeMap<u32, Participant>,
     numbers: BTreeMap<Name, u32>,
     mixing: Mixing,
-    /// The last tick with sound.
+    /// Time of the last tick in which sound was mixed.
     mixed_at: Option<Duration>,
     format_warning: LastWarning,
     levelling: LevellingFile,
@@ -40,7 +40,7 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    /// Watches the directory `dir`. Call [`Self::rescan`] then.
+    /// Opens the room in the directory `dir` and watches the directory. Call [`Self::rescan`] afterwards.
     pub(crate) fn open(cx: &mut Context, name: Name, dir: RoomDir, number: u32) -> Option<Self> {
         let watch = watch(cx, dir.path(), Target::Room(number))?;
         let mut format_warning = LastWarning::default();
@@ -73,7 +73,7 @@ impl Room {
         log::info!("room '{}' is closed", self.name);
     }
 
-    /// Returns whether the directory at the room's path is still the one that was opened.
+    /// Returns whether the directory at the room's path is still the directory that was opened.
     pub(crate) fn is_at_path(&self) -> bool {
         self.dir_id.is_some() && self.dir_id == file_id(self.dir.path()).ok()
     }
@@ -116,7 +116,7 @@ impl Room {
         match (name, change) {
             ("recording", _) => self.recording.refresh(cx),
             ("levelling", Change::Complete | Change::Removed) => self.levelling.set(cx, self.dir.levelling()),
-            // A program that creates a room by hand may write the format after the mixer has seen the directory.
+            // A program other than the supervisor may create the room's directory first and write `format` later.
             ("format", Change::Complete) => {
                 return read_format(cx, &self.dir, &mut self.format_warning) != self.format;
             }
@@ -136,7 +136,7 @@ impl Room {
         }
     }
 
-    /// Reads a participant's microphone.
+    /// Reads a participant's `mic`.
     pub(crate) fn read_mic(&mut self, cx: &mut Context, number: u32) {
         if let Some(participant) = self.participants.get_mut(&number) {
             participant.read_mic(cx, &mut self.scratch);
@@ -144,18 +144,18 @@ impl Room {
         }
     }
 
-    /// Returns whether ticks are needed.
+    /// Returns whether the room needs ticks.
     pub(crate) fn is_active(&self) -> bool {
         self.is_active
     }
 
-    /// Returns when [`Self::catch_up`] is due although no event will come.
+    /// Returns the time at which to call [`Self::catch_up`] if no event comes earlier.
     pub(crate) fn deadline(&self, cx: &Context) -> Option<Duration> {
         let participants = self.participants.values().filter_map(|participant| participant.deadline(cx));
         participants.chain(self.levels.deadline()).min()
     }
 
-    /// Does what is due by [`Self::deadline`].
+    /// Does what is due in this room: retries to open and write files, and reads the `mic`s. Call it at [`Self::deadline`].
     pub(crate) fn catch_up(&mut self, cx: &mut Context) {
         for participant in self.participants.values_mut() {
             if participant.deadline(cx).is_some_and(|deadline| deadline <= cx.now.since_boot) {
@@ -166,7 +166,7 @@ impl Room {
         self.write_levels(cx);
     }
 
-    /// Mixes the frames of time `now` and writes them to the ears.
+    /// Mixes the participants' frames that are due at `now`, and writes the mixes to the ears.
     pub(crate) fn tick(&mut self, cx: &mut Context, now: Duration) {
         if !self.is_active {
             return;
@@ -194,7 +194,8 @@ impl Room {
         self.write_levels(cx);
     }
 
-    /// The directory may be new, the one that is served, or another one in its place.
+    /// Adds the participant `name`, or rescans the directory if the same one is known already. If another directory has replaced it, the
+    /// old participant is removed first.
     fn add_participant(&mut self, cx: &mut Context, name: &Name, next: &mut u32) {
         let dir = self.dir.participant(name);
         if let Some(known) = self.numbers.get(name).and_then(|number| self.participants.get_mut(number)) {
@@ -213,7 +214,7 @@ impl Room {
         }
         self.participants.insert(id.participant, participant);
         self.numbers.insert(name.clone(), id.participant);
-        log::debug!("'{name}' is in room '{}'", self.name);
+        log::debug!("participant '{name}' is in room '{}'", self.name);
     }
 
     fn remove_participant(&mut self, cx: &mut Context, name: &Name) {
@@ -222,7 +223,7 @@ impl Room {
         };
         cx.watcher.remove(participant.watch);
         self.levels.request();
-        log::debug!("'{name}' left room '{}'", self.name);
+        log::debug!("participant '{name}' left room '{}'", self.name);
     }
 
     fn write_levels(&mut self, cx: &mut Context) {
@@ -250,7 +251,7 @@ impl Room {
     }
 }
 
-/// Returns `None` if the directory is gone again, or logs why it can't be watched.
+/// Watches the directory at `path`. Returns `None` if the directory was removed meanwhile, or if it can't be watched, which is logged.
 fn watch(cx: &mut Context, path: &Path, target: Target) -> Option<Watch> {
     match cx.watcher.add(path, target) {
         Ok(watch) => Some(watch),
@@ -262,7 +263,7 @@ fn watch(cx: &mut Context, path: &Path, target: Target) -> Option<Watch> {
     }
 }
 
-/// Returns the default format if the file is invalid.
+/// Reads the room's file `format`. If the file is invalid, logs a warning and returns the default format.
 fn read_format(cx: &mut Context, dir: &RoomDir, last_warning: &mut LastWarning) -> Format {
     dir.format().unwrap_or_else(|error| {
         let format = Format::default();

@@ -1,4 +1,4 @@
-//! All rooms of the directory that the mixer serves.
+//! All rooms in the directory that is given with `--rooms`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,7 +14,7 @@ use crate::poller::ParticipantId;
 use crate::room::Room;
 use crate::watcher::{Change, Event, Target};
 
-/// The rooms by number.
+/// All rooms, by room number.
 #[derive(Debug)]
 pub(crate) struct Rooms {
     path: PathBuf,
@@ -40,21 +40,21 @@ impl Rooms {
         self.rooms.values()
     }
 
-    /// Reads a participant's microphone.
+    /// Reads a participant's `mic`.
     pub(crate) fn read_mic(&mut self, cx: &mut Context, id: ParticipantId) {
         if let Some(room) = self.rooms.get_mut(&id.room) {
             room.read_mic(cx, id.participant);
         }
     }
 
-    /// An ear pipe has lost its last reader.
+    /// Handles that the last reader of an `ear` pipe has closed it.
     pub(crate) fn ear_lost_reader(&mut self, id: ParticipantId) {
         if let Some(participant) = self.rooms.get_mut(&id.room).and_then(|room| room.participant_mut(id.participant)) {
             participant.ear_mut().lose_reader();
         }
     }
 
-    /// An ear that is a file could not be written.
+    /// Handles that the file writer could not write an `ear` that is a file.
     pub(crate) fn ear_failed(&mut self, cx: &mut Context, failure: &Failure) {
         let id = failure.participant;
         if let Some(participant) = self.rooms.get_mut(&id.room).and_then(|room| room.participant_mut(id.participant)) {
@@ -85,17 +85,17 @@ impl Rooms {
         Ok(())
     }
 
-    /// Returns whether ticks are needed.
+    /// Returns whether any room needs ticks.
     pub(crate) fn is_active(&self) -> bool {
         self.rooms.values().any(Room::is_active)
     }
 
-    /// Returns when [`Self::catch_up`] is due while no tick is scheduled.
+    /// Returns the time at which to call [`Self::catch_up`] while no tick is scheduled.
     pub(crate) fn deadline(&self, cx: &Context) -> Option<Duration> {
         self.rooms.values().filter_map(|room| room.deadline(cx)).min()
     }
 
-    /// Does what is due by [`Self::deadline`].
+    /// Does what is due in every room: retries to open and write files, and reads the `mic`s. Call it at [`Self::deadline`].
     pub(crate) fn catch_up(&mut self, cx: &mut Context) {
         self.rooms.values_mut().for_each(|room| room.catch_up(cx));
     }
@@ -141,7 +141,8 @@ impl Rooms {
         }
     }
 
-    /// The directory may be new, the one that is served, or another one in its place.
+    /// Opens the room `name`, or rescans it if the same directory is open already. If another directory has replaced it, the old room is
+    /// closed first.
     fn add(&mut self, cx: &mut Context, name: &Name) {
         if let Some(room) = self.rooms.values_mut().find(|room| room.name == *name) {
             if room.is_at_path() {

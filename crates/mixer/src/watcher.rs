@@ -1,4 +1,4 @@
-//! inotify(7) on the rooms: adds watches and translates events.
+//! Watches the room directories with inotify(7), and translates its events.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -10,29 +10,29 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDe
 
 use crate::poller::ParticipantId;
 
-/// What a watch is on.
+/// The file or directory of an inotify watch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
     /// The directory of the rooms.
     Rooms,
-    /// A room's directory, by the room's number.
+    /// A room's directory. The value is the room's number.
     Room(u32),
     /// A participant's directory.
     Participant(ParticipantId),
-    /// A `mic` that is a file.
+    /// A `mic` that is a regular file.
     MicFile(ParticipantId),
 }
 
 /// What happened to an entry of a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// It was created and may still be empty.
+    /// The entry was created. A file may still be empty.
     Created,
-    /// It was renamed into the directory, or closed after writing.
+    /// The entry was renamed into the directory, or was closed after writing.
     Complete,
-    /// It was deleted, or renamed away.
+    /// The entry was deleted, or was renamed out of the directory.
     Removed,
-    /// It was opened.
+    /// The entry was opened by a process.
     Opened,
 }
 
@@ -41,15 +41,15 @@ pub(crate) enum Change {
 pub(crate) enum Event {
     /// An entry of a watched directory changed.
     Entry { dir: Target, change: Change, name: String, is_dir: bool },
-    /// A `mic` that is a file was written or truncated.
+    /// A `mic` that is a regular file was written or truncated.
     MicWritten(ParticipantId),
     /// The directory of the rooms was deleted or moved.
     RoomsRemoved,
-    /// The kernel's queue overflowed and events were lost.
+    /// The kernel's inotify queue overflowed and events were lost.
     Overflow,
 }
 
-/// Handle of a watch.
+/// Identifies an inotify watch, to remove it.
 pub(crate) type Watch = WatchDescriptor;
 
 /// The inotify instance and its watches.
@@ -64,7 +64,7 @@ impl Watcher {
         Ok(Self { inotify: Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?, targets: HashMap::new() })
     }
 
-    /// Returns the descriptor to poll.
+    /// Returns the inotify descriptor, to poll it.
     pub(crate) fn inotify(&self) -> &Inotify {
         &self.inotify
     }
@@ -92,7 +92,8 @@ impl Watcher {
         Ok(watch)
     }
 
-    /// Removes a watch; with a participant's directory also the watch of its `mic`. The target need not exist any more.
+    /// Removes a watch. Removing the watch of a participant's directory also removes the watch of its `mic`. The watched file or directory
+    /// may be deleted already.
     pub(crate) fn remove(&mut self, watch: Watch) {
         let Some(target) = self.targets.remove(&watch) else { return };
         let _ = self.inotify.rm_watch(watch);
@@ -103,7 +104,7 @@ impl Watcher {
         }
     }
 
-    /// Appends the events of one read(2). More may be pending.
+    /// Calls read(2) once and appends its events to `events`. Further events may be pending.
     pub(crate) fn read(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
         match self.inotify.read_events() {
             Ok(read) => events.extend(read.into_iter().filter_map(|event| self.translate(event))),

@@ -5,7 +5,7 @@ const RATE_HZ: u32 = 24_000;
 const FRAME: usize = 480;
 const AHEAD: usize = 120;
 
-/// Runs one tick with the talkers' frames and the listeners' exclusions.
+/// Runs one tick. `talkers` are (number, frame), `listeners` are (number, excluded numbers).
 fn tick(mixing: &mut Mixing, talkers: &[(u32, &[i16])], listeners: &[(u32, &[u32])]) {
     mixing.clear();
     talkers.iter().for_each(|(_, frame)| mixing.add(frame));
@@ -33,7 +33,7 @@ fn each_listener_gets_the_sum_without_the_excluded_and_equal_mixes_are_shared() 
         assert_eq!(mixes(&mixing), 3);
         assert!(mixing.frame(3).is_none() && mixing.has_tail());
     }
-    // The limiters hold sound for one more tick.
+    // The limiters delay sound, so the last of it comes out in one more tick.
     tick(&mut mixing, &[], &[(4, &[])]);
     assert_eq!((mixing.frame(4).unwrap()[0], mixing.frame(4).unwrap()[AHEAD]), (111, 0));
     assert!(mixing.is_silent());
@@ -73,9 +73,9 @@ fn a_listener_who_stops_talking_rejoins_when_the_gains_agree() {
         last = gain(&mixing, 1);
         tick(&mut mixing, &talkers[1..], &[(1, &[]), (8, &[]), (9, &[])]);
         alone += 1;
-        assert!(alone < 500, "they never agree");
+        assert!(alone < 500, "the limiters never agree");
     }
-    assert!(alone > 1, "not before the gains agree");
+    assert!(alone > 1, "the mixes merged before the gains agreed");
     let step = 20.0 * (gain(&mixing, 1) / last).log10().abs();
     assert!(step < 1.5, "{step} dB");
     assert_eq!(mixing.mixes.len(), 2, "memory is used again");
