@@ -1,6 +1,5 @@
 /**
- * Stands in for a browser, for tests of a whole Session: frames, sockets, requests and the sound card as the page opens them. Import it
- * before the page's modules.
+ * Simulates a browser's frames, sockets, requests and sound card for tests of a whole Session. Import this file before the page's modules.
  */
 
 import { writeWav } from '../page/base/wav.js';
@@ -41,7 +40,7 @@ class FakeSocket {
   close() { this.closed = true; }
 }
 
-/** The devices; a test sets `answer` to a function that a permission prompt runs. */
+/** Simulated navigator.mediaDevices; a test sets `answer` to the function that getUserMedia() runs. */
 export const devices = Object.assign(new FakeTarget(), {
   list: [],
   answer: async () => media(),
@@ -68,7 +67,7 @@ export const page = Object.assign(new FakeTarget(), {
   },
 });
 
-/** Requests to `/show`, as their bodies. */
+/** Returns the bodies of the requests to `/show`. */
 export function shown() {
   return opened.requests.filter(({ url }) => url === 'show').map(({ body }) => JSON.parse(body));
 }

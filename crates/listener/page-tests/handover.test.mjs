@@ -4,7 +4,7 @@ import { Stream } from '../page/stream/stream.js';
 import { Uplink } from '../page/uplink/uplink.js';
 import { writeWav } from '../page/base/wav.js';
 
-// Debian's node lacks this method.
+// The Node.js of Debian 12 lacks ArrayBuffer.prototype.transfer.
 ArrayBuffer.prototype.transfer ??= function transfer() {
   return structuredClone(this, { transfer: [this] });
 };
@@ -69,7 +69,7 @@ test('in a handover all records of the previous process are taken before those o
   assert.match(frames[1].src, /from=100$/);
   say(frames[1], hello(102));
   say(frames[0], sound(140));
-  // On another connection it may arrive before older records.
+  // A record on another connection may arrive before older records.
   say(frames[1], sound(180));
   assert.ok(!frames[0].removed);
   say(frames[0], sound(160));
@@ -138,7 +138,7 @@ test('request that reaches the previous process again is repeated', async () => 
   stream.stop();
 });
 
-/** The same, with a second frame that was opened to renew the first. */
+/** Returns the same as `streaming`, with a second frame that was opened to renew the first. */
 function renewing() {
   const scene = streaming(9000);
   say(frames[0], sound(140));

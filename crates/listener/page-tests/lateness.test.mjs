@@ -18,7 +18,7 @@ test('lateness while the page starts is forgotten within seconds', () => {
   assert.ok(lateness.neededMs < 30, `${lateness.neededMs}`);
 });
 
-/** Returns the margin of a line that was late by `lateMs` every ten seconds, `secondsSince` after it has become punctual. */
+/** Returns the margin `secondsSince` seconds after a line has become punctual that delayed a chunk by `lateMs` every ten seconds. */
 function better(lateMs, secondsSince) {
   const lateness = new LatenessTracker();
   const nowMs = hear(lateness, 0, 300, (ms) => (ms % 10000 === 200 ? lateMs : 0));

@@ -51,7 +51,7 @@ function play({ seconds, signal, delayMs, ppm = 0, streamHz = RATE_HZ, contextHz
 
 const hum = (t) => 0.5 * Math.sin(2 * Math.PI * 200 * t);
 
-/** Returns the largest second difference: a click is a corner of the wave. */
+/** Returns the largest second difference of the samples. A click is a corner of the wave, where this difference is large. */
 function sharpest(out) {
   let most = 0;
   for (let i = 2; i < out.length; i += 1) most = Math.max(most, Math.abs(out[i] - 2 * out[i - 1] + out[i - 2]));
@@ -71,10 +71,10 @@ function broken(out, contextHz, fromS) {
   return { most, quietest };
 }
 
-/** The hum's own largest second difference is 0.5·(2π·200/48000)² = 0.00034; a click of 1 % would be 0.01. */
+/** Limit for `sharpest`. The largest second difference of the hum itself is 0.5·(2π·200/48000)² = 0.00034; of a click of 1 %, 0.01. */
 const NO_CLICK = 0.004;
 
-/** Long runs test timing, not sound: at 8 kHz they take a tenth of the time. The hum's own second difference is 0.012 there. */
+/** Rates for long runs, which test timing and not sound: 8 kHz take a tenth of the time. The hum's second difference is then 0.012. */
 const COARSE = { streamHz: 8000, contextHz: 8000 };
 const NO_CLICK_COARSE = 0.03;
 
@@ -196,7 +196,7 @@ for (const stallMs of [60, 150, 300]) {
     assert.ok(surplusMs < 20 && lowMs < stallMs / 2 + 45, `${surplusMs} ${lowMs}`);
     const before = reports.find(({ nowMs }) => nowMs > 7900).cutMs;
     assert.ok(cuts < 6 && cutMs - before <= stallMs, `${cuts} cuts, ${cutMs} ms`);
-    // Except the word during the stall, and cuts in the first seconds.
+    // Leaves out the word during the stall, and words that were cut in the first seconds.
     const whole = words(out, RATE_HZ).filter(({ from, to }) => from > 2 * RATE_HZ && to < 19.9 * RATE_HZ);
     const hurt = whole.filter(({ from, to }) => from < (8.1 + stallMs / 1000) * RATE_HZ && to > 7.9 * RATE_HZ);
     const lengthsMs = whole.filter((word) => !hurt.includes(word)).map(({ from, to }) => ((to - from) * 1000) / RATE_HZ);

@@ -41,7 +41,7 @@ test('every text that markup and scripts ask for exists', () => {
 
 test('every text is used', () => {
   const used = keysInUse();
-  // Keys made of the name of a state, and the hints of titles.
+  // Scripts compose some keys: a prefix with the name of a state, and the key of a title with 'Hint'.
   const made = (key) => /^(mic|uplink|mode|advice)[A-Z]/.test(key) || (key.endsWith('Hint') && used.has(key.slice(0, -4)));
   const idle = Object.keys(english).filter((key) => !used.has(key) && !made(key));
   assert.deepEqual(idle, []);

@@ -7,7 +7,7 @@ const STREAM_HZ = 24000;
 const CHUNK_MS = 40;
 const QUANTUM = 128;
 
-// Debian's node lacks this method.
+// The Node.js of Debian 12 lacks ArrayBuffer.prototype.transfer.
 ArrayBuffer.prototype.transfer ??= function transfer() {
   return structuredClone(this, { transfer: [this] });
 };

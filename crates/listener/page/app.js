@@ -36,7 +36,7 @@ const FIGURES_MS = 500;
 const KEY_CHECK_MS = 5000;
 /** Interval between reports to the listener. */
 const REPORT_MS = 10000;
-/** Minimum delay before the listener is asked again who the participant is. */
+/** Minimum delay before GET me, which tells who the participant is, is repeated. */
 const MIN_RETRY_MS = 500;
 /** Factor by which the meter falls with each chunk. */
 const METER_FALL = 0.7;
@@ -109,7 +109,7 @@ async function fetchMe() {
   }
 }
 
-/** A refused frame looks like any other frame that ends; only a request tells why. */
+/** Asks the listener whether the access key is still valid: the end of a frame doesn't tell why the listener refused it. */
 async function checkKey() {
   const { session } = app;
   if (session?.state.connection !== 'lost') return;
@@ -119,7 +119,7 @@ async function checkKey() {
   go('unknown');
 }
 
-/** Without AudioWorklet the participant can only listen. */
+/** Returns `me`, changed to listen-only if the browser has no AudioWorklet. */
 function adapted(me) {
   return hasWorklets() ? me : { ...me, listen_only: true };
 }
@@ -129,7 +129,7 @@ function go(screen) {
   refresh();
 }
 
-/** Must run in the click itself: browsers let sound start only there. */
+/** Joins the room. Call only in a click handler: browsers let sound start only there. */
 function enter() {
   const { me } = app;
   const muted = me.join_muted || recall('muted') === 'yes';
@@ -192,7 +192,7 @@ async function showMutedForMe(session) {
   if (session === app.session) people.setMutedForMe(names ?? []);
 }
 
-/** The mixer leaves these participants out of this one's mix. */
+/** Mutes or unmutes another participant for this page's participant only: the mixer leaves muted participants out of the mix. */
 async function muteForMe(name, muted) {
   const { session } = app;
   const before = [...people.mutedForMe];
@@ -202,7 +202,7 @@ async function muteForMe(name, muted) {
   if (!(await sendMuted(after)) && session === app.session) people.setMutedForMe(before);
 }
 
-/** The push-to-talk button does the same as the space bar. */
+/** Makes the push-to-talk button work like the space bar. */
 function holdToTalk(button) {
   const hold = (held) => app.session?.hold(held);
   button.addEventListener('pointerdown', (event) => {
@@ -271,7 +271,7 @@ function door(screen, me) {
   return { title, hint: say('doorHint'), warning: me.join_muted ? say('doorMuted') : '', join: say('join'), room };
 }
 
-/** Returns the state of the microphone as the view shows it; the worst problem wins. */
+/** Returns the state of the microphone as the view shows it; of several problems, the worst. */
 function microphoneState({ connection, microphone, muted, uplink, audible }) {
   if (app.me.listen_only) return 'listener';
   if (['off', 'asking'].includes(microphone)) return 'asking';
@@ -279,7 +279,7 @@ function microphoneState({ connection, microphone, muted, uplink, audible }) {
   if (muted) return 'muted';
   if (people.mutedByHost) return 'operator';
   if (uplink === 'taken') return 'taken';
-  // A context that the browser holds back doesn't run the microphone either.
+  // While the browser suspends the AudioContext, the microphone's worklet doesn't run either.
   if (!audible) return 'held';
   if (app.session.state.mode === 'talk' && !app.session.state.held) return 'ready';
   return uplink === 'open' && connection === 'live' ? 'on' : 'waiting';

@@ -11,13 +11,13 @@ import { Output } from './output.js';
 /** Delay before a new context is created, so that several events of one device change cause only one. Doubles after failed loads. */
 const SETTLE_MS = 500;
 const MAX_DOUBLINGS = 4;
-/** Interval between checks that the context's clock runs. */
+/** Interval between checks that the AudioContext's clock advances. */
 const STALL_MS = 4000;
 
 /**
  * @typedef {{onContext: (context: AudioContext, output: AudioNode) => void, onState: (audible: boolean) => void,
  *   onFault: (what: string) => void}} AudioHandlers
- *   onContext: a new context is ready and its worklets are loaded; connect what is to be heard to `output`
+ *   onContext: a new context is ready and its worklets are loaded; connect nodes that play sound to `output`
  */
 
 /** @returns {boolean} whether the browser has AudioWorklet; without it the page can only listen */
@@ -54,7 +54,7 @@ export class ContextOwner {
    */
   start(use) {
     this.#running = true;
-    // Without it, iOS plays the sound as a phone call, or stops it with the ringer switch.
+    // Without a session type, iOS plays the sound as a phone call, or mutes the sound when the ringer switch is off.
     if (navigator.audioSession) navigator.audioSession.type = use;
     navigator.mediaDevices?.addEventListener('devicechange', this.#devicesChanged);
     document.addEventListener('visibilitychange', this.#becameVisible);
@@ -63,7 +63,7 @@ export class ContextOwner {
     this.#build();
   }
 
-  /** Releases the device. Nothing that is still pending creates another context. */
+  /** Closes the context and releases the sound device. Pending timers and loads create no new context afterwards. */
   stop() {
     this.#running = false;
     navigator.mediaDevices?.removeEventListener('devicechange', this.#devicesChanged);
@@ -74,7 +74,7 @@ export class ContextOwner {
     this.#close();
   }
 
-  /** Call in a click: resumes a context that the browser held back. */
+  /** Resumes a context that the browser suspended. Call in a click handler. */
   wake() {
     if (!this.#running) return;
     if (!this.#context || this.#context.state === 'closed') this.#build();
@@ -122,7 +122,7 @@ export class ContextOwner {
   #stateChanged(context) {
     if (context !== this.#context) return;
     if (context.state === 'closed') this.#failed('sound: closed by the browser');
-    // A phone call on iOS leaves the context suspended.
+    // After a phone call, iOS leaves the context suspended.
     if (context.state === 'suspended') context.resume().catch(() => {});
     this.#handlers.onState(this.#audible);
   }
@@ -131,7 +131,7 @@ export class ContextOwner {
     if (document.visibilityState === 'visible' && this.#context && !this.#audible) this.wake();
   };
 
-  /** Call only while there is a context. */
+  /** Returns whether the context runs and its output plays. Call only while there is a context. */
   get #audible() {
     return this.#context.state === 'running' && this.#output.plays;
   }
@@ -161,7 +161,7 @@ export class ContextOwner {
     return known.map((d) => `${d.kind} ${d.deviceId} ${d.groupId}`).sort().join('\n');
   }
 
-  /** A context that is `running` while its clock stands still has lost its device. */
+  /** Creates a new context if the clock of the present one stands still although its state is `running`: it has lost its device. */
   #checkClock() {
     const context = this.#context;
     if (!context || context.state !== 'running') return;

@@ -7,7 +7,7 @@ import { recall, remember } from '../base/storage.js';
 
 const SWITCHES = ['echo', 'noise', 'gain'];
 
-/** @returns {Promise<{inputs: MediaDeviceInfo[], outputs: MediaDeviceInfo[]}>} only devices with a label */
+/** @returns {Promise<{inputs: MediaDeviceInfo[], outputs: MediaDeviceInfo[]}>} the devices that have a label */
 export async function listDevices() {
   const all = await navigator.mediaDevices?.enumerateDevices().catch(() => []) ?? [];
   const labelled = (kind) => all.filter((device) => device.kind === kind && device.deviceId && device.label);
@@ -42,7 +42,7 @@ export function processing(levelled = false) {
   const [echo, noise, gain] = SWITCHES.map(isOn);
   return {
     channelCount: 1,
-    // 'all' removes all sound of the computer; browsers that know only booleans take it for true.
+    // 'all' removes every sound that the computer plays; browsers that know only booleans treat 'all' as true.
     echoCancellation: echo ? { ideal: 'all' } : false,
     noiseSuppression: noise,
     autoGainControl: gain && !levelled,
@@ -51,7 +51,7 @@ export function processing(levelled = false) {
 
 /**
  * @param {boolean} [levelled] see {@link processing}
- * @returns {Promise<MediaStream>} the chosen microphone, or the default one if that is gone
+ * @returns {Promise<MediaStream>} the chosen microphone, or the default microphone if the chosen one is gone
  */
 export async function openMicrophone(levelled = false) {
   const audio = processing(levelled);

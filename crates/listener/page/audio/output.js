@@ -19,7 +19,7 @@ export class Output {
   #onChange;
 
   /**
-   * Call in a click, like the constructor of the context.
+   * Call in a click handler, as for the constructor of AudioContext.
    * @param {AudioContext} context
    * @param {string} deviceId empty for the system default
    * @param {() => void} [onChange] `plays` may have changed
@@ -43,7 +43,7 @@ export class Output {
       if (deviceId || this.#context.sinkId) this.#context.setSinkId(deviceId).catch(() => {});
       return true;
     }
-    // Firefox lists loudspeakers only after the microphone permission was granted, so the first attempt may have failed.
+    // Firefox knows loudspeakers only after the microphone permission was granted, so the first setSinkId may have failed.
     if (deviceId === this.#deviceId) this.#element?.setSinkId(deviceId).catch(() => {});
     return deviceId === this.#deviceId || !elementCanChoose();
   }
@@ -53,12 +53,12 @@ export class Output {
     return !this.#element?.paused;
   }
 
-  /** Plays an element that was paused or refused. */
+  /** Starts the `<audio>` element again after the browser paused it or refused to play it. */
   wake() {
     if (!this.plays) this.#element.play().catch(() => {});
   }
 
-  /** Releases the element. The context belongs to the caller. */
+  /** Releases the `<audio>` element. The caller closes the context. */
   close() {
     this.#element?.pause();
     if (this.#element) this.#element.srcObject = null;
@@ -71,7 +71,7 @@ export class Output {
     this.#element.srcObject = this.node.stream;
     this.#element.setSinkId(this.#deviceId).catch(() => {});
     for (const event of ['pause', 'playing']) this.#element.addEventListener(event, () => this.#onChange());
-    // A refusal shows in `plays`.
+    // If the browser refuses to play, `plays` is false.
     this.#element.play().catch(() => this.#onChange());
   }
 }

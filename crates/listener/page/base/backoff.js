@@ -2,11 +2,11 @@
  * Waiting time before each retry: 0, 0.2, 0.3, 0.5, 1, 2, 4, 8, 10, 10 … seconds. Only computes; the caller runs the timer.
  *
  * The first retries are quick because most losses are a restart of the listener, which takes some tenths of a second. A connection
- * resets the sequence only after it has lived for a while, so that a server that accepts and drops isn't hammered.
+ * resets the sequence only after it has lasted 5 s, so that a server that accepts connections and closes them isn't flooded.
  */
 
 const STEPS_MS = [0, 200, 300, 500, 1000, 2000, 4000, 8000, 10000];
-/** Minimum lifetime of a connection that resets the sequence. */
+/** Minimum duration of a connection that resets the sequence of delays. */
 const GOOD_AFTER_MS = 5000;
 
 /** The retry delays of one connection. */
@@ -20,7 +20,7 @@ export class Backoff {
     return STEPS_MS[step];
   }
 
-  /** @returns {number} retries since the last good connection */
+  /** @returns {number} retries since the last connection that lasted GOOD_AFTER_MS */
   get tries() {
     return this.#tries;
   }
@@ -30,7 +30,7 @@ export class Backoff {
     if (livedMs >= GOOD_AFTER_MS) this.#tries = 0;
   }
 
-  /** Starts the sequence again, because the user asked or the network came back. */
+  /** Starts the sequence of delays again: the user asked for a retry, or the network came back. */
   reset() {
     this.#tries = 0;
   }

@@ -13,7 +13,7 @@ const PHASES = 512;
 const TAPS = 64;
 const KAISER_BETA = 8.2;
 
-/** Frequency at which the filter is 6 dB down, relative to the lower Nyquist frequency: half the transition band below it. */
+/** Frequency at which the filter attenuates by 6 dB, relative to the lower of the two Nyquist frequencies. */
 const CUTOFF = 0.92;
 
 /** @typedef {{taps: number, rows: Float32Array[]}} FilterTable */
@@ -149,7 +149,7 @@ function makeRow(offset, taps, cutoff) {
 
 function sinc(x) {
   if (x === 0) return 1;
-  // An exact zero: sin(πx) is about 1e-17 at integers, and equal rates would not be bit-exact.
+  // Returns exactly 0 at integers: the computed sin(πx) is about 1e-17 there, and the output at equal rates would not be bit-exact.
   return Number.isInteger(x) ? 0 : Math.sin(Math.PI * x) / (Math.PI * x);
 }
 

@@ -27,6 +27,6 @@ export function remember(name, value) {
   try {
     localStorage.setItem(PREFIX + name, value);
   } catch {
-    // Private windows may refuse storage.
+    // A private window may refuse to store the setting.
   }
 }

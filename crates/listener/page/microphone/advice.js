@@ -1,8 +1,8 @@
 /**
- * Chooses the advice for a microphone under test. Pure.
+ * Chooses the advice that the user sees during the test of a microphone. Pure.
  */
 
-/** Time after which a quiet microphone is reported. */
+/** Time after which the page says that the microphone delivers no sound. */
 const WAIT_MS = 3000;
 const SILENT_PEAK = 0.0005;
 const QUIET_PEAK = 0.02;

@@ -63,7 +63,7 @@ export class Microphone {
     }
   }
 
-  /** Releases the microphone. A permission prompt that is still open has no effect any more. */
+  /** Releases the microphone. The answer to a permission prompt that is still open is ignored. */
   stop() {
     this.#wanted = false;
     this.#unwire();
@@ -75,7 +75,7 @@ export class Microphone {
   attach(context) {
     const rebuilt = this.#context !== null && this.state !== 'asking';
     this.#context = context;
-    // The device that went may be the open microphone, or a new default device may have come.
+    // A new context follows a change of devices: the open microphone may be gone, or there may be a new default microphone.
     if (rebuilt && this.#wanted) this.#reopen();
     else this.#wire();
   }
@@ -96,7 +96,7 @@ export class Microphone {
   setLevelling(levelling) {
     if (this.#autoGainControl === !levelling) return;
     this.#autoGainControl = !levelling;
-    // A browser that can't change this on an open track does so when it opens the microphone again.
+    // Some browsers can't change the gain control of an open track; they change it when the microphone is opened again.
     const [track] = this.#media?.getAudioTracks() ?? [];
     track?.applyConstraints(processing(levelling)).catch(() => {});
   }
@@ -158,7 +158,7 @@ export class Microphone {
     });
     node.port.onmessage = ({ data }) => this.#chunk(data);
     node.onprocessorerror = () => this.#handlers.onFault('microphone: the worklet failed');
-    // Its output is silence; some browsers run only nodes that lead to the destination.
+    // The node's output is silent. It is connected because some browsers run only nodes that lead to the destination.
     source.connect(node).connect(this.#context.destination);
     this.#nodes = [source, node];
     this.#clock = new ClockMap();
@@ -170,13 +170,13 @@ export class Microphone {
     const [, node] = this.#nodes;
     if (node) {
       node.port.onmessage = null;
-      // Without this message the worklet runs until its context closes.
+      // Without the message `end`, the worklet runs until its context closes.
       node.port.postMessage({ end: true });
     }
     this.#nodes = [];
   }
 
-  /** The worklet fades out without a click; then the track is disabled too, so that the browser also shows the mute. */
+  /** Mutes or unmutes: the worklet fades without a click; after a fade-out the track is disabled, so that the browser shows the mute. */
   #applyMute() {
     this.#gate.reset();
     this.#nodes[1]?.port.postMessage({ open: !this.#muted });
@@ -190,7 +190,7 @@ export class Microphone {
 
   #chunk({ samples, firstMs, nowMs, peak }) {
     this.#clock.observe(nowMs, performance.timeOrigin + performance.now());
-    // The last chunk before a mute may arrive after it.
+    // The last chunk before a mute may arrive after the mute.
     this.#handlers.onPeak(this.#muted ? 0 : peak);
     for (const chunk of this.#gate.push({ samples, wallMs: this.#clock.wallMs(firstMs) })) this.#handlers.onChunk(chunk);
   }

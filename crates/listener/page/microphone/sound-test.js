@@ -1,6 +1,6 @@
 /**
  * The test of sound and microphone before joining: plays a tone, measures the level, plays the participant's own voice back after 2 s.
- * All of it stays in this browser. It has its own AudioContext, created in a click and closed with the panel.
+ * No sound leaves the browser. The test has its own AudioContext, created in a click and closed with the panel.
  */
 
 import { chosen, openMicrophone } from '../audio/devices.js';
@@ -12,7 +12,7 @@ const TONE_S = 1.2;
 const PLAYBACK_DELAY_S = 2;
 const METER_INTERVAL_MS = 60;
 
-/** One test, from `start` to `stop`. */
+/** One test of sound and microphone, from `start` to `stop`. */
 export class SoundTest {
   #onMeter;
   #context = null;
@@ -48,7 +48,7 @@ export class SoundTest {
     }
   }
 
-  /** Releases microphone and device. */
+  /** Releases the microphone and the output device. */
   stop() {
     clearInterval(this.#timer);
     this.#media?.getTracks().forEach((track) => track.stop());

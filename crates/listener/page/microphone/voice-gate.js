@@ -4,9 +4,9 @@
  */
 
 const FADE_MS = 5;
-/** Sound from before the voice was detected, sent with its first chunk. */
+/** Length of the sound before the detected voice that is sent too. */
 const PRE_ROLL_MS = 20;
-/** Time for which the gate stays open after the last voice. */
+/** Time for which the gate stays open after the last chunk with a voice. */
 const HOLD_MS = 500;
 /** Minimum level of a voice. */
 const MIN_DBFS = -52;
@@ -76,7 +76,7 @@ export class VoiceGate {
     return [this.#faded(tail, true), chunk];
   }
 
-  /** Fades a chunk in, or returns its first 5 ms faded out. */
+  /** Returns a chunk that fades in, or the first 5 ms of a chunk, faded out. */
   #faded({ samples, wallMs }, isBeginning) {
     const frames = Math.min(samples.length, Math.round((FADE_MS * this.#rateHz) / 1000));
     const out = samples.slice(0, isBeginning ? samples.length : frames);

@@ -1,9 +1,9 @@
 /**
  * Decides how much sound the player buffers: as little as the network's recent jitter allows. Time is an argument; it touches no sample.
  *
- * The margin is what lateness.js has learnt, plus a little for each underrun. It grows at once and shrinks slowly. What a punctual chunk
- * finds in the ring above the margin is surplus. The playing speed is exactly 1 within a wide band, because any other speed alters the
- * samples; two sound cards differ by less than 0.03 %, so ±0.1 % is always enough.
+ * The margin is the lateness that lateness.js computes, plus 5 ms for each underrun. The margin grows at once and shrinks slowly. Surplus
+ * is the fill of the ring above the margin when a punctual chunk arrives. The playing speed is exactly 1 within a wide band of surplus,
+ * because any other speed alters the samples. Two sound cards differ by less than 0.03 %, so ±0.1 % is always enough.
  */
 
 import { LatenessTracker } from './lateness.js';
@@ -11,12 +11,12 @@ import { LatenessTracker } from './lateness.js';
 const MAX_MARGIN_MS = 460;
 /** Added to the margin for each underrun. */
 const UNDERRUN_MS = 5;
-/** Time constant in which that addition decays. */
+/** Time constant with which UNDERRUN_MS decays in the margin. */
 const FORGIVEN_AFTER_MS = 60000;
 /** Maximum rate at which the margin shrinks. */
 const SHRINK_MS_PER_S = 5;
 const BIN_MS = 500;
-/** Number of bins that are kept. */
+/** Number of bins that are kept, each with the lowest fill of half a second. */
 const BINS = 8;
 /** Difference of the playing speed from 1. */
 const BEND = 0.001;
@@ -33,7 +33,7 @@ export class BufferDepth {
   #lowAgeMs = 0;
   marginMs = this.#lateness.neededMs;
 
-  /** Starts a new spurt. Keeps what was learnt about the line. */
+  /** Starts a new spurt. Keeps the lateness that was measured before. */
   restart() {
     this.#lateness.restart();
     this.#punctualMs = NaN;
@@ -45,11 +45,11 @@ export class BufferDepth {
    * @param {number} nowMs on the sound card's clock
    * @param {number} lengthMs of the chunk that has arrived
    * @param {number} fillMs of the ring before the chunk; NaN while the ring isn't played
-   * @param {boolean} counts whether its lateness is the network's
+   * @param {boolean} counts whether the network caused the chunk's lateness
    */
   arrived(nowMs, lengthMs, fillMs, counts) {
     const lateMs = this.#lateness.arrived(nowMs, lengthMs, counts);
-    // The fill that the chunk would have found if it had been punctual.
+    // The fill of the ring if the chunk had been punctual.
     this.#punctualMs = fillMs + lateMs;
   }
 
@@ -65,12 +65,12 @@ export class BufferDepth {
     this.#noteLow(fillMs, passedMs);
   }
 
-  /** The ring ran dry within a spurt. */
+  /** Enlarges the margin, because the ring ran empty within a spurt. */
   underrun() {
     this.#penaltyMs += UNDERRUN_MS;
   }
 
-  /** @param {number} ms that were cut out of the ring; negative if they are repeated */
+  /** @param {number} ms of sound cut out of the ring; negative for sound that is played twice */
   shortened(ms) {
     this.#punctualMs -= ms;
     if (ms > 0) this.#lows = this.#lows.map((lowMs) => Math.max(0, lowMs - ms));
@@ -86,7 +86,7 @@ export class BufferDepth {
     return this.#lateness.jitterMs;
   }
 
-  /** @returns {number} ms above the margin; negative if some are missing; 0 while unknown */
+  /** @returns {number} fill of the ring above the margin, in ms; negative below the margin; 0 while unknown */
   get surplusMs() {
     return Number.isNaN(this.#punctualMs) ? 0 : this.#punctualMs - this.marginMs;
   }

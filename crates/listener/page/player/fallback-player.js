@@ -2,15 +2,15 @@
  * The player for browsers without AudioWorklet: two `<audio>` elements that play `data:` URIs of one second in turn. It has the same
  * methods as player.js, and `start`, `stop` and `wake` like audio/context.js.
  *
- * Each second is collected before it is played, and there is a short gap between two of them. Shorter pieces don't work: an element takes
- * longer to start than they last.
+ * Each second of sound is collected before it is played, and there is a short gap before the next one. Shorter URIs don't work: an element
+ * takes longer to start than such a URI lasts.
  */
 
 import { writeWav } from '../base/wav.js';
 
 /** Length of one `data:` URI. */
 const PIECE_MS = 1000;
-/** Maximum number of pieces that wait. */
+/** Maximum number of `data:` URIs that wait to be played. */
 const MAX_WAITING = 2;
 
 /** Plays one stream through two elements in turn. */
@@ -30,7 +30,7 @@ export class FallbackPlayer {
     this.#onState = onState;
   }
 
-  /** Call in a click: an element that played in a click may play later too. */
+  /** Creates the elements. Call in a click handler: a browser lets an element play later if it has played in a click. */
   start() {
     this.#elements = [0, 1].map((index) => this.#makeElement(index));
     this.wake();
@@ -44,7 +44,7 @@ export class FallbackPlayer {
     this.#waiting = [];
   }
 
-  /** Call in a click: starts elements that the browser held back. */
+  /** Starts elements that the browser refused to play. Call in a click handler. */
   wake() {
     const idle = this.#elements.filter((_, index) => index !== this.#playing);
     for (const element of idle) {
@@ -67,7 +67,7 @@ export class FallbackPlayer {
     if (this.#frames * 1000 >= PIECE_MS * rateHz) this.silence();
   }
 
-  /** The room fell silent: plays what was collected. */
+  /** Plays the sound collected so far, because the room fell silent. */
   silence() {
     if (this.#frames === 0) return;
     this.#waiting.push({ uri: uriOf(this.#chunks, this.#rateHz), ms: (this.#frames * 1000) / this.#rateHz });
@@ -117,7 +117,7 @@ export class FallbackPlayer {
 
   #play(element) {
     element.play().then(() => this.#onState(true), ({ name }) => {
-      // A newer source replaced this one.
+      // AbortError: a newer source replaced the source of this element.
       if (name === 'AbortError') return;
       this.#playing = -1;
       if (name === 'NotAllowedError') this.#onState(false);

@@ -28,7 +28,7 @@ export class GcTrigger {
     try {
       new ArrayBuffer(ALLOCATION_BYTES);
     } catch {
-      // Memory is scarce: the browser collects by itself.
+      // The allocation failed: memory is scarce, and the browser collects garbage without a trigger.
     }
   }
 }

@@ -1,17 +1,17 @@
 /**
  * Learns from the chunks themselves how unevenly the network delivers. Pure: time is an argument, on the sound card's clock.
  *
- * A chunk's lateness is how much longer it took than the quickest chunk of the last 5 to 10 s. The largest lateness of each second is
- * kept for 2 minutes. The buffer must hold the lateness that is exceeded in one second of thirty. Rarer lateness is concealed by
- * repeating a little sound; if it occurred twice and is too long for that, the buffer holds the rest too. Lateness that occurred only
- * once may be heard. While less is known, only the last half of the time is used, because a page is late again and again while it
- * starts.
+ * A chunk's lateness is its delay minus the delay of the quickest chunk of the last 5 to 10 s. The largest lateness of each second is
+ * kept for 2 minutes, in a bin. The buffer must hold the lateness that one bin in thirty exceeds. The player conceals rarer lateness by
+ * repeating up to 50 ms of sound; if longer lateness occurred twice, the buffer holds the part above 50 ms. Longer lateness that
+ * occurred only once may be heard. In the first minutes only the newer half of the bins is used, because chunks are often late
+ * while the page starts.
  */
 
-/** Time after which the quickest chunk is forgotten at the latest: twice this. */
+/** Minimum time for which the quickest chunk is remembered; the maximum is twice this time. */
 const BASE_MS = 5000;
 const BIN_MS = 1000;
-/** Number of bins that are kept. */
+/** Number of bins that are kept, each with the largest lateness of one second. */
 const BINS = 120;
 /** Chunks later than this count as an outage and don't change the margin. */
 const OUTAGE_MS = 450;
@@ -21,13 +21,13 @@ const SAFE_MS = 8;
 const SELDOM_BINS = 30;
 /** Lateness that the player conceals. */
 const CONCEALED_MS = 50;
-/** Lateness that occurred only once is held too if it is at most this. */
+/** Lateness up to this limit is added to the margin even if it occurred only once. */
 const CHEAP_MS = 40;
-/** The same in the first seconds, when little is known. */
+/** Replaces CHEAP_MS in the first seconds, while there are fewer than LEARNT_BINS bins. */
 const CHEAP_AT_FIRST_MS = 100;
 const MIN_MARGIN_MS = 12;
 const START_MARGIN_MS = 25;
-/** Number of bins from which on the line is known. */
+/** Number of bins from which on the lateness of the line counts as known. */
 const LEARNT_BINS = 10;
 const MIN_BINS = 5;
 
@@ -54,8 +54,8 @@ export class LatenessTracker {
   /**
    * @param {number} nowMs on the sound card's clock
    * @param {number} lengthMs of the chunk that has arrived
-   * @param {boolean} counts whether its lateness is the network's
-   * @returns {number} its lateness in ms
+   * @param {boolean} counts whether the network caused the chunk's lateness
+   * @returns {number} the chunk's lateness in ms
    */
   arrived(nowMs, lengthMs, counts) {
     this.#positionMs += lengthMs;
@@ -87,7 +87,7 @@ export class LatenessTracker {
   }
 
   #remember(nowMs, lateMs) {
-    // Chunks that queued up behind an outage are late because of it.
+    // Chunks that queued up during an outage are late because of the outage, and count as part of it.
     this.#outage = lateMs > (this.#outage ? this.#neededMs : OUTAGE_MS);
     if (this.#outage) return;
     if (nowMs - this.#binMs > BIN_MS) {

@@ -1,9 +1,9 @@
 /**
- * Turns chunks that arrive unevenly into continuous sound without clicks. Pure, so that tests can run it with a generated network; its
- * only clock is the number of frames that the sound card asked for.
+ * Turns chunks that arrive unevenly into continuous sound without clicks. Pure, so that tests can run it with a generated network; the
+ * only clock is the number of frames that the sound card has requested.
  *
  * A spurt is the sound from the first chunk after silence until the ring runs dry. It starts one margin after its first chunk arrived, so
- * that each later chunk may be late by the margin. A later chunk is concealed by repeating a few periods of the sound; after that the
+ * that each following chunk may be late by the margin. If a chunk is later than that, a few periods of the sound are repeated; then the
  * sound fades out. The end of a spurt that the stream announced is not an underrun.
  */
 
@@ -21,12 +21,15 @@ const LATE_FADE_MS = 20;
 const FAR = { aboveMs: 40, waitMs: 1500, doneMs: 5 };
 /** Minimum and maximum length of a splice, its cross-fade, and the interval between splices. */
 const SPLICE = { minMs: 3, maxMs: 24, fadeMs: 10, everyMs: 80 };
-/** Concealment of a late chunk: minimum and maximum repeated at a time, length compared, and maximum in a row. More would hum. */
+/**
+ * Concealment of a late chunk: minimum and maximum length of one repetition, length of the compared sound, and maximum of all
+ * repetitions in a row. Longer repetition would hum.
+ */
 const STRETCH = { minMs: 10, maxMs: 30, likeMs: 10, inARowMs: 80 };
 /** Time after the start, and after a loss, in which a surplus above SETTLE_ABOVE_MS is cut at once. */
 const SETTLE_MS = 5000;
 const SETTLE_ABOVE_MS = 20;
-/** Time after the start in which lateness is the page's and not the network's. */
+/** Time after the start in which lateness is attributed to the page and not to the network. */
 const BEGINNING_MS = 500;
 /** Minimum surplus that is cut out of quiet sound. */
 const CUT_ABOVE_MS = 10;
@@ -88,7 +91,7 @@ export class PlayerCore {
     this.#stretchedMs = Math.max(0, this.#stretchedMs - lengthMs);
   }
 
-  /** The room fell silent: the ring holds the end of the spurt. */
+  /** Ends the spurt after the sound in the ring, because the room fell silent. */
   silence() {
     this.#ended = true;
   }
@@ -101,7 +104,7 @@ export class PlayerCore {
     this.#settleMs = SETTLE_MS;
   }
 
-  /** @param {Float32Array} out the filled with the next frames */
+  /** @param {Float32Array} out receives the next frames at the context's rate */
   render(out) {
     const passedMs = out.length / this.#contextFramesPerMs;
     this.#clockMs += passedMs;
@@ -148,7 +151,7 @@ export class PlayerCore {
     this.#state = 'playing';
   }
 
-  /** Fill at which a spurt starts, and which remains after a cut: one chunk above the margin. */
+  /** Fill of the ring at which a spurt starts, and which remains after a cut: one chunk above the margin. */
   get #startMs() {
     return this.#depth.marginMs + this.#chunkMs;
   }
@@ -183,7 +186,7 @@ export class PlayerCore {
     this.#counts.splices += 1;
   }
 
-  /** Cuts up to `maxMs`, at the best join; returns whether the ring held enough. */
+  /** Cuts up to `maxMs` of sound where the ends match best; returns false if the ring held too little sound. */
   #join(maxMs, fadeMs) {
     const min = this.#frames(Math.max(SPLICE.minMs, maxMs - SPLICE.maxMs));
     const fade = this.#frames(fadeMs);
@@ -197,7 +200,7 @@ export class PlayerCore {
     return true;
   }
 
-  /** Repeats the last sound while the next chunk is late; returns whether it did. */
+  /** Repeats the last sound while the next chunk is late; returns whether sound was repeated. */
   #stretch(passedMs) {
     if (this.#ended || this.#fillMs > FADE_MS + passedMs + 1) return false;
     const { minMs, maxMs, likeMs, inARowMs } = STRETCH;
@@ -221,7 +224,7 @@ export class PlayerCore {
     return this.#ring.fill < block ? 0 : this.#ring.level(0, block);
   }
 
-  /** Cuts as much of the surplus as is quiet from here on; returns whether that was enough for a cut. */
+  /** Cuts surplus out of the quiet sound at the start of the ring; returns false if there was too little quiet sound for a cut. */
   #cutQuiet(surplusMs) {
     const limit = Math.min(QUIET.never, Math.max(QUIET.always, QUIET.share * this.#loudness));
     const block = this.#frames(BLOCK_MS);
@@ -257,7 +260,7 @@ export class PlayerCore {
     }
   }
 
-  /** Reads one sample. A spurt fades in; the last 5 ms of the ring fade out, because the next chunk may come too late. */
+  /** Reads one sample of the ring. A spurt fades in; the last 5 ms of the ring fade out, because the next chunk may come too late. */
   #draw() {
     if (this.#state !== 'playing' || this.#ring.fill === 0) {
       this.#flushed += 1;

@@ -43,7 +43,7 @@ class PlayerProcessor extends AudioWorkletProcessor {
     else if (message.end) this.#ended = true;
   }
 
-  /** Releases the chunk's memory at once: on this thread a browser may collect garbage much later. */
+  /** Gives a chunk to the player core and releases its memory at once: on the audio thread a browser may collect garbage much later. */
   #sound({ samples, gap, lost }) {
     this.#core.push(samples, gap, lost);
     samples.buffer.transfer?.(0);

@@ -56,7 +56,7 @@ export class Player {
     this.#node.port.postMessage({ samples, gap, lost }, [samples.buffer]);
   }
 
-  /** The room fell silent. */
+  /** Tells the worklet that the room fell silent. */
   silence() {
     if (this.#ready()) this.#node.port.postMessage({ silence: true });
   }
@@ -74,7 +74,7 @@ export class Player {
     return { ...this.#report, outputMs, contextRate: context?.sampleRate ?? 0, streamRate: this.#format?.streamRateHz ?? 0 };
   }
 
-  /** Drops chunks while the sound card stands still: queued, they would all be played late when it runs again. */
+  /** Returns false while the sound card stands still. Chunks are dropped then: queued, they would be played late when the card runs again. */
   #ready() {
     if (!this.#node || this.#context.state !== 'running') {
       this.#stale = true;
@@ -97,7 +97,7 @@ export class Player {
     this.#node.connect(this.#gain);
   }
 
-  /** Tells the worklet to end: otherwise it runs until its context closes. */
+  /** Tells the worklet to end. Without this message, the worklet runs until its context closes. */
   #endNode() {
     if (!this.#node) return;
     this.#node.disconnect();

@@ -5,7 +5,7 @@
 
 /** The first search looks at every second frame. */
 const STRIDE = 2;
-/** A smaller cut must match better than a larger one by this factor: few large cuts are better than many small ones. */
+/** Factor by which the correlation of a smaller cut must exceed that of a larger cut: few large cuts are better than many small ones. */
 const BETTER = 1.02;
 
 /**

@@ -6,7 +6,7 @@
 const MAX_ERRORS = 5;
 const MAX_CHARS = 120;
 
-/** The last errors of the page: uncaught ones, and faults that the page recovers from. */
+/** The last errors of the page: uncaught errors, and faults from which the page recovers. */
 export class ErrorLog {
   #kept = [];
 
@@ -16,7 +16,7 @@ export class ErrorLog {
     page.addEventListener('unhandledrejection', ({ reason }) => this.add(reason?.message ?? String(reason)));
   }
 
-  /** @param {string} what a repeated error is counted and moves to the end, so that it doesn't push out others */
+  /** @param {string} what text of the error; a repeated error is counted and moved to the end, so that it doesn't displace others */
   add(what) {
     const text = String(what).slice(0, MAX_CHARS);
     const before = this.#kept.find((error) => error.text === text);

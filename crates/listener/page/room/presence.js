@@ -8,7 +8,7 @@ import { sendPresence } from './requests.js';
 /** Delay before a failed request is repeated. */
 const RETRY_MS = 2000;
 
-/** Reports the presence of one stay in the room. */
+/** Reports one participant's presence from joining to leaving. */
 export class PresenceReporter {
   #wanted = '';
   #told = '';
@@ -23,7 +23,7 @@ export class PresenceReporter {
     this.#tellSoon();
   }
 
-  /** Tells the state again, because a new process of the listener may not know it. */
+  /** Sends the state again, because a new process of the listener may not know it. */
   tellAgain() {
     this.#told = '';
     this.#process += 1;
@@ -36,7 +36,7 @@ export class PresenceReporter {
     clearTimeout(this.#timer);
   }
 
-  /** Several changes at once need only one request. */
+  /** Sends the state soon: several changes at once need only one request. */
   #tellSoon() {
     queueMicrotask(() => this.#tell());
   }
@@ -48,7 +48,7 @@ export class PresenceReporter {
     const [telling, process] = [this.#wanted, this.#process];
     const ok = await sendPresence(telling);
     this.#busy = false;
-    // Another process may have come meanwhile, which this request didn't reach.
+    // If a new process of the listener has started meanwhile, this request did not reach it and is repeated.
     if (ok && process === this.#process) this.#told = telling;
     if (!this.#stopped && this.#wanted !== this.#told) this.#timer = setTimeout(() => this.#tell(), ok ? 0 : RETRY_MS);
   }

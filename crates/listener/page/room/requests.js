@@ -5,7 +5,7 @@
 
 const TIMEOUT_MS = 8000;
 
-/** @param {string} text one line, at most 500 characters; @returns {Promise<boolean>} whether it was sent */
+/** @param {string} text one line, at most 500 characters; @returns {Promise<boolean>} whether the listener accepted the message */
 export async function sendMessage(text) {
   return (await post('say', text)).ok;
 }
@@ -27,13 +27,13 @@ export async function sendMuted(names) {
 
 /** @param {object} figures see `window.palabreState`; @returns {Promise<boolean>} false if the listener takes no reports */
 export async function sendReport(figures) {
-  // A listener that serves a file answers 404.
+  // A listener that plays a file instead of a room answers 404.
   return (await post('report', JSON.stringify(figures))).status !== 404;
 }
 
 /**
  * @param {string} state JSON
- * @returns {Promise<boolean>} whether the listener took it, or has no use for it because it serves a file
+ * @returns {Promise<boolean>} whether the listener accepted the state, or needs none because it plays a file instead of a room
  */
 export async function sendPresence(state) {
   const { ok, status } = await post('show', state);

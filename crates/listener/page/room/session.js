@@ -91,7 +91,7 @@ export class Session {
     holdWakeLocks();
   }
 
-  /** Releases everything. What is still pending changes nothing any more and sends nothing. */
+  /** Closes all connections and releases the microphone. Pending operations have no effect afterwards and send no requests. */
   leave() {
     this.#left = true;
     this.#presence.stop();
@@ -121,7 +121,7 @@ export class Session {
 
   /**
    * @param {boolean} held whether the key or button of push to talk is held
-   * @returns {boolean} whether it has an effect
+   * @returns {boolean} whether holding has an effect in the present mode
    */
   hold(held) {
     if (held && (this.state.mode !== 'talk' || this.state.muted)) return false;
@@ -130,12 +130,12 @@ export class Session {
     return true;
   }
 
-  /** Another microphone or processing was chosen. */
+  /** Opens the microphone again, because another microphone or processing was chosen. */
   renewMicrophone() {
     this.#microphone.renew();
   }
 
-  /** Another loudspeaker was chosen, or devices may have become known. */
+  /** Applies the chosen loudspeaker. Call when it was chosen, and when the browser may have learnt the list of devices. */
   renewOutput() {
     this.#audio.setOutput?.(chosen('output'));
   }
@@ -145,7 +145,7 @@ export class Session {
     this.#player.setVolume(volume);
   }
 
-  /** The user clicked: resumes sound that the browser held back. */
+  /** Resumes sound that the browser suspended. Call in a click handler. */
   wake() {
     this.#audio.wake();
   }
@@ -155,7 +155,7 @@ export class Session {
     this.#microphone.ask();
   }
 
-  /** Takes the microphone back from another page. */
+  /** Takes the microphone back from the participant's other page. */
   takeBack() {
     this.#uplink.start();
   }
@@ -184,7 +184,7 @@ export class Session {
     };
   }
 
-  /** What the other participants see of this one. */
+  /** Returns the presence that the other participants see. */
   get #shown() {
     const { hand, muted, microphone } = this.state;
     const without = ['off', 'refused', 'missing', 'busy'].includes(microphone);

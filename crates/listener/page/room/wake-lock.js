@@ -15,7 +15,7 @@ export function holdWakeLocks() {
   lockScreen();
 }
 
-/** Releases both locks, also a screen lock that is granted later. */
+/** Releases both locks, and a screen wake lock that the browser grants after this call. */
 export function releaseWakeLocks() {
   release?.();
   release = null;
@@ -24,7 +24,7 @@ export function releaseWakeLocks() {
   screenLock = null;
 }
 
-/** Browsers release the screen lock whenever the page is hidden. */
+/** Requests the screen wake lock while the page is visible: browsers release that lock whenever the page is hidden. */
 async function lockScreen() {
   if (document.visibilityState !== 'visible' || !navigator.wakeLock) return;
   const requester = release;
@@ -33,6 +33,6 @@ async function lockScreen() {
     if (release !== null && release === requester) screenLock = lock;
     else lock.release().catch(() => {});
   } catch {
-    // Refused, for example on a low battery.
+    // The browser refused the lock, for example because the battery is low.
   }
 }

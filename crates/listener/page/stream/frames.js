@@ -17,7 +17,7 @@ export class FrameTracker {
   #maxCost;
   leader = null;
   candidate = null;
-  /** SEQ of the last record of sound or silence, or of the last message, that was taken. */
+  /** SEQ of the last processed record of sound, silence or a message. */
   lastSeq = 0;
 
   /** @param {number} [maxCost] see RENEW_COST */
@@ -40,8 +40,8 @@ export class FrameTracker {
   }
 
   /**
-   * Call only for records that must not be taken twice. Hello and room may be repeated, and they may have a higher SEQ than the sound
-   * that follows them.
+   * Call only for sound, silence and messages, which must not be processed twice. `hello` and `room` records may be repeated, and may have a
+   * higher SEQ than the sound that follows them.
    * @param {number} seq
    * @returns {boolean} whether the record is new
    */

@@ -60,7 +60,7 @@ function room(seq, [data, states, tag = '']) {
 
 function message(seq, [data]) {
   const { from, text } = object(data);
-  // A character may take two UTF-16 units.
+  // One character may consist of two UTF-16 code units, which `length` counts.
   const valid = typeof from === 'string' && typeof text === 'string' && text.length <= 2 * MAX_MESSAGE_CHARS;
   return valid ? { kind: 'message', seq, from, text } : null;
 }

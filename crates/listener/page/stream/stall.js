@@ -9,9 +9,9 @@
 /** Interval between records in silence. */
 const SILENCE_MS = 2000;
 const BIN_MS = 1000;
-/** Number of bins that are kept. */
+/** Number of bins that are kept, each with the longest pause of one second. */
 const BINS = 120;
-/** Number of bins from which on the timeout follows the line. */
+/** Number of bins from which on the timeout depends on the observed pauses. */
 const LEARNT_BINS = 15;
 const MIN_TIMEOUT_MS = 250;
 const MAX_TIMEOUT_MS = 1200;
@@ -36,7 +36,7 @@ export class StallDetector {
     this.#silent = silent;
   }
 
-  /** Ignores the pause that ends with the next record: the line didn't cause it. */
+  /** Ignores the pause that ends with the next record, because the network didn't cause that pause. */
   restart() {
     this.#lastMs = NaN;
   }

@@ -12,16 +12,16 @@ import { FrameTracker } from './frames.js';
 import { parseRecord } from './records.js';
 import { StallDetector } from './stall.js';
 
-/** Timeout for a record. */
+/** Time without a record after which the stream counts as ended. */
 const DEAD_AFTER_MS = 5000;
 /** Maximum and minimum interval between checks for overdue records. */
 const CHECK_MS = 400;
 const MIN_CHECK_MS = 50;
-/** Minimum interval between suspicions that other connections cause. */
+/** Minimum interval between second frames that are opened because another connection broke. */
 const SUSPECT_INTERVAL_MS = 2000;
 /** After a handover, `moved` within this time means that the request reached the previous process again. */
 const MOVED_AGAIN_MS = 3000;
-/** Delay before the request is repeated in that case. */
+/** Delay before the request for the stream is repeated after it reached the previous process. */
 const MOVED_WAIT_MS = 100;
 /** Maximum number of records that the candidate's frame holds back while the leader isn't finished: about 300 ms. */
 const MAX_HELD = 9;
@@ -50,7 +50,7 @@ export class Stream {
   #suspected = false;
   #state = 'stopped';
   #silent = true;
-  /** Names the list of participants that the page has; a listener with the same list sends only their states. */
+  /** Tag of the list of participants that the page has; a listener with the same list sends only the participants' states. */
   #tag = '';
   /** Totals since `start`, for the details panel. */
   counts = { records: 0, chunks: 0, lost: 0, bad: 0, opened: 0, renewals: 0, reconnects: 0, bytes: 0 };
@@ -84,7 +84,7 @@ export class Stream {
     this.#state = 'stopped';
   }
 
-  /** Another connection to the same listener broke: the process may be gone, and the stream with it. */
+  /** Suspects the stream, because another connection to the same listener broke: the listener's process may have ended. */
   suspect() {
     const nowMs = performance.now();
     if (this.#state === 'stopped' || nowMs - this.#suspectMs < SUSPECT_INTERVAL_MS) return;
@@ -117,7 +117,7 @@ export class Stream {
     element.src = query ? `listen?${query}` : 'listen';
     const frame = { element, openedMs: performance.now(), moved: false, done: false, torn: false, overlaps, held: [], firstSeq: Infinity };
     this.counts.opened += 1;
-    // An endless document never fires `load`: if it does, it is an error page or the connection was closed.
+    // An endless document never fires `load`. If `load` fires, the document is an error page or its connection was closed.
     element.addEventListener('load', () => this.#ended(frame));
     element.addEventListener('error', () => this.#ended(frame));
     this.#close(this.#frames.candidate);
@@ -140,8 +140,9 @@ export class Stream {
   }
 
   /**
-   * The candidate's records wait until the leader is finished: in a handover until its last record, in a renewal until both have
-   * sent the same sound. Taken at once, they would hide what the leader still has to send.
+   * Returns whether a frame's records must wait. The candidate's records wait until the leader is finished: in a handover until the
+   * leader's last record, in a renewal until both have sent the same sound. Processed at once, the candidate's records would make the
+   * leader's later records count as old.
    */
   #mustWait(frame) {
     const { leader, candidate } = this.#frames;
@@ -168,7 +169,7 @@ export class Stream {
     if (candidate?.overlaps && candidate.firstSeq <= lastSeq) this.#release(true);
   }
 
-  /** @param {boolean} whole whether no sound is missing between the leader and the candidate */
+  /** Processes the waiting records. @param {boolean} whole whether no sound is missing between the leader and the candidate */
   #release(whole) {
     const { candidate } = this.#frames;
     if (!candidate) return;
@@ -210,7 +211,7 @@ export class Stream {
       this.counts.bad += 1;
       return;
     }
-    // While two frames overlap, both bring these records.
+    // While two frames overlap, both receive the records of sound, silence and messages.
     const once = record.kind === 'sound' || record.kind === 'silence' || record.kind === 'message';
     if (once && !this.#frames.isNew(record.seq)) {
       frame.torn = false;
@@ -253,7 +254,7 @@ export class Stream {
     this.#silent = false;
   }
 
-  /** Runs on a timer. It only detects dead frames; sound never waits for it. */
+  /** Detects dead frames. Runs on a timer; sound never waits for this check. */
   #check() {
     const { leader, candidate } = this.#frames;
     const sinceLastMs = this.#sinceLastMs;
@@ -262,13 +263,13 @@ export class Stream {
     if (candidate && performance.now() - candidate.openedMs > DEAD_AFTER_MS) this.#ended(candidate);
     if (leader && sinceLastMs > DEAD_AFTER_MS) this.#ended(leader);
     if (!leader) return;
-    // After the page itself was suspended, timers run before the records that came meanwhile: so the second check decides.
+    // After a suspended page resumes, this timer runs before the records that arrived meanwhile are processed: so the second check decides.
     if (leftMs < 0 && this.#overdue) this.#openSecond();
     if (leftMs >= 0) this.#backoff.lived(performance.now() - this.#liveSinceMs);
     this.#overdue = leftMs < 0;
   }
 
-  /** Time since the last record, on the faster of two clocks: `performance.now()` may stop while the computer sleeps. */
+  /** Returns the ms since the last record, by the clock that advanced more: `performance.now()` may stop while the computer sleeps. */
   get #sinceLastMs() {
     return Math.max(performance.now() - this.#heardMs, Date.now() - this.#heardWallMs);
   }
@@ -285,7 +286,7 @@ export class Stream {
     const { leader, candidate } = this.#frames;
     if (frame !== leader && frame !== candidate) return;
     this.#close(frame);
-    // The listener doesn't answer the second frame either: the suspicion was right.
+    // The listener doesn't answer the second frame either, so the suspected leader is dead.
     if (leader && frame === candidate && this.#suspected) this.#close(leader);
     if (frame === leader) this.#release(false);
     if (leader && !this.#frames.leader) this.#setState('lost');

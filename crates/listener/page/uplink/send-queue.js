@@ -7,7 +7,7 @@ const MAX_MS = 300;
 
 /** @typedef {{number: number, samples: Int16Array, wallMs: number}} QueuedChunk */
 
-/** A queue with a maximum age. */
+/** A queue of chunks with a maximum age. */
 export class SendQueue {
   /** @type {QueuedChunk[]} */
   #chunks = [];
@@ -35,7 +35,7 @@ export class SendQueue {
   }
 
   /**
-   * Puts chunks back that the listener didn't take, unless they are too old by now.
+   * Puts back chunks that the listener didn't accept, unless they are older than 300 ms.
    * @param {QueuedChunk[]} chunks oldest first
    * @param {number} wallMs current wall-clock time
    */

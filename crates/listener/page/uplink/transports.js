@@ -6,7 +6,7 @@
 import { writeSamples, writeWav } from '../base/wav.js';
 
 const HEADER_BYTES = 16;
-/** Maximum sound in the browser's send buffer. */
+/** Maximum length of the sound in the WebSocket's send buffer. */
 const SOCKET_MS = 100;
 /** Timeout for the answer to a POST. */
 const POST_TIMEOUT_MS = 8000;
@@ -17,14 +17,14 @@ const CLOSE_TAKEN = 4001;
 /** RFC 6455 §7.1.5: no close frame was received. */
 const CLOSE_ABNORMAL = 1006;
 const STATUS_TAKEN = 409;
-/** Status: the process is being replaced; the next process takes the chunks. */
+/** HTTP status of a listener that is being replaced: the next process accepts the chunks. */
 const STATUS_REPLACED = 503;
 
 /**
- * @typedef {'taken' | 'lost' | 'broken' | 'never opened'} Ending broken: without a close message from the listener
+ * @typedef {'taken' | 'lost' | 'broken' | 'never opened'} Ending taken: by a newer page; broken: without a close message from the listener
  * @typedef {{onOpen: () => void, onReady: () => void,
  *   onEnd: (why: Ending, unsent?: import('./send-queue.js').QueuedChunk[]) => void}} TransportHandlers
- *   unsent: chunks that the listener may not have taken
+ *   unsent: chunks that the listener may not have accepted
  */
 
 /** A WebSocket of binary messages, one per chunk. */
@@ -64,7 +64,7 @@ export class SocketTransport {
     for (const chunk of chunks) {
       const message = this.#message(chunk);
       this.#socket.send(message);
-      // Chromium on a busy machine collected none of these for 24 minutes.
+      // Releases the message's memory: Chromium on a busy machine collected no sent message for 24 minutes.
       message.transfer?.(0);
       chunk.samples.buffer.transfer?.(0);
     }

@@ -18,7 +18,7 @@ const SOCKET_TRIES = 2;
  * @typedef {{onState: (state: UplinkState) => void, onBroken: () => void, reachable: () => boolean,
  *   onFault?: (what: string) => void}} UplinkHandlers
  *   onBroken: an open connection broke without a close message, so the listener may be gone;
- *   reachable: whether the stream works, so that a failure is the WebSocket's and not the network's
+ *   reachable: returns whether the stream works; if it does, the WebSocket and not the network caused a failure
  */
 
 /** The uplink of one page. */
@@ -69,7 +69,7 @@ export class Uplink {
 
   /** Connects; the newest page has the microphone from then on. */
   start() {
-    // An ID that has lost the microphone stays refused.
+    // The listener keeps refusing the page ID that has lost the microphone, so use a new ID.
     if (this.state === 'taken') this.#page = pageId();
     if (this.state === 'off' || this.state === 'taken') this.#connect();
   }
@@ -81,13 +81,13 @@ export class Uplink {
     this.#setState('off');
   }
 
-  /** A handover to another process: opens the next socket before leaving the old one. POSTs need nothing. */
+  /** Connects to the listener's next process in a handover, and then closes the old socket. POSTs need no action. */
   move() {
     if (this.state !== 'open' || this.#posting || this.#next) return;
     this.#next = this.#make(() => this.#moved());
   }
 
-  /** The listener answers again after a loss: retries at once, and retries the WebSocket. */
+  /** Retries at once, with a WebSocket first, because the listener answers again after a loss. */
   reconsider() {
     this.#failures = 0;
     this.#backoff.reset();
@@ -124,7 +124,7 @@ export class Uplink {
     return transport;
   }
 
-  /** WebSocket.close() sends what the old socket still has before it closes. */
+  /** Closes the old socket after a handover. WebSocket.close() sends the chunks in its buffer first. */
   #moved() {
     this.#transport?.close();
     clearTimeout(this.#retry);
@@ -139,7 +139,7 @@ export class Uplink {
     this.#next?.close();
     this.#transport = null;
     this.#next = null;
-    // The next POST takes what waits; a new socket must not send old chunks.
+    // The next POST sends the waiting chunks; a new socket must not send old chunks.
     if (!this.#posting) this.#queue.takeAll();
   }
 

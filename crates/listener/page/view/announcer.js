@@ -2,11 +2,12 @@
  * Decides what a screen reader is told: the connection, a recording, and the own microphone when it can't be heard although the user
  * didn't mute it. Never who talks. Pure: time is an argument.
  *
- * A problem is announced at once. Its end is announced only after it has lasted, because a state may come and go.
+ * A problem is announced at once. A recovery is announced only after it has lasted, because a state may change again at once.
  */
 
-/** States of the microphone that are problems, and those that may still become one. */
+/** States of the microphone that are problems. */
 const UNHEARD = ['off', 'taken', 'operator', 'held'];
+/** States of the microphone that may become a problem. */
 const PENDING = ['asking', 'waiting'];
 /** Time for which the microphone must work before that is announced. */
 const RECOVERED_AFTER_MS = 500;
@@ -34,12 +35,12 @@ export class Announcer {
     this.#base = base.join();
     if (troubled) this.#trouble = key;
     if (recovered) this.#trouble = '';
-    // Until the recovery has lasted, the problem still counts.
+    // Until the recovery has lasted, the previous problem remains the last announced one.
     const last = recovered ? key : this.#trouble;
     return { keys: isNew ? [...base, last].filter(Boolean) : null, againMs: leftMs > 0 ? leftMs : 0 };
   }
 
-  /** @param {string} microphone state that was just announced because the user caused it */
+  /** @param {string} microphone state that the page has just announced because the user caused the change */
   announced(microphone) {
     this.#trouble = UNHEARD.includes(microphone) || PENDING.includes(microphone) ? micKey(microphone) : '';
     this.#recoveredMs = NaN;

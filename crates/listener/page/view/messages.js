@@ -1,5 +1,5 @@
 /**
- * The panel of messages: a list of the latest ones and a line to write. They are kept in this page's memory only. Names and texts are
+ * The panel of messages: a list of the latest messages and an input line. Messages are kept in this page's memory only. Names and texts are
  * user input and go to textContent only.
  */
 

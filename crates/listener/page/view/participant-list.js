@@ -8,10 +8,11 @@
 import { Participants } from '../room/participants.js';
 import { say } from '../text/text.js';
 
-/** Levels at the bottom and the top of a meter. */
+/** Level at the bottom of a meter. */
 const FLOOR_DBFS = -55;
+/** Level at the top of a meter. */
 const TOP_DBFS = -12;
-/** Number of colours. */
+/** Number of colours for participants. */
 const TONES = 6;
 /** Maximum number of participants in a circle. */
 const CIRCLE = 9;
@@ -270,7 +271,7 @@ function makeButton(display) {
 }
 
 function paint({ element, mark, button, isMe, use }, known, mutedForMe) {
-  // This page's participant is here, even if the room doesn't know it yet.
+  // This page's participant is shown as present, even if the listener hasn't reported that yet.
   const person = { ...known, here: known.here || isMe };
   const { talking, mutedByHost, muted, listening, hand, here, dbfs } = person;
   const share = talking ? (dbfs - FLOOR_DBFS) / (TOP_DBFS - FLOOR_DBFS) : 0;

@@ -30,7 +30,7 @@ export class TitleStatus {
   show(microphone, talking, nowMs) {
     const talks = talking && microphone === 'on';
     if (microphone !== 'on') this.#untilMs = -Infinity;
-    // Counted from the end of talking: an unchanged level isn't sent again.
+    // The hold time counts from the end of talking, because an unchanged level isn't sent again.
     else if (talks || this.#talked) this.#untilMs = nowMs + HOLD_MS;
     this.#talked = talks;
     const leftMs = this.#untilMs - nowMs;

@@ -1,7 +1,7 @@
 /**
  * Folder view/: what the user sees and operates. May import base/, audio/, microphone/, room/ and text/.
  *
- * This file shows app.js's states in the page's elements.
+ * This file shows the states of app.js in the page's elements.
  */
 
 import { otherLanguage, say } from '../text/text.js';
@@ -72,7 +72,7 @@ export function showState({ room, recorded = false, connection, microphone }) {
   showTitle(room, microphone);
 }
 
-/** Shows the state in title and icon, which are visible while another tab is in front. */
+/** Shows the microphone's state in the page's title and icon, which are visible while another tab is in front. */
 function showTitle(room, microphone) {
   clearTimeout(titleTimer);
   const inside = document.body.dataset.screen === 'inside';
@@ -97,7 +97,7 @@ function setIcon(name) {
   if (link.getAttribute('href') !== href) link.setAttribute('href', href);
 }
 
-/** @param {boolean} now whether the room hears this participant, for title and icon */
+/** Shows in title and icon whether this participant talks. @param {boolean} now whether the room hears this participant */
 export function showTalking(now) {
   talking = now;
 }
@@ -123,7 +123,7 @@ export function showLevel(share) {
   byId('mic-level').style.setProperty('--level', share.toFixed(3));
 }
 
-/** @param {string} state of the microphone, which the user has just changed and a screen reader must announce */
+/** Announces the microphone's state to a screen reader at once. @param {string} state to which the user has just changed it */
 export function announceMicrophone(state) {
   announcer.announced(state);
   announceText(say(micKey(state)));
