@@ -1,7 +1,7 @@
-//! Authenticates requests by the participant's access key: in the cookie, in `Authorization: Bearer`, or in the query. Also checks that
-//! a request that writes by cookie comes from the participant's own page.
+//! Authenticates requests by the participant's access key, which is in the cookie, in `Authorization: Bearer`, or in the query. A request
+//! with a cookie may change something only if this server's own page sent it.
 //!
-//! An invitation link works once: the first browser that presses its button gets an access key of its own.
+//! An invitation link works once: the first browser whose user presses the button on the link's page gets its own access key.
 
 pub(crate) mod pages;
 
@@ -26,7 +26,8 @@ pub(crate) enum Credential {
 }
 
 impl Credential {
-    /// Returns whether this request may change anything. With a cookie, it must come from this host and port: RFC 6454 §7.
+    /// Returns whether the request `head` may change anything. A request with a cookie may do so only if a page of this host and port sent
+    /// it: RFC 6454 §7.
     pub(crate) fn may_write(self, head: &Head) -> bool {
         match self {
             Self::Explicit => true,
@@ -44,12 +45,12 @@ pub(crate) struct Authenticator {
     expires: Option<Moment>,
 }
 
-/// The state of an invitation link, whose key is the authenticator's `key`.
+/// The state of an invitation link. The key in the link is the field `key` of the [`Authenticator`].
 #[derive(Debug)]
 struct Invitation {
     /// The control socket of the supervisor, which records that the link was used.
     supervisor: PathBuf,
-    /// The access key of the browser that used the link. It stays locked while a browser uses the link, so only one can.
+    /// The access key of the browser that used the link. The mutex is locked while a browser uses the link, so only one browser can use it.
     browser: Mutex<Option<KeyHash>>,
 }
 
@@ -81,20 +82,21 @@ impl Authenticator {
         Self { expires, ..self }
     }
 
-    /// Makes the key that of an invitation link. `entrance` is its use so far; the use of an earlier link is ignored.
+    /// Makes the authenticator's key the key of an invitation link. `entrance` says which browser has used a link so far. It is ignored if
+    /// it belongs to an earlier link.
     pub(crate) fn invitation(self, supervisor: PathBuf, entrance: Option<Entrance>) -> Self {
         let entrance = entrance.filter(|entrance| entrance.link == self.key);
         let browser = Mutex::new(entrance.map(|entrance| entrance.key));
         Self { invitation: Some(Invitation { supervisor, browser }), ..self }
     }
 
-    /// Returns whether the participant has an invitation link, whose page shows a button.
+    /// Returns whether the participant has an invitation link.
     pub(crate) fn has_invitation(&self) -> bool {
         self.invitation.is_some()
     }
 
-    /// Uses the invitation link whose key is `link`; `key` becomes the browser's access key. `record` receives the control socket and
-    /// returns whether the use was recorded.
+    /// Uses the invitation link whose key is `link`; `key` becomes the browser's access key. `record` gets the path of the supervisor's
+    /// control socket, and returns whether the supervisor recorded the use.
     pub(crate) fn redeem(&self, link: &str, key: &Key, record: impl FnOnce(Entrance, &Path) -> bool) -> Redemption {
         let Some(invitation) = self.invitation.as_ref().filter(|_| self.key.matches(link)) else {
             return Redemption::Denied(Denial::Unauthenticated);
@@ -105,7 +107,7 @@ impl Authenticator {
         let mut browser = invitation.browser();
         let entrance = Entrance { link: self.key, key: key.hash() };
         match *browser {
-            // The same browser again: it didn't receive the first response.
+            // The browser that used the link sends its request again, because it didn't receive the first response.
             Some(theirs) if theirs.matches(key.as_str()) => Redemption::Accepted,
             Some(_) => Redemption::Denied(Denial::Used),
             None if record(entrance, &invitation.supervisor) => {
@@ -116,7 +118,7 @@ impl Authenticator {
         }
     }
 
-    /// Returns how this request carries a valid access key, if it does.
+    /// Returns how this request carries its access key. Returns `None` if the request has no valid access key.
     pub(crate) fn authenticate(&self, head: &Head) -> Option<Credential> {
         self.credential(head).filter(|_| !self.has_expired())
     }
@@ -131,7 +133,7 @@ impl Authenticator {
             Some((_, link)) if head.path == "/" && matches!(head.method.as_str(), "GET" | "HEAD") => {
                 return match Key::generate() {
                     Ok(key) => pages::invitation(link, &key, false),
-                    Err(error) => Response::text(503, format_args!("unable to make a key: {error}")),
+                    Err(error) => Response::text(503, format_args!("unable to create an access key: {error}")),
                 };
             }
             Some(_) => Denial::NeedsBrowser,
@@ -151,8 +153,8 @@ impl Authenticator {
         cookies.any(|(name, key)| name.trim() == self.cookie && self.accepts(key.trim())).then_some(Credential::Cookie)
     }
 
-    /// Returns the response to an authenticated `/?key=`: a redirect to `/`, which sets the cookie if `key` is valid. A browser that
-    /// authenticated by cookie and has an outdated key in its address keeps its cookie.
+    /// Returns the response to an authenticated request of `/?key=KEY`: a redirect to `/`, which sets the cookie if `key` is valid. A
+    /// browser with a valid cookie and an outdated key in the address keeps its cookie.
     pub(crate) fn sign_in(&self, key: &str) -> Response {
         let response = Response::new(303).with("Location", "./");
         if !self.accepts(key) {
@@ -171,7 +173,7 @@ impl Authenticator {
     }
 }
 
-/// Returns the keys that a request carries other than by cookie.
+/// Returns the keys in the `Authorization` fields and the query of a request.
 fn keys(head: &Head) -> impl Iterator<Item = &str> {
     head.all("authorization").filter_map(bearer_key).chain(head.parameter("key"))
 }
@@ -249,7 +251,7 @@ mod tests {
         assert!(page(&right).starts_with("HTTP/1.1 401 ") && page(&right).contains("Your personal link has expired"));
         assert!(page(&wrong).contains("This page opens with your personal link"));
         let program = head("/me", &format!("Authorization: Bearer {key}\r\n"));
-        assert!(page(&program).ends_with("the key has expired; ask for a new link\n"), "{}", page(&program));
+        assert!(page(&program).ends_with("the access key has expired; ask for a new link\n"), "{}", page(&program));
     }
 
     #[test]

@@ -1,22 +1,22 @@
-//! Cuts the sound of the ear into chunks and detects silence. Time is an argument.
+//! Cuts the sound from the pipe `ear` into chunks and detects silence. The functions take the current time as an argument.
 //!
-//! A chunk is cut when its last frame has arrived, so the stream follows the mixer's ticks and needs no timer. If no frame has come for
-//! 60 ms, the room is silent: the begun chunk is cut short and [`Cut::Silence`] follows.
+//! A chunk is complete when its last frame has arrived, so the mixer's ticks give the times of the chunks, and no timer is needed. If
+//! no frame has arrived for 60 ms, the room is silent: the incomplete chunk is sent, then [`Cut::Silence`].
 
 use palabre_room::Format;
 use std::time::{Duration, Instant};
 
-/// Time without a frame after which the room is silent: two frames are late and the third is missing.
+/// Time without a frame after which the room counts as silent. This is the duration of three frames.
 pub(crate) const SILENCE_AFTER: Duration = Duration::from_millis(60);
 /// Interval between silence records.
 const SILENCE_INTERVAL: Duration = Duration::from_secs(2);
-/// Maximum length of sound that is kept when this process was not scheduled for some time.
+/// Maximum length in ms of the samples that [`Chunker::feed`] keeps. More arrive only if this process was not scheduled for some time.
 const MAX_FEED_MS: u64 = 300;
 
-/// The content of a record.
+/// The content of a sound or silence record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Cut {
-    /// A chunk. `gap`: sound is missing before it, or it is the first after a silence.
+    /// A chunk. `gap`: samples are missing before this chunk, or this chunk is the first after a silence.
     Sound {
         samples: Vec<i16>,
         gap: bool,
@@ -24,7 +24,7 @@ pub(crate) enum Cut {
     Silence,
 }
 
-/// The begun chunk, and when silence is due.
+/// The samples of the incomplete chunk, and the time when the next silence record is due.
 #[derive(Debug)]
 pub(crate) struct Chunker {
     chunk_samples: usize,
@@ -36,7 +36,7 @@ pub(crate) struct Chunker {
 }
 
 impl Chunker {
-    /// Cuts chunks of `chunk_ms`. It begins silent, and the first [`Cut::Silence`] is due at once.
+    /// Creates a chunker for chunks of `chunk_ms`. The room counts as silent at first, and the first [`Cut::Silence`] is due at once.
     pub(crate) fn new(format: Format, chunk_ms: u64, now: Instant) -> Self {
         Self {
             chunk_samples: format.samples_in_ms(chunk_ms).max(1),
@@ -48,7 +48,7 @@ impl Chunker {
         }
     }
 
-    /// Adds samples that have just arrived.
+    /// Adds samples that have just arrived. Appends the complete chunks to `out`.
     pub(crate) fn feed(&mut self, now: Instant, samples: &[i16], out: &mut Vec<Cut>) {
         if samples.is_empty() {
             return;
@@ -70,7 +70,7 @@ impl Chunker {
         self.pending.extend_from_slice(samples);
     }
 
-    /// Adds silence if it is [due](Self::due).
+    /// Appends the incomplete chunk and [`Cut::Silence`] to `out` if silence is [due](Self::due).
     pub(crate) fn tick(&mut self, now: Instant, out: &mut Vec<Cut>) {
         if now < self.due {
             return;
@@ -82,7 +82,7 @@ impl Chunker {
         self.due = now + SILENCE_INTERVAL;
     }
 
-    /// Ends the begun chunk.
+    /// Appends the incomplete chunk to `out`, if it has samples.
     pub(crate) fn cut(&mut self, out: &mut Vec<Cut>) {
         if !self.pending.is_empty() {
             let samples = std::mem::replace(&mut self.pending, Vec::with_capacity(self.chunk_samples));
@@ -90,7 +90,7 @@ impl Chunker {
         }
     }
 
-    /// Returns when silence is due if no sound comes before.
+    /// Returns the time of the next [`Cut::Silence`] if no samples arrive before.
     pub(crate) fn due(&self) -> Instant {
         self.due
     }
@@ -99,14 +99,14 @@ impl Chunker {
         self.silent
     }
 
-    /// The next chunk follows on the last one of the previous process. Silence is due at `due`.
+    /// Notes that the next chunk continues the last chunk of the previous process without a gap. Silence is due at `due`.
     pub(crate) fn continue_from_previous(&mut self, due: Instant) {
         self.gap = false;
         self.silent = false;
         self.due = due;
     }
 
-    /// A silence record was sent for another reason.
+    /// Notes that a silence record was sent before it was due. The next one is due after the full interval.
     pub(crate) fn silence_was_sent(&mut self, now: Instant) {
         self.due = now + SILENCE_INTERVAL;
     }
@@ -123,7 +123,8 @@ mod tests {
         Cut::Sound { samples: vec![1; samples], gap }
     }
 
-    /// Feeds frames of 20 ms at 24 kHz at the times `frames` and calls `tick` at the times `ticks`, in ms.
+    /// Feeds frames of 20 ms at 24 kHz at the times `frames` and calls `tick` at the times `ticks`, in ms. Returns the time and content of
+    /// each cut.
     fn run(chunk_ms: u64, frames: &[u32], ticks: &[u32]) -> Vec<(u32, Cut)> {
         let start = Instant::now();
         let mut chunker = Chunker::new(Format::default(), chunk_ms, start);

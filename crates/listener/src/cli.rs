@@ -76,7 +76,7 @@ fn chunk_ms(text: &str) -> Result<u64, String> {
     text.parse()
         .ok()
         .filter(|ms| (20..=1000).contains(ms) && ms % 20 == 0)
-        .ok_or_else(|| "must be 20 to 1000, in steps of 20".to_owned())
+        .ok_or_else(|| "the chunk duration must be 20 to 1000 ms, in steps of 20 ms".to_owned())
 }
 
 #[cfg(test)]

@@ -6,10 +6,10 @@ use crate::tls::TlsStream;
 use std::io::{self, Read, Write};
 use std::time::{Duration, Instant};
 
-/// Timeout for a head, from its first byte.
+/// Timeout for receiving the head of a request, from its first byte.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Timeout for a body that is read as a whole.
+/// Timeout for receiving the body of a request in [`Connection::read_body`].
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection to a client, after the TLS handshake.
@@ -17,35 +17,35 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) struct Connection {
     /// The encrypted stream.
     pub(crate) stream: TlsStream,
-    /// Bytes that were read after the last head.
+    /// Bytes that were received after the end of the last head.
     buffered: Vec<u8>,
 }
 
-/// What happens to a connection after a request.
+/// What the server does with a connection after it has answered a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum After {
-    /// It waits for the next request.
+    /// The server keeps the connection and waits for the next request.
     Keep,
-    /// It is closed.
+    /// The server closes the connection.
     Close,
 }
 
-/// The error of a connection that has no next request.
+/// Error: no request can be read from the connection.
 #[derive(Debug)]
 pub(crate) enum HeadError {
-    /// The client closed the connection or sent nothing in time.
+    /// The client closed the connection, or sent nothing within the timeout.
     Closed,
-    /// The client sent an invalid head, or an incomplete one in time.
+    /// The client sent an invalid head, or did not complete the head within the timeout.
     Refused(Refusal),
 }
 
 impl Connection {
-    /// Wraps a stream from which nothing was read yet.
+    /// Creates a connection from an encrypted stream that has just completed its handshake.
     pub(crate) fn new(stream: TlsStream) -> Self {
         Self { stream, buffered: Vec::new() }
     }
 
-    /// Waits for the next head: at most `idle` for its first byte, and 10 s for the rest.
+    /// Waits for the head of the next request: at most `idle` for its first byte, and 10 s for the rest.
     pub(crate) fn read_head(&mut self, idle: Duration) -> Result<Head, HeadError> {
         let wait = if self.buffered.is_empty() { idle } else { HEAD_TIMEOUT };
         self.limit_reads(wait);
@@ -63,7 +63,7 @@ impl Connection {
                 Err(error) if crate::tls::is_timeout(&error) && !was_empty => {
                     return Err(HeadError::Refused(Refusal {
                         status: 408,
-                        why: "the head of the request took too long",
+                        why: "the head of the request did not arrive within 10 s",
                     }));
                 }
                 Err(_) => return Err(HeadError::Closed),
@@ -84,11 +84,11 @@ impl Connection {
         Body::new(framing, &mut self.buffered, &mut self.stream)
     }
 
-    /// Reads the whole body of the current request, or returns the response to one without a length or with one above `max_bytes`.
+    /// Reads the whole body of the current request. Returns an error response if the request declares no length or more than `max_bytes`.
     pub(crate) fn read_body(&mut self, head: &Head, max_bytes: usize) -> io::Result<Result<Vec<u8>, Response>> {
         let length = match Framing::of(head) {
             Ok(Framing::Length(length)) if head.field("content-length").is_some() => length,
-            Ok(_) => return Ok(Err(Response::text(411, "the length of the body is missing"))),
+            Ok(_) => return Ok(Err(Response::text(411, "the request needs a 'Content-Length' field"))),
             Err(refusal) => return Ok(Err(refusal.into())),
         };
         if length > max_bytes as u64 {
@@ -114,10 +114,10 @@ impl Connection {
         std::mem::take(&mut self.buffered)
     }
 
-    /// Closes the connection in a way that lets the last response arrive.
+    /// Closes the connection after the client had time to receive the last response.
     pub(crate) fn close(mut self) {
         self.stream.conn.send_close_notify();
-        // An error means that the client is gone.
+        // A failed flush means that the client has closed the connection.
         let _ = self.stream.flush();
         self.stream.sock.linger();
     }

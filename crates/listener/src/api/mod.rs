@@ -1,5 +1,5 @@
-//! The page's requests besides sound: texts to the room, what others see of the participant, whom the participant doesn't hear, and reports
-//! about the connection. Each has a maximum length and a rate limit.
+//! The page's requests that carry no sound: messages to the room, the participant's presence, the list of participants whom this
+//! participant doesn't hear, and reports about the connection. Each request has a maximum length and a rate limit.
 
 mod report;
 mod request;
@@ -12,7 +12,7 @@ use palabre_room::{Name, ParticipantDir, RoomDir};
 use report::Report;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// What these requests need.
+/// State of the page's requests that carry no sound: rate limits, last report and directories.
 #[derive(Debug)]
 pub(crate) struct Api {
     name: Name,
@@ -23,7 +23,7 @@ pub(crate) struct Api {
 
 #[derive(Debug)]
 struct State {
-    /// What the page reported last.
+    /// The last report of a page.
     report: Option<Report>,
     messages: RateLimit,
     changes: RateLimit,
@@ -42,12 +42,12 @@ impl Api {
         Self { name, room, directory, state: Mutex::new(state) }
     }
 
-    /// Returns what the page reported last.
+    /// Returns a summary of the page's last report, if a page has sent one.
     pub(crate) fn page_report(&self) -> Option<PageReport> {
         self.lock().report.as_ref().map(Report::summary)
     }
 
-    /// Forgets the report, when the last page has left.
+    /// Discards the page's last report. Called when no page is connected.
     pub(crate) fn forget(&self) {
         self.lock().report = None;
     }

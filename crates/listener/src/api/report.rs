@@ -1,5 +1,5 @@
-//! What a page reports about its own connection, every 10 s. The numbers are not checked: they are for the operator only. Texts are cut
-//! to what a log may contain.
+//! The report about its own connection that a page sends every 10 s. The numbers are not verified, because only the operator sees them.
+//! Texts are limited in length and to printable ASCII, because they are logged.
 
 use palabre_config::control::PageReport;
 use serde::Deserialize;
@@ -17,7 +17,7 @@ const MAX_ERROR_CHARS: usize = 100;
 /// Maximum of any number in a report.
 const MAX_NUMBER: f64 = 1e12;
 
-/// The JSON of a `/report` request. A page leaves out what it doesn't know.
+/// The JSON of a `/report` request. A page leaves out fields whose values it doesn't know.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Report {
@@ -34,7 +34,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Parses the JSON of a request.
+    /// Parses the JSON of a `/report` request. Returns `None` if it is invalid.
     pub fn parse(json: &[u8]) -> Option<Self> {
         let mut report: Self = serde_json::from_slice(json).ok()?;
         report.codec = plain(&report.codec);
@@ -44,7 +44,7 @@ impl Report {
         Some(report)
     }
 
-    /// Returns what the supervisor is told.
+    /// Returns the summary of this report that is sent to the supervisor.
     pub fn summary(&self) -> PageReport {
         let number = |value: Option<f64>| value.map(whole);
         PageReport {
@@ -85,12 +85,12 @@ fn whole(number: f64) -> u64 {
     number.round().min(MAX_NUMBER) as u64
 }
 
-/// Replaces everything but printable ASCII, since a log is read on a terminal.
+/// Replaces all characters except printable ASCII by `?`, because an operator reads the log on a terminal.
 fn plain(text: &str) -> String {
     text.chars().map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' }).take(MAX_CHARS).collect()
 }
 
-/// Makes one word of a text, which JSON needs not escape.
+/// Returns the first `max` characters of a text, with `_` for spaces, quotes and backslashes, so that JSON needs no escapes.
 fn word(text: &str, max: usize) -> String {
     text.chars().take(max).map(|c| if " \"\\".contains(c) { '_' } else { c }).collect()
 }

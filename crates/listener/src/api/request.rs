@@ -1,4 +1,4 @@
-//! `/say`, `/show`, `/without` and `/report`: see `docs/injected-stream.md`.
+//! Handlers of the requests `/say`, `/show`, `/without` and `/report`, which `docs/injected-stream.md` specifies.
 
 use super::{Api, Report};
 use crate::connection::{After, Connection};
@@ -9,10 +9,10 @@ use serde::Deserialize;
 use std::io;
 use std::time::Instant;
 
-/// Maximum number of names in `/without`.
+/// Maximum number of names in the body of `POST /without`.
 const MAX_WITHOUT: usize = 1000;
 
-/// The JSON of `POST /show`: what others see of the participant.
+/// The JSON of `POST /show`: the raised hand and microphone state that other participants see.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Shown {
@@ -39,10 +39,10 @@ impl From<Shown> for Presence {
     }
 }
 
-/// Serves an authenticated request.
+/// Answers an authenticated request to one of these paths.
 pub(crate) fn serve(connection: &mut Connection, head: &Head, listener: &Listener) -> io::Result<After> {
     let Some(api) = &listener.api else {
-        let response = Response::text(404, "there is no room, only a file to listen to");
+        let response = Response::text(404, "not available: this server streams a file and has no room");
         return connection.answer(head, &response, listener.keeps());
     };
     let reads = matches!(head.method.as_str(), "GET" | "HEAD");
@@ -80,7 +80,10 @@ fn post(connection: &mut Connection, head: &Head, listener: &Listener, api: &Api
 fn say(api: &Api, body: &[u8]) -> Response {
     let message = std::str::from_utf8(body).ok().and_then(|text| Message::new(api.name.clone(), text));
     let Some(message) = message else {
-        return Response::text(400, format_args!("a message is one line of 1 to {MAX_MESSAGE_CHARS} characters"));
+        return Response::text(
+            400,
+            format_args!("invalid message: it must be one line of 1 to {MAX_MESSAGE_CHARS} characters"),
+        );
     };
     if !api.lock().messages.admit(Instant::now()) {
         return too_many_requests();
@@ -114,7 +117,7 @@ fn without(api: &Api) -> Response {
         }
         Err(error) => {
             log::warn!("{error}");
-            Response::text(503, "unable to read the list; try again later")
+            Response::text(503, "unable to read the list of participants whom you don't hear; try again later")
         }
     }
 }
@@ -137,14 +140,14 @@ fn set_without(api: &Api, body: &[u8]) -> Response {
         Ok(()) => Response::new(204),
         Err(error) => {
             log::warn!("{error}");
-            Response::text(503, "unable to write the list; try again later")
+            Response::text(503, "unable to write the list of participants whom you don't hear; try again later")
         }
     }
 }
 
 fn report(api: &Api, body: &[u8]) -> Response {
     let Some(report) = Report::parse(body) else {
-        return Response::text(400, "the body is not a report");
+        return Response::text(400, "the body is not the JSON of a page's report");
     };
     let mut state = api.lock();
     if !state.reports.admit(Instant::now()) {

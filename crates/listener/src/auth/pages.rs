@@ -1,4 +1,4 @@
-//! The pages for unauthenticated browsers, in French and in English. They load nothing else.
+//! The pages for unauthenticated browsers, in French and in English. These pages load no other files.
 
 use crate::http::{Head, Response};
 use base64::Engine as _;
@@ -6,21 +6,21 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use palabre_config::Key;
 use sha2::{Digest as _, Sha256};
 
-/// Why a request is denied.
+/// The reason why a request is denied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Denial {
-    /// No access key, or a wrong one.
+    /// The request has no access key, or a wrong one.
     Unauthenticated,
-    /// The correct key, after its expiry.
+    /// The key is correct but has expired.
     Expired,
-    /// The correct key of an invitation link that was used before.
+    /// The key belongs to an invitation link that was used before.
     Used,
-    /// The correct key of an unused invitation link, sent by a program; only a browser can use the link.
+    /// The key belongs to an unused invitation link, but a program sent it. Only a browser can use the link.
     NeedsBrowser,
 }
 
 impl Denial {
-    /// Returns a page at `/` and `/enter`, and a line of text elsewhere.
+    /// Returns the response to the denied request `head`: a page for the paths `/` and `/enter`, a line of text for other paths.
     pub(crate) fn response(self, head: &Head) -> Response {
         let response = match head.path.as_str() {
             "/" | "/enter" => page(401, self.paragraphs(), "'none'"),
@@ -31,10 +31,10 @@ impl Denial {
 
     fn line(self) -> &'static str {
         match self {
-            Self::Unauthenticated => "the key is missing or wrong; ask for your link",
-            Self::Expired => "the key has expired; ask for a new link",
-            Self::Used => "the link has been used; ask for a new one",
-            Self::NeedsBrowser => "the link opens once, in a browser: open it and press the button",
+            Self::Unauthenticated => "the access key is missing or wrong; ask for your link",
+            Self::Expired => "the access key has expired; ask for a new link",
+            Self::Used => "the invitation link has been used; ask for a new one",
+            Self::NeedsBrowser => "this invitation link works once, in a browser: open it there and press the button",
         }
     }
 
@@ -47,9 +47,9 @@ impl Denial {
     }
 }
 
-/// Returns the page of an unused invitation link; only its button uses the link. `key` becomes the browser's access key. The page
-/// carries it, not the response to the button, so a browser that presses the button twice gets the same key. `failed`: the last attempt
-/// could not be recorded.
+/// Returns the page of an unused invitation link. Only the button on the page uses the link. `key` becomes the browser's access key.
+/// The page contains the key, so that a browser whose user presses the button twice gets the same key. `failed`: the supervisor could not
+/// record the last use of the button.
 pub(crate) fn invitation(link: &str, key: &Key, failed: bool) -> Response {
     let (status, apology) = if failed { (503, NOT_NOW) } else { (200, "") };
     let body = format!(
@@ -57,7 +57,7 @@ pub(crate) fn invitation(link: &str, key: &Key, failed: bool) -> Response {
          <input type=hidden name=key value={}>\n<button autofocus>Entrer <span lang=en>· Enter</span></button>\n</form>\n",
         key.as_str()
     );
-    // With 'no-referrer' the browser would send "Origin: null" (Fetch, "append a request Origin header").
+    // With the referrer policy 'no-referrer', the form would send "Origin: null" (Fetch, "append a request Origin header").
     page(status, &body, "'self'").with("Referrer-Policy", "same-origin")
 }
 
@@ -80,7 +80,7 @@ const HEAD: &str = "<!doctype html>
 <title>Palabre</title>
 ";
 
-/// The colours are those of the participant's page.
+/// The style sheet of the pages for unauthenticated browsers. Its colours are those of the participant's page.
 const STYLE: &str = "
 :root { color-scheme: light dark; --ground: #f6f0e4; --ink: #1f2f2a; --soft: #5a675f; --leaf: #1f5b4c; --on-leaf: #fdf8ee }
 @media (prefers-color-scheme: dark) {

@@ -1,10 +1,10 @@
-//! What one stream has got about the room, so that each record can add what the stream missed.
+//! The state of the room that one stream has received. Each record can then add the changes that this stream has missed.
 
 use super::ring::{Kind, Record, State};
 use crate::record;
 use std::sync::Arc;
 
-/// The first records of a stream, which no other stream gets.
+/// The first records of a stream. They are encoded for this stream only.
 #[derive(Debug)]
 pub(crate) struct Opening {
     hello: u64,
@@ -16,7 +16,8 @@ pub(crate) struct Opening {
 }
 
 impl Opening {
-    /// For a stream that begins now. In silence it contains a silence record with the levels, since the next record may be 2 s away.
+    /// Creates the first records of a stream that starts with the next record. If the room is silent, they include a silence record with
+    /// the levels, because the next record may come only after 2 s.
     pub(super) fn now(state: &mut State) -> Self {
         let (hello, room) = (state.seq(), state.seq());
         let silence = state.silent.then(|| state.seq());
@@ -24,14 +25,14 @@ impl Opening {
         Self { hello, room, silence, people: Arc::clone(&state.people), states: Arc::clone(&state.states), levels }
     }
 
-    /// For a stream that begins with the record `seq` in the ring.
+    /// Creates the first records of a stream that continues with the record `seq` in the ring.
     pub(super) fn before(state: &State, seq: u64) -> Self {
         let (hello, room) = (seq.saturating_sub(2), seq.saturating_sub(1));
         let [people, states] = [&state.people, &state.states].map(Arc::clone);
         Self { hello, room, silence: None, people, states, levels: "".into() }
     }
 
-    /// Encodes the records. `me`: the JSON of `GET /me`. `known`: the tag of the list of people that the page has already.
+    /// Encodes the first records. `me`: the JSON of `GET /me`. `known`: the tag of the list of people that the page has already.
     pub(crate) fn bytes(&self, me: &str, known: Option<&str>) -> Vec<u8> {
         let mut bytes = record::hello(self.hello, me);
         bytes.extend(match known == Some(record::tag(&self.people).as_str()) {
@@ -45,7 +46,7 @@ impl Opening {
     }
 }
 
-/// The state of the room as one stream got it.
+/// The state of the room that one stream has received.
 #[derive(Debug, Default)]
 pub(crate) struct Delivered {
     people: Option<Arc<str>>,
@@ -60,7 +61,8 @@ impl Delivered {
         Self { people, states, levels }
     }
 
-    /// Calls `write` with the bytes of this record: the shared ones, or this stream's own if it missed earlier records.
+    /// Calls `write` with the bytes of `record`: the bytes shared by all streams, or bytes encoded for this stream alone if this
+    /// stream missed earlier records.
     pub(crate) fn deliver<E>(
         &mut self,
         record: &Record,
@@ -88,7 +90,7 @@ impl Delivered {
         Ok(())
     }
 
-    /// Writes missed changes of people and states before a record without them.
+    /// Writes the list of people and their states, if this stream missed their last change and `record` doesn't contain them.
     fn catch_up<E>(&self, record: &Record, mut write: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
         let seq = record.seq.saturating_sub(1);
         match record.kind {
@@ -100,7 +102,7 @@ impl Delivered {
         }
     }
 
-    /// Returns whether the marks in the record follow on what this stream got.
+    /// Returns whether the changes in `record` apply to the values that this stream received last.
     fn can_apply(&self, record: &Record) -> bool {
         let (delivered, now) = match record.kind {
             Kind::States => (&self.states, &record.states),
@@ -120,7 +122,7 @@ mod tests {
     use super::*;
     use crate::ear::ring::Change;
 
-    /// A record after which the levels are `levels`. `before`: it contains the change from these.
+    /// Returns a record after which the levels are `levels`. `before`: the levels to which the change in the record applies, if it has one.
     fn record(kind: Kind, levels: &str, before: Option<&str>) -> Record {
         let change = before.map(|before| Change { before: before.into(), marks: "Y2hh".into() });
         let bytes = b"shared".to_vec();

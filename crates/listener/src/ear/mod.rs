@@ -1,8 +1,8 @@
-//! What the participant hears, for all streams of this listener: one reader thread and a ring of the newest records.
+//! The sound and events of the room for all streams of this listener: one reader thread and a ring of the newest records.
 //!
-//! The thread starts with the first stream and ends 2 s after the last. It cuts chunks, encodes each record once, and puts it into the
-//! ring; each stream takes records from there at its own pace. A stream that is too slow loses what has left the ring and continues with
-//! the newest record. Other streams are not affected.
+//! The reader thread starts with the first stream and ends 2 s after the last stream. It cuts chunks, encodes each record once, and puts
+//! the record into the ring. Each stream takes records from the ring at its own pace. A stream that is too slow loses the records that
+//! have left the ring, and continues with the newest record. Other streams are not affected.
 
 mod delivered;
 mod reader;
@@ -25,13 +25,13 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Maximum age of the previous process's last sound that a page can ask to continue with `from` after a handover: on a slow line it
-/// asked long before.
+/// Maximum age in ms of the previous process's last chunk that a page can name with `from` to continue without a gap after a handover.
+/// On a slow line, the page sent its request long before.
 const HANDOVER_FROM_MS: u64 = 2000;
-/// Stack of the reader thread; it holds the pipe's buffer and little else.
+/// Stack size of the reader thread. The largest object on the stack is the buffer for reading the pipe.
 const STACK_BYTES: usize = 128 * 1024;
 
-/// What the participant hears.
+/// The streams of one participant and the source of their sound.
 #[derive(Debug)]
 pub(crate) struct Ear {
     max_streams: usize,
@@ -41,7 +41,7 @@ pub(crate) struct Ear {
 }
 
 impl Ear {
-    /// `room`: where `names` and `levels` are.
+    /// Creates the object without opening the source. `room`: the directory with the files `names` and `levels`.
     pub(crate) fn new(
         origin: Origin,
         room: Option<RoomDir>,
@@ -53,14 +53,15 @@ impl Ear {
         Arc::new(Self { max_streams, origin, room, ring: Ring::new(format, chunk_ms, handover) })
     }
 
-    /// Adds a stream. If there are too many, the oldest ends: a page that reconnects must not be locked out by its own dead streams.
+    /// Adds a stream. If there are too many streams, the oldest one ends, so that a page can reconnect while its previous connections have
+    /// not timed out.
     ///
     /// Fails if there are no more file descriptors or threads.
     pub(crate) fn subscribe(&self, tcp: &TcpStream, from: Option<u64>) -> std::io::Result<Subscription> {
         let tcp = tcp.try_clone()?;
         let mut state = self.ring.lock();
         if !self.ring.handover.is_serving() {
-            // The browser sent the request on a connection that it had kept.
+            // During a handover, a browser can still send this request on an open connection to this process.
             return Ok(self.send_away(&mut state));
         }
         if state.streams.is_empty() {
@@ -77,7 +78,7 @@ impl Ear {
         }
         while state.streams.len() > self.max_streams {
             let (_, oldest) = state.streams.remove(0);
-            // Its thread may be stuck in a write.
+            // The thread of the oldest stream may be blocked in a write; closing the connection ends the write.
             let _ = oldest.shutdown(Shutdown::Both);
         }
         let oldest_ms = boottime_ms().saturating_sub(RING_MS + self.ring.chunk_ms);
@@ -87,12 +88,13 @@ impl Ear {
         Ok(subscription)
     }
 
-    /// Returns the number of streams.
+    /// Returns the number of open streams.
     pub(crate) fn streams(&self) -> usize {
         self.ring.lock().streams.len()
     }
 
-    /// Tells every stream that another process serves from now on. Streams go on as [`crate::handover`] says.
+    /// Sends every stream a `moved` record: another process answers new requests from now on. For how long the streams continue, see
+    /// [`crate::handover`].
     pub(crate) fn announce_handover(&self) {
         let mut state = self.ring.lock();
         if state.running && matches!(self.ring.handover.phase(), Phase::HandingOver { .. }) {
@@ -115,16 +117,17 @@ impl Ear {
         view
     }
 
-    /// Starts the reader. Sound that is in the pipe is discarded, except in a handover, where it follows on the previous process's.
+    /// Starts the reader thread. Old samples in the pipe are discarded, except in a handover, where they continue the samples that the
+    /// previous process has read.
     fn start(&self, state: &mut State) -> std::io::Result<()> {
         let view = self.look_at_room(state);
         while state.drop_oldest() {}
-        // Before the pipe is requested: the previous process ends then, and texts must no longer go there.
+        // Take the inbox before requesting the pipe: the request ends the previous process, and messages sent to it would be lost.
         let inbox = self.ring.handover.take_inbox();
         let source = Source::new(&self.origin, self.ring.format, self.ring.chunk_ms);
         state.silent = !source.is_taking_over();
         if source.is_taking_over() {
-            // A page that hears the previous process until then misses nothing.
+            // The page still gets the previous process's chunks until now, so `from` may name one of them.
             state.last_seq = boottime_ms().max(state.last_seq);
             state.gone_seq = state.last_seq.saturating_sub(HANDOVER_FROM_MS);
         }
