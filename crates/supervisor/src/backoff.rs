@@ -1,10 +1,10 @@
-//! The delay before a listener that died is restarted, and when a listener is given up.
+//! The delay before the restart of a listener that died, and the decision to give a listener up.
 //!
 //! The delay is 100 ms at first and doubles with each death up to 30 s. It is reset after a listener was ready for ten seconds. The socket
 //! stays open during the delay, so that connections wait. A listener is given up, and its port closed so that browsers show an error
 //! instead of waiting, if
 //!
-//! - it exited with 78: until the configuration is read again, or
+//! - it exited with code 78 (invalid configuration): it is tried again after the next reload, or
 //! - it died five times in a row before it was ready, or the delay has reached 30 s: it is tried again every 30 s.
 
 use std::time::Duration;
@@ -17,7 +17,7 @@ const SHORTEST: Duration = Duration::from_millis(100);
 /// Maximum delay, and interval between tries after giving up.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// Time of readiness after which earlier deaths are forgotten.
+/// Minimum time between READY=1 and a death after which earlier deaths no longer count.
 const HEALTHY: Duration = Duration::from_secs(10);
 
 /// Number of deaths in a row before READY=1 after which a listener is given up.
@@ -26,27 +26,27 @@ const DEATHS_BEFORE_READY: u32 = 5;
 /// How a listener ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
-    /// It ran and died.
+    /// The process ran and died.
     Died {
         /// Time since READY=1, if it was ready.
         ready_for: Option<Duration>,
     },
-    /// Its configuration is invalid (exit code 78).
+    /// The listener's configuration is invalid (exit code 78).
     BadConfiguration,
-    /// Its port is used by another process. There is no socket to close.
+    /// Another program uses the listener's port. No socket is open.
     PortTaken,
 }
 
 /// What to do after the end of a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// Restart it after this delay; the socket stays open.
+    /// Restart the listener after this delay. The listening socket stays open.
     Retry(Duration),
-    /// Close the socket, and try again after this delay, or by request only.
+    /// Close the listening socket. Restart the listener after this delay; `None`: only on request.
     GiveUp(Option<Duration>),
 }
 
-/// The earlier deaths of one listener.
+/// The earlier deaths of one listener, from which the next delay follows.
 #[derive(Debug)]
 pub(crate) struct RestartPolicy {
     delay: BackOff,
@@ -60,7 +60,7 @@ impl Default for RestartPolicy {
 }
 
 impl RestartPolicy {
-    /// Returns what to do after this end.
+    /// Returns what to do after a listener process has ended in this way.
     pub(crate) fn ended(&mut self, end: End) -> Verdict {
         match end {
             End::BadConfiguration => return Verdict::GiveUp(None),
@@ -76,7 +76,7 @@ impl RestartPolicy {
         }
     }
 
-    /// Forgets the earlier deaths.
+    /// Resets the delay and the number of deaths.
     pub(crate) fn forget(&mut self) {
         *self = Self::default();
     }

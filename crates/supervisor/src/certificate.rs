@@ -1,4 +1,5 @@
-//! The certificate's files: whether they have changed, and their status for `palabre status`.
+//! The files of the certificate and its key: stamps that show whether a file has changed, and the certificate's status for
+//! `palabre status`.
 
 use std::time::SystemTime;
 
@@ -7,12 +8,12 @@ use palabre_config::certificate::{CertificateError, Facts};
 use palabre_config::control::Certificate;
 use palabre_host::stamp::FileStamp;
 
-/// Returns the stamps of certificate and key.
+/// Returns the stamps of the certificate file and the key file.
 pub(crate) fn stamps(server: &Server) -> [Option<FileStamp>; 2] {
     [&server.certificate, &server.private_key].map(|path| FileStamp::of(path))
 }
 
-/// Reads the certificate's status from its files.
+/// Reads the certificate and its key, and returns their status.
 pub(crate) fn status(server: &Server, now: SystemTime) -> Certificate {
     let facts = Facts::load(&server.certificate);
     let fault = match &facts {
@@ -30,14 +31,16 @@ pub(crate) fn status(server: &Server, now: SystemTime) -> Certificate {
     }
 }
 
-/// Returns why listeners or, if the certificate has expired, browsers can't use the files.
+/// Returns a message if the key doesn't match the certificate, or if the certificate has expired.
 fn fault(server: &Server, facts: &Facts, now: SystemTime) -> Option<String> {
     let (certificate, key) = (server.certificate.display(), server.private_key.display());
     match facts.is_of_key(&server.private_key) {
-        Ok(Some(false)) => Some(format!("unable to use '{certificate}' with '{key}': they don't belong together")),
+        Ok(Some(false)) => {
+            Some(format!("unable to use '{certificate}' with '{key}': the key doesn't match the certificate"))
+        }
         Err(error @ (CertificateError::Read { .. } | CertificateError::Malformed { .. })) => Some(error.to_string()),
         _ if facts.not_after.has_passed(now) => {
-            Some(format!("unable to have '{certificate}' trusted: it ended on {}; renew it", facts.not_after))
+            Some(format!("unable to use the certificate '{certificate}': it expired on {}; renew it", facts.not_after))
         }
         _ => None,
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Parser};
 
-/// Name of the program, for the log and messages.
+/// Name of this program in log lines and error messages.
 pub(crate) const PROG: &str = "palabre-supervisor";
 
 const EXAMPLES: &str = "\

@@ -28,24 +28,24 @@ pub(crate) struct Config {
     pub(crate) recorder: PathBuf,
     /// Directory of recordings.
     pub(crate) recordings: PathBuf,
-    /// Directory of used links.
+    /// Directory with one file for each one-time invitation link that was used.
     pub(crate) links: PathBuf,
     /// The settings of `palabre.toml`.
     pub(crate) server: Server,
     /// The text of `palabre.toml`.
     pub(crate) server_file: String,
-    /// A setting that takes effect at the next start only.
+    /// Message about a changed setting that takes effect only at the next start of the supervisor.
     pub(crate) deferred: Option<String>,
     no_levelling: bool,
     certificate: [Option<FileStamp>; 2],
 }
 
-/// What a reload has changed.
+/// Which settings a reload has changed.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Changed {
-    /// `palabre.toml`: listeners must be replaced.
+    /// The settings of `palabre.toml` have changed: listeners must be replaced.
     pub(crate) server: bool,
-    /// Only the certificate or its key: listeners must read them again.
+    /// The certificate or its key has changed: listeners must read both files again.
     pub(crate) certificate: bool,
 }
 
@@ -94,12 +94,13 @@ impl Config {
         Ok(changed)
     }
 
-    /// Returns the settings of `palabre.toml` as text to compare.
+    /// Returns the settings of `palabre.toml` as text, to compare them with the settings of another time.
     pub(crate) fn server_text(&self) -> String {
         format!("{:?}", self.server)
     }
 
-    /// Takes over what the previous program has read. Returns true if the settings differ, so that listeners must be replaced.
+    /// Keeps the previous program's room format and stamps of the certificate. Returns true if the settings differ from the previous
+    /// program's settings, so that listeners must be replaced.
     pub(crate) fn restore(&mut self, saved: &Saved) -> bool {
         self.certificate = saved.certificate;
         if let Ok(format) = saved.format.parse() {
@@ -135,12 +136,12 @@ impl Config {
         self.run.join("control.sock")
     }
 
-    /// Returns the path of the socket on which children notify.
+    /// Returns the path of the socket to which children send notifications.
     pub(crate) fn notify_socket(&self) -> PathBuf {
         self.run.join("notify.sock")
     }
 
-    /// Returns the path of the socket on which the mixer is asked to restart.
+    /// Returns the path of the mixer's restart socket.
     pub(crate) fn mixer_socket(&self) -> PathBuf {
         self.run.join("rooms").join(MIXER_SOCKET)
     }
@@ -164,7 +165,8 @@ fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     std::path::absolute(path).map_err(|error| Failure::usage(format!("unable to use '{}': {error}", path.display())))
 }
 
-/// Returns the given path, or that of the program beside this one, or its name, to be found in PATH.
+/// Returns the path of a program: `given`, or the file `name` beside this program. If there is neither, returns `name`, which is searched
+/// in PATH.
 fn program(given: Option<&Path>, name: &str) -> Result<PathBuf, Failure> {
     match given {
         Some(path) => absolute(path),

@@ -1,7 +1,7 @@
 //! The control socket: authorization, and one thread per client, at most eight at once.
 //!
-//! A client's thread passes the request to the main thread and waits for the answer. A restart of the mixer does not need the main thread.
-//! Every wait has a timeout, so that a client that sends nothing or reads nothing holds one of eight slots for two seconds.
+//! A client's thread passes the request to the main thread and waits for the answer. Only a request to restart the mixer is handled in the
+//! client's thread. Every wait has a timeout: a client that sends nothing or reads nothing occupies one of eight slots for two seconds.
 
 use std::fs;
 use std::io;
@@ -24,13 +24,14 @@ const MAX_CLIENTS: usize = 8;
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Timeout for the main thread's answer. A restart of a listener takes 13 s at most, an upgrade 20 s.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// Timeout for a restart of the mixer.
+/// Timeout for the mixer's answer to a restart request.
 const MIXER_TIMEOUT: Duration = Duration::from_secs(10);
-/// Delay after accept(2) has failed, as when no descriptor is left.
+/// Delay before accept(2) is called again after it has failed, for example because the limit of open files is reached.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 const SOCKET_MODE: u32 = 0o660;
 
-/// Serves the socket of the previous program, or a new one at `path`. Returns the socket for the next program.
+/// Starts to serve the control socket: the one inherited from the previous program, or a new one at `path`. Returns a duplicate of the
+/// socket, for the next program.
 pub(crate) fn open(
     path: &Path,
     inherited: Option<UnixListener>,
@@ -47,7 +48,7 @@ pub(crate) fn open(
     Ok(duplicate)
 }
 
-/// Answers the client that asked the previous program to restart: this program serves.
+/// Tells the client that asked the previous program to restart that this program serves now.
 pub(crate) fn restarted(client: &UnixStream) {
     let response = Response::Restarted { pid: std::process::id() };
     if let Err(error) = write_response(client, &response, CLIENT_TIMEOUT) {
@@ -85,7 +86,7 @@ impl Server {
                         server.serve_client(&stream);
                     });
                     if let Err(error) = client {
-                        log::warn!("unable to answer on the control socket: {error}");
+                        log::warn!("unable to start a thread for a client of the control socket: {error}");
                     }
                 }
                 Err(error) => {
@@ -129,24 +130,31 @@ impl Server {
         let (answer, answered) = channel();
         let client = Client { answer, connection };
         if self.events.send(Event::Asked { request, pid, client }).is_err() {
-            return Response::Refused { why: "unable to answer: the supervisor is ending".into() };
+            return Response::Refused { why: "unable to perform the request: the supervisor is ending".into() };
         }
         answered.recv_timeout(ANSWER_TIMEOUT).unwrap_or_else(|_| Response::Refused {
-            why: "unable to wait for the outcome any longer; see 'palabre status'".into(),
+            why: format!(
+                "unable to complete the request within {} s; 'palabre status' shows its result",
+                ANSWER_TIMEOUT.as_secs()
+            ),
         })
     }
 
-    /// Authorizes root, the supervisor's user, and the members of the socket's group, and returns the client's process id. The socket's
-    /// mode has the same effect unless somebody has changed it.
+    /// Returns the client's process id if the client is root, the supervisor's user, or a member of the socket's group; otherwise an error.
+    /// The mode of the socket's file has the same effect, unless it was changed.
     fn authorize(&self, stream: &UnixStream) -> Result<u32, String> {
-        let unable = |error: io::Error| format!("unable to learn who asks on the control socket: {error}");
+        let unable =
+            |error: io::Error| format!("unable to read the credentials of a client of the control socket: {error}");
         let peer = peer::credentials(stream).map_err(unable)?;
         let group = fs::metadata(&self.socket_path).map_err(unable)?.gid();
         if peer.is_root_or_same_user() || peer.is_in_group(group) {
             return Ok(u32::try_from(peer.pid).unwrap_or_default());
         }
         let path = self.socket_path.display();
-        Err(format!("unable to obey user {} (process {}): not in the group of '{path}', {group}", peer.uid, peer.pid))
+        Err(format!(
+            "unable to accept the request of user {} (process {}): not in group {group} of '{path}'",
+            peer.uid, peer.pid
+        ))
     }
 }
 
@@ -164,14 +172,14 @@ fn restart_mixer(socket: &Path) -> Response {
     }
 }
 
-/// Counts the clients that are served.
+/// Counts the clients that are being served.
 #[derive(Default)]
 struct Slots {
     taken: Mutex<usize>,
     freed: Condvar,
 }
 
-/// One slot, until it is dropped.
+/// One of [`MAX_CLIENTS`] slots. Dropping it frees the slot.
 struct Slot(Arc<Slots>);
 
 impl Slots {

@@ -1,6 +1,6 @@
-//! The events of the main thread, and the threads that send them.
+//! The events that the main thread handles, and the threads that send them to it.
 //!
-//! All events go through one bounded channel. While it is full, the sending threads wait, and their input waits in the kernel.
+//! All events go through one bounded channel. While the channel is full, the sending threads block, and their input waits in the kernel.
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -11,7 +11,7 @@ use palabre_config::control::{Request, Response};
 use palabre_host::notify::{self, Message};
 use palabre_host::signals::Signals;
 
-/// Maximum number of waiting events.
+/// Maximum number of events in the channel.
 const QUEUE: usize = 64;
 
 /// Something that happened outside the main thread.
@@ -21,14 +21,14 @@ pub(crate) enum Event {
     Signal(i32),
     /// A process has sent a notification.
     Notified {
-        /// The sender, as the kernel says.
+        /// Process id of the sender, from the kernel.
         pid: u32,
         message: Message,
     },
     /// An authorized client of the control socket has sent a request.
     Asked {
         request: Request,
-        /// The client's process, as the kernel says; 0 if it is in another PID namespace.
+        /// Process id of the client, from the kernel; 0 if the client is in another PID namespace.
         pid: u32,
         client: Client,
     },
@@ -39,23 +39,23 @@ pub(crate) enum Event {
 pub(crate) struct Client {
     /// Passes the answer to the thread that serves the client.
     pub(crate) answer: Sender<Response>,
-    /// The connection, on which the next program answers after the supervisor's restart.
+    /// If the client asked for a restart of the supervisor: the connection, on which the next program answers.
     pub(crate) connection: Option<UnixStream>,
 }
 
 impl Client {
-    /// Answers. The client may have left.
+    /// Sends the answer to the client's thread. Does nothing if the client has disconnected.
     pub(crate) fn answer(&self, response: Response) {
         let _ = self.answer.send(response);
     }
 }
 
-/// Makes the channel on which the main thread waits.
+/// Creates the channel from which the main thread receives events.
 pub(crate) fn channel() -> (SyncSender<Event>, Receiver<Event>) {
     sync_channel(QUEUE)
 }
 
-/// Starts the thread that turns signals into events.
+/// Starts the thread that sends an event for each signal.
 pub(crate) fn from_signals(mut signals: Signals, events: SyncSender<Event>) -> io::Result<()> {
     named("signals", move || {
         while let Ok(signal) = signals.wait(None) {
@@ -66,8 +66,8 @@ pub(crate) fn from_signals(mut signals: Signals, events: SyncSender<Event>) -> i
     })
 }
 
-/// Starts the thread that turns notifications into events. It stops after a notification of this process itself; later ones stay in the
-/// socket.
+/// Starts the thread that sends an event for each notification of a child. The thread ends after a notification that this process itself
+/// has sent; later notifications remain in the socket.
 pub(crate) fn from_children(receiver: notify::Receiver, events: SyncSender<Event>) -> io::Result<()> {
     named("notify", move || {
         loop {
@@ -85,7 +85,7 @@ pub(crate) fn from_children(receiver: notify::Receiver, events: SyncSender<Event
     })
 }
 
-/// Starts a named thread, which ends with the process.
+/// Starts a thread with this name. No one joins it: it may run until the process ends.
 pub(crate) fn named(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
     thread::Builder::new().name(name.into()).spawn(work).map(drop)
 }

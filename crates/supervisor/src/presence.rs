@@ -1,13 +1,13 @@
 //! The presence of a participant: whether the participant is connected, and what the page shows, as the listener reports it.
 //!
-//! Presence ends late, so that a page that reconnects after a restart or a network failure does not look as if it had left.
+//! Presence ends with a delay, so that a participant whose page reconnects after a restart or a network failure remains present.
 
 use std::time::{Duration, Instant};
 
 use palabre_config::control::ListenerReport;
 use palabre_room::MicState;
 
-/// Time after which a participant without a stream is away.
+/// Time without a stream after which a participant counts as away.
 const AWAY_DELAY: Duration = Duration::from_secs(3);
 
 /// The presence of one participant.
@@ -20,7 +20,7 @@ pub(crate) struct Presence {
 }
 
 impl Presence {
-    /// Takes over a listener's report.
+    /// Updates the presence from a listener's report.
     pub(crate) fn update(&mut self, report: &ListenerReport, now: Instant) {
         match report.streams {
             0 => self.disconnected(now),
@@ -28,7 +28,7 @@ impl Presence {
         }
     }
 
-    /// Notes that the participant has no stream, as after the end of the listener.
+    /// Notes that the participant has no stream, for example because the listener has ended. The participant is away after [`AWAY_DELAY`].
     pub(crate) fn disconnected(&mut self, now: Instant) {
         if self.here && self.away_at.is_none() {
             self.away_at = Some(now + AWAY_DELAY);
@@ -50,12 +50,12 @@ impl Presence {
         self.voice
     }
 
-    /// Returns when [`Self::tick`] has something to do.
+    /// Returns the time at which to call [`Self::tick`].
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.away_at
     }
 
-    /// Does what is due.
+    /// Makes the participant away if [`AWAY_DELAY`] has passed.
     pub(crate) fn tick(&mut self, now: Instant) {
         if self.away_at.is_some_and(|at| at <= now) {
             *self = Self::default();

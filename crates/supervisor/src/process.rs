@@ -1,4 +1,4 @@
-//! One process of `palabre-listener`: its start, readiness, end and exit.
+//! One listener process: its start, its readiness, the signals to it, and its exit.
 
 use std::fmt;
 use std::io;
@@ -16,16 +16,16 @@ use palabre_room::Name;
 use crate::config::Config;
 use crate::saved::SavedProcess;
 
-/// EX_CONFIG of sysexits(3): another start would fail in the same way.
+/// Exit code for an invalid configuration (EX_CONFIG of sysexits(3)). A restart would fail in the same way.
 const EXIT_CONFIG: i32 = 78;
 
-/// A process that was started and has not been reaped.
+/// A listener process that was started and has not been reaped.
 #[derive(Debug)]
 pub(crate) struct Process {
     child: OurChild,
-    /// The file of its program when it was started.
+    /// Stamp of the listener's program file at the start of the process.
     pub(crate) program: Option<FileStamp>,
-    /// The configuration that it was started with, see [`crate::service::Service`].
+    /// Number of the configuration that the process was started with; see [`crate::service::Service`].
     pub(crate) generation: u64,
     ready_since: Option<Instant>,
     kill_at: Option<Instant>,
@@ -46,14 +46,14 @@ impl Process {
         command.stdin(Stdio::null()).process_group(0);
         notify::for_child(&mut command, &config.notify_socket());
         sockets::give(&mut command, socket)?;
-        // Before the start: if the file is replaced meanwhile, the process counts as the older program.
+        // Read the stamp before the start. If the program file is replaced in between, the process counts as running the older program.
         let program = FileStamp::of(&config.listener);
         let child = OurChild::of(&command.spawn()?);
         let kill_at = Some(options.now + options.timeout);
         Ok(Self { child, program, generation: options.generation, ready_since: None, kill_at })
     }
 
-    /// Takes over a process of the previous program. Returns `None` if it is not a child of this process.
+    /// Takes over a listener that the supervisor's previous program started. Returns `None` if it is no child of this process any more.
     pub(crate) fn restore(saved: &SavedProcess, options: StartOptions) -> Option<Self> {
         let ready_since = saved.ready_for_ms.and_then(|ms| options.now.checked_sub(Duration::from_millis(ms)));
         Some(Self {
@@ -65,7 +65,7 @@ impl Process {
         })
     }
 
-    /// Returns what the next program must know.
+    /// Returns the state of the process for the supervisor's next program.
     pub(crate) fn save(&self, now: Instant) -> SavedProcess {
         let ready_for_ms = self.ready_for(now).map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
         SavedProcess { pid: self.pid(), program: self.program, ready_for_ms }
@@ -76,13 +76,13 @@ impl Process {
         self.child.id()
     }
 
-    /// Notes that the process has said READY=1.
+    /// Notes that the process has sent READY=1.
     pub(crate) fn became_ready(&mut self, now: Instant) {
         self.ready_since = Some(now);
         self.kill_at = None;
     }
 
-    /// Whether the process has said READY=1.
+    /// Whether the process has sent READY=1.
     pub(crate) fn is_ready(&self) -> bool {
         self.ready_since.is_some()
     }
@@ -92,38 +92,38 @@ impl Process {
         self.ready_since.map(|since| now.saturating_duration_since(since))
     }
 
-    /// Terminates the process, and kills it after `timeout`.
+    /// Sends SIGTERM. If the process has not ended after `timeout`, it is killed.
     pub(crate) fn terminate(&mut self, now: Instant, timeout: Duration) {
         if let Err(error) = self.child.terminate() {
-            log::warn!("unable to terminate process {}: {error}", self.pid());
+            log::warn!("unable to terminate listener process {}: {error}", self.pid());
         }
         self.kill_at = Some(now + timeout);
     }
 
-    /// Has the process hand over to another one that is ready, and kills it after `timeout`.
+    /// Makes the process hand its port over to the next process, which is ready. If the process has not ended after `timeout`, it is killed.
     pub(crate) fn hand_over(&mut self, now: Instant, timeout: Duration) {
         if let Err(error) = self.child.hand_over() {
-            log::warn!("unable to signal process {}: {error}", self.pid());
+            log::warn!("unable to send SIGUSR1 to listener process {}: {error}", self.pid());
         }
         self.kill_at = Some(now + timeout);
     }
 
-    /// Kills the process. [`Self::exit`] returns its exit later.
+    /// Sends SIGKILL. [`Self::exit`] returns the exit status later.
     pub(crate) fn kill(&mut self) {
         self.kill_at = None;
         if let Err(error) = self.child.kill() {
-            log::warn!("unable to kill process {}: {error}", self.pid());
+            log::warn!("unable to kill listener process {}: {error}", self.pid());
         }
     }
 
-    /// Has the process read the certificate again.
+    /// Makes the process read the certificate again.
     pub(crate) fn hang_up(&self) {
         if let Err(error) = self.child.hang_up() {
-            log::warn!("unable to signal process {}: {error}", self.pid());
+            log::warn!("unable to send SIGHUP to listener process {}: {error}", self.pid());
         }
     }
 
-    /// Returns when the process will be killed.
+    /// Returns the time at which to call [`Self::kill_if_due`], if the process has a timeout.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.kill_at
     }
@@ -135,7 +135,7 @@ impl Process {
         }
     }
 
-    /// Reaps the process if it has ended, and returns its exit. The process id may be another process's after that.
+    /// Reaps the process if it has ended, and returns how it ended. Afterwards the kernel may give the process id to another process.
     pub(crate) fn exit(&mut self) -> Option<Exit> {
         match self.child.try_wait() {
             Ok(status) => status.map(Exit::Exited),
@@ -144,25 +144,25 @@ impl Process {
     }
 }
 
-/// Options of a start.
+/// Options for starting a listener process.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct StartOptions {
-    /// The configuration.
+    /// Number of the configuration.
     pub(crate) generation: u64,
     /// The time now.
     pub(crate) now: Instant,
     /// Timeout for READY=1.
     pub(crate) timeout: Duration,
-    /// The use of the participant's link, if it can be used once.
+    /// The recorded use of the participant's one-time link.
     pub(crate) entrance: Option<Entrance>,
 }
 
-/// How a process ended, or why there was none.
+/// How a listener process ended, or why none was started.
 #[derive(Debug)]
 pub(crate) enum Exit {
     /// The exit status.
     Exited(ExitStatus),
-    /// The process was reaped by something else.
+    /// The exit status is unknown, as when something else has reaped the process.
     Unknown(String),
     /// The port could not be opened.
     PortTaken(String),
@@ -171,7 +171,7 @@ pub(crate) enum Exit {
 }
 
 impl Exit {
-    /// Whether another start would fail until the configuration is edited.
+    /// Whether the configuration is invalid, so that a restart would fail until it is edited.
     pub(crate) fn is_configuration(&self) -> bool {
         matches!(self, Self::Exited(status) if status.code() == Some(EXIT_CONFIG))
     }
@@ -185,7 +185,7 @@ impl fmt::Display for Exit {
                 (None, Some(signal)) => write!(f, "killed by signal {signal}"),
                 (None, None) => write!(f, "{status}"),
             },
-            Self::Unknown(cause) => write!(f, "unable to learn how it ended: {cause}"),
+            Self::Unknown(cause) => write!(f, "unable to read the exit status of the process: {cause}"),
             Self::PortTaken(cause) | Self::NotStarted(cause) => f.write_str(cause),
         }
     }

@@ -1,7 +1,7 @@
-//! The recorders: one for each room that is recorded, restarted when it dies, ended by request.
+//! The recordings: one recorder process for each recorded room. It is restarted when it dies, and ended by request.
 //!
-//! A recording keeps its directory and its time of start when its recorder dies, so that it goes on in the same files. A recorder that ends
-//! by itself (a full disk) is not restarted; the log and `palabre status` show the reason.
+//! When a recorder dies, the next recorder gets the same directory and start time, and continues the same files. A recorder that ends by
+//! itself, for example because the disk is full, is not restarted; the log and `palabre status` show the reason.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,9 +22,9 @@ use crate::backoff::{End, RestartPolicy, Verdict};
 use crate::config::Config;
 use crate::saved::SavedRecording;
 
-/// Exit code of a recorder that can't go on.
+/// Exit code of a recorder that can't continue, for example because the disk is full.
 const EXIT_REFUSED: i32 = 1;
-/// Timeout for the end of a recorder, which completes its files.
+/// Timeout for a recorder to complete its files and exit after SIGTERM.
 const END_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// All recordings.
@@ -32,7 +32,8 @@ const END_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) struct Recordings(BTreeMap<Name, Recording>);
 
 impl Recordings {
-    /// Makes an empty set. Removes the pipes that recorders of an earlier supervisor left, since pages show them as recordings.
+    /// Creates an empty set. Removes the pipes `recording` that recorders of an earlier supervisor left, since pages show a room with such a
+    /// pipe as recorded.
     pub(crate) fn new(config: &Config) -> Self {
         let rooms = fs::read_dir(config.run.join("rooms")).into_iter().flatten().flatten();
         for room in rooms.filter_map(|entry| entry.file_name().to_str()?.parse::<Name>().ok()) {
@@ -43,13 +44,13 @@ impl Recordings {
         Self::default()
     }
 
-    /// Takes over the recordings of the previous program. A recorder that has ended meanwhile is restarted.
+    /// Takes over the recordings of the supervisor's previous program. A recorder that has ended meanwhile is restarted.
     pub(crate) fn restore(config: &Config, saved: Vec<SavedRecording>) -> Self {
         let recordings = saved.into_iter().filter_map(|saved| Recording::restore(config, saved));
         Self(recordings.map(|recording| (recording.room.clone(), recording)).collect())
     }
 
-    /// Returns what the next program must know. Nothing may be in progress ([`Self::is_idle`]).
+    /// Returns the state of all recordings for the supervisor's next program. Call it only while [`Self::is_idle`] is true.
     pub(crate) fn save(&self) -> Vec<SavedRecording> {
         self.0.values().map(Recording::save).collect()
     }
@@ -59,7 +60,7 @@ impl Recordings {
         self.0.values().all(|recording| recording.answers.is_empty() && !recording.is_ending)
     }
 
-    /// Does what a client requests; the answer may come later.
+    /// Performs a client's request. The client may be answered later, when the recorder is ready or has ended.
     pub(crate) fn request(
         &mut self,
         config: &Config,
@@ -93,10 +94,10 @@ impl Recordings {
         self.0.insert(room.clone(), recording);
     }
 
-    /// Passes a message on to the recorder `pid`. Returns false if there is none.
+    /// Passes a notification to the recording whose recorder has process id `pid`. Returns false if no recorder has it.
     pub(crate) fn notified(&mut self, pid: u32, message: &Message, now: Instant) -> bool {
         let of_pid = self.0.values_mut().filter(|recording| recording.pid == Some(pid));
-        // A recorder that runs may have the process id of one that has died.
+        // A running recorder may have the process id of a dead recorder. Prefer the running one.
         let recording = of_pid.max_by_key(|recording| recording.child.is_some());
         recording.map(|recording| recording.notified(message, now)).is_some()
     }
@@ -107,7 +108,7 @@ impl Recordings {
         self.remove_ended();
     }
 
-    /// Does what is due.
+    /// Restarts recorders whose delay has passed, and kills recorders whose timeout has passed.
     pub(crate) fn tick(&mut self, config: &Config, now: Instant) {
         for recording in self.0.values_mut() {
             if recording.retry_at.is_some_and(|at| at <= now) {
@@ -115,19 +116,19 @@ impl Recordings {
             }
             if recording.kill_at.is_some_and(|at| at <= now) {
                 recording.kill_at = None;
-                // SIGCHLD tells the rest.
+                // The recorder is reaped when SIGCHLD arrives. An error means that it has ended already.
                 let _ = recording.child.as_ref().map(OurChild::kill);
             }
         }
         self.remove_ended();
     }
 
-    /// Returns when [`Self::tick`] has something to do.
+    /// Returns the time at which to call [`Self::tick`].
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.0.values().flat_map(|recording| [recording.retry_at, recording.kill_at]).flatten().min()
     }
 
-    /// Ends all recordings. [`Self::is_empty`] says when that is done.
+    /// Starts to end all recordings. [`Self::is_empty`] returns true when all recorders have ended.
     pub(crate) fn stop(&mut self, now: Instant) {
         self.0.values_mut().for_each(|recording| recording.end(now));
         self.remove_ended();
@@ -138,7 +139,7 @@ impl Recordings {
         self.0.values().all(|recording| recording.child.is_none())
     }
 
-    /// Returns a line for each recording that has ended by itself.
+    /// Returns a message for `palabre status` about each recording that has ended by itself.
     pub(crate) fn alarms(&self) -> impl Iterator<Item = String> {
         self.0.values().filter_map(Recording::alarm)
     }
@@ -147,7 +148,7 @@ impl Recordings {
         self.0.retain(|_, recording| {
             let has_ended = recording.has_ended();
             if has_ended {
-                // A recorder that was killed has not removed it.
+                // A recorder that was killed did not remove its pipe.
                 remove_stale_pipe(&recording.pipe);
             }
             !has_ended
@@ -155,7 +156,7 @@ impl Recordings {
     }
 }
 
-/// Removes a pipe without a reader. Returns whether there was one.
+/// Removes the pipe if no process reads it. Returns whether it was removed.
 fn remove_stale_pipe(pipe: &Path) -> bool {
     matches!(RecordingWriter::open(pipe), Err(OpenError::NoReader(_))) && fs::remove_file(pipe).is_ok()
 }
@@ -168,7 +169,8 @@ struct Recording {
     directory: PathBuf,
     began: Duration,
     child: Option<OurChild>,
-    /// Process id of the recorder, or of the last one: its last message may arrive after SIGCHLD. Another process may have this id by then.
+    /// Process id of the recorder. It is kept after the recorder has died, since its last notification may arrive after SIGCHLD. Another
+    /// process may have this id by then.
     pid: Option<u32>,
     ready_since: Option<Instant>,
     retry_at: Option<Instant>,
@@ -239,7 +241,7 @@ impl Recording {
         }
     }
 
-    /// Starts the recorder. Only the main thread may do so.
+    /// Starts the recorder. Call it only in the main thread: a recorder dies with the thread that started it.
     fn spawn(&mut self, config: &Config, now: Instant) {
         (self.retry_at, self.ready_since) = (None, None);
         let mut command = Command::new(&config.recorder);
@@ -268,7 +270,7 @@ impl Recording {
         match &self.child {
             Some(child) => {
                 if let Err(error) = child.terminate() {
-                    log::warn!("unable to terminate the recorder of '{}': {error}", self.room);
+                    log::warn!("unable to terminate the recorder of room '{}': {error}", self.room);
                 }
                 self.kill_at = Some(now + END_TIMEOUT);
             }
@@ -295,7 +297,7 @@ impl Recording {
         let status = match child.try_wait() {
             Ok(None) => return,
             Ok(Some(status)) => status,
-            Err(error) => return log::warn!("unable to wait for the recorder of '{}': {error}", self.room),
+            Err(error) => return log::warn!("unable to wait for the recorder of room '{}': {error}", self.room),
         };
         (self.child, self.kill_at) = (None, None);
         if self.is_ending {
@@ -370,7 +372,7 @@ fn tell(to: &Sender<Response>, room: &Name, recording: Option<&Recording>) {
         restarts: 0,
         note: None,
     };
-    // The client may have left.
+    // Sending fails if the client has disconnected.
     let _ = to.send(Response::Recording(recording.map_or_else(off, Recording::status)));
 }
 
@@ -378,14 +380,14 @@ fn refuse(to: &Sender<Response>, room: &Name, action: &str, why: &str) {
     let _ = to.send(Response::Refused { why: format!("unable to {action} room '{room}': {why}") });
 }
 
-/// Returns a time as a directory's name, UTC: `20261122T142600Z`.
+/// Formats a time in UTC for the name of a recording's directory: `20261122T142600Z`.
 fn stamp(time: SystemTime) -> String {
     Moment::after(time, Duration::ZERO).map(|moment| moment.to_string().replace(['-', ':'], "")).unwrap_or_default()
 }
 
 #[cfg(test)]
 impl Recordings {
-    /// Adds a recording that has ended by itself, with the process id of its recorder.
+    /// Adds a recording that has ended by itself. `pid` is the process id of its recorder.
     pub(crate) fn add_failed(&mut self, room: Name, pid: u32) {
         let (answer, _) = std::sync::mpsc::channel();
         let mut recording = Recording::new(room.clone(), PathBuf::new(), PathBuf::new(), answer);

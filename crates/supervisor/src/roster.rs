@@ -1,7 +1,7 @@
-//! The services of all participants, and their changes by a reload.
+//! The roster: the services of all participants, and how a reload changes them.
 //!
-//! A participant's directory in a room is removed when the participant's file is removed, or names another room, while this process runs.
-//! Directories that were made by hand are left alone, and so are all directories when this process ends.
+//! If a participant's file is removed or names another room while the supervisor runs, the supervisor removes the participant's directory
+//! in the room. It never removes directories that were made by hand, and it removes no directory when it ends.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::BorrowedFd;
@@ -22,8 +22,8 @@ use crate::service::{Pending, Service};
 /// Minimum time between two writes of `names`.
 const NAMES_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Maximum number of participants, guests included, whose mixer counters are in a status. Each takes some 200 bytes of an answer, which
-/// has a maximum length ([`palabre_config::control::MAX_LINE_BYTES`]).
+/// Maximum number of participants, guests included, whose mixer counters a status contains. The counters of one participant take about
+/// 200 bytes, and the length of the status is limited to [`palabre_config::control::MAX_LINE_BYTES`].
 const MAX_MIXED: usize = 2000;
 
 /// The services of all participants.
@@ -31,30 +31,30 @@ const MAX_MIXED: usize = 2000;
 pub(crate) struct Roster {
     config: Config,
     services: BTreeMap<Name, Service>,
-    /// Participants whose port or room has changed: they replace the service of the same name when it has ended.
+    /// Changed participants, with another port or room. Each gets a new service when the old service of the same name has ended.
     next: BTreeMap<Name, Participant>,
-    /// Login name and display name of each room's participants, as in their files.
+    /// Participants of each room: login name and display name from the participant's file.
     rooms: BTreeMap<Name, Vec<(Name, String)>>,
-    /// What was last written into each room's `names`.
+    /// Content of each room's file `names` at the last write.
     written: BTreeMap<Name, Vec<Member>>,
-    /// When a `names` was last written.
+    /// Time of the last write of any file `names`.
     names_at: Option<Instant>,
-    /// When changed `names` are due.
+    /// Time at which to write changed files `names`; `None` if no write waits.
     names_due: Option<Instant>,
     errors: Vec<String>,
     ending: bool,
-    /// Start of this program, see [`Daemon`].
+    /// Start of this program, in ms since boot; see [`Daemon`].
     began_ms: u64,
-    /// Participants whose listener must be replaced by a newer program, one by one.
+    /// Participants whose listener is still to be replaced by a new process. They are replaced one by one.
     handover: VecDeque<Name>,
-    /// Why an upgrade failed.
+    /// Why the last upgrade of the supervisor or its listeners failed.
     alarm: Option<String>,
 }
 
 impl Roster {
     /// Reads the participants' files and starts a listener for each. An invalid file is logged and ignored.
     ///
-    /// Uses the sockets that an earlier supervisor had open, and removes unused ones from systemd's store.
+    /// Uses the listening sockets of an earlier supervisor that systemd has kept. Removes unused sockets from systemd's store.
     pub(crate) fn open(config: Config, inherited: &mut Inherited, now: Instant) -> Self {
         let mut roster = Self::empty(config);
         let (participants, errors) = Participant::load_all(&roster.config.directory);
@@ -70,8 +70,8 @@ impl Roster {
         roster
     }
 
-    /// Takes over the services of the previous program. Then reads all files again, and replaces listeners that run an older program or
-    /// have an older configuration, one by one.
+    /// Takes over the services of the previous program. Then reads the configuration again, and replaces one by one the listeners that run
+    /// an older program or have an older configuration.
     pub(crate) fn restore(config: Config, saved: Saved, inherited: &mut Inherited, now: Instant) -> Self {
         let mut roster = Self::empty(config);
         let stale = roster.config.restore(&saved);
@@ -116,9 +116,10 @@ impl Roster {
         &self.config
     }
 
-    /// Reads all files again and applies the changes. Returns what will change; `palabre status` shows when it has.
+    /// Reads `palabre.toml` and the participants' files again and applies the changes. Returns the changes, which may still be in progress;
+    /// `palabre status` shows when they are complete.
     ///
-    /// A participant whose file has become invalid goes on as before.
+    /// If a participant's file has become invalid, the participant keeps the previous settings.
     pub(crate) fn reload(&mut self, now: Instant) -> Changes {
         let before = self.config.server.bind;
         let changed = self.config.reload();
@@ -134,18 +135,18 @@ impl Roster {
             self.update(participant, all_change, rebind, now, &mut changes);
         }
         if certificate {
-            log::info!("the certificate or its key is another file: every listener reads them");
+            log::info!("the certificate or its key has changed: every listener reads them again");
             self.services.values().for_each(Service::hang_up);
         }
         changes.certificate = certificate;
-        // When the client is answered, `names` must be written.
+        // Write `names` without the interval, so that the files are current when the client gets the answer.
         self.names_at = None;
         self.tick(now);
         changes.errors.clone_from(&self.errors);
         changes
     }
 
-    /// Does what a client requests about one service.
+    /// Performs a client's request to start, stop, restart or kick one service.
     pub(crate) fn request(&mut self, name: &Name, request: Pending, now: Instant) {
         match self.services.get_mut(name) {
             Some(service) => service.request(request, &self.config, now),
@@ -153,11 +154,11 @@ impl Roster {
         }
     }
 
-    /// Writes down that the link of the participant whose listener is the process `pid` was used.
+    /// Stores that a participant's link was used, as reported by the listener with process id `pid`.
     pub(crate) fn enter(&mut self, pid: u32, entrance: Entrance) -> Response {
         let Some((name, service)) = self.services.iter_mut().find(|(_, service)| service.has(pid)) else {
             return Response::Refused {
-                why: format!("unable to use a link for process {pid}: not a listener of this supervisor"),
+                why: format!("unable to use an invitation link: process {pid} is not a listener of this supervisor"),
             };
         };
         match service.enter(pid, entrance, &self.config) {
@@ -166,7 +167,7 @@ impl Roster {
         }
     }
 
-    /// Passes a message on to the listener `pid`. Returns false if there is none.
+    /// Passes a notification to the service whose listener has process id `pid`. Returns false if no listener has it.
     pub(crate) fn notified(&mut self, pid: u32, message: &Message, now: Instant) -> bool {
         self.services.values_mut().any(|service| service.notified(pid, message, &self.config, now))
     }
@@ -178,7 +179,7 @@ impl Roster {
         }
     }
 
-    /// Replaces the listeners that run an older program, or all listeners, one by one.
+    /// Starts to replace listeners one by one: all of them if `all`, otherwise those that run an older program.
     pub(crate) fn hand_over(&mut self, all: bool) {
         let stale = self.services.iter().filter(|(_, service)| {
             service.state().is_up() && (all || service.is_of_an_older_program(&self.config)) && !service.is_ending()
@@ -189,7 +190,7 @@ impl Roster {
         }
     }
 
-    /// Replaces the next listener after the previous one was replaced. The first failure ends the series.
+    /// Replaces the next listener of the series if the previous replacement is complete. The first failure ends the series.
     fn hand_over_next(&mut self, now: Instant) {
         if self.handover.is_empty() || !self.is_idle() {
             return;
@@ -213,12 +214,12 @@ impl Roster {
         }
     }
 
-    /// Whether nothing is in progress that only this program could finish.
+    /// Whether no start, stop or handover of a listener is in progress, so that the supervisor's program can be replaced.
     pub(crate) fn is_idle(&self) -> bool {
         self.next.is_empty() && self.services.values().all(Service::is_idle)
     }
 
-    /// Returns what the next program must know, without the recordings. The roster must be idle.
+    /// Returns the state for the next program, without the recordings. The roster must be idle.
     pub(crate) fn save(&self, now: Instant) -> Saved {
         Saved {
             version: saved::VERSION,
@@ -231,17 +232,17 @@ impl Roster {
         }
     }
 
-    /// Returns the open listening sockets.
+    /// Returns the open listening sockets, by participant.
     pub(crate) fn sockets(&self) -> impl Iterator<Item = (&Name, BorrowedFd<'_>)> {
         self.services.iter().filter_map(|(name, service)| Some((name, service.socket()?)))
     }
 
-    /// Has `palabre status` show why an upgrade failed, until the next one.
+    /// Sets or clears the message about a failed upgrade that `palabre status` shows.
     pub(crate) fn set_alarm(&mut self, alarm: Option<String>) {
         self.alarm = alarm;
     }
 
-    /// Does what is due.
+    /// Does everything whose time has come: handles timeouts, replaces listeners, removes ended services, writes `names`.
     pub(crate) fn tick(&mut self, now: Instant) {
         for service in self.services.values_mut() {
             service.tick(&self.config, now);
@@ -255,12 +256,12 @@ impl Roster {
         self.write_names(now);
     }
 
-    /// Returns when [`Self::tick`] has something to do.
+    /// Returns the time at which to call [`Self::tick`].
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.services.values().filter_map(Service::deadline).chain(self.names_due).min()
     }
 
-    /// Ends all services. [`Self::is_empty`] says when that is done.
+    /// Starts to end all services. [`Self::is_empty`] returns true when all of them have ended.
     pub(crate) fn stop(&mut self, now: Instant) {
         self.ending = true;
         self.next.clear();
@@ -287,11 +288,11 @@ impl Roster {
         }
     }
 
-    /// Returns the faults that are not in the configuration.
+    /// Returns messages about faults outside the configuration: failed upgrades, refused certificates, unreadable link files.
     fn alarms(&self) -> impl Iterator<Item = String> {
         let refuses = |(name, service): (&Name, &Service)| {
             service.refuses_the_certificate().then(|| {
-                format!("unable to renew the certificate of '{name}': its listener keeps the previous one; see its log")
+                format!("unable to renew the certificate of '{name}': the listener keeps the previous one; see its log")
             })
         };
         let links = self.services.values().filter_map(Service::link_fault).map(str::to_owned);
@@ -330,13 +331,13 @@ impl Roster {
         self.services.insert(name, service);
     }
 
-    /// Removes a service that has ended, and its directory unless the next service uses it.
+    /// Removes a service that has ended. Also removes the participant's directory, unless the next service of the participant uses it.
     fn remove(&mut self, name: &Name, now: Instant) {
         let Some(service) = self.services.remove(name) else {
             return;
         };
         let next = self.next.remove(name);
-        // A removed participant needs a new link to come back.
+        // Delete the stored use of a removed participant's link. If the participant is invited again, the link is a new one.
         if next.is_none()
             && !self.ending
             && service.participant().key_once
@@ -368,7 +369,7 @@ impl Roster {
             let path = Participant::path(&self.config.directory, name);
             let has_a_file = participants.iter().any(|participant| participant.name == *name)
                 || errors.iter().any(|error| error.path() == path);
-            // A directory that can't be read removes no participant.
+            // If the directory of the files can't be read, keep all participants.
             let unknown = errors.iter().any(|error| path.parent() == Some(error.path()));
             if has_a_file || unknown {
                 continue;
@@ -389,14 +390,14 @@ impl Roster {
         };
         let is_stopped = service.is_stopped();
         let old = service.participant();
-        // A file that now names the port that the kernel chose is no change.
+        // Port 0 means a port chosen by the kernel. If the file now names that port, the port stays the same.
         let same_port = old.port == new.port || (old.port == 0 && new.port == service.port());
         let moves = rebind || !same_port || old.room != new.room;
         if service.is_ending() {
             changes.started.push(name.to_string());
             self.next.insert(name, new);
         } else if moves {
-            // A stopped service stays stopped, with another port or in another room.
+            // A service that an operator stopped remains stopped after its port or room has changed.
             changes.restarted.extend((!is_stopped).then(|| name.to_string()));
             service.remove(now);
             self.next.insert(name, new);
@@ -414,9 +415,9 @@ impl Roster {
         }
     }
 
-    /// Creates the directory of each room that a file names.
+    /// Creates the directory of each room that a participant's file names.
     fn make_rooms(&mut self, participants: &[Participant]) {
-        // A room without participants has an empty `names`.
+        // Keep rooms whose last participant has left, so that their files `names` become empty.
         self.rooms.values_mut().for_each(Vec::clear);
         for participant in participants {
             let member = (participant.name.clone(), participant.display().to_owned());
@@ -430,7 +431,8 @@ impl Roster {
         }
     }
 
-    /// Writes each room's `names` if it has changed, at most every [`NAMES_INTERVAL`], since pages may change their state at any rate.
+    /// Writes each room's file `names` if its content has changed. Writes at most once per [`NAMES_INTERVAL`], since pages may change their
+    /// state at any rate.
     fn write_names(&mut self, now: Instant) {
         if self.names_at.is_some_and(|at| now < at + NAMES_INTERVAL) {
             self.names_due = self.names_at.map(|at| at + NAMES_INTERVAL);
@@ -450,7 +452,7 @@ impl Roster {
                 log::error!("{error}");
             }
             self.names_at = Some(now);
-            // A failed write is repeated when the names change, not at each event.
+            // Also after a failed write: it is repeated when the content changes again, not at each event.
             self.written.insert(room.clone(), members);
         }
     }

@@ -27,15 +27,15 @@ use crate::saved::{self, Saved};
 use crate::service::{Action, Pending};
 use crate::upgrade::{Failed, Upgrader};
 
-/// Timeout for the end of all children after SIGTERM. Those that remain die with the supervisor.
+/// Timeout for all children to end after the supervisor received SIGTERM. The supervisor then exits, and remaining children die with it.
 const END_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Runs until a signal ends it.
+/// Runs the supervisor until SIGTERM or SIGINT arrives.
 pub(crate) fn run(cli: &Cli) -> Result<(), Failure> {
     if let Some(version) = cli.probe {
         return probe(cli, version);
     }
-    // Before anything is opened.
+    // Call this before the supervisor opens any descriptor.
     let mut inherited = Inherited::take();
     if let Some(parent) = cli.parent_pid {
         process::die_with_parent(parent).map_err(Failure::system)?;
@@ -43,7 +43,7 @@ pub(crate) fn run(cli: &Cli) -> Result<(), Failure> {
     logging::init(PROG, None, cli.verbose);
     process::share_with_the_group_only();
     let program = Program::this().map_err(Failure::system)?;
-    // Before anything is started: a signal that arrives now waits for the loop.
+    // Install the signal handlers before any process is started. A signal that arrives before the main loop runs is handled by the loop.
     let signals = Signals::new(&[SIGTERM, SIGINT, SIGHUP, SIGCHLD]).map_err(Failure::system)?;
     if let Err(error) = process::raise_nofile() {
         log::warn!("unable to raise the number of open files: {error}");
@@ -61,21 +61,24 @@ pub(crate) fn run(cli: &Cli) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Says whether this program, with this command line, could take over from one with a saved state of `version`.
+/// Checks whether this program, with this command line, could take over from a program whose saved state has this version. Prints the
+/// expected text on success.
 fn probe(cli: &Cli, version: u32) -> Result<(), Failure> {
     if version != saved::VERSION {
         let ours = saved::VERSION;
         return Err(Failure::refused(format!(
-            "unable to take over from a supervisor whose state is of version {version}: this one knows {ours}; restart it"
+            "unable to take over from a supervisor whose saved state has version {version}: this program reads version {ours}; \
+             stop the supervisor and start it again"
         )));
     }
     Config::new(cli, None)?;
     io::stdout().write_all(saved::promise(version).as_bytes()).map_err(Failure::system)
 }
 
-/// Reads the state of the previous program, if there was one.
+/// Reads the state that the previous program saved. Returns `None` if this process has no previous program.
 fn saved(inherited: &mut Inherited) -> Result<Option<Saved>, Failure> {
-    let unable = |cause: String| Failure::system(format!("unable to take over from the supervisor before: {cause}"));
+    let unable =
+        |cause: String| Failure::system(format!("unable to read the saved state of the previous supervisor: {cause}"));
     let Some(state) = inherited.state().map_err(|error| unable(error.to_string()))? else {
         return Ok(None);
     };
@@ -100,13 +103,14 @@ fn lock(config: &Config) -> Result<Lock, Failure> {
     }
 }
 
-/// Takes the previous program's lock.
+/// Takes over the lock on the run directory from the previous program, as standard input.
 fn inherited_lock(config: &Config) -> Result<Lock, Failure> {
     match Lock::from_stdin() {
         Ok(Some(lock)) => Ok(lock),
         other => {
-            let cause = other.err().map_or_else(|| "another process has it".to_owned(), |error| error.to_string());
-            Err(Failure::system(format!("unable to keep the lock of '{}': {cause}", config.run.display())))
+            let cause =
+                other.err().map_or_else(|| "another process holds the lock".to_owned(), |error| error.to_string());
+            Err(Failure::system(format!("unable to keep the lock on '{}': {cause}", config.run.display())))
         }
     }
 }
@@ -120,7 +124,7 @@ struct Sources {
 }
 
 impl Sources {
-    /// Opens the sockets, or takes them from the previous program, and starts the threads.
+    /// Opens the control socket and the notification socket, or takes them from the previous program. Starts the threads that read them.
     fn open(config: &Config, signals: Signals, inherited: &mut Inherited) -> Result<Self, Failure> {
         let unable =
             |path: &Path, error: io::Error| Failure::system(format!("unable to open '{}': {error}", path.display()));
@@ -147,11 +151,11 @@ struct Supervisor {
     upgrader: Upgrader,
     events: Receiver<Event>,
     sender: SyncSender<Event>,
-    /// The status that systemd was told last.
+    /// The status text that was last sent to systemd.
     status: String,
-    /// When the supervisor ends at the latest, after a signal.
+    /// After SIGTERM or SIGINT: the time at which the supervisor exits even if children remain.
     end: Option<Instant>,
-    /// When systemd's watchdog is due, and its interval.
+    /// Time of the next notification to systemd's watchdog, and the interval between notifications.
     watchdog: Option<(Instant, Duration)>,
 }
 
@@ -173,7 +177,7 @@ impl Supervisor {
                 (Roster::open(config, inherited, now), recordings)
             }
         };
-        // SIGCHLD was lost during exec.
+        // SIGCHLD may have been lost during exec, so reap recorders that have ended meanwhile.
         recordings.reap(now);
         let status = roster.summary();
         let watchdog = notify::watchdog_every().map(|every| (now, every));
@@ -208,7 +212,7 @@ impl Supervisor {
         others.into_iter().flatten().min()
     }
 
-    /// Does what is due.
+    /// Does everything whose time has come in the roster, the recordings and the upgrade. Notifies systemd's watchdog and status.
     fn tick(&mut self, now: Instant) {
         self.roster.tick(now);
         self.recordings.tick(self.roster.config(), now);
@@ -219,7 +223,7 @@ impl Supervisor {
         }
         if let Some((at, every)) = self.watchdog.filter(|(at, _)| *at <= now) {
             notify::watchdog();
-            // On a fixed schedule: one late notification does not delay the next.
+            // Keep a fixed schedule: a late notification does not delay the next one.
             self.watchdog = Some(((at + every).max(now), every));
         }
         self.notify_status();
@@ -235,7 +239,9 @@ impl Supervisor {
             Event::Notified { pid, .. } if pid == std::process::id() => self.notifications_paused(now),
             Event::Notified { pid, message } => notified(&mut self.roster, &mut self.recordings, pid, &message, now),
             Event::Asked { request, client, .. } if ending && request != Request::Status => {
-                client.answer(Response::Refused { why: "unable to do this now: the supervisor is ending".into() });
+                client.answer(Response::Refused {
+                    why: "unable to perform the request: the supervisor is ending".into(),
+                });
             }
             Event::Asked { request, pid, client } => self.request(request, pid, client, now),
             Event::Signal(SIGHUP) if !ending => self.hang_up(now),
@@ -243,7 +249,7 @@ impl Supervisor {
         }
     }
 
-    /// Does what a client requests, who may be answered later.
+    /// Performs a client's request. The client may be answered later, when the action is complete.
     fn request(&mut self, request: Request, pid: u32, client: Client, now: Instant) {
         let (name, action) = match request {
             Request::Restart(Target::Listener(name)) => (name, Action::Restart),
@@ -251,7 +257,7 @@ impl Supervisor {
             Request::Stop { name } => (name, Action::Stop),
             Request::Kick { name } => (name, Action::Kick),
             Request::Restart(Target::Supervisor) => return self.upgrade(Some(client), now),
-            // The client's own thread does it.
+            // The client's own thread handles this request; it never arrives here.
             Request::Restart(Target::Mixer) => return,
             Request::Enter(entrance) => return client.answer(self.roster.enter(pid, entrance)),
             Request::Reload => return client.answer(self.reload(now)),
@@ -267,7 +273,7 @@ impl Supervisor {
         self.roster.request(&name, Pending { action, answer: client.answer }, now);
     }
 
-    /// Handles SIGHUP: upgrades if the program's file was replaced, otherwise reads the configuration again.
+    /// Handles SIGHUP: replaces the supervisor's program if its file was replaced, otherwise reads the configuration again.
     fn hang_up(&mut self, now: Instant) {
         if self.upgrader.is_program_replaced() {
             return self.upgrade(None, now);
@@ -283,7 +289,7 @@ impl Supervisor {
         }
     }
 
-    /// Upgrades now that the thread that receives notifications has stopped. If that fails, starts the thread again.
+    /// Replaces the program after the thread that receives notifications has stopped. If that fails, starts the thread again.
     fn notifications_paused(&mut self, now: Instant) {
         if self.end.is_none()
             && let Some(failed) = self.upgrader.notifications_paused(&self.roster, &self.recordings, now)
@@ -296,7 +302,7 @@ impl Supervisor {
         }
     }
 
-    /// Reports the failure to the client. Without one, SIGHUP asked for a reload too.
+    /// Reports a failed upgrade to the client. If no client asked, SIGHUP did, so reads the configuration again.
     fn upgrade_failed(&mut self, failed: Failed, now: Instant) {
         log::error!("{}", failed.why);
         self.roster.set_alarm(Some(failed.why.clone()));
@@ -318,7 +324,7 @@ impl Supervisor {
         Response::Reloaded(changes)
     }
 
-    /// Tells systemd the status if it has changed.
+    /// Sends the status text to systemd if the text has changed.
     fn notify_status(&mut self) {
         let summary = self.roster.summary();
         if summary != self.status {
@@ -328,11 +334,11 @@ impl Supervisor {
     }
 }
 
-/// Passes a child's message on to its listener or recorder. Listeners come first: a listener may have the process id of a recorder that
-/// has died.
+/// Passes a child's notification to the service or the recording of that child. Services are tried first: a listener may have the process
+/// id of a dead recorder.
 fn notified(roster: &mut Roster, recordings: &mut Recordings, pid: u32, message: &Message, now: Instant) {
     if !roster.notified(pid, message, now) && !recordings.notified(pid, message, now) {
-        log::debug!("ignoring {message:?} of process {pid}, which is not a child of ours");
+        log::debug!("ignoring {message:?} of process {pid}, which is not a child of the supervisor");
     }
 }
 

@@ -1,8 +1,8 @@
 //! The service of one participant: a port, the process that serves it, and its restarts.
 //!
-//! The socket belongs to the service, not to the process, so that a process can die and be replaced while connections wait. Configurations
-//! are counted (`wanted`): a process that was started with an older one is replaced when nothing else is in progress. A requested restart
-//! and a change of the configuration are the same thing.
+//! The listening socket belongs to the service, not to the process, so that new connections wait while a dead process is replaced. Each
+//! configuration has a number (`wanted`): a process that was started with a lower number is replaced when nothing else is in progress. A
+//! requested restart and a change of the configuration both increase the number.
 
 mod entrance;
 mod pending;
@@ -25,57 +25,57 @@ use crate::transition::{Trigger, after};
 
 pub(crate) use pending::{Action, Pending};
 
-/// Timeout for READY=1 of a process.
+/// Timeout for a process without predecessor to send READY=1.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
-/// Timeout for READY=1 of a successor. The current process serves meanwhile.
+/// Timeout for a successor to send READY=1. The current process serves meanwhile.
 const SUCCESSOR_TIMEOUT: Duration = Duration::from_secs(10);
-/// Timeout for the end of a process after its successor is ready.
+/// Timeout for a process to end after its successor has become ready.
 const HANDOVER_TIMEOUT: Duration = Duration::from_secs(3);
-/// Timeout for the end of a process without a successor.
+/// Timeout for a process to end after SIGTERM when it has no successor.
 const STOP_TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// The service of one participant.
 #[derive(Debug)]
 pub(crate) struct Service {
     participant: Participant,
-    /// What was last written into the participant's `gain`.
+    /// The value that was last written into the participant's file `gain`.
     gain: Option<Gain>,
     state: State,
     since: Instant,
     socket: Option<TcpListener>,
-    /// The port that was opened first. A port that was chosen by the kernel stays the same.
+    /// The participant's port. If the kernel chose it, it remains the same when the socket is opened again.
     port: u16,
     current: Option<Process>,
     successor: Option<Process>,
     leaving: Vec<Process>,
-    /// The configuration that the current process should have.
+    /// Number of the configuration that the current process should have.
     wanted: u64,
-    /// The configuration with which a successor could not be started.
+    /// Number of the configuration with which a successor could not be started.
     refused: Option<u64>,
     backoff: RestartPolicy,
     retry_at: Option<Instant>,
     restarts: u64,
     last_exit: Option<String>,
-    /// What the listener reported last.
+    /// The listener's last report.
     report: Option<ListenerReport>,
-    /// Why there is no listener.
+    /// Why no listener runs.
     note: Option<String>,
     presence: Presence,
     pending: Option<Pending>,
-    /// The use of the participant's link, if it can be used once.
+    /// The recorded use of the participant's one-time link.
     entrance: Option<Entrance>,
     link_fault: Option<String>,
-    /// When to check whether the key has expired.
+    /// Time of the next check whether the access key has expired.
     expiry_at: Option<Instant>,
-    /// An operator stopped the service: it starts again by request only.
+    /// Whether an operator stopped the service. It then starts only by request.
     is_stopped: bool,
-    /// The service is removed when all its processes have ended.
+    /// Whether the service is to be removed when all its processes have ended.
     is_ending: bool,
 }
 
 impl Service {
-    /// Creates the participant's pipes, opens the port and starts a listener. Failures are tried again later. `stored` is the
-    /// participant's socket that an earlier supervisor had open.
+    /// Creates the participant's pipes, opens the port and starts a listener. After a failure this is tried again later. `stored` is the
+    /// listening socket that an earlier supervisor had open for the participant.
     pub(crate) fn open(config: &Config, participant: Participant, stored: Option<TcpListener>, now: Instant) -> Self {
         let mut service = Self::empty(participant, State::Starting, now);
         service.take_stored(stored, config);
@@ -85,7 +85,7 @@ impl Service {
         service
     }
 
-    /// Makes a service that an operator stopped.
+    /// Creates a service in the state `Stopped`, for a participant whose service an operator stopped.
     pub(crate) fn stopped(config: &Config, participant: Participant, now: Instant) -> Self {
         let mut service = Self { is_stopped: true, ..Self::empty(participant, State::Stopped, now) };
         service.load_entrance(config);
@@ -128,12 +128,12 @@ impl Service {
         &self.participant
     }
 
-    /// Returns the port: that of the file, or the one that the kernel chose for 0.
+    /// Returns the port of the participant's file, or the port that the kernel chose if the file says 0.
     pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
-    /// Returns what pages show of the participant.
+    /// Returns the participant's entry in the room's file `names`, which pages show.
     pub(crate) fn member(&self, display: &str) -> Member {
         Member {
             hand: self.presence.hand(),
@@ -157,23 +157,24 @@ impl Service {
         self.is_ending
     }
 
-    /// Whether everything has ended after [`Self::remove`].
+    /// Whether [`Self::remove`] was called and all processes have ended.
     pub(crate) fn is_gone(&self) -> bool {
         self.is_ending && self.state == State::Stopped
     }
 
-    /// Takes over a changed file that has the same port and room. Returns true if the listener must be replaced.
+    /// Applies a changed participant's file with the same port and room. Returns true if the listener must be replaced.
     pub(crate) fn change(&mut self, config: &Config, participant: Participant, now: Instant) -> bool {
         let old = std::mem::replace(&mut self.participant, participant);
         self.plan_expiry(now);
         self.load_entrance(config);
-        // A stopped service may have no directory; starting it writes the gain.
+        // A stopped service may have no directory. Its gain is written when it starts.
         if !self.is_stopped
             && let Err(error) = self.write_gain(config)
         {
             log::warn!("{error}");
         }
-        // The mixer reads the gain, and the socket is inherited; the listener reads everything else, once.
+        // A change of gain, mute or port needs no new listener: the mixer reads the gain, and the listener inherits the socket. The
+        // listener reads all other settings once, when it starts.
         let Participant { port, gain_db, muted, .. } = old;
         let same = Participant { port, gain_db, muted, ..self.participant.clone() } == old;
         if !same {
@@ -182,12 +183,13 @@ impl Service {
         !same
     }
 
-    /// Has the listener replaced by one that reads the configuration again.
+    /// Requests that the listener be replaced by a new process, which reads the configuration again.
     pub(crate) fn request_successor(&mut self) {
         self.wanted += 1;
     }
 
-    /// Starts at once a listener that has died or was given up, or a successor that could not be started. Returns true if there was one.
+    /// Restarts a listener that has died or was given up, or starts the successor that could not be started before. Does so without delay.
+    /// Returns false if there is nothing to start.
     pub(crate) fn try_again(&mut self, config: &Config, now: Instant) -> bool {
         if self.refused.take() == Some(self.wanted) && self.state.is_up() {
             self.advance(config, now);
@@ -201,14 +203,15 @@ impl Service {
         true
     }
 
-    /// Does what a client requests, who is answered when it is done. A stop or a kick displaces an earlier request.
+    /// Performs a client's request. The client is answered when the action is complete. A stop or a kick cancels an earlier request.
     pub(crate) fn request(&mut self, request: Pending, config: &Config, now: Instant) {
         let action = request.action;
         if let Some(why) = action.objection(self.state, self.pending.as_ref().map(|pending| pending.action)) {
             return request.refused(&self.participant.name, why);
         }
         if let Some(earlier) = self.pending.replace(request) {
-            earlier.refused(&self.participant.name, "somebody else asked to stop or kick it");
+            earlier
+                .refused(&self.participant.name, "another client asked to stop the listener or to end its connections");
         }
         match action {
             Action::Restart => {
@@ -225,7 +228,7 @@ impl Service {
                 if !self.kick(config, now)
                     && let Some(pending) = self.pending.take()
                 {
-                    // No process has been ready.
+                    // No process was ready, so no connection has to be ended.
                     pending.done();
                 }
             }
@@ -233,25 +236,26 @@ impl Service {
         self.advance(config, now);
     }
 
-    /// Ends the service with the supervisor: as [`Self::remove`], but the port stays in systemd's store for the next supervisor.
+    /// Ends the service when the supervisor ends. Unlike [`Self::remove`], keeps the listening socket in systemd's store for the next
+    /// supervisor.
     pub(crate) fn end(&mut self, now: Instant) {
         self.socket = None;
         self.remove(now);
     }
 
-    /// Has the process read the certificate again.
+    /// Makes the listener read the certificate again.
     pub(crate) fn hang_up(&self) {
         if let Some(process) = self.current.iter().chain(&self.successor).find(|process| process.is_ready()) {
             process.hang_up();
         }
     }
 
-    /// Ends the service for good.
+    /// Ends the service, with SIGTERM to its processes. It never starts again.
     pub(crate) fn remove(&mut self, now: Instant) {
         self.end_for_good(now, STOP_TIMEOUT);
     }
 
-    /// Ends the service for good by killing its processes: a removed participant hears nothing more.
+    /// Ends the service by killing its processes, so that a removed participant hears nothing more. It never starts again.
     pub(crate) fn remove_at_once(&mut self, now: Instant) {
         self.end_for_good(now, Duration::ZERO);
         for process in self.processes_mut() {
@@ -262,7 +266,7 @@ impl Service {
     fn end_for_good(&mut self, now: Instant, timeout: Duration) {
         self.is_ending = true;
         if self.pending.as_ref().is_none_or(|pending| pending.action != Action::Stop) {
-            self.refuse("it is being stopped");
+            self.refuse("its listener is being stopped");
         }
         self.stop(now, timeout);
     }
@@ -296,7 +300,7 @@ impl Service {
         if let Some((process, exit)) = reap(&mut self.successor) {
             self.refused = Some(process.generation);
             self.last_exit = Some(exit.to_string());
-            self.refuse(&format!("the new listener has ended: {exit}; the old one keeps running"));
+            self.refuse(&format!("the new listener has ended: {exit}; the previous listener keeps running"));
         }
         if let Some((process, exit)) = reap(&mut self.current) {
             if let Some(successor) = self.successor.take() {
@@ -310,7 +314,7 @@ impl Service {
         self.advance(config, now);
     }
 
-    /// Does what is due.
+    /// Does everything whose time has come: timeouts, the expiry of the key, and retries.
     pub(crate) fn tick(&mut self, config: &Config, now: Instant) {
         self.presence.tick(now);
         for process in self.processes_mut() {
@@ -325,7 +329,7 @@ impl Service {
         self.advance(config, now);
     }
 
-    /// Returns when [`Self::tick`] has something to do.
+    /// Returns the time at which to call [`Self::tick`].
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.processes()
             .filter_map(Process::deadline)
@@ -353,7 +357,8 @@ impl Service {
         }
     }
 
-    /// Writes the participant's `gain` if it differs from what was last written. An operator may have set another one since.
+    /// Writes the participant's file `gain` if the configured gain differs from the last written one. A gain that an operator has written
+    /// into the file meanwhile is kept otherwise.
     fn write_gain(&mut self, config: &Config) -> Result<(), RoomError> {
         let new = gain(&self.participant);
         if new != self.gain {
@@ -363,7 +368,7 @@ impl Service {
         Ok(())
     }
 
-    /// Takes over the listener's report, if the message has one.
+    /// Stores the listener's report and updates the presence, if the notification contains a report.
     fn hear(&mut self, message: &Message, now: Instant) {
         let Some(status) = &message.status else { return };
         match ListenerReport::parse(status) {
@@ -371,16 +376,22 @@ impl Service {
                 self.presence.update(&report, now);
                 self.report = Some(report);
             }
-            Err(error) => log::debug!("unable to read the report of '{}': {error}", self.participant.name),
+            Err(error) => {
+                log::debug!("unable to parse the report of the listener of '{}': {error}", self.participant.name);
+            }
         }
     }
 
     fn transition(&mut self, trigger: Trigger, now: Instant) -> bool {
         let Some(next) = after(self.state, trigger) else {
-            log::debug!("'{}' is {}: ignoring {trigger:?}", self.participant.name, self.state);
+            log::debug!("the service of '{}' is in state {}: ignoring {trigger:?}", self.participant.name, self.state);
             return false;
         };
-        log::debug!("'{}': {} after {trigger:?} is {next}", self.participant.name, self.state);
+        log::debug!(
+            "the service of '{}' changes from state {} to {next} after {trigger:?}",
+            self.participant.name,
+            self.state
+        );
         self.state = next;
         self.since = now;
         true

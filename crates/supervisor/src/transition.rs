@@ -1,13 +1,13 @@
 //! The states of a participant's service and their transitions, as a table. A trigger that is not in the table is logged and ignored.
 //!
-//! A planned replacement of a process is no transition, since the service is available all the time.
+//! A planned replacement of a process doesn't change the state, since the service is available all the time.
 
 use palabre_config::control::State;
 
 /// What changes the state of a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Trigger {
-    /// The process is ready.
+    /// The process has become ready.
     BecameReady,
     /// The participant has connected.
     Connected,
@@ -15,19 +15,19 @@ pub(crate) enum Trigger {
     Disconnected,
     /// The process has ended, or could not be started, and will be restarted.
     Died,
-    /// The process has ended before its successor was ready.
+    /// The current process has ended before its successor was ready. The successor becomes the current process.
     DiedDuringHandover,
-    /// The process has ended, or could not be started, and the port was closed.
+    /// The process has ended, or could not be started. The port was closed; the service is given up.
     GaveUp,
     /// The delay before a restart has passed.
     RetryIsDue,
-    /// An operator wants a start now, also of a stopped service.
+    /// An operator requests that the service starts now. The service may be stopped, failed or waiting for a retry.
     StartRequested,
-    /// All connections must end, and a new process must serve.
+    /// All connections must end and a new process must start: an operator's kick, or an expired key.
     KickRequested,
     /// An operator stops the service, or the participant was removed, or the supervisor ends.
     StopRequested,
-    /// The last process has ended after a stop.
+    /// The last process of a stopped service has ended.
     Drained,
 }
 

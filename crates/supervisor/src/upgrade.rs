@@ -1,4 +1,4 @@
-//! The supervisor replaces its program in the same process: children, sockets and connections stay.
+//! The upgrade: the supervisor replaces its program in the same process, and keeps children, sockets and connections.
 //!
 //! First the new program is probed (`--probe`): a file that can't be run, an invalid configuration or an unknown version of the saved state
 //! leaves the old program running. Then the supervisor waits until nothing is in progress, stops the thread that receives notifications, so
@@ -22,19 +22,19 @@ use crate::recordings::Recordings;
 use crate::roster::Roster;
 use crate::saved;
 
-/// Timeout for the probe.
+/// Timeout for the new program to answer the probe and exit.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Timeout for the end of what is in progress.
+/// Maximum time to wait until no start, stop or handover is in progress.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Maximum length of the probe's output, in bytes.
 const MAX_PROBE_BYTES: u64 = 4096;
 /// Interval between two checks whether the probe has ended.
 const PROBE_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Replaces the program.
+/// Replaces the supervisor's program. Has what the next program inherits, and the requested upgrade.
 pub(crate) struct Upgrader {
     program: Program,
-    /// The file of the program that runs.
+    /// Stamp of the running program's file.
     stamp: Option<FileStamp>,
     lock: Lock,
     control: UnixListener,
@@ -44,46 +44,46 @@ pub(crate) struct Upgrader {
 
 /// A requested upgrade.
 struct Wanted {
-    /// The client that asked for it; none after a signal.
+    /// The client that asked for the upgrade; `None` if SIGHUP did.
     client: Option<Client>,
     until: Instant,
-    /// The thread that receives notifications was told to stop.
+    /// Whether the thread that receives notifications was told to stop.
     is_paused: bool,
 }
 
 /// An upgrade that failed.
 pub(crate) struct Failed {
     pub(crate) why: String,
-    /// The client that waits for the answer.
+    /// The client that asked for the upgrade and waits for the answer.
     pub(crate) client: Option<Client>,
 }
 
 impl Upgrader {
-    /// Makes an upgrader of `program`, which runs, and of what the next program inherits.
+    /// Creates an upgrader. `program` is the running program; the next program inherits the lock and the sockets.
     pub(crate) fn new(program: Program, lock: Lock, control: UnixListener, children: notify::Receiver) -> Self {
         let stamp = FileStamp::of(program.path());
         Self { program, stamp, lock, control, children, wanted: None }
     }
 
-    /// Returns the socket on which children notify.
+    /// Returns the socket to which children send notifications.
     pub(crate) fn children(&self) -> &notify::Receiver {
         &self.children
     }
 
-    /// Whether another file, or none, is at the program's path.
+    /// Whether the file at the program's path was replaced or removed.
     pub(crate) fn is_program_replaced(&self) -> bool {
         FileStamp::of(self.program.path()) != self.stamp
     }
 
-    /// Returns when [`Self::tick`] must be called.
+    /// Returns the time at which to call [`Self::tick`].
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.wanted.as_ref().map(|wanted| wanted.until)
     }
 
-    /// Requests an upgrade.
+    /// Probes the new program and, if it can take over, requests the upgrade.
     pub(crate) fn request(&mut self, client: Option<Client>, now: Instant) -> Result<(), Failed> {
         if self.wanted.is_some() {
-            return Err(Failed { why: self.unable("somebody else wants it already"), client });
+            return Err(Failed { why: self.unable("another upgrade is in progress"), client });
         }
         if let Err(why) = self.probe() {
             return Err(Failed { why, client });
@@ -92,22 +92,26 @@ impl Upgrader {
         Ok(())
     }
 
-    /// Stops the thread that receives notifications when nothing is in progress. Returns the upgrade if it failed.
+    /// Tells the thread that receives notifications to stop, when no start, stop or handover is in progress. Returns an error if that fails
+    /// or the timeout has passed.
     pub(crate) fn tick(&mut self, roster: &Roster, recordings: &Recordings, now: Instant) -> Option<Failed> {
         let wanted = self.wanted.as_mut()?;
         if wanted.until <= now {
-            return Some(self.failed("listeners are still being started or ended; try again later"));
+            return Some(self.failed("listeners or recorders are still being started or stopped; try again later"));
         }
         if !wanted.is_paused && roster.is_idle() && recordings.is_idle() {
             wanted.is_paused = true;
             if let Err(error) = pause_notifications(roster) {
-                return Some(self.failed(&format!("unable to notify ourselves: {error}")));
+                return Some(self.failed(&format!(
+                    "unable to send STOPPING=1 to the supervisor's own notification socket: {error}"
+                )));
             }
         }
         None
     }
 
-    /// Replaces the program after the thread that receives notifications has stopped. Returns only if that failed or must wait.
+    /// Replaces the program after the thread that receives notifications has stopped. Returns an error if that fails, or `None` if a new
+    /// action is in progress and the upgrade must wait.
     pub(crate) fn notifications_paused(
         &mut self,
         roster: &Roster,
@@ -116,7 +120,7 @@ impl Upgrader {
     ) -> Option<Failed> {
         let wanted = self.wanted.as_mut()?;
         if !(roster.is_idle() && recordings.is_idle()) {
-            // Something has begun meanwhile.
+            // A start, stop or handover has begun meanwhile. Wait until it is complete.
             wanted.is_paused = false;
             return None;
         }
@@ -124,7 +128,7 @@ impl Upgrader {
         Some(self.failed(&why))
     }
 
-    /// Asks the program at our path whether it could take over.
+    /// Runs the file at the program's path with `--probe`, and checks that it could take over.
     fn probe(&self) -> Result<(), String> {
         let mut command = Command::new(self.program.path());
         command.args(self.program.arguments()).arg("--probe").arg(saved::VERSION.to_string());
@@ -139,11 +143,11 @@ impl Upgrader {
         if status.success() && promise == saved::promise(saved::VERSION) {
             return Ok(());
         }
-        let said = said.lines().last().unwrap_or("it doesn't say that it takes over");
-        Err(self.unable(&format!("it ended with {status}: {said}")))
+        let said = said.lines().last().unwrap_or("the program does not say that it takes over");
+        Err(self.unable(&format!("the probe of the new program ended with {status}: {said}")))
     }
 
-    /// Replaces the program. Returns only if that failed, with the reason.
+    /// Executes the file at the program's path in this process. Returns only if that fails, with an error message.
     fn replace(&self, roster: &Roster, recordings: &Recordings, now: Instant) -> String {
         log::info!("replacing this process by '{}'", self.program.path().display());
         match self.leave(roster, recordings, now) {
@@ -152,7 +156,7 @@ impl Upgrader {
         }
     }
 
-    /// Prepares the descriptors that the next program inherits.
+    /// Prepares the saved state and the descriptors that the next program inherits.
     fn leave(&self, roster: &Roster, recordings: &Recordings, now: Instant) -> io::Result<Legacy> {
         let mut state = roster.save(now);
         state.recordings = recordings.save();
@@ -184,7 +188,7 @@ impl Upgrader {
     }
 }
 
-/// Has the thread that receives notifications stop, by a notification of this process itself.
+/// Makes the thread that receives notifications stop, by sending a notification from this process.
 fn pause_notifications(roster: &Roster) -> io::Result<()> {
     let socket = UnixDatagram::unbound()?;
     socket.send_to(b"STOPPING=1", roster.config().notify_socket()).map(drop)
@@ -200,7 +204,10 @@ fn wait(child: &mut Child) -> Result<ExitStatus, String> {
             other => {
                 let _ = child.kill();
                 let _ = child.wait();
-                return Err(other.err().map_or_else(|| "it doesn't answer".to_owned(), |error| error.to_string()));
+                return Err(other.err().map_or_else(
+                    || format!("the probe of the new program did not end within {} s", PROBE_TIMEOUT.as_secs()),
+                    |error| error.to_string(),
+                ));
             }
         }
     }

@@ -191,7 +191,7 @@ fn reload_adds_and_removes_participants_and_keeps_directories_made_by_hand() {
     assert_eq!((changes.started, changes.stopped), (vec!["carol".to_owned()], vec!["bob".to_owned()]));
     assert!(changes.restarted.is_empty() && changes.errors.is_empty());
     fixture.wait_for("carol", State::Ready);
-    eventually("bob is gone", || fixture.find("bob").is_none());
+    eventually("bob to be removed", || fixture.find("bob").is_none());
     assert!(!runs(bob.pid.unwrap()) && !holds(fixture.pid(), bob.port));
     assert!(!fixture.room("main").join("bob").exists());
     assert!(by_hand.exists());
@@ -293,10 +293,10 @@ fn new_certificate_is_read_by_every_listener_and_an_invalid_one_raises_an_alarm(
     assert!(fixture.reload().certificate);
     let alarms =
         || fixture.status().errors.iter().filter(|error| error.contains("unable to renew the certificate")).count();
-    eventually("both refuse it", || alarms() == 2);
+    eventually("both listeners to refuse the certificate", || alarms() == 2);
     fixture.write_certificate();
     fixture.reload();
-    eventually("both take it", || alarms() == 0);
+    eventually("both listeners to use the certificate", || alarms() == 0);
     assert_eq!(pids(), old);
 }
 
@@ -310,7 +310,7 @@ fn status_shows_the_validity_and_the_faults_of_the_certificate() {
     let others = certificate::self_signed(&["localhost".into()]).unwrap();
     fs::write(&key, others.key_pem).unwrap();
     let fault = fixture.status().certificate.unwrap().fault.unwrap();
-    assert!(fault.contains("key.pem': they don't belong together"), "{fault}");
+    assert!(fault.contains("key.pem': the key doesn't match the certificate"), "{fault}");
     fs::write(fixture.config().join("tls/cert.pem"), "this is no certificate\n").unwrap();
     let broken = fixture.status().certificate.unwrap();
     assert!(broken.days_left.is_none() && broken.fault.unwrap().contains("there is no certificate in it"));

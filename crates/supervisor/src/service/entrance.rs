@@ -1,4 +1,5 @@
-//! A link that can be used once: its use is written to disk before the participant is let in, and passed to each listener that starts.
+//! One-time invitation links. The supervisor writes the use of a link to disk before the listener accepts the browser, and passes the use
+//! to each listener that it starts.
 
 use std::time::SystemTime;
 
@@ -9,7 +10,7 @@ use super::Service;
 use crate::config::Config;
 
 impl Service {
-    /// Reads the use of the link that is in the participant's file now.
+    /// Reads from disk whether the link in the participant's present file was used.
     pub(super) fn load_entrance(&mut self, config: &Config) {
         let read = match self.participant.key_once {
             true => Entrance::load(&config.links, &self.participant.name),
@@ -22,22 +23,22 @@ impl Service {
         self.entrance = read.ok().flatten().filter(|entrance| entrance.link == self.participant.key_sha256);
     }
 
-    /// Writes down that the link was used, as the process `pid` reports. A client that did not receive the answer asks again. An error
-    /// says why the participant is not let in.
+    /// Stores that the link was used, as reported by the listener process `pid`. A listener that did not receive the answer reports the same
+    /// use again, which succeeds. An error says why the browser is not accepted.
     pub(crate) fn enter(&mut self, pid: u32, entrance: Entrance, config: &Config) -> Result<(), String> {
         let serves = self.current.as_ref().is_some_and(|process| process.pid() == pid);
-        // A successor was started before the link was used.
+        // A successor was started without the use of this link, so it would not accept the browser.
         if !serves || self.successor.is_some() {
-            return Err("its listener is being replaced; press the button again".to_owned());
+            return Err("the participant's listener is being replaced; press the button again".to_owned());
         }
         let participant = &self.participant;
         let expired = participant.key_expires.is_some_and(|expires| expires.has_passed(SystemTime::now()));
         if !participant.key_once || participant.key_sha256 != entrance.link || expired {
-            return Err("this link is not, or no longer, theirs".to_owned());
+            return Err("the link is not the participant's present link, or it has expired".to_owned());
         }
         match Entrance::load(&config.links, &participant.name).map_err(|error| self.fault(error.to_string()))? {
             Some(used) if used == entrance => {}
-            Some(used) if used.link == entrance.link => return Err("the link has been used".to_owned()),
+            Some(used) if used.link == entrance.link => return Err("another browser has used the link".to_owned()),
             _ => {
                 entrance.write(&config.links, &self.participant.name).map_err(|error| self.fault(error.to_string()))?;
             }
@@ -53,17 +54,17 @@ impl Service {
         cause
     }
 
-    /// Returns why the link's use can't be read or written.
+    /// Returns why the file with the use of the link can't be read or written.
     pub(crate) fn link_fault(&self) -> Option<&str> {
         self.link_fault.as_deref()
     }
 
-    /// Returns whether the link was used, if it can be used once.
+    /// Returns whether the link was used; `None` if it is not a one-time link.
     pub(super) fn link_use(&self) -> Option<LinkUse> {
         self.participant.key_once.then(|| if self.entrance.is_some() { LinkUse::Used } else { LinkUse::Unused })
     }
 
-    /// Whether the process belongs to this service.
+    /// Whether `pid` is a listener process of this service.
     pub(crate) fn has(&self, pid: u32) -> bool {
         self.processes().any(|process| process.pid() == pid)
     }

@@ -1,4 +1,4 @@
-//! A request about one service, and the client that waits for its outcome.
+//! A client's request about one service, and the client that waits for the result.
 
 use std::fmt;
 use std::sync::mpsc::Sender;
@@ -6,29 +6,31 @@ use std::sync::mpsc::Sender;
 use palabre_config::control::{Response, State};
 use palabre_room::Name;
 
-/// What is requested.
+/// What a client can request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// Replace the process by a new one without loss.
+    /// Replace the process by a new process without ending a connection.
     Restart,
     /// Start a process if there is none.
     Start,
-    /// End the process until [`Self::Start`].
+    /// End the process. No process is started until [`Self::Start`] is requested.
     Stop,
-    /// End all connections and start a new process at once.
+    /// Kill the process, which ends all connections, and start a new process at once.
     Kick,
 }
 
 impl Action {
-    /// Returns why the action is refused now, if it is. `pending` is the action that another client waits for.
+    /// Returns the reason if the action must be refused in this state. `pending` is the action that another client waits for.
     pub(crate) fn objection(self, state: State, pending: Option<Self>) -> Option<&'static str> {
         match (self, state, pending) {
             (Self::Stop, State::Draining, _) | (_, State::Draining, Some(Self::Stop)) => {
-                Some("it is being stopped already")
+                Some("its listener is being stopped already")
             }
-            (_, State::Draining, _) => Some("it is being stopped; try again in a moment"),
-            (Self::Restart | Self::Kick, State::Stopped, _) => Some("it is stopped; 'palabre start' starts it"),
-            (Self::Restart | Self::Start, _, Some(_)) => Some("it is being started already"),
+            (_, State::Draining, _) => Some("its listener is being stopped; try again in a moment"),
+            (Self::Restart | Self::Kick, State::Stopped, _) => {
+                Some("its listener is stopped; 'palabre start' starts it")
+            }
+            (Self::Restart | Self::Start, _, Some(_)) => Some("its listener is being started already"),
             _ => None,
         }
     }
@@ -65,7 +67,7 @@ impl Pending {
         self.reply(Response::Refused { why });
     }
 
-    /// Answers. The client may have left.
+    /// Sends the answer to the client's thread. Does nothing if the client has disconnected.
     fn reply(self, response: Response) {
         let _ = self.answer.send(response);
     }

@@ -1,4 +1,4 @@
-//! The processes of one service: start, handover, end, giving up.
+//! The listener processes of one service: how they are started, replaced and ended, and when the service gives up.
 
 use std::io;
 use std::net::TcpListener;
@@ -33,7 +33,10 @@ impl Service {
         self.make_pipes(config).map_err(|error| Exit::NotStarted(error.to_string()))?;
         if self.socket.is_none() {
             let socket = self.bind(config).map_err(|error| {
-                Exit::PortTaken(format!("unable to open port {}: {error}; choose another or free it", self.port))
+                Exit::PortTaken(format!(
+                    "unable to open port {}: {error}; choose another port, or stop the program that uses it",
+                    self.port
+                ))
             })?;
             self.socket = Some(socket);
         }
@@ -65,7 +68,7 @@ impl Service {
         Process::start(config, &self.participant.name, socket, options).map_err(|error| not_started(error.to_string()))
     }
 
-    /// Handles the end of the process, if no successor takes over.
+    /// Handles the end of the current process when no successor can replace it: plans a restart, or gives up.
     pub(super) fn process_ended(&mut self, exit: &Exit, ready_for: Option<Duration>, now: Instant) {
         self.last_exit = Some(exit.to_string());
         self.presence.disconnected(now);
@@ -110,7 +113,7 @@ impl Service {
         }
     }
 
-    /// Makes the successor, which is ready, the current process and has the previous one hand over.
+    /// Makes the successor, which is ready, the current process, and makes the previous process hand over its connections.
     pub(super) fn take_over(&mut self, successor: Process, message: &Message, now: Instant) {
         let (name, pid) = (&self.participant.name, successor.pid());
         log::info!("the listener of '{name}' serves port {} as process {pid}", self.port);
@@ -123,7 +126,7 @@ impl Service {
         self.hear(message, now);
     }
 
-    /// Starts a service that an operator stopped, or one that has died or was given up.
+    /// Starts the listener of a service that an operator stopped, whose listener died, or that was given up.
     pub(super) fn start_stopped(&mut self, config: &Config, now: Instant) {
         self.is_stopped = false;
         if self.state == State::Stopped {
@@ -136,7 +139,7 @@ impl Service {
         }
     }
 
-    /// Closes the port and terminates all processes; kills them after `timeout`.
+    /// Closes the port and sends SIGTERM to all processes of the service. Processes that remain after `timeout` are killed.
     pub(super) fn stop(&mut self, now: Instant, timeout: Duration) {
         if !matches!(self.state, State::Draining | State::Stopped) {
             self.transition(Trigger::StopRequested, now);
@@ -159,8 +162,8 @@ impl Service {
         }
     }
 
-    /// Kills every process, so that no connection is left, and starts a new one on the same port. Returns false if no process has been
-    /// ready.
+    /// Kills all processes of the service, which closes all connections, and starts a new process on the same port. Returns false if no
+    /// process was ready.
     pub(super) fn kick(&mut self, config: &Config, now: Instant) -> bool {
         self.leaving.iter_mut().for_each(Process::kill);
         if !self.transition(Trigger::KickRequested, now) {
@@ -176,7 +179,7 @@ impl Service {
         true
     }
 
-    /// Ends the participant's connections if the key has expired. The listener refuses new ones by itself.
+    /// Closes the participant's connections if the access key has expired. The listener itself refuses new connections.
     pub(super) fn expire(&mut self, config: &Config, now: Instant) {
         self.plan_expiry(now);
         if self.expiry_at.is_none() && self.participant.key_expires.is_some() {
@@ -185,15 +188,15 @@ impl Service {
         }
     }
 
-    /// Plans the check of the key's expiry, at least once a day, since the wall clock may be set.
+    /// Sets the time of the next check whether the access key has expired. It is at most one day ahead, since the wall clock may be set.
     pub(super) fn plan_expiry(&mut self, now: Instant) {
         const DAY: Duration = Duration::from_secs(24 * 60 * 60);
         let left = self.participant.key_expires.and_then(|expires| expires.left(SystemTime::now()));
         self.expiry_at = left.map(|left| now + left.min(DAY));
     }
 
-    /// Updates the state by presence; if nothing else is in progress, replaces a process that has an older configuration, or answers
-    /// the pending request.
+    /// Updates the state: `Serving` if the participant is connected, otherwise `Ready`. If nothing else is in progress, replaces a process
+    /// that has an older configuration, or answers the pending request.
     pub(super) fn advance(&mut self, config: &Config, now: Instant) {
         self.drained(now);
         match (self.state, self.presence.is_here()) {
@@ -220,12 +223,12 @@ impl Service {
             Ok(process) => self.successor = Some(process),
             Err(exit) => {
                 self.refused = Some(self.wanted);
-                self.refuse(&format!("{exit}; the old one keeps running"));
+                self.refuse(&format!("{exit}; the previous listener keeps running"));
             }
         }
     }
 
-    /// Refuses the pending request. Without one, logs why a successor could not be started.
+    /// Refuses the pending request. If no request is pending, logs why a successor could not be started.
     pub(super) fn refuse(&mut self, cause: &str) {
         let name = &self.participant.name;
         match self.pending.take() {

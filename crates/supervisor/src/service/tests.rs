@@ -1,4 +1,4 @@
-//! Unit tests of a service: real processes that stay and say nothing, and a simulated clock.
+//! Unit tests of a service. The listeners are real processes that run and send nothing; the time is simulated.
 
 use super::*;
 use crate::cli::Cli;
@@ -63,14 +63,14 @@ impl Fixture {
         answered
     }
 
-    /// Reports this number of streams.
+    /// Passes a report with this number of streams from the listener to the service.
     fn says_streams(&mut self, streams: u32) {
         let report = ListenerReport { streams, ..ListenerReport::default() };
         let message = Message { ready: false, stopping: false, status: Some(report.encode()) };
         assert!(self.service.notified(self.pid(), &message, &self.config, self.now));
     }
 
-    /// Reaps the children until the condition holds; a process that was killed takes a moment to end.
+    /// Reaps the children until `is_so` returns true. A killed process needs a short time to end.
     fn reap_until(&mut self, is_so: impl Fn(&Service) -> bool) {
         let deadline = Instant::now() + Duration::from_secs(60);
         while !is_so(&self.service) {
@@ -125,10 +125,13 @@ fn successor_that_is_not_ready_in_time_is_killed_and_the_old_process_stays() {
     assert_eq!((fixture.service.state, fixture.service.successor.is_some()), (State::Ready, true));
     fixture.pass(SUCCESSOR_TIMEOUT);
     fixture.reap_until(|service| service.successor.is_none());
-    assert!(refusal(&answered).contains("the new listener has ended: killed by signal 9; the old one keeps running"));
+    assert!(
+        refusal(&answered)
+            .contains("the new listener has ended: killed by signal 9; the previous listener keeps running")
+    );
     assert_eq!(fixture.pid(), old);
     fixture.pass(Duration::from_secs(60));
-    assert_eq!(fixture.service.state, State::Ready, "the same configuration is not tried again");
+    assert_eq!(fixture.service.state, State::Ready, "a second successor with the same configuration was started");
 }
 
 #[test]
@@ -228,7 +231,7 @@ fn stopped_service_has_no_process_and_no_port_until_it_is_started() {
     assert_eq!(fixture.service.state, State::Draining);
     assert!(fixture.service.socket.is_none() && stopped.try_recv().is_err());
     assert!(refusal(&fixture.ask(Action::Stop)).contains("already"));
-    assert!(refusal(&fixture.ask(Action::Start)).contains("it is being stopped"));
+    assert!(refusal(&fixture.ask(Action::Start)).contains("its listener is being stopped"));
     fixture.reap_until(|service| service.state == State::Stopped);
     assert_eq!(stopped.try_recv().unwrap(), Response::Ok);
     fixture.pass(Duration::from_secs(3600));
@@ -246,7 +249,7 @@ fn stop_displaces_a_restart_and_a_removal_both() {
     let mut fixture = Fixture::ready();
     let restarted = fixture.restart();
     let stopped = fixture.ask(Action::Stop);
-    assert!(refusal(&restarted).contains("somebody else asked"));
+    assert!(refusal(&restarted).contains("another client asked"));
     fixture.service.remove(fixture.now);
     fixture.pass(STOP_TIMEOUT);
     fixture.reap_until(Service::is_gone);

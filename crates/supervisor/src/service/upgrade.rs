@@ -1,4 +1,4 @@
-//! A service that is kept over the supervisor's upgrade or crash, with its process and its socket.
+//! How a service keeps its process and its socket when the supervisor is upgraded, and its socket when the supervisor has crashed.
 
 use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -15,7 +15,7 @@ use crate::process::{Process, StartOptions};
 use crate::saved::SavedService;
 
 impl Service {
-    /// Whether nothing is in progress that only this program could finish.
+    /// Whether no start, stop or handover is in progress, so that the supervisor's program can be replaced.
     pub(crate) fn is_idle(&self) -> bool {
         self.successor.is_none() && self.leaving.is_empty() && self.pending.is_none() && self.state != State::Draining
     }
@@ -25,7 +25,7 @@ impl Service {
         self.socket.as_ref().map(AsFd::as_fd)
     }
 
-    /// Returns what the next program must know. The service must be idle.
+    /// Returns the state of the service for the supervisor's next program. The service must be idle.
     pub(crate) fn save(&self, now: Instant) -> SavedService {
         SavedService {
             name: self.participant.name.to_string(),
@@ -43,7 +43,8 @@ impl Service {
         }
     }
 
-    /// Takes over a service of the previous program. If it has no process, starts one unless an operator stopped it.
+    /// Takes over a service of the supervisor's previous program. If the service has no process, starts one, unless an operator has stopped
+    /// the service.
     pub(crate) fn restore(
         config: &Config,
         participant: Participant,
@@ -66,7 +67,7 @@ impl Service {
             service.state = saved.state;
             service.since = now.checked_sub(Duration::from_millis(saved.since_ms)).unwrap_or(now);
             service.gain = super::gain(&service.participant);
-            // An earlier release saved the listener's words in the note.
+            // An earlier release saved the listener's report as text in the field `note`.
             let words = || saved.note.as_deref().and_then(|note| ListenerReport::parse(note).ok());
             service.report = saved.report.or_else(words);
             if let Some(report) = &service.report {
@@ -99,7 +100,7 @@ impl Service {
         self.report.as_ref().is_some_and(|report| report.certificate_refused)
     }
 
-    /// Takes a socket that systemd stored for this service, if its address is right.
+    /// Uses the listening socket that systemd has stored for this service, if the socket has the configured address and port.
     pub(super) fn take_stored(&mut self, socket: Option<TcpListener>, config: &Config) {
         let Some(socket) = socket else { return };
         let fits = |address: std::net::SocketAddr| {
@@ -116,7 +117,7 @@ impl Service {
         }
     }
 
-    /// Closes the port, here and in systemd's store.
+    /// Closes the listening socket and removes it from systemd's store.
     pub(super) fn close_port(&mut self) {
         if self.socket.take().is_some() {
             notify::unstore(self.participant.name.as_str());
