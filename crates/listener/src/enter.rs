@@ -1,7 +1,7 @@
 //! `POST /enter`: the button on the page of an invitation link.
 //!
-//! Opening the link, as link previews and mail scanners do, doesn't use it. The button sends the link's key and the new access key
-//! that the page brought. The supervisor records the hash of the new key; from then on only that key is valid.
+//! Opening the link doesn't use it, because link previews and mail scanners open links too. The button sends the link's key and the new
+//! access key that the page contains. The supervisor records the hash of the new key; from then on only the new key is valid.
 
 use crate::auth::{Authenticator, Redemption, is_own_origin, pages};
 use crate::connection::{After, Connection};
@@ -12,7 +12,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-/// Maximum length of the body: two keys with their names need less.
+/// Maximum length of the body of `POST /enter`, which contains two keys.
 const MAX_BODY_BYTES: usize = 256;
 /// Timeout for the answer of the supervisor, which writes to the disk first.
 const SUPERVISOR_TIMEOUT: Duration = Duration::from_secs(5);
@@ -31,14 +31,14 @@ pub(crate) fn serve(connection: &mut Connection, head: &Head, listener: &Listene
 }
 
 fn post(auth: &Authenticator, head: &Head, body: &[u8]) -> Response {
-    // Browsers always send the origin of a form; programs send none.
+    // A browser always sends the field 'Origin' with a form; a program doesn't send this field.
     if head.field("origin").is_some() && !is_own_origin(head) {
-        return Response::text(403, "this request comes from another page");
+        return Response::text(403, "refused: a page of another origin sent this request");
     }
     let body = std::str::from_utf8(body).unwrap_or_default();
     let field = |name: &str| body.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
     let (Some(link), Some(Ok(key))) = (field("link"), field("key").map(Key::parse)) else {
-        return Response::text(400, "this is not link=KEY&key=KEY");
+        return Response::text(400, "invalid body: it must be link=KEY&key=KEY");
     };
     match auth.redeem(link, &key, record) {
         Redemption::Accepted => auth.sign_in(key.as_str()),
@@ -47,12 +47,12 @@ fn post(auth: &Authenticator, head: &Head, body: &[u8]) -> Response {
     }
 }
 
-/// Asks the supervisor to record the use of the link; returns whether it did.
+/// Asks the supervisor to record the use of the invitation link. Returns whether the supervisor recorded it.
 fn record(entrance: Entrance, supervisor: &Path) -> bool {
     let cause = match control::request(supervisor, &control::Request::Enter(entrance), SUPERVISOR_TIMEOUT) {
         Ok(control::Response::Ok) => return true,
         Ok(control::Response::Refused { why }) => why,
-        Ok(other) => format!("unexpected answer {other:?}"),
+        Ok(other) => format!("unexpected answer from the supervisor: {other:?}"),
         Err(error) => error.to_string(),
     };
     log::warn!("unable to record the use of the invitation link: {cause}");

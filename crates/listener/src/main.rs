@@ -1,8 +1,8 @@
-//! `palabre-listener`: the small HTTPS server of one participant.
+//! `palabre-listener`: the HTTPS server of one participant.
 //!
-//! It serves the page, the injected stream and the microphone to the participant's browsers, and moves sound between TLS and the
-//! participant's two pipes. It mixes nothing and opens no other participant's pipes. I/O blocks, in one thread per connection; the way from
-//! a connection to the pipes is `server` → `routes` → `stream`, `wav_stream`, `speak`.
+//! The listener serves the page and the injected stream to the participant's browsers and receives their sound. It copies sound between
+//! TLS connections and the participant's two pipes. It mixes nothing and opens no other participant's pipes. Each connection has a
+//! thread with blocking I/O. Calls go from `server` to `routes`, and from there to `stream`, `wav_stream` or `speak`.
 
 mod api;
 mod auth;

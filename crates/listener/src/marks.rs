@@ -1,8 +1,8 @@
-//! Marks: one byte for each person of a room, sent as changes.
+//! Marks: the state or level of each person in a room, as one byte per person. Records contain only changed marks.
 //!
-//! In a record a mark is base64 of three bytes: the person's place in the list of people (two bytes, high byte first) and the value, so
-//! four letters. The place 65535 is everybody. Only changes are sent, and only a few levels at a time, so a room of hundreds in which a
-//! few talk needs no more bytes than a small one.
+//! In a record, a mark is the base64 of three bytes: the person's index in the list of people (two bytes, high byte first) and the value.
+//! This takes four characters. The index 65535 means all people. Each record has changes of a few levels only. So a room with hundreds
+//! of people of whom a few talk needs no more bytes than a small room.
 
 use crate::record;
 use std::sync::Arc;
@@ -10,24 +10,24 @@ use std::sync::Arc;
 /// The value of a mark: a person's state or level.
 pub(crate) type Value = u8;
 
-/// How soon a change must be sent.
+/// The urgency with which a change must be sent to the pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Urgency {
     /// Nothing has changed.
     None,
-    /// A level has changed, which can wait for the next record.
+    /// Only levels of talking people have changed. These changes can wait for the next record.
     CanWait,
-    /// Who is here, who talks, or who is muted has changed.
+    /// A person has started or stopped talking, or was muted or unmuted, or the person's state has changed.
     Urgent,
-    /// The list of people has changed, so everything is sent again.
+    /// The list of people has changed, so the list, all states and all levels must be sent again.
     Everything,
 }
 
-/// The place that means everybody.
+/// The index that means all people.
 const EVERYBODY: u16 = u16::MAX;
-/// Minimum change of a level that is sent, in dB.
+/// Minimum change of a level in dB. Smaller changes are not sent.
 const MIN_STEP_DB: u8 = 3;
-/// Maximum number of levels in one change; those that have changed most go first.
+/// Maximum number of levels in one change. If more levels have changed, those with the largest changes are sent.
 const MAX_LEVELS: usize = 6;
 
 /// Returns the value for a person who talks at this level: 1 for −1 dBFS and above, 120 for −120 dBFS and below.
@@ -35,7 +35,7 @@ pub(crate) fn level_value(dbfs: f32) -> Value {
     (-dbfs).round().clamp(1.0, 120.0) as Value
 }
 
-/// The values that were sent, and the last change of them.
+/// The values that were sent last, and the last change.
 #[derive(Debug, Clone)]
 pub(crate) struct Marks {
     sent: Vec<Value>,
@@ -58,36 +58,37 @@ impl Marks {
     /// The level of a person whom the operator has muted.
     pub(crate) const MUTED: Value = 255;
 
-    /// Returns marks for all values.
+    /// Returns marks for the values of all people.
     pub(crate) fn all(&self) -> Arc<str> {
         Arc::clone(&self.all)
     }
 
-    /// Returns the last change, which applies to the values [before](Self::before) it.
+    /// Returns marks for the last change. They apply to the values in [`Self::before`].
     pub(crate) fn change(&self) -> Arc<str> {
         Arc::clone(&self.change)
     }
 
-    /// Returns marks for all values before the last change.
+    /// Returns marks for the values of all people before the last change.
     pub(crate) fn before(&self) -> Arc<str> {
         Arc::clone(&self.before)
     }
 
-    /// Starts again with a new list of people.
+    /// Replaces all values after the list of people has changed.
     pub(crate) fn begin(&mut self, values: &[Value]) {
         self.sent = values.to_vec();
         self.all = render_all(values);
         (self.before, self.change) = (Arc::clone(&self.all), Arc::clone(&self.all));
     }
 
-    /// Sends every changed value. Returns whether there is one.
+    /// Makes all changed values the last change. Returns whether any value has changed.
     pub(crate) fn change_to(&mut self, values: &[Value]) -> bool {
         let changes: Vec<usize> = (0..self.sent.len()).filter(|&place| values[place] != self.sent[place]).collect();
         self.send(values, &changes);
         !changes.is_empty()
     }
 
-    /// Sends who began or ended to talk or was muted, and the few levels that have changed most.
+    /// Makes the last change from the people who started or stopped talking or were muted or unmuted, and from the few levels that have
+    /// changed most.
     pub(crate) fn change_levels_to(&mut self, values: &[Value]) -> Urgency {
         let is_level = |value: Value| (1..Self::MUTED).contains(&value);
         let (mut levels, turned): (Vec<usize>, Vec<usize>) = (0..self.sent.len())
@@ -118,14 +119,14 @@ impl Marks {
     }
 }
 
-/// Renders the commonest value as a mark for everybody, and a mark for each person with another value.
+/// Returns the marks for all values: one mark with the most common value for all people, and one for each person with another value.
 fn render_all(values: &[Value]) -> Arc<str> {
     let common = commonest(values);
     let others = (0..EVERYBODY).zip(values.iter().copied()).filter(|(_, value)| *value != common);
     render(std::iter::once((EVERYBODY, common)).chain(others))
 }
 
-/// Returns the commonest value, the smallest of several; 0 if there is none.
+/// Returns the most common value. Returns the smallest of several such values, or 0 if `values` is empty.
 fn commonest(values: &[Value]) -> Value {
     let mut counts = [0_usize; 256];
     values.iter().for_each(|&value| counts[usize::from(value)] += 1);
@@ -152,7 +153,7 @@ mod tests {
         }
     }
 
-    /// Pseudo-random numbers, the same for each run.
+    /// Returns pseudo-random numbers from this seed.
     fn numbers(seed: u32) -> impl Iterator<Item = u32> {
         std::iter::successors(Some(seed), |x| Some(x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223)))
             .map(|x| x >> 8)

@@ -11,13 +11,13 @@ pub(crate) struct Me {
     pub(crate) display: String,
     pub(crate) room: String,
     pub(crate) rate_hz: u32,
-    /// Length of a chunk of the injected stream.
+    /// Length of a chunk of the injected stream, in ms.
     pub(crate) chunk_ms: u64,
-    /// The mixer levels this participant's speech, so the page needn't.
+    /// The mixer adjusts the level of this participant's speech, so the page doesn't.
     pub(crate) levelling: bool,
     /// The page joins with its microphone muted.
     pub(crate) join_muted: bool,
-    /// There is no microphone: the source is a file, or the participant only listens.
+    /// The page shows no microphone, because the source is a file or the participant only listens.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) listen_only: bool,
 }

@@ -1,8 +1,8 @@
 //! Writes one participant's sound into the pipe `mic`.
 //!
-//! Only one source at a time holds the microphone: a newer source takes it, and the older one learns that on its next call.
-//! Samples that the pipe doesn't accept wait in a queue for at most 300 ms, then the oldest are dropped. So a network stall is heard
-//! as a gap and adds no lasting delay.
+//! A source is a page or program that sends sound. Only one source at a time has the microphone. A newer source takes the microphone, and
+//! the next call of the older source fails. Samples that the pipe doesn't accept wait in a queue for at most 300 ms, then the oldest
+//! samples are dropped. So a network stall is audible as a gap and adds no lasting delay.
 
 use crate::status::Status;
 use palabre_host::log_limit::LastWarning;
@@ -12,16 +12,16 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Maximum time that samples wait before they reach the pipe.
+/// Maximum time that samples wait in the queue before they are written to the pipe.
 const MAX_WAIT: Duration = Duration::from_millis(300);
-/// Interval between attempts to open a pipe that has no reader, as while the mixer restarts.
+/// Interval between attempts to open a pipe that has no reader, for example while the mixer restarts.
 const OPEN_INTERVAL: Duration = Duration::from_millis(100);
-/// Maximum number of superseded pages to remember.
+/// Maximum number of remembered IDs of pages that have lost the microphone.
 const MAX_SUPERSEDED_PAGES: usize = 16;
-/// Tolerated clock difference of a capture device: 1 in this number. A source that is faster loses samples.
+/// A capture device may be fast by 1 part in this number. A source that is faster than this loses samples.
 const CLOCK_TOLERANCE: u32 = 1000;
 
-/// How a source sends its sound.
+/// The way in which a source sends its sound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Uplink {
     /// A page, by WebSocket.
@@ -32,12 +32,12 @@ pub(crate) enum Uplink {
     Program,
 }
 
-/// The error of a source that no longer holds the microphone.
+/// Error: the source no longer has the microphone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Superseded {
-    /// Another page or a program took the microphone.
+    /// Another page or a program has taken the microphone.
     ByOther,
-    /// The same page connected again.
+    /// The same page has connected again.
     BySamePage,
 }
 
@@ -52,17 +52,17 @@ pub(crate) struct MicWriter {
 
 #[derive(Debug)]
 struct State {
-    /// Number of the current lease.
+    /// Number of the current lease. A lease with another number has lost the microphone.
     generation: u64,
     uplink: Option<Uplink>,
     page: Option<Box<str>>,
     superseded_pages: VecDeque<Box<str>>,
     pipe: Option<PipeWriter>,
     next_open: Instant,
-    /// Frames that wait, with the time of their arrival.
+    /// Frames that wait for the pipe, each with the time of its arrival.
     queue: VecDeque<(Instant, Vec<i16>)>,
     queued_samples: usize,
-    /// The time until which the samples received so far last when played in real time.
+    /// The time at which the last received sample ends if all samples are played in real time.
     lasts_until: Instant,
     dropped_samples: u64,
     last_warning: LastWarning,
@@ -89,8 +89,8 @@ impl MicWriter {
         Arc::new(Self { path, format, status, state: Mutex::new(state) })
     }
 
-    /// Takes the microphone from any older source. Fails if `page` itself lost it to a newer source before: otherwise two pages that
-    /// reconnect automatically would take it from each other forever.
+    /// Takes the microphone from any older source. Fails if `page` has lost the microphone to a newer source before. Otherwise two pages
+    /// that reconnect automatically would take the microphone from each other forever.
     pub(crate) fn acquire(self: &Arc<Self>, uplink: Uplink, page: Option<&str>) -> Result<Arc<MicLease>, Superseded> {
         let mut state = self.lock();
         if page.is_some_and(|page| state.superseded_pages.iter().any(|old| **old == *page)) {
@@ -103,7 +103,7 @@ impl MicWriter {
                 state.superseded_pages.pop_front();
             }
         }
-        // Consecutive requests of one page may overlap and continue one another.
+        // Consecutive queue requests of one page may overlap, so they share a lease number and a queue.
         let continues = uplink == Uplink::PageQueue && state.uplink.is_none_or(|uplink| uplink == Uplink::PageQueue);
         if !(same_page && continues) {
             state.generation += 1;
@@ -117,7 +117,7 @@ impl MicWriter {
         Ok(Arc::new(MicLease { mic: Arc::clone(self), generation, page: page.map(Into::into) }))
     }
 
-    /// Returns how the current source sends its sound, if there is one.
+    /// Returns the way in which the current source sends its sound, or `None` if no source has the microphone.
     pub(crate) fn uplink(&self) -> Option<Uplink> {
         self.lock().uplink
     }
@@ -135,7 +135,7 @@ impl MicWriter {
         Duration::from_micros(samples as u64 * 1_000_000 / u64::from(self.format.rate.hz()))
     }
 
-    /// Returns how many of the oldest of `samples`, which arrive now, must be dropped so that none waits longer than [`MAX_WAIT`].
+    /// Returns the number of samples to drop, of the `samples` that arrive now, so that no sample waits longer than [`MAX_WAIT`].
     fn excess(&self, state: &mut State, now: Instant, samples: usize) -> usize {
         let start = state.lasts_until.max(now);
         let available = MAX_WAIT.saturating_sub(start - now);
@@ -163,7 +163,7 @@ impl MicWriter {
         }
     }
 
-    /// Opens the pipe if it isn't open; returns whether it is open now.
+    /// Opens the pipe if necessary and possible. Returns whether the pipe is open.
     fn open_pipe(&self, state: &mut State, now: Instant) -> bool {
         if state.pipe.is_none() && now >= state.next_open {
             state.next_open = now + OPEN_INTERVAL;
@@ -186,7 +186,7 @@ impl State {
         self.lasts_until = Instant::now();
     }
 
-    /// Removes the oldest frame; returns its length.
+    /// Removes the oldest frame from the queue. Returns the number of samples in the frame.
     fn pop(&mut self) -> usize {
         let samples = self.queue.pop_front().map_or(0, |(_, frame)| frame.len());
         self.queued_samples -= samples;
@@ -219,7 +219,7 @@ pub(crate) struct MicLease {
 }
 
 impl MicLease {
-    /// Writes live sound. Drops the oldest samples if they would have to wait longer than [`MAX_WAIT`].
+    /// Writes live sound. Drops the oldest of these samples if they would have to wait longer than [`MAX_WAIT`].
     pub(crate) fn write_live(&self, now: Instant, samples: &[i16]) -> Result<(), Superseded> {
         let mut state = self.lock()?;
         let excess = self.mic.excess(&mut state, now, samples.len());
@@ -254,7 +254,7 @@ impl MicLease {
         }
     }
 
-    /// Locks the state if this lease is still the current one.
+    /// Locks the state, or fails if a newer lease has the microphone.
     fn lock(&self) -> Result<MutexGuard<'_, State>, Superseded> {
         let state = self.mic.lock();
         if state.generation == self.generation {
@@ -271,7 +271,7 @@ impl Drop for MicLease {
             state.uplink = None;
             let dropped = std::mem::take(&mut state.dropped_samples);
             if dropped > 0 {
-                log::debug!("dropped {dropped} samples that arrived too late");
+                log::debug!("dropped {dropped} samples of the participant's sound that arrived too late");
             }
         }
         self.mic.status.changed();

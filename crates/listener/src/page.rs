@@ -1,11 +1,11 @@
-//! The page's files, compiled into the program, so that the sandboxed process reads none at run time.
+//! Serves the page's files. They are compiled into the program, so the sandboxed process reads no files of the page at run time.
 
 use crate::http::{Head, Response};
 use palabre_config::hex;
 use sha2::{Digest as _, Sha256};
 
 struct File {
-    /// Path below `page/`, with `/` between folders.
+    /// Path of the file below `page/`, with `/` between folders.
     name: &'static str,
     bytes: &'static [u8],
 }
@@ -23,7 +23,7 @@ pub(crate) fn index(head: &Head) -> Response {
 /// Returns the response to `GET /page/NAME`. Only names in the table are served; NAME is never used as a path.
 pub(crate) fn file(head: &Head, name: &str) -> Response {
     let Some(file) = FILES.iter().find(|file| file.name == name) else {
-        return moved(name).unwrap_or_else(|| Response::text(404, "no such file"));
+        return moved(name).unwrap_or_else(|| Response::text(404, "the page has no file with this name"));
     };
     let tag = entity_tag(file.bytes);
     let known = head.all("if-none-match").flat_map(|tags| tags.split(',')).any(|known| known.trim() == tag);
@@ -35,8 +35,8 @@ pub(crate) fn file(head: &Head, name: &str) -> Response {
         .with("Content-Security-Policy", content_security_policy(head))
 }
 
-/// Redirects a bare file name to the file in its folder. A page that was opened before the files had folders still loads worklets and
-/// icons by their bare names.
+/// Returns a redirect from a file name without folder to the file in its folder. A page from an older version, whose files had no
+/// folders, still loads worklets and icons by such names.
 fn moved(name: &str) -> Option<Response> {
     let file = FILES.iter().find(|file| file.name.rsplit_once('/').is_some_and(|(_, last)| last == name))?;
     Some(Response::new(303).with("Location", file.name))
@@ -46,7 +46,8 @@ fn entity_tag(bytes: &[u8]) -> String {
     format!("\"{}\"", hex::encode(&Sha256::digest(bytes)[..8]))
 }
 
-/// Returns a policy that allows only this origin. `wss:` is named because `'self'` doesn't cover it in Safari 15.
+/// Returns a `Content-Security-Policy` that allows only this origin. It names the `wss:` address because `'self'` doesn't include
+/// WebSockets in Safari 15.
 fn content_security_policy(head: &Head) -> String {
     let plain = |host: &&str| host.bytes().all(|b| b.is_ascii_alphanumeric() || b".:-[]".contains(&b));
     let socket = head.field("host").filter(plain).map(|host| format!(" wss://{host}")).unwrap_or_default();

@@ -1,14 +1,14 @@
-//! Encodes the records of the injected stream: `docs/injected-stream.md`, section *GET /listen*.
+//! Encodes the records of the injected stream. For their format see `docs/injected-stream.md`, section *GET /listen*.
 //!
-//! A record's data are in a `<b>` element; the script after it is constant. Browsers keep every distinct script text, and a constant one
-//! can be allowed by its hash.
+//! A record's data are in a `<b>` element, and a constant script follows. The script is constant because browsers keep every distinct
+//! script text in memory, and because the policy can allow it by its hash.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use palabre_config::hex;
 use sha2::{Digest as _, Sha256};
 
-/// The announced length, which the stream never reaches: 10¹² bytes last 88 days at 131 kB/s.
+/// The `Content-Length` of the stream, which the stream never reaches: 10¹² bytes last 88 days at 131 kB/s.
 pub(crate) const CONTENT_LENGTH: u64 = 1_000_000_000_000;
 
 /// The script of the prologue. It defines `p`, which passes a record to the page and removes it from the document.
@@ -18,7 +18,7 @@ const PROLOGUE_SCRIPT: &str = "function p(){var s=document.currentScript,b=s.pre
 /// The script of every record.
 const RECORD_SCRIPT: &str = "p()";
 
-/// Returns the beginning of the document.
+/// Returns the HTML before the first record.
 pub(crate) fn prologue() -> String {
     format!("<!doctype html><meta charset=utf-8><title>Palabre</title><script>{PROLOGUE_SCRIPT}</script>")
 }
@@ -37,7 +37,7 @@ pub(crate) fn hello(seq: u64, me: &str) -> Vec<u8> {
     wrap(&format!("0,{seq},{}", BASE64.encode(me)))
 }
 
-/// Encodes a sound record. `levels`: marks in base64, empty if nothing has changed.
+/// Encodes a sound record. `gap`: samples are missing before it. `levels`: marks in base64, empty if no level has changed.
 pub(crate) fn sound(seq: u64, gap: bool, rate_hz: u32, samples: &[i16], levels: &str) -> Vec<u8> {
     let wav = palabre_sound::wav::little(rate_hz, samples);
     let mut text = String::with_capacity(wav.len().div_ceil(3) * 4 + levels.len() + 32);
@@ -48,32 +48,32 @@ pub(crate) fn sound(seq: u64, gap: bool, rate_hz: u32, samples: &[i16], levels: 
     wrap(&text)
 }
 
-/// Encodes a silence record. `levels` as for [`sound`].
+/// Encodes a silence record. `levels`: marks in base64, empty if no level has changed.
 pub(crate) fn silence(seq: u64, levels: &str) -> Vec<u8> {
     wrap(&format!("2,{seq},{levels}"))
 }
 
-/// Encodes a room record. `people`: the JSON in base64. `states`: marks in base64.
+/// Encodes a room record. `people`: the JSON list of people in base64. `states`: marks in base64.
 pub(crate) fn room(seq: u64, people: &str, states: &str) -> Vec<u8> {
     wrap(&format!("3,{seq},{people},{states},{}", tag(people)))
 }
 
-/// Returns the tag of a list of people: 64 bits of its SHA-256, the same in every process.
+/// Returns the tag that identifies a list of people: 64 bits of the list's SHA-256. It is the same in every process.
 pub(crate) fn tag(people: &str) -> String {
     hex::encode(&Sha256::digest(people)[..8])
 }
 
-/// Encodes a message record. `text`: the JSON in base64.
+/// Encodes a message record. `text`: the message's JSON in base64.
 pub(crate) fn message(seq: u64, text: &str) -> Vec<u8> {
     wrap(&format!("4,{seq},{text}"))
 }
 
-/// Encodes a states record. `marks`: in base64.
+/// Encodes a states record. `marks`: the changed states as marks in base64.
 pub(crate) fn states(seq: u64, marks: &str) -> Vec<u8> {
     wrap(&format!("6,{seq},{marks}"))
 }
 
-/// Encodes a moved record: another process serves. `last`: this stream ends.
+/// Encodes a moved record: another process answers new requests from now on. `last`: the stream ends with this record.
 pub(crate) fn moved(seq: u64, last: bool) -> Vec<u8> {
     wrap(&format!("5,{seq},{}", u8::from(last)))
 }
@@ -142,7 +142,7 @@ mod tests {
     fn policy_allows_only_the_two_scripts() {
         let policy = content_security_policy();
         assert_eq!(policy.matches("'sha256-").count(), 2);
-        // printf 'p()' | openssl dgst -sha256 -binary | base64
+        // The hash is the output of: printf 'p()' | openssl dgst -sha256 -binary | base64
         assert!(policy.contains("'sha256-qaAEuYCQWUNzO6MYI1sPGKThSJvYQFnEjU/4cSX4EfY='"));
         assert!(!policy.contains("unsafe-inline"));
     }

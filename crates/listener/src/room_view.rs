@@ -1,5 +1,6 @@
-//! What pages show of the room: who is here, who talks and whether it is recorded, from the files `names` and `levels` and the existence of
-//! the pipe `recording`. A file is read again when it was replaced; one that can't be read is tried again and changes nothing meanwhile.
+//! The state of the room that pages show: who is connected, who talks, and whether the room is recorded. The sources are the files `names`
+//! and `levels`, and the existence of the pipe `recording`. A replaced file is read again. If reading a file fails, the previous content
+//! stays valid and reading is tried again.
 
 use crate::marks::{Marks, Urgency, Value, level_value};
 use crate::record;
@@ -10,13 +11,13 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// States of a person, as bits.
+/// Bits of a person's state: connected, hand raised, microphone muted, and no microphone.
 const HERE: Value = 1;
 const HAND: Value = 2;
 const MUTED: Value = 4;
 const LISTENING: Value = 8;
 
-/// The room as the files described it last. Texts are base64, as in records.
+/// The state of the room when the files were read last. `people` is base64, as in a room record.
 #[derive(Debug)]
 pub(crate) struct RoomView {
     room: Option<RoomDir>,
@@ -25,15 +26,15 @@ pub(crate) struct RoomView {
     levels_seen: Option<FileStamp>,
     people: Arc<str>,
     places: BTreeMap<Name, u16>,
-    /// What was sent of each person's state.
+    /// The state of each person that was sent last.
     pub(crate) states: Marks,
-    /// What was sent of each person's level.
+    /// The level of each person that was sent last.
     pub(crate) levels: Marks,
     last_warning: LastWarning,
 }
 
 impl RoomView {
-    /// Reads the files. Without a room nobody is in it.
+    /// Reads the files. If `room` is `None`, the list of people is empty.
     pub(crate) fn new(room: Option<RoomDir>) -> Self {
         let mut view = Self {
             room,
@@ -51,12 +52,12 @@ impl RoomView {
         view
     }
 
-    /// Returns who belongs to the room, and whether it is recorded.
+    /// Returns the list of people and whether the room is recorded, as JSON in base64.
     pub(crate) fn people(&self) -> Arc<str> {
         Arc::clone(&self.people)
     }
 
-    /// Reads `names` if it was replaced, or if a recording began or ended.
+    /// Reads the file `names` if it was replaced, or if a recording has begun or ended.
     pub(crate) fn look_at_names(&mut self) -> Urgency {
         let recorded = changed(self.room.as_ref(), "recording", &mut self.recording_seen).is_some();
         let Some(room) =
@@ -66,7 +67,7 @@ impl RoomView {
         };
         let names = room.names();
         let Some(mut members) = self.unless_failed(names) else {
-            // Unlike any stamp, so it is read again.
+            // `None` differs from the stamp of any file, so `names` is read again.
             self.names_seen = None;
             return Urgency::None;
         };
@@ -77,14 +78,14 @@ impl RoomView {
             self.places = members.into_iter().map(|member| member.name).zip(0..).collect();
             self.states.begin(&states);
             self.levels.begin(&vec![0; states.len()]);
-            // Each level belongs to another place now.
+            // Read `levels` again, because the indexes of the people have changed.
             self.levels_seen = None;
             return Urgency::Everything;
         }
         if self.states.change_to(&states) { Urgency::Urgent } else { Urgency::None }
     }
 
-    /// Reads `levels` if it was replaced.
+    /// Reads the file `levels` if it was replaced.
     pub(crate) fn look_at_levels(&mut self) -> Urgency {
         let Some(room) = changed(self.room.as_ref(), "levels", &mut self.levels_seen) else {
             return Urgency::None;
@@ -108,7 +109,7 @@ impl RoomView {
             Ok(content) => Some(content),
             Err(error) => {
                 if let Some(error) = self.last_warning.unless_repeated(error.to_string()) {
-                    log::warn!("{error}; pages show what it contained before");
+                    log::warn!("{error}; pages show the previous content of this file");
                 }
                 None
             }
@@ -257,7 +258,7 @@ mod tests {
         room.write_names(&[Member::new(name("alice"), "Alice", true)]).unwrap();
         let mut view = RoomView::new(Some(room.clone()));
         let (people, states) = (view.people(), view.states.all());
-        // The same stamp as the valid file that follows, as after an error of read(2).
+        // The invalid file has the same stamp as the valid file that replaces it, as after an error of read(2).
         let time = std::time::UNIX_EPOCH;
         let write = |text: &[u8]| {
             std::fs::write(&names, text).unwrap();

@@ -1,4 +1,4 @@
-//! Chooses the handler of each request, as in the table at the top of `docs/injected-stream.md`.
+//! Chooses the handler for each request by path and method. The table at the top of `docs/injected-stream.md` lists the requests.
 
 use crate::connection::{After, Connection};
 use crate::http::{Head, Response};
@@ -6,7 +6,7 @@ use crate::state::Listener;
 use crate::{api, enter, page, speak, stream, wav_stream};
 use std::io;
 
-/// Methods that exist (RFC 9110 §9, RFC 5789): a path that doesn't support one answers 405. Other methods are answered 501.
+/// The methods of HTTP (RFC 9110 §9, RFC 5789). A path that doesn't support one of these methods answers 405. Other methods get 501.
 const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
 
 /// Answers one request. Calls `on_authenticated` as soon as the request is authenticated.
@@ -17,13 +17,13 @@ pub(crate) fn answer(
     on_authenticated: impl FnOnce(),
 ) -> io::Result<After> {
     if !METHODS.contains(&head.method.as_str()) {
-        return connection.answer(head, &Response::text(501, "this method is not known here"), false);
+        return connection.answer(head, &Response::text(501, "this HTTP method is not supported"), false);
     }
     if head.path == "/enter" && listener.auth.has_invitation() {
         return enter::serve(connection, head, listener);
     }
     let Some(credential) = listener.auth.authenticate(head) else {
-        // One unauthenticated request per connection: the next attempt must get a connection slot again.
+        // Close the connection after one unauthenticated request, so that the client needs a new connection slot for its next attempt.
         return connection.answer(head, &listener.auth.unauthorized(head), false);
     };
     on_authenticated();
@@ -37,7 +37,11 @@ pub(crate) fn answer(
         "/speak" | "/say" | "/show" | "/without" | "/report"
             if !only_reads(head, is_get) && !credential.may_write(head) =>
         {
-            connection.answer(head, &Response::text(403, "this request comes from another page"), listener.keeps())
+            connection.answer(
+                head,
+                &Response::text(403, "refused: a page of another origin sent this request"),
+                listener.keeps(),
+            )
         }
         "/speak" => speak::serve(connection, head, listener),
         "/say" | "/show" | "/without" | "/report" => api::serve(connection, head, listener),
@@ -45,7 +49,7 @@ pub(crate) fn answer(
     }
 }
 
-/// Returns whether the request changes nothing. A GET of `/speak` does: it opens the WebSocket for the microphone.
+/// Returns whether the request changes nothing. A GET of `/speak` opens the WebSocket for the microphone, so it counts as a change.
 fn only_reads(head: &Head, is_get: bool) -> bool {
     is_get && head.path != "/speak"
 }
@@ -54,7 +58,7 @@ fn file(head: &Head, listener: &Listener, is_get: bool) -> Response {
     let name = head.path.strip_prefix("/page/");
     let is_known = matches!(head.path.as_str(), "/" | "/me" | "/listen" | "/listen.wav") || name.is_some();
     match (head.path.as_str(), head.parameter("key")) {
-        _ if !is_known => Response::text(404, "there is nothing here"),
+        _ if !is_known => Response::text(404, "there is no page at this address"),
         _ if !is_get => Response::method_not_allowed("GET, HEAD"),
         ("/", Some(key)) => listener.auth.sign_in(key),
         ("/", None) => page::index(head),

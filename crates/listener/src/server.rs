@@ -1,4 +1,4 @@
-//! The main thread: waits for connections and signals and reports to the supervisor, in one poll(2). Each connection gets a thread.
+//! The main thread: waits in poll(2) for connections and signals, and sends reports to the supervisor. Each connection gets a thread.
 
 use crate::api::Api;
 use crate::connection::{After, Connection, HeadError};
@@ -22,29 +22,29 @@ use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Timeout for the next request of a connection.
+/// Timeout for the next request on an authenticated connection.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
-/// The same before the connection is authenticated.
+/// Timeout for a request on an unauthenticated connection.
 const UNAUTHENTICATED_TIMEOUT: Duration = Duration::from_secs(10);
-/// Stack of a connection's thread.
+/// Stack size of a connection's thread.
 const STACK_BYTES: usize = 128 * 1024;
-/// Pause after accept(2) has failed, for example for want of file descriptors.
+/// Pause after accept(2) has failed, for example because no file descriptor is free.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Interval between checks whether requests in progress have ended, before the process exits.
 const EXIT_INTERVAL: Duration = Duration::from_millis(10);
 
-/// The socket and everything that serves its connections.
+/// The server: the listening socket and the objects that serve its connections.
 pub(crate) struct Server {
     socket: TcpListener,
     listener: Arc<Listener>,
     slots: Arc<Slots>,
     log_limits: Arc<LogLimits>,
     signals: Signals,
-    /// `None` if the certificate was made at the start.
+    /// `None` if this process created its own certificate.
     tls_files: Option<TlsFiles>,
 }
 
-/// Log lines that any client can cause: each at most once in 10 s.
+/// Rate limits for log lines that any client can cause: each line at most once in 10 s.
 #[derive(Debug)]
 struct LogLimits {
     full: LogLimit,
@@ -60,21 +60,22 @@ impl LogLimits {
 }
 
 impl Server {
-    /// Serves at most `connections` at once.
+    /// Creates a server that serves at most `connections` connections at a time.
     pub(crate) fn new(
         socket: TcpListener,
         listener: Arc<Listener>,
         connections: usize,
         tls_files: Option<TlsFiles>,
     ) -> Result<Self> {
-        // The next process accepts from the same socket, so a connection may be gone after poll(2).
-        socket.set_nonblocking(true).context("unable to prepare the socket")?;
-        let signals = Signals::new(&[SIGTERM, SIGINT, SIGHUP, SIGUSR1]).context("unable to receive signals")?;
+        // The next process shares this socket. It may accept a connection that poll(2) has reported here, and accept(2) must not block.
+        socket.set_nonblocking(true).context("unable to make the listening socket non-blocking")?;
+        let signals =
+            Signals::new(&[SIGTERM, SIGINT, SIGHUP, SIGUSR1]).context("unable to set up the handling of signals")?;
         let slots = Slots::new(connections, Arc::clone(&listener.handover));
         Ok(Self { socket, listener, slots, log_limits: Arc::new(LogLimits::new()), signals, tls_files })
     }
 
-    /// Serves until SIGTERM or SIGINT, or until another process serves (SIGUSR1): see [`crate::handover`].
+    /// Serves until SIGTERM, SIGINT or SIGUSR1. For the end of open connections see [`crate::handover`].
     pub(crate) fn run(mut self) -> Result<()> {
         notify::ready();
         let mut last = LastReport::default();
@@ -82,7 +83,8 @@ impl Server {
         while self.listener.handover.is_serving() {
             let timeout = due.map(|due| due.saturating_duration_since(Instant::now()));
             let fds = [self.socket.as_fd(), self.signals.as_fd(), self.listener.status.as_fd()];
-            let ready = wait::readable(&fds, timeout).context("unable to wait for connections")?;
+            let ready =
+                wait::readable(&fds, timeout).context("unable to wait for connections and signals with poll(2)")?;
             while let Some(signal) = self.signals.try_next() {
                 self.on_signal(signal);
             }
@@ -111,12 +113,12 @@ impl Server {
     fn leave(&self, reason: Reason) {
         notify::stopping();
         self.listener.handover.begin(reason, Instant::now());
-        // Before a stream is told to move: its page must not send the next request to this process.
+        // Close idle connections before a stream gets `moved`. Otherwise the page could send its next request to this process.
         self.slots.close_idle();
         self.listener.ear.announce_handover();
     }
 
-    /// Sends the supervisor a report if one is due. Returns when the next one may be.
+    /// Sends the supervisor a report if one is due. Returns the time at which to call this function again, or `None` to wait for a change.
     fn report(&self, last: &mut LastReport) -> Option<Instant> {
         let speaking = match self.listener.microphone.as_ref().and_then(|microphone| microphone.uplink()) {
             Some(Uplink::WebSocket) => Speaking::Ws,
@@ -166,7 +168,7 @@ impl Server {
     fn admit(&self, tcp: TcpStream) {
         match self.slots.take(&tcp, Instant::now()) {
             Some(slot) => self.spawn(tcp, slot),
-            // Dropping it closes the connection, so the client needn't wait.
+            // The connection is closed when `tcp` is dropped, so the client doesn't wait.
             None => self.log_limits.full.log(
                 Level::Info,
                 Instant::now(),
@@ -180,11 +182,15 @@ impl Server {
         let work = move || serve(tcp, slot, &listener, &log_limits);
         let spawned = std::thread::Builder::new().name("connection".into()).stack_size(STACK_BYTES).spawn(work);
         if let Err(error) = spawned {
-            self.log_limits.accept.log(Level::Info, Instant::now(), format_args!("unable to start a thread: {error}"));
+            self.log_limits.accept.log(
+                Level::Info,
+                Instant::now(),
+                format_args!("unable to start a thread for a connection: {error}"),
+            );
         }
     }
 
-    /// Waits until no request is in progress. A second SIGTERM or SIGINT ends the wait.
+    /// Waits until no request is in progress or the exit deadline has passed. A second SIGTERM or SIGINT ends the wait.
     fn wait_for_requests(&mut self) {
         let deadline = self.listener.handover.exit_deadline(Instant::now());
         while self.slots.busy() > 0 && Instant::now() < deadline {
@@ -197,27 +203,27 @@ impl Server {
 }
 
 fn serve(tcp: TcpStream, mut slot: Slot, listener: &Listener, log_limits: &LogLimits) {
-    // The accepted socket doesn't inherit O_NONBLOCK: accept(2).
+    // `tcp` blocks: a socket from accept(2) doesn't inherit O_NONBLOCK.
     let stream = match tls::accept(tcp, listener.tls()) {
         Ok(stream) => stream,
         Err(error) => {
             let (tls, now) = (&log_limits.tls, Instant::now());
             match tls::is_timeout(&error) {
-                true => tls.log(Level::Info, now, "a TLS handshake took too long"),
+                true => tls.log(Level::Info, now, "a TLS handshake took more than 5 s"),
                 false => tls.log(Level::Info, now, format_args!("a TLS handshake failed: {error}")),
             }
             return;
         }
     };
     let mut connection = Connection::new(stream);
-    // An error concerns only this client, which is gone.
+    // An error means that this client has disconnected. It needs no log line.
     let _ = requests(&mut connection, &mut slot, listener);
     let _busy = slot.busy();
     connection.close();
 }
 
 fn requests(connection: &mut Connection, slot: &mut Slot, listener: &Listener) -> io::Result<()> {
-    // `None` when another process serves; then one request is answered.
+    // `None` during a handover. Then this connection is closed after one request.
     let mut idle = slot.idle();
     loop {
         let timeout = if slot.is_authenticated() { IDLE_TIMEOUT } else { UNAUTHENTICATED_TIMEOUT };

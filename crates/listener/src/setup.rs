@@ -26,11 +26,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Name of the participant, and of the cookie, for `--source`.
+/// Name of the participant with `--source`. It is part of the cookie's name.
 const SOURCE_NAME: &str = "source";
-/// Default port for `--source`.
+/// Default port with `--source`.
 const SOURCE_PORT: u16 = 9001;
-/// Maximum length of a key file.
+/// Maximum length of a file with an access key.
 const MAX_KEY_FILE_BYTES: u64 = 4096;
 
 /// Runs the listener until a signal ends it.
@@ -40,8 +40,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     }
     let instance = args.name.as_ref().map_or(SOURCE_NAME, Name::as_str);
     logging::init("palabre-listener", Some(instance), args.verbose);
-    let inherited =
-        sockets::inherited().map_err(|e| Failure::system(format!("unable to use the inherited socket: {e}")))?;
+    let inherited = sockets::inherited()
+        .map_err(|e| Failure::system(format!("unable to use the inherited listening socket: {e}")))?;
     if let Err(error) = process::not_dumpable() {
         log::warn!("unable to protect the memory of this process: {error}");
     }
@@ -51,7 +51,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let server = match (&args.name, &args.source) {
         (_, Some(source)) => serve_file(args, source, inherited)?,
         (Some(name), None) => serve_participant(args, name, inherited)?,
-        (None, None) => return Err(Failure::usage("a participant or --source is needed")),
+        (None, None) => {
+            return Err(Failure::usage("missing argument: give the name of a participant or --source FILE"));
+        }
     };
     server.run().map_err(Failure::system)
 }
@@ -106,7 +108,8 @@ fn serve_participant(args: &Args, name: &Name, inherited: Option<TcpListener>) -
     Server::new(socket, Arc::new(listener), config.limits.connections, Some(tls_files)).map_err(Failure::system)
 }
 
-/// Creates room and pipes as the supervisor does. Only the supervisor writes `names`; without that file, pages list only talkers.
+/// Creates the directory of the room and the participant's pipes, as the supervisor does. This doesn't create the file `names`, so the
+/// page's list of people is empty.
 fn make_room(config: &palabre_config::Server, participant: &Participant, room: &RoomDir) -> Result<(), RoomError> {
     process::share_with_the_group_only();
     if !room.path().exists() {
@@ -154,8 +157,8 @@ fn socket(inherited: Option<TcpListener>, bind: std::net::IpAddr, port: u16) -> 
     }
 }
 
-/// Returns the format for a file: its own rate if a room may have it, else 24000 or 48000 Hz, the next higher one if there is one;
-/// 24000 Hz if the file doesn't exist.
+/// Returns the format for streaming a WAV file: the file's own rate if rooms support this rate, otherwise 24000 Hz for lower rates and
+/// 48000 Hz for higher rates. Returns 24000 Hz if the file doesn't exist.
 fn file_format(source: &Path) -> Format {
     let head = File::open(source).ok().and_then(|mut file| palabre_sound::wav::Head::read(&mut file).ok());
     let rate_hz = head.map_or(24_000, |head| head.rate_hz);
@@ -165,7 +168,7 @@ fn file_format(source: &Path) -> Format {
 
 fn source_key(file: Option<&Path>) -> Result<Key> {
     let Some(path) = file else {
-        return Key::generate().context("unable to create a key");
+        return Key::generate().context("unable to create an access key");
     };
     let mut text = String::new();
     File::open(path)
@@ -180,7 +183,11 @@ fn source_tls(args: &Args, host: &str) -> Result<(Arc<ServerConfig>, Option<TlsF
         return Ok((tls, Some(tls_files)));
     }
     let hosts = [host.to_owned(), "127.0.0.1".into(), "::1".into()];
-    let own = certificate::self_signed(&hosts).context("unable to create a certificate")?;
-    log::info!("created a certificate for {}; its pin is {}", hosts.join(", "), own.spki_pin_base64);
+    let own = certificate::self_signed(&hosts).context("unable to create a self-signed certificate")?;
+    log::info!(
+        "created a self-signed certificate for {}; the SHA-256 pin of its public key is {}",
+        hosts.join(", "),
+        own.spki_pin_base64
+    );
     Ok((tls::config(own.cert_pem.as_bytes(), own.key_pem.as_bytes())?, None))
 }

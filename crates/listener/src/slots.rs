@@ -1,10 +1,11 @@
-//! The connection limit: how many connections there are at once, and how many of them are unauthenticated.
+//! Limits the number of connections, and the number of unauthenticated connections among them.
 //!
-//! Unauthenticated connections get at most half of the slots, so that the participant always finds one. If no slot is free, a new
-//! connection is refused, unless an unauthenticated one has had enough time to send a request with the access key: the oldest of these is closed.
+//! Unauthenticated connections get at most half of the slots, so that the participant always gets a slot. If no slot is free, a new
+//! connection is refused, or takes the slot of the oldest unauthenticated connection. That connection is closed, but only if it has had
+//! enough time to send a request with the access key.
 //!
-//! Connections that wait for another request are known here, because a process that leaves closes them first: a browser would send its
-//! next request on one of them, and reach this process again instead of the next one.
+//! This module also lists idle connections, which wait for another request. A process that is being replaced closes them first.
+//! Otherwise a browser could send its next request on an idle connection, to this process instead of the next process.
 
 use crate::handover::Handover;
 use std::net::{Shutdown, TcpStream};
@@ -12,10 +13,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Minimum time that an unauthenticated connection has: a handshake and a request over a slow network.
+/// Minimum time before an unauthenticated connection may be closed for a new one. It is enough for a handshake and a request over a
+/// slow network.
 const MIN_TIME: Duration = Duration::from_secs(2);
 
-/// All slots.
+/// The slots of all connections.
 #[derive(Debug)]
 pub(crate) struct Slots {
     max: usize,
@@ -28,9 +30,9 @@ pub(crate) struct Slots {
 struct State {
     taken: usize,
     next_id: u64,
-    /// In the order in which they came.
+    /// Unauthenticated connections, the oldest first.
     unauthenticated: Vec<Unauthenticated>,
-    /// Connections between two requests.
+    /// Connections that wait for another request, with the IDs of their slots.
     idle: Vec<(u64, Arc<TcpStream>)>,
 }
 
@@ -46,14 +48,14 @@ impl Slots {
         Arc::new(Self { max: max.max(2), handover, state: Mutex::default(), busy: AtomicUsize::new(0) })
     }
 
-    /// Returns a slot for a new connection, if one is free.
+    /// Returns a slot for a new connection, or `None` if no slot is free and none can be freed.
     pub(crate) fn take(self: &Arc<Self>, tcp: &TcpStream, now: Instant) -> Option<Slot> {
         let tcp = Arc::new(tcp.try_clone().ok()?);
         let mut state = self.state();
         if state.unauthenticated.len() >= self.max / 2 || state.taken >= self.max {
             let oldest = state.unauthenticated.first();
             let oldest = oldest.filter(|it| now.saturating_duration_since(it.since) >= MIN_TIME)?;
-            // Its thread notices and ends; its slot counts as free from now on.
+            // The thread of the oldest connection notices this and ends. The connection's slot counts as free from now on.
             let _ = oldest.tcp.shutdown(Shutdown::Both);
             state.unauthenticated.remove(0);
             state.taken -= 1;
@@ -70,11 +72,11 @@ impl Slots {
         self.busy.load(Ordering::Acquire)
     }
 
-    /// Closes the connections that wait for another request. Call it when the handover has begun, after which none begins to wait.
+    /// Closes the connections that wait for another request. Call this after the handover has begun, when no more connections become idle.
     pub(crate) fn close_idle(&self) {
         let mut state = self.state();
         for (_, tcp) in state.idle.drain(..) {
-            // It may be closed already.
+            // The error is ignored: the connection may be closed already.
             let _ = tcp.shutdown(Shutdown::Both);
         }
     }
@@ -85,7 +87,7 @@ impl Slots {
 }
 
 impl State {
-    /// Returns whether it was still there.
+    /// Removes a connection from the unauthenticated ones. Returns whether it was among them.
     fn remove_unauthenticated(&mut self, id: u64) -> bool {
         let before = self.unauthenticated.len();
         self.unauthenticated.retain(|it| it.id != id);
@@ -93,7 +95,7 @@ impl State {
     }
 }
 
-/// The slot of one connection. Dropping it frees it.
+/// The slot of one connection. Dropping this frees the slot.
 #[derive(Debug)]
 pub(crate) struct Slot {
     slots: Arc<Slots>,
@@ -103,7 +105,7 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    /// Marks the connection as waiting for another request. Returns `None` if this process serves no other.
+    /// Marks the connection as waiting for another request. Returns `None` if this process answers no more requests after the current one.
     pub(crate) fn idle(&self) -> Option<Idle> {
         let mut state = self.slots.state();
         if !self.slots.handover.is_serving() {
@@ -113,12 +115,12 @@ impl Slot {
         Some(Idle { slots: Arc::clone(&self.slots), id: self.id })
     }
 
-    /// The connection has sent the access key.
+    /// Marks the connection as authenticated.
     pub(crate) fn authenticated(&mut self) {
         if !std::mem::replace(&mut self.is_authenticated, true) {
             let mut state = self.slots.state();
             if !state.remove_unauthenticated(self.id) {
-                // It was closed in this moment and counts again until it ends.
+                // Another thread has just closed this connection for a new one. This connection takes a slot again until it ends.
                 state.taken += 1;
             }
         }
@@ -128,7 +130,7 @@ impl Slot {
         self.is_authenticated
     }
 
-    /// Counts a request in progress.
+    /// Counts a request as in progress until the returned value is dropped.
     pub(crate) fn busy(&self) -> Busy {
         self.slots.busy.fetch_add(1, Ordering::AcqRel);
         Busy(Arc::clone(&self.slots))
@@ -152,7 +154,7 @@ pub(crate) struct Idle {
 }
 
 impl Idle {
-    /// A request has come. Returns `false` if the connection was closed before, so that a response would not arrive.
+    /// Marks the connection as no longer idle, because a request has arrived. Returns `false` if [`Slots::close_idle`] has closed it.
     pub(crate) fn end(self) -> bool {
         self.remove()
     }
@@ -225,7 +227,7 @@ mod tests {
         let third = slots.take(&tcp, now + MIN_TIME).unwrap();
         assert!(slots.take(&tcp, now + MIN_TIME).is_none(), "the second is too new");
         assert_eq!(slots.state().taken, 2);
-        // Too late: it was closed, and counts until its thread ends.
+        // `first` was closed before it authenticated. It takes a slot until its thread ends.
         first.authenticated();
         assert_eq!(slots.state().taken, 3);
         drop((first, second, third));

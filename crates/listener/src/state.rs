@@ -1,4 +1,4 @@
-//! What all connections of a listener share.
+//! The objects that all connections of a listener share.
 
 use crate::api::Api;
 use crate::auth::Authenticator;
@@ -12,21 +12,21 @@ use rustls::ServerConfig;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
-/// What all connections share.
+/// The objects that all connections of a listener share.
 #[derive(Debug)]
 pub(crate) struct Listener {
     /// The JSON of `GET /me`.
     pub(crate) me_json: String,
     pub(crate) format: Format,
-    /// Length of a chunk of the injected stream.
+    /// Length of a chunk of the injected stream, in ms.
     pub(crate) chunk_ms: u64,
-    /// Checks access keys.
+    /// Authenticates requests.
     pub(crate) auth: Authenticator,
     pub(crate) handover: Arc<Handover>,
     pub(crate) ear: Arc<Ear>,
-    /// `None` where there is no microphone.
+    /// `None` if the source is a file or the participant only listens.
     pub(crate) microphone: Option<Arc<MicWriter>>,
-    /// `None` for a file.
+    /// `None` if the source is a file.
     pub(crate) api: Option<Api>,
     /// Wakes the main thread to report to the supervisor.
     pub(crate) status: Arc<Status>,
@@ -57,7 +57,7 @@ impl Listener {
         *self.tls.write().unwrap_or_else(PoisonError::into_inner) = tls;
     }
 
-    /// Returns whether a microphone must end because another process serves.
+    /// Returns whether microphones must end because this process stops or is replaced.
     pub(crate) fn is_over(&self) -> bool {
         self.handover.ends_microphones(Instant::now())
     }

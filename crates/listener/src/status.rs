@@ -1,8 +1,7 @@
-//! When the main thread reports to the supervisor.
+//! Controls when the main thread sends reports to the supervisor.
 //!
-//! Other threads signal a change ([`Status::changed`]); the main thread, which waits for connections and signals anyway, makes the
-//! report and sends it. A change of state is reported after at most half a second, a change of counters alone after at most ten
-//! seconds.
+//! Other threads call [`Status::changed`] to wake the main thread, which creates the report and sends it. A change of state is reported
+//! after at most half a second. A change of counters alone is reported after at most ten seconds.
 
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -11,12 +10,12 @@ use std::time::{Duration, Instant};
 
 use palabre_config::control::{ListenerReport, Speaking};
 
-/// Minimum time between two reports.
+/// Minimum interval between two reports.
 const STATE_INTERVAL: Duration = Duration::from_millis(500);
-/// Minimum time between two reports that differ only in their counters.
+/// Minimum interval between two reports that differ only in their counters.
 const COUNTERS_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Wakes the main thread when something that it reports may have changed.
+/// Wakes the main thread when a value in its report may have changed.
 #[derive(Debug)]
 pub struct Status {
     sender: UnixStream,
@@ -24,7 +23,7 @@ pub struct Status {
 }
 
 impl Status {
-    /// Makes the pair of sockets.
+    /// Creates the pair of sockets.
     pub fn new() -> io::Result<Self> {
         let (sender, receiver) = UnixStream::pair()?;
         sender.set_nonblocking(true)?;
@@ -34,11 +33,11 @@ impl Status {
 
     /// Wakes the main thread.
     pub fn changed(&self) {
-        // A full socket wakes it already.
+        // If the write fails because the socket is full, earlier bytes already wake the main thread.
         let _ = (&self.sender).write(&[1]);
     }
 
-    /// Forgets the changes so far.
+    /// Discards the notifications that have arrived, so that the socket is no longer readable.
     pub fn clear(&self) {
         let mut bytes = [0; 64];
         while (&self.receiver).read(&mut bytes).is_ok_and(|count| count == bytes.len()) {}
@@ -51,15 +50,15 @@ impl AsFd for Status {
     }
 }
 
-/// The last report, and when it was sent.
+/// The last report and the time when it was sent.
 #[derive(Debug, Default)]
 pub struct LastReport {
     sent: Option<(ListenerReport, Instant)>,
 }
 
 impl LastReport {
-    /// Sends `report` by `send` if it is news and the last report is old enough. Returns when to try again; `None` while the
-    /// participant is away and nothing changes.
+    /// Calls `send` if `report` differs from the last report and the last report is old enough. Returns the time at which to call this
+    /// function again, or `None` if no call is needed before the next change.
     pub fn update(
         &mut self,
         report: ListenerReport,

@@ -9,16 +9,16 @@ use palabre_host::sockets;
 use std::io::{self, Read as _, Write as _};
 use std::time::{Duration, Instant};
 
-/// Timeout for a page to close a stream after the last `moved`.
+/// Timeout for a page to close a stream after the last `moved` record.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(1200);
 /// Timeout for a client to acknowledge sent data.
 const ACK_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum length of the stream in the kernel's send buffer, in ms.
 const SEND_BUFFER_MS: u64 = 200;
-/// Minimum size of that buffer.
+/// Minimum size of the kernel's send buffer.
 const MIN_SEND_BUFFER_BYTES: usize = 16 * 1024;
 
-/// Serves a stream until the page leaves, a write times out, or the next process serves.
+/// Serves a stream until the page closes the connection, a write times out, or the next process takes over.
 pub(crate) fn serve(connection: &mut Connection, head: &Head, listener: &Listener) -> io::Result<After> {
     let from = match head.parameter("from").map(str::parse::<u64>) {
         None => None,
@@ -75,7 +75,7 @@ fn run(
     }
     write(connection, &bytes)?;
     loop {
-        // There is a record every 2 s at least, even in silence.
+        // The exact timeout doesn't matter: there is a record at least every 2 s, even in silence.
         match subscription.next(Instant::now() + Duration::from_secs(10)) {
             Next::Ended => return Ok(()),
             Next::Nothing => {}
@@ -90,13 +90,13 @@ fn run(
     }
 }
 
-/// One record, one write: rustls makes one TLS record of up to 16 KiB.
+/// Writes one record in one call, so that rustls puts it into as few TLS records as possible (each up to 16 KiB).
 fn write(connection: &mut Connection, bytes: &[u8]) -> io::Result<()> {
     connection.stream.write_all(bytes)?;
     connection.stream.flush()
 }
 
-/// Waits until the page has closed the stream: it opens the next one before.
+/// Waits until the page has closed this stream, or for [`CLOSE_TIMEOUT`]. The page first opens a stream of the next process.
 fn wait_for_close(connection: &mut Connection) {
     connection.stream.sock.set_deadline(Some(Instant::now() + CLOSE_TIMEOUT));
     connection.stream.sock.set_timeout(CLOSE_TIMEOUT);
@@ -104,10 +104,10 @@ fn wait_for_close(connection: &mut Connection) {
     while connection.stream.read(&mut discarded).is_ok_and(|count| count > 0) {}
 }
 
-/// Limits the socket's send buffer, which would hold a minute of sound by default, and the time for which it waits for a client that
-/// has disappeared, which would be 15 minutes.
+/// Limits the socket's send buffer, which could hold a minute of sound by default. Limits the time to wait for acknowledgements of a
+/// client that has disappeared, which is 15 minutes by default.
 pub(crate) fn prepare(connection: &Connection, listener: &Listener) -> io::Result<()> {
-    // Base64 makes 4 bytes of 3; the rest of a record has about 150.
+    // Base64 encodes 3 bytes as 4. The other parts of a record are about 150 bytes.
     let chunks = SEND_BUFFER_MS.div_ceil(listener.chunk_ms) as usize;
     let bytes = listener.format.bytes_in_ms(SEND_BUFFER_MS) * 4 / 3 + 150 * chunks;
     let tcp = connection.stream.sock.tcp();

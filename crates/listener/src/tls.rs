@@ -17,12 +17,12 @@ pub(crate) type TlsStream = StreamOwned<ServerConnection, Socket>;
 
 /// Timeout for a handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Timeout for one write.
+/// Timeout for one write to a socket.
 pub(crate) const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Maximum number of TLS sessions to remember: a participant has few devices.
+/// Maximum number of TLS sessions to remember for resumption. A participant has few devices.
 const MAX_SESSIONS: usize = 32;
 
-/// Reads certificate chain and private key from PEM files.
+/// Reads the certificate chain and the private key from PEM files. Returns a TLS configuration with them.
 pub(crate) fn load(certificate: &Path, private_key: &Path) -> Result<Arc<ServerConfig>> {
     let read = |path: &Path| std::fs::read(path).with_context(|| format!("unable to read '{}'", path.display()));
     config(&read(certificate)?, &read(private_key)?).with_context(|| {
@@ -30,13 +30,13 @@ pub(crate) fn load(certificate: &Path, private_key: &Path) -> Result<Arc<ServerC
     })
 }
 
-/// Creates a configuration from a certificate chain and a private key in PEM.
+/// Creates a TLS configuration from a certificate chain and a private key in PEM.
 pub(crate) fn config(certificate: &[u8], private_key: &[u8]) -> Result<Arc<ServerConfig>> {
     let chain: Vec<_> = CertificateDer::pem_slice_iter(certificate)
         .collect::<Result<_, _>>()
         .map_err(|error| anyhow!("the certificate is not valid PEM: {error}"))?;
     if chain.is_empty() {
-        return Err(anyhow!("the certificate file has no certificate"));
+        return Err(anyhow!("the certificate file contains no certificate"));
     }
     let key = PrivateKeyDer::from_pem_slice(private_key)
         .map_err(|error| anyhow!("the private key is not valid PEM: {error}"))?;
@@ -49,7 +49,7 @@ pub(crate) fn config(certificate: &[u8], private_key: &[u8]) -> Result<Arc<Serve
     Ok(Arc::new(config))
 }
 
-/// Performs the handshake, within [`HANDSHAKE_TIMEOUT`].
+/// Performs the TLS handshake with a client, within [`HANDSHAKE_TIMEOUT`].
 pub(crate) fn accept(tcp: TcpStream, config: Arc<ServerConfig>) -> io::Result<TlsStream> {
     let mut socket = Socket::new(tcp)?;
     socket.set_deadline(Some(Instant::now() + HANDSHAKE_TIMEOUT));
@@ -77,7 +77,7 @@ impl Socket {
         Ok(Self { tcp, deadline: None, timeout: HANDSHAKE_TIMEOUT, timeout_set: None })
     }
 
-    /// Sets the time after which all reads fail, so a client that sends one byte at a time gains nothing.
+    /// Sets the time after which all reads fail. Unlike the timeout for each read, it also limits a client that sends single bytes.
     pub(crate) fn set_deadline(&mut self, deadline: Option<Instant>) {
         self.deadline = deadline;
     }
@@ -119,7 +119,7 @@ impl Socket {
             },
         };
         if self.timeout_set != Some(left) {
-            // Zero is an error.
+            // A timeout of zero would be an error.
             self.tcp.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
             self.timeout_set = Some(left);
         }

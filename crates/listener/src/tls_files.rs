@@ -1,7 +1,7 @@
 //! The files of the TLS certificate and its key, read again after SIGHUP and when they have changed.
 //!
-//! They are checked with stat(2) when a connection comes, at most every two seconds. If new files are invalid, the error is logged and
-//! reported to the supervisor, and new connections use the previous certificate. Open connections keep theirs.
+//! The files are checked with stat(2) when a connection arrives, at most every two seconds. If new files are invalid, the error is logged
+//! and reported to the supervisor, and new connections use the previous certificate. Open connections keep their certificate.
 
 use crate::tls;
 use anyhow::Result;
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 /// Minimum interval between two checks of the files.
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// Certificate and key, and the stamps of the files that were read last.
+/// The paths of the certificate and key, and the stamps of the files that were read last.
 #[derive(Debug)]
 pub(crate) struct TlsFiles {
     files: [PathBuf; 2],
@@ -27,7 +27,7 @@ impl TlsFiles {
     /// Reads the files for the first time.
     pub(crate) fn load(certificate: PathBuf, private_key: PathBuf) -> Result<(Arc<ServerConfig>, Self)> {
         let files = [certificate, private_key];
-        // Before reading, so that a replacement in between is noticed later.
+        // Take the stamps before reading. Then a file that is replaced during the reading is noticed at the next check.
         let stamps = stamps(&files);
         let tls = tls::load(&files[0], &files[1])?;
         Ok((tls, Self { files, stamps, checked_at: Instant::now(), are_invalid: false }))
@@ -47,7 +47,7 @@ impl TlsFiles {
         (stamps(&self.files) != self.stamps).then(|| self.read()).flatten()
     }
 
-    /// Reads the files again. An error is logged.
+    /// Reads the files again. Returns the new TLS configuration, or logs the error and returns `None`.
     pub(crate) fn read(&mut self) -> Option<Arc<ServerConfig>> {
         self.stamps = stamps(&self.files);
         let read = tls::load(&self.files[0], &self.files[1]);

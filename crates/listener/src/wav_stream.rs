@@ -1,10 +1,10 @@
-//! `GET /listen.wav`: the sound as an endless WAV for programs such as curl, ffmpeg and mpv.
+//! `GET /listen.wav`: the sound of the room as an endless WAV for programs such as curl, ffmpeg and mpv.
 //!
-//! It is continuous in time: while the room is silent, this stream sends zeros at the pace of the machine's clock. It counts all samples
-//! against that clock, so they don't drift.
+//! The WAV is continuous in time: while the room is silent, the stream contains zeros. The number of zeros is computed from the machine's
+//! clock and the number of samples sent so far, so the stream doesn't drift.
 //!
-//! There is no Content-Length: the sound ends with the connection, so programs see a clean end and don't seek to an announced
-//! one. (The page's stream announces a length, which browsers need.)
+//! The response has no Content-Length: the sound ends with the connection, so programs see a clean end and don't seek to an announced
+//! end. (The page's stream has a Content-Length, because browsers need it.)
 
 use crate::connection::{After, Connection};
 use crate::ear::{Kind, Next, Subscription};
@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 
 /// Interval between writes of zeros during silence.
 const SILENCE_INTERVAL: Duration = Duration::from_millis(100);
-/// Maximum delay of a chunk between its last frame and its arrival here.
+/// Maximum time in ms between the last frame of a chunk and the arrival of the chunk's record at this stream.
 const SLACK_MS: u64 = 100;
 
-/// Sends the sound until the client leaves or a write times out.
+/// Sends the sound until the client disconnects, a write times out, or the next process takes over.
 pub(crate) fn serve(connection: &mut Connection, head: &Head, listener: &Listener) -> io::Result<After> {
     let mut head_text = response::head(
         200,
@@ -60,7 +60,7 @@ fn run(connection: &mut Connection, subscription: &mut Subscription, listener: &
                 Kind::Sound { samples: chunk, gap } => {
                     line.sound(start.elapsed(), chunk, *gap || *skipped, &mut samples);
                 }
-                // A client that reconnects now reaches the next process.
+                // End the stream: a client that reconnects now reaches the next process.
                 Kind::Moved { .. } => return Ok(()),
                 Kind::Silence | Kind::Room | Kind::States | Kind::Message(_) => {
                     line.silence(start.elapsed(), &mut samples);
@@ -77,12 +77,12 @@ fn run(connection: &mut Connection, subscription: &mut Subscription, listener: &
     }
 }
 
-/// Compares the number of samples sent with the time since the start.
+/// Places chunks and zeros in time by the number of samples sent since the start of the stream.
 #[derive(Debug)]
 struct Timeline {
     rate_hz: u64,
     sent: u64,
-    /// Samples at the end for which no zeros are sent yet, because their sound may still arrive.
+    /// Number of newest samples for which no zeros are sent yet, because their chunk may still arrive.
     margin: u64,
 }
 
@@ -96,13 +96,14 @@ impl Timeline {
         (elapsed.as_micros() * u128::from(self.rate_hz) / 1_000_000) as u64
     }
 
-    /// Adds a chunk, whose last sample was captured now. After a gap it starts at its own time; otherwise it follows the last chunk.
+    /// Appends a chunk, whose last sample belongs to the time `elapsed`, to `out`. After a gap, first appends zeros up to the chunk's
+    /// start. Drops the beginning of a chunk that is too early.
     fn sound(&mut self, elapsed: Duration, chunk: &[i16], gap: bool, out: &mut Vec<i16>) {
         let start = self.position(elapsed).saturating_sub(chunk.len() as u64);
         if gap {
             self.fill_to(start, out);
         }
-        // A burst after a stall must not delay the stream permanently.
+        // Drop samples of chunks that arrive in a burst after a stall, so that the stream isn't delayed permanently.
         let ahead = self.sent.saturating_sub(start + self.margin);
         let cut = usize::try_from(ahead).unwrap_or(usize::MAX).min(chunk.len());
         out.extend_from_slice(&chunk[cut..]);
@@ -114,7 +115,7 @@ impl Timeline {
     }
 
     fn fill_to(&mut self, position: u64, out: &mut Vec<i16>) {
-        // Limits the memory. A longer stall ends the stream anyway, as the write times out.
+        // Append at most 10 s of zeros, to limit memory. A stall of 10 s ends the stream anyway, because a write times out after 5 s.
         let count = position.saturating_sub(self.sent).min(self.rate_hz * 10);
         out.resize(out.len() + count as usize, 0);
         self.sent = self.sent.max(position);

@@ -1,4 +1,4 @@
-//! The reader thread: waits for sound, texts and changes of the room, and publishes records.
+//! The reader thread: waits for sound, messages and changes of the room, and publishes them as records.
 
 use super::ring::{Change, Kind, Ring};
 use super::texts::Texts;
@@ -12,33 +12,33 @@ use palabre_host::wait;
 use palabre_room::Inbox;
 use std::time::{Duration, Instant};
 
-/// Time for which the source stays open after the last stream, for a page that opens its next one.
+/// Time for which the source stays open after the last stream has ended. A page that renews its stream opens the next one within it.
 const LINGER: Duration = Duration::from_secs(2);
-/// Interval between two looks at `levels` in silence, in which only the participant's own voice can change them.
+/// Interval between checks of the file `levels` while the room is silent. Then only the participant's own voice changes the file.
 const LEVELS_INTERVAL: Duration = Duration::from_millis(200);
-/// The same while sound flows, which wakes this thread anyway.
+/// Interval between checks of the file `levels` while sound arrives, which wakes this thread anyway.
 const LEVELS_INTERVAL_IN_SOUND: Duration = Duration::from_millis(40);
 /// Minimum interval between silence records that contain only a changed level.
 const LEVEL_RECORD_INTERVAL: Duration = Duration::from_millis(500);
-/// Interval between two looks at `names`.
+/// Interval between checks of the file `names`.
 const NAMES_INTERVAL: Duration = Duration::from_secs(1);
-/// Interval between two looks whether the next process requests the pipe: fcntl(2) has no notification.
+/// Interval between checks whether the next process requests the pipe's lock. fcntl(2) has no notification of this.
 const REQUEST_INTERVAL: Duration = Duration::from_millis(10);
 
-/// The reader thread.
+/// The state of the reader thread.
 pub(super) struct Reader<'a> {
     ring: &'a Ring,
     view: RoomView,
-    /// `None` after it was closed.
+    /// `None` after this thread has closed the source.
     source: Option<Source>,
     texts: Option<Texts>,
     chunker: Chunker,
     levels_due: Instant,
     names_due: Instant,
     alone_since: Option<Instant>,
-    /// Changed levels that no record contains yet.
+    /// The changes of levels that no record contains yet.
     levels: Option<Change>,
-    /// Somebody began or ended to talk, so `levels` must not wait for the next record.
+    /// A participant has started or stopped talking, so a record with `levels` must be sent at once.
     levels_are_urgent: bool,
     level_record_due: Instant,
 }
@@ -48,9 +48,9 @@ impl<'a> Reader<'a> {
         let now = Instant::now();
         let mut chunker = Chunker::new(ring.format, ring.chunk_ms, now);
         match source.is_taking_over() {
-            // The previous process knows whether the room is silent.
+            // Send no silence record yet: only the previous process knows whether the room is silent.
             true => chunker.continue_from_previous(now + TAKE_TIMEOUT),
-            // The opening of the first stream contains a silence record.
+            // The first stream's opening already contains a silence record.
             false => chunker.silence_was_sent(now),
         }
         Self {
@@ -86,7 +86,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Returns the phase of the handover if this thread goes on; otherwise it has closed the source.
+    /// Returns the phase of the handover, or closes the source and returns `None` if this thread must end.
     fn advance(&mut self, cuts: &mut Vec<Cut>) -> Option<Phase> {
         let now = Instant::now();
         let mut state = self.ring.lock();
@@ -104,7 +104,8 @@ impl<'a> Reader<'a> {
         if are_open {
             self.alone_since = None;
         } else if now >= *self.alone_since.get_or_insert(now) + LINGER {
-            // Closed before a stream can start the next reader, which would take its lock for the previous process's.
+            // Close the source before unlocking the state. A new stream could start another reader, which would take this reader's lock on
+            // the pipe for a handover from the previous process.
             self.source = None;
             state.running = false;
             return None;
@@ -130,12 +131,13 @@ impl<'a> Reader<'a> {
         }
         let timeout = until.saturating_duration_since(now);
         if wait::readable(&fds, Some(timeout)).is_err() {
-            // No memory, for example. Sound and files are looked at anyway.
+            // poll(2) failed, for example for lack of memory. Wait, then check the source and the files as usual.
             std::thread::sleep(timeout);
         }
     }
 
-    /// Texts wait while the previous process still serves: a page drops records that are older than the last that it has heard.
+    /// Returns the inbox if its messages may be sent now. While the previous process still has the pipe, messages wait, because a page
+    /// drops records that are older than the last record from that process.
     fn readable_texts(&self) -> Option<&Texts> {
         self.texts.as_ref().filter(|_| !self.source.as_ref().is_some_and(Source::is_taking_over))
     }
@@ -143,7 +145,7 @@ impl<'a> Reader<'a> {
     fn publish(&mut self, cuts: &mut Vec<Cut>, now: Instant) {
         let is_due = self.levels_are_urgent || (self.levels.is_some() && now >= self.level_record_due);
         if cuts.is_empty() && is_due && self.chunker.is_silent() {
-            // The participant's own voice: its level has changed, though there is nothing to hear.
+            // The participant's own level has changed while the participant hears silence.
             cuts.push(Cut::Silence);
             self.chunker.silence_was_sent(now);
         }
@@ -197,7 +199,7 @@ impl<'a> Reader<'a> {
         }
         let (marks, before) = (self.view.levels.change(), self.view.levels.before());
         self.levels = Some(match self.levels.take() {
-            // A mark is four letters without padding, so two changes can be joined.
+            // Each mark is four base64 characters without padding, so two changes can be concatenated.
             Some(earlier) => Change { before: earlier.before, marks: format!("{}{marks}", earlier.marks).into() },
             None => Change { before, marks },
         });
@@ -224,7 +226,8 @@ impl<'a> Reader<'a> {
         self.ring.published.notify_all();
     }
 
-    /// Publishes the incomplete chunk and `moved`. Then closes the source, for which the next process waits.
+    /// Publishes the incomplete chunk, waiting messages and the last `moved` record. Then closes the source, for which the next process
+    /// waits.
     fn leave(&mut self, cuts: &mut Vec<Cut>, now: Instant) {
         self.chunker.cut(cuts);
         self.publish(cuts, now);

@@ -9,7 +9,8 @@ use std::net::TcpStream;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-/// Maximum age of the sound in the ring: what a stream can get again with `from`, and how far a slow one can lag behind.
+/// Maximum age of the chunks in the ring, in ms. A new stream can get these chunks again with `from`, and a slow stream can lag behind
+/// by this time.
 pub(super) const RING_MS: u64 = 300;
 
 /// A record in the ring.
@@ -18,20 +19,20 @@ pub(crate) struct Record {
     pub(crate) seq: u64,
     pub(crate) kind: Kind,
     pub(super) bytes: Vec<u8>,
-    /// Frames of 20 ms published before this record.
+    /// Number of 20 ms frames published before this record.
     pub(super) frames_before: u64,
-    /// The state of the room after this record, for streams that missed earlier records.
+    /// The list of people after this record, for streams that missed earlier records, like `states` and `levels`.
     pub(super) people: Arc<str>,
     pub(super) states: Arc<str>,
     pub(super) levels: Arc<str>,
-    /// The marks in this record, for streams that have all earlier ones.
+    /// The marks in this record, for streams that received all earlier marks.
     pub(super) change: Option<Change>,
 }
 
-/// Marks in a record: levels in a sound or silence record, states in a states record.
+/// The marks in a record: changed levels in a sound or silence record, changed states in a states record.
 #[derive(Debug, Clone)]
 pub(crate) struct Change {
-    /// The marks that a stream must have got before.
+    /// All values before the change, as marks. The change applies only to a stream that has these values.
     pub(super) before: Arc<str>,
     pub(super) marks: Arc<str>,
 }
@@ -46,11 +47,11 @@ pub(crate) enum Kind {
     Silence,
     /// The list of people has changed.
     Room,
-    /// Who is here, or what they show, has changed.
+    /// A participant has connected or left, or has changed their hand or microphone state.
     States,
-    /// A text, as base64 of JSON.
+    /// A message from a participant, as base64 of JSON.
     Message(String),
-    /// Another process serves from now on. `last`: this stream ends.
+    /// Another process answers new requests from now on. `last`: the stream ends with this record.
     Moved { last: bool },
 }
 
@@ -61,20 +62,20 @@ pub(super) struct Ring {
     pub(super) chunk_ms: u64,
     pub(super) handover: Arc<Handover>,
     pub(super) state: Mutex<State>,
-    /// Notified after each change of the state that a stream may wait for.
+    /// Wakes the threads of the streams when a record was published or a stream was added or removed.
     pub(super) published: Condvar,
 }
 
-/// The records and the streams.
+/// The records in the ring, and the streams that read them.
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) ring: VecDeque<Arc<Record>>,
-    /// Index of the next record in the ring, counted from the start of the process.
+    /// Index of the next record to be published, counted from the start of the process.
     pub(super) next: u64,
     pub(super) last_seq: u64,
-    /// SEQ of the newest sound that has left the ring.
+    /// SEQ of the newest sound record that has left the ring.
     pub(super) gone_seq: u64,
-    /// Frames of 20 ms published so far.
+    /// Number of 20 ms frames published so far.
     pub(super) frames: u64,
     pub(super) people: Arc<str>,
     pub(super) states: Arc<str>,
@@ -82,7 +83,7 @@ pub(super) struct State {
     pub(super) silent: bool,
     pub(super) streams: Vec<(u64, TcpStream)>,
     pub(super) next_stream: u64,
-    /// The reader thread runs and has the source.
+    /// The reader thread is running and the source is open.
     pub(super) running: bool,
 }
 
@@ -93,7 +94,7 @@ impl State {
         self.last_seq
     }
 
-    /// Drops the oldest record. Returns `false` if there is none.
+    /// Drops the oldest record. Returns `false` if the ring is empty.
     pub(super) fn drop_oldest(&mut self) -> bool {
         let oldest = self.ring.pop_front();
         if let Some(sound) = oldest.as_ref().filter(|record| matches!(record.kind, Kind::Sound { .. })) {
@@ -122,7 +123,7 @@ impl Ring {
         }
     }
 
-    /// Encodes a record and adds it. The caller notifies the streams.
+    /// Encodes a record and adds it to the ring. The caller must notify `published`.
     pub(super) fn publish(&self, state: &mut State, kind: Kind, change: Option<Change>) {
         let seq = state.seq();
         let marks = change.as_ref().map_or("", |change| &*change.marks);

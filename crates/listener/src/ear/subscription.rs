@@ -10,33 +10,33 @@ use std::time::Instant;
 #[derive(Debug)]
 pub(crate) struct Subscription {
     ring: Arc<Ring>,
-    /// `None` for a stream that is sent away.
+    /// `None` for a stream that only tells the page to connect to the next process.
     id: Option<u64>,
     opening: Option<Opening>,
-    /// Index of the next record.
+    /// Index of the next record for this stream.
     at: u64,
-    /// Frames of 20 ms before the next record, as [`Record::frames_before`].
+    /// Number of 20 ms frames before this stream's next record, as [`Record::frames_before`].
     frames: u64,
-    /// The first sound doesn't follow on what the page has heard.
+    /// The first chunk doesn't continue the last chunk that the page received, so its record needs GAP 1.
     begins_with_gap: bool,
-    /// Sent before anything else.
+    /// A record to send before the records from the ring.
     first: Option<Arc<Record>>,
 }
 
-/// What a stream gets next.
+/// The result of waiting for a stream's next record.
 #[derive(Debug)]
 pub(crate) enum Next {
-    /// A record. The flag says whether the stream has missed others before it.
+    /// A record. The flag says whether the stream has missed records before this record.
     Record(Arc<Record>, bool),
-    /// Nothing in the given time.
+    /// No record was published in the given time.
     Nothing,
     /// A newer stream has replaced this one.
     Ended,
 }
 
 impl Subscription {
-    /// Starts after `from` if the ring still has sound or texts from there that are not older than `oldest_ms`, otherwise with the next
-    /// record.
+    /// Creates the subscription of a stream. The stream continues after the SEQ `from` if the ring has sound or messages after it whose SEQ
+    /// is at least `oldest_ms`. Otherwise the stream starts with the next record.
     pub(super) fn new(ring: Arc<Ring>, id: u64, state: &mut State, from: Option<u64>, oldest_ms: u64) -> Self {
         let first = state.next - state.ring.len() as u64;
         let (sound, begins_with_gap) = from.map_or((None, true), |from| find(state, from, oldest_ms));
@@ -50,7 +50,7 @@ impl Subscription {
         Self { ring, id: Some(id), opening: Some(opening), at, frames, begins_with_gap, first: None }
     }
 
-    /// A stream that gets the last `moved` at once.
+    /// Creates the subscription of a stream that gets only its opening and the last `moved` record.
     pub(super) fn sent_away(ring: Arc<Ring>, state: &mut State) -> Self {
         let opening = Opening::now(state);
         let seq = state.seq();
@@ -62,12 +62,12 @@ impl Subscription {
         Self { ring, id: None, opening: Some(opening), at, frames, begins_with_gap: true, first }
     }
 
-    /// Returns the first records of the stream; `None` the second time.
+    /// Returns the first records of the stream on the first call, then `None`.
     pub(crate) fn opening(&mut self) -> Option<Opening> {
         self.opening.take()
     }
 
-    /// Waits for the next record, at most until `until`.
+    /// Waits for this stream's next record, at most until `until`.
     pub(crate) fn next(&mut self, until: Instant) -> Next {
         if let Some(record) = self.first.take() {
             return Next::Record(record, false);
@@ -89,12 +89,13 @@ impl Subscription {
         }
     }
 
-    /// Returns the next record, whether records before it were missed, and how many frames of sound were in these.
+    /// Returns this stream's next record, whether the stream missed records before this record, and the number of frames in the missed
+    /// records.
     fn take(&mut self, state: &State) -> Option<(Arc<Record>, bool, u64)> {
         let first = state.next - state.ring.len() as u64;
         let is_behind = self.at < first;
         if is_behind {
-            // Continue with the newest record, which may be `moved`.
+            // Continue with the newest record: it may be the last `moved`, which the stream must not miss.
             self.at = state.next.saturating_sub(1);
         }
         let index = usize::try_from(self.at.checked_sub(first)?).ok()?;
@@ -108,7 +109,8 @@ impl Subscription {
     }
 }
 
-/// Returns the index in the ring of the first sound after `from`, and whether sound is missing between.
+/// Returns the index in the ring of the first sound record after the SEQ `from`, and whether sound between `from` and this record is
+/// missing.
 fn find(state: &State, from: u64, oldest_ms: u64) -> (Option<usize>, bool) {
     let is_after = |record: &Arc<Record>| record.seq > from && matches!(record.kind, Kind::Sound { .. });
     let index = state.ring.iter().position(|record| is_after(record) && record.seq >= oldest_ms);
@@ -121,7 +123,7 @@ fn find(state: &State, from: u64, oldest_ms: u64) -> (Option<usize>, bool) {
     (index, !(before..=state.last_seq).contains(&from))
 }
 
-/// Returns the index in the ring of the first text after `from`, so that a page that renews its stream misses none.
+/// Returns the index in the ring of the first message after the SEQ `from`, so that a page that renews its stream misses no messages.
 fn message(state: &State, from: u64, oldest_ms: u64) -> Option<usize> {
     let is_after = |record: &Arc<Record>| record.seq > from && record.seq >= oldest_ms;
     state.ring.iter().position(|record| is_after(record) && matches!(record.kind, Kind::Message(_)))
@@ -143,7 +145,7 @@ mod tests {
     use crate::handover::Handover;
     use palabre_room::Format;
 
-    /// A ring that got sounds with these SEQ, of which the first `gone` have left it.
+    /// Returns the state of a ring in which sound records with these SEQ were published, and which the first `gone` of them have left.
     fn state(seqs: &[u64], gone: usize) -> State {
         let mut state = State { last_seq: seqs.last().copied().unwrap_or_default(), ..State::default() };
         for &seq in seqs {
@@ -164,7 +166,7 @@ mod tests {
         Subscription::new(ring(), 0, state, from, oldest_ms)
     }
 
-    /// SEQ of the first record, and whether sound is missing before it.
+    /// Returns the SEQ of the first record of a new stream, and whether sound before this record is missing.
     fn first(state: &mut State, from: Option<u64>, oldest_ms: u64) -> Option<(u64, bool)> {
         begin(state, from, oldest_ms).take(state).map(|(record, has_missed, _)| (record.seq, has_missed))
     }

@@ -1,4 +1,4 @@
-//! Texts to the participant, from the socket `inbox`.
+//! Reads messages to the participant from the socket `inbox`.
 
 use palabre_host::rate_limit::RateLimit;
 use palabre_room::{Inbox, Message};
@@ -6,25 +6,25 @@ use serde::Serialize;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::time::{Duration, Instant};
 
-/// Rate limit for received texts, per second.
+/// Rate limit for received messages, per second.
 const PER_SECOND: f64 = 20.0;
-/// Maximum number of texts at once.
+/// Maximum number of messages in a burst.
 const BURST: f64 = 60.0;
-/// Maximum number of datagrams read at a time. Any process of the group can send them, as fast as it likes.
+/// Maximum number of datagrams read at a time. Any process of the group `palabre` can send datagrams at any rate.
 const MAX_DATAGRAMS: usize = 64;
-/// Pause after that many. More wait in the kernel's queue meanwhile, or are refused if it is full.
+/// Pause after [`MAX_DATAGRAMS`] were read at a time. During the pause, datagrams wait in the kernel's queue; a full queue refuses them.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// The inbox with its limits.
+/// The socket `inbox` with its rate limit.
 #[derive(Debug)]
 pub(super) struct Texts {
     inbox: Inbox,
     limit: RateLimit,
-    /// Nothing is read before.
+    /// End of the pause: no datagram is read before.
     next: Instant,
 }
 
-/// A text as JSON in a message record.
+/// The JSON of a message record.
 #[derive(Serialize)]
 struct Text<'a> {
     from: &'a str,
@@ -36,12 +36,12 @@ impl Texts {
         Self { inbox, limit: RateLimit::new(PER_SECOND, BURST), next: now }
     }
 
-    /// Returns the descriptor to wait for, or when to look again.
+    /// Returns the descriptor that becomes readable with the next message, or the end of the pause as an error.
     pub(super) fn poll(&self, now: Instant) -> Result<BorrowedFd<'_>, Instant> {
         if now < self.next { Err(self.next) } else { Ok(self.inbox.as_fd()) }
     }
 
-    /// Returns the texts that have arrived, as JSON. Those above the rate limit are dropped.
+    /// Returns the messages that have arrived, as JSON. Messages above the rate limit are dropped.
     pub(super) fn read(&mut self, now: Instant) -> Vec<String> {
         self.read_batch(now, MAX_DATAGRAMS)
     }

@@ -1,30 +1,30 @@
 //! The planned replacement of this process by the next one, which the supervisor has already started on the same socket.
 //!
-//! The two processes share the listening socket, the pipe `ear` with its lock, the socket `inbox` and the file `presence`, and nothing
-//! else. A page needs three round trips for a new stream, so the previous process goes on until the next one has a stream and requests
-//! the lock of the pipe ([`palabre_room::Successor`]). The page plays what the next process sends after the last record of this one.
+//! The two processes share only the listening socket, the pipe `ear` with its lock, the socket `inbox` and the file `presence`. A page
+//! needs three round trips for a new stream. So the previous process sends sound until the next process has a stream and requests the
+//! lock of the pipe ([`palabre_room::Successor`]). The page plays the next process's chunks after the previous process's last chunk.
 //!
-//! The process that leaves ([`Phase`]):
+//! Phases of the previous process ([`Phase`]):
 //!
 //! | phase | event | next phase | action |
 //! | --- | --- | --- | --- |
-//! | serving | SIGUSR1 | handing over, for [`TIMEOUT`] | no connection is kept; each stream gets `moved`, and sound as before |
+//! | serving | SIGUSR1 | handing over, for [`TIMEOUT`] | idle connections are closed; each stream gets `moved`, and sound as before |
 //! | serving | SIGUSR1, and the source is a file | left | as for SIGTERM: both processes can read a file |
-//! | serving | SIGTERM, SIGINT | left | no connection is kept; microphones end |
+//! | serving | SIGTERM, SIGINT | left | idle connections are closed; microphones end |
 //! | handing over | the next process requests the pipe | left | |
 //! | handing over | the last stream ends | left | |
 //! | handing over | the timeout is over | left | microphones end |
-//! | any | enters "left" | | texts are read once more, the chunk is sent, each stream gets the last `moved`, the pipe is closed |
-//! | handing over, left | a new stream | | it gets the last `moved` at once |
+//! | any | enters "left" | | the incomplete chunk and waiting messages are sent, each stream gets the last `moved`, the pipe is closed |
+//! | handing over, left | a new stream | | the stream gets the last `moved` at once |
 //! | handing over, left | SIGTERM, SIGINT | | the process exits |
 //!
-//! The process that comes:
+//! Actions of the next process:
 //!
 //! | event | action |
 //! | --- | --- |
-//! | the first stream | takes `inbox` (what arrives from now on waits there), reads `presence`, requests the pipe if it is locked |
-//! | the pipe is free at last | reads `presence` again, reads `inbox`, continues the sound without a gap |
-//! | the pipe is still locked after [`TAKE_TIMEOUT`](crate::source::TAKE_TIMEOUT) | says silence, reads `inbox`, tries again now and then |
+//! | the first stream begins | binds `inbox` (new messages wait in it), reads `presence`, requests the pipe if it is locked |
+//! | the pipe is unlocked | reads `presence` again, reads `inbox`, continues the sound without a gap |
+//! | the pipe is still locked after [`TAKE_TIMEOUT`](crate::source::TAKE_TIMEOUT) | sends silence, reads `inbox`, keeps trying |
 
 mod presence;
 
@@ -33,22 +33,22 @@ use presence::PagePresence;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Maximum time for which streams and microphones of this process go on after SIGUSR1: three round trips of a slow line and the TLS
-/// handshake of a slow machine.
+/// Maximum time for which streams and microphones of this process continue after SIGUSR1. It is enough for three round trips on a slow
+/// line and a TLS handshake on a slow machine.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(1);
-/// Maximum time for which the process stays after that, until clients have left.
+/// Maximum time for which the process stays after its microphones have ended. It exits earlier when all clients have disconnected.
 const EXIT_TIMEOUT: Duration = Duration::from_millis(1400);
 
-/// Why this process leaves.
+/// The reason why this process stops serving.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reason {
-    /// SIGTERM or SIGINT: no process follows, or it serves later.
+    /// SIGTERM or SIGINT: there is no next process, or it starts later.
     Stop,
     /// SIGUSR1: another process serves the same socket.
     Replacement,
 }
 
-/// Where this process is in its replacement.
+/// The phase of this process in its replacement by the next process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
     Serving,
@@ -56,16 +56,16 @@ pub(crate) enum Phase {
         until: Instant,
     },
     Left {
-        /// When microphones end.
+        /// The time when microphones end.
         until: Instant,
     },
 }
 
-/// What the reader of the pipe knows when it asks whether to go on.
+/// The facts on which [`Phase::advance`] decides whether this process leaves.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Streams {
     pub(crate) are_open: bool,
-    /// Another process has requested the lock of the pipe.
+    /// The next process has requested the lock of the pipe `ear`.
     pub(crate) pipe_is_requested: bool,
 }
 
@@ -88,10 +88,10 @@ impl Phase {
     }
 }
 
-/// The state of the replacement, and what the next process takes over besides the pipe.
+/// The phase of the replacement, and the files besides the pipe that the next process takes over: `inbox` and `presence`.
 #[derive(Debug)]
 pub(crate) struct Handover {
-    /// The participant's directory; `None` for a file.
+    /// The participant's directory; `None` if the source is a file.
     participant: Option<ParticipantDir>,
     phase: Mutex<Phase>,
     presence: PagePresence,
@@ -103,7 +103,7 @@ impl Handover {
         Self { participant, phase: Mutex::new(Phase::Serving), presence }
     }
 
-    /// Begins the replacement. The caller tells connections and streams.
+    /// Begins the replacement and returns the new phase. The caller must close idle connections and notify the streams.
     pub(crate) fn begin(&self, reason: Reason, now: Instant) -> Phase {
         let mut phase = self.lock();
         *phase = phase.begin(reason, self.participant.is_none(), now);
@@ -120,7 +120,7 @@ impl Handover {
         *self.lock()
     }
 
-    /// Returns whether new streams are served here and connections are kept for another request.
+    /// Returns whether this process serves new streams and keeps connections for another request.
     pub(crate) fn is_serving(&self) -> bool {
         self.phase() == Phase::Serving
     }
@@ -133,7 +133,7 @@ impl Handover {
         }
     }
 
-    /// Returns when the process exits even if clients are still connected.
+    /// Returns the time when this process exits even if clients are still connected.
     pub(crate) fn exit_deadline(&self, now: Instant) -> Instant {
         match self.phase() {
             Phase::Serving => now + EXIT_TIMEOUT,
@@ -141,38 +141,38 @@ impl Handover {
         }
     }
 
-    /// Binds `inbox`: texts arrive here from now on, no longer at the previous process.
+    /// Binds the socket `inbox`. From now on messages arrive at this process instead of the previous process.
     pub(crate) fn take_inbox(&self) -> Option<Inbox> {
         let inbox = Inbox::bind(self.participant.as_ref()?);
-        inbox.inspect_err(|error| log::warn!("{error}; the page gets no texts")).ok()
+        inbox.inspect_err(|error| log::warn!("{error}; the page gets no messages")).ok()
     }
 
-    /// The first stream has begun.
+    /// Notes that the first stream has begun.
     pub(crate) fn streams_began(&self, now: Instant) {
         self.presence.streams_began(now);
     }
 
-    /// The last stream has ended.
+    /// Notes that the last stream has ended.
     pub(crate) fn streams_ended(&self, now: Instant) {
         self.presence.streams_ended(now, self.is_serving());
     }
 
-    /// The previous process has closed the pipe and changes `presence` no more.
+    /// Notes that the previous process has closed the pipe and no longer changes `presence`.
     pub(crate) fn pipe_taken(&self) {
         self.presence.inherit();
     }
 
-    /// Stores what the page shows.
+    /// Stores the presence that the page has sent.
     pub(crate) fn show(&self, presence: Presence, now: Instant) {
         self.presence.show(presence, now);
     }
 
-    /// Returns whether `presence` differs from what the page has shown last.
+    /// Returns whether `presence` differs from the last presence that the page has sent.
     pub(crate) fn is_news(&self, presence: Presence) -> bool {
         self.presence.is_news(presence)
     }
 
-    /// Returns what the page shows; the default while no stream is open.
+    /// Returns the presence of the participant; the default while no stream is open.
     pub(crate) fn presence(&self) -> Presence {
         self.presence.get()
     }

@@ -1,20 +1,20 @@
-//! What the participant's page shows of them, and its file `presence`, from which the next process learns it.
+//! The participant's presence (raised hand, microphone state), and the file `presence`, from which the next process reads it.
 //!
-//! A page sends it when it changes and when its connection comes back after an outage that it noticed. It may not notice a short one, or
-//! that another process answers, so what it showed outlives its last stream for [`KEEP`], and the process by the file.
+//! A page sends its presence when the presence changes, and when the page reconnects after an outage. The page may not notice a short
+//! outage or a replaced process. So a process keeps the presence for [`KEEP`] after the last stream, and the next process reads the file.
 
 use palabre_room::{ParticipantDir, Presence};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Time for which presence is kept without a stream, and for which a new process reads that of the previous one. A page notices an
-/// outage, and sends its presence again, after at most this time.
+/// Time for which presence is kept without a stream, and during which a new process reads the previous process's presence. A page
+/// notices an outage and sends its presence again after at most this time.
 const KEEP: Duration = Duration::from_secs(10);
 
-/// The presence of the participant whom this process serves.
+/// The presence of the participant of this process, and its file.
 #[derive(Debug)]
 pub(super) struct PagePresence {
-    /// Where the file is; `None` where there is no room.
+    /// The participant's directory, which contains the file `presence`; `None` if there is no room.
     directory: Option<ParticipantDir>,
     state: Mutex<State>,
 }
@@ -23,9 +23,9 @@ pub(super) struct PagePresence {
 struct State {
     presence: Presence,
     has_streams: bool,
-    /// When presence is forgotten if no stream begins before.
+    /// The time when the presence is reset to the default, unless a stream begins before.
     kept_until: Instant,
-    /// No page has sent its presence to this process yet, so that of the previous process counts.
+    /// No page has sent its presence to this process yet, so the previous process's presence is valid.
     is_inherited: bool,
 }
 
@@ -61,12 +61,12 @@ impl PagePresence {
         }
         match state.is_inherited {
             true => self.read(&mut state),
-            // The file was removed with the last stream.
+            // Write the file again: it was removed when the last stream ended.
             false => self.write(state.presence),
         }
     }
 
-    /// `is_serving`: no other process uses the file.
+    /// Removes the file if `is_serving` is true. Otherwise the next process uses it.
     pub(super) fn streams_ended(&self, now: Instant, is_serving: bool) {
         let mut state = self.lock();
         (state.has_streams, state.kept_until) = (false, now + KEEP);
@@ -129,7 +129,7 @@ mod tests {
         assert_eq!(new.get(), Presence::default(), "no stream is open");
         new.streams_began(now);
         assert_eq!(new.get(), SHOWN);
-        // A request that the old process answers while it hands over.
+        // The old process can still receive a `/show` request during the handover.
         let lowered = Presence { hand: false, ..SHOWN };
         old.show(lowered, now);
         new.inherit();

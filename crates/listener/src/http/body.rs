@@ -1,14 +1,14 @@
-//! Reads the body of a request as a stream (RFC 9112 §6 and §7.1). A declared length allocates nothing.
+//! Reads the body of a request as a stream (RFC 9112 §6 and §7.1). No memory is allocated for a declared length.
 
 use super::head::{Head, Refusal};
 use std::io::{self, Read};
 
-/// Maximum length of a line of the chunked coding (size and extensions).
+/// Maximum length in bytes of a line of the chunked coding (size and extensions).
 const MAX_LINE_BYTES: usize = 1024;
-/// Maximum length of the trailer fields.
+/// Maximum length in bytes of the trailer fields.
 const MAX_TRAILER_BYTES: usize = 8 * 1024;
 
-/// How the end of a body is determined.
+/// The method by which the end of a body is determined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Framing {
     /// By a length in bytes.
@@ -27,16 +27,19 @@ impl Framing {
         if !coding.eq_ignore_ascii_case("chunked") || head.all("transfer-encoding").count() > 1 {
             return Err(Refusal { status: 501, why: "the only supported transfer coding is 'chunked'" });
         }
-        // Both at once may be an attempt at request smuggling: RFC 9112 §6.3.
+        // Content-Length together with Transfer-Encoding may be an attempt at request smuggling: RFC 9112 §6.3.
         if length.is_some() || !head.is_http_1_1 {
-            return Err(Refusal { status: 400, why: "the length of the body is contradictory" });
+            return Err(Refusal {
+                status: 400,
+                why: "'Transfer-Encoding' is not allowed with 'Content-Length' or HTTP/1.0",
+            });
         }
         Ok(Self::Chunked)
     }
 }
 
 fn content_length(head: &Head) -> Result<Option<u64>, Refusal> {
-    const BAD: Refusal = Refusal { status: 400, why: "the content length is invalid" };
+    const BAD: Refusal = Refusal { status: 400, why: "the value of 'Content-Length' is invalid" };
     let mut length = None;
     for value in head.all("content-length") {
         if value.is_empty() || !value.bytes().all(|b| b.is_ascii_digit()) {
@@ -51,7 +54,7 @@ fn content_length(head: &Head) -> Result<Option<u64>, Refusal> {
     Ok(length)
 }
 
-/// A reader of one body. It takes the bytes that were read together with the head first.
+/// A reader of one body. It first returns the bytes that were read together with the head, then reads from the stream.
 #[derive(Debug)]
 pub(crate) struct Body<'a, S> {
     buffered: &'a mut Vec<u8>,
@@ -103,7 +106,7 @@ impl<'a, S: Read> Body<'a, S> {
         Ok(count)
     }
 
-    /// Reads a line; returns it without CR LF.
+    /// Reads a line of the chunked coding. Returns the line without CR LF.
     fn line(&mut self) -> io::Result<Vec<u8>> {
         loop {
             if let Some(end) = self.buffered.iter().position(|&b| b == b'\n') {
@@ -131,10 +134,10 @@ impl<'a, S: Read> Body<'a, S> {
         let digits: Vec<u8> = line.iter().copied().take_while(u8::is_ascii_hexdigit).collect();
         let rest = line[digits.len()..].trim_ascii_start();
         if digits.is_empty() || digits.len() > 15 || !(rest.is_empty() || rest.starts_with(b";")) {
-            return Err(bad("the size of a chunk is invalid"));
+            return Err(bad("the size of a body chunk is invalid"));
         }
-        let text = std::str::from_utf8(&digits).map_err(|_| bad("the size of a chunk is invalid"))?;
-        let size = u64::from_str_radix(text, 16).map_err(|_| bad("the size of a chunk is invalid"))?;
+        let text = std::str::from_utf8(&digits).map_err(|_| bad("the size of a body chunk is invalid"))?;
+        let size = u64::from_str_radix(text, 16).map_err(|_| bad("the size of a body chunk is invalid"))?;
         if size > 0 {
             return Ok(State::ChunkData(size));
         }
@@ -146,14 +149,14 @@ impl<'a, S: Read> Body<'a, S> {
                 return Ok(State::Done);
             }
             if trailer > MAX_TRAILER_BYTES {
-                return Err(bad("the trailer is too large"));
+                return Err(bad("the trailer fields of the body are too large"));
             }
         }
     }
 }
 
 impl<S: Read> Read for Body<'_, S> {
-    /// An error of the connection, such as a timeout, keeps the state: the caller may read again.
+    /// After an error of the connection, such as a timeout, the caller may call this function again to continue.
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         if out.is_empty() {
             return Ok(0);
@@ -175,7 +178,7 @@ impl<S: Read> Read for Body<'_, S> {
                 }
                 State::ChunkEnd => {
                     if !self.line()?.is_empty() {
-                        return Err(bad("a chunk is longer than its size"));
+                        return Err(bad("a body chunk is longer than its declared size"));
                     }
                     self.state = State::ChunkSize;
                 }

@@ -1,8 +1,8 @@
 //! Parses the head of a request: request line and header fields.
 
-/// Maximum length of a head.
+/// Maximum length of the head of a request.
 pub(crate) const MAX_HEAD_BYTES: usize = 16 * 1024;
-/// Maximum number of header fields.
+/// Maximum number of header fields in a request.
 pub(crate) const MAX_HEADERS: usize = 64;
 /// Maximum length of a request line; a longer one is answered 414.
 const MAX_LINE_BYTES: usize = 4 * 1024;
@@ -20,15 +20,15 @@ pub(crate) struct Head {
     fields: Vec<(String, String)>,
 }
 
-/// Why a request is refused.
+/// The response to a request that is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Refusal {
     pub(crate) status: u16,
-    /// The body of the response.
+    /// The reason, which is the body of the response.
     pub(crate) why: &'static str,
 }
 
-/// Parses the bytes received so far. Returns the head and its length, or `None` if it is incomplete.
+/// Parses the bytes received so far. Returns the head and its length in bytes, or `None` if the head is incomplete.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, Refusal> {
     check_line(bytes)?;
     let mut fields = [httparse::EMPTY_HEADER; MAX_HEADERS];
@@ -39,7 +39,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, Refusal> {
         Ok(httparse::Status::Partial) if bytes.len() >= MAX_HEAD_BYTES => Err(TOO_LARGE),
         Ok(httparse::Status::Partial) => Ok(None),
         Err(httparse::Error::TooManyHeaders) => Err(TOO_LARGE),
-        Err(_) => Err(refuse(400, "not an HTTP/1.1 request")),
+        Err(_) => Err(refuse(400, "invalid HTTP/1.1 request")),
     }
 }
 
@@ -54,7 +54,7 @@ fn check_line(bytes: &[u8]) -> Result<(), Refusal> {
     let start = bytes.iter().take_while(|&&b| b == b'\r' || b == b'\n').count();
     let line = bytes[start..].iter().take(MAX_LINE_BYTES + 1);
     if line.clone().count() > MAX_LINE_BYTES && !line.clone().any(|&b| b == b'\n') {
-        return Err(refuse(414, "the address is too long"));
+        return Err(refuse(414, "the address in the request is too long"));
     }
     Ok(())
 }
@@ -76,7 +76,7 @@ impl Head {
         };
         let hosts = head.all("host").count();
         if hosts > 1 || (head.is_http_1_1 && hosts == 0) {
-            return Err(refuse(400, "exactly one host field is needed"));
+            return Err(refuse(400, "the request must have exactly one 'Host' field"));
         }
         Ok(head)
     }
@@ -91,7 +91,7 @@ impl Head {
         self.fields.iter().filter(move |(field, _)| field == name).map(|(_, value)| value.as_str())
     }
 
-    /// Returns whether a field that is a comma-separated list has this token, in any case.
+    /// Returns whether the comma-separated list in the field `name` contains this token, ignoring case.
     pub(crate) fn has_token(&self, name: &str, token: &str) -> bool {
         self.all(name).flat_map(|value| value.split(',')).any(|item| item.trim().eq_ignore_ascii_case(token))
     }
@@ -114,14 +114,14 @@ impl Head {
     }
 }
 
-/// Returns path and query of a target in origin-form or absolute-form: RFC 9112 §3.2.
+/// Returns path and query of a request target in origin-form or absolute-form: RFC 9112 §3.2.
 fn split_target(target: &str) -> Result<(&str, &str), Refusal> {
     let target = match target.split_once("://") {
         Some(("http" | "https", rest)) => rest.find('/').map_or("/", |slash| &rest[slash..]),
         _ => target,
     };
     if !target.starts_with('/') {
-        return Err(refuse(400, "the address must begin with a slash"));
+        return Err(refuse(400, "the path of the request must begin with '/'"));
     }
     Ok(target.split_once('?').unwrap_or((target, "")))
 }

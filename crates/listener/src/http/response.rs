@@ -26,7 +26,7 @@ impl Response {
 
     /// Creates a 405 response that names the allowed methods.
     pub(crate) fn method_not_allowed(allow: &'static str) -> Self {
-        Self::text(405, format_args!("only {allow} here")).with("Allow", allow)
+        Self::text(405, format_args!("method not allowed; this address supports {allow}")).with("Allow", allow)
     }
 
     /// Adds a header field.

@@ -1,8 +1,8 @@
-//! A WAV file that another program writes: played from its end, in real time, as it grows.
+//! Streams a WAV file to which another program appends samples. Playback starts near the end of the file and runs in real time.
 //!
-//! The file is read every 40 ms (listeners don't use inotify, whose instances are limited), and at most 40 ms of sound are returned at
-//! once, however long a chunk is: the chunker takes more for sound that has waited too long. The sizes in the head are ignored, since the
-//! file grows. A file that is replaced or truncated is opened again; a short one is played from its beginning.
+//! The file is read every 40 ms; inotify isn't used because its instances are limited. Each read returns at most 40 ms of samples, even
+//! for longer chunks, because the chunker drops samples if it gets many at a time. The sizes in the header are ignored, since the file
+//! grows. A replaced or truncated file is opened again. If the new file is short, it is played from its beginning.
 
 use palabre_host::log_limit::LastWarning;
 use palabre_room::Format;
@@ -14,14 +14,15 @@ use std::time::{Duration, Instant};
 
 /// Interval between two reads, and the maximum length of sound returned by each.
 const PERIOD_MS: u64 = 40;
-/// Maximum length of the backlog; the newest half of a longer one is kept. A program may write a second at a time.
+/// Maximum length of the samples that wait to be played, in ms. If more are waiting, only the newest half of this length is kept. A
+/// program may write a second of sound at a time.
 const MAX_BACKLOG_MS: u64 = 2000;
-/// Maximum length of a replacement that is played from its beginning.
+/// Maximum length of a replaced file that is played from its beginning, in ms.
 const MAX_NEW_MS: u64 = 1000;
-/// Maximum delay that is caught up by shorter intervals.
+/// Maximum delay of a read that later reads make up for by shorter intervals. After a longer delay the schedule starts again.
 const MAX_DELAY: Duration = Duration::from_millis(300);
 
-/// The file, open or not, and when to read it next.
+/// A growing WAV file as the source of sound.
 pub(crate) struct FileSource {
     path: PathBuf,
     format: Format,
@@ -48,7 +49,7 @@ impl std::fmt::Debug for FileSource {
 }
 
 impl FileSource {
-    /// `path` need not exist yet. Sound is converted to the rate of `format`.
+    /// Creates a source for the file at `path`, which need not exist yet. Samples are converted to the rate of `format`.
     pub(super) fn new(path: PathBuf, format: Format, chunk_ms: u64) -> Self {
         Self {
             path,
@@ -82,7 +83,7 @@ impl FileSource {
         self.look();
         let grew = self.backlog.len() > before;
         self.limit_backlog();
-        // A shorter rest waits as long as the file grows.
+        // Less than one period of samples waits for more while the file grows.
         if self.backlog.len() >= self.period_samples || !grew {
             let count = self.backlog.len().min(self.period_samples);
             out.extend(self.backlog.drain(..count));
@@ -94,17 +95,19 @@ impl FileSource {
             Ok(()) => {
                 self.last_warning.clear();
             }
-            // Another file may take its place.
+            // The source is not closed, because the file may be repaired or replaced.
             Err(error) => {
                 if let Some(error) = self.last_warning.unless_repeated(error.to_string()) {
                     let path = self.path.display();
-                    log::warn!("unable to read '{path}': {error}; streams are silent until it can be read");
+                    log::warn!(
+                        "unable to read '{path}': {error}; streams are silent until the sound source can be read"
+                    );
                 }
             }
         }
     }
 
-    /// Reads what was appended, or another file in its place.
+    /// Reads the samples that were appended. If the file was replaced, opens and reads the new file.
     fn read_more(&mut self) -> Result<(), WavError> {
         let meta = std::fs::metadata(&self.path)?;
         if self.open.as_ref().is_none_or(|open| open.id != id(&meta)) {
@@ -156,7 +159,7 @@ mod tests {
         samples.iter().flat_map(|sample| sample.to_le_bytes()).collect()
     }
 
-    /// Reads until there are `count` samples.
+    /// Reads from the source until `count` samples have arrived. Returns them.
     fn hear(source: &mut FileSource, count: usize) -> Vec<i16> {
         let mut out = Vec::new();
         let end = Instant::now() + Duration::from_secs(10);
@@ -206,7 +209,7 @@ mod tests {
         let path = dir.path().join("dat.wav");
         std::fs::write(&path, [wav::endless_head(48000), bytes(&[0; 9600])].concat()).unwrap();
         let mut source = FileSource::new(path, Format::default(), 100);
-        // 100 ms at the edge, less what the resampler keeps.
+        // The last 100 ms of the file are 2400 samples, of which the resampler holds back a few.
         assert!(hear(&mut source, 2000).len() >= 2000);
     }
 }

@@ -1,4 +1,4 @@
-//! Where the sound of the streams comes from: the participant's pipe `ear`, or (with `--source`) a WAV file that grows.
+//! The source of the streams' sound: the participant's pipe `ear`, or (with `--source`) a growing WAV file.
 
 mod file;
 mod pipe;
@@ -12,12 +12,12 @@ use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::time::Instant;
 
-/// What a source is opened from, each time a first stream comes.
+/// The path of a source. The source is opened when the first stream begins.
 #[derive(Debug, Clone)]
 pub(crate) enum Origin {
     /// The pipe `ear`.
     Pipe(PathBuf),
-    /// A growing WAV.
+    /// A WAV file to which another program appends samples.
     File(PathBuf),
 }
 
@@ -29,7 +29,7 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    /// Opens the source. What can't be opened now is tried again later.
+    /// Opens the source at `origin`. If this fails, calls of [`Self::read`] try to open it again.
     pub(crate) fn new(origin: &Origin, format: Format, chunk_ms: u64) -> Self {
         match origin {
             Origin::Pipe(path) => Self::Pipe(PipeSource::new(path.clone(), format)),
@@ -37,17 +37,17 @@ impl Source {
         }
     }
 
-    /// Returns whether the previous process still has the pipe and is expected to close it in a moment.
+    /// Returns whether the previous process still has the pipe open but is about to close it.
     pub(crate) fn is_taking_over(&self) -> bool {
         matches!(self, Self::Pipe(pipe) if pipe.is_taking_over())
     }
 
-    /// Returns whether the next process requests the pipe.
+    /// Returns whether the next process has requested the pipe.
     pub(crate) fn is_requested(&self) -> bool {
         matches!(self, Self::Pipe(pipe) if pipe.is_requested())
     }
 
-    /// Returns the descriptor that becomes readable with the next sound.
+    /// Returns the descriptor that becomes readable when samples arrive. Returns `None` for a file, and while the pipe isn't open.
     pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
         match self {
             Self::Pipe(pipe) => pipe.fd(),
@@ -55,7 +55,7 @@ impl Source {
         }
     }
 
-    /// Returns when to call [`Self::read`], if no sound comes before.
+    /// Returns the time of the next call of [`Self::read`], if no samples arrive before.
     pub(crate) fn due(&self) -> Instant {
         match self {
             Self::Pipe(pipe) => pipe.due(),
@@ -63,8 +63,8 @@ impl Source {
         }
     }
 
-    /// Appends the sound that is there to `out`, without waiting. Returns whether the pipe has just been taken over: this sound and all
-    /// later sound follows on what the previous process has read.
+    /// Appends the available samples to `out`, without waiting. Returns whether this call has taken over the pipe from the previous
+    /// process. Then these samples continue the samples that the previous process has read.
     pub(crate) fn read(&mut self, now: Instant, out: &mut Vec<i16>) -> bool {
         match self {
             Self::Pipe(pipe) => pipe.read(now, out),

@@ -1,4 +1,4 @@
-//! The pipe `ear`: opened with the first stream, opened again when it was replaced, tried again while it is missing or locked.
+//! The pipe `ear` as the source of sound. A replaced pipe is opened again. While the pipe is missing or locked, opening it is retried.
 
 use palabre_host::backoff::BackOff;
 use palabre_host::log_limit::LastWarning;
@@ -13,21 +13,21 @@ const FIRST_DELAY: Duration = Duration::from_millis(20);
 const MAX_DELAY: Duration = Duration::from_secs(1);
 /// Interval between attempts while the previous process is expected to close the pipe.
 const TAKE_INTERVAL: Duration = Duration::from_millis(5);
-/// Maximum time for which a locked pipe is taken for a handover: longer than the previous process may keep it.
+/// Maximum time for which a locked pipe counts as a handover. The previous process closes the pipe within a shorter time.
 pub(crate) const TAKE_TIMEOUT: Duration = Duration::from_millis(1500);
-/// Interval between checks whether the pipe is still the one in the directory.
+/// Interval between checks whether the open pipe has been replaced in the directory.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// Maximum number of samples read at a time: more than a pipe holds.
+/// Maximum number of samples read at a time. A pipe holds fewer.
 const MAX_SAMPLES: usize = 64 * 1024;
 
-/// The pipe, open or not.
+/// The pipe `ear` as the source of sound.
 #[derive(Debug)]
 pub(crate) struct PipeSource {
     path: PathBuf,
     format: Format,
     state: State,
     backoff: BackOff,
-    /// When to check the pipe, or to try to open it.
+    /// The time of the next check whether the pipe was replaced, or of the next attempt to open it.
     next: Instant,
     last_warning: LastWarning,
 }
@@ -35,7 +35,8 @@ pub(crate) struct PipeSource {
 #[derive(Debug)]
 enum State {
     Closed,
-    /// Another process has the lock, since this instant at least. No sound in the pipe is lost as long as this exists.
+    /// Another process has had the lock of the pipe since this instant or longer. The [`Successor`] keeps the pipe open, so its samples
+    /// are not lost.
     Requested(Successor, Instant),
     Open(PipeReader),
 }
@@ -88,12 +89,13 @@ impl PipeSource {
         taken_over
     }
 
-    /// Checks the pipe or tries to open it. Returns whether it has just been taken over.
+    /// Checks whether the pipe was replaced, or tries to open it. Returns whether this process has just taken over the pipe from the
+    /// previous process.
     fn look_after(&mut self, now: Instant) -> bool {
         match std::mem::replace(&mut self.state, State::Closed) {
             State::Open(reader) => {
                 self.next = now + CHECK_INTERVAL;
-                // The mixer writes into the new pipe if it was replaced.
+                // If the pipe in the directory was replaced, open the new pipe: the mixer writes only into the new one.
                 if file_id(&self.path).is_ok_and(|id| id == reader.id()) {
                     self.state = State::Open(reader);
                 } else {
@@ -140,7 +142,7 @@ impl PipeSource {
             log::warn!("unable to set the size of '{path}': the sound may be late; raise fs.pipe-user-pages-soft");
         }
         if self.last_warning.clear() {
-            log::info!("'{path}' is open now");
+            log::info!("opened '{path}' after earlier failures");
         }
         self.backoff.reset();
         self.next = now + CHECK_INTERVAL;
@@ -150,7 +152,7 @@ impl PipeSource {
     fn requested(&mut self, successor: Successor, since: Instant, error: &OpenError, now: Instant) {
         self.state = State::Requested(successor, since);
         let is_locked = matches!(error, OpenError::Taken(_));
-        // A lock that is held for a moment is a planned restart.
+        // During a planned restart the lock is held only for a moment, so this is not an error yet.
         if is_locked && now.saturating_duration_since(since) < TAKE_TIMEOUT {
             self.next = now + TAKE_INTERVAL;
             return;
@@ -164,12 +166,12 @@ impl PipeSource {
 
     fn warn(&mut self, what: String) {
         if let Some(what) = self.last_warning.unless_repeated(what) {
-            log::warn!("{what}; streams are silent until it can be read");
+            log::warn!("{what}; streams are silent until the sound source can be read");
         }
     }
 }
 
-/// Discards sound from before the first stream, which is stale.
+/// Discards the samples that were written to the pipe before the first stream began.
 fn discard(reader: &mut PipeReader) {
     let mut stale = Vec::new();
     let _ = reader.read(Instant::now(), &mut stale, MAX_SAMPLES);

@@ -1,4 +1,4 @@
-//! `/speak`: receives the participant's sound, by WebSocket or as a WAV in a POST, and writes it to the microphone.
+//! `/speak`: receives the participant's sound by WebSocket or as a WAV in a POST, and writes the samples to the pipe `mic`.
 
 mod post;
 mod ws;
@@ -8,10 +8,10 @@ use crate::http::{Head, Response};
 use crate::state::Listener;
 use std::io;
 
-/// Answers an authenticated request.
+/// Answers an authenticated request of `/speak`.
 pub(crate) fn serve(connection: &mut Connection, head: &Head, listener: &Listener) -> io::Result<After> {
     let Some(mic) = &listener.microphone else {
-        let response = Response::text(404, "no microphone: this participant only listens");
+        let response = Response::text(404, "not available: this participant has no microphone and only listens");
         return connection.answer(head, &response, listener.keeps());
     };
     let page = match head.parameter("page") {

@@ -1,4 +1,4 @@
-//! The microphone as a WAV by POST or PUT: a recording, a live WAV without an end, or a page's queue.
+//! Receives sound as a WAV by POST or PUT: a recording, a live WAV without an end, or the samples that a page has queued.
 
 use crate::connection::{After, Connection};
 use crate::http::body::Framing;
@@ -12,15 +12,15 @@ use std::io::{self, Read, Write as _};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Timeout for the next bytes of a body.
+/// Timeout for receiving the next bytes of a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// Interval between checks for the end of this process or of the lease while no bytes arrive.
+/// Interval between checks, while no bytes arrive, whether this process ends or another source has taken the microphone.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// Maximum delay of a recording. If the client is later, the rest is played from then on.
+/// Maximum delay of a recording whose client sends too slowly. After a longer delay, the rest of the recording is played later.
 ///
-/// A recording is not written ahead of real time: the mixer's jitter buffer removes a surplus, and with it some of the recording.
+/// The delay is never made up for by writing faster than real time: the mixer's jitter buffer would drop some of the samples.
 const DELAY_MAX: Duration = Duration::from_millis(60);
-/// Maximum duration of a page's queue in one request.
+/// Maximum duration in seconds of the samples in one request of a page.
 const MAX_QUEUE_S: u64 = 10;
 /// Number of bytes to read and convert at a time.
 const READ_BYTES: usize = 4096;
@@ -28,15 +28,15 @@ const READ_BYTES: usize = 4096;
 /// The pace at which the samples of a body are written to the microphone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Pace {
-    /// A recording with a known length: written in real time, answered when all of it is written.
+    /// A recording with a known length. It is written in real time, and the response is sent after the last sample.
     RealTime,
-    /// A live WAV without a known length: written at once; samples that are too old are dropped.
+    /// A live WAV without a known length. Samples are written when they arrive; samples that are too old are dropped.
     Live,
-    /// A page's queue: written as [`Pace::Live`], answered with 204.
+    /// The samples that a page has queued. They are written as with [`Pace::Live`], and the response is 204.
     PageQueue,
 }
 
-/// Receives one body.
+/// Writes the body of a request to the microphone and answers the request.
 pub(crate) fn serve(
     connection: &mut Connection,
     head: &Head,
@@ -60,12 +60,12 @@ pub(crate) fn serve(
     connection.stream.sock.set_timeout(POLL_INTERVAL);
     let mut body = TimedBody { body: connection.body(framing), lease: None, listener, heard: Instant::now() };
     let result = receive(&mut body, mic, pace, page);
-    // The source has ended before its client learns so.
+    // End the source before the client gets the response.
     body.lease = None;
     let keep = body.body.is_done() && listener.keeps() && head.keeps_alive();
     let response = match result {
         Ok(_) if pace == Pace::PageQueue => Response::new(204),
-        Ok(seconds) => Response::text(200, format_args!("said {seconds:.2} s")),
+        Ok(seconds) => Response::text(200, format_args!("played {seconds:.2} s")),
         Err(Abort::Answer(response)) => response,
         Err(Abort::Connection(error)) => return Err(error),
     };
@@ -73,9 +73,9 @@ pub(crate) fn serve(
     Ok(if keep { After::Keep } else { After::Close })
 }
 
-/// Why a body was not received to its end.
+/// The reason why receiving a body ended early.
 enum Abort {
-    /// The client gets this response.
+    /// The request is refused with this response.
     Answer(Response),
     /// The connection failed.
     Connection(io::Error),
@@ -85,12 +85,12 @@ fn framing(head: &Head, page: Option<&str>) -> Result<Framing, Response> {
     let framing = Framing::of(head)?;
     let has_length = head.field("content-length").is_some() || framing == Framing::Chunked;
     if !has_length {
-        return Err(Response::text(411, "the length of the body is missing; or send it chunked"));
+        return Err(Response::text(411, "the request needs a 'Content-Length' field or 'Transfer-Encoding: chunked'"));
     }
     if head.field("expect").is_some() && !head.has_token("expect", "100-continue") {
-        return Err(Response::text(417, "only '100-continue' can be expected"));
+        return Err(Response::text(417, "the only supported value of the field 'Expect' is '100-continue'"));
     }
-    // A page has one request in flight, so its capture time isn't needed to order them. It is checked to find faults in pages.
+    // A page waits for each response, so requests need no ordering by their capture times. The check finds faults in pages.
     let time = head.parameter("t").map(str::parse::<f64>);
     if page.is_some() && !matches!(time, Some(Ok(time)) if time.is_finite()) {
         return Err(Response::text(400, "'t' must be the capture time of the first sample in ms"));
@@ -98,7 +98,7 @@ fn framing(head: &Head, page: Option<&str>) -> Result<Framing, Response> {
     Ok(framing)
 }
 
-/// Writes the body to the microphone; returns its duration in seconds.
+/// Writes the samples in the body to the microphone. Returns their duration in seconds.
 fn receive(body: &mut TimedBody<'_>, mic: &Arc<MicWriter>, pace: Pace, page: Option<&str>) -> Result<f64, Abort> {
     let head = wav::Head::read(body).map_err(invalid_wav)?;
     let rate_hz = mic.format().rate.hz();
@@ -113,7 +113,7 @@ fn receive(body: &mut TimedBody<'_>, mic: &Arc<MicWriter>, pace: Pace, page: Opt
 
 fn invalid_wav(error: WavError) -> Abort {
     match error {
-        WavError::Empty => Abort::Answer(Response::text(400, "the body is empty")),
+        WavError::Empty => Abort::Answer(Response::text(400, "the request body is empty")),
         WavError::Truncated => Abort::Answer(Response::text(400, "the WAV ends within its header")),
         WavError::Io(error) => read_failed(error),
         error => Abort::Answer(Response::text(415, error)),
@@ -126,10 +126,12 @@ fn superseded(_: Superseded) -> Abort {
 
 fn read_failed(error: io::Error) -> Abort {
     match error.kind() {
-        io::ErrorKind::TimedOut => Abort::Answer(Response::text(408, "no data for 10 s")),
+        io::ErrorKind::TimedOut => {
+            Abort::Answer(Response::text(408, "timeout: no data of the request body arrived for 10 s"))
+        }
         io::ErrorKind::InvalidData => Abort::Answer(Response::text(400, error)),
         io::ErrorKind::ResourceBusy => superseded(Superseded::ByOther),
-        LEAVING => Abort::Answer(Response::text(503, "this process is being replaced; send it again")),
+        LEAVING => Abort::Answer(Response::text(503, "the server is being restarted; send the request again")),
         _ => Abort::Connection(error),
     }
 }
@@ -139,11 +141,11 @@ struct TimedBody<'a> {
     body: Body<'a, TlsStream>,
     lease: Option<Arc<MicLease>>,
     listener: &'a Listener,
-    /// When bytes were received or written last.
+    /// The time when bytes were last received or written.
     heard: Instant,
 }
 
-/// The error when this process ends. Not `Interrupted`, which `read_exact` would retry.
+/// The kind of the read error while this process ends. It isn't `Interrupted`, after which `read_exact` would read again.
 const LEAVING: io::ErrorKind = io::ErrorKind::NotConnected;
 
 impl Read for TimedBody<'_> {
@@ -176,9 +178,9 @@ struct PacedWriter {
     lease: Arc<MicLease>,
     pace: Pace,
     rate_hz: u32,
-    /// When the first sample would have been played, if all samples were played in real time.
+    /// The start time of an uninterrupted playback in real time that has played the samples written so far.
     start: Option<Instant>,
-    /// Number of samples.
+    /// Number of samples written.
     written: u64,
 }
 
@@ -189,7 +191,7 @@ impl PacedWriter {
         loop {
             let count = match body.read(&mut bytes) {
                 Ok(count) => count,
-                // The client left: what it sent is still written.
+                // The client disconnected. Write the samples that have arrived.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => 0,
                 Err(error) => return Err(read_failed(error)),
             };
@@ -219,7 +221,10 @@ impl PacedWriter {
             Pace::Live | Pace::PageQueue => {
                 self.written += samples.len() as u64;
                 if self.pace == Pace::PageQueue && self.written > u64::from(self.rate_hz) * MAX_QUEUE_S {
-                    return Err(Abort::Answer(Response::text(413, "a page's queue has at most 10 s")));
+                    return Err(Abort::Answer(Response::text(
+                        413,
+                        "the body is too long: a page may send at most 10 s of sound in one request",
+                    )));
                 }
                 self.lease.write_live(Instant::now(), samples).map_err(superseded)
             }
@@ -237,7 +242,7 @@ impl PacedWriter {
             let start = *self.start.get_or_insert(now);
             let end = start + duration;
             if end + DELAY_MAX < now {
-                // The client is slower than real time: what it sends next is played from now on.
+                // The client sends more slowly than real time. The next samples are played from now on.
                 self.start = now.checked_sub(duration);
             }
             let remaining = end.saturating_duration_since(now);

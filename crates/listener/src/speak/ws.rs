@@ -1,4 +1,4 @@
-//! The microphone of a page by WebSocket (RFC 6455): each chunk is one binary message.
+//! Receives sound from a page by WebSocket (RFC 6455). Each chunk is one binary message.
 
 use crate::connection::{After, Connection};
 use crate::http::{Head, Response};
@@ -15,22 +15,22 @@ use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tungstenite::{Message, WebSocket};
 
-/// Maximum length of a message.
+/// Maximum length of a WebSocket message.
 const MAX_MESSAGE_BYTES: usize = 64 * 1024;
-/// Length of the header of a chunk.
+/// Length of the header before the samples of a chunk.
 const CHUNK_HEADER_BYTES: usize = 16;
-/// Length of a sample. A chunk has at least one.
+/// Length of a sample. A chunk has at least one sample.
 const SAMPLE_BYTES: usize = 2;
 /// Maximum duration of a chunk.
 const MAX_CHUNK_MS: u64 = 200;
-/// Interval between checks for the end of this process or of the lease while no messages arrive.
+/// Interval between checks, while no messages arrive, whether this process ends or another source has taken the microphone.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// Interval between pings to a page that sends nothing. After twice this time the connection ends.
+/// Interval between pings to a page that sends nothing. If the page has sent nothing for twice this time, the connection is closed.
 const PING_INTERVAL: Duration = Duration::from_secs(15);
-/// Maximum lateness of a chunk; later ones are dropped.
+/// Maximum lateness of a chunk in ms. Chunks with more lateness are dropped.
 const MAX_LATENESS_MS: f64 = 300.0;
 
-/// Receives chunks until one side closes.
+/// Opens the WebSocket and receives chunks until the page or this process closes it.
 pub(crate) fn serve(
     connection: &mut Connection,
     head: &Head,
@@ -66,23 +66,23 @@ pub(crate) fn serve(
     Ok(After::Close)
 }
 
-/// Close code: a newer page has the microphone.
+/// Close code that tells the page that a newer page has taken the microphone.
 const NEWER_PAGE: CloseCode = CloseCode::Library(4001);
 
 fn accept_key(head: &Head) -> Result<String, Response> {
     let is_upgrade = head.has_token("upgrade", "websocket") && head.has_token("connection", "upgrade");
     if !is_upgrade || head.field("sec-websocket-version") != Some("13") {
-        let response = Response::text(426, "use a WebSocket or POST here");
+        let response = Response::text(426, "'/speak' needs a WebSocket upgrade (version 13) or a POST request");
         return Err(response.with("Upgrade", "websocket").with("Sec-WebSocket-Version", "13"));
     }
-    // 16 bytes in base64: RFC 6455 §4.1.
+    // The key is 16 bytes in base64, so 24 characters: RFC 6455 §4.1.
     match head.field("sec-websocket-key") {
         Some(key) if key.len() == 24 => Ok(derive_accept_key(key.as_bytes())),
         _ => Err(Response::text(400, "'Sec-WebSocket-Key' is missing or invalid")),
     }
 }
 
-/// Receives chunks until the end. Returns the code to close the connection with, unless it is closed already.
+/// Receives chunks until the WebSocket must be closed. Returns the close code, or `None` if the connection is broken or timed out.
 fn receive(socket: &mut WebSocket<&mut TlsStream>, lease: &MicLease, listener: &Listener) -> Option<CloseCode> {
     let mut stalls = StallDetector::default();
     let (mut last_heard, mut last_ping) = (Instant::now(), Instant::now());
@@ -107,7 +107,8 @@ fn receive(socket: &mut WebSocket<&mut TlsStream>, lease: &MicLease, listener: &
     }
 }
 
-/// Handles the result of a read. Returns whether the page sent something; an error ends the connection, with this close code if any.
+/// Handles the result of a read. Returns whether the page has sent a message. An error ends the connection; it contains the close code to
+/// send, if any.
 fn handle(
     result: Result<Message, Error>,
     now: Instant,
@@ -137,13 +138,13 @@ fn handle(
     }
 }
 
-/// Sends a close frame. The page's own close frame is not read: tungstenite must not read again after a message that is too long.
+/// Sends a close frame with this code. The page's answer is not read, because tungstenite must not read after a message that is too long.
 fn close(socket: &mut WebSocket<&mut TlsStream>, code: CloseCode) {
-    // An error means that the page is gone.
+    // An error means that the page has disconnected. It is ignored.
     let _ = socket.close(Some(CloseFrame { code, reason: "".into() })).and_then(|()| socket.flush());
 }
 
-/// A message of the page.
+/// A chunk of sound from the page.
 #[derive(Debug, PartialEq)]
 struct Chunk {
     number: u32,
@@ -166,16 +167,16 @@ impl Chunk {
     }
 }
 
-/// Finds the chunks that the network held back during a stall, and that arrive in one burst after it.
+/// Detects chunks that are late because the network stalled. After a stall they arrive in one burst.
 ///
-/// The page's clock differs from ours. The reference is the smallest difference of the clocks in the last 3 to 6 s, so a
-/// clock that drifts or is set is followed.
+/// The page's clock differs from this machine's clock. The lateness of a chunk is the difference between its arrival and capture times,
+/// minus the smallest such difference in the last 3 to 6 s. So the detector follows a clock that drifts or is set.
 #[derive(Debug, Default)]
 struct StallDetector {
     window_end: Option<Instant>,
-    /// Smallest difference in the previous window.
+    /// Smallest difference of arrival and capture time in the previous window, in ms.
     previous_min: Option<f64>,
-    /// Smallest difference in the current window.
+    /// Smallest difference of arrival and capture time in the current window, in ms.
     current_min: Option<f64>,
     start: Option<Instant>,
 }
@@ -246,7 +247,7 @@ mod tests {
         for n in 0..100 {
             assert!(!stalls.is_late(at(n * 20), (n * 20) as f64));
         }
-        // Nothing for a second, then 50 chunks at once.
+        // After a stall of one second, 50 chunks arrive at once.
         let late: Vec<u64> = (100..150).filter(|n| stalls.is_late(at(2990), (n * 20) as f64)).collect();
         assert_eq!(late, (100..135).collect::<Vec<_>>());
     }

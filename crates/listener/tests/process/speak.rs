@@ -47,7 +47,7 @@ fn recording_is_played_unchanged_and_answered_at_its_end() {
         assert_eq!(read_samples(&mut mic, samples.len()), samples);
         answer.join().unwrap()
     });
-    assert_eq!((answer.status, answer.text()), (200, "said 0.50 s\n"));
+    assert_eq!((answer.status, answer.text()), (200, "played 0.50 s\n"));
     assert!(elapsed.as_millis() >= 500, "answered before the end of the recording");
 }
 
@@ -73,7 +73,7 @@ fn wav_chunk_after_the_samples_is_not_played() {
     let body = [&wav::little(24000, &samples)[..], b"LIST\x1a\0\0\0INFOISFT\x0e\0\0\0Lavf59.27.100\0"].concat();
     for _ in 0..2 {
         let answer = post(&rig, "/speak", &body).1;
-        assert_eq!((answer.status, answer.text()), (200, "said 0.02 s\n"));
+        assert_eq!((answer.status, answer.text()), (200, "played 0.02 s\n"));
         // The second recording follows the first without extra samples.
         assert_eq!(read_samples(&mut mic, 480), samples);
     }
@@ -98,7 +98,7 @@ fn stereo_float_at_44100_hz_is_converted() {
         assert!((15_000..18_000).contains(&loudest), "{loudest}");
         answer.join().unwrap()
     });
-    assert_eq!((answer.status, answer.text()), (200, "said 0.10 s\n"));
+    assert_eq!((answer.status, answer.text()), (200, "played 0.10 s\n"));
 }
 
 #[test]
@@ -239,5 +239,5 @@ fn curl_streams_a_wav() {
     std::io::Write::write_all(&mut curl.stdin.take().unwrap(), &wav::little(24000, &samples)).unwrap();
     assert_eq!(read_samples(&mut mic, 2400), samples);
     let output = curl.wait_with_output().unwrap();
-    assert_eq!(String::from_utf8(output.stdout).unwrap(), "said 0.10 s\n");
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "played 0.10 s\n");
 }
