@@ -49,11 +49,11 @@ pub struct Browser {
 /// A place where the sound of a page is recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tap {
-    /// What the page's `AudioContext` renders.
+    /// The output of the page's `AudioContext`.
     Output,
-    /// What the microphone delivers.
+    /// The sound that the browser's microphone delivers to the page.
     Microphone,
-    /// What the injected stream contained.
+    /// The chunks of the injected stream.
     Stream,
 }
 
@@ -67,7 +67,7 @@ pub struct Stages {
 }
 
 impl Browser {
-    /// Starts a Chromium in this language. Its microphone plays the WAV `voice` in a loop; without one, access to the microphone is denied.
+    /// Starts a Chromium in this language. Its microphone delivers the WAV `voice` in a loop; without `voice`, microphone access is denied.
     pub fn start(voice: Option<&Path>, language: &str) -> Result<Self> {
         let permission = match voice {
             Some(voice) => {
@@ -99,7 +99,7 @@ impl Browser {
             "goog:chromeOptions": { "args": arguments, "prefs": { "intl.accept_languages": language } },
             "goog:loggingPrefs": { "browser": "ALL" },
         });
-        let Value::Object(capabilities) = capabilities else { bail!("capabilities are an object") };
+        let Value::Object(capabilities) = capabilities else { bail!("the capabilities are not a JSON object") };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let client = runtime.block_on(async {
             let mut builder = ClientBuilder::new(HttpConnector::new());
@@ -116,10 +116,12 @@ impl Browser {
     /// Runs a script in the page and returns its result.
     pub fn run(&self, script: &str) -> Result<Value> {
         let client = self.client()?;
-        self.runtime.block_on(client.execute(script, vec![])).with_context(|| format!("script: {script}"))
+        self.runtime
+            .block_on(client.execute(script, vec![]))
+            .with_context(|| format!("unable to run the script in the page: {script}"))
     }
 
-    /// Waits until a JavaScript expression is true.
+    /// Waits until a JavaScript expression is true in the page.
     pub fn wait_until(&self, expression: &str) -> Result<()> {
         let script = format!("return Boolean({expression})");
         let asked = || self.run(&script).ok().filter(|value| value == &Value::Bool(true));
@@ -207,7 +209,7 @@ impl Browser {
         for from in (start..end).step_by(PART) {
             let to = end.min(from + PART);
             let value = self.run(&format!("return window.palabreTap.base64({}, {from}, {to})", tap.name()))?;
-            let bytes = STANDARD.decode(value.as_str().context("the recording is text")?)?;
+            let bytes = STANDARD.decode(value.as_str().context("the page returned no text for the recording")?)?;
             samples.extend(bytes.as_chunks::<2>().0.iter().map(|&pair| i16::from_le_bytes(pair)));
         }
         Ok(samples)
@@ -239,7 +241,7 @@ impl Browser {
         self.two_numbers("return window.palabreTap.counts()")
     }
 
-    /// Returns when chunks were sent and received, after the first `sent` and `arrived`.
+    /// Returns when chunks were sent and received. Leaves out the first `sent` sent chunks and the first `arrived` received chunks.
     pub fn tap_stages(&self, (sent, arrived): (usize, usize)) -> Result<Stages> {
         let value = self.run(&format!("return window.palabreTap.stages({sent}, {arrived})"))?;
         let rows = |name: &str| value[name].as_array().cloned().unwrap_or_default();
@@ -260,12 +262,12 @@ impl Browser {
 
     fn two_numbers(&self, script: &str) -> Result<(usize, usize)> {
         let value = self.run(script)?;
-        let number = |at: usize| value[at].as_u64().context("the script returns two numbers");
+        let number = |at: usize| value[at].as_u64().context("the script did not return two numbers");
         Ok((usize::try_from(number(0)?)?, usize::try_from(number(1)?)?))
     }
 
     fn client(&self) -> Result<&Client> {
-        self.client.as_ref().context("the browser is closed")
+        self.client.as_ref().context("the browser was closed before")
     }
 }
 
@@ -320,7 +322,7 @@ fn start_driver() -> Result<(Child, BufReader<ChildStdout>, u16)> {
         .stderr(Stdio::null())
         .spawn()
         .context("unable to start 'chromedriver'; install Debian's chromium-driver")?;
-    let mut output = BufReader::new(driver.stdout.take().context("chromedriver's output")?);
+    let mut output = BufReader::new(driver.stdout.take().context("chromedriver has no standard output")?);
     let mut line = String::new();
     while output.read_line(&mut line)? > 0 {
         if let Some((_, port)) = line.split_once("started successfully on port ") {

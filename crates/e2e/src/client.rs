@@ -34,7 +34,7 @@ pub struct Client {
 pub struct Answer {
     /// The status code.
     pub status: u16,
-    /// The whole head.
+    /// The status line and all headers, as text.
     pub head: String,
     early: io::Cursor<Vec<u8>>,
     tls: Tls,
@@ -55,7 +55,8 @@ impl Client {
 
     /// Connects by TCP. The TLS handshake begins with the first read or write.
     pub fn connect(&self, link: &Link) -> Result<Tls> {
-        let tcp = TcpStream::connect(("127.0.0.1", link.port)).with_context(|| format!("connect to {}", link.port))?;
+        let tcp = TcpStream::connect(("127.0.0.1", link.port))
+            .with_context(|| format!("unable to connect to port {} of 127.0.0.1", link.port))?;
         tcp.set_nodelay(true)?;
         tcp.set_read_timeout(Some(IO_TIMEOUT))?;
         tcp.set_write_timeout(Some(IO_TIMEOUT))?;
@@ -77,7 +78,7 @@ impl Client {
         Answer::read(tls)
     }
 
-    /// Starts to speak: an endless WAV in a chunked POST.
+    /// Starts to send sound of `rate_hz`: an endless WAV in a chunked POST to `/speak`.
     pub fn speak(&self, link: &Link, rate_hz: u32) -> Result<Speaker> {
         let mut tls = self.connect(link)?;
         let bearer = format!("Authorization: Bearer {}", link.key);
@@ -101,7 +102,7 @@ impl Client {
     fn listen(&self, link: &Link) -> Result<(u32, Answer)> {
         let mut answer = self.get(link, "/listen.wav")?;
         if answer.status != 200 {
-            bail!("/listen.wav of {}: {}", link.name, answer.status);
+            bail!("the listener of {} answered GET /listen.wav with status {}", link.name, answer.status);
         }
         let head = palabre_sound::wav::Head::read(&mut answer).map_err(|error| anyhow!("{error}"))?;
         Ok((head.rate_hz, answer))
@@ -182,10 +183,10 @@ impl Speaker {
     }
 }
 
-/// A recording of `/listen.wav` that grows.
+/// A recording of `/listen.wav` that is in progress.
 #[derive(Debug)]
 pub struct Recording {
-    /// Sample rate.
+    /// Sample rate in Hz.
     pub rate_hz: u32,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -269,7 +270,7 @@ impl Drop for Recording {
     }
 }
 
-/// A thread that says a tone in real time until this is dropped. It reconnects when the connection ends, as a page does.
+/// A thread that sends a tone in real time. Dropping this value ends the thread. It reconnects when the connection ends, as a page does.
 #[derive(Debug)]
 pub struct Talker {
     stop: Arc<AtomicBool>,
@@ -277,7 +278,7 @@ pub struct Talker {
 }
 
 impl Talker {
-    /// Starts to say a tone in pieces of 20 ms.
+    /// Starts to send a tone in pieces of 20 ms.
     #[must_use]
     pub fn tone(client: &Client, link: &Link, freq_hz: f64, dbfs: f64) -> Self {
         const RATE_HZ: u32 = 24_000;
@@ -307,7 +308,7 @@ impl Drop for Talker {
     }
 }
 
-/// A thread that says words of 200 ms, each in one write. The mixer plays them in real time, so a late thread changes nothing.
+/// A thread that sends words (tones of 200 ms), each in one write. The mixer plays the samples in real time, so a late write changes no word.
 #[derive(Debug)]
 pub struct Words {
     said: Arc<AtomicUsize>,
@@ -316,7 +317,7 @@ pub struct Words {
 }
 
 impl Words {
-    /// Starts to say words of this tone, with pauses of at least 300 ms.
+    /// Starts to send words of this tone, with pauses of at least 300 ms.
     #[must_use]
     pub fn say(client: &Client, link: &Link, freq_hz: f64, dbfs: f64) -> Self {
         const RATE_HZ: u32 = 24_000;
@@ -334,7 +335,7 @@ impl Words {
         Self { said, stop, thread: Mutex::new(Some(thread)) }
     }
 
-    /// Stops the thread and returns the number of words that were said.
+    /// Stops the thread and returns the number of words that it has sent.
     pub fn stop(&self) -> usize {
         self.stop.store(true, Ordering::Relaxed);
         let thread = self.thread.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
@@ -351,7 +352,7 @@ impl Drop for Words {
     }
 }
 
-/// Sends 20 ms every 20 ms. Deadlines are absolute, so delays don't add up.
+/// Sends 20 ms of sound every 20 ms until `stop` is true. Deadlines are absolute, so delays don't add up.
 fn say_paced(mut speaker: Speaker, second: &[i16], stop: &AtomicBool) {
     let start = Instant::now();
     for (piece, n) in second.chunks(second.len() / 50).cycle().zip(1u32..) {

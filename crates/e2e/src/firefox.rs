@@ -1,7 +1,7 @@
 //! Drives a real Firefox by WebDriver BiDi: JSON commands over a WebSocket. This needs no geckodriver, which Debian doesn't package.
 //!
-//! Without a sound card Firefox never runs an AudioContext, so each browser gets two PulseAudio null sinks. An analyser measures what the page
-//! connects to its AudioContext's destination. Sound for a chosen loudspeaker doesn't pass there; it is recorded from the null sink.
+//! Without a sound card Firefox never runs an AudioContext, so each browser gets two PulseAudio null sinks. An analyser measures the sound that
+//! the page connects to its AudioContext's destination. Sound for a chosen loudspeaker bypasses the destination; it is recorded from the null sink.
 
 use std::cell::{Cell, RefCell};
 use std::io::{BufRead, BufReader, ErrorKind};
@@ -18,7 +18,7 @@ use crate::keyboard::Page;
 use crate::suite::{TIMEOUT, descendants};
 use crate::wait::wait_for;
 
-/// Grants the microphone without a prompt, and turns off Firefox's own network traffic.
+/// Preferences that grant the microphone without a prompt and turn off Firefox's own network traffic.
 const PREFERENCES: &str = r#"
 user_pref("media.navigator.permission.disabled", true);
 user_pref("browser.shell.checkDefaultBrowser", false);
@@ -29,7 +29,7 @@ user_pref("network.connectivity-service.enabled", false);
 "#;
 
 const ANALYSER: &str = r"() => {
-  // After a reload Firefox may run this a second time, seconds after the page connected its sound.
+  // After a reload Firefox may run this script a second time, seconds after the page connected its sound.
   if (window.top !== window || window.heardDbfs) return;
   const analysers = [];
   const connect = AudioNode.prototype.connect;
@@ -60,7 +60,7 @@ pub const OUTPUT_HZ: u32 = 48_000;
 /// Name of the sound card that is the default.
 pub const FIRST_CARD: &str = "first";
 
-/// Name of the other sound card, also in the browser's list.
+/// Name of the sound card that is not the default, also in the browser's list of loudspeakers.
 pub const SECOND_CARD: &str = "second";
 
 /// One Firefox with one page.
@@ -113,10 +113,13 @@ impl Firefox {
         let mut firefox = Self { socket, next: Cell::new(1), context: String::new(), child, sound, _profile: profile };
         firefox
             .command("session.new", &json!({ "capabilities": { "alwaysMatch": { "acceptInsecureCerts": true } } }))?;
-        // Keys work only in a page with the focus: that of the newest window, when no other is open.
+        // Keys work only in the window that has the focus, so open a new window and close the first one.
         let first = firefox.command("browsingContext.getTree", &json!({}))?["contexts"][0]["context"].clone();
         let window = firefox.command("browsingContext.create", &json!({ "type": "window" }))?;
-        window["context"].as_str().context("no window")?.clone_into(&mut firefox.context);
+        window["context"]
+            .as_str()
+            .context("Firefox's answer to browsingContext.create names no window")?
+            .clone_into(&mut firefox.context);
         firefox.command("browsingContext.close", &json!({ "context": first }))?;
         firefox.command("browsingContext.activate", &json!({ "context": firefox.context }))?;
         firefox.command("script.addPreloadScript", &json!({ "functionDeclaration": ANALYSER }))?;
@@ -139,12 +142,16 @@ impl Firefox {
         let expression = format!("JSON.stringify((() => {{ {script} }})() ?? null)");
         let target = json!({ "context": self.context });
         let parameters = json!({ "expression": expression, "target": target, "awaitPromise": false });
-        let answer = self.command("script.evaluate", &parameters).with_context(|| format!("script: {script}"))?;
-        let text = answer["result"]["value"].as_str().with_context(|| format!("script: {script}: {answer}"))?;
+        let answer = self
+            .command("script.evaluate", &parameters)
+            .with_context(|| format!("unable to run the script in the page: {script}"))?;
+        let text = answer["result"]["value"]
+            .as_str()
+            .with_context(|| format!("the script '{script}' returned no text: {answer}"))?;
         Ok(serde_json::from_str(text)?)
     }
 
-    /// Waits until a JavaScript expression is true.
+    /// Waits until a JavaScript expression is true in the page.
     pub fn wait_until(&self, expression: &str) -> Result<()> {
         let script = format!("return Boolean({expression})");
         let mut last = Ok(Value::Null);
@@ -188,7 +195,7 @@ impl Firefox {
         self.click("#settings-close")
     }
 
-    /// Starts to record what is played to this sound card: mono, at [`OUTPUT_HZ`].
+    /// Starts to record the sound that is played to this sound card: mono, at [`OUTPUT_HZ`].
     pub fn record_output(&self, card: &str) -> Result<OutputRecording> {
         let file = tempfile::NamedTempFile::new()?;
         let child = Command::new("parec")
@@ -213,7 +220,9 @@ impl Firefox {
         socket.send(Message::text(json!({ "id": id, "method": method, "params": parameters }).to_string()))?;
         let deadline = Instant::now() + TIMEOUT;
         while Instant::now() < deadline {
-            let Some(answer) = read(&mut socket).with_context(|| format!("the response to {method}"))? else {
+            let Some(answer) =
+                read(&mut socket).with_context(|| format!("unable to read Firefox's response to {method}"))?
+            else {
                 continue;
             };
             match (answer["id"].as_u64() == Some(id), answer["type"].as_str()) {
@@ -225,11 +234,11 @@ impl Firefox {
                 _ => {}
             }
         }
-        bail!("{method}: no response")
+        bail!("Firefox did not respond to {method} in time")
     }
 }
 
-/// A recording of a sound card that grows.
+/// A recording of a sound card that is in progress.
 #[derive(Debug)]
 pub struct OutputRecording {
     child: Child,
@@ -303,7 +312,7 @@ fn end(child: &mut Child) {
 
 /// Connects to the address that Firefox prints on standard error.
 fn connect(child: &mut Child) -> Result<WebSocket<TcpStream>> {
-    let mut output = BufReader::new(child.stderr.take().context("Firefox's output")?);
+    let mut output = BufReader::new(child.stderr.take().context("Firefox has no standard error")?);
     let mut line = String::new();
     let address = loop {
         line.clear();
@@ -314,7 +323,7 @@ fn connect(child: &mut Child) -> Result<WebSocket<TcpStream>> {
             break address.trim().to_owned();
         }
     };
-    // Firefox must not block on a full pipe.
+    // Read and discard Firefox's further output, because Firefox must not block on a full pipe.
     std::thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()));
     let tcp = TcpStream::connect(&address)?;
     tcp.set_read_timeout(Some(Duration::from_secs(1)))?;
@@ -358,7 +367,7 @@ impl Sound {
     }
 }
 
-/// Returns the module of a null sink. The first one loaded is the default.
+/// Returns the PulseAudio module line of a null sink. The first null sink that is loaded is the default.
 fn null_sink(card: &str) -> String {
     format!("module-null-sink sink_name={card} rate={OUTPUT_HZ} sink_properties=device.description={card}")
 }

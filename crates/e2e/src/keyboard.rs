@@ -3,7 +3,7 @@
 use anyhow::{Result, bail, ensure};
 use serde_json::{Value, json};
 
-// Codes of WebDriver.
+// Key codes of WebDriver.
 const SHIFT_TAB: &str = "\u{E008}\u{E004}";
 const TAB: &str = "\u{E004}";
 const ENTER: &str = "\u{E007}";
@@ -32,8 +32,8 @@ pub trait Page {
         self.keys(chord, &chord.chars().rev().collect::<String>())
     }
 
-    /// Presses Tab, or Shift and Tab, until the element of a CSS selector has the focus. Never wraps around, since the browser's own controls
-    /// follow the last one of the page.
+    /// Presses Tab, or Shift and Tab, until the element of a CSS selector has the focus. The focus never wraps around, since the browser's own
+    /// controls follow the page's last control.
     fn tab_to(&self, selector: &str) -> Result<()> {
         let way = format!(
             "const now = document.activeElement ?? document.body;
@@ -64,7 +64,7 @@ pub fn visit(page: &impl Page) -> Result<()> {
     leave(page)
 }
 
-/// Opens the sound test before joining, and closes it. The focus must return.
+/// Opens the sound test before joining, and closes it. Then the button that opened the test must have the focus.
 pub fn try_the_line(page: &impl Page) -> Result<()> {
     page.tab_to("#test-open")?;
     page.press(ENTER)?;
@@ -135,7 +135,7 @@ fn texts(page: &impl Page) -> Result<()> {
     page.wait_until(&format!("document.getElementById('messages').hidden && {}", has_focus("messages-toggle")))
 }
 
-/// The list of participants is one stop of Tab; arrow keys move in it.
+/// Checks that the list of participants is one stop of the Tab key, and that arrow keys move the focus within the list.
 fn people(page: &impl Page) -> Result<()> {
     let name = "document.activeElement.closest('.person')?.dataset.name";
     let focused = || page.run(&format!("return {name}"));
@@ -195,7 +195,7 @@ fn open_settings(page: &impl Page) -> Result<()> {
     page.tab_to("input[name=mode]")
 }
 
-/// Closes the settings. The focus must return.
+/// Closes the settings. Then the button that opened them must have the focus.
 fn close_settings(page: &impl Page) -> Result<()> {
     page.press(ESCAPE)?;
     page.wait_until(&format!("!document.getElementById('settings').open && {}", has_focus("settings-open")))

@@ -1,6 +1,6 @@
 //! Support for the end-to-end tests: runs the real suite with `palabre try`, connects to it by TLS, and drives real browsers.
 //!
-//! No program depends on this crate. It expects the programs beside its own executable, where `cargo test --workspace` puts them.
+//! No program depends on this crate. The crate expects the programs beside the running test program, where `cargo test --workspace` puts them.
 
 pub mod browser;
 pub mod client;

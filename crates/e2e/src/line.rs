@@ -1,4 +1,5 @@
-//! A proxy on loopback that acts as a slow or bad network: it delays what passes, in order, as TCP does. It can't delay the TCP handshake.
+//! A proxy on loopback that simulates a slow or bad network: it delays the data in both directions and keeps their order, as TCP does. The
+//! proxy can't delay the TCP handshake.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -9,16 +10,16 @@ use anyhow::Result;
 
 const PIECE_BYTES: usize = 64 * 1024;
 
-/// How a line delays what passes.
+/// The delays of a line.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Delays {
     /// Round-trip time. Half of it is added each way.
     pub rtt: Duration,
     /// Maximum random delay of each piece from the server, evenly distributed.
     pub jitter: Duration,
-    /// One of this many pieces is delayed by `stall` in addition. 0 means none.
+    /// On average, one of this many pieces is delayed by `stall` in addition. 0 means none.
     pub stall_every: u32,
-    /// Additional delay of such a piece.
+    /// Additional delay of one piece in `stall_every`.
     pub stall: Duration,
 }
 
@@ -36,7 +37,7 @@ impl Line {
         let line = Self { port: listener.local_addr()?.port() };
         std::thread::spawn(move || {
             for (client, seed) in listener.incoming().flatten().zip(1..) {
-                // If the server is gone the client's connection is closed, as it would be without a proxy.
+                // If the server doesn't accept the connection, the client's connection is closed, as it would be without a proxy.
                 let _ = connect(client, port, delays, seed);
             }
         });
@@ -63,7 +64,7 @@ fn carry(from: TcpStream, to: TcpStream, delays: Delays, seed: u32) {
 fn delay(mut from: TcpStream, give: &Sender<(Instant, Vec<u8>)>, delays: Delays, seed: u32) {
     let mut chance = seed;
     let mut next = move || {
-        // The linear congruential generator of Numerical Recipes. Its upper bits are random enough for this.
+        // The linear congruential generator of Numerical Recipes. Its upper bits are random enough for delays.
         chance = chance.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         chance >> 8
     };
@@ -80,7 +81,7 @@ fn delay(mut from: TcpStream, give: &Sender<(Instant, Vec<u8>)>, delays: Delays,
 }
 
 fn deliver(mut to: TcpStream, take: &Receiver<(Instant, Vec<u8>)>) {
-    // In order: a delayed piece delays all that follow.
+    // Pieces are delivered in order, so a delayed piece delays all following pieces.
     while let Ok((due, piece)) = take.recv() {
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
         if to.write_all(&piece).is_err() {

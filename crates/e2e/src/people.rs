@@ -1,4 +1,4 @@
-//! Participants that each say their own tone and record what they hear, so that a test can compute which hear which.
+//! Participants that each send their own tone and record the sound that they hear, so that a test can compute who hears whom.
 
 use std::time::Duration;
 
@@ -15,9 +15,9 @@ pub const LEVEL_DBFS: f64 = -45.0;
 /// Participants that all talk and listen by plain HTTP.
 #[derive(Debug)]
 pub struct People {
-    /// The suite that they are connected to.
+    /// The suite to which the participants are connected.
     pub suite: Suite,
-    /// What each participant hears.
+    /// For each participant, a recording of the sound that this participant hears.
     pub recordings: Vec<Recording>,
     _talkers: Vec<Talker>,
 }
@@ -42,7 +42,7 @@ impl People {
         Ok(Self { suite, recordings, _talkers: talkers })
     }
 
-    /// Returns the length of each recording.
+    /// Returns the number of samples in each recording.
     #[must_use]
     pub fn now(&self) -> Vec<usize> {
         self.recordings.iter().map(Recording::len).collect()
@@ -62,7 +62,8 @@ impl People {
         Ok(())
     }
 
-    /// Returns for each tone whether it is in the last half second: yes within 3 dB of its level, no 40 dB below it, else `None`.
+    /// Returns for each tone whether it is in the last half second of a recording: true within 3 dB of its level, false 40 dB below it, else
+    /// `None`.
     fn heard(&self, recording: &Recording, since: usize) -> Option<Vec<Option<bool>>> {
         let window = recording.rate_hz as usize / 2;
         let start = recording.len().checked_sub(window).filter(|&start| start >= since)?;

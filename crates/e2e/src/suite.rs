@@ -17,7 +17,7 @@ use crate::wait::wait_for;
 /// Timeout for everything that a test waits for. Long, because test machines are shared.
 pub const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A running suite, the only one of its test program. It ends when this is dropped.
+/// A running suite, the only one of its test program. Dropping this value ends the suite.
 #[derive(Debug)]
 pub struct Suite {
     child: Child,
@@ -118,7 +118,7 @@ impl Suite {
         self.links.iter().find(|link| link.name == name).unwrap_or_else(|| panic!("no participant '{name}'"))
     }
 
-    /// Returns what the suite has printed.
+    /// Returns the output that the suite has printed so far.
     #[must_use]
     pub fn output(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("output")).unwrap_or_default()
@@ -145,7 +145,7 @@ impl Suite {
         self.child.id()
     }
 
-    /// Returns the process ID of this program of the suite. `argument`, unless empty, must be one of its arguments.
+    /// Returns the process ID of the process of the suite that runs this program. `argument`, unless empty, must be one of its arguments.
     #[must_use]
     pub fn process(&self, program: &str, argument: &str) -> Option<u32> {
         descendants(self.child.id()).into_iter().find(|pid| {
@@ -207,13 +207,13 @@ pub fn binary(name: &str) -> Result<PathBuf> {
     })
 }
 
-/// Replaces a program in `programs` by a copy of the tested one with rename(2), as a package manager does. cp(1) writes it, because a file that
-/// this process has open for writing while another test forks can't be executed (ETXTBSY).
+/// Replaces a program in `programs` by a copy of the tested program with rename(2), as a package manager does. cp(1) writes the copy, because a
+/// file that this process has open for writing while another test forks can't be executed (ETXTBSY).
 pub fn install(programs: &Path, name: &str) -> Result<()> {
     let new = programs.join("new");
     let status = Command::new("cp").arg(binary(name)?).arg(&new).status()?;
     if !status.success() {
-        bail!("cp: {status}");
+        bail!("cp ended with {status}");
     }
     Ok(std::fs::rename(new, programs.join(name))?)
 }
@@ -221,7 +221,7 @@ pub fn install(programs: &Path, name: &str) -> Result<()> {
 /// Sends a signal with kill(1).
 pub fn signal(pid: u32, name: &str) -> Result<()> {
     let status = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status()?;
-    if status.success() { Ok(()) } else { bail!("kill -{name} {pid}: {status}") }
+    if status.success() { Ok(()) } else { bail!("'kill -{name} {pid}' ended with {status}") }
 }
 
 /// Returns all descendants of a process.
@@ -242,7 +242,7 @@ pub fn descendants(of: u32) -> Vec<u32> {
     found.split_off(1)
 }
 
-/// Returns the fourth field of `/proc/PID/stat`. The second, in parentheses, may contain spaces (proc(5)).
+/// Returns the process ID of the parent, the fourth field of `/proc/PID/stat`. The second field, in parentheses, may contain spaces (proc(5)).
 fn parent(pid: u32) -> Option<u32> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()

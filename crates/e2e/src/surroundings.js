@@ -11,7 +11,7 @@
     return lock;
   };
   Object.defineProperty(navigator, 'wakeLock', { value: { request } });
-  // Only Safari has this.
+  // Only Safari has navigator.audioSession.
   Object.defineProperty(navigator, 'audioSession', { value: { set type(type) { seen.session.push(type); } } });
 
   window.AudioContext = class extends AudioContext {
@@ -36,7 +36,7 @@
     return write(text);
   };
 
-  // When the first loud chunk was sent, and when the page showed its own participant as talking.
+  // Records when the first loud chunk was sent, and when the page showed its own participant as talking.
   const { send } = WebSocket.prototype;
   WebSocket.prototype.send = function (data) {
     const loud = data.byteLength > 16 && new Int16Array(data.slice(16)).some((sample) => Math.abs(sample) > 500);

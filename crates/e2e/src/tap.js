@@ -1,5 +1,5 @@
-// For tests: records what a page renders, what its microphone delivers, and the sound in its stream. A worklet is connected to every node that the
-// page connects to its destination, and to its microphone. A worker stores the recordings, so that recording doesn't keep the page busy.
+// For tests: records the sound that a page renders, the sound of its microphone, and the sound in its stream. A worklet is connected to every node
+// that the page connects to its destination, and to its microphone. A worker stores the recordings, so that recording doesn't keep the page busy.
 (() => {
   if (window.top !== window || window.palabreTap) return;
   // Sends blocks of 1024 frames from the audio thread to the worker.
@@ -134,7 +134,7 @@
     connect.call(node, recorder(context, name));
   }
 
-  // One recorder per context. It sums its inputs, as the destination does.
+  // Returns the recorder of a context. The recorder sums its inputs, as the destination does.
   function recorder(context, name) {
     const made = recorders.get(context) ?? new Map();
     recorders.set(context, made);
@@ -147,7 +147,7 @@
     const { port1, port2 } = new MessageChannel();
     post(['recorder', name, context.sampleRate], [port1]);
     node.port.postMessage(port2, [port2]);
-    // Browsers only run nodes that are connected to a destination. The output is silence.
+    // Browsers only run nodes that are connected to a destination. The recorder's output is silence.
     connect.call(node, context.destination);
     return node;
   }
@@ -173,7 +173,7 @@
       configurable: true,
       get: () => take && ((win, text) => {
         const [kind, seq, , sound] = text.split(',');
-        // Overlapping streams bring the same chunks.
+        // Streams that overlap contain the same chunks, so record each chunk once.
         if (kind === '1' && Number(seq) > newest) {
           newest = Number(seq);
           post(['chunk', now(), newest, sound]);

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-/// Calls `ready` until it returns a value. Fails with `what` in the message after `timeout`.
+/// Calls `ready` until it returns a value, and returns that value. Fails after `timeout`, with `what` in the message.
 pub fn wait_for<T>(what: &str, timeout: Duration, mut ready: impl FnMut() -> Option<T>) -> Result<T> {
     let start = Instant::now();
     loop {
@@ -12,7 +12,7 @@ pub fn wait_for<T>(what: &str, timeout: Duration, mut ready: impl FnMut() -> Opt
             return Ok(answer);
         }
         if start.elapsed() > timeout {
-            bail!("{what}: not within {} s", timeout.as_secs());
+            bail!("timeout: {what}: not within {} s", timeout.as_secs());
         }
         std::thread::sleep(Duration::from_millis(20));
     }

@@ -1,4 +1,4 @@
-//! Two participants talk with real Chromiums: what one microphone delivers, the other page renders.
+//! Two participants talk with real Chromiums: each page renders the sound of the other participant's microphone.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::path::{Path, PathBuf};
@@ -60,7 +60,7 @@ impl Person {
     }
 }
 
-/// Checks that one page renders what the other's microphone delivers, and returns the latter.
+/// Checks that one page renders the sound of the other page's microphone, and returns that microphone's samples.
 fn assert_heard(what: &str, from: (&Person, Tap), to: (&Person, Tap)) -> Vec<i16> {
     let (said, heard) = record_both(from, to);
     let found = find(&said, &heard, 2_000);
@@ -72,7 +72,7 @@ fn assert_heard(what: &str, from: (&Person, Tap), to: (&Person, Tap)) -> Vec<i16
     said
 }
 
-/// Records both. They start at almost the same time; the difference is part of the delay that is found.
+/// Records both taps. The recordings start at almost the same time; the difference adds to the measured delay.
 fn record_both(from: (&Person, Tap), to: (&Person, Tap)) -> (Vec<i16>, Vec<i16>) {
     let (start_to, start_from) = (to.0.now(to.1), from.0.now(from.1));
     (from.0.recorded(from.1, start_from, SECONDS), to.0.recorded(to.1, start_to, SECONDS + 2))

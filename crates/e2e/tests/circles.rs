@@ -93,7 +93,7 @@ fn resolved(folder: &Path, relative: &str) -> String {
     parts.join("/")
 }
 
-/// Which nodes each node uses.
+/// For each node, the nodes that it uses.
 type Graph = BTreeMap<String, BTreeSet<String>>;
 
 /// Returns the circles between the files of the crate with this root.
@@ -143,7 +143,7 @@ struct File {
     parent: Option<usize>,
     children: BTreeMap<String, usize>,
     items: BTreeSet<String>,
-    /// What each imported or re-exported name stands for.
+    /// For each imported or re-exported name, the full name of the item.
     imports: BTreeMap<String, Name>,
     globs: Vec<Name>,
     /// Names in the code, and imports that are not re-exports.
@@ -227,9 +227,9 @@ impl File {
         }
     }
 
-    /// Adds the names in a macro's arguments, which are no syntax yet.
+    /// Adds the names in a macro's arguments, which `syn` doesn't parse.
     fn add_tokens(&mut self, tokens: proc_macro2::TokenStream) {
-        // Whether a colon came, which is joined to another, and whether both came.
+        // `colon`: the previous token is the first colon of `::`. `continues`: both colons of `::` were read.
         let (mut name, mut colon, mut continues) = (Name::new(), false, false);
         for token in tokens {
             match token {

@@ -1,4 +1,5 @@
-//! SIGKILL of each kind of process while eight participants talk: only those it served notice, and all hear all others again.
+//! SIGKILL of each kind of process while eight participants talk: only the participants that it served are disturbed, and all hear all others
+//! again.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::time::Instant;

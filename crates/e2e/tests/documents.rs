@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Number of lines that are visible without scrolling.
+/// Number of lines of README.md that are visible without scrolling.
 const FIRST_SCREEN_LINES: usize = 60;
 
 /// The commands that try and test everything.

@@ -12,7 +12,7 @@ use palabre_e2e::suite::{Suite, TIMEOUT};
 use palabre_e2e::wait_for;
 use palabre_sound::measure::{goertzel_dbfs, rms_dbfs};
 
-/// Different from Firefox's fake microphone, a tone of 440 Hz.
+/// Frequency of the other participant's tone. It differs from the 440 Hz of Firefox's fake microphone.
 const TONE_HZ: f64 = 1000.0;
 
 fn join(firefox: &Firefox) {
@@ -21,14 +21,14 @@ fn join(firefox: &Firefox) {
     firefox.wait_until("palabreState.connection === 'live' && palabreState.microphone === 'on'").unwrap();
 }
 
-/// Checks that the page renders the other participant's tone. The player may be playing 0.1 % faster or slower, which the long window of
-/// `heardDbfs` distinguishes.
+/// Checks that the page renders the other participant's tone. The player may play 0.1 % faster or slower, which shifts the tone's frequency
+/// measurably in the long window of `heardDbfs`.
 fn assert_hears(firefox: &Firefox) {
     let loudest = format!("Math.max(...[0.999, 1, 1.001].map((speed) => heardDbfs({TONE_HZ} * speed)))");
     firefox.wait_until(&format!("Math.abs({loudest} + 20) < 1")).unwrap();
 }
 
-/// Waits for half a second of the recording, from now on, that is loud or silent.
+/// Waits until half a second of the recording, from now on, is loud (if `loud`) or silent.
 fn assert_is_heard(recording: &Recording, loud: bool) {
     let mut from = recording.len();
     let window = recording.rate_hz as usize / 2;
@@ -64,7 +64,7 @@ fn assert_plays_in(firefox: &Firefox, card: &str) {
     wait_for(&format!("the tone in the {card} sound card"), TIMEOUT, is_there).unwrap();
 }
 
-/// Checks that after `event` the page connects to the new process, hears and is heard.
+/// Checks that after `event` the page connects to the new process, hears the other participant and is heard.
 fn assert_is_reconnected(suite: &Suite, firefox: &Firefox, other: &Recording, event: impl FnOnce()) {
     let old = suite.process("palabre-listener", "p01").unwrap();
     let opened = firefox.run("return palabreState.opened").unwrap();
@@ -76,7 +76,7 @@ fn assert_is_reconnected(suite: &Suite, firefox: &Firefox, other: &Recording, ev
             "palabreState.opened > {opened} && palabreState.connection === 'live' && palabreState.uplink === 'open'"
         ))
         .unwrap();
-    // Two seconds, more than the analyser's window.
+    // Wait for chunks of two seconds, more than the analyser's window.
     let chunks = firefox.run("return palabreState.chunks").unwrap();
     firefox.wait_until(&format!("palabreState.chunks > {chunks} + 50")).unwrap();
     assert_hears(firefox);

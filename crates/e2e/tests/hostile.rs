@@ -13,10 +13,11 @@ use palabre_e2e::wait_for;
 use palabre_sound::measure::goertzel_dbfs;
 use palabre_testing::undisturbed;
 
-/// A multiple of 200 Hz, so that a window of 5 ms contains whole periods and tells this tone from other multiples.
+/// Frequency of the words: a multiple of 200 Hz, so that a window of 5 ms contains whole periods and other multiples aren't detected.
 const TONE_HZ: f64 = 400.0;
 const LEVEL_DBFS: f64 = -20.0;
-/// Number of windows of 5 ms in which a word of 200 ms is loud: one may be a cross-fade, and the first and last are partly outside.
+/// Number of windows of 5 ms in which a complete word of 200 ms is loud: one window may be a cross-fade, and the word may begin and end within
+/// a window.
 const COMPLETE_WORD: std::ops::RangeInclusive<usize> = 38..=41;
 
 /// A suite in which p01 says words and p03 listens. Tests attack p02.
@@ -73,7 +74,7 @@ impl Room {
     }
 }
 
-/// During an attack on p02, p03 hears every word of p01 completely, and its stream never ends.
+/// Checks that during an attack on p02, p03 hears every word of p01 completely, and that the stream of p03 never ends.
 fn others_lose_nothing(attack: impl Fn(&Room)) {
     undisturbed(|| {
         let room = Room::new();
@@ -119,7 +120,7 @@ fn bodies_that_are_no_wav_are_refused_and_wrong_sizes_are_ignored() {
         assert_eq!(post(client, link, &[b"\xff\xfb\x90\x00".as_slice(), &[0x55; 4096]].concat()), 415, "an MP3");
         assert_eq!(post(client, link, b"ID3\x04\0\0\0\0\0\x23TIT2 and so on, more than forty-four bytes of it"), 415);
 
-        // 100 ms of sound, with a header that says 4 GB, then 0 bytes.
+        // A WAV of 100 ms, whose header first declares 4 GB and then 0 bytes.
         let sound = vec![0u8; 4800];
         for size in [u32::MAX, 0, 7] {
             assert_eq!(
@@ -128,7 +129,7 @@ fn bodies_that_are_no_wav_are_refused_and_wrong_sizes_are_ignored() {
                 "{size}"
             );
         }
-        // Many programs write stereo, 44.1 kHz, float.
+        // A WAV as many programs write it: stereo, 44.1 kHz, float.
         let float = [wav_head(44_100, 2, 32, true, 35_280), vec![0u8; 35_280]].concat();
         assert_eq!(post(client, link, &float), 200);
 
@@ -149,7 +150,7 @@ fn bodies_that_are_no_wav_are_refused_and_wrong_sizes_are_ignored() {
 fn endless_heads_and_unfinished_handshakes_are_closed() {
     others_lose_nothing(|room| {
         let (client, link) = room.victim();
-        // Half of the maximum number of connections, all silent.
+        // Open half of the maximum number of connections, and send nothing on them.
         let silent: Vec<_> = (0..24).map(|_| TcpStream::connect(("127.0.0.1", link.port)).unwrap()).collect();
         let garbage: Vec<_> = (0..4)
             .map(|_| {
@@ -211,7 +212,7 @@ fn websocket_is_closed_after_a_chunk_of_invalid_size() {
 fn stray_byte_and_second_reader_disturb_one_pipe_only() {
     others_lose_nothing(|room| {
         let dir = room.suite.room();
-        // Another member of the group writes a single byte.
+        // Another member of the group writes a single byte, half a sample, into the victim's mic.
         let mut mic = OpenOptions::new().write(true).custom_flags(0o4000).open(dir.join("p02/mic")).unwrap();
         mic.write_all(&[0x7f]).unwrap();
         drop(mic);
@@ -250,7 +251,7 @@ fn client_that_reads_again_after_ten_seconds_hears_new_sound() {
         let fresh = client.record(link).unwrap();
         wait_for("ten seconds of sound", TIMEOUT, || (fresh.len() > 240_000).then_some(())).unwrap();
         drop(fresh);
-        // It reads again: after the contents of its socket come new records, or the stream has ended.
+        // The client reads again: after the contents of its socket come new records, or the stream has ended.
         let mut text = Vec::new();
         let mut bytes = [0; 65_536];
         let recent = |text: &[u8]| String::from_utf8_lossy(text).rsplit("<b>").find_map(sound_seq);
@@ -271,7 +272,7 @@ fn sound_seq(record: &str) -> Option<u64> {
     record.strip_prefix("1,")?.split_once(',')?.0.parse().ok()
 }
 
-/// Returns the clock of SEQ: `/proc/uptime` counts time since boot, including suspend.
+/// Returns the time of the clock of SEQ in ms: `/proc/uptime` counts time since boot, including suspend.
 fn boot_time_ms() -> u64 {
     let uptime = std::fs::read_to_string("/proc/uptime").unwrap();
     (uptime.split(' ').next().unwrap().parse::<f64>().unwrap() * 1000.0) as u64

@@ -105,7 +105,7 @@ fn check_without_scrolling(browser: &Browser, name: &str) {
     }
 }
 
-/// Checks that axe-core finds nothing and that the page isn't wider than the window.
+/// Checks that axe-core finds no violation and that the page isn't wider than the window.
 fn assert_accessible(browser: &Browser, name: &str) {
     assert_eq!(violations(browser), Vec::<String>::new(), "{name}");
     let fits = "document.documentElement.scrollWidth <= innerWidth && document.body.scrollWidth <= innerWidth";
@@ -330,7 +330,7 @@ fn single_keys_mute_and_raise_a_hand_except_in_fields_and_when_turned_off() {
     assert_eq!(browser.run("return palabreState.hand").unwrap(), true);
 }
 
-/// Checks that during a second of the microphone nothing is sent, after a second for what was on its way.
+/// Checks that no chunk is sent during a second of the microphone. Waits a second before, in which earlier chunks may still be sent.
 fn assert_nothing_is_sent(browser: &Browser) {
     assert_eq!(sent_after_a_second(browser), sent_after_a_second(browser));
 }

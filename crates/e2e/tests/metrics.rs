@@ -10,7 +10,7 @@ use palabre_e2e::suite::{Link, Suite, TIMEOUT, binary, signal};
 use palabre_e2e::wait_for;
 use serde_json::Value;
 
-/// How long the guest's access key is valid: enough for its listener to start and for three requests.
+/// Time for which the guest's access key is valid: sufficient for the start of the guest's listener and for three requests.
 const VISIT: Duration = Duration::from_secs(10);
 
 /// Returns the value of a metric.
@@ -44,7 +44,7 @@ fn metrics_and_status_show_who_talks_and_what_is_lost() {
         || wanted.iter().all(|metric| value(&page(), metric).is_some_and(|value| value > 0.0)).then_some(());
     wait_for("every metric", TIMEOUT, all_there).map_err(|error| format!("{error}\n{}", page())).unwrap();
     assert_eq!(value(&page(), "palabre_up"), Some(1.0));
-    // Both wait most of the time, so they run at once.
+    // Run both parts at the same time, because both wait most of the time.
     std::thread::scope(|scope| {
         scope.spawn(|| a_guest_hears_until_their_key_ends(&people.suite));
         the_operator_sees_who_talks_and_what_is_lost(&people.suite);
@@ -75,7 +75,7 @@ fn the_operator_sees_who_talks_and_what_is_lost(suite: &Suite) {
     assert!(status(suite, "p02")["dropped_frames"].as_u64() >= Some(lost));
 }
 
-/// A guest that can only listen hears until its access key expires.
+/// Checks that a guest who can only listen hears the room until the guest's access key expires.
 fn a_guest_hears_until_their_key_ends(suite: &Suite) {
     let end = Moment::after(SystemTime::now(), VISIT).unwrap().to_string();
     let printed = suite.palabre(&["invite", "guest", "--listen-only", "--expires", &end]).unwrap();

@@ -180,7 +180,7 @@ fn browser_without_audio_worklet_can_only_listen_and_says_so() {
         browser.run("return [palabreState.microphone, palabreState.sent]").unwrap(),
         serde_json::json!(["off", 0])
     );
-    // Analyse what the elements play.
+    // Analyse the sound that the `<audio>` elements play.
     browser
         .run(
             "const context = new AudioContext();

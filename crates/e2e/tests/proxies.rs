@@ -42,7 +42,7 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// Replaces strings in a shipped configuration. Each must occur.
+/// Replaces strings in a shipped configuration. Each string must occur in it.
 fn with(text: &str, changes: &[(&str, &str)]) -> String {
     changes.iter().fold(text.to_owned(), |text, (from, to)| {
         assert!(text.contains(from), "'{from}' is not in the shipped configuration");

@@ -31,7 +31,7 @@ fn longest_silence_ms(recording: &Recording, since: usize) -> u64 {
     longest
 }
 
-/// Runs `work` and prints the longest silence that each participant heard meanwhile.
+/// Runs `work` and prints the longest silence in each participant's recording meanwhile.
 fn heard_meanwhile(people: &People, what: &str, work: impl FnOnce()) {
     let since = people.now();
     work();
@@ -195,7 +195,7 @@ fn submit(suite: &Suite, link: &Link, form: &str, origin: &str) -> Answer {
     suite.client.request(link, "POST", "/enter", &[&length, &origin], form.as_bytes()).unwrap()
 }
 
-/// Checks that the response says, in two languages, that the link was used.
+/// Checks that the response says, in two languages, that the invitation link was already used.
 fn is_refused_as_used(answer: Answer) {
     assert_eq!((answer.status, answer.header("set-cookie")), (401, None));
     let html = answer.text().unwrap();

@@ -75,8 +75,8 @@ impl Room {
         wait_for("a listener of p01", TIMEOUT, || self.suite.process("palabre-listener", "p01")).unwrap()
     }
 
-    /// Waits until the page has a stream and a microphone of the listener that `status` shows, and until the watcher has seen what that
-    /// listener reported.
+    /// Waits until the page has its stream and its microphone connection from the listener that `status` shows, and until the watcher has seen
+    /// the presence that this listener reported.
     fn settle(&self) {
         self.page.wait_until("palabreState.connection === 'live' && palabreState.uplink === 'open'").unwrap();
         let reported = || {
@@ -86,7 +86,7 @@ impl Room {
             (p01["pid"] == self.listener() && has_streams).then_some(())
         };
         wait_for("the report of the listener", TIMEOUT, reported).unwrap();
-        // What p03 shows takes the same way as what p01 shows, and comes after it.
+        // The presence of p03 takes the same path to the watcher as the presence of p01, and arrives after it.
         for hand in [true, false] {
             let show = json!({ "hand": hand, "microphone": "open" }).to_string();
             let shown =
@@ -116,7 +116,7 @@ impl Room {
         );
     }
 
-    /// Checks that hand and mute are shown after a process was killed, and that messages sent then arrive.
+    /// Checks that hand and mute are shown again after a process was killed, and that messages sent afterwards arrive.
     fn recovers(&self, program: &str, argument: &str) {
         let what = format!("SIGKILL of {program} {argument}");
         let opened = self.page.run("return palabreState.opened").unwrap();

@@ -105,7 +105,7 @@ fn messages_of_a_participant_not_heard_are_not_shown() {
     first.click("#people [data-name=\"p02\"] .mute-for-me").unwrap();
     first.wait_until(&has("p02", "muted-for-me")).unwrap();
     write("not shown");
-    // The first page's own message arrives after it.
+    // Wait for the first page's own message, which arrives after the muted participant's message.
     first.click("#messages-toggle").unwrap();
     first.type_into("#message-line", "in between").unwrap();
     first.click("#write button").unwrap();

@@ -1,4 +1,4 @@
-//! What the page shows and plays in a real Chromium, and how it survives faults of stream, microphone, sound card and computer.
+//! Tests in a real Chromium what the page shows and plays, and that it survives faults of stream, microphone, sound card and computer.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::path::{Path, PathBuf};
@@ -116,7 +116,7 @@ fn stream_that_stops_without_an_end_is_reported_and_reopened() {
     let browser = join(&suite.links[0]);
     browser.wait_until("document.getElementById('connection').innerText === 'Connected'").unwrap();
     browser.wait_until("palabreState.uplink === 'open' && palabreState.sent > 10").unwrap();
-    // A stopped listener closes no connection.
+    // A listener stopped by SIGSTOP closes no connection.
     let listener = suite.process("palabre-listener", "p01").unwrap();
     signal(listener, "STOP").unwrap();
     browser.wait_until("document.getElementById('connection').innerText.startsWith('Connection lost')").unwrap();
@@ -174,9 +174,9 @@ fn open_with_surroundings(link: &Link) -> Browser {
     browser
 }
 
-/// Runs the sound test: plays the tone, then one's own voice 2 s later, without any request.
+/// Runs the page's sound test: it plays the tone, then the participant's own voice 2 s later, and sends no request.
 fn sound_test(browser: &Browser) {
-    // Except the blob of the recording worklet, and the icon, which the browser fetches at any time.
+    // Returns the requests since `window.before`, without the blob of the recording worklet, and the icon, which the browser fetches at any time.
     let requests = "return performance.getEntriesByType('resource').slice(window.before).map(({ name }) => name).filter((name) => !/^blob:|icon.svg$/.test(name))";
     browser.click("#test-open").unwrap();
     browser.wait_until("document.getElementById('advice').dataset.good === 'true'").unwrap();
@@ -199,7 +199,7 @@ fn sound_test(browser: &Browser) {
     browser.wait_until("seen.contexts[0].state === 'closed' && seen.tracks[0].readyState === 'ended'").unwrap();
 }
 
-/// Returns whether the page renders half a second of its microphone 2 s later, within 150 ms.
+/// Returns whether the page renders half a second of its microphone with a delay of 2 s ± 150 ms.
 fn own_voice_is_back(browser: &Browser) -> Option<bool> {
     let (length, rate_hz) = browser.tapped(Tap::Microphone).ok()?;
     let per_ms = f64::from(rate_hz) / 1000.0;
@@ -364,7 +364,7 @@ fn can_be_installed(browser: &Browser) {
     assert_eq!(errors["installabilityErrors"], serde_json::json!([]));
 }
 
-/// Returns a JavaScript expression that becomes true when the page holds this many locks.
+/// Returns a JavaScript expression that becomes true when the page holds this number of Web Locks and screen wake locks.
 fn locks(held: usize) -> String {
     format!("(navigator.locks.query().then((all) => {{ window.held = all.held.length; }}), window.held === {held})")
 }

@@ -1,4 +1,4 @@
-//! Compares what one client says with what another hears, through TLS, HTTP or WebSocket, the pipes and the mixer.
+//! Compares the sound that one client sends with the sound that another receives, through TLS, HTTP or WebSocket, the pipes and the mixer.
 //!
 //! Without levelling every sample arrives unchanged. With `PALABRE_SOUND_DIR` the test stores both sounds there, for other programs to compare
 //! (docs/measurements.md).
@@ -32,10 +32,10 @@ fn speech(name: &str, rate_hz: u32) -> Vec<i16> {
     [&silence, &convert(&samples, head.rate_hz, rate_hz)[..], &silence].concat()
 }
 
-/// A way to speak.
+/// A function that sends samples to a listener.
 type Way = fn(&Client, &Link, u32, &[i16]);
 
-/// Sends a whole WAV, as programs do. The listener says it in real time.
+/// Sends a whole WAV in one POST, as programs do. The listener passes its samples to the mixer in real time.
 fn post(client: &Client, link: &Link, rate_hz: u32, samples: &[i16]) {
     let body = wav::little(rate_hz, samples);
     let lines = [format!("Authorization: Bearer {}", link.key), format!("Content-Length: {}", body.len())];
@@ -61,7 +61,7 @@ fn websocket(client: &Client, link: &Link, rate_hz: u32, samples: &[i16]) {
     let _ = socket.close(None);
 }
 
-/// Says a sound to one listener and returns what another one plays.
+/// Sends a sound to one listener and returns the sound that another listener plays.
 fn carry(suite: &Suite, recording: &Recording, way: Way, rate_hz: u32, said: &[i16]) -> Vec<i16> {
     let since = recording.len();
     way(&suite.client, &suite.links[0], rate_hz, said);
@@ -124,14 +124,14 @@ fn speech_arrives_sample_for_sample() {
 
 #[test]
 fn tone_of_10_khz_passes_a_room_of_24_khz() {
-    // Also from clients with another sample rate; not loud enough for the limiter.
+    // Test also clients with a sample rate other than the room's. The tone is too quiet for the limiter.
     for rate_hz in [48_000, 44_100, 24_000] {
         let said = tone(rate_hz, 10_000.0, -20.0, rate_hz as usize * 2);
         undisturbed(|| {
             let suite = room_of(24_000);
             let recording = suite.client.record(&suite.links[1]).unwrap();
             let heard = carry(&suite, &recording, post, rate_hz, &said);
-            // The loudest second is one inside the tone.
+            // The second with the highest level lies completely inside the tone.
             let levels = heard.windows(24_000).step_by(2_400).map(|second| goertzel_dbfs(second, 24_000, 10_000.0));
             let gain_db = levels.fold(f64::NEG_INFINITY, f64::max) - goertzel_dbfs(&said, rate_hz, 10_000.0);
             println!("10 kHz at {rate_hz} Hz: gain {gain_db:.2} dB");

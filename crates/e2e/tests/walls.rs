@@ -24,7 +24,7 @@ const MEMBERS: [(&str, &[&str]); 11] = [
     ("palabre-sound", &[]),
     ("palabre-room", &[]),
     ("palabre-host", &[]),
-    // Only for the types of names and formats.
+    // palabre-config uses only the types of names and formats of palabre-room.
     ("palabre-config", &["palabre-room"]),
     ("palabre-mixer", &["palabre-host", "palabre-room", "palabre-sound"]),
     ("palabre-recorder", &["palabre-host", "palabre-room", "palabre-sound"]),

@@ -70,7 +70,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap().to_owned()
 }
 
-/// The tracked files of the project, relative to its top.
+/// Returns the files that Git tracks, by their paths in the repository.
 fn tracked() -> Vec<String> {
     let output = Command::new("git").current_dir(root()).args(["ls-files", "-z"]).output().unwrap();
     assert!(output.status.success(), "git ls-files: {}", String::from_utf8_lossy(&output.stderr));
@@ -81,7 +81,7 @@ fn has_sentences(name: &str) -> bool {
     KINDS.iter().any(|kind| name.ends_with(kind)) || name.starts_with("scripts/") || name.starts_with("docs/man/")
 }
 
-/// The words of a text in lower case, each with its line number; comment markers are no words.
+/// Returns the words of a text in lower case, each with its line number. Leaves out comment markers.
 fn words(text: &str) -> Vec<(usize, String)> {
     let of_line = |(index, line): (usize, &str)| {
         let parts = line.split(|c: char| !(c.is_alphanumeric() || matches!(c, '\'' | '’' | '_')));
@@ -91,7 +91,7 @@ fn words(text: &str) -> Vec<(usize, String)> {
     text.lines().enumerate().flat_map(of_line).collect()
 }
 
-/// The line numbers at which the phrase occurs.
+/// Returns the line numbers at which the phrase occurs.
 fn places(words: &[(usize, String)], phrase: &str) -> Vec<usize> {
     let phrase: Vec<&str> = phrase.split(' ').collect();
     let is_match = |window: &&[(usize, String)]| window.iter().map(|(_, word)| word).eq(phrase.iter());
@@ -112,8 +112,8 @@ fn no_banned_phrase_occurs() {
     assert!(found.is_empty(), "{} banned phrases:\n{}", found.len(), found.join("\n"));
 }
 
-/// The sentences of a Markdown document. A list item, a table cell and a heading end a sentence; code blocks and the addresses of links are
-/// left out.
+/// Returns the sentences of a Markdown document. A list item, a table cell and a heading end a sentence. Leaves out code blocks and the addresses
+/// of links.
 fn sentences_of_markdown(text: &str) -> Vec<String> {
     let (mut paragraphs, mut in_block) = (vec![String::new()], false);
     for line in text.lines().map(str::trim) {
@@ -139,7 +139,7 @@ fn sentences_of_markdown(text: &str) -> Vec<String> {
     paragraphs.iter().flat_map(|paragraph| sentences(paragraph)).collect()
 }
 
-/// `[text](address)` becomes `text`.
+/// Replaces `[text](address)` by `text`.
 fn without_addresses(line: &str) -> String {
     let mut parts = line.split("](");
     let first = parts.next().unwrap_or_default().to_owned();
@@ -147,7 +147,7 @@ fn without_addresses(line: &str) -> String {
     text.replace('[', "")
 }
 
-/// The sentences of a manual page. Requests that begin a paragraph end a sentence; examples (`.nf` to `.fi`) are left out.
+/// Returns the sentences of a manual page. roff requests that begin a paragraph end a sentence. Leaves out examples (`.nf` to `.fi`).
 fn sentences_of_manual(text: &str) -> Vec<String> {
     let (mut paragraphs, mut in_example) = (vec![String::new()], false);
     for line in text.lines() {

@@ -1,4 +1,4 @@
-//! Repeats a test that failed, but only if the machine disturbed it, as the kernel's own figures show.
+//! Repeats a test that failed, but only if the kernel's figures show that the machine disturbed the test.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,19 +10,19 @@ use std::time::{Duration, Instant};
 use crate::proc;
 use crate::turn::turn;
 
-/// Maximum time for which a thread may wait for a CPU, or the machine for its host: less than the smallest buffer, of 15 ms.
+/// Maximum time in a valid test for which a thread waits for a CPU, or this virtual machine for its host: less than the smallest buffer, of 15 ms.
 const DISTURBANCE_MAX: Duration = Duration::from_millis(10);
 /// Maximum number of repetitions of one test.
 const REPETITIONS_MAX: u32 = 2;
-/// Interval between two readings. A wait is counted in full at its end, so the largest difference between two readings is at least
-/// the longest wait.
+/// Interval between two readings of the kernel's figures. The kernel counts a wait in full at its end, so the largest difference between two
+/// readings is at least the longest wait.
 const INTERVAL: Duration = Duration::from_millis(10);
 
-/// Runs a test as the only one of its program. If it fails and the machine kept it or one of its child processes from running for more
-/// than 10 ms, it is repeated: at most twice, and each time prints `REPEATED` with the test's name and what was measured.
+/// Runs a test while no other test of its program runs. If the test fails, and the machine kept the test or one of its child processes from running
+/// for more than 10 ms, repeats the test at most twice. Prints `REPEATED` with the test's name and the measured disturbance each time.
 ///
 /// # Panics
-/// If the test fails although the machine was calm, or if the machine stays disturbed.
+/// If the test fails without a disturbance, or fails with a disturbance three times.
 pub fn undisturbed<T, F: Fn() -> T>(test: F) -> T {
     let _turn = turn();
     let name = test_name(&test);
@@ -63,14 +63,14 @@ fn test_name<F>(_: &F) -> String {
     thread.name().filter(|name| *name != "main").or(function).unwrap_or_default().to_owned()
 }
 
-/// What the machine did to the processes of a test.
+/// The disturbances of a test's processes by the machine.
 #[derive(Clone, Copy, Debug, Default)]
 struct Disturbance {
-    /// Longest time that one thread waited for a CPU between two readings.
+    /// Longest time between two readings for which one thread waited for a CPU.
     run_delay: Duration,
-    /// Longest time that other machines took between two readings.
+    /// Longest CPU time that other virtual machines took between two readings.
     steal: Duration,
-    /// Share of the time in which some thread of the machine waited for a CPU. For the reader only: the test itself may be the cause.
+    /// Share of the time in which some thread of the machine waited for a CPU. Only printed and not compared, because the test itself may be the cause.
     pressure_percent: u128,
 }
 
@@ -124,7 +124,7 @@ impl Observer {
     }
 }
 
-/// The last values read.
+/// The kernel's figures at the last reading.
 struct Readings {
     run_delays: HashMap<u32, Duration>,
     steal: Duration,
@@ -156,7 +156,7 @@ mod tests {
     const CALM: Duration = DISTURBANCE_MAX;
     const DISTURBED: Duration = Duration::from_millis(11);
 
-    /// How often a test runs that fails `failures` times, and whether it succeeds in the end.
+    /// Returns how often a test runs that fails `failures` times, and whether it succeeds in the end.
     fn runs(failures: u32, run_delay: Duration) -> (u32, bool) {
         let runs = Cell::new(0);
         let test = || {

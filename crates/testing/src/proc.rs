@@ -1,9 +1,10 @@
-//! Reads from `/proc` how long processes waited for a CPU. What can't be read counts as zero.
+//! Reads from `/proc` how long processes waited for a CPU. A value that can't be read counts as zero.
 
 use std::fs;
 use std::time::Duration;
 
-/// Time that other virtual machines took from this one: the eighth number of the first line of `/proc/stat` in clock ticks (proc(5)).
+/// Returns the CPU time that other virtual machines took from this one: the eighth number of the first line of `/proc/stat`, in clock ticks
+/// (proc(5)).
 pub(crate) fn steal() -> Duration {
     const CLOCK_TICK: Duration = Duration::from_millis(10);
     let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
@@ -11,14 +12,14 @@ pub(crate) fn steal() -> Duration {
     CLOCK_TICK * ticks.unwrap_or(0)
 }
 
-/// Time in which at least one task of the machine waited for a CPU: `some` in `/proc/pressure/cpu` (Documentation/accounting/psi.rst).
+/// Returns the time in which at least one task of the machine waited for a CPU: `some` in `/proc/pressure/cpu` (Documentation/accounting/psi.rst).
 pub(crate) fn pressure() -> Duration {
     let text = fs::read_to_string("/proc/pressure/cpu").unwrap_or_default();
     let total = text.lines().next().and_then(|some| some.rsplit_once("total=")?.1.parse().ok());
     Duration::from_micros(total.unwrap_or(0))
 }
 
-/// Every thread of this process and of its descendants, and how long it has waited for a CPU since it began.
+/// Returns every thread of this process and of its descendants, each with the time for which it has waited for a CPU since it began.
 pub(crate) fn run_delays() -> Vec<(u32, Duration)> {
     let mut delays = Vec::new();
     let mut processes = vec![std::process::id()];
@@ -34,7 +35,7 @@ pub(crate) fn run_delays() -> Vec<(u32, Duration)> {
     delays
 }
 
-/// The second number, in ns (Documentation/scheduler/sched-stats.rst).
+/// Returns the time for which a thread has waited for a CPU: the second number of its `schedstat`, in ns (Documentation/scheduler/sched-stats.rst).
 fn run_delay(schedstat: &str) -> Duration {
     let delay = schedstat.split_whitespace().nth(1).and_then(|ns| ns.parse().ok());
     Duration::from_nanos(delay.unwrap_or(0))

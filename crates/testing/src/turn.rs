@@ -9,17 +9,17 @@ thread_local! {
     static IS_MINE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// A test's turn. It ends when this is dropped.
+/// A test's turn to run. Dropping this value ends the turn.
 #[derive(Debug)]
 pub struct Turn(Option<MutexGuard<'static, ()>>);
 
-/// Waits until no other test of this program has its turn. A test that has it already goes on at once.
+/// Waits until no other test of this program has its turn, and returns this test's turn. Returns at once if the test has its turn already.
 #[must_use]
 pub fn turn() -> Turn {
     if IS_MINE.replace(true) {
         return Turn(None);
     }
-    // A poisoned lock is a failed test, which must not fail the others.
+    // If the lock is poisoned, another test has panicked. That must not fail this test.
     Turn(Some(ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)))
 }
 

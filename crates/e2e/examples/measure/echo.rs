@@ -1,5 +1,5 @@
-//! Measures how much of what Palabre plays comes back through a microphone: in a real browser whose output is its microphone's input. A recording
-//! of the room shows what each participant said.
+//! Measures how much of the sound that Palabre plays comes back through a microphone: in a real browser whose output is its microphone's input.
+//! A recording of the room contains the sound that each participant sent.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use crate::restarts::Player;
 /// Time for the echo canceller to adapt.
 const LEARN: Duration = Duration::from_secs(15);
 const RECORD: Duration = Duration::from_secs(20);
-/// The page's own constraints for getUserMedia(), and two others.
+/// Constraints for getUserMedia(): those that the page uses, and two others.
 const CONSTRAINTS: [(&str, &str); 3] = [
     ("as the page requests: `all` if available, noise suppression", ""),
     ("`true`, no noise suppression", "audio.echoCancellation = true; audio.noiseSuppression = false;"),
@@ -65,10 +65,13 @@ fn row(browser: &str, constraints: &str, page: &Page, script: &str) -> Result<()
     suite.stop()
 }
 
-/// Returns the levels of what was played and of what came back, in dBFS.
+/// Returns the level of the played sound and the level of the sound that the page sent back, in dBFS.
 fn levels(suite: &Suite, said: &str) -> Result<(f64, f64)> {
-    let dir =
-        said.split(['\'', ' ', '\n']).map(PathBuf::from).find(|path| path.is_absolute()).context("no directory")?;
+    let dir = said
+        .split(['\'', ' ', '\n'])
+        .map(PathBuf::from)
+        .find(|path| path.is_absolute())
+        .context("'palabre record start' printed no directory")?;
     let me = format!("{}.wav", suite.links[0].name);
     let (mut played, mut sent) = (f64::NEG_INFINITY, f64::NEG_INFINITY);
     for file in fs::read_dir(&dir).with_context(|| format!("{}", dir.display()))? {
@@ -85,7 +88,7 @@ fn levels(suite: &Suite, said: &str) -> Result<(f64, f64)> {
 fn dbfs(path: &Path) -> Result<f64> {
     let bytes = fs::read(path)?;
     let head = wav::Head::read(&mut &bytes[..])?;
-    anyhow::ensure!(head.channels == 1, "{}: not mono", path.display());
+    anyhow::ensure!(head.channels == 1, "the recording '{}' is not mono", path.display());
     let samples: Vec<i16> = bytes[44..].as_chunks::<2>().0.iter().map(|&pair| i16::from_le_bytes(pair)).collect();
     Ok(palabre_sound::measure::rms_dbfs(&samples))
 }

@@ -21,7 +21,7 @@ pub fn gaps(seconds: u64) -> Result<()> {
     })
 }
 
-/// Measures a tone in a chosen loudspeaker, which the page plays through an element.
+/// Measures a tone in a chosen loudspeaker, which the page plays through an `<audio>` element.
 pub fn chosen(seconds: u64) -> Result<()> {
     heard("a tone in a chosen loudspeaker", "", SECOND_CARD, |_, _| {
         std::thread::sleep(Duration::from_secs(seconds));
@@ -36,7 +36,7 @@ pub fn handover() -> Result<()> {
     })
 }
 
-/// Measures what is played from ten seconds after joining until `events` returns.
+/// Measures the sound that is played from ten seconds after joining until `events` returns.
 fn heard(what: &str, fragment: &str, card: &str, events: impl FnOnce(&Suite, &Firefox) -> Result<()>) -> Result<()> {
     let suite = Suite::start(2)?;
     let _talker = Talker::tone(&suite.client, &suite.links[0], TONE_HZ, TONE_DBFS);

@@ -97,7 +97,7 @@ pub fn handover(line: Line) -> Result<()> {
 /// renewals.
 pub fn renew_and_restart(suite: &Suite, run: impl Fn(&str) -> Result<serde_json::Value>) -> Result<u64> {
     let renewals = || run("return palabreState.renewals").ok().and_then(|value| value.as_u64());
-    let before = renewals().context("renewals")?;
+    let before = renewals().context("palabreState.renewals is not a number")?;
     for restart in 0..=RESTARTS {
         let wanted = before + (restart + 1) * (RENEWALS + RESTARTS).div_ceil(RESTARTS);
         wait_for("renewals", TIMEOUT, || renewals().filter(|&count| count >= wanted))?;

@@ -1,4 +1,4 @@
-//! What a page renders while something is measured.
+//! The sound that a page renders during a measurement.
 
 use anyhow::Result;
 use palabre_e2e::browser::{Browser, Tap};
@@ -6,7 +6,7 @@ use palabre_e2e::browser::{Browser, Tap};
 use crate::join::wait_for_samples;
 use crate::tone::disturbances;
 
-/// What a page renders from a moment on.
+/// A measurement of the sound that a page renders from a moment on.
 pub struct Heard<'a> {
     browser: &'a Browser,
     start: usize,
@@ -29,7 +29,7 @@ impl<'a> Heard<'a> {
     pub fn print_after(self, seconds: usize) -> Result<()> {
         let rate_hz = self.browser.tapped(Tap::Output)?.1;
         wait_for_samples(self.browser, Tap::Output, self.start / rate_hz as usize + 1 + seconds)?;
-        // Before the samples are fetched, which keeps the page busy.
+        // Read the counters before the samples, because fetching samples keeps the page busy.
         let after = Self::counters(self.browser)?;
         let samples = self.browser.tap_from(Tap::Output, self.start)?;
         let heard_s = samples.len() as f64 / f64::from(rate_hz);

@@ -60,7 +60,9 @@ pub fn over_rtts() -> Result<()> {
             speaker = join_in(speaker, &format!("{url}#uplink={uplink}"))?;
             listener = join_in(listener, &format!("{}#uplink=websocket", suite.links[1].url))?;
             wait_for_samples(&listener, Tap::Output, 15)?;
-            let pid = suite.process("palabre-listener", &link.name).context("no listener")?;
+            let pid = suite
+                .process("palabre-listener", &link.name)
+                .with_context(|| format!("no palabre-listener process of '{}'", link.name))?;
             let browser = descendants(speaker.pid());
             let (cpu_before, browser_before) = (cpu_ms(pid)?, cpu_of(&browser));
             let started = Instant::now();
@@ -139,7 +141,7 @@ fn print_trend(minutes: usize, points: Vec<(f64, f64)>) -> Result<()> {
     Ok(())
 }
 
-/// Returns the times in minutes at which a browser's sound card stopped, or caught up, and by how many ms. Drift is not included.
+/// Returns the times in minutes at which a browser's sound card stopped or caught up, each with the size of the jump in ms. Leaves out drift.
 fn jumps(browser: &Browser) -> Result<Vec<(f64, f64)>> {
     const LEAST_MS: f64 = 8.0;
     /// Blocks in one second. The earliest of them is not delayed by bursts.
@@ -161,7 +163,7 @@ fn jumps(browser: &Browser) -> Result<Vec<(f64, f64)>> {
     Ok(jumps)
 }
 
-/// Returns the CPU time of processes, some of which may have ended.
+/// Returns the sum of the CPU time of processes in ms, without those that have ended.
 fn cpu_of(pids: &[u32]) -> f64 {
     pids.iter().filter_map(|&pid| cpu_ms(pid).ok()).sum()
 }
@@ -173,7 +175,7 @@ struct Stretch {
     to: Mark,
 }
 
-/// A moment: how much had been recorded.
+/// A moment, given by the number of samples and chunks recorded until then.
 #[derive(Clone, Copy)]
 struct Mark {
     said: usize,
@@ -184,12 +186,12 @@ struct Mark {
 }
 
 impl Stretch {
-    /// Records `seconds` from now on, and the maximum delay.
+    /// Records for `seconds` from now on, and 3 s longer for the delay.
     fn record(speaker: &Browser, listener: &Browser, seconds: usize) -> Result<Self> {
         let from = Mark::now(speaker, listener)?;
         let (said_hz, heard_hz) =
             (speaker.tapped(Tap::Microphone)?.1 as usize, listener.tapped(Tap::Output)?.1 as usize);
-        // Polling would keep the pages busy.
+        // Sleep instead of polling the pages: polling would keep them busy.
         std::thread::sleep(Duration::from_secs(seconds as u64 + 3));
         wait_for_samples(speaker, Tap::Microphone, from.said / said_hz + seconds + 1)?;
         wait_for_samples(listener, Tap::Output, from.heard / heard_hz + seconds + 3)?;
@@ -223,11 +225,11 @@ impl Mark {
     }
 }
 
-/// What one page said and the other rendered, with the matches of their windows.
+/// The sound that one page sent and the other page rendered, with the matches of their windows.
 pub struct Spoken {
-    /// What the microphone delivered, at [`RATE_HZ`].
+    /// The samples of the speaking browser's microphone, at [`RATE_HZ`].
     pub said: Vec<i16>,
-    /// What the other browser rendered, at [`RATE_HZ`].
+    /// The samples that the listening browser rendered, at [`RATE_HZ`].
     pub heard: Vec<i16>,
     matches: Vec<Match>,
     stretch: Stretch,
@@ -236,12 +238,12 @@ pub struct Spoken {
 }
 
 impl Spoken {
-    /// Records both from now on.
+    /// Records both browsers for `seconds` from now on.
     pub fn record(speaker: &Browser, listener: &Browser, seconds: usize) -> Result<Self> {
         Stretch::record(speaker, listener, seconds)?.fetch(speaker, listener)
     }
 
-    /// Returns the windows that were found.
+    /// Returns the windows of speech that were found in the listening browser's sound.
     pub fn found(&self) -> impl Iterator<Item = &Match> {
         self.matches.iter().filter(|m| m.coefficient > FOUND)
     }
@@ -253,7 +255,7 @@ impl Spoken {
     }
 }
 
-/// Returns the mean delay of each stage, for the same windows, so that they add up.
+/// Returns the mean delay of each stage. All stages are computed for the same windows, so that their means add up.
 fn stages(spoken: &Spoken, speaker: &Browser, listener: &Browser) -> Result<String> {
     let Stretch { from, to } = spoken.stretch;
     let arrived = listener.tap_stages((usize::MAX, from.arrived))?.arrived;
@@ -294,12 +296,15 @@ impl Spoken {
     /// Returns the position in the stream's recording of the chunk that arrived when the recording of the microphone began.
     fn stream_start(&self, arrived: &[(f64, f64, f64)]) -> Result<usize> {
         let began_ms = self.said_at.ms(0);
-        let first = arrived.iter().find(|(_, came_ms, _)| *came_ms >= began_ms).context("no chunk arrived")?;
+        let first = arrived
+            .iter()
+            .find(|(_, came_ms, _)| *came_ms >= began_ms)
+            .context("no chunk arrived at the listening page after the recording began")?;
         Ok(first.0 as usize)
     }
 }
 
-/// A recording from a sample on.
+/// The part of a recording after a sample.
 struct Recorded {
     start: usize,
     rate_hz: u32,

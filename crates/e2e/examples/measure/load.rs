@@ -13,7 +13,7 @@ use palabre_e2e::wait_for;
 use crate::process::{cpu_ms, rollup_kib};
 use crate::tone::{TONE_DBFS, TONE_HZ};
 
-/// Measures the time from the command to the first link, five times.
+/// Measures five times how long `scripts/try` takes until it prints the first link.
 pub fn start() -> Result<()> {
     let mut took_ms = Vec::new();
     for _ in 0..5 {
@@ -23,13 +23,13 @@ pub fn start() -> Result<()> {
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
-            .context("run this in the top folder")?;
-        let output = BufReader::new(child.stdout.take().context("output")?);
+            .context("unable to start 'scripts/try'; run this program in the repository's top folder")?;
+        let output = BufReader::new(child.stdout.take().context("scripts/try has no standard output")?);
         let link = output.lines().map_while(Result::ok).find(|line| line.contains("https://"));
         took_ms.push(started.elapsed().as_secs_f64() * 1000.0);
         palabre_e2e::suite::signal(child.id(), "INT")?;
         child.wait()?;
-        link.context("no link was printed")?;
+        link.context("scripts/try printed no link")?;
     }
     println!("start: scripts/try (built) to the first link: median {:.0} ms of {took_ms:.0?}", median(took_ms.clone()));
     Ok(())

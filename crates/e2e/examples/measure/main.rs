@@ -1,7 +1,7 @@
 //! Measures the figures of `docs/measurements.md`: `scripts/measure [PART]…`. Long measurements write a plot to `target/measure`.
 //!
-//! Each part prints the CPU time that the host took meanwhile and, with a sound card, how well its clock ran: figures from a disturbed machine are
-//! invalid.
+//! Each part also prints the CPU time that the host took from this machine and, if a sound card is used, the error of the card's clock: figures
+//! from a disturbed machine are invalid.
 #![allow(clippy::print_stdout)]
 
 mod echo;
@@ -90,7 +90,7 @@ fn main() -> Result<()> {
             "memory-20x" => memory::run(24, 20)?,
             "memory-1x" => memory::run(24, 1)?,
             "memory-short" => memory::run(3, 20)?,
-            other => bail!("there is no part '{other}'; see 'scripts/measure --help'"),
+            other => bail!("unknown part '{other}'; 'scripts/measure --help' lists the parts"),
         }
         println!("  (CPU time stolen by the host meanwhile: {} ms)\n", (stolen_ticks()? - before) * 10);
     }

@@ -28,7 +28,7 @@ const CHUNK_MS: u64 = 40;
 const CHUNK_SAMPLES: usize = 960;
 /// Interval between two readings.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// Time after which growth counts.
+/// Time at the beginning in which growth of memory doesn't count.
 const BEGINNING_S: f64 = 60.0;
 const FIREFOX: &str = "user_pref(\"media.autoplay.default\", 0);\nuser_pref(\"browser.shell.checkDefaultBrowser\", false);\n\
                        user_pref(\"datareporting.policy.dataSubmissionEnabled\", false);\n\
@@ -64,9 +64,9 @@ pub fn run(minutes: u64, speed: u64) -> Result<()> {
     Ok(())
 }
 
-/// Memory of a process.
+/// Memory of one process.
 struct Memory {
-    /// Contains a share of what several processes use, so it changes when another browser starts or ends.
+    /// Proportional set size. Contains a share of memory that several processes use, so it changes when another browser starts or ends.
     pss_mib: f64,
     private_mib: f64,
 }
@@ -85,12 +85,12 @@ fn watched(browser: &'static str, minutes: u64, speed: u64) -> Result<(Vec<(f64,
     Ok((points, server.report()))
 }
 
-/// Prints the trend after the beginning, and how far the values are from it.
+/// Prints the trend of the memory after `BEGINNING_S`, and the distance of the values from the trend.
 fn print(what: &str, points: &[(f64, f64)], speed: f64) {
     let settled: Vec<_> = points.iter().copied().filter(|(minute, _)| minute * 60.0 > BEGINNING_S).collect();
     let (whole, half) = (Trend::through(&settled), Trend::through(&settled[settled.len() / 2..]));
     let (least, most) = settled.iter().fold((f64::MAX, 0.0_f64), |(a, b), p| (a.min(p.1), b.max(p.1)));
-    // From minutes of real time to hours of sound.
+    // Converts growth per minute of real time into growth per hour of sound.
     let [whole_slope, half_slope] = [whole.slope, half.slope].map(|slope| slope * 60.0 / speed);
     println!(
         "  {what}: mean {:.0} MiB, {least:.0} to {most:.0}, slope {whole_slope:+.1} MiB per hour of sound, noise {:.1} MiB; \
@@ -225,9 +225,12 @@ fn serve(tcp: TcpStream, speech: &[i16], since: Instant, speed: u64, report: &Mu
     }
 }
 
-/// Accepts a WebSocket (RFC 6455 §4.2.2) and discards what it receives.
+/// Accepts a WebSocket (RFC 6455 §4.2.2) and discards the data that it receives.
 fn take(mut input: BufReader<TcpStream>, output: &mut TcpStream, head: &str) -> Result<()> {
-    let key = head.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key:")).context("no WebSocket")?;
+    let key = head
+        .lines()
+        .find_map(|line| line.strip_prefix("Sec-WebSocket-Key:"))
+        .context("the request is not for a WebSocket")?;
     let accept = derive_accept_key(key.trim().as_bytes());
     write!(
         output,
@@ -268,7 +271,7 @@ fn me(speed: u64) -> String {
 const PROLOGUE: &str = "<!doctype html><meta charset=utf-8><title>Palabre</title><script>function p(){var s=document.currentScript,\
                         b=s.previousSibling,t=b.textContent;b.remove();s.remove();parent.palabre(self,t)}</script>";
 
-/// Sends the stream. Chunk n is due n chunks after `since`, at this speed, and has the same SEQ in every stream.
+/// Sends the injected stream. Chunk n is due n chunk lengths divided by `speed` after `since`, and has the same SEQ in every stream.
 fn stream(output: &mut TcpStream, speech: &[i16], since: Instant, speed: u64) -> Result<()> {
     write!(
         output,

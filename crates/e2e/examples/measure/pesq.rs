@@ -33,7 +33,7 @@ for said, heard in zip(sys.argv[1::2], sys.argv[2::2]):
     print(pesq(16000, read(said), read(heard), 'wb'))
 ";
 
-/// Measures a room of 48 kHz without levelling, and browsers without audio processing.
+/// Measures speech in a room of 48 kHz without levelling, with browsers without audio processing.
 pub fn run() -> Result<()> {
     let suite = Suite::start_configured(2, "[room]\nrate-hz = 48000\nlevelling = false\n")?;
     let speaker = join_at(&suite.links[0].url)?;
@@ -101,5 +101,5 @@ fn score(files: &[PathBuf]) -> Result<Vec<f64>> {
     }
     let text = String::from_utf8(output.stdout)?;
     let scores: Vec<f64> = text.lines().map(str::parse).collect::<Result<_, _>>()?;
-    if scores.is_empty() { bail!("no segment was heard") } else { Ok(scores) }
+    if scores.is_empty() { bail!("no segment of the speech was found in the received sound") } else { Ok(scores) }
 }

@@ -70,7 +70,7 @@ pub fn svg(title: &str, x: &str, y: &str, curves: &[Curve]) -> String {
     text + "</svg>\n"
 }
 
-/// Rounds up to one digit and zeros, for readable labels.
+/// Rounds up to one significant digit, for readable labels.
 fn round_up(value: f64) -> f64 {
     let unit = 10f64.powf(value.log10().floor());
     [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0]

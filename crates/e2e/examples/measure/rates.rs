@@ -1,6 +1,6 @@
 //! Gaps and clicks in a tone that Chromium renders, for each pair of the room's sample rate and the AudioContext's.
 //!
-//! The page requests no sample rate, so the measurement sets that of the AudioContext.
+//! The page requests no sample rate, so the measurement sets the rate of the AudioContext.
 
 use anyhow::Result;
 use palabre_e2e::browser::Tap;

@@ -1,5 +1,5 @@
-//! What a page hears of restarts and killed processes, in a tone that a participant plays. The tone rises slowly, so that its pitch shows which
-//! sample is heard. This tells lost sound from late sound.
+//! Measures how restarts and killed processes disturb a tone that a participant plays and a page hears. The tone rises slowly, so that its pitch
+//! shows which sample is heard. This distinguishes lost sound from late sound.
 
 use std::fs;
 use std::path::Path;
@@ -18,9 +18,10 @@ use crate::tone::{events, peak, quiet_windows};
 
 /// Number of repetitions of each event.
 const TIMES: usize = 3;
-/// Time without a gap before the next event.
+/// Time for which the tone must be heard without a gap before the next event.
 const WHOLE_S: usize = 3;
-/// Time without a gap before a process is killed, so that the supervisor restarts it without back-off.
+/// Time for which the tone must be heard without a gap before a process is killed, so that the supervisor restarts the process without
+/// back-off.
 const HEALTHY_S: usize = 11;
 /// The tone rises from `LOW_HZ` by `RISE_HZ` within `LOOP_S`, in a loop.
 const LOW_HZ: f64 = 400.0;
@@ -30,7 +31,7 @@ const LOOP_S: usize = 10;
 const RATE_HZ: u32 = 24_000;
 /// Length of the sound from which the position in the loop is found.
 const LOOK_MS: usize = 200;
-/// Minimum loss that the pitch can show.
+/// Minimum length of lost sound that can be detected by the pitch.
 const LOSS_MS_MIN: f64 = 1.5;
 
 type Event = (&'static str, fn(&Suite, usize) -> Result<()>);
@@ -57,7 +58,7 @@ pub fn run() -> Result<()> {
     table(&EVENTS, TIMES)
 }
 
-/// Measures ten planned restarts of the page's listener, and ten times nothing.
+/// Measures ten planned restarts of the page's listener, and ten intervals without an event.
 pub fn planned() -> Result<()> {
     table(&EVENTS[..2], 10)
 }
@@ -111,7 +112,7 @@ fn say(suite: &Suite, words: &[&str]) -> Result<()> {
     suite.palabre(words).map(drop)
 }
 
-/// What was heard during an event.
+/// The disturbances that a page heard during an event.
 struct Heard {
     longest_ms: usize,
     silent_ms: usize,
@@ -122,7 +123,7 @@ struct Heard {
 }
 
 impl Heard {
-    /// Analyses what was heard. Consecutive windows of 5 ms in which the tone is 6 dB down are one gap.
+    /// Analyses the recorded samples `from..to`. Consecutive windows of 5 ms in which the tone is at least 6 dB too quiet are one gap.
     fn of(listener: &Browser, from: usize, to: usize) -> Result<Self> {
         const WINDOW_MS: usize = 5;
         let (_, rate_hz) = listener.tapped(Tap::Output)?;
@@ -147,7 +148,7 @@ impl Heard {
     }
 }
 
-/// Returns the position in the loop near the end of the samples, in s. Where the loop restarts there, the position before it is used.
+/// Returns the position in the loop near the end of the samples, in s. If the loop restarts there, computes it from samples before the restart.
 fn place_at_end_s(samples: &[i16], rate_hz: u32) -> f64 {
     let look = rate_hz as usize * LOOK_MS / 1000;
     let look_s = LOOK_MS as f64 / 1000.0;
@@ -174,7 +175,7 @@ fn doubled_cosine(samples: &[i16]) -> f64 {
     product / square
 }
 
-/// Returns the distance in a loop, by the shorter way.
+/// Returns the signed distance of a position from the start of a loop, by the shorter way.
 fn nearest(place: f64, length: f64) -> f64 {
     place - length * (place / length).round()
 }
@@ -191,7 +192,7 @@ fn breaks(samples: &[i16], rate_hz: u32) -> usize {
     events(broken, rate_hz)
 }
 
-/// Waits until the tone was heard without a gap for `seconds` after sample `from`. Returns where that ends.
+/// Waits until the tone was heard without a gap for `seconds` after sample `from`. Returns the sample at which these seconds end.
 fn wait_until_complete(listener: &Browser, from: usize, seconds: usize) -> Result<usize> {
     let whole = || {
         let (count, rate_hz) = listener.tapped(Tap::Output).ok()?;
@@ -220,7 +221,7 @@ impl Player {
     }
 }
 
-/// Returns the tone. Its phase is a whole number of periods at both ends, so the loop has no break.
+/// Returns the samples of the rising tone. The loop contains a whole number of periods, so it has no break.
 fn rising() -> Vec<i16> {
     let length_s = LOOP_S as f64;
     let phase = |at: f64| std::f64::consts::TAU * (LOW_HZ * at + RISE_HZ * at * at / (2.0 * length_s));

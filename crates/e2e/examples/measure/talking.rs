@@ -15,7 +15,7 @@ use crate::pesq::disable_processing;
 use crate::tone::{TONE_DBFS, TONE_HZ};
 
 const SECONDS: u64 = 90;
-/// The microphone's loop: a word and a pause.
+/// Length of the word in the microphone's loop; the rest of the loop is a pause.
 const WORD_S: f64 = 1.0;
 const LOOP_S: f64 = 3.1;
 const LOUD: u16 = 1_000;
@@ -60,7 +60,12 @@ fn listen(speaker: &Browser, page: &Browser, how: &str) -> Result<()> {
     let start = speaker.tapped(Tap::Microphone)?.0;
     std::thread::sleep(Duration::from_secs(SECONDS));
     let value = page.run("return marks")?;
-    let marks: Vec<f64> = value.as_array().context("marks")?.iter().filter_map(serde_json::Value::as_f64).collect();
+    let marks: Vec<f64> = value
+        .as_array()
+        .context("window.marks is not an array")?
+        .iter()
+        .filter_map(serde_json::Value::as_f64)
+        .collect();
     let begun = onsets_ms(speaker, start)?;
     let next = |begun: &f64| marks.iter().map(|mark| mark - begun).find(|&ms| ms > 0.0 && ms < 1000.0 * LOOP_S / 2.0);
     let took_ms: Vec<f64> = begun.iter().filter_map(next).collect();
@@ -76,7 +81,7 @@ fn listen(speaker: &Browser, page: &Browser, how: &str) -> Result<()> {
     Ok(())
 }
 
-/// Returns the wall-clock time of each word's first sample, without the first and last word, which may be incomplete.
+/// Returns the wall-clock time in ms of each word's first sample. Leaves out the first and last word, which may be incomplete.
 fn onsets_ms(speaker: &Browser, start: usize) -> Result<Vec<f64>> {
     let rate_hz = speaker.tapped(Tap::Microphone)?.1 as usize;
     let samples = speaker.tap_from(Tap::Microphone, start)?;

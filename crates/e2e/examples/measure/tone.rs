@@ -5,20 +5,21 @@ pub const TONE_HZ: f64 = 440.0;
 /// RMS level of the tone.
 pub const TONE_DBFS: f64 = -20.0;
 
-/// Counts gaps, which are windows of 5 ms in which the tone is 6 dB down, and clicks. Each counts once in 20 ms.
+/// Returns the number of gaps, which are windows of 5 ms in which the tone is at least 6 dB too quiet, and the number of clicks. Gaps or clicks
+/// within 20 ms count once.
 pub fn disturbances(samples: &[i16], rate_hz: u32) -> (usize, usize) {
     let window = rate_hz as usize / 200;
     let gaps = quiet_windows(samples, rate_hz).enumerate().filter(|(_, quiet)| *quiet).map(|(at, _)| at * window);
     (events(gaps, rate_hz), breaks(samples, rate_hz))
 }
 
-/// Returns for each window of 5 ms whether the tone is 6 dB down.
+/// Returns for each window of 5 ms whether the tone is at least 6 dB too quiet.
 pub fn quiet_windows(samples: &[i16], rate_hz: u32) -> impl Iterator<Item = bool> {
     let most = move |w: &[i16]| f64::from(w.iter().map(|&x| i32::from(x).abs()).max().unwrap_or(0));
     samples.chunks_exact(rate_hz as usize / 200).map(move |window| most(window) < peak() / 2.0)
 }
 
-/// Counts the places where the sine is broken, each once in 20 ms.
+/// Counts the places where the samples deviate from a sine. Places within 20 ms count once.
 fn breaks(samples: &[i16], rate_hz: u32) -> usize {
     // A sine of this frequency satisfies x[n+1] = 2 cos(w) x[n] − x[n−1].
     let two_cos = 2.0 * (std::f64::consts::TAU * TONE_HZ / f64::from(rate_hz)).cos();
@@ -31,7 +32,7 @@ pub fn peak() -> f64 {
     32_768.0 * 10f64.powf(TONE_DBFS / 20.0) * 2f64.sqrt()
 }
 
-/// Counts places that are at least 20 ms apart.
+/// Counts places. Places within 20 ms count once.
 pub fn events(places: impl Iterator<Item = usize>, rate_hz: u32) -> usize {
     let mut count = 0;
     let mut last = None;
