@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Parser};
 
-/// Name of the program in its messages.
+/// Name of the program in its log lines and error messages.
 pub(crate) const PROGRAM: &str = "palabre-exporter";
 
 const AFTER: &str = "\

@@ -4,26 +4,28 @@ use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-/// Timeout for the request, and again for the response.
+/// Timeout for receiving a request, and timeout for sending the response.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(5);
-/// Maximum length of the head of a request.
+/// Maximum length of the head of a request, in bytes.
 const MAX_HEAD_BYTES: usize = 8 * 1024;
-/// Maximum number of header fields.
+/// Maximum number of header fields in a request.
 const MAX_FIELDS: usize = 64;
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";
 const HINT: &str = "palabre-exporter: the metrics are at /metrics\n";
 
-/// Reads a request and answers it. Calls `metrics` if the request is for the metrics.
+/// Reads a request from a client and answers it. Calls `metrics` to get the response body if the request is for the metrics.
 pub(crate) fn answer(client: &TcpStream, metrics: impl FnOnce() -> String) -> io::Result<()> {
     client.set_nonblocking(false)?;
     let (status, kind, body, is_head) = match read_request(client)? {
         Target::Path("/metrics", is_head) => ("200 OK", OPENMETRICS, metrics(), is_head),
         Target::Path("/", is_head) => ("200 OK", TEXT, HINT.to_owned(), is_head),
         Target::Path(_, is_head) => ("404 Not Found", TEXT, HINT.to_owned(), is_head),
-        Target::MethodNotAllowed => ("405 Method Not Allowed", TEXT, "only GET and HEAD\n".to_owned(), false),
-        Target::Invalid => ("400 Bad Request", TEXT, "not an HTTP request\n".to_owned(), false),
+        Target::MethodNotAllowed => {
+            ("405 Method Not Allowed", TEXT, "method not allowed; use GET or HEAD\n".to_owned(), false)
+        }
+        Target::Invalid => ("400 Bad Request", TEXT, "invalid HTTP request\n".to_owned(), false),
     };
     let allow = if status.starts_with("405") { "Allow: GET, HEAD\r\n" } else { "" };
     let length = body.len();
@@ -36,9 +38,9 @@ pub(crate) fn answer(client: &TcpStream, metrics: impl FnOnce() -> String) -> io
     write_all(client, text.as_bytes(), Instant::now() + TIMEOUT)
 }
 
-/// What a request asks for.
+/// The path and method of a request, or the reason why the request is refused.
 enum Target {
-    /// This path, or an unknown one if it is empty; and whether the request is HEAD.
+    /// A GET or HEAD request of this path; the path is empty if it is unknown. The flag says whether the method is HEAD.
     Path(&'static str, bool),
     MethodNotAllowed,
     Invalid,
@@ -62,7 +64,7 @@ fn read_request(mut client: &TcpStream) -> io::Result<Target> {
     }
 }
 
-/// Parses the head; returns `None` while it is incomplete.
+/// Parses the head of a request. Returns `None` if the head is incomplete.
 fn parse(bytes: &[u8]) -> Option<Target> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut request = httparse::Request::new(&mut fields);

@@ -1,7 +1,7 @@
 //! `palabre-exporter`: metrics for Prometheus.
 //!
-//! Each scrape asks the supervisor on its control socket; the exporter stores nothing. It is a separate process so that the supervisor
-//! parses nothing from the network. No sound depends on it.
+//! For each scrape, the exporter asks the supervisor on the control socket. The exporter stores nothing. It is a separate process so that
+//! the supervisor parses no data from the network. If the exporter fails, the sound is not affected.
 
 mod cli;
 mod http;

@@ -1,4 +1,4 @@
-//! Defines the metrics and where each value comes from. A test compares them with the list in docs/metrics.md.
+//! Defines the metrics and the source of each value. A test compares the metrics with the list in docs/metrics.md.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,7 +10,7 @@ use prometheus_client::registry::Unit;
 
 use crate::openmetrics::{Family, Labels, Samples};
 
-/// Measurements that don't come from the supervisor: levels in the rooms, connections and resource usage.
+/// Measurements that the exporter makes itself: levels in the rooms, connections and resource usage.
 #[derive(Debug, Default)]
 pub(crate) struct Measurements {
     /// Number of TCP connections by port.
@@ -22,7 +22,7 @@ pub(crate) struct Measurements {
 }
 
 impl Measurements {
-    /// Reads the directory `run` and /proc.
+    /// Reads the current values from the directory `run` and from /proc.
     pub(crate) fn now(run: &Path, status: &Status) -> Self {
         let mut rooms: Vec<&String> = status.participants.iter().map(|participant| &participant.room).collect();
         rooms.sort_unstable();
@@ -38,10 +38,14 @@ impl Measurements {
     }
 }
 
-/// Returns all families; without a status, only that the supervisor doesn't answer.
+/// Returns all metric families. If `status` is `None`, returns only the family `up` with the value 0.
 pub(crate) fn families(status: Option<&Status>, measured: &Measurements) -> Vec<Family> {
-    let mut families =
-        vec![gauge("up", "Whether the supervisor answers", None, vec![(Vec::new(), f64::from(status.is_some()))])];
+    let mut families = vec![gauge(
+        "up",
+        "Whether the supervisor answers the exporter",
+        None,
+        vec![(Vec::new(), f64::from(status.is_some()))],
+    )];
     let Some(status) = status else { return families };
     let version = vec![("version", status.version.clone())];
     families.push(gauge("build", "The supervisor's version, always 1", None, vec![(version, 1.0)]));
@@ -82,7 +86,7 @@ fn certificate(certificate: &Certificate) -> Vec<Family> {
     families
 }
 
-/// Metrics of every participant, connected or not.
+/// Returns the metrics that exist for every participant, connected or not.
 fn participants(all: &[ParticipantStatus], measured: &Measurements) -> Vec<Family> {
     let each = |value: &dyn Fn(&ParticipantStatus) -> Option<f64>| -> Vec<(Labels, f64)> {
         all.iter().filter_map(|one| Some((labels(&one.room, &one.name), value(one)?))).collect()
@@ -94,13 +98,13 @@ fn participants(all: &[ParticipantStatus], measured: &Measurements) -> Vec<Famil
         gauge("participant_state", "1 for the current state of the listener, else 0", None, states(all)),
         counter(
             "participant_restarts",
-            "Number of restarts of the listener after it died",
+            "Number of restarts of the listener process after it died",
             None,
             each(&|one| Some(one.restarts as f64)),
         ),
         gauge(
             "participant_connections",
-            "Number of TCP connections",
+            "Number of TCP connections to the participant's port",
             None,
             each(&|one| Some(measured.connections.get(&one.port).copied().unwrap_or(0) as f64)),
         ),
@@ -113,7 +117,7 @@ fn participants(all: &[ParticipantStatus], measured: &Measurements) -> Vec<Famil
         ),
         gauge(
             "participant_level_dbfs",
-            "Level of the participant's sound, while there is any",
+            "Level of the participant's microphone in dBFS, absent while there is no sound",
             None,
             each(&|one| level(one).map(|line| f64::from(line.dbfs)).filter(|dbfs| dbfs.is_finite())),
         ),
@@ -125,14 +129,14 @@ fn participants(all: &[ParticipantStatus], measured: &Measurements) -> Vec<Famil
         ),
         gauge(
             "participant_resident_memory",
-            "Resident memory of the listener process, with shared memory",
+            "Resident memory of the listener process, including shared memory",
             Some(Unit::Bytes),
             each(&|one| used(one).map(|usage| usage.rss_kib as f64 * 1024.0)),
         ),
     ]
 }
 
-/// Metrics that the listeners report about themselves and their pages.
+/// Returns the metrics that the listeners report about themselves and their pages.
 fn listeners(all: &[ParticipantStatus]) -> Vec<Family> {
     let each = |value: fn(&ListenerReport) -> Option<u64>, scale: f64| -> Vec<(Labels, f64)> {
         let value = |one: &ParticipantStatus| Some(value(one.report.as_ref()?)? as f64 * scale);
@@ -140,16 +144,21 @@ fn listeners(all: &[ParticipantStatus]) -> Vec<Family> {
     };
     let (seconds, bytes) = (Some(Unit::Seconds), Some(Unit::Bytes));
     vec![
-        gauge("participant_streams", "Number of open streams", None, each(|report| Some(report.streams.into()), 1.0)),
+        gauge(
+            "participant_streams",
+            "Number of open streams to the participant's clients",
+            None,
+            each(|report| Some(report.streams.into()), 1.0),
+        ),
         counter(
             "participant_sent",
-            "Bytes sent, with TLS",
+            "Bytes that the listener sent to the participant's clients, including TLS",
             bytes.clone(),
             each(|report| Some(report.traffic.sent), 1.0),
         ),
         counter(
             "participant_received",
-            "Bytes received, with TLS",
+            "Bytes that the listener received from the participant's clients, including TLS",
             bytes,
             each(|report| Some(report.traffic.received), 1.0),
         ),
@@ -209,7 +218,7 @@ fn mixer(mixing: &Mixing) -> Vec<Family> {
         ),
         counter(
             "participant_ear_lost_frames",
-            "Number of 20 ms frames dropped because the listener didn't read them in time",
+            "Number of 20 ms frames to the participant dropped because the listener didn't read them in time",
             None,
             each(|one| one.lost_frames as f64),
         ),

@@ -14,15 +14,15 @@ pub(crate) type Labels = Vec<(&'static str, String)>;
 /// A metric family: metrics with one name and different labels.
 #[derive(Debug)]
 pub(crate) struct Family {
-    /// The name without prefix, unit and `_total`.
+    /// The name of the family without the prefix `palabre_`, the unit and the suffix `_total`.
     pub(crate) name: &'static str,
-    /// One sentence without its full stop.
+    /// The help text: one sentence without a full stop.
     pub(crate) help: &'static str,
     pub(crate) unit: Option<Unit>,
     pub(crate) samples: Samples,
 }
 
-/// The values of a family.
+/// The type and the values of a family.
 #[derive(Debug)]
 pub(crate) enum Samples {
     Gauge(Vec<(Labels, f64)>),
@@ -37,7 +37,7 @@ pub(crate) enum Samples {
 
 const PREFIX: &str = "palabre";
 
-/// Returns the response to a scrape.
+/// Returns the families as OpenMetrics text, which is the response to a scrape.
 pub(crate) fn text(families: Vec<Family>) -> String {
     let mut registry = Registry::with_prefix(PREFIX);
     registry.register_collector(Box::new(Collected(Mutex::new(families))));
@@ -47,7 +47,7 @@ pub(crate) fn text(families: Vec<Family>) -> String {
     text
 }
 
-/// The families of one scrape, in a mutex because the registry requires `Sync`.
+/// The families of one scrape. They are in a mutex because `Collector` requires `Sync`.
 #[derive(Debug)]
 struct Collected(Mutex<Vec<Family>>);
 

@@ -18,11 +18,11 @@ use crate::{http, openmetrics};
 
 /// Name of the supervisor's control socket.
 const SOCKET: &str = "control.sock";
-/// Maximum number of clients at a time.
+/// Maximum number of HTTP clients at a time.
 const MAX_CLIENTS: usize = 16;
 /// Timeout for the supervisor's answer. Prometheus itself waits 10 s.
 const SUPERVISOR_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time to wait after accept(2) fails. The connection stays in the queue, so poll(2) would report it again at once.
+/// Pause after accept(2) has failed. The connection stays in the kernel's queue, so poll(2) would report it again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Answers scrapes until SIGTERM, or prints the metrics once.
@@ -45,12 +45,12 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Accepts connections until a signal arrives. A thread ends after twice [`http::TIMEOUT`] at the latest. Connections above
-/// [`MAX_CLIENTS`] are closed at once: a Palabre has one or two Prometheus servers.
+/// Accepts connections until a signal arrives. Each connection gets a thread, which ends after twice [`http::TIMEOUT`] at the latest.
+/// Connections above [`MAX_CLIENTS`] are closed at once. A Palabre server has one or two Prometheus servers as clients.
 fn serve(socket: &TcpListener, signals: &mut Signals, run: &Path) -> Result<(), Failure> {
-    let failed = |error| Failure::System(format!("unable to wait for connections: {error}"));
+    let failed = |error| Failure::System(format!("unable to wait for HTTP connections and signals: {error}"));
     socket.set_nonblocking(true).map_err(failed)?;
-    // One reference per client, and this one.
+    // The reference count is the number of clients plus one.
     let clients = Arc::new(());
     let mut accept_again = Instant::now();
     let mut is_failing = false;
@@ -66,13 +66,13 @@ fn serve(socket: &TcpListener, signals: &mut Signals, run: &Path) -> Result<(), 
         }
         match socket.accept() {
             Ok(_) if Arc::strong_count(&clients) > MAX_CLIENTS => {
-                log::debug!("closed a connection: the limit of {MAX_CLIENTS} clients is reached");
+                log::debug!("refused a connection: the limit of {MAX_CLIENTS} clients is reached");
             }
             Ok((client, _)) => {
                 is_failing = false;
                 answer(client, Arc::clone(&clients), run.to_owned());
             }
-            // The client left before it was accepted.
+            // The client disconnected before its connection was accepted.
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::ConnectionAborted) => {}
             Err(error) => {
                 if !std::mem::replace(&mut is_failing, true) {
@@ -84,7 +84,7 @@ fn serve(socket: &TcpListener, signals: &mut Signals, run: &Path) -> Result<(), 
     }
 }
 
-/// Answers one client in a thread, which holds `client_count` until its end.
+/// Answers one client in a new thread. The thread keeps `client_count` until it ends, so that the client is counted.
 fn answer(client: TcpStream, client_count: Arc<()>, run: PathBuf) {
     let work = move || {
         let _client_count = client_count;
@@ -93,11 +93,11 @@ fn answer(client: TcpStream, client_count: Arc<()>, run: PathBuf) {
         }
     };
     if let Err(error) = std::thread::Builder::new().name("client".into()).spawn(work) {
-        log::warn!("unable to start a thread: {error}");
+        log::warn!("unable to start a thread for a client: {error}");
     }
 }
 
-/// Returns the metrics. If the supervisor doesn't answer, they say only that.
+/// Returns the metrics as text. If the supervisor doesn't answer, the text contains only the metric `palabre_up` with the value 0.
 fn page(run: &Path) -> String {
     let status = match control::request(&run.join(SOCKET), &Request::Status, SUPERVISOR_TIMEOUT) {
         Ok(Response::Status(status)) => Some(status),

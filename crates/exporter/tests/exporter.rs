@@ -15,7 +15,7 @@ use palabre_config::control::{
     Status, Traffic, read_request, write_response,
 };
 
-/// Timeout for everything that a test waits for.
+/// Timeout for every wait in these tests.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 struct Exporter {
@@ -29,7 +29,7 @@ impl Exporter {
         Self::start_by(Command::new(env!("CARGO_BIN_EXE_palabre-exporter"))).0
     }
 
-    /// Starts it by `command`, to which the exporter's arguments are added. Returns it with its log, after the first line.
+    /// Runs `command` with the exporter's arguments appended. Returns the exporter and the lines of its log after the first line.
     fn start_by(mut command: Command) -> (Self, mpsc::Receiver<String>) {
         let run = tempfile::tempdir().unwrap();
         let mut child = command
@@ -42,14 +42,14 @@ impl Exporter {
             .unwrap();
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let (sender, log) = mpsc::channel();
-        // Reads all lines, even if the test doesn't: otherwise the exporter would block.
+        // Read all lines even if the test ignores them. Otherwise the exporter would block on a full pipe.
         std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| _ = sender.send(line)));
         let line = log.recv_timeout(TIMEOUT).unwrap();
         let address = line.split("http://").nth(1).and_then(|rest| rest.split('/').next()).unwrap().to_owned();
         (Self { child, address, run }, log)
     }
 
-    /// Answers one request as the supervisor does.
+    /// Starts a thread that answers one request on the control socket with `status`, like the supervisor.
     fn supervisor(&self, status: Status) -> std::thread::JoinHandle<()> {
         let socket = self.run.path().join("control.sock");
         let _ = std::fs::remove_file(&socket);
@@ -70,7 +70,7 @@ impl Exporter {
         answer
     }
 
-    /// Returns `None` if the exporter closes the connection because it has too many clients.
+    /// Scrapes the metrics. Returns `None` if the exporter closes the connection because it has too many clients.
     fn try_metrics(&self) -> Option<String> {
         let mut client = TcpStream::connect(&self.address).ok()?;
         client.set_read_timeout(Some(TIMEOUT)).ok()?;
@@ -192,7 +192,7 @@ fn other_requests_are_refused() {
         let got = exporter.ask(request);
         assert!(got.starts_with(answer), "{request:?}: {got}");
     }
-    // This client leaves in the middle of its request.
+    // A client disconnects in the middle of its request.
     TcpStream::connect(&exporter.address).unwrap().write_all(b"GET /met").unwrap();
     let long = format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(9_000));
     assert!(exporter.ask(&long).starts_with("HTTP/1.1 400 "));
@@ -206,9 +206,9 @@ fn slow_clients_do_not_delay_a_scrape() {
     for mut client in &slow[6..] {
         client.write_all(b"GET /metrics HTTP/1.1\r\n").unwrap();
     }
-    // If the exporter served one client at a time, this would time out.
+    // If the exporter served one client at a time, this scrape would time out.
     assert!(exporter.metrics().contains("palabre_up 0.0"));
-    // Connections above the maximum are closed.
+    // The exporter closes connections above its maximum number of clients.
     let more: Vec<TcpStream> = (0..40).map(|_| TcpStream::connect(&exporter.address).unwrap()).collect();
     let closed = |mut client: &TcpStream| {
         client.set_read_timeout(Some(TIMEOUT)).unwrap();
@@ -222,7 +222,7 @@ fn slow_clients_do_not_delay_a_scrape() {
 #[test]
 fn exporter_without_descriptors_waits_and_recovers() {
     let mut command = Command::new("sh");
-    // Besides the standard streams, the socket and the signals, this leaves room for about two clients.
+    // A limit of 8 descriptors leaves room for about two clients besides the standard streams, the socket and the signals.
     command.args(["-c", "ulimit -n 8; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_palabre-exporter")]);
     let (exporter, log) = Exporter::start_by(command);
     let clients: Vec<TcpStream> = (0..8).map(|_| TcpStream::connect(&exporter.address).unwrap()).collect();
@@ -239,7 +239,7 @@ fn exporter_without_descriptors_waits_and_recovers() {
 fn cpu_ticks(pid: u32) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
-    // utime and stime: proc_pid_stat(5).
+    // The fields utime and stime: proc_pid_stat(5).
     fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Parser};
 use palabre_room::Name;
 
-/// Name of the program in its messages.
+/// Name of the program in its log lines and error messages.
 pub(crate) const PROGRAM: &str = "palabre-recorder";
 
 const AFTER: &str = "\

@@ -1,8 +1,8 @@
 //! `palabre-recorder`: records a room into aligned WAV files, one for each speaker and one of the whole room.
 //!
-//! It reads the room's pipe `recording`, into which the mixer writes each talker's frames with name and time. The mixer never waits for
-//! the recorder, so a slow disk or the end of the recorder disturbs no participant. See `docs/room-directory.md` and
-//! `docs/recording.md`.
+//! The recorder reads the room's pipe `recording`, into which the mixer writes each talker's frames with the talker's name and the time.
+//! The mixer never waits for the recorder, so a slow disk or the end of the recorder disturbs no participant. See
+//! `docs/room-directory.md` and `docs/recording.md`.
 
 mod cli;
 mod run;

@@ -1,4 +1,4 @@
-//! The main loop: reads frames from the pipe, writes them to the files, and updates the headers of the files every second.
+//! The main loop: reads frames from the pipe, writes them to the WAV files, and updates the headers of the files every second.
 
 use std::fs::DirBuilder;
 use std::io;
@@ -14,9 +14,9 @@ use palabre_room::{RecordingReader, RoomDir};
 use crate::cli::{Args, PROGRAM};
 use crate::session::Session;
 
-/// Interval between updates of the headers of the files. If the recorder dies, at most the sound since the last update is lost.
+/// Interval between updates of the headers of the WAV files. If the recorder dies, at most the sound since the last update is lost.
 const UPDATE_INTERVAL: Duration = Duration::from_millis(900);
-/// Time between reads; meanwhile frames wait in the pipe.
+/// Interval between reads of the pipe. Between two reads, frames wait in the pipe.
 const READ_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Records until a signal arrives.
@@ -25,7 +25,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         process::die_with_parent(parent).map_err(Failure::system)?;
     }
     logging::init(PROGRAM, Some(args.room.as_str()), args.verbose);
-    // The supervisor shows the same message as the log.
+    // Send the error message to the supervisor too, which shows it in its status.
     record_room(args).inspect_err(|failure| notify::status(&failure.to_string()))
 }
 
@@ -36,7 +36,7 @@ fn record_room(args: &Args) -> Result<(), Failure> {
     let mut signals = Signals::new(&[SIGTERM, SIGINT]).map_err(Failure::system)?;
     let room = RoomDir::new(args.run.join("rooms").join(&args.room));
     if !room.path().is_dir() {
-        return Err(Failure::refused(format!("unable to record '{}': no such room", room.path().display())));
+        return Err(Failure::refused(format!("unable to record '{}': this room doesn't exist", room.path().display())));
     }
     let format = room.format().map_err(Failure::system)?;
     let out = args.out.display();
@@ -49,11 +49,11 @@ fn record_room(args: &Args) -> Result<(), Failure> {
     notify::ready();
     let recorded = record(&mut reader, &mut session, &mut signals, &room);
     notify::stopping();
-    // Removes the pipe, so the pages stop showing that the room is recorded.
+    // Dropping the reader removes the pipe, so that the pages stop showing that the room is recorded.
     drop(reader);
     let ended = session.end(clock::monotonic());
     recorded.and(ended).map_err(|error| {
-        Failure::refused(format!("unable to continue the recording in '{out}': {error}; it has ended"))
+        Failure::refused(format!("unable to continue the recording in '{out}': {error}; the recording has ended"))
     })
 }
 

@@ -1,4 +1,4 @@
-//! A recording: writes each speaker's frames to a track, and their limited sum to the room's track.
+//! A recording: writes each speaker's frames to the speaker's track, and the limited sum of all frames to the room's track.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -11,11 +11,11 @@ use palabre_sound::mix::Sum;
 
 use crate::track::{Layout, Track};
 
-/// Name of the room's track. No participant can have this name.
+/// Name of the room's track. A participant's name can't begin with `_`.
 const ROOM: &str = "_room";
-/// Maximum delay between a tick and the arrival of its frames.
+/// Maximum delay between a tick of the mixer and the arrival of the tick's frames at the recorder.
 const MAX_DELAY: Duration = Duration::from_millis(400);
-/// Maximum number of speakers with a track, which keeps a file open. Later speakers are in the room's track only.
+/// Maximum number of speakers with a track. Each track keeps a file open. Further speakers are in the room's track only.
 const MAX_SPEAKERS: usize = 1_000;
 const TICK: Duration = Duration::from_millis(FRAME_MS);
 
@@ -28,7 +28,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Creates a recording in `directory` that started at `began` of the mixer's clock.
+    /// Creates a recording in `directory` that started at the time `began` of CLOCK_MONOTONIC.
     pub(crate) fn new(directory: PathBuf, format: Format, began: Duration, part_minutes: u64) -> Self {
         let rate_hz = format.rate.hz();
         let layout = Layout { directory, rate_hz, part_samples: part_minutes * 60 * u64::from(rate_hz) };
@@ -36,7 +36,7 @@ impl Session {
         Self { began, layout, tracks: BTreeMap::new(), room }
     }
 
-    /// Returns the number of speakers so far.
+    /// Returns the number of speakers who have a track.
     pub(crate) fn speakers(&self) -> usize {
         self.tracks.len()
     }
@@ -54,16 +54,16 @@ impl Session {
         self.room.take(take.at, at, &take.frame)
     }
 
-    /// Extends every track to the time `now`, without the time for which frames may still arrive.
+    /// Extends every track with silence up to `now` minus [`MAX_DELAY`]. Frames of later ticks may still arrive.
     pub(crate) fn update(&mut self, now: Duration) -> io::Result<()> {
         let settled = now.saturating_sub(MAX_DELAY);
         self.room.settle(settled)?;
         self.update_all(settled)
     }
 
-    /// Completes every track after the last frame. If one fails, still completes the others.
+    /// Completes every track after the last frame. If completing a track fails, the other tracks are still completed.
     pub(crate) fn end(&mut self, now: Duration) -> io::Result<()> {
-        // The last frame may start now, and the limiter delays it.
+        // Add two ticks: the last frame may start at `now`, and the limiter delays that frame.
         self.room.finish().and(self.update_all(now + TICK * 2))
     }
 
@@ -73,14 +73,14 @@ impl Session {
         tracks.map(|track| track.update(samples)).fold(Ok(()), Result::and)
     }
 
-    /// Returns the sample number of a time; `None` before the start.
+    /// Returns the number of the sample at this time, or `None` if the time is before the start of the recording.
     fn sample_at(&self, time: Duration) -> Option<u64> {
         let since = time.checked_sub(self.began)?;
         u64::try_from(since.as_nanos() * u128::from(self.layout.rate_hz) / 1_000_000_000).ok()
     }
 }
 
-/// The track with the sum of all speakers, limited as in the room.
+/// The room's track: the sum of all speakers, with the limiter that the mixer uses.
 struct RoomTrack {
     track: Track,
     sum: Sum,
@@ -117,24 +117,24 @@ impl RoomTrack {
         Ok(())
     }
 
-    /// Completes the current tick if it ends before `until`.
+    /// Writes the current tick if the tick ends before `until`.
     fn settle(&mut self, until: Duration) -> io::Result<()> {
         if self.tick.is_some_and(|(tick, _)| tick + TICK < until) { self.finish() } else { Ok(()) }
     }
 
-    /// Completes the current tick, which is followed by silence.
+    /// Writes the current tick and the samples that the limiter holds back. Silence follows.
     fn finish(&mut self) -> io::Result<()> {
         self.write()?;
         self.write_tail()
     }
 
-    /// Writes the sum of the current tick, which stays the current one.
+    /// Writes the sum of the current tick. Doesn't change `tick`.
     fn write(&mut self) -> io::Result<()> {
         let Some((_, at)) = self.tick else { return Ok(()) };
         self.sum.seal();
         self.limiter.process(self.sum.total(), &mut self.frame);
         self.sum.clear();
-        // Undoes the delay of the limiter. The samples before the start of the recording are left out.
+        // Write the samples earlier by the delay of the limiter. Leave out samples before the start of the recording.
         let missing = self.delay.saturating_sub(at);
         self.track.write(at.saturating_sub(self.delay), &self.frame[missing as usize..])
     }
@@ -174,7 +174,7 @@ mod tests {
         samples
     }
 
-    /// Returns the ms at which samples of this value begin and end.
+    /// Returns the times in ms at which the samples of this value begin and end.
     fn span(samples: &[i16], value: i16) -> (usize, usize) {
         let first = samples.iter().position(|&x| x == value).unwrap();
         let last = samples.iter().rposition(|&x| x == value).unwrap();
@@ -189,7 +189,7 @@ mod tests {
         for at in (1_100..1_200).step_by(20) {
             session.take(&take(at, "alice", 100)).unwrap();
         }
-        // For a while, bob speaks together with alice.
+        // From 1200 to 1300 ms, bob speaks together with alice.
         for at in (1_200..1_300).step_by(20) {
             session.take(&take(at, "alice", 100)).unwrap();
             session.take(&take(at, "bob", 23)).unwrap();

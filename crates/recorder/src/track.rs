@@ -1,6 +1,8 @@
-//! One track of a recording: WAV files that are valid at all times. A new file starts before the format's limit of 4 GiB.
+//! One track of a recording: one or more WAV files, which are valid at all times. A new file starts before a file reaches 4 GiB, the limit
+//! of the WAV format.
 //!
-//! Each sample is written at the position of its time. Silence is a hole in the file, which takes no disk space.
+//! Each sample is written at the position in the file that corresponds to its time. Silence is a hole in the file, which takes no disk
+//! space.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -11,7 +13,7 @@ use palabre_sound::wav::GrowingWav;
 
 const FILE_MODE: u32 = 0o640;
 
-/// The location, rate and length of the files of all tracks.
+/// The directory, sample rate and maximum length of the files of all tracks.
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
     pub(crate) directory: PathBuf,
@@ -20,7 +22,7 @@ pub(crate) struct Layout {
     pub(crate) part_samples: u64,
 }
 
-/// A track.
+/// A track of a recording, with the file that is being written.
 #[derive(Debug)]
 pub(crate) struct Track {
     layout: Layout,
@@ -35,12 +37,12 @@ struct Part {
 }
 
 impl Track {
-    /// Creates the track `name`. Its first file is created with its first sample.
+    /// Creates the track `name`. The track's first file is created when its first sample is written.
     pub(crate) fn new(layout: Layout, name: impl Into<String>) -> Self {
         Self { layout, name: name.into(), part: None }
     }
 
-    /// Writes samples at the sample number `at` of the recording.
+    /// Writes samples. `at` is the number of the first sample, counted from the start of the recording.
     pub(crate) fn write(&mut self, mut at: u64, mut samples: &[i16]) -> io::Result<()> {
         while !samples.is_empty() {
             let (number, within) = (at / self.layout.part_samples, at % self.layout.part_samples);
@@ -52,16 +54,16 @@ impl Track {
         Ok(())
     }
 
-    /// Extends the track to this length and updates the headers of its files.
+    /// Extends the track to this number of samples and updates the header of the open file.
     pub(crate) fn update(&mut self, samples: u64) -> io::Result<()> {
         let (number, within) = (samples / self.layout.part_samples, samples % self.layout.part_samples);
         let is_past = self.part.as_ref().is_some_and(|part| part.number > number);
         let extended = if is_past { Ok(()) } else { self.part(number).and_then(|wav| wav.extend_to(within)) };
-        // If the disk is full, still updates the header for the samples that were written.
+        // If extending fails because the disk is full, still update the header for the samples that were written.
         self.part.as_mut().map_or(Ok(()), |part| part.wav.update_head()).and(extended)
     }
 
-    /// Returns the file with this number. If another one is open, completes that first.
+    /// Returns the track's file with this number. If another file is open, completes that file first.
     fn part(&mut self, number: u64) -> io::Result<&mut GrowingWav> {
         if let Some(part) = self.part.take_if(|part| part.number != number) {
             self.complete(part, number)?;
@@ -73,7 +75,7 @@ impl Track {
         Ok(&mut part.wav)
     }
 
-    /// Completes a file; one before `next` is extended to its full length.
+    /// Completes the file `part` before the file `next` is opened. If `part` has a lower number, it is extended to its full length.
     fn complete(&self, mut part: Part, next: u64) -> io::Result<()> {
         if part.number < next {
             part.wav.extend_to(self.layout.part_samples)?;
@@ -82,7 +84,7 @@ impl Track {
     }
 }
 
-/// Creates the file or opens the one of an earlier run.
+/// Creates the track's file with this number, or opens the file that an earlier run of the recorder has created.
 fn open(layout: &Layout, name: &str, number: u64) -> io::Result<GrowingWav> {
     let name = match number {
         0 => format!("{name}.wav"),
@@ -106,7 +108,7 @@ mod tests {
         (directory, layout)
     }
 
-    /// Returns the samples of a WAV; checks its header.
+    /// Checks the header of a WAV file. Returns the samples in the file.
     fn samples(layout: &Layout, name: &str) -> Vec<i16> {
         let bytes = std::fs::read(layout.directory.join(name)).unwrap();
         let samples: Vec<i16> = bytes[44..].chunks_exact(2).map(|x| i16::from_le_bytes([x[0], x[1]])).collect();
@@ -130,7 +132,7 @@ mod tests {
         let mut track = Track::new(layout.clone(), "alice");
         track.write(8, &[1, 2, 3, 4]).unwrap();
         track.update(12).unwrap();
-        // Silent for longer than a file.
+        // The track is silent for longer than the length of a file.
         track.update(33).unwrap();
         track.write(34, &[5]).unwrap();
         track.update(35).unwrap();

@@ -10,7 +10,7 @@ use palabre_host::clock;
 use palabre_room::{Format, Name, RecordingWriter, RoomDir, Wrote};
 use palabre_sound::wav::Head;
 
-/// Timeout for everything that a test waits for.
+/// Timeout for every wait in these tests.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 struct Studio {
@@ -40,7 +40,7 @@ impl Studio {
         self.recorder_by(&[], more)
     }
 
-    /// Starts the recorder by another program, which gets the recorder's command line as its last arguments.
+    /// Runs the program `by`, which starts the recorder. The recorder's command line is appended to the program's arguments.
     fn recorder_by(&self, by: &[&str], more: &[&str]) -> Recorder {
         let words = [by, &[env!("CARGO_BIN_EXE_palabre-recorder")]].concat();
         let mut command = Command::new(words[0]);
@@ -52,7 +52,7 @@ impl Studio {
         wait_for("the recorder", || RecordingWriter::open(&self.room.recording()).ok())
     }
 
-    /// Returns the samples of a file up to the length in its header.
+    /// Returns the samples of a WAV file up to the length in the file's header.
     fn recorded(&self, name: &str) -> Vec<i16> {
         recorded(&self.out().join(name)).unwrap()
     }
@@ -104,12 +104,12 @@ fn name(name: &str) -> Name {
     name.parse().unwrap()
 }
 
-/// Returns the position of the first sample of this value.
+/// Returns the index of the first sample with this value.
 fn begin(samples: &[i16], value: i16) -> usize {
     samples.iter().position(|&x| x == value).unwrap()
 }
 
-/// Writes a frame of each participant for the same tick; returns its time.
+/// Writes a frame of each participant for the same tick. Returns the time of the tick.
 fn say(writer: &mut RecordingWriter, values: &[(&str, i16)]) -> Duration {
     let at = clock::monotonic();
     for (who, value) in values {
@@ -150,7 +150,7 @@ fn recording_continues_after_a_kill() {
     assert!(studio.recorded("alice.wav").contains(&100));
     assert!(studio.room.recording().exists(), "a killed recorder leaves its pipe");
     let mut recorder = studio.recorder(&["--began-ms", &began]);
-    // Until the new recorder replaces the pipe, it has no reader.
+    // This waits until the new recorder has replaced the pipe: the old pipe has no reader and can't be opened.
     let mut writer = studio.writer();
     let second = say(&mut writer, &[("alice", 200), ("bob", 300)]);
     recorder.signal("TERM");
@@ -164,7 +164,7 @@ fn recording_continues_after_a_kill() {
 #[test]
 fn full_disk_ends_the_recording_and_leaves_valid_files() {
     let studio = Studio::new();
-    // Limits files to half a second of sound. Without SIGXFSZ, a longer write fails.
+    // Limit files to half a second of sound. With SIGXFSZ ignored, a longer write fails instead of killing the recorder.
     let mut recorder = studio.recorder_by(&["sh", "-c", "trap '' XFSZ; ulimit -f 48; exec \"$@\"", "sh"], &[]);
     let mut writer = studio.writer();
     say(&mut writer, &[("alice", 100)]);

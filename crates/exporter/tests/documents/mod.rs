@@ -12,19 +12,19 @@ fn read(file: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(file)).unwrap()
 }
 
-/// Removes the suffix that the format appends to the names of a histogram.
+/// Returns the name of a metric without the suffix that OpenMetrics appends for a histogram.
 fn base(name: &str) -> String {
     let ends = ["_bucket", "_sum", "_count"];
     ends.iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name).to_owned()
 }
 
-/// Returns every metric name in a text.
+/// Returns the names of all Palabre metrics in a text.
 fn names(text: &str) -> BTreeSet<String> {
     let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
     text.split(|c| !is_part(c)).filter(|word| word.starts_with("palabre_")).map(base).collect()
 }
 
-/// Returns each metric of a scrape with the values of each of its labels.
+/// Scrapes an exporter. Returns each metric with the values of each of its labels.
 fn metrics() -> BTreeMap<String, BTreeMap<String, BTreeSet<String>>> {
     let exporter = Exporter::start();
     let supervisor = exporter.supervisor(status());
@@ -39,13 +39,13 @@ fn metrics() -> BTreeMap<String, BTreeMap<String, BTreeSet<String>>> {
             labels.entry(label).or_default().insert(value);
         }
     }
-    // This metric exists only while there is sound.
+    // The scrape lacks the level, which exists only while the participant makes sound. Its labels are those of `talking`.
     let labels = metrics["palabre_participant_talking"].clone();
     metrics.insert("palabre_participant_level_dbfs".into(), labels);
     metrics
 }
 
-/// Returns label, value, and whether the value is a pattern, of a selector such as `a="x",b=~"y|z"`.
+/// Parses a selector such as `a="x",b=~"y|z"`. Returns each label with its value and whether the value is a pattern.
 fn selector(text: &str) -> Vec<(String, String, bool)> {
     let one = |part: &str| {
         let (label, value) = part.split_once('=').unwrap_or_else(|| panic!("no label: {part}"));
@@ -75,7 +75,7 @@ fn check(of: &str, expression: &str, shown: &[String]) {
         let labels = &metrics[&base(name)];
         for (label, value, is_pattern) in selector(expression[at + 1..].split_once('}').unwrap().0) {
             let known = labels.get(&label).unwrap_or_else(|| panic!("{of}: {name} has no label {label}"));
-            // Only states have a fixed set of values.
+            // Only the label `state` has a fixed set of values.
             let values = value.split('|').filter(|_| label == "state");
             let all = values.clone().all(|value| known.contains(value)) && (is_pattern || values.count() <= 1);
             assert!(all, "{of}: {label} is never {value}");
@@ -89,7 +89,7 @@ fn metrics_once() -> &'static BTreeMap<String, BTreeMap<String, BTreeSet<String>
     METRICS.get_or_init(metrics)
 }
 
-/// Returns the label names after `before` in a text, such as `{{name}}` and `$labels.name`.
+/// Returns the label names that follow `before` in a text, such as `name` in `{{name}}` or `$labels.name`.
 fn shown(text: &str, before: &str) -> Vec<String> {
     let word = |rest: &str| {
         let word = rest.split(|c: char| !c.is_ascii_lowercase()).next().unwrap().to_owned();

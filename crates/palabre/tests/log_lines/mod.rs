@@ -49,7 +49,7 @@ const NOT_AN_INTERFACE: &[(&str, &str, &str)] = &[
     ),
     (
         "exporter/src/run.rs",
-        "unable to start a thread: *",
+        "unable to start a thread for a client: *",
         "the machine has no threads left, which other programs report too",
     ),
     (
