@@ -155,7 +155,7 @@ fn microphone_file_that_is_no_wav_is_reported_and_ignored() {
     let carol = room.dir.participant(&name("carol"));
     std::fs::create_dir(carol.path()).unwrap();
     std::fs::write(carol.mic(), "no pipe").unwrap();
-    mixer.wait_for_log("carol/mic': this is not a WAV");
+    mixer.wait_for_log("carol/mic': the file or stream is not a WAV");
     alice.say(440.0);
     bob.hear(BURST);
     assert!(bob.hears(440.0));

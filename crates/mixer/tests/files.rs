@@ -239,7 +239,7 @@ fn ear_file_with_other_contents_is_not_changed() {
     let letter = mixer.dir.path().join("letter");
     fs::write(&letter, "a letter").unwrap();
     fs::rename(&letter, dir.ear()).unwrap();
-    mixer.wait_for_log("carol/ear': it is neither empty nor a WAV in the room's format");
+    mixer.wait_for_log("carol/ear': the file is neither empty nor a WAV in the room's format");
     alice.say(440.0);
     bob.hear(BURST);
     assert!(bob.hears(440.0));

@@ -160,7 +160,7 @@ fn errors_are_reported_before_anything_is_written() {
     fs::create_dir(dir.input("other")).unwrap();
     let twin = dir.write("other/good.wav", &wav::little(48_000, &[1, 2, 3]));
     for (inputs, why) in [
-        (vec![good.clone(), text], "text.wav': this is not a WAV"),
+        (vec![good.clone(), text], "text.wav': the file or stream is not a WAV"),
         (vec![good.clone(), twin], "has the same file name"),
         (vec![good.clone(), dir.input("missing.wav")], "missing.wav': No such file"),
         (vec![good.clone(), dir.input("other")], "not a regular file"),

@@ -1,6 +1,7 @@
-//! One second of 40 talkers at 48 kHz through their jitter buffers, in chunks of 40 ms: 50 frames of 20 ms from each.
+//! Benchmarks of the jitter buffer: one second of 40 talkers at 48 kHz, pushed in chunks of 40 ms and pulled as 50
+//! frames of 20 ms from each buffer.
 //!
-//! With equal clocks, with clocks that a resampler follows, and with a network that makes every second chunk too late.
+//! The cases are equal clocks, clocks that a resampler follows, and a network that makes every second chunk too late.
 
 use std::time::Duration;
 
@@ -16,7 +17,8 @@ fn main() {
     divan::main();
 }
 
-/// Talkers without pauses whose clocks are `ppm` faster.
+/// Talkers without pauses. Their clocks are `ppm` parts per million faster than the mixer's, and every second chunk is
+/// late by `late_us`.
 struct Room {
     talkers: Vec<Jitter>,
     chunk: Vec<i16>,
@@ -53,7 +55,7 @@ impl Room {
     }
 }
 
-/// The samples pass unchanged.
+/// The clocks are equal, so the jitter buffers pass the samples unchanged.
 #[divan::bench(sample_count = 50)]
 fn clocks_are_right(bencher: Bencher<'_, '_>) {
     let mut room = Room::new(0.0, 0);
@@ -62,7 +64,7 @@ fn clocks_are_right(bencher: Bencher<'_, '_>) {
     assert!(!room.talkers[0].is_following());
 }
 
-/// One resampler per talker.
+/// The clocks differ, so one resampler runs for each talker.
 #[divan::bench(sample_count = 20)]
 fn clocks_are_followed(bencher: Bencher<'_, '_>) {
     let mut room = Room::new(200.0, 0);
@@ -71,7 +73,7 @@ fn clocks_are_followed(bencher: Bencher<'_, '_>) {
     bencher.bench_local(|| room.second());
 }
 
-/// 12 underruns in a second, until the margin is sufficient.
+/// Every second chunk is late: each buffer has 12 underruns in a second until its margin is sufficient.
 #[divan::bench(sample_count = 10)]
 fn it_runs_dry_all_the_time(bencher: Bencher<'_, '_>) {
     bencher.with_inputs(|| Room::new(0.0, 39_000)).bench_local_values(|mut room| room.second());

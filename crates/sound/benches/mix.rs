@@ -1,7 +1,7 @@
-//! One second of a room with 40, 200 or 1000 talkers at 48 kHz: 50 frames of 20 ms each.
+//! Benchmarks of mix-minus: one second of a room with 40, 200 or 1000 talkers at 48 kHz: 50 frames of 20 ms each.
 //!
-//! Mix-minus with all limiters idle and with all limiters active, compared with a separate mix for each talker (O(N²)) as the
-//! upper limit and with copying the same number of bytes as the lower limit.
+//! Mix-minus is measured with all limiters idle and with all limiters active. A separate mix for each talker (O(N²))
+//! gives the upper limit of the time, and copying the same number of bytes the lower limit.
 
 use divan::{Bencher, black_box};
 use palabre_sound::limit::Limiter;
@@ -62,19 +62,19 @@ fn limited(bencher: Bencher<'_, '_>, talkers: usize, magnitude_of_all: i32) {
     assert_eq!(engaged, if magnitude_of_all < 20_000 { 0 } else { talkers });
 }
 
-/// No mix reaches the ceiling.
+/// No mix reaches the limiters' ceiling.
 #[divan::bench(args = TALKERS, sample_count = 20)]
 fn limiter_idle(bencher: Bencher<'_, '_>, talkers: usize) {
     limited(bencher, talkers, 14_000);
 }
 
-/// All talk at full scale.
+/// All talkers talk at full scale, so all limiters are active.
 #[divan::bench(args = TALKERS, sample_count = 20)]
 fn limiter_engaged(bencher: Bencher<'_, '_>, talkers: usize) {
     limited(bencher, talkers, i32::MAX);
 }
 
-/// Without limiters: clamped.
+/// Mix-minus without limiters: the mixes are clamped to 16 bits.
 #[divan::bench(args = TALKERS, sample_count = 20)]
 fn sum_minus_self(bencher: Bencher<'_, '_>, talkers: usize) {
     let mut second = Second::new(talkers, 14_000);
@@ -89,7 +89,7 @@ fn sum_minus_self(bencher: Bencher<'_, '_>, talkers: usize) {
     });
 }
 
-/// A separate sum of all others for each talker, clamped.
+/// Computes a separate sum of all other talkers for each talker, clamped to 16 bits.
 #[divan::bench(args = TALKERS, sample_count = 1, sample_size = 1)]
 fn all_pairs(bencher: Bencher<'_, '_>, talkers: usize) {
     let mut second = Second::new(talkers, 14_000);
@@ -108,7 +108,7 @@ fn all_pairs(bencher: Bencher<'_, '_>, talkers: usize) {
     });
 }
 
-/// Reads and writes everything once.
+/// Copies every talker's input to the output once.
 #[divan::bench(args = TALKERS, sample_count = 20)]
 fn memcpy(bencher: Bencher<'_, '_>, talkers: usize) {
     let mut second = Second::new(talkers, 14_000);

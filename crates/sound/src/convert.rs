@@ -17,7 +17,7 @@ const FILTER_POINTS: u32 = 128;
 
 /// Converts the bytes after a WAV's head to samples.
 pub struct Converter {
-    /// For input that already has the output format.
+    /// Used instead of the other fields if the input already has the output format.
     plain: Option<Plain>,
     decoder: Decoder,
     decoded: Vec<f32>,
@@ -39,7 +39,8 @@ impl Converter {
         Ok(Self { plain, decoder: Decoder::new(head), decoded: Vec::new(), resampler })
     }
 
-    /// Converts `bytes` and appends the samples to `out`. Up to 7 ms stay in the converter until more bytes arrive.
+    /// Converts `bytes` and appends the samples to `out`. Up to 7 ms of samples stay in the converter until more bytes
+    /// arrive.
     pub fn push(&mut self, bytes: &[u8], out: &mut Vec<i16>) {
         if let Some(plain) = &mut self.plain {
             return plain.push(bytes, out);
@@ -70,7 +71,7 @@ impl Converter {
     }
 }
 
-/// Input that already has the output format.
+/// Passes the samples of an input that already has the output format.
 struct Plain {
     end: DataEnd,
     samples: Samples,
@@ -86,7 +87,7 @@ impl Plain {
     }
 }
 
-/// Joins bytes to samples of 16 bits, whose two bytes may arrive separately.
+/// Assembles 16-bit samples from bytes. The two bytes of a sample may arrive in separate pieces.
 #[derive(Default)]
 struct Samples {
     half: Option<u8>,
@@ -123,7 +124,8 @@ struct Resampler {
 
 impl Resampler {
     fn new(in_hz: u32, out_hz: u32) -> Result<Self, WavError> {
-        // The filter runs at the input's rate, so it must be longer to reach a lower output rate. Its table keeps its size.
+        // The filter runs at the input's rate, so a lower output rate needs a longer filter. The filter's table keeps
+        // its size.
         let stretch = in_hz.div_ceil(out_hz).max(1);
         let filter =
             SincInterpolationParameters::new((FILTER_SAMPLES * stretch) as usize, WindowFunction::BlackmanHarris2)
@@ -158,17 +160,17 @@ impl Resampler {
         self.pending.clear();
     }
 
-    /// Resamples one chunk from `pending[at..]`. Returns how many samples of it were used.
-    #[expect(clippy::expect_used, reason = "the lengths are those that rubato asks for")]
+    /// Resamples one chunk from `pending[at..]`. Returns how many samples of the chunk were used.
+    #[expect(clippy::expect_used, reason = "the buffers have the lengths that rubato requires")]
     fn step(&mut self, at: usize, partial: Option<usize>, due: u64, out: &mut Vec<i16>) -> usize {
         let (from, room) = (&self.pending[at..], self.resampled.len());
-        let input = InterleavedSlice::new(from, 1, from.len()).expect("one channel");
-        let mut output = InterleavedSlice::new_mut(&mut self.resampled, 1, room).expect("one channel");
+        let input = InterleavedSlice::new(from, 1, from.len()).expect("the buffer has one channel");
+        let mut output = InterleavedSlice::new_mut(&mut self.resampled, 1, room).expect("the buffer has one channel");
         let indexing = partial.map(|n| Indexing::new().partial_len(n));
         let (used, made) = self
             .inner
             .process_into_buffer(&input, &mut output, indexing.as_ref())
-            .expect("buffers that are long enough");
+            .expect("the buffers are long enough for rubato");
         let skipped = self.to_skip.min(made);
         self.to_skip -= skipped;
         let wanted = usize::try_from(due - self.given).unwrap_or(usize::MAX).min(made - skipped);
@@ -196,7 +198,7 @@ mod tests {
         out
     }
 
-    /// A sine of −6 dBFS RMS in both channels of a float WAV.
+    /// Returns the samples of a float WAV with a sine of −6 dBFS RMS in both channels, as bytes.
     fn stereo_float(rate_hz: u32, freq_hz: f64, n: usize) -> Vec<u8> {
         let step = std::f64::consts::TAU * freq_hz / f64::from(rate_hz);
         let sample = |i: usize| (0.707 * (i as f64 * step).sin()) as f32;
@@ -232,7 +234,7 @@ mod tests {
     fn frequencies_above_the_lower_rate_cause_no_aliases() {
         let head = Head { rate_hz: 48_000, channels: 2, encoding: Encoding::F32, data_bytes: None };
         let out = convert(&head, 24_000, &stereo_float(48_000, 15_000.0, 48_000), 4096);
-        // The alias of 15 kHz would be at 9 kHz.
+        // Without the filter, the tone of 15 kHz would be aliased to 9 kHz.
         let alias_dbfs = measure::goertzel_dbfs(&out[480..23_520], 24_000, 9_000.0);
         assert!(alias_dbfs < -80.0, "{alias_dbfs}");
     }

@@ -36,8 +36,8 @@ fn scale(sample: i16, factor: f32) -> i16 {
     (scaled * 32_768.0).round() as i16
 }
 
-/// Maps amplitudes from `KNEE` to `factor` onto `KNEE` to 1, with slope 1 at the knee. It is the identity at factor 1, so
-/// that a gain that passes through 0 dB makes no step.
+/// Maps amplitudes from `KNEE` to `factor` onto `KNEE` to 1, with slope 1 at the knee. At factor 1 the function changes
+/// nothing, so that a gain that passes through 0 dB makes no step.
 fn compress(x: f32, factor: f32) -> f32 {
     let over = x.abs() - KNEE;
     if over <= 0.0 {

@@ -11,16 +11,16 @@
 //!    └────────── the rest, then a fade of 5 ms ─────────────┘
 //! ```
 //!
-//! - The margin is the smallest that would have been sufficient recently, of many that are simulated (`depth`).
-//! - Every discontinuity is smoothed in the same way (`join`): the old sound is extrapolated for 5 ms and faded out while
-//!   the new one is faded in.
-//! - No sample older than 400 ms is played. Older ones are dropped: silence first, then sound. Silence at the start of a
-//!   spurt that would only add delay is dropped too.
+//! - Many margins are simulated, and the smallest margin that would have been sufficient recently is used (`depth`).
+//! - Every discontinuity is smoothed in the same way (`join`): the old sound is extrapolated for 5 ms and faded out
+//!   while the new sound is faded in.
+//! - No sample older than 400 ms is played. Older samples are dropped: silence first, then sound. Silence at the start
+//!   of a spurt that would only add delay is dropped too.
 //! - A lasting surplus, such as after a network stall, is dropped, in quiet moments if possible.
 //! - The clock of a talker who sends for half a minute without a pause is measured. If it differs from the mixer's, a
 //!   resampler follows it (`clock`). Shorter spurts don't need this, since each spurt starts with an empty buffer.
 //!
-//! Gaps are not concealed here.
+//! The jitter buffer does not conceal gaps in the sound.
 
 mod clock;
 mod depth;
@@ -41,19 +41,21 @@ use store::Store;
 
 /// Maximum time that a sample waits in the buffer.
 const AGE_MAX: Duration = Duration::from_millis(400);
-/// Maximum gap that counts as an underrun: pauses in speech are longer.
+/// Maximum gap between samples that counts as an underrun. Longer gaps are pauses in speech.
 const UNDERRUN_GAP: Duration = Duration::from_millis(100);
-/// Maximum depth that a single underrun adds.
+/// Maximum lateness beyond the margin that is recorded for a single underrun.
 const UNDERRUN_STEP: Duration = Duration::from_millis(10);
-/// Ticks over which the smallest surplus is measured: 1 s.
+/// Number of ticks over which the smallest surplus of waiting samples is measured: 1 s.
 const SURPLUS_TICKS: u32 = 50;
-/// Maximum ticks that a drop then waits for a quiet moment: 1 s.
+/// Maximum number of ticks for which the drop of a measured surplus waits for a quiet moment: 1 s.
 const QUIET_WAIT_TICKS: u32 = 50;
-/// Minimum surplus above the margin: spurts start at ticks, and a talker's clock may drift.
+/// Minimum surplus above the margin that is dropped. A smaller surplus is normal, since spurts start at ticks and a
+/// talker's clock may drift.
 const SURPLUS: Duration = Duration::from_millis(30);
-/// Maximum surplus that is dropped in quiet moments only.
+/// Maximum surplus that is dropped only in quiet moments. Without a quiet moment, a larger surplus is dropped within
+/// sound.
 const SURPLUS_AUDIBLE: Duration = Duration::from_millis(40);
-/// Surplus above which half is dropped at once.
+/// Surplus above which half of the surplus is dropped at once, even within sound.
 const SURPLUS_LARGE: Duration = Duration::from_millis(80);
 /// Level below which sound at the start of a spurt is inaudible and dropped, in dBFS.
 const SILENT_DBFS: f32 = -65.0;
@@ -67,30 +69,31 @@ const CHUNK_MAX: Duration = Duration::from_millis(200);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Pulled {
-    /// Sound.
+    /// The frame contains sound.
     Frame,
-    /// Nothing: the frame is zeros.
+    /// The buffer had no sound for this tick: the frame contains only zeros.
     Silence,
 }
 
 /// Counters since the buffer was created.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Dropped samples: too old, or surplus.
+    /// Number of samples that were dropped because they were too old or surplus.
     pub cut_samples: u64,
-    /// Underruns: the buffer ran empty within a spurt.
+    /// Number of underruns: how often the buffer ran empty within a spurt.
     pub underruns: u64,
-    /// Samples played twice, so that the resampler for a slow clock has enough.
+    /// Number of samples that were played twice, so that the resampler for a slow talker's clock has enough input.
     pub repeated_samples: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// The buffer is empty, since `dry_since` if it ran empty.
+    /// The buffer is empty. `dry_since` is the time at which the buffer ran empty; `None` before the first sample.
     Empty { dry_since: Option<Duration> },
-    /// Samples wait since `first`, a whole frame since `complete`.
+    /// Samples have waited since `first`, and a whole frame since `complete`. `dry_since` is the time at which the
+    /// buffer ran empty before this spurt.
     Priming { first: Duration, complete: Option<Duration>, dry_since: Option<Duration> },
-    /// Each tick takes a frame.
+    /// Each tick takes a frame from the buffer.
     Playing,
 }
 
@@ -103,13 +106,13 @@ pub struct Jitter {
     clock: Clock,
     joiner: Joiner,
     margin: Duration,
-    /// Samples that arrived in this spurt.
+    /// Number of samples that arrived in this spurt.
     spurt_samples: u64,
     /// Lengths of the latest chunks.
     chunks: VecDeque<usize>,
-    /// When the last frame was pulled.
+    /// Time at which the last frame was pulled.
     pulled: Duration,
-    /// Minimum time in this second from the arrival of a punctual chunk until its samples are needed.
+    /// Minimum time, in this second, between the punctual arrival of a chunk and the tick that needs its samples.
     in_time_s: Option<f64>,
     in_time_ticks: u32,
     counters: Counters,
@@ -203,7 +206,8 @@ impl Jitter {
         let gap = dry_since.map(|dry| now.saturating_sub(dry));
         let dry_since = match gap {
             Some(gap) if gap < UNDERRUN_GAP => {
-                // It may be a very short pause, and the simulation in `depth` measures the lateness anyway.
+                // The gap may be a very short pause in speech, so only a part of the gap counts. The simulation in
+                // `depth` measures the real lateness anyway.
                 self.underrun(gap.min(UNDERRUN_STEP));
                 None
             }
@@ -217,7 +221,7 @@ impl Jitter {
         self.state = State::Priming { first: now, complete: None, dry_since };
     }
 
-    /// Updates the margin and the talker's clock from the arrival of a chunk.
+    /// Updates the margin and the measurement of the talker's clock when a chunk arrives.
     fn measure_arrival(&mut self, now: Duration) {
         let place = Duration::from_secs_f64(self.spurt_samples as f64 / f64::from(self.store.rate_hz()));
         let late_s = self.depth.push(now, place, self.clock.ppm());
@@ -256,14 +260,15 @@ impl Jitter {
         self.note_cut(n);
     }
 
-    /// Returns the usual length of this talker's chunks: the second longest recently, since one may be a delayed burst.
+    /// Returns the usual length of this talker's chunks: the second longest of the recent chunks, since the longest may
+    /// be a delayed burst.
     fn usual_chunk(&self) -> usize {
         let mut chunks: Vec<usize> = self.chunks.iter().copied().collect();
         chunks.sort_unstable();
         if chunks.len() < CHUNKS { self.store.samples_in(CHUNK_MAX) } else { chunks[CHUNKS - 2] }
     }
 
-    /// Takes a frame's samples. Returns how many there were.
+    /// Moves the samples of one frame into `frame`. Returns how many samples were available.
     fn take(&mut self, now: Duration, frame: &mut [i16]) -> usize {
         self.cut_surplus();
         self.pulled = now;
@@ -283,19 +288,21 @@ impl Jitter {
         }
     }
 
-    /// Records how long before its samples are needed the chunk that arrives now would have arrived without its lateness.
+    /// Records the time between the punctual arrival of the chunk that arrives now, `late_s` ago, and the tick that
+    /// needs the chunk's samples.
     fn note_in_time(&mut self, now: Duration, late_s: f64) {
         let waiting_s = self.store.len() as f64 / f64::from(self.store.rate_hz());
         let in_time_s = waiting_s + (self.pulled + FRAME).as_secs_f64() - now.as_secs_f64() + late_s;
         self.in_time_s = Some(self.in_time_s.map_or(in_time_s, |least| least.min(in_time_s)));
     }
 
-    /// Drops the time by which punctual chunks were earlier than the margin throughout the last second.
+    /// Drops surplus samples: the time by which all punctual chunks of the last second were earlier than the margin
+    /// requires.
     fn cut_surplus(&mut self) {
         self.in_time_ticks += 1;
         let Some(in_time_s) = self.in_time_s.filter(|_| self.in_time_ticks >= SURPLUS_TICKS) else { return };
-        // One more frame is needed if chunks are shorter than a frame, since several fill the first frame, and if a resampler
-        // moves the chunks relative to the ticks.
+        // One more frame is needed if chunks are shorter than a frame, since several chunks fill the first frame, and
+        // if a resampler moves the chunks relative to the ticks.
         let wander = self.usual_chunk() < self.frame_samples || self.clock.is_following();
         let needed = self.margin + if wander { FRAME } else { Duration::ZERO };
         let surplus_s = (in_time_s - needed.as_secs_f64()).max(0.0);
@@ -313,7 +320,7 @@ impl Jitter {
         }
     }
 
-    /// Drops up to `n` quiet samples among the first `within`. Returns how many.
+    /// Drops up to `n` quiet samples among the first `within` samples. Returns how many samples were dropped.
     fn cut_quiet(&mut self, n: usize, within: usize) -> usize {
         let cut = self.store.cut_quiet(n, within, QUIET_DBFS, self.fade_samples);
         self.note_cut(cut);
@@ -324,7 +331,7 @@ impl Jitter {
     fn cut(&mut self, n: usize) {
         if n > 0 {
             if self.clock.is_following() {
-                // The next samples are in the resampler, which is reset.
+                // The resampler holds the next samples and is reset, so the joiner predicts the continuation.
                 self.joiner.interrupt(&[]);
                 self.clock.pause();
             } else {

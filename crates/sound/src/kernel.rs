@@ -61,7 +61,7 @@ pub(crate) fn to_floats(samples: &[i32], out: &mut [f32]) {
     }
 }
 
-/// Returns the largest magnitude.
+/// Returns the largest magnitude of `samples`.
 #[multiversion(targets("x86_64+avx2"))]
 pub(crate) fn peak(samples: &[f32]) -> f32 {
     const LANES: usize = 16;
@@ -76,7 +76,8 @@ pub(crate) fn peak(samples: &[f32]) -> f32 {
     rest.iter().chain(&lanes).fold(0f32, |peak, x| peak.max(x.abs()))
 }
 
-/// Multiplies by a gain that is linear from `from` (before the first sample) to `to` (at the last), rounds and saturates.
+/// Multiplies `source` by a gain that changes linearly from `from` (before the first sample) to `to` (at the last
+/// sample). Rounds and saturates the results.
 #[multiversion(targets("x86_64+avx2"))]
 pub(crate) fn scale(source: &[f32], from: f32, to: f32, out: &mut [i16]) {
     // 1.5 · 2²³: after adding it, the float's last bit is worth 1, which rounds to an integer on any processor.
@@ -90,7 +91,7 @@ pub(crate) fn scale(source: &[f32], from: f32, to: f32, out: &mut [i16]) {
     }
 }
 
-/// Returns the dot product.
+/// Returns the dot product of two slices.
 #[cfg(any(test, feature = "measure"))]
 #[multiversion(targets("x86_64+avx2+fma"))]
 pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
@@ -125,7 +126,7 @@ pub(crate) fn between(samples: &[f32], even: &[f32; 6], odd: &[f32; 6], middle: 
     }
     let mut peaks = [0f32; LANES];
     for at in (0..points).step_by(LANES) {
-        // The last window overlaps the previous one, so that it is full.
+        // The last window overlaps the previous window, so that the last window is full.
         let window = &samples[at.min(samples.len() - WINDOW)..][..WINDOW];
         let (mut e, mut o, mut m) = ([0f32; LANES], [0f32; LANES], [0f32; LANES]);
         for k in 0..TAPS / 2 {

@@ -35,14 +35,14 @@ const GAIN_MAX_DB: f32 = 30.0;
 /// Minimum gain, in dB.
 const GAIN_MIN_DB: f32 = -20.0;
 
-/// Difference between the loudness of speech without its pauses, as measured here, and with them, in LU.
+/// Difference in LU between the loudness of speech without its pauses, as measured here, and with its pauses.
 const PAUSES_LU: f32 = 0.8;
 /// Maximum deviation from the target at which the gain doesn't change, in dB.
 const NEAR_DB: f32 = 0.5;
-/// Part of the remaining difference by which the gain changes in a second, up to the maximum rate.
+/// Fraction of the difference between gain and target by which the gain changes per second, up to the maximum rate.
 const APPROACH_PER_S: f32 = 2.0;
 const FRAME_S: f32 = 0.02;
-/// Frames in which the gate closes.
+/// Number of frames over which the gate closes.
 const RELEASE_FRAMES: u32 = 2;
 
 /// One talker's leveller.
@@ -54,7 +54,7 @@ pub struct Leveller {
     gain_db: f32,
     /// Frames until the gate is closed; `RELEASE_FRAMES` while it is open.
     openness: u32,
-    /// Factor of the last sample.
+    /// Factor by which the last sample was multiplied.
     factor: f32,
 }
 
@@ -81,7 +81,7 @@ impl Leveller {
             self.adjust_gain();
         }
         self.openness = if heard.is_open { RELEASE_FRAMES } else { self.openness.saturating_sub(1) };
-        // The factor changes over the whole frame, but within one block where a word begins.
+        // The factor changes over the whole frame. If a word begins in the frame, the factor changes within one block.
         let ramp = heard.opens_at.map_or(0..frame.len(), |block| {
             let block_samples = frame.len() / BLOCKS;
             block * block_samples..(block + 1) * block_samples
@@ -89,7 +89,7 @@ impl Leveller {
         self.scale(frame, ramp);
     }
 
-    /// Returns to gain 1 within this frame; then the leveller can be dropped.
+    /// Moves the gain to 1 within this frame. Then the leveller can be dropped.
     pub fn release(&mut self, frame: &mut [i16]) {
         gain::ramp(frame, self.factor, 1.0);
         self.factor = 1.0;

@@ -72,7 +72,7 @@ pub struct Limiter {
 /// The last 5 ms of input, not output yet.
 #[derive(Clone, Debug)]
 enum Tail {
-    /// If all samples fit into 16 bits, which is the usual case.
+    /// Samples that all fit into 16 bits, which is the usual case.
     Narrow(Vec<i16>),
     Wide(Vec<i32>),
 }
@@ -94,7 +94,7 @@ impl Limiter {
     /// Limits one frame of the mix into `out`, delayed by 5 ms. Both have `rate_hz / 50` samples.
     pub fn process(&mut self, mix: &[i32], out: &mut [i16]) {
         let (frame, tail) = (&mut out[..mix.len()], self.tail_samples());
-        // May saturate, but then the frame isn't harmless and isn't used.
+        // `narrow` may saturate. Then the frame isn't harmless, and `narrow` isn't used.
         let mut narrow = [0; FRAME_MAX];
         let peak = kernel::narrow(mix, &mut narrow[..mix.len()]);
         if self.is_harmless(peak) {
@@ -209,7 +209,8 @@ impl Limiter {
         for at in (0..mix.len()).step_by(block) {
             let window = &samples[tail + at - HISTORY..tail + at + block];
             let mut peak = kernel::peak(window);
-            // Otherwise the gain that this block could need is above the one that the release reaches anyway.
+            // Otherwise this block can't need a lower gain than the release reaches anyway, so its true peak isn't
+            // computed.
             if peak * bound * self.envelope.soon() > self.ceiling {
                 peak = peak.max(true_peak::of(window));
             }

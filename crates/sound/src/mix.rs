@@ -110,7 +110,7 @@ mod tests {
             for (i, own) in frames.iter().enumerate() {
                 sum.minus(own, &mut mix);
                 limit::saturate(&mix, &mut two_steps);
-                // Seal halfway, so that both widths are tested.
+                // Seal the sum before the second mix, so that 16-bit and 32-bit mixes are tested.
                 if i % 2 == 1 {
                     sum.seal();
                 }

@@ -1,14 +1,15 @@
 //! Measures a talker's clock and follows it with a resampler if it differs from the mixer's.
 //!
-//! [`Drift`] knows the difference after half a minute. From then on a resampler ([`Follow`]) plays the samples at the talker's
-//! speed, and a slow control loop keeps the *slack* of the buffer constant: the time for which the buffer would still last
-//! when the promptest chunk of a second arrives. Slack above the margin is reduced by the same loop, so that a bad network
-//! leaves no permanent delay. Equal clocks need no resampler.
+//! [`Drift`] measures the difference of the clocks within half a minute. From then on a resampler ([`Follow`]) plays
+//! the samples at the talker's speed, and a slow control loop keeps the *slack* of the buffer constant: the time for
+//! which the buffer would still last when the promptest chunk of a second arrives. Slack above the margin is reduced by
+//! the same loop, so that a bad network leaves no permanent delay. Equal clocks need no resampler.
 //!
-//! Frames are taken whole. Without a resampler the ends of chunks stay at the same place relative to the ticks; with one they
-//! drift through a whole tick, which may need more slack than there is. The resampler gains most of the missing slack by
-//! playing slower for some seconds, as far as the ends of chunks leave time for that. The rest extends a quiet moment or, if
-//! there is none soon, repeats a period of the sound.
+//! Each tick takes a whole frame. Without a resampler, the ends of chunks stay at the same place relative to the ticks.
+//! With a resampler, the ends of chunks drift through a whole tick, which may need more slack than the buffer has. The
+//! resampler gains most of the missing slack by playing slower for some seconds, until the ends of chunks reach the
+//! next tick. To gain the rest, it extends a quiet moment or, if there is no quiet moment soon, repeats a period of the
+//! sound.
 
 use std::time::Duration;
 
@@ -20,38 +21,41 @@ use crate::meter;
 
 /// Interval between ticks, and length of a frame.
 pub(super) const FRAME: Duration = Duration::from_millis(20);
-/// Part of the deviation from the wanted slack that is corrected in a second.
+/// Fraction of the deviation from the wanted slack that is corrected per second.
 const CORRECTION_PER_S: f64 = 0.05;
-/// Maximum change of speed for that correction, in ppm: a cent of pitch.
+/// Maximum change of speed to correct the slack, in ppm: a cent of pitch.
 const CORRECTION_PPM: f64 = 600.0;
 /// Reduction of speed while the slack is too small for a resampler, in ppm: less than two cents of pitch.
 const RAISE_PPM: f64 = 1_000.0;
-/// Maximum age of the measured slack.
+/// Maximum age of the measured slack, in seconds.
 const RAISE_LATE_S: f64 = 1.0;
-/// Uncertainty of the measured time from a tick to the arrival of a chunk.
+/// Uncertainty of the measured time from a tick to the arrival of a chunk, in seconds.
 const PLACE_S: f64 = 0.001;
-/// Spare time below which the talker's clock is estimated early and the resampler doesn't wait for a quiet moment.
+/// Spare time, in seconds, below which the talker's clock is estimated early and the resampler doesn't wait for a quiet
+/// moment.
 const SHORT_S: f64 = 0.004;
-/// Maximum loss of slack by a slow clock while the resampler waits for a quiet moment. (A fast clock gains slack.)
+/// Maximum loss of slack by a slow clock, in seconds, while the resampler waits for a quiet moment. (A fast clock gains
+/// slack.)
 const WAIT_S: f64 = 0.000_4;
-/// Samples in addition to those that a resampler needs, since its speed isn't exact.
+/// Number of samples that the buffer must hold in addition to those that a resampler needs, since the resampler's speed
+/// isn't exact.
 const RESERVE: usize = 8;
-/// Maximum period of a voice.
+/// Maximum period of a voice, in seconds: a pitch of 100 Hz.
 const PERIOD_S: f64 = 0.01;
 
 /// The recent lateness of chunks.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Lateness {
-    /// Maximum lateness of the chunks that were in time.
+    /// Maximum lateness of the recent chunks that the margin tolerated.
     pub late_s: f64,
-    /// The margin.
+    /// Margin of the jitter buffer.
     pub margin_s: f64,
 }
 
-/// The slack, as measured in the last second.
+/// Measurements of the slack in the last second.
 #[derive(Clone, Copy, Debug)]
 struct Reserve {
-    /// Slack that is missing for a resampler; negative if there is enough.
+    /// Slack that is missing to start a resampler; negative if there is enough slack.
     missing_s: f64,
     /// Maximum time from a tick to the arrival of the latest chunk.
     after_s: f64,
@@ -77,17 +81,18 @@ pub(super) struct Clock {
     rate_hz: u32,
     drift: Drift,
     ppm: Option<f64>,
-    /// An early estimate, which is not followed.
+    /// Early estimate of the clock's difference in ppm. The resampler doesn't follow this estimate.
     presumed_ppm: Option<f64>,
     follow: Option<Box<Follow>>,
     ticked: Duration,
-    /// Slack at the promptest chunk of the current second, and the time from a tick to its arrival.
+    /// Slack at the arrival of the promptest chunk of the current second, and the time from the last tick to that
+    /// arrival.
     slack_s: Option<(f64, f64)>,
     target_s: Option<f64>,
     reserve: Option<Reserve>,
-    /// Whether the resampler started with too little slack and plays slower to gain it.
+    /// Whether the resampler started with too little slack and plays slower to gain slack.
     raising: bool,
-    /// Since when the resampler waits for a good moment to start.
+    /// Time since which the resampler has waited for a good moment to start.
     waits_since: Option<Duration>,
     repeated_samples: u64,
 }
@@ -115,13 +120,13 @@ impl Clock {
         *self = Self { repeated_samples: self.repeated_samples, ..Self::new(self.rate_hz) };
     }
 
-    /// Handles an underrun: the clock is the same, but the slack changes.
+    /// Handles an underrun: stops the resampler and measures the slack again. Keeps the measurement of the clock.
     pub(super) fn pause(&mut self) {
         self.follow = None;
         self.jump();
     }
 
-    /// Handles a drop of samples: the slack changes.
+    /// Handles a drop of samples: measures the slack again.
     pub(super) fn jump(&mut self) {
         (self.slack_s, self.target_s, self.reserve, self.waits_since) = (None, None, None, None);
         self.raising = false;
@@ -141,7 +146,8 @@ impl Clock {
         self.repeated_samples
     }
 
-    /// Adds the arrival of a chunk, `place` after the first sample of the spurt, while `waiting` samples wait.
+    /// Records the arrival of a chunk. The chunk's first sample is `place` after the first sample of the spurt, and
+    /// `waiting` samples are in the store.
     pub(super) fn arrive(&mut self, now: Duration, place: Duration, waiting: usize, late: Lateness) {
         let waiting = waiting + self.follow.as_ref().map_or(0, |follow| follow.held());
         let after_s = now.saturating_sub(self.ticked).as_secs_f64();
@@ -156,7 +162,7 @@ impl Clock {
         }
     }
 
-    /// Takes a frame from the store, resampled if necessary. Returns how many samples there were.
+    /// Takes a frame from the store, resampled if necessary. Returns how many samples were available.
     pub(super) fn take(&mut self, now: Duration, store: &mut Store, joiner: &mut Joiner, frame: &mut [i16]) -> usize {
         self.ticked = now;
         if self.follow.is_none() {
@@ -193,7 +199,7 @@ impl Clock {
         let can_wait = reserve.spare_s >= SHORT_S && waited.as_secs_f64() * -ppm < WAIT_S * 1e6;
         let next = store.peek(joiner.fade().max(self.samples_in(PERIOD_S)));
         if next.is_empty() {
-            // An underrun at this tick.
+            // This tick is an underrun, so the resampler can't start now.
             return None;
         }
         let repeated = self.to_repeat(reserve.to_repeat_s(ppm), can_wait, heard, &next)?;
@@ -203,14 +209,15 @@ impl Clock {
         let mut follow = Follow::new(self.rate_hz, heard, repeated)?;
         self.raising = reserve.missing_s > repeated as f64 / f64::from(self.rate_hz);
         follow.set_ppm(if self.raising { ppm - RAISE_PPM } else { ppm });
-        // If nothing is repeated, the cross-fade is between identical samples.
+        // If no sample is repeated, the cross-fade is between identical samples.
         joiner.interrupt(&next);
         self.follow = Some(Box::new(follow));
         self.repeated_samples += repeated as u64;
         Some(())
     }
 
-    /// Returns how many samples to repeat if `missing_s` are missing, or `None` to wait for a better moment.
+    /// Returns how many samples to repeat if `missing_s` seconds of slack are missing, or `None` to wait for a better
+    /// moment.
     fn to_repeat(&self, missing_s: f64, can_wait: bool, heard: &[f32], next: &[i16]) -> Option<usize> {
         if missing_s <= 0.0 {
             return Some(0);
@@ -224,8 +231,8 @@ impl Clock {
         (!can_wait).then(|| self.best_lag(least, heard, next))
     }
 
-    /// Returns the lag between `least` and a period more at which the output is most similar to `next`, as in WSOLA
-    /// (W. Verhelst and M. Roelands, 1993).
+    /// Returns the lag, from `least` to one period above `least`, at which the recent output is most similar to `next`,
+    /// as in WSOLA (W. Verhelst and M. Roelands, 1993).
     fn best_lag(&self, least: usize, heard: &[f32], next: &[i16]) -> usize {
         let similarity = |lag: usize| {
             let earlier = heard[heard.len() - lag..].iter().copied().chain(next.iter().map(|&x| f32::from(x)));

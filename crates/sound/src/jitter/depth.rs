@@ -1,43 +1,46 @@
 //! Chooses the margin: the smallest that would have been sufficient recently.
 //!
-//! All candidates are simulated side by side, as in Jamulus (`CNetBufWithStats`, V. Fischer, 2020): a candidate fails if a
-//! chunk is later than it allows. Failures are forgotten with a time constant of a minute. Lateness is measured against the
-//! promptest recent chunk, so that regular chunks of any length are not late. A real underrun counts as a failure too.
+//! All candidate margins are simulated side by side, as in Jamulus (`CNetBufWithStats`, V. Fischer, 2020): a candidate
+//! fails if a chunk is later than the candidate allows. Failures are forgotten with a time constant of a minute.
+//! Lateness is measured against the promptest recent chunk, so that regular chunks of any length are not late. A real
+//! underrun counts as a failure too.
 //!
 //! Failures at the start are forgotten sooner: a page is often late in its first seconds, but not afterwards.
 
 use std::time::Duration;
 
-/// Minimum margin, and the initial one.
+/// Minimum margin, which is also the initial margin.
 pub const MARGIN_MIN: Duration = Duration::from_millis(15);
 /// Maximum margin.
 const MARGIN_MAX: Duration = Duration::from_millis(200);
-/// Difference between two candidates.
+/// Difference between two candidate margins.
 const STEP_MS: u64 = 5;
 const CANDIDATES: usize = ((MARGIN_MAX.as_millis() - MARGIN_MIN.as_millis()) / STEP_MS as u128 + 1) as usize;
-/// Time constant with which failures are forgotten.
+/// Time constant with which a candidate's failures are forgotten, in seconds.
 const FORGET_S: f64 = 60.0;
-/// Time constant for a new talker, as a part of the time since their first chunk.
+/// Time constant for a new talker's failures, as a fraction of the time since the talker's first chunk.
 const FORGET_PART: f64 = 0.5;
-/// Minimum time constant.
+/// Minimum time constant for a new talker's failures, in seconds.
 const FORGET_MIN_S: f64 = 1.0;
-/// Maximum number of failures that count, so that a candidate is used again after a minute and a half.
+/// Maximum number of failures that count for a candidate margin, so that a candidate is used again after a minute and a
+/// half.
 const FAILURES_MAX: f64 = 2.0;
-/// Maximum weight of failures of a sufficient candidate: one failure is forgotten after 42 s, two after 83 s.
+/// Maximum weight of remembered failures at which a candidate margin is sufficient: one failure is forgotten after 42
+/// s, two after 83 s.
 const TOLERANCE: f64 = 0.5;
-/// Time after which, or at most twice as late, the promptest chunk is forgotten: the talker's clock may be slower, and after
-/// lost samples all chunks are later.
+/// Minimum time for which the promptest chunk is remembered; the maximum is twice as long. The chunk must be forgotten
+/// because the talker's clock may be slower, and because all chunks are later after lost samples.
 const PROMPT_FOR: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Debug)]
 pub(super) struct Depth {
     failures: [f64; CANDIDATES],
-    /// Number of candidates, the smallest first, that are failing now.
+    /// Number of candidate margins that are failing now. The smallest candidates fail first.
     failing: usize,
     prompt: Prompt,
     first: Option<Duration>,
     last: Duration,
-    /// Maximum lateness for which the best candidate is sufficient, forgotten like the failures.
+    /// Maximum lateness of the chunks for which the best candidate was sufficient. Decays like the failures.
     worst_s: f64,
 }
 
@@ -47,8 +50,8 @@ impl Depth {
         Self { failures: [0.0; CANDIDATES], failing: 0, prompt, first: None, last: Duration::ZERO, worst_s: 0.0 }
     }
 
-    /// Adds the arrival of a chunk, `place` after the first sample of the spurt by a clock that is `ppm` faster. Returns its
-    /// lateness in seconds.
+    /// Records the arrival of a chunk. By the talker's clock, which is `ppm` faster than the mixer's, the chunk's first
+    /// sample is `place` after the first sample of the spurt. Returns the chunk's lateness in seconds.
     pub(super) fn push(&mut self, now: Duration, place: Duration, ppm: f64) -> f64 {
         let known_s = now.saturating_sub(*self.first.get_or_insert(now)).as_secs_f64();
         let forget_s = (known_s * FORGET_PART).clamp(FORGET_MIN_S, FORGET_S);
@@ -65,12 +68,13 @@ impl Depth {
         late_s
     }
 
-    /// Returns the recent maximum lateness of the chunks that are in time with [`Self::best`].
+    /// Returns the recent maximum lateness, in seconds, of the chunks for which the margin [`Self::best`] is
+    /// sufficient.
     pub(super) fn worst_s(&self) -> f64 {
         self.worst_s.min(self.best().as_secs_f64())
     }
 
-    /// Records an underrun: candidates smaller than `late` have failed.
+    /// Records an underrun: all candidate margins smaller than `late` have failed.
     pub(super) fn failed(&mut self, late: Duration) {
         self.failing = self.fail(late.as_secs_f64());
     }
@@ -80,14 +84,15 @@ impl Depth {
         (self.prompt, self.failing) = (Prompt::default(), 0);
     }
 
-    /// Returns the smallest margin that would have been sufficient. Failures of all candidates don't count.
+    /// Returns the smallest margin that would have been sufficient. A failure of all candidate margins doesn't count.
     pub(super) fn best(&self) -> Duration {
         let hopeless = self.failures[CANDIDATES - 1];
         let at = self.failures.iter().position(|&failures| failures - hopeless <= TOLERANCE).unwrap_or(CANDIDATES - 1);
         MARGIN_MIN + Duration::from_millis(STEP_MS * at as u64)
     }
 
-    /// Counts a failure for candidates that are not failing yet. Returns how many are failing now.
+    /// Counts a failure of each candidate margin below `late_s` that is not failing yet. Returns how many candidates
+    /// are failing now.
     fn fail(&mut self, late_s: f64) -> usize {
         let steps = (late_s - MARGIN_MIN.as_secs_f64()) * 1000.0 / STEP_MS as f64;
         // Tolerate rounding errors.
@@ -97,14 +102,15 @@ impl Depth {
         }
         let most = self.failures[CANDIDATES - 1] + FAILURES_MAX;
         for (at, failures) in self.failures.iter_mut().enumerate() {
-            // A failure is not forgotten while it lasts.
+            // While a candidate is failing, its failure is not forgotten.
             *failures = failures.clamp(if at < failing { 1.0 } else { 0.0 }, most);
         }
         failing
     }
 }
 
-/// When the first sample of the spurt would have been due if all chunks were as prompt as the promptest recent one.
+/// Time at which the first sample of the spurt would have been due if all chunks were as prompt as the promptest recent
+/// one.
 #[derive(Clone, Copy, Debug, Default)]
 struct Prompt {
     since: Option<Duration>,
@@ -112,7 +118,7 @@ struct Prompt {
     before: Option<Due>,
 }
 
-/// When the first sample was due, computed from a chunk that arrived at `at`.
+/// Time at which the first sample of the spurt was due, computed from a chunk that arrived at `at`.
 #[derive(Clone, Copy, Debug, Default)]
 struct Due {
     at: Duration,
@@ -120,7 +126,8 @@ struct Due {
 }
 
 impl Due {
-    /// Returns the value for an equally prompt chunk that arrives now, which is later by a slow clock.
+    /// Returns the due time that results from an equally prompt chunk that arrives now. With a slow clock the due time
+    /// becomes later.
     fn now_s(self, now: Duration, ppm: f64) -> f64 {
         self.due_s - now.saturating_sub(self.at).as_secs_f64() * ppm * 1e-6
     }
@@ -153,7 +160,8 @@ mod tests {
         Duration::from_millis(ms)
     }
 
-    /// Pushes chunks of `chunk_ms`, each late by `late_ms`, in the order of a TCP connection.
+    /// Pushes chunks of `chunk_ms`, each late by `late_ms`. A late chunk delays all later chunks, as in a TCP
+    /// connection.
     fn feed(depth: &mut Depth, from_ms: u64, chunks: u64, chunk_ms: u64, late_ms: impl Fn(u64) -> u64) {
         let mut last = 0;
         for i in 0..chunks {
@@ -240,7 +248,7 @@ mod tests {
     #[test]
     fn lost_samples_count_as_lateness_for_seconds_only() {
         let mut depth = Depth::new();
-        // From the 500th chunk on, 100 ms are missing.
+        // 100 ms of samples are lost before chunk 500.
         for i in 0..5_000u64 {
             let place = i * 20 - if i >= 500 { 100 } else { 0 };
             depth.push(ms(i * 20 + i % 2 * 10), ms(place), 0.0);

@@ -15,22 +15,24 @@ const WINDOWS: usize = 120;
 const SPAN_S: f64 = 29.0;
 /// Minimum time between the first and the last window for an early estimate.
 const SPAN_EARLY_S: f64 = 8.0;
-/// Minimum number of windows.
+/// Minimum number of windows for an estimate.
 const WINDOWS_MIN: usize = 6;
-/// Minimum ratio of the slope to its standard error.
+/// Minimum ratio of the slope to its standard error for an estimate.
 const SIGMAS: f64 = 4.0;
-/// Minimum ratio for an early estimate, since few windows can lie on a line by chance.
+/// Minimum ratio of the slope to its standard error for an early estimate, since few windows can lie on a line by
+/// chance.
 const SIGMAS_EARLY: f64 = 10.0;
-/// Minimum difference that is corrected, in ppm: 5 ms in half an hour.
+/// Minimum difference of the clocks that is corrected, in ppm: 5 ms in half an hour.
 const PPM_MIN: f64 = 3.0;
 /// Maximum difference of real clocks, in ppm.
 const PPM_MAX: f64 = 1_000.0;
-/// Maximum change between windows. A larger one is caused by the network or the talker.
+/// Maximum change of the earliest arrival between two windows, in seconds. A larger change is caused by the network or
+/// the talker, not by the clock.
 const JUMP_S: f64 = 0.008;
-/// Number of consecutive jumps after which the measurement restarts. Fewer are ignored.
+/// Number of consecutive jumps after which the measurement restarts. Fewer jumps are ignored.
 const JUMPS: usize = 3;
 
-/// Time of the earliest arrival of a window, and how early it was, in s.
+/// Earliest arrival of a window: its time, and how early it was, both in seconds.
 type Earliest = (f64, f64);
 
 /// The arrivals of one spurt.
@@ -43,8 +45,8 @@ pub(super) struct Drift {
 }
 
 impl Drift {
-    /// Adds the arrival of a chunk, `place` after the first sample of the spurt by the talker's clock. Returns whether a window
-    /// ended.
+    /// Records the arrival of a chunk. By the talker's clock, the chunk's first sample is `place` after the first
+    /// sample of the spurt. Returns whether a window ended.
     pub(super) fn push(&mut self, now: Duration, place: Duration) -> bool {
         let arrival = (now.as_secs_f64(), place.as_secs_f64() - now.as_secs_f64());
         let since = *self.since.get_or_insert_with(|| {
@@ -62,8 +64,8 @@ impl Drift {
         true
     }
 
-    /// Returns how much faster the talker's clock is, in parts per million, if it is certain. With `early`, less than half a
-    /// minute is sufficient if the arrivals are regular.
+    /// Returns how much faster the talker's clock is, in parts per million, if the difference is certain. With `early`,
+    /// less than half a minute is sufficient if the arrivals are regular.
     pub(super) fn ppm(&self, early: bool) -> Option<f64> {
         let (least_s, sigmas) = if early { (SPAN_EARLY_S, SIGMAS_EARLY) } else { (SPAN_S, SIGMAS) };
         let span_s = self.windows.back()?.0 - self.windows.front()?.0;
@@ -90,7 +92,7 @@ impl Drift {
         self.windows.push_back(self.earliest);
     }
 
-    /// Returns the slope of the least-squares line and its standard error.
+    /// Returns the slope of the least-squares line through the windows, and the standard error of the slope.
     fn line(&self) -> (f64, f64) {
         let n = self.windows.len() as f64;
         let mean = |of: fn(&Earliest) -> f64| self.windows.iter().map(of).sum::<f64>() / n;
@@ -147,7 +149,7 @@ mod tests {
     fn lost_samples_and_stalls_are_not_drift() {
         let (mut lost, mut stalled) = (Drift::default(), Drift::default());
         for i in 0..2_500u64 {
-            // After a minute, 200 ms are lost, or nothing arrives for 1.5 s.
+            // After a minute, `lost` misses 200 ms of samples, and `stalled` receives nothing for 1.5 s.
             let place = i * 40 - if i > 1_500 { 200 } else { 0 };
             lost.push(Duration::from_millis(i * 40), Duration::from_millis(place));
             let late = if (1_500..1_537).contains(&i) { (1_537 - i) * 40 } else { 0 };

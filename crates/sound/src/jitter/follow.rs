@@ -1,7 +1,7 @@
 //! A resampler that follows a talker's clock: rubato's asynchronous sinc resampler, at a ratio within 0.2 % of 1.
 //!
-//! It starts with the last output samples, so that its first sample is exactly the one that would have followed. The
-//! filter's delay of a millisecond or two is taken from the buffer.
+//! The resampler is filled with the last output samples first, so that its first new sample is exactly the sample that
+//! would have followed without a resampler. The filter's delay of a millisecond or two is taken from the buffer.
 
 use std::collections::VecDeque;
 
@@ -17,7 +17,7 @@ use super::store::Store;
 const FILTER_SAMPLES: usize = 64;
 /// Points of the filter's table per sample.
 const FILTER_POINTS: usize = 128;
-/// Maximum ratio of the two rates.
+/// Maximum ratio of the output rate to the input rate, and of the input rate to the output rate.
 const RATIO_MAX: f64 = 1.002;
 
 /// The resampler of one spurt.
@@ -31,13 +31,14 @@ pub(super) struct Follow {
 }
 
 impl Follow {
-    /// Returns a resampler that starts with the last `again` samples of `heard`, which must be preceded by at least 3 ms.
+    /// Returns a resampler whose output begins by repeating the last `again` samples of `heard`. `heard` is the recent
+    /// output and contains at least 3 ms before those samples.
     pub(super) fn new(rate_hz: u32, heard: &[f32], again: usize) -> Option<Self> {
         let filter = SincInterpolationParameters::new(FILTER_SAMPLES, WindowFunction::BlackmanHarris2)
             .oversampling_factor(FILTER_POINTS)
             .interpolation(SincInterpolationType::Linear);
-        // Chunks of 1 ms. A frame is a whole number of them, so nothing is taken from the buffer too early. The first output
-        // sample is the first of such a chunk.
+        // The resampler works in chunks of 1 ms. A frame is a whole number of chunks, so no sample is taken from the
+        // buffer too early. The first output sample is the first sample of a chunk.
         let chunk = rate_hz as usize / 1000;
         let inner = Async::new_sinc(1.0, RATIO_MAX, &filter, chunk, 1, FixedAsync::Output).ok()?;
         // The filter's centre is one sample earlier than the reported delay.
@@ -54,13 +55,13 @@ impl Follow {
         })
     }
 
-    /// Samples that the buffer needs in addition to a frame.
+    /// Number of samples that the buffer needs in addition to a frame when a resampler starts.
     pub(super) const SPARE: usize = FILTER_SAMPLES / 2 + 4;
 
     /// Sets the speed: `ppm` parts per million more of the talker's samples are used per second.
     pub(super) fn set_ppm(&mut self, ppm: f64) {
         let ratio = (1.0 / (1.0 + ppm / 1e6)).clamp(1.0 / RATIO_MAX, RATIO_MAX);
-        // It fails only for a ratio out of bounds.
+        // The call fails only for a ratio out of bounds.
         let _ = self.inner.set_resample_ratio_relative(ratio, true);
     }
 
@@ -69,8 +70,8 @@ impl Follow {
         (self.ready.len() + self.input.len() + self.inner.output_delay()).saturating_sub(1 + self.to_skip)
     }
 
-    /// Fills `out` from the store. Returns how many samples there were. If the sound ends, its last millisecond or two stay
-    /// in the filter.
+    /// Fills `out` with resampled samples from the store. Returns how many samples were available. If the store runs
+    /// empty, the last one or two milliseconds of the sound stay in the filter.
     pub(super) fn take(&mut self, store: &mut Store, out: &mut [i16]) -> usize {
         while self.ready.len() < out.len() {
             let wanted = self.inner.input_frames_next().saturating_sub(self.input.len());
@@ -87,17 +88,17 @@ impl Follow {
         n
     }
 
-    #[expect(clippy::expect_used, reason = "the lengths are those that rubato asks for")]
+    #[expect(clippy::expect_used, reason = "the buffers have the lengths that rubato requires")]
     fn step(&mut self) {
         let (given, room) = (self.input.len(), self.output.len());
-        let input = InterleavedSlice::new(&self.input, 1, given).expect("one channel");
-        let mut output = InterleavedSlice::new_mut(&mut self.output, 1, room).expect("one channel");
+        let input = InterleavedSlice::new(&self.input, 1, given).expect("the buffer has one channel");
+        let mut output = InterleavedSlice::new_mut(&mut self.output, 1, room).expect("the buffer has one channel");
         let (used, made) =
-            self.inner.process_into_buffer(&input, &mut output, None).expect("buffers that are long enough");
+            self.inner.process_into_buffer(&input, &mut output, None).expect("the buffers are long enough for rubato");
         self.input.drain(..used);
         let skipped = self.to_skip.min(made);
         self.to_skip -= skipped;
-        // A cast saturates.
+        // The cast to i16 saturates.
         self.ready.extend(self.output[skipped..made].iter().map(|x| x.round() as i16));
     }
 }
@@ -115,7 +116,7 @@ mod tests {
     use crate::{measure, speech};
     use std::time::Duration;
 
-    /// What comes out behind `sound[..480]` frame by frame, at a clock that is `ppm` faster.
+    /// Returns the frames that follow `sound[..480]` in the output of a resampler for a clock that is `ppm` faster.
     fn follow(sound: &[i16], ppm: f64) -> Vec<i16> {
         let heard: Vec<f32> = sound[..480].iter().map(|&x| f32::from(x)).collect();
         let (mut follow, mut store) = (Follow::new(24_000, &heard, 0).unwrap(), Store::new(24_000));

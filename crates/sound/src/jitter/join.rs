@@ -1,8 +1,8 @@
 //! Smooths discontinuities: underruns, dropped samples, and the start of a resampler.
 //!
-//! The old sound continues for 5 ms and fades out while the new one fades in, across frame borders. It continues with the
-//! samples that would have followed, if known, otherwise with a linear prediction. Continuous sound passes unchanged, to
-//! the bit.
+//! The old sound continues for 5 ms and fades out while the new sound fades in, across frame borders. The old sound
+//! continues with the samples that would have followed, if known, otherwise with a linear prediction. Continuous sound
+//! passes unchanged, to the bit.
 
 use super::predict;
 use crate::meter;
@@ -29,7 +29,7 @@ pub(super) struct Joiner {
     heard: Vec<f32>,
     /// Whether the current sound may continue in the next frame.
     sounding: bool,
-    /// Samples of the fade-in that are done; `fade` if there is no fade-in.
+    /// Number of samples of the fade-in that are done; equal to `fade` if there is no fade-in.
     risen: usize,
     /// Sound that fades out, from the first sample of the next frame on.
     tail: Vec<f32>,
@@ -58,8 +58,9 @@ impl Joiner {
         self.risen = 0;
     }
 
-    /// Applies the fades to a frame, whose first `got` samples are the next ones and whose others are zero. The sound ends
-    /// there if `got` is less than the frame. Returns whether the frame holds sound.
+    /// Applies the fades to a frame. The first `got` samples of the frame continue the sound, the other samples are
+    /// zero. If `got` is less than the length of the frame, the sound ends after `got` samples. Returns whether the
+    /// frame holds sound.
     pub(super) fn process(&mut self, frame: &mut [i16], got: usize) -> bool {
         for x in &mut frame[..got.min(self.fade - self.risen)] {
             *x = (f32::from(*x) * rise(self.risen, self.fade)).round() as i16;
@@ -93,8 +94,8 @@ impl Joiner {
         self.tail.is_empty()
     }
 
-    /// Ends the sound after `last`. If it ends loud, or during its fade-in, it was interrupted: it fades out, and the next
-    /// sound fades in. Otherwise it ends quietly by itself, and nothing is added.
+    /// Ends the sound after `last`. A sound that ends loud, or during its fade-in, was interrupted: it fades out, and
+    /// the next sound fades in. Any other sound has ended quietly by itself and needs no fade.
     fn end(&mut self, last: &[i16]) {
         let mut said = self.last_frame();
         said.extend(last.iter().map(|&x| f32::from(x)));
@@ -107,7 +108,8 @@ impl Joiner {
         self.be_silent();
     }
 
-    /// Fades out the continuation of `said`, which follows its first frame and `at` further samples, from `at` samples on.
+    /// Adds a fade-out to `tail`, from position `at` on. `said` is one frame of past output, followed by `at` or more
+    /// samples of the sound to fade out; the missing samples are predicted.
     fn fade_out(&mut self, mut said: Vec<f32>, at: usize) {
         let from = self.frame + at;
         if said.len() < from + self.fade {

@@ -3,10 +3,10 @@
 //! Unlike a repetition or a mirror image of the last samples, the extrapolation has no kink at its start. See J. P. Burg,
 //! "Maximum entropy spectral analysis", 1967, and I. Kauppinen and K. Roth, "Audio signal extrapolation", DAFx 2002.
 
-/// Number of coefficients.
+/// Number of coefficients of the linear prediction.
 const ORDER: usize = 32;
 
-/// Appends `n` samples that continue `samples`.
+/// Appends `n` predicted samples to `samples`.
 pub(super) fn extend(samples: &mut Vec<f32>, n: usize) {
     let coefficients = burg(samples);
     for _ in 0..n {
@@ -15,7 +15,8 @@ pub(super) fn extend(samples: &mut Vec<f32>, n: usize) {
     }
 }
 
-/// Returns `a` that minimizes the energy of `x[n] + a[0]·x[n−1] + a[1]·x[n−2] + …`, forwards and backwards.
+/// Returns the coefficients `a` that minimize the energy of `x[n] + a[0]·x[n−1] + a[1]·x[n−2] + …`, forwards and
+/// backwards.
 fn burg(samples: &[f32]) -> Vec<f64> {
     let mut forwards: Vec<f64> = samples.iter().map(|&x| f64::from(x)).collect();
     let mut backwards = forwards.clone();
@@ -47,7 +48,7 @@ fn burg(samples: &[f32]) -> Vec<f64> {
     a
 }
 
-/// Adds a reflection coefficient: one step of the Levinson-Durbin recursion.
+/// Adds the reflection coefficient `k` to the coefficients `a`: one step of the Levinson-Durbin recursion.
 fn reflect(a: &mut Vec<f64>, k: f64) {
     let before = a.clone();
     a.iter_mut().zip(before.iter().rev()).for_each(|(a, mirrored)| *a += k * mirrored);

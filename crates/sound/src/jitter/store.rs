@@ -1,19 +1,19 @@
-//! The waiting samples and their arrival times.
+//! The samples that wait in a jitter buffer, and their arrival times.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::join;
 
-/// Maximum time between arrivals that share a mark, which bounds the number of marks.
+/// Maximum time between arrivals that share a [`Mark`]. This limits the number of marks.
 const MARK: Duration = Duration::from_millis(5);
 
-/// All samples before `end` had arrived at `at`.
+/// Arrival time of a run of samples: from the end of the previous mark to `end`.
 #[derive(Clone, Copy, Debug)]
 struct Mark {
     /// Arrival of the first sample of this mark.
     at: Duration,
-    /// Position, counted from the first sample ever pushed.
+    /// Position after the last sample of this mark, counted from the first sample ever pushed.
     end: u64,
 }
 
@@ -54,7 +54,7 @@ impl Store {
         }
     }
 
-    /// Moves samples to the start of `out`. Returns how many there were.
+    /// Moves waiting samples to the start of `out`. Returns how many samples were moved.
     pub(super) fn take(&mut self, out: &mut [i16]) -> usize {
         let n = out.len().min(self.samples.len());
         for (out, sample) in out.iter_mut().zip(self.samples.drain(..n)) {
@@ -64,7 +64,7 @@ impl Store {
         n
     }
 
-    /// Returns a copy of up to `n` first samples.
+    /// Returns a copy of the first `n` waiting samples, or of all if there are fewer.
     pub(super) fn peek(&self, n: usize) -> Vec<i16> {
         self.samples.iter().take(n).copied().collect()
     }
@@ -100,14 +100,15 @@ impl Store {
         self.quiet_run(0, dbfs, step).filter(|(start, _)| *start == 0).map_or(0, |(_, len)| len)
     }
 
-    /// Returns how many samples must be removed so that none will be older than `age` when it is played, and among how many
-    /// first samples they are.
+    /// Returns how many samples must be removed so that no sample is older than `age` when it is played. The second
+    /// value is the number of samples at the start among which they may be chosen.
     pub(super) fn too_old(&self, now: Duration, age: Duration) -> (usize, usize) {
         let excesses = self.marks.iter().map(|mark| (self.excess(mark, now, age), (mark.end - self.head) as usize));
         excesses.max_by_key(|(excess, _)| *excess).unwrap_or((0, 0))
     }
 
-    /// Returns start and length of the first run from `from` on that is below `dbfs`, measured in steps of `step` samples.
+    /// Returns the start and the length of the first run of samples after `from` whose level is below `dbfs`, measured
+    /// in steps of `step` samples.
     fn quiet_run(&self, from: usize, dbfs: f32, step: usize) -> Option<(usize, usize)> {
         let quiet = |at: usize| {
             let energy: i64 = self.samples.range(at..at + step).map(|&x| i64::from(x) * i64::from(x)).sum();
@@ -119,7 +120,7 @@ impl Store {
         Some((start, end - start))
     }
 
-    /// Removes `n` samples from `at` on, with a cross-fade of `fade` samples.
+    /// Removes `n` samples from position `at` on, with a cross-fade of `fade` samples.
     fn cut_at(&mut self, at: usize, n: usize, fade: usize) {
         // A copy, because the two sides of the cross-fade overlap if `n` is less than `fade`.
         let before: Vec<i16> = self.samples.range(at..at + fade).copied().collect();

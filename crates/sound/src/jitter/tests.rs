@@ -14,7 +14,8 @@ fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-/// Returns a ramp in which every sample tells its position, modulo 30 000, which is more than one tick can drop.
+/// Returns `n` samples of a ramp from position `from` on. The value of a sample is its position modulo 30 000, plus 1.
+/// One tick drops fewer than 30 000 samples, so each position is recognized.
 fn ramp(from: usize, n: usize) -> Vec<i16> {
     (from..from + n).map(|i| (i % 30_000 + 1) as i16).collect()
 }
@@ -51,7 +52,7 @@ impl Run {
     }
 }
 
-/// Returns `n` pushes of `chunk` samples, each late by `late_us`, in order.
+/// Returns `n` pushes of `chunk` samples, each late by `late_us`. A late chunk delays all later chunks.
 fn chunks(n: usize, chunk: usize, late_us: impl Fn(usize) -> u64) -> Vec<(u64, Vec<i16>)> {
     let mut last = 0;
     (0..n)
@@ -80,14 +81,14 @@ fn without_silence(samples: &[i16]) -> &[i16] {
     &samples[start..end]
 }
 
-/// Returns the maximum second difference, which shows steps and corners, and its position.
+/// Returns the maximum second difference of the samples, which shows steps and corners, and its position.
 fn sharpest(samples: &[i16]) -> (i32, usize) {
     let bend = |w: &[i16]| (i32::from(w[0]) - 2 * i32::from(w[1]) + i32::from(w[2])).abs();
     samples.windows(3).map(bend).zip(1..).max_by_key(|(bend, _)| *bend).unwrap_or((0, 0))
 }
 
-/// Fails for a second difference of more than three times that of the tone itself. For the tone of these tests that is a
-/// seventh of the tone's own step from sample to sample.
+/// Fails if the second difference of `heard` is more than three times the second difference of the tone. For the tone
+/// of these tests, this limit is a seventh of the tone's maximum step from sample to sample.
 fn assert_no_click(heard: &[i16], tone: &[i16]) {
     let ((bend, at), (own, _)) = (sharpest(heard), sharpest(tone));
     let (frame, around) = (at / FRAME_SAMPLES, &heard[at.saturating_sub(3)..(at + 4).min(heard.len())]);
@@ -161,7 +162,7 @@ fn a_stall_that_ends_in_a_burst_is_an_underrun_however_long() {
 
 #[test]
 fn a_lasting_surplus_is_dropped_in_a_quiet_moment() {
-    // 200 ms at once, then real time.
+    // 200 ms of sound arrive at once, and the rest in real time.
     let tone = word(FRAME_SAMPLES * 200);
     let quiet = vec![1; FRAME_SAMPLES * 25];
     let mut sound = tone.clone();
@@ -280,19 +281,20 @@ proptest! {
             let now_us = phase_us + tick as u64 * 20_000;
             // The end of a frame is free of cross-fades if it is a part of the ramp.
             let Some(last) = place_of(&frame[FRAME_SAMPLES - 120..], from, place) else { continue };
-            // After an underrun in the last samples of a frame, the extrapolation continues the ramp.
+            // After an underrun in the last samples of a frame, the extrapolation continues the ramp beyond the samples
+            // that have arrived.
             if born_us[last] > now_us {
                 continue;
             }
             prop_assert!(now_us - born_us[last] <= 400_000, "{} ms", (now_us - born_us[last]) / 1000);
-            prop_assert!(last >= previous, "order");
+            prop_assert!(last >= previous, "the samples are out of order");
             (from, previous) = (last, last);
         }
         prop_assert!(run.jitter.is_idle());
     }
 }
 
-/// Returns the position of the last of these samples in the ramp of `total` samples, at or after `from`.
+/// Returns the position of the last sample of `samples` in a ramp of `total` samples, searched from `from` on.
 fn place_of(samples: &[i16], from: usize, total: usize) -> Option<usize> {
     let (first, last) = (usize::try_from(samples[0]).ok()?.checked_sub(1)?, *samples.last()?);
     let consecutive = samples.windows(2).all(|w| w[1] == w[0] + 1);

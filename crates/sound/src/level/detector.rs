@@ -2,10 +2,10 @@
 
 use super::loudness::{BLOCKS, lufs};
 
-/// Frames in which the noise is measured: 2 s.
+/// Number of frames from which the noise level is measured: 2 s.
 const FRAMES: usize = 100;
-/// Quantile of these frames that is the noise level: a tenth. Talkers pause for that long, and a few frames of digital
-/// silence after lost samples don't lower it.
+/// Divisor for the quantile of the noise level: the quietest tenth of the frames counts as noise. Talkers pause for at
+/// least a tenth of the time, and a few frames of digital silence after lost samples don't lower the noise level.
 const NOISE_PART: usize = 10;
 /// Minimum and maximum noise level.
 const NOISE_LUFS: (f32, f32) = (-80.0, -20.0);
@@ -13,9 +13,9 @@ const NOISE_LUFS: (f32, f32) = (-80.0, -20.0);
 const OPEN_LU: f32 = 8.0;
 /// Level above the noise below which speech ends, in LU.
 const CLOSE_LU: f32 = 5.0;
-/// Frames for which the gate stays open after speech: 80 ms, the stop in a `p`.
+/// Number of frames for which the gate stays open after speech: 80 ms, the length of the silence in the consonant `p`.
 const HOLD_FRAMES: u32 = 4;
-/// Frames in which the level of a voice changes by at least [`STEADY_LU`]: 500 ms.
+/// Number of frames in which the level of a voice changes by at least [`STEADY_LU`]: 500 ms.
 const STEADY_FRAMES: usize = 25;
 /// Minimum change of the level of a voice, in LU. Steadier sounds come from machines.
 const STEADY_LU: f32 = 10.0;
@@ -23,9 +23,9 @@ const STEADY_LU: f32 = 10.0;
 /// The content of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Heard {
-    /// Whether it contains speech, or speech ended at most 80 ms ago.
+    /// Whether the frame contains speech, or speech ended at most 80 ms ago.
     pub is_open: bool,
-    /// The block in which speech begins.
+    /// The block in which speech begins, if it begins in this frame.
     pub opens_at: Option<usize>,
     /// Whether the level has been steady, unlike that of a voice.
     pub is_steady: bool,
@@ -34,7 +34,7 @@ pub(super) struct Heard {
 /// The speech detector of one talker.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Detector {
-    /// Loudness of the last frames: a ring.
+    /// Loudness of the last frames, in a ring buffer.
     levels: Vec<f32>,
     next: usize,
     is_open: bool,
@@ -42,7 +42,8 @@ pub(super) struct Detector {
 }
 
 impl Detector {
-    /// Adds a frame, as the mean squares of its blocks ([`super::loudness::Powers::of_voice`]).
+    /// Adds a frame, given as the mean squares of its blocks ([`super::loudness::Powers::of_voice`]). Returns the
+    /// content of the frame.
     pub(super) fn push(&mut self, powers: &[f32; BLOCKS]) -> Heard {
         self.keep(lufs(powers.iter().sum::<f32>() / BLOCKS as f32));
         let noise = self.noise();

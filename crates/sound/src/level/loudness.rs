@@ -2,21 +2,21 @@
 
 /// Blocks of 5 ms in a frame.
 pub(super) const BLOCKS: usize = 4;
-/// Pieces of 100 ms of speech in which the loudness is measured: 3 s.
+/// Number of pieces of 100 ms of speech over which the loudness is measured: 3 s.
 const WINDOW_PIECES: usize = 30;
 /// Frames in a piece of 100 ms.
 const PIECE_FRAMES: u32 = 5;
-/// Minimum number of pieces: 300 ms, longer than a cough.
+/// Minimum number of pieces for a measurement: 300 ms, longer than a cough.
 const PIECES_MIN: usize = 3;
-/// Absolute gate: quieter pieces don't count.
+/// Absolute gate: pieces quieter than this level don't count.
 const ABSOLUTE_GATE_LUFS: f32 = -60.0;
 /// Relative gate: pieces this far below the mean don't count, in LU.
 const RELATIVE_GATE_LU: f32 = -10.0;
 
-/// Cut-off frequency of the high-pass filter for the voice.
+/// Cut-off frequency of the high-pass filter for speech detection.
 const VOICE_HZ: f64 = 150.0;
 
-/// Returns the loudness of a mean square; full scale is 1.
+/// Returns the loudness of a mean square, in LUFS. The mean square of full scale is 1.
 pub(super) fn lufs(power: f32) -> f32 {
     -0.691 + 10.0 * power.max(1e-12).log10()
 }
@@ -24,7 +24,7 @@ pub(super) fn lufs(power: f32) -> f32 {
 /// The loudness of the last three seconds of speech.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Loudness {
-    /// Mean squares of the last pieces: a ring.
+    /// Mean squares of the last pieces, in a ring buffer.
     pieces: Vec<f32>,
     next: usize,
     sum: f32,
@@ -66,9 +66,9 @@ fn mean(powers: impl Iterator<Item = f32>) -> f32 {
     sum / count.max(1.0)
 }
 
-/// The filters before the measurement. K-weighting is a high shelf and a high-pass filter; the coefficients for any rate
-/// come from the analogue filters behind the Recommendation's coefficients for 48 kHz. For speech detection a second
-/// high-pass filter removes the rumble of rooms.
+/// The filters through which samples pass before the measurement. K-weighting is a high shelf and a high-pass filter;
+/// the coefficients for any rate come from the analogue filters behind the Recommendation's coefficients for 48 kHz.
+/// For speech detection a second high-pass filter removes the rumble of rooms.
 #[derive(Clone, Debug)]
 pub(super) struct Weighting {
     shelf: Biquad,

@@ -69,7 +69,7 @@ fn the_gain_changes_by_at_most_3_db_per_second() {
         let input = said(&speech::english(rate_hz), dbfs, 12, rate_hz);
         let (out, gains) = levelled(rate_hz, &input);
         assert_is_slow(&gains);
-        // Measured on the output too, at pairs of frames that both contain speech.
+        // The change of gain is measured on the output too, at pairs of frames that both contain speech.
         let is_speech = |at: &usize| measure::rms_dbfs(&input[*at..at + 480]) > dbfs - 5.0;
         let frames = (0..input.len() - second).step_by(480).filter(is_speech);
         for at in frames.filter(|at| is_speech(&(at + second))) {
@@ -157,7 +157,7 @@ fn a_word_has_its_full_gain_after_20_ms() {
             let input = with(&clean, &noise(0, noise_dbfs, clean.len()));
             let (out, gains) = levelled(rate_hz, &input);
             for word in words {
-                // A word begins where it is louder than the noise.
+                // A word counts from the sample at which it is 12 dB louder than the noise.
                 let begins = |at: &usize| measure::rms_dbfs(&clean[*at..at + ms(10)]) > noise_dbfs + 12.0;
                 let Some(at) = word.clone().step_by(ms(1)).find(begins).filter(|at| at + ms(40) < word.end) else {
                     continue;

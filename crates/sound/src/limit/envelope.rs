@@ -9,20 +9,21 @@ const MINIMUM: usize = 11;
 const KERNEL: usize = 9;
 const BLOCKS_PER_SECOND: f32 = 2_000.0;
 
-/// Release after short peaks.
+/// Rate of the release after short peaks.
 const FAST_DB_PER_S: f32 = 40.0;
-/// Release after a long reduction.
+/// Rate of the release after a long reduction of the gain.
 const SLOW_DB_PER_S: f32 = 10.0;
-/// Time constant after which a reduction counts as long.
+/// Time constant, in seconds, after which a reduction of the gain counts as long.
 const LASTING_S: f32 = 0.12;
 
 #[derive(Clone, Debug)]
 pub(super) struct Envelope {
-    /// Gains that the last blocks need, the newest last. Shifted for each block, which is faster than a ring of this length.
+    /// Gains that the last blocks need, the newest last. The array is shifted for each block, which is faster than a
+    /// ring buffer of this length.
     needed: [f32; MINIMUM],
     /// Minimum of `needed` after the release, the newest last.
     released: [f32; KERNEL],
-    /// Running mean of the reduction, to which the fast release is limited.
+    /// Running mean of the reduced gain. The fast release ends at this mean.
     lasting: f32,
     gain: f32,
     /// Blocks since a gain below 1 was needed.
@@ -30,12 +31,13 @@ pub(super) struct Envelope {
     rise: Rise,
 }
 
-/// Factors per block.
+/// Constants of the release: factors by which the gain rises in one block, and the smoothing factor of
+/// `Envelope::lasting`.
 #[derive(Clone, Copy, Debug)]
 struct Rise {
     fast: f32,
     slow: f32,
-    /// `fast` over the whole look-ahead.
+    /// Factor by which the fast release raises the gain over the whole look-ahead.
     soon: f32,
     lasting: f32,
 }

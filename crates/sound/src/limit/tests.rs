@@ -49,7 +49,7 @@ fn nothing_wraps() {
 #[test]
 fn sound_below_the_ceiling_is_unchanged_and_delayed_by_5_ms() {
     for rate_hz in RATES {
-        // Frames that skip the detector and frames that don't.
+        // The quiet tones skip the true-peak detector, the loud tones don't.
         for dbfs in [-40.0, -12.0, -5.0, -4.2] {
             let tone = measure::tone(rate_hz, 997.0, dbfs, rate_hz as usize);
             let out = limited(rate_hz, &wide(&tone));
@@ -126,7 +126,7 @@ fn loud_speech_does_not_pump() {
     let rate_hz = 24_000;
     for voice in [speech::english(rate_hz), speech::french(rate_hz)] {
         let peak = i32::from(voice.iter().map(|x| x.unsigned_abs()).max().unwrap_or(1));
-        // 8 dB above full scale.
+        // The speech peaks at 8 dB above full scale.
         let mix: Vec<i32> = voice.iter().map(|&x| i32::from(x) * 82_000 / peak).collect();
         let (mut limiter, mut out) = (Limiter::new(rate_hz), vec![0; 480]);
         let mut gains_db = Vec::new();
@@ -169,7 +169,7 @@ proptest! {
         let mut envelope = Envelope::new();
         let gains: Vec<f32> = needs.iter().map(|&need| { envelope.push(need); envelope.gain() }).collect();
         for (i, &need) in needs.iter().enumerate() {
-            // A block is delayed by 10 blocks, and detected with its own block or the next one.
+            // A block is delayed by 10 blocks. Its peak is detected with the block itself or with the next block.
             for at in [i + 8, i + 9, i + 10] {
                 prop_assert!(gains.get(at).is_none_or(|&gain| gain <= need * 1.000_01), "{i}");
             }

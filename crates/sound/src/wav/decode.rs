@@ -74,7 +74,7 @@ fn sample_of(bytes: &[u8], encoding: Encoding) -> f32 {
     const S32_SCALE: f32 = 1.0 / 2_147_483_648.0;
     match (encoding, bytes) {
         (Encoding::S16, &[a, b]) => f32::from(i16::from_le_bytes([a, b])) / 32_768.0,
-        // As the upper three bytes of an i32, for the sign.
+        // The three bytes become the upper bytes of an i32, so that the shift extends the sign.
         (Encoding::S24, &[a, b, c]) => (i32::from_le_bytes([0, a, b, c]) >> 8) as f32 * S24_SCALE,
         (Encoding::S32, &[a, b, c, d]) => i32::from_le_bytes([a, b, c, d]) as f32 * S32_SCALE,
         (Encoding::F32, &[a, b, c, d]) => finite(f32::from_le_bytes([a, b, c, d])),
@@ -147,7 +147,7 @@ mod tests {
             let encoding = [Encoding::S16, Encoding::S24, Encoding::S32, Encoding::F32][which];
             let head = Head { data_bytes, ..head(channels, encoding) };
             let mut bytes = bytes;
-            // With padding if the size is odd.
+            // A chunk of odd size is followed by a byte of padding.
             let at = data_bytes.map_or(usize::MAX, |declared| declared as usize + declared as usize % 2);
             let ends = list && at <= bytes.len();
             if ends {

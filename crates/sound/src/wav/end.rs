@@ -1,7 +1,8 @@
 //! Finds the end of a WAV's samples.
 //!
-//! The declared size alone isn't trusted: it is wrong if the head was written before the sound. It is correct if a chunk that
-//! programs are known to write after the samples begins at the declared end. That chunk would be heard as a click.
+//! The declared size alone isn't trusted: it is wrong if the head was written before the sound. It is correct if a
+//! chunk that programs are known to write after the samples begins at the declared end. If that chunk were decoded as
+//! samples, it would be heard as a click.
 
 /// Names of chunks that programs write after the samples.
 const CHUNKS: [&[u8; 4]; 13] = [
@@ -12,7 +13,7 @@ const NAME_BYTES: usize = 4;
 /// Maximum bytes held back: a name, and a byte of padding if the samples have an odd length.
 const HELD_BYTES_MAX: usize = NAME_BYTES + 1;
 
-/// Passes the bytes of samples, in pieces of any length.
+/// Passes the bytes of samples on, and stops at the end of the samples. The bytes arrive in pieces of any length.
 #[derive(Clone, Debug)]
 pub(crate) struct DataEnd {
     at: At,
@@ -24,18 +25,19 @@ pub(crate) struct DataEnd {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum At {
-    /// This many bytes before the declared end.
+    /// Before the declared end, by this number of bytes.
     Before(u64),
-    /// At the declared end; the next bytes tell whether it is correct.
+    /// At the declared end; the next bytes show whether the declared end is correct.
     Declared,
-    /// After a wrong declared end, or without one.
+    /// After a wrong declared end, or in a stream without a declared end.
     Unknown,
     /// After the last sample.
     Over,
 }
 
 impl DataEnd {
-    /// Starts before the first of `data_bytes`; `None` if their number is unknown.
+    /// Returns the state before the first sample. `data_bytes` is the declared size of the samples; `None` if it is
+    /// unknown.
     pub(crate) fn new(data_bytes: Option<u64>) -> Self {
         let at = data_bytes.map_or(At::Unknown, At::Before);
         let padding = usize::from(data_bytes.is_some_and(|bytes| bytes % 2 == 1));
@@ -109,7 +111,7 @@ mod tests {
         for name in CHUNKS {
             let bytes = [&b"abcd"[..], name, b"\x04\0\0\0tail"].concat();
             assert_eq!(heard(Some(4), &[&bytes]), b"abcd");
-            // Nowhere else.
+            // At any other place, the name is a part of the samples.
             for other in [None, Some(3), Some(5), Some(400)] {
                 assert_eq!(heard(other, &[&bytes]), bytes, "{other:?}");
             }

@@ -16,7 +16,7 @@ pub struct GrowingWav {
     file: File,
     rate_hz: u32,
     samples: u64,
-    /// Samples that the head counts.
+    /// Number of samples that the head declares.
     head_samples: u64,
 }
 
@@ -24,8 +24,8 @@ impl GrowingWav {
     /// Continues the WAV in `file`, which must be open for reading and writing.
     ///
     /// # Errors
-    /// [`io::ErrorKind::InvalidData`] if the file is neither empty nor a WAV as this type writes it at this rate. It is left
-    /// unchanged then.
+    /// [`io::ErrorKind::InvalidData`] if the file is neither empty nor a WAV as this type writes it at this rate. Then
+    /// the file is left unchanged.
     pub fn open(file: File, rate_hz: u32) -> io::Result<Self> {
         let bytes = file.metadata()?.len();
         if bytes > 0 {
@@ -50,14 +50,14 @@ impl GrowingWav {
         self.samples
     }
 
-    /// Writes `samples` at position `at`, counted in samples.
+    /// Writes `samples` at position `at`, counted in samples from the start of the sound.
     ///
     /// # Errors
     /// [`io::ErrorKind::FileTooLarge`] if a WAV can't hold that many samples, or the error of pwrite(2).
     pub fn write(&mut self, at: u64, samples: &[i16]) -> io::Result<()> {
         let end = at + samples.len() as u64;
         if end * SAMPLE_BYTES > DATA_BYTES_MAX {
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "a WAV holds 4 GiB"));
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "a WAV can't be larger than 4 GiB"));
         }
         let bytes: Vec<u8> = samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();
         self.file.write_all_at(&bytes, HEAD_BYTES as u64 + at * SAMPLE_BYTES)?;
@@ -87,10 +87,10 @@ impl GrowingWav {
     }
 }
 
-/// Compares all of the head but its two sizes.
+/// Checks that the head of the file is the head that this type writes, except for its two sizes.
 fn check_head(file: &File, rate_hz: u32) -> io::Result<()> {
     let invalid = |_| {
-        let what = "it is neither empty nor a WAV in the room's format; empty it or remove it";
+        let what = "the file is neither empty nor a WAV in the room's format; empty or remove the file";
         io::Error::new(io::ErrorKind::InvalidData, what)
     };
     let mut head = [0; HEAD_BYTES];

@@ -7,7 +7,7 @@ pub const HEAD_BYTES_MAX: usize = 64 * 1024;
 
 /// Maximum number of channels: 7.1.
 pub(super) const CHANNELS_MAX: u16 = 8;
-/// Minimum size of samples that means "unknown": `0xFFFF_FFFF`, less the head, or rounded down to a block.
+/// Minimum declared size of the samples that means "unknown": `0xFFFF_FFFF`, less the head, or rounded down to a block.
 const UNKNOWN_BYTES: u32 = 0xFFFF_FF00;
 /// Supported sample rates.
 const RATE_HZ: std::ops::RangeInclusive<u32> = 8_000..=192_000;
@@ -27,7 +27,7 @@ pub enum Encoding {
     S16,
     /// Signed, 24 bits in three bytes.
     S24,
-    /// Signed, 32 bits. 24 valid bits in four bytes are the upper ones, and are read in the same way.
+    /// Signed, 32 bits. Samples with 24 valid bits in four bytes use the upper bits, and are read in the same way.
     S32,
     /// IEEE 754 binary32, full scale ±1.0.
     F32,
@@ -58,11 +58,11 @@ pub struct Head {
     pub data_bytes: Option<u64>,
 }
 
-/// Why a WAV can't be read.
+/// Error: a WAV can't be read.
 #[derive(Debug, thiserror::Error)]
 pub enum WavError {
     /// The stream doesn't start with a RIFF/WAVE head, or its `fmt ` chunk is missing, invalid, or preceded by too many bytes.
-    #[error("this is not a WAV")]
+    #[error("the file or stream is not a WAV")]
     NotWav,
     /// The format is not supported.
     #[error("{what} is not supported; use 1 to 8 channels at 8000 to 192000 Hz, s16, s24, s32 or f32")]
@@ -74,7 +74,7 @@ pub enum WavError {
     #[error("the head of the WAV is incomplete")]
     Truncated,
     /// The stream ended before its first byte.
-    #[error("it is empty")]
+    #[error("the WAV file or stream is empty")]
     Empty,
     /// The stream can't be read.
     #[error(transparent)]
@@ -219,7 +219,7 @@ fn parse_fmt(fmt: &[u8]) -> Result<Head, WavError> {
         _ => return unsupported(format!("a WAV of format {tag} with {bits} bits")),
     };
     let head = Head { rate_hz, channels, encoding, data_bytes: None };
-    // Some writers set the block size to zero. A wrong one would turn the sound into noise.
+    // Some writers set the block size to zero. A wrong block size would turn the sound into noise.
     if block != 0 && usize::from(block) != head.block_bytes() {
         return unsupported(format!("a block of {block} bytes for {channels} channels of {bits} bits"));
     }

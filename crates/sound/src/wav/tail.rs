@@ -1,6 +1,6 @@
 //! Reads a WAV file that another program is still writing, as tail(1) does with text.
 //!
-//! The sizes in the head are not trusted: all that is in the file is sound.
+//! The sizes in the head are not trusted: all bytes after the head are sound.
 
 use std::fmt;
 use std::fs::File;
@@ -22,7 +22,7 @@ pub struct Tail {
 enum State {
     /// The head is incomplete.
     NoHead,
-    /// The file doesn't begin with a usable head, which more bytes won't change.
+    /// The file begins with bytes that can't become a usable head, whatever is appended.
     Invalid,
     Reading(Box<Reading>),
 }
@@ -34,7 +34,7 @@ struct Reading {
     start: u64,
     /// Offset of the next sample to read.
     position: u64,
-    /// Length of the file when it was last looked at.
+    /// Length of the file at the last [`Tail::update`].
     end: u64,
     /// The bytes before `position`.
     before: Vec<u8>,
@@ -47,11 +47,11 @@ impl Tail {
         Self { rate_hz, state: State::NoHead }
     }
 
-    /// Looks how long the file is now, and returns whether reading begins: the head has become complete, or the file was
-    /// truncated or overwritten. Reading begins with the first sample.
+    /// Reads the length of the file. Returns whether reading begins with the first sample, because the head has become
+    /// complete or because the file was truncated or overwritten.
     ///
     /// # Errors
-    /// The file can't be read, or it is not a WAV that can be converted. The latter is returned once.
+    /// The file can't be read, or it is not a WAV that can be converted. The second error is returned only once.
     pub fn update(&mut self, file: &File) -> Result<bool, WavError> {
         let end = file.metadata()?.len();
         match &mut self.state {
@@ -67,7 +67,7 @@ impl Tail {
         self.read_head(file, end)
     }
 
-    /// Returns how many samples wait, at the rate that they are converted to.
+    /// Returns the number of samples that were not read yet, counted at the rate to which they are converted.
     #[must_use]
     pub fn waiting(&self) -> u64 {
         match &self.state {
@@ -103,7 +103,7 @@ impl Tail {
         Ok(out.len() - before)
     }
 
-    /// Appends what the conversion still holds. No more will be read.
+    /// Appends the samples that are still in the converter. Call it when no more samples will be read.
     pub fn finish(&mut self, out: &mut Vec<i16>) {
         if let State::Reading(reading) = &mut self.state {
             reading.converter.finish(out);
@@ -134,7 +134,7 @@ impl Reading {
     /// Returns whether the file was truncated, or truncated and written again to at least the same length.
     fn is_overwritten(&self, file: &File, end: u64) -> io::Result<bool> {
         if self.position == self.start {
-            // Nothing was read, so another head may be in its place.
+            // No sample was read yet, so the file may have a new head, and its head is parsed again.
             return Ok(true);
         }
         let mut now = [0; COMPARED_BYTES];
@@ -143,7 +143,7 @@ impl Reading {
         Ok(end < self.position || *now != self.before[..])
     }
 
-    /// Samples of every channel that wait.
+    /// Returns the number of blocks (one sample of every channel) that were not read yet.
     fn waiting_blocks(&self) -> u64 {
         self.end.saturating_sub(self.position) / self.head.block_bytes() as u64
     }
@@ -151,7 +151,7 @@ impl Reading {
     fn skip(&mut self, file: &File, blocks: u64, rate_hz: u32) -> Result<(), WavError> {
         self.position += blocks * self.head.block_bytes() as u64;
         self.converter = Converter::new(&self.head.after(self.position - self.start), rate_hz)?;
-        // Not the head, whose sizes its writer may update.
+        // The head is not compared, since the program that writes the file may update the sizes in the head.
         let compared = (self.position - self.start).min(COMPARED_BYTES as u64);
         self.before.resize(compared as usize, 0);
         read_at_most(file, &mut self.before, self.position - compared)?;

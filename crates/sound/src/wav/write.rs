@@ -16,14 +16,14 @@ const fn spec(rate_hz: u32) -> WavSpec {
 #[expect(clippy::expect_used, reason = "writing to memory fails only beyond the 4 GiB of the format")]
 pub fn little(rate_hz: u32, samples: &[i16]) -> Vec<u8> {
     let mut wav = Vec::with_capacity(HEAD_BYTES + samples.len() * 2);
-    let count = u32::try_from(samples.len()).expect("fewer samples than the format allows");
-    let mut writer = WavWriter::new(Cursor::new(&mut wav), spec(rate_hz)).expect("a WAV in memory");
+    let count = u32::try_from(samples.len()).expect("the number of samples fits into 32 bits");
+    let mut writer = WavWriter::new(Cursor::new(&mut wav), spec(rate_hz)).expect("a WAV can be created in memory");
     let mut block = writer.get_i16_writer(count);
     for &sample in samples {
         block.write_sample(sample);
     }
-    block.flush().expect("samples in memory");
-    writer.finalize().expect("sizes in memory");
+    block.flush().expect("samples can be written to memory");
+    writer.finalize().expect("the sizes of a WAV in memory can be updated");
     wav
 }
 

@@ -1,4 +1,4 @@
-//! Half an hour of talkers with other clocks.
+//! Tests of the jitter buffer: half an hour of talkers whose clocks differ from the mixer's.
 
 use std::f64::consts::TAU;
 use std::sync::LazyLock;
@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use super::*;
 
 const SECONDS: u64 = 1_800;
-/// Period of the talker's tone in samples. The phase tells the position to a fraction of a sample.
+/// Period of the talker's tone in samples. The phase of a frame gives the frame's position to a fraction of a sample.
 const PERIOD: usize = 240;
 /// Amplitude of the tone.
 const PEAK: f64 = 4_000.0;
@@ -28,7 +28,7 @@ struct Talker {
 }
 
 impl Talker {
-    /// Returns when chunk `i` arrives: when its last sample was recorded, and late by a random time.
+    /// Returns the arrival time of chunk `i`: the time at which its last sample was recorded, plus a random lateness.
     fn arrival_us(&mut self, i: u64) -> u64 {
         self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let said_us = ((i + 1) * self.chunk_ms) as f64 * 1000.0 / (1.0 + self.ppm / 1e6);
@@ -99,10 +99,10 @@ impl Heard {
             }
             off = (place_in_period(frame) - expected + half).rem_euclid(PERIOD as f64) - half;
             match &self.followed {
-                // The frames of the cross-fade.
+                // In the frames of the cross-fade, the measured position is inaccurate.
                 Some((at, _)) if tick < *at + 2 => assert!(off.abs() < 50.0, "{talker:?}, tick {tick}: {off} samples"),
-                // A ratio of 0.2 % is one sample per frame; a drop or a repetition is more. In quiet moments the position is
-                // less certain.
+                // A change of speed by 0.2 % moves the position by one sample per frame; a drop or a repetition moves
+                // it by more. In quiet moments the measured position is less accurate.
                 _ => {
                     let most = if talker.pauses { 5.0 } else { 1.5 };
                     assert!(off.abs() < most, "{talker:?}, tick {tick}: {off} samples");
@@ -115,7 +115,10 @@ impl Heard {
         }
         if !following {
             let place = self.place.round() as usize;
-            assert!((0..FRAME_SAMPLES).all(|i| frame[i] == talker.sample(place + i)), "{talker:?}, tick {tick}: bits");
+            assert!(
+                (0..FRAME_SAMPLES).all(|i| frame[i] == talker.sample(place + i)),
+                "{talker:?}, tick {tick}: the samples are changed"
+            );
         }
         self.last.extend_from_slice(frame);
         assert!(sharpest(&self.last).0 <= 12, "{talker:?}, tick {tick}: a click of {}", sharpest(&self.last).0);
@@ -158,7 +161,7 @@ fn check(talker: Talker, seconds: u64, bounds_ms: (f64, f64)) -> Heard {
     assert!(least >= bounds_ms.0 && most <= bounds_ms.1, "{talker:?}: {least} to {most} ms");
     match heard.followed {
         None => assert!(talker.ppm.abs() < 20.0, "{talker:?} is not followed"),
-        // Earlier if the buffer would run empty before.
+        // The resampler starts earlier if the buffer would run empty otherwise.
         Some((tick, _)) => assert!(talker.ppm != 0.0 && tick >= if talker.late_us > 2_000 { 8 } else { 25 } * 50),
     }
     heard
@@ -203,7 +206,7 @@ fn without_pauses_at_most_one_period_is_repeated() {
 
 #[test]
 fn arrivals_around_a_tick_cause_no_underrun_of_the_resampler() {
-    // Found by the property below.
+    // This talker was found by the property test below.
     let talker = Talker {
         ppm: 14.721_502_400_738_544,
         chunk_ms: 20,
@@ -243,7 +246,7 @@ fn the_resampler_reduces_the_delay_after_a_bad_network() {
         let mean_ms = |from_s: usize| delays_ms[from_s * 50..(from_s + 10) * 50].iter().sum::<f64>() / 500.0;
         let (before_ms, bad_ms, after_ms) = (mean_ms(50), mean_ms(80), mean_ms(290));
         println!("{slower_us} µs, {phase_us}: {before_ms:.1}, then {bad_ms:.1}, at last {after_ms:.1} ms; {after:?}");
-        // A chunk, the margin, and the delay of the resampler.
+        // The expected delay is a chunk, the margin, and the delay of the resampler.
         let due_ms = 40.0 + MARGIN_MIN.as_secs_f64() * 1000.0 + 2.0;
         assert!(bad_ms > due_ms + 5.0, "{bad_ms} ms after it");
         assert!(before_ms < due_ms && after_ms < due_ms, "{before_ms} ms before, {after_ms} ms at last");
@@ -265,7 +268,7 @@ proptest! {
     fn any_clock_is_followed_at_any_phase(
         ppm in -300.0f64..300.0,
         chunk in 0usize..5,
-        // With more jitter the margin changes too.
+        // More jitter would change the margin too.
         late_us in 0u64..2_000,
         phase_us in 0u64..20_000,
         random in any::<u64>(),

@@ -1,4 +1,5 @@
-//! Generated and recorded networks: no clicks, no more delay than necessary, and the delay returns to normal.
+//! Tests of the jitter buffer with generated and recorded networks: there are no clicks, there is no more delay than
+//! necessary, and the delay returns to normal.
 
 use super::*;
 
@@ -43,7 +44,7 @@ fn hear(sound: impl Fn(usize) -> Vec<i16>, frames_per_chunk: usize, late_us: &[u
     (run(Jitter::new(RATE_HZ), &pushes, phase_us, last_us / 20_000), sound)
 }
 
-/// Simulates a minute of a talker whose clock is faster by `ppm`, over a network of this kind.
+/// Simulates a minute of a talker whose clock is faster by `ppm`, over a generated network of kind `kind`.
 fn hear_by_clock(
     sound: impl Fn(usize) -> Vec<i16>,
     kind: usize,
@@ -98,7 +99,7 @@ fn speech_passes_unchanged_through_a_good_network() {
 
 #[test]
 fn a_drop_while_a_resampler_runs_makes_no_click() {
-    // Found by the property below.
+    // This network was found by the property test below.
     let (frames_per_chunk, late_us) = trace(3, 11_521_436_268_963_837_859, 400);
     let (run, said) = hear(word, frames_per_chunk, &late_us, 12_726);
     assert_no_click(&run.heard(), &said);
@@ -106,15 +107,16 @@ fn a_drop_while_a_resampler_runs_makes_no_click() {
 
 #[test]
 fn a_sound_interrupted_during_its_fade_in_fades_in_again() {
-    // Found by the property below: the sound was interrupted so early in its fade-in that it seemed to be quiet.
+    // This network was found by the property test below: the sound was interrupted so early in its fade-in that it
+    // seemed to be quiet.
     let (run, said) = hear_by_clock(word, 4, 2_456_730_501_514_610_017, 2_476, 238);
     assert_no_click(&run.heard(), &said);
 }
 
 #[test]
 fn an_underrun_at_the_tick_at_which_a_resampler_starts_is_only_an_underrun() {
-    // With chunks of one frame, a late one leaves the buffer empty. The resampler for this slow clock waits for a quiet moment
-    // then, and there is none.
+    // With chunks of one frame, a late chunk leaves the buffer empty. The resampler for this slow clock then waits for
+    // a quiet moment, and the sound has none.
     for late_chunk in (1_400..1_700).step_by(10) {
         let late_us = |i| i as u64 * 3 + if i == late_chunk { 60_000 } else { i as u64 * 7_919 % 2_000 };
         let run = run(Jitter::new(RATE_HZ), &chunks(1_800, FRAME_SAMPLES, late_us), 3_000, 1_800);
@@ -136,7 +138,7 @@ proptest! {
         let (run, said) = hear(if with_pauses { words } else { word }, frames_per_chunk, &late_us, phase_us);
         let all: Vec<i16> = run.frames.iter().flat_map(|(_, frame)| frame.iter().copied()).collect();
         assert_no_click(&all, &said);
-        // A new surplus takes a moment to be dropped.
+        // A new surplus is dropped only after some time, so the largest margin of the last 3 s is compared.
         let margin = run.margins.iter().rev().take(150).max().copied().unwrap_or_default();
         let normal_ms = margin.as_millis() as usize + frames_per_chunk * 20 + 20;
         prop_assert!(waiting_ms(&run.jitter) <= normal_ms + 100, "{} ms are waiting, {normal_ms} ms are normal", waiting_ms(&run.jitter));
