@@ -17,7 +17,7 @@ impl BackOff {
         Self { first, longest, next: first }
     }
 
-    /// Returns the delay after a failure, and doubles the one after that.
+    /// Returns the delay before the next attempt, after a failure. Doubles the following delay, up to the maximum.
     pub fn delay(&mut self) -> Duration {
         let delay = self.next;
         self.next = (delay * 2).min(self.longest);

@@ -1,6 +1,7 @@
 //! The end of a program: one line on standard error, and an exit code for the class of the failure.
 //!
-//! A supervisor acts on the code: after 78 a restart is useless until the configuration is corrected, after 111 it may help.
+//! A supervisor acts on the exit code: after 78 a restart is useless until the configuration is corrected, after 111 a
+//! restart may help.
 
 use std::fmt::{self, Display};
 use std::process::ExitCode;
@@ -21,7 +22,8 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// Returns a refusal. As in the functions below, the text includes the chain of causes of an anyhow error (`{:#}`).
+    /// Returns a [`Failure::Refused`]. As in the functions below, the text includes the chain of causes of an anyhow
+    /// error (`{:#}`).
     pub fn refused(cause: impl Display) -> Self {
         Self::Refused(format!("{cause:#}"))
     }

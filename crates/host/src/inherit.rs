@@ -20,9 +20,9 @@ use nix::libc::{AF_UNIX, SOCK_STREAM};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::close;
 
-/// Name of the descriptor of the state. Names of participants don't contain `+`.
+/// Name of the descriptor of the program's state. Names of participants don't contain `+`.
 const STATE: &str = "+state";
-/// Minimum number of a descriptor for the next program, far above those of libraries.
+/// Minimum number of a descriptor that is left to the next program. Libraries use much lower numbers.
 const LOWEST: RawFd = 100;
 /// First descriptor that systemd passes: SD_LISTEN_FDS_START.
 const FIRST: RawFd = 3;
@@ -84,7 +84,7 @@ impl Inherited {
             return Ok(None);
         };
         let mut bytes = Vec::new();
-        // Reopened, so that it is read from the start.
+        // The file is reopened, so that the state is read from the start.
         let read = File::open(format!("/proc/self/fd/{fd}"))
             .and_then(|file| file.take(MAX_STATE_BYTES).read_to_end(&mut bytes));
         close(fd)?;
@@ -129,12 +129,12 @@ fn open_descriptors() -> BTreeSet<RawFd> {
 
 fn close_all_but(kept: std::ops::Range<RawFd>) {
     for fd in open_descriptors().into_iter().filter(|fd| *fd > 2 && !kept.contains(fd)) {
-        // One of them belonged to the directory listing and is already closed.
+        // One of the descriptors belonged to the directory listing and is already closed, so an error is ignored.
         let _ = close(fd);
     }
 }
 
-/// Descriptors for the next program. Dropping it closes them.
+/// Descriptors that are left to the next program. Dropping the `Legacy` closes the descriptors.
 #[derive(Debug)]
 pub struct Legacy {
     first: RawFd,
@@ -142,7 +142,7 @@ pub struct Legacy {
 }
 
 impl Legacy {
-    /// Returns a legacy that consists of a state.
+    /// Returns a legacy that contains only the program's state. [`Self::leave`] adds descriptors.
     pub fn new(state: &[u8]) -> io::Result<Self> {
         let highest = open_descriptors().last().copied().unwrap_or_default();
         let mut legacy = Self { first: (highest + 1).max(LOWEST), names: Vec::new() };

@@ -8,7 +8,7 @@ use log::Level;
 
 use crate::rate_limit::RateLimit;
 
-/// A rate limit for one kind of log line. The next line that is logged tells how many were suppressed.
+/// A rate limit for one kind of log line. The next logged line contains the number of suppressed lines.
 #[derive(Debug)]
 pub struct LogLimit {
     state: Mutex<State>,
@@ -36,7 +36,8 @@ impl LogLimit {
         }
     }
 
-    /// Returns how many lines were suppressed since the last one, or `None` if this one is suppressed too.
+    /// Returns how many lines were suppressed since the last logged line, or `None` if the present line is suppressed
+    /// too.
     fn admit(&self, now: Instant) -> Option<u64> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.limit.admit(now) {

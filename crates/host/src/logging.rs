@@ -37,7 +37,8 @@ fn level(verbosity: u8) -> LevelFilter {
     }
 }
 
-/// Returns `false` if standard error is not connected to the journal: JOURNAL_STREAM of systemd.exec(5).
+/// Sets up logging to the journal. Returns `false` if standard error is not connected to the journal: JOURNAL_STREAM of
+/// systemd.exec(5).
 fn to_journal(prog: &str, instance: Option<&str>) -> bool {
     if !connected_to_journal() {
         return false;

@@ -52,7 +52,7 @@ pub fn status(text: &str) {
     send(&[NotifyState::Status(&one_line(text))]);
 }
 
-/// Sends a sign of life, for WatchdogSec= of systemd.service(5).
+/// Notifies the service manager that this program is not stuck, for WatchdogSec= of systemd.service(5).
 pub fn watchdog() {
     send(&[NotifyState::Watchdog]);
 }
@@ -65,8 +65,9 @@ pub fn watchdog_every() -> Option<Duration> {
     sd_notify::watchdog_enabled().filter(|time| !time.is_zero()).map(|time| (time / 2).max(Duration::from_millis(10)))
 }
 
-/// Stores a socket in the service manager under this name, of letters, digits, `-` and `_`, for the next process if this one dies:
-/// FDSTORE=1 of sd_notify(3). The manager does not watch it (FDPOLL=0). Does nothing without NOTIFY_SOCKET.
+/// Stores a socket in the service manager, which passes the socket to the next process if this process dies: FDSTORE=1
+/// of sd_notify(3). `name` consists of letters, digits, `-` and `_`. The service manager does not watch the socket
+/// (FDPOLL=0). Does nothing without NOTIFY_SOCKET.
 pub fn store(name: &str, socket: &impl AsFd) {
     let states = [NotifyState::FdStore, NotifyState::FdName(name), NotifyState::Custom("FDPOLL=0")];
     if let Err(error) = sd_notify::notify_with_fds(&states, &[socket.as_fd()]) {
@@ -74,7 +75,7 @@ pub fn store(name: &str, socket: &impl AsFd) {
     }
 }
 
-/// Removes what is stored under this name: FDSTOREREMOVE=1.
+/// Removes the sockets that are stored in the service manager under `name`: FDSTOREREMOVE=1 of sd_notify(3).
 pub fn unstore(name: &str) {
     send(&[NotifyState::FdStoreRemove, NotifyState::FdName(name)]);
 }
@@ -89,7 +90,7 @@ fn one_line(text: &str) -> String {
     text.replace(['\n', '\r'], " ")
 }
 
-/// Prepares the environment of a child, so that it notifies `socket`.
+/// Prepares the environment of a child, so that the child sends its notifications to `socket`.
 pub fn for_child(command: &mut Command, socket: &Path) {
     scrub(command);
     command.env("NOTIFY_SOCKET", socket);
@@ -109,7 +110,7 @@ pub struct Message {
     pub ready: bool,
     /// The child is stopping.
     pub stopping: bool,
-    /// How it is: at most [`MAX_STATUS_CHARS`] characters, none of them a control character.
+    /// Status text of the child: at most [`MAX_STATUS_CHARS`] characters, none of them a control character.
     pub status: Option<String>,
 }
 

@@ -3,7 +3,8 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Maximum delay to catch up. After a longer one, such as a suspended process, the pace restarts at the current time.
+/// Maximum delay that is made up for. After a longer delay, such as that of a suspended process, the pace restarts at
+/// the current time.
 const CATCH_UP_MAX: Duration = Duration::from_millis(200);
 
 /// A periodic deadline.

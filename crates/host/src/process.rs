@@ -52,15 +52,15 @@ pub fn not_dumpable() -> io::Result<()> {
 /// The soft limit of 1024 exists for select(2), which isn't used here.
 pub fn raise_nofile() -> io::Result<u64> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    // A sandbox may forbid the call if its unit has already raised the limit.
+    // If the unit has already raised the limit, setrlimit(2) isn't needed, and a sandbox may forbid it.
     if soft < hard {
         setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     }
     Ok(hard)
 }
 
-/// A child process. Its process id isn't reused until it is waited for. Unlike a [`Child`], it may have been started by the
-/// previous program of this process.
+/// A child process. The process id isn't reused until the child is waited for. Unlike a [`Child`], the child may have
+/// been started by the previous program of this process.
 #[derive(Debug)]
 pub struct OurChild(u32);
 
@@ -105,7 +105,8 @@ impl OurChild {
         self.signal(Signal::SIGUSR1)
     }
 
-    /// Returns the exit status if the child has ended. Then its process id may be reused, and this value must be dropped.
+    /// Returns the exit status if the child has ended. Then the process id may be reused, and this `OurChild` must be
+    /// dropped.
     pub fn try_wait(&self) -> io::Result<Option<ExitStatus>> {
         match waitpid(self.pid()?, Some(WaitPidFlag::WNOHANG))? {
             // The format of wait(2): the exit code in the second byte, the signal in the first.
@@ -129,7 +130,7 @@ pub fn terminate(child: &Child) -> io::Result<()> {
     OurChild::of(child).terminate()
 }
 
-/// Denies others access to new files: UMask=0007 of systemd.exec(5).
+/// Denies users outside the group access to new files: UMask=0007 of systemd.exec(5).
 pub fn share_with_the_group_only() {
     umask(Mode::S_IRWXO);
 }

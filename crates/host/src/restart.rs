@@ -30,14 +30,14 @@ const CLIENT: &str = "+restart-client";
 /// Maximum length of an answer, in bytes.
 const MAX_ANSWER_BYTES: usize = 4096;
 
-/// Timeout for another process of the same kind that is just opening its socket.
+/// Timeout for waiting until another process has opened its socket in the same directory.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The daemon's socket.
+/// The socket on which a daemon receives restart requests.
 #[derive(Debug)]
 pub struct RestartSocket {
     listener: UnixListener,
-    /// The newest client, until its request has come.
+    /// The newest client that has not sent its request yet.
     waiting: Option<UnixStream>,
 }
 
@@ -46,35 +46,39 @@ pub struct RestartSocket {
 pub struct Client(UnixStream);
 
 impl RestartSocket {
-    /// Opens the socket at `path`, in place of a file or a socket that another process left there. Returns `None` where another process
-    /// serves it.
+    /// Opens the socket at `path`. Replaces a file or an unused socket that another process left at `path`. Returns
+    /// `None` if another process serves the socket.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] if the directory doesn't exist.
     pub fn open(path: &Path) -> io::Result<Option<Self>> {
-        // Two processes that start at once take turns: neither removes the other's socket.
+        // The lock makes two processes that start at once take turns, so that neither process removes the other's
+        // socket.
         let directory = path.parent().unwrap_or(Path::new("."));
         let locked = || io::Error::new(ErrorKind::TimedOut, "another process has locked the directory");
         let _lock = Lock::wait(directory, OPEN_TIMEOUT)?.ok_or_else(locked)?;
-        // Not opened, and so not followed where it is a symbolic link.
+        // lstat(2) doesn't follow a symbolic link at `path`.
         let is_socket = fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
         if is_socket && UnixStream::connect(path).is_ok() {
             return Ok(None);
         }
-        // Moved to its name when clients can connect and only the right ones may. rename(2) replaces a symbolic link itself.
+        // The socket gets the name `path` only when it listens and has its mode. rename(2) replaces a symbolic link,
+        // and doesn't follow it.
         let new = path.with_extension("new");
         match fs::remove_file(&new) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
             _ => {}
         }
         let listener = UnixListener::bind(&new)?;
-        // In a directory that others may write to, a symbolic link may take the socket's place meanwhile.
+        // In a directory that others may write to, another user may replace the new socket by a symbolic link, which
+        // must not be followed.
         fchmodat(AT_FDCWD, &new, Mode::from_bits_truncate(0o600), FchmodatFlags::NoFollowSymlink)?;
         fs::rename(&new, path)?;
         Self::new(listener).map(Some)
     }
 
-    /// Takes the socket and the client that waits for this program from the previous one.
+    /// Takes over two descriptors from the previous program: the restart socket, and the client that waits until this
+    /// program serves.
     #[must_use]
     pub fn inherit(inherited: &mut Inherited) -> (Option<Self>, Option<Client>) {
         let socket = inherited.unix(SOCKET).and_then(|listener| Self::new(listener).ok());
@@ -86,8 +90,8 @@ impl RestartSocket {
         Ok(Self { listener, waiting: None })
     }
 
-    /// Accepts a connection; the caller polls it together with this socket. A newer connection replaces one that has not sent its
-    /// request.
+    /// Accepts a connection and returns its descriptor, which the caller polls together with this socket. A new
+    /// connection replaces an older connection that has not sent its request.
     pub fn accept(&mut self) -> Option<BorrowedFd<'_>> {
         let (client, _) = self.listener.accept().ok()?;
         let may_ask = peer::credentials(&client).is_ok_and(peer::Credentials::is_root_or_same_user);
@@ -122,31 +126,32 @@ impl AsFd for RestartSocket {
 }
 
 impl Client {
-    /// Answers that the next program serves.
+    /// Tells the client that the next program serves.
     pub fn done(self) {
         self.answer(DONE);
     }
 
-    /// Answers why the program was not replaced.
+    /// Tells the client why the program was not replaced.
     pub fn failed(self, why: &str) {
         self.answer(&format!("{FAILED}{}\n", why.replace('\n', " ")));
     }
 
     fn answer(mut self, text: &str) {
-        // The client may have left; an answer is shorter than a socket's buffer.
+        // The write fails if the client has left. The write never blocks, since an answer is shorter than the buffer of
+        // a socket.
         if let Err(error) = self.0.write_all(text.as_bytes()) {
             log::debug!("unable to answer a restart request: {error}");
         }
     }
 }
 
-/// Why a daemon was not restarted.
+/// Error: a daemon was not restarted.
 #[derive(Debug, thiserror::Error)]
 pub enum RestartError {
     /// No daemon serves the socket.
     #[error("it does not run: {0}")]
     NotRunning(#[source] io::Error),
-    /// The daemon goes on with its program.
+    /// The daemon could not replace its program, and goes on with it.
     #[error("{0}")]
     Failed(String),
     /// The daemon ended before it answered.
@@ -158,7 +163,7 @@ pub enum RestartError {
     /// Another user's process serves the socket.
     #[error("process {0} of another user serves the socket")]
     Foreign(i32),
-    /// The system refused.
+    /// A system call failed.
     #[error("{0}")]
     Io(#[source] io::Error),
 }
@@ -180,7 +185,7 @@ pub fn request(path: &Path, timeout: Duration) -> Result<u32, RestartError> {
     let mut answer = Vec::new();
     while !answer.ends_with(b"\n") && answer.len() < MAX_ANSWER_BYTES {
         let left = deadline.saturating_duration_since(Instant::now());
-        // A timeout of zero would be none: socket(7).
+        // A receive timeout of zero would mean no timeout: socket(7).
         stream.set_read_timeout(Some(left.max(Duration::from_millis(1)))).map_err(RestartError::Io)?;
         let mut bytes = [0; MAX_ANSWER_BYTES];
         match stream.read(&mut bytes) {
@@ -213,7 +218,8 @@ mod tests {
 
     const TIMEOUT: Duration = Duration::from_secs(60);
 
-    /// A socket, and the result of a request on it that `answer` has answered.
+    /// Sends a restart request to a new socket, on which `answer` answers the request. Returns the result of the
+    /// request.
     fn asked(answer: impl FnOnce(Client)) -> Result<u32, RestartError> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("restart");

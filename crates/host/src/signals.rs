@@ -52,7 +52,7 @@ impl Signals {
         }
     }
 
-    /// Returns `false` if the deadline has passed.
+    /// Waits until the self-pipe contains a byte. Returns `false` if the deadline has passed.
     fn wait_for_a_byte(&self, deadline: Option<Instant>) -> io::Result<bool> {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         if left == Some(Duration::ZERO) {

@@ -61,13 +61,14 @@ pub fn listen(address: IpAddr, port: u16) -> io::Result<TcpListener> {
     }
 }
 
-/// Returns false if another program listens on the port. Other reasons not to bind it count as free.
+/// Returns false if another program listens on the port. If the port can't be bound for another reason, the port counts
+/// as free.
 #[must_use]
 pub fn is_free(address: IpAddr, port: u16) -> bool {
     !matches!(TcpListener::bind((address, port)), Err(error) if error.kind() == io::ErrorKind::AddrInUse)
 }
 
-/// Returns whether [`listen`] on `address` opens a socket with this local address.
+/// Returns whether [`listen`] on `address` opens a socket with the local address `local`.
 #[must_use]
 pub fn is_on(local: SocketAddr, address: IpAddr) -> bool {
     local.ip() == address || (address == Ipv6Addr::UNSPECIFIED && local.ip() == Ipv4Addr::UNSPECIFIED)

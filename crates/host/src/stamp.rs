@@ -1,4 +1,4 @@
-//! Tells that a file was replaced or written, without reading it.
+//! Detects that a file was replaced or written, without reading the file.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;

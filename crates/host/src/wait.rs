@@ -7,9 +7,10 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-/// Waits until one of `fds` is readable or broken (which a read will tell), at most for `timeout`; `None` waits for ever.
+/// Waits until one of `fds` is readable or broken (then a read returns the error), at most for `timeout`; `None` waits
+/// for ever.
 ///
-/// Returns for each whether it is readable. None is after a timeout or a signal.
+/// Returns for each descriptor whether it is readable or broken. After a timeout or a signal, all values are `false`.
 pub fn readable(fds: &[BorrowedFd<'_>], timeout: Option<Duration>) -> io::Result<Vec<bool>> {
     let mut polled: Vec<PollFd<'_>> = fds.iter().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)).collect();
     match poll(&mut polled, poll_timeout(timeout)) {
@@ -19,14 +20,14 @@ pub fn readable(fds: &[BorrowedFd<'_>], timeout: Option<Duration>) -> io::Result
     }
 }
 
-/// Waits until `fd` is readable or broken, at most for `timeout`. Returns whether it is.
+/// Waits until `fd` is readable or broken, at most for `timeout`. Returns whether `fd` is readable or broken.
 pub fn is_readable(fd: &impl AsFd, timeout: Duration) -> io::Result<bool> {
     Ok(readable(&[fd.as_fd()], Some(timeout))? == [true])
 }
 
 /// Returns `timeout` in whole milliseconds for poll(2) and epoll_wait(2); `None` waits for ever.
 ///
-/// It is rounded up: a wait of less than a millisecond must not become a busy loop.
+/// The value is rounded up, so that a wait of less than a millisecond doesn't become a busy loop.
 #[must_use]
 pub fn poll_timeout(timeout: Option<Duration>) -> PollTimeout {
     timeout.map_or(PollTimeout::NONE, |timeout| {
