@@ -23,16 +23,17 @@ pub use facts::Facts;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Validity in days. Browsers refuse certificates that are valid for more than 398 days (CA/Browser Forum, section 6.3.2).
+/// Validity of a self-signed certificate in days. Browsers refuse certificates that are valid for more than 398 days
+/// (CA/Browser Forum, section 6.3.2).
 const VALID_DAYS: u32 = 397;
 
 /// First line of the files of [`SelfSigned::write`], by which [`is_ours`] recognizes them. PEM parsers ignore it (RFC 7468 §2).
 const OURS: &str = "Self-signed by palabre, for a start: browsers warn of it.\n";
 
-/// A certificate can't be made, read, written or used.
+/// Error: a certificate can't be made, read, written or used.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
-    /// A host is neither a DNS name in ASCII nor an IP address, or there is none.
+    /// A host is neither a DNS name in ASCII nor an IP address, or there is no host.
     #[error("unable to make a certificate for '{hosts}': {cause}")]
     Hosts {
         /// The hosts, separated by commas.
@@ -171,7 +172,7 @@ mod tests {
         assert_eq!(is_ours(&dir.path().join("other.pem")).unwrap(), None);
     }
 
-    /// Reads the certificate with another implementation.
+    /// Reads a self-signed certificate with openssl, which is another implementation.
     #[test]
     fn openssl_reads_names_addresses_and_usage() {
         let dir = tempfile::tempdir().unwrap();

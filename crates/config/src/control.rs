@@ -39,8 +39,8 @@ pub const MAX_LINE_BYTES: usize = 2 << 20;
 pub enum Request {
     /// Report the status. Answered by [`Response::Status`].
     Status,
-    /// Restart a program without ending a connection. Answered when the new one serves: by [`Response::Ok`] for a
-    /// listener, by [`Response::Restarted`] for a daemon; by [`Response::Refused`] if the old one goes on.
+    /// Restart a program without ending a connection. Answered when the new program serves: by [`Response::Ok`] for a
+    /// listener, by [`Response::Restarted`] for a daemon. Answered by [`Response::Refused`] if the old program goes on.
     Restart(Target),
     /// Stop a participant's listener and close the port until [`Self::Start`]. Answered by [`Response::Ok`] when the process has ended.
     Stop {
@@ -48,8 +48,8 @@ pub enum Request {
         #[serde(with = "text::name")]
         name: Name,
     },
-    /// Start a participant's listener that was stopped, is about to be restarted or was given up. Answered by [`Response::Ok`] when it
-    /// serves.
+    /// Start a participant's listener that was stopped, is about to be restarted or was given up. Answered by
+    /// [`Response::Ok`] when the listener serves.
     Start {
         /// The participant.
         #[serde(with = "text::name")]
@@ -63,10 +63,12 @@ pub enum Request {
     },
     /// Read the configuration again. Answered by [`Response::Reloaded`].
     Reload,
-    /// Write down that the participant's link, which can be used once, was used. Only the participant's listener may ask; the kernel
-    /// tells the process id. Answered by [`Response::Ok`] when it is on disk.
+    /// Record that a participant's single-use invitation link was used. Only the participant's listener may send this
+    /// request, which the supervisor checks by the process id from the kernel. Answered by [`Response::Ok`] when the
+    /// record is on disk.
     Enter(Entrance),
-    /// Start or end the recording of a room, or report its status. Answered by [`Response::Recording`] when it is done.
+    /// Start or end the recording of a room, or report its status. Answered by [`Response::Recording`] when the action
+    /// is done.
     Record {
         /// The room.
         #[serde(with = "text::name")]
@@ -93,11 +95,11 @@ pub enum Target {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RecordAction {
-    /// Start it.
+    /// Start the recording.
     Start,
-    /// End it.
+    /// End the recording.
     Stop,
-    /// Report its status.
+    /// Report the status of the recording.
     Status,
 }
 
@@ -105,25 +107,25 @@ pub enum RecordAction {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Response {
-    /// Done.
+    /// The request was carried out.
     Ok,
     /// The new program serves.
     Restarted {
-        /// In this process.
+        /// Process id of the new program.
         pid: u32,
     },
     /// The status.
     Status(Status),
-    /// The configuration was read; what has changed.
+    /// The configuration was read again, with these changes.
     Reloaded(Changes),
-    /// The status of a room's recording, or its last one.
+    /// The status of a room's present or last recording.
     Recording(Recording),
-    /// Not done, and nothing has changed.
+    /// The request was not carried out, and nothing has changed.
     Refused {
         /// `unable to VERB 'OBJECT': cause; what to do`.
         why: String,
     },
-    /// Not done, and something that ran may run no longer.
+    /// The request was not carried out, and a process that ran before may have ended.
     Failed {
         /// `unable to VERB 'OBJECT': cause; what to do`.
         why: String,
@@ -140,10 +142,10 @@ pub struct Status {
     pub supervisor: Option<Daemon>,
     /// The participants, in order of their names.
     pub participants: Vec<ParticipantStatus>,
-    /// The certificate in its file. Listeners may still serve the previous one.
+    /// The certificate that is now in the file. Listeners may still serve the previous certificate.
     #[serde(default)]
     pub certificate: Option<Certificate>,
-    /// The mixer's counters; none if it has written none.
+    /// The mixer's counters; `None` if the mixer has not written its counters.
     #[serde(default)]
     pub mixing: Option<Mixing>,
     /// The faults: one line for each invalid file, and for each alarm.
@@ -162,17 +164,17 @@ pub struct Daemon {
 /// The server's certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Certificate {
-    /// Path of its file.
+    /// Path of the certificate's file.
     pub path: String,
-    /// Whole days until it expires, negative if it has expired; none if it can't be read.
+    /// Whole days until the certificate expires, negative if it has expired; `None` if the certificate can't be read.
     pub days_left: Option<i64>,
     /// Time of expiry: `2026-12-31T18:00:00Z`.
     pub not_after: Option<String>,
-    /// It is self-signed, so browsers warn of it.
+    /// Whether the certificate is self-signed. Browsers warn of a self-signed certificate.
     pub self_signed: bool,
     /// The DNS names and IP addresses that it is valid for.
     pub names: Vec<String>,
-    /// Why listeners can't use it or its key. Listeners that run keep the previous one.
+    /// Why listeners can't use the certificate or its key. Running listeners keep the previous certificate.
     pub fault: Option<String>,
 }
 
@@ -185,24 +187,24 @@ pub struct ParticipantStatus {
     pub display: String,
     /// Room.
     pub room: String,
-    /// The open port, or the one in the file if none is open.
+    /// The open port; if no port is open, the port in the participant's file.
     pub port: u16,
     /// State of the listener.
     pub state: State,
-    /// Process id, if it runs.
+    /// Process id of the listener, if a listener runs.
     pub pid: Option<u32>,
-    /// Number of restarts after a death.
+    /// Number of times that the listener was restarted after it died.
     pub restarts: u64,
-    /// How the last process ended: `killed by signal 9`, `exit code 78`.
+    /// How the last process of the listener ended: `killed by signal 9`, `exit code 78`.
     pub last_exit: Option<String>,
     /// Time since the state began, in ms.
     pub since_ms: u64,
     /// The listener's last report, if it has sent one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub report: Option<ListenerReport>,
-    /// Why there is no listener.
+    /// Why the participant has no listener.
     pub note: Option<String>,
-    /// Whether the link was used, if it can be used once.
+    /// Use of the invitation link; `None` if the link can be used more than once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link: Option<LinkUse>,
 }
@@ -211,9 +213,9 @@ pub struct ParticipantStatus {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LinkUse {
-    /// Its button was not pressed yet.
+    /// The link was not used: the button on the link's page was not pressed yet.
     Unused,
-    /// It was used; only that browser is let in.
+    /// The link was used: only the browser that used the link is admitted.
     Used,
 }
 
@@ -233,9 +235,9 @@ pub struct Recording {
     pub room: String,
     /// State of the recorder.
     pub state: RecordingState,
-    /// Directory of its files; none without a recording.
+    /// Directory of the recording's files; `None` if there is no recording.
     pub directory: Option<String>,
-    /// Time since it began, in ms.
+    /// Time since the recording began, in ms.
     pub since_ms: u64,
     /// Number of restarts of the recorder after a death.
     pub restarts: u64,
@@ -249,11 +251,11 @@ pub struct Recording {
 pub enum RecordingState {
     /// No recorder runs.
     Off,
-    /// It is being started or restarted.
+    /// The recorder is being started or restarted.
     Starting,
-    /// It records.
+    /// The recorder records.
     On,
-    /// It has ended by itself, as on a full disk; `note` says why.
+    /// The recorder has ended by itself, for example because the disk is full; `note` contains the reason.
     Failed,
 }
 
@@ -261,19 +263,19 @@ pub enum RecordingState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
-    /// Its process is not ready yet.
+    /// The listener's process is not ready yet.
     Starting,
-    /// It serves, and the participant is away.
+    /// The listener serves, and the participant is away.
     Ready,
-    /// It serves, and the participant is present.
+    /// The listener serves, and the participant is present.
     Serving,
-    /// It is ending, and its port is closed.
+    /// The listener is ending, and its port is closed.
     Draining,
-    /// It died and will be restarted; connections wait in the socket.
+    /// The listener died and will be restarted; new connections wait in the listening socket.
     BackingOff,
-    /// It was given up; its port is closed.
+    /// The listener failed too often and is not restarted; its port is closed.
     Failed,
-    /// It was stopped by an operator; its port is closed.
+    /// The listener was stopped by an operator; its port is closed.
     Stopped,
 }
 
@@ -303,7 +305,7 @@ impl fmt::Display for State {
     }
 }
 
-/// What a reload has changed. Login names are in order.
+/// Changes by a reload. Login names are sorted.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Changes {
     /// New participants, and those whose listener had died or failed and is started again at once.
@@ -312,17 +314,17 @@ pub struct Changes {
     pub stopped: Vec<String>,
     /// Participants whose listener is replaced because their file or `palabre.toml` has changed.
     pub restarted: Vec<String>,
-    /// The certificate or its key has changed, and every listener was told to read it.
+    /// Whether the certificate or its key has changed. Then every listener was told to read both again.
     #[serde(default)]
     pub certificate: bool,
     /// The faults: one line for each invalid file, and for each alarm.
     pub errors: Vec<String>,
 }
 
-/// Why a request failed.
+/// Error: a request on the control socket failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
-    /// The socket is not served.
+    /// No process serves the control socket.
     #[error("unable to connect to '{}': {source}; is palabre-supervisor running?", path.display())]
     Connect {
         /// The socket.
@@ -330,24 +332,24 @@ pub enum ControlError {
         /// The system's error.
         source: io::Error,
     },
-    /// The other end uses another version of the protocol.
+    /// The program at the other end of the control socket uses another version of the protocol.
     #[error(
         "unable to talk to a program that speaks version {theirs}: this one speaks {VERSION}; use two of the same release"
     )]
     Version {
-        /// Version of the other end.
+        /// Protocol version of the other program.
         theirs: u32,
     },
-    /// The line is too long.
+    /// The line on the control socket is too long.
     #[error("unable to read a line of more than {MAX_LINE_BYTES} bytes")]
     TooLong,
-    /// The line is invalid.
+    /// The line on the control socket is invalid.
     #[error("unable to understand the other end: {0}")]
     Malformed(String),
-    /// The timeout has passed.
+    /// The other program did not answer before the timeout.
     #[error("unable to wait any longer for the other end: no answer within {} ms", .0.as_millis())]
     TimedOut(Duration),
-    /// The other end closed the connection too early.
+    /// The other program closed the connection before the end of a line.
     #[error("unable to read a whole line: the other end closed the connection")]
     Closed,
     /// Another error of the system.
@@ -414,7 +416,7 @@ pub fn write_response(stream: &UnixStream, response: &Response, timeout: Duratio
     write_line(stream, &answered, Deadline::within(timeout))
 }
 
-/// A deadline, and the timeout that it was made of, for the error message.
+/// A deadline. The timeout from which the deadline was computed is kept for the error message.
 #[derive(Clone, Copy)]
 struct Deadline {
     at: Instant,
@@ -426,7 +428,7 @@ impl Deadline {
         Self { at: Instant::now() + timeout, timeout }
     }
 
-    /// Returns the time left, never zero, which would be no timeout for a socket.
+    /// Returns the time left. The time is never zero, because zero means no timeout for a socket.
     fn left(self) -> Result<Duration, ControlError> {
         let left = self.at.saturating_duration_since(Instant::now());
         if left.is_zero() { Err(ControlError::TimedOut(self.timeout)) } else { Ok(left) }
@@ -461,7 +463,7 @@ fn write_line(mut stream: &UnixStream, message: &impl Serialize, deadline: Deadl
 
 fn read_line<T: DeserializeOwned>(stream: &UnixStream, deadline: Deadline) -> Result<T, ControlError> {
     let line = read_bytes(stream, deadline)?;
-    // The version first: the rest depends on it.
+    // The version is parsed first, because the format of the rest depends on the version.
     let malformed = |error: serde_json::Error| ControlError::Malformed(error.to_string());
     let Versioned { version } = serde_json::from_slice(&line).map_err(malformed)?;
     if version != VERSION {

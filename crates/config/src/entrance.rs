@@ -1,7 +1,7 @@
 //! The use of a single-use invitation link.
 //!
-//! It is state, not configuration: the supervisor stores it below `/var/lib`, and the participant's file doesn't change. A
-//! new link invalidates it.
+//! The use of a link is state, not configuration: the supervisor records the use below `/var/lib`, and the
+//! participant's file doesn't change. A new link makes the record invalid.
 
 use std::fmt;
 use std::fs::{self, DirBuilder};

@@ -4,8 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// A configuration file can't be used: `unable to use 'FILE', line 3: cause`. The file is invalid, or the system can't read
-/// or write it.
+/// Error: a configuration file can't be used, because the file is invalid or can't be read or written. The text is
+/// `unable to use 'FILE', line 3: cause`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
     path: PathBuf,

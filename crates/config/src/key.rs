@@ -20,7 +20,7 @@ const HASH_BYTES: usize = 32;
 #[derive(Clone, PartialEq, Eq)]
 pub struct Key(String);
 
-/// The text is not a key. The error doesn't show the text, which may be a mistyped key.
+/// Error: the text is not an access key. The error doesn't show the text, which may be a mistyped key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a key has 32 hexadecimal digits")]
 pub struct NotAKey;
@@ -61,7 +61,7 @@ impl fmt::Debug for Key {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyHash([u8; HASH_BYTES]);
 
-/// The text is not a hash of a key.
+/// Error: the text is not the hash of an access key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a key's hash has 64 hexadecimal digits (SHA-256)")]
 pub struct NotAHash;

@@ -11,7 +11,7 @@ use time::format_description::well_known::Rfc3339;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(OffsetDateTime);
 
-/// The text is not a point in time.
+/// Error: the text is not a point in time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("'{}' is not a time with a zone, such as 2026-12-31T18:00:00Z", .0.escape_default())]
 pub struct NotAMoment(String);

@@ -108,7 +108,7 @@ impl Participant {
     pub fn claimed_ports(dir: &Path) -> BTreeMap<u16, Name> {
         let (names, _) = names(&dir.join(PARTICIPANTS_DIR));
         let claim = |name: Name| Some((claimed_port(&file::read(&Self::path(dir, &name)).ok()?)?, name));
-        // If several files have the same port, the first in the order of names keeps it.
+        // If several files contain the same port, the first participant in the order of names keeps the port.
         names.into_iter().rev().filter_map(claim).collect()
     }
 
@@ -206,7 +206,7 @@ fn default_room() -> Name {
     "main".parse().expect("main is a name")
 }
 
-/// The structure of the file.
+/// The TOML structure of a participant's file.
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct Written {

@@ -34,7 +34,7 @@ pub struct Server {
     pub levelling: bool,
     /// `stream.chunk-ms`: length of a chunk of the injected stream in ms, default 40.
     pub chunk_ms: u64,
-    /// `limits`.
+    /// `limits`: limits of each listener.
     pub limits: Limits,
 }
 
@@ -98,7 +98,7 @@ impl Server {
     }
 }
 
-/// The structure of the file.
+/// The TOML structure of `palabre.toml`.
 #[derive(Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 struct Written {

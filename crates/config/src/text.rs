@@ -68,7 +68,7 @@ pub(crate) fn count<'de, D: Deserializer<'de>>(from: D) -> Result<usize, D::Erro
     Err(D::Error::custom(format!("{count} is not {LIMITS}")))
 }
 
-/// Parses an integer. The error contains the value and `what` is expected.
+/// Parses an integer. The error contains the value, and `what` as the description of the allowed values.
 fn integer<'de, D: Deserializer<'de>, T: TryFrom<i64>>(from: D, what: &str) -> Result<T, D::Error> {
     let value = Value::deserialize(from)?;
     let number = value.as_integer().and_then(|number| T::try_from(number).ok());
@@ -85,7 +85,7 @@ pub(crate) fn host<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Erro
     Err(D::Error::custom("a host must be a DNS name (in ASCII) or an IP address, without port or brackets"))
 }
 
-/// For [`Name`], whose crate doesn't use serde.
+/// Reads and writes a [`Name`] for serde's `with`, since the crate of [`Name`] doesn't use serde.
 pub(crate) mod name {
     use super::{Deserializer, Name, Serializer};
 
@@ -98,7 +98,7 @@ pub(crate) mod name {
     }
 }
 
-/// For a [`Moment`], written as TOML's datetime type or as a string.
+/// Reads and writes a [`Moment`] for serde's `with`. A file contains TOML's datetime type or a string.
 pub(crate) mod moment {
     use super::{Deserialize, Deserializer, Error, Moment, Serializer, Value};
     use serde::Serialize;

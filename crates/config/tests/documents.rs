@@ -17,7 +17,7 @@ fn manual() -> String {
     include_str!("../../../docs/man/palabre.toml.5").replace("\\-", "-").replace("\\(dq", "\"")
 }
 
-/// The configuration directory of the document.
+/// The configuration directory in the examples of `docs/operations.md`.
 const CONFIG: &str = "/etc/palabre";
 
 /// Returns the content of the fenced block with this tag.

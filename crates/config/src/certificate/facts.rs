@@ -26,7 +26,7 @@ pub struct Facts {
     pub not_before: Moment,
     /// End of validity.
     pub not_after: Moment,
-    /// Whether it is self-signed: its issuer is its subject.
+    /// Whether the certificate is self-signed: its issuer is its subject.
     pub self_signed: bool,
     /// DNS names (lower case, with wildcards such as `*.example.org`) and IP addresses.
     pub names: Vec<String>,
@@ -40,7 +40,7 @@ impl Facts {
         Self::parse(&read(path)?).map_err(malformed)
     }
 
-    /// Parses PEM. The error is the cause.
+    /// Parses the certificate in a PEM text. Returns the cause if the text or the certificate is invalid.
     fn parse(pem: &[u8]) -> Result<Self, String> {
         let blocks = Pem::iter_from_buffer(pem).map_while(Result::ok);
         let block = blocks.into_iter().find(|block| block.label == "CERTIFICATE");

@@ -18,14 +18,14 @@ pub struct Mixing {
     pub participants: Vec<MixedParticipant>,
 }
 
-/// Losses of one participant that the mixer sees.
+/// The mixer's counters for one participant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MixedParticipant {
     /// Room.
     pub room: String,
     /// Login name.
     pub name: String,
-    /// Frames of 20 ms for which the listener was too slow.
+    /// Number of frames of 20 ms that were lost because the listener read them too slowly.
     pub lost_frames: u64,
     /// Number of underruns of the participant's jitter buffer.
     pub underruns: u64,

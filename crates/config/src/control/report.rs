@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 /// Maximum length of an encoded report, in bytes.
 pub const MAX_REPORT_BYTES: usize = 1024;
 
-/// Why a text is not a report.
+/// Error: a text is not a listener's report.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
     /// The text is too long.
@@ -39,9 +39,9 @@ pub struct ListenerReport {
     /// The listener could not use the certificate that it was told to read, and keeps the previous one.
     #[serde(skip_serializing_if = "is_false")]
     pub certificate_refused: bool,
-    /// What went through the listener's sockets.
+    /// Counters of the listener's network traffic.
     pub traffic: Traffic,
-    /// What the page reported last.
+    /// The last report of the participant's page.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub page: Option<PageReport>,
 }
@@ -50,14 +50,14 @@ pub struct ListenerReport {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Speaking {
-    /// Not at all.
+    /// The participant sends no sound.
     #[default]
     No,
-    /// Over a WebSocket.
+    /// The participant sends sound over a WebSocket.
     Ws,
-    /// By one POST for each chunk.
+    /// The participant sends sound by one POST for each chunk.
     Queue,
-    /// By one POST without an end, as programs do.
+    /// The participant sends sound by one POST without an end, as programs do.
     Post,
 }
 
@@ -77,10 +77,10 @@ pub struct Traffic {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PageReport {
-    /// Time from a chunk's arrival to the sound card.
+    /// Time from a chunk's arrival to its output by the sound card.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delay_ms: Option<u64>,
-    /// How often the player ran dry.
+    /// Number of underruns of the page's player.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub underruns: Option<u64>,
     /// Chunks that never arrived.
@@ -118,8 +118,8 @@ impl ListenerReport {
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// Parses what [`Self::encode`] has made, or the words of a listener of an earlier release (`streams=1 speaking=ws hand`), which
-    /// runs until it is replaced after the supervisor's upgrade.
+    /// Parses the output of [`Self::encode`], or the report of a listener of an earlier release (`streams=1 speaking=ws
+    /// hand`). Such a listener runs until it is replaced after the supervisor's upgrade.
     ///
     /// # Errors
     /// [`ReportError`].
@@ -133,7 +133,8 @@ impl ListenerReport {
         }
     }
 
-    /// Reads presence from an earlier release's words, and nothing else.
+    /// Parses the report of an earlier release. Reads the streams, the raised hand, the microphone and the refused
+    /// certificate, and ignores the counters.
     fn from_words(text: &str) -> Option<Self> {
         let streams = text.split(' ').next()?.strip_prefix("streams=")?.parse().ok()?;
         let has = |wanted| text.split(' ').any(|word| word == wanted);
@@ -172,7 +173,7 @@ impl fmt::Display for Speaking {
     }
 }
 
-/// [`MicState`] in JSON.
+/// The JSON form of [`MicState`].
 #[derive(Serialize, Deserialize)]
 #[serde(remote = "MicState", rename_all = "kebab-case")]
 enum Microphone {

@@ -106,7 +106,7 @@ fn error_without_a_supervisor_says_what_to_do() {
 proptest! {
     #[test]
     fn any_line_is_a_request_or_an_error(line in proptest::collection::vec(any::<u8>(), 0..200)) {
-        // It must return.
+        // `received` must return, without a panic, for any line.
         let _ = received(&line);
     }
 }

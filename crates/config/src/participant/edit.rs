@@ -77,7 +77,7 @@ fn apply(document: &mut DocumentMut, edit: &Edit) {
         Edit::DisplayName(name) => set(document, "display-name", name.as_str().into()),
         Edit::Room(room) => set(document, "room", room.as_str().into()),
         Edit::KeySha256(hash) => set(document, "key-sha256", hash.to_string().into()),
-        // The shortest text: -6.1, not -6.099999904632568.
+        // The gain is written as the shortest text: -6.1, not -6.099999904632568.
         Edit::GainDb(db) => set(document, "gain-db", db.to_string().parse().unwrap_or(f64::from(*db)).into()),
         Edit::Muted(muted) => flag(document, "muted", *muted),
         Edit::KeyOnce(once) => flag(document, "key-once", *once),

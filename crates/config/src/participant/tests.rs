@@ -170,7 +170,7 @@ fn an_invalid_hash_is_refused() {
     }
 }
 
-/// Lines with known fields (except the key) and any values, and lines of anything.
+/// Pattern for test lines: known fields (except the key) with any values, or lines of any characters.
 const ANY_LINE: &str = "(port|room|display-name|gain-db|muted|join-muted) = \
                         (0|9001|-1|nan|true|\"\"|\"main\"|\"\\PC{0,8}\"|\\[\\]|\\{\\})|\\PC{0,12}";
 
