@@ -113,7 +113,8 @@ impl RoomDir {
         write_lines(&self.path.join("names"), members)
     }
 
-    /// Returns who is talking and how loud; without a file `levels`, nothing. Invalid lines are ignored.
+    /// Returns the lines of the file `levels`: who is talking and how loud. Returns no lines if there is no such file.
+    /// Invalid lines are ignored.
     ///
     /// # Errors
     /// The file can't be read.
@@ -143,13 +144,13 @@ impl ParticipantDir {
         &self.path
     }
 
-    /// Returns the path of the pipe with what the participant says.
+    /// Returns the path of the pipe `mic`, which carries the sound that the participant sends.
     #[must_use]
     pub fn mic(&self) -> PathBuf {
         self.path.join("mic")
     }
 
-    /// Returns the path of the pipe with what the participant hears.
+    /// Returns the path of the pipe `ear`, which carries the sound that the participant hears.
     #[must_use]
     pub fn ear(&self) -> PathBuf {
         self.path.join("ear")
@@ -174,7 +175,7 @@ impl ParticipantDir {
     /// Removes the directory and its content, if it exists.
     ///
     /// # Errors
-    /// It can't be removed.
+    /// The directory can't be removed.
     pub fn remove(&self) -> Result<(), RoomError> {
         match std::fs::remove_dir_all(&self.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(RoomError::io("remove", &self.path)(error)),
@@ -198,7 +199,8 @@ impl ParticipantDir {
         write_line(&self.path.join("gain"), gain)
     }
 
-    /// Returns whether this participant is levelled; `None` without a file `levelling`, which means as the room.
+    /// Returns whether this participant is levelled; `None` without a file `levelling`: then the room's setting
+    /// applies.
     ///
     /// # Errors
     /// The file can't be read, or is invalid.
@@ -214,7 +216,8 @@ impl ParticipantDir {
         write_line(&self.path.join("levelling"), levelling)
     }
 
-    /// Returns the names of those whom this participant doesn't hear; without a file `without`, none.
+    /// Returns the names of the participants whom this participant doesn't hear. Returns no names if there is no file
+    /// `without`.
     ///
     /// # Errors
     /// The file can't be read, or has an invalid line.
@@ -269,7 +272,7 @@ fn create_pipe(path: &Path) -> Result<(), RoomError> {
     }
 }
 
-/// The mixer reads and writes regular files too.
+/// Fails if the file at `path` is neither a pipe nor a regular file. The mixer reads and writes regular files too.
 fn check_pipe(path: &Path) -> Result<(), RoomError> {
     let kind = std::fs::symlink_metadata(path).map_err(RoomError::io("examine", path))?.file_type();
     if kind.is_fifo() {

@@ -3,14 +3,14 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// A file of the room directory can't be read or written, or is invalid.
+/// Error: a file of the room directory can't be read or written, or is invalid.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RoomError {
     /// A system call failed.
     #[error("unable to {verb} '{}': {source}", path.display())]
     Io {
-        /// What failed: `read`, `create` …
+        /// The operation that failed, as a verb: `read`, `create` …
         verb: &'static str,
         /// The file or directory.
         path: PathBuf,
@@ -22,7 +22,7 @@ pub enum RoomError {
     Content {
         /// The file.
         path: PathBuf,
-        /// What is wrong, and what is allowed.
+        /// The reason why the content is invalid, and the allowed content.
         why: String,
     },
 }
@@ -38,7 +38,7 @@ impl RoomError {
     }
 }
 
-/// A pipe or file can't be opened.
+/// Error: a pipe or file can't be opened.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {

@@ -1,6 +1,7 @@
-//! Which file is at a path, and how a regular file in the place of a pipe is opened.
+//! Identifies the file at a path, and opens a regular file that is in the place of a pipe.
 //!
-//! Every member of the group may put anything there, so symbolic links are not followed and opening never blocks.
+//! Every member of the group may create any file in a room's directory, so symbolic links are not followed and opening
+//! never blocks.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
@@ -25,7 +26,7 @@ impl FileId {
     }
 }
 
-/// Returns the identity of the file at `path`, of a symbolic link itself.
+/// Returns the identity of the file at `path`. A symbolic link is not followed: it has its own identity.
 ///
 /// # Errors
 /// The error of lstat(2).
@@ -33,7 +34,7 @@ pub fn file_id(path: &Path) -> io::Result<FileId> {
     Ok(FileId::of(&std::fs::symlink_metadata(path)?))
 }
 
-/// Type of a file in the place of a pipe.
+/// Type of the file at the path of a pipe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileKind {
     /// A FIFO.
@@ -44,7 +45,8 @@ pub enum FileKind {
     Other,
 }
 
-/// Returns type and identity of the file at `path`, of a symbolic link itself, or `None` if there is none.
+/// Returns the type and the identity of the file at `path`, or `None` if there is no file. A symbolic link is not
+/// followed.
 #[must_use]
 pub fn lookup(path: &Path) -> Option<(FileKind, FileId)> {
     let metadata = std::fs::symlink_metadata(path).ok()?;

@@ -12,7 +12,7 @@ pub const PIPE_MS: u64 = 400;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Rate(u32);
 
-/// A number or line that is not a valid format.
+/// Error: the number or line is not a valid format of a room.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("'{}' is not a room's format; allowed are 's16le 16000 1', 's16le 24000 1' and 's16le 48000 1'", .0.escape_default())]
 pub struct FormatError(String);

@@ -12,7 +12,7 @@ pub enum Gain {
     Mute,
 }
 
-/// A text that is not a gain.
+/// Error: the text is not a valid gain.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("'{}' is not a gain; allowed are decibels from -60 to 20, or 'mute'", .0.escape_default())]
 pub struct GainError(String);

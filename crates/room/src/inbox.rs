@@ -51,14 +51,14 @@ pub struct Inbox {
 }
 
 impl Inbox {
-    /// Creates the socket, or replaces the present one, which receives no more messages.
+    /// Creates the socket. An existing socket is replaced, and receives no more messages.
     ///
     /// # Errors
     /// The socket can't be created. Its path has at most 107 bytes.
     pub fn bind(participant: &ParticipantDir) -> Result<Self, RoomError> {
         let path = participant.inbox();
         let new = temporary(&path);
-        // A killed process may have left it behind.
+        // A killed process may have left a file with this name.
         let _ = std::fs::remove_file(&new);
         let bound = UnixDatagram::bind(&new).and_then(|socket| {
             socket.set_nonblocking(true)?;
@@ -101,7 +101,8 @@ impl RoomDir {
         let socket = UnixDatagram::unbound().and_then(|socket| socket.set_nonblocking(true).map(|()| socket));
         let socket = socket.map_err(RoomError::io("write into", self.path()))?;
         let datagram = format!("{}\t{}", message.from, message.text);
-        // An inbox that is missing, not read or full misses the message. A symbolic link could lead to another program's socket.
+        // An inbox that is missing, not read or full doesn't receive the message. A symbolic link could lead to another
+        // program's socket.
         let receives = |name: &Name| {
             let inbox = self.participant(name).inbox();
             let is_socket = std::fs::symlink_metadata(&inbox).is_ok_and(|file| file.file_type().is_socket());
@@ -159,7 +160,7 @@ mod tests {
         let (_dir, room) = room(&["alice", "bob"]);
         let _idle = Inbox::bind(&room.participant(&name("alice"))).unwrap();
         let bob = Inbox::bind(&room.participant(&name("bob"))).unwrap();
-        // More than the maximum length of a queue (unix(7)).
+        // 2000 messages are more than the queue of a Unix socket can hold (unix(7)).
         for _ in 0..2000 {
             assert!(room.tell(&Message::new(name("bob"), "x").unwrap()).unwrap() >= 1);
             assert_eq!(bob.receive(9).0, 1);

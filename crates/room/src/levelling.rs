@@ -12,7 +12,7 @@ pub enum Levelling {
     Off,
 }
 
-/// A text that is neither `on` nor `off`.
+/// Error: the text is neither `on` nor `off`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("'{}' is not a levelling; allowed are 'on' and 'off'", .0.escape_default())]
 pub struct LevellingError(String);

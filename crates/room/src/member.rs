@@ -8,12 +8,12 @@ use crate::{Name, display_name_is_valid};
 /// State of a member's microphone, as the member's page shows it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MicState {
-    /// On, or not reported.
+    /// The microphone is on, or its state was not reported.
     #[default]
     Open,
-    /// Muted by the member.
+    /// The member has muted the microphone.
     Muted,
-    /// There is none: the member only listens.
+    /// The member has no microphone, and only listens.
     None,
 }
 
@@ -28,7 +28,7 @@ pub struct Member {
     pub here: bool,
     /// Whether the hand is raised.
     pub hand: bool,
-    /// The microphone.
+    /// State of the microphone.
     pub voice: MicState,
 }
 

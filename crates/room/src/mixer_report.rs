@@ -19,11 +19,11 @@ pub const LATE_US: [u64; 7] = [250, 500, 1_000, 2_500, 5_000, 10_000, 20_000];
 /// The mixer's counters since it started.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MixerReport {
-    /// Ticks of 20 ms.
+    /// Number of ticks of 20 ms in which sound was mixed.
     pub ticks: u64,
-    /// Ticks that were skipped because the process was not scheduled in time.
+    /// Number of ticks that were skipped because the process was not scheduled in time.
     pub skipped: u64,
-    /// Ticks by lateness: up to each of [`LATE_US`], and later.
+    /// Number of ticks in each lateness class: one class for each upper bound in [`LATE_US`], and one for later ticks.
     pub late: [u64; LATE_US.len() + 1],
     /// Sum of the lateness of all ticks, in µs.
     pub late_us: u64,
@@ -42,7 +42,7 @@ pub struct ParticipantCounters {
     pub lost_frames: u64,
     /// Number of underruns of the jitter buffer.
     pub underruns: u64,
-    /// Duration of talk in ms.
+    /// Time for which the participant has talked, in ms.
     pub talked_ms: u64,
 }
 

@@ -13,7 +13,7 @@ const MAX_DISPLAY_CHARS: usize = 64;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(Box<str>);
 
-/// A text that is not a name.
+/// Error: the text is not a valid name of a participant or room.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("'{}' is not a name: 1 to 32 of a-z, 0-9, '_' and '-', beginning with a letter or a digit", .0.escape_default())]
 pub struct NameError(String);

@@ -1,4 +1,5 @@
-//! The file `presence` of a participant: what their page shows of them, kept by their listener for the next process.
+//! The file `presence` of a participant: the raised hand and the microphone's state. The participant's listener writes
+//! the file, and the next listener process reads it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,12 +10,12 @@ use crate::{MicState, ParticipantDir, RoomError};
 /// Maximum length of the file, in bytes.
 const MAX_BYTES: u64 = 64;
 
-/// What a participant's page shows of them.
+/// The raised hand and the microphone's state of a participant, as the participant's page shows them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Presence {
-    /// Whether they have raised a hand.
+    /// Whether the participant has raised a hand.
     pub hand: bool,
-    /// Their microphone.
+    /// State of the participant's microphone.
     pub voice: MicState,
 }
 
@@ -50,7 +51,7 @@ impl FromStr for Presence {
 }
 
 impl ParticipantDir {
-    /// Reads the file `presence`; the default if there is none.
+    /// Reads the file `presence`. Returns the default if there is no such file.
     ///
     /// # Errors
     /// The file can't be read or is invalid.
@@ -63,7 +64,7 @@ impl ParticipantDir {
     /// Writes the file `presence`, or removes it for the default.
     ///
     /// # Errors
-    /// What the file system says.
+    /// The file can't be written or removed.
     pub fn set_presence(&self, presence: Presence) -> Result<(), RoomError> {
         let is_default = presence == Presence::default();
         write_or_remove(&self.path().join("presence"), (!is_default).then(|| format!("{presence}\n")))

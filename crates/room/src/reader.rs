@@ -27,26 +27,26 @@ const DISCARD_READS: usize = 32;
 /// What happens to sound that is in the pipe when it is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// It is discarded.
+    /// The old sound is discarded.
     Discard,
-    /// It is kept.
+    /// The old sound is kept.
     Keep,
 }
 
-/// A pipe that is open for reading and locked until this is dropped.
+/// A pipe that is open for reading and locked. Dropping the `PipeReader` releases the lock.
 #[derive(Debug)]
 pub struct PipeReader {
     file: Flock<File>,
     id: FileId,
     /// The first byte of a sample whose second byte has not been read.
     half: Option<u8>,
-    /// Since when there was such a byte each time that the pipe was empty.
+    /// Time since which half a sample was left over each time that the pipe was empty.
     odd_since: Option<Instant>,
     stray_bytes: u64,
     size_refused: bool,
 }
 
-/// A pipe that is open but locked by its present reader. While this exists, the pipe keeps its content.
+/// A pipe that is open, but locked by its present reader. While the `Successor` exists, the pipe keeps its content.
 #[derive(Debug)]
 pub struct Successor {
     file: File,
@@ -87,8 +87,9 @@ impl PipeReader {
 
     /// Appends at most `max_samples` from the pipe to `out` and returns their number, which is 0 if the pipe is empty.
     ///
-    /// If half a sample is left over each time that the pipe is empty, for 100 ms, a writer has written a stray byte. It is
-    /// discarded, so that the following samples are decoded correctly. Call this again at [`PipeReader::stray_deadline`].
+    /// If half a sample is left over each time that the pipe is empty, for 100 ms, a writer has written a stray byte.
+    /// The stray byte is discarded, so that the following samples are decoded correctly. Call this again at
+    /// [`PipeReader::stray_deadline`].
     ///
     /// # Errors
     /// The error of read(2), except `EAGAIN` and `EINTR`.
@@ -117,7 +118,7 @@ impl PipeReader {
         Ok(out.len() - before)
     }
 
-    /// Returns when half a sample that waits, if there is one, is discarded.
+    /// Returns the time at which the waiting half of a sample will be discarded; `None` if no half sample is waiting.
     #[must_use]
     pub fn stray_deadline(&self) -> Option<Instant> {
         self.odd_since.map(|since| since + Duration::from_millis(STRAY_MS))
@@ -129,7 +130,8 @@ impl PipeReader {
         self.stray_bytes
     }
 
-    /// Returns whether the pipe's size could not be set (`fs.pipe-user-pages-soft`), so that it holds more or less sound.
+    /// Returns whether the pipe's size could not be set (`fs.pipe-user-pages-soft`), so that the pipe holds more or
+    /// less than 400 ms of sound.
     #[must_use]
     pub fn size_refused(&self) -> bool {
         self.size_refused
@@ -185,8 +187,9 @@ impl Successor {
                 Ok(PipeReader { file, id, half: None, odd_since: None, stray_bytes: 0, size_refused })
             }
             Err((file, Errno::EWOULDBLOCK)) => {
-                // The request is a lock of another kind (fcntl(2), open file description locks). It blocks no other process and
-                // is seen by `PipeReader::is_awaited`. Without it the previous reader leaves at its own deadline.
+                // The request is a lock of another kind (fcntl(2), open file description locks). It blocks no other
+                // process and is seen by `PipeReader::is_awaited`. Without the request, the previous reader leaves at
+                // its own deadline.
                 let _ = fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_pipe(F_RDLCK)));
                 let taken = OpenError::Taken(path.clone());
                 Err((Self { file, id, path, format }, taken))
@@ -205,7 +208,8 @@ impl AsFd for PipeReader {
     }
 }
 
-/// Opens a FIFO without blocking. Another file is not opened, since opening and closing it is an event for inotify(7).
+/// Opens a FIFO without blocking. A file of another type is not opened, since opening and closing a file causes
+/// inotify(7) events.
 pub(crate) fn open_pipe(path: &Path, options: &mut OpenOptions) -> Result<File, OpenError> {
     if matches!(lookup(path), Some((FileKind::Regular | FileKind::Other, _))) {
         return Err(OpenError::NotAPipe(path.to_owned()));

@@ -37,7 +37,7 @@ pub struct RecordedFrame {
     pub frame: Vec<i16>,
 }
 
-/// The writing end, for the mixer.
+/// The writing end of a room's pipe `recording`, for the mixer.
 #[derive(Debug)]
 pub struct RecordingWriter {
     file: File,
@@ -73,7 +73,7 @@ impl RecordingWriter {
     }
 }
 
-/// The reading end, for the recorder. The pipe is removed when this is dropped.
+/// The reading end of a room's pipe `recording`, for the recorder. Dropping the `RecordingReader` removes the pipe.
 #[derive(Debug)]
 pub struct RecordingReader {
     file: Flock<File>,
@@ -83,7 +83,7 @@ pub struct RecordingReader {
 }
 
 impl RecordingReader {
-    /// Creates the pipe at `path`, in place of one that a killed recorder left behind.
+    /// Creates the pipe at `path`. Replaces a pipe that a killed recorder left behind.
     ///
     /// # Errors
     /// Another process reads the present pipe ([`RoomError::Content`]), or a system call failed.
@@ -101,9 +101,9 @@ impl RecordingReader {
         let file = open_pipe(&new, OpenOptions::new().read(true).write(true));
         let file = file.map_err(|error| RoomError::content(path, error.to_string()))?;
         let file = locked(file).map_err(create())?;
-        // A smaller pipe loses frames earlier.
+        // If the size can't be set, the pipe is smaller and loses frames earlier.
         let _ = fcntl(file.as_fd(), FcntlArg::F_SETPIPE_SZ(PIPE_BYTES));
-        // The mixer opens the pipe when it gets this name, and finds a reader then.
+        // The mixer opens the pipe as soon as the pipe has the name `path`. At that time the pipe already has a reader.
         std::fs::rename(&new, path).map_err(create())?;
         Ok(Self { file, path: path.to_owned(), format, bytes: Vec::new() })
     }
@@ -143,7 +143,7 @@ fn locked(file: File) -> io::Result<Flock<File>> {
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| errno.into())
 }
 
-/// Returns `None` if the name is invalid.
+/// Parses one record. Returns `None` if the talker's name is invalid.
 fn parse(record: &[u8]) -> Option<RecordedFrame> {
     let (time, rest) = record.split_first_chunk::<TIME_BYTES>()?;
     let (name, samples) = rest.split_first_chunk::<NAME_BYTES>()?;

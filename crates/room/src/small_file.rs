@@ -1,7 +1,7 @@
 //! Small text files that are read with a maximum size and replaced as a whole.
 //!
-//! Every member of the group may put anything into the directories, so symbolic links are not followed, nothing blocks, and only
-//! regular files are read.
+//! Every member of the group may create any file in the directories, so symbolic links are not followed, nothing
+//! blocks, and only regular files are read.
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
@@ -20,7 +20,7 @@ pub(crate) const FILE_MODE: u32 = 0o660;
 /// Minimum space that is reserved for a file, so that it can be overwritten when the file system is full.
 const RESERVED_BYTES: usize = 4096;
 
-/// Returns the content of a regular file, or `None` if there is none.
+/// Returns the content of a regular file, or `None` if there is no file at `path`.
 pub(crate) fn read(path: &Path, max_bytes: u64) -> Result<Option<String>, RoomError> {
     let read = RoomError::io("read", path);
     let file = match OpenOptions::new().read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK).open(path) {
@@ -77,7 +77,8 @@ pub fn replace_file(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     })
 }
 
-/// Sets the mode of the file at `path`, unless it has it already: it may belong to another user. Symbolic links are not followed.
+/// Sets the mode of the file at `path`, unless the file already has this mode, since the file may belong to another
+/// user. Symbolic links are not followed.
 pub(crate) fn set_mode(path: &Path, mode: u32) -> Result<(), RoomError> {
     let examine = RoomError::io("examine", path);
     if std::fs::symlink_metadata(path).map_err(examine)?.permissions().mode() & 0o7777 == mode {
@@ -105,7 +106,7 @@ fn replace_with(path: &Path, mode: u32, write: impl FnOnce(&mut File) -> io::Res
     replaced
 }
 
-/// Creates a file in the place of one that a killed process left behind.
+/// Creates a new file. Replaces a file that a killed process left behind.
 fn create(path: &Path, mode: u32) -> io::Result<File> {
     let open = || OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
     let file = match open() {
@@ -128,7 +129,7 @@ fn reserve(file: &File, bytes: usize) -> io::Result<()> {
     }
 }
 
-/// Overwrites a file within the space that it has.
+/// Overwrites a file within the disk space that the file already has.
 fn overwrite(path: &Path, content: &[u8]) -> io::Result<()> {
     let file = OpenOptions::new().write(true).custom_flags(O_NOFOLLOW | O_NONBLOCK).open(path)?;
     let metadata = file.metadata()?;

@@ -38,14 +38,14 @@ impl PipeWriter {
     /// [`OpenError::NoReader`], [`OpenError::Missing`], [`OpenError::NotAPipe`], or [`OpenError::Io`].
     pub fn open(path: &Path, format: Format) -> Result<Self, OpenError> {
         let file = open_pipe(path, OpenOptions::new().write(true))?;
-        // If the size can't be set, the pipe holds more or less sound.
+        // If the size can't be set, the pipe holds more or less than 400 ms of sound.
         let _ = set_size(file.as_fd(), format);
         let metadata = file.metadata().map_err(|error| OpenError::io(path, error))?;
         Ok(Self { file, id: FileId::of(&metadata), bytes: Vec::new() })
     }
 
-    /// Writes samples without blocking. Up to 2048 samples are written atomically. More are written in chunks of that size, up to
-    /// the first chunk that is refused.
+    /// Writes samples without blocking. Up to 2048 samples are written atomically. More are written in chunks of that
+    /// size, up to the first chunk that doesn't fit into the pipe.
     pub fn write(&mut self, samples: &[i16]) -> Wrote {
         for chunk in samples.chunks(PIPE_BUF / 2) {
             self.bytes.clear();

@@ -1,11 +1,11 @@
-//! The examples of `docs/room-directory.md` are what this crate writes and reads.
+//! Checks that this crate writes and reads the examples of `docs/room-directory.md`.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use palabre_room::{Format, Inbox, MixerReport, PipeReader, PipeWriter, RecordingReader, RoomDir, Start, Talk, Wrote};
 
 const DOCUMENT: &str = include_str!("../../../docs/room-directory.md");
 
-/// The content of the fenced block with this tag.
+/// Returns the content of the fenced block with the tag `tag`.
 fn example(tag: &str) -> &'static str {
     let (_, rest) = DOCUMENT.split_once(&format!("```{tag}")).unwrap_or_else(|| panic!("no example '{tag}'"));
     rest.split_once('\n').unwrap().1.split_once("```").unwrap().0
@@ -123,7 +123,7 @@ fn the_example_of_a_recording_is_a_frame_of_alice() {
     assert_eq!((&takes[0].frame[..4], takes[0].frame.len()), (&[1, -2, 256, 0][..], 480));
 }
 
-/// The samples are the tag's numbers, the bytes the block's.
+/// Returns the samples from the numbers in the block's tag, and the bytes from the content of the block.
 fn example_of_samples() -> (Vec<i16>, Vec<u8>) {
     let (_, rest) = DOCUMENT.split_once("```hex pcm ").unwrap();
     let (numbers, _) = rest.split_once('\n').unwrap();
