@@ -334,23 +334,23 @@ pub enum ControlError {
     },
     /// The program at the other end of the control socket uses another version of the protocol.
     #[error(
-        "unable to talk to a program that speaks version {theirs}: this one speaks {VERSION}; use two of the same release"
+        "unable to use the control socket: the other program speaks version {theirs}, this program {VERSION}; use one release"
     )]
     Version {
         /// Protocol version of the other program.
         theirs: u32,
     },
     /// The line on the control socket is too long.
-    #[error("unable to read a line of more than {MAX_LINE_BYTES} bytes")]
+    #[error("unable to read a line of more than {MAX_LINE_BYTES} bytes from the control socket")]
     TooLong,
     /// The line on the control socket is invalid.
-    #[error("unable to understand the other end: {0}")]
+    #[error("unable to parse a line from the control socket: {0}")]
     Malformed(String),
     /// The other program did not answer before the timeout.
-    #[error("unable to wait any longer for the other end: no answer within {} ms", .0.as_millis())]
+    #[error("unable to use the control socket: the other program did not answer within {} ms", .0.as_millis())]
     TimedOut(Duration),
     /// The other program closed the connection before the end of a line.
-    #[error("unable to read a whole line: the other end closed the connection")]
+    #[error("unable to read a whole line from the control socket: the other program closed the connection")]
     Closed,
     /// Another error of the system.
     #[error("unable to use the control socket: {0}")]

@@ -22,7 +22,7 @@ pub struct Key(String);
 
 /// Error: the text is not an access key. The error doesn't show the text, which may be a mistyped key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a key has 32 hexadecimal digits")]
+#[error("the text is not an access key; an access key has 32 hexadecimal digits")]
 pub struct NotAKey;
 
 impl Key {
@@ -63,7 +63,7 @@ pub struct KeyHash([u8; HASH_BYTES]);
 
 /// Error: the text is not the hash of an access key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a key's hash has 64 hexadecimal digits (SHA-256)")]
+#[error("the text is not the hash of an access key; a hash has 64 hexadecimal digits (SHA-256)")]
 pub struct NotAHash;
 
 impl KeyHash {

@@ -203,7 +203,7 @@ fn claimed_port(text: &str) -> Option<u16> {
 
 #[expect(clippy::expect_used, reason = "`main` is a valid name, as a test shows")]
 fn default_room() -> Name {
-    "main".parse().expect("main is a name")
+    "main".parse().expect("'main' is a valid name")
 }
 
 /// The TOML structure of a participant's file.

@@ -71,7 +71,7 @@ pub fn watchdog_every() -> Option<Duration> {
 pub fn store(name: &str, socket: &impl AsFd) {
     let states = [NotifyState::FdStore, NotifyState::FdName(name), NotifyState::Custom("FDPOLL=0")];
     if let Err(error) = sd_notify::notify_with_fds(&states, &[socket.as_fd()]) {
-        log::debug!("unable to notify: {error}");
+        log::debug!("unable to store a socket in the service manager: {error}");
     }
 }
 
@@ -82,7 +82,7 @@ pub fn unstore(name: &str) {
 
 fn send(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        log::debug!("unable to notify: {error}");
+        log::debug!("unable to notify the service manager: {error}");
     }
 }
 

@@ -15,13 +15,13 @@ use nix::unistd::{Pid, getppid};
 #[derive(Debug, thiserror::Error)]
 pub enum ParentError {
     /// The parent ended before the death signal was set. This process should end too.
-    #[error("unable to stay: the parent process {expected} is gone")]
+    #[error("unable to run without the parent: process {expected} has ended")]
     Gone {
         /// The process id of the parent.
         expected: u32,
     },
     /// prctl(2) failed.
-    #[error("unable to ask for the parent's death signal: {0}")]
+    #[error("unable to set the parent death signal with prctl(2): {0}")]
     Prctl(#[source] io::Error),
 }
 

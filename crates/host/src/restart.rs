@@ -55,7 +55,8 @@ impl RestartSocket {
         // The lock makes two processes that start at once take turns, so that neither process removes the other's
         // socket.
         let directory = path.parent().unwrap_or(Path::new("."));
-        let locked = || io::Error::new(ErrorKind::TimedOut, "another process has locked the directory");
+        let locked =
+            || io::Error::new(ErrorKind::TimedOut, "another process has locked the directory of the restart socket");
         let _lock = Lock::wait(directory, OPEN_TIMEOUT)?.ok_or_else(locked)?;
         // lstat(2) doesn't follow a symbolic link at `path`.
         let is_socket = fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
@@ -149,19 +150,19 @@ impl Client {
 #[derive(Debug, thiserror::Error)]
 pub enum RestartError {
     /// No daemon serves the socket.
-    #[error("it does not run: {0}")]
+    #[error("the daemon does not run: {0}")]
     NotRunning(#[source] io::Error),
     /// The daemon could not replace its program, and goes on with it.
     #[error("{0}")]
     Failed(String),
     /// The daemon ended before it answered.
-    #[error("it ended before the new program served")]
+    #[error("the daemon ended before the new program served")]
     Ended,
     /// The daemon did not answer in time.
-    #[error("no answer within {} s", .0.as_secs())]
+    #[error("the daemon did not answer within {} s", .0.as_secs())]
     TimedOut(Duration),
     /// Another user's process serves the socket.
-    #[error("process {0} of another user serves the socket")]
+    #[error("the restart socket is served by process {0} of another user")]
     Foreign(i32),
     /// A system call failed.
     #[error("{0}")]

@@ -31,7 +31,7 @@ fn restart_of_a_daemon_says_that_it_serves_or_why_not() {
     assert_eq!(said, format!("supervisor: a new program serves, in process {}\n", supervisor.0.id()));
     let rooms = run.join("rooms");
     fs::create_dir_all(&rooms).unwrap();
-    assert!(stderr(&restart("mixer"), 1).contains("it does not run"));
+    assert!(stderr(&restart("mixer"), 1).contains("the daemon does not run"));
     // A mixer that ends instead of restarting.
     let socket = rooms.join(MIXER_SOCKET);
     let mut dies = RestartSocket::open(&socket).unwrap().unwrap();
@@ -40,7 +40,7 @@ fn restart_of_a_daemon_says_that_it_serves_or_why_not() {
             wait::readable(&[dies.as_fd()], None).unwrap();
             dies.accept().unwrap();
         });
-        assert!(stderr(&restart("mixer"), 111).contains("it ended before the new program served"));
+        assert!(stderr(&restart("mixer"), 111).contains("the daemon ended before the new program served"));
     });
     let mixer = common::Process(Command::new(sibling("palabre-mixer")).arg("--rooms").arg(&rooms).spawn().unwrap());
     wait_for("the mixer", || {

@@ -95,9 +95,9 @@ fn invalid_invitation_writes_nothing() {
         (&["invite", "bob", "--display-name", "a\tb"], 1, "display name"),
         (&["invite", "bob", "--display-name", ""], 1, "display name"),
         (&["invite", "bob", "--port", "0"], 2, "--port"),
-        (&["invite", "Bob"], 2, "is not a name"),
-        (&["invite", "../bob"], 2, "is not a name"),
-        (&["invite", "bob", "--room", "../etc"], 2, "is not a name"),
+        (&["invite", "Bob"], 2, "is not a valid name"),
+        (&["invite", "../bob"], 2, "is not a valid name"),
+        (&["invite", "bob", "--room", "../etc"], 2, "is not a valid name"),
         (&["invite", "bob", "--new-key"], 1, "no such participant"),
     ] {
         let printed = stderr(&config.palabre(arguments), code);
@@ -189,7 +189,7 @@ fn invalid_change_writes_nothing() {
         (&["rename", "alice", "a\tb"], 1, "a display name has 1 to 64 characters"),
         (&["gain", "alice", "21"], 2, "from -60 to 20"),
         (&["gain", "alice", "mute"], 2, "use a number of decibels"),
-        (&["move", "alice", "../etc"], 2, "is not a name"),
+        (&["move", "alice", "../etc"], 2, "is not a valid name"),
         (&["invite", "bob", "--expires", "tomorrow"], 2, "use 30min, 12h, 7d, 2w"),
     ] {
         let printed = stderr(&config.palabre(arguments), code);

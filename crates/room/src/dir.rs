@@ -280,7 +280,7 @@ fn check_pipe(path: &Path) -> Result<(), RoomError> {
     } else if kind.is_file() {
         Ok(())
     } else {
-        Err(RoomError::content(path, "it is neither a named pipe nor a file; remove it"))
+        Err(RoomError::content(path, "the file is neither a named pipe nor a regular file; remove it"))
     }
 }
 

@@ -55,7 +55,7 @@ pub enum OpenError {
     #[error("'{}' is not a named pipe; remove it and make one with mkfifo(1)", .0.display())]
     NotAPipe(PathBuf),
     /// The file is not a regular file.
-    #[error("'{}' is neither a named pipe nor a file; remove it and make one with mkfifo(1)", .0.display())]
+    #[error("'{}' is neither a named pipe nor a regular file; remove it and make one with mkfifo(1)", .0.display())]
     NotAFile(PathBuf),
     /// A system call failed.
     #[error("unable to open '{}': {source}", path.display())]

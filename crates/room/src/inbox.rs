@@ -99,7 +99,7 @@ impl RoomDir {
     /// The directory can't be read, or no socket can be created.
     pub fn tell(&self, message: &Message) -> Result<usize, RoomError> {
         let socket = UnixDatagram::unbound().and_then(|socket| socket.set_nonblocking(true).map(|()| socket));
-        let socket = socket.map_err(RoomError::io("write into", self.path()))?;
+        let socket = socket.map_err(RoomError::io("create a socket to send messages to", self.path()))?;
         let datagram = format!("{}\t{}", message.from, message.text);
         // An inbox that is missing, not read or full doesn't receive the message. A symbolic link could lead to another
         // program's socket.

@@ -14,7 +14,7 @@ pub enum Levelling {
 
 /// Error: the text is neither `on` nor `off`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("'{}' is not a levelling; allowed are 'on' and 'off'", .0.escape_default())]
+#[error("'{}' is not a setting of levelling; allowed are 'on' and 'off'", .0.escape_default())]
 pub struct LevellingError(String);
 
 impl Levelling {
@@ -74,6 +74,6 @@ mod tests {
             assert_eq!(levelling.to_string().parse(), Ok(levelling));
         }
         let refused = "loud\n".parse::<Levelling>().map_err(|error| error.to_string());
-        assert_eq!(refused, Err("'loud\\n' is not a levelling; allowed are 'on' and 'off'".to_owned()));
+        assert_eq!(refused, Err("'loud\\n' is not a setting of levelling; allowed are 'on' and 'off'".to_owned()));
     }
 }

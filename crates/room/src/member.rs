@@ -57,11 +57,14 @@ impl FromStr for Member {
     type Err = String;
 
     fn from_str(line: &str) -> Result<Self, String> {
-        let wrong = || "a line is 'NAME tab here|away [hand] [muted|listening] tab DISPLAY NAME'".to_owned();
+        let wrong = || {
+            "the line is invalid; the format is 'NAME tab here|away [hand] [muted|listening] tab DISPLAY NAME'"
+                .to_owned()
+        };
         let (name, rest) = line.split_once('\t').ok_or_else(wrong)?;
         let (states, display) = rest.split_once('\t').ok_or_else(wrong)?;
         if !display_name_is_valid(display) {
-            return Err("a display name is 1 to 64 characters, none of them a control character".into());
+            return Err("the display name is invalid; use 1 to 64 characters without control characters".into());
         }
         let name = name.parse().map_err(|error| format!("{error}"))?;
         let mut member = Self::new(name, display, states.split(' ').next() == Some("here"));

@@ -15,7 +15,7 @@ pub struct Name(Box<str>);
 
 /// Error: the text is not a valid name of a participant or room.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("'{}' is not a name: 1 to 32 of a-z, 0-9, '_' and '-', beginning with a letter or a digit", .0.escape_default())]
+#[error("'{}' is not a valid name; use 1 to 32 characters of a-z, 0-9, '_' and '-', and begin with a letter or a digit", .0.escape_default())]
 pub struct NameError(String);
 
 impl Name {

@@ -43,7 +43,7 @@ impl FromStr for Presence {
                 "hand" => presence.hand = true,
                 "muted" => presence.voice = MicState::Muted,
                 "listening" => presence.voice = MicState::None,
-                _ => return Err("presence is '[hand] [muted|listening]'".into()),
+                _ => return Err("the presence is invalid; the format is '[hand] [muted|listening]'".into()),
             }
         }
         Ok(presence)

@@ -29,14 +29,14 @@ pub(crate) fn read(path: &Path, max_bytes: u64) -> Result<Option<String>, RoomEr
         Err(error) => return Err(read(error)),
     };
     if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
-        return Err(RoomError::content(path, "it is not a regular file"));
+        return Err(RoomError::content(path, "the file is not a regular file"));
     }
     let mut text = Vec::new();
     file.take(max_bytes + 1).read_to_end(&mut text).map_err(read)?;
     if text.len() as u64 > max_bytes {
-        return Err(RoomError::content(path, format!("it is longer than {max_bytes} bytes")));
+        return Err(RoomError::content(path, format!("the file is longer than {max_bytes} bytes")));
     }
-    String::from_utf8(text).map(Some).map_err(|_| RoomError::content(path, "it is not UTF-8 text"))
+    String::from_utf8(text).map(Some).map_err(|_| RoomError::content(path, "the file is not UTF-8 text"))
 }
 
 /// Replaces a file of a room. If no space is left, the file is overwritten instead, and a reader may see a part of it.

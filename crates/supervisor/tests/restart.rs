@@ -48,13 +48,16 @@ fn restart_of_the_mixer_is_answered_when_it_serves_refuses_or_ends() {
     let Response::Refused { why } = fixture.ask(&Request::Restart(Target::Mixer)).unwrap() else {
         panic!("no refusal")
     };
-    assert!(why.contains("it does not run") && why.contains("'systemctl start palabre-mixer' starts it"), "{why}");
+    assert!(
+        why.contains("the daemon does not run") && why.contains("'systemctl start palabre-mixer' starts it"),
+        "{why}"
+    );
     assert_eq!(restart_mixer(&fixture, Client::done), Response::Restarted { pid: std::process::id() });
     let refused =
         restart_mixer(&fixture, |client| client.failed("unable to execute 'x'; the mixer keeps the running program"));
     assert_eq!(refused, Response::Refused { why: "unable to execute 'x'; the mixer keeps the running program".into() });
     let Response::Failed { why } = restart_mixer(&fixture, drop) else { panic!("no failure") };
-    assert!(why.ends_with("it ended before the new program served; see its log"), "{why}");
+    assert!(why.ends_with("the daemon ended before the new program served; see its log"), "{why}");
 }
 
 #[test]
@@ -76,7 +79,7 @@ fn supervisor_that_ends_meanwhile_closes_the_connection_without_an_answer() {
         let asked = scope.spawn(|| fixture.ask(&Request::Restart(Target::Mixer)));
         let _client = mixer.next();
         signal(pid, "KILL");
-        assert!(asked.join().unwrap().unwrap_err().contains("the other end closed the connection"));
+        assert!(asked.join().unwrap().unwrap_err().contains("the other program closed the connection"));
     });
     assert!(!fixture.wait_for_the_end().success());
 }
@@ -95,7 +98,7 @@ fn program_that_ends_before_it_serves_leaves_the_client_without_an_answer() {
     fixture.wait_for("alice", State::Ready);
     fixture::write_program(&path, script);
     let error = fixture.ask(&Request::Restart(Target::Supervisor)).unwrap_err();
-    assert!(error.contains("the other end closed the connection"), "{error}");
+    assert!(error.contains("the other program closed the connection"), "{error}");
     assert!(fixture.wait_for_the_end().success(), "the script's own exit status");
 }
 

@@ -221,7 +221,7 @@ fn invalid_file_is_reported_and_changes_nothing() {
     let errors = fixture.status().errors;
     assert_eq!(errors.len(), 2);
     assert!(errors[0].contains("alice.toml', line 1: unknown field `prot`"), "{}", errors[0]);
-    assert!(errors[1].contains("carol.toml', line 2: '../etc' is not a name"), "{}", errors[1]);
+    assert!(errors[1].contains("carol.toml', line 2: '../etc' is not a valid name"), "{}", errors[1]);
     assert_eq!(fixture.participant("alice").pid, alice.pid);
     assert_eq!(fixture.participant("bob").pid, bob.pid);
 }
@@ -313,7 +313,7 @@ fn status_shows_the_validity_and_the_faults_of_the_certificate() {
     assert!(fault.contains("key.pem': the key doesn't match the certificate"), "{fault}");
     fs::write(fixture.config().join("tls/cert.pem"), "this is no certificate\n").unwrap();
     let broken = fixture.status().certificate.unwrap();
-    assert!(broken.days_left.is_none() && broken.fault.unwrap().contains("there is no certificate in it"));
+    assert!(broken.days_left.is_none() && broken.fault.unwrap().contains("the file contains no certificate"));
 }
 
 #[test]

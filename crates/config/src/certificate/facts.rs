@@ -44,7 +44,7 @@ impl Facts {
     fn parse(pem: &[u8]) -> Result<Self, String> {
         let blocks = Pem::iter_from_buffer(pem).map_while(Result::ok);
         let block = blocks.into_iter().find(|block| block.label == "CERTIFICATE");
-        let block = block.ok_or_else(|| "there is no certificate in it; it must be in PEM format".to_owned())?;
+        let block = block.ok_or_else(|| "the file contains no certificate in PEM format".to_owned())?;
         let certificate = block.parse_x509().map_err(|error| format!("the certificate is invalid: {error}"))?;
         let moment = |time: OffsetDateTime| {
             let time = SystemTime::from(time);
@@ -80,7 +80,7 @@ impl Facts {
     pub fn is_of_key(&self, path: &Path) -> Result<Option<bool>, CertificateError> {
         let malformed = || CertificateError::Malformed {
             path: path.to_owned(),
-            cause: "there is no private key in it; it must be in PEM format".to_owned(),
+            cause: "the file contains no private key in PEM format".to_owned(),
         };
         let text = String::from_utf8(read(path)?).map_err(|_| malformed())?;
         if !text.contains("PRIVATE KEY-----") {
@@ -111,7 +111,7 @@ fn read(path: &Path) -> Result<Vec<u8>, CertificateError> {
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes));
     let read = read.and_then(|count| match count as u64 > MAX_BYTES {
-        true => Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {MAX_BYTES} bytes"))),
+        true => Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("the file is larger than {MAX_BYTES} bytes"))),
         false => Ok(()),
     });
     read.map_err(|source| CertificateError::Read { path: path.to_owned(), source })?;
@@ -163,14 +163,14 @@ mod tests {
         std::fs::write(&key, "-----BEGIN EC PRIVATE KEY-----\nAAAA\n-----END EC PRIVATE KEY-----\n").unwrap();
         assert_eq!(facts.is_of_key(&key).unwrap(), None);
         let error = facts.is_of_key(&certificate).unwrap_err().to_string();
-        assert!(error.contains("cert.pem': there is no private key in it"), "{error}");
+        assert!(error.contains("cert.pem': the file contains no private key"), "{error}");
     }
 
     #[test]
     fn invalid_certificates_are_reported() {
         let (_dir, certificate, key) = written(&["localhost"]);
         let error = Facts::load(&key).unwrap_err().to_string();
-        assert!(error.contains("key.pem': there is no certificate in it"), "{error}");
+        assert!(error.contains("key.pem': the file contains no certificate"), "{error}");
         std::fs::write(&certificate, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
         let error = Facts::load(&certificate).unwrap_err().to_string();
         assert!(error.contains("the certificate is invalid"), "{error}");

@@ -15,10 +15,10 @@ pub const MAX_REPORT_BYTES: usize = 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
     /// The text is too long.
-    #[error("a report of {0} bytes has more than {MAX_REPORT_BYTES}")]
+    #[error("the listener's report is too long: it has {0} bytes, the maximum is {MAX_REPORT_BYTES}")]
     TooLong(usize),
     /// The text is not a report's JSON.
-    #[error("{0}")]
+    #[error("the listener's report is invalid: {0}")]
     Malformed(#[source] serde_json::Error),
 }
 
@@ -250,7 +250,7 @@ mod tests {
             assert!(ListenerReport::parse(bad).is_err(), "{bad}");
         }
         let long = format!("{{\"streams\":1{}}}", " ".repeat(MAX_REPORT_BYTES));
-        assert!(ListenerReport::parse(&long).unwrap_err().to_string().contains("has more than 1024"), "{long}");
+        assert!(ListenerReport::parse(&long).unwrap_err().to_string().contains("the maximum is 1024"), "{long}");
     }
 
     #[test]

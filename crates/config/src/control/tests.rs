@@ -50,7 +50,7 @@ fn other_version_has_its_own_error() {
 #[test]
 fn name_that_could_leave_its_directory_is_refused() {
     let error = received(b"{\"version\":3,\"request\":{\"restart\":{\"listener\":\"../etc\"}}}\n").unwrap_err();
-    assert!(error.to_string().contains("is not a name"), "{error}");
+    assert!(error.to_string().contains("is not a valid name"), "{error}");
 }
 
 #[test]

@@ -84,7 +84,7 @@ fn an_invalid_file_is_reported_and_the_others_are_read() {
     let (names, errors) = names_and_errors(&dir);
     assert_eq!(names, ["alice", "carol"]);
     assert_eq!(errors.len(), 2);
-    assert!(errors[0].contains("Dave.toml': 'Dave' is not a name"), "{}", errors[0]);
+    assert!(errors[0].contains("Dave.toml': 'Dave' is not a valid name"), "{}", errors[0]);
     assert!(errors[1].contains("bob.toml', line 2: unknown field `prot`, expected one of `port`"), "{}", errors[1]);
 }
 
