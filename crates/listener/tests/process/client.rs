@@ -1,4 +1,4 @@
-//! A client with TLS by rustls and its own HTTP, so that it can also send what no browser sends.
+//! An HTTPS client that uses rustls and its own HTTP code, so that it can also send requests that no browser sends.
 
 use crate::rig::{PATIENCE, Rig};
 use base64::Engine as _;
@@ -45,7 +45,7 @@ impl Write for Counted {
     }
 }
 
-/// A response.
+/// The response to an HTTP request.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
@@ -68,12 +68,12 @@ impl Answer {
 }
 
 impl Client {
-    /// Connects with a TLS handshake, trusting only this certificate.
+    /// Connects to the listener at `port` and performs a TLS handshake. Trusts only this certificate.
     pub fn connect(port: u16, cert_pem: &str) -> io::Result<Self> {
         Self::connect_by(rustls::DEFAULT_VERSIONS, port, cert_pem)
     }
 
-    /// The same with one of these TLS versions.
+    /// Connects as [`Self::connect`] does, but only with one of these TLS versions.
     pub fn connect_by(versions: &[&'static SupportedProtocolVersion], port: u16, cert_pem: &str) -> io::Result<Self> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(cert_pem.as_bytes()).unwrap()).unwrap();
@@ -99,7 +99,7 @@ impl Client {
         self.try_send(bytes).unwrap();
     }
 
-    /// Sends bytes; the server may have closed the connection.
+    /// Sends bytes. Returns an error if the server has closed the connection.
     pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         self.stream.write_all(bytes.as_ref())?;
         self.stream.flush()
@@ -124,7 +124,7 @@ impl Client {
         self.request("GET", target, &rig.bearer())
     }
 
-    /// Reads a response with a known length.
+    /// Reads a response with a `Content-Length`.
     pub fn answer(&mut self) -> Answer {
         self.answer_to("GET")
     }
@@ -146,7 +146,7 @@ impl Client {
         Answer { status, head, body: Vec::new() }
     }
 
-    /// Reads up to the end of this text.
+    /// Reads up to and including the text `end`. Returns all bytes read.
     pub fn take_until(&mut self, end: &[u8]) -> Vec<u8> {
         loop {
             if let Some(at) = self.buffered.windows(end.len()).position(|window| window == end) {
@@ -175,7 +175,7 @@ impl Client {
         Ok(count)
     }
 
-    /// Returns whether the server closes or resets the connection. Data before that is discarded.
+    /// Returns whether the server closes or resets the connection. Discards the data that it sends before.
     pub fn is_closed(&mut self) -> bool {
         loop {
             match self.read_more() {
@@ -204,14 +204,14 @@ impl Client {
     }
 }
 
-/// An injected stream.
+/// The client's end of an injected stream.
 pub struct Records {
     pub client: Client,
     pub answer: Answer,
     pub prologue: String,
 }
 
-/// A record, decoded.
+/// A decoded record of an injected stream.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record {
     pub kind: u8,
@@ -220,11 +220,11 @@ pub struct Record {
     pub samples: Vec<i16>,
     /// The JSON of a hello, room or message record.
     pub json: String,
-    /// Place and value of each mark.
+    /// The person's index and the value of each mark.
     pub marks: Vec<(u16, u8)>,
-    /// The tag of a list of people.
+    /// The tag of the list of people in a room record.
     pub tag: String,
-    /// LAST of a moved record.
+    /// The field LAST of a moved record.
     pub is_last: bool,
     pub raw: String,
 }
@@ -236,7 +236,7 @@ impl Records {
         decode(&raw)
     }
 
-    /// Reads up to the next record of this kind.
+    /// Reads records up to the next one of this kind. Returns that record.
     pub fn next_of(&mut self, kind: u8) -> Record {
         loop {
             let record = self.record();

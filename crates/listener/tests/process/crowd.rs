@@ -1,4 +1,4 @@
-//! A room of five hundred people: what their levels and states cost beside the sound.
+//! A room of five hundred people: measures the bytes that their levels and states take in addition to the sound.
 
 use crate::client::{Record, Records};
 use crate::rig::{Feed, Rig};
@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 const PEOPLE: usize = 500;
 const MAX_BITS_PER_S: f64 = 2000.0;
-/// How often the mixer writes `levels`.
+/// Number of times per second that the mixer writes the file `levels`.
 const WRITES_PER_S: f64 = 5.0;
-/// Bytes that TLS 1.3 adds to each record: RFC 8446 §5.2.
+/// Number of bytes that TLS 1.3 adds to each TLS record: RFC 8446 §5.2.
 const TLS_BYTES: usize = 22;
 
-/// The room's people, their levels and their hands.
+/// The people of a room with their levels and raised hands.
 struct Crowd<'a> {
     rig: &'a Rig,
     members: Vec<Member>,
@@ -33,14 +33,14 @@ impl<'a> Crowd<'a> {
         self.random >> 8
     }
 
-    /// A person raises or lowers a hand.
+    /// Raises or lowers the hand of a person.
     fn toggle_hand(&mut self, who: usize) {
         self.members[who].hand = !self.members[who].hand;
         self.rig.room.write_names(&self.members).unwrap();
     }
 
-    /// Simulates a fifth of a second: three people talk on average, for four seconds each, with changing levels. The last person begins or
-    /// ends to talk each time, so that there is always a change. Returns whether that person talks now.
+    /// Simulates 0.2 s: three people talk on average, for four seconds each, with changing levels. The last person starts or stops talking
+    /// on each call, so that there is always a change. Returns whether the last person talks now.
     fn talk(&mut self) -> bool {
         for who in 0..PEOPLE - 1 {
             let (talks, chance) = (self.levels[who] < 0.0, self.chance());
@@ -68,13 +68,14 @@ fn name(who: usize) -> Name {
     if who == 0 { "alice".parse().unwrap() } else { format!("p{who}").parse().unwrap() }
 }
 
-/// Returns the bytes of a record that are not sound.
+/// Returns the number of bytes of a record that are not sound.
 fn cost(record: &Record) -> usize {
     let letters = 4 * record.marks.len();
     if record.kind == 1 { letters } else { record.raw.len() + TLS_BYTES }
 }
 
-/// Opens a stream in silence. Returns its records up to the first silence, and the number of bytes received, handshake and head included.
+/// Opens a stream in silence. Returns the stream, its records up to the first silence record, and the number of bytes received so far,
+/// including the TLS handshake and the response head.
 fn open(rig: &Rig, query: &str) -> (Records, Vec<Record>, usize) {
     let mut records = rig.connect().listen(rig, query);
     let first: Vec<Record> = (0..3).map(|_| records.record()).collect();
@@ -83,7 +84,7 @@ fn open(rig: &Rig, query: &str) -> (Records, Vec<Record>, usize) {
     (records, first, received)
 }
 
-/// Returns a constant of the page's stream renewal.
+/// Returns the value of a constant in the page's `frames.js`, which renews the stream.
 fn page_constant(constant: &str) -> f64 {
     let source = include_str!("../../page/stream/frames.js");
     let (_, rest) = source.split_once(&format!("const {constant} = ")).unwrap();
@@ -114,7 +115,7 @@ fn five_hundred_people_take_less_than_two_kilobits_a_second() {
             let is_last = |mark: &(u16, u8)| usize::from(mark.0) == PEOPLE - 1 && (mark.1 > 0) == talks;
             loop {
                 let record = records.record();
-                // On a busy machine the feed is late, which makes a silence.
+                // On a busy machine the feed may be late, which causes a silence record.
                 levels += if record.kind == 2 { 4 * record.marks.len() } else { cost(&record) };
                 if record.marks.iter().any(is_last) {
                     break;
@@ -125,7 +126,7 @@ fn five_hundred_people_take_less_than_two_kilobits_a_second() {
         let states = cost(&records.next_of(6));
         let bits = |bytes: usize, seconds: f64| 8.0 * bytes as f64 / seconds;
         let levels = bits(levels, f64::from(looks) / WRITES_PER_S);
-        // `names` is looked at once a second.
+        // The listener checks `names` once per second, so there is at most one change of states per second.
         let states = bits(states, 1.0);
         let every_s = seconds_between_renewals(&sound, f64::from(chunk_ms));
         let renewals = bits(renewal, every_s);
@@ -144,7 +145,7 @@ fn changing_level_in_silence_takes_no_more() {
     let (mut records, ..) = open(&rig, "");
     let start = Instant::now();
     let mut bytes = 0;
-    // First a person begins to talk; then the level changes, which is sent at most twice a second.
+    // First a person starts talking. Then the person's level changes, and levels are sent at most twice per second.
     for turn in 0..6_u8 {
         let value = 15 + 5 * (turn % 2);
         crowd.levels[0] = -f32::from(value);
@@ -188,7 +189,7 @@ fn beginning_and_end_of_talking_are_sent_within_300_ms() {
     let rig = Rig::new();
     let mut crowd = Crowd::new(&rig);
     let (mut records, ..) = open(&rig, "");
-    // In silence a record is due every 2 s only, so ten changes in less than 10 s were sent because of the change.
+    // In silence a record is due only every 2 s. If ten changes take less than 10 s, each change caused a record.
     let start = Instant::now();
     let silent: Vec<u64> = (0..10).map(|_| sent_after_ms(&mut crowd, &mut records).0).collect();
     assert!(start.elapsed() < Duration::from_secs(10), "{silent:?}");
@@ -199,12 +200,12 @@ fn beginning_and_end_of_talking_are_sent_within_300_ms() {
     println!(
         "ms after the file was written: in silence {silent:?}, in sound {in_sound:?}; chunks meanwhile {chunks:?}"
     );
-    // 300 ms are seven chunks of 40 ms. The median ignores single delays of a busy machine.
+    // Seven chunks of 40 ms take 280 ms. The median ignores single delays on a busy machine.
     chunks.sort_unstable();
     assert!(chunks[chunks.len() / 2] <= 7, "{chunks:?}");
 }
 
-/// Returns the time from a change of `levels` to the record with it, by the listener's clock, and the number of chunks cut meanwhile.
+/// Changes `levels`. Returns the time in ms until the listener sent a record with the change, and the number of chunks in this time.
 fn sent_after_ms(crowd: &mut Crowd<'_>, records: &mut Records) -> (u64, usize) {
     let talks = crowd.talk();
     let written_ms = palabre_host::clock::boottime_ms();

@@ -1,4 +1,4 @@
-//! Texts, raised hands, locally muted participants and page reports.
+//! Tests of messages, raised hands, locally muted participants and page reports.
 
 use crate::rig::{Rig, wait_for};
 use palabre_config::control::PageReport;
@@ -16,7 +16,7 @@ fn text_reaches_all_pages_as_base64() {
     for stream in [&mut records, &mut other] {
         assert_eq!(stream.next_of(4).json, r#"{"from":"alice","text":"</b><script>é"}"#);
     }
-    // Other listeners, and any program of the group, write into the same inbox.
+    // This message comes from another process: other listeners and any program of the group `palabre` may write into the inbox.
     rig.room.tell(&Message::new("bob".parse().unwrap(), "bonjour").unwrap()).unwrap();
     assert_eq!(records.next_of(4).json, r#"{"from":"bob","text":"bonjour"}"#);
     assert_eq!(client.get(&rig, "/me").status, 200, "the connection is kept");

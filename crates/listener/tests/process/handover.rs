@@ -1,4 +1,4 @@
-//! A listener is replaced: planned (SIGUSR1), stopped and started again (SIGTERM), or killed.
+//! Tests in which a listener is replaced by a planned restart (SIGUSR1), stopped and started again (SIGTERM), or killed.
 
 use crate::client::Records;
 use crate::rig::{Feed, Rig, microphone_request, signal, wait_for, wait_for_exit};
@@ -7,7 +7,7 @@ use std::process::Child;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// How a process ends.
+/// The signals that end a listener: planned replacement, stop, and a crash.
 const SIGNALS: [&str; 3] = ["USR1", "TERM", "KILL"];
 
 #[test]
@@ -22,9 +22,9 @@ fn idle_connections_to_the_old_process_are_closed_before_streams_move() {
     records.next_of(5);
     for client in [&mut kept, &mut unused] {
         let asked = client.try_send(format!("GET /me HTTP/1.1\r\nHost: localhost\r\n{}\r\n", rig.bearer()));
-        assert!(asked.is_err() || client.closes_without_an_answer(), "the old process has answered");
+        assert!(asked.is_err() || client.closes_without_an_answer(), "the old process answered the request");
     }
-    // A new connection reaches the new process, which keeps it.
+    // A new connection reaches the new process, which keeps the connection open after a response.
     let mut client = rig.connect();
     assert_eq!(client.get(&rig, "/me").field("connection"), None);
     assert_eq!(client.get(&rig, "/me").status, 200);
@@ -48,7 +48,7 @@ fn next_process_continues_after_sigterm() {
             _ => {}
         }
     };
-    // No connection is refused: the new process accepts it.
+    // The old process has stopped serving, and the new process accepts this connection.
     let mut new = rig.connect().listen(&rig, &format!("?from={}", moved.seq));
     assert_eq!(new.record().kind, 0);
     let next = new.next_of(1);
@@ -66,7 +66,7 @@ fn handover_loses_no_sample_and_reports_no_gap() {
     let mut heard = old.next_of(1).samples;
     let mut first = rig.replace();
     signal(&first, "USR1");
-    // The old process sends sound after the first `moved`, until the new one has a stream.
+    // The old process sends sound after the first `moved` record until the new process has a stream.
     let (mut moved, mut after) = (false, 0);
     let from = loop {
         match old.record() {
@@ -91,7 +91,7 @@ fn handover_loses_no_sample_and_reports_no_gap() {
     assert_eq!(new.record().kind, 0);
     assert_eq!(new.record().kind, 3);
     for _ in 0..3 {
-        // There is no silence record either.
+        // The next records are chunks without a gap, with no silence record before or between them.
         let record = new.record();
         assert_eq!((record.kind, record.gap), (1, false), "{record:?}");
         heard.extend(&record.samples);
@@ -125,7 +125,7 @@ fn microphone_is_served_until_the_handover_times_out() {
     rig.wait_for_status("streams=0 speaking=ws");
     let mut mic = rig.mic();
     rig.signal("USR1");
-    // RFC 6455 §5.2: a masked binary message, whose mask of zeros changes nothing.
+    // RFC 6455 §5.2: a masked binary message. The mask is zero, so the bytes are unchanged.
     let chunk = |number: u32| {
         let head = [&number.to_le_bytes()[..], &[0; 4], &0f64.to_le_bytes()].concat();
         [&[0x82, 0x80 + 126][..], &976u16.to_be_bytes(), &[0; 4], &head, &[1; 960]].concat()
@@ -137,13 +137,14 @@ fn microphone_is_served_until_the_handover_times_out() {
         mic.read(std::time::Instant::now(), &mut said, 480).unwrap();
         (said == [0x0101; 480]).then_some(())
     });
-    // The client is still connected at the timeout.
+    // The client is still connected when the handover times out, and gets the close code 1012.
     assert_eq!(client.take(4), [&[0x88, 2][..], &1012u16.to_be_bytes()].concat());
     drop(client);
     assert!(wait_for_exit(&mut rig.child).success());
 }
 
-/// Ends the process, after the next one has started if the restart is planned, and opens the page's next stream.
+/// Replaces the listener by a new process and opens the page's next stream. In a planned restart, the new process starts before the old
+/// one ends.
 fn restart(rig: &mut Rig, signal_name: &str, mut old: Records) -> Records {
     let is_planned = signal_name == "USR1";
     let mut first: Option<Child> = is_planned.then(|| rig.replace());
@@ -179,7 +180,7 @@ fn raised_hand_and_mute_outlive_every_restart() {
         let report = rig.wait_for_report("a stream", |report| report.streams == 1);
         assert_eq!(report.to_string(), "streams=1 speaking=no hand mic=muted", "{signal_name}");
     }
-    // The page sends something else.
+    // The page shows a different presence.
     let lowered = br#"{"hand":false,"microphone":"none"}"#;
     assert_eq!(rig.connect().post("/show", &rig.bearer(), lowered).status, 204);
     rig.wait_for_status("streams=1 speaking=no mic=none");
@@ -196,7 +197,7 @@ fn hand_that_changes_during_the_handover_is_the_last_one_shown() {
     let mut first = rig.replace();
     signal(&first, "USR1");
     old.next_of(5);
-    // The page's request reaches the new process before its stream does.
+    // The page's `/show` request reaches the new process before the page's stream does.
     let mut client = rig.connect();
     assert_eq!(client.post("/show", &rig.bearer(), br#"{"hand":true,"microphone":"open"}"#).status, 204);
     let _new = rig.connect().listen(&rig, "?from=1");
@@ -218,7 +219,7 @@ fn raised_hand_outlives_a_short_outage_of_the_stream() {
     rig.wait_for_status("streams=1 speaking=no hand");
 }
 
-/// Sends numbered texts to all inboxes of a room until it is stopped.
+/// Sends numbered messages to all inboxes of the room until `stop` is true. The thread returns the number of messages sent.
 fn send_texts(rig: &Rig, stop: &'static AtomicBool) -> std::thread::JoinHandle<usize> {
     let room = rig.room.clone();
     std::thread::spawn(move || {
@@ -227,7 +228,7 @@ fn send_texts(rig: &Rig, stop: &'static AtomicBool) -> std::thread::JoinHandle<u
             let text = Message::new("bob".parse().unwrap(), &sent.to_string()).unwrap();
             assert_eq!(room.tell(&text).unwrap(), 1);
             sent += 1;
-            // Below the rate limit for received texts.
+            // This is slower than the rate limit for received messages.
             std::thread::sleep(Duration::from_millis(60));
         }
         sent
@@ -249,7 +250,7 @@ fn planned_restart_loses_no_text() {
     };
     let mut numbers = vec![number(&old.next_of(4).json)];
     let mut first = rig.replace();
-    // The new process is ready, and the supervisor has not signalled the old one yet.
+    // The new process is ready, but the old process has not received SIGUSR1 yet and gets the messages.
     (0..5).for_each(|_| numbers.push(number(&old.next_of(4).json)));
     signal(&first, "USR1");
     let mut new = loop {
@@ -300,7 +301,7 @@ fn flood_of_datagrams_delays_neither_sound_nor_signals() {
     let inbox = rig.ear_path().with_file_name("inbox");
     let flood = || {
         let (socket, inbox) = (std::os::unix::net::UnixDatagram::unbound().unwrap(), inbox.clone());
-        // The socket blocks, so the queue is always full.
+        // Sending blocks while the inbox's queue is full, so the queue is always full.
         std::thread::spawn(move || {
             let mut is_bound = true;
             while is_bound && !STOP.load(Ordering::Relaxed) {
@@ -312,7 +313,7 @@ fn flood_of_datagrams_delays_neither_sound_nor_signals() {
     for _ in 0..10 {
         records.next_of(1);
     }
-    // A connection, a report to the supervisor, and the signal: all are the main thread's work.
+    // Check that the main thread still accepts connections and handles signals.
     assert_eq!(rig.connect().get(&rig, "/me").status, 200);
     rig.signal("TERM");
     while !records.next_of(5).is_last {}

@@ -1,4 +1,4 @@
-//! Hostile and broken clients, which must not disturb others.
+//! Tests of hostile and broken clients, which must not disturb other clients.
 
 use crate::client::Client;
 use crate::rig::{PATIENCE, Rig, wait_for};
@@ -47,7 +47,7 @@ fn oversized_head_is_refused() {
     let rig = Rig::new();
     let mut client = rig.connect();
     let junk = "x: y\r\n".repeat(1 << 17);
-    // The server closes before it has read everything.
+    // The server closes the connection before it has read the whole request.
     let _ = client.try_send(format!("GET / HTTP/1.1\r\nHost: a\r\n{junk}\r\n"));
     assert_eq!(client.answer().status, 431);
     assert!(client.is_closed());
@@ -61,7 +61,7 @@ fn slow_head_times_out() {
     let rig = Rig::new();
     let mut client = rig.connect();
     client.send("GET / HTTP/1.1\r\nHost: a\r\nx: ");
-    // Single bytes must not extend the timeout.
+    // Sending single bytes must not extend the timeout for the head.
     for _ in 0..200 {
         if client.try_send("y").is_err() {
             break;
@@ -81,12 +81,12 @@ fn unauthenticated_clients_get_half_of_the_slots() {
     let mut own = rig.connect();
     assert_eq!(own.get(&rig, "/me").status, 200);
     let unauthenticated = [raw(&rig), raw(&rig), raw(&rig)];
-    // All three slots for unauthenticated clients are in use: the next one is refused.
+    // All three slots for unauthenticated clients are in use, so the server refuses this client.
     assert!(is_closed(raw(&rig)));
     assert_eq!(own.get(&rig, "/me").status, 200);
     drop(unauthenticated);
     let clients = [(); 5].map(|()| {
-        // A slot is free as soon as its thread notices that the client left.
+        // A connection's slot becomes free when the connection's thread notices that the client has disconnected.
         let mut client = wait_for(|| Client::connect(rig.port, &rig.certificate.cert_pem).ok());
         assert_eq!(client.get(&rig, "/me").status, 200);
         client

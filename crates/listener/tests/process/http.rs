@@ -1,4 +1,4 @@
-//! The page, access keys, origins, and HTTP itself.
+//! Tests of the page, access keys, origins, and HTTP itself.
 
 use std::time::{Duration, SystemTime};
 
@@ -65,7 +65,7 @@ fn every_response_has_security_fields() {
             assert_eq!(answer.field(name), Some(value), "{method} {target}");
         }
         let policy = answer.field("content-security-policy").unwrap();
-        // The page frames the stream; nothing else may be framed.
+        // Only the stream may be framed, by the page.
         let framed_by = if target == "/listen" { "frame-ancestors 'self'" } else { "frame-ancestors 'none'" };
         assert!(policy.starts_with("default-src 'none'") && policy.ends_with(framed_by), "{method} {target}: {policy}");
         assert!(!policy.contains("unsafe"), "{method} {target}: {policy}");
@@ -172,7 +172,7 @@ fn cookie_may_write_from_own_page_only() {
     }
     let own = format!("{cookie}Origin: https://{host}\r\n");
     assert_eq!((post(&own), upgrade(&own)), (400, 101));
-    // A program sends its key explicitly and no origin.
+    // A program sends its key in the field 'Authorization', and no field 'Origin'.
     assert_eq!((post(&rig.bearer()), upgrade(&rig.bearer())), (400, 101));
 }
 

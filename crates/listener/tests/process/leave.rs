@@ -1,4 +1,4 @@
-//! Start, stop, and reading the certificate again. For the handover to another process see `handover`.
+//! Tests of start and stop, and of reading the certificate again. For the handover to another process see `handover`.
 
 use crate::client::Client;
 use crate::rig::{Feed, Rig, microphone_request, new_certificate, wait_for, wait_for_exit};
@@ -18,7 +18,7 @@ fn sigterm_moves_streams_and_ends_the_process() {
     drop(feed);
     drop(records);
     assert!(wait_for_exit(&mut rig.child).success());
-    // The pipe is free.
+    // Opening the pipe succeeds, so the listener has released the lock.
     PipeReader::open(&rig.ear_path(), Format::default(), Start::Discard).unwrap();
 }
 
@@ -61,7 +61,7 @@ fn microphone_is_closed_with_1012_after_sigterm() {
     client.send(microphone_request(&rig));
     assert_eq!(client.answer_head().status, 101);
     rig.signal("TERM");
-    // RFC 6455 §5.5.1: a close frame of two bytes, the code in network order.
+    // RFC 6455 §5.5.1: a close frame whose payload is the close code, two bytes in network order.
     assert_eq!(client.take(4), [&[0x88, 2][..], &1012u16.to_be_bytes()].concat());
     drop(client);
     assert!(wait_for_exit(&mut rig.child).success());
@@ -74,7 +74,7 @@ fn renewed_certificate_is_used_without_a_signal_and_streams_go_on() {
     let new = new_certificate(&rig.config);
     wait_for(|| Client::connect(rig.port, &new.cert_pem).ok());
     assert!(Client::connect(rig.port, &rig.certificate.cert_pem).is_err());
-    // There is a silence record every two seconds.
+    // The stream continues: there is a silence record every two seconds.
     let (one, two) = (records.record(), records.record());
     assert!(one.seq < two.seq);
 }
@@ -142,7 +142,7 @@ fn make_room_creates_room_and_pipes() {
     let directory = rig.room.participant(&"alice".parse().unwrap());
     let format = Format { rate: 16_000.try_into().unwrap() };
     wait_for(|| palabre_room::file_id(&directory.ear()).ok());
-    // The gain is written last.
+    // Wait for the gain, which the listener writes after the pipes.
     wait_for(|| directory.gain().ok().filter(|gain| gain.to_string() == "-6.0"));
     assert_eq!(rig.room.format().unwrap(), format);
     assert!(PipeReader::open(&directory.mic(), format, Start::Discard).is_ok());

@@ -1,4 +1,4 @@
-//! The real `palabre-listener` over real TLS and real FIFOs. The tests act as browser, program, mixer, supervisor and attacker.
+//! Tests of the real `palabre-listener` over real TLS and real FIFOs. The tests act as browser, program, mixer, supervisor and attacker.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 

@@ -1,4 +1,4 @@
-//! A listener of one participant with its configuration, room, socket and supervisor's end of the notify socket.
+//! A listener process for one participant, with its configuration, room and listening socket, and the socket for its reports.
 
 use crate::client::Client;
 use palabre_config::certificate::{self, SelfSigned};
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 /// Timeout for every wait in these tests.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A running listener. It is killed when this is dropped.
+/// A running listener. Dropping this kills the listener.
 pub struct Rig {
     pub child: Child,
     pub port: u16,
@@ -41,7 +41,7 @@ impl Rig {
         Self::with_alice(server_toml, |_| {})
     }
 
-    /// The same after a change of alice's file.
+    /// Starts a listener for alice with this `palabre.toml`. `change` may change alice's configuration file before.
     pub fn with_alice(server_toml: &str, change: impl FnOnce(&mut Participant)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let config = directory.path().join("config");
@@ -69,7 +69,7 @@ impl Rig {
         rig
     }
 
-    /// Starts a second process on the same socket. Returns the first.
+    /// Starts a second listener process on the same listening socket, which becomes `child`. Returns the first process.
     pub fn replace(&mut self) -> Child {
         let child = spawn(self.directory.path(), &self._socket);
         let first = std::mem::replace(&mut self.child, child);
@@ -91,7 +91,7 @@ impl Rig {
         self.wait_for_report(state, |report| report.to_string() == state);
     }
 
-    /// Waits until the listener reports what is looked for, and returns the report.
+    /// Waits for a report of the listener for which `is_it` returns true. Returns the report. `what` describes the report.
     pub fn wait_for_report(&self, what: &str, is_it: impl Fn(&ListenerReport) -> bool) -> ListenerReport {
         let end = Instant::now() + PATIENCE;
         let left = || Some(end.saturating_duration_since(Instant::now()));
@@ -108,32 +108,32 @@ impl Rig {
         panic!("'{what}' was never reported");
     }
 
-    /// Waits until the listener has sent `STOPPING=1`.
+    /// Waits until the listener has sent `STOPPING=1` to the notify socket.
     pub fn wait_until_stopping(&self) {
         while !self.notify.recv().unwrap().1.stopping {}
     }
 
-    /// Opens a connection.
+    /// Opens a TLS connection to the listener.
     pub fn connect(&self) -> Client {
         Client::connect(self.port, &self.certificate.cert_pem).unwrap()
     }
 
-    /// The header field with the access key.
+    /// Returns the header field `Authorization` with the access key, as programs send it.
     pub fn bearer(&self) -> String {
         format!("Authorization: Bearer {}\r\n", self.key.as_str())
     }
 
-    /// The header field with the access key that a browser sends.
+    /// Returns the header field `Cookie` with the access key, as browsers send it.
     pub fn cookie(&self) -> String {
         format!("Cookie: __Host-palabre-alice={}\r\n", self.key.as_str())
     }
 
-    /// Host and port, as in a browser's header field.
+    /// Returns the host and port of the listener, as in the field `Host`.
     pub fn host(&self) -> String {
         format!("localhost:{}", self.port)
     }
 
-    /// Opens the mixer's end of `mic`.
+    /// Opens the pipe `mic` for reading, as the mixer does.
     pub fn mic(&self) -> PipeReader {
         let path = self.room.participant(&alice()).mic();
         PipeReader::open(&path, self.format, Start::Discard).unwrap()
@@ -143,7 +143,7 @@ impl Rig {
         self.room.participant(&alice()).ear()
     }
 
-    /// Opens the mixer's end of `ear`, when the listener reads it.
+    /// Waits until the listener reads the pipe `ear`, then opens the pipe for writing, as the mixer does.
     pub fn ear(&self) -> PipeWriter {
         wait_for(|| PipeWriter::open(&self.ear_path(), self.format).ok())
     }
@@ -168,7 +168,7 @@ fn spawn(directory: &Path, socket: &TcpListener) -> Child {
     sockets::give(&mut command, socket).unwrap();
     notify::for_child(&mut command, &directory.join("notify.sock"));
     command.env("LISTEN_FDS", "1");
-    // The death signal belongs to the thread that spawns, which lives as long as the rig: prctl(2).
+    // The listener is killed when the thread that spawned it ends: prctl(2), PR_SET_PDEATHSIG. That thread runs until the test ends.
     command.spawn().unwrap()
 }
 
@@ -181,7 +181,7 @@ pub fn new_certificate(config: &Path) -> SelfSigned {
     own
 }
 
-/// The request that opens the microphone's WebSocket.
+/// Returns the request that opens the WebSocket for the microphone.
 pub fn microphone_request(rig: &Rig) -> String {
     format!(
         "GET /speak HTTP/1.1\r\nHost: a\r\n{}Connection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -201,7 +201,7 @@ pub fn wait_for_exit(child: &mut Child) -> ExitStatus {
     wait_for(|| child.try_wait().unwrap())
 }
 
-/// Calls `look` until it returns something.
+/// Calls `look` until it returns a value. Returns the value, or panics after [`PATIENCE`].
 pub fn wait_for<T>(mut look: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + PATIENCE;
     loop {
@@ -234,20 +234,20 @@ fn alice_name() -> Name {
     alice()
 }
 
-/// Writes frames as the mixer does, or faster. All samples of frame n are n.
+/// A thread that writes frames to a pipe `ear`, as the mixer does or faster. All samples of frame number n have the value n.
 pub struct Feed {
     stop: std::sync::mpsc::Sender<()>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Feed {
-    /// Starts with frame `first` and writes a frame each `every`.
+    /// Starts the thread. It writes one frame per time `every`, starting with frame number `first`.
     pub fn start(mut ear: PipeWriter, first: i16, every: Duration) -> Self {
         let (stop, stopped) = std::sync::mpsc::channel::<()>();
         let thread = std::thread::spawn(move || {
             let mut frame = first;
             while stopped.recv_timeout(every) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
-                // A frame for which the pipe has no space is written again, so that no number is missing.
+                // If the pipe has no space, the same frame is written again later, so that no number is missing.
                 if ear.write(&[frame; 480]) == Wrote::Whole {
                     frame = frame.wrapping_add(1);
                 }

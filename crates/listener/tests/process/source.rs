@@ -1,4 +1,4 @@
-//! `--source FILE`: without mixer, room and supervisor.
+//! Tests of `--source FILE`, which needs no mixer, room and supervisor.
 
 use crate::rig::{PATIENCE, wait_for};
 use palabre_sound::wav;
@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Instant;
 
-/// A listener that serves a file, and the link that it printed.
+/// A running listener that serves a file, and the link that the listener printed.
 struct Rig {
     child: Child,
     link: String,
@@ -32,7 +32,7 @@ impl Rig {
 
     fn curl(&self, args: &[&str]) -> Command {
         let mut curl = Command::new("curl");
-        // Each start creates a new certificate.
+        // The option -k accepts any certificate, because each start of the listener creates a new one.
         curl.args(["-skN", "--ipv4"]).args(args);
         curl
     }
@@ -54,7 +54,7 @@ impl Drop for Rig {
     }
 }
 
-/// Appends frames of this value to the file until it arrives in `/listen.wav`.
+/// Appends frames of samples with this value to the file until such samples arrive in `/listen.wav`.
 fn heard(rig: &Rig, path: &Path, value: i16) {
     let mut curl = rig.curl(&[&rig.url("/listen.wav")]).stdout(Stdio::piped()).spawn().unwrap();
     let mut stdout = curl.stdout.take().unwrap();
@@ -65,7 +65,7 @@ fn heard(rig: &Rig, path: &Path, value: i16) {
     let frame: Vec<u8> = [value; 480].iter().flat_map(|sample| sample.to_le_bytes()).collect();
     let mut bytes = [0; 960];
     loop {
-        assert!(Instant::now() < end, "{value} did not arrive");
+        assert!(Instant::now() < end, "samples of {value} did not arrive");
         file.write_all(&frame).unwrap();
         stdout.read_exact(&mut bytes).unwrap();
         if bytes.chunks_exact(2).any(|pair| pair == value.to_le_bytes()) {
@@ -100,12 +100,12 @@ fn chunk_of_a_second_is_one_record() {
     let mut curl = rig.curl(&[&rig.url("/listen")]).stdout(Stdio::piped()).spawn().unwrap();
     let mut records =
         BufReader::new(curl.stdout.take().unwrap()).split(b'>').map(|part| String::from_utf8(part.unwrap()).unwrap());
-    // The stream has started, so it contains everything written from now on.
+    // After the first silence record, the stream contains all samples that are appended to the file.
     records.find(|part| part.starts_with("2,")).unwrap();
     let second_and_a_half = [7i16; 36_000].iter().flat_map(|sample| sample.to_le_bytes()).collect::<Vec<u8>>();
     File::options().append(true).open(&path).unwrap().write_all(&second_and_a_half).unwrap();
     let sound = records.find(|part| part.starts_with("1,")).unwrap();
-    // A header of 44 bytes and 24000 samples of two bytes, in base64.
+    // The WAV is a header of 44 bytes and 24000 samples of two bytes, in base64.
     assert_eq!(sound.split(',').nth(3).unwrap().len(), (44_usize + 48_000).div_ceil(3) * 4);
     curl.kill().unwrap();
     curl.wait().unwrap();
@@ -139,7 +139,7 @@ fn key_and_certificate_files_are_used() {
     assert!(rig.link.ends_with("/?key=000102030405060708090a0b0c0d0e0f"), "{}", rig.link);
     let port: u16 = rig.link.split([':', '/']).nth(4).unwrap().parse().unwrap();
     wait_for(|| crate::client::Client::connect(port, &own.cert_pem).ok());
-    // A missing file is a silent stream.
+    // While the file is missing, the stream is silent.
     let mut curl = rig.curl(&[&rig.url("/listen")]).stdout(Stdio::piped()).spawn().unwrap();
     let mut stdout = BufReader::new(curl.stdout.take().unwrap());
     let mut text = Vec::new();

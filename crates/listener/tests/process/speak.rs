@@ -1,4 +1,4 @@
-//! The microphone by POST and PUT.
+//! Tests of sending sound by POST and PUT to `/speak`.
 
 use crate::client::Client;
 use crate::rig::{Rig, read_samples};
@@ -18,7 +18,7 @@ fn start(client: &mut Client, rig: &Rig, target: &str, fields: &str) {
 fn post(rig: &Rig, target: &str, body: &[u8]) -> (Client, crate::client::Answer) {
     let mut client = rig.connect();
     start(&mut client, rig, target, &format!("Content-Length: {}\r\n", body.len()));
-    // The server may refuse before it has read everything.
+    // The server may refuse the request and close the connection before it has read the whole body.
     let _ = client.try_send(body);
     let answer = client.answer();
     (client, answer)
@@ -40,7 +40,7 @@ fn recording_is_played_unchanged_and_answered_at_its_end() {
         let answer = scope.spawn(|| {
             let start = Instant::now();
             let (mut client, answer) = post(&rig, "/speak", &body);
-            // The connection is kept.
+            // The server keeps the connection open: another request succeeds.
             assert_eq!(client.get(&rig, "/me").status, 200);
             (answer, start.elapsed())
         });
@@ -74,7 +74,7 @@ fn wav_chunk_after_the_samples_is_not_played() {
     for _ in 0..2 {
         let answer = post(&rig, "/speak", &body).1;
         assert_eq!((answer.status, answer.text()), (200, "played 0.02 s\n"));
-        // The second recording follows the first without extra samples.
+        // No extra samples come between the first and the second recording.
         assert_eq!(read_samples(&mut mic, 480), samples);
     }
 }
@@ -192,7 +192,7 @@ fn page_queue_is_answered_at_once_and_newer_page_wins() {
         let answer = client.answer();
         assert_eq!((answer.status, answer.field("content-length")), (204, None));
         assert_eq!(read_samples(&mut mic, 2400).len(), 2400);
-        // A page sends in real time; a faster source would lose samples.
+        // Wait for the rest of these samples: a page sends in real time, and a faster source would lose samples.
         read_samples(&mut mic, 2400);
         std::thread::sleep(std::time::Duration::from_millis(200));
     }

@@ -1,4 +1,4 @@
-//! The microphone by WebSocket.
+//! Tests of sending sound by WebSocket to `/speak`.
 
 use crate::client::Counted;
 use crate::rig::{PATIENCE, Rig, read_samples};
@@ -40,7 +40,7 @@ fn chunks_reach_the_mixer_as_they_are() {
     let rig = Rig::new();
     let mut mic = rig.mic();
     let mut socket = connect(&rig, "?page=a");
-    // Less than the 300 ms that may come at once.
+    // These samples last 280 ms. More than 300 ms at once would be dropped.
     let samples: Vec<i16> = (0..6720).map(|i| (i * 7) as i16).collect();
     for (number, piece) in samples.chunks(960).enumerate() {
         socket.send(chunk(number as u32, number as f64 * 40.0, piece)).unwrap();
@@ -71,9 +71,9 @@ fn newest_page_has_the_microphone() {
     assert_eq!(close_code(&mut old), CloseCode::Library(4001));
     new.send(chunk(0, 0.0, &[2; 480])).unwrap();
     assert_eq!(read_samples(&mut mic, 480), [2; 480]);
-    // The superseded page reconnects: it stays superseded.
+    // The older page reconnects, but doesn't get the microphone back.
     assert_eq!(close_code(&mut connect(&rig, "?page=a")), CloseCode::Library(4001));
-    // The current page reconnects: it keeps the microphone.
+    // The newer page reconnects and keeps the microphone.
     let mut again = connect(&rig, "?page=b");
     assert_eq!(close_code(&mut new), CloseCode::Normal);
     again.send(chunk(0, 0.0, &[3; 480])).unwrap();
@@ -99,7 +99,7 @@ fn invalid_message_closes_with_its_code() {
     for (message, code) in cases {
         let mut socket = connect(&rig, "?page=a");
         let length = message.len();
-        // The server may close before a large message is sent.
+        // The server may close the connection before the client has sent a large message.
         let _ = socket.send(message);
         assert_eq!(close_code(&mut socket), code, "{length} bytes");
     }
@@ -138,7 +138,7 @@ fn restarted_mixer_hears_later_chunks() {
     for n in 0..3u32 {
         let mut mic = rig.mic();
         let mut heard = Vec::new();
-        // Queued samples may come first.
+        // Samples of the previous round may still be in the queue and arrive first.
         while heard.last() != Some(&(n as i16 + 1)) {
             socket.send(chunk(n, f64::from(n), &[n as i16 + 1; 480])).unwrap();
             palabre_host::wait::is_readable(&mic, std::time::Duration::from_millis(20)).unwrap();

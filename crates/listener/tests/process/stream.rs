@@ -1,4 +1,4 @@
-//! The injected stream.
+//! Tests of the injected stream.
 
 use crate::client::{Record, Records};
 use crate::rig::{Feed, Rig, wait_for};
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 const FRAME: Duration = Duration::from_millis(20);
 
-/// Checks records of sound from a [`Feed`]: frames are numbered, and only where GAP is 1 are numbers missing.
+/// Checks sound records whose samples come from a [`Feed`]. The frames have consecutive numbers, except where GAP is 1.
 struct Ramp {
     last: Option<i16>,
     seq: u64,
@@ -59,7 +59,7 @@ fn stream_begins_with_hello_and_people() {
     assert!(hello.json.starts_with("{\"name\":\"alice\""));
     assert_eq!(room.json, "{\"people\":[{\"name\":\"alice\",\"display\":\"Alice\"}]}");
     assert!(hello.seq < room.seq && room.seq < silence.seq);
-    // Silence is repeated.
+    // The silence record is repeated.
     let again = records.record();
     assert_eq!(again.kind, 2);
     assert!(again.seq > silence.seq);
@@ -95,7 +95,7 @@ fn chunks_have_the_configured_length() {
         let mut records = rig.connect().listen(&rig, "");
         assert!(records.record().json.contains(&format!("\"chunk_ms\":{chunk_ms},")));
         let _feed = Feed::start(rig.ear(), 0, FRAME);
-        // A chunk is shorter only before a silence, which a busy machine may cause.
+        // A chunk may be shorter before a silence record, which a busy machine may cause.
         let mut lengths = std::iter::repeat_with(|| records.next_of(1).samples.len());
         let whole = lengths.by_ref().take(30).inspect(|&length| assert!(length <= samples)).find(|&it| it == samples);
         assert!(whole.is_some(), "{chunk_ms} ms");
@@ -149,12 +149,12 @@ fn blocked_stream_loses_only_its_own_sound() {
     let rig = Rig::new();
     let mut blocked = rig.connect().listen(&rig, "");
     let mut other = rig.connect().listen(&rig, "");
-    // Faster than real time, to fill the buffers of the blocked stream.
+    // Feed frames faster than real time, to fill the buffers of the blocked stream.
     let feed = Feed::start(rig.ear(), 0, Duration::from_millis(4));
     let mut ramp = Ramp::new();
-    // A megabyte: more than the kernel buffers.
+    // These chunks are about a megabyte, more than the kernel buffers for the blocked stream.
     ramp.follow(&mut other, 400);
-    // The blocked stream gets what the kernel has buffered, and then the newest sound.
+    // The blocked stream gets the records in the kernel's buffers, then a gap and the newest sound.
     let mut late = Ramp::new();
     while late.gaps < 2 {
         late.follow(&mut blocked, 1);
@@ -168,7 +168,7 @@ fn stream_that_stays_blocked_is_closed() {
     let mut blocked = rig.connect().listen(&rig, "");
     rig.wait_for_status("streams=1 speaking=no");
     let feed = Feed::start(rig.ear(), 0, Duration::from_millis(4));
-    // The write time-out is 5 s.
+    // The listener closes the stream when a write has timed out, after 5 s.
     rig.wait_for_status("streams=0 speaking=no");
     drop(feed);
     assert!(blocked.client.is_closed());
@@ -186,7 +186,7 @@ fn stream_above_the_limit_closes_the_oldest() {
     assert_eq!((second.next_of(1).kind, third.next_of(1).kind), (1, 1));
 }
 
-/// A mark that sets the level of everybody to 0.
+/// A mark that sets the level of all people to 0.
 const EVERYBODY: (u16, u8) = (u16::MAX, 0);
 
 #[test]
@@ -201,7 +201,7 @@ fn changed_levels_and_names_are_sent() {
     rig.room.write_levels(&[alice, carol]).unwrap();
     let all = [(u16::MAX, 21), (1, 255)];
     wait_for(|| (records.next_of(2).marks.ends_with(&all[1..])).then_some(()));
-    // A new stream gets all levels with its first silence.
+    // A new stream gets all levels with its first silence record.
     let mut late = rig.connect().listen(&rig, "");
     assert_eq!(late.next_of(2).marks, all);
     let _feed = Feed::start(rig.ear(), 0, FRAME);
@@ -256,7 +256,7 @@ fn ear_is_closed_after_the_last_stream() {
     drop(records);
     let nobody = |_: &()| matches!(PipeWriter::open(&rig.ear_path(), Format::default()), Err(OpenError::NoReader(_)));
     wait_for(|| Some(()).filter(nobody));
-    // It is opened again with the next stream.
+    // The listener opens `ear` again when the next stream begins.
     let _records = rig.connect().listen(&rig, "");
     let _ear = rig.ear();
 }

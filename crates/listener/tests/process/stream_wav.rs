@@ -1,4 +1,4 @@
-//! `/listen.wav`, for programs.
+//! Tests of `/listen.wav`, the stream for programs.
 
 use crate::client::{Client, pcm};
 use crate::rig::{Feed, Rig};
@@ -26,13 +26,13 @@ fn silence_is_zeros_and_sound_stands_in_them_whole() {
         samples.push(pcm(&client.take(2))[0]);
         sounding += usize::from(samples.last() != Some(&0));
     }
-    // Zeros stand before it, and between two frames where a machine is late; each frame is whole, and they are in order.
+    // Zeros come before the first frame, and between two frames if the machine is late. Each frame is complete, and frames are in order.
     let frames: Vec<(i16, usize)> = samples.chunk_by(|a, b| a == b).map(|run| (run[0], run.len())).collect();
     let frames: Vec<(i16, usize)> = frames.into_iter().filter(|(value, _)| *value != 0).collect();
     assert!(frames.iter().all(|(_, length)| *length == 480), "{frames:?}");
     assert!(frames.is_sorted_by(|a, b| a.0 < b.0) && frames.len() == 20, "{frames:?}");
     drop(feed);
-    // Zeros again, for as long as one listens.
+    // After the sound, the stream contains only zeros again.
     loop {
         if pcm(&client.take(960)).iter().all(|&sample| sample == 0) {
             break;
