@@ -1,4 +1,4 @@
-//! The command line.
+//! The command-line options of `palabre-exporter`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

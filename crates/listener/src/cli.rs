@@ -1,4 +1,4 @@
-//! The command line.
+//! The command-line options of `palabre-listener`.
 
 use clap::{ArgGroup, Parser};
 use palabre_config::Entrance;

@@ -92,7 +92,10 @@ impl Connection {
             Err(refusal) => return Ok(Err(refusal.into())),
         };
         if length > max_bytes as u64 {
-            return Ok(Err(Response::text(413, format_args!("the body has more than {max_bytes} bytes"))));
+            return Ok(Err(Response::text(
+                413,
+                format_args!("the request body is longer than the maximum of {max_bytes} bytes"),
+            )));
         }
         self.limit_reads(BODY_TIMEOUT);
         let mut body = Vec::new();

@@ -53,9 +53,9 @@ impl Default for Marks {
 }
 
 impl Marks {
-    /// Maximum number of people.
+    /// Maximum number of people in the list.
     pub(crate) const MAX_PEOPLE: usize = EVERYBODY as usize;
-    /// The level of a person whom the operator has muted.
+    /// The value in place of a level for a person whom the operator has muted.
     pub(crate) const MUTED: Value = 255;
 
     /// Returns marks for the values of all people.

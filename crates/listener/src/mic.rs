@@ -135,7 +135,7 @@ impl MicWriter {
         Duration::from_micros(samples as u64 * 1_000_000 / u64::from(self.format.rate.hz()))
     }
 
-    /// Returns the number of samples to drop, of the `samples` that arrive now, so that no sample waits longer than [`MAX_WAIT`].
+    /// Returns the number of oldest samples to drop, of the `samples` that arrive now, so that no sample waits longer than [`MAX_WAIT`].
     fn excess(&self, state: &mut State, now: Instant, samples: usize) -> usize {
         let start = state.lasts_until.max(now);
         let available = MAX_WAIT.saturating_sub(start - now);
@@ -235,7 +235,7 @@ impl MicLease {
         Ok(())
     }
 
-    /// Writes queued samples. Call this regularly while no samples arrive.
+    /// Writes samples from the queue to the pipe. Call this function regularly while no samples arrive.
     pub(crate) fn flush(&self, now: Instant) -> Result<(), Superseded> {
         let mut state = self.lock()?;
         self.mic.write_queue(&mut state, now);

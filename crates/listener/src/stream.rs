@@ -24,7 +24,7 @@ pub(crate) fn serve(connection: &mut Connection, head: &Head, listener: &Listene
         None => None,
         Some(Ok(from)) => Some(from),
         Some(Err(_)) => {
-            let response = Response::text(400, "'from' must be the number of a record");
+            let response = Response::text(400, "the parameter 'from' must be the number (SEQ) of a record");
             return connection.answer(head, &response, listener.keeps());
         }
     };

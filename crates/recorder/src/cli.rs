@@ -1,4 +1,4 @@
-//! The command line.
+//! The command-line options of `palabre-recorder`.
 
 use std::path::PathBuf;
 

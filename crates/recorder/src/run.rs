@@ -19,7 +19,7 @@ const UPDATE_INTERVAL: Duration = Duration::from_millis(900);
 /// Interval between reads of the pipe. Between two reads, frames wait in the pipe.
 const READ_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Records until a signal arrives.
+/// Records the room until a signal arrives.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     if let Some(parent) = args.parent_pid {
         process::die_with_parent(parent).map_err(Failure::system)?;
@@ -45,7 +45,7 @@ fn record_room(args: &Args) -> Result<(), Failure> {
     let began = args.began_ms.map_or_else(clock::monotonic, Duration::from_millis);
     let mut session = Session::new(args.out.clone(), format, began, args.part_minutes);
     let mut reader = RecordingReader::create(&room.recording(), format).map_err(Failure::refused)?;
-    log::info!("recording into '{out}'");
+    log::info!("recording the room into directory '{out}'");
     notify::ready();
     let recorded = record(&mut reader, &mut session, &mut signals, &room);
     notify::stopping();

@@ -99,7 +99,10 @@ fn say(api: &Api, body: &[u8]) -> Response {
 
 fn show(listener: &Listener, api: &Api, body: &[u8]) -> Response {
     let Ok(shown) = serde_json::from_slice::<Shown>(body) else {
-        return Response::text(400, "the body is not {\"hand\":true|false,\"microphone\":\"open|muted|none\"}");
+        return Response::text(
+            400,
+            "invalid body: it must be {\"hand\":true|false,\"microphone\":\"open|muted|none\"}",
+        );
     };
     let (presence, now) = (Presence::from(shown), Instant::now());
     if listener.handover.is_news(presence) && !api.lock().changes.admit(now) {
@@ -128,7 +131,7 @@ fn set_without(api: &Api, body: &[u8]) -> Response {
     let Some(mut names) = names.ok().filter(|names| names.len() <= MAX_WITHOUT) else {
         return Response::text(
             400,
-            format_args!("the body is not a list of at most {MAX_WITHOUT} login names, one per line"),
+            format_args!("invalid body: it must be a list of at most {MAX_WITHOUT} login names, one per line"),
         );
     };
     names.sort();
@@ -147,7 +150,7 @@ fn set_without(api: &Api, body: &[u8]) -> Response {
 
 fn report(api: &Api, body: &[u8]) -> Response {
     let Some(report) = Report::parse(body) else {
-        return Response::text(400, "the body is not the JSON of a page's report");
+        return Response::text(400, "invalid body: it must be the JSON of a page's report");
     };
     let mut state = api.lock();
     if !state.reports.admit(Instant::now()) {

@@ -37,21 +37,21 @@ pub(crate) struct Change {
     pub(super) marks: Arc<str>,
 }
 
-/// The kind of a record, as in `docs/injected-stream.md`.
+/// The kind of a record and the data for encoding it. `docs/injected-stream.md` describes the kinds.
 #[derive(Debug, Default)]
 pub(crate) enum Kind {
-    /// A chunk. `gap`: samples are missing before it.
+    /// A sound record with the samples of one chunk. `gap`: samples are missing before this chunk.
     Sound { samples: Vec<i16>, gap: bool },
-    /// The room is silent.
+    /// A silence record: the room is silent.
     #[default]
     Silence,
-    /// The list of people has changed.
+    /// A room record: the list of people has changed.
     Room,
-    /// A participant has connected or left, or has changed their hand or microphone state.
+    /// A states record: a participant has connected or left, or has changed their hand or microphone state.
     States,
-    /// A message from a participant, as base64 of JSON.
+    /// A message record: a message from a participant, as base64 of JSON.
     Message(String),
-    /// Another process answers new requests from now on. `last`: the stream ends with this record.
+    /// A moved record: another process answers new requests from now on. `last`: the stream ends with this record.
     Moved { last: bool },
 }
 
@@ -114,7 +114,7 @@ impl Ring {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Removes a stream.
+    /// Removes the stream with this ID from the list of open streams.
     pub(super) fn remove(&self, state: &mut State, id: u64) {
         let before = state.streams.len();
         state.streams.retain(|(stream, _)| *stream != id);

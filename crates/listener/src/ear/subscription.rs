@@ -30,7 +30,7 @@ pub(crate) enum Next {
     Record(Arc<Record>, bool),
     /// No record was published in the given time.
     Nothing,
-    /// A newer stream has replaced this one.
+    /// This stream must end, because too many newer streams were opened.
     Ended,
 }
 

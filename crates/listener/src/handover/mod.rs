@@ -8,9 +8,9 @@
 //!
 //! | phase | event | next phase | action |
 //! | --- | --- | --- | --- |
-//! | serving | SIGUSR1 | handing over, for [`TIMEOUT`] | idle connections are closed; each stream gets `moved`, and sound as before |
+//! | serving | SIGUSR1 | handing over, for [`TIMEOUT`] | no connection is kept for another request; each stream gets `moved`, and sound as before |
 //! | serving | SIGUSR1, and the source is a file | left | as for SIGTERM: both processes can read a file |
-//! | serving | SIGTERM, SIGINT | left | idle connections are closed; microphones end |
+//! | serving | SIGTERM, SIGINT | left | no connection is kept for another request; microphones end |
 //! | handing over | the next process requests the pipe | left | |
 //! | handing over | the last stream ends | left | |
 //! | handing over | the timeout is over | left | microphones end |

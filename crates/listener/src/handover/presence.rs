@@ -66,7 +66,7 @@ impl PagePresence {
         }
     }
 
-    /// Removes the file if `is_serving` is true. Otherwise the next process uses it.
+    /// Notes that the last stream has ended. Removes the file `presence` if `is_serving` is true; otherwise the next process uses the file.
     pub(super) fn streams_ended(&self, now: Instant, is_serving: bool) {
         let mut state = self.lock();
         (state.has_streams, state.kept_until) = (false, now + KEEP);

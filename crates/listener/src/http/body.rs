@@ -11,9 +11,9 @@ const MAX_TRAILER_BYTES: usize = 8 * 1024;
 /// The method by which the end of a body is determined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Framing {
-    /// By a length in bytes.
+    /// The body has this length in bytes.
     Length(u64),
-    /// By the chunked transfer coding.
+    /// The body has the chunked transfer coding, which marks the body's end.
     Chunked,
 }
 

@@ -66,7 +66,7 @@ impl From<Refusal> for Response {
     }
 }
 
-/// Fields of every response that doesn't set them itself.
+/// Header fields that are added to every response that doesn't set them itself.
 const DEFAULTS: [(&str, &str); 3] = [
     ("Referrer-Policy", "no-referrer"),
     ("Cache-Control", "no-store"),

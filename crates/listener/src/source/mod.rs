@@ -21,7 +21,7 @@ pub(crate) enum Origin {
     File(PathBuf),
 }
 
-/// An open source.
+/// A source of sound, from which the reader thread reads.
 #[derive(Debug)]
 pub(crate) enum Source {
     Pipe(PipeSource),

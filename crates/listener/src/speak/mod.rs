@@ -16,7 +16,7 @@ pub(crate) fn serve(connection: &mut Connection, head: &Head, listener: &Listene
     };
     let page = match head.parameter("page") {
         Some(page) if !is_page_id(page) => {
-            let response = Response::text(400, "'page' must be 1 to 32 characters of a-z and 0-9");
+            let response = Response::text(400, "the parameter 'page' must be 1 to 32 characters of a-z and 0-9");
             return connection.answer(head, &response, listener.keeps());
         }
         page => page,

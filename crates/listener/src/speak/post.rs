@@ -93,7 +93,7 @@ fn framing(head: &Head, page: Option<&str>) -> Result<Framing, Response> {
     // A page waits for each response, so requests need no ordering by their capture times. The check finds faults in pages.
     let time = head.parameter("t").map(str::parse::<f64>);
     if page.is_some() && !matches!(time, Some(Ok(time)) if time.is_finite()) {
-        return Err(Response::text(400, "'t' must be the capture time of the first sample in ms"));
+        return Err(Response::text(400, "the parameter 't' must be the capture time of the first sample in ms"));
     }
     Ok(framing)
 }
