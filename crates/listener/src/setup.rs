@@ -43,7 +43,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let inherited = sockets::inherited()
         .map_err(|e| Failure::system(format!("unable to use the inherited listening socket: {e}")))?;
     if let Err(error) = process::not_dumpable() {
-        log::warn!("unable to protect the memory of this process: {error}");
+        log::warn!("unable to protect the memory of this process from debuggers: {error}");
     }
     if let Err(error) = process::raise_nofile() {
         log::warn!("unable to raise the number of open files: {error}");

@@ -18,7 +18,11 @@ const NOT_AN_INTERFACE: &[(&str, &str, &str)] = &[
     ("mixer/src/restart.rs", "unable to *", "only 'palabre restart mixer' needs the socket, and reports the error"),
     ("mixer/src/room.rs", "*", "the room was removed"),
     ("mixer/src/room.rs", "unable to watch '*': *", "as above; 'palabre check' reports a lack of watches"),
-    ("listener/src/setup.rs", "unable to protect the memory of this process: *", "no supported kernel refuses it"),
+    (
+        "listener/src/setup.rs",
+        "unable to protect the memory of this process from debuggers: *",
+        "no supported kernel refuses it",
+    ),
     ("listener/src/setup.rs", "*", "an invalid file 'levelling', which the mixer reports"),
     (
         "listener/src/enter.rs",
