@@ -19,7 +19,7 @@ use crate::{control, table};
 use context::{Context, Directories, has_systemd, word};
 use finding::{Finding, Level};
 
-/// Prints all findings. A fault is a configuration error.
+/// Prints all findings. If there is a fault, the exit status is that of a configuration error.
 pub(crate) fn run(cli: &Cli, options: &cli::Check) -> Result<(), Failure> {
     let findings = all_findings(cli);
     let count = |level: Level| findings.iter().filter(|finding| finding.level == level).count();
@@ -34,8 +34,8 @@ pub(crate) fn run(cli: &Cli, options: &cli::Check) -> Result<(), Failure> {
     }
     match faults {
         0 => Ok(()),
-        1 => Err(Failure::config("1 fault")),
-        _ => Err(Failure::config(format!("{faults} faults"))),
+        1 => Err(Failure::config("the check found 1 fault")),
+        _ => Err(Failure::config(format!("the check found {faults} faults"))),
     }
 }
 
@@ -48,7 +48,7 @@ fn all_findings(cli: &Cli) -> Vec<Finding> {
     findings.extend(files::rooms(directories, &participants));
     let (state, status) = supervisor(directories);
     findings.push(state);
-    // Certificate and ports are unknown without a valid configuration.
+    // The other checks need the settings, so they run only if the configuration is valid.
     if let Some(server) = server {
         let context = Context { directories, server, participants, status };
         findings.extend(certificate::check(&context));
@@ -60,7 +60,7 @@ fn all_findings(cli: &Cli) -> Vec<Finding> {
 fn supervisor(directories: Directories<'_>) -> (Finding, Option<Status>) {
     const AREA: &str = "supervisor";
     if !control::is_running(directories.run) {
-        let text = format!("not running in '{}'", directories.run.display());
+        let text = format!("palabre-supervisor is not running in '{}'", directories.run.display());
         let (config, run) = (word(directories.config), word(directories.run));
         let remedy = match has_systemd() {
             true => "systemctl start palabre.target".to_owned(),
@@ -73,7 +73,7 @@ fn supervisor(directories: Directories<'_>) -> (Finding, Option<Status>) {
         Err(error) => {
             let remedy = match has_systemd() {
                 true => "systemctl restart palabre-supervisor",
-                false => "end palabre-supervisor and start it again",
+                false => "stop palabre-supervisor and start it again",
             };
             (Finding::fault(AREA, error.to_string(), remedy), None)
         }

@@ -12,9 +12,9 @@ use palabre_room::Name;
 
 use crate::output::print;
 
-/// Timeout for a status.
+/// Timeout for the supervisor's answer to a status request.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
-/// Timeout for a request that starts processes and waits until they serve.
+/// Timeout for the supervisor's answer to a request that starts or stops processes. It answers when they are ready or have ended.
 const WORK_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Name of the control socket in the run directory.
@@ -69,7 +69,7 @@ pub(crate) fn reload(run: &Path) -> Result<(), Failure> {
         }
     }
     if changes.certificate {
-        print("certificate: every listener reads it again\n")?;
+        print("certificate: every listener reads the certificate again\n")?;
     }
     if changes.errors.is_empty() {
         return Ok(());
@@ -77,7 +77,7 @@ pub(crate) fn reload(run: &Path) -> Result<(), Failure> {
     Err(Failure::config(changes.errors.join("\npalabre: ")))
 }
 
-/// Has the supervisor read the configuration again. Returns the changes.
+/// Makes the supervisor read the configuration again. Returns the changes.
 pub(crate) fn try_reload(run: &Path) -> Result<Changes, Failure> {
     match ask(run, &Request::Reload, WORK_TIMEOUT)? {
         Response::Reloaded(changes) => Ok(changes),
@@ -85,11 +85,14 @@ pub(crate) fn try_reload(run: &Path) -> Result<Changes, Failure> {
     }
 }
 
-/// Has the supervisor, if it runs, read the configuration again after a participant's file was written. Faults are warnings on standard
-/// error, since the file holds anyway.
+/// Makes the supervisor, if one runs, read the configuration again after a participant's file was written. Faults are printed as warnings:
+/// the command succeeds, since the file was written.
 pub(crate) fn reload_if_running(run: &Path, name: &str) {
     if !is_running(run) {
-        eprintln!("palabre: no supervisor runs in '{}': this holds when one starts", run.display());
+        eprintln!(
+            "palabre: no supervisor runs in '{}'; the change takes effect when a supervisor starts",
+            run.display()
+        );
         return;
     }
     match try_reload(run).and_then(|changes| status(run).map(|status| (changes, status))) {
@@ -100,14 +103,14 @@ pub(crate) fn reload_if_running(run: &Path, name: &str) {
             let failed = status.participants.iter().find(|p| p.name == name && p.state == State::Failed);
             if let Some(participant) = failed {
                 let note = participant.note.as_deref().unwrap_or("see its log");
-                eprintln!("palabre: warning: {name}'s listener doesn't serve: {note}");
+                eprintln!("palabre: warning: the listener of '{name}' has failed: {note}");
             }
         }
-        Err(error) => eprintln!("palabre: warning: {error}; 'palabre reload' tries again"),
+        Err(error) => eprintln!("palabre: warning: {error}; the file was written; run 'palabre reload' to apply it"),
     }
 }
 
-/// Starts or ends the recording of a room, or reads its status.
+/// Asks the supervisor to start or end the recording of a room, or for its status.
 pub(crate) fn record(run: &Path, room: &Name, action: RecordAction) -> Result<Recording, Failure> {
     match ask(run, &Request::Record { room: room.clone(), action }, WORK_TIMEOUT)? {
         Response::Recording(recording) => Ok(recording),
@@ -115,7 +118,7 @@ pub(crate) fn record(run: &Path, room: &Name, action: RecordAction) -> Result<Re
     }
 }
 
-/// Reads the status.
+/// Requests the status from the supervisor.
 pub(crate) fn status(run: &Path) -> Result<Status, Failure> {
     match ask(run, &Request::Status, STATUS_TIMEOUT)? {
         Response::Status(status) => Ok(status),
@@ -135,7 +138,7 @@ fn ask(run: &Path, request: &Request, timeout: Duration) -> Result<Response, Fai
         Ok(Response::Failed { why }) => Err(Failure::system(why)),
         Ok(response) => Ok(response),
         Err(ControlError::Closed) => Err(Failure::system(
-            "unable to wait for the answer: the supervisor has ended or was restarted; 'palabre status' shows what runs",
+            "unable to read the supervisor's answer: the supervisor has ended or was restarted; run 'palabre status'",
         )),
         Err(ControlError::Connect { path, source }) => Err(Failure::system(format!(
             "unable to reach the supervisor at '{}': {source}; {}",
@@ -148,11 +151,13 @@ fn ask(run: &Path, request: &Request, timeout: Duration) -> Result<Response, Fai
 
 fn remedy(kind: ErrorKind) -> &'static str {
     match kind {
-        ErrorKind::PermissionDenied => "root and the group 'palabre' may, with sudo or as its member",
-        _ => "start palabre-supervisor, or say with --run where it runs",
+        ErrorKind::PermissionDenied => "run this command with sudo, or as a member of the group 'palabre'",
+        _ => "start palabre-supervisor, or give its runtime directory with --run",
     }
 }
 
 fn unexpected(response: &Response) -> Failure {
-    Failure::system(format!("unable to understand the supervisor's answer: {response:?}; is it of the same release?"))
+    Failure::system(format!(
+        "unable to understand the supervisor's answer: {response:?}; use 'palabre' and palabre-supervisor of the same release"
+    ))
 }

@@ -1,4 +1,4 @@
-//! A participant that a command adds to a room for itself, and removes when it ends.
+//! A guest: a participant that a command adds to a room while the command runs.
 
 use std::fs::DirBuilder;
 use std::io::ErrorKind;
@@ -11,29 +11,30 @@ use palabre_room::{Name, ParticipantDir, RoomDir, RoomError};
 
 use crate::permission;
 
-/// Mode of a participant's directory: writable by the group, which new files inherit.
+/// Mode of a participant's directory: the group may write, and new files inherit the group.
 const DIR_MODE: u32 = 0o2770;
-/// Maximum number of names that are tried: `a`, `a-2`, `a-3`, …
+/// Maximum number of names that are tried for a guest: `a`, `a-2`, `a-3`, …
 const MAX_TRIES: u32 = 99;
-/// Maximum length of a name.
+/// Maximum length of a participant's name, in characters.
 const MAX_NAME_CHARS: usize = 32;
 
 /// The wanted name of a guest.
 pub(crate) enum GuestName<'a> {
-    /// This name.
+    /// Exactly this name. Joining fails if the name is in use.
     Exactly(&'a Name),
-    /// A name made from this text, with a number if it is in use.
+    /// A name made from this text. A number is appended if the name is in use.
     BasedOn(String),
 }
 
-/// A guest. Its directory is removed when this is dropped.
+/// A guest in a room. Dropping this removes the guest's directory from the room.
 pub(crate) struct Guest {
     name: Name,
     directory: ParticipantDir,
 }
 
 impl Guest {
-    /// Creates the guest's directory, runs `prepare`, then creates the pipes. The mixer opens them as soon as they exist.
+    /// Creates the guest's directory, runs `prepare`, then creates the pipes. The order matters: the mixer opens the pipes as soon as they
+    /// exist.
     pub(crate) fn join(
         room: &RoomDir,
         name: &GuestName<'_>,
@@ -87,14 +88,14 @@ impl Drop for Guest {
     }
 }
 
-/// Returns the room `name`; refuses one that doesn't exist.
+/// Returns the directory of the room `name`. Fails if the room doesn't exist.
 pub(crate) fn room(run: &Path, name: &Name) -> Result<RoomDir, Failure> {
     let room = RoomDir::new(run.join("rooms").join(name));
     if room.path().is_dir() {
         return Ok(room);
     }
     Err(Failure::refused(format!(
-        "unable to enter room '{name}': no directory '{}'; use --room or --run",
+        "unable to enter room '{name}': there is no directory '{}'; choose another room with --room, or another directory with --run",
         room.path().display()
     )))
 }

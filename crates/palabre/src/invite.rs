@@ -1,4 +1,4 @@
-//! `palabre invite`: adds a participant, or makes a new key for one, and prints the invitation link.
+//! `palabre invite`: adds a participant, or makes a new key for an existing participant, and prints the invitation link.
 
 use std::fs;
 use std::io::{self, IsTerminal};
@@ -17,7 +17,7 @@ use crate::{control, permission, qr, roster_lock};
 pub(crate) fn run(cli: &Cli, invite: &Invite) -> Result<(), Failure> {
     let config = cli.config_dir();
     let server = Server::load(config).map_err(Failure::config)?;
-    let key = Key::generate().map_err(|error| Failure::system(format!("unable to make a key: {error}")))?;
+    let key = Key::generate().map_err(|error| Failure::system(format!("unable to make an access key: {error}")))?;
     create_roster(config)?;
     let lock = roster_lock::take(config)?;
     let participant = match invite.new_key {
@@ -29,11 +29,15 @@ pub(crate) fn run(cli: &Cli, invite: &Invite) -> Result<(), Failure> {
         }
     };
     drop(lock);
-    eprintln!("palabre: {} has port {} in room '{}'", participant.name, participant.port, participant.room);
+    eprintln!("palabre: invited '{}' to room '{}' on port {}", participant.name, participant.room, participant.port);
     control::reload_if_running(cli.run_dir(), participant.name.as_str());
     let link = link(&server.host, participant.port, &key);
     let until = participant.key_expires.map(|expires| format!("; it expires on {expires}")).unwrap_or_default();
-    let once = if invite.once { "; it is bound to the first browser in which its button is pressed" } else { "" };
+    let once = if invite.once {
+        "; it works only in the first browser in which the button on its page is pressed"
+    } else {
+        ""
+    };
     eprintln!("palabre: the invitation link of {} is printed only now{once}{until}:", participant.display());
     print(format!("{link}\n"))?;
     if invite.qr || (!invite.no_qr && io::stdout().is_terminal()) {
@@ -89,7 +93,8 @@ fn new_participant(config: &Path, server: &Server, invite: &Invite, key: KeyHash
     Ok(participant)
 }
 
-/// Returns the wanted port, or the first port of the range that is neither a participant's nor in use.
+/// Returns the port `wanted`, if it can be used. Without `wanted`, returns the first port of the range in `palabre.toml` that belongs to
+/// no participant and on which no program listens.
 fn port(config: &Path, server: &Server, wanted: Option<u16>) -> Result<u16, String> {
     for error in Participant::load_all(config).1 {
         eprintln!("palabre: warning: {error}");
@@ -100,7 +105,9 @@ fn port(config: &Path, server: &Server, wanted: Option<u16>) -> Result<u16, Stri
             .ports
             .iter()
             .find(|port| !owners.contains_key(port) && sockets::is_free(server.bind, *port))
-            .ok_or_else(|| format!("all ports of {} are in use; extend 'ports' in palabre.toml", server.ports));
+            .ok_or_else(|| {
+                format!("all ports of the range {} are in use; extend 'ports' in palabre.toml", server.ports)
+            });
     };
     if let Some(owner) = owners.get(&port) {
         return Err(format!("port {port} is used by participant '{owner}'; choose another port"));
@@ -112,12 +119,12 @@ fn port(config: &Path, server: &Server, wanted: Option<u16>) -> Result<u16, Stri
         ));
     }
     if !sockets::is_free(server.bind, port) {
-        return Err(format!("another program listens on port {port}; stop it, or choose another port"));
+        return Err(format!("another program listens on port {port}; stop the program, or choose another port"));
     }
     Ok(port)
 }
 
-/// Creates the directory of the participants' files unless it exists.
+/// Creates the directory of the participants' files if it doesn't exist.
 fn create_roster(config: &Path) -> Result<(), Failure> {
     let roster = config.join(PARTICIPANTS_DIR);
     match fs::create_dir(&roster) {

@@ -56,7 +56,7 @@ pub(crate) fn rooms(cli: &Cli, json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Returns state and link by login name; nothing if no supervisor runs.
+/// Returns by login name the state of the listener and the use of a one-time link. Returns an empty map if no supervisor runs.
 fn states(run: &Path) -> BTreeMap<String, (State, Option<LinkUse>)> {
     let participants = control::status(run).map(|status| status.participants).unwrap_or_default();
     participants.into_iter().map(|participant| (participant.name, (participant.state, participant.link))).collect()
@@ -116,7 +116,7 @@ fn participant_row(participant: &Participant, known: Option<&(State, Option<Link
     ]
 }
 
-/// A room as printed.
+/// A room as `palabre rooms` prints it.
 #[derive(Debug, Default)]
 struct Room {
     participants: Vec<String>,
@@ -142,7 +142,7 @@ fn all_rooms(run: &Path, participants: &[Participant]) -> BTreeMap<String, Room>
 }
 
 impl Room {
-    /// Reads the room directory. Unreadable files are ignored, because a room may be removed at any time.
+    /// Reads the files of the room directory. Files that can't be read are ignored, because a room may be removed at any time.
     fn read(&mut self, room: &RoomDir) {
         let names = |names: Vec<Name>| names.into_iter().map(|name| name.to_string());
         let present = names(room.participants().unwrap_or_default());

@@ -1,6 +1,6 @@
 //! `palabre logs`: shows the log of a listener or of all daemons by journalctl(1).
 //!
-//! Listeners set the journal field `PALABRE_INSTANCE`, so a listener's lines are selected by a field.
+//! Each listener sets the journal field `PALABRE_INSTANCE` to the participant's name. The lines of a listener are selected by this field.
 
 use std::env;
 use std::io;
@@ -14,7 +14,7 @@ use crate::cli::Logs;
 
 /// The socket of journald: systemd-journald.service(8).
 const JOURNALD: &str = "/run/systemd/journal/socket";
-/// Number of earlier lines without `--since`.
+/// Number of earlier log lines that are shown without `--since`.
 const LINES: &str = "200";
 
 /// Replaces this process by journalctl(1).
@@ -36,7 +36,7 @@ pub(crate) fn run(logs: &Logs) -> Result<(), Failure> {
 /// Returns the arguments of journalctl(1).
 fn arguments(logs: &Logs) -> Vec<String> {
     let mut arguments = match &logs.name {
-        // Lines with the field, or (`+`) systemd's lines about a listener that is a unit of its own.
+        // Show the lines with the field. `+` means or: if the listener is a systemd unit, also show systemd's lines about that unit.
         Some(name) => {
             let unit = format!("_SYSTEMD_UNIT=palabre-listener@{name}.service");
             vec![format!("PALABRE_INSTANCE={name}"), "+".to_owned(), unit]

@@ -1,6 +1,6 @@
 //! `palabre`, the operator's command.
 //!
-//! It uses the supervisor's control socket, the configuration files and the room directories, and keeps no state of its own.
+//! The command uses the supervisor's control socket, the configuration files and the room directories. It has no other state.
 
 mod check;
 mod cli;

@@ -26,7 +26,7 @@ pub(crate) fn completions(shell: Shell) -> Result<(), Failure> {
     print(&script)
 }
 
-/// Prints the manual page, or writes it into the directory `out`.
+/// Prints the manual page palabre(1), or writes it into the directory `out`.
 pub(crate) fn page(out: Option<&Path>) -> Result<(), Failure> {
     let page = render().map_err(Failure::system)?;
     let Some(directory) = out else { return print(page) };
@@ -34,7 +34,7 @@ pub(crate) fn page(out: Option<&Path>) -> Result<(), Failure> {
     replace(&path, &page).map_err(|error| Failure::system(format!("unable to write '{}': {error}", path.display())))
 }
 
-/// Replaces a file atomically: a failed write leaves the previous one.
+/// Replaces a file atomically. After a failed write, the previous file is unchanged.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
     let directory = path.parent().unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new().permissions(Permissions::from_mode(0o666)).tempfile_in(directory)?;
@@ -83,7 +83,7 @@ fn subcommand(command: &Command) -> io::Result<String> {
     Ok(text)
 }
 
-/// Replaces the section headings by paragraphs, for a subsection.
+/// Replaces section headings by paragraph breaks, since the text becomes part of a subsection.
 fn without_headings(text: &str) -> String {
     text.lines().map(|line| if line.starts_with(".SH") { ".PP\n".to_owned() } else { format!("{line}\n") }).collect()
 }

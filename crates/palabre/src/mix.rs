@@ -29,14 +29,14 @@ use crate::wav_reader::{ReadBuffer, SampleReader, Wav};
 use frames::Frames;
 use sink::Sink;
 
-/// Approximate number of samples per block. The blocks of a typical number of inputs fit into the processor's cache.
+/// Approximate number of samples per block. With this size, the blocks of a typical number of inputs fit into the processor's cache.
 const BLOCK_SAMPLES: usize = 8 * 1024;
 
 /// Mixes the files.
 pub(crate) fn run(mix: &Mix) -> Result<(), Failure> {
     let began = Instant::now();
     let mut signals = Signals::new(&[SIGINT, SIGTERM, SIGHUP]).map_err(Failure::system)?;
-    // Each input needs two descriptors. If the limit can't be raised, opening a file may fail with its own error.
+    // Each input needs two descriptors. An error is ignored here: if the limit is too low, opening a file fails and is reported.
     let _ = process::raise_nofile();
     let wavs = mix.files.iter().map(|path| open(path)).collect::<Result<Vec<Wav>, Failure>>()?;
     let targets = targets(mix, &wavs)?;
@@ -45,7 +45,7 @@ pub(crate) fn run(mix: &Mix) -> Result<(), Failure> {
     let mut progress = Progress::new("mixing");
     while job.mix_block()? {
         if signals.try_next().is_some() {
-            return Err(Failure::refused("unable to mix: interrupted; no file was changed"));
+            return Err(Failure::refused("unable to complete the mixes: interrupted by a signal; no file was changed"));
         }
         job.show(&mut progress, began);
     }
@@ -67,12 +67,12 @@ fn unable_to_write(path: &Path) -> impl FnOnce(io::Error) -> Failure {
     move |error| Failure::system(format!("unable to write '{}': {error}", path.display()))
 }
 
-/// Returns the path of each output. Refuses two outputs of one name, and outputs that would replace an input.
+/// Returns the path of each output. Fails if two outputs have the same name, or if an output would replace an input.
 fn targets(mix: &Mix, wavs: &[Wav]) -> Result<Vec<PathBuf>, Failure> {
     let mut names: HashMap<&OsStr, &Path> = HashMap::new();
     let mut targets = Vec::with_capacity(mix.files.len());
     for path in &mix.files {
-        let name = path.file_name().ok_or_else(|| unable_to_read(path, &"it has no file name"))?;
+        let name = path.file_name().ok_or_else(|| unable_to_read(path, &"the path has no file name"))?;
         if let Some(other) = names.insert(name, path) {
             let cause = format!("'{}' has the same file name; rename one of them", other.display());
             return Err(unable_to_read(path, &cause));
@@ -83,16 +83,16 @@ fn targets(mix: &Mix, wavs: &[Wav]) -> Result<Vec<PathBuf>, Failure> {
         let Ok(metadata) = fs::metadata(path) else { continue };
         let refused = |cause: &str| Failure::refused(format!("unable to write '{}': {cause}", path.display()));
         if wavs.iter().any(|wav| wav.id() == Some((metadata.dev(), metadata.ino()))) {
-            return Err(refused("it is one of the inputs; choose another directory with --out"));
+            return Err(refused("the file is one of the inputs; choose another directory with --out"));
         }
         if !metadata.is_file() {
-            return Err(refused("it exists and is not a regular file; choose another directory with --out"));
+            return Err(refused("the path exists and is not a regular file; choose another directory with --out"));
         }
     }
     Ok(targets)
 }
 
-/// The directory of the outputs. If it was created for them, it is removed after an error.
+/// The directory of the outputs. If this command created the directory, it removes it after an error.
 struct OutputDir {
     created: Option<PathBuf>,
 }
@@ -119,18 +119,18 @@ impl Drop for OutputDir {
     }
 }
 
-/// An input and its output.
+/// An input, and the output that contains the mix of all other inputs.
 struct Pair {
     path: PathBuf,
     input: SampleReader,
     output: Sink,
     limiter: Option<Limiter>,
-    /// Mixed samples, including the limiter's delay at the start, which is not written.
+    /// Number of mixed samples. It includes the limiter's delay at the start, which is not written.
     mixed: u64,
     full_scale_samples: u64,
 }
 
-/// The state of the mix.
+/// The state of a running `palabre mix`.
 struct Job {
     pairs: Vec<Pair>,
     rate_hz: u32,
@@ -138,9 +138,9 @@ struct Job {
     sum: Sum,
     out: Vec<i16>,
     buffer: ReadBuffer,
-    /// Samples read from the longest input.
+    /// Number of samples read so far from the longest input.
     samples: u64,
-    /// Estimated total of `samples`.
+    /// Estimated final value of `samples`, for the progress bar.
     expected: u64,
 }
 
@@ -161,7 +161,7 @@ impl Job {
         Ok(Self { pairs, rate_hz, frames, sum, out, buffer: ReadBuffer::default(), samples: 0, expected })
     }
 
-    /// Mixes one block. Returns false after the last one.
+    /// Mixes one block. Returns false if it was the last block.
     fn mix_block(&mut self) -> Result<bool, Failure> {
         let block = self.frames.per_block * self.frames.samples;
         let mut longest = 0;
@@ -171,7 +171,7 @@ impl Job {
         }
         self.samples += longest as u64;
         let is_last = longest < block;
-        // Silence after the end flushes the limiters.
+        // Silence after the end of the inputs moves the last delayed samples out of the limiters.
         let length = if is_last { longest + self.frames.delay_samples } else { block };
         let length = length.next_multiple_of(self.frames.samples);
         self.pairs.iter_mut().for_each(|pair| pair.input.pad(length));
@@ -182,7 +182,7 @@ impl Job {
         Ok(!is_last)
     }
 
-    /// Mixes the frame at offset `from` of the block.
+    /// Mixes the frame that starts at sample `from` of the block.
     fn mix_frame(&mut self, from: usize) -> Result<(), Failure> {
         let frame = from..from + self.frames.samples;
         self.sum.clear();
@@ -206,7 +206,7 @@ impl Job {
         progress.show(Some(done), format_args!("{} left", clock(left)));
     }
 
-    /// Completes the outputs and gives all of them their final names, or none.
+    /// Completes all outputs, and renames them to their final names. After an error, no output has its final name.
     fn commit(self) -> Result<Report, Failure> {
         let (mut outputs, mut sinks) = (Vec::new(), Vec::new());
         for Pair { path, mut output, full_scale_samples, .. } in self.pairs {
@@ -220,7 +220,7 @@ impl Job {
 }
 
 impl Pair {
-    /// Writes a frame of the mix, except the first `delay` samples of the whole mix and those after `length`.
+    /// Writes a frame to the output. Omits the first `delay` samples of the whole mix, and all samples after `length` written ones.
     fn write(&mut self, frame: &[i16], delay: usize, length: u64) -> Result<(), Failure> {
         let (begin, end) = (self.mixed, self.mixed + frame.len() as u64);
         self.mixed = end;
@@ -238,7 +238,7 @@ struct Output {
     full_scale_samples: u64,
 }
 
-/// The result, for standard output.
+/// The result of `palabre mix`, which is printed to standard output.
 struct Report {
     outputs: Vec<Output>,
     rate_hz: u32,
@@ -253,7 +253,7 @@ impl Report {
     fn line(&self, began: Instant) -> String {
         let (files, seconds, rate_hz) = (self.outputs.len(), self.seconds(), self.rate_hz);
         let ms = began.elapsed().as_secs_f64() * 1000.0;
-        format!("{files} mixes of {seconds:.3} s at {rate_hz} Hz, made in {ms:.1} ms\n")
+        format!("wrote {files} mixes of {seconds:.3} s at {rate_hz} Hz in {ms:.1} ms\n")
     }
 
     fn json(&self, mix: &Mix, began: Instant) -> String {
@@ -302,7 +302,7 @@ mod tests {
         let targets = targets(&mix, &wavs).unwrap();
         let mut job = Job::begin(&mix, wavs, targets).unwrap();
         while job.mix_block().unwrap() {}
-        // A file can't replace a directory.
+        // The output c.wav can't replace a directory of this name.
         fs::create_dir(out.join("c.wav")).unwrap();
         let error = job.commit().map(drop).unwrap_err().to_string();
         assert!(error.contains("c.wav"), "{error}");

@@ -1,4 +1,4 @@
-//! Writes to standard output. A reader that closes the pipe early, as in `palabre status --json | head -1`, is no error.
+//! Writes to standard output. If the reader closes the pipe early, as in `palabre status --json | head -1`, this is not an error.
 
 use std::io::{self, Write};
 

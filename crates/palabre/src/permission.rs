@@ -1,4 +1,4 @@
-//! Names the user who has a permission that is missing.
+//! Adds to an error message the user who has the missing permission.
 
 use std::fmt::Display;
 use std::fs;
@@ -6,17 +6,20 @@ use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// Returns `cause`; if this process may not write to `directory`, adds the user who may.
+/// Returns the message `cause`. If this process has no permission to write to `directory`, adds the name of the user who has it.
 pub(crate) fn explain(directory: &Path, cause: impl Display) -> String {
     let denied = tempfile::tempfile_in(directory).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);
     let owner = fs::metadata(directory).ok().filter(|_| denied).map(|metadata| user_name(metadata.uid()));
     match owner {
-        Some(owner) => format!("{cause}; run it as user '{owner}', who may write to '{}'", directory.display()),
+        Some(owner) => format!(
+            "{cause}; run this command as user '{owner}', who has permission to write to '{}'",
+            directory.display()
+        ),
         None => cause.to_string(),
     }
 }
 
-/// Returns the name in passwd(5), or the number if there is none.
+/// Returns the user's name from passwd(5), or the user id as text if it has no name.
 fn user_name(uid: u32) -> String {
     let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
     name_in(&passwd, uid).unwrap_or_else(|| uid.to_string())

@@ -15,11 +15,12 @@ use crate::guest::{self, Guest, GuestName};
 use crate::progress::{Progress, clock};
 use crate::wav_reader::{ReadBuffer, SampleReader, Wav};
 
-/// Maximum time without a mixer that reads the `mic`.
+/// Maximum time to wait for a mixer to read the `mic` pipe.
 const MIXER_TIMEOUT: Duration = Duration::from_secs(10);
-/// Interval between attempts to open the `mic`.
+/// Interval between attempts to open the `mic` pipe.
 const RETRY: Duration = Duration::from_millis(20);
-/// Time before the participant leaves: the mixer discards the samples it still holds, at most 400 ms, when a participant leaves.
+/// Time between the last sample and the removal of the participant. When a participant is removed, the mixer discards the samples in
+/// its jitter buffer, at most 400 ms.
 const LINGER: Duration = Duration::from_millis(400);
 
 /// Plays the file to its end, or until a signal arrives.
@@ -27,13 +28,13 @@ pub(crate) fn run(run: &Path, play: &Play) -> Result<(), Failure> {
     if play.repeat && is_standard_input(play) {
         return Err(Failure::usage("unable to use '--loop' with standard input; play a file instead"));
     }
-    // From now on a signal doesn't kill this process, so that the participant is removed.
+    // Handle signals from now on, so that the participant is removed before this process ends.
     let mut signals = Signals::new(&[SIGINT, SIGTERM, SIGHUP]).map_err(Failure::system)?;
     let room = guest::room(run, &play.room)?;
     let format = room.format().map_err(Failure::system)?;
     let mut playback = Playback::open(play, format)?;
     let guest = Guest::join(&room, &name(play), |directory| {
-        // A file is played at its own loudness.
+        // Turn levelling off, so that the file is played at its own loudness.
         directory.set_levelling(Some(Levelling::Off))?;
         directory.set_gain(play.gain)
     })?;
@@ -67,15 +68,15 @@ fn unable(play: &Play, cause: impl Display) -> String {
     format!("unable to play '{}': {cause}", play.file.display())
 }
 
-/// The file as frames of the room, once or repeated.
+/// Reads the file once or repeatedly, as frames in the room's format.
 struct Playback<'a> {
     play: &'a Play,
     format: Format,
     reader: SampleReader,
     buffer: ReadBuffer,
-    /// Length of the file, if it is known.
+    /// Length of the file in samples at the room's rate, if it is known.
     samples: Option<u64>,
-    /// Position in the file.
+    /// Number of samples that were read, since the last start of the file.
     position: u64,
 }
 
@@ -92,7 +93,7 @@ impl<'a> Playback<'a> {
         Ok((wav.at_rate(format.rate.hz())?, samples))
     }
 
-    /// Reads the next frame; the last one is padded with silence. Returns false at the end.
+    /// Reads the next frame. The last frame is padded with silence. Returns false at the end of the file.
     fn next_frame(&mut self, frame: &mut Vec<i16>) -> Result<bool, Failure> {
         let whole = self.format.frame_samples();
         frame.clear();
@@ -105,7 +106,7 @@ impl<'a> Playback<'a> {
             if frame.len() == whole || !self.play.repeat || self.position == 0 {
                 break;
             }
-            // The repetition starts within the frame, without a gap.
+            // With `--loop`, the repetition starts within this frame, without a gap.
             *self = Self::open(self.play, self.format)?;
         }
         let any = !frame.is_empty();
@@ -125,7 +126,7 @@ impl<'a> Playback<'a> {
     }
 }
 
-/// The guest's `mic`, reopened when the mixer restarts.
+/// The write end of the guest's `mic` pipe. It is opened again when the mixer restarts.
 struct Mic<'a> {
     guest: &'a Guest,
     format: Format,
@@ -133,14 +134,14 @@ struct Mic<'a> {
 }
 
 impl Mic<'_> {
-    /// Writes a frame; waits for the mixer if it doesn't read. Returns false if a signal arrived.
+    /// Writes a frame. If the mixer doesn't read the pipe, waits until it does. Returns false if a signal arrived.
     fn write(&mut self, frame: &[i16], signals: &mut Signals, pace: &mut Pace) -> Result<bool, Failure> {
         let deadline = Instant::now() + MIXER_TIMEOUT;
         loop {
             if signals.try_next().is_some() {
                 return Ok(false);
             }
-            // A frame that doesn't fit is dropped: waiting would only delay the rest.
+            // A frame that doesn't fit into the pipe is dropped: waiting would delay all later frames.
             match self.pipe.as_mut().map(|pipe| pipe.write(frame)) {
                 Some(Wrote::Whole | Wrote::Slow) => return Ok(true),
                 Some(Wrote::Gone) | None => {}
@@ -162,14 +163,14 @@ impl Mic<'_> {
             Err(OpenError::NoReader(_)) => {
                 let timeout = MIXER_TIMEOUT.as_secs();
                 return Err(Failure::system(format!(
-                    "unable to play into '{}': no reader for {timeout} s; start palabre-mixer",
+                    "unable to play into '{}': no mixer has read the pipe for {timeout} s; start palabre-mixer",
                     mic.display()
                 )));
             }
             Err(OpenError::Missing(_)) => {
                 let name = self.guest.name();
                 return Err(Failure::refused(format!(
-                    "unable to play as '{name}': its directory was removed from the room"
+                    "unable to play as '{name}': the participant's directory was removed from the room"
                 )));
             }
             Err(error) => return Err(Failure::system(error)),

@@ -7,7 +7,7 @@ use palabre_host::usage::stat;
 
 use crate::cli::RUN;
 
-/// Returns program and process id of the daemons that use the directory `run`, except the listeners.
+/// Returns program name and process id of each daemon that uses the runtime directory `run`, except listeners.
 pub(crate) fn daemons(run: &Path) -> Vec<(String, u32)> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let mut pids: Vec<u32> = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
@@ -29,7 +29,7 @@ pub(crate) fn daemons(run: &Path) -> Vec<(String, u32)> {
     daemons.into_iter().chain(recorders).collect()
 }
 
-/// Returns the program's name from the command line.
+/// Returns the program name from the command line of a process.
 fn program(pid: u32) -> Option<String> {
     let first = arguments(pid).into_iter().next()?;
     Some(Path::new(&first).file_name()?.to_str()?.to_owned())

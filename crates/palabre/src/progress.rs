@@ -4,14 +4,14 @@ use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-/// Time before the bar appears.
+/// Time after the start of a command at which the progress bar appears.
 const SHOWN_AFTER: Duration = Duration::from_millis(500);
-/// Minimum interval between two drawings.
+/// Minimum interval between two drawings of the progress bar.
 const PERIOD: Duration = Duration::from_millis(100);
-/// Width of the bar, in characters.
+/// Width of the progress bar, in characters.
 const CELLS: usize = 30;
 
-/// The bar. It is erased when this is dropped.
+/// A progress bar. Dropping this erases the bar from the terminal.
 pub(crate) struct Progress {
     label: String,
     /// Time of the next drawing; `None` if standard error is not a terminal.
@@ -25,7 +25,7 @@ impl Progress {
         Self { label: label.into(), next, drawn: false }
     }
 
-    /// Draws the bar if it is due. `done` is a fraction from 0 to 1, or `None` if the total is unknown.
+    /// Draws the bar, unless the last drawing was too recent. `done` is a fraction from 0 to 1, or `None` if the total is unknown.
     pub(crate) fn show(&mut self, done: Option<f64>, note: impl Display) {
         let now = Instant::now();
         if self.next.is_none_or(|next| now < next) {
@@ -52,7 +52,7 @@ fn line(label: &str, done: Option<f64>, note: impl Display) -> String {
     format!("{label}  [{}{}] {:3.0} %  {note}", "#".repeat(full), ".".repeat(CELLS - full), done * 100.0)
 }
 
-/// Formats a time as `M:SS` or `H:MM:SS`.
+/// Formats a duration as `M:SS` or `H:MM:SS`.
 pub(crate) fn clock(time: Duration) -> String {
     let (seconds, minutes, hours) = (time.as_secs() % 60, time.as_secs() / 60 % 60, time.as_secs() / 3600);
     if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes}:{seconds:02}") }

@@ -11,7 +11,7 @@ use crate::control;
 use crate::output::print;
 use crate::progress::clock;
 
-/// Starts or stops the recording, or prints its state. The state of a failed recording is an error.
+/// Starts or stops the recording, or prints its state. If the recording has failed, its state is printed as an error.
 pub(crate) fn run(run: &Path, record: &Record) -> Result<(), Failure> {
     let action = match record.verb {
         RecordVerb::Start => RecordAction::Start,
@@ -37,7 +37,9 @@ fn line(recording: &Recording, verb: RecordVerb) -> String {
     match (recording.state, verb) {
         (_, RecordVerb::Stop) => format!("room '{room}': recording stopped; files in {directory}"),
         (RecordingState::Off, _) => format!("room '{room}' is not recorded"),
-        (RecordingState::Starting, _) => format!("room '{room}': the recorder is restarting: {note}"),
+        (RecordingState::Starting, _) => {
+            format!("room '{room}': the recorder has ended and is being restarted: {note}")
+        }
         (RecordingState::On, _) => format!("room '{room}' has been recorded for {time} into {directory}{restarts}"),
         (RecordingState::Failed, _) => format!(
             "room '{room}' is no longer recorded: {note}; start again with 'palabre record start --room {room}'"

@@ -1,7 +1,7 @@
-//! `palabre restart`: replaces processes by new ones without ending a connection.
+//! `palabre restart`: replaces a listener, all listeners, the mixer or the supervisor by a new process or program. No connection ends.
 //!
-//! `--all` sends one request per listener: the operator sees the progress, Ctrl-C ends the series after the present listener, and each
-//! request has its own timeout.
+//! With `--all` this command sends one request per listener. So it can show the progress, Ctrl-C ends the series after the present
+//! listener, and each request has its own timeout.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use crate::cli::Restart;
 use crate::control;
 use crate::output::print;
 
-/// Names of daemons, which no participant may have.
+/// Arguments that mean a daemon. No participant may have one of these names.
 pub(crate) const DAEMONS: [&str; 2] = [MIXER, SUPERVISOR];
 const MIXER: &str = "mixer";
 const SUPERVISOR: &str = "supervisor";
@@ -32,7 +32,7 @@ pub(crate) fn run(run: &Path, restart: &Restart) -> Result<(), Failure> {
     };
     let mut progress = Progress::default();
     for (name, state) in &skipped {
-        progress.show(restart, &format!("{name}: skipped, it is {state}\n"))?;
+        progress.show(restart, &format!("{name}: not restarted, because its listener is {state}\n"))?;
     }
     progress.skipped = skipped.into_iter().map(|(name, _)| name).collect();
     let of = names.len();
@@ -63,7 +63,7 @@ fn select(all: &[ParticipantStatus]) -> (Vec<Name>, Vec<(String, State)>) {
     (names.collect(), others.map(|participant| (participant.name.clone(), participant.state)).collect())
 }
 
-/// What was done so far.
+/// The listeners and daemons that were restarted or skipped so far.
 #[derive(Debug, Default)]
 struct Progress {
     restarted: Vec<String>,
@@ -71,7 +71,7 @@ struct Progress {
 }
 
 impl Progress {
-    /// Prints a line, unless the output is JSON.
+    /// Prints a line about the progress, unless `--json` is given.
     fn show(&self, restart: &Restart, line: &str) -> Result<(), Failure> {
         if restart.json { Ok(()) } else { print(line) }
     }
@@ -84,7 +84,9 @@ impl Progress {
             return Err(failure);
         }
         let left = of - self.restarted.len();
-        let text = format!("{failure}; {left} of {of} are unchanged; repair it and run 'palabre restart --all' again");
+        let text = format!(
+            "{failure}; {left} of {of} listeners were not restarted; fix the cause and run 'palabre restart --all' again"
+        );
         Err(match failure {
             Failure::Refused(_) => Failure::Refused(text),
             _ => Failure::System(text),

@@ -1,4 +1,4 @@
-//! `palabre revoke`: removes a participant's file, and with it the listener.
+//! `palabre revoke`: removes a participant's file. The supervisor then ends the participant's listener.
 
 use palabre_config::Participant;
 use palabre_host::exit::Failure;
@@ -13,7 +13,7 @@ pub(crate) fn run(cli: &Cli, name: &Name) -> Result<(), Failure> {
     let config = cli.config_dir();
     let path = Participant::path(config, name);
     let lock = roster_lock::take(config)?;
-    // An invalid file can be removed too; its port and room are then unknown.
+    // An invalid file can be removed too. The participant's port and room are then unknown.
     let removed = Participant::load(config, name).ok();
     Participant::remove(config, name).map_err(|error| {
         if error.is_missing() {
@@ -28,8 +28,8 @@ pub(crate) fn run(cli: &Cli, name: &Name) -> Result<(), Failure> {
     let mut text = format!("removed '{}'\n", path.display());
     if let Some(removed) = removed {
         text += &format!(
-            "{name} had port {port} in room '{room}'; the link is invalid\n\
-             'palabre invite {name} --port {port}{flag}' invites them again, with the same port and a new key\n",
+            "{name} had port {port} in room '{room}'; the participant's link is invalid now\n\
+             'palabre invite {name} --port {port}{flag}' invites '{name}' again, with the same port and a new key\n",
             port = removed.port,
             room = removed.room,
             flag = room_flag(&removed)
@@ -37,7 +37,7 @@ pub(crate) fn run(cli: &Cli, name: &Name) -> Result<(), Failure> {
     }
     let is_running = control::is_running(cli.run_dir());
     if !is_running {
-        text += &format!("no supervisor runs in '{}': nothing to reload\n", cli.run_dir().display());
+        text += &format!("no supervisor runs in '{}', so no listener has to be ended\n", cli.run_dir().display());
     }
     print(text)?;
     if is_running { control::try_reload(cli.run_dir()).map(drop) } else { Ok(()) }

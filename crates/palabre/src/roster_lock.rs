@@ -1,6 +1,6 @@
-//! The lock that lets only one command at a time edit the participants' files.
+//! The lock that prevents two `palabre` commands from editing the participants' files at the same time.
 //!
-//! A command takes the lock, reads, writes, and releases it. Editors don't take it.
+//! A command takes the lock, reads and writes the files, and releases the lock. Text editors don't take the lock.
 
 use std::io;
 use std::path::Path;
@@ -12,10 +12,10 @@ use palabre_host::lock::Lock;
 
 use crate::permission;
 
-/// Maximum time to wait for another command, which normally needs milliseconds.
+/// Maximum time to wait for the lock. Another command normally holds it for some milliseconds.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Locks the directory of the participants' files. Returns `None` if it doesn't exist.
+/// Locks the directory of the participants' files. Returns `None` if the directory doesn't exist.
 pub(crate) fn take(config: &Path) -> Result<Option<Lock>, Failure> {
     let roster = config.join(PARTICIPANTS_DIR);
     match Lock::wait(&roster, TIMEOUT) {

@@ -8,11 +8,11 @@ use palabre_host::exit::Failure;
 use crate::cli::{Cli, SelfSign};
 use crate::permission;
 
-/// Names of this machine that the certificate has in addition to the configured host.
+/// Names and addresses of this machine for which the certificate is valid, in addition to the configured host.
 const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
-/// Makes a certificate and its key at the paths in `palabre.toml`. Existing files are replaced only if this command made them and with
-/// `--replace`.
+/// Makes a certificate and its key at the paths in `palabre.toml`. Existing files are replaced only if `--replace` is given and an earlier
+/// `palabre self-sign` made them.
 pub(crate) fn run(cli: &Cli, options: &SelfSign) -> Result<(), Failure> {
     let server = Server::load(cli.config_dir()).map_err(Failure::config)?;
     let paths = [&server.certificate, &server.private_key];
@@ -21,11 +21,11 @@ pub(crate) fn run(cli: &Cli, options: &SelfSign) -> Result<(), Failure> {
         let Some(ours) = owner.map_err(|(path, error)| unable_to_read(path, &error))? else { continue };
         match (ours, options.replace) {
             (true, true) => {}
-            (true, false) => return Err(refused(&server, "it exists; use --replace to make a new one")),
+            (true, false) => return Err(refused(&server, "the file exists; use --replace to make a new certificate")),
             (false, _) => {
                 return Err(refused(
                     &server,
-                    "certificate or key exist and were not made by this command; move them away first",
+                    "the certificate or its key exists and was not made by 'palabre self-sign'; move both files away first",
                 ));
             }
         }

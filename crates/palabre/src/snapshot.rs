@@ -1,4 +1,4 @@
-//! Observations apart from the supervisor's answer: levels, processes, connections, systemd's units.
+//! The part of the status that doesn't come from the supervisor: levels, CPU and memory, connections, systemd's units.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -10,14 +10,14 @@ use palabre_room::{LevelLine, RoomDir};
 use crate::units::{self, Unit};
 use crate::{cli, processes};
 
-/// The observations at one time.
+/// Levels, connections, processes and daemons at one time.
 #[derive(Debug, Default)]
 pub(crate) struct Snapshot {
-    /// By port.
+    /// Number of TCP connections by port.
     pub(crate) connections: BTreeMap<u16, usize>,
-    /// By room and login name.
+    /// Levels by room and login name.
     pub(crate) levels: BTreeMap<(String, String), LevelLine>,
-    /// By process id.
+    /// CPU and memory usage by process id.
     pub(crate) usage: BTreeMap<u32, Usage>,
     /// The daemons other than listeners.
     pub(crate) daemons: Vec<Daemon>,
@@ -27,9 +27,9 @@ pub(crate) struct Snapshot {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Daemon {
     pub(crate) program: String,
-    /// `None` if it doesn't run.
+    /// Process id; `None` if the daemon doesn't run.
     pub(crate) pid: Option<u32>,
-    /// Its systemd unit, if it has one.
+    /// The daemon's systemd unit, if it has one.
     pub(crate) unit: Option<Unit>,
 }
 
@@ -48,7 +48,7 @@ impl Daemon {
 }
 
 impl Snapshot {
-    /// Observes everything except systemd's units.
+    /// Reads everything except the state of systemd's units.
     pub(crate) fn now(run: &Path, status: &Status) -> Self {
         let daemon = |(program, pid)| Daemon { program, pid: Some(pid), unit: None };
         let daemons: Vec<Daemon> = processes::daemons(run).into_iter().map(daemon).collect();
@@ -60,7 +60,8 @@ impl Snapshot {
         snapshot
     }
 
-    /// Adds the state of systemd's units. Units that don't run are added only if `run` is the default directory, which they use.
+    /// Adds the state of systemd's units. Units that don't run are added only if `run` is the default directory, since the units use that
+    /// directory.
     pub(crate) fn add_systemd(&mut self, run: &Path) {
         let known = ["palabre-exporter", "palabre-mixer", "palabre-supervisor"];
         self.add_units(units::query(&known), run == Path::new(cli::RUN));
@@ -71,7 +72,7 @@ impl Snapshot {
             let same = |daemon: &&mut Daemon| daemon.pid.is_some() && daemon.pid == unit.pid;
             match self.daemons.iter_mut().find(same) {
                 Some(daemon) => daemon.unit = Some(unit),
-                // A `dead` unit was never started, or was stopped by the operator.
+                // Omit `dead` units, which were never started or were stopped by the operator.
                 None if is_default && unit.pid.is_none() && unit.state != "dead" => {
                     self.daemons.push(Daemon { program, pid: None, unit: Some(unit) });
                 }
@@ -80,7 +81,7 @@ impl Snapshot {
         }
     }
 
-    /// Reads the levels, which change faster than the rest.
+    /// Reads the levels again. They change faster than the rest of the snapshot.
     pub(crate) fn read_levels(&mut self, run: &Path, status: &Status) {
         self.levels.clear();
         let rooms: BTreeSet<&String> = status.participants.iter().map(|participant| &participant.room).collect();

@@ -1,6 +1,6 @@
 //! `palabre status`: the state of listeners and daemons, as a table or as JSON.
 //!
-//! The state comes from the supervisor, the levels from the room directories, processes and connections from the kernel.
+//! The supervisor sends the state of the listeners. Levels are read from the room directories, processes and connections from the kernel.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -20,7 +20,7 @@ use crate::output::print;
 use crate::snapshot::{Daemon, Snapshot};
 use crate::{cli, control, table};
 
-/// Colours of states, as SGR sequences of ECMA-48.
+/// Colour of the state `failed` in a terminal: an SGR sequence of ECMA-48.
 const FAILED: &str = "\x1b[1;31m";
 const BACKING_OFF: &str = "\x1b[33m";
 const PLAIN: &str = "\x1b[0m";
@@ -46,7 +46,7 @@ const HEAD: [&str; 18] = [
     "NOTE",
 ];
 
-/// Prints the status. A failed listener is not an error of this command.
+/// Prints the status. The exit code is 0 even if a listener has failed.
 pub(crate) fn run(run: &Path, options: &cli::Status) -> Result<(), Failure> {
     let status = control::status(run)?;
     let mut snapshot = Snapshot::now(run, &status);
@@ -62,13 +62,13 @@ pub(crate) fn run(run: &Path, options: &cli::Status) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Returns whether standard output is a terminal that shows colours: <https://no-color.org>
+/// Returns whether standard output is a terminal and colours are not disabled: <https://no-color.org>
 fn has_colours() -> bool {
     let disabled = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     io::stdout().is_terminal() && !disabled && env::var_os("TERM").is_none_or(|terminal| terminal != "dumb")
 }
 
-/// Returns the tables of participants and daemons, and the certificate.
+/// Returns the text of the status: the tables of participants and daemons, and a line about the certificate.
 fn tables(snapshot: &Snapshot, status: &Status, colours: bool) -> String {
     let mut text = String::new();
     if status.participants.is_empty() {
@@ -132,11 +132,11 @@ fn participant_row(snapshot: &Snapshot, status: &Status, participant: &Participa
     ]
 }
 
-/// Returns the supervisor's answer with the observations added to each of its objects.
+/// Returns the JSON object: the supervisor's answer, with the data of the snapshot added to each object in it.
 fn json_object(snapshot: &Snapshot, status: &Status) -> Result<Value, Failure> {
     let mut value = serde_json::to_value(status).map_err(Failure::system)?;
     for (object, participant) in value["participants"].as_array_mut().into_iter().flatten().zip(&status.participants) {
-        // Replaced by the text in `note` and by `counters`.
+        // The members `note` and `counters` show the content of `report`, so remove it.
         object.as_object_mut().map(|object| object.remove("report"));
         extend(object, participant_json(snapshot, status, participant));
         extend(object, usage_json(snapshot, participant.pid));
@@ -152,7 +152,7 @@ fn participant_json(snapshot: &Snapshot, status: &Status, participant: &Particip
         "note": participant.report.as_ref().map(report_line).or_else(|| participant.note.clone()),
         "connections": snapshot.connections(participant),
         "talk": level.map(|line| talk_word(line.state)),
-        // JSON has no infinity: digital silence is null.
+        // Digital silence is minus infinity, which JSON can't express, so it is null.
         "level_dbfs": level.map(|line| line.dbfs).filter(|dbfs| dbfs.is_finite()),
         "delay_ms": page.delay_ms,
         "lost": page.lost,
@@ -183,7 +183,7 @@ fn usage_json(snapshot: &Snapshot, pid: Option<u32>) -> Value {
     })
 }
 
-/// Returns what the participant's page reported last.
+/// Returns the last report of the participant's page.
 pub(crate) fn page(participant: &ParticipantStatus) -> Cow<'_, PageReport> {
     let page = participant.report.as_ref().and_then(|report| report.page.as_ref());
     page.map_or_else(|| Cow::Owned(PageReport::default()), Cow::Borrowed)
@@ -232,7 +232,7 @@ fn report_line(report: &ListenerReport) -> String {
     words.join(" ")
 }
 
-/// Returns the number of dropped frames: by the mixer because the listener was slow, and by the listener because a stream was slow.
+/// Returns the number of dropped frames. The mixer drops frames when the listener is slow, the listener when a stream is slow.
 fn dropped_frames(status: &Status, participant: &ParticipantStatus) -> Option<u64> {
     let matches = |one: &&MixedParticipant| one.name == participant.name && one.room == participant.room;
     let mixed = status.mixing.as_ref().and_then(|mixing| mixing.participants.iter().find(matches));
@@ -249,7 +249,7 @@ fn extend(to: &mut Value, more: Value) {
     }
 }
 
-/// Describes the certificate in one line. Its fault is printed separately.
+/// Describes the certificate in one line. A fault of the certificate is printed separately.
 fn certificate_line(certificate: &Certificate) -> String {
     let path = &certificate.path;
     let signed = if certificate.self_signed { ", self-signed: browsers warn about it" } else { "" };
@@ -260,7 +260,7 @@ fn certificate_line(certificate: &Certificate) -> String {
     }
 }
 
-/// Returns the listener's report or the supervisor's note, and the use of a one-time link.
+/// Returns the text of the JSON member `note`: the listener's report or the supervisor's note, and the use of a one-time link.
 fn note(participant: &ParticipantStatus) -> Option<String> {
     let link = participant.link.map(|link| format!("link={}", if link == LinkUse::Unused { "unused" } else { "used" }));
     let state = participant.report.as_ref().map(ToString::to_string).or_else(|| participant.note.clone());
@@ -291,7 +291,7 @@ pub(crate) fn memory(usage: Option<Usage>) -> String {
     or_dash(usage.map(|usage| format!("{:.1} MiB", usage.rss_kib as f64 / 1024.0)))
 }
 
-/// Colours the state at the start of the line.
+/// Adds a colour to the state at the start of a table line.
 fn coloured(line: &str, state: Option<State>) -> String {
     let colour = match state {
         Some(State::Failed) => FAILED,

@@ -12,7 +12,7 @@ pub(crate) fn lines<const N: usize>(rows: &[[String; N]]) -> Vec<String> {
     rows.iter().map(line).collect()
 }
 
-/// Replaces control characters, so that the text can't move the cursor.
+/// Replaces control characters, so that the text can't move the terminal's cursor.
 pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

@@ -1,8 +1,8 @@
 //! `palabre tap`: writes what a participant hears to standard output, as a continuous WAV.
 //!
-//! A pipe has one reader, and the participant's `ear` belongs to its listener. So the tap is a participant of its own, which never
-//! talks. Its `without` list has the tapped participant and everyone the tapped participant excludes, so both hear the same. A silent
-//! room sends nothing; the tap fills the silence by its own clock.
+//! A pipe has only one reader, and the listener reads the participant's `ear`. So the tap adds another participant, which never talks.
+//! The `without` list of that participant contains the tapped participant and all participants that the tapped participant excludes, so
+//! both hear the same mix. The mixer writes nothing while the room is silent; the tap then writes zeros in real time.
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
@@ -21,16 +21,16 @@ use palabre_sound::wav;
 use crate::cli::Tap;
 use crate::guest::{self, Guest, GuestName};
 
-/// Maximum sound in the buffer, in ms; older sound is dropped.
+/// Maximum duration of the sound in the buffer, in ms. Older sound is dropped.
 const MAX_BUFFER_MS: u64 = 300;
-/// Sound that is buffered after silence before output starts, in ms. A frame that is late by less makes no gap.
+/// Duration of the sound that is buffered after silence before it is written, in ms. A frame that is less late than this makes no gap.
 const MARGIN_MS: u64 = 40;
-/// Interval between updates of the `without` list and of a file's header.
+/// Interval between updates of the `without` list, and of the WAV header if standard output is a file.
 const UPDATE_INTERVAL: Duration = Duration::from_secs(1);
-/// `O_APPEND` of open(2), as shown by proc_pid_fdinfo(5).
+/// The flag `O_APPEND` of open(2), in the form that proc_pid_fdinfo(5) shows.
 const O_APPEND: u32 = 0o2000;
 
-/// Writes until a signal arrives or the reader of standard output closes it.
+/// Writes the sound until a signal arrives, or until the reader of standard output closes the pipe.
 pub(crate) fn run(run: &Path, tap: &Tap) -> Result<(), Failure> {
     let mut signals = Signals::new(&[SIGINT, SIGTERM, SIGHUP]).map_err(Failure::system)?;
     let room = guest::room(run, &tap.room)?;
@@ -58,7 +58,7 @@ pub(crate) fn run(run: &Path, tap: &Tap) -> Result<(), Failure> {
     }
 }
 
-/// Writes one frame per 20 ms of elapsed time, even after a delay, so that the output is as long as the time.
+/// Writes one frame for every 20 ms of elapsed time, also after a delay, so that the duration of the output equals the elapsed time.
 fn copy(
     input: &mut Input,
     out: &mut Output,
@@ -77,7 +77,7 @@ fn copy(
         if now >= next_update {
             next_update = now + UPDATE_INTERVAL;
             out.update_header()?;
-            // After an error the previous list stays in force.
+            // If reading or writing the list fails, the previous `without` list remains valid.
             let _ = update_exclusions();
         }
         thread::sleep(Duration::from_millis(frames * FRAME_MS).saturating_sub(began.elapsed()));
@@ -85,16 +85,16 @@ fn copy(
     out.update_header()
 }
 
-/// The participants that the tap doesn't hear.
+/// The `without` list of the tap: the participants that the tap doesn't hear.
 struct Exclusions {
     tapped: ParticipantDir,
     name: Name,
-    /// The list as last written.
+    /// The list that was last written.
     last: Vec<Name>,
 }
 
 impl Exclusions {
-    /// Writes the tap's `without` list if it changed.
+    /// Writes the tap's `without` list if it has changed since the last write.
     fn apply(&mut self, tap: &ParticipantDir) -> Result<(), RoomError> {
         let mut names = self.tapped.without()?;
         names.push(self.name.clone());
@@ -106,7 +106,7 @@ impl Exclusions {
     }
 }
 
-/// The tap's ear.
+/// The `ear` pipe of the tap, and the samples read from it.
 struct Input {
     ear: PipeReader,
     format: Format,
@@ -125,7 +125,7 @@ impl Input {
 /// Standard output: a stream, or a file whose header can be updated.
 struct Output {
     file: File,
-    /// The rate for the header; `None` if the header can't be updated.
+    /// Sample rate for the WAV header; `None` if there is no header to update.
     rate_hz: Option<u32>,
     data_bytes: u64,
 }
@@ -159,12 +159,12 @@ fn appends() -> bool {
     flags.is_none_or(|flags| flags & O_APPEND != 0)
 }
 
-/// Makes a continuous signal: returns sound if there is any, otherwise zeros.
+/// Makes a continuous signal from samples with pauses: buffers the samples, and fills pauses with zeros.
 struct SilenceFiller {
     format: Format,
     buffer: VecDeque<i16>,
     flowing: bool,
-    /// Frames of silence since sound arrived.
+    /// Number of silent frames that were returned since sound arrived.
     held_frames: u64,
 }
 
@@ -179,7 +179,7 @@ impl SilenceFiller {
         self.buffer.drain(..surplus);
     }
 
-    /// Returns one frame as bytes of the room's format.
+    /// Returns the next frame of the continuous signal, as bytes in the room's format.
     fn next_frame(&mut self) -> Vec<u8> {
         let frame = self.format.frame_samples();
         if self.buffer.is_empty() {

@@ -19,7 +19,7 @@ use crate::control;
 use crate::snapshot::Snapshot;
 use view::View;
 
-/// Interval between readings of the levels.
+/// Interval between two readings of the levels.
 const LEVEL_INTERVAL: Duration = Duration::from_millis(100);
 /// Interval between status requests.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
@@ -30,7 +30,8 @@ pub(crate) fn run(run: &Path) -> Result<(), Failure> {
         return Err(Failure::usage("unable to run 'top': standard output is not a terminal; use 'palabre status'"));
     }
     let status = control::status(run)?;
-    // SIGHUP keeps its default action: crossterm never returns from reading a closed terminal, so only the signal can end this process.
+    // SIGHUP keeps its default action, which ends this process when the terminal is closed: crossterm's read of a closed terminal never
+    // returns.
     let signals = Signals::new(&[SIGINT, SIGTERM]).map_err(Failure::system)?;
     // Enables raw mode and the alternate screen, and installs a panic hook that restores the terminal.
     let mut terminal = ratatui::try_init().map_err(|error| unable(&error))?;
@@ -43,7 +44,7 @@ fn unable(error: &io::Error) -> Failure {
     Failure::system(format!("unable to use the terminal: {error}"))
 }
 
-/// The state of the display.
+/// What `palabre top` shows: the last status, the levels and the scroll position.
 struct Top<'a> {
     run: &'a Path,
     signals: Signals,
@@ -81,7 +82,7 @@ impl<'a> Top<'a> {
         }
     }
 
-    /// Handles an event. Returns true if the user quits.
+    /// Handles a key or another terminal event. Returns true if the user quits.
     fn handle(&mut self, event: &Event) -> bool {
         let Event::Key(key) = event else { return false };
         if key.kind == KeyEventKind::Release {

@@ -7,27 +7,27 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Timeout for systemctl. After it the state is shown without systemd's part.
+/// Timeout for systemctl(1). If it passes, the status is shown without the data from systemd.
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// Interval between checks whether systemctl has ended.
+/// Interval between checks whether systemctl(1) has ended.
 const POLL: Duration = Duration::from_millis(5);
-/// Maximum size of systemctl's output.
+/// Maximum number of bytes that are read from systemctl(1).
 const MAX_BYTES: u64 = 64 * 1024;
 
-/// The state of a unit.
+/// The state of a systemd unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Unit {
     /// SubState of systemctl(1): `running`, `auto-restart`, `failed`, `dead`, …
     pub(crate) state: String,
-    /// The main process, if it runs.
+    /// Process id of the unit's main process, if it runs.
     pub(crate) pid: Option<u32>,
-    /// Automatic restarts since the unit was started.
+    /// Number of automatic restarts since the unit was started.
     pub(crate) restarts: u64,
-    /// How the last process ended, if none runs.
+    /// If no process runs: how the last process ended.
     pub(crate) last_exit: Option<String>,
 }
 
-/// Returns the loaded units by the name of their program; nothing if systemd doesn't run or doesn't answer.
+/// Returns the loaded units by program name. Returns an empty map if systemd doesn't run or doesn't answer.
 pub(crate) fn query(programs: &[&str]) -> BTreeMap<String, Unit> {
     if !Path::new("/run/systemd/system").exists() {
         return BTreeMap::new();
@@ -38,11 +38,11 @@ pub(crate) fn query(programs: &[&str]) -> BTreeMap<String, Unit> {
     parse(&output(&mut command, TIMEOUT).unwrap_or_default())
 }
 
-/// Returns the output of a command; `None` if it doesn't end before the timeout.
+/// Runs a command and returns its output; `None` if the command doesn't end before the timeout.
 fn output(command: &mut Command, timeout: Duration) -> Option<String> {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().ok()?;
     let deadline = Instant::now() + timeout;
-    // The output fits into a pipe, so the command ends without a reader.
+    // The output fits into a pipe, so the command can end before the output is read.
     let ended = loop {
         match child.try_wait() {
             Ok(None) if Instant::now() < deadline => thread::sleep(POLL),
@@ -80,7 +80,7 @@ fn parse(text: &str) -> BTreeMap<String, Unit> {
     text.split("\n\n").filter_map(unit).collect()
 }
 
-/// Formats the exit as the supervisor does. The codes are CLD_EXITED, CLD_KILLED and CLD_DUMPED of sigaction(2).
+/// Formats how the process ended, in the supervisor's words. The codes are CLD_EXITED, CLD_KILLED and CLD_DUMPED of sigaction(2).
 fn exit_text(values: &BTreeMap<&str, &str>) -> Option<String> {
     let status = values.get("ExecMainStatus")?;
     let how = match *values.get("ExecMainCode")? {

@@ -1,4 +1,4 @@
-//! Reads a WAV of any format in blocks, as samples of one channel at a wanted rate.
+//! Reads a WAV of any supported format in blocks, and converts it to one channel at a wanted rate.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -15,9 +15,9 @@ const READ_BYTES: usize = 64 * 1024;
 pub(crate) struct Wav {
     stream: BufReader<Box<dyn Read>>,
     head: Head,
-    /// Remaining bytes of samples; `None` for a stream of unknown length.
+    /// Number of sample bytes that are still to be read; `None` for a stream of unknown length.
     left: Option<u64>,
-    /// Device and inode of a file.
+    /// Device and inode of the file; `None` for standard input.
     id: Option<(u64, u64)>,
 }
 
@@ -27,20 +27,20 @@ impl Wav {
     pub(crate) fn open(path: &Path) -> Result<Self, WavError> {
         let metadata = std::fs::metadata(path)?;
         if !metadata.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file").into());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file").into());
         }
         let mut stream: BufReader<Box<dyn Read>> = BufReader::with_capacity(4096, Box::new(File::open(path)?));
         let mut counted = CountingReader { stream: &mut stream, bytes: 0 };
         let (head, size) = Head::read_with_size(&mut counted)?;
         let available = metadata.len().saturating_sub(counted.bytes);
         let size = u64::from(size);
-        // 0 and the maximum mean that the writer didn't know the size or that it didn't fit.
+        // Size 0 or the maximum size means that the program that wrote the header didn't know the size, or that the size didn't fit.
         let is_valid = (1..DATA_BYTES_MAX).contains(&size) && size <= available;
         let left = if is_valid { size } else { available };
         Ok(Self { stream, head, left: Some(left), id: Some((metadata.dev(), metadata.ino())) })
     }
 
-    /// Reads a WAV from standard input, to its end.
+    /// Reads the header of a WAV from standard input. The samples extend to the end of the input.
     pub(crate) fn standard_input() -> Result<Self, WavError> {
         let mut stream: BufReader<Box<dyn Read>> = BufReader::with_capacity(4096, Box::new(io::stdin().lock()));
         let head = Head::read(&mut stream)?;
@@ -51,25 +51,25 @@ impl Wav {
         self.head.rate_hz
     }
 
-    /// Returns device and inode of a file.
+    /// Returns device and inode of the file; `None` for standard input.
     pub(crate) fn id(&self) -> Option<(u64, u64)> {
         self.id
     }
 
-    /// Returns the number of samples after conversion to `rate_hz`, if it is known.
+    /// Returns the number of samples after conversion to `rate_hz`; `None` if the length of the WAV is unknown.
     pub(crate) fn samples_at(&self, rate_hz: u32) -> Option<u64> {
         let samples = self.left? / self.head.block_bytes() as u64;
         Some((samples as f64 * f64::from(rate_hz) / f64::from(self.head.rate_hz)).round() as u64)
     }
 
-    /// Returns a reader of its samples at `rate_hz`.
+    /// Returns a reader that converts the samples of this WAV to `rate_hz`.
     pub(crate) fn at_rate(self, rate_hz: u32) -> Result<SampleReader, WavError> {
         let converter = Converter::new(&self.head, rate_hz)?;
         Ok(SampleReader { wav: self, rate_hz, converter, ready: Vec::new(), ended: false })
     }
 }
 
-/// Reads samples at the wanted rate. Its memory doesn't depend on the length of the WAV.
+/// Reads a WAV as samples at the wanted rate. The memory use doesn't depend on the length of the WAV.
 pub(crate) struct SampleReader {
     wav: Wav,
     rate_hz: u32,
@@ -78,7 +78,7 @@ pub(crate) struct SampleReader {
     ended: bool,
 }
 
-/// Memory to read into, shared by all readers of a command.
+/// Memory that is reused for each read, by all readers of a command.
 pub(crate) struct ReadBuffer(Vec<u8>);
 
 impl Default for ReadBuffer {
@@ -88,7 +88,8 @@ impl Default for ReadBuffer {
 }
 
 impl SampleReader {
-    /// Reads until `samples` are ready or the WAV ends. Returns the number of ready samples, at most `samples`.
+    /// Reads and converts until `samples` converted samples are ready or the WAV ends. Returns the number of ready samples, at most
+    /// `samples`.
     pub(crate) fn prepare(&mut self, samples: usize, buffer: &mut ReadBuffer) -> io::Result<usize> {
         while self.ready.len() < samples && !self.ended {
             let max = self.bytes_for(samples - self.ready.len());
@@ -107,7 +108,8 @@ impl SampleReader {
         Ok(self.ready.len().min(samples))
     }
 
-    /// Returns the number of bytes that give about `samples`, so that ready samples stay in the processor's cache.
+    /// Returns the number of bytes to read for about `samples` converted samples. Reading more would move ready samples out of the
+    /// processor's cache.
     fn bytes_for(&self, samples: usize) -> usize {
         let head = &self.wav.head;
         let samples = samples.min(READ_BYTES) as u64;
@@ -115,7 +117,7 @@ impl SampleReader {
         (blocks as usize * head.block_bytes()).min(READ_BYTES)
     }
 
-    /// Adds silence until at least `samples` are ready.
+    /// Appends silence until at least `samples` converted samples are ready.
     pub(crate) fn pad(&mut self, samples: usize) {
         if self.ready.len() < samples {
             self.ready.resize(samples, 0);
@@ -126,7 +128,7 @@ impl SampleReader {
         &self.ready
     }
 
-    /// Removes the first `samples` of the ready ones.
+    /// Removes the first `samples` ready samples.
     pub(crate) fn consume(&mut self, samples: usize) {
         self.ready.drain(..samples.min(self.ready.len()));
     }
@@ -164,7 +166,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let length = 5 << 30;
         for head in [wav::endless_head(48_000), wav::sized_head(48_000, length)] {
-            // Sparse.
+            // A sparse file: only the header uses disk space.
             std::fs::write(file.path(), head).unwrap();
             file.as_file().set_len(wav::HEAD_BYTES as u64 + length).unwrap();
             assert_eq!(Wav::open(file.path()).unwrap().samples_at(48_000), Some(length / 2));

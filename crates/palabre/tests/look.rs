@@ -81,7 +81,7 @@ fn configuration_fault_is_reported_with_a_remedy() {
     assert!(String::from_utf8(json.stdout).unwrap().contains("\"faults\": 1"));
 }
 
-/// Limits of a shell. The kernel's limits, which a test can't change, have unit tests.
+/// Tests the limits of a process, which a shell can set. Unit tests check the kernel's limits, which a test can't change.
 #[test]
 fn low_limit_of_open_files_is_reported_with_the_needed_value() {
     let config = config();
@@ -102,7 +102,7 @@ fn low_limit_of_open_files_is_reported_with_the_needed_value() {
     };
     assert!(text.contains("palabre-mixer may open 60 files and needs 66: ") && text.contains(remedy), "{text}");
     let text = stdout(&check("-n 1000"));
-    assert!(text.contains("enough for all participants"), "{text}");
+    assert!(text.contains("the limits of open files suffice for all participants"), "{text}");
 }
 
 #[test]
@@ -116,13 +116,20 @@ fn low_limit_of_threads_is_a_warning_or_a_fault() {
         command.arg("--run").arg(config.path().join("run")).arg("check").output().unwrap()
     };
     let text = stdout(&check(67));
-    assert!(text.contains("warning  threads") && text.contains("67 allowed, 68 needed if all"), "{text}");
+    assert!(
+        text.contains("warning  threads") && text.contains("67 threads are allowed, 68 are needed if all"),
+        "{text}"
+    );
     let few = check(16);
     assert_eq!(few.status.code(), Some(78));
     let text = String::from_utf8(few.stdout).unwrap();
-    assert!(text.contains("fault    threads") && text.contains("16 allowed, 17 needed without connections"), "{text}");
+    assert!(
+        text.contains("fault    threads")
+            && text.contains("16 threads are allowed, 17 are needed even without connections"),
+        "{text}"
+    );
     assert!(text.contains("LimitNPROC=68") || text.contains("ulimit -Hu 68"), "{text}");
-    assert!(!stdout(&check(68)).contains("allowed, "));
+    assert!(!stdout(&check(68)).contains("threads are allowed, "));
 }
 
 #[test]
@@ -152,13 +159,13 @@ fn port_of_another_program_is_a_fault() {
     );
     drop(other);
     let _supervisor = start(path);
-    // Before the supervisor answers, its ports count as another program's.
+    // Until the supervisor answers, `palabre check` reports its ports as used by another program.
     let text = wait_for("both ports to be served", || {
         let text = String::from_utf8(check(path, &[]).stdout).unwrap();
-        text.contains("2 served, all others free").then_some(text)
+        text.contains("2 ports are served, all others are free").then_some(text)
     });
     assert!(text.contains("with 2 participants"), "{text}");
-    // A file of the mixer, which is not a room.
+    // The mixer's file of counters in the directory of the rooms is not a room.
     fs::write(path.join("run/rooms/.mixer-counts"), "ticks 0\n").unwrap();
     assert!(check(path, &[]).status.success(), "{}", stdout(&check(path, &[])));
     fs::set_permissions(path.join("run/rooms/main"), Permissions::from_mode(0o2777)).unwrap();
@@ -169,7 +176,7 @@ fn port_of_another_program_is_a_fault() {
     );
 }
 
-/// `palabre top` in a terminal, which is closed when this is dropped. script(1) of bsdutils provides the terminal.
+/// `palabre top` in a terminal that script(1) of bsdutils provides. Dropping this closes the terminal.
 struct Terminal {
     script: Child,
     output: Receiver<Vec<u8>>,
@@ -225,10 +232,10 @@ fn top_shows_participants_with_meters_and_restores_the_terminal() {
     fs::write(room.join("levels.new"), "alice\ttalking\t-20.0\n").unwrap();
     fs::rename(room.join("levels.new"), room.join("levels")).unwrap();
     let mut terminal = Terminal::top(path);
-    // Single words, because unchanged blanks are not written.
+    // Wait for single words, because the program doesn't write blanks that are on the screen already.
     terminal.wait_for(&["\u{1b}[?1049h", "alice", "█████████████", "-20", "arrow"]);
     terminal.script.stdin.as_mut().unwrap().write_all(b"q").unwrap();
-    // Leaves the alternate screen and shows the cursor.
+    // At the end the program leaves the alternate screen and shows the cursor.
     terminal.wait_for(&["\u{1b}[?1049l", "\u{1b}[?25h"]);
     assert!(terminal.script.wait().unwrap().success());
 }

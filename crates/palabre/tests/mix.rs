@@ -92,7 +92,7 @@ fn mix_is_the_exact_sum_of_the_others() {
     let write = |(i, samples): (usize, &Vec<i16>)| dir.write(&format!("{i}.wav"), &wav::little(48_000, samples));
     let paths: Vec<PathBuf> = inputs.iter().enumerate().map(write).collect();
     let printed = stdout(&dir.mix(&["--limiter", "off"], &paths));
-    assert!(printed.starts_with("5 mixes of 1.042 s at 48000 Hz"), "{printed}");
+    assert!(printed.starts_with("wrote 5 mixes of 1.042 s at 48000 Hz"), "{printed}");
     for (i, expected) in reference(&inputs).into_iter().enumerate() {
         assert!(dir.mixed(&format!("{i}.wav"), 48_000) == expected, "{i}");
     }
@@ -180,14 +180,14 @@ fn input_is_never_overwritten() {
     let paths = [dir.write("a.wav", &a), dir.write("b.wav", &b)];
     let mix_into = |out: &Path| palabre().arg("mix").arg("--out").arg(out).args(&paths).output().unwrap();
     let printed = stderr(&mix_into(&dir.directory.path().join("in")), 1);
-    assert!(printed.contains("it is one of the inputs"), "{printed}");
+    assert!(printed.contains("the file is one of the inputs"), "{printed}");
     // By a symbolic link to the directory, and by a hard link to a file.
     symlink(dir.directory.path().join("in"), dir.out()).unwrap();
-    assert!(stderr(&mix_into(&dir.out()), 1).contains("it is one of the inputs"));
+    assert!(stderr(&mix_into(&dir.out()), 1).contains("the file is one of the inputs"));
     fs::remove_file(dir.out()).unwrap();
     fs::create_dir(dir.out()).unwrap();
     fs::hard_link(&paths[1], dir.out().join("b.wav")).unwrap();
-    assert!(stderr(&mix_into(&dir.out()), 1).contains("it is one of the inputs"));
+    assert!(stderr(&mix_into(&dir.out()), 1).contains("the file is one of the inputs"));
     assert_eq!(dir.names_in_out(), ["b.wav"]);
     assert_eq!((fs::read(&paths[0]).unwrap(), fs::read(&paths[1]).unwrap()), (a, b));
 }

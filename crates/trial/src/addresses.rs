@@ -2,12 +2,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 
-/// The kernel's IPv4 routing table, which includes local addresses: proc(5).
+/// The kernel's IPv4 routing table, which contains this machine's addresses: proc(5).
 const FIB_TRIE: &str = "/proc/net/fib_trie";
-/// A documentation address (RFC 5737). Its route is the default route; connecting a UDP socket sends no packet.
+/// A documentation address (RFC 5737), to which the default route leads. A UDP socket is connected to it to learn this machine's address on
+/// that route; this sends no packet.
 const DOCUMENTATION: (Ipv4Addr, u16) = (Ipv4Addr::new(192, 0, 2, 1), 9);
 
-/// Returns this machine's addresses without loopback; the address of the default route comes first.
+/// Returns this machine's addresses, except loopback. The address that the default route uses comes first.
 pub(crate) fn local() -> Vec<IpAddr> {
     let mut all: Vec<IpAddr> = default_route().into_iter().collect();
     let table = std::fs::read_to_string(FIB_TRIE).unwrap_or_default();

@@ -1,7 +1,7 @@
-//! Two participants for a room with a single listener: a melody and an echo.
+//! The bots of `palabre try`: a melody and an echo, for a room in which only one participant listens.
 //!
-//! Each is a participant directory with two pipes, like any other. They have no page and no listener. A thread writes frames at
-//! the pace of real time; silence is sent by writing nothing. Both fall silent while two or more participants listen.
+//! Each bot has a participant's directory with two pipes, but no page and no listener. A thread writes frames in real time, and writes
+//! nothing during silence. Both bots are silent while two or more participants listen.
 
 mod echo;
 mod melody;
@@ -23,25 +23,25 @@ use echo::Echo;
 use melody::Melody;
 use mic_writer::MicWriter;
 
-/// Interval between checks who listens, and sleep of a silent bot.
+/// Interval between checks of how many participants listen. A silent bot also sleeps for this time.
 const IDLE: Duration = Duration::from_millis(200);
-/// Interval between attempts to open a pipe.
+/// Interval between attempts to open the `ear` pipe of the echo.
 const RETRY: Duration = Duration::from_secs(1);
 /// Maximum sound that the echo reads from its ear at once, in ms.
 const MAX_READ_MS: u64 = 400;
 const FRAME: Duration = Duration::from_millis(FRAME_MS);
 
-/// The running bots. They leave the room when this is dropped.
+/// The running bots. Dropping this stops their threads and removes them from the room.
 pub(crate) struct Bots {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
     directories: Vec<ParticipantDir>,
 }
 
-/// State shared by the threads.
+/// State that the threads of all bots share.
 struct Shared {
     stopping: AtomicBool,
-    /// Number of participants who listen.
+    /// Number of participants whose `ear` is being read.
     listening: AtomicUsize,
 }
 
@@ -56,7 +56,7 @@ impl Shared {
 }
 
 impl Bots {
-    /// Adds both bots to `room`; `participants` are those who may listen.
+    /// Adds both bots to `room` and starts their threads. `participants` are the participants to count as listening.
     pub(crate) fn start(room: &RoomDir, participants: Vec<Name>) -> anyhow::Result<Self> {
         let format = room.format()?;
         let melody_name: Name = "melody".parse()?;
@@ -83,7 +83,7 @@ impl Drop for Bots {
     fn drop(&mut self) {
         self.shared.stopping.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
-            // A panic has already been printed.
+            // An error means that the thread panicked, and the panic was printed already.
             let _ = thread.join();
         }
         for directory in &self.directories {
@@ -95,12 +95,13 @@ impl Drop for Bots {
 fn add(room: &RoomDir, name: &Name) -> anyhow::Result<ParticipantDir> {
     let directory = room.participant(name);
     directory.create()?;
-    // The melody has its own loudness; the echo repeats speech that is already levelled.
+    // Neither bot needs levelling: the melody is soft on purpose, and the echo repeats speech that is levelled already.
     directory.set_levelling(Some(Levelling::Off))?;
     Ok(directory)
 }
 
-/// Counts ears with a reader. A listener reads its ear from its first stream until 2 s after its last one.
+/// Counts the `ear` pipes that are being read, until the bots stop. A listener reads the `ear` from its first stream until 2 s after its
+/// last stream.
 fn count_listening(room: &RoomDir, format: Format, participants: &[Name], shared: &Shared) {
     while !shared.is_stopping() {
         let listens = |name: &&Name| PipeWriter::open(&room.participant(name).ear(), format).is_ok();
@@ -158,7 +159,7 @@ fn run_echo(directory: &ParticipantDir, format: Format, shared: &Shared) {
     }
 }
 
-/// Opens the ear, retrying until it succeeds. Returns `None` when the bots are stopping.
+/// Opens the `ear` pipe of the echo, and retries until this succeeds. Returns `None` when the bots are stopping.
 fn open_ear(directory: &ParticipantDir, format: Format, shared: &Shared) -> Option<PipeReader> {
     let mut last_try: Option<Instant> = None;
     while !shared.is_stopping() {
@@ -167,7 +168,7 @@ fn open_ear(directory: &ParticipantDir, format: Format, shared: &Shared) -> Opti
             match PipeReader::open(&directory.ear(), format, Start::Discard) {
                 Ok(ear) => return Some(ear),
                 Err(OpenError::Missing(_)) => drop(directory.create()),
-                Err(error) => log::warn!("{error}; the echo doesn't work until this succeeds"),
+                Err(error) => log::warn!("{error}; the echo is silent until its pipe can be opened"),
             }
         }
         thread::sleep(IDLE);

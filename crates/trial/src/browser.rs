@@ -1,4 +1,4 @@
-//! Chromium windows for `palabre try --open`, each with its own profile. They trust only the certificate's key.
+//! Chromium windows for `palabre try --open`, each with its own profile. They accept the trial's certificate, by the hash of its public key.
 
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use palabre_host::{executable, process};
 
-/// Names of Chromium on different systems.
+/// Names of the Chromium program on different systems.
 const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
-/// Maximum time for all windows to close before they are killed.
+/// Maximum time for all windows to close. Windows that are still open are then killed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The browser and its open windows.
@@ -23,13 +23,13 @@ pub(crate) struct Browser {
 }
 
 impl Browser {
-    /// Finds the first Chromium in PATH. Its profiles will be in `profiles`.
+    /// Finds the first Chromium in PATH. The profiles of its windows will be in the directory `profiles`.
     pub(crate) fn find(profiles: &Path, pin: &str) -> Option<Self> {
         let program = NAMES.iter().find_map(|name| executable::find_in_path(name))?;
         Some(Self { program, profiles: profiles.to_owned(), pin: pin.to_owned(), windows: Vec::new() })
     }
 
-    /// Opens `link` in a window with the profile of `name`.
+    /// Opens `link` in a new window, with the profile of participant `name`.
     pub(crate) fn open(&mut self, name: &str, link: &str) -> io::Result<()> {
         let window = Command::new(&self.program)
             .arg(format!("--user-data-dir={}", self.profiles.join(name).display()))
@@ -45,7 +45,7 @@ impl Browser {
         Ok(())
     }
 
-    /// Forgets windows that have ended, and warns about each that failed.
+    /// Reaps the processes of closed windows, and warns about each window that failed.
     pub(crate) fn reap(&mut self) {
         self.windows.retain_mut(|(name, window)| match window.try_wait() {
             Ok(None) => true,
@@ -59,7 +59,7 @@ impl Browser {
     }
 }
 
-/// Closes the windows: their profiles are removed with the trial's directory.
+/// Closes the windows. They must end before the trial's directory, which contains their profiles, is removed.
 impl Drop for Browser {
     fn drop(&mut self) {
         for (_, window) in &self.windows {

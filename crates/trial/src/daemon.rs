@@ -1,7 +1,7 @@
 //! The mixer and the supervisor as children of `palabre try`: started, watched and restarted.
 //!
-//! Only the main thread spawns them, with its process id in `--parent-pid`: they die when the *thread* that spawned them
-//! ends (PR_SET_PDEATHSIG of prctl(2)). Each has its own process group, so that a Ctrl-C in the terminal doesn't reach it.
+//! Only the main thread spawns the daemons, with its process id in `--parent-pid`: a daemon dies when the *thread* that spawned it ends
+//! (PR_SET_PDEATHSIG of prctl(2)). Each daemon has its own process group, so that a Ctrl-C in the terminal doesn't reach it.
 
 use std::borrow::Cow;
 use std::ffi::OsString;
@@ -19,15 +19,15 @@ use palabre_host::process;
 
 use crate::log_file::LogFile;
 
-/// Delay before the first restart; it doubles with each further failure.
+/// Delay before the first restart of a daemon. The delay doubles with each further failure.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
-/// Maximum delay before a restart.
+/// Maximum delay before a restart of a daemon.
 const MAX_DELAY: Duration = Duration::from_secs(30);
-/// Minimum lifetime after which earlier failures no longer count.
+/// Minimum run time of a daemon after which its earlier failures no longer count.
 const HEALTHY: Duration = Duration::from_secs(10);
 /// Maximum time for a daemon to end after SIGTERM before it is killed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(4);
-/// Interval between checks whether it has ended.
+/// Interval between checks whether a daemon has ended after SIGTERM.
 const POLL: Duration = Duration::from_millis(10);
 
 /// A daemon that is restarted whenever it ends.
@@ -45,7 +45,7 @@ enum State {
 }
 
 impl Daemon {
-    /// Starts `program`. An error of this first start is returned; later ones are logged and retried.
+    /// Starts `program`. If this first start fails, returns an error. Failures of later starts are logged and retried.
     pub(crate) fn start(program: PathBuf, arguments: Vec<OsString>, log: LogFile) -> Result<Self, Failure> {
         let state = State::Waiting { until: Instant::now() };
         let mut daemon = Self { program, arguments, log, state, back_off: BackOff::new(FIRST_DELAY, MAX_DELAY) };
@@ -56,12 +56,13 @@ impl Daemon {
         Ok(daemon)
     }
 
-    /// Reaps an ended daemon and restarts it when its delay is over. Returns when to call again; SIGCHLD may come earlier.
+    /// Reaps the daemon if it has ended, and restarts it when its delay has passed. Returns the time of the next restart. Call this again at
+    /// that time and after each SIGCHLD.
     pub(crate) fn supervise(&mut self, now: Instant) -> Option<Instant> {
         if let State::Running { child, since } = &mut self.state {
             let Ok(Some(status)) = child.try_wait() else { return None };
             let delay = delay_after(&mut self.back_off, now.saturating_duration_since(*since));
-            log::warn!("{} ended ({status}); restarting it in {} ms", self.name(), delay.as_millis());
+            log::warn!("the daemon {} has ended ({status}); restarting it in {} ms", self.name(), delay.as_millis());
             self.state = State::Waiting { until: now + delay };
         }
         if let State::Waiting { until } = self.state
@@ -70,7 +71,7 @@ impl Daemon {
             self.state = match self.spawn() {
                 Ok(child) => State::Running { child, since: now },
                 Err(error) => {
-                    log::warn!("unable to start '{}': {error}; retrying", self.program.display());
+                    log::warn!("unable to start the daemon '{}': {error}; trying again", self.program.display());
                     State::Waiting { until: now + delay_after(&mut self.back_off, Duration::ZERO) }
                 }
             };
@@ -117,14 +118,14 @@ impl Daemon {
     }
 }
 
-/// Stops the daemon: SIGTERM, then SIGKILL.
+/// Stops the daemon: sends SIGTERM, and SIGKILL if the daemon has not ended after [`STOP_TIMEOUT`].
 impl Drop for Daemon {
     fn drop(&mut self) {
         self.stop();
     }
 }
 
-/// Returns the path of the suite's program `name`: beside this program, or in PATH.
+/// Returns the path of the program `name` of the suite, which must be beside this program or in PATH.
 pub(crate) fn find(name: &str) -> Result<PathBuf, Failure> {
     executable::find(name).ok_or_else(|| {
         let own = std::env::current_exe().unwrap_or_default();

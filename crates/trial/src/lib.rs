@@ -1,9 +1,9 @@
 //! `palabre try`: a complete room in the foreground, without configuration and without root.
 //!
-//! [`run`] prepares a directory (a temporary one or `--dir`) and starts the real mixer and supervisor with a configuration
-//! in it. It ends them and cleans up when a signal arrives.
+//! [`run`] prepares a directory (a temporary one or `--dir`), writes a configuration into it, and starts the real mixer and supervisor.
+//! When a signal arrives, it ends both daemons and cleans up.
 //!
-//! The melody and the echo (`bots`) are participants without a listener; threads of this process play them.
+//! The melody and the echo (`bots`) are participants without a listener. Threads of this process write their sound.
 
 mod addresses;
 mod bots;
@@ -36,23 +36,23 @@ use log_file::LogFile;
 use roster::Entry;
 use trial_dir::TrialDir;
 
-/// Interval between status requests until all listeners are ready.
+/// Interval between status requests to the supervisor, until all listeners are ready.
 const STATUS_INTERVAL: Duration = Duration::from_millis(50);
-/// Timeout for a status request.
+/// Timeout for the supervisor's answer to a status request.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time after which a listener that is not ready is reported.
+/// Time after the start at which a warning about each listener that is not ready is logged.
 const READY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The room of all participants.
 const ROOM: &str = "main";
 
-/// Runs a room until SIGINT, SIGTERM or SIGHUP arrives. Requires a log that is set up.
+/// Runs a room until SIGINT, SIGTERM or SIGHUP arrives. The caller must have set up the log.
 ///
-/// `verbosity` counts `-v`; from 1 on, all lines of the daemons are shown. `qr` draws a link as a QR code for the terminal.
+/// `verbosity` is the number of `-v`; from 1 on, all log lines of the daemons are shown. `qr` returns a link as a QR code for the terminal.
 ///
 /// # Errors
-/// A failure during the start. Later failures are logged and retried.
+/// Returns an error if the trial can't be started. Later failures are logged and retried.
 pub fn run(options: &Options, verbosity: u8, qr: fn(&str) -> Option<String>) -> Result<(), Failure> {
-    // From now on a signal doesn't kill this process, so that everything is cleaned up.
+    // Handle signals from now on, so that this process can clean up before it ends.
     let mut signals = Signals::new(&[SIGINT, SIGTERM, SIGHUP, SIGCHLD]).map_err(Failure::system)?;
     let programs = Programs::find()?;
     let addresses = if options.lan { addresses::local() } else { Vec::new() };
@@ -65,7 +65,7 @@ pub fn run(options: &Options, verbosity: u8, qr: fn(&str) -> Option<String>) -> 
     messages::starting(&addresses, entries.len());
     let result = trial.watch(&mut signals, options, qr);
     messages::ending();
-    // The order matters: windows, bots, supervisor with its listeners, mixer, then their directory.
+    // End windows, bots, supervisor with its listeners and mixer, in this order. Afterwards their directory can be removed.
     drop(trial);
     result
 }
@@ -87,7 +87,7 @@ impl Programs {
     }
 }
 
-/// A running trial. The fields are dropped in this order.
+/// A running trial. The fields are dropped in the order of their declaration, which ends the processes in the right order.
 struct Trial<'a> {
     browser: Option<Browser>,
     _bots: Option<Bots>,
@@ -169,7 +169,7 @@ impl<'a> Trial<'a> {
         self.links.iter().any(Option::is_none)
     }
 
-    /// Prints the links of listeners that became ready; after the last one, writes the file `links`.
+    /// Prints the link of each listener that has become ready. After the last one, writes the file `links`.
     fn show_ready(&mut self, options: &Options, qr: fn(&str) -> Option<String>) {
         let Ok(status) = status(self.directory) else { return };
         let width = self.entries.iter().map(|entry| entry.display_name.chars().count()).max().unwrap_or(0);
@@ -205,16 +205,16 @@ impl<'a> Trial<'a> {
         }
     }
 
-    /// Warns about each listener that is not ready.
+    /// Logs a warning about each listener that is not ready.
     fn report_late(&self) {
         match status(self.directory) {
-            Err(error) => log::warn!("{error}; see '{}'", self.directory.log().display()),
+            Err(error) => log::warn!("{error}; see the log '{}'", self.directory.log().display()),
             Ok(status) => {
                 let ready = self.entries.iter().zip(&self.links).filter(|(_, link)| link.is_some());
                 let ready: BTreeSet<&str> = ready.map(|(entry, _)| entry.name.as_str()).collect();
                 for late in status.participants.iter().filter(|p| !ready.contains(p.name.as_str())) {
                     let log = self.directory.log();
-                    let note = late.note.clone().unwrap_or_else(|| format!("see '{}'", log.display()));
+                    let note = late.note.clone().unwrap_or_else(|| format!("see the log '{}'", log.display()));
                     log::warn!("the listener of '{}' is {}: {note}", late.name, late.state);
                 }
                 status.errors.iter().for_each(|error| log::warn!("{error}"));
@@ -235,7 +235,7 @@ fn supervisor_arguments(directory: &TrialDir, listener: PathBuf, options: &Optio
     arguments.chain(options.no_levelling.then(|| "--no-levelling".into())).collect()
 }
 
-/// Adds one `-v` less than `verbosity`: the first one shows the daemons' log and doesn't change it.
+/// Adds the daemons' `-v` arguments: one less than `verbosity`, since the first `-v` only shows the daemons' log and doesn't change it.
 fn with_verbosity(mut arguments: Vec<OsString>, verbosity: u8) -> Vec<OsString> {
     arguments.extend((1..verbosity).map(|_| "-v".into()));
     arguments

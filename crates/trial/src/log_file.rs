@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-/// Maximum length of a line; longer ones are split.
+/// Maximum length of a log line in bytes. Longer lines are split.
 const MAX_LINE_BYTES: u64 = 4096;
 
-/// The log. Clones write to the same file.
+/// The log file of a trial. Clones of this value write to the same file.
 #[derive(Clone)]
 pub(crate) struct LogFile {
     file: Arc<File>,
@@ -21,18 +21,18 @@ pub(crate) struct LogFile {
 }
 
 impl LogFile {
-    /// Opens the log at `path` for appending.
+    /// Opens the log file at `path` for appending.
     pub(crate) fn open(path: &Path, verbose: bool) -> io::Result<Self> {
         let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
         Ok(Self { file: Arc::new(file), verbose, quiet: Arc::default() })
     }
 
-    /// Stops copying lines to standard error. What the daemons log while they end is only in the file.
+    /// Stops copying lines to standard error. Lines that the daemons log while they end are only written to the file.
     pub(crate) fn silence(&self) {
         self.quiet.store(true, Ordering::Relaxed);
     }
 
-    /// Starts a thread that logs the lines of `from` until its end.
+    /// Starts a thread that reads lines from `from` and logs them, until `from` ends.
     pub(crate) fn follow(&self, from: impl Read + Send + 'static) -> io::Result<()> {
         let log = self.clone();
         thread::Builder::new().name("log".to_owned()).spawn(move || log.copy(from))?;
@@ -46,7 +46,7 @@ impl LogFile {
             if !line.ends_with(b"\n") {
                 line.push(b'\n');
             }
-            // Neither a full disk nor a closed terminal may end the room.
+            // Errors are ignored: neither a full disk nor a closed terminal may end the trial.
             let _ = (&*self.file).write_all(&line);
             if !self.quiet.load(Ordering::Relaxed) && (self.verbose || is_warning_or_error(&line)) {
                 let _ = io::stderr().write_all(&line);
@@ -56,7 +56,8 @@ impl LogFile {
     }
 }
 
-/// Returns true unless the line is `PROGRAM: info: …` or of a lower level. A line in another format, such as a panic, counts as an error.
+/// Returns false if the line has the form `PROGRAM: LEVEL: …` with level info, debug or trace. A line in another form, such as a panic,
+/// counts as an error.
 fn is_warning_or_error(line: &[u8]) -> bool {
     let line = String::from_utf8_lossy(line);
     let text = line.split_once(": ").map_or(&*line, |(_program, text)| text);

@@ -1,4 +1,4 @@
-//! What `palabre try` prints. Only the links contain `https://`.
+//! The texts that `palabre try` prints to standard output. Only the lines with links contain `https://`, so programs can find them.
 
 use std::io::{self, IsTerminal, Write};
 use std::net::IpAddr;
@@ -7,7 +7,7 @@ use crate::options::Options;
 use crate::roster::Entry;
 use crate::trial_dir::TrialDir;
 
-/// Prints who can connect, before the listeners are ready.
+/// Prints from which machines browsers can connect. Called before the listeners are ready.
 pub(crate) fn starting(addresses: &[IpAddr], participants: usize) {
     match addresses.split_first() {
         None => print("A trial room, for this machine only.\n"),
@@ -25,7 +25,7 @@ pub(crate) fn starting(addresses: &[IpAddr], participants: usize) {
     }
 }
 
-/// Prints the link of a participant whose listener is ready; display names are padded to `width`.
+/// Prints the link of a participant whose listener is ready. The display name is padded to `width` characters.
 pub(crate) fn link(entry: &Entry, width: usize, link: &str, qr: Option<String>) {
     print(&format!("  {:width$}  {link}", entry.display_name));
     if let Some(qr) = qr.filter(|_| io::stdout().is_terminal()) {
@@ -33,7 +33,7 @@ pub(crate) fn link(entry: &Entry, width: usize, link: &str, qr: Option<String>) 
     }
 }
 
-/// Prints what to do, when all listeners are ready.
+/// Prints instructions for the user. Called when all listeners are ready.
 pub(crate) fn ready(trial: &TrialDir, options: &Options, opens_windows: bool) {
     let mut lines = vec![String::new()];
     if opens_windows {
@@ -52,14 +52,14 @@ pub(crate) fn ready(trial: &TrialDir, options: &Options, opens_windows: bool) {
     print(&lines.join("\n"));
 }
 
-/// Prints that a signal arrived.
+/// Prints that the trial is ending.
 pub(crate) fn ending() {
     if io::stdout().is_terminal() {
         print("\nEnding.");
     }
 }
 
-/// Prints to standard output; ignores errors, because a closed terminal must not prevent the cleanup.
+/// Prints a line to standard output. Errors are ignored, because a closed terminal must not prevent the cleanup.
 fn print(text: &str) {
     let mut out = io::stdout().lock();
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());

@@ -1,14 +1,14 @@
-//! Files with lines `NAME VALUE`, readable by their owner only: the links and the keys of a trial.
+//! The files of a trial that contain secrets in lines `NAME VALUE`: the links and the keys. Only the owner can read them.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
-/// Maximum size of a file that is read.
+/// Maximum size of a file that is read, in bytes.
 const MAX_BYTES: u64 = 64 * 1024;
 
-/// Replaces the file atomically. Its mode is 0600.
+/// Replaces the file atomically by the lines `NAME VALUE`. The mode of the file is 0600.
 pub(crate) fn write<'a>(path: &Path, lines: impl Iterator<Item = (&'a str, &'a str)>) -> io::Result<()> {
     let directory = path.parent().unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(directory)?;
@@ -19,7 +19,7 @@ pub(crate) fn write<'a>(path: &Path, lines: impl Iterator<Item = (&'a str, &'a s
     Ok(())
 }
 
-/// Returns the values by name; nothing if the file is missing or too large.
+/// Reads the file and returns the values by name. Returns an empty map if the file is missing or too large.
 pub(crate) fn read(path: &Path) -> BTreeMap<String, String> {
     if fs::metadata(path).is_ok_and(|metadata| metadata.len() > MAX_BYTES) {
         return BTreeMap::new();

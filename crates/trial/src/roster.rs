@@ -11,14 +11,14 @@ use crate::name_file;
 use crate::options::Options;
 use crate::trial_dir::TrialDir;
 
-/// Login and display names without `--participants`.
+/// Login names and display names of the participants if `--participants` is not given.
 const DEFAULT: [(&str, &str); 2] = [("alice", "Alice"), ("bob", "Bob")];
 
 /// A participant of the trial.
 pub(crate) struct Entry {
     pub(crate) name: Name,
     pub(crate) display_name: String,
-    /// The port in the participant's file; 0 for any free one.
+    /// The port in the participant's file. 0 means any free port.
     pub(crate) port: u16,
     /// The key of the invitation link; the participant's file holds only its hash.
     pub(crate) key: Key,
@@ -33,14 +33,14 @@ impl Entry {
     }
 }
 
-/// Writes all participants' files, with the keys of an earlier trial in the same directory. Removes files of that trial that are
-/// no longer needed; files of participants invited by the user stay.
+/// Writes the files of all participants. Uses the keys of an earlier trial in the same directory. Removes the files of participants of the
+/// earlier trial that this trial doesn't have. Files of participants whom the user invited are kept.
 pub(crate) fn write(trial: &TrialDir, server: &Server, options: &Options) -> Result<Vec<Entry>, Failure> {
     let keys = name_file::read(&trial.keys());
     let names = names(options.participants)?;
     for old in keys.keys().filter(|old| !names.iter().any(|(name, _)| name.as_str() == *old)) {
         if let Ok(old) = old.parse() {
-            // The user may have revoked it.
+            // An error is ignored: the user may have removed the file with `palabre revoke`.
             let _ = Participant::remove(&trial.etc(), &old);
         }
     }
@@ -50,7 +50,7 @@ pub(crate) fn write(trial: &TrialDir, server: &Server, options: &Options) -> Res
         let port = ports.next_free()?;
         let key = key(&keys, &name)?;
         let entry = Entry { name, display_name, port, key };
-        // Pages on one machine share a microphone and loudspeaker: two that are not muted would howl.
+        // Only the first page joins unmuted: two unmuted pages on one machine share microphone and loudspeaker, and would howl.
         let join_muted = !entries.is_empty();
         entry.file(join_muted).write(&trial.etc()).map_err(Failure::system)?;
         entries.push(entry);
@@ -61,7 +61,7 @@ pub(crate) fn write(trial: &TrialDir, server: &Server, options: &Options) -> Res
     Ok(entries)
 }
 
-/// Writes the port that the supervisor chose into the participant's file, so that a restarted supervisor uses it again.
+/// Writes the port that the supervisor chose into the participant's file, so that a restarted supervisor uses the same port.
 pub(crate) fn keep_port(trial: &TrialDir, entry: &Entry, port: u16) -> Result<(), Failure> {
     let mut participant = Participant::load(&trial.etc(), &entry.name).map_err(Failure::system)?;
     participant.port = port;
@@ -80,13 +80,13 @@ fn key(keys: &BTreeMap<String, String>, name: &Name) -> Result<Key, Failure> {
     if let Some(key) = keys.get(name.as_str()).and_then(|key| Key::parse(key).ok()) {
         return Ok(key);
     }
-    Key::generate().map_err(|error| Failure::system(format!("unable to make a key: {error}")))
+    Key::generate().map_err(|error| Failure::system(format!("unable to make an access key: {error}")))
 }
 
-/// Consecutive free ports.
+/// Finds free ports in ascending order.
 struct Ports<'a> {
     server: &'a Server,
-    /// Ports of participants invited by the user.
+    /// Ports of participants whom the user invited.
     invited: BTreeSet<u16>,
     next: Option<u16>,
     any: bool,

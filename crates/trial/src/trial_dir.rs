@@ -27,33 +27,36 @@ use palabre_host::exit::Failure;
 use palabre_host::lock::Lock;
 use tempfile::{NamedTempFile, TempDir};
 
-/// The only entries that a directory given with `--dir` may have. `run` is removed, so it must not be another program's.
+/// The only entries that a directory given with `--dir` may have. The trial removes `run`, so the directory must not be used for something
+/// else.
 const ENTRIES: [&str; 8] = ["etc", "run", "links", "log", "recordings", "entrances", "browser", "lock"];
-/// The only entries that its `etc` may have.
+/// The only entries that the subdirectory `etc` of a directory given with `--dir` may have.
 const ETC_ENTRIES: [&str; 4] = [SERVER_FILE, PARTICIPANTS_DIR, "tls", "keys"];
-/// Maximum length of a Unix socket's path: `sun_path` of unix(7) without the final zero.
+/// Maximum length of a Unix socket's path in bytes: `sun_path` of unix(7) without the final zero.
 const MAX_SOCKET_PATH_BYTES: usize = 107;
-/// Maximum age at which a certificate is reused; it is valid for 397 days.
+/// Maximum age of a certificate that is used again. A certificate is valid for 397 days.
 const MAX_CERTIFICATE_AGE: Duration = Duration::from_secs(300 * 24 * 60 * 60);
 /// The settings of palabre.toml that `palabre try` overwrites.
 const OWN_SETTINGS: [&str; 4] = ["host", "bind", "certificate", "private-key"];
 
-/// The comment above them. A line with this prefix is not kept.
+/// The comment that `palabre try` writes above its settings in palabre.toml.
 const OWN_SETTINGS_COMMENT: &str =
     "# 'palabre try' sets the next four settings at each start; other settings are kept.";
+/// Lines of an earlier palabre.toml with this prefix are not kept.
 const OWN_SETTINGS_PREFIX: &str = "# 'palabre try' sets";
 
-/// The directory while a trial uses it.
+/// The directory of a running trial.
 pub(crate) struct TrialDir {
     root: PathBuf,
-    /// Removed with everything in it when this is dropped.
+    /// The temporary directory, if `--dir` is not given. It is removed at the end of the trial.
     temporary: Option<TempDir>,
     /// The lock of a directory given with `--dir`.
     _lock: Option<Lock>,
 }
 
 impl TrialDir {
-    /// Prepares the `given` directory, which must be new, empty or an earlier trial's; without one, a temporary directory.
+    /// Prepares the directory `given`, which must be new, empty or the directory of an earlier trial. Without `given`, creates a temporary
+    /// directory.
     pub(crate) fn prepare(given: Option<&Path>) -> Result<Self, Failure> {
         let directory = match given {
             None => Self::temporary()?,
@@ -86,7 +89,7 @@ impl TrialDir {
         for (path, entries) in [(root.clone(), &ENTRIES[..]), (root.join("etc"), &ETC_ENTRIES)] {
             if let Some(foreign) = foreign_entry(&path, entries).map_err(|error| unable("read", &path, &error))? {
                 return Err(Failure::refused(format!(
-                    "unable to use '{}': '{}' doesn't belong to a trial; choose another directory",
+                    "unable to use '{}' for a trial: '{}' is not a file of 'palabre try'; choose another directory",
                     root.display(),
                     path.join(foreign).display()
                 )));
@@ -104,7 +107,7 @@ impl TrialDir {
         Ok(directory)
     }
 
-    /// Removes what is only valid while the room runs.
+    /// Removes the files that are valid only while the trial runs: `run` and `links`.
     fn clear(&self) -> io::Result<()> {
         let unless_missing = |result: io::Result<()>| match result {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -114,12 +117,12 @@ impl TrialDir {
         unless_missing(fs::remove_file(self.links()))
     }
 
-    /// The counterpart of /etc/palabre.
+    /// Returns the configuration directory of the trial, like /etc/palabre.
     pub(crate) fn etc(&self) -> PathBuf {
         self.root.join("etc")
     }
 
-    /// The counterpart of /run/palabre.
+    /// Returns the runtime directory of the trial, like /run/palabre.
     pub(crate) fn run(&self) -> PathBuf {
         self.root.join("run")
     }
@@ -152,12 +155,13 @@ impl TrialDir {
         self.etc().join("tls")
     }
 
-    /// Returns whether the directory is removed at the end.
+    /// Returns whether the whole directory is removed at the end of the trial.
     pub(crate) fn is_temporary(&self) -> bool {
         self.temporary.is_some()
     }
 
-    /// Makes a certificate for this machine and `addresses` unless there is one. Returns the SHA-256 of its public key, in base64.
+    /// Makes a certificate for this machine and `addresses`, unless there is a recent one. Returns the SHA-256 of the certificate's public
+    /// key, in base64.
     pub(crate) fn certificate(&self, addresses: &[IpAddr]) -> Result<String, Failure> {
         let hosts = hosts(addresses);
         let (hosts_path, pin_path) = (self.tls().join("hosts"), self.tls().join("spki-pin"));
@@ -174,7 +178,7 @@ impl TrialDir {
         Ok(made.spki_pin_base64)
     }
 
-    /// Writes palabre.toml and loads it. With `lan` the listeners accept connections on all addresses, otherwise on loopback.
+    /// Writes palabre.toml and loads it. If `lan` is true, the listeners accept connections on all addresses, otherwise only on loopback.
     pub(crate) fn configure(&self, lan: bool, addresses: &[IpAddr]) -> Result<Server, Failure> {
         let host = addresses.first().map_or_else(|| "localhost".to_owned(), IpAddr::to_string);
         let bind = if lan { "::" } else { "127.0.0.1" };
@@ -199,7 +203,10 @@ impl Drop for TrialDir {
             None => self.clear(),
         };
         if let Err(error) = cleared {
-            log::warn!("unable to clear '{}': {error}; remove it yourself", self.root.display());
+            log::warn!(
+                "unable to remove the files of the trial in '{}': {error}; remove them yourself",
+                self.root.display()
+            );
         }
     }
 }
@@ -208,12 +215,12 @@ fn unable(verb: &str, path: &Path, error: &io::Error) -> Failure {
     Failure::system(format!("unable to {verb} '{}': {error}", path.display()))
 }
 
-/// Creates the directory and its parents, accessible to the user only, since it will hold keys.
+/// Creates the directory and its parents. Only the user has access, since the directory will contain keys.
 fn create_private(directory: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(directory)
 }
 
-/// Replaces a file atomically: a failed write leaves the previous one.
+/// Replaces a file atomically. After a failed write, the previous file is unchanged.
 fn replace(path: &Path, text: &str) -> Result<(), Failure> {
     let write = || {
         let mut file = NamedTempFile::new_in(path.parent().unwrap_or(Path::new(".")))?;
@@ -223,7 +230,7 @@ fn replace(path: &Path, text: &str) -> Result<(), Failure> {
     write().map_err(|error| unable("write", path, &error))
 }
 
-/// Returns an entry of `directory` that is not in `known`.
+/// Returns the name of an entry of `directory` that is not in `known`, if there is one.
 fn foreign_entry(directory: &Path, known: &[&str]) -> io::Result<Option<PathBuf>> {
     let entries = match fs::read_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -238,20 +245,20 @@ fn foreign_entry(directory: &Path, known: &[&str]) -> io::Result<Option<PathBuf>
     Ok(None)
 }
 
-/// Returns whether the file is younger than [`MAX_CERTIFICATE_AGE`]; true if its time is in the future.
+/// Returns whether the file was modified less than [`MAX_CERTIFICATE_AGE`] ago. A modification time in the future counts as recent.
 fn is_recent(path: &Path) -> bool {
     fs::metadata(path)
         .and_then(|metadata| metadata.modified())
         .is_ok_and(|modified| modified.elapsed().map_or(true, |age| age < MAX_CERTIFICATE_AGE))
 }
 
-/// Returns the names and addresses that the certificate must contain.
+/// Returns the names and addresses for which the certificate must be valid.
 fn hosts(addresses: &[IpAddr]) -> Vec<String> {
     let loopback = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
     loopback.into_iter().chain(addresses.iter().map(IpAddr::to_string)).collect()
 }
 
-/// Returns the lines of an earlier palabre.toml that `palabre try` doesn't write itself.
+/// Returns the lines of an earlier palabre.toml that the user has added.
 fn user_settings(previous: &str) -> String {
     let is_own = |line: &str| {
         let key = line.split('=').next().unwrap_or_default().trim();

@@ -9,7 +9,7 @@ use super::context::{Context, word};
 use super::finding::Finding;
 
 const AREA: &str = "certificate";
-/// Number of days before the expiry at which a warning starts.
+/// Number of days before the certificate's expiry from which `palabre check` warns.
 const SOON_DAYS: i64 = 14;
 
 pub(super) fn check(context: &Context<'_>) -> Vec<Finding> {
@@ -21,7 +21,7 @@ pub(super) fn check(context: &Context<'_>) -> Vec<Finding> {
     vec![validity(context, &facts), names(context, &facts), key(context, &facts)]
 }
 
-/// Returns a command that makes a self-signed certificate. Files not made by `palabre self-sign` are kept under another name.
+/// Returns a shell command that makes a self-signed certificate. It first renames files that `palabre self-sign` did not make.
 fn self_sign(context: &Context<'_>) -> String {
     let Server { certificate, private_key, .. } = &context.server;
     let mut steps = Vec::new();
@@ -37,7 +37,7 @@ fn self_sign(context: &Context<'_>) -> String {
     steps.join(" && ")
 }
 
-/// Returns the remedy for an expired certificate.
+/// Returns the remedy for a certificate that has expired or expires soon.
 fn renew(context: &Context<'_>) -> String {
     match is_ours(&context.server.certificate) {
         Ok(Some(false)) => "renew it at its certificate authority, then run palabre reload".to_owned(),
@@ -73,10 +73,10 @@ fn validity(context: &Context<'_>, facts: &Facts) -> Finding {
 fn names(context: &Context<'_>, facts: &Facts) -> Finding {
     let host = &context.server.host;
     if facts.is_for(host) {
-        return Finding::ok(AREA, format!("is valid for '{host}'"));
+        return Finding::ok(AREA, format!("the certificate is valid for '{host}'"));
     }
     let names = if facts.names.is_empty() { "no name".to_owned() } else { facts.names.join(", ") };
-    let text = format!("is valid for {names}, but not for '{host}', the host in the links");
+    let text = format!("the certificate is valid for {names}, but not for '{host}', the host in the links");
     let remedy = match is_ours(&context.server.certificate) {
         Ok(Some(true)) => self_sign(context),
         _ => format!(

@@ -1,4 +1,4 @@
-//! What the checks of `palabre check` share: directories, configuration, state of the supervisor.
+//! Data that all checks of `palabre check` use: directories, configuration, status of the supervisor.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ pub(super) struct Directories<'a> {
 }
 
 impl Directories<'_> {
-    /// Returns this command as a shell command, with the flags for these directories.
+    /// Returns the start of a shell command: `palabre`, with `--config` and `--run` if these directories are not the default.
     pub(super) fn palabre(&self) -> String {
         let mut words = vec!["palabre".to_owned()];
         for (flag, path, default) in [("--config", self.config, cli::CONFIG), ("--run", self.run, cli::RUN)] {
@@ -35,7 +35,7 @@ impl Directories<'_> {
     }
 }
 
-/// What is checked once the configuration is known to be valid.
+/// The input of those checks that need a valid configuration.
 pub(super) struct Context<'a> {
     pub(super) directories: Directories<'a>,
     pub(super) server: Server,

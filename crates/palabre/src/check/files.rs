@@ -11,12 +11,12 @@ use palabre_room::{FileKind, Name, RoomDir, lookup};
 use super::context::{Directories, word};
 use super::finding::Finding;
 
-/// Mode bits of all users outside owner and group.
+/// Mode bits for users who are neither the owner nor in the group.
 const OTHERS: u32 = 0o007;
-/// The set-group-ID bit, by which new files inherit the group.
+/// The set-group-ID bit of a directory, which makes new files inherit the directory's group.
 const SET_GROUP_ID: u32 = 0o2000;
 
-/// Checks `palabre.toml`, and returns it if it is valid.
+/// Checks `palabre.toml`. Returns the findings, and the settings if the file is valid.
 pub(super) fn server(directories: Directories<'_>) -> (Vec<Finding>, Option<Server>) {
     const AREA: &str = "configuration";
     let path = directories.config.join(SERVER_FILE);
@@ -24,7 +24,7 @@ pub(super) fn server(directories: Directories<'_>) -> (Vec<Finding>, Option<Serv
         Ok(server) => {
             let text = match path.exists() {
                 true => format!("'{}', host '{}'", path.display(), server.host),
-                false => format!("no '{}': using the defaults", path.display()),
+                false => format!("there is no file '{}', so the default settings are used", path.display()),
             };
             (vec![Finding::ok(AREA, text)], Some(server))
         }
@@ -76,7 +76,7 @@ pub(super) fn participants(
     findings
 }
 
-/// Checks every room directory. Entries whose name is not a room's, such as the mixer's files, are ignored.
+/// Checks every room directory. Entries whose name is no valid room name, such as the mixer's files, are ignored.
 pub(super) fn rooms(directories: Directories<'_>, participants: &[Participant]) -> Vec<Finding> {
     let is_room = |entry: &fs::DirEntry| entry.file_name().to_str().is_some_and(|name| name.parse::<Name>().is_ok());
     let rooms = fs::read_dir(directories.run.join("rooms")).into_iter().flatten().flatten().filter(is_room);
@@ -113,7 +113,8 @@ fn room(directories: Directories<'_>, participants: &[Participant], room: &RoomD
     findings
 }
 
-/// Returns a command that removes the directory; a participant's listener creates it again when it starts.
+/// Returns a shell command that removes the directory. If `name` is given, the command also restarts the participant's listener, which
+/// creates the directory again.
 fn recreate(directories: Directories<'_>, directory: &Path, name: Option<&Name>) -> String {
     let palabre = directories.palabre();
     let again = name.map(|name| format!(" && {palabre} stop {name} && {palabre} start {name}"));

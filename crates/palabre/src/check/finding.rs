@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Level {
     Ok,
-    /// May become a fault, or is for the operator to judge.
+    /// The finding may become a fault, or the operator must decide whether it is one.
     Warning,
-    /// Locks a participant out or silences one, now or with more participants.
+    /// The finding prevents a participant from connecting, talking or hearing, now or when more participants connect.
     Fault,
 }
 
@@ -22,14 +22,14 @@ impl Level {
     }
 }
 
-/// A result of a check.
+/// A finding: the result of one check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Finding {
-    /// The subject, in one word.
+    /// The subject of the finding, in one word.
     pub(super) area: &'static str,
     pub(super) level: Level,
     pub(super) text: String,
-    /// The remedy: a shell command, with a comment after `#`; plain words if no command can do it.
+    /// The remedy: a shell command, with a comment after `#`. If no command can help, a sentence.
     pub(super) remedy: Option<String>,
 }
 
@@ -46,7 +46,7 @@ impl Finding {
         Self { level: Level::Fault, ..Self::warning(area, text, remedy) }
     }
 
-    /// Returns the cells of the table.
+    /// Returns the finding as cells of a table row: level, area, and text with the remedy.
     pub(super) fn row(&self) -> [String; 3] {
         let remedy = self.remedy.as_ref().map(|remedy| format!(": {remedy}")).unwrap_or_default();
         [self.level.word().to_owned(), self.area.to_owned(), format!("{}{remedy}", self.text)]

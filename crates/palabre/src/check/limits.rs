@@ -1,4 +1,4 @@
-//! Checks limits of file descriptors and threads: the processes' own and those of their control groups.
+//! Checks the limits of file descriptors and threads, of processes and of their control groups.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,24 +7,24 @@ use super::context::{Context, has_systemd, number, word};
 use super::finding::Finding;
 use crate::processes;
 
-/// Descriptors of a process that don't depend on the number of participants and connections.
+/// Number of descriptors that a process needs in addition to those for participants and connections.
 pub(super) const DESCRIPTORS: u64 = 64;
-/// Threads of a listener without connections.
+/// Number of threads of a listener without connections.
 const IDLE_THREADS: u64 = 1;
-/// Maximum threads of a listener, in addition to one per connection.
+/// Maximum number of threads of a listener, in addition to one per connection.
 const LISTENER_THREADS: u64 = 4;
-/// Threads of mixer, supervisor, exporter and recorders.
+/// Number of threads that mixer, supervisor, exporter and recorders need together.
 const OTHER_THREADS: u64 = 16;
-/// Control groups, version 2: cgroups(7).
+/// Mount point of control groups, version 2: cgroups(7).
 const GROUPS: &str = "/sys/fs/cgroup";
 
-/// A limit and its remedy.
+/// A limit, and a shell command that raises it.
 struct Limit {
     max: u64,
     remedy: String,
 }
 
-/// Checks the open files of mixer and supervisor.
+/// Checks the limits of open files of mixer and supervisor.
 pub(super) fn open_files(context: &Context<'_>) -> Finding {
     const AREA: &str = "descriptors";
     let connections = context.server.limits.connections as u64;
@@ -39,10 +39,11 @@ pub(super) fn open_files(context: &Context<'_>) -> Finding {
             return Finding::fault(AREA, text, limit.remedy);
         }
     }
-    Finding::ok(AREA, "enough for all participants")
+    Finding::ok(AREA, "the limits of open files suffice for all participants")
 }
 
-/// Checks the threads of the listeners. Too few for listeners without connections is a fault.
+/// Checks the limit of threads. A limit that is too low for listeners without connections is a fault; a limit that is too low for all
+/// connections is a warning.
 pub(super) fn threads(context: &Context<'_>) -> Finding {
     const AREA: &str = "threads";
     let idle = context.participant_count() * IDLE_THREADS + OTHER_THREADS;
@@ -56,16 +57,20 @@ pub(super) fn threads(context: &Context<'_>) -> Finding {
     };
     let max = limit.max;
     if max < idle {
-        return Finding::fault(AREA, format!("{max} allowed, {idle} needed without connections"), limit.remedy);
+        return Finding::fault(
+            AREA,
+            format!("{max} threads are allowed, {idle} are needed even without connections"),
+            limit.remedy,
+        );
     }
     if max < all {
-        let text = format!("{max} allowed, {all} needed if all participants use all their connections");
+        let text = format!("{max} threads are allowed, {all} are needed if all participants use all their connections");
         return Finding::warning(AREA, text, limit.remedy);
     }
-    Finding::ok(AREA, format!("{all} at most"))
+    Finding::ok(AREA, format!("at most {all} threads are needed"))
 }
 
-/// A daemon, running or not.
+/// A daemon whose limits are checked. It need not run.
 struct Process<'a> {
     program: &'a str,
     pid: Option<u32>,
@@ -78,13 +83,14 @@ impl<'a> Process<'a> {
         Self { program, pid: found.map(|(_, pid)| pid), palabre: context.directories.palabre() }
     }
 
-    /// Reads a file in /proc/PID; if the daemon doesn't run, of this process, whose limits it would inherit.
+    /// Reads a file in /proc/PID of the daemon. If the daemon doesn't run, reads the file of this process, whose limits the daemon would
+    /// inherit.
     fn proc_file(&self, file: &str) -> String {
         let read = |pid: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).ok();
         self.pid.and_then(|pid| read(&pid.to_string())).or_else(|| read("self")).unwrap_or_default()
     }
 
-    /// Returns the hard limit in this line of proc_pid_limits(5), with a remedy that raises it to `needed`.
+    /// Returns the hard limit in the line `line` of proc_pid_limits(5), and a shell command that raises the limit to `needed`.
     fn limit(&self, line: &str, resource: &str, needed: u64) -> Limit {
         let text = self.proc_file("limits");
         let hard = text.lines().find_map(|text| text.strip_prefix(line)?.split_whitespace().nth(1));
@@ -100,7 +106,7 @@ impl<'a> Process<'a> {
                  systemctl daemon-reload && systemctl restart {program}",
                 resource.to_lowercase()
             ),
-            // Children inherit the limits of their parent when they start.
+            // Listeners that already run keep their limits, so they must be restarted too.
             (false, Some(pid)) => {
                 let (flag, palabre) = (resource.to_lowercase(), &self.palabre);
                 let again = if resource == "NPROC" { format!(" && {palabre} restart --all") } else { String::new() };
@@ -113,7 +119,7 @@ impl<'a> Process<'a> {
         }
     }
 
-    /// Returns its control group, relative to the mount point.
+    /// Returns the path of the daemon's control group, relative to the mount point.
     fn group(&self) -> Option<String> {
         self.proc_file("cgroup").lines().find_map(|line| line.strip_prefix("0::/")).map(str::to_owned)
     }
@@ -128,7 +134,8 @@ fn lowest(root: &Path, group: &str) -> Option<Limit> {
     Some(Limit { max, remedy: unlimited(&path) })
 }
 
-/// Returns a command that removes the limit. A unit's limit is changed by systemctl(1), because systemd would undo a direct change.
+/// Returns a shell command that removes the limit. For a systemd unit the command is systemctl(1), because systemd would undo a direct
+/// change.
 fn unlimited(group: &Path) -> String {
     let unit = group.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let is_unit = [".service", ".slice", ".scope"].iter().any(|end| unit.ends_with(end));

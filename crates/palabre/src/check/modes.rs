@@ -1,4 +1,4 @@
-//! Checks owners and modes: only the daemons and operators may use the directories, the sockets and the private key.
+//! Checks owners and modes of the directories, the sockets and the private key. Only daemons and operators may have access.
 
 use std::fs::{self, Metadata};
 use std::io::ErrorKind;
@@ -55,7 +55,7 @@ fn no_run(directories: Directories<'_>, error: &std::io::Error) -> Finding {
     }
 }
 
-/// Returns the directories of the configuration. The key's directory is one only if it is below `config`.
+/// Returns the directories of the configuration. The directory of the private key is included only if it is below `config`.
 fn config_directories<'a>(
     directories: Directories<'a>,
     server: Option<&'a Server>,
@@ -98,7 +98,7 @@ fn inaccessible(directories: Directories<'_>, server: Option<&Server>, daemons: 
     config_directories(directories, server).filter_map(unreadable).collect()
 }
 
-/// Checks that the daemons can read the private key, and no other users.
+/// Checks that the daemons can read the private key, and that other users can't.
 fn key(path: &Path, daemons: Option<&Daemons>) -> Option<Finding> {
     const AREA: &str = "certificate";
     let metadata = fs::metadata(path).ok()?;
@@ -114,12 +114,12 @@ fn key(path: &Path, daemons: Option<&Daemons>) -> Option<Finding> {
 /// User and groups of the daemons.
 struct Daemons {
     uid: u32,
-    /// The primary group is first.
+    /// Group ids; the first is the primary group.
     gids: Vec<u32>,
 }
 
 impl Daemons {
-    /// Returns the supervisor's user and groups; if none runs, the owner and group of the runtime directory.
+    /// Returns the user and groups of the running supervisor. If no supervisor runs, returns the owner and group of the runtime directory.
     fn find(directories: Directories<'_>, run: &Metadata) -> Self {
         let supervisor = processes::daemons(directories.run).into_iter().find(|(name, _)| name == "palabre-supervisor");
         let status = supervisor.and_then(|(_, pid)| fs::read_to_string(format!("/proc/{pid}/status")).ok());
@@ -145,7 +145,7 @@ impl Daemons {
         self.uid == 0 || file.mode() >> shift & bits == bits
     }
 
-    /// Returns a command that gives the daemons the permission.
+    /// Returns a shell command that gives the daemons the permissions `bits` on `path`.
     fn permit(&self, path: &Path, bits: &str) -> String {
         let owns_it = fs::metadata(path).is_ok_and(|file| file.uid() == self.uid);
         match owns_it {

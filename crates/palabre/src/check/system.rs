@@ -14,7 +14,7 @@ use super::finding::Finding;
 use super::limits::{self, DESCRIPTORS};
 
 const PAGE_BYTES: u64 = 4096;
-/// 1 January 2026, before the first release. An earlier time is wrong.
+/// 1 January 2026, in seconds since 1970. An earlier time of the clock is wrong, since the first release is later.
 const MIN_TIME_S: u64 = 1_767_225_600;
 
 pub(super) fn check(context: &Context<'_>) -> Vec<Finding> {
@@ -29,7 +29,7 @@ pub(super) fn check(context: &Context<'_>) -> Vec<Finding> {
     findings
 }
 
-/// Checks that each participant's port is served by a listener or free.
+/// Checks that on each participant's port either a listener serves or no program listens.
 fn ports(context: &Context<'_>) -> Vec<Finding> {
     const AREA: &str = "ports";
     let served = context.status.iter().flat_map(|status| &status.participants).filter(|one| one.pid.is_some());
@@ -45,7 +45,7 @@ fn ports(context: &Context<'_>) -> Vec<Finding> {
                     Finding::fault(AREA, text, format!("ss -ltnp 'sport = :{}'  # shows which", one.port))
                 }
                 ErrorKind::PermissionDenied => {
-                    // The daemons may have the permission.
+                    // A warning only, since the daemons may have the permission to use this port.
                     Finding::warning(
                         AREA,
                         format!("no permission to test {port}"),
@@ -71,29 +71,30 @@ fn ports(context: &Context<'_>) -> Vec<Finding> {
         findings.push(Finding::warning(AREA, text, remedy));
     }
     if findings.is_empty() {
-        findings.push(Finding::ok(AREA, format!("{} served, all others free", served_ports.len())));
+        findings.push(Finding::ok(AREA, format!("{} ports are served, all others are free", served_ports.len())));
     }
     findings
 }
 
 fn pipes(context: &Context<'_>) -> Finding {
     let bytes = context.server.format.bytes_in_ms(PIPE_MS) as u64;
-    // The kernel rounds the size up to a power of two.
+    // The kernel rounds the size of a pipe up to a power of two pages.
     let needed = 2 * context.participant_count() * bytes.div_ceil(PAGE_BYTES).next_power_of_two();
     enough_pipes(needed, number(Path::new("/proc/sys/fs/pipe-user-pages-soft")))
 }
 
-/// Compares numbers of pages. 0 and `None` are no limit.
+/// Compares the number of pages that all pipes need with the user's limit. 0 and `None` mean that there is no limit.
 fn enough_pipes(needed: u64, max: Option<u64>) -> Finding {
     const AREA: &str = "pipes";
     let Some(max) = max.filter(|max| *max != 0) else {
-        return Finding::ok(AREA, "no limit");
+        return Finding::ok(AREA, "the size of pipes has no limit");
     };
     if max < needed {
-        let text = format!("{needed} pages needed, {max} allowed per user: further pipes would hold only 8 KiB");
+        let text =
+            format!("the pipes need {needed} pages, {max} are allowed per user: further pipes would hold only 8 KiB");
         return Finding::fault(AREA, text, format!("sysctl -w fs.pipe-user-pages-soft={}", needed * 2));
     }
-    Finding::ok(AREA, format!("{needed} of {max} pages"))
+    Finding::ok(AREA, format!("{needed} of {max} pages are needed"))
 }
 
 fn watches(context: &Context<'_>) -> Finding {
@@ -104,10 +105,10 @@ fn watches(context: &Context<'_>) -> Finding {
 fn enough_watches(needed: u64, max: u64) -> Finding {
     const AREA: &str = "watches";
     if max < needed {
-        let text = format!("the mixer needs {needed} inotify watches, {max} allowed per user");
+        let text = format!("the mixer needs {needed} inotify watches, {max} are allowed per user");
         return Finding::fault(AREA, text, format!("sysctl -w fs.inotify.max_user_watches={}", needed * 2));
     }
-    Finding::ok(AREA, format!("{needed} at most"))
+    Finding::ok(AREA, format!("at most {needed} inotify watches are needed"))
 }
 
 /// Checks the clock, which decides when certificates and keys expire.
@@ -121,7 +122,7 @@ fn clock(now: SystemTime) -> Finding {
     if has_systemd() && !synchronized.iter().any(|path| Path::new(path).exists()) {
         return Finding::warning(AREA, "no time synchronization found", REMEDY);
     }
-    Finding::ok(AREA, "is set")
+    Finding::ok(AREA, "the clock is set")
 }
 
 #[cfg(test)]
@@ -131,8 +132,8 @@ mod tests {
 
     #[test]
     fn low_kernel_limit_is_a_fault_with_a_remedy() {
-        assert_eq!(enough_pipes(16_384, Some(16_384)), Finding::ok("pipes", "16384 of 16384 pages"));
-        assert_eq!(enough_pipes(1, Some(0)), Finding::ok("pipes", "no limit"));
+        assert_eq!(enough_pipes(16_384, Some(16_384)), Finding::ok("pipes", "16384 of 16384 pages are needed"));
+        assert_eq!(enough_pipes(1, Some(0)), Finding::ok("pipes", "the size of pipes has no limit"));
         let few = enough_pipes(16_400, Some(16_384));
         assert_eq!((few.level, few.remedy.as_deref()), (Level::Fault, Some("sysctl -w fs.pipe-user-pages-soft=32800")));
         let few = enough_watches(100, 99);

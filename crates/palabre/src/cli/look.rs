@@ -1,4 +1,4 @@
-//! Arguments of the commands that only show something: `status`, `check`, `top`, `logs`, `list`, `rooms`.
+//! Arguments of the commands that only print information: `status`, `check`, `top`, `logs`, `list`, `rooms`.
 
 use clap::Args;
 use palabre_room::Name;

@@ -6,14 +6,14 @@ use clap::ValueEnum;
 use palabre_config::Moment;
 use palabre_room::Gain;
 
-/// `on` or `off`.
+/// A command-line value: `on` or `off`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Switch {
     On,
     Off,
 }
 
-/// Parses a time, or a duration from now.
+/// Parses a time such as `2026-12-31T18:00:00Z`, or a duration such as `7d`, which is added to the current time.
 pub(super) fn moment(text: &str) -> Result<Moment, String> {
     let unit = text.trim_start_matches(|digit: char| digit.is_ascii_digit());
     let seconds = match unit {

@@ -1,26 +1,26 @@
 //! Block and frame sizes of `palabre mix`.
 
-/// Maximum number of samples in the half millisecond that is the limiter's unit.
+/// Maximum number of samples in the limiter's unit of 0.5 ms: at 48 kHz.
 const LIMITER_UNIT_MAX: usize = 24;
 
-/// The sizes of blocks (read at once) and frames (mixed at once).
+/// Number of samples that `palabre mix` reads at once (a block) and mixes at once (a frame).
 pub(crate) struct Frames {
     /// Samples per frame.
     pub(crate) samples: usize,
     /// Frames per block.
     pub(crate) per_block: usize,
-    /// Delay of the output, in samples.
+    /// Delay of the mix relative to the inputs, in samples. The limiter's look-ahead causes it.
     pub(crate) delay_samples: usize,
 }
 
 impl Frames {
-    /// Returns the sizes without a limiter: a frame is a block.
+    /// Returns the sizes without a limiter. A frame is as long as a block.
     pub(crate) fn exact(block: usize) -> Self {
         Self { samples: block, per_block: 1, delay_samples: 0 }
     }
 
-    /// Returns the sizes with a limiter: frames of 20 ms, which are 40 units of [`palabre_sound::limit::Limiter`], and a delay of
-    /// its look-ahead, a quarter of a frame. Above 48 kHz the frames are shorter.
+    /// Returns the sizes with a limiter. A frame has 40 units of [`palabre_sound::limit::Limiter`]: 20 ms at rates up to 48 kHz, less above.
+    /// The delay is the limiter's look-ahead, a quarter of a frame.
     pub(crate) fn limited(rate_hz: u32, block: usize) -> Self {
         let unit = (rate_hz as usize / 2_000).clamp(1, LIMITER_UNIT_MAX);
         let samples = unit * 40;

@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use palabre_sound::wav;
 use tempfile::{NamedTempFile, TempPath};
 
-/// Number of buffered bytes that are written at once.
+/// Number of buffered sample bytes at which the buffer is written to the file.
 const WRITE_BYTES: usize = 15 * 1024;
-/// Prefix of temporary names, in the directory of the outputs.
+/// Prefix of the names of temporary files, which are in the directory of the outputs.
 const TEMPORARY: &str = ".palabre-mix-";
 
-/// An output. Dropped before [`commit`], it leaves no file.
+/// An output file under a temporary name. If it is dropped before [`commit`], the file is removed.
 pub(crate) struct Sink {
     target: PathBuf,
     file: NamedTempFile,
@@ -23,24 +23,24 @@ pub(crate) struct Sink {
 }
 
 impl Sink {
-    /// Starts the WAV that will be at `target`.
+    /// Creates the temporary WAV. [`commit`] renames it to `target`.
     pub(crate) fn new(target: PathBuf, rate_hz: u32) -> io::Result<Self> {
         let mut file = tempfile::Builder::new()
             .prefix(TEMPORARY)
             .suffix(".new")
-            // Reduced by the umask, as for any new file.
+            // The umask reduces this mode, as for any new file.
             .permissions(Permissions::from_mode(0o666))
             .tempfile_in(directory_of(&target))?;
         file.write_all(&wav::sized_head(rate_hz, 0))?;
         Ok(Self { target, file, rate_hz, data_bytes: 0, bytes: Vec::new() })
     }
 
-    /// Returns the final path.
+    /// Returns the final path of the output.
     pub(crate) fn target(&self) -> &Path {
         &self.target
     }
 
-    /// Appends samples. Fails if the WAV becomes too long for its format.
+    /// Appends samples. Fails if the file becomes larger than the maximum of the WAV format, 4 GiB.
     pub(crate) fn write(&mut self, samples: &[i16]) -> io::Result<()> {
         let before = self.bytes.len();
         self.bytes.resize(before + samples.len() * 2, 0);
@@ -71,8 +71,8 @@ impl Sink {
     }
 }
 
-/// Gives all outputs their final names. After an error, replaced files are restored and new ones removed; the error has the path of
-/// the output that failed.
+/// Renames all outputs to their final names. After an error, restores the files that were replaced and removes the outputs. The error
+/// contains the path of the output that failed.
 pub(crate) fn commit(sinks: Vec<Sink>) -> Result<(), (PathBuf, io::Error)> {
     let mut replaced: Vec<Replaced> = Vec::with_capacity(sinks.len());
     for Sink { target, file, .. } in sinks {
@@ -94,15 +94,15 @@ pub(crate) fn commit(sinks: Vec<Sink>) -> Result<(), (PathBuf, io::Error)> {
     Ok(())
 }
 
-/// A file that an output replaces. Its backup is removed when this is dropped.
+/// A file that an output replaces, and its backup. Dropping this removes the backup.
 struct Replaced {
     target: PathBuf,
-    /// `None` if there was no file.
+    /// Temporary name of the old file; `None` if there was no file at `target`.
     backup: Option<TempPath>,
 }
 
 impl Replaced {
-    /// Gives the file at `target` a second, temporary name. On a file system without hard links it has only that one.
+    /// Gives the file at `target` a temporary name by a hard link. On a file system without hard links, renames the file.
     fn back_up(target: &Path) -> io::Result<Self> {
         if target.is_dir() {
             return Err(io::ErrorKind::IsADirectory.into());
@@ -123,14 +123,14 @@ impl Replaced {
         Ok(Self { target: target.to_owned(), backup })
     }
 
-    /// Restores the file if only its backup has a name.
+    /// Restores the file from the backup if there is no file at `target`.
     fn put_back(self) {
         if self.target.symlink_metadata().is_err() {
             self.restore();
         }
     }
 
-    /// Restores the file after it was replaced, or removes the new one.
+    /// Restores the file from the backup. If there was no file before, removes the output at `target`.
     fn restore(self) {
         let _ = match self.backup {
             Some(backup) => backup.persist(&self.target).map_err(|error| error.error),

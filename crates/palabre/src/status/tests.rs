@@ -181,14 +181,14 @@ fn units_are_matched_with_processes() {
         "{text}"
     );
     assert!(!text.contains("palabre-exporter"), "{text}");
-    // Units don't belong to daemons of another directory.
+    // The units use the default runtime directory, so they are not shown for another directory.
     let (_, mut elsewhere) = scene();
     elsewhere.daemons[0].pid = Some(78);
     elsewhere.add_units(units, false);
     assert_eq!((elsewhere.daemons.len(), elsewhere.daemons[0].restarts()), (1, None));
 }
 
-/// Collects the names of all members, except those in `counters`.
+/// Collects the names of all members of a JSON value, except those inside `counters`.
 fn members(value: &Value, names: &mut BTreeSet<String>) {
     match value {
         Value::Object(object) => {

@@ -12,14 +12,14 @@ use crate::snapshot::Snapshot;
 use crate::status;
 use crate::table::printable;
 
-/// Width of a meter, in cells of 3 dB.
+/// Width of a level meter, in character cells. Each cell stands for 3 dB.
 const METER: usize = 20;
-/// Level of an empty meter.
+/// Level in dBFS at which a level meter is empty.
 const FLOOR_DBFS: f32 = -60.0;
-/// Level above which cells are red.
+/// Level in dBFS above which the cells of a level meter are red.
 const LOUD_DBFS: f32 = -9.0;
 
-/// The content of the screen.
+/// The data that the screen of `palabre top` shows.
 pub(super) struct View<'a> {
     pub(super) status: &'a Status,
     pub(super) snapshot: &'a Snapshot,
@@ -98,7 +98,7 @@ impl View<'_> {
     }
 }
 
-/// Draws a meter. Full and empty cells differ also without colours.
+/// Draws a level meter. Full and empty cells are different characters, so the meter can be read without colours.
 fn meter(dbfs: f32) -> Line<'static> {
     let cells =
         |dbfs: f32| ((dbfs - FLOOR_DBFS) / -FLOOR_DBFS * METER as f32).round().clamp(0.0, METER as f32) as usize;

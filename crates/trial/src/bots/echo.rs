@@ -1,41 +1,42 @@
 //! The echo of `palabre try`: repeats each utterance once, 6 dB softer, so that a single participant can hear their own
 //! microphone.
 //!
-//! A pure state machine: samples and the time are arguments. Absence of samples is silence, as in a room's pipes.
+//! The echo is a state machine without I/O: the caller passes samples and the time. If the caller passes no samples, this is silence, as in
+//! a room's pipes.
 //!
-//! It listens until two consecutive frames are louder than the noise floor, records until the speech ends or for three seconds,
-//! and plays the recording. Meanwhile and for half a second afterwards it ignores its input, so that it doesn't repeat its own
+//! The echo waits until two consecutive frames are louder than the noise floor, records until the speech ends or for three seconds, and
+//! plays the recording. While it plays and for half a second afterwards, the echo ignores its input, so that it doesn't repeat its own
 //! sound from a loudspeaker.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// Maximum length of a recording.
+/// Maximum duration of a recorded utterance.
 const MAX_RECORDING: Duration = Duration::from_secs(3);
-/// Silence that ends an utterance.
+/// Duration of the silence that ends an utterance.
 const END_OF_SPEECH: Duration = Duration::from_millis(500);
-/// Part of that silence that is kept in the recording, in ms.
+/// Duration of silence that remains at the end of a recording, in ms.
 const TAIL_MS: usize = 150;
-/// Sound before the first loud frame that is kept, in ms, since a first consonant is quiet.
+/// Duration of the sound before the first loud frame that is part of the recording, in ms. Speech may start with a quiet consonant.
 const PRE_ROLL_MS: usize = 200;
-/// Time after playing during which input is ignored.
+/// Time after the end of the repeated sound during which input is ignored.
 const DEAF_AFTER: Duration = Duration::from_millis(500);
 /// Duration of the fades at both ends of the repeated sound, in ms.
 const FADE_MS: usize = 10;
 /// Gain of the repeated sound: −6 dB.
 const GAIN: f64 = 0.501;
-/// Minimum level of speech, in dBFS (RMS of a frame).
+/// Minimum level of a frame (RMS) to count as speech, in dBFS.
 const SPEECH_MIN_DBFS: f64 = -45.0;
-/// Minimum level of speech above the noise floor, in dB.
+/// Minimum difference between the level of speech and the noise floor, in dB.
 const SPEECH_OVER_FLOOR_DB: f64 = 10.0;
-/// Rise of the measured noise floor, in dB per frame of 20 ms. A constant noise becomes the floor within seconds.
+/// Rise of the measured noise floor, in dB per frame of 20 ms. After some seconds, constant noise no longer counts as speech.
 const FLOOR_RISE_DB: f64 = 0.1;
 /// Minimum noise floor, in dBFS.
 const FLOOR_MIN_DBFS: f64 = -70.0;
-/// Number of consecutive loud frames that start a recording; a click is shorter.
+/// Number of consecutive loud frames that start a recording. A click is shorter.
 const FRAMES_TO_BEGIN: u32 = 2;
 
-/// The state machine.
+/// The state machine of the echo.
 pub(crate) struct Echo {
     samples_per_ms: usize,
     state: State,
@@ -83,12 +84,12 @@ impl Echo {
         self.muted = muted;
     }
 
-    /// Returns whether the echo records or plays. Otherwise it needs no calls until there is input.
+    /// Returns whether the echo records or plays. If not, no call is needed until there is input.
     pub(crate) fn is_busy(&self) -> bool {
         matches!(self.state, State::Recording { .. } | State::Playing { .. })
     }
 
-    /// Takes about a frame of input that arrived at `now`. Silence need not be passed.
+    /// Processes input that arrived at `now`, about one frame. Silence need not be passed.
     pub(crate) fn hear(&mut self, now: Duration, samples: &[i16]) {
         if samples.is_empty() || self.muted {
             return;
@@ -101,8 +102,8 @@ impl Echo {
         }
     }
 
-    /// Writes the next `length` samples into `out`; returns false and leaves `out` empty if the echo is silent. Call it for every
-    /// frame: the end of speech is detected by time.
+    /// Writes the next `length` samples into `out`. Returns false, with `out` empty, if the echo is silent. Call this for every frame, also
+    /// during silence: the end of speech is detected by time.
     pub(crate) fn next_frame(&mut self, now: Duration, length: usize, out: &mut Vec<i16>) -> bool {
         out.clear();
         self.end_deafness(now);
@@ -287,7 +288,7 @@ mod tests {
         let mut simulation = Simulation::new();
         simulation.feed(8_000, 50);
         simulation.feed(0, 25);
-        // Its own second of sound, prolonged by the room's delay.
+        // The echo's own second of sound, with the delay of the room.
         let output = simulation.feed(4_000, 60);
         let rest = simulation.feed(0, 300);
         assert!(count_played(&output) + count_played(&rest) <= 52, "repeated its own sound");
@@ -302,7 +303,7 @@ mod tests {
                 simulation.feed(0, 1);
             }
             simulation.feed(0, pause_frames);
-            // Speech of 60 ms.
+            // The speech lasts 60 ms: three frames.
             let output = [simulation.feed(8_000, 3), simulation.feed(0, 100)].concat();
             assert_eq!(count_played(&output) > 0, answers, "speech after {pause_frames} frames");
         }

@@ -1,30 +1,31 @@
 //! The melody of `palabre try`: quiet plucked chords that repeat without end.
 //!
-//! A pure generator: the caller takes frames at its own pace. It uses no clock and no files.
+//! The melody is generated without I/O: the caller requests each frame and decides when. No clock and no files are used.
 //!
 //! Each note is a sum of decaying sinusoids, each a two-pole resonator (`y[n] = 2r·cos ω·y[n−1] − r²·y[n−2]`), which costs two
 //! multiplications per sample. A soft attack avoids a click at the start; a note ends when it is inaudible.
 
 /// Duration of an eighth note, in ms: 66 quarter notes per minute.
 const EIGHTH_MS: f64 = 455.0;
-/// Duration of fade-in and fade-out, in ms.
+/// Duration of the fade-in and the fade-out of the melody, in ms.
 const FADE_MS: f64 = 500.0;
-/// Attack of a note, in ms.
+/// Duration of the attack of a note, in ms.
 const ATTACK_MS: f64 = 12.0;
-/// Peak of the loudest note. With several notes at once the melody has about −30 dBFS (RMS).
+/// Peak of the loudest note; full scale is 1. The level of the melody, with several notes at once, is about −30 dBFS (RMS).
 const NOTE_PEAK: f64 = 0.075;
 /// Envelope below which a note ends (−66 dB).
 const INAUDIBLE: f64 = 0.0005;
 /// Harmonics of a note: multiple of the pitch, strength, time constant in ms.
 const PARTIALS: [(f64, f64, f64); 3] = [(1.0, 0.78, 850.0), (2.0, 0.16, 420.0), (3.0, 0.06, 210.0)];
 
-/// A bar: a chord of six MIDI notes, low to high, and the notes of the upper part as (eighth, note).
+/// A bar of the melody: a chord of six MIDI notes, low to high, and the notes of the upper part as (eighth, MIDI note).
 struct Bar {
     chord: [u8; 6],
     upper: &'static [(u32, u8)],
 }
 
-/// D – B minor – G – A, then D/F♯ – E minor – G – A suspended; the upper part is pentatonic, so that no dissonance occurs.
+/// The bars of the melody. Chords: D, B minor, G, A, D/F♯, E minor, G, A suspended. The upper part is pentatonic, so that no dissonance
+/// occurs.
 const BARS: [Bar; 8] = [
     Bar { chord: [38, 50, 57, 62, 66, 69], upper: &[(0, 78), (5, 81)] },
     Bar { chord: [35, 47, 54, 59, 62, 66], upper: &[(2, 74)] },
@@ -35,17 +36,17 @@ const BARS: [Bar; 8] = [
     Bar { chord: [43, 50, 57, 59, 62, 66], upper: &[(0, 69), (4, 71), (5, 74)] },
     Bar { chord: [45, 52, 57, 62, 64, 69], upper: &[(3, 76)] },
 ];
-/// Index of the chord note on each eighth of a bar.
+/// For each eighth of a bar: the index of the chord note that starts there.
 const PATTERN: [usize; 8] = [0, 2, 3, 4, 5, 4, 3, 2];
 
-/// The generator.
+/// Generates the samples of the melody.
 pub(crate) struct Melody {
     rate_hz: f64,
     notes: Vec<Note>,
-    /// The next eighth, counted from the start of the loop.
+    /// Number of the next eighth, counted from the start of the melody.
     eighth: u32,
     samples_to_eighth: f64,
-    /// 0: silent, 1: full volume.
+    /// Factor of the fade: 0 is silent, 1 is full volume.
     fade: f64,
     playing: bool,
 }
@@ -63,12 +64,12 @@ impl Melody {
         }
     }
 
-    /// Starts or stops playing, with a fade.
+    /// Starts the melody with a fade-in, or stops it with a fade-out.
     pub(crate) fn set_playing(&mut self, playing: bool) {
         self.playing = playing;
     }
 
-    /// Returns whether the melody is stopped and faded out.
+    /// Returns whether the melody was stopped and the fade-out is complete.
     pub(crate) fn is_silent(&self) -> bool {
         !self.playing && self.fade <= 0.0
     }
@@ -120,13 +121,13 @@ impl Melody {
     }
 }
 
-/// A sounding note.
+/// A note that is being played.
 struct Note {
     partials: [Partial; PARTIALS.len()],
-    /// 0 at the start, 1 after the attack.
+    /// Progress of the attack: 0 at the start of the note, 1 after the attack.
     attack: f64,
     attack_step: f64,
-    /// The envelope of the slowest partial; starts at 1.
+    /// Envelope of the partial that decays most slowly. It starts at 1.
     envelope: f64,
     envelope_factor: f64,
 }
@@ -170,7 +171,7 @@ impl Note {
 }
 
 impl Partial {
-    /// Returns a sine that starts at its zero crossing: `y[−1] = −A·sin ω / r`, `y[0] = 0`.
+    /// Returns a decaying sine that starts at a zero crossing: `y[−1] = −A·sin ω / r`, `y[0] = 0`.
     fn new(hz: f64, peak: f64, decay_ms: f64, rate_hz: f64) -> Self {
         let omega = std::f64::consts::TAU * hz / rate_hz;
         let radius = (-1000.0 / (decay_ms * rate_hz)).exp();
@@ -190,7 +191,7 @@ impl Partial {
     }
 }
 
-/// Converts a sample whose full scale is 1.0.
+/// Converts a sample with full scale 1.0 to 16 bits.
 fn to_i16(sample: f64) -> i16 {
     (sample * 32768.0).round().clamp(-32768.0, 32767.0) as i16
 }
@@ -238,7 +239,7 @@ mod tests {
             melody.set_playing(round % 2 == 0);
             all.extend(samples(&mut melody, 61));
         }
-        // The melody's frequencies have a small third difference; a step of 20 would have one of 60.
+        // A click is a step in the samples. The melody's frequencies have a small third difference; a step of 20 would have one of 60.
         let third = all
             .windows(4)
             .map(|w| (i32::from(w[3]) - 3 * i32::from(w[2]) + 3 * i32::from(w[1]) - i32::from(w[0])).abs());

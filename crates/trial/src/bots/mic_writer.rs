@@ -1,13 +1,13 @@
-//! The `mic` pipe of a bot, written without blocking and reopened when the mixer returns.
+//! The write end of a bot's `mic` pipe. Writing never blocks. The pipe is opened again after the mixer has restarted.
 
 use std::time::{Duration, Instant};
 
 use palabre_room::{Format, OpenError, ParticipantDir, PipeWriter, Wrote};
 
-/// Interval between attempts to open the pipe.
+/// Interval between attempts to open the `mic` pipe.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Writes frames to a `mic`. Drops frames while the mixer doesn't read, since they would be late.
+/// Writes frames to a `mic` pipe. Drops frames while the mixer doesn't read the pipe, since they would be late.
 pub(crate) struct MicWriter {
     directory: ParticipantDir,
     format: Format,
@@ -16,7 +16,7 @@ pub(crate) struct MicWriter {
 }
 
 impl MicWriter {
-    /// Opens nothing; the first write does.
+    /// Creates the writer. The first write opens the pipe.
     pub(crate) fn new(directory: ParticipantDir, format: Format) -> Self {
         Self { directory, format, pipe: None, last_try: None }
     }
@@ -40,7 +40,7 @@ impl MicWriter {
         match PipeWriter::open(&self.directory.mic(), self.format) {
             Ok(pipe) => self.pipe = Some(pipe),
             Err(OpenError::Missing(_)) => drop(self.directory.create()),
-            // No reader: the mixer starts or restarts.
+            // The pipe can't be opened, for example because the mixer is starting. Try again later.
             Err(_) => {}
         }
     }
