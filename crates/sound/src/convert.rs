@@ -10,7 +10,8 @@ use rubato::{
 
 use crate::wav::{DataEnd, Decoder, Encoding, Head, WavError};
 
-/// Length of the resampling filter in samples of the lower rate. Half of it, 2 to 4 ms, is its delay.
+/// Length of the resampling filter, in samples of the lower of the two rates. The delay of the filter is half of its
+/// length: 2 to 4 ms.
 const FILTER_SAMPLES: u32 = 128;
 /// Points of the filter's table per sample of the lower rate.
 const FILTER_POINTS: u32 = 128;

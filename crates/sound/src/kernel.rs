@@ -25,7 +25,7 @@ pub(crate) fn narrow(total: &[i32], out: &mut [i16]) -> i32 {
     highest.max(-lowest)
 }
 
-/// `out = total − own`, saturated, for a total that fits into 16 bits. Returns the largest magnitude.
+/// `out = total − own`, saturated, for a total that fits into 16 bits. Returns the largest magnitude of `out`.
 #[multiversion(targets("x86_64+avx2"))]
 pub(crate) fn minus_narrow(total: &[i16], own: &[i16], out: &mut [i16]) -> i32 {
     let (mut lowest, mut highest) = (0i16, 0i16);

@@ -39,7 +39,7 @@ const GAIN_MIN_DB: f32 = -20.0;
 const PAUSES_LU: f32 = 0.8;
 /// Maximum deviation from the target at which the gain doesn't change, in dB.
 const NEAR_DB: f32 = 0.5;
-/// Fraction of the difference between gain and target by which the gain changes per second, up to the maximum rate.
+/// Rate of change of the gain per dB of remaining difference to the target, in dB per second, up to the maximum rate.
 const APPROACH_PER_S: f32 = 2.0;
 const FRAME_S: f32 = 0.02;
 /// Number of frames over which the gate closes.

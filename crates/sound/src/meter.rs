@@ -1,8 +1,8 @@
-//! A participant's level, and whether they are talking.
+//! Measures a participant's level, and detects whether the participant is talking.
 
 use std::collections::VecDeque;
 
-/// Frames over which the level is measured: 200 ms.
+/// Number of frames over which the level is measured: 200 ms.
 const WINDOW_FRAMES: usize = 10;
 /// Level from which a participant counts as talking, in dBFS.
 const TALKING_DBFS: f32 = -50.0;

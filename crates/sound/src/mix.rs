@@ -1,7 +1,7 @@
 //! Mix-minus: each participant hears the sum of all others.
 //!
 //! The sum is computed once, in 32 bits, and each talker's own contribution is subtracted from it. This costs O(N), a
-//! separate mix for each participant O(N²). It is exact, because nothing is limited before the subtraction:
+//! separate mix for each participant O(N²). The result is exact, because no sum is limited before the subtraction:
 //! `mix_i + contribution_i == total`. An i32 holds the sum of 65 536 contributions of 16 bits. [`crate::limit`] limits
 //! the result.
 
@@ -13,7 +13,7 @@ pub struct Sum {
     total: Vec<i32>,
     /// The total clamped to 16 bits, valid while `peak` is set.
     narrow: Vec<i16>,
-    /// Largest magnitude of the total, since [`Self::seal`].
+    /// Largest magnitude of the total; `None` until [`Self::seal`].
     peak: Option<i32>,
     contributions: usize,
 }
@@ -38,7 +38,7 @@ impl Sum {
         self.peak = None;
     }
 
-    /// Measures the sum after the last contribution, so that mixes can be computed in 16 bits if it fits.
+    /// Measures the sum after the last contribution, so that mixes can be computed in 16 bits if the sum fits.
     pub fn seal(&mut self) {
         if self.peak.is_none() {
             self.peak = Some(kernel::narrow(&self.total, &mut self.narrow));

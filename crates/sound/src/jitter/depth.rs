@@ -110,7 +110,7 @@ impl Depth {
 }
 
 /// Time at which the first sample of the spurt would have been due if all chunks were as prompt as the promptest recent
-/// one.
+/// chunk.
 #[derive(Clone, Copy, Debug, Default)]
 struct Prompt {
     since: Option<Duration>,

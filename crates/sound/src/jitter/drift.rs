@@ -11,7 +11,7 @@ use std::time::Duration;
 const WINDOW: Duration = Duration::from_secs(1);
 /// Maximum number of windows: two minutes.
 const WINDOWS: usize = 120;
-/// Minimum time between the first and the last window: half a minute of arrivals.
+/// Minimum time between the first and the last window for an estimate: half a minute of arrivals.
 const SPAN_S: f64 = 29.0;
 /// Minimum time between the first and the last window for an early estimate.
 const SPAN_EARLY_S: f64 = 8.0;

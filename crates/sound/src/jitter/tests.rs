@@ -186,7 +186,7 @@ fn samples_that_waited_while_the_process_was_stopped_are_dropped() {
     assert_eq!(jitter.pull(ms(20), &mut frame), Pulled::Frame);
     jitter.push(ms(5_000), &ramp(10_000, 480));
     assert_eq!(jitter.pull(ms(5_020), &mut frame), Pulled::Frame);
-    // The first 5 ms are the cross-fade.
+    // The first 5 ms of the frame are the cross-fade.
     assert_eq!(frame[120..], ramp(10_120, 360));
     assert_eq!(jitter.counters().cut_samples, 4320);
 }
@@ -236,7 +236,7 @@ proptest! {
         frames_per_chunk in 1usize..=5,
         phase_us in 0u64..20_000,
     ) {
-        // Lateness is relative to the first chunk.
+        // Lateness is relative to the first chunk, so the first chunk is never late.
         let pushes = chunks(late_us.len(), FRAME_SAMPLES * frames_per_chunk, |i| if i == 0 { 0 } else { late_us[i] });
         let total = late_us.len() * FRAME_SAMPLES * frames_per_chunk;
         let ticks = (total / FRAME_SAMPLES + 5) as u64;

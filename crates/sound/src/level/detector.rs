@@ -17,10 +17,11 @@ const CLOSE_LU: f32 = 5.0;
 const HOLD_FRAMES: u32 = 4;
 /// Number of frames in which the level of a voice changes by at least [`STEADY_LU`]: 500 ms.
 const STEADY_FRAMES: usize = 25;
-/// Minimum change of the level of a voice, in LU. Steadier sounds come from machines.
+/// Minimum change of a voice's level within [`STEADY_FRAMES`] frames, in LU. Sounds with a smaller change come from
+/// machines.
 const STEADY_LU: f32 = 10.0;
 
-/// The content of a frame.
+/// Result of the speech detection for one frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Heard {
     /// Whether the frame contains speech, or speech ended at most 80 ms ago.
@@ -43,7 +44,7 @@ pub(super) struct Detector {
 
 impl Detector {
     /// Adds a frame, given as the mean squares of its blocks ([`super::loudness::Powers::of_voice`]). Returns the
-    /// content of the frame.
+    /// result for the frame.
     pub(super) fn push(&mut self, powers: &[f32; BLOCKS]) -> Heard {
         self.keep(lufs(powers.iter().sum::<f32>() / BLOCKS as f32));
         let noise = self.noise();

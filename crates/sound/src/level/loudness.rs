@@ -79,9 +79,9 @@ pub(super) struct Weighting {
 /// Mean squares of a frame; full scale is 1.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Powers {
-    /// K-weighted, of the whole frame.
+    /// Mean square of the whole frame, K-weighted.
     pub of_frame: f32,
-    /// K-weighted and high-pass filtered, of each block of 5 ms.
+    /// Mean square of each block of 5 ms, K-weighted and high-pass filtered.
     pub of_voice: [f32; BLOCKS],
 }
 

@@ -2,8 +2,8 @@
 
 use crate::gain;
 
-/// Length of the minimum filter, in blocks. One more than the look-ahead: a peak is detected with its own block or the next
-/// one, and the gain must be low enough at both ends of its block.
+/// Length of the minimum filter, in blocks. One more than the look-ahead: a peak is detected with its own block or the
+/// next block, and the gain must be low enough at both ends of its block.
 const MINIMUM: usize = 11;
 /// Length of the smoothing kernel, in blocks.
 const KERNEL: usize = 9;

@@ -28,7 +28,7 @@ impl Decoder {
         self.end.pass(bytes, |sound| self.blocks.push(sound, out));
     }
 
-    /// Ends the stream: appends the samples of bytes that waited.
+    /// Ends the stream: appends the samples of the bytes that were held back.
     pub(crate) fn finish(&mut self, out: &mut Vec<f32>) {
         self.end.finish(|sound| self.blocks.push(sound, out));
     }

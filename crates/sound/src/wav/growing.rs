@@ -10,7 +10,7 @@ const SAMPLE_BYTES: u64 = 2;
 
 /// A WAV file to which samples are added at any position; skipped positions are silence and take no disk space.
 ///
-/// The sizes in its head are updated on request, after the samples that they count.
+/// [`GrowingWav::update_head`] updates the sizes in the head, after the samples were written.
 #[derive(Debug)]
 pub struct GrowingWav {
     file: File,
@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn writing_continues_after_a_writer_that_was_killed() {
-        // The head counts fewer samples than there are, and the last sample is incomplete.
+        // The head declares fewer samples than the file contains, and the last sample is incomplete.
         let mut bytes = little(RATE_HZ, &[1, 2, 3]);
         bytes[40..44].copy_from_slice(&2u32.to_le_bytes());
         bytes.push(9);

@@ -23,11 +23,12 @@ const SUBTYPE_TAIL: [u8; 14] = [0, 0, 0, 0, 0x10, 0, 0x80, 0, 0, 0xAA, 0, 0x38, 
 /// The encoding of a sample, little-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Encoding {
-    /// Signed, 16 bits.
+    /// Signed integers of 16 bits.
     S16,
-    /// Signed, 24 bits in three bytes.
+    /// Signed integers of 24 bits in three bytes.
     S24,
-    /// Signed, 32 bits. Samples with 24 valid bits in four bytes use the upper bits, and are read in the same way.
+    /// Signed integers of 32 bits. Samples with 24 valid bits in four bytes use the upper bits, and are read in the
+    /// same way.
     S32,
     /// IEEE 754 binary32, full scale ±1.0.
     F32,
@@ -50,11 +51,12 @@ impl Encoding {
 pub struct Head {
     /// Samples per second of each channel, 8000 to 192 000.
     pub rate_hz: u32,
-    /// Interleaved channels, 1 to 8.
+    /// Number of interleaved channels, 1 to 8.
     pub channels: u16,
     /// Encoding of each sample.
     pub encoding: Encoding,
-    /// Declared bytes of samples, which may be wrong; `None` if the size was unknown when the head was written.
+    /// Declared size of the samples in bytes, which may be wrong; `None` if the size was unknown when the head was
+    /// written.
     pub data_bytes: Option<u64>,
 }
 
@@ -87,8 +89,9 @@ impl Head {
         Self::read_with_size(stream).map(|(head, _)| head)
     }
 
-    /// Reads a head, and returns the declared bytes of samples too. They are correct in a complete file (other chunks may
-    /// follow the samples), and arbitrary in a file that is still being written or was never finished.
+    /// Reads a head, and returns the declared bytes of samples too. The declared size is correct in a complete file
+    /// (other chunks may follow the samples), and arbitrary in a file that is still being written or was never
+    /// finished.
     pub fn read_with_size(stream: &mut impl Read) -> Result<(Self, u32), WavError> {
         let mut bounded = Bounded { stream, left: HEAD_BYTES_MAX };
         bounded.riff()?;

@@ -243,7 +243,7 @@ mod tests {
             head[40..44].copy_from_slice(&size.to_le_bytes());
             let mut growing = Growing::new(&[]);
             let mut out = Vec::new();
-            // Pieces end within the head and within samples.
+            // The pieces of 31 bytes end within the head and within samples.
             for piece in [head, bytes_of(&ramp(100))].concat().chunks(31) {
                 growing.append(piece);
                 out.extend(growing.read(1_000));

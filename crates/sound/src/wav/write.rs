@@ -38,8 +38,8 @@ pub const HEAD_BYTES: usize = 44;
 /// Maximum bytes of samples that a head can declare.
 pub const DATA_BYTES_MAX: u64 = u32::MAX as u64 - (HEAD_BYTES as u64 - 8);
 
-/// Returns the head of a WAV with `data_bytes` of samples, at most [`DATA_BYTES_MAX`]: s16, one channel. The writer of a
-/// growing file overwrites the old head with it from time to time.
+/// Returns the head of a WAV with `data_bytes` of samples, at most [`DATA_BYTES_MAX`]: s16, one channel. The writer of
+/// a growing file overwrites the old head with this head from time to time.
 #[must_use]
 pub fn sized_head(rate_hz: u32, data_bytes: u64) -> Vec<u8> {
     let mut head = endless_head(rate_hz);

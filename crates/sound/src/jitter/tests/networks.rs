@@ -21,7 +21,7 @@ fn trace(kind: usize, seed: u64, chunks: usize) -> (usize, Vec<u64>) {
     let mut stall_us = 0u64;
     let late_us = (0..chunks)
         .map(|_| {
-            // At random, a stall begins, whose chunks then arrive all at once.
+            // A stall begins at random. The chunks of the stall then arrive all at once.
             stall_us = stall_us.saturating_sub(frames_per_chunk as u64 * 20_000);
             if next(150) == 0 {
                 stall_us = [60_000, 300_000, 2_500_000][kind / 4 % 3] + next(100_000);
@@ -32,7 +32,8 @@ fn trace(kind: usize, seed: u64, chunks: usize) -> (usize, Vec<u64>) {
     (frames_per_chunk, late_us)
 }
 
-/// Simulates chunks that are late by `late_us`, followed by five seconds of punctual ones. Returns the output and the input.
+/// Simulates chunks that are late by `late_us`, followed by five seconds of punctual chunks. Returns the output and the
+/// input.
 fn hear(sound: impl Fn(usize) -> Vec<i16>, frames_per_chunk: usize, late_us: &[u64], phase_us: u64) -> (Run, Vec<i16>) {
     let (chunk, good) = (FRAME_SAMPLES * frames_per_chunk, 250 / frames_per_chunk);
     let sound = sound(chunk * (late_us.len() + good));
@@ -54,7 +55,7 @@ fn hear_by_clock(
 ) -> (Run, Vec<i16>) {
     let (frames_per_chunk, mut late_us) = trace(kind, seed, 3_000 / [1, 2, 5, 10][kind % 4]);
     for (i, late_us) in late_us.iter_mut().enumerate() {
-        // The chunks of a fast talker are late at first, and then less and less.
+        // The chunks of a fast talker are late at first, and their lateness decreases.
         let apart_us = i as i64 * frames_per_chunk as i64 * ppm / 50;
         *late_us += if ppm > 0 { 60_000 - apart_us } else { -apart_us }.unsigned_abs();
     }
