@@ -24,7 +24,7 @@ impl BackOff {
         delay
     }
 
-    /// Begins again with the first delay.
+    /// Sets the next delay to the first delay, after a success.
     pub fn reset(&mut self) {
         self.next = self.first;
     }

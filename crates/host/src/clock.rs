@@ -9,7 +9,8 @@ use nix::time::{ClockId, clock_gettime};
 
 /// Returns the milliseconds since the machine was started, including the time asleep: CLOCK_BOOTTIME, clock_gettime(2).
 ///
-/// The clock never goes back while the machine runs. Kernels before 2.6.39 don't have it; then it returns 0.
+/// The clock never goes back while the machine runs. Kernels before 2.6.39 don't have the clock; then the function
+/// returns 0.
 #[must_use]
 pub fn boottime_ms() -> u64 {
     let Ok(time) = clock_gettime(ClockId::CLOCK_BOOTTIME) else {
@@ -20,7 +21,8 @@ pub fn boottime_ms() -> u64 {
     seconds * 1000 + nanoseconds / 1_000_000
 }
 
-/// Returns the time of CLOCK_MONOTONIC, clock_gettime(2), which stops while the machine sleeps. It is the mixer's clock.
+/// Returns the time of CLOCK_MONOTONIC, clock_gettime(2), which stops while the machine sleeps. The mixer uses this
+/// clock.
 #[must_use]
 pub fn monotonic() -> Duration {
     clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default()

@@ -1,9 +1,9 @@
-//! Finds the programs of the suite and those of the system.
+//! Finds the executables of Palabre's programs and of other programs.
 
 use std::env;
 use std::path::{Path, PathBuf};
 
-/// Returns the path of the suite's program `name`: in the directory of the running program, else in `PATH`.
+/// Returns the path of Palabre's program `name`: in the directory of the running program, else in `PATH`.
 #[must_use]
 pub fn find(name: &str) -> Option<PathBuf> {
     let beside = env::current_exe().ok().map(|program| program.with_file_name(name));

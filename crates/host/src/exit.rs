@@ -28,17 +28,17 @@ impl Failure {
         Self::Refused(format!("{cause:#}"))
     }
 
-    /// Returns an error of the command line.
+    /// Returns a [`Failure::Usage`].
     pub fn usage(cause: impl Display) -> Self {
         Self::Usage(format!("{cause:#}"))
     }
 
-    /// Returns an error of the configuration.
+    /// Returns a [`Failure::Config`].
     pub fn config(cause: impl Display) -> Self {
         Self::Config(format!("{cause:#}"))
     }
 
-    /// Returns an error of the system.
+    /// Returns a [`Failure::System`].
     pub fn system(cause: impl Display) -> Self {
         Self::System(format!("{cause:#}"))
     }
@@ -64,7 +64,8 @@ impl Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// Runs a program. Reports a failure to the log if it is set up, otherwise to standard error as `prog: unable to …`.
+/// Runs a program. Reports a failure to the log if the log is set up, otherwise to standard error as `prog: unable to
+/// …`.
 pub fn main(prog: &str, run: impl FnOnce() -> Result<(), Failure>) -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,

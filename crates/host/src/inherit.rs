@@ -28,7 +28,7 @@ const LOWEST: RawFd = 100;
 const FIRST: RawFd = 3;
 /// Maximum number of inherited descriptors.
 const MAX_DESCRIPTORS: usize = 4096;
-/// Maximum size of a state in bytes.
+/// Maximum size of a program's state in bytes.
 const MAX_STATE_BYTES: u64 = 16 << 20;
 
 /// Inherited descriptors that are not taken yet.
@@ -39,7 +39,8 @@ pub struct Inherited {
 }
 
 impl Inherited {
-    /// Takes the descriptors named in the environment, and closes all others above 2. Call it once, before any file is opened.
+    /// Takes the descriptors named in the environment, and closes all other descriptors above 2. Call it once, before
+    /// any file is opened.
     #[must_use]
     pub fn take() -> Self {
         let number = |name| env::var(name).ok().and_then(|text| text.parse::<i32>().ok());
@@ -152,8 +153,8 @@ impl Legacy {
         Ok(legacy)
     }
 
-    /// Adds a duplicate of a descriptor. Fails if another thread has opened a file with the next number, since the descriptors
-    /// must be consecutive.
+    /// Adds a duplicate of a descriptor under the name `name`. Fails if another thread has opened a file with the next
+    /// number, since the descriptors must be consecutive.
     pub fn leave(&mut self, name: &str, fd: &impl AsFd) -> io::Result<()> {
         let wanted = self.first + i32::try_from(self.names.len()).map_err(io::Error::other)?;
         // The duplicate is not close-on-exec.

@@ -15,7 +15,7 @@ use crate::inherit;
 /// Interval between attempts while waiting.
 const RETRY: Duration = Duration::from_millis(10);
 
-/// A lock that is held until it is dropped or the process ends. Children don't inherit it.
+/// A lock that is held until it is dropped or the process ends. Children don't inherit the lock.
 #[derive(Debug)]
 pub struct Lock {
     file: Flock<File>,

@@ -53,7 +53,7 @@ impl LogLimit {
 pub struct LastWarning(Option<String>);
 
 impl LastWarning {
-    /// Stores `text` and returns it, or returns `None` if it repeats the last warning.
+    /// Stores `text` and returns it, or returns `None` if `text` repeats the last warning.
     pub fn unless_repeated(&mut self, text: String) -> Option<&str> {
         if self.0.as_ref() == Some(&text) {
             return None;
@@ -61,7 +61,7 @@ impl LastWarning {
         Some(self.0.insert(text))
     }
 
-    /// Forgets the last warning, because the object works again. Returns whether there was one.
+    /// Forgets the last warning, because the object works again. Returns whether there was a last warning.
     pub fn clear(&mut self) -> bool {
         self.0.take().is_some()
     }

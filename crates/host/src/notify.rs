@@ -1,7 +1,8 @@
 //! Readiness and status notifications, as in sd_notify(3): to the service manager, and from children.
 //!
 //! A program sends `READY=1` when it serves. A supervisor receives the messages of its children on a datagram socket
-//! ([`Receiver`]). The kernel's credentials tell which child sent a message, so that a child can't pretend to be another.
+//! ([`Receiver`]). The kernel's credentials tell which child sent a message, so that a child can't pretend to be
+//! another child.
 
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -15,7 +16,7 @@ use std::{fs, str};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixCredentials, recvmsg, setsockopt, sockopt};
 use sd_notify::NotifyState;
 
-/// Maximum size of a notification in bytes. Longer ones are discarded.
+/// Maximum size of a notification in bytes. Longer notifications are discarded.
 pub const MAX_MESSAGE_BYTES: usize = 4096;
 
 /// Maximum length of a `STATUS=` that is kept, in characters. A listener's report, which is shorter, must not be cut.
@@ -61,7 +62,7 @@ pub fn watchdog() {
 /// sd_watchdog_enabled(3) recommends.
 #[must_use]
 pub fn watchdog_every() -> Option<Duration> {
-    // At least 10 ms: a watchdog interval that is too short is not useful.
+    // The interval is at least 10 ms, since a shorter watchdog interval is not useful.
     sd_notify::watchdog_enabled().filter(|time| !time.is_zero()).map(|time| (time / 2).max(Duration::from_millis(10)))
 }
 
@@ -154,7 +155,7 @@ impl Receiver {
         Ok(Self { socket })
     }
 
-    /// Returns a receiver on a socket inherited from the previous program.
+    /// Returns a receiver on `socket`, which was inherited from the previous program.
     pub fn adopt(socket: UnixDatagram) -> io::Result<Self> {
         setsockopt(&socket, sockopt::PassCred, &true)?;
         Ok(Self { socket })

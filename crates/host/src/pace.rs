@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 /// the current time.
 const CATCH_UP_MAX: Duration = Duration::from_millis(200);
 
-/// A periodic deadline.
+/// A periodic deadline for work in real time.
 #[derive(Debug)]
 pub struct Pace {
     period: Duration,

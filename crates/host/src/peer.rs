@@ -7,10 +7,10 @@ use std::os::unix::net::UnixStream;
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::{Gid, Uid, User, geteuid, getgrouplist};
 
-/// The process that connected, as recorded by the kernel at that time.
+/// The process that connected to a Unix socket, as recorded by the kernel when it connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Credentials {
-    /// Process id; 0 if it is outside the PID namespace of this process.
+    /// Process id; 0 if the peer is outside the PID namespace of this process.
     pub pid: i32,
     /// Effective user id.
     pub uid: u32,
@@ -25,8 +25,8 @@ impl Credentials {
         Uid::from_raw(self.uid).is_root() || self.uid == geteuid().as_raw()
     }
 
-    /// Returns whether the peer is in the group: by its group id, or by its user's groups in the user database
-    /// (getgrouplist(3)).
+    /// Returns whether the peer is in the group `gid`: by the peer's group id, or by its user's groups in the user
+    /// database (getgrouplist(3)).
     #[must_use]
     pub fn is_in_group(self, gid: u32) -> bool {
         self.gid == gid || self.groups_of_user().contains(&Gid::from_raw(gid))

@@ -11,7 +11,7 @@ use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::{Pid, getppid};
 
-/// Why [`die_with_parent`] failed.
+/// Error: [`die_with_parent`] failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ParentError {
     /// The parent ended before the death signal was set. This process should end too.
@@ -34,8 +34,8 @@ pub enum ParentError {
 /// must be free at once for the next supervisor, even if this process hangs. (A parent that ends normally sends SIGTERM to
 /// its children.)
 ///
-/// The kernel sends the signal when the *thread* that spawned this process ends: prctl(2), PR_SET_PDEATHSIG. So a parent must
-/// spawn from its main thread. execve(2) in the parent doesn't trigger it.
+/// The kernel sends the signal when the *thread* that spawned this process ends: prctl(2), PR_SET_PDEATHSIG. So a
+/// parent must spawn from its main thread. execve(2) in the parent doesn't trigger the signal.
 pub fn die_with_parent(parent: u32) -> Result<(), ParentError> {
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(|errno| ParentError::Prctl(errno.into()))?;
     if u32::try_from(getppid().as_raw()) == Ok(parent) { Ok(()) } else { Err(ParentError::Gone { expected: parent }) }
@@ -65,7 +65,7 @@ pub fn raise_nofile() -> io::Result<u64> {
 pub struct OurChild(u32);
 
 impl OurChild {
-    /// Returns the child that this program has started.
+    /// Returns the `OurChild` of a child that this program has started.
     #[must_use]
     pub fn of(child: &Child) -> Self {
         Self(child.id())

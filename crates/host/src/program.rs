@@ -11,10 +11,11 @@ use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::execve;
 
-/// Signals that are blocked until the new program has installed its handlers, since their default action would end it.
+/// Signals that are blocked until the new program has installed its handlers, since the default action of these signals
+/// would end the program.
 const BLOCKED: [Signal; 5] = [Signal::SIGHUP, Signal::SIGTERM, Signal::SIGINT, Signal::SIGUSR1, Signal::SIGUSR2];
 
-/// Environment variables about inherited descriptors, which are not passed on.
+/// Environment variables about inherited descriptors. They are not passed on to the next program.
 const DESCRIPTOR_VARIABLES: [&str; 4] = ["LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID", "LISTEN_FDS_FIRST_FD"];
 
 /// A program and its arguments.
@@ -25,8 +26,8 @@ pub struct Program {
 }
 
 impl Program {
-    /// Returns the running program. Call it early: if the program was started without a `/` in its path, the path comes from
-    /// the kernel, which doesn't know it any more after the file was replaced.
+    /// Returns the running program. Call this function early: if the program was started without a `/` in its path, the
+    /// path comes from the kernel, which doesn't know the path any more after the file was replaced.
     pub fn this() -> io::Result<Self> {
         let mut arguments = env::args_os();
         let called = arguments.next().filter(|name| name.as_bytes().contains(&b'/'));
@@ -49,8 +50,8 @@ impl Program {
         &self.arguments
     }
 
-    /// Replaces this program by the file now at [`Self::path`], with the same arguments, and the same environment plus
-    /// `environment`. Returns only if that fails; then nothing has changed.
+    /// Replaces this program by the program that is now at [`Self::path`], with the same arguments, and the same
+    /// environment plus `environment`. Returns only if the replacement fails; then nothing has changed.
     ///
     /// Descriptors with close-on-exec are closed, and all other threads end. Call it from the main thread: children with a
     /// parent death signal (prctl(2), PR_SET_PDEATHSIG) die with the thread that spawned them. Signals are blocked until the

@@ -1,4 +1,4 @@
-//! A rate limit: how often something may happen. Time is an argument.
+//! A rate limit: the maximum number of events in a time. The current time is an argument.
 
 use std::time::Instant;
 

@@ -1,8 +1,9 @@
 //! A Unix socket on which a daemon is asked to replace its program ([`crate::program`]).
 //!
-//! The client sends `restart` and waits. The daemon keeps the connection over execve(2), and the next program answers `done` when it
-//! serves; or the daemon answers `failed` and the reason, and goes on. A connection that ends without an answer means that the daemon
-//! has ended. Only root and the daemon's own user may ask.
+//! The client sends `restart` and waits. The daemon keeps the connection over execve(2), and the next program answers
+//! `done` when it serves; or the daemon answers `failed` and the reason, and goes on with its old program. A connection
+//! that ends without an answer means that the daemon has ended. Only root and the daemon's own user may send the
+//! request.
 
 use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
@@ -113,7 +114,7 @@ impl RestartSocket {
         }
     }
 
-    /// Leaves the socket and the client to the next program.
+    /// Leaves the restart socket and the client's connection to the next program.
     pub fn leave(&self, client: Option<&Client>, legacy: &mut Legacy) -> io::Result<()> {
         legacy.leave(SOCKET, &self.listener)?;
         client.map_or(Ok(()), |Client(client)| legacy.leave(CLIENT, client))
@@ -169,7 +170,8 @@ pub enum RestartError {
     Io(#[source] io::Error),
 }
 
-/// Asks the daemon whose socket is at `path` to replace its program. Returns its process id when the next program serves.
+/// Asks the daemon whose socket is at `path` to replace its program. Returns the daemon's process id when the next
+/// program serves.
 pub fn request(path: &Path, timeout: Duration) -> Result<u32, RestartError> {
     let deadline = Instant::now() + timeout;
     let mut stream = connect(path).map_err(RestartError::NotRunning)?;
@@ -202,7 +204,7 @@ pub fn request(path: &Path, timeout: Duration) -> Result<u32, RestartError> {
     }
 }
 
-/// Connects to a socket that is not a symbolic link.
+/// Connects to the socket at `path`, unless `path` is a symbolic link.
 fn connect(path: &Path) -> io::Result<UnixStream> {
     if !fs::symlink_metadata(path)?.file_type().is_socket() {
         return Err(io::Error::other(format!("'{}' is not a socket", path.display())));

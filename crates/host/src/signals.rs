@@ -1,7 +1,7 @@
 //! Receives signals through a self-pipe (signal-hook), so that a program can wait for them together with other descriptors.
 //!
-//! The signal handler only writes a byte. Several signals of the same kind may be delivered as one, as in signal(7): after
-//! SIGCHLD, check every child.
+//! The signal handler only writes a byte to the pipe. Several signals of the same kind may be delivered as one, as in
+//! signal(7): after SIGCHLD, check every child.
 
 use std::fmt;
 use std::io;
@@ -34,7 +34,7 @@ impl Signals {
         Ok(Self { delivery })
     }
 
-    /// Returns a signal that has already arrived.
+    /// Returns a signal that has already arrived, or `None`, without waiting.
     pub fn try_next(&mut self) -> Option<i32> {
         self.delivery.pending().next()
     }

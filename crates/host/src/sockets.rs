@@ -1,4 +1,4 @@
-//! Opens listening sockets, and passes one from a supervisor to a listener.
+//! Opens listening sockets, and passes a listening socket from a supervisor to a listener.
 //!
 //! The convention is sd_listen_fds(3) without LISTEN_PID, because the process id of a child isn't known when its environment
 //! is made. The socket is descriptor 3, and LISTEN_FDS is 1. Both processes share one open file description: they share
@@ -35,8 +35,8 @@ pub fn inherited() -> io::Result<Option<TcpListener>> {
 /// `command` holds the duplicate until it is dropped. LISTEN_* variables for this process are removed from the child's
 /// environment. [`crate::notify::for_child`] may be called before or after.
 pub fn give(command: &mut Command, listener: &TcpListener) -> io::Result<()> {
-    // The duplicate gets the lowest free descriptor from 3 on, so that 3 is in use when `spawn` opens its own pipe. Otherwise
-    // the mapping could overwrite that pipe, and a failed exec would go unnoticed.
+    // The duplicate gets the lowest free descriptor from 3 on, so that descriptor 3 is in use when `spawn` opens its
+    // own pipe. Otherwise the mapping could overwrite that pipe, and a failed exec would go unnoticed.
     let parent_fd: OwnedFd = listener.try_clone()?.into();
     for variable in ["LISTEN_PID", "LISTEN_FDNAMES", "LISTEN_FDS_FIRST_FD"] {
         command.env_remove(variable);

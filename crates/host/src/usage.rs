@@ -9,15 +9,15 @@ const TICKS_PER_S: u64 = 100;
 /// Resource usage of a process.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Usage {
-    /// Processor time since the start, in ms.
+    /// Processor time since the start of the process, in ms.
     pub cpu_ms: u64,
-    /// Mean use of a processor since the start, in percent.
+    /// Mean use of a processor since the start of the process, in percent.
     pub cpu_percent: f64,
     /// Resident memory including shared memory, in KiB.
     pub rss_kib: u64,
 }
 
-/// Returns the usage of a process; `None` if it doesn't exist.
+/// Returns the resource usage of the process `pid`; `None` if there is no such process.
 #[must_use]
 pub fn of(pid: u32) -> Option<Usage> {
     let uptime = fs::read_to_string("/proc/uptime").ok()?;
@@ -56,7 +56,7 @@ pub fn connections() -> BTreeMap<u16, usize> {
     ports
 }
 
-/// Returns the local port of a line of `/proc/net/tcp`, if it is an established connection (state 1).
+/// Returns the local port of a line of `/proc/net/tcp`, if the line is an established connection (state 1).
 fn established(line: &str) -> Option<u16> {
     let mut fields = line.split_whitespace().skip(1);
     let (local, _, state) = (fields.next()?, fields.next()?, fields.next()?);
