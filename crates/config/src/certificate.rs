@@ -1,7 +1,7 @@
-//! The server's certificate: reads its properties, and makes self-signed ones.
+//! The server's certificate: reads its properties, and makes self-signed certificates.
 //!
-//! Browsers warn of a self-signed certificate once and then store an exception. Chromium accepts it by the pin of its key
-//! (`--ignore-certificate-errors-spki-list`).
+//! Browsers warn of a self-signed certificate once and then store an exception. Chromium accepts a self-signed
+//! certificate by the pin of its key (`--ignore-certificate-errors-spki-list`).
 
 mod facts;
 
@@ -27,7 +27,8 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// (CA/Browser Forum, section 6.3.2).
 const VALID_DAYS: u32 = 397;
 
-/// First line of the files of [`SelfSigned::write`], by which [`is_ours`] recognizes them. PEM parsers ignore it (RFC 7468 §2).
+/// First line of the files of [`SelfSigned::write`], by which [`is_ours`] recognizes these files. PEM parsers ignore
+/// the line (RFC 7468 §2).
 const OURS: &str = "Self-signed by palabre, for a start: browsers warn of it.\n";
 
 /// Error: a certificate can't be made, read, written or used.
@@ -94,7 +95,7 @@ fn make(hosts: &[String], common_name: &str) -> Result<SelfSigned, rcgen::Error>
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    // From yesterday, since the browser's clock may be slow.
+    // The certificate is valid from yesterday on, since the browser's clock may be slow.
     let from = SystemTime::now() - DAY;
     params.not_before = from.into();
     params.not_after = (from + DAY * VALID_DAYS).into();
@@ -112,14 +113,14 @@ impl SelfSigned {
         Ok((certificate, private_key))
     }
 
-    /// Writes the certificate and the key to these paths, as [`Self::write`] does.
+    /// Writes the certificate to `certificate` and the key to `private_key`, as [`Self::write`] does.
     pub fn write_to(&self, certificate: &Path, private_key: &Path) -> Result<(), CertificateError> {
         replace(private_key, &self.key_pem, 0o640)?;
         replace(certificate, &self.cert_pem, 0o644)
     }
 }
 
-/// Returns whether [`SelfSigned::write`] wrote this file; `None` if it doesn't exist.
+/// Returns whether [`SelfSigned::write`] wrote the file at `path`; `None` if the file doesn't exist.
 pub fn is_ours(path: &Path) -> io::Result<Option<bool>> {
     match file::read(path) {
         Ok(text) => Ok(Some(text.starts_with(OURS))),

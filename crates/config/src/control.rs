@@ -1,7 +1,7 @@
 //! The protocol of the supervisor's control socket: one line of JSON in each direction, then the connection is closed.
 //!
-//! Each line begins with the protocol's version, so that programs of different releases can say that they don't match. A line has at most
-//! [`MAX_LINE_BYTES`]; every wait has a deadline.
+//! Each line begins with the protocol's version, so that a program can report that the other program is of another
+//! release. A line has at most [`MAX_LINE_BYTES`]; every wait has a deadline.
 //!
 //! ```text
 //! {"version":3,"request":"status"}
@@ -48,7 +48,7 @@ pub enum Request {
         #[serde(with = "text::name")]
         name: Name,
     },
-    /// Start a participant's listener that was stopped, is about to be restarted or was given up. Answered by
+    /// Start a participant's listener that was stopped, waits for its restart, or failed too often. Answered by
     /// [`Response::Ok`] when the listener serves.
     Start {
         /// The participant.
@@ -73,12 +73,12 @@ pub enum Request {
         /// The room.
         #[serde(with = "text::name")]
         room: Name,
-        /// What to do.
+        /// Start, end or report the recording.
         action: RecordAction,
     },
 }
 
-/// What to restart.
+/// The program to restart.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Target {
@@ -86,12 +86,12 @@ pub enum Target {
     Listener(#[serde(with = "text::name")] Name),
     /// The mixer: the process runs the program that is now at the mixer's path.
     Mixer,
-    /// The supervisor: the process runs the program that is now at the supervisor's path, which then hands over every listener that
-    /// runs an older program.
+    /// The supervisor: the process runs the program that is now at the supervisor's path. The new supervisor then hands
+    /// over every listener that runs an older program.
     Supervisor,
 }
 
-/// What to do with a recording.
+/// An action on the recording of a room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RecordAction {
@@ -114,7 +114,7 @@ pub enum Response {
         /// Process id of the new program.
         pid: u32,
     },
-    /// The status.
+    /// The status of the supervisor and its children.
     Status(Status),
     /// The configuration was read again, with these changes.
     Reloaded(Changes),
@@ -157,7 +157,7 @@ pub struct Status {
 pub struct Daemon {
     /// Process id.
     pub pid: u32,
-    /// Start of its present program: CLOCK_BOOTTIME, in ms.
+    /// Time at which the process started its present program: CLOCK_BOOTTIME, in ms.
     pub began_ms: u64,
 }
 
@@ -172,7 +172,7 @@ pub struct Certificate {
     pub not_after: Option<String>,
     /// Whether the certificate is self-signed. Browsers warn of a self-signed certificate.
     pub self_signed: bool,
-    /// The DNS names and IP addresses that it is valid for.
+    /// The DNS names and IP addresses for which the certificate is valid.
     pub names: Vec<String>,
     /// Why listeners can't use the certificate or its key. Running listeners keep the previous certificate.
     pub fault: Option<String>,
@@ -209,7 +209,7 @@ pub struct ParticipantStatus {
     pub link: Option<LinkUse>,
 }
 
-/// The use of a link that can be used once.
+/// Whether a single-use invitation link was used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LinkUse {
@@ -239,9 +239,9 @@ pub struct Recording {
     pub directory: Option<String>,
     /// Time since the recording began, in ms.
     pub since_ms: u64,
-    /// Number of restarts of the recorder after a death.
+    /// Number of times that the recorder was restarted after it died.
     pub restarts: u64,
-    /// The recorder's last status, or why there is none.
+    /// The recorder's last status, or the reason why there is no status.
     pub note: Option<String>,
 }
 
@@ -280,7 +280,7 @@ pub enum State {
 }
 
 impl State {
-    /// All states.
+    /// All states of a listener.
     pub const ALL: [Self; 7] =
         [Self::Starting, Self::Ready, Self::Serving, Self::Draining, Self::BackingOff, Self::Failed, Self::Stopped];
 
@@ -308,7 +308,7 @@ impl fmt::Display for State {
 /// Changes by a reload. Login names are sorted.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Changes {
-    /// New participants, and those whose listener had died or failed and is started again at once.
+    /// New participants, and participants whose listener had died or failed and is started again at once.
     pub started: Vec<String>,
     /// Participants whose file was removed.
     pub stopped: Vec<String>,
@@ -352,7 +352,7 @@ pub enum ControlError {
     /// The other program closed the connection before the end of a line.
     #[error("unable to read a whole line from the control socket: the other program closed the connection")]
     Closed,
-    /// Another error of the system.
+    /// Another system call failed.
     #[error("unable to use the control socket: {0}")]
     Io(#[source] io::Error),
 }

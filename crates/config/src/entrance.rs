@@ -16,12 +16,13 @@ use serde::{Deserialize, Serialize};
 use crate::key::NotAHash;
 use crate::{ConfigError, KeyHash, file, text};
 
-/// Mode of the file: only the daemons' user may read it.
+/// Mode of the file with the use of a link: only the daemons' user may read the file.
 const FILE_MODE: u32 = 0o600;
-/// Mode of the directory.
+/// Mode of the directory with these files.
 const DIRECTORY_MODE: u32 = 0o700;
 
-/// The used link, and the access key that replaced it. As text: `LINK:KEY`.
+/// Use of a single-use link: the hash of the link's key, and the hash of the access key that replaced it. As text:
+/// `LINK:KEY`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Entrance {
@@ -34,7 +35,7 @@ pub struct Entrance {
 }
 
 impl Entrance {
-    /// Reads the file of a participant in `dir`; `None` if their link is unused.
+    /// Reads the record of a participant's used link in `dir`; `None` if the participant's link is unused.
     pub fn load(dir: &Path, name: &Name) -> Result<Option<Self>, ConfigError> {
         let path = path(dir, name);
         match file::read(&path) {
@@ -44,7 +45,8 @@ impl Entrance {
         }
     }
 
-    /// Writes the file atomically and durably. Creates the directory if necessary.
+    /// Writes the record to the participant's file in `dir`, atomically and durably. Creates the directory if
+    /// necessary.
     pub fn write(&self, dir: &Path, name: &Name) -> Result<(), ConfigError> {
         let made = DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(dir);
         made.map_err(|error| ConfigError::io(dir, &error))?;
@@ -54,7 +56,7 @@ impl Entrance {
         written.map_err(|error| ConfigError::io(&path, &error))
     }
 
-    /// Removes the file if it exists.
+    /// Removes the record of a participant's used link in `dir`, if there is a record.
     pub fn remove(dir: &Path, name: &Name) -> Result<(), ConfigError> {
         let path = path(dir, name);
         match fs::remove_file(&path) {

@@ -42,7 +42,8 @@ impl ConfigError {
         Self { missing, ..Self::new(path, error.to_string()) }
     }
 
-    /// `text` is the content of the file, in which the line of the error is found.
+    /// Returns the error of a TOML parser. `text` is the content of the file, from which the line number of the error
+    /// is computed.
     pub(crate) fn toml(path: &Path, text: &str, error: &toml::de::Error) -> Self {
         let line = error.span().and_then(|span| text.get(..span.start)).map(|before| before.matches('\n').count() + 1);
         let cause = error.message().trim().replace('\n', "; ");

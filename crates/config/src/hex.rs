@@ -1,12 +1,12 @@
-//! Hexadecimal digits, lower case.
+//! Converts bytes to hexadecimal digits in lower case, and back.
 
-/// Returns two digits for each byte.
+/// Returns the bytes as text: two hexadecimal digits for each byte.
 #[must_use]
 pub fn encode(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Returns the bytes of exactly `2 * N` digits of either case, or `None`.
+/// Returns the bytes of exactly `2 * N` hexadecimal digits of either case; `None` if the text is anything else.
 pub(crate) fn decode<const N: usize>(digits: &str) -> Option<[u8; N]> {
     if digits.len() != 2 * N || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
         return None;

@@ -16,7 +16,7 @@ use crate::hex;
 const KEY_BYTES: usize = 16;
 const HASH_BYTES: usize = 32;
 
-/// An access key: 32 hexadecimal digits, lower case. It is a secret, so `Debug` doesn't show it.
+/// An access key: 32 hexadecimal digits, lower case. A key is a secret, so `Debug` doesn't show the key.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Key(String);
 
@@ -33,7 +33,7 @@ impl Key {
         Ok(Self(hex::encode(&bytes)))
     }
 
-    /// Reads 32 hexadecimal digits of either case.
+    /// Parses an access key: 32 hexadecimal digits of either case.
     pub fn parse(text: &str) -> Result<Self, NotAKey> {
         hex::decode::<KEY_BYTES>(text).map(|bytes| Self(hex::encode(&bytes))).ok_or(NotAKey)
     }
@@ -67,7 +67,8 @@ pub struct KeyHash([u8; HASH_BYTES]);
 pub struct NotAHash;
 
 impl KeyHash {
-    /// Returns whether `text` is the key of this hash. The time it takes doesn't depend on the bytes of the hash.
+    /// Returns whether `text` is the key of this hash. The duration of the comparison doesn't depend on the bytes of
+    /// the hash.
     #[must_use]
     pub fn matches(&self, text: &str) -> bool {
         Key::parse(text).is_ok_and(|key| bool::from(key.hash().0.ct_eq(&self.0)))
@@ -77,7 +78,7 @@ impl KeyHash {
 impl FromStr for KeyHash {
     type Err = NotAHash;
 
-    /// Reads 64 hexadecimal digits of either case.
+    /// Parses the hash of an access key: 64 hexadecimal digits of either case.
     fn from_str(text: &str) -> Result<Self, NotAHash> {
         hex::decode(text).map(Self).ok_or(NotAHash)
     }

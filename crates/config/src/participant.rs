@@ -1,4 +1,5 @@
-//! `participants.d/NAME.toml`: one file per participant. The directory is the roster.
+//! `participants.d/NAME.toml`: one file per participant. The directory `participants.d` is the list of all
+//! participants.
 
 mod edit;
 
@@ -28,8 +29,8 @@ const FILE_MODE: u32 = 0o640;
 pub struct Participant {
     /// Login name: the file name without `.toml`.
     pub name: Name,
-    /// `port`: TCP port, required. It never changes, since browsers store the microphone permission per port. 0 is any free
-    /// port, for tests.
+    /// `port`: TCP port, required. The port never changes, since browsers store the microphone permission per port. 0
+    /// means any free port, for tests.
     pub port: u16,
     /// `room`: room, default `main`.
     pub room: Name,
@@ -37,7 +38,7 @@ pub struct Participant {
     pub display_name: Option<String>,
     /// `gain-db`: gain of this participant's voice, -60 to 20 dB, default 0.
     pub gain_db: Option<f32>,
-    /// `muted`: whether nobody hears this participant, default false.
+    /// `muted`: whether the mixer mutes this participant, default false.
     pub muted: bool,
     /// `key-sha256`: hash of the access key, required.
     pub key_sha256: KeyHash,
@@ -84,7 +85,7 @@ impl Participant {
         Self::from_written(&path, name, Written::parse(&path, &text)?)
     }
 
-    /// Reads all participants, in the order of their names. Returns them, and the errors of invalid files.
+    /// Reads all participants, in the order of their names. Returns the participants, and the errors of invalid files.
     ///
     /// If two files have the same port, the second in the order of names is invalid. Files whose name begins with `.` or
     /// doesn't end in `.toml` are ignored. Without the directory there are no participants.
@@ -102,8 +103,8 @@ impl Participant {
         (participants, errors)
     }
 
-    /// Returns every port that a participant's file contains, and the participant. Includes invalid files, which keep their
-    /// port until they are corrected.
+    /// Returns the port of each participant's file, with the participant's name. The port of an invalid file is
+    /// reserved too, until the file is corrected.
     #[must_use]
     pub fn claimed_ports(dir: &Path) -> BTreeMap<u16, Name> {
         let (names, _) = names(&dir.join(PARTICIPANTS_DIR));
@@ -135,7 +136,7 @@ impl Participant {
         toml::to_string(&Written::from(self))
     }
 
-    /// Removes the file of a participant. [`ConfigError::is_missing`] tells that there is no such participant.
+    /// Removes the file of a participant. [`ConfigError::is_missing`] is true if there is no such participant.
     pub fn remove(dir: &Path, name: &Name) -> Result<(), ConfigError> {
         let path = Self::path(dir, name);
         fs::remove_file(&path).map_err(|error| ConfigError::io(&path, &error))
@@ -188,7 +189,7 @@ fn names(dir: &Path) -> (Vec<Name>, Vec<ConfigError>) {
             Err(error) => errors.push(ConfigError::new(&dir.join(file), format!("{error}"))),
         }
     }
-    // The order of file names differs: `a-b.toml` comes before `a.toml`.
+    // The order of file names is different from the order of names: `a-b.toml` comes before `a.toml`.
     names.sort();
     (names, errors)
 }

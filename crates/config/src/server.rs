@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::{ConfigError, file, text};
 
-/// Name of the file in the configuration directory.
+/// Name of the server's file in the configuration directory.
 pub const SERVER_FILE: &str = "palabre.toml";
 
 /// The settings of `palabre.toml`. [`Server::default`] has the defaults.
@@ -78,7 +78,8 @@ impl Server {
         Self::from_toml(dir, &Self::text(dir)?)
     }
 
-    /// Returns the text of `palabre.toml` in `dir`, empty without the file. Fails if the directory doesn't exist.
+    /// Returns the text of `palabre.toml` in `dir`, or an empty text if there is no file. Fails if the directory
+    /// doesn't exist.
     pub fn text(dir: &Path) -> Result<String, ConfigError> {
         let path = dir.join(SERVER_FILE);
         match file::read(&path) {
@@ -175,7 +176,7 @@ pub struct PortRange {
 }
 
 impl PortRange {
-    /// Returns the ports in ascending order.
+    /// Returns the ports of the range in ascending order.
     pub fn iter(self) -> impl Iterator<Item = u16> {
         self.first..=self.last
     }

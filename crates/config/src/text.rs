@@ -11,12 +11,12 @@ use crate::Moment;
 /// Allowed gains in dB, as in a participant's `gain` file.
 const GAIN_DB: std::ops::RangeInclusive<f32> = -60.0..=20.0;
 
-/// Parses a value that is written as text.
+/// Parses a value that a file contains as a string.
 pub(crate) fn parsed<'de, D: Deserializer<'de>, T: FromStr<Err: std::fmt::Display>>(from: D) -> Result<T, D::Error> {
     String::deserialize(from)?.parse().map_err(D::Error::custom)
 }
 
-/// Writes a value as text.
+/// Writes a value as a string.
 pub(crate) fn shown<S: Serializer>(value: &impl ToString, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_str(&value.to_string())
 }

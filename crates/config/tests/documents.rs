@@ -20,7 +20,7 @@ fn manual() -> String {
 /// The configuration directory in the examples of `docs/operations.md`.
 const CONFIG: &str = "/etc/palabre";
 
-/// Returns the content of the fenced block with this tag.
+/// Returns the content of the fenced block with the tag `tag` in `docs/operations.md`.
 fn example(tag: &str) -> &'static str {
     let (_, rest) = DOCUMENT.split_once(&format!("```{tag}\n")).unwrap_or_else(|| panic!("no example '{tag}'"));
     rest.split_once("```").unwrap().0
@@ -114,7 +114,7 @@ fn the_example_of_a_participant_is_valid_and_every_field_is_documented() {
     }
 }
 
-/// A copy of the example must not give anyone access.
+/// The key in the example must not be usable, since operators may copy the example.
 #[test]
 fn the_key_of_the_example_opens_nothing() {
     let dir = configuration("", example("toml participant"));

@@ -1,4 +1,5 @@
-//! Reads the properties of a certificate that an operator must know. Verifies nothing except that the key matches.
+//! Reads the properties of a certificate that an operator must know. Verifies only that the private key belongs to the
+//! certificate.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -19,12 +20,12 @@ use crate::Moment;
 const MAX_BYTES: u64 = 256 * 1024;
 const DAY_S: i64 = 24 * 60 * 60;
 
-/// Properties of the server's certificate, the first one in its file. The chain follows it.
+/// Properties of the server's certificate, which is the first certificate in its file. The chain follows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
-    /// Start of validity.
+    /// Start of the certificate's validity.
     pub not_before: Moment,
-    /// End of validity.
+    /// End of the certificate's validity.
     pub not_after: Moment,
     /// Whether the certificate is self-signed: its issuer is its subject.
     pub self_signed: bool,
@@ -34,7 +35,7 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// Reads a PEM file.
+    /// Reads the certificate from a PEM file.
     pub fn load(path: &Path) -> Result<Self, CertificateError> {
         let malformed = |cause| CertificateError::Malformed { path: path.to_owned(), cause };
         Self::parse(&read(path)?).map_err(malformed)
@@ -61,13 +62,14 @@ impl Facts {
         })
     }
 
-    /// Returns the whole days until the end of validity, negative if it has passed.
+    /// Returns the whole days until the end of the certificate's validity, negative if the certificate has expired.
     #[must_use]
     pub fn days_left(&self, now: SystemTime) -> i64 {
         self.not_after.seconds_from(now).div_euclid(DAY_S)
     }
 
-    /// Returns whether the certificate is for this host. Names are compared without case, and `*.` stands for one label.
+    /// Returns whether the certificate is valid for `host`. Names are compared without case, and `*.` stands for one
+    /// label.
     #[must_use]
     pub fn is_for(&self, host: &str) -> bool {
         let host = host.trim_end_matches('.').to_ascii_lowercase();
@@ -75,8 +77,8 @@ impl Facts {
         self.names.iter().any(|name| *name == host || (parent.is_some() && name.strip_prefix("*.") == parent))
     }
 
-    /// Returns whether the private key in a PEM file belongs to this certificate. `None` for formats that are not supported
-    /// here (PKCS #1 and SEC1: `RSA PRIVATE KEY`, `EC PRIVATE KEY`), but may be by a listener.
+    /// Returns whether the private key in a PEM file belongs to this certificate. `None` for formats that this function
+    /// does not support, although a listener may support them (PKCS #1 and SEC1: `RSA PRIVATE KEY`, `EC PRIVATE KEY`).
     pub fn is_of_key(&self, path: &Path) -> Result<Option<bool>, CertificateError> {
         let malformed = || CertificateError::Malformed {
             path: path.to_owned(),

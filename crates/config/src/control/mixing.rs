@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 /// The mixer's counters since its start, from `palabre_room::MixerReport`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mixing {
-    /// Ticks of 20 ms in which sound was mixed.
+    /// Number of ticks of 20 ms in which sound was mixed.
     pub ticks: u64,
-    /// Ticks that were skipped because the process did not run in time.
+    /// Number of ticks that were skipped because the process did not run in time.
     pub skipped: u64,
     /// Histogram of lateness: upper bound in µs, and number of ticks above the previous bound. The last bucket has no bound.
     pub late: Vec<(Option<u64>, u64)>,

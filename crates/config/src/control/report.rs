@@ -1,4 +1,4 @@
-//! What a listener reports about itself and about its participant's page.
+//! The report of a listener: its own state, and the state of its participant's page.
 //!
 //! A listener sends its report to the supervisor as one line of JSON in the `STATUS=` of sd_notify(3). The supervisor passes it on
 //! in [`ParticipantStatus`](super::ParticipantStatus). Fields may be added: a reader ignores fields that it doesn't know.
@@ -14,10 +14,10 @@ pub const MAX_REPORT_BYTES: usize = 1024;
 /// Error: a text is not a listener's report.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
-    /// The text is too long.
+    /// The text of the report is too long.
     #[error("the listener's report is too long: it has {0} bytes, the maximum is {MAX_REPORT_BYTES}")]
     TooLong(usize),
-    /// The text is not a report's JSON.
+    /// The text is not the JSON of a report.
     #[error("the listener's report is invalid: {0}")]
     Malformed(#[source] serde_json::Error),
 }
@@ -30,13 +30,13 @@ pub struct ListenerReport {
     pub streams: u32,
     /// How the participant sends sound.
     pub speaking: Speaking,
-    /// The participant has raised a hand.
+    /// Whether the participant has raised a hand.
     #[serde(skip_serializing_if = "is_false")]
     pub hand: bool,
     /// The participant's microphone, as the page shows it.
     #[serde(with = "Microphone", skip_serializing_if = "is_open")]
     pub microphone: MicState,
-    /// The listener could not use the certificate that it was told to read, and keeps the previous one.
+    /// Whether the listener could not use the certificate that it was told to read, and keeps the previous certificate.
     #[serde(skip_serializing_if = "is_false")]
     pub certificate_refused: bool,
     /// Counters of the listener's network traffic.
@@ -69,11 +69,11 @@ pub struct Traffic {
     pub sent: u64,
     /// Bytes received, TLS included.
     pub received: u64,
-    /// Frames of 20 ms that streams missed because they were too slow.
+    /// Number of frames of 20 ms that were not sent because a stream was too slow.
     pub skipped: u64,
 }
 
-/// What a page reports about its own connection. A page may leave out what it doesn't know.
+/// What a page reports about its own connection. A page may leave out values that the page doesn't know.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PageReport {
@@ -83,7 +83,7 @@ pub struct PageReport {
     /// Number of underruns of the page's player.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub underruns: Option<u64>,
-    /// Chunks that never arrived.
+    /// Number of chunks that never arrived at the page.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lost: Option<u64>,
     /// Depth of the player's buffer.
@@ -92,7 +92,7 @@ pub struct PageReport {
     /// Jitter of the chunks' arrival.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jitter_ms: Option<u64>,
-    /// Bytes received.
+    /// Number of bytes that the page received.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
     /// Sample rate of the sound card.
@@ -104,9 +104,9 @@ pub struct PageReport {
     /// The browser, as one word.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub browser: String,
-    /// Number of errors.
+    /// Number of errors that the page counted.
     pub errors: u32,
-    /// The newest error, as one word.
+    /// The page's newest error, as one word.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub error: String,
 }

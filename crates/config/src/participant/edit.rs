@@ -1,4 +1,4 @@
-//! Edits fields of a participant's file, and keeps its order and comments.
+//! Edits fields of a participant's file, and keeps the order and the comments of the file.
 
 use std::path::{Path, PathBuf};
 
@@ -29,7 +29,7 @@ pub enum Edit {
     ListenOnly(bool),
 }
 
-/// An edited participant's file, not written yet.
+/// The edited text of a participant's file, not written to the file yet.
 #[derive(Debug)]
 pub struct Edited {
     path: PathBuf,
@@ -38,7 +38,7 @@ pub struct Edited {
 }
 
 impl Edited {
-    /// Returns the participant as edited.
+    /// Returns the participant's settings after the edit.
     #[must_use]
     pub fn participant(&self) -> &Participant {
         &self.participant
@@ -51,8 +51,8 @@ impl Edited {
 }
 
 impl Participant {
-    /// Edits fields of a participant's file, and keeps its comments and the order of its lines. Fails if the file is invalid
-    /// or would become so. [`Edited::write`] writes it.
+    /// Edits fields of a participant's file, and keeps its comments and the order of its lines. Fails if the file is
+    /// invalid or would become invalid. [`Edited::write`] writes the result to the file.
     pub fn edit(dir: &Path, name: &Name, edits: &[Edit]) -> Result<Edited, ConfigError> {
         let path = Self::path(dir, name);
         let text = file::read(&path).map_err(|error| ConfigError::io(&path, &error))?;

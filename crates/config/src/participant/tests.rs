@@ -3,7 +3,7 @@ use crate::Key;
 use proptest::prelude::*;
 use std::os::unix::fs::PermissionsExt;
 
-/// Writes participants' files, each with a line for the key at the end.
+/// Writes participants' files into a new directory. Appends a line for the key to each file.
 fn roster(files: &[(&str, &str)]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join(PARTICIPANTS_DIR)).unwrap();
