@@ -13,9 +13,9 @@ use crate::small_file::{self, FILE_MODE, set_mode};
 use crate::{Format, Gain, LevelLine, Levelling, Member, Name, RoomError};
 
 const DIR_MODE: u32 = 0o2770;
-/// Maximum size of `format`, `gain` and `levelling`, which have one line.
+/// Maximum size in bytes of the files `format`, `gain` and `levelling`, which have one line.
 const MAX_LINE_BYTES: u64 = 4096;
-/// Maximum size of `names`, `levels` and `without`, which have a line for each participant.
+/// Maximum size in bytes of the files `names`, `levels` and `without`, which have a line for each participant.
 const MAX_LIST_BYTES: u64 = 1 << 20;
 
 /// A room: a directory whose participants hear each other.
@@ -25,7 +25,7 @@ pub struct RoomDir {
 }
 
 impl RoomDir {
-    /// Returns the room at `path`, which need not exist.
+    /// Returns the room at `path`. The directory need not exist.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into() }
     }
@@ -36,7 +36,7 @@ impl RoomDir {
         &self.path
     }
 
-    /// Creates the directory (mode 2770) and its `format`, or updates them.
+    /// Creates the room's directory (mode 2770) and the file `format` in it, or updates both.
     ///
     /// # Errors
     /// The directory can't be created, or the file can't be written.
@@ -45,7 +45,7 @@ impl RoomDir {
         small_file::write(&self.path.join("format"), &format!("{format}\n"))
     }
 
-    /// Returns the format of the room's samples; without a file `format`, the default.
+    /// Returns the format of the room's samples. Without a file `format`, returns the default.
     ///
     /// # Errors
     /// The file can't be read, or is invalid.
@@ -61,7 +61,7 @@ impl RoomDir {
         read_line(&self.path.join("levelling"))
     }
 
-    /// Writes the file `levelling`, or removes it for `None`.
+    /// Writes the file `levelling`, or removes the file if `levelling` is `None`.
     ///
     /// # Errors
     /// The file can't be written or removed.
@@ -69,7 +69,7 @@ impl RoomDir {
         write_line(&self.path.join("levelling"), levelling)
     }
 
-    /// Returns the path of the pipe that exists while the room is recorded.
+    /// Returns the path of the pipe `recording`, which exists while the room is recorded.
     #[must_use]
     pub fn recording(&self) -> PathBuf {
         self.path.join("recording")
@@ -91,13 +91,14 @@ impl RoomDir {
         Ok(names)
     }
 
-    /// Returns the directory of a participant, which need not exist.
+    /// Returns the directory of a participant. The directory need not exist.
     #[must_use]
     pub fn participant(&self, name: &Name) -> ParticipantDir {
         ParticipantDir { path: self.path.join(name) }
     }
 
-    /// Returns the members that pages show; without a file `names`, none. Invalid lines are ignored.
+    /// Returns the members that pages show, from the file `names`. Returns no members if there is no such file. Invalid
+    /// lines are ignored.
     ///
     /// # Errors
     /// The file can't be read.
@@ -138,7 +139,7 @@ pub struct ParticipantDir {
 }
 
 impl ParticipantDir {
-    /// Returns the path of the directory.
+    /// Returns the path of the participant's directory.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -162,7 +163,7 @@ impl ParticipantDir {
         self.path.join("inbox")
     }
 
-    /// Creates the directory (mode 2770) and its two pipes (mode 660), or updates their modes.
+    /// Creates the participant's directory (mode 2770) and its two pipes (mode 660), or updates their modes.
     ///
     /// # Errors
     /// The directory or a pipe can't be created, or `mic` or `ear` is neither a pipe nor a regular file.
@@ -183,7 +184,7 @@ impl ParticipantDir {
         }
     }
 
-    /// Returns the participant's gain; without a file `gain`, 0 dB.
+    /// Returns the participant's gain. Without a file `gain`, returns 0 dB.
     ///
     /// # Errors
     /// The file can't be read, or is invalid.
@@ -191,7 +192,7 @@ impl ParticipantDir {
         read_line(&self.path.join("gain")).map(Option::unwrap_or_default)
     }
 
-    /// Writes the file `gain`, or removes it for `None`.
+    /// Writes the file `gain`, or removes the file if `gain` is `None`.
     ///
     /// # Errors
     /// The file can't be written or removed.
@@ -208,7 +209,7 @@ impl ParticipantDir {
         read_line(&self.path.join("levelling"))
     }
 
-    /// Writes the file `levelling`, or removes it for `None`.
+    /// Writes the file `levelling`, or removes the file if `levelling` is `None`.
     ///
     /// # Errors
     /// The file can't be written or removed.
@@ -227,7 +228,7 @@ impl ParticipantDir {
         text.lines().map(str::trim).filter(|line| !line.is_empty()).map(|line| parse(&path, line)).collect()
     }
 
-    /// Writes the file `without`, or removes it for an empty list.
+    /// Writes the file `without`, or removes the file if `names` is empty.
     ///
     /// # Errors
     /// The file can't be written or removed.

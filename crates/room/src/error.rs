@@ -42,13 +42,13 @@ impl RoomError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// `ENXIO`: no process reads this pipe. This is a normal state.
+    /// `ENXIO`: no process reads this pipe, which is a normal state.
     #[error("no process reads '{}'", .0.display())]
     NoReader(PathBuf),
     /// Another process reads this pipe and has locked it.
     #[error("'{}' is being read by another process; a pipe has one reader", .0.display())]
     Taken(PathBuf),
-    /// There is no such file.
+    /// There is no file at this path.
     #[error("there is no pipe '{}'", .0.display())]
     Missing(PathBuf),
     /// The file is not a FIFO.

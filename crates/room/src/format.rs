@@ -50,19 +50,20 @@ impl Format {
         self.samples_in_ms(FRAME_MS)
     }
 
-    /// Returns the size of a frame of 20 ms in bytes. It is less than `PIPE_BUF`, so that a frame is written atomically (pipe(7)).
+    /// Returns the size of a frame of 20 ms in bytes. The size is less than `PIPE_BUF`, so that a frame is written
+    /// atomically (pipe(7)).
     pub(crate) fn frame_bytes(self) -> usize {
         self.bytes_in_ms(FRAME_MS)
     }
 
-    /// Returns the number of samples in `ms` milliseconds.
+    /// Returns the number of samples in `ms` milliseconds of sound.
     #[must_use]
     pub fn samples_in_ms(self, ms: u64) -> usize {
         // All rates are multiples of 1000 Hz, and 48 · ms fits for any length of sound.
         (u64::from(self.rate.hz() / 1000) * ms) as usize
     }
 
-    /// Returns the size of `ms` milliseconds in bytes.
+    /// Returns the size of `ms` milliseconds of sound in bytes.
     #[must_use]
     pub fn bytes_in_ms(self, ms: u64) -> usize {
         self.samples_in_ms(ms) * 2

@@ -5,14 +5,14 @@ use std::str::FromStr;
 
 use crate::Name;
 
-/// State of a listed participant.
+/// State of a participant in the file `levels`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Talk {
-    /// Speech is detected.
+    /// The participant is talking.
     Talking,
-    /// Sound without speech.
+    /// The participant's microphone sends sound, but no speech.
     Quiet,
-    /// Muted by the file `gain`.
+    /// The participant is muted by the file `gain`.
     Muted,
 }
 

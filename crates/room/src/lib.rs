@@ -1,10 +1,10 @@
 //! The room directory, which is the interface of the mixer: its files and its named pipes.
 //!
 //! `docs/room-directory.md` specifies every byte. [`RoomDir`] and [`ParticipantDir`] read and write the text files;
-//! [`PipeReader`] and [`PipeWriter`] know how a FIFO is opened, locked, sized and read, and what `ENXIO`, `EAGAIN` and `EPIPE`
-//! mean for sound.
+//! [`PipeReader`] and [`PipeWriter`] open, lock, size, read and write FIFOs, and translate `ENXIO`, `EAGAIN` and
+//! `EPIPE` into states of the sound.
 //!
-//! The crate has no clock of its own and knows no TLS, HTTP or TOML.
+//! The crate reads no clock and contains no TLS, HTTP or TOML.
 
 mod dir;
 mod error;
@@ -40,5 +40,5 @@ pub use recording::{RecordedFrame, RecordingReader, RecordingWriter};
 pub use small_file::replace_file;
 pub use writer::{PipeWriter, Wrote};
 
-/// Name of the socket in the directory of the rooms on which the mixer is asked to restart.
+/// Name of the socket on which the mixer receives restart requests. The socket is in the directory of the rooms.
 pub const MIXER_SOCKET: &str = ".mixer";

@@ -8,9 +8,9 @@ use std::str::FromStr;
 
 use crate::{Name, RoomError, small_file};
 
-/// Name of the file. Since it begins with a dot it is not a room.
+/// Name of the file with the mixer's counters. A name that begins with a dot is not a room.
 const FILE: &str = ".mixer-counts";
-/// Maximum size of the file: some thousands of participants.
+/// Maximum size of the file in bytes: some thousands of participants.
 const MAX_BYTES: u64 = 1 << 20;
 
 /// Upper bounds of the lateness classes of ticks, in µs. One more class counts the later ticks.
@@ -38,7 +38,7 @@ pub struct ParticipantCounters {
     pub room: Name,
     /// The participant.
     pub name: Name,
-    /// Frames that were lost because the ear's reader was too slow.
+    /// Number of frames that were lost because the reader of the participant's ear was too slow.
     pub lost_frames: u64,
     /// Number of underruns of the jitter buffer.
     pub underruns: u64,
@@ -55,14 +55,14 @@ impl MixerReport {
         self.ticks += 1;
     }
 
-    /// Returns the report with only the first `participants`.
+    /// Returns the report with only the first `participants` participants.
     #[must_use]
     pub fn at_most(mut self, participants: usize) -> Self {
         self.participants.truncate(participants);
         self
     }
 
-    /// Replaces the file in `rooms`.
+    /// Replaces the file `.mixer-counts` in the directory `rooms`.
     ///
     /// # Errors
     /// The file can't be written.
@@ -77,7 +77,7 @@ impl MixerReport {
         small_file::write(&rooms.join(FILE), &text)
     }
 
-    /// Reads the file in `rooms`, or returns `None` if there is none.
+    /// Reads the file `.mixer-counts` in the directory `rooms`, or returns `None` if there is no such file.
     ///
     /// # Errors
     /// The file can't be read, or is invalid.

@@ -61,7 +61,7 @@ impl ParticipantDir {
         text.parse().map_err(|why: String| RoomError::content(&path, why))
     }
 
-    /// Writes the file `presence`, or removes it for the default.
+    /// Writes the file `presence`, or removes the file if `presence` is the default.
     ///
     /// # Errors
     /// The file can't be written or removed.

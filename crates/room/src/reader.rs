@@ -1,8 +1,8 @@
 //! The reading end of a pipe, which has one reader.
 //!
-//! A reader opens the pipe for reading *and* writing, so that it never sees an end of file while writers come and go (fifo(7)). It
-//! locks the pipe with flock(2), so that a second reader is refused and can't take frames away. It sets the pipe's size, since
-//! the default of 64 KiB would hold more than a second of old sound.
+//! A reader opens the pipe for reading *and* writing, so that it never sees an end of file while writers come and go
+//! (fifo(7)). The reader locks the pipe with flock(2), so that a second reader is refused and can't take frames away.
+//! The reader sets the pipe's size, since the default of 64 KiB would hold more than a second of old sound.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
@@ -24,7 +24,7 @@ const READ_BYTES: usize = 8192;
 /// Maximum number of reads that discard old sound, since a writer may be faster than the reader.
 const DISCARD_READS: usize = 32;
 
-/// What happens to sound that is in the pipe when it is opened.
+/// What happens to old sound that is in the pipe when the pipe is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
     /// The old sound is discarded.
@@ -56,7 +56,7 @@ pub struct Successor {
 }
 
 impl PipeReader {
-    /// Opens the pipe at `path`, locks it and sets its size to 400 ms of `format`.
+    /// Opens the pipe at `path`, locks the pipe, and sets the pipe's size to 400 ms of `format`.
     ///
     /// # Errors
     /// [`OpenError::Taken`], [`OpenError::Missing`], [`OpenError::NotAPipe`], or [`OpenError::Io`].
@@ -187,9 +187,9 @@ impl Successor {
                 Ok(PipeReader { file, id, half: None, odd_since: None, stray_bytes: 0, size_refused })
             }
             Err((file, Errno::EWOULDBLOCK)) => {
-                // The request is a lock of another kind (fcntl(2), open file description locks). It blocks no other
-                // process and is seen by `PipeReader::is_awaited`. Without the request, the previous reader leaves at
-                // its own deadline.
+                // The request is a lock of another kind (fcntl(2), open file description locks). The request blocks no
+                // other process, and `PipeReader::is_awaited` sees the request. Without the request, the previous
+                // reader leaves at its own deadline.
                 let _ = fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_pipe(F_RDLCK)));
                 let taken = OpenError::Taken(path.clone());
                 Err((Self { file, id, path, format }, taken))

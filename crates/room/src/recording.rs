@@ -17,7 +17,8 @@ use crate::small_file::{FILE_MODE, set_mode, temporary};
 use crate::writer::write_atomically;
 use crate::{FileId, Format, Name, OpenError, RoomError, Wrote};
 
-/// Size of the pipe, the maximum without privileges: half a second of forty talkers at 24000 Hz.
+/// Size of the pipe in bytes, which is the maximum for a process without privileges: half a second of forty talkers at
+/// 24000 Hz.
 const PIPE_BYTES: i32 = 1 << 20;
 const TIME_BYTES: usize = 8;
 const NAME_BYTES: usize = 32;
@@ -33,7 +34,7 @@ pub struct RecordedFrame {
     pub at: Duration,
     /// The talker.
     pub name: Name,
-    /// Samples of 20 ms.
+    /// The frame's samples: 20 ms.
     pub frame: Vec<i16>,
 }
 
@@ -114,7 +115,7 @@ impl RecordingReader {
     /// The error of read(2), except `EAGAIN` and `EINTR`.
     pub fn read(&mut self, frames: &mut Vec<RecordedFrame>) -> io::Result<usize> {
         let record = HEAD_BYTES + self.format.frame_bytes();
-        // A multiple of the record's size, so that each read begins with a record.
+        // The buffer's length is a multiple of the record's size, so that each read begins with a record.
         self.bytes.resize(record * (PIPE_BYTES as usize / record), 0);
         let got = match (&*self.file).read(&mut self.bytes) {
             Ok(got) => got,

@@ -1,7 +1,7 @@
 //! Small text files that are read with a maximum size and replaced as a whole.
 //!
-//! Every member of the group may create any file in the directories, so symbolic links are not followed, nothing
-//! blocks, and only regular files are read.
+//! Every member of the group may create any file in the directories, so symbolic links are not followed, opening a file
+//! never blocks, and only regular files are read.
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
@@ -17,7 +17,8 @@ use crate::RoomError;
 
 /// Mode of the files, pipes and sockets of a room.
 pub(crate) const FILE_MODE: u32 = 0o660;
-/// Minimum space that is reserved for a file, so that it can be overwritten when the file system is full.
+/// Minimum disk space that is reserved for a file, in bytes, so that the file can be overwritten when the file system
+/// is full.
 const RESERVED_BYTES: usize = 4096;
 
 /// Returns the content of a regular file, or `None` if there is no file at `path`.
@@ -65,8 +66,8 @@ pub(crate) fn write_or_remove(path: &Path, text: Option<String>) -> Result<(), R
     }
 }
 
-/// Replaces the file at `path`, so that readers and a crash see either the old or the new content. The content is on the disk when
-/// this returns, and the file has `mode` whatever the umask.
+/// Replaces the file at `path`, so that readers and a crash see either the old or the new content. When the function
+/// returns, the content is on the disk, and the file has `mode` whatever the umask.
 ///
 /// # Errors
 /// The file can't be created, written or renamed. The file at `path` is unchanged then.
@@ -124,7 +125,7 @@ fn reserve(file: &File, bytes: usize) -> io::Result<()> {
     let bytes = i64::try_from(bytes.max(RESERVED_BYTES)).unwrap_or(i64::MAX);
     match fallocate(file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, bytes) {
         Err(errno @ (Errno::ENOSPC | Errno::EDQUOT)) => Err(errno.into()),
-        // The file system can't reserve space.
+        // Other errors mean that the file system can't reserve space. They are ignored.
         _ => Ok(()),
     }
 }
