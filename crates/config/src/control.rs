@@ -334,7 +334,7 @@ pub enum ControlError {
     },
     /// The program at the other end of the control socket uses another version of the protocol.
     #[error(
-        "unable to use the control socket: the other program speaks version {theirs}, this program {VERSION}; use one release"
+        "unable to use the control socket: the other program speaks version {theirs}, this program {VERSION}; use programs of one release"
     )]
     Version {
         /// Protocol version of the other program.

@@ -43,13 +43,13 @@ impl RoomError {
 #[non_exhaustive]
 pub enum OpenError {
     /// `ENXIO`: no process reads this pipe, which is a normal state.
-    #[error("no process reads '{}'", .0.display())]
+    #[error("no process reads the pipe '{}'", .0.display())]
     NoReader(PathBuf),
     /// Another process reads this pipe and has locked it.
     #[error("'{}' is being read by another process; a pipe has one reader", .0.display())]
     Taken(PathBuf),
     /// There is no file at this path.
-    #[error("there is no pipe '{}'", .0.display())]
+    #[error("unable to open '{}': there is no such pipe or file", .0.display())]
     Missing(PathBuf),
     /// The file is not a FIFO.
     #[error("'{}' is not a named pipe; remove it and make one with mkfifo(1)", .0.display())]

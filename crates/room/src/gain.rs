@@ -6,9 +6,9 @@ use std::str::FromStr;
 /// Content of the file `gain`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Gain {
-    /// Decibels, −60 to +20. 0 doesn't change the samples.
+    /// Gain in decibels, −60 to +20. A gain of 0 doesn't change the samples.
     Db(f32),
-    /// The participant is not heard.
+    /// The participant is muted: nobody hears the participant.
     Mute,
 }
 

@@ -12,7 +12,7 @@ use crate::{Name, ParticipantDir, RoomDir, RoomError};
 
 /// Maximum length of a message in characters.
 pub const MAX_MESSAGE_CHARS: usize = 500;
-/// Maximum size of a datagram: a name, a tab and a text with at most four bytes for each character.
+/// Maximum size of a datagram in bytes: a name, a tab and a text with at most four bytes for each character.
 const MAX_BYTES: usize = 32 + 1 + 4 * MAX_MESSAGE_CHARS;
 
 /// A text message to a room.
@@ -25,7 +25,7 @@ pub struct Message {
 }
 
 impl Message {
-    /// Returns a message, if `text` is valid.
+    /// Returns a message, or `None` if `text` is invalid.
     #[must_use]
     pub fn new(from: Name, text: &str) -> Option<Self> {
         let length = text.chars().take(MAX_MESSAGE_CHARS + 1).count();
@@ -54,7 +54,7 @@ impl Inbox {
     /// Creates the socket. An existing socket is replaced, and receives no more messages.
     ///
     /// # Errors
-    /// The socket can't be created. Its path has at most 107 bytes.
+    /// The socket can't be created. The path of a Unix socket has at most 107 bytes.
     pub fn bind(participant: &ParticipantDir) -> Result<Self, RoomError> {
         let path = participant.inbox();
         let new = temporary(&path);
@@ -70,7 +70,8 @@ impl Inbox {
         Ok(Self { socket })
     }
 
-    /// Reads at most `max_datagrams` that have arrived. Returns how many it read and the valid messages among them.
+    /// Reads at most `max_datagrams` that have arrived. Returns the number of datagrams that were read, and the valid
+    /// messages among them.
     pub fn receive(&self, max_datagrams: usize) -> (usize, Vec<Message>) {
         let mut bytes = [0; MAX_BYTES + 1];
         let (mut count, mut messages) = (0, Vec::new());
@@ -93,7 +94,8 @@ impl AsFd for Inbox {
 }
 
 impl RoomDir {
-    /// Sends a message to every inbox of the room, including the sender's, and returns how many received it.
+    /// Sends a message to every inbox of the room, including the sender's inbox. Returns how many inboxes received the
+    /// message.
     ///
     /// # Errors
     /// The directory can't be read, or no socket can be created.

@@ -1,4 +1,4 @@
-//! Levelling, which brings speech to one loudness: on or off.
+//! The setting of levelling, which brings all speech to the same loudness: on or off.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,9 +6,9 @@ use std::str::FromStr;
 /// Content of the file `levelling` of a room or a participant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Levelling {
-    /// Speech is brought to one loudness.
+    /// Speech is brought to the same loudness for all participants.
     On,
-    /// Samples are not changed.
+    /// Levelling is off: samples are not changed.
     Off,
 }
 
@@ -18,8 +18,8 @@ pub enum Levelling {
 pub struct LevellingError(String);
 
 impl Levelling {
-    /// Returns whether a participant is levelled. The participant's file takes precedence over the room's; without both,
-    /// levelling is off.
+    /// Returns whether a participant is levelled. The participant's file takes precedence over the room's file. Without
+    /// both files, levelling is off.
     #[must_use]
     pub fn is_on(own: Option<Self>, room: Option<Self>) -> bool {
         own.or(room) == Some(Self::On)

@@ -1,4 +1,5 @@
-//! Lines of the file `names`: the members of a room, whether they are connected, and what they show.
+//! Lines of the file `names`: the members of a room, whether each member is connected, raised hands and microphone
+//! states.
 
 use std::fmt;
 use std::str::FromStr;
@@ -20,15 +21,15 @@ pub enum MicState {
 /// A line of the file `names`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
-    /// The login name.
+    /// The member's login name.
     pub name: Name,
-    /// The display name.
+    /// The member's display name.
     pub display: String,
-    /// Whether a page or a program is connected.
+    /// Whether a page or a program of the member is connected.
     pub here: bool,
-    /// Whether the hand is raised.
+    /// Whether the member has raised a hand.
     pub hand: bool,
-    /// State of the microphone.
+    /// State of the member's microphone.
     pub voice: MicState,
 }
 

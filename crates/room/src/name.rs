@@ -1,4 +1,4 @@
-//! Names of participants and rooms, the only text that becomes part of a path.
+//! Names of participants and rooms. No other text from outside becomes a part of a path.
 
 use std::fmt;
 use std::path::Path;
@@ -9,7 +9,7 @@ const MAX_LEN: usize = 32;
 /// Maximum length of a display name in characters.
 const MAX_DISPLAY_CHARS: usize = 64;
 
-/// A name of a participant or a room: `[a-z0-9][a-z0-9_-]{0,31}`. It is safe as a path component.
+/// A name of a participant or a room: `[a-z0-9][a-z0-9_-]{0,31}`. A name is safe as a path component.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(Box<str>);
 

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use crate::small_file::{read, write_or_remove};
 use crate::{MicState, ParticipantDir, RoomError};
 
-/// Maximum length of the file, in bytes.
+/// Maximum length of the file `presence`, in bytes.
 const MAX_BYTES: u64 = 64;
 
 /// The raised hand and the microphone's state of a participant, as the participant's page shows them.
@@ -19,7 +19,7 @@ pub struct Presence {
     pub voice: MicState,
 }
 
-/// The words that follow `here` in the file `names`, separated by a space; nothing for the default.
+/// Writes the words that follow `here` in the file `names`, separated by a space. Writes nothing for the default.
 impl fmt::Display for Presence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let hand = if self.hand { "hand" } else { "" };

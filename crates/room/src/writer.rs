@@ -11,7 +11,7 @@ use crate::{FileId, Format, OpenError};
 /// `PIPE_BUF` of Linux: maximum size of an atomic write (pipe(7)).
 const PIPE_BUF: usize = 4096;
 
-/// Result of a write.
+/// Result of a write into a pipe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Wrote {
@@ -32,7 +32,7 @@ pub struct PipeWriter {
 }
 
 impl PipeWriter {
-    /// Opens the pipe at `path`, which must have a reader, and sets its size to 400 ms of `format`.
+    /// Opens the pipe at `path`, which must have a reader, and sets the pipe's size to 400 ms of `format`.
     ///
     /// # Errors
     /// [`OpenError::NoReader`], [`OpenError::Missing`], [`OpenError::NotAPipe`], or [`OpenError::Io`].
@@ -44,8 +44,8 @@ impl PipeWriter {
         Ok(Self { file, id: FileId::of(&metadata), bytes: Vec::new() })
     }
 
-    /// Writes samples without blocking. Up to 2048 samples are written atomically. More are written in chunks of that
-    /// size, up to the first chunk that doesn't fit into the pipe.
+    /// Writes samples without blocking. Up to 2048 samples are written atomically. More samples are written in chunks
+    /// of 2048 samples, up to the first chunk that doesn't fit into the pipe.
     pub fn write(&mut self, samples: &[i16]) -> Wrote {
         for chunk in samples.chunks(PIPE_BUF / 2) {
             self.bytes.clear();
@@ -65,7 +65,7 @@ impl PipeWriter {
     }
 }
 
-/// Writes at most `PIPE_BUF` bytes into a pipe: all of them or none.
+/// Writes at most `PIPE_BUF` bytes into a pipe: either all bytes or none.
 pub(crate) fn write_atomically(pipe: &mut File, bytes: &[u8]) -> Wrote {
     loop {
         return match pipe.write(bytes) {
