@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use palabre_config::control::{Changes, Daemon, Mixing, Response, State, Status};
 use palabre_config::{ConfigError, Entrance, Participant};
 use palabre_host::inherit::Inherited;
+use palabre_host::log_limit::LastWarning;
 use palabre_host::notify::Message;
 use palabre_host::{clock, notify};
 use palabre_room::{Member, MixerReport, Name};
@@ -21,6 +22,8 @@ use crate::service::{Pending, Service};
 
 /// Minimum time between two writes of `names`.
 const NAMES_INTERVAL: Duration = Duration::from_millis(250);
+/// Interval after which a failed write of `names` is repeated.
+const NAMES_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Maximum number of participants, guests included, whose mixer counters a status contains. The counters of one participant take about
 /// 200 bytes, and the length of the status is limited to [`palabre_config::control::MAX_LINE_BYTES`].
@@ -41,6 +44,8 @@ pub(crate) struct Roster {
     names_at: Option<Instant>,
     /// Time at which to write changed files `names`; `None` if no write waits.
     names_due: Option<Instant>,
+    /// The last error of a write of `names`.
+    names_warning: LastWarning,
     errors: Vec<String>,
     ending: bool,
     /// Start of this program, in ms since boot; see [`Daemon`].
@@ -103,6 +108,7 @@ impl Roster {
             written: BTreeMap::new(),
             names_at: None,
             names_due: None,
+            names_warning: LastWarning::default(),
             errors: Vec::new(),
             ending: false,
             began_ms: clock::boottime_ms(),
@@ -439,6 +445,7 @@ impl Roster {
             return;
         }
         self.names_due = None;
+        let mut failure = None;
         for (room, members) in &self.rooms {
             let member = |(name, display): &(Name, String)| match self.services.get(name) {
                 Some(service) => service.member(display),
@@ -448,13 +455,26 @@ impl Roster {
             if self.written.get(room) == Some(&members) {
                 continue;
             }
-            if let Err(error) = self.config.room(room).write_names(&members) {
-                log::error!("{error}");
-            }
             self.names_at = Some(now);
-            // Also after a failed write: it is repeated when the content changes again, not at each event.
-            self.written.insert(room.clone(), members);
+            match self.config.room(room).write_names(&members) {
+                Ok(()) => _ = self.written.insert(room.clone(), members),
+                Err(error) => failure = Some(error.to_string()),
+            }
         }
+        self.note_names(failure, now);
+    }
+
+    /// Logs a failed write of `names` once, and repeats it after [`NAMES_RETRY_INTERVAL`].
+    fn note_names(&mut self, failure: Option<String>, now: Instant) {
+        let Some(failure) = failure else {
+            self.names_warning.clear();
+            return;
+        };
+        if let Some(text) = self.names_warning.unless_repeated(failure) {
+            log::error!("{text}");
+        }
+        self.names_at = Some(now + NAMES_RETRY_INTERVAL - NAMES_INTERVAL);
+        self.names_due = Some(now + NAMES_RETRY_INTERVAL);
     }
 
     fn note_errors(&mut self, errors: &[ConfigError]) {

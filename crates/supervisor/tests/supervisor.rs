@@ -203,6 +203,19 @@ fn reload_adds_and_removes_participants_and_keeps_directories_made_by_hand() {
 }
 
 #[test]
+fn failed_write_of_names_is_repeated() {
+    let fixture = Fixture::open(&["alice"]);
+    fixture.wait_for("alice", State::Ready);
+    let names = fixture.room("main").join("names");
+    fs::remove_file(&names).unwrap();
+    fs::create_dir(&names).unwrap();
+    fixture.write("alice", "port = 0\ndisplay-name = \"Zoé\"\n");
+    fixture.reload();
+    fs::remove_dir(&names).unwrap();
+    eventually("the names are written", || fs::read_to_string(&names).is_ok_and(|text| text == "alice\taway\tZoé\n"));
+}
+
+#[test]
 fn hangup_signal_is_a_reload() {
     let fixture = Fixture::open(&["alice"]);
     fixture.write("bob", "port = 0\n");
