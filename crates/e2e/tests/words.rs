@@ -60,7 +60,7 @@ const KINDS: [&str; 16] = [
 ];
 
 /// Maximum words of a sentence in the documents and manual pages.
-const WORDS_MAX: usize = 36;
+const WORDS_MAX: usize = 40;
 
 /// Words from which on a sentence counts as long, and how many percent of a document's sentences may be long.
 const WORDS_LONG: usize = 25;
@@ -172,7 +172,8 @@ fn sentences_of_manual(text: &str) -> Vec<String> {
 /// Splits at the ends of sentences: a full stop, a question mark or a colon before a space, or the end of a table cell.
 fn sentences(paragraph: &str) -> Vec<String> {
     let text = paragraph.replace(". ", ".\u{1}").replace("? ", "?\u{1}").replace(": ", ":\u{1}");
-    text.split('\u{1}').map(|sentence| sentence.trim().to_owned()).filter(|sentence| !sentence.is_empty()).collect()
+    let words = |sentence: &str| sentence.split_whitespace().collect::<Vec<_>>().join(" ");
+    text.split('\u{1}').map(words).filter(|sentence| !sentence.is_empty()).collect()
 }
 
 fn count(sentence: &str) -> usize {
