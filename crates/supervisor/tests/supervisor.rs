@@ -427,7 +427,7 @@ fn supervisor_whose_parent_is_another_process_exits() {
     orphan.arg("--parent-pid").arg("1").arg("--config").arg(fixture.config()).arg("--run").arg(fixture.run());
     let output = orphan.stderr(Stdio::piped()).output().unwrap();
     assert_eq!(output.status.code(), Some(111));
-    assert!(String::from_utf8(output.stderr).unwrap().contains("the parent process 1 is gone"));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("the parent process 1 has ended"));
 }
 
 #[test]
