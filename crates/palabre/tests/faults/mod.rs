@@ -97,11 +97,11 @@ fn certificates() -> Vec<Fault> {
             "cert.pem' is not valid before 2",
             "set this machine's clock: timedatectl set-ntp true",
         )),
-        fault(|at| fs::write(tls(at, "cert.pem"), OURS).unwrap(), "certificate", "no certificate in it", ANEW),
+        fault(|at| fs::write(tls(at, "cert.pem"), OURS).unwrap(), "certificate", "contains no certificate", ANEW),
         fault(
             |at| fs::write(tls(at, "cert.pem"), "theirs").unwrap(),
             "certificate",
-            "no certificate in it",
+            "contains no certificate",
             "mv DIR/tls/cert.pem DIR/tls/cert.pem.old && PALABRE self-sign --replace",
         ),
         fault(|at| fs::remove_file(tls(at, "cert.pem")).unwrap(), "certificate", "cert.pem': No such file", ANEW),
