@@ -55,7 +55,8 @@ pub enum Request {
         #[serde(with = "text::name")]
         name: Name,
     },
-    /// End all connections of a participant, who may connect again. Answered by [`Response::Ok`] when a new process serves.
+    /// End all connections of a participant. The participant may connect again. Answered by [`Response::Ok`] when a new
+    /// process serves.
     Kick {
         /// The participant.
         #[serde(with = "text::name")]
@@ -122,12 +123,12 @@ pub enum Response {
     Recording(Recording),
     /// The request was not carried out, and nothing has changed.
     Refused {
-        /// `unable to VERB 'OBJECT': cause; what to do`.
+        /// The error message: `unable to VERB 'OBJECT': cause; what to do`.
         why: String,
     },
     /// The request was not carried out, and a process that ran before may have ended.
     Failed {
-        /// `unable to VERB 'OBJECT': cause; what to do`.
+        /// The error message: `unable to VERB 'OBJECT': cause; what to do`.
         why: String,
     },
 }

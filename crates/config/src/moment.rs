@@ -24,13 +24,13 @@ impl Moment {
         now.checked_add(time::Duration::try_from(time).ok()?).map(Self)
     }
 
-    /// Returns the time from `now` to this moment; `None` if it has passed.
+    /// Returns the time from `now` to this moment; `None` if the moment has passed.
     #[must_use]
     pub fn left(self, now: SystemTime) -> Option<Duration> {
         Duration::try_from(self.0 - OffsetDateTime::from(now)).ok().filter(|left| !left.is_zero())
     }
 
-    /// Returns the seconds from `now` to this moment, negative if it has passed.
+    /// Returns the seconds from `now` to this moment, negative if the moment has passed.
     #[must_use]
     pub fn seconds_from(self, now: SystemTime) -> i64 {
         (self.0 - OffsetDateTime::from(now)).whole_seconds()

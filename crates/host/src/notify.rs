@@ -22,7 +22,7 @@ pub const MAX_MESSAGE_BYTES: usize = 4096;
 /// Maximum length of a `STATUS=` that is kept, in characters. A listener's report, which is shorter, must not be cut.
 pub const MAX_STATUS_CHARS: usize = 1024;
 
-/// Environment variables from a service manager for one process, which its children must not inherit.
+/// Environment variables that a service manager sets for this process, and that its children must not inherit.
 const SERVICE_VARIABLES: [&str; 7] = [
     "LISTEN_FDS",
     "LISTEN_FDNAMES",
@@ -143,7 +143,7 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// Makes the socket at `path`, mode 0660. Replaces the socket of a previous process.
+    /// Creates the notification socket at `path`, with mode 0660. Replaces the socket of a previous process.
     pub fn bind(path: &Path) -> io::Result<Self> {
         match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

@@ -153,7 +153,7 @@ pub enum RestartError {
     /// No daemon serves the socket.
     #[error("the daemon does not run: {0}")]
     NotRunning(#[source] io::Error),
-    /// The daemon could not replace its program, and goes on with it.
+    /// The daemon could not replace its program, and goes on with the old program.
     #[error("{0}")]
     Failed(String),
     /// The daemon ended before it answered.

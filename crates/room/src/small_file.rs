@@ -55,7 +55,7 @@ pub(crate) fn write(path: &Path, text: &str) -> Result<(), RoomError> {
     written.map_err(RoomError::io("write", path))
 }
 
-/// Writes a file of a room, or removes it for `None`.
+/// Writes a file of a room, or removes the file if `text` is `None`.
 pub(crate) fn write_or_remove(path: &Path, text: Option<String>) -> Result<(), RoomError> {
     match text {
         Some(text) => write(path, &text),

@@ -181,7 +181,7 @@ impl Limiter {
         self.block * BLOCKS_AHEAD
     }
 
-    /// Outputs the old tail unchanged and stores the new one.
+    /// Outputs the old tail unchanged and stores the new tail.
     fn pass(&mut self, peak: i32, tail: &[i16], of_tail: &mut [i16]) {
         self.last_peak = peak;
         match &mut self.tail {

@@ -25,8 +25,8 @@ const FORGET_MIN_S: f64 = 1.0;
 /// Maximum number of failures that count for a candidate margin, so that a candidate is used again after a minute and a
 /// half.
 const FAILURES_MAX: f64 = 2.0;
-/// Maximum weight of remembered failures at which a candidate margin is sufficient: one failure is forgotten after 42
-/// s, two after 83 s.
+/// Maximum weight of remembered failures at which a candidate margin is sufficient: a failure is forgotten after 42 s,
+/// two failures after 83 s.
 const TOLERANCE: f64 = 0.5;
 /// Minimum time for which the promptest chunk is remembered; the maximum is twice as long. The chunk must be forgotten
 /// because the talker's clock may be slower, and because all chunks are later after lost samples.
@@ -79,7 +79,7 @@ impl Depth {
         self.failing = self.fail(late.as_secs_f64());
     }
 
-    /// Starts a new spurt, whose first chunk counts as prompt until a prompter one arrives.
+    /// Starts a new spurt, whose first chunk counts as prompt until a prompter chunk arrives.
     pub(super) fn begin(&mut self) {
         (self.prompt, self.failing) = (Prompt::default(), 0);
     }
