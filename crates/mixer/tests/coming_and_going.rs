@@ -203,7 +203,7 @@ fn changes_lost_by_inotify_are_found_by_a_rescan() {
     let many: usize = queue.trim().parse().unwrap();
     let (x, y) = (room.dir.path().join("X"), room.dir.path().join("Y"));
     std::fs::create_dir(&x).unwrap();
-    // Each rename is two events.
+    // Each rename causes two inotify events, and each turn of this loop has two renames.
     for _ in 0..many / 4 + 100 {
         std::fs::rename(&x, &y).unwrap();
         std::fs::rename(&y, &x).unwrap();

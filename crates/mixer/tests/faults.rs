@@ -30,7 +30,7 @@ fn levels_that_could_not_be_written_are_written_later() {
     let (mut alice, levels) = (room.join("alice"), room.dir.path().join("levels"));
     alice.say(440.0);
     wait_until("alice in levels", || (!room.dir.levels().ok()?.is_empty()).then_some(()));
-    // A directory can't be replaced by a file, so all further writes fail, that of silence too.
+    // Put a directory in place of `levels`. A file can't replace a directory, so all further writes of `levels` fail.
     fs::remove_file(&levels).unwrap();
     fs::create_dir(&levels).unwrap();
     wait_until("the end of ticks", || {
@@ -57,12 +57,12 @@ fn known_participants_are_read_again_after_an_overflow_of_inotify() {
     let many: usize = queue.trim().parse().unwrap();
     let (x, y) = (room.dir.path().join("X"), room.dir.path().join("Y"));
     fs::create_dir(&x).unwrap();
-    // Each rename is two events.
+    // Each rename causes two inotify events, and each turn of this loop has two renames.
     for _ in 0..many / 4 + 100 {
         fs::rename(&x, &y).unwrap();
         fs::rename(&y, &x).unwrap();
     }
-    // The events of this file are lost, and no later event will come from it.
+    // The events of this file are lost, and the file causes no later events.
     let file = mixer.dir.path().join("file.wav");
     fs::write(&file, wav::little(RATE_HZ, &measure::tone(RATE_HZ, 440.0, DBFS, BURST))).unwrap();
     fs::rename(&file, room.dir.participant(&name("alice")).mic()).unwrap();
@@ -77,7 +77,7 @@ fn a_disk_that_does_not_respond_delays_nobody_and_its_queue_is_limited() {
     let library = tempfile::tempdir().unwrap();
     let library = library.path().join("slow_disk.so");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/slow_disk.c");
-    // A linker is there, since Rust needs one.
+    // The program cc exists, since Rust needs it for linking.
     let built =
         Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(source).arg("-ldl").status().unwrap();
     assert!(built.success());
@@ -85,7 +85,7 @@ fn a_disk_that_does_not_respond_delays_nobody_and_its_queue_is_limited() {
     let room = mixer.room("main");
     file_ear(&room, "recorder");
     let (mut alice, mut bob) = (room.join("alice"), room.join("bob"));
-    // Longer than the queue of the file, which is 5 s.
+    // Talk for longer than the queue of the ear file holds, which is 5 s.
     for i in 1..=30 {
         alice.say(440.0);
         bob.hear(i * BURST);
@@ -94,7 +94,7 @@ fn a_disk_that_does_not_respond_delays_nobody_and_its_queue_is_limited() {
     mixer.wait_for_log("recorder/ear' is written too slowly");
 }
 
-/// Starts a mixer whose directory is a small file system of its own.
+/// Starts a mixer whose directory is the root of a separate, small file system.
 fn start_on_small_file_system(mebibytes: u32) -> (Mixer, PathBuf) {
     let script = format!("for dir; do :; done; mount -t tmpfs -o size={mebibytes}m none \"$dir\" && exec \"$@\"");
     let mixer = Mixer::start_by(&["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", &script, "sh"]);
@@ -138,7 +138,7 @@ fn an_ear_leaves_space_for_others_and_levels_are_written_on_a_full_file_system()
     talk_for_two_seconds();
     let given_up = mixer.wait_for_log("unable to write");
     assert!(given_up.contains("recorder/ear': less than 16 MiB are free"), "{given_up}");
-    // Another program fills the rest.
+    // Fill the rest of the file system, as another program might do.
     fill(&rooms.join("full"), 24);
     assert!(fs::write(rooms.join("another"), "x").is_err(), "the file system is not full");
     alice.say(440.0);

@@ -31,12 +31,12 @@ fn bytes_of(samples: &[i16]) -> Vec<u8> {
     samples.iter().flat_map(|sample| sample.to_le_bytes()).collect()
 }
 
-/// A burst of a tone.
+/// Returns a WAV with a burst of a tone.
 fn tone(freq_hz: f64) -> Vec<u8> {
     bytes_of(&measure::tone(RATE_HZ, freq_hz, DBFS, BURST))
 }
 
-/// A WAV header with a size that is not yet correct.
+/// Returns a WAV header with the given size, which is not yet correct.
 fn unfinished(size: u32) -> Vec<u8> {
     let mut head = wav::endless_head(RATE_HZ);
     head[4..8].copy_from_slice(&size.to_le_bytes());
@@ -69,7 +69,7 @@ fn wav_in_another_format_is_converted() {
     let mixer = Mixer::start();
     let room = mixer.room("main");
     let mut bob = room.join("bob");
-    // 48 kHz, two channels, 32-bit float.
+    // The format is 48 kHz, two channels, 32-bit float.
     let mut head = unfinished(0);
     head[20..22].copy_from_slice(&3u16.to_le_bytes());
     head[22..24].copy_from_slice(&2u16.to_le_bytes());
@@ -96,7 +96,7 @@ fn wav_that_replaces_another_is_heard_after_it() {
         fs::write(&new, piece(freq_hz)).unwrap();
         fs::rename(&new, &mic).unwrap();
     };
-    // The second file replaces the first while that is heard.
+    // The second file replaces the first file while the first is being played.
     replace(440.0);
     bob.hear(FRAME);
     replace(1000.0);
@@ -198,8 +198,8 @@ fn ear_file_grows_in_real_time_and_contains_what_was_said() {
         let heard = recorded(&ear);
         (level(&heard, 440.0) > DBFS - 12.0).then_some(heard)
     });
-    // The file also grows in silence.
-    let longer = wait_until("two seconds more", || {
+    // The file also grows while nobody talks.
+    let longer = wait_until("two more seconds in the file", || {
         let longer = recorded(&ear);
         (longer.len() > heard.len() + 2 * RATE_HZ as usize).then_some(longer)
     });
@@ -219,10 +219,10 @@ fn idle_room_with_an_ear_file_wakes_once_a_second() {
     let room = mixer.room("main");
     let ear = file_ear(&room, "recorder").ear();
     wait_until("the first second", || (!recorded(&ear).is_empty()).then_some(()));
-    // Only stat(2): opening the file would wake the mixer.
+    // Call only stat(2): opening the file would wake the mixer.
     let length = || fs::metadata(&ear).unwrap().len();
     let (before, begin) = (mixer.counter("wakeups"), length());
-    wait_until("three more", || (length() >= begin + 6 * u64::from(RATE_HZ)).then_some(()));
+    wait_until("three more seconds in the file", || (length() >= begin + 6 * u64::from(RATE_HZ)).then_some(()));
     let wakeups = mixer.counter("wakeups") - before;
     assert!(wakeups <= 8, "{wakeups}");
     assert_eq!(mixer.counter("ticks"), 0);
@@ -235,7 +235,7 @@ fn ear_file_with_other_contents_is_not_changed() {
     let (mut alice, mut bob) = (room.join("alice"), room.join("bob"));
     let dir = room.dir.participant(&name("carol"));
     fs::create_dir(dir.path()).unwrap();
-    // Moved there when it is complete: an empty file would be used as an ear.
+    // Write the letter elsewhere and rename it: the mixer would use an empty file as an ear.
     let letter = mixer.dir.path().join("letter");
     fs::write(&letter, "a letter").unwrap();
     fs::rename(&letter, dir.ear()).unwrap();
@@ -264,7 +264,7 @@ fn full_disk_ends_one_ear_only() {
     bob.hear(BURST);
     assert!(bob.hears(1000.0));
     assert!(!recorded(&ear).is_empty(), "the file is still a WAV");
-    // The mixer writes to a new file.
+    // The mixer writes to a new file that replaces the full one.
     let new = mixer.dir.path().join("new");
     File::create(&new).unwrap();
     fs::rename(&new, &ear).unwrap();

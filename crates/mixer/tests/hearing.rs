@@ -9,7 +9,7 @@ use palabre_room::{Format, Gain, Rate, Talk};
 use palabre_sound::measure;
 use support::*;
 
-/// Minimum number of samples that an ear gets for a burst.
+/// Minimum number of samples that an ear receives when another participant says a burst.
 const HEARD: usize = BURST;
 
 #[test]
@@ -190,7 +190,7 @@ fn each_room_has_its_own_rate() {
     let mixer = Mixer::start();
     let room = mixer.room("wide");
     let format = Format { rate: Rate::try_from(48_000).unwrap() };
-    // The room exists already and starts again in the new format.
+    // The mixer serves the room already in the default format. It must open the room again in the new format.
     room.dir.create(format).unwrap();
     let (alice, bob) = (room.participant("alice"), room.participant("bob"));
     let mut ear = palabre_room::PipeReader::open(&bob.ear(), format, palabre_room::Start::Discard).unwrap();
@@ -199,7 +199,7 @@ fn each_room_has_its_own_rate() {
     let mut heard = Vec::new();
     wait_until("the room's new rate", || {
         if heard.is_empty() {
-            // The mixer closes the pipe once when it sees the new format.
+            // The mixer closes the pipe when it detects the new format, so the pipe may have to be opened again.
             mic = palabre_room::PipeWriter::open(&alice.mic(), format).ok()?;
             let _ = mic.write(&said);
         }
@@ -238,7 +238,7 @@ fn fifty_voices_at_full_scale_neither_wrap_nor_clip() {
     let mixer = Mixer::start();
     let room = mixer.room("main");
     let mut people: Vec<Person> = (0..50).map(|i| room.join(&format!("p{i}"))).collect();
-    // Equal voices, so that their peaks add up.
+    // All voices are the same tone, so that their peaks add up.
     let loud = measure::tone(RATE_HZ, 500.0, -3.1, BURST);
     people.iter_mut().for_each(|person| person.say_samples(&loud));
     let person = &mut people[0];

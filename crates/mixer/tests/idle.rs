@@ -1,4 +1,4 @@
-//! An idle mixer sleeps: it is not woken and uses no CPU time, whatever other processes have opened.
+//! An idle mixer sleeps: it has no wake-ups and uses no CPU time, whatever pipes and files other processes have open.
 
 #![allow(clippy::unwrap_used)]
 
@@ -27,12 +27,12 @@ fn usage(pid: u32) -> Usage {
         counts.map(|(_, count)| count.trim().parse::<u64>().unwrap()).sum::<u64>()
     });
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    // utime and stime, counted from behind the name in parentheses (proc(5)).
+    // utime and stime of proc(5). The fields are counted after the name, which is in parentheses.
     let times = stat.rsplit_once(')').unwrap().1.split_whitespace().skip(11).take(2);
     Usage { switches: switches.sum(), clock_ticks: times.map(|time| time.parse::<u64>().unwrap()).sum() }
 }
 
-/// Waits until the mixer has done its last work, and asserts that it does nothing for three seconds then.
+/// Waits until the mixer is idle, and asserts that it then has no wake-ups and uses no CPU time for three seconds.
 fn assert_sleeps(mixer: &Mixer) {
     let pid = mixer.child.id();
     let before = wait_until("the mixer to be idle", || {
@@ -93,7 +93,7 @@ fn a_recorder_that_is_killed_and_restarted_costs_nothing() {
     let (mut alice, mut carol, path) = (room.join("alice"), room.join("carol"), room.dir.recording());
     let mut recorder = RecordingReader::create(&path, Format::default()).unwrap();
     assert_records(&room, &mut alice, &mut carol, &mut recorder);
-    // As kill(2) does, this closes the pipe and leaves its name.
+    // A killed recorder's pipe is closed, but its name remains. Imitate this with a hard link.
     let kept = mixer.dir.path().join("kept");
     fs::hard_link(&path, &kept).unwrap();
     drop(recorder);
@@ -140,7 +140,7 @@ fn a_microphone_that_another_process_has_locked_is_tried_once_a_second() {
     mixer.wait_for_log("alice/mic' is being read by another process");
     let before = mixer.counter("wakeups");
     std::thread::sleep(Duration::from_secs(3));
-    // Each attempt is a timeout, and an event when the mixer opens and closes the pipe.
+    // Each attempt to open the pipe causes several wake-ups: a timeout, and events because the mixer itself opens and closes the pipe.
     let wakeups = mixer.counter("wakeups") - before;
     assert!(wakeups <= 20, "{wakeups} wake-ups in 3 s");
     drop(lock);
@@ -153,10 +153,10 @@ fn an_ear_that_is_a_file_wakes_its_writer_only() {
     let mut mixer = Mixer::start();
     let room = mixer.room("main");
     let ear = file_ear(&room, "recorder");
-    wait_until("a second of silence", || (length(&ear) > 44).then_some(()));
+    wait_until("a second of silence in the ear file", || (length(&ear) > 44).then_some(()));
     let (before, begin) = (mixer.counter("wakeups"), length(&ear));
     wait_until("two more seconds", || (length(&ear) >= begin + 4 * u64::from(RATE_HZ)).then_some(()));
-    // The two signals may wake the main thread twice each.
+    // Reading the counter twice sends two SIGUSR1. Each may wake the main thread twice.
     let wakeups = mixer.counter("wakeups") - before;
     assert!(wakeups <= 4, "{wakeups}");
 }

@@ -1,4 +1,4 @@
-//! Levelling raises quiet voices in rooms that want it, and changes nothing else.
+//! Levelling raises quiet voices in rooms in which it is on, and changes no other sound.
 
 #![allow(clippy::unwrap_used)]
 
@@ -8,7 +8,7 @@ use palabre_room::Levelling::{Off, On};
 use palabre_sound::measure;
 use support::*;
 
-/// A syllable of a quiet voice: 150 ms of a tone, then 50 ms of almost silence.
+/// Returns a syllable of a quiet voice: 150 ms of a tone, then 50 ms of almost silence.
 fn syllable() -> Vec<i16> {
     let mut syllable = measure::tone(RATE_HZ, 500.0, -45.0, BURST * 3 / 4);
     syllable.resize(BURST, 3);

@@ -19,7 +19,7 @@ fn slow_reader_loses_only_its_own_frames() {
     let mut mixer = Mixer::start();
     let room = mixer.room("main");
     let (mut alice, _slow, mut carol) = (room.join("alice"), room.join("slow"), room.join("carol"));
-    // More than a pipe holds. The other ears set the pace.
+    // Say more than the pipe of the slow reader holds. Waiting for the other ears keeps the pace of real time.
     for i in 1..=9 {
         alice.say(440.0);
         carol.hear(i * BURST);
@@ -107,7 +107,7 @@ fn flooding_writer_is_read_at_twice_real_time_at_most() {
     cat.kill().unwrap();
     cat.wait().unwrap();
     assert!(bob.hears(440.0));
-    // One second at once, then twice real time, and the contents of the pipe.
+    // The mixer may read one second at once, then at twice real time. The pipe itself holds 64 KiB.
     let allowed_bytes = 48_000 + mixer.counter("ticks") * 2 * 960 + 65_536;
     assert!(taken_bytes <= allowed_bytes, "{taken_bytes} bytes taken, {allowed_bytes} allowed");
 }
@@ -127,23 +127,24 @@ fn idle_room_causes_no_wakeups() {
     wait_for_silence(&room);
     let pid = mixer.child.id();
     let switches = wait_until_at_rest(pid);
-    // Nothing may happen in this time.
+    // The mixer must not run during these three seconds.
     std::thread::sleep(Duration::from_secs(3));
     assert_eq!(voluntary_switches(pid), switches);
 }
 
 #[test]
 fn five_hundred_silent_participants_cost_nothing_and_the_first_word_is_complete() {
-    // Each participant has two pipes, with one end here and one in the mixer.
+    // Each participant has two pipes, so the test and the mixer each need two descriptors per participant.
     palabre_host::process::raise_nofile().unwrap();
     let mut mixer = Mixer::start();
     let room = mixer.room("main");
     let mut people: Vec<Person> = (0..500).map(|i| room.join(&format!("p{i}"))).collect();
     wait_until_at_rest(mixer.child.id());
     let (wakeups, ticks) = (mixer.counter("wakeups"), mixer.counter("ticks"));
-    // Time for a hundred ticks.
+    // Wait for the duration of 100 ticks.
     std::thread::sleep(Duration::from_secs(2));
-    // Only the two SIGUSR1 since then may have woken the mixer, twice each: an interrupted system call, and the signal itself.
+    // Only the two SIGUSR1 that read the counters may have woken the mixer. Each may wake it twice: an interrupted system call, and the
+    // signal itself.
     let since = mixer.counter("wakeups") - wakeups;
     assert!(since <= 4, "{since} wakeups");
     assert_eq!(mixer.counter("ticks"), ticks);
@@ -156,7 +157,8 @@ fn five_hundred_silent_participants_cost_nothing_and_the_first_word_is_complete(
     assert_eq!(mixer.counter("lost_frames"), 0);
 }
 
-/// Waits until the mixer hasn't run for a second. Its last write of `levels` wakes it by inotify.
+/// Waits until the mixer hasn't run for a second, and returns its number of context switches. The mixer's last write of `levels` wakes the
+/// mixer again by inotify.
 fn wait_until_at_rest(pid: u32) -> u64 {
     wait_until("the mixer to rest", || {
         let before = voluntary_switches(pid);
@@ -220,7 +222,7 @@ fn two_users_of_the_group_take_part_and_another_user_cannot() {
     for script in [format!("exec 3>{mic}"), format!("exec 3<>{ear}"), format!("ls {}", room.dir.path().display())] {
         assert!(!run_as(42_423, 42_423, script).wait().unwrap().success());
     }
-    // One user says 200 ms of a square wave, and another hears it.
+    // One user of the group writes 200 ms of a square wave to a mic, and another user reads it from an ear.
     let listener = run_as(42_422, GROUP, format!("exec timeout 20 dd bs=960 count=10 iflag=fullblock <>{ear}"));
     let open = || std::fs::read_link(format!("/proc/{}/fd/0", listener.id())).ok().filter(|to| to.ends_with("bob/ear"));
     wait_until("the listener to open its ear", open);
@@ -270,7 +272,7 @@ fn recorder_gets_the_frames_of_every_talker_with_their_time() {
     let room = mixer.room("main");
     let (mut alice, mut bob) = (room.join("alice"), room.join("bob"));
     for round in 0..2 {
-        // The second round is a recorder that is started again.
+        // In the second round, a new recorder replaces the first.
         let mut recorder = RecordingReader::create(&room.dir.recording(), Format::default()).unwrap();
         let mut takes = Vec::new();
         // The mixer opens the pipe some time after it was created.
@@ -292,7 +294,7 @@ fn recorder_gets_the_frames_of_every_talker_with_their_time() {
                 && takes.iter().any(|other| other.name != take.name && other.at == take.at)));
         }
     }
-    // Without a recorder, talkers are still heard.
+    // After the end of the recorder, talkers are still heard.
     bob.forget();
     alice.say(1700.0);
     bob.hear(BURST);

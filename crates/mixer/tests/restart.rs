@@ -25,7 +25,7 @@ fn end(mut mixer: Child) {
     mixer.wait().unwrap();
 }
 
-/// Waits, without a pause, until the mixer's file is there.
+/// Checks again and again, without a pause, until the mixer's socket file exists.
 fn wait_for_file(path: &Path) {
     while fs::symlink_metadata(path).is_err() {}
 }
@@ -64,7 +64,7 @@ fn restart_right_after_the_start_does_not_end_the_mixer() {
         let _ = fs::remove_file(&socket);
         let mixer = run(Path::new(env!("CARGO_BIN_EXE_palabre-mixer")), dir.path());
         wait_for_file(&socket);
-        // SIGHUP, which is signal 1, is handled as soon as there is somebody to ask: proc_pid_status(5).
+        // When the socket's file exists, the mixer must already handle SIGHUP, which is signal 1. SigCgt: proc_pid_status(5).
         let status = fs::read_to_string(format!("/proc/{}/status", mixer.id())).unwrap();
         let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap().trim();
         assert_eq!(u64::from_str_radix(caught, 16).unwrap() & 1, 1, "a SIGHUP would end the mixer");
@@ -79,7 +79,7 @@ fn mixer_whose_program_is_gone_says_why_and_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     let (program, rooms) = (dir.path().join("palabre-mixer"), dir.path().join("rooms"));
     fs::create_dir(&rooms).unwrap();
-    // A link and no copy: a file that was just written is busy while another test's child has it open.
+    // Use a symbolic link instead of a copy: a file that was just written can't be executed while a child of another test has it open.
     symlink(env!("CARGO_BIN_EXE_palabre-mixer"), &program).unwrap();
     let mixer = run(&program, &rooms);
     let socket = rooms.join(MIXER_SOCKET);
@@ -87,7 +87,7 @@ fn mixer_whose_program_is_gone_says_why_and_goes_on() {
     fs::remove_file(&program).unwrap();
     let Err(RestartError::Failed(why)) = restart::request(&socket, TIMEOUT) else { panic!("it was restarted") };
     assert!(why.starts_with("unable to execute '") && why.contains("No such file or directory"), "{why}");
-    // What takes its place and ends at once leaves the client without an answer.
+    // The next program ends at once, so the client gets no answer.
     symlink("/bin/true", &program).unwrap();
     assert!(matches!(restart::request(&socket, TIMEOUT), Err(RestartError::Ended)));
     end(mixer);

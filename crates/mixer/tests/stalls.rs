@@ -1,4 +1,4 @@
-//! A talker or a reader that stops doesn't disturb the others.
+//! A talker whose network stalls, or a reader that stops, doesn't disturb the other participants.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -12,10 +12,10 @@ use palabre_room::Wrote;
 use palabre_testing::undisturbed;
 use support::*;
 
-/// Samples that a talker sends after an interruption: the newest 300 ms, as the listener does.
+/// Number of samples that a talker sends after an interruption: the newest 300 ms, as a listener does.
 const KEPT: usize = RATE_HZ as usize * 3 / 10;
 
-/// Noise in which every position can be found again.
+/// Returns noise without repetition, so that samples from it can be located.
 fn noise(seed: u64, samples: usize) -> Vec<i16> {
     let mut state = seed;
     (0..samples)
@@ -26,7 +26,7 @@ fn noise(seed: u64, samples: usize) -> Vec<i16> {
         .collect()
 }
 
-/// A burst of noise that fades in and out, as a word does. The jitter buffer passes it bit by bit.
+/// Returns a burst of noise that fades in and out, like a word. The jitter buffer doesn't change its samples.
 fn word(seed: u64) -> Vec<i16> {
     let mut word = noise(seed, BURST);
     for i in 0..FRAME {
@@ -57,14 +57,14 @@ impl Talker {
     fn send(&mut self, spoken: usize) {
         let due = spoken / FRAME * FRAME;
         for frame in self.voice[self.written..due].chunks(FRAME) {
-            // A frame that the pipe can't take is lost, as it is in a listener.
+            // If the pipe is full, the frame is lost, as in a listener.
             let _ = self.person.mic.write(frame) == Wrote::Whole;
         }
         self.written = due;
         self.person.forget();
     }
 
-    /// Drops what was not sent, except the newest samples.
+    /// Drops the samples that were not sent, except the newest [`KEPT`].
     fn lose(&mut self, spoken: usize) {
         self.written = self.written.max((spoken / FRAME * FRAME).saturating_sub(KEPT));
     }
@@ -88,7 +88,7 @@ fn listen_to_a_stall(room: &Room) -> (Talker, Talker, Vec<i16>) {
     }
 }
 
-/// Subtracts a voice from what was heard. Returns `None` if the voice wasn't heard without a gap around this sample.
+/// Subtracts a voice from the heard samples. Returns `None` if the heard samples around the index `around` don't contain the voice.
 fn without(heard: &[i16], voice: &[i16], around: usize) -> Option<Vec<i16>> {
     let place = place_of(heard.get(around..around + 64)?, voice)?.checked_sub(around)?;
     let voice = voice.get(place..place + heard.len())?;
@@ -103,7 +103,7 @@ fn delays<'a>(heard: &'a [i16], voice: &'a [i16], from: usize) -> impl Iterator<
     })
 }
 
-/// Returns the longest stretch of zeros.
+/// Returns the range of the longest sequence of zeros.
 fn longest_silence(heard: &[i16]) -> std::ops::Range<usize> {
     let (mut longest, mut start) = (0..0, 0);
     for (at, sample) in heard.iter().enumerate() {
@@ -119,11 +119,11 @@ fn longest_silence(heard: &[i16]) -> std::ops::Range<usize> {
 #[test]
 fn talker_is_back_within_five_seconds_after_a_stall_and_others_lose_no_sample() {
     let second = RATE_HZ as usize;
-    // Alice and Dave speak from this thread in real time, so the mix depends on when it runs.
+    // Alice and Dave speak from this thread in real time, so a delay of this thread would change the mix.
     undisturbed(|| {
         let mixer = Mixer::start();
         let (alice, dave, heard) = listen_to_a_stall(&mixer.room("main"));
-        // Without the first second, in which one of them may start a frame later than the other, and without the end.
+        // Omit the first second, in which Alice or Dave may start a frame later than the other, and the last half second.
         let heard = &heard[second..heard.len() - second / 2];
         let heard = without(heard, &dave.voice, 3 * second).expect("Dave is heard during the stall");
         let stall = longest_silence(&heard);
@@ -166,7 +166,7 @@ fn stopped_reader_loses_only_its_own_frames() {
     let cat = Cat::new(&ear, &file);
     let heard_bytes = || std::fs::metadata(&file).unwrap().len();
     let mut words = 0;
-    // Says a word, and waits until Carol has heard all of it.
+    // Alice says a word. Waits until Carol has heard the whole word.
     let mut say = || {
         let word = word(words);
         words += 1;
@@ -190,7 +190,7 @@ fn stopped_reader_loses_only_its_own_frames() {
     assert!(of_bob, "{:#?}", mixer.logged);
     signal_process(cat.0.id(), "CONT");
     let before = heard_bytes();
-    // More than the pipe held.
+    // Wait for more bytes than the pipe held.
     wait_until("bob to hear again", || {
         say();
         (heard_bytes() > before + 48_000).then_some(())

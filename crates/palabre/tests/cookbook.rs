@@ -1,7 +1,8 @@
 //! Runs the commands of docs/cookbook.md as they are printed there.
 //!
-//! ```` ```sh heard ````: while it runs, bob hears a tone of 1000 Hz. ```` ```sh makes FILE ````: it runs while a tone of 1000 Hz is
-//! played, and the file then has the tone. ```` ```sh prints WORD ````: it prints the word while the tone is played.
+//! The first line of a code block says what is expected. ```` ```sh heard ````: while the commands run, bob hears a tone of 1000 Hz.
+//! ```` ```sh makes FILE ````: the commands run while a tone of 1000 Hz is played, and FILE then contains the tone.
+//! ```` ```sh prints WORD ````: the commands print WORD while the tone is played.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod common;
@@ -19,7 +20,7 @@ use palabre_testing::not_shown;
 
 const DOCUMENT: &str = include_str!("../../../docs/cookbook.md");
 const RATE_HZ: u32 = 24_000;
-/// Minimum level of the tone.
+/// Minimum level of the tone, in dBFS.
 const HEARD_DBFS: f64 = -45.0;
 
 struct Recipe {
@@ -68,7 +69,7 @@ impl TestRoom {
         let rooms = directory.path().join("run/rooms");
         let mixer = Command::new(sibling("palabre-mixer")).arg("--rooms").arg(rooms).spawn().unwrap();
         let test = Self { directory, mixer, room };
-        // A `palabre` that uses this room.
+        // A script `palabre` in PATH that uses the directories of this test.
         let program = palabre().get_program().to_str().unwrap().to_owned();
         let run = test.directory.path().join("run");
         let script = format!("#!/bin/sh\nexec '{program}' --run '{}' \"$@\"\n", run.display());
@@ -77,7 +78,7 @@ impl TestRoom {
         fs::set_permissions(test.path("bin/palabre"), fs::Permissions::from_mode(0o755)).unwrap();
         let tone = measure::tone(48_000, 1000.0, -20.0, 144_000);
         fs::write(test.path("talk.wav"), wav::little(48_000, &tone)).unwrap();
-        // Programs detect the format from the content.
+        // A WAV under the name of an Ogg file: the programs in the recipes detect the format from the content.
         symlink("talk.wav", test.path("talk.ogg")).unwrap();
         test
     }

@@ -53,7 +53,7 @@ impl TestRoom {
 
     fn tap(&self, name: &str) -> Tap {
         let mut child = self.palabre(&["tap", name, "--raw"]).stdout(Stdio::piped()).spawn().unwrap();
-        // The first output shows that the tap has joined.
+        // When the tap writes the first bytes, it has joined the room.
         child.stdout.as_mut().unwrap().read_exact(&mut [0; 2]).unwrap();
         Tap { child }
     }
@@ -162,10 +162,10 @@ fn tap_hears_the_same_as_the_tapped_participant() {
     });
     let mut tap = test.tap("carol");
     tap.wait_for(1700.0);
-    // The start of dave's tone contains all frequencies.
+    // Measure carol's own tone only after the start of dave's tone, which contains all frequencies.
     let own = tap.max_level(1000.0, 1);
     assert!(own < DBFS - 20.0, "{own}");
-    // The tap follows changes of the tapped participant's exclusions.
+    // The tap must apply changes of the tapped participant's `without` list.
     let directory = test.room.participant(&"carol".parse().unwrap());
     directory.set_without(&["dave".parse().unwrap()]).unwrap();
     assert!((0..300).any(|_| tap.read().iter().all(|sample| *sample == 0)), "dave is still heard");
@@ -204,7 +204,7 @@ fn tap_into_a_pipe_starts_with_an_endless_header() {
     let mut head = [0; 44];
     tap.stdout.as_mut().unwrap().read_exact(&mut head).unwrap();
     assert_eq!(head[..], wav::endless_head(RATE_HZ));
-    // A closed reader is not an error.
+    // If the reader closes the pipe, the tap ends without an error.
     drop(tap.stdout.take());
     assert!(wait_for("the end", || tap.try_wait().unwrap()).success());
     assert_eq!(test.participants(), ["bob"]);

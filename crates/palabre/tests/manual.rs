@@ -1,4 +1,4 @@
-//! The manual pages agree with the programs.
+//! Checks that the manual pages agree with the programs.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod common;
@@ -13,7 +13,7 @@ fn pages() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/man")
 }
 
-/// Update the page with `cargo run -p palabre -- man --out docs/man`.
+/// If this test fails, update docs/man/palabre.1 with `cargo run -p palabre -- man --out docs/man`.
 #[test]
 fn page_in_docs_is_the_printed_one() {
     let printed = stdout(&palabre().arg("man").output().unwrap());
@@ -41,7 +41,7 @@ fn page_of_a_daemon_has_every_flag() {
         let sections: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix(".SH ")).collect();
         assert_eq!(sections, SECTIONS, "{program}");
         let page = page.replace("\\-", "-");
-        // Lines of clap: `  -v, --verbose...`, `      --rooms <DIR>`.
+        // The lines of clap's help that describe flags look like `  -v, --verbose...` and `      --rooms <DIR>`.
         let flags = help.lines().filter(|line| line.trim_start().starts_with('-'));
         let flags: Vec<&str> =
             flags.filter_map(|line| line.split([' ', '.']).find(|word| word.starts_with("--"))).collect();

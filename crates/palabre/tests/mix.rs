@@ -86,7 +86,7 @@ fn reference(inputs: &[Vec<i16>]) -> Vec<Vec<i16>> {
 #[test]
 fn mix_is_the_exact_sum_of_the_others() {
     let dir = TestDir::new();
-    // Lengths shorter and longer than a block, and not multiples of it.
+    // Use lengths that are shorter and longer than a block, and that are not multiples of a block.
     let inputs: Vec<Vec<i16>> =
         [(1, 48_000), (2, 16_384), (3, 1), (4, 50_001), (5, 0)].map(|(seed, samples)| noise(seed, samples)).to_vec();
     let write = |(i, samples): (usize, &Vec<i16>)| dir.write(&format!("{i}.wav"), &wav::little(48_000, samples));
@@ -181,7 +181,7 @@ fn input_is_never_overwritten() {
     let mix_into = |out: &Path| palabre().arg("mix").arg("--out").arg(out).args(&paths).output().unwrap();
     let printed = stderr(&mix_into(&dir.directory.path().join("in")), 1);
     assert!(printed.contains("the file is one of the inputs"), "{printed}");
-    // By a symbolic link to the directory, and by a hard link to a file.
+    // The outputs must also not replace the inputs by a symbolic link to the directory or by a hard link to a file.
     symlink(dir.directory.path().join("in"), dir.out()).unwrap();
     assert!(stderr(&mix_into(&dir.out()), 1).contains("the file is one of the inputs"));
     fs::remove_file(dir.out()).unwrap();

@@ -43,7 +43,7 @@ impl TestRoom {
         palabre().arg("--run").arg(self.directory.path().join("run")).args(arguments).output().unwrap()
     }
 
-    /// Plays a tone as participant `name` until the process is ended.
+    /// Starts a process that plays a tone as participant `name`, until the test ends it.
     fn play_tone(&self, name: &str, freq_hz: f64) -> Child {
         let path = self.directory.path().join(format!("{name}.wav"));
         fs::write(&path, wav::little(RATE_HZ, &measure::tone(RATE_HZ, freq_hz, -20.0, 24_000))).unwrap();
@@ -123,7 +123,7 @@ fn recording_that_is_impossible_is_refused() {
     let test = TestRoom::new();
     assert!(stderr(&test.palabre(&["record", "start", "--room", "nowhere"]), 1).contains("there is no such room"));
     assert!(stderr(&test.palabre(&["record", "stop"]), 1).contains("it is not being recorded"));
-    // A file has the path of the recordings' directory.
+    // Put a file at the path of the recordings' directory, so that the recorder fails.
     fs::write(test.directory.path().join("recordings"), "").unwrap();
     let printed = stderr(&test.palabre(&["record", "start"]), 1);
     assert!(printed.contains("unable to record room 'main'"), "{printed}");
@@ -131,7 +131,7 @@ fn recording_that_is_impossible_is_refused() {
     assert!(printed.contains("no longer recorded"), "{printed}");
     let status = stdout(&test.palabre(&["status", "--json"]));
     assert!(status.contains("is no longer recorded"), "{status}");
-    // A new attempt is possible.
+    // After the file was removed, recording works again.
     fs::remove_file(test.directory.path().join("recordings")).unwrap();
     stdout(&test.palabre(&["record", "start"]));
     stdout(&test.palabre(&["record", "stop"]));

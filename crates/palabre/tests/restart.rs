@@ -1,4 +1,4 @@
-//! `palabre restart` of the daemons: one request, one answer, and an exit status.
+//! `palabre restart mixer` and `palabre restart supervisor`: the printed line and the exit status.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -32,7 +32,7 @@ fn restart_of_a_daemon_says_that_it_serves_or_why_not() {
     let rooms = run.join("rooms");
     fs::create_dir_all(&rooms).unwrap();
     assert!(stderr(&restart("mixer"), 1).contains("the daemon does not run"));
-    // A mixer that ends instead of restarting.
+    // This fake mixer ends instead of restarting.
     let socket = rooms.join(MIXER_SOCKET);
     let mut dies = RestartSocket::open(&socket).unwrap().unwrap();
     thread::scope(|scope| {

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use common::{palabre, stderr, stdout};
 use palabre_config::Participant;
 
-/// First port of the next test. Below the kernel's range of client ports, so that no client takes one of them.
+/// First port for the next test. The ports are below the kernel's range of client ports, so that no client connection uses them.
 static PORTS: AtomicU16 = AtomicU16::new(21_000);
 
 /// A directory with a minimal configuration and its own range of ports.
@@ -47,7 +47,7 @@ impl TestConfig {
     }
 }
 
-/// Returns the key in a link.
+/// Returns the access key in an invitation link.
 fn key(link: &str) -> &str {
     link.trim().split_once("?key=").unwrap().1
 }
@@ -75,7 +75,7 @@ fn invite_assigns_the_next_free_port() {
     stdout(&config.palabre(&["invite", "bob"]));
     let (alice, bob) = (config.load("alice").port, config.load("bob").port);
     assert!(config.first_port <= alice && alice < bob);
-    // If this fails, another program listens there, which has the same effect.
+    // If this fails, another program listens on the port, which has the same effect.
     let _other_program = TcpListener::bind(("127.0.0.1", bob + 1));
     stdout(&config.palabre(&["invite", "carol"]));
     assert!(config.load("carol").port > bob + 1);

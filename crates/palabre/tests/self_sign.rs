@@ -1,4 +1,4 @@
-//! `palabre self-sign`.
+//! Tests of `palabre self-sign`.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod common;

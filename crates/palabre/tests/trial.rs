@@ -28,7 +28,7 @@ impl Trial {
         let mut trial = Self::spawn(directory, &[flags, &["--dir", given.to_str().unwrap()]].concat());
         wait_for("the links", || {
             assert!(trial.child.try_wait().unwrap().is_none(), "{}", trial.output());
-            // Not the file `links`: an earlier trial may have left one.
+            // Don't wait for the file `links`: an earlier trial may have left one.
             trial.stdout().contains("Ctrl-C ends").then_some(())
         });
         trial
@@ -147,7 +147,7 @@ fn given_directory_keeps_keys_and_certificate() {
     };
     let (keys, pin) = (key(&first.links()), fs::read_to_string(first.dir().join("etc/tls/spki-pin")).unwrap());
     assert_eq!(keys.len(), 3);
-    // Also after an unclean end.
+    // The second trial must also use the same keys after the first trial was killed.
     first.child.kill().unwrap();
     first.child.wait().unwrap();
     let directory = std::mem::replace(&mut first.directory, tempfile::tempdir().unwrap());
@@ -267,11 +267,11 @@ fn echo_repeats_speech_of_the_only_listener() {
         PipeWriter::open(&trial.room().participant(&"alice".parse().unwrap()).mic(), Format::default()).unwrap();
     let speech: Vec<i16> = (0..480).map(|n| if n % 60 < 30 { 20_000 } else { -20_000 }).collect();
     for _ in 0..50 {
-        // In real time; samples that don't fit are dropped.
+        // Samples that don't fit into the pipe are dropped.
         let _ = mic.write(&speech);
         std::thread::sleep(Duration::from_millis(20));
     }
-    // Alice doesn't hear herself, and the melody is never this loud.
+    // Only the echo can be this loud: alice doesn't hear herself, and the melody is softer.
     let heard = (0..100).find(|_| alice.peak() > 9_000);
     assert!(heard.is_some(), "the echo didn't answer");
 }

@@ -13,7 +13,7 @@ use palabre_config::control::{Request, Response, State, Target};
 use palabre_host::restart::{Client, RestartSocket};
 use palabre_host::wait;
 
-/// The socket of a mixer of which only the socket is there.
+/// A fake mixer, which has only a restart socket.
 struct Mixer(RestartSocket);
 
 impl Mixer {
@@ -87,7 +87,7 @@ fn supervisor_that_ends_meanwhile_closes_the_connection_without_an_answer() {
 #[test]
 fn program_that_ends_before_it_serves_leaves_the_client_without_an_answer() {
     let mut fixture = Fixture::of(&["alice"]);
-    // It promises to take over and exits when it should.
+    // This script passes the probe, but exits when it should take over.
     let script =
         "#!/bin/sh\ncase \"$*\" in *--probe*) echo 'takes over from a supervisor with a state of version 1';; esac\n";
     let programs = fixture.config().join("programs");

@@ -170,7 +170,7 @@ fn kick_ends_every_connection_and_allows_new_ones() {
     let prober = Prober::at(old.port);
     assert_eq!(fixture.kick("alice"), Response::Ok);
     assert_eq!(prober.refusals(), 0);
-    // A connection that had just begun is closed without an answer.
+    // The connection that was opened before the kick is closed without an answer.
     assert!(matches!(std::io::Read::read(&mut connection, &mut [0]), Ok(0) | Err(_)));
     let new = fixture.participant("alice");
     assert_eq!((new.state, new.port, new.restarts, new.last_exit), (State::Ready, old.port, 0, None));
@@ -438,7 +438,7 @@ fn supervisor_notifies_readiness_and_status() {
     let mut command = fixture.command();
     fixture.start_by(command.env("NOTIFY_SOCKET", &path).env("LISTEN_FDS", "1"));
     let supervisor = fixture.pid();
-    // Notifications of stored sockets come first; another test checks them.
+    // Skip the notifications that store sockets, which another test checks.
     let next =
         || std::iter::repeat_with(|| systemd.recv().unwrap()).find(|(_, message)| *message != Message::default());
     let first = next().unwrap();
@@ -468,8 +468,8 @@ fn listener_inherits_only_its_socket_from_the_supervisor() {
     assert_eq!(*foreign[0], fs::read_link(format!("/proc/{listener}/fd/3")).unwrap().to_string_lossy());
 }
 
-/// Returns the open files of a process, without those that every process has. Descriptors that the test's parent left open are in all
-/// of them.
+/// Returns the open files of a process, except /dev/null and anonymous inodes. Files that the test's parent left open are in every process
+/// of the test.
 fn targets(pid: u32) -> Option<BTreeSet<String>> {
     let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
     let targets = descriptors

@@ -1,4 +1,5 @@
-//! Upgrades of the supervisor in its own process, with programs of the same build; and sockets that systemd keeps for it.
+//! Upgrades of the supervisor in its own process, with programs of the same build. Also tests the sockets that systemd stores for the
+//! supervisor.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -18,7 +19,7 @@ use fixture::{Fixture, Prober, eventually, holds, listener, runs, signal};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use palabre_config::control::{Request, Response, State, Target};
 
-/// Programs in a directory of their own, which are replaced by rename, as a package manager does it.
+/// Copies of the programs in a temporary directory. A test replaces them by rename, as a package manager does.
 struct Programs {
     dir: tempfile::TempDir,
 }
@@ -84,7 +85,7 @@ fn hangup_replaces_all_newer_programs_and_no_connection_is_refused() {
     assert!(status.errors.is_empty(), "{:?}", status.errors);
     assert_eq!(fixture.participant("carol").state, State::Stopped);
     fixture.wait_for("dave", State::Ready);
-    // Its children are still its own.
+    // The supervisor still notices the death of a child that it started before the upgrade.
     let alice = fixture.participant("alice");
     signal(alice.pid.unwrap(), "KILL");
     fixture.wait_until("alice", |again| again.state == State::Ready && again.restarts == 1);
@@ -108,7 +109,7 @@ fn supervisor_restarts_with_the_same_program_and_keeps_its_listeners() {
     assert_ne!(fixture.participant("alice").pid, alice.pid);
     let second = fixture.command().output().unwrap();
     assert_eq!(second.status.code(), Some(1), "the lock is held all the time");
-    // Processes of the first program still die with this one.
+    // Children that the previous program started still die with the supervisor.
     let bob = fixture.participant("bob").pid.unwrap();
     signal(pid, "KILL");
     eventually("the listeners are gone", || !runs(bob));
@@ -171,7 +172,7 @@ fn program_that_vanishes_after_the_probe_keeps_the_old_one_running() {
     let (programs, mut fixture) = (Programs::new(), Fixture::of(&["alice"]));
     programs.start(&mut fixture);
     let (alice, before) = (fixture.wait_for("alice", State::Ready), began(&fixture));
-    // It passes the probe and removes itself.
+    // This program passes the probe and removes its own file, so that it can't be executed.
     let promise = "#!/bin/sh\nrm \"$0\"; echo 'takes over from a supervisor with a state of version 1'\n";
     let text = fixture.config().join("promise");
     fs::write(&text, promise).unwrap();
@@ -192,7 +193,7 @@ fn configuration_that_becomes_invalid_after_the_probe_keeps_the_previous_setting
     let (programs, mut fixture) = (Programs::new(), Fixture::of(&["alice"]));
     programs.start(&mut fixture);
     let (alice, before) = (fixture.wait_for("alice", State::Ready), began(&fixture));
-    // It passes the probe and makes the file invalid.
+    // This program passes the probe and then makes palabre.toml invalid.
     let real = programs.path("real");
     fs::rename(programs.path("palabre-supervisor"), &real).unwrap();
     let (file, real) = (fixture.config().join("palabre.toml"), real.display().to_string());
@@ -227,8 +228,8 @@ fn newer_listener_that_fails_ends_the_series_of_handovers_with_an_alarm() {
     assert_eq!(["alice", "bob"].map(|name| fixture.participant(name).pid), old);
 }
 
-/// A service manager like systemd: a socket for notifications and the descriptors that are stored with them. A thread reads them at once,
-/// since a full socket would block the supervisor.
+/// A service manager like systemd: a socket for notifications, and the descriptors that the supervisor stores with them. A thread reads
+/// the notifications at once, since a full socket would block the supervisor.
 struct Manager {
     notifications: mpsc::Receiver<(String, Option<RawFd>)>,
     path: PathBuf,
@@ -261,7 +262,7 @@ impl Manager {
         std::iter::repeat_with(next).find(|(received, _)| received.contains(text)).unwrap().1
     }
 
-    /// Starts the supervisor, with a socket that it has stored before.
+    /// Starts the supervisor. `stored` is a listening socket that an earlier supervisor has stored, by participant.
     fn start(&self, fixture: &mut Fixture, stored: Option<(&str, RawFd)>) {
         let supervisor = fixture.command();
         let mut command = Command::new("sh");
@@ -288,7 +289,7 @@ fn stored_sockets_outlive_a_killed_supervisor_and_the_watchdog_is_notified() {
     signal(fixture.pid(), "KILL");
     assert!(!fixture.wait_for_the_end().success());
     eventually("the listener is gone", || !runs(alice.pid.unwrap()));
-    // Connections wait.
+    // A new connection waits while no listener runs.
     let pending = TcpStream::connect(("127.0.0.1", alice.port)).unwrap();
     manager.start(&mut fixture, Some(("alice", fd)));
     let again = fixture.wait_for("alice", State::Ready);

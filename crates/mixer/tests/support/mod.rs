@@ -1,7 +1,7 @@
 //! Runs the real mixer with real pipes in a temporary directory.
 //!
-//! Participants speak in bursts of 200 ms. The mixer buffers a burst and plays it in real time, so neither a late test nor a mixer
-//! that is late by less than the burst changes the mix. Tests run one at a time, so that none disturbs another.
+//! Participants speak in bursts of 200 ms. The mixer buffers a burst and plays it in real time. So the mix doesn't change if the test is
+//! late, or if the mixer is late by less than a burst. Tests run one at a time, so that they don't disturb each other.
 
 #![allow(dead_code, clippy::unwrap_used)]
 
@@ -18,15 +18,15 @@ use tempfile::TempDir;
 
 pub const RATE_HZ: u32 = 24_000;
 pub const FRAME: usize = 480;
-/// Samples of a burst: 200 ms.
+/// Number of samples of a burst: 200 ms at 24 kHz.
 pub const BURST: usize = 4_800;
 /// Timeout for everything that a test waits for.
 pub const TIMEOUT: Duration = Duration::from_secs(20);
 /// Delay of the limiter, in samples.
 pub const LOOK_AHEAD: usize = 120;
-/// RMS level of every voice.
+/// RMS level of every voice, in dBFS.
 pub const DBFS: f64 = -23.0;
-/// Maximum level of a tone that counts as absent.
+/// Maximum level in dBFS at which a tone counts as absent.
 pub const ABSENT_DBFS: f64 = -60.0;
 
 pub fn name(name: &str) -> Name {
@@ -179,7 +179,7 @@ pub struct Person {
 
 impl Person {
     pub fn open(dir: &ParticipantDir) -> Self {
-        // The ear first: when the mixer reads the microphone it has opened the ear too.
+        // Open the ear before the microphone. When the mixer reads the microphone, it has opened the ear too.
         let ear = PipeReader::open(&dir.ear(), Format::default(), Start::Discard).unwrap();
         Self { mic: open_mic(&dir.mic()), ear, heard: Vec::new() }
     }
@@ -193,7 +193,7 @@ impl Person {
         assert_eq!(self.mic.write(samples), Wrote::Whole);
     }
 
-    /// Reads what is in the ear now.
+    /// Reads the samples that are in the ear now.
     pub fn listen(&mut self) {
         while self.ear.read(Instant::now(), &mut self.heard, 1 << 16).unwrap() > 0 {}
     }

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Output};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Timeout for anything a test waits for; long, because the machine may be busy.
+/// Timeout for everything that a test waits for. It is long, because the machine may be busy.
 pub const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Returns the program under test.
@@ -25,7 +25,7 @@ pub fn sibling(name: &str) -> PathBuf {
     path
 }
 
-/// A process that is killed when this is dropped.
+/// A child process. Dropping this kills the process.
 pub struct Process(pub Child);
 
 impl Drop for Process {
@@ -56,7 +56,7 @@ pub fn stderr(output: &Output, code: i32) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-/// Waits until `value` returns a value.
+/// Waits until `value` returns `Some`, and returns the value.
 pub fn wait_for<T>(what: &str, mut value: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + TIMEOUT;
     loop {

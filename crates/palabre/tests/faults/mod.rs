@@ -1,4 +1,4 @@
-//! The findings of `palabre check`: level, remedy, and that the remedy works.
+//! Tests the findings of `palabre check`: level, text and remedy. Also runs each remedy and checks that it removes the fault.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -18,17 +18,17 @@ use crate::common::{palabre, sibling, start, stdout, wait_for};
 /// The first line of files made by `palabre self-sign`.
 const OURS: &str = "Self-signed by palabre, for a start: browsers warn of it.\n";
 const DAY: Duration = Duration::from_secs(86_400);
-/// A user id that doesn't exist.
+/// User id of the daemons in these tests. No user has it.
 const DAEMONS: u32 = 54_321;
 
-/// A fault and the expected finding.
+/// A function that makes a fault in a directory, and the finding that is expected for it.
 #[derive(Clone, Copy)]
 struct Fault {
     make: fn(&Path),
     level: &'static str,
     area: &'static str,
     text: &'static str,
-    /// The remedy. DIR stands for the directory, PALABRE for the command with its flags.
+    /// The expected remedy. DIR stands for the directory, PALABRE for `palabre` with its options.
     remedy: &'static str,
     /// Whether the test can run the remedy.
     runnable: bool,
@@ -42,7 +42,7 @@ fn warning(make: fn(&Path), area: &'static str, text: &'static str, remedy: &'st
     Fault { level: "warning", ..fault(make, area, text, remedy) }
 }
 
-/// A fault whose remedy needs the operator.
+/// Marks a fault whose remedy only the operator can perform, so the test can't run it.
 fn by_hand(fault: Fault) -> Fault {
     Fault { runnable: false, ..fault }
 }
@@ -229,7 +229,8 @@ fn participants() -> Vec<Fault> {
     ]
 }
 
-/// Files that the daemons can't read. Only root can change a file's owner, and only other users lack permissions.
+/// Returns faults in which the daemons can't read a file. If the test runs as root, the daemons are another user, since root can read all
+/// files. Otherwise the mode of the file is wrong.
 fn daemons(is_root: bool) -> Vec<Fault> {
     let theirs = |at: &Path| {
         room(at);
@@ -329,7 +330,7 @@ fn remedies_work_while_the_daemons_run() {
         assert_eq!(found(at, area, text), None);
     }
     wait_for("alice to be ready again", is_up);
-    // A listener in state failed: its certificate is missing.
+    // Without a certificate, the listener gets the state failed.
     fs::remove_file(tls(at, "cert.pem")).unwrap();
     let again = |verb| palabre().arg("--run").arg(at.join("run")).args([verb, "alice"]).output().unwrap();
     stdout(&again("stop"));

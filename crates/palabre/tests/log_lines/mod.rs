@@ -1,4 +1,5 @@
-//! Log lines: the programs, palabre(7) and docs/operations.md agree. Lines that are not an interface are listed here.
+//! Checks that the log lines in the code, in palabre(7) and in docs/operations.md agree. Log lines that palabre(7) doesn't document are
+//! listed here.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ struct Line {
     text: String,
 }
 
-/// Warnings and errors that are not an interface: file, text with `*`, and the reason.
+/// Warnings and errors that palabre(7) doesn't document: source file, text with `*` for placeholders, and the reason.
 const NOT_AN_INTERFACE: &[(&str, &str, &str)] = &[
     ("host/src/exit.rs", "*", "the last line of a program; the exit status is the interface"),
     ("mixer/src/context.rs", "*", "passes on a message that is checked where it is made"),
@@ -93,7 +94,7 @@ fn code() -> Vec<(String, String)> {
     files.iter().map(|path| (name(path), without(fs::read_to_string(path).unwrap()))).collect()
 }
 
-/// Returns the first string literal with `*` for each placeholder, and the code after it.
+/// Returns the first string literal in `code`, with `*` for each placeholder, and the code after the literal.
 fn literal(code: &str) -> Option<(String, &str)> {
     let (_, inside) = code.split_once('"')?;
     let bytes = inside.as_bytes();
@@ -108,7 +109,7 @@ fn literal(code: &str) -> Option<(String, &str)> {
     Some((filled, &inside[end + 1..]))
 }
 
-/// Returns all warnings and errors.
+/// Returns all warnings and errors that the code logs.
 fn complaints() -> Vec<Line> {
     let begins = ["error!(", "warn!(", ".warn(format_args!(", "warn_if_new("];
     let mut lines = Vec::new();
@@ -163,7 +164,7 @@ fn documented() -> Vec<String> {
 fn every_line_in_the_manual_is_logged() {
     let mut literals = Vec::new();
     for (_, code) in code() {
-        // A quote character would start a literal.
+        // Remove the character literal of a quote, which would be taken for the start of a string.
         let code = code.replace("'\"'", "");
         let mut rest = code.as_str();
         while let Some((text, behind)) = literal(rest) {
