@@ -33,7 +33,7 @@ impl Restarts {
         match RestartSocket::open(&rooms.join(MIXER_SOCKET)) {
             Ok(Some(socket)) => Ok(Self { socket: Some(socket), client }),
             Ok(None) => Err(Failure::Refused(format!(
-                "unable to mix in '{}': another palabre-mixer runs there; stop it, or give another directory with --rooms",
+                "unable to mix in '{}': another palabre-mixer serves this directory; stop that mixer, or give another directory with --rooms",
                 rooms.display()
             ))),
             Err(error) => {

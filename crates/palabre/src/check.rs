@@ -91,7 +91,7 @@ fn failed(directories: Directories<'_>, status: &Status) -> Finding {
         );
     };
     let names: Vec<&str> = failed.iter().map(|one| one.name.as_str()).collect();
-    let why = first.note.as_deref().unwrap_or("see its log");
+    let why = first.note.as_deref().unwrap_or("see the listener's log");
     let text = format!("the listener of {} has failed: {why}", names.join(", "));
     Finding::fault(AREA, text, format!("{} start {}  # after fixing the cause", directories.palabre(), first.name))
 }

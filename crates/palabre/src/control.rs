@@ -102,7 +102,7 @@ pub(crate) fn reload_if_running(run: &Path, name: &str) {
             }
             let failed = status.participants.iter().find(|p| p.name == name && p.state == State::Failed);
             if let Some(participant) = failed {
-                let note = participant.note.as_deref().unwrap_or("see its log");
+                let note = participant.note.as_deref().unwrap_or("see the listener's log");
                 eprintln!("palabre: warning: the listener of '{name}' has failed: {note}");
             }
         }

@@ -25,7 +25,7 @@ pub(crate) fn rename(cli: &Cli, rename: &Rename) -> Result<(), Failure> {
 /// `palabre mute` and `palabre unmute`.
 pub(crate) fn mute(cli: &Cli, name: &Name, muted: bool) -> Result<(), Failure> {
     let (verb, message) = match muted {
-        true => ("mute", format!("{name}: muted; 'palabre unmute {name}' unmutes\n")),
+        true => ("mute", format!("{name}: muted; 'palabre unmute {name}' unmutes the participant\n")),
         false => ("unmute", format!("{name}: not muted\n")),
     };
     change(cli, name, verb, &[Edit::Muted(muted)], &message)
@@ -38,7 +38,7 @@ pub(crate) fn gain(cli: &Cli, gain: &SetGain) -> Result<(), Failure> {
         Gain::Db(db) => db,
         Gain::Mute => return mute(cli, name, true),
     };
-    change(cli, name, "change the gain of", &[Edit::GainDb(db)], &format!("{name}: {db} dB\n"))
+    change(cli, name, "change the gain of", &[Edit::GainDb(db)], &format!("{name}: the gain is {db} dB\n"))
 }
 
 /// `palabre move`.

@@ -310,7 +310,7 @@ impl Recording {
             self.failed = Some(why);
             return self.answer_all();
         }
-        log::warn!("the recorder of room '{}' died ({status}); it goes on in the same files", self.room);
+        log::warn!("the recorder of room '{}' died ({status}); the next recorder continues the same files", self.room);
         self.restarts += 1;
         self.after_death(now, why);
     }

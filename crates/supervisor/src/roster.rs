@@ -156,7 +156,7 @@ impl Roster {
     pub(crate) fn request(&mut self, name: &Name, request: Pending, now: Instant) {
         match self.services.get_mut(name) {
             Some(service) => service.request(request, &self.config, now),
-            None => request.refused(name, "no such participant; 'palabre status' lists them"),
+            None => request.refused(name, "there is no such participant; 'palabre status' lists all participants"),
         }
     }
 

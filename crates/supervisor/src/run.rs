@@ -97,7 +97,7 @@ fn lock(config: &Config) -> Result<Lock, Failure> {
     match Lock::take(&path) {
         Ok(Some(lock)) => Ok(lock),
         Ok(None) => Err(Failure::refused(format!(
-            "unable to start in '{run}': another palabre-supervisor runs there; stop it or choose another --run"
+            "unable to start in '{run}': another palabre-supervisor runs there; stop that supervisor, or choose another directory with --run"
         ))),
         Err(error) => Err(Failure::system(format!("unable to lock '{}': {error}", path.display()))),
     }

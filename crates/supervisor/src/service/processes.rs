@@ -61,9 +61,12 @@ impl Service {
 
     pub(super) fn spawn(&self, config: &Config, timeout: Duration, now: Instant) -> Result<Process, Exit> {
         let not_started = |cause: String| {
-            Exit::NotStarted(format!("unable to start '{}': {cause}; see --listener", config.listener.display()))
+            Exit::NotStarted(format!(
+                "unable to start '{}': {cause}; give the path of palabre-listener with --listener",
+                config.listener.display()
+            ))
         };
-        let socket = self.socket.as_ref().ok_or_else(|| not_started("its port is closed".into()))?;
+        let socket = self.socket.as_ref().ok_or_else(|| not_started("the participant's port is closed".into()))?;
         let options = StartOptions { generation: self.wanted, now, timeout, entrance: self.entrance };
         Process::start(config, &self.participant.name, socket, options).map_err(|error| not_started(error.to_string()))
     }
