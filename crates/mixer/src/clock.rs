@@ -20,7 +20,7 @@ const CATCH_UP_MAX: Duration = Duration::from_millis(100);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Now {
     pub(crate) instant: Instant,
-    /// CLOCK_MONOTONIC.
+    /// Time since boot, by CLOCK_MONOTONIC.
     pub(crate) since_boot: Duration,
 }
 

@@ -133,7 +133,7 @@ impl Drop for QueuedEar {
     }
 }
 
-/// The writing thread.
+/// The state of the writing thread: the open ear files.
 struct Thread {
     clock: Clock,
     ears: HashMap<u64, OpenEar>,

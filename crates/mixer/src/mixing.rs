@@ -83,17 +83,17 @@ impl Mixing {
         }
     }
 
-    /// Starts a tick.
+    /// Removes all frames that were added in the previous tick.
     pub(crate) fn clear(&mut self) {
         self.sum.clear();
     }
 
-    /// Adds a talker's frame.
+    /// Adds a talker's frame to the sum of this tick.
     pub(crate) fn add(&mut self, contribution: &[i16]) {
         self.sum.add(contribution);
     }
 
-    /// Returns whether no frame was added and no limiter holds sound.
+    /// Returns whether the mix is silent: no frame was added in this tick, and no limiter delays sound.
     pub(crate) fn is_silent(&self) -> bool {
         self.sum.contributions() == 0 && !self.has_tail()
     }

@@ -17,7 +17,7 @@ use crate::watcher::{Change, Watch};
 /// Number of ticks for which a participant remains listed in `levels` after the last frame. The level is measured over the same time.
 const LISTED_TICKS: u32 = 10;
 
-/// A participant's directory, as the mixer serves it.
+/// A participant whom the mixer serves: the open files of the participant's directory, and the state of the sound.
 #[derive(Debug)]
 pub(crate) struct Participant {
     pub(crate) name: Name,

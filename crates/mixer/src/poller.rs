@@ -29,7 +29,7 @@ pub(crate) enum Token {
     FileWriter,
     /// A `mic` pipe is readable.
     Mic(ParticipantId),
-    /// An `ear` pipe has lost its last reader.
+    /// The last reader of an `ear` pipe has closed the pipe.
     Ear(ParticipantId),
 }
 

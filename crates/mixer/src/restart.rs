@@ -1,7 +1,7 @@
 //! The restart socket in the directory of the rooms. The supervisor sends a request to it (`palabre restart mixer`), and the mixer
 //! replaces its program by exec.
 //!
-//! A mixer that finds another one at the socket does not start.
+//! If another mixer already serves the restart socket, this mixer does not start.
 
 use std::io;
 use std::path::Path;
@@ -14,7 +14,7 @@ use palabre_room::MIXER_SOCKET;
 
 use crate::poller::{Interest, Poller, Token};
 
-/// The restart socket.
+/// The restart socket, and the client of the previous program that waits for an answer.
 pub(crate) struct Restarts {
     /// `None` if the mixer can't write to the directory of the rooms. Then only SIGHUP replaces the program.
     socket: Option<RestartSocket>,

@@ -16,7 +16,7 @@ use crate::poller::ParticipantId;
 use crate::recording::Recording;
 use crate::watcher::{Change, Target, Watch};
 
-/// A room's directory, as the mixer serves it.
+/// A room that the mixer serves: the room's files, participants and mixes.
 #[derive(Debug)]
 pub(crate) struct Room {
     pub(crate) name: Name,
@@ -66,7 +66,7 @@ impl Room {
         })
     }
 
-    /// Removes all watches.
+    /// Closes the room, and removes the inotify watches of its directories.
     pub(crate) fn close(self, cx: &mut Context) {
         self.participants.values().for_each(|participant| cx.watcher.remove(participant.watch));
         cx.watcher.remove(self.watch);

@@ -20,7 +20,7 @@ const WORK_TIMEOUT: Duration = Duration::from_secs(60);
 /// Name of the control socket in the run directory.
 const SOCKET: &str = "control.sock";
 
-/// Restarts a participant's listener, and waits until the new one serves.
+/// Restarts a participant's listener, and waits until the new listener serves.
 pub(crate) fn restart(run: &Path, name: &Name) -> Result<(), Failure> {
     match ask(run, &Request::Restart(Target::Listener(name.clone())), WORK_TIMEOUT)? {
         Response::Ok => Ok(()),
@@ -28,7 +28,7 @@ pub(crate) fn restart(run: &Path, name: &Name) -> Result<(), Failure> {
     }
 }
 
-/// Restarts the mixer or the supervisor, and waits until the new program serves. Returns its process id.
+/// Restarts the mixer or the supervisor, and waits until the new program serves. Returns the process id of the new program.
 pub(crate) fn restart_daemon(run: &Path, target: Target) -> Result<u32, Failure> {
     match ask(run, &Request::Restart(target), WORK_TIMEOUT)? {
         Response::Restarted { pid } => Ok(pid),

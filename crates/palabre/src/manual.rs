@@ -16,7 +16,7 @@ use palabre_host::exit::Failure;
 use crate::cli::Cli;
 use crate::output::print;
 
-/// The sections that are not made from the command line's definition.
+/// The sections of palabre(1) that are not generated from the command line's definition.
 const SECTIONS: &str = include_str!("manual.roff");
 
 /// Prints the completion script for `shell`.

@@ -1,4 +1,4 @@
-//! Finds the running daemons of a runtime directory in proc(5).
+//! Finds the running daemons that use a runtime directory, by their command lines in proc(5).
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -47,7 +47,7 @@ pub(crate) fn run(run: &Path, restart: &Restart) -> Result<(), Failure> {
     if restart.json { progress.print_json(None) } else { Ok(()) }
 }
 
-/// Restarts a daemon.
+/// Restarts the mixer or the supervisor.
 fn daemon(run: &Path, restart: &Restart, name: &str, target: Target) -> Result<(), Failure> {
     let pid = control::restart_daemon(run, target)?;
     let progress = Progress { restarted: vec![name.to_owned()], ..Progress::default() };
@@ -55,7 +55,7 @@ fn daemon(run: &Path, restart: &Restart, name: &str, target: Target) -> Result<(
     if restart.json { progress.print_json(None) } else { Ok(()) }
 }
 
-/// Returns the listeners to restart, and those to skip with their states.
+/// Returns the names of the listeners to restart, and the names and states of the listeners to skip.
 fn select(all: &[ParticipantStatus]) -> (Vec<Name>, Vec<(String, State)>) {
     let runs = |state: State| state.is_up() || state == State::Starting;
     let names = all.iter().filter(|participant| runs(participant.state)).filter_map(|p| p.name.parse().ok());

@@ -189,7 +189,7 @@ pub(crate) fn page(participant: &ParticipantStatus) -> Cow<'_, PageReport> {
     page.map_or_else(|| Cow::Owned(PageReport::default()), Cow::Borrowed)
 }
 
-/// Returns the values of a report by their names in the JSON object `counters`.
+/// Returns the values of a listener's report, with their names in the JSON object `counters`.
 fn counters(report: &ListenerReport) -> Vec<(&'static str, String)> {
     let page = report.page.clone().unwrap_or_default();
     let Traffic { sent, received, skipped } = report.traffic;
@@ -223,7 +223,7 @@ fn counters(report: &ListenerReport) -> Vec<(&'static str, String)> {
     words.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
 }
 
-/// Returns a report as the text of the JSON member `note`.
+/// Returns a listener's report as text, for the JSON member `note`.
 fn report_line(report: &ListenerReport) -> String {
     let mut words: Vec<String> = counters(report).iter().map(|(name, value)| format!("{name}={value}")).collect();
     if report.hand {

@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use palabre_host::backoff::BackOff;
 
-/// Delay after the first death.
+/// Delay before a listener is restarted after its first death.
 const SHORTEST: Duration = Duration::from_millis(100);
 
-/// Maximum delay, and interval between tries after giving up.
+/// Maximum delay before a restart, and interval between tries after a listener was given up.
 const LONGEST: Duration = Duration::from_secs(30);
 
 /// Minimum time between READY=1 and a death after which earlier deaths no longer count.
@@ -28,7 +28,7 @@ const DEATHS_BEFORE_READY: u32 = 5;
 pub(crate) enum End {
     /// The process ran and died.
     Died {
-        /// Time since READY=1, if it was ready.
+        /// Time between READY=1 and the death; `None` if the process was never ready.
         ready_for: Option<Duration>,
     },
     /// The listener's configuration is invalid (exit code 78).

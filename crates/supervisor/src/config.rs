@@ -22,9 +22,9 @@ pub(crate) struct Config {
     pub(crate) directory: PathBuf,
     /// Directory of rooms and sockets.
     pub(crate) run: PathBuf,
-    /// Program that runs for each participant.
+    /// Path of the program that runs for each participant, palabre-listener.
     pub(crate) listener: PathBuf,
-    /// Program that records a room.
+    /// Path of the program that records a room, palabre-recorder.
     pub(crate) recorder: PathBuf,
     /// Directory of recordings.
     pub(crate) recordings: PathBuf,

@@ -34,7 +34,7 @@ pub(crate) struct Process {
 impl Process {
     /// Starts a listener that serves on `socket`.
     ///
-    /// The listener inherits standard output, standard error, and the socket as descriptor 3. It is in a process group of its own, so
+    /// The listener inherits standard output, standard error, and the socket as descriptor 3. Each listener has its own process group, so
     /// that Ctrl-C at a terminal reaches only the supervisor.
     pub(crate) fn start(config: &Config, name: &Name, socket: &TcpListener, options: StartOptions) -> io::Result<Self> {
         let mut command = Command::new(&config.listener);
@@ -149,9 +149,9 @@ impl Process {
 pub(crate) struct StartOptions {
     /// Number of the configuration.
     pub(crate) generation: u64,
-    /// The time now.
+    /// Time of the start.
     pub(crate) now: Instant,
-    /// Timeout for READY=1.
+    /// Timeout for the process to send READY=1.
     pub(crate) timeout: Duration,
     /// The recorded use of the participant's one-time link.
     pub(crate) entrance: Option<Entrance>,
@@ -160,7 +160,7 @@ pub(crate) struct StartOptions {
 /// How a listener process ended, or why none was started.
 #[derive(Debug)]
 pub(crate) enum Exit {
-    /// The exit status.
+    /// The process has ended with this status.
     Exited(ExitStatus),
     /// The exit status is unknown, as when something else has reaped the process.
     Unknown(String),

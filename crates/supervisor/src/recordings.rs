@@ -323,7 +323,7 @@ impl Recording {
         }
     }
 
-    /// Answers the clients that wait for the start or the end.
+    /// Answers the clients that wait for the start or the end of the recording.
     fn answer_all(&mut self) {
         for answer in std::mem::take(&mut self.answers) {
             match self.failed.clone().filter(|_| !self.is_ending) {

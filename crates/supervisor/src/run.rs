@@ -115,7 +115,7 @@ fn inherited_lock(config: &Config) -> Result<Lock, Failure> {
     }
 }
 
-/// The sources of events.
+/// The receiver of events, and the sockets that the threads read.
 struct Sources {
     events: Receiver<Event>,
     sender: SyncSender<Event>,

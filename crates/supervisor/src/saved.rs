@@ -28,7 +28,7 @@ pub(crate) const CLIENT: &str = "+client";
 pub(crate) struct Saved {
     /// [`VERSION`] of the program that saved this state.
     pub(crate) version: u32,
-    /// The settings of `palabre.toml`, as text to compare: if they differ, listeners must be replaced.
+    /// The settings of `palabre.toml`, as text. If the next program reads other settings, it must replace the listeners.
     pub(crate) server: String,
     /// The text of `palabre.toml` as last read. The next program uses it if the file has become invalid.
     #[serde(default)]
@@ -78,7 +78,7 @@ pub(crate) struct SavedProcess {
     pub(crate) ready_for_ms: Option<u64>,
 }
 
-/// A recording.
+/// The recording of one room.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct SavedRecording {
     pub(crate) room: String,

@@ -42,7 +42,7 @@ const STATUS_INTERVAL: Duration = Duration::from_millis(50);
 const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time after the start at which a warning about each listener that is not ready is logged.
 const READY_TIMEOUT: Duration = Duration::from_secs(10);
-/// The room of all participants.
+/// Name of the room in which all participants of the trial are.
 const ROOM: &str = "main";
 
 /// Runs a room until SIGINT, SIGTERM or SIGHUP arrives. The caller must have set up the log.
@@ -91,7 +91,7 @@ impl Programs {
 struct Trial<'a> {
     browser: Option<Browser>,
     _bots: Option<Bots>,
-    /// The supervisor, then the mixer.
+    /// The daemons, in the order in which they are ended: the supervisor, then the mixer.
     daemons: [Daemon; 2],
     log: LogFile,
     directory: &'a TrialDir,

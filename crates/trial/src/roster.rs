@@ -20,7 +20,7 @@ pub(crate) struct Entry {
     pub(crate) display_name: String,
     /// The port in the participant's file. 0 means any free port.
     pub(crate) port: u16,
-    /// The key of the invitation link; the participant's file holds only its hash.
+    /// The access key in the invitation link. The participant's file contains only the hash of the key.
     pub(crate) key: Key,
 }
 

@@ -285,7 +285,7 @@ mod tests {
         assert_eq!(server.certificate, trial.etc().join("tls/cert.pem"));
     }
 
-    /// A hard link shows whether the file was replaced or overwritten in place.
+    /// Tests with a hard link whether the file was replaced or overwritten in place.
     #[test]
     fn configuration_is_replaced_atomically() {
         let directory = tempfile::tempdir().unwrap();

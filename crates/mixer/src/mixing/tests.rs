@@ -68,7 +68,7 @@ fn a_listener_who_stops_talking_rejoins_when_the_gains_agree() {
     let gain = |mixing: &Mixing, who: u32| mixing.mixes[mixing.assigned[&who]].limiter.gain();
     assert!(gain(&mixing, 1) > gain(&mixing, 8) * 1.3);
     let (mut alone, mut last) = (0, gain(&mixing, 1));
-    // Number 1 stops talking; the limiters of the others are still engaged.
+    // Participant 1 stops talking. The limiters of the other participants' mixes still reduce the gain.
     while mixes(&mixing) > 1 {
         last = gain(&mixing, 1);
         tick(&mut mixing, &talkers[1..], &[(1, &[]), (8, &[]), (9, &[])]);

@@ -65,7 +65,7 @@ fn config_directories<'a>(
     [directories.config.to_owned(), directories.config.join(PARTICIPANTS_DIR)].into_iter().chain(tls)
 }
 
-/// Reports directories and sockets that all users can use.
+/// Reports directories and sockets to which all users have access.
 fn accessible_to_all<'a>(
     directories: Directories<'a>,
     server: Option<&'a Server>,
@@ -126,7 +126,7 @@ impl Daemons {
         status.and_then(|status| Self::parse(&status)).unwrap_or(Self { uid: run.uid(), gids: vec![run.gid()] })
     }
 
-    /// Parses proc_pid_status(5). The second of four ids is the effective one.
+    /// Parses proc_pid_status(5). Each of its lines `Uid` and `Gid` has four ids; the second is the effective id.
     fn parse(status: &str) -> Option<Self> {
         let numbers = |key: &str| -> Option<Vec<u32>> {
             let line = status.lines().find_map(|line| line.strip_prefix(key))?;

@@ -11,7 +11,7 @@ use palabre_room::Name;
 pub(crate) enum Action {
     /// Replace the process by a new process without ending a connection.
     Restart,
-    /// Start a process if there is none.
+    /// Start a process if none runs.
     Start,
     /// End the process. No process is started until [`Self::Start`] is requested.
     Stop,

@@ -31,7 +31,7 @@ const SPEECH_MIN_DBFS: f64 = -45.0;
 const SPEECH_OVER_FLOOR_DB: f64 = 10.0;
 /// Rise of the measured noise floor, in dB per frame of 20 ms. After some seconds, constant noise no longer counts as speech.
 const FLOOR_RISE_DB: f64 = 0.1;
-/// Minimum noise floor, in dBFS.
+/// Minimum value of the measured noise floor, in dBFS.
 const FLOOR_MIN_DBFS: f64 = -70.0;
 /// Number of consecutive loud frames that start a recording. A click is shorter.
 const FRAMES_TO_BEGIN: u32 = 2;
@@ -49,7 +49,7 @@ enum State {
     Listening {
         pre_roll: VecDeque<i16>,
     },
-    /// `speech_end` is the number of samples up to the last loud frame.
+    /// The echo records an utterance. `speech_end` is the number of samples up to the end of the last loud frame.
     Recording {
         samples: Vec<i16>,
         began: Duration,

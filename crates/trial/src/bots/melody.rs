@@ -112,7 +112,7 @@ impl Melody {
         (&BARS[(self.eighth / eighths) as usize % BARS.len()], self.eighth % eighths)
     }
 
-    /// Moves to the start of the next bar, so that the melody resumes with a whole bar.
+    /// Moves the position to the start of the next bar, so that the melody continues with a whole bar.
     fn rewind_to_next_bar(&mut self) {
         self.notes.clear();
         let eighths = PATTERN.len() as u32;
