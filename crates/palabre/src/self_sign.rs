@@ -21,7 +21,12 @@ pub(crate) fn run(cli: &Cli, options: &SelfSign) -> Result<(), Failure> {
         let Some(ours) = owner.map_err(|(path, error)| unable_to_read(path, &error))? else { continue };
         match (ours, options.replace) {
             (true, true) => {}
-            (true, false) => return Err(refused(&server, "the file exists; use --replace to make a new certificate")),
+            (true, false) => {
+                return Err(refused(
+                    &server,
+                    "the certificate or its key exists; use --replace to make a new certificate",
+                ));
+            }
             (false, _) => {
                 return Err(refused(
                     &server,

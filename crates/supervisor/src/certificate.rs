@@ -31,7 +31,7 @@ pub(crate) fn status(server: &Server, now: SystemTime) -> Certificate {
     }
 }
 
-/// Returns a message if the key doesn't match the certificate, or if the certificate has expired.
+/// Returns a message if the certificate can't be read, doesn't match its key, or has expired.
 fn fault(server: &Server, facts: &Facts, now: SystemTime) -> Option<String> {
     let (certificate, key) = (server.certificate.display(), server.private_key.display());
     match facts.is_of_key(&server.private_key) {

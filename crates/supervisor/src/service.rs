@@ -357,8 +357,8 @@ impl Service {
         }
     }
 
-    /// Writes the participant's file `gain` if the configured gain differs from the last written one. A gain that an operator has written
-    /// into the file meanwhile is kept otherwise.
+    /// Writes the participant's file `gain` if the configured gain differs from the last written one. Otherwise keeps the
+    /// file, since an operator may have written another gain into it.
     fn write_gain(&mut self, config: &Config) -> Result<(), RoomError> {
         let new = gain(&self.participant);
         if new != self.gain {
