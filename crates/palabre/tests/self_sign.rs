@@ -22,7 +22,7 @@ fn certificate_is_replaced_only_with_the_flag() {
     stdout(&self_sign(config.path(), &[]));
     let first = fs::read(&certificate).unwrap();
     assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o640);
-    assert!(stderr(&self_sign(config.path(), &[]), 1).contains("use --replace to make a new one"));
+    assert!(stderr(&self_sign(config.path(), &[]), 1).contains("use --replace to make a new certificate"));
     assert_eq!(fs::read(&certificate).unwrap(), first);
     stdout(&self_sign(config.path(), &["--replace"]));
     assert_ne!(fs::read(&certificate).unwrap(), first);
@@ -34,7 +34,7 @@ fn foreign_certificate_is_not_changed() {
     let certificate = config.path().join("chain.pem");
     fs::write(&certificate, "-----BEGIN CERTIFICATE-----\n").unwrap();
     fs::write(config.path().join("palabre.toml"), "certificate = \"chain.pem\"\n").unwrap();
-    assert!(stderr(&self_sign(config.path(), &["--replace"]), 1).contains("were not made by this command"));
+    assert!(stderr(&self_sign(config.path(), &["--replace"]), 1).contains("was not made by 'palabre self-sign'"));
     assert_eq!(fs::read_to_string(certificate).unwrap(), "-----BEGIN CERTIFICATE-----\n");
     assert!(!config.path().join("tls/key.pem").exists());
 }
