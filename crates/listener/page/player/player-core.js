@@ -14,7 +14,7 @@ import { bestRepeat, bestJoin } from './splice.js';
 
 const RING_MS = 2500;
 const FADE_MS = 5;
-/** A surplus above this is cut at once. */
+/** Surplus (ms of sound in the ring above the margin) above which the surplus is cut at once. */
 const LATE_MS = 400;
 const LATE_FADE_MS = 20;
 /** A surplus above `aboveMs` for `waitMs` without a pause is reduced by splices until `doneMs` are left. */
@@ -33,9 +33,9 @@ const SETTLE_ABOVE_MS = 20;
 const BEGINNING_MS = 500;
 /** Minimum surplus that is cut out of quiet sound. */
 const CUT_ABOVE_MS = 10;
-/** Length of the blocks that are compared with QUIET. */
+/** Length of the blocks of sound whose level is compared with QUIET. */
 const BLOCK_MS = 10;
-/** A block is quiet below `always` (RMS), and below `share` of the recent loudness, but never above `never`. */
+/** A block is quiet if its RMS level is below `always`, or below both `never` and `share` times the recent loudness. */
 const QUIET = { always: 0.003, never: 0.01, share: 0.1 };
 
 /** The player of one stream at one rate. */
