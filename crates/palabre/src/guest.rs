@@ -100,7 +100,7 @@ pub(crate) fn room(run: &Path, name: &Name) -> Result<RoomDir, Failure> {
     )))
 }
 
-#[expect(clippy::expect_used, reason = "the text is not empty and has only characters that a name may have")]
+#[expect(clippy::expect_used, reason = "invariant: the built text is a valid name")]
 fn numbered(base: &str, number: u32) -> Name {
     let tail = if number == 1 { String::new() } else { format!("-{number}") };
     let kept: String = base

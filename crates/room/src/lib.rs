@@ -40,5 +40,5 @@ pub use recording::{RecordedFrame, RecordingReader, RecordingWriter};
 pub use small_file::replace_file;
 pub use writer::{PipeWriter, Wrote};
 
-/// Name of the socket on which the mixer receives restart requests. The socket is in the directory of the rooms.
+/// Name of the socket on which the mixer receives restart requests, in the directory that contains the rooms: `/run/palabre/rooms/.mixer`.
 pub const MIXER_SOCKET: &str = ".mixer";

@@ -1,6 +1,6 @@
 /**
  * Turns chunks that arrive unevenly into continuous sound without clicks. Pure, so that tests can run it with a generated network; the
- * only clock is the number of frames that the sound card has requested.
+ * only clock is the number of samples that the sound card has requested.
  *
  * A spurt is the sound from the first chunk after silence until the ring runs dry. It starts one margin after its first chunk arrived, so
  * that each following chunk may be late by the margin. If a chunk is later than that, a few periods of the sound are repeated; then the
@@ -104,7 +104,7 @@ export class PlayerCore {
     this.#settleMs = SETTLE_MS;
   }
 
-  /** @param {Float32Array} out receives the next frames at the context's rate */
+  /** @param {Float32Array} out receives the next samples at the context's rate */
   render(out) {
     const passedMs = out.length / this.#contextFramesPerMs;
     this.#clockMs += passedMs;

@@ -10,19 +10,19 @@ export class Ring {
   #write = 0;
   #fade = { from: new Float32Array(0), left: 0 };
 
-  /** @param {number} frames minimum capacity */
+  /** @param {number} samples minimum capacity */
   constructor(frames) {
     const size = 2 ** Math.ceil(Math.log2(frames));
     this.#data = new Float32Array(size);
     this.#mask = size - 1;
   }
 
-  /** @returns {number} frames in the ring */
+  /** @returns {number} samples in the ring */
   get fill() {
     return this.#write - this.#read;
   }
 
-  /** @returns {number} capacity in frames */
+  /** @returns {number} capacity in samples */
   get size() {
     return this.#data.length;
   }
@@ -45,11 +45,11 @@ export class Ring {
 
   /**
    * Skips the next `frames`, or repeats the last ones, with a cross-fade of `fadeFrames`.
-   * @param {number} frames to skip; negative to repeat frames that were read before
+   * @param {number} samples to skip; negative to repeat samples that were read before
    * @param {number} fadeFrames
    */
   skip(frames, fadeFrames) {
-    // A copy, because new samples may overwrite these frames in a full ring.
+    // A copy, because new samples may overwrite these samples in a full ring.
     const from = new Float32Array(fadeFrames);
     this.copy(0, from);
     this.#fade = { from, left: fadeFrames };
@@ -62,7 +62,7 @@ export class Ring {
   }
 
   /**
-   * @param {number} from frames after the read position; negative: before it
+   * @param {number} from samples after the read position; negative: before it
    * @param {Float32Array} out filled with the samples from there on
    */
   copy(from, out) {
@@ -82,9 +82,9 @@ export class Ring {
   }
 
   /**
-   * @param {number} from frames after the read position
-   * @param {number} frames
-   * @returns {number} root mean square of these frames, 0 to 1
+   * @param {number} from samples after the read position
+   * @param {number} samples
+   * @returns {number} root mean square of these samples, 0 to 1
    */
   level(from, frames) {
     let sum = 0;

@@ -10,7 +10,7 @@ const BETTER = 1.02;
 
 /**
  * @param {Float32Array} before the sound that comes next
- * @param {Float32Array} after the sound to continue with: `before.length` frames and as many more as there are choices
+ * @param {Float32Array} after the sound to continue with: `before.length` samples and as many more as there are choices
  * @returns {number} index into `after` at which the two are best cross-faded
  */
 export function bestJoin(before, after) {
@@ -21,9 +21,9 @@ export function bestJoin(before, after) {
 
 /**
  * @param {Float32Array} past the most recent sound
- * @param {number} length of the piece at its end that is compared, in frames
+ * @param {number} length of the piece at its end that is compared, in samples
  * @param {number} minFrames
- * @returns {number} how many frames back the sound is most similar to its end, at least `minFrames`
+ * @returns {number} how many samples back the sound is most similar to its end, at least `minFrames`
  */
 export function bestRepeat(past, length, minFrames) {
   const end = past.subarray(past.length - length);

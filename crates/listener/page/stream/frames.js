@@ -1,17 +1,17 @@
 /**
- * Keeps track of the frames of the injected stream: the leading frame, the candidate that will replace it, and which records are new.
- * Pure: a frame may be any object, and time plays no part.
+ * Keeps track of the iframes of the injected stream: the leading iframe, the candidate that will replace it, and which records are new.
+ * Pure: an iframe may be any object, and time plays no part.
  *
- * A document that streams costs the browser its bytes and about 4 kB for each record for as long as it lives, so a new frame replaces it
+ * A document that streams costs the browser its bytes and about 4 kB for each record for as long as it lives, so a new iframe replaces it
  * about once a minute. Both run side by side until the new one has its first record; SEQ tells which records were already taken.
  */
 
-/** Maximum cost of a frame, in characters: about a minute of 40 ms chunks at 24 kHz, half a minute of 20 ms chunks at 48 kHz. */
+/** Maximum cost of an iframe, in characters: about a minute of 40 ms chunks at 24 kHz, half a minute of 20 ms chunks at 48 kHz. */
 const RENEW_COST = 10_000_000;
 /** Cost of one record besides its characters. */
 const RECORD_COST = 4000;
 
-/** The leading frame and its candidate. */
+/** The leading iframe and its candidate. */
 export class FrameTracker {
   #cost = 0;
   #maxCost;
@@ -26,7 +26,7 @@ export class FrameTracker {
   }
 
   /**
-   * Notes a record of a frame. The first record of the candidate makes it the leader.
+   * Notes a record of an iframe. The first record of the candidate makes it the leader.
    * @param {object} frame
    * @param {number} chars length of the record
    * @returns {{known: boolean, retired?: object | null}} retired: only when the frame has just become the leader, the previous leader,

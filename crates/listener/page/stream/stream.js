@@ -1,10 +1,10 @@
 /**
  * Folder stream/: receives the injected stream and parses its records. May import base/ and audio/.
  *
- * The stream is an endless document in a hidden frame; its scripts call `parent.palabre(self, text)` for each record. This file opens,
- * renews and closes the frames, and detects a dead stream. No browser reports the end of such a document, so 5 s without a record
- * count as its end. When a record is overdue (stall.js), or another connection to the same listener broke, a second frame is opened
- * beside the first: if the first frame was only late, nothing is lost.
+ * The stream is an endless document in a hidden iframe; its scripts call `parent.palabre(self, text)` for each record. This file opens,
+ * renews and closes the iframes, and detects a dead stream. No browser reports the end of such a document, so 5 s without a record
+ * count as its end. When a record is overdue (stall.js), or another connection to the same listener broke, a second iframe is opened
+ * beside the first: if the first iframe was only late, nothing is lost.
  */
 
 import { Backoff } from '../base/backoff.js';
@@ -17,13 +17,13 @@ const DEAD_AFTER_MS = 5000;
 /** Maximum and minimum interval between checks for overdue records. */
 const CHECK_MS = 400;
 const MIN_CHECK_MS = 50;
-/** Minimum interval between second frames that are opened because another connection broke. */
+/** Minimum interval between second iframes that are opened because another connection broke. */
 const SUSPECT_INTERVAL_MS = 2000;
 /** After a handover, `moved` within this time means that the request reached the previous process again. */
 const MOVED_AGAIN_MS = 3000;
 /** Delay before the request for the stream is repeated after it reached the previous process. */
 const MOVED_WAIT_MS = 100;
-/** Maximum number of records that the candidate's frame holds back while the leader isn't finished: about 300 ms. */
+/** Maximum number of records that the candidate's iframe holds back while the leader isn't finished: about 300 ms. */
 const MAX_HELD = 9;
 
 /**
@@ -64,7 +64,7 @@ export class Stream {
     this.#frames = new FrameTracker(renewCost);
   }
 
-  /** Opens the first frame. Call after the page's load event, which an endless frame would delay for ever. */
+  /** Opens the first iframe. Call after the page's load event, which an endless iframe would delay for ever. */
   start() {
     window.palabre = (win, text) => this.#receive(win, text);
     this.#check();
@@ -140,7 +140,7 @@ export class Stream {
   }
 
   /**
-   * Returns whether a frame's records must wait. The candidate's records wait until the leader is finished: in a handover until the
+   * Returns whether an iframe's records must wait. The candidate's records wait until the leader is finished: in a handover until the
    * leader's last record, in a renewal until both have sent the same sound. Processed at once, the candidate's records would make the
    * leader's later records count as old.
    */
@@ -211,7 +211,7 @@ export class Stream {
       this.counts.bad += 1;
       return;
     }
-    // While two frames overlap, both receive the records of sound, silence and messages.
+    // While two iframes overlap, both receive the records of sound, silence and messages.
     const once = record.kind === 'sound' || record.kind === 'silence' || record.kind === 'message';
     if (once && !this.#frames.isNew(record.seq)) {
       frame.torn = false;
@@ -225,7 +225,7 @@ export class Stream {
   }
 
   /**
-   * Opens the next process's stream; the old frame continues until its last record. If the request reached the previous process
+   * Opens the next process's stream; the old iframe continues until its last record. If the request reached the previous process
    * again, on a connection that the browser kept, that process sends `moved` again and the request is repeated after a short wait.
    */
   #follow(frame, last) {
@@ -254,7 +254,7 @@ export class Stream {
     this.#silent = false;
   }
 
-  /** Detects dead frames. Runs on a timer; sound never waits for this check. */
+  /** Detects dead iframes. Runs on a timer; sound never waits for this check. */
   #check() {
     const { leader, candidate } = this.#frames;
     const sinceLastMs = this.#sinceLastMs;
@@ -274,7 +274,7 @@ export class Stream {
     return Math.max(performance.now() - this.#heardMs, Date.now() - this.#heardWallMs);
   }
 
-  /** Suspects the leader and opens a second frame beside it. */
+  /** Assumes that the leader's stream may be dead, and opens a second iframe beside it. */
   #openSecond() {
     if (!this.#frames.leader || this.#suspected) return;
     this.#suspected = true;
@@ -286,7 +286,7 @@ export class Stream {
     const { leader, candidate } = this.#frames;
     if (frame !== leader && frame !== candidate) return;
     this.#close(frame);
-    // The listener doesn't answer the second frame either, so the suspected leader is dead.
+    // The listener doesn't answer the second iframe either, so the suspected leader is dead.
     if (leader && frame === candidate && this.#suspected) this.#close(leader);
     if (frame === leader) this.#release(false);
     if (leader && !this.#frames.leader) this.#setState('lost');
