@@ -165,8 +165,10 @@ impl Resampler {
     #[expect(clippy::expect_used, reason = "the buffers have the lengths that rubato requires")]
     fn step(&mut self, at: usize, partial: Option<usize>, due: u64, out: &mut Vec<i16>) -> usize {
         let (from, room) = (&self.pending[at..], self.resampled.len());
-        let input = InterleavedSlice::new(from, 1, from.len()).expect("the buffer has one channel");
-        let mut output = InterleavedSlice::new_mut(&mut self.resampled, 1, room).expect("the buffer has one channel");
+        let input =
+            InterleavedSlice::new(from, 1, from.len()).expect("bug: a mono slice is not accepted as one channel");
+        let mut output = InterleavedSlice::new_mut(&mut self.resampled, 1, room)
+            .expect("bug: a mono slice is not accepted as one channel");
         let indexing = partial.map(|n| Indexing::new().partial_len(n));
         let (used, made) = self
             .inner

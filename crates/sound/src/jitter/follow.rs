@@ -91,8 +91,10 @@ impl Follow {
     #[expect(clippy::expect_used, reason = "the buffers have the lengths that rubato requires")]
     fn step(&mut self) {
         let (given, room) = (self.input.len(), self.output.len());
-        let input = InterleavedSlice::new(&self.input, 1, given).expect("the buffer has one channel");
-        let mut output = InterleavedSlice::new_mut(&mut self.output, 1, room).expect("the buffer has one channel");
+        let input =
+            InterleavedSlice::new(&self.input, 1, given).expect("bug: a mono slice is not accepted as one channel");
+        let mut output = InterleavedSlice::new_mut(&mut self.output, 1, room)
+            .expect("bug: a mono slice is not accepted as one channel");
         let (used, made) =
             self.inner.process_into_buffer(&input, &mut output, None).expect("the buffers are long enough for rubato");
         self.input.drain(..used);
