@@ -52,7 +52,7 @@ impl Person {
         self.browser.tapped(tap).unwrap().0
     }
 
-    /// Waits for `seconds` of sound from sample `start` on, and returns it.
+    /// Waits until at least `seconds` of sound are recorded from sample `start` on. Returns all sound from there on, at `RATE_HZ`.
     fn recorded(&self, tap: Tap, start: usize, seconds: usize) -> Vec<i16> {
         let (_, rate_hz) = self.browser.tapped(tap).unwrap();
         self.browser.wait_tapped(tap, start + seconds * rate_hz as usize).unwrap();

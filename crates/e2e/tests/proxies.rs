@@ -174,7 +174,8 @@ fn delays_ms(browser: &Browser) -> [Vec<f64>; 2] {
     [sorted(down), sorted(asked)]
 }
 
-/// Prints the delay that a proxy adds: of the page through it, minus that of the page without it. The quickest tenth depends least on other load.
+/// Prints the delay that a proxy adds in each direction: the delay of the page through the proxy minus the delay of the page without it, at the
+/// median and at the 10th percentile, which depends least on other load.
 fn print_added_delay(name: &str, browser: &Browser, direct_url: &str) {
     let through = delays_ms(browser);
     browser.open(direct_url).unwrap();

@@ -20,7 +20,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR", default_value = "/etc/palabre")]
     pub(crate) config: PathBuf,
 
-    /// Directory of the rooms and the control socket
+    /// Runtime directory with the rooms and the control socket
     #[arg(long, value_name = "DIR", default_value = "/run/palabre")]
     pub(crate) run: PathBuf,
 

@@ -37,7 +37,7 @@ pub(crate) struct Mic {
     /// Number of samples that may be read before the next tick.
     budget: usize,
     is_paused: bool,
-    /// Number of stray bytes (half samples) in pipes that were closed.
+    /// Number of stray bytes (half samples) that were discarded from pipes that are closed now.
     stray_bytes: u64,
 }
 

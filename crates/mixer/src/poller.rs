@@ -74,7 +74,7 @@ impl Interest {
     fn event(self, token: Token) -> EpollEvent {
         let flags = match self {
             Self::Read => EpollFlags::EPOLLIN,
-            // EPOLLERR and EPOLLHUP are always reported.
+            // No flags: EPOLLERR and EPOLLHUP, which are always reported, tell that the other end was closed.
             Self::Closed => EpollFlags::empty(),
         };
         EpollEvent::new(flags, token.to_bits())

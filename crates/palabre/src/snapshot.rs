@@ -60,8 +60,8 @@ impl Snapshot {
         snapshot
     }
 
-    /// Adds the state of systemd's units. Units that don't run are added only if `run` is the default directory, since the units use that
-    /// directory.
+    /// Adds the state of systemd's units to the daemons that run in them. A unit without a process is added only if it is not `dead` and `run` is
+    /// the default directory, which the units use.
     pub(crate) fn add_systemd(&mut self, run: &Path) {
         let known = ["palabre-exporter", "palabre-mixer", "palabre-supervisor"];
         self.add_units(units::query(&known), run == Path::new(cli::RUN));

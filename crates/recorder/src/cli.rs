@@ -27,7 +27,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
 
-    /// Directory of the rooms and the control socket
+    /// Runtime directory with the rooms
     #[arg(long, value_name = "DIR", default_value = "/run/palabre")]
     pub(crate) run: PathBuf,
 

@@ -173,7 +173,7 @@ impl Resampler {
         let (used, made) = self
             .inner
             .process_into_buffer(&input, &mut output, indexing.as_ref())
-            .expect("the buffers are long enough for rubato");
+            .expect("bug: a buffer is too short for the resampler");
         let skipped = self.to_skip.min(made);
         self.to_skip -= skipped;
         let wanted = usize::try_from(due - self.given).unwrap_or(usize::MAX).min(made - skipped);

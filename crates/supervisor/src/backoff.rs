@@ -33,7 +33,7 @@ pub(crate) enum End {
     },
     /// The listener's configuration is invalid (exit code 78).
     BadConfiguration,
-    /// Another program uses the listener's port. No socket is open.
+    /// The listener's port cannot be opened, for example because another program uses it. No socket is open.
     PortTaken,
 }
 

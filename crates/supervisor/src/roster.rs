@@ -164,7 +164,9 @@ impl Roster {
     pub(crate) fn enter(&mut self, pid: u32, entrance: Entrance) -> Response {
         let Some((name, service)) = self.services.iter_mut().find(|(_, service)| service.has(pid)) else {
             return Response::Refused {
-                why: format!("unable to use an invitation link: process {pid} is not a listener of this supervisor"),
+                why: format!(
+                    "refused to use an invitation link: the request came from process {pid}, which is not a listener of this supervisor"
+                ),
             };
         };
         match service.enter(pid, entrance, &self.config) {

@@ -20,7 +20,7 @@ export class GcTrigger {
     this.#intervalFrames = INTERVAL_S * contextRateHz;
   }
 
-  /** @param {number} samples rendered since the last call */
+  /** @param {number} frames number of samples rendered since the last call */
   rendered(frames) {
     this.#frames += frames;
     if (this.#frames < this.#intervalFrames) return;

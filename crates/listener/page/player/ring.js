@@ -10,7 +10,7 @@ export class Ring {
   #write = 0;
   #fade = { from: new Float32Array(0), left: 0 };
 
-  /** @param {number} samples minimum capacity */
+  /** @param {number} frames minimum capacity, in samples */
   constructor(frames) {
     const size = 2 ** Math.ceil(Math.log2(frames));
     this.#data = new Float32Array(size);
@@ -45,7 +45,7 @@ export class Ring {
 
   /**
    * Skips the next `frames`, or repeats the last ones, with a cross-fade of `fadeFrames`.
-   * @param {number} samples to skip; negative to repeat samples that were read before
+   * @param {number} frames number of samples to skip; negative: to repeat samples that were read before
    * @param {number} fadeFrames
    */
   skip(frames, fadeFrames) {
@@ -83,7 +83,7 @@ export class Ring {
 
   /**
    * @param {number} from samples after the read position
-   * @param {number} samples
+   * @param {number} frames number of samples
    * @returns {number} root mean square of these samples, 0 to 1
    */
   level(from, frames) {

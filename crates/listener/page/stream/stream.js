@@ -274,7 +274,7 @@ export class Stream {
     return Math.max(performance.now() - this.#heardMs, Date.now() - this.#heardWallMs);
   }
 
-  /** Assumes that the leader's stream may be dead, and opens a second iframe beside it. */
+  /** Assumes that the leader's stream may be dead. Uses the candidate if one is open, otherwise opens a second iframe. */
   #openSecond() {
     if (!this.#frames.leader || this.#suspected) return;
     this.#suspected = true;

@@ -76,7 +76,10 @@ impl Report {
             ("rate_hz", self.rate_hz),
         ];
         let numbers: String = numbers.map(|(name, value)| number(name, value)).concat();
-        format!("the page reports:{numbers} codec='{}' browser='{}' errors={:?}", self.codec, self.browser, self.errors)
+        format!(
+            "report of the page:{numbers} codec='{}' browser='{}' errors={:?}",
+            self.codec, self.browser, self.errors
+        )
     }
 }
 

@@ -90,7 +90,8 @@ impl Delivered {
         Ok(())
     }
 
-    /// Writes the list of people and their states, if this stream missed their last change and `record` doesn't contain them.
+    /// Writes the changes that this stream missed and `record` doesn't contain: the list of people with their states, or only the states if the
+    /// list is the same.
     fn catch_up<E>(&self, record: &Record, mut write: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
         let seq = record.seq.saturating_sub(1);
         match record.kind {

@@ -69,7 +69,7 @@ impl Rig {
         rig
     }
 
-    /// Starts a second listener process on the same listening socket, which becomes `child`. Returns the first process.
+    /// Starts a second listener process on the same listening socket. It becomes `child`. Returns the first process when the second is ready.
     pub fn replace(&mut self) -> Child {
         let child = spawn(self.directory.path(), &self._socket);
         let first = std::mem::replace(&mut self.child, child);

@@ -95,8 +95,10 @@ impl Follow {
             InterleavedSlice::new(&self.input, 1, given).expect("bug: a mono slice is not accepted as one channel");
         let mut output = InterleavedSlice::new_mut(&mut self.output, 1, room)
             .expect("bug: a mono slice is not accepted as one channel");
-        let (used, made) =
-            self.inner.process_into_buffer(&input, &mut output, None).expect("the buffers are long enough for rubato");
+        let (used, made) = self
+            .inner
+            .process_into_buffer(&input, &mut output, None)
+            .expect("bug: a buffer is too short for the resampler");
         self.input.drain(..used);
         let skipped = self.to_skip.min(made);
         self.to_skip -= skipped;
