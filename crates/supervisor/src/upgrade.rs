@@ -143,7 +143,7 @@ impl Upgrader {
         if status.success() && promise == saved::promise(saved::VERSION) {
             return Ok(());
         }
-        let said = said.lines().last().unwrap_or("the program does not say that it takes over");
+        let said = said.lines().last().unwrap_or("the new program did not confirm that it can replace the running one");
         Err(self.unable(&format!("the probe of the new program ended with {status}: {said}")))
     }
 

@@ -153,7 +153,7 @@ fn refused_upgrade_keeps_the_old_program_and_raises_an_alarm() {
     fixture.wait_for("bob", State::Ready);
     let errors = fixture.status().errors;
     assert!(errors.iter().any(|error| error.contains("No such file or directory")), "{errors:?}");
-    for (another, says) in [("/bin/false", "ended with exit status: 1"), ("/bin/true", "say that it takes over")] {
+    for (another, says) in [("/bin/false", "ended with exit status: 1"), ("/bin/true", "did not confirm")] {
         std::os::unix::fs::symlink(another, programs.path("palabre-supervisor")).unwrap();
         let Ok(Response::Refused { why }) = upgrade(&fixture) else { panic!("{another} was not refused") };
         assert!(why.contains(says), "{why}");

@@ -95,7 +95,10 @@ fn key(context: &Context<'_>, facts: &Facts) -> Finding {
             let text = format!("'{}' is not the certificate's key", path.display());
             let certificate = &context.server.certificate;
             let remedy = match is_ours(certificate) {
-                Ok(Some(false)) => format!("replace it by the key of '{}'", certificate.display()),
+                Ok(Some(false)) => format!(
+                    "replace this private key by the one that belongs to the certificate '{}'",
+                    certificate.display()
+                ),
                 _ => self_sign(context),
             };
             Finding::fault(AREA, text, remedy)

@@ -67,7 +67,7 @@ pub(super) fn threads(context: &Context<'_>) -> Finding {
         let text = format!("{max} threads are allowed, {all} are needed if all participants use all their connections");
         return Finding::warning(AREA, text, limit.remedy);
     }
-    Finding::ok(AREA, format!("at most {all} threads are needed"))
+    Finding::ok(AREA, format!("enough for the {all} threads that are needed at most"))
 }
 
 /// A daemon whose limits are checked. It need not run.
