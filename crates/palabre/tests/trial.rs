@@ -183,7 +183,7 @@ fn killed_process_is_restarted() {
     let output = stdout(&trial.palabre(&["status", "--json"]).output().unwrap());
     let status: serde_json::Value = serde_json::from_str(&output).unwrap();
     assert_eq!(status["participants"][0]["name"], "p01");
-    assert!(trial.output().contains("palabre-mixer ended"), "{}", trial.output());
+    assert!(trial.output().contains("palabre-mixer has ended"), "{}", trial.output());
 }
 
 #[test]

@@ -16,9 +16,10 @@ use std::time::{Duration, Instant};
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Interval between checks, while no bytes arrive, whether this process ends or another source has taken the microphone.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// Maximum delay of a recording whose client sends too slowly. After a longer delay, the rest of the recording is played later.
-///
-/// The delay is never made up for by writing faster than real time: the mixer's jitter buffer would drop some of the samples.
+/// Time by which a recording is written ahead of real time, so that a late wake-up of this thread causes no underrun. Less than the surplus of
+/// 30 ms that the mixer's jitter buffer removes, and with it some of the recording.
+const LEAD: Duration = Duration::from_millis(10);
+/// Maximum delay of a recording. If the client is later, the rest is played from then on.
 const DELAY_MAX: Duration = Duration::from_millis(60);
 /// Maximum duration in seconds of the samples in one request of a page.
 const MAX_QUEUE_S: u64 = 10;
@@ -203,7 +204,7 @@ impl PacedWriter {
             body.heard = Instant::now();
             samples.clear();
             if count == 0 {
-                return self.wait_until_played(body.listener);
+                return self.wait_until_played(body.listener, Duration::ZERO);
             }
         }
     }
@@ -212,7 +213,7 @@ impl PacedWriter {
         match self.pace {
             Pace::RealTime => {
                 for frame in samples.chunks((self.rate_hz / 50) as usize) {
-                    self.wait_until_played(listener)?;
+                    self.wait_until_played(listener, LEAD)?;
                     self.lease.write_paced(Instant::now(), frame).map_err(superseded)?;
                     self.written += frame.len() as u64;
                 }
@@ -231,8 +232,8 @@ impl PacedWriter {
         }
     }
 
-    /// Waits until all written samples have been played. Returns at once unless the pace is real time.
-    fn wait_until_played(&mut self, listener: &Listener) -> Result<(), Abort> {
+    /// Waits until `lead` before all written samples have been played. Returns at once unless the pace is real time.
+    fn wait_until_played(&mut self, listener: &Listener, lead: Duration) -> Result<(), Abort> {
         if self.pace != Pace::RealTime {
             return Ok(());
         }
@@ -245,7 +246,7 @@ impl PacedWriter {
                 // The client sends more slowly than real time. The next samples are played from now on.
                 self.start = now.checked_sub(duration);
             }
-            let remaining = end.saturating_duration_since(now);
+            let remaining = end.saturating_duration_since(now + lead);
             if remaining.is_zero() {
                 return Ok(());
             }
