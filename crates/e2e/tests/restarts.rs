@@ -89,7 +89,10 @@ fn restart_all_replaces_one_listener_at_a_time_and_stops_at_a_failure() {
     let certificate = people.suite.dir().join("etc/tls/cert.pem");
     std::fs::write(&certificate, "this is no certificate\n").unwrap();
     let refused = people.suite.palabre(&["restart", "--all", "--json"]).unwrap_err().to_string();
-    assert!(refused.contains("unable to restart 'p02'") && refused.contains("2 of 2 listeners were not restarted"), "{refused}");
+    assert!(
+        refused.contains("unable to restart 'p02'") && refused.contains("2 of 2 listeners were not restarted"),
+        "{refused}"
+    );
     assert_eq!(
         NAMES[1..].iter().map(|name| people.suite.process("palabre-listener", name)).collect::<Vec<_>>(),
         new[1..].iter().map(|&pid| Some(pid)).collect::<Vec<_>>()
