@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Interval between checks, while no bytes arrive, whether this process ends or another source has taken the microphone.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// Time by which a recording is written ahead of real time, so that a late wake-up of this thread causes no underrun. With 60 ms the mixer's
-/// jitter buffer would find a surplus of more than 30 ms, and drop it.
-const LEAD: Duration = Duration::from_millis(30);
+/// Time by which a recording is written ahead of real time, so that a late wake-up of this thread causes no underrun. With 30 ms the mixer's
+/// jitter buffer finds a surplus and drops some of the recording.
+const LEAD: Duration = Duration::from_millis(10);
 /// Maximum delay of a recording. If the client is later, the rest is played from then on.
 const DELAY_MAX: Duration = Duration::from_millis(60);
 /// Maximum duration in seconds of the samples in one request of a page.
