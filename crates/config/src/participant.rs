@@ -161,7 +161,7 @@ impl Participant {
             return Ok(self);
         }
         if let Some(other) = ports.get(&self.port) {
-            let cause = format!("port {} is the port of participant '{other}'; choose another port", self.port);
+            let cause = format!("port {} already belongs to participant '{other}'; choose another port", self.port);
             return Err(ConfigError::new(&Self::path(dir, &self.name), cause));
         }
         ports.insert(self.port, self.name.clone());

@@ -51,7 +51,7 @@ fn restart_of_mixer_and_supervisor_keeps_processes_and_connections_and_revoke_en
         for _ in 0..2 {
             heard_meanwhile(&people, &format!("restart {name}"), || {
                 let said = people.suite.palabre(&["restart", name]).unwrap();
-                assert_eq!(said, format!("{name}: a new program serves, in process {pid}\n"));
+                assert_eq!(said, format!("{name}: a new program is ready, in process {pid}\n"));
             });
         }
         assert_eq!(people.suite.process(program, ""), Some(pid));
@@ -78,7 +78,7 @@ fn restart_all_replaces_one_listener_at_a_time_and_stops_at_a_failure() {
 
     let said = people.suite.palabre(&["restart", "--all"]).unwrap();
     let expected: Vec<String> =
-        (1..=PEOPLE).map(|nth| format!("p{nth:02}: a new listener serves ({nth} of {PEOPLE})")).collect();
+        (1..=PEOPLE).map(|nth| format!("p{nth:02}: a new listener process is ready ({nth} of {PEOPLE})")).collect();
     assert_eq!(said.lines().collect::<Vec<_>>(), expected);
     let new = listeners(&people);
     assert!(old.iter().zip(&new).all(|(old, new)| old != new), "{old:?} {new:?}");

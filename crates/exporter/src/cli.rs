@@ -19,7 +19,7 @@ Examples:
 
 Exit status: 0 success, 2 usage error, 111 system error.";
 
-/// Serves metrics of a Palabre server to Prometheus
+/// Serves metrics of a Palabre server to Prometheus, by HTTP
 #[derive(Debug, Parser)]
 #[command(version, after_help = AFTER)]
 pub(crate) struct Args {

@@ -95,7 +95,12 @@ fn participants(all: &[ParticipantStatus], measured: &Measurements) -> Vec<Famil
     let talks = |one: &ParticipantStatus, talk: Talk| Some(f64::from(level(one).is_some_and(|it| it.state == talk)));
     let used = |one: &ParticipantStatus| one.pid.and_then(|pid| measured.usage.get(&pid));
     vec![
-        gauge("participant_state", "1 for the current state of the listener, else 0", None, states(all)),
+        gauge(
+            "participant_state",
+            "Whether the listener is in the state that the label 'state' names: 1 or 0",
+            None,
+            states(all),
+        ),
         counter(
             "participant_restarts",
             "Number of restarts of the listener process after it died",
@@ -164,7 +169,7 @@ fn listeners(all: &[ParticipantStatus]) -> Vec<Family> {
         ),
         counter(
             "participant_stream_lost_frames",
-            "Number of 20 ms frames that slow streams skipped",
+            "Number of 20 ms frames that the listener did not send to clients that read their stream too slowly",
             None,
             each(|report| Some(report.traffic.skipped), 1.0),
         ),
@@ -218,13 +223,13 @@ fn mixer(mixing: &Mixing) -> Vec<Family> {
         ),
         counter(
             "participant_ear_lost_frames",
-            "Number of 20 ms frames to the participant dropped because the listener didn't read them in time",
+            "Number of 20 ms frames for the participant that the mixer dropped because the listener didn't read them in time",
             None,
             each(|one| one.lost_frames as f64),
         ),
         counter(
             "participant_voice_underruns",
-            "Number of underruns of the participant's jitter buffer",
+            "Number of underruns of the mixer's jitter buffer for the participant",
             None,
             each(|one| one.underruns as f64),
         ),

@@ -102,7 +102,7 @@ fn page(run: &Path) -> String {
     let status = match control::request(&run.join(SOCKET), &Request::Status, SUPERVISOR_TIMEOUT) {
         Ok(Response::Status(status)) => Some(status),
         Ok(other) => {
-            log::warn!("unable to get the supervisor's status: unexpected answer {other:?}");
+            log::warn!("unable to get the supervisor's status: the supervisor sent an unexpected answer, {other:?}");
             None
         }
         Err(error) => {

@@ -116,7 +116,7 @@ impl Inherited {
                 taken
             }
             Err(error) => {
-                log::warn!("unable to take over the descriptor '{name}': {error}");
+                log::warn!("unable to use the inherited descriptor '{name}': {error}");
                 None
             }
         }

@@ -157,7 +157,7 @@ pub enum RestartError {
     #[error("{0}")]
     Failed(String),
     /// The daemon ended before it answered.
-    #[error("the daemon ended before the new program served")]
+    #[error("the daemon ended before its new program was ready")]
     Ended,
     /// The daemon did not answer in time.
     #[error("the daemon did not answer within {} s", .0.as_secs())]

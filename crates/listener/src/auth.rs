@@ -251,7 +251,11 @@ mod tests {
         assert!(page(&right).starts_with("HTTP/1.1 401 ") && page(&right).contains("Your personal link has expired"));
         assert!(page(&wrong).contains("This page opens with your personal link"));
         let program = head("/me", &format!("Authorization: Bearer {key}\r\n"));
-        assert!(page(&program).ends_with("the access key has expired; ask for a new link\n"), "{}", page(&program));
+        assert!(
+            page(&program).ends_with("the access key has expired; ask the operator for a new link\n"),
+            "{}",
+            page(&program)
+        );
     }
 
     #[test]

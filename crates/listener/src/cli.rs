@@ -24,7 +24,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR", default_value = "/run/palabre")]
     pub(crate) run: PathBuf,
 
-    /// Port to open instead of the participant's, 0 for any free one; ignored if a socket is inherited
+    /// Port to open instead of the participant's; 0 is any free port. Ignored if a socket is inherited
     #[arg(long)]
     pub(crate) port: Option<u16>,
 
@@ -36,15 +36,15 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     pub(crate) source: Option<PathBuf>,
 
-    /// Certificate with its chain, PEM; by default, --source creates its own
+    /// PEM file of the certificate and its chain [default: that of palabre.toml; with --source, a new self-signed one]
     #[arg(long, value_name = "FILE", requires = "private_key")]
     pub(crate) certificate: Option<PathBuf>,
 
-    /// Private key of the certificate, PEM
+    /// PEM file of the certificate's private key
     #[arg(long, value_name = "FILE", requires = "certificate")]
     pub(crate) private_key: Option<PathBuf>,
 
-    /// File with the access key for --source; by default, creates a key. Prints the link with the key
+    /// File with the access key for --source [default: a new key]. The link with the key is printed
     #[arg(long, value_name = "FILE", conflicts_with = "name")]
     pub(crate) key_file: Option<PathBuf>,
 
@@ -52,7 +52,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "MS", value_parser = chunk_ms)]
     pub(crate) chunk_ms: Option<u64>,
 
-    /// Exit when this parent process ends (set by the supervisor)
+    /// Exit when the parent process, whose process ID must be PID, ends (set by the supervisor)
     #[arg(long, value_name = "PID", hide = true)]
     pub(crate) parent_pid: Option<u32>,
 

@@ -109,7 +109,7 @@ impl RoomView {
             Ok(content) => Some(content),
             Err(error) => {
                 if let Some(error) = self.last_warning.unless_repeated(error.to_string()) {
-                    log::warn!("{error}; pages show the people and levels that were read last");
+                    log::warn!("{error}; pages keep the participants and levels that were read before");
                 }
                 None
             }

@@ -172,7 +172,7 @@ impl Server {
             None => self.log_limits.full.log(
                 Level::Info,
                 Instant::now(),
-                "connection refused: too many connections; see [limits] in palabre.toml",
+                "refused a connection: this listener has too many connections; see 'connections' in palabre.toml",
             ),
         }
     }

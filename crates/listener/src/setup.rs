@@ -46,7 +46,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         log::warn!("unable to protect the memory of this process from debuggers: {error}");
     }
     if let Err(error) = process::raise_nofile() {
-        log::warn!("unable to raise the number of open files: {error}");
+        log::warn!("unable to raise the limit of open files: {error}");
     }
     let server = match (&args.name, &args.source) {
         (_, Some(source)) => serve_file(args, source, inherited)?,

@@ -54,7 +54,7 @@ impl TlsFiles {
         self.are_invalid = read.is_err();
         match read {
             Ok(tls) => {
-                log::info!("certificate read again");
+                log::info!("read the certificate '{}' again", self.files[0].display());
                 Some(tls)
             }
             Err(error) => {

@@ -28,7 +28,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     pub(crate) rooms: PathBuf,
 
-    /// Exit when the process PID, which must be the parent process, exits
+    /// Exit when the parent process, whose process ID must be PID, ends
     #[arg(long, value_name = "PID")]
     pub(crate) parent_pid: Option<u32>,
 

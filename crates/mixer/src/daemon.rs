@@ -30,7 +30,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     }
     logging::init(PROGRAM, None, args.verbose);
     if let Err(error) = process::raise_nofile() {
-        log::warn!("unable to raise the number of open files: {error}");
+        log::warn!("unable to raise the limit of open files: {error}");
     }
     let program = Program::this()
         .map_err(|error| Failure::System(format!("unable to find the path of this program: {error}")))?;

@@ -178,7 +178,7 @@ impl Ear {
         let lost = self.lost_frames - self.reported_frames;
         if lost > 0 && cx.now.since_boot >= self.report_at {
             let done = if matches!(self.writer, Some(Writer::File(_))) { "written" } else { "read" };
-            cx.warn(format_args!("'{}' is {done} too slowly: {lost} frames of 20 ms lost", self.path.display()));
+            cx.warn(format_args!("'{}' is {done} too slowly: {lost} frames of 20 ms were lost", self.path.display()));
             self.reported_frames = self.lost_frames;
             self.report_at = cx.now.since_boot + REPORT_INTERVAL;
         }

@@ -145,8 +145,10 @@ impl Mic {
 
     fn open_pipe(&mut self, cx: &mut Context, id: FileId) {
         match self.try_to_open_pipe(cx) {
-            Ok(()) if self.last_warning.clear() => log::info!("'{}' is read again", self.path.display()),
-            Ok(()) => log::debug!("'{}' is read", self.path.display()),
+            Ok(()) if self.last_warning.clear() => {
+                log::info!("opened '{}' after earlier failures", self.path.display())
+            }
+            Ok(()) => log::debug!("opened '{}' for reading", self.path.display()),
             Err(OpenError::Missing(_)) => {}
             Err(error) => {
                 if matches!(error, OpenError::Taken(_)) {
@@ -183,7 +185,7 @@ impl Mic {
                     cx.watcher.remove(watch);
                 }
                 self.last_warning.clear();
-                log::debug!("'{}' is read as a growing WAV", self.path.display());
+                log::debug!("opened '{}', a growing WAV", self.path.display());
             }
             Err(OpenError::Missing(_)) => {}
             Err(error) => cx.warn_if_new(&mut self.last_warning, format!("{error}; the participant is not heard")),

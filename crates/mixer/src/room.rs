@@ -267,7 +267,7 @@ fn watch(cx: &mut Context, path: &Path, target: Target) -> Option<Watch> {
 fn read_format(cx: &mut Context, dir: &RoomDir, last_warning: &mut LastWarning) -> Format {
     dir.format().unwrap_or_else(|error| {
         let format = Format::default();
-        cx.warn_if_new(last_warning, format!("{error}; using the default, {format}"));
+        cx.warn_if_new(last_warning, format!("{error}; using the default format, {format}"));
         format
     })
 }

@@ -108,11 +108,11 @@ fn pipe_replaced_by_rename_is_reopened() {
     let mut mixer = Mixer::start();
     let room = mixer.room("main");
     let (alice, mut bob) = (room.join("alice"), room.join("bob"));
-    mixer.wait_for_log("alice/mic' is read");
+    mixer.wait_for_log("alice/mic' for reading");
     let (mic, spare) = (room.participant("alice").mic(), room.participant("spare").mic());
-    mixer.wait_for_log("spare/mic' is read");
+    mixer.wait_for_log("spare/mic' for reading");
     std::fs::rename(spare, &mic).unwrap();
-    mixer.wait_for_log("alice/mic' is read");
+    mixer.wait_for_log("alice/mic' for reading");
     drop(alice);
     Person::open(&room.participant("alice")).say(440.0);
     bob.hear(BURST);
@@ -132,7 +132,7 @@ fn microphone_read_by_another_process_is_refused_until_it_is_free() {
     std::fs::rename(alice.path(), room.dir.path().join("alice")).unwrap();
     mixer.wait_for_log("is being read by another process");
     drop(other_reader);
-    mixer.wait_for_log("is read again");
+    mixer.wait_for_log("after earlier failures");
     room.join("alice").say(440.0);
     bob.hear(BURST);
     assert!(bob.hears(440.0));

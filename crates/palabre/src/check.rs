@@ -87,11 +87,11 @@ fn failed(directories: Directories<'_>, status: &Status) -> Finding {
     let Some(first) = failed.first() else {
         return Finding::ok(
             AREA,
-            format!("version {} runs with {} participants", status.version, status.participants.len()),
+            format!("palabre-supervisor {} runs with {} participants", status.version, status.participants.len()),
         );
     };
     let names: Vec<&str> = failed.iter().map(|one| one.name.as_str()).collect();
     let why = first.note.as_deref().unwrap_or("see the listener's log");
     let text = format!("the listener of {} has failed: {why}", names.join(", "));
-    Finding::fault(AREA, text, format!("{} start {}  # after fixing the cause", directories.palabre(), first.name))
+    Finding::fault(AREA, text, format!("{} start {}  # fix the cause first", directories.palabre(), first.name))
 }

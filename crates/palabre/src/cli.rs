@@ -46,7 +46,7 @@ pub(crate) struct Cli {
     /// Directory of the control socket and the rooms [default: /run/palabre]
     #[arg(long, global = true, value_name = "DIR", help_heading = "Common options")]
     pub(crate) run: Option<PathBuf>,
-    /// Print more on standard error; twice for everything
+    /// With 'palabre try': print all log lines of the daemons; -vv adds lines for debugging
     #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Common options")]
     pub(crate) verbose: u8,
     #[command(subcommand)]
@@ -176,8 +176,9 @@ Examples:
 Examples:
   palabre revoke alice
 
-The participant's connections end and the link becomes invalid. The output has
-the command that invites them again with the same port.")]
+The participant's connections end, and the link becomes invalid. To undo this,
+run the 'palabre invite' command that 'palabre revoke' prints: it invites the
+participant again, with the same port and a new link.")]
     Revoke(Target),
     /// Run a complete room in the foreground, without configuration
     #[command(after_help = "\

@@ -43,7 +43,7 @@ pub(crate) fn stop(run: &Path, name: &Name) -> Result<(), Failure> {
 
 /// `palabre start NAME`.
 pub(crate) fn start(run: &Path, name: &Name) -> Result<(), Failure> {
-    done(run, &Request::Start { name: name.clone() }, format!("{name}: the listener serves\n"))
+    done(run, &Request::Start { name: name.clone() }, format!("{name}: the listener is ready\n"))
 }
 
 /// `palabre kick NAME`.

@@ -42,7 +42,7 @@ pub(crate) fn run(run: &Path, restart: &Restart) -> Result<(), Failure> {
         }
         progress.restarted.push(name.to_string());
         let count = if restart.all { format!(" ({} of {of})", progress.restarted.len()) } else { String::new() };
-        progress.show(restart, &format!("{name}: a new listener serves{count}\n"))?;
+        progress.show(restart, &format!("{name}: a new listener process is ready{count}\n"))?;
     }
     if restart.json { progress.print_json(None) } else { Ok(()) }
 }
@@ -51,7 +51,7 @@ pub(crate) fn run(run: &Path, restart: &Restart) -> Result<(), Failure> {
 fn daemon(run: &Path, restart: &Restart, name: &str, target: Target) -> Result<(), Failure> {
     let pid = control::restart_daemon(run, target)?;
     let progress = Progress { restarted: vec![name.to_owned()], ..Progress::default() };
-    progress.show(restart, &format!("{name}: a new program serves, in process {pid}\n"))?;
+    progress.show(restart, &format!("{name}: a new program is ready, in process {pid}\n"))?;
     if restart.json { progress.print_json(None) } else { Ok(()) }
 }
 

@@ -27,7 +27,7 @@ impl Wav {
     pub(crate) fn open(path: &Path) -> Result<Self, WavError> {
         let metadata = std::fs::metadata(path)?;
         if !metadata.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file").into());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the file is not a regular file").into());
         }
         let mut stream: BufReader<Box<dyn Read>> = BufReader::with_capacity(4096, Box::new(File::open(path)?));
         let mut counted = CountingReader { stream: &mut stream, bytes: 0 };

@@ -57,7 +57,7 @@ fn valid_installation_has_no_faults() {
     let text = stdout(&check(config.path(), &[]));
     assert!(!text.contains("fault"), "{text}");
     for part in
-        ["is valid for 'localhost'", " days left, self-signed", "key.pem' is the certificate's key", "not running in"]
+        ["is valid for 'localhost'", " days, self-signed", "key.pem' is the certificate's key", "not running in"]
     {
         assert!(text.contains(part), "{part}: {text}");
     }
@@ -117,7 +117,7 @@ fn low_limit_of_threads_is_a_warning_or_a_fault() {
     };
     let text = stdout(&check(67));
     assert!(
-        text.contains("warning  threads") && text.contains("67 threads are allowed, 68 are needed if all"),
+        text.contains("warning  threads") && text.contains("Palabre may run 67 threads and needs 68 if all"),
         "{text}"
     );
     let few = check(16);
@@ -125,11 +125,11 @@ fn low_limit_of_threads_is_a_warning_or_a_fault() {
     let text = String::from_utf8(few.stdout).unwrap();
     assert!(
         text.contains("fault    threads")
-            && text.contains("16 threads are allowed, 17 are needed even without connections"),
+            && text.contains("Palabre may run 16 threads and needs 17 even without connections"),
         "{text}"
     );
     assert!(text.contains("LimitNPROC=68") || text.contains("ulimit -Hu 68"), "{text}");
-    assert!(!stdout(&check(68)).contains("threads are allowed, "));
+    assert!(!stdout(&check(68)).contains("Palabre may run "));
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn port_of_another_program_is_a_fault() {
     let text = faults(path);
     assert!(
         text.contains(&format!(
-            "port {port} of 'bob' is in use by another program: ss -ltnp 'sport = :{port}'  # shows which"
+            "port {port} of 'bob' is in use by another program: ss -ltnp 'sport = :{port}'  # shows the program"
         )),
         "{text}"
     );
@@ -162,7 +162,7 @@ fn port_of_another_program_is_a_fault() {
     // Until the supervisor answers, `palabre check` reports its ports as used by another program.
     let text = wait_for("both ports to be served", || {
         let text = String::from_utf8(check(path, &[]).stdout).unwrap();
-        text.contains("2 ports are served, all others are free").then_some(text)
+        text.contains("listeners serve 2 ports, and the ports of all other participants are free").then_some(text)
     });
     assert!(text.contains("with 2 participants"), "{text}");
     // The mixer's file of counters in the directory of the rooms is not a room.

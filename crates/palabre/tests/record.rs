@@ -105,7 +105,7 @@ fn every_speaker_has_a_track_and_a_killed_recorder_continues() {
     assert_eq!(test.recorder(), Some(second), "the recorder survives the restart of the supervisor");
     let status = stdout(&test.palabre(&["record", "status"]));
     assert!(status.contains("has been recorded for") && status.contains("recorder restarts: 1"), "{status}");
-    assert!(stderr(&test.palabre(&["record", "start"]), 1).contains("it is being recorded already"));
+    assert!(stderr(&test.palabre(&["record", "start"]), 1).contains("a recording is already running"));
     assert!(stdout(&test.palabre(&["record", "stop"])).contains(directory.to_str().unwrap()));
     assert!(!test.room.recording().exists());
     assert!(test.recorder().is_none());
@@ -121,8 +121,11 @@ fn every_speaker_has_a_track_and_a_killed_recorder_continues() {
 #[test]
 fn recording_that_is_impossible_is_refused() {
     let test = TestRoom::new();
-    assert!(stderr(&test.palabre(&["record", "start", "--room", "nowhere"]), 1).contains("there is no such room"));
-    assert!(stderr(&test.palabre(&["record", "stop"]), 1).contains("it is not being recorded"));
+    assert!(
+        stderr(&test.palabre(&["record", "start", "--room", "nowhere"]), 1)
+            .contains("there is no such room; 'palabre rooms' lists all rooms")
+    );
+    assert!(stderr(&test.palabre(&["record", "stop"]), 1).contains("no recording is running"));
     // Put a file at the path of the recordings' directory, so that the recorder fails.
     fs::write(test.directory.path().join("recordings"), "").unwrap();
     let printed = stderr(&test.palabre(&["record", "start"]), 1);

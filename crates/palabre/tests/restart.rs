@@ -28,7 +28,7 @@ fn restart_of_a_daemon_says_that_it_serves_or_why_not() {
     let supervisor = start(directory);
     wait_for("the supervisor", || run.join("control.sock").exists().then_some(()));
     let said = stdout(&restart("supervisor"));
-    assert_eq!(said, format!("supervisor: a new program serves, in process {}\n", supervisor.0.id()));
+    assert_eq!(said, format!("supervisor: a new program is ready, in process {}\n", supervisor.0.id()));
     let rooms = run.join("rooms");
     fs::create_dir_all(&rooms).unwrap();
     assert!(stderr(&restart("mixer"), 1).contains("the daemon does not run"));
@@ -40,7 +40,7 @@ fn restart_of_a_daemon_says_that_it_serves_or_why_not() {
             wait::readable(&[dies.as_fd()], None).unwrap();
             dies.accept().unwrap();
         });
-        assert!(stderr(&restart("mixer"), 111).contains("the daemon ended before the new program served"));
+        assert!(stderr(&restart("mixer"), 111).contains("the daemon ended before its new program was ready"));
     });
     let mixer = common::Process(Command::new(sibling("palabre-mixer")).arg("--rooms").arg(&rooms).spawn().unwrap());
     wait_for("the mixer", || {
@@ -48,5 +48,5 @@ fn restart_of_a_daemon_says_that_it_serves_or_why_not() {
         fs::symlink_metadata(&socket).ok().filter(|file| is_served && file.file_type().is_socket())
     });
     let said = stdout(&restart("mixer"));
-    assert_eq!(said, format!("mixer: a new program serves, in process {}\n", mixer.0.id()));
+    assert_eq!(said, format!("mixer: a new program is ready, in process {}\n", mixer.0.id()));
 }

@@ -188,7 +188,7 @@ fn invalid_change_writes_nothing() {
         (&["mute", "zoe"][..], 1, "unable to mute 'zoe': no such participant; see 'palabre list'"),
         (&["rename", "alice", "a\tb"], 1, "a display name has 1 to 64 characters"),
         (&["gain", "alice", "21"], 2, "from -60 to 20"),
-        (&["gain", "alice", "mute"], 2, "use a number of decibels"),
+        (&["gain", "alice", "mute"], 2, "a gain is a number of decibels"),
         (&["move", "alice", "../etc"], 2, "is not a valid name"),
         (&["invite", "bob", "--expires", "tomorrow"], 2, "use 30min, 12h, 7d, 2w"),
     ] {

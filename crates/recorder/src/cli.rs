@@ -23,7 +23,7 @@ pub(crate) struct Args {
     /// Room to record
     pub(crate) room: Name,
 
-    /// Directory of the recording, created if necessary; an earlier recording in it is continued, see --began-ms
+    /// Directory of the recording, created if necessary. An earlier recording in it is continued; see --began-ms
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
 
@@ -39,7 +39,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "MINUTES", default_value_t = 360, value_parser = clap::value_parser!(u64).range(1..=360))]
     pub(crate) part_minutes: u64,
 
-    /// Exit when the parent process, which must have this process ID, ends
+    /// Exit when the parent process, whose process ID must be PID, ends
     #[arg(long, value_name = "PID")]
     pub(crate) parent_pid: Option<u32>,
 

@@ -31,7 +31,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 
 fn record_room(args: &Args) -> Result<(), Failure> {
     if let Err(error) = process::raise_nofile() {
-        log::warn!("unable to raise the number of open files: {error}");
+        log::warn!("unable to raise the limit of open files: {error}");
     }
     let mut signals = Signals::new(&[SIGTERM, SIGINT]).map_err(Failure::system)?;
     let room = RoomDir::new(args.run.join("rooms").join(&args.room));

@@ -46,7 +46,7 @@ pub enum OpenError {
     #[error("no process reads the pipe '{}'", .0.display())]
     NoReader(PathBuf),
     /// Another process reads this pipe and has locked it.
-    #[error("'{}' is being read by another process; a pipe has one reader", .0.display())]
+    #[error("'{}' is being read by another process; a pipe has one reader, so end that process", .0.display())]
     Taken(PathBuf),
     /// There is no file at this path.
     #[error("unable to open '{}': there is no such pipe or file", .0.display())]

@@ -31,7 +31,7 @@ impl Converter {
     pub fn new(head: &Head, out_rate_hz: u32) -> Result<Self, WavError> {
         for rate_hz in [head.rate_hz, out_rate_hz] {
             if !(8_000..=192_000).contains(&rate_hz) {
-                return Err(WavError::Unsupported { what: format!("a rate of {rate_hz} Hz") });
+                return Err(WavError::Unsupported { what: format!("a sample rate of {rate_hz} Hz") });
             }
         }
         let resampler = (head.rate_hz != out_rate_hz).then(|| Resampler::new(head.rate_hz, out_rate_hz)).transpose()?;

@@ -30,7 +30,7 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "DIR", default_value = "/run/palabre")]
     pub(crate) run: PathBuf,
 
-    /// Program to run for each participant [default: palabre-listener beside this program, otherwise in PATH]
+    /// Program of the listener, run for each participant [default: palabre-listener beside this program, otherwise in PATH]
     #[arg(long, value_name = "PATH")]
     pub(crate) listener: Option<PathBuf>,
 
@@ -50,15 +50,15 @@ pub(crate) struct Cli {
     #[arg(long)]
     pub(crate) no_levelling: bool,
 
-    /// Exit when the parent process PID exits
+    /// Exit when the parent process, whose process ID must be PID, ends
     #[arg(long, value_name = "PID")]
     pub(crate) parent_pid: Option<u32>,
 
-    /// Exit with 0 if this program could take over from one with a state of VERSION
+    /// Exit with status 0 if this program can take over from a supervisor whose saved state has version VERSION
     #[arg(long, value_name = "VERSION", hide = true)]
     pub(crate) probe: Option<u32>,
 
-    /// Log more; twice for everything
+    /// Log more: -v for events, -vv for debugging
     #[arg(short, long, action = ArgAction::Count)]
     pub(crate) verbose: u8,
 }

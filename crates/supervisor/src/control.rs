@@ -152,7 +152,7 @@ impl Server {
         }
         let path = self.socket_path.display();
         Err(format!(
-            "unable to accept the request of user {} (process {}): not in group {group} of '{path}'",
+            "unable to accept the request of user {} (process {}): the user is not in group {group}, the group of '{path}'",
             peer.uid, peer.pid
         ))
     }
@@ -166,9 +166,9 @@ fn restart_mixer(socket: &Path) -> Response {
         Ok(pid) => Response::Restarted { pid },
         Err(RestartError::Failed(why)) => Response::Refused { why },
         Err(error @ RestartError::NotRunning(_)) => {
-            Response::Refused { why: format!("{}; 'systemctl start palabre-mixer' starts it", unable(&error)) }
+            Response::Refused { why: format!("{}; 'systemctl start palabre-mixer' starts the mixer", unable(&error)) }
         }
-        Err(error) => Response::Failed { why: format!("{}; see its log", unable(&error)) },
+        Err(error) => Response::Failed { why: format!("{}; see the mixer's log", unable(&error)) },
     }
 }
 

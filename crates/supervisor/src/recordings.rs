@@ -38,7 +38,9 @@ impl Recordings {
         let rooms = fs::read_dir(config.run.join("rooms")).into_iter().flatten().flatten();
         for room in rooms.filter_map(|entry| entry.file_name().to_str()?.parse::<Name>().ok()) {
             if remove_stale_pipe(&config.room(&room).recording()) {
-                log::warn!("the recording of room '{room}' has ended with an earlier supervisor");
+                log::warn!(
+                    "the recording of room '{room}' ended with the supervisor that started it; start a new recording"
+                );
             }
         }
         Self::default()
@@ -72,13 +74,13 @@ impl Recordings {
         let is_off = self.0.get(room).is_none_or(|recording| recording.failed.is_some());
         match (action, self.0.get_mut(room)) {
             (RecordAction::Start, _) if is_off => self.start(config, room, answer, now),
-            (RecordAction::Start, _) => refuse(&answer, room, "record", "it is being recorded already"),
+            (RecordAction::Start, _) => refuse(&answer, room, "record", "a recording is already running"),
             (RecordAction::Stop, Some(recording)) if !is_off => recording.stop(answer, now),
             (RecordAction::Stop, Some(_)) => {
                 let ended = self.0.remove(room);
                 tell(&answer, room, ended.as_ref());
             }
-            (RecordAction::Stop, None) => refuse(&answer, room, "stop recording", "it is not being recorded"),
+            (RecordAction::Stop, None) => refuse(&answer, room, "stop recording", "no recording is running"),
             (RecordAction::Status, recording) => tell(&answer, room, recording.as_deref()),
         }
         self.remove_ended();
@@ -86,7 +88,7 @@ impl Recordings {
 
     fn start(&mut self, config: &Config, room: &Name, answer: Sender<Response>, now: Instant) {
         if !config.room(room).path().is_dir() {
-            return refuse(&answer, room, "record", "there is no such room");
+            return refuse(&answer, room, "record", "there is no such room; 'palabre rooms' lists all rooms");
         }
         let directory = config.recordings.join(format!("{room}-{}", stamp(SystemTime::now())));
         let mut recording = Recording::new(room.clone(), config.room(room).recording(), directory, answer);
@@ -340,7 +342,7 @@ impl Recording {
     fn alarm(&self) -> Option<String> {
         let (room, directory) = (&self.room, self.directory.display());
         self.failed.as_ref().map(|why| {
-            format!("room '{room}' is no longer recorded: {why}; 'palabre record stop --room {room}' clears this, '{directory}' stays")
+            format!("room '{room}' is no longer recorded: {why}; 'palabre record stop --room {room}' removes this message; the files in '{directory}' stay")
         })
     }
 

@@ -194,7 +194,10 @@ impl Roster {
         });
         self.handover = stale.map(|(name, _)| name.clone()).collect();
         if !self.handover.is_empty() {
-            log::info!("handing {} listeners over to a newer program or configuration", self.handover.len());
+            log::info!(
+                "replacing {} listeners one by one, because their program or configuration is newer",
+                self.handover.len()
+            );
         }
     }
 
@@ -206,8 +209,7 @@ impl Roster {
         if let Some((name, _)) = self.services.iter().find(|(_, service)| service.is_refused()) {
             let left = self.handover.len();
             self.alarm = Some(format!(
-                "unable to hand the listener of '{name}' over to a newer one; it and {left} others are unchanged; \
-                 see its log, repair it and run 'palabre restart --all'"
+                "unable to replace the listener of '{name}' by a newer one; this listener and {left} others were not replaced; see the listener's log, fix the cause and run 'palabre restart --all'"
             ));
             self.handover.clear();
         }
@@ -300,7 +302,7 @@ impl Roster {
     fn alarms(&self) -> impl Iterator<Item = String> {
         let refuses = |(name, service): (&Name, &Service)| {
             service.refuses_the_certificate().then(|| {
-                format!("unable to renew the certificate of '{name}': the listener keeps the previous one; see its log")
+                format!("unable to use the renewed certificate in the listener of '{name}': the listener keeps the previous certificate; see the listener's log")
             })
         };
         let links = self.services.values().filter_map(Service::link_fault).map(str::to_owned);

@@ -46,7 +46,7 @@ pub(crate) fn run(cli: &Cli) -> Result<(), Failure> {
     // Install the signal handlers before any process is started. A signal that arrives before the main loop runs is handled by the loop.
     let signals = Signals::new(&[SIGTERM, SIGINT, SIGHUP, SIGCHLD]).map_err(Failure::system)?;
     if let Err(error) = process::raise_nofile() {
-        log::warn!("unable to raise the number of open files: {error}");
+        log::warn!("unable to raise the limit of open files: {error}");
     }
     let mut supervisor = Supervisor::new(cli, program, signals, &mut inherited)?;
     let client = inherited.stream(saved::CLIENT);

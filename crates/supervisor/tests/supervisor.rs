@@ -304,8 +304,9 @@ fn new_certificate_is_read_by_every_listener_and_an_invalid_one_raises_an_alarm(
     let others = certificate::self_signed(&["localhost".into()]).unwrap();
     fs::write(fixture.config().join("tls/key.pem"), others.key_pem).unwrap();
     assert!(fixture.reload().certificate);
-    let alarms =
-        || fixture.status().errors.iter().filter(|error| error.contains("unable to renew the certificate")).count();
+    let alarms = || {
+        fixture.status().errors.iter().filter(|error| error.contains("unable to use the renewed certificate")).count()
+    };
     eventually("both listeners to refuse the certificate", || alarms() == 2);
     fixture.write_certificate();
     fixture.reload();

@@ -223,7 +223,7 @@ fn newer_listener_that_fails_ends_the_series_of_handovers_with_an_alarm() {
     fs::remove_file(programs.path("palabre-listener")).unwrap();
     std::os::unix::fs::symlink("/bin/false", programs.path("palabre-listener")).unwrap();
     signal(fixture.pid(), "HUP");
-    let alarm = || fixture.status().errors.into_iter().find(|error| error.contains("unable to hand the listener"));
+    let alarm = || fixture.status().errors.into_iter().find(|error| error.contains("unable to replace the listener"));
     eventually("an alarm", || alarm().is_some());
     assert_eq!(["alice", "bob"].map(|name| fixture.participant(name).pid), old);
 }

@@ -208,13 +208,13 @@ impl<'a> Trial<'a> {
     /// Logs a warning about each listener that is not ready.
     fn report_late(&self) {
         match status(self.directory) {
-            Err(error) => log::warn!("{error}; see the log '{}'", self.directory.log().display()),
+            Err(error) => log::warn!("{error}; see the log file '{}'", self.directory.log().display()),
             Ok(status) => {
                 let ready = self.entries.iter().zip(&self.links).filter(|(_, link)| link.is_some());
                 let ready: BTreeSet<&str> = ready.map(|(entry, _)| entry.name.as_str()).collect();
                 for late in status.participants.iter().filter(|p| !ready.contains(p.name.as_str())) {
                     let log = self.directory.log();
-                    let note = late.note.clone().unwrap_or_else(|| format!("see the log '{}'", log.display()));
+                    let note = late.note.clone().unwrap_or_else(|| format!("see the log file '{}'", log.display()));
                     log::warn!("the listener of '{}' is {}: {note}", late.name, late.state);
                 }
                 status.errors.iter().for_each(|error| log::warn!("{error}"));
@@ -245,7 +245,9 @@ fn status(directory: &TrialDir) -> Result<Status, Failure> {
     let socket = directory.run().join("control.sock");
     match control::request(&socket, &Request::Status, STATUS_TIMEOUT).map_err(Failure::system)? {
         Response::Status(status) => Ok(status),
-        other => Err(Failure::system(format!("unable to get the supervisor's status: unexpected answer {other:?}"))),
+        other => Err(Failure::system(format!(
+            "unable to get the supervisor's status: the supervisor sent an unexpected answer, {other:?}"
+        ))),
     }
 }
 

@@ -10,7 +10,7 @@ pub struct Options {
     /// Number of participants, named p01, p02, … [default: two, alice and bob]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=99))]
     pub(crate) participants: Option<u16>,
-    /// First port; each participant takes the next free one. 0: any free ports
+    /// First port; each participant takes the next free port. 0: any free ports
     #[arg(long, value_name = "PORT", default_value_t = 9001)]
     pub(crate) first_port: u16,
     /// Use this directory instead of a temporary one, and keep keys, ports and certificate in it

@@ -27,7 +27,7 @@ pub struct MixedParticipant {
     pub name: String,
     /// Number of frames of 20 ms that were lost because the listener read them too slowly.
     pub lost_frames: u64,
-    /// Number of underruns of the participant's jitter buffer.
+    /// Number of underruns of the mixer's jitter buffer for the participant.
     pub underruns: u64,
     /// Time for which the participant has talked, in ms.
     pub talked_ms: u64,

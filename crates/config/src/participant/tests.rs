@@ -117,7 +117,7 @@ fn of_two_files_with_the_same_port_the_second_by_name_is_invalid() {
     let dir = roster(&[("bob.toml", "port = 9001\n"), ("alice.toml", "port = 9001\n"), ("zoe.toml", "port = 9003\n")]);
     let (names, errors) = names_and_errors(&dir);
     assert_eq!(names, ["alice", "zoe"]);
-    assert!(errors[0].contains("bob.toml': port 9001 is the port of participant 'alice'"), "{}", errors[0]);
+    assert!(errors[0].contains("bob.toml': port 9001 already belongs to participant 'alice'"), "{}", errors[0]);
 }
 
 #[test]

@@ -92,7 +92,7 @@ fn say(api: &Api, body: &[u8]) -> Response {
         Ok(_) => Response::new(204),
         Err(error) => {
             log::warn!("{error}");
-            Response::text(503, "unable to send the message; try again later")
+            Response::text(503, "unable to send the message to the room; try again later")
         }
     }
 }

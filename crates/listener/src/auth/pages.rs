@@ -31,10 +31,12 @@ impl Denial {
 
     fn line(self) -> &'static str {
         match self {
-            Self::Unauthenticated => "the access key is missing or wrong; ask for your link",
-            Self::Expired => "the access key has expired; ask for a new link",
-            Self::Used => "the invitation link has been used; ask for a new one",
-            Self::NeedsBrowser => "this invitation link works once, in a browser: open it there and press the button",
+            Self::Unauthenticated => "the access key is missing or wrong; ask the operator for your link",
+            Self::Expired => "the access key has expired; ask the operator for a new link",
+            Self::Used => "the one-time invitation link has been used; ask the operator for a new link",
+            Self::NeedsBrowser => {
+                "this invitation link works once, in a browser: open the link in a browser and press the button"
+            }
         }
     }
 

@@ -144,7 +144,7 @@ impl Handover {
     /// Binds the socket `inbox`. From now on messages arrive at this process instead of the previous process.
     pub(crate) fn take_inbox(&self) -> Option<Inbox> {
         let inbox = Inbox::bind(self.participant.as_ref()?);
-        inbox.inspect_err(|error| log::warn!("{error}; the page gets no messages")).ok()
+        inbox.inspect_err(|error| log::warn!("{error}; this participant's page gets no text messages")).ok()
     }
 
     /// Notes that the first stream has begun.

@@ -86,14 +86,18 @@ impl PagePresence {
     fn read(&self, state: &mut State) {
         match self.directory.as_ref().map(ParticipantDir::presence) {
             Some(Ok(presence)) => state.presence = presence,
-            Some(Err(error)) => log::warn!("{error}; a raised hand or a mute is shown when the page sends it again"),
+            Some(Err(error)) => log::warn!(
+                "{error}; others don't see this participant's raised hand or mute until the page sends it again"
+            ),
             None => {}
         }
     }
 
     fn write(&self, presence: Presence) {
         if let Some(Err(error)) = self.directory.as_ref().map(|directory| directory.set_presence(presence)) {
-            log::warn!("{error}; after a restart a raised hand or a mute is shown when the page sends it again");
+            log::warn!(
+                "{error}; after a restart others don't see this participant's raised hand or mute until the page sends it again"
+            );
         }
     }
 

@@ -139,7 +139,9 @@ impl PipeSource {
     fn opened(&mut self, reader: PipeReader, now: Instant) {
         let path = self.path.display();
         if reader.size_refused() {
-            log::warn!("unable to set the size of '{path}': the sound may be late; raise fs.pipe-user-pages-soft");
+            log::warn!(
+                "unable to set the size of the pipe '{path}': the sound may be late; raise the limit fs.pipe-user-pages-soft"
+            );
         }
         if self.last_warning.clear() {
             log::info!("opened '{path}' after earlier failures");

@@ -49,13 +49,17 @@ fn validity(context: &Context<'_>, facts: &Facts) -> Finding {
     let (now, path) = (SystemTime::now(), context.server.certificate.display());
     let days = facts.days_left(now);
     if facts.not_before.seconds_from(now) > 0 {
-        let text = format!("'{path}' is not valid before {}", facts.not_before);
+        let text = format!("the certificate '{path}' is not valid before {}", facts.not_before);
         return Finding::fault(AREA, text, "set this machine's clock: timedatectl set-ntp true");
     }
     if days < 0 {
-        return Finding::fault(AREA, format!("'{path}' expired on {}", facts.not_after), renew(context));
+        return Finding::fault(
+            AREA,
+            format!("the certificate '{path}' expired on {}", facts.not_after),
+            renew(context),
+        );
     }
-    let text = format!("'{path}': {days} days left");
+    let text = format!("the certificate '{path}' expires in {days} days");
     match (days < SOON_DAYS, facts.self_signed) {
         (true, _) => Finding::warning(AREA, text, renew(context)),
         (false, true) => Finding::warning(

@@ -23,7 +23,7 @@ pub(super) fn server(directories: Directories<'_>) -> (Vec<Finding>, Option<Serv
     match Server::load(directories.config) {
         Ok(server) => {
             let text = match path.exists() {
-                true => format!("'{}', host '{}'", path.display(), server.host),
+                true => format!("'{}' is valid; links have the host '{}'", path.display(), server.host),
                 false => format!("there is no file '{}', so the default settings are used", path.display()),
             };
             (vec![Finding::ok(AREA, text)], Some(server))
@@ -70,8 +70,8 @@ pub(super) fn participants(
         ));
     }
     findings.push(match participants.len() {
-        0 => Finding::warning(AREA, "no participants", format!("{} invite alice", directories.palabre())),
-        count => Finding::ok(AREA, format!("{count}")),
+        0 => Finding::warning(AREA, "there are no participants", format!("{} invite alice", directories.palabre())),
+        count => Finding::ok(AREA, format!("the files of {count} participants were checked")),
     });
     findings
 }
@@ -98,7 +98,7 @@ fn room(directories: Directories<'_>, participants: &[Participant], room: &RoomD
         let is_participant = participants.iter().any(|participant| participant.name == name);
         for pipe in [one.mic(), one.ear()] {
             if !matches!(lookup(&pipe), Some((FileKind::Pipe | FileKind::Regular, _))) {
-                let text = format!("'{}' is not a pipe", pipe.display());
+                let text = format!("'{}' is neither a pipe nor a file", pipe.display());
                 findings.push(Finding::fault(
                     AREA,
                     text,
@@ -108,7 +108,7 @@ fn room(directories: Directories<'_>, participants: &[Participant], room: &RoomD
         }
     }
     if findings.is_empty() {
-        findings.push(Finding::ok(AREA, format!("'{}'", path.display())));
+        findings.push(Finding::ok(AREA, format!("the mode and the pipes of '{}' are right", path.display())));
     }
     findings
 }

@@ -59,15 +59,16 @@ pub(super) fn threads(context: &Context<'_>) -> Finding {
     if max < idle {
         return Finding::fault(
             AREA,
-            format!("{max} threads are allowed, {idle} are needed even without connections"),
+            format!("Palabre may run {max} threads and needs {idle} even without connections"),
             limit.remedy,
         );
     }
     if max < all {
-        let text = format!("{max} threads are allowed, {all} are needed if all participants use all their connections");
+        let text =
+            format!("Palabre may run {max} threads and needs {all} if all participants use all their connections");
         return Finding::warning(AREA, text, limit.remedy);
     }
-    Finding::ok(AREA, format!("enough for the {all} threads that are needed at most"))
+    Finding::ok(AREA, format!("the limit of threads suffices: at most {all} are needed"))
 }
 
 /// A daemon whose limits are checked. It need not run.

@@ -27,7 +27,11 @@ pub(super) fn check(directories: Directories<'_>, server: Option<&Server>) -> Ve
             if findings.iter().all(|finding| finding.area != AREA) {
                 findings.push(Finding::ok(
                     AREA,
-                    format!("'{}', '{}'", directories.config.display(), directories.run.display()),
+                    format!(
+                        "the modes of '{}' and '{}' are right",
+                        directories.config.display(),
+                        directories.run.display()
+                    ),
                 ));
             }
             return findings;

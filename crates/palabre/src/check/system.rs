@@ -42,19 +42,26 @@ fn ports(context: &Context<'_>) -> Vec<Finding> {
             Some(match error.kind() {
                 ErrorKind::AddrInUse => {
                     let text = format!("{port} is in use by another program");
-                    Finding::fault(AREA, text, format!("ss -ltnp 'sport = :{}'  # shows which", one.port))
+                    Finding::fault(AREA, text, format!("ss -ltnp 'sport = :{}'  # shows the program", one.port))
                 }
                 ErrorKind::PermissionDenied => {
                     // A warning only, since the daemons may have the permission to use this port.
                     Finding::warning(
                         AREA,
-                        format!("no permission to test {port}"),
+                        format!("unable to test {port}: no permission"),
                         format!("sudo {} check", context.directories.palabre()),
                     )
                 }
                 _ => {
-                    let remedy = format!("{}  # 'bind'", context.directories.edit(&context.server_file(), None));
-                    Finding::fault(AREA, format!("unable to open {port} on '{}': {error}", context.server.bind), remedy)
+                    let remedy = format!(
+                        "{}  # set 'bind' to an address of this machine",
+                        context.directories.edit(&context.server_file(), None)
+                    );
+                    Finding::fault(
+                        AREA,
+                        format!("unable to listen on {port} at the address '{}': {error}", context.server.bind),
+                        remedy,
+                    )
                 }
             })
         })
@@ -65,13 +72,16 @@ fn ports(context: &Context<'_>) -> Vec<Finding> {
         let text =
             format!("port {} of '{}' is outside the range {range}, so a firewall may block it", one.port, one.name);
         let remedy = format!(
-            "{}  # 'ports', or 'port' in the participant's file",
+            "{}  # change 'ports', or 'port' in the participant's file",
             context.directories.edit(&context.server_file(), None)
         );
         findings.push(Finding::warning(AREA, text, remedy));
     }
     if findings.is_empty() {
-        findings.push(Finding::ok(AREA, format!("{} ports are served, all others are free", served_ports.len())));
+        findings.push(Finding::ok(
+            AREA,
+            format!("listeners serve {} ports, and the ports of all other participants are free", served_ports.len()),
+        ));
     }
     findings
 }
@@ -90,11 +100,12 @@ fn enough_pipes(needed: u64, max: Option<u64>) -> Finding {
         return Finding::ok(AREA, "the size of pipes has no limit");
     };
     if max < needed {
-        let text =
-            format!("the pipes need {needed} pages, {max} are allowed per user: further pipes would hold only 8 KiB");
+        let text = format!(
+            "the pipes need {needed} pages of memory, a user may have {max}: further pipes would hold only 8 KiB"
+        );
         return Finding::fault(AREA, text, format!("sysctl -w fs.pipe-user-pages-soft={}", needed * 2));
     }
-    Finding::ok(AREA, format!("{needed} of {max} pages are needed"))
+    Finding::ok(AREA, format!("the pipes need {needed} of the {max} pages of memory that a user may have in pipes"))
 }
 
 fn watches(context: &Context<'_>) -> Finding {
@@ -108,7 +119,7 @@ fn enough_watches(needed: u64, max: u64) -> Finding {
         let text = format!("the mixer needs {needed} inotify watches, {max} are allowed per user");
         return Finding::fault(AREA, text, format!("sysctl -w fs.inotify.max_user_watches={}", needed * 2));
     }
-    Finding::ok(AREA, format!("at most {needed} inotify watches are needed"))
+    Finding::ok(AREA, format!("the limit of inotify watches suffices: the mixer needs at most {needed}"))
 }
 
 /// Checks the clock, which decides when certificates and keys expire.
@@ -132,7 +143,10 @@ mod tests {
 
     #[test]
     fn low_kernel_limit_is_a_fault_with_a_remedy() {
-        assert_eq!(enough_pipes(16_384, Some(16_384)), Finding::ok("pipes", "16384 of 16384 pages are needed"));
+        assert_eq!(
+            enough_pipes(16_384, Some(16_384)),
+            Finding::ok("pipes", "the pipes need 16384 of the 16384 pages of memory that a user may have in pipes")
+        );
         assert_eq!(enough_pipes(1, Some(0)), Finding::ok("pipes", "the size of pipes has no limit"));
         let few = enough_pipes(16_400, Some(16_384));
         assert_eq!((few.level, few.remedy.as_deref()), (Level::Fault, Some("sysctl -w fs.pipe-user-pages-soft=32800")));

@@ -11,8 +11,9 @@ Examples:
   palabre restart supervisor         no interruption; afterwards the listeners
                                      are replaced if their program is newer
 
---all skips listeners that are stopped or don't run. It ends at the first one
-that can't be replaced, whose previous process keeps running.";
+--all skips listeners that are stopped or don't run. It ends at the first
+listener that can't be replaced; the previous process of that listener keeps
+running.";
 
 /// `palabre restart`.
 #[derive(Args, Debug)]
@@ -20,7 +21,7 @@ pub(crate) struct Restart {
     /// Login name of a participant, or 'mixer', or 'supervisor'
     #[arg(required_unless_present = "all")]
     pub(crate) name: Option<Name>,
-    /// All listeners, one after the other; each when the previous one is ready
+    /// Replace all listeners, one after the other: each is replaced when the new process of the previous one is ready
     #[arg(long, conflicts_with = "name")]
     pub(crate) all: bool,
     /// Print a JSON object at the end; palabre(1) documents it

@@ -26,13 +26,15 @@ pub(super) fn moment(text: &str) -> Result<Moment, String> {
     let count: Option<u64> = text.strip_suffix(unit).and_then(|count| count.parse().ok());
     let time = count.and_then(|count| count.checked_mul(seconds)).map(Duration::from_secs);
     let moment = time.and_then(|time| Moment::after(SystemTime::now(), time));
-    moment.ok_or_else(|| "the time must be before the year 10000".to_owned())
+    moment.ok_or_else(|| "use 30min, 12h, 7d or 2w, with a time before the year 10000".to_owned())
 }
 
 /// Parses a gain in decibels; `mute` is refused.
 pub(super) fn decibels(text: &str) -> Result<Gain, String> {
     match text.parse() {
-        Ok(Gain::Mute) => Err("use a number of decibels, -60 to 20".to_owned()),
+        Ok(Gain::Mute) => {
+            Err("a gain is a number of decibels from -60 to 20; to mute a participant, use 'palabre mute'".to_owned())
+        }
         other => other.map_err(|error| error.to_string()),
     }
 }

@@ -90,7 +90,7 @@ fn certificates() -> Vec<Fault> {
     vec![
         by_hand(fault(|at| certify(at, -100, -1, ""), "certificate", "cert.pem' expired on 2", RENEW)),
         fault(|at| certify(at, -100, -1, OURS), "certificate", "cert.pem' expired on 2", ANEW),
-        by_hand(warning(|at| certify(at, -1, 9, ""), "certificate", "cert.pem': 8 days left", RENEW)),
+        by_hand(warning(|at| certify(at, -1, 9, ""), "certificate", "cert.pem' expires in 8 days", RENEW)),
         by_hand(fault(
             |at| certify(at, 1, 100, OURS),
             "certificate",
@@ -183,7 +183,7 @@ fn directories() -> Vec<Fault> {
                 fs::create_dir(&mic).unwrap();
             },
             "rooms",
-            "alice/mic' is not a pipe",
+            "alice/mic' is neither a pipe nor a file",
             "rm -rf DIR/run/rooms/main/alice && PALABRE stop alice && PALABRE start alice",
         )),
     ]
@@ -224,7 +224,7 @@ fn participants() -> Vec<Fault> {
             |at| invite(at, "bob", 1023),
             "ports",
             "port 1023 of 'bob' is outside the range 1024-65535",
-            "${EDITOR:-vi} DIR/palabre.toml && PALABRE reload  # 'ports', or 'port' in the participant's file",
+            "${EDITOR:-vi} DIR/palabre.toml && PALABRE reload  # change 'ports', or 'port' in the participant's file",
         )),
     ]
 }
@@ -323,7 +323,8 @@ fn remedies_work_while_the_daemons_run() {
     fs::remove_file(&mic).unwrap();
     fs::create_dir(&mic).unwrap();
     mode(&at.join("run/control.sock"), 0o666);
-    for (area, text) in [("rooms", "mic' is not a pipe"), ("directories", "all users can connect to '")] {
+    for (area, text) in [("rooms", "mic' is neither a pipe nor a file"), ("directories", "all users can connect to '")]
+    {
         let (finding, _) = found(at, area, text).unwrap();
         assert_eq!(finding["level"], "fault", "{finding}");
         run_remedy(finding["mend"].as_str().unwrap());

@@ -72,6 +72,16 @@ pub enum WavError {
         /// The unsupported property.
         what: String,
     },
+    /// The block size doesn't fit the number of channels and the encoding.
+    #[error("the head of the WAV is invalid: its block size {block} doesn't fit {channels} channels of {bits} bits")]
+    InvalidBlock {
+        /// The block size in bytes.
+        block: u16,
+        /// The number of channels.
+        channels: u16,
+        /// The bits of a sample.
+        bits: u16,
+    },
     /// The stream ended within the head.
     #[error("the head of the WAV is incomplete")]
     Truncated,
@@ -203,7 +213,7 @@ fn parse_fmt(fmt: &[u8]) -> Result<Head, WavError> {
             return Err(WavError::NotWav);
         }
         if fmt[26..40] != SUBTYPE_TAIL {
-            return unsupported("an unknown sub-format");
+            return unsupported("the sub-format of the WAV");
         }
         tag = u16_at(24);
     }
@@ -211,7 +221,7 @@ fn parse_fmt(fmt: &[u8]) -> Result<Head, WavError> {
         return unsupported(format!("a WAV of {channels} channels"));
     }
     if !RATE_HZ.contains(&rate_hz) {
-        return unsupported(format!("a rate of {rate_hz} Hz"));
+        return unsupported(format!("a sample rate of {rate_hz} Hz"));
     }
     let encoding = match (tag, bits) {
         (TAG_PCM, 16) => Encoding::S16,
@@ -224,7 +234,7 @@ fn parse_fmt(fmt: &[u8]) -> Result<Head, WavError> {
     let head = Head { rate_hz, channels, encoding, data_bytes: None };
     // Some writers set the block size to zero. A wrong block size would turn the sound into noise.
     if block != 0 && usize::from(block) != head.block_bytes() {
-        return unsupported(format!("a block of {block} bytes for {channels} channels of {bits} bits"));
+        return Err(WavError::InvalidBlock { block, channels, bits });
     }
     Ok(head)
 }

@@ -29,16 +29,18 @@ impl Service {
         let serves = self.current.as_ref().is_some_and(|process| process.pid() == pid);
         // A successor was started without the use of this link, so it would not accept the browser.
         if !serves || self.successor.is_some() {
-            return Err("the participant's listener is being replaced; press the button again".to_owned());
+            return Err("the listener is being replaced; the participant must press the button again".to_owned());
         }
         let participant = &self.participant;
         let expired = participant.key_expires.is_some_and(|expires| expires.has_passed(SystemTime::now()));
         if !participant.key_once || participant.key_sha256 != entrance.link || expired {
-            return Err("the link is not the participant's present link, or it has expired".to_owned());
+            return Err("the link has expired or was replaced by a newer one".to_owned());
         }
         match Entrance::load(&config.links, &participant.name).map_err(|error| self.fault(error.to_string()))? {
             Some(used) if used == entrance => {}
-            Some(used) if used.link == entrance.link => return Err("another browser has used the link".to_owned()),
+            Some(used) if used.link == entrance.link => {
+                return Err("the link was already used in another browser".to_owned());
+            }
             _ => {
                 entrance.write(&config.links, &self.participant.name).map_err(|error| self.fault(error.to_string()))?;
             }

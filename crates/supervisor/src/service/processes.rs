@@ -105,7 +105,7 @@ impl Service {
                 self.transition(Trigger::GaveUp, now);
             }
         }
-        self.refuse(&format!("its listener has ended: {exit}; see its log"));
+        self.refuse(&format!("its listener has ended: {exit}; see the listener's log"));
     }
 
     /// Starts the listener again after it has ended.
@@ -172,7 +172,7 @@ impl Service {
         if !self.transition(Trigger::KickRequested, now) {
             return false;
         }
-        log::info!("all connections of '{}' are ended", self.participant.name);
+        log::info!("ended all connections of '{}'", self.participant.name);
         let mut processes: Vec<Process> = self.current.take().into_iter().chain(self.successor.take()).collect();
         processes.iter_mut().for_each(Process::kill);
         self.leaving.append(&mut processes);

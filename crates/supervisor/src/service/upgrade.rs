@@ -108,7 +108,7 @@ impl Service {
         };
         match socket.local_addr() {
             Ok(address) if fits(address) => {
-                log::info!("port {} of '{}' was kept open", address.port(), self.participant.name);
+                log::info!("using port {} of '{}', which systemd kept open", address.port(), self.participant.name);
                 self.port = address.port();
                 notify::store(self.participant.name.as_str(), &socket);
                 self.socket = Some(socket);
