@@ -358,6 +358,14 @@ mod tests {
     }
 
     #[test]
+    fn block_size_that_does_not_fit_the_channels_is_refused() {
+        let mut body = fmt(1, 2, 24_000, 16);
+        body[12] = 2;
+        let result = read(&riff(&[(b"fmt ", 16, &body), (b"data", 0, &[])]));
+        assert!(matches!(result, Err(WavError::InvalidBlock { block: 2, channels: 2, bits: 16 })), "{result:?}");
+    }
+
+    #[test]
     fn a_truncated_head_and_an_empty_stream_are_different_errors() {
         let bytes = riff(&[(b"fmt ", 16, &fmt(1, 1, 24_000, 16)), (b"data", 0, &[])]);
         assert!(matches!(read(&[]), Err(WavError::Empty)));
