@@ -201,7 +201,7 @@ impl FromStr for PortRange {
         let ports = text.split_once('-').map(|(first, last)| (first.parse::<u16>(), last.parse::<u16>()));
         match ports {
             Some((Ok(first), Ok(last))) if 0 < first && first <= last => Ok(Self { first, last }),
-            _ => Err("ports must be FIRST-LAST, such as 9001-9999, from 1 to 65535".into()),
+            _ => Err("'ports' must be FIRST-LAST, such as 9001-9999; ports are 1 to 65535".into()),
         }
     }
 }

@@ -15,7 +15,7 @@ use nix::unistd::{Pid, getppid};
 #[derive(Debug, thiserror::Error)]
 pub enum ParentError {
     /// The parent ended before the death signal was set. This process should end too.
-    #[error("unable to run: the parent process {expected} has ended")]
+    #[error("unable to start: the parent process {expected} has ended")]
     Gone {
         /// The process id of the parent.
         expected: u32,

@@ -161,7 +161,10 @@ impl Daemon {
                 self.restarts.close();
             }
             self.rooms.handle(&mut self.cx, event).map_err(|RoomsRemoved| {
-                Failure::System(format!("unable to watch '{}': it was removed or moved; create it again", self.path))
+                Failure::System(format!(
+                    "unable to watch '{}': the directory was removed or moved; create it again",
+                    self.path
+                ))
             })?;
         }
         Ok(())

@@ -263,7 +263,7 @@ fn mixer_ends_when_the_rooms_directory_is_removed() {
     drop(room.join("alice"));
     std::fs::remove_dir_all(mixer.dir.path()).unwrap();
     assert_eq!(mixer.child.wait().unwrap().code(), Some(111));
-    mixer.wait_for_log("it was removed or moved");
+    mixer.wait_for_log("the directory was removed or moved");
 }
 
 #[test]

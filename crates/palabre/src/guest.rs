@@ -68,7 +68,7 @@ impl Guest {
             }
         }
         Err(Failure::refused(format!(
-            "unable to join '{}': the name is in use; choose another one with --name",
+            "unable to join '{}': the name is in use in this room; choose another name with --name",
             room.path().display()
         )))
     }
@@ -95,7 +95,7 @@ pub(crate) fn room(run: &Path, name: &Name) -> Result<RoomDir, Failure> {
         return Ok(room);
     }
     Err(Failure::refused(format!(
-        "unable to enter room '{name}': there is no directory '{}'; choose another room with --room, or another directory with --run",
+        "unable to join room '{name}': there is no directory '{}'; choose another room with --room, or another directory with --run",
         room.path().display()
     )))
 }

@@ -35,7 +35,7 @@ fn line(recording: &Recording, verb: RecordVerb) -> String {
         restarts => format!("; recorder restarts: {restarts}"),
     };
     match (recording.state, verb) {
-        (_, RecordVerb::Stop) => format!("room '{room}': recording stopped; files in {directory}"),
+        (_, RecordVerb::Stop) => format!("room '{room}': the recording was stopped; its files are in {directory}"),
         (RecordingState::Off, _) => format!("room '{room}' is not recorded"),
         (RecordingState::Starting, _) => {
             format!("room '{room}': the recorder has ended and is being restarted: {note}")

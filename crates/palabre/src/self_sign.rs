@@ -24,7 +24,7 @@ pub(crate) fn run(cli: &Cli, options: &SelfSign) -> Result<(), Failure> {
             (true, false) => {
                 return Err(refused(
                     &server,
-                    "the certificate or its key exists; use --replace to make a new certificate",
+                    "the certificate or its key already exists; use --replace to make a new certificate",
                 ));
             }
             (false, _) => {

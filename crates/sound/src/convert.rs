@@ -134,8 +134,9 @@ impl Resampler {
                 .interpolation(SincInterpolationType::Cubic);
         let ratio = f64::from(out_hz) / f64::from(in_hz);
         let chunk = (in_hz / 400) as usize;
-        let inner = Async::new_sinc(ratio, 1.0, &filter, chunk, 1, FixedAsync::Input)
-            .map_err(|error| WavError::Unsupported { what: format!("{in_hz} Hz to {out_hz} Hz ({error})") })?;
+        let inner = Async::new_sinc(ratio, 1.0, &filter, chunk, 1, FixedAsync::Input).map_err(|error| {
+            WavError::Unsupported { what: format!("the conversion from {in_hz} Hz to {out_hz} Hz ({error})") }
+        })?;
         let (resampled, to_skip) = (vec![0.0; inner.output_frames_max()], inner.output_delay());
         Ok(Self { inner, ratio, pending: Vec::new(), resampled, to_skip, taken: 0, given: 0 })
     }

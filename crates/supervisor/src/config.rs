@@ -84,7 +84,7 @@ impl Config {
         let (written, text) = load(&self.directory, self.no_levelling)?;
         self.deferred = (written.format != self.server.format).then(|| {
             let (new, old) = (written.format.rate.hz(), self.server.format.rate.hz());
-            format!("unable to change rate-hz from {old} to {new} while rooms are open; restart supervisor and mixer")
+            format!("unable to change rate-hz from {old} to {new} while rooms are open; stop and start the supervisor and the mixer")
         });
         let new = Server { format: self.server.format, ..written };
         let (server, certificate) = (new != self.server, stamps(&new));

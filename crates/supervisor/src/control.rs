@@ -90,7 +90,7 @@ impl Server {
                     }
                 }
                 Err(error) => {
-                    log::warn!("unable to accept on the control socket: {error}");
+                    log::warn!("unable to accept a connection on the control socket: {error}");
                     std::thread::sleep(ACCEPT_RETRY_DELAY);
                 }
             }

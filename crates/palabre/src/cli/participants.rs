@@ -73,7 +73,7 @@ pub(crate) struct Invite {
     /// Don't accept a microphone: the participant only listens
     #[arg(long, conflicts_with = "new_key")]
     pub(crate) listen_only: bool,
-    /// Bind the link to the first browser in which its button is pressed
+    /// Make a link that works only in the first browser in which the button on its page is pressed
     #[arg(long)]
     pub(crate) once: bool,
     /// Make a new key for an existing participant; the old link becomes invalid

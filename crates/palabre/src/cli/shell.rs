@@ -8,7 +8,7 @@ use clap_complete::Shell;
 /// `palabre completions`.
 #[derive(Args, Debug)]
 pub(crate) struct Completions {
-    /// The shell
+    /// Shell for which the script is printed
     pub(crate) shell: Shell,
 }
 

@@ -110,7 +110,7 @@ pub(crate) enum RecordVerb {
 /// `palabre record`.
 #[derive(Args, Debug)]
 pub(crate) struct Record {
-    /// What to do
+    /// Whether to start or stop the recording, or to print its status
     #[arg(value_enum)]
     pub(crate) verb: RecordVerb,
     /// Room to record

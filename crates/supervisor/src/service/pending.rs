@@ -28,7 +28,7 @@ impl Action {
             }
             (_, State::Draining, _) => Some("its listener is being stopped; try again in a moment"),
             (Self::Restart | Self::Kick, State::Stopped, _) => {
-                Some("its listener is stopped; 'palabre start' starts it")
+                Some("its listener is stopped; 'palabre start' starts the listener")
             }
             (Self::Restart | Self::Start, _, Some(_)) => Some("its listener is being started already"),
             _ => None,

@@ -1,6 +1,6 @@
 //! The listener processes of one service: how they are started, replaced and ended, and when the service gives up.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::TcpListener;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -60,15 +60,17 @@ impl Service {
     }
 
     pub(super) fn spawn(&self, config: &Config, timeout: Duration, now: Instant) -> Result<Process, Exit> {
-        let not_started = |cause: String| {
-            Exit::NotStarted(format!(
-                "unable to start '{}': {cause}; give the path of palabre-listener with --listener",
-                config.listener.display()
-            ))
-        };
+        let program = config.listener.display();
+        let not_started = |cause: String| Exit::NotStarted(format!("unable to start '{program}': {cause}"));
         let socket = self.socket.as_ref().ok_or_else(|| not_started("the participant's port is closed".into()))?;
+        let not_started = |error: io::Error| match error.kind() {
+            ErrorKind::NotFound | ErrorKind::PermissionDenied => {
+                not_started(format!("{error}; give the path of palabre-listener with --listener"))
+            }
+            _ => not_started(error.to_string()),
+        };
         let options = StartOptions { generation: self.wanted, now, timeout, entrance: self.entrance };
-        Process::start(config, &self.participant.name, socket, options).map_err(|error| not_started(error.to_string()))
+        Process::start(config, &self.participant.name, socket, options).map_err(not_started)
     }
 
     /// Handles the end of the current process when no successor can replace it: plans a restart, or gives up.

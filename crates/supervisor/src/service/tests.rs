@@ -236,7 +236,7 @@ fn stopped_service_has_no_process_and_no_port_until_it_is_started() {
     assert_eq!(stopped.try_recv().unwrap(), Response::Ok);
     fixture.pass(Duration::from_secs(3600));
     assert_eq!((fixture.service.state, fixture.service.deadline()), (State::Stopped, None));
-    assert!(refusal(&fixture.restart()).contains("'palabre start' starts it"));
+    assert!(refusal(&fixture.restart()).contains("'palabre start' starts the listener"));
     assert_eq!(fixture.ask(Action::Stop).try_recv().unwrap(), Response::Ok);
     let started = fixture.ask(Action::Start);
     assert_eq!((fixture.service.state, fixture.service.port, fixture.service.restarts), (State::Starting, port, 0));
