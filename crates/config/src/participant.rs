@@ -194,7 +194,7 @@ fn names(dir: &Path) -> (Vec<Name>, Vec<ConfigError>) {
     (names, errors)
 }
 
-/// Returns the port in the text of a participant's file, which may be invalid otherwise.
+/// Returns the port in the text of a participant's file, even if the rest of the file is invalid.
 fn claimed_port(text: &str) -> Option<u16> {
     let port =
         |line: &str| line.trim().strip_prefix("port")?.trim_start().strip_prefix('=').map(str::trim).map(str::to_owned);

@@ -55,7 +55,7 @@ pub(crate) fn families(status: Option<&Status>, measured: &Measurements) -> Vec<
         families.push(gauge("supervisor_began", help, Some(Unit::Seconds), began));
     }
     let errors = vec![(Vec::new(), status.errors.len() as f64)];
-    families.push(gauge("configuration_errors", "Number of ignored configuration files", None, errors));
+    families.push(gauge("configuration_errors", "Number of faults that the supervisor reports: invalid files, failed upgrades, unusable certificates, failed recordings", None, errors));
     families.extend(status.certificate.as_ref().map(certificate).unwrap_or_default());
     families.extend(participants(&status.participants, measured));
     families.extend(listeners(&status.participants));
@@ -175,13 +175,13 @@ fn listeners(all: &[ParticipantStatus]) -> Vec<Family> {
         ),
         gauge(
             "participant_page_lost_chunks",
-            "Number of chunks that the page didn't receive, as it reports",
+            "Number of chunks that the page didn't receive, as the page reports",
             None,
             each(|report| report.page.as_ref()?.lost, 1.0),
         ),
         gauge(
             "participant_delay",
-            "Delay from the arrival of sound in the page to the sound card, as the page reports",
+            "Delay of sound from its arrival in the page to the sound card, as the page reports",
             seconds,
             each(|report| report.page.as_ref()?.delay_ms, 0.001),
         ),

@@ -55,7 +55,7 @@ impl Slots {
         if state.unauthenticated.len() >= self.max / 2 || state.taken >= self.max {
             let oldest = state.unauthenticated.first();
             let oldest = oldest.filter(|it| now.saturating_duration_since(it.since) >= MIN_TIME)?;
-            // The thread of the oldest connection notices this and ends. The connection's slot counts as free from now on.
+            // The thread of the oldest connection notices the shutdown and ends. The connection's slot counts as free from now on.
             let _ = oldest.tcp.shutdown(Shutdown::Both);
             state.unauthenticated.remove(0);
             state.taken -= 1;
@@ -95,7 +95,7 @@ impl State {
     }
 }
 
-/// The slot of one connection. Dropping this frees the slot.
+/// The slot of one connection. Dropping the `Slot` frees it.
 #[derive(Debug)]
 pub(crate) struct Slot {
     slots: Arc<Slots>,
@@ -146,7 +146,7 @@ impl Drop for Slot {
     }
 }
 
-/// A connection that waits for another request, until this is dropped.
+/// Marks a connection as waiting for another request, until the `Idle` is dropped.
 #[derive(Debug)]
 pub(crate) struct Idle {
     slots: Arc<Slots>,
@@ -173,7 +173,7 @@ impl Drop for Idle {
     }
 }
 
-/// A request in progress, until this is dropped.
+/// Counts a request as in progress, until the `Busy` is dropped.
 #[derive(Debug)]
 pub(crate) struct Busy(Arc<Slots>);
 

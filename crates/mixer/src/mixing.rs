@@ -1,7 +1,7 @@
 //! The mixes of one room in one tick: one sum of all talkers, and a mix with a limiter for each set of excluded talkers.
 //!
 //! Listeners who exclude the same talkers share a mix and its limiter. The loudness that a listener hears must not jump: a listener
-//! who starts to talk takes a copy of the limiter's state into a new mix. One who stops talking rejoins the shared mix when
+//! who starts to talk takes a copy of the limiter's state into a new mix. A listener who stops talking rejoins the shared mix when
 //! both limiters hold the same sound at the same gain.
 
 use std::collections::HashMap;

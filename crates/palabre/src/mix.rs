@@ -92,7 +92,7 @@ fn targets(mix: &Mix, wavs: &[Wav]) -> Result<Vec<PathBuf>, Failure> {
     Ok(targets)
 }
 
-/// The directory of the outputs. If this command created the directory, it removes it after an error.
+/// The directory of the outputs. If this command created the directory, the directory is removed after an error.
 struct OutputDir {
     created: Option<PathBuf>,
 }

@@ -20,7 +20,7 @@ const LONGEST: Duration = Duration::from_secs(30);
 /// Minimum time between READY=1 and a death after which earlier deaths no longer count.
 const HEALTHY: Duration = Duration::from_secs(10);
 
-/// Number of deaths in a row before READY=1 after which a listener is given up.
+/// Number of consecutive deaths, each before READY=1, after which a listener is given up.
 const DEATHS_BEFORE_READY: u32 = 5;
 
 /// How a listener ended.

@@ -1,4 +1,4 @@
-//! The recordings: one recorder process for each recorded room. It is restarted when it dies, and ended by request.
+//! The recordings: one recorder process for each recorded room. The supervisor restarts a recorder that dies, and ends it on request.
 //!
 //! When a recorder dies, the next recorder gets the same directory and start time, and continues the same files. A recorder that ends by
 //! itself, for example because the disk is full, is not restarted; the log and `palabre status` show the reason.

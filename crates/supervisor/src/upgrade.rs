@@ -31,7 +31,7 @@ const MAX_PROBE_BYTES: u64 = 4096;
 /// Interval between two checks whether the probe has ended.
 const PROBE_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Replaces the supervisor's program. Has what the next program inherits, and the requested upgrade.
+/// Replaces the supervisor's program. Contains the lock and the sockets that the next program inherits, and the requested upgrade.
 pub(crate) struct Upgrader {
     program: Program,
     /// Stamp of the running program's file.

@@ -20,7 +20,7 @@ const BIN_MS = 500;
 const BINS = 8;
 /** Difference of the playing speed from 1. */
 const BEND = 0.001;
-/** The speed changes above `fastMs` and below `slowMs` of surplus, and returns to 1 within `doneMs`. */
+/** Surplus at which the speed changes: above `fastMs` the speed rises, below `slowMs` it falls, and within `doneMs` of 0 it returns to 1. */
 const BAND = { fastMs: 20, slowMs: -5, doneMs: 2 };
 
 /** The buffer depth of one stream. */

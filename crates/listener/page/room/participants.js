@@ -24,7 +24,7 @@ export class Participants {
   #people = [];
   #states = new Uint8Array(0);
   #levels = new Uint8Array(0);
-  /** Indices of the recent talkers; each keeps its seat until another talker needs it. */
+  /** Indices of the recent talkers. A talker keeps the position on the stage until another talker needs that position. */
   #speakers = [];
   #turns = 0;
   #lastTurn = new Map();
@@ -117,7 +117,7 @@ export class Participants {
     return { here: all.filter(isHere), away: all.filter((person) => !isHere(person)) };
   }
 
-  /** @returns {number[]} indices of the recent talkers, in the order of their seats */
+  /** @returns {number[]} indices of the recent talkers, in the order of their positions on the stage */
   get speakers() {
     return this.#speakers;
   }

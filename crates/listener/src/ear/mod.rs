@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 /// Maximum age in ms of the previous process's last chunk that a page can name with `from` to continue without a gap after a handover.
-/// On a slow line, the page sent its request long before.
+/// On a slow line, a request arrives long after the page has sent it.
 const HANDOVER_FROM_MS: u64 = 2000;
 /// Stack size of the reader thread. The largest object on the stack is the buffer for reading the pipe.
 const STACK_BYTES: usize = 128 * 1024;
@@ -41,7 +41,7 @@ pub(crate) struct Ear {
 }
 
 impl Ear {
-    /// Creates the object without opening the source. `room`: the directory with the files `names` and `levels`.
+    /// Creates the `Ear` without opening the source. `room`: the directory with the files `names` and `levels`.
     pub(crate) fn new(
         origin: Origin,
         room: Option<RoomDir>,

@@ -1,8 +1,9 @@
 //! Streams a WAV file to which another program appends samples. Playback starts near the end of the file and runs in real time.
 //!
-//! The file is read every 40 ms; inotify isn't used because its instances are limited. Each read returns at most 40 ms of samples, even
-//! for longer chunks, because the chunker drops samples if it gets many at a time. The sizes in the header are ignored, since the file
-//! grows. A replaced or truncated file is opened again. If the new file is short, it is played from its beginning.
+//! The file is read once per chunk, at least every 40 ms; inotify isn't used because its instances are limited. Each read returns at
+//! most 40 ms of samples, even for longer chunks, because the chunker drops samples if it gets many at a time. The sizes in the header
+//! are ignored, since the file grows. If the file was replaced, the new file is opened; if it was truncated, its header is read again.
+//! If the file is then short, it is played from its beginning.
 
 use palabre_host::log_limit::LastWarning;
 use palabre_room::Format;
@@ -17,7 +18,7 @@ const PERIOD_MS: u64 = 40;
 /// Maximum length of the samples that wait to be played, in ms. If more are waiting, only the newest half of this length is kept. A
 /// program may write a second of sound at a time.
 const MAX_BACKLOG_MS: u64 = 2000;
-/// Maximum length of a replaced file that is played from its beginning, in ms.
+/// Maximum length of the samples in a replaced or truncated file that is played from its beginning, in ms.
 const MAX_NEW_MS: u64 = 1000;
 /// Maximum delay of a read that later reads make up for by shorter intervals. After a longer delay the schedule starts again.
 const MAX_DELAY: Duration = Duration::from_millis(300);

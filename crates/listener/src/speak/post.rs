@@ -19,7 +19,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// Time by which a recording is written ahead of real time, so that a late wake-up of this thread causes no underrun. With 30 ms the mixer's
 /// jitter buffer finds a surplus and drops some of the recording.
 const LEAD: Duration = Duration::from_millis(10);
-/// Maximum delay of a recording. If the client is later, the rest is played from then on.
+/// Maximum delay of a recording behind real time. If the client sends later than that, the schedule of the rest starts again at the current
+/// time.
 const DELAY_MAX: Duration = Duration::from_millis(60);
 /// Maximum duration in seconds of the samples in one request of a page.
 const MAX_QUEUE_S: u64 = 10;
