@@ -207,6 +207,16 @@ fn service_that_is_given_up_closes_its_socket_and_opens_the_same_port_later() {
 }
 
 #[test]
+fn error_advises_to_give_the_listeners_path_only_if_the_program_is_missing() {
+    let mut fixture = Fixture::ready();
+    fixture.config.listener = "/nonexistent/palabre-listener".into();
+    let cause = |it: &Fixture| it.service.spawn(&it.config, START_TIMEOUT, it.now).map(drop).unwrap_err().to_string();
+    assert!(cause(&fixture).ends_with("; give the path of palabre-listener with --listener"), "{}", cause(&fixture));
+    fixture.service.close_port();
+    assert!(cause(&fixture).ends_with(": the participant's port is closed"), "{}", cause(&fixture));
+}
+
+#[test]
 fn restart_keeps_the_state_of_a_connected_participant() {
     let mut fixture = Fixture::ready();
     fixture.says_streams(1);
