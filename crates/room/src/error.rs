@@ -18,7 +18,7 @@ pub enum RoomError {
         source: io::Error,
     },
     /// The file is not as `docs/room-directory.md` specifies it.
-    #[error("unable to understand '{}': {why}", path.display())]
+    #[error("unable to use '{}': {why}", path.display())]
     Content {
         /// The file.
         path: PathBuf,
