@@ -45,7 +45,7 @@ impl Room {
         let watch = watch(cx, dir.path(), Target::Room(number))?;
         let mut format_warning = LastWarning::default();
         let format = read_format(cx, &dir, &mut format_warning);
-        log::info!("room '{name}' is open, {format}");
+        log::info!("room '{name}' is open with the sample format {format}");
         Some(Self {
             name,
             format,
