@@ -60,22 +60,37 @@ impl Person {
     }
 }
 
-/// Checks that one page renders the sound of the other page's microphone, and returns that microphone's samples.
-fn assert_heard(what: &str, from: (&Person, Tap), to: (&Person, Tap)) -> Vec<i16> {
-    let (said, heard) = record_both(from, to);
-    let found = find(&said, &heard, 2_000);
+/// A direction of the talk: the page that speaks, and the page that renders the sound.
+struct Direction<'a> {
+    what: String,
+    from: &'a Person,
+    to: &'a Person,
+}
+
+/// Checks that in each direction one page renders the sound of the other page's microphone. Returns the samples of the first microphone.
+/// All directions are recorded at the same time.
+fn assert_heard(directions: &[Direction<'_>]) -> Vec<i16> {
+    let starts: Vec<_> = directions.iter().map(|d| (d.to.now(Tap::Output), d.from.now(Tap::Microphone))).collect();
+    let mut first = Vec::new();
+    for (Direction { what, from, to }, (start_to, start_from)) in directions.iter().zip(starts) {
+        // The recordings start at almost the same time; the difference adds to the measured delay.
+        let said = from.recorded(Tap::Microphone, start_from, SECONDS);
+        let heard = to.recorded(Tap::Output, start_to, SECONDS + 2);
+        assert_found(what, &said, &heard[..heard.len().min((SECONDS + 2) * RATE_HZ as usize)]);
+        if first.is_empty() {
+            first = said;
+        }
+    }
+    first
+}
+
+fn assert_found(what: &str, said: &[i16], heard: &[i16]) {
+    let found = find(&said[..said.len().min(SECONDS * RATE_HZ as usize)], heard, 2_000);
     let coefficient = median(found.iter().map(|window| window.coefficient));
     let gain_db = median(found.iter().map(|window| window.gain_db));
     let lag_ms = median(found.iter().map(|window| window.lag as f64 * 1000.0 / f64::from(RATE_HZ)));
     println!("{what}: correlation {coefficient:.3}, gain {gain_db:.1} dB, lag {lag_ms:.0} ms, {} windows", found.len());
     assert!(found.len() >= 5 && coefficient > 0.8, "{what}: {found:?}");
-    said
-}
-
-/// Records both taps. The recordings start at almost the same time; the difference adds to the measured delay.
-fn record_both(from: (&Person, Tap), to: (&Person, Tap)) -> (Vec<i16>, Vec<i16>) {
-    let (start_to, start_from) = (to.0.now(to.1), from.0.now(from.1));
-    (from.0.recorded(from.1, start_from, SECONDS), to.0.recorded(to.1, start_to, SECONDS + 2))
 }
 
 fn two_participants_talk(uplink: &str, rates_hz: [Option<u32>; 2]) {
@@ -87,15 +102,18 @@ fn two_participants_talk(uplink: &str, rates_hz: [Option<u32>; 2]) {
     // Only the first page joins unmuted, since two pages on one laptop cause feedback.
     bob.set_muted(true);
     alice.set_muted(false);
-    let said = assert_heard(&format!("{kind}: alice to bob"), (&alice, Tap::Microphone), (&bob, Tap::Output));
+    let alone = Direction { what: format!("{kind}: alice to bob"), from: &alice, to: &bob };
+    let said = assert_heard(&[alone]);
     let own = alice.recorded(Tap::Output, 0, 1);
     let down_db = rms_dbfs(&said) - rms_dbfs(&own);
     println!("{kind}: alice hears herself {down_db:.0} dB below what she said");
     assert!(down_db > 40.0, "alice hears herself only {down_db} dB down");
 
     bob.set_muted(false);
-    assert_heard(&format!("{kind}: bob to alice, both talking"), (&bob, Tap::Microphone), (&alice, Tap::Output));
-    assert_heard(&format!("{kind}: alice to bob, both talking"), (&alice, Tap::Microphone), (&bob, Tap::Output));
+    assert_heard(&[
+        Direction { what: format!("{kind}: bob to alice, both talking"), from: &bob, to: &alice },
+        Direction { what: format!("{kind}: alice to bob, both talking"), from: &alice, to: &bob },
+    ]);
     for person in [&alice, &bob] {
         assert_eq!(person.browser.run("return palabreState.uplinkKind").unwrap(), kind);
     }

@@ -17,6 +17,8 @@ const DIR_MODE: u32 = 0o2770;
 const MAX_LINE_BYTES: u64 = 4096;
 /// Maximum size in bytes of the files `names`, `levels` and `without`, which have a line for each participant.
 const MAX_LIST_BYTES: u64 = 1 << 20;
+/// Maximum number of attempts to remove a directory into which another program writes.
+const REMOVALS_MAX: u32 = 10;
 
 /// A room: a directory whose participants hear each other.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -178,9 +180,15 @@ impl ParticipantDir {
     /// # Errors
     /// The directory can't be removed.
     pub fn remove(&self) -> Result<(), RoomError> {
-        match std::fs::remove_dir_all(&self.path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(RoomError::io("remove", &self.path)(error)),
-            _ => Ok(()),
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            match std::fs::remove_dir_all(&self.path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                // Another program created a file meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty && attempts < REMOVALS_MAX => {}
+                result => return result.map_err(RoomError::io("remove", &self.path)),
+            }
         }
     }
 

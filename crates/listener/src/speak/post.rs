@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Interval between checks, while no bytes arrive, whether this process ends or another source has taken the microphone.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// Time by which a recording is written ahead of real time, so that a late wake-up of this thread causes no underrun. With 30 ms the mixer's
-/// jitter buffer finds a surplus and drops some of the recording.
-const LEAD: Duration = Duration::from_millis(10);
+/// Time by which a recording is written ahead of real time. The mixer's jitter buffer drops sound that is 30 ms earlier than its margin
+/// requires; the time from the first sample to the next tick is up to 20 ms of this.
+const LEAD: Duration = Duration::from_millis(5);
 /// Maximum delay of a recording behind real time. If the client sends later than that, the schedule of the rest starts again at the current
 /// time.
 const DELAY_MAX: Duration = Duration::from_millis(60);
