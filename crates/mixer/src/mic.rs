@@ -146,7 +146,7 @@ impl Mic {
     fn open_pipe(&mut self, cx: &mut Context, id: FileId) {
         match self.try_to_open_pipe(cx) {
             Ok(()) if self.last_warning.clear() => {
-                log::info!("opened '{}' after earlier failures", self.path.display())
+                log::info!("opened '{}' after earlier failures", self.path.display());
             }
             Ok(()) => log::debug!("opened '{}' for reading", self.path.display()),
             Err(OpenError::Missing(_)) => {}
