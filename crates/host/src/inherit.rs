@@ -11,7 +11,7 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::net::TcpListener;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 
 use listenfd::ListenFd;
@@ -31,16 +31,28 @@ const MAX_DESCRIPTORS: usize = 4096;
 /// Maximum size of a program's state in bytes.
 const MAX_STATE_BYTES: u64 = 16 << 20;
 
-/// Inherited descriptors that are not taken yet.
-#[derive(Default)]
+/// Inherited descriptors that are not taken yet. All of them are close-on-exec, so that no child inherits one by accident.
+/// Dropping the `Inherited` closes them.
+#[derive(Debug, Default)]
 pub struct Inherited {
-    names: Vec<String>,
-    fds: Option<ListenFd>,
+    state: Option<io::Result<Vec<u8>>>,
+    sockets: Vec<(String, Socket)>,
+}
+
+/// An inherited descriptor.
+#[derive(Debug)]
+enum Socket {
+    Tcp(TcpListener),
+    Datagram(UnixDatagram),
+    /// A Unix stream socket: listening or connected.
+    Unix(OwnedFd),
+    /// No socket of the kinds above. The descriptor is closed.
+    Other,
 }
 
 impl Inherited {
     /// Takes the descriptors named in the environment, and closes all other descriptors above 2. Call it once, before
-    /// any file is opened.
+    /// any file is opened and any child is started.
     #[must_use]
     pub fn take() -> Self {
         let number = |name| env::var(name).ok().and_then(|text| text.parse::<i32>().ok());
@@ -51,76 +63,104 @@ impl Inherited {
         let is_whole = ours && count > 0 && names.len() == count;
         let kept = if is_whole { count } else { 0 };
         close_all_but(first..first.saturating_add(i32::try_from(kept).unwrap_or(0)));
-        if is_whole { Self { names, fds: Some(ListenFd::from_env()) } } else { Self::default() }
+        let mut inherited = Self::default();
+        if is_whole {
+            let mut fds = ListenFd::from_env();
+            for (index, name) in names.into_iter().enumerate() {
+                inherited.add(name, &mut fds, index);
+            }
+        }
+        inherited
+    }
+
+    fn add(&mut self, name: String, fds: &mut ListenFd, index: usize) {
+        if name == STATE {
+            self.state = read_state(fds, index).transpose();
+        } else {
+            self.sockets.push((name, take_socket(fds, index)));
+        }
     }
 
     /// Returns the names of the descriptors that are not taken yet.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.names.iter().map(String::as_str).filter(|name| !name.is_empty())
+        self.sockets.iter().map(|(name, _)| name.as_str()).filter(|name| !name.is_empty())
     }
 
     /// Takes a listening TCP socket.
     pub fn tcp(&mut self, name: &str) -> Option<TcpListener> {
-        self.take_by(name, ListenFd::take_tcp_listener)
+        match self.take_by(name, |socket| matches!(socket, Socket::Tcp(_)))? {
+            Socket::Tcp(socket) => Some(socket),
+            _ => None,
+        }
     }
 
     /// Takes a listening Unix socket.
     pub fn unix(&mut self, name: &str) -> Option<UnixListener> {
-        self.take_by(name, ListenFd::take_unix_listener)
+        self.unix_stream(name).map(UnixListener::from)
     }
 
     /// Takes a Unix datagram socket.
     pub fn datagram(&mut self, name: &str) -> Option<UnixDatagram> {
-        self.take_by(name, ListenFd::take_unix_datagram)
+        match self.take_by(name, |socket| matches!(socket, Socket::Datagram(_)))? {
+            Socket::Datagram(socket) => Some(socket),
+            _ => None,
+        }
     }
 
     /// Takes a connected Unix socket.
     pub fn stream(&mut self, name: &str) -> Option<UnixStream> {
-        self.take_by(name, |fds, index| fds.take_custom(index, AF_UNIX, SOCK_STREAM, "unix stream socket"))
+        self.unix_stream(name).map(UnixStream::from)
     }
 
     /// Takes the state that was passed to [`Legacy::new`].
     pub fn state(&mut self) -> io::Result<Option<Vec<u8>>> {
-        let Some(fd) = self.take_by(STATE, ListenFd::take_raw_fd) else {
-            return Ok(None);
-        };
-        let mut bytes = Vec::new();
-        // The file is reopened, so that the state is read from the start.
-        let read = File::open(format!("/proc/self/fd/{fd}"))
-            .and_then(|file| file.take(MAX_STATE_BYTES).read_to_end(&mut bytes));
-        close(fd)?;
-        read.map(|_| Some(bytes))
+        self.state.take().transpose()
     }
 
-    /// Closes all descriptors that are not taken.
-    pub fn close_the_rest(&mut self) {
-        self.names.clear();
-        let Some(mut fds) = self.fds.take() else { return };
-        for index in 0..fds.len() {
-            if let Ok(Some(fd)) = fds.take_raw_fd(index) {
-                let _ = close(fd);
-            }
+    fn unix_stream(&mut self, name: &str) -> Option<OwnedFd> {
+        match self.take_by(name, |socket| matches!(socket, Socket::Unix(_)))? {
+            Socket::Unix(socket) => Some(socket),
+            _ => None,
         }
     }
 
-    fn take_by<T>(
-        &mut self,
-        name: &str,
-        take: impl FnOnce(&mut ListenFd, usize) -> io::Result<Option<T>>,
-    ) -> Option<T> {
-        let index = self.names.iter().position(|known| known == name)?;
-        let taken = take(self.fds.as_mut()?, index);
-        match taken {
-            Ok(taken) => {
-                self.names[index].clear();
-                taken
-            }
-            Err(error) => {
-                log::warn!("unable to use the inherited descriptor '{name}': {error}");
-                None
-            }
+    fn take_by(&mut self, name: &str, is_of_the_kind: impl FnOnce(&Socket) -> bool) -> Option<Socket> {
+        let index = self.sockets.iter().position(|(known, _)| known == name)?;
+        if is_of_the_kind(&self.sockets[index].1) {
+            return Some(self.sockets.remove(index).1);
         }
+        log::warn!("unable to use the inherited descriptor '{name}': it is no socket of the expected kind");
+        None
     }
+}
+
+/// Takes the socket. Each function of `ListenFd` checks the kind of the socket, and makes the socket close-on-exec.
+fn take_socket(fds: &mut ListenFd, index: usize) -> Socket {
+    if let Ok(Some(socket)) = fds.take_tcp_listener(index) {
+        return Socket::Tcp(socket);
+    }
+    if let Ok(Some(socket)) = fds.take_unix_datagram(index) {
+        return Socket::Datagram(socket);
+    }
+    if let Ok(Some(socket)) = fds.take_custom(index, AF_UNIX, SOCK_STREAM, "unix stream socket") {
+        return Socket::Unix(socket);
+    }
+    if let Ok(Some(fd)) = fds.take_raw_fd(index) {
+        let _ = close(fd);
+    }
+    Socket::Other
+}
+
+fn read_state(fds: &mut ListenFd, index: usize) -> io::Result<Option<Vec<u8>>> {
+    let Some(fd) = fds.take_raw_fd(index)? else {
+        return Ok(None);
+    };
+    let mut bytes = Vec::new();
+    // The file is reopened, so that the state is read from the start.
+    let read =
+        File::open(format!("/proc/self/fd/{fd}")).and_then(|file| file.take(MAX_STATE_BYTES).read_to_end(&mut bytes));
+    close(fd)?;
+    read.map(|_| Some(bytes))
 }
 
 fn open_descriptors() -> BTreeSet<RawFd> {

@@ -35,7 +35,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let program = Program::this()
         .map_err(|error| Failure::System(format!("unable to find the path of this program: {error}")))?;
     let mut daemon = Daemon::new(args, program, &mut inherited)?;
-    inherited.close_the_rest();
+    drop(inherited);
     notify::ready();
     daemon.restarts.serves();
     let ended = daemon.run();

@@ -50,7 +50,7 @@ pub(crate) fn run(cli: &Cli) -> Result<(), Failure> {
     }
     let mut supervisor = Supervisor::new(cli, program, signals, &mut inherited)?;
     let client = inherited.stream(saved::CLIENT);
-    inherited.close_the_rest();
+    drop(inherited);
     log::info!("serving {}; {}", supervisor.roster.config().run.display(), supervisor.status);
     notify::ready_with_status(&supervisor.status);
     if let Some(client) = client {

@@ -6,17 +6,13 @@
 mod fixture;
 
 use std::fs;
-use std::io::IoSliceMut;
 use std::net::TcpStream;
-use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::mpsc;
 use std::time::Duration;
 
+use fixture::manager::Manager;
 use fixture::{Fixture, Prober, eventually, holds, listener, runs, signal};
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use palabre_config::control::{Request, Response, State, Target};
 
 /// Copies of the programs in a temporary directory. A test replaces them by rename, as a package manager does.
@@ -228,59 +224,11 @@ fn newer_listener_that_fails_ends_the_series_of_handovers_with_an_alarm() {
     assert_eq!(["alice", "bob"].map(|name| fixture.participant(name).pid), old);
 }
 
-/// A service manager like systemd: a socket for notifications, and the descriptors that the supervisor stores with them. A thread reads
-/// the notifications at once, since a full socket would block the supervisor.
-struct Manager {
-    notifications: mpsc::Receiver<(String, Option<RawFd>)>,
-    path: PathBuf,
-}
-
-impl Manager {
-    fn of(fixture: &Fixture) -> Self {
-        let path = fixture.config().join("systemd.sock");
-        let socket = UnixDatagram::bind(&path).unwrap();
-        let (sender, notifications) = mpsc::channel();
-        std::thread::spawn(move || while sender.send(Self::receive(&socket)).is_ok() {});
-        Self { notifications, path }
-    }
-
-    /// Receives the next notification and its descriptor, which children of this process inherit.
-    fn receive(socket: &UnixDatagram) -> (String, Option<RawFd>) {
-        let (mut bytes, mut room) = ([0; 1024], nix::cmsg_space!([RawFd; 1]));
-        let mut parts = [IoSliceMut::new(&mut bytes)];
-        let received = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut room), MsgFlags::empty()).unwrap();
-        let fd = received.cmsgs().unwrap().find_map(|message| match message {
-            ControlMessageOwned::ScmRights(fds) => fds.first().copied(),
-            _ => None,
-        });
-        let length = received.bytes;
-        (String::from_utf8(bytes[..length].to_vec()).unwrap(), fd)
-    }
-
-    fn wait_for(&self, text: &str) -> Option<RawFd> {
-        let next = || self.notifications.recv_timeout(fixture::TIMEOUT).unwrap();
-        std::iter::repeat_with(next).find(|(received, _)| received.contains(text)).unwrap().1
-    }
-
-    /// Starts the supervisor. `stored` is a listening socket that an earlier supervisor has stored, by participant.
-    fn start(&self, fixture: &mut Fixture, stored: Option<(&str, RawFd)>) {
-        let supervisor = fixture.command();
-        let mut command = Command::new("sh");
-        command.args(["-c", "exec env LISTEN_PID=$$ \"$0\" \"$@\""]).arg(supervisor.get_program());
-        command.args(supervisor.get_args()).env("NOTIFY_SOCKET", &self.path).env("WATCHDOG_USEC", "200000");
-        if let Some((name, fd)) = stored {
-            let variables = [("LISTEN_FDS", "1".to_owned()), ("LISTEN_FDS_FIRST_FD", fd.to_string())];
-            command.envs(variables).env("LISTEN_FDNAMES", name);
-        }
-        fixture.start_by(&mut command);
-    }
-}
-
 #[test]
 fn stored_sockets_outlive_a_killed_supervisor_and_the_watchdog_is_notified() {
     let mut fixture = Fixture::of(&["alice"]);
     let manager = Manager::of(&fixture);
-    manager.start(&mut fixture, None);
+    manager.start(&mut fixture, &[]);
     let fd = manager.wait_for("FDSTORE=1\nFDNAME=alice\nFDPOLL=0\n").unwrap();
     manager.wait_for("READY=1");
     manager.wait_for("WATCHDOG=1");
@@ -291,7 +239,7 @@ fn stored_sockets_outlive_a_killed_supervisor_and_the_watchdog_is_notified() {
     eventually("the listener is gone", || !runs(alice.pid.unwrap()));
     // A new connection waits while no listener runs.
     let pending = TcpStream::connect(("127.0.0.1", alice.port)).unwrap();
-    manager.start(&mut fixture, Some(("alice", fd)));
+    manager.start(&mut fixture, &[("alice", fd)]);
     let again = fixture.wait_for("alice", State::Ready);
     assert_eq!(again.port, alice.port, "port 0 would have been another one");
     assert!(holds(fixture.pid(), alice.port));
@@ -311,7 +259,7 @@ fn stored_sockets_outlive_a_killed_supervisor_and_the_watchdog_is_notified() {
 fn unused_stored_socket_is_removed_from_the_store() {
     let mut fixture = Fixture::of(&["alice"]);
     let manager = Manager::of(&fixture);
-    manager.start(&mut fixture, None);
+    manager.start(&mut fixture, &[]);
     let fd = manager.wait_for("FDNAME=alice").unwrap();
     let alice = fixture.wait_for("alice", State::Ready);
     signal(fixture.pid(), "TERM");
@@ -319,13 +267,13 @@ fn unused_stored_socket_is_removed_from_the_store() {
     let (socket, port) = fixture::occupied_port();
     drop(socket);
     fixture.write("alice", &format!("port = {port}\n"));
-    manager.start(&mut fixture, Some(("alice", fd)));
+    manager.start(&mut fixture, &[("alice", fd)]);
     manager.wait_for("FDSTOREREMOVE=1\nFDNAME=alice\n");
     assert_ne!(fixture.wait_for("alice", State::Ready).port, alice.port);
     signal(fixture.pid(), "TERM");
     assert!(fixture.wait_for_the_end().success());
     fixture.remove("alice");
-    manager.start(&mut fixture, Some(("alice", fd)));
+    manager.start(&mut fixture, &[("alice", fd)]);
     manager.wait_for("FDSTOREREMOVE=1\nFDNAME=alice\n");
     nix::unistd::close(fd).unwrap();
 }
