@@ -57,7 +57,7 @@ fn restart_of_the_mixer_is_answered_when_it_serves_refuses_or_ends() {
         restart_mixer(&fixture, |client| client.failed("unable to execute 'x'; the mixer keeps the running program"));
     assert_eq!(refused, Response::Refused { why: "unable to execute 'x'; the mixer keeps the running program".into() });
     let Response::Failed { why } = restart_mixer(&fixture, drop) else { panic!("no failure") };
-    assert!(why.ends_with("the daemon ended before its new program was ready; see its log"), "{why}");
+    assert!(why.ends_with("the daemon ended before its new program was ready; see the mixer's log"), "{why}");
 }
 
 #[test]
