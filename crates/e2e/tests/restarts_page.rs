@@ -1,15 +1,17 @@
 //! Hand, mute and messages across restarts, upgrades, reloads and killed processes, in a real Chromium.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use palabre_e2e::browser::Browser;
-use palabre_e2e::client::{Client, Recording};
-use palabre_e2e::suite::{Link, Suite, TIMEOUT, install, signal};
+use palabre_e2e::client::{Client, Recording, Talker};
+use palabre_e2e::suite::{Link, Suite, TIMEOUT, binary, install, signal};
 use palabre_e2e::wait_for;
 use palabre_room::{Message, RoomDir};
 use serde_json::{Value, json};
@@ -237,4 +239,36 @@ fn hand_mute_and_messages_return_after_a_process_is_killed() {
     room.recovers("palabre-listener", "p01");
     room.recovers("palabre-mixer", "");
     room.recovers("palabre-supervisor", "");
+}
+
+/// Runs a program with a clock that is ten days ahead, so that without this command the clock is set back, as by a restart of the machine.
+const AHEAD: [&str; 6] = ["unshare", "--user", "--map-root-user", "--time", "--boottime", "864000"];
+
+#[test]
+fn page_hears_the_room_and_gets_messages_after_a_restart_of_the_machine_has_set_the_clock_back() {
+    if !Command::new(AHEAD[0]).args(&AHEAD[1..]).arg("true").status().is_ok_and(|status| status.success()) {
+        palabre_testing::not_shown("a clock that is set back", "this machine has no time namespaces");
+        return;
+    }
+    let programs = tempfile::tempdir().unwrap();
+    for name in PROGRAMS {
+        install(programs.path(), name).unwrap();
+    }
+    let listener = programs.path().join("palabre-listener");
+    let script = format!("#!/bin/sh\nexec {} {} \"$@\"\n", AHEAD.join(" "), binary("palabre-listener").unwrap().display());
+    std::fs::remove_file(&listener).unwrap();
+    std::fs::write(&listener, script).unwrap();
+    std::fs::set_permissions(&listener, PermissionsExt::from_mode(0o755)).unwrap();
+    let suite = Suite::start_from(programs.path(), 2).unwrap();
+    let _talker = Talker::tone(&suite.client, &suite.links[1], 440.0, -20.0);
+    let page = join(&suite.links[0]);
+    page.wait_until("palabreState.chunks > 25").unwrap();
+    install(programs.path(), "palabre-listener").unwrap();
+    let [opened, chunks] = ["opened", "chunks"].map(|count| page.run(&format!("return palabreState.{count}")).unwrap());
+    suite.kill("palabre-listener", "p01").unwrap();
+    page.wait_until(&format!("palabreState.opened > {opened} && palabreState.connection === 'live'")).unwrap();
+    page.wait_until(&format!("palabreState.chunks > {chunks} + 25")).unwrap();
+    let message = Message::new("p02".parse().unwrap(), "after the restart").unwrap();
+    RoomDir::new(suite.room()).tell(&message).unwrap();
+    page.wait_until("document.getElementById('message-list').textContent.includes('after the restart')").unwrap();
 }

@@ -175,6 +175,58 @@ test('renewed frame takes over at once in silence, and with a gap if the old fra
   stream.stop();
 });
 
+/** Returns a stream after its first sound, and the list of everything that it passes on from then on. */
+function passingOn(renewCost) {
+  const heard = [];
+  const stream = new Stream({
+    onRecord: ({ kind, seq, lost }) => heard.push(`${kind} ${seq}${lost ? ' lost' : ''}`),
+    onMoved: () => {},
+    onNewProcess: () => heard.push('new process'),
+    onState: () => {},
+  }, renewCost);
+  stream.start();
+  say(frames[0], hello(999_999));
+  say(frames[0], sound(1_000_000));
+  heard.length = 0;
+  return { stream, heard };
+}
+
+const message = (seq) => `4,${seq},${btoa('{"from":"bob","text":"x"}')}`;
+
+test('sound and messages are taken after a restart of the server has set the clock back', () => {
+  const { stream, heard } = passingOn();
+  stream.suspect();
+  assert.match(frames[1].src, /from=1000000$/);
+  for (const record of [hello(50), '2,51,', message(52), sound(90), sound(130)]) say(frames[1], record);
+  assert.deepEqual(heard.filter((what) => what !== 'new process'), ['hello 50', 'silence 51', 'message 52', 'sound 90', 'sound 130']);
+  assert.ok(heard.indexOf('new process') < heard.indexOf('silence 51'), 'the presence is told again');
+  say(frames[1], sound(130));
+  assert.equal(heard.at(-1), 'sound 130');
+  assert.equal(stream.counts.chunks, 3, 'a record still counts once');
+  stream.stop();
+});
+
+test('restart of the server while a frame is renewed does not make the page deaf', () => {
+  const { stream, heard } = passingOn(9000);
+  say(frames[0], sound(1_000_040));
+  assert.doesNotMatch(frames[1].src, /from/);
+  heard.length = 0;
+  for (const record of [hello(50), sound(90), message(95), sound(130)]) say(frames[1], record);
+  assert.ok(frames[0].removed);
+  assert.deepEqual(heard, ['new process', 'hello 50', 'sound 90', 'message 95', 'sound 130']);
+  stream.stop();
+});
+
+test('stream that begins with sound from the ring is no restart of the server', () => {
+  const { stream, heard } = passingOn();
+  stream.suspect();
+  // The late frame sends more after the second one was requested, and the second one repeats that.
+  for (const seq of [1_000_001, 1_000_041]) say(frames[0], sound(seq));
+  for (const record of [hello(999_999), sound(1_000_001), sound(1_000_041), sound(1_000_081)]) say(frames[1], record);
+  assert.deepEqual(heard.filter((what) => what.startsWith('sound')), ['sound 1000001', 'sound 1000041', 'sound 1000081']);
+  stream.stop();
+});
+
 test('uplink moves to the next socket without losing or repeating a chunk', () => {
   const states = [];
   const uplink = new Uplink({ onState: (state) => states.push(state), onBroken() {}, reachable: () => true }, false);

@@ -51,6 +51,20 @@ export class FrameTracker {
     return true;
   }
 
+  /**
+   * Notes the first record of an iframe. With the same clock its SEQ is at least `afterSeq - 1`. A lower SEQ means that the server's clock was set
+   * back, for example because the server was restarted: then all records count as new, because otherwise the page would take none until
+   * the clock has passed the old value.
+   * @param {number} seq
+   * @param {number} afterSeq `lastSeq` when the iframe was opened
+   * @returns {boolean} whether the clock was set back
+   */
+  greeted(seq, afterSeq) {
+    if (seq >= afterSeq - 1) return false;
+    this.lastSeq = 0;
+    return true;
+  }
+
   /** @returns {boolean} whether the leader must be replaced */
   get due() {
     return this.candidate === null && this.#cost > this.#maxCost;

@@ -115,7 +115,9 @@ export class Stream {
     // A renewed stream always has the same address: Chromium keeps nearly 1 kB for each script of each address.
     const query = [lastSeq > 0 && !overlaps && `from=${lastSeq}`, this.#tag && `people=${this.#tag}`].filter(Boolean).join('&');
     element.src = query ? `listen?${query}` : 'listen';
-    const frame = { element, openedMs: performance.now(), moved: false, done: false, torn: false, overlaps, held: [], firstSeq: Infinity };
+    const frame = {
+      element, openedMs: performance.now(), afterSeq: lastSeq, moved: false, done: false, torn: false, overlaps, held: [], firstSeq: Infinity,
+    };
     this.counts.opened += 1;
     // An endless document never fires `load`. If `load` fires, the document is an error page or its connection was closed.
     element.addEventListener('load', () => this.#ended(frame));
@@ -211,6 +213,7 @@ export class Stream {
       this.counts.bad += 1;
       return;
     }
+    if (record.kind === 'hello' && this.#frames.greeted(record.seq, frame.afterSeq)) this.#handlers.onNewProcess?.();
     // While two iframes overlap, both receive the records of sound, silence and messages.
     const once = record.kind === 'sound' || record.kind === 'silence' || record.kind === 'message';
     if (once && !this.#frames.isNew(record.seq)) {
