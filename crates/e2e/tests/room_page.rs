@@ -2,13 +2,16 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use palabre_e2e::browser::{Browser, Tap};
 use palabre_e2e::client::Talker;
 use palabre_e2e::compare::{RATE_HZ, convert, find};
-use palabre_e2e::suite::{Link, Suite, TIMEOUT, signal};
+use palabre_e2e::suite::{Link, Suite, TIMEOUT, descendants, signal};
 use palabre_e2e::wait_for;
-use palabre_sound::measure::goertzel_dbfs;
+use palabre_sound::measure::{goertzel_dbfs, tone};
+use palabre_sound::wav;
+use palabre_testing::undisturbed;
 
 const TONE_HZ: f64 = 1_000.0;
 const TONE_DBFS: f64 = -20.0;
@@ -125,6 +128,52 @@ fn stream_that_stops_without_an_end_is_reported_and_reopened() {
     let sent = browser.run("return palabreState.sent").unwrap();
     browser.wait_until(&format!("palabreState.uplink === 'open' && palabreState.sent > {sent} + 20")).unwrap();
     assert_eq!(suite.process("palabre-listener", "p01"), Some(listener), "the listener is the same process");
+}
+
+/// Stops the browser's sound card for 0.6 s while its participant sends a tone, and returns how much longer another participant hears no tone.
+fn lost_ms_after_a_pause_of_the_sound_card() -> i64 {
+    const BLOCK_MS: usize = 20;
+    let suite = Suite::start(2).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let voice = dir.path().join("tone.wav");
+    std::fs::write(&voice, wav::little(48_000, &tone(48_000, TONE_HZ, TONE_DBFS, 480_000))).unwrap();
+    let browser = Browser::start(Some(&voice), "en").unwrap();
+    open(&browser, &suite.links[0]);
+    // Noise suppression would remove a constant tone.
+    for name in ["echo", "noise", "gain"] {
+        browser.run(&format!("localStorage.setItem('palabre / {name}', 'no')")).unwrap();
+    }
+    let heard = suite.client.record(&suite.links[1]).unwrap();
+    browser.click("#join").unwrap();
+    let frame = heard.rate_hz as usize * BLOCK_MS / 1000;
+    let silent_ms = |from: usize| {
+        let samples = heard.from(from);
+        let has_tone = |block: &&[i16]| goertzel_dbfs(block, heard.rate_hz, TONE_HZ) > TONE_DBFS - 6.0;
+        let blocks = samples.chunks_exact(frame);
+        BLOCK_MS * (blocks.len() - blocks.filter(has_tone).count())
+    };
+    let second = heard.rate_hz as usize;
+    let is_steady = || heard.len().checked_sub(2 * second).filter(|&from| silent_ms(from) == 0);
+    wait_for("two seconds of the tone", TIMEOUT, is_steady).unwrap();
+    let is_audio_service = |pid: &u32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains("audio.mojom.AudioService")
+    };
+    let card = descendants(browser.pid()).into_iter().find(is_audio_service).unwrap();
+    let (from, start) = (heard.len(), Instant::now());
+    signal(card, "STOP").unwrap();
+    std::thread::sleep(Duration::from_millis(600));
+    signal(card, "CONT").unwrap();
+    let paused_ms = start.elapsed().as_millis();
+    wait_for("six seconds", TIMEOUT, || (heard.len() > from + 6 * second).then_some(())).unwrap();
+    let lost_ms = silent_ms(from);
+    println!("the card stood still for {paused_ms} ms, no tone was heard for {lost_ms} ms");
+    lost_ms as i64 - paused_ms as i64
+}
+
+#[test]
+fn pause_of_the_sound_card_costs_speech_of_its_own_length() {
+    undisturbed(|| assert!(lost_ms_after_a_pause_of_the_sound_card() <= 300));
 }
 
 #[test]

@@ -37,3 +37,25 @@ test('margin covers rarer lateness as far as it can not be concealed, unless it 
   assert.ok(better(45, 90) < 30, `${better(45, 90)}`);
   assert.ok(better(150, 125) < 30, `${better(150, 125)}`);
 });
+
+test('pause of the sound card or the server is no lateness of the line', () => {
+  for (const pauseMs of [150, 350, 440, 600, 3000]) {
+    const lateness = new LatenessTracker();
+    const jitterMs = (ms) => (ms * 13) % 10;
+    const nowMs = hear(lateness, 0, 20, jitterMs);
+    const late = [];
+    for (let ms = 0; ms < 10_000; ms += CHUNK_MS) {
+      late.push(lateness.arrived(nowMs + ms + pauseMs + jitterMs(ms), CHUNK_MS, true));
+      assert.ok(lateness.neededMs < 30, `${lateness.neededMs} after a pause of ${pauseMs} ms`);
+      assert.equal(lateness.isInDoubt, ms < 500 && late.at(-1) > 100);
+    }
+    assert.ok(late.slice(14).every((lateMs) => lateMs < 20), `${pauseMs} ms: ${late.slice(0, 20)}`);
+  }
+});
+
+test('lateness that varies is that of the line', () => {
+  const lateness = new LatenessTracker();
+  const nowMs = hear(lateness, 0, 20, () => 0);
+  hear(lateness, nowMs, 4, (ms) => 150 + ((ms * 7) % 120));
+  assert.ok(lateness.neededMs > 200, `${lateness.neededMs}`);
+});

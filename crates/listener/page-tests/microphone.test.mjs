@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { advice } from '../page/microphone/advice.js';
+import { ClockMap } from '../page/microphone/clock-map.js';
 import { ErrorLog, browserName, figuresToReport } from '../page/room/diagnostics.js';
 import { shortcutOf } from '../page/view/keyboard.js';
 import { VoiceGate } from '../page/microphone/voice-gate.js';
@@ -96,4 +97,32 @@ test('report has whole numbers and a short name of the browser', () => {
   const body = figuresToReport({ depthMs: 51.6, outputMs: 40, underruns: NaN, contextRate: 48000, browser: 'x', errors: [] });
   assert.deepEqual([body.codec, figuresToReport({ codec: 'x' }).codec], ['PCM 16', 'x']);
   assert.deepEqual([body.delay_ms, body.depth_ms, body.underruns, body.rate_hz, body.lost], [92, 52, 0, 48000, 0]);
+});
+
+/**
+ * Sends a message every 40 ms for 20 s. After 10 s the sound card stands still for `pauseMs`. The message n is delivered `delayMs(n)` late.
+ * @returns {number[]} by how many ms the capture time of each message is wrong
+ */
+function clockErrors(pauseMs, delayMs) {
+  const clock = new ClockMap();
+  let arrivalMs = 0;
+  return Array.from({ length: 500 }, (_, n) => {
+    const [cardMs, wallMs] = [40 * n, 1e12 + 40 * n + (n < 250 ? 0 : pauseMs)];
+    arrivalMs = Math.max(arrivalMs, wallMs + delayMs(n));
+    clock.observe(cardMs, arrivalMs);
+    return Math.abs(clock.wallMs(cardMs) - wallMs);
+  });
+}
+
+test('capture times are right again 150 ms after the sound card stood still', () => {
+  for (const pauseMs of [150, 350, 600, 3000, 3_600_000]) {
+    const errors = clockErrors(pauseMs, (n) => (13 * n) % 20);
+    const late = errors.map((errorMs, n) => (errorMs > 20 ? n : 0)).filter(Boolean);
+    assert.deepEqual(late.filter((n) => n < 250 || n > 253), [], `${pauseMs} ms`);
+  }
+});
+
+test('messages that the page handles late do not change capture times', () => {
+  const errors = clockErrors(0, (n) => (n % 100 === 50 ? 900 : 0));
+  assert.ok(Math.max(...errors) < 1, `${Math.max(...errors)}`);
 });

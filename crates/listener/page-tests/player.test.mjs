@@ -248,6 +248,18 @@ for (const seed of [1, 2, 3]) {
   });
 }
 
+// The sound card plays on while the server stands still, or plays what it missed after it stood still itself.
+for (const pauseMs of [150, 350, 500, 600, 1500, 3000]) {
+  test(`pause of ${pauseMs} ms of one of the clocks costs no sound and no delay`, () => {
+    const { player, out, reports } = play({ seconds: 30, signal: hum, delayMs: (k) => 3 + (k < 250 ? 0 : pauseMs) });
+    const [before, after] = [10_000, 14_000].map((ms) => reports.find(({ nowMs }) => nowMs >= ms));
+    assert.ok(player.report.cutMs - before.cutMs < 30, `${player.report.cutMs - before.cutMs} ms are cut`);
+    const silent = out.subarray(9 * CONTEXT_HZ).filter((x) => x === 0).length;
+    assert.ok(silent <= ((pauseMs + 50) * CONTEXT_HZ) / 1000, `${(silent * 1000) / CONTEXT_HZ} ms are silent`);
+    assert.ok(after.depthMs < before.depthMs + 35 && after.marginMs < 40, `${before.depthMs} ${after.depthMs} ${after.marginMs}`);
+  });
+}
+
 test('line that has recovered is trusted after two minutes', () => {
   const random = randomFrom(5);
   const delayMs = (k) => (k < 1500 ? 100 * random() : 3 * random());

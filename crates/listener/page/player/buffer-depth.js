@@ -49,8 +49,8 @@ export class BufferDepth {
    */
   arrived(nowMs, lengthMs, fillMs, counts) {
     const lateMs = this.#lateness.arrived(nowMs, lengthMs, counts);
-    // The fill of the ring if the chunk had been punctual.
-    this.#punctualMs = fillMs + lateMs;
+    // The fill of the ring if the chunk had been punctual. It stays the same while the chunk's lateness may be that of a clock.
+    if (!this.#lateness.isInDoubt || Number.isNaN(fillMs)) this.#punctualMs = fillMs + lateMs;
   }
 
   /**

@@ -6,6 +6,9 @@
  * repeating up to 50 ms of sound; if longer lateness occurred twice, the buffer holds the part above 50 ms. Longer lateness that
  * occurred only once may be heard. In the first minutes only the newer half of the bins is used, because chunks are often late
  * while the page starts.
+ *
+ * If the sound card or the server stood still, all later chunks are late by the same time. The network can't be the cause of that. So when
+ * chunks are steadily late, the quickest chunk is measured anew, and this lateness doesn't change the margin.
  */
 
 /** Minimum time for which the quickest chunk is remembered; the maximum is twice this time. */
@@ -30,6 +33,8 @@ const START_MARGIN_MS = 25;
 /** Number of bins from which on the lateness of the line counts as known. */
 const LEARNT_BINS = 10;
 const MIN_BINS = 5;
+/** Chunks are steadily late if for `forMs` each is late by at least `aboveMs`, and their lateness differs by less than `spreadMs`. */
+const STEADY = { aboveMs: 100, forMs: 500, spreadMs: 40 };
 
 /** The lateness of one stream's chunks. */
 export class LatenessTracker {
@@ -41,10 +46,13 @@ export class LatenessTracker {
   #seen = 0;
   #binMs = -Infinity;
   #outage = false;
+  /** The last chunks that all may be steadily late: the time of the first, the extremes of their delay, and their lateness. */
+  #late = null;
   #neededMs = START_MARGIN_MS;
 
   /** Measures the quickest chunk anew, because the next chunk doesn't continue the previous one. */
   restart() {
+    this.#settle();
     this.#positionMs = 0;
     this.#older = Infinity;
     this.#newer = Infinity;
@@ -67,8 +75,17 @@ export class LatenessTracker {
     }
     this.#newer = Math.min(this.#newer, took);
     const lateMs = took - Math.min(this.#older, this.#newer);
-    if (counts) this.#remember(nowMs, lateMs);
-    return lateMs;
+    if (lateMs < STEADY.aboveMs) {
+      this.#settle();
+      if (counts) this.#remember(nowMs, lateMs);
+      return lateMs;
+    }
+    return this.#suspect(nowMs, took, lateMs, counts);
+  }
+
+  /** @returns {boolean} whether it isn't known yet if the last chunk was late because of the network or because a clock stood still */
+  get isInDoubt() {
+    return this.#late !== null;
   }
 
   /** @returns {number} the margin in ms that this line needs */
@@ -84,6 +101,29 @@ export class LatenessTracker {
   /** The bins, largest first. */
   get #sorted() {
     return [...this.#bins].sort((a, b) => b - a);
+  }
+
+  /** Notes a chunk that may be steadily late, and returns its lateness: 0 or little more if it is. */
+  #suspect(nowMs, took, lateMs, counts) {
+    const { least = took, most = took } = this.#late ?? {};
+    if (Math.max(most, took) - Math.min(least, took) >= STEADY.spreadMs) this.#settle();
+    this.#late ??= { sinceMs: nowMs, least: took, most: took, lateness: [] };
+    const late = this.#late;
+    late.least = Math.min(late.least, took);
+    late.most = Math.max(late.most, took);
+    if (counts) late.lateness.push([nowMs, lateMs]);
+    if (nowMs - late.sinceMs < STEADY.forMs) return lateMs;
+    this.#late = null;
+    this.#older = Infinity;
+    this.#newer = late.least;
+    this.#turnMs = nowMs;
+    return took - late.least;
+  }
+
+  /** Attributes the lateness of the last chunks to the network. */
+  #settle() {
+    for (const [nowMs, lateMs] of this.#late?.lateness ?? []) this.#remember(nowMs, lateMs);
+    this.#late = null;
   }
 
   #remember(nowMs, lateMs) {

@@ -170,7 +170,11 @@ impl Chunk {
 /// Detects chunks that are late because the network stalled. After a stall they arrive in one burst.
 ///
 /// The page's clock differs from this machine's clock. The lateness of a chunk is the difference between its arrival and capture times,
-/// minus the smallest such difference in the last 3 to 6 s. So the detector follows a clock that drifts or is set.
+/// minus the smallest such difference in the last 3 to 6 s. So the detector follows a clock that drifts.
+///
+/// After a stall of the network, late chunks arrive faster than they were captured, and lateness shrinks. If chunks with a lateness above
+/// [`Self::SUSPECT_MS`] arrive at the pace at which they were captured, the network isn't the cause: the page's clock was set back, or the page's
+/// sound card stood still. Then the detector measures the smallest difference anew.
 #[derive(Debug, Default)]
 struct StallDetector {
     window_end: Option<Instant>,
@@ -178,11 +182,19 @@ struct StallDetector {
     previous_min: Option<f64>,
     /// Smallest difference of arrival and capture time in the current window, in ms.
     current_min: Option<f64>,
+    /// The first of the last chunks that all had a lateness above [`Self::SUSPECT_MS`]: its time of arrival, and its difference of arrival
+    /// and capture time in ms.
+    first_suspect: Option<(Instant, f64)>,
     start: Option<Instant>,
 }
 
 impl StallDetector {
     const WINDOW: Duration = Duration::from_secs(3);
+    /// Minimum lateness of a chunk that may be caused by the page's clock. It is less than [`MAX_LATENESS_MS`], because otherwise jitter alone would
+    /// decide which chunks are dropped after the clock has changed by nearly that limit.
+    const SUSPECT_MS: f64 = 100.0;
+    /// Minimum time between the first and the last of several such chunks before their pace is known.
+    const PACE_TIME: Duration = Duration::from_millis(100);
 
     fn is_late(&mut self, now: Instant, captured_ms: f64) -> bool {
         let start = *self.start.get_or_insert(now);
@@ -197,7 +209,22 @@ impl StallDetector {
         let current = self.current_min.map_or(difference, |min| min.min(difference));
         self.current_min = Some(current);
         let reference = self.previous_min.map_or(current, |previous| previous.min(current));
+        if difference - reference <= Self::SUSPECT_MS {
+            self.first_suspect = None;
+            return false;
+        }
+        if self.clock_has_jumped(now, difference) {
+            (self.previous_min, self.current_min, self.first_suspect) = (None, Some(difference), None);
+            return false;
+        }
         difference - reference > MAX_LATENESS_MS
+    }
+
+    /// Returns whether the suspect chunks arrive at less than 1.5 times the pace of their capture.
+    fn clock_has_jumped(&mut self, now: Instant, difference: f64) -> bool {
+        let (since, first) = *self.first_suspect.get_or_insert((now, difference));
+        let elapsed = now - since;
+        elapsed >= Self::PACE_TIME && 2.0 * (first - difference) < elapsed.as_secs_f64() * 1000.0
     }
 }
 
@@ -252,12 +279,30 @@ mod tests {
         assert_eq!(late, (100..135).collect::<Vec<_>>());
     }
 
-    #[test]
-    fn page_whose_clock_is_set_back_is_heard_again_within_6_s() {
+    /// Returns the milliseconds of sound that are dropped of 10 s in chunks of 40 ms, if after 5 s the capture times lag by `lag_ms` and the chunk
+    /// `n` arrives `delay_ms(n)` after its end.
+    fn dropped_ms(lag_ms: u64, delay_ms: impl Fn(u64) -> u64) -> u64 {
         let (mut stalls, start) = (StallDetector::default(), Instant::now());
-        let at = |ms: u64| start + Duration::from_millis(ms);
-        (0..200).for_each(|n| assert!(!stalls.is_late(at(n * 20), (n * 20) as f64)));
-        let dropped = (200..1000).filter(|n| stalls.is_late(at(n * 20), (n * 20) as f64 - 60_000.0)).count();
-        assert!(dropped <= 300, "{dropped}");
+        let is_late = |n: &u64| {
+            let (end, lag) = (40 * n, if *n < 125 { 0 } else { lag_ms });
+            stalls.is_late(start + Duration::from_millis(end + delay_ms(*n)), (end as f64) - (lag as f64))
+        };
+        40 * (0..250).filter(is_late).count() as u64
+    }
+
+    #[test]
+    fn page_whose_clock_is_set_back_or_stood_still_is_heard_after_150_ms() {
+        for lag_ms in (0..700).step_by(10).chain([3_000, 60_000, 86_400_000]) {
+            assert!(dropped_ms(lag_ms, |_| 0) <= 150, "a lag of {lag_ms} ms");
+            assert!(dropped_ms(lag_ms, |n| 13 * n % 30) <= 150, "a lag of {lag_ms} ms with jitter");
+            // A sound card with a long buffer delivers two chunks at a time.
+            assert!(dropped_ms(lag_ms, |n| 40 * (n % 2)) <= 200, "a lag of {lag_ms} ms in pairs");
+        }
+    }
+
+    #[test]
+    fn chunks_of_a_stall_that_arrive_at_twice_their_pace_are_late() {
+        // After a stall of 2 s, the lateness shrinks by 20 ms with each chunk.
+        assert_eq!(dropped_ms(0, |n| if n < 125 { 0 } else { 2000_u64.saturating_sub(20 * (n - 125)) }), 40 * 85);
     }
 }
