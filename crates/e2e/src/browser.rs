@@ -113,6 +113,23 @@ impl Browser {
         Ok(self.runtime.block_on(self.client()?.goto(url))?)
     }
 
+    /// Opens an empty tab. From then on all functions use this tab.
+    pub fn new_tab(&self) -> Result<()> {
+        let client = self.client()?;
+        Ok(self.runtime.block_on(async {
+            let tab = client.new_window(true).await?;
+            client.switch_to_window(tab.handle).await
+        })?)
+    }
+
+    /// Shows a tab, counted from 0 in the order of opening. From then on all functions use this tab.
+    pub fn show_tab(&self, number: usize) -> Result<()> {
+        let client = self.client()?;
+        let tabs = self.runtime.block_on(client.windows())?;
+        let tab = tabs.into_iter().nth(number).with_context(|| format!("no tab {number}"))?;
+        Ok(self.runtime.block_on(client.switch_to_window(tab))?)
+    }
+
     /// Runs a script in the page and returns its result.
     pub fn run(&self, script: &str) -> Result<Value> {
         let client = self.client()?;

@@ -324,3 +324,63 @@ fn browser_s_gain_control_is_off_in_a_room_with_levelling() {
         suite.stop().unwrap();
     }
 }
+
+#[test]
+fn microphone_muted_by_the_system_is_shown_to_everybody_until_it_is_unmuted() {
+    let suite = Suite::start(1).unwrap();
+    let browser = Browser::start(Some(&voice()), "en").unwrap();
+    let source = serde_json::json!({ "source": KEEP_TRACKS });
+    browser.devtools("Page.addScriptToEvaluateOnNewDocument", source).unwrap();
+    browser.open(&suite.links[0].url).unwrap();
+    browser.wait_until("window.palabreState?.screen === 'door'").unwrap();
+    browser.click("#join").unwrap();
+    let shows = |words: &str, is_muted: bool| {
+        let row = "document.querySelector('#people [data-name=\"p01\"]')";
+        browser
+            .wait_until(&format!(
+                "document.getElementById('mic-state').textContent === '{words}'
+                 && {row}?.classList.contains('silenced') === {is_muted} && document.title.startsWith('🔇') === {is_muted}"
+            ))
+            .unwrap();
+    };
+    shows("Microphone on", false);
+    for (event, is_muted, words) in [("mute", true, "Muted by your system"), ("unmute", false, "Microphone on")] {
+        browser
+            .run(&format!(
+                "const track = window.tracks.at(-1);
+                 Object.defineProperty(track, 'muted', {{ configurable: true, value: {is_muted} }});
+                 track.dispatchEvent(new Event('{event}'));"
+            ))
+            .unwrap();
+        shows(words, is_muted);
+        assert_eq!(browser.run("return palabreState.muted").unwrap(), false, "the user didn't mute the microphone");
+    }
+}
+
+#[test]
+fn newest_of_seven_tabs_is_in_the_room_and_each_other_tab_says_why_it_left() {
+    let suite = Suite::start(1).unwrap();
+    let browser = Browser::start(Some(&voice()), "en").unwrap();
+    let is_in = "palabreState.connection === 'live' && palabreState.uplink === 'open'";
+    let has_left = "palabreState.screen === 'otherTab' && !document.querySelector('iframe')
+                    && document.getElementById('door-title').textContent === 'You have joined in another tab'";
+    for tab in 0..7 {
+        if tab > 0 {
+            browser.new_tab().unwrap();
+        }
+        browser.open(&suite.links[0].url).unwrap();
+        browser.wait_until("window.palabreState?.screen === 'door'").unwrap();
+        browser.click("#join").unwrap();
+        browser.wait_until(is_in).unwrap();
+    }
+    browser.click("#hand-button").unwrap();
+    browser.wait_until("document.querySelector('#people [data-name=\"p01\"].hand')").unwrap();
+    let streams = || suite.palabre(&["status"]).unwrap().contains("streams=1 ").then_some(());
+    wait_for("the only stream", TIMEOUT, streams).unwrap();
+    browser.show_tab(0).unwrap();
+    browser.wait_until(has_left).unwrap();
+    browser.click("#join").unwrap();
+    browser.wait_until(is_in).unwrap();
+    browser.show_tab(6).unwrap();
+    browser.wait_until(has_left).unwrap();
+}

@@ -255,7 +255,8 @@ fn page_hears_the_room_and_gets_messages_after_a_restart_of_the_machine_has_set_
         install(programs.path(), name).unwrap();
     }
     let listener = programs.path().join("palabre-listener");
-    let script = format!("#!/bin/sh\nexec {} {} \"$@\"\n", AHEAD.join(" "), binary("palabre-listener").unwrap().display());
+    let script =
+        format!("#!/bin/sh\nexec {} {} \"$@\"\n", AHEAD.join(" "), binary("palabre-listener").unwrap().display());
     std::fs::remove_file(&listener).unwrap();
     std::fs::write(&listener, script).unwrap();
     std::fs::set_permissions(&listener, PermissionsExt::from_mode(0o755)).unwrap();

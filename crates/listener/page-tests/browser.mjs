@@ -50,10 +50,24 @@ export const devices = Object.assign(new FakeTarget(), {
 
 /** @returns {object} a stream with one track */
 export function media() {
-  const track = { enabled: true, stop() { track.stopped = true; }, async applyConstraints() {} };
+  const track = { enabled: true, muted: false, stop() { track.stopped = true; }, async applyConstraints() {} };
   opened.tracks.push(track);
   return { getTracks: () => [track], getAudioTracks: () => [track] };
 }
+
+/** Simulated Web Locks. A request for a lock takes it from its holder. */
+export const locks = {
+  names: [],
+  request(name, { steal }, callback) {
+    locks.names.push(name);
+    if (!steal) return callback();
+    locks.lose?.();
+    return new Promise((resolve, reject) => {
+      locks.lose = () => reject(new DOMException('stolen', 'AbortError'));
+      callback().then(resolve);
+    });
+  },
+};
 
 /** The page's document; `visibilityState` may be set. */
 export const page = Object.assign(new FakeTarget(), {
@@ -108,4 +122,4 @@ Object.assign(globalThis, {
     return { ok: true, status: 204, text: async () => '' };
   },
 });
-Object.defineProperty(globalThis, 'navigator', { configurable: true, value: { userAgent: '', mediaDevices: devices } });
+Object.defineProperty(globalThis, 'navigator', { configurable: true, value: { userAgent: '', mediaDevices: devices, locks } });

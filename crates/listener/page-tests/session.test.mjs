@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { beforeEach, test } from 'node:test';
-import { devices, hello, moved, opened, page, reset, send, settle, shown, sound } from './browser.mjs';
+import { devices, hello, locks, moved, opened, page, reset, send, settle, shown, sound } from './browser.mjs';
 
 const { ContextOwner } = await import('../page/audio/context.js');
 const { Session } = await import('../page/room/session.js');
@@ -13,12 +13,14 @@ beforeEach(reset);
 function session(renewCost) {
   const changes = [];
   const faults = [];
+  const tabs = [];
   const session = new Session(ME, { muted: false, volume: 1, postOnly: false, renewCost }, {
     onChange: () => changes.push(session.state),
     onFault: (what) => faults.push(what),
+    onOtherTab: () => tabs.push('other'),
     onPeak() {}, onMe() {}, onRoom() {}, onStates() {}, onLevels() {}, onMessage() {},
   });
-  return Object.assign(session, { changes, faults });
+  return Object.assign(session, { changes, faults, tabs });
 }
 
 /** Returns a session whose stream has begun. */
@@ -211,4 +213,72 @@ test('screen lock granted after leaving is released', async () => {
   second.leave();
   assert.deepEqual(locks.map(({ released }) => released), [true, true]);
   delete navigator.wakeLock;
+});
+
+test('microphone that the system mutes is shown as muted until the system unmutes it', async () => {
+  const stay = await joined();
+  const [track] = opened.tracks;
+  for (const muted of [true, false]) {
+    track.muted = muted;
+    track[muted ? 'onmute' : 'onunmute']();
+    await settle();
+    assert.deepEqual([stay.state.systemMuted, stay.state.muted], [muted, false]);
+  }
+  assert.deepEqual(shown().map(({ microphone }) => microphone), ['open', 'muted', 'open']);
+  stay.leave();
+});
+
+test('microphone that is muted when it is opened is shown as muted, and its events count only while it is used', async () => {
+  const answer = devices.answer;
+  devices.answer = async () => {
+    const given = await answer();
+    given.getTracks()[0].muted = opened.tracks.length === 1;
+    return given;
+  };
+  const stay = await joined();
+  assert.deepEqual(shown().at(-1), { hand: false, microphone: 'muted' });
+  stay.renewMicrophone();
+  await settle();
+  assert.equal(stay.state.systemMuted, false);
+  opened.tracks[0].onmute();
+  assert.equal(stay.state.systemMuted, false, 'the old track is not used any more');
+  stay.leave();
+});
+
+/** Joins in another tab at the same address. */
+function joinInAnotherTab() {
+  navigator.locks.request('palabre /', { steal: true }, () => new Promise(() => {})).catch(() => {});
+}
+
+test('tab is told once that its participant has joined in another tab', async () => {
+  const stay = await joined();
+  assert.equal(locks.names.at(-1), 'palabre /');
+  joinInAnotherTab();
+  joinInAnotherTab();
+  await settle();
+  assert.deepEqual(stay.tabs, ['other']);
+  stay.leave();
+});
+
+test('tab that left, or joined again, is not told that it has joined in another tab', async () => {
+  const first = await joined();
+  first.leave();
+  const second = await joined();
+  await settle();
+  second.leave();
+  joinInAnotherTab();
+  await settle();
+  assert.deepEqual([first.tabs, second.tabs], [[], []]);
+});
+
+test('microphone that is opened again is not taken back from a newer page', async () => {
+  const stay = await joined();
+  opened.sockets[0].onclose({ code: 4001 });
+  assert.equal(stay.state.uplink, 'taken');
+  opened.tracks[0].onended();
+  await settle();
+  assert.deepEqual([stay.state.microphone, stay.state.uplink, opened.tracks.length, opened.sockets.length], ['on', 'taken', 2, 1]);
+  stay.takeBack();
+  assert.equal(opened.sockets.length, 2);
+  stay.leave();
 });

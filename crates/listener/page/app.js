@@ -75,7 +75,7 @@ function start() {
   });
   setInterval(reportFigures, REPORT_MS);
   join.addEventListener('click', enter);
-  leave.addEventListener('click', leaveRoom);
+  leave.addEventListener('click', () => leaveRoom('left'));
   mute.addEventListener('click', pressMute);
   volume.addEventListener('input', changeVolume);
   language.addEventListener('click', changeLanguage);
@@ -115,8 +115,7 @@ async function checkKey() {
   if (session?.state.connection !== 'lost') return;
   const { screen } = await fetchMe();
   if (screen !== 'unknown' || session !== app.session) return;
-  leaveRoom();
-  go('unknown');
+  leaveRoom('unknown');
 }
 
 /** Returns `me`, changed to listen-only if the browser has no AudioWorklet. */
@@ -147,6 +146,7 @@ function enter() {
     onLevels: (marks) => { people.setLevels(marks); view.showTalking(people.talking(me.name)); refresh(); },
     onMessage: (message) => messages.add(message),
     onFault: (what) => errors.add(what),
+    onOtherTab: () => leaveRoom('otherTab'),
   });
   app.screen = 'inside';
   view.showInside();
@@ -162,13 +162,14 @@ function optionsOfAddress() {
   return { postOnly: asked.get('uplink') === 'post', renewCost: Number(asked.get('renew')) || undefined };
 }
 
-function leaveRoom() {
+/** @param {string} screen to show instead of the room */
+function leaveRoom(screen) {
   const { session } = app;
   app.session = null;
   session?.leave();
   people.clear();
   messages.clear();
-  go('left');
+  go(screen);
   view.elements.join.focus();
 }
 
@@ -251,7 +252,7 @@ function refresh() {
     view.showState({ room, recorded: app.recorded, connection: session.state.connection, microphone: microphoneState(session.state) });
     view.showNotices(notices(session));
     if (session.state.connection !== 'live') people.hush();
-    if (!session.state.audible) showPeak(0);
+    if (!session.state.audible || session.state.systemMuted) showPeak(0);
   } else {
     view.showState({ room: '', connection: '', microphone: 'off' });
     view.showDoor(door(app.screen, app.me));
@@ -265,6 +266,7 @@ function door(screen, me) {
   if (screen === 'loading') return { title: say('loading') };
   const room = say('roomNamed', { room: me.room });
   if (screen === 'left') return { title: say('left'), hint: say('leftHint'), join: say('rejoin'), room };
+  if (screen === 'otherTab') return { title: say('otherTab'), hint: say('otherTabHint'), join: say('joinHere'), room };
   const title = say('hello', { name: me.display || me.name });
   if (!hasWorklets()) return { title, hint: say('doorFallback'), join: say('join'), room };
   if (me.listen_only) return { title: me.display || me.name, hint: say('doorListen'), join: say('join'), room };
@@ -272,11 +274,12 @@ function door(screen, me) {
 }
 
 /** Returns the state of the microphone as the view shows it; of several problems, the worst. */
-function microphoneState({ connection, microphone, muted, uplink, audible }) {
+function microphoneState({ connection, microphone, muted, systemMuted, uplink, audible }) {
   if (app.me.listen_only) return 'listener';
   if (['off', 'asking'].includes(microphone)) return 'asking';
   if (microphone !== 'on') return 'off';
   if (muted) return 'muted';
+  if (systemMuted) return 'system';
   if (people.mutedByHost) return 'operator';
   if (uplink === 'taken') return 'taken';
   // While the browser suspends the AudioContext, the microphone's worklet doesn't run either.

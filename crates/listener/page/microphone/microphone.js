@@ -25,7 +25,9 @@ export function problemOf(errorName) {
 /**
  * @typedef {'off' | 'asking' | 'on' | 'refused' | 'missing' | 'busy'} MicrophoneState
  * @typedef {{onChunk: (chunk: {samples: Int16Array, wallMs: number}) => void,
- *   onPeak: (peak: number) => void, onState: (state: MicrophoneState) => void, onFault: (what: string) => void}} MicrophoneHandlers
+ *   onPeak: (peak: number) => void, onState: (state: MicrophoneState) => void, onFault: (what: string) => void,
+ *   onSystemMute: (muted: boolean) => void}} MicrophoneHandlers
+ *   onSystemMute: the system or a switch of the device has muted or unmuted the open microphone
  */
 
 /** The participant's microphone. */
@@ -131,8 +133,16 @@ export class Microphone {
       this.#handlers.onFault('microphone: the device ended the track');
       this.#reopen();
     };
+    // The browser delivers silence, or nothing, until the system unmutes the track.
+    track.onmute = () => this.#noteSystemMute(media);
+    track.onunmute = track.onmute;
+    this.#noteSystemMute(media);
     this.#setState('on');
     this.#wire();
+  }
+
+  #noteSystemMute(media) {
+    if (this.#media === media) this.#handlers.onSystemMute(media.getAudioTracks()[0].muted);
   }
 
   #reopen() {

@@ -14,13 +14,14 @@ import { Player, playerWorklet } from '../player/player.js';
 import { Stream } from '../stream/stream.js';
 import { Uplink } from '../uplink/uplink.js';
 import { PresenceReporter } from './presence.js';
-import { holdWakeLocks, releaseWakeLocks } from './wake-lock.js';
+import { holdLocks, releaseLocks } from './locks.js';
 
 /**
  * @typedef {{onChange: () => void, onPeak: (peak: number) => void, onMe: (me: object) => void,
  *   onRoom: (record: object) => void, onStates: (marks: object[]) => void, onLevels: (marks: object[]) => void,
- *   onMessage: (message: {from: string, text: string}) => void, onFault: (what: string) => void}} SessionHandlers
- *   onFault: a fault from which the page recovers by itself, for support
+ *   onMessage: (message: {from: string, text: string}) => void, onFault: (what: string) => void, onOtherTab: () => void}} SessionHandlers
+ *   onFault: a fault from which the page recovers by itself, for support;
+ *   onOtherTab: the participant has joined in another tab of this browser, so this tab must leave
  */
 
 /** Format of the stream's sound. */
@@ -37,7 +38,7 @@ export class Session {
   #presence = new PresenceReporter();
   #listenOnly;
   #left = false;
-  state = { connection: 'connecting', audible: true, microphone: 'off', uplink: 'off', muted: true, hand: false, mode: 'open', held: false };
+  state = { connection: 'connecting', audible: true, microphone: 'off', systemMuted: false, uplink: 'off', muted: true, hand: false, mode: 'open', held: false };
 
   /**
    * @param {object} me as from GET me
@@ -64,6 +65,7 @@ export class Session {
       onChunk: (chunk) => this.#uplink.send(chunk),
       onPeak: handlers.onPeak,
       onState: (microphone) => this.#microphoneChanged(microphone),
+      onSystemMute: (systemMuted) => this.#change({ systemMuted }),
       onFault,
     });
     this.#uplink = new Uplink({
@@ -88,7 +90,7 @@ export class Session {
     this.#audio.start(this.#listenOnly ? 'playback' : 'play-and-record');
     this.#stream.start();
     if (!this.#listenOnly) this.#microphone.ask();
-    holdWakeLocks();
+    holdLocks(() => this.#handlers.onOtherTab());
   }
 
   /** Closes all connections and releases the microphone. Pending operations have no effect afterwards and send no requests. */
@@ -99,7 +101,7 @@ export class Session {
     this.#microphone.stop();
     this.#stream.stop();
     this.#audio.stop();
-    releaseWakeLocks();
+    releaseLocks();
   }
 
   /** @param {boolean} muted as the user chose */
@@ -186,9 +188,9 @@ export class Session {
 
   /** Returns the presence that the other participants see. */
   get #shown() {
-    const { hand, muted, microphone } = this.state;
+    const { hand, muted, systemMuted, microphone } = this.state;
     const without = ['off', 'refused', 'missing', 'busy'].includes(microphone);
-    return { hand, microphone: without ? 'none' : muted ? 'muted' : 'open' };
+    return { hand, microphone: without ? 'none' : muted || systemMuted ? 'muted' : 'open' };
   }
 
   #attach(context, output) {
@@ -219,7 +221,8 @@ export class Session {
 
   #microphoneChanged(microphone) {
     if (microphone === 'on') {
-      this.#uplink.start();
+      // Only the user takes the microphone back: two pages that both reopen their microphones would take it from each other again and again.
+      if (this.state.uplink !== 'taken') this.#uplink.start();
       this.renewOutput();
     }
     this.#change({ microphone });
