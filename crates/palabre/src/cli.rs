@@ -210,7 +210,7 @@ Examples:
   palabre completions zsh > /usr/local/share/zsh/site-functions/_palabre
   palabre completions fish > ~/.config/fish/completions/palabre.fish")]
     Completions(Completions),
-    /// Print the manual page of this command
+    /// Print the manual page palabre(1) in roff format
     #[command(after_help = "\
 Examples:
   palabre man | man -l -

@@ -18,7 +18,7 @@ pub(crate) fn rename(cli: &Cli, rename: &Rename) -> Result<(), Failure> {
             "unable to rename '{name}': a display name has 1 to 64 characters and no control characters"
         )));
     }
-    let message = format!("{name}: the display name is '{display}'; the login name, the port and the link stay\n");
+    let message = format!("{name}: the display name is now '{display}'; the login name, the port and the link stay\n");
     change(cli, name, "rename", &[Edit::DisplayName(display.clone())], &message)
 }
 
@@ -26,7 +26,7 @@ pub(crate) fn rename(cli: &Cli, rename: &Rename) -> Result<(), Failure> {
 pub(crate) fn mute(cli: &Cli, name: &Name, muted: bool) -> Result<(), Failure> {
     let (verb, message) = match muted {
         true => ("mute", format!("{name}: muted; 'palabre unmute {name}' unmutes the participant\n")),
-        false => ("unmute", format!("{name}: not muted\n")),
+        false => ("unmute", format!("{name}: no longer muted\n")),
     };
     change(cli, name, verb, &[Edit::Muted(muted)], &message)
 }
@@ -38,7 +38,7 @@ pub(crate) fn gain(cli: &Cli, gain: &SetGain) -> Result<(), Failure> {
         Gain::Db(db) => db,
         Gain::Mute => return mute(cli, name, true),
     };
-    change(cli, name, "change the gain of", &[Edit::GainDb(db)], &format!("{name}: the gain is {db} dB\n"))
+    change(cli, name, "change the gain of", &[Edit::GainDb(db)], &format!("{name}: the gain is now {db} dB\n"))
 }
 
 /// `palabre move`.

@@ -39,7 +39,7 @@ pub(crate) fn run(run: &Path, play: &Play) -> Result<(), Failure> {
         directory.set_gain(play.gain)
     })?;
     let mut mic = Mic { guest: &guest, format, pipe: None };
-    let mut progress = Progress::new(format!("playing as '{}'", guest.name()));
+    let mut progress = Progress::new(format!("playing as participant '{}'", guest.name()));
     let mut pace = Pace::new(Duration::from_millis(FRAME_MS));
     let mut frame = Vec::new();
     while playback.next_frame(&mut frame)? {

@@ -161,7 +161,7 @@ impl Server {
 /// Asks the mixer to restart and waits for its answer.
 fn restart_mixer(socket: &Path) -> Response {
     let rooms = socket.parent().unwrap_or(socket).display();
-    let unable = |error: &RestartError| format!("unable to restart the mixer of '{rooms}': {error}");
+    let unable = |error: &RestartError| format!("unable to restart the mixer of the rooms in '{rooms}': {error}");
     match restart::request(socket, MIXER_TIMEOUT) {
         Ok(pid) => Response::Restarted { pid },
         Err(RestartError::Failed(why)) => Response::Refused { why },

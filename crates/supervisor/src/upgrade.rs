@@ -103,7 +103,7 @@ impl Upgrader {
             wanted.is_paused = true;
             if let Err(error) = pause_notifications(roster) {
                 return Some(self.failed(&format!(
-                    "unable to send STOPPING=1 to the supervisor's own notification socket: {error}"
+                    "the supervisor's thread that receives notifications can't be told to stop: {error}"
                 )));
             }
         }

@@ -16,7 +16,7 @@ pub struct Options {
     /// Use this directory instead of a temporary one, and keep keys, ports and certificate in it
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
-    /// Run without the melody and the echo
+    /// Run without the two bots, which play a melody and repeat speech
     #[arg(long)]
     pub(crate) no_voices: bool,
     /// Don't bring the participants' speech to the same loudness

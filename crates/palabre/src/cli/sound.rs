@@ -59,7 +59,7 @@ pub(crate) struct Mix {
     /// Print a JSON object; palabre(1) documents it
     #[arg(long)]
     pub(crate) json: bool,
-    /// WAV files of any rate, length and number of channels, with different file names
+    /// WAV files of any rate, length and number of channels; the file names must differ, because each mix has the name of its input
     #[arg(required = true, value_name = "IN.wav")]
     pub(crate) files: Vec<PathBuf>,
 }
@@ -99,9 +99,9 @@ pub(crate) struct Tap {
 /// What `palabre record` does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum RecordVerb {
-    /// Start recording.
+    /// Start recording the room.
     Start,
-    /// Stop recording.
+    /// Stop recording the room.
     Stop,
     /// Print whether the room is recorded, since when and where.
     Status,

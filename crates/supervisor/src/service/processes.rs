@@ -62,7 +62,12 @@ impl Service {
     pub(super) fn spawn(&self, config: &Config, timeout: Duration, now: Instant) -> Result<Process, Exit> {
         let program = config.listener.display();
         let not_started = |cause: String| Exit::NotStarted(format!("unable to start '{program}': {cause}"));
-        let socket = self.socket.as_ref().ok_or_else(|| not_started("the participant's port is closed".into()))?;
+        let socket = self.socket.as_ref().ok_or_else(|| {
+            not_started(format!(
+                "the supervisor has closed the participant's port, because the listener was stopped or has failed; run 'palabre start {}'",
+                self.participant.name
+            ))
+        })?;
         let not_started = |error: io::Error| match error.kind() {
             ErrorKind::NotFound | ErrorKind::PermissionDenied => {
                 not_started(format!("{error}; give the path of palabre-listener with --listener"))
