@@ -9,7 +9,7 @@ pub(crate) use palabre_room::replace_file as replace;
 /// Maximum size of a configuration file in bytes.
 pub(crate) const MAX_FILE_BYTES: u64 = 64 * 1024;
 
-/// Reads the text of a small file.
+/// Reads a file of at most [`MAX_FILE_BYTES`] as UTF-8 text. A larger file is an error.
 pub(crate) fn read(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_string(&mut text)?;

@@ -45,7 +45,7 @@ pub(crate) struct Authenticator {
     expires: Option<Moment>,
 }
 
-/// The state of an invitation link. The key in the link is the field `key` of the [`Authenticator`].
+/// The state of a one-time invitation link. The key in the link is the field `key` of the [`Authenticator`].
 #[derive(Debug)]
 struct Invitation {
     /// The control socket of the supervisor, which records that the link was used.
@@ -60,7 +60,7 @@ impl Invitation {
     }
 }
 
-/// The result of pressing the button of an invitation link.
+/// The result of pressing the button of a one-time invitation link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Redemption {
     /// The browser's new access key is valid.
@@ -82,21 +82,22 @@ impl Authenticator {
         Self { expires, ..self }
     }
 
-    /// Makes the authenticator's key the key of an invitation link. `entrance` says which browser has used a link so far. It is ignored if
-    /// it belongs to an earlier link.
+    /// Makes the authenticator's key the key of a one-time invitation link. `supervisor` is the path of the supervisor's control socket;
+    /// the supervisor records that the link was used. `entrance` is the recorded use of a link; it is ignored if it belongs to an earlier
+    /// link.
     pub(crate) fn invitation(self, supervisor: PathBuf, entrance: Option<Entrance>) -> Self {
         let entrance = entrance.filter(|entrance| entrance.link == self.key);
         let browser = Mutex::new(entrance.map(|entrance| entrance.key));
         Self { invitation: Some(Invitation { supervisor, browser }), ..self }
     }
 
-    /// Returns whether the participant has an invitation link.
+    /// Returns whether the participant has a one-time invitation link.
     pub(crate) fn has_invitation(&self) -> bool {
         self.invitation.is_some()
     }
 
-    /// Uses the invitation link whose key is `link`; `key` becomes the browser's access key. `record` gets the path of the supervisor's
-    /// control socket, and returns whether the supervisor recorded the use.
+    /// Uses the one-time invitation link whose key is `link`; `key` becomes the browser's access key. `record` gets the path of the
+    /// supervisor's control socket, and returns whether the supervisor recorded the use.
     pub(crate) fn redeem(&self, link: &str, key: &Key, record: impl FnOnce(Entrance, &Path) -> bool) -> Redemption {
         let Some(invitation) = self.invitation.as_ref().filter(|_| self.key.matches(link)) else {
             return Redemption::Denied(Denial::Unauthenticated);

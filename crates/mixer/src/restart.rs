@@ -49,7 +49,7 @@ impl Restarts {
         }
     }
 
-    /// Adds the restart socket to the poller.
+    /// Adds the restart socket to the poller, so that a restart request wakes the mixer.
     pub(crate) fn watch(&self, poller: &Poller) -> io::Result<()> {
         self.socket.as_ref().map_or(Ok(()), |socket| poller.add(socket, Interest::Read, Token::Restart))
     }

@@ -67,7 +67,8 @@ pub fn disable_processing(browser: &Browser) -> Result<()> {
     browser.wait_until("palabreState.connection === 'live' && palabreState.uplink === 'open'")
 }
 
-/// Writes corresponding segments of the spoken and the received sound to files.
+/// Cuts the spoken and the received sound into corresponding segments, and writes each segment to a WAV file in `dir`, for PESQ to
+/// compare. Returns the paths: each spoken segment is followed by the received one.
 fn segments(spoken: &Spoken, dir: &Path) -> Result<Vec<PathBuf>> {
     let hz = RATE_HZ as usize;
     let spare = SPARE_MS * hz / 1000;

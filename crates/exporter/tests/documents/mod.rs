@@ -12,7 +12,7 @@ fn read(file: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(file)).unwrap()
 }
 
-/// Returns the name of a metric without the suffix that OpenMetrics appends for a histogram.
+/// Returns the name of a metric without the suffixes that OpenMetrics appends to a histogram's name: `_bucket`, `_sum`, `_count`.
 fn base(name: &str) -> String {
     let ends = ["_bucket", "_sum", "_count"];
     ends.iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name).to_owned()

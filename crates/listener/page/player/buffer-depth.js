@@ -76,7 +76,7 @@ export class BufferDepth {
     if (ms > 0) this.#lows = this.#lows.map((lowMs) => Math.max(0, lowMs - ms));
   }
 
-  /** @returns {number} lowest fill of the last 4 s; NaN if unknown */
+  /** @returns {number} lowest fill of the ring in the last 4 s, in ms; NaN if unknown */
   get lowMs() {
     return this.#lows.length === 0 ? NaN : Math.min(...this.#lows);
   }

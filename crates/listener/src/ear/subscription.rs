@@ -166,7 +166,8 @@ mod tests {
         Subscription::new(ring(), 0, state, from, oldest_ms)
     }
 
-    /// Returns the SEQ of the first record of a new stream, and whether sound before this record is missing.
+    /// Opens a stream with the arguments of [`Subscription::new`]. Returns the SEQ of its first record, and whether sound before this record
+    /// is missing. Returns `None` if the ring has no record for the stream yet.
     fn first(state: &mut State, from: Option<u64>, oldest_ms: u64) -> Option<(u64, bool)> {
         begin(state, from, oldest_ms).take(state).map(|(record, has_missed, _)| (record.seq, has_missed))
     }

@@ -162,7 +162,7 @@ impl Handover {
         self.presence.inherit();
     }
 
-    /// Stores the presence that the page has sent.
+    /// Stores the presence that the page has sent at `now`: raised hand and microphone state.
     pub(crate) fn show(&self, presence: Presence, now: Instant) {
         self.presence.show(presence, now);
     }

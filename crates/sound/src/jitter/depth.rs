@@ -22,8 +22,8 @@ const FORGET_S: f64 = 60.0;
 const FORGET_PART: f64 = 0.5;
 /// Minimum time constant for a new talker's failures, in seconds.
 const FORGET_MIN_S: f64 = 1.0;
-/// Maximum number of failures that count for a candidate margin, so that a candidate is used again after a minute and a
-/// half.
+/// Maximum number of failures that are remembered for a candidate margin. A candidate that has failed more often can be
+/// chosen again after 83 s without a failure, see [`TOLERANCE`].
 const FAILURES_MAX: f64 = 2.0;
 /// Maximum weight of remembered failures at which a candidate margin is sufficient: a failure is forgotten after 42 s,
 /// two failures after 83 s.

@@ -212,7 +212,8 @@ fn old_silence_is_dropped_before_old_sound() {
     let word = word(FRAME_SAMPLES * 4);
     let mut jitter = Jitter::new(RATE_HZ);
     let mut frame = vec![0; FRAME_SAMPLES];
-    // A word of 80 ms, 200 ms of silence, and the word again, after a stall of 240 ms.
+    // A word of 80 ms, 200 ms of silence and the word again arrive at once, at 0 ms. The mixer is stalled: it pulls the
+    // first frame at 240 ms, so without a drop the second word would be older than the maximum.
     let sound = [word.clone(), vec![0; FRAME_SAMPLES * 10], word.clone()].concat();
     jitter.push(ms(0), &sound);
     let heard: Vec<i16> = (0..20)

@@ -46,7 +46,8 @@ pub(crate) struct Melody {
     /// Number of the next eighth, counted from the start of the melody.
     eighth: u32,
     samples_to_eighth: f64,
-    /// Factor of the fade: 0 is silent, 1 is full volume.
+    /// Progress of the fade-in or fade-out: 0 is silent, 1 is full volume. Each sample is multiplied by the square of
+    /// this value.
     fade: f64,
     playing: bool,
 }
