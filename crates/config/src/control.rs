@@ -345,7 +345,7 @@ pub enum ControlError {
     #[error("unable to read a line of more than {MAX_LINE_BYTES} bytes from the control socket")]
     TooLong,
     /// The line on the control socket is invalid.
-    #[error("unable to parse a line from the control socket: {0}")]
+    #[error("unable to parse a line from the control socket: {0}; use programs of one release")]
     Malformed(String),
     /// The other program did not answer before the timeout.
     #[error("unable to use the control socket: the other program did not answer within {} ms", .0.as_millis())]

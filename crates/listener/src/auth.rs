@@ -134,7 +134,9 @@ impl Authenticator {
             Some((_, link)) if head.path == "/" && matches!(head.method.as_str(), "GET" | "HEAD") => {
                 return match Key::generate() {
                     Ok(key) => pages::invitation(link, &key, false),
-                    Err(error) => Response::text(503, format_args!("unable to create an access key: {error}")),
+                    Err(error) => {
+                        Response::text(503, format_args!("unable to create an access key: {error}; reload the page"))
+                    }
                 };
             }
             Some(_) => Denial::NeedsBrowser,

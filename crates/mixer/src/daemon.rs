@@ -162,7 +162,7 @@ impl Daemon {
             }
             self.rooms.handle(&mut self.cx, event).map_err(|RoomsRemoved| {
                 Failure::System(format!(
-                    "unable to watch '{}': the directory was removed or moved; create it again",
+                    "unable to watch '{}': the directory was removed or moved; create it again, then start the mixer",
                     self.path
                 ))
             })?;

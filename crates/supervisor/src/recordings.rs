@@ -272,7 +272,11 @@ impl Recording {
         match &self.child {
             Some(child) => {
                 if let Err(error) = child.terminate() {
-                    log::warn!("unable to terminate the recorder of room '{}': {error}", self.room);
+                    log::warn!(
+                        "unable to terminate the recorder of room '{}': {error}; the supervisor kills it in {} s",
+                        self.room,
+                        END_TIMEOUT.as_secs()
+                    );
                 }
                 self.kill_at = Some(now + END_TIMEOUT);
             }

@@ -12,7 +12,7 @@ const SOCKET_MS = 100;
 const POST_TIMEOUT_MS = 8000;
 /** Timeout for opening a WebSocket. */
 const CONNECT_TIMEOUT_MS = 6000;
-/** Close code: a newer page has taken the microphone. */
+/** Close code: another page or a program has taken the microphone. */
 const CLOSE_TAKEN = 4001;
 /** RFC 6455 §7.1.5: no close frame was received. */
 const CLOSE_ABNORMAL = 1006;
@@ -21,7 +21,8 @@ const STATUS_TAKEN = 409;
 const STATUS_REPLACED = 503;
 
 /**
- * @typedef {'taken' | 'lost' | 'broken' | 'never opened'} Ending taken: by a newer page; broken: without a close message from the listener
+ * @typedef {'taken' | 'lost' | 'broken' | 'never opened'} Ending taken: by another page or a program; broken: without a close message
+ *   from the listener
  * @typedef {{onOpen: () => void, onReady: () => void,
  *   onEnd: (why: Ending, unsent?: import('./send-queue.js').QueuedChunk[]) => void}} TransportHandlers
  *   unsent: chunks that the listener may not have accepted

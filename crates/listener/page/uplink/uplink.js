@@ -2,8 +2,8 @@
  * Folder uplink/: sends the microphone's chunks to the listener. May import base/.
  *
  * This file tries a WebSocket first. If that can't be opened twice in a row while the stream itself works, it uses POSTs (an untrusted
- * certificate on iOS, an old proxy). If a newer page has taken the microphone, nothing is sent until the user takes it back. A POST that
- * a listener didn't take while it was being replaced is sent again together with newer chunks, unless it is too old by then.
+ * certificate on iOS, an old proxy). If another page or a program has taken the microphone, nothing is sent until the user takes it back.
+ * A POST that a listener didn't take while it was being replaced is sent again together with newer chunks, unless it is too old by then.
  */
 
 import { Backoff } from '../base/backoff.js';

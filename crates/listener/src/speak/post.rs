@@ -123,7 +123,7 @@ fn invalid_wav(error: WavError) -> Abort {
 }
 
 fn superseded(_: Superseded) -> Abort {
-    Abort::Answer(Response::text(409, "a newer page has taken the microphone"))
+    Abort::Answer(Response::text(409, "another page or a program has taken the microphone"))
 }
 
 fn read_failed(error: io::Error) -> Abort {

@@ -66,7 +66,7 @@ pub(crate) fn serve(
     Ok(After::Close)
 }
 
-/// Close code that tells the page that a newer page has taken the microphone.
+/// Close code that tells the page that another page or a program has taken the microphone.
 const NEWER_PAGE: CloseCode = CloseCode::Library(4001);
 
 fn accept_key(head: &Head) -> Result<String, Response> {

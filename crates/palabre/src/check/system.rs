@@ -38,17 +38,17 @@ fn ports(context: &Context<'_>) -> Vec<Finding> {
     let mut findings: Vec<Finding> = others
         .filter_map(|one| {
             let error = sockets::listen(context.server.bind, one.port).err()?;
-            let port = format!("port {} of '{}'", one.port, one.name);
+            let (port, name) = (one.port, &one.name);
             Some(match error.kind() {
                 ErrorKind::AddrInUse => {
-                    let text = format!("{port} is in use by another program");
-                    Finding::fault(AREA, text, format!("ss -ltnp 'sport = :{}'  # shows the program", one.port))
+                    let text = format!("port {port} of '{name}' is in use by another program");
+                    Finding::fault(AREA, text, format!("ss -ltnp 'sport = :{port}'  # shows the program"))
                 }
                 ErrorKind::PermissionDenied => {
                     // A warning only, since the daemons may have the permission to use this port.
                     Finding::warning(
                         AREA,
-                        format!("unable to test {port}: no permission"),
+                        format!("unable to test port {port} of '{name}': no permission"),
                         format!("sudo {} check", context.directories.palabre()),
                     )
                 }
@@ -59,7 +59,10 @@ fn ports(context: &Context<'_>) -> Vec<Finding> {
                     );
                     Finding::fault(
                         AREA,
-                        format!("unable to listen on {port} at the address '{}': {error}", context.server.bind),
+                        format!(
+                            "unable to listen on port {port} of '{name}' at the address '{}': {error}",
+                            context.server.bind
+                        ),
                         remedy,
                     )
                 }

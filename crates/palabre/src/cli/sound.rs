@@ -78,7 +78,7 @@ pub(crate) struct Play {
     /// Repeat the file until Ctrl-C
     #[arg(long = "loop")]
     pub(crate) repeat: bool,
-    /// Name of the participant in the room [default: made from the file name]
+    /// Login name of the participant in the room [default: made from the file name]
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<Name>,
 }
