@@ -9,7 +9,7 @@ mod turn;
 pub use disturbance::undisturbed;
 pub use turn::{Turn, turn};
 
-/// Prints that this machine can't show something, and why: `NOT SHOWN: alice is heard by another user: only root can switch users`.
+/// Prints which check this machine can't perform, and why: `NOT SHOWN: alice is heard by another user: only root can switch users`.
 pub fn not_shown(what: &str, reason: &str) {
     println!("NOT SHOWN: {what}: {reason}");
 }

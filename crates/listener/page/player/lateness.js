@@ -2,9 +2,9 @@
  * Learns from the chunks themselves how unevenly the network delivers. Pure: time is an argument, on the sound card's clock.
  *
  * A chunk's lateness is its delay minus the delay of the quickest chunk of the last 5 to 10 s. The largest lateness of each second is
- * kept for 2 minutes, in a bin. The buffer must hold the lateness that one bin in thirty exceeds. The player conceals rarer lateness by
- * repeating up to 50 ms of sound; if longer lateness occurred twice, the buffer holds the part above 50 ms. Longer lateness that
- * occurred only once may be heard. In the first minutes only the newer half of the bins is used, because chunks are often late
+ * kept for 2 minutes, in a bin. The buffer must hold the lateness that only one bin in thirty exceeds. The player conceals rarer
+ * lateness by repeating up to 50 ms of sound; if longer lateness occurred twice, the buffer holds the part above 50 ms. Longer lateness
+ * that occurred only once may be heard. In the first minutes only the newer half of the bins is used, because chunks are often late
  * while the page starts.
  *
  * If the sound card or the server stood still, all later chunks are late by the same time. The network can't be the cause of that. So when
