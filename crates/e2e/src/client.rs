@@ -15,7 +15,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use crate::link::Link;
 
-/// A TLS connection to a listener.
+/// The TLS connection from a test client to a listener.
 pub type Tls = StreamOwned<ClientConnection, TcpStream>;
 
 /// Timeout for each read and write.

@@ -106,7 +106,7 @@ impl FileWriter {
 }
 
 impl QueuedEar {
-    /// Returns the identity of the file.
+    /// Returns the device and inode number of the file.
     pub(crate) fn id(&self) -> FileId {
         self.file
     }

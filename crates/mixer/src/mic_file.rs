@@ -57,7 +57,7 @@ impl MicFile {
         })
     }
 
-    /// Returns the identity of the file.
+    /// Returns the device and inode number of the file.
     pub(crate) fn id(&self) -> FileId {
         self.file.id()
     }

@@ -276,8 +276,8 @@ fn recorder_gets_the_frames_of_every_talker_with_their_time() {
         // In the second round, a new recorder replaces the first.
         let mut recorder = RecordingReader::create(&room.dir.recording(), Format::default()).unwrap();
         let mut takes = Vec::new();
-        // The mixer opens the pipe some time after it was created.
-        wait_until("a frame of each", || {
+        // The mixer opens the recorder's pipe some time after the pipe was created.
+        wait_until("20 recorded frames", || {
             alice.say(440.0);
             bob.say(1000.0);
             bob.hear(bob.heard.len() + BURST);

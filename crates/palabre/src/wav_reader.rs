@@ -74,7 +74,9 @@ pub(crate) struct SampleReader {
     wav: Wav,
     rate_hz: u32,
     converter: Converter,
+    /// Converted samples that are not consumed yet.
     ready: Vec<i16>,
+    /// The WAV was read to its end.
     ended: bool,
 }
 
@@ -117,7 +119,7 @@ impl SampleReader {
         (blocks as usize * head.block_bytes()).min(READ_BYTES)
     }
 
-    /// Appends silence until at least `samples` converted samples are ready.
+    /// Appends zeros to the ready samples until there are at least `samples` of them.
     pub(crate) fn pad(&mut self, samples: usize) {
         if self.ready.len() < samples {
             self.ready.resize(samples, 0);

@@ -26,7 +26,7 @@ impl FileId {
     }
 }
 
-/// Returns the identity of the file at `path`. A symbolic link is not followed: it has its own identity.
+/// Returns the device and inode number of the file at `path`. A symbolic link is not followed: it has its own inode number.
 ///
 /// # Errors
 /// The error of lstat(2).
@@ -45,7 +45,7 @@ pub enum FileKind {
     Other,
 }
 
-/// Returns the type and the identity of the file at `path`, or `None` if there is no file. A symbolic link is not
+/// Returns the type, device and inode number of the file at `path`, or `None` if there is no file. A symbolic link is not
 /// followed.
 #[must_use]
 pub fn lookup(path: &Path) -> Option<(FileKind, FileId)> {
@@ -82,7 +82,7 @@ impl RegularFile {
         Self::open(path, OpenOptions::new().read(true).write(true))
     }
 
-    /// Returns the identity of the file.
+    /// Returns the device and inode number of the file.
     #[must_use]
     pub fn id(&self) -> FileId {
         self.id

@@ -42,7 +42,7 @@ pub struct ParticipantCounters {
     pub lost_frames: u64,
     /// Number of underruns of the jitter buffer.
     pub underruns: u64,
-    /// Time for which the participant has talked, in ms.
+    /// Talking time in ms since the mixer opened the participant's directory.
     pub talked_ms: u64,
 }
 

@@ -137,7 +137,7 @@ impl PipeReader {
         self.size_refused
     }
 
-    /// Returns the identity of the pipe.
+    /// Returns the device and inode number of the pipe.
     #[must_use]
     pub fn id(&self) -> FileId {
         self.id

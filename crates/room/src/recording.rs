@@ -57,7 +57,7 @@ impl RecordingWriter {
         Ok(Self { file, id: FileId::of(&metadata), bytes: Vec::new() })
     }
 
-    /// Returns the identity of the pipe.
+    /// Returns the device and inode number of the pipe.
     #[must_use]
     pub fn id(&self) -> FileId {
         self.id

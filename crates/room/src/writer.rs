@@ -58,7 +58,7 @@ impl PipeWriter {
         Wrote::Whole
     }
 
-    /// Returns the identity of the pipe.
+    /// Returns the device and inode number of the pipe.
     #[must_use]
     pub fn id(&self) -> FileId {
         self.id

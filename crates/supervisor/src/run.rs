@@ -35,7 +35,7 @@ pub(crate) fn run(cli: &Cli) -> Result<(), Failure> {
     if let Some(version) = cli.probe {
         return probe(cli, version);
     }
-    // Call this before the supervisor opens any descriptor.
+    // Take the inherited descriptors before the supervisor opens any: `take` closes all other descriptors above 2.
     let mut inherited = Inherited::take();
     if let Some(parent) = cli.parent_pid {
         process::die_with_parent(parent).map_err(Failure::system)?;

@@ -30,7 +30,7 @@ pub struct MixedParticipant {
     pub lost_frames: u64,
     /// Number of underruns of the mixer's jitter buffer for the participant.
     pub underruns: u64,
-    /// Time for which the participant has talked, in ms.
+    /// Talking time in ms since the mixer opened the participant's directory.
     pub talked_ms: u64,
 }
 

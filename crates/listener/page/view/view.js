@@ -150,7 +150,10 @@ export function showNotices(notices) {
   box.replaceChildren(...notices.map(makeNotice));
 }
 
-/** @param {[string, string][]} figures key of the label, and value */
+/**
+ * Shows the technical details of the connection.
+ * @param {[string, string][]} figures pairs: the key of the label in text-en.js, and the value
+ */
 export function showFigures(figures) {
   byId('figures').replaceChildren(...figures.map(([key, value]) => {
     const pair = make('div', '');

@@ -226,8 +226,8 @@ impl<'a> Reader<'a> {
         self.ring.published.notify_all();
     }
 
-    /// Publishes the incomplete chunk, waiting messages and the last `moved` record. Then closes the source, for which the next process
-    /// waits.
+    /// Stops reading the ear, because this process is being replaced. Publishes the incomplete chunk, the waiting messages and the last
+    /// `moved` record, after which a page uses only the next process. Then closes the ear, so that the next process can open it.
     fn leave(&mut self, cuts: &mut Vec<Cut>, now: Instant) {
         self.chunker.cut(cuts);
         self.publish(cuts, now);

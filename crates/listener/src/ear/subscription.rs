@@ -67,7 +67,7 @@ impl Subscription {
         self.opening.take()
     }
 
-    /// Waits for this stream's next record, at most until `until`.
+    /// Waits for this stream's next record. Returns [`Next::Nothing`] if there is none at the time `until`.
     pub(crate) fn next(&mut self, until: Instant) -> Next {
         if let Some(record) = self.first.take() {
             return Next::Record(record, false);

@@ -147,12 +147,12 @@ impl Handover {
         inbox.inspect_err(|error| log::warn!("{error}; this participant's page gets no text messages")).ok()
     }
 
-    /// Notes that the first stream has begun.
+    /// Notes that a stream was opened while no other stream was open.
     pub(crate) fn streams_began(&self, now: Instant) {
         self.presence.streams_began(now);
     }
 
-    /// Notes that the last stream has ended.
+    /// Notes that a stream has ended and that no stream is open now.
     pub(crate) fn streams_ended(&self, now: Instant) {
         self.presence.streams_ended(now, self.is_serving());
     }

@@ -143,8 +143,8 @@ fn microphone_is_served_until_the_handover_times_out() {
     assert!(wait_for_exit(&mut rig.child).success());
 }
 
-/// Replaces the listener by a new process and opens the page's next stream. In a planned restart, the new process starts before the old
-/// one ends.
+/// Ends the listener by a signal, replaces it by a new process, and opens the page's next stream. With USR1, a planned restart, the new
+/// process starts before the old one ends. With TERM and KILL it starts afterwards.
 fn restart(rig: &mut Rig, signal_name: &str, mut old: Records) -> Records {
     let is_planned = signal_name == "USR1";
     let mut first: Option<Child> = is_planned.then(|| rig.replace());

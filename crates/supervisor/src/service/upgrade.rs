@@ -90,12 +90,13 @@ impl Service {
         program.is_some() && self.current.as_ref().is_some_and(|process| process.program != program)
     }
 
-    /// Whether the last successor could not be started.
+    /// Whether the listener's next process could not be started, so that the previous process keeps running.
     pub(crate) fn is_refused(&self) -> bool {
         self.refused == Some(self.wanted)
     }
 
-    /// Whether the listener reports that it could not use the new certificate and keeps the previous one.
+    /// Whether the listener's last report to the supervisor says that the listener could not use the new certificate and keeps the previous
+    /// one.
     pub(crate) fn refuses_the_certificate(&self) -> bool {
         self.report.as_ref().is_some_and(|report| report.certificate_refused)
     }
