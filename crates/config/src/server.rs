@@ -255,7 +255,7 @@ mod tests {
         let rate = refusal("\n[room]\nrate-hz = 44100\n");
         assert!(rate.contains("line 3: 44100 is not a sample rate; use 16000, 24000 or 48000"), "{rate}");
         let chunk = refusal("[stream]\nchunk-ms = 30\n");
-        assert!(chunk.contains("line 2: 30 is not a chunk length; use a multiple of 20 ms"), "{chunk}");
+        assert!(chunk.contains("line 2: 30 is not a chunk length in ms; use a multiple of 20"), "{chunk}");
     }
 
     #[test]

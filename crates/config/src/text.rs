@@ -51,7 +51,7 @@ pub(crate) fn rate_hz<'de, D: Deserializer<'de>>(from: D) -> Result<Rate, D::Err
 
 /// Parses a chunk length: whole frames of 20 ms, from 20 to 1000 ms.
 pub(crate) fn chunk_ms<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
-    const LENGTHS: &str = "a chunk length; use a multiple of 20 ms from 20 to 1000";
+    const LENGTHS: &str = "a chunk length in ms; use a multiple of 20 from 20 to 1000";
     let ms = integer(from, LENGTHS)?;
     if (20..=1000).contains(&ms) && ms % palabre_room::FRAME_MS == 0 {
         return Ok(ms);

@@ -187,7 +187,7 @@ fn listeners(all: &[ParticipantStatus]) -> Vec<Family> {
         ),
         gauge(
             "participant_page_underruns",
-            "Number of underruns of the page's player since it was opened, as the page reports",
+            "Number of underruns of the page's player since the page was opened, as the page reports",
             None,
             each(|report| report.page.as_ref()?.underruns, 1.0),
         ),

@@ -151,7 +151,7 @@ impl Client {
 #[derive(Debug, thiserror::Error)]
 pub enum RestartError {
     /// No daemon serves the socket.
-    #[error("the daemon does not run: {0}")]
+    #[error("unable to connect to the restart socket: {0}")]
     NotRunning(#[source] io::Error),
     /// The daemon could not replace its program, and goes on with the old program.
     #[error("{0}")]

@@ -55,6 +55,6 @@ fn record(entrance: Entrance, supervisor: &Path) -> bool {
         Ok(other) => format!("the supervisor sent an unexpected answer, {other:?}"),
         Err(error) => error.to_string(),
     };
-    log::warn!("unable to record the use of the invitation link: {cause}");
+    log::warn!("unable to record the use of the invitation link: {cause}; the page shows the button again");
     false
 }

@@ -24,7 +24,8 @@ pub(crate) fn serve(connection: &mut Connection, head: &Head, listener: &Listene
         None => None,
         Some(Ok(from)) => Some(from),
         Some(Err(_)) => {
-            let response = Response::text(400, "the parameter 'from' must be the number (SEQ) of a record");
+            let response =
+                Response::text(400, "the parameter 'from' must be a number: the SEQ of a record of the stream");
             return connection.answer(head, &response, listener.keeps());
         }
     };

@@ -95,7 +95,7 @@ impl Ear {
         if failure.error.kind() == std::io::ErrorKind::InvalidData {
             cx.warn_if_new(
                 &mut self.last_warning,
-                format!("unable to open '{path}': {}; the mixer writes nothing to this file", failure.error),
+                format!("unable to open '{path}': {}; the mixer writes no sound to this file", failure.error),
             );
             self.set_failed(cx, failure.file);
         } else {
@@ -103,7 +103,7 @@ impl Ear {
             cx.warn_if_new(
                 &mut self.last_warning,
                 format!(
-                    "unable to write '{path}': {}; the mixer writes nothing more until another file replaces this file",
+                    "unable to write '{path}': {}; the mixer writes no more sound until another file replaces this file",
                     failure.error
                 ),
             );

@@ -70,7 +70,10 @@ impl Room {
     pub(crate) fn close(self, cx: &mut Context) {
         self.participants.values().for_each(|participant| cx.watcher.remove(participant.watch));
         cx.watcher.remove(self.watch);
-        log::info!("room '{}' is closed", self.name);
+        log::info!(
+            "room '{}' is closed: its directory was removed or replaced, or its sample format has changed",
+            self.name
+        );
     }
 
     /// Returns whether the directory at the room's path is still the directory that was opened.

@@ -31,7 +31,7 @@ fn restart_of_a_daemon_says_that_it_serves_or_why_not() {
     assert_eq!(said, format!("supervisor: a new program is ready, in process {}\n", supervisor.0.id()));
     let rooms = run.join("rooms");
     fs::create_dir_all(&rooms).unwrap();
-    assert!(stderr(&restart("mixer"), 1).contains("the daemon does not run"));
+    assert!(stderr(&restart("mixer"), 1).contains("unable to connect to the restart socket"));
     // This fake mixer ends instead of restarting.
     let socket = rooms.join(MIXER_SOCKET);
     let mut dies = RestartSocket::open(&socket).unwrap().unwrap();

@@ -144,7 +144,7 @@ impl Server {
     /// The mode of the socket's file has the same effect, unless it was changed.
     fn authorize(&self, stream: &UnixStream) -> Result<u32, String> {
         let unable =
-            |error: io::Error| format!("unable to read the credentials of a client of the control socket: {error}");
+            |error: io::Error| format!("unable to check the permission of a client of the control socket: {error}");
         let peer = peer::credentials(stream).map_err(unable)?;
         let group = fs::metadata(&self.socket_path).map_err(unable)?.gid();
         if peer.is_root_or_same_user() || peer.is_in_group(group) {
@@ -165,9 +165,9 @@ fn restart_mixer(socket: &Path) -> Response {
     match restart::request(socket, MIXER_TIMEOUT) {
         Ok(pid) => Response::Restarted { pid },
         Err(RestartError::Failed(why)) => Response::Refused { why },
-        Err(error @ RestartError::NotRunning(_)) => {
-            Response::Refused { why: format!("{}; 'systemctl start palabre-mixer' starts the mixer", unable(&error)) }
-        }
+        Err(error @ RestartError::NotRunning(_)) => Response::Refused {
+            why: format!("{}; 'systemctl restart palabre-mixer' starts a new mixer", unable(&error)),
+        },
         Err(error) => Response::Failed { why: format!("{}; see the mixer's log", unable(&error)) },
     }
 }

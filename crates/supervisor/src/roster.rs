@@ -171,7 +171,7 @@ impl Roster {
         };
         match service.enter(pid, entrance, &self.config) {
             Ok(()) => Response::Ok,
-            Err(cause) => Response::Refused { why: format!("unable to use the link of '{name}': {cause}") },
+            Err(cause) => Response::Refused { why: format!("refused the link of '{name}': {cause}") },
         }
     }
 

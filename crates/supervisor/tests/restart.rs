@@ -49,7 +49,8 @@ fn restart_of_the_mixer_is_answered_when_it_serves_refuses_or_ends() {
         panic!("no refusal")
     };
     assert!(
-        why.contains("the daemon does not run") && why.contains("'systemctl start palabre-mixer' starts the mixer"),
+        why.contains("unable to connect to the restart socket")
+            && why.contains("'systemctl restart palabre-mixer' starts a new mixer"),
         "{why}"
     );
     assert_eq!(restart_mixer(&fixture, Client::done), Response::Restarted { pid: std::process::id() });

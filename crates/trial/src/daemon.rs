@@ -130,7 +130,7 @@ pub(crate) fn find(name: &str) -> Result<PathBuf, Failure> {
     executable::find(name).ok_or_else(|| {
         let own = std::env::current_exe().unwrap_or_default();
         let own = own.parent().unwrap_or(Path::new(".")).display();
-        Failure::system(format!("unable to find '{name}': not in '{own}' and not in PATH; install it there"))
+        Failure::system(format!("unable to find '{name}': not in '{own}' and not in PATH; install it in '{own}'"))
     })
 }
 

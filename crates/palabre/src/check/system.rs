@@ -108,7 +108,10 @@ fn enough_pipes(needed: u64, max: Option<u64>) -> Finding {
         );
         return Finding::fault(AREA, text, format!("sysctl -w fs.pipe-user-pages-soft={}", needed * 2));
     }
-    Finding::ok(AREA, format!("the pipes need {needed} of the {max} pages of memory that a user may have in pipes"))
+    Finding::ok(
+        AREA,
+        format!("the memory for pipes suffices: they need {needed} of the {max} pages that a user may have"),
+    )
 }
 
 fn watches(context: &Context<'_>) -> Finding {
@@ -148,7 +151,10 @@ mod tests {
     fn low_kernel_limit_is_a_fault_with_a_remedy() {
         assert_eq!(
             enough_pipes(16_384, Some(16_384)),
-            Finding::ok("pipes", "the pipes need 16384 of the 16384 pages of memory that a user may have in pipes")
+            Finding::ok(
+                "pipes",
+                "the memory for pipes suffices: they need 16384 of the 16384 pages that a user may have"
+            )
         );
         assert_eq!(enough_pipes(1, Some(0)), Finding::ok("pipes", "the size of pipes has no limit"));
         let few = enough_pipes(16_400, Some(16_384));

@@ -61,7 +61,7 @@ pub(crate) struct Invite {
     /// Room of the participant [default: main]
     #[arg(long, value_name = "ROOM")]
     pub(crate) room: Option<Name>,
-    /// Port of the participant, which never changes [default: the first free port of 'ports' in palabre.toml]
+    /// Port of the participant, a part of the link [default: the first free port of 'ports' in palabre.toml]
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) port: Option<u16>,
     /// Display name, at most 64 characters of any script [default: NAME]

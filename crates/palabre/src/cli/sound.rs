@@ -59,7 +59,7 @@ pub(crate) struct Mix {
     /// Print a JSON object; palabre(1) documents it
     #[arg(long)]
     pub(crate) json: bool,
-    /// WAV files of any rate, length and number of channels; the file names must differ, because each mix has the name of its input
+    /// WAV files of any rate, length and number of channels; the file names must differ, because each mix has the name of the input that it leaves out
     #[arg(required = true, value_name = "IN.wav")]
     pub(crate) files: Vec<PathBuf>,
 }
