@@ -342,7 +342,7 @@ pub enum ControlError {
         theirs: u32,
     },
     /// The line on the control socket is too long.
-    #[error("unable to read a line of more than {MAX_LINE_BYTES} bytes from the control socket")]
+    #[error("unable to use the control socket: a line is longer than {MAX_LINE_BYTES} bytes")]
     TooLong,
     /// The line on the control socket is invalid.
     #[error("unable to parse a line from the control socket: {0}; use programs of one release")]
@@ -354,7 +354,7 @@ pub enum ControlError {
     #[error("unable to read a whole line from the control socket: the other program closed the connection")]
     Closed,
     /// Another system call failed.
-    #[error("unable to use the control socket: {0}")]
+    #[error("unable to read from or write to the control socket: {0}")]
     Io(#[source] io::Error),
 }
 

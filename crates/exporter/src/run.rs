@@ -89,7 +89,7 @@ fn answer(client: TcpStream, client_count: Arc<()>, run: PathBuf) {
     let work = move || {
         let _client_count = client_count;
         if let Err(error) = http::answer(&client, || page(&run)) {
-            log::debug!("unable to answer a client: {error}");
+            log::debug!("unable to read or answer the request of a client: {error}");
         }
     };
     if let Err(error) = std::thread::Builder::new().name("client".into()).spawn(work) {
@@ -102,7 +102,9 @@ fn page(run: &Path) -> String {
     let status = match control::request(&run.join(SOCKET), &Request::Status, SUPERVISOR_TIMEOUT) {
         Ok(Response::Status(status)) => Some(status),
         Ok(other) => {
-            log::warn!("unable to get the supervisor's status: the supervisor sent an unexpected answer, {other:?}");
+            log::warn!(
+                "unable to get the supervisor's status: the supervisor sent an unexpected answer, {other:?}; use programs of one release"
+            );
             None
         }
         Err(error) => {

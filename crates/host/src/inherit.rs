@@ -129,7 +129,9 @@ impl Inherited {
         if is_of_the_kind(&self.sockets[index].1) {
             return Some(self.sockets.remove(index).1);
         }
-        log::warn!("unable to use the inherited descriptor '{name}': it is no socket of the expected kind");
+        log::warn!(
+            "unable to use the inherited descriptor '{name}': it is not a socket of the expected kind; ignoring this descriptor"
+        );
         None
     }
 }

@@ -142,7 +142,7 @@ impl Client {
         // The write fails if the client has left. The write never blocks, since an answer is shorter than the buffer of
         // a socket.
         if let Err(error) = self.0.write_all(text.as_bytes()) {
-            log::debug!("unable to answer a restart request: {error}");
+            log::debug!("unable to send a client the result of its restart request: {error}");
         }
     }
 }
@@ -163,7 +163,7 @@ pub enum RestartError {
     #[error("the daemon did not answer within {} s", .0.as_secs())]
     TimedOut(Duration),
     /// Another user's process serves the socket.
-    #[error("the restart socket is served by process {0} of another user")]
+    #[error("the restart socket is served by a process of another user (process ID {0})")]
     Foreign(i32),
     /// A system call failed.
     #[error("{0}")]

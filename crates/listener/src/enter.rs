@@ -52,7 +52,7 @@ fn record(entrance: Entrance, supervisor: &Path) -> bool {
     let cause = match control::request(supervisor, &control::Request::Enter(entrance), SUPERVISOR_TIMEOUT) {
         Ok(control::Response::Ok) => return true,
         Ok(control::Response::Refused { why }) => why,
-        Ok(other) => format!("the supervisor sent an unexpected answer, {other:?}"),
+        Ok(other) => format!("the supervisor sent an unexpected answer, {other:?}; use programs of one release"),
         Err(error) => error.to_string(),
     };
     log::warn!("unable to record the use of the invitation link: {cause}; the page shows the button again");

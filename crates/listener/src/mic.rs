@@ -271,7 +271,7 @@ impl Drop for MicLease {
             state.uplink = None;
             let dropped = std::mem::take(&mut state.dropped_samples);
             if dropped > 0 {
-                log::debug!("dropped {dropped} samples of the participant's sound that arrived too late");
+                log::debug!("dropped {dropped} samples of the participant's sound to limit its delay");
             }
         }
         self.mic.status.changed();

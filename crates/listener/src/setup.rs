@@ -174,7 +174,7 @@ fn source_key(file: Option<&Path>) -> Result<Key> {
     File::open(path)
         .and_then(|file| file.take(MAX_KEY_FILE_BYTES).read_to_string(&mut text))
         .with_context(|| format!("unable to read '{}'", path.display()))?;
-    Key::parse(text.trim()).map_err(|error| anyhow!("unable to use '{}': {error}", path.display()))
+    Key::parse(text.trim()).map_err(|error| anyhow!("unable to use the key file '{}': {error}", path.display()))
 }
 
 fn source_tls(args: &Args, host: &str) -> Result<(Arc<ServerConfig>, Option<TlsFiles>)> {

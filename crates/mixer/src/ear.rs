@@ -177,8 +177,8 @@ impl Ear {
     fn report_lost_frames(&mut self, cx: &mut Context) {
         let lost = self.lost_frames - self.reported_frames;
         if lost > 0 && cx.now.since_boot >= self.report_at {
-            let done = if matches!(self.writer, Some(Writer::File(_))) { "written" } else { "read" };
-            cx.warn(format_args!("'{}' is {done} too slowly: {lost} frames of 20 ms were lost", self.path.display()));
+            let slow = if matches!(self.writer, Some(Writer::File(_))) { "the file system" } else { "the reader" };
+            cx.warn(format_args!("{slow} of '{}' is too slow: {lost} frames of 20 ms were lost", self.path.display()));
             self.reported_frames = self.lost_frames;
             self.report_at = cx.now.since_boot + REPORT_INTERVAL;
         }

@@ -185,7 +185,7 @@ impl Mic {
                     cx.watcher.remove(watch);
                 }
                 self.last_warning.clear();
-                log::debug!("opened '{}', a growing WAV", self.path.display());
+                log::debug!("opened '{}' for reading: a growing WAV file, not a pipe", self.path.display());
             }
             Err(OpenError::Missing(_)) => {}
             Err(error) => cx.warn_if_new(&mut self.last_warning, format!("{error}; the participant is not heard")),

@@ -91,7 +91,7 @@ fn a_disk_that_does_not_respond_delays_nobody_and_its_queue_is_limited() {
         bob.hear(i * BURST);
     }
     assert!(bob.hears(440.0));
-    mixer.wait_for_log("recorder/ear' is written too slowly");
+    mixer.wait_for_log("recorder/ear' is too slow");
 }
 
 /// Starts a mixer whose directory is the root of a separate, small file system.

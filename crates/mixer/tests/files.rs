@@ -51,7 +51,7 @@ fn growing_wav_is_heard() {
         let room = mixer.room("main");
         let mut bob = room.join("bob");
         let mic = with_file(&room, "alice", &[]);
-        mixer.wait_for_log("alice/mic', a growing WAV");
+        mixer.wait_for_log("alice/mic' for reading: a growing WAV");
         append(&mic, &unfinished(size)[..20]);
         append(&mic, &unfinished(size)[20..]);
         for freq_hz in [440.0, 1000.0] {

@@ -26,7 +26,7 @@ fn slow_reader_loses_only_its_own_frames() {
         alice.hear(i * BURST);
     }
     assert!(carol.hears(440.0));
-    mixer.wait_for_log("slow/ear' is read too slowly");
+    mixer.wait_for_log("slow/ear' is too slow");
     let lost = mixer.counter("lost_frames");
     assert!((30..=90).contains(&lost), "{lost}");
 }

@@ -186,7 +186,7 @@ fn stopped_reader_loses_only_its_own_frames() {
     signal_process(cat.0.id(), "STOP");
     (0..9).for_each(|_| say());
     assert!(mixer.counter("lost_frames") > 30);
-    let of_bob = mixer.logged.iter().any(|line| line.contains("bob/ear' is read too slowly"));
+    let of_bob = mixer.logged.iter().any(|line| line.contains("bob/ear' is too slow"));
     assert!(of_bob, "{:#?}", mixer.logged);
     signal_process(cat.0.id(), "CONT");
     let before = heard_bytes();

@@ -92,6 +92,6 @@ fn failed(directories: Directories<'_>, status: &Status) -> Finding {
     };
     let names: Vec<&str> = failed.iter().map(|one| one.name.as_str()).collect();
     let why = first.note.as_deref().unwrap_or("see the listener's log");
-    let text = format!("the listener of {} has failed: {why}", names.join(", "));
+    let text = format!("failed listeners: {}; cause for {}: {why}", names.join(", "), first.name);
     Finding::fault(AREA, text, format!("{} start {}  # fix the cause first", directories.palabre(), first.name))
 }

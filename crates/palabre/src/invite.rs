@@ -74,7 +74,9 @@ fn new_participant(config: &Path, server: &Server, invite: &Invite, key: KeyHash
         )));
     }
     if crate::restart::DAEMONS.contains(&name.as_str()) {
-        return Err(unable(format!("the name is reserved for 'palabre restart {name}'; choose another name")));
+        return Err(unable(format!(
+            "the name is reserved, because 'palabre restart {name}' restarts the daemon; choose another name"
+        )));
     }
     if let Some(display_name) = &invite.display_name
         && !display_name_is_valid(display_name)

@@ -21,13 +21,13 @@ pub(crate) fn take(config: &Path) -> Result<Option<Lock>, Failure> {
     match Lock::wait(&roster, TIMEOUT) {
         Ok(Some(lock)) => Ok(Some(lock)),
         Ok(None) => Err(Failure::refused(format!(
-            "unable to lock '{0}': another process has held the lock for {1} s; find it with 'fuser {0}'",
+            "unable to lock directory '{0}': another process has held the lock for {1} s; find it with 'fuser {0}'",
             roster.display(),
             TIMEOUT.as_secs()
         ))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => {
-            let cause = format!("unable to lock '{}': {error}", roster.display());
+            let cause = format!("unable to lock directory '{}': {error}", roster.display());
             Err(Failure::system(permission::explain(config, cause)))
         }
     }

@@ -58,7 +58,7 @@ fn hosts(server: &Server) -> Vec<String> {
 }
 
 fn refused(server: &Server, cause: &str) -> Failure {
-    Failure::refused(format!("unable to make certificate '{}': {cause}", server.certificate.display()))
+    Failure::refused(format!("unable to make the self-signed certificate '{}': {cause}", server.certificate.display()))
 }
 
 fn unable_to_read(path: &Path, error: &std::io::Error) -> Failure {

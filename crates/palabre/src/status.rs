@@ -256,7 +256,7 @@ fn certificate_line(certificate: &Certificate) -> String {
     match (certificate.days_left, &certificate.not_after) {
         (Some(days), Some(end)) if days >= 0 => format!("certificate '{path}': {days} days left, until {end}{signed}"),
         (Some(_), Some(end)) => format!("certificate '{path}': expired on {end}{signed}"),
-        _ => format!("certificate '{path}': invalid"),
+        _ => format!("certificate '{path}': missing, unreadable or invalid"),
     }
 }
 

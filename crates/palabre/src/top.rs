@@ -41,7 +41,7 @@ pub(crate) fn run(run: &Path) -> Result<(), Failure> {
 }
 
 fn unable(error: &io::Error) -> Failure {
-    Failure::system(format!("unable to use the terminal: {error}"))
+    Failure::system(format!("unable to show the status in this terminal: {error}"))
 }
 
 /// What `palabre top` shows: the last status, the levels and the scroll position.

@@ -42,7 +42,7 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "DIR", default_value = "/var/lib/palabre/recordings")]
     pub(crate) recordings: PathBuf,
 
-    /// Directory of the used invitation links
+    /// Directory that records which one-time invitation links were used
     #[arg(long, value_name = "DIR", default_value = "/var/lib/palabre/links")]
     pub(crate) links: PathBuf,
 

@@ -162,7 +162,8 @@ fn parse(directory: &Path, text: String, no_levelling: bool) -> Result<(Server, 
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, Failure> {
-    std::path::absolute(path).map_err(|error| Failure::usage(format!("unable to use '{}': {error}", path.display())))
+    std::path::absolute(path)
+        .map_err(|error| Failure::usage(format!("unable to make '{}' an absolute path: {error}", path.display())))
 }
 
 /// Returns the path of a program: `given`, or the file `name` beside this program. If there is neither, returns `name`, which is searched

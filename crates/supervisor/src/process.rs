@@ -103,7 +103,7 @@ impl Process {
     /// Makes the process hand its port over to the next process, which is ready. If the process has not ended after `timeout`, it is killed.
     pub(crate) fn hand_over(&mut self, now: Instant, timeout: Duration) {
         if let Err(error) = self.child.hand_over() {
-            log::warn!("unable to send SIGUSR1 to listener process {}: {error}", self.pid());
+            log::warn!("unable to ask listener process {} to hand its port over (SIGUSR1): {error}", self.pid());
         }
         self.kill_at = Some(now + timeout);
     }
@@ -185,7 +185,7 @@ impl fmt::Display for Exit {
                 (None, Some(signal)) => write!(f, "killed by signal {signal}"),
                 (None, None) => write!(f, "{status}"),
             },
-            Self::Unknown(cause) => write!(f, "unable to read the exit status of the process: {cause}"),
+            Self::Unknown(cause) => write!(f, "its exit status is unknown: {cause}"),
             Self::PortTaken(cause) | Self::NotStarted(cause) => f.write_str(cause),
         }
     }

@@ -110,7 +110,10 @@ fn inherited_lock(config: &Config) -> Result<Lock, Failure> {
         other => {
             let cause =
                 other.err().map_or_else(|| "another process holds the lock".to_owned(), |error| error.to_string());
-            Err(Failure::system(format!("unable to keep the lock on '{}': {cause}", config.run.display())))
+            Err(Failure::system(format!(
+                "unable to keep the lock on '{}' during the upgrade: {cause}",
+                config.run.display()
+            )))
         }
     }
 }

@@ -168,7 +168,7 @@ fn open_ear(directory: &ParticipantDir, format: Format, shared: &Shared) -> Opti
             match PipeReader::open(&directory.ear(), format, Start::Discard) {
                 Ok(ear) => return Some(ear),
                 Err(OpenError::Missing(_)) => drop(directory.create()),
-                Err(error) => log::warn!("{error}; the echo is silent until its pipe can be opened"),
+                Err(error) => log::warn!("{error}; the echo bot is silent until its pipe 'ear' can be opened"),
             }
         }
         thread::sleep(IDLE);

@@ -201,7 +201,7 @@ impl<'a> Trial<'a> {
         let names = self.entries.iter().map(|entry| entry.name.as_str());
         let links = self.links.iter().flatten().map(String::as_str);
         if let Err(error) = name_file::write(&path, names.zip(links)) {
-            log::warn!("unable to write '{}': {error}", path.display());
+            log::warn!("unable to write the links to '{}': {error}", path.display());
         }
     }
 
@@ -246,7 +246,7 @@ fn status(directory: &TrialDir) -> Result<Status, Failure> {
     match control::request(&socket, &Request::Status, STATUS_TIMEOUT).map_err(Failure::system)? {
         Response::Status(status) => Ok(status),
         other => Err(Failure::system(format!(
-            "unable to get the supervisor's status: the supervisor sent an unexpected answer, {other:?}"
+            "unable to get the supervisor's status: the supervisor sent an unexpected answer, {other:?}; use programs of one release"
         ))),
     }
 }

@@ -111,7 +111,8 @@ fn key(context: &Context<'_>, facts: &Facts) -> Finding {
             let text =
                 format!("'{}' is not in PKCS #8 format, so it was not checked; listeners accept it", path.display());
             // Overwrites the file instead of replacing it, which keeps owner and mode.
-            let remedy = format!("key=$(openssl pkey -in {0}) && echo \"$key\" >{0}", word(path));
+            let remedy =
+                format!("key=$(openssl pkey -in {0}) && echo \"$key\" >{0}  # converts the key to PKCS #8", word(path));
             Finding::warning(AREA, text, remedy)
         }
         Err(error) => Finding::fault(AREA, error.to_string(), self_sign(context)),

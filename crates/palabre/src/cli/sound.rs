@@ -88,7 +88,7 @@ pub(crate) struct Play {
 pub(crate) struct Tap {
     /// Name of the participant
     pub(crate) name: Name,
-    /// Room of the participant
+    /// Room that the participant is in
     #[arg(long, value_name = "ROOM", default_value = "main")]
     pub(crate) room: Name,
     /// Write samples without a WAV header: signed 16 bits, little-endian, one channel, the room's rate

@@ -150,7 +150,7 @@ fn certificate_is_described_in_a_line() {
     let over = Certificate { days_left: Some(-1), self_signed: false, ..ours.clone() };
     assert_eq!(certificate_line(&over), format!("certificate '/c.pem': expired on {end}"));
     let broken = Certificate { days_left: None, not_after: None, ..ours };
-    assert_eq!(certificate_line(&broken), "certificate '/c.pem': invalid");
+    assert_eq!(certificate_line(&broken), "certificate '/c.pem': missing, unreadable or invalid");
 }
 
 #[test]

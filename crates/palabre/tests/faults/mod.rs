@@ -125,7 +125,7 @@ fn certificates() -> Vec<Fault> {
             },
             "certificate",
             "key.pem' is not in PKCS #8 format",
-            "key=$(openssl pkey -in DIR/tls/key.pem) && echo \"$key\" >DIR/tls/key.pem",
+            "key=$(openssl pkey -in DIR/tls/key.pem) && echo \"$key\" >DIR/tls/key.pem  # converts the key to PKCS #8",
         ),
         fault(
             |at| mode(&tls(at, "key.pem"), 0o644),
@@ -336,8 +336,9 @@ fn remedies_work_while_the_daemons_run() {
     let again = |verb| palabre().arg("--run").arg(at.join("run")).args([verb, "alice"]).output().unwrap();
     stdout(&again("stop"));
     assert!(!again("start").status.success());
-    let (finding, _) =
-        wait_for("alice's listener to fail", || found(at, "supervisor", "the listener of alice has failed: exit"));
+    let (finding, _) = wait_for("alice's listener to fail", || {
+        found(at, "supervisor", "failed listeners: alice; cause for alice: exit")
+    });
     assert_eq!(finding["level"], "fault");
     run_remedy(found(at, "certificate", "cert.pem': No such file").unwrap().0["mend"].as_str().unwrap());
     run_remedy(finding["mend"].as_str().unwrap());

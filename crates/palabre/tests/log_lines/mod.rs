@@ -59,7 +59,7 @@ const NOT_AN_INTERFACE: &[(&str, &str, &str)] = &[
     ),
     (
         "mixer/src/ear.rs",
-        "'*' is * too slowly: * frames of 20 ms were lost",
+        "* of '*' is too slow: * frames of 20 ms were lost",
         "counted in the metrics and in 'palabre status --json'",
     ),
     ("mixer/src/recording.rs", "'*' is read too slowly: *", "recording.log has the gap"),

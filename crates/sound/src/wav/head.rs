@@ -86,7 +86,7 @@ pub enum WavError {
     #[error("the head of the WAV is incomplete")]
     Truncated,
     /// The stream ended before its first byte.
-    #[error("the WAV file or stream is empty")]
+    #[error("the file or stream contains no bytes; give a WAV")]
     Empty,
     /// The stream can't be read.
     #[error(transparent)]
@@ -229,7 +229,7 @@ fn parse_fmt(fmt: &[u8]) -> Result<Head, WavError> {
         (TAG_PCM, 24) => Encoding::S24,
         (TAG_PCM, 32) => Encoding::S32,
         (TAG_FLOAT, 32) => Encoding::F32,
-        _ => return unsupported(format!("a WAV of format {tag} with {bits} bits")),
+        _ => return unsupported(format!("a WAV with format tag {tag} and {bits} bits per sample")),
     };
     let head = Head { rate_hz, channels, encoding, data_bytes: None };
     // Some writers set the block size to zero. A wrong block size would turn the sound into noise.
