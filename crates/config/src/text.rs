@@ -60,7 +60,7 @@ pub(crate) fn chunk_ms<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Err
 }
 
 pub(crate) fn count<'de, D: Deserializer<'de>>(from: D) -> Result<usize, D::Error> {
-    const LIMITS: &str = "a limit; use 1 to 10000";
+    const LIMITS: &str = "a number of connections or streams; use 1 to 10000";
     let count = integer(from, LIMITS)?;
     if (1..=10_000).contains(&count) {
         return Ok(count);

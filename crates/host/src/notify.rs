@@ -72,7 +72,7 @@ pub fn watchdog_every() -> Option<Duration> {
 pub fn store(name: &str, socket: &impl AsFd) {
     let states = [NotifyState::FdStore, NotifyState::FdName(name), NotifyState::Custom("FDPOLL=0")];
     if let Err(error) = sd_notify::notify_with_fds(&states, &[socket.as_fd()]) {
-        log::debug!("unable to store a socket in the service manager: {error}");
+        log::debug!("unable to store the socket '{name}' in the service manager: {error}");
     }
 }
 

@@ -56,8 +56,11 @@ impl RestartSocket {
         // The lock makes two processes that start at once take turns, so that neither process removes the other's
         // socket.
         let directory = path.parent().unwrap_or(Path::new("."));
-        let locked =
-            || io::Error::new(ErrorKind::TimedOut, "another process has locked the directory of the restart socket");
+        let locked = || {
+            let seconds = OPEN_TIMEOUT.as_secs();
+            let cause = format!("another process has held the lock of the directory for {seconds} s");
+            io::Error::new(ErrorKind::TimedOut, cause)
+        };
         let _lock = Lock::wait(directory, OPEN_TIMEOUT)?.ok_or_else(locked)?;
         // lstat(2) doesn't follow a symbolic link at `path`.
         let is_socket = fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());

@@ -48,7 +48,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", conflicts_with = "name")]
     pub(crate) key_file: Option<PathBuf>,
 
-    /// Duration of a chunk of the injected stream in ms, 20 to 1000 in steps of 20
+    /// Duration of a chunk of the injected stream (GET /listen) in ms, 20 to 1000 in steps of 20
     #[arg(long, value_name = "MS", value_parser = chunk_ms)]
     pub(crate) chunk_ms: Option<u64>,
 

@@ -103,7 +103,7 @@ impl Ear {
             cx.warn_if_new(
                 &mut self.last_warning,
                 format!(
-                    "unable to write '{path}': {}; the mixer writes no more sound until another file replaces this file",
+                    "unable to write '{path}': {}; the mixer writes no more sound to this file; replace it by an empty file or a pipe",
                     failure.error
                 ),
             );

@@ -106,7 +106,10 @@ impl Mic {
                 self.warn_of_stray_bytes(cx);
             }
             Err(error) => {
-                cx.warn_if_new(&mut self.last_warning, format!("unable to read '{}': {error}", self.path.display()));
+                cx.warn_if_new(
+                    &mut self.last_warning,
+                    format!("unable to read '{}': {error}; the participant is not heard", self.path.display()),
+                );
                 self.close(cx);
             }
         }
@@ -202,7 +205,7 @@ impl Mic {
                 Err(WavError::Io(error)) => {
                     cx.warn_if_new(
                         &mut self.last_warning,
-                        format!("unable to read '{}': {error}", self.path.display()),
+                        format!("unable to read '{}': {error}; the participant is not heard", self.path.display()),
                     );
                     return self.close(cx);
                 }

@@ -212,7 +212,10 @@ impl Participant {
                 self.without = names;
                 self.without_warning.clear();
             }
-            Err(error) => cx.warn_if_new(&mut self.without_warning, format!("{error}; keeping the previous list")),
+            Err(error) => cx.warn_if_new(
+                &mut self.without_warning,
+                format!("{error}; keeping the previous list of participants whom this participant doesn't hear"),
+            ),
         }
     }
 }

@@ -67,7 +67,7 @@ impl Restarts {
         if let Some(connection) = socket.accept()
             && let Err(error) = poller.add(connection, Interest::Read, Token::Restart)
         {
-            log::warn!("unable to wait for a restart request: {error}");
+            log::warn!("unable to wait for a restart request: {error}; restart the mixer with SIGHUP");
         }
         socket.request()
     }

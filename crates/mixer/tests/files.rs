@@ -257,7 +257,7 @@ fn full_disk_ends_one_ear_only() {
         alice.say(440.0);
         bob.hear(i * BURST);
     }
-    let said = mixer.wait_for_log("the mixer writes no more sound until another file replaces this file");
+    let said = mixer.wait_for_log("the mixer writes no more sound to this file; replace it by an empty file or a pipe");
     assert!(said.contains("recorder/ear': File too large"), "{said}");
     bob.forget();
     alice.say(1000.0);

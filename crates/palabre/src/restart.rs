@@ -51,7 +51,7 @@ pub(crate) fn run(run: &Path, restart: &Restart) -> Result<(), Failure> {
 fn daemon(run: &Path, restart: &Restart, name: &str, target: Target) -> Result<(), Failure> {
     let pid = control::restart_daemon(run, target)?;
     let progress = Progress { restarted: vec![name.to_owned()], ..Progress::default() };
-    progress.show(restart, &format!("{name}: a new program is ready, in process {pid}\n"))?;
+    progress.show(restart, &format!("{name}: the program was started again in process {pid} and is ready\n"))?;
     if restart.json { progress.print_json(None) } else { Ok(()) }
 }
 

@@ -28,7 +28,10 @@ fn restart_of_a_daemon_says_that_it_serves_or_why_not() {
     let supervisor = start(directory);
     wait_for("the supervisor", || run.join("control.sock").exists().then_some(()));
     let said = stdout(&restart("supervisor"));
-    assert_eq!(said, format!("supervisor: a new program is ready, in process {}\n", supervisor.0.id()));
+    assert_eq!(
+        said,
+        format!("supervisor: the program was started again in process {} and is ready\n", supervisor.0.id())
+    );
     let rooms = run.join("rooms");
     fs::create_dir_all(&rooms).unwrap();
     assert!(stderr(&restart("mixer"), 1).contains("unable to connect to the restart socket"));
@@ -48,5 +51,5 @@ fn restart_of_a_daemon_says_that_it_serves_or_why_not() {
         fs::symlink_metadata(&socket).ok().filter(|file| is_served && file.file_type().is_socket())
     });
     let said = stdout(&restart("mixer"));
-    assert_eq!(said, format!("mixer: a new program is ready, in process {}\n", mixer.0.id()));
+    assert_eq!(said, format!("mixer: the program was started again in process {} and is ready\n", mixer.0.id()));
 }

@@ -39,9 +39,10 @@ fn fault(server: &Server, facts: &Facts, now: SystemTime) -> Option<String> {
             Some(format!("unable to use '{certificate}' with '{key}': the key doesn't match the certificate"))
         }
         Err(error @ (CertificateError::Read { .. } | CertificateError::Malformed { .. })) => Some(error.to_string()),
-        _ if facts.not_after.has_passed(now) => {
-            Some(format!("unable to use the certificate '{certificate}': it expired on {}; renew it", facts.not_after))
-        }
+        _ if facts.not_after.has_passed(now) => Some(format!(
+            "the certificate '{certificate}' expired on {}, so browsers warn about it; renew it",
+            facts.not_after
+        )),
         _ => None,
     }
 }

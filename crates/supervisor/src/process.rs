@@ -95,7 +95,11 @@ impl Process {
     /// Sends SIGTERM. If the process has not ended after `timeout`, it is killed.
     pub(crate) fn terminate(&mut self, now: Instant, timeout: Duration) {
         if let Err(error) = self.child.terminate() {
-            log::warn!("unable to terminate listener process {}: {error}", self.pid());
+            log::warn!(
+                "unable to terminate listener process {}: {error}; the supervisor kills it in {} ms",
+                self.pid(),
+                timeout.as_millis()
+            );
         }
         self.kill_at = Some(now + timeout);
     }

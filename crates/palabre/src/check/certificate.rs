@@ -108,8 +108,10 @@ fn key(context: &Context<'_>, facts: &Facts) -> Finding {
             Finding::fault(AREA, text, remedy)
         }
         Ok(None) => {
-            let text =
-                format!("'{}' is not in PKCS #8 format, so it was not checked; listeners accept it", path.display());
+            let text = format!(
+                "'{}' is not in PKCS #8 format, so it was not compared with the certificate; listeners accept it",
+                path.display()
+            );
             // Overwrites the file instead of replacing it, which keeps owner and mode.
             let remedy =
                 format!("key=$(openssl pkey -in {0}) && echo \"$key\" >{0}  # converts the key to PKCS #8", word(path));

@@ -122,7 +122,7 @@ fn watches(context: &Context<'_>) -> Finding {
 fn enough_watches(needed: u64, max: u64) -> Finding {
     const AREA: &str = "watches";
     if max < needed {
-        let text = format!("the mixer needs {needed} inotify watches, {max} are allowed per user");
+        let text = format!("the mixer needs {needed} inotify watches, but only {max} are allowed per user");
         return Finding::fault(AREA, text, format!("sysctl -w fs.inotify.max_user_watches={}", needed * 2));
     }
     Finding::ok(AREA, format!("the limit of inotify watches suffices: the mixer needs at most {needed}"))

@@ -21,7 +21,7 @@ pub(crate) struct Restart {
     /// Login name of a participant, or 'mixer', or 'supervisor'
     #[arg(required_unless_present = "all")]
     pub(crate) name: Option<Name>,
-    /// Replace all listeners, one after the other: each is replaced when the new process of the previous one is ready
+    /// Replace all listeners one by one, each when the new process of the previous listener is ready
     #[arg(long, conflicts_with = "name")]
     pub(crate) all: bool,
     /// Print a JSON object at the end; palabre(1) documents it

@@ -86,7 +86,7 @@ pub(crate) struct Play {
 /// `palabre tap`.
 #[derive(Args, Debug)]
 pub(crate) struct Tap {
-    /// Name of the participant
+    /// Login name of the participant
     pub(crate) name: Name,
     /// Room that the participant is in
     #[arg(long, value_name = "ROOM", default_value = "main")]
