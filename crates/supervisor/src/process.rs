@@ -189,7 +189,7 @@ impl fmt::Display for Exit {
                 (None, Some(signal)) => write!(f, "killed by signal {signal}"),
                 (None, None) => write!(f, "{status}"),
             },
-            Self::Unknown(cause) => write!(f, "its exit status is unknown: {cause}"),
+            Self::Unknown(cause) => write!(f, "exit status unknown: {cause}"),
             Self::PortTaken(cause) | Self::NotStarted(cause) => f.write_str(cause),
         }
     }

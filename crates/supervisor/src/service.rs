@@ -266,7 +266,7 @@ impl Service {
     fn end_for_good(&mut self, now: Instant, timeout: Duration) {
         self.is_ending = true;
         if self.pending.as_ref().is_none_or(|pending| pending.action != Action::Stop) {
-            self.refuse("its listener is being stopped, because the participant was removed or moved, or the supervisor is ending");
+            self.refuse("its listener is being stopped, because the participant was removed, the port, room or address has changed, or the supervisor is ending");
         }
         self.stop(now, timeout);
     }
