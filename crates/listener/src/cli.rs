@@ -70,7 +70,9 @@ Examples:
   palabre-listener alice --config /etc/palabre --run /run/palabre
   palabre-listener --source dat.wav --port 9001
   curl -kN https://localhost:9001/listen.wav -H 'Authorization: Bearer KEY' | ffplay -nodisp -
-  ffmpeg -re -i talk.ogg -f wav - | curl -kT- https://localhost:9001/speak -H 'Authorization: Bearer KEY'";
+  ffmpeg -re -i talk.ogg -f wav - | curl -kT- https://localhost:9001/speak -H 'Authorization: Bearer KEY'
+
+KEY is the access key, the text after 'key=' in the invitation link.";
 
 fn chunk_ms(text: &str) -> Result<u64, String> {
     text.parse()
