@@ -7,7 +7,6 @@ use std::time::Duration;
 use palabre_room::{FileId, FileKind, Format, OpenError, PipeReader, Start, lookup};
 use palabre_sound::wav::WavError;
 
-use crate::clock::TICK;
 use crate::context::{Context, LastWarning};
 use crate::mic_file::MicFile;
 use crate::poller::{Interest, ParticipantId, Token};
@@ -34,8 +33,9 @@ pub(crate) struct Mic {
     /// A pipe that another process has locked, and the time of the next attempt to open it.
     locked: Option<(FileId, Duration)>,
     last_warning: LastWarning,
-    /// Number of samples that may be read before the next tick.
+    /// Number of samples that may be read from the pipe at time `budget_at`.
     budget: usize,
+    budget_at: Duration,
     is_paused: bool,
     /// Number of stray bytes (half samples) that were discarded from pipes that are closed now.
     stray_bytes: u64,
@@ -53,6 +53,7 @@ impl Mic {
             locked: None,
             last_warning: LastWarning::default(),
             budget,
+            budget_at: Duration::ZERO,
             is_paused: false,
             stray_bytes: 0,
         }
@@ -95,6 +96,7 @@ impl Mic {
 
     /// Reads the pipe or the file, and appends the samples to `out`. The budget limits their number.
     pub(crate) fn read(&mut self, cx: &mut Context, out: &mut Vec<i16>) {
+        self.update_budget(cx);
         let Some(pipe) = &mut self.pipe else { return self.read_files(cx, out) };
         match pipe.read(cx.now.instant, out, self.budget) {
             Ok(got) => {
@@ -115,15 +117,24 @@ impl Mic {
         }
     }
 
-    /// Increases the read budget. Call it once per tick.
+    /// Increases the read budgets, and ends a pause. Call it once per tick.
     pub(crate) fn refill(&mut self, cx: &Context) {
-        let per_tick = self.format.frame_samples() * SPEED_MAX as usize;
-        self.budget = (self.budget + per_tick).min(self.format.samples_in_ms(BURST_MS));
+        self.update_budget(cx);
         if let Some((file, _)) = self.files.front_mut() {
             file.refill();
         }
         if let Some(pipe) = self.pipe.as_ref().filter(|_| self.is_paused) {
             self.is_paused = cx.poller.change(pipe, Interest::Read, Token::Mic(self.participant)).is_err();
+        }
+    }
+
+    /// Increases the read budget of the pipe by the time since the last call. A room without sound has no ticks, but a pipe is read.
+    fn update_budget(&mut self, cx: &Context) {
+        let elapsed = cx.now.since_boot.saturating_sub(self.budget_at) * SPEED_MAX;
+        let more = self.format.samples_in_ms(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX).min(BURST_MS));
+        if more > 0 {
+            self.budget = (self.budget + more).min(self.format.samples_in_ms(BURST_MS));
+            self.budget_at = cx.now.since_boot;
         }
     }
 
@@ -242,5 +253,3 @@ impl Mic {
         }
     }
 }
-
-const _: () = assert!(TICK.as_millis() == 20, "the budget is counted in frames");

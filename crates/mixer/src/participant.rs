@@ -128,6 +128,9 @@ impl Participant {
         } else if self.ticks_silent < LISTED_TICKS {
             self.meter.push(&[]);
             self.ticks_silent += 1;
+        } else {
+            // The participant is no longer listed in `levels`, so the time of talking ends too.
+            self.meter.reset();
         }
         self.talk_changed = self.meter.is_talking() != talked;
         self.talked_ticks += u64::from(self.meter.is_talking());

@@ -4,8 +4,13 @@
 
 mod support;
 
+use std::io::Write;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
+
 use ebur128::{EbuR128, Mode};
-use palabre_room::{Format, Gain, Rate, Talk};
+use palabre_room::{Format, Gain, MixerReport, Rate, Talk};
 use palabre_sound::measure;
 use support::*;
 
@@ -250,4 +255,81 @@ fn fifty_voices_at_full_scale_neither_wrap_nor_clip() {
     assert!((-4.0..=-1.0).contains(&true_peak_dbfs), "{true_peak_dbfs}");
     let settled = &person.heard[FRAME * 3..HEARD - FRAME * 2];
     assert!(measure::snr_db(settled, RATE_HZ, 500.0) > 30.0, "{}", measure::snr_db(settled, RATE_HZ, 500.0));
+}
+
+/// Writes samples to a `mic`.
+type WriteSamples = Box<dyn FnMut(&[i16]) + Send>;
+
+/// Creates alice with a `mic` that is a pipe or a growing WAV, and returns a function that writes samples to the `mic`.
+fn microphone(room: &Room, is_file: bool) -> WriteSamples {
+    let dir = room.participant("alice");
+    if !is_file {
+        let mut pipe = open_mic(&dir.mic());
+        return Box::new(move |samples| _ = pipe.write(samples));
+    }
+    std::fs::remove_file(dir.mic()).unwrap();
+    let mut file = std::fs::File::create(dir.mic()).unwrap();
+    file.write_all(&palabre_sound::wav::endless_head(RATE_HZ)).unwrap();
+    Box::new(move |samples| {
+        let bytes: Vec<u8> = samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();
+        file.write_all(&bytes).unwrap();
+    })
+}
+
+#[test]
+fn digital_silence_counts_as_absence_and_the_next_word_is_heard_unchanged() {
+    for is_file in [false, true] {
+        let mixer = Mixer::start();
+        let room = mixer.room("main");
+        let mut bob = room.join("bob");
+        let mut write = microphone(&room, is_file);
+        let (word, words) = channel::<Vec<i16>>();
+        let silent_frames = &AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            // Writes zeros with dither in real time, and the words that the test sends.
+            scope.spawn(move || {
+                loop {
+                    match words.recv_timeout(Duration::from_millis(20)) {
+                        Ok(word) => write(&word),
+                        Err(RecvTimeoutError::Timeout) => {
+                            write(&[0, 1, -1, 0, 0, -1, 1, 0].repeat(FRAME / 8));
+                            silent_frames.fetch_add(1, Ordering::Relaxed);
+                        }
+                        Err(RecvTimeoutError::Disconnected) => return,
+                    }
+                }
+            });
+            // The writing thread ends when this function drops the sender.
+            let word = word;
+            wait_until("alice to be listed", || (!room.dir.levels().ok()?.is_empty()).then_some(()));
+            wait_for_silence(&room);
+            bob.forget();
+            let before = silent_frames.load(Ordering::Relaxed);
+            wait_until("a second of silence", || (silent_frames.load(Ordering::Relaxed) > before + 50).then_some(()));
+            bob.listen();
+            assert!(bob.heard.is_empty(), "{} samples", bob.heard.len());
+            let said = measure::tone(RATE_HZ, 440.0, DBFS, BURST);
+            word.send(said.clone()).unwrap();
+            bob.hear(BURST + 2 * FRAME);
+            assert!(bob.heard.windows(BURST).any(|heard| heard == said));
+        });
+    }
+}
+
+#[test]
+fn talk_time_ends_when_a_participant_pauses_while_another_talks() {
+    let mixer = Mixer::start();
+    let room = mixer.room("main");
+    let (mut alice, mut bob, mut carol) = (room.join("alice"), room.join("bob"), room.join("carol"));
+    alice.say(440.0);
+    for i in 1..=10 {
+        bob.say(1000.0);
+        carol.hear(i * BURST);
+    }
+    let talked_ms = wait_until("the talk time of bob", || {
+        let report = MixerReport::read(mixer.dir.path()).ok()??;
+        let of = |who: &str| report.participants.iter().find(|one| one.name == name(who)).map(|one| one.talked_ms);
+        of("bob").filter(|ms| *ms >= 2_000).and_then(|_| of("alice"))
+    });
+    assert!((200..1_000).contains(&talked_ms), "{talked_ms} ms");
 }

@@ -19,6 +19,7 @@
 //! - A lasting surplus, such as after a network stall, is dropped, in quiet moments if possible.
 //! - The clock of a talker who sends for half a minute without a pause is measured. If it differs from the mixer's, a
 //!   resampler follows it (`clock`). Shorter spurts don't need this, since each spurt starts with an empty buffer.
+//! - A talker who sends digital silence for a second is treated as if nothing arrived, until sound arrives.
 //!
 //! The jitter buffer does not conceal gaps in the sound.
 
@@ -59,6 +60,10 @@ const SURPLUS_AUDIBLE: Duration = Duration::from_millis(40);
 const SURPLUS_LARGE: Duration = Duration::from_millis(80);
 /// Level below which sound at the start of a spurt is inaudible and dropped, in dBFS.
 const SILENT_DBFS: f32 = -65.0;
+/// Duration of digital silence after which the talker is treated as absent.
+const ABSENT: Duration = Duration::from_secs(1);
+/// Maximum magnitude of a sample of digital silence: zeros with dither.
+const DIGITAL_SILENCE: u16 = 1;
 const FADE_MS: usize = 5;
 /// Number of recent chunks from which the usual chunk length is computed.
 const CHUNKS: usize = 8;
@@ -108,6 +113,8 @@ pub struct Jitter {
     margin: Duration,
     /// Number of samples that arrived in this spurt.
     spurt_samples: u64,
+    /// Number of samples of digital silence that arrived since the last sample of sound.
+    silent_samples: usize,
     /// Lengths of the latest chunks.
     chunks: VecDeque<usize>,
     /// Time at which the last frame was pulled.
@@ -133,6 +140,7 @@ impl Jitter {
             joiner: Joiner::new(frame_samples, fade_samples),
             margin: MARGIN_MIN,
             spurt_samples: 0,
+            silent_samples: 0,
             chunks: VecDeque::with_capacity(CHUNKS),
             pulled: Duration::ZERO,
             in_time_s: None,
@@ -143,9 +151,11 @@ impl Jitter {
         }
     }
 
-    /// Adds samples that arrived at `now`. Keeps at most the newest 800 ms; the next tick drops samples older than 400 ms.
+    /// Adds samples that arrived at `now`. Keeps at most the newest 800 ms; the next tick drops samples older than 400 ms. Drops
+    /// digital silence while the talker is absent.
     pub fn push(&mut self, now: Duration, samples: &[i16]) {
-        if samples.is_empty() {
+        let is_silence = self.count_silence(samples);
+        if samples.is_empty() || (is_silence && self.is_absent() && matches!(self.state, State::Empty { .. })) {
             return;
         }
         if let State::Empty { dry_since } = self.state {
@@ -168,6 +178,9 @@ impl Jitter {
     pub fn pull(&mut self, now: Duration, frame: &mut [i16]) -> Pulled {
         frame.fill(0);
         self.drop_old(now);
+        if self.is_absent() && !matches!(self.state, State::Empty { .. }) {
+            self.leave();
+        }
         if let State::Priming { first, complete, dry_since } = self.state
             && now >= complete.unwrap_or(first + FRAME) + self.margin
         {
@@ -199,6 +212,28 @@ impl Jitter {
     #[must_use]
     pub fn counters(&self) -> Counters {
         Counters { repeated_samples: self.clock.repeated_samples(), ..self.counters }
+    }
+
+    /// Counts the digital silence at the end of the samples. Returns whether all `samples` are digital silence.
+    fn count_silence(&mut self, samples: &[i16]) -> bool {
+        let last_sound = samples.iter().rposition(|sample| sample.unsigned_abs() > DIGITAL_SILENCE);
+        self.silent_samples = match last_sound {
+            Some(at) => samples.len() - 1 - at,
+            None => self.silent_samples.saturating_add(samples.len()),
+        };
+        last_sound.is_none()
+    }
+
+    /// Returns whether the talker sends digital silence and nothing else waits in the buffer.
+    fn is_absent(&self) -> bool {
+        self.silent_samples >= self.store.samples_in(ABSENT).max(self.store.len())
+    }
+
+    /// Empties the buffer, which contains only digital silence. The next sound begins a new spurt.
+    fn leave(&mut self) {
+        self.store.cut(self.store.len());
+        self.clock.pause();
+        self.state = State::Empty { dry_since: None };
     }
 
     /// Handles the first samples after the buffer was empty: a new spurt, or an underrun.

@@ -105,6 +105,50 @@ fn the_first_frame_is_played_at_the_first_tick_after_the_margin() {
 }
 
 #[test]
+fn digital_silence_counts_as_absence_after_a_second_and_the_next_word_is_whole() {
+    const TICKS: usize = 250;
+    let word = measure::tone(RATE_HZ, 300.0, -20.0, 12_000);
+    for silence in [[0; 7], [0, 1, -1, 0, 0, -1, 1]] {
+        for chunk in [240, FRAME_SAMPLES, 960, 4_801] {
+            // A word, 3 s of silence, another word, then silence to the end.
+            let mut samples: Vec<i16> = (0..TICKS * FRAME_SAMPLES).map(|i| silence[i % 7]).collect();
+            for at in [0, 84_100] {
+                samples[at..at + word.len()].copy_from_slice(&word);
+            }
+            let due_us = |at: usize| at as u64 * 1_000_000 / u64::from(RATE_HZ);
+            let arrived = samples.chunks(chunk).enumerate();
+            let pushes: Vec<_> = arrived.map(|(i, piece)| (due_us((i + 1) * chunk), piece.to_vec())).collect();
+            let run = run(Jitter::new(RATE_HZ), &pushes, 0, TICKS as u64);
+            let frames = |from_ms: usize, to_ms: usize| {
+                let range = &run.frames[from_ms / 20..to_ms / 20];
+                range.iter().filter(|(pulled, _)| *pulled == Pulled::Frame).count()
+            };
+            // The first word ends after 500 ms, and the last chunk and the margin come later by up to 400 ms.
+            assert_eq!(frames(1_900, 3_500), 0, "chunks of {chunk}");
+            let heard: Vec<i16> = run.frames[150..].iter().flat_map(|(_, frame)| frame.iter().copied()).collect();
+            let begin = heard.windows(4).position(|four| *four == word[..4]).unwrap();
+            assert!(heard[begin..begin + word.len()] == word, "chunks of {chunk}");
+            assert_eq!(run.jitter.counters().underruns, 0, "chunks of {chunk}");
+        }
+    }
+}
+
+#[test]
+fn silence_shorter_than_a_second_and_quiet_noise_are_played() {
+    let rate = RATE_HZ as usize;
+    for (silence, level) in [(rate - FRAME_SAMPLES, 0), (2 * rate, 2)] {
+        let mut samples = vec![level; silence + 2 * rate];
+        for from in [0, silence + rate] {
+            samples[from..from + rate].copy_from_slice(&ramp(0, rate));
+        }
+        let pieces = samples.chunks(FRAME_SAMPLES).enumerate();
+        let pushes: Vec<_> = pieces.map(|(i, piece)| (i as u64 * 20_000, piece.to_vec())).collect();
+        let run = run(Jitter::new(RATE_HZ), &pushes, 15_000, pushes.len() as u64);
+        assert!(run.heard() == samples[..run.heard().len()] && run.heard().len() >= samples.len() - rate / 10);
+    }
+}
+
+#[test]
 fn an_empty_buffer_gives_silence_and_needs_no_tick() {
     let mut jitter = Jitter::new(RATE_HZ);
     let mut frame = vec![5; FRAME_SAMPLES];
