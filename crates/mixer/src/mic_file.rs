@@ -113,6 +113,7 @@ impl MicFile {
 mod tests {
     use super::*;
     use palabre_sound::wav;
+    use palabre_sound::wav_examples::wavs;
     use std::fs::{File, FileTimes, OpenOptions};
     use std::io::Write;
     use std::path::PathBuf;
@@ -162,6 +163,14 @@ mod tests {
         assert!(mic.is_behind());
         assert_eq!(read(&mut mic, 10), ramp(4_900)[960..]);
         assert!(!mic.is_behind());
+    }
+
+    #[test]
+    fn only_samples_are_read_whatever_chunks_the_file_has() {
+        for (order, bytes) in wavs(24_000, &ramp(1_000)) {
+            let writer = Writer::new(&bytes);
+            assert!(read(&mut writer.open(), 5) == ramp(1_000), "{order}");
+        }
     }
 
     #[test]

@@ -175,10 +175,11 @@ fn recorded(path: &Path) -> Vec<i16> {
     if bytes.is_empty() {
         return Vec::new();
     }
-    let (head, size) = Head::read_with_size(&mut &bytes[..]).unwrap();
+    let head = Head::read(&mut &bytes[..]).unwrap();
     assert_eq!(head.rate_hz, RATE_HZ);
-    assert!(size as usize <= bytes.len() - 44);
-    bytes[44..44 + size as usize].chunks_exact(2).map(|x| i16::from_le_bytes([x[0], x[1]])).collect()
+    let size = head.data_bytes.unwrap() as usize;
+    assert!(size <= bytes.len() - 44);
+    bytes[44..44 + size].chunks_exact(2).map(|x| i16::from_le_bytes([x[0], x[1]])).collect()
 }
 
 fn level(samples: &[i16], freq_hz: f64) -> f64 {

@@ -1,12 +1,12 @@
 //! Reads a WAV of any supported format in blocks, and converts it to one channel at a wanted rate.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Seek};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use palabre_sound::convert::Converter;
-use palabre_sound::wav::{DATA_BYTES_MAX, Head, WavError};
+use palabre_sound::wav::{Head, WavError, samples_end};
 
 /// Maximum number of bytes per read.
 const READ_BYTES: usize = 64 * 1024;
@@ -22,25 +22,21 @@ pub(crate) struct Wav {
 }
 
 impl Wav {
-    /// Opens a regular file and reads its header. Uses the header's size if the file is at least that long, since other chunks
-    /// may follow the samples; otherwise the samples extend to the end of the file.
+    /// Opens a regular file and reads its header.
     pub(crate) fn open(path: &Path) -> Result<Self, WavError> {
         let metadata = std::fs::metadata(path)?;
         if !metadata.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "the file is not a regular file").into());
         }
-        let mut stream: BufReader<Box<dyn Read>> = BufReader::with_capacity(4096, Box::new(File::open(path)?));
-        let mut counted = CountingReader { stream: &mut stream, bytes: 0 };
-        let (head, size) = Head::read_with_size(&mut counted)?;
-        let available = metadata.len().saturating_sub(counted.bytes);
-        let size = u64::from(size);
-        // Size 0 or the maximum size means that the program that wrote the header didn't know the size, or that the size didn't fit.
-        let is_valid = (1..DATA_BYTES_MAX).contains(&size) && size <= available;
-        let left = if is_valid { size } else { available };
-        Ok(Self { stream, head, left: Some(left), id: Some((metadata.dev(), metadata.ino())) })
+        let mut file = File::open(path)?;
+        let head = Head::read(&mut file)?;
+        let start = file.stream_position()?;
+        let end = samples_end(&file, &head, start, metadata.len())?;
+        let stream: BufReader<Box<dyn Read>> = BufReader::with_capacity(4096, Box::new(file));
+        Ok(Self { stream, head, left: Some(end.saturating_sub(start)), id: Some((metadata.dev(), metadata.ino())) })
     }
 
-    /// Reads the header of a WAV from standard input. The samples extend to the end of the input.
+    /// Reads the header of a WAV from standard input. The size of the samples is not known.
     pub(crate) fn standard_input() -> Result<Self, WavError> {
         let mut stream: BufReader<Box<dyn Read>> = BufReader::with_capacity(4096, Box::new(io::stdin().lock()));
         let head = Head::read(&mut stream)?;
@@ -136,24 +132,12 @@ impl SampleReader {
     }
 }
 
-struct CountingReader<'a, R> {
-    stream: &'a mut R,
-    bytes: u64,
-}
-
-impl<R: Read> Read for CountingReader<'_, R> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let read = self.stream.read(out)?;
-        self.bytes += read as u64;
-        Ok(read)
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use palabre_sound::wav;
+    use palabre_sound::wav_examples::wavs;
 
     fn samples_of(bytes: &[u8]) -> Vec<i16> {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -176,10 +160,10 @@ mod tests {
     }
 
     #[test]
-    fn chunks_after_the_samples_are_ignored() {
-        let mut bytes = wav::little(24_000, &[1, 2, 3]);
-        bytes.extend_from_slice(b"LIST\x04\0\0\0abcd");
-        assert_eq!(samples_of(&bytes), [1, 2, 3]);
+    fn only_samples_are_read_whatever_chunks_the_file_has() {
+        for (order, bytes) in wavs(24_000, &[1, 2, 3]) {
+            assert_eq!(samples_of(&bytes), [1, 2, 3], "{order}");
+        }
     }
 
     #[test]

@@ -4,14 +4,16 @@
 mod common;
 
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Instant;
 
 use common::{palabre, sibling, signal, stderr, stdout, wait_for};
 use palabre_room::{Format, Levelling, PipeReader, RoomDir, Start};
 use palabre_sound::measure;
 use palabre_sound::wav::{self, Head};
+use palabre_sound::wav_examples::wavs;
 
 const RATE_HZ: u32 = 24_000;
 const DBFS: f64 = -20.0;
@@ -176,12 +178,42 @@ fn tap_hears_the_same_as_the_tapped_participant() {
     drop(carol);
 }
 
+#[test]
+fn only_samples_are_played_from_standard_input_whatever_chunks_it_has() {
+    let run = tempfile::tempdir().unwrap();
+    let room = RoomDir::new(run.path().join("rooms/main"));
+    room.create(Format::default()).unwrap();
+    let samples = measure::tone(RATE_HZ, 440.0, DBFS, 960);
+    // No mixer runs: this test reads each `mic`.
+    std::thread::scope(|scope| {
+        for (number, (order, wav)) in wavs(RATE_HZ, &samples).into_iter().enumerate() {
+            let (room, run, samples) = (&room, &run, &samples);
+            scope.spawn(move || {
+                let name = format!("wav-{number}");
+                let mut play = palabre();
+                play.arg("--run").arg(run.path()).args(["play", "-", "--name", &name]).stdin(Stdio::piped());
+                let mut play = play.spawn().unwrap();
+                play.stdin.take().unwrap().write_all(&wav).unwrap();
+                let mic = room.participant(&name.parse().unwrap()).mic();
+                let mut mic = wait_for("the pipe", || PipeReader::open(&mic, Format::default(), Start::Keep).ok());
+                let mut heard = Vec::new();
+                let status = wait_for("the end", || {
+                    mic.read(Instant::now(), &mut heard, 1 << 16).unwrap();
+                    play.try_wait().unwrap()
+                });
+                assert!(status.success() && heard == *samples, "{order}: {} samples", heard.len());
+            });
+        }
+    });
+}
+
 /// Returns the duration in a WAV's header, which must not exceed the file.
 fn header_seconds(path: &Path) -> f64 {
     let bytes = fs::read(path).unwrap();
-    let (head, size) = Head::read_with_size(&mut &bytes[..]).unwrap();
-    assert!(size as usize <= bytes.len() - 44);
-    f64::from(size) / 2.0 / f64::from(head.rate_hz)
+    let head = Head::read(&mut &bytes[..]).unwrap();
+    let size = head.data_bytes.unwrap();
+    assert!(size <= bytes.len() as u64 - 44);
+    size as f64 / 2.0 / f64::from(head.rate_hz)
 }
 
 #[test]

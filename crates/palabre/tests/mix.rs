@@ -12,6 +12,7 @@ use common::{palabre, signal, stderr, stdout, wait_for};
 use palabre_sound::convert::Converter;
 use palabre_sound::measure;
 use palabre_sound::wav::{self, Encoding, Head};
+use palabre_sound::wav_examples::wavs;
 
 /// A directory with WAV files in `in` and mixes in `out`.
 struct TestDir {
@@ -97,6 +98,19 @@ fn mix_is_the_exact_sum_of_the_others() {
         assert!(dir.mixed(&format!("{i}.wav"), 48_000) == expected, "{i}");
     }
     assert_eq!(dir.names_in_out().len(), 5);
+}
+
+#[test]
+fn only_samples_are_mixed_whatever_chunks_the_inputs_have() {
+    let dir = TestDir::new();
+    let loud = noise(1, 1_001);
+    let inputs = [loud.clone(), loud.iter().map(|sample| sample / 64).collect()];
+    for (order, bytes) in wavs(24_000, &inputs[1]) {
+        let paths = [dir.write("loud.wav", &wav::little(24_000, &inputs[0])), dir.write("other.wav", &bytes)];
+        stdout(&dir.mix(&["--limiter", "off"], &paths));
+        assert!(dir.mixed("loud.wav", 24_000) == inputs[1], "{order}");
+        assert!(dir.mixed("other.wav", 24_000) == inputs[0], "{order}");
+    }
 }
 
 #[test]

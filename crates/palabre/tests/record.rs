@@ -76,8 +76,8 @@ impl Drop for TestRoom {
 /// Returns the samples of a track, as many as its header says.
 fn samples(path: &Path) -> Option<Vec<i16>> {
     let bytes = fs::read(path).ok()?;
-    let (_, size) = Head::read_with_size(&mut &bytes[..]).ok()?;
-    Some(bytes.get(44..44 + size as usize)?.chunks_exact(2).map(|x| i16::from_le_bytes([x[0], x[1]])).collect())
+    let size = Head::read(&mut &bytes[..]).ok()?.data_bytes? as usize;
+    Some(bytes.get(44..44 + size)?.chunks_exact(2).map(|x| i16::from_le_bytes([x[0], x[1]])).collect())
 }
 
 fn has_tone(path: &Path, freq_hz: f64) -> bool {

@@ -95,9 +95,9 @@ fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
 
 fn recorded(path: &Path) -> Option<Vec<i16>> {
     let bytes = std::fs::read(path).ok()?;
-    let (_, length) = Head::read_with_size(&mut &bytes[..]).ok()?;
-    assert!(length as usize <= bytes.len() - 44, "{} is shorter than its header says", path.display());
-    Some(bytes[44..44 + length as usize].chunks_exact(2).map(|x| i16::from_le_bytes([x[0], x[1]])).collect())
+    let length = Head::read(&mut &bytes[..]).ok()?.data_bytes? as usize;
+    assert!(length <= bytes.len() - 44, "{} is shorter than its header says", path.display());
+    Some(bytes[44..44 + length].chunks_exact(2).map(|x| i16::from_le_bytes([x[0], x[1]])).collect())
 }
 
 fn name(name: &str) -> Name {

@@ -57,17 +57,8 @@ impl Converter {
     /// Appends the samples that are still in the converter, so that the output is as long as the input. Drops the bytes of an
     /// incomplete sample.
     pub fn finish(&mut self, out: &mut Vec<i16>) {
-        if let Some(plain) = &mut self.plain {
-            return plain.finish(out);
-        }
-        self.decoded.clear();
-        self.decoder.finish(&mut self.decoded);
-        match &mut self.resampler {
-            None => out.extend(self.decoded.iter().map(|&x| to_i16(x))),
-            Some(resampler) => {
-                resampler.push(&self.decoded, out);
-                resampler.finish(out);
-            }
+        if let Some(resampler) = &mut self.resampler {
+            resampler.finish(out);
         }
     }
 }
@@ -81,10 +72,6 @@ struct Plain {
 impl Plain {
     fn push(&mut self, bytes: &[u8], out: &mut Vec<i16>) {
         self.end.pass(bytes, |sound| self.samples.push(sound, out));
-    }
-
-    fn finish(&mut self, out: &mut Vec<i16>) {
-        self.end.finish(|sound| self.samples.push(sound, out));
     }
 }
 

@@ -8,8 +8,8 @@ const BLOCK_BYTES_MAX: usize = 4 * CHANNELS_MAX as usize;
 
 /// Decodes pieces of any length, and stores an incomplete block until the next piece.
 ///
-/// The sound ends at the declared end if a chunk that is known not to be sound begins there. Otherwise the declared size was
-/// wrong, and the sound continues.
+/// The sound ends at the declared end if a chunk can begin there. Otherwise the declared size was wrong, and the sound
+/// continues.
 #[derive(Clone, Debug)]
 pub(crate) struct Decoder {
     end: DataEnd,
@@ -23,14 +23,9 @@ impl Decoder {
     }
 
     /// Appends the samples of `bytes` to `out`: one channel, finite, in [−1, 1]. Several channels are averaged; NaN and
-    /// infinity become 0. At the declared end, up to five bytes wait for the rest of a chunk's name.
+    /// infinity become 0. At the declared end, up to nine bytes wait for the rest of a chunk's name and size.
     pub(crate) fn push(&mut self, bytes: &[u8], out: &mut Vec<f32>) {
         self.end.pass(bytes, |sound| self.blocks.push(sound, out));
-    }
-
-    /// Ends the stream: appends the samples of the bytes that were held back.
-    pub(crate) fn finish(&mut self, out: &mut Vec<f32>) {
-        self.end.finish(|sound| self.blocks.push(sound, out));
     }
 }
 
@@ -99,7 +94,6 @@ mod tests {
         let mut out = Vec::new();
         let mut decoder = Decoder::new(head);
         decoder.push(bytes, &mut out);
-        decoder.finish(&mut out);
         out
     }
 
@@ -130,7 +124,7 @@ mod tests {
         let head = Head { data_bytes: Some(4), ..head(1, Encoding::S16) };
         assert_eq!(decode(&head, b"\0\x40\0\x80LIST\x04\0\0\0soft"), [0.5, -1.0]);
         assert_eq!(decode(&head, b"\0\x40\0\x80\0\x40\0\x40"), [0.5, -1.0, 0.5, 0.5]);
-        // The stream may end where a chunk's name could begin.
+        // A chunk's name can't begin with this byte.
         assert_eq!(decode(&head, b"\0\x40\0\x80\0\x40"), [0.5, -1.0, 0.5]);
     }
 
@@ -147,12 +141,12 @@ mod tests {
             let encoding = [Encoding::S16, Encoding::S24, Encoding::S32, Encoding::F32][which];
             let head = Head { data_bytes, ..head(channels, encoding) };
             let mut bytes = bytes;
-            // A chunk of odd size is followed by a byte of padding.
-            let at = data_bytes.map_or(usize::MAX, |declared| declared as usize + declared as usize % 2);
-            let ends = list && at <= bytes.len();
+            let at = data_bytes.map_or(usize::MAX, |declared| declared as usize);
+            let ends = at <= bytes.len();
             if ends {
-                bytes.splice(at..at, *b"LIST");
-                bytes[data_bytes.map_or(0, |declared| declared as usize)..at].fill(0);
+                // A chunk of odd size is followed by a byte of padding. No chunk begins with the other bytes.
+                let after: &[u8] = if list { b"\0LIST\x04\0\0\0" } else { b"\x01\x01" };
+                bytes.splice(at..at, after[usize::from(list && at % 2 == 0)..].iter().copied());
             }
             let mut decoder = Decoder::new(&head);
             let (mut out, mut rest) = (Vec::new(), &bytes[..]);
@@ -162,9 +156,8 @@ mod tests {
                 rest = after;
             }
             decoder.push(rest, &mut out);
-            decoder.finish(&mut out);
             prop_assert_eq!(&out, &decode(&head, &bytes));
-            let heard = data_bytes.filter(|_| ends).map_or(bytes.len(), |declared| declared as usize);
+            let heard = data_bytes.filter(|_| ends && list).map_or(bytes.len(), |declared| declared as usize);
             prop_assert_eq!(out.len(), heard / head.block_bytes());
             prop_assert_eq!(decoder.blocks.partial_len, heard % head.block_bytes());
         }

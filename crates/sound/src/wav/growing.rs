@@ -142,8 +142,8 @@ mod tests {
         let mut wav = GrowingWav::open(holding(&[]), RATE_HZ).unwrap();
         wav.write(0, &[1; 480]).unwrap();
         let bytes = content(wav.file());
-        let (_, data_bytes) = Head::read_with_size(&mut &bytes[..]).unwrap();
-        assert_eq!((data_bytes, bytes.len()), (0, 44 + 960));
+        let head = Head::read(&mut &bytes[..]).unwrap();
+        assert_eq!((head.data_bytes, bytes.len()), (Some(0), 44 + 960));
     }
 
     #[test]

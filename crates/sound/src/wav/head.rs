@@ -13,6 +13,8 @@ const UNKNOWN_BYTES: u32 = 0xFFFF_FF00;
 const RATE_HZ: std::ops::RangeInclusive<u32> = 8_000..=192_000;
 /// Maximum length of a `fmt ` chunk.
 const FMT_BYTES_MAX: usize = 1024;
+/// Minimum length of a `ds64` chunk: the 64-bit sizes of the file and of the samples.
+const DS64_BYTES_MIN: usize = 16;
 
 const TAG_PCM: u16 = 1;
 const TAG_FLOAT: u16 = 3;
@@ -55,8 +57,7 @@ pub struct Head {
     pub channels: u16,
     /// Encoding of each sample.
     pub encoding: Encoding,
-    /// Declared size of the samples in bytes, which may be wrong; `None` if the size was unknown when the head was
-    /// written.
+    /// Declared size of the samples in bytes, which may be wrong; `None` if the head says that the size was unknown.
     pub data_bytes: Option<u64>,
 }
 
@@ -96,28 +97,24 @@ pub enum WavError {
 impl Head {
     /// Reads a head, and no byte beyond it: the stream continues with the first sample.
     pub fn read(stream: &mut impl Read) -> Result<Self, WavError> {
-        Self::read_with_size(stream).map(|(head, _)| head)
-    }
-
-    /// Reads a head, and returns the declared bytes of samples too. The declared size is correct in a complete file
-    /// (other chunks may follow the samples), and arbitrary in a file that is still being written or was never
-    /// finished.
-    pub fn read_with_size(stream: &mut impl Read) -> Result<(Self, u32), WavError> {
         let mut bounded = Bounded { stream, left: HEAD_BYTES_MAX };
-        bounded.riff()?;
-        let mut head = None;
+        let has_long_sizes = bounded.riff()?;
+        let (mut head, mut long_size) = (None, None);
         loop {
             let (kind, size) = bounded.chunk()?;
             let len = usize::try_from(size).map_err(|_| WavError::NotWav)?;
             match &kind {
                 b"data" => {
-                    let data_bytes = (1..UNKNOWN_BYTES).contains(&size).then_some(u64::from(size));
-                    return head.map(|head| (Self { data_bytes, ..head }, size)).ok_or(WavError::NotWav);
+                    // RF64 and BW64: the size in `ds64` is valid if this one is the maximum (ITU-R BS.2088, EBU Tech 3306).
+                    let long_size = long_size.filter(|_| size == u32::MAX);
+                    let data_bytes = long_size.or((size < UNKNOWN_BYTES).then_some(u64::from(size)));
+                    return head.map(|head| Self { data_bytes, ..head }).ok_or(WavError::NotWav);
                 }
                 b"fmt " => {
                     let fmt = bounded.fmt(len)?;
                     head = Some(parse_fmt(&fmt)?);
                 }
+                b"ds64" if has_long_sizes => long_size = Some(bounded.ds64(len)?).filter(|size| *size < u64::MAX),
                 _ => bounded.skip(padded(len))?,
             }
         }
@@ -127,12 +124,6 @@ impl Head {
     #[must_use]
     pub const fn block_bytes(&self) -> usize {
         self.encoding.bytes() * self.channels as usize
-    }
-
-    /// Returns the head for a reader that starts `bytes` after the first sample. Beyond the declared end, the size is unknown.
-    #[must_use]
-    pub fn after(self, bytes: u64) -> Self {
-        Self { data_bytes: self.data_bytes.and_then(|declared| declared.checked_sub(bytes)), ..self }
     }
 }
 
@@ -151,7 +142,8 @@ impl<R: Read> Bounded<'_, R> {
         }
     }
 
-    fn riff(&mut self) -> Result<(), WavError> {
+    /// Reads the form of the file. Returns whether a `ds64` chunk has 64-bit sizes.
+    fn riff(&mut self) -> Result<bool, WavError> {
         let mut tag = [0; 4];
         // The first byte alone tells an empty stream from a truncated one.
         match self.take(&mut tag[..1]) {
@@ -159,13 +151,14 @@ impl<R: Read> Bounded<'_, R> {
             result => result?,
         }
         self.take(&mut tag[1..])?;
-        // RF64 and BW64 are RIFF with 64-bit sizes in a separate chunk; those sizes aren't needed.
-        if ![*b"RIFF", *b"RF64", *b"BW64"].contains(&tag) {
-            return Err(WavError::NotWav);
-        }
+        let has_long_sizes = match &tag {
+            b"RIFF" => false,
+            b"RF64" | b"BW64" => true,
+            _ => return Err(WavError::NotWav),
+        };
         let mut size_and_form = [0; 8];
         self.take(&mut size_and_form)?;
-        if &size_and_form[4..] == b"WAVE" { Ok(()) } else { Err(WavError::NotWav) }
+        if &size_and_form[4..] == b"WAVE" { Ok(has_long_sizes) } else { Err(WavError::NotWav) }
     }
 
     fn chunk(&mut self) -> Result<([u8; 4], u32), WavError> {
@@ -182,6 +175,16 @@ impl<R: Read> Bounded<'_, R> {
         let mut fmt = vec![0; padded(len)];
         self.take(&mut fmt)?;
         Ok(fmt)
+    }
+
+    /// Reads a `ds64` chunk, and returns the size of the samples.
+    fn ds64(&mut self, len: usize) -> Result<u64, WavError> {
+        let rest = padded(len).checked_sub(DS64_BYTES_MIN).ok_or(WavError::NotWav)?;
+        let (mut file_size, mut data_size) = ([0; 8], [0; 8]);
+        self.take(&mut file_size)?;
+        self.take(&mut data_size)?;
+        self.skip(rest)?;
+        Ok(u64::from_le_bytes(data_size))
     }
 
     fn skip(&mut self, mut len: usize) -> Result<(), WavError> {
@@ -288,9 +291,8 @@ mod tests {
     #[test]
     fn the_declared_size_is_read_and_the_stream_continues_with_the_first_sample() {
         for (size, data_bytes) in [
-            (0, None),
+            (0, Some(0)),
             (1, Some(1)),
-            (2, Some(2)),
             (0x7FFF_FFFF, Some(0x7FFF_FFFF)),
             (0xFFFF_FEFF, Some(0xFFFF_FEFF)),
             (0xFFFF_FF00, None),
@@ -298,17 +300,30 @@ mod tests {
         ] {
             let bytes = riff(&[(b"fmt ", 16, &fmt(1, 1, 24_000, 16)), (b"data", size, &[7, 8, 9])]);
             let mut rest = &bytes[..];
-            let (head, told) = Head::read_with_size(&mut rest).unwrap();
-            assert_eq!(told, size);
+            let head = Head::read(&mut rest).unwrap();
             assert_eq!(head, Head { rate_hz: 24_000, channels: 1, encoding: Encoding::S16, data_bytes });
             assert_eq!(rest, [7, 8, 9]);
         }
     }
 
     #[test]
-    fn a_reader_that_starts_later_has_fewer_declared_bytes() {
-        let head = read(&riff(&[(b"fmt ", 16, &fmt(1, 1, 24_000, 16)), (b"data", 100, &[])])).unwrap();
-        assert_eq!([0, 40, 100, 101].map(|bytes| head.after(bytes).data_bytes), [Some(100), Some(60), Some(0), None]);
+    fn the_size_in_ds64_is_valid_in_rf64_and_bw64_if_the_short_size_is_the_maximum() {
+        let long = 5u64 << 30;
+        let wav = |form: &[u8; 4], long: u64, short: u32| {
+            let ds64 = [&[0; 8], &long.to_le_bytes()[..], &[0; 12]].concat();
+            let mut bytes = riff(&[(b"ds64", 28, &ds64), (b"fmt ", 16, &fmt(1, 1, 24_000, 16)), (b"data", short, &[])]);
+            bytes[..4].copy_from_slice(form);
+            read(&bytes).unwrap().data_bytes
+        };
+        for form in [b"RF64", b"BW64"] {
+            assert_eq!(wav(form, long, u32::MAX), Some(long));
+            assert_eq!(wav(form, long, 100), Some(100));
+            assert_eq!(wav(form, u64::MAX, u32::MAX), None);
+        }
+        assert_eq!(wav(b"RIFF", long, u32::MAX), None);
+        let mut short = riff(&[(b"ds64", 8, &[0; 8])]);
+        short[..4].copy_from_slice(b"RF64");
+        assert!(matches!(read(&short), Err(WavError::NotWav)));
     }
 
     #[test]
@@ -337,7 +352,7 @@ mod tests {
         {
             for (len, body) in [(16, fmt(tag, 2, 44_100, bits)), (40, extensible(tag, 2, 44_100, bits))] {
                 let head = read(&riff(&[(b"fmt ", len, &body), (b"data", 0, &[])])).unwrap();
-                assert_eq!(head, Head { rate_hz: 44_100, channels: 2, encoding, data_bytes: None });
+                assert_eq!(head, Head { rate_hz: 44_100, channels: 2, encoding, data_bytes: Some(0) });
             }
         }
     }

@@ -1,12 +1,13 @@
 //! Reads a WAV file that another program is still writing, as tail(1) does with text.
 //!
-//! The sizes in the head are not trusted: all bytes after the head are sound.
+//! The head is read again with every update, because the program that writes the file may correct the sizes, and then append
+//! other chunks.
 
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 
+use super::end::{read_at_most, samples_end};
 use super::{HEAD_BYTES_MAX, Head, WavError};
 use crate::convert::Converter;
 
@@ -34,7 +35,7 @@ struct Reading {
     start: u64,
     /// Offset of the next sample to read.
     position: u64,
-    /// Length of the file at the last [`Tail::update`].
+    /// Offset of the end of the samples at the last [`Tail::update`].
     end: u64,
     /// The bytes before `position`.
     before: Vec<u8>,
@@ -47,24 +48,24 @@ impl Tail {
         Self { rate_hz, state: State::NoHead }
     }
 
-    /// Reads the length of the file. Returns whether reading begins with the first sample, because the head has become
+    /// Reads the length of the file and the sizes in its head. Returns whether reading begins with the first sample, because the head has become
     /// complete or because the file was truncated or overwritten.
     ///
     /// # Errors
     /// The file can't be read, or it is not a WAV that can be converted. The second error is returned only once.
     pub fn update(&mut self, file: &File) -> Result<bool, WavError> {
-        let end = file.metadata()?.len();
+        let len = file.metadata()?.len();
         match &mut self.state {
             State::NoHead => {}
-            State::Invalid if end == 0 => self.state = State::NoHead,
+            State::Invalid if len == 0 => self.state = State::NoHead,
             State::Invalid => return Ok(false),
-            State::Reading(reading) if reading.is_overwritten(file, end)? => self.state = State::NoHead,
+            State::Reading(reading) if reading.is_overwritten(file, len)? => self.state = State::NoHead,
             State::Reading(reading) => {
-                reading.end = end;
+                reading.update_end(file, len)?;
                 return Ok(false);
             }
         }
-        self.read_head(file, end)
+        self.read_head(file, len)
     }
 
     /// Returns the number of samples that were not read yet, counted at the rate to which they are converted.
@@ -110,11 +111,11 @@ impl Tail {
         }
     }
 
-    fn read_head(&mut self, file: &File, end: u64) -> Result<bool, WavError> {
-        let mut bytes = vec![0; end.min(HEAD_BYTES_MAX as u64) as usize];
+    fn read_head(&mut self, file: &File, len: u64) -> Result<bool, WavError> {
+        let mut bytes = vec![0; len.min(HEAD_BYTES_MAX as u64) as usize];
         let got = read_at_most(file, &mut bytes, 0)?;
         let mut rest = &bytes[..got];
-        let opened = Head::read(&mut rest).and_then(|head| Ok((Converter::new(&head, self.rate_hz)?, head)));
+        let opened = Head::read(&mut rest).and_then(|head| Ok((new_converter(&head, self.rate_hz)?, head)));
         let (converter, head) = match opened {
             Ok(opened) => opened,
             Err(WavError::Empty | WavError::Truncated) if got < HEAD_BYTES_MAX => return Ok(false),
@@ -124,6 +125,7 @@ impl Tail {
             }
         };
         let start = (got - rest.len()) as u64;
+        let end = samples_end(file, &head, start, len)?;
         let reading = Reading { head, converter, start, position: start, end, before: Vec::new() };
         self.state = State::Reading(Box::new(reading));
         Ok(true)
@@ -131,8 +133,20 @@ impl Tail {
 }
 
 impl Reading {
+    /// Finds the end of the samples in the file, which has length `len`, by the sizes that the head has now.
+    fn update_end(&mut self, file: &File, len: u64) -> io::Result<()> {
+        let mut bytes = vec![0; self.start as usize];
+        let got = read_at_most(file, &mut bytes, 0)?;
+        // A head that can't be read is being written.
+        if let Ok(head) = Head::read(&mut &bytes[..got]) {
+            self.head.data_bytes = head.data_bytes;
+        }
+        self.end = samples_end(file, &self.head, self.start, len)?;
+        Ok(())
+    }
+
     /// Returns whether the file was truncated, or truncated and written again to at least the same length.
-    fn is_overwritten(&self, file: &File, end: u64) -> io::Result<bool> {
+    fn is_overwritten(&self, file: &File, len: u64) -> io::Result<bool> {
         if self.position == self.start {
             // No sample was read yet, so the file may have a new head, and its head is parsed again.
             return Ok(true);
@@ -140,7 +154,7 @@ impl Reading {
         let mut now = [0; COMPARED_BYTES];
         let now = &mut now[..self.before.len()];
         read_at_most(file, now, self.position - self.before.len() as u64)?;
-        Ok(end < self.position || *now != self.before[..])
+        Ok(len < self.position || *now != self.before[..])
     }
 
     /// Returns the number of blocks (one sample of every channel) that were not read yet.
@@ -150,7 +164,7 @@ impl Reading {
 
     fn skip(&mut self, file: &File, blocks: u64, rate_hz: u32) -> Result<(), WavError> {
         self.position += blocks * self.head.block_bytes() as u64;
-        self.converter = Converter::new(&self.head.after(self.position - self.start), rate_hz)?;
+        self.converter = new_converter(&self.head, rate_hz)?;
         // The head is not compared, since the program that writes the file may update the sizes in the head.
         let compared = (self.position - self.start).min(COMPARED_BYTES as u64);
         self.before.resize(compared as usize, 0);
@@ -177,18 +191,9 @@ impl fmt::Debug for Tail {
     }
 }
 
-/// Reads until `bytes` is full or the file ends, and returns how many bytes it read.
-fn read_at_most(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
-    let mut done = 0;
-    while done < bytes.len() {
-        match file.read_at(&mut bytes[done..], offset + done as u64) {
-            Ok(0) => break,
-            Ok(read) => done += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(done)
+/// Returns a converter for all samples up to the end that [`samples_end`] finds.
+fn new_converter(head: &Head, rate_hz: u32) -> Result<Converter, WavError> {
+    Converter::new(&Head { data_bytes: None, ..*head }, rate_hz)
 }
 
 #[cfg(test)]
@@ -197,6 +202,7 @@ mod tests {
     use super::*;
     use crate::wav::{endless_head, little};
     use std::io::Write;
+    use std::os::unix::fs::FileExt;
 
     struct Growing {
         file: File,
@@ -249,6 +255,21 @@ mod tests {
                 out.extend(growing.read(1_000));
             }
             assert_eq!(out, ramp(100), "{size}");
+        }
+    }
+
+    #[test]
+    fn chunks_that_the_writer_appends_after_it_has_corrected_the_sizes_are_not_read() {
+        for size in [0, 100, u32::MAX] {
+            let mut head = endless_head(24_000);
+            head[40..44].copy_from_slice(&size.to_le_bytes());
+            let mut growing = Growing::new(&[head, bytes_of(&ramp(100))].concat());
+            assert_eq!(growing.read(1_000), ramp(100));
+            growing.append(&bytes_of(&ramp(50)));
+            growing.file.write_all_at(&300u32.to_le_bytes(), 40).unwrap();
+            growing.append(b"levl\x04\0\0\0\x7f\x7f\x7f\x7fcart\x02\0\0\0\x7f\x7f");
+            assert_eq!(growing.read(1_000), ramp(50), "{size}");
+            assert!(growing.read(1_000).is_empty());
         }
     }
 
