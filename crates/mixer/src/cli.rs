@@ -9,7 +9,7 @@ pub(crate) const PROGRAM: &str = "palabre-mixer";
 
 const AFTER: &str = "\
 Examples:
-  palabre-mixer --rooms /run/palabre/rooms
+  palabre-mixer --rooms /run/palabre/rooms --files /var/lib/palabre/files
       Serve every room in this directory, as the systemd service does.
 
   mkdir -p rooms/main/alice && mkfifo rooms/main/alice/mic rooms/main/alice/ear
@@ -27,6 +27,10 @@ pub(crate) struct Args {
     /// Directory of the rooms; each directory in it is a room, each directory in a room is a participant
     #[arg(long, value_name = "DIR")]
     pub(crate) rooms: PathBuf,
+
+    /// Directory on a disk; a symbolic link in the place of a `mic` or an `ear` is followed to a file in it
+    #[arg(long, value_name = "DIR")]
+    pub(crate) files: Option<PathBuf>,
 
     /// Exit when the parent process, whose process ID must be PID, ends
     #[arg(long, value_name = "PID")]

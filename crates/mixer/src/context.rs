@@ -1,6 +1,7 @@
 //! State that all parts of the mixer share: poller, inotify, file writer, current time and rate-limited log.
 
 use std::fmt::Arguments;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 pub(crate) use palabre_host::log_limit::LastWarning;
@@ -16,6 +17,8 @@ pub(crate) struct Context {
     pub(crate) poller: Poller,
     pub(crate) watcher: Watcher,
     pub(crate) file_writer: FileWriter,
+    /// Directory of the files to which a `mic` or an `ear` may be a symbolic link.
+    files: Option<PathBuf>,
     clock: Clock,
     /// Time at which the event loop last woke up.
     pub(crate) now: Now,
@@ -25,13 +28,14 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    pub(crate) fn new() -> std::io::Result<Self> {
+    pub(crate) fn new(files: Option<PathBuf>) -> std::io::Result<Self> {
         let clock = Clock::new()?;
         let now = clock.now();
         Ok(Self {
             poller: Poller::new()?,
             watcher: Watcher::new()?,
             file_writer: FileWriter::new(clock)?,
+            files,
             clock,
             now,
             tick_at: now.since_boot,
@@ -42,6 +46,11 @@ impl Context {
     /// Sets [`Self::now`] to the current time. Call it after each wake-up.
     pub(crate) fn wake(&mut self) {
         self.now = self.clock.now();
+    }
+
+    /// Returns the path of the file to open as a `mic` or an `ear`: `path`, or the file to which it is a permitted symbolic link.
+    pub(crate) fn resolve(&self, path: &Path) -> PathBuf {
+        palabre_room::target_in(self.files.as_deref(), path)
     }
 
     /// Converts an instant to the time since boot.

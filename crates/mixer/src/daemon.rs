@@ -59,7 +59,7 @@ impl Daemon {
     fn new(args: &Args, program: Program, inherited: &mut Inherited) -> Result<Self, Failure> {
         let system = |verb: &'static str| move |error: io::Error| Failure::System(format!("unable to {verb}: {error}"));
         let path = args.rooms.display().to_string();
-        let mut cx = Context::new().map_err(system("set up polling"))?;
+        let mut cx = Context::new(args.files.clone()).map_err(system("set up polling"))?;
         let signals = Signals::new(&[SIGTERM, SIGINT, SIGUSR1, SIGHUP]).map_err(system("receive signals"))?;
         // Open the restart socket after the signal handlers are installed, and before the mixer changes a room: opening the socket fails if
         // another mixer runs.

@@ -66,7 +66,7 @@ impl Ear {
 
     /// Opens the pipe or file at the path, unless it is open already. Call it when a process may have opened the pipe for reading.
     pub(crate) fn refresh(&mut self, cx: &mut Context) {
-        let id = lookup(&self.path).map(|(_, id)| id);
+        let id = lookup(&cx.resolve(&self.path)).map(|(_, id)| id);
         if id.is_some() && id == self.writer.as_ref().map(Writer::id) {
             return;
         }
@@ -141,9 +141,10 @@ impl Ear {
 
     fn open(&mut self, cx: &mut Context) {
         self.retry_at = cx.now.since_boot + RETRY_INTERVAL;
-        let Some((kind, id)) = lookup(&self.path).filter(|(_, id)| Some(*id) != self.given_up) else { return };
+        let path = cx.resolve(&self.path);
+        let Some((kind, id)) = lookup(&path).filter(|(_, id)| Some(*id) != self.given_up) else { return };
         let opened = match kind {
-            FileKind::Regular => cx.file_writer.open(self.participant, &self.path, self.format).map(Writer::File),
+            FileKind::Regular => cx.file_writer.open(self.participant, &path, self.format).map(Writer::File),
             FileKind::Pipe | FileKind::Other => self.open_pipe(cx),
         };
         match opened {

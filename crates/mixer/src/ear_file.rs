@@ -5,7 +5,7 @@
 use std::io;
 use std::time::Duration;
 
-use nix::sys::statvfs::fstatvfs;
+use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 use palabre_room::{Format, RegularFile};
 use palabre_sound::wav::GrowingWav;
 
@@ -15,7 +15,8 @@ const UPDATE_INTERVAL: Duration = Duration::from_secs(1);
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Maximum lateness of a frame. The newest part of the file, of this duration, is not filled with silence, since a frame may still come.
 const LATE_MAX: Duration = Duration::from_millis(200);
-/// Minimum free space of the file system, in bytes. The mixer stops writing below it, to leave space for files such as `levels`.
+/// Minimum free space of the file system, in bytes. The mixer stops writing below it, to leave space for files such as `levels`. In a file
+/// system in memory, which the whole machine uses, half of the space remains free.
 const FREE_BYTES_MIN: u64 = 16 << 20;
 
 /// A WAV file being recorded. The mixer's ticks give the position of each sample.
@@ -74,11 +75,17 @@ impl EarFile {
     }
 
     fn check_free_space(&self) -> io::Result<()> {
-        let file_system = fstatvfs(self.wav.file())?;
-        if file_system.blocks_available() * file_system.fragment_size() >= FREE_BYTES_MIN {
+        let file_system = fstatfs(self.wav.file())?;
+        let block_bytes = u64::try_from(file_system.block_size()).unwrap_or_default();
+        let (memory_min, remedy) = match file_system.filesystem_type() {
+            TMPFS_MAGIC => (file_system.blocks() * block_bytes / 2, ", which is in memory: put the file on a disk"),
+            _ => (0, ""),
+        };
+        let bytes_min = memory_min.max(FREE_BYTES_MIN);
+        if file_system.blocks_available() * block_bytes >= bytes_min {
             return Ok(());
         }
-        let what = format!("less than {} MiB are free in its file system", FREE_BYTES_MIN >> 20);
+        let what = format!("less than {} MiB are free in its file system{remedy}", bytes_min >> 20);
         Err(io::Error::new(io::ErrorKind::StorageFull, what))
     }
 

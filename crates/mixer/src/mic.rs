@@ -61,7 +61,7 @@ impl Mic {
 
     /// Opens the pipe or file at the path, unless it is open already or was found to be locked by another process.
     pub(crate) fn refresh(&mut self, cx: &mut Context) {
-        let at_path = lookup(&self.path);
+        let at_path = lookup(&cx.resolve(&self.path));
         let id = at_path.map(|(_, id)| id);
         if id.is_some() && (id == self.id() || id == self.locked.map(|(id, _)| id)) {
             return;
@@ -186,8 +186,9 @@ impl Mic {
     }
 
     fn open_file(&mut self, cx: &mut Context) {
-        let opened = MicFile::open(&self.path, self.format).and_then(|file| {
-            let watch = cx.watcher.add(&self.path, Target::MicFile(self.participant));
+        let path = cx.resolve(&self.path);
+        let opened = MicFile::open(&path, self.format).and_then(|file| {
+            let watch = cx.watcher.add(&path, Target::MicFile(self.participant));
             Ok((file, watch.map_err(|source| OpenError::Io { path: self.path.clone(), source })?))
         });
         match opened {

@@ -120,7 +120,7 @@ fn an_ear_leaves_space_for_others_and_levels_are_written_on_a_full_file_system()
     if !has_namespaces() {
         return not_shown("a full file system", "no user namespaces, in which a small file system can be mounted");
     }
-    let (mut mixer, rooms) = start_on_small_file_system(24);
+    let (mut mixer, rooms) = start_on_small_file_system(48);
     let room = Room { dir: RoomDir::new(rooms.join("main")) };
     room.dir.create(Format::default()).unwrap();
     let ear = file_ear(&room, "recorder");
@@ -134,12 +134,12 @@ fn an_ear_leaves_space_for_others_and_levels_are_written_on_a_full_file_system()
     };
     talk_for_two_seconds();
     assert!(fs::metadata(&ear).unwrap().len() > 10 * BURST as u64);
-    fill(&rooms.join("filler"), 9);
+    fill(&rooms.join("filler"), 25);
     talk_for_two_seconds();
     let given_up = mixer.wait_for_log("unable to write");
-    assert!(given_up.contains("recorder/ear': less than 16 MiB are free"), "{given_up}");
+    assert!(given_up.contains("recorder/ear': less than 24 MiB are free"), "{given_up}");
     // Fill the rest of the file system, as another program might do.
-    fill(&rooms.join("full"), 24);
+    fill(&rooms.join("full"), 48);
     assert!(fs::write(rooms.join("another"), "x").is_err(), "the file system is not full");
     alice.say(440.0);
     let levels = wait_until("alice in levels", || room.dir.levels().ok().filter(|levels| !levels.is_empty()));

@@ -160,6 +160,27 @@ fn symbolic_links_are_not_followed() {
     assert_eq!(fs::read(&secret).unwrap(), wav::little(RATE_HZ, &[1; BURST]));
 }
 
+#[test]
+fn mic_and_ear_may_be_links_to_files_on_a_disk() {
+    let mixer = Mixer::start();
+    let room = mixer.room("main");
+    let mut bob = room.join("bob");
+    fs::create_dir(mixer.files()).unwrap();
+    let (evening, song) = (mixer.files().join("evening.wav"), mixer.files().join("song.wav"));
+    let [recorder, radio] = ["recorder", "radio"].map(|who| room.dir.participant(&name(who)));
+    for (dir, file) in [(&recorder, &evening), (&radio, &song)] {
+        fs::create_dir(dir.path()).unwrap();
+        File::create(file).unwrap();
+    }
+    symlink(&evening, recorder.ear()).unwrap();
+    symlink(&song, radio.mic()).unwrap();
+    append(&song, &[unfinished(0), tone(1000.0)].concat());
+    bob.hear(BURST);
+    assert!(bob.hears(1000.0));
+    append(&song, &tone(1700.0));
+    wait_until("the sound in the file", || (level(&recorded(&evening), 1700.0) > DBFS - 12.0).then_some(()));
+}
+
 /// Creates a participant whose ear is an empty file.
 fn file_ear(room: &Room, who: &str) -> ParticipantDir {
     let dir = room.dir.participant(&name(who));

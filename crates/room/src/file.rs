@@ -6,7 +6,7 @@
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::libc::{O_CLOEXEC, O_NOFOLLOW, O_NONBLOCK};
@@ -56,6 +56,16 @@ pub fn lookup(path: &Path) -> Option<(FileKind, FileId)> {
         _ => FileKind::Other,
     };
     Some((kind, FileId::of(&metadata)))
+}
+
+/// Returns the target of the symbolic link at `path` if the target is a regular file in `directory`. Returns `path` in all
+/// other cases, and such a link is not followed.
+#[must_use]
+pub fn target_in(directory: Option<&Path>, path: &Path) -> PathBuf {
+    let target = directory
+        .and_then(|directory| std::fs::read_link(path).ok().filter(|target| target.parent() == Some(directory)));
+    let target = target.filter(|target| matches!(lookup(target), Some((FileKind::Regular, _))));
+    target.unwrap_or_else(|| path.to_owned())
 }
 
 /// An open regular file.
@@ -121,6 +131,27 @@ impl RegularFile {
 mod tests {
     use super::*;
     use crate::RoomDir;
+
+    #[test]
+    fn a_link_is_followed_only_to_a_regular_file_in_the_directory() {
+        let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (disk, link) = (dir.path().join("disk"), dir.path().join("link"));
+        std::fs::create_dir_all(disk.join("below")).unwrap();
+        for file in [disk.join("a.wav"), disk.join("below/b.wav"), elsewhere.path().join("c.wav")] {
+            std::fs::write(file, "").unwrap();
+        }
+        std::os::unix::fs::symlink(elsewhere.path().join("c.wav"), disk.join("link.wav")).unwrap();
+        let targets =
+            ["a.wav", "below/b.wav", "below/../a.wav", "../disk/a.wav", "link.wav", "below", "..", "none.wav"];
+        for target in targets.map(|name| disk.join(name)).into_iter().chain([elsewhere.path().join("c.wav")]) {
+            std::os::unix::fs::symlink(&target, &link).unwrap();
+            let followed = target_in(Some(&disk), &link);
+            assert_eq!(followed == target, target == disk.join("a.wav"), "{}", target.display());
+            assert!(followed == target || followed == link);
+            assert_eq!(target_in(None, &link), link);
+            std::fs::remove_file(&link).unwrap();
+        }
+    }
 
     #[test]
     fn pipes_regular_files_and_others_are_distinguished() {

@@ -6,7 +6,7 @@
 #![allow(dead_code, clippy::unwrap_used)]
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -74,6 +74,8 @@ impl Mixer {
         let mut child = Command::new(words[0])
             .args(&words[1..])
             .arg("-vv")
+            .arg("--files")
+            .arg(files_in(dir.path()))
             .arg("--rooms")
             .arg(dir.path())
             .env_remove("JOURNAL_STREAM")
@@ -92,6 +94,11 @@ impl Mixer {
         let dir = RoomDir::new(self.dir.path().join(room));
         dir.create(Format::default()).unwrap();
         Room { dir }
+    }
+
+    /// Returns the directory, not made yet, of the files to which a `mic` or an `ear` may be a symbolic link.
+    pub fn files(&self) -> PathBuf {
+        files_in(self.dir.path())
     }
 
     pub fn signal(&self, signal: &str) {
@@ -145,6 +152,10 @@ impl Drop for Mixer {
             eprintln!("log of the mixer: {:#?}", self.logged);
         }
     }
+}
+
+fn files_in(dir: &Path) -> PathBuf {
+    dir.join(".files")
 }
 
 pub fn signal_process(pid: u32, signal: &str) {
