@@ -30,15 +30,16 @@ fn levels_that_could_not_be_written_are_written_later() {
     let (mut alice, levels) = (room.join("alice"), room.dir.path().join("levels"));
     alice.say(440.0);
     wait_until("alice in levels", || (!room.dir.levels().ok()?.is_empty()).then_some(()));
-    // Put a directory in place of `levels`. A file can't replace a directory, so all further writes of `levels` fail.
-    fs::remove_file(&levels).unwrap();
-    fs::create_dir(&levels).unwrap();
+    // Put a directory in place of the mixer's temporary file, so that all further writes of `levels` fail.
+    let temporary = room.dir.path().join(format!(".levels.{}", mixer.child.id()));
+    fs::create_dir(&temporary).unwrap();
     wait_until("the end of ticks", || {
         let ticks = mixer.counter("ticks");
         std::thread::sleep(Duration::from_millis(500));
         (mixer.counter("ticks") == ticks).then_some(())
     });
-    fs::remove_dir(&levels).unwrap();
+    assert!(length_of(&levels) > Some(0));
+    fs::remove_dir(&temporary).unwrap();
     wait_until("levels of silence", || (length_of(&levels) == Some(0)).then_some(()));
 }
 

@@ -91,13 +91,18 @@ fn a_recorder_that_is_killed_and_restarted_costs_nothing() {
     let mixer = Mixer::start();
     let room = mixer.room("main");
     let (mut alice, mut carol, path) = (room.join("alice"), room.join("carol"), room.dir.recording());
-    let mut recorder = RecordingReader::create(&path, Format::default()).unwrap();
-    assert_records(&room, &mut alice, &mut carol, &mut recorder);
-    // A killed recorder's pipe is closed, but its name remains. Imitate this with a hard link.
-    let kept = mixer.dir.path().join("kept");
-    fs::hard_link(&path, &kept).unwrap();
-    drop(recorder);
-    fs::rename(&kept, &path).unwrap();
+    // A recorder that creates the pipe as `palabre-recorder` does, and that can be killed.
+    let script = "mkfifo .new && exec <>.new && mv .new recording && exec cat";
+    let recorded = mixer.dir.path().join("recorded");
+    let mut killed = Command::new("sh");
+    killed.args(["-c", script]).current_dir(room.dir.path()).stdout(File::create(&recorded).unwrap());
+    let mut killed = killed.spawn().unwrap();
+    wait_until("sound in the recording", || {
+        say(&room, &mut alice, &mut carol);
+        (length(&recorded) > 0).then_some(())
+    });
+    killed.kill().unwrap();
+    killed.wait().unwrap();
     let mut recorder = RecordingReader::create(&path, Format::default()).unwrap();
     assert_records(&room, &mut alice, &mut carol, &mut recorder);
     assert_sleeps(&mixer);

@@ -209,8 +209,13 @@ fn failed_write_of_names_is_repeated() {
     let names = fixture.room("main").join("names");
     fs::remove_file(&names).unwrap();
     fs::create_dir(&names).unwrap();
+    let old = fixture.participant("alice");
     fixture.write("alice", "port = 0\ndisplay-name = \"Zoé\"\n");
     fixture.reload();
+    // Wait for all events of the new listener. Then only the retry can write the file.
+    fixture.wait_until("alice", |alice| alice.state == State::Ready && alice.pid != old.pid);
+    eventually("the old process is gone", || !runs(old.pid.unwrap()));
+    fixture.status();
     fs::remove_dir(&names).unwrap();
     eventually("the names are written", || fs::read_to_string(&names).is_ok_and(|text| text == "alice\taway\tZoé\n"));
 }

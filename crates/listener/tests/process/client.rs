@@ -9,6 +9,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, Support
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::sync::Arc;
+use std::time::Instant;
 
 pub struct Client {
     pub stream: StreamOwned<ClientConnection, Counted>,
@@ -238,11 +239,13 @@ impl Records {
 
     /// Reads records up to the next one of this kind. Returns that record.
     pub fn next_of(&mut self, kind: u8) -> Record {
+        let deadline = Instant::now() + PATIENCE;
         loop {
             let record = self.record();
             if record.kind == kind {
                 return record;
             }
+            assert!(Instant::now() < deadline, "timed out waiting for a record of kind {kind}");
         }
     }
 }
