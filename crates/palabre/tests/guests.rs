@@ -254,7 +254,7 @@ fn errors_are_reported_and_no_participant_is_added() {
         (&["play", text.to_str().unwrap()], 1, "text.wav': the file or stream is not a WAV"),
         (&["play", "/nowhere.wav"], 1, "No such file"),
         (&["play", "-", "--loop"], 2, "with standard input"),
-        (&["play", &file, "--gain", "21"], 2, "is not a gain"),
+        (&["play", &file, "--gain", "21"], 2, "a gain is a number of decibels"),
         (&["play", &file, "--gain", "mute"], 2, "decibels"),
         (&["tap", "zoe"], 1, "unable to tap 'zoe': no such participant"),
     ] {

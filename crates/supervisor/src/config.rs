@@ -56,8 +56,8 @@ impl Config {
         let directory = absolute(&cli.config)?;
         let previous = saved.and_then(|saved| saved.server_file.clone());
         let read = load(&directory, cli.no_levelling).or_else(|error| {
+            let Some(text) = previous else { return Err(error) };
             log::error!("{error}; keeping the previous settings");
-            let text = previous.ok_or(error)?;
             parse(&directory, text, cli.no_levelling)
         });
         let (server, server_file) = read.map_err(Failure::config)?;

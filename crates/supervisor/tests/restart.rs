@@ -19,7 +19,13 @@ struct Mixer(RestartSocket);
 impl Mixer {
     fn of(fixture: &Fixture) -> Self {
         let path = fixture.run().join("rooms").join(palabre_room::MIXER_SOCKET);
-        Self(RestartSocket::open(&path).unwrap().unwrap())
+        // A process that another test starts holds a copy of a closed socket until it executes its program.
+        let mut socket = None;
+        eventually("the previous mixer has closed its socket", || {
+            socket = RestartSocket::open(&path).unwrap();
+            socket.is_some()
+        });
+        Self(socket.unwrap())
     }
 
     fn next(&mut self) -> Client {

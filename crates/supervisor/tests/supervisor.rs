@@ -422,6 +422,7 @@ fn invalid_server_file_ends_the_supervisor_with_78_and_names_the_line() {
     assert_eq!(output.status.code(), Some(78));
     let message = String::from_utf8(output.stderr).unwrap();
     assert!(message.contains("palabre.toml', line 2: unknown field `hots`"), "{message}");
+    assert!(!message.contains("previous settings"), "{message}");
 }
 
 #[test]

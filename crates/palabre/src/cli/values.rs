@@ -32,10 +32,8 @@ pub(super) fn moment(text: &str) -> Result<Moment, String> {
 /// Parses a gain in decibels; `mute` is refused.
 pub(super) fn decibels(text: &str) -> Result<Gain, String> {
     match text.parse() {
-        Ok(Gain::Mute) => {
-            Err("a gain is a number of decibels from -60 to 20; to mute a participant, use 'palabre mute'".to_owned())
-        }
-        other => other.map_err(|error| error.to_string()),
+        Ok(gain) if gain != Gain::Mute => Ok(gain),
+        _ => Err("a gain is a number of decibels from -60 to 20; to mute a participant, use 'palabre mute'".to_owned()),
     }
 }
 
