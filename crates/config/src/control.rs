@@ -25,10 +25,14 @@ use serde::{Deserialize, Serialize};
 use crate::{Entrance, text};
 
 pub use mixing::{MixedParticipant, Mixing};
-pub use report::{ListenerReport, MAX_REPORT_BYTES, PageReport, ReportError, Speaking, Traffic};
+pub use report::{ListenerReport, MAX_FAULT_CHARS, MAX_REPORT_BYTES, PageReport, ReportError, Speaking, Traffic};
 
 /// Version of the protocol. Raise it when the meaning of anything in [`Request`] or [`Response`] changes.
 pub const VERSION: u32 = 3;
+
+/// Name of the file in the runtime directory that a supervisor locks alone. Listeners that run without a supervisor share the
+/// lock, so that both never serve the same participants.
+pub const LOCK_FILE: &str = "supervisor.lock";
 
 /// Maximum length of a line, including its end, in bytes.
 pub const MAX_LINE_BYTES: usize = 2 << 20;
@@ -62,8 +66,11 @@ pub enum Request {
         #[serde(with = "text::name")]
         name: Name,
     },
-    /// Read the configuration again. Answered by [`Response::Reloaded`].
+    /// Read the configuration again. Answered at once by [`Response::Reloaded`]; [`ParticipantStatus::pending`] shows when
+    /// the changes are complete.
     Reload,
+    /// Report what [`Self::Reload`] would change, and change nothing. Answered by [`Response::Reloaded`].
+    Plan,
     /// Record that a participant's single-use invitation link was used. Only the participant's listener may send this
     /// request, which the supervisor checks by the process id from the kernel. Answered by [`Response::Ok`] when the
     /// record is on disk.
@@ -117,7 +124,7 @@ pub enum Response {
     },
     /// The status of the supervisor and its children.
     Status(Status),
-    /// The configuration was read again, with these changes.
+    /// The configuration was read, and these changes have begun or would begin.
     Reloaded(Changes),
     /// The status of a room's present or last recording.
     Recording(Recording),
@@ -146,11 +153,29 @@ pub struct Status {
     /// The certificate that is now in the file. Listeners may still serve the previous certificate.
     #[serde(default)]
     pub certificate: Option<Certificate>,
+    /// Whether a mixer works; `None` while this is unknown.
+    #[serde(default)]
+    pub mixer: Option<MixerState>,
     /// The mixer's counters; `None` if the mixer has not written its counters.
     #[serde(default)]
     pub mixing: Option<Mixing>,
+    /// The recordings, in order of their rooms.
+    #[serde(default)]
+    pub recordings: Vec<Recording>,
     /// The faults: one line for each invalid file, and for each alarm.
     pub errors: Vec<String>,
+}
+
+/// Whether a mixer works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MixerState {
+    /// The mixer runs.
+    Running,
+    /// The mixer's process is stopped, for example by SIGSTOP. All rooms are silent.
+    Stopped,
+    /// No mixer runs. All rooms are silent.
+    Missing,
 }
 
 /// A process whose program may be replaced.
@@ -196,7 +221,8 @@ pub struct ParticipantStatus {
     pub pid: Option<u32>,
     /// Number of times that the listener was restarted after it died.
     pub restarts: u64,
-    /// How the last process of the listener ended: `killed by signal 9`, `exit code 78`.
+    /// How the last process of the listener ended: `killed by signal 9`, `exit code 78: unable to read …`. `None` after a
+    /// planned replacement, and when the listener has served for an hour.
     pub last_exit: Option<String>,
     /// Time since the state began, in ms.
     pub since_ms: u64,
@@ -205,6 +231,12 @@ pub struct ParticipantStatus {
     pub report: Option<ListenerReport>,
     /// Why the participant has no listener.
     pub note: Option<String>,
+    /// Whether a start, a stop or a replacement of the listener is in progress.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pending: bool,
+    /// Why the listener doesn't use the present configuration, certificate or program. The listener serves as before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<String>,
     /// Use of the invitation link; `None` if the link can be used more than once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link: Option<LinkUse>,
@@ -256,6 +288,8 @@ pub enum RecordingState {
     Starting,
     /// The recorder records.
     On,
+    /// The recorder's process is stopped, for example by SIGSTOP.
+    Stopped,
     /// The recorder has ended by itself, for example because the disk is full; `note` contains the reason.
     Failed,
 }
@@ -313,13 +347,16 @@ pub struct Changes {
     pub started: Vec<String>,
     /// Participants whose file was removed.
     pub stopped: Vec<String>,
-    /// Participants whose listener is replaced because their file or `palabre.toml` has changed.
+    /// Participants whose listener is replaced, because their file or `palabre.toml` has changed.
     pub restarted: Vec<String>,
     /// Whether the certificate or its key has changed. Then every listener was told to read both again.
     #[serde(default)]
     pub certificate: bool,
-    /// The faults: one line for each invalid file, and for each alarm.
+    /// The faults: one line for each invalid file.
     pub errors: Vec<String>,
+    /// The settings that can't be used, each with the reason. The supervisor keeps the previous settings.
+    #[serde(default)]
+    pub refused: Vec<String>,
 }
 
 /// Error: a request on the control socket failed.
@@ -377,15 +414,17 @@ struct Versioned {
 
 /// Sends a request to the control socket at `path`, and waits at most `timeout` for the answer.
 ///
-/// Repeats [`Request::Status`] if the connection is closed without an answer, since the supervisor may have replaced its program.
+/// Repeats a request that can be repeated if the connection is closed without an answer, since the supervisor may have
+/// replaced its program.
 ///
 /// # Errors
 /// [`ControlError::Connect`] if no supervisor runs; otherwise the other [`ControlError`]s.
 pub fn request(path: &Path, request: &Request, timeout: Duration) -> Result<Response, ControlError> {
     const TIMES: usize = 3;
+    let repeatable = matches!(request, Request::Status | Request::Reload | Request::Plan);
     for _ in 1..TIMES {
         match request_once(path, request, timeout) {
-            Err(ControlError::Closed | ControlError::Io(_)) if *request == Request::Status => {}
+            Err(ControlError::Closed | ControlError::Io(_)) if repeatable => {}
             other => return other,
         }
     }

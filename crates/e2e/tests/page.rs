@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use palabre_e2e::browser::{Browser, Tap};
 use palabre_e2e::client::Talker;
-use palabre_e2e::suite::{Link, Suite, TIMEOUT};
+use palabre_e2e::suite::{Link, Suite, TIMEOUT, signal};
 use palabre_e2e::wait_for;
 use palabre_sound::measure::goertzel_dbfs;
 
@@ -278,7 +278,7 @@ fn page_uses_the_browser_s_language_until_another_is_chosen() {
 }
 
 #[test]
-fn page_shows_while_the_room_is_recorded() {
+fn page_shows_while_the_room_is_recorded_and_while_the_mixer_is_stopped() {
     let suite = Suite::start(1).unwrap();
     let browser = join(&suite.links[0], "fr");
     let sign = "document.getElementById('recorded').textContent";
@@ -291,6 +291,12 @@ fn page_shows_while_the_room_is_recorded() {
     assert_eq!(height, true, "it must be visible");
     suite.palabre(&["record", "stop"]).unwrap();
     browser.wait_until(&format!("{sign} === ''")).unwrap();
+    let mixer = suite.process("palabre-mixer", "").unwrap();
+    let connection = "document.getElementById('connection').textContent";
+    for (sent, says) in [("STOP", "No sound just now"), ("CONT", "Connected")] {
+        signal(mixer, sent).unwrap();
+        browser.wait_until(&format!("{connection} === '{says}'")).unwrap();
+    }
 }
 
 /// Stores every track that getUserMedia() returns.

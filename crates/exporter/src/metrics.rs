@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use palabre_config::control::{Certificate, ListenerReport, Mixing, ParticipantStatus, State, Status};
+use palabre_config::control::{
+    Certificate, ListenerReport, MixerState, Mixing, ParticipantStatus, Recording, RecordingState, State, Status,
+};
 use palabre_host::usage::{self, Usage};
 use palabre_room::{LevelLine, RoomDir, Talk};
 use prometheus_client::registry::Unit;
@@ -24,9 +26,12 @@ pub(crate) struct Measurements {
 impl Measurements {
     /// Reads the current values from the directory `run` and from /proc.
     pub(crate) fn now(run: &Path, status: &Status) -> Self {
+        // The levels of a mixer that doesn't work are old.
+        let is_silent = status.mixer.is_some_and(|mixer| mixer != MixerState::Running);
         let mut rooms: Vec<&String> = status.participants.iter().map(|participant| &participant.room).collect();
         rooms.sort_unstable();
         rooms.dedup();
+        rooms.truncate(if is_silent { 0 } else { rooms.len() });
         let lines = |room: &String| RoomDir::new(run.join("rooms").join(room)).levels().unwrap_or_default();
         let levels = rooms
             .into_iter()
@@ -54,6 +59,14 @@ pub(crate) fn families(status: Option<&Status>, measured: &Measurements) -> Vec<
         let began = vec![(Vec::new(), supervisor.began_ms as f64 / 1000.0)];
         families.push(gauge("supervisor_began", help, Some(Unit::Seconds), began));
     }
+    if let Some(mixer) = status.mixer {
+        let runs = vec![(Vec::new(), f64::from(mixer == MixerState::Running))];
+        families.push(gauge("mixer_up", "Whether the mixer runs; if not, all rooms are silent", None, runs));
+    }
+    let records = |one: &Recording| f64::from(one.state == RecordingState::On);
+    let recordings = status.recordings.iter().map(|one| (vec![("room", one.room.clone())], records(one)));
+    let help = "Whether the recorder of a recorded room runs";
+    families.push(gauge("recorder_up", help, None, recordings.collect()));
     let errors = vec![(Vec::new(), status.errors.len() as f64)];
     families.push(gauge("configuration_errors", "Number of faults that the supervisor reports: invalid files, failed upgrades, unusable certificates, failed recordings", None, errors));
     families.extend(status.certificate.as_ref().map(certificate).unwrap_or_default());

@@ -11,8 +11,8 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use palabre_config::control::{
-    Certificate, ListenerReport, MixedParticipant, Mixing, PageReport, ParticipantStatus, Request, Response, State,
-    Status, Traffic, read_request, write_response,
+    Certificate, ListenerReport, MixedParticipant, MixerState, Mixing, PageReport, ParticipantStatus, Request,
+    Response, State, Status, Traffic, read_request, write_response,
 };
 
 /// Timeout for every wait in these tests.
@@ -110,6 +110,8 @@ fn status() -> Status {
             ..ListenerReport::default()
         }),
         note: None,
+        pending: false,
+        kept: None,
         link: None,
     };
     let certificate = Certificate {
@@ -130,8 +132,11 @@ fn status() -> Status {
         participants: vec![losses],
     };
     let supervisor = serde_json::json!({ "pid": 1, "began_ms": 12_500 });
-    let status =
-        serde_json::json!({ "version": "9.9", "supervisor": supervisor, "participants": [], "errors": ["bad"] });
+    let recording = serde_json::json!({ "room": "main", "state": "stopped", "since_ms": 1, "restarts": 0 });
+    let status = serde_json::json!({
+        "version": "9.9", "supervisor": supervisor, "mixer": "running", "recordings": [recording],
+        "participants": [], "errors": ["bad"],
+    });
     let status: Status = serde_json::from_value(status).unwrap();
     Status { participants: vec![alice], certificate: Some(certificate), mixing: Some(mixing), ..status }
 }
@@ -150,6 +155,8 @@ fn scrape_returns_the_supervisors_status() {
         "palabre_up 1.0",
         "palabre_build{version=\"9.9\"} 1.0",
         "palabre_supervisor_began_seconds 12.5",
+        "palabre_mixer_up 1.0",
+        "palabre_recorder_up{room=\"main\"} 0.0",
         "palabre_configuration_errors 1.0",
         "palabre_certificate_days 30.0",
         "palabre_certificate_self_signed 1.0",
@@ -178,6 +185,22 @@ fn missing_supervisor_is_a_metric() {
     let answer = exporter.metrics();
     assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
     assert!(answer.lines().any(|line| line == "palabre_up 0.0"), "{answer}");
+}
+
+#[test]
+fn mixer_that_does_not_work_is_a_metric_and_its_old_levels_are_none() {
+    let exporter = Exporter::start();
+    let room = exporter.run.path().join("rooms/main");
+    std::fs::create_dir_all(&room).unwrap();
+    std::fs::write(room.join("levels"), "alice\ttalking\t-20.0\n").unwrap();
+    for (state, up) in [(MixerState::Running, "1.0"), (MixerState::Stopped, "0.0"), (MixerState::Missing, "0.0")] {
+        let supervisor = exporter.supervisor(Status { mixer: Some(state), ..status() });
+        let answer = exporter.metrics();
+        supervisor.join().unwrap();
+        for name in ["palabre_mixer_up", "palabre_participant_talking{room=\"main\",name=\"alice\"}"] {
+            assert!(answer.lines().any(|line| line == format!("{name} {up}")), "{name} {up}: {answer}");
+        }
+    }
 }
 
 #[test]

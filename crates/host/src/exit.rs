@@ -6,7 +6,7 @@
 use std::fmt::{self, Display};
 use std::process::ExitCode;
 
-use crate::logging;
+use crate::{logging, notify};
 
 /// Why a program failed. The text is `unable to VERB 'OBJECT': cause; remedy`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,14 +64,15 @@ impl Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// Runs a program. Reports a failure to the log if the log is set up, otherwise to standard error as `prog: unable to
-/// …`.
+/// Runs a program. A daemon, which has set up the log, reports a failure to the log and as its status to the service
+/// manager. Other programs write it to standard error as `prog: unable to …`.
 pub fn main(prog: &str, run: impl FnOnce() -> Result<(), Failure>) -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if logging::is_set_up() {
                 log::error!("{failure}");
+                notify::status(&failure.to_string());
             } else {
                 eprintln!("{prog}: {failure}");
             }

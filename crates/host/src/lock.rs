@@ -34,6 +34,15 @@ impl Lock {
         }
     }
 
+    /// Locks an existing file together with other holders of a shared lock; `None` if another process has the lock alone.
+    pub fn share(path: &Path) -> io::Result<Option<Self>> {
+        match Flock::lock(File::open(path)?, FlockArg::LockSharedNonblock) {
+            Ok(file) => Ok(Some(Self { file })),
+            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, errno)) => Err(errno.into()),
+        }
+    }
+
     /// Locks an existing file or directory, and waits at most `timeout` for another process to release it; `None` after the
     /// timeout.
     pub fn wait(path: &Path, timeout: Duration) -> io::Result<Option<Self>> {
@@ -83,5 +92,17 @@ mod tests {
         drop(first);
         assert!(Lock::take(&path).unwrap().is_some());
         assert!(Lock::wait(dir.path(), Duration::ZERO).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_shared_lock_excludes_only_a_lock_of_one_holder() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        assert_eq!(Lock::share(&path).unwrap_err().kind(), io::ErrorKind::NotFound);
+        let alone = Lock::take(&path).unwrap().unwrap();
+        assert!(Lock::share(&path).unwrap().is_none());
+        drop(alone);
+        let _shared = [Lock::share(&path).unwrap().unwrap(), Lock::share(&path).unwrap().unwrap()];
+        assert!(Lock::take(&path).unwrap().is_none());
     }
 }

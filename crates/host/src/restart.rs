@@ -5,6 +5,7 @@
 //! that ends without an answer means that the daemon has ended. Only root and the daemon's own user may send the
 //! request.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -31,6 +32,9 @@ const CLIENT: &str = "+restart-client";
 /// Maximum length of an answer, in bytes.
 const MAX_ANSWER_BYTES: usize = 4096;
 
+/// Maximum number of clients that have not sent a request yet.
+const MAX_WAITING: usize = 8;
+
 /// Timeout for waiting until another process has opened its socket in the same directory.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -38,8 +42,8 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct RestartSocket {
     listener: UnixListener,
-    /// The newest client that has not sent its request yet.
-    waiting: Option<UnixStream>,
+    /// The clients that have not sent a request yet. A supervisor keeps a connection open to notice the end of the daemon.
+    waiting: VecDeque<UnixStream>,
 }
 
 /// A client that waits for an answer.
@@ -92,29 +96,35 @@ impl RestartSocket {
 
     fn new(listener: UnixListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
-        Ok(Self { listener, waiting: None })
+        Ok(Self { listener, waiting: VecDeque::new() })
     }
 
-    /// Accepts a connection and returns its descriptor, which the caller polls together with this socket. A new
-    /// connection replaces an older connection that has not sent its request.
+    /// Accepts a connection and returns its descriptor, which the caller polls together with this socket. Of more than
+    /// [`MAX_WAITING`] connections without a request, the oldest is closed.
     pub fn accept(&mut self) -> Option<BorrowedFd<'_>> {
         let (client, _) = self.listener.accept().ok()?;
         let may_ask = peer::credentials(&client).is_ok_and(peer::Credentials::is_root_or_same_user);
-        self.waiting = Some(client).filter(|client| may_ask && client.set_nonblocking(true).is_ok());
-        self.waiting.as_ref().map(AsFd::as_fd)
+        if !may_ask || client.set_nonblocking(true).is_err() {
+            return None;
+        }
+        self.waiting.truncate(MAX_WAITING - 1);
+        self.waiting.push_front(client);
+        self.waiting.front().map(AsFd::as_fd)
     }
 
-    /// Returns the client if it has sent its request.
+    /// Returns a client that has sent a request. Closes connections that have sent anything else.
     pub fn request(&mut self) -> Option<Client> {
-        let mut client = self.waiting.take()?;
-        let mut bytes = [0; REQUEST.len()];
-        match client.read(&mut bytes) {
-            Ok(count) => (bytes[..count] == *REQUEST).then_some(Client(client)),
-            Err(error) => {
-                self.waiting = Some(client).filter(|_| error.kind() == ErrorKind::WouldBlock);
-                None
+        let (mut asks, mut index) = (None, 0);
+        while let Some(mut client) = self.waiting.get(index) {
+            let mut bytes = [0; REQUEST.len()];
+            match client.read(&mut bytes) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => index += 1,
+                // A second request at the same time is closed without an answer.
+                Ok(count) if bytes[..count] == *REQUEST && asks.is_none() => asks = self.waiting.remove(index),
+                _ => drop(self.waiting.remove(index)),
             }
         }
+        asks.map(Client)
     }
 
     /// Leaves the restart socket and the client's connection to the next program.
@@ -177,11 +187,7 @@ pub enum RestartError {
 /// program serves.
 pub fn request(path: &Path, timeout: Duration) -> Result<u32, RestartError> {
     let deadline = Instant::now() + timeout;
-    let mut stream = connect(path).map_err(RestartError::NotRunning)?;
-    let peer = peer::credentials(&stream).map_err(RestartError::Io)?;
-    if !peer.is_root_or_same_user() {
-        return Err(RestartError::Foreign(peer.pid));
-    }
+    let (mut stream, pid) = connect(path)?;
     let failed = |error: io::Error| match error.kind() {
         ErrorKind::WouldBlock | ErrorKind::TimedOut => RestartError::TimedOut(timeout),
         ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => RestartError::Ended,
@@ -202,13 +208,24 @@ pub fn request(path: &Path, timeout: Duration) -> Result<u32, RestartError> {
         }
     }
     match String::from_utf8_lossy(&answer).as_ref() {
-        DONE => Ok(u32::try_from(peer.pid).unwrap_or_default()),
+        DONE => Ok(pid),
         other => Err(RestartError::Failed(other.trim_end().trim_start_matches(FAILED).to_owned())),
     }
 }
 
+/// Connects to the daemon whose socket is at `path`. Returns the connection, which ends when the daemon ends or replaces
+/// its program, and the daemon's process id, which is 0 if the daemon is in another PID namespace.
+pub fn connect(path: &Path) -> Result<(UnixStream, u32), RestartError> {
+    let stream = open(path).map_err(RestartError::NotRunning)?;
+    let peer = peer::credentials(&stream).map_err(RestartError::Io)?;
+    if !peer.is_root_or_same_user() {
+        return Err(RestartError::Foreign(peer.pid));
+    }
+    Ok((stream, u32::try_from(peer.pid).unwrap_or_default()))
+}
+
 /// Connects to the socket at `path`, unless `path` is a symbolic link.
-fn connect(path: &Path) -> io::Result<UnixStream> {
+fn open(path: &Path) -> io::Result<UnixStream> {
     if !fs::symlink_metadata(path)?.file_type().is_socket() {
         return Err(io::Error::other(format!("'{}' is not a socket", path.display())));
     }
@@ -289,14 +306,36 @@ mod tests {
     }
 
     #[test]
+    fn idle_connections_do_not_keep_a_client_from_asking() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("restart");
+        let mut socket = RestartSocket::open(&path).unwrap().unwrap();
+        let idle: Vec<UnixStream> = (0..MAX_WAITING)
+            .map(|_| {
+                let (connection, pid) = connect(&path).unwrap();
+                assert_eq!(pid, std::process::id());
+                assert!(socket.accept().is_some());
+                connection
+            })
+            .collect();
+        let (mut client, _) = connect(&path).unwrap();
+        client.write_all(REQUEST).unwrap();
+        assert!(socket.accept().is_some() && socket.waiting.len() == MAX_WAITING);
+        assert!(socket.request().is_some() && socket.waiting.len() == MAX_WAITING - 1);
+        assert_eq!((&idle[0]).read(&mut [0]).unwrap(), 0, "the oldest connection is closed");
+        drop(idle);
+        assert!(socket.request().is_none() && socket.waiting.is_empty());
+    }
+
+    #[test]
     fn anything_but_a_restart_request_is_dropped() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("restart");
         let mut socket = RestartSocket::open(&path).unwrap().unwrap();
         let mut client = UnixStream::connect(&path).unwrap();
-        assert!(socket.accept().is_some() && socket.request().is_none() && socket.waiting.is_some());
+        assert!(socket.accept().is_some() && socket.request().is_none() && !socket.waiting.is_empty());
         client.write_all(b"reboot!\n").unwrap();
-        assert!(socket.request().is_none() && socket.waiting.is_none());
+        assert!(socket.request().is_none() && socket.waiting.is_empty());
         assert_eq!(client.read(&mut [0]).unwrap(), 0);
     }
 }

@@ -61,6 +61,21 @@ pub fn listen(address: IpAddr, port: u16) -> io::Result<TcpListener> {
     }
 }
 
+/// Returns the message for a failed [`listen`], with the remedy.
+#[must_use]
+pub fn explain(address: IpAddr, port: u16, error: &io::Error) -> String {
+    let remedy = match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 need CAP_NET_BIND_SERVICE: give it to the systemd unit as the unit's comment shows, or choose another port"
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            return format!("unable to open port {port} on '{address}': {error}; correct 'bind' in palabre.toml");
+        }
+        _ => "choose another port, or stop the program that uses it",
+    };
+    format!("unable to open port {port}: {error}; {remedy}")
+}
+
 /// Returns false if another program listens on the port. If the port can't be bound for another reason, the port counts
 /// as free.
 #[must_use]
@@ -123,6 +138,14 @@ mod tests {
         let first = listen(Ipv4Addr::LOCALHOST.into(), 0).unwrap();
         let error = listen(Ipv4Addr::LOCALHOST.into(), first.local_addr().unwrap().port()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn a_privileged_port_is_explained_by_the_missing_capability() {
+        let why = |kind: io::ErrorKind| explain(Ipv4Addr::LOCALHOST.into(), 443, &kind.into());
+        assert!(why(io::ErrorKind::PermissionDenied).contains("CAP_NET_BIND_SERVICE"));
+        assert!(why(io::ErrorKind::AddrNotAvailable).contains("on '127.0.0.1'"));
+        assert!(why(io::ErrorKind::AddrInUse).ends_with("stop the program that uses it"));
     }
 
     #[test]

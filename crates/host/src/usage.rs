@@ -37,6 +37,12 @@ pub fn stat(pid: u32) -> Option<String> {
     Some(stat.rsplit_once(") ")?.1.trim_end().to_owned())
 }
 
+/// Returns whether the process is stopped, for example by SIGSTOP or a debugger.
+#[must_use]
+pub fn is_stopped(pid: u32) -> bool {
+    stat(pid).is_some_and(|stat| stat.starts_with(['T', 't']))
+}
+
 fn rss_kib(pid: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
@@ -75,6 +81,21 @@ mod tests {
         let usage = of(std::process::id()).unwrap();
         assert!(usage.rss_kib > 100 && usage.cpu_percent >= 0.0, "{usage:?}");
         assert_eq!(of(u32::MAX), None);
+    }
+
+    #[test]
+    fn a_stopped_process_is_recognized() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+        assert!(!is_stopped(child.id()));
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
+        // waitid(2) returns when the process has stopped.
+        let stopped = nix::sys::wait::WaitPidFlag::WUNTRACED;
+        nix::sys::wait::waitpid(pid, Some(stopped)).unwrap();
+        assert!(is_stopped(child.id()));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!is_stopped(child.id()));
     }
 
     #[test]

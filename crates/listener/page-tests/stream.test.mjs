@@ -19,14 +19,15 @@ test('documented records are parsed', () => {
   assert.deepEqual({ ...sound, samples: [...sound.samples] }, { kind: 'sound', seq: 1700000000163, gap: true, rateHz: 24000, samples: [1], levels: null });
   assert.deepEqual(parseRecord('2,5,//8AAAAV').levels, [[65535, 0], [0, 21]]);
   const { people } = JSON.parse(example('json room'));
-  const room = { kind: 'room', seq: 5, people, recording: false, states: [[1, 7]], tag: '' };
+  const room = { kind: 'room', seq: 5, people, recording: false, noMixer: false, states: [[1, 7]], tag: '' };
   assert.deepEqual(parseRecord(`3,5,${base64({ people })},AAEH`), room);
   assert.ok(parseRecord(`3,5,${base64(JSON.parse(example('json recorded room')))},//8A`).recording);
+  assert.ok(parseRecord(`3,5,${base64(JSON.parse(example('json room without a mixer')))},//8A`).noMixer);
   assert.deepEqual(parseRecord(dataOf(example('html hello'))), { kind: 'hello', seq: 1700000000100, me: JSON.parse(example('json me')) });
   const states = [[65535, 1], [1, 7]];
   const tag = dataOf(example('html room')).split(',').at(-1);
   assert.match(tag, /^[0-9a-f]{16}$/);
-  assert.deepEqual(parseRecord(dataOf(example('html room'))), { kind: 'room', seq: 1700000000101, people, recording: false, states, tag });
+  assert.deepEqual(parseRecord(dataOf(example('html room'))), { kind: 'room', seq: 1700000000101, people, recording: false, noMixer: false, states, tag });
   assert.deepEqual(parseRecord(dataOf(example('html moved'))), { kind: 'moved', seq: 1700000000200, last: false });
 });
 

@@ -53,7 +53,7 @@ const panel = new SettingsPanel({
 });
 
 /** `me` is the answer of GET me; `session` is set while in the room; `unreported` is a session whose listener takes no reports. */
-const app = { screen: 'loading', me: null, session: null, unreported: null, headphones: false, level: 0, recorded: false };
+const app = { screen: 'loading', me: null, session: null, unreported: null, headphones: false, level: 0, recorded: false, noMixer: false };
 
 start();
 
@@ -135,13 +135,18 @@ function enter() {
   const options = { muted, volume: view.elements.volume.value / 100, ...optionsOfAddress() };
   app.headphones = me.join_muted && !me.listen_only;
   app.recorded = false;
+  app.noMixer = false;
   people.clear();
   people.setMe(me);
   app.session = new Session(me, options, {
     onChange: refresh,
     onPeak: showPeak,
     onMe: (given) => { const newer = adapted(given); app.me = newer; people.setMe(newer); refresh(); },
-    onRoom: ({ people: all, states, recording }) => { people.setPeople(all, states); app.recorded = recording; refresh(); },
+    onRoom: ({ people: all, states, recording, noMixer }) => {
+      people.setPeople(all, states);
+      Object.assign(app, { recorded: recording, noMixer });
+      refresh();
+    },
     onStates: (marks) => people.setStates(marks),
     onLevels: (marks) => { people.setLevels(marks); view.showTalking(people.talking(me.name)); refresh(); },
     onMessage: (message) => messages.add(message),
@@ -249,9 +254,10 @@ function refresh() {
   if (session) {
     view.showHand(session.state.hand);
     view.showHold(session.state.mode === 'talk' && !session.state.muted && session.state.microphone === 'on', session.state.held);
-    view.showState({ room, recorded: app.recorded, connection: session.state.connection, microphone: microphoneState(session.state) });
+    const connection = app.noMixer && session.state.connection === 'live' ? 'noSound' : session.state.connection;
+    view.showState({ room, recorded: app.recorded, connection, microphone: microphoneState(session.state) });
     view.showNotices(notices(session));
-    if (session.state.connection !== 'live') people.hush();
+    if (connection !== 'live') people.hush();
     if (!session.state.audible || session.state.systemMuted) showPeak(0);
   } else {
     view.showState({ room: '', connection: '', microphone: 'off' });

@@ -1,12 +1,12 @@
-//! The state of the room that pages show: who is connected, who talks, and whether the room is recorded. The sources are the files `names`
-//! and `levels`, and the existence of the pipe `recording`. A replaced file is read again. If reading a file fails, the previous content
+//! The state of the room that pages show: who is connected, who talks, whether the room is recorded, and whether a mixer works. The sources
+//! are the files `names` and `levels`, and the existence of the pipe `recording` and of the file `.no-mixer`. A replaced file is read again. If reading a file fails, the previous content
 //! stays valid and reading is tried again.
 
 use crate::marks::{Marks, Urgency, Value, level_value};
 use crate::record;
 use palabre_host::log_limit::LastWarning;
 use palabre_host::stamp::FileStamp;
-use palabre_room::{LevelLine, Member, MicState, Name, RoomDir, RoomError, Talk};
+use palabre_room::{LevelLine, Member, MicState, NO_MIXER, Name, RoomDir, RoomError, Talk};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,6 +23,7 @@ pub(crate) struct RoomView {
     room: Option<RoomDir>,
     names_seen: Option<FileStamp>,
     recording_seen: Option<FileStamp>,
+    no_mixer_seen: Option<FileStamp>,
     levels_seen: Option<FileStamp>,
     people: Arc<str>,
     places: BTreeMap<Name, u16>,
@@ -40,8 +41,9 @@ impl RoomView {
             room,
             names_seen: None,
             recording_seen: None,
+            no_mixer_seen: None,
             levels_seen: None,
-            people: record::encode(&people_json(&[], false)).into(),
+            people: record::encode(&people_json(&[], false, false)).into(),
             places: BTreeMap::new(),
             states: Marks::default(),
             levels: Marks::default(),
@@ -52,17 +54,17 @@ impl RoomView {
         view
     }
 
-    /// Returns the list of people and whether the room is recorded, as JSON in base64.
+    /// Returns the list of people, and whether the room is recorded and has no mixer, as JSON in base64.
     pub(crate) fn people(&self) -> Arc<str> {
         Arc::clone(&self.people)
     }
 
-    /// Reads the file `names` if it was replaced, or if a recording has begun or ended.
+    /// Reads the file `names` if it was replaced, or if a recording or the mixer has begun or ended.
     pub(crate) fn look_at_names(&mut self) -> Urgency {
-        let recorded = changed(self.room.as_ref(), "recording", &mut self.recording_seen).is_some();
-        let Some(room) =
-            changed(self.room.as_ref(), "names", &mut self.names_seen).or(self.room.as_ref().filter(|_| recorded))
-        else {
+        let room = self.room.as_ref();
+        let others = [("recording", &mut self.recording_seen), (NO_MIXER, &mut self.no_mixer_seen)];
+        let is_changed = others.into_iter().filter_map(|(file, seen)| changed(room, file, seen)).count() > 0;
+        let Some(room) = changed(room, "names", &mut self.names_seen).or(room.filter(|_| is_changed)) else {
             return Urgency::None;
         };
         let names = room.names();
@@ -74,7 +76,8 @@ impl RoomView {
         members.truncate(Marks::MAX_PEOPLE);
         let states: Vec<Value> = members.iter().map(state).collect();
         let people: Vec<_> = members.iter().map(|m| Person { name: m.name.as_str(), display: &m.display }).collect();
-        if replace(&mut self.people, &people_json(&people, self.recording_seen.is_some())) {
+        if replace(&mut self.people, &people_json(&people, self.recording_seen.is_some(), self.no_mixer_seen.is_some()))
+        {
             self.places = members.into_iter().map(|member| member.name).zip(0..).collect();
             self.states.begin(&states);
             self.levels.begin(&vec![0; states.len()]);
@@ -157,6 +160,8 @@ struct People<'a> {
     people: &'a [Person<'a>],
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     recording: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    no_mixer: bool,
 }
 
 #[derive(Serialize)]
@@ -165,8 +170,8 @@ struct Person<'a> {
     display: &'a str,
 }
 
-fn people_json(people: &[Person<'_>], recording: bool) -> String {
-    serde_json::to_string(&People { people, recording }).unwrap_or_default()
+fn people_json(people: &[Person<'_>], recording: bool, no_mixer: bool) -> String {
+    serde_json::to_string(&People { people, recording, no_mixer }).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -194,8 +199,9 @@ mod tests {
     #[test]
     fn people_are_the_documented_json() {
         let people = [Person { name: "alice", display: "Alice" }, Person { name: "bob", display: "Bob le Bricoleur" }];
-        assert_eq!(people_json(&people, false), example("json room"));
-        assert_eq!(people_json(&people[..1], true), example("json recorded room"));
+        assert_eq!(people_json(&people, false, false), example("json room"));
+        assert_eq!(people_json(&people[..1], true, false), example("json recorded room"));
+        assert_eq!(people_json(&people[..1], false, true), example("json room without a mixer"));
     }
 
     #[test]
@@ -221,6 +227,18 @@ mod tests {
         drop(recorder);
         assert_eq!((view.look_at_names(), view.look_at_names()), (Urgency::Everything, Urgency::None));
         assert_eq!(view.people(), without);
+    }
+
+    #[test]
+    fn end_and_start_of_the_mixer_are_noticed_once() {
+        let (_dir, room) = room();
+        let mut view = RoomView::new(Some(room.clone()));
+        let with = view.people();
+        for is_missing in [true, false] {
+            room.set_no_mixer(is_missing).unwrap();
+            assert_eq!((view.look_at_names(), view.look_at_names()), (Urgency::Everything, Urgency::None));
+            assert_eq!(view.people() == with, !is_missing);
+        }
     }
 
     #[test]

@@ -8,11 +8,12 @@ use crate::mic::Uplink;
 use crate::slots::{Idle, Slot, Slots};
 use crate::state::Listener;
 use crate::status::LastReport;
+use crate::tls::HandshakeError;
 use crate::tls_files::TlsFiles;
 use crate::{routes, tls, traffic};
 use anyhow::{Context as _, Result};
 use log::Level;
-use palabre_config::control::{ListenerReport, Speaking};
+use palabre_config::control::{ListenerReport, MAX_FAULT_CHARS, Speaking};
 use palabre_host::log_limit::LogLimit;
 use palabre_host::signals::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, Signals};
 use palabre_host::{notify, wait};
@@ -132,13 +133,16 @@ impl Server {
             api.forget();
         }
         let presence = self.listener.handover.presence();
+        let fault = self.tls_files.as_ref().and_then(TlsFiles::fault);
         let report = ListenerReport {
             streams: u32::try_from(streams).unwrap_or(u32::MAX),
             speaking,
             hand: presence.hand,
             microphone: presence.voice,
             page: api.and_then(Api::page_report),
-            certificate_refused: self.tls_files.as_ref().is_some_and(TlsFiles::are_invalid),
+            certificate_refused: fault.is_some(),
+            certificate_fault: fault.unwrap_or_default().chars().take(MAX_FAULT_CHARS).collect(),
+            certificate_reads: self.tls_files.as_ref().map_or(0, TlsFiles::reads),
             traffic: traffic::now(),
         };
         last.update(report, Instant::now(), |report| notify::status(&report.encode()))
@@ -206,7 +210,10 @@ fn serve(tcp: TcpStream, mut slot: Slot, listener: &Listener, log_limits: &LogLi
     // `tcp` blocks: a socket from accept(2) doesn't inherit O_NONBLOCK.
     let stream = match tls::accept(tcp, listener.tls()) {
         Ok(stream) => stream,
-        Err(error) => {
+        Err(HandshakeError { error, is_silent: true }) => {
+            return log::debug!("a client has sent nothing: {error}");
+        }
+        Err(HandshakeError { error, .. }) => {
             let (tls, now) = (&log_limits.tls, Instant::now());
             match tls::is_timeout(&error) {
                 true => tls.log(Level::Info, now, "a TLS handshake took more than 5 s"),

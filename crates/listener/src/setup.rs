@@ -14,13 +14,15 @@ use crate::status::Status;
 use crate::tls;
 use crate::tls_files::TlsFiles;
 use anyhow::{Context as _, Result, anyhow};
+use palabre_config::control::LOCK_FILE;
 use palabre_config::{Key, Participant, certificate, link};
 use palabre_host::exit::Failure;
+use palabre_host::lock::Lock;
 use palabre_host::{logging, process, sockets};
 use palabre_room::{Format, Gain, Levelling, Name, Rate, RoomDir, RoomError};
 use rustls::ServerConfig;
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
@@ -48,6 +50,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     if let Err(error) = process::raise_nofile() {
         log::warn!("unable to raise the limit of open files: {error}");
     }
+    let _lock = if args.make_room { without_supervisor(&args.run)? } else { None };
     let server = match (&args.name, &args.source) {
         (_, Some(source)) => serve_file(args, source, inherited)?,
         (Some(name), None) => serve_participant(args, name, inherited)?,
@@ -56,6 +59,22 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         }
     };
     server.run().map_err(Failure::system)
+}
+
+/// Checks that no supervisor serves the participants of the runtime directory. The returned lock keeps one from starting.
+fn without_supervisor(run: &Path) -> Result<Option<Lock>, Failure> {
+    let path = run.join(LOCK_FILE);
+    match Lock::share(&path) {
+        Ok(Some(lock)) => Ok(Some(lock)),
+        Ok(None) => Err(Failure::config(format!(
+            "unable to serve without a supervisor: palabre-supervisor serves the participants of '{}'; to end it and all connections, \
+             run 'systemctl disable --now palabre-supervisor'",
+            run.display()
+        ))),
+        // No supervisor has ever run in this directory.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Failure::system(format!("unable to lock '{}': {error}", path.display()))),
+    }
 }
 
 fn serve_participant(args: &Args, name: &Name, inherited: Option<TcpListener>) -> Result<Server, Failure> {
@@ -153,7 +172,7 @@ fn serve_file(args: &Args, source: &Path, inherited: Option<TcpListener>) -> Res
 fn socket(inherited: Option<TcpListener>, bind: std::net::IpAddr, port: u16) -> Result<TcpListener> {
     match inherited {
         Some(socket) => Ok(socket),
-        None => sockets::listen(bind, port).with_context(|| format!("unable to open port {port}")),
+        None => sockets::listen(bind, port).map_err(|error| anyhow!(sockets::explain(bind, port, &error))),
     }
 }
 

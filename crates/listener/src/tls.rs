@@ -49,13 +49,23 @@ pub(crate) fn config(certificate: &[u8], private_key: &[u8]) -> Result<Arc<Serve
     Ok(Arc::new(config))
 }
 
+/// Error: a handshake failed.
+#[derive(Debug)]
+pub(crate) struct HandshakeError {
+    pub(crate) error: io::Error,
+    /// Whether the client has sent no byte, as a health check by TCP does.
+    pub(crate) is_silent: bool,
+}
+
 /// Performs the TLS handshake with a client, within [`HANDSHAKE_TIMEOUT`].
-pub(crate) fn accept(tcp: TcpStream, config: Arc<ServerConfig>) -> io::Result<TlsStream> {
-    let mut socket = Socket::new(tcp)?;
+pub(crate) fn accept(tcp: TcpStream, config: Arc<ServerConfig>) -> Result<TlsStream, HandshakeError> {
+    let failed = |error| HandshakeError { error, is_silent: true };
+    let mut socket = Socket::new(tcp).map_err(failed)?;
     socket.set_deadline(Some(Instant::now() + HANDSHAKE_TIMEOUT));
-    let mut connection = ServerConnection::new(config).map_err(io::Error::other)?;
+    let mut connection = ServerConnection::new(config).map_err(io::Error::other).map_err(failed)?;
     while connection.is_handshaking() {
-        connection.complete_io(&mut socket)?;
+        let step = connection.complete_io(&mut socket);
+        step.map_err(|error| HandshakeError { error, is_silent: !socket.has_received })?;
     }
     socket.set_deadline(None);
     Ok(StreamOwned::new(connection, socket))
@@ -68,13 +78,14 @@ pub(crate) struct Socket {
     deadline: Option<Instant>,
     timeout: Duration,
     timeout_set: Option<Duration>,
+    has_received: bool,
 }
 
 impl Socket {
     fn new(tcp: TcpStream) -> io::Result<Self> {
         tcp.set_nodelay(true)?;
         tcp.set_write_timeout(Some(WRITE_TIMEOUT))?;
-        Ok(Self { tcp, deadline: None, timeout: HANDSHAKE_TIMEOUT, timeout_set: None })
+        Ok(Self { tcp, deadline: None, timeout: HANDSHAKE_TIMEOUT, timeout_set: None, has_received: false })
     }
 
     /// Sets the time after which all reads fail. Unlike the timeout for each read, it also limits a client that sends single bytes.
@@ -130,7 +141,10 @@ impl Socket {
 impl Read for Socket {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         self.apply_timeout()?;
-        self.tcp.read(out).inspect(|&bytes| traffic::received(bytes))
+        let bytes = self.tcp.read(out)?;
+        self.has_received |= bytes > 0;
+        traffic::received(bytes);
+        Ok(bytes)
     }
 }
 
@@ -151,4 +165,26 @@ impl Write for Socket {
 /// Returns whether the error is a timeout.
 pub(crate) fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use palabre_config::certificate::self_signed;
+    use std::net::TcpListener;
+
+    #[test]
+    fn client_that_has_sent_nothing_is_told_from_one_that_has() {
+        let own = self_signed(&["localhost".into()]).unwrap();
+        let config = config(own.cert_pem.as_bytes(), own.key_pem.as_bytes()).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        for (sent, is_silent) in [(&b""[..], true), (b"GET / HTTP/1.1\r\n\r\n", false)] {
+            let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            client.write_all(sent).unwrap();
+            client.shutdown(Shutdown::Write).unwrap();
+            let failed = accept(listener.accept().unwrap().0, Arc::clone(&config)).unwrap_err();
+            assert_eq!(failed.is_silent, is_silent, "{failed:?}");
+        }
+    }
 }

@@ -20,7 +20,9 @@ pub(crate) struct TlsFiles {
     files: [PathBuf; 2],
     stamps: [Option<FileStamp>; 2],
     checked_at: Instant,
-    are_invalid: bool,
+    /// Why the files that were read last can't be used; `None` if they are used.
+    fault: Option<String>,
+    reads: u64,
 }
 
 impl TlsFiles {
@@ -30,12 +32,17 @@ impl TlsFiles {
         // Take the stamps before reading. Then a file that is replaced during the reading is noticed at the next check.
         let stamps = stamps(&files);
         let tls = tls::load(&files[0], &files[1])?;
-        Ok((tls, Self { files, stamps, checked_at: Instant::now(), are_invalid: false }))
+        Ok((tls, Self { files, stamps, checked_at: Instant::now(), fault: None, reads: 1 }))
     }
 
-    /// Returns whether the files that were read last are invalid.
-    pub(crate) fn are_invalid(&self) -> bool {
-        self.are_invalid
+    /// Returns why the files that were read last can't be used; `None` if they are used.
+    pub(crate) fn fault(&self) -> Option<&str> {
+        self.fault.as_deref()
+    }
+
+    /// Returns the number of times that the files were read.
+    pub(crate) fn reads(&self) -> u64 {
+        self.reads
     }
 
     /// Returns a new TLS configuration if the files have changed and are valid.
@@ -51,7 +58,8 @@ impl TlsFiles {
     pub(crate) fn read(&mut self) -> Option<Arc<ServerConfig>> {
         self.stamps = stamps(&self.files);
         let read = tls::load(&self.files[0], &self.files[1]);
-        self.are_invalid = read.is_err();
+        self.reads += 1;
+        self.fault = read.as_ref().err().map(|error| format!("{error:#}"));
         match read {
             Ok(tls) => {
                 log::info!("read the certificate '{}' again", self.files[0].display());
@@ -89,9 +97,11 @@ mod tests {
         assert!(files.check(now).is_some());
         std::fs::write(&key, self_signed(&["localhost".into()]).unwrap().key_pem).unwrap();
         now += INTERVAL;
-        assert!(files.check(now).is_none() && files.are_invalid(), "another one's key");
+        assert!(files.check(now).is_none(), "another one's key");
+        assert!(files.fault().unwrap().starts_with("unable to use certificate '"), "{:?}", files.fault());
         new();
         now += INTERVAL;
-        assert!(files.check(now).is_some() && !files.are_invalid());
+        assert!(files.check(now).is_some() && files.fault().is_none());
+        assert_eq!(files.reads(), 4);
     }
 }

@@ -2,6 +2,7 @@
 
 mod certificate;
 mod context;
+mod daemons;
 mod files;
 mod finding;
 mod limits;
@@ -15,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::cli::{self, Cli};
 use crate::output::print;
-use crate::{control, table};
+use crate::{control, processes, table};
 use context::{Context, Directories, has_systemd, word};
 use finding::{Finding, Level};
 
@@ -48,6 +49,9 @@ fn all_findings(cli: &Cli) -> Vec<Finding> {
     findings.extend(files::rooms(directories, &participants));
     let (state, status) = supervisor(directories);
     findings.push(state);
+    if let Some(status) = &status {
+        findings.extend(daemons::check(directories, status, &errors));
+    }
     // The other checks need the settings, so they run only if the configuration is valid.
     if let Some(server) = server {
         let context = Context { directories, server, participants, status };
@@ -60,6 +64,10 @@ fn all_findings(cli: &Cli) -> Vec<Finding> {
 fn supervisor(directories: Directories<'_>) -> (Finding, Option<Status>) {
     const AREA: &str = "supervisor";
     if !control::is_running(directories.run) {
+        let alone = processes::listeners_without_supervisor(directories.run).len();
+        if alone > 0 {
+            return (Finding::ok(AREA, format!("{alone} listeners run without a supervisor")), None);
+        }
         let text = format!("palabre-supervisor is not running in '{}'", directories.run.display());
         let (config, run) = (word(directories.config), word(directories.run));
         let remedy = match has_systemd() {

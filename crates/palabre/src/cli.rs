@@ -16,7 +16,7 @@ mod values;
 
 pub(crate) use look::{Check, List, Logs, Status, Top};
 pub(crate) use participants::{Invite, Move, Rename, SetGain, Target};
-pub(crate) use restart::Restart;
+pub(crate) use restart::{Reload, Restart};
 pub(crate) use self_sign::SelfSign;
 pub(crate) use shell::{Completions, Man};
 pub(crate) use sound::{Mix, Play, Record, RecordVerb, Tap};
@@ -110,10 +110,13 @@ An open page connects again within seconds. To keep a participant out, use
 Examples:
   palabre reload                     after a change of palabre.toml, of a
                                      participant's file or of the certificate
+  palabre reload --dry-run           what this would change
 
 Only listeners whose configuration changed are replaced, without losing sound.
-An invalid file is reported and ignored.")]
-    Reload,
+The command waits until all changes are complete and prints the outcome for each
+participant. If something can't be used (a file, a port, the certificate), the
+listeners serve as before, and the exit status is not 0.")]
+    Reload(Reload),
     /// Make a self-signed certificate, unless there is a certificate
     #[command(after_help = self_sign::EXAMPLES)]
     SelfSign(SelfSign),

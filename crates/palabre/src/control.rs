@@ -5,12 +5,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use palabre_config::control::{
-    self, Changes, ControlError, RecordAction, Recording, Request, Response, State, Status, Target,
+    self, Changes, ControlError, RecordAction, Recording, Request, Response, Status, Target,
 };
 use palabre_host::exit::Failure;
 use palabre_room::Name;
 
 use crate::output::print;
+use crate::processes;
 
 /// Timeout for the supervisor's answer to a status request.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
@@ -58,55 +59,12 @@ fn done(run: &Path, request: &Request, message: String) -> Result<(), Failure> {
     }
 }
 
-/// `palabre reload`.
-pub(crate) fn reload(run: &Path) -> Result<(), Failure> {
-    let changes = try_reload(run)?;
-    for (what, names) in
-        [("started", &changes.started), ("stopped", &changes.stopped), ("restarted", &changes.restarted)]
-    {
-        if !names.is_empty() {
-            print(format!("{what}: {}\n", names.join(", ")))?;
-        }
-    }
-    if changes.certificate {
-        print("certificate: every listener reads the certificate again\n")?;
-    }
-    if changes.errors.is_empty() {
-        return Ok(());
-    }
-    Err(Failure::config(changes.errors.join("\npalabre: ")))
-}
-
-/// Makes the supervisor read the configuration again. Returns the changes.
-pub(crate) fn try_reload(run: &Path) -> Result<Changes, Failure> {
-    match ask(run, &Request::Reload, WORK_TIMEOUT)? {
+/// Makes the supervisor read the configuration again, or with `is_dry_run` only report the changes. Returns the changes that have begun.
+pub(crate) fn reload(run: &Path, is_dry_run: bool) -> Result<Changes, Failure> {
+    let request = if is_dry_run { Request::Plan } else { Request::Reload };
+    match ask(run, &request, WORK_TIMEOUT)? {
         Response::Reloaded(changes) => Ok(changes),
         other => Err(unexpected(&other)),
-    }
-}
-
-/// Makes the supervisor, if one runs, read the configuration again after a participant's file was written. Faults are printed as warnings:
-/// the command succeeds, since the file was written.
-pub(crate) fn reload_if_running(run: &Path, name: &str) {
-    if !is_running(run) {
-        eprintln!(
-            "palabre: no supervisor runs in '{}'; the change takes effect when a supervisor starts",
-            run.display()
-        );
-        return;
-    }
-    match try_reload(run).and_then(|changes| status(run).map(|status| (changes, status))) {
-        Ok((changes, status)) => {
-            for error in changes.errors {
-                eprintln!("palabre: warning: {error}");
-            }
-            let failed = status.participants.iter().find(|p| p.name == name && p.state == State::Failed);
-            if let Some(participant) = failed {
-                let note = participant.note.as_deref().unwrap_or("see the listener's log");
-                eprintln!("palabre: warning: the listener of '{name}' has failed: {note}");
-            }
-        }
-        Err(error) => eprintln!("palabre: warning: {error}; the file was written; run 'palabre reload' to apply it"),
     }
 }
 
@@ -143,15 +101,18 @@ fn ask(run: &Path, request: &Request, timeout: Duration) -> Result<Response, Fai
         Err(ControlError::Connect { path, source }) => Err(Failure::system(format!(
             "unable to reach the supervisor at '{}': {source}; {}",
             path.display(),
-            remedy(source.kind())
+            remedy(source.kind(), run)
         ))),
         Err(error) => Err(Failure::system(error)),
     }
 }
 
-fn remedy(kind: ErrorKind) -> &'static str {
+fn remedy(kind: ErrorKind, run: &Path) -> &'static str {
     match kind {
         ErrorKind::PermissionDenied => "run this command with sudo, or as a member of the group 'palabre'",
+        _ if !processes::listeners_without_supervisor(run).is_empty() => {
+            "listeners run without a supervisor: use 'systemctl status', 'restart', 'stop' or 'start' with 'palabre-listener@NAME'"
+        }
         _ => "start palabre-supervisor, or give its runtime directory with --run",
     }
 }

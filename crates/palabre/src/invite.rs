@@ -11,7 +11,7 @@ use palabre_room::display_name_is_valid;
 
 use crate::cli::{Cli, Invite};
 use crate::output::print;
-use crate::{control, permission, qr, roster_lock};
+use crate::{permission, qr, reload, roster_lock};
 
 /// Writes the participant's file, reloads the supervisor if one runs, prints the link.
 pub(crate) fn run(cli: &Cli, invite: &Invite) -> Result<(), Failure> {
@@ -30,7 +30,7 @@ pub(crate) fn run(cli: &Cli, invite: &Invite) -> Result<(), Failure> {
     };
     drop(lock);
     eprintln!("palabre: invited '{}' to room '{}' on port {}", participant.name, participant.room, participant.port);
-    control::reload_if_running(cli.run_dir(), participant.name.as_str());
+    let applied = reload::if_running(cli.run_dir(), participant.name.as_str());
     let link = link(&server.host, participant.port, &key);
     let until = participant.key_expires.map(|expires| format!("; it expires on {expires}")).unwrap_or_default();
     let once = if invite.once {
@@ -43,7 +43,7 @@ pub(crate) fn run(cli: &Cli, invite: &Invite) -> Result<(), Failure> {
     if invite.qr || (!invite.no_qr && io::stdout().is_terminal()) {
         print(format!("\n{}", qr::terminal(&link).unwrap_or_default()))?;
     }
-    Ok(())
+    applied
 }
 
 /// Writes a new key into an existing participant's file.

@@ -1,16 +1,19 @@
 //! `palabre logs`: shows the log of a listener or of all daemons by journalctl(1).
 //!
-//! Each listener sets the journal field `PALABRE_INSTANCE` to the participant's name. The lines of a listener are selected by this field.
+//! Each listener sets the journal field `PALABRE_INSTANCE` to the participant's name, and the supervisor does so in its lines about a
+//! participant. The lines are selected by this field.
 
 use std::env;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
+use palabre_config::Participant;
 use palabre_host::exit::Failure;
+use palabre_room::Name;
 
-use crate::cli::Logs;
+use crate::cli::{Cli, Logs};
 
 /// The socket of journald: systemd-journald.service(8).
 const JOURNALD: &str = "/run/systemd/journal/socket";
@@ -18,29 +21,48 @@ const JOURNALD: &str = "/run/systemd/journal/socket";
 const LINES: &str = "200";
 
 /// Replaces this process by journalctl(1).
-pub(crate) fn run(logs: &Logs) -> Result<(), Failure> {
+pub(crate) fn run(cli: &Cli, logs: &Logs) -> Result<(), Failure> {
     if !Path::new(JOURNALD).exists() {
         let cause = "journald is not running; see the daemons' standard error, or DIR/log of 'palabre try --dir DIR'";
         return Err(Failure::refused(format!("unable to show the log: {cause}")));
     }
-    let error = Command::new("journalctl").args(arguments(logs)).exec();
-    Err(match error.kind() {
+    if let Some(name) = &logs.name
+        && !Participant::path(cli.config_dir(), name).exists()
+        && !is_in_journal(name).map_err(|error| unable(&error))?
+    {
+        let cause = "there is no such participant, and the log has no lines about one";
+        return Err(Failure::refused(format!("unable to show the log of '{name}': {cause}; see 'palabre list'")));
+    }
+    Err(unable(&Command::new("journalctl").args(arguments(logs)).exec()))
+}
+
+/// Returns whether the journal has a line about the participant, who may have been revoked.
+fn is_in_journal(name: &Name) -> io::Result<bool> {
+    let mut command = Command::new("journalctl");
+    command.args(["--quiet", "--lines=1", "--output=cat"]).args(selection(name));
+    Ok(!command.stdin(Stdio::null()).stderr(Stdio::null()).output()?.stdout.is_empty())
+}
+
+fn unable(error: &io::Error) -> Failure {
+    match error.kind() {
         io::ErrorKind::NotFound => {
             let path = env::var("PATH").unwrap_or_default();
             Failure::system(format!("unable to run 'journalctl': not found in '{path}'; install systemd"))
         }
         _ => Failure::system(format!("unable to run 'journalctl': {error}")),
-    })
+    }
+}
+
+/// Returns the arguments of journalctl(1) that select the lines about a participant. `+` means or: if the listener is a systemd unit, also
+/// systemd's lines about that unit are selected.
+fn selection(name: &Name) -> [String; 3] {
+    [format!("PALABRE_INSTANCE={name}"), "+".to_owned(), format!("_SYSTEMD_UNIT=palabre-listener@{name}.service")]
 }
 
 /// Returns the arguments of journalctl(1).
 fn arguments(logs: &Logs) -> Vec<String> {
     let mut arguments = match &logs.name {
-        // Show the lines with the field. `+` means or: if the listener is a systemd unit, also show systemd's lines about that unit.
-        Some(name) => {
-            let unit = format!("_SYSTEMD_UNIT=palabre-listener@{name}.service");
-            vec![format!("PALABRE_INSTANCE={name}"), "+".to_owned(), unit]
-        }
+        Some(name) => selection(name).to_vec(),
         None => vec!["--unit=palabre*".to_owned()],
     };
     arguments.extend(match &logs.since {

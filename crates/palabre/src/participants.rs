@@ -8,7 +8,7 @@ use palabre_room::{Gain, Name, display_name_is_valid};
 
 use crate::cli::{Cli, Move, Rename, SetGain};
 use crate::output::print;
-use crate::{control, permission, roster_lock};
+use crate::{permission, reload, roster_lock};
 
 /// `palabre rename`.
 pub(crate) fn rename(cli: &Cli, rename: &Rename) -> Result<(), Failure> {
@@ -63,6 +63,5 @@ fn change(cli: &Cli, name: &Name, verb: &str, edits: &[Edit], message: &str) -> 
     edited.write().map_err(|error| Failure::system(permission::explain(path.parent().unwrap_or(config), error)))?;
     drop(lock);
     print(message)?;
-    control::reload_if_running(cli.run_dir(), name.as_str());
-    Ok(())
+    reload::if_running(cli.run_dir(), name.as_str())
 }

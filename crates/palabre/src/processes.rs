@@ -29,6 +29,23 @@ pub(crate) fn daemons(run: &Path) -> Vec<(String, u32)> {
     daemons.into_iter().chain(recorders).collect()
 }
 
+/// Returns the process id of a participant's listener that uses the runtime directory `run` and is no child of a supervisor.
+pub(crate) fn listener_without_supervisor(name: &str, run: &Path) -> Option<u32> {
+    listeners_without_supervisor(run).into_iter().find(|(of, _)| of == name).map(|(_, pid)| pid)
+}
+
+/// Returns participant and process id of each listener that uses the runtime directory `run` and is no child of a supervisor.
+pub(crate) fn listeners_without_supervisor(run: &Path) -> Vec<(String, u32)> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let is_alone = |pid: &u32| {
+        program(*pid).as_deref() == Some("palabre-listener")
+            && uses_directory(*pid, "--run", run, Some(RUN))
+            && parent(*pid).and_then(program).as_deref() != Some("palabre-supervisor")
+    };
+    pids.filter(is_alone).filter_map(|pid| Some((arguments(pid).into_iter().nth(1)?, pid))).collect()
+}
+
 /// Returns the program name from the command line of a process.
 fn program(pid: u32) -> Option<String> {
     let first = arguments(pid).into_iter().next()?;

@@ -20,7 +20,9 @@ pub(crate) fn run(run: &Path, record: &Record) -> Result<(), Failure> {
     };
     let recording = control::record(run, &record.room, action)?;
     match (recording.state, record.verb) {
-        (RecordingState::Failed, RecordVerb::Status) => Err(Failure::refused(line(&recording, record.verb))),
+        (RecordingState::Failed | RecordingState::Stopped, RecordVerb::Status) => {
+            Err(Failure::refused(line(&recording, record.verb)))
+        }
         _ => print(line(&recording, record.verb) + "\n"),
     }
 }
@@ -39,6 +41,11 @@ fn line(recording: &Recording, verb: RecordVerb) -> String {
         (RecordingState::Off, _) => format!("room '{room}' is not recorded"),
         (RecordingState::Starting, _) => {
             format!("room '{room}': the recorder has ended and is being restarted: {note}")
+        }
+        (RecordingState::Stopped, _) => {
+            format!(
+                "room '{room}' is not recorded now: the recorder's process is stopped; continue it with 'kill -CONT'"
+            )
         }
         (RecordingState::On, _) => format!("room '{room}' has been recorded for {time} into {directory}{restarts}"),
         (RecordingState::Failed, _) => format!(

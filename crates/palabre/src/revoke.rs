@@ -6,6 +6,7 @@ use palabre_room::Name;
 
 use crate::cli::Cli;
 use crate::output::print;
+use crate::standalone::{self, Change};
 use crate::{control, permission, roster_lock};
 
 /// Removes the participant's file and reloads the supervisor if one runs.
@@ -25,7 +26,13 @@ pub(crate) fn run(cli: &Cli, name: &Name) -> Result<(), Failure> {
         Failure::system(permission::explain(path.parent().unwrap_or(config), error))
     })?;
     drop(lock);
-    let mut text = format!("removed '{}'\n", path.display());
+    print(format!("removed '{}'\n", path.display()))?;
+    let run_dir = cli.run_dir();
+    let has_ended = match control::is_running(run_dir) {
+        true => control::reload(run_dir, false).map(|_| true),
+        false => standalone::apply(run_dir, name.as_str(), Change::Removed),
+    }?;
+    let mut text = String::new();
     if let Some(removed) = removed {
         text += &format!(
             "{name} had port {port} in room '{room}'; the participant's link is invalid now\n\
@@ -35,12 +42,10 @@ pub(crate) fn run(cli: &Cli, name: &Name) -> Result<(), Failure> {
             flag = room_flag(&removed)
         );
     }
-    let is_running = control::is_running(cli.run_dir());
-    if !is_running {
-        text += &format!("no supervisor runs in '{}', so no listener has to be ended\n", cli.run_dir().display());
+    if !has_ended {
+        text += &format!("no supervisor runs in '{}', so no listener has to be ended\n", run_dir.display());
     }
-    print(text)?;
-    if is_running { control::try_reload(cli.run_dir()).map(drop) } else { Ok(()) }
+    print(text)
 }
 
 fn room_flag(participant: &Participant) -> String {

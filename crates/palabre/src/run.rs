@@ -4,8 +4,8 @@ use palabre_host::exit::Failure;
 
 use crate::cli::{Cli, Command};
 use crate::{
-    check, control, invite, list, logs, manual, mix, participants, play, record, restart, revoke, self_sign, status,
-    tap, top, trial,
+    check, control, invite, list, logs, manual, mix, participants, play, record, reload, restart, revoke, self_sign,
+    status, tap, top, trial,
 };
 
 /// Runs the subcommand.
@@ -15,12 +15,12 @@ pub(crate) fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Status(status) => status::run(run, status),
         Command::Check(check) => check::run(cli, check),
         Command::Top(_) => top::run(run),
-        Command::Logs(logs) => logs::run(logs),
+        Command::Logs(logs) => logs::run(cli, logs),
         Command::Restart(restart) => restart::run(run, restart),
         Command::Stop(stop) => control::stop(run, &stop.name),
         Command::Start(start) => control::start(run, &start.name),
         Command::Kick(kick) => control::kick(run, &kick.name),
-        Command::Reload => control::reload(run),
+        Command::Reload(options) => reload::run(run, options),
         Command::SelfSign(options) => self_sign::run(cli, options),
         Command::Invite(invite) => invite::run(cli, invite),
         Command::Rename(rename) => participants::rename(cli, rename),

@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use palabre_config::control::{ParticipantStatus, Status};
+use palabre_config::control::{MixerState, ParticipantStatus, Status};
 use palabre_host::usage::{self, Usage};
 use palabre_room::{LevelLine, RoomDir};
 
 use crate::units::{self, Unit};
 use crate::{cli, processes};
+
+const MIXER: &str = "palabre-mixer";
 
 /// Levels, connections, processes and daemons at one time.
 #[derive(Debug, Default)]
@@ -31,11 +33,23 @@ pub(crate) struct Daemon {
     pub(crate) pid: Option<u32>,
     /// The daemon's systemd unit, if it has one.
     pub(crate) unit: Option<Unit>,
+    /// Whether the process is stopped, for example by SIGSTOP.
+    pub(crate) is_stopped: bool,
 }
 
 impl Daemon {
+    /// Creates a daemon without a systemd unit.
+    pub(crate) fn new(program: String, pid: Option<u32>) -> Self {
+        Self { program, pid, unit: None, is_stopped: pid.is_some_and(usage::is_stopped) }
+    }
+
     pub(crate) fn state(&self) -> &str {
-        self.unit.as_ref().map_or("running", |unit| &unit.state)
+        match &self.unit {
+            _ if self.is_stopped => "stopped",
+            Some(unit) => &unit.state,
+            None if self.pid.is_some() => "running",
+            None => "missing",
+        }
     }
 
     pub(crate) fn restarts(&self) -> Option<u64> {
@@ -50,8 +64,11 @@ impl Daemon {
 impl Snapshot {
     /// Reads everything except the state of systemd's units.
     pub(crate) fn now(run: &Path, status: &Status) -> Self {
-        let daemon = |(program, pid)| Daemon { program, pid: Some(pid), unit: None };
-        let daemons: Vec<Daemon> = processes::daemons(run).into_iter().map(daemon).collect();
+        let daemon = |(program, pid)| Daemon::new(program, Some(pid));
+        let mut daemons: Vec<Daemon> = processes::daemons(run).into_iter().map(daemon).collect();
+        if status.mixer == Some(MixerState::Missing) {
+            daemons.push(Daemon::new(MIXER.to_owned(), None));
+        }
         let listeners = status.participants.iter().filter_map(|participant| participant.pid);
         let pids = listeners.chain(daemons.iter().filter_map(|daemon| daemon.pid));
         let usage = pids.filter_map(|pid| Some((pid, usage::of(pid)?))).collect();
@@ -63,27 +80,55 @@ impl Snapshot {
     /// Adds the state of systemd's units to the daemons that run in them. A unit without a process is added only if it is not `dead` and `run` is
     /// the default directory, which the units use.
     pub(crate) fn add_systemd(&mut self, run: &Path) {
-        let known = ["palabre-exporter", "palabre-mixer", "palabre-supervisor"];
+        let known = ["palabre-exporter", MIXER, "palabre-supervisor"];
         self.add_units(units::query(&known), run == Path::new(cli::RUN));
     }
 
     pub(crate) fn add_units(&mut self, units: BTreeMap<String, Unit>, is_default: bool) {
         for (program, unit) in units {
-            let same = |daemon: &&mut Daemon| daemon.pid.is_some() && daemon.pid == unit.pid;
+            let same =
+                |daemon: &&mut Daemon| daemon.pid == unit.pid && (daemon.pid.is_some() || daemon.program == program);
             match self.daemons.iter_mut().find(same) {
                 Some(daemon) => daemon.unit = Some(unit),
                 // Omit `dead` units, which were never started or were stopped by the operator.
                 None if is_default && unit.pid.is_none() && unit.state != "dead" => {
-                    self.daemons.push(Daemon { program, pid: None, unit: Some(unit) });
+                    self.daemons.push(Daemon { unit: Some(unit), ..Daemon::new(program, None) });
                 }
                 None => {}
             }
         }
     }
 
+    /// Returns a message and a shell command that helps for each daemon that is stopped, and for a missing mixer. `run` is the runtime
+    /// directory.
+    pub(crate) fn faults(&self, run: &Path) -> Vec<(String, String)> {
+        let fault = |daemon: &Daemon| {
+            let program = &daemon.program;
+            let effect = if program == MIXER { ": all rooms are silent" } else { "" };
+            match (daemon.pid, &daemon.unit) {
+                (Some(pid), _) if daemon.is_stopped => {
+                    Some((format!("{program} is stopped{effect}"), format!("kill -CONT {pid}")))
+                }
+                (None, Some(_)) if program == MIXER => {
+                    Some((format!("no {program} runs{effect}"), format!("systemctl restart {program}")))
+                }
+                (None, None) if program == MIXER => {
+                    let rooms = run.join("rooms");
+                    Some((format!("no {program} runs{effect}"), format!("{program} --rooms {} &", rooms.display())))
+                }
+                _ => None,
+            }
+        };
+        self.daemons.iter().filter_map(fault).collect()
+    }
+
     /// Reads the levels again. They change faster than the rest of the snapshot.
     pub(crate) fn read_levels(&mut self, run: &Path, status: &Status) {
         self.levels.clear();
+        // The levels of a mixer that doesn't work are old.
+        if status.mixer.is_some_and(|mixer| mixer != MixerState::Running) {
+            return;
+        }
         let rooms: BTreeSet<&String> = status.participants.iter().map(|participant| &participant.room).collect();
         for room in rooms {
             let lines = RoomDir::new(run.join("rooms").join(room)).levels().unwrap_or_default();

@@ -59,6 +59,9 @@ pub(crate) fn run(run: &Path, options: &cli::Status) -> Result<(), Failure> {
     for error in status.errors.iter().chain(fault) {
         eprintln!("palabre: warning: {error}");
     }
+    for (text, command) in snapshot.faults(run) {
+        eprintln!("palabre: warning: {text}; run '{command}'");
+    }
     Ok(())
 }
 
@@ -127,7 +130,8 @@ fn participant_row(snapshot: &Snapshot, status: &Status, participant: &Participa
         memory(usage),
         participant.restarts.to_string(),
         duration(participant.since_ms),
-        or_dash(participant.last_exit.as_ref()),
+        // The note has the reason.
+        or_dash(participant.last_exit.as_ref().and_then(|exit| exit.split(": ").next())),
         or_dash(note(participant)),
     ]
 }

@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 
 use common::{TIMEOUT, descendants, is_running, palabre, signal, start, stderr, stdout, wait_for};
 use palabre_config::{Key, PARTICIPANTS_DIR, Participant, certificate};
+use palabre_host::restart::RestartSocket;
+use palabre_room::MIXER_SOCKET;
 use palabre_testing::not_shown;
 use tempfile::TempDir;
 
@@ -167,7 +169,12 @@ fn port_of_another_program_is_a_fault() {
     assert!(text.contains("with 2 participants"), "{text}");
     // The mixer's file of counters in the directory of the rooms is not a room.
     fs::write(path.join("run/rooms/.mixer-counts"), "ticks 0\n").unwrap();
-    assert!(check(path, &[]).status.success(), "{}", stdout(&check(path, &[])));
+    wait_for("the missing mixer to be found", || {
+        let found = String::from_utf8(check(path, &[]).stdout).unwrap();
+        found.contains("no palabre-mixer runs: all rooms are silent: palabre-mixer --rooms ").then_some(())
+    });
+    let _mixer = RestartSocket::open(&path.join("run/rooms").join(MIXER_SOCKET)).unwrap().unwrap();
+    wait_for("no fault to be found", || check(path, &[]).status.success().then_some(()));
     fs::set_permissions(path.join("run/rooms/main"), Permissions::from_mode(0o2777)).unwrap();
     assert!(
         faults(path).contains(&format!("chmod 2770 {}", path.join("run/rooms/main").display())),
@@ -229,6 +236,7 @@ fn top_shows_participants_with_meters_and_restores_the_terminal() {
     let _supervisor = start(path);
     let room = path.join("run/rooms/main");
     wait_for("alice's room", || room.join("alice/mic").exists().then_some(()));
+    let _mixer = RestartSocket::open(&path.join("run/rooms").join(MIXER_SOCKET)).unwrap().unwrap();
     fs::write(room.join("levels.new"), "alice\ttalking\t-20.0\n").unwrap();
     fs::rename(room.join("levels.new"), room.join("levels")).unwrap();
     let mut terminal = Terminal::top(path);

@@ -48,12 +48,15 @@ fn changes_of_a_participant_take_effect_at_once() {
         let output = status(directory, &[]);
         String::from_utf8_lossy(&output.stdout).contains("ready").then_some(())
     });
+    let mut mixer = Command::new(sibling("palabre-mixer"));
+    let mixer = Process(mixer.arg("--rooms").arg(directory.join("run/rooms")).spawn().unwrap());
     let mut exporter = Command::new(sibling("palabre-exporter"));
     exporter.arg("--run").arg(directory.join("run")).args(["--listen", "127.0.0.1:0"]);
     let _exporter = Process(exporter.spawn().unwrap());
     let json = wait_for("the exporter", || {
         let json = stdout(&status(directory, &["--json"]));
-        json.contains("\"program\": \"palabre-exporter\"").then_some(json)
+        let runs = json.contains("\"program\": \"palabre-exporter\"") && json.contains("\"mixer\": \"running\"");
+        runs.then_some(json)
     });
     assert!(!json.contains("\"rss_kib\": null") && json.contains("\"state\": \"running\""), "{json}");
     for (command, section) in [
@@ -81,6 +84,14 @@ fn changes_of_a_participant_take_effect_at_once() {
     palabre(&["move", "alice", "den"]);
     wait_for("alice's new room", || directory.join("run/rooms/den/alice/mic").exists().then_some(()));
     wait_for("the removal of the old one", || (!directory.join("run/rooms/main/alice").exists()).then_some(()));
+    drop(mixer);
+    wait_for("the missing mixer to be shown", || {
+        let output = status(directory, &[]);
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let is_shown =
+            out.contains("\nmissing  palabre-mixer") && err.contains("no palabre-mixer runs: all rooms are silent");
+        is_shown.then_some(())
+    });
 }
 
 #[test]

@@ -13,6 +13,8 @@ use crate::small_file::{self, FILE_MODE, set_mode};
 use crate::{Format, Gain, LevelLine, Levelling, Member, Name, RoomError};
 
 const DIR_MODE: u32 = 0o2770;
+/// Name of an empty file in a room's directory that exists while no mixer works. No participant can have this name.
+pub const NO_MIXER: &str = ".no-mixer";
 /// Maximum size in bytes of the files `format`, `gain` and `levelling`, which have one line.
 const MAX_LINE_BYTES: u64 = 4096;
 /// Maximum size in bytes of the files `names`, `levels` and `without`, which have a line for each participant.
@@ -75,6 +77,14 @@ impl RoomDir {
     #[must_use]
     pub fn recording(&self) -> PathBuf {
         self.path.join("recording")
+    }
+
+    /// Creates or removes the file [`NO_MIXER`].
+    ///
+    /// # Errors
+    /// The file can't be written or removed.
+    pub fn set_no_mixer(&self, is_missing: bool) -> Result<(), RoomError> {
+        small_file::write_or_remove(&self.path.join(NO_MIXER), is_missing.then(String::new))
     }
 
     /// Returns the names of the participants' directories, sorted. Other entries are ignored.

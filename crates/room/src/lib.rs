@@ -23,7 +23,7 @@ mod recording;
 mod small_file;
 mod writer;
 
-pub use dir::{ParticipantDir, RoomDir};
+pub use dir::{NO_MIXER, ParticipantDir, RoomDir};
 pub use error::{OpenError, RoomError};
 pub use file::{FileId, FileKind, RegularFile, file_id, lookup, target_in};
 pub use format::{FRAME_MS, Format, PIPE_MS, Rate};

@@ -1,14 +1,18 @@
 //! The supervisor's configuration: directories, sockets, programs, and the settings of `palabre.toml`.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
+use palabre_config::control::LOCK_FILE;
 use palabre_config::{ConfigError, Server};
 use palabre_host::executable;
 use palabre_host::exit::Failure;
+use palabre_host::sockets;
 use palabre_host::stamp::FileStamp;
 use palabre_room::{MIXER_SOCKET, Name, ParticipantDir, RoomDir, RoomError};
 
-use crate::certificate::stamps;
+use crate::certificate::{self, stamps};
 use crate::cli::Cli;
 use crate::saved::Saved;
 
@@ -34,19 +38,38 @@ pub(crate) struct Config {
     pub(crate) server: Server,
     /// The text of `palabre.toml`.
     pub(crate) server_file: String,
-    /// Message about a changed setting that takes effect only at the next start of the supervisor.
-    pub(crate) deferred: Option<String>,
+    /// Number of the present settings. Each change of the settings increases it.
+    pub(crate) settings: u64,
+    /// Messages about settings in `palabre.toml` that can't be used. The supervisor keeps the previous settings.
+    pub(crate) refused: Vec<String>,
     no_levelling: bool,
     certificate: [Option<FileStamp>; 2],
 }
 
-/// Which settings a reload has changed.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Changed {
-    /// The settings of `palabre.toml` have changed: listeners must be replaced.
-    pub(crate) server: bool,
+impl Loaded {
+    /// Returns the address on which ports are to be opened.
+    pub(crate) fn bind(&self) -> IpAddr {
+        self.server.bind
+    }
+
+    /// Returns why listeners can't use the certificate or its key.
+    pub(crate) fn certificate_fault(&self) -> Option<String> {
+        certificate::status(&self.server, SystemTime::now()).fault
+    }
+}
+
+/// The settings that a reload has read, compared with the present settings.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    /// The settings have changed: listeners must be replaced.
+    pub(crate) is_changed: bool,
     /// The certificate or its key has changed: listeners must read both files again.
-    pub(crate) certificate: bool,
+    pub(crate) is_certificate_changed: bool,
+    /// Messages about settings that can't be used.
+    pub(crate) refused: Vec<String>,
+    server: Server,
+    server_file: String,
+    certificate: [Option<FileStamp>; 2],
 }
 
 impl Config {
@@ -73,25 +96,47 @@ impl Config {
             links: absolute(&cli.links)?,
             server,
             server_file,
-            deferred: None,
+            settings: 0,
+            refused: Vec::new(),
             no_levelling: cli.no_levelling,
             certificate,
         })
     }
 
-    /// Reads `palabre.toml` again. The rooms' format stays as it was when this process started, since the mixer has the pipes open.
-    pub(crate) fn reload(&mut self) -> Result<Changed, ConfigError> {
-        let (written, text) = load(&self.directory, self.no_levelling)?;
-        self.deferred = (written.format != self.server.format).then(|| {
-            let (new, old) = (written.format.rate.hz(), self.server.format.rate.hz());
-            format!("unable to change rate-hz from {old} to {new} while rooms are open; stop and start the supervisor and the mixer")
-        });
-        let new = Server { format: self.server.format, ..written };
-        let (server, certificate) = (new != self.server, stamps(&new));
-        let changed = Changed { server, certificate: !server && certificate != self.certificate };
-        (self.server, self.server_file) = (new, text);
-        self.certificate = certificate;
-        Ok(changed)
+    /// Reads `palabre.toml` again, and changes nothing. Settings that can't be used are replaced by the present ones.
+    pub(crate) fn load(&self) -> Result<Loaded, ConfigError> {
+        let (mut server, server_file) = load(&self.directory, self.no_levelling)?;
+        let mut refused = Vec::new();
+        // The rooms' format stays as it was when this process started, since the mixer has the pipes open.
+        if server.format != self.server.format {
+            let (new, old) = (server.format.rate.hz(), self.server.format.rate.hz());
+            refused.push(format!(
+                "unable to change rate-hz from {old} to {new} while rooms are open; stop and start the supervisor and the mixer"
+            ));
+            server.format = self.server.format;
+        }
+        if let Err(error) = sockets::listen(server.bind, 0) {
+            let bind = std::mem::replace(&mut server.bind, self.server.bind);
+            refused.push(format!(
+                "unable to open ports on '{bind}': {error}; open ports stay open; correct 'bind' in palabre.toml"
+            ));
+        }
+        let (is_changed, certificate) = (server != self.server, stamps(&server));
+        Ok(Loaded {
+            is_changed,
+            is_certificate_changed: !is_changed && certificate != self.certificate,
+            refused,
+            server,
+            server_file,
+            certificate,
+        })
+    }
+
+    /// Makes the loaded settings the present ones.
+    pub(crate) fn apply(&mut self, loaded: Loaded) {
+        self.settings += u64::from(loaded.is_changed);
+        (self.server, self.server_file) = (loaded.server, loaded.server_file);
+        (self.refused, self.certificate) = (loaded.refused, loaded.certificate);
     }
 
     /// Returns the settings of `palabre.toml` as text, to compare them with the settings of another time.
@@ -148,7 +193,7 @@ impl Config {
 
     /// Returns the path of the file that the supervisor locks.
     pub(crate) fn lock_file(&self) -> PathBuf {
-        self.run.join("supervisor.lock")
+        self.run.join(LOCK_FILE)
     }
 }
 

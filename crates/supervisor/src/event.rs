@@ -3,11 +3,12 @@
 //! All events go through one bounded channel. While the channel is full, the sending threads block, and their input waits in the kernel.
 
 use std::io;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, sync_channel};
 use std::thread;
 
-use palabre_config::control::{Request, Response};
+use palabre_config::control::{MixerState, Request, Response};
 use palabre_host::notify::{self, Message};
 use palabre_host::signals::Signals;
 
@@ -25,6 +26,8 @@ pub(crate) enum Event {
         pid: u32,
         message: Message,
     },
+    /// The state of the mixer has changed.
+    Mixer(MixerState),
     /// An authorized client of the control socket has sent a request.
     Asked {
         request: Request,
@@ -66,7 +69,7 @@ pub(crate) fn from_signals(mut signals: Signals, events: SyncSender<Event>) -> i
     })
 }
 
-/// Starts the thread that sends an event for each notification of a child. The thread ends after a notification that this process itself
+/// Starts the thread that sends an event for each notification of a child. The thread ends after a STOPPING=1 that this process itself
 /// has sent; later notifications remain in the socket.
 pub(crate) fn from_children(receiver: notify::Receiver, events: SyncSender<Event>) -> io::Result<()> {
     named("notify", move || {
@@ -78,11 +81,21 @@ pub(crate) fn from_children(receiver: notify::Receiver, events: SyncSender<Event
                     return;
                 }
             };
-            if events.send(Event::Notified { pid, message }).is_err() || pid == std::process::id() {
+            let is_end = pid == std::process::id() && message.stopping;
+            if events.send(Event::Notified { pid, message }).is_err() || is_end {
                 return;
             }
         }
     })
+}
+
+/// Sends an empty notification from this process to its own socket at `path`. The main thread receives it after all notifications that
+/// children have sent before.
+pub(crate) fn mark(path: &Path) -> io::Result<()> {
+    let socket = UnixDatagram::unbound()?;
+    // The main thread must not wait for the thread that empties the socket.
+    socket.set_nonblocking(true)?;
+    socket.send_to(b"\n", path).map(drop)
 }
 
 /// Starts a thread with this name. No one joins it: it may run until the process ends.

@@ -27,6 +27,10 @@ pub(crate) struct Process {
     pub(crate) program: Option<FileStamp>,
     /// Number of the configuration that the process was started with; see [`crate::service::Service`].
     pub(crate) generation: u64,
+    /// Number of the server's settings that the process was started with; `None` if the settings were older than this program.
+    pub(crate) settings: Option<u64>,
+    /// The last status text of the process that is not a report: why the process is about to exit.
+    pub(crate) last_words: Option<String>,
     ready_since: Option<Instant>,
     kill_at: Option<Instant>,
 }
@@ -50,16 +54,26 @@ impl Process {
         let program = FileStamp::of(&config.listener);
         let child = OurChild::of(&command.spawn()?);
         let kill_at = Some(options.now + options.timeout);
-        Ok(Self { child, program, generation: options.generation, ready_since: None, kill_at })
+        Ok(Self {
+            child,
+            program,
+            generation: options.generation,
+            settings: Some(config.settings),
+            last_words: None,
+            ready_since: None,
+            kill_at,
+        })
     }
 
     /// Takes over a listener that the supervisor's previous program started. Returns `None` if it is no child of this process any more.
-    pub(crate) fn restore(saved: &SavedProcess, options: StartOptions) -> Option<Self> {
+    pub(crate) fn restore(saved: &SavedProcess, settings: Option<u64>, options: StartOptions) -> Option<Self> {
         let ready_since = saved.ready_for_ms.and_then(|ms| options.now.checked_sub(Duration::from_millis(ms)));
         Some(Self {
             child: OurChild::adopt(saved.pid)?,
             program: saved.program,
             generation: options.generation,
+            settings,
+            last_words: None,
             ready_since,
             kill_at: saved.ready_for_ms.is_none().then_some(options.now + options.timeout),
         })
@@ -142,7 +156,7 @@ impl Process {
     /// Reaps the process if it has ended, and returns how it ended. Afterwards the kernel may give the process id to another process.
     pub(crate) fn exit(&mut self) -> Option<Exit> {
         match self.child.try_wait() {
-            Ok(status) => status.map(Exit::Exited),
+            Ok(status) => status.map(|status| Exit::Exited { status, last_words: self.last_words.take() }),
             Err(error) => Some(Exit::Unknown(error.to_string())),
         }
     }
@@ -164,8 +178,12 @@ pub(crate) struct StartOptions {
 /// How a listener process ended, or why none was started.
 #[derive(Debug)]
 pub(crate) enum Exit {
-    /// The process has ended with this status.
-    Exited(ExitStatus),
+    /// The process has ended.
+    Exited {
+        status: ExitStatus,
+        /// The last status text of the process.
+        last_words: Option<String>,
+    },
     /// The exit status is unknown, as when something else has reaped the process.
     Unknown(String),
     /// The port could not be opened.
@@ -177,18 +195,21 @@ pub(crate) enum Exit {
 impl Exit {
     /// Whether the configuration is invalid, so that a restart would fail until it is edited.
     pub(crate) fn is_configuration(&self) -> bool {
-        matches!(self, Self::Exited(status) if status.code() == Some(EXIT_CONFIG))
+        matches!(self, Self::Exited { status, .. } if status.code() == Some(EXIT_CONFIG))
     }
 }
 
 impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Exited(status) => match (status.code(), status.signal()) {
-                (Some(code), _) => write!(f, "exit code {code}"),
-                (None, Some(signal)) => write!(f, "killed by signal {signal}"),
-                (None, None) => write!(f, "{status}"),
-            },
+            Self::Exited { status, last_words } => {
+                match (status.code(), status.signal()) {
+                    (Some(code), _) => write!(f, "exit code {code}"),
+                    (None, Some(signal)) => write!(f, "killed by signal {signal}"),
+                    (None, None) => write!(f, "{status}"),
+                }?;
+                last_words.as_ref().map_or(Ok(()), |words| write!(f, ": {words}"))
+            }
             Self::Unknown(cause) => write!(f, "exit status unknown: {cause}"),
             Self::PortTaken(cause) | Self::NotStarted(cause) => f.write_str(cause),
         }
@@ -201,9 +222,13 @@ mod tests {
 
     #[test]
     fn exit_is_shown_in_words() {
-        assert_eq!(Exit::Exited(ExitStatus::from_raw(9)).to_string(), "killed by signal 9");
-        assert_eq!(Exit::Exited(ExitStatus::from_raw(78 << 8)).to_string(), "exit code 78");
-        assert!(Exit::Exited(ExitStatus::from_raw(78 << 8)).is_configuration());
-        assert!(!Exit::Exited(ExitStatus::from_raw(9)).is_configuration());
+        let exit = |status, last_words: Option<&str>| Exit::Exited {
+            status: ExitStatus::from_raw(status),
+            last_words: last_words.map(str::to_owned),
+        };
+        assert_eq!(exit(9, None).to_string(), "killed by signal 9");
+        assert_eq!(exit(78 << 8, Some("unable to read 'x'")).to_string(), "exit code 78: unable to read 'x'");
+        assert!(exit(78 << 8, None).is_configuration());
+        assert!(!exit(9, None).is_configuration());
     }
 }

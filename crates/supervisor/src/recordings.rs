@@ -15,7 +15,7 @@ use palabre_config::Moment;
 use palabre_config::control::{RecordAction, Recording as RecordingStatus, RecordingState, Response};
 use palabre_host::notify::Message;
 use palabre_host::process::OurChild;
-use palabre_host::{clock, notify};
+use palabre_host::{clock, notify, usage};
 use palabre_room::{Name, OpenError, RecordingWriter};
 
 use crate::backoff::{End, RestartPolicy, Verdict};
@@ -139,6 +139,11 @@ impl Recordings {
     /// Whether no recorder runs.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.values().all(|recording| recording.child.is_none())
+    }
+
+    /// Returns the status of all recordings.
+    pub(crate) fn status(&self) -> Vec<RecordingStatus> {
+        self.0.values().map(Recording::status).collect()
     }
 
     /// Returns a message for `palabre status` about each recording that has ended by itself.
@@ -343,6 +348,10 @@ impl Recording {
         self.is_ending && self.child.is_none()
     }
 
+    fn is_stopped(&self) -> bool {
+        self.child.as_ref().is_some_and(|child| usage::is_stopped(child.id()))
+    }
+
     fn alarm(&self) -> Option<String> {
         let (room, directory) = (&self.room, self.directory.display());
         self.failed.as_ref().map(|why| {
@@ -354,6 +363,7 @@ impl Recording {
         let state = match (&self.failed, self.ready_since) {
             (Some(_), _) => RecordingState::Failed,
             _ if self.has_ended() => RecordingState::Off,
+            _ if self.is_stopped() => RecordingState::Stopped,
             (None, Some(_)) => RecordingState::On,
             (None, None) => RecordingState::Starting,
         };

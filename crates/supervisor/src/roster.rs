@@ -1,13 +1,16 @@
-//! The roster: the services of all participants, and how a reload changes them.
+//! The roster: the services of all participants. The module `reload` changes them.
 //!
 //! If a participant's file is removed or names another room while the supervisor runs, the supervisor removes the participant's directory
 //! in the room. It never removes directories that were made by hand, and it removes no directory when it ends.
 
-use std::collections::{BTreeMap, VecDeque};
+mod reload;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::TcpListener;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant, SystemTime};
 
-use palabre_config::control::{Changes, Daemon, Mixing, Response, State, Status};
+use palabre_config::control::{Daemon, MixerState, Mixing, ParticipantStatus, Response, State, Status};
 use palabre_config::{ConfigError, Entrance, Participant};
 use palabre_host::inherit::Inherited;
 use palabre_host::log_limit::LastWarning;
@@ -16,7 +19,7 @@ use palabre_host::{clock, notify};
 use palabre_room::{Member, MixerReport, Name};
 
 use crate::certificate;
-use crate::config::{Changed, Config};
+use crate::config::Config;
 use crate::saved::{self, Saved};
 use crate::service::{Pending, Service};
 
@@ -34,8 +37,9 @@ const MAX_MIXED: usize = 2000;
 pub(crate) struct Roster {
     config: Config,
     services: BTreeMap<Name, Service>,
-    /// Changed participants, with another port or room. Each gets a new service when the old service of the same name has ended.
-    next: BTreeMap<Name, Participant>,
+    /// Changed participants, with another port or room. Each gets a new service when the old service of the same name has ended. The
+    /// socket of the new port is open already, if it could be opened beside the old one.
+    next: BTreeMap<Name, (Participant, Option<TcpListener>)>,
     /// Participants of each room: login name and display name from the participant's file.
     rooms: BTreeMap<Name, Vec<(Name, String)>>,
     /// Content of each room's file `names` at the last write.
@@ -52,8 +56,12 @@ pub(crate) struct Roster {
     began_ms: u64,
     /// Participants whose listener is still to be replaced by a new process. They are replaced one by one.
     handover: VecDeque<Name>,
-    /// Why the last upgrade of the supervisor or its listeners failed.
+    /// The participant of that series whose listener was replaced last.
+    handed_over: Option<Name>,
+    /// Why the last upgrade of the supervisor failed.
     alarm: Option<String>,
+    /// Whether a mixer works; `None` while this is unknown.
+    mixer: Option<MixerState>,
 }
 
 impl Roster {
@@ -79,7 +87,7 @@ impl Roster {
     /// an older program or have an older configuration.
     pub(crate) fn restore(config: Config, saved: Saved, inherited: &mut Inherited, now: Instant) -> Self {
         let mut roster = Self::empty(config);
-        let stale = roster.config.restore(&saved);
+        let is_changed = roster.config.restore(&saved);
         for left in saved.services {
             let Ok(name) = left.name.parse::<Name>() else { continue };
             let socket = inherited.tcp(name.as_str());
@@ -91,8 +99,9 @@ impl Roster {
                 Err(error) => log::error!("{error}"),
             }
         }
+        roster.config.settings += u64::from(is_changed);
         roster.reload(now);
-        roster.hand_over(stale);
+        roster.hand_over(true);
         roster.reap(now);
         roster.tick(now);
         roster
@@ -113,43 +122,15 @@ impl Roster {
             ending: false,
             began_ms: clock::boottime_ms(),
             handover: VecDeque::new(),
+            handed_over: None,
             alarm: None,
+            mixer: None,
         }
     }
 
     /// Returns the configuration.
     pub(crate) fn config(&self) -> &Config {
         &self.config
-    }
-
-    /// Reads `palabre.toml` and the participants' files again and applies the changes. Returns the changes, which may still be in progress;
-    /// `palabre status` shows when they are complete.
-    ///
-    /// If a participant's file has become invalid, the participant keeps the previous settings.
-    pub(crate) fn reload(&mut self, now: Instant) -> Changes {
-        let before = self.config.server.bind;
-        let changed = self.config.reload();
-        let (participants, mut errors) = Participant::load_all(&self.config.directory);
-        let Changed { server: all_change, certificate } = *changed.as_ref().unwrap_or(&Changed::default());
-        errors.extend(changed.err());
-        self.note_errors(&errors);
-        let mut changes = Changes::default();
-        self.stop_removed(&participants, &errors, now, &mut changes);
-        self.make_rooms(&participants);
-        let rebind = self.config.server.bind != before;
-        for participant in participants {
-            self.update(participant, all_change, rebind, now, &mut changes);
-        }
-        if certificate {
-            log::info!("the certificate or its key has changed: every listener reads them again");
-            self.services.values().for_each(Service::hang_up);
-        }
-        changes.certificate = certificate;
-        // Write `names` without the interval, so that the files are current when the client gets the answer.
-        self.names_at = None;
-        self.tick(now);
-        changes.errors.clone_from(&self.errors);
-        changes
     }
 
     /// Performs a client's request to start, stop, restart or kick one service.
@@ -187,12 +168,17 @@ impl Roster {
         }
     }
 
-    /// Starts to replace listeners one by one: all of them if `all`, otherwise those that run an older program.
-    pub(crate) fn hand_over(&mut self, all: bool) {
-        let stale = self.services.iter().filter(|(_, service)| {
-            service.state().is_up() && (all || service.is_of_an_older_program(&self.config)) && !service.is_ending()
-        });
-        self.handover = stale.map(|(name, _)| name.clone()).collect();
+    /// Starts to replace listeners one by one: those with earlier settings and, if `programs`, those that run an older program.
+    pub(crate) fn hand_over(&mut self, programs: bool) {
+        let is_stale = |service: &Service| {
+            service.is_behind(&self.config) || (programs && service.is_of_an_older_program(&self.config))
+        };
+        let stale = self
+            .services
+            .iter()
+            .filter(|(name, service)| !service.is_ending() && is_stale(service) && !self.handover.contains(name));
+        let stale: Vec<Name> = stale.map(|(name, _)| name.clone()).collect();
+        self.handover.extend(stale);
         if !self.handover.is_empty() {
             log::info!(
                 "replacing {} listeners one by one, because their program or configuration is newer",
@@ -206,20 +192,24 @@ impl Roster {
         if self.handover.is_empty() || !self.is_idle() {
             return;
         }
-        if let Some((name, _)) = self.services.iter().find(|(_, service)| service.is_refused()) {
-            let left = self.handover.len();
-            self.alarm = Some(format!(
-                "unable to replace the listener of '{name}' by a newer one; this listener and {left} others were not replaced; see the listener's log, fix the cause and run 'palabre restart --all'"
-            ));
+        let last = self.handed_over.take();
+        if last.is_some_and(|name| self.services.get(&name).is_some_and(Service::is_refused)) {
+            log::error!("{} listeners keep the previous settings or program", self.handover.len());
             self.handover.clear();
         }
-        while let Some(name) = self.handover.pop_front() {
-            if let Some(service) =
-                self.services.get_mut(&name).filter(|service| service.state().is_up() && !service.is_ending())
-            {
-                service.request_successor();
-                service.tick(&self.config, now);
-                return;
+        while let Some(name) = self.handover.front() {
+            let config = &self.config;
+            let is_stale = |service: &Service| service.is_behind(config) || service.is_of_an_older_program(config);
+            let service = self.services.get_mut(name).filter(|service| !service.is_ending() && is_stale(service));
+            match service {
+                Some(service) if service.state() == State::Starting => return,
+                Some(service) if service.state().is_up() => {
+                    service.request_successor();
+                    service.tick(config, now);
+                    self.handed_over = self.handover.pop_front();
+                    return;
+                }
+                _ => drop(self.handover.pop_front()),
             }
         }
     }
@@ -237,7 +227,7 @@ impl Roster {
             server_file: Some(self.config.server_file.clone()),
             format: self.config.server.format.to_string(),
             certificate: self.config.certificate(),
-            services: self.services.values().map(|service| service.save(now)).collect(),
+            services: self.services.values().map(|service| service.save(&self.config, now)).collect(),
             recordings: Vec::new(),
         }
     }
@@ -250,6 +240,28 @@ impl Roster {
     /// Sets or clears the message about a failed upgrade that `palabre status` shows.
     pub(crate) fn set_alarm(&mut self, alarm: Option<String>) {
         self.alarm = alarm;
+    }
+
+    /// Notes whether a mixer works, for the status and, in the rooms, for the pages.
+    pub(crate) fn set_mixer(&mut self, state: MixerState) {
+        match state {
+            MixerState::Running if self.mixer.is_none() => {}
+            MixerState::Running => log::info!("the mixer runs again"),
+            MixerState::Stopped => {
+                log::error!("the mixer's process is stopped, so all rooms are silent; continue it with SIGCONT");
+            }
+            MixerState::Missing => log::error!("no mixer runs, so all rooms are silent; start palabre-mixer"),
+        }
+        self.mixer = Some(state);
+        self.rooms.keys().for_each(|room| self.mark(room));
+    }
+
+    /// Marks a room's directory if no mixer works, for the pages.
+    fn mark(&self, room: &Name) {
+        let Some(state) = self.mixer else { return };
+        if let Err(error) = self.config.room(room).set_no_mixer(state != MixerState::Running) {
+            log::warn!("{error}");
+        }
     }
 
     /// Does everything whose time has come: handles timeouts, replaces listeners, removes ended services, writes `names`.
@@ -291,22 +303,34 @@ impl Roster {
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             supervisor: Some(Daemon { pid: std::process::id(), began_ms: self.began_ms }),
-            participants: self.services.values().map(|service| service.status(now)).collect(),
+            participants: self.services.values().map(|service| self.participant_status(service, now)).collect(),
             certificate: Some(certificate::status(&self.config.server, SystemTime::now())),
+            mixer: self.mixer,
             mixing: self.mixing(),
+            recordings: Vec::new(),
             errors: self.errors.iter().cloned().chain(self.alarms()).collect(),
         }
     }
 
-    /// Returns messages about faults outside the configuration: failed upgrades, refused certificates, unreadable link files.
+    fn participant_status(&self, service: &Service, now: Instant) -> ParticipantStatus {
+        let mut status = service.status(now);
+        let name = &service.participant().name;
+        let waits = self.handover.contains(name);
+        status.pending |= waits || self.next.contains_key(name);
+        if !waits && service.state().is_up() && service.is_behind(&self.config) {
+            let why = "the listener of another participant could not be replaced";
+            let other = || format!("unable to replace the listener of '{name}' by a newer one: {why}");
+            status.kept.get_or_insert_with(other);
+        }
+        status
+    }
+
+    /// Returns messages about faults outside the configuration: settings that can't be used, failed upgrades and replacements, refused
+    /// certificates, unreadable link files.
     fn alarms(&self) -> impl Iterator<Item = String> {
-        let refuses = |(name, service): (&Name, &Service)| {
-            service.refuses_the_certificate().then(|| {
-                format!("unable to use the renewed certificate in the listener of '{name}': the listener keeps the previous certificate; see the listener's log")
-            })
-        };
+        let kept = self.services.values().filter_map(Service::kept);
         let links = self.services.values().filter_map(Service::link_fault).map(str::to_owned);
-        self.alarm.iter().cloned().chain(self.services.iter().filter_map(refuses)).chain(links)
+        self.config.refused.iter().chain(&self.alarm).cloned().chain(kept).chain(links)
     }
 
     /// Returns the mixer's counters.
@@ -324,19 +348,20 @@ impl Roster {
             0 => String::new(),
             failed => format!(", failed: {failed}"),
         };
-        let bad = match self.errors.len() {
+        let bad = match self.errors.len() + self.config.refused.len() {
             0 => String::new(),
             bad => format!(", faults in the configuration: {bad}"),
         };
         format!("ready: {ready} of {}{failed}{bad}", self.services.len())
     }
 
-    fn add(&mut self, participant: Participant, is_stopped: bool, now: Instant) {
+    /// Adds a service. `socket` is the listening socket of the participant's port, if it is open already.
+    fn add(&mut self, participant: Participant, socket: Option<TcpListener>, is_stopped: bool, now: Instant) {
         let name = participant.name.clone();
         let service = if is_stopped {
             Service::stopped(&self.config, participant, now)
         } else {
-            Service::open(&self.config, participant, None, now)
+            Service::open(&self.config, participant, socket, now)
         };
         self.services.insert(name, service);
     }
@@ -356,77 +381,21 @@ impl Roster {
             log::warn!("{error}");
         }
         let room = &service.participant().room;
-        let used_again = next.as_ref().is_some_and(|next| next.room == *room);
+        let used_again = next.as_ref().is_some_and(|(next, _)| next.room == *room);
         if !self.ending
             && !used_again
             && let Err(error) = self.config.participant(room, name).remove()
         {
             log::warn!("{error}");
         }
-        if let Some(next) = next {
-            self.add(next, service.is_stopped(), now);
+        if let Some((next, socket)) = next {
+            self.add(next, socket, service.is_stopped(), now);
         }
     }
 
-    fn stop_removed(
-        &mut self,
-        participants: &[Participant],
-        errors: &[ConfigError],
-        now: Instant,
-        changes: &mut Changes,
-    ) {
-        for (name, service) in &mut self.services {
-            let path = Participant::path(&self.config.directory, name);
-            let has_a_file = participants.iter().any(|participant| participant.name == *name)
-                || errors.iter().any(|error| error.path() == path);
-            // If the directory of the files can't be read, keep all participants.
-            let unknown = errors.iter().any(|error| path.parent() == Some(error.path()));
-            if has_a_file || unknown {
-                continue;
-            }
-            self.next.remove(name);
-            if !service.is_ending() {
-                service.remove_at_once(now);
-                changes.stopped.push(name.to_string());
-            }
-        }
-    }
-
-    fn update(&mut self, new: Participant, all_change: bool, rebind: bool, now: Instant, changes: &mut Changes) {
-        let name = new.name.clone();
-        let Some(service) = self.services.get_mut(&name) else {
-            changes.started.push(name.to_string());
-            return self.add(new, false, now);
-        };
-        let is_stopped = service.is_stopped();
-        let old = service.participant();
-        // Port 0 means a port chosen by the kernel. If the file now names that port, the port stays the same.
-        let same_port = old.port == new.port || (old.port == 0 && new.port == service.port());
-        let moves = rebind || !same_port || old.room != new.room;
-        if service.is_ending() {
-            changes.started.push(name.to_string());
-            self.next.insert(name, new);
-        } else if moves {
-            // A service that an operator stopped remains stopped after its port or room has changed.
-            changes.restarted.extend((!is_stopped).then(|| name.to_string()));
-            service.remove(now);
-            self.next.insert(name, new);
-        } else {
-            let replaced = service.change(&self.config, new, now) && !is_stopped;
-            let all_change = all_change && !is_stopped;
-            if all_change && !replaced {
-                service.request_successor();
-            }
-            if service.try_again(&self.config, now) {
-                changes.started.push(name.to_string());
-            } else if replaced || all_change {
-                changes.restarted.push(name.to_string());
-            }
-        }
-    }
-
-    /// Creates the directory of each room that a participant's file names.
-    fn make_rooms(&mut self, participants: &[Participant]) {
+    /// Creates the directory of each room that a participant's file names. Returns the rooms whose directory can't be created.
+    fn make_rooms(&mut self, participants: &[Participant]) -> BTreeSet<Name> {
+        let mut failed = BTreeSet::new();
         // Keep rooms whose last participant has left, so that their files `names` become empty.
         self.rooms.values_mut().for_each(Vec::clear);
         for participant in participants {
@@ -437,8 +406,11 @@ impl Roster {
             if let Err(error) = self.config.make_room(name) {
                 log::error!("{error}");
                 self.errors.push(error.to_string());
+                failed.insert(name.clone());
             }
+            self.mark(name);
         }
+        failed
     }
 
     /// Writes each room's file `names` if its content has changed. Writes at most once per [`NAMES_INTERVAL`], since pages may change their
@@ -482,7 +454,7 @@ impl Roster {
     }
 
     fn note_errors(&mut self, errors: &[ConfigError]) {
-        self.errors = errors.iter().map(ToString::to_string).chain(self.config.deferred.clone()).collect();
+        self.errors = errors.iter().map(ToString::to_string).collect();
         for error in &self.errors {
             log::error!("{error}");
         }

@@ -21,6 +21,7 @@ use crate::cli::{Cli, PROG};
 use crate::config::Config;
 use crate::control;
 use crate::event::{self, Client, Event};
+use crate::mixer;
 use crate::recordings::Recordings;
 use crate::roster::Roster;
 use crate::saved::{self, Saved};
@@ -96,6 +97,11 @@ fn lock(config: &Config) -> Result<Lock, Failure> {
     let path = config.lock_file();
     match Lock::take(&path) {
         Ok(Some(lock)) => Ok(lock),
+        // Only holders of a shared lock prevented the first lock.
+        Ok(None) if Lock::share(&path).is_ok_and(|lock| lock.is_some()) => Err(Failure::config(format!(
+            "unable to start in '{run}': listeners without a supervisor serve its participants; stop them, for example with \
+             'systemctl disable --now palabre-listener@NAME' for each"
+        ))),
         Ok(None) => Err(Failure::refused(format!(
             "unable to start in '{run}': another palabre-supervisor runs there; stop that supervisor, or choose another directory with --run"
         ))),
@@ -141,6 +147,7 @@ impl Sources {
         let duplicate = children.try_clone().map_err(|error| unable(&path, error))?;
         event::from_children(duplicate, sender.clone()).map_err(Failure::system)?;
         event::from_signals(signals, sender.clone()).map_err(Failure::system)?;
+        mixer::watch(config.mixer_socket(), sender.clone()).map_err(Failure::system)?;
         let path = config.control_socket();
         let control = inherited.unix(saved::CONTROL);
         let control = control::open(&path, control, config.mixer_socket(), sender.clone());
@@ -235,11 +242,16 @@ impl Supervisor {
     fn handle(&mut self, event: Event, now: Instant) {
         let ending = self.end.is_some();
         match event {
+            // A child that exits may have sent the reason before. Handle this notification first, and reap the child after the mark.
             Event::Signal(SIGCHLD) => {
-                self.roster.reap(now);
-                self.recordings.reap(now);
+                if event::mark(&self.roster.config().notify_socket()).is_err() {
+                    self.reap(now);
+                }
             }
-            Event::Notified { pid, .. } if pid == std::process::id() => self.notifications_paused(now),
+            Event::Notified { pid, message } if pid == std::process::id() => match message.stopping {
+                true => self.notifications_paused(now),
+                false => self.reap(now),
+            },
             Event::Notified { pid, message } => notified(&mut self.roster, &mut self.recordings, pid, &message, now),
             Event::Asked { request, client, .. } if ending && request != Request::Status => {
                 client.answer(Response::Refused {
@@ -247,9 +259,15 @@ impl Supervisor {
                 });
             }
             Event::Asked { request, pid, client } => self.request(request, pid, client, now),
+            Event::Mixer(state) => self.roster.set_mixer(state),
             Event::Signal(SIGHUP) if !ending => self.hang_up(now),
             Event::Signal(_) => {}
         }
+    }
+
+    fn reap(&mut self, now: Instant) {
+        self.roster.reap(now);
+        self.recordings.reap(now);
     }
 
     /// Performs a client's request. The client may be answered later, when the action is complete.
@@ -264,12 +282,14 @@ impl Supervisor {
             Request::Restart(Target::Mixer) => return,
             Request::Enter(entrance) => return client.answer(self.roster.enter(pid, entrance)),
             Request::Reload => return client.answer(self.reload(now)),
+            Request::Plan => return client.answer(Response::Reloaded(self.roster.plan())),
             Request::Record { room, action } => {
                 return self.recordings.request(self.roster.config(), &room, action, client.answer, now);
             }
             Request::Status => {
                 let mut status = self.roster.status(now);
                 status.errors.extend(self.recordings.alarms());
+                status.recordings = self.recordings.status();
                 return client.answer(Response::Status(status));
             }
         };
@@ -282,7 +302,7 @@ impl Supervisor {
             return self.upgrade(None, now);
         }
         self.reload(now);
-        self.roster.hand_over(false);
+        self.roster.hand_over(true);
     }
 
     fn upgrade(&mut self, client: Option<Client>, now: Instant) {
@@ -322,7 +342,7 @@ impl Supervisor {
             changes.started,
             changes.stopped,
             changes.restarted,
-            changes.errors.len()
+            changes.errors.len() + changes.refused.len()
         );
         Response::Reloaded(changes)
     }

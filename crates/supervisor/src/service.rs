@@ -5,8 +5,10 @@
 //! requested restart and a change of the configuration both increase the number.
 
 mod entrance;
+mod outcome;
 mod pending;
 mod processes;
+mod progress;
 mod upgrade;
 
 use std::net::TcpListener;
@@ -23,6 +25,7 @@ use crate::presence::Presence;
 use crate::process::{Exit, Process};
 use crate::transition::{Trigger, after};
 
+use outcome::{Refusal, Renewal};
 pub(crate) use pending::{Action, Pending};
 
 /// Timeout for a process without predecessor to send READY=1.
@@ -33,6 +36,8 @@ const SUCCESSOR_TIMEOUT: Duration = Duration::from_secs(10);
 const HANDOVER_TIMEOUT: Duration = Duration::from_secs(3);
 /// Timeout for a process to end after SIGTERM when it has no successor.
 const STOP_TIMEOUT: Duration = Duration::from_millis(1500);
+/// Time for which a listener serves until the status no longer shows how the previous process ended.
+const EXIT_SHOWN: Duration = Duration::from_secs(60 * 60);
 
 /// The service of one participant.
 #[derive(Debug)]
@@ -50,8 +55,11 @@ pub(crate) struct Service {
     leaving: Vec<Process>,
     /// Number of the configuration that the current process should have.
     wanted: u64,
-    /// Number of the configuration with which a successor could not be started.
-    refused: Option<u64>,
+    /// The last successor that could not be started.
+    refused: Option<Refusal>,
+    /// Why the port or the room of the participant's present file can't be used.
+    unmoved: Option<String>,
+    renewal: Renewal,
     backoff: RestartPolicy,
     retry_at: Option<Instant>,
     restarts: u64,
@@ -107,6 +115,8 @@ impl Service {
             leaving: Vec::new(),
             wanted: 0,
             refused: None,
+            unmoved: None,
+            renewal: Renewal::default(),
             backoff: RestartPolicy::default(),
             retry_at: None,
             restarts: 0,
@@ -162,9 +172,10 @@ impl Service {
         self.is_ending && self.state == State::Stopped
     }
 
-    /// Applies a changed participant's file with the same port and room. Returns true if the listener must be replaced.
-    pub(crate) fn change(&mut self, config: &Config, participant: Participant, now: Instant) -> bool {
-        let old = std::mem::replace(&mut self.participant, participant);
+    /// Applies a changed participant's file with the same port and room. Replaces the listener if necessary.
+    pub(crate) fn change(&mut self, config: &Config, participant: Participant, now: Instant) {
+        let is_replaced = self.replaces(&participant);
+        (self.participant, self.unmoved) = (participant, None);
         self.plan_expiry(now);
         self.load_entrance(config);
         // A stopped service may have no directory. Its gain is written when it starts.
@@ -173,14 +184,33 @@ impl Service {
         {
             log::warn!("{error}");
         }
-        // A change of gain, mute or port needs no new listener: the mixer reads the gain, and the listener inherits the socket. The
-        // listener reads all other settings once, when it starts.
-        let Participant { port, gain_db, muted, .. } = old;
-        let same = Participant { port, gain_db, muted, ..self.participant.clone() } == old;
-        if !same {
+        if is_replaced {
             self.request_successor();
         }
-        !same
+    }
+
+    /// Whether a change to this participant's file, with the same port and room, needs another listener.
+    pub(crate) fn replaces(&self, new: &Participant) -> bool {
+        // A change of gain, mute or port needs no new listener: the mixer reads the gain, and the listener inherits the socket. The
+        // listener reads all other settings once, when it starts.
+        let Participant { port, gain_db, muted, .. } = self.participant;
+        Participant { port, gain_db, muted, ..new.clone() } != self.participant
+    }
+
+    /// Whether the participant's file names another port or room, so that another service must replace this one.
+    pub(crate) fn moves(&self, new: &Participant) -> bool {
+        let old = &self.participant;
+        // Port 0 means a port chosen by the kernel. If the file now names that port, the port stays the same.
+        let same_port = old.port == new.port || (old.port == 0 && new.port == self.port);
+        !same_port || old.room != new.room
+    }
+
+    /// Keeps the port and the room, since those of the participant's present file can't be used.
+    pub(crate) fn stay(&mut self, why: &str) {
+        let (name, port, room) = (&self.participant.name, self.port, &self.participant.room);
+        let why = format!("unable to move '{name}': {why}; its listener serves port {port} in room '{room}' as before");
+        log::error!(PALABRE_INSTANCE:% = name; "{why}");
+        self.unmoved = Some(why);
     }
 
     /// Requests that the listener be replaced by a new process, which reads the configuration again.
@@ -189,18 +219,18 @@ impl Service {
     }
 
     /// Restarts a listener that has died or was given up, or starts the successor that could not be started before. Does so without delay.
-    /// Returns false if there is nothing to start.
-    pub(crate) fn try_again(&mut self, config: &Config, now: Instant) -> bool {
-        if self.refused.take() == Some(self.wanted) && self.state.is_up() {
-            self.advance(config, now);
-            return true;
+    pub(crate) fn try_again(&mut self, config: &Config, now: Instant) {
+        self.refused = None;
+        if self.is_down() {
+            self.backoff.forget();
+            self.restart(Trigger::StartRequested, config, now);
         }
-        if !matches!(self.state, State::BackingOff | State::Failed) {
-            return false;
-        }
-        self.backoff.forget();
-        self.restart(Trigger::StartRequested, config, now);
-        true
+        self.advance(config, now);
+    }
+
+    /// Whether the listener has died or was given up, and [`Self::try_again`] would start it.
+    pub(crate) fn is_down(&self) -> bool {
+        matches!(self.state, State::BackingOff | State::Failed)
     }
 
     /// Performs a client's request. The client is answered when the action is complete. A stop or a kick cancels an earlier request.
@@ -243,10 +273,11 @@ impl Service {
         self.remove(now);
     }
 
-    /// Makes the listener read the certificate again.
-    pub(crate) fn hang_up(&self) {
+    /// Makes the listener read the certificate again. [`Self::is_pending`] returns true until it has reported the result.
+    pub(crate) fn hang_up(&mut self, now: Instant) {
         if let Some(process) = self.current.iter().chain(&self.successor).find(|process| process.is_ready()) {
             process.hang_up();
+            self.renewal.begin(self.report.as_ref(), now);
         }
     }
 
@@ -277,7 +308,7 @@ impl Service {
             self.hear(message, now);
             if let Some(process) = self.current.as_mut().filter(|process| message.ready && !process.is_ready()) {
                 process.became_ready(now);
-                log::info!("the listener of '{}' serves port {} as process {pid}", self.participant.name, self.port);
+                log::info!(PALABRE_INSTANCE:% = self.participant.name; "the listener of '{}' serves port {} as process {pid}", self.participant.name, self.port);
                 self.transition(Trigger::BecameReady, now);
             }
         } else if let Some(mut process) = self.successor.take_if(|process| process.pid() == pid) {
@@ -285,6 +316,7 @@ impl Service {
                 process.became_ready(now);
                 self.take_over(process, message, now);
             } else {
+                process.last_words = message.status.clone().or(process.last_words);
                 self.successor = Some(process);
             }
         } else {
@@ -298,8 +330,7 @@ impl Service {
     pub(crate) fn reap(&mut self, config: &Config, now: Instant) {
         self.leaving.retain_mut(|process| process.exit().is_none());
         if let Some((process, exit)) = reap(&mut self.successor) {
-            self.refused = Some(process.generation);
-            self.last_exit = Some(exit.to_string());
+            self.refused = Some(Refusal { generation: process.generation, why: exit.to_string() });
             self.refuse(&format!("the new listener has ended: {exit}; the previous listener keeps running"));
         }
         if let Some((process, exit)) = reap(&mut self.current) {
@@ -317,6 +348,7 @@ impl Service {
     /// Does everything whose time has come: timeouts, the expiry of the key, and retries.
     pub(crate) fn tick(&mut self, config: &Config, now: Instant) {
         self.presence.tick(now);
+        self.renewal.tick(now);
         for process in self.processes_mut() {
             process.kill_if_due(now);
         }
@@ -336,6 +368,7 @@ impl Service {
             .chain(self.retry_at)
             .chain(self.expiry_at)
             .chain(self.presence.deadline())
+            .chain(self.renewal.deadline())
             .min()
     }
 
@@ -349,12 +382,19 @@ impl Service {
             state: self.state,
             pid: self.current.as_ref().map(Process::pid),
             restarts: self.restarts,
-            last_exit: self.last_exit.clone(),
+            last_exit: self.last_exit.clone().filter(|_| !self.has_served(EXIT_SHOWN, now)),
             since_ms: u64::try_from(now.saturating_duration_since(self.since).as_millis()).unwrap_or(u64::MAX),
             report: self.report.clone(),
             note: self.note.clone(),
+            pending: self.is_pending(),
+            kept: self.kept(),
             link: self.link_use(),
         }
+    }
+
+    fn has_served(&self, time: Duration, now: Instant) -> bool {
+        let ready_for = self.current.as_ref().and_then(|process| process.ready_for(now));
+        ready_for.is_some_and(|ready_for| ready_for >= time)
     }
 
     /// Writes the participant's file `gain` if the configured gain differs from the last written one. Otherwise keeps the
@@ -368,16 +408,20 @@ impl Service {
         Ok(())
     }
 
-    /// Stores the listener's report and updates the presence, if the notification contains a report.
+    /// Handles the status text of the current process: a report, or the reason why the process is about to exit.
     fn hear(&mut self, message: &Message, now: Instant) {
         let Some(status) = &message.status else { return };
         match ListenerReport::parse(status) {
             Ok(report) => {
                 self.presence.update(&report, now);
+                self.renewal.update(&report);
                 self.report = Some(report);
             }
             Err(error) => {
-                log::debug!("unable to parse the report of the listener of '{}': {error}", self.participant.name);
+                log::debug!("the listener of '{}' has sent '{status}', no report: {error}", self.participant.name);
+                if let Some(process) = &mut self.current {
+                    process.last_words = Some(status.clone());
+                }
             }
         }
     }

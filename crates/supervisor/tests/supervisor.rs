@@ -11,9 +11,9 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use fixture::{Fixture, Prober, eventually, holds, occupied_port, runs, signal};
+use fixture::{Fixture, Prober, eventually, holds, occupied_port, program, runs, signal};
 use palabre_config::certificate;
-use palabre_config::control::{Response, State};
+use palabre_config::control::{MixerState, Response, State};
 use palabre_host::notify::Message;
 
 fn is_open(port: u16) -> bool {
@@ -56,6 +56,29 @@ fn status_is_answered_however_long_the_mixer_counters_are() {
 }
 
 #[test]
+fn mixer_that_is_stopped_or_has_ended_is_in_the_status_and_marked_in_the_rooms() {
+    let fixture = Fixture::open(&["alice"]);
+    let wait_for = |state: MixerState| {
+        eventually(&format!("the mixer is {state:?}"), || fixture.status().mixer == Some(state));
+        assert_eq!(fixture.room("main").join(".no-mixer").exists(), state != MixerState::Running);
+    };
+    wait_for(MixerState::Missing);
+    let mut mixer = Command::new(program("palabre-mixer"));
+    let mut mixer = mixer.arg("--rooms").arg(fixture.run().join("rooms")).spawn().unwrap();
+    wait_for(MixerState::Running);
+    signal(mixer.id(), "STOP");
+    wait_for(MixerState::Stopped);
+    fixture.write("bob", "port = 0\nroom = \"den\"\n");
+    fixture.reload();
+    assert!(fixture.room("den").join(".no-mixer").exists());
+    signal(mixer.id(), "CONT");
+    wait_for(MixerState::Running);
+    signal(mixer.id(), "KILL");
+    mixer.wait().unwrap();
+    wait_for(MixerState::Missing);
+}
+
+#[test]
 fn killed_listener_is_restarted_and_no_connection_is_refused() {
     let fixture = Fixture::open(&["alice", "bob"]);
     let (alice, bob) = (fixture.participant("alice"), fixture.participant("bob"));
@@ -76,8 +99,9 @@ fn failed_listener_has_its_port_closed_and_is_tried_again_by_a_reload() {
     fixture.start();
     let failed = fixture.wait_for("alice", State::Failed);
     assert_eq!(failed.pid, None);
-    assert_eq!(failed.last_exit.as_deref(), Some("exit code 78"));
-    assert!(failed.note.unwrap().contains("port closed"));
+    let why = failed.last_exit.unwrap();
+    assert!(why.starts_with("exit code 78: unable to use certificate '") && why.contains("no certificate"), "{why}");
+    assert!(failed.note.unwrap().contains(&format!("{why}; port closed")));
     assert!(!holds(fixture.pid(), failed.port));
     fixture.write_certificate();
     assert_eq!(fixture.reload().started, ["alice"]);
@@ -120,11 +144,13 @@ fn failed_restart_keeps_the_old_process() {
     };
     assert!(why.starts_with("unable to restart 'alice': the new listener has ended: exit code 78"), "{why}");
     let same = fixture.participant("alice");
-    assert_eq!((same.state, same.pid), (State::Ready, old.pid));
+    assert_eq!((same.state, same.pid, same.last_exit), (State::Ready, old.pid, None));
+    assert!(same.kept.unwrap().contains("contains no certificate"));
     assert!(is_open(old.port));
     fixture.write_certificate();
     fixture.reload();
-    fixture.wait_until("alice", |alice| alice.state == State::Ready && alice.pid != old.pid);
+    let new = fixture.wait_until("alice", |alice| alice.state == State::Ready && alice.pid != old.pid);
+    assert_eq!((new.last_exit, new.kept), (None, None));
 }
 
 #[test]
@@ -281,20 +307,101 @@ fn file_that_names_the_chosen_port_replaces_no_process() {
 }
 
 #[test]
-fn changed_room_and_port_are_used_when_the_old_process_has_ended() {
+fn port_in_use_keeps_the_old_port_and_room_until_it_is_free() {
     let fixture = Fixture::open(&["alice"]);
     let old = fixture.participant("alice");
     let (socket, port) = occupied_port();
     fixture.write("alice", &format!("port = {port}\nroom = \"den\"\n"));
+    let planned = fixture.plan();
+    assert_eq!((planned.restarted, planned.refused.len()), (vec!["alice".to_owned()], 1));
     assert_eq!(fixture.reload().restarted, ["alice"]);
-    let pending = fixture.wait_until("alice", |alice| alice.state == State::BackingOff);
-    assert!(pending.last_exit.unwrap().starts_with(&format!("unable to open port {port}: Address already in use")));
-    assert!(!runs(old.pid.unwrap()) && !holds(fixture.pid(), old.port));
-    assert!(!fixture.room("main/alice").exists());
+    let same = fixture.settled("alice");
+    assert_eq!((same.state, same.pid, same.port, same.room.as_str()), (State::Ready, old.pid, old.port, "main"));
+    let why = same.kept.unwrap();
+    assert!(why.contains(&format!("unable to open port {port}: Address already in use")), "{why}");
+    assert!(fixture.status().errors.contains(&why));
     drop(socket);
-    let new = fixture.wait_for("alice", State::Ready);
-    assert_eq!((new.port, new.room.as_str()), (port, "den"));
-    assert!(fixture.room("den/alice").exists());
+    fixture.reload();
+    let new = fixture.settled("alice");
+    assert_eq!((new.state, new.port, new.room.as_str(), new.kept), (State::Ready, port, "den", None));
+    assert!(!runs(old.pid.unwrap()) && !holds(fixture.pid(), old.port));
+    assert!(fixture.room("den/alice").exists() && !fixture.room("main/alice").exists());
+}
+
+#[test]
+fn two_participants_exchange_their_ports() {
+    let fixture = Fixture::open(&["alice", "bob"]);
+    let ports = ["alice", "bob"].map(|name| fixture.participant(name).port);
+    for (name, port) in [("alice", ports[1]), ("bob", ports[0])] {
+        fixture.write(name, &format!("port = {port}\n"));
+    }
+    fixture.reload();
+    for (name, port) in [("alice", ports[1]), ("bob", ports[0])] {
+        fixture.wait_until(name, |one| one.state == State::Ready && one.port == port);
+    }
+}
+
+#[test]
+fn address_that_the_machine_does_not_have_keeps_every_port_open() {
+    let fixture = Fixture::open(&["alice", "bob"]);
+    let old = ["alice", "bob"].map(|name| fixture.participant(name).pid);
+    // 192.0.2.1 is reserved for documentation: RFC 5737.
+    fs::write(fixture.config().join("palabre.toml"), "bind = \"192.0.2.1\"\n").unwrap();
+    for _ in 0..2 {
+        let refused = fixture.reload().refused;
+        assert!(refused[0].starts_with("unable to open ports on '192.0.2.1': Cannot assign"), "{refused:?}");
+        assert!(fixture.status().errors.contains(&refused[0]));
+        let same = ["alice", "bob"].map(|name| fixture.settled(name));
+        assert_eq!(same.each_ref().map(|one| one.pid), old);
+        assert!(same.iter().all(|one| is_open(one.port)));
+    }
+    fixture.write("carol", "port = 0\n");
+    fixture.reload();
+    assert_eq!(fixture.settled("carol").state, State::Ready, "a new participant gets a port on the old address");
+    fs::write(fixture.config().join("palabre.toml"), "bind = \"127.0.0.2\"\n").unwrap();
+    let changes = fixture.reload();
+    assert_eq!((changes.restarted, changes.refused), (["alice", "bob", "carol"].map(str::to_owned).to_vec(), vec![]));
+    let alice = fixture.settled("alice");
+    assert!(
+        alice.state == State::Ready && TcpStream::connect(("127.0.0.2", alice.port)).is_ok() && !is_open(alice.port)
+    );
+}
+
+#[test]
+fn settings_that_no_listener_can_use_replace_no_listener() {
+    let fixture = Fixture::open(&["alice", "bob", "carol"]);
+    let pids = || ["alice", "bob", "carol"].map(|name| fixture.settled(name).pid);
+    let old = pids();
+    fixture.write_server("certificate = \"tls/missing.pem\"\n");
+    let planned = fixture.plan();
+    assert_eq!((planned.restarted.len(), planned.refused.len()), (3, 1));
+    assert_eq!(fixture.reload().restarted, ["alice", "bob", "carol"]);
+    assert_eq!(pids(), old);
+    let kept = ["alice", "bob", "carol"].map(|name| fixture.participant(name).kept.unwrap());
+    assert!(kept[0].contains("exit code 78: unable to read '") && kept[0].contains("missing.pem"), "{kept:?}");
+    assert!(kept[1..].iter().all(|why| why.contains("another participant")), "{kept:?}");
+    assert!(["alice", "bob", "carol"].iter().all(|name| fixture.participant(name).last_exit.is_none()));
+    let certificate = fixture.config().join("tls/cert.pem");
+    fs::copy(certificate, fixture.config().join("tls/missing.pem")).unwrap();
+    assert_eq!(fixture.reload().restarted, ["alice", "bob", "carol"]);
+    let new = pids();
+    assert!(new.iter().zip(old).all(|(new, old)| *new != old), "{new:?} {old:?}");
+    assert!(["alice", "bob", "carol"].iter().all(|name| fixture.participant(name).kept.is_none()));
+    assert!(fixture.status().errors.is_empty());
+}
+
+#[test]
+fn plan_changes_nothing() {
+    let fixture = Fixture::open(&["alice", "bob"]);
+    assert_eq!(fixture.plan(), palabre_config::control::Changes::default());
+    let old = ["alice", "bob"].map(|name| fixture.participant(name).pid);
+    fixture.write("alice", "port = 0\ndisplay-name = \"Zoé\"\n");
+    fixture.remove("bob");
+    fixture.write("carol", "port = 0\n");
+    let planned = fixture.plan();
+    assert_eq!([planned.started, planned.stopped, planned.restarted].concat(), ["carol", "bob", "alice"]);
+    assert_eq!(["alice", "bob"].map(|name| fixture.settled(name).pid), old);
+    assert!(fixture.find("carol").is_none());
 }
 
 #[test]
@@ -309,13 +416,19 @@ fn new_certificate_is_read_by_every_listener_and_an_invalid_one_raises_an_alarm(
     let others = certificate::self_signed(&["localhost".into()]).unwrap();
     fs::write(fixture.config().join("tls/key.pem"), others.key_pem).unwrap();
     assert!(fixture.reload().certificate);
-    let alarms = || {
-        fixture.status().errors.iter().filter(|error| error.contains("unable to use the renewed certificate")).count()
-    };
-    eventually("both listeners to refuse the certificate", || alarms() == 2);
+    for name in ["alice", "bob"] {
+        let why = fixture.settled(name).kept.unwrap();
+        assert!(
+            why.starts_with(&format!(
+                "unable to use the renewed certificate in the listener of '{name}': unable to use certificate '"
+            )),
+            "{why}"
+        );
+        assert!(fixture.status().errors.contains(&why));
+    }
     fixture.write_certificate();
     fixture.reload();
-    eventually("both listeners to use the certificate", || alarms() == 0);
+    assert_eq!(["alice", "bob"].map(|name| fixture.settled(name).kept), [None, None]);
     assert_eq!(pids(), old);
 }
 
@@ -339,8 +452,8 @@ fn status_shows_the_validity_and_the_faults_of_the_certificate() {
 fn changed_rate_waits_for_the_next_start() {
     let fixture = Fixture::open(&["alice"]);
     fixture.write_server("[room]\nrate-hz = 48000\n");
-    let errors = fixture.reload().errors;
-    assert!(errors[0].starts_with("unable to change rate-hz from 24000 to 48000"), "{errors:?}");
+    let refused = fixture.reload().refused;
+    assert!(refused[0].starts_with("unable to change rate-hz from 24000 to 48000"), "{refused:?}");
     assert_eq!(fs::read_to_string(fixture.room("main/format")).unwrap(), "s16le 24000 1\n");
 }
 

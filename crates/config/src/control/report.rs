@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 /// Maximum length of an encoded report, in bytes.
 pub const MAX_REPORT_BYTES: usize = 1024;
 
+/// Maximum length of [`ListenerReport::certificate_fault`], in characters.
+pub const MAX_FAULT_CHARS: usize = 200;
+
 /// Error: a text is not a listener's report.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
@@ -39,6 +42,11 @@ pub struct ListenerReport {
     /// Whether the listener could not use the certificate that it was told to read, and keeps the previous certificate.
     #[serde(skip_serializing_if = "is_false")]
     pub certificate_refused: bool,
+    /// Why the listener could not use that certificate, at most [`MAX_FAULT_CHARS`] characters.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub certificate_fault: String,
+    /// Number of times that the listener has read the certificate and its key.
+    pub certificate_reads: u64,
     /// Counters of the listener's network traffic.
     pub traffic: Traffic,
     /// The last report of the participant's page.
@@ -112,10 +120,14 @@ pub struct PageReport {
 }
 
 impl ListenerReport {
-    /// Encodes the report as one line of JSON.
+    /// Encodes the report as one line of JSON. Leaves out [`Self::certificate_fault`] if the line would be too long.
     #[must_use]
     pub fn encode(&self) -> String {
-        serde_json::to_string(self).unwrap_or_default()
+        let text = serde_json::to_string(self).unwrap_or_default();
+        if text.len() <= MAX_REPORT_BYTES || self.certificate_fault.is_empty() {
+            return text;
+        }
+        Self { certificate_fault: String::new(), ..self.clone() }.encode()
     }
 
     /// Parses the output of [`Self::encode`], or the report of a listener of an earlier release (`streams=1 speaking=ws
@@ -203,6 +215,8 @@ mod tests {
             hand: true,
             microphone: MicState::Muted,
             certificate_refused: true,
+            certificate_fault: "f".repeat(MAX_FAULT_CHARS),
+            certificate_reads: u64::MAX,
             traffic: Traffic { sent: u64::MAX, received: u64::MAX, skipped: u64::MAX },
             page: Some(PageReport {
                 delay_ms: most,
@@ -227,6 +241,13 @@ mod tests {
             assert!(encoded.len() <= MAX_REPORT_BYTES && !encoded.contains('\n'), "{encoded}");
             assert_eq!(ListenerReport::parse(&encoded).unwrap(), report);
         }
+    }
+
+    #[test]
+    fn fault_that_makes_the_report_too_long_is_left_out() {
+        let report = ListenerReport { certificate_fault: "\"é".repeat(MAX_FAULT_CHARS), ..largest() };
+        let without = ListenerReport { certificate_fault: String::new(), ..largest() };
+        assert_eq!(ListenerReport::parse(&report.encode()).unwrap(), without);
     }
 
     #[test]

@@ -138,7 +138,7 @@ fn alerts_use_existing_metrics() {
             let name = rule["alert"].as_str().unwrap();
             assert!(name.starts_with("Palabre") && alerts.insert(name.to_owned()), "{name}");
             let (number, unit) = rule["for"].as_str().unwrap().split_at(rule["for"].as_str().unwrap().len() - 1);
-            assert!(number.parse::<u32>().is_ok() && ["m", "h"].contains(&unit), "{name}");
+            assert!(number.parse::<u32>().is_ok() && ["s", "m", "h"].contains(&unit), "{name}");
             assert!(["critical", "warning", "info"].contains(&rule["labels"]["severity"].as_str().unwrap()), "{name}");
             assert_eq!(keys(&rule["annotations"]), ["summary", "description"], "{name}");
             let words = ["summary", "description"].map(|key| rule["annotations"][key].as_str().unwrap());

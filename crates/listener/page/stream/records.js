@@ -14,7 +14,7 @@ const KINDS = { 0: hello, 1: sound, 2: silence, 3: room, 4: message, 5: moved, 6
  * @typedef {{kind: 'hello', seq: number, me: object}
  *   | {kind: 'sound', seq: number, gap: boolean, rateHz: number, samples: Int16Array<ArrayBuffer>, levels: Mark[] | null}
  *   | {kind: 'silence', seq: number, levels: Mark[] | null}
- *   | {kind: 'room', seq: number, people: {name: string, display: string}[], recording: boolean, states: Mark[], tag: string}
+ *   | {kind: 'room', seq: number, people: {name: string, display: string}[], recording: boolean, noMixer: boolean, states: Mark[], tag: string}
  *   | {kind: 'message', seq: number, from: string, text: string}
  *   | {kind: 'states', seq: number, states: Mark[]}
  *   | {kind: 'moved', seq: number, last: boolean}} StreamRecord
@@ -52,10 +52,10 @@ function silence(seq, [levels]) {
 }
 
 function room(seq, [data, states, tag = '']) {
-  const { people, recording } = object(data);
+  const { people, recording, no_mixer: noMixer } = object(data);
   const valid = people.every((p) => typeof p.name === 'string' && typeof p.display === 'string');
   if (!valid || !/^(?:[0-9a-f]{16})?$/.test(tag)) return null;
-  return { kind: 'room', seq, people, recording: recording === true, states: marks(states), tag };
+  return { kind: 'room', seq, people, recording: recording === true, noMixer: noMixer === true, states: marks(states), tag };
 }
 
 function message(seq, [data]) {

@@ -24,6 +24,7 @@ export default {
   connecting: 'Connecting…',
   live: 'Connected',
   lost: 'Connection lost, reconnecting…',
+  noSound: 'No sound just now',
   people: 'People in the room',
   recorded: 'REC · this room is being recorded',
   you: 'you',

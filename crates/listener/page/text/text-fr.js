@@ -27,6 +27,7 @@ export default {
   connecting: 'Connexion…',
   live: 'Connecté',
   lost: 'Connexion perdue, reconnexion…',
+  noSound: 'Pas de son pour le moment',
   people: 'Personnes dans le salon',
   recorded: 'REC · ce salon est enregistré',
   you: 'vous',

@@ -60,7 +60,7 @@ export function showInside() {
 }
 
 /**
- * @param {{room: string, recorded?: boolean, connection: 'connecting' | 'live' | 'lost' | '', microphone: string}} state
+ * @param {{room: string, recorded?: boolean, connection: 'connecting' | 'live' | 'noSound' | 'lost' | '', microphone: string}} state
  */
 export function showState({ room, recorded = false, connection, microphone }) {
   set('room', room);

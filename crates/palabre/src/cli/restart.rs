@@ -1,4 +1,4 @@
-//! Arguments of `palabre restart`.
+//! Arguments of `palabre restart` and `palabre reload`.
 
 use clap::Args;
 use palabre_room::Name;
@@ -27,4 +27,12 @@ pub(crate) struct Restart {
     /// Print a JSON object at the end; palabre(1) documents it
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// `palabre reload`.
+#[derive(Args, Debug)]
+pub(crate) struct Reload {
+    /// Print what would change, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }

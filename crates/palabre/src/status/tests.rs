@@ -1,5 +1,6 @@
 use super::*;
 use crate::units::Unit;
+use palabre_config::control::MixerState;
 use palabre_room::LevelLine;
 use std::collections::BTreeSet;
 
@@ -33,6 +34,8 @@ fn alice() -> ParticipantStatus {
             ..ListenerReport::default()
         }),
         note: None,
+        pending: false,
+        kept: None,
         link: None,
     }
 }
@@ -44,19 +47,24 @@ fn bob() -> ParticipantStatus {
         state: State::BackingOff,
         pid: None,
         last_exit: Some("killed by signal 9".into()),
+        note: Some("killed by signal 9".into()),
         report: None,
         ..alice()
     }
 }
 
 pub(crate) fn scene() -> (Status, Snapshot) {
-    let carol = ParticipantStatus { name: "carol".into(), state: State::Failed, port: 9003, ..bob() };
+    let exit = Some("exit code 78: unable to read '/k.pem'".to_owned());
+    let (note, last_exit) = (exit.clone(), exit);
+    let carol = ParticipantStatus { name: "carol".into(), state: State::Failed, port: 9003, last_exit, note, ..bob() };
     let status = Status {
         version: "0".into(),
         supervisor: None,
         participants: vec![alice(), bob(), carol],
         certificate: None,
+        mixer: None,
         mixing: None,
+        recordings: vec![],
         errors: vec![],
     };
     let line = LevelLine { name: "alice".parse().unwrap(), state: Talk::Talking, dbfs: -21.3 };
@@ -64,7 +72,7 @@ pub(crate) fn scene() -> (Status, Snapshot) {
         connections: BTreeMap::from([(9001, 2)]),
         levels: BTreeMap::from([(("main".to_owned(), "alice".to_owned()), line)]),
         usage: BTreeMap::from([(4242, Usage { cpu_ms: 610, cpu_percent: 1.0, rss_kib: 2048 })]),
-        daemons: vec![Daemon { program: "palabre-supervisor".into(), pid: Some(77), unit: None }],
+        daemons: vec![Daemon { is_stopped: false, ..Daemon::new("palabre-supervisor".into(), Some(77)) }],
     };
     (status, snapshot)
 }
@@ -76,8 +84,8 @@ fn table_has_aligned_columns_and_coloured_states() {
     let expected = "\
 STATE        NAME   ROOM  PORT  PID   CONN  TALK     LEVEL     DELAY   LOST  UNDERRUNS  DROPPED  CPU    MEMORY   RESTARTS  SINCE      LAST EXIT           NOTE
 serving      alice  main  9001  4242  2     talking  -21 dBFS  142 ms  3     0          0        1.0 %  2.0 MiB  0         1 min 1 s  -                   streams=1 speaking=no
-backing off  bob    main  9002  -     0     -        -         -       -     -          -        -      -        0         1 min 1 s  killed by signal 9  -
-failed       carol  main  9003  -     0     -        -         -       -     -          -        -      -        0         1 min 1 s  killed by signal 9  -
+backing off  bob    main  9002  -     0     -        -         -       -     -          -        -      -        0         1 min 1 s  killed by signal 9  killed by signal 9
+failed       carol  main  9003  -     0     -        -         -       -     -          -        -      -        0         1 min 1 s  exit code 78        exit code 78: unable to read '/k.pem'
 
 STATE    PROCESS             PID  CPU  MEMORY  RESTARTS  LAST EXIT
 running  palabre-supervisor  77   -    -       -         -
@@ -128,7 +136,9 @@ fn empty_table_names_the_command_to_use() {
         supervisor: None,
         participants: Vec::new(),
         certificate: None,
+        mixer: None,
         mixing: None,
+        recordings: vec![],
         errors: Vec::new(),
     };
     assert!(tables(&Snapshot::default(), &status, true).contains("palabre invite"));
@@ -188,6 +198,44 @@ fn units_are_matched_with_processes() {
     assert_eq!((elsewhere.daemons.len(), elsewhere.daemons[0].restarts()), (1, None));
 }
 
+#[test]
+fn daemon_that_does_not_work_is_named_with_the_remedy() {
+    let (_, mut snapshot) = scene();
+    let faults = |snapshot: &Snapshot| {
+        let all = snapshot.faults(std::path::Path::new("/r"));
+        all.into_iter().map(|(text, command)| format!("{text}; {command}")).collect::<Vec<_>>()
+    };
+    assert_eq!(faults(&snapshot), Vec::<String>::new());
+    let stopped = |program: &str, pid| Daemon { is_stopped: true, ..Daemon::new(program.into(), Some(pid)) };
+    snapshot.daemons.extend([stopped("palabre-mixer", u32::MAX), stopped("palabre-recorder", u32::MAX)]);
+    let expected = [
+        "palabre-mixer is stopped: all rooms are silent; kill -CONT 4294967295",
+        "palabre-recorder is stopped; kill -CONT 4294967295",
+    ];
+    assert_eq!(faults(&snapshot), expected);
+    snapshot.daemons = vec![Daemon::new("palabre-mixer".into(), None)];
+    assert_eq!(faults(&snapshot), ["no palabre-mixer runs: all rooms are silent; palabre-mixer --rooms /r/rooms &"]);
+    assert_eq!(snapshot.daemons[0].state(), "missing");
+    let dead = Unit { state: "failed".into(), pid: None, restarts: 3, last_exit: Some("exit code 78".into()) };
+    snapshot.add_units(BTreeMap::from([("palabre-mixer".to_owned(), dead)]), true);
+    assert_eq!((snapshot.daemons.len(), snapshot.daemons[0].state()), (1, "failed"));
+    assert_eq!(faults(&snapshot), ["no palabre-mixer runs: all rooms are silent; systemctl restart palabre-mixer"]);
+}
+
+#[test]
+fn levels_of_a_mixer_that_does_not_work_are_not_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let room = dir.path().join("rooms/main");
+    std::fs::create_dir_all(&room).unwrap();
+    std::fs::write(room.join("levels"), "alice\ttalking\t-20.0\n").unwrap();
+    let (mut status, _) = scene();
+    for (mixer, is_shown) in [(MixerState::Running, true), (MixerState::Stopped, false), (MixerState::Missing, false)] {
+        status.mixer = Some(mixer);
+        let snapshot = Snapshot::now(dir.path(), &status);
+        assert_eq!(snapshot.level(&status.participants[0]).is_some(), is_shown, "{mixer:?}");
+    }
+}
+
 /// Collects the names of all members of a JSON value, except those inside `counters`.
 fn members(value: &Value, names: &mut BTreeSet<String>) {
     match value {
@@ -208,6 +256,10 @@ fn members(value: &Value, names: &mut BTreeSet<String>) {
 fn manual_documents_exactly_the_members_of_the_object() {
     let (mut status, snapshot) = scene();
     status.participants[0].link = Some(LinkUse::Unused);
+    (status.participants[0].pending, status.participants[0].kept) = (true, Some("unable to".into()));
+    let recording =
+        json!({ "room": "main", "state": "on", "directory": "/d", "since_ms": 1, "restarts": 0, "note": null });
+    status.recordings = vec![serde_json::from_value(recording).unwrap()];
     status.supervisor = serde_json::from_value(json!({ "pid": 1, "began_ms": 2 })).unwrap();
     let certificate =
         json!({ "path": "/c.pem", "days_left": 1, "not_after": null, "self_signed": true, "names": [], "fault": null });

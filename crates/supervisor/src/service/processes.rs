@@ -9,6 +9,7 @@ use palabre_host::notify::{self, Message};
 use palabre_host::sockets;
 use palabre_room::RoomError;
 
+use super::outcome::{Refusal, Renewal};
 use super::{HANDOVER_TIMEOUT, START_TIMEOUT, SUCCESSOR_TIMEOUT, Service};
 use crate::backoff::{End, Verdict};
 use crate::config::Config;
@@ -22,7 +23,7 @@ impl Service {
         self.retry_at = None;
         match self.prepare(config).and_then(|()| self.spawn(config, START_TIMEOUT, now)) {
             Ok(process) => {
-                (self.report, self.note) = (None, None);
+                (self.report, self.note, self.renewal) = (None, None, Renewal::default());
                 self.current = Some(process);
             }
             Err(exit) => self.process_ended(&exit, None, now),
@@ -32,12 +33,9 @@ impl Service {
     fn prepare(&mut self, config: &Config) -> Result<(), Exit> {
         self.make_pipes(config).map_err(|error| Exit::NotStarted(error.to_string()))?;
         if self.socket.is_none() {
-            let socket = self.bind(config).map_err(|error| {
-                Exit::PortTaken(format!(
-                    "unable to open port {}: {error}; choose another port, or stop the program that uses it",
-                    self.port
-                ))
-            })?;
+            let socket = self
+                .bind(config)
+                .map_err(|error| Exit::PortTaken(sockets::explain(config.server.bind, self.port, &error)))?;
             self.socket = Some(socket);
         }
         Ok(())
@@ -91,18 +89,18 @@ impl Service {
         let name = &self.participant.name;
         match self.backoff.ended(end) {
             Verdict::Retry(wait) => {
-                log::warn!(
+                log::warn!(PALABRE_INSTANCE:% = name;
                     "unable to keep the listener of '{name}' running: {exit}; starting it again in {} ms",
                     wait.as_millis()
                 );
                 self.retry_at = Some(now + wait);
-                self.note = None;
+                self.note = Some(exit.to_string());
                 self.transition(Trigger::Died, now);
             }
             Verdict::GiveUp(pace) => {
                 let when =
                     pace.map_or("after a reload or a restart".to_owned(), |pace| format!("every {} s", pace.as_secs()));
-                log::error!(
+                log::error!(PALABRE_INSTANCE:% = name;
                     "unable to keep the listener of '{name}' running: {exit}; port {} is closed, trying again {when}",
                     self.port
                 );
@@ -126,19 +124,21 @@ impl Service {
     /// Makes the successor, which is ready, the current process, and makes the previous process hand over its connections.
     pub(super) fn take_over(&mut self, successor: Process, message: &Message, now: Instant) {
         let (name, pid) = (&self.participant.name, successor.pid());
-        log::info!("the listener of '{name}' serves port {} as process {pid}", self.port);
+        log::info!(PALABRE_INSTANCE:% = name; "the listener of '{name}' serves port {} as process {pid}", self.port);
         if let Some(mut old) = self.current.replace(successor) {
             old.hand_over(now, HANDOVER_TIMEOUT);
             self.leaving.push(old);
         }
-        (self.report, self.note) = (None, None);
+        (self.report, self.note, self.last_exit, self.refused) = (None, None, None, None);
+        // The new process has read the certificate when it started.
+        self.renewal = Renewal::default();
         self.presence.disconnected(now);
         self.hear(message, now);
     }
 
     /// Starts the listener of a service that an operator stopped, whose listener died, or that was given up.
     pub(super) fn start_stopped(&mut self, config: &Config, now: Instant) {
-        self.is_stopped = false;
+        (self.is_stopped, self.last_exit) = (false, None);
         if self.state == State::Stopped {
             self.backoff.forget();
             if self.transition(Trigger::StartRequested, now) {
@@ -179,7 +179,7 @@ impl Service {
         if !self.transition(Trigger::KickRequested, now) {
             return false;
         }
-        log::info!("ended all connections of '{}'", self.participant.name);
+        log::info!(PALABRE_INSTANCE:% = self.participant.name; "ended all connections of '{}'", self.participant.name);
         let mut processes: Vec<Process> = self.current.take().into_iter().chain(self.successor.take()).collect();
         processes.iter_mut().for_each(Process::kill);
         self.leaving.append(&mut processes);
@@ -193,7 +193,7 @@ impl Service {
     pub(super) fn expire(&mut self, config: &Config, now: Instant) {
         self.plan_expiry(now);
         if self.expiry_at.is_none() && self.participant.key_expires.is_some() {
-            log::info!("the key of '{}' has expired", self.participant.name);
+            log::info!(PALABRE_INSTANCE:% = self.participant.name; "the key of '{}' has expired", self.participant.name);
             self.kick(config, now);
         }
     }
@@ -223,7 +223,7 @@ impl Service {
             if let Some(pending) = self.pending.take() {
                 pending.done();
             }
-        } else if self.refused != Some(self.wanted) {
+        } else if !self.is_refused() {
             self.start_successor(config, now);
         }
     }
@@ -232,7 +232,7 @@ impl Service {
         match self.spawn(config, SUCCESSOR_TIMEOUT, now) {
             Ok(process) => self.successor = Some(process),
             Err(exit) => {
-                self.refused = Some(self.wanted);
+                self.refused = Some(Refusal { generation: self.wanted, why: exit.to_string() });
                 self.refuse(&format!("{exit}; the previous listener keeps running"));
             }
         }
@@ -243,8 +243,8 @@ impl Service {
         let name = &self.participant.name;
         match self.pending.take() {
             Some(pending) => pending.refused(name, cause),
-            None if self.refused == Some(self.wanted) && self.state.is_up() => {
-                log::error!("unable to restart '{name}': {cause}");
+            None if self.is_refused() && self.state.is_up() => {
+                log::error!(PALABRE_INSTANCE:% = name; "unable to restart '{name}': {cause}");
             }
             None => {}
         }

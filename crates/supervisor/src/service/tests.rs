@@ -130,8 +130,104 @@ fn successor_that_is_not_ready_in_time_is_killed_and_the_old_process_stays() {
             .contains("the new listener has ended: killed by signal 9; the previous listener keeps running")
     );
     assert_eq!(fixture.pid(), old);
+    let status = fixture.service.status(fixture.now);
+    assert_eq!((status.last_exit, status.pending), (None, false), "the process that serves has not exited");
+    assert!(status.kept.unwrap().contains("killed by signal 9; the previous process keeps running"));
     fixture.pass(Duration::from_secs(60));
     assert_eq!(fixture.service.state, State::Ready, "a second successor with the same configuration was started");
+}
+
+#[test]
+fn last_exit_is_shown_until_the_listener_is_replaced_or_has_served_for_an_hour() {
+    let mut fixture = Fixture::ready();
+    let last_exit = |fixture: &Fixture| fixture.service.status(fixture.now).last_exit;
+    for replace in [false, true] {
+        kill(fixture.pid());
+        fixture.reap_until(|service| service.state == State::BackingOff);
+        fixture.pass(Duration::from_secs(1));
+        fixture.says_ready(fixture.pid());
+        assert_eq!(last_exit(&fixture).as_deref(), Some("killed by signal 9"));
+        if replace {
+            let _answered = fixture.restart();
+            fixture.says_ready(fixture.successor());
+        } else {
+            fixture.pass(EXIT_SHOWN);
+        }
+        assert_eq!(last_exit(&fixture), None);
+    }
+}
+
+#[test]
+fn reason_that_a_process_reports_is_shown_after_its_exit() {
+    let mut fixture = Fixture::open();
+    let message = Message { status: Some("unable to read 'x'".into()), ..Message::default() };
+    assert!(fixture.service.notified(fixture.pid(), &message, &fixture.config, fixture.now));
+    kill(fixture.pid());
+    fixture.reap_until(|service| service.state == State::BackingOff);
+    let status = fixture.service.status(fixture.now);
+    assert_eq!(status.last_exit.as_deref(), Some("killed by signal 9: unable to read 'x'"));
+    assert_eq!(status.note, status.last_exit);
+}
+
+/// Collects the log lines of this process, each with the value of its field `PALABRE_INSTANCE`.
+struct Collector(std::sync::Mutex<Vec<(String, String)>>);
+
+static COLLECTOR: Collector = Collector(std::sync::Mutex::new(Vec::new()));
+
+impl log::Log for Collector {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        let instance = record.key_values().get("PALABRE_INSTANCE".into()).map(|value| value.to_string());
+        self.0.lock().unwrap().push((record.args().to_string(), instance.unwrap_or_default()));
+    }
+
+    fn flush(&self) {}
+}
+
+#[test]
+fn log_lines_about_a_participant_have_its_name_as_a_field() {
+    log::set_logger(&COLLECTOR).unwrap();
+    log::set_max_level(log::LevelFilter::Info);
+    let fixture = Fixture::ready();
+    let line = format!("the listener of 'alice' serves port {} as process {}", fixture.service.port, fixture.pid());
+    assert!(COLLECTOR.0.lock().unwrap().contains(&(line, "alice".to_owned())));
+}
+
+#[test]
+fn renewal_of_the_certificate_is_pending_until_the_listener_reports_it_or_times_out() {
+    let mut fixture = Fixture::ready();
+    let report = |reads, fault: &str| Message {
+        status: Some(
+            ListenerReport {
+                certificate_reads: reads,
+                certificate_refused: !fault.is_empty(),
+                certificate_fault: fault.into(),
+                ..ListenerReport::default()
+            }
+            .encode(),
+        ),
+        ..Message::default()
+    };
+    let says = |fixture: &mut Fixture, reads, fault| {
+        let message = report(reads, fault);
+        assert!(fixture.service.notified(fixture.pid(), &message, &fixture.config, fixture.now));
+        let status = fixture.service.status(fixture.now);
+        (status.pending, status.kept.unwrap_or_default())
+    };
+    assert_eq!(says(&mut fixture, 1, ""), (false, String::new()));
+    fixture.service.renewal.begin(fixture.service.report.as_ref(), fixture.now);
+    assert_eq!(says(&mut fixture, 1, ""), (true, String::new()));
+    let (pending, kept) = says(&mut fixture, 2, "a key of another certificate");
+    assert!(!pending && kept.contains("of 'alice': a key of another certificate; the listener keeps"), "{kept}");
+    fixture.service.renewal.begin(fixture.service.report.as_ref(), fixture.now);
+    assert!(says(&mut fixture, 2, "").0);
+    fixture.pass(Duration::from_secs(5));
+    let status = fixture.service.status(fixture.now);
+    assert!(!status.pending && status.kept.unwrap().contains("the listener does not answer"));
+    assert_eq!(says(&mut fixture, 3, ""), (false, String::new()));
 }
 
 #[test]

@@ -26,7 +26,7 @@ impl Service {
     }
 
     /// Returns the state of the service for the supervisor's next program. The service must be idle.
-    pub(crate) fn save(&self, now: Instant) -> SavedService {
+    pub(crate) fn save(&self, config: &Config, now: Instant) -> SavedService {
         SavedService {
             name: self.participant.name.to_string(),
             file: self.participant.to_toml(),
@@ -34,7 +34,8 @@ impl Service {
             state: self.state,
             since_ms: self.status(now).since_ms,
             process: self.current.as_ref().map(|process| process.save(now)),
-            is_current: self.current.as_ref().is_none_or(|process| process.generation == self.wanted),
+            is_current: self.current.as_ref().is_none_or(|process| process.generation == self.wanted)
+                && !self.is_behind(config),
             is_stopped: self.is_stopped,
             restarts: self.restarts,
             last_exit: self.last_exit.clone(),
@@ -59,7 +60,8 @@ impl Service {
         service.load_entrance(config);
         let options =
             StartOptions { generation: service.wanted, now, timeout: START_TIMEOUT, entrance: service.entrance };
-        service.current = saved.process.and_then(|process| Process::restore(&process, options));
+        let settings = saved.is_current.then_some(config.settings);
+        service.current = saved.process.and_then(|process| Process::restore(&process, settings, options));
         service.socket = socket;
         if service.is_stopped {
             service.state = State::Stopped;
@@ -72,9 +74,6 @@ impl Service {
             service.report = saved.report.or_else(words);
             if let Some(report) = &service.report {
                 service.presence.update(report, now);
-            }
-            if !saved.is_current {
-                service.request_successor();
             }
         } else {
             service.leaving.extend(service.current.take());
@@ -90,17 +89,6 @@ impl Service {
         program.is_some() && self.current.as_ref().is_some_and(|process| process.program != program)
     }
 
-    /// Whether the listener's next process could not be started, so that the previous process keeps running.
-    pub(crate) fn is_refused(&self) -> bool {
-        self.refused == Some(self.wanted)
-    }
-
-    /// Whether the listener's last report to the supervisor says that the listener could not use the new certificate and keeps the previous
-    /// one.
-    pub(crate) fn refuses_the_certificate(&self) -> bool {
-        self.report.as_ref().is_some_and(|report| report.certificate_refused)
-    }
-
     /// Uses the listening socket that systemd has stored for this service, if the socket has the configured address and port.
     pub(super) fn take_stored(&mut self, socket: Option<TcpListener>, config: &Config) {
         let Some(socket) = socket else { return };
@@ -109,7 +97,7 @@ impl Service {
         };
         match socket.local_addr() {
             Ok(address) if fits(address) => {
-                log::info!("using port {} of '{}', which systemd kept open", address.port(), self.participant.name);
+                log::info!(PALABRE_INSTANCE:% = self.participant.name; "using port {} of '{}', which systemd kept open", address.port(), self.participant.name);
                 self.port = address.port();
                 notify::store(self.participant.name.as_str(), &socket);
                 self.socket = Some(socket);

@@ -1,0 +1,51 @@
+//! Checks that the daemons work: the mixer, the recorders and the exporter.
+
+use std::path::Path;
+
+use palabre_config::control::{RecordingState, Status};
+use palabre_config::{ConfigError, Server};
+
+use super::context::Directories;
+use super::finding::Finding;
+use crate::snapshot::{Daemon, Snapshot};
+
+const AREA: &str = "daemons";
+
+/// Checks the daemons of a running supervisor. `errors` are the invalid files of participants, which another check reports.
+pub(super) fn check(directories: Directories<'_>, status: &Status, errors: &[ConfigError]) -> Vec<Finding> {
+    let mut snapshot = Snapshot::now(directories.run, status);
+    snapshot.add_systemd(directories.run);
+    let mut all = findings(directories.run, &snapshot, status);
+    all.extend(refused(directories, status, errors));
+    all
+}
+
+/// Reports settings that the supervisor or a listener can't use, so that it serves with earlier settings.
+fn refused(directories: Directories<'_>, status: &Status, errors: &[ConfigError]) -> Vec<Finding> {
+    let server = Server::load(directories.config).err();
+    let files: Vec<String> = errors.iter().chain(&server).map(ToString::to_string).collect();
+    let remedy = format!("{} reload  # after fixing the cause", directories.palabre());
+    let kept = status.errors.iter().filter(|error| !files.contains(error));
+    kept.map(|why| Finding::fault("reload", why.clone(), remedy.clone())).collect()
+}
+
+fn findings(run: &Path, snapshot: &Snapshot, status: &Status) -> Vec<Finding> {
+    let faults = snapshot.faults(run).into_iter();
+    let mut findings: Vec<Finding> = faults.map(|(text, command)| Finding::fault(AREA, text, command)).collect();
+    let is_failed = |daemon: &&Daemon| daemon.state() == "failed" && daemon.program != "palabre-mixer";
+    findings.extend(snapshot.daemons.iter().filter(is_failed).map(|daemon| {
+        let program = &daemon.program;
+        let text = format!("{program} has failed: {}", daemon.last_exit().map_or("see its log", String::as_str));
+        Finding::fault(AREA, text, format!("systemctl restart {program}  # after 'journalctl -u {program}'"))
+    }));
+    let broken = status.recordings.iter().filter(|one| one.state == RecordingState::Failed);
+    findings.extend(broken.map(|one| {
+        let room = &one.room;
+        let text = format!("room '{room}' is no longer recorded: {}", one.note.as_deref().unwrap_or("see the log"));
+        Finding::fault(AREA, text, format!("palabre record start --room {room}  # after fixing the cause"))
+    }));
+    if findings.is_empty() {
+        findings.push(Finding::ok(AREA, "the mixer and all recorders run"));
+    }
+    findings
+}

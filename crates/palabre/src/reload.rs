@@ -1,0 +1,144 @@
+//! `palabre reload`: makes the supervisor read the configuration again, waits until the changes are complete, and prints the outcome for
+//! each participant.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use palabre_config::control::{Changes, ParticipantStatus, State, Status};
+use palabre_host::exit::Failure;
+
+use crate::cli::Reload;
+use crate::output::print;
+use crate::standalone::{self, Change};
+use crate::{control, processes};
+
+/// Interval between two status requests while a change is in progress.
+const INTERVAL: Duration = Duration::from_millis(50);
+/// Maximum time in which no change becomes complete. The start of a listener takes 30 s at most.
+const TIMEOUT: Duration = Duration::from_secs(40);
+
+/// `palabre reload`.
+pub(crate) fn run(run: &Path, options: &Reload) -> Result<(), Failure> {
+    let changes = control::reload(run, options.dry_run)?;
+    if options.dry_run {
+        print(plan(&changes))?;
+        return result(&changes, &[]);
+    }
+    let status = settle(run, |_| true)?;
+    print(done(&changes, &status))?;
+    result(&changes, &failures(&status))
+}
+
+/// Makes the supervisor, if one runs, read the configuration again after the file of participant `name` was written, and waits until the
+/// participant's listener uses it. Faults are printed as warnings: the command succeeds, since the file was written. Fails if the listener
+/// runs without a supervisor and can't be restarted.
+pub(crate) fn if_running(run: &Path, name: &str) -> Result<(), Failure> {
+    if !control::is_running(run) {
+        if !standalone::apply(run, name, Change::Edited)? {
+            let hint = match processes::listeners_without_supervisor(run).is_empty() {
+                true => "the change takes effect when a supervisor starts".to_owned(),
+                false => format!("run 'systemctl enable --now palabre-listener@{name}'"),
+            };
+            eprintln!("palabre: no supervisor runs in '{}'; {hint}", run.display());
+        }
+        return Ok(());
+    }
+    let outcome = control::reload(run, false).and_then(|changes| Ok((changes, settle(run, |one| one.name == name)?)));
+    match outcome {
+        Ok((changes, status)) => {
+            let failure = status.participants.iter().filter(|one| one.name == name).find_map(failure);
+            for fault in changes.errors.into_iter().chain(changes.refused).chain(failure) {
+                eprintln!("palabre: warning: {fault}");
+            }
+        }
+        Err(error) => eprintln!("palabre: warning: {error}; the file was written; run 'palabre reload' to apply it"),
+    }
+    Ok(())
+}
+
+/// Waits until no change of the participants that `concerns` selects is in progress, and returns the status.
+fn settle(run: &Path, concerns: impl Fn(&ParticipantStatus) -> bool) -> Result<Status, Failure> {
+    let (mut before, mut deadline) = (BTreeSet::new(), Instant::now() + TIMEOUT);
+    loop {
+        let status = control::status(run)?;
+        let pending = status.participants.iter().filter(|one| one.pending && concerns(one));
+        let pending: BTreeSet<String> = pending.map(|one| one.name.clone()).collect();
+        if pending.is_empty() {
+            return Ok(status);
+        }
+        if pending != before {
+            (before, deadline) = (pending, Instant::now() + TIMEOUT);
+        } else if Instant::now() >= deadline {
+            let names: Vec<String> = pending.into_iter().collect();
+            return Err(Failure::refused(format!(
+                "unable to complete the reload within {} s: listeners are still being started or stopped: {}; see 'palabre status'",
+                TIMEOUT.as_secs(),
+                names.join(", ")
+            )));
+        }
+        thread::sleep(INTERVAL);
+    }
+}
+
+/// Returns the lines of `--dry-run`.
+fn plan(changes: &Changes) -> String {
+    let line = |names: &[String], what: &str| -> String {
+        names.iter().map(|name| format!("{name}: the listener would be {what}\n")).collect()
+    };
+    let certificate = "the certificate has changed: every listener would read it\n";
+    let all = [
+        line(&changes.started, "started"),
+        line(&changes.stopped, "stopped"),
+        line(&changes.restarted, "replaced"),
+        if changes.certificate { certificate.to_owned() } else { String::new() },
+    ]
+    .concat();
+    if all.is_empty() { "nothing would change\n".to_owned() } else { all }
+}
+
+/// Returns a line for each change that was made.
+fn done(changes: &Changes, status: &Status) -> String {
+    let find = |name: &String| status.participants.iter().find(|one| one.name == *name);
+    let mut text = String::new();
+    for (names, what) in [(&changes.started, "started"), (&changes.restarted, "replaced")] {
+        for one in names.iter().filter_map(find).filter(|one| failure(one).is_none()) {
+            text += &format!("{}: the listener was {what} and serves port {}\n", one.name, one.port);
+        }
+    }
+    for name in changes.stopped.iter().filter(|name| find(name).is_none()) {
+        text += &format!("{name}: the listener was stopped\n");
+    }
+    let reads_it = status.participants.iter().filter(|one| one.state.is_up() && one.kept.is_none()).count();
+    if changes.certificate && reads_it > 0 {
+        text += &format!("{reads_it} listeners use the new certificate\n");
+    }
+    text
+}
+
+/// Returns a message for each participant whose listener doesn't serve, or serves with an earlier configuration.
+fn failures(status: &Status) -> Vec<String> {
+    status.participants.iter().filter_map(failure).collect()
+}
+
+fn failure(one: &ParticipantStatus) -> Option<String> {
+    let is_down = !one.state.is_up() && one.state != State::Stopped;
+    let down = || {
+        let why = one.note.as_deref().or(one.last_exit.as_deref()).unwrap_or("see its log");
+        format!("the listener of '{}' doesn't serve: {why}", one.name)
+    };
+    one.kept.clone().or_else(|| is_down.then(down))
+}
+
+/// Returns an error if a setting or a listener could not be changed. Otherwise invalid files are the error.
+fn result(changes: &Changes, failures: &[String]) -> Result<(), Failure> {
+    let is_invalid = changes.refused.is_empty() && failures.is_empty();
+    let faults: Vec<String> =
+        [changes.errors.as_slice(), &changes.refused, failures].into_iter().flatten().cloned().collect();
+    match (faults.join("\npalabre: "), is_invalid) {
+        (faults, _) if faults.is_empty() => Ok(()),
+        (faults, true) => Err(Failure::config(faults)),
+        (faults, false) => Err(Failure::refused(faults)),
+    }
+}

@@ -1,0 +1,116 @@
+//! `palabre reload` with a real supervisor and real listeners: the printed lines and the exit status.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod common;
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::Output;
+
+use common::{Process, palabre, start, stderr, stdout, wait_for};
+use palabre_config::{Key, Participant, certificate};
+use serde_json::Value;
+
+struct Server {
+    directory: tempfile::TempDir,
+    _supervisor: Process,
+}
+
+impl Server {
+    /// Starts a supervisor with these participants.
+    fn start(names: &[&str]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        fs::create_dir_all(path.join("participants.d")).unwrap();
+        fs::create_dir(path.join("tls")).unwrap();
+        certificate::self_signed(&["localhost".into()]).unwrap().write(&path.join("tls")).unwrap();
+        names.iter().for_each(|name| write(path, name, 0));
+        fs::write(path.join("palabre.toml"), "bind = \"127.0.0.1\"\n").unwrap();
+        let server = Self { _supervisor: start(path), directory };
+        wait_for("the listeners", || {
+            let status = server.palabre(&["status", "--json"]);
+            let ready = String::from_utf8_lossy(&status.stdout).matches("\"state\": \"ready\"").count();
+            (status.status.success() && ready == names.len()).then_some(())
+        });
+        server
+    }
+
+    fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    fn palabre(&self, arguments: &[&str]) -> Output {
+        let run = self.path().join("run");
+        palabre().arg("--config").arg(self.path()).arg("--run").arg(run).args(arguments).output().unwrap()
+    }
+
+    fn set(&self, text: &str) {
+        fs::write(self.path().join("palabre.toml"), format!("bind = \"127.0.0.1\"\n{text}")).unwrap();
+    }
+}
+
+fn write(directory: &Path, name: &str, port: u16) {
+    Participant::new(name.parse().unwrap(), port, Key::generate().unwrap().hash()).write(directory).unwrap();
+}
+
+#[test]
+fn reload_waits_and_says_what_became_of_each_listener() {
+    let server = Server::start(&["alice", "bob"]);
+    assert_eq!(stdout(&server.palabre(&["reload", "--dry-run"])), "nothing would change\n");
+    assert_eq!(stdout(&server.palabre(&["reload"])), "");
+    write(server.path(), "carol", 0);
+    write(server.path(), "alice", 0);
+    Participant::remove(server.path(), &"bob".parse().unwrap()).unwrap();
+    let planned = stdout(&server.palabre(&["reload", "--dry-run"]));
+    let expected = "carol: the listener would be started\nbob: the listener would be stopped\nalice: the listener would be replaced\n";
+    assert_eq!(planned, expected);
+    let lines = stdout(&server.palabre(&["reload"]));
+    assert!(lines.contains("carol: the listener was started and serves port "), "{lines}");
+    assert!(lines.contains("alice: the listener was replaced and serves port "), "{lines}");
+    assert!(lines.contains("bob: the listener was stopped\n"), "{lines}");
+    certificate::self_signed(&["localhost".into()]).unwrap().write(&server.path().join("tls")).unwrap();
+    assert_eq!(stdout(&server.palabre(&["reload"])), "2 listeners use the new certificate\n");
+}
+
+#[test]
+fn reload_fails_with_the_reason_and_the_listeners_serve_as_before() {
+    let server = Server::start(&["alice", "bob"]);
+    let pids = || {
+        let status: Value = serde_json::from_slice(&server.palabre(&["status", "--json"]).stdout).unwrap();
+        status["participants"].as_array().unwrap().iter().map(|one| one["pid"].clone()).collect::<Vec<_>>()
+    };
+    let old = pids();
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = socket.local_addr().unwrap().port();
+    let foreign = certificate::self_signed(&["localhost".into()]).unwrap().key_pem;
+    fs::write(server.path().join("tls/foreign.pem"), foreign).unwrap();
+    for (settings, says) in [
+        ("certificate = \"tls/missing.pem\"\n", "No such file or directory"),
+        ("private-key = \"tls/foreign.pem\"\n", "unable to use certificate '"),
+    ] {
+        server.set(settings);
+        for arguments in [&["reload", "--dry-run"][..], &["reload"]] {
+            let why = stderr(&server.palabre(arguments), 1);
+            assert!(why.contains(says) || (arguments.len() > 1 && why.contains("unable to ")), "{why}");
+        }
+        assert_eq!(pids(), old);
+    }
+    server.set("");
+    stdout(&server.palabre(&["reload"]));
+    fs::write(server.path().join("palabre.toml"), "bind = \"192.0.2.1\"\n").unwrap();
+    assert!(stderr(&server.palabre(&["reload"]), 1).contains("unable to open ports on '192.0.2.1'"));
+    server.set("");
+    write(server.path(), "alice", port);
+    let why = stderr(&server.palabre(&["reload"]), 1);
+    assert!(why.contains(&format!("unable to move 'alice': unable to open port {port}")), "{why}");
+    write(server.path(), "alice", 0);
+    write(server.path(), "carol", port);
+    let why = stderr(&server.palabre(&["reload"]), 1);
+    assert!(why.contains(&format!("the listener of 'carol' doesn't serve: unable to open port {port}")), "{why}");
+    drop(socket);
+    stdout(&server.palabre(&["reload"]));
+    server.set("hots = 1\n");
+    assert!(stderr(&server.palabre(&["reload"]), 78).contains("unknown field `hots`"));
+}
