@@ -237,6 +237,9 @@ pub struct ParticipantStatus {
     /// Why the listener doesn't use the present configuration, certificate or program. The listener serves as before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept: Option<String>,
+    /// Why the participant's gain or mute, as configured, has not reached the mixer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gain_fault: Option<String>,
     /// Use of the invitation link; `None` if the link can be used more than once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link: Option<LinkUse>,

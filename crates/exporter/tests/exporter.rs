@@ -112,6 +112,7 @@ fn status() -> Status {
         note: None,
         pending: false,
         kept: None,
+        gain_fault: None,
         link: None,
     };
     let certificate = Certificate {

@@ -62,6 +62,6 @@ fn change(cli: &Cli, name: &Name, verb: &str, edits: &[Edit], message: &str) -> 
     let path = Participant::path(config, name);
     edited.write().map_err(|error| Failure::system(permission::explain(path.parent().unwrap_or(config), error)))?;
     drop(lock);
-    print(message)?;
-    reload::if_running(cli.run_dir(), name.as_str())
+    reload::if_running(cli.run_dir(), name.as_str())?;
+    print(message)
 }

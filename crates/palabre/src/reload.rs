@@ -32,8 +32,8 @@ pub(crate) fn run(run: &Path, options: &Reload) -> Result<(), Failure> {
 }
 
 /// Makes the supervisor, if one runs, read the configuration again after the file of participant `name` was written, and waits until the
-/// participant's listener uses it. Faults are printed as warnings: the command succeeds, since the file was written. Fails if the listener
-/// runs without a supervisor and can't be restarted.
+/// participant's listener uses it. Faults are printed as warnings: the command succeeds, since the file was written. Fails if the gain could
+/// not be written for the mixer, or if the listener runs without a supervisor and can't be restarted.
 pub(crate) fn if_running(run: &Path, name: &str) -> Result<(), Failure> {
     if !control::is_running(run) {
         if !standalone::apply(run, name, Change::Edited)? {
@@ -48,10 +48,11 @@ pub(crate) fn if_running(run: &Path, name: &str) -> Result<(), Failure> {
     let outcome = control::reload(run, false).and_then(|changes| Ok((changes, settle(run, |one| one.name == name)?)));
     match outcome {
         Ok((changes, status)) => {
-            let failure = status.participants.iter().filter(|one| one.name == name).find_map(failure);
-            for fault in changes.errors.into_iter().chain(changes.refused).chain(failure) {
+            let one = status.participants.iter().find(|one| one.name == name);
+            for fault in changes.errors.into_iter().chain(changes.refused).chain(one.and_then(failure)) {
                 eprintln!("palabre: warning: {fault}");
             }
+            return one.and_then(|one| one.gain_fault.clone()).map_or(Ok(()), |fault| Err(Failure::system(fault)));
         }
         Err(error) => eprintln!("palabre: warning: {error}; the file was written; run 'palabre reload' to apply it"),
     }
@@ -119,7 +120,8 @@ fn done(changes: &Changes, status: &Status) -> String {
 
 /// Returns a message for each participant whose listener doesn't serve, or serves with an earlier configuration.
 fn failures(status: &Status) -> Vec<String> {
-    status.participants.iter().filter_map(failure).collect()
+    let gains = status.participants.iter().filter_map(|one| one.gain_fault.clone());
+    status.participants.iter().filter_map(failure).chain(gains).collect()
 }
 
 fn failure(one: &ParticipantStatus) -> Option<String> {

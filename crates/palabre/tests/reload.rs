@@ -114,3 +114,19 @@ fn reload_fails_with_the_reason_and_the_listeners_serve_as_before() {
     server.set("hots = 1\n");
     assert!(stderr(&server.palabre(&["reload"]), 78).contains("unknown field `hots`"));
 }
+
+#[test]
+fn mute_that_does_not_reach_the_mixer_is_an_error() {
+    let server = Server::start(&["alice"]);
+    let gain = server.path().join("run/rooms/main/alice/gain");
+    // A file can't replace a directory, as no file can be written when the file system is full.
+    fs::create_dir(&gain).unwrap();
+    for command in [&["mute", "alice"][..], &["gain", "alice", "6"]] {
+        let error = stderr(&server.palabre(command), 111);
+        assert!(error.contains("unable to write '") && error.contains("alice/gain': "), "{error}");
+    }
+    assert!(stderr(&server.palabre(&["reload"]), 1).contains("alice/gain': "));
+    fs::remove_dir(&gain).unwrap();
+    stdout(&server.palabre(&["mute", "alice"]));
+    assert_eq!(fs::read_to_string(&gain).unwrap(), "mute\n");
+}

@@ -5,6 +5,7 @@
 //! requested restart and a change of the configuration both increase the number.
 
 mod entrance;
+mod gain;
 mod outcome;
 mod pending;
 mod processes;
@@ -17,7 +18,7 @@ use std::time::{Duration, Instant};
 use palabre_config::control::{ListenerReport, ParticipantStatus, State};
 use palabre_config::{Entrance, Participant};
 use palabre_host::notify::Message;
-use palabre_room::{Gain, Member, RoomError};
+use palabre_room::{Member, RoomError};
 
 use crate::backoff::RestartPolicy;
 use crate::config::Config;
@@ -25,6 +26,7 @@ use crate::presence::Presence;
 use crate::process::{Exit, Process};
 use crate::transition::{Trigger, after};
 
+use gain::GainFile;
 use outcome::{Refusal, Renewal};
 pub(crate) use pending::{Action, Pending};
 
@@ -43,8 +45,7 @@ const EXIT_SHOWN: Duration = Duration::from_secs(60 * 60);
 #[derive(Debug)]
 pub(crate) struct Service {
     participant: Participant,
-    /// The value that was last written into the participant's file `gain`.
-    gain: Option<Gain>,
+    gain: GainFile,
     state: State,
     since: Instant,
     socket: Option<TcpListener>,
@@ -105,7 +106,7 @@ impl Service {
         let port = participant.port;
         Self {
             participant,
-            gain: None,
+            gain: GainFile::default(),
             state,
             since: now,
             socket: None,
@@ -179,10 +180,9 @@ impl Service {
         self.plan_expiry(now);
         self.load_entrance(config);
         // A stopped service may have no directory. Its gain is written when it starts.
-        if !self.is_stopped
-            && let Err(error) = self.write_gain(config)
-        {
-            log::warn!("{error}");
+        if !self.is_stopped {
+            // A failed write is repeated at the deadline.
+            let _ = self.write_gain(config, now);
         }
         if is_replaced {
             self.request_successor();
@@ -358,6 +358,9 @@ impl Service {
         if self.retry_at.is_some_and(|at| at <= now) {
             self.restart(Trigger::RetryIsDue, config, now);
         }
+        if self.gain_retry_at().is_some_and(|at| at <= now) {
+            let _ = self.write_gain(config, now);
+        }
         self.advance(config, now);
     }
 
@@ -367,6 +370,7 @@ impl Service {
             .filter_map(Process::deadline)
             .chain(self.retry_at)
             .chain(self.expiry_at)
+            .chain(self.gain_retry_at())
             .chain(self.presence.deadline())
             .chain(self.renewal.deadline())
             .min()
@@ -388,6 +392,7 @@ impl Service {
             note: self.note.clone(),
             pending: self.is_pending(),
             kept: self.kept(),
+            gain_fault: self.gain_retry_at().and_then(|_| self.gain.fault()),
             link: self.link_use(),
         }
     }
@@ -397,15 +402,14 @@ impl Service {
         ready_for.is_some_and(|ready_for| ready_for >= time)
     }
 
-    /// Writes the participant's file `gain` if the configured gain differs from the last written one. Otherwise keeps the
-    /// file, since an operator may have written another gain into it.
-    fn write_gain(&mut self, config: &Config) -> Result<(), RoomError> {
-        let new = gain(&self.participant);
-        if new != self.gain {
-            config.participant(&self.participant.room, &self.participant.name).set_gain(new)?;
-            self.gain = new;
-        }
-        Ok(())
+    fn write_gain(&mut self, config: &Config, now: Instant) -> Result<(), RoomError> {
+        let directory = config.participant(&self.participant.room, &self.participant.name);
+        self.gain.write(&directory, &self.participant, now)
+    }
+
+    /// Returns the time of the next attempt to write `gain`. A service that has stopped or ends may have no directory.
+    fn gain_retry_at(&self) -> Option<Instant> {
+        self.gain.deadline().filter(|_| !self.is_stopped && !self.is_ending)
     }
 
     /// Handles the status text of the current process: a report, or the reason why the process is about to exit.
@@ -450,9 +454,6 @@ impl Service {
     }
 }
 
-fn gain(participant: &Participant) -> Option<Gain> {
-    if participant.muted { Some(Gain::Mute) } else { participant.gain_db.map(Gain::Db) }
-}
 
 fn reap(process: &mut Option<Process>) -> Option<(Process, Exit)> {
     let exit = process.as_mut()?.exit()?;

@@ -247,6 +247,22 @@ fn failed_write_of_names_is_repeated() {
 }
 
 #[test]
+fn failed_write_of_a_gain_is_reported_and_repeated() {
+    let fixture = Fixture::open(&["alice"]);
+    fixture.wait_for("alice", State::Ready);
+    let gain = fixture.room("main").join("alice/gain");
+    // A file can't replace a directory.
+    fs::create_dir(&gain).unwrap();
+    fixture.write("alice", "port = 0\nmuted = true\n");
+    fixture.reload();
+    let fault = fixture.participant("alice").gain_fault.unwrap();
+    assert!(fault.starts_with("unable to write '") && fault.contains("alice/gain': "), "{fault}");
+    fs::remove_dir(&gain).unwrap();
+    eventually("the gain is written", || fs::read_to_string(&gain).is_ok_and(|text| text == "mute\n"));
+    fixture.wait_until("alice", |alice| alice.gain_fault.is_none());
+}
+
+#[test]
 fn hangup_signal_is_a_reload() {
     let fixture = Fixture::open(&["alice"]);
     fixture.write("bob", "port = 0\n");

@@ -36,6 +36,7 @@ fn alice() -> ParticipantStatus {
         note: None,
         pending: false,
         kept: None,
+        gain_fault: None,
         link: None,
     }
 }

@@ -41,7 +41,7 @@ const NOT_AN_INTERFACE: &[(&str, &str, &str)] = &[
         "no thread could be started; the command reports it",
     ),
     ("supervisor/src/roster.rs", "*", "an invalid file; 'palabre status' has the same text"),
-    ("supervisor/src/service.rs", "*", "the room was removed before its gain was written"),
+    ("supervisor/src/service.rs", "*", "'palabre reload' and 'palabre status' have the same text"),
     (
         "supervisor/src/service/entrance.rs",
         "*",

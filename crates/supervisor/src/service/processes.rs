@@ -21,7 +21,7 @@ impl Service {
     /// Starts the listener of a service whose state has just become `Starting`.
     pub(super) fn start(&mut self, config: &Config, now: Instant) {
         self.retry_at = None;
-        match self.prepare(config).and_then(|()| self.spawn(config, START_TIMEOUT, now)) {
+        match self.prepare(config, now).and_then(|()| self.spawn(config, START_TIMEOUT, now)) {
             Ok(process) => {
                 (self.report, self.note, self.renewal) = (None, None, Renewal::default());
                 self.current = Some(process);
@@ -30,8 +30,8 @@ impl Service {
         }
     }
 
-    fn prepare(&mut self, config: &Config) -> Result<(), Exit> {
-        self.make_pipes(config).map_err(|error| Exit::NotStarted(error.to_string()))?;
+    fn prepare(&mut self, config: &Config, now: Instant) -> Result<(), Exit> {
+        self.make_pipes(config, now).map_err(|error| Exit::NotStarted(error.to_string()))?;
         if self.socket.is_none() {
             let socket = self
                 .bind(config)
@@ -41,13 +41,13 @@ impl Service {
         Ok(())
     }
 
-    fn make_pipes(&mut self, config: &Config) -> Result<(), RoomError> {
+    fn make_pipes(&mut self, config: &Config, now: Instant) -> Result<(), RoomError> {
         let room = config.room(&self.participant.room);
         if !room.path().exists() {
             config.make_room(&self.participant.room)?;
         }
         room.participant(&self.participant.name).create()?;
-        self.write_gain(config)
+        self.write_gain(config, now)
     }
 
     fn bind(&mut self, config: &Config) -> io::Result<TcpListener> {

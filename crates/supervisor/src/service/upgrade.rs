@@ -9,6 +9,7 @@ use palabre_config::control::{ListenerReport, State};
 use palabre_host::notify;
 use palabre_host::stamp::FileStamp;
 
+use super::gain::GainFile;
 use super::{START_TIMEOUT, Service};
 use crate::config::Config;
 use crate::process::{Process, StartOptions};
@@ -68,7 +69,7 @@ impl Service {
         } else if service.current.is_some() && service.socket.is_some() {
             service.state = saved.state;
             service.since = now.checked_sub(Duration::from_millis(saved.since_ms)).unwrap_or(now);
-            service.gain = super::gain(&service.participant);
+            service.gain = GainFile::written(&service.participant);
             // An earlier release saved the listener's report as text in the field `note`.
             let words = || saved.note.as_deref().and_then(|note| ListenerReport::parse(note).ok());
             service.report = saved.report.or_else(words);
