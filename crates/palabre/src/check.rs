@@ -7,6 +7,7 @@ mod files;
 mod finding;
 mod limits;
 mod modes;
+mod sandbox;
 mod system;
 
 use palabre_config::Participant;
@@ -47,6 +48,7 @@ fn all_findings(cli: &Cli) -> Vec<Finding> {
     findings.extend(files::participants(directories, &participants, &errors));
     findings.extend(modes::check(directories, server.as_ref()));
     findings.extend(files::rooms(directories, &participants));
+    findings.extend(sandbox::check(directories.run));
     let (state, status) = supervisor(directories);
     findings.push(state);
     if let Some(status) = &status {

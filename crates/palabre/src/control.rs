@@ -10,8 +10,10 @@ use palabre_config::control::{
 use palabre_host::exit::Failure;
 use palabre_room::Name;
 
+use crate::cli::RUN;
 use crate::output::print;
 use crate::processes;
+use crate::units;
 
 /// Timeout for the supervisor's answer to a status request.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
@@ -113,8 +115,17 @@ fn remedy(kind: ErrorKind, run: &Path) -> &'static str {
         _ if !processes::listeners_without_supervisor(run).is_empty() => {
             "listeners run without a supervisor: use 'systemctl status', 'restart', 'stop' or 'start' with 'palabre-listener@NAME'"
         }
+        _ if lacks_sandbox(run) => {
+            "systemd is unable to set up the sandbox of palabre-supervisor.service; 'palabre check' names the drop-in that helps"
+        }
         _ => "start palabre-supervisor, or give its runtime directory with --run",
     }
+}
+
+/// Whether systemd could not set up the sandbox of the supervisor's unit, which uses the default runtime directory.
+fn lacks_sandbox(run: &Path) -> bool {
+    const UNIT: &str = "palabre-supervisor";
+    run == Path::new(RUN) && units::query(&[UNIT]).get(UNIT).is_some_and(|unit| unit.sandbox_exit().is_some())
 }
 
 fn unexpected(response: &Response) -> Failure {

@@ -80,8 +80,7 @@ impl Snapshot {
     /// Adds the state of systemd's units to the daemons that run in them. A unit without a process is added only if it is not `dead` and `run` is
     /// the default directory, which the units use.
     pub(crate) fn add_systemd(&mut self, run: &Path) {
-        let known = ["palabre-exporter", MIXER, "palabre-supervisor"];
-        self.add_units(units::query(&known), run == Path::new(cli::RUN));
+        self.add_units(units::query(&units::PROGRAMS), run == Path::new(cli::RUN));
     }
 
     pub(crate) fn add_units(&mut self, units: BTreeMap<String, Unit>, is_default: bool) {

@@ -14,6 +14,11 @@ const POLL: Duration = Duration::from_millis(5);
 /// Maximum number of bytes that are read from systemctl(1).
 const MAX_BYTES: u64 = 64 * 1024;
 
+/// The programs that run in units.
+pub(crate) const PROGRAMS: [&str; 3] = ["palabre-exporter", "palabre-mixer", "palabre-supervisor"];
+/// Exit codes of a unit whose sandbox systemd could not set up, and their names: systemd.exec(5).
+const SANDBOX_EXITS: [(&str, &str); 3] = [("217", "USER"), ("225", "NETWORK"), ("226", "NAMESPACE")];
+
 /// The state of a systemd unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Unit {
@@ -25,6 +30,14 @@ pub(crate) struct Unit {
     pub(crate) restarts: u64,
     /// If no process runs: how the last process ended.
     pub(crate) last_exit: Option<String>,
+}
+
+impl Unit {
+    /// Returns the last exit if systemd could not set up the unit's sandbox.
+    pub(crate) fn sandbox_exit(&self) -> Option<&str> {
+        let exit = self.last_exit.as_deref()?;
+        SANDBOX_EXITS.iter().any(|(_, name)| exit.ends_with(&format!("/{name}"))).then_some(exit)
+    }
 }
 
 /// Returns the loaded units by program name. Returns an empty map if systemd doesn't run or doesn't answer.
@@ -84,7 +97,10 @@ fn parse(text: &str) -> BTreeMap<String, Unit> {
 fn exit_text(values: &BTreeMap<&str, &str>) -> Option<String> {
     let status = values.get("ExecMainStatus")?;
     let how = match *values.get("ExecMainCode")? {
-        "1" => format!("exit code {status}"),
+        "1" => {
+            let name = SANDBOX_EXITS.iter().find(|(code, _)| code == status);
+            name.map_or_else(|| format!("exit code {status}"), |(code, name)| format!("exit code {code}/{name}"))
+        }
         "2" | "3" => format!("killed by signal {status}"),
         _ => return None,
     };
@@ -116,6 +132,20 @@ MainPID=0\nNRestarts=0\nResult=success\nId=palabre-other.service\nLoadState=not-
         let watchdog = unit("auto-restart", None, 1, Some("killed by signal 6 (watchdog)"));
         assert_eq!(units["palabre-supervisor"], watchdog);
         assert_eq!(units["palabre-exporter"], unit("failed", None, 0, Some("exit code 78")));
+    }
+
+    #[test]
+    fn unit_whose_sandbox_cannot_be_set_up_is_recognised() {
+        let of_status = |status: u32| {
+            let text = format!(
+                "MainPID=0\nNRestarts=9\nResult=exit-code\nExecMainCode=1\nExecMainStatus={status}\n\
+                 Id=palabre-mixer.service\nLoadState=loaded\nSubState=auto-restart\n"
+            );
+            parse(&text).remove("palabre-mixer").unwrap()
+        };
+        assert_eq!(of_status(226).sandbox_exit(), Some("exit code 226/NAMESPACE"));
+        assert_eq!(of_status(225).sandbox_exit(), Some("exit code 225/NETWORK"));
+        assert_eq!(of_status(78).sandbox_exit(), None);
     }
 
     #[test]
