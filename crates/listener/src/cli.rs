@@ -60,6 +60,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "LINK:KEY", hide = true)]
     pub(crate) entered: Option<Entrance>,
 
+    /// Check that a listener with this configuration could start, and exit (set by the package during an upgrade)
+    #[arg(long, hide = true, requires = "name")]
+    pub(crate) probe: bool,
+
     /// Log more: -v for events, -vv for debugging
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,

@@ -52,6 +52,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     }
     let _lock = if args.make_room { without_supervisor(&args.run)? } else { None };
     let server = match (&args.name, &args.source) {
+        (Some(name), _) if args.probe => return probe(args, name),
         (_, Some(source)) => serve_file(args, source, inherited)?,
         (Some(name), None) => serve_participant(args, name, inherited)?,
         (None, None) => {
@@ -75,6 +76,13 @@ fn without_supervisor(run: &Path) -> Result<Option<Lock>, Failure> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Failure::system(format!("unable to lock '{}': {error}", path.display()))),
     }
+}
+
+/// Checks that the files of the configuration can be used.
+fn probe(args: &Args, name: &Name) -> Result<(), Failure> {
+    let config = palabre_config::Server::load(&args.config).map_err(Failure::config)?;
+    Participant::load(&args.config, name).map_err(Failure::config)?;
+    TlsFiles::load(config.certificate, config.private_key).map_err(Failure::config).map(drop)
 }
 
 fn serve_participant(args: &Args, name: &Name, inherited: Option<TcpListener>) -> Result<Server, Failure> {
