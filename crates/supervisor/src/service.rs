@@ -454,7 +454,6 @@ impl Service {
     }
 }
 
-
 fn reap(process: &mut Option<Process>) -> Option<(Process, Exit)> {
     let exit = process.as_mut()?.exit()?;
     process.take().map(|process| (process, exit))
