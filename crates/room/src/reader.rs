@@ -38,8 +38,8 @@ pub enum Start {
 pub struct PipeReader {
     file: Flock<File>,
     id: FileId,
-    /// The first byte of a sample whose second byte has not been read.
-    half: Option<u8>,
+    /// Bytes that were read and not returned: half a sample, and what followed it while the total was odd.
+    held: Vec<u8>,
     /// Time since which half a sample was left over each time that the pipe was empty.
     odd_since: Option<Instant>,
     stray_bytes: u64,
@@ -88,34 +88,29 @@ impl PipeReader {
     /// Appends at most `max_samples` from the pipe to `out` and returns their number, which is 0 if the pipe is empty.
     ///
     /// If half a sample is left over each time that the pipe is empty, for 100 ms, a writer has written a stray byte.
-    /// The stray byte is discarded, so that the following samples are decoded correctly. Call this again at
-    /// [`PipeReader::stray_deadline`].
+    /// The following bytes are held back meanwhile, because they would be decoded as noise. Then the stray byte is
+    /// discarded. Call this again at [`PipeReader::stray_deadline`].
     ///
     /// # Errors
     /// The error of read(2), except `EAGAIN` and `EINTR`.
     pub fn read(&mut self, now: Instant, out: &mut Vec<i16>, max_samples: usize) -> io::Result<usize> {
-        let mut bytes = [0; READ_BYTES];
-        let before = out.len();
-        loop {
-            let left = max_samples.saturating_sub(out.len() - before);
-            let wanted = (left * 2).saturating_sub(usize::from(self.half.is_some())).min(READ_BYTES);
-            if wanted == 0 {
-                break;
+        let was_odd = !self.held.is_empty();
+        let is_empty = self.fill(max_samples * 2)?;
+        if was_odd && is_empty && self.held.len() % 2 == 1 {
+            if self.stray_deadline().is_none_or(|deadline| now < deadline) {
+                return Ok(0);
             }
-            let got = match (&*self.file).read(&mut bytes[..wanted]) {
-                Ok(got) => got,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-                Err(error) => return Err(error),
-            };
-            self.decode(&bytes[..got], out);
-            if got < wanted {
-                // The pipe is empty: another read(2) would return EAGAIN.
-                self.found_empty(now);
-                break;
-            }
+            self.held.remove(0);
+            self.stray_bytes += 1;
         }
-        Ok(out.len() - before)
+        let samples = (self.held.len() / 2).min(max_samples);
+        let (pairs, _) = self.held[..samples * 2].as_chunks::<2>();
+        out.extend(pairs.iter().map(|&pair| i16::from_le_bytes(pair)));
+        self.held.drain(..samples * 2);
+        if is_empty {
+            self.odd_since = self.held.first().and(self.odd_since.or(Some(now)));
+        }
+        Ok(samples)
     }
 
     /// Returns the time at which the waiting half of a sample will be discarded; `None` if no half sample is waiting.
@@ -143,24 +138,26 @@ impl PipeReader {
         self.id
     }
 
-    fn decode(&mut self, mut bytes: &[u8], out: &mut Vec<i16>) {
-        if let (Some(low), Some((&high, rest))) = (self.half, bytes.split_first()) {
-            out.push(i16::from_le_bytes([low, high]));
-            self.half = None;
-            bytes = rest;
+    /// Reads until `max_bytes` are held or the pipe is empty. Returns whether the pipe is empty.
+    fn fill(&mut self, max_bytes: usize) -> io::Result<bool> {
+        let mut bytes = [0; READ_BYTES];
+        loop {
+            let wanted = max_bytes.saturating_sub(self.held.len()).min(READ_BYTES);
+            if wanted == 0 {
+                return Ok(false);
+            }
+            let got = match (&*self.file).read(&mut bytes[..wanted]) {
+                Ok(got) => got,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+                Err(error) => return Err(error),
+            };
+            self.held.extend_from_slice(&bytes[..got]);
+            if got < wanted {
+                // Another read(2) would return EAGAIN.
+                return Ok(true);
+            }
         }
-        let (pairs, odd) = bytes.as_chunks::<2>();
-        out.extend(pairs.iter().map(|&pair| i16::from_le_bytes(pair)));
-        if let [low] = odd {
-            self.half = Some(*low);
-        }
-    }
-
-    fn found_empty(&mut self, now: Instant) {
-        if self.stray_deadline().is_some_and(|deadline| now >= deadline) && self.half.take().is_some() {
-            self.stray_bytes += 1;
-        }
-        self.odd_since = self.half.and(self.odd_since.or(Some(now)));
     }
 
     fn discard(&mut self) {
@@ -184,7 +181,7 @@ impl Successor {
             Ok(file) => {
                 let _ = fcntl(&*file, FcntlArg::F_OFD_SETLK(&whole_pipe(F_UNLCK)));
                 let size_refused = set_size(file.as_fd(), format).is_err();
-                Ok(PipeReader { file, id, half: None, odd_since: None, stray_bytes: 0, size_refused })
+                Ok(PipeReader { file, id, held: Vec::new(), odd_since: None, stray_bytes: 0, size_refused })
             }
             Err((file, Errno::EWOULDBLOCK)) => {
                 // The request is a lock of another kind (fcntl(2), open file description locks). The request blocks no
