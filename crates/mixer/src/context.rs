@@ -1,8 +1,12 @@
 //! State that all parts of the mixer share: poller, inotify, file writer, current time and rate-limited log.
 
 use std::fmt::Arguments;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
 
 pub(crate) use palabre_host::log_limit::LastWarning;
 use palabre_host::log_limit::LogLimit;
@@ -11,6 +15,9 @@ use crate::clock::{Clock, Now};
 use crate::file_writer::FileWriter;
 use crate::poller::Poller;
 use crate::watcher::Watcher;
+
+/// Number of descriptors that the participants' pipes leave free, for the notification of readiness, lists, restarts and files.
+const RESERVED_DESCRIPTORS: u64 = 16;
 
 #[derive(Debug)]
 pub(crate) struct Context {
@@ -25,10 +32,12 @@ pub(crate) struct Context {
     /// Deadline of the current tick.
     pub(crate) tick_at: Duration,
     warnings: LogLimit,
+    /// Maximum number of open descriptors.
+    max_descriptors: u64,
 }
 
 impl Context {
-    pub(crate) fn new(files: Option<PathBuf>) -> std::io::Result<Self> {
+    pub(crate) fn new(files: Option<PathBuf>, max_descriptors: u64) -> io::Result<Self> {
         let clock = Clock::new()?;
         let now = clock.now();
         Ok(Self {
@@ -40,6 +49,7 @@ impl Context {
             now,
             tick_at: now.since_boot,
             warnings: LogLimit::new(2.0, 20.0),
+            max_descriptors,
         })
     }
 
@@ -56,6 +66,15 @@ impl Context {
     /// Converts an instant to the time since boot.
     pub(crate) fn since_boot(&self, instant: Instant) -> Duration {
         self.clock.since_boot(instant)
+    }
+
+    /// Fails if `pipe` has one of the last descriptors, which are reserved. The kernel gives the lowest free descriptor: open(2).
+    pub(crate) fn keep_reserve(&self, pipe: &impl AsFd) -> io::Result<()> {
+        let number = u64::try_from(pipe.as_fd().as_raw_fd()).unwrap_or_default();
+        if number + RESERVED_DESCRIPTORS >= self.max_descriptors {
+            return Err(Errno::EMFILE.into());
+        }
+        Ok(())
     }
 
     /// Logs a warning, within the rate limit.

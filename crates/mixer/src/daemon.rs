@@ -29,12 +29,13 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         process::die_with_parent(parent).map_err(Failure::system)?;
     }
     logging::init(PROGRAM, None, args.verbose);
-    if let Err(error) = process::raise_nofile() {
+    let max_descriptors = process::raise_nofile().unwrap_or_else(|error| {
         log::warn!("unable to raise the limit of open files: {error}");
-    }
+        u64::MAX
+    });
     let program = Program::this()
         .map_err(|error| Failure::System(format!("unable to find the path of this program: {error}")))?;
-    let mut daemon = Daemon::new(args, program, &mut inherited)?;
+    let mut daemon = Daemon::new(args, program, &mut inherited, max_descriptors)?;
     drop(inherited);
     notify::ready();
     daemon.restarts.serves();
@@ -56,10 +57,10 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn new(args: &Args, program: Program, inherited: &mut Inherited) -> Result<Self, Failure> {
+    fn new(args: &Args, program: Program, inherited: &mut Inherited, max_descriptors: u64) -> Result<Self, Failure> {
         let system = |verb: &'static str| move |error: io::Error| Failure::System(format!("unable to {verb}: {error}"));
         let path = args.rooms.display().to_string();
-        let mut cx = Context::new(args.files.clone()).map_err(system("set up polling"))?;
+        let mut cx = Context::new(args.files.clone(), max_descriptors).map_err(system("set up polling"))?;
         let signals = Signals::new(&[SIGTERM, SIGINT, SIGUSR1, SIGHUP]).map_err(system("receive signals"))?;
         // Open the restart socket after the signal handlers are installed, and before the mixer changes a room: opening the socket fails if
         // another mixer runs.

@@ -164,8 +164,8 @@ impl Ear {
 
     fn open_pipe(&self, cx: &Context) -> Result<Writer, OpenError> {
         let pipe = PipeWriter::open(&self.path, self.format)?;
-        cx.poller
-            .add(&pipe, Interest::Closed, Token::Ear(self.participant))
+        cx.keep_reserve(&pipe)
+            .and_then(|()| cx.poller.add(&pipe, Interest::Closed, Token::Ear(self.participant)))
             .map_err(|source| OpenError::Io { path: self.path.clone(), source })?;
         Ok(Writer::Pipe(pipe))
     }

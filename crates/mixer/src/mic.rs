@@ -12,7 +12,7 @@ use crate::mic_file::MicFile;
 use crate::poller::{Interest, ParticipantId, Token};
 use crate::watcher::{Target, Watch};
 
-/// Interval between attempts to open a pipe that another process has locked.
+/// Interval between attempts to open a pipe that another process has locked, or for which there is no descriptor.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// Maximum average speed at which a pipe is read, as a multiple of real time. A faster writer finds the pipe full.
 const SPEED_MAX: u32 = 2;
@@ -30,8 +30,8 @@ pub(crate) struct Mic {
     pipe: Option<PipeReader>,
     /// The open files, oldest first. The last one is at the path; the others were replaced and are not yet read to their end.
     files: VecDeque<(MicFile, Watch)>,
-    /// A pipe that another process has locked, and the time of the next attempt to open it.
-    locked: Option<(FileId, Duration)>,
+    /// A pipe that could not be opened, and the time of the next attempt to open it.
+    failed: Option<(FileId, Duration)>,
     last_warning: LastWarning,
     /// Number of samples that may be read from the pipe at time `budget_at`.
     budget: usize,
@@ -50,7 +50,7 @@ impl Mic {
             participant,
             pipe: None,
             files: VecDeque::new(),
-            locked: None,
+            failed: None,
             last_warning: LastWarning::default(),
             budget,
             budget_at: Duration::ZERO,
@@ -59,14 +59,14 @@ impl Mic {
         }
     }
 
-    /// Opens the pipe or file at the path, unless it is open already or was found to be locked by another process.
+    /// Opens the pipe or file at the path, unless it is open already or an attempt has failed.
     pub(crate) fn refresh(&mut self, cx: &mut Context) {
         let at_path = lookup(&cx.resolve(&self.path));
         let id = at_path.map(|(_, id)| id);
-        if id.is_some() && (id == self.id() || id == self.locked.map(|(id, _)| id)) {
+        if id.is_some() && (id == self.id() || id == self.failed.map(|(id, _)| id)) {
             return;
         }
-        self.locked = None;
+        self.failed = None;
         let is_file = matches!(at_path, Some((FileKind::Regular, _)));
         if !is_file || self.files.is_empty() {
             self.close(cx);
@@ -84,12 +84,12 @@ impl Mic {
             return Some(Duration::ZERO);
         }
         let stray = self.pipe.as_ref().and_then(PipeReader::stray_deadline).map(|at| cx.since_boot(at));
-        stray.into_iter().chain(self.locked.map(|(_, retry_at)| retry_at)).min()
+        stray.into_iter().chain(self.failed.map(|(_, retry_at)| retry_at)).min()
     }
 
-    /// Tries again to open a locked pipe, if the retry interval has passed.
+    /// Tries again to open a pipe that could not be opened, if the retry interval has passed.
     pub(crate) fn retry(&mut self, cx: &mut Context) {
-        if self.locked.take_if(|(_, retry_at)| *retry_at <= cx.now.since_boot).is_some() {
+        if self.failed.take_if(|(_, retry_at)| *retry_at <= cx.now.since_boot).is_some() {
             self.refresh(cx);
         }
     }
@@ -165,8 +165,8 @@ impl Mic {
             Ok(()) => log::debug!("opened '{}' for reading", self.path.display()),
             Err(OpenError::Missing(_)) => {}
             Err(error) => {
-                if matches!(error, OpenError::Taken(_)) {
-                    self.locked = Some((id, cx.now.since_boot + RETRY_INTERVAL));
+                if matches!(error, OpenError::Taken(_) | OpenError::Io { .. }) {
+                    self.failed = Some((id, cx.now.since_boot + RETRY_INTERVAL));
                 }
                 cx.warn_if_new(&mut self.last_warning, format!("{error}; the participant is not heard"));
             }
@@ -175,8 +175,8 @@ impl Mic {
 
     fn try_to_open_pipe(&mut self, cx: &Context) -> Result<(), OpenError> {
         let pipe = PipeReader::open(&self.path, self.format, Start::Discard)?;
-        cx.poller
-            .add(&pipe, Interest::Read, Token::Mic(self.participant))
+        cx.keep_reserve(&pipe)
+            .and_then(|()| cx.poller.add(&pipe, Interest::Read, Token::Mic(self.participant)))
             .map_err(|source| OpenError::Io { path: self.path.clone(), source })?;
         if pipe.size_refused() {
             log::debug!("unable to set the size of the pipe '{}'", self.path.display());

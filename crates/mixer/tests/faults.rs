@@ -147,3 +147,23 @@ fn an_ear_leaves_space_for_others_and_levels_are_written_on_a_full_file_system()
     assert!(levels[0].name == name("alice") && levels[0].state != Talk::Muted);
     wait_for_silence(&room);
 }
+
+#[test]
+fn a_mixer_with_too_few_descriptors_gets_ready_and_opens_the_other_pipes_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let room = RoomDir::new(dir.path().join("main"));
+    room.create(Format::default()).unwrap();
+    let participants: Vec<_> = (0..70).map(|number| room.participant(&name(&format!("p{number:02}")))).collect();
+    participants.iter().for_each(|one| one.create().unwrap());
+    let path = dir.path().join(".notify");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(TIMEOUT)).unwrap();
+    let variable = format!("NOTIFY_SOCKET={}", path.display());
+    let mut mixer = Mixer::start_in_by(dir, &["env", &variable, "prlimit", "--nofile=64:64"]);
+    let mut message = [0; 100];
+    let count = socket.recv(&mut message).unwrap();
+    assert_eq!(String::from_utf8_lossy(&message[..count]).trim_end(), "READY=1");
+    mixer.wait_for_log("Too many open files");
+    participants[..20].iter().for_each(|one| one.remove().unwrap());
+    mixer.wait_for_log("after earlier failures");
+}

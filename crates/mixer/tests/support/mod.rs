@@ -68,7 +68,8 @@ impl Mixer {
         Self::start_in_by(tempfile::tempdir().unwrap(), by)
     }
 
-    fn start_in_by(dir: TempDir, by: &[&str]) -> Self {
+    /// Starts another program in a directory, with the mixer's path as the last argument.
+    pub fn start_in_by(dir: TempDir, by: &[&str]) -> Self {
         let turn = turn();
         let words = [by, &[env!("CARGO_BIN_EXE_palabre-mixer")]].concat();
         let mut child = Command::new(words[0])
