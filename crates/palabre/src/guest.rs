@@ -7,7 +7,7 @@ use std::path::Path;
 
 use palabre_host::exit::Failure;
 use palabre_host::process;
-use palabre_room::{Name, ParticipantDir, RoomDir, RoomError};
+use palabre_room::{Name, NameError, ParticipantDir, RoomDir, RoomError};
 
 use crate::permission;
 
@@ -50,7 +50,11 @@ impl Guest {
         for number in 1..=MAX_TRIES {
             let name = match wanted {
                 GuestName::Exactly(name) => (*name).clone(),
-                GuestName::BasedOn(base) => numbered(base, number),
+                GuestName::BasedOn(base) => match numbered(base, number) {
+                    Ok(name) => name,
+                    // A file in the room's directory has this name, so the next number is tried.
+                    Err(_) => continue,
+                },
             };
             let directory = room.participant(&name);
             let path = directory.path();
@@ -100,8 +104,8 @@ pub(crate) fn room(run: &Path, name: &Name) -> Result<RoomDir, Failure> {
     )))
 }
 
-#[expect(clippy::expect_used, reason = "invariant: the built text is a valid name")]
-fn numbered(base: &str, number: u32) -> Name {
+/// Makes a name from a text and a number. Fails if a file in a room's directory has the name.
+fn numbered(base: &str, number: u32) -> Result<Name, NameError> {
     let tail = if number == 1 { String::new() } else { format!("-{number}") };
     let kept: String = base
         .to_lowercase()
@@ -111,7 +115,7 @@ fn numbered(base: &str, number: u32) -> Name {
         .take(MAX_NAME_CHARS - tail.len())
         .collect();
     let kept = if kept.is_empty() { "guest" } else { kept.trim_end_matches('-') };
-    format!("{kept}{tail}").parse().expect("a valid name")
+    format!("{kept}{tail}").parse()
 }
 
 #[cfg(test)]
@@ -129,7 +133,7 @@ mod tests {
             ("李小龍", 99, "guest-99"),
             (&"x".repeat(40), 10, &format!("{}-10", "x".repeat(29))),
         ] {
-            assert_eq!(numbered(text, number).as_str(), name);
+            assert_eq!(numbered(text, number).unwrap().as_str(), name);
         }
     }
 
@@ -139,6 +143,9 @@ mod tests {
         let room = RoomDir::new(directory.path().join("main"));
         room.create(Format::default()).unwrap();
         let base = GuestName::BasedOn("jingle".to_owned());
+        let recording = Guest::join(&room, &GuestName::BasedOn("recording".to_owned()), |_| Ok(())).unwrap();
+        assert_eq!(recording.name().as_str(), "recording-2");
+        drop(recording);
         let first = Guest::join(&room, &base, |_| Ok(())).unwrap();
         let second = Guest::join(&room, &base, |guest| guest.set_without(&[first.name().clone()])).unwrap();
         assert_eq!((first.name().as_str(), second.name().as_str()), ("jingle", "jingle-2"));

@@ -391,6 +391,19 @@ mod tests {
     }
 
     #[test]
+    fn no_file_that_a_room_s_functions_write_can_be_a_participant() {
+        let (_dir, room) = room();
+        room.write_names(&[]).unwrap();
+        room.write_levels(&[]).unwrap();
+        room.set_levelling(Some(Levelling::On)).unwrap();
+        std::fs::write(room.recording(), "").unwrap();
+        for entry in std::fs::read_dir(room.path()).unwrap() {
+            let name = entry.unwrap().file_name();
+            assert!(name.to_str().unwrap().parse::<Name>().is_err(), "{name:?}");
+        }
+    }
+
+    #[test]
     fn entries_that_are_not_participants_are_ignored() {
         let (_dir, room) = room();
         std::fs::create_dir(room.path().join("Upper")).unwrap();

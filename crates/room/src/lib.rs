@@ -33,7 +33,7 @@ pub use levelling::Levelling;
 pub use levels::{LevelLine, Talk};
 pub use member::{Member, MicState};
 pub use mixer_report::{LATE_US, MixerReport, ParticipantCounters};
-pub use name::{Name, display_name_is_valid};
+pub use name::{Name, NameError, display_name_is_valid};
 pub use presence::Presence;
 pub use reader::{PipeReader, Start, Successor};
 pub use recording::{RecordedFrame, RecordingReader, RecordingWriter};

@@ -9,14 +9,25 @@ const MAX_LEN: usize = 32;
 /// Maximum length of a display name in characters.
 const MAX_DISPLAY_CHARS: usize = 64;
 
-/// A name of a participant or a room: `[a-z0-9][a-z0-9_-]{0,31}`. A name is safe as a path component.
+/// Files in a room's directory, which participants can't have as names. The name of any other file there must begin with a character with
+/// which no name of a participant begins, such as `.` or `_`.
+const RESERVED: [&str; 5] = ["format", "levelling", "levels", "names", "recording"];
+
+/// A name of a participant or a room: `[a-z0-9][a-z0-9_-]{0,31}`, but not the name of a file in a room's directory. A name is safe as a
+/// path component.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(Box<str>);
 
 /// Error: the text is not a valid name of a participant or room.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("'{}' is not a valid name; use 1 to 32 characters of a-z, 0-9, '_' and '-', and begin with a letter or a digit", .0.escape_default())]
-pub struct NameError(String);
+pub enum NameError {
+    /// The text has other characters than a name, or is too long.
+    #[error("'{}' is not a valid name; use 1 to 32 characters of a-z, 0-9, '_' and '-', and begin with a letter or a digit", .0.escape_default())]
+    Invalid(String),
+    /// A file in a room's directory has this name.
+    #[error("'{0}' is not a valid name, because a file in a room's directory has this name; choose another name")]
+    Reserved(String),
+}
 
 impl Name {
     /// Returns the name as text.
@@ -34,7 +45,11 @@ impl FromStr for Name {
         let rest = |b: &u8| first(b) || *b == b'_' || *b == b'-';
         let bytes = text.as_bytes();
         let valid = bytes.len() <= MAX_LEN && bytes.first().is_some_and(first) && bytes.iter().all(rest);
-        if valid { Ok(Self(text.into())) } else { Err(NameError(text.chars().take(MAX_LEN + 1).collect())) }
+        match valid {
+            true if RESERVED.contains(&text) => Err(NameError::Reserved(text.to_owned())),
+            true => Ok(Self(text.into())),
+            false => Err(NameError::Invalid(text.chars().take(MAX_LEN + 1).collect())),
+        }
     }
 }
 
@@ -77,8 +92,25 @@ mod tests {
         for good in ["a", "0", "alice", "p01", "a-b_c", &"x".repeat(32)] {
             assert_eq!(good.parse::<Name>().unwrap().as_str(), good);
         }
+        for bad in RESERVED {
+            assert_eq!(bad.parse::<Name>().unwrap_err(), NameError::Reserved(bad.to_owned()));
+        }
         for bad in ["", "-a", "_a", "Alice", "é", "a/b", "..", ".", "a b", "a\n", &"x".repeat(33)] {
             assert!(bad.parse::<Name>().is_err(), "{bad:?}");
+        }
+    }
+
+    /// The tree at the beginning of the document lists every file in a room's directory.
+    #[test]
+    fn no_participant_can_have_the_name_of_a_file_in_the_room_s_directory() {
+        let document = include_str!("../../../docs/room-directory.md");
+        let tree = document.split("```").nth(1).unwrap();
+        let entries = tree.lines().filter_map(|line| line.strip_prefix("    ").filter(|line| !line.starts_with(' ')));
+        let names: Vec<&str> = entries.filter_map(|line| line.split(' ').next()).collect();
+        let files: Vec<&str> = names.into_iter().filter(|name| !name.ends_with('/')).collect();
+        assert!(files.len() >= RESERVED.len(), "{files:?}");
+        for file in files {
+            assert!(file.parse::<Name>().is_err(), "a participant can be called '{file}'");
         }
     }
 
