@@ -4,6 +4,7 @@
 //! certificate by the pin of its key (`--ignore-certificate-errors-spki-list`).
 
 mod facts;
+mod flaws;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,12 +21,16 @@ use sha2::{Digest, Sha256};
 use crate::file;
 
 pub use facts::Facts;
+pub use flaws::Flaw;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Validity of a self-signed certificate in days. Browsers refuse certificates that are valid for more than 398 days
 /// (CA/Browser Forum, section 6.3.2).
 const VALID_DAYS: u32 = 397;
+
+/// Maximum size of a file with a certificate and its chain, or a private key, in bytes.
+const MAX_BYTES: u64 = 256 * 1024;
 
 /// First line of the files of [`SelfSigned::write`], by which [`is_ours`] recognizes these files. PEM parsers ignore
 /// the line (RFC 7468 §2).
@@ -66,6 +71,14 @@ pub enum CertificateError {
         /// The cause.
         cause: String,
     },
+}
+
+impl CertificateError {
+    /// Returns whether this user has no permission to read the file.
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        matches!(self, Self::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied)
+    }
 }
 
 /// A self-signed certificate and its key.
@@ -120,10 +133,15 @@ impl SelfSigned {
     }
 }
 
+/// Reads a file with a certificate and its chain, or with a private key.
+pub fn read(path: &Path) -> Result<Vec<u8>, CertificateError> {
+    file::read_bytes(path, MAX_BYTES).map_err(|source| CertificateError::Read { path: path.to_owned(), source })
+}
+
 /// Returns whether [`SelfSigned::write`] wrote the file at `path`; `None` if the file doesn't exist.
 pub fn is_ours(path: &Path) -> io::Result<Option<bool>> {
-    match file::read(path) {
-        Ok(text) => Ok(Some(text.starts_with(OURS))),
+    match file::read_bytes(path, MAX_BYTES) {
+        Ok(bytes) => Ok(Some(bytes.starts_with(OURS.as_bytes()))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }

@@ -12,6 +12,7 @@ pub struct ConfigError {
     line: Option<usize>,
     cause: String,
     missing: bool,
+    denied: bool,
 }
 
 impl ConfigError {
@@ -33,13 +34,20 @@ impl ConfigError {
         self.missing
     }
 
+    /// Returns whether this user has no permission to read or write the file.
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        self.denied
+    }
+
     pub(crate) fn new(path: &Path, cause: impl Into<String>) -> Self {
-        Self { path: path.to_owned(), line: None, cause: cause.into(), missing: false }
+        Self { path: path.to_owned(), line: None, cause: cause.into(), missing: false, denied: false }
     }
 
     pub(crate) fn io(path: &Path, error: &io::Error) -> Self {
         let missing = error.kind() == io::ErrorKind::NotFound;
-        Self { missing, ..Self::new(path, error.to_string()) }
+        let denied = error.kind() == io::ErrorKind::PermissionDenied;
+        Self { missing, denied, ..Self::new(path, error.to_string()) }
     }
 
     /// Returns the error of a TOML parser. `text` is the content of the file, from which the line number of the error

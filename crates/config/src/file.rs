@@ -1,6 +1,5 @@
 //! Reads small files up to a maximum size, and replaces them atomically.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
@@ -11,15 +10,18 @@ pub(crate) const MAX_FILE_BYTES: u64 = 64 * 1024;
 
 /// Reads a file of at most [`MAX_FILE_BYTES`] as UTF-8 text. A larger file is an error.
 pub(crate) fn read(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > MAX_FILE_BYTES {
-        return Err(io::Error::new(
-            io::ErrorKind::FileTooLarge,
-            format!("the file is larger than {MAX_FILE_BYTES} bytes"),
-        ));
+    let utf_8 = |_| io::Error::new(io::ErrorKind::InvalidData, "the file is not UTF-8 text");
+    String::from_utf8(read_bytes(path, MAX_FILE_BYTES)?).map_err(utf_8)
+}
+
+/// Reads a regular file of at most `max` bytes.
+pub(crate) fn read_bytes(path: &Path, max: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    palabre_room::open_regular(path)?.take(max + 1).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > max {
+        true => Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("the file is larger than {max} bytes"))),
+        false => Ok(bytes),
     }
-    Ok(text)
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ pub mod key;
 mod link;
 mod moment;
 mod participant;
+pub mod port;
 mod server;
 mod text;
 

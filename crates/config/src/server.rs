@@ -78,6 +78,12 @@ impl Server {
         Self::from_toml(dir, &Self::text(dir)?)
     }
 
+    /// Returns the settings of a `palabre.toml` in `dir` without any setting.
+    #[must_use]
+    pub fn defaults(dir: &Path) -> Self {
+        Written::default().into_server(dir)
+    }
+
     /// Returns the text of `palabre.toml` in `dir`, or an empty text if there is no file. Fails if the directory
     /// doesn't exist.
     pub fn text(dir: &Path) -> Result<String, ConfigError> {
@@ -264,6 +270,13 @@ mod tests {
             "host = \"a b\"",
             "host = \"\"",
             "host = \"[::1]\"",
+            "host = \"a:b\"",
+            "host = \"voice.example:9001\"",
+            "host = \"192.0.2.1:9001\"",
+            "host = \"192.0.2\"",
+            "host = \"a..b\"",
+            "host = \"-a\"",
+            "host = \".\"",
             "bind = \"localhost\"",
             "ports = \"9999-9001\"",
             "ports = \"0-1\"",
@@ -282,6 +295,13 @@ mod tests {
             let refused = load(bad).unwrap_err();
             assert!(refused.line().is_some(), "{bad}: {refused}");
             assert!(!refused.to_string().contains('\n'), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_a_dns_name_or_an_address() {
+        for host in ["voice", "voice.example.org", "v-1_a.example.", "192.0.2.1", "::1", "2001:db8::1"] {
+            assert_eq!(load(&format!("host = \"{host}\"")).unwrap().host, host);
         }
     }
 

@@ -1,5 +1,6 @@
 //! Parses configuration values, for serde's `deserialize_with`. The errors name the allowed values.
 
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use palabre_room::{Name, Rate, display_name_is_valid};
@@ -78,11 +79,21 @@ fn integer<'de, D: Deserializer<'de>, T: TryFrom<i64>>(from: D, what: &str) -> R
 /// Parses the host of links and certificates: a DNS name or an IP address.
 pub(crate) fn host<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     let text = String::deserialize(from)?;
-    let letters = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.:_".contains(&b));
-    if (1..=253).contains(&text.len()) && letters {
+    if text.parse::<IpAddr>().is_ok() || is_dns_name(&text) {
         return Ok(text);
     }
     Err(D::Error::custom("a host must be a DNS name (in ASCII) or an IP address, without port or brackets"))
+}
+
+/// Returns whether the text is a DNS name. Browsers take a name whose last label is a number for an IPv4 address.
+fn is_dns_name(text: &str) -> bool {
+    let name = text.strip_suffix('.').unwrap_or(text);
+    let is_label = |label: &str| {
+        let letters = label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+        (1..=63).contains(&label.len()) && letters && !label.starts_with('-') && !label.ends_with('-')
+    };
+    let last = name.rsplit('.').next().unwrap_or_default();
+    name.len() <= 253 && name.split('.').all(is_label) && !last.bytes().all(|b| b.is_ascii_digit())
 }
 
 /// Reads and writes a [`Name`] for serde's `with`, since the crate of [`Name`] doesn't use serde.

@@ -2,6 +2,7 @@
 //!
 //! Only [`exit::main`] prints or ends the process.
 
+pub mod access;
 pub mod backoff;
 pub mod clock;
 pub mod executable;

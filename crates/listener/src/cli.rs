@@ -11,7 +11,7 @@ use std::path::PathBuf;
 /// supervisor starts one for each participant. With --source, it streams a growing WAV file instead, without a room.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "palabre-listener", version, after_help = EXAMPLES)]
-#[command(group = ArgGroup::new("what").required(true).args(["name", "source"]))]
+#[command(group = ArgGroup::new("what").required(true).args(["name", "source", "check_certificate"]))]
 pub(crate) struct Args {
     /// Name of the participant, as in participants.d/NAME.toml
     pub(crate) name: Option<Name>,
@@ -35,6 +35,10 @@ pub(crate) struct Args {
     /// Stream this growing WAV file, without a mixer or room
     #[arg(long, value_name = "FILE")]
     pub(crate) source: Option<PathBuf>,
+
+    /// Read the certificate and the private key that palabre.toml names, print an error if they can't be used, and exit
+    #[arg(long)]
+    pub(crate) check_certificate: bool,
 
     /// PEM file of the certificate and its chain [default: that of palabre.toml; with --source, a new self-signed one]
     #[arg(long, value_name = "FILE", requires = "private_key")]

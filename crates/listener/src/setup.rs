@@ -40,6 +40,10 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     if let Some(parent) = args.parent_pid {
         process::die_with_parent(parent).map_err(Failure::system)?;
     }
+    if args.check_certificate {
+        let server = palabre_config::Server::load(&args.config).map_err(Failure::config)?;
+        return tls::load(&server.certificate, &server.private_key).map(drop).map_err(Failure::config);
+    }
     let instance = args.name.as_ref().map_or(SOURCE_NAME, Name::as_str);
     logging::init("palabre-listener", Some(instance), args.verbose);
     let inherited = sockets::inherited()

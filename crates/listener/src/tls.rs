@@ -2,6 +2,7 @@
 
 use crate::traffic;
 use anyhow::{Context as _, Result, anyhow};
+use palabre_config::certificate;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::ServerSessionMemoryCache;
@@ -24,7 +25,8 @@ const MAX_SESSIONS: usize = 32;
 
 /// Reads the certificate chain and the private key from PEM files. Returns a TLS configuration with them.
 pub(crate) fn load(certificate: &Path, private_key: &Path) -> Result<Arc<ServerConfig>> {
-    let read = |path: &Path| std::fs::read(path).with_context(|| format!("unable to read '{}'", path.display()));
+    // The error's text contains the cause, so the cause must not become the source of another error.
+    let read = |path| certificate::read(path).map_err(|error| anyhow!("{error}"));
     config(&read(certificate)?, &read(private_key)?).with_context(|| {
         format!("unable to use certificate '{}' with key '{}'", certificate.display(), private_key.display())
     })

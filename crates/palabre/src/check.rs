@@ -1,5 +1,6 @@
 //! `palabre check`: checks the installation and prints a remedy for each fault. It changes nothing.
 
+mod access;
 mod certificate;
 mod context;
 mod daemons;
@@ -9,6 +10,9 @@ mod limits;
 mod modes;
 mod sandbox;
 mod system;
+
+use std::io::ErrorKind;
+use std::os::unix::net::UnixStream;
 
 use palabre_config::Participant;
 use palabre_config::control::{State, Status};
@@ -46,10 +50,11 @@ fn all_findings(cli: &Cli) -> Vec<Finding> {
     let (mut findings, server) = files::server(directories);
     let (participants, errors) = Participant::load_all(directories.config);
     findings.extend(files::participants(directories, &participants, &errors));
-    findings.extend(modes::check(directories, server.as_ref()));
-    findings.extend(files::rooms(directories, &participants));
+    let access = access::check(directories, server.as_ref(), &participants);
+    findings.extend(modes::check(directories, server.as_ref(), access));
     findings.extend(sandbox::check(directories.run));
     let (state, status) = supervisor(directories);
+    findings.extend(files::rooms(directories, status.as_ref()));
     findings.push(state);
     if let Some(status) = &status {
         findings.extend(daemons::check(directories, status, &errors));
@@ -65,6 +70,11 @@ fn all_findings(cli: &Cli) -> Vec<Finding> {
 
 fn supervisor(directories: Directories<'_>) -> (Finding, Option<Status>) {
     const AREA: &str = "supervisor";
+    let socket = directories.run.join("control.sock");
+    if UnixStream::connect(&socket).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied) {
+        let text = format!("can't see the supervisor as this user: no permission to use '{}'", socket.display());
+        return (Finding::unseen(AREA, text, directories), None);
+    }
     if !control::is_running(directories.run) {
         let alone = processes::listeners_without_supervisor(directories.run).len();
         if alone > 0 {

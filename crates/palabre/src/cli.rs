@@ -20,7 +20,7 @@ pub(crate) use restart::{Reload, Restart};
 pub(crate) use self_sign::SelfSign;
 pub(crate) use shell::{Completions, Man};
 pub(crate) use sound::{Mix, Play, Record, RecordVerb, Tap};
-pub(crate) use values::Switch;
+pub(crate) use values::{Expiry, Switch};
 
 /// Default of `--config`.
 pub(crate) const CONFIG: &str = "/etc/palabre";

@@ -3,13 +3,14 @@
 use std::fs;
 use std::io::{self, IsTerminal};
 use std::path::Path;
+use std::time::SystemTime;
 
-use palabre_config::{ConfigError, Edit, Key, KeyHash, PARTICIPANTS_DIR, Participant, Server, link};
+use palabre_config::{ConfigError, Edit, Key, KeyHash, PARTICIPANTS_DIR, Participant, Server, link, port};
 use palabre_host::exit::Failure;
 use palabre_host::sockets;
 use palabre_room::display_name_is_valid;
 
-use crate::cli::{Cli, Invite};
+use crate::cli::{Cli, Expiry, Invite};
 use crate::output::print;
 use crate::{permission, qr, reload, roster_lock};
 
@@ -33,7 +34,7 @@ pub(crate) fn run(cli: &Cli, invite: &Invite) -> Result<(), Failure> {
     let applied = reload::if_running(cli.run_dir(), participant.name.as_str());
     let link = link(&server.host, participant.port, &key);
     let until = participant.key_expires.map(|expires| format!("; it expires on {expires}")).unwrap_or_default();
-    let once = if invite.once {
+    let once = if participant.key_once {
         "; it works only in the first browser in which the button on its page is pressed"
     } else {
         ""
@@ -46,10 +47,12 @@ pub(crate) fn run(cli: &Cli, invite: &Invite) -> Result<(), Failure> {
     applied
 }
 
-/// Writes a new key into an existing participant's file.
+/// Writes a new key into an existing participant's file. Keeps the other fields unless an option changes them.
 fn renew_key(config: &Path, invite: &Invite, key: KeyHash) -> Result<Participant, Failure> {
     let name = &invite.name;
-    let edits = [Edit::KeySha256(key), Edit::KeyOnce(invite.once), Edit::KeyExpires(invite.expires)];
+    let mut edits = vec![Edit::KeySha256(key)];
+    edits.extend(invite.once.then_some(Edit::KeyOnce(true)));
+    edits.extend(invite.expires.map(|expires| Edit::KeyExpires(expires.moment())));
     let edited = Participant::edit(config, name, &edits).map_err(|error| {
         if error.is_missing() {
             return Failure::refused(format!(
@@ -58,6 +61,11 @@ fn renew_key(config: &Path, invite: &Invite, key: KeyHash) -> Result<Participant
         }
         Failure::config(error)
     })?;
+    if let Some(end) = edited.participant().key_expires.filter(|end| end.has_passed(SystemTime::now())) {
+        return Err(Failure::refused(format!(
+            "unable to renew the key of '{name}': 'key-expires' is {end}, which has passed; use '--expires WHEN', or '--expires never'"
+        )));
+    }
     let roster = config.join(PARTICIPANTS_DIR);
     edited.write().map_err(|error| Failure::system(permission::explain(&roster, error)))?;
     Ok(edited.participant().clone())
@@ -83,11 +91,11 @@ fn new_participant(config: &Path, server: &Server, invite: &Invite, key: KeyHash
     {
         return Err(unable("a display name has 1 to 64 characters and no control characters".to_owned()));
     }
-    let port = port(config, server, invite.port).map_err(unable)?;
+    let port = free_port(config, server, invite.port).map_err(unable)?;
     let mut participant = Participant::new(name.clone(), port, key);
     participant.display_name.clone_from(&invite.display_name);
     participant.key_once = invite.once;
-    participant.key_expires = invite.expires;
+    participant.key_expires = invite.expires.and_then(Expiry::moment);
     participant.listen_only = invite.listen_only;
     if let Some(room) = &invite.room {
         participant.room = room.clone();
@@ -96,8 +104,8 @@ fn new_participant(config: &Path, server: &Server, invite: &Invite, key: KeyHash
 }
 
 /// Returns the port `wanted`, if it can be used. Without `wanted`, returns the first port of the range in `palabre.toml` that belongs to
-/// no participant and on which no program listens.
-fn port(config: &Path, server: &Server, wanted: Option<u16>) -> Result<u16, String> {
+/// no participant, on which no program listens, to which browsers connect, and which is not the default port of a well-known service.
+fn free_port(config: &Path, server: &Server, wanted: Option<u16>) -> Result<u16, String> {
     for error in Participant::load_all(config).1 {
         eprintln!("palabre: warning: {error}");
     }
@@ -106,11 +114,15 @@ fn port(config: &Path, server: &Server, wanted: Option<u16>) -> Result<u16, Stri
         return server
             .ports
             .iter()
+            .filter(|port| !port::is_refused_by_browsers(*port) && port::service(*port).is_none())
             .find(|port| !owners.contains_key(port) && sockets::is_free(server.bind, *port))
-            .ok_or_else(|| {
-                format!("all ports of the range {} are in use; extend 'ports' in palabre.toml", server.ports)
-            });
+            .ok_or_else(|| format!("no port of the range {} is free; extend 'ports' in palabre.toml", server.ports));
     };
+    if port::is_refused_by_browsers(port) {
+        return Err(format!(
+            "browsers don't connect to port {port}, which belongs to another protocol; choose another port"
+        ));
+    }
     if let Some(owner) = owners.get(&port) {
         return Err(format!("port {port} is used by participant '{owner}'; choose another port"));
     }

@@ -1,6 +1,8 @@
 //! `palabre list` and `palabre rooms`: participants and rooms, from the configuration, the room directories and the supervisor.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -14,9 +16,12 @@ use crate::cli::Cli;
 use crate::output::print;
 use crate::{control, table};
 
+/// The remedy for a missing permission.
+const PERMISSION: &str = "run this command with sudo, or as a member of the group 'palabre'";
+
 /// Prints all participants. Invalid files are reported on standard error.
 pub(crate) fn participants(cli: &Cli, json: bool) -> Result<(), Failure> {
-    let (participants, errors) = Participant::load_all(cli.config_dir());
+    let (participants, errors) = load(cli.config_dir())?;
     let states = states(cli.run_dir());
     if json {
         let all: Vec<Value> = participants
@@ -39,8 +44,8 @@ pub(crate) fn participants(cli: &Cli, json: bool) -> Result<(), Failure> {
 
 /// Prints all rooms that have a participant or a directory.
 pub(crate) fn rooms(cli: &Cli, json: bool) -> Result<(), Failure> {
-    let (participants, errors) = Participant::load_all(cli.config_dir());
-    let rooms = all_rooms(cli.run_dir(), &participants);
+    let (participants, errors) = load(cli.config_dir())?;
+    let rooms = all_rooms(cli.run_dir(), &participants)?;
     if json {
         let rooms: Vec<Value> = rooms.iter().map(|(name, room)| room.json(name)).collect();
         return print_json(&json!({ "rooms": rooms, "errors": texts(&errors) }));
@@ -54,6 +59,23 @@ pub(crate) fn rooms(cli: &Cli, json: bool) -> Result<(), Failure> {
     }
     warn(&errors);
     Ok(())
+}
+
+/// Reads all participants. Fails if this user may not read the directory or a file in it.
+fn load(config: &Path) -> Result<(Vec<Participant>, Vec<ConfigError>), Failure> {
+    if let Err(error) = fs::metadata(config) {
+        return Err(unable_to_read(config, &error));
+    }
+    let (participants, errors) = Participant::load_all(config);
+    match errors.iter().find(|error| error.is_denied()) {
+        Some(error) => Err(Failure::system(format!("{error}; {PERMISSION}"))),
+        None => Ok((participants, errors)),
+    }
+}
+
+fn unable_to_read(path: &Path, error: &io::Error) -> Failure {
+    let remedy = if error.kind() == ErrorKind::PermissionDenied { PERMISSION } else { "use --config or --run" };
+    Failure::system(format!("unable to read '{}': {error}; {remedy}", path.display()))
 }
 
 /// Returns by login name the state of the listener and the use of a one-time link. Returns an empty map if no supervisor runs.
@@ -127,18 +149,23 @@ struct Room {
     is_recorded: bool,
 }
 
-fn all_rooms(run: &Path, participants: &[Participant]) -> BTreeMap<String, Room> {
+/// Fails if this user may not read the directory of the rooms. The directory may be missing: the supervisor creates it.
+fn all_rooms(run: &Path, participants: &[Participant]) -> Result<BTreeMap<String, Room>, Failure> {
     let mut rooms: BTreeMap<String, Room> = BTreeMap::new();
     for participant in participants {
         let room = rooms.entry(participant.room.to_string()).or_default();
         room.participants.push(participant.name.to_string());
     }
-    let entries = std::fs::read_dir(run.join("rooms")).into_iter().flatten().flatten();
+    let directory = run.join("rooms");
+    let entries = match fs::read_dir(&directory) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(unable_to_read(&directory, &error)),
+        entries => entries.into_iter().flatten().flatten(),
+    };
     for name in entries.filter_map(|entry| entry.file_name().to_str()?.parse::<Name>().ok()) {
         let room = rooms.entry(name.to_string()).or_default();
-        room.read(&RoomDir::new(run.join("rooms").join(&name)));
+        room.read(&RoomDir::new(directory.join(&name)));
     }
-    rooms
+    Ok(rooms)
 }
 
 impl Room {

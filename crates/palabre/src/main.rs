@@ -4,6 +4,7 @@
 
 mod check;
 mod cli;
+mod command;
 mod control;
 mod guest;
 mod invite;

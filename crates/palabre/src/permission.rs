@@ -20,17 +20,26 @@ pub(crate) fn explain(directory: &Path, cause: impl Display) -> String {
 }
 
 /// Returns the user's name from passwd(5), or the user id as text if it has no name.
-fn user_name(uid: u32) -> String {
-    let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
-    name_in(&passwd, uid).unwrap_or_else(|| uid.to_string())
+pub(crate) fn user_name(uid: u32) -> String {
+    name("/etc/passwd", uid)
 }
 
-fn name_in(passwd: &str, uid: u32) -> Option<String> {
-    let uid = uid.to_string();
-    passwd.lines().find_map(|line| {
+/// Returns the group's name from group(5), or the group id as text if it has no name.
+pub(crate) fn group_name(gid: u32) -> String {
+    name("/etc/group", gid)
+}
+
+fn name(file: &str, id: u32) -> String {
+    name_in(&fs::read_to_string(file).unwrap_or_default(), id).unwrap_or_else(|| id.to_string())
+}
+
+/// Returns the name with the id `id`: the third field of a line of passwd(5) and of group(5).
+fn name_in(lines: &str, id: u32) -> Option<String> {
+    let id = id.to_string();
+    lines.lines().find_map(|line| {
         let mut fields = line.split(':');
         let name = fields.next()?;
-        (fields.nth(1)? == uid).then(|| name.to_owned())
+        (fields.nth(1)? == id).then(|| name.to_owned())
     })
 }
 

@@ -9,8 +9,7 @@ use crate::cli::RUN;
 
 /// Returns program name and process id of each daemon that uses the runtime directory `run`, except listeners.
 pub(crate) fn daemons(run: &Path) -> Vec<(String, u32)> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let mut pids: Vec<u32> = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    let mut pids = pids();
     pids.sort_unstable();
     let uses_run = |(program, pid): &(String, u32)| match program.as_str() {
         "palabre-supervisor" | "palabre-exporter" => uses_directory(*pid, "--run", run, Some(RUN)),
@@ -36,14 +35,57 @@ pub(crate) fn listener_without_supervisor(name: &str, run: &Path) -> Option<u32>
 
 /// Returns participant and process id of each listener that uses the runtime directory `run` and is no child of a supervisor.
 pub(crate) fn listeners_without_supervisor(run: &Path) -> Vec<(String, u32)> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     let is_alone = |pid: &u32| {
         program(*pid).as_deref() == Some("palabre-listener")
             && uses_directory(*pid, "--run", run, Some(RUN))
             && parent(*pid).and_then(program).as_deref() != Some("palabre-supervisor")
     };
-    pids.filter(is_alone).filter_map(|pid| Some((arguments(pid).into_iter().nth(1)?, pid))).collect()
+    pids().into_iter().filter(is_alone).filter_map(|pid| Some((arguments(pid).into_iter().nth(1)?, pid))).collect()
+}
+
+/// Returns program name and process id of each process that has a socket that listens on the TCP port `port`. Only root can see the sockets
+/// of other users' processes.
+pub(crate) fn holders(port: u16) -> Vec<(String, u32)> {
+    let sockets: Vec<PathBuf> =
+        ["/proc/net/tcp", "/proc/net/tcp6"].iter().flat_map(|table| sockets(table, port)).map(PathBuf::from).collect();
+    let has_it = |pid: &u32| {
+        let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        descriptors.filter_map(|it| fs::read_link(it.path()).ok()).any(|file| sockets.contains(&file))
+    };
+    let holders = pids().into_iter().filter(|_| !sockets.is_empty()).filter(has_it);
+    holders.filter_map(|pid| Some((program(pid)?, pid))).collect()
+}
+
+/// Returns whether the process is a listener or the supervisor of the runtime directory `run`.
+pub(crate) fn serves((program, pid): &(String, u32), run: &Path) -> bool {
+    matches!(program.as_str(), "palabre-listener" | "palabre-supervisor")
+        && uses_directory(*pid, "--run", run, Some(RUN))
+}
+
+/// Returns whether the listener of `name` runs with the runtime directory `run`.
+pub(crate) fn has_listener(name: &str, run: &Path) -> bool {
+    let is_it = |pid: &u32| arguments(*pid).get(1..).is_some_and(|arguments| arguments.iter().any(|it| it == name));
+    let mut listeners = pids().into_iter().filter(is_it);
+    listeners
+        .any(|pid| program(pid).is_some_and(|program| program == "palabre-listener" && serves(&(program, pid), run)))
+}
+
+/// Returns the sockets that listen on `port`, as links in /proc/PID/fd show them. `table` is /proc/net/tcp or /proc/net/tcp6: proc_net(5).
+fn sockets(table: &str, port: u16) -> Vec<String> {
+    const LISTEN: &str = "0A";
+    let text = fs::read_to_string(table).unwrap_or_default();
+    let end = format!(":{port:04X}");
+    let socket = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let listens = fields.get(1)?.ends_with(&end) && *fields.get(3)? == LISTEN;
+        listens.then(|| Some(format!("socket:[{}]", fields.get(9)?))).flatten()
+    };
+    text.lines().skip(1).filter_map(socket).collect()
+}
+
+fn pids() -> Vec<u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
 /// Returns the program name from the command line of a process.

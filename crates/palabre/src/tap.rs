@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Seek, Write};
+use std::io::{self, ErrorKind, IsTerminal, Seek, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -32,6 +32,11 @@ const O_APPEND: u32 = 0o2000;
 
 /// Writes the sound until a signal arrives, or until the reader of standard output closes the pipe.
 pub(crate) fn run(run: &Path, tap: &Tap) -> Result<(), Failure> {
+    if io::stdout().is_terminal() {
+        return Err(Failure::usage(
+            "unable to write sound to a terminal; redirect standard output, for example '> sound.wav'",
+        ));
+    }
     let mut signals = Signals::new(&[SIGINT, SIGTERM, SIGHUP]).map_err(Failure::system)?;
     let room = guest::room(run, &tap.room)?;
     let format = room.format().map_err(Failure::system)?;

@@ -1,18 +1,14 @@
 //! The state of the daemons' systemd units, by systemctl(1): running or not, restarts, last exit.
 
 use std::collections::BTreeMap;
-use std::io::Read as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
+
+use crate::command;
 
 /// Timeout for systemctl(1). If it passes, the status is shown without the data from systemd.
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// Interval between checks whether systemctl(1) has ended.
-const POLL: Duration = Duration::from_millis(5);
-/// Maximum number of bytes that are read from systemctl(1).
-const MAX_BYTES: u64 = 64 * 1024;
 
 /// The programs that run in units.
 pub(crate) const PROGRAMS: [&str; 3] = ["palabre-exporter", "palabre-mixer", "palabre-supervisor"];
@@ -48,29 +44,7 @@ pub(crate) fn query(programs: &[&str]) -> BTreeMap<String, Unit> {
     let mut command = Command::new("systemctl");
     command.arg("show").arg("--property=Id,LoadState,SubState,NRestarts,Result,MainPID,ExecMainCode,ExecMainStatus");
     command.args(programs.iter().map(|program| format!("{program}.service")));
-    parse(&output(&mut command, TIMEOUT).unwrap_or_default())
-}
-
-/// Runs a command and returns its output; `None` if the command doesn't end before the timeout.
-fn output(command: &mut Command, timeout: Duration) -> Option<String> {
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().ok()?;
-    let deadline = Instant::now() + timeout;
-    // The output fits into a pipe, so the command can end before the output is read.
-    let ended = loop {
-        match child.try_wait() {
-            Ok(None) if Instant::now() < deadline => thread::sleep(POLL),
-            Ok(status) => break status.is_some(),
-            Err(_) => break false,
-        }
-    };
-    if !ended {
-        let _ = child.kill();
-        let _ = child.wait();
-        return None;
-    }
-    let mut text = String::new();
-    child.stdout.take()?.take(MAX_BYTES).read_to_string(&mut text).ok()?;
-    Some(text)
+    command::run(&mut command, TIMEOUT).map(|ended| parse(&ended.stdout)).unwrap_or_default()
 }
 
 /// Parses the output of `systemctl show`: a paragraph of `KEY=VALUE` lines per unit.
@@ -146,12 +120,5 @@ MainPID=0\nNRestarts=0\nResult=success\nId=palabre-other.service\nLoadState=not-
         assert_eq!(of_status(226).sandbox_exit(), Some("exit code 226/NAMESPACE"));
         assert_eq!(of_status(225).sandbox_exit(), Some("exit code 225/NETWORK"));
         assert_eq!(of_status(78).sandbox_exit(), None);
-    }
-
-    #[test]
-    fn command_that_hangs_is_killed() {
-        assert_eq!(output(Command::new("sleep").arg("1000"), Duration::from_millis(50)), None);
-        assert_eq!(output(Command::new("echo").arg("x"), 30 * TIMEOUT).as_deref(), Some("x\n"));
-        assert_eq!(output(&mut Command::new("/nowhere/systemctl"), TIMEOUT), None);
     }
 }

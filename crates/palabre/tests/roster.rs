@@ -3,15 +3,17 @@
 
 mod common;
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::process::Output;
+use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use common::{palabre, stderr, stdout};
-use palabre_config::Participant;
+use palabre_config::{PARTICIPANTS_DIR, Participant};
+use palabre_testing::not_shown;
 
 /// First port for the next test. The ports are below the kernel's range of client ports, so that no client connection uses them.
 static PORTS: AtomicU16 = AtomicU16::new(21_000);
@@ -99,6 +101,10 @@ fn invalid_invitation_writes_nothing() {
         (&["invite", "../bob"], 2, "is not a valid name"),
         (&["invite", "bob", "--room", "../etc"], 2, "is not a valid name"),
         (&["invite", "bob", "--new-key"], 1, "no such participant"),
+        (&["invite", "bob", "--expires", "2026-01-01T00:00:00Z"], 2, "has passed; use a time in the future"),
+        (&["invite", "bob", "--expires", "0d"], 2, "has passed; use a time in the future"),
+        (&["invite", "recording"], 2, "a file in a room's directory has this name"),
+        (&["invite", "bob", "--room", "names"], 2, "a file in a room's directory has this name"),
     ] {
         let printed = stderr(&config.palabre(arguments), code);
         assert!(printed.contains(why), "{arguments:?}: {printed}");
@@ -210,8 +216,122 @@ fn link_can_expire_and_be_listen_only() {
     assert!(guest.listen_only);
     stdout(&config.palabre(&["invite", "guest", "--new-key", "--expires", "2w"]));
     assert!(config.load("guest").key_expires < guest.key_expires);
-    stdout(&config.palabre(&["invite", "guest", "--new-key"]));
-    assert_eq!((config.load("guest").key_expires, config.load("guest").listen_only), (None, true));
+    let before = config.load("guest");
+    let printed = config.palabre(&["invite", "guest", "--new-key", "--once"]);
+    assert!(String::from_utf8_lossy(&printed.stderr).contains("it expires on "), "{printed:?}");
+    let printed = config.palabre(&["invite", "guest", "--new-key"]);
+    assert!(String::from_utf8_lossy(&printed.stderr).contains("it works only in the first browser"), "{printed:?}");
+    let after = config.load("guest");
+    assert_eq!(after.key_expires, before.key_expires);
+    assert!(after.key_once && after.listen_only);
+    stdout(&config.palabre(&["invite", "guest", "--new-key", "--expires", "never"]));
+    assert_eq!((config.load("guest").key_expires, config.load("guest").key_once), (None, true));
+}
+
+#[test]
+fn new_key_that_would_have_expired_is_refused() {
+    let config = TestConfig::new();
+    stdout(&config.palabre(&["invite", "alice", "--expires", "2d"]));
+    let mut alice = config.load("alice");
+    alice.key_expires = Some("2026-01-01T00:00:00Z".parse().unwrap());
+    alice.write(config.directory.path()).unwrap();
+    let printed = stderr(&config.palabre(&["invite", "alice", "--new-key"]), 1);
+    assert!(printed.contains("has passed; use '--expires WHEN', or '--expires never'"), "{printed}");
+    assert_eq!(config.load("alice"), alice);
+    stdout(&config.palabre(&["invite", "alice", "--new-key", "--expires", "30d"]));
+}
+
+/// Ports of the Fetch standard's list of bad ports that are outside the ranges of system ports.
+const BAD_PORTS: [u16; 20] = [
+    1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060, 5061, 6000, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080,
+    993,
+];
+
+#[test]
+fn port_that_browsers_refuse_is_neither_given_nor_accepted() {
+    let config = TestConfig::new();
+    let ports = |range: &str| {
+        let text = format!("bind = \"127.0.0.1\"\nports = \"{range}\"\n");
+        fs::write(config.directory.path().join("palabre.toml"), text).unwrap();
+    };
+    ports("1-65535");
+    for port in BAD_PORTS {
+        let printed = stderr(&config.palabre(&["invite", "bob", "--port", &port.to_string()]), 1);
+        assert!(printed.contains(&format!("browsers don't connect to port {port}")), "{printed}");
+    }
+    ports("6665-6669");
+    let printed = stderr(&config.palabre(&["invite", "bob"]), 1);
+    assert!(printed.contains("no port of the range 6665-6669 is free"), "{printed}");
+    // 9090: Prometheus; 9091: Pushgateway; 9092: Kafka; 9093 and 9094: Alertmanager
+    ports("9090-9094");
+    assert!(!config.palabre(&["invite", "bob"]).status.success());
+    ports("9190-9200");
+    let invited = config.palabre(&["invite", "bob"]);
+    assert!(invited.status.success() && (9191..9200).contains(&config.load("bob").port), "{invited:?}");
+    stdout(&config.palabre(&["invite", "carol", "--port", "9190"]));
+}
+
+#[test]
+fn check_finds_every_port_that_browsers_refuse() {
+    let config = TestConfig::new();
+    let bad: Vec<u16> = (1..=u16::MAX).filter(|port| palabre_config::port::is_refused_by_browsers(*port)).collect();
+    assert!(BAD_PORTS.iter().all(|port| bad.contains(port)) && bad.len() == 82);
+    stdout(&config.palabre(&["invite", "alice"]));
+    let alice = config.load("alice");
+    for port in &bad {
+        let name = format!("p{port}").parse().unwrap();
+        Participant { name, port: *port, ..alice.clone() }.write(config.directory.path()).unwrap();
+    }
+    let output = config.palabre(&["check"]);
+    assert_eq!(output.status.code(), Some(78));
+    let text = String::from_utf8(output.stdout).unwrap();
+    for port in bad {
+        assert!(text.contains(&format!("browsers don't connect to port {port} of 'p{port}'")), "{port}: {text}");
+    }
+}
+
+#[test]
+fn list_that_may_not_be_read_is_an_error() {
+    let config = TestConfig::new();
+    stdout(&config.palabre(&["invite", "alice"]));
+    fs::create_dir_all(config.directory.path().join("run/rooms")).unwrap();
+    let mode = |path: &str, mode: u32| {
+        fs::set_permissions(config.directory.path().join(path), Permissions::from_mode(mode)).unwrap();
+    };
+    let other = |command: &str| {
+        let directory = config.directory.path();
+        let mut it = palabre();
+        it.arg("--config").arg(directory).arg("--run").arg(directory.join("run")).arg(command);
+        it.uid(54_321).gid(54_321).output()
+    };
+    let (roster, rooms) = (PARTICIPANTS_DIR.to_owned(), "run/rooms");
+    for (closed, commands) in [("", &["list", "rooms"][..]), (&roster, &["list", "rooms"]), (rooms, &["rooms"])] {
+        ["", &roster, &format!("{roster}/alice.toml"), "run", rooms].iter().for_each(|path| mode(path, 0o755));
+        mode(closed, 0o750);
+        for command in commands {
+            let Ok(output) = other(command) else {
+                return not_shown("lists that a user may not read", "this user can't run a program as another user");
+            };
+            assert!(output.stdout.is_empty(), "{command}, {closed}: {output:?}");
+            let printed = stderr(&output, 111);
+            assert!(printed.contains("Permission denied") && printed.contains("with sudo"), "{printed}");
+        }
+    }
+    let nowhere = palabre().args(["--config", "/nowhere/palabre", "list"]).output().unwrap();
+    assert!(stderr(&nowhere, 111).contains("unable to read '/nowhere/palabre'"));
+}
+
+#[test]
+fn fifo_among_the_participants_is_an_error_and_no_wait() {
+    let config = TestConfig::new();
+    stdout(&config.palabre(&["invite", "alice"]));
+    assert!(Command::new("mkfifo").arg(config.file("bob")).status().unwrap().success());
+    let printed = String::from_utf8(config.palabre(&["list"]).stderr).unwrap();
+    assert!(printed.contains("bob.toml': the file is not a regular file"), "{printed}");
+    let text = String::from_utf8(config.palabre(&["check"]).stdout).unwrap();
+    assert!(text.contains("bob.toml': the file is not a regular file"), "{text}");
+    // An invitation reads the other participants' ports.
+    stdout(&config.palabre(&["invite", "carol"]));
 }
 
 #[test]

@@ -68,6 +68,19 @@ pub fn target_in(directory: Option<&Path>, path: &Path) -> PathBuf {
     target.unwrap_or_else(|| path.to_owned())
 }
 
+/// Opens a file outside of a room's directory for reading. A symbolic link is followed. Fails at once if the path is not a
+/// regular file, for example a FIFO without a writer.
+///
+/// # Errors
+/// The error of open(2), or [`io::ErrorKind::InvalidInput`] if the file is not a regular file.
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).custom_flags(O_NONBLOCK | O_CLOEXEC).open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "the file is not a regular file")),
+    }
+}
+
 /// An open regular file.
 #[derive(Debug)]
 pub struct RegularFile {
@@ -172,5 +185,9 @@ mod tests {
             assert!(RegularFile::open_to_write(path).is_err());
         }
         assert!(matches!(RegularFile::open_to_read(&dir.path().join("none")), Err(OpenError::Missing(_))));
+        assert!(open_regular(&file).is_ok() && open_regular(&link).is_ok());
+        for path in [&alice.mic(), dir.path(), Path::new("/dev/null"), &dir.path().join("none")] {
+            assert!(open_regular(path).is_err(), "{}", path.display());
+        }
     }
 }

@@ -25,7 +25,7 @@ mod writer;
 
 pub use dir::{NO_MIXER, ParticipantDir, RoomDir};
 pub use error::{OpenError, RoomError};
-pub use file::{FileId, FileKind, RegularFile, file_id, lookup, target_in};
+pub use file::{FileId, FileKind, RegularFile, file_id, lookup, open_regular, target_in};
 pub use format::{FRAME_MS, Format, PIPE_MS, Rate};
 pub use gain::Gain;
 pub use inbox::{Inbox, MAX_MESSAGE_CHARS, Message};

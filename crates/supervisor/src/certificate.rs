@@ -31,7 +31,7 @@ pub(crate) fn status(server: &Server, now: SystemTime) -> Certificate {
     }
 }
 
-/// Returns a message if the certificate can't be read, doesn't match its key, or has expired.
+/// Returns a message if the certificate can't be read, doesn't match its key, is not valid yet, or has expired.
 fn fault(server: &Server, facts: &Facts, now: SystemTime) -> Option<String> {
     let (certificate, key) = (server.certificate.display(), server.private_key.display());
     match facts.is_of_key(&server.private_key) {
@@ -39,6 +39,10 @@ fn fault(server: &Server, facts: &Facts, now: SystemTime) -> Option<String> {
             Some(format!("unable to use '{certificate}' with '{key}': the key doesn't match the certificate"))
         }
         Err(error @ (CertificateError::Read { .. } | CertificateError::Malformed { .. })) => Some(error.to_string()),
+        _ if !facts.not_before.has_passed(now) => Some(format!(
+            "the certificate '{certificate}' is not valid before {}, so browsers warn about it; check this machine's clock",
+            facts.not_before
+        )),
         _ if facts.not_after.has_passed(now) => Some(format!(
             "the certificate '{certificate}' expired on {}, so browsers warn about it; renew it",
             facts.not_after

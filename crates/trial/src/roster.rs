@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use palabre_config::{Key, Participant, Server};
+use palabre_config::{Key, Participant, Server, port};
 use palabre_host::exit::Failure;
 use palabre_host::sockets;
 use palabre_room::Name;
@@ -106,6 +106,9 @@ impl<'a> Ports<'a> {
         }
         while let Some(port) = self.next {
             self.next = port.checked_add(1);
+            if port::is_refused_by_browsers(port) {
+                continue;
+            }
             if !self.invited.contains(&port) && sockets::is_free(self.server.bind, port) {
                 return Ok(port);
             }

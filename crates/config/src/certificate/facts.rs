@@ -1,23 +1,23 @@
-//! Reads the properties of a certificate that an operator must know. Verifies only that the private key belongs to the
-//! certificate.
+//! Reads the properties of a certificate that an operator must know, with the PEM parser that listeners use. Verifies no
+//! signature.
 
-use std::fs::File;
-use std::io::{self, Read};
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::SystemTime;
 
 use rcgen::KeyPair;
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use time::OffsetDateTime;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
-use x509_parser::pem::Pem;
+use x509_parser::prelude::FromDer as _;
+use x509_parser::public_key::PublicKey;
 
-use super::CertificateError;
+use super::flaws::{self, Flaw};
+use super::{CertificateError, read};
 use crate::Moment;
 
-/// Maximum size of a file with a certificate and its chain, or a private key, in bytes.
-const MAX_BYTES: u64 = 256 * 1024;
 const DAY_S: i64 = 24 * 60 * 60;
 
 /// Properties of the server's certificate, which is the first certificate in its file. The chain follows.
@@ -31,7 +31,12 @@ pub struct Facts {
     pub self_signed: bool,
     /// DNS names (lower case, with wildcards such as `*.example.org`) and IP addresses.
     pub names: Vec<String>,
+    /// What keeps listeners or browsers from using the certificate or its chain.
+    pub flaws: Vec<Flaw>,
+    /// The public key, as private keys contain it: the point of an elliptic curve, or the modulus of an RSA key.
     public_key: Vec<u8>,
+    /// The content of the field subjectPublicKey.
+    subject_public_key: Vec<u8>,
 }
 
 impl Facts {
@@ -41,24 +46,32 @@ impl Facts {
         Self::parse(&read(path)?).map_err(malformed)
     }
 
-    /// Parses the certificate in a PEM text. Returns the cause if the text or the certificate is invalid.
+    /// Parses the certificates in a PEM text. Returns the cause if the text or the first certificate is invalid.
     fn parse(pem: &[u8]) -> Result<Self, String> {
-        let blocks = Pem::iter_from_buffer(pem).map_while(Result::ok);
-        let block = blocks.into_iter().find(|block| block.label == "CERTIFICATE");
-        let block = block.ok_or_else(|| "the file contains no certificate in PEM format".to_owned())?;
-        let certificate = block.parse_x509().map_err(|error| format!("the certificate is invalid: {error}"))?;
+        let chain: Vec<_> = CertificateDer::pem_slice_iter(pem)
+            .collect::<Result<_, _>>()
+            .map_err(|error| format!("the certificate is not valid PEM: {error}"))?;
+        let first = chain.first().ok_or_else(|| "the file contains no certificate in PEM format".to_owned())?;
+        let (_, certificate) =
+            X509Certificate::from_der(first).map_err(|error| format!("the certificate is invalid: {error}"))?;
         let moment = |time: OffsetDateTime| {
             let time = SystemTime::from(time);
             Moment::after(time, std::time::Duration::ZERO)
                 .ok_or_else(|| "the dates of the certificate are out of range".to_owned())
         };
-        let validity = certificate.validity();
+        let (validity, key) = (certificate.validity(), certificate.public_key());
+        let public_key = match key.parsed() {
+            Ok(PublicKey::RSA(key)) => key.modulus.iter().copied().skip_while(|byte| *byte == 0).collect(),
+            _ => key.subject_public_key.data.to_vec(),
+        };
         Ok(Self {
             not_before: moment(validity.not_before.to_datetime())?,
             not_after: moment(validity.not_after.to_datetime())?,
             self_signed: certificate.subject().as_raw() == certificate.issuer().as_raw(),
             names: names(&certificate),
-            public_key: certificate.public_key().subject_public_key.data.to_vec(),
+            flaws: flaws::of(pem, &certificate, &chain),
+            public_key,
+            subject_public_key: key.subject_public_key.data.to_vec(),
         })
     }
 
@@ -77,18 +90,30 @@ impl Facts {
         self.names.iter().any(|name| *name == host || (parent.is_some() && name.strip_prefix("*.") == parent))
     }
 
-    /// Returns whether the private key in a PEM file belongs to this certificate. `None` for formats that this function
-    /// does not support, although a listener may support them (PKCS #1 and SEC1: `RSA PRIVATE KEY`, `EC PRIVATE KEY`).
+    /// Returns whether the private key in a PEM file belongs to this certificate: PKCS #8, PKCS #1 (`RSA PRIVATE KEY`) or SEC1
+    /// (`EC PRIVATE KEY`). `None` if the key is of a kind that neither listeners nor this function support.
     pub fn is_of_key(&self, path: &Path) -> Result<Option<bool>, CertificateError> {
-        let malformed = || CertificateError::Malformed {
-            path: path.to_owned(),
-            cause: "the file contains no private key in PEM format".to_owned(),
-        };
-        let text = String::from_utf8(read(path)?).map_err(|_| malformed())?;
-        if !text.contains("PRIVATE KEY-----") {
-            return Err(malformed());
+        let pem = read(path)?;
+        let malformed = |cause| CertificateError::Malformed { path: path.to_owned(), cause };
+        let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|error| malformed(no_key(&pem, &error)))?;
+        if let Ok(pair) = KeyPair::try_from(&key) {
+            return Ok(Some(pair.public_key_raw() == self.subject_public_key));
         }
-        Ok(KeyPair::from_pem(&text).ok().map(|key| key.public_key_raw() == self.public_key))
+        // Except for kinds that listeners don't support, a private key contains its public key.
+        let contains = key.secret_der().windows(self.public_key.len().max(1)).any(|part| part == self.public_key);
+        Ok((contains || !matches!(key, PrivateKeyDer::Pkcs8(_))).then_some(contains))
+    }
+}
+
+/// Returns the cause if a PEM text contains no private key that can be read.
+fn no_key(pem: &[u8], error: &rustls_pki_types::pem::Error) -> String {
+    let text = String::from_utf8_lossy(pem);
+    if text.contains("ENCRYPTED") && text.contains("PRIVATE KEY-----") {
+        return "the private key is encrypted with a passphrase, which a listener can't ask for".to_owned();
+    }
+    match text.contains("PRIVATE KEY-----") {
+        true => format!("the private key is not valid PEM: {error}"),
+        false => "the file contains no private key in PEM format".to_owned(),
     }
 }
 
@@ -107,17 +132,6 @@ fn name(name: &GeneralName<'_>) -> Option<String> {
         }
         _ => None,
     }
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, CertificateError> {
-    let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes));
-    let read = read.and_then(|count| match count as u64 > MAX_BYTES {
-        true => Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("the file is larger than {MAX_BYTES} bytes"))),
-        false => Ok(()),
-    });
-    read.map_err(|source| CertificateError::Read { path: path.to_owned(), source })?;
-    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -163,7 +177,7 @@ mod tests {
         let facts = Facts::load(&certificate).unwrap();
         assert_eq!(facts.is_of_key(&others_key).unwrap(), Some(false));
         std::fs::write(&key, "-----BEGIN EC PRIVATE KEY-----\nAAAA\n-----END EC PRIVATE KEY-----\n").unwrap();
-        assert_eq!(facts.is_of_key(&key).unwrap(), None);
+        assert_eq!(facts.is_of_key(&key).unwrap(), Some(false));
         let error = facts.is_of_key(&certificate).unwrap_err().to_string();
         assert!(error.contains("cert.pem': the file contains no private key"), "{error}");
     }

@@ -1,47 +1,87 @@
 //! Checks the certificate and its key.
 
-use std::time::SystemTime;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, SystemTime};
 
 use palabre_config::Server;
-use palabre_config::certificate::{Facts, is_ours};
+use palabre_config::certificate::{CertificateError, Facts, Flaw, is_ours};
+use palabre_host::executable;
 
 use super::context::{Context, word};
 use super::finding::Finding;
+use crate::command;
 
 const AREA: &str = "certificate";
 /// Number of days before the certificate's expiry from which `palabre check` warns.
 const SOON_DAYS: i64 = 14;
+/// Timeout for palabre-listener, which reads the certificate and its key.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) fn check(context: &Context<'_>) -> Vec<Finding> {
     let path = &context.server.certificate;
     let facts = match Facts::load(path) {
         Ok(facts) => facts,
-        Err(error) => return vec![Finding::fault(AREA, error.to_string(), self_sign(context))],
+        Err(error) => return vec![unusable(context, path, "certificate", &error)],
     };
-    vec![validity(context, &facts), names(context, &facts), key(context, &facts)]
+    let mut findings = vec![validity(context, &facts), names(context, &facts)];
+    findings.extend(facts.flaws.iter().map(|flaw| self::flaw(context, flaw)));
+    findings.extend(key(context, &facts));
+    findings
 }
 
-/// Returns a shell command that makes a self-signed certificate. It first renames files that `palabre self-sign` did not make.
+/// Returns a finding for a file of the certificate that can't be read or is invalid. `field` is its field in `palabre.toml`.
+fn unusable(context: &Context<'_>, path: &Path, field: &str, error: &CertificateError) -> Finding {
+    if error.is_denied() {
+        let text = format!("can't see '{}' as this user", path.display());
+        return Finding::unseen(AREA, text, context.directories);
+    }
+    let text = error.to_string();
+    let remedy = match text.contains("passphrase") {
+        // Overwrites the file instead of replacing it, which keeps owner and mode.
+        true => format!("key=$(openssl pkey -in {0}) && echo \"$key\" >{0}", word(path)),
+        false => repair(context, path, field),
+    };
+    Finding::fault(AREA, text, remedy)
+}
+
+/// Returns the remedy for a missing or invalid file. Proposes a self-signed certificate only if it replaces no other certificate and no
+/// other key, and if `palabre.toml` doesn't name another file, which may be a mistyped name.
+fn repair(context: &Context<'_>, path: &Path, field: &str) -> String {
+    let default = Server::defaults(context.directories.config);
+    if are_ours(context) && [default.certificate, default.private_key].iter().any(|default| default == path) {
+        return self_sign(context);
+    }
+    let file = context.server_file();
+    let text = Server::text(context.directories.config).unwrap_or_default();
+    let line = text.lines().position(|line| line.split('=').next().is_some_and(|name| name.trim() == field));
+    let edit = context.directories.edit(&file, line.map(|line| line + 1));
+    format!("{edit}  # name the right file in '{field}', or put a valid file there")
+}
+
+/// Returns whether each of the two files is missing or was made by `palabre self-sign`.
+fn are_ours(context: &Context<'_>) -> bool {
+    let Server { certificate, private_key, .. } = &context.server;
+    [certificate, private_key].iter().all(|path| matches!(is_ours(path), Ok(None | Some(true))))
+}
+
+/// Returns a shell command that makes a self-signed certificate.
 fn self_sign(context: &Context<'_>) -> String {
     let Server { certificate, private_key, .. } = &context.server;
-    let mut steps = Vec::new();
-    if let Some(directory) = certificate.parent().filter(|directory| !directory.exists()) {
-        steps.push(format!("mkdir -p {}", word(directory)));
-    }
-    let owners = [certificate, private_key].map(|path| (path, is_ours(path).ok().flatten()));
-    for (path, _) in owners.iter().filter(|(_, ours)| *ours == Some(false)) {
-        steps.push(format!("mv {0} {0}.old", word(path)));
-    }
-    let again = if owners.iter().any(|(_, ours)| *ours == Some(true)) { " --replace" } else { "" };
+    let directories = [certificate, private_key].map(|path| path.parent().filter(|directory| !directory.exists()));
+    let mut steps: Vec<String> = directories.iter().flatten().map(|path| format!("mkdir -p {}", word(path))).collect();
+    steps.dedup();
+    let exists = [certificate, private_key].iter().any(|path| path.exists());
+    let again = if exists { " --replace" } else { "" };
     steps.push(format!("{} self-sign{again}", context.directories.palabre()));
     steps.join(" && ")
 }
 
 /// Returns the remedy for a certificate that has expired or expires soon.
 fn renew(context: &Context<'_>) -> String {
-    match is_ours(&context.server.certificate) {
-        Ok(Some(false)) => "renew it at its certificate authority, then run palabre reload".to_owned(),
-        _ => self_sign(context),
+    match are_ours(context) {
+        true => self_sign(context),
+        false => "renew it at its certificate authority, then run palabre reload".to_owned(),
     }
 }
 
@@ -81,9 +121,9 @@ fn names(context: &Context<'_>, facts: &Facts) -> Finding {
     }
     let names = if facts.names.is_empty() { "no name".to_owned() } else { facts.names.join(", ") };
     let text = format!("the certificate is valid for {names}, but not for '{host}', the host in the links");
-    let remedy = match is_ours(&context.server.certificate) {
-        Ok(Some(true)) => self_sign(context),
-        _ => format!(
+    let remedy = match are_ours(context) {
+        true => self_sign(context),
+        false => format!(
             "{}  # change 'host', or get a certificate for '{host}'",
             context.directories.edit(&context.server_file(), None)
         ),
@@ -91,32 +131,97 @@ fn names(context: &Context<'_>, facts: &Facts) -> Finding {
     Finding::fault(AREA, text, remedy)
 }
 
-fn key(context: &Context<'_>, facts: &Facts) -> Finding {
+/// Checks that the key belongs to the certificate, and that palabre-listener can use both.
+fn key(context: &Context<'_>, facts: &Facts) -> Option<Finding> {
     let path = &context.server.private_key;
     match facts.is_of_key(path) {
-        Ok(Some(true)) => Finding::ok(AREA, format!("'{}' is the certificate's key", path.display())),
+        Err(error) => Some(unusable(context, path, "private-key", &error)),
         Ok(Some(false)) => {
             let text = format!("'{}' is not the certificate's key", path.display());
-            let certificate = &context.server.certificate;
-            let remedy = match is_ours(certificate) {
-                Ok(Some(false)) => format!(
-                    "replace this private key by the one that belongs to the certificate '{}'",
-                    certificate.display()
-                ),
-                _ => self_sign(context),
-            };
-            Finding::fault(AREA, text, remedy)
+            Some(Finding::fault(AREA, text, repair(context, path, "private-key")))
         }
-        Ok(None) => {
-            let text = format!(
-                "'{}' is not in PKCS #8 format, so it was not compared with the certificate; listeners accept it",
-                path.display()
-            );
-            // Overwrites the file instead of replacing it, which keeps owner and mode.
-            let remedy =
-                format!("key=$(openssl pkey -in {0}) && echo \"$key\" >{0}  # converts the key to PKCS #8", word(path));
-            Finding::warning(AREA, text, remedy)
+        // The flaw is the cause for which listeners can't use the key.
+        Ok(_) if facts.flaws.iter().any(|flaw| matches!(flaw, Flaw::Key(_))) => None,
+        Ok(_) => Some(listener(context)),
+    }
+}
+
+/// Makes palabre-listener read the certificate and its key.
+fn listener(context: &Context<'_>) -> Finding {
+    const PROGRAM: &str = "palabre-listener";
+    let Server { certificate, private_key, .. } = &context.server;
+    let run = |program| {
+        let mut command = Command::new(program);
+        command.arg("--check-certificate").arg("--config").arg(context.directories.config);
+        command::run(&mut command, TIMEOUT)
+    };
+    match executable::find(PROGRAM).and_then(run) {
+        None => {
+            let text = format!("unable to run '{PROGRAM}', so it is unknown whether it can use the certificate");
+            Finding::warning(AREA, text, format!("install '{PROGRAM}' in the directory of 'palabre'"))
         }
-        Err(error) => Finding::fault(AREA, error.to_string(), self_sign(context)),
+        Some(ended) if ended.success => {
+            Finding::ok(AREA, format!("'{}' is the certificate's key; a listener can use both", private_key.display()))
+        }
+        Some(ended) => {
+            let cause = ended.stderr.trim().strip_prefix("palabre-listener: ").unwrap_or(&ended.stderr).to_owned();
+            Finding::fault(AREA, cause, repair(context, certificate, "certificate"))
+        }
+    }
+}
+
+fn flaw(context: &Context<'_>, flaw: &Flaw) -> Finding {
+    let path = &context.server.certificate;
+    let file = path.display();
+    match flaw {
+        Flaw::Key(kind) => Finding::fault(
+            AREA,
+            format!("the key of '{file}' is {kind}, which listeners or browsers don't accept"),
+            "get a certificate with an ECDSA key on the curve P-256, then run palabre reload",
+        ),
+        Flaw::Refused(why) => Finding::fault(
+            AREA,
+            format!("browsers refuse '{file}': {why}"),
+            "get a certificate for servers from a certificate authority, then run palabre reload",
+        ),
+        Flaw::Unread { all, read } => Finding::fault(
+            AREA,
+            format!(
+                "'{file}' has {all} certificates, but listeners read only {read}; each of them must have a line \
+                 '-----BEGIN CERTIFICATE-----'"
+            ),
+            rewrite(&context.server),
+        ),
+        Flaw::Invalid(number) => Finding::fault(
+            AREA,
+            format!("certificate {number} in '{file}' is invalid"),
+            "get the file with the whole chain from the certificate authority, then run palabre reload",
+        ),
+        Flaw::NoIssuer(issuer) => Finding::warning(
+            AREA,
+            format!("'{file}' doesn't contain the certificate of the issuer '{issuer}', so many clients refuse it"),
+            with_issuer(path),
+        ),
+    }
+}
+
+/// Returns a shell command that writes each certificate of the file on lines of its own. The command would remove a private key, so there is no
+/// command for a file that contains both.
+fn rewrite(server: &Server) -> String {
+    if server.certificate == server.private_key {
+        return "begin a new line before each '-----BEGIN', then run palabre reload".to_owned();
+    }
+    let file = word(&server.certificate);
+    let lines = format!("sed 's/[ \\t]*-----BEGIN/\\n-----BEGIN/g' {file} | sed 's/^[ \\t]*//'");
+    let certificates = "openssl crl2pkcs7 -nocrl -certfile /dev/stdin | openssl pkcs7 -print_certs";
+    format!("chain=$({lines} | {certificates}) && echo \"$chain\" >{file}")
+}
+
+/// Returns the remedy for a file without the issuer's certificate. certbot writes the whole chain to `fullchain.pem`.
+fn with_issuer(certificate: &Path) -> String {
+    let chain = certificate.with_file_name("fullchain.pem");
+    match chain != *certificate && chain.exists() {
+        true => format!("set 'certificate' to '{}' in palabre.toml, then run palabre reload", chain.display()),
+        false => "append the issuer's certificate to this file, then run palabre reload".to_owned(),
     }
 }

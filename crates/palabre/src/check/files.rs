@@ -1,16 +1,19 @@
 //! Checks the configuration, the participants' files and the room directories.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::time::SystemTime;
 
+use palabre_config::control::{ParticipantStatus, Status};
 use palabre_config::{ConfigError, PARTICIPANTS_DIR, Participant, SERVER_FILE, Server};
-use palabre_room::{FileKind, Name, RoomDir, lookup};
+use palabre_room::{FileKind, RoomDir, lookup};
 
+use super::access;
 use super::context::{Directories, word};
 use super::finding::Finding;
 
+const AREA_ROOMS: &str = "rooms";
 /// Mode bits for users who are neither the owner nor in the group.
 const OTHERS: u32 = 0o007;
 /// The set-group-ID bit of a directory, which makes new files inherit the directory's group.
@@ -28,6 +31,7 @@ pub(super) fn server(directories: Directories<'_>) -> (Vec<Finding>, Option<Serv
             };
             (vec![Finding::ok(AREA, text)], Some(server))
         }
+        Err(error) if error.is_denied() => (vec![Finding::unseen(AREA, unseen(&error), directories)], None),
         Err(error) => {
             let remedy = match directories.config.exists() {
                 true => format!("{}  # see palabre.toml(5)", directories.edit(&path, error.line())),
@@ -46,9 +50,12 @@ pub(super) fn participants(
 ) -> Vec<Finding> {
     const AREA: &str = "participants";
     let config = directories.config;
+    let denied = errors.iter().find(|error| error.is_denied());
+    let mut findings: Vec<Finding> =
+        denied.iter().map(|error| Finding::unseen(AREA, unseen(error), directories)).collect();
     let edit =
         |error: &ConfigError| Finding::fault(AREA, error.to_string(), directories.edit(error.path(), error.line()));
-    let mut findings: Vec<Finding> = errors.iter().map(edit).collect();
+    findings.extend(errors.iter().filter(|error| !error.is_denied()).map(edit));
     let now = SystemTime::now();
     for one in participants {
         if let Some(end) = one.key_expires.filter(|end| end.has_passed(now)) {
@@ -69,54 +76,74 @@ pub(super) fn participants(
             remedy,
         ));
     }
-    findings.push(match participants.len() {
-        0 => Finding::warning(AREA, "there are no participants", format!("{} invite alice", directories.palabre())),
-        count => Finding::ok(AREA, format!("the files of {count} participants were checked")),
+    findings.extend(match participants.len() {
+        0 if !errors.is_empty() => None,
+        0 => {
+            Some(Finding::warning(AREA, "there are no participants", format!("{} invite alice", directories.palabre())))
+        }
+        count => Some(Finding::ok(AREA, format!("the files of {count} participants were checked"))),
     });
     findings
 }
 
-/// Checks every room directory. Entries whose name is no valid room name, such as the mixer's files, are ignored.
-pub(super) fn rooms(directories: Directories<'_>, participants: &[Participant]) -> Vec<Finding> {
-    let is_room = |entry: &fs::DirEntry| entry.file_name().to_str().is_some_and(|name| name.parse::<Name>().is_ok());
-    let rooms = fs::read_dir(directories.run.join("rooms")).into_iter().flatten().flatten().filter(is_room);
-    rooms.flat_map(|room| self::room(directories, participants, &RoomDir::new(room.path()))).collect()
+fn unseen(error: &ConfigError) -> String {
+    format!("can't see '{}' as this user", error.path().display())
 }
 
-/// Checks the mode of a room, and that `mic` and `ear` are pipes or files.
-fn room(directories: Directories<'_>, participants: &[Participant], room: &RoomDir) -> Vec<Finding> {
-    const AREA: &str = "rooms";
+/// Checks every room directory, and the directories of the participants whose listeners run.
+pub(super) fn rooms(directories: Directories<'_>, status: Option<&Status>) -> Vec<Finding> {
+    let path = directories.run.join("rooms");
+    if let Err(error) = fs::read_dir(&path)
+        && error.kind() == ErrorKind::PermissionDenied
+    {
+        return vec![Finding::unseen(AREA_ROOMS, format!("can't see '{}' as this user", path.display()), directories)];
+    }
+    let served: Vec<&ParticipantStatus> =
+        status.iter().flat_map(|status| &status.participants).filter(|one| one.pid.is_some()).collect();
+    let mut findings: Vec<Finding> =
+        access::rooms(directories).iter().flat_map(|room| self::room(directories, &served, room)).collect();
+    for one in served {
+        let directory = path.join(&one.room).join(&one.name);
+        for pipe in ["mic", "ear"].map(|pipe| directory.join(pipe)).iter().filter(|pipe| lookup(pipe).is_none()) {
+            let text = format!("'{}' is missing, so the room and {} don't hear each other", pipe.display(), one.name);
+            findings.push(Finding::fault(AREA_ROOMS, text, again(directories, &one.name)));
+        }
+    }
+    findings
+}
+
+/// Checks the mode of a room, and that each `mic` and `ear` is a pipe or a file. A participant that no listener serves need not have both.
+fn room(directories: Directories<'_>, served: &[&ParticipantStatus], room: &RoomDir) -> Vec<Finding> {
     let path = room.path();
     let Ok(mode) = fs::metadata(path).map(|it| it.mode()) else { return Vec::new() };
     let mut findings = Vec::new();
     if mode & OTHERS != 0 || mode & SET_GROUP_ID == 0 {
         let text = format!("'{}' has mode {:o} instead of 2770", path.display(), mode & 0o7777);
-        findings.push(Finding::fault(AREA, text, format!("chmod 2770 {}", word(path))));
+        findings.push(Finding::fault(AREA_ROOMS, text, format!("chmod 2770 {}", word(path))));
     }
     for name in room.participants().unwrap_or_default() {
         let one = room.participant(&name);
-        let is_participant = participants.iter().any(|participant| participant.name == name);
+        let is_served = served.iter().any(|served| served.name == name.as_str());
         for pipe in [one.mic(), one.ear()] {
-            if !matches!(lookup(&pipe), Some((FileKind::Pipe | FileKind::Regular, _))) {
+            // A link to a file on a disk is allowed: fs::metadata follows links.
+            let is_file = fs::metadata(&pipe).is_ok_and(|file| file.is_file());
+            if !is_file && matches!(lookup(&pipe), Some((FileKind::Other, _))) {
                 let text = format!("'{}' is neither a pipe nor a file", pipe.display());
-                findings.push(Finding::fault(
-                    AREA,
-                    text,
-                    recreate(directories, one.path(), is_participant.then_some(&name)),
-                ));
+                let away = format!("mv {0} {0}.old", word(&pipe));
+                let again =
+                    if is_served { format!(" && {}", again(directories, name.as_str())) } else { String::new() };
+                findings.push(Finding::fault(AREA_ROOMS, text, away + &again));
             }
         }
     }
     if findings.is_empty() {
-        findings.push(Finding::ok(AREA, format!("the mode and the pipes of '{}' are right", path.display())));
+        findings.push(Finding::ok(AREA_ROOMS, format!("the mode and the pipes of '{}' are right", path.display())));
     }
     findings
 }
 
-/// Returns a shell command that removes the directory. If `name` is given, the command also restarts the participant's listener, which
-/// creates the directory again.
-fn recreate(directories: Directories<'_>, directory: &Path, name: Option<&Name>) -> String {
+/// Returns a shell command that starts the participant's listener again, which creates missing pipes.
+fn again(directories: Directories<'_>, name: &str) -> String {
     let palabre = directories.palabre();
-    let again = name.map(|name| format!(" && {palabre} stop {name} && {palabre} start {name}"));
-    format!("rm -rf {}{}", word(directory), again.unwrap_or_default())
+    format!("{palabre} stop {name} && {palabre} start {name}")
 }

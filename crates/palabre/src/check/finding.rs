@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use super::context::Directories;
+
 /// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Level {
@@ -44,6 +46,11 @@ impl Finding {
 
     pub(super) fn fault(area: &'static str, text: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { level: Level::Fault, ..Self::warning(area, text, remedy) }
+    }
+
+    /// Returns a warning that the caller has no permission for this check.
+    pub(super) fn unseen(area: &'static str, text: impl Into<String>, directories: Directories<'_>) -> Self {
+        Self::warning(area, text, format!("sudo {} check", directories.palabre()))
     }
 
     /// Returns the finding as cells of a table row: level, area, and text with the remedy.

@@ -1,6 +1,6 @@
-//! Checks owners and modes of the directories, the sockets and the private key. Only daemons and operators may have access.
+//! Checks the modes of the directories, the sockets and the private key. Only daemons and operators may have access.
 
-use std::fs::{self, Metadata};
+use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -9,35 +9,21 @@ use palabre_config::{PARTICIPANTS_DIR, Server};
 
 use super::context::{Directories, has_systemd, word};
 use super::finding::Finding;
-use crate::processes;
 
 const AREA: &str = "directories";
 const READ: u32 = 0o4;
 const WRITE: u32 = 0o2;
 const ENTER: u32 = 0o5;
 
-pub(super) fn check(directories: Directories<'_>, server: Option<&Server>) -> Vec<Finding> {
-    let mut findings: Vec<Finding> = accessible_to_all(directories, server).collect();
-    match fs::metadata(directories.run) {
-        Err(error) => findings.push(no_run(directories, &error)),
-        Ok(run) => {
-            let daemons = Daemons::find(directories, &run);
-            findings.extend(inaccessible(directories, server, &daemons));
-            findings.extend(server.and_then(|server| key(&server.private_key, Some(&daemons))));
-            if findings.iter().all(|finding| finding.area != AREA) {
-                findings.push(Finding::ok(
-                    AREA,
-                    format!(
-                        "the modes of '{}' and '{}' are right",
-                        directories.config.display(),
-                        directories.run.display()
-                    ),
-                ));
-            }
-            return findings;
-        }
+/// Appends the results to `findings`, the results of other checks of these files.
+pub(super) fn check(directories: Directories<'_>, server: Option<&Server>, mut findings: Vec<Finding>) -> Vec<Finding> {
+    findings.extend(accessible_to_all(directories, server));
+    findings.extend(fs::metadata(directories.run).err().map(|error| no_run(directories, &error)));
+    if findings.iter().all(|finding| finding.area != AREA) {
+        let (config, run) = (directories.config.display(), directories.run.display());
+        findings.push(Finding::ok(AREA, format!("the modes of '{config}' and '{run}' are right")));
     }
-    findings.extend(server.and_then(|server| key(&server.private_key, None)));
+    findings.extend(server.and_then(|server| key(&server.private_key)));
     findings
 }
 
@@ -51,11 +37,7 @@ fn no_run(directories: Directories<'_>, error: &std::io::Error) -> Finding {
             let remedy = format!("mkdir -m 750 -p {}", word(directories.run));
             Finding::warning(AREA, format!("'{run}' doesn't exist yet"), remedy)
         }
-        _ => Finding::fault(
-            AREA,
-            format!("unable to read '{run}': {error}"),
-            format!("sudo {} check", directories.palabre()),
-        ),
+        _ => Finding::unseen(AREA, format!("can't see '{run}' as this user: {error}"), directories),
     }
 }
 
@@ -92,81 +74,10 @@ fn accessible_to_all<'a>(
     }))
 }
 
-/// Reports directories of the configuration that the daemons can't read.
-fn inaccessible(directories: Directories<'_>, server: Option<&Server>, daemons: &Daemons) -> Vec<Finding> {
-    let unreadable = |path: PathBuf| {
-        let metadata = fs::metadata(&path).ok()?;
-        let text = format!("the daemons (user {}) can't open '{}'", daemons.uid, path.display());
-        (!daemons.may(&metadata, ENTER)).then(|| Finding::fault(AREA, text, daemons.permit(&path, "rx")))
-    };
-    config_directories(directories, server).filter_map(unreadable).collect()
-}
-
-/// Checks that the daemons can read the private key, and that other users can't.
-fn key(path: &Path, daemons: Option<&Daemons>) -> Option<Finding> {
+/// Checks that not all users can read the private key.
+fn key(path: &Path) -> Option<Finding> {
     const AREA: &str = "certificate";
-    let metadata = fs::metadata(path).ok()?;
-    let file = path.display();
-    if metadata.mode() & READ != 0 {
-        return Some(Finding::fault(AREA, format!("all users can read '{file}'"), format!("chmod o= {}", word(path))));
-    }
-    let daemons = daemons.filter(|daemons| !daemons.may(&metadata, READ))?;
-    let text = format!("the daemons (user {}) can't read '{file}'", daemons.uid);
-    Some(Finding::fault(AREA, text, daemons.permit(path, "r")))
-}
-
-/// User and groups of the daemons.
-struct Daemons {
-    uid: u32,
-    /// Group ids; the first is the primary group.
-    gids: Vec<u32>,
-}
-
-impl Daemons {
-    /// Returns the user and groups of the running supervisor. If no supervisor runs, returns the owner and group of the runtime directory.
-    fn find(directories: Directories<'_>, run: &Metadata) -> Self {
-        let supervisor = processes::daemons(directories.run).into_iter().find(|(name, _)| name == "palabre-supervisor");
-        let status = supervisor.and_then(|(_, pid)| fs::read_to_string(format!("/proc/{pid}/status")).ok());
-        status.and_then(|status| Self::parse(&status)).unwrap_or(Self { uid: run.uid(), gids: vec![run.gid()] })
-    }
-
-    /// Parses proc_pid_status(5). Each of its lines `Uid` and `Gid` has four ids; the second is the effective id.
-    fn parse(status: &str) -> Option<Self> {
-        let numbers = |key: &str| -> Option<Vec<u32>> {
-            let line = status.lines().find_map(|line| line.strip_prefix(key))?;
-            line.split_whitespace().map(|number| number.parse().ok()).collect()
-        };
-        let (uid, gid) = (*numbers("Uid:")?.get(1)?, *numbers("Gid:")?.get(1)?);
-        Some(Self { uid, gids: [gid].into_iter().chain(numbers("Groups:").unwrap_or_default()).collect() })
-    }
-
-    fn may(&self, file: &Metadata, bits: u32) -> bool {
-        let shift = match file {
-            file if file.uid() == self.uid => 6,
-            file if self.gids.contains(&file.gid()) => 3,
-            _ => 0,
-        };
-        self.uid == 0 || file.mode() >> shift & bits == bits
-    }
-
-    /// Returns a shell command that gives the daemons the permissions `bits` on `path`.
-    fn permit(&self, path: &Path, bits: &str) -> String {
-        let owns_it = fs::metadata(path).is_ok_and(|file| file.uid() == self.uid);
-        match owns_it {
-            true => format!("chmod u+{bits} {}", word(path)),
-            false => format!("chgrp {} {1} && chmod g+{bits} {1}", self.gids.first().unwrap_or(&0), word(path)),
-        }
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn user_and_groups_are_read_from_status() {
-        let daemons = Daemons::parse("Name:\tx\nUid:\t0\t7\t0\t0\nGid:\t1\t8\t1\t1\nGroups:\t9 10 \n").unwrap();
-        assert_eq!((daemons.uid, daemons.gids), (7, vec![8, 9, 10]));
-    }
+    let text = format!("all users can read '{}'", path.display());
+    let is_open = fs::metadata(path).ok()?.mode() & READ != 0;
+    is_open.then(|| Finding::fault(AREA, text, format!("chmod o= {}", word(path))))
 }

@@ -1,19 +1,23 @@
 //! Checks resources of the machine: ports, pipes, inotify watches, the clock.
 
 use std::collections::BTreeSet;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use palabre_config::Participant;
+use palabre_config::{Participant, port};
 use palabre_host::sockets;
 use palabre_room::PIPE_MS;
 
-use super::context::{Context, has_systemd, number};
+use super::context::{Context, number};
 use super::finding::Finding;
 use super::limits::{self, DESCRIPTORS};
+use crate::{command, processes};
 
 const PAGE_BYTES: u64 = 4096;
+/// Timeout for timedatectl(1).
+const TIMEOUT: Duration = Duration::from_secs(2);
 /// 1 January 2026, in seconds since 1970. An earlier time of the clock is wrong, since the first release is later.
 const MIN_TIME_S: u64 = 1_767_225_600;
 
@@ -24,7 +28,7 @@ pub(super) fn check(context: &Context<'_>) -> Vec<Finding> {
         limits::threads(context),
         pipes(context),
         watches(context),
-        clock(SystemTime::now()),
+        clock(SystemTime::now(), is_synchronized()),
     ]);
     findings
 }
@@ -33,53 +37,18 @@ pub(super) fn check(context: &Context<'_>) -> Vec<Finding> {
 fn ports(context: &Context<'_>) -> Vec<Finding> {
     const AREA: &str = "ports";
     let served = context.status.iter().flat_map(|status| &status.participants).filter(|one| one.pid.is_some());
-    let served_ports: BTreeSet<u16> = served.map(|one| one.port).collect();
+    let mut served_ports: BTreeSet<u16> = served.map(|one| one.port).collect();
     let others = context.participants.iter().filter(|one| one.port != 0 && !served_ports.contains(&one.port));
-    let mut findings: Vec<Finding> = others
-        .filter_map(|one| {
-            let error = sockets::listen(context.server.bind, one.port).err()?;
-            let (port, name) = (one.port, &one.name);
-            Some(match error.kind() {
-                ErrorKind::AddrInUse => {
-                    let text = format!("port {port} of '{name}' is in use by another program");
-                    Finding::fault(AREA, text, format!("ss -ltnp 'sport = :{port}'  # shows the program"))
-                }
-                ErrorKind::PermissionDenied => {
-                    // A warning only, since the daemons may have the permission to use this port.
-                    Finding::warning(
-                        AREA,
-                        format!("unable to test port {port} of '{name}': no permission"),
-                        format!("sudo {} check", context.directories.palabre()),
-                    )
-                }
-                _ => {
-                    let remedy = format!(
-                        "{}  # set 'bind' to an address of this machine",
-                        context.directories.edit(&context.server_file(), None)
-                    );
-                    Finding::fault(
-                        AREA,
-                        format!(
-                            "unable to listen on port {port} of '{name}' at the address '{}': {error}",
-                            context.server.bind
-                        ),
-                        remedy,
-                    )
-                }
-            })
-        })
-        .collect();
-    let range = context.server.ports;
-    let outside = |one: &&Participant| one.port != 0 && !range.iter().any(|port| port == one.port);
-    if let Some(one) = context.participants.iter().find(outside) {
-        let text =
-            format!("port {} of '{}' is outside the range {range}, so a firewall may block it", one.port, one.name);
-        let remedy = format!(
-            "{}  # change 'ports', or 'port' in the participant's file",
-            context.directories.edit(&context.server_file(), None)
-        );
-        findings.push(Finding::warning(AREA, text, remedy));
+    let mut findings = Vec::new();
+    for one in others.collect::<Vec<_>>() {
+        let Err(error) = sockets::listen(context.server.bind, one.port) else { continue };
+        if error.kind() == ErrorKind::AddrInUse && is_served(context, one) {
+            served_ports.insert(one.port);
+        } else {
+            findings.push(not_free(context, one, &error));
+        }
     }
+    findings.extend(context.participants.iter().filter_map(|one| unusual(context, one)));
     if findings.is_empty() {
         findings.push(Finding::ok(
             AREA,
@@ -87,6 +56,63 @@ fn ports(context: &Context<'_>) -> Vec<Finding> {
         ));
     }
     findings
+}
+
+/// Returns a finding for a participant's port that clients may not be able to use.
+fn unusual(context: &Context<'_>, one: &Participant) -> Option<Finding> {
+    const AREA: &str = "ports";
+    let (port, range) = (format!("port {} of '{}'", one.port, one.name), context.server.ports);
+    if port::is_refused_by_browsers(one.port) {
+        let text = format!("browsers don't connect to {port}, which belongs to another protocol");
+        let edit = context.directories.edit(&Participant::path(context.directories.config, &one.name), None);
+        return Some(Finding::fault(
+            AREA,
+            text,
+            format!("{edit}  # change 'port'; the link then has another port too"),
+        ));
+    }
+    let text = format!("{port} is outside the range {range}, so a firewall may block it");
+    let edit = context.directories.edit(&context.server_file(), None);
+    let remedy = format!("{edit}  # change 'ports', or 'port' in the participant's file");
+    (one.port != 0 && !range.contains(one.port)).then(|| Finding::warning(AREA, text, remedy))
+}
+
+/// Returns whether a listener or the supervisor has the participant's port.
+fn is_served(context: &Context<'_>, one: &Participant) -> bool {
+    let run = context.directories.run;
+    processes::holders(one.port).iter().any(|holder| processes::serves(holder, run))
+        || processes::has_listener(one.name.as_str(), run)
+}
+
+/// Returns a finding for a participant's port that can't be opened.
+fn not_free(context: &Context<'_>, one: &Participant, error: &io::Error) -> Finding {
+    const AREA: &str = "ports";
+    let port = format!("port {} of '{}'", one.port, one.name);
+    match (error.kind(), processes::holders(one.port).first()) {
+        (ErrorKind::AddrInUse, None) => {
+            let text = format!("can't see as this user which program uses {port}");
+            Finding::unseen(AREA, text, context.directories)
+        }
+        (ErrorKind::AddrInUse, Some((_, 1))) => {
+            let text = format!("the service manager has {port} open for a supervisor that doesn't run");
+            Finding::warning(AREA, text, "systemctl restart palabre-supervisor")
+        }
+        (ErrorKind::AddrInUse, Some((program, pid))) => {
+            let text = format!("{port} is in use by another program: '{program}' (process {pid})");
+            let file = Participant::path(context.directories.config, &one.name);
+            let remedy = format!("end that program, or change 'port' in '{}' and in the link", file.display());
+            Finding::fault(AREA, text, remedy)
+        }
+        // A warning only, since the daemons may have the permission to use this port.
+        (ErrorKind::PermissionDenied, _) => {
+            Finding::unseen(AREA, format!("unable to test {port}: no permission"), context.directories)
+        }
+        _ => {
+            let edit = context.directories.edit(&context.server_file(), None);
+            let text = format!("unable to listen on {port} at the address '{}': {error}", context.server.bind);
+            Finding::fault(AREA, text, format!("{edit}  # set 'bind' to an address of this machine"))
+        }
+    }
 }
 
 fn pipes(context: &Context<'_>) -> Finding {
@@ -129,17 +155,31 @@ fn enough_watches(needed: u64, max: u64) -> Finding {
 }
 
 /// Checks the clock, which decides when certificates and keys expire.
-fn clock(now: SystemTime) -> Finding {
+fn clock(now: SystemTime, is_synchronized: Option<bool>) -> Finding {
     const AREA: &str = "clock";
-    const REMEDY: &str = "timedatectl set-ntp true";
+    // A container has the clock of its host and can't set it.
+    let in_container = Path::new("/run/systemd/container").exists();
+    let remedy =
+        if in_container { "synchronize the clock of this container's host" } else { "timedatectl set-ntp true" };
     if now < SystemTime::UNIX_EPOCH + Duration::from_secs(MIN_TIME_S) {
-        return Finding::fault(AREA, "the time is before 2026", REMEDY);
+        return Finding::fault(AREA, "the time is before 2026", remedy);
     }
-    let synchronized = ["/run/systemd/timesync/synchronized", "/run/chrony", "/run/ntpd.pid"];
-    if has_systemd() && !synchronized.iter().any(|path| Path::new(path).exists()) {
-        return Finding::warning(AREA, "no time synchronization found", REMEDY);
+    match is_synchronized {
+        Some(false) => Finding::warning(AREA, "the kernel's clock is not synchronized", remedy),
+        Some(true) => Finding::ok(AREA, "the clock is synchronized"),
+        None => Finding::ok(AREA, "the clock is set; can't see whether it is synchronized"),
     }
-    Finding::ok(AREA, "the clock is set")
+}
+
+/// Returns whether the kernel says that its clock is synchronized; `None` if timedatectl(1), which calls adjtimex(2), can't tell.
+fn is_synchronized() -> Option<bool> {
+    let mut command = Command::new("timedatectl");
+    let ended = command::run(command.args(["show", "--property=NTPSynchronized", "--value"]), TIMEOUT)?;
+    match ended.stdout.trim() {
+        "yes" => Some(true),
+        "no" => Some(false),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -169,8 +209,10 @@ mod tests {
 
     #[test]
     fn clock_that_is_not_set_is_a_fault() {
-        let unset = clock(SystemTime::UNIX_EPOCH);
-        assert_eq!((unset.level, unset.remedy.as_deref()), (Level::Fault, Some("timedatectl set-ntp true")));
-        assert_ne!(clock(SystemTime::now()).level, Level::Fault);
+        let unset = clock(SystemTime::UNIX_EPOCH, Some(true));
+        assert_eq!((unset.level, unset.text.as_str()), (Level::Fault, "the time is before 2026"));
+        for (is_synchronized, level) in [(Some(true), Level::Ok), (Some(false), Level::Warning), (None, Level::Ok)] {
+            assert_eq!(clock(SystemTime::now(), is_synchronized).level, level);
+        }
     }
 }

@@ -1,10 +1,9 @@
 //! Arguments of the commands that add, change or address a participant.
 
 use clap::Args;
-use palabre_config::Moment;
 use palabre_room::{Gain, Name};
 
-use super::values::{decibels, moment};
+use super::values::{Expiry, decibels, expiry};
 
 pub(super) const INVITE: &str = "\
 Examples:
@@ -67,13 +66,14 @@ pub(crate) struct Invite {
     /// Display name, at most 64 characters of any script [default: NAME]
     #[arg(long, value_name = "TEXT")]
     pub(crate) display_name: Option<String>,
-    /// Expiry of the link: 30min, 12h, 7d, 2w, or a time like 2026-12-31T18:00:00Z [default: never]
-    #[arg(long, value_name = "WHEN", value_parser = moment)]
-    pub(crate) expires: Option<Moment>,
+    /// Expiry of the link: 30min, 12h, 7d, 2w, never, or a time like 2026-12-31T18:00:00Z [default: never; with --new-key, as before]
+    #[arg(long, value_name = "WHEN", value_parser = expiry)]
+    pub(crate) expires: Option<Expiry>,
     /// Don't accept a microphone: the participant only listens
     #[arg(long, conflicts_with = "new_key")]
     pub(crate) listen_only: bool,
-    /// Make a link that works only in the first browser in which the button on its page is pressed
+    /// Make a link that works only in the first browser in which the button on its page is pressed [default: false; with --new-key, as
+    /// before]
     #[arg(long)]
     pub(crate) once: bool,
     /// Make a new key for an existing participant; the old link becomes invalid

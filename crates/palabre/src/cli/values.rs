@@ -13,15 +13,48 @@ pub(crate) enum Switch {
     Off,
 }
 
+/// A command-line value: when an access key expires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expiry {
+    Never,
+    At(Moment),
+}
+
+impl Expiry {
+    /// Returns the time; `None` means never.
+    pub(crate) fn moment(self) -> Option<Moment> {
+        match self {
+            Self::Never => None,
+            Self::At(moment) => Some(moment),
+        }
+    }
+}
+
+/// Parses `never`, or a time in the future in a format of [`moment`].
+pub(super) fn expiry(text: &str) -> Result<Expiry, String> {
+    if text == "never" {
+        return Ok(Expiry::Never);
+    }
+    let moment = moment(text)?;
+    match moment.has_passed(SystemTime::now()) {
+        true => Err(format!("{moment} has passed; use a time in the future")),
+        false => Ok(Expiry::At(moment)),
+    }
+}
+
 /// Parses a time such as `2026-12-31T18:00:00Z`, or a duration such as `7d`, which is added to the current time.
-pub(super) fn moment(text: &str) -> Result<Moment, String> {
+fn moment(text: &str) -> Result<Moment, String> {
     let unit = text.trim_start_matches(|digit: char| digit.is_ascii_digit());
     let seconds = match unit {
         "min" => 60,
         "h" => 60 * 60,
         "d" => 24 * 60 * 60,
         "w" => 7 * 24 * 60 * 60,
-        _ => return text.parse().map_err(|_| "use 30min, 12h, 7d, 2w, or a time like 2026-12-31T18:00:00Z".to_owned()),
+        _ => {
+            return text
+                .parse()
+                .map_err(|_| "use 30min, 12h, 7d, 2w, never, or a time like 2026-12-31T18:00:00Z".to_owned());
+        }
     };
     let count: Option<u64> = text.strip_suffix(unit).and_then(|count| count.parse().ok());
     let time = count.and_then(|count| count.checked_mul(seconds)).map(Duration::from_secs);
@@ -40,6 +73,15 @@ pub(super) fn decibels(text: &str) -> Result<Gain, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn expiry_is_in_the_future_or_never() {
+        assert_eq!(expiry("never"), Ok(Expiry::Never));
+        assert!(expiry("1min").is_ok() && expiry("2999-12-31T18:00:00Z").is_ok());
+        for past in ["0min", "0d", "2026-01-01T00:00:00Z", "1970-01-01T00:00:00Z"] {
+            assert!(expiry(past).is_err_and(|error| error.ends_with("has passed; use a time in the future")), "{past}");
+        }
+    }
 
     #[test]
     fn expiry_is_a_time_or_a_duration() {

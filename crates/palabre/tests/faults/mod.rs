@@ -1,7 +1,8 @@
 //! Tests the findings of `palabre check`: level, text and remedy. Also runs each remedy and checks that it removes the fault.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
@@ -70,6 +71,13 @@ fn certify(directory: &Path, from: i64, to: i64, mark: &str) {
     fs::write(tls(directory, "key.pem"), mark.to_owned() + &key.serialize_pem()).unwrap();
 }
 
+/// Appends a line to `palabre.toml`, which has two lines.
+fn set(directory: &Path, line: &str) {
+    let file = directory.join("palabre.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(file, format!("{text}{line}\n")).unwrap();
+}
+
 fn alice(directory: &Path) -> PathBuf {
     Participant::path(directory, &"alice".parse().unwrap())
 }
@@ -98,11 +106,43 @@ fn certificates() -> Vec<Fault> {
             "set this machine's clock: timedatectl set-ntp true",
         )),
         fault(|at| fs::write(tls(at, "cert.pem"), OURS).unwrap(), "certificate", "contains no certificate", ANEW),
-        fault(
+        by_hand(fault(
             |at| fs::write(tls(at, "cert.pem"), "theirs").unwrap(),
             "certificate",
             "contains no certificate",
-            "mv DIR/tls/cert.pem DIR/tls/cert.pem.old && PALABRE self-sign --replace",
+            "${EDITOR:-vi} DIR/palabre.toml && PALABRE reload  # name the right file in 'certificate', or put a valid file there",
+        )),
+        by_hand(fault(
+            |at| set(at, "certificate = \"tls/cret.pem\""),
+            "certificate",
+            "cret.pem': No such file",
+            "${EDITOR:-vi} +3 DIR/palabre.toml && PALABRE reload  # name the right file in 'certificate', or put a valid file there",
+        )),
+        by_hand(fault(
+            |at| set(at, "private-key = \"tls/kay.pem\""),
+            "certificate",
+            "kay.pem': No such file",
+            "${EDITOR:-vi} +3 DIR/palabre.toml && PALABRE reload  # name the right file in 'private-key', or put a valid file there",
+        )),
+        by_hand(fault(
+            |at| {
+                certify(at, -1, 100, "");
+                fs::remove_file(tls(at, "cert.pem")).unwrap();
+            },
+            "certificate",
+            "cert.pem': No such file",
+            "${EDITOR:-vi} DIR/palabre.toml && PALABRE reload  # name the right file in 'certificate', or put a valid file there",
+        )),
+        fault(
+            |at| {
+                for file in ["cert.pem", "key.pem"] {
+                    fs::remove_file(tls(at, file)).unwrap();
+                }
+                fs::remove_dir(at.join("tls")).unwrap();
+            },
+            "certificate",
+            "cert.pem': No such file",
+            "mkdir -p DIR/tls && PALABRE self-sign",
         ),
         fault(|at| fs::remove_file(tls(at, "cert.pem")).unwrap(), "certificate", "cert.pem': No such file", ANEW),
         fault(|at| fs::remove_file(tls(at, "key.pem")).unwrap(), "certificate", "key.pem': No such file", ANEW),
@@ -116,17 +156,27 @@ fn certificates() -> Vec<Fault> {
             "key.pem' is not the certificate's key",
             ANEW,
         ),
-        warning(
+        by_hand(fault(
             |at| {
-                let key = tls(at, "key.pem");
-                let sec1 = Command::new("openssl").args(["ec", "-in"]).arg(&key).output().unwrap();
+                let other = ["ecparam", "-name", "prime256v1", "-genkey", "-noout"];
+                let sec1 = Command::new("openssl").args(other).output().unwrap();
                 assert!(sec1.stdout.starts_with(b"-----BEGIN EC PRIVATE KEY-----"), "{sec1:?}");
-                fs::write(&key, sec1.stdout).unwrap();
+                fs::write(tls(at, "key.pem"), sec1.stdout).unwrap();
             },
             "certificate",
-            "key.pem' is not in PKCS #8 format",
-            "key=$(openssl pkey -in DIR/tls/key.pem) && echo \"$key\" >DIR/tls/key.pem  # converts the key to PKCS #8",
-        ),
+            "key.pem' is not the certificate's key",
+            "${EDITOR:-vi} DIR/palabre.toml && PALABRE reload  # name the right file in 'private-key', or put a valid file there",
+        )),
+        by_hand(fault(
+            |at| {
+                let encrypt = ["pkcs8", "-topk8", "-passout", "pass:secret", "-in"];
+                let key = Command::new("openssl").args(encrypt).arg(tls(at, "key.pem")).output().unwrap();
+                fs::write(tls(at, "key.pem"), key.stdout).unwrap();
+            },
+            "certificate",
+            "key.pem': the private key is encrypted with a passphrase",
+            "key=$(openssl pkey -in DIR/tls/key.pem) && echo \"$key\" >DIR/tls/key.pem",
+        )),
         fault(
             |at| mode(&tls(at, "key.pem"), 0o644),
             "certificate",
@@ -176,7 +226,7 @@ fn directories() -> Vec<Fault> {
             "has mode 2777 instead of 2770",
             "chmod 2770 DIR/run/rooms/main",
         ),
-        by_hand(fault(
+        fault(
             |at| {
                 let mic = room(at).participant(&"alice".parse().unwrap()).mic();
                 fs::remove_file(&mic).unwrap();
@@ -184,8 +234,8 @@ fn directories() -> Vec<Fault> {
             },
             "rooms",
             "alice/mic' is neither a pipe nor a file",
-            "rm -rf DIR/run/rooms/main/alice && PALABRE stop alice && PALABRE start alice",
-        )),
+            "mv DIR/run/rooms/main/alice/mic DIR/run/rooms/main/alice/mic.old",
+        ),
     ]
 }
 
@@ -203,7 +253,12 @@ fn participants() -> Vec<Fault> {
             "palabre.toml', line 1: ",
             "${EDITOR:-vi} +1 DIR/palabre.toml && PALABRE reload  # see palabre.toml(5)",
         )),
-        warning(|at| fs::remove_file(alice(at)).unwrap(), "participants", "no participants", "PALABRE invite alice"),
+        warning(
+            |at| fs::remove_file(alice(at)).unwrap(),
+            "participants",
+            "there are no participants",
+            "PALABRE invite alice",
+        ),
         warning(
             |at| mode(&alice(at), 0o644),
             "participants",
@@ -229,13 +284,16 @@ fn participants() -> Vec<Fault> {
     ]
 }
 
+/// Makes a room, and another user the daemons' user.
+fn theirs_at(at: &Path) {
+    room(at);
+    chown(at.join("run"), Some(DAEMONS), Some(DAEMONS)).unwrap();
+}
+
 /// Returns faults in which the daemons can't read a file. If the test runs as root, the daemons are another user, since root can read all
 /// files. Otherwise the mode of the file is wrong.
 fn daemons(is_root: bool) -> Vec<Fault> {
-    let theirs = |at: &Path| {
-        room(at);
-        std::os::unix::fs::chown(at.join("run"), Some(DAEMONS), Some(DAEMONS)).unwrap();
-    };
+    let theirs: fn(&Path) = theirs_at;
     let unreadable = |at: &Path| {
         room(at);
         mode(&tls(at, "key.pem"), 0o040);
@@ -250,13 +308,55 @@ fn daemons(is_root: bool) -> Vec<Fault> {
             ),
             fault(
                 theirs,
-                "directories",
+                "certificate",
                 "the daemons (user 54321) can't open 'DIR/tls'",
-                "chgrp 54321 DIR/tls && chmod g+rx DIR/tls",
+                "chgrp 54321 DIR/tls && chmod g+x DIR/tls",
+            ),
+            fault(
+                |at| {
+                    theirs_at(at);
+                    mode(&at.join("palabre.toml"), 0o600);
+                },
+                "configuration",
+                "the daemons (user 54321) can't read 'DIR/palabre.toml'",
+                "chgrp 54321 DIR/palabre.toml && chmod g+r DIR/palabre.toml",
+            ),
+            fault(
+                theirs,
+                "participants",
+                "the daemons (user 54321) can't read 'DIR/participants.d/alice.toml'",
+                "chgrp 54321 DIR/participants.d/alice.toml && chmod g+r DIR/participants.d/alice.toml",
+            ),
+            fault(
+                theirs,
+                "rooms",
+                "the daemons (user 54321) can't write to 'DIR/run/rooms/main/alice/ear'",
+                "chgrp 54321 DIR/run/rooms/main/alice/ear && chmod g+rw DIR/run/rooms/main/alice/ear",
+            ),
+            fault(
+                // As certbot does: a link in a directory of links to another directory, and only root may open these directories.
+                |at| {
+                    theirs_at(at);
+                    for directory in ["live", "archive"] {
+                        fs::create_dir(at.join(directory)).unwrap();
+                        mode(&at.join(directory), 0o700);
+                    }
+                    fs::copy(tls(at, "cert.pem"), at.join("archive/cert1.pem")).unwrap();
+                    std::os::unix::fs::symlink("../archive/cert1.pem", at.join("live/cert.pem")).unwrap();
+                    set(at, "certificate = \"live/cert.pem\"");
+                },
+                "certificate",
+                "the daemons (user 54321) can't open 'DIR/archive'",
+                "chgrp 54321 DIR/archive && chmod g+x DIR/archive",
             ),
         ],
         false => vec![fault(unreadable, "certificate", ") can't read 'DIR/tls/key.pem'", "chmod u+r DIR/tls/key.pem")],
     }
+}
+
+/// Returns a port on which no program listens.
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// Returns the finding whose text contains `text`, with the exit status.
@@ -306,6 +406,111 @@ fn every_fault_is_found_and_its_remedy_works() {
     }
 }
 
+/// Returns the levels and texts of the findings for a user without any permission; `None` if this user can't be tested.
+fn as_other_user(directory: &Path) -> Option<Vec<(String, String, String)>> {
+    let mut command = palabre();
+    command.arg("--config").arg(directory).arg("--run").arg(directory.join("run")).args(["check", "--json"]);
+    let output = match command.uid(DAEMONS).gid(DAEMONS).output() {
+        Ok(output) => output,
+        Err(error) => {
+            not_shown("what check says to a user without permissions", &format!("unable to change the user: {error}"));
+            return None;
+        }
+    };
+    let all: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let checks = all["checks"].as_array().unwrap().iter();
+    Some(checks.map(|one| (text(&one["level"]), text(&one["text"]), text(&one["mend"]))).collect())
+}
+
+#[test]
+fn user_who_may_not_see_a_file_is_told_so_and_gets_no_other_remedy() {
+    let config = config();
+    let at = config.path();
+    room(at);
+    let hide: [(&dyn Fn(), &[&str]); 3] = [
+        (&|| {}, &["palabre.toml' as this user", "participants.d' as this user", "run' as this user"]),
+        (
+            &|| {
+                for path in [at.to_owned(), at.join("palabre.toml"), at.join("participants.d"), at.join("run")] {
+                    mode(&path, 0o755);
+                }
+            },
+            &["alice.toml' as this user", "cert.pem' as this user", "run/rooms' as this user"],
+        ),
+        (&|| mode(&at.join("tls"), 0o755), &["key.pem' as this user", "what the daemons (user root) can read"]),
+    ];
+    for (show_more, texts) in hide {
+        show_more();
+        let Some(findings) = as_other_user(at) else { return };
+        let sudo = format!("sudo palabre --config {0} --run {0}/run check", at.display());
+        for text in texts {
+            let finding = findings.iter().find(|(_, found, _)| found.contains(text));
+            let (level, _, remedy) = finding.unwrap_or_else(|| panic!("no '{text}': {findings:?}"));
+            assert_eq!((level.as_str(), remedy), ("warning", &sudo));
+        }
+        assert!(findings.iter().all(|(level, ..)| level != "fault"), "{findings:?}");
+        assert!(!findings.iter().any(|(_, text, _)| text == "there are no participants"), "{findings:?}");
+    }
+}
+
+#[test]
+fn user_without_access_to_the_supervisor_gets_no_false_fault() {
+    let config = config();
+    let at = config.path();
+    let port = free_port();
+    invite(at, "bob", port);
+    let _supervisor = start(at);
+    wait_for("both ports to be served", || found(at, "ports", "listeners serve 2 ports"));
+    for path in [at.to_owned(), at.join("palabre.toml"), at.join("run")] {
+        mode(&path, 0o755);
+    }
+    mode(&at.join("participants.d"), 0o755);
+    for file in fs::read_dir(at.join("participants.d")).unwrap() {
+        mode(&file.unwrap().path(), 0o644);
+    }
+    let Some(findings) = as_other_user(at) else { return };
+    assert!(findings.iter().any(|(_, text, _)| text.contains("can't see the supervisor as this user")), "{findings:?}");
+    assert!(
+        findings.iter().all(|(level, text, _)| level != "fault" && !text.contains("another program")),
+        "{findings:?}"
+    );
+}
+
+/// Without a supervisor: `palabre-listener@.service`.
+#[test]
+fn port_of_a_listener_without_a_supervisor_is_served() {
+    let config = config();
+    let at = config.path();
+    room(at);
+    invite(at, "bob", free_port());
+    let mut command = Command::new(sibling("palabre-listener"));
+    command.args(["bob", "--make-room", "--config"]).arg(at).arg("--run").arg(at.join("run"));
+    let _listener = crate::common::Process(command.spawn().unwrap());
+    wait_for("bob's port to be served", || found(at, "ports", "listeners serve 1 ports"));
+    assert_eq!(found(at, "ports", "another program"), None);
+}
+
+#[test]
+fn participants_with_only_an_ear_or_a_mic_are_no_fault() {
+    let config = config();
+    let at = config.path();
+    let room = room(at);
+    let directory = |name: &str| {
+        let directory = room.participant(&name.parse().unwrap()).path().to_owned();
+        fs::create_dir(&directory).unwrap();
+        mode(&directory, 0o2770);
+        directory
+    };
+    fs::write(directory("recorder").join("ear"), "").unwrap();
+    fs::write(directory("radio").join("mic"), "").unwrap();
+    fs::write(at.join("disk.wav"), "").unwrap();
+    std::os::unix::fs::symlink(at.join("disk.wav"), directory("archive").join("ear")).unwrap();
+    directory("nobody");
+    let (finding, _) = found(at, "rooms", "").unwrap();
+    assert_eq!(finding["level"], "ok", "{finding}");
+}
+
 #[test]
 fn remedies_work_while_the_daemons_run() {
     let config = config();
@@ -319,18 +524,24 @@ fn remedies_work_while_the_daemons_run() {
     for area in ["directories", "rooms"] {
         assert_eq!(found(at, area, "").unwrap().0["level"], "ok");
     }
-    let mic = at.join("run/rooms/main/alice/mic");
-    fs::remove_file(&mic).unwrap();
-    fs::create_dir(&mic).unwrap();
-    mode(&at.join("run/control.sock"), 0o666);
-    for (area, text) in [("rooms", "mic' is neither a pipe nor a file"), ("directories", "all users can connect to '")]
-    {
+    let alice = at.join("run/rooms/main/alice");
+    let mic_is_a_directory = || {
+        fs::remove_file(alice.join("mic")).unwrap();
+        fs::create_dir(alice.join("mic")).unwrap();
+    };
+    let faults: [(&dyn Fn(), &str, &str); 3] = [
+        (&mic_is_a_directory, "rooms", "mic' is neither a pipe nor a file"),
+        (&|| fs::remove_dir_all(&alice).unwrap(), "rooms", "alice/ear' is missing, so the room and alice"),
+        (&|| mode(&at.join("run/control.sock"), 0o666), "directories", "all users can connect to '"),
+    ];
+    for (make, area, text) in faults {
+        make();
         let (finding, _) = found(at, area, text).unwrap();
         assert_eq!(finding["level"], "fault", "{finding}");
         run_remedy(finding["mend"].as_str().unwrap());
         assert_eq!(found(at, area, text), None);
+        wait_for("alice to be ready again", is_up);
     }
-    wait_for("alice to be ready again", is_up);
     // Without a certificate, the listener gets the state failed.
     fs::remove_file(tls(at, "cert.pem")).unwrap();
     let again = |verb| palabre().arg("--run").arg(at.join("run")).args([verb, "alice"]).output().unwrap();
