@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use crate::proc;
 use crate::turn::turn;
 
-/// Maximum time for which a thread may wait for a CPU, or the machine for its host. Sound passes about five threads, and the smallest buffer
-/// holds 15 ms, so five waits of 3 ms are harmless.
+/// Maximum time for which a thread may wait for a CPU, or the machine for its host, in a test of sound. Sound passes about five threads, and the
+/// smallest buffer holds 15 ms, so five waits of 3 ms are harmless.
 const DISTURBANCE_MAX: Duration = Duration::from_millis(3);
 /// Maximum number of repetitions of one test.
 const REPETITIONS_MAX: u32 = 2;
@@ -25,17 +25,26 @@ const INTERVAL: Duration = Duration::from_millis(10);
 /// # Panics
 /// If the test fails without a disturbance, or fails with a disturbance three times.
 pub fn undisturbed<T, F: Fn() -> T>(test: F) -> T {
+    undisturbed_by(DISTURBANCE_MAX, test)
+}
+
+/// Does the same as [`undisturbed`] for a test that a disturbance of at most `max` can't make fail.
+///
+/// # Panics
+/// If the test fails without a disturbance, or fails with a disturbance three times.
+pub fn undisturbed_by<T, F: Fn() -> T>(max: Duration, test: F) -> T {
     let _turn = turn();
     let name = test_name(&test);
     let observe = || {
         let observer = Observer::start();
         move || observer.stop()
     };
-    repeat_if_disturbed(&test, observe, |disturbance| println!("REPEATED {name}: {disturbance}"))
+    repeat_if_disturbed(&test, max, observe, |disturbance| println!("REPEATED {name}: {disturbance}"))
 }
 
 fn repeat_if_disturbed<T, Stop: FnOnce() -> Disturbance>(
     test: &dyn Fn() -> T,
+    max: Duration,
     observe: impl Fn() -> Stop,
     report: impl Fn(Disturbance),
 ) -> T {
@@ -46,7 +55,7 @@ fn repeat_if_disturbed<T, Stop: FnOnce() -> Disturbance>(
         let disturbance = stop();
         match result {
             Ok(value) => return value,
-            Err(failure) if !disturbance.is_too_long() => resume_unwind(failure),
+            Err(failure) if !disturbance.is_longer_than(max) => resume_unwind(failure),
             Err(_) if repetitions < REPETITIONS_MAX => report(disturbance),
             Err(failure) => {
                 println!("the machine stayed disturbed ({disturbance}); run this test again when the machine is idle");
@@ -76,8 +85,8 @@ struct Disturbance {
 }
 
 impl Disturbance {
-    fn is_too_long(self) -> bool {
-        self.run_delay.max(self.steal) > DISTURBANCE_MAX
+    fn is_longer_than(self, max: Duration) -> bool {
+        self.run_delay.max(self.steal) > max
     }
 }
 
@@ -167,7 +176,7 @@ mod tests {
         let observe = || move || Disturbance { run_delay, ..Disturbance::default() };
         let reports = Cell::new(0);
         let report = |_| reports.set(reports.get() + 1);
-        let result = catch_unwind(AssertUnwindSafe(|| repeat_if_disturbed(&test, observe, report)));
+        let result = catch_unwind(AssertUnwindSafe(|| repeat_if_disturbed(&test, DISTURBANCE_MAX, observe, report)));
         assert_eq!(reports.get(), runs.get() - 1, "each repetition is reported");
         (runs.get(), result.is_ok())
     }
@@ -206,7 +215,7 @@ mod tests {
         let observer = Observer::start();
         let mut readings = Readings::new();
         let mut seen = Disturbance::default();
-        while !seen.is_too_long() && busy.try_wait().unwrap().is_none() {
+        while !seen.is_longer_than(DISTURBANCE_MAX) && busy.try_wait().unwrap().is_none() {
             std::thread::sleep(INTERVAL);
             readings.advance(&mut seen);
         }

@@ -6,7 +6,7 @@ mod disturbance;
 mod proc;
 mod turn;
 
-pub use disturbance::undisturbed;
+pub use disturbance::{undisturbed, undisturbed_by};
 pub use turn::{Turn, turn};
 
 /// Prints which check this machine can't perform, and why: `NOT SHOWN: alice is heard by another user: only root can switch users`.
