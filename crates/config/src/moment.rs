@@ -30,7 +30,7 @@ impl Moment {
         Duration::try_from(self.0 - OffsetDateTime::from(now)).ok().filter(|left| !left.is_zero())
     }
 
-    /// Returns the seconds from `now` to this moment, negative if the moment has passed.
+    /// Returns the time from `now` to this moment in whole seconds: positive if the moment is in the future, negative if it has passed.
     #[must_use]
     pub fn seconds_from(self, now: SystemTime) -> i64 {
         (self.0 - OffsetDateTime::from(now)).whole_seconds()

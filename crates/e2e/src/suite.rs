@@ -1,4 +1,4 @@
-//! Runs the whole suite with `palabre try` in a temporary directory: mixer, supervisor and listeners.
+//! Runs all programs of Palabre, here called the suite, with `palabre try` in a temporary directory: mixer, supervisor and listeners.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -17,7 +17,7 @@ use crate::wait::wait_for;
 /// Timeout for everything that a test waits for. Long, because test machines are shared.
 pub const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A running suite, the only one of its test program. Dropping this value ends the suite.
+/// A running `palabre try` with its daemons, the only one of this test program. Dropping this value ends it.
 #[derive(Debug)]
 pub struct Suite {
     child: Child,
@@ -118,7 +118,7 @@ impl Suite {
         self.links.iter().find(|link| link.name == name).unwrap_or_else(|| panic!("no participant '{name}'"))
     }
 
-    /// Returns the output that the suite has printed so far.
+    /// Returns what `palabre try` has printed so far, on standard output and standard error.
     #[must_use]
     pub fn output(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("output")).unwrap_or_default()

@@ -15,7 +15,8 @@ use crate::inherit;
 /// Interval between attempts while waiting.
 const RETRY: Duration = Duration::from_millis(10);
 
-/// A lock that is held until it is dropped or the process ends. Children don't inherit the lock.
+/// A lock on a file, exclusive or shared: flock(2). It is held until this value is dropped or the process ends. Child processes don't inherit
+/// the lock.
 #[derive(Debug)]
 pub struct Lock {
     file: Flock<File>,

@@ -228,7 +228,8 @@ impl MicLease {
         Ok(())
     }
 
-    /// Writes samples that the caller delivers in real time.
+    /// Writes samples of a recording. The client may send a recording faster than real time, but the caller must wait and call this function
+    /// at the speed of playing. Therefore this function doesn't drop samples as [`Self::write_live`] does.
     pub(crate) fn write_paced(&self, now: Instant, samples: &[i16]) -> Result<(), Superseded> {
         let mut state = self.lock()?;
         self.push(&mut state, now, samples);

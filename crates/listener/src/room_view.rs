@@ -88,7 +88,7 @@ impl RoomView {
         if self.states.change_to(&states) { Urgency::Urgent } else { Urgency::None }
     }
 
-    /// Reads the file `levels` if it was replaced.
+    /// Reads the file `levels` if the mixer has replaced it. Returns how urgently the changes must be sent to the pages.
     pub(crate) fn look_at_levels(&mut self) -> Urgency {
         let Some(room) = changed(self.room.as_ref(), "levels", &mut self.levels_seen) else {
             return Urgency::None;

@@ -24,7 +24,8 @@ pub(crate) struct Context {
     pub(crate) poller: Poller,
     pub(crate) watcher: Watcher,
     pub(crate) file_writer: FileWriter,
-    /// Directory of the files to which a `mic` or an `ear` may be a symbolic link.
+    /// Directory of WAV files. A `mic` or an `ear` may be a symbolic link to a file in this directory; other symbolic links are not followed.
+    /// `None`: no symbolic links are followed.
     files: Option<PathBuf>,
     clock: Clock,
     /// Time at which the event loop last woke up.

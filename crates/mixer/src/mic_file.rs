@@ -26,7 +26,8 @@ pub(crate) struct MicFile {
     file: RegularFile,
     tail: Tail,
     format: Format,
-    /// Whether to play the samples that the file already has. If false, they are old and are skipped.
+    /// Whether a program wrote to the file less than [`LAG_MAX`] before it was opened. If so, the samples that the file already has are
+    /// played; otherwise they are old and are skipped.
     is_fresh: bool,
     /// Number of samples that may be read before the next tick.
     budget: usize,

@@ -43,7 +43,7 @@ pub(crate) fn apply(run: &Path, name: &str, change: Change) -> Result<bool, Fail
     let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
     if !cgroup.trim_end().ends_with(&unit(name)) {
         return Err(Failure::refused(format!(
-            "{still}: it runs neither under a supervisor nor in a unit; end the process"
+            "{still}: neither a supervisor nor systemd restarts this listener; end its process, and start the listener again if it is needed"
         )));
     }
     let command = change.command(name);

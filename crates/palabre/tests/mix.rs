@@ -195,7 +195,8 @@ fn input_is_never_overwritten() {
     let mix_into = |out: &Path| palabre().arg("mix").arg("--out").arg(out).args(&paths).output().unwrap();
     let printed = stderr(&mix_into(&dir.directory.path().join("in")), 1);
     assert!(printed.contains("the file is one of the inputs"), "{printed}");
-    // The outputs must also not replace the inputs by a symbolic link to the directory or by a hard link to a file.
+    // `palabre mix` must also refuse an output directory that is a symbolic link to the directory of the inputs, and an output file that is
+    // a hard link to an input.
     symlink(dir.directory.path().join("in"), dir.out()).unwrap();
     assert!(stderr(&mix_into(&dir.out()), 1).contains("the file is one of the inputs"));
     fs::remove_file(dir.out()).unwrap();

@@ -47,8 +47,11 @@ pub(crate) fn ready(trial: &TrialDir, options: &Options, opens_windows: bool) {
     }
     lines.push(String::new());
     lines.push(format!("Warnings appear here; the full log is in {}", trial.log().display()));
-    let end = if trial.is_temporary() { "removes all files" } else { "keeps keys and certificate for the next trial" };
-    lines.push(format!("Ctrl-C ends the trial and {end}."));
+    let end = match trial.is_temporary() {
+        true => "Ctrl-C ends the trial and removes all its files.",
+        false => "Ctrl-C ends the trial and keeps its access keys and its certificate for the next trial.",
+    };
+    lines.push(end.to_owned());
     print(&lines.join("\n"));
 }
 

@@ -107,7 +107,7 @@ impl TrialDir {
         Ok(directory)
     }
 
-    /// Removes the files that are valid only while the trial runs: `run` and `links`.
+    /// Removes what is valid only while the trial runs: the runtime directory `run`, and the file `links` with the participants' links.
     fn clear(&self) -> io::Result<()> {
         let unless_missing = |result: io::Result<()>| match result {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

@@ -100,7 +100,7 @@ pub struct PageReport {
     /// Jitter of the chunks' arrival.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jitter_ms: Option<u64>,
-    /// Number of bytes that the page received.
+    /// Number of bytes of the stream that the page has received in total, reconnections included.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
     /// Sample rate of the sound card.

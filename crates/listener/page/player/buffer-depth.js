@@ -54,8 +54,9 @@ export class BufferDepth {
   }
 
   /**
-   * @param {number} fillMs of the ring
-   * @param {number} passedMs since the last call
+   * Updates the margin: it rises at once to what lateness and underruns require, and shrinks slowly. Call it regularly.
+   * @param {number} fillMs duration of the sound that waits in the ring
+   * @param {number} passedMs time since the last call
    */
   passed(fillMs, passedMs) {
     this.#penaltyMs *= 1 - passedMs / FORGIVEN_AFTER_MS;

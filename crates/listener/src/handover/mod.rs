@@ -36,7 +36,8 @@ use std::time::{Duration, Instant};
 /// Maximum time for which streams and microphones of this process continue after SIGUSR1. It is enough for three round trips on a slow
 /// line and a TLS handshake on a slow machine.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(1);
-/// Maximum time for which the process stays after its microphones have ended. It exits earlier when all clients have disconnected.
+/// Maximum time from the end of the microphones to the exit, when this listener is stopped or replaced. The listener exits earlier when all
+/// clients have disconnected.
 const EXIT_TIMEOUT: Duration = Duration::from_millis(1400);
 
 /// The reason why this process stops serving.

@@ -143,7 +143,7 @@ struct TimedBody<'a> {
     body: Body<'a, TlsStream>,
     lease: Option<Arc<MicLease>>,
     listener: &'a Listener,
-    /// The time when bytes were last received or written.
+    /// The time when the client last sent bytes, or when these bytes had been written to the microphone. [`BODY_TIMEOUT`] counts from it.
     heard: Instant,
 }
 

@@ -195,7 +195,7 @@ fn flaw(context: &Context<'_>, flaw: &Flaw) -> Finding {
         Flaw::Invalid(number) => Finding::fault(
             AREA,
             format!("certificate {number} in '{file}' is invalid"),
-            "get the file with the whole chain from the certificate authority, then run palabre reload",
+            "get an undamaged file with the whole chain from the certificate authority, then run palabre reload",
         ),
         Flaw::NoIssuer(issuer) => Finding::warning(
             AREA,

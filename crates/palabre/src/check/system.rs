@@ -73,7 +73,7 @@ fn unusual(context: &Context<'_>, one: &Participant) -> Option<Finding> {
     }
     let text = format!("{port} is outside the range {range}, so a firewall may block it");
     let edit = context.directories.edit(&context.server_file(), None);
-    let remedy = format!("{edit}  # change 'ports', or 'port' in the participant's file");
+    let remedy = format!("{edit}  # extend 'ports', or change 'port' in the participant's file");
     (one.port != 0 && !range.contains(one.port)).then(|| Finding::warning(AREA, text, remedy))
 }
 

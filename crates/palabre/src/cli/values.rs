@@ -59,7 +59,7 @@ fn moment(text: &str) -> Result<Moment, String> {
     let count: Option<u64> = text.strip_suffix(unit).and_then(|count| count.parse().ok());
     let time = count.and_then(|count| count.checked_mul(seconds)).map(Duration::from_secs);
     let moment = time.and_then(|time| Moment::after(SystemTime::now(), time));
-    moment.ok_or_else(|| "use 30min, 12h, 7d or 2w, with a time before the year 10000".to_owned())
+    moment.ok_or_else(|| "use 30min, 12h, 7d or 2w; the link must expire before the year 10000".to_owned())
 }
 
 /// Parses a gain in decibels; `mute` is refused.

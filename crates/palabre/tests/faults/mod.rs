@@ -279,7 +279,7 @@ fn participants() -> Vec<Fault> {
             |at| invite(at, "bob", 1023),
             "ports",
             "port 1023 of 'bob' is outside the range 1024-65535",
-            "${EDITOR:-vi} DIR/palabre.toml && PALABRE reload  # change 'ports', or 'port' in the participant's file",
+            "${EDITOR:-vi} DIR/palabre.toml && PALABRE reload  # extend 'ports', or change 'port' in the participant's file",
         )),
     ]
 }

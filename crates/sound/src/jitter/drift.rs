@@ -92,7 +92,8 @@ impl Drift {
         self.windows.push_back(self.earliest);
     }
 
-    /// Returns the slope of the least-squares line through the windows, and the standard error of the slope.
+    /// Returns the slope of the least-squares line through the earliest arrivals of all windows, and the standard error of the slope. The
+    /// slope is the relative difference of the talker's clock from the mixer's.
     fn line(&self) -> (f64, f64) {
         let n = self.windows.len() as f64;
         let mean = |of: fn(&Earliest) -> f64| self.windows.iter().map(of).sum::<f64>() / n;

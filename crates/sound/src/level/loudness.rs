@@ -21,7 +21,7 @@ pub(super) fn lufs(power: f32) -> f32 {
     -0.691 + 10.0 * power.max(1e-12).log10()
 }
 
-/// The loudness of the last three seconds of speech.
+/// Measures the loudness of the last three seconds of speech. Pauses between the words of the participant don't count.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Loudness {
     /// Mean squares of the last pieces, in a ring buffer.
