@@ -147,7 +147,7 @@
     const { port1, port2 } = new MessageChannel();
     post(['recorder', name, context.sampleRate], [port1]);
     node.port.postMessage(port2, [port2]);
-    // Browsers only run nodes that are connected to a destination. The recorder's output is silence.
+    // A browser only runs nodes that are connected to a destination. The recorder's own output is silence, so it isn't heard.
     connect.call(node, context.destination);
     return node;
   }

@@ -21,7 +21,7 @@ const MAX_SUPERSEDED_PAGES: usize = 16;
 /// A capture device may be fast by 1 part in this number. A source that is faster than this loses samples.
 const CLOCK_TOLERANCE: u32 = 1000;
 
-/// The way in which a source sends its sound.
+/// How a source, a page or a program, sends its sound to `/speak`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Uplink {
     /// A page, by WebSocket.

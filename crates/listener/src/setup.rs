@@ -78,7 +78,10 @@ fn without_supervisor(run: &Path) -> Result<Option<Lock>, Failure> {
         ))),
         // No supervisor has ever run in this directory.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Failure::system(format!("unable to lock '{}': {error}", path.display()))),
+        Err(error) => Err(Failure::system(format!(
+            "unable to lock '{}', the file that a running supervisor locks: {error}; run the listener as the owner of this file",
+            path.display()
+        ))),
     }
 }
 

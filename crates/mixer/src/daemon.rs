@@ -155,7 +155,12 @@ impl Daemon {
     fn read_events(&mut self) -> Result<(), Failure> {
         let mut events = Vec::new();
         let read = self.cx.watcher.read(&mut events);
-        read.map_err(|error| Failure::System(format!("unable to watch '{}': {error}", self.path)))?;
+        read.map_err(|error| {
+            Failure::System(format!(
+                "unable to read the inotify events of '{}': {error}; start the mixer again",
+                self.path
+            ))
+        })?;
         for event in events {
             if matches!(&event, Event::Entry { dir: Target::Rooms, change: Change::Removed, name, .. } if name == MIXER_SOCKET)
             {

@@ -62,7 +62,7 @@ impl FileWriter {
         Ok(Self { clock, jobs: None, next_number: 0, failures: channel(), has_failures })
     }
 
-    /// Returns the eventfd to poll. It is readable when there are failures.
+    /// Returns the eventfd to poll. It is readable when an ear file could not be opened or written.
     pub(crate) fn event(&self) -> &EventFd {
         &self.has_failures
     }

@@ -41,7 +41,7 @@ pub(crate) fn run(run: &Path) -> Result<(), Failure> {
 }
 
 fn unable(error: &io::Error) -> Failure {
-    Failure::system(format!("unable to show the status in this terminal: {error}"))
+    Failure::system(format!("unable to show the status in this terminal: {error}; use 'palabre status'"))
 }
 
 /// What `palabre top` shows: the last status, the levels and the scroll position.

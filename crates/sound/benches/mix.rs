@@ -15,7 +15,7 @@ fn main() {
     divan::main();
 }
 
-/// One second of input from each talker, and output for each.
+/// For each talker, one second of what the talker says and one second of the mix that the talker hears.
 struct Second {
     said: Vec<Vec<i16>>,
     heard: Vec<Vec<i16>>,

@@ -194,7 +194,10 @@ impl Roster {
         }
         let last = self.handed_over.take();
         if last.is_some_and(|name| self.services.get(&name).is_some_and(Service::is_refused)) {
-            log::error!("{} listeners keep the previous settings or program", self.handover.len());
+            log::error!(
+                "the last replacement failed, so {} other listeners keep the previous settings or program",
+                self.handover.len()
+            );
             self.handover.clear();
         }
         while let Some(name) = self.handover.front() {
@@ -318,7 +321,8 @@ impl Roster {
         let waits = self.handover.contains(name);
         status.pending |= waits || self.next.contains_key(name);
         if !waits && service.state().is_up() && service.is_behind(&self.config) {
-            let why = "the listener of another participant could not be replaced";
+            let why = "the replacements ended when the listener of another participant could not be replaced; fix the cause of \
+                 that, then run 'palabre reload'";
             let other = || format!("unable to replace the listener of '{name}' by a newer one: {why}");
             status.kept.get_or_insert_with(other);
         }

@@ -117,7 +117,7 @@ fn inherited_lock(config: &Config) -> Result<Lock, Failure> {
             let cause =
                 other.err().map_or_else(|| "another process holds the lock".to_owned(), |error| error.to_string());
             Err(Failure::system(format!(
-                "unable to keep the lock on '{}' during the upgrade: {cause}",
+                "unable to keep the lock on '{}' during the upgrade: {cause}; the supervisor exits; start it again unless systemd does",
                 config.run.display()
             )))
         }

@@ -71,7 +71,8 @@ struct Memory {
     private_mib: f64,
 }
 
-/// Returns the memory of the tab's process over time in minutes, and the page's last counters.
+/// Runs the page in a browser for `minutes`, with sound at `speed` times real time. Returns the memory of the tab's process with the time of
+/// each measurement in minutes since the start, and the page's last counters.
 fn watched(browser: &'static str, minutes: u64, speed: u64) -> Result<(Vec<(f64, Memory)>, String)> {
     let server = Server::start(speed)?;
     let tab = Tab::open(browser, server.port)?;

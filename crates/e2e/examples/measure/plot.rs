@@ -1,4 +1,4 @@
-//! Plots values over time as SVG: lines, a grid and names.
+//! Plots values over time as SVG: curves with their names, on a grid with numbers.
 
 use std::fmt::Write as _;
 

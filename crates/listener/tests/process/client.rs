@@ -46,7 +46,7 @@ impl Write for Counted {
     }
 }
 
-/// The response to an HTTP request.
+/// An HTTP response that the test client received.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,

@@ -52,7 +52,8 @@ pub(super) struct Lateness {
     pub margin_s: f64,
 }
 
-/// Measurements of the slack in the last second.
+/// Measurements of the last second that tell whether a resampler can start: the slack that it would lack, and when the
+/// latest chunk arrived.
 #[derive(Clone, Copy, Debug)]
 struct Reserve {
     /// Slack that is missing to start a resampler; negative if there is enough slack.
@@ -92,7 +93,7 @@ pub(super) struct Clock {
     reserve: Option<Reserve>,
     /// Whether the resampler started with too little slack and plays slower to gain slack.
     raising: bool,
-    /// Time since which the resampler has waited for a good moment to start.
+    /// Time of the first attempt to start the resampler. It may have to wait for a quiet moment. `None` before that attempt.
     waits_since: Option<Duration>,
     repeated_samples: u64,
 }

@@ -15,8 +15,8 @@ pub(super) fn extend(samples: &mut Vec<f32>, n: usize) {
     }
 }
 
-/// Returns the coefficients `a` that minimize the energy of `x[n] + a[0]·x[n−1] + a[1]·x[n−2] + …`, forwards and
-/// backwards.
+/// Returns the coefficients `a` of the linear prediction. They minimize the energy of the prediction's error,
+/// `x[n] + a[0]·x[n−1] + a[1]·x[n−2] + …`, forwards and backwards.
 fn burg(samples: &[f32]) -> Vec<f64> {
     let mut forwards: Vec<f64> = samples.iter().map(|&x| f64::from(x)).collect();
     let mut backwards = forwards.clone();

@@ -62,7 +62,8 @@ impl Envelope {
         }
     }
 
-    /// Adds the gain that the newest block needs, at most 1.
+    /// Appends the gain that the newest block needs to the look-ahead, and computes the output gain. `needed` is a factor
+    /// of at most 1; 1 means that the block needs no reduction.
     pub(super) fn push(&mut self, needed: f32) {
         let previous = self.newest();
         append(&mut self.needed, needed);

@@ -19,7 +19,7 @@ pub(super) struct GainFile {
 }
 
 impl GainFile {
-    /// Returns the state after a previous program has written the participant's gain.
+    /// Returns the state after an upgrade: the supervisor's previous program has already written the participant's gain into the file.
     pub(super) fn written(participant: &Participant) -> Self {
         Self { written: gain(participant), failed: None }
     }
