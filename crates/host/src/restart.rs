@@ -99,8 +99,8 @@ impl RestartSocket {
         Ok(Self { listener, waiting: VecDeque::new() })
     }
 
-    /// Accepts a connection and returns its descriptor, which the caller polls together with this socket. Of more than
-    /// [`MAX_WAITING`] connections without a request, the oldest is closed.
+    /// Accepts a connection and returns its descriptor, which the caller polls together with this socket. If too many
+    /// connections have sent no request, closes the oldest of them.
     pub fn accept(&mut self) -> Option<BorrowedFd<'_>> {
         let (client, _) = self.listener.accept().ok()?;
         let may_ask = peer::credentials(&client).is_ok_and(peer::Credentials::is_root_or_same_user);
