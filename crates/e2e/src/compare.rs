@@ -10,7 +10,7 @@ use palabre_sound::wav::{Encoding, Head};
 /// Sample rate of the compared sounds.
 pub const RATE_HZ: u32 = 48_000;
 /// Sample rate of the coarse search, sufficient for speech.
-const COARSE_HZ: u32 = 16_000;
+const COARSE_HZ: u32 = 8_000;
 const RATIO: usize = (RATE_HZ / COARSE_HZ) as usize;
 /// Length of a window, in samples at [`COARSE_HZ`].
 const WINDOW_SAMPLES: usize = COARSE_HZ as usize * 15 / 100;
@@ -53,10 +53,10 @@ pub fn find(reference: &[i16], other: &[i16], max_lag_ms: usize) -> Vec<Match> {
         .min(coarse_reference.len().saturating_sub(WINDOW_SAMPLES));
     (0..last)
         .step_by(WINDOW_SAMPLES)
-        .filter_map(|at| {
-            let window = &coarse_reference[at..at + WINDOW_SAMPLES];
-            let (coarse, _) = align(window, &coarse_other[at..], 0..max_lag);
-            (rms_dbfs(window) > SPEECH_DBFS).then(|| refine(reference, other, at * RATIO, coarse * RATIO))
+        .filter(|&at| rms_dbfs(&coarse_reference[at..at + WINDOW_SAMPLES]) > SPEECH_DBFS)
+        .map(|at| {
+            let (coarse, _) = align(&coarse_reference[at..at + WINDOW_SAMPLES], &coarse_other[at..], 0..max_lag);
+            refine(reference, other, at * RATIO, coarse * RATIO)
         })
         .collect()
 }

@@ -48,7 +48,7 @@ export const devices = Object.assign(new FakeTarget(), {
   getUserMedia: async () => devices.answer(),
 });
 
-/** @returns {object} a stream with one track */
+/** @returns {object} a simulated MediaStream with one track */
 export function media() {
   const track = { enabled: true, muted: false, stop() { track.stopped = true; }, async applyConstraints() {} };
   opened.tracks.push(track);

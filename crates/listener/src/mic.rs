@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Maximum time that samples wait in the queue before they are written to the pipe.
+/// Maximum time that samples wait in the queue before they are written to the pipe. Older samples are dropped.
 const MAX_WAIT: Duration = Duration::from_millis(300);
 /// Interval between attempts to open a pipe that has no reader, for example while the mixer restarts.
 const OPEN_INTERVAL: Duration = Duration::from_millis(100);

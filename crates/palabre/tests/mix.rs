@@ -148,7 +148,7 @@ fn rates_and_channels_are_converted() {
     }
 }
 
-/// Returns a header of a format that the suite never writes.
+/// Returns a WAV header for any format of `head`, including those that Palabre's programs never write.
 fn riff(head: &Head, data_bytes: u32) -> Vec<u8> {
     let (tag, bytes) = if head.encoding == Encoding::F32 { (3u16, 4u16) } else { (1, 2) };
     let block = head.channels * bytes;

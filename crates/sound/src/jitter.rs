@@ -224,7 +224,7 @@ impl Jitter {
         last_sound.is_none()
     }
 
-    /// Returns whether the talker sends digital silence and nothing else waits in the buffer.
+    /// Returns whether the talker has sent only digital silence for at least [`ABSENT`], and the buffer contains nothing else.
     fn is_absent(&self) -> bool {
         self.silent_samples >= self.store.samples_in(ABSENT).max(self.store.len())
     }

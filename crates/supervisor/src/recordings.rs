@@ -24,7 +24,7 @@ use crate::saved::SavedRecording;
 
 /// Exit code of a recorder that can't continue, for example because the disk is full.
 const EXIT_REFUSED: i32 = 1;
-/// Timeout for a recorder to complete its files and exit after SIGTERM.
+/// Timeout for a recorder to complete its files and exit after SIGTERM; then it is killed.
 const END_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// All recordings.

@@ -17,10 +17,10 @@ pub const MAX_FAULT_CHARS: usize = 200;
 /// Error: a text is not a listener's report.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
-    /// The text of the report is too long.
+    /// The listener's report is longer than [`MAX_REPORT_BYTES`]. Contains its length in bytes.
     #[error("the listener's report is too long: it has {0} bytes, the maximum is {MAX_REPORT_BYTES}")]
     TooLong(usize),
-    /// The text is not the JSON of a report.
+    /// The listener's report is not the JSON of a report.
     #[error("the listener's report is invalid: {0}")]
     Malformed(#[source] serde_json::Error),
 }

@@ -20,7 +20,7 @@ export async function fetchMuted() {
   }
 }
 
-/** @param {string[]} names; @returns {Promise<boolean>} whether the list was replaced */
+/** @param {string[]} names login names of all participants whom this one has muted for themselves; @returns {Promise<boolean>} whether the list was replaced */
 export async function sendMuted(names) {
   return (await post('without', names.join('\n'))).ok;
 }

@@ -50,7 +50,7 @@ export class SettingsPanel {
     navigator.mediaDevices?.addEventListener('devicechange', () => { if (this.#panel.open) this.#showDevices(); });
   }
 
-  /** Call only in a click, because the test makes sound. */
+  /** Call only in a click handler: the sound test needs an AudioContext, and browsers may keep one silent that is created elsewhere. */
   open() {
     for (const name of SWITCHES) byId(`switch-${name}`).checked = isOn(name);
     for (const radio of this.#modes) radio.checked = radio.value === mode();

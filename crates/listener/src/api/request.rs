@@ -131,7 +131,9 @@ fn set_without(api: &Api, body: &[u8]) -> Response {
     let Some(mut names) = names.ok().filter(|names| names.len() <= MAX_WITHOUT) else {
         return Response::text(
             400,
-            format_args!("invalid body: it must be a list of at most {MAX_WITHOUT} login names, one per line"),
+            format_args!(
+                "invalid body: the list of participants whom you don't hear has at most {MAX_WITHOUT} login names, one per line"
+            ),
         );
     };
     names.sort();

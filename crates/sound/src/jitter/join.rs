@@ -108,7 +108,7 @@ impl Joiner {
         self.be_silent();
     }
 
-    /// Adds a fade-out to `tail`, from position `at` on. `said` is one frame of past output, followed by `at` or more
+    /// Mixes a fade-out into `tail`, from position `at` on. `said` is one frame of past output, followed by at least `at`
     /// samples of the sound to fade out; the missing samples are predicted.
     fn fade_out(&mut self, mut said: Vec<f32>, at: usize) {
         let from = self.frame + at;

@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn writing_continues_after_a_writer_that_was_killed() {
-        // The head declares fewer samples than the file contains, and the last sample is incomplete.
+        // As a killed writer leaves it: the head declares fewer samples than the file contains, and the last sample is incomplete.
         let mut bytes = little(RATE_HZ, &[1, 2, 3]);
         bytes[40..44].copy_from_slice(&2u32.to_le_bytes());
         bytes.push(9);
