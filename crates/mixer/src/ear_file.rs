@@ -45,7 +45,7 @@ impl EarFile {
         self.update_at
     }
 
-    /// Writes a frame at the position of the time `at`.
+    /// Writes a frame into the `ear` file at the position of its time `at` (since boot), or at the end of the file if that is later.
     pub(crate) fn write(&mut self, frame: &[i16], at: Duration) -> io::Result<()> {
         if at >= self.check_at {
             self.check_free_space()?;

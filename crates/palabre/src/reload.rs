@@ -96,7 +96,7 @@ fn plan(changes: &Changes) -> String {
         if changes.certificate { certificate.to_owned() } else { String::new() },
     ]
     .concat();
-    if all.is_empty() { "nothing would change\n".to_owned() } else { all }
+    if all.is_empty() { "a reload would start, stop or replace no listener\n".to_owned() } else { all }
 }
 
 /// Returns a line for each change that was made.

@@ -58,7 +58,10 @@ fn write(directory: &Path, name: &str, port: u16) {
 #[test]
 fn reload_waits_and_says_what_became_of_each_listener() {
     let server = Server::start(&["alice", "bob"]);
-    assert_eq!(stdout(&server.palabre(&["reload", "--dry-run"])), "nothing would change\n");
+    assert_eq!(
+        stdout(&server.palabre(&["reload", "--dry-run"])),
+        "a reload would start, stop or replace no listener\n"
+    );
     assert_eq!(stdout(&server.palabre(&["reload"])), "");
     write(server.path(), "carol", 0);
     write(server.path(), "alice", 0);
