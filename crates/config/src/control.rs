@@ -30,8 +30,8 @@ pub use report::{ListenerReport, MAX_FAULT_CHARS, MAX_REPORT_BYTES, PageReport, 
 /// Version of the protocol. Raise it when the meaning of anything in [`Request`] or [`Response`] changes.
 pub const VERSION: u32 = 3;
 
-/// Name of the file in the runtime directory that a supervisor locks alone. Listeners that run without a supervisor share the
-/// lock, so that both never serve the same participants.
+/// Name of the lock file in the runtime directory. A supervisor holds an exclusive lock on it, and listeners that run without
+/// a supervisor hold a shared lock. So a supervisor and such a listener never run at the same time.
 pub const LOCK_FILE: &str = "supervisor.lock";
 
 /// Maximum length of a line, including its end, in bytes.
@@ -59,15 +59,15 @@ pub enum Request {
         #[serde(with = "text::name")]
         name: Name,
     },
-    /// End all connections of a participant. The participant may connect again. Answered by [`Response::Ok`] when a new
+    /// End all connections of a participant, who may connect again. Answered by [`Response::Ok`] when a new listener
     /// process serves.
     Kick {
         /// The participant.
         #[serde(with = "text::name")]
         name: Name,
     },
-    /// Read the configuration again. Answered at once by [`Response::Reloaded`]; [`ParticipantStatus::pending`] shows when
-    /// the changes are complete.
+    /// Read the configuration again, and begin the changes. Answered by [`Response::Reloaded`] when they have begun. They
+    /// are complete when [`ParticipantStatus::pending`] is false for every participant.
     Reload,
     /// Report what [`Self::Reload`] would change, and change nothing. Answered by [`Response::Reloaded`].
     Plan,

@@ -81,7 +81,7 @@ fn certificate(certificate: &Certificate) -> Vec<Family> {
     let mut families = vec![
         gauge(
             "certificate_fault",
-            "Whether the certificate can't be used: unreadable, expired, or not for its private key",
+            "Whether the certificate can't be used: unreadable, expired, not valid yet, or not for its private key",
             None,
             one(f64::from(certificate.fault.is_some())),
         ),

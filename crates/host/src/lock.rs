@@ -35,7 +35,7 @@ impl Lock {
         }
     }
 
-    /// Locks an existing file together with other holders of a shared lock; `None` if another process has the lock alone.
+    /// Takes a shared lock on an existing file; `None` if another process has an exclusive lock on the file.
     pub fn share(path: &Path) -> io::Result<Option<Self>> {
         match Flock::lock(File::open(path)?, FlockArg::LockSharedNonblock) {
             Ok(file) => Ok(Some(Self { file })),

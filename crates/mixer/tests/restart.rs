@@ -45,7 +45,7 @@ fn request_is_answered_when_the_new_program_serves_in_the_same_process() {
     };
     let descriptors = || fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
     restart();
-    // The fewest of several looks are the descriptors that stay open.
+    // The smallest of several counts is the number of descriptors that stay open.
     let most = (0..20).map(|_| descriptors()).min().unwrap();
     for _ in 0..2 {
         restart();

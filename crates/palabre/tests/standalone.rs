@@ -1,4 +1,5 @@
-//! Commands for a listener that runs without a supervisor, and the lock that keeps both from serving the same participants.
+//! Commands for a listener that runs without a supervisor, and the lock that keeps a supervisor and
+//! such a listener from running at the same time.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 

@@ -56,7 +56,7 @@ pub(crate) struct Roster {
     began_ms: u64,
     /// Participants whose listener is still to be replaced by a new process. They are replaced one by one.
     handover: VecDeque<Name>,
-    /// The participant of that series whose listener was replaced last.
+    /// The participant whose listener was replaced last in the present series of replacements.
     handed_over: Option<Name>,
     /// Why the last upgrade of the supervisor failed.
     alarm: Option<String>,

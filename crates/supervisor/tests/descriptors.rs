@@ -26,7 +26,7 @@ fn is_port(kind: &str) -> bool {
     kind.starts_with("port ") || kind == "own port"
 }
 
-/// Returns the descriptors that a process keeps open: of several looks the one with the fewest.
+/// Returns the descriptors that a process keeps open: the shortest of several lists, since other descriptors are open only briefly.
 fn kept(pid: u32) -> Vec<String> {
     (0..20).map(|_| descriptors(pid)).min_by_key(Vec::len).unwrap()
 }

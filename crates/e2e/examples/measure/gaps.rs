@@ -82,7 +82,7 @@ fn plot_delay(listener: &Browser, seconds: usize, name: &str) -> Result<()> {
 pub fn handover(line: Line) -> Result<()> {
     let suite = Suite::start(2)?;
     let _talker = Talker::tone(&suite.client, &suite.links[0], TONE_HZ, TONE_DBFS);
-    // A chunk of 40 ms at 24 kHz costs about 6700 (stream/frames.js), so the stream is renewed every 3 s.
+    // A chunk of 40 ms at 24 kHz costs about 6700 bytes (stream/frames.js), so the stream is renewed every 3 s.
     let listener = join_at(&format!("{}#renew=500000", line.to(&suite.links[1])?))?;
     wait_for_samples(&listener, Tap::Output, 10)?;
     let heard = Heard::start(&listener)?;

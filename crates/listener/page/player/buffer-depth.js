@@ -49,7 +49,7 @@ export class BufferDepth {
    */
   arrived(nowMs, lengthMs, fillMs, counts) {
     const lateMs = this.#lateness.arrived(nowMs, lengthMs, counts);
-    // The fill of the ring if the chunk had been punctual. It stays the same while the chunk's lateness may be that of a clock.
+    // The fill that the ring would have if the chunk had been punctual. While a clock may be the cause of the lateness, keep the old value.
     if (!this.#lateness.isInDoubt || Number.isNaN(fillMs)) this.#punctualMs = fillMs + lateMs;
   }
 

@@ -1,8 +1,8 @@
 /**
- * Holds three things while the participant is in the room, with two locks. A Web Lock keeps Chrome's energy saver from freezing the page, which
- * would stop the sound. The same lock is exclusive: only one tab of a browser is in the room. A browser opens at most six connections to a
- * host, and each tab in the room needs one all the time, so the seventh tab could not even load its page. A screen wake lock keeps the screen
- * on. Both locks may be refused, and nothing waits for them.
+ * Holds a Web Lock and a screen wake lock while the participant is in the room. The Web Lock keeps Chrome's energy saver from
+ * freezing the page, which would stop the sound. It is exclusive, so only one tab of a browser is in the room. A browser opens at most six
+ * connections to a host, and each tab in the room needs one all the time, so the seventh tab could not even load its page. The screen wake
+ * lock keeps the screen on. Both locks may be refused, and nothing waits for them.
  */
 
 let release = null;

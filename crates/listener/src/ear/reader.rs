@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 /// Time for which the source stays open after the last stream has ended. A page that renews its stream opens the next one within it.
 const LINGER: Duration = Duration::from_secs(2);
-/// Interval between checks of the file `levels` while no sound arrives. Then hardly anything but the participant's own voice changes the file.
+/// Interval between checks of the file `levels` while no sound arrives. In this time mostly the participant's own voice changes the file.
 const LEVELS_INTERVAL: Duration = Duration::from_millis(200);
 /// Interval between checks of the file `levels` while sound arrives, which wakes this thread anyway.
 const LEVELS_INTERVAL_IN_SOUND: Duration = Duration::from_millis(40);

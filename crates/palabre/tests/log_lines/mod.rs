@@ -10,7 +10,8 @@ struct Line {
     text: String,
 }
 
-/// Warnings and errors that palabre(7) doesn't document: source file, text with `*` for placeholders, and the reason.
+/// Warnings and errors that palabre(7) doesn't document. Each entry contains the source file, the line's text with `*` for each
+/// placeholder, and the reason why the line isn't documented.
 const NOT_AN_INTERFACE: &[(&str, &str, &str)] = &[
     ("host/src/exit.rs", "*", "the last line of a program; the exit status is the interface"),
     ("mixer/src/context.rs", "*", "passes on a message that is checked where it is made"),
@@ -94,7 +95,8 @@ fn code() -> Vec<(String, String)> {
     files.iter().map(|path| (name(path), without(fs::read_to_string(path).unwrap()))).collect()
 }
 
-/// Returns the first string literal in `code`, with `*` for each placeholder, and the code after the literal.
+/// Returns the text of the first string literal in `code`, in which `*` replaces each placeholder. Also returns the code after the
+/// literal.
 fn literal(code: &str) -> Option<(String, &str)> {
     let (_, inside) = code.split_once('"')?;
     let bytes = inside.as_bytes();

@@ -11,8 +11,8 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// What the supervisor has written into the file `gain`.
 #[derive(Debug, Default)]
 pub(super) struct GainFile {
-    /// The gain that was last written into the file; `None` for 0 dB, without a file. It is written again only after the participant's
-    /// settings have changed.
+    /// The gain that was last written into the file; `None` for 0 dB, without a file. The file is written again only after the
+    /// participant's gain or mute has changed.
     written: Option<Gain>,
     /// After a failed write: the reason, and the time of the next attempt.
     failed: Option<(String, Instant)>,
