@@ -316,16 +316,22 @@ const KEEP_TRACKS: &str = "
         return stream;
     };";
 
+/// Joins with a page that stores its microphone's tracks.
+fn join_with_tracks(link: &Link) -> Browser {
+    let browser = Browser::start(Some(&voice()), "en").unwrap();
+    let source = serde_json::json!({ "source": KEEP_TRACKS });
+    browser.devtools("Page.addScriptToEvaluateOnNewDocument", source).unwrap();
+    browser.open(&link.url).unwrap();
+    browser.wait_until("window.palabreState?.screen === 'door'").unwrap();
+    browser.click("#join").unwrap();
+    browser
+}
+
 #[test]
 fn browser_s_gain_control_is_off_in_a_room_with_levelling() {
     for (flags, gain_control) in [(&["--no-voices"][..], false), (&["--no-voices", "--no-levelling"][..], true)] {
         let suite = Suite::start_with(1, flags).unwrap();
-        let browser = Browser::start(Some(&voice()), "en").unwrap();
-        let source = serde_json::json!({ "source": KEEP_TRACKS });
-        browser.devtools("Page.addScriptToEvaluateOnNewDocument", source).unwrap();
-        browser.open(&suite.links[0].url).unwrap();
-        browser.wait_until("window.palabreState?.screen === 'door'").unwrap();
-        browser.click("#join").unwrap();
+        let browser = join_with_tracks(&suite.links[0]);
         browser.wait_until("palabreState.connection === 'live' && palabreState.microphone === 'on'").unwrap();
         let is = browser.run(
             "return window.tracks.filter((t) => t.readyState === 'live').map((t) => t.getSettings().autoGainControl)",
@@ -341,12 +347,7 @@ fn browser_s_gain_control_is_off_in_a_room_with_levelling() {
 #[test]
 fn microphone_muted_by_the_system_is_shown_to_everybody_until_it_is_unmuted() {
     let suite = Suite::start(1).unwrap();
-    let browser = Browser::start(Some(&voice()), "en").unwrap();
-    let source = serde_json::json!({ "source": KEEP_TRACKS });
-    browser.devtools("Page.addScriptToEvaluateOnNewDocument", source).unwrap();
-    browser.open(&suite.links[0].url).unwrap();
-    browser.wait_until("window.palabreState?.screen === 'door'").unwrap();
-    browser.click("#join").unwrap();
+    let browser = join_with_tracks(&suite.links[0]);
     let shows = |words: &str, is_muted: bool| {
         let row = "document.querySelector('#people [data-name=\"p01\"]')";
         browser

@@ -35,12 +35,22 @@ pub(crate) fn listener_without_supervisor(name: &str, run: &Path) -> Option<u32>
 
 /// Returns participant and process id of each listener that uses the runtime directory `run` and is no child of a supervisor.
 pub(crate) fn listeners_without_supervisor(run: &Path) -> Vec<(String, u32)> {
-    let is_alone = |pid: &u32| {
-        program(*pid).as_deref() == Some("palabre-listener")
-            && uses_directory(*pid, "--run", run, Some(RUN))
-            && parent(*pid).and_then(program).as_deref() != Some("palabre-supervisor")
+    let is_alone = |pid: u32| parent(pid).and_then(program).as_deref() != Some("palabre-supervisor");
+    listeners(run).filter(|(_, pid)| is_alone(*pid)).collect()
+}
+
+/// Returns whether the listener of `name` runs with the runtime directory `run`.
+pub(crate) fn has_listener(name: &str, run: &Path) -> bool {
+    listeners(run).any(|(of, _)| of == name)
+}
+
+/// Returns participant and process id of each listener that uses the runtime directory `run`. The participant's name is the first argument,
+/// as in the units and in the supervisor's children.
+fn listeners(run: &Path) -> impl Iterator<Item = (String, u32)> {
+    let is_listener = |pid: &u32| {
+        program(*pid).as_deref() == Some("palabre-listener") && uses_directory(*pid, "--run", run, Some(RUN))
     };
-    pids().into_iter().filter(is_alone).filter_map(|pid| Some((arguments(pid).into_iter().nth(1)?, pid))).collect()
+    pids().into_iter().filter(is_listener).filter_map(|pid| Some((arguments(pid).into_iter().nth(1)?, pid)))
 }
 
 /// Returns program name and process id of each process that has a socket that listens on the TCP port `port`. Only root can see the sockets
@@ -60,14 +70,6 @@ pub(crate) fn holders(port: u16) -> Vec<(String, u32)> {
 pub(crate) fn serves((program, pid): &(String, u32), run: &Path) -> bool {
     matches!(program.as_str(), "palabre-listener" | "palabre-supervisor")
         && uses_directory(*pid, "--run", run, Some(RUN))
-}
-
-/// Returns whether the listener of `name` runs with the runtime directory `run`.
-pub(crate) fn has_listener(name: &str, run: &Path) -> bool {
-    let is_it = |pid: &u32| arguments(*pid).get(1..).is_some_and(|arguments| arguments.iter().any(|it| it == name));
-    let mut listeners = pids().into_iter().filter(is_it);
-    listeners
-        .any(|pid| program(pid).is_some_and(|program| program == "palabre-listener" && serves(&(program, pid), run)))
 }
 
 /// Returns the sockets that listen on `port`, as links in /proc/PID/fd show them. `table` is /proc/net/tcp or /proc/net/tcp6: proc_net(5).
