@@ -6,7 +6,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-/// Device, inode, size in bytes, and modification time in seconds and nanoseconds: stat(2).
+/// Device, inode, size in bytes, and time of the last status change in seconds and nanoseconds: stat(2). This time also changes with the
+/// file's content, owner and mode, so a file that was unreadable is noticed when it becomes readable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileStamp(u64, u64, u64, i64, i64);
 
@@ -15,7 +16,7 @@ impl FileStamp {
     #[must_use]
     pub fn of(path: &Path) -> Option<Self> {
         let file = fs::metadata(path).ok()?;
-        Some(Self(file.dev(), file.ino(), file.size(), file.mtime(), file.mtime_nsec()))
+        Some(Self(file.dev(), file.ino(), file.size(), file.ctime(), file.ctime_nsec()))
     }
 }
 
@@ -25,7 +26,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stamp_changes_when_the_file_is_written_or_replaced() {
+    fn a_stamp_changes_when_the_file_is_written_or_replaced_or_its_mode_changes() {
         let dir = tempfile::tempdir().unwrap();
         let (path, other) = (dir.path().join("file"), dir.path().join("other"));
         assert_eq!(FileStamp::of(&path), None);
@@ -37,6 +38,9 @@ mod tests {
         assert_ne!(written, first);
         fs::write(&other, "ab").unwrap();
         fs::rename(&other, &path).unwrap();
-        assert_ne!(FileStamp::of(&path), Some(written));
+        let replaced = FileStamp::of(&path).unwrap();
+        assert_ne!(replaced, written);
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        assert_ne!(FileStamp::of(&path), Some(replaced), "the mode has changed");
     }
 }

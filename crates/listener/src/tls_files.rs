@@ -99,9 +99,14 @@ mod tests {
         now += INTERVAL;
         assert!(files.check(now).is_none(), "another one's key");
         assert!(files.fault().unwrap().starts_with("unable to use certificate '"), "{:?}", files.fault());
+        // For example after the operator has made the key readable.
+        std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o640)).unwrap();
+        now += INTERVAL;
+        assert!(files.check(now).is_none());
+        assert_eq!(files.reads(), 4, "read again after a change of the mode");
         new();
         now += INTERVAL;
         assert!(files.check(now).is_some() && files.fault().is_none());
-        assert_eq!(files.reads(), 4);
+        assert_eq!(files.reads(), 5);
     }
 }
