@@ -35,9 +35,16 @@ impl Lock {
         }
     }
 
-    /// Takes a shared lock on an existing file; `None` if another process has an exclusive lock on the file.
+    /// Takes a shared lock on the file at `path`, which is created if necessary; `None` if another process has an exclusive lock
+    /// on the file.
     pub fn share(path: &Path) -> io::Result<Option<Self>> {
-        match Flock::lock(File::open(path)?, FlockArg::LockSharedNonblock) {
+        let file = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+            }
+            result => result,
+        };
+        match Flock::lock(file?, FlockArg::LockSharedNonblock) {
             Ok(file) => Ok(Some(Self { file })),
             Err((_, Errno::EWOULDBLOCK)) => Ok(None),
             Err((_, errno)) => Err(errno.into()),
@@ -99,7 +106,8 @@ mod tests {
     fn a_shared_lock_excludes_only_a_lock_of_one_holder() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
-        assert_eq!(Lock::share(&path).unwrap_err().kind(), io::ErrorKind::NotFound);
+        drop(Lock::share(&path).unwrap().unwrap());
+        assert!(path.exists(), "the file is created");
         let alone = Lock::take(&path).unwrap().unwrap();
         assert!(Lock::share(&path).unwrap().is_none());
         drop(alone);

@@ -22,7 +22,7 @@ use palabre_host::{logging, process, sockets};
 use palabre_room::{Format, Gain, Levelling, Name, Rate, RoomDir, RoomError};
 use rustls::ServerConfig;
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io::Read as _;
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
@@ -54,7 +54,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     if let Err(error) = process::raise_nofile() {
         log::warn!("unable to raise the limit of open files: {error}");
     }
-    let _lock = if args.make_room { without_supervisor(&args.run)? } else { None };
+    let _lock = args.make_room.then(|| without_supervisor(&args.run)).transpose()?;
     let server = match (&args.name, &args.source) {
         (Some(name), _) if args.probe => return probe(args, name),
         (_, Some(source)) => serve_file(args, source, inherited)?,
@@ -67,17 +67,15 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 }
 
 /// Checks that no supervisor serves the participants of the runtime directory. The returned lock keeps one from starting.
-fn without_supervisor(run: &Path) -> Result<Option<Lock>, Failure> {
+fn without_supervisor(run: &Path) -> Result<Lock, Failure> {
     let path = run.join(LOCK_FILE);
     match Lock::share(&path) {
-        Ok(Some(lock)) => Ok(Some(lock)),
+        Ok(Some(lock)) => Ok(lock),
         Ok(None) => Err(Failure::config(format!(
             "unable to serve without a supervisor: palabre-supervisor serves the participants of '{}'; to end it and all connections, \
              run 'systemctl disable --now palabre-supervisor'",
             run.display()
         ))),
-        // No supervisor has ever run in this directory.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Failure::system(format!(
             "unable to lock '{}', the file that a running supervisor locks: {error}; run the listener as the owner of this file",
             path.display()
