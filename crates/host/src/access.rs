@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::unistd::{self, AccessFlags, Gid, Uid};
 
@@ -42,23 +43,23 @@ impl User {
     }
 
     /// Returns whether this user has the permissions `bits` on the file at `path`. `None` if this process can't test it: only
-    /// root can test the permissions of another user.
+    /// root can test the permissions of another user, and the kernel may refuse the test.
     #[must_use]
     pub fn may(&self, path: &Path, bits: u32) -> Option<bool> {
         let own = unistd::geteuid();
         if own.as_raw() == self.uid {
-            return Some(is_permitted(path, bits).is_ok());
+            return is_permitted(path, bits);
         }
-        own.is_root().then(|| self.may_as_root(path, bits).ok()).flatten()
+        own.is_root().then(|| self.may_as_root(path, bits).ok()).flatten().flatten()
     }
 
     /// Tests the permission with the user's ids as file system ids: setfsuid(2).
-    fn may_as_root(&self, path: &Path, bits: u32) -> io::Result<bool> {
+    fn may_as_root(&self, path: &Path, bits: u32) -> io::Result<Option<bool>> {
         let groups = unistd::getgroups()?;
         unistd::setgroups(&self.gids.iter().copied().map(Gid::from_raw).collect::<Vec<_>>())?;
         let gid = unistd::setfsgid(Gid::from_raw(self.gids.first().copied().unwrap_or_default()));
         let uid = unistd::setfsuid(Uid::from_raw(self.uid));
-        let permitted = is_permitted(path, bits).is_ok();
+        let permitted = is_permitted(path, bits);
         unistd::setfsuid(uid);
         unistd::setfsgid(gid);
         unistd::setgroups(&groups)?;
@@ -66,10 +67,15 @@ impl User {
     }
 }
 
-/// Asks the kernel whether the effective user of this thread has the permissions `bits`, whose values are those of access(2).
-fn is_permitted(path: &Path, bits: u32) -> nix::Result<()> {
+/// Asks the kernel whether the effective user of this thread has the permissions `bits`, whose values are those of access(2). `None` if
+/// the kernel doesn't answer, for example because a filter of system calls forbids faccessat2(2).
+fn is_permitted(path: &Path, bits: u32) -> Option<bool> {
     let mode = AccessFlags::from_bits_truncate(bits.cast_signed());
-    unistd::faccessat(AT_FDCWD, path, mode, AtFlags::AT_EACCESS)
+    match unistd::faccessat(AT_FDCWD, path, mode, AtFlags::AT_EACCESS) {
+        Ok(()) => Some(true),
+        Err(Errno::EACCES | Errno::EROFS | Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => Some(false),
+        Err(_) => None,
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Writes to standard output. If the reader closes the pipe early, as in `palabre status --json | head -1`, this is not an error.
 
 use std::io::{self, Write};
+use std::path::Path;
 
 use palabre_host::exit::Failure;
 
@@ -13,4 +14,11 @@ pub(crate) fn print(bytes: impl AsRef<[u8]>) -> Result<(), Failure> {
         }
         _ => Ok(()),
     }
+}
+
+/// Quotes a path for the shell if necessary.
+pub(crate) fn word(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@".contains(c);
+    if text.chars().all(is_plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }

@@ -1,13 +1,18 @@
 //! Finds the running daemons that use a runtime directory, by their command lines in proc(5).
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use palabre_host::usage::stat;
 
 use crate::cli::RUN;
 
-/// Returns program name and process id of each daemon that uses the runtime directory `run`, except listeners.
+/// Flags of palabre-listener that have no value.
+const FLAGS_WITHOUT_VALUE: [&str; 4] = ["--make-room", "--check-certificate", "--probe", "--verbose"];
+
+/// Returns program name and process id of each daemon that uses the runtime directory `run`, except listeners. Ignores processes of users
+/// who neither own the directory nor are root, because a process can have any name.
 pub(crate) fn daemons(run: &Path) -> Vec<(String, u32)> {
     let mut pids = pids();
     pids.sort_unstable();
@@ -16,6 +21,7 @@ pub(crate) fn daemons(run: &Path) -> Vec<(String, u32)> {
         "palabre-mixer" => uses_directory(*pid, "--rooms", &run.join("rooms"), None),
         _ => false,
     };
+    pids.retain(|pid| may_serve(*pid, run));
     let programs = |pid: u32| Some((program(pid)?, pid));
     let all: Vec<(String, u32)> = pids.into_iter().filter_map(programs).collect();
     let daemons: Vec<(String, u32)> = all.iter().filter(|process| uses_run(process)).cloned().collect();
@@ -44,13 +50,32 @@ pub(crate) fn has_listener(name: &str, run: &Path) -> bool {
     listeners(run).any(|(of, _)| of == name)
 }
 
-/// Returns participant and process id of each listener that uses the runtime directory `run`. The participant's name is the first argument,
-/// as in the units and in the supervisor's children.
+/// Returns participant and process id of each listener that uses the runtime directory `run`. Ignores processes as [`daemons`] does.
 fn listeners(run: &Path) -> impl Iterator<Item = (String, u32)> {
     let is_listener = |pid: &u32| {
-        program(*pid).as_deref() == Some("palabre-listener") && uses_directory(*pid, "--run", run, Some(RUN))
+        program(*pid).as_deref() == Some("palabre-listener")
+            && may_serve(*pid, run)
+            && uses_directory(*pid, "--run", run, Some(RUN))
     };
-    pids().into_iter().filter(is_listener).filter_map(|pid| Some((arguments(pid).into_iter().nth(1)?, pid)))
+    pids().into_iter().filter(is_listener).filter_map(|pid| Some((participant(&arguments(pid))?.to_owned(), pid)))
+}
+
+/// Returns the first argument of a listener that is neither a flag nor the value of a flag.
+fn participant(arguments: &[String]) -> Option<&str> {
+    let is_flag = |word: &str| word.starts_with('-');
+    let takes_value =
+        |word: &str| word.starts_with("--") && !word.contains('=') && !FLAGS_WITHOUT_VALUE.contains(&word);
+    let pairs = arguments.iter().zip(arguments.iter().skip(1));
+    pairs
+        .map(|(before, word)| (before.as_str(), word.as_str()))
+        .find(|(before, word)| !is_flag(word) && !takes_value(before))
+        .map(|(_, name)| name)
+}
+
+/// Returns whether the process belongs to root or to the owner of the runtime directory.
+fn may_serve(pid: u32, run: &Path) -> bool {
+    let owner = |path: &Path| fs::metadata(path).ok().map(|file| file.uid());
+    owner(Path::new(&format!("/proc/{pid}"))).is_some_and(|uid| uid == 0 || Some(uid) == owner(run))
 }
 
 /// Returns program name and process id of each process that has a socket that listens on the TCP port `port`. Only root can see the sockets
@@ -115,4 +140,22 @@ fn uses_directory(pid: u32, flag: &str, directory: &Path, default: Option<&str>)
     let value = separate.or_else(joined).or(default).map(|value| PathBuf::from(format!("/proc/{pid}/cwd")).join(value));
     let real = |path: &Path| path.canonicalize().ok();
     value.and_then(|path| real(&path)).is_some_and(|path| real(directory) == Some(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn name_of_a_listener_s_participant_may_follow_its_flags() {
+        for line in [
+            "palabre-listener alice --config /etc/palabre --run /run/palabre --make-room",
+            "palabre-listener --config bob --run=/run/palabre --make-room alice -v",
+            "palabre-listener -v --port 9001 alice",
+        ] {
+            let arguments: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            assert_eq!(participant(&arguments), Some("alice"), "{line}");
+        }
+        assert_eq!(participant(&["palabre-listener".to_owned(), "--source".to_owned(), "a.wav".to_owned()]), None);
+    }
 }

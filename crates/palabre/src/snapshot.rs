@@ -7,6 +7,7 @@ use palabre_config::control::{MixerState, ParticipantStatus, Status};
 use palabre_host::usage::{self, Usage};
 use palabre_room::{LevelLine, RoomDir};
 
+use crate::output::word;
 use crate::units::{self, Unit};
 use crate::{cli, processes};
 
@@ -113,7 +114,7 @@ impl Snapshot {
                 }
                 (None, None) if program == MIXER => {
                     let rooms = run.join("rooms");
-                    Some((format!("no {program} runs{effect}"), format!("{program} --rooms {} &", rooms.display())))
+                    Some((format!("no {program} runs{effect}"), format!("{program} --rooms {} &", word(&rooms))))
                 }
                 _ => None,
             }

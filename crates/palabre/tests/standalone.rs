@@ -31,7 +31,7 @@ fn config() -> tempfile::TempDir {
 /// Returns the command of alice's listener without a supervisor.
 fn listener(directory: &Path) -> Command {
     let mut command = Command::new(sibling("palabre-listener"));
-    command.args(["alice", "--make-room", "--port", "0", "--config"]).arg(directory);
+    command.args(["--make-room", "--port", "0", "--config"]).arg(directory).arg("alice");
     command.arg("--run").arg(directory.join("run")).arg("--parent-pid").arg(std::process::id().to_string());
     command
 }

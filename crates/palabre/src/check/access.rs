@@ -41,11 +41,12 @@ pub(super) fn check(
         let text = format!("can't see as this user what the daemons (user {}) can read", name(&user));
         return vec![Finding::unseen(AREA, text, directories)];
     }
+    let rooms = directories.run.join("rooms");
     let mut findings = Vec::new();
     for need in needs(directories, server, participants) {
         // The other checks report a file that doesn't exist.
         if fs::metadata(&need.path).is_ok() && user.may(&need.path, need.bits) == Some(false) {
-            let new: Vec<_> = denied(&user, &need).into_iter().filter(|one| !findings.contains(one)).collect();
+            let new: Vec<_> = denied(&user, &need, &rooms).into_iter().filter(|one| !findings.contains(one)).collect();
             findings.extend(new);
         }
         findings.extend(hidden(directories, &need));
@@ -75,14 +76,21 @@ fn needs(directories: Directories<'_>, server: Option<&Server>, participants: &[
     for file in server.iter().flat_map(|server| [&server.certificate, &server.private_key]) {
         needs.push(need("certificate", file.clone(), READ));
     }
-    for room in rooms(directories) {
+    for room in rooms(directories).into_iter().filter(|room| is_no_link(room.path())) {
         needs.push(need("rooms", room.path().to_owned(), READ | WRITE | SEARCH));
-        for one in room.participants().unwrap_or_default().iter().map(|name| room.participant(name)) {
+        let participants = room.participants().unwrap_or_default();
+        for one in participants.iter().map(|name| room.participant(name)).filter(|one| is_no_link(one.path())) {
             needs.push(need("rooms", one.path().to_owned(), READ | WRITE | SEARCH));
-            needs.extend([one.mic(), one.ear()].map(|pipe| need("rooms", pipe, READ | WRITE)));
+            let pipes = [one.mic(), one.ear()].into_iter().filter(|pipe| is_no_link(pipe));
+            needs.extend(pipes.map(|pipe| need("rooms", pipe, READ | WRITE)));
         }
     }
     needs
+}
+
+/// Returns whether `path` is no symbolic link. Every member of the group can make a link in a room, to a file outside.
+fn is_no_link(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|file| !file.is_symlink())
 }
 
 /// Returns the rooms. Entries whose name is no valid room name, such as the mixer's files, are ignored.
@@ -93,7 +101,10 @@ pub(super) fn rooms(directories: Directories<'_>) -> Vec<RoomDir> {
 }
 
 /// Returns a fault for the file and for each directory on the way to it whose mode denies the permission.
-fn denied(user: &User, need: &Need) -> Vec<Finding> {
+///
+/// Every member of the group can replace a path in `rooms` by a link at any time, and chmod(1) and chgrp(1) follow links. So the remedy there
+/// is to move the file away.
+fn denied(user: &User, need: &Need, rooms: &Path) -> Vec<Finding> {
     let mut route = route(&need.path);
     let file = route.pop().map(|file| (file, need.bits));
     let steps = route.into_iter().map(|directory| (directory, SEARCH)).chain(file);
@@ -108,7 +119,11 @@ fn denied(user: &User, need: &Need) -> Vec<Finding> {
             false => "read",
         };
         let text = format!("the daemons (user {}) can't {verb} '{}'", name(user), path.display());
-        Some(Finding::fault(need.area, text, permit(user, &path, &metadata, bits)))
+        let remedy = match path.strip_prefix(rooms) {
+            Ok(inside) if !inside.as_os_str().is_empty() => format!("mv {0} {0}.old", word(&path)),
+            _ => permit(user, &path, &metadata, bits),
+        };
+        Some(Finding::fault(need.area, text, remedy))
     };
     let findings: Vec<Finding> = steps.filter_map(denies).collect();
     if findings.is_empty() {

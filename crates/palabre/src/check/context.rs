@@ -7,6 +7,7 @@ use palabre_config::control::Status;
 use palabre_config::{Participant, SERVER_FILE, Server};
 
 use crate::cli;
+pub(super) use crate::output::word;
 
 /// The directories that are checked.
 #[derive(Debug, Clone, Copy)]
@@ -53,13 +54,6 @@ impl Context<'_> {
     pub(super) fn server_file(&self) -> PathBuf {
         self.directories.config.join(SERVER_FILE)
     }
-}
-
-/// Quotes a path for the shell if necessary.
-pub(super) fn word(path: &Path) -> String {
-    let text = path.display().to_string();
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@".contains(c);
-    if text.chars().all(is_plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }
 
 /// Returns whether systemd runs: sd_booted(3).

@@ -53,8 +53,15 @@ pub(super) fn participants(
     let denied = errors.iter().find(|error| error.is_denied());
     let mut findings: Vec<Finding> =
         denied.iter().map(|error| Finding::unseen(AREA, unseen(error), directories)).collect();
-    let edit =
-        |error: &ConfigError| Finding::fault(AREA, error.to_string(), directories.edit(error.path(), error.line()));
+    let edit = |error: &ConfigError| {
+        let path = error.path();
+        // An editor waits for ever for a writer of a FIFO, and can't mend a directory.
+        let remedy = match fs::metadata(path).is_ok_and(|file| file.is_file()) {
+            true => directories.edit(path, error.line()),
+            false => format!("mv {0} {0}.old", word(path)),
+        };
+        Finding::fault(AREA, error.to_string(), remedy)
+    };
     findings.extend(errors.iter().filter(|error| !error.is_denied()).map(edit));
     let now = SystemTime::now();
     for one in participants {

@@ -14,7 +14,7 @@ use crate::common::{palabre, sibling, start, stdout, wait_for};
 
 mod table;
 
-use table::{DAEMONS, all, mode, room, tls};
+use table::{DAEMONS, all, mode, room, theirs_at, tls};
 
 /// Returns a port on which no program listens.
 fn free_port() -> u16 {
@@ -83,6 +83,35 @@ fn as_other_user(directory: &Path) -> Option<Vec<(String, String, String)>> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let checks = all["checks"].as_array().unwrap().iter();
     Some(checks.map(|one| (text(&one["level"]), text(&one["text"]), text(&one["mend"]))).collect())
+}
+
+#[test]
+fn link_in_a_room_gets_no_remedy_that_opens_its_target() {
+    let config = config();
+    let at = config.path();
+    if at.metadata().unwrap().uid() != 0 {
+        return not_shown("a link in a room to a file of root", "only root can change the owner of files");
+    }
+    theirs_at(at);
+    let secret = at.join("secret");
+    fs::write(&secret, "").unwrap();
+    mode(&secret, 0o600);
+    for link in ["main/alice/mic", "main/zoe", "den"] {
+        let link = at.join("run/rooms").join(link);
+        let _ = fs::remove_file(&link);
+        std::os::unix::fs::symlink(&secret, &link).unwrap();
+    }
+    let output = check(at, &["--json"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(!text.contains("secret"), "{text}");
+    let all: Value = serde_json::from_str(&text).unwrap();
+    let remedies: Vec<&str> =
+        all["checks"].as_array().unwrap().iter().filter_map(|one| one["remedy"].as_str()).collect();
+    let inside = at.join("run/rooms/").display().to_string();
+    assert!(
+        remedies.iter().all(|remedy| !(remedy.contains("ch") && remedy.contains(&inside)) || remedy.starts_with("mv ")),
+        "{remedies:?}"
+    );
 }
 
 #[test]
