@@ -6,6 +6,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use palabre_config::PARTICIPANTS_DIR;
 use palabre_config::control::{Changes, ParticipantStatus, State, Status};
 use palabre_host::exit::Failure;
 
@@ -18,6 +19,8 @@ use crate::{control, processes};
 const INTERVAL: Duration = Duration::from_millis(50);
 /// Maximum time in which no change becomes complete. The start of a listener takes 30 s at most.
 const TIMEOUT: Duration = Duration::from_secs(40);
+/// What to do after a change that has no effect yet.
+const WRITTEN: &str = "the file was written, but has no effect yet: correct the cause, then run 'palabre reload'";
 
 /// `palabre reload`.
 pub(crate) fn run(run: &Path, options: &Reload) -> Result<(), Failure> {
@@ -32,8 +35,9 @@ pub(crate) fn run(run: &Path, options: &Reload) -> Result<(), Failure> {
 }
 
 /// Makes the supervisor, if one runs, read the configuration again after the file of participant `name` was written, and waits until the
-/// participant's listener uses it. Faults are printed as warnings: the command succeeds, since the file was written. Fails if the gain could
-/// not be written for the mixer, or if the listener runs without a supervisor and can't be restarted.
+/// participant's listener uses it. Fails if the change has no effect: if the supervisor can't use the file, the listener doesn't serve or keeps
+/// an earlier configuration, the gain could not be written for the mixer, or a listener without a supervisor can't be restarted. Faults of other
+/// files are printed as warnings.
 pub(crate) fn if_running(run: &Path, name: &str) -> Result<(), Failure> {
     if !control::is_running(run) {
         if !standalone::apply(run, name, Change::Edited)? {
@@ -48,15 +52,26 @@ pub(crate) fn if_running(run: &Path, name: &str) -> Result<(), Failure> {
     let outcome = control::reload(run, false).and_then(|changes| Ok((changes, settle(run, |one| one.name == name)?)));
     match outcome {
         Ok((changes, status)) => {
-            let one = status.participants.iter().find(|one| one.name == name);
-            for fault in changes.errors.into_iter().chain(changes.refused).chain(one.and_then(failure)) {
+            let (own, others): (Vec<_>, Vec<_>) = changes.errors.into_iter().partition(|fault| concerns(fault, name));
+            for fault in others.into_iter().chain(changes.refused) {
                 eprintln!("palabre: warning: {fault}");
             }
-            return one.and_then(|one| one.gain_fault.clone()).map_or(Ok(()), |fault| Err(Failure::system(fault)));
+            let one = status.participants.iter().find(|one| one.name == name);
+            if let Some(fault) = one.and_then(|one| one.gain_fault.clone()) {
+                return Err(Failure::system(fault));
+            }
+            match own.into_iter().next().or_else(|| one.and_then(failure)) {
+                Some(fault) => Err(Failure::refused(format!("{fault}; {WRITTEN}"))),
+                None => Ok(()),
+            }
         }
-        Err(error) => eprintln!("palabre: warning: {error}; the file was written; run 'palabre reload' to apply it"),
+        Err(error) => Err(Failure::system(format!("{error}; {WRITTEN}"))),
     }
-    Ok(())
+}
+
+/// Returns whether a fault that a reload reports is one of the file of participant `name`, or of the directory that contains the file.
+fn concerns(fault: &str, name: &str) -> bool {
+    fault.contains(&format!("/{PARTICIPANTS_DIR}/{name}.toml'")) || fault.contains(&format!("/{PARTICIPANTS_DIR}'"))
 }
 
 /// Waits until no change of the participants that `concerns` selects is in progress, and returns the status.

@@ -1,5 +1,7 @@
 //! `palabre revoke`: removes a participant's file. The supervisor then ends the participant's listener.
 
+use std::path::Path;
+
 use palabre_config::Participant;
 use palabre_host::exit::Failure;
 use palabre_room::Name;
@@ -29,7 +31,7 @@ pub(crate) fn run(cli: &Cli, name: &Name) -> Result<(), Failure> {
     print(format!("removed '{}'\n", path.display()))?;
     let run_dir = cli.run_dir();
     let has_ended = match control::is_running(run_dir) {
-        true => control::reload(run_dir, false).map(|_| true),
+        true => end(run_dir, name).map(|()| true),
         false => standalone::apply(run_dir, name.as_str(), Change::Removed),
     }?;
     let mut text = String::new();
@@ -46,6 +48,18 @@ pub(crate) fn run(cli: &Cli, name: &Name) -> Result<(), Failure> {
         text += &format!("no supervisor runs in '{}', so no listener has to be ended\n", run_dir.display());
     }
     print(text)
+}
+
+/// Makes the supervisor end the listener, and checks that it did.
+fn end(run_dir: &Path, name: &Name) -> Result<(), Failure> {
+    const TO_DO: &str = "the link may still open: correct the cause, then run 'palabre reload'";
+    let changes = control::reload(run_dir, false).map_err(|error| Failure::system(format!("{error}; {TO_DO}")))?;
+    let status = control::status(run_dir)?;
+    if status.participants.iter().any(|one| one.name == name.as_str()) {
+        let why = changes.errors.first().map_or("its file is still there", String::as_str);
+        return Err(Failure::refused(format!("unable to end the listener of '{name}': {why}; {TO_DO}")));
+    }
+    Ok(())
 }
 
 fn room_flag(participant: &Participant) -> String {

@@ -133,3 +133,23 @@ fn mute_that_does_not_reach_the_mixer_is_an_error() {
     stdout(&server.palabre(&["mute", "alice"]));
     assert_eq!(fs::read_to_string(&gain).unwrap(), "mute\n");
 }
+
+#[test]
+fn command_whose_change_has_no_effect_fails() {
+    let server = Server::start(&["alice", "bob"]);
+    fs::write(server.path().join("run/rooms/attic"), "").unwrap();
+    let moved = server.palabre(&["move", "alice", "attic"]);
+    let why = stderr(&moved, 1);
+    assert!(why.contains("unable to move 'alice'") && why.contains("has no effect yet"), "{why}");
+    assert!(moved.stdout.is_empty(), "nothing claims that she was moved");
+
+    // The operator names the configuration of another supervisor.
+    let other = Server::start(&["bob"]);
+    let run = server.path().join("run");
+    let revoked =
+        palabre().arg("--config").arg(other.path()).arg("--run").arg(&run).args(["revoke", "bob"]).output().unwrap();
+    let why = stderr(&revoked, 1);
+    assert!(why.contains("unable to end the listener of 'bob'") && why.contains("the link may still open"), "{why}");
+    assert!(!String::from_utf8(revoked.stdout).unwrap().contains("invalid now"));
+    stdout(&server.palabre(&["revoke", "bob"]));
+}

@@ -166,7 +166,7 @@ fn restart_mixer(socket: &Path) -> Response {
         Ok(pid) => Response::Restarted { pid },
         Err(RestartError::Failed(why)) => Response::Refused { why },
         Err(error @ RestartError::NotRunning(_)) => Response::Refused {
-            why: format!("{}; 'systemctl restart palabre-mixer' starts a new mixer", unable(&error)),
+            why: format!("{}; under systemd, 'systemctl restart palabre-mixer' starts a new mixer", unable(&error)),
         },
         Err(error) => Response::Failed { why: format!("{}; see the mixer's log", unable(&error)) },
     }
