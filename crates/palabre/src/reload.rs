@@ -49,8 +49,7 @@ pub(crate) fn if_running(run: &Path, name: &str) -> Result<(), Failure> {
         }
         return Ok(());
     }
-    let outcome = control::reload(run, false).and_then(|changes| Ok((changes, settle(run, |one| one.name == name)?)));
-    match outcome {
+    match of(run, name) {
         Ok((changes, status)) => {
             let (own, others): (Vec<_>, Vec<_>) = changes.errors.into_iter().partition(|fault| concerns(fault, name));
             for fault in others.into_iter().chain(changes.refused) {
@@ -69,8 +68,15 @@ pub(crate) fn if_running(run: &Path, name: &str) -> Result<(), Failure> {
     }
 }
 
+/// Makes the supervisor read the configuration again, and waits until its change for participant `name` is complete. Returns all changes of
+/// the reload, and the status after it.
+pub(crate) fn of(run: &Path, name: &str) -> Result<(Changes, Status), Failure> {
+    let changes = control::reload(run, false)?;
+    Ok((changes, settle(run, |one| one.name == name)?))
+}
+
 /// Returns whether a fault that a reload reports is one of the file of participant `name`, or of the directory that contains the file.
-fn concerns(fault: &str, name: &str) -> bool {
+pub(crate) fn concerns(fault: &str, name: &str) -> bool {
     fault.contains(&format!("/{PARTICIPANTS_DIR}/{name}.toml'")) || fault.contains(&format!("/{PARTICIPANTS_DIR}'"))
 }
 

@@ -9,7 +9,7 @@ use palabre_room::Name;
 use crate::cli::Cli;
 use crate::output::print;
 use crate::standalone::{self, Change};
-use crate::{control, permission, roster_lock};
+use crate::{control, permission, reload, roster_lock};
 
 /// Removes the participant's file and reloads the supervisor if one runs.
 pub(crate) fn run(cli: &Cli, name: &Name) -> Result<(), Failure> {
@@ -50,13 +50,14 @@ pub(crate) fn run(cli: &Cli, name: &Name) -> Result<(), Failure> {
     print(text)
 }
 
-/// Makes the supervisor end the listener, and checks that it did.
+/// Makes the supervisor end the listener, waits for that, and checks it.
 fn end(run_dir: &Path, name: &Name) -> Result<(), Failure> {
     const TO_DO: &str = "the link may still open: correct the cause, then run 'palabre reload'";
-    let changes = control::reload(run_dir, false).map_err(|error| Failure::system(format!("{error}; {TO_DO}")))?;
-    let status = control::status(run_dir)?;
+    let (changes, status) =
+        reload::of(run_dir, name.as_str()).map_err(|error| Failure::system(format!("{error}; {TO_DO}")))?;
     if status.participants.iter().any(|one| one.name == name.as_str()) {
-        let why = changes.errors.first().map_or("its file is still there", String::as_str);
+        let fault = changes.errors.iter().find(|fault| reload::concerns(fault, name.as_str()));
+        let why = fault.map_or("its file is still there", String::as_str);
         return Err(Failure::refused(format!("unable to end the listener of '{name}': {why}; {TO_DO}")));
     }
     Ok(())
