@@ -144,6 +144,11 @@ impl Service {
         self.port
     }
 
+    /// Whether the service has its port open, or a process that is about to end still has it open.
+    pub(crate) fn is_port_in_use(&self) -> bool {
+        self.socket.is_some() || self.processes().next().is_some()
+    }
+
     /// Returns the participant's entry in the room's file `names`, which pages show.
     pub(crate) fn member(&self, display: &str) -> Member {
         Member {

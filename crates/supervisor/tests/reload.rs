@@ -5,7 +5,7 @@
 mod fixture;
 
 use std::fs;
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 
 use fixture::{Fixture, eventually, holds, is_open, occupied_port, runs, signal};
 use palabre_config::control::State;
@@ -148,6 +148,45 @@ fn port_in_use_keeps_the_old_port_and_room_until_it_is_free() {
     assert_eq!((new.state, new.port, new.room.as_str(), new.kept), (State::Ready, port, "den", None));
     assert!(!runs(old.pid.unwrap()) && !holds(fixture.pid(), old.port));
     assert!(fixture.room("den/alice").exists() && !fixture.room("main/alice").exists());
+}
+
+#[test]
+fn port_that_a_participant_has_to_keep_is_free_for_no_other_participant() {
+    let fixture = Fixture::open(&["alice", "bob", "carol"]);
+    let old = ["alice", "bob", "carol"].map(|name| fixture.participant(name));
+    let (_socket, port) = occupied_port();
+    for (one, port) in old.iter().zip([old[1].port, port, old[0].port]) {
+        fixture.write(&one.name, &format!("port = {port}\n"));
+    }
+    assert_eq!(fixture.plan().refused.len(), 3);
+    fixture.reload();
+    for old in old {
+        let same = fixture.settled(&old.name);
+        assert_eq!((same.state, same.pid, same.port), (State::Ready, old.pid, old.port));
+        assert!(same.kept.unwrap().contains("Address already in use"));
+    }
+}
+
+#[test]
+fn participant_stays_if_the_new_port_does_not_become_free() {
+    let names = ["bad-room", "bad-file", "stopped", "to-bad-room", "to-bad-file", "to-stopped"];
+    let fixture = Fixture::open(&names);
+    let old = names.map(|name| fixture.participant(name));
+    // A file prevents the creation of the room.
+    fs::write(fixture.room("den"), "").unwrap();
+    fixture.write("bad-room", "port = 0\nroom = \"den\"\n");
+    fixture.write("bad-file", "prot = 0\n");
+    fixture.stop("stopped");
+    fixture.remove("stopped");
+    let _socket = TcpListener::bind(("127.0.0.1", old[2].port)).unwrap();
+    for (name, old) in names[3..].iter().zip(&old) {
+        fixture.write(name, &format!("port = {}\n", old.port));
+    }
+    fixture.reload();
+    for old in [&old[..2], &old[3..]].concat() {
+        let same = fixture.settled(&old.name);
+        assert_eq!((same.state, same.pid, same.port), (State::Ready, old.pid, old.port), "{}", old.name);
+    }
 }
 
 #[test]

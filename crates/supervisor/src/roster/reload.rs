@@ -1,6 +1,6 @@
 //! A reload: reads the configuration again, and changes the services. A service serves as before if its new port or room can't be used.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, TcpListener};
 use std::time::Instant;
 
@@ -11,7 +11,6 @@ use palabre_room::Name;
 
 use super::Roster;
 use crate::config::Loaded;
-use crate::service::Service;
 
 /// The configuration as read.
 struct Read {
@@ -21,28 +20,71 @@ struct Read {
     errors: Vec<ConfigError>,
 }
 
-/// How services move to other ports in a reload.
+/// How services move to other ports and rooms in a reload.
 struct Moves {
     /// The address on which ports are opened.
     bind: IpAddr,
     /// Whether this address has changed.
     rebinds: bool,
-    /// The ports that services close in this reload. Another service can open such a port only later.
+    /// The services that are to move.
+    wanted: BTreeMap<Name, Move>,
+    /// The ports of services that end, whichever services move.
     freed: BTreeSet<u16>,
+    /// The ports that were opened for services in `wanted`. A port that is missing here is opened when its service starts again.
+    sockets: BTreeMap<Name, TcpListener>,
+    /// Why services keep their port and room.
+    refused: BTreeMap<Name, String>,
+}
+
+/// How one service moves.
+struct Move {
+    room: Name,
+    /// The port that the service has open.
+    from: u16,
+    /// The port of the participant's file.
+    to: u16,
 }
 
 impl Moves {
+    /// Decides which services move. A service whose room can't be created or whose port can't be opened keeps its port. So the port isn't
+    /// free for another service, which may then have to keep its own port: decides again until no further service keeps its port.
+    fn decide(&mut self, bad_rooms: &BTreeSet<Name>) {
+        let mut before = usize::MAX;
+        while self.wanted.len() < before {
+            before = self.wanted.len();
+            let names: Vec<Name> =
+                self.wanted.keys().filter(|name| !self.sockets.contains_key(*name)).cloned().collect();
+            names.into_iter().for_each(|name| self.decide_one(name, bad_rooms));
+        }
+    }
+
+    fn decide_one(&mut self, name: Name, bad_rooms: &BTreeSet<Name>) {
+        let Some(one) = self.wanted.get(&name) else { return };
+        let socket = match bad_rooms.contains(&one.room) {
+            true => Err(format!("unable to create room '{}'", one.room)),
+            false => self.open_port(one),
+        };
+        match socket {
+            Ok(socket) => self.sockets.extend(socket.map(|socket| (name, socket))),
+            Err(why) => {
+                self.wanted.remove(&name);
+                self.refused.insert(name, why);
+            }
+        }
+    }
+
     /// Opens the port to which a service moves, so that the service keeps its port if that fails. Returns `None` if the port can be opened
     /// only after a service has closed it.
-    fn open_port(&self, service: &Service, new: &Participant) -> Result<Option<TcpListener>, String> {
-        let is_same = service.port() == new.port || new.port == 0;
-        if (is_same && !self.rebinds) || self.freed.contains(&new.port) {
+    fn open_port(&self, &Move { from, to, .. }: &Move) -> Result<Option<TcpListener>, String> {
+        let is_same = from == to || to == 0;
+        let is_freed = || self.freed.contains(&to) || self.wanted.values().any(|one| one.from == to && one.to != to);
+        if (is_same && !self.rebinds) || is_freed() {
             return Ok(None);
         }
-        match sockets::listen(self.bind, new.port) {
+        match sockets::listen(self.bind, to) {
             Ok(socket) => Ok(Some(socket)),
             Err(_) if is_same => Ok(None),
-            Err(error) => Err(sockets::explain(self.bind, new.port, &error)),
+            Err(error) => Err(sockets::explain(self.bind, to, &error)),
         }
     }
 }
@@ -62,14 +104,15 @@ impl Roster {
         let read = self.read();
         let mut changes = self.compare(&read);
         self.note_errors(&read.errors);
-        let (moves, removed) = (self.moves(&read), self.removed(&read));
+        let removed = self.removed(&read);
+        let mut moves = self.moves(&read, &removed);
         if let Some(loaded) = read.loaded {
             self.config.apply(loaded);
         }
         self.stop_removed(&removed, now);
-        let bad_rooms = self.make_rooms(&read.participants);
+        moves.decide(&self.make_rooms(&read.participants));
         for participant in read.participants {
-            self.update(participant, &moves, &bad_rooms, now);
+            self.update(participant, &mut moves, now);
         }
         if changes.certificate {
             log::info!("the certificate or its key has changed: every listener reads them again");
@@ -88,14 +131,10 @@ impl Roster {
     pub(crate) fn plan(&self) -> Changes {
         let read = self.read();
         let mut changes = self.compare(&read);
-        let moves = self.moves(&read);
-        for new in &read.participants {
-            if let Some(service) = self.services.get(&new.name).filter(|service| service.socket().is_some())
-                && let Err(why) = moves.open_port(service, new)
-            {
-                changes.refused.push(format!("unable to move '{}': {why}", new.name));
-            }
-        }
+        let mut moves = self.moves(&read, &self.removed(&read));
+        moves.decide(&BTreeSet::new());
+        let refused = moves.refused.iter().map(|(name, why)| format!("unable to move '{name}': {why}"));
+        changes.refused.extend(refused);
         if let Some(fault) = read.loaded.as_ref().and_then(Loaded::certificate_fault) {
             changes.refused.push(fault);
         }
@@ -150,11 +189,24 @@ impl Roster {
         self.services.keys().filter(is_removed).cloned().collect()
     }
 
-    fn moves(&self, read: &Read) -> Moves {
+    /// Returns the services that are to move, and the ports that others close.
+    fn moves(&self, read: &Read, removed: &[Name]) -> Moves {
         let bind = read.loaded.as_ref().map_or(self.config.server.bind, Loaded::bind);
-        let closes = |(name, service): &(&Name, &Service)| read.participant(name).is_none_or(|new| service.moves(new));
-        let freed = self.services.iter().filter(closes).map(|(_, service)| service.port()).collect();
-        Moves { bind, rebinds: bind != self.config.server.bind, freed }
+        let rebinds = bind != self.config.server.bind;
+        let (wanted, sockets, refused) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let mut moves = Moves { bind, rebinds, wanted, freed: BTreeSet::new(), sockets, refused };
+        for (name, service) in &self.services {
+            let from = service.port();
+            if service.is_port_in_use() && (service.socket().is_none() || removed.contains(name)) {
+                moves.freed.insert(from);
+            } else if let Some(new) = read.participant(name)
+                && service.socket().is_some()
+                && (rebinds || service.moves(new))
+            {
+                moves.wanted.insert(name.clone(), Move { room: new.room.clone(), from, to: new.port });
+            }
+        }
+        moves
     }
 
     fn stop_removed(&mut self, removed: &[Name], now: Instant) {
@@ -166,29 +218,23 @@ impl Roster {
         }
     }
 
-    fn update(&mut self, new: Participant, moves: &Moves, bad_rooms: &BTreeSet<Name>, now: Instant) {
+    fn update(&mut self, new: Participant, moves: &mut Moves, now: Instant) {
         let name = new.name.clone();
         let Some(service) = self.services.get_mut(&name) else {
             return self.add(new, None, false, now);
         };
+        if let Some(why) = moves.refused.remove(&name) {
+            return service.stay(&why);
+        }
         if !service.is_ending() && !moves.rebinds && !service.moves(&new) {
             service.change(&self.config, new, now);
             return service.try_again(&self.config, now);
         }
-        let socket = match service.socket() {
-            Some(_) if bad_rooms.contains(&new.room) => Err(format!("unable to create room '{}'", new.room)),
-            Some(_) => moves.open_port(service, &new),
-            None => Ok(None),
-        };
-        match socket {
-            Ok(socket) => {
-                // A service that an operator stopped remains stopped after its port or room has changed.
-                if !service.is_ending() {
-                    service.remove(now);
-                }
-                self.next.insert(name, (new, socket));
-            }
-            Err(why) => service.stay(&why),
+        // A service that an operator stopped remains stopped after its port or room has changed.
+        if !service.is_ending() {
+            service.remove(now);
         }
+        let socket = moves.sockets.remove(&name);
+        self.next.insert(name, (new, socket));
     }
 }
