@@ -59,6 +59,10 @@ pub(crate) struct SavedService {
     /// Whether an operator stopped the service.
     #[serde(rename = "is_parked")]
     pub(crate) is_stopped: bool,
+    /// Whether the participant's gain was written into the file `gain`. An earlier release saved nothing: it started a process only after
+    /// this write.
+    #[serde(default)]
+    pub(crate) is_gain_written: Option<bool>,
     pub(crate) restarts: u64,
     pub(crate) last_exit: Option<String>,
     /// The listener's last report.

@@ -112,6 +112,20 @@ fn supervisor_restarts_with_the_same_program_and_keeps_its_listeners() {
 }
 
 #[test]
+fn upgrade_keeps_the_fault_of_a_failed_write_of_a_gain_and_repeats_the_write() {
+    let fixture = Fixture::open(&["alice"]);
+    let gain = fixture.room("main").join("alice/gain");
+    // A file can't replace a directory.
+    fs::create_dir(&gain).unwrap();
+    fixture.write("alice", "port = 0\nmuted = true\n");
+    fixture.reload();
+    assert_eq!(upgrade(&fixture), Ok(Response::Restarted { pid: fixture.pid() }));
+    assert!(fixture.participant("alice").gain_fault.is_some());
+    fs::remove_dir(&gain).unwrap();
+    eventually("the gain is written", || fs::read_to_string(&gain).is_ok_and(|text| text == "mute\n"));
+}
+
+#[test]
 fn only_listeners_are_replaced_if_only_their_program_is_newer() {
     let (programs, mut fixture) = (Programs::new(), Fixture::of(&["alice", "bob"]));
     programs.start(&mut fixture);

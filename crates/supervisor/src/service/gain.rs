@@ -11,17 +11,32 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// What the supervisor has written into the file `gain`.
 #[derive(Debug, Default)]
 pub(super) struct GainFile {
-    /// The gain that was last written into the file; `None` for 0 dB, without a file. The file is written again only after the
-    /// participant's gain or mute has changed.
-    written: Option<Gain>,
+    written: Written,
     /// After a failed write: the reason, and the time of the next attempt.
     failed: Option<(String, Instant)>,
 }
 
+/// The gain that the supervisor last wrote into the file.
+#[derive(Debug, Default, PartialEq)]
+enum Written {
+    /// Unknown: an earlier supervisor or an operator may have written the file. The next write is never omitted.
+    #[default]
+    Unknown,
+    /// This gain; `None` for 0 dB, without a file. The file is written again only after the participant's gain or mute has changed.
+    Gain(Option<Gain>),
+}
+
 impl GainFile {
-    /// Returns the state after an upgrade: the supervisor's previous program has already written the participant's gain into the file.
-    pub(super) fn written(participant: &Participant) -> Self {
-        Self { written: gain(participant), failed: None }
+    /// Returns the state after an upgrade. `is_written` tells whether the supervisor's previous program wrote the participant's gain into
+    /// the file.
+    pub(super) fn restored(participant: &Participant, is_written: bool) -> Self {
+        let written = if is_written { Written::Gain(gain(participant)) } else { Written::Unknown };
+        Self { written, failed: None }
+    }
+
+    /// Whether the supervisor wrote the participant's gain into the file.
+    pub(super) fn is_written(&self, participant: &Participant) -> bool {
+        self.written == Written::Gain(gain(participant))
     }
 
     /// Writes the participant's gain if it differs from the last written one. Otherwise keeps the file, since an operator may have written
@@ -33,9 +48,9 @@ impl GainFile {
         now: Instant,
     ) -> Result<(), RoomError> {
         let new = gain(participant);
-        let written = if new == self.written { Ok(()) } else { directory.set_gain(new) };
+        let written = if self.is_written(participant) { Ok(()) } else { directory.set_gain(new) };
         match &written {
-            Ok(()) => *self = Self { written: new, failed: None },
+            Ok(()) => *self = Self { written: Written::Gain(new), failed: None },
             Err(error) => {
                 let text = error.to_string();
                 if self.failed.as_ref().is_none_or(|(last, _)| *last != text) {

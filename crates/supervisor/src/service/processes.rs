@@ -9,6 +9,7 @@ use palabre_host::notify::{self, Message};
 use palabre_host::sockets;
 use palabre_room::RoomError;
 
+use super::gain::GainFile;
 use super::outcome::{Refusal, Renewal};
 use super::{HANDOVER_TIMEOUT, START_TIMEOUT, SUCCESSOR_TIMEOUT, Service};
 use crate::backoff::{End, Verdict};
@@ -46,7 +47,12 @@ impl Service {
         if !room.path().exists() {
             config.make_room(&self.participant.room)?;
         }
-        room.participant(&self.participant.name).create()?;
+        let directory = room.participant(&self.participant.name);
+        if !directory.path().exists() {
+            // The file `gain` was removed with the directory.
+            self.gain = GainFile::default();
+        }
+        directory.create()?;
         self.write_gain(config, now)
     }
 

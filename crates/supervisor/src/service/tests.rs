@@ -4,6 +4,7 @@ use super::*;
 use crate::cli::Cli;
 use clap::Parser;
 use palabre_config::control::Response;
+use palabre_room::{Gain, ParticipantDir};
 use std::process::Command;
 use std::sync::mpsc::{Receiver, channel};
 
@@ -51,6 +52,18 @@ impl Fixture {
     fn pass(&mut self, time: Duration) {
         self.now += time;
         self.service.tick(&self.config, self.now);
+    }
+
+    fn directory(&self) -> ParticipantDir {
+        let alice = self.service.participant();
+        self.config.participant(&alice.room, &alice.name)
+    }
+
+    fn dies_and_restarts(&mut self) {
+        kill(self.pid());
+        self.reap_until(|service| service.state == State::BackingOff);
+        self.pass(Duration::from_secs(60));
+        assert_eq!(self.service.state, State::Starting);
     }
 
     fn restart(&mut self) -> Receiver<Response> {
@@ -115,6 +128,31 @@ fn process_that_is_not_ready_in_time_is_killed_and_restarted() {
     fixture.pass(Duration::from_millis(1));
     assert_eq!((fixture.service.state, fixture.service.restarts), (State::Starting, 1));
     assert_ne!(fixture.pid(), first);
+}
+
+#[test]
+fn new_service_replaces_the_file_gain_of_an_earlier_supervisor() {
+    let mut fixture = Fixture::ready();
+    let (alice, directory) = (fixture.service.participant().clone(), fixture.directory());
+    fixture.service.remove_at_once(fixture.now);
+    fixture.reap_until(Service::is_gone);
+    directory.set_gain(Some(Gain::Mute)).unwrap();
+    fixture.service = Service::open(&fixture.config, alice, None, fixture.now);
+    assert_eq!(directory.gain().unwrap(), Gain::default());
+}
+
+#[test]
+fn restart_keeps_an_operators_file_gain_and_writes_the_gain_into_a_new_directory() {
+    let mut fixture = Fixture::ready();
+    let directory = fixture.directory();
+    let muted = Participant { muted: true, ..fixture.service.participant().clone() };
+    fixture.service.change(&fixture.config, muted, fixture.now);
+    directory.set_gain(None).unwrap();
+    fixture.dies_and_restarts();
+    assert_eq!(directory.gain().unwrap(), Gain::default());
+    directory.remove().unwrap();
+    fixture.dies_and_restarts();
+    assert_eq!(directory.gain().unwrap(), Gain::Mute);
 }
 
 #[test]

@@ -38,6 +38,7 @@ impl Service {
             is_current: self.current.as_ref().is_none_or(|process| process.generation == self.wanted)
                 && !self.is_behind(config),
             is_stopped: self.is_stopped,
+            is_gain_written: Some(self.gain.is_written(&self.participant)),
             restarts: self.restarts,
             last_exit: self.last_exit.clone(),
             report: self.report.clone(),
@@ -61,6 +62,8 @@ impl Service {
         service.load_entrance(config);
         let options =
             StartOptions { generation: service.wanted, now, timeout: START_TIMEOUT, entrance: service.entrance };
+        let is_gain_written = saved.is_gain_written.unwrap_or(saved.process.is_some());
+        service.gain = GainFile::restored(&service.participant, is_gain_written);
         let settings = saved.is_current.then_some(config.settings);
         service.current = saved.process.and_then(|process| Process::restore(&process, settings, options));
         service.socket = socket;
@@ -69,7 +72,8 @@ impl Service {
         } else if service.current.is_some() && service.socket.is_some() {
             service.state = saved.state;
             service.since = now.checked_sub(Duration::from_millis(saved.since_ms)).unwrap_or(now);
-            service.gain = GainFile::written(&service.participant);
+            // A failed write is repeated at the deadline.
+            let _ = service.write_gain(config, now);
             // An earlier release saved the listener's report as text in the field `note`.
             let words = || saved.note.as_deref().and_then(|note| ListenerReport::parse(note).ok());
             service.report = saved.report.or_else(words);
