@@ -247,6 +247,10 @@ impl Roster {
 
     /// Notes whether a mixer works, for the status and, in the rooms, for the pages.
     pub(crate) fn set_mixer(&mut self, state: MixerState) {
+        if self.ending {
+            // The rooms must have no mark when the supervisor has ended, since then no program removes it.
+            return;
+        }
         match state {
             MixerState::Running if self.mixer.is_none() => {}
             MixerState::Running => log::info!("the mixer runs again"),
@@ -262,7 +266,11 @@ impl Roster {
     /// Marks a room's directory if no mixer works, for the pages.
     fn mark(&self, room: &Name) {
         let Some(state) = self.mixer else { return };
-        if let Err(error) = self.config.room(room).set_no_mixer(state != MixerState::Running) {
+        self.set_mark(room, state != MixerState::Running);
+    }
+
+    fn set_mark(&self, room: &Name, is_missing: bool) {
+        if let Err(error) = self.config.room(room).set_no_mixer(is_missing) {
             log::warn!("{error}");
         }
     }
@@ -290,6 +298,7 @@ impl Roster {
     pub(crate) fn stop(&mut self, now: Instant) {
         self.ending = true;
         self.next.clear();
+        self.rooms.keys().for_each(|room| self.set_mark(room, false));
         for service in self.services.values_mut().filter(|service| !service.is_ending()) {
             service.end(now);
         }
@@ -464,3 +473,7 @@ impl Roster {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

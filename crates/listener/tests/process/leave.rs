@@ -2,7 +2,7 @@
 
 use crate::client::Client;
 use crate::rig::{Feed, Rig, microphone_request, new_certificate, wait_for, wait_for_exit};
-use palabre_room::{Format, PipeReader, Start};
+use palabre_room::{Format, NO_MIXER, PipeReader, Start};
 use std::process::Command;
 use std::time::Duration;
 
@@ -135,10 +135,7 @@ fn make_room_creates_room_and_pipes() {
     let text = std::fs::read_to_string(&alice).unwrap();
     std::fs::write(&alice, format!("gain-db = -6.0\n{text}")).unwrap();
     std::fs::write(rig.config.join("palabre.toml"), "bind = \"127.0.0.1\"\n[room]\nrate-hz = 16000\n").unwrap();
-    let run = rig.room.path().parent().unwrap().parent().unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_palabre-listener"));
-    command.args(["alice", "--port", "0", "--make-room", "--config"]).arg(&rig.config).arg("--run").arg(run);
-    rig.child = command.spawn().unwrap();
+    rig.child = with_make_room(&rig).spawn().unwrap();
     let directory = rig.room.participant(&"alice".parse().unwrap());
     let format = Format { rate: 16_000.try_into().unwrap() };
     wait_for(|| palabre_room::file_id(&directory.ear()).ok());
@@ -146,4 +143,21 @@ fn make_room_creates_room_and_pipes() {
     wait_for(|| directory.gain().ok().filter(|gain| gain.to_string() == "-6.0"));
     assert_eq!(rig.room.format().unwrap(), format);
     assert!(PipeReader::open(&directory.mic(), format, Start::Discard).is_ok());
+}
+
+#[test]
+fn make_room_removes_the_mark_of_a_missing_mixer() {
+    let mut rig = Rig::new();
+    rig.child.kill().unwrap();
+    rig.child.wait().unwrap();
+    rig.room.set_no_mixer(true).unwrap();
+    rig.child = with_make_room(&rig).spawn().unwrap();
+    wait_for(|| (!rig.room.path().join(NO_MIXER).exists()).then_some(()));
+}
+
+fn with_make_room(rig: &Rig) -> Command {
+    let run = rig.room.path().parent().unwrap().parent().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_palabre-listener"));
+    command.args(["alice", "--port", "0", "--make-room", "--config"]).arg(&rig.config).arg("--run").arg(run);
+    command
 }
