@@ -25,7 +25,7 @@ mod text;
 pub use entrance::Entrance;
 pub use error::ConfigError;
 pub use key::{Key, KeyHash};
-pub use link::link;
+pub use link::{LinkTemplate, PageAddress};
 pub use moment::{Moment, NotAMoment};
 pub use participant::{Edit, Edited, PARTICIPANTS_DIR, Participant};
 pub use server::{Limits, PortRange, SERVER_FILE, Server};

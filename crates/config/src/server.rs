@@ -9,7 +9,7 @@ use std::str::FromStr;
 use palabre_room::{Format, Rate};
 use serde::Deserialize;
 
-use crate::{ConfigError, file, text};
+use crate::{ConfigError, LinkTemplate, file, text};
 
 /// Name of the server's file in the configuration directory.
 pub const SERVER_FILE: &str = "palabre.toml";
@@ -19,6 +19,8 @@ pub const SERVER_FILE: &str = "palabre.toml";
 pub struct Server {
     /// `host`: host name in the invitation links, default `localhost`.
     pub host: String,
+    /// `link`: template of the invitation links, default `https://HOST:{port}/`.
+    pub links: LinkTemplate,
     /// `bind`: address on which the ports are opened, default `::`, or `0.0.0.0` on a machine without IPv6.
     pub bind: IpAddr,
     /// `certificate`: certificate with its chain, PEM, default `tls/cert.pem`. [`Server::load`] resolves a relative path
@@ -60,6 +62,7 @@ impl Default for Server {
     fn default() -> Self {
         Self {
             host: "localhost".into(),
+            links: LinkTemplate::direct("localhost"),
             bind: Ipv6Addr::UNSPECIFIED.into(),
             certificate: "tls/cert.pem".into(),
             private_key: "tls/key.pem".into(),
@@ -111,6 +114,8 @@ impl Server {
 struct Written {
     #[serde(deserialize_with = "text::host")]
     host: String,
+    #[serde(deserialize_with = "text::some_parsed")]
+    link: Option<LinkTemplate>,
     #[serde(deserialize_with = "text::parsed")]
     bind: IpAddr,
     certificate: PathBuf,
@@ -139,9 +144,9 @@ struct Stream {
 
 impl Default for Written {
     fn default() -> Self {
-        let Server { host, bind, certificate, private_key, ports, format: _, levelling: _, chunk_ms: _, limits } =
-            Server::default();
-        Self { host, bind, certificate, private_key, ports, room: Room::default(), stream: Stream::default(), limits }
+        let Server { host, bind, certificate, private_key, ports, limits, .. } = Server::default();
+        let (room, stream) = (Room::default(), Stream::default());
+        Self { host, link: None, bind, certificate, private_key, ports, room, stream, limits }
     }
 }
 
@@ -161,6 +166,7 @@ impl Default for Stream {
 impl Written {
     fn into_server(self, dir: &Path) -> Server {
         Server {
+            links: self.link.unwrap_or_else(|| LinkTemplate::direct(&self.host)),
             host: self.host,
             bind: self.bind,
             certificate: dir.join(self.certificate),
@@ -233,6 +239,7 @@ mod tests {
         let server = Server::load(dir.path()).unwrap();
         assert_eq!(server.certificate, dir.path().join("tls/cert.pem"));
         assert_eq!((server.levelling, server.chunk_ms, server.limits), (true, 40, Limits::default()));
+        assert_eq!(server.links.to_string(), "https://localhost:{port}/");
     }
 
     #[test]
@@ -243,10 +250,11 @@ mod tests {
     #[test]
     fn every_field_is_read() {
         let server = load(
-            "host = \"voice.example.org\"\nbind = \"127.0.0.1\"\ncertificate = \"/tls/c.pem\"\nprivate-key = \"k.pem\"\n\
+            "host = \"voice.example.org\"\nlink = \"https://a.org/{name}/\"\nbind = \"127.0.0.1\"\ncertificate = \"/tls/c.pem\"\nprivate-key = \"k.pem\"\n\
              ports = \"8000-8010\"\n[room]\nrate-hz = 48000\nlevelling = false\n[stream]\nchunk-ms = 20\n[limits]\nconnections = 5\nstreams = 2\n",
         )
         .unwrap();
+        assert_eq!(server.links.to_string(), "https://a.org/{name}/");
         assert_eq!(server.certificate, Path::new("/tls/c.pem"));
         assert_eq!(server.format.to_string(), "s16le 48000 1");
         assert!(!server.levelling);
@@ -262,6 +270,8 @@ mod tests {
         assert!(rate.contains("line 3: 44100 is not a sample rate; use 16000, 24000 or 48000"), "{rate}");
         let chunk = refusal("[stream]\nchunk-ms = 30\n");
         assert!(chunk.contains("line 2: 30 is not a chunk length in ms; use a multiple of 20"), "{chunk}");
+        let link = refusal("host = \"a\"\nlink = \"https://a.org/\"\n");
+        assert!(link.contains("line 2: 'link' must contain {name} or {port}"), "{link}");
     }
 
     #[test]

@@ -17,6 +17,13 @@ pub(crate) fn parsed<'de, D: Deserializer<'de>, T: FromStr<Err: std::fmt::Displa
     String::deserialize(from)?.parse().map_err(D::Error::custom)
 }
 
+/// Parses an optional value that a file contains as a string.
+pub(crate) fn some_parsed<'de, D: Deserializer<'de>, T: FromStr<Err: std::fmt::Display>>(
+    from: D,
+) -> Result<Option<T>, D::Error> {
+    parsed(from).map(Some)
+}
+
 /// Writes a value as a string.
 pub(crate) fn shown<S: Serializer>(value: &impl ToString, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_str(&value.to_string())
@@ -79,10 +86,15 @@ fn integer<'de, D: Deserializer<'de>, T: TryFrom<i64>>(from: D, what: &str) -> R
 /// Parses the host of links and certificates: a DNS name or an IP address.
 pub(crate) fn host<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     let text = String::deserialize(from)?;
-    if text.parse::<IpAddr>().is_ok() || is_dns_name(&text) {
+    if is_host(&text) {
         return Ok(text);
     }
     Err(D::Error::custom("a host must be a DNS name (in ASCII) or an IP address, without port or brackets"))
+}
+
+/// Returns whether the text is a DNS name or an IP address.
+pub(crate) fn is_host(text: &str) -> bool {
+    text.parse::<IpAddr>().is_ok() || is_dns_name(text)
 }
 
 /// Returns whether the text is a DNS name. Browsers take a name whose last label is a number for an IPv4 address.

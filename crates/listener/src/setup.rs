@@ -15,7 +15,7 @@ use crate::tls;
 use crate::tls_files::TlsFiles;
 use anyhow::{Context as _, Result, anyhow};
 use palabre_config::control::LOCK_FILE;
-use palabre_config::{Key, Participant, certificate, link};
+use palabre_config::{Key, Participant, certificate};
 use palabre_host::exit::Failure;
 use palabre_host::lock::Lock;
 use palabre_host::{logging, process, sockets};
@@ -180,7 +180,7 @@ fn serve_file(args: &Args, source: &Path, inherited: Option<TcpListener>) -> Res
     let listener = Listener::new(&me, format, auth, (handover, ear), (None, None), tls, status);
     let socket = socket(inherited, config.bind, args.port.unwrap_or(SOURCE_PORT)).map_err(Failure::system)?;
     let port = socket.local_addr().map_err(Failure::system)?.port();
-    println!("{}", link(&config.host, port, &key));
+    println!("{}", config.links.link(SOURCE_NAME, port, &key));
     Server::new(socket, Arc::new(listener), config.limits.connections, tls_files).map_err(Failure::system)
 }
 

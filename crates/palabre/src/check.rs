@@ -62,6 +62,7 @@ fn all_findings(cli: &Cli) -> Vec<Finding> {
     // The other checks need the settings, so they run only if the configuration is valid.
     if let Some(server) = server {
         let context = Context { directories, server, participants, status };
+        findings.extend(files::links(&context));
         findings.extend(certificate::check(&context));
         findings.extend(system::check(&context));
     }

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::time::SystemTime;
 
-use palabre_config::{ConfigError, Edit, Key, KeyHash, PARTICIPANTS_DIR, Participant, Server, link, port};
+use palabre_config::{ConfigError, Edit, Key, KeyHash, PARTICIPANTS_DIR, Participant, Server, port};
 use palabre_host::exit::Failure;
 use palabre_host::sockets;
 use palabre_room::display_name_is_valid;
@@ -21,6 +21,7 @@ pub(crate) fn run(cli: &Cli, invite: &Invite) -> Result<(), Failure> {
     let key = Key::generate().map_err(|error| Failure::system(format!("unable to make an access key: {error}")))?;
     create_roster(config)?;
     let lock = roster_lock::take(config)?;
+    check_name(&server, invite)?;
     let participant = match invite.new_key {
         true => renew_key(config, invite, key.hash())?,
         false => {
@@ -32,7 +33,7 @@ pub(crate) fn run(cli: &Cli, invite: &Invite) -> Result<(), Failure> {
     drop(lock);
     eprintln!("palabre: invited '{}' to room '{}' on port {}", participant.name, participant.room, participant.port);
     let applied = reload::if_running(cli.run_dir(), participant.name.as_str());
-    let link = link(&server.host, participant.port, &key);
+    let link = server.links.link(participant.name.as_str(), participant.port, &key);
     let until = participant.key_expires.map(|expires| format!("; it expires on {expires}")).unwrap_or_default();
     let once = if participant.key_once {
         "; it works only in the first browser in which the button on its page is pressed"
@@ -45,6 +46,13 @@ pub(crate) fn run(cli: &Cli, invite: &Invite) -> Result<(), Failure> {
         print(format!("\n{}", qr::terminal(&link).unwrap_or_default()))?;
     }
     applied
+}
+
+/// Checks that the template of the links is valid with the participant's login name. With a valid name, every port is valid.
+fn check_name(server: &Server, invite: &Invite) -> Result<(), Failure> {
+    let address = server.links.address(&invite.name, 1);
+    let refused = |cause| Failure::refused(format!("unable to invite '{}': {cause}; choose another name", invite.name));
+    address.map(drop).map_err(refused)
 }
 
 /// Writes a new key into an existing participant's file. Keeps the other fields unless an option changes them.

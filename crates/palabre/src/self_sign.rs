@@ -8,7 +8,7 @@ use palabre_host::exit::Failure;
 use crate::cli::{Cli, SelfSign};
 use crate::permission;
 
-/// Names and addresses of this machine for which the certificate is valid, in addition to the configured host.
+/// Names and addresses of this machine for which the certificate is valid, in addition to the names in the links.
 const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
 /// Makes a certificate and its key at the paths in `palabre.toml`. Existing files are replaced only if `--replace` is given and an earlier
@@ -53,7 +53,11 @@ fn make(server: &Server) -> Result<(), Failure> {
 
 fn hosts(server: &Server) -> Vec<String> {
     let mut hosts = vec![server.host.clone()];
-    hosts.extend(LOOPBACK.iter().filter(|host| **host != server.host).map(ToString::to_string));
+    for host in server.links.certificate_name().into_iter().chain(LOOPBACK.map(str::to_owned)) {
+        if !hosts.contains(&host) {
+            hosts.push(host);
+        }
+    }
     hosts
 }
 

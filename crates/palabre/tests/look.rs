@@ -149,6 +149,34 @@ fn remedy_of_a_certificate_fault_works() {
 }
 
 #[test]
+fn certificate_must_be_for_the_hosts_in_the_links_that_browsers_see() {
+    let config = config();
+    let path = config.path();
+    let link = |link: &str| {
+        fs::write(path.join("palabre.toml"), format!("bind = \"127.0.0.1\"\nlink = \"{link}\"\n")).unwrap();
+    };
+    link("https://voice.example/{name}/");
+    let text = stdout(&check(path, &[]));
+    assert!(
+        text.contains("browsers see the certificate of the proxy, as the links are 'https://voice.example/{name}/'"),
+        "{text}"
+    );
+    assert!(!text.contains("self-signed"), "{text}");
+    link("https://{name}.voice.example/");
+    assert!(faults(path).contains("but not for 'alice.voice.example', the host in the links: "), "{}", faults(path));
+    let made = palabre().arg("--config").arg(path).args(["self-sign", "--replace"]).output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    assert!(stdout(&check(path, &[])).contains("is valid for '*.voice.example'"));
+    let file = |name: &str| path.join(format!("participants.d/{name}.toml"));
+    fs::write(file("a-"), fs::read_to_string(file("alice")).unwrap().replace("port = ", "port = 1")).unwrap();
+    assert!(
+        faults(path).contains("'a-' can't connect: the link 'https://a-.voice.example/' is invalid"),
+        "{}",
+        faults(path)
+    );
+}
+
+#[test]
 fn port_of_another_program_is_a_fault() {
     let config = config();
     let path = config.path();

@@ -71,6 +71,24 @@ fn invite_writes_a_file_and_prints_a_matching_link() {
 }
 
 #[test]
+fn links_and_codes_have_the_address_of_the_template() {
+    let config = TestConfig::new();
+    let file = config.directory.path().join("palabre.toml");
+    let before = fs::read_to_string(&file).unwrap();
+    fs::write(&file, format!("link = \"https://{{name}}.voice.example/\"\n{before}")).unwrap();
+    let text = stdout(&config.palabre(&["invite", "alice", "--qr"]));
+    let (link, code) = text.split_once('\n').unwrap();
+    assert!(link.starts_with("https://alice.voice.example/?key="), "{link}");
+    assert!(config.load("alice").key_sha256.matches(key(link)));
+    assert!(code.contains('█'), "{code}");
+    let renewed = stdout(&config.palabre(&["invite", "alice", "--new-key"]));
+    assert!(renewed.starts_with("https://alice.voice.example/?key="), "{renewed}");
+    let printed = stderr(&config.palabre(&["invite", "a-"]), 1);
+    assert!(printed.contains("the link 'https://a-.voice.example/' is invalid"), "{printed}");
+    assert!(!config.file("a-").exists());
+}
+
+#[test]
 fn invite_assigns_the_next_free_port() {
     let config = TestConfig::new();
     stdout(&config.palabre(&["invite", "alice"]));

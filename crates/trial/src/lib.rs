@@ -21,8 +21,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use palabre_config::Server;
 use palabre_config::control::{self, Request, Response, Status};
-use palabre_config::{Server, link};
 use palabre_host::exit::Failure;
 use palabre_host::signals::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, Signals};
 use palabre_room::RoomDir;
@@ -181,7 +181,7 @@ impl<'a> Trial<'a> {
             {
                 log::warn!("{error}");
             }
-            let link = link(&self.server.host, ready.port, &entry.key);
+            let link = self.server.links.link(entry.name.as_str(), ready.port, &entry.key);
             messages::link(entry, width, &link, options.lan.then(|| qr(&link)).flatten());
             if let Some(browser) = &mut self.browser
                 && let Err(error) = browser.open(entry.name.as_str(), &link)

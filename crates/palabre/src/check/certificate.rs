@@ -25,7 +25,10 @@ pub(super) fn check(context: &Context<'_>) -> Vec<Finding> {
         Err(error) => return vec![unusable(context, path, "certificate", &error)],
     };
     let mut findings = vec![validity(context, &facts), names(context, &facts)];
-    findings.extend(facts.flaws.iter().map(|flaw| self::flaw(context, flaw)));
+    // Behind a proxy that decrypts TLS, only the proxy sees this certificate.
+    let is_seen = context.server.links.shows_own_certificate();
+    let concerned = |flaw: &&Flaw| is_seen || !matches!(flaw, Flaw::Refused(_) | Flaw::NoIssuer(_));
+    findings.extend(facts.flaws.iter().filter(concerned).map(|flaw| self::flaw(context, flaw)));
     findings.extend(key(context, &facts));
     findings
 }
@@ -100,7 +103,7 @@ fn validity(context: &Context<'_>, facts: &Facts) -> Finding {
         );
     }
     let text = format!("the certificate '{path}' expires in {days} days");
-    match (days < SOON_DAYS, facts.self_signed) {
+    match (days < SOON_DAYS, facts.self_signed && context.server.links.shows_own_certificate()) {
         (true, _) => Finding::warning(AREA, text, renew(context)),
         (false, true) => Finding::warning(
             AREA,
@@ -115,16 +118,23 @@ fn validity(context: &Context<'_>, facts: &Facts) -> Finding {
 }
 
 fn names(context: &Context<'_>, facts: &Facts) -> Finding {
-    let host = &context.server.host;
-    if facts.is_for(host) {
-        return Finding::ok(AREA, format!("the certificate is valid for '{host}'"));
-    }
+    let links = &context.server.links;
+    let Some(name) = links.certificate_name() else {
+        return Finding::ok(AREA, format!("browsers see the certificate of the proxy, as the links are '{links}'"));
+    };
+    let addresses = context.participants.iter().filter_map(|one| links.address(&one.name, one.port).ok());
+    let hosts = addresses.map(|address| address.host);
+    let Some(host) =
+        hosts.chain(context.participants.is_empty().then(|| name.clone())).find(|host| !facts.is_for(host))
+    else {
+        return Finding::ok(AREA, format!("the certificate is valid for '{name}'"));
+    };
     let names = if facts.names.is_empty() { "no name".to_owned() } else { facts.names.join(", ") };
     let text = format!("the certificate is valid for {names}, but not for '{host}', the host in the links");
     let remedy = match are_ours(context) {
         true => self_sign(context),
         false => format!(
-            "{}  # change 'host', or get a certificate for '{host}'",
+            "{}  # change 'host' or 'link', or get a certificate for '{name}'",
             context.directories.edit(&context.server_file(), None)
         ),
     };

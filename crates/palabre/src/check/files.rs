@@ -10,7 +10,7 @@ use palabre_config::{ConfigError, PARTICIPANTS_DIR, Participant, SERVER_FILE, Se
 use palabre_room::{FileKind, RoomDir, lookup};
 
 use super::access;
-use super::context::{Directories, word};
+use super::context::{Context, Directories, word};
 use super::finding::Finding;
 
 const AREA_ROOMS: &str = "rooms";
@@ -26,7 +26,7 @@ pub(super) fn server(directories: Directories<'_>) -> (Vec<Finding>, Option<Serv
     match Server::load(directories.config) {
         Ok(server) => {
             let text = match path.exists() {
-                true => format!("'{}' is valid; links have the host '{}'", path.display(), server.host),
+                true => format!("'{}' is valid; the links are '{}'", path.display(), server.links),
                 false => format!("there is no file '{}', so the default settings are used", path.display()),
             };
             (vec![Finding::ok(AREA, text)], Some(server))
@@ -91,6 +91,18 @@ pub(super) fn participants(
         count => Some(Finding::ok(AREA, format!("the files of {count} participants were checked"))),
     });
     findings
+}
+
+/// Reports participants whose login names don't fit the template of the links.
+pub(super) fn links(context: &Context<'_>) -> Vec<Finding> {
+    let links = &context.server.links;
+    let of = |one: &Participant| links.address(&one.name, one.port).err().map(|cause| (one.name.clone(), cause));
+    let finding = |(name, cause)| {
+        let edit = context.directories.edit(&context.server_file(), None);
+        let remedy = format!("{edit}  # change 'link', or invite the participant with another name");
+        Finding::fault("participants", format!("'{name}' can't connect: {cause}"), remedy)
+    };
+    context.participants.iter().filter_map(of).map(finding).collect()
 }
 
 fn unseen(error: &ConfigError) -> String {

@@ -62,7 +62,7 @@ fn ports(context: &Context<'_>) -> Vec<Finding> {
 fn unusual(context: &Context<'_>, one: &Participant) -> Option<Finding> {
     const AREA: &str = "ports";
     let (port, range) = (format!("port {} of '{}'", one.port, one.name), context.server.ports);
-    if port::is_refused_by_browsers(one.port) {
+    if context.server.links.is_direct() && port::is_refused_by_browsers(one.port) {
         let text = format!("browsers don't connect to {port}, which belongs to another protocol");
         let edit = context.directories.edit(&Participant::path(context.directories.config, &one.name), None);
         return Some(Finding::fault(
@@ -74,7 +74,8 @@ fn unusual(context: &Context<'_>, one: &Participant) -> Option<Finding> {
     let text = format!("{port} is outside the range {range}, so a firewall may block it");
     let edit = context.directories.edit(&context.server_file(), None);
     let remedy = format!("{edit}  # extend 'ports', or change 'port' in the participant's file");
-    (one.port != 0 && !range.contains(one.port)).then(|| Finding::warning(AREA, text, remedy))
+    (context.server.links.is_direct() && one.port != 0 && !range.contains(one.port))
+        .then(|| Finding::warning(AREA, text, remedy))
 }
 
 /// Returns whether a listener or the supervisor has the participant's port.

@@ -5,8 +5,9 @@ use clap::Args;
 pub(super) const EXAMPLES: &str = "\
 Examples:
   palabre self-sign
-  palabre self-sign --replace        after a change of 'host' in palabre.toml,
-                                     or before the 397 days of validity end
+  palabre self-sign --replace        after a change of 'host' or 'link' in
+                                     palabre.toml, or before the 397 days of
+                                     validity end
 
 Browsers warn about a self-signed certificate. To use one that they trust, set
 'certificate' and 'private-key' in palabre.toml.";
