@@ -14,8 +14,8 @@ mod system;
 use std::io::ErrorKind;
 use std::os::unix::net::UnixStream;
 
-use palabre_config::Participant;
 use palabre_config::control::{State, Status};
+use palabre_config::{Participant, SERVER_FILE};
 use palabre_host::exit::Failure;
 use serde_json::{Value, json};
 
@@ -59,13 +59,21 @@ fn all_findings(cli: &Cli) -> Vec<Finding> {
     if let Some(status) = &status {
         findings.extend(daemons::check(directories, status, &errors));
     }
-    // The other checks need the settings, so they run only if the configuration is valid.
-    if let Some(server) = server {
-        let context = Context { directories, server, participants, status };
-        findings.extend(files::links(&context));
-        findings.extend(certificate::check(&context));
-        findings.extend(system::check(&context));
-    }
+    let Some(server) = server else {
+        let text = format!(
+            "the certificate, the ports, the limits and the clock were not checked without a valid '{SERVER_FILE}'"
+        );
+        findings.push(Finding::warning(
+            "configuration",
+            text,
+            format!("{} check  # after fixing the file", directories.palabre()),
+        ));
+        return findings;
+    };
+    let context = Context { directories, server, participants, status };
+    findings.extend(files::links(&context));
+    findings.extend(certificate::check(&context));
+    findings.extend(system::check(&context));
     findings
 }
 
@@ -92,9 +100,10 @@ fn supervisor(directories: Directories<'_>) -> (Finding, Option<Status>) {
     match control::status(directories.run) {
         Ok(status) => (failed(directories, &status), Some(status)),
         Err(error) => {
-            let remedy = match has_systemd() {
-                true => "systemctl restart palabre-supervisor",
-                false => "stop palabre-supervisor and start it again",
+            let remedy = match processes::stopped_supervisor(directories.run) {
+                Some(pid) => format!("kill -CONT {pid}"),
+                None if has_systemd() => "systemctl restart palabre-supervisor".to_owned(),
+                None => "stop palabre-supervisor and start it again".to_owned(),
             };
             (Finding::fault(AREA, error.to_string(), remedy), None)
         }

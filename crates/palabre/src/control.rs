@@ -1,6 +1,7 @@
 //! Requests to the supervisor, and their errors.
 
 use std::io::ErrorKind;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
@@ -88,8 +89,10 @@ pub(crate) fn status(run: &Path) -> Result<Status, Failure> {
 
 /// Returns whether a supervisor serves the control socket.
 pub(crate) fn is_running(run: &Path) -> bool {
-    let request = control::request(&run.join(SOCKET), &Request::Status, STATUS_TIMEOUT);
-    !matches!(request, Err(ControlError::Connect { source, .. }) if source.kind() != ErrorKind::PermissionDenied)
+    match UnixStream::connect(run.join(SOCKET)) {
+        Ok(_) => true,
+        Err(error) => error.kind() == ErrorKind::PermissionDenied,
+    }
 }
 
 fn ask(run: &Path, request: &Request, timeout: Duration) -> Result<Response, Failure> {
@@ -105,6 +108,12 @@ fn ask(run: &Path, request: &Request, timeout: Duration) -> Result<Response, Fai
             path.display(),
             remedy(source.kind(), run)
         ))),
+        Err(error @ ControlError::TimedOut(_)) => Err(Failure::system(match processes::stopped_supervisor(run) {
+            Some(pid) => {
+                format!("unable to reach the supervisor: its process {pid} is stopped; run 'kill -CONT {pid}'")
+            }
+            None => error.to_string(),
+        })),
         Err(error) => Err(Failure::system(error)),
     }
 }

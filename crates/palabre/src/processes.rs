@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use palabre_host::usage::stat;
+use palabre_host::usage::{self, stat};
 
 use crate::cli::RUN;
 
@@ -32,6 +32,12 @@ pub(crate) fn daemons(run: &Path) -> Vec<(String, u32)> {
     };
     let recorders: Vec<(String, u32)> = all.iter().filter(is_recorder).cloned().collect();
     daemons.into_iter().chain(recorders).collect()
+}
+
+/// Returns the process id of the supervisor of the runtime directory `run` if the process is stopped, for example by SIGSTOP.
+pub(crate) fn stopped_supervisor(run: &Path) -> Option<u32> {
+    let is_it = |(program, pid): &(String, u32)| program == "palabre-supervisor" && usage::is_stopped(*pid);
+    daemons(run).into_iter().find(is_it).map(|(_, pid)| pid)
 }
 
 /// Returns the process id of a participant's listener that uses the runtime directory `run` and is no child of a supervisor.

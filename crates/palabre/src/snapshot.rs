@@ -24,6 +24,8 @@ pub(crate) struct Snapshot {
     pub(crate) usage: BTreeMap<u32, Usage>,
     /// The daemons other than listeners.
     pub(crate) daemons: Vec<Daemon>,
+    /// Participant and process id of each listener whose process is stopped, for example by SIGSTOP.
+    pub(crate) stopped: BTreeMap<String, u32>,
 }
 
 /// A daemon other than a listener.
@@ -73,7 +75,9 @@ impl Snapshot {
         let listeners = status.participants.iter().filter_map(|participant| participant.pid);
         let pids = listeners.chain(daemons.iter().filter_map(|daemon| daemon.pid));
         let usage = pids.filter_map(|pid| Some((pid, usage::of(pid)?))).collect();
-        let mut snapshot = Self { connections: usage::connections(), levels: BTreeMap::new(), usage, daemons };
+        let pids = status.participants.iter().filter_map(|one| Some((one.name.clone(), one.pid?)));
+        let stopped = pids.filter(|(_, pid)| usage::is_stopped(*pid)).collect();
+        let mut snapshot = Self { connections: usage::connections(), levels: BTreeMap::new(), usage, daemons, stopped };
         snapshot.read_levels(run, status);
         snapshot
     }
@@ -99,8 +103,8 @@ impl Snapshot {
         }
     }
 
-    /// Returns a message and a shell command that helps for each daemon that is stopped, and for a missing mixer. `run` is the runtime
-    /// directory.
+    /// Returns a message and a shell command that helps for each daemon and each listener that is stopped, and for a missing mixer. `run` is
+    /// the runtime directory.
     pub(crate) fn faults(&self, run: &Path) -> Vec<(String, String)> {
         let fault = |daemon: &Daemon| {
             let program = &daemon.program;
@@ -119,7 +123,10 @@ impl Snapshot {
                 _ => None,
             }
         };
-        self.daemons.iter().filter_map(fault).collect()
+        let listener = |(name, pid): (&String, &u32)| {
+            (format!("the listener of '{name}' is stopped: its page can't connect"), format!("kill -CONT {pid}"))
+        };
+        self.daemons.iter().filter_map(fault).chain(self.stopped.iter().map(listener)).collect()
     }
 
     /// Reads the levels again. They change faster than the rest of the snapshot.

@@ -114,7 +114,10 @@ fn participant_row(snapshot: &Snapshot, status: &Status, participant: &Participa
     let usage = snapshot.usage(participant.pid);
     let page = page(participant);
     [
-        participant.state.to_string(),
+        match snapshot.stopped.contains_key(&participant.name) {
+            true => "stopped".to_owned(),
+            false => participant.state.to_string(),
+        },
         participant.name.clone(),
         participant.room.clone(),
         participant.port.to_string(),
@@ -154,6 +157,7 @@ fn participant_json(snapshot: &Snapshot, status: &Status, participant: &Particip
     let (level, page) = (snapshot.level(participant), page(participant));
     json!({
         "note": participant.report.as_ref().map(report_line).or_else(|| participant.note.clone()),
+        "process_stopped": snapshot.stopped.contains_key(&participant.name),
         "connections": snapshot.connections(participant),
         "talk": level.map(|line| talk_word(line.state)),
         // Digital silence is minus infinity, which JSON can't express, so it is null.

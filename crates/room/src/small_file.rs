@@ -5,7 +5,7 @@
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -67,12 +67,14 @@ pub(crate) fn write_or_remove(path: &Path, text: Option<String>) -> Result<(), R
 }
 
 /// Replaces the file at `path`, so that readers and a crash see either the old or the new content. When the function
-/// returns, the content is on the disk, and the file has `mode` whatever the umask.
+/// returns, the content is on the disk, and the file has `mode` whatever the umask. The file keeps its group; a new file
+/// gets the group of its directory, if this process may set that group.
 ///
 /// # Errors
 /// The file can't be created, written or renamed. The file at `path` is unchanged then.
 pub fn replace_file(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     replace_with(path, mode, |file| {
+        keep_group(file, path)?;
         file.write_all(content)?;
         file.sync_all()
     })
@@ -105,6 +107,20 @@ fn replace_with(path: &Path, mode: u32, write: impl FnOnce(&mut File) -> io::Res
         let _ = std::fs::remove_file(&temporary);
     }
     replaced
+}
+
+/// Gives `file` the group of the file at `path`, or of its directory. Otherwise another user who reads the file as a
+/// member of that group could no longer read it.
+fn keep_group(file: &File, path: &Path) -> io::Result<()> {
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let old = std::fs::symlink_metadata(path).or_else(|_| std::fs::metadata(directory))?;
+    if old.gid() == file.metadata()?.gid() {
+        return Ok(());
+    }
+    match fchown(file, None, Some(old.gid())) {
+        Err(error) if error.kind() != io::ErrorKind::PermissionDenied => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Creates a new file. Replaces a file that a killed process left behind.
@@ -156,6 +172,21 @@ mod tests {
         assert_eq!(read(&path, 10).unwrap().unwrap(), "two");
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn replaced_file_keeps_its_group_and_a_new_file_gets_that_of_its_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let group = |name: &str| std::fs::metadata(dir.path().join(name)).unwrap().gid();
+        let own = group("");
+        // Only root may set a group that this process doesn't have.
+        let theirs = if nix::unistd::geteuid().is_root() { 54_321 } else { own };
+        std::os::unix::fs::chown(dir.path(), None, Some(theirs)).unwrap();
+        replace_file(&dir.path().join("new"), b"", 0o640).unwrap();
+        assert_eq!(group("new"), theirs);
+        std::os::unix::fs::chown(dir.path(), None, Some(own)).unwrap();
+        replace_file(&dir.path().join("new"), b"", 0o640).unwrap();
+        assert_eq!(group("new"), theirs);
     }
 
     #[test]

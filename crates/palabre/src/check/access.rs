@@ -19,6 +19,8 @@ use crate::{permission, processes};
 const MAX_LINKS: usize = 40;
 /// Mode bits of the group.
 const GROUP: u32 = 0o070;
+/// The set-group-ID bit of a directory, which makes new files inherit the directory's group.
+pub(super) const SET_GROUP_ID: u32 = 0o2000;
 /// Directories that the installed units hide from the daemons: `ProtectHome=` and `PrivateTmp=` of systemd.exec(5).
 const HIDDEN: [&str; 5] = ["/home", "/root", "/run/user", "/tmp", "/var/tmp"];
 
@@ -51,7 +53,19 @@ pub(super) fn check(
         }
         findings.extend(hidden(directories, &need));
     }
+    findings.extend(new_files(&user, &directories.config.join(PARTICIPANTS_DIR)));
     findings
+}
+
+/// Reports that the daemons can't read files that an editor or another program creates in `directory`: without the set-group-ID bit, such a
+/// file has the group of its creator.
+fn new_files(user: &User, directory: &Path) -> Option<Finding> {
+    let metadata = fs::metadata(directory).ok()?;
+    let reads_as_group = user.uid != 0 && user.uid != metadata.uid() && user.gids.contains(&metadata.gid());
+    let is_missing = reads_as_group && metadata.mode() & SET_GROUP_ID == 0;
+    let (daemons, path) = (name(user), directory.display());
+    let text = format!("the daemons (user {daemons}) can't read files that an editor creates in '{path}'");
+    is_missing.then(|| Finding::warning("directories", text, format!("chmod g+s {}", word(directory))))
 }
 
 /// Returns the user of the running supervisor. If no supervisor runs, returns the owner and group of the runtime directory.
@@ -143,7 +157,8 @@ fn mode_permits(user: &User, file: &Metadata, bits: u32) -> bool {
     user.uid == 0 || file.mode() >> shift & bits == bits
 }
 
-/// Returns a shell command that gives the daemons the permissions `bits` and takes no permission away from others.
+/// Returns a shell command that gives the daemons the permissions `bits` and takes no permission away from others. New files in a directory
+/// that the daemons list get the directory's group, so that the daemons can read these files too.
 fn permit(user: &User, path: &Path, file: &Metadata, bits: u32) -> String {
     let letters: String = [(READ, 'r'), (WRITE, 'w'), (SEARCH, 'x')]
         .iter()
@@ -153,6 +168,7 @@ fn permit(user: &User, path: &Path, file: &Metadata, bits: u32) -> String {
     if file.uid() == user.uid {
         return format!("chmod u+{letters} {path}");
     }
+    let letters = if file.is_dir() && bits & READ != 0 { letters + "s" } else { letters };
     if user.gids.contains(&file.gid()) {
         return format!("chmod g+{letters} {path}");
     }
@@ -232,6 +248,19 @@ mod tests {
         assert_eq!(steps.last(), Some(&root.join("archive/voice/key1.pem")));
         symlink("loop", root.join("loop")).unwrap();
         assert_eq!(route(&root.join("loop")).last(), Some(&root.join("loop")));
+    }
+
+    #[test]
+    fn directory_whose_new_files_have_the_creators_group_is_reported() {
+        let directory = tempfile::tempdir().unwrap();
+        let metadata = directory.path().metadata().unwrap();
+        let group = User { uid: 54_321, gids: vec![metadata.gid()] };
+        let found = new_files(&group, directory.path()).unwrap();
+        assert_eq!(found.remedy, Some(format!("chmod g+s {}", directory.path().display())));
+        let owner = User { uid: metadata.uid(), ..group.clone() };
+        assert_eq!(new_files(&owner, directory.path()), None);
+        fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o2750)).unwrap();
+        assert_eq!(new_files(&group, directory.path()), None);
     }
 
     #[test]

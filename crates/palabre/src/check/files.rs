@@ -9,15 +9,13 @@ use palabre_config::control::{ParticipantStatus, Status};
 use palabre_config::{ConfigError, PARTICIPANTS_DIR, Participant, SERVER_FILE, Server};
 use palabre_room::{FileKind, RoomDir, lookup};
 
-use super::access;
+use super::access::{self, SET_GROUP_ID};
 use super::context::{Context, Directories, word};
 use super::finding::Finding;
 
 const AREA_ROOMS: &str = "rooms";
 /// Mode bits for users who are neither the owner nor in the group.
 const OTHERS: u32 = 0o007;
-/// The set-group-ID bit of a directory, which makes new files inherit the directory's group.
-const SET_GROUP_ID: u32 = 0o2000;
 
 /// Checks `palabre.toml`. Returns the findings, and the settings if the file is valid.
 pub(super) fn server(directories: Directories<'_>) -> (Vec<Finding>, Option<Server>) {

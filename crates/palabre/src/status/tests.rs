@@ -74,6 +74,7 @@ pub(crate) fn scene() -> (Status, Snapshot) {
         levels: BTreeMap::from([(("main".to_owned(), "alice".to_owned()), line)]),
         usage: BTreeMap::from([(4242, Usage { cpu_ms: 610, cpu_percent: 1.0, rss_kib: 2048 })]),
         daemons: vec![Daemon { is_stopped: false, ..Daemon::new("palabre-supervisor".into(), Some(77)) }],
+        stopped: BTreeMap::new(),
     };
     (status, snapshot)
 }
@@ -97,6 +98,14 @@ running  palabre-supervisor  77   -    -       -         -
     assert!(coloured.contains("\n\x1b[1;31mfailed\x1b[0m       carol "), "{coloured}");
     let plain = [FAILED, BACKING_OFF, PLAIN].iter().fold(coloured, |text, code| text.replace(code, ""));
     assert_eq!(plain, expected);
+}
+
+#[test]
+fn listener_whose_process_is_stopped_is_shown_so() {
+    let (status, mut snapshot) = scene();
+    snapshot.stopped.insert("alice".to_owned(), 4242);
+    assert!(tables(&snapshot, &status, false).contains("\nstopped      alice  main  9001  4242  "));
+    assert_eq!(json_object(&snapshot, &status).unwrap()["participants"][0]["process_stopped"], true);
 }
 
 #[test]

@@ -220,7 +220,14 @@ fn remedies_work_while_the_daemons_run() {
         fs::remove_file(alice.join("mic")).unwrap();
         fs::create_dir(alice.join("mic")).unwrap();
     };
-    let faults: [(&dyn Fn(), &str, &str); 3] = [
+    let stop = |pid: &Value| run_remedy(&format!("kill -STOP {pid}"));
+    let status = || -> Value {
+        let status = palabre().arg("--run").arg(at.join("run")).args(["status", "--json"]).output().unwrap();
+        serde_json::from_slice(&status.stdout).unwrap()
+    };
+    let faults: [(&dyn Fn(), &str, &str); 5] = [
+        (&|| stop(&status()["participants"][0]["pid"]), "daemons", "the listener of 'alice' is stopped"),
+        (&|| stop(&status()["supervisor"]["pid"]), "supervisor", "unable to reach the supervisor: its process "),
         (&mic_is_a_directory, "rooms", "mic' is neither a pipe nor a file"),
         (&|| fs::remove_dir_all(&alice).unwrap(), "rooms", "alice/ear' is missing, so the room and alice"),
         (&|| mode(&at.join("run/control.sock"), 0o666), "directories", "all users can connect to '"),

@@ -330,6 +330,12 @@ fn daemons(is_root: bool) -> Vec<Fault> {
             ),
             fault(
                 theirs,
+                "directories",
+                "the daemons (user 54321) can't open 'DIR/participants.d'",
+                "chgrp 54321 DIR/participants.d && chmod g+rxs DIR/participants.d",
+            ),
+            fault(
+                theirs,
                 "rooms",
                 "the daemons (user 54321) can't write to 'DIR/run/rooms/main/alice/ear'",
                 "mv DIR/run/rooms/main/alice/ear DIR/run/rooms/main/alice/ear.old",
