@@ -37,6 +37,7 @@ export default {
   muteForMe: 'Mute {name} for me',
   hand: 'Raise hand',
   search: 'Search for a name',
+  noHit: 'No one is called “{name}”.',
   hereCount: '{count} people here',
   awayCount: '{count} away',
   awayPeople: 'People who are away',

@@ -40,6 +40,7 @@ export default {
   muteForMe: 'Couper le son de {name} pour moi',
   hand: 'Lever la main',
   search: 'Rechercher un nom',
+  noHit: 'Personne ne s’appelle « {name} ».',
   hereCount: '{count} personnes présentes',
   awayCount: '{count} absents',
   awayPeople: 'Personnes absentes',

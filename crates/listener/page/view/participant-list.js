@@ -1,5 +1,6 @@
 /**
- * Shows the participants: a few as a circle; more as a list, with the recent talkers on a stage and absent participants folded up.
+ * Shows the participants: a few present ones as a circle; more as a list, with the recent talkers on a stage. If not all participants fit into
+ * the circle, absent ones are folded up.
  * room/participants.js holds their state; here each change touches only the rows that it concerns.
  *
  * Levels are the mixer's: a row shows what the room hears. Names are user input and go to textContent and attributes only.
@@ -7,21 +8,20 @@
 
 import { Participants } from '../room/participants.js';
 import { say } from '../text/text.js';
+import { hasLongWord, initials, plain, tone } from './names.js';
 
 /** Level at the bottom of a meter. */
 const FLOOR_DBFS = -55;
 /** Level at the top of a meter. */
 const TOP_DBFS = -12;
-/** Number of colours for participants. */
-const TONES = 6;
-/** Maximum number of participants in a circle. */
+/** Maximum number of present participants in a circle. */
 const CIRCLE = 9;
 /** Minimum number of participants for which there is a search. */
 const SEARCH_FROM = 20;
 
 /**
  * @typedef {{list: HTMLElement, stage: HTMLElement, away: HTMLDetailsElement, alone: HTMLElement, search: HTMLInputElement,
- *   count: HTMLElement}} Places
+ *   count: HTMLElement, noHit: HTMLElement}} Places
  */
 
 /** The lists of participants. */
@@ -42,7 +42,8 @@ export class ParticipantList {
   constructor(places, onMute) {
     this.#places = places;
     this.#onMute = onMute;
-    places.search.addEventListener('input', () => this.#filter());
+    places.search.addEventListener('input', () => { this.#layStage(); this.#filter(); });
+    places.search.addEventListener('blur', () => this.#layOut());
     places.away.addEventListener('toggle', () => this.#layAway());
     for (const list of [places.list, places.away]) {
       list.addEventListener('click', (event) => this.#clicked(event));
@@ -123,17 +124,17 @@ export class ParticipantList {
   #layOut() {
     const { list, alone, search, count, away: awayBox } = this.#places;
     const { here, away } = this.#participants.seated(this.#me?.name);
-    const few = here.length + away.length <= CIRCLE;
-    const shown = few ? [...here, ...away] : here;
+    const few = here.length <= CIRCLE;
+    const all = here.length + away.length <= CIRCLE;
+    const shown = all ? [...here, ...away] : here;
     this.#forget(new Set([...here, ...away].map(({ name }) => name)));
     setChildren(list, shown.map((person) => this.#row(person).element));
     list.dataset.crowd = few ? 'few' : 'many';
-    awayBox.hidden = few || away.length === 0;
+    awayBox.hidden = all || away.length === 0;
     awayBox.querySelector('summary').textContent = say('awayCount', { count: away.length });
     this.#layAway();
     alone.hidden = here.some(({ name }) => name !== this.#me?.name) || this.#participants.size === 0;
-    search.hidden = here.length < SEARCH_FROM;
-    if (search.hidden) search.value = '';
+    search.hidden = here.length < SEARCH_FROM && search.value === '' && search !== document.activeElement;
     count.textContent = few || here.length === 0 ? '' : say('hereCount', { count: here.length });
     for (const person of shown) this.#paintRow(person);
     this.#layStage();
@@ -153,12 +154,13 @@ export class ParticipantList {
 
   /** Shows the recent talkers in front of a long list. Hidden from screen readers, because the list says the same. */
   #layStage() {
-    const { stage, list } = this.#places;
-    const speakers = list.dataset.crowd === 'many' ? this.#participants.speakers : [];
+    const { stage, list, search } = this.#places;
+    const isShown = list.dataset.crowd === 'many' && search.value === '';
+    const speakers = isShown ? this.#participants.speakers.filter((place) => this.#participants.at(place).name !== this.#me?.name) : [];
     const seats = speakers.map((place) => {
       const person = this.#participants.at(place);
       let seat = this.#stage.get(person.name);
-      if (seat?.display !== person.display) seat = makeRow(person, person.name === this.#me?.name, false);
+      if (seat?.display !== person.display) seat = makeRow(person, false, false);
       this.#stage.set(person.name, seat);
       paint(seat, person, this.#mutedForMe.has(person.name));
       return seat.element;
@@ -193,6 +195,10 @@ export class ParticipantList {
   #filter() {
     const wanted = plain(this.#places.search.value);
     for (const { element, display } of this.#rows.values()) element.hidden = wanted !== '' && !plain(display).includes(wanted);
+    const { list, away, noHit } = this.#places;
+    const hit = [list, away].some((place) => place.querySelector('.person:not([hidden])'));
+    const text = hit || wanted === '' ? '' : say('noHit', { name: this.#places.search.value.trim() });
+    if (noHit.textContent !== text) noHit.textContent = text;
     keepOneTabStop(this.#places.list);
   }
 
@@ -237,6 +243,7 @@ function setChildren(parent, children) {
 
 function makeRow({ name, display }, isMe, withButton) {
   const element = make('li', `person tone-${tone(name)}`);
+  element.classList.toggle('long-word', hasLongWord(display));
   element.dataset.name = name;
   const seat = make('span', 'seat');
   seat.setAttribute('aria-hidden', 'true');
@@ -320,20 +327,4 @@ function sign(href) {
   svg.setAttribute('aria-hidden', 'true');
   svg.append(use);
   return svg;
-}
-
-function initials(display) {
-  const words = display.match(/[\p{L}\p{N}][\p{L}\p{M}\p{N}]*/gu) ?? [];
-  const ends = words.length > 1 ? [words[0], words.at(-1)] : words;
-  return ends.map((word) => [...word][0]).join('').toLocaleUpperCase();
-}
-
-/** Removes case and accents, so that a search for `zoe` finds Zoé. */
-function plain(text) {
-  return text.normalize('NFKD').replace(/\p{M}/gu, '').toLocaleLowerCase().trim();
-}
-
-/** Returns the number of a colour, which depends only on the name, so that all pages agree. */
-function tone(name) {
-  return [...name].reduce((sum, letter) => (sum * 31 + letter.codePointAt(0)) % 997, 7) % TONES;
 }

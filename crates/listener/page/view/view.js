@@ -18,6 +18,7 @@ export const elements = Object.fromEntries(
 /** Elements of participant-list.js. */
 export const participantPlaces = {
   list: byId('people'), stage: byId('stage'), away: byId('away'), alone: byId('alone'), search: byId('search'), count: byId('count'),
+  noHit: byId('no-hit'),
 };
 
 /** Elements of messages.js. */

@@ -1,0 +1,56 @@
+// Returns what is wrong with the layout of the page's present screen, as a list of sentences.
+const problems = [];
+const say = (element, what) => problems.push(`${element.id ? `#${element.id}` : element.outerHTML.slice(0, 80)} ${what}`);
+const seen = (element) => element?.checkVisibility({ visibilityProperty: true }) && element.getBoundingClientRect().width > 1;
+const box = (element) => element.getBoundingClientRect();
+const all = (selector) => [...document.querySelectorAll(selector)].filter(seen);
+const root = document.documentElement;
+
+if (Math.max(root.scrollWidth, document.body.scrollWidth) > innerWidth) say(root, 'is wider than the window');
+// Half a pixel is lost where a length is rounded.
+const isInside = (inner, outer) => inner.left >= outer.left - 0.5 && inner.right <= outer.right + 0.5;
+for (const element of all('button, input, select, summary, h1, h2, strong, .name, .message, .recorded, .connection')) {
+  if (!isInside(box(element), { left: 0, right: innerWidth })) say(element, 'is beyond the edge of the window');
+}
+for (const element of all('button, .door h2, .door-room, .notice, .message-text, .advice')) {
+  if (element.scrollWidth > element.clientWidth + 1) say(element, 'is wider than its space');
+}
+const dock = document.getElementById('dock');
+if (seen(dock)) {
+  const { top, bottom } = box(dock);
+  if (bottom > innerHeight + 0.5) say(dock, 'is partly below the window');
+  for (const control of all('.dock button, .dock input')) {
+    const { top: first, bottom: last } = box(control);
+    if (first < top || last > bottom) say(control, 'is outside the controls');
+  }
+  const leave = box(document.getElementById('leave'));
+  if (leave.height > 1.6 * Math.max(44, parseFloat(getComputedStyle(root).fontSize) * 2.75)) say(document.getElementById('leave'), 'wraps');
+  const head = document.querySelector('.top');
+  const scrolls = getComputedStyle(document.body).overflowY === 'visible';
+  const roomTop = scrolls || !seen(head) ? 0 : box(head).bottom;
+  if (top - roomTop < 0.45 * innerHeight) say(dock, `and the head leave ${Math.round(top - roomTop)} of ${innerHeight} px to the room`);
+  const texts = document.getElementById('message-list');
+  if (seen(texts)) {
+    if (box(document.getElementById('messages')).bottom > top + 0.5) say(texts, 'overlaps the controls');
+    const lines = box(texts).height / parseFloat(getComputedStyle(texts).lineHeight);
+    if (lines < 3) say(texts, `shows only ${lines.toFixed(1)} lines`);
+  }
+}
+const join = document.getElementById('join');
+if (seen(join)) {
+  join.scrollIntoView({ block: 'nearest' });
+  const { top, bottom } = box(join);
+  if (top < 0 || bottom > innerHeight + 0.5) say(join, 'is not reachable');
+  join.closest('main').scrollTop = 0;
+  scrollTo(0, 0);
+}
+for (const seat of all('.seat')) {
+  const initials = seat.querySelector('.initials');
+  if (initials.textContent === '') say(seat, 'is an empty circle');
+  const text = box(initials);
+  for (const sign of [...seat.querySelectorAll('.hand-sign, .mic-sign-small')].filter(seen)) {
+    const { left, right, top } = box(sign);
+    if (top < text.bottom - 1 && left < text.right - 1 && right > text.left + 1) say(sign, `covers the initials of ${seat.nextSibling.textContent}`);
+  }
+}
+return problems;
