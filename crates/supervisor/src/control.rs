@@ -15,6 +15,7 @@ use std::time::Duration;
 use palabre_config::control::{Request, Response, Target, read_request, write_response};
 use palabre_host::peer;
 use palabre_host::restart::{self, RestartError};
+use palabre_host::usage;
 
 use crate::event::{Client, Event, named};
 
@@ -158,9 +159,17 @@ impl Server {
     }
 }
 
-/// Asks the mixer to restart and waits for its answer.
+/// Asks the mixer to restart and waits for its answer. A stopped mixer isn't asked, because it would restart later, when it continues.
 fn restart_mixer(socket: &Path) -> Response {
     let rooms = socket.parent().unwrap_or(socket).display();
+    if let Ok((_, pid)) = restart::connect(socket)
+        && usage::is_stopped(pid)
+    {
+        let why = format!(
+            "unable to restart the mixer of the rooms in '{rooms}': process {pid} is stopped; run 'kill -CONT {pid}' to continue it"
+        );
+        return Response::Refused { why };
+    }
     let unable = |error: &RestartError| format!("unable to restart the mixer of the rooms in '{rooms}': {error}");
     match restart::request(socket, MIXER_TIMEOUT) {
         Ok(pid) => Response::Restarted { pid },

@@ -6,13 +6,14 @@ mod fixture;
 
 use std::fs;
 use std::os::fd::AsFd;
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
 use fixture::{Fixture, eventually, signal};
-use palabre_config::control::{Request, Response, State, Target};
+use palabre_config::control::{MixerState, Request, Response, State, Target};
 use palabre_host::restart::{Client, RestartSocket};
-use palabre_host::wait;
+use palabre_host::{usage, wait};
 
 /// A fake mixer, which has only a restart socket.
 struct Mixer(RestartSocket);
@@ -66,6 +67,21 @@ fn restart_of_the_mixer_is_answered_when_it_serves_refuses_or_ends() {
     assert_eq!(refused, Response::Refused { why: "unable to execute 'x'; the mixer keeps the running program".into() });
     let Response::Failed { why } = restart_mixer(&fixture, drop) else { panic!("no failure") };
     assert!(why.ends_with("the daemon ended before its new program was ready; see the mixer's log"), "{why}");
+}
+
+#[test]
+fn restart_of_a_stopped_mixer_is_refused_with_the_cause_and_the_command() {
+    let fixture = Fixture::open(&["alice"]);
+    let mut mixer = Command::new(fixture::program("palabre-mixer"));
+    let mut mixer = mixer.arg("--rooms").arg(fixture.run().join("rooms")).spawn().unwrap();
+    eventually("the mixer runs", || fixture.status().mixer == Some(MixerState::Running));
+    signal(mixer.id(), "STOP");
+    eventually("the mixer is stopped", || usage::is_stopped(mixer.id()));
+    let refused = fixture.ask(&Request::Restart(Target::Mixer)).unwrap();
+    signal(mixer.id(), "KILL");
+    mixer.wait().unwrap();
+    let why = format!("process {0} is stopped; run 'kill -CONT {0}' to continue it", mixer.id());
+    assert!(matches!(&refused, Response::Refused { why: text } if text.ends_with(&why)), "{refused:?}");
 }
 
 #[test]

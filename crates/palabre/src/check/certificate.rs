@@ -84,7 +84,7 @@ fn self_sign(context: &Context<'_>) -> String {
 fn renew(context: &Context<'_>) -> String {
     match are_ours(context) {
         true => self_sign(context),
-        false => "renew it at its certificate authority, then run palabre reload".to_owned(),
+        false => then_reload(context, "renew it at its certificate authority"),
     }
 }
 
@@ -187,12 +187,12 @@ fn flaw(context: &Context<'_>, flaw: &Flaw) -> Finding {
         Flaw::Key(kind) => Finding::fault(
             AREA,
             format!("the key of '{file}' is {kind}, which listeners or browsers don't accept"),
-            "get a certificate with an ECDSA key on the curve P-256, then run palabre reload",
+            then_reload(context, "get a certificate with an ECDSA key on the curve P-256"),
         ),
         Flaw::Refused(why) => Finding::fault(
             AREA,
             format!("browsers refuse '{file}': {why}"),
-            "get a certificate for servers from a certificate authority, then run palabre reload",
+            then_reload(context, "get a certificate for servers from a certificate authority"),
         ),
         Flaw::Unread { all, read } => Finding::fault(
             AREA,
@@ -200,26 +200,27 @@ fn flaw(context: &Context<'_>, flaw: &Flaw) -> Finding {
                 "'{file}' has {all} certificates, but listeners read only {read}; each of them must have a line \
                  '-----BEGIN CERTIFICATE-----'"
             ),
-            rewrite(&context.server),
+            rewrite(context),
         ),
         Flaw::Invalid(number) => Finding::fault(
             AREA,
             format!("certificate {number} in '{file}' is invalid"),
-            "get an undamaged file with the whole chain from the certificate authority, then run palabre reload",
+            then_reload(context, "get an undamaged file with the whole chain from the certificate authority"),
         ),
         Flaw::NoIssuer(issuer) => Finding::warning(
             AREA,
             format!("'{file}' doesn't contain the certificate of the issuer '{issuer}', so many clients refuse it"),
-            with_issuer(path),
+            with_issuer(context, path),
         ),
     }
 }
 
 /// Returns a shell command that writes each certificate of the file on lines of its own. The command would remove a private key, so there is no
 /// command for a file that contains both.
-fn rewrite(server: &Server) -> String {
+fn rewrite(context: &Context<'_>) -> String {
+    let server = &context.server;
     if server.certificate == server.private_key {
-        return "begin a new line before each '-----BEGIN', then run palabre reload".to_owned();
+        return then_reload(context, "begin a new line before each '-----BEGIN'");
     }
     let file = word(&server.certificate);
     let lines = format!("sed 's/[ \\t]*-----BEGIN/\\n-----BEGIN/g' {file} | sed 's/^[ \\t]*//'");
@@ -228,10 +229,15 @@ fn rewrite(server: &Server) -> String {
 }
 
 /// Returns the remedy for a file without the issuer's certificate. certbot writes the whole chain to `fullchain.pem`.
-fn with_issuer(certificate: &Path) -> String {
+fn with_issuer(context: &Context<'_>, certificate: &Path) -> String {
     let chain = certificate.with_file_name("fullchain.pem");
     match chain != *certificate && chain.exists() {
-        true => format!("set 'certificate' to '{}' in palabre.toml, then run palabre reload", chain.display()),
-        false => "append the issuer's certificate to this file, then run palabre reload".to_owned(),
+        true => then_reload(context, &format!("set 'certificate' to '{}' in palabre.toml", chain.display())),
+        false => then_reload(context, "append the issuer's certificate to this file"),
     }
+}
+
+/// Returns a remedy in plain words that ends with a reload.
+fn then_reload(context: &Context<'_>, what: &str) -> String {
+    format!("{what}, then run {} reload", context.directories.palabre())
 }

@@ -1,7 +1,5 @@
 //! Checks that the daemons work: the mixer, the recorders and the exporter.
 
-use std::path::Path;
-
 use palabre_config::control::{RecordingState, Status};
 use palabre_config::{ConfigError, Server};
 
@@ -15,7 +13,7 @@ const AREA: &str = "daemons";
 pub(super) fn check(directories: Directories<'_>, status: &Status, errors: &[ConfigError]) -> Vec<Finding> {
     let mut snapshot = Snapshot::now(directories.run, status);
     snapshot.add_systemd(directories.run);
-    let mut all = findings(directories.run, &snapshot, status);
+    let mut all = findings(directories, &snapshot, status);
     all.extend(refused(directories, status, errors));
     all
 }
@@ -29,8 +27,8 @@ fn refused(directories: Directories<'_>, status: &Status, errors: &[ConfigError]
     kept.map(|why| Finding::fault("reload", why.clone(), remedy.clone())).collect()
 }
 
-fn findings(run: &Path, snapshot: &Snapshot, status: &Status) -> Vec<Finding> {
-    let faults = snapshot.faults(run).into_iter();
+fn findings(directories: Directories<'_>, snapshot: &Snapshot, status: &Status) -> Vec<Finding> {
+    let faults = snapshot.faults(directories.run).into_iter();
     let mut findings: Vec<Finding> = faults.map(|(text, command)| Finding::fault(AREA, text, command)).collect();
     let is_failed = |daemon: &&Daemon| daemon.state() == "failed" && daemon.program != "palabre-mixer";
     findings.extend(snapshot.daemons.iter().filter(is_failed).map(|daemon| {
@@ -42,10 +40,38 @@ fn findings(run: &Path, snapshot: &Snapshot, status: &Status) -> Vec<Finding> {
     findings.extend(broken.map(|one| {
         let room = &one.room;
         let text = format!("room '{room}' is no longer recorded: {}", one.note.as_deref().unwrap_or("see the log"));
-        Finding::fault(AREA, text, format!("palabre record start --room {room}  # after fixing the cause"))
+        let start = format!("{} record start --room {room}  # after fixing the cause", directories.palabre());
+        Finding::fault(AREA, text, start)
     }));
     if findings.is_empty() {
         findings.push(Finding::ok(AREA, "the mixer and all recorders run"));
     }
     findings
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use palabre_config::control::Recording;
+
+    #[test]
+    fn remedy_for_a_failed_recording_has_the_flags_for_the_directories() {
+        let (status, _) = crate::status::tests::scene();
+        let failed = Recording {
+            room: "main".into(),
+            state: RecordingState::Failed,
+            directory: None,
+            since_ms: 0,
+            restarts: 0,
+            note: Some("disk full".into()),
+        };
+        let status = Status { recordings: vec![failed], ..status };
+        let directories = Directories { config: Path::new("/a"), run: Path::new("/b") };
+        let all = findings(directories, &Snapshot::default(), &status);
+        let remedy = all.iter().find_map(|one| one.remedy.as_deref());
+        let expected = "palabre --config /a --run /b record start --room main  # after fixing the cause";
+        assert_eq!(remedy, Some(expected));
+    }
 }

@@ -119,10 +119,10 @@ impl Service {
         self.refuse(&format!("its listener has ended: {exit}; see the listener's log"));
     }
 
-    /// Starts the listener again after it has ended.
+    /// Starts the listener again after it has ended. Counts the restarts that no operator requested.
     pub(super) fn restart(&mut self, why: Trigger, config: &Config, now: Instant) {
         if self.transition(why, now) {
-            self.restarts += 1;
+            self.restarts += u64::from(why == Trigger::RetryIsDue);
             self.start(config, now);
         }
     }

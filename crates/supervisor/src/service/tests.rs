@@ -431,7 +431,7 @@ fn service_that_was_given_up_is_started_by_request() {
     }
     assert_eq!(fixture.ask(Action::Kick).try_recv().unwrap(), Response::Ok);
     let started = fixture.ask(Action::Start);
-    assert_eq!(fixture.service.state, State::Starting);
+    assert_eq!((fixture.service.state, fixture.service.restarts), (State::Starting, 4), "no operator's start counts");
     fixture.says_ready(fixture.pid());
     assert_eq!(started.try_recv().unwrap(), Response::Ok);
 }
