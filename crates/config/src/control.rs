@@ -152,6 +152,9 @@ pub struct Changes {
     pub stopped: Vec<String>,
     /// Participants whose listener is replaced, because their file or `palabre.toml` has changed.
     pub restarted: Vec<String>,
+    /// Participants whose gain or mute has changed. Their listeners stay.
+    #[serde(default)]
+    pub gains: Vec<String>,
     /// Whether the certificate or its key has changed. Then every listener was told to read both again.
     #[serde(default)]
     pub certificate: bool,

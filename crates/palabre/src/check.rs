@@ -20,8 +20,8 @@ use palabre_host::exit::Failure;
 use serde_json::{Value, json};
 
 use crate::cli::{self, Cli};
-use crate::output::print;
-use crate::{control, processes, table};
+use crate::output::{print_json, print_table};
+use crate::{control, processes};
 use context::{Context, Directories, has_systemd, word};
 use finding::{Finding, Level};
 
@@ -33,10 +33,10 @@ pub(crate) fn run(cli: &Cli, options: &cli::Check) -> Result<(), Failure> {
     if options.json {
         let checks: Vec<Value> = findings.iter().map(Finding::json).collect();
         let all = json!({ "faults": faults, "warnings": warnings, "checks": checks });
-        print(serde_json::to_string_pretty(&all).map_err(Failure::system)? + "\n")?;
+        print_json(&all)?;
     } else {
         let rows: Vec<[String; 3]> = findings.iter().map(Finding::row).collect();
-        print(table::lines(&rows).iter().map(|line| format!("{line}\n")).collect::<String>())?;
+        print_table(&rows)?;
     }
     match faults {
         0 => Ok(()),

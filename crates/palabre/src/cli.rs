@@ -15,7 +15,7 @@ mod sound;
 mod values;
 
 pub(crate) use look::{Check, List, Logs, Status, Top};
-pub(crate) use participants::{Invite, Move, Rename, SetGain, Target};
+pub(crate) use participants::{Invite, Move, Rename, Revoke, SetGain, Targets};
 pub(crate) use restart::{Reload, Restart};
 pub(crate) use self_sign::SelfSign;
 pub(crate) use shell::{Completions, Man};
@@ -83,28 +83,31 @@ pub(crate) enum Command {
     /// Replace a listener, all listeners, the mixer or the supervisor by a new process
     #[command(after_help = restart::EXAMPLES)]
     Restart(Restart),
-    /// Stop a participant's listener and close its port
+    /// Stop the listeners of participants and close their ports
     #[command(after_help = "\
 Examples:
   palabre stop alice
+  palabre stop bob carol             a failure for one doesn't hinder the other
 
 All connections end within 1.5 s, and the port refuses new ones. The listener
 stays stopped until 'palabre start' or until the supervisor's service is
 restarted. To exclude a participant permanently, use 'palabre revoke'.")]
-    Stop(Target),
-    /// Start a participant's listener that was stopped or has failed
+    Stop(Targets),
+    /// Start listeners that were stopped or have failed
     #[command(after_help = "\
 Examples:
-  palabre start alice")]
-    Start(Target),
-    /// Close a participant's connections; the participant may connect again
+  palabre start alice
+  palabre start bob carol")]
+    Start(Targets),
+    /// Close the connections of participants, who may connect again
     #[command(after_help = "\
 Examples:
   palabre kick alice
+  palabre kick bob carol
 
 An open page connects again within seconds. To keep a participant out, use
 'palabre stop' or 'palabre revoke'.")]
-    Kick(Target),
+    Kick(Targets),
     /// Make the supervisor read the configuration again
     #[command(after_help = "\
 Examples:
@@ -131,32 +134,34 @@ Examples:
 The login name stays, and with it the port, the link and the file. To change the
 login name, revoke the participant and invite them again.")]
     Rename(Rename),
-    /// Mute a participant for everyone
+    /// Mute participants for everyone
     #[command(after_help = "\
 Examples:
   palabre mute bob
+  palabre mute bob carol
 
 The setting is stored in the participant's file, and shown on their page.")]
-    Mute(Target),
-    /// Unmute a participant
+    Mute(Targets),
+    /// Unmute participants
     #[command(after_help = "\
 Examples:
   palabre unmute bob")]
-    Unmute(Target),
-    /// Set a participant's gain for everyone
+    Unmute(Targets),
+    /// Set the gain of participants for everyone
     #[command(after_help = "\
 Examples:
   palabre gain bob -6
-  palabre gain bob 0
+  palabre gain bob carol 0
 
 The setting is stored in the participant's file.")]
     Gain(SetGain),
-    /// Move a participant to another room
+    /// Move participants to another room
     #[command(after_help = "\
 Examples:
   palabre move bob workshop
+  palabre move bob carol main        the last argument is the room
 
-The participant's connections end within 1.5 s. An open page connects again by
+The participants' connections end within 1.5 s. An open page connects again by
 itself, in the new room. The port and the link stay.")]
     Move(Move),
     /// List the participants: room, port, gain, expiry of the key
@@ -174,15 +179,17 @@ Examples:
   palabre rooms
   palabre rooms --json | jq -r '.rooms[]|select(.recorded).name'")]
     Rooms(List),
-    /// Remove a participant: delete the file, reload the supervisor
+    /// Remove participants: delete their files, reload the supervisor
     #[command(after_help = "\
 Examples:
   palabre revoke alice
+  palabre revoke bob carol
+  palabre revoke bob --json | jq -r '.participants[].again'
 
 The participant's connections end, and the link becomes invalid. To undo this,
 run the 'palabre invite' command that 'palabre revoke' prints: it invites the
 participant again, with the same port and a new link.")]
-    Revoke(Target),
+    Revoke(Revoke),
     /// Run a complete room in the foreground, without configuration
     #[command(after_help = "\
 Examples:

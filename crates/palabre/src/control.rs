@@ -12,6 +12,7 @@ use palabre_host::exit::Failure;
 use palabre_room::Name;
 
 use crate::cli::RUN;
+use crate::each::Each;
 use crate::output::print;
 use crate::processes;
 use crate::units;
@@ -40,19 +41,26 @@ pub(crate) fn restart_daemon(run: &Path, target: Target) -> Result<u32, Failure>
     }
 }
 
-/// `palabre stop NAME`.
-pub(crate) fn stop(run: &Path, name: &Name) -> Result<(), Failure> {
-    done(run, &Request::Stop { name: name.clone() }, format!("{name}: stopped; 'palabre start {name}' starts it\n"))
+/// `palabre stop`.
+pub(crate) fn stop(run: &Path, names: &[Name]) -> Result<(), Failure> {
+    Each::run(names, |name| {
+        let message = format!("{name}: stopped; 'palabre start {name}' starts it\n");
+        done(run, &Request::Stop { name: name.clone() }, message)
+    })
 }
 
-/// `palabre start NAME`.
-pub(crate) fn start(run: &Path, name: &Name) -> Result<(), Failure> {
-    done(run, &Request::Start { name: name.clone() }, format!("{name}: the listener is ready\n"))
+/// `palabre start`.
+pub(crate) fn start(run: &Path, names: &[Name]) -> Result<(), Failure> {
+    Each::run(names, |name| {
+        done(run, &Request::Start { name: name.clone() }, format!("{name}: the listener is ready\n"))
+    })
 }
 
-/// `palabre kick NAME`.
-pub(crate) fn kick(run: &Path, name: &Name) -> Result<(), Failure> {
-    done(run, &Request::Kick { name: name.clone() }, format!("{name}: all connections were ended\n"))
+/// `palabre kick`.
+pub(crate) fn kick(run: &Path, names: &[Name]) -> Result<(), Failure> {
+    Each::run(names, |name| {
+        done(run, &Request::Kick { name: name.clone() }, format!("{name}: all connections were ended\n"))
+    })
 }
 
 fn done(run: &Path, request: &Request, message: String) -> Result<(), Failure> {

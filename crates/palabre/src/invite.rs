@@ -32,7 +32,7 @@ pub(crate) fn run(cli: &Cli, invite: &Invite) -> Result<(), Failure> {
     };
     drop(lock);
     eprintln!("palabre: invited '{}' to room '{}' on port {}", participant.name, participant.room, participant.port);
-    let applied = reload::if_running(cli.run_dir(), participant.name.as_str());
+    let applied = reload::if_running(cli.run_dir(), std::slice::from_ref(&participant.name));
     let link = server.links.link(participant.name.as_str(), participant.port, &key);
     let until = participant.key_expires.map(|expires| format!("; it expires on {expires}")).unwrap_or_default();
     let once = if participant.key_once {
@@ -45,7 +45,7 @@ pub(crate) fn run(cli: &Cli, invite: &Invite) -> Result<(), Failure> {
     if invite.qr || (!invite.no_qr && io::stdout().is_terminal()) {
         print(format!("\n{}", qr::terminal(&link).unwrap_or_default()))?;
     }
-    applied
+    applied.into_iter().collect()
 }
 
 /// Checks that the template of the links is valid with the participant's login name. With a valid name, every port is valid.

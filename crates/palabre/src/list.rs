@@ -13,8 +13,8 @@ use palabre_room::{Name, RoomDir, Talk};
 use serde_json::{Value, json};
 
 use crate::cli::Cli;
-use crate::output::print;
-use crate::{control, table};
+use crate::control;
+use crate::output::{print, print_json, print_table};
 
 /// The remedy for a missing permission.
 const PERMISSION: &str = "run this command with sudo, or as a member of the group 'palabre'";
@@ -216,12 +216,4 @@ fn warn(errors: &[ConfigError]) {
     for error in errors {
         eprintln!("palabre: warning: {error}");
     }
-}
-
-fn print_json(value: &Value) -> Result<(), Failure> {
-    print(serde_json::to_string_pretty(value).map_err(Failure::system)? + "\n")
-}
-
-fn print_table<const N: usize>(rows: &[[String; N]]) -> Result<(), Failure> {
-    print(table::lines(rows).iter().map(|line| format!("{line}\n")).collect::<String>())
 }

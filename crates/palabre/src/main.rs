@@ -6,6 +6,7 @@ mod check;
 mod cli;
 mod command;
 mod control;
+mod each;
 mod guest;
 mod invite;
 mod list;

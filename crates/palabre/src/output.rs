@@ -4,6 +4,9 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use palabre_host::exit::Failure;
+use serde_json::Value;
+
+use crate::table;
 
 /// Writes `bytes` to standard output.
 pub(crate) fn print(bytes: impl AsRef<[u8]>) -> Result<(), Failure> {
@@ -14,6 +17,16 @@ pub(crate) fn print(bytes: impl AsRef<[u8]>) -> Result<(), Failure> {
         }
         _ => Ok(()),
     }
+}
+
+/// Writes a JSON value to standard output, indented.
+pub(crate) fn print_json(value: &Value) -> Result<(), Failure> {
+    print(serde_json::to_string_pretty(value).map_err(Failure::system)? + "\n")
+}
+
+/// Writes a table to standard output.
+pub(crate) fn print_table<const N: usize>(rows: &[[String; N]]) -> Result<(), Failure> {
+    print(table::lines(rows).iter().map(|line| format!("{line}\n")).collect::<String>())
 }
 
 /// Quotes a path for the shell if necessary.

@@ -2,11 +2,14 @@
 //!
 //! Editing the file by hand and running `palabre reload` has the same effect.
 
+use std::path::Path;
+
 use palabre_config::{Edit, Participant};
 use palabre_host::exit::Failure;
 use palabre_room::{Gain, Name, display_name_is_valid};
 
 use crate::cli::{Cli, Move, Rename, SetGain};
+use crate::each::Each;
 use crate::output::print;
 use crate::{permission, reload, roster_lock};
 
@@ -18,40 +21,64 @@ pub(crate) fn rename(cli: &Cli, rename: &Rename) -> Result<(), Failure> {
             "unable to rename '{name}': a display name has 1 to 64 characters and no control characters"
         )));
     }
-    let message = format!("{name}: the display name is now '{display}'; the login name, the port and the link stay\n");
-    change(cli, name, "rename", &[Edit::DisplayName(display.clone())], &message)
+    let message = |_: &Name| format!("the display name is now '{display}'; the login name, the port and the link stay");
+    change(cli, std::slice::from_ref(name), "rename", &[Edit::DisplayName(display.clone())], message)
 }
 
 /// `palabre mute` and `palabre unmute`.
-pub(crate) fn mute(cli: &Cli, name: &Name, muted: bool) -> Result<(), Failure> {
-    let (verb, message) = match muted {
-        true => ("mute", format!("{name}: muted; 'palabre unmute {name}' unmutes the participant\n")),
-        false => ("unmute", format!("{name}: no longer muted\n")),
-    };
-    change(cli, name, verb, &[Edit::Muted(muted)], &message)
+pub(crate) fn mute(cli: &Cli, names: &[Name], muted: bool) -> Result<(), Failure> {
+    let verb = if muted { "mute" } else { "unmute" };
+    change(cli, names, verb, &[Edit::Muted(muted)], |name| match muted {
+        true => format!("muted; 'palabre unmute {name}' unmutes the participant"),
+        false => "no longer muted".to_owned(),
+    })
 }
 
 /// `palabre gain`.
 pub(crate) fn gain(cli: &Cli, gain: &SetGain) -> Result<(), Failure> {
-    let name = &gain.name;
+    let names = gain.targets.names();
     let db = match gain.gain {
         Gain::Db(db) => db,
-        Gain::Mute => return mute(cli, name, true),
+        Gain::Mute => return mute(cli, &names, true),
     };
-    change(cli, name, "change the gain of", &[Edit::GainDb(db)], &format!("{name}: the gain is now {db} dB\n"))
+    change(cli, &names, "change the gain of", &[Edit::GainDb(db)], |_| format!("the gain is now {db} dB"))
 }
 
 /// `palabre move`.
 pub(crate) fn move_to(cli: &Cli, to: &Move) -> Result<(), Failure> {
-    let (name, room) = (&to.name, &to.room);
-    let message = format!("{name}: moved to room '{room}'; the port and the link stay\n");
-    change(cli, name, "move", &[Edit::Room(room.clone())], &message)
+    let room = &to.room;
+    let message = |_: &Name| format!("moved to room '{room}'; the port and the link stay");
+    change(cli, &to.targets.names(), "move", &[Edit::Room(room.clone())], message)
 }
 
-/// Edits the participant's file, reloads the supervisor if one runs, and prints `message`.
-fn change(cli: &Cli, name: &Name, verb: &str, edits: &[Edit], message: &str) -> Result<(), Failure> {
-    let config = cli.config_dir();
-    let lock = roster_lock::take(config)?;
+/// Edits the participants' files, reloads the supervisor if one runs, and prints the outcome for each name.
+fn change(
+    cli: &Cli,
+    names: &[Name],
+    verb: &str,
+    edits: &[Edit],
+    message: impl Fn(&Name) -> String,
+) -> Result<(), Failure> {
+    let mut each = Each::of(names.len());
+    let lock = roster_lock::take(cli.config_dir())?;
+    let mut written = Vec::new();
+    for name in names {
+        match edit(cli.config_dir(), name, verb, edits) {
+            Ok(()) => written.push(name.clone()),
+            failed => each.note(name, failed),
+        }
+    }
+    drop(lock);
+    for (name, applied) in written.iter().zip(reload::if_running(cli.run_dir(), &written)) {
+        if applied.is_ok() {
+            print(format!("{name}: {}\n", message(name)))?;
+        }
+        each.note(name, applied);
+    }
+    each.end()
+}
+
+fn edit(config: &Path, name: &Name, verb: &str, edits: &[Edit]) -> Result<(), Failure> {
     let edited = Participant::edit(config, name, edits).map_err(|error| {
         if error.is_missing() {
             let cause = "no such participant; see 'palabre list'";
@@ -60,8 +87,5 @@ fn change(cli: &Cli, name: &Name, verb: &str, edits: &[Edit], message: &str) -> 
         Failure::config(error)
     })?;
     let path = Participant::path(config, name);
-    edited.write().map_err(|error| Failure::system(permission::explain(path.parent().unwrap_or(config), error)))?;
-    drop(lock);
-    reload::if_running(cli.run_dir(), name.as_str())?;
-    print(message)
+    edited.write().map_err(|error| Failure::system(permission::explain(path.parent().unwrap_or(config), error)))
 }

@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 use palabre_config::PARTICIPANTS_DIR;
 use palabre_config::control::{Changes, ParticipantStatus, State, Status};
 use palabre_host::exit::Failure;
+use palabre_room::Name;
+use serde_json::{Value, json};
 
 use crate::cli::Reload;
-use crate::output::print;
+use crate::output::{print, print_json};
 use crate::standalone::{self, Change};
 use crate::{control, processes};
 
@@ -25,58 +27,74 @@ const WRITTEN: &str = "the file was written, but has no effect yet: correct the 
 /// `palabre reload`.
 pub(crate) fn run(run: &Path, options: &Reload) -> Result<(), Failure> {
     let changes = control::reload(run, options.dry_run)?;
-    if options.dry_run {
-        print(plan(&changes))?;
-        return result(&changes, &[]);
+    let status = if options.dry_run { None } else { Some(settle(run, |_| true)?) };
+    match &status {
+        _ if options.json => print_json(&json(&changes, status.as_ref()))?,
+        None => print(plan(&changes))?,
+        Some(status) => print(done(&changes, status))?,
     }
-    let status = settle(run, |_| true)?;
-    print(done(&changes, &status))?;
-    result(&changes, &failures(&status))
+    let failures = status.iter().flat_map(failures).map(|(_, why)| why);
+    result(&changes, &failures.collect::<Vec<_>>())
 }
 
-/// Makes the supervisor, if one runs, read the configuration again after the file of participant `name` was written, and waits until the
-/// participant's listener uses it. Fails if the change has no effect: if the supervisor can't use the file, the listener doesn't serve or keeps
-/// an earlier configuration, the gain could not be written for the mixer, or a listener without a supervisor can't be restarted. Faults of other
-/// files are printed as warnings.
-pub(crate) fn if_running(run: &Path, name: &str) -> Result<(), Failure> {
+/// Makes the supervisor, if one runs, read the configuration again after the files of `names` were written, and waits until the participants'
+/// listeners use them. Returns the outcome for each name. It is a failure if the change has no effect: if the supervisor can't use the file, the
+/// listener doesn't serve or keeps an earlier configuration, the gain could not be written for the mixer, or a listener without a supervisor
+/// can't be restarted. Faults of other files are printed as warnings.
+pub(crate) fn if_running(run: &Path, names: &[Name]) -> Vec<Result<(), Failure>> {
+    if names.is_empty() {
+        return Vec::new();
+    }
     if !control::is_running(run) {
-        if !standalone::apply(run, name, Change::Edited)? {
-            let hint = match processes::listeners_without_supervisor(run).is_empty() {
-                true => "the change takes effect when a supervisor starts".to_owned(),
-                false => format!("run 'systemctl enable --now palabre-listener@{name}'"),
-            };
-            eprintln!("palabre: no supervisor runs in '{}'; {hint}", run.display());
-        }
-        return Ok(());
+        return without_supervisor(run, names);
     }
-    match of(run, name) {
-        Ok((changes, status)) => {
-            let (own, others): (Vec<_>, Vec<_>) = changes.errors.into_iter().partition(|fault| concerns(fault, name));
-            for fault in others.into_iter().chain(changes.refused) {
-                eprintln!("palabre: warning: {fault}");
-            }
-            let one = status.participants.iter().find(|one| one.name == name);
-            if let Some(fault) = one.and_then(|one| one.gain_fault.clone()) {
-                return Err(Failure::system(fault));
-            }
-            match own.into_iter().next().or_else(|| one.and_then(failure)) {
-                Some(fault) => Err(Failure::refused(format!("{fault}; {WRITTEN}"))),
-                None => Ok(()),
-            }
-        }
-        Err(error) => Err(Failure::system(format!("{error}; {WRITTEN}"))),
+    let (changes, status) = match of(run, names) {
+        Ok(reloaded) => reloaded,
+        Err(error) => return names.iter().map(|_| Err(Failure::system(format!("{error}; {WRITTEN}")))).collect(),
+    };
+    let others = changes.errors.iter().filter(|fault| !names.iter().any(|name| concerns(fault, name)));
+    for fault in others.chain(&changes.refused) {
+        eprintln!("palabre: warning: {fault}");
+    }
+    names.iter().map(|name| outcome(name, &changes, &status)).collect()
+}
+
+fn outcome(name: &Name, changes: &Changes, status: &Status) -> Result<(), Failure> {
+    let one = status.participants.iter().find(|one| one.name == name.as_str());
+    if let Some(fault) = one.and_then(|one| one.gain_fault.clone()) {
+        return Err(Failure::system(fault));
+    }
+    let own = changes.errors.iter().find(|fault| concerns(fault, name)).cloned();
+    match own.or_else(|| one.and_then(failure)) {
+        Some(fault) => Err(Failure::refused(format!("{fault}; {WRITTEN}"))),
+        None => Ok(()),
     }
 }
 
-/// Makes the supervisor read the configuration again, and waits until its change for participant `name` is complete. Returns all changes of
-/// the reload, and the status after it.
-pub(crate) fn of(run: &Path, name: &str) -> Result<(Changes, Status), Failure> {
+/// Makes listeners that run without a supervisor use the changed files of `names`. Prints what starts the other listeners.
+fn without_supervisor(run: &Path, names: &[Name]) -> Vec<Result<(), Failure>> {
+    let applied: Vec<_> = names.iter().map(|name| standalone::apply(run, name.as_str(), Change::Edited)).collect();
+    let down = names.iter().zip(&applied).filter(|(_, applied)| matches!(applied, Ok(false)));
+    let units: Vec<String> = down.map(|(name, _)| format!("palabre-listener@{name}")).collect();
+    if !units.is_empty() {
+        let hint = match processes::listeners_without_supervisor(run).is_empty() {
+            true => "the change takes effect when a supervisor starts".to_owned(),
+            false => format!("run 'systemctl enable --now {}'", units.join(" ")),
+        };
+        eprintln!("palabre: no supervisor runs in '{}'; {hint}", run.display());
+    }
+    applied.into_iter().map(|applied| applied.map(drop)).collect()
+}
+
+/// Makes the supervisor read the configuration again, and waits until its changes for the participants `names` are complete. Returns all changes
+/// of the reload, and the status after it.
+pub(crate) fn of(run: &Path, names: &[Name]) -> Result<(Changes, Status), Failure> {
     let changes = control::reload(run, false)?;
-    Ok((changes, settle(run, |one| one.name == name)?))
+    Ok((changes, settle(run, |one| names.iter().any(|name| one.name == name.as_str()))?))
 }
 
 /// Returns whether a fault that a reload reports is one of the file of participant `name`, or of the directory that contains the file.
-pub(crate) fn concerns(fault: &str, name: &str) -> bool {
+pub(crate) fn concerns(fault: &str, name: &Name) -> bool {
     fault.contains(&format!("/{PARTICIPANTS_DIR}/{name}.toml'")) || fault.contains(&format!("/{PARTICIPANTS_DIR}'"))
 }
 
@@ -104,16 +122,36 @@ fn settle(run: &Path, concerns: impl Fn(&ParticipantStatus) -> bool) -> Result<S
     }
 }
 
+/// Returns the object of `--json`. Without a status, the changes were only planned.
+fn json(changes: &Changes, status: Option<&Status>) -> Value {
+    let Changes { started, stopped, restarted, gains, certificate, errors, refused } = changes;
+    let failed: Vec<Value> = status
+        .iter()
+        .flat_map(|status| failures(status))
+        .map(|(name, why)| json!({ "name": name, "error": why }))
+        .collect();
+    json!({
+        "dry_run": status.is_none(),
+        "started": started,
+        "stopped": stopped,
+        "replaced": restarted,
+        "gains": gains,
+        "certificate": certificate,
+        "failed": failed,
+        "errors": errors.iter().chain(refused).collect::<Vec<_>>(),
+    })
+}
+
 /// Returns the lines of `--dry-run`.
 fn plan(changes: &Changes) -> String {
-    let line = |names: &[String], what: &str| -> String {
-        names.iter().map(|name| format!("{name}: the listener would be {what}\n")).collect()
-    };
+    let line =
+        |names: &[String], what: &str| -> String { names.iter().map(|name| format!("{name}: the {what}\n")).collect() };
     let certificate = "the certificate has changed: every listener would read it\n";
     let all = [
-        line(&changes.started, "started"),
-        line(&changes.stopped, "stopped"),
-        line(&changes.restarted, "replaced"),
+        line(&changes.started, "listener would be started"),
+        line(&changes.stopped, "listener would be stopped"),
+        line(&changes.restarted, "listener would be replaced"),
+        line(&changes.gains, "gain would change"),
         if changes.certificate { certificate.to_owned() } else { String::new() },
     ]
     .concat();
@@ -132,17 +170,26 @@ fn done(changes: &Changes, status: &Status) -> String {
     for name in changes.stopped.iter().filter(|name| find(name).is_none()) {
         text += &format!("{name}: the listener was stopped\n");
     }
+    for one in changes.gains.iter().filter_map(find).filter(|one| one.gain_fault.is_none()) {
+        text += &format!("{}: the mixer uses the new gain\n", one.name);
+    }
     let reads_it = status.participants.iter().filter(|one| one.state.is_up() && one.kept.is_none()).count();
     if changes.certificate && reads_it > 0 {
         text += &format!("{reads_it} listeners use the new certificate\n");
     }
+    if *changes == Changes::default() && failures(status).is_empty() {
+        text += "nothing has changed: no listener was started, stopped or replaced\n";
+    }
     text
 }
 
-/// Returns a message for each participant whose listener doesn't serve, or serves with an earlier configuration.
-fn failures(status: &Status) -> Vec<String> {
-    let gains = status.participants.iter().filter_map(|one| one.gain_fault.clone());
-    status.participants.iter().filter_map(failure).chain(gains).collect()
+/// Returns name and message for each participant whose listener doesn't serve, or serves with an earlier configuration.
+fn failures(status: &Status) -> Vec<(String, String)> {
+    let of = |one: &ParticipantStatus| {
+        let texts = failure(one).into_iter().chain(one.gain_fault.clone());
+        texts.map(|why| (one.name.clone(), why)).collect::<Vec<_>>()
+    };
+    status.participants.iter().flat_map(of).collect()
 }
 
 fn failure(one: &ParticipantStatus) -> Option<String> {

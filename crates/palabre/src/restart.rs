@@ -8,28 +8,55 @@ use std::path::Path;
 use palabre_config::control::{ParticipantStatus, State, Target};
 use palabre_host::exit::Failure;
 use palabre_room::Name;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cli::Restart;
 use crate::control;
-use crate::output::print;
+use crate::each::Each;
+use crate::output::{print, print_json};
 
 /// Arguments that mean a daemon. No participant may have one of these names.
 pub(crate) const DAEMONS: [&str; 2] = [MIXER, SUPERVISOR];
 const MIXER: &str = "mixer";
 const SUPERVISOR: &str = "supervisor";
 
-/// Restarts a daemon, one listener, or all listeners one after the other. The first failure ends the series.
+/// Restarts the given listeners and daemons, or all listeners one after the other. With `--all` the first failure ends the series.
 pub(crate) fn run(run: &Path, restart: &Restart) -> Result<(), Failure> {
-    match restart.name.as_ref().map(Name::as_str) {
-        Some(MIXER) => return daemon(run, restart, MIXER, Target::Mixer),
-        Some(SUPERVISOR) => return daemon(run, restart, SUPERVISOR, Target::Supervisor),
-        _ => {}
+    if restart.all { all(run, restart) } else { named(run, restart) }
+}
+
+fn named(run: &Path, restart: &Restart) -> Result<(), Failure> {
+    let names = restart.names();
+    let (mut progress, mut each) = (Progress::default(), Each::of(names.len()));
+    for name in &names {
+        let outcome = one(run, name).and_then(|line| {
+            progress.restarted.push(name.to_string());
+            progress.show(restart, &line)
+        });
+        each.note(name, outcome);
     }
-    let (names, skipped) = match &restart.name {
-        Some(name) => (vec![name.clone()], Vec::new()),
-        None => select(&control::status(run)?.participants),
+    if restart.json {
+        progress.print_json(each.failed())?;
+    }
+    each.end()
+}
+
+/// Restarts a listener or a daemon. Returns a line about it.
+fn one(run: &Path, name: &Name) -> Result<String, Failure> {
+    let target = match name.as_str() {
+        MIXER => Target::Mixer,
+        SUPERVISOR => Target::Supervisor,
+        _ => {
+            control::restart(run, name)?;
+            return Ok(format!("{name}: a new listener process is ready\n"));
+        }
     };
+    let pid = control::restart_daemon(run, target)?;
+    Ok(format!("{name}: the program was started again in process {pid} and is ready\n"))
+}
+
+fn all(run: &Path, restart: &Restart) -> Result<(), Failure> {
+    let (names, skipped) = select(&control::status(run)?.participants);
     let mut progress = Progress::default();
     for (name, state) in &skipped {
         progress.show(restart, &format!("{name}: not restarted, because its listener is {state}\n"))?;
@@ -38,21 +65,13 @@ pub(crate) fn run(run: &Path, restart: &Restart) -> Result<(), Failure> {
     let of = names.len();
     for name in names {
         if let Err(failure) = control::restart(run, &name) {
-            return progress.failed(restart, &name, of, failure);
+            return progress.failed(restart, &name, of, &failure);
         }
         progress.restarted.push(name.to_string());
-        let count = if restart.all { format!(" ({} of {of})", progress.restarted.len()) } else { String::new() };
-        progress.show(restart, &format!("{name}: a new listener process is ready{count}\n"))?;
+        let count = progress.restarted.len();
+        progress.show(restart, &format!("{name}: a new listener process is ready ({count} of {of})\n"))?;
     }
-    if restart.json { progress.print_json(None) } else { Ok(()) }
-}
-
-/// Restarts the mixer or the supervisor.
-fn daemon(run: &Path, restart: &Restart, name: &str, target: Target) -> Result<(), Failure> {
-    let pid = control::restart_daemon(run, target)?;
-    let progress = Progress { restarted: vec![name.to_owned()], ..Progress::default() };
-    progress.show(restart, &format!("{name}: the program was started again in process {pid} and is ready\n"))?;
-    if restart.json { progress.print_json(None) } else { Ok(()) }
+    if restart.json { progress.print_json(&[]) } else { Ok(()) }
 }
 
 /// Returns the names of the listeners to restart, and the names and states of the listeners to skip.
@@ -76,12 +95,9 @@ impl Progress {
         if restart.json { Ok(()) } else { print(line) }
     }
 
-    fn failed(&self, restart: &Restart, name: &Name, of: usize, failure: Failure) -> Result<(), Failure> {
+    fn failed(&self, restart: &Restart, name: &Name, of: usize, failure: &Failure) -> Result<(), Failure> {
         if restart.json {
-            self.print_json(Some((name, &failure)))?;
-        }
-        if !restart.all {
-            return Err(failure);
+            self.print_json(&[(name.to_string(), failure.clone())])?;
         }
         let left = of - self.restarted.len();
         let text = format!(
@@ -93,9 +109,14 @@ impl Progress {
         })
     }
 
-    fn print_json(&self, failed: Option<(&Name, &Failure)>) -> Result<(), Failure> {
-        let failed = failed.map(|(name, why)| json!({ "name": name.as_str(), "why": why.to_string() }));
-        let value = json!({ "restarted": self.restarted, "passed_over": self.skipped, "failed": failed });
-        print(serde_json::to_string_pretty(&value).map_err(Failure::system)? + "\n")
+    fn print_json(&self, failed: &[(String, Failure)]) -> Result<(), Failure> {
+        let failures: Vec<Value> =
+            failed.iter().map(|(name, why)| json!({ "name": name, "why": why.to_string() })).collect();
+        print_json(&json!({
+            "restarted": self.restarted,
+            "passed_over": self.skipped,
+            "failed": failures.first(),
+            "failures": failures,
+        }))
     }
 }

@@ -1,24 +1,60 @@
-//! `palabre revoke`: removes a participant's file. The supervisor then ends the participant's listener.
+//! `palabre revoke`: removes participants' files. The supervisor then ends the participants' listeners.
 
 use std::path::Path;
 
 use palabre_config::Participant;
+use palabre_config::control::{Changes, Status};
 use palabre_host::exit::Failure;
 use palabre_room::Name;
+use serde_json::{Value, json};
 
-use crate::cli::Cli;
-use crate::output::print;
+use crate::cli::{Cli, Revoke};
+use crate::each::Each;
+use crate::output::{print, print_json};
 use crate::standalone::{self, Change};
 use crate::{control, permission, reload, roster_lock};
 
-/// Removes the participant's file and reloads the supervisor if one runs.
-pub(crate) fn run(cli: &Cli, name: &Name) -> Result<(), Failure> {
-    let config = cli.config_dir();
-    let path = Participant::path(config, name);
+/// What to do if a listener may still serve a removed participant.
+const TO_DO: &str = "the link may still open: correct the cause, then run 'palabre reload'";
+
+/// The removal of one participant.
+struct Removal {
+    name: Name,
+    /// The settings in the file; `None` if the file was invalid.
+    participant: Option<Participant>,
+    is_removed: bool,
+    /// Whether the participant's listener has ended; false if none had to be ended.
+    outcome: Result<bool, Failure>,
+}
+
+/// Removes the participants' files and reloads the supervisor if one runs.
+pub(crate) fn run(cli: &Cli, revoke: &Revoke) -> Result<(), Failure> {
+    let (config, names) = (cli.config_dir(), revoke.targets.names());
     let lock = roster_lock::take(config)?;
-    // An invalid file can be removed too. The participant's port and room are then unknown.
-    let removed = Participant::load(config, name).ok();
-    Participant::remove(config, name).map_err(|error| {
+    let mut removals: Vec<Removal> = names.into_iter().map(|name| remove(config, name)).collect();
+    drop(lock);
+    end(cli.run_dir(), &mut removals);
+    if revoke.json {
+        let all: Vec<Value> = removals.iter().map(Removal::json).collect();
+        print_json(&json!({ "participants": all }))?;
+    } else {
+        print(removals.iter().map(|removal| removal.lines(config)).collect::<String>())?;
+        if removals.iter().any(|removal| removal.outcome == Ok(false)) {
+            print(format!("no supervisor runs in '{}', so no listener has to be ended\n", cli.run_dir().display()))?;
+        }
+    }
+    let mut each = Each::of(removals.len());
+    for removal in removals {
+        each.note(removal.name, removal.outcome.map(drop));
+    }
+    each.end()
+}
+
+/// Removes a participant's file. An invalid file can be removed too. The participant's port and room are then unknown.
+fn remove(config: &Path, name: Name) -> Removal {
+    let path = Participant::path(config, &name);
+    let participant = Participant::load(config, &name).ok();
+    let removed = Participant::remove(config, &name).map_err(|error| {
         if error.is_missing() {
             return Failure::refused(format!(
                 "unable to revoke '{name}': no file '{}'; see 'palabre list'",
@@ -26,43 +62,72 @@ pub(crate) fn run(cli: &Cli, name: &Name) -> Result<(), Failure> {
             ));
         }
         Failure::system(permission::explain(path.parent().unwrap_or(config), error))
-    })?;
-    drop(lock);
-    print(format!("removed '{}'\n", path.display()))?;
-    let run_dir = cli.run_dir();
-    let has_ended = match control::is_running(run_dir) {
-        true => end(run_dir, name).map(|()| true),
-        false => standalone::apply(run_dir, name.as_str(), Change::Removed),
-    }?;
-    let mut text = String::new();
-    if let Some(removed) = removed {
-        text += &format!(
-            "{name} had port {port} in room '{room}'; the participant's link is invalid now\n\
-             'palabre invite {name} --port {port}{flag}' invites '{name}' again, with the same port and a new key\n",
-            port = removed.port,
-            room = removed.room,
-            flag = room_flag(&removed)
-        );
-    }
-    if !has_ended {
-        text += &format!("no supervisor runs in '{}', so no listener has to be ended\n", run_dir.display());
-    }
-    print(text)
+    });
+    Removal { name, participant, is_removed: removed.is_ok(), outcome: removed.map(|()| false) }
 }
 
-/// Makes the supervisor end the listener, waits for that, and checks it.
-fn end(run_dir: &Path, name: &Name) -> Result<(), Failure> {
-    const TO_DO: &str = "the link may still open: correct the cause, then run 'palabre reload'";
-    let (changes, status) =
-        reload::of(run_dir, name.as_str()).map_err(|error| Failure::system(format!("{error}; {TO_DO}")))?;
-    if status.participants.iter().any(|one| one.name == name.as_str()) {
-        let fault = changes.errors.iter().find(|fault| reload::concerns(fault, name.as_str()));
-        let why = fault.map_or("its file is still there", String::as_str);
-        return Err(Failure::refused(format!("unable to end the listener of '{name}': {why}; {TO_DO}")));
+/// Ends the listeners of the removed participants, waits for that, and checks it.
+fn end(run: &Path, removals: &mut [Removal]) {
+    let removed = removals.iter_mut().filter(|removal| removal.is_removed);
+    if !control::is_running(run) {
+        return removed
+            .for_each(|removal| removal.outcome = standalone::apply(run, removal.name.as_str(), Change::Removed));
     }
-    Ok(())
+    let removed: Vec<&mut Removal> = removed.collect();
+    let names: Vec<Name> = removed.iter().map(|removal| removal.name.clone()).collect();
+    if names.is_empty() {
+        return;
+    }
+    let reloaded = reload::of(run, &names);
+    for removal in removed {
+        removal.outcome = match &reloaded {
+            Ok((changes, status)) => has_ended(&removal.name, changes, status),
+            Err(error) => Err(Failure::system(format!("{error}; {TO_DO}"))),
+        };
+    }
 }
 
-fn room_flag(participant: &Participant) -> String {
-    if participant.room.as_str() == "main" { String::new() } else { format!(" --room {}", participant.room) }
+fn has_ended(name: &Name, changes: &Changes, status: &Status) -> Result<bool, Failure> {
+    if status.participants.iter().all(|one| one.name != name.as_str()) {
+        return Ok(true);
+    }
+    let fault = changes.errors.iter().find(|fault| reload::concerns(fault, name));
+    let why = fault.map_or("its file is still there", String::as_str);
+    Err(Failure::refused(format!("unable to end the listener of '{name}': {why}; {TO_DO}")))
+}
+
+impl Removal {
+    /// Returns the command that invites the participant again.
+    fn again(&self) -> Option<String> {
+        let Participant { port, room, .. } = self.participant.as_ref()?;
+        let flag = if room.as_str() == "main" { String::new() } else { format!(" --room {room}") };
+        Some(format!("palabre invite {} --port {port}{flag}", self.name))
+    }
+
+    fn lines(&self, config: &Path) -> String {
+        if !self.is_removed {
+            return String::new();
+        }
+        let name = &self.name;
+        let mut text = format!("removed '{}'\n", Participant::path(config, name).display());
+        if let (true, Some(participant), Some(again)) = (self.outcome.is_ok(), &self.participant, self.again()) {
+            let Participant { port, room, .. } = participant;
+            text += &format!(
+                "{name} had port {port} in room '{room}'; the participant's link is invalid now\n\
+                 '{again}' invites '{name}' again, with the same port and a new key\n"
+            );
+        }
+        text
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "name": self.name.as_str(),
+            "removed": self.is_removed,
+            "port": self.participant.as_ref().map(|participant| participant.port),
+            "room": self.participant.as_ref().map(|participant| participant.room.as_str()),
+            "again": self.again(),
+            "error": self.outcome.as_ref().err().map(ToString::to_string),
+        })
+    }
 }

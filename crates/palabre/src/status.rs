@@ -16,7 +16,7 @@ use palabre_host::usage::Usage;
 use palabre_room::{MicState, Talk};
 use serde_json::{Value, json};
 
-use crate::output::print;
+use crate::output::{print, print_json};
 use crate::snapshot::{Daemon, Snapshot};
 use crate::{cli, control, table};
 
@@ -52,7 +52,7 @@ pub(crate) fn run(run: &Path, options: &cli::Status) -> Result<(), Failure> {
     let mut snapshot = Snapshot::now(run, &status);
     snapshot.add_systemd(run);
     if options.json {
-        return print(serde_json::to_string_pretty(&json_object(&snapshot, &status)?).map_err(Failure::system)? + "\n");
+        return print_json(&json_object(&snapshot, &status)?);
     }
     print(tables(&snapshot, &status, has_colours()))?;
     let fault = status.certificate.as_ref().and_then(|certificate| certificate.fault.as_ref());

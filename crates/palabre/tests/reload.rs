@@ -62,7 +62,8 @@ fn reload_waits_and_says_what_became_of_each_listener() {
         stdout(&server.palabre(&["reload", "--dry-run"])),
         "a reload would start, stop or replace no listener\n"
     );
-    assert_eq!(stdout(&server.palabre(&["reload"])), "");
+    let unchanged = "nothing has changed: no listener was started, stopped or replaced\n";
+    assert_eq!(stdout(&server.palabre(&["reload"])), unchanged);
     write(server.path(), "carol", 0);
     write(server.path(), "alice", 0);
     Participant::remove(server.path(), &"bob".parse().unwrap()).unwrap();
@@ -75,6 +76,86 @@ fn reload_waits_and_says_what_became_of_each_listener() {
     assert!(lines.contains("bob: the listener was stopped\n"), "{lines}");
     certificate::self_signed(&["localhost".into()]).unwrap().write(&server.path().join("tls")).unwrap();
     assert_eq!(stdout(&server.palabre(&["reload"])), "2 listeners use the new certificate\n");
+}
+
+#[test]
+fn reload_prints_its_changes_as_json() {
+    let server = Server::start(&["alice", "bob"]);
+    let json = |arguments: &[&str], code: i32| -> Value {
+        let output = server.palabre(arguments);
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let nothing = serde_json::json!({
+        "dry_run": true, "started": [], "stopped": [], "replaced": [], "gains": [], "certificate": false, "failed": [], "errors": [],
+    });
+    assert_eq!(json(&["reload", "--dry-run", "--json"], 0), nothing);
+    let file = Participant::path(server.path(), &"bob".parse().unwrap());
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, format!("muted = true\n{text}")).unwrap();
+    assert_eq!(stdout(&server.palabre(&["reload", "--dry-run"])), "bob: the gain would change\n");
+    assert_eq!(json(&["reload", "--json"], 0)["gains"], serde_json::json!(["bob"]));
+    fs::write(&file, &text).unwrap();
+    assert_eq!(stdout(&server.palabre(&["reload"])), "bob: the mixer uses the new gain\n");
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    write(server.path(), "carol", socket.local_addr().unwrap().port());
+    fs::write(file, "port = no\n").unwrap();
+    let failed = json(&["reload", "--json"], 1);
+    assert_eq!((&failed["started"], &failed["failed"][0]["name"]), (&serde_json::json!(["carol"]), &"carol".into()));
+    assert!(failed["errors"][0].as_str().unwrap().contains("bob.toml"), "{failed}");
+}
+
+#[test]
+fn command_with_several_names_acts_on_each_and_fails_if_one_fails() {
+    let server = Server::start(&["alice", "bob"]);
+    for (arguments, done, failed) in [
+        (&["stop", "alice", "zoe", "bob", "alice"][..], ["alice: stopped", "bob: stopped"], "unable to stop 'zoe': "),
+        (
+            &["start", "zoe", "alice", "bob"],
+            ["alice: the listener is ready", "bob: the listener is ready"],
+            "unable to start 'zoe': ",
+        ),
+        (
+            &["restart", "zoe", "alice", "bob"],
+            ["alice: a new listener", "bob: a new listener"],
+            "unable to restart 'zoe': ",
+        ),
+        (
+            &["kick", "zoe", "alice", "bob"],
+            ["alice: all connections", "bob: all connections"],
+            "unable to kick 'zoe': ",
+        ),
+        (&["mute", "alice", "zoe", "bob"], ["alice: muted", "bob: muted"], "unable to mute 'zoe': "),
+        (
+            &["unmute", "alice", "zoe", "bob"],
+            ["alice: no longer muted", "bob: no longer muted"],
+            "unable to unmute 'zoe': ",
+        ),
+        (
+            &["gain", "alice", "bob", "zoe", "-6"],
+            ["alice: the gain is now -6 dB", "bob: the gain is now"],
+            "the gain of 'zoe': ",
+        ),
+        (
+            &["move", "zoe", "alice", "bob", "den"],
+            ["alice: moved to room 'den'", "bob: moved"],
+            "unable to move 'zoe': ",
+        ),
+        (
+            &["revoke", "alice", "zoe", "bob"],
+            ["alice had port 0 in room 'den'", "bob had port"],
+            "unable to revoke 'zoe': ",
+        ),
+    ] {
+        let output = server.palabre(arguments);
+        let printed = String::from_utf8_lossy(&output.stdout);
+        assert!(done.iter().all(|line| printed.matches(line).count() == 1), "{arguments:?}: {output:?}");
+        let errors = stderr(&output, 1);
+        assert!(
+            errors.contains(failed) && errors.ends_with("\npalabre: 1 of 3 failed: zoe\n"),
+            "{arguments:?}: {errors}"
+        );
+    }
 }
 
 #[test]

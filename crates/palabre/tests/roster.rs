@@ -177,6 +177,24 @@ fn revoked_participant_can_get_the_same_port_again() {
 }
 
 #[test]
+fn revoke_prints_as_json_what_was_removed_and_why_the_rest_failed() {
+    let config = TestConfig::new();
+    stdout(&config.palabre(&["invite", "alice", "--room", "den"]));
+    let port = config.load("alice").port;
+    let output = config.palabre(&["revoke", "--json", "alice", "zoe"]);
+    assert_eq!(output.status.code(), Some(1));
+    let all: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let again = format!("palabre invite alice --port {port} --room den");
+    let alice = serde_json::json!({
+        "name": "alice", "removed": true, "port": port, "room": "den", "again": again, "error": null,
+    });
+    assert_eq!(all["participants"][0], alice);
+    let why = all["participants"][1]["error"].as_str().unwrap();
+    assert!(why.starts_with("unable to revoke 'zoe'") && !all["participants"][1]["removed"].as_bool().unwrap());
+    assert!(String::from_utf8(output.stderr).unwrap().contains(why));
+}
+
+#[test]
 fn command_changes_one_setting_and_keeps_comments() {
     let config = TestConfig::new();
     stdout(&config.palabre(&["invite", "alice"]));

@@ -202,6 +202,11 @@ impl Service {
         Participant { port, gain_db, muted, ..new.clone() } != self.participant
     }
 
+    /// Whether the participant's file sets another gain, or mutes or unmutes the participant.
+    pub(crate) fn has_other_gain(&self, new: &Participant) -> bool {
+        (new.gain_db, new.muted) != (self.participant.gain_db, self.participant.muted)
+    }
+
     /// Whether the participant's file names another port or room, so that another service must replace this one.
     pub(crate) fn moves(&self, new: &Participant) -> bool {
         let old = &self.participant;

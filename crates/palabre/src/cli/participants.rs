@@ -17,11 +17,36 @@ The link is printed only now: Palabre stores only the hash of its key. A link
 made with --once opens a page with a button, so that a preview of the link
 doesn't use it up.";
 
-/// A command whose only argument is a participant.
+/// The participants on which a command acts.
 #[derive(Args, Debug)]
-pub(crate) struct Target {
-    /// Login name of the participant
-    pub(crate) name: Name,
+pub(crate) struct Targets {
+    // `allow_negative_numbers` is for a last argument that is a gain.
+    /// Login names of the participants
+    #[arg(required = true, value_name = "NAME", allow_negative_numbers = true)]
+    names: Vec<Name>,
+}
+
+impl Targets {
+    /// Returns the names in the order of the command line, each once.
+    pub(crate) fn names(&self) -> Vec<Name> {
+        unique(&self.names)
+    }
+}
+
+/// Returns the names in the same order, each once.
+pub(super) fn unique(names: &[Name]) -> Vec<Name> {
+    let is_first = |(index, name): &(usize, &Name)| !names[..*index].contains(name);
+    names.iter().enumerate().filter(is_first).map(|(_, name)| name.clone()).collect()
+}
+
+/// `palabre revoke`.
+#[derive(Args, Debug)]
+pub(crate) struct Revoke {
+    #[command(flatten)]
+    pub(crate) targets: Targets,
+    /// Print a JSON object; palabre(1) documents it
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// `palabre rename`.
@@ -36,8 +61,8 @@ pub(crate) struct Rename {
 /// `palabre gain`.
 #[derive(Args, Debug)]
 pub(crate) struct SetGain {
-    /// Login name of the participant
-    pub(crate) name: Name,
+    #[command(flatten)]
+    pub(crate) targets: Targets,
     /// Gain in decibels, -60 to 20
     #[arg(value_name = "DB", allow_negative_numbers = true, value_parser = decibels)]
     pub(crate) gain: Gain,
@@ -46,8 +71,8 @@ pub(crate) struct SetGain {
 /// `palabre move`.
 #[derive(Args, Debug)]
 pub(crate) struct Move {
-    /// Login name of the participant
-    pub(crate) name: Name,
+    #[command(flatten)]
+    pub(crate) targets: Targets,
     /// New room; it is created if it doesn't exist
     pub(crate) room: Name,
 }

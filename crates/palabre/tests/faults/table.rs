@@ -94,7 +94,7 @@ pub fn room(directory: &Path) -> RoomDir {
 }
 
 fn certificates() -> Vec<Fault> {
-    const RENEW: &str = "renew it at its certificate authority, then run palabre reload";
+    const RENEW: &str = "renew it at its certificate authority, then run PALABRE reload";
     const ANEW: &str = "PALABRE self-sign --replace";
     vec![
         by_hand(fault(|at| certify(at, -100, -1, ""), "certificate", "cert.pem' expired on 2", RENEW)),

@@ -164,7 +164,11 @@ impl Roster {
         }
         for new in &read.participants {
             let name = new.name.to_string();
-            match self.services.get(&new.name) {
+            let service = self.services.get(&new.name);
+            if service.is_some_and(|service| !service.is_stopped() && service.has_other_gain(new)) {
+                changes.gains.push(name.clone());
+            }
+            match service {
                 Some(service) if service.is_stopped() && !service.is_ending() => {}
                 Some(service) if !service.is_ending() && !service.is_down() => {
                     let is_stale = is_changed || service.is_behind(&self.config) || service.is_refused();
