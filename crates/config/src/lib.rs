@@ -19,6 +19,7 @@ mod link;
 mod moment;
 mod participant;
 pub mod port;
+mod proxy;
 mod server;
 mod text;
 
@@ -28,4 +29,5 @@ pub use key::{Key, KeyHash};
 pub use link::{LinkTemplate, PageAddress};
 pub use moment::{Moment, NotAMoment};
 pub use participant::{Edit, Edited, PARTICIPANTS_DIR, Participant};
+pub use proxy::{ClientAddress, Proxy};
 pub use server::{Limits, PortRange, SERVER_FILE, Server};

@@ -9,7 +9,7 @@ use std::str::FromStr;
 use palabre_room::{Format, Rate};
 use serde::Deserialize;
 
-use crate::{ConfigError, LinkTemplate, file, text};
+use crate::{ConfigError, LinkTemplate, Proxy, file, text};
 
 /// Name of the server's file in the configuration directory.
 pub const SERVER_FILE: &str = "palabre.toml";
@@ -38,6 +38,8 @@ pub struct Server {
     pub chunk_ms: u64,
     /// `limits`: limits of each listener.
     pub limits: Limits,
+    /// `proxy`: reverse proxies that report the address of a client, default none.
+    pub proxy: Proxy,
 }
 
 /// Limits of each listener.
@@ -71,6 +73,7 @@ impl Default for Server {
             levelling: true,
             chunk_ms: 40,
             limits: Limits::default(),
+            proxy: Proxy::default(),
         }
     }
 }
@@ -125,6 +128,7 @@ struct Written {
     room: Room,
     stream: Stream,
     limits: Limits,
+    proxy: Proxy,
 }
 
 #[derive(Deserialize)]
@@ -144,9 +148,9 @@ struct Stream {
 
 impl Default for Written {
     fn default() -> Self {
-        let Server { host, bind, certificate, private_key, ports, limits, .. } = Server::default();
+        let Server { host, bind, certificate, private_key, ports, limits, proxy, .. } = Server::default();
         let (room, stream) = (Room::default(), Stream::default());
-        Self { host, link: None, bind, certificate, private_key, ports, room, stream, limits }
+        Self { host, link: None, bind, certificate, private_key, ports, room, stream, limits, proxy }
     }
 }
 
@@ -176,6 +180,7 @@ impl Written {
             levelling: self.room.levelling,
             chunk_ms: self.stream.chunk_ms,
             limits: self.limits,
+            proxy: self.proxy,
         }
     }
 }
@@ -222,6 +227,7 @@ impl FromStr for PortRange {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::ClientAddress;
 
     fn load(text: &str) -> Result<Server, ConfigError> {
         let dir = tempfile::tempdir().unwrap();
@@ -251,7 +257,8 @@ mod tests {
     fn every_field_is_read() {
         let server = load(
             "host = \"voice.example.org\"\nlink = \"https://a.org/{name}/\"\nbind = \"127.0.0.1\"\ncertificate = \"/tls/c.pem\"\nprivate-key = \"k.pem\"\n\
-             ports = \"8000-8010\"\n[room]\nrate-hz = 48000\nlevelling = false\n[stream]\nchunk-ms = 20\n[limits]\nconnections = 5\nstreams = 2\n",
+             ports = \"8000-8010\"\n[room]\nrate-hz = 48000\nlevelling = false\n[stream]\nchunk-ms = 20\n[limits]\nconnections = 5\nstreams = 2\n\
+             [proxy]\naddresses = [\"192.0.2.1\", \"::1\"]\nclient-address = \"proxy-protocol\"\n",
         )
         .unwrap();
         assert_eq!(server.links.to_string(), "https://a.org/{name}/");
@@ -260,6 +267,10 @@ mod tests {
         assert!(!server.levelling);
         assert_eq!(server.ports.to_string(), "8000-8010");
         assert_eq!((server.chunk_ms, server.limits.connections, server.limits.streams), (20, 5, 2));
+        let trusted = ["192.0.2.1", "::ffff:192.0.2.1", "::1"].map(|address| address.parse().unwrap());
+        assert!(trusted.into_iter().all(|address| server.proxy.trusts(address)));
+        assert!(!server.proxy.trusts("192.0.2.2".parse().unwrap()));
+        assert_eq!(server.proxy.client_address, ClientAddress::ProxyProtocol);
     }
 
     #[test]
@@ -295,6 +306,8 @@ mod tests {
             "[limits]\nstreams = 0",
             "[limits]\nconnections = -1",
             "[limits]\nhours = 1",
+            "[proxy]\naddresses = [\"localhost\"]",
+            "[proxy]\nclient-address = \"forwarded\"",
             "[room]\nlevelling = \"on\"",
             "[stream]\nchunk-ms = 1020",
             "[stream]\nchunk-ms = \"40\"",

@@ -1,12 +1,13 @@
 //! The log: one line per event on standard error, or the journal if standard error is connected to it.
 //!
 //! A line is `palabre-listener[alice]: warning: text`. An error has no level before its text, which begins with `unable to`.
-//! There are no timestamps, because journald and other loggers add them.
+//! There are no timestamps, because journald and other loggers add them. Control characters are escaped, so that a text from outside, such
+//! as the status of a child or the content of a file, can't forge another line.
 
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use log::{Level, LevelFilter};
+use log::{Level, LevelFilter, Log, Metadata, Record};
 use systemd_journal_logger::{JournalLog, connected_to_journal};
 
 static SET_UP: AtomicBool = AtomicBool::new(false);
@@ -52,16 +53,43 @@ fn to_journal(prog: &str, instance: Option<&str>) -> bool {
         }
         None => journal.with_syslog_identifier(prog.to_owned()),
     };
-    journal.install().is_ok()
+    log::set_boxed_logger(Box::new(Escaped(journal))).is_ok()
 }
 
 fn to_stderr(prog: &str, instance: Option<&str>, level: LevelFilter) -> bool {
     let name = name(prog, instance);
-    env_logger::Builder::new()
+    let logger = env_logger::Builder::new()
         .filter_level(level)
         .format(move |out, record| writeln!(out, "{name}: {}{}", word(record.level()), record.args()))
-        .try_init()
-        .is_ok()
+        .build();
+    log::set_boxed_logger(Box::new(Escaped(logger))).is_ok()
+}
+
+/// Escapes control characters in the texts for another logger.
+struct Escaped<L>(L);
+
+impl<L: Log> Log for Escaped<L> {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.0.enabled(metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        let text = escape(record.args().to_string());
+        self.0.log(&record.to_builder().args(format_args!("{text}")).build());
+    }
+
+    fn flush(&self) {
+        self.0.flush();
+    }
+}
+
+/// Escapes the characters that end a line, control a terminal, or change the order of the other characters.
+fn escape(text: String) -> String {
+    let is_unsafe = |c: char| c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    if !text.contains(is_unsafe) {
+        return text;
+    }
+    text.chars().map(|c| if is_unsafe(c) { c.escape_default().to_string() } else { c.to_string() }).collect()
 }
 
 fn name(prog: &str, instance: Option<&str>) -> String {
@@ -89,6 +117,13 @@ mod tests {
     fn the_name_contains_program_and_instance() {
         assert_eq!(name("palabre-mixer", None), "palabre-mixer");
         assert_eq!(name("palabre-listener", Some("alice")), "palabre-listener[alice]");
+    }
+
+    #[test]
+    fn text_with_control_characters_stays_one_line() {
+        let forged = "exit: x\npalabre-listener[a]: info: connected\r\u{1b}[2J\u{202e}".to_owned();
+        assert_eq!(escape(forged), r"exit: x\npalabre-listener[a]: info: connected\r\u{1b}[2J\u{202e}");
+        assert_eq!(escape("L’été: 'é'".to_owned()), "L’été: 'é'");
     }
 
     #[test]

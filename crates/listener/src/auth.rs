@@ -71,6 +71,15 @@ pub(crate) enum Redemption {
     Denied(Denial),
 }
 
+/// Why the access key of a request isn't valid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum KeyFault {
+    /// The participant has no such key.
+    Wrong,
+    /// The key has expired, or belongs to an invitation link that was used before.
+    Old,
+}
+
 impl Authenticator {
     /// Creates an authenticator for the participant `name`, who has this access key.
     pub(crate) fn new(name: &str, key: KeyHash) -> Self {
@@ -144,6 +153,19 @@ impl Authenticator {
         denial.response(head)
     }
 
+    /// Returns why the access key of an unauthenticated request isn't valid. Returns `None` if the request has no key, or the key of an
+    /// unused invitation link.
+    pub(crate) fn key_fault(&self, head: &Head) -> Option<KeyFault> {
+        let mut given = keys(head).chain(self.cookies(head)).filter(|key| !key.is_empty()).peekable();
+        given.peek()?;
+        let is_known = given.any(|key| self.key.matches(key) || self.accepts(key));
+        let is_unused = self.invitation.as_ref().is_some_and(|invitation| invitation.browser().is_none());
+        match is_known {
+            false => Some(KeyFault::Wrong),
+            true => (self.has_expired() || !is_unused).then_some(KeyFault::Old),
+        }
+    }
+
     fn has_expired(&self) -> bool {
         self.expires.is_some_and(|expires| expires.has_passed(SystemTime::now()))
     }
@@ -152,8 +174,13 @@ impl Authenticator {
         if keys(head).any(|key| self.accepts(key)) {
             return Some(Credential::Explicit);
         }
-        let mut cookies = head.all("cookie").flat_map(|line| line.split(';')).filter_map(|pair| pair.split_once('='));
-        cookies.any(|(name, key)| name.trim() == self.cookie && self.accepts(key.trim())).then_some(Credential::Cookie)
+        self.cookies(head).any(|key| self.accepts(key)).then_some(Credential::Cookie)
+    }
+
+    /// Returns the keys in this participant's cookies.
+    fn cookies<'a>(&'a self, head: &'a Head) -> impl Iterator<Item = &'a str> {
+        let cookies = head.all("cookie").flat_map(|line| line.split(';')).filter_map(|pair| pair.split_once('='));
+        cookies.filter(|(name, _)| name.trim() == self.cookie).map(|(_, key)| key.trim())
     }
 
     /// Returns the response to an authenticated request of `/?key=KEY`: a redirect to `/`, which sets the cookie if `key` is valid. A
@@ -235,6 +262,30 @@ mod tests {
         for wrong in ["", "0", &key[1..], &format!("{key}0"), &"0".repeat(32), &"é".repeat(16)] {
             assert_eq!(auth.authenticate(&head("/me", &format!("Authorization: Bearer {wrong}\r\n"))), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn fault_of_a_key_is_told_from_a_request_without_key() {
+        let (auth, key) = authenticator();
+        let fault = |auth: &Authenticator, fields: &str| auth.key_fault(&head("/me", fields));
+        let bearer = format!("Authorization: Bearer {key}\r\n");
+        for other in
+            ["", "Cookie: __Host-palabre-bob=x\r\n", "Authorization: Basic x\r\n", "Authorization: Bearer \r\n"]
+        {
+            assert_eq!(fault(&auth, other), None, "{other}");
+        }
+        for wrong in ["Cookie: __Host-palabre-alice=0\r\n", "Authorization: Bearer 0\r\n"] {
+            assert_eq!(fault(&auth, wrong), Some(KeyFault::Wrong), "{wrong}");
+        }
+        assert_eq!(auth.key_fault(&head("/?key=0", "")), Some(KeyFault::Wrong));
+        let auth = auth.expires(Some("2026-01-01T00:00:00Z".parse().unwrap()));
+        assert_eq!(fault(&auth, &bearer), Some(KeyFault::Old));
+        let (auth, link) = authenticator();
+        let auth = auth.invitation("/nonexistent".into(), None);
+        let bearer = format!("Authorization: Bearer {link}\r\n");
+        assert_eq!(fault(&auth, &bearer), None, "the link is unused");
+        auth.redeem(&link, &Key::generate().unwrap(), |_, _| true);
+        assert_eq!(fault(&auth, &bearer), Some(KeyFault::Old));
     }
 
     #[test]

@@ -3,14 +3,15 @@
 //! Opening the link doesn't use it, because link previews and mail scanners open links too. The button sends the link's key and the new
 //! access key that the page contains. The supervisor records the hash of the new key; from then on only the new key is valid.
 
-use crate::auth::{Authenticator, Redemption, is_own_origin, pages};
+use crate::auth::pages::{self, Denial};
+use crate::auth::{KeyFault, Redemption, is_own_origin};
 use crate::connection::{After, Connection};
 use crate::http::{Head, Response};
 use crate::state::Listener;
 use palabre_config::{Entrance, Key, control};
 use std::io;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Maximum length of the body of `POST /enter`, which contains two keys.
 const MAX_BODY_BYTES: usize = 256;
@@ -21,7 +22,7 @@ const SUPERVISOR_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) fn serve(connection: &mut Connection, head: &Head, listener: &Listener) -> io::Result<After> {
     let response = match head.method.as_str() {
         "POST" => match connection.read_body(head, MAX_BODY_BYTES)? {
-            Ok(body) => post(&listener.auth, head, &body),
+            Ok(body) => post(connection, head, listener, &body),
             Err(response) => response,
         },
         _ => Response::method_not_allowed("POST"),
@@ -30,7 +31,7 @@ pub(crate) fn serve(connection: &mut Connection, head: &Head, listener: &Listene
     Ok(After::Close)
 }
 
-fn post(auth: &Authenticator, head: &Head, body: &[u8]) -> Response {
+fn post(connection: &Connection, head: &Head, listener: &Listener, body: &[u8]) -> Response {
     // A browser always sends the field 'Origin' with a form; a program doesn't send this field.
     if head.field("origin").is_some() && !is_own_origin(head) {
         return Response::text(403, "refused: a page of another origin sent this request");
@@ -40,10 +41,15 @@ fn post(auth: &Authenticator, head: &Head, body: &[u8]) -> Response {
     let (Some(link), Some(Ok(key))) = (field("link"), field("key").map(Key::parse)) else {
         return Response::text(400, "invalid body: it must be link=KEY&key=KEY");
     };
-    match auth.redeem(link, &key, record) {
-        Redemption::Accepted => auth.sign_in(key.as_str()),
+    match listener.auth.redeem(link, &key, record) {
+        Redemption::Accepted => listener.auth.sign_in(key.as_str()),
         Redemption::NotRecorded => pages::invitation(link, &key, true),
-        Redemption::Denied(denial) => denial.response(head),
+        Redemption::Denied(denial) => {
+            let fault = if denial == Denial::Unauthenticated { KeyFault::Wrong } else { KeyFault::Old };
+            let client = listener.access.client(connection.stream.sock.client(), head);
+            listener.access.refused(fault, client, Instant::now());
+            denial.response(head)
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! TLS connections and the participant's two pipes. It mixes nothing and opens no other participant's pipes. Each connection has a
 //! thread with blocking I/O. Calls go from `server` to `routes`, and from there to `stream`, `wav_stream` or `speak`.
 
+mod access;
 mod api;
 mod auth;
 mod chunker;
@@ -19,6 +20,7 @@ mod mic;
 mod page;
 #[cfg(test)]
 mod protocol_doc;
+mod proxy_header;
 mod record;
 mod room_view;
 mod routes;

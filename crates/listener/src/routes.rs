@@ -5,6 +5,7 @@ use crate::http::{Head, Response};
 use crate::state::Listener;
 use crate::{api, enter, page, speak, stream, wav_stream};
 use std::io;
+use std::time::Instant;
 
 /// The methods of HTTP (RFC 9110 §9, RFC 5789). A path that doesn't support one of these methods answers 405. Other methods get 501.
 const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
@@ -22,11 +23,16 @@ pub(crate) fn answer(
     if head.path == "/enter" && listener.auth.has_invitation() {
         return enter::serve(connection, head, listener);
     }
+    let client = listener.access.client(connection.stream.sock.client(), head);
     let Some(credential) = listener.auth.authenticate(head) else {
+        if let Some(fault) = listener.auth.key_fault(head) {
+            listener.access.refused(fault, client, Instant::now());
+        }
         // Close the connection after one unauthenticated request, so that the client needs a new connection slot for its next attempt.
         return connection.answer(head, &listener.auth.unauthorized(head), false);
     };
     on_authenticated();
+    let _request = listener.access.request(client, Instant::now());
     let is_get = matches!(head.method.as_str(), "GET" | "HEAD");
     match head.path.as_str() {
         "/listen" if is_get => stream::serve(connection, head, listener),

@@ -93,9 +93,10 @@ impl Server {
                 self.accept();
             }
             self.listener.status.clear();
-            due = self.report(&mut last);
+            due = [self.report(&mut last), self.listener.access.tick(Instant::now())].into_iter().flatten().min();
         }
         self.wait_for_requests();
+        self.listener.access.end(Instant::now());
         Ok(())
     }
 
@@ -208,7 +209,7 @@ impl Server {
 
 fn serve(tcp: TcpStream, mut slot: Slot, listener: &Listener, log_limits: &LogLimits) {
     // `tcp` blocks: a socket from accept(2) doesn't inherit O_NONBLOCK.
-    let stream = match tls::accept(tcp, listener.tls()) {
+    let stream = match tls::accept(tcp, listener.tls(), &listener.access.proxy) {
         Ok(stream) => stream,
         Err(HandshakeError { error, is_silent: true }) => {
             return log::debug!("a client has sent nothing: {error}");

@@ -133,6 +133,7 @@ fn serve_participant(args: &Args, name: &Name, inherited: Option<TcpListener>) -
         true => auth.invitation(args.run.join("control.sock"), args.entered),
         false => auth,
     };
+    let auth = (auth, config.proxy);
     let listener = Listener::new(&me, format, auth, (handover, ear), (microphone, Some(api)), tls, status);
     let port = args.port.unwrap_or(participant.port);
     let socket = socket(inherited, config.bind, port).map_err(Failure::system)?;
@@ -177,7 +178,7 @@ fn serve_file(args: &Args, source: &Path, inherited: Option<TcpListener>) -> Res
     let ear = Ear::new(ear, None, (format, chunk_ms), config.limits.streams, Arc::clone(&handover));
     let auth = Authenticator::new(SOURCE_NAME, key.hash());
     let status = Arc::new(Status::new().map_err(Failure::system)?);
-    let listener = Listener::new(&me, format, auth, (handover, ear), (None, None), tls, status);
+    let listener = Listener::new(&me, format, (auth, config.proxy), (handover, ear), (None, None), tls, status);
     let socket = socket(inherited, config.bind, args.port.unwrap_or(SOURCE_PORT)).map_err(Failure::system)?;
     let port = socket.local_addr().map_err(Failure::system)?.port();
     println!("{}", config.links.link(SOURCE_NAME, port, &key));

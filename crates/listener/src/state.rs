@@ -1,5 +1,6 @@
 //! The objects that all connections of a listener share.
 
+use crate::access::Access;
 use crate::api::Api;
 use crate::auth::Authenticator;
 use crate::ear::Ear;
@@ -7,6 +8,7 @@ use crate::handover::Handover;
 use crate::me::Me;
 use crate::mic::MicWriter;
 use crate::status::Status;
+use palabre_config::Proxy;
 use palabre_room::Format;
 use rustls::ServerConfig;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -22,6 +24,7 @@ pub(crate) struct Listener {
     pub(crate) chunk_ms: u64,
     /// Authenticates requests.
     pub(crate) auth: Authenticator,
+    pub(crate) access: Access,
     pub(crate) handover: Arc<Handover>,
     pub(crate) ear: Arc<Ear>,
     /// `None` if the source is a file or the participant only listens.
@@ -37,14 +40,15 @@ impl Listener {
     pub(crate) fn new(
         me: &Me,
         format: Format,
-        auth: Authenticator,
+        (auth, proxy): (Authenticator, Proxy),
         (handover, ear): (Arc<Handover>, Arc<Ear>),
         (microphone, api): (Option<Arc<MicWriter>>, Option<Api>),
         tls: Arc<ServerConfig>,
         status: Arc<Status>,
     ) -> Self {
         let (me_json, chunk_ms, tls) = (me.json(), me.chunk_ms, RwLock::new(tls));
-        Self { me_json, format, chunk_ms, auth, handover, ear, microphone, api, status, tls }
+        let access = Access::new(proxy, Arc::clone(&status));
+        Self { me_json, format, chunk_ms, auth, access, handover, ear, microphone, api, status, tls }
     }
 
     /// Returns the TLS configuration for a new connection.

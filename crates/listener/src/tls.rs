@@ -1,14 +1,14 @@
 //! TLS 1.2 and 1.3 over a TCP socket. Every read and write has a timeout.
 
-use crate::traffic;
+use crate::{proxy_header, traffic};
 use anyhow::{Context as _, Result, anyhow};
-use palabre_config::certificate;
+use palabre_config::{ClientAddress, Proxy, certificate};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::ServerSessionMemoryCache;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{IpAddr, Shutdown, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -59,11 +59,19 @@ pub(crate) struct HandshakeError {
     pub(crate) is_silent: bool,
 }
 
-/// Performs the TLS handshake with a client, within [`HANDSHAKE_TIMEOUT`].
-pub(crate) fn accept(tcp: TcpStream, config: Arc<ServerConfig>) -> Result<TlsStream, HandshakeError> {
+/// Performs the TLS handshake with a client, within [`HANDSHAKE_TIMEOUT`]. Before it, reads the address of the client from the header that
+/// a trusted proxy sends, if the configuration says so.
+pub(crate) fn accept(tcp: TcpStream, config: Arc<ServerConfig>, proxy: &Proxy) -> Result<TlsStream, HandshakeError> {
     let failed = |error| HandshakeError { error, is_silent: true };
     let mut socket = Socket::new(tcp).map_err(failed)?;
     socket.set_deadline(Some(Instant::now() + HANDSHAKE_TIMEOUT));
+    let has_header = proxy.client_address == ClientAddress::ProxyProtocol && proxy.trusts(socket.client);
+    if has_header {
+        let header = proxy_header::read(&mut socket);
+        let client = header.map_err(|error| HandshakeError { error, is_silent: !socket.has_received })?;
+        socket.client = client.unwrap_or(socket.client);
+        socket.has_received = false;
+    }
     let mut connection = ServerConnection::new(config).map_err(io::Error::other).map_err(failed)?;
     while connection.is_handshaking() {
         let step = connection.complete_io(&mut socket);
@@ -77,6 +85,7 @@ pub(crate) fn accept(tcp: TcpStream, config: Arc<ServerConfig>) -> Result<TlsStr
 #[derive(Debug)]
 pub(crate) struct Socket {
     tcp: TcpStream,
+    client: IpAddr,
     deadline: Option<Instant>,
     timeout: Duration,
     timeout_set: Option<Duration>,
@@ -87,7 +96,13 @@ impl Socket {
     fn new(tcp: TcpStream) -> io::Result<Self> {
         tcp.set_nodelay(true)?;
         tcp.set_write_timeout(Some(WRITE_TIMEOUT))?;
-        Ok(Self { tcp, deadline: None, timeout: HANDSHAKE_TIMEOUT, timeout_set: None, has_received: false })
+        let client = tcp.peer_addr()?.ip();
+        Ok(Self { tcp, client, deadline: None, timeout: HANDSHAKE_TIMEOUT, timeout_set: None, has_received: false })
+    }
+
+    /// Returns the address of the other end, or the client's address in the header of a trusted proxy.
+    pub(crate) fn client(&self) -> IpAddr {
+        self.client
     }
 
     /// Sets the time after which all reads fail. Unlike the timeout for each read, it also limits a client that sends single bytes.
@@ -185,7 +200,8 @@ mod tests {
             let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
             client.write_all(sent).unwrap();
             client.shutdown(Shutdown::Write).unwrap();
-            let failed = accept(listener.accept().unwrap().0, Arc::clone(&config)).unwrap_err();
+            let tcp = listener.accept().unwrap().0;
+            let failed = accept(tcp, Arc::clone(&config), &Proxy::default()).unwrap_err();
             assert_eq!(failed.is_silent, is_silent, "{failed:?}");
         }
     }

@@ -76,6 +76,16 @@ impl Client {
 
     /// Connects as [`Self::connect`] does, but only with one of these TLS versions.
     pub fn connect_by(versions: &[&'static SupportedProtocolVersion], port: u16, cert_pem: &str) -> io::Result<Self> {
+        Self::connect_after(b"", versions, port, cert_pem)
+    }
+
+    /// Connects as [`Self::connect_by`] does, but sends these bytes before the handshake.
+    pub fn connect_after(
+        bytes: &[u8],
+        versions: &[&'static SupportedProtocolVersion],
+        port: u16,
+        cert_pem: &str,
+    ) -> io::Result<Self> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(cert_pem.as_bytes()).unwrap()).unwrap();
         let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
@@ -90,6 +100,7 @@ impl Client {
         let name = ServerName::try_from("localhost").unwrap();
         let mut connection = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
         let mut tcp = Counted { tcp, received: 0 };
+        tcp.write_all(bytes)?;
         while connection.is_handshaking() {
             connection.complete_io(&mut tcp)?;
         }

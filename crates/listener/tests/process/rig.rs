@@ -7,6 +7,7 @@ use palabre_config::{Key, Participant};
 use palabre_host::notify::{self, Receiver};
 use palabre_host::sockets;
 use palabre_room::{Format, Name, PipeReader, PipeWriter, RoomDir, Start, Wrote};
+use std::fs::File;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
@@ -148,6 +149,16 @@ impl Rig {
         wait_for(|| PipeWriter::open(&self.ear_path(), self.format).ok())
     }
 
+    /// Returns the listener's log.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(log_path(self.directory.path())).unwrap()
+    }
+
+    /// Waits until a line of the log ends with this text.
+    pub fn wait_for_log(&self, end: &str) {
+        wait_for(|| self.log().lines().any(|line| line.ends_with(end)).then_some(()));
+    }
+
     /// Sends a signal (`TERM`, `HUP`) to the listener.
     pub fn signal(&self, name: &str) {
         signal(&self.child, name);
@@ -158,7 +169,14 @@ impl Drop for Rig {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("{}", self.log());
+        }
     }
+}
+
+fn log_path(directory: &Path) -> PathBuf {
+    directory.join("log")
 }
 
 fn spawn(directory: &Path, socket: &TcpListener) -> Child {
@@ -168,6 +186,7 @@ fn spawn(directory: &Path, socket: &TcpListener) -> Child {
     sockets::give(&mut command, socket).unwrap();
     notify::for_child(&mut command, &directory.join("notify.sock"));
     command.env("LISTEN_FDS", "1");
+    command.stderr(File::options().create(true).append(true).open(log_path(directory)).unwrap());
     // The listener is killed when the thread that spawned it ends: prctl(2), PR_SET_PDEATHSIG. That thread runs until the test ends.
     command.spawn().unwrap()
 }
