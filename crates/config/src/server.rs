@@ -34,6 +34,9 @@ pub struct Server {
     pub format: Format,
     /// `room.levelling`: whether all speech is brought to the same loudness, default true.
     pub levelling: bool,
+    /// `room.texts-for-latecomers`: whether participants also get the messages from before they joined the meeting, default
+    /// true.
+    pub texts_for_latecomers: bool,
     /// `stream.chunk-ms`: length of a chunk of the injected stream in ms, default 40.
     pub chunk_ms: u64,
     /// `limits`: limits of each listener.
@@ -71,6 +74,7 @@ impl Default for Server {
             ports: PortRange { first: 9001, last: 9999 },
             format: Format::default(),
             levelling: true,
+            texts_for_latecomers: true,
             chunk_ms: 40,
             limits: Limits::default(),
             proxy: Proxy::default(),
@@ -137,6 +141,7 @@ struct Room {
     #[serde(deserialize_with = "text::rate_hz")]
     rate_hz: Rate,
     levelling: bool,
+    texts_for_latecomers: bool,
 }
 
 #[derive(Deserialize)]
@@ -156,8 +161,8 @@ impl Default for Written {
 
 impl Default for Room {
     fn default() -> Self {
-        let Server { format, levelling, .. } = Server::default();
-        Self { rate_hz: format.rate, levelling }
+        let Server { format, levelling, texts_for_latecomers, .. } = Server::default();
+        Self { rate_hz: format.rate, levelling, texts_for_latecomers }
     }
 }
 
@@ -178,6 +183,7 @@ impl Written {
             ports: self.ports,
             format: Format { rate: self.room.rate_hz },
             levelling: self.room.levelling,
+            texts_for_latecomers: self.room.texts_for_latecomers,
             chunk_ms: self.stream.chunk_ms,
             limits: self.limits,
             proxy: self.proxy,
@@ -257,14 +263,14 @@ mod tests {
     fn every_field_is_read() {
         let server = load(
             "host = \"voice.example.org\"\nlink = \"https://a.org/{name}/\"\nbind = \"127.0.0.1\"\ncertificate = \"/tls/c.pem\"\nprivate-key = \"k.pem\"\n\
-             ports = \"8000-8010\"\n[room]\nrate-hz = 48000\nlevelling = false\n[stream]\nchunk-ms = 20\n[limits]\nconnections = 5\nstreams = 2\n\
+             ports = \"8000-8010\"\n[room]\nrate-hz = 48000\nlevelling = false\ntexts-for-latecomers = false\n[stream]\nchunk-ms = 20\n[limits]\nconnections = 5\nstreams = 2\n\
              [proxy]\naddresses = [\"192.0.2.1\", \"::1\"]\nclient-address = \"proxy-protocol\"\n",
         )
         .unwrap();
         assert_eq!(server.links.to_string(), "https://a.org/{name}/");
         assert_eq!(server.certificate, Path::new("/tls/c.pem"));
         assert_eq!(server.format.to_string(), "s16le 48000 1");
-        assert!(!server.levelling);
+        assert!(!server.levelling && !server.texts_for_latecomers);
         assert_eq!(server.ports.to_string(), "8000-8010");
         assert_eq!((server.chunk_ms, server.limits.connections, server.limits.streams), (20, 5, 2));
         let trusted = ["192.0.2.1", "::ffff:192.0.2.1", "::1"].map(|address| address.parse().unwrap());

@@ -83,6 +83,12 @@ fn assert_is_reconnected(suite: &Suite, firefox: &Firefox, other: &Recording, ev
     assert_is_heard(other, true);
 }
 
+/// Writes a text as the user does.
+fn write(firefox: &Firefox, text: &str) {
+    let script = "const line = document.getElementById('message-line'); line.form.requestSubmit();";
+    firefox.run(&format!("document.getElementById('message-line').value = '{text}'; {script}")).unwrap();
+}
+
 /// One Firefox for all checks, since starting one takes as long as the checks.
 #[test]
 fn participant_with_firefox_hears_speaks_mutes_reloads_and_reconnects() {
@@ -114,7 +120,12 @@ fn participant_with_firefox_hears_speaks_mutes_reloads_and_reconnects() {
     assert_is_heard(&other, true);
 
     assert_is_reconnected(&suite, &firefox, &other, || suite.palabre(&["restart", "p01"]).map(drop).unwrap());
-    assert_is_reconnected(&suite, &firefox, &other, || suite.kill("palabre-listener", "p01").map(drop).unwrap());
+    assert_is_reconnected(&suite, &firefox, &other, || {
+        suite.kill("palabre-listener", "p01").map(drop).unwrap();
+        write(&firefox, "during the outage");
+    });
+    firefox.wait_until("document.querySelector('.message:last-child')?.dataset.state === 'sent'").unwrap();
+    assert_eq!(firefox.run("return document.querySelectorAll('.message').length").unwrap(), 1);
 
     assert_plays_in(&firefox, FIRST_CARD);
     firefox.choose_loudspeaker(Some(SECOND_CARD)).unwrap();

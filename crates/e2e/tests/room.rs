@@ -33,6 +33,9 @@ fn has(name: &str, class: &str) -> String {
     format!("document.querySelector('#people [data-name=\"{name}\"].{class}')")
 }
 
+/// JavaScript expression: the last text in the list is this page's own, and the listener has accepted it.
+const LAST_IS_SENT: &str = "document.querySelector('.message:last-child')?.dataset.state === 'sent'";
+
 /// Replaces a file atomically.
 fn replace(path: &Path, text: &str) {
     let new = path.with_extension("test");
@@ -65,6 +68,33 @@ fn pages_show_talking_muting_hands_and_messages_of_each_other() {
     first.wait_until(text).unwrap();
     second.wait_until(text).unwrap();
     assert!(first.console().unwrap().is_empty());
+    loses_and_doubles_no_text(&suite, &first, &second);
+}
+
+/// Checks that two texts, which are written while the listener of the first page is stopped, arrive once each, in this order.
+fn loses_and_doubles_no_text(suite: &Suite, first: &Browser, second: &Browser) {
+    let texts = |expected: &str| {
+        format!(
+            "[...document.querySelectorAll('.message-text')].slice(1).map((text) => text.textContent).join() === '{expected}'"
+        )
+    };
+    suite.palabre(&["stop", "p01"]).unwrap();
+    first.wait_until("palabreState.connection === 'lost'").unwrap();
+    second.type_into("#message-line", "to the absent").unwrap();
+    second.click("#write button").unwrap();
+    second.wait_until(&format!("{} && {LAST_IS_SENT}", texts("to the absent"))).unwrap();
+    first.type_into("#message-line", "from the absent").unwrap();
+    first.click("#write button").unwrap();
+    first.wait_until("document.querySelector('.message:last-child[data-state=\"sending\"]')").unwrap();
+    suite.palabre(&["start", "p01"]).unwrap();
+    for page in [first, second] {
+        page.wait_until(&texts("to the absent,from the absent")).unwrap();
+    }
+    first.wait_until(LAST_IS_SENT).unwrap();
+    second.run("window.isOld = true; location.reload()").unwrap();
+    second.wait_until("!window.isOld && window.palabreState?.screen === 'door'").unwrap();
+    second.click("#join").unwrap();
+    second.wait_until(&texts("to the absent,from the absent")).unwrap();
 }
 
 #[test]
@@ -95,9 +125,8 @@ fn messages_of_a_participant_not_heard_are_not_shown() {
     let write = |text: &str| {
         second.type_into("#message-line", text).unwrap();
         second.click("#write button").unwrap();
-        second
-            .wait_until(&format!("[...document.querySelectorAll('.message-text')].at(-1)?.textContent === '{text}'"))
-            .unwrap();
+        let is_last = format!("[...document.querySelectorAll('.message-text')].at(-1)?.textContent === '{text}'");
+        second.wait_until(&format!("{is_last} && {LAST_IS_SENT}")).unwrap();
     };
     let texts = "[...document.querySelectorAll('.message-text')].map((text) => text.textContent)";
     second.click("#messages-toggle").unwrap();
@@ -109,7 +138,7 @@ fn messages_of_a_participant_not_heard_are_not_shown() {
     first.click("#messages-toggle").unwrap();
     first.type_into("#message-line", "in between").unwrap();
     first.click("#write button").unwrap();
-    first.wait_until(&format!("{texts}.length > 0")).unwrap();
+    first.wait_until(LAST_IS_SENT).unwrap();
     first.click("#people [data-name=\"p02\"] .mute-for-me").unwrap();
     first.wait_until(&format!("!{}", has("p02", "muted-for-me"))).unwrap();
     write("shown");

@@ -33,8 +33,12 @@ test('documented marks set presence, states and levels', () => {
 
 test('message is parsed, and invalid records are rejected', () => {
   const parsed = parseRecord(`4,7,${base64(example('json message'))}`);
-  assert.deepEqual(parsed, { kind: 'message', seq: 7, from: 'bob', text: 'It is 20 °C here' });
+  assert.deepEqual(parsed, { kind: 'message', seq: 7, from: 'bob', text: 'It is 20 °C here', id: '7f3a', ageMs: 0 });
+  const { kind, texts } = parseRecord(`7,7,${base64(example('json messages'))}`);
+  assert.deepEqual([kind, texts], ['messages', [{ from: 'bob', text: 'It is 20 °C here', id: '7f3a', ageMs: 65000 }]]);
   const bad = ['4,7,', `4,7,${base64({ from: 1, text: 'x' })}`, `4,7,${base64({ from: 'bob', text: 'x'.repeat(1001) })}`,
+    `4,7,${base64({ from: 'bob', text: 'x', id: '' })}`, `7,7,${base64({ messages: [{ from: 'bob', text: 'x', id: '7', age_ms: -1 }] })}`,
+    `7,7,${base64({ messages: [{ from: 'bob' }] })}`, `7,7,${base64({})}`,
     '6,7,AAAA,', '6,7,AAA=', '6,7', '2,7,AAAAAA==', `3,7,${base64({ people: [] })},AA==`];
   assert.deepEqual(bad.map(parseRecord).filter(Boolean).map(({ kind }) => kind), ['states']);
 });

@@ -18,7 +18,7 @@ function session(renewCost) {
     onChange: () => changes.push(session.state),
     onFault: (what) => faults.push(what),
     onOtherTab: () => tabs.push('other'),
-    onPeak() {}, onMe() {}, onRoom() {}, onStates() {}, onLevels() {}, onMessage() {},
+    onPeak() {}, onMe() {}, onRoom() {}, onStates() {}, onLevels() {}, onTexts() {},
   });
   return Object.assign(session, { changes, faults, tabs });
 }

@@ -138,10 +138,12 @@ function enter() {
   app.noMixer = false;
   people.clear();
   people.setMe(me);
+  messages.setMe(me);
   app.session = new Session(me, options, {
     onChange: refresh,
+    onLive: () => messages.wake(),
     onPeak: showPeak,
-    onMe: (given) => { const newer = adapted(given); app.me = newer; people.setMe(newer); refresh(); },
+    onMe: (given) => { const newer = adapted(given); app.me = newer; people.setMe(newer); messages.setMe(newer); refresh(); },
     onRoom: ({ people: all, states, recording, noMixer }) => {
       people.setPeople(all, states);
       Object.assign(app, { recorded: recording, noMixer });
@@ -149,7 +151,7 @@ function enter() {
     },
     onStates: (marks) => people.setStates(marks),
     onLevels: (marks) => { people.setLevels(marks); view.showTalking(people.talking(me.name)); refresh(); },
-    onMessage: (message) => messages.add(message),
+    onTexts: (texts) => messages.add(texts),
     onFault: (what) => errors.add(what),
     onOtherTab: () => leaveRoom('otherTab'),
   });

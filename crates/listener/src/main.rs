@@ -16,6 +16,7 @@ mod handover;
 mod http;
 mod marks;
 mod me;
+mod meeting;
 mod mic;
 mod page;
 #[cfg(test)]

@@ -68,6 +68,11 @@ pub(crate) fn message(seq: u64, text: &str) -> Vec<u8> {
     wrap(&format!("4,{seq},{text}"))
 }
 
+/// Encodes a record of messages that were sent earlier. `json`: the messages.
+pub(crate) fn messages(seq: u64, json: &str) -> Vec<u8> {
+    wrap(&format!("7,{seq},{}", BASE64.encode(json)))
+}
+
 /// Encodes a states record. `marks`: the changed states as marks in base64.
 pub(crate) fn states(seq: u64, marks: &str) -> Vec<u8> {
     wrap(&format!("6,{seq},{marks}"))

@@ -6,6 +6,7 @@ use crate::cli::Args;
 use crate::ear::Ear;
 use crate::handover::Handover;
 use crate::me::Me;
+use crate::meeting::Meeting;
 use crate::mic::MicWriter;
 use crate::server::Server;
 use crate::source::Origin;
@@ -121,7 +122,8 @@ fn serve_participant(args: &Args, name: &Name, inherited: Option<TcpListener>) -
         listen_only: participant.listen_only,
     };
     let (tls, tls_files) = TlsFiles::load(config.certificate, config.private_key).map_err(Failure::config)?;
-    let api = Api::new(name.clone(), room.clone());
+    let meeting = Meeting::new(room.clone(), directory.clone(), config.texts_for_latecomers);
+    let api = Api::new(name.clone(), me.room.clone(), directory.clone(), meeting);
     let handover = Arc::new(Handover::new(Some(directory.clone()), Instant::now()));
     let ear = Origin::Pipe(directory.ear());
     let ear = Ear::new(ear, Some(room), (format, chunk_ms), config.limits.streams, Arc::clone(&handover));

@@ -5,6 +5,7 @@ use crate::ear::{Delivered, Kind, Next, Subscription};
 use crate::http::{Head, Response, response};
 use crate::record;
 use crate::state::Listener;
+use palabre_host::clock::boottime_ms;
 use palabre_host::sockets;
 use std::io::{self, Read as _, Write as _};
 use std::time::{Duration, Instant};
@@ -38,7 +39,7 @@ pub(crate) fn serve(connection: &mut Connection, head: &Head, listener: &Listene
     prepare(connection, listener)?;
     let mut subscription = listener.ear.subscribe(connection.stream.sock.tcp(), from)?;
     listener.status.changed();
-    let result = run(connection, &mut subscription, listener, answer, head.parameter("people"));
+    let result = run(connection, &mut subscription, listener, answer, (head.parameter("people"), from));
     drop(subscription);
     listener.status.changed();
     result.map(|()| After::Close)
@@ -65,14 +66,18 @@ fn run(
     subscription: &mut Subscription,
     listener: &Listener,
     answer: String,
-    people: Option<&str>,
+    (people, from): (Option<&str>, Option<u64>),
 ) -> io::Result<()> {
     let mut bytes = answer.into_bytes();
     bytes.extend_from_slice(record::prologue().as_bytes());
     let mut delivered = Delivered::default();
+    let mut last_seq = boottime_ms();
     if let Some(opening) = subscription.opening() {
         bytes.extend(opening.bytes(&listener.me_json, people));
         delivered = Delivered::new(&opening);
+        last_seq = opening.seq();
+        // A page that renews its stream gives no SEQ, and has received the previous stream's records until now.
+        bytes.extend(missed(listener, last_seq, from.or(people.and(Some(last_seq)))));
     }
     write(connection, &bytes)?;
     loop {
@@ -81,6 +86,10 @@ fn run(
             Next::Ended => return Ok(()),
             Next::Nothing => {}
             Next::Record(record, skipped) => {
+                if subscription.was_behind() {
+                    write(connection, &missed(listener, record.seq.saturating_sub(1), Some(last_seq)))?;
+                }
+                last_seq = record.seq;
                 delivered.deliver(&record, skipped, listener.format.rate.hz(), |bytes| write(connection, bytes))?;
                 if matches!(record.kind, Kind::Moved { last: true }) {
                     wait_for_close(connection);
@@ -89,6 +98,11 @@ fn run(
             }
         }
     }
+}
+
+/// Returns a record of the messages that the page may have missed after the SEQ `after`; empty if there are none.
+fn missed(listener: &Listener, seq: u64, after: Option<u64>) -> Vec<u8> {
+    listener.api.as_ref().map(|api| api.meeting.missed(seq, after)).unwrap_or_default()
 }
 
 /// Writes one record in one call, so that rustls puts it into as few TLS records as possible (each up to 16 KiB).

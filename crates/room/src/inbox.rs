@@ -2,6 +2,7 @@
 //!
 //! A sender sends one datagram to each inbox of the room and never blocks: a message for a full inbox is lost.
 
+use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixDatagram;
@@ -12,14 +13,19 @@ use crate::{Name, ParticipantDir, RoomDir, RoomError};
 
 /// Maximum length of a message in characters.
 pub const MAX_MESSAGE_CHARS: usize = 500;
-/// Maximum size of a datagram in bytes: a name, a tab and a text with at most four bytes for each character.
-const MAX_BYTES: usize = 32 + 1 + 4 * MAX_MESSAGE_CHARS;
+/// Maximum length of a message's ID.
+const MAX_ID_CHARS: usize = 32;
+/// Maximum size of a datagram in bytes: a name, a tab, an ID, a tab and a text with at most four bytes for each character.
+pub(crate) const MAX_BYTES: usize = 32 + 1 + MAX_ID_CHARS + 1 + 4 * MAX_MESSAGE_CHARS;
 
 /// A text message to a room.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
     /// Name of the sender.
     pub from: Name,
+    /// Identifies the message among the messages of this sender: 1 to 32 lower-case letters or digits. A message that was sent
+    /// twice has the same ID both times. `None`: the message was sent once, by a program that gives no IDs.
+    pub id: Option<String>,
     /// One line of 1 to 500 characters without control characters.
     pub text: String,
 }
@@ -31,7 +37,25 @@ impl Message {
         let length = text.chars().take(MAX_MESSAGE_CHARS + 1).count();
         let is_plain = !text.chars().any(|c| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}'));
         let valid = (1..=MAX_MESSAGE_CHARS).contains(&length) && is_plain && !text.trim().is_empty();
-        valid.then(|| Self { from, text: text.to_owned() })
+        valid.then(|| Self { from, id: None, text: text.to_owned() })
+    }
+
+    /// Returns the message with this ID, or `None` if the ID is invalid.
+    #[must_use]
+    pub fn with_id(self, id: &str) -> Option<Self> {
+        let valid = (1..=MAX_ID_CHARS).contains(&id.len())
+            && id.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+        valid.then(|| Self { id: Some(id.to_owned()), ..self })
+    }
+}
+
+/// The datagram of a message: `FROM`, tab, `ID`, tab, `TEXT`; without an ID `FROM`, tab, `TEXT`.
+impl fmt::Display for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.id {
+            Some(id) => write!(f, "{}\t{id}\t{}", self.from, self.text),
+            None => write!(f, "{}\t{}", self.from, self.text),
+        }
     }
 }
 
@@ -39,8 +63,13 @@ impl FromStr for Message {
     type Err = ();
 
     fn from_str(datagram: &str) -> Result<Self, ()> {
-        let (from, text) = datagram.split_once('\t').ok_or(())?;
-        Self::new(from.parse().map_err(|_| ())?, text).ok_or(())
+        let (from, rest) = datagram.split_once('\t').ok_or(())?;
+        let from = from.parse().map_err(|_| ())?;
+        let message = match rest.split_once('\t') {
+            Some((id, text)) => Self::new(from, text).and_then(|message| message.with_id(id)),
+            None => Self::new(from, rest),
+        };
+        message.ok_or(())
     }
 }
 
@@ -102,7 +131,7 @@ impl RoomDir {
     pub fn tell(&self, message: &Message) -> Result<usize, RoomError> {
         let socket = UnixDatagram::unbound().and_then(|socket| socket.set_nonblocking(true).map(|()| socket));
         let socket = socket.map_err(RoomError::io("create a socket to send messages to", self.path()))?;
-        let datagram = format!("{}\t{}", message.from, message.text);
+        let datagram = message.to_string();
         // An inbox that is missing, not read or full doesn't receive the message. A symbolic link could lead to another
         // program's socket.
         let receives = |name: &Name| {
@@ -185,12 +214,34 @@ mod tests {
         let inbox = Inbox::bind(&alice).unwrap();
         let sender = UnixDatagram::unbound().unwrap();
         let long = format!("alice\t{}", "x".repeat(5000));
-        for bad in [&b""[..], b"alice", b"Alice\tx", b"alice\t", b"\xff\tx", long.as_bytes()] {
+        let long_id = format!("alice\t{}\tx", "1".repeat(33));
+        for bad in [
+            &b""[..],
+            b"alice",
+            b"Alice\tx",
+            b"alice\t",
+            b"\xff\tx",
+            b"alice\t\tx",
+            b"alice\tA\tx",
+            b"alice\t1\t2\tx",
+            long_id.as_bytes(),
+            long.as_bytes(),
+        ] {
             sender.send_to(bad, alice.inbox()).unwrap();
         }
         sender.send_to(b"bob\tlast", alice.inbox()).unwrap();
-        assert_eq!(inbox.receive(6), (6, vec![]));
+        assert_eq!(inbox.receive(10), (10, vec![]));
         assert_eq!(inbox.receive(9), (1, vec![Message::new(name("bob"), "last").unwrap()]));
+    }
+
+    #[test]
+    fn a_message_with_an_id_is_received_with_its_id() {
+        let (_dir, room) = room(&["alice"]);
+        let inbox = Inbox::bind(&room.participant(&name("alice"))).unwrap();
+        let text = "x".repeat(MAX_MESSAGE_CHARS);
+        let message = Message::new(name("alice"), &text).unwrap().with_id(&"9z".repeat(16)).unwrap();
+        assert_eq!(room.tell(&message).unwrap(), 1);
+        assert_eq!(inbox.receive(9), (1, vec![message]));
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod file;
 mod format;
 mod gain;
 mod inbox;
+mod kept;
 mod levelling;
 mod levels;
 mod member;
@@ -29,6 +30,7 @@ pub use file::{FileId, FileKind, RegularFile, file_id, lookup, open_regular, tar
 pub use format::{FRAME_MS, Format, PIPE_MS, Rate};
 pub use gain::Gain;
 pub use inbox::{Inbox, MAX_MESSAGE_CHARS, Message};
+pub use kept::{KeptMessage, MAX_KEPT};
 pub use levelling::Levelling;
 pub use levels::{LevelLine, Talk};
 pub use member::{Member, MicState};

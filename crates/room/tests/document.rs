@@ -86,7 +86,18 @@ fn the_example_of_a_message_is_what_an_inbox_takes() {
     let datagram = example("text message").trim_end();
     std::os::unix::net::UnixDatagram::unbound().unwrap().send_to(datagram.as_bytes(), alice.inbox()).unwrap();
     let message = inbox.receive(1).1.remove(0);
-    assert_eq!(format!("{}\t{}", message.from, message.text), datagram);
+    assert_eq!(message.to_string(), datagram);
+}
+
+#[test]
+fn the_example_of_kept_messages_is_read_and_written_back_unchanged() {
+    let (_dir, room) = room();
+    let (path, example) = (room.path().join(".texts"), example("text texts"));
+    std::fs::write(&path, example).unwrap();
+    let kept = room.kept_messages(86_465_000).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    kept.iter().for_each(|kept| room.keep_message(&kept.message, kept.sent_ms).unwrap());
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), example);
 }
 
 #[test]

@@ -19,6 +19,7 @@ mod cli;
 mod config;
 mod control;
 mod event;
+mod meetings;
 mod mixer;
 mod presence;
 mod process;

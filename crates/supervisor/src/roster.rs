@@ -20,6 +20,7 @@ use palabre_room::{Member, MixerReport, Name};
 
 use crate::certificate;
 use crate::config::Config;
+use crate::meetings::Meetings;
 use crate::saved::{self, Saved};
 use crate::service::{Pending, Service};
 
@@ -44,6 +45,7 @@ pub(crate) struct Roster {
     rooms: BTreeMap<Name, Vec<(Name, String)>>,
     /// Content of each room's file `names` at the last write.
     written: BTreeMap<Name, Vec<Member>>,
+    meetings: Meetings,
     /// Time of the last write of any file `names`.
     names_at: Option<Instant>,
     /// Time at which to write changed files `names`; `None` if no write waits.
@@ -115,6 +117,7 @@ impl Roster {
             next: BTreeMap::new(),
             rooms: BTreeMap::new(),
             written: BTreeMap::new(),
+            meetings: Meetings::default(),
             names_at: None,
             names_due: None,
             names_warning: LastWarning::default(),
@@ -287,11 +290,12 @@ impl Roster {
             self.remove(&name, now);
         }
         self.write_names(now);
+        self.end_meetings(now);
     }
 
     /// Returns the time at which to call [`Self::tick`].
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.services.values().filter_map(Service::deadline).chain(self.names_due).min()
+        self.services.values().filter_map(Service::deadline).chain(self.names_due).chain(self.meetings.deadline()).min()
     }
 
     /// Starts to end all services. [`Self::is_empty`] returns true when all of them have ended.
@@ -441,6 +445,7 @@ impl Roster {
                 None => Member::new(name.clone(), display.clone(), false),
             };
             let members: Vec<Member> = members.iter().map(member).collect();
+            self.meetings.note(room, members.iter().any(|member| member.here), now);
             if self.written.get(room) == Some(&members) {
                 continue;
             }
@@ -451,6 +456,15 @@ impl Roster {
             }
         }
         self.note_names(failure, now);
+    }
+
+    /// Removes the kept messages of each room whose meeting has ended.
+    fn end_meetings(&mut self, now: Instant) {
+        for room in self.meetings.ended(now) {
+            if let Err(error) = self.config.room(&room).end_meeting() {
+                log::warn!("{error}");
+            }
+        }
     }
 
     /// Logs a failed write of `names` once, and repeats it after [`NAMES_RETRY_INTERVAL`].

@@ -5,9 +5,15 @@
 
 const TIMEOUT_MS = 8000;
 
-/** @param {string} text one line, at most 500 characters; @returns {Promise<boolean>} whether the listener accepted the message */
-export async function sendMessage(text) {
-  return (await post('say', text)).ok;
+/**
+ * @param {string} text one line, at most 500 characters
+ * @param {string} id see texts.js
+ * @param {string} room for which the text was written: the participant may be in another room now
+ * @returns {Promise<{status?: number, retryAfterMs?: number}>} no status if there was no answer
+ */
+export async function sendMessage(text, id, room) {
+  const { status, headers } = await post(`say?${new URLSearchParams({ id, room })}`, text);
+  return { status, retryAfterMs: 1000 * Number(headers?.get('Retry-After') ?? 0) };
 }
 
 /** @returns {Promise<string[] | null>} login names of the participants whom this one has muted for themselves; null if unknown */

@@ -17,9 +17,9 @@ import { PresenceReporter } from './presence.js';
 import { holdLocks, releaseLocks } from './locks.js';
 
 /**
- * @typedef {{onChange: () => void, onPeak: (peak: number) => void, onMe: (me: object) => void,
+ * @typedef {{onChange: () => void, onLive?: () => void, onPeak: (peak: number) => void, onMe: (me: object) => void,
  *   onRoom: (record: object) => void, onStates: (marks: object[]) => void, onLevels: (marks: object[]) => void,
- *   onMessage: (message: {from: string, text: string}) => void, onFault: (what: string) => void, onOtherTab: () => void}} SessionHandlers
+ *   onTexts: (texts: import('../stream/records.js').Text[]) => void, onFault: (what: string) => void, onOtherTab: () => void}} SessionHandlers
  *   onFault: a fault from which the page recovers by itself, for support;
  *   onOtherTab: the participant has joined in another tab of this browser, so this tab must leave
  */
@@ -206,13 +206,14 @@ export class Session {
   }
 
   #take(record) {
-    const { onLevels, onMe, onMessage, onRoom, onStates } = this.#handlers;
+    const { onLevels, onMe, onRoom, onStates, onTexts } = this.#handlers;
     if (record.levels) onLevels(record.levels);
     if (record.kind === 'sound') this.#player.sound(record);
     else if (record.kind === 'silence') this.#player.silence();
     else if (record.kind === 'room') onRoom(record);
     else if (record.kind === 'states') onStates(record.states);
-    else if (record.kind === 'message') onMessage(record);
+    else if (record.kind === 'message') onTexts([record]);
+    else if (record.kind === 'messages') onTexts(record.texts);
     else if (record.kind === 'hello') {
       this.#setFormat(record.me);
       onMe(record.me);
@@ -232,6 +233,7 @@ export class Session {
     const cameBack = connection === 'live' && this.state.connection === 'lost';
     this.#change({ connection });
     if (connection === 'lost') this.#handlers.onFault('stream: lost');
+    if (connection === 'live') this.#handlers.onLive?.();
     if (cameBack) this.#uplink.reconsider();
   }
 

@@ -8,16 +8,18 @@ import { readWav } from '../base/wav.js';
 
 const MAX_RECORD_CHARS = 400000;
 const MAX_MESSAGE_CHARS = 500;
-const KINDS = { 0: hello, 1: sound, 2: silence, 3: room, 4: message, 5: moved, 6: states };
+const KINDS = { 0: hello, 1: sound, 2: silence, 3: room, 4: message, 5: moved, 6: states, 7: messages };
 
 /**
  * @typedef {{kind: 'hello', seq: number, me: object}
  *   | {kind: 'sound', seq: number, gap: boolean, rateHz: number, samples: Int16Array<ArrayBuffer>, levels: Mark[] | null}
  *   | {kind: 'silence', seq: number, levels: Mark[] | null}
  *   | {kind: 'room', seq: number, people: {name: string, display: string}[], recording: boolean, noMixer: boolean, states: Mark[], tag: string}
- *   | {kind: 'message', seq: number, from: string, text: string}
+ *   | {kind: 'message', seq: number} & Text
+ *   | {kind: 'messages', seq: number, texts: Text[]}
  *   | {kind: 'states', seq: number, states: Mark[]}
  *   | {kind: 'moved', seq: number, last: boolean}} StreamRecord
+ * @typedef {{from: string, text: string, id?: string, ageMs: number}} Text id: see room/texts.js; ageMs: time since it was sent
  * @typedef {[place: number, value: number]} Mark a participant's index in the list of participants, or 65535 for all, and a byte
  */
 
@@ -59,10 +61,19 @@ function room(seq, [data, states, tag = '']) {
 }
 
 function message(seq, [data]) {
-  const { from, text } = object(data);
+  return { kind: 'message', seq, ...text(object(data)) };
+}
+
+function messages(seq, [data]) {
+  return { kind: 'messages', seq, texts: object(data).messages.map(text) };
+}
+
+function text({ from, text, id, age_ms: ageMs = 0 }) {
   // One character may consist of two UTF-16 code units, which `length` counts.
-  const valid = typeof from === 'string' && typeof text === 'string' && text.length <= 2 * MAX_MESSAGE_CHARS;
-  return valid ? { kind: 'message', seq, from, text } : null;
+  const valid = typeof from === 'string' && typeof text === 'string' && text.length <= 2 * MAX_MESSAGE_CHARS
+    && (id === undefined || /^[a-z0-9]{1,32}$/.test(id)) && Number.isFinite(ageMs) && ageMs >= 0;
+  if (!valid) throw new TypeError('not a text');
+  return { from, text, id, ageMs };
 }
 
 function states(seq, [data]) {

@@ -216,10 +216,10 @@ export class Stream {
     if (record.kind === 'hello' && this.#frames.greeted(record.seq, frame.afterSeq)) this.#handlers.onNewProcess?.();
     // While two iframes overlap, both receive the records of sound, silence and messages.
     const once = record.kind === 'sound' || record.kind === 'silence' || record.kind === 'message';
-    if (once && !this.#frames.isNew(record.seq)) {
-      frame.torn = false;
-      return;
-    }
+    const isNew = !once || this.#frames.isNew(record.seq);
+    if (!isNew) frame.torn = false;
+    // A message with an ID may arrive for the first time after records with higher SEQ. room/texts.js recognises it by its ID.
+    if (!isNew && !record.id) return;
     if (record.kind === 'sound') this.#count(record, frame);
     if (record.kind === 'silence') this.#silent = true;
     if (record.kind === 'room') this.#tag = record.tag;

@@ -4,6 +4,7 @@
  */
 
 import { sendMessage } from '../room/requests.js';
+import { ReceivedTexts, TextQueue, newId } from '../room/texts.js';
 import { say } from '../text/text.js';
 
 /** Maximum number of messages in the list. */
@@ -20,8 +21,12 @@ const MAX_CHARS = 500;
 export class Messages {
   #parts;
   #names;
+  #me = { name: '', room: '' };
   #unread = 0;
-  #cleared = 0;
+  #queue = new TextQueue((text, id) => sendMessage(text, id, this.#me.room), (id, state) => this.#showState(id, state));
+  #received = new ReceivedTexts();
+  /** The items of this page's own texts that wait or have failed, by ID. */
+  #own = new Map();
 
   /**
    * @param {Parts} parts
@@ -56,31 +61,40 @@ export class Messages {
     }
   }
 
-  /** @param {{from: string, text: string}} message */
-  add({ from, text }) {
-    if (this.#names.mutedForMe.has(from)) return;
-    const { list, panel, empty } = this.#parts;
-    const item = make('li', 'message');
-    const head = make('p', 'message-head');
-    const time = make('time', '', new Date().toLocaleTimeString(document.documentElement.lang, { hour: '2-digit', minute: '2-digit' }));
-    head.append(make('bdi', 'message-from', this.#names.displayName(from)), time);
-    item.append(head, make('p', 'message-text', text));
-    list.append(item);
-    while (list.children.length > MAX_MESSAGES) list.firstElementChild.remove();
-    empty.hidden = true;
-    if (panel.hidden) this.#count(this.#unread + 1);
-    else this.#scroll();
+  /** @param {{name: string, room: string}} me the participant of this page, and the room in which texts are written from now on */
+  setMe(me) {
+    // Texts that were written for another room are not sent to this one.
+    if (this.#me.room && me.room !== this.#me.room) this.#failAll();
+    this.#me = me;
+  }
+
+  /** Sends waiting texts at once, because the connection is back. */
+  wake() {
+    this.#queue.wake();
+  }
+
+  /** @param {import('../stream/records.js').Text[]} texts that have arrived */
+  add(texts) {
+    for (const { from, text, id, ageMs } of texts) {
+      if (from === this.#me.name && this.#own.has(id)) this.#arrived(id);
+      const isShown = this.#received.isNew(from, id) && !this.#names.mutedForMe.has(from);
+      if (isShown) this.#show(makeItem(this.#names.displayName(from), text, Date.now() - ageMs));
+    }
   }
 
   /** Updates texts after the language changed. */
   translate() {
     this.#count(this.#unread);
+    for (const [id, { state }] of this.#own) this.#showState(id, state);
   }
 
-  /** Removes all messages and closes the panel. */
+  /** Removes all messages, also those that wait, and closes the panel. */
   clear() {
-    this.#cleared += 1;
     const { list, line, trouble, empty } = this.#parts;
+    this.#queue.clear();
+    this.#received.clear();
+    this.#own.clear();
+    this.#me = { name: '', room: '' };
     list.replaceChildren();
     line.value = '';
     trouble.textContent = '';
@@ -89,17 +103,74 @@ export class Messages {
     this.#count(0);
   }
 
-  async #send() {
+  #send() {
     const { line, trouble } = this.#parts;
     // Pasted text may contain line breaks.
     const text = [...line.value.replace(/[\p{Cc}\u2028\u2029]+/gu, ' ').trim()].slice(0, MAX_CHARS).join('');
     if (!text) return;
+    trouble.textContent = this.#queue.isFull ? say('notYetSent') : '';
+    if (this.#queue.isFull) return;
     line.value = '';
-    const cleared = this.#cleared;
-    const sent = await sendMessage(text);
-    if (cleared !== this.#cleared) return;
-    trouble.textContent = sent ? '' : say('notSent');
-    if (!sent && !line.value) line.value = text;
+    const id = newId();
+    const item = makeItem(this.#names.displayName(this.#me.name), text, Infinity);
+    this.#own.set(id, { item, text, state: 'sending' });
+    this.#show(item);
+    this.#queue.add(text, id);
+    this.#scroll();
+  }
+
+  /** The listener may have accepted a text although its answer was lost. */
+  #arrived(id) {
+    this.#queue.remove(id);
+    this.#showState(id, 'sent');
+  }
+
+  #showState(id, state) {
+    const own = this.#own.get(id);
+    if (!own) return;
+    own.state = state;
+    const { item, text } = own;
+    const status = item.querySelector('.message-status') ?? item.appendChild(make('p', 'message-status'));
+    item.dataset.state = state;
+    if (state === 'sent') {
+      setTime(item, Date.now());
+      status.remove();
+      this.#own.delete(id);
+      this.#received.isNew(this.#me.name, id);
+      return;
+    }
+    // A screen reader is told of the failure only.
+    status.ariaHidden = String(state === 'sending');
+    status.replaceChildren(say(state === 'failed' ? 'notSent' : 'sending'));
+    if (state === 'failed') status.append(' ', this.#retryButton(id, text));
+  }
+
+  #retryButton(id, text) {
+    const button = make('button', 'plain', say('sendAgain'));
+    button.type = 'button';
+    button.addEventListener('click', () => {
+      if (this.#queue.isFull) return;
+      this.#queue.add(text, id);
+      this.#parts.line.focus();
+    });
+    return button;
+  }
+
+  #failAll() {
+    this.#queue.clear();
+    for (const id of this.#own.keys()) this.#showState(id, 'failed');
+  }
+
+  /** Adds an item before those with a later time. */
+  #show(item) {
+    const { list, panel, empty } = this.#parts;
+    let next = null;
+    for (let last = list.lastElementChild; last && Number(last.dataset.atMs) > Number(item.dataset.atMs); last = last.previousElementSibling) next = last;
+    list.insertBefore(item, next);
+    while (list.children.length > MAX_MESSAGES) list.firstElementChild.remove();
+    empty.hidden = true;
+    if (panel.hidden) this.#count(this.#unread + 1);
+    else this.#scroll();
   }
 
   #count(unread) {
@@ -113,6 +184,22 @@ export class Messages {
     const { list } = this.#parts;
     list.scrollTop = list.scrollHeight;
   }
+}
+
+/** @param {number} atMs time at which the text was sent; Infinity for a text that isn't sent yet */
+function makeItem(name, text, atMs) {
+  const item = make('li', 'message');
+  const head = make('p', 'message-head');
+  head.append(make('bdi', 'message-from', name), make('time', ''));
+  item.append(head, make('p', 'message-text', text));
+  setTime(item, atMs);
+  return item;
+}
+
+function setTime(item, atMs) {
+  item.dataset.atMs = String(atMs);
+  const time = { hour: '2-digit', minute: '2-digit' };
+  if (Number.isFinite(atMs)) item.querySelector('time').textContent = new Date(atMs).toLocaleTimeString(document.documentElement.lang, time);
 }
 
 function make(tag, className, text = '') {

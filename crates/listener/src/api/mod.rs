@@ -6,9 +6,10 @@ mod request;
 
 pub(crate) use request::serve;
 
+use crate::meeting::Meeting;
 use palabre_config::control::PageReport;
 use palabre_host::rate_limit::RateLimit;
-use palabre_room::{Name, ParticipantDir, RoomDir};
+use palabre_room::{Name, ParticipantDir};
 use report::Report;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -16,7 +17,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 #[derive(Debug)]
 pub(crate) struct Api {
     name: Name,
-    room: RoomDir,
+    /// Name of the participant's room.
+    room_name: String,
+    pub(crate) meeting: Meeting,
     directory: ParticipantDir,
     state: Mutex<State>,
 }
@@ -31,15 +34,15 @@ struct State {
 }
 
 impl Api {
-    pub(crate) fn new(name: Name, room: RoomDir) -> Self {
-        let directory = room.participant(&name);
+    /// `meeting`: the messages of the room with the name `room_name`.
+    pub(crate) fn new(name: Name, room_name: String, directory: ParticipantDir, meeting: Meeting) -> Self {
         let state = State {
             report: None,
             messages: RateLimit::new(1.0, 5.0),
             changes: RateLimit::new(2.0, 10.0),
             reports: RateLimit::new(0.2, 3.0),
         };
-        Self { name, room, directory, state: Mutex::new(state) }
+        Self { name, room_name, meeting, directory, state: Mutex::new(state) }
     }
 
     /// Returns a summary of the page's last report, if a page has sent one.
@@ -61,15 +64,17 @@ impl Api {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use palabre_room::Format;
+    use palabre_room::{Format, RoomDir};
 
     fn api() -> (tempfile::TempDir, Api) {
         let dir = tempfile::tempdir().unwrap();
         let room = RoomDir::new(dir.path().join("main"));
         room.create(Format::default()).unwrap();
         let alice: Name = "alice".parse().unwrap();
-        room.participant(&alice).create().unwrap();
-        (dir, Api::new(alice, room))
+        let directory = room.participant(&alice);
+        directory.create().unwrap();
+        let meeting = Meeting::new(room, directory.clone(), true);
+        (dir, Api::new(alice, "main".into(), directory, meeting))
     }
 
     #[test]

@@ -66,7 +66,7 @@ fn post(connection: &mut Connection, head: &Head, listener: &Listener, api: &Api
         Err(response) => return connection.answer(head, &response, false),
     };
     let response = match head.path.as_str() {
-        "/say" => say(api, &body),
+        "/say" => say(api, head, &body),
         "/show" => show(listener, api, &body),
         "/without" => set_without(api, &body),
         _ => report(api, &body),
@@ -77,7 +77,7 @@ fn post(connection: &mut Connection, head: &Head, listener: &Listener, api: &Api
     Ok(if keep { After::Keep } else { After::Close })
 }
 
-fn say(api: &Api, body: &[u8]) -> Response {
+fn say(api: &Api, head: &Head, body: &[u8]) -> Response {
     let message = std::str::from_utf8(body).ok().and_then(|text| Message::new(api.name.clone(), text));
     let Some(message) = message else {
         return Response::text(
@@ -85,11 +85,21 @@ fn say(api: &Api, body: &[u8]) -> Response {
             format_args!("invalid message: it must be one line of 1 to {MAX_MESSAGE_CHARS} characters"),
         );
     };
-    if !api.lock().messages.admit(Instant::now()) {
-        return too_many_requests();
+    let message = match head.parameter("id") {
+        None => message,
+        Some(id) => match message.with_id(id) {
+            Some(message) => message,
+            None => return Response::text(400, "the parameter 'id' must be 1 to 32 lower-case letters or digits"),
+        },
+    };
+    if head.parameter("room").is_some_and(|room| room != api.room_name) {
+        return Response::text(409, "the participant is in another room now, so the message was not sent");
     }
-    match api.room.tell(&message) {
-        Ok(_) => Response::new(204),
+    if !api.lock().messages.admit(Instant::now()) {
+        return too_many_requests("1");
+    }
+    match api.meeting.say(message) {
+        Ok(()) => Response::new(204),
         Err(error) => {
             log::warn!("{error}");
             Response::text(503, "unable to send the message to the room; try again later")
@@ -106,7 +116,7 @@ fn show(listener: &Listener, api: &Api, body: &[u8]) -> Response {
     };
     let (presence, now) = (Presence::from(shown), Instant::now());
     if listener.handover.is_news(presence) && !api.lock().changes.admit(now) {
-        return too_many_requests();
+        return too_many_requests("2");
     }
     listener.handover.show(presence, now);
     Response::new(204)
@@ -139,7 +149,7 @@ fn set_without(api: &Api, body: &[u8]) -> Response {
     names.sort();
     names.dedup();
     if !api.lock().changes.admit(Instant::now()) {
-        return too_many_requests();
+        return too_many_requests("2");
     }
     match api.directory.set_without(&names) {
         Ok(()) => Response::new(204),
@@ -156,13 +166,13 @@ fn report(api: &Api, body: &[u8]) -> Response {
     };
     let mut state = api.lock();
     if !state.reports.admit(Instant::now()) {
-        return too_many_requests();
+        return too_many_requests("2");
     }
     log::debug!("{}", report.line());
     state.report = Some(report);
     Response::new(204)
 }
 
-fn too_many_requests() -> Response {
-    Response::text(429, "too many requests; try again later").with("Retry-After", "2")
+fn too_many_requests(retry_after: &str) -> Response {
+    Response::text(429, "too many requests; try again later").with("Retry-After", retry_after)
 }

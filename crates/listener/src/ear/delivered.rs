@@ -32,6 +32,11 @@ impl Opening {
         Self { hello, room, silence: None, people, states, levels: "".into() }
     }
 
+    /// Returns the SEQ of the last of the first records.
+    pub(crate) fn seq(&self) -> u64 {
+        self.silence.unwrap_or(self.room)
+    }
+
     /// Encodes the first records. `me`: the JSON of `GET /me`. `known`: the tag of the list of people that the page has already.
     pub(crate) fn bytes(&self, me: &str, known: Option<&str>) -> Vec<u8> {
         let mut bytes = record::hello(self.hello, me);

@@ -17,6 +17,8 @@ pub(crate) struct Subscription {
     at: u64,
     /// Number of 20 ms frames before this stream's next record, as [`Record::frames_before`].
     frames: u64,
+    /// The stream has missed records since [`Self::was_behind`] was called, which may have been messages.
+    was_behind: bool,
     /// The first chunk doesn't continue the last chunk that the page received, so its record needs GAP 1.
     begins_with_gap: bool,
     /// A record to send before the records from the ring.
@@ -47,7 +49,7 @@ impl Subscription {
         };
         let at = kept.map_or(state.next, |index| first + index as u64);
         let frames = kept.map_or(state.frames, |index| state.ring[index].frames_before);
-        Self { ring, id: Some(id), opening: Some(opening), at, frames, begins_with_gap, first: None }
+        Self { ring, id: Some(id), opening: Some(opening), at, frames, was_behind: false, begins_with_gap, first: None }
     }
 
     /// Creates the subscription of a stream that gets only its opening and the last `moved` record.
@@ -59,12 +61,17 @@ impl Subscription {
         let (at, frames) = (state.next, state.frames);
         let record = Record { seq, kind, bytes, frames_before: frames, people, states, levels, change: None };
         let first = Some(Arc::new(record));
-        Self { ring, id: None, opening: Some(opening), at, frames, begins_with_gap: true, first }
+        Self { ring, id: None, opening: Some(opening), at, frames, was_behind: false, begins_with_gap: true, first }
     }
 
     /// Returns the first records of the stream on the first call, then `None`.
     pub(crate) fn opening(&mut self) -> Option<Opening> {
         self.opening.take()
+    }
+
+    /// Returns whether the stream has missed records since the last call.
+    pub(crate) fn was_behind(&mut self) -> bool {
+        std::mem::take(&mut self.was_behind)
     }
 
     /// Waits for this stream's next record. Returns [`Next::Nothing`] if there is none at the time `until`.
@@ -97,6 +104,7 @@ impl Subscription {
         if is_behind {
             // Continue with the newest record: it may be the last `moved`, which the stream must not miss.
             self.at = state.next.saturating_sub(1);
+            self.was_behind = true;
         }
         let index = usize::try_from(self.at.checked_sub(first)?).ok()?;
         let record = Arc::clone(state.ring.get(index)?);

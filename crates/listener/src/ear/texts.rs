@@ -1,8 +1,9 @@
 //! Reads messages to the participant from the socket `inbox`.
 
 use palabre_host::rate_limit::RateLimit;
-use palabre_room::{Inbox, Message};
+use palabre_room::{Inbox, MAX_KEPT, Message, Name};
 use serde::Serialize;
+use std::collections::VecDeque;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,8 @@ const PER_SECOND: f64 = 20.0;
 const BURST: f64 = 60.0;
 /// Maximum number of datagrams read at a time. Any process of the group `palabre` can send datagrams at any rate.
 const MAX_DATAGRAMS: usize = 64;
+/// Maximum number of messages whose ID is remembered. A sender repeats a message within some seconds.
+const MAX_RECEIVED: usize = MAX_KEPT;
 /// Pause after [`MAX_DATAGRAMS`] were read at a time. During the pause, datagrams wait in the kernel's queue; a full queue refuses them.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -20,6 +23,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub(super) struct Texts {
     inbox: Inbox,
     limit: RateLimit,
+    /// Sender and ID of the last messages, so that a message that was sent twice is received once.
+    received: VecDeque<(Name, String)>,
     /// End of the pause: no datagram is read before.
     next: Instant,
 }
@@ -29,11 +34,13 @@ pub(super) struct Texts {
 struct Text<'a> {
     from: &'a str,
     text: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a str>,
 }
 
 impl Texts {
     pub(super) fn new(inbox: Inbox, now: Instant) -> Self {
-        Self { inbox, limit: RateLimit::new(PER_SECOND, BURST), next: now }
+        Self { inbox, limit: RateLimit::new(PER_SECOND, BURST), received: VecDeque::new(), next: now }
     }
 
     /// Returns the descriptor that becomes readable with the next message, or the end of the pause as an error.
@@ -41,7 +48,7 @@ impl Texts {
         if now < self.next { Err(self.next) } else { Ok(self.inbox.as_fd()) }
     }
 
-    /// Returns the messages that have arrived, as JSON. Messages above the rate limit are dropped.
+    /// Returns the messages that have arrived, as JSON. Messages above the rate limit, and messages that were received before, are dropped.
     pub(super) fn read(&mut self, now: Instant) -> Vec<String> {
         self.read_batch(now, MAX_DATAGRAMS)
     }
@@ -54,13 +61,25 @@ impl Texts {
         if count == max_datagrams {
             self.next = now + PAUSE;
         }
-        let admitted = messages.iter().filter(|_| self.limit.admit(now));
-        admitted.map(|Message { from, text }| json(from.as_str(), text)).collect()
+        messages.iter().filter(|message| self.admit(message, now)).map(json).collect()
+    }
+
+    fn admit(&mut self, message: &Message, now: Instant) -> bool {
+        let Some(id) = &message.id else { return self.limit.admit(now) };
+        let key = (message.from.clone(), id.clone());
+        if self.received.contains(&key) || !self.limit.admit(now) {
+            return false;
+        }
+        self.received.push_back(key);
+        if self.received.len() > MAX_RECEIVED {
+            self.received.pop_front();
+        }
+        true
     }
 }
 
-fn json(from: &str, text: &str) -> String {
-    serde_json::to_string(&Text { from, text }).unwrap_or_default()
+fn json(Message { from, id, text }: &Message) -> String {
+    serde_json::to_string(&Text { from: from.as_str(), text, id: id.as_deref() }).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -94,6 +113,19 @@ mod tests {
             }
         }
         assert_eq!(arrived, BURST as usize);
+    }
+
+    #[test]
+    fn text_that_was_sent_twice_is_received_once() {
+        let now = Instant::now();
+        let (_dir, room, mut texts) = texts(now);
+        let message = |from: &str, id: &str| Message::new(from.parse().unwrap(), "x").unwrap().with_id(id).unwrap();
+        for (from, id) in [("bob", "1"), ("bob", "1"), ("carol", "1"), ("bob", "2"), ("bob", "1")] {
+            room.tell(&message(from, id)).unwrap();
+        }
+        let received = texts.read(now);
+        assert_eq!(received.len(), 3);
+        assert_eq!(received[0], "{\"from\":\"bob\",\"text\":\"x\",\"id\":\"1\"}");
     }
 
     #[test]

@@ -270,7 +270,7 @@ fn decode(raw: &str) -> Record {
     let (mut gap, mut samples, mut text, mut last) = (false, Vec::new(), String::new(), "");
     let (mut is_last, mut tag) = (false, String::new());
     match (kind, &fields[2..]) {
-        (0 | 4, [data]) => text = json(data),
+        (0 | 4 | 7, [data]) => text = json(data),
         (2 | 6, [marks]) => last = marks,
         (3, [data, states, name]) => (text, last, tag) = (json(data), *states, (*name).to_owned()),
         (1, [is_gap, wav, levels]) => {

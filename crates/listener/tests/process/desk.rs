@@ -12,9 +12,9 @@ fn text_reaches_all_pages_as_base64() {
     records.next_of(2);
     other.next_of(2);
     let mut client = rig.connect();
-    assert_eq!(client.post("/say", &rig.bearer(), "</b><script>é".as_bytes()).status, 204);
+    assert_eq!(client.post("/say?id=7f", &rig.bearer(), "</b><script>é".as_bytes()).status, 204);
     for stream in [&mut records, &mut other] {
-        assert_eq!(stream.next_of(4).json, r#"{"from":"alice","text":"</b><script>é"}"#);
+        assert_eq!(stream.next_of(4).json, r#"{"from":"alice","text":"</b><script>é","id":"7f"}"#);
     }
     // This message comes from another process: other listeners and any program of the group `palabre` may write into the inbox.
     rig.room.tell(&Message::new("bob".parse().unwrap(), "bonjour").unwrap()).unwrap();
@@ -33,6 +33,8 @@ fn texts_are_limited_in_length_and_rate() {
     assert_eq!(rig.connect().post("/say", &rig.bearer(), b"\xff").status, 400);
     let answers: Vec<u16> = (0..30).map(|_| client.post("/say", &rig.bearer(), b"x").status).collect();
     assert!(answers.contains(&204) && answers.contains(&429), "{answers:?}");
+    let refused = (0..9).map(|_| client.post("/say", &rig.bearer(), b"x")).find(|answer| answer.status == 429).unwrap();
+    assert_eq!(refused.field("retry-after"), Some("1"), "one message per second is allowed");
     assert_eq!(client.request("GET", "/say", &rig.bearer()).status, 405);
 }
 

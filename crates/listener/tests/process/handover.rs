@@ -283,7 +283,12 @@ fn texts_arrive_after_every_restart() {
     let mut rig = Rig::new();
     let mut records = rig.connect().listen(&rig, "");
     for signal_name in SIGNALS {
+        // This message doesn't reach the previous process, which is ending.
+        let text = Message::new("bob".parse().unwrap(), "x").unwrap().with_id(&signal_name.to_lowercase()).unwrap();
+        rig.room.keep_message(&text, palabre_host::clock::boottime_ms()).unwrap();
         records = restart(&mut rig, signal_name, records);
+        let kept = records.next_of(7).json;
+        assert!(kept.contains(&format!(r#""id":"{}""#, signal_name.to_lowercase())), "{kept}");
         records.next_of(2);
         let text = Message::new("bob".parse().unwrap(), signal_name).unwrap();
         assert_eq!(rig.room.tell(&text).unwrap(), 1);

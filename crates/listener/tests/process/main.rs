@@ -11,6 +11,7 @@ mod hostile;
 mod http;
 mod idle;
 mod leave;
+mod meeting;
 mod rig;
 mod source;
 mod speak;

@@ -32,6 +32,7 @@ const NOT_AN_INTERFACE: &[(&str, &str, &str)] = &[
         "the supervisor refused it, and has logged the reason",
     ),
     ("listener/src/api/request.rs", "*", "also sent to the page that asked; the room is full or was removed"),
+    ("listener/src/meeting.rs", "*", "passes on a message of the same file, which is documented"),
     ("supervisor/src/process.rs", "unable to * process *: *", "the child has ended"),
     ("supervisor/src/recordings.rs", "unable to * the recorder of room '*': *", "the recorder has ended"),
     ("supervisor/src/recordings.rs", "*", "the recorder's program is missing; 'palabre record status' shows it"),

@@ -1,0 +1,114 @@
+//! The messages of a meeting: sends them to the room, keeps them, and returns those that a stream may have missed.
+//!
+//! A message goes to the sockets `inbox` of all listeners and, before that, to the file `.texts` of the room. A stream that begins
+//! first gets its place in the ring and then reads the file, so each message is in the file or still arrives. A message that does
+//! both has the same ID twice, and the page shows it once.
+
+use crate::record;
+use palabre_host::clock::boottime_ms;
+use palabre_host::lock::Lock;
+use palabre_host::log_limit::LastWarning;
+use palabre_room::{KeptMessage, Message, ParticipantDir, RoomDir, RoomError};
+use serde::Serialize;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+/// Timeout for the lock of the room's directory, which a listener holds while it writes `.texts`.
+const LOCK_TIMEOUT: Duration = Duration::from_millis(500);
+/// Maximum time in ms from when a message was sent to when a stream has got it. A message may wait in the inbox during a handover, and a page
+/// declares a stream dead after 5 s.
+const MAX_DELAY_MS: u64 = 10_000;
+
+/// The kept messages of the room, and the participant who reads and writes them.
+#[derive(Debug)]
+pub(crate) struct Meeting {
+    room: RoomDir,
+    participant: ParticipantDir,
+    /// A participant also gets the messages from before they joined the meeting.
+    is_open_to_latecomers: bool,
+    warning: Mutex<LastWarning>,
+}
+
+/// The JSON of a record with kept messages.
+#[derive(Serialize)]
+struct Kept<'a> {
+    messages: Vec<KeptText<'a>>,
+}
+
+#[derive(Serialize)]
+struct KeptText<'a> {
+    from: &'a str,
+    text: &'a str,
+    id: Option<&'a str>,
+    age_ms: u64,
+}
+
+impl Meeting {
+    pub(crate) fn new(room: RoomDir, participant: ParticipantDir, is_open_to_latecomers: bool) -> Self {
+        Self { room, participant, is_open_to_latecomers, warning: Mutex::default() }
+    }
+
+    /// Keeps a message and sends it to the room. A message that is kept already is only sent: the process that kept it may have ended
+    /// before it sent it.
+    pub(crate) fn say(&self, message: Message) -> Result<(), RoomError> {
+        let message = match &message.id {
+            Some(_) => message,
+            None => message.clone().with_id(&new_id()).unwrap_or(message),
+        };
+        let effect = |error| format!("{error}; participants who aren't connected now don't get this message");
+        self.note(self.keep(&message).map_err(effect));
+        self.room.tell(&message).map(drop)
+    }
+
+    /// Returns a record of the kept messages that a stream may have missed; empty if there are none. `after`: the SEQ of the last record
+    /// that the page has received; `None` if it has received none.
+    pub(crate) fn missed(&self, seq: u64, after: Option<u64>) -> Vec<u8> {
+        let now_ms = boottime_ms();
+        let effect = |error| format!("{error}; unless texts-for-latecomers is true, the page gets no kept messages");
+        let joined_ms = self.note(self.participant.join_meeting(now_ms).map_err(effect)).unwrap_or(now_ms);
+        let first_ms = if self.is_open_to_latecomers { 0 } else { joined_ms };
+        // A SEQ that is much later than now is from before a restart of the machine.
+        let after_ms = after.filter(|seq| *seq <= now_ms + MAX_DELAY_MS).unwrap_or(0).saturating_sub(MAX_DELAY_MS);
+        let effect = |error| format!("{error}; the page gets no kept messages");
+        let kept = self.note(self.room.kept_messages(now_ms).map_err(effect)).unwrap_or_default();
+        let is_missed = |kept: &&KeptMessage| kept.sent_ms >= first_ms.max(after_ms);
+        let messages: Vec<KeptText> = kept.iter().filter(is_missed).map(|kept| text(kept, now_ms)).collect();
+        match messages.is_empty() {
+            true => Vec::new(),
+            false => record::messages(seq, &serde_json::to_string(&Kept { messages }).unwrap_or_default()),
+        }
+    }
+
+    fn keep(&self, message: &Message) -> Result<(), String> {
+        let path = self.room.path();
+        let lock = Lock::wait(path, LOCK_TIMEOUT)
+            .map_err(|error| format!("unable to lock '{}': {error}", path.display()))?
+            .ok_or_else(|| format!("unable to lock '{}': another process holds the lock", path.display()))?;
+        let kept = self.room.keep_message(message, boottime_ms()).map_err(|error| error.to_string());
+        drop(lock);
+        kept
+    }
+
+    /// Logs an error, unless it is the same as the last one. Returns the value, if there was no error.
+    fn note<T>(&self, result: Result<T, String>) -> Option<T> {
+        let log = |error| {
+            let mut warning = self.warning.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(text) = warning.unless_repeated(error) {
+                log::warn!("{text}");
+            }
+        };
+        result.map_err(log).ok()
+    }
+}
+
+/// Returns an ID for a message without one.
+fn new_id() -> String {
+    let time = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    format!("{:x}", time.as_nanos())
+}
+
+fn text(kept: &KeptMessage, now_ms: u64) -> KeptText<'_> {
+    let KeptMessage { sent_ms, message } = kept;
+    let age_ms = now_ms.saturating_sub(*sent_ms);
+    KeptText { from: message.from.as_str(), text: &message.text, id: message.id.as_deref(), age_ms }
+}
