@@ -62,13 +62,57 @@ fn pages_show_talking_muting_hands_and_messages_of_each_other() {
     second.click("#messages-toggle").unwrap();
     second.type_into("#message-line", "</b><script>alert(1)</script> é").unwrap();
     second.click("#write button").unwrap();
-    first.wait_until("document.getElementById('badge').textContent === '1'").unwrap();
+    first
+        .wait_until("document.getElementById('badge').textContent === '1' && document.title.startsWith('(1) ')")
+        .unwrap();
     first.click("#messages-toggle").unwrap();
     let text = "document.querySelector('.message-text')?.textContent === '</b><script>alert(1)</script> é'";
-    first.wait_until(text).unwrap();
+    first.wait_until(&format!("{text} && !document.title.startsWith('(')")).unwrap();
     second.wait_until(text).unwrap();
     assert!(first.console().unwrap().is_empty());
     loses_and_doubles_no_text(&suite, &first, &second);
+    second.click("#messages-toggle").unwrap();
+    shows_links_and_does_not_move_what_is_read(&first, &second);
+    shows_how_many_characters_are_left(&first);
+}
+
+fn shows_links_and_does_not_move_what_is_read(first: &Browser, second: &Browser) {
+    let list = "document.getElementById('message-list')";
+    first.run(&format!("{list}.style.maxHeight = '4rem'; {list}.scrollTop = 0")).unwrap();
+    second.type_into("#message-line", "(see https://example.org/a?b=<i>, javascript:x)").unwrap();
+    second.click("#write button").unwrap();
+    let below = "document.getElementById('messages-below')";
+    first.wait_until(&format!("{below}.checkVisibility() && document.title.startsWith('(1) ')")).unwrap();
+    assert_eq!(first.run(&format!("return {list}.scrollTop")).unwrap(), 0);
+    first.click("#messages-below").unwrap();
+    let is_at_end = format!("{list}.scrollHeight - {list}.scrollTop - {list}.clientHeight < 2");
+    first.wait_until(&format!("!{below}.checkVisibility() && {is_at_end} && !document.title.startsWith('(')")).unwrap();
+    let links =
+        "return [...document.querySelectorAll('.message-text a')].map((a) => [a.href, a.textContent, a.target, a.rel])";
+    let link = ["https://example.org/a?b=", "https://example.org/a?b=", "_blank", "noopener noreferrer"];
+    assert_eq!(first.run(links).unwrap(), serde_json::json!([link]));
+}
+
+fn shows_how_many_characters_are_left(page: &Browser) {
+    let room = "document.getElementById('message-room')";
+    let write = |length: usize| {
+        let line = "const line = document.getElementById('message-line');";
+        let script = format!(
+            "{line} line.value = 'é'.repeat({length}); line.dispatchEvent(new Event('input')); line.form.requestSubmit()"
+        );
+        page.run(&script).unwrap();
+    };
+    write(501);
+    page.wait_until(&format!(
+        "{room}.textContent === 'Too long by 1' && document.getElementById('message-trouble').textContent"
+    ))
+    .unwrap();
+    write(500);
+    page.wait_until(&format!(
+        "{room}.hidden && document.querySelector('.message:last-child .message-text').textContent.length === 500"
+    ))
+    .unwrap();
+    page.wait_until(LAST_IS_SENT).unwrap();
 }
 
 /// Checks that two texts, which are written while the listener of the first page is stopped, arrive once each, in this order.

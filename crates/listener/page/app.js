@@ -41,7 +41,7 @@ const MIN_RETRY_MS = 500;
 /** Factor by which the meter falls with each chunk. */
 const METER_FALL = 0.7;
 const people = new ParticipantList(view.participantPlaces, muteForMe);
-const messages = new Messages(view.messageParts, people);
+const messages = new Messages(view.messageParts, people, (count) => { view.showUnread(count); refresh(); });
 const errors = new ErrorLog();
 const panel = new SettingsPanel({
   onMicrophone: () => app.session?.renewMicrophone(),

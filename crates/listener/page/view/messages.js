@@ -1,20 +1,27 @@
 /**
  * The panel of messages: a list of the latest messages and an input line. Messages are kept in this page's memory only. Names and texts are
- * user input and go to textContent only.
+ * user input and are shown as text only.
  */
 
+import { recall, remember } from '../base/storage.js';
 import { sendMessage } from '../room/requests.js';
 import { ReceivedTexts, TextQueue, newId } from '../room/texts.js';
 import { say } from '../text/text.js';
+import { withLinks } from './links.js';
 
 /** Maximum number of messages in the list. */
 const MAX_MESSAGES = 100;
 /** Maximum length of a message. */
 const MAX_CHARS = 500;
+/** From this number of characters on, the panel shows how many are left. */
+const COUNTED_FROM = 400;
+/** Distance to the end of the list, in pixels, from which on the user reads earlier messages. */
+const READING_PX = 40;
 
 /**
  * @typedef {{panel: HTMLElement, list: HTMLElement, form: HTMLFormElement, line: HTMLInputElement, toggle: HTMLButtonElement,
- *   badge: HTMLElement, trouble: HTMLElement, close: HTMLButtonElement, empty: HTMLElement}} Parts
+ *   badge: HTMLElement, trouble: HTMLElement, close: HTMLButtonElement, empty: HTMLElement, below: HTMLButtonElement,
+ *   room: HTMLElement}} Parts
  */
 
 /** The panel of messages. */
@@ -23,6 +30,9 @@ export class Messages {
   #names;
   #me = { name: '', room: '' };
   #unread = 0;
+  #onUnread;
+  /** Messages that were sent before are read. */
+  #readMs = Number(recall('readMs') ?? 0);
   #queue = new TextQueue((text, id) => sendMessage(text, id, this.#me.room), (id, state) => this.#showState(id, state));
   #received = new ReceivedTexts();
   /** The items of this page's own texts that wait or have failed, by ID. */
@@ -31,11 +41,16 @@ export class Messages {
   /**
    * @param {Parts} parts
    * @param {{displayName: (name: string) => string, mutedForMe: Set<string>}} names
+   * @param {(count: number) => void} onUnread
    */
-  constructor(parts, names) {
+  constructor(parts, names, onUnread) {
     this.#parts = parts;
     this.#names = names;
-    parts.line.maxLength = MAX_CHARS;
+    this.#onUnread = onUnread;
+    parts.line.addEventListener('input', () => this.#showRoom());
+    parts.list.addEventListener('scroll', () => this.#readIfSeen());
+    document.addEventListener('visibilitychange', () => this.#readIfSeen());
+    parts.below.addEventListener('click', () => { this.#scroll(); parts.list.focus(); });
     parts.toggle.addEventListener('click', () => this.open(parts.panel.hidden));
     parts.close.addEventListener('click', () => this.open(false));
     parts.panel.addEventListener('keydown', ({ key }) => { if (key === 'Escape') this.open(false); });
@@ -53,7 +68,6 @@ export class Messages {
     document.body.classList.toggle('writing', open);
     toggle.setAttribute('aria-expanded', String(open));
     if (open) {
-      this.#count(0);
       this.#scroll();
       line.focus();
     } else if (hadFocus) {
@@ -97,6 +111,7 @@ export class Messages {
     this.#me = { name: '', room: '' };
     list.replaceChildren();
     line.value = '';
+    this.#showRoom();
     trouble.textContent = '';
     empty.hidden = false;
     this.open(false);
@@ -105,12 +120,12 @@ export class Messages {
 
   #send() {
     const { line, trouble } = this.#parts;
-    // Pasted text may contain line breaks.
-    const text = [...line.value.replace(/[\p{Cc}\u2028\u2029]+/gu, ' ').trim()].slice(0, MAX_CHARS).join('');
+    const text = textOf(line);
     if (!text) return;
-    trouble.textContent = this.#queue.isFull ? say('notYetSent') : '';
-    if (this.#queue.isFull) return;
+    trouble.textContent = left(text) < 0 ? say('tooLong') : this.#queue.isFull ? say('notYetSent') : '';
+    if (trouble.textContent) return;
     line.value = '';
+    this.#showRoom();
     const id = newId();
     const item = makeItem(this.#names.displayName(this.#me.name), text, Infinity);
     this.#own.set(id, { item, text, state: 'sending' });
@@ -163,27 +178,76 @@ export class Messages {
 
   /** Adds an item before those with a later time. */
   #show(item) {
-    const { list, panel, empty } = this.#parts;
+    const { list, empty } = this.#parts;
+    const stays = this.#isReading;
     let next = null;
     for (let last = list.lastElementChild; last && Number(last.dataset.atMs) > Number(item.dataset.atMs); last = last.previousElementSibling) next = last;
     list.insertBefore(item, next);
-    while (list.children.length > MAX_MESSAGES) list.firstElementChild.remove();
+    // What the user reads stays in its place.
+    while (!stays && list.children.length > MAX_MESSAGES) list.firstElementChild.remove();
     empty.hidden = true;
-    if (panel.hidden) this.#count(this.#unread + 1);
-    else this.#scroll();
+    if (!stays) list.scrollTop = list.scrollHeight;
+    if (this.#isSeen) this.#noteRead();
+    else if (Number(item.dataset.atMs) > this.#readMs) this.#count(this.#unread + 1);
+  }
+
+  /** The messages up to now are read, also after a reload of the page, when the listener sends them again. */
+  #noteRead() {
+    this.#readMs = Date.now();
+    remember('readMs', String(this.#readMs));
+    if (this.#unread > 0) this.#count(0);
+  }
+
+  /** Whether the user has scrolled up to earlier messages. */
+  get #isReading() {
+    const { list, panel } = this.#parts;
+    return !panel.hidden && list.scrollHeight - list.scrollTop - list.clientHeight > READING_PX;
+  }
+
+  /** Whether the user sees the end of the list. */
+  get #isSeen() {
+    return !this.#parts.panel.hidden && !document.hidden && !this.#isReading;
+  }
+
+  #readIfSeen() {
+    if (this.#unread > 0 && this.#isSeen) this.#noteRead();
   }
 
   #count(unread) {
     this.#unread = unread;
-    const { badge, toggle } = this.#parts;
+    const { badge, toggle, panel, below } = this.#parts;
     badge.textContent = unread === 0 ? '' : String(Math.min(unread, 99));
     toggle.setAttribute('aria-label', unread === 0 ? say('messages') : say('messagesNew', { count: unread }));
+    below.hidden = unread === 0 || panel.hidden;
+    below.textContent = say('messagesBelow');
+    this.#onUnread(unread);
   }
 
+  /** Shows the end of the list. */
   #scroll() {
     const { list } = this.#parts;
     list.scrollTop = list.scrollHeight;
+    this.#readIfSeen();
   }
+
+  /** Shows how many characters are left, if they are few. */
+  #showRoom() {
+    const { line, room } = this.#parts;
+    const count = left(textOf(line));
+    room.hidden = count > MAX_CHARS - COUNTED_FROM;
+    room.dataset.over = String(count < 0);
+    room.textContent = count < 0 ? say('charactersOver', { count: -count }) : say('charactersLeft', { count });
+  }
+}
+
+/** Returns the text of the input line. Pasted text may contain line breaks. */
+function textOf(line) {
+  return line.value.replace(/[\p{Cc}\u2028\u2029]+/gu, ' ').trim();
+}
+
+/** Returns how many characters may still be added to a text, counted as the listener counts them. */
+function left(text) {
+  return MAX_CHARS - [...text].length;
 }
 
 /** @param {number} atMs time at which the text was sent; Infinity for a text that isn't sent yet */
@@ -191,7 +255,7 @@ function makeItem(name, text, atMs) {
   const item = make('li', 'message');
   const head = make('p', 'message-head');
   head.append(make('bdi', 'message-from', name), make('time', ''));
-  item.append(head, make('p', 'message-text', text));
+  item.append(head, make('p', 'message-text', ...withLinks(text)));
   setTime(item, atMs);
   return item;
 }
@@ -202,9 +266,10 @@ function setTime(item, atMs) {
   if (Number.isFinite(atMs)) item.querySelector('time').textContent = new Date(atMs).toLocaleTimeString(document.documentElement.lang, time);
 }
 
-function make(tag, className, text = '') {
+/** @param {...(string | HTMLElement)} content never markup: strings become text */
+function make(tag, className, ...content) {
   const element = document.createElement(tag);
   element.className = className;
-  element.textContent = text;
+  element.append(...content);
   return element;
 }

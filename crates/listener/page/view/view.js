@@ -25,12 +25,13 @@ export const participantPlaces = {
 export const messageParts = {
   panel: byId('messages'), list: byId('message-list'), form: byId('write'), line: byId('message-line'),
   toggle: byId('messages-toggle'), badge: byId('badge'), trouble: byId('message-trouble'), close: byId('messages-close'),
-  empty: byId('messages-empty'),
+  empty: byId('messages-empty'), below: byId('messages-below'), room: byId('message-room'),
 };
 
 const titleStatus = new TitleStatus();
 let titleTimer = 0;
 let talking = false;
+let unread = 0;
 const announcer = new Announcer();
 let announcerTimer = 0;
 
@@ -79,7 +80,7 @@ function showTitle(room, microphone) {
   const inside = document.body.dataset.screen === 'inside';
   const { prefix, icon, againMs } = titleStatus.show(inside ? microphone : 'off', talking, performance.now());
   setIcon(icon);
-  const title = `${prefix}Palabre · ${room}`;
+  const title = `${unread > 0 ? `(${unread}) ` : ''}${prefix}Palabre · ${room}`;
   if (inside && document.title !== title) document.title = title;
   if (againMs > 0) titleTimer = setTimeout(() => showTitle(room, microphone), againMs);
 }
@@ -101,6 +102,11 @@ function setIcon(name) {
 /** Shows in title and icon whether this participant talks. @param {boolean} now whether the room hears this participant */
 export function showTalking(now) {
   talking = now;
+}
+
+/** Shows the number of unread messages in the title, from the next showState on. @param {number} count */
+export function showUnread(count) {
+  unread = count;
 }
 
 /**

@@ -1,0 +1,59 @@
+/**
+ * Finds the web addresses in a text. Everything comes from other participants: an address becomes a link only if the browser and the reader
+ * understand it in the same way, and a link shows its whole address.
+ */
+
+/**
+ * An address ends at a space, a control character, a quotation mark or bracket that addresses don't contain, and at characters that
+ * are invisible or change the direction of writing, with which the shown address could differ from the real one.
+ */
+const ADDRESS = /\bhttps?:\/\/[^\s\p{C}\p{Zl}\p{Zp}<>"`{}|\\^\u061c\u115f\u1160\u3164\ufe00-\ufe0f]+/giu;
+/** Characters at the end that belong to the sentence. */
+const SENTENCE_END = /[.,;:!?'’»›…*_~]+$/u;
+
+/**
+ * @param {string} text
+ * @returns {(string | HTMLAnchorElement)[]} the text, with its addresses as links
+ */
+export function withLinks(text) {
+  const parts = [];
+  let end = 0;
+  for (const { index, 0: found } of text.matchAll(ADDRESS)) {
+    const address = trimmed(found);
+    if (!isPlain(address)) continue;
+    parts.push(text.slice(end, index), link(address));
+    end = index + address.length;
+  }
+  return [...parts, text.slice(end)].filter((part) => part !== '');
+}
+
+/** Removes the punctuation of the sentence around an address, and a closing bracket that was opened before the address. */
+function trimmed(found) {
+  let address = found;
+  for (;;) {
+    const shorter = address.replace(SENTENCE_END, '');
+    const last = shorter.at(-1);
+    const open = { ')': '(', ']': '[' }[last];
+    const isOpenedBefore = open && shorter.split(last).length > shorter.split(open).length;
+    const next = isOpenedBefore ? shorter.slice(0, -1) : shorter;
+    if (next === address) return address;
+    address = next;
+  }
+}
+
+/** Returns whether an address is valid, and has no user name, which a reader could take for the host. */
+function isPlain(address) {
+  if (!URL.canParse(address)) return false;
+  const { protocol, username, password, hostname } = new URL(address);
+  return ['http:', 'https:'].includes(protocol) && hostname !== '' && username === '' && password === '';
+}
+
+function link(address) {
+  const element = document.createElement('a');
+  element.href = address;
+  element.target = '_blank';
+  // The other page gets neither a handle of this page nor its address.
+  element.rel = 'noopener noreferrer';
+  element.textContent = address;
+  return element;
+}
