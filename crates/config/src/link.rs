@@ -58,6 +58,12 @@ impl LinkTemplate {
         split_port(self.authority()).is_some_and(|(_, port)| port == PORT)
     }
 
+    /// Returns whether the path of every link is `/`.
+    #[must_use]
+    pub fn has_empty_path(&self) -> bool {
+        self.0.ends_with(&format!("{SCHEME}{}/", self.authority()))
+    }
+
     /// Returns whether browsers reach each participant by a port or host name of their own. The other case is a path: only
     /// a proxy that decrypts TLS reads the path, so browsers see the proxy's certificate.
     #[must_use]
@@ -235,6 +241,7 @@ mod tests {
             assert_eq!(template.certificate_name().as_deref(), name, "{text}");
             assert_eq!(template.shows_own_certificate(), name.is_some(), "{text}");
             assert_eq!(template.is_direct(), text.ends_with(":{port}/"), "{text}");
+            assert_eq!(template.has_empty_path(), name.is_some(), "{text}");
         }
         assert_eq!(LinkTemplate::direct("::1").certificate_name().unwrap(), "::1");
         assert_eq!(LinkTemplate::direct("a.org").certificate_name().unwrap(), "a.org");

@@ -1,4 +1,4 @@
-//! The shipped configurations of nginx and HAProxy: a real page, its stream and its microphone work behind the real programs.
+//! The configurations that `palabre proxy-config` writes: a real page, its stream and its microphone work behind the real programs.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::net::{TcpListener, TcpStream};
@@ -13,9 +13,6 @@ use palabre_e2e::wait_for;
 use palabre_host::clock::boottime_ms;
 use palabre_sound::measure::{goertzel_dbfs, tone};
 use palabre_sound::wav;
-
-const NGINX: &str = include_str!("../../../docs/proxy/nginx.conf");
-const HAPROXY: &str = include_str!("../../../docs/proxy/haproxy.cfg");
 
 /// A running proxy.
 struct Proxy {
@@ -42,29 +39,25 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// Replaces strings in a shipped configuration. Each string must occur in it.
-fn with(text: &str, changes: &[(&str, &str)]) -> String {
-    changes.iter().fold(text.to_owned(), |text, (from, to)| {
-        assert!(text.contains(from), "'{from}' is not in the shipped configuration");
-        text.replace(from, to)
-    })
+/// Sets the template of the links, and returns the configuration that `palabre` writes for it. The proxy accepts connections on loopback only.
+fn configuration(suite: &Suite, link: &str, arguments: &[&str], (listen, local): (&str, &str)) -> String {
+    let file = suite.dir().join("etc/palabre.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let others = text.lines().filter(|line| !line.starts_with("link = ")).collect::<Vec<_>>().join("\n");
+    std::fs::write(&file, format!("link = \"{link}\"\n{others}\n")).unwrap();
+    let written = suite.palabre(&[&["proxy-config"], arguments].concat()).unwrap();
+    assert!(written.contains(listen), "{written}");
+    written.replace(listen, local)
 }
 
 fn nginx(suite: &Suite, directory: &Path) -> Proxy {
     let port = free_port();
     let (certificate, key) = (suite.dir().join("etc/tls/cert.pem"), suite.dir().join("etc/tls/key.pem"));
-    let server = with(
-        NGINX,
-        &[
-            ("listen 443 ssl;", &format!("listen 127.0.0.1:{port} ssl;")),
-            ("    listen [::]:443 ssl;\n", ""),
-            ("voice.example.org;", "localhost;"),
-            ("/etc/letsencrypt/live/voice.example.org/fullchain.pem", certificate.to_str().unwrap()),
-            ("/etc/letsencrypt/live/voice.example.org/privkey.pem", key.to_str().unwrap()),
-            ("/alice", "/p01"),
-            ("127.0.0.1:9001", &format!("127.0.0.1:{}", suite.link("p01").port)),
-        ],
-    );
+    let files = ["nginx", "--certificate", certificate.to_str().unwrap(), "--private-key", key.to_str().unwrap()];
+    let listen =
+        format!("listen {port} ssl;\n    # Remove this line on a machine without IPv6.\n    listen [::]:{port} ssl;");
+    let local = format!("listen 127.0.0.1:{port} ssl;");
+    let server = configuration(suite, &format!("https://localhost:{port}/{{name}}/"), &files, (&listen, &local));
     let at = directory.display();
     let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(|of| format!("{of}_temp_path {at}/{of};"));
     let whole = format!(
@@ -78,14 +71,9 @@ fn nginx(suite: &Suite, directory: &Path) -> Proxy {
 
 fn haproxy(suite: &Suite, directory: &Path) -> Proxy {
     let port = free_port();
-    let whole = with(
-        HAPROXY,
-        &[
-            ("bind :443", &format!("bind 127.0.0.1:{port}")),
-            ("alice.voice.example.org }", "p02.localhost }"),
-            ("127.0.0.1:9001", &format!("127.0.0.1:{}", suite.link("p02").port)),
-        ],
-    );
+    let (link, bind) =
+        (format!("https://{{name}}.localhost:{port}/"), (format!("bind :{port}"), format!("bind 127.0.0.1:{port}")));
+    let whole = configuration(suite, &link, &["haproxy"], (&bind.0, &bind.1));
     let file = directory.join("haproxy.cfg");
     std::fs::write(&file, whole).unwrap();
     Proxy::start(Command::new("haproxy").arg("-db").arg("-f").arg(file), port)
@@ -142,10 +130,11 @@ fn post_a_tone(address: &str, key: &str, directory: &Path, hears: &Recording, fr
     assert!(String::from_utf8_lossy(&said.stdout).starts_with('2'), "{address}: {said:?}");
 }
 
-/// Creates an invitation link and replaces its address by the proxy's, as `docs/proxies.md` describes.
+/// Creates an invitation link, which must lead to the page at `address`.
 fn invite(suite: &Suite, name: &str, address: &str) -> String {
     let printed = suite.palabre(&["invite", name, "--new-key", "--once"]).unwrap();
-    format!("{address}?key={}", printed.trim().split_once("?key=").unwrap().1)
+    assert!(printed.starts_with(&format!("{address}?key=")), "{printed}");
+    printed.trim().to_owned()
 }
 
 /// Returns two sorted lists of delays in ms: of chunks from the listener to the page, and of requests to their responses.
@@ -197,15 +186,20 @@ fn print_added_delay(name: &str, browser: &Browser, direct_url: &str) {
 fn page_stream_and_microphone_work_behind_nginx_and_haproxy() {
     let suite = Suite::start(3).unwrap();
     let directory = tempfile::tempdir().unwrap();
-    let (nginx, haproxy) = (nginx(&suite, directory.path()), haproxy(&suite, directory.path()));
-    let by_path = format!("https://localhost:{}/p01/", nginx.port);
-    let by_name = format!("https://p02.localhost:{}/", haproxy.port);
     let hears = suite.client.record(suite.link("p03")).unwrap();
-    for (name, address, freq_hz) in [("p01", &by_path, 700.0), ("p02", &by_name, 1_100.0)] {
+    let post = |name: &str, address: &str, freq_hz: f64| {
         post_a_tone(address, &suite.link(name).key, directory.path(), &hears, freq_hz);
-    }
+    };
+    let nginx = nginx(&suite, directory.path());
+    let by_path = format!("https://localhost:{}/p01/", nginx.port);
+    post("p01", &by_path, 700.0);
+    let first = invite(&suite, "p01", &by_path);
+    let haproxy = haproxy(&suite, directory.path());
+    let by_name = format!("https://p02.localhost:{}/", haproxy.port);
+    post("p02", &by_name, 1_100.0);
+    let second = invite(&suite, "p02", &by_name);
     drop(hears);
-    let pages = [("p01", &by_path), ("p02", &by_name)].map(|(name, address)| join(&invite(&suite, name, address)));
+    let pages = [first, second].map(|link| join(&link));
     for (browser, address) in pages.iter().zip([&by_path, &by_name]) {
         assert_eq!(browser.run("return location.href").unwrap(), *address);
         wait_for_voice(browser);

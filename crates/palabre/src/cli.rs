@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 
 mod look;
 mod participants;
+mod proxy_config;
 mod restart;
 mod self_sign;
 mod shell;
@@ -16,6 +17,7 @@ mod values;
 
 pub(crate) use look::{Check, List, Logs, Status, Top};
 pub(crate) use participants::{Invite, Move, Rename, Revoke, SetGain, Targets};
+pub(crate) use proxy_config::{Proxy, ProxyConfig};
 pub(crate) use restart::{Reload, Restart};
 pub(crate) use self_sign::SelfSign;
 pub(crate) use shell::{Completions, Man};
@@ -190,6 +192,9 @@ The participant's connections end, and the link becomes invalid. To undo this,
 run the 'palabre invite' command that 'palabre revoke' prints: it invites the
 participant again, with the same port and a new link.")]
     Revoke(Revoke),
+    /// Print a configuration of nginx or HAProxy that serves all participants on one port
+    #[command(after_help = proxy_config::EXAMPLES)]
+    ProxyConfig(ProxyConfig),
     /// Run a complete room in the foreground, without configuration
     #[command(after_help = "\
 Examples:

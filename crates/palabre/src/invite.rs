@@ -34,6 +34,11 @@ pub(crate) fn run(cli: &Cli, invite: &Invite) -> Result<(), Failure> {
     eprintln!("palabre: invited '{}' to room '{}' on port {}", participant.name, participant.room, participant.port);
     let applied = reload::if_running(cli.run_dir(), std::slice::from_ref(&participant.name));
     let link = server.links.link(participant.name.as_str(), participant.port, &key);
+    if !server.links.is_direct() && !invite.new_key {
+        eprintln!(
+            "palabre: the link leads to a proxy; write its configuration again, for example with 'palabre proxy-config'"
+        );
+    }
     let until = participant.key_expires.map(|expires| format!("; it expires on {expires}")).unwrap_or_default();
     let once = if participant.key_once {
         "; it works only in the first browser in which the button on its page is pressed"

@@ -19,6 +19,7 @@ mod permission;
 mod play;
 mod processes;
 mod progress;
+mod proxy_config;
 mod qr;
 mod record;
 mod reload;

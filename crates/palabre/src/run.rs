@@ -4,8 +4,8 @@ use palabre_host::exit::Failure;
 
 use crate::cli::{Cli, Command};
 use crate::{
-    check, control, invite, list, logs, manual, mix, participants, play, record, reload, restart, revoke, self_sign,
-    status, tap, top, trial,
+    check, control, invite, list, logs, manual, mix, participants, play, proxy_config, record, reload, restart, revoke,
+    self_sign, status, tap, top, trial,
 };
 
 /// Runs the subcommand.
@@ -31,6 +31,7 @@ pub(crate) fn run(cli: &Cli) -> Result<(), Failure> {
         Command::List(list) => list::participants(cli, list.json),
         Command::Rooms(rooms) => list::rooms(cli, rooms.json),
         Command::Revoke(revoke) => revoke::run(cli, revoke),
+        Command::ProxyConfig(options) => proxy_config::run(cli, options),
         Command::Try(options) => trial::run(cli, options),
         Command::Mix(mix) => mix::run(mix),
         Command::Play(play) => play::run(run, play),
