@@ -32,6 +32,12 @@ impl Credentials {
         self.gid == gid || self.groups_of_user().contains(&Gid::from_raw(gid))
     }
 
+    /// Returns the user's name in the user database, or `None` if it has no such user.
+    #[must_use]
+    pub fn user_name(self) -> Option<String> {
+        User::from_uid(Uid::from_raw(self.uid)).ok().flatten().map(|user| user.name)
+    }
+
     fn groups_of_user(self) -> Vec<Gid> {
         let Ok(Some(user)) = User::from_uid(Uid::from_raw(self.uid)) else {
             return Vec::new();

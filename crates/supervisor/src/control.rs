@@ -13,10 +13,11 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use palabre_config::control::{Request, Response, Target, read_request, write_response};
-use palabre_host::peer;
+use palabre_host::peer::{self, Credentials};
 use palabre_host::restart::{self, RestartError};
 use palabre_host::usage;
 
+use crate::audit::{self, Author};
 use crate::event::{Client, Event, named};
 
 /// Maximum number of clients that are served at once. Further connections wait in the socket's queue.
@@ -109,27 +110,31 @@ impl Server {
     /// unread data resets it (unix(7)), and the client would not receive the answer.
     fn response(&self, stream: &UnixStream) -> Response {
         let request = read_request(stream, CLIENT_TIMEOUT);
-        let pid = match self.authorize(stream) {
-            Ok(pid) => pid,
+        let peer = match self.authorize(stream) {
+            Ok(peer) => peer,
             Err(why) => {
                 log::warn!("{why}");
                 return Response::Refused { why };
             }
         };
         match request {
-            Ok(Request::Restart(Target::Mixer)) => restart_mixer(&self.mixer_socket),
-            Ok(request) => self.ask_main_thread(request, pid, stream),
+            Ok(Request::Restart(Target::Mixer)) => {
+                audit::restart("palabre-mixer", &Author::of(peer));
+                restart_mixer(&self.mixer_socket)
+            }
+            Ok(request) => self.ask_main_thread(request, peer, stream),
             Err(error) => Response::Refused { why: error.to_string() },
         }
     }
 
-    fn ask_main_thread(&self, request: Request, pid: u32, stream: &UnixStream) -> Response {
+    fn ask_main_thread(&self, request: Request, peer: Credentials, stream: &UnixStream) -> Response {
         let connection = match request {
             Request::Restart(Target::Supervisor) => stream.try_clone().ok(),
             _ => None,
         };
         let (answer, answered) = channel();
-        let client = Client { answer, connection };
+        let pid = u32::try_from(peer.pid).unwrap_or_default();
+        let client = Client { answer, connection, by: Author::of(peer) };
         if self.events.send(Event::Asked { request, pid, client }).is_err() {
             return Response::Refused { why: "unable to perform the request: the supervisor is ending".into() };
         }
@@ -141,15 +146,15 @@ impl Server {
         })
     }
 
-    /// Returns the client's process id if the client is root, the supervisor's user, or a member of the socket's group; otherwise an error.
+    /// Returns the client's credentials if the client is root, the supervisor's user, or a member of the socket's group; otherwise an error.
     /// The mode of the socket's file has the same effect, unless it was changed.
-    fn authorize(&self, stream: &UnixStream) -> Result<u32, String> {
+    fn authorize(&self, stream: &UnixStream) -> Result<Credentials, String> {
         let unable =
             |error: io::Error| format!("unable to check the permission of a client of the control socket: {error}");
         let peer = peer::credentials(stream).map_err(unable)?;
         let group = fs::metadata(&self.socket_path).map_err(unable)?.gid();
         if peer.is_root_or_same_user() || peer.is_in_group(group) {
-            return Ok(u32::try_from(peer.pid).unwrap_or_default());
+            return Ok(peer);
         }
         let path = self.socket_path.display();
         Err(format!(

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, sync_channel};
 use std::thread;
 
+use crate::audit::Author;
 use palabre_config::control::{MixerState, Request, Response};
 use palabre_host::notify::{self, Message};
 use palabre_host::signals::Signals;
@@ -44,6 +45,8 @@ pub(crate) struct Client {
     pub(crate) answer: Sender<Response>,
     /// If the client asked for a restart of the supervisor: the connection, on which the next program answers.
     pub(crate) connection: Option<UnixStream>,
+    /// The user of the client.
+    pub(crate) by: Author,
 }
 
 impl Client {

@@ -13,6 +13,7 @@
 //!
 //! Only the main thread starts processes, since a child dies with the thread that started it (prctl(2), PR_SET_PDEATHSIG).
 
+mod audit;
 mod backoff;
 mod certificate;
 mod cli;

@@ -18,8 +18,10 @@ use palabre_host::process::OurChild;
 use palabre_host::{clock, notify, usage};
 use palabre_room::{Name, OpenError, RecordingWriter};
 
+use crate::audit::{self, Author};
 use crate::backoff::{End, RestartPolicy, Verdict};
 use crate::config::Config;
+use crate::event::Client;
 use crate::saved::SavedRecording;
 
 /// Exit code of a recorder that can't continue, for example because the disk is full.
@@ -63,19 +65,16 @@ impl Recordings {
     }
 
     /// Performs a client's request. The client may be answered later, when the recorder is ready or has ended.
-    pub(crate) fn request(
-        &mut self,
-        config: &Config,
-        room: &Name,
-        action: RecordAction,
-        answer: Sender<Response>,
-        now: Instant,
-    ) {
+    pub(crate) fn request(&mut self, config: &Config, room: &Name, action: RecordAction, client: Client, now: Instant) {
+        let Client { answer, by, .. } = client;
         let is_off = self.0.get(room).is_none_or(|recording| recording.failed.is_some());
         match (action, self.0.get_mut(room)) {
-            (RecordAction::Start, _) if is_off => self.start(config, room, answer, now),
+            (RecordAction::Start, _) if is_off => self.start(config, room, (answer, &by), now),
             (RecordAction::Start, _) => refuse(&answer, room, "record", "a recording is already running"),
-            (RecordAction::Stop, Some(recording)) if !is_off => recording.stop(answer, now),
+            (RecordAction::Stop, Some(recording)) if !is_off => {
+                audit::room(room, "recording stopped", &by);
+                recording.stop(answer, now);
+            }
             (RecordAction::Stop, Some(_)) => {
                 let ended = self.0.remove(room);
                 tell(&answer, room, ended.as_ref());
@@ -86,10 +85,11 @@ impl Recordings {
         self.remove_ended();
     }
 
-    fn start(&mut self, config: &Config, room: &Name, answer: Sender<Response>, now: Instant) {
+    fn start(&mut self, config: &Config, room: &Name, (answer, by): (Sender<Response>, &Author), now: Instant) {
         if !config.room(room).path().is_dir() {
             return refuse(&answer, room, "record", "there is no such room; 'palabre rooms' lists all rooms");
         }
+        audit::room(room, "recording started", by);
         let directory = config.recordings.join(format!("{room}-{}", stamp(SystemTime::now())));
         let mut recording = Recording::new(room.clone(), config.room(room).recording(), directory, answer);
         recording.spawn(config, now);

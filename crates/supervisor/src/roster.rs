@@ -18,6 +18,7 @@ use palabre_host::notify::Message;
 use palabre_host::{clock, notify};
 use palabre_room::{Member, MixerReport, Name};
 
+use crate::audit::{self, Author};
 use crate::certificate;
 use crate::config::Config;
 use crate::meetings::Meetings;
@@ -102,7 +103,7 @@ impl Roster {
             }
         }
         roster.config.settings += u64::from(is_changed);
-        roster.reload(now);
+        roster.reload(&Author::Restart, now);
         roster.hand_over(true);
         roster.reap(now);
         roster.tick(now);
@@ -137,9 +138,12 @@ impl Roster {
     }
 
     /// Performs a client's request to start, stop, restart or kick one service.
-    pub(crate) fn request(&mut self, name: &Name, request: Pending, now: Instant) {
+    pub(crate) fn request(&mut self, name: &Name, request: Pending, by: &Author, now: Instant) {
         match self.services.get_mut(name) {
-            Some(service) => service.request(request, &self.config, now),
+            Some(service) => {
+                audit::participant(name, &format!("{} requested", request.action), by);
+                service.request(request, &self.config, now);
+            }
             None => request.refused(name, "there is no such participant; 'palabre status' lists all participants"),
         }
     }

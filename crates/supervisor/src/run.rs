@@ -17,6 +17,7 @@ use palabre_host::program::Program;
 use palabre_host::signals::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, Signals};
 use palabre_host::{logging, notify, process};
 
+use crate::audit::{self, Author};
 use crate::cli::{Cli, PROG};
 use crate::config::Config;
 use crate::control;
@@ -277,14 +278,17 @@ impl Supervisor {
             Request::Start { name } => (name, Action::Start),
             Request::Stop { name } => (name, Action::Stop),
             Request::Kick { name } => (name, Action::Kick),
-            Request::Restart(Target::Supervisor) => return self.upgrade(Some(client), now),
+            Request::Restart(Target::Supervisor) => {
+                audit::restart("palabre-supervisor", &client.by);
+                return self.upgrade(Some(client), now);
+            }
             // The client's own thread handles this request; it never arrives here.
             Request::Restart(Target::Mixer) => return,
             Request::Enter(entrance) => return client.answer(self.roster.enter(pid, entrance)),
-            Request::Reload => return client.answer(self.reload(now)),
+            Request::Reload => return client.answer(self.reload(&client.by, now)),
             Request::Plan => return client.answer(Response::Reloaded(self.roster.plan())),
             Request::Record { room, action } => {
-                return self.recordings.request(self.roster.config(), &room, action, client.answer, now);
+                return self.recordings.request(self.roster.config(), &room, action, client, now);
             }
             Request::Status => {
                 let mut status = self.roster.status(now);
@@ -293,7 +297,7 @@ impl Supervisor {
                 return client.answer(Response::Status(status));
             }
         };
-        self.roster.request(&name, Pending { action, answer: client.answer }, now);
+        self.roster.request(&name, Pending { action, answer: client.answer }, &client.by, now);
     }
 
     /// Handles SIGHUP: replaces the supervisor's program if its file was replaced, otherwise reads the configuration again.
@@ -301,7 +305,7 @@ impl Supervisor {
         if self.upgrader.is_program_replaced() {
             return self.upgrade(None, now);
         }
-        self.reload(now);
+        self.reload(&Author::Signal, now);
         self.roster.hand_over(true);
     }
 
@@ -331,12 +335,13 @@ impl Supervisor {
         self.roster.set_alarm(Some(failed.why.clone()));
         match failed.client {
             Some(client) => client.answer(Response::Refused { why: failed.why }),
-            None => drop(self.reload(now)),
+            None => drop(self.reload(&Author::Signal, now)),
         }
     }
 
-    fn reload(&mut self, now: Instant) -> Response {
-        let changes = self.roster.reload(now);
+    fn reload(&mut self, by: &Author, now: Instant) -> Response {
+        audit::reload(by);
+        let changes = self.roster.reload(by, now);
         log::info!(
             "read the configuration again: started {:?}, stopped {:?}, restarted {:?}, faults {}",
             changes.started,

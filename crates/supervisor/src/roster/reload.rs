@@ -10,7 +10,9 @@ use palabre_host::sockets;
 use palabre_room::Name;
 
 use super::Roster;
+use crate::audit::{self, Author};
 use crate::config::Loaded;
+use crate::service::Service;
 
 /// The configuration as read.
 struct Read {
@@ -100,7 +102,7 @@ impl Roster {
     /// the status shows when they are complete.
     ///
     /// If a participant's file has become invalid, the participant keeps the previous settings.
-    pub(crate) fn reload(&mut self, now: Instant) -> Changes {
+    pub(crate) fn reload(&mut self, by: &Author, now: Instant) -> Changes {
         let read = self.read();
         let mut changes = self.compare(&read);
         self.note_errors(&read.errors);
@@ -109,9 +111,10 @@ impl Roster {
         if let Some(loaded) = read.loaded {
             self.config.apply(loaded);
         }
-        self.stop_removed(&removed, now);
+        self.stop_removed(&removed, by, now);
         moves.decide(&self.make_rooms(&read.participants));
         for participant in read.participants {
+            self.audit(&participant, &moves, by);
             self.update(participant, &mut moves, now);
         }
         if changes.certificate {
@@ -213,12 +216,28 @@ impl Roster {
         moves
     }
 
-    fn stop_removed(&mut self, removed: &[Name], now: Instant) {
+    fn stop_removed(&mut self, removed: &[Name], by: &Author, now: Instant) {
         for name in removed {
-            self.next.remove(name);
-            if let Some(service) = self.services.get_mut(name).filter(|service| !service.is_ending()) {
+            let was_moving = self.next.remove(name).is_some();
+            let service = self.services.get_mut(name).filter(|service| !service.is_ending());
+            if was_moving || service.is_some() {
+                audit::participant(name, "revoked", by);
+            }
+            if let Some(service) = service {
                 service.remove_at_once(now);
             }
+        }
+    }
+
+    /// Logs how the participant's file has changed, unless the service keeps the settings of the previous file.
+    fn audit(&self, new: &Participant, moves: &Moves, by: &Author) {
+        if moves.refused.contains_key(&new.name) {
+            return;
+        }
+        let present = self.services.get(&new.name).filter(|service| !service.is_ending()).map(Service::participant);
+        let previous = self.next.get(&new.name).map(|(next, _)| next).or(present);
+        for what in audit::changes(previous, new) {
+            audit::participant(&new.name, &what, by);
         }
     }
 
