@@ -30,13 +30,21 @@ impl TestRoom {
         room.create(Format::default()).unwrap();
         sibling("palabre-recorder");
         let mixer = Command::new(sibling("palabre-mixer")).arg("--rooms").arg(path("run/rooms")).spawn().unwrap();
-        let mut supervisor = Command::new(sibling("palabre-supervisor"));
-        for (flag, name) in [("--config", "etc"), ("--run", "run"), ("--recordings", "recordings")] {
-            supervisor.arg(flag).arg(path(name));
-        }
-        let test = Self { children: [supervisor.spawn().unwrap(), mixer], directory, room };
-        wait_for("the supervisor", || test.palabre(&["record", "status"]).status.success().then_some(()));
+        let test = Self { children: [supervisor(directory.path()), mixer], directory, room };
+        test.wait_for_supervisor();
         test
+    }
+
+    fn wait_for_supervisor(&self) {
+        wait_for("the supervisor", || self.palabre(&["record", "status"]).status.success().then_some(()));
+    }
+
+    /// Ends the supervisor by this signal and starts another one.
+    fn start_supervisor_after(&mut self, signal_name: &str) {
+        signal(self.children[0].id(), signal_name);
+        self.children[0].wait().unwrap();
+        self.children[0] = supervisor(self.directory.path());
+        self.wait_for_supervisor();
     }
 
     fn palabre(&self, arguments: &[&str]) -> Output {
@@ -62,6 +70,15 @@ impl TestRoom {
     fn recorder(&self) -> Option<u32> {
         descendants(self.children[0].id()).into_iter().find(|&pid| common::is_running(pid))
     }
+}
+
+/// Starts a supervisor with its files in a directory.
+fn supervisor(directory: &Path) -> Child {
+    let mut supervisor = Command::new(sibling("palabre-supervisor"));
+    for (flag, name) in [("--config", "etc"), ("--run", "run"), ("--recordings", "recordings")] {
+        supervisor.arg(flag).arg(directory.join(name));
+    }
+    supervisor.spawn().unwrap()
 }
 
 impl Drop for TestRoom {
@@ -116,6 +133,32 @@ fn every_speaker_has_a_track_and_a_killed_recorder_continues() {
         signal(child.id(), "TERM");
         child.wait().unwrap();
     }
+}
+
+#[test]
+fn recording_goes_on_after_a_crash_and_a_stop_of_the_supervisor() {
+    let mut test = TestRoom::new();
+    stdout(&test.palabre(&["record", "start"]));
+    let directory = test.recording();
+    for (signal_name, name, freq_hz) in [("KILL", "alice", 440.0), ("TERM", "bob", 1000.0)] {
+        test.start_supervisor_after(signal_name);
+        wait_for("a recorder", || test.recorder());
+        let mut speaker = test.play_tone(name, freq_hz);
+        let track = directory.join(format!("{name}.wav"));
+        wait_for("the track", || has_tone(&track, freq_hz).then_some(()));
+        signal(speaker.id(), "TERM");
+        speaker.wait().unwrap();
+    }
+    assert_eq!(test.recording(), directory, "the files are continued in the same directory");
+    assert!(test.room.recording().exists());
+    stdout(&test.palabre(&["record", "stop"]));
+    let [bob, all] = ["bob.wav", "_room.wav"].map(|name| samples(&directory.join(name)).unwrap().len());
+    assert_eq!(bob, all, "the tracks are aligned");
+    test.start_supervisor_after("KILL");
+    assert!(
+        stdout(&test.palabre(&["record", "status"])).contains("is not recorded"),
+        "a stopped recording stays stopped"
+    );
 }
 
 #[test]

@@ -2,6 +2,10 @@
 //!
 //! When a recorder dies, the next recorder gets the same directory and start time, and continues the same files. A recorder that ends by
 //! itself, for example because the disk is full, is not restarted; the log and `palabre status` show the reason.
+//!
+//! A recording goes on until an operator ends it, also after the end or a crash of the supervisor: the module `stored` has the details.
+
+mod stored;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -23,52 +27,63 @@ use crate::backoff::{End, RestartPolicy, Verdict};
 use crate::config::Config;
 use crate::event::Client;
 use crate::saved::SavedRecording;
+use stored::Stored;
 
 /// Exit code of a recorder that can't continue, for example because the disk is full.
 const EXIT_REFUSED: i32 = 1;
 /// Timeout for a recorder to complete its files and exit after SIGTERM; then it is killed.
 const END_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Delay before a recorder is started for a recording of an earlier supervisor, whose recorder may still be ending.
+const CONTINUE_DELAY: Duration = Duration::from_millis(200);
+
 /// All recordings.
-#[derive(Debug, Default)]
-pub(crate) struct Recordings(BTreeMap<Name, Recording>);
+#[derive(Debug)]
+pub(crate) struct Recordings {
+    all: BTreeMap<Name, Recording>,
+    stored: Stored,
+    /// Whether the supervisor is ending. Then the stored recordings stay, so that the next supervisor continues them.
+    is_ending: bool,
+}
 
 impl Recordings {
-    /// Creates an empty set. Removes the pipes `recording` that recorders of an earlier supervisor left, since pages show a room with such a
-    /// pipe as recorded.
+    /// Continues the recordings of an earlier supervisor that has ended or crashed. Removes the pipes `recording` that its recorders left,
+    /// since pages show a room with such a pipe as recorded.
     pub(crate) fn new(config: &Config) -> Self {
+        let stored = Stored::new(&config.run);
+        let all = of_saved(config, stored.load());
         let rooms = fs::read_dir(config.run.join("rooms")).into_iter().flatten().flatten();
         for room in rooms.filter_map(|entry| entry.file_name().to_str()?.parse::<Name>().ok()) {
-            if remove_stale_pipe(&config.room(&room).recording()) {
-                log::warn!(
-                    "the recording of room '{room}' ended with the supervisor that started it; start a new recording"
-                );
+            if remove_stale_pipe(&config.room(&room).recording()) && !all.contains_key(&room) {
+                log::warn!("the recorder of room '{room}' was killed; start a new recording");
             }
         }
-        Self::default()
+        for (room, recording) in all.iter().filter(|(_, recording)| recording.failed.is_none()) {
+            log::info!("the recording of room '{room}' goes on into '{}'", recording.directory.display());
+        }
+        Self { all, stored, is_ending: false }
     }
 
     /// Takes over the recordings of the supervisor's previous program. A recorder that has ended meanwhile is restarted.
     pub(crate) fn restore(config: &Config, saved: Vec<SavedRecording>) -> Self {
-        let recordings = saved.into_iter().filter_map(|saved| Recording::restore(config, saved));
-        Self(recordings.map(|recording| (recording.room.clone(), recording)).collect())
+        Self { all: of_saved(config, saved), stored: Stored::new(&config.run), is_ending: false }
     }
 
     /// Returns the state of all recordings for the supervisor's next program. Call it only while [`Self::is_idle`] is true.
     pub(crate) fn save(&self) -> Vec<SavedRecording> {
-        self.0.values().map(Recording::save).collect()
+        self.all.values().map(Recording::save).collect()
     }
 
     /// Whether no client waits for an answer and no recorder is ending.
     pub(crate) fn is_idle(&self) -> bool {
-        self.0.values().all(|recording| recording.answers.is_empty() && !recording.is_ending)
+        self.all.values().all(|recording| recording.answers.is_empty() && !recording.is_ending)
     }
 
     /// Performs a client's request. The client may be answered later, when the recorder is ready or has ended.
     pub(crate) fn request(&mut self, config: &Config, room: &Name, action: RecordAction, client: Client, now: Instant) {
         let Client { answer, by, .. } = client;
-        let is_off = self.0.get(room).is_none_or(|recording| recording.failed.is_some());
-        match (action, self.0.get_mut(room)) {
+        let is_off = self.all.get(room).is_none_or(|recording| recording.failed.is_some());
+        match (action, self.all.get_mut(room)) {
             (RecordAction::Start, _) if is_off => self.start(config, room, (answer, &by), now),
             (RecordAction::Start, _) => refuse(&answer, room, "record", "a recording is already running"),
             (RecordAction::Stop, Some(recording)) if !is_off => {
@@ -76,7 +91,7 @@ impl Recordings {
                 recording.stop(answer, now);
             }
             (RecordAction::Stop, Some(_)) => {
-                let ended = self.0.remove(room);
+                let ended = self.all.remove(room);
                 tell(&answer, room, ended.as_ref());
             }
             (RecordAction::Stop, None) => refuse(&answer, room, "stop recording", "no recording is running"),
@@ -93,12 +108,12 @@ impl Recordings {
         let directory = config.recordings.join(format!("{room}-{}", stamp(SystemTime::now())));
         let mut recording = Recording::new(room.clone(), config.room(room).recording(), directory, answer);
         recording.spawn(config, now);
-        self.0.insert(room.clone(), recording);
+        self.all.insert(room.clone(), recording);
     }
 
     /// Passes a notification to the recording whose recorder has process id `pid`. Returns false if no recorder has it.
     pub(crate) fn notified(&mut self, pid: u32, message: &Message, now: Instant) -> bool {
-        let of_pid = self.0.values_mut().filter(|recording| recording.pid == Some(pid));
+        let of_pid = self.all.values_mut().filter(|recording| recording.pid == Some(pid));
         // A running recorder may have the process id of a dead recorder. Prefer the running one.
         let recording = of_pid.max_by_key(|recording| recording.child.is_some());
         recording.map(|recording| recording.notified(message, now)).is_some()
@@ -106,13 +121,13 @@ impl Recordings {
 
     /// Reaps the recorders that have ended, after SIGCHLD.
     pub(crate) fn reap(&mut self, now: Instant) {
-        self.0.values_mut().for_each(|recording| recording.reap(now));
+        self.all.values_mut().for_each(|recording| recording.reap(now));
         self.remove_ended();
     }
 
     /// Restarts recorders whose delay has passed, and kills recorders whose timeout has passed.
     pub(crate) fn tick(&mut self, config: &Config, now: Instant) {
-        for recording in self.0.values_mut() {
+        for recording in self.all.values_mut() {
             if recording.retry_at.is_some_and(|at| at <= now) {
                 recording.spawn(config, now);
             }
@@ -123,36 +138,40 @@ impl Recordings {
             }
         }
         self.remove_ended();
+        if !self.is_ending {
+            self.stored.store(self.all.values().map(Recording::save));
+        }
     }
 
     /// Returns the time at which to call [`Self::tick`].
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.0.values().flat_map(|recording| [recording.retry_at, recording.kill_at]).flatten().min()
+        self.all.values().flat_map(|recording| [recording.retry_at, recording.kill_at]).flatten().min()
     }
 
     /// Starts to end all recordings. [`Self::is_empty`] returns true when all recorders have ended.
     pub(crate) fn stop(&mut self, now: Instant) {
-        self.0.values_mut().for_each(|recording| recording.end(now));
+        self.is_ending = true;
+        self.all.values_mut().for_each(|recording| recording.end(now));
         self.remove_ended();
     }
 
     /// Whether no recorder runs.
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.values().all(|recording| recording.child.is_none())
+        self.all.values().all(|recording| recording.child.is_none())
     }
 
     /// Returns the status of all recordings.
     pub(crate) fn status(&self) -> Vec<RecordingStatus> {
-        self.0.values().map(Recording::status).collect()
+        self.all.values().map(Recording::status).collect()
     }
 
     /// Returns a message for `palabre status` about each recording that has ended by itself.
     pub(crate) fn alarms(&self) -> impl Iterator<Item = String> {
-        self.0.values().filter_map(Recording::alarm)
+        self.all.values().filter_map(Recording::alarm)
     }
 
     fn remove_ended(&mut self) {
-        self.0.retain(|_, recording| {
+        self.all.retain(|_, recording| {
             let has_ended = recording.has_ended();
             if has_ended {
                 // A recorder that was killed did not remove its pipe.
@@ -161,6 +180,11 @@ impl Recordings {
             !has_ended
         });
     }
+}
+
+fn of_saved(config: &Config, saved: Vec<SavedRecording>) -> BTreeMap<Name, Recording> {
+    let recordings = saved.into_iter().filter_map(|saved| Recording::restore(config, saved));
+    recordings.map(|recording| (recording.room.clone(), recording)).collect()
 }
 
 /// Removes the pipe if no process reads it. Returns whether it was removed.
@@ -222,7 +246,7 @@ impl Recording {
             directory: saved.directory.into(),
             began: Duration::from_millis(saved.began_ms),
             ready_since: saved.is_ready.then_some(now),
-            retry_at: (child.is_none() && saved.failed.is_none()).then_some(now),
+            retry_at: (child.is_none() && saved.failed.is_none()).then_some(now + CONTINUE_DELAY),
             child,
             pid: saved.pid,
             kill_at: None,
@@ -408,7 +432,7 @@ impl Recordings {
         let (answer, _) = std::sync::mpsc::channel();
         let mut recording = Recording::new(room.clone(), PathBuf::new(), PathBuf::new(), answer);
         (recording.pid, recording.failed) = (Some(pid), Some("no space left on device".into()));
-        self.0.insert(room, recording);
+        self.all.insert(room, recording);
     }
 }
 
