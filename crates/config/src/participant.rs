@@ -51,6 +51,8 @@ pub struct Participant {
     pub join_muted: bool,
     /// `listen-only`: whether the participant has no microphone, default false.
     pub listen_only: bool,
+    /// `suspended`: whether the participant can't connect, default false. The link stays valid for later.
+    pub suspended: bool,
 }
 
 impl Participant {
@@ -69,6 +71,7 @@ impl Participant {
             key_expires: None,
             join_muted: false,
             listen_only: false,
+            suspended: false,
         }
     }
 
@@ -231,6 +234,8 @@ struct Written {
     join_muted: bool,
     #[serde(default, skip_serializing_if = "is_false")]
     listen_only: bool,
+    #[serde(default, skip_serializing_if = "is_false")]
+    suspended: bool,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -260,6 +265,7 @@ impl Written {
             key_expires: self.key_expires,
             join_muted: self.join_muted,
             listen_only: self.listen_only,
+            suspended: self.suspended,
         }
     }
 }
@@ -277,6 +283,7 @@ impl From<&Participant> for Written {
             key_expires: participant.key_expires,
             join_muted: participant.join_muted,
             listen_only: participant.listen_only,
+            suspended: participant.suspended,
         }
     }
 }

@@ -162,6 +162,32 @@ fn participant_not_heard_by_a_page_is_in_its_without_file_and_stays_so_after_a_r
 }
 
 #[test]
+fn page_says_that_the_participant_is_suspended_and_releases_the_microphone_of_one_who_only_listens() {
+    let suite = Suite::start(1).unwrap();
+    let page = join(&suite.links[0]);
+    suite.palabre(&["change", "p01", "--listen-only"]).unwrap();
+    page.wait_until("palabreState.microphone === 'off' && palabreState.uplink === 'off'").unwrap();
+    page.wait_until("document.getElementById('mute').disabled").unwrap();
+    suite.palabre(&["change", "p01", "--no-listen-only"]).unwrap();
+    page.wait_until("!document.getElementById('mute').disabled && palabreState.microphone === 'off'").unwrap();
+    page.click("#mute").unwrap();
+    page.wait_until("palabreState.microphone === 'on' && palabreState.uplink === 'open'").unwrap();
+
+    suite.palabre(&["suspend", "p01"]).unwrap();
+    page.wait_until("palabreState.screen === 'suspended'").unwrap();
+    let text = "document.body.innerText.includes('Your access is suspended')";
+    page.wait_until(text).unwrap();
+    page.open(&suite.links[0].url).unwrap();
+    page.wait_until(text).unwrap();
+    suite.palabre(&["restart", "supervisor"]).unwrap();
+    suite.palabre(&["restart", "p01"]).unwrap();
+    assert_eq!(suite.client.get(&suite.links[0], "/me").unwrap().status, 403);
+    suite.palabre(&["resume", "p01"]).unwrap();
+    page.open(&suite.links[0].url).unwrap();
+    page.wait_until("window.palabreState?.screen === 'door'").unwrap();
+}
+
+#[test]
 fn messages_of_a_participant_not_heard_are_not_shown() {
     let suite = Suite::start(2).unwrap();
     let first = join(&suite.links[0]);

@@ -113,6 +113,7 @@ fn status() -> Status {
         pending: false,
         kept: None,
         gain_fault: None,
+        suspended: false,
         link: None,
     };
     let certificate = Certificate {

@@ -96,7 +96,7 @@ export function send(frame, record) {
   window.palabre(frame.contentWindow, record);
 }
 
-export const hello = (seq) => `0,${seq},${btoa('{"name":"alice","rate_hz":24000,"chunk_ms":40}')}`;
+export const hello = (seq, more) => `0,${seq},${btoa(JSON.stringify({ name: 'alice', rate_hz: 24000, chunk_ms: 40, ...more }))}`;
 export const moved = (seq, last) => `5,${seq},${last}`;
 export const sound = (seq) => `1,${seq},0,${Buffer.from(writeWav([Int16Array.of(1)], 24000)).toString('base64')},`;
 

@@ -105,6 +105,25 @@ test('presence told to the previous process while the next one took over is told
   stay.leave();
 });
 
+test('a participant who may only listen from now on has no microphone, and opens it themselves when they may speak again', async () => {
+  const stay = await joined();
+  assert.equal(stay.state.microphone, 'on');
+  send(opened.frames[0], moved(101, 0));
+  send(opened.frames[1], hello(102, { listen_only: true }));
+  send(opened.frames[0], moved(103, 1));
+  send(opened.frames[1], sound(140));
+  await settle();
+  assert.deepEqual([stay.state.microphone, stay.state.uplink], ['off', 'off']);
+  assert.ok(opened.tracks.every((track) => track.stopped));
+  send(opened.frames[1], hello(104));
+  await settle();
+  assert.equal(stay.state.microphone, 'off');
+  stay.askAgain();
+  await settle();
+  assert.equal(stay.state.microphone, 'on');
+  stay.leave();
+});
+
 /** Starts a ContextOwner; returns it and the faults it reports. */
 async function sounding() {
   const faults = [];

@@ -101,6 +101,7 @@ async function fetchMe() {
   try {
     const response = await fetch('me', { cache: 'no-store' });
     if (response.status === 401) return { screen: 'unknown' };
+    if (response.status === 403) return { screen: 'suspended' };
     if (!response.ok) return { screen: 'away' };
     const me = adapted(await response.json());
     return { me, screen: window.isSecureContext ? 'door' : 'insecure' };
@@ -114,8 +115,8 @@ async function checkKey() {
   const { session } = app;
   if (session?.state.connection !== 'lost') return;
   const { screen } = await fetchMe();
-  if (screen !== 'unknown' || session !== app.session) return;
-  leaveRoom('unknown');
+  if (!['unknown', 'suspended'].includes(screen) || session !== app.session) return;
+  leaveRoom(screen);
 }
 
 /** Returns `me`, changed to listen-only if the browser has no AudioWorklet. */
@@ -183,7 +184,7 @@ function leaveRoom(screen) {
 function pressMute() {
   const { session } = app;
   if (!session || app.me.listen_only) return;
-  if (['refused', 'missing', 'busy'].includes(session.state.microphone)) {
+  if (['off', 'refused', 'missing', 'busy'].includes(session.state.microphone)) {
     session.askAgain();
     return;
   }
@@ -268,7 +269,7 @@ function refresh() {
 }
 
 function door(screen, me) {
-  const troubles = { unknown: 'keyBad', away: 'serverAway', insecure: 'insecure' };
+  const troubles = { unknown: 'keyBad', suspended: 'suspended', away: 'serverAway', insecure: 'insecure' };
   const trouble = troubles[screen];
   if (trouble) return { title: say(trouble), hint: say(`${trouble}Hint`), troubled: true };
   if (screen === 'loading') return { title: say('loading') };
@@ -284,7 +285,7 @@ function door(screen, me) {
 /** Returns the state of the microphone as the view shows it; of several problems, the worst. */
 function microphoneState({ connection, microphone, muted, systemMuted, uplink, audible }) {
   if (app.me.listen_only) return 'listener';
-  if (['off', 'asking'].includes(microphone)) return 'asking';
+  if (microphone === 'asking') return 'asking';
   if (microphone !== 'on') return 'off';
   if (muted) return 'muted';
   if (systemMuted) return 'system';

@@ -141,6 +141,9 @@ impl Access {
         match fault {
             KeyFault::Wrong => log::info!("refused a wrong access key from {address}{others}"),
             KeyFault::Old => log::info!("refused an expired or used access key from {address}{others}"),
+            KeyFault::Suspended => {
+                log::info!("refused the access key of a suspended participant from {address}{others}");
+            }
         }
     }
 

@@ -43,6 +43,7 @@ pub(crate) struct Authenticator {
     invitation: Option<Invitation>,
     cookie: String,
     expires: Option<Moment>,
+    suspended: bool,
 }
 
 /// The state of a one-time invitation link. The key in the link is the field `key` of the [`Authenticator`].
@@ -78,17 +79,24 @@ pub(crate) enum KeyFault {
     Wrong,
     /// The key has expired, or belongs to an invitation link that was used before.
     Old,
+    /// The key is correct, but the participant is suspended.
+    Suspended,
 }
 
 impl Authenticator {
     /// Creates an authenticator for the participant `name`, who has this access key.
     pub(crate) fn new(name: &str, key: KeyHash) -> Self {
-        Self { key, invitation: None, cookie: format!("__Host-palabre-{name}"), expires: None }
+        Self { key, invitation: None, cookie: format!("__Host-palabre-{name}"), expires: None, suspended: false }
     }
 
     /// Sets the time from which the access key is no longer valid.
     pub(crate) fn expires(self, expires: Option<Moment>) -> Self {
         Self { expires, ..self }
+    }
+
+    /// Sets whether the operator has suspended the participant, so that the access key isn't valid at present.
+    pub(crate) fn suspended(self, suspended: bool) -> Self {
+        Self { suspended, ..self }
     }
 
     /// Makes the authenticator's key the key of a one-time invitation link. `supervisor` is the path of the supervisor's control socket;
@@ -111,8 +119,8 @@ impl Authenticator {
         let Some(invitation) = self.invitation.as_ref().filter(|_| self.key.matches(link)) else {
             return Redemption::Denied(Denial::Unauthenticated);
         };
-        if self.has_expired() {
-            return Redemption::Denied(Denial::Expired);
+        if let Some(denial) = self.obstacle() {
+            return Redemption::Denied(denial);
         }
         let mut browser = invitation.browser();
         let entrance = Entrance { link: self.key, key: key.hash() };
@@ -130,14 +138,17 @@ impl Authenticator {
 
     /// Returns how this request carries its access key. Returns `None` if the request has no valid access key.
     pub(crate) fn authenticate(&self, head: &Head) -> Option<Credential> {
-        self.credential(head).filter(|_| !self.has_expired())
+        self.credential(head).filter(|_| self.obstacle().is_none())
     }
 
-    /// Returns the response to an unauthenticated request. It says "expired" or "used" only if the key itself is correct.
+    /// Returns the response to an unauthenticated request. It says "suspended", "expired" or "used" only if the key itself is correct.
     pub(crate) fn unauthorized(&self, head: &Head) -> Response {
         let link = self.invitation.as_ref().zip(keys(head).find(|key| self.key.matches(key)));
+        let is_correct = || link.is_some() || self.credential(head).is_some();
+        if let Some(denial) = self.obstacle().filter(|_| is_correct()) {
+            return denial.response(head);
+        }
         let denial = match link {
-            _ if self.has_expired() && (link.is_some() || self.credential(head).is_some()) => Denial::Expired,
             None => Denial::Unauthenticated,
             Some((invitation, _)) if invitation.browser().is_some() => Denial::Used,
             Some((_, link)) if head.path == "/" && matches!(head.method.as_str(), "GET" | "HEAD") => {
@@ -160,14 +171,20 @@ impl Authenticator {
         given.peek()?;
         let is_known = given.any(|key| self.key.matches(key) || self.accepts(key));
         let is_unused = self.invitation.as_ref().is_some_and(|invitation| invitation.browser().is_none());
-        match is_known {
-            false => Some(KeyFault::Wrong),
-            true => (self.has_expired() || !is_unused).then_some(KeyFault::Old),
+        match (is_known, self.obstacle()) {
+            (false, _) => Some(KeyFault::Wrong),
+            (true, Some(Denial::Suspended)) => Some(KeyFault::Suspended),
+            (true, expired) => (expired.is_some() || !is_unused).then_some(KeyFault::Old),
         }
     }
 
-    fn has_expired(&self) -> bool {
-        self.expires.is_some_and(|expires| expires.has_passed(SystemTime::now()))
+    /// Returns why even a correct access key isn't valid at present.
+    fn obstacle(&self) -> Option<Denial> {
+        let has_expired = || self.expires.is_some_and(|expires| expires.has_passed(SystemTime::now()));
+        match self.suspended {
+            true => Some(Denial::Suspended),
+            false => has_expired().then_some(Denial::Expired),
+        }
     }
 
     fn credential(&self, head: &Head) -> Option<Credential> {
@@ -310,6 +327,29 @@ mod tests {
             "{}",
             page(&program)
         );
+    }
+
+    #[test]
+    fn suspended_participant_is_told_so_only_with_the_correct_key() {
+        let (auth, key) = authenticator();
+        let auth = auth.suspended(true);
+        let answer = |head: &Head| {
+            assert_eq!(auth.authenticate(head), None);
+            let mut answer = Vec::new();
+            auth.unauthorized(head).write(&mut answer, false, false).unwrap();
+            String::from_utf8(answer).unwrap()
+        };
+        let page = answer(&head(&format!("/?key={key}"), ""));
+        assert!(page.starts_with("HTTP/1.1 403 ") && page.contains("Your access is suspended"), "{page}");
+        let right = head("/me", &format!("Authorization: Bearer {key}\r\n"));
+        let program = answer(&right);
+        assert_eq!(auth.key_fault(&right), Some(KeyFault::Suspended));
+        assert!(program.starts_with("HTTP/1.1 403 ") && program.contains("suspended"), "{program}");
+        assert!(!program.contains("WWW-Authenticate"), "{program}");
+        assert!(answer(&head("/?key=0", "")).starts_with("HTTP/1.1 401 "));
+        let auth = auth.invitation("/nonexistent".into(), None);
+        let denied = Redemption::Denied(Denial::Suspended);
+        assert_eq!(auth.redeem(&key, &Key::generate().unwrap(), |_, _| panic!("recorded")), denied);
     }
 
     #[test]

@@ -45,7 +45,11 @@ fn post(connection: &Connection, head: &Head, listener: &Listener, body: &[u8]) 
         Redemption::Accepted => listener.auth.sign_in(key.as_str()),
         Redemption::NotRecorded => pages::invitation(link, &key, true),
         Redemption::Denied(denial) => {
-            let fault = if denial == Denial::Unauthenticated { KeyFault::Wrong } else { KeyFault::Old };
+            let fault = match denial {
+                Denial::Unauthenticated => KeyFault::Wrong,
+                Denial::Suspended => KeyFault::Suspended,
+                Denial::Expired | Denial::Used | Denial::NeedsBrowser => KeyFault::Old,
+            };
             let client = listener.access.client(connection.stream.sock.client(), head);
             listener.access.refused(fault, client, Instant::now());
             denial.response(head)

@@ -130,7 +130,9 @@ fn serve_participant(args: &Args, name: &Name, inherited: Option<TcpListener>) -
     let status = Arc::new(Status::new().map_err(Failure::system)?);
     let mic = || MicWriter::new(directory.mic(), format, Arc::clone(&status));
     let microphone = (!participant.listen_only).then(mic);
-    let auth = Authenticator::new(name.as_str(), participant.key_sha256).expires(participant.key_expires);
+    let auth = Authenticator::new(name.as_str(), participant.key_sha256)
+        .expires(participant.key_expires)
+        .suspended(participant.suspended);
     let auth = match participant.key_once {
         true => auth.invitation(args.run.join("control.sock"), args.entered),
         false => auth,

@@ -16,7 +16,7 @@ mod sound;
 mod values;
 
 pub(crate) use look::{Check, List, Logs, Status, Top};
-pub(crate) use participants::{Invite, Move, Rename, Revoke, SetGain, Targets};
+pub(crate) use participants::{Change, Invite, Move, Rename, Revoke, SetGain, Targets};
 pub(crate) use proxy_config::{Proxy, ProxyConfig};
 pub(crate) use restart::{Reload, Restart};
 pub(crate) use self_sign::SelfSign;
@@ -157,6 +157,33 @@ Examples:
 
 The setting is stored in the participant's file.")]
     Gain(SetGain),
+    /// Change the expiry of links, or whether participants only listen; the links stay
+    #[command(after_help = "\
+Examples:
+  palabre change alice --expires 30d
+  palabre change alice bob --expires never
+  palabre change guest --listen-only
+  palabre change guest --no-listen-only --expires 2026-12-31T18:00:00Z
+
+Connections go on, unless the link has expired. To change the display name, use
+'palabre rename'; the room, 'palabre move'; the key, 'palabre invite NAME
+--new-key'.")]
+    Change(Change),
+    /// Suspend participants: their links don't work until 'palabre resume'
+    #[command(after_help = "\
+Examples:
+  palabre suspend bob
+  palabre suspend bob carol
+
+The participants' connections end, and their pages say why. Everything in their
+files stays: key, port, room. The setting is stored there too, so it survives a
+reboot.")]
+    Suspend(Targets),
+    /// Resume suspended participants: their links work again
+    #[command(after_help = "\
+Examples:
+  palabre resume bob")]
+    Resume(Targets),
     /// Move participants to another room
     #[command(after_help = "\
 Examples:

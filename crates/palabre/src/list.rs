@@ -102,6 +102,7 @@ fn participant_json(participant: &Participant, known: Option<&(State, Option<Lin
         "key_expires": participant.key_expires.map(|expires| expires.to_string()),
         "key_expired": has_expired(participant),
         "key_once": participant.key_once,
+        "suspended": participant.suspended,
         "link": known.and_then(|(_, link)| *link),
     })
 }
@@ -119,7 +120,8 @@ fn participant_row(participant: &Participant, known: Option<&(State, Option<Link
         Some(link) => Some(link.to_string()),
         None => participant.key_once.then(|| "once".to_owned()),
     };
-    let key = [once, expires].into_iter().flatten().collect::<Vec<_>>();
+    let suspended = participant.suspended.then(|| "suspended".to_owned());
+    let key = [suspended, once, expires].into_iter().flatten().collect::<Vec<_>>();
     let key = if key.is_empty() { "-".to_owned() } else { key.join(", ") };
     let page = match (participant.listen_only, participant.join_muted) {
         (true, _) => "listens only",

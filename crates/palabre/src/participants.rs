@@ -1,4 +1,4 @@
-//! Commands that change one setting in a participant's file: `rename`, `mute`, `unmute`, `gain`, `move`.
+//! Commands that change settings in participants' files: `rename`, `mute`, `unmute`, `gain`, `move`, `change`, `suspend`, `resume`.
 //!
 //! Editing the file by hand and running `palabre reload` has the same effect.
 
@@ -8,7 +8,7 @@ use palabre_config::{Edit, Participant};
 use palabre_host::exit::Failure;
 use palabre_room::{Gain, Name, display_name_is_valid};
 
-use crate::cli::{Cli, Move, Rename, SetGain};
+use crate::cli::{Change, Cli, Expiry, Move, Rename, SetGain};
 use crate::each::Each;
 use crate::output::print;
 use crate::{permission, reload, roster_lock};
@@ -22,13 +22,13 @@ pub(crate) fn rename(cli: &Cli, rename: &Rename) -> Result<(), Failure> {
         )));
     }
     let message = |_: &Name| format!("the display name is now '{display}'; the login name, the port and the link stay");
-    change(cli, std::slice::from_ref(name), "rename", &[Edit::DisplayName(display.clone())], message)
+    edit_all(cli, std::slice::from_ref(name), "rename", &[Edit::DisplayName(display.clone())], message)
 }
 
 /// `palabre mute` and `palabre unmute`.
 pub(crate) fn mute(cli: &Cli, names: &[Name], muted: bool) -> Result<(), Failure> {
     let verb = if muted { "mute" } else { "unmute" };
-    change(cli, names, verb, &[Edit::Muted(muted)], |name| match muted {
+    edit_all(cli, names, verb, &[Edit::Muted(muted)], |name| match muted {
         true => format!("muted; 'palabre unmute {name}' unmutes the participant"),
         false => "no longer muted".to_owned(),
     })
@@ -41,18 +41,45 @@ pub(crate) fn gain(cli: &Cli, gain: &SetGain) -> Result<(), Failure> {
         Gain::Db(db) => db,
         Gain::Mute => return mute(cli, &names, true),
     };
-    change(cli, &names, "change the gain of", &[Edit::GainDb(db)], |_| format!("the gain is now {db} dB"))
+    edit_all(cli, &names, "change the gain of", &[Edit::GainDb(db)], |_| format!("the gain is now {db} dB"))
 }
 
 /// `palabre move`.
 pub(crate) fn move_to(cli: &Cli, to: &Move) -> Result<(), Failure> {
     let room = &to.room;
     let message = |_: &Name| format!("moved to room '{room}'; the port and the link stay");
-    change(cli, &to.targets.names(), "move", &[Edit::Room(room.clone())], message)
+    edit_all(cli, &to.targets.names(), "move", &[Edit::Room(room.clone())], message)
+}
+
+/// `palabre change`.
+pub(crate) fn change(cli: &Cli, change: &Change) -> Result<(), Failure> {
+    let (mut edits, mut words) = (Vec::new(), Vec::new());
+    if let Some(expires) = change.expires {
+        edits.push(Edit::KeyExpires(expires.moment()));
+        words.push(match expires {
+            Expiry::Never => "the link no longer expires".to_owned(),
+            Expiry::At(moment) => format!("the link expires on {moment}"),
+        });
+    }
+    if change.listen_only || change.no_listen_only {
+        edits.push(Edit::ListenOnly(change.listen_only));
+        words.push(if change.listen_only { "only listens" } else { "may speak" }.to_owned());
+    }
+    let message = words.join(", ");
+    edit_all(cli, &change.targets.names(), "change", &edits, |_| message.clone())
+}
+
+/// `palabre suspend` and `palabre resume`.
+pub(crate) fn suspend(cli: &Cli, names: &[Name], suspended: bool) -> Result<(), Failure> {
+    let verb = if suspended { "suspend" } else { "resume" };
+    edit_all(cli, names, verb, &[Edit::Suspended(suspended)], |name| match suspended {
+        true => format!("suspended; 'palabre resume {name}' makes the link work again"),
+        false => "the link works again".to_owned(),
+    })
 }
 
 /// Edits the participants' files, reloads the supervisor if one runs, and prints the outcome for each name.
-fn change(
+fn edit_all(
     cli: &Cli,
     names: &[Name],
     verb: &str,

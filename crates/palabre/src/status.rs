@@ -268,11 +268,13 @@ fn certificate_line(certificate: &Certificate) -> String {
     }
 }
 
-/// Returns the text of the JSON member `note`: the listener's report or the supervisor's note, and the use of a one-time link.
+/// Returns the text of the column NOTE: whether the participant is suspended, the listener's report or the supervisor's note, and the use of a
+/// one-time link.
 fn note(participant: &ParticipantStatus) -> Option<String> {
     let link = participant.link.map(|link| format!("link={}", if link == LinkUse::Unused { "unused" } else { "used" }));
     let state = participant.report.as_ref().map(ToString::to_string).or_else(|| participant.note.clone());
-    let words: Vec<String> = state.into_iter().chain(link).collect();
+    let suspended = participant.suspended.then(|| "suspended".to_owned());
+    let words: Vec<String> = suspended.into_iter().chain(state).chain(link).collect();
     (!words.is_empty()).then(|| words.join(" "))
 }
 

@@ -222,6 +222,43 @@ fn command_changes_one_setting_and_keeps_comments() {
 }
 
 #[test]
+fn suspended_participant_keeps_everything_and_the_port_is_not_given_away() {
+    let config = TestConfig::new();
+    stdout(&config.palabre(&["invite", "alice", "--room", "den", "--expires", "30d"]));
+    let before = config.load("alice");
+    let printed = stdout(&config.palabre(&["suspend", "alice"]));
+    assert_eq!(printed, "alice: suspended; 'palabre resume alice' makes the link work again\n");
+    assert_eq!(config.load("alice"), Participant { suspended: true, ..before.clone() });
+    stdout(&config.palabre(&["invite", "bob"]));
+    assert_ne!(config.load("bob").port, before.port);
+    assert!(stdout(&config.palabre(&["list", "--json"])).contains("\"suspended\": true"));
+    assert_eq!(stdout(&config.palabre(&["resume", "alice"])), "alice: the link works again\n");
+    assert_eq!(config.load("alice"), before);
+}
+
+#[test]
+fn expiry_and_listen_only_are_changed_without_a_new_key() {
+    let config = TestConfig::new();
+    stdout(&config.palabre(&["invite", "alice"]));
+    let before = config.load("alice");
+    let printed = stdout(&config.palabre(&["change", "alice", "--listen-only", "--expires", "2999-12-31T18:00:00Z"]));
+    assert_eq!(printed, "alice: the link expires on 2999-12-31T18:00:00Z, only listens\n");
+    let expected =
+        Participant { listen_only: true, key_expires: "2999-12-31T18:00:00Z".parse().ok(), ..before.clone() };
+    assert_eq!(config.load("alice"), expected);
+    stdout(&config.palabre(&["change", "alice", "--no-listen-only", "--expires", "never"]));
+    assert_eq!(config.load("alice"), before);
+    for (arguments, why) in [
+        (&["change", "alice"][..], "--expires"),
+        (&["change", "alice", "--expires", "0d"], "has passed; use a time in the future"),
+        (&["change", "alice", "--listen-only", "--no-listen-only"], "cannot be used with"),
+    ] {
+        assert!(stderr(&config.palabre(arguments), 2).contains(why), "{arguments:?}");
+    }
+    assert_eq!(config.load("alice"), before);
+}
+
+#[test]
 fn invalid_change_writes_nothing() {
     let config = TestConfig::new();
     stdout(&config.palabre(&["invite", "alice"]));

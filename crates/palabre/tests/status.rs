@@ -64,6 +64,7 @@ fn changes_of_a_participant_take_effect_at_once() {
         (&["rooms", "--json"], "LISTS"),
         (&["check", "--json"], "CHECK"),
         (&["restart", "alice", "--json"], "RESTARTS"),
+        (&["reload", "--json"], "RELOADS AND REMOVALS"),
     ] {
         check_members_are_documented(&palabre(command), section);
     }
@@ -77,6 +78,11 @@ fn changes_of_a_participant_take_effect_at_once() {
     palabre(&["rename", "alice", "Zoë"]);
     assert_eq!(fs::read_to_string(directory.join("run/rooms/main/names")).unwrap(), "alice\taway\tZoë\n");
     assert!(palabre(&["rooms"]).contains("main  24000 Hz  1"));
+    palabre(&["suspend", "alice"]);
+    assert!(palabre(&["list"]).contains("  suspended  "));
+    assert!(palabre(&["status"]).contains("  suspended"));
+    palabre(&["resume", "alice"]);
+    assert!(!palabre(&["list"]).contains("suspended") && !palabre(&["status"]).contains("suspended"));
     palabre(&["stop", "alice"]);
     assert!(palabre(&["list"]).contains("stopped"));
     palabre(&["start", "alice"]);

@@ -72,6 +72,7 @@ pub(crate) fn changes(old: Option<&Participant>, new: &Participant) -> Vec<Strin
         key_expires,
         join_muted,
         listen_only,
+        suspended,
     } = new;
     let gain = |participant: &Participant| participant.gain_db.unwrap_or_default();
     let expiry = || key_expires.map_or_else(|| "expiry removed".to_owned(), |at| format!("expiry changed to {at}"));
@@ -86,6 +87,7 @@ pub(crate) fn changes(old: Option<&Participant>, new: &Participant) -> Vec<Strin
         (old.key_once != *key_once).then(|| format!("key-once changed to {key_once}")),
         (old.join_muted != *join_muted).then(|| format!("join-muted changed to {join_muted}")),
         (old.listen_only != *listen_only).then(|| format!("listen-only changed to {listen_only}")),
+        (old.suspended != *suspended).then(|| if *suspended { "suspended" } else { "resumed" }.to_owned()),
     ];
     all.into_iter().flatten().collect()
 }
@@ -110,6 +112,7 @@ mod tests {
             key_expires: Some("2026-12-31T18:00:00Z".parse().unwrap()),
             join_muted: true,
             listen_only: true,
+            suspended: true,
             ..old.clone()
         };
         let expected = [
@@ -123,6 +126,7 @@ mod tests {
             "key-once changed to true",
             "join-muted changed to true",
             "listen-only changed to true",
+            "suspended",
         ];
         assert_eq!(changes(Some(&old), &new), expected);
         assert_eq!(changes(None, &new), ["invited"]);

@@ -181,6 +181,7 @@ impl Service {
     /// Applies a changed participant's file with the same port and room. Replaces the listener if necessary.
     pub(crate) fn change(&mut self, config: &Config, participant: Participant, now: Instant) {
         let is_replaced = self.replaces(&participant);
+        let is_suspended = participant.suspended && !self.participant.suspended;
         (self.participant, self.unmoved) = (participant, None);
         self.plan_expiry(now);
         self.load_entrance(config);
@@ -189,7 +190,8 @@ impl Service {
             // A failed write is repeated at the deadline.
             let _ = self.write_gain(config, now);
         }
-        if is_replaced {
+        // A successor would let the connections go on until the page has moved.
+        if is_replaced && !(is_suspended && self.kick(config, now)) {
             self.request_successor();
         }
     }
@@ -400,6 +402,7 @@ impl Service {
             since_ms: u64::try_from(now.saturating_duration_since(self.since).as_millis()).unwrap_or(u64::MAX),
             report: self.report.clone(),
             note: self.note.clone(),
+            suspended: self.participant.suspended,
             pending: self.is_pending(),
             kept: self.kept(),
             gain_fault: self.gain_retry_at().and_then(|_| self.gain.fault()),

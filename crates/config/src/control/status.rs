@@ -98,6 +98,9 @@ pub struct ParticipantStatus {
     pub report: Option<ListenerReport>,
     /// Why the participant has no listener.
     pub note: Option<String>,
+    /// Whether an operator has suspended the participant, who can't connect.
+    #[serde(default)]
+    pub suspended: bool,
     /// Whether a start, a stop or a replacement of the listener is in progress.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub pending: bool,

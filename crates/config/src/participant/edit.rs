@@ -27,6 +27,8 @@ pub enum Edit {
     KeyExpires(Option<Moment>),
     /// `listen-only`.
     ListenOnly(bool),
+    /// `suspended`.
+    Suspended(bool),
 }
 
 /// The edited text of a participant's file, not written to the file yet.
@@ -82,6 +84,7 @@ fn apply(document: &mut DocumentMut, edit: &Edit) {
         Edit::Muted(muted) => flag(document, "muted", *muted),
         Edit::KeyOnce(once) => flag(document, "key-once", *once),
         Edit::ListenOnly(only) => flag(document, "listen-only", *only),
+        Edit::Suspended(suspended) => flag(document, "suspended", *suspended),
         Edit::KeyExpires(None) => remove(document, "key-expires"),
         Edit::KeyExpires(Some(moment)) => {
             let text = moment.to_string();

@@ -216,8 +216,18 @@ export class Session {
     else if (record.kind === 'messages') onTexts(record.texts);
     else if (record.kind === 'hello') {
       this.#setFormat(record.me);
+      this.#setListenOnly(record.me.listen_only === true || !hasWorklets());
       onMe(record.me);
     }
+  }
+
+  /** Releases the microphone if the participant may only listen now. If they may speak again, they open it themselves. */
+  #setListenOnly(listenOnly) {
+    if (listenOnly && !this.#listenOnly) {
+      this.#microphone.stop();
+      this.#uplink.stop();
+    }
+    this.#listenOnly = listenOnly;
   }
 
   #microphoneChanged(microphone) {

@@ -11,6 +11,8 @@ export default {
   loading: 'One moment…',
   keyBad: 'This link is no longer valid',
   keyBadHint: 'Ask the person who invited you for a new one.',
+  suspended: 'Your access is suspended',
+  suspendedHint: 'Your link will work again when the person who runs this server resumes it. Then reload this page.',
   serverAway: 'The room is not responding',
   serverAwayHint: 'Trying again automatically. If this continues, check your network connection.',
   insecure: 'This page needs a secure connection',

@@ -14,6 +14,8 @@ export default {
   loading: 'Un instant…',
   keyBad: 'Ce lien n’est plus valable',
   keyBadHint: 'Demandez-en un nouveau à la personne qui vous a invité.',
+  suspended: 'Votre accès est suspendu',
+  suspendedHint: 'Votre lien fonctionnera de nouveau quand la personne qui gère ce serveur l’aura rétabli. Rechargez alors cette page.',
   serverAway: 'Le salon ne répond pas',
   serverAwayHint: 'Nouvelles tentatives en cours. Si cela dure, vérifiez votre connexion au réseau.',
   insecure: 'Cette page a besoin d’une connexion sécurisée',

@@ -11,6 +11,8 @@ use sha2::{Digest as _, Sha256};
 pub(crate) enum Denial {
     /// The request has no access key, or a wrong one.
     Unauthenticated,
+    /// The key is correct, but the operator has suspended the participant.
+    Suspended,
     /// The key is correct but has expired.
     Expired,
     /// The key belongs to an invitation link that was used before.
@@ -22,16 +24,21 @@ pub(crate) enum Denial {
 impl Denial {
     /// Returns the response to the denied request `head`: a page for the paths `/` and `/enter`, a line of text for other paths.
     pub(crate) fn response(self, head: &Head) -> Response {
+        // Another key would not help a suspended participant: RFC 9110 §15.5.4.
+        let status = if self == Self::Suspended { 403 } else { 401 };
         let response = match head.path.as_str() {
-            "/" | "/enter" => page(401, self.paragraphs(), "'none'"),
-            _ => Response::text(401, self.line()),
+            "/" | "/enter" => page(status, self.paragraphs(), "'none'"),
+            _ => Response::text(status, self.line()),
         };
-        response.with("WWW-Authenticate", "Bearer")
+        if status == 401 { response.with("WWW-Authenticate", "Bearer") } else { response }
     }
 
     fn line(self) -> &'static str {
         match self {
             Self::Unauthenticated => "the access key is missing or wrong; ask the operator for your link",
+            Self::Suspended => {
+                "the operator has suspended this participant's access; the link works again when the operator resumes it"
+            }
             Self::Expired => "the access key has expired; ask the operator for a new link",
             Self::Used => "the one-time invitation link has been used; ask the operator for a new link",
             Self::NeedsBrowser => {
@@ -43,6 +50,7 @@ impl Denial {
     fn paragraphs(self) -> &'static str {
         match self {
             Self::Unauthenticated | Self::NeedsBrowser => UNAUTHENTICATED,
+            Self::Suspended => SUSPENDED,
             Self::Expired => EXPIRED,
             Self::Used => USED,
         }
@@ -103,6 +111,10 @@ const UNAUTHENTICATED: &str =
 Demandez-le à la personne qui gère ce serveur.
 <p lang=en>This page opens with your personal link, which ends in <code>?key=…</code>.
 Ask the person who runs this server for it.
+";
+
+const SUSPENDED: &str = "<p>Votre accès est suspendu. Votre lien fonctionnera de nouveau quand la personne qui gère ce serveur l’aura rétabli.
+<p lang=en>Your access is suspended. Your link will work again when the person who runs this server resumes it.
 ";
 
 const EXPIRED: &str = "<p>Votre lien personnel a expiré. Demandez-en un nouveau à la personne qui gère ce serveur.

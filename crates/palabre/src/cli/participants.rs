@@ -68,6 +68,23 @@ pub(crate) struct SetGain {
     pub(crate) gain: Gain,
 }
 
+/// `palabre change`.
+#[derive(Args, Debug)]
+#[group(id = "change", required = true, multiple = true, args = ["expires", "listen_only", "no_listen_only"])]
+pub(crate) struct Change {
+    #[command(flatten)]
+    pub(crate) targets: Targets,
+    /// New expiry of the link: 30min, 12h, 7d, 2w, never, or a time like 2026-12-31T18:00:00Z
+    #[arg(long, value_name = "WHEN", value_parser = expiry)]
+    pub(crate) expires: Option<Expiry>,
+    /// Don't accept a microphone: the participant only listens
+    #[arg(long, conflicts_with = "no_listen_only")]
+    pub(crate) listen_only: bool,
+    /// Accept a microphone again
+    #[arg(long)]
+    pub(crate) no_listen_only: bool,
+}
+
 /// `palabre move`.
 #[derive(Args, Debug)]
 pub(crate) struct Move {

@@ -37,6 +37,7 @@ fn alice() -> ParticipantStatus {
         pending: false,
         kept: None,
         gain_fault: None,
+        suspended: false,
         link: None,
     }
 }

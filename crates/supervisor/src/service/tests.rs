@@ -437,6 +437,25 @@ fn service_that_was_given_up_is_started_by_request() {
 }
 
 #[test]
+fn suspending_ends_the_connections_and_resuming_replaces_the_listener() {
+    let mut fixture = Fixture::ready();
+    let (old, alice) = (fixture.pid(), fixture.service.participant().clone());
+    let suspended = Participant { suspended: true, ..alice.clone() };
+    fixture.service.change(&fixture.config, suspended.clone(), fixture.now);
+    assert_eq!((fixture.service.state, fixture.service.successor.is_some()), (State::Starting, false));
+    assert_ne!(fixture.pid(), old);
+    fixture.says_ready(fixture.pid());
+    fixture.reap_until(|service| service.leaving.is_empty());
+    assert!(fixture.service.status(fixture.now).suspended);
+    let refusing = fixture.pid();
+    fixture.service.change(&fixture.config, suspended, fixture.now);
+    assert_eq!((fixture.pid(), fixture.service.state), (refusing, State::Ready), "once");
+    fixture.service.change(&fixture.config, alice, fixture.now);
+    fixture.service.tick(&fixture.config, fixture.now);
+    assert!(fixture.service.successor.is_some() && !fixture.service.status(fixture.now).suspended);
+}
+
+#[test]
 fn expired_key_ends_the_connections() {
     let mut fixture = Fixture::ready();
     fixture.service.participant.key_expires = Some("2999-12-31T18:00:00Z".parse().unwrap());
