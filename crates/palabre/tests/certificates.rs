@@ -11,6 +11,7 @@ use std::process::{Command, Output, Stdio};
 
 use common::{Process, palabre, sibling};
 use palabre_config::{Key, PARTICIPANTS_DIR, Participant};
+use palabre_testing::key_kinds::{KEY_KINDS, KeyKind};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -98,28 +99,10 @@ impl Rig {
     }
 }
 
-/// A kind of key: arguments of openssl-genpkey(1), its name in the finding if `palabre check` reports a fault, and the result of
-/// [`Rig::connects`].
-type Kind = (&'static [&'static str], Option<&'static str>, Option<bool>);
-
-const KINDS: [Kind; 11] = [
-    (&["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"], None, Some(true)),
-    (&["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384"], None, Some(true)),
-    (&["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-521"], Some("ECDSA P-521"), None),
-    (&["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:secp256k1"], Some("ECDSA secp256k1"), None),
-    (&["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:1024"], Some("RSA with 1024 bits"), None),
-    (&["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"], None, Some(true)),
-    (&["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:4096"], None, Some(true)),
-    (&["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:4104"], Some("RSA with 4104 bits"), None),
-    (&["-algorithm", "RSA-PSS", "-pkeyopt", "rsa_keygen_bits:2048"], Some("RSA-PSS"), None),
-    (&["-algorithm", "ED25519"], Some("Ed25519"), Some(false)),
-    (&["-algorithm", "ED448"], Some("Ed448"), None),
-];
-
 #[test]
 fn check_reports_each_kind_of_key_that_listeners_or_browsers_refuse() {
     let rig = Rig::new();
-    for (arguments, name, connects) in KINDS {
+    for KeyKind { arguments, refused_as: name, connects, .. } in KEY_KINDS {
         rig.certify(arguments, "");
         let expected: Vec<String> = name
             .map(|name| {
@@ -139,7 +122,9 @@ fn check_reports_each_kind_of_key_that_listeners_or_browsers_refuse() {
 #[test]
 fn key_is_compared_with_the_certificate_in_every_format() {
     let rig = Rig::new();
-    for (kind, format) in [(KINDS[0].0, "ec"), (KINDS[1].0, "ec"), (KINDS[5].0, "rsa")] {
+    for (kind, format) in
+        [(KEY_KINDS[0].arguments, "ec"), (KEY_KINDS[1].arguments, "ec"), (KEY_KINDS[5].arguments, "rsa")]
+    {
         rig.certify(kind, "");
         fs::rename(rig.path("tls/key.pem"), rig.path("pkcs8.pem")).unwrap();
         let traditional: &[&str] = if format == "rsa" { &["-traditional"] } else { &[] };
@@ -159,7 +144,7 @@ fn key_is_compared_with_the_certificate_in_every_format() {
 #[test]
 fn check_reports_certificates_of_a_chain_that_no_listener_reads() {
     let rig = Rig::new();
-    rig.certify(KINDS[0].0, "");
+    rig.certify(KEY_KINDS[0].arguments, "");
     let (leaf, issuer) = (rig.read("leaf.pem"), rig.read("ca.pem"));
     rig.openssl(&["x509", "-in", "ca.pem", "-trustout", "-out", "trusted.pem"]);
     let chains = [
@@ -186,7 +171,7 @@ fn check_reports_certificates_of_a_chain_that_no_listener_reads() {
 #[test]
 fn check_reports_a_chain_that_is_incomplete_or_damaged() {
     let rig = Rig::new();
-    rig.certify(KINDS[0].0, "");
+    rig.certify(KEY_KINDS[0].arguments, "");
     let (leaf, issuer) = (rig.read("leaf.pem"), rig.read("ca.pem"));
     let half = &issuer[..issuer.len() / 2];
     let damaged = "-----BEGIN CERTIFICATE-----\nMAMCAQE=\n-----END CERTIFICATE-----\n";
@@ -216,12 +201,12 @@ fn check_reports_certificates_that_browsers_refuse() {
         ("keyUsage=keyEncipherment", "its key usage doesn't include digital signatures"),
         ("basicConstraints=CA:TRUE", "it is the certificate of a certificate authority"),
     ] {
-        rig.certify(KINDS[0].0, extensions);
+        rig.certify(KEY_KINDS[0].arguments, extensions);
         let findings = rig.findings();
         assert!(findings.iter().any(|(level, text, _)| level == "fault" && text.contains(expected)), "{findings:?}");
     }
     rig.certify(
-        KINDS[0].0,
+        KEY_KINDS[0].arguments,
         "extendedKeyUsage=serverAuth,clientAuth\nkeyUsage=digitalSignature\nbasicConstraints=CA:FALSE",
     );
     assert_eq!((rig.findings(), rig.connects()), (vec![], Some(true)));
@@ -230,7 +215,7 @@ fn check_reports_certificates_that_browsers_refuse() {
 #[test]
 fn listener_reads_no_certificate_from_a_pipe() {
     let rig = Rig::new();
-    rig.certify(KINDS[0].0, "");
+    rig.certify(KEY_KINDS[0].arguments, "");
     let check = |config: &Path| {
         Command::new(sibling("palabre-listener"))
             .args(["--check-certificate", "--config"])

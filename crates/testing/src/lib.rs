@@ -3,6 +3,7 @@
 //! `scripts/test` counts the lines that this crate prints: it fails at three `REPEATED` lines, and lists every `NOT SHOWN` line at its end.
 
 mod disturbance;
+pub mod key_kinds;
 mod proc;
 mod turn;
 
