@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::fs;
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use palabre_e2e::browser::{Browser, Tap};
@@ -87,6 +88,10 @@ fn all_screens_are_accessible_in_every_size_colour_scheme_and_language() {
     other.type_into("#message-line", "Le son est bon ?").unwrap();
     other.click("#write button").unwrap();
     other.wait_until("document.querySelector('.message')").unwrap();
+    // The panel of messages is closed in this page.
+    browser
+        .wait_until("document.querySelector('[role=log]').textContent === 'Participant 2: Le son est bon ?'")
+        .unwrap();
     check(&other, "texts").unwrap();
     browser.click("#settings-open").unwrap();
     browser.click("#details summary").unwrap();
@@ -111,9 +116,16 @@ fn check_lost_and_left(suite: &Suite, browser: &Browser) {
     suite.palabre(&["start", "p01"]).unwrap();
     browser.click("#join").unwrap();
     browser.wait_until("palabreState.connection === 'live'").unwrap();
+    browser.click("#settings-open").unwrap();
     suite.palabre(&["invite", "p01", "--new-key"]).unwrap();
-    browser.wait_until("palabreState.screen === 'unknown'").unwrap();
+    browser.wait_until("palabreState.screen === 'unknown' && !document.querySelector('dialog[open]')").unwrap();
+    has_focus(browser, "#door-title");
     check(browser, "unknown").unwrap();
+}
+
+/// Waits until the element of a CSS selector has the keyboard focus.
+fn has_focus(browser: &Browser, selector: &str) {
+    browser.wait_until(&format!("document.activeElement.matches('{selector}')")).unwrap();
 }
 
 /// Returns a JavaScript expression that is true if the live region has this text.
@@ -130,6 +142,7 @@ fn screens_of_participants_that_are_not_heard_are_accessible_and_announced() {
     check_without_scrolling(&listener, "listener-door").unwrap();
     listener.click("#join").unwrap();
     listener.wait_until("palabreState.connection === 'live'").unwrap();
+    has_focus(&listener, "#hand-button");
     check_without_scrolling(&listener, "listener-room").unwrap();
 
     let browser = open(&suite.links[0], "en");
@@ -147,7 +160,12 @@ fn screens_of_participants_that_are_not_heard_are_accessible_and_announced() {
     browser.wait_until(&announced(&format!("{recorded} · You can’t be heard from here"))).unwrap();
     check(&browser, "taken").unwrap();
     browser.click(".notice.urgent button").unwrap();
+    has_focus(&browser, "#mute");
+    browser.click("#settings-open").unwrap();
     browser.wait_until(&announced(&format!("{recorded} · Microphone on"))).unwrap();
+    let in_dialog = "document.querySelector('dialog[open] .spoken').textContent.endsWith('Microphone on')";
+    browser.wait_until(in_dialog).unwrap();
+    browser.click("#settings-close").unwrap();
 
     newer.devtools("Network.enable", json!({})).unwrap();
     newer
@@ -180,6 +198,11 @@ fn set_names(suite: &Suite, lines: &str) {
     fs::rename(file.with_extension("test"), &file).unwrap();
 }
 
+/// Returns lines of the file `names`.
+fn villagers(numbers: RangeInclusive<usize>, state: impl Fn(usize) -> &'static str) -> String {
+    numbers.map(|n| format!("p{n:02}\t{}\tPersonne {n} du Village\n", state(n))).collect()
+}
+
 /// Names that need much space, or have no letters.
 const NAMES: [&str; 8] = [
     "Maximilienne-Alexandrine de la Rochefoucauld-Montmorency-Laval-X",
@@ -199,8 +222,7 @@ fn rooms_with_few_and_many_and_long_names_are_accessible() {
     join(&browser);
     browser.click("#mute").unwrap();
     let state = |n: usize| ["here", "here hand", "here muted", "here listening", "away"][n % 5];
-    let people = (2..=40).map(|n| format!("p{n:02}\t{}\tPersonne {n} du Village\n", state(n)));
-    set_names(&suite, &people.collect::<String>());
+    set_names(&suite, &villagers(2..=40, state));
     browser.wait_until("document.querySelectorAll('#people > .person').length > 30").unwrap();
     check(&browser, "crowd").unwrap();
     browser.type_into("#search", "qqq").unwrap();
@@ -212,14 +234,32 @@ fn rooms_with_few_and_many_and_long_names_are_accessible() {
         .unwrap();
     browser.wait_until("document.getElementById('no-hit').textContent === ''").unwrap();
 
+    let row = |name: &str| format!("[data-name={name}] button");
+    browser.run(&format!("document.querySelector('{}').focus()", row("p20"))).unwrap();
+    browser.wait_until("document.activeElement.closest('.person')").unwrap();
+    // A raised hand moves the row, and the focus with it.
+    let raised = |n: usize| match n {
+        19 => "here hand 2",
+        20 => "here hand",
+        _ => "here",
+    };
+    set_names(&suite, &villagers(2..=40, raised));
+    browser.wait_until("document.querySelector('#people > :nth-child(2)').dataset.name === 'p20'").unwrap();
+    browser
+        .wait_until("document.querySelector('#people > :nth-child(3) .mark').textContent === 'main levée, n° 2'")
+        .unwrap();
+    has_focus(&browser, &row("p20"));
+    set_names(&suite, &villagers(2..=19, raised));
+    browser.wait_until("!document.querySelector('[data-name=p20]')").unwrap();
+    has_focus(&browser, ".person button");
+
     let people = (2..).zip(NAMES).map(|(n, name)| format!("p{n:02}\t{}\t{name}\n", ["here hand muted", "here"][n % 2]));
     set_names(&suite, &people.collect::<String>());
     browser.wait_until("document.querySelectorAll('#people > .person').length === 9").unwrap();
     check(&browser, "names").unwrap();
 
     // Only the participants who are here decide between circle and list.
-    let people = (2..=99).map(|n| format!("p{n:02}\taway\tPersonne {n} du Village\n"));
-    set_names(&suite, &people.collect::<String>());
+    set_names(&suite, &villagers(2..=99, |_| "away"));
     browser.wait_until("document.querySelectorAll('#people > .person').length === 1").unwrap();
     let shown = "return [document.getElementById('people').dataset.crowd, document.getElementById('stage').hidden, \
                  document.querySelectorAll('[data-name=p01]').length, document.getElementById('alone').hidden]";

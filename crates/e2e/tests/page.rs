@@ -328,10 +328,15 @@ fn page_uses_the_browser_s_language_until_another_is_chosen() {
 #[test]
 fn page_shows_while_the_room_is_recorded_and_while_the_mixer_is_stopped() {
     let suite = Suite::start(1).unwrap();
-    let browser = join(&suite.links[0], "fr");
-    let sign = "document.getElementById('recorded').textContent";
-    assert_eq!(browser.run(&format!("return {sign}")).unwrap(), "");
+    let browser = open(&suite.links[0], "fr");
+    let before_joining = "document.getElementById('door-recorded').textContent";
+    browser.wait_until(&format!("palabreState.screen === 'door' && {before_joining} === ''")).unwrap();
     suite.palabre(&["record", "start"]).unwrap();
+    // The page asks whenever it becomes visible, and every 10 s.
+    browser.run("document.dispatchEvent(new Event('visibilitychange'))").unwrap();
+    browser.wait_until(&format!("{before_joining}.startsWith('Ce salon est enregistré.')")).unwrap();
+    browser.click("#join").unwrap();
+    let sign = "document.getElementById('recorded').textContent";
     browser.wait_until(&format!("{sign}.includes('enregistré')")).unwrap();
     browser.click("#language").unwrap();
     browser.wait_until(&format!("{sign}.includes('recorded')")).unwrap();

@@ -31,6 +31,15 @@ test('documented marks set presence, states and levels', () => {
   assert.equal(people.named('carol'), null);
 });
 
+test('raised hands are in the order of their queue, after oneself and before the others', () => {
+  const people = room(6);
+  people.setStates([[5, 3 + 2 * 16], [2, 3 + 16], [4, 3 + 15 * 16], [1, 2]]);
+  assert.deepEqual(people.seated('p3').here.map(({ name }) => name), ['p3', 'p2', 'p5', 'p4', 'p0']);
+  assert.deepEqual([people.at(5).queue, people.at(0).queue, people.isQueue], [2, 0, true]);
+  people.setStates([[5, 1], [4, 1]]);
+  assert.equal(people.isQueue, false);
+});
+
 test('message is parsed, and invalid records are rejected', () => {
   const parsed = parseRecord(`4,7,${base64(example('json message'))}`);
   assert.deepEqual(parsed, { kind: 'message', seq: 7, from: 'bob', text: 'It is 20 °C here', id: '7f3a', ageMs: 0 });

@@ -24,7 +24,7 @@ test('documented records are parsed', () => {
   assert.ok(parseRecord(`3,5,${base64(JSON.parse(example('json recorded room')))},//8A`).recording);
   assert.ok(parseRecord(`3,5,${base64(JSON.parse(example('json room without a mixer')))},//8A`).noMixer);
   assert.deepEqual(parseRecord(dataOf(example('html hello'))), { kind: 'hello', seq: 1700000000100, me: JSON.parse(example('json me')) });
-  const states = [[65535, 1], [1, 7]];
+  const states = [[65535, 1], [1, 7 + 16]];
   const tag = dataOf(example('html room')).split(',').at(-1);
   assert.match(tag, /^[0-9a-f]{16}$/);
   assert.deepEqual(parseRecord(dataOf(example('html room'))), { kind: 'room', seq: 1700000000101, people, recording: false, noMixer: false, states, tag });

@@ -34,6 +34,8 @@ import * as view from './view/view.js';
 const FIGURES_MS = 500;
 /** Interval between checks, while the connection is lost, whether the key is still valid. */
 const KEY_CHECK_MS = 5000;
+/** Interval between checks, before joining, whether the room is being recorded and the key is still valid. */
+const DOOR_CHECK_MS = 10000;
 /** Interval between reports to the listener. */
 const REPORT_MS = 10000;
 /** Minimum delay before GET me, which tells who the participant is, is repeated. */
@@ -80,11 +82,13 @@ function start() {
   volume.addEventListener('input', changeVolume);
   language.addEventListener('click', changeLanguage);
   view.elements['hand-button'].addEventListener('click', raiseHand);
+  document.addEventListener('visibilitychange', checkDoor);
   window.addEventListener('pagehide', () => app.session?.leave());
   // A page restored from the back/forward cache has lost its streams.
   window.addEventListener('pageshow', ({ persisted }) => { if (persisted) location.reload(); });
   setInterval(showFigures, FIGURES_MS);
   setInterval(checkKey, KEY_CHECK_MS);
+  setInterval(checkDoor, DOOR_CHECK_MS);
   Object.defineProperty(window, 'palabreState', { get: diagnostics });
   refresh();
   loadMe(new Backoff());
@@ -117,6 +121,17 @@ async function checkKey() {
   const { screen } = await fetchMe();
   if (!['unknown', 'suspended'].includes(screen) || session !== app.session) return;
   leaveRoom(screen);
+}
+
+/** Asks the listener again while the screen before joining is visible: a recording may begin. */
+async function checkDoor() {
+  const { screen } = app;
+  if (!['door', 'left', 'otherTab'].includes(screen) || document.hidden) return;
+  const answer = await fetchMe();
+  if (app.screen !== screen) return;
+  if (answer.me) app.me = answer.me;
+  if (answer.screen === 'unknown') go('unknown');
+  else refresh();
 }
 
 /** Returns `me`, changed to listen-only if the browser has no AudioWorklet. */
@@ -178,6 +193,7 @@ function leaveRoom(screen) {
   people.clear();
   messages.clear();
   go(screen);
+  checkDoor();
   view.elements.join.focus();
 }
 
@@ -273,13 +289,17 @@ function door(screen, me) {
   const trouble = troubles[screen];
   if (trouble) return { title: say(trouble), hint: say(`${trouble}Hint`), troubled: true };
   if (screen === 'loading') return { title: say('loading') };
-  const room = say('roomNamed', { room: me.room });
-  if (screen === 'left') return { title: say('left'), hint: say('leftHint'), join: say('rejoin'), room };
-  if (screen === 'otherTab') return { title: say('otherTab'), hint: say('otherTabHint'), join: say('joinHere'), room };
-  const title = say('hello', { name: me.display || me.name });
-  if (!hasWorklets()) return { title, hint: say('doorFallback'), join: say('join'), room };
-  if (me.listen_only) return { title: me.display || me.name, hint: say('doorListen'), join: say('join'), room };
-  return { title, hint: say('doorHint'), warning: me.join_muted ? say('doorMuted') : '', join: say('join'), room };
+  return { room: say('roomNamed', { room: me.room }), recorded: me.recording ? say('doorRecorded') : '', ...invitation(screen, me) };
+}
+
+/** Returns the texts of a screen with a button to join. */
+function invitation(screen, me) {
+  if (screen === 'left') return { title: say('left'), hint: say('leftHint'), join: say('rejoin') };
+  if (screen === 'otherTab') return { title: say('otherTab'), hint: say('otherTabHint'), join: say('joinHere') };
+  const [title, join] = [say('hello', { name: me.display || me.name }), say('join')];
+  if (!hasWorklets()) return { title, hint: say('doorFallback'), join };
+  if (me.listen_only) return { title: me.display || me.name, hint: say('doorListen'), join };
+  return { title, hint: say('doorHint'), warning: me.join_muted ? say('doorMuted') : '', join };
 }
 
 /** Returns the state of the microphone as the view shows it; of several problems, the worst. */

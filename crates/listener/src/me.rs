@@ -20,6 +20,9 @@ pub(crate) struct Me {
     /// The page shows no microphone, because the source is a file or the participant only listens.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) listen_only: bool,
+    /// The room is being recorded, which the page must say before the participant joins.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) recording: bool,
 }
 
 impl Me {
@@ -44,8 +47,11 @@ mod tests {
             levelling: !is_file,
             join_muted: is_file,
             listen_only: is_file,
+            recording: false,
         };
         assert_eq!(me("alice", "Alice", "main", false).json(), example("json me"));
         assert_eq!(me("source", "dat.wav", "source", true).json(), example("json me of a file"));
+        let recorded = Me { recording: true, ..me("alice", "Alice", "main", false) };
+        assert_eq!(recorded.json(), example("json me in a recorded room"));
     }
 }

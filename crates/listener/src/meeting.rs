@@ -48,6 +48,11 @@ impl Meeting {
         Self { room, participant, is_open_to_latecomers, warning: Mutex::default() }
     }
 
+    /// Returns whether the room is being recorded.
+    pub(crate) fn is_recorded(&self) -> bool {
+        self.room.recording().exists()
+    }
+
     /// Keeps a message and sends it to the room. A message that is kept already is only sent: the process that kept it may have ended
     /// before it sent it.
     pub(crate) fn say(&self, message: Message) -> Result<(), RoomError> {

@@ -11,11 +11,15 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Bits of a person's state: connected, hand raised, microphone muted, and no microphone.
+/// Bits of a person's state: connected, hand raised, microphone muted, and no microphone. The upper four bits are the place in the queue of
+/// raised hands.
 const HERE: Value = 1;
 const HAND: Value = 2;
 const MUTED: Value = 4;
 const LISTENING: Value = 8;
+const PLACE_SHIFT: u32 = 4;
+/// Maximum place in the queue of raised hands that pages show. Later places are sent as this one.
+const MAX_PLACE: Value = 15;
 
 /// The state of the room when the files were read last. `people` is base64, as in a room record.
 #[derive(Debug)]
@@ -122,7 +126,8 @@ impl RoomView {
 
 fn state(member: &Member) -> Value {
     let here = if member.here { HERE } else { 0 };
-    let hand = if member.hand { HAND } else { 0 };
+    let place = Value::try_from(member.hand).map_or(MAX_PLACE, |place| place.min(MAX_PLACE));
+    let hand = if place > 0 { HAND | place << PLACE_SHIFT } else { 0 };
     let voice = match member.voice {
         MicState::Open => 0,
         MicState::Muted => MUTED,
@@ -207,13 +212,15 @@ mod tests {
     #[test]
     fn states_and_levels_are_the_documented_marks() {
         let (_dir, room) = room();
-        let bob = Member { hand: true, voice: MicState::Muted, ..Member::new(name("bob"), "Bob", true) };
+        let bob = Member { hand: 1, voice: MicState::Muted, ..Member::new(name("bob"), "Bob", true) };
         room.write_names(&[Member::new(name("alice"), "Alice", true), bob]).unwrap();
         let muted = LevelLine { name: name("bob"), state: Talk::Muted, dbfs: f32::NEG_INFINITY };
         room.write_levels(&[talking("alice", -21.3), muted]).unwrap();
         let view = RoomView::new(Some(room));
         assert_eq!(record::encode_bytes(&crate::protocol_doc::hex("hex states")), *view.states.all());
         assert_eq!(record::encode_bytes(&crate::protocol_doc::hex("hex levels")), *view.levels.all());
+        let late = Member { hand: 40, ..Member::new(name("carol"), "Carol", true) };
+        assert_eq!(state(&late), HERE + HAND + 16 * 15, "places after the 15th are sent as the 15th");
     }
 
     #[test]
@@ -252,7 +259,7 @@ mod tests {
         assert_eq!((view.look_at_names(), view.look_at_levels()), (Urgency::None, Urgency::None));
         room.write_levels(&[talking("alice", -30.0)]).unwrap();
         assert_eq!(view.look_at_levels(), Urgency::CanWait);
-        room.write_names(&[Member { hand: true, ..Member::new(name("alice"), "Alice", true) }]).unwrap();
+        room.write_names(&[Member { hand: 1, ..Member::new(name("alice"), "Alice", true) }]).unwrap();
         assert_eq!(view.look_at_names(), Urgency::Urgent);
         room.write_levels(&[]).unwrap();
         assert_eq!(view.look_at_levels(), Urgency::Urgent);

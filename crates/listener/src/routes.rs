@@ -68,7 +68,7 @@ fn file(head: &Head, listener: &Listener, is_get: bool) -> Response {
         _ if !is_get => Response::method_not_allowed("GET, HEAD"),
         ("/", Some(key)) => listener.auth.sign_in(key),
         ("/", None) => page::index(head),
-        ("/me", _) => Response::new(200).with_body("application/json", listener.me_json.clone().into_bytes()),
+        ("/me", _) => Response::new(200).with_body("application/json", listener.me().into_bytes()),
         _ => page::file(head, name.unwrap_or_default()),
     }
 }

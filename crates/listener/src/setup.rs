@@ -120,6 +120,7 @@ fn serve_participant(args: &Args, name: &Name, inherited: Option<TcpListener>) -
         levelling: Levelling::is_on(levelling[1], levelling[0]),
         join_muted: participant.join_muted,
         listen_only: participant.listen_only,
+        recording: false,
     };
     let (tls, tls_files) = TlsFiles::load(config.certificate, config.private_key).map_err(Failure::config)?;
     let meeting = Meeting::new(room.clone(), directory.clone(), config.texts_for_latecomers);
@@ -176,6 +177,7 @@ fn serve_file(args: &Args, source: &Path, inherited: Option<TcpListener>) -> Res
         levelling: false,
         join_muted: true,
         listen_only: true,
+        recording: false,
     };
     let handover = Arc::new(Handover::new(None, Instant::now()));
     let ear = Origin::File(source.to_owned());

@@ -19,6 +19,7 @@ use std::time::Instant;
 pub(crate) struct Listener {
     /// The JSON of `GET /me`.
     pub(crate) me_json: String,
+    me: Me,
     pub(crate) format: Format,
     /// Length of a chunk of the injected stream, in ms.
     pub(crate) chunk_ms: u64,
@@ -48,7 +49,7 @@ impl Listener {
     ) -> Self {
         let (me_json, chunk_ms, tls) = (me.json(), me.chunk_ms, RwLock::new(tls));
         let access = Access::new(proxy, Arc::clone(&status));
-        Self { me_json, format, chunk_ms, auth, access, handover, ear, microphone, api, status, tls }
+        Self { me_json, me: me.clone(), format, chunk_ms, auth, access, handover, ear, microphone, api, status, tls }
     }
 
     /// Returns the TLS configuration for a new connection.
@@ -59,6 +60,11 @@ impl Listener {
     /// Replaces the TLS configuration for new connections.
     pub(crate) fn set_tls(&self, tls: Arc<ServerConfig>) {
         *self.tls.write().unwrap_or_else(PoisonError::into_inner) = tls;
+    }
+
+    /// Returns the response to `GET /me`. Unlike the record `hello`, it says whether the room is being recorded.
+    pub(crate) fn me(&self) -> String {
+        Me { recording: self.api.as_ref().is_some_and(|api| api.meeting.is_recorded()), ..self.me.clone() }.json()
     }
 
     /// Returns whether microphones must end because this process stops or is replaced.

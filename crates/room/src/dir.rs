@@ -342,7 +342,7 @@ mod tests {
         let alice: Name = "alice".parse().unwrap();
         let dir = room.participant(&alice);
         dir.create().unwrap();
-        let member = Member { hand: true, ..Member::new(alice.clone(), "Zoé", true) };
+        let member = Member { hand: 1, ..Member::new(alice.clone(), "Zoé", true) };
         room.write_names(std::slice::from_ref(&member)).unwrap();
         let level = LevelLine { name: alice.clone(), state: Talk::Talking, dbfs: -20.5 };
         room.write_levels(std::slice::from_ref(&level)).unwrap();

@@ -27,8 +27,8 @@ pub struct Member {
     pub display: String,
     /// Whether a page or a program of the member is connected.
     pub here: bool,
-    /// Whether the member has raised a hand.
-    pub hand: bool,
+    /// Place in the queue of raised hands, from 1. 0 if the member has raised no hand.
+    pub hand: u16,
     /// State of the member's microphone.
     pub voice: MicState,
 }
@@ -37,14 +37,18 @@ impl Member {
     /// Returns a member without raised hand, with the microphone on.
     #[must_use]
     pub fn new(name: Name, display: impl Into<String>, here: bool) -> Self {
-        Self { name, display: display.into(), here, hand: false, voice: MicState::Open }
+        Self { name, display: display.into(), here, hand: 0, voice: MicState::Open }
     }
 }
 
 impl fmt::Display for Member {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let here = if self.here { "here" } else { "away" };
-        let hand = if self.hand { " hand" } else { "" };
+        let hand = match self.hand {
+            0 => String::new(),
+            1 => " hand".to_owned(),
+            place => format!(" hand {place}"),
+        };
         let voice = match self.voice {
             MicState::Open => "",
             MicState::Muted => " muted",
@@ -59,7 +63,7 @@ impl FromStr for Member {
 
     fn from_str(line: &str) -> Result<Self, String> {
         let wrong = || {
-            "the line is invalid; the format is 'NAME tab here|away [hand] [muted|listening] tab DISPLAY NAME'"
+            "the line is invalid; the format is 'NAME tab here|away [hand [PLACE]] [muted|listening] tab DISPLAY NAME'"
                 .to_owned()
         };
         let (name, rest) = line.split_once('\t').ok_or_else(wrong)?;
@@ -72,7 +76,10 @@ impl FromStr for Member {
         for (place, word) in states.split(' ').enumerate() {
             match (place, word) {
                 (0, "here" | "away") => {}
-                (1.., "hand") => member.hand = true,
+                (1.., "hand") => member.hand = 1,
+                (2.., word) if member.hand == 1 && word.parse().is_ok_and(|place: u16| place > 1) => {
+                    member.hand = word.parse().unwrap_or(1);
+                }
                 (1.., "muted") => member.voice = MicState::Muted,
                 (1.., "listening") => member.voice = MicState::None,
                 _ => return Err(wrong()),
@@ -93,6 +100,7 @@ mod tests {
             "alice\there\tZoé",
             "bob\taway\tBob <b> le Bricoleur",
             "carol\there hand muted\tCarol",
+            "eve\there hand 2 muted\tEve",
             "dan\there listening\tD",
         ] {
             assert_eq!(line.parse::<Member>().unwrap().to_string(), line);
@@ -108,6 +116,9 @@ mod tests {
             "alice\tthere\tAlice",
             "alice\thand\tAlice",
             "alice\there loud\tAlice",
+            "alice\there 2\tAlice",
+            "alice\there hand 0\tAlice",
+            "alice\there hand 65536\tAlice",
             "alice\there  hand\tAlice",
             "Alice\there\tA",
             "alice\there\t",

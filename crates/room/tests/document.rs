@@ -30,7 +30,7 @@ fn the_examples_of_lists_are_read_and_written_back_unchanged() {
     std::fs::write(room.path().join("names"), example("text names")).unwrap();
     std::fs::write(room.path().join("levels"), example("text levels")).unwrap();
     let (names, levels) = (room.names().unwrap(), room.levels().unwrap());
-    assert_eq!((names.len(), levels.len()), (3, 3));
+    assert_eq!((names.len(), levels.len()), (4, 3));
     room.write_names(&names).unwrap();
     room.write_levels(&levels).unwrap();
     assert_eq!(std::fs::read_to_string(room.path().join("names")).unwrap(), example("text names"));

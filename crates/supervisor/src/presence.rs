@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use palabre_config::control::ListenerReport;
-use palabre_room::MicState;
+use palabre_room::{Member, MicState, Name};
 
 /// Time without a stream after which a participant counts as away.
 const AWAY_DELAY: Duration = Duration::from_secs(3);
@@ -14,7 +14,7 @@ const AWAY_DELAY: Duration = Duration::from_secs(3);
 #[derive(Debug, Default)]
 pub(crate) struct Presence {
     here: bool,
-    hand: bool,
+    hand: Option<Instant>,
     voice: MicState,
     away_at: Option<Instant>,
 }
@@ -24,7 +24,10 @@ impl Presence {
     pub(crate) fn update(&mut self, report: &ListenerReport, now: Instant) {
         match report.streams {
             0 => self.disconnected(now),
-            _ => *self = Self { here: true, hand: report.hand, voice: report.microphone, away_at: None },
+            _ => {
+                let hand = report.hand.then(|| self.hand.unwrap_or(now));
+                *self = Self { here: true, hand, voice: report.microphone, away_at: None };
+            }
         }
     }
 
@@ -40,8 +43,8 @@ impl Presence {
         self.here
     }
 
-    /// Whether the participant is present and has raised a hand.
-    pub(crate) fn hand(&self) -> bool {
+    /// Returns since when the participant's hand is raised. `None` if no hand is raised, or if the participant is away.
+    pub(crate) fn hand_since(&self) -> Option<Instant> {
         self.hand
     }
 
@@ -60,6 +63,15 @@ impl Presence {
         if self.away_at.is_some_and(|at| at <= now) {
             *self = Self::default();
         }
+    }
+}
+
+/// Sets the places of the members in the queue of raised hands. `since` returns since when a member's hand is raised.
+pub(crate) fn queue_hands(members: &mut [Member], since: impl Fn(&Name) -> Option<Instant>) {
+    let mut raised: Vec<_> = members.iter_mut().filter_map(|member| Some((since(&member.name)?, member))).collect();
+    raised.sort_by_key(|&(at, _)| at);
+    for (place, (_, member)) in (1..).zip(raised) {
+        member.hand = place;
     }
 }
 
@@ -91,12 +103,14 @@ mod tests {
         let now = Instant::now();
         let mut presence = Presence::default();
         presence.update(&ListenerReport { hand: true, microphone: MicState::Muted, ..streams(1) }, now);
-        assert_eq!((presence.hand(), presence.voice()), (true, MicState::Muted));
+        let later = now + Duration::from_secs(1);
+        presence.update(&ListenerReport { hand: true, microphone: MicState::Muted, ..streams(1) }, later);
+        assert_eq!((presence.hand_since(), presence.voice()), (Some(now), MicState::Muted));
         presence.update(&ListenerReport { microphone: MicState::None, ..streams(1) }, now);
-        assert_eq!((presence.hand(), presence.voice()), (false, MicState::None));
+        assert_eq!((presence.hand_since(), presence.voice()), (None, MicState::None));
         presence.disconnected(now);
         presence.tick(presence.deadline().unwrap());
-        assert_eq!((presence.hand(), presence.voice()), (false, MicState::Open));
+        assert_eq!((presence.hand_since(), presence.voice()), (None, MicState::Open));
     }
 
     #[test]
@@ -108,5 +122,15 @@ mod tests {
         presence.update(&streams(1), now + AWAY_DELAY / 2);
         presence.tick(now + AWAY_DELAY * 2);
         assert!(presence.is_here());
+    }
+
+    #[test]
+    fn hands_are_queued_by_the_time_when_they_were_raised() {
+        let now = Instant::now();
+        let names: Vec<Name> = ["alice", "bob", "carol"].iter().map(|name| name.parse().unwrap()).collect();
+        let mut members: Vec<Member> = names.iter().map(|name| Member::new(name.clone(), "X", true)).collect();
+        let raised = [Some(now + Duration::from_secs(2)), None, Some(now)];
+        queue_hands(&mut members, |name| raised[names.iter().position(|other| other == name).unwrap()]);
+        assert_eq!(members.iter().map(|member| member.hand).collect::<Vec<_>>(), [2, 0, 1]);
     }
 }

@@ -22,6 +22,7 @@ use crate::audit::{self, Author};
 use crate::certificate;
 use crate::config::Config;
 use crate::meetings::Meetings;
+use crate::presence::queue_hands;
 use crate::saved::{self, Saved};
 use crate::service::{Pending, Service};
 
@@ -448,7 +449,8 @@ impl Roster {
                 Some(service) => service.member(display),
                 None => Member::new(name.clone(), display.clone(), false),
             };
-            let members: Vec<Member> = members.iter().map(member).collect();
+            let mut members: Vec<Member> = members.iter().map(member).collect();
+            queue_hands(&mut members, |name| self.services.get(name).and_then(Service::hand_since));
             self.meetings.note(room, members.iter().any(|member| member.here), now);
             if self.written.get(room) == Some(&members) {
                 continue;

@@ -68,6 +68,9 @@ pub(crate) struct SavedService {
     /// The listener's last report.
     #[serde(default)]
     pub(crate) report: Option<ListenerReport>,
+    /// Time since the participant raised a hand, in ms. An earlier release saved nothing.
+    #[serde(default)]
+    pub(crate) hand_ms: Option<u64>,
     /// Why no listener runs. An earlier release saved the listener's report here, as text.
     pub(crate) note: Option<String>,
 }

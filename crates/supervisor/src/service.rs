@@ -149,10 +149,14 @@ impl Service {
         self.socket.is_some() || self.processes().next().is_some()
     }
 
-    /// Returns the participant's entry in the room's file `names`, which pages show.
+    /// Returns since when the participant's hand is raised.
+    pub(crate) fn hand_since(&self) -> Option<Instant> {
+        self.presence.hand_since()
+    }
+
+    /// Returns the participant's entry in the room's file `names`, which pages show, without a raised hand.
     pub(crate) fn member(&self, display: &str) -> Member {
         Member {
-            hand: self.presence.hand(),
             voice: self.presence.voice(),
             ..Member::new(self.participant.name.clone(), display, self.presence.is_here())
         }

@@ -9,14 +9,16 @@ const HERE = 1;
 const HAND = 2;
 const MUTED = 4;
 const LISTENING = 8;
+/** The upper four bits of a state are the place in the queue of raised hands. */
+const PLACE_SHIFT = 4;
 const MUTED_BY_HOST = 255;
 /** Maximum number of recent talkers on the stage. */
 const SPEAKERS = 6;
 
 /**
- * @typedef {{name: string, display: string, place: number, here: boolean, hand: boolean, muted: boolean, listening: boolean,
- *   talking: boolean, mutedByHost: boolean, dbfs: number}} Participant
- *   place: index in the list that the listener sent
+ * @typedef {{name: string, display: string, place: number, here: boolean, hand: boolean, queue: number, muted: boolean,
+ *   listening: boolean, talking: boolean, mutedByHost: boolean, dbfs: number}} Participant
+ *   place: index in the list that the listener sent; queue: place in the queue of raised hands from 1, at most 15, or 0
  */
 
 /** The participants of one room. */
@@ -89,6 +91,7 @@ export class Participants {
       place,
       here: (state & HERE) !== 0,
       hand: (state & HAND) !== 0,
+      queue: state >> PLACE_SHIFT,
       muted: (state & MUTED) !== 0,
       listening: (state & LISTENING) !== 0,
       talking: this.#talks(place),
@@ -104,17 +107,23 @@ export class Participants {
   }
 
   /**
-   * Sorts the participants: this page's own first, then raised hands, then the others, each by name.
+   * Sorts the participants: this page's own first, then raised hands in the order of their queue, then the others, each by name.
    * @param {string} me login name
+   * @param {string} [locale] of the order of names
    * @returns {{here: Participant[], away: Participant[]}}
    */
-  seated(me) {
-    const rank = (person) => (person.name === me ? 0 : person.hand && person.here ? 1 : 2);
-    const { compare } = new Intl.Collator();
+  seated(me, locale) {
+    const rank = (person) => (person.name === me ? 0 : person.hand && person.here ? 1 + person.queue : Infinity);
+    const { compare } = new Intl.Collator(locale);
     const all = this.#people.map((_, place) => this.at(place));
-    all.sort((a, b) => rank(a) - rank(b) || compare(a.display, b.display) || a.place - b.place);
+    all.sort((a, b) => Math.sign(rank(a) - rank(b)) || compare(a.display, b.display) || a.place - b.place);
     const isHere = (person) => person.here || person.name === me;
     return { here: all.filter(isHere), away: all.filter((person) => !isHere(person)) };
+  }
+
+  /** @returns {boolean} whether several hands are raised, so that their places in the queue are of interest */
+  get isQueue() {
+    return this.#states.some((state) => state >> PLACE_SHIFT > 1);
   }
 
   /** @returns {number[]} indices of the recent talkers, in the order of their positions on the stage */

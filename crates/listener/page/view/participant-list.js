@@ -162,7 +162,7 @@ export class ParticipantList {
       let seat = this.#stage.get(person.name);
       if (seat?.display !== person.display) seat = makeRow(person, false, false);
       this.#stage.set(person.name, seat);
-      paint(seat, person, this.#mutedForMe.has(person.name));
+      paint(seat, person, this.#mutedForMe.has(person.name), this.#participants.isQueue);
       return seat.element;
     });
     setChildren(stage, seats);
@@ -177,7 +177,7 @@ export class ParticipantList {
 
   #paintRow(person) {
     const row = this.#rows.get(person.name);
-    if (row) paint(row, person, this.#mutedForMe.has(person.name));
+    if (row) paint(row, person, this.#mutedForMe.has(person.name), this.#participants.isQueue);
   }
 
   #row(person) {
@@ -277,7 +277,7 @@ function makeButton(display) {
   return button;
 }
 
-function paint({ element, mark, button, isMe, use }, known, mutedForMe) {
+function paint({ element, mark, button, isMe, use }, known, mutedForMe, isQueue) {
   // This page's participant is shown as present, even if the listener hasn't reported that yet.
   const person = { ...known, here: known.here || isMe };
   const { talking, mutedByHost, muted, listening, hand, here, dbfs } = person;
@@ -292,7 +292,7 @@ function paint({ element, mark, button, isMe, use }, known, mutedForMe) {
   element.style.setProperty('--level', Math.max(0, Math.min(1, share || 0)).toFixed(2));
   const href = listening && !mutedByHost ? '#headphones' : '#mic-off';
   if (use.getAttribute('href') !== href) use.setAttribute('href', href);
-  const word = wordFor(person, mutedForMe);
+  const word = wordFor(person, mutedForMe, isQueue);
   if (mark.textContent !== word) mark.textContent = word;
   if (button && button.getAttribute('aria-pressed') !== String(mutedForMe)) {
     button.setAttribute('aria-pressed', String(mutedForMe));
@@ -301,9 +301,9 @@ function paint({ element, mark, button, isMe, use }, known, mutedForMe) {
 }
 
 /** Returns the most important state of a participant, and a raised hand besides. */
-function wordFor({ talking, mutedByHost, muted, listening, hand, here }, mutedForMe) {
+function wordFor({ talking, mutedByHost, muted, listening, hand, queue, here }, mutedForMe, isQueue) {
   const words = [];
-  if (here && hand) words.push(say('handRaised'));
+  if (here && hand) words.push(isQueue && queue > 0 ? say('handInQueue', { place: queue }) : say('handRaised'));
   if (mutedForMe) words.push(say('mutedForMe'));
   else if (mutedByHost) words.push(say('mutedByHost'));
   else if (talking) words.push(say('talking'));

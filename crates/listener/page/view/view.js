@@ -6,6 +6,8 @@
 
 import { otherLanguage, say } from '../text/text.js';
 import { Announcer, micKey } from './announcer.js';
+import { keepFocus } from './focus.js';
+import { readMessages } from './message-log.js';
 import { TitleStatus } from './title-status.js';
 
 const byId = (id) => document.getElementById(id);
@@ -35,17 +37,22 @@ let unread = 0;
 const announcer = new Announcer();
 let announcerTimer = 0;
 
+keepFocus(mainControl);
+readMessages(messageParts.list, byId('message-log'));
+
 /**
  * Shows the screen before and after the room.
- * @param {{title: string, hint?: string, warning?: string, room?: string, join?: string, troubled?: boolean}} door texts
+ * @param {{title: string, hint?: string, recorded?: string, warning?: string, room?: string, join?: string, troubled?: boolean}} door texts
  */
-export function showDoor({ title, hint = '', warning = '', room = '', join = '', troubled = false }) {
+export function showDoor({ title, hint = '', recorded = '', warning = '', room = '', join = '', troubled = false }) {
+  if (document.body.dataset.screen === 'inside') document.querySelector('dialog[open]')?.close();
   document.body.dataset.screen = 'door';
   swap(true);
   byId('door').classList.toggle('troubled', troubled);
   set('door-title', title);
   set('door-hint', hint);
   set('door-room', room);
+  set('door-recorded', recorded);
   set('door-warning', warning);
   byId('door-warning').hidden = !warning;
   set('join', join);
@@ -169,8 +176,18 @@ export function showFigures(figures) {
   }));
 }
 
+/** Returns the control that has the focus after the present screen was opened. */
+function mainControl() {
+  const dialog = document.querySelector('dialog[open]');
+  if (dialog) return dialog.querySelector('button');
+  if (document.body.dataset.screen === 'door') return elements.join.hidden ? byId('door-title') : elements.join;
+  return elements.mute.disabled ? elements['hand-button'] : elements.mute;
+}
+
+/** While a dialog is open, a screen reader ignores the live region outside it. */
 function announceText(text) {
   set('spoken', text);
+  for (const inDialog of document.querySelectorAll('dialog .spoken')) inDialog.textContent = text;
 }
 
 function showMicrophone(state) {

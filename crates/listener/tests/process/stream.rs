@@ -210,13 +210,13 @@ fn changed_levels_and_names_are_sent() {
     wait_for(|| (records.next_of(1).marks == [(0, 0), (1, 0)]).then_some(()));
     let mut later = rig.connect().listen(&rig, "");
     assert_eq!(later.next_of(1).marks, [EVERYBODY], "a new stream gets all levels");
-    let raised = Member { hand: true, voice: MicState::Muted, ..member("alice") };
+    let raised = Member { hand: 1, voice: MicState::Muted, ..member("alice") };
     rig.room.write_names(&[raised.clone(), member("carol")]).unwrap();
-    assert_eq!(records.next_of(6).marks, [(0, 1 + 2 + 4)], "only the change is sent");
+    assert_eq!(records.next_of(6).marks, [(0, 1 + 2 + 4 + 16)], "only the change is sent");
     rig.room.write_names(&[raised, Member::new(name("bob"), "</b><script>", true)]).unwrap();
     let room = records.next_of(3);
     let expected = r#"{"people":[{"name":"alice","display":"ALICE"},{"name":"bob","display":"</b><script>"}]}"#;
-    assert_eq!((room.json.as_str(), &room.marks[..]), (expected, &[(u16::MAX, 1), (0, 7)][..]));
+    assert_eq!((room.json.as_str(), &room.marks[..]), (expected, &[(u16::MAX, 1), (0, 7 + 16)][..]));
 }
 
 #[test]

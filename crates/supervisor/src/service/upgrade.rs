@@ -42,6 +42,9 @@ impl Service {
             restarts: self.restarts,
             last_exit: self.last_exit.clone(),
             report: self.report.clone(),
+            hand_ms: self
+                .hand_since()
+                .map(|since| u64::try_from(now.duration_since(since).as_millis()).unwrap_or(u64::MAX)),
             note: self.note.clone(),
         }
     }
@@ -78,7 +81,8 @@ impl Service {
             let words = || saved.note.as_deref().and_then(|note| ListenerReport::parse(note).ok());
             service.report = saved.report.or_else(words);
             if let Some(report) = &service.report {
-                service.presence.update(report, now);
+                let raised_for = Duration::from_millis(saved.hand_ms.unwrap_or(0));
+                service.presence.update(report, now.checked_sub(raised_for).unwrap_or(now));
             }
         } else {
             service.leaving.extend(service.current.take());
