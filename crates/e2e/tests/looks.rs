@@ -93,6 +93,7 @@ fn all_screens_are_accessible_in_every_size_colour_scheme_and_language() {
         .wait_until("document.querySelector('[role=log]').textContent === 'Participant 2: Le son est bon ?'")
         .unwrap();
     check(&other, "texts").unwrap();
+    tells_state_and_time_in_its_language(&other);
     browser.click("#settings-open").unwrap();
     browser.click("#details summary").unwrap();
     browser.wait_until("document.querySelectorAll('#figures dd').length > 5").unwrap();
@@ -103,6 +104,32 @@ fn all_screens_are_accessible_in_every_size_colour_scheme_and_language() {
     check(&browser, "hold").unwrap();
     check_invitation(&suite);
     check_lost_and_left(&suite, &browser);
+}
+
+/// Checks the tooltip of the raised hand, the time of a message in both languages, and the icon beside the volume.
+fn tells_state_and_time_in_its_language(french: &Browser) {
+    let time = "document.querySelector('.message time').textContent";
+    french
+        .wait_until(&format!(
+            "document.getElementById('hand-button').title === 'Baisser la main' && /^\\d\\d:\\d\\d$/.test({time})"
+        ))
+        .unwrap();
+    french.run("document.getElementById('language').click()").unwrap();
+    french
+        .wait_until(&format!(
+            "document.getElementById('hand-button').title === 'Lower hand' && /^\\d+:\\d\\d\\s[AP]M$/.test({time})"
+        ))
+        .unwrap();
+    french.run("document.getElementById('language').click()").unwrap();
+    for (volume, icon) in [(0, "#speaker-off"), (100, "#speaker")] {
+        french
+            .run(&format!(
+                "const volume = document.getElementById('volume'); volume.value = {volume}; volume.dispatchEvent(new Event('input'))"
+            ))
+            .unwrap();
+        let shown = "return document.querySelector('.volume use').getAttribute('href')";
+        assert_eq!(french.run(shown).unwrap(), icon);
+    }
 }
 
 /// Checks the screens without a listener, after leaving, and with a revoked link.

@@ -65,6 +65,7 @@ function start() {
   const { join, mute, leave, volume, language } = view.elements;
   volume.value = recall('volume') ?? '100';
   view.elements['volume-2'].value = volume.value;
+  view.showVolume(volume.value);
   view.elements['volume-2'].addEventListener('input', ({ target }) => { volume.value = target.value; changeVolume(); });
   view.elements['settings-open'].addEventListener('click', () => panel.open());
   view.elements['test-open'].addEventListener('click', () => panel.open());
@@ -255,6 +256,7 @@ function raiseHand() {
 function changeVolume() {
   const { value } = view.elements.volume;
   remember('volume', value);
+  view.showVolume(value);
   view.elements['volume-2'].value = value;
   app.session?.setVolume(value / 100);
 }

@@ -8,6 +8,7 @@
 
 import codes from './languages.js';
 import { recall, remember } from '../base/storage.js';
+import { form, regional } from './locale.js';
 
 const LANGUAGES = Object.fromEntries(await Promise.all(codes.map(async (code) => (
   [code, (await import(`./text-${code}.js`)).default]))));
@@ -16,12 +17,17 @@ let language = choose();
 
 /**
  * @param {string} key
- * @param {Record<string, string | number>} [values] for `{x}` in the text
+ * @param {Record<string, string | number>} [values] for `{x}` in the text; `count` also chooses the plural
  * @returns {string}
  */
 export function say(key, values = {}) {
-  const text = LANGUAGES[language][key] ?? key;
+  const text = form(LANGUAGES[language][key] ?? key, language, values.count);
   return text.replace(/\{(\w+)\}/g, (_, name) => String(values[name] ?? ''));
+}
+
+/** @returns {string} the locale of times and of the order of names: the page's language, in the browser's variant */
+export function locale() {
+  return regional(language, navigator.languages ?? []);
 }
 
 /** Sets the texts of the markup, and the document's language. */

@@ -6,7 +6,7 @@
 import { recall, remember } from '../base/storage.js';
 import { sendMessage } from '../room/requests.js';
 import { ReceivedTexts, TextQueue, newId } from '../room/texts.js';
-import { say } from '../text/text.js';
+import { locale, say } from '../text/text.js';
 import { withLinks } from './links.js';
 
 /** Maximum number of messages in the list. */
@@ -99,6 +99,7 @@ export class Messages {
   /** Updates texts after the language changed. */
   translate() {
     this.#count(this.#unread);
+    for (const item of this.#parts.list.children) setTime(item, Number(item.dataset.atMs));
     for (const [id, { state }] of this.#own) this.#showState(id, state);
   }
 
@@ -262,8 +263,7 @@ function makeItem(name, text, atMs) {
 
 function setTime(item, atMs) {
   item.dataset.atMs = String(atMs);
-  const time = { hour: '2-digit', minute: '2-digit' };
-  if (Number.isFinite(atMs)) item.querySelector('time').textContent = new Date(atMs).toLocaleTimeString(document.documentElement.lang, time);
+  if (Number.isFinite(atMs)) item.querySelector('time').textContent = new Date(atMs).toLocaleTimeString(locale(), { timeStyle: 'short' });
 }
 
 /** @param {...(string | HTMLElement)} content never markup: strings become text */

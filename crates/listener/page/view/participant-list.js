@@ -7,7 +7,7 @@
  */
 
 import { Participants } from '../room/participants.js';
-import { say } from '../text/text.js';
+import { locale, say } from '../text/text.js';
 import { hasLongWord, initials, plain, tone } from './names.js';
 
 /** Level at the bottom of a meter. */
@@ -123,7 +123,7 @@ export class ParticipantList {
 
   #layOut() {
     const { list, alone, search, count, away: awayBox } = this.#places;
-    const { here, away } = this.#participants.seated(this.#me?.name);
+    const { here, away } = this.#participants.seated(this.#me?.name, locale());
     const few = here.length <= CIRCLE;
     const all = here.length + away.length <= CIRCLE;
     const shown = all ? [...here, ...away] : here;
@@ -146,7 +146,7 @@ export class ParticipantList {
   #layAway() {
     const box = this.#places.away;
     const list = box.querySelector('ul');
-    const people = box.open && !box.hidden ? this.#participants.seated(this.#me?.name).away : [];
+    const people = box.open && !box.hidden ? this.#participants.seated(this.#me?.name, locale()).away : [];
     setChildren(list, people.map((person) => this.#row(person).element));
     for (const person of people) this.#paintRow(person);
     keepOneTabStop(list);
@@ -272,12 +272,11 @@ function makeButton(display) {
   button.type = 'button';
   button.tabIndex = -1;
   button.setAttribute('aria-label', say('muteForMe', { name: display }));
-  button.title = say('muteForMe', { name: display });
   button.append(sign('#speaker'));
   return button;
 }
 
-function paint({ element, mark, button, isMe, use }, known, mutedForMe, isQueue) {
+function paint({ element, mark, button, display, isMe, use }, known, mutedForMe, isQueue) {
   // This page's participant is shown as present, even if the listener hasn't reported that yet.
   const person = { ...known, here: known.here || isMe };
   const { talking, mutedByHost, muted, listening, hand, here, dbfs } = person;
@@ -297,6 +296,7 @@ function paint({ element, mark, button, isMe, use }, known, mutedForMe, isQueue)
   if (button && button.getAttribute('aria-pressed') !== String(mutedForMe)) {
     button.setAttribute('aria-pressed', String(mutedForMe));
     button.querySelector('use').setAttribute('href', mutedForMe ? '#speaker-off' : '#speaker');
+    button.title = say(mutedForMe ? 'unmuteForMe' : 'muteForMe', { name: display });
   }
 }
 

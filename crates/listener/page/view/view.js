@@ -130,6 +130,12 @@ export function showHold(shown, held) {
 /** @param {boolean} raised the user's own hand */
 export function showHand(raised) {
   elements['hand-button'].setAttribute('aria-pressed', String(raised));
+  elements['hand-button'].title = say(raised ? 'lowerHand' : 'hand');
+}
+
+/** Shows a crossed loudspeaker if the volume is 0. @param {string} value of the slider */
+export function showVolume(value) {
+  document.querySelector('.volume use').setAttribute('href', value === '0' ? '#speaker-off' : '#speaker');
 }
 
 /** @param {number} share of the user's own meter, 0 to 1 */
@@ -198,6 +204,8 @@ function showMicrophone(state) {
   elements.mute.querySelector('use').setAttribute('href', open ? '#mic' : '#mic-off');
   set('mic-state', say(name));
   set('mic-hint', say(`${name}Hint`));
+  // In a low window the button shows no words.
+  elements.mute.title = `${say(name)}: ${say(`${name}Hint`)}`;
 }
 
 function makeNotice({ key, urgent, action, onAction }) {
