@@ -34,6 +34,23 @@ impl Credential {
             Self::Cookie => is_own_origin(head),
         }
     }
+
+    /// Returns whether the request `head` is answered at all. A browser adds the cookie also to requests that a page of another site or another
+    /// port of this host makes. Such a page may only open the participant's page as a whole, for example by a link: Fetch Metadata Request
+    /// Headers §2. Browsers without these fields are not restricted.
+    pub(crate) fn may_ask(self, head: &Head) -> bool {
+        let opens_page = || {
+            let is = |name, value| head.field(name) == Some(value);
+            head.path == "/"
+                && head.method == "GET"
+                && is("sec-fetch-mode", "navigate")
+                && is("sec-fetch-dest", "document")
+        };
+        match (self, head.field("sec-fetch-site")) {
+            (Self::Explicit, _) | (Self::Cookie, None | Some("same-origin" | "none")) => true,
+            (Self::Cookie, Some(_)) => opens_page(),
+        }
+    }
 }
 
 /// Checks access keys for one participant.
@@ -386,6 +403,34 @@ mod tests {
         let mut answer = Vec::new();
         auth.unauthorized(&head(&format!("/?key={link}"), "")).write(&mut answer, false, false).unwrap();
         assert!(String::from_utf8(answer).unwrap().contains("has expired"));
+    }
+
+    #[test]
+    fn page_of_another_site_or_port_may_only_open_the_page_with_the_cookie() {
+        let may_ask = |path: &str, site: &str, mode: &str, dest: &str| {
+            let fields = format!("Sec-Fetch-Site: {site}\r\nSec-Fetch-Mode: {mode}\r\nSec-Fetch-Dest: {dest}\r\n");
+            let head = head(path, &fields);
+            assert!(Credential::Explicit.may_ask(&head));
+            Credential::Cookie.may_ask(&head)
+        };
+        assert!(Credential::Cookie.may_ask(&head("/listen", "")));
+        for site in ["same-origin", "none"] {
+            assert!(may_ask("/listen", site, "navigate", "iframe"), "{site}");
+            assert!(may_ask("/page/app.js", site, "cors", "script"), "{site}");
+        }
+        for site in ["same-site", "cross-site", ""] {
+            assert!(may_ask("/", site, "navigate", "document"), "{site}");
+            for (path, mode, dest) in [
+                ("/listen", "no-cors", "empty"),
+                ("/listen", "navigate", "document"),
+                ("/listen.wav", "no-cors", "audio"),
+                ("/page/app.js", "no-cors", "script"),
+                ("/", "navigate", "iframe"),
+                ("/", "no-cors", "image"),
+            ] {
+                assert!(!may_ask(path, site, mode, dest), "{site} {path} {mode} {dest}");
+            }
+        }
     }
 
     #[test]

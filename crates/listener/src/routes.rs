@@ -10,6 +10,9 @@ use std::time::Instant;
 /// The methods of HTTP (RFC 9110 §9, RFC 5789). A path that doesn't support one of these methods answers 405. Other methods get 501.
 const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
 
+/// The response to a request with the cookie that the participant's page did not send.
+const FOREIGN: &str = "refused: a page of another origin sent this request";
+
 /// Answers one request. Calls `on_authenticated` as soon as the request is authenticated.
 pub(crate) fn answer(
     connection: &mut Connection,
@@ -31,6 +34,9 @@ pub(crate) fn answer(
         // Close the connection after one unauthenticated request, so that the client needs a new connection slot for its next attempt.
         return connection.answer(head, &listener.auth.unauthorized(head), false);
     };
+    if !credential.may_ask(head) {
+        return connection.answer(head, &Response::text(403, FOREIGN), false);
+    }
     on_authenticated();
     let _request = listener.access.request(client, Instant::now());
     let is_get = matches!(head.method.as_str(), "GET" | "HEAD");
@@ -43,11 +49,7 @@ pub(crate) fn answer(
         "/speak" | "/say" | "/show" | "/without" | "/report"
             if !only_reads(head, is_get) && !credential.may_write(head) =>
         {
-            connection.answer(
-                head,
-                &Response::text(403, "refused: a page of another origin sent this request"),
-                listener.keeps(),
-            )
+            connection.answer(head, &Response::text(403, FOREIGN), listener.keeps())
         }
         "/speak" => speak::serve(connection, head, listener),
         "/say" | "/show" | "/without" | "/report" => api::serve(connection, head, listener),

@@ -112,8 +112,9 @@ impl<'a, S: Read> Body<'a, S> {
             if let Some(end) = self.buffered.iter().position(|&b| b == b'\n') {
                 let mut line: Vec<u8> = self.buffered.drain(..=end).collect();
                 line.pop();
-                if line.last() == Some(&b'\r') {
-                    line.pop();
+                // A proxy before this server could end the line elsewhere: RFC 9112 §2.2.
+                if line.pop() != Some(b'\r') {
+                    return Err(bad("a line of the chunked coding doesn't end with CR LF"));
                 }
                 return Ok(line);
             }
@@ -132,7 +133,7 @@ impl<'a, S: Read> Body<'a, S> {
     fn chunk_size(&mut self) -> io::Result<State> {
         let line = self.line()?;
         let digits: Vec<u8> = line.iter().copied().take_while(u8::is_ascii_hexdigit).collect();
-        let rest = line[digits.len()..].trim_ascii_start();
+        let rest: Vec<u8> = line[digits.len()..].iter().copied().skip_while(|byte| b" \t".contains(byte)).collect();
         if digits.is_empty() || digits.len() > 15 || !(rest.is_empty() || rest.starts_with(b";")) {
             return Err(bad("the size of a body chunk is invalid"));
         }
@@ -222,6 +223,8 @@ mod tests {
             ("content-length: 1\r\ncontent-length: 2\r\n", 400),
             ("content-length: 1\r\ntransfer-encoding: chunked\r\n", 400),
             ("transfer-encoding: gzip, chunked\r\n", 501),
+            ("transfer-encoding: \u{a0}chunked\r\n", 501),
+            ("content-length: \u{a0}1\r\n", 400),
         ] {
             assert_eq!(framing(fields).unwrap_err().status, status, "{fields}");
         }
@@ -248,7 +251,17 @@ mod tests {
     #[test]
     fn invalid_chunks_are_refused() {
         let long = format!("4;{}", "x".repeat(3000));
-        for text in ["x\r\n", "-1\r\n", "fffffffffffffffff\r\n", "2\r\nabc\r\n", "4 5\r\n", long.as_str(), "\r\n"] {
+        for text in [
+            "x\r\n",
+            "-1\r\n",
+            "fffffffffffffffff\r\n",
+            "2\r\nabc\r\n",
+            "4 5\r\n",
+            long.as_str(),
+            "\r\n",
+            "4\nabcd\r\n",
+            "\n",
+        ] {
             let error = read(Framing::Chunked, text, "").0.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{text}");
         }

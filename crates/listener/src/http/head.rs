@@ -35,6 +35,9 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, Refusal> {
     let mut request = httparse::Request::new(&mut fields);
     let window = &bytes[..bytes.len().min(MAX_HEAD_BYTES)];
     match request.parse(window) {
+        Ok(httparse::Status::Complete(length)) if has_bare_newline(&window[..length]) => {
+            Err(refuse(400, "each line of the request's head must end with CR LF"))
+        }
         Ok(httparse::Status::Complete(length)) => Head::from_parsed(&request).map(|head| Some((head, length))),
         Ok(httparse::Status::Partial) if bytes.len() >= MAX_HEAD_BYTES => Err(TOO_LARGE),
         Ok(httparse::Status::Partial) => Ok(None),
@@ -47,6 +50,17 @@ const TOO_LARGE: Refusal = Refusal { status: 431, why: "the head of the request 
 
 const fn refuse(status: u16, why: &'static str) -> Refusal {
     Refusal { status, why }
+}
+
+/// Returns whether a line ends with LF alone, which proxies and servers may understand in different ways: RFC 9112 §2.2.
+fn has_bare_newline(head: &[u8]) -> bool {
+    let mut before = 0;
+    head.iter().any(|&byte| std::mem::replace(&mut before, byte) != b'\r' && byte == b'\n')
+}
+
+/// Removes the white space that HTTP allows around values, and no other: RFC 9110 §5.6.3.
+fn trim(value: &str) -> &str {
+    value.trim_matches([' ', '\t'])
 }
 
 fn check_line(bytes: &[u8]) -> Result<(), Refusal> {
@@ -71,7 +85,7 @@ impl Head {
             fields: request
                 .headers
                 .iter()
-                .map(|field| (field.name.to_ascii_lowercase(), String::from_utf8_lossy(field.value).trim().to_owned()))
+                .map(|field| (field.name.to_ascii_lowercase(), trim(&String::from_utf8_lossy(field.value)).to_owned()))
                 .collect(),
         };
         let hosts = head.all("host").count();
@@ -93,7 +107,7 @@ impl Head {
 
     /// Returns whether the comma-separated list in the field `name` contains this token, ignoring case.
     pub(crate) fn has_token(&self, name: &str, token: &str) -> bool {
-        self.all(name).flat_map(|value| value.split(',')).any(|item| item.trim().eq_ignore_ascii_case(token))
+        self.all(name).flat_map(|value| value.split(',')).any(|item| trim(item).eq_ignore_ascii_case(token))
     }
 
     /// Returns the value of a query parameter as it was sent: no valid value needs percent-decoding.
@@ -186,6 +200,29 @@ mod tests {
     fn invalid_request_is_400() {
         for text in ["\u{16}\u{3}\u{1}", "GET\r\n\r\n", "GET / HTTP/3\r\n\r\n", "GET me HTTP/1.1\r\nhost: a\r\n\r\n"] {
             assert_eq!(parse(text.as_bytes()).unwrap_err().status, 400, "{text}");
+        }
+    }
+
+    #[test]
+    fn line_that_ends_with_lf_alone_is_400() {
+        for text in [
+            "GET / HTTP/1.1\nhost: a\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: a\n\r\n",
+            "GET / HTTP/1.1\r\nhost: a\r\n\n",
+            "\nGET / HTTP/1.1\r\nhost: a\r\n\r\n",
+        ] {
+            assert_eq!(parse(text.as_bytes()).unwrap_err().status, 400, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn only_space_and_tab_are_white_space() {
+        let value = |text: &str| {
+            head(&format!("GET / HTTP/1.1\r\nhost: a\r\nx: {text}\r\n\r\n")).field("x").unwrap().to_owned()
+        };
+        assert_eq!(value(" \tchunked \t"), "chunked");
+        for space in ["\u{a0}", "\u{2003}", "\u{85}", "\u{feff}"] {
+            assert_eq!(value(&format!("{space}chunked")), format!("{space}chunked"), "{space:?}");
         }
     }
 

@@ -77,7 +77,8 @@ const DEFAULTS: [(&str, &str); 3] = [
 pub(crate) fn head(status: u16, fields: &[(&'static str, String)]) -> String {
     let mut head = format!(
         "HTTP/1.1 {status} {}\r\nX-Content-Type-Options: nosniff\r\n\
-         Cross-Origin-Resource-Policy: same-origin\r\nPermissions-Policy: microphone=(self)\r\n",
+         Cross-Origin-Resource-Policy: same-origin\r\nCross-Origin-Opener-Policy: same-origin\r\n\
+         Origin-Agent-Cluster: ?1\r\nPermissions-Policy: microphone=(self)\r\n",
         reason(status)
     );
     for (name, default) in DEFAULTS {

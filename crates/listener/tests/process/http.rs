@@ -177,6 +177,24 @@ fn cookie_may_write_from_own_page_only() {
 }
 
 #[test]
+fn page_of_another_port_cannot_open_a_stream_with_the_cookie() {
+    let rig = Rig::new();
+    let (cookie, host) = (rig.cookie(), rig.host());
+    let status = |path: &str, fields: &str| {
+        let mut client = rig.connect();
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{cookie}{fields}\r\n"));
+        client.answer_head().status
+    };
+    let foreign = "Sec-Fetch-Site: same-site\r\nSec-Fetch-Mode: no-cors\r\nSec-Fetch-Dest: empty\r\n";
+    for path in ["/listen", "/listen.wav", "/me", "/page/app.js"] {
+        assert_eq!(status(path, foreign), 403, "{path}");
+    }
+    let link = "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n";
+    assert_eq!(status("/", link), 200);
+    assert_eq!(status("/listen", &foreign.replace("same-site", "same-origin")), 200);
+}
+
+#[test]
 fn unknown_paths_and_methods_are_refused() {
     let rig = Rig::new();
     let mut client = rig.connect();
