@@ -10,6 +10,7 @@ pub mod keyboard;
 pub mod line;
 pub mod link;
 pub mod people;
+pub mod proxy;
 pub mod screens;
 pub mod suite;
 mod wait;

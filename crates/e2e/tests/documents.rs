@@ -141,6 +141,55 @@ fn relative_links_are_not_dead() {
     assert!(dead.is_empty(), "dead links: {dead:#?}");
 }
 
+/// Installs the documents below `directory`, as scripts/package and scripts/install do.
+fn install_documents(directory: &Path) {
+    let mut bash = Command::new("bash");
+    bash.args(["-euc", ". scripts/stage; stage_documents \"$1\"", "bash"]).arg(directory).current_dir(root());
+    let output = bash.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn links_in_installed_documents_lead_to_installed_files() {
+    let installed = tempfile::tempdir().unwrap();
+    install_documents(installed.path());
+    let mut dead = Vec::new();
+    let changelog = root().join("docs/CHANGELOG.md");
+    let documents = fs::read_dir(installed.path()).unwrap().map(|entry| entry.unwrap().path());
+    let documents: Vec<_> = documents.filter(|path| path.extension().is_some_and(|kind| kind == "md")).collect();
+    assert!(documents.len() > 5, "{documents:?}");
+    for document in documents.iter().chain([&changelog]) {
+        let links = links(&read(document));
+        let files = links.iter().filter_map(|link| file_of(link));
+        let gone = files.filter(|file| file.starts_with("..") || !installed.path().join(file).is_file());
+        dead.extend(gone.map(|file| format!("{}: {file}", document.display())));
+    }
+    assert!(dead.is_empty(), "not installed: {dead:#?}");
+}
+
+#[test]
+fn documents_that_the_programs_and_manual_pages_name_are_installed() {
+    const INSTALLED: &str = "/usr/share/doc/palabre/";
+    let installed = tempfile::tempdir().unwrap();
+    install_documents(installed.path());
+    let output =
+        Command::new("git").current_dir(root()).args(["ls-files", "crates", "docs", "systemd"]).output().unwrap();
+    let mut found = 0;
+    for file in String::from_utf8(output.stdout).unwrap().lines() {
+        // Pictures and sound aren't text.
+        let Ok(text) = fs::read_to_string(root().join(file)) else { continue };
+        let text = text.replace("\\-", "-");
+        for rest in text.split(INSTALLED).skip(1) {
+            let name: String = rest.chars().take_while(|c| c.is_ascii_alphanumeric() || "/._-".contains(*c)).collect();
+            let is_generated = name.starts_with("changelog") || name.starts_with("third-party");
+            found += 1;
+            let name = name.trim_end_matches('.');
+            assert!(is_generated || installed.path().join(name).exists(), "{file}: {INSTALLED}{name}");
+        }
+    }
+    assert!(found > 3, "only {found} were found");
+}
+
 #[test]
 fn top_level_is_as_designed() {
     let output = Command::new("git").current_dir(root()).args(["ls-files", "-z"]).output().unwrap();

@@ -1,83 +1,18 @@
 //! The configurations that `palabre proxy-config` writes: a real page, its stream and its microphone work behind the real programs.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::SystemTime;
 
 use palabre_e2e::browser::{Browser, Tap};
 use palabre_e2e::client::Recording;
+use palabre_e2e::proxy::Proxy;
 use palabre_e2e::suite::{Suite, TIMEOUT};
 use palabre_e2e::wait_for;
 use palabre_host::clock::boottime_ms;
 use palabre_sound::measure::{goertzel_dbfs, tone};
 use palabre_sound::wav;
-
-/// A running proxy.
-struct Proxy {
-    child: Child,
-    port: u16,
-}
-
-impl Proxy {
-    fn start(command: &mut Command, port: u16) -> Self {
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
-        wait_for("the proxy", TIMEOUT, || TcpStream::connect(("127.0.0.1", port)).ok()).unwrap();
-        Self { child, port }
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        let _ = palabre_e2e::suite::signal(self.child.id(), "TERM");
-        let _ = self.child.wait();
-    }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-/// Sets the template of the links, and returns the configuration that `palabre` writes for it. The proxy accepts connections on loopback only.
-fn configuration(suite: &Suite, link: &str, arguments: &[&str], (listen, local): (&str, &str)) -> String {
-    let file = suite.dir().join("etc/palabre.toml");
-    let text = std::fs::read_to_string(&file).unwrap();
-    let others = text.lines().filter(|line| !line.starts_with("link = ")).collect::<Vec<_>>().join("\n");
-    std::fs::write(&file, format!("link = \"{link}\"\n{others}\n")).unwrap();
-    let written = suite.palabre(&[&["proxy-config"], arguments].concat()).unwrap();
-    assert!(written.contains(listen), "{written}");
-    written.replace(listen, local)
-}
-
-fn nginx(suite: &Suite, directory: &Path) -> Proxy {
-    let port = free_port();
-    let (certificate, key) = (suite.dir().join("etc/tls/cert.pem"), suite.dir().join("etc/tls/key.pem"));
-    let files = ["nginx", "--certificate", certificate.to_str().unwrap(), "--private-key", key.to_str().unwrap()];
-    let listen =
-        format!("listen {port} ssl;\n    # Remove this line on a machine without IPv6.\n    listen [::]:{port} ssl;");
-    let local = format!("listen 127.0.0.1:{port} ssl;");
-    let server = configuration(suite, &format!("https://localhost:{port}/{{name}}/"), &files, (&listen, &local));
-    let at = directory.display();
-    let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(|of| format!("{of}_temp_path {at}/{of};"));
-    let whole = format!(
-        "daemon off; pid {at}/nginx.pid; error_log stderr;\nevents {{ }}\nhttp {{\n{}\n{server}\n}}\n",
-        temporary.concat()
-    );
-    let file = directory.join("nginx.conf");
-    std::fs::write(&file, whole).unwrap();
-    Proxy::start(Command::new("nginx").arg("-p").arg(directory).arg("-e").arg("stderr").arg("-c").arg(file), port)
-}
-
-fn haproxy(suite: &Suite, directory: &Path) -> Proxy {
-    let port = free_port();
-    let (link, bind) =
-        (format!("https://{{name}}.localhost:{port}/"), (format!("bind :{port}"), format!("bind 127.0.0.1:{port}")));
-    let whole = configuration(suite, &link, &["haproxy"], (&bind.0, &bind.1));
-    let file = directory.join("haproxy.cfg");
-    std::fs::write(&file, whole).unwrap();
-    Proxy::start(Command::new("haproxy").arg("-db").arg("-f").arg(file), port)
-}
 
 /// Opens an invitation link, presses its button, and joins.
 fn join(link: &str) -> Browser {
@@ -190,11 +125,11 @@ fn page_stream_and_microphone_work_behind_nginx_and_haproxy() {
     let post = |name: &str, address: &str, freq_hz: f64| {
         post_a_tone(address, &suite.link(name).key, directory.path(), &hears, freq_hz);
     };
-    let nginx = nginx(&suite, directory.path());
+    let nginx = Proxy::nginx(&suite, directory.path(), "", "").unwrap();
     let by_path = format!("https://localhost:{}/p01/", nginx.port);
     post("p01", &by_path, 700.0);
     let first = invite(&suite, "p01", &by_path);
-    let haproxy = haproxy(&suite, directory.path());
+    let haproxy = Proxy::haproxy(&suite, directory.path()).unwrap();
     let by_name = format!("https://p02.localhost:{}/", haproxy.port);
     post("p02", &by_name, 1_100.0);
     let second = invite(&suite, "p02", &by_name);

@@ -12,6 +12,7 @@ mod join;
 mod latency;
 mod load;
 mod memory;
+mod nginx;
 mod pesq;
 mod plot;
 mod process;
@@ -52,6 +53,7 @@ usage: measure [PART]...        default: start load gaps latency
   talking           time until a page shows that a participant talks
   pesq              PESQ-WB of speech between two browsers
   echo              level of what a participant with loudspeakers sends back, 4 minutes
+  nginx             connections and workers of nginx in front of the listeners, 5 minutes
   memory-short, memory-20x, memory-1x, memory
                     memory of a tab: 3, 24 or 24 minutes, or the latter two";
 
@@ -75,6 +77,7 @@ fn main() -> Result<()> {
             "firefox-short" => firefox::gaps(SECONDS as u64).and_then(|()| firefox::handover())?,
             "firefox-chosen" => firefox::chosen(SECONDS as u64)?,
             "rates" => rates::run()?,
+            "nginx" => nginx::run()?,
             "restarts" => restarts::run()?,
             "restarts-planned" => restarts::planned()?,
             "latency" => latency::run("websocket", 40).and_then(|()| latency::run("post", 40))?,

@@ -14,7 +14,7 @@ Examples:
 The addresses are those of 'link' in palabre.toml: a path per participant for
 nginx, a host name per participant for HAProxy. Write the configuration again
 after 'palabre invite' and 'palabre revoke', then reload the proxy. The manual
-is docs/proxies.md.";
+is /usr/share/doc/palabre/proxies.md.";
 
 /// `palabre proxy-config`.
 #[derive(Args, Debug)]
