@@ -3,9 +3,7 @@
 //! The manual page combines the command line's definition (every subcommand with its flags) with `manual.roff` (the other sections).
 //! docs/man/palabre.1 is a copy, which a test compares.
 
-use std::fs::Permissions;
 use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use clap::{Command, CommandFactory};
@@ -14,7 +12,7 @@ use clap_mangen::Man;
 use palabre_host::exit::Failure;
 
 use crate::cli::Cli;
-use crate::output::print;
+use crate::output::{print, replace};
 
 /// The sections of palabre(1) that are not generated from the command line's definition.
 const SECTIONS: &str = include_str!("manual.roff");
@@ -31,16 +29,7 @@ pub(crate) fn page(out: Option<&Path>) -> Result<(), Failure> {
     let page = render().map_err(Failure::system)?;
     let Some(directory) = out else { return print(page) };
     let path = directory.join("palabre.1");
-    replace(&path, &page).map_err(|error| Failure::system(format!("unable to write '{}': {error}", path.display())))
-}
-
-/// Replaces a file atomically. After a failed write, the previous file is unchanged.
-fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let directory = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new().permissions(Permissions::from_mode(0o666)).tempfile_in(directory)?;
-    file.write_all(text.as_bytes())?;
-    file.persist(path)?;
-    Ok(())
+    replace(&path, &page)
 }
 
 fn render() -> io::Result<String> {

@@ -1,6 +1,8 @@
 //! Writes to standard output. If the reader closes the pipe early, as in `palabre status --json | head -1`, this is not an error.
 
+use std::fs::Permissions;
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use palabre_host::exit::Failure;
@@ -27,6 +29,19 @@ pub(crate) fn print_json(value: &Value) -> Result<(), Failure> {
 /// Writes a table to standard output.
 pub(crate) fn print_table<const N: usize>(rows: &[[String; N]]) -> Result<(), Failure> {
     print(table::lines(rows).iter().map(|line| format!("{line}\n")).collect::<String>())
+}
+
+/// Replaces a file atomically, or the file to which the link `path` leads. After a failed write, the previous file is unchanged.
+pub(crate) fn replace(path: &Path, text: &str) -> Result<(), Failure> {
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let write = || {
+        let mut file = tempfile::Builder::new().permissions(Permissions::from_mode(0o666)).tempfile_in(directory)?;
+        file.write_all(text.as_bytes())?;
+        file.persist(&path)?;
+        Ok(())
+    };
+    write().map_err(|error: io::Error| Failure::system(format!("unable to write '{}': {error}", path.display())))
 }
 
 /// Quotes a path for the shell if necessary.

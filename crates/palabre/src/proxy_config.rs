@@ -9,18 +9,18 @@ use palabre_host::exit::Failure;
 use palabre_room::Name;
 
 use crate::cli::{Cli, Proxy, ProxyConfig};
-use crate::output::print;
+use crate::output::{print, replace};
 
 const NGINX: &str = include_str!("proxy_config/nginx.conf");
 const HAPROXY: &str = include_str!("proxy_config/haproxy.cfg");
 /// The certificate authorities of the system, on Debian.
 const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
-/// Connections of an nginx worker for each participant: 6 for a page that renews its stream, and 2 for other requests.
-const NGINX_CONNECTIONS: usize = 8;
+/// Connections of an nginx worker for each participant: browsers open at most 6 to one host, and nginx as many to the listener.
+const NGINX_CONNECTIONS: usize = 12;
 /// Minimum of `worker_connections`: the value in Debian's nginx.conf.
 const NGINX_MIN_CONNECTIONS: usize = 768;
-/// Connections of browsers to HAProxy for each participant: 3 for a page that renews its stream, and 1 for other requests.
-const HAPROXY_CONNECTIONS: usize = 4;
+/// Maximum number of connections that a browser opens to one host.
+const HAPROXY_CONNECTIONS: usize = 6;
 /// Minimum of HAProxy's `maxconn`.
 const HAPROXY_MIN_CONNECTIONS: usize = 400;
 
@@ -31,7 +31,7 @@ struct Entry {
     listener: SocketAddr,
 }
 
-/// Prints the configuration. Prints nothing if a participant's file is invalid, because the proxy would then end that participant's
+/// Writes the configuration. Writes nothing if a participant's file is invalid, because the proxy would then end that participant's
 /// connections.
 pub(crate) fn run(cli: &Cli, options: &ProxyConfig) -> Result<(), Failure> {
     let config = cli.config_dir();
@@ -52,10 +52,14 @@ pub(crate) fn run(cli: &Cli, options: &ProxyConfig) -> Result<(), Failure> {
     });
     let entries: Vec<Entry> =
         participants.iter().map(|one| entry(&server.links, one, upstream)).collect::<Result<_, _>>()?;
-    print(match options.proxy {
+    let text = match options.proxy {
         Proxy::Nginx => nginx(&server, &entries, options, upstream)?,
         Proxy::Haproxy => haproxy(&server, &entries)?,
-    })
+    };
+    match &options.out {
+        Some(path) => replace(path, &text),
+        None => print(text),
+    }
 }
 
 /// Checks that the proxy can serve the addresses of this template.

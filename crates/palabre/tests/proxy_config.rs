@@ -123,9 +123,23 @@ fn connections_suffice_for_all_participants() {
     let names: Vec<String> = (0..150).map(|number| format!("p{number}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let directory = config(BY_PATH, &names);
-    assert!(stdout(&proxy_config(directory.path(), &["nginx"])).contains("worker_connections 1200;"));
+    assert!(stdout(&proxy_config(directory.path(), &["nginx"])).contains("worker_connections 1800;"));
     set(directory.path(), &format!("link = \"{BY_HOST}\"\n"));
-    assert!(stdout(&proxy_config(directory.path(), &["haproxy"])).contains("maxconn 600\n"));
+    assert!(stdout(&proxy_config(directory.path(), &["haproxy"])).contains("maxconn 900\n"));
+}
+
+#[test]
+fn a_file_is_replaced_or_after_an_error_unchanged() {
+    let directory = config(BY_PATH, &["alice"]);
+    let (file, link) = (directory.path().join("available"), directory.path().join("enabled"));
+    std::os::unix::fs::symlink("available", &link).unwrap();
+    fs::write(&file, "previous").unwrap();
+    assert_eq!(stdout(&proxy_config(directory.path(), &["nginx", "--out", link.to_str().unwrap()])), "");
+    let written = fs::read_to_string(&file).unwrap();
+    assert!(written.contains("location /alice/ ") && link.is_symlink(), "{written}");
+    invite(directory.path(), "bob", 0);
+    stderr(&proxy_config(directory.path(), &["nginx", "--out", file.to_str().unwrap()]), 78);
+    assert_eq!(fs::read_to_string(&file).unwrap(), written);
 }
 
 #[test]

@@ -53,7 +53,7 @@ usage: measure [PART]...        default: start load gaps latency
   talking           time until a page shows that a participant talks
   pesq              PESQ-WB of speech between two browsers
   echo              level of what a participant with loudspeakers sends back, 4 minutes
-  nginx             connections and workers of nginx in front of the listeners, 5 minutes
+  nginx, nginx-page connections and workers of nginx; connections of a page, 4 minutes
   memory-short, memory-20x, memory-1x, memory
                     memory of a tab: 3, 24 or 24 minutes, or the latter two";
 
@@ -78,6 +78,7 @@ fn main() -> Result<()> {
             "firefox-chosen" => firefox::chosen(SECONDS as u64)?,
             "rates" => rates::run()?,
             "nginx" => nginx::run()?,
+            "nginx-page" => nginx::page()?,
             "restarts" => restarts::run()?,
             "restarts-planned" => restarts::planned()?,
             "latency" => latency::run("websocket", 40).and_then(|()| latency::run("post", 40))?,

@@ -14,9 +14,8 @@ use crate::join;
 const RENEWAL: Duration = Duration::from_secs(200);
 const RELOADS: usize = 5;
 
-/// Measures the connections of a page, the participants that fit into `worker_connections`, and the workers after reloads.
+/// Measures the participants that fit into `worker_connections`, and the workers after reloads.
 pub fn run() -> Result<()> {
-    page()?;
     for connections in [32, 64] {
         fitting(connections)?;
     }
@@ -24,7 +23,8 @@ pub fn run() -> Result<()> {
     workers("worker_shutdown_timeout 3s;")
 }
 
-fn page() -> Result<()> {
+/// Measures the connections that a page takes.
+pub fn page() -> Result<()> {
     let suite = Suite::start_with(2, &["--no-levelling"])?;
     let directory = tempfile::tempdir()?;
     let nginx = Proxy::nginx(&suite, directory.path(), "worker_processes 1;", "")?;
@@ -91,8 +91,11 @@ fn workers(setting: &str) -> Result<()> {
         open.push(stream(&suite, &nginx, link)?);
         let before = descendants(nginx.pid());
         signal(nginx.pid(), "HUP")?;
-        wait_for("a new worker", TIMEOUT, || {
-            descendants(nginx.pid()).iter().find(|pid| !before.contains(pid)).copied()
+        // Otherwise a previous worker could accept the next stream.
+        wait_for("a new worker, and the end of accepting in the others", TIMEOUT, || {
+            let now = descendants(nginx.pid());
+            let is_new = |pid: &u32| !before.contains(pid);
+            (now.iter().any(is_new) && now.iter().all(|pid| is_new(pid) || is_ending(*pid))).then_some(())
         })?;
     }
     let count = || descendants(nginx.pid()).len();
@@ -101,6 +104,11 @@ fn workers(setting: &str) -> Result<()> {
     println!("nginx: '{setting}', {RELOADS} reloads with an open stream each: {after} workers, {} after 10 s", count());
     drop((open, nginx));
     suite.stop()
+}
+
+/// Returns whether an nginx worker accepts no more connections.
+fn is_ending(worker: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{worker}/cmdline")).is_ok_and(|line| line.contains("shutting down"))
 }
 
 /// Returns the number of sockets that a process has open.

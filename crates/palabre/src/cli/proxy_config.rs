@@ -7,8 +7,8 @@ use clap::{Args, ValueEnum};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
-  palabre proxy-config nginx > /etc/nginx/sites-available/palabre
-  palabre proxy-config haproxy > /etc/haproxy/haproxy.cfg
+  palabre proxy-config nginx --out /etc/nginx/sites-available/palabre
+  palabre proxy-config haproxy --out /etc/haproxy/haproxy.cfg
   palabre proxy-config nginx --upstream 192.0.2.7   nginx on another machine
 
 The addresses are those of 'link' in palabre.toml: a path per participant for
@@ -30,6 +30,9 @@ pub(crate) struct ProxyConfig {
     /// Private key of nginx's certificate [default: /etc/letsencrypt/live/HOST/privkey.pem]
     #[arg(long, value_name = "FILE", requires = "certificate")]
     pub(crate) private_key: Option<PathBuf>,
+    /// Replace this file instead of printing; after an error, the file is unchanged
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
 }
 
 /// A reverse proxy.
