@@ -22,7 +22,7 @@ pub(crate) use restart::{Reload, Restart};
 pub(crate) use self_sign::SelfSign;
 pub(crate) use shell::{Completions, Man};
 pub(crate) use sound::{Mix, Play, Record, RecordVerb, Tap};
-pub(crate) use values::{Expiry, Switch};
+pub(crate) use values::{Expiry, Switch, any_expiry};
 
 /// Default of `--config`.
 pub(crate) const CONFIG: &str = "/etc/palabre";

@@ -58,7 +58,7 @@ pub(crate) fn change(cli: &Cli, change: &Change) -> Result<(), Failure> {
         edits.push(Edit::KeyExpires(expires.moment()));
         words.push(match expires {
             Expiry::Never => "the link no longer expires".to_owned(),
-            Expiry::At(moment) => format!("the link expires on {moment}"),
+            Expiry::At(moment) | Expiry::After(moment) => format!("the link expires on {moment}"),
         });
     }
     if change.listen_only || change.no_listen_only {

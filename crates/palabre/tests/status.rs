@@ -65,6 +65,7 @@ fn changes_of_a_participant_take_effect_at_once() {
         (&["check", "--json"], "CHECK"),
         (&["restart", "alice", "--json"], "RESTARTS"),
         (&["reload", "--json"], "RELOADS AND REMOVALS"),
+        (&["invite", "alice", "--new-key", "--json"], "INVITATIONS"),
     ] {
         check_members_are_documented(&palabre(command), section);
     }

@@ -1,5 +1,7 @@
 //! Arguments of the commands that add, change or address a participant.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use palabre_room::{Gain, Name};
 
@@ -12,6 +14,8 @@ Examples:
   palabre invite alice --new-key     a new link; the old one becomes invalid
   palabre invite guest --expires 2d --listen-only
   palabre invite carol --once        for a link sent through a chat
+  palabre invite --from people.csv   every line of a list
+  printf 'dora\\nemil\\n' | palabre invite --from - --room choir --csv
 
 The link is printed only now: Palabre stores only the hash of its key. A link
 made with --once opens a page with a button, so that a preview of the link
@@ -98,7 +102,20 @@ pub(crate) struct Move {
 #[derive(Args, Debug)]
 pub(crate) struct Invite {
     /// Login name: 1 to 32 lower-case letters, digits, - and _; the first is a letter or a digit
-    pub(crate) name: Name,
+    #[arg(required_unless_present = "from")]
+    pub(crate) name: Option<Name>,
+    /// Invite the participants of a list, which palabre(1) documents; - is standard input. Other options apply to lines without a value
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["name", "port", "display_name", "new_key", "qr", "no_qr"])]
+    pub(crate) from: Option<PathBuf>,
+    /// With --from: change existing participants who differ from the list, instead of refusing the list
+    #[arg(long, requires = "from")]
+    pub(crate) update: bool,
+    /// With --from: print a CSV with the links instead of a table
+    #[arg(long, requires = "from", conflicts_with = "json")]
+    pub(crate) csv: bool,
+    /// Print a JSON object with the link; palabre(1) documents it
+    #[arg(long)]
+    pub(crate) json: bool,
     /// Room of the participant [default: main]
     #[arg(long, value_name = "ROOM")]
     pub(crate) room: Option<Name>,
@@ -122,7 +139,7 @@ pub(crate) struct Invite {
     #[arg(long, conflicts_with_all = ["room", "port", "display_name"])]
     pub(crate) new_key: bool,
     /// Print a QR code of the link even if standard output is not a terminal
-    #[arg(long, conflicts_with = "no_qr")]
+    #[arg(long, conflicts_with_all = ["no_qr", "json"])]
     pub(crate) qr: bool,
     /// Don't print a QR code
     #[arg(long)]

@@ -18,6 +18,8 @@ pub(crate) enum Switch {
 pub(crate) enum Expiry {
     Never,
     At(Moment),
+    /// The end of a duration that begins now.
+    After(Moment),
 }
 
 impl Expiry {
@@ -25,25 +27,30 @@ impl Expiry {
     pub(crate) fn moment(self) -> Option<Moment> {
         match self {
             Self::Never => None,
-            Self::At(moment) => Some(moment),
+            Self::At(moment) | Self::After(moment) => Some(moment),
+        }
+    }
+
+    /// Returns an error if the time has passed.
+    pub(crate) fn check(self) -> Result<(), String> {
+        match self.moment().filter(|moment| moment.has_passed(SystemTime::now())) {
+            Some(moment) => Err(format!("{moment} has passed; use a time in the future")),
+            None => Ok(()),
         }
     }
 }
 
-/// Parses `never`, or a time in the future in a format of [`moment`].
+/// Parses `never`, or a time in the future in a format of [`any_expiry`].
 pub(super) fn expiry(text: &str) -> Result<Expiry, String> {
+    let expiry = any_expiry(text)?;
+    expiry.check().map(|()| expiry)
+}
+
+/// Parses `never`, a time such as `2026-12-31T18:00:00Z`, which may have passed, or a duration such as `7d`, which is added to the current time.
+pub(crate) fn any_expiry(text: &str) -> Result<Expiry, String> {
     if text == "never" {
         return Ok(Expiry::Never);
     }
-    let moment = moment(text)?;
-    match moment.has_passed(SystemTime::now()) {
-        true => Err(format!("{moment} has passed; use a time in the future")),
-        false => Ok(Expiry::At(moment)),
-    }
-}
-
-/// Parses a time such as `2026-12-31T18:00:00Z`, or a duration such as `7d`, which is added to the current time.
-fn moment(text: &str) -> Result<Moment, String> {
     let unit = text.trim_start_matches(|digit: char| digit.is_ascii_digit());
     let seconds = match unit {
         "min" => 60,
@@ -53,13 +60,16 @@ fn moment(text: &str) -> Result<Moment, String> {
         _ => {
             return text
                 .parse()
+                .map(Expiry::At)
                 .map_err(|_| "use 30min, 12h, 7d, 2w, never, or a time like 2026-12-31T18:00:00Z".to_owned());
         }
     };
     let count: Option<u64> = text.strip_suffix(unit).and_then(|count| count.parse().ok());
     let time = count.and_then(|count| count.checked_mul(seconds)).map(Duration::from_secs);
     let moment = time.and_then(|time| Moment::after(SystemTime::now(), time));
-    moment.ok_or_else(|| "use 30min, 12h, 7d or 2w; the link must expire before the year 10000".to_owned())
+    moment
+        .map(Expiry::After)
+        .ok_or_else(|| "use 30min, 12h, 7d or 2w; the link must expire before the year 10000".to_owned())
 }
 
 /// Parses a gain in decibels; `mute` is refused.
@@ -71,6 +81,7 @@ pub(super) fn decibels(text: &str) -> Result<Gain, String> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -85,17 +96,15 @@ mod tests {
 
     #[test]
     fn expiry_is_a_time_or_a_duration() {
-        assert_eq!(
-            moment("2026-12-31T18:00:00Z").map(|moment| moment.to_string()).as_deref(),
-            Ok("2026-12-31T18:00:00Z")
-        );
+        assert_eq!(any_expiry("2026-12-31T18:00:00Z"), Ok(Expiry::At("2026-12-31T18:00:00Z".parse().unwrap())));
         let (now, week) = (SystemTime::now(), Duration::from_secs(7 * 24 * 60 * 60));
         for text in ["1w", "7d", "168h", "10080min"] {
-            let left = moment(text).ok().and_then(|moment| moment.left(now));
+            let Ok(Expiry::After(moment)) = any_expiry(text) else { panic!("{text}") };
+            let left = moment.left(now);
             assert!(left.is_some_and(|left| left <= week + Duration::from_secs(60) && left > week / 2), "{text}");
         }
         for bad in ["", "d", "7", "7 d", "-1d", "7days", "99999999999999999999d", "999999999d", "2026-12-31"] {
-            assert!(moment(bad).is_err(), "{bad}");
+            assert!(any_expiry(bad).is_err(), "{bad}");
         }
     }
 }
