@@ -346,7 +346,7 @@ fn page_shows_while_the_room_is_recorded_and_while_the_mixer_is_stopped() {
     browser.wait_until(&format!("{sign} === ''")).unwrap();
     let mixer = suite.process("palabre-mixer", "").unwrap();
     let connection = "document.getElementById('connection').textContent";
-    for (sent, says) in [("STOP", "No sound just now"), ("CONT", "Connected")] {
+    for (sent, says) in [("STOP", "No sound right now"), ("CONT", "Connected")] {
         signal(mixer, sent).unwrap();
         browser.wait_until(&format!("{connection} === '{says}'")).unwrap();
     }

@@ -104,7 +104,7 @@ fn shows_how_many_characters_are_left(page: &Browser) {
     };
     write(501);
     page.wait_until(&format!(
-        "{room}.textContent === 'Too long by 1' && document.getElementById('message-trouble').textContent"
+        "{room}.textContent === '1 character too many' && document.getElementById('message-trouble').textContent"
     ))
     .unwrap();
     write(500);

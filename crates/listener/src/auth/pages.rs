@@ -121,17 +121,17 @@ const EXPIRED: &str = "<p>Votre lien personnel a expiré. Demandez-en un nouveau
 <p lang=en>Your personal link has expired. Ask the person who runs this server for a new one.
 ";
 
-const USED: &str = "<p>Ce lien a déjà servi : il ne fonctionne qu’une fois. Si c’est vous qui l’avez utilisé, revenez avec le même navigateur.
+const USED: &str = "<p>Ce lien a déjà servi : il ne fonctionne qu’une fois. Si c’est vous qui l’avez utilisé, reprenez le même navigateur.
 Sinon, demandez un nouveau lien à la personne qui gère ce serveur.
-<p lang=en>This link has been used, and it works only once. If you used it, come back with the same browser.
+<p lang=en>This link has been used, and it works only once. If you used it, use the same browser again.
 If not, ask the person who runs this server for a new link.
 ";
 
 const INVITATION: &str =
-    "<p>Ce lien ne fonctionne qu’une fois, et ensuite seulement dans le navigateur qui l’a utilisé.
-Entrez avec le navigateur que vous garderez.
-<p lang=en>This link works only once, and afterwards only in the browser that used it.
-Enter with the browser that you will keep.
+    "<p>Ce lien ne fonctionne qu’une fois. Ensuite, vous ne pourrez rejoindre le salon qu’avec ce navigateur :
+choisissez donc celui que vous utiliserez.
+<p lang=en>This link works only once. After that, you can join only with this browser,
+so choose the browser that you will use.
 ";
 
 const NOT_NOW: &str = "<p role=alert>Cela n’a pas fonctionné. Réessayez dans un instant.
