@@ -74,6 +74,14 @@ fn pages_show_talking_muting_hands_and_messages_of_each_other() {
     second.click("#messages-toggle").unwrap();
     shows_links_and_does_not_move_what_is_read(&first, &second);
     shows_how_many_characters_are_left(&first);
+    second.click("#reactions button").unwrap();
+    for page in [&first, &second] {
+        page.wait_until("document.querySelector('[data-name=\"p02\"] .reaction')?.textContent === '👍'").unwrap();
+    }
+    tells_what_the_user_wants_to_know(&first, &second);
+    first.wait_until("!document.querySelector('.reaction')").unwrap();
+    let is_listed = "return [...document.querySelectorAll('.message-text')].some((text) => text.textContent === '👍')";
+    assert_eq!(first.run(is_listed).unwrap(), false);
 }
 
 fn shows_links_and_does_not_move_what_is_read(first: &Browser, second: &Browser) {
@@ -91,6 +99,37 @@ fn shows_links_and_does_not_move_what_is_read(first: &Browser, second: &Browser)
         "return [...document.querySelectorAll('.message-text a')].map((a) => [a.href, a.textContent, a.target, a.rel])";
     let link = ["https://example.org/a?b=", "https://example.org/a?b=", "_blank", "noopener noreferrer"];
     assert_eq!(first.run(links).unwrap(), serde_json::json!([link]));
+}
+
+/// Checks that sounds and notifications come only after they were switched on.
+fn tells_what_the_user_wants_to_know(first: &Browser, second: &Browser) {
+    first
+        .run(
+            "window.told = []; window.tones = [];
+             window.OscillatorNode = class extends OscillatorNode { constructor(...given) { super(...given); tones.push(given[1].frequency); } };
+             window.Notification = class {
+                 static permission = 'granted';
+                 constructor(title, { body }) { told.push(`${title}/${body}`); }
+                 addEventListener() {}
+             };
+             Object.defineProperty(document, 'hidden', { configurable: true, get: () => true });",
+        )
+        .unwrap();
+    second.click("#hand-button").unwrap();
+    first.wait_until(&has("p02", "hand")).unwrap();
+    second.click("#hand-button").unwrap();
+    first.wait_until(&format!("!{}", has("p02", "hand"))).unwrap();
+    assert_eq!(first.run("return told.length + tones.length").unwrap(), 0, "all switches are off");
+    first
+        .run("for (const kind of ['texts', 'hands', 'joins']) document.getElementById(`alert-${kind}`).click()")
+        .unwrap();
+    second.click("#hand-button").unwrap();
+    first.wait_until("told.join() === 'Participant 2 raised a hand/' && tones.join() === '660,880'").unwrap();
+    second.type_into("#message-line", "to the hidden page").unwrap();
+    second.click("#write button").unwrap();
+    first.wait_until("told[1] === 'Participant 2/to the hidden page' && document.title.startsWith('(1) ')").unwrap();
+    first.run("delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))").unwrap();
+    first.wait_until("!document.title.startsWith('(')").unwrap();
 }
 
 fn shows_how_many_characters_are_left(page: &Browser) {

@@ -14,13 +14,14 @@ function session(renewCost) {
   const changes = [];
   const faults = [];
   const tabs = [];
+  const texts = [];
   const session = new Session(ME, { muted: false, volume: 1, postOnly: false, renewCost }, {
     onChange: () => changes.push(session.state),
     onFault: (what) => faults.push(what),
     onOtherTab: () => tabs.push('other'),
-    onPeak() {}, onMe() {}, onRoom() {}, onStates() {}, onLevels() {}, onTexts() {},
+    onPeak() {}, onMe() {}, onRoom() {}, onStates() {}, onLevels() {}, onTexts: (some) => texts.push(...some.map(({ text }) => text)),
   });
-  return Object.assign(session, { changes, faults, tabs });
+  return Object.assign(session, { changes, faults, tabs, texts });
 }
 
 /** Returns a session whose stream has begun. */
@@ -70,6 +71,17 @@ test('presence is told again to a new process that a broken uplink revealed, alt
   await settle();
   assert.deepEqual([...states], ['live']);
   assert.deepEqual(shown().slice(2), [{ hand: true, microphone: 'open' }]);
+  stay.leave();
+});
+
+test('text with an ID is taken also after records with a higher SEQ, because it may have been missed', async () => {
+  const stay = await joined();
+  const json = (value) => Buffer.from(JSON.stringify(value)).toString('base64');
+  send(opened.frames[0], `4,101,${json({ from: 'bob', text: 'first' })}`);
+  send(opened.frames[0], `4,101,${json({ from: 'bob', text: 'again, without ID' })}`);
+  send(opened.frames[0], `4,50,${json({ from: 'bob', text: 'late', id: '1' })}`);
+  send(opened.frames[0], `7,50,${json({ messages: [{ from: 'bob', text: 'kept', id: '2', age_ms: 1 }] })}`);
+  assert.deepEqual(stay.texts, ['first', 'late', 'kept']);
   stay.leave();
 });
 

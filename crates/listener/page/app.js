@@ -24,6 +24,7 @@ import { ErrorLog, browserName, figuresToReport } from './room/diagnostics.js';
 import { fetchMuted, sendMuted, sendReport } from './room/requests.js';
 import { Session } from './room/session.js';
 import { say, switchLanguage, translatePage } from './text/text.js';
+import { Comings, alertUser } from './view/alerts.js';
 import { listenToKeys } from './view/keyboard.js';
 import { Messages } from './view/messages.js';
 import { ParticipantList } from './view/participant-list.js';
@@ -43,7 +44,12 @@ const MIN_RETRY_MS = 500;
 /** Factor by which the meter falls with each chunk. */
 const METER_FALL = 0.7;
 const people = new ParticipantList(view.participantPlaces, muteForMe);
-const messages = new Messages(view.messageParts, people, (count) => { view.showUnread(count); refresh(); });
+const messages = new Messages(view.messageParts, people, {
+  onUnread: (count) => { view.showUnread(count); refresh(); },
+  onReaction: (name, text) => people.react(name, text),
+  onNew: (from, text) => alertUser('texts', volumeNow(), from, text),
+});
+const comings = new Comings();
 const errors = new ErrorLog();
 const panel = new SettingsPanel({
   onMicrophone: () => app.session?.renewMicrophone(),
@@ -149,11 +155,12 @@ function go(screen) {
 function enter() {
   const { me } = app;
   const muted = me.join_muted || recall('muted') === 'yes';
-  const options = { muted, volume: view.elements.volume.value / 100, ...optionsOfAddress() };
+  const options = { muted, volume: volumeNow(), ...optionsOfAddress() };
   app.headphones = me.join_muted && !me.listen_only;
   app.recorded = false;
   app.noMixer = false;
   people.clear();
+  comings.clear();
   people.setMe(me);
   messages.setMe(me);
   app.session = new Session(me, options, {
@@ -163,10 +170,11 @@ function enter() {
     onMe: (given) => { const newer = adapted(given); app.me = newer; people.setMe(newer); messages.setMe(newer); refresh(); },
     onRoom: ({ people: all, states, recording, noMixer }) => {
       people.setPeople(all, states);
+      tellComings();
       Object.assign(app, { recorded: recording, noMixer });
       refresh();
     },
-    onStates: (marks) => people.setStates(marks),
+    onStates: (marks) => { people.setStates(marks); tellComings(); },
     onLevels: (marks) => { people.setLevels(marks); view.showTalking(people.talking(me.name)); refresh(); },
     onTexts: (texts) => messages.add(texts),
     onFault: (what) => errors.add(what),
@@ -245,6 +253,17 @@ async function reportFigures() {
   const { session } = app;
   if (session?.state.connection !== 'live' || session === app.unreported) return;
   if (!(await sendReport(figuresToReport(diagnostics())))) app.unreported = session;
+}
+
+/** Tells the user who has joined or raised a hand. */
+function tellComings() {
+  for (const { kind, display } of comings.look(people.others)) {
+    alertUser(kind, volumeNow(), say(kind === 'hands' ? 'alertHand' : 'alertJoin', { name: display }));
+  }
+}
+
+function volumeNow() {
+  return view.elements.volume.value / 100;
 }
 
 function raiseHand() {

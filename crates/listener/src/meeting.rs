@@ -62,7 +62,12 @@ impl Meeting {
         };
         let effect = |error| format!("{error}; participants who aren't connected now don't get this message");
         self.note(self.keep(&message).map_err(effect));
-        self.room.tell(&message).map(drop)
+        self.say_once(&message)
+    }
+
+    /// Sends a message to the room that is not kept.
+    pub(crate) fn say_once(&self, message: &Message) -> Result<(), RoomError> {
+        self.room.tell(message).map(drop)
     }
 
     /// Returns a record of the kept messages that a stream may have missed; empty if there are none. `after`: the SEQ of the last record

@@ -16,6 +16,15 @@ export async function sendMessage(text, id, room) {
   return { status, retryAfterMs: 1000 * Number(headers?.get('Retry-After') ?? 0) };
 }
 
+/**
+ * Sends a message that is not kept, for a moment that passes.
+ * @param {string} text one of REACTIONS in reactions.js
+ * @param {string} room see above
+ */
+export async function sendReaction(text, room) {
+  await post(`say?${new URLSearchParams({ keep: 'no', room })}`, text);
+}
+
 /** @returns {Promise<string[] | null>} login names of the participants whom this one has muted for themselves; null if unknown */
 export async function fetchMuted() {
   try {

@@ -4,7 +4,8 @@
  */
 
 import { recall, remember } from '../base/storage.js';
-import { sendMessage } from '../room/requests.js';
+import { REACTIONS, isReaction } from '../room/reactions.js';
+import { sendMessage, sendReaction } from '../room/requests.js';
 import { ReceivedTexts, TextQueue, newId } from '../room/texts.js';
 import { locale, say } from '../text/text.js';
 import { withLinks } from './links.js';
@@ -15,13 +16,15 @@ const MAX_MESSAGES = 100;
 const MAX_CHARS = 500;
 /** From this number of characters on, the panel shows how many are left. */
 const COUNTED_FROM = 400;
+/** Maximum age of a message that counts as just sent. */
+const NEW_MS = 60000;
 /** Distance to the end of the list, in pixels, from which on the user reads earlier messages. */
 const READING_PX = 40;
 
 /**
  * @typedef {{panel: HTMLElement, list: HTMLElement, form: HTMLFormElement, line: HTMLInputElement, toggle: HTMLButtonElement,
  *   badge: HTMLElement, trouble: HTMLElement, close: HTMLButtonElement, empty: HTMLElement, below: HTMLButtonElement,
- *   room: HTMLElement}} Parts
+ *   room: HTMLElement, reactions: HTMLElement}} Parts
  */
 
 /** The panel of messages. */
@@ -31,6 +34,8 @@ export class Messages {
   #me = { name: '', room: '' };
   #unread = 0;
   #onUnread;
+  #onNew;
+  #onReaction;
   /** Messages that were sent before are read. */
   #readMs = Number(recall('readMs') ?? 0);
   #queue = new TextQueue((text, id) => sendMessage(text, id, this.#me.room), (id, state) => this.#showState(id, state));
@@ -41,12 +46,16 @@ export class Messages {
   /**
    * @param {Parts} parts
    * @param {{displayName: (name: string) => string, mutedForMe: Set<string>}} names
-   * @param {(count: number) => void} onUnread
+   * @param {{onUnread: (count: number) => void, onNew: (from: string, text: string) => void,
+   *   onReaction: (name: string, text: string) => void}} handlers onNew: another participant's message
+   *   has just been sent, and the user doesn't see it
    */
-  constructor(parts, names, onUnread) {
+  constructor(parts, names, { onUnread, onNew, onReaction }) {
     this.#parts = parts;
     this.#names = names;
     this.#onUnread = onUnread;
+    this.#onNew = onNew;
+    this.#onReaction = onReaction;
     parts.line.addEventListener('input', () => this.#showRoom());
     parts.list.addEventListener('scroll', () => this.#readIfSeen());
     document.addEventListener('visibilitychange', () => this.#readIfSeen());
@@ -54,6 +63,7 @@ export class Messages {
     parts.toggle.addEventListener('click', () => this.open(parts.panel.hidden));
     parts.close.addEventListener('click', () => this.open(false));
     parts.panel.addEventListener('keydown', ({ key }) => { if (key === 'Escape') this.open(false); });
+    parts.reactions.append(...REACTIONS.map((text) => this.#reactionButton(text)));
     parts.form.addEventListener('submit', (event) => {
       event.preventDefault();
       this.#send();
@@ -90,9 +100,14 @@ export class Messages {
   /** @param {import('../stream/records.js').Text[]} texts that have arrived */
   add(texts) {
     for (const { from, text, id, ageMs } of texts) {
+      if (isReaction({ text, id }) && !this.#names.mutedForMe.has(from)) this.#onReaction(from, text);
+      if (isReaction({ text, id })) continue;
       if (from === this.#me.name && this.#own.has(id)) this.#arrived(id);
       const isShown = this.#received.isNew(from, id) && !this.#names.mutedForMe.has(from);
-      if (isShown) this.#show(makeItem(this.#names.displayName(from), text, Date.now() - ageMs));
+      if (!isShown) continue;
+      const name = this.#names.displayName(from);
+      this.#show(makeItem(name, text, Date.now() - ageMs));
+      if (ageMs < NEW_MS && from !== this.#me.name && !this.#isSeen) this.#onNew(name, text);
     }
   }
 
@@ -155,7 +170,8 @@ export class Messages {
       this.#received.isNew(this.#me.name, id);
       return;
     }
-    // A screen reader is told of the failure only.
+    // The panel's live region tells a screen reader of the failure.
+    this.#parts.trouble.textContent = state === 'failed' ? say('notSent') : '';
     status.ariaHidden = String(state === 'sending');
     status.replaceChildren(say(state === 'failed' ? 'notSent' : 'sending'));
     if (state === 'failed') status.append(' ', this.#retryButton(id, text));
@@ -169,6 +185,13 @@ export class Messages {
       this.#queue.add(text, id);
       this.#parts.line.focus();
     });
+    return button;
+  }
+
+  #reactionButton(text) {
+    const button = make('button', 'reaction-button', text);
+    button.type = 'button';
+    button.addEventListener('click', () => sendReaction(text, this.#me.room));
     return button;
   }
 

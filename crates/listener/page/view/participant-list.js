@@ -6,6 +6,7 @@
  * Levels are the mixer's: a row shows what the room hears. Names are user input and go to textContent and attributes only.
  */
 
+import { REACTION_MS } from '../room/reactions.js';
 import { Participants } from '../room/participants.js';
 import { locale, say } from '../text/text.js';
 import { hasLongWord, initials, plain, tone } from './names.js';
@@ -82,6 +83,18 @@ export class ParticipantList {
     this.#layOut();
   }
 
+  /** Shows a reaction beside a participant for some seconds. @param {string} name login name; @param {string} text one sign */
+  react(name, text) {
+    for (const rows of [this.#rows, this.#stage]) {
+      const seat = rows.get(name)?.element.querySelector('.seat');
+      if (!seat) continue;
+      const shown = make('span', 'reaction', text);
+      seat.querySelector('.reaction')?.remove();
+      seat.append(shown);
+      setTimeout(() => shown.remove(), REACTION_MS);
+    }
+  }
+
   /** Shows all participants silent, because the known levels are stale. */
   hush() {
     this.#paint(this.#participants.hush());
@@ -99,6 +112,11 @@ export class ParticipantList {
     this.#rows.clear();
     this.#stage.clear();
     this.#layOut();
+  }
+
+  /** @returns {{name: string, display: string, here: boolean, hand: boolean}[]} all participants except this page's own */
+  get others() {
+    return Array.from({ length: this.#participants.size }, (_, place) => this.#participants.at(place)).filter(({ name }) => name !== this.#me?.name);
   }
 
   /** @returns {boolean} whether the host has muted this page's participant */

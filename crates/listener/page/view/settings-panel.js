@@ -10,6 +10,7 @@ import { recall, remember } from '../base/storage.js';
 import { advice } from '../microphone/advice.js';
 import { SoundTest } from '../microphone/sound-test.js';
 import { say } from '../text/text.js';
+import { ALERTS, isOn as alertIsOn, switchAlert } from './alerts.js';
 
 const byId = (id) => document.getElementById(id);
 const SWITCHES = ['echo', 'noise', 'gain'];
@@ -44,6 +45,7 @@ export class SettingsPanel {
     for (const name of SWITCHES) byId(`switch-${name}`).addEventListener('change', ({ target }) => this.#switch(name, target.checked));
     for (const radio of this.#modes) radio.addEventListener('change', () => { remember('mode', radio.value); handlers.onMode(); });
     byId('switch-keys').addEventListener('change', ({ target }) => remember('keys', target.checked ? 'yes' : 'no'));
+    for (const kind of ALERTS) byId(`alert-${kind}`).addEventListener('change', ({ target }) => this.#switchAlert(kind, target.checked));
     byId('tone').addEventListener('click', () => this.#test.tone());
     byId('myself').addEventListener('click', () => this.#hearMyself(byId('myself').getAttribute('aria-pressed') !== 'true'));
     byId('copy').addEventListener('click', () => this.#copy());
@@ -55,6 +57,8 @@ export class SettingsPanel {
     for (const name of SWITCHES) byId(`switch-${name}`).checked = isOn(name);
     for (const radio of this.#modes) radio.checked = radio.value === mode();
     byId('switch-keys').checked = shortcutsAreOn();
+    for (const kind of ALERTS) byId(`alert-${kind}`).checked = alertIsOn(kind);
+    byId('alerts-blocked').textContent = '';
     byId('output-row').hidden = !(hasWorklets() && outputsCanBeChosen());
     // Where the mixer levels voices, the browser's own gain control is off.
     byId('gain-row').hidden = this.#handlers.levelled();
@@ -91,6 +95,11 @@ export class SettingsPanel {
   #switch(name, on) {
     switchTo(name, on);
     this.#changed(this.#handlers.onMicrophone);
+  }
+
+  async #switchAlert(kind, on) {
+    const allowed = await switchAlert(kind, on);
+    byId('alerts-blocked').textContent = allowed ? '' : say('alertsBlocked');
   }
 
   #changed(then) {

@@ -27,7 +27,7 @@ export const participantPlaces = {
 export const messageParts = {
   panel: byId('messages'), list: byId('message-list'), form: byId('write'), line: byId('message-line'),
   toggle: byId('messages-toggle'), badge: byId('badge'), trouble: byId('message-trouble'), close: byId('messages-close'),
-  empty: byId('messages-empty'), below: byId('messages-below'), room: byId('message-room'),
+  empty: byId('messages-empty'), below: byId('messages-below'), room: byId('message-room'), reactions: byId('reactions'),
 };
 
 const titleStatus = new TitleStatus();

@@ -98,7 +98,11 @@ fn say(api: &Api, head: &Head, body: &[u8]) -> Response {
     if !api.lock().messages.admit(Instant::now()) {
         return too_many_requests("1");
     }
-    match api.meeting.say(message) {
+    let said = match head.parameter("keep") {
+        Some("no") => api.meeting.say_once(&message),
+        _ => api.meeting.say(message),
+    };
+    match said {
         Ok(()) => Response::new(204),
         Err(error) => {
             log::warn!("{error}");

@@ -133,6 +133,15 @@ fn blocked_stream_gets_the_texts_that_it_missed() {
 }
 
 #[test]
+fn reaction_is_sent_and_not_kept() {
+    let rig = Rig::new();
+    let mut records = rig.connect().listen(&rig, "");
+    assert_eq!(rig.connect().post("/say?keep=no", &rig.bearer(), "👍".as_bytes()).status, 204);
+    assert_eq!(records.next_of(4).json, r#"{"from":"alice","text":"👍"}"#);
+    assert!(rig.room.kept_messages(boottime_ms()).unwrap().is_empty());
+}
+
+#[test]
 fn text_is_sent_even_if_it_cannot_be_kept() {
     let rig = Rig::new();
     std::fs::create_dir(rig.room.path().join(".texts")).unwrap();
