@@ -27,7 +27,7 @@ use crate::{Entrance, text};
 pub use mixing::{MixedParticipant, Mixing};
 pub use report::{ListenerReport, MAX_FAULT_CHARS, MAX_REPORT_BYTES, PageReport, ReportError, Speaking, Traffic};
 pub use status::{
-    Certificate, Daemon, LinkUse, MixerState, ParticipantStatus, Recording, RecordingState, State, Status,
+    Certificate, Daemon, LinkUse, MixerState, ParticipantStatus, Recording, RecordingState, State, Status, Storage,
 };
 
 /// Version of the protocol. Raise it when the meaning of anything in [`Request`] or [`Response`] changes.
@@ -117,6 +117,7 @@ pub enum RecordAction {
 /// The supervisor's answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[expect(clippy::large_enum_variant, reason = "a process has few answers at a time")]
 pub enum Response {
     /// The request was carried out.
     Ok,

@@ -20,6 +20,7 @@ mod moment;
 mod participant;
 pub mod port;
 mod proxy;
+mod recordings;
 mod server;
 mod text;
 
@@ -30,4 +31,5 @@ pub use link::{LinkTemplate, PageAddress};
 pub use moment::{Moment, NotAMoment};
 pub use participant::{Edit, Edited, PARTICIPANTS_DIR, Participant};
 pub use proxy::{ClientAddress, Proxy};
+pub use recordings::Recordings;
 pub use server::{Limits, PortRange, SERVER_FILE, Server};

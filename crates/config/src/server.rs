@@ -9,7 +9,7 @@ use std::str::FromStr;
 use palabre_room::{Format, Rate};
 use serde::Deserialize;
 
-use crate::{ConfigError, LinkTemplate, Proxy, file, text};
+use crate::{ConfigError, LinkTemplate, Proxy, Recordings, file, text};
 
 /// Name of the server's file in the configuration directory.
 pub const SERVER_FILE: &str = "palabre.toml";
@@ -41,6 +41,8 @@ pub struct Server {
     pub chunk_ms: u64,
     /// `limits`: limits of each listener.
     pub limits: Limits,
+    /// `recordings`: when finished recordings are deleted, default never.
+    pub recordings: Recordings,
     /// `proxy`: reverse proxies that report the address of a client, default none.
     pub proxy: Proxy,
 }
@@ -77,6 +79,7 @@ impl Default for Server {
             texts_for_latecomers: true,
             chunk_ms: 40,
             limits: Limits::default(),
+            recordings: Recordings::default(),
             proxy: Proxy::default(),
         }
     }
@@ -132,6 +135,7 @@ struct Written {
     room: Room,
     stream: Stream,
     limits: Limits,
+    recordings: Recordings,
     proxy: Proxy,
 }
 
@@ -153,9 +157,9 @@ struct Stream {
 
 impl Default for Written {
     fn default() -> Self {
-        let Server { host, bind, certificate, private_key, ports, limits, proxy, .. } = Server::default();
+        let Server { host, bind, certificate, private_key, ports, limits, recordings, proxy, .. } = Server::default();
         let (room, stream) = (Room::default(), Stream::default());
-        Self { host, link: None, bind, certificate, private_key, ports, room, stream, limits, proxy }
+        Self { host, link: None, bind, certificate, private_key, ports, room, stream, limits, recordings, proxy }
     }
 }
 
@@ -186,6 +190,7 @@ impl Written {
             texts_for_latecomers: self.room.texts_for_latecomers,
             chunk_ms: self.stream.chunk_ms,
             limits: self.limits,
+            recordings: self.recordings,
             proxy: self.proxy,
         }
     }
@@ -264,7 +269,7 @@ mod tests {
         let server = load(
             "host = \"voice.example.org\"\nlink = \"https://a.org/{name}/\"\nbind = \"127.0.0.1\"\ncertificate = \"/tls/c.pem\"\nprivate-key = \"k.pem\"\n\
              ports = \"8000-8010\"\n[room]\nrate-hz = 48000\nlevelling = false\ntexts-for-latecomers = false\n[stream]\nchunk-ms = 20\n[limits]\nconnections = 5\nstreams = 2\n\
-             [proxy]\naddresses = [\"192.0.2.1\", \"::1\"]\nclient-address = \"proxy-protocol\"\n",
+             [recordings]\nkeep-days = 30\nmax-gib = 100\n[proxy]\naddresses = [\"192.0.2.1\", \"::1\"]\nclient-address = \"proxy-protocol\"\n",
         )
         .unwrap();
         assert_eq!(server.links.to_string(), "https://a.org/{name}/");
@@ -273,6 +278,7 @@ mod tests {
         assert!(!server.levelling && !server.texts_for_latecomers);
         assert_eq!(server.ports.to_string(), "8000-8010");
         assert_eq!((server.chunk_ms, server.limits.connections, server.limits.streams), (20, 5, 2));
+        assert_eq!(server.recordings, Recordings { keep_days: 30, max_gib: 100 });
         let trusted = ["192.0.2.1", "::ffff:192.0.2.1", "::1"].map(|address| address.parse().unwrap());
         assert!(trusted.into_iter().all(|address| server.proxy.trusts(address)));
         assert!(!server.proxy.trusts("192.0.2.2".parse().unwrap()));
@@ -312,6 +318,8 @@ mod tests {
             "[limits]\nstreams = 0",
             "[limits]\nconnections = -1",
             "[limits]\nhours = 1",
+            "[recordings]\nkeep-days = -1",
+            "[recordings]\nmax-gib = 0.5",
             "[proxy]\naddresses = [\"localhost\"]",
             "[proxy]\nclient-address = \"forwarded\"",
             "[room]\nlevelling = \"on\"",

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use palabre_config::control::{
     Certificate, ListenerReport, MixerState, Mixing, ParticipantStatus, Recording, RecordingState, State, Status,
+    Storage,
 };
 use palabre_host::usage::{self, Usage};
 use palabre_room::{LevelLine, RoomDir, Talk};
@@ -67,12 +68,35 @@ pub(crate) fn families(status: Option<&Status>, measured: &Measurements) -> Vec<
     let recordings = status.recordings.iter().map(|one| (vec![("room", one.room.clone())], records(one)));
     let help = "Whether the recorder of a recorded room runs";
     families.push(gauge("recorder_up", help, None, recordings.collect()));
+    families.extend(status.storage.as_ref().map(storage).unwrap_or_default());
     let errors = vec![(Vec::new(), status.errors.len() as f64)];
     families.push(gauge("configuration_errors", "Number of faults that the supervisor reports: invalid files, failed upgrades, unusable certificates, failed recordings", None, errors));
     families.extend(status.certificate.as_ref().map(certificate).unwrap_or_default());
     families.extend(participants(&status.participants, measured));
     families.extend(listeners(&status.participants));
     families.extend(status.mixing.as_ref().map(mixer).unwrap_or_default());
+    families
+}
+
+/// Returns the metrics of the recordings' disk.
+fn storage(storage: &Storage) -> Vec<Family> {
+    let one = |name, help, unit, value: f64| gauge(name, help, unit, vec![(Vec::new(), value)]);
+    let bytes = |name, help, bytes: u64| one(name, help, Some(Unit::Bytes), bytes as f64);
+    let mut families = vec![
+        bytes("recordings_disk_free", "Free space of the disk of the recordings", storage.free_bytes),
+        bytes("recordings_disk_size", "Size of the disk of the recordings", storage.total_bytes),
+        bytes("recordings_size", "Space that all recordings take", storage.recordings_bytes),
+        one(
+            "recordings_disk_nearly_full",
+            "Whether there are recordings, and less than 1 GiB or 2 hours are left for them",
+            None,
+            f64::from(storage.nearly_full),
+        ),
+    ];
+    if let Some(seconds) = storage.left_s {
+        let help = "Time until the disk is full if the present recordings go on at their average rate";
+        families.push(one("recordings_left", help, Some(Unit::Seconds), seconds as f64));
+    }
     families
 }
 

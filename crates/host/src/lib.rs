@@ -5,6 +5,7 @@
 pub mod access;
 pub mod backoff;
 pub mod clock;
+pub mod disk;
 pub mod executable;
 pub mod exit;
 pub mod inherit;

@@ -44,6 +44,12 @@ pub(crate) fn replace(path: &Path, text: &str) -> Result<(), Failure> {
     write().map_err(|error: io::Error| Failure::system(format!("unable to write '{}': {error}", path.display())))
 }
 
+/// Formats a size: `5.0 MiB`, `1.5 GiB`.
+pub(crate) fn size(bytes: u64) -> String {
+    let mib = bytes as f64 / f64::from(1 << 20);
+    if mib < 1024.0 { format!("{mib:.1} MiB") } else { format!("{:.1} GiB", mib / 1024.0) }
+}
+
 /// Quotes a path for the shell if necessary.
 pub(crate) fn word(path: &Path) -> String {
     let text = path.display().to_string();

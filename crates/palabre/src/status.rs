@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use crate::output::{print, print_json};
 use crate::snapshot::{Daemon, Snapshot};
-use crate::{cli, control, table};
+use crate::{cli, control, record, table};
 
 /// Colour of the state `failed` in a terminal: an SGR sequence of ECMA-48.
 const FAILED: &str = "\x1b[1;31m";
@@ -58,6 +58,10 @@ pub(crate) fn run(run: &Path, options: &cli::Status) -> Result<(), Failure> {
     let fault = status.certificate.as_ref().and_then(|certificate| certificate.fault.as_ref());
     for error in status.errors.iter().chain(fault) {
         eprintln!("palabre: warning: {error}");
+    }
+    if let Some(storage) = status.storage.as_ref().filter(|storage| storage.nearly_full) {
+        let disk = record::disk(storage);
+        eprintln!("palabre: warning: the disk of the recordings is nearly full: {disk}; {}", record::remedy());
     }
     for (text, command) in snapshot.faults(run) {
         eprintln!("palabre: warning: {text}; run '{command}'");

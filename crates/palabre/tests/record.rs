@@ -11,6 +11,7 @@ use common::{descendants, palabre, sibling, signal, stderr, stdout, wait_for};
 use palabre_room::{Format, RoomDir};
 use palabre_sound::measure;
 use palabre_sound::wav::{self, Head};
+use serde_json::Value;
 
 const RATE_HZ: u32 = 24_000;
 
@@ -105,7 +106,7 @@ fn has_tone(path: &Path, freq_hz: f64) -> bool {
 #[test]
 fn every_speaker_has_a_track_and_a_killed_recorder_continues() {
     let test = TestRoom::new();
-    assert!(stdout(&test.palabre(&["record", "status"])).contains("is not recorded"));
+    assert!(stdout(&test.palabre(&["record", "status"])).contains("no room is recorded"));
     let printed = stdout(&test.palabre(&["record", "start"]));
     let directory = test.recording();
     assert!(printed.contains(directory.to_str().unwrap()), "{printed}");
@@ -121,7 +122,13 @@ fn every_speaker_has_a_track_and_a_killed_recorder_continues() {
     stdout(&test.palabre(&["restart", "supervisor"]));
     assert_eq!(test.recorder(), Some(second), "the recorder survives the restart of the supervisor");
     let status = stdout(&test.palabre(&["record", "status"]));
-    assert!(status.contains("has been recorded for") && status.contains("recorder restarts: 1"), "{status}");
+    let row = status.lines().nth(1).unwrap();
+    assert!(row.starts_with("on     main") && row.ends_with(directory.to_str().unwrap()), "{status}");
+    let status: Value = serde_json::from_str(&stdout(&test.palabre(&["record", "status", "--json"]))).unwrap();
+    assert_eq!((&status["recordings"][0]["room"], &status["recordings"][0]["restarts"]), (&"main".into(), &1.into()));
+    assert!(status["storage"]["free_bytes"].as_u64().unwrap() < status["storage"]["total_bytes"].as_u64().unwrap());
+    let other = stdout(&test.palabre(&["record", "status", "--room", "other"]));
+    assert!(other.contains("room 'other' is not recorded") && other.contains("are free"), "{other}");
     assert!(stderr(&test.palabre(&["record", "start"]), 1).contains("a recording is already running"));
     assert!(stdout(&test.palabre(&["record", "stop"])).contains(directory.to_str().unwrap()));
     assert!(!test.room.recording().exists());
@@ -156,7 +163,7 @@ fn recording_goes_on_after_a_crash_and_a_stop_of_the_supervisor() {
     assert_eq!(bob, all, "the tracks are aligned");
     test.start_supervisor_after("KILL");
     assert!(
-        stdout(&test.palabre(&["record", "status"])).contains("is not recorded"),
+        stdout(&test.palabre(&["record", "status"])).contains("no room is recorded"),
         "a stopped recording stays stopped"
     );
 }

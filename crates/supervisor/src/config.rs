@@ -121,7 +121,9 @@ impl Config {
                 "unable to open ports on '{bind}': {error}; open ports stay open; correct 'bind' in palabre.toml"
             ));
         }
-        let (is_changed, certificate) = (server != self.server, stamps(&server));
+        // Listeners don't use the settings of recordings.
+        let is_changed = Server { recordings: self.server.recordings, ..server.clone() } != self.server;
+        let certificate = stamps(&server);
         Ok(Loaded {
             is_changed,
             is_certificate_changed: !is_changed && certificate != self.certificate,

@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, sync_channel};
 use std::thread;
 
 use crate::audit::Author;
+use crate::measured::Measured;
 use palabre_config::control::{MixerState, Request, Response};
 use palabre_host::notify::{self, Message};
 use palabre_host::signals::Signals;
@@ -29,6 +30,8 @@ pub(crate) enum Event {
     },
     /// The state of the mixer has changed.
     Mixer(MixerState),
+    /// The thread for the recordings' disk has measured it.
+    Measured(Measured),
     /// An authorized client of the control socket has sent a request.
     Asked {
         request: Request,

@@ -20,6 +20,7 @@ mod cli;
 mod config;
 mod control;
 mod event;
+mod measured;
 mod meetings;
 mod mixer;
 mod presence;
@@ -29,6 +30,7 @@ mod roster;
 mod run;
 mod saved;
 mod service;
+mod storage;
 mod transition;
 mod upgrade;
 

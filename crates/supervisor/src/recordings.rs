@@ -12,11 +12,11 @@ use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{Sender, SyncSender};
 use std::time::{Duration, Instant, SystemTime};
 
 use palabre_config::Moment;
-use palabre_config::control::{RecordAction, Recording as RecordingStatus, RecordingState, Response};
+use palabre_config::control::{RecordAction, Recording as RecordingStatus, RecordingState, Response, Storage};
 use palabre_host::notify::Message;
 use palabre_host::process::OurChild;
 use palabre_host::{clock, notify, usage};
@@ -26,7 +26,9 @@ use crate::audit::{self, Author};
 use crate::backoff::{End, RestartPolicy, Verdict};
 use crate::config::Config;
 use crate::event::Client;
+use crate::measured::Measured;
 use crate::saved::SavedRecording;
+use crate::storage::Job;
 use stored::Stored;
 
 /// Exit code of a recorder that can't continue, for example because the disk is full.
@@ -37,6 +39,11 @@ const END_TIMEOUT: Duration = Duration::from_secs(10);
 /// Delay before a recorder is started for a recording of an earlier supervisor, whose recorder may still be ending.
 const CONTINUE_DELAY: Duration = Duration::from_millis(200);
 
+/// Interval between measurements of the disk during a recording.
+const MEASURE_INTERVAL: Duration = Duration::from_secs(10);
+/// Interval between measurements of the disk while no room is recorded.
+const IDLE_INTERVAL: Duration = Duration::from_secs(60);
+
 /// All recordings.
 #[derive(Debug)]
 pub(crate) struct Recordings {
@@ -44,6 +51,13 @@ pub(crate) struct Recordings {
     stored: Stored,
     /// Whether the supervisor is ending. Then the stored recordings stay, so that the next supervisor continues them.
     is_ending: bool,
+    /// The thread that measures the disk and deletes old recordings.
+    storage: Option<SyncSender<Job>>,
+    /// Time of the next measurement.
+    measure_at: Instant,
+    measured: Measured,
+    /// Whether the log has the warning that the disk is nearly full.
+    is_disk_reported: bool,
 }
 
 impl Recordings {
@@ -61,12 +75,22 @@ impl Recordings {
         for (room, recording) in all.iter().filter(|(_, recording)| recording.failed.is_none()) {
             log::info!("the recording of room '{room}' goes on into '{}'", recording.directory.display());
         }
-        Self { all, stored, is_ending: false }
+        Self::of(all, stored)
     }
 
-    /// Takes over the recordings of the supervisor's previous program. A recorder that has ended meanwhile is restarted.
+    fn of(all: BTreeMap<Name, Recording>, stored: Stored) -> Self {
+        let (measure_at, measured) = (Instant::now(), Measured::default());
+        Self { all, stored, is_ending: false, storage: None, measure_at, measured, is_disk_reported: false }
+    }
+
+    /// Sets the thread that measures the disk and deletes old recordings.
+    pub(crate) fn set_storage(&mut self, storage: SyncSender<Job>) {
+        self.storage = Some(storage);
+    }
+
+    /// Takes over the supervisor's previous program. A recorder that has ended meanwhile is restarted.
     pub(crate) fn restore(config: &Config, saved: Vec<SavedRecording>) -> Self {
-        Self { all: of_saved(config, saved), stored: Stored::new(&config.run), is_ending: false }
+        Self::of(of_saved(config, saved), Stored::new(&config.run))
     }
 
     /// Returns the state of all recordings for the supervisor's next program. Call it only while [`Self::is_idle`] is true.
@@ -92,10 +116,10 @@ impl Recordings {
             }
             (RecordAction::Stop, Some(_)) => {
                 let ended = self.all.remove(room);
-                tell(&answer, room, ended.as_ref());
+                tell(&answer, room, ended.map(|ended| ended.status(&self.measured)));
             }
             (RecordAction::Stop, None) => refuse(&answer, room, "stop recording", "no recording is running"),
-            (RecordAction::Status, recording) => tell(&answer, room, recording.as_deref()),
+            (RecordAction::Status, recording) => tell(&answer, room, recording.map(|one| one.status(&self.measured))),
         }
         self.remove_ended();
     }
@@ -138,14 +162,47 @@ impl Recordings {
             }
         }
         self.remove_ended();
+        if self.measure_at <= now && self.storage.is_some() {
+            self.measure(config, now);
+        }
         if !self.is_ending {
             self.stored.store(self.all.values().map(Recording::save));
         }
     }
 
+    /// Asks the thread to measure the disk. Does nothing if the thread still measures, because the disk doesn't answer.
+    fn measure(&mut self, config: &Config, now: Instant) {
+        let interval = if self.is_empty() { IDLE_INTERVAL } else { MEASURE_INTERVAL };
+        self.measure_at = now + interval;
+        let limits = config.server.recordings;
+        let active = self.all.values().map(|recording| recording.directory.clone()).collect();
+        let (directory, max_bytes) = (config.recordings.clone(), u64::from(limits.max_gib) << 30);
+        let job = Job { directory, active, keep_days: limits.keep_days, max_bytes };
+        let _ = self.storage.as_ref().map(|storage| storage.try_send(job));
+    }
+
+    /// Handles a measurement. Logs when the disk becomes nearly full.
+    pub(crate) fn measured(&mut self, config: &Config, measured: Measured) {
+        self.measured = measured;
+        let Some(storage) = self.storage(config) else { return };
+        if storage.nearly_full && !self.is_disk_reported {
+            let (directory, free_mib) = (&storage.directory, storage.free_bytes >> 20);
+            log::warn!("the disk of the recordings in '{directory}' is nearly full: {free_mib} MiB are free");
+        }
+        self.is_disk_reported = storage.nearly_full;
+    }
+
+    /// Returns the state of the recordings' disk.
+    pub(crate) fn storage(&self, config: &Config) -> Option<Storage> {
+        let active = self.all.values().filter(|recording| recording.child.is_some());
+        let active = active.map(|recording| (recording.directory.as_path(), recording.age()));
+        self.measured.storage(&config.recordings, active)
+    }
+
     /// Returns the time at which to call [`Self::tick`].
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.all.values().flat_map(|recording| [recording.retry_at, recording.kill_at]).flatten().min()
+        let own = self.all.values().flat_map(|recording| [recording.retry_at, recording.kill_at]).flatten();
+        own.chain(self.storage.as_ref().map(|_| self.measure_at)).min()
     }
 
     /// Starts to end all recordings. [`Self::is_empty`] returns true when all recorders have ended.
@@ -162,7 +219,7 @@ impl Recordings {
 
     /// Returns the status of all recordings.
     pub(crate) fn status(&self) -> Vec<RecordingStatus> {
-        self.all.values().map(Recording::status).collect()
+        self.all.values().map(|recording| recording.status(&self.measured)).collect()
     }
 
     /// Returns a message for `palabre status` about each recording that has ended by itself.
@@ -363,7 +420,7 @@ impl Recording {
         for answer in std::mem::take(&mut self.answers) {
             match self.failed.clone().filter(|_| !self.is_ending) {
                 Some(why) => refuse(&answer, &self.room, "record", &why),
-                None => tell(&answer, &self.room, Some(self)),
+                None => tell(&answer, &self.room, Some(self.status(&Measured::default()))),
             }
         }
     }
@@ -383,7 +440,12 @@ impl Recording {
         })
     }
 
-    fn status(&self) -> RecordingStatus {
+    /// Returns the time since the start of the recording.
+    fn age(&self) -> Duration {
+        clock::monotonic().saturating_sub(self.began)
+    }
+
+    fn status(&self, measured: &Measured) -> RecordingStatus {
         let state = match (&self.failed, self.ready_since) {
             (Some(_), _) => RecordingState::Failed,
             _ if self.has_ended() => RecordingState::Off,
@@ -391,11 +453,14 @@ impl Recording {
             (None, Some(_)) => RecordingState::On,
             (None, None) => RecordingState::Starting,
         };
-        let since = clock::monotonic().saturating_sub(self.began);
+        let since = self.age();
+        let began = SystemTime::now().checked_sub(since).and_then(|began| Moment::after(began, Duration::ZERO));
         RecordingStatus {
             room: self.room.to_string(),
             state,
             directory: Some(self.directory.display().to_string()),
+            began: began.map(|began| began.to_string()),
+            bytes: measured.sizes.get(&self.directory).copied(),
             since_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
             restarts: self.restarts,
             note: self.failed.clone().or_else(|| self.note.clone()),
@@ -403,17 +468,19 @@ impl Recording {
     }
 }
 
-fn tell(to: &Sender<Response>, room: &Name, recording: Option<&Recording>) {
+fn tell(to: &Sender<Response>, room: &Name, recording: Option<RecordingStatus>) {
     let off = || RecordingStatus {
         room: room.to_string(),
         state: RecordingState::Off,
         directory: None,
+        began: None,
+        bytes: None,
         since_ms: 0,
         restarts: 0,
         note: None,
     };
     // Sending fails if the client has disconnected.
-    let _ = to.send(Response::Recording(recording.map_or_else(off, Recording::status)));
+    let _ = to.send(Response::Recording(recording.unwrap_or_else(off)));
 }
 
 fn refuse(to: &Sender<Response>, room: &Name, action: &str, why: &str) {

@@ -329,6 +329,7 @@ impl Roster {
             mixer: self.mixer,
             mixing: self.mixing(),
             recordings: Vec::new(),
+            storage: None,
             errors: self.errors.iter().cloned().chain(self.alarms()).collect(),
         }
     }

@@ -27,6 +27,7 @@ use crate::recordings::Recordings;
 use crate::roster::Roster;
 use crate::saved::{self, Saved};
 use crate::service::{Action, Pending};
+use crate::storage;
 use crate::upgrade::{Failed, Upgrader};
 
 /// Timeout for all children to end after the supervisor received SIGTERM. The supervisor then exits, and remaining children die with it.
@@ -188,6 +189,7 @@ impl Supervisor {
                 (Roster::open(config, inherited, now), recordings)
             }
         };
+        recordings.set_storage(storage::start(sender.clone()).map_err(Failure::system)?);
         // SIGCHLD may have been lost during exec, so reap recorders that have ended meanwhile.
         recordings.reap(now);
         let status = roster.summary();
@@ -261,6 +263,7 @@ impl Supervisor {
             }
             Event::Asked { request, pid, client } => self.request(request, pid, client, now),
             Event::Mixer(state) => self.roster.set_mixer(state),
+            Event::Measured(measured) => self.recordings.measured(self.roster.config(), measured),
             Event::Signal(SIGHUP) if !ending => self.hang_up(now),
             Event::Signal(_) => {}
         }
@@ -294,6 +297,7 @@ impl Supervisor {
                 let mut status = self.roster.status(now);
                 status.errors.extend(self.recordings.alarms());
                 status.recordings = self.recordings.status();
+                status.storage = self.recordings.storage(self.roster.config());
                 return client.answer(Response::Status(status));
             }
         };

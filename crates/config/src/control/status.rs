@@ -29,6 +29,9 @@ pub struct Status {
     /// The recordings, in order of their rooms.
     #[serde(default)]
     pub recordings: Vec<Recording>,
+    /// The disk of the recordings; `None` before it was measured.
+    #[serde(default)]
+    pub storage: Option<Storage>,
     /// The faults: one line for each invalid file, and for each alarm.
     pub errors: Vec<String>,
 }
@@ -143,12 +146,35 @@ pub struct Recording {
     pub state: RecordingState,
     /// Directory of the recording's files; `None` if there is no recording.
     pub directory: Option<String>,
+    /// Start of the recording: `2026-11-22T14:26:00Z`.
+    #[serde(default)]
+    pub began: Option<String>,
+    /// Space that the recording takes, measured within the last minute.
+    #[serde(default)]
+    pub bytes: Option<u64>,
     /// Time since the recording began, in ms.
     pub since_ms: u64,
     /// Number of times that the recorder was restarted after it died.
     pub restarts: u64,
     /// The recorder's last status, or the reason why there is no status.
     pub note: Option<String>,
+}
+
+/// The disk of the recordings, measured within the last minute.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Storage {
+    /// Directory of all recordings.
+    pub directory: String,
+    /// Free space of the disk.
+    pub free_bytes: u64,
+    /// Size of the disk.
+    pub total_bytes: u64,
+    /// Space that all recordings take.
+    pub recordings_bytes: u64,
+    /// Time until the disk is full if the present recordings go on at their average rate; `None` if nothing is recorded.
+    pub left_s: Option<u64>,
+    /// Whether little space is left for recordings.
+    pub nearly_full: bool,
 }
 
 /// The state of a recorder.

@@ -1,10 +1,11 @@
 //! Checks that the daemons work: the mixer, the recorders and the exporter.
 
-use palabre_config::control::{RecordingState, Status};
+use palabre_config::control::{RecordingState, Status, Storage};
 use palabre_config::{ConfigError, Server};
 
 use super::context::Directories;
 use super::finding::Finding;
+use crate::record;
 use crate::snapshot::{Daemon, Snapshot};
 
 const AREA: &str = "daemons";
@@ -46,7 +47,18 @@ fn findings(directories: Directories<'_>, snapshot: &Snapshot, status: &Status) 
     if findings.is_empty() {
         findings.push(Finding::ok(AREA, "the mixer and all recorders run"));
     }
+    findings.extend(status.storage.as_ref().map(disk));
     findings
+}
+
+/// Reports whether the disk of the recordings is nearly full.
+fn disk(storage: &Storage) -> Finding {
+    const AREA: &str = "recordings";
+    let text = record::disk(storage);
+    match storage.nearly_full {
+        true => Finding::warning(AREA, format!("the disk is nearly full: {text}"), record::remedy()),
+        false => Finding::ok(AREA, text),
+    }
 }
 
 #[cfg(test)]
@@ -63,6 +75,8 @@ mod tests {
             room: "main".into(),
             state: RecordingState::Failed,
             directory: None,
+            began: None,
+            bytes: None,
             since_ms: 0,
             restarts: 0,
             note: Some("disk full".into()),
@@ -73,5 +87,24 @@ mod tests {
         let remedy = all.iter().find_map(|one| one.remedy.as_deref());
         let expected = "palabre --config /a --run /b record start --room main  # after fixing the cause";
         assert_eq!(remedy, Some(expected));
+    }
+
+    #[test]
+    fn nearly_full_disk_of_the_recordings_is_a_warning() {
+        let storage = |nearly_full| Storage {
+            directory: "/r".into(),
+            free_bytes: 1 << 20,
+            total_bytes: 1 << 30,
+            recordings_bytes: 0,
+            left_s: Some(60),
+            nearly_full,
+        };
+        assert_eq!(disk(&storage(false)).remedy, None);
+        let [level, area, text] = disk(&storage(true)).row();
+        assert_eq!([level.as_str(), area.as_str()], ["warning", "recordings"]);
+        assert!(
+            text.starts_with("the disk is nearly full: '/r': 1.0 MiB of 1.0 GiB are free")
+                && text.contains("keep-days")
+        );
     }
 }

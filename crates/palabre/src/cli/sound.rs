@@ -41,7 +41,8 @@ Ctrl-C ends it.";
 pub(super) const RECORD: &str = "\
 Examples:
   palabre record start
-  palabre record status --room workshop
+  palabre record start --room workshop
+  palabre record status
   palabre record stop
 
 The files are in a new directory, whose path is printed. They are complete at
@@ -103,7 +104,7 @@ pub(crate) enum RecordVerb {
     Start,
     /// Stop recording the room.
     Stop,
-    /// Print whether the room is recorded, since when and where.
+    /// Print which rooms are recorded, since when and where, and the free space.
     Status,
 }
 
@@ -113,7 +114,10 @@ pub(crate) struct Record {
     /// Whether to start or stop the recording, or to print its status
     #[arg(value_enum)]
     pub(crate) verb: RecordVerb,
-    /// Room to record
-    #[arg(long, value_name = "ROOM", default_value = "main")]
-    pub(crate) room: Name,
+    /// Room to record; 'status' shows only this room [default: main, and all rooms for 'status']
+    #[arg(long, value_name = "ROOM")]
+    pub(crate) room: Option<Name>,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }

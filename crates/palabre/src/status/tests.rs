@@ -67,6 +67,7 @@ pub(crate) fn scene() -> (Status, Snapshot) {
         mixer: None,
         mixing: None,
         recordings: vec![],
+        storage: None,
         errors: vec![],
     };
     let line = LevelLine { name: "alice".parse().unwrap(), state: Talk::Talking, dbfs: -21.3 };
@@ -150,6 +151,7 @@ fn empty_table_names_the_command_to_use() {
         mixer: None,
         mixing: None,
         recordings: vec![],
+        storage: None,
         errors: Vec::new(),
     };
     assert!(tables(&Snapshot::default(), &status, true).contains("palabre invite"));
@@ -271,6 +273,10 @@ fn manual_documents_exactly_the_members_of_the_object() {
     let recording =
         json!({ "room": "main", "state": "on", "directory": "/d", "since_ms": 1, "restarts": 0, "note": null });
     status.recordings = vec![serde_json::from_value(recording).unwrap()];
+    let storage = json!({
+        "directory": "/r", "free_bytes": 1, "total_bytes": 1, "recordings_bytes": 1, "left_s": 1, "nearly_full": false,
+    });
+    status.storage = serde_json::from_value(storage).unwrap();
     status.supervisor = serde_json::from_value(json!({ "pid": 1, "began_ms": 2 })).unwrap();
     let certificate =
         json!({ "path": "/c.pem", "days_left": 1, "not_after": null, "self_signed": true, "names": [], "fault": null });
