@@ -38,8 +38,8 @@ const fn display(name: &'static str, size: (u32, u32), scheme: &'static str, axe
 const DESK: (u32, u32) = (1280, 800);
 const PHONE: (u32, u32) = (390, 844);
 const DISPLAYS: [Display; 8] = [
-    display("desk-light", DESK, "light", Axe::All),
-    display("desk-dark", DESK, "dark", Axe::Layout),
+    display("desk-light", DESK, "light", Axe::Layout),
+    display("desk-dark", DESK, "dark", Axe::All),
     Display { forced: true, ..display("desk-forced", DESK, "light", Axe::Layout) },
     // A window of 1366 × 768 at 200 %.
     display("zoom-200", (683, 384), "light", Axe::Layout),
@@ -48,7 +48,7 @@ const DISPLAYS: [Display; 8] = [
     display("landscape", (844, 390), "light", Axe::Layout),
     Display { text_px: 32, ..display("text-200", PHONE, "light", Axe::Layout) },
     // The last one, because the page in the other language is checked in it.
-    display("phone-dark", PHONE, "dark", Axe::All),
+    display("phone-light", PHONE, "light", Axe::All),
 ];
 const LAYOUT_RULES: &str =
     "{ type: 'rule', values: ['target-size', 'scrollable-region-focusable', 'meta-viewport', 'region'] }";
