@@ -122,11 +122,8 @@ fn recorder_has_the_same_descriptors_with_stored_sockets() {
     let manager = Manager::of(&fixture);
     manager.start(&mut fixture, &[]);
     let stored = NAMES.map(|name| (name, manager.wait_for(&format!("FDNAME={name}\n")).unwrap()));
-    let record = |fixture: &Fixture, action| {
-        let answer = fixture.ask(&Request::Record { room: "main".parse().unwrap(), action });
-        assert!(matches!(answer, Ok(Response::Recording(_))), "{answer:?}");
-    };
-    record(&fixture, RecordAction::Start);
+    let answer = fixture.ask(&Request::Record { room: "main".parse().unwrap(), action: RecordAction::Start });
+    assert!(matches!(answer, Ok(Response::Recording(_))), "{answer:?}");
     let pid = recorder(fixture.pid()).unwrap();
     let needed = kept(pid);
     assert!(!needed.iter().any(|kind| is_port(kind)), "{needed:?}");
@@ -134,7 +131,8 @@ fn recorder_has_the_same_descriptors_with_stored_sockets() {
     fixture.wait_for_the_end();
     eventually("the recorder is gone", || !runs(pid));
     manager.start(&mut fixture, &stored);
-    record(&fixture, RecordAction::Start);
+    // The supervisor continues the recording.
+    eventually("a recorder", || recorder(fixture.pid()).is_some());
     let again = recorder(fixture.pid()).unwrap();
     eventually(&format!("{needed:?}"), || descriptors(again) == needed);
     for (_, fd) in stored {
