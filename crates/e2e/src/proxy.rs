@@ -36,11 +36,20 @@ impl Proxy {
         fs::write(
             &file,
             format!(
-                "daemon off; pid {at}/nginx.pid; error_log stderr; {main}\nevents {{ {events} }}\nhttp {{\n{}\n{server}\n}}\n",
+                "daemon off; pid {at}/nginx.pid; error_log {at}/error.log; {main}\nevents {{ {events} }}\nhttp {{\n{}\n{server}\n}}\n",
                 temporary.concat()
             ),
         )?;
-        Self::start(Command::new("nginx").arg("-p").arg(directory).arg("-e").arg("stderr").arg("-c").arg(file), port)
+        Self::start(
+            Command::new("nginx")
+                .arg("-p")
+                .arg(directory)
+                .arg("-e")
+                .arg(directory.join("error.log"))
+                .arg("-c")
+                .arg(file),
+            port,
+        )
     }
 
     /// Starts HAProxy with a host name below `localhost` per participant.

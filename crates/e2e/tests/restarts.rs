@@ -186,7 +186,7 @@ fn streams_continue_through_an_upgrade_of_every_program() {
 fn invitation_form(suite: &Suite, link: &Link) -> String {
     let answer = suite.client.request(link, "GET", &format!("/?key={}", link.key), &[], b"").unwrap();
     assert_eq!((answer.status, answer.header("set-cookie")), (200, None));
-    assert_eq!(answer.header("referrer-policy"), Some("same-origin"), "without it browsers send 'Origin: null'");
+    assert_eq!(answer.header("referrer-policy"), Some("strict-origin"), "without it browsers send 'Origin: null'");
     let html = answer.text().unwrap();
     let value = |name: &str| html.split(&format!("name={name} value=")).nth(1).unwrap()[..32].to_owned();
     assert!(html.contains("<form method=post action=enter>") && html.contains("Entrer") && html.contains("Enter"));

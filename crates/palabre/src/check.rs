@@ -72,6 +72,7 @@ fn all_findings(cli: &Cli) -> Vec<Finding> {
     };
     let context = Context { directories, server, participants, status };
     findings.extend(files::links(&context));
+    findings.extend(files::proxy(&context));
     findings.extend(certificate::check(&context));
     findings.extend(system::check(&context));
     findings

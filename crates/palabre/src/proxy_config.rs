@@ -37,11 +37,7 @@ pub(crate) fn run(cli: &Cli, options: &ProxyConfig) -> Result<(), Failure> {
     let config = cli.config_dir();
     let server = Server::load(config).map_err(Failure::config)?;
     check_template(config, &server.links, options)?;
-    if options.proxy == Proxy::Nginx && wants_proxy_protocol(&server) {
-        return Err(Failure::config(
-            "unable to write a configuration for nginx: listeners wait for the PROXY protocol, which nginx doesn't send to them; write client-address = \"x-forwarded-for\" into palabre.toml",
-        ));
-    }
+    check_client_address(&server, options.proxy)?;
     let (participants, errors) = Participant::load_all(config);
     if let Some(error) = errors.into_iter().next() {
         return Err(Failure::config(error));
@@ -89,6 +85,24 @@ fn check_template(config: &Path, links: &LinkTemplate, options: &ProxyConfig) ->
         }
         Proxy::Haproxy if options.certificate.is_some() => Err(Failure::usage(
             "--certificate and --private-key are for nginx: HAProxy doesn't decrypt, so browsers see the listeners' certificate",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Checks that the proxy sends the addresses of clients in the way that the listeners expect.
+fn check_client_address(server: &Server, proxy: Proxy) -> Result<(), Failure> {
+    if server.proxy.addresses.is_empty() {
+        return Ok(());
+    }
+    match (proxy, server.proxy.client_address) {
+        (Proxy::Nginx, ClientAddress::ProxyProtocol) => Err(Failure::config(
+            "unable to write a configuration for nginx: nginx doesn't send the PROXY protocol to listeners; \
+             set client-address = \"x-forwarded-for\" in palabre.toml",
+        )),
+        (Proxy::Haproxy, ClientAddress::XForwardedFor) => Err(Failure::config(
+            "unable to write a configuration for HAProxy: HAProxy doesn't decrypt, so each client could send any \
+             X-Forwarded-For; set client-address = \"proxy-protocol\" in palabre.toml",
         )),
         _ => Ok(()),
     }
@@ -162,9 +176,9 @@ fn haproxy(server: &Server, entries: &[Entry]) -> Result<String, Failure> {
     let frontends = entries.iter().map(|Entry { name, page, .. }| {
         format!("    use_backend palabre_{name} if {{ req.ssl_sni -i {} }}", page.host)
     });
-    let (send_proxy, comment) = match wants_proxy_protocol(server) {
-        true => (" send-proxy-v2", " Listeners get the clients' addresses, for their log."),
-        false => ("", " The listeners' log names the proxy's address: see [proxy] in palabre.toml(5)."),
+    let (send_proxy, comment) = match server.proxy.addresses.is_empty() {
+        false => (" send-proxy-v2", " Listeners get the clients' addresses, for their log."),
+        true => ("", " The listeners' log names the proxy's address: see [proxy] in palabre.toml(5)."),
     };
     let backends = entries.iter().map(|Entry { name, listener, .. }| {
         format!("backend palabre_{name}\n    server {name} {listener}{send_proxy}")
@@ -183,11 +197,6 @@ fn haproxy(server: &Server, entries: &[Entry]) -> Result<String, Failure> {
 
 fn lines(lines: impl Iterator<Item = String>) -> String {
     lines.collect::<Vec<_>>().join("\n")
-}
-
-/// Returns whether listeners wait for a header of the PROXY protocol on each connection of the proxy.
-fn wants_proxy_protocol(server: &Server) -> bool {
-    !server.proxy.addresses.is_empty() && server.proxy.client_address == ClientAddress::ProxyProtocol
 }
 
 /// Returns `:PORT`, or an empty text for the port that an address with `https:` has by default.

@@ -99,7 +99,9 @@ fn nginx_and_haproxy_accept_the_configuration() {
         check_haproxy(at, &text);
         assert_eq!(text.matches(" send-proxy-v2\n").count(), participants.len(), "{text}");
         set(at, &format!("link = \"{BY_PATH}\"\n{trusting}"));
-        assert!(stderr(&proxy_config(at, &["nginx"]), 78).contains("listeners wait for the PROXY protocol"));
+        assert!(stderr(&proxy_config(at, &["nginx"]), 78).contains("nginx doesn't send the PROXY protocol"));
+        set(at, &format!("link = \"{BY_HOST}\"\n{}", trusting.replace("proxy-protocol", "x-forwarded-for")));
+        assert!(stderr(&proxy_config(at, &["haproxy"]), 78).contains("each client could send any X-Forwarded-For"));
     }
 }
 

@@ -67,8 +67,9 @@ pub(crate) fn invitation(link: &str, key: &Key, failed: bool) -> Response {
          <input type=hidden name=key value={}>\n<button autofocus>Entrer <span lang=en>· Enter</span></button>\n</form>\n",
         key.as_str()
     );
-    // With the referrer policy 'no-referrer', the form would send "Origin: null" (Fetch, "append a request Origin header").
-    page(status, &body, "'self'").with("Referrer-Policy", "same-origin")
+    // With the referrer policy 'no-referrer', the form would send "Origin: null" (Fetch, "append a request Origin header"). With
+    // 'same-origin', the key would be in the field Referer, which a proxy may log.
+    page(status, &body, "'self'").with("Referrer-Policy", "strict-origin")
 }
 
 fn page(status: u16, body: &str, form_action: &str) -> Response {

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::time::SystemTime;
 
 use palabre_config::control::{ParticipantStatus, Status};
-use palabre_config::{ConfigError, PARTICIPANTS_DIR, Participant, SERVER_FILE, Server};
+use palabre_config::{ClientAddress, ConfigError, PARTICIPANTS_DIR, Participant, SERVER_FILE, Server};
 use palabre_room::{FileKind, RoomDir, lookup};
 
 use super::access::{self, SET_GROUP_ID};
@@ -101,6 +101,25 @@ pub(super) fn links(context: &Context<'_>) -> Vec<Finding> {
         Finding::fault("participants", format!("'{name}' can't connect: {cause}"), remedy)
     };
     context.participants.iter().filter_map(of).map(finding).collect()
+}
+
+/// Checks whether the log has the addresses of clients, if the links lead to a proxy.
+pub(super) fn proxy(context: &Context<'_>) -> Option<Finding> {
+    let Server { links, proxy, .. } = &context.server;
+    let (why, what) = match proxy.client_address {
+        _ if links.is_direct() => return None,
+        _ if proxy.addresses.is_empty() => {
+            ("so the log has the proxy's address for every client: [proxy] is missing", "add [proxy]")
+        }
+        ClientAddress::XForwardedFor if links.shows_own_certificate() => (
+            "and if it doesn't decrypt TLS, each client can send any address for the log in X-Forwarded-For",
+            "then set client-address = \"proxy-protocol\"",
+        ),
+        _ => return None,
+    };
+    let edit = context.directories.edit(&context.server_file(), None);
+    let remedy = format!("{edit}  # {what}: /usr/share/doc/palabre/proxies.md");
+    Some(Finding::warning("proxy", format!("the links '{links}' lead to a proxy, {why}"), remedy))
 }
 
 fn unseen(error: &ConfigError) -> String {

@@ -80,7 +80,7 @@ pub fn alice(directory: &Path) -> PathBuf {
 
 /// Returns all faults. If the test runs as root, the daemons are another user.
 pub fn all(is_root: bool) -> impl Iterator<Item = Fault> {
-    [certificates(), directories(), participants(), daemons(is_root)].into_iter().flatten()
+    [certificates(), proxies(), directories(), participants(), daemons(is_root)].into_iter().flatten()
 }
 
 pub fn room(directory: &Path) -> RoomDir {
@@ -91,6 +91,15 @@ pub fn room(directory: &Path) -> RoomDir {
     room.create(Format::default()).unwrap();
     room.participant(&"alice".parse().unwrap()).create().unwrap();
     room
+}
+
+fn proxies() -> Vec<Fault> {
+    vec![by_hand(warning(
+        |at| set(at, "link = \"https://localhost/{name}/\""),
+        "proxy",
+        "the links 'https://localhost/{name}/' lead to a proxy, so the log has the proxy's address for every client: [proxy] is missing",
+        "${EDITOR:-vi} DIR/palabre.toml && PALABRE reload  # add [proxy]: /usr/share/doc/palabre/proxies.md",
+    ))]
 }
 
 fn certificates() -> Vec<Fault> {
