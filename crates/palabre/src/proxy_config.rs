@@ -204,14 +204,13 @@ fn explicit(port: u16) -> String {
     if port == 443 { String::new() } else { format!(":{port}") }
 }
 
-/// Returns the path as a word of nginx's configuration. Fails if the path would need quotes there.
+/// Returns the absolute path as a word of nginx's configuration. Fails if the path would need quotes there.
 fn plain(path: &Path) -> Result<String, Failure> {
-    let text = path.display().to_string();
-    let is_plain = text.chars().all(|c| c.is_alphanumeric() || "/._-+~@,:=".contains(c));
-    match is_plain && path.is_absolute() {
+    let text = std::path::absolute(path).map_err(Failure::usage)?.display().to_string();
+    match text.chars().all(|c| c.is_alphanumeric() || "/._-+~@,:=".contains(c)) {
         true => Ok(text),
         false => Err(Failure::usage(format!(
-            "unable to write '{text}' into a configuration of nginx: use an absolute path of letters, digits and /._-+~@,:="
+            "unable to write '{text}' into a configuration of nginx: use a path of letters, digits and /._-+~@,:="
         ))),
     }
 }

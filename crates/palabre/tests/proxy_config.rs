@@ -121,6 +121,28 @@ fn participants_are_in_the_order_of_their_names_and_have_their_ports() {
 }
 
 #[test]
+fn paths_are_absolute() {
+    let directory = config(BY_PATH, &["alice"]);
+    let arguments = [
+        "--config",
+        ".",
+        "proxy-config",
+        "nginx",
+        "--upstream",
+        "192.0.2.7",
+        "--certificate",
+        "c",
+        "--private-key",
+        "k",
+    ];
+    let text = stdout(&palabre().current_dir(directory.path()).args(arguments).output().unwrap());
+    let at = directory.path().display();
+    for path in [format!("trusted_certificate {at}/tls/cert.pem;"), format!(" {at}/c;"), format!("key {at}/k;")] {
+        assert!(text.contains(&path), "{path}: {text}");
+    }
+}
+
+#[test]
 fn connections_suffice_for_all_participants() {
     let names: Vec<String> = (0..150).map(|number| format!("p{number}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
