@@ -6,6 +6,7 @@ mod common;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
+use std::time::{Duration, SystemTime};
 
 use common::{descendants, palabre, sibling, signal, stderr, stdout, wait_for};
 use palabre_room::{Format, RoomDir};
@@ -166,6 +167,28 @@ fn recording_goes_on_after_a_crash_and_a_stop_of_the_supervisor() {
         stdout(&test.palabre(&["record", "status"])).contains("no room is recorded"),
         "a stopped recording stays stopped"
     );
+}
+
+#[test]
+fn old_recording_is_deleted_if_the_configuration_says_so() {
+    let mut test = TestRoom::new();
+    let old = test.directory.path().join("recordings/main-20260101T000000Z");
+    fs::create_dir_all(&old).unwrap();
+    for name in ["alice.wav", "_room.002.wav", "notes.txt"] {
+        let file = fs::File::create(old.join(name)).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_secs(3 * 24 * 60 * 60)).unwrap();
+    }
+    test.start_supervisor_after("TERM");
+    stdout(&test.palabre(&["record", "start"]));
+    assert!(old.join("alice.wav").exists(), "without a limit all recordings stay");
+    stdout(&test.palabre(&["record", "stop"]));
+    fs::write(test.directory.path().join("etc/palabre.toml"), "[recordings]\nkeep-days = 2\n").unwrap();
+    test.start_supervisor_after("TERM");
+    wait_for("the deletion", || (!old.join("alice.wav").exists()).then_some(()));
+    wait_for("the deletion", || (!old.join("_room.002.wav").exists()).then_some(()));
+    assert!(old.join("notes.txt").exists());
+    let recordings = fs::read_dir(test.directory.path().join("recordings")).unwrap().count();
+    assert_eq!(recordings, 2, "the new recording stays");
 }
 
 #[test]

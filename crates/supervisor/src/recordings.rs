@@ -5,6 +5,7 @@
 //!
 //! A recording goes on until an operator ends it, also after the end or a crash of the supervisor: the module `stored` has the details.
 
+mod answer;
 mod stored;
 
 use std::collections::BTreeMap;
@@ -29,6 +30,7 @@ use crate::event::Client;
 use crate::measured::Measured;
 use crate::saved::SavedRecording;
 use crate::storage::Job;
+use answer::{refuse, stamp, tell};
 use stored::Stored;
 
 /// Exit code of a recorder that can't continue, for example because the disk is full.
@@ -41,6 +43,8 @@ const CONTINUE_DELAY: Duration = Duration::from_millis(200);
 
 /// Interval between measurements of the disk during a recording.
 const MEASURE_INTERVAL: Duration = Duration::from_secs(10);
+/// Delay of the first measurement of a new recording.
+const FIRST_DELAY: Duration = Duration::from_secs(1);
 /// Interval between measurements of the disk while no room is recorded.
 const IDLE_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -132,6 +136,7 @@ impl Recordings {
         let directory = config.recordings.join(format!("{room}-{}", stamp(SystemTime::now())));
         let mut recording = Recording::new(room.clone(), config.room(room).recording(), directory, answer);
         recording.spawn(config, now);
+        self.measure_at = now + FIRST_DELAY;
         self.all.insert(room.clone(), recording);
     }
 
@@ -468,30 +473,6 @@ impl Recording {
     }
 }
 
-fn tell(to: &Sender<Response>, room: &Name, recording: Option<RecordingStatus>) {
-    let off = || RecordingStatus {
-        room: room.to_string(),
-        state: RecordingState::Off,
-        directory: None,
-        began: None,
-        bytes: None,
-        since_ms: 0,
-        restarts: 0,
-        note: None,
-    };
-    // Sending fails if the client has disconnected.
-    let _ = to.send(Response::Recording(recording.unwrap_or_else(off)));
-}
-
-fn refuse(to: &Sender<Response>, room: &Name, action: &str, why: &str) {
-    let _ = to.send(Response::Refused { why: format!("unable to {action} room '{room}': {why}") });
-}
-
-/// Formats a time in UTC for the name of a recording's directory: `20261122T142600Z`.
-fn stamp(time: SystemTime) -> String {
-    Moment::after(time, Duration::ZERO).map(|moment| moment.to_string().replace(['-', ':'], "")).unwrap_or_default()
-}
-
 #[cfg(test)]
 impl Recordings {
     /// Adds a recording that has ended by itself. `pid` is the process id of its recorder.
@@ -500,23 +481,5 @@ impl Recordings {
         let mut recording = Recording::new(room.clone(), PathBuf::new(), PathBuf::new(), answer);
         (recording.pid, recording.failed) = (Some(pid), Some("no space left on device".into()));
         self.all.insert(room, recording);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn directory_is_named_after_the_time() {
-        for (seconds, name) in [
-            (0, "19700101T000000Z"),
-            (951_782_399, "20000228T235959Z"),
-            (951_782_400, "20000229T000000Z"),
-            (1_795_357_560, "20261122T142600Z"),
-            (1_798_761_599, "20261231T235959Z"),
-        ] {
-            assert_eq!(stamp(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)), name);
-        }
     }
 }
