@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
 
+mod complete;
 mod look;
 mod participants;
 mod proxy_config;
@@ -22,12 +23,7 @@ pub(crate) use restart::{Reload, Restart};
 pub(crate) use self_sign::SelfSign;
 pub(crate) use shell::{Completions, Man};
 pub(crate) use sound::{Mix, Play, Record, RecordVerb, Tap};
-pub(crate) use values::{Expiry, Switch, any_expiry};
-
-/// Default of `--config`.
-pub(crate) const CONFIG: &str = "/etc/palabre";
-/// Default of `--run`.
-pub(crate) const RUN: &str = "/run/palabre";
+pub(crate) use values::{CONFIG, Expiry, RUN, Switch, any_expiry};
 
 /// Operate Palabre, a voice room for people who have only a browser
 #[derive(Debug, Parser)]
@@ -250,7 +246,10 @@ its files, except those in the directory of --dir.")]
 Examples:
   palabre completions bash > /usr/share/bash-completion/completions/palabre
   palabre completions zsh > /usr/local/share/zsh/site-functions/_palabre
-  palabre completions fish > ~/.config/fish/completions/palabre.fish")]
+  palabre completions fish > ~/.config/fish/completions/palabre.fish
+
+The script runs palabre, which offers commands, options, and the names of
+participants and rooms. A user who may not read the names is offered none.")]
     Completions(Completions),
     /// Print the manual page palabre(1) in roff format
     #[command(after_help = "\

@@ -15,6 +15,7 @@ use palabre_room::Name;
 
 use crate::cli::{Cli, Invite};
 use crate::output::print;
+use crate::qr::{Image, ImageFormat};
 use crate::{permission, qr, reload, roster_lock};
 use invited::{Invited, Outcome};
 use new::{Ports, Wanted};
@@ -32,6 +33,9 @@ pub(crate) fn run(cli: &Cli, invite: &Invite) -> Result<(), Failure> {
 fn one(cli: &Cli, invite: &Invite, server: &Server, name: &Name) -> Result<(), Failure> {
     let config = cli.config_dir();
     let key = new::key()?;
+    let files = [(&invite.qr_svg, ImageFormat::Svg), (&invite.qr_png, ImageFormat::Png)];
+    let files = files.into_iter().filter_map(|(path, format)| Some(Image::create(path.as_deref()?, format)));
+    let images: Vec<Image> = files.collect::<Result<_, _>>()?;
     new::create_roster(config)?;
     let lock = roster_lock::take(config)?;
     let (participant, outcome) = match invite.new_key {
@@ -56,6 +60,7 @@ fn one(cli: &Cli, invite: &Invite, server: &Server, name: &Name) -> Result<(), F
     if invite.qr || (!invite.no_qr && !invite.json && io::stdout().is_terminal()) {
         print(format!("\n{}", qr::terminal(&link).unwrap_or_default()))?;
     }
+    images.into_iter().try_for_each(|image| image.write(&link))?;
     applied
 }
 

@@ -40,9 +40,16 @@ mod wav_reader;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
+use clap_complete::CompleteEnv;
 
 fn main() -> ExitCode {
+    // A completion script runs this program with the variable COMPLETE. Errors would disturb the operator's command line.
+    match CompleteEnv::with_factory(cli::Cli::command).try_complete(std::env::args_os(), None) {
+        Ok(false) => {}
+        Ok(true) => return ExitCode::SUCCESS,
+        Err(_) => return ExitCode::FAILURE,
+    }
     let cli = cli::Cli::parse();
     palabre_host::exit::main("palabre", || run::run(&cli))
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use clap::{Command, CommandFactory};
 use clap_complete::Shell;
+use clap_complete::env::Shells;
 use clap_mangen::Man;
 use palabre_host::exit::Failure;
 
@@ -17,10 +18,18 @@ use crate::output::{print, replace};
 /// The sections of palabre(1) that are not generated from the command line's definition.
 const SECTIONS: &str = include_str!("manual.roff");
 
-/// Prints the completion script for `shell`.
+/// Prints the completion script for `shell`. The script runs `palabre` with the variable COMPLETE, which prints the candidates.
 pub(crate) fn completions(shell: Shell) -> Result<(), Failure> {
+    const PROGRAM: &str = "palabre";
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "palabre", &mut script);
+    let shells = Shells::builtins();
+    let completer = shells.completer(&shell.to_string());
+    let completer = completer.ok_or_else(|| Failure::refused(format!("no completions for '{shell}'")))?;
+    completer.write_registration("COMPLETE", PROGRAM, PROGRAM, PROGRAM, &mut script).map_err(Failure::system)?;
+    if shell == Shell::Zsh {
+        // zsh runs the file as the function _palabre for the first completion (zshcompsys(1)), which must have candidates too.
+        script.extend(b"if [[ $funcstack[1] == _palabre ]]; then _clap_dynamic_completer_palabre \"$@\"; fi\n");
+    }
     print(&script)
 }
 

@@ -4,10 +4,15 @@
 mod common;
 mod log_lines;
 
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use common::{palabre, sibling, stdout};
+use palabre_config::{Key, Participant};
+use palabre_testing::not_shown;
 
 fn pages() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/man")
@@ -22,12 +27,72 @@ fn page_in_docs_is_the_printed_one() {
 }
 
 #[test]
-fn completions_of_every_shell_have_the_commands() {
+fn completion_script_of_every_shell_runs_palabre() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = stdout(&palabre().args(["completions", shell]).output().unwrap());
-        for word in ["status", "restart", "invite", "revoke", "try", "first-port", "new-key"] {
-            assert!(script.contains(word), "{shell}: {word}");
-        }
+        assert!(script.contains("COMPLETE") && script.contains("palabre"), "{shell}: {script}");
+    }
+}
+
+/// Returns a bash(1) that prints the completions of each line of standard input, after the words `palabre --config DIR --run DIR/run`.
+fn completing_bash(directory: &Path) -> Command {
+    const SCRIPT: &str = r#"
+source <(palabre completions bash)
+while read -r line; do
+    read -ra words <<<"$line"
+    [[ $line != *. ]] || words[-1]=
+    COMP_WORDS=(palabre --config "$1" --run "$1/run" "${words[@]}") COMP_CWORD=$((${#words[@]} + 4)) COMP_TYPE=9 COMPREPLY=()
+    _clap_complete_palabre palabre "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD - 1]}"
+    echo "$line -> ${COMPREPLY[*]//$'\013'/ }"
+done"#;
+    let mut bash = Command::new("bash");
+    bash.args(["--norc", "-c", SCRIPT, "bash"]).arg(directory);
+    let programs = sibling("palabre").parent().unwrap().to_owned();
+    bash.env("PATH", format!("{}:{}", programs.display(), std::env::var("PATH").unwrap()));
+    bash.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    bash
+}
+
+/// Returns the standard output of a bash(1) with this standard input. Standard error must be empty.
+fn typed(mut bash: Command, lines: &str) -> Option<String> {
+    let mut child = bash.spawn().ok()?;
+    child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    Some(stdout(&output))
+}
+
+#[test]
+fn bash_completes_names_of_participants_and_rooms_and_is_silent_without_permission() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    std::fs::create_dir_all(path.join("participants.d")).unwrap();
+    std::fs::create_dir_all(path.join("run/rooms/workshop")).unwrap();
+    for name in ["alice", "bob"] {
+        let mut participant = Participant::new(name.parse().unwrap(), 0, Key::generate().unwrap().hash());
+        participant.room = "den".parse().unwrap();
+        participant.write(path).unwrap();
+    }
+    // A full stop stands for an empty word.
+    let lines = "mute a\nrestart .\nrevoke alice b\nmove alice w\ninvite --room .\nstat\nrevoke --j\n";
+    let shown = typed(completing_bash(path), lines).unwrap();
+    let flags = "--all --json --help --config --run --verbose";
+    let expected = format!(
+        "mute a -> alice\nrestart . -> alice bob mixer supervisor {flags}\nrevoke alice b -> bob\nmove alice w -> workshop\n\
+         invite --room . -> den workshop\nstat -> status\nrevoke --j -> --json\n"
+    );
+    assert_eq!(shown, expected);
+    let mut other = completing_bash(path);
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).unwrap();
+    match typed(
+        {
+            other.uid(54_321).gid(54_321);
+            other
+        },
+        "mute a\ninvite --room .\n",
+    ) {
+        None => not_shown("completion without permission", "this user can't run a program as another user"),
+        Some(shown) => assert_eq!(shown, "mute a -> \ninvite --room . -> \n"),
     }
 }
 

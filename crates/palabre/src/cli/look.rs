@@ -3,6 +3,8 @@
 use clap::Args;
 use palabre_room::Name;
 
+use super::complete::participants;
+
 pub(super) const STATUS: &str = "\
 Examples:
   palabre status
@@ -60,6 +62,7 @@ pub(crate) struct Top {}
 #[derive(Args, Debug)]
 pub(crate) struct Logs {
     /// Login name of the participant [default: all daemons]
+    #[arg(add = participants())]
     pub(crate) name: Option<Name>,
     /// Start at this time, in a format of journalctl(1) [default: the last 200 lines]
     #[arg(long, value_name = "WHEN", allow_hyphen_values = true)]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use palabre_room::{Gain, Name};
 
+use super::complete::{participants, rooms};
 use super::values::{Expiry, decibels, expiry};
 
 pub(super) const INVITE: &str = "\
@@ -14,6 +15,7 @@ Examples:
   palabre invite alice --new-key     a new link; the old one becomes invalid
   palabre invite guest --expires 2d --listen-only
   palabre invite carol --once        for a link sent through a chat
+  palabre invite bob --qr-png bob.png
   palabre invite --from people.csv   every line of a list
   printf 'dora\\nemil\\n' | palabre invite --from - --room choir --csv
 
@@ -26,7 +28,7 @@ doesn't use it up.";
 pub(crate) struct Targets {
     // `allow_negative_numbers` is for a last argument that is a gain.
     /// Login names of the participants
-    #[arg(required = true, value_name = "NAME", allow_negative_numbers = true)]
+    #[arg(required = true, value_name = "NAME", allow_negative_numbers = true, add = participants())]
     names: Vec<Name>,
 }
 
@@ -57,6 +59,7 @@ pub(crate) struct Revoke {
 #[derive(Args, Debug)]
 pub(crate) struct Rename {
     /// Login name of the participant; it doesn't change
+    #[arg(add = participants())]
     pub(crate) name: Name,
     /// New display name, at most 64 characters of any script
     pub(crate) display_name: String,
@@ -95,6 +98,7 @@ pub(crate) struct Move {
     #[command(flatten)]
     pub(crate) targets: Targets,
     /// New room; it is created if it doesn't exist
+    #[arg(add = rooms())]
     pub(crate) room: Name,
 }
 
@@ -102,7 +106,7 @@ pub(crate) struct Move {
 #[derive(Args, Debug)]
 pub(crate) struct Invite {
     /// Login name: 1 to 32 lower-case letters, digits, - and _; the first is a letter or a digit
-    #[arg(required_unless_present = "from")]
+    #[arg(required_unless_present = "from", add = participants())]
     pub(crate) name: Option<Name>,
     /// Invite the participants of a list, which palabre(1) documents; - is standard input. Other options apply to lines without a value
     #[arg(long, value_name = "FILE", conflicts_with_all = ["name", "port", "display_name", "new_key", "qr", "no_qr"])]
@@ -117,7 +121,7 @@ pub(crate) struct Invite {
     #[arg(long)]
     pub(crate) json: bool,
     /// Room of the participant [default: main]
-    #[arg(long, value_name = "ROOM")]
+    #[arg(long, value_name = "ROOM", add = rooms())]
     pub(crate) room: Option<Name>,
     /// Port of the participant, a part of the link [default: the first free port of 'ports' in palabre.toml]
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
@@ -144,4 +148,10 @@ pub(crate) struct Invite {
     /// Don't print a QR code
     #[arg(long)]
     pub(crate) no_qr: bool,
+    /// Write a QR code of the link as an SVG, which only its owner may read
+    #[arg(long, value_name = "FILE", conflicts_with = "from")]
+    pub(crate) qr_svg: Option<PathBuf>,
+    /// Write a QR code of the link as a PNG, which only its owner may read
+    #[arg(long, value_name = "FILE", conflicts_with = "from")]
+    pub(crate) qr_png: Option<PathBuf>,
 }

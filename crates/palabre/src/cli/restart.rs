@@ -3,6 +3,7 @@
 use clap::Args;
 use palabre_room::Name;
 
+use super::complete::processes;
 use super::participants::unique;
 
 pub(super) const EXAMPLES: &str = "\
@@ -22,7 +23,7 @@ can't be replaced; the previous process of that listener keeps running.";
 #[derive(Args, Debug)]
 pub(crate) struct Restart {
     /// Login name of a participant, or 'mixer', or 'supervisor'
-    #[arg(required_unless_present = "all", value_name = "NAME")]
+    #[arg(required_unless_present = "all", value_name = "NAME", add = processes())]
     names: Vec<Name>,
     /// Replace all listeners one by one, each when the new process of the previous listener is ready
     #[arg(long, conflicts_with = "names")]

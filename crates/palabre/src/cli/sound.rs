@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use palabre_room::{Gain, Name};
 
+use super::complete::{participants, rooms};
 use super::values::{Switch, decibels};
 
 pub(super) const MIX: &str = "\
@@ -71,7 +72,7 @@ pub(crate) struct Play {
     /// WAV file of any rate with 1 to 8 channels; - is standard input
     pub(crate) file: PathBuf,
     /// Room to play into
-    #[arg(long, value_name = "ROOM", default_value = "main")]
+    #[arg(long, value_name = "ROOM", default_value = "main", add = rooms())]
     pub(crate) room: Name,
     /// Gain in decibels, -60 to 20
     #[arg(long, value_name = "DB", allow_negative_numbers = true, value_parser = decibels)]
@@ -88,9 +89,10 @@ pub(crate) struct Play {
 #[derive(Args, Debug)]
 pub(crate) struct Tap {
     /// Login name of the participant
+    #[arg(add = participants())]
     pub(crate) name: Name,
     /// Room that the participant is in
-    #[arg(long, value_name = "ROOM", default_value = "main")]
+    #[arg(long, value_name = "ROOM", default_value = "main", add = rooms())]
     pub(crate) room: Name,
     /// Write samples without a WAV header: signed 16 bits, little-endian, one channel, the room's rate
     #[arg(long)]
@@ -115,7 +117,7 @@ pub(crate) struct Record {
     #[arg(value_enum)]
     pub(crate) verb: RecordVerb,
     /// Room to record; 'status' shows only this room [default: main, and all rooms for 'status']
-    #[arg(long, value_name = "ROOM")]
+    #[arg(long, value_name = "ROOM", add = rooms())]
     pub(crate) room: Option<Name>,
     /// Print the result as JSON
     #[arg(long)]

@@ -6,6 +6,11 @@ use clap::ValueEnum;
 use palabre_config::Moment;
 use palabre_room::Gain;
 
+/// Default of `--config`.
+pub(crate) const CONFIG: &str = "/etc/palabre";
+/// Default of `--run`.
+pub(crate) const RUN: &str = "/run/palabre";
+
 /// A command-line value: `on` or `off`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Switch {

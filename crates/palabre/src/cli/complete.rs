@@ -1,0 +1,85 @@
+//! The names of participants and rooms that a shell offers while the operator types a command.
+//!
+//! The completion script runs `palabre` with the words of the command line as arguments. A user who may not read the names gets none, and no
+//! error.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
+use palabre_config::{PARTICIPANTS_DIR, Participant};
+use palabre_room::Name;
+
+use super::values::{CONFIG, RUN};
+
+/// Maximum number of names that are offered.
+const MAX_NAMES: usize = 1000;
+
+/// Offers the login names of all participants. `palabre move` gets the rooms too, because its last argument is a room, and clap takes an incomplete
+/// last argument for another name.
+pub(super) fn participants() -> ArgValueCandidates {
+    ArgValueCandidates::new(|| {
+        let rooms = if std::env::args_os().any(|word| word == "move") { all_rooms() } else { BTreeSet::new() };
+        candidates(participants_of(&directory("--config", CONFIG)).into_iter().chain(rooms).collect())
+    })
+}
+
+/// Offers the login names of all participants, and the names of the daemons that `palabre restart` accepts.
+pub(super) fn processes() -> ArgValueCandidates {
+    ArgValueCandidates::new(|| {
+        let daemons = ["mixer", "supervisor"].into_iter().filter_map(|name| name.parse().ok());
+        candidates(participants_of(&directory("--config", CONFIG)).into_iter().chain(daemons).collect())
+    })
+}
+
+/// Offers the names of all rooms: those in which a participant is, and those that have a directory.
+pub(super) fn rooms() -> ArgValueCandidates {
+    ArgValueCandidates::new(|| candidates(all_rooms()))
+}
+
+fn all_rooms() -> BTreeSet<Name> {
+    let config = directory("--config", CONFIG);
+    let configured = participants_of(&config).into_iter().take(MAX_NAMES);
+    let configured = configured.filter_map(|name| Some(Participant::load(&config, &name).ok()?.room));
+    configured.chain(names(&directory("--run", RUN).join("rooms"), "")).collect()
+}
+
+fn candidates(names: BTreeSet<Name>) -> Vec<CompletionCandidate> {
+    names.into_iter().take(MAX_NAMES).map(|name| CompletionCandidate::new(name.as_str())).collect()
+}
+
+fn participants_of(config: &Path) -> BTreeSet<Name> {
+    names(&config.join(PARTICIPANTS_DIR), ".toml")
+}
+
+/// Returns the names of the entries of a directory that end in `suffix`, without it.
+fn names(directory: &Path, suffix: &str) -> BTreeSet<Name> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.strip_suffix(suffix)?.parse().ok()).collect()
+}
+
+/// Returns the value of the flag in the words of the command line, or the default.
+fn directory(flag: &str, default: &str) -> PathBuf {
+    value(&std::env::args_os().collect::<Vec<_>>(), flag).unwrap_or_else(|| default.into())
+}
+
+fn value(words: &[OsString], flag: &str) -> Option<PathBuf> {
+    let next = words.iter().position(|word| word == flag).and_then(|index| words.get(index + 1)).map(PathBuf::from);
+    let joined = |word: &OsString| Some(PathBuf::from(word.to_str()?.strip_prefix(flag)?.strip_prefix('=')?));
+    next.or_else(|| words.iter().find_map(joined))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directory_is_the_value_of_the_flag() {
+        let words = |line: &str| line.split(' ').map(OsString::from).collect::<Vec<_>>();
+        assert_eq!(value(&words("x -- palabre --config /a mute"), "--config"), Some("/a".into()));
+        assert_eq!(value(&words("x -- palabre mute --run=/b"), "--run"), Some("/b".into()));
+        assert_eq!(value(&words("x -- palabre mute --config"), "--config"), None);
+    }
+}
