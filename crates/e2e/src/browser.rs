@@ -297,6 +297,10 @@ impl Page for Browser {
         self.wait_until(expression)
     }
 
+    fn click(&self, selector: &str) -> Result<()> {
+        self.click(selector)
+    }
+
     fn keys(&self, down: &str, up: &str) -> Result<()> {
         let pressed = down.chars().map(|value| KeyAction::Down { value });
         let released = up.chars().map(|value| KeyAction::Up { value });

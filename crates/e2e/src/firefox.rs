@@ -169,7 +169,9 @@ impl Firefox {
     /// Clicks the element of a CSS selector.
     pub fn click(&self, selector: &str) -> Result<()> {
         let place = self.run(&format!(
-            "const box = document.querySelector('{selector}').getBoundingClientRect();
+            "const element = document.querySelector('{selector}');
+             element.scrollIntoView({{ block: 'nearest' }});
+             const box = element.getBoundingClientRect();
              return [Math.round(box.x + box.width / 2), Math.round(box.y + box.height / 2)];"
         ))?;
         let actions = json!([
@@ -284,6 +286,10 @@ impl Page for Firefox {
 
     fn wait_until(&self, expression: &str) -> Result<()> {
         self.wait_until(expression)
+    }
+
+    fn click(&self, selector: &str) -> Result<()> {
+        self.click(selector)
     }
 
     fn keys(&self, down: &str, up: &str) -> Result<()> {

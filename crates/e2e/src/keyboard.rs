@@ -1,6 +1,6 @@
 //! Uses all of the page by keyboard, in any browser.
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 
 // Key codes of WebDriver.
@@ -15,6 +15,7 @@ const LEFT: &str = "\u{E012}";
 const UP: &str = "\u{E013}";
 const RIGHT: &str = "\u{E014}";
 const DOWN: &str = "\u{E015}";
+const F8: &str = "\u{E038}";
 
 /// A page that receives key events from the browser.
 pub trait Page {
@@ -23,6 +24,9 @@ pub trait Page {
 
     /// Waits until a JavaScript expression is true.
     fn wait_until(&self, expression: &str) -> Result<()>;
+
+    /// Clicks the element of a CSS selector with the mouse.
+    fn click(&self, selector: &str) -> Result<()>;
 
     /// Presses the keys in `down`, then releases those in `up`. Each is a character or a code of WebDriver.
     fn keys(&self, down: &str, up: &str) -> Result<()>;
@@ -64,6 +68,64 @@ pub fn visit(page: &impl Page) -> Result<()> {
     leave(page)
 }
 
+/// Checks on the screen before joining and in the room that the talk key talks wherever a click has left the focus, and that the keys m and h work
+/// there too. The participant must not be muted. Afterwards the microphone mode is "always on" again.
+pub fn push_to_talk(page: &impl Page) -> Result<()> {
+    set_mode(page, "talk")?;
+    page.click("#join")?;
+    page.wait_until("palabreState.connection === 'live' && palabreState.microphone === 'on'")?;
+    holds(page, SPACE, "the space bar after joining")?;
+    page.click("#hand-button")?;
+    holds(page, SPACE, "the space bar on the hand")?;
+    ensure!(
+        page.run("return [palabreState.hand, palabreState.muted]")? == json!([true, false]),
+        "a button was pressed"
+    );
+    page.press("h")?;
+    page.wait_until("!palabreState.hand")?;
+    for muted in [true, false] {
+        page.press("m")?;
+        page.wait_until(&format!("palabreState.muted === {muted}"))?;
+    }
+    page.press("?")?;
+    page.wait_until("document.getElementById('keys').open && document.getElementById('keys').innerText.includes('M')")?;
+    page.press(ESCAPE)?;
+    page.click("#settings-open")?;
+    page.click("#talk-key")?;
+    page.press(F8)?;
+    page.wait_until("document.getElementById('talk-key').textContent === 'F8'")?;
+    page.press(ESCAPE)?;
+    holds(page, F8, "F8 after closing the settings")?;
+    page.press(SPACE)?;
+    page.wait_until("document.getElementById('settings').open")?;
+    page.click("#talk-key")?;
+    page.press(SPACE)?;
+    page.wait_until("document.getElementById('talk-key').textContent.length > 2")?;
+    page.press(ESCAPE)?;
+    holds(page, SPACE, "the space bar after closing the settings")?;
+    set_mode(page, "open")
+}
+
+/// Chooses a microphone mode with the mouse.
+fn set_mode(page: &impl Page, mode: &str) -> Result<()> {
+    let inside = page.run("return palabreState.screen === 'inside'")? == true;
+    page.click(if inside { "#settings-open" } else { "#test-open" })?;
+    page.click(&format!("input[name=mode][value={mode}]"))?;
+    page.click("#settings-close")
+}
+
+/// Checks that the participant can be heard exactly while this key is held, and that no panel is open afterwards.
+fn holds(page: &impl Page, key: &str, what: &str) -> Result<()> {
+    page.keys(key, "")?;
+    page.wait_until("palabreState.held && document.getElementById('mute').dataset.state === 'on'")
+        .context(what.to_owned())?;
+    page.keys("", key)?;
+    page.wait_until("!palabreState.held && document.getElementById('mute').dataset.state === 'ready'")
+        .context(what.to_owned())?;
+    ensure!(page.run("return document.querySelector('dialog[open]') === null")? == true, "{what} opened a panel");
+    Ok(())
+}
+
 /// Opens the sound test before joining, and closes it. Then the button that opened the test must have the focus.
 pub fn try_the_line(page: &impl Page) -> Result<()> {
     page.tab_to("#test-open")?;
@@ -80,7 +142,7 @@ fn has_focus(id: &str) -> String {
     format!("document.activeElement?.id === '{id}'")
 }
 
-/// Checks that single-key shortcuts do nothing on the control that has the focus.
+/// Checks that single-key shortcuts do nothing in the field that has the focus, or while a panel is open.
 fn single_keys_do_nothing(page: &impl Page) -> Result<()> {
     let state = "return [palabreState.muted, palabreState.hand]";
     let before = page.run(state)?;
@@ -108,13 +170,17 @@ fn join(page: &impl Page) -> Result<()> {
 }
 
 fn microphone_and_hand(page: &impl Page) -> Result<()> {
-    single_keys_do_nothing(page)?;
+    for (key, state) in [("h", "hand"), ("m", "muted"), ("M", "muted"), ("H", "hand")] {
+        let before = page.run(&format!("return palabreState.{state}"))?;
+        page.press(key)?;
+        page.wait_until(&format!("palabreState.{state} !== {before}"))
+            .with_context(|| format!("'{key}' on a button"))?;
+    }
     page.press(SPACE)?;
     page.wait_until("palabreState.muted && document.getElementById('mute').dataset.state === 'muted'")?;
     page.press(ENTER)?;
     page.wait_until("!palabreState.muted && document.getElementById('mute').dataset.state !== 'muted'")?;
     page.tab_to("#hand-button")?;
-    single_keys_do_nothing(page)?;
     page.press(SPACE)?;
     page.wait_until("palabreState.hand && document.querySelector('#hand-button[aria-pressed=true]')")?;
     page.press(ENTER)?;
@@ -141,7 +207,6 @@ fn people(page: &impl Page) -> Result<()> {
     let focused = || page.run(&format!("return {name}"));
     page.tab_to("#people .person button")?;
     let first = focused()?;
-    single_keys_do_nothing(page)?;
     page.press(DOWN)?;
     page.wait_until(&format!("{name} && {name} !== {first}"))?;
     page.press(UP)?;

@@ -80,7 +80,7 @@
     // The computer was suspended: the wall clock advanced, the monotonic clock didn't.
     wakeUp: () => {
       const [{ now }, stood] = [Date, performance.now()];
-      Date.now = () => now() + 60000;
+      Date.now = () => now() + 200000;
       performance.now = () => stood;
     },
     timeGoesOn: () => { delete performance.now; },

@@ -41,6 +41,23 @@ fn assert_is_heard(recording: &Recording, loud: bool) {
     .unwrap();
 }
 
+/// Makes the page, before joining, keep its microphone's last track as `window.track`.
+const KEEP_TRACK: &str = "
+    const get = MediaDevices.prototype.getUserMedia;
+    MediaDevices.prototype.getUserMedia = async function (...wanted) {
+        const stream = await get.apply(this, wanted);
+        [window.track] = stream.getTracks();
+        return stream;
+    };";
+
+/// Checks that the page notices that its microphone delivers only zeros, and that the microphone works again.
+fn notices_a_silent_microphone(firefox: &Firefox) {
+    for (enabled, state) in [(false, "silent"), (true, "on")] {
+        firefox.run(&format!("window.track.enabled = {enabled}")).unwrap();
+        firefox.wait_until(&format!("document.getElementById('mute').dataset.state === '{state}'")).unwrap();
+    }
+}
+
 /// Checks the page's language and the label of the button that joins.
 fn assert_language(firefox: &Firefox, language: &str, join: &str) {
     firefox.wait_until("window.palabreState?.screen === 'door'").unwrap();
@@ -108,6 +125,7 @@ fn participant_with_firefox_hears_speaks_mutes_reloads_and_reconnects() {
     firefox.press("m").unwrap();
     firefox.wait_until("palabreState.muted").unwrap();
     assert_is_heard(&other, false);
+    firefox.wait_until("palabreState.talkingMuted && document.querySelector('.notice.urgent')").unwrap();
     firefox.reload().unwrap();
     firefox.wait_until("window.palabreState?.screen !== 'inside'").unwrap();
     assert_language(&firefox, "en", "Join");
@@ -133,8 +151,10 @@ fn participant_with_firefox_hears_speaks_mutes_reloads_and_reconnects() {
     firefox.choose_loudspeaker(Some(SECOND_CARD)).unwrap();
     assert_plays_in(&firefox, SECOND_CARD);
     firefox.reload().unwrap();
-    firefox.wait_until("window.palabreState?.screen !== 'inside'").unwrap();
-    join(&firefox);
+    firefox.wait_until("window.palabreState?.screen === 'door'").unwrap();
+    firefox.run(KEEP_TRACK).unwrap();
+    keyboard::push_to_talk(&firefox).unwrap();
+    notices_a_silent_microphone(&firefox);
     assert_plays_in(&firefox, SECOND_CARD);
     firefox.choose_loudspeaker(None).unwrap();
     assert_plays_in(&firefox, FIRST_CARD);

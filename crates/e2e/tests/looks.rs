@@ -303,10 +303,10 @@ fn page_is_usable_by_keyboard_alone() {
 }
 
 #[test]
-fn single_keys_mute_and_raise_a_hand_except_in_fields_and_when_turned_off() {
+fn keys_talk_mute_and_raise_a_hand_also_on_clicked_buttons_but_not_in_fields_or_when_turned_off() {
     let suite = Suite::start(1).unwrap();
     let browser = open(&suite.links[0], "en");
-    join(&browser);
+    keyboard::push_to_talk(&browser).unwrap();
     let press = |key: &str| {
         for kind in ["rawKeyDown", "keyUp"] {
             browser.devtools("Input.dispatchKeyEvent", json!({ "type": kind, "key": key })).unwrap();

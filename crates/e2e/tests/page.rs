@@ -303,6 +303,22 @@ fn page_lists_who_is_connected_and_says_when_nobody_else_is() {
         .unwrap();
     second.click("#leave").unwrap();
     first.wait_until("!document.getElementById('alone').hidden && document.querySelector('.person.away')").unwrap();
+    is_muted_by_a_move_to_another_room(&suite, &first);
+}
+
+/// Moves both participants to another room. Checks that the other one hears nothing of the page there until its user unmutes.
+fn is_muted_by_a_move_to_another_room(suite: &Suite, page: &Browser) {
+    page.wait_until("!palabreState.muted && palabreState.uplink === 'open'").unwrap();
+    suite.palabre(&["move", "p02", "other"]).unwrap();
+    let heard = suite.client.record(&suite.links[1]).unwrap();
+    suite.palabre(&["move", "p01", "other"]).unwrap();
+    let notice = "document.querySelector('.notice strong')?.textContent === 'You are now in the room “other”'";
+    page.wait_until(&format!("{notice} && palabreState.muted && palabreState.uplink === 'open'")).unwrap();
+    let (from, second) = (heard.len(), heard.rate_hz as usize);
+    wait_for("a second of sound", TIMEOUT, || (heard.len() > from + second).then_some(())).unwrap();
+    assert!(heard.from(0).iter().all(|&sample| sample == 0), "the page was heard before its user unmuted");
+    page.click(".notice button").unwrap();
+    wait_for("the page's voice", TIMEOUT, || heard.from(from).iter().any(|&sample| sample != 0).then_some(())).unwrap();
 }
 
 #[test]
@@ -391,7 +407,7 @@ fn browser_s_gain_control_is_off_in_a_room_with_levelling() {
 }
 
 #[test]
-fn microphone_muted_by_the_system_is_shown_to_everybody_until_it_is_unmuted() {
+fn microphone_that_is_muted_by_the_system_or_silent_is_shown_to_everybody_and_talking_while_muted_to_oneself() {
     let suite = Suite::start(1).unwrap();
     let browser = join_with_tracks(&suite.links[0]);
     let shows = |words: &str, is_muted: bool| {
@@ -415,6 +431,27 @@ fn microphone_muted_by_the_system_is_shown_to_everybody_until_it_is_unmuted() {
         shows(words, is_muted);
         assert_eq!(browser.run("return palabreState.muted").unwrap(), false, "the user didn't mute the microphone");
     }
+    let notice = |title: &str| {
+        let found = format!("document.querySelector('.notice.urgent strong')?.textContent === '{title}'");
+        browser.wait_until(&found).unwrap();
+    };
+    for (enabled, is_silent, words) in [(false, true, "No sound from your microphone"), (true, false, "Microphone on")]
+    {
+        // A disabled track delivers zeros, and the page isn't told.
+        browser.run(&format!("window.tracks.at(-1).enabled = {enabled}")).unwrap();
+        shows(words, is_silent);
+        if is_silent {
+            notice("Your microphone is silent");
+        }
+        browser
+            .wait_until(&format!("document.querySelectorAll('.notice').length === {}", u8::from(is_silent)))
+            .unwrap();
+    }
+    browser.click("#mute").unwrap();
+    notice("You are talking while muted");
+    browser.click(".notice button").unwrap();
+    browser.wait_until("!palabreState.muted && !document.querySelector('.notice')").unwrap();
+    assert_eq!(browser.run("return document.activeElement.id").unwrap(), "mute", "the notice's button had the focus");
 }
 
 #[test]

@@ -312,6 +312,8 @@ fn wait_for_sound(browser: &Browser) {
 
 /// Checks that the page makes a new AudioContext for a new sound card, requests the microphone again, and stays muted.
 fn survives_another_sound_card(browser: &Browser) {
+    // A warning about talking while muted needs an enabled track.
+    browser.run("localStorage.setItem('palabre / warn', 'no')").unwrap();
     browser.click("#mute").unwrap();
     let before = browser.run("return [seen.contexts.length, seen.asked.length]").unwrap();
     browser.run("happens.plugIn()").unwrap();
@@ -332,18 +334,25 @@ fn survives_another_sound_card(browser: &Browser) {
     browser.wait_until("seen.tracks.slice(0, -1).every((track) => track.readyState === 'ended')").unwrap();
     browser.click("#mute").unwrap();
     browser.wait_until("seen.tracks.at(-1).enabled").unwrap();
+    browser.run("localStorage.removeItem('palabre / warn')").unwrap();
     wait_for_sound(browser);
 }
 
-/// Checks that the page finds a stream that died during suspend, by the wall clock: its monotonic clock stood still.
+/// Checks that the page finds a stream that died during a suspend of three minutes, by the wall clock: its monotonic clock stood still. The microphone
+/// is muted then, until the user unmutes it.
 fn survives_suspend(suite: &Suite, browser: &Browser) {
     let listener = suite.process("palabre-listener", "p01").unwrap();
     signal(listener, "STOP").unwrap();
     browser.run("happens.wakeUp()").unwrap();
-    browser.wait_until("palabreState.connection === 'lost'").unwrap();
+    browser.wait_until("palabreState.connection === 'lost' && palabreState.muted").unwrap();
     browser.run("happens.timeGoesOn()").unwrap();
     signal(listener, "CONT").unwrap();
     browser.wait_until("palabreState.connection === 'live' && palabreState.uplink === 'open'").unwrap();
+    wait_for_sound(browser);
+    let notice = "document.querySelector('.notice strong').textContent === 'You are muted because you were away'";
+    browser.wait_until(&format!("palabreState.muted && {notice}")).unwrap();
+    browser.click(".notice button").unwrap();
+    browser.wait_until("!palabreState.muted && !document.querySelector('.notice')").unwrap();
     wait_for_sound(browser);
 }
 

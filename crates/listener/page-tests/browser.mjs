@@ -5,7 +5,7 @@
 import { writeWav } from '../page/base/wav.js';
 
 /** Everything that the page has opened, oldest first. */
-export const opened = { frames: [], sockets: [], requests: [], contexts: [], tracks: [] };
+export const opened = { frames: [], sockets: [], requests: [], contexts: [], tracks: [], nodes: [] };
 
 class FakeTarget extends EventTarget {
   dispatch(type) {
@@ -25,7 +25,8 @@ class FakeContext {
 }
 
 class FakeNode {
-  port = { postMessage() {} };
+  port = { sent: [], postMessage(message) { this.sent.push(message); } };
+  constructor() { opened.nodes.push(this); }
   gain = { setTargetAtTime() {} };
   connect(target) { return target; }
   disconnect() {}
@@ -96,7 +97,7 @@ export function send(frame, record) {
   window.palabre(frame.contentWindow, record);
 }
 
-export const hello = (seq, more) => `0,${seq},${btoa(JSON.stringify({ name: 'alice', rate_hz: 24000, chunk_ms: 40, ...more }))}`;
+export const hello = (seq, more) => `0,${seq},${btoa(JSON.stringify({ name: 'alice', room: 'main', rate_hz: 24000, chunk_ms: 40, ...more }))}`;
 export const moved = (seq, last) => `5,${seq},${last}`;
 export const sound = (seq) => `1,${seq},0,${Buffer.from(writeWav([Int16Array.of(1)], 24000)).toString('base64')},`;
 

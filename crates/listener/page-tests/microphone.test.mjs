@@ -3,8 +3,9 @@ import { test } from 'node:test';
 import { advice } from '../page/microphone/advice.js';
 import { ClockMap } from '../page/microphone/clock-map.js';
 import { ErrorLog, browserName, figuresToReport } from '../page/room/diagnostics.js';
-import { shortcutOf } from '../page/view/keyboard.js';
+import { shortcutOf, talkKeyOf } from '../page/view/keyboard.js';
 import { VoiceGate } from '../page/microphone/voice-gate.js';
+import { MicrophoneWatch } from '../page/microphone/watch.js';
 
 const RATE = 24000;
 const FRAMES = 960;
@@ -53,14 +54,52 @@ test('constant noise does not open the gate', () => {
   assert.equal(out.at(-1), 0);
 });
 
-test('shortcuts have no effect in fields, on controls and with modifiers', () => {
+test('shortcuts work on buttons but not in text fields and not with modifiers', () => {
   const within = (selector) => ({ closest: (list) => (list.includes(selector) ? {} : null) });
   assert.equal(shortcutOf({ key: 'm', target: within('body') }), 'mute');
-  assert.equal(shortcutOf({ key: ' ' }), 'talk');
+  assert.equal(shortcutOf({ key: ' ', code: 'Space' }), 'talk');
   assert.equal(shortcutOf({ key: 'H' }), 'hand');
   assert.equal(shortcutOf({ key: 'x' }), null);
   assert.equal(shortcutOf({ key: 'm', ctrlKey: true }), null);
-  for (const selector of ['input', 'button', 'select', 'summary', 'dialog']) assert.equal(shortcutOf({ key: 'm', target: within(selector) }), null);
+  for (const selector of ['textarea', 'select', 'input:not']) assert.equal(shortcutOf({ key: 'm', target: within(selector) }), null);
+  for (const [key, effect] of [['m', 'mute'], ['h', 'hand'], ['?', 'keys']]) assert.equal(shortcutOf({ key, target: within('button') }), effect);
+});
+
+test('talk key talks on a button unless the keyboard moved the focus there, and types in text fields', () => {
+  const within = (selector) => ({ closest: (list) => (list.includes(selector) ? {} : null) });
+  const space = { key: ' ', code: 'Space', target: within('button') };
+  assert.equal(shortcutOf(space), 'talk');
+  assert.equal(shortcutOf(space, { byKeyboard: true }), null);
+  assert.equal(shortcutOf({ ...space, target: within('body') }, { byKeyboard: true }), 'talk');
+  assert.equal(shortcutOf({ ...space, target: within('textarea') }), null);
+  const talkKey = talkKeyOf({ key: 'F8', code: 'F8' });
+  assert.equal(shortcutOf({ key: 'F8', code: 'F8', target: within('textarea') }, { talkKey, byKeyboard: true }), 'talk');
+  assert.equal(shortcutOf(space, { talkKey }), null);
+  for (const key of ['m', 'Tab', 'Enter', 'Escape', 'Shift']) assert.equal(talkKeyOf({ key, code: key }), null);
+});
+
+/** Returns what the watch says after each of these peaks, one every 200 ms. */
+function watched(watch, peaks, { muted = false, byKey = false, fromMs = 0 } = {}) {
+  return peaks.map((peak, n) => watch.heard(peak, muted, byKey, fromMs + 200 * n));
+}
+
+test('open microphone that delivers only zeros is silent after 5 s, until the first other sample', () => {
+  const watch = new MicrophoneWatch();
+  const out = watched(watch, [0.1, ...Array(30).fill(0), 1e-7]).map(({ silent }) => silent);
+  assert.deepEqual([out.indexOf(true), out.lastIndexOf(true), out.at(-1)], [25, 30, false]);
+  assert.ok(watched(new MicrophoneWatch(), Array(100).fill(0), { muted: true }).every(({ silent }) => !silent), 'muted');
+});
+
+test('talking while muted is noticed within a second and reported until 5 s after its end', () => {
+  const watch = new MicrophoneWatch();
+  const quiet = 0.001;
+  const out = watched(watch, [...Array(10).fill(quiet), ...Array(8).fill(0.1), ...Array(40).fill(quiet)], { muted: true });
+  const talking = out.map((say) => say.talking);
+  assert.deepEqual([talking.indexOf(true), talking.lastIndexOf(true)], [13, 17 + 24]);
+  const cough = watched(new MicrophoneWatch(), [quiet, 0.3, 0.3, 0.1, ...Array(20).fill(quiet)], { muted: true });
+  const noise = watched(new MicrophoneWatch(), Array(100).fill(0.03), { muted: true });
+  const inTalkMode = watched(new MicrophoneWatch(), Array(20).fill(0.1), { muted: true, byKey: true });
+  for (const other of [cough, noise.slice(60), inTalkMode, watched(watch, [0.1], { fromMs: 12000 })]) assert.ok(other.every((say) => !say.talking));
 });
 
 test('advice differs for a silent, a blocked and a wrong microphone', () => {

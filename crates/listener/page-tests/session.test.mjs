@@ -5,7 +5,7 @@ import { devices, hello, locks, moved, opened, page, reset, send, settle, shown,
 const { ContextOwner } = await import('../page/audio/context.js');
 const { Session } = await import('../page/room/session.js');
 
-const ME = { name: 'alice', rate_hz: 24000, chunk_ms: 40 };
+const ME = { name: 'alice', room: 'main', rate_hz: 24000, chunk_ms: 40 };
 const HEADSET = { kind: 'audiooutput', deviceId: 'headset', groupId: 'headset' };
 
 beforeEach(reset);
@@ -274,6 +274,93 @@ test('microphone that is muted when it is opened is shown as muted, and its even
   opened.tracks[0].onmute();
   assert.equal(stay.state.systemMuted, false, 'the old track is not used any more');
   stay.leave();
+});
+
+/** Delivers what the microphone's worklet says while the device delivers this peak, for these seconds. */
+function hear(context, peak, seconds) {
+  const { port } = opened.nodes.findLast((node) => node.port.sent.some(({ watched }) => watched));
+  for (let n = 0; n < 5 * seconds; n += 1) {
+    context.mock.timers.tick(200);
+    port.onmessage({ data: { inputPeak: peak } });
+  }
+}
+
+test('others see a silent microphone as muted until it delivers sound again', async (context) => {
+  context.mock.timers.enable({ apis: ['setTimeout', 'setInterval'] });
+  const stay = await joined();
+  let now = performance.now();
+  context.mock.method(performance, 'now', () => now);
+  for (const [peak, silent] of [[0, true], [0.01, false]]) {
+    for (let n = 0; n < 30; n += 1) {
+      now += 200;
+      hear(context, peak, 0.2);
+      send(opened.frames[0], sound(200 + Math.round(now)));
+    }
+    await settle();
+    assert.equal(stay.state.silent, silent);
+  }
+  assert.deepEqual(shown().map(({ microphone }) => microphone), ['open', 'muted', 'open']);
+  stay.leave();
+});
+
+test('muted user who talks, or holds the talk key, is told so until unmuting', async (context) => {
+  context.mock.timers.enable({ apis: ['setTimeout', 'setInterval'] });
+  const stay = await joined();
+  stay.setMuted(true);
+  context.mock.timers.tick(1000);
+  assert.equal(opened.tracks[0].enabled, true, 'a disabled track could not tell that the user talks');
+  hear(context, 0.1, 2);
+  assert.equal(stay.state.talkingMuted, true);
+  stay.setMuted(false);
+  assert.equal(stay.state.talkingMuted, false);
+  stay.setMode('talk');
+  stay.setMuted(true);
+  assert.equal(stay.hold(true), true);
+  hear(context, 0, 0.2);
+  assert.deepEqual([stay.state.held, stay.state.talkingMuted], [false, true]);
+  stay.leave();
+});
+
+const helloFrom = (seq, room) => `0,${seq},${btoa(JSON.stringify({ ...ME, room }))}`;
+
+test('microphone is muted, and sends nothing, from the end of its listener until the user unmutes in the other room', async () => {
+  const stay = await joined();
+  const { port } = opened.nodes.findLast((node) => node.port.sent.some(({ watched }) => watched));
+  const sent = [];
+  opened.sockets[0].readyState = 1;
+  opened.sockets[0].onopen();
+  opened.sockets[0].send = () => sent.push('chunk');
+  const speak = () => port.onmessage({ data: { samples: Int16Array.of(1), firstMs: 0, nowMs: 0, peak: 0.1 } });
+  speak();
+  send(opened.frames[0], moved(101, 1));
+  speak();
+  send(opened.frames[1], helloFrom(102, 'other'));
+  speak();
+  assert.deepEqual([sent.length, stay.state.muted, stay.state.mutedBecause], [1, true, 'moved']);
+  stay.setMuted(false);
+  speak();
+  assert.deepEqual([sent.length, stay.state.mutedBecause], [2, '']);
+  stay.leave();
+});
+
+test('microphone is muted before the first chunk after a sleep of the computer, but not with push to talk', async (context) => {
+  for (const mode of ['open', 'talk']) {
+    const stay = await joined();
+    stay.setMode(mode);
+    const { port } = opened.nodes.findLast((node) => node.port.sent.some(({ watched }) => watched));
+    const [{ now }, socket] = [Date, opened.sockets.at(-1)];
+    const sent = [];
+    Object.assign(socket, { readyState: 1, send: () => sent.push('chunk') });
+    socket.onopen();
+    stay.hold(true);
+    context.mock.method(Date, 'now', () => now() + 90000);
+    port.onmessage({ data: { samples: Int16Array.of(1), firstMs: 0, nowMs: 0, peak: 0.1 } });
+    context.mock.restoreAll();
+    const expected = mode === 'open' ? [0, true, 'away', false] : [0, false, '', false];
+    assert.deepEqual([sent.length, stay.state.muted, stay.state.mutedBecause, stay.state.held], expected);
+    stay.leave();
+    reset();
+  }
 });
 
 /** Joins in another tab at the same address. */

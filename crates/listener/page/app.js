@@ -26,9 +26,10 @@ import { Session } from './room/session.js';
 import { say, switchLanguage, translatePage } from './text/text.js';
 import { Comings, alertUser } from './view/alerts.js';
 import { listenToKeys } from './view/keyboard.js';
+import { showKeys } from './view/keys-panel.js';
 import { Messages } from './view/messages.js';
 import { ParticipantList } from './view/participant-list.js';
-import { SettingsPanel, mode, shortcutsAreOn } from './view/settings-panel.js';
+import { SettingsPanel, mode, shortcutsAreOn, talkKey } from './view/settings-panel.js';
 import * as view from './view/view.js';
 
 /** Interval between updates of the details panel. */
@@ -55,6 +56,7 @@ const panel = new SettingsPanel({
   onMicrophone: () => app.session?.renewMicrophone(),
   onOutput: () => app.session?.renewOutput(),
   onMode: () => app.session?.setMode(mode()),
+  onWarn: () => app.session?.setMuted(app.session.state.muted),
   figures: () => JSON.stringify(diagnostics(), null, 1),
   inRoom: () => app.session !== null,
   levelled: () => app.me?.levelling === true,
@@ -80,6 +82,8 @@ function start() {
     active: () => app.session !== null && shortcutsAreOn() && !document.querySelector('dialog[open]'),
     mute: pressMute,
     hand: raiseHand,
+    keys: showKeys,
+    talkKey,
     talk: (held) => app.session?.hold(held) ?? false,
   });
   setInterval(reportFigures, REPORT_MS);
@@ -181,7 +185,7 @@ function enter() {
     onOtherTab: () => leaveRoom('otherTab'),
   });
   app.screen = 'inside';
-  view.showInside();
+  view.showInside(mode() === 'talk');
   app.session.setMode(mode());
   app.session.join();
   showMutedForMe(app.session);
@@ -324,12 +328,13 @@ function invitation(screen, me) {
 }
 
 /** Returns the state of the microphone as the view shows it; of several problems, the worst. */
-function microphoneState({ connection, microphone, muted, systemMuted, uplink, audible }) {
+function microphoneState({ connection, microphone, muted, systemMuted, silent, uplink, audible }) {
   if (app.me.listen_only) return 'listener';
   if (microphone === 'asking') return 'asking';
   if (microphone !== 'on') return 'off';
   if (muted) return 'muted';
   if (systemMuted) return 'system';
+  if (silent) return 'silent';
   if (people.mutedByHost) return 'operator';
   if (uplink === 'taken') return 'taken';
   // While the browser suspends the AudioContext, the microphone's worklet doesn't run either.
@@ -339,10 +344,13 @@ function microphoneState({ connection, microphone, muted, systemMuted, uplink, a
 }
 
 function notices(session) {
-  const { audible, microphone, uplink } = session.state;
+  const { audible, microphone, uplink, silent, systemMuted, talkingMuted, mutedBecause } = session.state;
   const list = [];
   if (!audible) list.push({ key: 'soundPaused', urgent: true, action: 'turnOnSound', onAction: () => session.wake() });
   if (['refused', 'missing', 'busy'].includes(microphone)) list.push({ key: microphone, action: 'tryAgain', onAction: () => session.askAgain() });
+  if (silent && microphone === 'on') list.push({ key: systemMuted ? 'systemMuted' : 'silent', urgent: true, action: 'settings', onAction: () => panel.open() });
+  if (mutedBecause) list.push({ key: mutedBecause === 'away' ? 'wasAway' : 'wasMoved', values: { room: app.me.room }, urgent: true, action: 'unmute', onAction: pressMute });
+  else if (talkingMuted) list.push({ key: 'talkingMuted', urgent: true, action: 'unmute', onAction: pressMute });
   if (uplink === 'taken') list.push({ key: 'taken', urgent: true, action: 'takeBack', onAction: () => session.takeBack() });
   if (app.headphones && microphone === 'on' && list.length === 0) list.push({ key: 'wearHeadphones', action: 'gotIt', onAction: dismissHeadphones });
   return list;

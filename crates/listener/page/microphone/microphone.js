@@ -6,9 +6,10 @@
  * It never unmutes by itself: only a click calls `setMuted(false)`.
  */
 
-import { openMicrophone, processing } from '../audio/devices.js';
+import { isOn, openMicrophone, processing } from '../audio/devices.js';
 import { ClockMap } from './clock-map.js';
 import { VoiceGate } from './voice-gate.js';
+import { MicrophoneWatch } from './watch.js';
 
 /** The module that every AudioContext must load before `attach`. */
 export const microphoneWorklet = new URL('microphone-worklet.js', import.meta.url);
@@ -26,8 +27,9 @@ export function problemOf(errorName) {
  * @typedef {'off' | 'asking' | 'on' | 'refused' | 'missing' | 'busy'} MicrophoneState
  * @typedef {{onChunk: (chunk: {samples: Int16Array, wallMs: number}) => void,
  *   onPeak: (peak: number) => void, onState: (state: MicrophoneState) => void, onFault: (what: string) => void,
- *   onSystemMute: (muted: boolean) => void}} MicrophoneHandlers
- *   onSystemMute: the system or a switch of the device has muted or unmuted the open microphone
+ *   onSystemMute: (muted: boolean) => void, onWatch: (watch: {silent: boolean, talking: boolean}) => void}} MicrophoneHandlers
+ *   onSystemMute: the system or a switch of the device has muted or unmuted the open microphone;
+ *   onWatch: see MicrophoneWatch
  */
 
 /** The participant's microphone. */
@@ -40,6 +42,7 @@ export class Microphone {
   #nodes = [];
   #clock = new ClockMap();
   #gate = new VoiceGate(24000);
+  #watch = new MicrophoneWatch();
   #muted = true;
   #wanted = false;
   /** @type {MicrophoneState} */
@@ -106,6 +109,7 @@ export class Microphone {
   /** @param {boolean} muted */
   setMuted(muted) {
     this.#muted = muted;
+    if (muted) this.#gate.held = false;
     this.#applyMute();
   }
 
@@ -117,7 +121,8 @@ export class Microphone {
 
   /** @param {boolean} held whether the key or button of push to talk is held */
   hold(held) {
-    this.#gate.held = held;
+    this.#gate.held = held && !this.#muted;
+    if (held && this.#muted) this.#watch.talked(performance.now());
   }
 
   /** Opens the microphone again, because another device or processing was chosen. */
@@ -138,6 +143,7 @@ export class Microphone {
     track.onunmute = track.onmute;
     this.#noteSystemMute(media);
     this.#setState('on');
+    this.#watch.reset();
     this.#wire();
   }
 
@@ -186,19 +192,28 @@ export class Microphone {
     this.#nodes = [];
   }
 
-  /** Mutes or unmutes: the worklet fades without a click; after a fade-out the track is disabled, so that the browser shows the mute. */
+  /**
+   * Mutes or unmutes: the worklet fades without a click. After a fade-out the track is disabled, so that the browser shows the mute, unless
+   * the user wants to be warned about talking while muted: a disabled track delivers no sound to detect that.
+   */
   #applyMute() {
     this.#gate.reset();
-    this.#nodes[1]?.port.postMessage({ open: !this.#muted });
+    this.#watch.reset();
+    this.#handlers.onWatch({ silent: false, talking: false });
+    this.#nodes[1]?.port.postMessage({ open: !this.#muted, watched: true });
     if (!this.#muted) this.#enable(true);
-    else setTimeout(() => this.#enable(!this.#muted), DISABLE_AFTER_MS);
+    else setTimeout(() => this.#enable(!this.#muted || isOn('warn')), DISABLE_AFTER_MS);
   }
 
   #enable(enabled) {
     this.#media?.getAudioTracks().forEach((track) => { track.enabled = enabled; });
   }
 
-  #chunk({ samples, firstMs, nowMs, peak }) {
+  #chunk({ samples, firstMs, nowMs, peak, inputPeak }) {
+    if (inputPeak !== undefined) {
+      this.#handlers.onWatch(this.#watch.heard(inputPeak, this.#muted, this.#gate.mode === 'talk', performance.now()));
+      return;
+    }
     this.#clock.observe(nowMs, performance.timeOrigin + performance.now());
     // The last chunk before a mute may arrive after the mute.
     this.#handlers.onPeak(this.#muted ? 0 : peak);

@@ -13,6 +13,7 @@ import { FallbackPlayer } from '../player/fallback-player.js';
 import { Player, playerWorklet } from '../player/player.js';
 import { Stream } from '../stream/stream.js';
 import { Uplink } from '../uplink/uplink.js';
+import { Absence } from './absence.js';
 import { PresenceReporter } from './presence.js';
 import { holdLocks, releaseLocks } from './locks.js';
 
@@ -24,6 +25,8 @@ import { holdLocks, releaseLocks } from './locks.js';
  *   onOtherTab: the participant has joined in another tab of this browser, so this tab must leave
  */
 
+/** Interval between checks whether the participant was away. */
+const ABSENCE_CHECK_MS = 1000;
 /** Format of the stream's sound. */
 const CODEC = 'PCM 16';
 
@@ -36,9 +39,14 @@ export class Session {
   #uplink;
   #stream;
   #presence = new PresenceReporter();
+  #absence = new Absence();
+  #absenceChecks = 0;
+  #room;
+  /** Whether the listener has ended and the next one's room is not known yet. */
+  #between = false;
   #listenOnly;
   #left = false;
-  state = { connection: 'connecting', audible: true, microphone: 'off', systemMuted: false, uplink: 'off', muted: true, hand: false, mode: 'open', held: false };
+  state = { connection: 'connecting', audible: true, microphone: 'off', systemMuted: false, silent: false, talkingMuted: false, mutedBecause: '', uplink: 'off', muted: true, hand: false, mode: 'open', held: false };
 
   /**
    * @param {object} me as from GET me
@@ -48,6 +56,7 @@ export class Session {
   constructor(me, { muted, volume, postOnly, renewCost }, handlers) {
     this.#handlers = handlers;
     this.#listenOnly = me.listen_only === true;
+    this.#room = me.room;
     this.state.muted = muted;
     const onState = (audible) => this.#change({ audible });
     const { onFault } = handlers;
@@ -62,10 +71,11 @@ export class Session {
     }
     this.#player.setVolume(volume);
     this.#microphone = new Microphone({
-      onChunk: (chunk) => this.#uplink.send(chunk),
+      onChunk: (chunk) => this.#send(chunk),
       onPeak: handlers.onPeak,
       onState: (microphone) => this.#microphoneChanged(microphone),
       onSystemMute: (systemMuted) => this.#change({ systemMuted }),
+      onWatch: ({ silent, talking }) => this.#watched(silent, talking),
       onFault,
     });
     this.#uplink = new Uplink({
@@ -76,7 +86,10 @@ export class Session {
     }, postOnly);
     this.#stream = new Stream({
       onRecord: (record) => this.#take(record),
-      onMoved: () => this.#uplink.move(),
+      onMoved: (last) => {
+        this.#between = last;
+        this.#uplink.move();
+      },
       onNewProcess: () => this.#presence.tellAgain(),
       onState: (connection) => this.#connectionChanged(connection),
     }, renewCost);
@@ -91,11 +104,13 @@ export class Session {
     this.#stream.start();
     if (!this.#listenOnly) this.#microphone.ask();
     holdLocks(() => this.#handlers.onOtherTab());
+    this.#absenceChecks = setInterval(() => this.#checkAbsence(), ABSENCE_CHECK_MS);
   }
 
   /** Closes all connections and releases the microphone. Pending operations have no effect afterwards and send no requests. */
   leave() {
     this.#left = true;
+    clearInterval(this.#absenceChecks);
     this.#presence.stop();
     this.#uplink.stop();
     this.#microphone.stop();
@@ -107,7 +122,7 @@ export class Session {
   /** @param {boolean} muted as the user chose */
   setMuted(muted) {
     this.#microphone.setMuted(muted);
-    this.#change({ muted });
+    this.#change({ muted, held: this.state.held && !muted, mutedBecause: '' });
   }
 
   /** @param {boolean} hand whether the other participants see a raised hand */
@@ -123,12 +138,12 @@ export class Session {
 
   /**
    * @param {boolean} held whether the key or button of push to talk is held
-   * @returns {boolean} whether holding has an effect in the present mode
+   * @returns {boolean} whether the microphone mode is push to talk
    */
   hold(held) {
-    if (held && (this.state.mode !== 'talk' || this.state.muted)) return false;
+    if (this.state.mode !== 'talk') return false;
     this.#microphone.hold(held);
-    this.#change({ held });
+    this.#change({ held: held && !this.state.muted });
     return true;
   }
 
@@ -188,9 +203,9 @@ export class Session {
 
   /** Returns the presence that the other participants see. */
   get #shown() {
-    const { hand, muted, systemMuted, microphone } = this.state;
+    const { hand, muted, systemMuted, silent, microphone } = this.state;
     const without = ['off', 'refused', 'missing', 'busy'].includes(microphone);
-    return { hand, microphone: without ? 'none' : muted || systemMuted ? 'muted' : 'open' };
+    return { hand, microphone: without ? 'none' : muted || systemMuted || silent ? 'muted' : 'open' };
   }
 
   #attach(context, output) {
@@ -205,8 +220,40 @@ export class Session {
     this.#uplink.setRate(rateHz);
   }
 
+  /** Sends a chunk, unless the room may have changed or the participant was away: then the user must unmute first. */
+  #send(chunk) {
+    const wasAway = this.#checkAbsence();
+    if (!wasAway && !this.state.muted && !this.#between) this.#uplink.send(chunk);
+  }
+
+  #checkAbsence() {
+    const wasAway = this.#absence.noticed(Date.now());
+    if (wasAway) this.#muteBecause('away');
+    return wasAway;
+  }
+
+  /** Mutes an open microphone until the user unmutes it. With push to talk only the talk key opens it. @param {'away' | 'moved'} why */
+  #muteBecause(why) {
+    if (this.state.mode === 'talk') this.hold(false);
+    else if (!this.state.muted && !this.#listenOnly) {
+      this.setMuted(true);
+      this.#change({ mutedBecause: why });
+    }
+  }
+
+  #greeted(me) {
+    this.#between = false;
+    if (me.room !== this.#room) this.#muteBecause('moved');
+    this.#room = me.room;
+    this.#setFormat(me);
+    this.#setListenOnly(me.listen_only === true || !hasWorklets());
+    this.#handlers.onMe(me);
+  }
+
   #take(record) {
-    const { onLevels, onMe, onRoom, onStates, onTexts } = this.#handlers;
+    this.#checkAbsence();
+    this.#absence.heard(Date.now());
+    const { onLevels, onRoom, onStates, onTexts } = this.#handlers;
     if (record.levels) onLevels(record.levels);
     if (record.kind === 'sound') this.#player.sound(record);
     else if (record.kind === 'silence') this.#player.silence();
@@ -214,11 +261,11 @@ export class Session {
     else if (record.kind === 'states') onStates(record.states);
     else if (record.kind === 'message') onTexts([record]);
     else if (record.kind === 'messages') onTexts(record.texts);
-    else if (record.kind === 'hello') {
-      this.#setFormat(record.me);
-      this.#setListenOnly(record.me.listen_only === true || !hasWorklets());
-      onMe(record.me);
-    }
+    else if (record.kind === 'hello') this.#greeted(record.me);
+  }
+
+  #watched(silent, talkingMuted) {
+    if (silent !== this.state.silent || talkingMuted !== this.state.talkingMuted) this.#change({ silent, talkingMuted });
   }
 
   /** Releases the microphone if the participant may only listen now. If they may speak again, they open it themselves. */

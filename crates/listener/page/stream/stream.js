@@ -27,9 +27,9 @@ const MOVED_WAIT_MS = 100;
 const MAX_HELD = 9;
 
 /**
- * @typedef {{onRecord: (record: import('./records.js').StreamRecord) => void, onMoved: () => void, onNewProcess?: () => void,
+ * @typedef {{onRecord: (record: import('./records.js').StreamRecord) => void, onMoved: (last: boolean) => void, onNewProcess?: () => void,
  *   onState: (state: 'connecting' | 'live' | 'lost') => void}} StreamHandlers
- *   onMoved: a handover to another process has begun;
+ *   onMoved: another process answers from now on; last: this process has ended already, so this is not a handover;
  *   onNewProcess: a stream has begun whose process may be a new one, called before its records
  */
 
@@ -235,7 +235,7 @@ export class Stream {
     const isFirst = !frame.moved;
     frame.moved = true;
     frame.done ||= last;
-    if (isFirst) this.#handlers.onMoved();
+    if (isFirst) this.#handlers.onMoved(last);
     if (!isFirst && (this.#frames.candidate || this.#retry)) {
       if (frame.done) this.#release(true);
       return;

@@ -6,7 +6,7 @@
  */
 
 /** States of the microphone that are problems. */
-const UNHEARD = ['off', 'taken', 'system', 'operator', 'held'];
+const UNHEARD = ['off', 'taken', 'system', 'silent', 'operator', 'held'];
 /** States of the microphone that may become a problem. */
 const PENDING = ['asking', 'waiting'];
 /** Time for which the microphone must work before that is announced. */

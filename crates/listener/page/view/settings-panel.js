@@ -11,6 +11,7 @@ import { advice } from '../microphone/advice.js';
 import { SoundTest } from '../microphone/sound-test.js';
 import { say } from '../text/text.js';
 import { ALERTS, isOn as alertIsOn, switchAlert } from './alerts.js';
+import { SPACE, talkKeyOf } from './keyboard.js';
 
 const byId = (id) => document.getElementById(id);
 const SWITCHES = ['echo', 'noise', 'gain'];
@@ -26,14 +27,31 @@ export function shortcutsAreOn() {
   return recall('keys') !== 'no';
 }
 
+/** @returns {import('./keyboard.js').TalkKey} */
+export function talkKey() {
+  const [code, label] = (recall('talk-key') ?? '').split(' ', 2);
+  return code && label ? { code, label } : SPACE;
+}
+
+/** @returns {string} the name of the talk key in the user's language */
+export function talkKeyName() {
+  const { code, label } = talkKey();
+  if (code === SPACE.code) return say('spaceBar');
+  return label.length === 1 ? label.toUpperCase() : label;
+}
+
 /** The settings panel. */
 export class SettingsPanel {
   #panel = byId('settings');
   #handlers;
   #test = new SoundTest((test) => this.#showTest(test));
   #inputs = [];
+  /** Whether the next key becomes the talk key. */
+  #asksForKey = false;
+  /** Code of the key that has just become the talk key, until it is released. */
+  #takenKey = '';
 
-  /** @param {{onMicrophone: () => void, onOutput: () => void, onMode: () => void, figures: () => string,
+  /** @param {{onMicrophone: () => void, onOutput: () => void, onMode: () => void, onWarn: () => void, figures: () => string,
    *   inRoom: () => boolean, levelled: () => boolean}} handlers */
   constructor(handlers) {
     this.#handlers = handlers;
@@ -43,7 +61,13 @@ export class SettingsPanel {
     byId('input').addEventListener('change', ({ target }) => this.#chooseDevice('input', target.value, handlers.onMicrophone));
     byId('output').addEventListener('change', ({ target }) => this.#chooseDevice('output', target.value, handlers.onOutput));
     for (const name of SWITCHES) byId(`switch-${name}`).addEventListener('change', ({ target }) => this.#switch(name, target.checked));
-    for (const radio of this.#modes) radio.addEventListener('change', () => { remember('mode', radio.value); handlers.onMode(); });
+    for (const radio of this.#modes) radio.addEventListener('change', () => this.#chooseMode(radio.value));
+    byId('switch-warn').addEventListener('change', ({ target }) => { switchTo('warn', target.checked); handlers.onWarn(); });
+    byId('talk-key').addEventListener('click', () => this.#askForKey(true));
+    byId('talk-key').addEventListener('blur', () => this.#askForKey(false));
+    byId('talk-key').addEventListener('keydown', (event) => this.#takeKey(event));
+    // Firefox presses the button when the space bar is released, even if the key press was prevented.
+    byId('talk-key').addEventListener('keyup', (event) => { if (event.code === this.#takenKey) event.preventDefault(); });
     byId('switch-keys').addEventListener('change', ({ target }) => remember('keys', target.checked ? 'yes' : 'no'));
     for (const kind of ALERTS) byId(`alert-${kind}`).addEventListener('change', ({ target }) => this.#switchAlert(kind, target.checked));
     byId('tone').addEventListener('click', () => this.#test.tone());
@@ -54,11 +78,13 @@ export class SettingsPanel {
 
   /** Call only in a click handler: the sound test needs an AudioContext, and browsers may keep one silent that is created elsewhere. */
   open() {
-    for (const name of SWITCHES) byId(`switch-${name}`).checked = isOn(name);
+    for (const name of [...SWITCHES, 'warn']) byId(`switch-${name}`).checked = isOn(name);
     for (const radio of this.#modes) radio.checked = radio.value === mode();
     byId('switch-keys').checked = shortcutsAreOn();
     for (const kind of ALERTS) byId(`alert-${kind}`).checked = alertIsOn(kind);
     byId('alerts-blocked').textContent = '';
+    byId('talk-key-row').hidden = mode() !== 'talk';
+    this.#askForKey(false);
     byId('output-row').hidden = !(hasWorklets() && outputsCanBeChosen());
     // Where the mixer levels voices, the browser's own gain control is off.
     byId('gain-row').hidden = this.#handlers.levelled();
@@ -85,6 +111,30 @@ export class SettingsPanel {
   #closed() {
     this.#test.stop();
     this.#hearMyself(false);
+  }
+
+  #chooseMode(value) {
+    remember('mode', value);
+    byId('talk-key-row').hidden = value !== 'talk';
+    this.#handlers.onMode();
+  }
+
+  #askForKey(asks) {
+    this.#asksForKey = asks;
+    if (asks) this.#takenKey = '';
+    byId('talk-key').textContent = asks ? say('pressAKey') : talkKeyName();
+  }
+
+  #takeKey(event) {
+    // The space bar or Enter on the button asks for a key; Tab leaves the button.
+    if (!this.#asksForKey || event.key === 'Tab') return;
+    event.preventDefault();
+    const chosenKey = talkKeyOf(event);
+    if (chosenKey) {
+      remember('talk-key', `${chosenKey.code} ${chosenKey.label}`);
+      this.#takenKey = chosenKey.code;
+    }
+    if (chosenKey || event.key === 'Escape') this.#askForKey(false);
   }
 
   #chooseDevice(kind, deviceId, then) {

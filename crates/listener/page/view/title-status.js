@@ -13,7 +13,7 @@ const SIGNS = {
 };
 /** States of the microphone that count as open and as muted; the others count as none. */
 const OPEN = ['on', 'waiting', 'held', 'ready'];
-const MUTED = ['muted', 'system', 'operator'];
+const MUTED = ['muted', 'system', 'silent', 'operator'];
 
 /** The title and icon of one page. */
 export class TitleStatus {

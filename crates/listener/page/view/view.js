@@ -61,11 +61,14 @@ export function showDoor({ title, hint = '', recorded = '', warning = '', room =
   document.title = room ? `Palabre · ${room}` : 'Palabre';
 }
 
-/** Shows the screen of the room. */
-export function showInside() {
+/**
+ * Shows the screen of the room.
+ * @param {boolean} pushToTalk whether the microphone mode is push to talk; the space bar then must not press the button that has the focus
+ */
+export function showInside(pushToTalk) {
   document.body.dataset.screen = 'inside';
   swap(false);
-  elements.mute.focus({ preventScroll: true });
+  (pushToTalk ? byId('inside') : elements.mute).focus({ preventScroll: true });
 }
 
 /**
@@ -160,14 +163,16 @@ export function showLanguage() {
 
 /**
  * Shows cards above the participants, each with one button.
- * @param {{key: string, urgent?: boolean, action: string, onAction: () => void}[]} notices title `key`, text `keyHint`, button `action`
+ * @param {{key: string, values?: object, urgent?: boolean, action: string, onAction: () => void}[]} notices title `key`, text `keyHint`, button `action`
  */
 export function showNotices(notices) {
   const box = byId('notices');
   const signature = `${document.documentElement.lang} ${notices.map((notice) => notice.key).join(' ')}`;
   if (box.dataset.signature === signature) return;
   box.dataset.signature = signature;
+  const hadFocus = box.contains(document.activeElement);
   box.replaceChildren(...notices.map(makeNotice));
+  if (hadFocus) (box.querySelector('button') ?? elements.mute).focus();
 }
 
 /**
@@ -208,11 +213,11 @@ function showMicrophone(state) {
   elements.mute.title = `${say(name)}: ${say(`${name}Hint`)}`;
 }
 
-function makeNotice({ key, urgent, action, onAction }) {
+function makeNotice({ key, values, urgent, action, onAction }) {
   const card = make('div', '');
   card.className = urgent ? 'notice urgent' : 'notice';
   const words = make('div', '');
-  words.append(make('strong', say(key)), make('p', say(`${key}Hint`)));
+  words.append(make('strong', say(key, values)), make('p', say(`${key}Hint`, values)));
   const button = make('button', say(action));
   button.type = 'button';
   button.addEventListener('click', onAction);

@@ -1,0 +1,61 @@
+/**
+ * Detects a microphone that delivers only digital silence, and a muted user who talks. Pure: time is an argument.
+ *
+ * Even a quiet room gives samples other than zero. Only zeros come from a microphone that is switched off, unplugged or muted outside the
+ * browser, whether or not the browser knows that.
+ */
+
+/** Time with only zeros after which the microphone counts as silent. */
+const SILENT_AFTER_MS = 5000;
+/** Number of consecutive levels among which voices are counted, and the number of voices that count as talking. */
+const LEVELS = 8;
+const VOICES = 4;
+/** Time for which talking is reported after the last voice. */
+const HOLD_MS = 5000;
+/** Minimum level of a voice. */
+const MIN_DBFS = -40;
+/** Minimum level of a voice above the noise floor. */
+const ABOVE_NOISE_DB = 15;
+/** Maximum rise of the estimated noise floor with each level; it falls at once. */
+const NOISE_RISE_DB = 0.6;
+
+/** The watch over one microphone. */
+export class MicrophoneWatch {
+  #soundMs = NaN;
+  #noiseDbfs = -60;
+  #voices = [];
+  #talkedMs = -Infinity;
+
+  /** Begins anew, because the microphone was opened, muted or unmuted. */
+  reset() {
+    this.#soundMs = NaN;
+    this.#voices = [];
+    this.#talkedMs = -Infinity;
+  }
+
+  /** Notes that the muted user holds the talk key, which counts as talking. @param {number} nowMs */
+  talked(nowMs) {
+    this.#talkedMs = nowMs;
+  }
+
+  /**
+   * @param {number} peak of the last 200 ms, 0 to 1
+   * @param {boolean} muted whether the user has muted the microphone
+   * @param {boolean} byKey whether only the talk key counts as talking (push to talk)
+   * @param {number} nowMs
+   * @returns {{silent: boolean, talking: boolean}} silent: the open microphone delivers only zeros; talking: the user talks while muted
+   */
+  heard(peak, muted, byKey, nowMs) {
+    // The browser may deliver zeros while the user has muted the microphone.
+    if (peak > 0 || muted || Number.isNaN(this.#soundMs)) this.#soundMs = nowMs;
+    if (muted && !byKey) this.#count(20 * Math.log10(peak + 1e-6), nowMs);
+    return { silent: nowMs - this.#soundMs >= SILENT_AFTER_MS, talking: muted && nowMs - this.#talkedMs < HOLD_MS };
+  }
+
+  #count(dbfs, nowMs) {
+    const isVoice = dbfs > Math.max(MIN_DBFS, this.#noiseDbfs + ABOVE_NOISE_DB);
+    this.#noiseDbfs = Math.min(dbfs, this.#noiseDbfs + NOISE_RISE_DB);
+    this.#voices = [...this.#voices, isVoice].slice(-LEVELS);
+    if (isVoice && this.#voices.filter(Boolean).length >= VOICES) this.#talkedMs = nowMs;
+  }
+}
