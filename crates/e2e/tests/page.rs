@@ -278,7 +278,7 @@ fn mute_survives_reconnection_and_reload() {
 }
 
 #[test]
-fn newer_page_takes_the_microphone_and_the_older_page_says_so() {
+fn newer_page_takes_the_microphone_and_the_older_page_says_so_and_when_it_is_free() {
     let suite = Suite::start(1).unwrap();
     let older = join(&suite.links[0], "en");
     older.wait_until("palabreState.uplink === 'open'").unwrap();
@@ -288,6 +288,31 @@ fn newer_page_takes_the_microphone_and_the_older_page_says_so() {
     older.click(".notice button").unwrap();
     older.wait_until("palabreState.uplink === 'open'").unwrap();
     newer.wait_until("palabreState.uplink === 'taken'").unwrap();
+    newer_page_follows_and_offers_the_microphone_again(&older, &newer);
+}
+
+/// Checks that a page that has lost the microphone shows the hand that the other page raises, and that the microphone is free after that page has
+/// left.
+fn newer_page_follows_and_offers_the_microphone_again(other: &Browser, page: &Browser) {
+    let notice = |title: &str| format!("document.querySelector('.notice strong').textContent === '{title}'");
+    page.wait_until(&notice("Another window uses your microphone")).unwrap();
+    other.click("#mute").unwrap();
+    other.click("#hand-button").unwrap();
+    let row = "document.querySelector('#people [data-name=p01].hand.silenced')";
+    page.wait_until(&format!(
+        "palabreState.hand && document.querySelector('#hand-button[aria-pressed=true]') && {row}"
+    ))
+    .unwrap();
+    page.click("#hand-button").unwrap();
+    other.wait_until("!palabreState.hand && !document.querySelector('#people [data-name=p01].hand')").unwrap();
+    other.wait_until(row.replace(".hand", "").as_str()).unwrap();
+    other.click("#hand-button").unwrap();
+    other.click("#leave").unwrap();
+    page.wait_until(&format!("palabreState.uplink === 'free' && {}", notice("You have left the other window")))
+        .unwrap();
+    assert_eq!(page.run("return palabreState.hand").unwrap(), true);
+    page.click("#mute").unwrap();
+    page.wait_until("palabreState.uplink === 'open' && !document.querySelector('.notice')").unwrap();
 }
 
 #[test]

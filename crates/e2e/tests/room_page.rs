@@ -114,7 +114,7 @@ fn volume_changes_the_rendered_level() {
 }
 
 #[test]
-fn stream_that_stops_without_an_end_is_reported_and_reopened() {
+fn stream_that_stops_without_an_end_is_reported_and_reopened_and_a_removed_participant_is_told_so() {
     let suite = Suite::start(2).unwrap();
     let browser = join(&suite.links[0]);
     browser.wait_until("document.getElementById('connection').innerText === 'Connected'").unwrap();
@@ -122,12 +122,37 @@ fn stream_that_stops_without_an_end_is_reported_and_reopened() {
     // A listener stopped by SIGSTOP closes no connection.
     let listener = suite.process("palabre-listener", "p01").unwrap();
     signal(listener, "STOP").unwrap();
+    browser
+        .wait_until(
+            "document.getElementById('connection').innerText === 'Unstable connection' && !document.querySelector('.notice')
+             && document.getElementById('mute').dataset.state === 'waiting'",
+        )
+        .unwrap();
     browser.wait_until("document.getElementById('connection').innerText.startsWith('Connection lost')").unwrap();
+    browser.wait_until("document.querySelector('.notice strong').textContent === 'You are disconnected'").unwrap();
+    let dimmed = browser.run("return Number(getComputedStyle(document.querySelector('#people .seat')).opacity) < 0.6");
+    assert_eq!(dimmed.unwrap(), true, "the list of participants is stale");
     signal(listener, "CONT").unwrap();
     browser.wait_until("document.getElementById('connection').innerText === 'Connected'").unwrap();
     let sent = browser.run("return palabreState.sent").unwrap();
     browser.wait_until(&format!("palabreState.uplink === 'open' && palabreState.sent > {sent} + 20")).unwrap();
     assert_eq!(suite.process("palabre-listener", "p01"), Some(listener), "the listener is the same process");
+    assert_eq!(browser.run("return document.querySelectorAll('.notice').length").unwrap(), 0);
+    leaves_when_revoked(&suite, &browser);
+}
+
+/// Checks that a removed participant's page says so, closes its connections and releases the microphone.
+fn leaves_when_revoked(suite: &Suite, browser: &Browser) {
+    browser
+        .run("const tracks = []; window.tracks = tracks; const { stop } = MediaStreamTrack.prototype; MediaStreamTrack.prototype.stop = function () { tracks.push(this); stop.call(this); }")
+        .unwrap();
+    suite.palabre(&["revoke", "p01"]).unwrap();
+    browser
+        .wait_until(
+            "palabreState.screen === 'removed' && document.getElementById('door-title').textContent === 'You are no longer in this room'
+             && document.getElementById('join').hidden && !document.querySelector('iframe') && window.tracks.length === 1",
+        )
+        .unwrap();
 }
 
 /// Stops the browser's sound card for 0.6 s while its participant sends a tone, and returns how much longer another participant hears no tone.
@@ -465,9 +490,10 @@ fn page_acquires_devices_survives_faults_and_releases_everything() {
         .unwrap();
 }
 
-/// Checks that the only live region announced the connection, the microphone and the recording, but not who talks.
+/// Checks that the live regions, one of them for a search without a hit, announced the connection, the microphone and the recording, but not who talks.
 fn announces_nothing_about_talkers(browser: &Browser) {
-    let regions = "return document.querySelectorAll('[aria-live], [role=status], [role=alert], [role=log]').length";
+    let regions =
+        "return document.querySelectorAll('[aria-live], [role=status]:not(#no-hit), [role=alert], [role=log]').length";
     assert_eq!(browser.run(regions).unwrap(), 1);
     let spoken = browser.run("return [...new Set(seen.spoken.flatMap((text) => text.split(' · ')))].sort()").unwrap();
     let expected = [

@@ -105,6 +105,11 @@ impl OurChild {
         self.signal(Signal::SIGUSR1)
     }
 
+    /// Sends SIGUSR2, on which a listener tells its pages that the participant was removed, and ends.
+    pub fn dismiss(&self) -> io::Result<()> {
+        self.signal(Signal::SIGUSR2)
+    }
+
     /// Returns the exit status if the child has ended. Then the process id may be reused, and this `OurChild` must be
     /// dropped.
     pub fn try_wait(&self) -> io::Result<Option<ExitStatus>> {

@@ -176,13 +176,15 @@ function enter() {
       people.setPeople(all, states);
       tellComings();
       Object.assign(app, { recorded: recording, noMixer });
+      followOtherPages();
       refresh();
     },
-    onStates: (marks) => { people.setStates(marks); tellComings(); },
+    onStates: (marks) => { people.setStates(marks); tellComings(); followOtherPages(); },
     onLevels: (marks) => { people.setLevels(marks); view.showTalking(people.talking(me.name)); refresh(); },
     onTexts: (texts) => messages.add(texts),
     onFault: (what) => errors.add(what),
     onOtherTab: () => leaveRoom('otherTab'),
+    onRemoved: () => leaveRoom('removed'),
   });
   app.screen = 'inside';
   view.showInside(mode() === 'talk');
@@ -190,6 +192,11 @@ function enter() {
   app.session.join();
   showMutedForMe(app.session);
   refresh();
+}
+
+/** Another page of this participant may have raised the hand or muted the microphone. */
+function followOtherPages() {
+  if (people.mine) app.session?.seenAs(people.mine);
 }
 
 /** For tests: `#uplink=post` never tries a WebSocket, `#renew=COST` sets the maximum cost of a frame (stream/frames.js). */
@@ -215,6 +222,10 @@ function pressMute() {
   if (!session || app.me.listen_only) return;
   if (['off', 'refused', 'missing', 'busy'].includes(session.state.microphone)) {
     session.askAgain();
+    return;
+  }
+  if (!session.state.muted && ['taken', 'free'].includes(session.state.uplink)) {
+    session.takeBack();
     return;
   }
   const muted = !session.state.muted;
@@ -310,7 +321,7 @@ function refresh() {
 }
 
 function door(screen, me) {
-  const troubles = { unknown: 'keyBad', suspended: 'suspended', away: 'serverAway', insecure: 'insecure' };
+  const troubles = { unknown: 'keyBad', suspended: 'suspended', away: 'serverAway', insecure: 'insecure', removed: 'removed' };
   const trouble = troubles[screen];
   if (trouble) return { title: say(trouble), hint: say(`${trouble}Hint`), troubled: true };
   if (screen === 'loading') return { title: say('loading') };
@@ -336,7 +347,7 @@ function microphoneState({ connection, microphone, muted, systemMuted, silent, u
   if (systemMuted) return 'system';
   if (silent) return 'silent';
   if (people.mutedByHost) return 'operator';
-  if (uplink === 'taken') return 'taken';
+  if (uplink === 'taken' || uplink === 'free') return uplink;
   // While the browser suspends the AudioContext, the microphone's worklet doesn't run either.
   if (!audible) return 'held';
   if (app.session.state.mode === 'talk' && !app.session.state.held) return 'ready';
@@ -344,14 +355,15 @@ function microphoneState({ connection, microphone, muted, systemMuted, silent, u
 }
 
 function notices(session) {
-  const { audible, microphone, uplink, silent, systemMuted, talkingMuted, mutedBecause } = session.state;
+  const { connection, audible, microphone, uplink, silent, systemMuted, talkingMuted, mutedBecause } = session.state;
   const list = [];
+  if (connection === 'lost') list.push({ key: 'noLine', urgent: true, action: 'reconnectNow', onAction: () => session.reconnect() });
   if (!audible) list.push({ key: 'soundPaused', urgent: true, action: 'turnOnSound', onAction: () => session.wake() });
   if (['refused', 'missing', 'busy'].includes(microphone)) list.push({ key: microphone, action: 'tryAgain', onAction: () => session.askAgain() });
   if (silent && microphone === 'on') list.push({ key: systemMuted ? 'systemMuted' : 'silent', urgent: true, action: 'settings', onAction: () => panel.open() });
   if (mutedBecause) list.push({ key: mutedBecause === 'away' ? 'wasAway' : 'wasMoved', values: { room: app.me.room }, urgent: true, action: 'unmute', onAction: pressMute });
   else if (talkingMuted) list.push({ key: 'talkingMuted', urgent: true, action: 'unmute', onAction: pressMute });
-  if (uplink === 'taken') list.push({ key: 'taken', urgent: true, action: 'takeBack', onAction: () => session.takeBack() });
+  if (uplink === 'taken' || uplink === 'free') list.push({ key: uplink, urgent: true, action: 'takeBack', onAction: () => session.takeBack() });
   if (app.headphones && microphone === 'on' && list.length === 0) list.push({ key: 'wearHeadphones', action: 'gotIt', onAction: dismissHeadphones });
   return list;
 }

@@ -83,6 +83,16 @@ pub(crate) fn moved(seq: u64, last: bool) -> Vec<u8> {
     wrap(&format!("5,{seq},{}", u8::from(last)))
 }
 
+/// Encodes a removed record: the participant was removed from the room.
+pub(crate) fn removed(seq: u64) -> Vec<u8> {
+    wrap(&format!("8,{seq}"))
+}
+
+/// Encodes a microphone record. `is_used`: a page or a program has the participant's microphone.
+pub(crate) fn microphone(seq: u64, is_used: bool) -> Vec<u8> {
+    wrap(&format!("9,{seq},{}", u8::from(is_used)))
+}
+
 /// Returns JSON in base64.
 pub(crate) fn encode(json: &str) -> String {
     BASE64.encode(json)
@@ -135,12 +145,14 @@ mod tests {
     }
 
     #[test]
-    fn hello_room_and_moved_records_are_as_documented() {
+    fn records_without_sound_are_as_documented() {
         assert_eq!(hello(1_700_000_000_100, example("json me")), example("html hello").as_bytes());
         let states = encode_bytes(&crate::protocol_doc::hex("hex states"));
         let people = encode(example("json room"));
         assert_eq!(room(1_700_000_000_101, &people, &states), example("html room").as_bytes());
         assert_eq!(moved(1_700_000_000_200, false), example("html moved").as_bytes());
+        assert_eq!(removed(1_700_000_000_300), example("html removed").as_bytes());
+        assert_eq!(microphone(1_700_000_000_400, false), example("html microphone").as_bytes());
     }
 
     #[test]

@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result};
 use log::Level;
 use palabre_config::control::{ListenerReport, MAX_FAULT_CHARS, Speaking};
 use palabre_host::log_limit::LogLimit;
-use palabre_host::signals::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, Signals};
+use palabre_host::signals::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, Signals};
 use palabre_host::{notify, wait};
 use std::io;
 use std::net::{TcpListener, TcpStream};
@@ -33,6 +33,8 @@ const STACK_BYTES: usize = 128 * 1024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Interval between checks whether requests in progress have ended, before the process exits.
 const EXIT_INTERVAL: Duration = Duration::from_millis(10);
+/// Time without a page or program that has the microphone after which the pages are told. A page that reconnects has it back before.
+const FREE_AFTER: Duration = Duration::from_secs(3);
 
 /// The server: the listening socket and the objects that serve its connections.
 pub(crate) struct Server {
@@ -43,6 +45,9 @@ pub(crate) struct Server {
     signals: Signals,
     /// `None` if this process created its own certificate.
     tls_files: Option<TlsFiles>,
+    /// A page or a program has the microphone, or had it less than [`FREE_AFTER`] ago.
+    is_microphone_used: bool,
+    microphone_free_at: Option<Instant>,
 }
 
 /// Rate limits for log lines that any client can cause: each line at most once in 10 s.
@@ -70,13 +75,15 @@ impl Server {
     ) -> Result<Self> {
         // The next process shares this socket. It may accept a connection that poll(2) has reported here, and accept(2) must not block.
         socket.set_nonblocking(true).context("unable to make the listening socket non-blocking")?;
-        let signals =
-            Signals::new(&[SIGTERM, SIGINT, SIGHUP, SIGUSR1]).context("unable to set up the handling of signals")?;
+        let signals = Signals::new(&[SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2])
+            .context("unable to set up the handling of signals")?;
         let slots = Slots::new(connections, Arc::clone(&listener.handover));
-        Ok(Self { socket, listener, slots, log_limits: Arc::new(LogLimits::new()), signals, tls_files })
+        let log_limits = Arc::new(LogLimits::new());
+        let (is_microphone_used, microphone_free_at) = (false, None);
+        Ok(Self { socket, listener, slots, log_limits, signals, tls_files, is_microphone_used, microphone_free_at })
     }
 
-    /// Serves until SIGTERM, SIGINT or SIGUSR1. For the end of open connections see [`crate::handover`].
+    /// Serves until SIGTERM, SIGINT, SIGUSR1 or SIGUSR2. For the end of open connections see [`crate::handover`].
     pub(crate) fn run(mut self) -> Result<()> {
         notify::ready();
         let mut last = LastReport::default();
@@ -93,7 +100,11 @@ impl Server {
                 self.accept();
             }
             self.listener.status.clear();
-            due = [self.report(&mut last), self.listener.access.tick(Instant::now())].into_iter().flatten().min();
+            let now = Instant::now();
+            due = [self.report(&mut last), self.watch_microphone(now), self.listener.access.tick(now)]
+                .into_iter()
+                .flatten()
+                .min();
         }
         self.wait_for_requests();
         self.listener.access.end(Instant::now());
@@ -108,6 +119,7 @@ impl Server {
                 }
             }
             SIGUSR1 => self.leave(Reason::Replacement),
+            SIGUSR2 => self.leave(Reason::Removal),
             _ => self.leave(Reason::Stop),
         }
     }
@@ -118,6 +130,26 @@ impl Server {
         // Close idle connections before a stream gets `moved`. Otherwise the page could send its next request to this process.
         self.slots.close_idle();
         self.listener.ear.announce_handover();
+    }
+
+    /// Tells the pages when the microphone is free, so that a page that has lost it knows that it can have it back. Returns the time at
+    /// which to call this function again.
+    fn watch_microphone(&mut self, now: Instant) -> Option<Instant> {
+        if self.listener.microphone.as_ref()?.uplink().is_some() {
+            (self.is_microphone_used, self.microphone_free_at) = (true, None);
+            self.listener.ear.show_microphone(true);
+            return None;
+        }
+        if !self.is_microphone_used {
+            return None;
+        }
+        let at = *self.microphone_free_at.get_or_insert(now + FREE_AFTER);
+        if now < at {
+            return Some(at);
+        }
+        self.is_microphone_used = false;
+        self.listener.ear.show_microphone(false);
+        None
     }
 
     /// Sends the supervisor a report if one is due. Returns the time at which to call this function again, or `None` to wait for a change.

@@ -10,7 +10,7 @@ use palabre_host::sockets;
 use std::io::{self, Read as _, Write as _};
 use std::time::{Duration, Instant};
 
-/// Timeout for a page to close a stream after the last `moved` record.
+/// Timeout for a page to close a stream after the last record.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(1200);
 /// Timeout for a client to acknowledge sent data.
 const ACK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -91,7 +91,7 @@ fn run(
                 }
                 last_seq = record.seq;
                 delivered.deliver(&record, skipped, listener.format.rate.hz(), |bytes| write(connection, bytes))?;
-                if matches!(record.kind, Kind::Moved { last: true }) {
+                if matches!(record.kind, Kind::Moved { last: true } | Kind::Removed) {
                     wait_for_close(connection);
                     return Ok(());
                 }

@@ -61,8 +61,8 @@ fn run(connection: &mut Connection, subscription: &mut Subscription, listener: &
                     line.sound(start.elapsed(), chunk, *gap || *skipped, &mut samples);
                 }
                 // End the stream: a client that reconnects now reaches the next process.
-                Kind::Moved { .. } => return Ok(()),
-                Kind::Silence | Kind::Room | Kind::States | Kind::Message(_) => {
+                Kind::Moved { .. } | Kind::Removed => return Ok(()),
+                Kind::Silence | Kind::Room | Kind::States | Kind::Message(_) | Kind::Microphone { .. } => {
                     line.silence(start.elapsed(), &mut samples);
                 }
             },

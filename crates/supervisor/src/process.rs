@@ -126,6 +126,17 @@ impl Process {
         self.kill_at = Some(now + timeout);
     }
 
+    /// Makes the process tell its pages that the participant was removed, and end. If it has not ended after `timeout`, it is killed.
+    pub(crate) fn dismiss(&mut self, now: Instant, timeout: Duration) {
+        if let Err(error) = self.child.dismiss() {
+            log::warn!(
+                "unable to tell listener process {} that its participant was removed (SIGUSR2): {error}",
+                self.pid()
+            );
+        }
+        self.kill_at = Some(now + timeout);
+    }
+
     /// Sends SIGKILL. [`Self::exit`] returns the exit status later.
     pub(crate) fn kill(&mut self) {
         self.kill_at = None;

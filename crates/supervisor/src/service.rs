@@ -36,6 +36,8 @@ const START_TIMEOUT: Duration = Duration::from_secs(30);
 const SUCCESSOR_TIMEOUT: Duration = Duration::from_secs(10);
 /// Timeout for a process to end after its successor has become ready.
 const HANDOVER_TIMEOUT: Duration = Duration::from_secs(3);
+/// Timeout for a process to end after SIGUSR2, which says that the participant was removed.
+const DISMISS_TIMEOUT: Duration = Duration::from_millis(500);
 /// Timeout for a process to end after SIGTERM when it has no successor.
 const STOP_TIMEOUT: Duration = Duration::from_millis(1500);
 /// Time for which a listener serves until the status no longer shows how the previous process ended.
@@ -268,7 +270,7 @@ impl Service {
             Action::Start => self.start_stopped(config, now),
             Action::Stop => {
                 self.is_stopped = true;
-                self.stop(now, STOP_TIMEOUT);
+                self.stop(now, |process, now| process.terminate(now, STOP_TIMEOUT));
             }
             Action::Kick => {
                 if !self.kick(config, now)
@@ -299,23 +301,21 @@ impl Service {
 
     /// Ends the service, with SIGTERM to its processes. It never starts again.
     pub(crate) fn remove(&mut self, now: Instant) {
-        self.end_for_good(now, STOP_TIMEOUT);
+        self.end_for_good(now, |process, now| process.terminate(now, STOP_TIMEOUT));
     }
 
-    /// Ends the service by killing its processes, so that a removed participant hears nothing more. It never starts again.
-    pub(crate) fn remove_at_once(&mut self, now: Instant) {
-        self.end_for_good(now, Duration::ZERO);
-        for process in self.processes_mut() {
-            process.kill();
-        }
+    /// Ends the service of a removed participant, who hears nothing more: the listener sends only the record that says so. It never starts
+    /// again.
+    pub(crate) fn dismiss(&mut self, now: Instant) {
+        self.end_for_good(now, |process, now| process.dismiss(now, DISMISS_TIMEOUT));
     }
 
-    fn end_for_good(&mut self, now: Instant, timeout: Duration) {
+    fn end_for_good(&mut self, now: Instant, end: fn(&mut Process, Instant)) {
         self.is_ending = true;
         if self.pending.as_ref().is_none_or(|pending| pending.action != Action::Stop) {
             self.refuse("its listener is being stopped, because the participant was removed, the port, room or address has changed, or the supervisor is ending");
         }
-        self.stop(now, timeout);
+        self.stop(now, end);
     }
 
     /// Handles a notification of the process `pid`. Returns false if it is not a process of this service.

@@ -30,6 +30,17 @@ export class PresenceReporter {
     this.#tellSoon();
   }
 
+  /** @returns {boolean} whether the listener knows the last state */
+  get isSettled() {
+    return !this.#busy && this.#wanted === this.#told;
+  }
+
+  /** Takes over a state that another page of the participant has told. @param {{hand: boolean, microphone: string}} state */
+  adopt(state) {
+    this.#wanted = JSON.stringify(state);
+    this.#told = this.#wanted;
+  }
+
   /** Sends nothing from now on. */
   stop() {
     this.#stopped = true;

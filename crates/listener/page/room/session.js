@@ -20,9 +20,11 @@ import { holdLocks, releaseLocks } from './locks.js';
 /**
  * @typedef {{onChange: () => void, onLive?: () => void, onPeak: (peak: number) => void, onMe: (me: object) => void,
  *   onRoom: (record: object) => void, onStates: (marks: object[]) => void, onLevels: (marks: object[]) => void,
- *   onTexts: (texts: import('../stream/records.js').Text[]) => void, onFault: (what: string) => void, onOtherTab: () => void}} SessionHandlers
+ *   onTexts: (texts: import('../stream/records.js').Text[]) => void, onFault: (what: string) => void, onOtherTab: () => void,
+ *   onRemoved: () => void}} SessionHandlers
  *   onFault: a fault from which the page recovers by itself, for support;
- *   onOtherTab: the participant has joined in another tab of this browser, so this tab must leave
+ *   onOtherTab: the participant has joined in another tab of this browser, so this tab must leave;
+ *   onRemoved: the operator has removed the participant
  */
 
 /** Interval between checks whether the participant was away. */
@@ -40,6 +42,7 @@ export class Session {
   #stream;
   #presence = new PresenceReporter();
   #absence = new Absence();
+  #seen = null;
   #absenceChecks = 0;
   #room;
   /** Whether the listener has ended and the next one's room is not known yet. */
@@ -167,6 +170,11 @@ export class Session {
     this.#audio.wake();
   }
 
+  /** Tries at once to connect again. */
+  reconnect() {
+    this.#stream.tryNow();
+  }
+
   /** Asks for the microphone again. */
   askAgain() {
     this.#microphone.ask();
@@ -201,9 +209,30 @@ export class Session {
     };
   }
 
+  /**
+   * Notes what the other participants see of this one. If it changes although this page has told nothing new, another page of the participant
+   * has changed it. Then this page has the same hand, and the microphone of that page if that page has the microphone.
+   * @param {{hand: boolean, muted: boolean, listening: boolean}} seen
+   */
+  seenAs({ hand, muted, listening }) {
+    const before = this.#seen;
+    this.#seen = { hand, microphone: listening ? 'none' : muted ? 'muted' : 'open' };
+    if (!before || before.hand === hand || hand === this.state.hand || !this.#presence.isSettled) return;
+    this.state.hand = hand;
+    this.#presence.adopt(this.#shown);
+    this.#handlers.onChange();
+  }
+
+  /** Whether another page or a program has the microphone, or had it last. */
+  get #isElsewhere() {
+    return ['taken', 'free'].includes(this.state.uplink);
+  }
+
   /** Returns the presence that the other participants see. */
   get #shown() {
-    const { hand, muted, systemMuted, silent, microphone } = this.state;
+    const { hand, muted, systemMuted, silent, microphone, uplink } = this.state;
+    if (uplink === 'taken' && this.#seen) return { hand, microphone: this.#seen.microphone };
+    if (uplink === 'free') return { hand, microphone: 'muted' };
     const without = ['off', 'refused', 'missing', 'busy'].includes(microphone);
     return { hand, microphone: without ? 'none' : muted || systemMuted || silent ? 'muted' : 'open' };
   }
@@ -242,12 +271,12 @@ export class Session {
   }
 
   #greeted(me) {
-    this.#between = false;
+    this.#handlers.onMe(me);
     if (me.room !== this.#room) this.#muteBecause('moved');
     this.#room = me.room;
+    this.#between = false;
     this.#setFormat(me);
     this.#setListenOnly(me.listen_only === true || !hasWorklets());
-    this.#handlers.onMe(me);
   }
 
   #take(record) {
@@ -261,6 +290,8 @@ export class Session {
     else if (record.kind === 'states') onStates(record.states);
     else if (record.kind === 'message') onTexts([record]);
     else if (record.kind === 'messages') onTexts(record.texts);
+    else if (record.kind === 'microphone') this.#uplink.seen(record.used);
+    else if (record.kind === 'removed') this.#handlers.onRemoved();
     else if (record.kind === 'hello') this.#greeted(record.me);
   }
 
@@ -280,7 +311,7 @@ export class Session {
   #microphoneChanged(microphone) {
     if (microphone === 'on') {
       // Only the user takes the microphone back: two pages that both reopen their microphones would take it from each other again and again.
-      if (this.state.uplink !== 'taken') this.#uplink.start();
+      if (!this.#isElsewhere) this.#uplink.start();
       this.renewOutput();
     }
     this.#change({ microphone });

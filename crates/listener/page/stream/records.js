@@ -8,7 +8,7 @@ import { readWav } from '../base/wav.js';
 
 const MAX_RECORD_CHARS = 400000;
 const MAX_MESSAGE_CHARS = 500;
-const KINDS = { 0: hello, 1: sound, 2: silence, 3: room, 4: message, 5: moved, 6: states, 7: messages };
+const KINDS = { 0: hello, 1: sound, 2: silence, 3: room, 4: message, 5: moved, 6: states, 7: messages, 8: removed, 9: microphone };
 
 /**
  * @typedef {{kind: 'hello', seq: number, me: object}
@@ -18,7 +18,9 @@ const KINDS = { 0: hello, 1: sound, 2: silence, 3: room, 4: message, 5: moved, 6
  *   | {kind: 'message', seq: number} & Text
  *   | {kind: 'messages', seq: number, texts: Text[]}
  *   | {kind: 'states', seq: number, states: Mark[]}
- *   | {kind: 'moved', seq: number, last: boolean}} StreamRecord
+ *   | {kind: 'moved', seq: number, last: boolean}
+ *   | {kind: 'removed', seq: number}
+ *   | {kind: 'microphone', seq: number, used: boolean}} StreamRecord
  * @typedef {{from: string, text: string, id?: string, ageMs: number}} Text id: see room/texts.js; ageMs: time since it was sent
  * @typedef {[place: number, value: number]} Mark a participant's index in the list of participants, or 65535 for all, and a byte
  */
@@ -82,6 +84,14 @@ function states(seq, [data]) {
 
 function moved(seq, [last]) {
   return { kind: 'moved', seq, last: last !== '0' };
+}
+
+function removed(seq) {
+  return { kind: 'removed', seq };
+}
+
+function microphone(seq, [used]) {
+  return { kind: 'microphone', seq, used: used === '1' };
 }
 
 /** Parses marks of three bytes each: the index, high byte first, and the value. */

@@ -14,6 +14,8 @@ import { StallDetector } from './stall.js';
 
 /** Time without a record after which the stream counts as ended. */
 const DEAD_AFTER_MS = 5000;
+/** Time without a record after which the stream counts as unstable; in silence, with a record every 2 s, the time is longer (stall.js). */
+const UNSTABLE_AFTER_MS = 2000;
 /** Maximum and minimum interval between checks for overdue records. */
 const CHECK_MS = 400;
 const MIN_CHECK_MS = 50;
@@ -28,7 +30,7 @@ const MAX_HELD = 9;
 
 /**
  * @typedef {{onRecord: (record: import('./records.js').StreamRecord) => void, onMoved: (last: boolean) => void, onNewProcess?: () => void,
- *   onState: (state: 'connecting' | 'live' | 'lost') => void}} StreamHandlers
+ *   onState: (state: 'connecting' | 'live' | 'unstable' | 'lost') => void}} StreamHandlers
  *   onMoved: another process answers from now on; last: this process has ended already, so this is not a handover;
  *   onNewProcess: a stream has begun whose process may be a new one, called before its records
  */
@@ -68,7 +70,7 @@ export class Stream {
   start() {
     window.palabre = (win, text) => this.#receive(win, text);
     this.#check();
-    window.addEventListener('online', this.#tryNow);
+    window.addEventListener('online', this.tryNow);
     this.#setState('connecting');
     this.#open();
   }
@@ -78,7 +80,7 @@ export class Stream {
     delete window.palabre;
     clearTimeout(this.#checks);
     clearTimeout(this.#retry);
-    window.removeEventListener('online', this.#tryNow);
+    window.removeEventListener('online', this.tryNow);
     this.#close(this.#frames.leader);
     this.#close(this.#frames.candidate);
     this.#state = 'stopped';
@@ -97,7 +99,8 @@ export class Stream {
     return this.#backoff.tries;
   }
 
-  #tryNow = () => {
+  /** Tries at once to open a lost stream. */
+  tryNow = () => {
     if (this.#state !== 'lost' || this.#frames.candidate) return;
     this.#backoff.reset();
     clearTimeout(this.#retry);
@@ -184,6 +187,7 @@ export class Stream {
   #hear(frame, text) {
     const { retired } = this.#frames.spoke(frame, text.length);
     if (retired !== undefined) this.#promoted(frame, retired);
+    if (this.#state === 'unstable') this.#setState('live');
     this.#suspected = false;
     this.#overdue = false;
     this.#heardMs = performance.now();
@@ -265,9 +269,10 @@ export class Stream {
     this.#checks = setTimeout(() => this.#check(), Math.min(CHECK_MS, Math.max(MIN_CHECK_MS, leftMs)));
     if (candidate && performance.now() - candidate.openedMs > DEAD_AFTER_MS) this.#ended(candidate);
     if (leader && sinceLastMs > DEAD_AFTER_MS) this.#ended(leader);
-    if (!leader) return;
+    if (!this.#frames.leader) return;
     // After a suspended page resumes, this timer runs before the records that arrived meanwhile are processed: so the second check decides.
     if (leftMs < 0 && this.#overdue) this.#openSecond();
+    if (this.#overdue && leftMs < 0 && sinceLastMs >= UNSTABLE_AFTER_MS) this.#setState('unstable');
     if (leftMs >= 0) this.#backoff.lived(performance.now() - this.#liveSinceMs);
     this.#overdue = leftMs < 0;
   }

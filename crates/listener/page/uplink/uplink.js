@@ -14,9 +14,10 @@ import { PostTransport, SocketTransport } from './transports.js';
 const SOCKET_TRIES = 2;
 
 /**
- * @typedef {'off' | 'connecting' | 'open' | 'taken'} UplinkState
+ * @typedef {'off' | 'connecting' | 'open' | 'taken' | 'free'} UplinkState
  * @typedef {{onState: (state: UplinkState) => void, onBroken: () => void, reachable: () => boolean,
  *   onFault?: (what: string) => void}} UplinkHandlers
+ *   free: another page or a program had taken the microphone and has it no longer;
  *   onBroken: an open connection broke without a close message, so the listener may be gone;
  *   reachable: returns whether the stream works; if it does, the WebSocket and not the network caused a failure
  */
@@ -70,8 +71,13 @@ export class Uplink {
   /** Connects; the newest page has the microphone from then on. */
   start() {
     // The listener keeps refusing the page ID that has lost the microphone, so use a new ID.
-    if (this.state === 'taken') this.#page = pageId();
-    if (this.state === 'off' || this.state === 'taken') this.#connect();
+    if (this.#isLost) this.#page = pageId();
+    if (this.state === 'off' || this.#isLost) this.#connect();
+  }
+
+  /** Notes whether any page or program has the microphone, which matters if this page has lost it. @param {boolean} used */
+  seen(used) {
+    if (this.#isLost) this.#setState(used ? 'taken' : 'free');
   }
 
   /** Disconnects. */
@@ -99,9 +105,13 @@ export class Uplink {
 
   /** @param {{samples: Int16Array, wallMs: number}} chunk */
   send(chunk) {
-    if (this.state === 'off' || this.state === 'taken') return;
+    if (this.state === 'off' || this.#isLost) return;
     this.#queue.push(chunk);
     this.#drain();
+  }
+
+  get #isLost() {
+    return this.state === 'taken' || this.state === 'free';
   }
 
   #connect() {

@@ -6,7 +6,7 @@
  */
 
 /** States of the microphone that are problems. */
-const UNHEARD = ['off', 'taken', 'system', 'silent', 'operator', 'held'];
+const UNHEARD = ['off', 'taken', 'free', 'system', 'silent', 'operator', 'held'];
 /** States of the microphone that may become a problem. */
 const PENDING = ['asking', 'waiting'];
 /** Time for which the microphone must work before that is announced. */
@@ -26,7 +26,8 @@ export class Announcer {
    */
   look({ connection, recorded, microphone }, nowMs) {
     if (!connection) return this.#leave();
-    const base = [connection, ...(recorded ? ['recorded'] : [])];
+    // Nobody needs to hear of each short disturbance.
+    const base = [connection === 'unstable' ? 'live' : connection, ...(recorded ? ['recorded'] : [])];
     const troubled = UNHEARD.includes(microphone);
     const key = micKey(microphone);
     const leftMs = this.#leftMs(microphone, nowMs);

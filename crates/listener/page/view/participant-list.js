@@ -119,9 +119,14 @@ export class ParticipantList {
     return Array.from({ length: this.#participants.size }, (_, place) => this.#participants.at(place)).filter(({ name }) => name !== this.#me?.name);
   }
 
+  /** @returns {import('../room/participants.js').Participant | null} this page's participant, as the others see them */
+  get mine() {
+    return this.#participants.named(this.#me?.name);
+  }
+
   /** @returns {boolean} whether the host has muted this page's participant */
   get mutedByHost() {
-    return this.#participants.named(this.#me?.name)?.mutedByHost ?? false;
+    return this.mine?.mutedByHost ?? false;
   }
 
   /** @param {string} name; @returns {boolean} whether the room hears this participant talk */

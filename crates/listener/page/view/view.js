@@ -80,6 +80,7 @@ export function showState({ room, recorded = false, connection, microphone }) {
   set('connection', connection && say(connection));
   announce({ connection, recorded, microphone });
   byId('connection').dataset.state = connection;
+  document.body.dataset.connection = connection;
   showMicrophone(microphone);
   showTitle(room, microphone);
 }
@@ -167,7 +168,7 @@ export function showLanguage() {
  */
 export function showNotices(notices) {
   const box = byId('notices');
-  const signature = `${document.documentElement.lang} ${notices.map((notice) => notice.key).join(' ')}`;
+  const signature = `${document.documentElement.lang} ${notices.map(({ key, values }) => say(key, values)).join(' ')}`;
   if (box.dataset.signature === signature) return;
   box.dataset.signature = signature;
   const hadFocus = box.contains(document.activeElement);

@@ -10,6 +10,7 @@ pub(crate) struct Opening {
     hello: u64,
     room: u64,
     silence: Option<u64>,
+    microphone: Option<u64>,
     people: Arc<str>,
     states: Arc<str>,
     levels: Arc<str>,
@@ -17,19 +18,21 @@ pub(crate) struct Opening {
 
 impl Opening {
     /// Creates the first records of a stream that starts with the next record. If the room is silent, they include a silence record with
-    /// the levels, because the next record may come only after 2 s.
+    /// the levels, because the next record may come only after 2 s. If the microphone is free, a record says so.
     pub(super) fn now(state: &mut State) -> Self {
         let (hello, room) = (state.seq(), state.seq());
         let silence = state.silent.then(|| state.seq());
+        let microphone = state.is_microphone_free.then(|| state.seq());
         let levels = if silence.is_some() { Arc::clone(&state.levels) } else { "".into() };
-        Self { hello, room, silence, people: Arc::clone(&state.people), states: Arc::clone(&state.states), levels }
+        let [people, states] = [&state.people, &state.states].map(Arc::clone);
+        Self { hello, room, silence, microphone, people, states, levels }
     }
 
     /// Creates the first records of a stream that continues with the record `seq` in the ring.
     pub(super) fn before(state: &State, seq: u64) -> Self {
         let (hello, room) = (seq.saturating_sub(2), seq.saturating_sub(1));
         let [people, states] = [&state.people, &state.states].map(Arc::clone);
-        Self { hello, room, silence: None, people, states, levels: "".into() }
+        Self { hello, room, silence: None, microphone: None, people, states, levels: "".into() }
     }
 
     /// Returns the SEQ of the last of the first records.
@@ -46,6 +49,9 @@ impl Opening {
         });
         if let Some(seq) = self.silence {
             bytes.extend(record::silence(seq, &self.levels));
+        }
+        if let Some(seq) = self.microphone {
+            bytes.extend(record::microphone(seq, false));
         }
         bytes
     }

@@ -93,6 +93,20 @@ impl Ear {
         self.ring.lock().streams.len()
     }
 
+    /// Tells every stream, now and when it is opened, whether a page or a program has the microphone, if that has changed.
+    pub(crate) fn show_microphone(&self, is_used: bool) {
+        let mut state = self.ring.lock();
+        if state.is_microphone_free != is_used {
+            return;
+        }
+        state.is_microphone_free = !is_used;
+        if state.running {
+            self.ring.publish(&mut state, Kind::Microphone { is_used }, None);
+        }
+        drop(state);
+        self.ring.published.notify_all();
+    }
+
     /// Sends every stream a `moved` record: another process answers new requests from now on. For how long the streams continue, see
     /// [`crate::handover`].
     pub(crate) fn announce_handover(&self) {

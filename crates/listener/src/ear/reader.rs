@@ -227,13 +227,14 @@ impl<'a> Reader<'a> {
     }
 
     /// Stops reading the ear, because this process is being replaced. Publishes the incomplete chunk, the waiting messages and the last
-    /// `moved` record, after which a page uses only the next process. Then closes the ear, so that the next process can open it.
+    /// `moved` record, after which a page uses only the next process; or the `removed` record, if the participant was removed. Then closes the ear, so that the next process can open it.
     fn leave(&mut self, cuts: &mut Vec<Cut>, now: Instant) {
         self.chunker.cut(cuts);
         self.publish(cuts, now);
         self.publish_texts(now);
         let mut state = self.ring.lock();
-        self.ring.publish(&mut state, Kind::Moved { last: true }, None);
+        let is_removed = self.ring.handover.is_removed();
+        self.ring.publish(&mut state, if is_removed { Kind::Removed } else { Kind::Moved { last: true } }, None);
         self.source = None;
         state.running = false;
         drop(state);

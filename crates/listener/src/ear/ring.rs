@@ -53,6 +53,10 @@ pub(crate) enum Kind {
     Message(String),
     /// A moved record: another process answers new requests from now on. `last`: the stream ends with this record.
     Moved { last: bool },
+    /// A microphone record: a page or a program has the participant's microphone, or none has it any more.
+    Microphone { is_used: bool },
+    /// A removed record: the participant was removed from the room. The stream ends with this record.
+    Removed,
 }
 
 /// The ring, shared by the reader thread and the threads of the streams.
@@ -81,6 +85,8 @@ pub(super) struct State {
     pub(super) states: Arc<str>,
     pub(super) levels: Arc<str>,
     pub(super) silent: bool,
+    /// No page or program has the microphone any more.
+    pub(super) is_microphone_free: bool,
     pub(super) streams: Vec<(u64, TcpStream)>,
     pub(super) next_stream: u64,
     /// The reader thread is running and the source is open.
@@ -134,6 +140,8 @@ impl Ring {
             Kind::States => record::states(seq, marks),
             Kind::Message(text) => record::message(seq, text),
             Kind::Moved { last } => record::moved(seq, *last),
+            Kind::Microphone { is_used } => record::microphone(seq, *is_used),
+            Kind::Removed => record::removed(seq),
         };
         state.silent = !matches!(kind, Kind::Sound { .. }) && (state.silent || matches!(kind, Kind::Silence));
         let [people, states, levels] = [&state.people, &state.states, &state.levels].map(Arc::clone);

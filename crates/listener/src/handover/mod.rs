@@ -10,6 +10,7 @@
 //! | --- | --- | --- | --- |
 //! | serving | SIGUSR1 | handing over, for [`TIMEOUT`] | no connection is kept for another request; each stream gets `moved`, and sound as before |
 //! | serving | SIGUSR1, and the source is a file | left | as for SIGTERM: both processes can read a file |
+//! | serving | SIGUSR2 | left | as for SIGTERM, but the last record of each stream says that the participant was removed |
 //! | serving | SIGTERM, SIGINT | left | no connection is kept for another request; microphones end |
 //! | handing over | the next process requests the pipe | left | |
 //! | handing over | the last stream ends | left | |
@@ -30,6 +31,7 @@ mod presence;
 
 use palabre_room::{Inbox, ParticipantDir, Presence};
 use presence::PagePresence;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -47,6 +49,8 @@ pub(crate) enum Reason {
     Stop,
     /// SIGUSR1: another process serves the same socket.
     Replacement,
+    /// SIGUSR2: the participant was removed. No process follows.
+    Removal,
 }
 
 /// The phase of this process in its replacement by the next process.
@@ -95,18 +99,20 @@ pub(crate) struct Handover {
     /// The participant's directory; `None` if the source is a file.
     participant: Option<ParticipantDir>,
     phase: Mutex<Phase>,
+    is_removed: AtomicBool,
     presence: PagePresence,
 }
 
 impl Handover {
     pub(crate) fn new(participant: Option<ParticipantDir>, now: Instant) -> Self {
         let presence = PagePresence::new(participant.clone(), now);
-        Self { participant, phase: Mutex::new(Phase::Serving), presence }
+        Self { participant, phase: Mutex::new(Phase::Serving), is_removed: AtomicBool::new(false), presence }
     }
 
     /// Begins the replacement and returns the new phase. The caller must close idle connections and notify the streams.
     pub(crate) fn begin(&self, reason: Reason, now: Instant) -> Phase {
         let mut phase = self.lock();
+        self.is_removed.fetch_or(reason == Reason::Removal, Ordering::Relaxed);
         *phase = phase.begin(reason, self.participant.is_none(), now);
         *phase
     }
@@ -124,6 +130,11 @@ impl Handover {
     /// Returns whether this process serves new streams and keeps connections for another request.
     pub(crate) fn is_serving(&self) -> bool {
         self.phase() == Phase::Serving
+    }
+
+    /// Returns whether the participant was removed.
+    pub(crate) fn is_removed(&self) -> bool {
+        self.is_removed.load(Ordering::Relaxed)
     }
 
     /// Returns whether microphones must end now.

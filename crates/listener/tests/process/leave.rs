@@ -23,6 +23,17 @@ fn sigterm_moves_streams_and_ends_the_process() {
 }
 
 #[test]
+fn sigusr2_tells_the_pages_that_the_participant_was_removed_and_ends_the_process() {
+    let mut rig = Rig::new();
+    let mut records = rig.connect().listen(&rig, "");
+    records.next_of(2);
+    rig.signal("USR2");
+    records.next_of(8);
+    drop(records);
+    assert!(wait_for_exit(&mut rig.child).success());
+}
+
+#[test]
 fn stream_that_stays_open_does_not_keep_the_process() {
     let mut rig = Rig::new();
     let mut records = rig.connect().listen(&rig, "");

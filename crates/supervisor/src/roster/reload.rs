@@ -224,7 +224,7 @@ impl Roster {
                 audit::participant(name, "revoked", by);
             }
             if let Some(service) = service {
-                service.remove_at_once(now);
+                service.dismiss(now);
             }
         }
     }

@@ -155,8 +155,8 @@ impl Service {
         }
     }
 
-    /// Closes the port and sends SIGTERM to all processes of the service. Processes that remain after `timeout` are killed.
-    pub(super) fn stop(&mut self, now: Instant, timeout: Duration) {
+    /// Closes the port and ends all processes of the service with `end`.
+    pub(super) fn stop(&mut self, now: Instant, end: fn(&mut Process, Instant)) {
         if !matches!(self.state, State::Draining | State::Stopped) {
             self.transition(Trigger::StopRequested, now);
             self.close_port();
@@ -165,7 +165,7 @@ impl Service {
             self.leaving.extend(self.current.take());
             self.leaving.extend(self.successor.take());
             for process in &mut self.leaving {
-                process.terminate(now, timeout);
+                end(process, now);
             }
         }
         self.presence.disconnected(now);

@@ -134,7 +134,7 @@ fn process_that_is_not_ready_in_time_is_killed_and_restarted() {
 fn new_service_replaces_the_file_gain_of_an_earlier_supervisor() {
     let mut fixture = Fixture::ready();
     let (alice, directory) = (fixture.service.participant().clone(), fixture.directory());
-    fixture.service.remove_at_once(fixture.now);
+    fixture.service.dismiss(fixture.now);
     fixture.reap_until(Service::is_gone);
     directory.set_gain(Some(Gain::Mute)).unwrap();
     fixture.service = Service::open(&fixture.config, alice, None, fixture.now);
