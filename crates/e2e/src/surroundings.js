@@ -14,6 +14,12 @@
   // Only Safari has navigator.audioSession.
   Object.defineProperty(navigator, 'audioSession', { value: { set type(type) { seen.session.push(type); } } });
 
+  seen.mediaKeys = {};
+  const { setActionHandler } = MediaSession.prototype;
+  MediaSession.prototype.setActionHandler = function (key, action) {
+    seen.mediaKeys[key] = action;
+    return setActionHandler.call(this, key, action);
+  };
   window.AudioContext = class extends AudioContext {
     constructor(...options) {
       super(...options);

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
+import { Quality } from '../page/room/quality.js';
 import { Participants } from '../page/room/participants.js';
 import { parseRecord } from '../page/stream/records.js';
 import { TitleStatus } from '../page/view/title-status.js';
@@ -99,4 +100,14 @@ test('title and icon show talking, open or muted, without flicker', () => {
   for (const microphone of ['waiting', 'held', 'ready']) assert.deepEqual(seen(microphone, true, 7000), [...open, 0]);
   assert.deepEqual(seen('operator', false, 7000), [...muted, 0]);
   for (const microphone of ['off', 'listener', 'asking']) assert.deepEqual(seen(microphone, false, 7000), [...none, 0]);
+});
+
+test('connection is weak for 10 s after 400 ms of sound were missing, and while the delay is long', () => {
+  const quality = new Quality();
+  const well = { lost: 0, stretches: 3, dropped: 0, marginMs: 20 };
+  const at = (second, change) => quality.isWeak({ ...well, ...change }, 1000 * second);
+  assert.deepEqual([at(0), at(1, { lost: 9 }), at(2, { lost: 9, dropped: 1 }), at(10, { lost: 9, dropped: 1 })], [false, false, true, true]);
+  assert.equal(at(12, { lost: 9, dropped: 1 }), false);
+  assert.equal(at(13, { stretches: 0 }), false, 'the counters of a new player begin at 0');
+  assert.equal(at(14, { marginMs: 300 }), true);
 });

@@ -32,7 +32,7 @@ test('documented records are parsed', () => {
 });
 
 test('anything that is not exactly a record is rejected', () => {
-  const bad = ['', ',', '9,1,', '1', '1,x,0,,', '1,5,0,AAAA,', '1,5,0,***,', '2,5,e30', '2,-5,', '3,5,e30=', '3,5,bnVsbA==',
+  const bad = ['', ',', '10,1,', '9,1,', '1', '1,x,0,,', '1,5,0,AAAA,', '1,5,0,***,', '2,5,e30', '2,-5,', '3,5,e30=', '3,5,bnVsbA==',
     '0,5,', '__proto__,5,', 'constructor,5,', `3,5,${base64({ people: [{ name: 1, display: 'x' }] })},//8A`,
     `3,5,${base64({ people: [] })},//8A,x&y`, '2,5,' + 'A'.repeat(500000)];
   const read = bad.filter((text) => parseRecord(text) !== null);

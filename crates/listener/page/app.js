@@ -21,6 +21,8 @@ import { hasWorklets } from './audio/context.js';
 import { Backoff } from './base/backoff.js';
 import { recall, remember } from './base/storage.js';
 import { ErrorLog, browserName, figuresToReport } from './room/diagnostics.js';
+import { showMediaMicrophone, startMediaKeys, stopMediaKeys } from './room/media-keys.js';
+import { Quality } from './room/quality.js';
 import { fetchMuted, sendMuted, sendReport } from './room/requests.js';
 import { Session } from './room/session.js';
 import { say, switchLanguage, translatePage } from './text/text.js';
@@ -63,7 +65,7 @@ const panel = new SettingsPanel({
 });
 
 /** `me` is the answer of GET me; `session` is set while in the room; `unreported` is a session whose listener takes no reports. */
-const app = { screen: 'loading', me: null, session: null, unreported: null, headphones: false, level: 0, recorded: false, noMixer: false };
+const app = { screen: 'loading', me: null, session: null, unreported: null, headphones: false, level: 0, recorded: false, noMixer: false, quality: null, weak: false };
 
 start();
 
@@ -98,6 +100,7 @@ function start() {
   // A page restored from the back/forward cache has lost its streams.
   window.addEventListener('pageshow', ({ persisted }) => { if (persisted) location.reload(); });
   setInterval(showFigures, FIGURES_MS);
+  setInterval(rateConnection, FIGURES_MS);
   setInterval(checkKey, KEY_CHECK_MS);
   setInterval(checkDoor, DOOR_CHECK_MS);
   Object.defineProperty(window, 'palabreState', { get: diagnostics });
@@ -163,6 +166,8 @@ function enter() {
   app.headphones = me.join_muted && !me.listen_only;
   app.recorded = false;
   app.noMixer = false;
+  app.weak = false;
+  app.quality = new Quality();
   people.clear();
   comings.clear();
   people.setMe(me);
@@ -190,6 +195,7 @@ function enter() {
   view.showInside(mode() === 'talk');
   app.session.setMode(mode());
   app.session.join();
+  startMediaKeys(say('roomNamed', { room: me.room }), { mute: pressMute, leave: () => leaveRoom('left') });
   showMutedForMe(app.session);
   refresh();
 }
@@ -210,6 +216,7 @@ function leaveRoom(screen) {
   const { session } = app;
   app.session = null;
   session?.leave();
+  stopMediaKeys();
   people.clear();
   messages.clear();
   go(screen);
@@ -310,7 +317,8 @@ function refresh() {
     view.showHand(session.state.hand);
     view.showHold(session.state.mode === 'talk' && !session.state.muted && session.state.microphone === 'on', session.state.held);
     const connection = app.noMixer && session.state.connection === 'live' ? 'noSound' : session.state.connection;
-    view.showState({ room, recorded: app.recorded, connection, microphone: microphoneState(session.state) });
+    view.showState({ room, recorded: app.recorded, connection, weak: app.weak, microphone: microphoneState(session.state) });
+    showMediaMicrophone(['on', 'waiting', 'ready'].includes(microphoneState(session.state)));
     view.showNotices(notices(session));
     if (connection !== 'live') people.hush();
     if (!session.state.audible || session.state.systemMuted) showPeak(0);
@@ -386,11 +394,22 @@ function diagnostics() {
   return Object.freeze({ screen: app.screen, ...(app.session?.diagnostics ?? {}), ...own });
 }
 
+function rateConnection() {
+  const { session } = app;
+  if (!session) return;
+  const { connection, ...figures } = session.diagnostics;
+  const weak = app.quality.isWeak(figures, performance.now()) && connection === 'live';
+  if (weak === app.weak) return;
+  app.weak = weak;
+  refresh();
+}
+
 function showFigures() {
   if (!app.session || !view.elements.details.open) return;
   const d = diagnostics();
   const ms = (value) => `${Math.round(value || 0)} ms`;
   view.showFigures([
+    ['detailQuality', say(app.weak ? 'weak' : 'good')],
     ['detailDelay', ms(d.delayMs)],
     ['detailDepth', ms(d.depthMs)],
     ['detailOutput', ms(d.outputMs)],

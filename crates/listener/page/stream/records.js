@@ -91,7 +91,7 @@ function removed(seq) {
 }
 
 function microphone(seq, [used]) {
-  return { kind: 'microphone', seq, used: used === '1' };
+  return ['0', '1'].includes(used) ? { kind: 'microphone', seq, used: used === '1' } : null;
 }
 
 /** Parses marks of three bytes each: the index, high byte first, and the value. */

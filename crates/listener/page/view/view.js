@@ -72,12 +72,13 @@ export function showInside(pushToTalk) {
 }
 
 /**
- * @param {{room: string, recorded?: boolean, connection: 'connecting' | 'live' | 'noSound' | 'lost' | '', microphone: string}} state
+ * @param {{room: string, recorded?: boolean, connection: 'connecting' | 'live' | 'noSound' | 'unstable' | 'lost' | '', weak?: boolean,
+ *   microphone: string}} state
  */
-export function showState({ room, recorded = false, connection, microphone }) {
+export function showState({ room, recorded = false, connection, weak = false, microphone }) {
   set('room', room);
   set('recorded', recorded ? say('recorded') : '');
-  set('connection', connection && say(connection));
+  set('connection', connection && (weak && connection === 'live' ? `${say(connection)} · ${say('weak')}` : say(connection)));
   announce({ connection, recorded, microphone });
   byId('connection').dataset.state = connection;
   document.body.dataset.connection = connection;

@@ -282,7 +282,7 @@ fn decode(raw: &str) -> Record {
             samples = decode_wav(&BASE64.decode(wav).unwrap());
             last = levels;
         }
-        (5, ["0"]) => {}
+        (5, ["0"]) | (8, []) | (9, ["0" | "1"]) => {}
         (5, ["1"]) => is_last = true,
         _ => panic!("not a record: {raw}"),
     }

@@ -1,0 +1,30 @@
+/**
+ * Rates the participant's own connection by what the last seconds of sound suffered. Pure: time is an argument.
+ */
+
+/** Time over which the connection is rated. */
+const WINDOW_MS = 10000;
+/** Number of missing chunks, in both directions and within that time, from which on the connection is weak: 400 ms of 40 ms each. */
+const WEAK_LOSSES = 10;
+/** Buffered sound from which on the connection is weak, because the delay disturbs a conversation. */
+const WEAK_MARGIN_MS = 250;
+
+/** The quality of one stay in the room. */
+export class Quality {
+  #samples = [];
+
+  /**
+   * @param {{lost: number, stretches: number, dropped: number, marginMs: number}} figures counters since joining: chunks lost on the way to the
+   *   page, gaps that the player concealed, chunks that the page could not send in time
+   * @param {number} nowMs
+   * @returns {boolean} whether the connection is weak
+   */
+  isWeak({ lost, stretches, dropped, marginMs }, nowMs) {
+    const count = lost + stretches + dropped;
+    const [oldest] = this.#samples;
+    // Without a worklet, or after another sound card was chosen, counters begin anew.
+    if (oldest && count < oldest.count) this.#samples = [];
+    this.#samples = [...this.#samples.filter((sample) => nowMs - sample.nowMs <= WINDOW_MS), { nowMs, count }];
+    return count - this.#samples[0].count >= WEAK_LOSSES || marginMs >= WEAK_MARGIN_MS;
+  }
+}
