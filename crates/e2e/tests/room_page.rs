@@ -512,5 +512,6 @@ fn announces_nothing_about_talkers(browser: &Browser) {
         "You can’t be heard yet",
         "this room is being recorded",
     ];
-    assert_eq!(spoken, serde_json::json!(expected));
+    let errors = browser.run("return palabreState.errors").unwrap();
+    assert_eq!(spoken, serde_json::json!(expected), "{errors}");
 }
