@@ -358,8 +358,8 @@ function microphoneState({ connection, microphone, muted, systemMuted, silent, u
   if (uplink === 'taken' || uplink === 'free') return uplink;
   // While the browser suspends the AudioContext, the microphone's worklet doesn't run either.
   if (!audible) return 'held';
-  if (app.session.state.mode === 'talk' && !app.session.state.held) return 'ready';
-  return uplink === 'open' && connection === 'live' ? 'on' : 'waiting';
+  if (uplink !== 'open' || connection !== 'live') return 'waiting';
+  return app.session.state.mode === 'talk' && !app.session.state.held ? 'ready' : 'on';
 }
 
 function notices(session) {

@@ -189,6 +189,7 @@ export default {
   keyTab: 'Go to the next button',
   keyArrows: 'Go from person to person in the list',
   keyEscape: 'Close a panel',
+  keysHint: 'No effect while you type.',
   copy: 'Copy details for support',
   copied: 'Copied.',
   micReady: 'Ready',

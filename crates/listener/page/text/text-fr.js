@@ -192,6 +192,7 @@ export default {
   keyTab: 'Passer au bouton suivant',
   keyArrows: 'Passer d’une personne à l’autre dans la liste',
   keyEscape: 'Fermer un panneau',
+  keysHint: 'Sans effet pendant la saisie.',
   copy: 'Copier les détails pour l’assistance',
   copied: 'Copié.',
   micReady: 'Prêt',
