@@ -64,7 +64,8 @@ export class SettingsPanel {
     for (const radio of this.#modes) radio.addEventListener('change', () => this.#chooseMode(radio.value));
     byId('switch-warn').addEventListener('change', ({ target }) => { switchTo('warn', target.checked); handlers.onWarn(); });
     byId('talk-key').addEventListener('click', () => this.#askForKey(true));
-    byId('talk-key').addEventListener('blur', () => this.#askForKey(false));
+    // A listener for `blur` would run before the browser gives the focus back when the panel closes, and focus.js would then move it.
+    this.#panel.addEventListener('pointerdown', ({ target }) => { if (target !== byId('talk-key')) this.#askForKey(false); });
     byId('talk-key').addEventListener('keydown', (event) => this.#takeKey(event));
     // Firefox presses the button when the space bar is released, even if the key press was prevented.
     byId('talk-key').addEventListener('keyup', (event) => { if (event.code === this.#takenKey) event.preventDefault(); });
@@ -127,7 +128,8 @@ export class SettingsPanel {
 
   #takeKey(event) {
     // The space bar or Enter on the button asks for a key; Tab leaves the button.
-    if (!this.#asksForKey || event.key === 'Tab') return;
+    if (event.key === 'Tab') this.#askForKey(false);
+    if (!this.#asksForKey) return;
     event.preventDefault();
     const chosenKey = talkKeyOf(event);
     if (chosenKey) {
