@@ -321,6 +321,20 @@ test('muted user who talks, or holds the talk key, is told so until unmuting', a
   stay.leave();
 });
 
+test('page follows the hand that another page raises, but not the echo of its own', async (context) => {
+  const now = performance.now();
+  context.mock.method(performance, 'now', () => now);
+  const stay = await joined();
+  const see = (hand) => { stay.seenAs({ hand, muted: false, listening: false }); return stay.state.hand; };
+  assert.equal(see(false), false);
+  stay.setHand(true);
+  stay.setHand(false);
+  assert.deepEqual([see(true), see(false)], [false, false], 'both were raised and lowered here');
+  context.mock.method(performance, 'now', () => now + 5000);
+  assert.deepEqual([see(true), see(false)], [true, false]);
+  stay.leave();
+});
+
 const helloFrom = (seq, room) => `0,${seq},${btoa(JSON.stringify({ ...ME, room }))}`;
 
 test('microphone is muted, and sends nothing, from the end of its listener until the user unmutes in the other room', async () => {

@@ -7,24 +7,19 @@ import { sendPresence } from './requests.js';
 
 /** Delay before a failed request is repeated. */
 const RETRY_MS = 2000;
-/** Time after which the participants' states, as the stream tells them, contain what this page has told. */
-const ECHO_MS = 3000;
 
 /** Reports one participant's presence from joining to leaving. */
 export class PresenceReporter {
   #wanted = '';
   #told = '';
   #process = 0;
-  #changedMs = -Infinity;
   #timer = 0;
   #busy = false;
   #stopped = false;
 
   /** @param {{hand: boolean, microphone: 'open' | 'muted' | 'none'}} state */
   show(state) {
-    const wanted = JSON.stringify(state);
-    if (wanted !== this.#wanted) this.#changedMs = performance.now();
-    this.#wanted = wanted;
+    this.#wanted = JSON.stringify(state);
     this.#tellSoon();
   }
 
@@ -33,17 +28,6 @@ export class PresenceReporter {
     this.#told = '';
     this.#process += 1;
     this.#tellSoon();
-  }
-
-  /** @returns {boolean} whether this page has told nothing new for some seconds, so that a change that is seen isn't its own */
-  get isSettled() {
-    return !this.#busy && this.#wanted === this.#told && performance.now() - this.#changedMs > ECHO_MS;
-  }
-
-  /** Takes over a state that another page of the participant has told. @param {{hand: boolean, microphone: string}} state */
-  adopt(state) {
-    this.#wanted = JSON.stringify(state);
-    this.#told = this.#wanted;
   }
 
   /** Sends nothing from now on. */

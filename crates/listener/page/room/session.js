@@ -27,6 +27,8 @@ import { holdLocks, releaseLocks } from './locks.js';
  *   onRemoved: the operator has removed the participant
  */
 
+/** Time within which the stream tells what the user has just done here. */
+const ECHO_MS = 3000;
 /** Interval between checks whether the participant was away. */
 const ABSENCE_CHECK_MS = 1000;
 /** Format of the stream's sound. */
@@ -43,6 +45,8 @@ export class Session {
   #presence = new PresenceReporter();
   #absence = new Absence();
   #seen = null;
+  /** When the user has last raised and lowered the hand here. */
+  #handMs = { true: -Infinity, false: -Infinity };
   #absenceChecks = 0;
   #room;
   /** Whether the listener has ended and the next one's room is not known yet. */
@@ -130,6 +134,7 @@ export class Session {
 
   /** @param {boolean} hand whether the other participants see a raised hand */
   setHand(hand) {
+    this.#handMs[hand] = performance.now();
     this.#change({ hand });
   }
 
@@ -210,17 +215,15 @@ export class Session {
   }
 
   /**
-   * Notes what the other participants see of this one. If it changes although this page has told nothing new, another page of the participant
-   * has changed it. Then this page has the same hand, and the microphone of that page if that page has the microphone.
+   * Notes what the other participants see of this one. If the hand changes and this page's user has not just done that, another page of the
+   * participant has changed it, and this page follows.
    * @param {{hand: boolean, muted: boolean, listening: boolean}} seen
    */
   seenAs({ hand, muted, listening }) {
     const before = this.#seen;
     this.#seen = { hand, microphone: listening ? 'none' : muted ? 'muted' : 'open' };
-    if (!before || before.hand === hand || hand === this.state.hand || !this.#presence.isSettled) return;
-    this.state.hand = hand;
-    this.#presence.adopt(this.#shown);
-    this.#handlers.onChange();
+    const isEcho = performance.now() - this.#handMs[hand] < ECHO_MS;
+    if (before && before.hand !== hand && hand !== this.state.hand && !isEcho) this.#change({ hand });
   }
 
   /** Whether another page or a program has the microphone, or had it last. */
