@@ -35,6 +35,12 @@ async function joined(renewCost) {
   return stay;
 }
 
+test('session waits for the microphone from its first change on', async () => {
+  const stay = session();
+  stay.setMode('voice');
+  assert.equal(stay.changes[0].microphone, 'asking');
+});
+
 test('joining tells the presence once', async () => {
   const stay = await joined();
   assert.deepEqual(shown(), [{ hand: false, microphone: 'open' }]);

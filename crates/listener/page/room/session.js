@@ -103,6 +103,8 @@ export class Session {
     this.#audio.setOutput?.(chosen('output'));
     this.#setFormat(me);
     this.#microphone.setMuted(muted);
+    // Otherwise a screen reader is told of a missing microphone before `join` has asked for it.
+    if (!this.#listenOnly) this.state.microphone = 'asking';
   }
 
   /** Call only in a click. Waits for nothing. */
