@@ -132,7 +132,7 @@ fn violations(browser: &Browser, axe: Axe) -> Result<Vec<String>> {
     );
     browser.run(&run)?;
     browser.wait_until("window.axeSays")?;
-    Ok(texts(&browser.run("return window.axeSays")?))
+    Ok(texts(&browser.run("scrollTo(0, 0); return window.axeSays")?))
 }
 
 /// Returns the controls that are, including their labels, less than 44 CSS pixels wide or high.
