@@ -13,7 +13,8 @@ use std::time::Duration;
 use command_fds::{CommandFdExt, FdMapping};
 use listenfd::ListenFd;
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen as listen_on, setsockopt, socket, sockopt,
+    AddressFamily, Backlog, Shutdown, SockFlag, SockType, SockaddrStorage, bind, listen as listen_on, setsockopt,
+    shutdown, socket, sockopt,
 };
 
 /// Descriptor of an inherited socket: SD_LISTEN_FDS_START of sd_listen_fds(3).
@@ -58,6 +59,15 @@ pub fn listen(address: IpAddr, port: u16) -> io::Result<TcpListener> {
             listen_at(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port))
         }
         other => other,
+    }
+}
+
+/// Closes a listening socket in all processes that have it, so that the port can be opened again at once.
+///
+/// Without shutdown(2) the port would be in use until the service manager and the listeners have closed their duplicates.
+pub fn close(socket: TcpListener) {
+    if let Err(error) = shutdown(socket.as_raw_fd(), Shutdown::Both) {
+        log::debug!("unable to shut down a listening socket: {error}");
     }
 }
 
@@ -138,6 +148,19 @@ mod tests {
         let first = listen(Ipv4Addr::LOCALHOST.into(), 0).unwrap();
         let error = listen(Ipv4Addr::LOCALHOST.into(), first.local_addr().unwrap().port()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn a_closed_port_can_be_opened_although_another_process_has_the_old_socket() {
+        for address in [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::UNSPECIFIED.into()] {
+            let first = listen(address, 0).unwrap();
+            let port = first.local_addr().unwrap().port();
+            let duplicate = first.try_clone().unwrap();
+            close(first);
+            let second = listen(Ipv4Addr::LOCALHOST.into(), port).unwrap();
+            assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok() && second.accept().is_ok());
+            drop(duplicate);
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The supervisor's configuration: directories, sockets, programs, and the settings of `palabre.toml`.
 
+use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -164,6 +165,12 @@ impl Config {
     /// Returns the directory of a room.
     pub(crate) fn room(&self, room: &Name) -> RoomDir {
         RoomDir::new(self.run.join("rooms").join(room))
+    }
+
+    /// Returns the names of the rooms that have a directory.
+    pub(crate) fn rooms(&self) -> impl Iterator<Item = Name> {
+        let entries = fs::read_dir(self.run.join("rooms")).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
     }
 
     /// Creates a room's directory with the settings of `palabre.toml`.

@@ -19,6 +19,7 @@ mod certificate;
 mod cli;
 mod config;
 mod control;
+mod departed;
 mod event;
 mod measured;
 mod meetings;

@@ -70,8 +70,7 @@ impl Recordings {
     pub(crate) fn new(config: &Config) -> Self {
         let stored = Stored::new(&config.run);
         let all = of_saved(config, stored.load());
-        let rooms = fs::read_dir(config.run.join("rooms")).into_iter().flatten().flatten();
-        for room in rooms.filter_map(|entry| entry.file_name().to_str()?.parse::<Name>().ok()) {
+        for room in config.rooms() {
             if remove_stale_pipe(&config.room(&room).recording()) && !all.contains_key(&room) {
                 log::warn!("the recorder of room '{room}' was killed; start a new recording");
             }

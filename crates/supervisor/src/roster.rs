@@ -1,7 +1,6 @@
 //! The roster: the services of all participants. The module `reload` changes them.
 //!
-//! If a participant's file is removed or names another room while the supervisor runs, the supervisor removes the participant's directory
-//! in the room. It never removes directories that were made by hand, and it removes no directory when it ends.
+//! If a participant's file is removed or names another room, the supervisor removes the participant's directory in the room. It never removes directories that were made by hand, and it removes no directory when it ends.
 
 mod reload;
 
@@ -21,6 +20,7 @@ use palabre_room::{Member, MixerReport, Name};
 use crate::audit::{self, Author};
 use crate::certificate;
 use crate::config::Config;
+use crate::departed;
 use crate::meetings::Meetings;
 use crate::presence::queue_hands;
 use crate::saved::{self, Saved};
@@ -76,10 +76,12 @@ impl Roster {
         let mut roster = Self::empty(config);
         let (participants, errors) = Participant::load_all(&roster.config.directory);
         roster.note_errors(&errors);
+        departed::remove_directories(&roster.config, &participants);
         roster.make_rooms(&participants);
         for participant in participants {
             let stored = inherited.tcp(participant.name.as_str());
-            let service = Service::open(&roster.config, participant, stored, now);
+            let socket = stored.and_then(|stored| Service::fitting(stored, &participant, &roster.config));
+            let service = Service::open(&roster.config, participant, socket, now);
             roster.services.insert(service.participant().name.clone(), service);
         }
         inherited.names().for_each(notify::unstore);

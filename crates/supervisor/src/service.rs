@@ -85,11 +85,13 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    /// Creates the participant's pipes, opens the port and starts a listener. After a failure this is tried again later. `stored` is the
-    /// listening socket that an earlier supervisor had open for the participant.
-    pub(crate) fn open(config: &Config, participant: Participant, stored: Option<TcpListener>, now: Instant) -> Self {
+    /// Creates the participant's pipes, opens the port and starts a listener. After a failure this is tried again later. `socket` is the
+    /// listening socket, if it is open already.
+    pub(crate) fn open(config: &Config, participant: Participant, socket: Option<TcpListener>, now: Instant) -> Self {
         let mut service = Self::empty(participant, State::Starting, now);
-        service.take_stored(stored, config);
+        if let Some(socket) = socket {
+            service.take_socket(socket);
+        }
         service.load_entrance(config);
         service.plan_expiry(now);
         service.start(config, now);

@@ -7,7 +7,7 @@ mod fixture;
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 
-use fixture::{Fixture, eventually, holds, is_open, occupied_port, runs, signal};
+use fixture::{Fixture, Prober, eventually, holds, is_open, occupied_port, runs, signal};
 use palabre_config::control::State;
 
 #[test]
@@ -187,6 +187,21 @@ fn participant_stays_if_the_new_port_does_not_become_free() {
         let same = fixture.settled(&old.name);
         assert_eq!((same.state, same.pid, same.port), (State::Ready, old.pid, old.port), "{}", old.name);
     }
+}
+
+#[test]
+fn port_stays_open_if_only_the_room_changes() {
+    let fixture = Fixture::open(&["alice"]);
+    let old = fixture.participant("alice");
+    let prober = Prober::at(old.port);
+    for room in ["den", "hall"] {
+        fixture.write("alice", &format!("port = {}\nroom = \"{room}\"\n", old.port));
+        fixture.reload();
+    }
+    let new = fixture.wait_until("alice", |alice| alice.state == State::Ready && alice.room == "hall");
+    assert_eq!(prober.refusals(), 0);
+    assert_ne!(new.pid, old.pid);
+    assert!(!fixture.room("den").join("alice").exists());
 }
 
 #[test]

@@ -312,6 +312,24 @@ fn listeners_die_with_a_killed_supervisor_and_the_next_one_starts_new_ones() {
 }
 
 #[test]
+fn participants_who_left_while_no_supervisor_ran_have_no_directory() {
+    let mut fixture = Fixture::open(&["alice", "bob", "carol", "dora"]);
+    let by_hand = fixture.room("main").join("radio");
+    std::fs::create_dir(&by_hand).unwrap();
+    signal(fixture.pid(), "TERM");
+    assert!(fixture.wait_for_the_end().success());
+    fixture.remove("bob");
+    fixture.write("carol", "port = 0\nroom = \"den\"\n");
+    fixture.write("dora", "port = \"invalid\"\n");
+    fixture.start();
+    fixture.wait_for("carol", State::Ready);
+    let main = palabre_room::RoomDir::new(fixture.room("main"));
+    let names: Vec<String> = main.participants().unwrap().iter().map(ToString::to_string).collect();
+    assert_eq!(names, ["alice", "dora", "radio"]);
+    assert!(fixture.room("den/carol").exists());
+}
+
+#[test]
 fn second_supervisor_in_the_same_directory_is_refused() {
     let fixture = Fixture::open(&["alice"]);
     let alice = fixture.participant("alice");

@@ -254,10 +254,16 @@ impl Roster {
             return service.try_again(&self.config, now);
         }
         // A service that an operator stopped remains stopped after its port or room has changed.
-        if !service.is_ending() {
+        let is_same_port = !moves.rebinds && (new.port == 0 || new.port == service.port());
+        let kept = if service.is_ending() {
+            self.next.remove(&name).and_then(|(_, socket)| socket)
+        } else {
+            // Keep a port that doesn't change open, so that new connections wait for the next listener.
+            let socket = if is_same_port { service.give_socket() } else { None };
             service.remove(now);
-        }
-        let socket = moves.sockets.remove(&name);
+            socket
+        };
+        let socket = moves.sockets.remove(&name).or(kept.filter(|_| is_same_port));
         self.next.insert(name, (new, socket));
     }
 }

@@ -155,11 +155,10 @@ impl Service {
         }
     }
 
-    /// Closes the port and ends all processes of the service with `end`.
+    /// Ends all processes of the service with `end` and closes the port.
     pub(super) fn stop(&mut self, now: Instant, end: fn(&mut Process, Instant)) {
         if !matches!(self.state, State::Draining | State::Stopped) {
             self.transition(Trigger::StopRequested, now);
-            self.close_port();
             self.retry_at = None;
             (self.report, self.note) = (None, None);
             self.leaving.extend(self.current.take());
@@ -167,6 +166,8 @@ impl Service {
             for process in &mut self.leaving {
                 end(process, now);
             }
+            // Close the port after the signal: a process that still serves would log that it can't accept connections.
+            self.close_port();
         }
         self.presence.disconnected(now);
         self.drained(now);

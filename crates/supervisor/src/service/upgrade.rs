@@ -98,26 +98,43 @@ impl Service {
         program.is_some() && self.current.as_ref().is_some_and(|process| process.program != program)
     }
 
-    /// Uses the listening socket that systemd has stored for this service, if the socket has the configured address and port.
-    pub(super) fn take_stored(&mut self, socket: Option<TcpListener>, config: &Config) {
-        let Some(socket) = socket else { return };
+    /// Returns the listening socket that systemd has stored for a participant, if it has the configured address and port. Otherwise removes it
+    /// from systemd's store.
+    pub(crate) fn fitting(stored: TcpListener, participant: &Participant, config: &Config) -> Option<TcpListener> {
         let fits = |address: std::net::SocketAddr| {
-            (self.port == 0 || address.port() == self.port) && palabre_host::sockets::is_on(address, config.server.bind)
+            (participant.port == 0 || address.port() == participant.port)
+                && palabre_host::sockets::is_on(address, config.server.bind)
         };
-        match socket.local_addr() {
+        let name = &participant.name;
+        match stored.local_addr() {
             Ok(address) if fits(address) => {
-                log::info!(PALABRE_INSTANCE:% = self.participant.name; "using port {} of '{}', which systemd kept open", address.port(), self.participant.name);
-                self.port = address.port();
-                notify::store(self.participant.name.as_str(), &socket);
-                self.socket = Some(socket);
+                log::info!(PALABRE_INSTANCE:% = name; "using port {} of '{name}', which systemd kept open", address.port());
+                Some(stored)
             }
-            _ => notify::unstore(self.participant.name.as_str()),
+            _ => {
+                notify::unstore(name.as_str());
+                None
+            }
         }
     }
 
-    /// Closes the listening socket and removes it from systemd's store.
+    /// Uses a listening socket that is already open, and stores it in systemd.
+    pub(super) fn take_socket(&mut self, socket: TcpListener) {
+        self.port = socket.local_addr().map_or(self.port, |address| address.port());
+        notify::store(self.participant.name.as_str(), &socket);
+        self.socket = Some(socket);
+    }
+
+    /// Returns the listening socket, for the next service of the participant, and removes it from systemd's store.
+    pub(crate) fn give_socket(&mut self) -> Option<TcpListener> {
+        notify::unstore(self.participant.name.as_str());
+        self.socket.take()
+    }
+
+    /// Closes the listening socket, also in processes of the service, and removes it from systemd's store.
     pub(super) fn close_port(&mut self) {
-        if self.socket.take().is_some() {
+        if let Some(socket) = self.socket.take() {
+            palabre_host::sockets::close(socket);
             notify::unstore(self.participant.name.as_str());
         }
     }
