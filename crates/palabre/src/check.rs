@@ -60,14 +60,18 @@ fn all_findings(cli: &Cli) -> Vec<Finding> {
         findings.extend(daemons::check(directories, status, &errors));
     }
     let Some(server) = server else {
-        let text = format!(
-            "the certificate, the ports, the limits and the clock were not checked without a valid '{SERVER_FILE}'"
-        );
-        findings.push(Finding::warning(
-            "configuration",
-            text,
-            format!("{} check  # after fixing the file", directories.palabre()),
-        ));
+        let text =
+            format!("the certificate, the ports, the limits and the clock were not checked without '{SERVER_FILE}'");
+        let is_invalid =
+            findings.iter().any(|finding| finding.area == files::AREA_CONFIGURATION && finding.level == Level::Fault);
+        findings.push(match is_invalid {
+            true => Finding::warning(
+                files::AREA_CONFIGURATION,
+                text,
+                format!("{} check  # after fixing the file", directories.palabre()),
+            ),
+            false => Finding::unseen(files::AREA_CONFIGURATION, text, directories),
+        });
         return findings;
     };
     let context = Context { directories, server, participants, status };

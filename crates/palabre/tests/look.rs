@@ -7,7 +7,8 @@ mod faults;
 use std::fs::{self, Permissions};
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{self, Receiver};
@@ -60,7 +61,7 @@ fn valid_installation_has_no_faults() {
     assert!(!text.contains("fault"), "{text}");
     for part in [
         "is valid for 'localhost'",
-        " days, self-signed",
+        "is self-signed, so browsers warn about it; it expires in ",
         "key.pem' is the certificate's key; a listener can use both",
         "not running in",
     ] {
@@ -68,6 +69,21 @@ fn valid_installation_has_no_faults() {
     }
     let json = stdout(&check(config.path(), &["--json"]));
     assert!(json.contains("\"faults\": 0") && json.contains("\"area\": \"certificate\""), "{json}");
+}
+
+#[test]
+fn user_who_cannot_read_the_configuration_is_not_told_to_correct_it() {
+    let config = config();
+    fs::write(config.path().join("palabre.toml"), "").unwrap();
+    fs::set_permissions(config.path().join("palabre.toml"), Permissions::from_mode(0)).unwrap();
+    let mut command = palabre();
+    command.arg("--config").arg(config.path()).arg("--run").arg(config.path().join("run")).arg("check");
+    if fs::metadata("/proc/self").unwrap().uid() == 0 {
+        command.uid(65534).gid(65534);
+    }
+    let text = stdout(&command.output().unwrap());
+    assert!(text.contains("can't see '") && text.contains("were not checked without 'palabre.toml': sudo "), "{text}");
+    assert!(!text.contains("fixing"), "{text}");
 }
 
 #[test]

@@ -107,7 +107,7 @@ fn validity(context: &Context<'_>, facts: &Facts) -> Finding {
         (true, _) => Finding::warning(AREA, text, renew(context)),
         (false, true) => Finding::warning(
             AREA,
-            format!("{text}, self-signed: browsers warn about it"),
+            format!("the certificate '{path}' is self-signed, so browsers warn about it; it expires in {days} days"),
             format!(
                 "{}  # set 'certificate' and 'private-key' to a trusted one",
                 context.directories.edit(&context.server_file(), None)

@@ -13,13 +13,13 @@ use super::access::{self, SET_GROUP_ID};
 use super::context::{Context, Directories, word};
 use super::finding::Finding;
 
+pub(super) const AREA_CONFIGURATION: &str = "configuration";
 const AREA_ROOMS: &str = "rooms";
 /// Mode bits for users who are neither the owner nor in the group.
 const OTHERS: u32 = 0o007;
 
 /// Checks `palabre.toml`. Returns the findings, and the settings if the file is valid.
 pub(super) fn server(directories: Directories<'_>) -> (Vec<Finding>, Option<Server>) {
-    const AREA: &str = "configuration";
     let path = directories.config.join(SERVER_FILE);
     match Server::load(directories.config) {
         Ok(server) => {
@@ -27,15 +27,17 @@ pub(super) fn server(directories: Directories<'_>) -> (Vec<Finding>, Option<Serv
                 true => format!("'{}' is valid; the links are '{}'", path.display(), server.links),
                 false => format!("there is no file '{}', so the default settings are used", path.display()),
             };
-            (vec![Finding::ok(AREA, text)], Some(server))
+            (vec![Finding::ok(AREA_CONFIGURATION, text)], Some(server))
         }
-        Err(error) if error.is_denied() => (vec![Finding::unseen(AREA, unseen(&error), directories)], None),
+        Err(error) if error.is_denied() => {
+            (vec![Finding::unseen(AREA_CONFIGURATION, unseen(&error), directories)], None)
+        }
         Err(error) => {
             let remedy = match directories.config.exists() {
                 true => format!("{}  # see palabre.toml(5)", directories.edit(&path, error.line())),
                 false => format!("mkdir -p {}", word(directories.config)),
             };
-            (vec![Finding::fault(AREA, error.to_string(), remedy)], None)
+            (vec![Finding::fault(AREA_CONFIGURATION, error.to_string(), remedy)], None)
         }
     }
 }
