@@ -69,6 +69,7 @@ pub fn close(socket: TcpListener) {
     if let Err(error) = shutdown(socket.as_raw_fd(), Shutdown::Both) {
         log::debug!("unable to shut down a listening socket: {error}");
     }
+    drop(socket);
 }
 
 /// Returns the message for a failed [`listen`], with the remedy.

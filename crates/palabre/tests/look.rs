@@ -75,7 +75,7 @@ fn valid_installation_has_no_faults() {
 fn user_who_cannot_read_the_configuration_is_not_told_to_correct_it() {
     let config = config();
     fs::write(config.path().join("palabre.toml"), "").unwrap();
-    fs::set_permissions(config.path().join("palabre.toml"), Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(config.path().join("palabre.toml"), Permissions::from_mode(0o000)).unwrap();
     let mut command = palabre();
     command.arg("--config").arg(config.path()).arg("--run").arg(config.path().join("run")).arg("check");
     if fs::metadata("/proc/self").unwrap().uid() == 0 {

@@ -42,6 +42,7 @@ const NOT_AN_INTERFACE: &[(&str, &str, &str)] = &[
         "unable to start a thread for a client of the control socket: *",
         "no thread could be started; the command reports it",
     ),
+    ("supervisor/src/departed.rs", "*", "a directory of a room cannot be removed; the line names it"),
     ("supervisor/src/roster.rs", "*", "an invalid file; 'palabre status' has the same text"),
     ("supervisor/src/service.rs", "*", "'palabre reload' and 'palabre status' have the same text"),
     (
