@@ -88,7 +88,7 @@ fn list_with_faults_writes_nothing_and_names_each_line() {
     let port = config.first_port;
     let list = format!(
         "good\nBob\ngood\nx;den\nmixer\nb,../etc\nc,,\"a\tb\"\n\
-         d,,,80\ne,,,{port}\nf,,,{port}\ng,,,0\n\
+         d,,,80\ne,,,{port}\nf,,,{port}\ng,,,0\nh,,,,tomorrow\n\
          i,,,,2026-01-01T00:00:00Z\nj,,,,,maybe\nk,,,,,,\n,den\n"
     );
     let printed = stderr(&config.invite_list(&list, &[]), 1);
