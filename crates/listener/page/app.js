@@ -40,6 +40,8 @@ const FIGURES_MS = 500;
 const KEY_CHECK_MS = 5000;
 /** Interval between checks, before joining, whether the room is being recorded and the key is still valid. */
 const DOOR_CHECK_MS = 10000;
+/** The screens of a participant whose access key is not accepted. */
+const REFUSED = ['unknown', 'suspended'];
 /** Interval between reports to the listener. */
 const REPORT_MS = 10000;
 /** Minimum delay before GET me, which tells who the participant is, is repeated. */
@@ -133,7 +135,7 @@ async function checkKey() {
   const { session } = app;
   if (session?.state.connection !== 'lost') return;
   const { screen } = await fetchMe();
-  if (!['unknown', 'suspended'].includes(screen) || session !== app.session) return;
+  if (!REFUSED.includes(screen) || session !== app.session) return;
   leaveRoom(screen);
 }
 
@@ -144,7 +146,7 @@ async function checkDoor() {
   const answer = await fetchMe();
   if (app.screen !== screen) return;
   if (answer.me) app.me = answer.me;
-  if (answer.screen === 'unknown') go('unknown');
+  if (REFUSED.includes(answer.screen)) go(answer.screen);
   else refresh();
 }
 

@@ -254,6 +254,13 @@ pub(crate) fn is_own_origin(head: &Head) -> bool {
     head.all("origin").count() == 1 && bare(origin) == bare(host)
 }
 
+/// Returns whether a page of another site or port made the browser send this request without opening it, for example as an image: Fetch
+/// Metadata Request Headers §2.
+pub(crate) fn is_part_of_another_page(head: &Head) -> bool {
+    let is_foreign = matches!(head.field("sec-fetch-site"), Some("cross-site" | "same-site"));
+    is_foreign && head.field("sec-fetch-dest") != Some("document")
+}
+
 fn bearer_key(value: &str) -> Option<&str> {
     let (scheme, key) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())

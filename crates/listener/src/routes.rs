@@ -3,7 +3,7 @@
 use crate::connection::{After, Connection};
 use crate::http::{Head, Response};
 use crate::state::Listener;
-use crate::{api, enter, page, speak, stream, wav_stream};
+use crate::{api, auth, enter, page, speak, stream, wav_stream};
 use std::io;
 use std::time::Instant;
 
@@ -28,7 +28,8 @@ pub(crate) fn answer(
     }
     let client = listener.access.client(connection.stream.sock.client(), head);
     let Some(credential) = listener.auth.authenticate(head) else {
-        if let Some(fault) = listener.auth.key_fault(head) {
+        // A page of another site can make a participant's browser send wrong access keys. They must not get the participant banned.
+        if let Some(fault) = listener.auth.key_fault(head).filter(|_| !auth::is_part_of_another_page(head)) {
             listener.access.refused(fault, client, Instant::now());
         }
         // Close the connection after one unauthenticated request, so that the client needs a new connection slot for its next attempt.
@@ -38,7 +39,8 @@ pub(crate) fn answer(
         return connection.answer(head, &Response::text(403, FOREIGN), false);
     }
     on_authenticated();
-    let _request = listener.access.request(client, Instant::now());
+    // A page asks for `/me` again and again, also before its user joins. These requests are no part of a visit.
+    let _request = (head.path != "/me").then(|| listener.access.request(client, Instant::now()));
     let is_get = matches!(head.method.as_str(), "GET" | "HEAD");
     match head.path.as_str() {
         "/listen" if is_get => stream::serve(connection, head, listener),

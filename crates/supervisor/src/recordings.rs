@@ -131,7 +131,7 @@ impl Recordings {
         if !config.room(room).path().is_dir() {
             return refuse(&answer, room, "record", "there is no such room; 'palabre rooms' lists all rooms");
         }
-        audit::room(room, "recording started", by);
+        audit::room(room, "recording requested", by);
         let directory = config.recordings.join(format!("{room}-{}", stamp(SystemTime::now())));
         let mut recording = Recording::new(room.clone(), config.room(room).recording(), directory, answer);
         recording.spawn(config, now);
@@ -170,7 +170,8 @@ impl Recordings {
             self.measure(config, now);
         }
         if !self.is_ending {
-            self.stored.store(self.all.values().map(Recording::save));
+            // A recording that an operator has stopped must not go on after a crash of this supervisor.
+            self.stored.store(self.all.values().filter(|recording| !recording.is_ending).map(Recording::save));
         }
     }
 

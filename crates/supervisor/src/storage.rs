@@ -4,6 +4,7 @@
 //! A recording is a directory whose name is `ROOM-20261122T142600Z`. Only its files `NAME.wav` and `NAME.002.wav` are deleted, and the
 //! directory if no other file remains.
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirEntry, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -40,8 +41,10 @@ pub(crate) struct Job {
 pub(crate) fn start(events: SyncSender<Event>) -> io::Result<SyncSender<Job>> {
     let (sender, jobs) = sync_channel::<Job>(1);
     named("storage", move || {
+        // The recordings that could not be deleted, so that each is reported once.
+        let mut failed = BTreeSet::new();
         for job in jobs {
-            let measured = job.perform(SystemTime::now());
+            let measured = job.perform(SystemTime::now(), &mut failed);
             if events.send(Event::Measured(measured)).is_err() {
                 return;
             }
@@ -61,7 +64,7 @@ struct Found {
 
 impl Job {
     /// Deletes old recordings, and then measures.
-    fn perform(&self, now: SystemTime) -> Measured {
+    fn perform(&self, now: SystemTime, failed: &mut BTreeSet<PathBuf>) -> Measured {
         let mut found = find(&self.directory);
         found.sort_by_key(|one| one.changed);
         let mut total: u64 = found.iter().map(|one| one.bytes).sum();
@@ -79,9 +82,15 @@ impl Job {
                 }
                 _ => return true,
             };
-            let is_deleted = one.delete(why);
-            total -= if is_deleted { one.bytes } else { 0 };
-            !is_deleted
+            match one.delete(why) {
+                Ok(()) => total -= one.bytes,
+                Err(error) if failed.insert(one.path.clone()) => {
+                    let path = one.path.display();
+                    log::error!("unable to delete the recording '{path}': {error}; delete it by hand");
+                }
+                Err(_) => {}
+            }
+            failed.contains(&one.path)
         });
         let sizes = found.into_iter().map(|one| (one.path, one.bytes)).collect();
         // The directory is created by the first recording.
@@ -99,19 +108,15 @@ impl Found {
         Some(Self { path, bytes, changed })
     }
 
-    /// Deletes the files of the recording. Returns false if that failed.
-    fn delete(&self, why: &str) -> bool {
+    /// Deletes the files of the recording.
+    fn delete(&self, why: &str) -> io::Result<()> {
         let path = self.path.display();
-        let deleted = tracks(&self.path).iter().try_for_each(|(track, _)| fs::remove_file(track));
-        if let Err(error) = deleted {
-            log::error!("unable to delete the recording '{path}': {error}; delete it by hand");
-            return false;
-        }
+        tracks(&self.path).iter().try_for_each(|(track, _)| fs::remove_file(track))?;
         // The directory stays if it has other files.
         let rest =
             if fs::remove_dir(&self.path).is_ok() { "" } else { "; the directory stays, since it has other files" };
         log::info!("deleted the recording '{path}': {why}{rest}");
-        true
+        Ok(())
     }
 }
 
@@ -189,14 +194,14 @@ mod tests {
         }
         let mut job = disk.job(7, 0);
         job.active.push(disk.0.path().join(old[2]));
-        let measured = job.perform(SystemTime::now());
+        let measured = job.perform(SystemTime::now(), &mut BTreeSet::new());
         assert_eq!(disk.exists(&old), [false, false, true, true]);
         assert_eq!(measured.sizes.len(), 2);
         assert!(measured.sizes.values().all(|bytes| *bytes >= 2 << 20) && measured.space.is_some());
         // The time of the last change counts: a recording that goes on for weeks isn't old.
         disk.file("main-20260101T000000Z/_room.wav", 0);
         disk.file("main-20260101T000000Z/alice.wav", 8);
-        job.perform(SystemTime::now());
+        job.perform(SystemTime::now(), &mut BTreeSet::new());
         assert_eq!(disk.exists(&["main-20260101T000000Z/alice.wav"]), [true]);
     }
 
@@ -211,12 +216,12 @@ mod tests {
             file.set_len(1 << 30).unwrap();
             file.set_modified(SystemTime::now() - DAY * days).unwrap();
         }
-        disk.job(0, 5).perform(SystemTime::now());
+        disk.job(0, 5).perform(SystemTime::now(), &mut BTreeSet::new());
         assert_eq!(disk.exists(&names), [true; 4]);
-        disk.job(0, 3).perform(SystemTime::now());
+        disk.job(0, 3).perform(SystemTime::now(), &mut BTreeSet::new());
         assert_eq!(disk.exists(&names), [true, false, true, true]);
         // A recording that was changed a moment ago isn't finished.
-        disk.job(0, 1).perform(SystemTime::now());
+        disk.job(0, 1).perform(SystemTime::now(), &mut BTreeSet::new());
         assert_eq!(disk.exists(&names), [false, false, false, true]);
     }
 
@@ -241,7 +246,7 @@ mod tests {
         std::os::unix::fs::symlink(outside.file("x-20260101T000000Z/_room.wav", 900), inside).unwrap();
         let link = disk.0.path().join("x-20260101T000000Z");
         std::os::unix::fs::symlink(outside.0.path().join("x-20260101T000000Z"), link).unwrap();
-        disk.job(1, 0).perform(SystemTime::now());
+        disk.job(1, 0).perform(SystemTime::now(), &mut BTreeSet::new());
         assert_eq!(disk.exists(&foreign), [true; 8]);
         assert_eq!(disk.exists(&tracks), [false; 2]);
         assert_eq!(outside.exists(&["x-20260101T000000Z/_room.wav"]), [true]);
@@ -251,11 +256,11 @@ mod tests {
     fn nothing_is_deleted_without_limits_and_a_missing_directory_has_space() {
         let disk = disk();
         disk.file("main-20260101T000000Z/alice.wav", 9_000);
-        disk.job(0, 0).perform(SystemTime::now());
+        disk.job(0, 0).perform(SystemTime::now(), &mut BTreeSet::new());
         assert_eq!(disk.exists(&["main-20260101T000000Z/alice.wav"]), [true]);
         let mut job = disk.job(0, 0);
         job.directory.push("none/recordings");
-        let measured = job.perform(SystemTime::now());
+        let measured = job.perform(SystemTime::now(), &mut BTreeSet::new());
         assert!(measured.sizes.is_empty() && measured.space.is_some_and(|space| space.total_bytes > space.free_bytes));
     }
 }

@@ -205,6 +205,19 @@ fn port_stays_open_if_only_the_room_changes() {
 }
 
 #[test]
+fn second_reload_during_a_move_opens_the_port_of_the_last_file() {
+    let fixture = Fixture::open(&["alice"]);
+    let old = fixture.participant("alice");
+    let other = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    for port in [other, old.port] {
+        fixture.write("alice", &format!("port = {port}\n"));
+        fixture.reload();
+    }
+    fixture.wait_until("alice", |alice| alice.state == State::Ready && alice.pid != old.pid && alice.port == old.port);
+    assert!(is_open(old.port) && !is_open(other));
+}
+
+#[test]
 fn two_participants_exchange_their_ports() {
     let fixture = Fixture::open(&["alice", "bob"]);
     let ports = ["alice", "bob"].map(|name| fixture.participant(name).port);

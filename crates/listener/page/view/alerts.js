@@ -68,7 +68,9 @@ async function sound(kind, volume) {
     tone.stop(startS + (1.5 * i + 1) * TONE_S);
     return tone;
   });
-  tones.at(-1).addEventListener('ended', () => context.close());
+  // A context that the browser keeps suspended plays no tone, so none ends.
+  const timeout = setTimeout(() => context.close(), SOUND_INTERVAL_MS);
+  tones.at(-1).addEventListener('ended', () => { clearTimeout(timeout); context.close(); });
 }
 
 function notification(kind, title, text) {

@@ -12,6 +12,8 @@ import { withLinks } from './links.js';
 
 /** Maximum number of messages in the list. */
 const MAX_MESSAGES = 100;
+/** Maximum number of messages while the user reads earlier ones. */
+const MAX_WHILE_READING = 500;
 /** Maximum length of a message. */
 const MAX_CHARS = 500;
 /** From this number of characters on, the panel shows how many are left. */
@@ -208,7 +210,8 @@ export class Messages {
     for (let last = list.lastElementChild; last && Number(last.dataset.atMs) > Number(item.dataset.atMs); last = last.previousElementSibling) next = last;
     list.insertBefore(item, next);
     // What the user reads stays in its place.
-    while (!stays && list.children.length > MAX_MESSAGES) list.firstElementChild.remove();
+    const most = stays ? MAX_WHILE_READING : MAX_MESSAGES;
+    while (list.children.length > most) list.firstElementChild.remove();
     empty.hidden = true;
     if (!stays) list.scrollTop = list.scrollHeight;
     if (this.#isSeen) this.#noteRead();

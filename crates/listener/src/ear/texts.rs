@@ -22,7 +22,10 @@ const PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(super) struct Texts {
     inbox: Inbox,
+    /// Rate limit for the messages with an ID.
     limit: RateLimit,
+    /// Rate limit for the others, such as reactions. Many reactions don't displace the messages with an ID.
+    limit_without_id: RateLimit,
     /// Sender and ID of the last messages, so that a message that was sent twice is received once.
     received: VecDeque<(Name, String)>,
     /// End of the pause: no datagram is read before.
@@ -40,7 +43,8 @@ struct Text<'a> {
 
 impl Texts {
     pub(super) fn new(inbox: Inbox, now: Instant) -> Self {
-        Self { inbox, limit: RateLimit::new(PER_SECOND, BURST), received: VecDeque::new(), next: now }
+        let limit = || RateLimit::new(PER_SECOND, BURST);
+        Self { inbox, limit: limit(), limit_without_id: limit(), received: VecDeque::new(), next: now }
     }
 
     /// Returns the descriptor that becomes readable with the next message, or the end of the pause as an error.
@@ -65,7 +69,7 @@ impl Texts {
     }
 
     fn admit(&mut self, message: &Message, now: Instant) -> bool {
-        let Some(id) = &message.id else { return self.limit.admit(now) };
+        let Some(id) = &message.id else { return self.limit_without_id.admit(now) };
         let key = (message.from.clone(), id.clone());
         if self.received.contains(&key) || !self.limit.admit(now) {
             return false;
@@ -113,6 +117,21 @@ mod tests {
             }
         }
         assert_eq!(arrived, BURST as usize);
+    }
+
+    #[test]
+    fn many_reactions_do_not_displace_a_text() {
+        let now = Instant::now();
+        let (_dir, room, mut texts) = texts(now);
+        let reaction = Message::new("bob".parse().unwrap(), "👏").unwrap();
+        let mut received = 0;
+        for _ in 0..200 {
+            room.tell(&reaction).unwrap();
+            received += texts.read(now).len();
+        }
+        assert_eq!(received, BURST as usize);
+        room.tell(&Message::new("bob".parse().unwrap(), "x").unwrap().with_id("1").unwrap()).unwrap();
+        assert_eq!(texts.read(now).len(), 1);
     }
 
     #[test]

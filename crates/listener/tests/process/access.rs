@@ -29,8 +29,8 @@ fn streams_of_one_visit_make_one_line_and_its_end_another() {
         stream.send(format!("GET /listen HTTP/1.1\r\nHost: a\r\n{fields}\r\n"));
         assert_eq!(stream.answer_head().status, 200);
     }
-    assert_eq!(rig.connect().get(&rig, "/me").status, 200);
-    let connected = lines(&rig, "connected from");
+    assert_eq!(rig.connect().get(&rig, "/").status, 200);
+    let connected = lines(&rig, "info: connected from");
     assert_eq!(connected[0], "palabre-listener[alice]: info: connected from 192.0.2.7");
     assert_eq!(connected[1], "palabre-listener[alice]: info: connected from 127.0.0.1");
     assert_eq!(connected.len(), 2, "{connected:?}");
@@ -44,9 +44,12 @@ fn streams_of_one_visit_make_one_line_and_its_end_another() {
 fn visit_ends_after_its_last_request() {
     let rig = Rig::new();
     let mut client = rig.connect();
+    // A page that waits before joining asks for `/me` again and again, which is no visit.
     assert_eq!(client.get(&rig, "/me").status, 200);
+    assert_eq!(client.get(&rig, "/").status, 200);
     client.stream.sock.shutdown(Shutdown::Both).unwrap();
     rig.wait_for_log("info: disconnected from 127.0.0.1 after 0 s");
+    assert_eq!(lines(&rig, "info: connected from").len(), 1, "{}", rig.log());
 }
 
 #[test]
@@ -71,7 +74,7 @@ fn address_of_the_client_is_taken_from_the_proxy_protocol() {
     let mut client =
         Client::connect_after(header, rustls::DEFAULT_VERSIONS, rig.port, &rig.certificate.cert_pem).unwrap();
     let fields = format!("{}X-Forwarded-For: 192.0.2.7\r\n", rig.bearer());
-    assert_eq!(client.request("GET", "/me", &fields).status, 200);
+    assert_eq!(client.request("GET", "/", &fields).status, 200);
     rig.wait_for_log("info: connected from 2001:db8::7");
     assert!(Client::connect(rig.port, &rig.certificate.cert_pem).is_err());
     rig.wait_for_log(
@@ -91,6 +94,9 @@ fn fail2ban_finds_the_addresses_of_wrong_keys_although_their_lines_are_limited()
         guess(&rig, "X-Forwarded-For: 192.0.2.7\r\n");
     }
     guess(&rig, "X-Forwarded-For: 2001:db8::8\r\n");
+    // A page of another site can make the browser of a participant send wrong keys.
+    let foreign = "X-Forwarded-For: 192.0.2.9\r\nSec-Fetch-Site: cross-site\r\nSec-Fetch-Dest: image\r\n";
+    guess(&rig, foreign);
     // An unauthenticated request without a key is no failure: browsers send such requests for icons.
     assert_eq!(rig.connect().request("GET", "/favicon.ico", "X-Forwarded-For: 192.0.2.9\r\n").status, 401);
     rig.wait_for_log("from 2001:db8::8 (10 more messages suppressed)");

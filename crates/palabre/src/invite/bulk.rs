@@ -42,8 +42,13 @@ pub(super) fn run(cli: &Cli, invite: &Invite, server: &Server, from: &Path) -> R
     let steps = plan(config, server, &rows, invite.update)?.map_err(refused)?;
     let mut all = write(config, server, steps);
     drop(lock);
+    // The links are known only now: print them before the reload, which may take a minute and be interrupted. JSON contains its outcome.
+    let shown = if invite.json { Ok(()) } else { show(invite, server, &all) };
     apply(cli, &mut all);
-    show(invite, server, &all)?;
+    shown?;
+    if invite.json {
+        show(invite, server, &all)?;
+    }
     let mut each = Each::of(all.len());
     for one in all {
         each.note(&one.participant.name, one.failure.map_or(Ok(()), Err));

@@ -56,6 +56,8 @@ impl Stored {
         if let Err(error) = fs::write(&new, &content).and_then(|()| fs::rename(&new, &self.path)) {
             let path = self.path.display();
             log::error!("unable to write '{path}': {error}; recordings don't continue after a crash of the supervisor");
+            // Without the file no recording continues. With the old content, the next supervisor would continue stopped recordings.
+            let _ = fs::remove_file(&self.path);
         }
         self.content = content;
     }
@@ -82,6 +84,18 @@ mod tests {
         let [main] = &read[..] else { panic!("{read:?}") };
         assert_eq!((main.room.as_str(), main.restarts, main.pid, &main.note), ("main", 2, None, &None));
         fs::write(dir.path().join("recordings.json"), "[{").unwrap();
+        assert!(stored.load().is_empty());
+    }
+
+    #[test]
+    fn stopped_recording_does_not_continue_after_a_failed_write() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut stored = Stored::new(dir.path());
+        stored.store([saved("main", 1)].into_iter());
+        assert_eq!(stored.load().len(), 1);
+        // A directory in the place of the new file makes the write fail.
+        fs::create_dir(dir.path().join("recordings.new")).unwrap();
+        stored.store(std::iter::empty());
         assert!(stored.load().is_empty());
     }
 }

@@ -256,14 +256,21 @@ impl Roster {
         // A service that an operator stopped remains stopped after its port or room has changed.
         let is_same_port = !moves.rebinds && (new.port == 0 || new.port == service.port());
         let kept = if service.is_ending() {
-            self.next.remove(&name).and_then(|(_, socket)| socket)
+            // An earlier reload has opened a port, which may be another than that of the file by now.
+            let socket = self.next.remove(&name).and_then(|(_, socket)| socket);
+            socket.filter(|socket| !moves.rebinds && has_port(socket, new.port))
         } else {
             // Keep a port that doesn't change open, so that new connections wait for the next listener.
             let socket = if is_same_port { service.give_socket() } else { None };
             service.remove(now);
             socket
         };
-        let socket = moves.sockets.remove(&name).or(kept.filter(|_| is_same_port));
+        let socket = moves.sockets.remove(&name).or(kept);
         self.next.insert(name, (new, socket));
     }
+}
+
+/// Returns whether the socket has this port. Port 0 stands for any port.
+fn has_port(socket: &TcpListener, port: u16) -> bool {
+    port == 0 || socket.local_addr().is_ok_and(|address| address.port() == port)
 }
