@@ -64,8 +64,8 @@ impl LinkTemplate {
         self.0.ends_with(&format!("{SCHEME}{}/", self.authority()))
     }
 
-    /// Returns whether browsers reach each participant by a port or host name of their own. The other case is a path: only
-    /// a proxy that decrypts TLS reads the path, so browsers see the proxy's certificate.
+    /// Returns whether each participant has a port or host name of their own, so that browsers see the listener's certificate.
+    /// Otherwise only the path differs. Only a proxy that decrypts TLS reads the path, so browsers see the proxy's certificate.
     #[must_use]
     pub fn shows_own_certificate(&self) -> bool {
         has_field(self.authority())

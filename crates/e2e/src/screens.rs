@@ -47,7 +47,7 @@ const DISPLAYS: [Display; 8] = [
     display("zoom-400", (320, 256), "light", Axe::Layout),
     display("landscape", (844, 390), "light", Axe::Layout),
     Display { text_px: 32, ..display("text-200", PHONE, "light", Axe::Layout) },
-    // The last one, because the page in the other language is checked in it.
+    // This display is the last, because `check` then shows the page in the other language on the same display.
     display("phone-light", PHONE, "light", Axe::All),
 ];
 const LAYOUT_RULES: &str =

@@ -69,7 +69,7 @@ fn server_with_key(directory: &Path, kind: &KeyKind) -> (Child, String) {
         assert!(output.status.success(), "openssl {arguments:?}: {output:?}");
     }
     let files = ["s_server", "-accept", "localhost:0", "-key", "key.pem", "-cert", "cert.pem", "-www"];
-    // OpenSSL itself refuses short keys in its default level of security.
+    // At its default security level, OpenSSL itself refuses short keys.
     let mut server = openssl(directory).args(files).args(["-cipher", "DEFAULT@SECLEVEL=0"]).spawn().unwrap();
     let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
     let port = lines.find_map(|line| Some(line.unwrap().strip_prefix("ACCEPT ")?.rsplit(':').next()?.to_owned()));
@@ -373,7 +373,7 @@ fn page_shows_while_the_room_is_recorded_and_while_the_mixer_is_stopped() {
     let before_joining = "document.getElementById('door-recorded').textContent";
     browser.wait_until(&format!("palabreState.screen === 'door' && {before_joining} === ''")).unwrap();
     suite.palabre(&["record", "start"]).unwrap();
-    // The page asks whenever it becomes visible, and every 10 s.
+    // The page asks the listener for a recording whenever the page becomes visible, and every 10 s.
     browser.run("document.dispatchEvent(new Event('visibilitychange'))").unwrap();
     browser.wait_until(&format!("{before_joining}.startsWith('Ce salon est enregistré.')")).unwrap();
     browser.click("#join").unwrap();

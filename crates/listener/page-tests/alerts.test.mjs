@@ -51,7 +51,7 @@ test('nothing is heard or shown until its switch is on, and a notification only 
   assert.equal(isOn('texts'), false);
 });
 
-test('who joins and who raises a hand is told once, and not at the first look', () => {
+test('a participant who joins or raises a hand is reported once, and none is at the first look', () => {
   const comings = new Comings();
   const person = (name, here, hand = false) => ({ name, display: name.toUpperCase(), here, hand });
   const look = (...people) => comings.look(people).map(({ kind, display }) => `${display} ${kind}`);

@@ -32,7 +32,7 @@ test('documented marks set presence, states and levels', () => {
   assert.equal(people.named('carol'), null);
 });
 
-test('raised hands are in the order of their queue, after oneself and before the others', () => {
+test('raised hands are in the order of their queue, after the page\'s own participant and before the others', () => {
   const people = room(6);
   people.setStates([[5, 3 + 2 * 16], [2, 3 + 16], [4, 3 + 15 * 16], [1, 2]]);
   assert.deepEqual(people.seated('p3').here.map(({ name }) => name), ['p3', 'p2', 'p5', 'p4', 'p0']);

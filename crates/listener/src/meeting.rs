@@ -1,8 +1,8 @@
 //! The messages of a meeting: sends them to the room, keeps them, and returns those that a stream may have missed.
 //!
-//! A message goes to the sockets `inbox` of all listeners and, before that, to the file `.texts` of the room. A stream that begins
-//! first gets its place in the ring and then reads the file, so each message is in the file or still arrives. A message that does
-//! both has the same ID twice, and the page shows it once.
+//! A message goes to the sockets `inbox` of all listeners and, before that, to the file `.texts` of the room. A new stream
+//! gets its place in the ring before it reads the file, so it misses no message. If the stream gets a message in both ways, the page
+//! recognises the message by its ID and shows it once.
 
 use crate::record;
 use palabre_host::clock::boottime_ms;
@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 
 /// Timeout for the lock of the room's directory, which a listener holds while it writes `.texts`.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(500);
-/// Maximum time in ms from when a message was sent to when a stream has got it. A message may wait in the inbox during a handover, and a page
+/// Maximum time in ms between the sending of a message and its arrival in a stream. A message may wait in the inbox during a handover, and a page
 /// declares a stream dead after 5 s.
 const MAX_DELAY_MS: u64 = 10_000;
 
@@ -24,7 +24,7 @@ const MAX_DELAY_MS: u64 = 10_000;
 pub(crate) struct Meeting {
     room: RoomDir,
     participant: ParticipantDir,
-    /// A participant also gets the messages from before they joined the meeting.
+    /// Whether a participant also gets the messages that were sent before the participant joined the meeting.
     is_open_to_latecomers: bool,
     warning: Mutex<LastWarning>,
 }
@@ -65,7 +65,7 @@ impl Meeting {
         self.say_once(&message)
     }
 
-    /// Sends a message to the room that is not kept.
+    /// Sends a message to the room, and doesn't keep it.
     pub(crate) fn say_once(&self, message: &Message) -> Result<(), RoomError> {
         self.room.tell(message).map(drop)
     }

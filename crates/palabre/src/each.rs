@@ -42,7 +42,7 @@ impl Each {
         &self.failed
     }
 
-    /// Returns the failure of a command with one name, or of several names the names that failed.
+    /// Returns an error if a name failed: for a command with one name its failure, otherwise a failure that lists the names.
     pub(crate) fn end(mut self) -> Result<(), Failure> {
         match (self.count, self.failed.pop()) {
             (_, None) => Ok(()),

@@ -66,7 +66,7 @@ fn remove(config: &Path, name: Name) -> Removal {
     Removal { name, participant, is_removed: removed.is_ok(), outcome: removed.map(|()| false) }
 }
 
-/// Ends the listeners of the removed participants, waits for that, and checks it.
+/// Ends the listeners of the removed participants, waits until they have ended, and stores the outcomes.
 fn end(run: &Path, removals: &mut [Removal]) {
     let removed = removals.iter_mut().filter(|removal| removal.is_removed);
     if !control::is_running(run) {

@@ -30,7 +30,7 @@ impl Measured {
     ) -> Option<Storage> {
         let Space { free_bytes, total_bytes } = self.space?;
         let bytes = |path| self.sizes.get(path).copied().unwrap_or_default() as f64;
-        // Bytes per second, on the average of each recording since its start.
+        // Bytes per second of each recording, averaged since its start.
         let rates: Vec<f64> = active.map(|(path, age)| bytes(path) / age.as_secs_f64().max(1.0)).collect();
         let rate: f64 = rates.iter().sum();
         let left_s = (rate > 0.0).then(|| (free_bytes as f64 / rate) as u64);

@@ -65,7 +65,7 @@ pub(crate) struct Recordings {
 }
 
 impl Recordings {
-    /// Continues the recordings of an earlier supervisor that has ended or crashed. Removes the pipes `recording` that its recorders left,
+    /// Continues the recordings of an earlier supervisor that has ended or crashed. Removes the pipes `recording` that killed recorders left,
     /// since pages show a room with such a pipe as recorded.
     pub(crate) fn new(config: &Config) -> Self {
         let stored = Stored::new(&config.run);
@@ -91,7 +91,7 @@ impl Recordings {
         self.storage = Some(storage);
     }
 
-    /// Takes over the supervisor's previous program. A recorder that has ended meanwhile is restarted.
+    /// Restores the recordings of the supervisor's previous program after an upgrade. A recorder that has ended meanwhile is restarted.
     pub(crate) fn restore(config: &Config, saved: Vec<SavedRecording>) -> Self {
         Self::of(of_saved(config, saved), Stored::new(&config.run))
     }
@@ -175,7 +175,7 @@ impl Recordings {
         }
     }
 
-    /// Asks the thread to measure the disk. Does nothing if the thread still measures, because the disk doesn't answer.
+    /// Asks the thread to measure the disk. Does nothing if the thread is busy, for example because the disk doesn't answer.
     fn measure(&mut self, config: &Config, now: Instant) {
         let interval = if self.is_empty() { IDLE_INTERVAL } else { MEASURE_INTERVAL };
         self.measure_at = now + interval;

@@ -258,7 +258,7 @@ impl Roster {
     /// Notes whether a mixer works, for the status and, in the rooms, for the pages.
     pub(crate) fn set_mixer(&mut self, state: MixerState) {
         if self.ending {
-            // The rooms must have no mark when the supervisor has ended, since then no program removes it.
+            // A mark must not outlive the supervisor, which alone updates the marks.
             return;
         }
         match state {

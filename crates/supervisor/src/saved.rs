@@ -59,7 +59,7 @@ pub(crate) struct SavedService {
     /// Whether an operator stopped the service.
     #[serde(rename = "is_parked")]
     pub(crate) is_stopped: bool,
-    /// Whether the participant's gain was written into the file `gain`. An earlier release saved nothing: it started a process only after
+    /// Whether the participant's gain was written into the file `gain`. `None` from an earlier release, which started a process only after
     /// this write.
     #[serde(default)]
     pub(crate) is_gain_written: Option<bool>,
@@ -68,7 +68,7 @@ pub(crate) struct SavedService {
     /// The listener's last report.
     #[serde(default)]
     pub(crate) report: Option<ListenerReport>,
-    /// Time since the participant raised a hand, in ms. An earlier release saved nothing.
+    /// Time since the participant raised a hand, in ms. `None` if no hand is raised, and from an earlier release.
     #[serde(default)]
     pub(crate) hand_ms: Option<u64>,
     /// Why no listener runs. An earlier release saved the listener's report here, as text.

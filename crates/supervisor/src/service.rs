@@ -198,7 +198,7 @@ impl Service {
             // A failed write is repeated at the deadline.
             let _ = self.write_gain(config, now);
         }
-        // A successor would let the connections go on until the page has moved.
+        // To suspend a participant, end the connections. A successor would keep them until the page has connected to the successor.
         if is_replaced && !(is_suspended && self.kick(config, now)) {
             self.request_successor();
         }

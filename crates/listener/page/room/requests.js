@@ -6,6 +6,7 @@
 const TIMEOUT_MS = 8000;
 
 /**
+ * Sends a message that the room keeps.
  * @param {string} text one line, at most 500 characters
  * @param {string} id see texts.js
  * @param {string} room for which the text was written: the participant may be in another room now
@@ -17,9 +18,9 @@ export async function sendMessage(text, id, room) {
 }
 
 /**
- * Sends a message that is not kept, for a moment that passes.
+ * Sends a reaction: a message that the room doesn't keep.
  * @param {string} text one of REACTIONS in reactions.js
- * @param {string} room see above
+ * @param {string} room the room of this page's participant when the user pressed the button
  */
 export async function sendReaction(text, room) {
   await post(`say?${new URLSearchParams({ keep: 'no', room })}`, text);

@@ -222,7 +222,8 @@ export class Stream {
     const once = record.kind === 'sound' || record.kind === 'silence' || record.kind === 'message';
     const isNew = !once || this.#frames.isNew(record.seq);
     if (!isNew) frame.torn = false;
-    // A message with an ID may arrive for the first time after records with higher SEQ. room/texts.js recognises it by its ID.
+    // A message with an ID may arrive for the first time after records with higher SEQ. If such a message was
+    // received before, room/texts.js recognises it by its ID.
     if (!isNew && !record.id) return;
     if (record.kind === 'sound') this.#count(record, frame);
     if (record.kind === 'silence') this.#silent = true;

@@ -7,27 +7,29 @@
 import { chosen } from '../audio/devices.js';
 import { recall, remember } from '../base/storage.js';
 
-/** What the user can be told of; each has a switch. */
+/** The kinds of events for which there are sounds and notifications. Each kind has a switch. */
 export const ALERTS = ['texts', 'hands', 'joins'];
 /** Minimum time between two sounds. */
 const SOUND_INTERVAL_MS = 2000;
 /** The two tones of each sound, in Hz. */
 const TONES = { texts: [880, 880], hands: [660, 880], joins: [520, 660] };
-/** Duration of a tone, and peak of a sound at full volume. */
+/** Duration of a tone. */
 const TONE_S = 0.12;
+/** Peak of a sound at full volume. */
 const PEAK = 0.15;
 /** Maximum length of the text in a notification. */
 const MAX_CHARS = 100;
 
 let soundedMs = -Infinity;
 
-/** @param {string} kind; @returns {boolean} whether the user wants to be told of it */
+/** @param {string} kind; @returns {boolean} whether the user has switched this kind on */
 export function isOn(kind) {
   return recall(`alert-${kind}`) === 'yes';
 }
 
 /**
- * Call only in a click handler: browsers ask for the permission only there.
+ * Stores whether a kind is on, and asks for the permission to show notifications. Call only in a click handler: browsers ask for the
+ * permission only there.
  * @param {string} kind
  * @param {boolean} on
  * @returns {Promise<boolean>} whether the browser allows notifications
@@ -39,7 +41,7 @@ export async function switchAlert(kind, on) {
 }
 
 /**
- * Plays a sound, and shows a notification if the user looks at another window, if the switch of this kind is on.
+ * Plays a sound if this kind is on. If the page is hidden too, also shows a notification.
  * @param {string} kind
  * @param {number} volume of the page, 0 to 1
  * @param {string} title
@@ -58,7 +60,7 @@ async function sound(kind, volume) {
   const context = new AudioContext();
   const gain = new GainNode(context, { gain: PEAK * volume });
   gain.connect(context.destination);
-  // Without this loudspeaker, or without the function, the default one plays.
+  // If the chosen loudspeaker is missing, or the browser has no setSinkId, the default loudspeaker plays.
   if (chosen('output')) await context.setSinkId?.(chosen('output')).catch(() => {});
   const startS = context.currentTime;
   const tones = TONES[kind].map((frequency, i) => {
@@ -105,7 +107,7 @@ export class Comings {
     });
   }
 
-  /** Forgets everybody. */
+  /** Forgets all participants. */
   clear() {
     this.#known = null;
   }

@@ -1,5 +1,5 @@
 /**
- * Finds the web addresses in a text. Everything comes from other participants: an address becomes a link only if the browser and the reader
+ * Finds the web addresses in a text. The texts come from other participants, who may want to deceive the reader. So an address becomes a link only if the browser and the reader
  * understand it in the same way, and a link shows its whole address.
  */
 
@@ -52,7 +52,7 @@ function link(address) {
   const element = document.createElement('a');
   element.href = address;
   element.target = '_blank';
-  // The other page gets neither a handle of this page nor its address.
+  // The opened page gets neither a reference to this page nor this page's address.
   element.rel = 'noopener noreferrer';
   element.textContent = address;
   return element;

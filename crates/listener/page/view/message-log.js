@@ -5,7 +5,7 @@
 
 import { say } from '../text/text.js';
 
-/** Maximum number of messages that are read one by one if they arrive together; of more, only the number is read. */
+/** Maximum number of messages that are read one by one if they arrive together. If there are more, only their number is read. */
 const READ_TOGETHER = 3;
 /** Maximum number of paragraphs in the live region. A screen reader has read the earlier ones. */
 const MAX_KEPT = 10;

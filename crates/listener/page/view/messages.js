@@ -38,7 +38,7 @@ export class Messages {
   #onUnread;
   #onNew;
   #onReaction;
-  /** Messages that were sent before are read. */
+  /** Time in ms since 1970. Messages that were sent before this time count as read. */
   #readMs = Number(recall('readMs') ?? 0);
   #queue = new TextQueue((text, id) => sendMessage(text, id, this.#me.room), (id, state) => this.#showState(id, state));
   #received = new ReceivedTexts();
@@ -152,7 +152,7 @@ export class Messages {
     this.#scroll();
   }
 
-  /** The listener may have accepted a text although its answer was lost. */
+  /** Handles a text of this page that has arrived in the stream: the listener accepted it, even if the answer was lost. */
   #arrived(id) {
     this.#queue.remove(id);
     this.#showState(id, 'sent');
@@ -209,7 +209,7 @@ export class Messages {
     let next = null;
     for (let last = list.lastElementChild; last && Number(last.dataset.atMs) > Number(item.dataset.atMs); last = last.previousElementSibling) next = last;
     list.insertBefore(item, next);
-    // What the user reads stays in its place.
+    // While the user reads earlier messages, keep more of them: after a removal the list would move.
     const most = stays ? MAX_WHILE_READING : MAX_MESSAGES;
     while (list.children.length > most) list.firstElementChild.remove();
     empty.hidden = true;
@@ -218,7 +218,7 @@ export class Messages {
     else if (Number(item.dataset.atMs) > this.#readMs) this.#count(this.#unread + 1);
   }
 
-  /** The messages up to now are read, also after a reload of the page, when the listener sends them again. */
+  /** Stores that the messages up to now are read. So they count as read also after a reload of the page, when the listener sends them again. */
   #noteRead() {
     this.#readMs = Date.now();
     remember('readMs', String(this.#readMs));

@@ -1,4 +1,4 @@
-/** What is derived from a display or login name: initials, a colour, the form for searching. Pure. */
+/** Derives initials, a colour and the form for searching from a display or login name. Pure. */
 
 /** Number of colours for participants. */
 const TONES = 6;

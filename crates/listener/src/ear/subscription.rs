@@ -17,7 +17,7 @@ pub(crate) struct Subscription {
     at: u64,
     /// Number of 20 ms frames before this stream's next record, as [`Record::frames_before`].
     frames: u64,
-    /// The stream has missed records since [`Self::was_behind`] was called, which may have been messages.
+    /// The stream has missed records since the last call of [`Self::was_behind`]. Some of these records may be messages.
     was_behind: bool,
     /// The first chunk doesn't continue the last chunk that the page received, so its record needs GAP 1.
     begins_with_gap: bool,

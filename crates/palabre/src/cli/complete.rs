@@ -54,7 +54,7 @@ fn participants_of(config: &Path) -> BTreeSet<Name> {
     names(&config.join(PARTICIPANTS_DIR), ".toml")
 }
 
-/// Returns the names of the entries of a directory that end in `suffix`, without it.
+/// Returns the names of the entries of a directory that end in `suffix`, without that suffix.
 fn names(directory: &Path, suffix: &str) -> BTreeSet<Name> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.strip_suffix(suffix)?.parse().ok()).collect()

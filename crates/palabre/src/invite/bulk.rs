@@ -16,7 +16,7 @@ use crate::cli::{Cli, Expiry, Invite};
 use crate::each::Each;
 use crate::{permission, reload, roster_lock};
 
-/// What is to be done for a line of the list.
+/// What the command must do for a line of the list.
 enum Step {
     New(Participant, Key),
     Update(Box<Edited>),

@@ -30,9 +30,9 @@ struct Moves {
     rebinds: bool,
     /// The services that are to move.
     wanted: BTreeMap<Name, Move>,
-    /// The ports of services that end, whichever services move.
+    /// The ports of services that end. These ports become free whichever services move.
     freed: BTreeSet<u16>,
-    /// The ports that were opened for services in `wanted`. A port that is missing here is opened when its service starts again.
+    /// The ports that were opened for services in `wanted`. Any other port of `wanted` is opened when its service starts again.
     sockets: BTreeMap<Name, TcpListener>,
     /// Why services keep their port and room.
     refused: BTreeMap<Name, String>,
