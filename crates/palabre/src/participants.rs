@@ -63,9 +63,10 @@ pub(crate) fn change(cli: &Cli, change: &Change) -> Result<(), Failure> {
     }
     if change.listen_only || change.no_listen_only {
         edits.push(Edit::ListenOnly(change.listen_only));
-        words.push(if change.listen_only { "only listens" } else { "may speak" }.to_owned());
+        let verb = if change.listen_only { "only listens" } else { "may speak" };
+        words.push(format!("the participant {verb}"));
     }
-    let message = words.join(", ");
+    let message = words.join("; ");
     edit_all(cli, &change.targets.names(), "change", &edits, |_| message.clone())
 }
 

@@ -260,7 +260,7 @@ fn expiry_and_listen_only_are_changed_without_a_new_key() {
     stdout(&config.palabre(&["invite", "alice"]));
     let before = config.load("alice");
     let printed = stdout(&config.palabre(&["change", "alice", "--listen-only", "--expires", "2999-12-31T18:00:00Z"]));
-    assert_eq!(printed, "alice: the link expires on 2999-12-31T18:00:00Z, only listens\n");
+    assert_eq!(printed, "alice: the link expires on 2999-12-31T18:00:00Z; the participant only listens\n");
     let expected =
         Participant { listen_only: true, key_expires: "2999-12-31T18:00:00Z".parse().ok(), ..before.clone() };
     assert_eq!(config.load("alice"), expected);

@@ -13,7 +13,7 @@ export default {
   keyBad: 'This link is no longer valid',
   keyBadHint: 'Ask the person who invited you for a new one.',
   suspended: 'Your access is suspended',
-  suspendedHint: 'Your link will work again when the person who runs this server resumes it. Then reload this page.',
+  suspendedHint: 'Your link will work again when the person who runs this server restores your access. Then reload this page.',
   serverAway: 'The room is not responding',
   serverAwayHint: 'This page keeps trying. If nothing happens, check your internet connection.',
   insecure: 'This page needs a secure connection',

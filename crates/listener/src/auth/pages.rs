@@ -115,7 +115,7 @@ Ask the person who runs this server for it.
 ";
 
 const SUSPENDED: &str = "<p>Votre accès est suspendu. Votre lien fonctionnera de nouveau quand la personne qui gère ce serveur l’aura rétabli.
-<p lang=en>Your access is suspended. Your link will work again when the person who runs this server resumes it.
+<p lang=en>Your access is suspended. Your link will work again when the person who runs this server restores your access.
 ";
 
 const EXPIRED: &str = "<p>Votre lien personnel a expiré. Demandez-en un nouveau à la personne qui gère ce serveur.
