@@ -154,7 +154,7 @@ fn make_room(config: &palabre_config::Server, participant: &Participant, room: &
         room.create(config.format)?;
         room.set_levelling(Some(config.levelling.into()))?;
     }
-    // A supervisor that was killed leaves this file behind. Without a supervisor, no program updates it.
+    // A supervisor that was killed leaves the file `.no-mixer` behind. Without a supervisor, no program updates this file.
     room.set_no_mixer(false)?;
     let directory = room.participant(&participant.name);
     directory.create()?;

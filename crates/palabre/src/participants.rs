@@ -75,7 +75,7 @@ pub(crate) fn suspend(cli: &Cli, names: &[Name], suspended: bool) -> Result<(), 
     let verb = if suspended { "suspend" } else { "resume" };
     edit_all(cli, names, verb, &[Edit::Suspended(suspended)], |name| match suspended {
         true => format!("suspended; 'palabre resume {name}' makes the link work again"),
-        false => "the link works again".to_owned(),
+        false => "no longer suspended".to_owned(),
     })
 }
 

@@ -250,7 +250,7 @@ fn suspended_participant_keeps_everything_and_the_port_is_not_given_away() {
     stdout(&config.palabre(&["invite", "bob"]));
     assert_ne!(config.load("bob").port, before.port);
     assert!(stdout(&config.palabre(&["list", "--json"])).contains("\"suspended\": true"));
-    assert_eq!(stdout(&config.palabre(&["resume", "alice"])), "alice: the link works again\n");
+    assert_eq!(stdout(&config.palabre(&["resume", "alice"])), "alice: no longer suspended\n");
     assert_eq!(config.load("alice"), before);
 }
 

@@ -25,7 +25,8 @@ impl Stored {
         Self { path: run.join("recordings.json"), content: Vec::new() }
     }
 
-    /// Reads the recordings of an earlier supervisor. Ignores recordings from before a reboot, because times in the file count from the boot.
+    /// Reads the recordings of an earlier supervisor. Times in the file count from the boot, so a start in the future is from before a reboot:
+    /// ignores such a recording.
     pub(super) fn load(&self) -> Vec<SavedRecording> {
         let unable = |error: &dyn std::fmt::Display| {
             log::warn!("unable to read '{}': {error}; start the recordings again", self.path.display());
