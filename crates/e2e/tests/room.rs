@@ -72,19 +72,19 @@ fn pages_show_talking_muting_hands_and_messages_of_each_other() {
     assert!(first.console().unwrap().is_empty());
     loses_and_doubles_no_text(&suite, &first, &second);
     second.click("#messages-toggle").unwrap();
-    shows_links_and_does_not_move_what_is_read(&first, &second);
+    shows_links_and_keeps_earlier_messages_in_place(&first, &second);
     shows_how_many_characters_are_left(&first);
     second.click("#reactions button").unwrap();
     for page in [&first, &second] {
         page.wait_until("document.querySelector('[data-name=\"p02\"] .reaction')?.textContent === '👍'").unwrap();
     }
-    tells_what_the_user_wants_to_know(&first, &second);
+    notifies_only_of_kinds_that_are_on(&first, &second);
     first.wait_until("!document.querySelector('.reaction')").unwrap();
     let is_listed = "return [...document.querySelectorAll('.message-text')].some((text) => text.textContent === '👍')";
     assert_eq!(first.run(is_listed).unwrap(), false);
 }
 
-fn shows_links_and_does_not_move_what_is_read(first: &Browser, second: &Browser) {
+fn shows_links_and_keeps_earlier_messages_in_place(first: &Browser, second: &Browser) {
     let list = "document.getElementById('message-list')";
     first.run(&format!("{list}.style.maxHeight = '4rem'; {list}.scrollTop = 0")).unwrap();
     second.type_into("#message-line", "(see https://example.org/a?b=<i>, javascript:x)").unwrap();
@@ -102,7 +102,7 @@ fn shows_links_and_does_not_move_what_is_read(first: &Browser, second: &Browser)
 }
 
 /// Checks that sounds and notifications come only after they were switched on.
-fn tells_what_the_user_wants_to_know(first: &Browser, second: &Browser) {
+fn notifies_only_of_kinds_that_are_on(first: &Browser, second: &Browser) {
     first
         .run(
             "window.told = []; window.tones = [];

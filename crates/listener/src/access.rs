@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_a_trusted_proxy_appended_counts_as_the_address_of_the_client() {
+    fn address_of_the_client_is_that_which_a_trusted_proxy_appended() {
         let trusting = access(&["127.0.0.1", "10.0.0.1"], ClientAddress::XForwardedFor);
         let client = |access: &Access, connected: &str, fields: &str| {
             let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");

@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn fault_of_a_key_is_told_from_a_request_without_key() {
+    fn fault_of_a_key_differs_from_a_missing_key() {
         let (auth, key) = authenticator();
         let fault = |auth: &Authenticator, fields: &str| auth.key_fault(&head("/me", fields));
         let bearer = format!("Authorization: Bearer {key}\r\n");

@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn table_has_every_room_and_the_disk_how_long_it_lasts() {
+    fn table_has_every_room_and_the_time_until_the_disk_is_full() {
         let one = |room: &str, state, bytes| Recording {
             room: room.into(),
             state,

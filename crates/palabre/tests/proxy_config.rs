@@ -167,7 +167,7 @@ fn a_file_is_replaced_or_after_an_error_unchanged() {
 }
 
 #[test]
-fn what_does_not_fit_is_refused_with_its_cause() {
+fn unsuitable_settings_are_refused_with_their_cause() {
     let named = |name: &'static str| move |at: &Path| invite(at, name, 9002);
     let nothing = |_: &Path| ();
     let broken = |at: &Path| fs::write(at.join(PARTICIPANTS_DIR).join("bob.toml"), "prot = 1\n").unwrap();

@@ -21,7 +21,7 @@ fn guess(rig: &Rig, fields: &str) {
 }
 
 #[test]
-fn streams_of_one_visit_make_one_line_and_its_end_another() {
+fn visit_with_several_streams_makes_one_line_when_it_begins_and_one_when_it_ends() {
     let mut rig = Rig::with(LOOPBACK);
     let fields = format!("{}X-Forwarded-For: 203.0.113.9, 192.0.2.7\r\n", rig.bearer());
     let mut streams = [rig.connect(), rig.connect()];
