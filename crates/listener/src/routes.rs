@@ -10,7 +10,7 @@ use std::time::Instant;
 /// The methods of HTTP (RFC 9110 §9, RFC 5789). A path that doesn't support one of these methods answers 405. Other methods get 501.
 const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
 
-/// The response to a request with the cookie that the participant's page did not send.
+/// The response to a request that has the participant's cookie but that another page sent.
 const FOREIGN: &str = "refused: a page of another origin sent this request";
 
 /// Answers one request. Calls `on_authenticated` as soon as the request is authenticated.

@@ -6,7 +6,7 @@ use palabre_host::clock::boottime_ms;
 use palabre_room::Message;
 use std::time::Duration;
 
-/// Keeps a message of bob in the room that he sent `age_ms` ago.
+/// Stores a message in the room, as if bob had sent the message `age_ms` ago.
 fn keep(rig: &Rig, id: &str, age_ms: u64) {
     let message = Message::new("bob".parse().unwrap(), "</b>, earlier").unwrap().with_id(id).unwrap();
     rig.room.keep_message(&message, boottime_ms().saturating_sub(age_ms)).unwrap();
