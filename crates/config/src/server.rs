@@ -34,8 +34,8 @@ pub struct Server {
     pub format: Format,
     /// `room.levelling`: whether all speech is brought to the same loudness, default true.
     pub levelling: bool,
-    /// `room.texts-for-latecomers`: whether participants also get the messages from before they joined the meeting, default
-    /// true.
+    /// `room.texts-for-latecomers`: whether participants also get the messages that were sent before they joined the
+    /// meeting, default true.
     pub texts_for_latecomers: bool,
     /// `stream.chunk-ms`: length of a chunk of the injected stream in ms, default 40.
     pub chunk_ms: u64,
