@@ -202,7 +202,7 @@ function enter() {
   refresh();
 }
 
-/** Another page of this participant may have raised the hand or muted the microphone. */
+/** Tells the session how the others see this participant: another page of the participant may have raised the hand. */
 function followOtherPages() {
   if (people.mine) app.session?.seenAs(people.mine);
 }

@@ -5,8 +5,8 @@ use palabre_room::{Member, Name, RoomError};
 
 use crate::config::Config;
 
-/// Removes the directories of such participants. Otherwise they would appear as guests of their rooms. `participants` are those of the present
-/// files; `names` of each room lists those of the previous supervisor.
+/// Removes the directories of these participants, who would otherwise appear as guests of their rooms. `participants` are the participants
+/// of the present files. The file `names` of each room lists the participants of the previous supervisor.
 pub(crate) fn remove_directories(config: &Config, participants: &[Participant]) {
     for room in config.rooms() {
         if let Err(error) = remove_from(config, &room, participants) {

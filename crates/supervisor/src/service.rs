@@ -306,8 +306,8 @@ impl Service {
         self.end_for_good(now, |process, now| process.terminate(now, STOP_TIMEOUT));
     }
 
-    /// Ends the service of a removed participant, who hears nothing more: the listener sends only the record that says so. It never starts
-    /// again.
+    /// Ends the service of a removed participant, who hears nothing more: the listener sends only the record that says
+    /// that the participant was removed. The listener never starts again.
     pub(crate) fn dismiss(&mut self, now: Instant) {
         self.end_for_good(now, |process, now| process.dismiss(now, DISMISS_TIMEOUT));
     }

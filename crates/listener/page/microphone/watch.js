@@ -7,8 +7,9 @@
 
 /** Time with only zeros after which the microphone counts as silent. */
 const SILENT_AFTER_MS = 5000;
-/** Number of consecutive levels among which voices are counted, and the number of voices that count as talking. */
+/** Number of the last levels among which voices are counted. */
 const LEVELS = 8;
+/** Minimum number of voices among these levels that counts as talking. */
 const VOICES = 4;
 /** Time for which talking is reported after the last voice. */
 const HOLD_MS = 5000;

@@ -1,6 +1,6 @@
 /**
  * Detects that the participant was away: the computer slept, or the server was not reachable for minutes. The room goes on meanwhile, so
- * the page then mutes the microphone. Pure: time is an argument. It is the wall clock, because a monotonic clock may stop during sleep.
+ * the page then mutes the microphone. Pure: time is an argument. The time is that of the wall clock, because a monotonic clock may stop during sleep.
  */
 
 /** Time without a record of the stream after which the participant was away. */
@@ -15,7 +15,7 @@ export class Absence {
   #reported = false;
 
   /**
-   * Call often, and before sound is sent.
+   * Checks whether the participant was away. Call often, and before sound is sent.
    * @param {number} nowMs
    * @returns {boolean} whether the participant was away; true once for each absence
    */

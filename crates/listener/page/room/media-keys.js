@@ -16,7 +16,7 @@ const MUTE_KEYS = ['play', 'pause', 'togglemicrophone'];
 let element = null;
 
 /**
- * Call only in a click: browsers let sound start only there.
+ * Takes the keys, and plays the silent element. Call only in a click: browsers let sound start only there.
  * @param {string} room its name, which the lock screen shows
  * @param {{mute: () => void, leave: () => void}} actions
  */
@@ -38,7 +38,7 @@ export function showMediaMicrophone(open) {
   navigator.mediaSession.setMicrophoneActive?.(open)?.catch?.(() => {});
 }
 
-/** Gives the keys back. */
+/** Releases the keys, and stops the silent element. */
 export function stopMediaKeys() {
   if (!element) return;
   for (const key of [...MUTE_KEYS, 'hangup']) setAction(key, null);

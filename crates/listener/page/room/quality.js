@@ -1,5 +1,5 @@
 /**
- * Rates the participant's own connection by what the last seconds of sound suffered. Pure: time is an argument.
+ * Rates the participant's own connection by the sound that was missing or late in the last seconds. Pure: time is an argument.
  */
 
 /** Time over which the connection is rated. */

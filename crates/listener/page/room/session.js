@@ -27,7 +27,7 @@ import { holdLocks, releaseLocks } from './locks.js';
  *   onRemoved: the operator has removed the participant
  */
 
-/** Time within which the stream tells what the user has just done here. */
+/** Maximum time after which the stream still shows a change of the hand that the user made in this page. */
 const ECHO_MS = 3000;
 /** Interval between checks whether the participant was away. */
 const ABSENCE_CHECK_MS = 1000;
@@ -49,7 +49,7 @@ export class Session {
   #handMs = { true: -Infinity, false: -Infinity };
   #absenceChecks = 0;
   #room;
-  /** Whether the listener has ended and the next one's room is not known yet. */
+  /** Whether the listener has ended, and the room of the next listener is not known yet. */
   #between = false;
   #listenOnly;
   #left = false;
@@ -103,7 +103,7 @@ export class Session {
     this.#audio.setOutput?.(chosen('output'));
     this.#setFormat(me);
     this.#microphone.setMuted(muted);
-    // Otherwise a screen reader is told of a missing microphone before `join` has asked for it.
+    // Otherwise a screen reader announces a missing microphone before `join` has asked the browser for the microphone.
     if (!this.#listenOnly) this.state.microphone = 'asking';
   }
 

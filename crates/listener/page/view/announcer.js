@@ -26,7 +26,7 @@ export class Announcer {
    */
   look({ connection, recorded, microphone }, nowMs) {
     if (!connection) return this.#leave();
-    // Nobody needs to hear of each short disturbance.
+    // A screen reader doesn't announce short disturbances.
     const base = [connection === 'unstable' ? 'live' : connection, ...(recorded ? ['recorded'] : [])];
     const troubled = UNHEARD.includes(microphone);
     const key = micKey(microphone);

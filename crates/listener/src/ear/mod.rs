@@ -93,7 +93,7 @@ impl Ear {
         self.ring.lock().streams.len()
     }
 
-    /// Tells every stream, now and when it is opened, whether a page or a program has the microphone, if that has changed.
+    /// Tells all open streams, and each stream that is opened later, whether a page or a program has the microphone, if that has changed.
     pub(crate) fn show_microphone(&self, is_used: bool) {
         let mut state = self.ring.lock();
         if state.is_microphone_free != is_used {
