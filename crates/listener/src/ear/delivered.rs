@@ -35,7 +35,7 @@ impl Opening {
         Self { hello, room, silence: None, microphone: None, people, states, levels: "".into() }
     }
 
-    /// Returns the SEQ of the last record in this opening.
+    /// Returns the SEQ of the silence record, or of the room record if there is no silence record.
     pub(crate) fn seq(&self) -> u64 {
         self.silence.unwrap_or(self.room)
     }
