@@ -116,7 +116,7 @@ fn add(config: &Path, server: &Server, invite: &Invite, name: &Name, key: KeyHas
     let path = Participant::path(config, name);
     if path.symlink_metadata().is_ok() {
         return Err(unable(format!(
-            "'{}' exists; make a new link with 'palabre invite {name} --new-key', or remove it with 'palabre revoke {name}'",
+            "'{}' exists; use 'palabre change' to change it, 'palabre invite {name} --new-key' for a new link, or 'palabre revoke {name}' to remove it",
             path.display()
         )));
     }

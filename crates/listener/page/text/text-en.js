@@ -93,7 +93,7 @@ export default {
   micHeld: 'You can’t be heard yet',
   micHeldHint: 'press “Turn on sound” first',
   micTaken: 'You can’t be heard from here',
-  micTakenHint: 'your microphone is in use in another window',
+  micTakenHint: 'your microphone is in use elsewhere',
   micFree: 'You can’t be heard from here',
   micFreeHint: 'press to use your microphone here',
   micSystem: 'Muted by your system',

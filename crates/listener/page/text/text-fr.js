@@ -96,7 +96,7 @@ export default {
   micHeld: 'On ne vous entend pas encore',
   micHeldHint: 'appuyez d’abord sur « Activer le son »',
   micTaken: 'On ne vous entend pas depuis cette page',
-  micTakenHint: 'votre micro est utilisé dans une autre fenêtre',
+  micTakenHint: 'votre micro est utilisé ailleurs',
   micFree: 'On ne vous entend pas depuis cette page',
   micFreeHint: 'appuyez pour utiliser votre micro ici',
   micSystem: 'Micro coupé par le système',

@@ -183,6 +183,7 @@ export class Messages {
     const button = make('button', 'plain', say('sendAgain'));
     button.type = 'button';
     button.addEventListener('click', () => {
+      this.#parts.trouble.textContent = this.#queue.isFull ? say('notYetSent') : '';
       if (this.#queue.isFull) return;
       this.#queue.add(text, id);
       this.#parts.line.focus();
