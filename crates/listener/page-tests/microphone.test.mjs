@@ -58,6 +58,7 @@ test('shortcuts work on buttons but not in text fields and not with modifiers', 
   const within = (selector) => ({ closest: (list) => (list.includes(selector) ? {} : null) });
   assert.equal(shortcutOf({ key: 'm', target: within('body') }), 'mute');
   assert.equal(shortcutOf({ key: ' ', code: 'Space' }), 'talk');
+  assert.equal(shortcutOf({ key: ' ' }), 'talk');
   assert.equal(shortcutOf({ key: 'H' }), 'hand');
   assert.equal(shortcutOf({ key: 'x' }), null);
   assert.equal(shortcutOf({ key: 'm', ctrlKey: true }), null);

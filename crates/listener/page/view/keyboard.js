@@ -35,9 +35,14 @@ export function shortcutOf({ key, code, ctrlKey, altKey, metaKey, target }, { ta
   if (ctrlKey || altKey || metaKey) return null;
   const types = key.length === 1 && target?.closest?.(FIELDS);
   if (types) return null;
-  if (code !== talkKey.code) return SHORTCUTS[key] ?? null;
-  const presses = code === SPACE.code && byKeyboard && target?.closest?.(CONTROLS);
+  if (!isKey({ key, code }, talkKey)) return SHORTCUTS[key] ?? null;
+  const presses = isKey({ key, code }, SPACE) && byKeyboard && target?.closest?.(CONTROLS);
   return presses ? null : 'talk';
+}
+
+/** On-screen keyboards and remote controls may send no `code`. */
+function isKey({ key, code }, wanted) {
+  return code ? code === wanted.code : key === wanted.label;
 }
 
 /** @param {KeyEvent} event; @returns {TalkKey | null} null if the key can't be the talk key */
@@ -62,7 +67,7 @@ export function listenToKeys({ active, talkKey, mute, hand, keys, talk }) {
     if (MOVES.includes(event.key)) byKeyboard = true;
     const shortcut = active() ? shortcutOf(event, { talkKey: talkKey(), byKeyboard }) : null;
     if (shortcut === 'talk' && (held || talk(true))) {
-      held = event.code;
+      held = event.code || event.key;
       event.preventDefault();
     }
     if (event.repeat) return;
@@ -71,7 +76,7 @@ export function listenToKeys({ active, talkKey, mute, hand, keys, talk }) {
     if (shortcut === 'keys') keys();
   });
   document.addEventListener('keyup', (event) => {
-    if (!held || event.code !== held) return;
+    if (!held || (event.code || event.key) !== held) return;
     // Firefox presses the focused button when the space bar is released, even if the key press was prevented.
     event.preventDefault();
     release();
