@@ -14,6 +14,8 @@ const RATE_HZ = 8000;
 const MUTE_KEYS = ['play', 'pause', 'togglemicrophone'];
 
 let element = null;
+/** What the lock screen shows; undefined if nothing yet. */
+let shown;
 
 /**
  * Takes the keys, and plays the silent element. Call only in a click: browsers let sound start only there.
@@ -25,6 +27,7 @@ export function startMediaKeys(room, { mute, leave }) {
   const silence = new Blob([writeWav([new Int16Array(SILENCE_S * RATE_HZ)], RATE_HZ)], { type: 'audio/wav' });
   element = new Audio(URL.createObjectURL(silence));
   element.loop = true;
+  shown = undefined;
   element.play().catch(() => {});
   navigator.mediaSession.metadata = new MediaMetadata({ title: room, artist: 'Palabre' });
   for (const key of MUTE_KEYS) setAction(key, mute);
@@ -33,7 +36,8 @@ export function startMediaKeys(room, { mute, leave }) {
 
 /** @param {boolean} open whether the participant can be heard; the lock screen then shows a pause key */
 export function showMediaMicrophone(open) {
-  if (!element) return;
+  if (!element || shown === open) return;
+  shown = open;
   navigator.mediaSession.playbackState = open ? 'playing' : 'paused';
   navigator.mediaSession.setMicrophoneActive?.(open)?.catch?.(() => {});
 }

@@ -81,7 +81,7 @@ export function showState({ room, recorded = false, connection, weak = false, mi
   set('connection', connection && (weak && connection === 'live' ? `${say(connection)} · ${say('weak')}` : say(connection)));
   announce({ connection, recorded, microphone });
   byId('connection').dataset.state = connection;
-  document.body.dataset.connection = connection;
+  if (document.body.dataset.connection !== connection) document.body.dataset.connection = connection;
   showMicrophone(microphone);
   showTitle(room, microphone);
 }
