@@ -29,6 +29,11 @@ import { holdLocks, releaseLocks } from './locks.js';
 
 /** Maximum time after which the stream still shows a change of the hand that the user made in this page. */
 const ECHO_MS = 3000;
+/**
+ * Time for which the others see no raised hand before this page lowers it. For a moment, a killed supervisor or listener forgets the hand, until
+ * the page or the listener has shown it again.
+ */
+const LOWER_AFTER_MS = 5000;
 /** Interval between checks whether the participant was away. */
 const ABSENCE_CHECK_MS = 1000;
 /** Format of the stream's sound. */
@@ -45,6 +50,7 @@ export class Session {
   #presence = new PresenceReporter();
   #absence = new Absence();
   #seen = null;
+  #lowerTimer = 0;
   /** When the user has last raised and lowered the hand here. */
   #handMs = { true: -Infinity, false: -Infinity };
   #absenceChecks = 0;
@@ -122,6 +128,7 @@ export class Session {
     clearInterval(this.#absenceChecks);
     this.#presence.stop();
     this.#uplink.stop();
+    clearTimeout(this.#lowerTimer);
     this.#microphone.stop();
     this.#stream.stop();
     this.#audio.stop();
@@ -137,6 +144,7 @@ export class Session {
   /** @param {boolean} hand whether the other participants see a raised hand */
   setHand(hand) {
     this.#handMs[hand] = performance.now();
+    clearTimeout(this.#lowerTimer);
     this.#change({ hand });
   }
 
@@ -225,7 +233,11 @@ export class Session {
     const before = this.#seen;
     this.#seen = { hand, microphone: listening ? 'none' : muted ? 'muted' : 'open' };
     const isEcho = performance.now() - this.#handMs[hand] < ECHO_MS;
-    if (before && before.hand !== hand && hand !== this.state.hand && !isEcho) this.#change({ hand });
+    if (hand === this.state.hand) clearTimeout(this.#lowerTimer);
+    else if (before && before.hand !== hand && !isEcho) {
+      if (hand) this.#change({ hand });
+      else this.#lowerTimer = setTimeout(() => this.#change({ hand }), LOWER_AFTER_MS);
+    }
   }
 
   /** Whether another page or a program has the microphone, or had it last. */
