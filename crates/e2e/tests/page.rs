@@ -221,7 +221,9 @@ fn browser_without_audio_worklet_can_only_listen_and_says_so() {
     browser.without_worklets().unwrap();
     browser.open(&suite.links[0].url).unwrap();
     browser.wait_until("window.palabreState?.screen === 'door'").unwrap();
-    browser.wait_until("document.getElementById('door-hint').textContent.includes('too old for your microphone')").unwrap();
+    browser
+        .wait_until("document.getElementById('door-hint').textContent.includes('too old for your microphone')")
+        .unwrap();
     browser.click("#join").unwrap();
     browser.wait_until("palabreState.playerKind === 'audio' && palabreState.played >= 3").unwrap();
     assert_eq!(
