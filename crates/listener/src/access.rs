@@ -12,7 +12,8 @@ use log::Level;
 use palabre_config::{ClientAddress, Proxy};
 use palabre_host::log_limit::LogLimit;
 use palabre_host::rate_limit::RateLimit;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -134,11 +135,19 @@ impl Access {
     }
 
     /// Logs that the access key of a request was refused. fail2ban counts the lines about wrong keys.
-    pub(crate) fn refused(&self, fault: KeyFault, address: IpAddr, now: Instant) {
-        let suppressed = self.refused.lock().unwrap_or_else(PoisonError::into_inner).admit(address, now);
-        let Some(suppressed) = suppressed else { return };
+    pub(crate) fn refused(&self, fault: KeyFault, key: &str, address: IpAddr, now: Instant) {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if refused.is_repeated(key, address) {
+            return;
+        }
+        let Some(suppressed) = refused.admit(address, now) else { return };
+        drop(refused);
         let others = if suppressed > 0 { format!(" ({suppressed} more messages suppressed)") } else { String::new() };
         match fault {
+            // A page of another site can make a participant's browser send wrong keys. They must not get the participant banned.
+            KeyFault::Foreign => {
+                log::info!("refused an access key that a page of another site sent, from {address}{others}");
+            }
             KeyFault::Wrong => log::info!("refused a wrong access key from {address}{others}"),
             KeyFault::Old => log::info!("refused an expired or used access key from {address}{others}"),
             KeyFault::Suspended => {
@@ -166,11 +175,28 @@ struct Refused {
     /// Rate limits of the most recent addresses, the most recent last.
     recent: Vec<(IpAddr, RateLimit)>,
     suppressed: u64,
+    /// Hashes of the last refused keys, with their addresses.
+    keys: VecDeque<(IpAddr, u64)>,
+    hasher: RandomState,
 }
 
 impl Refused {
     fn new() -> Self {
-        Self { all: RateLimit::new(0.5, 100.0), recent: Vec::new(), suppressed: 0 }
+        let (all, keys, hasher) = (RateLimit::new(0.5, 100.0), VecDeque::new(), RandomState::new());
+        Self { all, recent: Vec::new(), suppressed: 0, keys, hasher }
+    }
+
+    /// Returns whether this address has sent this key lately. A page or program with an old key repeats it; who guesses keys never does.
+    fn is_repeated(&mut self, key: &str, address: IpAddr) -> bool {
+        let sent = (network(address), self.hasher.hash_one(key));
+        if self.keys.contains(&sent) {
+            return true;
+        }
+        self.keys.push_back(sent);
+        if self.keys.len() > MAX_REFUSED {
+            self.keys.pop_front();
+        }
+        false
     }
 
     /// Returns how many lines were suppressed since the last logged line, or `None` if the present line is suppressed too.
@@ -272,6 +298,16 @@ mod tests {
     }
 
     #[test]
+    fn key_that_an_address_repeats_is_recognised() {
+        let mut refused = Refused::new();
+        let repeated = ["0", "1", "0", "1"].map(|key| refused.is_repeated(key, ip("192.0.2.7")));
+        assert_eq!(repeated, [false, false, true, true]);
+        assert!(!refused.is_repeated("0", ip("192.0.2.8")));
+        (2..1_000).for_each(|key| _ = refused.is_repeated(&key.to_string(), ip("192.0.2.7")));
+        assert_eq!(refused.keys.len(), MAX_REFUSED);
+    }
+
+    #[test]
     fn flood_of_wrong_keys_from_one_address_leaves_room_for_lines_about_others() {
         let (mut refused, now) = (Refused::new(), Instant::now());
         let lines = |refused: &mut Refused, address: &str, at: Instant| {
@@ -283,6 +319,6 @@ mod tests {
         assert_eq!(lines(&mut refused, "192.0.2.7", hour), 10);
         assert_eq!(lines(&mut refused, "2001:db8::7", hour) + lines(&mut refused, "2001:db8::8", hour), 10);
         let many = (0..1_000).filter(|number| refused.admit(Ipv6Addr::from(*number << 64).into(), hour).is_some());
-        assert!(many.count() <= 100);
+        assert_eq!(many.count(), 80, "100 lines at most, and 20 were about others");
     }
 }

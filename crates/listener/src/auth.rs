@@ -46,10 +46,7 @@ impl Credential {
                 && is("sec-fetch-mode", "navigate")
                 && is("sec-fetch-dest", "document")
         };
-        match (self, head.field("sec-fetch-site")) {
-            (Self::Explicit, _) | (Self::Cookie, None | Some("same-origin" | "none")) => true,
-            (Self::Cookie, Some(_)) => opens_page(),
-        }
+        self == Self::Explicit || !is_foreign(head) || opens_page()
     }
 }
 
@@ -94,6 +91,8 @@ pub(crate) enum Redemption {
 pub(crate) enum KeyFault {
     /// The participant has no such key.
     Wrong,
+    /// The participant has no such key, and a page of another site or port made the browser send it.
+    Foreign,
     /// The key has expired, or belongs to an invitation link that was used before.
     Old,
     /// The key is correct, but the participant is suspended.
@@ -184,15 +183,20 @@ impl Authenticator {
     /// Returns why the access key of an unauthenticated request isn't valid. Returns `None` if the request has no key, or the key of an
     /// unused invitation link.
     pub(crate) fn key_fault(&self, head: &Head) -> Option<KeyFault> {
-        let mut given = keys(head).chain(self.cookies(head)).filter(|key| !key.is_empty()).peekable();
-        given.peek()?;
-        let is_known = given.any(|key| self.key.matches(key) || self.accepts(key));
+        self.given_key(head)?;
+        let is_known = keys(head).chain(self.cookies(head)).any(|key| self.key.matches(key) || self.accepts(key));
         let is_unused = self.invitation.as_ref().is_some_and(|invitation| invitation.browser().is_none());
         match (is_known, self.obstacle()) {
+            (false, _) if is_foreign(head) => Some(KeyFault::Foreign),
             (false, _) => Some(KeyFault::Wrong),
             (true, Some(Denial::Suspended)) => Some(KeyFault::Suspended),
             (true, expired) => (expired.is_some() || !is_unused).then_some(KeyFault::Old),
         }
+    }
+
+    /// Returns the first access key of a request.
+    pub(crate) fn given_key<'a>(&'a self, head: &'a Head) -> Option<&'a str> {
+        keys(head).chain(self.cookies(head)).find(|key| !key.is_empty())
     }
 
     /// Returns why even a correct access key isn't valid at present.
@@ -254,11 +258,9 @@ pub(crate) fn is_own_origin(head: &Head) -> bool {
     head.all("origin").count() == 1 && bare(origin) == bare(host)
 }
 
-/// Returns whether a page of another site or port made the browser send this request without opening it, for example as an image: Fetch
-/// Metadata Request Headers §2.
-pub(crate) fn is_part_of_another_page(head: &Head) -> bool {
-    let is_foreign = matches!(head.field("sec-fetch-site"), Some("cross-site" | "same-site"));
-    is_foreign && head.field("sec-fetch-dest") != Some("document")
+/// Returns whether the browser says that a page of another site or port made it send this request: Fetch Metadata Request Headers §2.
+fn is_foreign(head: &Head) -> bool {
+    !matches!(head.field("sec-fetch-site"), None | Some("same-origin" | "none"))
 }
 
 fn bearer_key(value: &str) -> Option<&str> {
@@ -319,6 +321,10 @@ mod tests {
             assert_eq!(fault(&auth, wrong), Some(KeyFault::Wrong), "{wrong}");
         }
         assert_eq!(auth.key_fault(&head("/?key=0", "")), Some(KeyFault::Wrong));
+        for dest in ["image", "document"] {
+            let fields = format!("Sec-Fetch-Site: cross-site\r\nSec-Fetch-Dest: {dest}\r\n");
+            assert_eq!(auth.key_fault(&head("/?key=0", &fields)), Some(KeyFault::Foreign), "{dest}");
+        }
         let auth = auth.expires(Some("2026-01-01T00:00:00Z".parse().unwrap()));
         assert_eq!(fault(&auth, &bearer), Some(KeyFault::Old));
         let (auth, link) = authenticator();

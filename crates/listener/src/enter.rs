@@ -51,7 +51,7 @@ fn post(connection: &Connection, head: &Head, listener: &Listener, body: &[u8]) 
                 Denial::Expired | Denial::Used | Denial::NeedsBrowser => KeyFault::Old,
             };
             let client = listener.access.client(connection.stream.sock.client(), head);
-            listener.access.refused(fault, client, Instant::now());
+            listener.access.refused(fault, link, client, Instant::now());
             denial.response(head)
         }
     }

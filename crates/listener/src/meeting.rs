@@ -26,7 +26,10 @@ pub(crate) struct Meeting {
     participant: ParticipantDir,
     /// Whether a participant also gets the messages that were sent before the participant joined the meeting.
     is_open_to_latecomers: bool,
-    warning: Mutex<LastWarning>,
+    /// The last errors of keeping a message, of reading the kept messages, and of noting when the participant joined.
+    keep_warning: Mutex<LastWarning>,
+    read_warning: Mutex<LastWarning>,
+    join_warning: Mutex<LastWarning>,
 }
 
 /// The JSON of a record with kept messages.
@@ -45,7 +48,8 @@ struct KeptText<'a> {
 
 impl Meeting {
     pub(crate) fn new(room: RoomDir, participant: ParticipantDir, is_open_to_latecomers: bool) -> Self {
-        Self { room, participant, is_open_to_latecomers, warning: Mutex::default() }
+        let [keep_warning, read_warning, join_warning] = Default::default();
+        Self { room, participant, is_open_to_latecomers, keep_warning, read_warning, join_warning }
     }
 
     /// Returns whether the room is being recorded.
@@ -54,15 +58,18 @@ impl Meeting {
     }
 
     /// Keeps a message and sends it to the room. A message that is kept already is only sent: the process that kept it may have ended
-    /// before it sent it.
-    pub(crate) fn say(&self, message: Message) -> Result<(), RoomError> {
+    /// before it sent it. Returns false, and does nothing, if another message with this ID is kept.
+    pub(crate) fn say(&self, message: Message) -> Result<bool, RoomError> {
         let message = match &message.id {
             Some(_) => message,
             None => message.clone().with_id(&new_id()).unwrap_or(message),
         };
         let effect = |error| format!("{error}; participants who aren't connected now don't get this message");
-        self.note(self.keep(&message).map_err(effect));
-        self.say_once(&message)
+        let is_kept = note(&self.keep_warning, || self.keep(&message).map_err(effect));
+        if is_kept == Some(false) {
+            return Ok(false);
+        }
+        self.say_once(&message).map(|()| true)
     }
 
     /// Sends a message to the room, and doesn't keep it.
@@ -75,12 +82,13 @@ impl Meeting {
     pub(crate) fn missed(&self, seq: u64, after: Option<u64>) -> Vec<u8> {
         let now_ms = boottime_ms();
         let effect = |error| format!("{error}; unless texts-for-latecomers is true, the page gets no kept messages");
-        let joined_ms = self.note(self.participant.join_meeting(now_ms).map_err(effect)).unwrap_or(now_ms);
+        let joined_ms =
+            note(&self.join_warning, || self.participant.join_meeting(now_ms).map_err(effect)).unwrap_or(now_ms);
         let first_ms = if self.is_open_to_latecomers { 0 } else { joined_ms };
         // A SEQ that is much later than now is from before a restart of the machine.
         let after_ms = after.filter(|seq| *seq <= now_ms + MAX_DELAY_MS).unwrap_or(0).saturating_sub(MAX_DELAY_MS);
         let effect = |error| format!("{error}; the page gets no kept messages");
-        let kept = self.note(self.room.kept_messages(now_ms).map_err(effect)).unwrap_or_default();
+        let kept = note(&self.read_warning, || self.room.kept_messages(now_ms).map_err(effect)).unwrap_or_default();
         let is_missed = |kept: &&KeptMessage| kept.sent_ms >= first_ms.max(after_ms);
         let messages: Vec<KeptText> = kept.iter().filter(is_missed).map(|kept| text(kept, now_ms)).collect();
         match messages.is_empty() {
@@ -89,7 +97,7 @@ impl Meeting {
         }
     }
 
-    fn keep(&self, message: &Message) -> Result<(), String> {
+    fn keep(&self, message: &Message) -> Result<bool, String> {
         let path = self.room.path();
         let lock = Lock::wait(path, LOCK_TIMEOUT)
             .map_err(|error| format!("unable to lock '{}': {error}", path.display()))?
@@ -98,16 +106,23 @@ impl Meeting {
         drop(lock);
         kept
     }
+}
 
-    /// Logs an error, unless it is the same as the last one. Returns the value, if there was no error.
-    fn note<T>(&self, result: Result<T, String>) -> Option<T> {
-        let log = |error| {
-            let mut warning = self.warning.lock().unwrap_or_else(PoisonError::into_inner);
+/// Logs an error of `attempt`, unless it is the same as the last one and nothing has succeeded since. Returns the value, if there was no error.
+/// Only one thread at a time makes an attempt with the same `warning`: two threads would use the same temporary file.
+fn note<T>(warning: &Mutex<LastWarning>, attempt: impl FnOnce() -> Result<T, String>) -> Option<T> {
+    let mut warning = warning.lock().unwrap_or_else(PoisonError::into_inner);
+    match attempt() {
+        Ok(value) => {
+            warning.clear();
+            Some(value)
+        }
+        Err(error) => {
             if let Some(text) = warning.unless_repeated(error) {
                 log::warn!("{text}");
             }
-        };
-        result.map_err(log).ok()
+            None
+        }
     }
 }
 

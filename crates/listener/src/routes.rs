@@ -3,7 +3,7 @@
 use crate::connection::{After, Connection};
 use crate::http::{Head, Response};
 use crate::state::Listener;
-use crate::{api, auth, enter, page, speak, stream, wav_stream};
+use crate::{api, enter, page, speak, stream, wav_stream};
 use std::io;
 use std::time::Instant;
 
@@ -28,9 +28,8 @@ pub(crate) fn answer(
     }
     let client = listener.access.client(connection.stream.sock.client(), head);
     let Some(credential) = listener.auth.authenticate(head) else {
-        // A page of another site can make a participant's browser send wrong access keys. They must not get the participant banned.
-        if let Some(fault) = listener.auth.key_fault(head).filter(|_| !auth::is_part_of_another_page(head)) {
-            listener.access.refused(fault, client, Instant::now());
+        if let Some((fault, key)) = listener.auth.key_fault(head).zip(listener.auth.given_key(head)) {
+            listener.access.refused(fault, key, client, Instant::now());
         }
         // Close the connection after one unauthenticated request, so that the client needs a new connection slot for its next attempt.
         return connection.answer(head, &listener.auth.unauthorized(head), false);

@@ -33,7 +33,7 @@ const STACK_BYTES: usize = 128 * 1024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Interval between checks whether requests in progress have ended, before the process exits.
 const EXIT_INTERVAL: Duration = Duration::from_millis(10);
-/// Time without a page or program that has the microphone after which the pages are told. A page that reconnects takes the microphone back within this time.
+/// Delay after which the pages are told that the microphone is free. A page that reconnects takes the microphone back within this time.
 const FREE_AFTER: Duration = Duration::from_secs(3);
 
 /// The server: the listening socket and the objects that serve its connections.

@@ -17,9 +17,8 @@ use std::time::Instant;
 /// The objects that all connections of a listener share.
 #[derive(Debug)]
 pub(crate) struct Listener {
-    /// The JSON of `GET /me`.
-    pub(crate) me_json: String,
-    me: Me,
+    /// The participant, as in the record `hello`.
+    pub(crate) me: Me,
     pub(crate) format: Format,
     /// Length of a chunk of the injected stream, in ms.
     pub(crate) chunk_ms: u64,
@@ -47,9 +46,9 @@ impl Listener {
         tls: Arc<ServerConfig>,
         status: Arc<Status>,
     ) -> Self {
-        let (me_json, chunk_ms, tls) = (me.json(), me.chunk_ms, RwLock::new(tls));
+        let (chunk_ms, tls) = (me.chunk_ms, RwLock::new(tls));
         let access = Access::new(proxy, Arc::clone(&status));
-        Self { me_json, me: me.clone(), format, chunk_ms, auth, access, handover, ear, microphone, api, status, tls }
+        Self { me: me.clone(), format, chunk_ms, auth, access, handover, ear, microphone, api, status, tls }
     }
 
     /// Returns the TLS configuration for a new connection.

@@ -8,6 +8,10 @@ use crate::inbox::MAX_BYTES;
 use crate::small_file::{read, write, write_or_remove};
 use crate::{Message, ParticipantDir, RoomDir, RoomError};
 
+/// Name of a room's file with the kept messages.
+const TEXTS: &str = ".texts";
+/// Name of a participant's file with the time at which the participant joined the meeting.
+const JOINED: &str = "joined";
 /// Maximum number of messages that a room keeps.
 pub const MAX_KEPT: usize = 50;
 /// Maximum age of a kept message, in ms: 12 hours.
@@ -43,38 +47,39 @@ impl RoomDir {
     /// # Errors
     /// The file can't be read.
     pub fn kept_messages(&self, now_ms: u64) -> Result<Vec<KeptMessage>, RoomError> {
-        let text = read(&self.path().join(".texts"), (MAX_KEPT * MAX_LINE_BYTES) as u64)?.unwrap_or_default();
+        let text = read(&self.path().join(TEXTS), (MAX_KEPT * MAX_LINE_BYTES) as u64)?.unwrap_or_default();
         let is_valid = |kept: &KeptMessage| (now_ms.saturating_sub(MAX_AGE_MS)..=now_ms).contains(&kept.sent_ms);
         let kept = text.lines().filter_map(|line| line.parse().ok()).filter(is_valid).collect::<Vec<_>>();
         Ok(kept.into_iter().rev().take(MAX_KEPT).rev().collect())
     }
 
-    /// Keeps a message with an ID, unless it is kept already. Only one process at a time may call this for a room.
+    /// Keeps a message with an ID, unless it is kept already. Returns false if the sender has sent another message with this
+    /// ID, which stays. Only one process at a time may call this for a room.
     ///
     /// # Errors
     /// The file can't be written.
-    pub fn keep_message(&self, message: &Message, now_ms: u64) -> Result<(), RoomError> {
+    pub fn keep_message(&self, message: &Message, now_ms: u64) -> Result<bool, RoomError> {
         // A file that can't be read is replaced.
         let mut kept = self.kept_messages(now_ms).unwrap_or_default();
-        if kept.iter().any(|kept| (&kept.message.from, &kept.message.id) == (&message.from, &message.id)) {
-            return Ok(());
+        let has_id = |kept: &&KeptMessage| (&kept.message.from, &kept.message.id) == (&message.from, &message.id);
+        if let Some(kept) = kept.iter().find(has_id) {
+            return Ok(kept.message == *message);
         }
         kept.push(KeptMessage { sent_ms: now_ms, message: message.clone() });
         let newest = &kept[kept.len().saturating_sub(MAX_KEPT)..];
         let lines: String = newest.iter().map(|kept| format!("{}\t{}\n", kept.sent_ms, kept.message)).collect();
-        write(&self.path().join(".texts"), &lines)
+        write(&self.path().join(TEXTS), &lines).map(|()| true)
     }
 
-    /// Forgets the messages of the meeting, and when each participant joined it.
+    /// Removes the kept messages, and the file `joined` of each participant.
     ///
     /// # Errors
     /// A file can't be removed, or the directory can't be read.
     pub fn end_meeting(&self) -> Result<(), RoomError> {
-        write_or_remove(&self.path().join(".texts"), None)?;
-        for name in self.participants()? {
-            write_or_remove(&self.participant(&name).path().join("joined"), None)?;
-        }
-        Ok(())
+        let texts = write_or_remove(&self.path().join(TEXTS), None);
+        // Remove as many files as possible: with an old file `joined` a participant gets texts from before joining the next meeting.
+        let joined = |name| write_or_remove(&self.participant(&name).path().join(JOINED), None);
+        self.participants()?.into_iter().map(joined).fold(texts, Result::and)
     }
 }
 
@@ -85,7 +90,7 @@ impl ParticipantDir {
     /// # Errors
     /// The file can't be read or written.
     pub fn join_meeting(&self, now_ms: u64) -> Result<u64, RoomError> {
-        let path = self.path().join("joined");
+        let path = self.path().join(JOINED);
         let joined = read(&path, MAX_JOINED_BYTES)?.and_then(|text| text.trim().parse().ok());
         if let Some(joined_ms) = joined.filter(|joined_ms| *joined_ms <= now_ms) {
             return Ok(joined_ms);
@@ -118,8 +123,9 @@ mod tests {
         let (_dir, room) = room();
         let longest = "\u{1f600}".repeat(MAX_MESSAGE_CHARS);
         for id in 0..60 {
-            room.keep_message(&message(id, &longest), 100 + id as u64).unwrap();
-            room.keep_message(&message(id, "sent again"), 1000).unwrap();
+            let first = message(id, &longest);
+            assert!(room.keep_message(&first, 100 + id as u64).unwrap() && room.keep_message(&first, 1000).unwrap());
+            assert!(!room.keep_message(&message(id, "another text"), 1000).unwrap());
         }
         let kept = room.kept_messages(1000).unwrap();
         assert_eq!((kept.len(), kept[0].sent_ms), (MAX_KEPT, 110));
@@ -133,7 +139,7 @@ mod tests {
         let now_ms = 1001 + MAX_AGE_MS;
         assert!(room.kept_messages(now_ms).unwrap().is_empty());
         assert!(room.kept_messages(999).unwrap().is_empty(), "the message is from before a restart of the machine");
-        let path = room.path().join(".texts");
+        let path = room.path().join(TEXTS);
         std::fs::write(&path, "x\n1\talice\tno ID\n\n1001\talice\t7\t</b>\n-1\talice\t8\tx\n1001\tAlice\t9\tx\n")
             .unwrap();
         assert_eq!(room.kept_messages(1001).unwrap(), [KeptMessage { sent_ms: 1001, message: message(7, "</b>") }]);
@@ -151,8 +157,14 @@ mod tests {
         room.keep_message(&message(1, "x"), 5).unwrap();
         assert_eq!([alice.join_meeting(5).unwrap(), alice.join_meeting(9).unwrap()], [5, 5]);
         assert_eq!(alice.join_meeting(4).unwrap(), 4, "the machine was restarted");
+        // A directory that a member of the group has made in the place of a file keeps no other file from being removed.
+        let texts = room.path().join(TEXTS);
+        std::fs::remove_file(&texts).unwrap();
+        std::fs::create_dir(&texts).unwrap();
+        assert!(room.end_meeting().is_err() && !alice.path().join(JOINED).exists());
+        std::fs::remove_dir(&texts).unwrap();
         room.end_meeting().unwrap();
-        assert!(room.kept_messages(9).unwrap().is_empty() && !room.path().join(".texts").exists());
+        assert!(room.kept_messages(9).unwrap().is_empty() && !room.path().join(TEXTS).exists());
         assert_eq!(alice.join_meeting(9).unwrap(), 9);
     }
 }

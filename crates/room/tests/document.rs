@@ -96,7 +96,7 @@ fn the_example_of_kept_messages_is_read_and_written_back_unchanged() {
     std::fs::write(&path, example).unwrap();
     let kept = room.kept_messages(86_465_000).unwrap();
     std::fs::remove_file(&path).unwrap();
-    kept.iter().for_each(|kept| room.keep_message(&kept.message, kept.sent_ms).unwrap());
+    kept.iter().for_each(|kept| assert!(room.keep_message(&kept.message, kept.sent_ms).unwrap()));
     assert_eq!(std::fs::read_to_string(&path).unwrap(), example);
 }
 

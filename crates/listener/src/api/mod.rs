@@ -34,7 +34,7 @@ struct State {
 }
 
 impl Api {
-    /// `meeting`: the messages of the room with the name `room_name`.
+    /// Creates the requests of one participant. `room_name` is the name of the room, and `meeting` has its messages.
     pub(crate) fn new(name: Name, room_name: String, directory: ParticipantDir, meeting: Meeting) -> Self {
         let state = State {
             report: None,

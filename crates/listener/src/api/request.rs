@@ -85,8 +85,10 @@ fn say(api: &Api, head: &Head, body: &[u8]) -> Response {
             format_args!("invalid message: it must be one line of 1 to {MAX_MESSAGE_CHARS} characters"),
         );
     };
+    let is_kept = head.parameter("keep") != Some("no");
     let message = match head.parameter("id") {
         None => message,
+        Some(_) if !is_kept => return Response::text(400, "a message with 'keep=no' must have no 'id'"),
         Some(id) => match message.with_id(id) {
             Some(message) => message,
             None => return Response::text(400, "the parameter 'id' must be 1 to 32 lower-case letters or digits"),
@@ -98,12 +100,10 @@ fn say(api: &Api, head: &Head, body: &[u8]) -> Response {
     if !api.lock().messages.admit(Instant::now()) {
         return too_many_requests("1");
     }
-    let said = match head.parameter("keep") {
-        Some("no") => api.meeting.say_once(&message),
-        _ => api.meeting.say(message),
-    };
+    let said = if is_kept { api.meeting.say(message) } else { api.meeting.say_once(&message).map(|()| true) };
     match said {
-        Ok(()) => Response::new(204),
+        Ok(true) => Response::new(204),
+        Ok(false) => Response::text(409, "another message with this 'id' was sent; use another 'id'"),
         Err(error) => {
             log::warn!("{error}");
             Response::text(503, "unable to send the message to the room; try again later")

@@ -226,8 +226,9 @@ impl<'a> Reader<'a> {
         self.ring.published.notify_all();
     }
 
-    /// Stops reading the ear, because this process is being replaced. Publishes the incomplete chunk, the waiting messages and the last
-    /// `moved` record, after which a page uses only the next process; or the `removed` record, if the participant was removed. Then closes the ear, so that the next process can open it.
+    /// Stops reading the ear, because this process is being replaced. Publishes the incomplete chunk and the waiting messages. The last
+    /// record is `removed` if the participant was removed, otherwise `moved`, after which a page uses only the next process. Then closes the ear,
+    /// so that the next process can open it.
     fn leave(&mut self, cuts: &mut Vec<Cut>, now: Instant) {
         self.chunker.cut(cuts);
         self.publish(cuts, now);

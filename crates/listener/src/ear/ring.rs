@@ -85,7 +85,7 @@ pub(super) struct State {
     pub(super) states: Arc<str>,
     pub(super) levels: Arc<str>,
     pub(super) silent: bool,
-    /// No page or program has the microphone any more.
+    /// A page or a program had the microphone, and none has it now.
     pub(super) is_microphone_free: bool,
     pub(super) streams: Vec<(u64, TcpStream)>,
     pub(super) next_stream: u64,

@@ -107,12 +107,12 @@ mod tests {
     fn texts_arrive_as_json_up_to_the_rate_limit() {
         let now = Instant::now();
         let (_dir, room, mut texts) = texts(now);
-        let message = Message::new("bob".parse().unwrap(), "</b>\"").unwrap();
         let mut arrived = 0;
-        for _ in 0..200 {
-            room.tell(&message).unwrap();
+        for number in 0..200 {
+            let message = Message::new("bob".parse().unwrap(), "</b>\"").unwrap();
+            room.tell(&message.with_id(&number.to_string()).unwrap()).unwrap();
             for json in texts.read(now) {
-                assert_eq!(json, "{\"from\":\"bob\",\"text\":\"</b>\\\"\"}");
+                assert_eq!(json, format!("{{\"from\":\"bob\",\"text\":\"</b>\\\"\",\"id\":\"{number}\"}}"));
                 arrived += 1;
             }
         }

@@ -3,6 +3,7 @@
 use std::net::Shutdown;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::client::Client;
 use crate::rig::{Rig, wait_for_exit};
@@ -14,9 +15,10 @@ fn lines(rig: &Rig, text: &str) -> Vec<String> {
     rig.log().lines().filter(|line| line.contains(text)).map(str::to_owned).collect()
 }
 
-/// Sends a request with a wrong access key, and these header fields.
+/// Sends a request with another wrong access key, and these header fields.
 fn guess(rig: &Rig, fields: &str) {
-    let fields = format!("Authorization: Bearer 0\r\n{fields}");
+    static KEY: AtomicU32 = AtomicU32::new(0);
+    let fields = format!("Authorization: Bearer {}\r\n{fields}", KEY.fetch_add(1, Ordering::Relaxed));
     assert_eq!(rig.connect().request("GET", "/me", &fields).status, 401);
 }
 
@@ -92,16 +94,21 @@ fn fail2ban_finds_the_addresses_of_wrong_keys_although_their_lines_are_limited()
     );
     for _ in 0..20 {
         guess(&rig, "X-Forwarded-For: 192.0.2.7\r\n");
+        // A page with an old key repeats it, which is no guess.
+        let old = "X-Forwarded-For: 192.0.2.6\r\nAuthorization: Bearer old\r\n";
+        assert_eq!(rig.connect().request("GET", "/me", old).status, 401);
     }
     guess(&rig, "X-Forwarded-For: 2001:db8::8\r\n");
     // A page of another site can make the browser of a participant send wrong keys.
-    let foreign = "X-Forwarded-For: 192.0.2.9\r\nSec-Fetch-Site: cross-site\r\nSec-Fetch-Dest: image\r\n";
+    let foreign = "X-Forwarded-For: 192.0.2.5\r\nSec-Fetch-Site: cross-site\r\nSec-Fetch-Dest: image\r\n";
     guess(&rig, foreign);
+    rig.wait_for_log("info: refused an access key that a page of another site sent, from 192.0.2.5");
     // An unauthenticated request without a key is no failure: browsers send such requests for icons.
     assert_eq!(rig.connect().request("GET", "/favicon.ico", "X-Forwarded-For: 192.0.2.9\r\n").status, 401);
     rig.wait_for_log("from 2001:db8::8 (10 more messages suppressed)");
     let log = rig.log();
     assert_eq!(log.matches("from 192.0.2.7").count(), 10, "{log}");
+    assert_eq!(log.matches("from 192.0.2.6").count(), 1, "{log}");
     assert!(!log.contains("192.0.2.2") && !log.contains("192.0.2.9"), "{log}");
     let file = rig.config.join("log");
     let in_file = |line: &str| format!("Nov 27 17:00:00 voice logger: {line}\n");
@@ -114,7 +121,7 @@ fn fail2ban_finds_the_addresses_of_wrong_keys_although_their_lines_are_limited()
         assert_eq!(addresses.iter().filter(|address| **address == "192.0.2.7").count(), 10, "{found}");
         assert_eq!(addresses.iter().filter(|address| **address == "2001:db8::8").count(), 1, "{found}");
         assert_eq!(addresses.iter().filter(|address| **address == "127.0.0.1").count(), 1, "{found}");
-        assert_eq!(addresses.len(), 12, "{found}");
+        assert_eq!(addresses.len(), 13, "{found}");
     }
 }
 

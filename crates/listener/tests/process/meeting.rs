@@ -139,6 +139,17 @@ fn reaction_is_sent_and_not_kept() {
     assert_eq!(rig.connect().post("/say?keep=no", &rig.bearer(), "👍".as_bytes()).status, 204);
     assert_eq!(records.next_of(4).json, r#"{"from":"alice","text":"👍"}"#);
     assert!(rig.room.kept_messages(boottime_ms()).unwrap().is_empty());
+    assert_eq!(rig.connect().post("/say?keep=no&id=1", &rig.bearer(), b"x").status, 400);
+}
+
+#[test]
+fn id_stands_for_one_text_only() {
+    let rig = Rig::new();
+    let mut records = rig.connect().listen(&rig, "");
+    let status = |text: &str| rig.connect().post("/say?id=1", &rig.bearer(), text.as_bytes()).status;
+    assert_eq!(["first", "first", "other"].map(status), [204, 204, 409]);
+    assert_eq!(say(&rig, "?id=2"), 204);
+    assert_eq!([records.next_of(4), records.next_of(4)].map(|record| record.json.contains("other")), [false, false]);
 }
 
 #[test]
