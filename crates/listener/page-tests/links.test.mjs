@@ -14,7 +14,7 @@ test('web addresses become links that open in a new tab and are shown whole', ()
   const [before, link, after] = withLinks('see https://example.org/a?b=c&d=<é now');
   assert.deepEqual([before, after], ['see ', '<é now']);
   assert.deepEqual(link, {
-    name: 'a', href: 'https://example.org/a?b=c&d=', target: '_blank', rel: 'noopener noreferrer', textContent: 'https://example.org/a?b=c&d=',
+    name: 'a', href: 'https://example.org/a?b=c&d=', target: '_blank', rel: 'noopener noreferrer', textContent: 'https://example.org/a?b=c&d=', dir: 'ltr',
   });
   assert.equal(shown('http://a.org/ HTTPS://B.org:8443/#x'), '[http://a.org/] [HTTPS://B.org:8443/#x]');
   assert.equal(shown('http://[::1]:80/ http://münchen.example/ü?q=%20'), '[http://[::1]:80/] [http://münchen.example/ü?q=%20]');
@@ -32,6 +32,7 @@ test('other schemes, markup and addresses that deceive the reader are not links'
     'javascript:alert(1)', 'data:text/html,<script>alert(1)</script>', 'vbscript:x', 'file:///etc/passwd', 'ftp://a.org/',
     'xhttp://a.org/', 'https:javascript:alert(1)', 'https://user@evil.example/', 'https://bank.example:x@evil.example/',
     'https://bank.example%2f@evil.example/', 'http://a.org:99999/', 'https://%00/', 'http://[::1/',
+    'https://bank.example\u2044login.evil.org/', 'https://bank.example\u2215x.evil.org/', 'https://bank.example\u2800\u2800.evil.org',
   ]) assert.equal(shown(text), text, text);
   assert.equal(shown('<a href="https://a.org/" onclick="x()">y</a>'), '<a href="[https://a.org/]" onclick="x()">y</a>');
   assert.equal(shown('https://a.org/"><img/src=x>'), '[https://a.org/]"><img/src=x>');

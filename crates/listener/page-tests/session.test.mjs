@@ -341,8 +341,6 @@ test('page follows the hand that another page raises, but not the echo of its ow
   stay.leave();
 });
 
-const helloFrom = (seq, room) => `0,${seq},${btoa(JSON.stringify({ ...ME, room }))}`;
-
 test('microphone is muted, and sends nothing, from the end of its listener until the user unmutes in the other room', async () => {
   const stay = await joined();
   const { port } = opened.nodes.findLast((node) => node.port.sent.some(({ watched }) => watched));
@@ -354,7 +352,7 @@ test('microphone is muted, and sends nothing, from the end of its listener until
   speak();
   send(opened.frames[0], moved(101, 1));
   speak();
-  send(opened.frames[1], helloFrom(102, 'other'));
+  send(opened.frames[1], hello(102, { ...ME, room: 'other' }));
   speak();
   assert.deepEqual([sent.length, stay.state.muted, stay.state.mutedBecause], [1, true, 'moved']);
   stay.setMuted(false);

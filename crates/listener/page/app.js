@@ -34,7 +34,7 @@ import { ParticipantList } from './view/participant-list.js';
 import { SettingsPanel, mode, shortcutsAreOn, talkKey } from './view/settings-panel.js';
 import * as view from './view/view.js';
 
-/** Interval between updates of the details panel. */
+/** Interval between updates of the details panel, and of the rating of the connection. */
 const FIGURES_MS = 500;
 /** Interval between checks, while the connection is lost, whether the key is still valid. */
 const KEY_CHECK_MS = 5000;
@@ -60,7 +60,7 @@ const panel = new SettingsPanel({
   onMicrophone: () => app.session?.renewMicrophone(),
   onOutput: () => app.session?.renewOutput(),
   onMode: () => app.session?.setMode(mode()),
-  onWarn: () => app.session?.setMuted(app.session.state.muted),
+  onWarn: () => app.session?.applyWarning(),
   figures: () => JSON.stringify(diagnostics(), null, 1),
   inRoom: () => app.session !== null,
   levelled: () => app.me?.levelling === true,
@@ -279,10 +279,10 @@ async function reportFigures() {
   if (!(await sendReport(figuresToReport(diagnostics())))) app.unreported = session;
 }
 
-/** Tells the user who has joined or raised a hand. */
+/** Tells the user who has joined or raised a hand, except participants whom the user doesn't hear. */
 function tellComings() {
-  for (const { kind, display } of comings.look(people.others)) {
-    alertUser(kind, volumeNow(), say(kind === 'hands' ? 'alertHand' : 'alertJoin', { name: display }));
+  for (const { kind, name, display } of comings.look(people.others)) {
+    if (!people.mutedForMe.has(name)) alertUser(kind, volumeNow(), say(kind === 'hands' ? 'alertHand' : 'alertJoin', { name: display }));
   }
 }
 
@@ -319,8 +319,9 @@ function refresh() {
     view.showHand(session.state.hand);
     view.showHold(session.state.mode === 'talk' && !session.state.muted && session.state.microphone === 'on', session.state.held);
     const connection = app.noMixer && session.state.connection === 'live' ? 'noSound' : session.state.connection;
-    view.showState({ room, recorded: app.recorded, connection, weak: app.weak, microphone: microphoneState(session.state) });
-    showMediaMicrophone(['on', 'waiting', 'ready'].includes(microphoneState(session.state)));
+    const microphone = microphoneState(session.state);
+    view.showState({ room, recorded: app.recorded, connection, weak: app.weak, microphone });
+    showMediaMicrophone(['on', 'waiting', 'ready'].includes(microphone));
     view.showNotices(notices(session));
     if (connection !== 'live') people.hush();
     if (!session.state.audible || session.state.systemMuted) showPeak(0);

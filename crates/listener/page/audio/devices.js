@@ -24,7 +24,7 @@ export function choose(kind, deviceId) {
   remember(kind, deviceId);
 }
 
-/** @param {string} name one of echo, noise, gain; @returns {boolean} */
+/** @param {string} name one of echo, noise, gain, warn; @returns {boolean} */
 export function isOn(name) {
   return recall(name) !== 'no';
 }

@@ -205,6 +205,11 @@ export class Microphone {
     else setTimeout(() => this.#enable(!this.#muted || isOn('warn')), DISABLE_AFTER_MS);
   }
 
+  /** Applies the setting `warn` while the user has muted the microphone. */
+  applyWarning() {
+    if (this.#muted) this.#enable(isOn('warn'));
+  }
+
   #enable(enabled) {
     this.#media?.getAudioTracks().forEach((track) => { track.enabled = enabled; });
   }

@@ -3,9 +3,9 @@
  * the page then mutes the microphone. Pure: time is an argument. The time is that of the wall clock, because a monotonic clock may stop during sleep.
  */
 
-/** Time without a record of the stream after which the participant was away. */
+/** Minimum time without a record of the stream that counts as an absence. */
 const UNREACHABLE_MS = 120000;
-/** Time for which the page did not run after which the participant was away. Browsers delay timers of hidden pages by up to a minute. */
+/** Minimum time for which the page did not run that counts as an absence. Browsers delay timers of hidden pages by up to a minute. */
 const ASLEEP_MS = 70000;
 
 /** The absence of one participant. */

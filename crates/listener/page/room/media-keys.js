@@ -1,6 +1,9 @@
 /**
- * The keys of headsets and of the lock screen (Media Session): play and pause, or the key for the microphone, mute and unmute; the key that
- * hangs up leaves the room.
+ * The keys of headsets and of the lock screen (Media Session). The key for the microphone mutes and unmutes; pause mutes, and play ends only a
+ * mute that pause has made. The key that hangs up leaves the room.
+ *
+ * The system itself also sends pause, for example when a headset is unplugged. So pause never unmutes, and never takes the microphone from
+ * another page.
  *
  * Browsers give the keys only to a page that plays an audio element, not to one that only has an AudioContext. So a silent element plays in
  * the room. Nothing depends on it: a browser may refuse to play it.
@@ -11,11 +14,11 @@ import { writeWav } from '../base/wav.js';
 /** Chromium ignores elements of 5 s and less. */
 const SILENCE_S = 10;
 const RATE_HZ = 8000;
-const MUTE_KEYS = ['play', 'pause', 'togglemicrophone'];
 
 let element = null;
 /** What the lock screen shows; undefined if nothing yet. */
 let shown;
+let isPaused = false;
 
 /**
  * Takes the keys, and plays the silent element. Call only in a click: browsers let sound start only there.
@@ -28,9 +31,18 @@ export function startMediaKeys(room, { mute, leave }) {
   element = new Audio(URL.createObjectURL(silence));
   element.loop = true;
   shown = undefined;
+  isPaused = false;
   element.play().catch(() => {});
   navigator.mediaSession.metadata = new MediaMetadata({ title: room, artist: 'Palabre' });
-  for (const key of MUTE_KEYS) setAction(key, mute);
+  setAction('togglemicrophone', mute);
+  setAction('pause', () => {
+    if (!shown) return;
+    mute();
+    isPaused = true;
+  });
+  setAction('play', () => {
+    if (!shown && isPaused) mute();
+  });
   setAction('hangup', leave);
 }
 
@@ -38,6 +50,7 @@ export function startMediaKeys(room, { mute, leave }) {
 export function showMediaMicrophone(open) {
   if (!element || shown === open) return;
   shown = open;
+  if (open) isPaused = false;
   navigator.mediaSession.playbackState = open ? 'playing' : 'paused';
   navigator.mediaSession.setMicrophoneActive?.(open)?.catch?.(() => {});
 }
@@ -45,7 +58,7 @@ export function showMediaMicrophone(open) {
 /** Releases the keys, and stops the silent element. */
 export function stopMediaKeys() {
   if (!element) return;
-  for (const key of [...MUTE_KEYS, 'hangup']) setAction(key, null);
+  for (const key of ['togglemicrophone', 'pause', 'play', 'hangup']) setAction(key, null);
   navigator.mediaSession.metadata = null;
   navigator.mediaSession.playbackState = 'none';
   element.pause();

@@ -28,6 +28,8 @@ export class Participants {
   #levels = new Uint8Array(0);
   /** Indices of the recent talkers. A talker keeps the position on the stage until another talker needs that position. */
   #speakers = [];
+  /** Whether several hands are raised. */
+  #isQueue = false;
   #turns = 0;
   #lastTurn = new Map();
 
@@ -46,6 +48,7 @@ export class Participants {
     this.#states = new Uint8Array(people.length);
     this.#levels = new Uint8Array(people.length);
     applyMarks(this.#states, states);
+    this.#noteQueue();
     this.#lastTurn.clear();
     this.#speakers = [];
     people.forEach(({ name }, place) => {
@@ -60,7 +63,9 @@ export class Participants {
    * @returns {number[]} indices of the participants that changed
    */
   setStates(marks) {
-    return applyMarks(this.#states, marks);
+    const changed = applyMarks(this.#states, marks);
+    this.#noteQueue();
+    return changed;
   }
 
   /**
@@ -123,12 +128,17 @@ export class Participants {
 
   /** @returns {boolean} whether several hands are raised, so that their places in the queue are of interest */
   get isQueue() {
-    return this.#states.some((state) => state >> PLACE_SHIFT > 1);
+    return this.#isQueue;
   }
 
   /** @returns {number[]} indices of the recent talkers, in the order of their positions on the stage */
   get speakers() {
     return this.#speakers;
+  }
+
+  /** Every row that is painted needs this, so it is found once for each change. */
+  #noteQueue() {
+    this.#isQueue = this.#states.some((state) => state >> PLACE_SHIFT > 1);
   }
 
   #talks(place) {

@@ -27,10 +27,10 @@ import { holdLocks, releaseLocks } from './locks.js';
  *   onRemoved: the operator has removed the participant
  */
 
-/** Maximum time after which the stream still shows a change of the hand that the user made in this page. */
+/** Maximum delay between a change of the hand by this page's user and the records that show it. */
 const ECHO_MS = 3000;
 /**
- * Time for which the others see no raised hand before this page lowers it. For a moment, a killed supervisor or listener forgets the hand, until
+ * Time without the raised hand in the stream after which this page lowers its own hand. For a moment, a killed supervisor or listener forgets the hand, until
  * the page or the listener has shown it again.
  */
 const LOWER_AFTER_MS = 5000;
@@ -139,6 +139,11 @@ export class Session {
   setMuted(muted) {
     this.#microphone.setMuted(muted);
     this.#change({ muted, held: this.state.held && !muted, mutedBecause: '' });
+  }
+
+  /** Applies the setting that warns a user who talks while muted. */
+  applyWarning() {
+    this.#microphone.applyWarning();
   }
 
   /** @param {boolean} hand whether the other participants see a raised hand */

@@ -94,7 +94,7 @@ export class Comings {
 
   /**
    * @param {{name: string, display: string, here: boolean, hand: boolean}[]} people all participants except this page's own
-   * @returns {{kind: 'joins' | 'hands', display: string}[]} none at the first look
+   * @returns {{kind: 'joins' | 'hands', name: string, display: string}[]} none at the first look
    */
   look(people) {
     const known = this.#known;
@@ -102,8 +102,8 @@ export class Comings {
     if (!known) return [];
     return people.flatMap(({ name, display, here, hand }) => {
       const before = known.get(name);
-      const joins = here && !before?.here ? [{ kind: 'joins', display }] : [];
-      return here && hand && !before?.hand ? [...joins, { kind: 'hands', display }] : joins;
+      const joins = here && !before?.here ? [{ kind: 'joins', name, display }] : [];
+      return here && hand && !before?.hand ? [...joins, { kind: 'hands', name, display }] : joins;
     });
   }
 

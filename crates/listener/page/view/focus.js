@@ -12,13 +12,15 @@ export function keepFocus(replacement) {
   const observer = new MutationObserver((records) => {
     if (!last || ![document.body, last].includes(document.activeElement)) return;
     const removal = records.find(({ removedNodes }) => [...removedNodes].some((node) => node.contains(last)));
-    if (!removal && !records.some(({ type }) => type === 'attributes')) return;
+    // An attribute that gets its own value again needs no look, which would calculate styles.
+    const isChange = ({ type, target, attributeName, oldValue }) => type === 'attributes' && target.getAttribute(attributeName) !== oldValue;
+    if (!removal && !records.some(isChange)) return;
     const stays = last.isConnected && last.checkVisibility() && !last.disabled;
     // An element that was moved within the page loses the focus too.
     if (stays && removal) last.focus({ preventScroll: true });
     if (!stays) (neighbour(removal) ?? replacement()).focus({ preventScroll: true });
   });
-  observer.observe(document.body, { subtree: true, childList: true, attributeFilter: ['hidden', 'disabled', 'open'] });
+  observer.observe(document.body, { subtree: true, childList: true, attributeFilter: ['hidden', 'disabled', 'open'], attributeOldValue: true });
 }
 
 function neighbour(removal) {

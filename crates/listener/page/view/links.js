@@ -8,6 +8,8 @@
  * are invisible or change the direction of writing, with which the shown address could differ from the real one.
  */
 const ADDRESS = /\bhttps?:\/\/[^\s\p{C}\p{Zl}\p{Zp}<>"`{}|\\^\u061c\u115f\u1160\u3164\ufe00-\ufe0f]+/giu;
+/** An address whose host has only characters of names: others look like a slash or like nothing, so that a reader takes a part for the host. */
+const PLAIN_HOST = /^https?:\/\/(\[[0-9a-f:.]+\]|[\p{L}\p{M}\p{N}._-]+)(:\d+)?(?=[/?#]|$)/iu;
 /** Characters at the end that belong to the sentence. */
 const SENTENCE_END = /[.,;:!?'’»›…*_~]+$/u;
 
@@ -43,7 +45,7 @@ function trimmed(found) {
 
 /** Returns whether an address is valid, and has no user name, which a reader could take for the host. */
 function isPlain(address) {
-  if (!URL.canParse(address)) return false;
+  if (!PLAIN_HOST.test(address) || !URL.canParse(address)) return false;
   const { protocol, username, password, hostname } = new URL(address);
   return ['http:', 'https:'].includes(protocol) && hostname !== '' && username === '' && password === '';
 }
@@ -55,5 +57,7 @@ function link(address) {
   // The opened page gets neither a reference to this page nor this page's address.
   element.rel = 'noopener noreferrer';
   element.textContent = address;
+  // A character before the link that changes the direction of writing must not change the link.
+  element.dir = 'ltr';
   return element;
 }

@@ -135,7 +135,7 @@ export function showHold(shown, held) {
 /** @param {boolean} raised the user's own hand */
 export function showHand(raised) {
   elements['hand-button'].setAttribute('aria-pressed', String(raised));
-  elements['hand-button'].title = say(raised ? 'lowerHand' : 'hand');
+  setTitle(elements['hand-button'], say(raised ? 'lowerHand' : 'hand'));
 }
 
 /** Shows a crossed loudspeaker if the volume is 0. @param {string} value of the slider */
@@ -212,7 +212,12 @@ function showMicrophone(state) {
   set('mic-state', say(name));
   set('mic-hint', say(`${name}Hint`));
   // In a low window the button shows no words.
-  elements.mute.title = `${say(name)}: ${say(`${name}Hint`)}`;
+  setTitle(elements.mute, `${say(name)}: ${say(`${name}Hint`)}`);
+}
+
+/** Sets a tooltip. The level records call this some times a second, so an equal one isn't set again. */
+function setTitle(element, text) {
+  if (element.title !== text) element.title = text;
 }
 
 function makeNotice({ key, values, urgent, action, onAction }) {
