@@ -30,7 +30,7 @@ pub(crate) enum Event {
     },
     /// The state of the mixer has changed.
     Mixer(MixerState),
-    /// The thread for the recordings' disk has measured it.
+    /// The thread `storage` has measured the disk of the recordings.
     Measured(Measured),
     /// An authorized client of the control socket has sent a request.
     Asked {

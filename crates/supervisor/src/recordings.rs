@@ -56,7 +56,7 @@ pub(crate) struct Recordings {
     /// Whether the supervisor is ending. Then the stored recordings stay, so that the next supervisor continues them.
     is_ending: bool,
     /// The thread that measures the disk and deletes old recordings.
-    storage: Option<SyncSender<Job>>,
+    jobs: Option<SyncSender<Job>>,
     /// Time of the next measurement.
     measure_at: Instant,
     measured: Measured,
@@ -83,12 +83,12 @@ impl Recordings {
 
     fn of(all: BTreeMap<Name, Recording>, stored: Stored) -> Self {
         let (measure_at, measured) = (Instant::now(), Measured::default());
-        Self { all, stored, is_ending: false, storage: None, measure_at, measured, is_disk_reported: false }
+        Self { all, stored, is_ending: false, jobs: None, measure_at, measured, is_disk_reported: false }
     }
 
     /// Sets the thread that measures the disk and deletes old recordings.
-    pub(crate) fn set_storage(&mut self, storage: SyncSender<Job>) {
-        self.storage = Some(storage);
+    pub(crate) fn set_jobs(&mut self, jobs: SyncSender<Job>) {
+        self.jobs = Some(jobs);
     }
 
     /// Restores the recordings of the supervisor's previous program after an upgrade. A recorder that has ended meanwhile is restarted.
@@ -166,7 +166,7 @@ impl Recordings {
             }
         }
         self.remove_ended();
-        if self.measure_at <= now && self.storage.is_some() {
+        if self.measure_at <= now && self.jobs.is_some() {
             self.measure(config, now);
         }
         if !self.is_ending {
@@ -183,7 +183,7 @@ impl Recordings {
         let active = self.all.values().map(|recording| recording.directory.clone()).collect();
         let (directory, max_bytes) = (config.recordings.clone(), u64::from(limits.max_gib) << 30);
         let job = Job { directory, active, keep_days: limits.keep_days, max_bytes };
-        let _ = self.storage.as_ref().map(|storage| storage.try_send(job));
+        let _ = self.jobs.as_ref().map(|jobs| jobs.try_send(job));
     }
 
     /// Handles a measurement. Logs when the disk becomes nearly full.
@@ -207,7 +207,7 @@ impl Recordings {
     /// Returns the time at which to call [`Self::tick`].
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let own = self.all.values().flat_map(|recording| [recording.retry_at, recording.kill_at]).flatten();
-        own.chain(self.storage.as_ref().map(|_| self.measure_at)).min()
+        own.chain(self.jobs.as_ref().map(|_| self.measure_at)).min()
     }
 
     /// Starts to end all recordings. [`Self::is_empty`] returns true when all recorders have ended.

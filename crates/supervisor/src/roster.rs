@@ -1,13 +1,14 @@
-//! The roster: the services of all participants. The module `reload` changes them.
+//! The roster: the services of all participants. The module `reload` changes them; the module `rooms` writes what the rooms show of them.
 //!
 //! If a participant's file is removed or names another room, the supervisor removes the participant's directory in the room. It never removes directories that were made by hand, and it removes no directory when it ends.
 
 mod reload;
+mod rooms;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::net::TcpListener;
 use std::os::fd::BorrowedFd;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use palabre_config::control::{Daemon, MixerState, Mixing, ParticipantStatus, Response, State, Status};
 use palabre_config::{ConfigError, Entrance, Participant};
@@ -22,14 +23,8 @@ use crate::certificate;
 use crate::config::Config;
 use crate::departed;
 use crate::meetings::Meetings;
-use crate::presence::queue_hands;
 use crate::saved::{self, Saved};
 use crate::service::{Pending, Service};
-
-/// Minimum time between two writes of `names`.
-const NAMES_INTERVAL: Duration = Duration::from_millis(250);
-/// Interval after which a failed write of `names` is repeated.
-const NAMES_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Maximum number of participants, guests included, whose mixer counters a status contains. The counters of one participant take about
 /// 200 bytes, and the length of the status is limited to [`palabre_config::control::MAX_LINE_BYTES`].
@@ -273,18 +268,6 @@ impl Roster {
         self.rooms.keys().for_each(|room| self.mark(room));
     }
 
-    /// Marks a room's directory if no mixer works, for the pages.
-    fn mark(&self, room: &Name) {
-        let Some(state) = self.mixer else { return };
-        self.set_mark(room, state != MixerState::Running);
-    }
-
-    fn set_mark(&self, room: &Name, is_missing: bool) {
-        if let Err(error) = self.config.room(room).set_no_mixer(is_missing) {
-            log::warn!("{error}");
-        }
-    }
-
     /// Does everything whose time has come: handles timeouts, replaces listeners, removes ended services, writes `names`.
     pub(crate) fn tick(&mut self, now: Instant) {
         for service in self.services.values_mut() {
@@ -416,77 +399,6 @@ impl Roster {
         if let Some((next, socket)) = next {
             self.add(next, socket, service.is_stopped(), now);
         }
-    }
-
-    /// Creates the directory of each room that a participant's file names. Returns the rooms whose directory can't be created.
-    fn make_rooms(&mut self, participants: &[Participant]) -> BTreeSet<Name> {
-        let mut failed = BTreeSet::new();
-        // Keep rooms whose last participant has left, so that their files `names` become empty.
-        self.rooms.values_mut().for_each(Vec::clear);
-        for participant in participants {
-            let member = (participant.name.clone(), participant.display().to_owned());
-            self.rooms.entry(participant.room.clone()).or_default().push(member);
-        }
-        for name in self.rooms.keys() {
-            if let Err(error) = self.config.make_room(name) {
-                log::error!("{error}");
-                self.errors.push(error.to_string());
-                failed.insert(name.clone());
-            }
-            self.mark(name);
-        }
-        failed
-    }
-
-    /// Writes each room's file `names` if its content has changed. Writes at most once per [`NAMES_INTERVAL`], since pages may change their
-    /// state at any rate.
-    fn write_names(&mut self, now: Instant) {
-        if self.names_at.is_some_and(|at| now < at + NAMES_INTERVAL) {
-            self.names_due = self.names_at.map(|at| at + NAMES_INTERVAL);
-            return;
-        }
-        self.names_due = None;
-        let mut failure = None;
-        for (room, members) in &self.rooms {
-            let member = |(name, display): &(Name, String)| match self.services.get(name) {
-                Some(service) => service.member(display),
-                None => Member::new(name.clone(), display.clone(), false),
-            };
-            let mut members: Vec<Member> = members.iter().map(member).collect();
-            queue_hands(&mut members, |name| self.services.get(name).and_then(Service::hand_since));
-            self.meetings.note(room, members.iter().any(|member| member.here), now);
-            if self.written.get(room) == Some(&members) {
-                continue;
-            }
-            self.names_at = Some(now);
-            match self.config.room(room).write_names(&members) {
-                Ok(()) => _ = self.written.insert(room.clone(), members),
-                Err(error) => failure = Some(error.to_string()),
-            }
-        }
-        self.note_names(failure, now);
-    }
-
-    /// Removes the kept messages of each room whose meeting has ended.
-    fn end_meetings(&mut self, now: Instant) {
-        for room in self.meetings.ended(now) {
-            if let Err(error) = self.config.room(&room).end_meeting() {
-                log::warn!("{error}");
-            }
-        }
-    }
-
-    /// Logs a failed write of `names` once, and repeats it after [`NAMES_RETRY_INTERVAL`].
-    fn note_names(&mut self, failure: Option<String>, now: Instant) {
-        let Some(failure) = failure else {
-            self.names_warning.clear();
-            return;
-        };
-        if let Some(text) = self.names_warning.unless_repeated(failure) {
-            log::error!("{text}");
-        }
-        self.names_at = Some(now + NAMES_RETRY_INTERVAL - NAMES_INTERVAL);
-        self.names_due = Some(now + NAMES_RETRY_INTERVAL);
     }
 
     fn note_errors(&mut self, errors: &[ConfigError]) {

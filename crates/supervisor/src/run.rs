@@ -189,7 +189,7 @@ impl Supervisor {
                 (Roster::open(config, inherited, now), recordings)
             }
         };
-        recordings.set_storage(storage::start(sender.clone()).map_err(Failure::system)?);
+        recordings.set_jobs(storage::start(sender.clone()).map_err(Failure::system)?);
         // SIGCHLD may have been lost during exec, so reap recorders that have ended meanwhile.
         recordings.reap(now);
         let status = roster.summary();

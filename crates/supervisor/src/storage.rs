@@ -83,7 +83,10 @@ impl Job {
                 _ => return true,
             };
             match one.delete(why) {
-                Ok(()) => total -= one.bytes,
+                Ok(()) => {
+                    total -= one.bytes;
+                    failed.remove(&one.path);
+                }
                 Err(error) if failed.insert(one.path.clone()) => {
                     let path = one.path.display();
                     log::error!("unable to delete the recording '{path}': {error}; delete it by hand");

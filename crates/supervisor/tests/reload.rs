@@ -218,6 +218,22 @@ fn second_reload_during_a_move_opens_the_port_of_the_last_file() {
 }
 
 #[test]
+fn file_whose_port_can_not_be_opened_still_mutes_and_suspends() {
+    let fixture = Fixture::open(&["alice"]);
+    let old = fixture.participant("alice");
+    let (_socket, port) = occupied_port();
+    fixture.write("alice", &format!("port = {port}\nmuted = true\n"));
+    fixture.reload();
+    let gain = fixture.room("main").join("alice/gain");
+    eventually("the mute", || fs::read_to_string(&gain).is_ok_and(|text| text == "mute\n"));
+    let same = fixture.settled("alice");
+    assert_eq!((same.pid, same.port, same.kept.is_some()), (old.pid, old.port, true));
+    fixture.write("alice", &format!("port = {port}\nsuspended = true\n"));
+    fixture.reload();
+    fixture.wait_until("alice", |alice| alice.state == State::Ready && alice.pid != old.pid && alice.port == old.port);
+}
+
+#[test]
 fn two_participants_exchange_their_ports() {
     let fixture = Fixture::open(&["alice", "bob"]);
     let ports = ["alice", "bob"].map(|name| fixture.participant(name).port);

@@ -53,8 +53,7 @@ impl Stored {
         if content == self.content {
             return;
         }
-        let new = self.path.with_extension("new");
-        if let Err(error) = fs::write(&new, &content).and_then(|()| fs::rename(&new, &self.path)) {
+        if let Err(error) = palabre_room::replace_file(&self.path, &content, 0o600) {
             let path = self.path.display();
             log::error!("unable to write '{path}': {error}; recordings don't continue after a crash of the supervisor");
             // Without the file no recording continues. With the old content, the next supervisor would continue stopped recordings.
@@ -94,8 +93,8 @@ mod tests {
         let mut stored = Stored::new(dir.path());
         stored.store([saved("main", 1)].into_iter());
         assert_eq!(stored.load().len(), 1);
-        // A directory in the place of the new file makes the write fail.
-        fs::create_dir(dir.path().join("recordings.new")).unwrap();
+        // A directory in the place of the temporary file makes the write fail.
+        fs::create_dir(dir.path().join(format!(".recordings.json.{}", std::process::id()))).unwrap();
         stored.store(std::iter::empty());
         assert!(stored.load().is_empty());
     }

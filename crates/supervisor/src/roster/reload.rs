@@ -231,9 +231,12 @@ impl Roster {
 
     /// Logs how the participant's file has changed, unless the service keeps the settings of the previous file.
     fn audit(&self, new: &Participant, moves: &Moves, by: &Author) {
-        if moves.refused.contains_key(&new.name) {
-            return;
-        }
+        let with_old_port = moves.refused.contains_key(&new.name).then(|| self.with_old_port(new));
+        let new = match &with_old_port {
+            None => new,
+            Some(Some(usable)) => usable,
+            Some(None) => return,
+        };
         let present = self.services.get(&new.name).filter(|service| !service.is_ending()).map(Service::participant);
         let previous = self.next.get(&new.name).map(|(next, _)| next).or(present);
         for what in audit::changes(previous, new) {
@@ -241,12 +244,23 @@ impl Roster {
         }
     }
 
+    /// Returns the participant's file with the port that the service keeps. `None` if the room has changed: the listener reads the room from the
+    /// file, so none of the file can be used.
+    fn with_old_port(&self, new: &Participant) -> Option<Participant> {
+        let present = self.services.get(&new.name).filter(|service| !service.is_ending())?.participant();
+        (present.room == new.room).then(|| Participant { port: present.port, ..new.clone() })
+    }
+
     fn update(&mut self, new: Participant, moves: &mut Moves, now: Instant) {
         let name = new.name.clone();
+        let usable = moves.refused.get(&name).and_then(|_| self.with_old_port(&new));
         let Some(service) = self.services.get_mut(&name) else {
             return self.add(new, None, false, now);
         };
         if let Some(why) = moves.refused.remove(&name) {
+            if let Some(usable) = usable {
+                service.change(&self.config, usable, now);
+            }
             return service.stay(&why);
         }
         if !service.is_ending() && !moves.rebinds && !service.moves(&new) {

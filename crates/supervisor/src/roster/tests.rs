@@ -4,6 +4,7 @@ use super::*;
 use crate::cli::Cli;
 use clap::Parser;
 use palabre_config::{Key, PARTICIPANTS_DIR};
+use std::time::Duration;
 
 /// Returns the roster of one participant, alice, and its directory.
 fn roster(now: Instant) -> (tempfile::TempDir, Roster) {
