@@ -68,8 +68,8 @@ pub fn visit(page: &impl Page) -> Result<()> {
     leave(page)
 }
 
-/// Checks on the screen before joining and in the room that the talk key talks wherever a click has left the focus, and that the keys m and h work
-/// there too. The participant must not be muted. Afterwards the microphone mode is "always on" again.
+/// Checks the talk key and the keys m and h, before joining and in the room: each key works wherever a click has left the focus. The participant
+/// must not be muted. At the end the microphone mode is "always on".
 pub fn push_to_talk(page: &impl Page) -> Result<()> {
     set_mode(page, "talk")?;
     page.click("#join")?;
@@ -88,7 +88,7 @@ pub fn push_to_talk(page: &impl Page) -> Result<()> {
         page.wait_until(&format!("palabreState.muted === {muted}"))?;
     }
     page.press("?")?;
-    page.wait_until("document.getElementById('keys').open && document.getElementById('keys').innerText.includes('M')")?;
+    page.wait_until("document.querySelector('#keys[open] dt')?.textContent === 'M'")?;
     page.press(ESCAPE)?;
     page.click("#settings-open")?;
     page.click("#talk-key")?;
@@ -100,7 +100,7 @@ pub fn push_to_talk(page: &impl Page) -> Result<()> {
     page.wait_until("document.getElementById('settings').open")?;
     page.click("#talk-key")?;
     page.press(SPACE)?;
-    page.wait_until("document.getElementById('talk-key').textContent.length > 2")?;
+    page.wait_until("!['F8', '…'].some((end) => document.getElementById('talk-key').textContent.endsWith(end))")?;
     page.press(ESCAPE)?;
     holds(page, SPACE, "the space bar after closing the settings")?;
     set_mode(page, "open")

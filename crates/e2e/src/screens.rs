@@ -85,8 +85,8 @@ pub fn check(browser: &Browser, name: &str) -> Result<()> {
 /// Like [`check`], for a screen that must fit into the usual windows without scrolling.
 pub fn check_without_scrolling(browser: &Browser, name: &str) -> Result<()> {
     check(browser, name)?;
-    for (size, axe) in [(PHONE, Axe::All), (DESK, Axe::All)] {
-        show(browser, &display("", size, "light", axe))?;
+    for size in [PHONE, DESK] {
+        show(browser, &display("", size, "light", Axe::All))?;
         let fits = browser.run("return document.documentElement.scrollHeight <= innerHeight")?;
         ensure!(fits == true, "{name} is higher than {size:?}");
     }
@@ -119,7 +119,7 @@ fn show(browser: &Browser, display: &Display) -> Result<()> {
 
 /// Returns what `layout.js` finds.
 fn layout(browser: &Browser) -> Result<Vec<String>> {
-    Ok(texts(&browser.run(include_str!("layout.js"))?))
+    texts(&browser.run(include_str!("layout.js"))?)
 }
 
 /// Returns the violations that axe-core finds. Scrolls to the end, where the controls of a low window cover nothing.
@@ -132,7 +132,7 @@ fn violations(browser: &Browser, axe: Axe) -> Result<Vec<String>> {
     );
     browser.run(&run)?;
     browser.wait_until("window.axeSays")?;
-    Ok(texts(&browser.run("scrollTo(0, 0); return window.axeSays")?))
+    texts(&browser.run("scrollTo(0, 0); return window.axeSays")?)
 }
 
 /// Returns the controls that are, including their labels, less than 44 CSS pixels wide or high.
@@ -145,11 +145,12 @@ fn small_targets(browser: &Browser) -> Result<Vec<String>> {
            .filter(([, { width, height }]) => width < 44 || height < 44)
            .map(([control, { width, height }]) => `${control.outerHTML.slice(0, 80)}: ${width} × ${height}`)",
     )?;
-    Ok(texts(&small))
+    texts(&small)
 }
 
-fn texts(value: &Value) -> Vec<String> {
-    value.as_array().into_iter().flatten().filter_map(Value::as_str).map(ToOwned::to_owned).collect()
+fn texts(value: &Value) -> Result<Vec<String>> {
+    let all = value.as_array().with_context(|| format!("the script returned no list: {value}"))?;
+    Ok(all.iter().map(|one| one.as_str().map_or_else(|| one.to_string(), ToOwned::to_owned)).collect())
 }
 
 fn target() -> Result<PathBuf> {

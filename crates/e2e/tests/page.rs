@@ -1,10 +1,11 @@
 //! The page in a real Chromium, except its sound: access, Content-Security-Policy, reconnection, presence, languages.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::io::{BufRead as _, BufReader, Read, Write};
+mod keys;
+
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use palabre_e2e::browser::{Browser, Tap};
@@ -12,7 +13,6 @@ use palabre_e2e::client::Talker;
 use palabre_e2e::suite::{Link, Suite, TIMEOUT, signal};
 use palabre_e2e::wait_for;
 use palabre_sound::measure::goertzel_dbfs;
-use palabre_testing::key_kinds::{KEY_KINDS, KeyKind};
 use palabre_testing::undisturbed_by;
 
 /// If a record is late by less, the page opens no second stream: it waits for 250 ms at least.
@@ -52,45 +52,6 @@ fn page_on_another_site(href: &str) -> String {
         }
     });
     url
-}
-
-fn openssl(directory: &Path) -> Command {
-    let mut command = Command::new("openssl");
-    command.current_dir(directory).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
-
-/// Starts a server of `openssl s_server` with a new key of this kind, and returns the server and its port.
-fn server_with_key(directory: &Path, kind: &KeyKind) -> (Child, String) {
-    let request = ["req", "-x509", "-new", "-key", "key.pem", "-subj", "/CN=localhost", "-out", "cert.pem"];
-    let names = ["-addext", "subjectAltName=DNS:localhost", "-days", "90"];
-    for arguments in [[&["genpkey", "-out", "key.pem"], kind.arguments].concat(), [&request[..], &names].concat()] {
-        let output = openssl(directory).args(&arguments).output().unwrap();
-        assert!(output.status.success(), "openssl {arguments:?}: {output:?}");
-    }
-    let files = ["s_server", "-accept", "localhost:0", "-key", "key.pem", "-cert", "cert.pem", "-www"];
-    // At its default security level, OpenSSL itself refuses short keys.
-    let mut server = openssl(directory).args(files).args(["-cipher", "DEFAULT@SECLEVEL=0"]).spawn().unwrap();
-    let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
-    let port = lines.find_map(|line| Some(line.unwrap().strip_prefix("ACCEPT ")?.rsplit(':').next()?.to_owned()));
-    (server, port.unwrap())
-}
-
-#[test]
-fn chromium_accepts_every_kind_of_key_that_listeners_and_the_check_accept() {
-    let browser = Browser::start(Some(&voice()), "en").unwrap();
-    for kind in &KEY_KINDS {
-        let directory = tempfile::tempdir().unwrap();
-        let (mut server, port) = server_with_key(directory.path(), kind);
-        let opened = browser.open(&format!("https://localhost:{port}/"));
-        let accepts = opened.is_ok() && {
-            browser.wait_until("/Ciphers supported|ERR_/.test(document.body?.innerText)").unwrap();
-            browser.run("return !document.body.innerText.includes('ERR_')").unwrap() == true
-        };
-        let _ = (server.kill(), server.wait());
-        assert_eq!(accepts, kind.chromium, "{kind:?}: {opened:?}");
-        assert!(accepts || kind.refused_as.is_some(), "{kind:?}");
-    }
 }
 
 #[test]
