@@ -171,9 +171,9 @@ Examples:
   palabre suspend bob
   palabre suspend bob carol
 
-The participants' connections end, and their pages say why. Everything in their
-files stays: key, port, room. The setting is stored there too, so it survives a
-reboot.")]
+The participants' connections end, and their pages say why. Key, port and
+room stay the same. The setting is stored in the participants' files, so it
+survives a reboot.")]
     Suspend(Targets),
     /// Resume suspended participants: their links work again
     #[command(after_help = "\

@@ -116,8 +116,8 @@ pub(super) fn rooms(directories: Directories<'_>) -> Vec<RoomDir> {
 
 /// Returns a fault for the file and for each directory on the way to it whose mode denies the permission.
 ///
-/// Every member of the group can replace a path in `rooms` by a link at any time, and chmod(1) and chgrp(1) follow links. So the remedy there
-/// is to move the file away.
+/// Every member of the group can replace a path in `rooms` by a link at any time, and chmod(1) and chgrp(1) follow links. So the remedy for
+/// a path in `rooms` is to move the file away.
 fn denied(user: &User, need: &Need, rooms: &Path) -> Vec<Finding> {
     let mut route = route(&need.path);
     let file = route.pop().map(|file| (file, need.bits));
@@ -157,8 +157,8 @@ fn mode_permits(user: &User, file: &Metadata, bits: u32) -> bool {
     user.uid == 0 || file.mode() >> shift & bits == bits
 }
 
-/// Returns a shell command that gives the daemons the permissions `bits` and takes no permission away from others. New files in a directory
-/// that the daemons list get the directory's group, so that the daemons can read these files too.
+/// Returns a shell command that gives the daemons the permissions `bits` and takes no permission away from others. For a directory whose
+/// entries the daemons read, also sets the set-group-ID bit, so that new files get the directory's group.
 fn permit(user: &User, path: &Path, file: &Metadata, bits: u32) -> String {
     let letters: String = [(READ, 'r'), (WRITE, 'w'), (SEARCH, 'x')]
         .iter()

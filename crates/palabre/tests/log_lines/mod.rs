@@ -10,8 +10,8 @@ struct Line {
     text: String,
 }
 
-/// Warnings and errors that palabre(7) doesn't document. Each entry contains the source file, the line's text with `*` for each
-/// placeholder, and the reason why the line isn't documented.
+/// Warnings and errors that palabre(7) doesn't document. Each entry contains the source file, the line's text, and the reason why the line
+/// isn't documented. In the text, `*` stands for each placeholder.
 const NOT_AN_INTERFACE: &[(&str, &str, &str)] = &[
     ("host/src/exit.rs", "*", "the last line of a program; the exit status is the interface"),
     ("mixer/src/context.rs", "*", "passes on a message that is checked where it is made"),
@@ -44,6 +44,7 @@ const NOT_AN_INTERFACE: &[(&str, &str, &str)] = &[
     ),
     ("supervisor/src/departed.rs", "*", "a directory of a room cannot be removed; the line names it"),
     ("supervisor/src/roster.rs", "*", "an invalid file; 'palabre status' has the same text"),
+    ("supervisor/src/roster/rooms.rs", "*", "a room's files cannot be written; the line names them"),
     ("supervisor/src/service.rs", "*", "'palabre reload' and 'palabre status' have the same text"),
     (
         "supervisor/src/service/entrance.rs",
@@ -97,8 +98,7 @@ fn code() -> Vec<(String, String)> {
     files.iter().map(|path| (name(path), without(fs::read_to_string(path).unwrap()))).collect()
 }
 
-/// Returns the text of the first string literal in `code`, in which `*` replaces each placeholder. Also returns the code after the
-/// literal.
+/// Returns two texts: the first string literal in `code`, with `*` in place of each placeholder, and the code after this literal.
 fn literal(code: &str) -> Option<(String, &str)> {
     let (_, inside) = code.split_once('"')?;
     let bytes = inside.as_bytes();
