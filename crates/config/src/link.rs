@@ -103,6 +103,15 @@ impl fmt::Display for LinkTemplate {
     }
 }
 
+impl FromStr for PageAddress {
+    type Err = String;
+
+    /// Parses `https://HOST[:PORT]/PATH/`. The error is the cause.
+    fn from_str(page: &str) -> Result<Self, String> {
+        page_address(page)
+    }
+}
+
 impl FromStr for LinkTemplate {
     type Err = String;
 

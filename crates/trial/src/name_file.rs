@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 /// Maximum size of a file that is read, in bytes.
-const MAX_BYTES: u64 = 64 * 1024;
+const MAX_BYTES: u64 = 1024 * 1024;
 
 /// Replaces the file atomically by the lines `NAME VALUE`. The mode of the file is 0600.
 pub(crate) fn write<'a>(path: &Path, lines: impl Iterator<Item = (&'a str, &'a str)>) -> io::Result<()> {

@@ -8,7 +8,7 @@ use clap::Args;
 #[derive(Args, Debug)]
 pub struct Options {
     /// Number of participants, named p01, p02, … [default: two, alice and bob]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=99))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=5000))]
     pub(crate) participants: Option<u16>,
     /// First port; each participant takes the next free port. 0: any free ports
     #[arg(long, value_name = "PORT", default_value_t = 9001)]
@@ -28,4 +28,20 @@ pub struct Options {
     /// Open each link in its own Chromium window, which trusts the certificate
     #[arg(long)]
     pub(crate) open: bool,
+}
+
+impl Options {
+    /// Returns the options of a room for `palabre swarm`: on any free ports, without voices and without levelling.
+    #[must_use]
+    pub fn for_swarm(participants: u16) -> Self {
+        Self {
+            participants: Some(participants),
+            first_port: 0,
+            dir: None,
+            no_voices: true,
+            no_levelling: true,
+            lan: false,
+            open: false,
+        }
+    }
 }

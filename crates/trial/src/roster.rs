@@ -71,7 +71,10 @@ pub(crate) fn keep_port(trial: &TrialDir, entry: &Entry, port: u16) -> Result<()
 fn names(participants: Option<u16>) -> Result<Vec<(Name, String)>, Failure> {
     let names = match participants {
         None => DEFAULT.map(|(name, display_name)| (name.to_owned(), display_name.to_owned())).to_vec(),
-        Some(count) => (1..=count).map(|n| (format!("p{n:02}"), format!("Participant {n}"))).collect(),
+        Some(count) => {
+            let width = count.to_string().len().max(2);
+            (1..=count).map(|n| (format!("p{n:0width$}"), format!("Participant {n}"))).collect()
+        }
     };
     names.into_iter().map(|(name, display_name)| Ok((name.parse().map_err(Failure::system)?, display_name))).collect()
 }
@@ -132,7 +135,7 @@ mod tests {
     fn all_but_the_first_join_muted_and_keys_are_kept() {
         let directory = tempfile::tempdir().unwrap();
         let trial = TrialDir::prepare(Some(directory.path())).unwrap();
-        let server = trial.configure(false, &[]).unwrap();
+        let server = trial.configure(false, &[], "").unwrap();
         let first = write(&trial, &server, &options(None, 0)).unwrap();
         let (participants, errors) = Participant::load_all(&trial.etc());
         assert!(errors.is_empty());
@@ -147,7 +150,7 @@ mod tests {
     fn participants_of_an_earlier_trial_are_removed_and_invited_ones_stay() {
         let directory = tempfile::tempdir().unwrap();
         let trial = TrialDir::prepare(Some(directory.path())).unwrap();
-        let server = trial.configure(false, &[]).unwrap();
+        let server = trial.configure(false, &[], "").unwrap();
         write(&trial, &server, &options(None, 0)).unwrap();
         let key = Key::generate().unwrap().hash();
         Participant::new("carol".parse().unwrap(), 9500, key).write(&trial.etc()).unwrap();
@@ -161,7 +164,7 @@ mod tests {
     fn port_in_use_is_skipped() {
         let directory = tempfile::tempdir().unwrap();
         let trial = TrialDir::prepare(Some(directory.path())).unwrap();
-        let server = trial.configure(false, &[]).unwrap();
+        let server = trial.configure(false, &[], "").unwrap();
         let taken = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let first = taken.local_addr().unwrap().port();
         let entries = write(&trial, &server, &options(Some(2), first)).unwrap();

@@ -178,8 +178,9 @@ impl TrialDir {
         Ok(made.spki_pin_base64)
     }
 
-    /// Writes palabre.toml and loads it. If `lan` is true, the listeners accept connections on all addresses, otherwise only on loopback.
-    pub(crate) fn configure(&self, lan: bool, addresses: &[IpAddr]) -> Result<Server, Failure> {
+    /// Writes palabre.toml and loads it. If `lan` is true, the listeners accept connections on all addresses, otherwise only on loopback. If there
+    /// was no palabre.toml, `settings` are its other lines.
+    pub(crate) fn configure(&self, lan: bool, addresses: &[IpAddr], settings: &str) -> Result<Server, Failure> {
         let host = addresses.first().map_or_else(|| "localhost".to_owned(), IpAddr::to_string);
         let bind = if lan { "::" } else { "127.0.0.1" };
         let Server { certificate, private_key, .. } = Server::default();
@@ -190,7 +191,7 @@ impl TrialDir {
             private_key.display()
         );
         let path = self.etc().join(SERVER_FILE);
-        let previous = fs::read_to_string(&path).unwrap_or_default();
+        let previous = fs::read_to_string(&path).unwrap_or_else(|_| settings.to_owned());
         replace(&path, &(own + &user_settings(&previous)))?;
         Server::load(&self.etc()).map_err(Failure::config)
     }
@@ -276,10 +277,10 @@ mod tests {
     fn user_settings_are_kept() {
         let directory = tempfile::tempdir().unwrap();
         let trial = TrialDir::prepare(Some(directory.path())).unwrap();
-        assert_eq!(trial.configure(false, &[]).unwrap().host, "localhost");
+        assert_eq!(trial.configure(false, &[], "").unwrap().host, "localhost");
         let path = trial.etc().join(SERVER_FILE);
         fs::write(&path, fs::read_to_string(&path).unwrap() + "[room]\nrate-hz = 48000\n").unwrap();
-        let server = trial.configure(true, &["192.0.2.7".parse().unwrap()]).unwrap();
+        let server = trial.configure(true, &["192.0.2.7".parse().unwrap()], "").unwrap();
         assert_eq!((server.host.as_str(), server.format.rate.hz()), ("192.0.2.7", 48_000));
         assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 7);
         assert_eq!(server.certificate, trial.etc().join("tls/cert.pem"));
@@ -290,11 +291,11 @@ mod tests {
     fn configuration_is_replaced_atomically() {
         let directory = tempfile::tempdir().unwrap();
         let trial = TrialDir::prepare(Some(directory.path())).unwrap();
-        trial.configure(false, &[]).unwrap();
+        trial.configure(false, &[], "").unwrap();
         let path = trial.etc().join(SERVER_FILE);
         let previous = directory.path().join("log");
         fs::hard_link(&path, &previous).unwrap();
-        trial.configure(true, &[]).unwrap();
+        trial.configure(true, &[], "").unwrap();
         assert!(fs::read_to_string(&previous).unwrap().contains("127.0.0.1"));
         assert!(!fs::read_to_string(&path).unwrap().contains("127.0.0.1"));
         assert_eq!(fs::read_dir(trial.etc()).unwrap().count(), 3);
