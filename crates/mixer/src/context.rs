@@ -32,6 +32,8 @@ pub(crate) struct Context {
     pub(crate) now: Now,
     /// Deadline of the current tick.
     pub(crate) tick_at: Duration,
+    /// Number of the current tick.
+    pub(crate) tick: u64,
     warnings: LogLimit,
     /// Maximum number of open descriptors.
     max_descriptors: u64,
@@ -49,6 +51,7 @@ impl Context {
             clock,
             now,
             tick_at: now.since_boot,
+            tick: 0,
             warnings: LogLimit::new(2.0, 20.0),
             max_descriptors,
         })

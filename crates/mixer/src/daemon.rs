@@ -40,6 +40,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     notify::ready();
     daemon.restarts.serves();
     let ended = daemon.run();
+    daemon.rooms.flush_ears(&mut daemon.cx);
     notify::stopping();
     ended
 }
@@ -141,9 +142,10 @@ impl Daemon {
 
     /// Executes the file at this program's path in this process. The next program opens the participants' pipes again; only the sound in
     /// the pipes is lost.
-    fn replace(&self, client: Option<Client>) {
+    fn replace(&mut self, client: Option<Client>) {
         let path = self.program.path().display();
         log::info!("replacing this process by '{path}'");
+        self.rooms.flush_ears(&mut self.cx);
         let error = self.restarts.replace(&self.program, client.as_ref());
         let why = format!("unable to execute '{path}': {error}; the mixer keeps the running program");
         log::error!("{why}");
@@ -185,7 +187,7 @@ impl Daemon {
         }
         let mut ticked = false;
         while let Some(at) = self.ticker.due(now) {
-            self.cx.tick_at = at;
+            (self.cx.tick_at, self.cx.tick) = (at, self.cx.tick + 1);
             self.rooms.tick(&mut self.cx, at);
             self.counters.count_tick(now.saturating_sub(at));
             ticked = true;

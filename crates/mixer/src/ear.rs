@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use palabre_room::{FileId, FileKind, Format, OpenError, PipeWriter, Wrote, lookup};
+use palabre_room::{EarFrames, FileId, FileKind, Format, OpenError, PipeWriter, Wrote, lookup};
 
 use crate::context::{Context, LastWarning};
 use crate::file_writer::{Failure, QueuedEar};
@@ -20,6 +20,8 @@ pub(crate) struct Ear {
     path: PathBuf,
     format: Format,
     participant: ParticipantId,
+    /// Number of frames in each write into the pipe.
+    frames: EarFrames,
     writer: Option<Writer>,
     /// A file that could not be written. The mixer opens the path again only when another file is there.
     given_up: Option<FileId>,
@@ -53,6 +55,7 @@ impl Ear {
             path,
             format,
             participant,
+            frames: EarFrames::default(),
             writer: None,
             given_up: None,
             failed: None,
@@ -115,23 +118,40 @@ impl Ear {
         self.writer.is_some() || now >= self.retry_at
     }
 
-    /// Writes a frame, if the ear is open. If the pipe or the file's queue is full, the frame is dropped.
+    /// Sets the number of frames that the pipe's reader wants in each write.
+    pub(crate) fn set_frames(&mut self, frames: EarFrames) {
+        self.frames = frames;
+    }
+
+    /// Writes a frame, if the ear is open: into a file at once, into a pipe together with the following frames if the reader wants so. If
+    /// the pipe or the file's queue is full, frames are dropped.
     pub(crate) fn write(&mut self, cx: &mut Context, frame: &[i16]) {
         if self.writer.is_none() {
             self.open(cx);
         }
-        let wrote = match &mut self.writer {
-            Some(Writer::Pipe(pipe)) => pipe.write(frame),
-            Some(Writer::File(file)) => file.write(frame, cx.tick_at),
-            None => Wrote::Whole,
-        };
-        match wrote {
-            Wrote::Whole => {}
-            Wrote::Slow => self.lost_frames += 1,
-            // Another process may have opened the pipe meanwhile, so try at once to open it again.
-            Wrote::Gone => self.lose_reader(),
+        match &mut self.writer {
+            Some(Writer::Pipe(pipe)) => {
+                pipe.gather(frame);
+                // The participants' numbers distribute the writes over the ticks, so that the readers don't all wake up in the same tick.
+                let is_turn = (cx.tick + u64::from(self.participant.participant)).is_multiple_of(self.frames.count());
+                if is_turn || pipe.gathered() >= pipe.gathered_max() {
+                    self.write_gathered();
+                }
+            }
+            Some(Writer::File(file)) => {
+                self.lost_frames += u64::from(file.write(frame, cx.tick_at) == Wrote::Slow);
+            }
+            None => {}
         }
         self.report_lost_frames(cx);
+    }
+
+    /// Writes the frames that wait for the rest of a write, because no frame follows them for now.
+    pub(crate) fn flush(&mut self, cx: &mut Context) {
+        if matches!(&self.writer, Some(Writer::Pipe(pipe)) if pipe.gathered() > 0) {
+            self.write_gathered();
+            self.report_lost_frames(cx);
+        }
     }
 
     /// Returns the number of frames that were lost because the reader or the disk was too slow.
@@ -168,6 +188,15 @@ impl Ear {
             .and_then(|()| cx.poller.add(&pipe, Interest::Closed, Token::Ear(self.participant)))
             .map_err(|source| OpenError::Io { path: self.path.clone(), source })?;
         Ok(Writer::Pipe(pipe))
+    }
+
+    fn write_gathered(&mut self) {
+        let Some(Writer::Pipe(pipe)) = &mut self.writer else { return };
+        match pipe.write_gathered() {
+            Some(lost) => self.lost_frames += lost as u64,
+            // Another process may have opened the pipe meanwhile, so try at once to open it again.
+            None => self.lose_reader(),
+        }
     }
 
     fn set_failed(&mut self, cx: &Context, id: FileId) {

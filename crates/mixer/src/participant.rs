@@ -43,6 +43,7 @@ pub(crate) struct Participant {
     talked_ticks: u64,
     gain_warning: LastWarning,
     without_warning: LastWarning,
+    ear_frames_warning: LastWarning,
 }
 
 impl Participant {
@@ -68,6 +69,7 @@ impl Participant {
             talked_ticks: 0,
             gain_warning: LastWarning::default(),
             without_warning: LastWarning::default(),
+            ear_frames_warning: LastWarning::default(),
         }
     }
 
@@ -76,6 +78,7 @@ impl Participant {
         self.read_gain(cx);
         self.levelling.set(cx, self.dir.levelling());
         self.read_without(cx);
+        self.read_ear_frames(cx);
         self.mic.refresh(cx);
         self.ear.refresh(cx);
     }
@@ -89,6 +92,7 @@ impl Participant {
             ("gain", Change::Complete | Change::Removed) => self.read_gain(cx),
             ("levelling", Change::Complete | Change::Removed) => self.levelling.set(cx, self.dir.levelling()),
             ("without", Change::Complete | Change::Removed) => self.read_without(cx),
+            ("ear-frames", Change::Complete | Change::Removed) => self.read_ear_frames(cx),
             _ => {}
         }
     }
@@ -218,6 +222,19 @@ impl Participant {
             Err(error) => cx.warn_if_new(
                 &mut self.without_warning,
                 format!("{error}; keeping the previous list of participants whom this participant doesn't hear"),
+            ),
+        }
+    }
+
+    fn read_ear_frames(&mut self, cx: &mut Context) {
+        match self.dir.ear_frames() {
+            Ok(frames) => {
+                self.ear.set_frames(frames);
+                self.ear_frames_warning.clear();
+            }
+            Err(error) => cx.warn_if_new(
+                &mut self.ear_frames_warning,
+                format!("{error}; the number of frames in each write to 'ear' remains unchanged"),
             ),
         }
     }

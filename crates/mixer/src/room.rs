@@ -183,11 +183,13 @@ impl Room {
                 self.recording.write(cx, now, &participant.name, frame);
             }
         }
-        if !self.mixing.is_silent() {
-            self.write_ears(cx, now);
+        match self.mixing.is_silent() {
+            true => self.flush_ears(cx),
+            false => self.write_ears(cx, now),
         }
         self.is_active = self.mixing.has_tail() || self.participants.values().any(|participant| !participant.is_idle());
         if !self.is_active {
+            self.flush_ears(cx);
             self.participants.values_mut().for_each(Participant::reset_meter);
         }
         match self.participants.values().any(Participant::talk_changed) {
@@ -195,6 +197,11 @@ impl Room {
             false => self.levels.request(),
         }
         self.write_levels(cx);
+    }
+
+    /// Writes the frames that wait in the participants' ears.
+    pub(crate) fn flush_ears(&mut self, cx: &mut Context) {
+        self.participants.values_mut().for_each(|participant| participant.ear_mut().flush(cx));
     }
 
     /// Adds the participant `name`, or rescans the directory if the same one is known already. If another directory has replaced it, the

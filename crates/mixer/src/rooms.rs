@@ -106,6 +106,11 @@ impl Rooms {
         self.rooms.values_mut().for_each(|room| room.tick(cx, now));
     }
 
+    /// Writes the frames that wait in the participants' ears.
+    pub(crate) fn flush_ears(&mut self, cx: &mut Context) {
+        self.rooms.values_mut().for_each(|room| room.flush_ears(cx));
+    }
+
     fn rescan(&mut self, cx: &mut Context) -> io::Result<()> {
         let present: Vec<Name> = fs::read_dir(&self.path)?
             .filter_map(Result::ok)

@@ -10,7 +10,7 @@ use std::str::FromStr;
 use nix::sys::stat::Mode;
 
 use crate::small_file::{self, FILE_MODE, set_mode};
-use crate::{Format, Gain, LevelLine, Levelling, Member, Name, RoomError};
+use crate::{EarFrames, Format, Gain, LevelLine, Levelling, Member, Name, RoomError};
 
 const DIR_MODE: u32 = 0o2770;
 /// Name of an empty file in a room's directory that exists while no mixer works. No participant can have this name.
@@ -216,6 +216,25 @@ impl ParticipantDir {
     /// The file can't be written or removed.
     pub fn set_gain(&self, gain: Option<Gain>) -> Result<(), RoomError> {
         write_line(&self.path.join("gain"), gain)
+    }
+
+    /// Returns how many frames each write into the `ear` has. Without a file `ear-frames`, returns 1.
+    ///
+    /// # Errors
+    /// The file can't be read, or is invalid.
+    pub fn ear_frames(&self) -> Result<EarFrames, RoomError> {
+        read_line(&self.path.join("ear-frames")).map(Option::unwrap_or_default)
+    }
+
+    /// Writes the file `ear-frames`, unless the file has this content.
+    ///
+    /// # Errors
+    /// The file can't be written.
+    pub fn set_ear_frames(&self, frames: EarFrames) -> Result<(), RoomError> {
+        match self.ear_frames() {
+            Ok(current) if current == frames => Ok(()),
+            _ => write_line(&self.path.join("ear-frames"), Some(frames)),
+        }
     }
 
     /// Returns whether this participant is levelled; `None` without a file `levelling`: then the room's setting

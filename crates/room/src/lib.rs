@@ -7,6 +7,7 @@
 //! The crate reads no clock and contains no TLS, HTTP or TOML.
 
 mod dir;
+mod ear_frames;
 mod error;
 mod file;
 mod format;
@@ -25,6 +26,7 @@ mod small_file;
 mod writer;
 
 pub use dir::{NO_MIXER, ParticipantDir, RoomDir};
+pub use ear_frames::EarFrames;
 pub use error::{OpenError, RoomError};
 pub use file::{FileId, FileKind, RegularFile, file_id, lookup, open_regular, target_in};
 pub use format::{FRAME_MS, Format, PIPE_MS, Rate};

@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
+use nix::fcntl::{FcntlArg, fcntl};
+
 use crate::reader::{open_pipe, set_size};
 use crate::{FileId, Format, OpenError};
 
@@ -29,6 +31,12 @@ pub struct PipeWriter {
     file: File,
     id: FileId,
     bytes: Vec<u8>,
+    frame_bytes: usize,
+    /// Frames for the next write, after `owed` bytes.
+    gathered: Vec<u8>,
+    /// Number of bytes at the beginning of `gathered` that complete a frame of which the pipe has the first part.
+    owed: usize,
+    gathered_max: usize,
 }
 
 impl PipeWriter {
@@ -41,7 +49,56 @@ impl PipeWriter {
         // If the size can't be set, the pipe holds more or less than 400 ms of sound.
         let _ = set_size(file.as_fd(), format);
         let metadata = file.metadata().map_err(|error| OpenError::io(path, error))?;
-        Ok(Self { file, id: FileId::of(&metadata), bytes: Vec::new() })
+        let frame_bytes = format.frame_bytes();
+        let pipe_bytes = fcntl(&file, FcntlArg::F_GETPIPE_SZ).ok().and_then(|size| usize::try_from(size).ok());
+        let gathered_max = (pipe_bytes.unwrap_or(PIPE_BUF) / 2 / frame_bytes).max(1);
+        let (id, bytes, gathered) = (FileId::of(&metadata), Vec::new(), Vec::new());
+        Ok(Self { file, id, bytes, frame_bytes, gathered, owed: 0, gathered_max })
+    }
+
+    /// Adds a frame to the next [`Self::write_gathered`].
+    pub fn gather(&mut self, frame: &[i16]) {
+        let start = self.gathered.len();
+        self.gathered.resize(start + 2 * frame.len(), 0);
+        let (pairs, _) = self.gathered[start..].as_chunks_mut::<2>();
+        pairs.iter_mut().zip(frame).for_each(|(pair, sample)| *pair = sample.to_le_bytes());
+    }
+
+    /// Returns the number of gathered frames.
+    #[must_use]
+    pub fn gathered(&self) -> usize {
+        (self.gathered.len() - self.owed) / self.frame_bytes
+    }
+
+    /// Returns the number of gathered frames that fill half of the pipe. Write at the latest when so many are gathered.
+    #[must_use]
+    pub fn gathered_max(&self) -> usize {
+        self.gathered_max
+    }
+
+    /// Writes the gathered frames in one write(2), without blocking. Frames that don't fit into the pipe are lost. Returns
+    /// their number, or `None` if the pipe has no reader.
+    ///
+    /// A write of more than `PIPE_BUF` bytes can end within a frame. The next write then begins with the rest of that
+    /// frame, so the reader gets whole frames.
+    pub fn write_gathered(&mut self) -> Option<usize> {
+        let written = loop {
+            match self.file.write(&self.gathered) {
+                Ok(written) => break written,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break 0,
+                Err(_) => return None,
+            }
+        };
+        let owed = match written.checked_sub(self.owed) {
+            None => self.owed - written,
+            Some(frames) => frames.next_multiple_of(self.frame_bytes) - frames,
+        };
+        let lost = (self.gathered.len() - written - owed) / self.frame_bytes;
+        self.gathered.copy_within(written..written + owed, 0);
+        self.gathered.truncate(owed);
+        self.owed = owed;
+        Some(lost)
     }
 
     /// Writes samples without blocking. Up to 2048 samples are written atomically. More samples are written in chunks
@@ -133,6 +190,46 @@ mod tests {
         assert!((20..50).contains(&whole), "{whole} frames of 20 ms");
         assert_eq!(read_all(&mut reader).len(), whole * frame.len());
         assert_eq!(writer.write(&frame), Wrote::Whole);
+    }
+
+    #[test]
+    fn gathered_frames_are_written_at_once() {
+        let (_dir, path, format) = pipe();
+        let mut reader = PipeReader::open(&path, format, Start::Discard).unwrap();
+        let mut writer = PipeWriter::open(&path, format).unwrap();
+        assert!(writer.gathered_max() >= 10);
+        let samples: Vec<i16> = (0..5 * 480).collect();
+        samples.chunks(480).for_each(|frame| writer.gather(frame));
+        assert_eq!((writer.gathered(), read_all(&mut reader)), (5, vec![]));
+        assert_eq!((writer.write_gathered(), writer.gathered()), (Some(0), 0));
+        assert_eq!(read_all(&mut reader), samples);
+        drop(reader);
+        writer.gather(&samples[..480]);
+        assert_eq!(writer.write_gathered(), None);
+    }
+
+    #[test]
+    fn a_slow_reader_gets_whole_frames_of_gathered_writes() {
+        let (_dir, path, format) = pipe();
+        let mut reader = PipeReader::open(&path, format, Start::Discard).unwrap();
+        let mut writer = PipeWriter::open(&path, format).unwrap();
+        let (mut lost, mut read) = (0, Vec::new());
+        for round in 0..400_i16 {
+            (0..7).for_each(|frame| writer.gather(&[round * 7 + frame; 480]));
+            lost += writer.write_gathered().unwrap();
+            // Odd amounts, less than what is written, so that the pipe is full and writes end within a frame.
+            reader.read(Instant::now(), &mut read, 3 * 480 + 77).unwrap();
+        }
+        // The rest of a frame follows with the next write.
+        let rest = read_all(&mut reader);
+        read.extend(rest);
+        writer.gather(&[-1; 480]);
+        assert_eq!(writer.write_gathered(), Some(0));
+        read.extend(read_all(&mut reader));
+        let frames: Vec<&[i16]> = read.chunks(480).collect();
+        assert!(frames.iter().all(|frame| frame.len() == 480 && frame.iter().all(|sample| *sample == frame[0])));
+        assert!(frames[..frames.len() - 1].windows(2).all(|pair| pair[0][0] < pair[1][0]));
+        assert!(lost > 0 && frames.len() == 400 * 7 + 1 - lost, "{lost} lost, {} read", frames.len());
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! Checks that this crate writes and reads the examples of `docs/room-directory.md`.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use palabre_room::{Format, Inbox, MixerReport, PipeReader, PipeWriter, RecordingReader, RoomDir, Start, Talk, Wrote};
+use palabre_room::{
+    EarFrames, Format, Inbox, MixerReport, PipeReader, PipeWriter, RecordingReader, RoomDir, Start, Talk, Wrote,
+};
 
 const DOCUMENT: &str = include_str!("../../../docs/room-directory.md");
 
@@ -49,6 +51,17 @@ fn the_example_of_the_mixer_s_counters_is_read_and_written_back_unchanged() {
     assert_eq!((report.late[0], report.participants[0].talked_ms), (41_000, 65_000));
     report.write(dir.path()).unwrap();
     assert_eq!(std::fs::read_to_string(file).unwrap(), example("text mixer-counts"));
+}
+
+#[test]
+fn the_example_of_ear_frames_is_written_for_chunks_of_40_ms() {
+    let (_dir, room) = room();
+    let alice = room.participant(&"alice".parse().unwrap());
+    alice.create().unwrap();
+    assert_eq!(alice.ear_frames().unwrap(), EarFrames::default());
+    alice.set_ear_frames(EarFrames::of_chunk(40)).unwrap();
+    assert_eq!(std::fs::read_to_string(alice.path().join("ear-frames")).unwrap(), example("text ear-frames"));
+    assert_eq!(alice.ear_frames().unwrap(), EarFrames::of_chunk(40));
 }
 
 #[test]

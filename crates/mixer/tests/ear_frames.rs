@@ -1,0 +1,123 @@
+//! The reader of an ear gets several frames at once if the participant's file `ear-frames` says so.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use palabre_host::restart;
+use palabre_room::{EarFrames, MIXER_SOCKET, ParticipantDir};
+use support::*;
+
+/// A participant who counts the reads of the ear.
+struct Reader {
+    person: Person,
+    /// Number of frames that had been heard after each read that returned samples.
+    ends: Vec<usize>,
+}
+
+impl Reader {
+    fn join(room: &Room, who: &str, chunk_ms: Option<u64>) -> Self {
+        let dir = room.participant(who);
+        if let Some(chunk_ms) = chunk_ms {
+            dir.set_ear_frames(EarFrames::of_chunk(chunk_ms)).unwrap();
+        }
+        Self { person: Person::open(&dir), ends: Vec::new() }
+    }
+
+    fn read(&mut self) {
+        let Person { ear, heard, .. } = &mut self.person;
+        if ear.read(Instant::now(), heard, 1 << 16).unwrap() > 0 {
+            assert_eq!(heard.len() % FRAME, 0, "only whole frames are written");
+            self.ends.push(heard.len() / FRAME);
+        }
+    }
+}
+
+/// Reads the ears whenever one of them is readable, until the room is silent.
+fn read_until_silence(room: &Room, readers: &mut [&mut Reader]) {
+    let is_over = |readers: &[&mut Reader]| {
+        readers.iter().all(|reader| reader.person.heard.len() >= BURST) && room.dir.levels().unwrap().is_empty()
+    };
+    let start = Instant::now();
+    loop {
+        let is_over = is_over(readers);
+        let fds: Vec<_> = readers.iter().map(|reader| std::os::fd::AsFd::as_fd(&reader.person.ear)).collect();
+        palabre_host::wait::readable(&fds, Some(Duration::from_millis(20))).unwrap();
+        readers.iter_mut().for_each(|reader| reader.read());
+        if is_over {
+            return;
+        }
+        assert!(start.elapsed() < TIMEOUT, "the room is never silent");
+    }
+}
+
+#[test]
+fn ear_is_written_once_for_the_frames_that_its_reader_wants() {
+    let mixer = Mixer::start();
+    let room = mixer.room("main");
+    let mut alice = room.join("alice");
+    let (mut carol, mut dave) = (Reader::join(&room, "carol", Some(100)), Reader::join(&room, "dave", Some(100)));
+    let mut erin = Reader::join(&room, "erin", None);
+    for _ in 0..3 {
+        alice.say(440.0);
+        read_until_silence(&room, &mut [&mut carol, &mut dave, &mut erin]);
+        // All samples arrive, also those of an incomplete write at the end.
+        assert!(carol.person.heard == erin.person.heard && dave.person.heard == erin.person.heard);
+        let frames = erin.person.heard.len() / FRAME;
+        // The first and the last write may have fewer frames than five.
+        for reader in [&carol, &dave] {
+            assert!(reader.ends.len() <= frames / 5 + 2, "{:?}", reader.ends);
+            let turns = reader.ends.windows(2).rev().skip(1).map(|pair| pair[1] - pair[0]);
+            assert!(turns.clone().all(|frames| frames.is_multiple_of(5)), "{:?}", reader.ends);
+        }
+        if carol.ends.len() > 2 && dave.ends.len() > 2 {
+            assert_ne!(carol.ends[0] % 5, dave.ends[0] % 5, "the writes are in different ticks");
+        }
+        for reader in [&mut carol, &mut dave, &mut erin] {
+            reader.person.heard.clear();
+            reader.ends.clear();
+        }
+        alice.forget();
+    }
+}
+
+#[test]
+fn invalid_number_of_frames_is_reported_and_changes_nothing() {
+    let mut mixer = Mixer::start();
+    let room = mixer.room("main");
+    let (mut alice, mut carol) = (room.join("alice"), Reader::join(&room, "carol", Some(200)));
+    let dir = room.participant("carol");
+    write(&dir, "many\n");
+    mixer.wait_for_log("'many' is not a number of frames per write");
+    alice.say(440.0);
+    read_until_silence(&room, &mut [&mut carol]);
+    let frames = carol.person.heard.len() / FRAME;
+    assert!(carol.ends.len() <= frames / 10 + 2, "the last valid number remains in use: {:?}", carol.ends);
+}
+
+fn write(dir: &ParticipantDir, text: &str) {
+    std::fs::write(dir.path().join("ear-frames"), text).unwrap();
+}
+
+#[test]
+fn restart_of_the_mixer_loses_no_frame_that_waits_for_the_rest_of_a_write() {
+    let mixer = Mixer::start();
+    let room = mixer.room("main");
+    let socket = mixer.dir.path().join(MIXER_SOCKET);
+    let (mut alice, mut carol) = (room.join("alice"), Reader::join(&room, "carol", Some(200)));
+    let mut erin = Reader::join(&room, "erin", None);
+    for _ in 0..3 {
+        alice.say(440.0);
+        wait_until("sound", || {
+            erin.read();
+            (!erin.ends.is_empty()).then_some(())
+        });
+        restart::request(&socket, TIMEOUT).unwrap();
+        wait_for_silence(&room);
+        carol.read();
+        erin.read();
+        assert_eq!(carol.person.heard.len(), erin.person.heard.len());
+    }
+}
