@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use palabre_config::control::{self, Request, Response};
 use palabre_host::exit::Failure;
 use palabre_host::signals::{SIGINT, SIGTERM, Signals};
-use palabre_host::{logging, notify, wait};
+use palabre_host::{logging, notify, process, wait};
 
 use crate::cli::{Args, PROGRAM};
 use crate::metrics::{self, Measurements};
@@ -28,6 +28,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 /// Answers scrapes until SIGTERM, or prints the metrics once.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     logging::init(PROGRAM, None, args.verbose);
+    process::protect();
     if args.print {
         return std::io::stdout().write_all(page(&args.run).as_bytes()).map_err(Failure::system);
     }

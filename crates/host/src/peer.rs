@@ -2,10 +2,18 @@
 
 use std::ffi::CString;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::{Gid, Uid, User, geteuid, getgrouplist};
+
+use crate::{usage, wait};
+
+/// Maximum number of ancestors of a process that are examined.
+const MAX_ANCESTORS: usize = 64;
 
 /// The process that connected to a Unix socket, as recorded by the kernel when it connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +30,13 @@ impl Credentials {
     /// Returns whether the peer is root or has the user id of this process.
     #[must_use]
     pub fn is_root_or_same_user(self) -> bool {
-        Uid::from_raw(self.uid).is_root() || self.uid == geteuid().as_raw()
+        Uid::from_raw(self.uid).is_root() || self.is_same_user()
+    }
+
+    /// Returns whether the peer has the user id of this process.
+    #[must_use]
+    pub fn is_same_user(self) -> bool {
+        self.uid == geteuid().as_raw()
     }
 
     /// Returns whether the peer is in the group `gid`: by the peer's group id, or by its user's groups in the user
@@ -52,10 +66,46 @@ pub fn credentials(stream: &UnixStream) -> io::Result<Credentials> {
     Ok(Credentials { pid: peer.pid(), uid: peer.uid(), gid: peer.gid() })
 }
 
+/// Returns whether the peer of `stream` is a descendant of the process `ancestor`. A peer outside the PID namespace of this
+/// process is none.
+///
+/// Fails if the peer has ended, or if /proc doesn't show the peer or one of its ancestors.
+pub fn descends_from(stream: &UnixStream, ancestor: u32) -> io::Result<bool> {
+    // The pidfd tells at the end whether the process id still belonged to the peer. Linux before 6.5 has none.
+    let process = match getsockopt(stream, sockopt::PeerPidfd) {
+        Err(Errno::ENOPROTOOPT) => None,
+        other => Some(other?),
+    };
+    let pid = u32::try_from(credentials(stream)?.pid).unwrap_or_default();
+    let descends = is_descendant(pid, ancestor)?;
+    let ended = process.map(|process| wait::readable(&[process.as_fd()], Some(Duration::ZERO))).transpose()?;
+    match ended {
+        Some(ended) if ended.contains(&true) => Err(io::Error::from_raw_os_error(Errno::ESRCH as i32)),
+        _ => Ok(descends),
+    }
+}
+
+fn is_descendant(mut pid: u32, ancestor: u32) -> io::Result<bool> {
+    for _ in 0..MAX_ANCESTORS {
+        if pid <= 1 || pid == ancestor {
+            return Ok(false);
+        }
+        let parent = usage::stat(pid).and_then(|stat| stat.split(' ').nth(1)?.parse().ok());
+        pid = parent.ok_or_else(|| io::Error::from_raw_os_error(Errno::ESRCH as i32))?;
+        if pid == ancestor {
+            return Ok(true);
+        }
+    }
+    Err(io::Error::other("the process has too many ancestors"))
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use std::io::{BufRead, BufReader};
+    use std::os::unix::process::CommandExt;
+    use std::process::{Command, Stdio};
 
     #[test]
     fn the_peer_of_a_pair_is_this_process() {
@@ -64,6 +114,27 @@ mod tests {
         assert_eq!(peer.pid, i32::try_from(std::process::id()).unwrap());
         assert!(peer.is_root_or_same_user());
         assert!(peer.is_in_group(peer.gid));
+    }
+
+    #[test]
+    fn descendants_of_a_process_are_recognised() {
+        let mut shell = Command::new("sh");
+        let shell = shell.args(["-c", "sleep 60 & echo $!; wait"]);
+        let mut shell = shell.stdout(Stdio::piped()).process_group(0).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(shell.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let grandchild: u32 = line.trim().parse().unwrap();
+        assert!(is_descendant(grandchild, std::process::id()).unwrap());
+        assert!(is_descendant(grandchild, shell.id()).unwrap());
+        assert!(!is_descendant(shell.id(), grandchild).unwrap());
+        assert!(!is_descendant(1, std::process::id()).unwrap() && !is_descendant(0, std::process::id()).unwrap());
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(grandchild.cast_signed()), nix::sys::signal::Signal::SIGKILL)
+            .unwrap();
+        shell.wait().unwrap();
+        assert!(is_descendant(shell.id(), std::process::id()).is_err());
+        let (one, _other) = UnixStream::pair().unwrap();
+        assert!(!descends_from(&one, std::process::id()).unwrap());
+        assert!(descends_from(&one, std::os::unix::process::parent_id()).unwrap());
     }
 
     #[test]

@@ -47,6 +47,24 @@ pub fn not_dumpable() -> io::Result<()> {
     Ok(prctl::set_dumpable(false)?)
 }
 
+/// Protects this process from others of the same user ([`not_dumpable`]), and forbids it to gain privileges by execve(2), as
+/// NoNewPrivileges= of systemd.exec(5) does. execve(2) undoes the first, so each daemon calls this function when it
+/// starts. A failure is only logged.
+pub fn protect() {
+    if let Err(error) = not_dumpable() {
+        log::warn!("unable to protect the memory of this process from other processes: {error}");
+    }
+    if let Err(errno) = prctl::set_no_new_privs() {
+        log::warn!("unable to forbid this process to gain privileges: {}", io::Error::from(errno));
+    }
+}
+
+/// Makes orphaned descendants children of this process (prctl(2), PR_SET_CHILD_SUBREAPER), so that
+/// [`crate::peer::descends_from`] recognises them.
+pub fn adopt_orphans() -> io::Result<()> {
+    Ok(prctl::set_child_subreaper(true)?)
+}
+
 /// Raises the maximum number of open files to the hard limit, and returns it.
 ///
 /// The soft limit of 1024 exists for select(2), which isn't used here.
@@ -175,6 +193,13 @@ mod tests {
             }
         };
         assert_eq!(code, Some(78));
+    }
+
+    #[test]
+    fn a_protected_process_is_not_dumpable_and_gains_no_privileges() {
+        protect();
+        assert!(!prctl::get_dumpable().unwrap());
+        assert!(prctl::get_no_new_privs().unwrap());
     }
 
     #[test]

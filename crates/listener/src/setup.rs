@@ -49,9 +49,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     logging::init("palabre-listener", Some(instance), args.verbose);
     let inherited = sockets::inherited()
         .map_err(|e| Failure::system(format!("unable to use the inherited listening socket: {e}")))?;
-    if let Err(error) = process::not_dumpable() {
-        log::warn!("unable to protect the memory of this process from debuggers: {error}");
-    }
+    process::protect();
+    process::share_with_the_group_only();
     if let Err(error) = process::raise_nofile() {
         log::warn!("unable to raise the limit of open files: {error}");
     }
@@ -149,7 +148,6 @@ fn serve_participant(args: &Args, name: &Name, inherited: Option<TcpListener>) -
 /// Creates the directory of the room and the participant's pipes, as the supervisor does. This doesn't create the file `names`, so the
 /// page's list of people is empty.
 fn make_room(config: &palabre_config::Server, participant: &Participant, room: &RoomDir) -> Result<(), RoomError> {
-    process::share_with_the_group_only();
     if !room.path().exists() {
         room.create(config.format)?;
         room.set_levelling(Some(config.levelling.into()))?;

@@ -29,6 +29,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         process::die_with_parent(parent).map_err(Failure::system)?;
     }
     logging::init(PROGRAM, None, args.verbose);
+    process::protect();
     let max_descriptors = process::raise_nofile().unwrap_or_else(|error| {
         log::warn!("unable to raise the limit of open files: {error}");
         u64::MAX

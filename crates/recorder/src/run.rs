@@ -25,6 +25,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         process::die_with_parent(parent).map_err(Failure::system)?;
     }
     logging::init(PROGRAM, Some(args.room.as_str()), args.verbose);
+    process::protect();
     // Send the error message to the supervisor too, which shows it in its status.
     record_room(args).inspect_err(|failure| notify::status(&failure.to_string()))
 }

@@ -110,7 +110,8 @@ impl Server {
     /// unread data resets it (unix(7)), and the client would not receive the answer.
     fn response(&self, stream: &UnixStream) -> Response {
         let request = read_request(stream, CLIENT_TIMEOUT);
-        let peer = match self.authorize(stream) {
+        let is_entrance = matches!(request, Ok(Request::Enter(_)));
+        let peer = match self.authorize(stream).and_then(|peer| refuse_children(stream, peer, is_entrance)) {
             Ok(peer) => peer,
             Err(why) => {
                 log::warn!("{why}");
@@ -162,6 +163,20 @@ impl Server {
             peer.uid, peer.pid
         ))
     }
+}
+
+/// Refuses a request of a listener, a recorder, or a process that one of them has started, except to record the use of a link: that request is
+/// checked further by the main thread. A process of this user that has ended or can't be examined is refused, because it may be one.
+fn refuse_children(stream: &UnixStream, peer: Credentials, is_entrance: bool) -> Result<Credentials, String> {
+    if !peer.is_same_user() || is_entrance {
+        return Ok(peer);
+    }
+    let cause = match peer::descends_from(stream, std::process::id()) {
+        Ok(false) => return Ok(peer),
+        Ok(true) => "listeners and recorders may not control the supervisor".to_owned(),
+        Err(error) => format!("unable to examine the process: {error}"),
+    };
+    Err(format!("unable to accept the request of process {}: {cause}", peer.pid))
 }
 
 /// Asks the mixer to restart and waits for its answer. A stopped mixer isn't asked, because it would restart later, when it continues.

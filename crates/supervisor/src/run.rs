@@ -44,6 +44,11 @@ pub(crate) fn run(cli: &Cli) -> Result<(), Failure> {
         process::die_with_parent(parent).map_err(Failure::system)?;
     }
     logging::init(PROG, None, cli.verbose);
+    process::protect();
+    // An orphan of a taken-over listener must not lose its descent from this process, by which the control socket recognises it.
+    if let Err(error) = process::adopt_orphans() {
+        log::warn!("unable to adopt orphaned processes: {error}");
+    }
     process::share_with_the_group_only();
     let program = Program::this().map_err(Failure::system)?;
     // Install the signal handlers before any process is started. A signal that arrives before the main loop runs is handled by the loop.

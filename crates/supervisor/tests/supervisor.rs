@@ -8,12 +8,12 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::net::TcpStream;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use fixture::{Fixture, Prober, eventually, holds, is_open, program, runs, signal};
 use palabre_config::certificate;
-use palabre_config::control::{MixerState, Response, State};
+use palabre_config::control::{MixerState, Request, Response, State, request};
 use palabre_host::notify::Message;
 
 #[test]
@@ -411,4 +411,49 @@ fn targets(pid: u32) -> Option<BTreeSet<String>> {
         .map(|target| target.to_string_lossy().into_owned())
         .filter(|target| target != "/dev/null" && !target.starts_with("anon_inode"));
     Some(targets.collect())
+}
+
+/// Variable with the directory of the answers, for [`a_child_asks`].
+const ANSWERS: &str = "PALABRE_TEST_ANSWERS";
+/// A listener that asks for a reload in a grandchild of the supervisor and in an orphan.
+const ASKING_LISTENER: &str = "#!/bin/sh
+export SUPERVISOR=$PPID
+ask() { export KIND=$1; exec \"$PALABRE_TEST_PROGRAM\" --exact a_child_asks >&2; }
+(ask child)
+(ask orphan &)
+exec sleep 60
+";
+
+/// Does nothing as a test. [`ASKING_LISTENER`] runs this test program, which then sends a request and writes the answer into a file.
+#[test]
+fn a_child_asks() {
+    let Some(answers) = std::env::var_os(ANSWERS).map(PathBuf::from) else { return };
+    let kind = std::env::var("KIND").unwrap();
+    let supervisor: u32 = std::env::var("SUPERVISOR").unwrap().parse().unwrap();
+    if kind == "orphan" {
+        eventually("the supervisor adopts this process", || std::os::unix::process::parent_id() == supervisor);
+    }
+    let answer = request(&answers.join("run/control.sock"), &Request::Reload, fixture::TIMEOUT).unwrap();
+    fs::write(answers.join(".new"), format!("{answer:?}")).unwrap();
+    fs::rename(answers.join(".new"), answers.join(kind)).unwrap();
+}
+
+#[test]
+fn listener_and_its_descendants_may_not_control_the_supervisor() {
+    let mut fixture = Fixture::of(&["alice"]);
+    let answers = fixture.run().parent().unwrap().to_owned();
+    let listener = answers.join("asking-listener");
+    fs::write(&listener, ASKING_LISTENER).unwrap();
+    fs::set_permissions(&listener, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut command = fixture.command_of(Path::new(env!("CARGO_BIN_EXE_palabre-supervisor")), &listener);
+    command.env(ANSWERS, &answers).env("PALABRE_TEST_PROGRAM", std::env::current_exe().unwrap());
+    fixture.start_by(&mut command);
+    for kind in ["child", "orphan"] {
+        eventually("the child is answered", || answers.join(kind).exists());
+        let answer = fs::read_to_string(answers.join(kind)).unwrap();
+        assert!(answer.starts_with("Refused") && answer.contains("may not control the supervisor"), "{kind}: {answer}");
+    }
+    assert!(matches!(fixture.ask(&Request::Reload), Ok(Response::Reloaded(_))));
+    let [alice] = fixture.status().participants.try_into().unwrap();
+    signal(alice.pid.unwrap(), "KILL");
 }
