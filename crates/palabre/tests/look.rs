@@ -223,7 +223,7 @@ fn port_of_another_program_is_a_fault() {
     wait_for("no fault to be found", || check(path, &[]).status.success().then_some(()));
     fs::set_permissions(path.join("run/rooms/main"), Permissions::from_mode(0o2777)).unwrap();
     assert!(
-        faults(path).contains(&format!("chmod 2770 {}", path.join("run/rooms/main").display())),
+        faults(path).contains(&format!("chmod 3770 {}", path.join("run/rooms/main").display())),
         "{}",
         faults(path)
     );

@@ -1,18 +1,15 @@
 //! The directories of rooms and participants, and the text files in them.
 
+use std::ffi::OsStr;
 use std::fmt::Display;
-use std::fs::DirBuilder;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use nix::sys::stat::Mode;
-
-use crate::small_file::{self, FILE_MODE, set_mode};
+use crate::make::{Dir, PARTICIPANT_MODE, ROOM_MODE};
+use crate::small_file;
 use crate::{EarFrames, Format, Gain, LevelLine, Levelling, Member, Name, RoomError};
 
-const DIR_MODE: u32 = 0o2770;
 /// Name of an empty file in a room's directory that exists while no mixer works. No participant can have this name.
 pub const NO_MIXER: &str = ".no-mixer";
 /// Maximum size in bytes of the files `format`, `gain` and `levelling`, which have one line.
@@ -40,12 +37,13 @@ impl RoomDir {
         &self.path
     }
 
-    /// Creates the room's directory (mode 2770) and the file `format` in it, or updates both.
+    /// Creates the room's directory (mode 3770) and the file `format` in it, or updates both.
     ///
     /// # Errors
     /// The directory can't be created, or the file can't be written.
     pub fn create(&self, format: Format) -> Result<(), RoomError> {
-        create_dir(&self.path)?;
+        let (rooms, name) = split(&self.path)?;
+        Dir::trusted(rooms)?.own_dir(name, ROOM_MODE)?;
         small_file::write(&self.path.join("format"), &format!("{format}\n"))
     }
 
@@ -178,11 +176,15 @@ impl ParticipantDir {
     /// Creates the participant's directory (mode 2770) and its two pipes (mode 660), or updates their modes.
     ///
     /// # Errors
-    /// The directory or a pipe can't be created, or `mic` or `ear` is neither a pipe nor a regular file.
+    /// A directory or a pipe can't be created; the directory of the room or of the participant is a symbolic link or belongs to
+    /// another user; or `mic` or `ear` is neither a pipe nor a regular file.
     pub fn create(&self) -> Result<(), RoomError> {
-        create_dir(&self.path)?;
-        create_pipe(&self.mic())?;
-        create_pipe(&self.ear())
+        let (room, name) = split(&self.path)?;
+        let (rooms, room) = split(room)?;
+        // A guest's directory is made by an operator, to whom the room doesn't belong.
+        let directory = Dir::trusted(rooms)?.dir(room, ROOM_MODE)?.own_dir(name, PARTICIPANT_MODE)?;
+        directory.pipe("mic")?;
+        directory.pipe("ear")
     }
 
     /// Removes the directory and its content, if it exists.
@@ -275,6 +277,13 @@ impl ParticipantDir {
     }
 }
 
+/// Returns the parent directory and the name of the directory at `path`.
+fn split(path: &Path) -> Result<(&Path, &OsStr), RoomError> {
+    path.parent()
+        .zip(path.file_name())
+        .ok_or_else(|| RoomError::content(path, "the directory is in no other directory"))
+}
+
 fn read_line<T: FromStr<Err: Display>>(path: &Path) -> Result<Option<T>, RoomError> {
     small_file::read(path, MAX_LINE_BYTES)?.map(|text| parse(path, text.trim())).transpose()
 }
@@ -296,37 +305,13 @@ fn parse<T: FromStr<Err: Display>>(path: &Path, text: &str) -> Result<T, RoomErr
     text.parse().map_err(|error: T::Err| RoomError::content(path, error.to_string()))
 }
 
-fn create_dir(path: &Path) -> Result<(), RoomError> {
-    let create = RoomError::io("create directory", path);
-    DirBuilder::new().recursive(true).mode(DIR_MODE).create(path).map_err(create)?;
-    set_mode(path, DIR_MODE)
-}
-
-fn create_pipe(path: &Path) -> Result<(), RoomError> {
-    match nix::unistd::mkfifo(path, Mode::from_bits_truncate(FILE_MODE)) {
-        Ok(()) => set_mode(path, FILE_MODE),
-        Err(nix::errno::Errno::EEXIST) => check_pipe(path),
-        Err(errno) => Err(RoomError::io("create pipe", path)(errno.into())),
-    }
-}
-
-/// Fails if the file at `path` is neither a pipe nor a regular file. The mixer reads and writes regular files too.
-fn check_pipe(path: &Path) -> Result<(), RoomError> {
-    let kind = std::fs::symlink_metadata(path).map_err(RoomError::io("examine", path))?.file_type();
-    if kind.is_fifo() {
-        set_mode(path, FILE_MODE)
-    } else if kind.is_file() {
-        Ok(())
-    } else {
-        Err(RoomError::content(path, "the file is neither a named pipe nor a regular file; remove it"))
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::Talk;
+    use crate::small_file::FILE_MODE;
+    use nix::sys::stat::Mode;
     use std::os::unix::fs::PermissionsExt;
 
     fn room() -> (tempfile::TempDir, RoomDir) {
@@ -346,13 +331,47 @@ mod tests {
         let alice = room.participant(&"alice".parse().unwrap());
         alice.create().unwrap();
         alice.create().unwrap();
-        assert_eq!((mode(room.path()), mode(alice.path())), (0o2770, 0o2770));
+        assert_eq!((mode(room.path()), mode(alice.path())), (0o3770, 0o2770));
         assert_eq!((mode(&alice.mic()), mode(&alice.ear())), (0o660, 0o660));
         assert_eq!(mode(&room.path().join("format")), 0o660);
         assert_eq!(room.participants().unwrap(), ["alice".parse().unwrap()]);
         alice.remove().unwrap();
         alice.remove().unwrap();
         assert!(room.participants().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_a_directory_is_refused_and_its_target_is_unchanged() {
+        let (dir, room) = room();
+        let secret = dir.path().join("secret");
+        std::fs::create_dir(&secret).unwrap();
+        std::fs::set_permissions(&secret, PermissionsExt::from_mode(0o700)).unwrap();
+        let alice = room.participant(&"alice".parse().unwrap());
+        let is_refused = |error: RoomError| error.to_string().contains("symbolic link");
+        for target in [secret.as_path(), Path::new("../secret")] {
+            std::os::unix::fs::symlink(target, alice.path()).unwrap();
+            assert!(is_refused(alice.create().unwrap_err()));
+            std::fs::remove_file(alice.path()).unwrap();
+        }
+        std::fs::remove_dir_all(room.path()).unwrap();
+        std::os::unix::fs::symlink(&secret, room.path()).unwrap();
+        assert!(is_refused(alice.create().unwrap_err()));
+        assert!(is_refused(room.create(Format::default()).unwrap_err()));
+        assert_eq!((mode(&secret), std::fs::read_dir(&secret).unwrap().count()), (0o700, 0));
+    }
+
+    #[test]
+    fn a_directory_of_another_user_is_refused() {
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let (_dir, room) = room();
+        let alice = room.participant(&"alice".parse().unwrap());
+        alice.create().unwrap();
+        std::os::unix::fs::chown(alice.path(), Some(54_321), None).unwrap();
+        assert!(alice.create().unwrap_err().to_string().contains("belongs to user 54321"));
+        std::os::unix::fs::chown(room.path(), Some(54_321), None).unwrap();
+        assert!(room.create(Format::default()).unwrap_err().to_string().contains("belongs to user 54321"));
     }
 
     #[test]

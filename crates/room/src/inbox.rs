@@ -3,12 +3,16 @@
 //! A sender sends one datagram to each inbox of the room and never blocks: a message for a full inbox is lost.
 
 use std::fmt;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 use std::str::FromStr;
 
-use crate::small_file::{FILE_MODE, set_mode, temporary};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, socket};
+use nix::sys::stat::{Mode, fchmod};
+
+use crate::small_file::{FILE_MODE, temporary};
 use crate::{Name, ParticipantDir, RoomDir, RoomError};
 
 /// Maximum length of a message in characters.
@@ -89,12 +93,7 @@ impl Inbox {
         let new = temporary(&path);
         // A killed process may have left a file with this name.
         let _ = std::fs::remove_file(&new);
-        let bound = UnixDatagram::bind(&new).and_then(|socket| {
-            socket.set_nonblocking(true)?;
-            Ok(socket)
-        });
-        let socket = bound.map_err(RoomError::io("create the socket", &path))?;
-        set_mode(&new, FILE_MODE)?;
+        let socket = bind(&new).map_err(|errno| RoomError::io("create the socket", &path)(errno.into()))?;
         std::fs::rename(&new, &path).map_err(RoomError::io("create the socket", &path))?;
         Ok(Self { socket })
     }
@@ -114,6 +113,18 @@ impl Inbox {
         }
         (count, messages)
     }
+}
+
+/// Creates a socket at `path`, with mode 660 less the umask.
+///
+/// A socket that is bound gets the mode of the unbound socket, so its mode isn't set by path: a member of the group could have put
+/// another file in its place.
+fn bind(path: &Path) -> nix::Result<UnixDatagram> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(AddressFamily::Unix, SockType::Datagram, flags, None)?;
+    fchmod(&socket, Mode::from_bits_truncate(FILE_MODE))?;
+    nix::sys::socket::bind(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+    Ok(socket.into())
 }
 
 impl AsFd for Inbox {
@@ -176,6 +187,8 @@ mod tests {
 
     #[test]
     fn a_new_inbox_replaces_the_previous_one() {
+        // The listener's umask.
+        nix::sys::stat::umask(Mode::S_IRWXO);
         let (_dir, room) = room(&["alice"]);
         let alice = room.participant(&name("alice"));
         let older = Inbox::bind(&alice).unwrap();

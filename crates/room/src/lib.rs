@@ -16,6 +16,7 @@ mod inbox;
 mod kept;
 mod levelling;
 mod levels;
+mod make;
 mod member;
 mod mixer_report;
 mod name;

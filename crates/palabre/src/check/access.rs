@@ -21,6 +21,8 @@ const MAX_LINKS: usize = 40;
 const GROUP: u32 = 0o070;
 /// The set-group-ID bit of a directory, which makes new files inherit the directory's group.
 pub(super) const SET_GROUP_ID: u32 = 0o2000;
+/// Bit of a directory's mode: only the owner of an entry or of the directory may remove or rename the entry.
+pub(super) const STICKY: u32 = 0o1000;
 /// Directories that the installed units hide from the daemons: `ProtectHome=` and `PrivateTmp=` of systemd.exec(5).
 const HIDDEN: [&str; 5] = ["/home", "/root", "/run/user", "/tmp", "/var/tmp"];
 

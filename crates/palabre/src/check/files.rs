@@ -9,7 +9,7 @@ use palabre_config::control::{ParticipantStatus, Status};
 use palabre_config::{ClientAddress, ConfigError, PARTICIPANTS_DIR, Participant, SERVER_FILE, Server};
 use palabre_room::{FileKind, RoomDir, lookup};
 
-use super::access::{self, SET_GROUP_ID};
+use super::access::{self, SET_GROUP_ID, STICKY};
 use super::context::{Context, Directories, word};
 use super::finding::Finding;
 
@@ -155,9 +155,9 @@ fn room(directories: Directories<'_>, served: &[&ParticipantStatus], room: &Room
     let path = room.path();
     let Ok(mode) = fs::metadata(path).map(|it| it.mode()) else { return Vec::new() };
     let mut findings = Vec::new();
-    if mode & OTHERS != 0 || mode & SET_GROUP_ID == 0 {
-        let text = format!("'{}' has mode {:o} instead of 2770", path.display(), mode & 0o7777);
-        findings.push(Finding::fault(AREA_ROOMS, text, format!("chmod 2770 {}", word(path))));
+    if mode & OTHERS != 0 || mode & SET_GROUP_ID == 0 || mode & STICKY == 0 {
+        let text = format!("'{}' has mode {:o} instead of 3770", path.display(), mode & 0o7777);
+        findings.push(Finding::fault(AREA_ROOMS, text, format!("chmod 3770 {}", word(path))));
     }
     for name in room.participants().unwrap_or_default() {
         let one = room.participant(&name);

@@ -233,8 +233,8 @@ fn directories() -> Vec<Fault> {
         fault(
             |at| mode(room(at).path(), 0o2777),
             "rooms",
-            "has mode 2777 instead of 2770",
-            "chmod 2770 DIR/run/rooms/main",
+            "has mode 2777 instead of 3770",
+            "chmod 3770 DIR/run/rooms/main",
         ),
         fault(
             |at| {

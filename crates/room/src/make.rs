@@ -1,0 +1,107 @@
+//! Creates directories and pipes in directories into which every member of the group may write.
+//!
+//! Such a member may replace any entry by a symbolic link at any time. So each directory is opened once, without following a link,
+//! and the next entry is created relative to the open directory.
+
+use std::ffi::OsStr;
+use std::fs::DirBuilder;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, open, openat};
+use nix::libc::{S_IFIFO, S_IFMT, S_IFREG};
+use nix::sys::stat::{FchmodatFlags, Mode, fchmod, fchmodat, fstat, fstatat, mkdirat};
+use nix::unistd::{Uid, geteuid, mkfifoat};
+
+use crate::RoomError;
+use crate::small_file::FILE_MODE;
+
+/// Mode of the directory that holds the rooms, and of a room. In a directory with the sticky bit only its owner may replace
+/// or remove what others have created.
+pub(crate) const ROOM_MODE: u32 = 0o3770;
+/// Mode of a participant's directory.
+pub(crate) const PARTICIPANT_MODE: u32 = 0o2770;
+
+/// An open directory.
+pub(crate) struct Dir {
+    fd: OwnedFd,
+    path: PathBuf,
+}
+
+impl Dir {
+    /// Opens the directory at `path`, which only root and the daemons' user may replace. Creates the directory if it doesn't
+    /// exist. Symbolic links are followed.
+    pub(crate) fn trusted(path: &Path) -> Result<Self, RoomError> {
+        let created = DirBuilder::new().recursive(true).mode(ROOM_MODE).create(path);
+        created.map_err(RoomError::io("create directory", path))?;
+        let fd = open(path, OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty());
+        Ok(Self { fd: fd.map_err(|errno| RoomError::io("open directory", path)(errno.into()))?, path: path.to_owned() })
+    }
+
+    /// Creates the directory `name` with this mode, or opens the present directory and sets its mode. Refuses a symbolic
+    /// link, and a directory of a user other than root and the user of this process.
+    pub(crate) fn own_dir(&self, name: &OsStr, mode: u32) -> Result<Self, RoomError> {
+        let dir = self.dir(name, mode)?;
+        let failed = |verb| failed(verb, &dir.path);
+        let metadata = fstat(&dir.fd).map_err(failed("examine"))?;
+        if metadata.st_uid != geteuid().as_raw() && !Uid::from_raw(metadata.st_uid).is_root() {
+            let why = format!("the directory belongs to user {}, not to the daemons' user; remove it", metadata.st_uid);
+            return Err(RoomError::content(&dir.path, why));
+        }
+        // A directory of root may have the right mode, which only root can set.
+        let mode = Mode::from_bits_truncate(mode);
+        if Mode::from_bits_truncate(metadata.st_mode) != mode {
+            fchmod(&dir.fd, mode).map_err(failed("set the mode of"))?;
+        }
+        Ok(dir)
+    }
+
+    /// Opens the directory `name`, whose owner may be anyone. Creates it with this mode if it doesn't exist. Refuses a symbolic
+    /// link.
+    pub(crate) fn dir(&self, name: &OsStr, mode: u32) -> Result<Self, RoomError> {
+        let path = self.path.join(name);
+        let failed = |verb| failed(verb, &path);
+        match mkdirat(&self.fd, name, Mode::from_bits_truncate(mode)) {
+            Err(errno) if errno != Errno::EEXIST => return Err(failed("create directory")(errno)),
+            _ => {}
+        }
+        let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let fd = openat(&self.fd, name, flags, Mode::empty()).map_err(|errno| match errno {
+            Errno::ENOTDIR | Errno::ELOOP => {
+                RoomError::content(&path, "the file is a symbolic link or no directory; remove it")
+            }
+            other => failed("open directory")(other),
+        })?;
+        Ok(Self { fd, path })
+    }
+
+    /// Creates the pipe `name` with mode 660, or sets the mode of the present pipe. Fails if the file is neither a pipe nor a
+    /// regular file. The mixer reads and writes regular files too.
+    pub(crate) fn pipe(&self, name: &str) -> Result<(), RoomError> {
+        let path = self.path.join(name);
+        let failed = |verb| failed(verb, &path);
+        let mode = Mode::from_bits_truncate(FILE_MODE);
+        match mkfifoat(&self.fd, name, mode) {
+            Err(errno) if errno != Errno::EEXIST => return Err(failed("create pipe")(errno)),
+            _ => {}
+        }
+        let metadata = fstatat(&self.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(failed("examine"))?;
+        match metadata.st_mode & S_IFMT {
+            S_IFREG => Ok(()),
+            S_IFIFO if Mode::from_bits_truncate(metadata.st_mode) == mode => Ok(()),
+            // The umask has removed bits, or the pipe is older.
+            S_IFIFO => {
+                let changed = fchmodat(&self.fd, name, mode, FchmodatFlags::NoFollowSymlink);
+                changed.map_err(failed("set the mode of"))
+            }
+            _ => Err(RoomError::content(&path, "the file is neither a named pipe nor a regular file; remove it")),
+        }
+    }
+}
+
+fn failed(verb: &'static str, path: &Path) -> impl FnOnce(Errno) -> RoomError {
+    let error = RoomError::io(verb, path);
+    move |errno| error(errno.into())
+}
