@@ -181,22 +181,22 @@ fn loses_and_doubles_no_text(suite: &Suite, first: &Browser, second: &Browser) {
 }
 
 #[test]
-fn participant_not_heard_by_a_page_is_in_its_without_file_and_stays_so_after_a_reload() {
+fn participant_not_heard_by_a_page_is_in_its_file_of_gains_and_stays_so_after_a_reload() {
     let suite = Suite::start(2).unwrap();
     let guest = suite.palabre(&["invite", "guest", "--listen-only"]).unwrap();
     for (name, url) in [("p01", suite.links[0].url.as_str()), ("guest", guest.trim())] {
         let page = connect(url);
-        let without = suite.room().join(name).join("without");
+        let gains = suite.room().join(name).join("gains");
         page.wait_until("document.querySelector('#people [data-name=\"p02\"] .mute-for-me')").unwrap();
         page.click("#people [data-name=\"p02\"] .mute-for-me").unwrap();
-        wait_for("the file 'without'", TIMEOUT, || fs::read_to_string(&without).ok().filter(|text| text == "p02\n"))
+        wait_for("the file 'gains'", TIMEOUT, || fs::read_to_string(&gains).ok().filter(|text| text == "p02\tmute\n"))
             .unwrap();
         page.run("window.isOld = true; location.reload()").unwrap();
         page.wait_until("!window.isOld && window.palabreState?.screen === 'door'").unwrap();
         page.click("#join").unwrap();
         page.wait_until(&has("p02", "muted-for-me")).unwrap();
         page.click("#people [data-name=\"p02\"] .mute-for-me").unwrap();
-        wait_for("the end of the file 'without'", TIMEOUT, || (!without.exists()).then_some(())).unwrap();
+        wait_for("the end of the file 'gains'", TIMEOUT, || (!gains.exists()).then_some(())).unwrap();
     }
 }
 

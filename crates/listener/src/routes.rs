@@ -47,13 +47,13 @@ pub(crate) fn answer(
         "/speak" if head.method == "HEAD" => {
             connection.answer(head, &Response::method_not_allowed("GET, POST, PUT"), listener.keeps())
         }
-        "/speak" | "/say" | "/show" | "/without" | "/report"
+        "/speak" | "/say" | "/show" | "/gains" | "/report"
             if !only_reads(head, is_get) && !credential.may_write(head) =>
         {
             connection.answer(head, &Response::text(403, FOREIGN), listener.keeps())
         }
         "/speak" => speak::serve(connection, head, listener),
-        "/say" | "/show" | "/without" | "/report" => api::serve(connection, head, listener),
+        "/say" | "/show" | "/gains" | "/report" => api::serve(connection, head, listener),
         _ => connection.answer(head, &file(head, listener, is_get), listener.keeps()),
     }
 }

@@ -11,6 +11,7 @@ mod daemon;
 mod ear;
 mod ear_file;
 mod file_writer;
+mod gains;
 mod levelling;
 mod levels;
 mod mic;

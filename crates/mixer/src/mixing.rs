@@ -1,40 +1,44 @@
-//! The mixes of one room in one tick: one sum of all talkers, and a mix with a limiter for each set of excluded talkers.
+//! The mixes of one room in one tick: one sum of all talkers, and a mix with a limiter for each difference from that sum.
 //!
-//! Listeners who exclude the same talkers share a mix and its limiter. The loudness that a listener hears must not jump: a listener
+//! Listeners with the same difference share a mix and its limiter. The loudness that a listener hears must not jump: a listener
 //! who starts to talk takes a copy of the limiter's state into a new mix. A listener who stops talking rejoins the shared mix when
 //! both limiters hold the same sound at the same gain.
 
 use std::collections::HashMap;
 
 use palabre_sound::limit::Limiter;
-use palabre_sound::mix::{self, Sum};
+use palabre_sound::mix::{self, Factor, Sum};
 
-/// The numbers of the participants whose sound a mix leaves out.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Excluded {
-    Empty,
-    One(u32),
-    /// At least two numbers, sorted, without duplicates.
-    Several(Vec<u32>),
+/// The factor by which a mix has the sound of one talker: before and at the end of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Fade {
+    pub(crate) from: Factor,
+    pub(crate) to: Factor,
 }
 
-impl Excluded {
-    /// Makes the set of these participant numbers, which may be in any order and have duplicates.
-    pub(crate) fn new(mut numbers: Vec<u32>) -> Self {
-        numbers.sort_unstable();
-        numbers.dedup();
-        match numbers[..] {
-            [] => Self::Empty,
-            [one] => Self::One(one),
-            _ => Self::Several(numbers),
-        }
-    }
+impl Fade {
+    /// The mix leaves the talker out.
+    pub(crate) const LEFT_OUT: Self = Self { from: Factor::ZERO, to: Factor::ZERO };
+}
 
-    fn numbers(&self) -> &[u32] {
-        match self {
-            Self::Empty => &[],
-            Self::One(one) => std::slice::from_ref(one),
-            Self::Several(numbers) => numbers,
+/// How a mix differs from the sum of all talkers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Difference {
+    None,
+    /// The mix leaves out the participant with this number.
+    Without(u32),
+    /// At least one number and its factor, sorted by number, without duplicates.
+    Factors(Vec<(u32, Fade)>),
+}
+
+impl Difference {
+    /// Makes the difference from factors by participant number, without duplicates.
+    pub(crate) fn new(mut factors: Vec<(u32, Fade)>) -> Self {
+        factors.sort_unstable_by_key(|(number, _)| *number);
+        match factors[..] {
+            [] => Self::None,
+            [(number, Fade::LEFT_OUT)] => Self::Without(number),
+            _ => Self::Factors(factors),
         }
     }
 }
@@ -42,7 +46,7 @@ impl Excluded {
 /// A mix for one or more listeners.
 #[derive(Debug)]
 struct Mix {
-    excluded: Excluded,
+    difference: Difference,
     limiter: Limiter,
     frame: Vec<i16>,
     /// Number of the last tick in which this mix had a listener.
@@ -59,9 +63,9 @@ pub(crate) struct Mixing {
     /// Index in `mixes` by listener: `assigned` for this tick, `previous` for the previous tick.
     assigned: HashMap<u32, usize>,
     previous: HashMap<u32, usize>,
-    newcomers: Vec<(u32, Excluded)>,
-    /// Mixes that were split from another mix in this tick: (index of the other mix, excluded talkers) to index of the new mix.
-    splits: HashMap<(usize, Excluded), usize>,
+    newcomers: Vec<(u32, Difference)>,
+    /// Mixes that were split from another mix in this tick: (index of the other mix, difference) to index of the new mix.
+    splits: HashMap<(usize, Difference), usize>,
     tick: u64,
     rate_hz: u32,
 }
@@ -109,18 +113,18 @@ impl Mixing {
     }
 
     /// Assigns each listener of this tick to a mix. Listeners that are not in `listeners` are removed. Call [`Self::mix`] afterwards.
-    pub(crate) fn begin(&mut self, listeners: impl Iterator<Item = (u32, Excluded)>) {
+    pub(crate) fn begin(&mut self, listeners: impl Iterator<Item = (u32, Difference)>) {
         self.tick += 1;
         self.splits.clear();
         std::mem::swap(&mut self.assigned, &mut self.previous);
         self.assigned.clear();
-        for (listener, excluded) in listeners {
+        for (listener, difference) in listeners {
             match self.previous.get(&listener) {
                 Some(&from) => {
-                    let at = self.follow(from, excluded);
+                    let at = self.follow(from, difference);
                     self.assigned.insert(listener, at);
                 }
-                None => self.newcomers.push((listener, excluded)),
+                None => self.newcomers.push((listener, difference)),
             }
         }
         self.merge_equal();
@@ -134,14 +138,17 @@ impl Mixing {
     pub(crate) fn mix<'a>(&mut self, of: impl Fn(u32) -> Option<&'a [i16]>) {
         self.sum.seal();
         for mix in self.mixes.iter_mut().filter(|mix| mix.tick == self.tick) {
-            let mut excluded = mix.excluded.numbers().iter().filter_map(|number| of(*number));
-            match (excluded.next(), excluded.next()) {
-                (None, _) => mix.limiter.process(self.sum.total(), &mut mix.frame),
-                (Some(own), None) => mix.limiter.process_minus(&self.sum, own, &mut mix.frame),
-                (Some(first), Some(second)) => {
-                    self.sum.minus(first, &mut self.exact);
-                    mix::subtract(&mut self.exact, second);
-                    excluded.for_each(|other| mix::subtract(&mut self.exact, other));
+            match &mix.difference {
+                Difference::None => mix.limiter.process(self.sum.total(), &mut mix.frame),
+                Difference::Without(number) => match of(*number) {
+                    Some(own) => mix.limiter.process_minus(&self.sum, own, &mut mix.frame),
+                    None => mix.limiter.process(self.sum.total(), &mut mix.frame),
+                },
+                Difference::Factors(factors) => {
+                    self.exact.copy_from_slice(self.sum.total());
+                    for (number, Fade { from, to }) in factors {
+                        of(*number).into_iter().for_each(|frame| mix::rescale(&mut self.exact, frame, *from, *to));
+                    }
                     mix.limiter.process(&self.exact, &mut mix.frame);
                 }
             }
@@ -159,16 +166,16 @@ impl Mixing {
     }
 
     /// Returns the index of this tick's mix for a listener who had the mix `from` in the previous tick.
-    fn follow(&mut self, from: usize, excluded: Excluded) -> usize {
+    fn follow(&mut self, from: usize, difference: Difference) -> usize {
         let mix = &mut self.mixes[from];
         if mix.tick != self.tick {
-            (mix.tick, mix.excluded) = (self.tick, excluded);
+            (mix.tick, mix.difference) = (self.tick, difference);
             return from;
         }
-        if mix.excluded == excluded {
+        if mix.difference == difference {
             return from;
         }
-        let key = (from, excluded);
+        let key = (from, difference);
         if let Some(&at) = self.splits.get(&key) {
             return at;
         }
@@ -178,12 +185,12 @@ impl Mixing {
         at
     }
 
-    /// Merges mixes that exclude the same talkers and whose limiters agree.
+    /// Merges mixes that have the same difference and whose limiters agree.
     fn merge_equal(&mut self) {
-        let mut first: HashMap<&Excluded, usize> = HashMap::new();
+        let mut first: HashMap<&Difference, usize> = HashMap::new();
         let mut merged: HashMap<usize, usize> = HashMap::new();
         for (at, mix) in self.mixes.iter().enumerate().filter(|(_, mix)| mix.tick == self.tick) {
-            let to = *first.entry(&mix.excluded).or_insert(at);
+            let to = *first.entry(&mix.difference).or_insert(at);
             if to != at && mix.limiter.agrees_with(&self.mixes[to].limiter) {
                 merged.insert(at, to);
             }
@@ -198,22 +205,22 @@ impl Mixing {
     }
 
     fn assign_newcomers(&mut self) {
-        for (listener, excluded) in std::mem::take(&mut self.newcomers) {
-            let known = self.mixes.iter().position(|b| b.tick == self.tick && b.excluded == excluded);
-            let at = known.unwrap_or_else(|| self.grow(excluded, Limiter::new(self.rate_hz)));
+        for (listener, difference) in std::mem::take(&mut self.newcomers) {
+            let known = self.mixes.iter().position(|b| b.tick == self.tick && b.difference == difference);
+            let at = known.unwrap_or_else(|| self.grow(difference, Limiter::new(self.rate_hz)));
             self.assigned.insert(listener, at);
         }
     }
 
-    fn grow(&mut self, excluded: Excluded, limiter: Limiter) -> usize {
+    fn grow(&mut self, difference: Difference, limiter: Limiter) -> usize {
         let tick = self.tick;
         if let Some(at) = self.free.pop() {
             let mix = &mut self.mixes[at];
-            (mix.excluded, mix.limiter, mix.tick) = (excluded, limiter, tick);
+            (mix.difference, mix.limiter, mix.tick) = (difference, limiter, tick);
             return at;
         }
         let frame = vec![0; self.rate_hz as usize / 50];
-        self.mixes.push(Mix { excluded, limiter, frame, tick });
+        self.mixes.push(Mix { difference, limiter, frame, tick });
         self.mixes.len() - 1
     }
 }

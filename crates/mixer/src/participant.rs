@@ -9,6 +9,7 @@ use palabre_sound::meter::Meter;
 
 use crate::context::{Context, LastWarning};
 use crate::ear::Ear;
+use crate::gains::Gains;
 use crate::levelling::{LevellingFile, OptionalLeveller};
 use crate::mic::Mic;
 use crate::poller::ParticipantId;
@@ -34,7 +35,7 @@ pub(crate) struct Participant {
     gain: Gain,
     /// Gain factor at the end of the last frame. A new gain is reached by a ramp over one frame.
     factor: f32,
-    without: Vec<Name>,
+    gains: Gains,
     /// This tick's frame after levelling and gain, if `has_frame`.
     frame: Vec<i16>,
     has_frame: bool,
@@ -42,7 +43,7 @@ pub(crate) struct Participant {
     ticks_silent: u32,
     talked_ticks: u64,
     gain_warning: LastWarning,
-    without_warning: LastWarning,
+    gains_warning: LastWarning,
     ear_frames_warning: LastWarning,
 }
 
@@ -61,14 +62,14 @@ impl Participant {
             meter: Meter::new(),
             gain: Gain::default(),
             factor: 1.0,
-            without: Vec::new(),
+            gains: Gains::default(),
             frame: vec![0; format.frame_samples()],
             has_frame: false,
             talk_changed: false,
             ticks_silent: LISTED_TICKS,
             talked_ticks: 0,
             gain_warning: LastWarning::default(),
-            without_warning: LastWarning::default(),
+            gains_warning: LastWarning::default(),
             ear_frames_warning: LastWarning::default(),
         }
     }
@@ -77,7 +78,7 @@ impl Participant {
     pub(crate) fn rescan(&mut self, cx: &mut Context) {
         self.read_gain(cx);
         self.levelling.set(cx, self.dir.levelling());
-        self.read_without(cx);
+        self.read_gains(cx);
         self.read_ear_frames(cx);
         self.mic.refresh(cx);
         self.ear.refresh(cx);
@@ -91,7 +92,7 @@ impl Participant {
             // A file that was just created is empty until its writer closes it.
             ("gain", Change::Complete | Change::Removed) => self.read_gain(cx),
             ("levelling", Change::Complete | Change::Removed) => self.levelling.set(cx, self.dir.levelling()),
-            ("without", Change::Complete | Change::Removed) => self.read_without(cx),
+            ("gains" | "without", Change::Complete | Change::Removed) => self.read_gains(cx),
             ("ear-frames", Change::Complete | Change::Removed) => self.read_ear_frames(cx),
             _ => {}
         }
@@ -172,8 +173,15 @@ impl Participant {
         &self.jitter
     }
 
-    pub(crate) fn without(&self) -> &[Name] {
-        &self.without
+    /// Returns the gains with which this participant hears the others.
+    pub(crate) fn gains(&self) -> &Gains {
+        &self.gains
+    }
+
+    /// Starts the changes of the personal gains that this tick makes, and ends those of the previous tick. `after_silence`: the room was
+    /// silent, so that a change needs no fade.
+    pub(crate) fn advance_gains(&mut self, after_silence: bool) {
+        self.gains.advance(after_silence);
     }
 
     /// Returns whether this participant needs no ticks.
@@ -213,16 +221,13 @@ impl Participant {
         }
     }
 
-    fn read_without(&mut self, cx: &mut Context) {
-        match self.dir.without() {
-            Ok(names) => {
-                self.without = names;
-                self.without_warning.clear();
+    fn read_gains(&mut self, cx: &mut Context) {
+        match self.dir.gains() {
+            Ok(gains) => {
+                self.gains.set(gains);
+                self.gains_warning.clear();
             }
-            Err(error) => cx.warn_if_new(
-                &mut self.without_warning,
-                format!("{error}; keeping the previous list of participants whom this participant doesn't hear"),
-            ),
+            Err(error) => cx.warn_if_new(&mut self.gains_warning, format!("{error}; keeping the previous gains")),
         }
     }
 

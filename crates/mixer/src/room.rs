@@ -10,7 +10,7 @@ use crate::clock::TICK;
 use crate::context::{Context, LastWarning};
 use crate::levelling::LevellingFile;
 use crate::levels::LevelsFile;
-use crate::mixing::{Excluded, Mixing};
+use crate::mixing::{Difference, Fade, Mixing};
 use crate::participant::Participant;
 use crate::poller::ParticipantId;
 use crate::recording::Recording;
@@ -245,10 +245,11 @@ impl Room {
         let silent_ticks = self.mixed_at.map_or(0, |at| now.saturating_sub(at + TICK).as_micros() / TICK.as_micros());
         self.mixing.rest(u64::try_from(silent_ticks).unwrap_or(u64::MAX));
         self.mixed_at = Some(now);
+        self.participants.values_mut().for_each(|listener| listener.advance_gains(silent_ticks > 0));
         let (participants, numbers) = (&self.participants, &self.numbers);
         let wanting = participants.iter().filter(|(_, participant)| participant.ear().wants_frame(now));
         self.mixing
-            .begin(wanting.map(|(number, listener)| (*number, excluded(participants, numbers, *number, listener))));
+            .begin(wanting.map(|(number, listener)| (*number, difference(participants, numbers, *number, listener))));
         self.mixing.mix(|number| participants.get(&number)?.frame());
         for (number, participant) in &mut self.participants {
             let Some(frame) = self.mixing.frame(*number) else { continue };
@@ -282,20 +283,21 @@ fn read_format(cx: &mut Context, dir: &RoomDir, last_warning: &mut LastWarning) 
     })
 }
 
-/// Returns which of the current talkers `listener` doesn't hear.
-fn excluded(
+/// Returns how the mix of `listener` differs from the sum of the current talkers.
+fn difference(
     participants: &BTreeMap<u32, Participant>,
     numbers: &BTreeMap<Name, u32>,
     number: u32,
     listener: &Participant,
-) -> Excluded {
-    let has_frame = |number: u32| participants.get(&number).is_some_and(|other| other.frame().is_some());
+) -> Difference {
     let own = listener.frame().map(|_| number);
-    if listener.without().is_empty() {
-        return own.map_or(Excluded::Empty, Excluded::One);
+    if listener.gains().is_empty() {
+        return own.map_or(Difference::None, Difference::Without);
     }
-    let unheard = listener.without().iter().filter_map(|name| numbers.get(name)).copied();
-    Excluded::new(unheard.filter(|&other| has_frame(other)).chain(own).collect())
+    let talks = |number: &u32| participants.get(number).is_some_and(|other| other.frame().is_some());
+    let others = listener.gains().iter().filter_map(|(name, fade)| Some((*numbers.get(name)?, fade)));
+    let factors = others.filter(|(other, _)| *other != number && talks(other));
+    Difference::new(factors.chain(own.map(|own| (own, Fade::LEFT_OUT))).collect())
 }
 
 /// Returns the lines of `levels`, sorted by name.

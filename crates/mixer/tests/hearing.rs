@@ -10,7 +10,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
 use ebur128::{EbuR128, Mode};
-use palabre_room::{Format, Gain, MixerReport, Rate, Talk};
+use palabre_room::{Format, Gain, MixerReport, PersonalGain, Rate, Talk};
 use palabre_sound::measure;
 use support::*;
 
@@ -57,11 +57,11 @@ fn silent_participant_hears_all_talkers() {
 }
 
 #[test]
-fn participants_named_in_without_are_not_heard() {
+fn participants_muted_by_personal_gains_are_not_heard() {
     let mixer = Mixer::start();
     let room = mixer.room("main");
     for who in ["alice", "dave"] {
-        room.participant(who).set_without(&[name("bob"), name("nobody"), name("bob"), name(who)]).unwrap();
+        room.participant(who).set_gains(&["bob", "nobody", "bob", who].map(muted)).unwrap();
     }
     let (mut alice, mut bob, mut carol) = (room.join("alice"), room.join("bob"), room.join("carol"));
     let mut dave = room.join("dave");
@@ -77,21 +77,42 @@ fn participants_named_in_without_are_not_heard() {
     assert!(carol.hears(440.0) && carol.hears(1000.0) && carol.does_not_hear(1700.0));
 }
 
+fn muted(who: &str) -> PersonalGain {
+    PersonalGain::mute(name(who))
+}
+
 #[test]
-fn without_can_change_while_participants_talk() {
-    let mixer = Mixer::start();
+fn personal_gains_can_change_and_concern_only_their_listener() {
+    let mut mixer = Mixer::start();
     let room = mixer.room("main");
-    let (mut alice, mut bob) = (room.join("alice"), room.join("bob"));
+    let (mut alice, mut bob, mut carol) = (room.join("alice"), room.join("bob"), room.join("carol"));
     let dir = room.participant("bob");
-    for (without, heard) in [(vec![name("alice")], false), (vec![], true)] {
-        dir.set_without(&without).unwrap();
+    let said = measure::tone(RATE_HZ, 440.0, DBFS, BURST);
+    let mut level = |bob: &mut Person| {
         bob.forget();
-        alice.say(440.0);
-        bob.hear(HEARD);
-        assert_eq!(bob.hears(440.0), heard);
-        assert_eq!(bob.does_not_hear(440.0), !heard);
+        carol.forget();
+        alice.say_samples(&said);
+        bob.hear(HEARD + FRAME);
+        carol.hear(HEARD + FRAME);
         wait_for_silence(&room);
+        // The jitter buffer fades the second spurt in.
+        assert_eq!(carol.heard[2 * LOOK_AHEAD..][..BURST - LOOK_AHEAD], said[LOOK_AHEAD..], "carol has no gains");
+        measure::rms_dbfs(&bob.heard[FRAME..BURST - FRAME])
+    };
+    for (gain, change) in [(Gain::Db(-6.0), -6.0), (Gain::Db(6.0), 6.0), (Gain::Db(0.0), 0.0)] {
+        dir.set_gains(&[PersonalGain { name: name("alice"), gain }]).unwrap();
+        let heard = level(&mut bob);
+        assert!((heard - DBFS - change).abs() < 0.1, "{gain}: {heard}");
     }
+    std::fs::write(dir.path().join("gains"), "alice loud\n").unwrap();
+    mixer.wait_for_log("'loud' is not a gain");
+    assert!((level(&mut bob) - DBFS).abs() < 0.1);
+    dir.set_gains(&[muted("alice")]).unwrap();
+    assert!(level(&mut bob) < -90.0);
+    dir.set_gains(&[]).unwrap();
+    assert!((level(&mut bob) - DBFS).abs() < 0.1);
+    std::fs::write(dir.path().join("without"), "alice\n").unwrap();
+    assert!(level(&mut bob) < -90.0, "the file of earlier versions is read");
 }
 
 #[test]

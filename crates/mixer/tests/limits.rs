@@ -9,7 +9,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use palabre_room::{Format, PipeReader, RecordingReader, Start};
+use palabre_room::{Format, PersonalGain, PipeReader, RecordingReader, Start};
 use palabre_sound::measure;
 use palabre_testing::not_shown;
 use support::*;
@@ -91,7 +91,7 @@ fn flooding_writer_is_read_at_twice_real_time_at_most() {
     let room = mixer.room("main");
     let (mut alice, mut bob) = (room.join("alice"), room.join("bob"));
     let flood = room.participant("flood");
-    room.participant("bob").set_without(&[name("flood")]).unwrap();
+    room.participant("bob").set_gains(&[PersonalGain::mute(name("flood"))]).unwrap();
     drop(open_mic(&flood.mic()));
     let mut cat = Command::new("dd")
         .args(["if=/dev/zero", "bs=64k"])

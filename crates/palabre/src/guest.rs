@@ -122,7 +122,7 @@ fn numbered(base: &str, number: u32) -> Result<Name, NameError> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use palabre_room::Format;
+    use palabre_room::{Format, PersonalGain};
 
     #[test]
     fn any_text_becomes_a_valid_name() {
@@ -147,7 +147,8 @@ mod tests {
         assert_eq!(recording.name().as_str(), "recording-2");
         drop(recording);
         let first = Guest::join(&room, &base, |_| Ok(())).unwrap();
-        let second = Guest::join(&room, &base, |guest| guest.set_without(&[first.name().clone()])).unwrap();
+        let second =
+            Guest::join(&room, &base, |guest| guest.set_gains(&[PersonalGain::mute(first.name().clone())])).unwrap();
         assert_eq!((first.name().as_str(), second.name().as_str()), ("jingle", "jingle-2"));
         assert!(Guest::join(&room, &GuestName::Exactly(first.name()), |_| Ok(())).is_err());
         drop((first, second));

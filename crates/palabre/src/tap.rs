@@ -1,8 +1,7 @@
 //! `palabre tap`: writes what a participant hears to standard output, as a continuous WAV.
 //!
 //! A pipe has only one reader, and the listener reads the participant's `ear`. So the tap adds another participant, which never talks.
-//! The `without` list of that participant contains the tapped participant and all participants that the tapped participant excludes, so
-//! both hear the same mix. The mixer writes nothing while the room is silent; the tap then writes zeros in real time.
+//! That participant has the personal gains of the tapped participant and doesn't hear the tapped participant, so both hear the same mix. The mixer writes nothing while the room is silent; the tap then writes zeros in real time.
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
@@ -15,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use palabre_host::exit::Failure;
 use palabre_host::signals::{SIGHUP, SIGINT, SIGTERM, Signals};
-use palabre_room::{FRAME_MS, Format, Name, ParticipantDir, PipeReader, RoomError, Start};
+use palabre_room::{FRAME_MS, Format, Name, ParticipantDir, PersonalGain, PipeReader, RoomError, Start};
 use palabre_sound::wav;
 
 use crate::cli::Tap;
@@ -25,7 +24,7 @@ use crate::guest::{self, Guest, GuestName};
 const MAX_BUFFER_MS: u64 = 300;
 /// Duration of the sound that is buffered after silence before it is written, in ms. A frame that is less late than this makes no gap.
 const MARGIN_MS: u64 = 40;
-/// Interval between updates of the `without` list, and of the WAV header if standard output is a file.
+/// Interval between updates of the personal gains, and of the WAV header if standard output is a file.
 const UPDATE_INTERVAL: Duration = Duration::from_secs(1);
 /// The flag `O_APPEND` of open(2), in the form that proc_pid_fdinfo(5) shows.
 const O_APPEND: u32 = 0o2000;
@@ -47,13 +46,13 @@ pub(crate) fn run(run: &Path, tap: &Tap) -> Result<(), Failure> {
             tap.name, tap.room
         )));
     }
-    let mut exclusions = Exclusions { tapped, name: tap.name.clone(), last: Vec::new() };
+    let mut gains = TapGains { tapped, name: tap.name.clone(), last: Vec::new() };
     let name = GuestName::BasedOn(format!("tap-{}", tap.name));
-    let guest = Guest::join(&room, &name, |directory| exclusions.apply(directory))?;
+    let guest = Guest::join(&room, &name, |directory| gains.apply(directory))?;
     let ear = PipeReader::open(&guest.directory().ear(), format, Start::Discard).map_err(Failure::system)?;
     let result = Output::standard_output(format, tap.raw).and_then(|mut out| {
         let mut input = Input { ear, format, filler: SilenceFiller::new(format) };
-        copy(&mut input, &mut out, &mut signals, || exclusions.apply(guest.directory()))
+        copy(&mut input, &mut out, &mut signals, || gains.apply(guest.directory()))
     });
     match result {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
@@ -68,7 +67,7 @@ fn copy(
     input: &mut Input,
     out: &mut Output,
     signals: &mut Signals,
-    mut update_exclusions: impl FnMut() -> Result<(), RoomError>,
+    mut update_gains: impl FnMut() -> Result<(), RoomError>,
 ) -> io::Result<()> {
     let began = Instant::now();
     let (mut frames, mut next_update) = (0, UPDATE_INTERVAL);
@@ -82,30 +81,30 @@ fn copy(
         if now >= next_update {
             next_update = now + UPDATE_INTERVAL;
             out.update_header()?;
-            // If reading or writing the list fails, the previous `without` list remains valid.
-            let _ = update_exclusions();
+            // If reading or writing the gains fails, the previous gains remain valid.
+            let _ = update_gains();
         }
         thread::sleep(Duration::from_millis(frames * FRAME_MS).saturating_sub(began.elapsed()));
     }
     out.update_header()
 }
 
-/// The `without` list of the tap: the participants that the tap doesn't hear.
-struct Exclusions {
+/// The personal gains of the tap: those of the tapped participant, whom the tap doesn't hear.
+struct TapGains {
     tapped: ParticipantDir,
     name: Name,
-    /// The list that was last written.
-    last: Vec<Name>,
+    /// The gains that were last written.
+    last: Vec<PersonalGain>,
 }
 
-impl Exclusions {
-    /// Writes the tap's `without` list if it has changed since the last write.
+impl TapGains {
+    /// Writes the tap's personal gains if they have changed since the last write.
     fn apply(&mut self, tap: &ParticipantDir) -> Result<(), RoomError> {
-        let mut names = self.tapped.without()?;
-        names.push(self.name.clone());
-        if names != self.last {
-            tap.set_without(&names)?;
-            self.last = names;
+        let mut gains = self.tapped.gains()?;
+        gains.push(PersonalGain::mute(self.name.clone()));
+        if gains != self.last {
+            tap.set_gains(&gains)?;
+            self.last = gains;
         }
         Ok(())
     }

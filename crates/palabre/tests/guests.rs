@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use common::{palabre, sibling, signal, stderr, stdout, wait_for};
-use palabre_room::{Format, Levelling, PipeReader, RoomDir, Start};
+use palabre_room::{Format, Levelling, PersonalGain, PipeReader, RoomDir, Start};
 use palabre_sound::measure;
 use palabre_sound::wav::{self, Head};
 use palabre_sound::wav_examples::wavs;
@@ -167,9 +167,9 @@ fn tap_hears_the_same_as_the_tapped_participant() {
     // Measure carol's own tone only after the start of dave's tone, which contains all frequencies.
     let own = tap.max_level(1000.0, 1);
     assert!(own < DBFS - 20.0, "{own}");
-    // The tap must apply changes of the tapped participant's `without` list.
+    // The tap must apply changes of the tapped participant's personal gains.
     let directory = test.room.participant(&"carol".parse().unwrap());
-    directory.set_without(&["dave".parse().unwrap()]).unwrap();
+    directory.set_gains(&[PersonalGain::mute("dave".parse().unwrap())]).unwrap();
     assert!((0..300).any(|_| tap.read().iter().all(|sample| *sample == 0)), "dave is still heard");
     for play in &mut plays {
         signal(play.id(), "TERM");

@@ -8,14 +8,16 @@ use std::str::FromStr;
 
 use crate::make::{Dir, PARTICIPANT_MODE, ROOM_MODE};
 use crate::small_file;
-use crate::{EarFrames, Format, Gain, LevelLine, Levelling, Member, Name, RoomError};
+use crate::{EarFrames, Format, Gain, LevelLine, Levelling, Member, Name, PersonalGain, RoomError};
 
 /// Name of an empty file in a room's directory that exists while no mixer works. No participant can have this name.
 pub const NO_MIXER: &str = ".no-mixer";
 /// Maximum size in bytes of the files `format`, `gain` and `levelling`, which have one line.
 const MAX_LINE_BYTES: u64 = 4096;
-/// Maximum size in bytes of the files `names`, `levels` and `without`, which have a line for each participant.
+/// Maximum size in bytes of the files `names`, `levels` and `gains`, which have a line for each participant.
 const MAX_LIST_BYTES: u64 = 1 << 20;
+/// Name of the file that earlier versions wrote instead of `gains`.
+const FORMER_GAINS: &str = "without";
 /// Maximum number of attempts to remove a directory into which another program writes.
 const REMOVALS_MAX: u32 = 10;
 
@@ -256,24 +258,29 @@ impl ParticipantDir {
         write_line(&self.path.join("levelling"), levelling)
     }
 
-    /// Returns the names of the participants whom this participant doesn't hear. Returns no names if there is no file
-    /// `without`.
+    /// Returns the gains with which this participant hears the others, from the file `gains`. If there is no such file, reads the file
+    /// `without` of earlier versions, whose lines are the names of participants who are not heard.
     ///
     /// # Errors
     /// The file can't be read, or has an invalid line.
-    pub fn without(&self) -> Result<Vec<Name>, RoomError> {
-        let path = self.path.join("without");
-        let text = small_file::read(&path, MAX_LIST_BYTES)?.unwrap_or_default();
-        text.lines().map(str::trim).filter(|line| !line.is_empty()).map(|line| parse(&path, line)).collect()
+    pub fn gains(&self) -> Result<Vec<PersonalGain>, RoomError> {
+        for path in [self.path.join("gains"), self.path.join(FORMER_GAINS)] {
+            if let Some(text) = small_file::read(&path, MAX_LIST_BYTES)? {
+                let lines = text.lines().filter(|line| !line.trim().is_empty());
+                return lines.map(|line| parse(&path, line)).collect();
+            }
+        }
+        Ok(Vec::new())
     }
 
-    /// Writes the file `without`, or removes the file if `names` is empty.
+    /// Writes the file `gains`, or removes the file if `gains` is empty. Removes the file `without` of earlier versions.
     ///
     /// # Errors
-    /// The file can't be written or removed.
-    pub fn set_without(&self, names: &[Name]) -> Result<(), RoomError> {
-        let lines: String = names.iter().map(|name| format!("{name}\n")).collect();
-        small_file::write_or_remove(&self.path.join("without"), (!names.is_empty()).then_some(lines))
+    /// A file can't be written or removed.
+    pub fn set_gains(&self, gains: &[PersonalGain]) -> Result<(), RoomError> {
+        let lines: String = gains.iter().map(|line| format!("{line}\n")).collect();
+        small_file::write_or_remove(&self.path.join("gains"), (!gains.is_empty()).then_some(lines))?;
+        small_file::write_or_remove(&self.path.join(FORMER_GAINS), None)
     }
 }
 
@@ -385,11 +392,11 @@ mod tests {
         let level = LevelLine { name: alice.clone(), state: Talk::Talking, dbfs: -20.5 };
         room.write_levels(std::slice::from_ref(&level)).unwrap();
         dir.set_gain(Some(Gain::Mute)).unwrap();
-        dir.set_without(std::slice::from_ref(&alice)).unwrap();
+        dir.set_gains(&[PersonalGain::mute(alice.clone())]).unwrap();
         assert_eq!(room.format().unwrap(), Format::default());
         assert_eq!(room.names().unwrap(), [member]);
         assert_eq!(room.levels().unwrap(), [level]);
-        assert_eq!((dir.gain().unwrap(), dir.without().unwrap()), (Gain::Mute, vec![alice]));
+        assert_eq!((dir.gain().unwrap(), dir.gains().unwrap()), (Gain::Mute, vec![PersonalGain::mute(alice)]));
         room.set_levelling(Some(Levelling::On)).unwrap();
         dir.set_levelling(Some(Levelling::Off)).unwrap();
         assert_eq!((room.levelling().unwrap(), dir.levelling().unwrap()), (Some(Levelling::On), Some(Levelling::Off)));
@@ -403,7 +410,7 @@ mod tests {
         assert_eq!(room.format().unwrap(), Format::default());
         assert_eq!(dir.gain().unwrap(), Gain::default());
         assert_eq!((room.levelling().unwrap(), dir.levelling().unwrap()), (None, None));
-        assert!(dir.without().unwrap().is_empty() && room.names().unwrap().is_empty());
+        assert!(dir.gains().unwrap().is_empty() && room.names().unwrap().is_empty());
         dir.set_gain(None).unwrap();
     }
 
@@ -424,8 +431,25 @@ mod tests {
         std::fs::remove_file(&gain).unwrap();
         std::fs::write(&gain, vec![b' '; 5000]).unwrap();
         assert!(dir.gain().unwrap_err().to_string().contains("longer than"));
-        std::fs::write(dir.path().join("without"), [0xff, 0xfe]).unwrap();
-        assert!(dir.without().unwrap_err().to_string().contains("UTF-8"));
+        std::fs::write(dir.path().join("gains"), [0xff, 0xfe]).unwrap();
+        assert!(dir.gains().unwrap_err().to_string().contains("UTF-8"));
+    }
+
+    #[test]
+    fn the_former_file_without_is_read_until_gains_are_written() {
+        let (_dir, room) = room();
+        let dir = room.participant(&"alice".parse().unwrap());
+        dir.create().unwrap();
+        let former = dir.path().join("without");
+        std::fs::write(&former, "bob\ncarol\n").unwrap();
+        let mut gains = dir.gains().unwrap();
+        assert_eq!(gains, ["bob", "carol"].map(|name| PersonalGain::mute(name.parse().unwrap())));
+        gains[0].gain = Gain::Db(-6.0);
+        dir.set_gains(&gains).unwrap();
+        assert!(!former.exists());
+        assert_eq!(dir.gains().unwrap(), gains);
+        dir.set_gains(&[]).unwrap();
+        assert!(dir.gains().unwrap().is_empty());
     }
 
     #[test]

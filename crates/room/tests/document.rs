@@ -65,16 +65,16 @@ fn the_example_of_ear_frames_is_written_for_chunks_of_40_ms() {
 }
 
 #[test]
-fn the_examples_of_gain_and_without_are_read_and_written_back_unchanged() {
+fn the_examples_of_gain_and_gains_are_read_and_written_back_unchanged() {
     let (_dir, room) = room();
     let alice = room.participant(&"alice".parse().unwrap());
     alice.create().unwrap();
     std::fs::write(alice.path().join("gain"), example("text gain")).unwrap();
-    std::fs::write(alice.path().join("without"), example("text without")).unwrap();
+    std::fs::write(alice.path().join("gains"), example("text gains")).unwrap();
     alice.set_gain(Some(alice.gain().unwrap())).unwrap();
-    alice.set_without(&alice.without().unwrap()).unwrap();
+    alice.set_gains(&alice.gains().unwrap()).unwrap();
     assert_eq!(std::fs::read_to_string(alice.path().join("gain")).unwrap(), example("text gain"));
-    assert_eq!(std::fs::read_to_string(alice.path().join("without")).unwrap(), example("text without"));
+    assert_eq!(std::fs::read_to_string(alice.path().join("gains")).unwrap(), example("text gains"));
 }
 
 #[test]

@@ -5,7 +5,7 @@
 
 use divan::{Bencher, black_box};
 use palabre_sound::limit::Limiter;
-use palabre_sound::mix::Sum;
+use palabre_sound::mix::{self, Factor, Sum};
 
 const RATE_HZ: u32 = 48_000;
 const FRAME: usize = 960;
@@ -115,6 +115,33 @@ fn memcpy(bencher: Bencher<'_, '_>, talkers: usize) {
     bencher.bench_local(|| {
         second.each_frame(|said, heard| {
             said.iter().zip(heard).for_each(|(said, heard)| heard.copy_from_slice(said));
+        });
+    });
+}
+
+/// Each talker hears this many other talkers at half volume.
+const GAINS: usize = 3;
+
+/// As `limiter_idle`, but every talker has personal gains, which need a mix in 32 bits.
+#[divan::bench(args = TALKERS, sample_count = 20)]
+fn personal_gains(bencher: Bencher<'_, '_>, talkers: usize) {
+    let mut second = Second::new(talkers, 14_000);
+    let mut limiters = vec![Limiter::new(RATE_HZ); talkers];
+    let (mut sum, mut mix) = (Sum::new(FRAME), vec![0; FRAME]);
+    let half = Factor::nearest(0.5);
+    bencher.bench_local(|| {
+        second.each_frame(|said, heard| {
+            sum.clear();
+            said.iter().for_each(|said| sum.add(said));
+            sum.seal();
+            for (i, (limiter, heard)) in limiters.iter_mut().zip(heard).enumerate() {
+                mix.copy_from_slice(sum.total());
+                mix::rescale(&mut mix, said[i], Factor::ZERO, Factor::ZERO);
+                for other in 1..=GAINS {
+                    mix::rescale(&mut mix, said[(i + other) % talkers], half, half);
+                }
+                limiter.process(&mix, heard);
+            }
         });
     });
 }

@@ -53,6 +53,20 @@ pub(crate) fn minus(total: &[i32], own: &[i16], out: &mut [i32]) {
     }
 }
 
+/// `mix += contribution · excess / 4096`, rounded.
+#[multiversion(targets("x86_64+avx2"))]
+pub(crate) fn add_scaled(mix: &mut [i32], contribution: &[i16], excess: i32) {
+    for (mix, &x) in mix.iter_mut().zip(contribution) {
+        *mix += scaled(x, excess);
+    }
+}
+
+/// Returns `x · excess / 4096`, rounded.
+#[inline(always)]
+pub(crate) fn scaled(x: i16, excess: i32) -> i32 {
+    (i32::from(x) * excess + 2048) >> 12
+}
+
 /// `out = samples`, as floats.
 #[multiversion(targets("x86_64+avx2"))]
 pub(crate) fn to_floats(samples: &[i32], out: &mut [f32]) {

@@ -79,10 +79,38 @@ impl Sum {
     }
 }
 
-/// Subtracts one more contribution from a mix, for a participant who has blocked that talker.
-pub fn subtract(mix: &mut [i32], contribution: &[i16]) {
-    for (mix, &own) in mix.iter_mut().zip(contribution) {
-        *mix -= i32::from(own);
+/// Factor by which one listener hears one talker, in steps of 1/4096, so that the factors 0 and 1 are exact. The maximum is 10, which is +20 dB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Factor(u16);
+
+impl Factor {
+    /// The listener doesn't hear the talker.
+    pub const ZERO: Self = Self(0);
+    /// The listener hears the talker as all others do.
+    pub const ONE: Self = Self(1 << 12);
+    const MAX: f32 = 10.0;
+
+    /// Returns the nearest factor. Factors outside 0 to 10 become 0 or 10.
+    #[must_use]
+    pub fn nearest(factor: f32) -> Self {
+        Self((factor.clamp(0.0, Self::MAX) * 4096.0).round() as u16)
+    }
+
+    fn excess(self) -> i32 {
+        i32::from(self.0) - i32::from(Self::ONE.0)
+    }
+}
+
+/// Multiplies one contribution in a mix by a factor that changes linearly from `from` (before the frame) to `to` (at its last sample), so that a
+/// change doesn't click. The factor 0 subtracts the contribution exactly. Sums of more than 6500 contributions at factor 10 would wrap.
+pub fn rescale(mix: &mut [i32], contribution: &[i16], from: Factor, to: Factor) {
+    if from == to {
+        return kernel::add_scaled(mix, contribution, to.excess());
+    }
+    let (first, change) = (from.excess(), to.excess() - from.excess());
+    let samples = contribution.len() as i32;
+    for ((i, mix), &x) in (1..).zip(mix).zip(contribution) {
+        *mix += kernel::scaled(x, first + change * i / samples);
     }
 }
 
@@ -136,14 +164,30 @@ mod tests {
     }
 
     #[test]
-    fn a_blocked_talker_is_subtracted_too() {
+    fn the_factors_zero_one_and_two_are_exact() {
         let mut sum = Sum::new(2);
-        for frame in [[1, 2], [10, 20], [100, 200]] {
+        for frame in [[1, -2], [10, -20], [i16::MIN, i16::MAX]] {
             sum.add(&frame);
         }
-        let mut mix = [0; 2];
-        sum.minus(&[1, 2], &mut mix);
-        subtract(&mut mix, &[100, 200]);
-        assert_eq!(mix, [10, 20]);
+        for (factor, expected) in [(0.0, [10, -20]), (1.0, [10 - 32_768, 32_747]), (2.0, [10 - 65_536, 65_514])] {
+            let (mut mix, factor) = ([0; 2], Factor::nearest(factor));
+            sum.minus(&[1, -2], &mut mix);
+            rescale(&mut mix, &[i16::MIN, i16::MAX], factor, factor);
+            assert_eq!(mix, expected);
+        }
+        assert_eq!((Factor::nearest(0.0), Factor::nearest(1.0)), (Factor::ZERO, Factor::ONE));
+        assert_eq!((Factor::nearest(f32::INFINITY), Factor::nearest(-1.0)), (Factor::nearest(10.0), Factor::ZERO));
+    }
+
+    #[test]
+    fn a_change_of_the_factor_is_spread_over_the_frame() {
+        let said = [10_000; 100];
+        let mut mix = [10_000; 100];
+        rescale(&mut mix, &said, Factor::ONE, Factor::ZERO);
+        assert!(mix.windows(2).all(|pair| (98..=102).contains(&(pair[0] - pair[1]))), "{mix:?}");
+        assert_eq!(mix[99], 0);
+        let mut mix = [10_000; 100];
+        rescale(&mut mix, &said, Factor::ZERO, Factor::nearest(2.0));
+        assert_eq!((mix[0], mix[99]), (200 - 2, 20_000));
     }
 }

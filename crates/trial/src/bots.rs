@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use palabre_host::pace::Pace;
 use palabre_host::wait;
 use palabre_room::{
-    FRAME_MS, Format, Levelling, Name, OpenError, ParticipantDir, PipeReader, PipeWriter, RoomDir, Start,
+    FRAME_MS, Format, Levelling, Name, OpenError, ParticipantDir, PersonalGain, PipeReader, PipeWriter, RoomDir, Start,
 };
 
 use echo::Echo;
@@ -62,7 +62,7 @@ impl Bots {
         let melody_name: Name = "melody".parse()?;
         let melody = add(room, &melody_name)?;
         let echo = add(room, &"echo".parse()?)?;
-        echo.set_without(&[melody_name])?;
+        echo.set_gains(&[PersonalGain::mute(melody_name)])?;
         let shared = Arc::new(Shared { stopping: AtomicBool::new(false), listening: AtomicUsize::new(0) });
         let mut bots = Self { shared, threads: Vec::new(), directories: vec![melody.clone(), echo.clone()] };
         let room = room.clone();

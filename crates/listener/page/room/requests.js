@@ -29,8 +29,8 @@ export async function sendReaction(text, room) {
 /** @returns {Promise<string[] | null>} login names of the participants whom this one has muted for themselves; null if unknown */
 export async function fetchMuted() {
   try {
-    const response = await fetch('without', { cache: 'no-store', signal: AbortSignal.timeout(TIMEOUT_MS) });
-    return response.ok ? (await response.text()).split('\n').filter(Boolean) : null;
+    const response = await fetch('gains', { cache: 'no-store', signal: AbortSignal.timeout(TIMEOUT_MS) });
+    return response.ok ? (await response.text()).split('\n').filter((line) => line.endsWith('\tmute')).map((line) => line.split('\t')[0]) : null;
   } catch {
     return null;
   }
@@ -38,7 +38,7 @@ export async function fetchMuted() {
 
 /** @param {string[]} names login names of all participants whom this one has muted for themselves; @returns {Promise<boolean>} whether the list was replaced */
 export async function sendMuted(names) {
-  return (await post('without', names.join('\n'))).ok;
+  return (await post('gains', names.join('\n'))).ok;
 }
 
 /** @param {object} figures see `window.palabreState`; @returns {Promise<boolean>} false if the listener takes no reports */

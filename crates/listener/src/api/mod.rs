@@ -1,5 +1,5 @@
-//! The page's requests that carry no sound: messages to the room, the participant's presence, the list of participants whom this
-//! participant doesn't hear, and reports about the connection. Each request has a maximum length and a rate limit.
+//! The page's requests that carry no sound: messages to the room, the participant's presence, how loud this participant hears the
+//! others, and reports about the connection. Each request has a maximum length and a rate limit.
 
 mod report;
 mod request;

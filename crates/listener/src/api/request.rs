@@ -1,16 +1,17 @@
-//! Handlers of the requests `/say`, `/show`, `/without` and `/report`, which `docs/injected-stream.md` specifies.
+//! Handlers of the requests `/say`, `/show`, `/gains` and `/report`, which `docs/injected-stream.md` specifies.
 
 use super::{Api, Report};
 use crate::connection::{After, Connection};
 use crate::http::{Head, Response};
 use crate::state::Listener;
-use palabre_room::{MAX_MESSAGE_CHARS, Message, MicState, Name, Presence};
+use palabre_room::{MAX_MESSAGE_CHARS, Message, MicState, Name, PersonalGain, Presence};
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::io;
 use std::time::Instant;
 
-/// Maximum number of names in the body of `POST /without`.
-const MAX_WITHOUT: usize = 1000;
+/// Maximum number of lines in the body of `POST /gains`.
+const MAX_GAINS: usize = 1000;
 
 /// The JSON of `POST /show`: the raised hand and microphone state that other participants see.
 #[derive(Deserialize)]
@@ -47,9 +48,9 @@ pub(crate) fn serve(connection: &mut Connection, head: &Head, listener: &Listene
     };
     let reads = matches!(head.method.as_str(), "GET" | "HEAD");
     match (head.path.as_str(), head.method.as_str()) {
-        ("/without", _) if reads => connection.answer(head, &without(api), listener.keeps()),
+        ("/gains", _) if reads => connection.answer(head, &gains(api), listener.keeps()),
         (_, "POST") => post(connection, head, listener, api),
-        ("/without", _) => connection.answer(head, &Response::method_not_allowed("GET, HEAD, POST"), listener.keeps()),
+        ("/gains", _) => connection.answer(head, &Response::method_not_allowed("GET, HEAD, POST"), listener.keeps()),
         _ => connection.answer(head, &Response::method_not_allowed("POST"), listener.keeps()),
     }
 }
@@ -57,7 +58,7 @@ pub(crate) fn serve(connection: &mut Connection, head: &Head, listener: &Listene
 fn post(connection: &mut Connection, head: &Head, listener: &Listener, api: &Api) -> io::Result<After> {
     let max_bytes = match head.path.as_str() {
         "/say" => 4 * MAX_MESSAGE_CHARS,
-        "/without" => 34 * MAX_WITHOUT,
+        "/gains" => 40 * MAX_GAINS,
         "/report" => 4096,
         _ => 256,
     };
@@ -68,7 +69,7 @@ fn post(connection: &mut Connection, head: &Head, listener: &Listener, api: &Api
     let response = match head.path.as_str() {
         "/say" => say(api, head, &body),
         "/show" => show(listener, api, &body),
-        "/without" => set_without(api, &body),
+        "/gains" => set_gains(api, &body),
         _ => report(api, &body),
     };
     listener.status.changed();
@@ -126,40 +127,37 @@ fn show(listener: &Listener, api: &Api, body: &[u8]) -> Response {
     Response::new(204)
 }
 
-fn without(api: &Api) -> Response {
-    match api.directory.without() {
-        Ok(names) => {
-            let lines: String = names.iter().map(|name| format!("{name}\n")).collect();
+fn gains(api: &Api) -> Response {
+    match api.directory.gains() {
+        Ok(gains) => {
+            let lines: String = gains.iter().map(|line| format!("{line}\n")).collect();
             Response::new(200).with_body("text/plain; charset=utf-8", lines.into_bytes())
         }
         Err(error) => {
             log::warn!("{error}");
-            Response::text(503, "unable to read the list of participants whom you don't hear; try again later")
+            Response::text(503, "unable to read how loud you hear the others; try again later")
         }
     }
 }
 
-fn set_without(api: &Api, body: &[u8]) -> Response {
+fn set_gains(api: &Api, body: &[u8]) -> Response {
     let lines = std::str::from_utf8(body).unwrap_or("not a name").lines().filter(|line| !line.is_empty());
-    let names: Result<Vec<Name>, _> = lines.map(str::parse).collect();
-    let Some(mut names) = names.ok().filter(|names| names.len() <= MAX_WITHOUT) else {
+    let gains: Result<BTreeMap<Name, PersonalGain>, _> =
+        lines.map(|line| line.parse::<PersonalGain>().map(|line| (line.name.clone(), line))).collect();
+    let Some(gains) = gains.ok().filter(|gains| gains.len() <= MAX_GAINS) else {
         return Response::text(
             400,
-            format_args!(
-                "invalid body: the list of participants whom you don't hear has at most {MAX_WITHOUT} login names, one per line"
-            ),
+            format_args!("invalid body: at most {MAX_GAINS} lines with a login name, a tab, and decibels or 'mute'"),
         );
     };
-    names.sort();
-    names.dedup();
     if !api.lock().changes.admit(Instant::now()) {
         return too_many_requests("2");
     }
-    match api.directory.set_without(&names) {
+    match api.directory.set_gains(&gains.into_values().collect::<Vec<_>>()) {
         Ok(()) => Response::new(204),
         Err(error) => {
             log::warn!("{error}");
-            Response::text(503, "unable to write the list of participants whom you don't hear; try again later")
+            Response::text(503, "unable to store how loud you hear the others; try again later")
         }
     }
 }

@@ -69,19 +69,21 @@ fn presence_is_reported_until_the_page_leaves() {
 }
 
 #[test]
-fn locally_muted_participants_are_written_to_the_file_without() {
+fn personal_gains_are_written_to_the_file_gains() {
     let rig = Rig::new();
     let alice = rig.room.participant(&"alice".parse().unwrap());
     let mut client = rig.connect();
-    assert_eq!(client.get(&rig, "/without").text(), "");
-    assert_eq!(client.post("/without", &rig.bearer(), b"bob\ncarol\nbob\n").status, 204);
-    assert_eq!(alice.without().unwrap().iter().map(ToString::to_string).collect::<Vec<_>>(), ["bob", "carol"]);
-    assert_eq!(client.get(&rig, "/without").text(), "bob\ncarol\n");
-    for bad in ["Bob", "../alice", "bob carol"] {
-        assert_eq!(client.post("/without", &rig.bearer(), bad.as_bytes()).status, 400, "{bad}");
+    assert_eq!(client.get(&rig, "/gains").text(), "");
+    assert_eq!(client.post("/gains", &rig.bearer(), b"carol\nbob\t1\nbob\t-6.0\n").status, 204);
+    assert_eq!(std::fs::read_to_string(alice.path().join("gains")).unwrap(), "bob\t-6.0\ncarol\tmute\n");
+    assert_eq!(client.get(&rig, "/gains").text(), "bob\t-6.0\ncarol\tmute\n");
+    for bad in ["Bob", "../alice", "bob carol", "bob\t20.1", "bob\tnan"] {
+        assert_eq!(client.post("/gains", &rig.bearer(), bad.as_bytes()).status, 400, "{bad}");
     }
-    assert_eq!(client.post("/without", &rig.bearer(), b"").status, 204);
-    assert!(alice.without().unwrap().is_empty());
+    let many: String = (0..1001).map(|i| format!("p{i}\t-60.0\n")).collect();
+    assert_eq!(client.post("/gains", &rig.bearer(), many.as_bytes()).status, 400);
+    assert_eq!(client.post("/gains", &rig.bearer(), b"").status, 204);
+    assert!(alice.gains().unwrap().is_empty());
 }
 
 #[test]
@@ -89,13 +91,13 @@ fn cookie_may_write_texts_from_own_page_only() {
     let rig = Rig::new();
     let own = format!("{}Origin: https://localhost\r\n", rig.cookie());
     let foreign = format!("{}Origin: https://elsewhere\r\n", rig.cookie());
-    for target in ["/say", "/show", "/without", "/report"] {
+    for target in ["/say", "/show", "/gains", "/report"] {
         assert_eq!(rig.connect().post(target, &foreign, b"x").status, 403, "{target}");
         assert_eq!(rig.connect().post(target, &rig.cookie(), b"x").status, 403, "{target}");
         assert_eq!(rig.connect().post(target, "", b"x").status, 401, "{target}");
     }
     assert_eq!(rig.connect().post("/say", &own, b"x").status, 204);
-    assert_eq!(rig.connect().request("GET", "/without", &foreign).status, 200, "reading is not writing");
+    assert_eq!(rig.connect().request("GET", "/gains", &foreign).status, 200, "reading is not writing");
 }
 
 #[test]

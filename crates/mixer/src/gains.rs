@@ -1,0 +1,107 @@
+//! The personal gains of one listener: how loud the listener hears the other participants.
+
+use std::collections::BTreeMap;
+
+use palabre_room::{Gain, Name, PersonalGain};
+use palabre_sound::gain;
+use palabre_sound::mix::Factor;
+
+use crate::mixing::Fade;
+
+/// The factors of one listener for the participants whom the listener hears louder or more quietly. A new factor is reached by a fade over one frame.
+#[derive(Debug, Default)]
+pub(crate) struct Gains {
+    fades: BTreeMap<Name, Fade>,
+    /// The content of the file, if it changed since the last tick.
+    next: Option<BTreeMap<Name, Factor>>,
+    /// Whether a tick has begun. Before the first tick the listener heard nothing that a fade could continue.
+    has_begun: bool,
+}
+
+impl Gains {
+    /// Replaces all gains at the next tick. If a name occurs twice, the last gain counts.
+    pub(crate) fn set(&mut self, gains: Vec<PersonalGain>) {
+        self.next = Some(gains.into_iter().map(|line| (line.name, factor(line.gain))).collect());
+    }
+
+    /// Begins a tick: ends the fades of the previous tick, and begins fades to the gains that were set since. After silence, changes need no fade.
+    pub(crate) fn advance(&mut self, after_silence: bool) {
+        let needs_no_fade = after_silence || !std::mem::replace(&mut self.has_begun, true);
+        let next = self.next.take();
+        if self.fades.is_empty() && next.is_none() {
+            return;
+        }
+        for (name, fade) in &mut self.fades {
+            fade.from = fade.to;
+            if let Some(next) = &next {
+                fade.to = next.get(name).copied().unwrap_or(Factor::ONE);
+            }
+        }
+        for (name, to) in next.into_iter().flatten() {
+            self.fades.entry(name).or_insert(Fade { from: Factor::ONE, to });
+        }
+        if needs_no_fade {
+            self.fades.values_mut().for_each(|fade| fade.from = fade.to);
+        }
+        self.fades.retain(|_, fade| *fade != Fade { from: Factor::ONE, to: Factor::ONE });
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.fades.is_empty()
+    }
+
+    /// Returns the factors of the current tick.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Name, Fade)> {
+        self.fades.iter().map(|(name, fade)| (name, *fade))
+    }
+}
+
+fn factor(gain: Gain) -> Factor {
+    match gain {
+        Gain::Db(db) => Factor::nearest(gain::factor(db)),
+        Gain::Mute => Factor::ZERO,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn fades(gains: &Gains) -> Vec<(&str, Fade)> {
+        gains.iter().map(|(name, fade)| (name.as_str(), fade)).collect()
+    }
+
+    #[test]
+    fn a_new_gain_fades_in_for_one_tick_and_a_removed_gain_fades_out() {
+        let bob: Name = "bob".parse().unwrap();
+        let (one, two, none) = (Factor::ONE, Factor::nearest(gain::factor(6.0)), Factor::ZERO);
+        let mut gains = Gains::default();
+        gains.advance(false);
+        let ticks = [
+            (Some(Gain::Mute), vec![("bob", Fade { from: one, to: none })]),
+            (Some(Gain::Db(6.0)), vec![("bob", Fade { from: none, to: two })]),
+            (Some(Gain::Db(6.0)), vec![("bob", Fade { from: two, to: two })]),
+            (None, vec![("bob", Fade { from: two, to: one })]),
+            (None, vec![]),
+        ];
+        for (gain, expected) in ticks {
+            gains.set(gain.into_iter().map(|gain| PersonalGain { name: bob.clone(), gain }).collect());
+            gains.advance(false);
+            assert_eq!(fades(&gains), expected);
+        }
+    }
+
+    #[test]
+    fn in_the_first_tick_and_after_silence_a_gain_needs_no_fade() {
+        let mut gains = Gains::default();
+        gains.set(["bob -6", "bob mute", "carol 0"].map(|line| line.parse().unwrap()).into());
+        gains.advance(false);
+        assert_eq!(fades(&gains), [("bob", Fade::LEFT_OUT)]);
+        gains.advance(false);
+        assert_eq!(fades(&gains), [("bob", Fade::LEFT_OUT)]);
+        gains.set(Vec::new());
+        gains.advance(true);
+        assert!(gains.is_empty());
+    }
+}
