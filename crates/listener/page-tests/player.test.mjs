@@ -286,6 +286,18 @@ for (const [streamHz, contextHz] of [[16000, 44100], [24000, 44100], [24000, 960
   });
 }
 
+test('short first chunk delays the start of a spurt, so that the following chunks come in time', () => {
+  const player = new PlayerCore({ streamRateHz: RATE_HZ, contextRateHz: CONTEXT_HZ, chunkMs: 100 });
+  const out = new Float32Array(480);
+  player.push(new Int16Array(480).fill(1000), true);
+  for (let ms = 0; ms < 2000; ms += 10) {
+    if (ms % 100 === 0 && ms > 0) player.push(new Int16Array(2400).fill(1000), false);
+    player.render(out);
+  }
+  assert.equal(player.report.underruns, 0);
+  assert.equal(player.report.stretches, 0);
+});
+
 test('announced silence is no underrun, and the next spurt is primed again', () => {
   const player = new PlayerCore({ streamRateHz: RATE_HZ, contextRateHz: CONTEXT_HZ, chunkMs: CHUNK_MS });
   const out = new Float32Array(128);

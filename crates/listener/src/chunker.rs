@@ -1,13 +1,19 @@
 //! Cuts the sound from the pipe `ear` into chunks and detects silence. The functions take the current time as an argument.
 //!
-//! A chunk is complete when its last frame has arrived, so the mixer's ticks give the times of the chunks, and no timer is needed. If
-//! no frame has arrived for 60 ms, the room is silent: the incomplete chunk is sent, then [`Cut::Silence`].
+//! A chunk is complete when its last frame has arrived, so the mixer's writes give the times of the chunks, and no timer is needed. The
+//! first write after a silence can have fewer frames than the following ones, and is then a chunk of its own. If a write is more than 40 ms
+//! late, the room is silent: the incomplete chunk is sent, then [`Cut::Silence`].
 
-use palabre_room::Format;
+use palabre_room::{EarFrames, FRAME_MS, Format};
 use std::time::{Duration, Instant};
 
-/// Time without a frame after which the room counts as silent. This is the duration of three frames.
-pub(crate) const SILENCE_AFTER: Duration = Duration::from_millis(60);
+/// Lateness of a write after which the room counts as silent.
+const LATE: Duration = Duration::from_millis(40);
+/// Time without a frame after which the room counts as silent, if the mixer writes single frames.
+pub(crate) const SILENCE_AFTER: Duration = LATE.saturating_add(Duration::from_millis(FRAME_MS));
+/// Number of short writes more than whole ones from which on the writer is taken for one that writes single frames, such as an older mixer.
+/// The first write after a silence doesn't count.
+const SHORT_WRITES: u8 = 4;
 /// Interval between silence records.
 const SILENCE_INTERVAL: Duration = Duration::from_secs(2);
 /// Maximum length in ms of the samples that [`Chunker::feed`] keeps. More arrive only if this process was not scheduled for some time.
@@ -28,6 +34,15 @@ pub(crate) enum Cut {
 #[derive(Debug)]
 pub(crate) struct Chunker {
     chunk_samples: usize,
+    /// Number of samples in each write that the source was asked for.
+    write_samples: usize,
+    frame_samples: usize,
+    /// Duration of these writes.
+    write_time: Duration,
+    /// Number of short writes more than whole ones, at most 2 · [`SHORT_WRITES`].
+    short_writes: u8,
+    /// The last write was not short.
+    was_whole: bool,
     max_feed_samples: usize,
     pending: Vec<i16>,
     gap: bool,
@@ -36,11 +51,19 @@ pub(crate) struct Chunker {
 }
 
 impl Chunker {
-    /// Creates a chunker for chunks of `chunk_ms`. The room counts as silent at first, and the first [`Cut::Silence`] is due at once.
-    pub(crate) fn new(format: Format, chunk_ms: u64, now: Instant) -> Self {
+    /// Creates a chunker for chunks of `chunk_ms` from a source that was asked for `writes`. The room counts as silent at first, and the
+    /// first [`Cut::Silence`] is due at once.
+    pub(crate) fn new(format: Format, chunk_ms: u64, writes: EarFrames, now: Instant) -> Self {
+        let write_ms = writes.count() * FRAME_MS;
         Self {
             chunk_samples: format.samples_in_ms(chunk_ms).max(1),
-            max_feed_samples: format.samples_in_ms(MAX_FEED_MS),
+            write_samples: format.samples_in_ms(write_ms),
+            frame_samples: format.frame_samples(),
+            write_time: Duration::from_millis(write_ms),
+            short_writes: 0,
+            was_whole: false,
+            // After a stall of one write, two writes arrive at once.
+            max_feed_samples: format.samples_in_ms(MAX_FEED_MS.max(2 * write_ms)),
             pending: Vec::new(),
             gap: true,
             due: now,
@@ -59,8 +82,8 @@ impl Chunker {
             self.cut(out);
             self.gap = true;
         }
+        self.due = now + self.patience(samples.len());
         self.silent = false;
-        self.due = now + SILENCE_AFTER;
         while self.pending.len() + samples.len() >= self.chunk_samples {
             let (end_of_chunk, rest) = samples.split_at(self.chunk_samples - self.pending.len());
             self.pending.extend_from_slice(end_of_chunk);
@@ -68,6 +91,36 @@ impl Chunker {
             samples = rest;
         }
         self.pending.extend_from_slice(samples);
+        if !self.writes_single_frames() && !self.has_room() {
+            self.cut(out);
+        }
+    }
+
+    fn writes_single_frames(&self) -> bool {
+        self.write_samples == self.frame_samples || self.short_writes >= SHORT_WRITES
+    }
+
+    /// Returns whether another write fits into the incomplete chunk.
+    fn has_room(&self) -> bool {
+        self.pending.len() + self.write_samples <= self.chunk_samples
+    }
+
+    /// Returns the time after which the room counts as silent if nothing follows the `samples` that have arrived.
+    fn patience(&mut self, samples: usize) -> Duration {
+        let (is_first, is_whole) = (self.silent, samples >= self.write_samples);
+        let was_whole = std::mem::replace(&mut self.was_whole, is_whole);
+        let is_end = !is_first && was_whole && !is_whole && self.short_writes == 0;
+        self.short_writes = match is_whole {
+            _ if is_first => self.short_writes,
+            true => self.short_writes.saturating_sub(1),
+            false => (self.short_writes + 1).min(2 * SHORT_WRITES),
+        };
+        match self.writes_single_frames() {
+            // No frame followed at the next tick, so the mixer has written an incomplete write. That tick is one of the three frames.
+            false if is_end => LATE,
+            true => SILENCE_AFTER,
+            false => self.write_time + LATE,
+        }
     }
 
     /// Appends the incomplete chunk and [`Cut::Silence`] to `out` if silence is [due](Self::due).
@@ -127,7 +180,7 @@ mod tests {
     /// each cut.
     fn run(chunk_ms: u64, frames: &[u32], ticks: &[u32]) -> Vec<(u32, Cut)> {
         let start = Instant::now();
-        let mut chunker = Chunker::new(Format::default(), chunk_ms, start);
+        let mut chunker = Chunker::new(Format::default(), chunk_ms, EarFrames::default(), start);
         let mut times: Vec<(u32, bool)> = frames.iter().map(|&t| (t, true)).collect();
         times.extend(ticks.iter().map(|&t| (t, false)));
         times.sort_unstable();
@@ -165,7 +218,7 @@ mod tests {
     #[test]
     fn only_the_newest_300_ms_are_kept_after_a_stall() {
         let start = Instant::now();
-        let mut chunker = Chunker::new(Format::default(), 100, start);
+        let mut chunker = Chunker::new(Format::default(), 100, EarFrames::default(), start);
         let mut out = Vec::new();
         chunker.feed(start, &[0; 480], &mut out);
         let long: Vec<i16> = (0..9600).map(|i| i as i16).collect();
@@ -174,5 +227,58 @@ mod tests {
         assert_eq!(out[0], Cut::Sound { samples: vec![0; 480], gap: true });
         assert_eq!(out[1], Cut::Sound { samples: long[2400..4800].to_vec(), gap: true });
         assert_eq!(out[2], Cut::Sound { samples: long[4800..7200].to_vec(), gap: false });
+    }
+
+    /// Feeds writes of these numbers of frames at these times in ms, and calls `tick` every 10 ms. Returns the time of each cut, and its
+    /// number of frames: 0 for silence.
+    fn run_writes(chunk_ms: u64, writes: &[(u32, usize)]) -> Vec<(u32, usize)> {
+        let start = Instant::now();
+        let mut chunker = Chunker::new(Format::default(), chunk_ms, EarFrames::of_chunk(chunk_ms), start);
+        chunker.silence_was_sent(start);
+        let mut cuts = Vec::new();
+        for time in (0..1500).step_by(10) {
+            let mut out = Vec::new();
+            let now = start + MS * time;
+            for (_, frames) in writes.iter().filter(|(at, _)| *at == time) {
+                chunker.feed(now, &vec![1; 480 * frames], &mut out);
+            }
+            chunker.tick(now, &mut out);
+            cuts.extend(out.into_iter().map(|cut| match cut {
+                Cut::Sound { samples, .. } => (time, samples.len() / 480),
+                Cut::Silence => (time, 0),
+            }));
+        }
+        cuts
+    }
+
+    #[test]
+    fn write_is_a_chunk_also_if_the_first_one_is_short() {
+        let expected = [(20, 1), (60, 2), (100, 2), (120, 1), (160, 0)];
+        assert_eq!(run_writes(40, &[(20, 1), (60, 2), (100, 2), (120, 1)]), expected);
+        assert_eq!(run_writes(40, &[(20, 2), (60, 2)]), [(20, 2), (60, 2), (140, 0)]);
+        // A write that came late is read together with the next one.
+        assert_eq!(run_writes(100, &[(20, 8), (120, 5)]), [(20, 5), (20, 3), (120, 5), (260, 0)]);
+    }
+
+    #[test]
+    fn chunk_longer_than_a_write_has_several_writes() {
+        let mut writes: Vec<(u32, usize)> = (0..6).map(|write| (60 + 200 * write, 10)).collect();
+        writes[0].1 = 3;
+        assert_eq!(run_writes(1000, &writes), [(860, 43), (1300, 10), (1300, 0)]);
+    }
+
+    #[test]
+    fn single_frames_make_whole_chunks_after_a_few() {
+        let writes: Vec<(u32, usize)> = (1..9).map(|frame| (20 * frame, 1)).collect();
+        let expected = [(20, 1), (40, 1), (60, 1), (80, 1), (120, 2), (160, 2), (220, 0)];
+        assert_eq!(run_writes(40, &writes)[..7], expected);
+        // Also after a silence.
+        let again: Vec<(u32, usize)> = (1..5).map(|frame| (500 + 20 * frame, 1)).collect();
+        assert_eq!(run_writes(40, &[writes, again].concat())[7..], [(540, 2), (580, 2), (640, 0)]);
+    }
+
+    #[test]
+    fn pause_of_one_frame_between_writes_is_no_silence() {
+        assert_eq!(run_writes(40, &[(20, 2), (40, 1), (60, 1), (100, 2)])[..4], [(20, 2), (40, 1), (60, 1), (100, 2)]);
     }
 }

@@ -125,7 +125,7 @@ fn serve_participant(args: &Args, name: &Name, inherited: Option<TcpListener>) -
     let meeting = Meeting::new(room.clone(), directory.clone(), config.texts_for_latecomers);
     let api = Api::new(name.clone(), me.room.clone(), directory.clone(), meeting);
     let handover = Arc::new(Handover::new(Some(directory.clone()), Instant::now()));
-    let ear = Origin::Pipe(directory.ear());
+    let ear = Origin::Pipe(directory.clone());
     let ear = Ear::new(ear, Some(room), (format, chunk_ms), config.limits.streams, Arc::clone(&handover));
     let status = Arc::new(Status::new().map_err(Failure::system)?);
     let mic = || MicWriter::new(directory.mic(), format, Arc::clone(&status));

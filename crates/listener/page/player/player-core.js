@@ -3,8 +3,8 @@
  * only clock is the number of samples that the sound card has requested.
  *
  * A spurt is the sound from the first chunk after silence until the ring runs dry. It starts one margin after its first chunk arrived, so
- * that each following chunk may be late by the margin. If a chunk is later than that, a few periods of the sound are repeated; then the
- * sound fades out. The end of a spurt that the stream announced is not an underrun.
+ * that each following chunk may be late by the margin. If the first chunk is short, the spurt starts later by the missing length. If a
+ * chunk is later than the margin, a few periods of the sound are repeated; then the sound fades out. The end of a spurt that the stream announced is not an underrun.
  */
 
 import { BufferDepth } from './buffer-depth.js';
@@ -80,10 +80,10 @@ export class PlayerCore {
     this.#ended = false;
     if (lost) this.#settleMs = SETTLE_MS;
     const lengthMs = samples.length / this.#framesPerMs;
-    if (this.#state === 'idle') this.#prime();
+    if (this.#state === 'idle') this.#prime(lengthMs);
     else if (gap) this.#soften(samples);
     if (gap) this.#depth.restart();
-    // A short chunk is the end of a spurt and is sent at an irregular time; the first chunks arrive while the page starts.
+    // A short chunk is the beginning or the end of a spurt and may be sent at an irregular time; the first chunks arrive while the page starts.
     const counts = lengthMs > this.#chunkMs - 1 && this.#settleMs < SETTLE_MS - BEGINNING_MS;
     this.#depth.arrived(this.#clockMs, lengthMs, this.#state === 'playing' ? this.#fillMs : NaN, counts);
     if (this.#state === 'playing' && this.#ring.fill + samples.length > this.#ring.size) this.#makeRoom();
@@ -137,9 +137,10 @@ export class PlayerCore {
     return this.#ring.fill / this.#framesPerMs;
   }
 
-  #prime() {
+  /** @param {number} lengthMs of the spurt's first chunk; if it is short, the second one arrives after the usual length */
+  #prime(lengthMs) {
     this.#state = 'priming';
-    this.#primeMs = this.#depth.marginMs;
+    this.#primeMs = this.#depth.marginMs + Math.max(0, this.#chunkMs - lengthMs);
     this.#gain = 0;
     this.#heardMs = 0;
     this.#stretchedMs = 0;

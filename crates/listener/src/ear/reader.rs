@@ -46,7 +46,7 @@ pub(super) struct Reader<'a> {
 impl<'a> Reader<'a> {
     pub(super) fn new(ring: &'a Ring, view: RoomView, source: Source, inbox: Option<Inbox>) -> Self {
         let now = Instant::now();
-        let mut chunker = Chunker::new(ring.format, ring.chunk_ms, now);
+        let mut chunker = Chunker::new(ring.format, ring.chunk_ms, source.writes(), now);
         match source.is_taking_over() {
             // Send no silence record yet: only the previous process knows whether the room is silent.
             true => chunker.continue_from_previous(now + TAKE_TIMEOUT),
@@ -257,7 +257,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let alice = RoomDir::new(dir.path()).participant(&"alice".parse().unwrap());
         alice.create().unwrap();
-        let (format, origin) = (Format::default(), Origin::Pipe(alice.ear()));
+        let (format, origin) = (Format::default(), Origin::Pipe(alice.clone()));
         let handover = Arc::new(Handover::new(Some(alice.clone()), Instant::now()));
         let ring = Ring::new(format, 40, handover);
         ring.lock().running = true;

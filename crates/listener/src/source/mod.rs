@@ -6,7 +6,7 @@ mod pipe;
 pub(crate) use pipe::TAKE_TIMEOUT;
 
 use file::FileSource;
-use palabre_room::Format;
+use palabre_room::{EarFrames, Format, ParticipantDir};
 use pipe::PipeSource;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
@@ -15,8 +15,8 @@ use std::time::Instant;
 /// The path of a source. The source is opened when the first stream begins.
 #[derive(Debug, Clone)]
 pub(crate) enum Origin {
-    /// The pipe `ear`.
-    Pipe(PathBuf),
+    /// The pipe `ear` in the participant's directory.
+    Pipe(ParticipantDir),
     /// A WAV file to which another program appends samples.
     File(PathBuf),
 }
@@ -24,7 +24,7 @@ pub(crate) enum Origin {
 /// A source of sound, from which the reader thread reads.
 #[derive(Debug)]
 pub(crate) enum Source {
-    Pipe(PipeSource),
+    Pipe(Box<PipeSource>),
     File(Box<FileSource>),
 }
 
@@ -32,8 +32,18 @@ impl Source {
     /// Opens the source at `origin`. If this fails, calls of [`Self::read`] try to open it again.
     pub(crate) fn new(origin: &Origin, format: Format, chunk_ms: u64) -> Self {
         match origin {
-            Origin::Pipe(path) => Self::Pipe(PipeSource::new(path.clone(), format)),
+            Origin::Pipe(participant) => {
+                Self::Pipe(Box::new(PipeSource::new(participant.clone(), format, EarFrames::of_chunk(chunk_ms))))
+            }
             Origin::File(path) => Self::File(Box::new(FileSource::new(path.clone(), format, chunk_ms))),
+        }
+    }
+
+    /// Returns how many frames the pipe's writer was asked to write at once.
+    pub(crate) fn writes(&self) -> EarFrames {
+        match self {
+            Self::Pipe(pipe) => pipe.writes(),
+            Self::File(_) => EarFrames::default(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use palabre_host::backoff::BackOff;
 use palabre_host::log_limit::LastWarning;
-use palabre_room::{Format, OpenError, PipeReader, Successor, file_id};
+use palabre_room::{EarFrames, Format, OpenError, ParticipantDir, PipeReader, Successor, file_id};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -23,8 +23,11 @@ const MAX_SAMPLES: usize = 64 * 1024;
 /// The pipe `ear` as the source of sound.
 #[derive(Debug)]
 pub(crate) struct PipeSource {
+    participant: ParticipantDir,
     path: PathBuf,
     format: Format,
+    /// Number of frames that the mixer is asked to write at once.
+    writes: EarFrames,
     state: State,
     backoff: BackOff,
     /// The time of the next check whether the pipe was replaced, or of the next attempt to open it.
@@ -42,12 +45,18 @@ enum State {
 }
 
 impl PipeSource {
-    pub(super) fn new(path: PathBuf, format: Format) -> Self {
+    pub(super) fn new(participant: ParticipantDir, format: Format, writes: EarFrames) -> Self {
         let (now, backoff) = (Instant::now(), BackOff::new(FIRST_DELAY, MAX_DELAY));
         let last_warning = LastWarning::default();
-        let mut source = Self { path, format, state: State::Closed, backoff, next: now, last_warning };
+        let (path, state) = (participant.ear(), State::Closed);
+        let mut source = Self { participant, path, format, writes, state, backoff, next: now, last_warning };
         source.open(now);
         source
+    }
+
+    /// See [`super::Source::writes`].
+    pub(super) fn writes(&self) -> EarFrames {
+        self.writes
     }
 
     /// See [`super::Source::is_taking_over`].
@@ -121,6 +130,8 @@ impl PipeSource {
     }
 
     fn open(&mut self, now: Instant) {
+        // If the file can't be written, the mixer writes single frames, which are heard as well.
+        let _ = self.participant.set_ear_frames(self.writes);
         match PipeReader::succeed(&self.path, self.format) {
             Err(error) => {
                 self.warn(error.to_string());
