@@ -284,12 +284,18 @@ impl Talker {
         const RATE_HZ: u32 = 24_000;
         // One second contains a whole number of periods of every whole frequency, so the loop has no break.
         let second = palabre_sound::measure::tone(RATE_HZ, freq_hz.round(), dbfs, RATE_HZ as usize);
+        Self::repeating(client, link, RATE_HZ, second)
+    }
+
+    /// Starts to send these samples again and again, in pieces of 20 ms.
+    #[must_use]
+    pub fn repeating(client: &Client, link: &Link, rate_hz: u32, samples: Vec<i16>) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let (client, link, stopped) = (client.clone(), link.clone(), Arc::clone(&stop));
         let thread = std::thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
-                if let Ok(speaker) = client.speak(&link, RATE_HZ) {
-                    say_paced(speaker, &second, &stopped);
+                if let Ok(speaker) = client.speak(&link, rate_hz) {
+                    say_paced(speaker, &samples, rate_hz, &stopped);
                 } else {
                     std::thread::sleep(Duration::from_millis(50));
                 }
@@ -353,9 +359,9 @@ impl Drop for Words {
 }
 
 /// Sends 20 ms of sound every 20 ms until `stop` is true. Deadlines are absolute, so delays don't add up.
-fn say_paced(mut speaker: Speaker, second: &[i16], stop: &AtomicBool) {
+fn say_paced(mut speaker: Speaker, samples: &[i16], rate_hz: u32, stop: &AtomicBool) {
     let start = Instant::now();
-    for (piece, n) in second.chunks(second.len() / 50).cycle().zip(1u32..) {
+    for (piece, n) in samples.chunks_exact(rate_hz as usize / 50).cycle().zip(1u32..) {
         if stop.load(Ordering::Relaxed) || speaker.say(piece).is_err() {
             return;
         }

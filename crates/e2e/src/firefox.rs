@@ -126,6 +126,12 @@ impl Firefox {
         Ok(firefox)
     }
 
+    /// Returns the process ID of Firefox's first process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Opens an address. Doesn't wait for the page.
     pub fn open(&self, url: &str) -> Result<()> {
         self.command("browsingContext.navigate", &json!({ "context": self.context, "url": url, "wait": "none" }))

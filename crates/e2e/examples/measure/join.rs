@@ -1,6 +1,6 @@
 //! Browsers that join a room.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use palabre_e2e::browser::{Browser, Tap};
@@ -14,10 +14,21 @@ pub fn join_at(url: &str) -> Result<Browser> {
     join_in(with_voice()?, url)
 }
 
+pub const SPEECH_RATE_HZ: u32 = 16_000;
+
+fn speech_path() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("speech/english-man-16000Hz-mono.wav")
+}
+
+/// Reads speech, at [`SPEECH_RATE_HZ`].
+pub fn speech() -> Result<Vec<i16>> {
+    let file = std::fs::read(speech_path())?;
+    Ok(file[44..].as_chunks::<2>().0.iter().map(|&pair| i16::from_le_bytes(pair)).collect())
+}
+
 /// Starts a browser with speech as microphone.
 pub fn with_voice() -> Result<Browser> {
-    let voice = Path::new(env!("CARGO_MANIFEST_DIR")).join("speech/english-man-16000Hz-mono.wav");
-    Browser::start(Some(&voice), "en")
+    Browser::start(Some(&speech_path()), "en")
 }
 
 pub fn join_in(browser: Browser, url: &str) -> Result<Browser> {

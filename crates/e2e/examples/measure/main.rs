@@ -13,6 +13,7 @@ mod latency;
 mod load;
 mod memory;
 mod nginx;
+mod page_cost;
 mod pesq;
 mod plot;
 mod process;
@@ -53,6 +54,7 @@ usage: measure [PART]...        default: start load gaps latency
   talking           time until a page shows that a participant talks
   pesq              PESQ-WB of speech between two browsers
   echo              level of what a participant with loudspeakers sends back, 4 minutes
+  page-cost         CPU of a page's processes, with silence, six and forty participants, in Chromium and Firefox, 4 minutes
   nginx, nginx-page connections and workers of nginx; connections of a page, 4 minutes
   memory-short, memory-20x, memory-1x, memory
                     memory of a tab: 3, 24 or 24 minutes, or the latter two";
@@ -77,6 +79,7 @@ fn main() -> Result<()> {
             "firefox-short" => firefox::gaps(SECONDS as u64).and_then(|()| firefox::handover())?,
             "firefox-chosen" => firefox::chosen(SECONDS as u64)?,
             "rates" => rates::run()?,
+            "page-cost" => page_cost::run()?,
             "nginx" => nginx::run()?,
             "nginx-page" => nginx::page()?,
             "restarts" => restarts::run()?,

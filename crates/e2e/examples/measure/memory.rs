@@ -19,6 +19,7 @@ use palabre_e2e::wait_for;
 use palabre_sound::wav;
 use tungstenite::handshake::derive_accept_key;
 
+use crate::join::{SPEECH_RATE_HZ, speech};
 use crate::plot::{Curve, svg};
 use crate::process::rollup_kib;
 use crate::trend::Trend;
@@ -174,7 +175,8 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let port = listener.local_addr()?.port();
         let report = Arc::new(Mutex::new(String::new()));
-        let (speech, since, last) = (Arc::new(speech()?), Instant::now(), Arc::clone(&report));
+        let (speech, since, last) =
+            (Arc::new(convert(&speech()?, SPEECH_RATE_HZ, RATE_HZ)), Instant::now(), Arc::clone(&report));
         std::thread::spawn(move || {
             for tcp in listener.incoming().flatten() {
                 let (speech, last) = (Arc::clone(&speech), Arc::clone(&last));
@@ -187,12 +189,6 @@ impl Server {
     fn report(&self) -> String {
         self.report.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
-}
-
-fn speech() -> Result<Vec<i16>> {
-    let file = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("speech/english-man-16000Hz-mono.wav"))?;
-    let samples: Vec<i16> = file[44..].as_chunks::<2>().0.iter().map(|&pair| i16::from_le_bytes(pair)).collect();
-    Ok(convert(&samples, 16_000, RATE_HZ))
 }
 
 fn serve(tcp: TcpStream, speech: &[i16], since: Instant, speed: u64, report: &Mutex<String>) -> Result<()> {
