@@ -8,7 +8,7 @@ use palabre_e2e::compare::{RATE_HZ, convert, find, median};
 use palabre_e2e::suite::{Link, Suite};
 use palabre_sound::measure::rms_dbfs;
 
-const SECONDS: usize = 8;
+const SECONDS: usize = 4;
 
 fn voice(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("speech").join(name)
