@@ -48,6 +48,8 @@ const REPORT_MS = 10000;
 const MIN_RETRY_MS = 500;
 /** Factor by which the meter falls with each chunk. */
 const METER_FALL = 0.7;
+/** Minimum interval between two changes of the meter. Each change makes the browser draw a frame. */
+const METER_MS = 80;
 const people = new ParticipantList(view.participantPlaces, muteForMe);
 const messages = new Messages(view.messageParts, people, {
   onUnread: (count) => { view.showUnread(count); refresh(); },
@@ -67,7 +69,7 @@ const panel = new SettingsPanel({
 });
 
 /** `me` is the answer of GET me; `session` is set while in the room; `unreported` is a session whose listener takes no reports. */
-const app = { screen: 'loading', me: null, session: null, unreported: null, headphones: false, level: 0, recorded: false, noMixer: false, quality: null, weak: false };
+const app = { screen: 'loading', me: null, session: null, unreported: null, headphones: false, level: 0, meterMs: 0, recorded: false, noMixer: false, quality: null, weak: false };
 
 start();
 
@@ -97,14 +99,13 @@ function start() {
   volume.addEventListener('input', changeVolume);
   language.addEventListener('click', changeLanguage);
   view.elements['hand-button'].addEventListener('click', raiseHand);
-  document.addEventListener('visibilitychange', checkDoor);
   window.addEventListener('pagehide', () => app.session?.leave());
   // A page restored from the back/forward cache has lost its streams.
   window.addEventListener('pageshow', ({ persisted }) => { if (persisted) location.reload(); });
-  setInterval(showFigures, FIGURES_MS);
+  whileVisible(showFigures, FIGURES_MS);
   setInterval(rateConnection, FIGURES_MS);
   setInterval(checkKey, KEY_CHECK_MS);
-  setInterval(checkDoor, DOOR_CHECK_MS);
+  whileVisible(checkDoor, DOOR_CHECK_MS);
   Object.defineProperty(window, 'palabreState', { get: diagnostics });
   refresh();
   loadMe(new Backoff());
@@ -142,7 +143,7 @@ async function checkKey() {
 /** Asks the listener again while the screen before joining is visible: a recording may begin. */
 async function checkDoor() {
   const { screen } = app;
-  if (!['door', 'left', 'otherTab'].includes(screen) || document.hidden) return;
+  if (!['door', 'left', 'otherTab'].includes(screen)) return;
   const answer = await fetchMe();
   if (app.screen !== screen) return;
   if (answer.me) app.me = answer.me;
@@ -389,6 +390,9 @@ function dismissHeadphones() {
 function showPeak(peak) {
   const share = peak > 0 ? Math.max(0, 1 + (20 * Math.log10(peak)) / 50) : 0;
   app.level = peak === 0 ? 0 : Math.max(share, app.level * METER_FALL);
+  const now = performance.now();
+  if (app.level > 0 && now < app.meterMs + METER_MS) return;
+  app.meterMs = now;
   view.showLevel(app.level);
 }
 
@@ -405,6 +409,16 @@ function rateConnection() {
   if (weak === app.weak) return;
   app.weak = weak;
   refresh();
+}
+
+/** Calls a function at an interval while the tab is visible, and at once when the tab becomes visible. */
+function whileVisible(look, intervalMs) {
+  let timer = document.hidden ? null : setInterval(look, intervalMs);
+  document.addEventListener('visibilitychange', () => {
+    clearInterval(timer);
+    timer = document.hidden ? null : setInterval(look, intervalMs);
+    if (!document.hidden) look();
+  });
 }
 
 function showFigures() {

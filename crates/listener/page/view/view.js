@@ -145,7 +145,7 @@ export function showVolume(value) {
 
 /** @param {number} share of the user's own meter, 0 to 1 */
 export function showLevel(share) {
-  byId('mic-level').style.setProperty('--level', share.toFixed(3));
+  byId('mic-level').style.setProperty('--level', share.toFixed(2));
 }
 
 /** Announces the microphone's state to a screen reader at once. @param {string} state to which the user has just changed it */
