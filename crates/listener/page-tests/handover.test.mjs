@@ -229,7 +229,7 @@ test('stream that begins with sound from the ring is no restart of the server', 
 
 test('uplink moves to the next socket without losing or repeating a chunk', () => {
   const states = [];
-  const uplink = new Uplink({ onState: (state) => states.push(state), onBroken() {}, reachable: () => true }, false);
+  const uplink = new Uplink({ onState: (state) => states.push(state), onBroken() {}, reachable: () => true }, { room: 'a', postOnly: false });
   const chunk = () => ({ samples: new Int16Array(960), wallMs: 0 });
   uplink.start();
   sockets[0].open();
@@ -248,7 +248,7 @@ test('uplink moves to the next socket without losing or repeating a chunk', () =
 });
 
 test('uplink keeps its socket if the next one can not be opened', () => {
-  const uplink = new Uplink({ onState() {}, onBroken() {}, reachable: () => true }, false);
+  const uplink = new Uplink({ onState() {}, onBroken() {}, reachable: () => true }, { room: 'a', postOnly: false });
   uplink.start();
   sockets[0].open();
   uplink.move();
@@ -266,7 +266,8 @@ function answering() {
   const posts = [];
   globalThis.fetch = (url, { body }) => new Promise((resolve, reject) => {
     const samples = (body.byteLength - 44) / 2;
-    posts.push({ t: Number(new URL(url, 'https://localhost').searchParams.get('t')), chunks: samples / 960, resolve, reject });
+    const { searchParams } = new URL(url, 'https://localhost');
+    posts.push({ room: searchParams.get('room'), t: Number(searchParams.get('t')), chunks: samples / 960, resolve, reject });
   });
   return posts;
 }
@@ -281,7 +282,7 @@ async function until(condition) {
 test('chunks that a listener did not take are sent again with newer ones, unless they are old', async () => {
   const posts = answering();
   const states = [];
-  const uplink = new Uplink({ onState: (state) => states.push(state), onBroken() {}, reachable: () => true }, true);
+  const uplink = new Uplink({ onState: (state) => states.push(state), onBroken() {}, reachable: () => true }, { room: 'a', postOnly: true });
   uplink.start();
   await until(() => uplink.state === 'open');
   const first = Math.round(nowMs()) + 1000;
@@ -315,7 +316,7 @@ test('chunks that a listener did not take are sent again with newer ones, unless
 
 test('only the newest 300 ms wait for a connection', async () => {
   const posts = answering();
-  const uplink = new Uplink({ onState() {}, onBroken() {}, reachable: () => true }, true);
+  const uplink = new Uplink({ onState() {}, onBroken() {}, reachable: () => true }, { room: 'a', postOnly: true });
   uplink.start();
   await until(() => uplink.state === 'open');
   const first = Math.round(nowMs()) + 1000;
@@ -328,8 +329,26 @@ test('only the newest 300 ms wait for a connection', async () => {
   uplink.stop();
 });
 
+test('sound that was captured in one room is not sent into another', async () => {
+  const posts = answering();
+  const uplink = new Uplink({ onState() {}, onBroken() {}, reachable: () => true }, { room: 'a', postOnly: true });
+  uplink.start();
+  await until(() => uplink.state === 'open');
+  const first = Math.round(nowMs()) + 1000;
+  uplink.send(chunkOf(first));
+  uplink.send(chunkOf(first + 40));
+  posts[0].resolve({ ok: false, status: 412 });
+  await until(() => uplink.state === 'connecting');
+  uplink.send(chunkOf(first + 80));
+  uplink.setRoom('b');
+  await until(() => uplink.state === 'open');
+  uplink.send(chunkOf(first + 120));
+  assert.deepEqual(posts.map(({ room, t }) => [room, t]), [['a', first], ['b', first + 120]]);
+  uplink.stop();
+});
+
 test('memory of sent chunks is released', () => {
-  const uplink = new Uplink({ onState() {}, onBroken() {}, reachable: () => true }, false);
+  const uplink = new Uplink({ onState() {}, onBroken() {}, reachable: () => true }, { room: 'a', postOnly: false });
   uplink.start();
   sockets[0].open();
   const samples = Int16Array.of(7, 8, 9);

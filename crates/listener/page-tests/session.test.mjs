@@ -355,6 +355,9 @@ test('microphone is muted, and sends nothing, from the end of its listener until
   send(opened.frames[1], hello(102, { ...ME, room: 'other' }));
   speak();
   assert.deepEqual([sent.length, stay.state.muted, stay.state.mutedBecause], [1, true, 'moved']);
+  const socket = opened.sockets.at(-1);
+  Object.assign(socket, { readyState: 1, send: () => sent.push('chunk') });
+  socket.onopen();
   stay.setMuted(false);
   speak();
   assert.deepEqual([sent.length, stay.state.mutedBecause], [2, '']);

@@ -96,7 +96,7 @@ export class Session {
       onBroken: () => this.#stream.suspect(),
       reachable: () => this.state.connection === 'live',
       onFault,
-    }, postOnly);
+    }, { room: me.room, postOnly });
     this.#stream = new Stream({
       onRecord: (record) => this.#take(record),
       onMoved: (last) => {
@@ -296,6 +296,7 @@ export class Session {
     this.#handlers.onMe(me);
     if (me.room !== this.#room) this.#muteBecause('moved');
     this.#room = me.room;
+    this.#uplink.setRoom(me.room);
     this.#between = false;
     this.#setFormat(me);
     this.#setListenOnly(me.listen_only === true || !hasWorklets());

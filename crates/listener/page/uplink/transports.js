@@ -38,11 +38,11 @@ export class SocketTransport {
   #timeout;
 
   /**
-   * @param {{page: string, rateHz: number, firstNumber: number}} options
+   * @param {{page: string, room: string, rateHz: number, firstNumber: number}} options
    * @param {TransportHandlers} handlers
    */
-  constructor({ page, rateHz, firstNumber }, handlers) {
-    const url = new URL(`speak?page=${page}`, document.baseURI);
+  constructor({ page, room, rateHz, firstNumber }, handlers) {
+    const url = new URL(`speak?${new URLSearchParams({ page, room })}`, document.baseURI);
     url.protocol = url.protocol === 'http:' ? 'ws:' : 'wss:';
     this.#firstNumber = firstNumber;
     this.#limitBytes = (2 * rateHz * SOCKET_MS) / 1000;
@@ -99,17 +99,19 @@ export class SocketTransport {
 export class PostTransport {
   kind = 'post';
   #page;
+  #room;
   #rateHz;
   #handlers;
   #inFlight = null;
   #closed = false;
 
   /**
-   * @param {{page: string, rateHz: number}} options
+   * @param {{page: string, room: string, rateHz: number}} options
    * @param {TransportHandlers} handlers
    */
-  constructor({ page, rateHz }, handlers) {
+  constructor({ page, room, rateHz }, handlers) {
     this.#page = page;
+    this.#room = room;
     this.#rateHz = rateHz;
     this.#handlers = handlers;
     queueMicrotask(() => { if (!this.#closed) handlers.onOpen(); });
@@ -124,7 +126,7 @@ export class PostTransport {
   async send(chunks) {
     this.#inFlight = new AbortController();
     const timeout = setTimeout(() => this.#inFlight?.abort(), POST_TIMEOUT_MS);
-    const url = `speak?page=${this.#page}&t=${Math.round(chunks[0].wallMs)}`;
+    const url = `speak?${new URLSearchParams({ page: this.#page, room: this.#room, t: Math.round(chunks[0].wallMs) })}`;
     const { why, unsent } = await this.#post(url, writeWav(chunks.map((chunk) => chunk.samples), this.#rateHz));
     clearTimeout(timeout);
     this.#inFlight = null;

@@ -35,6 +35,7 @@ export class Uplink {
   #failures = 0;
   #posting;
   #forced;
+  #room;
   /** @type {UplinkState} */
   state = 'off';
   /** Totals since the page was opened. */
@@ -42,10 +43,11 @@ export class Uplink {
 
   /**
    * @param {UplinkHandlers} handlers
-   * @param {boolean} postOnly never tries a WebSocket (`#uplink=post`)
+   * @param {{room: string, postOnly: boolean}} options postOnly: never tries a WebSocket (`#uplink=post`)
    */
-  constructor(handlers, postOnly) {
+  constructor(handlers, { room, postOnly }) {
     this.#handlers = handlers;
+    this.#room = room;
     this.#forced = postOnly;
     this.#posting = postOnly;
   }
@@ -65,6 +67,14 @@ export class Uplink {
     if (rateHz === this.#queue.rateHz) return;
     this.counts.droppedBefore += this.#queue.dropped;
     this.#queue = new SendQueue(rateHz);
+    if (this.#transport) this.#connect();
+  }
+
+  /** Reconnects in another room. The listener refuses sound for any other room than the participant's, and the waiting chunks are dropped. */
+  setRoom(room) {
+    if (room === this.#room) return;
+    this.#room = room;
+    this.#queue.takeAll();
     if (this.#transport) this.#connect();
   }
 
@@ -122,7 +132,7 @@ export class Uplink {
 
   #make(onOpen) {
     const Transport = this.#posting ? PostTransport : SocketTransport;
-    const options = { page: this.#page, rateHz: this.#queue.rateHz, firstNumber: this.#queue.nextNumber };
+    const options = { page: this.#page, room: this.#room, rateHz: this.#queue.rateHz, firstNumber: this.#queue.nextNumber };
     const transport = new Transport(options, {
       onOpen: () => { if (transport === this.#transport || transport === this.#next) onOpen(); },
       onReady: () => { if (transport === this.#transport) this.#drain(); },

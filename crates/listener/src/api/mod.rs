@@ -6,6 +6,7 @@ mod request;
 
 pub(crate) use request::serve;
 
+use crate::http::Head;
 use crate::meeting::Meeting;
 use palabre_config::control::PageReport;
 use palabre_host::rate_limit::RateLimit;
@@ -48,6 +49,11 @@ impl Api {
     /// Returns a summary of the page's last report, if a page has sent one.
     pub(crate) fn page_report(&self) -> Option<PageReport> {
         self.lock().report.as_ref().map(Report::summary)
+    }
+
+    /// Returns whether a request names another room than the participant's in its parameter `room`: the participant was moved meanwhile.
+    pub(crate) fn is_for_another_room(&self, head: &Head) -> bool {
+        head.parameter("room").is_some_and(|room| room != self.room_name)
     }
 
     /// Discards the page's last report. Called when no page is connected.

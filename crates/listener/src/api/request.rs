@@ -95,7 +95,7 @@ fn say(api: &Api, head: &Head, body: &[u8]) -> Response {
             None => return Response::text(400, "the parameter 'id' must be 1 to 32 lower-case letters or digits"),
         },
     };
-    if head.parameter("room").is_some_and(|room| room != api.room_name) {
+    if api.is_for_another_room(head) {
         return Response::text(409, "the participant is in another room now, so the message was not sent");
     }
     if !api.lock().messages.admit(Instant::now()) {

@@ -21,8 +21,15 @@ pub(crate) fn serve(connection: &mut Connection, head: &Head, listener: &Listene
         }
         page => page,
     };
+    let is_for_another_room = listener.api.as_ref().is_some_and(|api| api.is_for_another_room(head));
     match head.method.as_str() {
-        "GET" => ws::serve(connection, head, listener, mic, page),
+        "POST" | "PUT" if is_for_another_room => {
+            let response =
+                Response::text(412, "the participant is in another room now, so the sound was not sent; ask for '/me'");
+            connection.answer(head, &response, false)
+        }
+        // A browser doesn't tell a page why a WebSocket was refused, so `ws` opens the WebSocket and closes it with a code.
+        "GET" => ws::serve(connection, head, listener, mic, page, is_for_another_room),
         "POST" | "PUT" => post::serve(connection, head, listener, mic, page),
         _ => connection.answer(head, &Response::method_not_allowed("GET, POST, PUT"), listener.keeps()),
     }

@@ -30,13 +30,14 @@ const PING_INTERVAL: Duration = Duration::from_secs(15);
 /// Maximum lateness of a chunk in ms. Chunks with more lateness are dropped.
 const MAX_LATENESS_MS: f64 = 300.0;
 
-/// Opens the WebSocket and receives chunks until the page or this process closes it.
+/// Opens the WebSocket and receives chunks until the page or this process closes it. Closes it at once if the page is for another room.
 pub(crate) fn serve(
     connection: &mut Connection,
     head: &Head,
     listener: &Listener,
     mic: &Arc<MicWriter>,
     page: Option<&str>,
+    is_for_another_room: bool,
 ) -> io::Result<After> {
     let accept = match accept_key(head) {
         Ok(accept) => accept,
@@ -56,9 +57,9 @@ pub(crate) fn serve(
     let buffered = connection.take_buffered();
     connection.stream.sock.set_timeout(POLL_INTERVAL);
     let mut socket = WebSocket::from_partially_read(&mut connection.stream, buffered, Role::Server, Some(config));
-    let end = match mic.acquire(Uplink::WebSocket, page) {
+    let end = match mic_for(mic, page, is_for_another_room) {
         Ok(lease) => receive(&mut socket, &lease, listener),
-        Err(_) => Some(NEWER_PAGE),
+        Err(code) => Some(code),
     };
     if let Some(code) = end {
         close(&mut socket, code);
@@ -68,6 +69,15 @@ pub(crate) fn serve(
 
 /// Close code that tells the page that another page or a program has taken the microphone.
 const NEWER_PAGE: CloseCode = CloseCode::Library(4001);
+/// Close code that tells the page that the participant is in another room.
+const OTHER_ROOM: CloseCode = CloseCode::Library(4002);
+
+fn mic_for(mic: &Arc<MicWriter>, page: Option<&str>, is_for_another_room: bool) -> Result<Arc<MicLease>, CloseCode> {
+    if is_for_another_room {
+        return Err(OTHER_ROOM);
+    }
+    mic.acquire(Uplink::WebSocket, page).map_err(|_| NEWER_PAGE)
+}
 
 fn accept_key(head: &Head) -> Result<String, Response> {
     let is_upgrade = head.has_token("upgrade", "websocket") && head.has_token("connection", "upgrade");

@@ -61,6 +61,24 @@ fn closing_code(socket: &mut Socket) -> Option<CloseCode> {
 }
 
 #[test]
+fn sound_for_another_room_is_refused() {
+    let rig = Rig::new();
+    let mut mic = rig.mic();
+    let mut other = connect(&rig, "?page=a&room=other");
+    let _ = other.send(chunk(0, 0.0, &[1; 480]));
+    assert_eq!(close_code(&mut other), CloseCode::Library(4002));
+    let post = |room: &str| {
+        let target = format!("/speak?page=a&room={room}&t=0");
+        rig.connect().post(&target, &rig.bearer(), &palabre_sound::wav::little(24_000, &[2; 480])).status
+    };
+    assert_eq!([post("other"), post("main")], [412, 204]);
+    assert_eq!(read_samples(&mut mic, 480), [2; 480], "the sound for the other room was written");
+    let mut own = connect(&rig, "?page=a&room=main");
+    own.send(chunk(0, 0.0, &[3; 480])).unwrap();
+    assert_eq!(read_samples(&mut mic, 480), [3; 480]);
+}
+
+#[test]
 fn newest_page_has_the_microphone() {
     let rig = Rig::new();
     let mut mic = rig.mic();
