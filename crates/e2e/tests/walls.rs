@@ -7,20 +7,20 @@ use std::process::Command;
 
 /// Libraries, and the only members that may depend on them directly.
 const ONLY: [(&str, &[&str]); 10] = [
-    ("rustls", &["palabre-listener"]),
+    ("rustls", &["palabre-listener", "palabre-swarm"]),
     ("httparse", &["palabre-listener", "palabre-exporter"]),
-    ("tungstenite", &["palabre-listener"]),
-    ("base64", &["palabre-listener", "palabre-config"]),
+    ("tungstenite", &["palabre-listener", "palabre-swarm"]),
+    ("base64", &["palabre-listener", "palabre-config", "palabre-swarm"]),
     ("hound", &["palabre-sound"]),
     ("rubato", &["palabre-sound"]),
     ("toml", &["palabre-config"]),
     ("toml_edit", &["palabre-config"]),
     ("x509-parser", &["palabre-config"]),
-    ("nix", &["palabre-host", "palabre-room", "palabre-mixer"]),
+    ("nix", &["palabre-host", "palabre-room", "palabre-mixer", "palabre-swarm"]),
 ];
 
 /// Members that a member may depend on.
-const MEMBERS: [(&str, &[&str]); 11] = [
+const MEMBERS: [(&str, &[&str]); 12] = [
     ("palabre-sound", &[]),
     ("palabre-room", &[]),
     ("palabre-host", &[]),
@@ -32,7 +32,8 @@ const MEMBERS: [(&str, &[&str]); 11] = [
     ("palabre-supervisor", &["palabre-config", "palabre-host", "palabre-room"]),
     ("palabre-exporter", &["palabre-config", "palabre-host", "palabre-room"]),
     ("palabre-trial", &["palabre-config", "palabre-host", "palabre-room"]),
-    ("palabre", &["palabre-config", "palabre-host", "palabre-room", "palabre-sound", "palabre-trial"]),
+    ("palabre-swarm", &["palabre-config", "palabre-host", "palabre-sound", "palabre-trial"]),
+    ("palabre", &["palabre-config", "palabre-host", "palabre-room", "palabre-sound", "palabre-swarm", "palabre-trial"]),
 ];
 
 /// Members that only tests depend on.

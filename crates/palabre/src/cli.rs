@@ -229,6 +229,17 @@ Examples:
 Nothing is installed, and root is not needed. Ctrl-C ends the room and removes
 its files, except those in the directory of --dir.")]
     Try(palabre_trial::Options),
+    /// Measure how many participants this machine carries: run them, and check all that they hear
+    #[command(after_help = "\
+Examples:
+  palabre swarm                      100 participants, 5 of whom talk
+  palabre swarm --participants 500 --talkers 10 --seconds 60
+  palabre swarm --participants 1000 --chunk-ms 100 --json > swarm.json
+  palabre swarm --links links --certificate /etc/palabre/tls/cert.pem
+
+Without --links, the command starts a room of its own on free ports and removes
+it at the end. Exit status 1: records were missing or mixes were wrong.")]
+    Swarm(palabre_swarm::Options),
     /// Mix WAV files: for each input, write the sum of all other inputs
     #[command(after_help = sound::MIX)]
     Mix(Mix),

@@ -31,6 +31,7 @@ mod self_sign;
 mod snapshot;
 mod standalone;
 mod status;
+mod swarm;
 mod table;
 mod tap;
 mod top;

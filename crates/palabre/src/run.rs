@@ -5,7 +5,7 @@ use palabre_host::exit::Failure;
 use crate::cli::{Cli, Command};
 use crate::{
     check, control, invite, list, logs, manual, mix, participants, play, proxy_config, record, reload, restart, revoke,
-    self_sign, status, tap, top, trial,
+    self_sign, status, swarm, tap, top, trial,
 };
 
 /// Runs the subcommand.
@@ -36,6 +36,7 @@ pub(crate) fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Revoke(revoke) => revoke::run(cli, revoke),
         Command::ProxyConfig(options) => proxy_config::run(cli, options),
         Command::Try(options) => trial::run(cli, options),
+        Command::Swarm(options) => swarm::run(cli, options),
         Command::Mix(mix) => mix::run(mix),
         Command::Play(play) => play::run(run, play),
         Command::Tap(tap) => tap::run(run, tap),

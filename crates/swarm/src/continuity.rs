@@ -1,0 +1,236 @@
+//! Follows the sound that one participant receives: whether records are missing, and how late they are.
+//!
+//! All times are ms since the start of the program. The position of a record is the length of all sound before its end, since the last gap.
+
+/// Length of each of the two periods from which the smallest delay is taken: lateness is the excess over that delay.
+const PERIOD_MS: f64 = 5_000.0;
+
+/// A period of time.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Window {
+    pub(crate) begin_ms: f64,
+    pub(crate) end_ms: f64,
+}
+
+impl Window {
+    fn length_ms(self) -> f64 {
+        self.end_ms - self.begin_ms
+    }
+}
+
+/// The sound of one participant.
+#[derive(Debug)]
+pub(crate) struct Continuity {
+    chunk_ms: f64,
+    /// Number of missing records in the window.
+    pub(crate) missing: u64,
+    /// Number of gaps that the stream announced in the window.
+    pub(crate) gaps: u64,
+    /// SEQ of the last record of sound, and of the last record of any kind.
+    last_sound: Option<f64>,
+    last_seq: Option<u64>,
+    /// SEQ minus time of arrival, for the record that arrived fastest. It translates between the two clocks.
+    offset_ms: f64,
+    position_ms: f64,
+    delays: SmallestDelays,
+    drift: Drift,
+}
+
+impl Continuity {
+    pub(crate) fn new(chunk_ms: f64) -> Self {
+        Self {
+            chunk_ms,
+            missing: 0,
+            gaps: 0,
+            last_sound: None,
+            last_seq: None,
+            offset_ms: f64::NEG_INFINITY,
+            position_ms: 0.0,
+            delays: SmallestDelays::default(),
+            drift: Drift::default(),
+        }
+    }
+
+    /// Returns the SEQ of the last record.
+    pub(crate) fn last_seq(&self) -> Option<u64> {
+        self.last_seq
+    }
+
+    /// Notes a record. Returns false if the record was received before, by another stream.
+    pub(crate) fn seq(&mut self, seq: u64, arrival_ms: f64) -> bool {
+        let is_new = self.last_seq.is_none_or(|last| seq > last);
+        if is_new {
+            self.last_seq = Some(seq);
+            self.offset_ms = self.offset_ms.max(seq as f64 - arrival_ms);
+        }
+        is_new
+    }
+
+    /// Notes a record of sound after [`Self::seq`]. Returns its lateness.
+    pub(crate) fn sound(&mut self, gap: bool, length_ms: f64, arrival_ms: f64, window: Option<Window>) -> f64 {
+        let seq = self.last_seq.unwrap_or(0) as f64;
+        if gap && let Some(window) = window {
+            let begin = seq - length_ms;
+            let lost = self.lost_between(self.last_sound, begin, window);
+            // A gap that the record announces counts even if it is shorter than half a record.
+            let is_inside = begin > window.begin_ms + self.offset_ms && self.last_sound.is_some();
+            self.gaps += u64::from(is_inside);
+            self.missing += lost.max(u64::from(is_inside));
+        }
+        if gap || self.last_sound.is_none() {
+            self.position_ms = 0.0;
+            self.delays = SmallestDelays::default();
+            self.drift.restart();
+        }
+        self.last_sound = Some(seq);
+        self.position_ms += length_ms;
+        if let Some(window) = window {
+            let share = (arrival_ms - window.begin_ms) / window.length_ms();
+            self.drift.note(seq - self.position_ms, share);
+        }
+        self.delays.lateness(arrival_ms - self.position_ms, arrival_ms)
+    }
+
+    /// Returns whether all sound of the window has arrived.
+    pub(crate) fn is_complete(&self, window: Window) -> bool {
+        self.last_sound.is_some_and(|last| last >= window.end_ms + self.offset_ms)
+    }
+
+    /// Counts the records that are missing at the end of the window, and those that are missing without an announced gap.
+    pub(crate) fn finish(&mut self, window: Window) {
+        if self.last_sound.is_none() && !self.offset_ms.is_finite() {
+            self.missing += (window.length_ms() / self.chunk_ms).round() as u64;
+            return;
+        }
+        let end = window.end_ms + self.offset_ms;
+        self.missing += self.lost_between(self.last_sound, end - self.chunk_ms, window);
+        self.missing += (self.drift.lost_ms().abs() / self.chunk_ms).round() as u64;
+    }
+
+    /// Returns how many records fit between two SEQs, counting only those in the window.
+    fn lost_between(&self, last: Option<f64>, next: f64, window: Window) -> u64 {
+        let (begin, end) = (window.begin_ms + self.offset_ms, window.end_ms + self.offset_ms);
+        let from = last.unwrap_or(begin).max(begin);
+        ((next.min(end) - from) / self.chunk_ms).round().max(0.0) as u64
+    }
+}
+
+/// The smallest delay of the last 5 to 10 s, as the page uses it.
+#[derive(Debug, Default)]
+struct SmallestDelays {
+    /// End of the present period, and the smallest delays of the previous and of the present period.
+    until_ms: f64,
+    smallest: Option<(f64, f64)>,
+}
+
+impl SmallestDelays {
+    fn lateness(&mut self, delay_ms: f64, now_ms: f64) -> f64 {
+        let (previous, present) = self.smallest.unwrap_or((delay_ms, delay_ms));
+        let (previous, present) = match now_ms >= self.until_ms {
+            true => {
+                self.until_ms = now_ms + PERIOD_MS;
+                (present, delay_ms)
+            }
+            false => (previous, present.min(delay_ms)),
+        };
+        self.smallest = Some((previous, present));
+        delay_ms - previous.min(present)
+    }
+}
+
+/// Finds sound that is missing although the stream announced no gap: the SEQs then move away from the positions.
+#[derive(Debug, Default)]
+struct Drift {
+    /// The smallest difference of SEQ and position in the first and in the last third of the window, since the last gap.
+    first: Option<f64>,
+    last: Option<f64>,
+    /// Differences before earlier gaps, added up.
+    lost_ms: f64,
+}
+
+impl Drift {
+    fn note(&mut self, difference_ms: f64, share: f64) {
+        let least = |value: Option<f64>| Some(value.map_or(difference_ms, |value| value.min(difference_ms)));
+        if share < 1.0 / 3.0 || self.first.is_none() {
+            self.first = least(self.first);
+        } else if share > 2.0 / 3.0 {
+            self.last = least(self.last);
+        }
+    }
+
+    fn restart(&mut self) {
+        self.lost_ms = self.lost_ms();
+        (self.first, self.last) = (None, None);
+    }
+
+    fn lost_ms(&self) -> f64 {
+        self.lost_ms + self.first.zip(self.last).map_or(0.0, |(first, last)| last - first)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHUNK_MS: f64 = 40.0;
+    const WINDOW: Window = Window { begin_ms: 1_000.0, end_ms: 9_000.0 };
+    /// The sender's clock is ahead by this time.
+    const AHEAD_MS: u64 = 5_000_000;
+
+    /// Receives records of 40 ms: the number of each record, and whether it announces a gap. Returns the missing records, gaps and the largest lateness.
+    fn received(records: impl Iterator<Item = (u64, bool)>, late_ms: impl Fn(u64) -> f64) -> (u64, u64, f64) {
+        let mut continuity = Continuity::new(CHUNK_MS);
+        let mut largest = 0.0_f64;
+        for (number, gap) in records {
+            let (end, arrival) = (number * 40, (number * 40) as f64 + 1.0 + late_ms(number));
+            let window = (arrival >= WINDOW.begin_ms).then_some(WINDOW);
+            if continuity.seq(AHEAD_MS + end, arrival) {
+                largest = largest.max(continuity.sound(gap, CHUNK_MS, arrival, window));
+            }
+        }
+        continuity.finish(WINDOW);
+        (continuity.missing, continuity.gaps, largest)
+    }
+
+    #[test]
+    fn continuous_sound_has_no_missing_record() {
+        assert_eq!(received((0..300).map(|n| (n, n == 0)), |_| 0.0), (0, 0, 0.0));
+    }
+
+    #[test]
+    fn late_records_are_not_missing() {
+        let late = |n| if n % 50 == 0 { 30.0 } else { 0.0 };
+        assert_eq!(received((0..300).map(|n| (n, n == 0)), late), (0, 0, 30.0));
+    }
+
+    #[test]
+    fn announced_gap_counts_with_its_length() {
+        let records = (0..300).filter(|n| !(100..103).contains(n)).map(|n| (n, n == 0 || n == 103));
+        assert_eq!(received(records, |_| 0.0), (3, 1, 0.0));
+    }
+
+    #[test]
+    fn gap_before_the_window_does_not_count() {
+        let records = (0..300).filter(|n| !(10..13).contains(n)).map(|n| (n, n == 0 || n == 13));
+        assert_eq!(received(records, |_| 0.0), (0, 0, 0.0));
+    }
+
+    #[test]
+    fn records_that_are_missing_without_an_announcement_are_found() {
+        let records = (0..300).filter(|n| !(100..102).contains(n)).map(|n| (n, n == 0));
+        assert_eq!(received(records, |_| 0.0).0, 2);
+    }
+
+    #[test]
+    fn end_of_a_stream_that_stopped_is_missing() {
+        assert_eq!(received((0..=200).map(|n| (n, n == 0)), |_| 0.0), (24, 0, 0.0));
+        assert_eq!(received((0..5).map(|n| (n, n == 0)), |_| 0.0).0, 199);
+        assert_eq!(received(std::iter::empty(), |_| 0.0).0, 200);
+    }
+
+    #[test]
+    fn records_that_two_streams_deliver_count_once() {
+        let records = (0..300).flat_map(|n| [(n, n == 0), (n, n == 0)]);
+        assert_eq!(received(records, |_| 0.0), (0, 0, 0.0));
+    }
+}
