@@ -44,7 +44,7 @@ pub(crate) struct Cli {
     /// Directory of the control socket and the rooms [default: /run/palabre]
     #[arg(long, global = true, value_name = "DIR", help_heading = "Common options")]
     pub(crate) run: Option<PathBuf>,
-    /// With 'palabre try': print all log lines of the daemons; -vv adds lines for debugging
+    /// With 'palabre try' and 'swarm': print all log lines of the daemons; -vv adds lines for debugging
     #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Common options")]
     pub(crate) verbose: u8,
     #[command(subcommand)]

@@ -39,6 +39,8 @@ use usage::Snapshot;
 
 /// Number of participants if neither `--participants` nor `--links` is given.
 const PARTICIPANTS: u16 = 100;
+/// Time after the end of all sound after which the mixer has written its counters.
+const LAST_COUNTERS: Duration = Duration::from_millis(1_500);
 /// Interval between checks of the load's thread.
 const POLL: Duration = Duration::from_millis(100);
 /// Interval between two lines of progress.
@@ -215,7 +217,11 @@ impl Observer<'_> {
     }
 
     fn report(self, outcome: Outcome) -> Report {
-        let after = self.after.unwrap_or_else(|| Snapshot::take(self.run, self.daemons));
+        let mut after = self.after.unwrap_or_else(|| Snapshot::take(self.run, self.daemons));
+        if after.mixing.is_some() {
+            std::thread::sleep(LAST_COUNTERS);
+            after.mixing = usage::mixing(self.run).or(after.mixing);
+        }
         let before = self.before;
         let used = before.as_ref().map(|before| before.until(&after)).unwrap_or_default();
         Report { outcome, mixing: before.and_then(|before| before.mixing).zip(after.mixing), used }

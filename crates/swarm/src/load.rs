@@ -38,9 +38,11 @@ const GRACE_MS: f64 = 2_000.0;
 const PROGRESS_MS: f64 = 500.0;
 /// Number of participants whose streams are checked completely and measure the talkers' delays.
 const METERS: usize = 3;
-/// Number of participants up to which every record of every stream is checked, and the part of the records that is checked otherwise.
+/// Number of participants up to which every record of every stream is checked. Of more participants, a part of the records is checked, so that
+/// the cost stays the same.
 const CHECK_ALL: usize = 50;
-const STRIDE: u64 = 4;
+/// Interval between two looks for streams to open, during the measurement.
+const OPEN_INTERVAL_MS: f64 = 20.0;
 /// Maximum number of events of one epoll_wait(2).
 const EVENTS: usize = 512;
 /// Size of the buffer for one read: larger than what a connection reads from the network at once.
@@ -135,7 +137,7 @@ impl<'a> Load<'a> {
     ) -> Result<Self, Failure> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(Failure::system)?;
         let count = links.len();
-        let stride = if count > CHECK_ALL { STRIDE } else { 1 };
+        let stride = count.div_ceil(CHECK_ALL) as u64;
         let ear = |(index, link)| Ear::new(link, (index < talkers).then_some(index), index + METERS >= count);
         Ok(Self {
             config,
@@ -158,10 +160,13 @@ impl<'a> Load<'a> {
     pub(crate) fn run(mut self, seconds: u32) -> Result<Option<Outcome>, Failure> {
         let mut retry_talkers_ms = vec![0.0; self.talkers.len()];
         let deadline_ms = START_MS + START_EACH_MS * self.ears.len() as f64;
-        let mut next = self.began + ROUND;
+        let (mut next, mut opened_ms) = (self.began + ROUND, 0.0);
         loop {
             let now_ms = self.now_ms();
-            self.open_streams(now_ms);
+            if self.common.window.is_none() || now_ms >= opened_ms + OPEN_INTERVAL_MS {
+                opened_ms = now_ms;
+                self.open_streams(now_ms);
+            }
             self.talk(now_ms, &mut retry_talkers_ms);
             self.receive()?;
             let phase = self.phase(now_ms);

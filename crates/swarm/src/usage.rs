@@ -76,6 +76,11 @@ impl Snapshot {
     }
 }
 
+/// Returns the mixer's counters, which the mixer writes every 5 s, and when all talkers have become silent.
+pub(crate) fn mixing(run: &Path) -> Option<Mixing> {
+    status(run)?.mixing
+}
+
 /// Returns the proportional set size of a process: proc_pid_smaps(5). Only root and the owner of the process may read it.
 fn pss_kib(pid: u32) -> Option<u64> {
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;

@@ -10,6 +10,7 @@ mod gaps;
 mod heard;
 mod join;
 mod latency;
+mod listener_cost;
 mod load;
 mod memory;
 mod nginx;
@@ -38,6 +39,7 @@ usage: measure [PART]...        default: start load gaps latency
 
   start             time from scripts/try to the first link
   load              CPU and memory of a room with forty participants
+  listener-cost     CPU, memory and wake-ups of a listener and of a minimal server in C, 4 minutes
   gaps, gaps-long   gaps and clicks in a tone that Chromium renders: 1 or 10 minutes
   line              the same over a bad line, 10 minutes
   handover          the same over renewed streams and planned restarts
@@ -71,6 +73,7 @@ fn main() -> Result<()> {
         match part.as_str() {
             "start" => load::start()?,
             "load" => load::load()?,
+            "listener-cost" => [40, 20, 1000].into_iter().try_for_each(listener_cost::run)?,
             "gaps" => gaps::gaps(SECONDS, Line::Loopback)?,
             "gaps-long" => gaps::gaps(LONG_SECONDS, Line::Loopback)?,
             "line" => gaps::gaps(LONG_SECONDS, Line::Bad)?,
