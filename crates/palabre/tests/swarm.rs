@@ -113,8 +113,15 @@ fn listeners_that_are_killed_or_stopped_are_named() {
     let output = swarm.end();
     let report = String::from_utf8_lossy(&output.stdout).into_owned();
     let line = |name: &str| report.lines().find(|line| line.trim_start().starts_with(name)).unwrap_or_default();
-    assert!(line("p04: ").contains(" records missing; no record in the last "), "{report}");
-    assert!(line("p05: ").contains(" records missing; the stream ended 1 times; "), "{report}");
+    // A busy machine may add other faults to a line.
+    for (name, fault) in [
+        ("p04: ", " records missing"),
+        ("p04: ", "; no record in the last "),
+        ("p05: ", " records missing"),
+        ("p05: ", "; the stream ended "),
+    ] {
+        assert!(line(name).contains(fault), "{fault}: {report}");
+    }
     assert!(stderr(&output, 1).contains(" records are missing, "), "{output:?}");
 }
 
@@ -136,11 +143,14 @@ fn tone_that_is_missing_from_the_mixes_of_given_links_is_named() {
     stdout(&muted);
     let report = json(&output);
     assert_eq!(output.status.code(), Some(1), "{report}");
-    let faults: Vec<_> = report["faults"].as_object().unwrap().keys().collect();
-    assert_eq!(faults, ["the tone of talker 2 is missing"], "{report}");
-    // The talker who is muted hears the others.
-    assert_eq!((figure(&report, "p02", "wrong"), figure(&report, "p02", "missing")), (0, 0), "{report}");
-    assert!(figure(&report, "p01", "wrong") > 10 && figure(&report, "p04", "wrong") > 10, "{report}");
+    // Every participant except the talker who is muted should hear the tone.
+    let checked = |name| figure(&report, name, "checked");
+    let count = checked("p01") + checked("p03") + checked("p04");
+    assert!(count > 0);
+    assert_eq!(report["faults"]["the tone of talker 2 is missing"], count, "{report}");
+    for name in ["p01", "p03", "p04"] {
+        assert_eq!(figure(&report, name, "wrong"), checked(name), "{report}");
+    }
     assert_eq!(report["processes"][1]["processes"], 4, "{report}");
 }
 

@@ -125,7 +125,8 @@ impl Tones {
         let mut faults = Vec::new();
         for (talker, &amplitude) in amplitudes.iter().enumerate() {
             if own == Some(talker) {
-                let limit = if is_levelled { loudest / 6.0 } else { low / 4.0 };
+                // Another tone that is interrupted leaves up to a third of the lower level.
+                let limit = if is_levelled { loudest / 3.0 } else { low * 0.6 };
                 faults.extend((amplitude > limit).then_some(Fault::Own(talker)));
             } else if amplitude < low / 4.0 {
                 faults.push(Fault::Missing(talker));
@@ -228,6 +229,11 @@ mod tests {
         let mut samples = mix(&tones, 0..1, 0, CHUNK);
         samples[480..].fill(0.0);
         assert_eq!(check(&tones, &samples, Some(1)), (vec![], true));
+        for until in 1..CHUNK {
+            let mut samples = mix(&tones, 0..1, 0, CHUNK);
+            samples[until..].fill(0.0);
+            assert!(!check(&tones, &samples, Some(1)).0.contains(&Fault::Own(1)), "{until}");
+        }
     }
 
     #[test]
