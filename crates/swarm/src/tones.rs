@@ -121,12 +121,13 @@ impl Tones {
         is_levelled: bool,
     ) -> (Vec<Fault>, bool) {
         let low = self.high / 2.0;
-        let loudest = amplitudes.iter().copied().fold(0.0, f32::max);
+        let others = amplitudes.iter().enumerate().filter(|(talker, _)| own != Some(*talker));
+        let loudest = others.map(|(_, amplitude)| *amplitude).fold(0.0, f32::max);
         let mut faults = Vec::new();
         for (talker, &amplitude) in amplitudes.iter().enumerate() {
             if own == Some(talker) {
                 // Another tone that is interrupted leaves up to a third of the lower level.
-                let limit = if is_levelled { loudest / 3.0 } else { low * 0.6 };
+                let limit = if is_levelled { (loudest / 3.0).max(low * 0.6) } else { low * 0.6 };
                 faults.extend((amplitude > limit).then_some(Fault::Own(talker)));
             } else if amplitude < low / 4.0 {
                 faults.push(Fault::Missing(talker));
