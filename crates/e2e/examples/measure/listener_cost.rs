@@ -26,7 +26,7 @@ const LISTENERS: usize = 20;
 const TALKERS: usize = 5;
 const RATE_HZ: u32 = 24_000;
 const ROUNDS: usize = 3;
-const ROUND: Duration = Duration::from_secs(20);
+const ROUND: Duration = Duration::from_secs(10);
 
 /// Measures listeners and mini-servers with chunks of this length.
 pub fn run(chunk_ms: u32) -> Result<()> {

@@ -39,7 +39,7 @@ usage: measure [PART]...        default: start load gaps latency
 
   start             time from scripts/try to the first link
   load              CPU and memory of a room with forty participants
-  listener-cost     CPU, memory and wake-ups of a listener and of a minimal server in C, 4 minutes
+  listener-cost     CPU, memory and wake-ups of a listener and of a minimal server in C, 2 minutes
   gaps, gaps-long   gaps and clicks in a tone that Chromium renders: 1 or 10 minutes
   line              the same over a bad line, 10 minutes
   handover          the same over renewed streams and planned restarts
