@@ -32,4 +32,4 @@ pub use moment::{Moment, NotAMoment};
 pub use participant::{Edit, Edited, PARTICIPANTS_DIR, Participant};
 pub use proxy::{ClientAddress, Proxy};
 pub use recordings::Recordings;
-pub use server::{Limits, PortRange, SERVER_FILE, Server};
+pub use server::{Limits, PortRange, SERVER_FILE, SandboxSetting, Server};

@@ -45,6 +45,21 @@ pub struct Server {
     pub recordings: Recordings,
     /// `proxy`: reverse proxies that report the address of a client, default none.
     pub proxy: Proxy,
+    /// `security.sandbox`: whether a listener may run without its sandbox, default [`SandboxSetting::BestEffort`].
+    pub sandbox: SandboxSetting,
+}
+
+/// The setting `security.sandbox`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SandboxSetting {
+    /// A listener doesn't start if the kernel can't enforce its sandbox.
+    Required,
+    /// A listener enforces what the kernel supports.
+    #[default]
+    BestEffort,
+    /// A listener has no sandbox.
+    Off,
 }
 
 /// Limits of each listener.
@@ -81,6 +96,7 @@ impl Default for Server {
             limits: Limits::default(),
             recordings: Recordings::default(),
             proxy: Proxy::default(),
+            sandbox: SandboxSetting::default(),
         }
     }
 }
@@ -137,6 +153,13 @@ struct Written {
     limits: Limits,
     recordings: Recordings,
     proxy: Proxy,
+    security: Security,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+struct Security {
+    sandbox: SandboxSetting,
 }
 
 #[derive(Deserialize)]
@@ -158,8 +181,21 @@ struct Stream {
 impl Default for Written {
     fn default() -> Self {
         let Server { host, bind, certificate, private_key, ports, limits, recordings, proxy, .. } = Server::default();
-        let (room, stream) = (Room::default(), Stream::default());
-        Self { host, link: None, bind, certificate, private_key, ports, room, stream, limits, recordings, proxy }
+        let (room, stream, security) = (Room::default(), Stream::default(), Security::default());
+        Self {
+            host,
+            link: None,
+            bind,
+            certificate,
+            private_key,
+            ports,
+            room,
+            stream,
+            limits,
+            recordings,
+            proxy,
+            security,
+        }
     }
 }
 
@@ -192,6 +228,7 @@ impl Written {
             limits: self.limits,
             recordings: self.recordings,
             proxy: self.proxy,
+            sandbox: self.security.sandbox,
         }
     }
 }
@@ -269,7 +306,8 @@ mod tests {
         let server = load(
             "host = \"voice.example.org\"\nlink = \"https://a.org/{name}/\"\nbind = \"127.0.0.1\"\ncertificate = \"/tls/c.pem\"\nprivate-key = \"k.pem\"\n\
              ports = \"8000-8010\"\n[room]\nrate-hz = 48000\nlevelling = false\ntexts-for-latecomers = false\n[stream]\nchunk-ms = 20\n[limits]\nconnections = 5\nstreams = 2\n\
-             [recordings]\nkeep-days = 30\nmax-gib = 100\n[proxy]\naddresses = [\"192.0.2.1\", \"::1\"]\nclient-address = \"proxy-protocol\"\n",
+             [recordings]\nkeep-days = 30\nmax-gib = 100\n[proxy]\naddresses = [\"192.0.2.1\", \"::1\"]\nclient-address = \"proxy-protocol\"\n\
+             [security]\nsandbox = \"required\"\n",
         )
         .unwrap();
         assert_eq!(server.links.to_string(), "https://a.org/{name}/");
@@ -283,6 +321,7 @@ mod tests {
         assert!(trusted.into_iter().all(|address| server.proxy.trusts(address)));
         assert!(!server.proxy.trusts("192.0.2.2".parse().unwrap()));
         assert_eq!(server.proxy.client_address, ClientAddress::ProxyProtocol);
+        assert_eq!(server.sandbox, SandboxSetting::Required);
     }
 
     #[test]
@@ -322,6 +361,8 @@ mod tests {
             "[recordings]\nmax-gib = 0.5",
             "[proxy]\naddresses = [\"localhost\"]",
             "[proxy]\nclient-address = \"forwarded\"",
+            "[security]\nsandbox = true",
+            "[security]\nsandbox = \"strict\"",
             "[room]\nlevelling = \"on\"",
             "[stream]\nchunk-ms = 1020",
             "[stream]\nchunk-ms = \"40\"",

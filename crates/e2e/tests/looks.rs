@@ -221,8 +221,11 @@ fn set_names(suite: &Suite, lines: &str) {
         fs::read_to_string(&file).ok().filter(|text| text.starts_with("p01\there muted\t"))
     })
     .unwrap();
-    fs::write(file.with_extension("test"), format!("p01\there muted\tParticipant 1\n{lines}")).unwrap();
-    fs::rename(file.with_extension("test"), &file).unwrap();
+    // The listener reads the copy when the file has changed.
+    for file in [suite.room().join(".shown/names"), file] {
+        fs::write(file.with_extension("test"), format!("p01\there muted\tParticipant 1\n{lines}")).unwrap();
+        fs::rename(file.with_extension("test"), &file).unwrap();
+    }
 }
 
 /// Returns lines of the file `names`.

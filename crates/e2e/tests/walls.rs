@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// Libraries, and the only members that may depend on them directly.
-const ONLY: [(&str, &[&str]); 10] = [
+const ONLY: [(&str, &[&str]); 12] = [
     ("rustls", &["palabre-listener", "palabre-swarm"]),
     ("httparse", &["palabre-listener", "palabre-exporter"]),
     ("tungstenite", &["palabre-listener", "palabre-swarm"]),
@@ -16,6 +16,8 @@ const ONLY: [(&str, &[&str]); 10] = [
     ("toml", &["palabre-config"]),
     ("toml_edit", &["palabre-config"]),
     ("x509-parser", &["palabre-config"]),
+    ("landlock", &["palabre-host"]),
+    ("seccompiler", &["palabre-host"]),
     ("nix", &["palabre-host", "palabre-room", "palabre-mixer", "palabre-swarm"]),
 ];
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use palabre_config::control::{self, Request, Response};
 use palabre_host::exit::Failure;
+use palabre_host::sandbox::{Access, Sandbox, Strictness};
 use palabre_host::signals::{SIGINT, SIGTERM, Signals};
 use palabre_host::{logging, notify, process, wait};
 
@@ -38,6 +39,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     })?;
     let address = socket.local_addr().map_err(Failure::system)?;
     let mut signals = Signals::new(&[SIGTERM, SIGINT]).map_err(Failure::system)?;
+    // Each scrape reads the levels of all rooms, and the use of processor and memory in /proc.
+    Sandbox::default().permit(Access::Read, "/").enter(Strictness::BestEffort).map_err(Failure::system)?;
     log::info!("listening on http://{address}/metrics");
     notify::status(&format!("http://{address}/metrics"));
     notify::ready();

@@ -19,6 +19,7 @@ pub mod process;
 pub mod program;
 pub mod rate_limit;
 pub mod restart;
+pub mod sandbox;
 pub mod signals;
 pub mod sockets;
 pub mod stamp;

@@ -25,6 +25,7 @@ mod proxy_header;
 mod record;
 mod room_view;
 mod routes;
+mod sandbox;
 mod server;
 mod setup;
 mod slots;

@@ -1,6 +1,6 @@
 //! The messages of a meeting: sends them to the room, keeps them, and returns those that a stream may have missed.
 //!
-//! A message goes to the sockets `inbox` of all listeners and, before that, to the file `.texts` of the room. A new stream
+//! A message goes to the sockets `inbox` of all listeners and, before that, to the file `.meeting/texts` of the room. A new stream
 //! gets its place in the ring before it reads the file, so it misses no message. If the stream gets a message in both ways, the page
 //! recognises the message by its ID and shows it once.
 
@@ -13,7 +13,7 @@ use serde::Serialize;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-/// Timeout for the lock of the room's directory, which a listener holds while it writes `.texts`.
+/// Timeout for the lock of the room's directory, which a listener holds while it writes `.meeting/texts`.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(500);
 /// Maximum time in ms between the sending of a message and its arrival in a stream. A message may wait in the inbox during a handover, and a page
 /// declares a stream dead after 5 s.

@@ -5,6 +5,7 @@ use crate::connection::{After, Connection, HeadError};
 use crate::handover::Reason;
 use crate::http::Response;
 use crate::mic::Uplink;
+use crate::sandbox::Permitted;
 use crate::slots::{Idle, Slot, Slots};
 use crate::state::Listener;
 use crate::status::LastReport;
@@ -15,6 +16,7 @@ use anyhow::{Context as _, Result};
 use log::Level;
 use palabre_config::control::{ListenerReport, MAX_FAULT_CHARS, Speaking};
 use palabre_host::log_limit::LogLimit;
+use palabre_host::sandbox::Enforced;
 use palabre_host::signals::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, Signals};
 use palabre_host::{notify, wait};
 use std::io;
@@ -45,6 +47,8 @@ pub(crate) struct Server {
     signals: Signals,
     /// `None` if this process created its own certificate.
     tls_files: Option<TlsFiles>,
+    /// What the kernel enforces of the listener's sandbox.
+    sandbox: Enforced,
     /// A page or a program has the microphone, or had it less than [`FREE_AFTER`] ago.
     is_microphone_used: bool,
     microphone_free_at: Option<Instant>,
@@ -80,11 +84,23 @@ impl Server {
         let slots = Slots::new(connections, Arc::clone(&listener.handover));
         let log_limits = Arc::new(LogLimits::new());
         let (is_microphone_used, microphone_free_at) = (false, None);
-        Ok(Self { socket, listener, slots, log_limits, signals, tls_files, is_microphone_used, microphone_free_at })
+        let sandbox = Enforced::default();
+        Ok(Self {
+            socket,
+            listener,
+            slots,
+            log_limits,
+            signals,
+            tls_files,
+            sandbox,
+            is_microphone_used,
+            microphone_free_at,
+        })
     }
 
     /// Serves until SIGTERM, SIGINT, SIGUSR1 or SIGUSR2. For the end of open connections see [`crate::handover`].
-    pub(crate) fn run(mut self) -> Result<()> {
+    pub(crate) fn run(mut self, sandbox: Enforced, permitted: Option<&Permitted>) -> Result<()> {
+        self.sandbox = sandbox;
         notify::ready();
         let mut last = LastReport::default();
         let mut due = self.report(&mut last);
@@ -97,6 +113,7 @@ impl Server {
                 self.on_signal(signal);
             }
             if ready[0] && self.listener.handover.is_serving() {
+                permitted.map_or(Ok(()), Permitted::check)?;
                 self.accept();
             }
             self.listener.status.clear();
@@ -176,6 +193,7 @@ impl Server {
             certificate_refused: fault.is_some(),
             certificate_fault: fault.unwrap_or_default().chars().take(MAX_FAULT_CHARS).collect(),
             certificate_reads: self.tls_files.as_ref().map_or(0, TlsFiles::reads),
+            sandbox: self.sandbox.to_string(),
             traffic: traffic::now(),
         };
         last.update(report, Instant::now(), |report| notify::status(&report.encode()))

@@ -8,6 +8,7 @@ use crate::handover::Handover;
 use crate::me::Me;
 use crate::meeting::Meeting;
 use crate::mic::MicWriter;
+use crate::sandbox::Files;
 use crate::server::Server;
 use crate::source::Origin;
 use crate::state::Listener;
@@ -16,9 +17,10 @@ use crate::tls;
 use crate::tls_files::TlsFiles;
 use anyhow::{Context as _, Result, anyhow};
 use palabre_config::control::LOCK_FILE;
-use palabre_config::{Key, Participant, certificate};
+use palabre_config::{Key, Participant, SandboxSetting, certificate};
 use palabre_host::exit::Failure;
 use palabre_host::lock::Lock;
+use palabre_host::sandbox::Strictness;
 use palabre_host::{logging, process, sockets};
 use palabre_room::{Format, Gain, Levelling, Name, Rate, RoomDir, RoomError};
 use rustls::ServerConfig;
@@ -55,7 +57,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         log::warn!("unable to raise the limit of open files: {error}");
     }
     let _lock = args.make_room.then(|| without_supervisor(&args.run)).transpose()?;
-    let server = match (&args.name, &args.source) {
+    let (server, files, strictness) = match (&args.name, &args.source) {
         (Some(name), _) if args.probe => return probe(args, name),
         (_, Some(source)) => serve_file(args, source, inherited)?,
         (Some(name), None) => serve_participant(args, name, inherited)?,
@@ -63,7 +65,18 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
             return Err(Failure::usage("missing argument: give the name of a participant or --source FILE"));
         }
     };
-    server.run().map_err(Failure::system)
+    let enforced = files.enter(strictness).map_err(Failure::config)?;
+    log::debug!("sandbox: {enforced}");
+    server.run(enforced, files.permitted(enforced).as_ref()).map_err(Failure::system)
+}
+
+/// Returns whether the listener may run without its sandbox.
+fn strictness(setting: SandboxSetting) -> Strictness {
+    match setting {
+        SandboxSetting::Required => Strictness::Required,
+        SandboxSetting::BestEffort => Strictness::BestEffort,
+        SandboxSetting::Off => Strictness::Off,
+    }
 }
 
 /// Checks that no supervisor serves the participants of the runtime directory. The returned lock keeps one from starting.
@@ -90,7 +103,10 @@ fn probe(args: &Args, name: &Name) -> Result<(), Failure> {
     TlsFiles::load(config.certificate, config.private_key).map_err(Failure::config).map(drop)
 }
 
-fn serve_participant(args: &Args, name: &Name, inherited: Option<TcpListener>) -> Result<Server, Failure> {
+/// A server that was not started, the files that it needs in its sandbox, and whether it may run without the sandbox.
+type Prepared = (Server, Files, Strictness);
+
+fn serve_participant(args: &Args, name: &Name, inherited: Option<TcpListener>) -> Result<Prepared, Failure> {
     let mut config = palabre_config::Server::load(&args.config).map_err(Failure::config)?;
     let participant = Participant::load(&args.config, name).map_err(Failure::config)?;
     if let (Some(certificate), Some(private_key)) = (&args.certificate, &args.private_key) {
@@ -101,6 +117,9 @@ fn serve_participant(args: &Args, name: &Name, inherited: Option<TcpListener>) -
     let directory = room.participant(name);
     if args.make_room {
         make_room(&config, &participant, &room).map_err(Failure::system)?;
+    }
+    if let Err(error) = room.create_shared() {
+        log::warn!("{error}; in its sandbox, this listener shows no participants and keeps no text messages");
     }
     let format = room.format().map_err(Failure::config)?;
     let levelling = [room.levelling(), directory.levelling()].map(|read| {
@@ -121,6 +140,9 @@ fn serve_participant(args: &Args, name: &Name, inherited: Option<TcpListener>) -
         listen_only: participant.listen_only,
         recording: false,
     };
+    let files = Files::default()
+        .of_participant(room.clone(), name.clone())
+        .reading(&[config.certificate.clone(), config.private_key.clone()]);
     let (tls, tls_files) = TlsFiles::load(config.certificate, config.private_key).map_err(Failure::config)?;
     let meeting = Meeting::new(room.clone(), directory.clone(), config.texts_for_latecomers);
     let api = Api::new(name.clone(), me.room.clone(), directory.clone(), meeting);
@@ -142,7 +164,8 @@ fn serve_participant(args: &Args, name: &Name, inherited: Option<TcpListener>) -
     let port = args.port.unwrap_or(participant.port);
     let socket = socket(inherited, config.bind, port).map_err(Failure::system)?;
     log::debug!("serving on {:?}", socket.local_addr());
-    Server::new(socket, Arc::new(listener), config.limits.connections, Some(tls_files)).map_err(Failure::system)
+    let server = Server::new(socket, Arc::new(listener), config.limits.connections, Some(tls_files));
+    Ok((server.map_err(Failure::system)?, files, strictness(config.sandbox)))
 }
 
 /// Creates the directory of the room and the participant's pipes, as the supervisor does. This doesn't create the file `names`, so the
@@ -160,7 +183,7 @@ fn make_room(config: &palabre_config::Server, participant: &Participant, room: &
     directory.set_gain(if participant.muted { Some(Gain::Mute) } else { gain })
 }
 
-fn serve_file(args: &Args, source: &Path, inherited: Option<TcpListener>) -> Result<Server, Failure> {
+fn serve_file(args: &Args, source: &Path, inherited: Option<TcpListener>) -> Result<Prepared, Failure> {
     let config = palabre_config::Server::default();
     let format = file_format(source);
     let chunk_ms = args.chunk_ms.unwrap_or(config.chunk_ms);
@@ -186,7 +209,10 @@ fn serve_file(args: &Args, source: &Path, inherited: Option<TcpListener>) -> Res
     let socket = socket(inherited, config.bind, args.port.unwrap_or(SOURCE_PORT)).map_err(Failure::system)?;
     let port = socket.local_addr().map_err(Failure::system)?.port();
     println!("{}", config.links.link(SOURCE_NAME, port, &key));
-    Server::new(socket, Arc::new(listener), config.limits.connections, tls_files).map_err(Failure::system)
+    let tls = [&args.certificate, &args.private_key].into_iter().flatten().cloned();
+    let files = Files::default().reading(&tls.chain([source.to_owned()]).collect::<Vec<_>>());
+    let server = Server::new(socket, Arc::new(listener), config.limits.connections, tls_files);
+    Ok((server.map_err(Failure::system)?, files, strictness(config.sandbox)))
 }
 
 fn socket(inherited: Option<TcpListener>, bind: std::net::IpAddr, port: u16) -> Result<TcpListener> {

@@ -3,7 +3,7 @@
 //! The supervisor sends the state of the listeners. Levels are read from the room directories, processes and connections from the kernel.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::io::{self, IsTerminal};
 use std::path::Path;
@@ -97,7 +97,16 @@ fn tables(snapshot: &Snapshot, status: &Status, colours: bool) -> String {
         text.extend(table::lines(&rows).iter().map(|line| format!("{line}\n")));
     }
     text.extend(status.certificate.as_ref().map(|certificate| format!("\n{}\n", certificate_line(certificate))));
+    text.extend(sandbox_line(status));
     text
+}
+
+/// Returns a line about what the kernel enforces of the listeners' sandboxes, if a listener has reported it.
+fn sandbox_line(status: &Status) -> Option<String> {
+    let reports = status.participants.iter().filter_map(|participant| participant.report.as_ref());
+    let kinds: BTreeSet<&str> = reports.map(|report| report.sandbox.as_str()).filter(|kind| !kind.is_empty()).collect();
+    let kinds: Vec<&str> = kinds.into_iter().collect();
+    (!kinds.is_empty()).then(|| format!("sandbox of the listeners: {}\n", kinds.join("; ")))
 }
 
 fn daemon_row(snapshot: &Snapshot, daemon: &Daemon) -> [String; 7] {

@@ -7,6 +7,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::time::Duration;
 
 use palabre_host::exit::Failure;
+use palabre_host::sandbox::{Access, Sandbox, Strictness};
 use palabre_host::signals::{SIGINT, SIGTERM, Signals};
 use palabre_host::{clock, logging, notify, process, wait};
 use palabre_room::{RecordingReader, RoomDir};
@@ -46,6 +47,9 @@ fn record_room(args: &Args) -> Result<(), Failure> {
     let began = args.began_ms.map_or_else(clock::monotonic, Duration::from_millis);
     let mut session = Session::new(args.out.clone(), format, began, args.part_minutes);
     let mut reader = RecordingReader::create(&room.recording(), format).map_err(Failure::refused)?;
+    // Dropping the reader removes the pipe from the room's directory.
+    let sandbox = Sandbox::default().permit(Access::Write, &args.out).permit(Access::Remove, room.path());
+    sandbox.enter(Strictness::BestEffort).map_err(Failure::system)?;
     log::info!("recording the room into directory '{out}'");
     notify::ready();
     let recorded = record(&mut reader, &mut session, &mut signals, &room);

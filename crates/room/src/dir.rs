@@ -6,12 +6,16 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use crate::make::{Dir, PARTICIPANT_MODE, ROOM_MODE};
+use crate::make::{Dir, PARTICIPANT_MODE, ROOM_MODE, SHARED_MODE};
 use crate::small_file;
 use crate::{EarFrames, Format, Gain, LevelLine, Levelling, Member, Name, PersonalGain, RoomError};
 
 /// Name of an empty file in a room's directory that exists while no mixer works. No participant can have this name.
 pub const NO_MIXER: &str = ".no-mixer";
+/// Name of the directory of a room with copies of `names` and `levels`.
+const SHOWN: &str = ".shown";
+/// Name of the directory of a room with the kept messages.
+const MEETING: &str = ".meeting";
 /// Maximum size in bytes of the files `format`, `gain` and `levelling`, which have one line.
 const MAX_LINE_BYTES: u64 = 4096;
 /// Maximum size in bytes of the files `names`, `levels` and `gains`, which have a line for each participant.
@@ -46,7 +50,51 @@ impl RoomDir {
     pub fn create(&self, format: Format) -> Result<(), RoomError> {
         let (rooms, name) = split(&self.path)?;
         Dir::trusted(rooms)?.own_dir(name, ROOM_MODE)?;
+        self.create_shared()?;
         small_file::write(&self.path.join("format"), &format!("{format}\n"))
+    }
+
+    /// Creates the directories for the files that the listeners share (mode 2750), or sets their mode. A listener may read or
+    /// write these directories in its sandbox, but not the directories of other participants, which are beside them.
+    ///
+    /// # Errors
+    /// A directory can't be created, is a symbolic link, or belongs to another user.
+    pub fn create_shared(&self) -> Result<(), RoomError> {
+        let (rooms, name) = split(&self.path)?;
+        let room = Dir::trusted(rooms)?.dir(name, ROOM_MODE)?;
+        [SHOWN, MEETING].iter().try_for_each(|name| room.own_dir(OsStr::new(name), SHARED_MODE).map(drop))
+    }
+
+    /// Returns the directory with copies of the files `names` and `levels`.
+    #[must_use]
+    pub fn shown(&self) -> PathBuf {
+        self.path.join(SHOWN)
+    }
+
+    /// Returns the directory with the kept messages, into which each listener writes.
+    #[must_use]
+    pub fn meeting(&self) -> PathBuf {
+        self.path.join(MEETING)
+    }
+
+    /// Reads a file of which [`Self::shown`] has a copy. Reads the copy if this process may not read the file itself.
+    fn read_shown<T: FromStr>(&self, name: &str) -> Result<Vec<T>, RoomError> {
+        match read_lines(&self.path.join(name)) {
+            Err(RoomError::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
+                read_lines(&self.shown().join(name))
+            }
+            other => other,
+        }
+    }
+
+    /// Replaces a file and its copy in [`Self::shown`], if that directory exists. The copy is first, because a listener reads it when the file
+    /// has changed.
+    fn write_shown(&self, name: &str, lines: &[impl Display]) -> Result<(), RoomError> {
+        let shown = self.shown();
+        if std::fs::symlink_metadata(&shown).is_ok_and(|file| file.is_dir()) {
+            write_lines(&shown.join(name), lines)?;
+        }
+        write_lines(&self.path.join(name), lines)
     }
 
     /// Returns the format of the room's samples. Without a file `format`, returns the default.
@@ -115,7 +163,7 @@ impl RoomDir {
     /// # Errors
     /// The file can't be read.
     pub fn names(&self) -> Result<Vec<Member>, RoomError> {
-        read_lines(&self.path.join("names"))
+        self.read_shown("names")
     }
 
     /// Replaces the file `names`.
@@ -123,7 +171,7 @@ impl RoomDir {
     /// # Errors
     /// The file can't be written.
     pub fn write_names(&self, members: &[Member]) -> Result<(), RoomError> {
-        write_lines(&self.path.join("names"), members)
+        self.write_shown("names", members)
     }
 
     /// Returns the lines of the file `levels`: who is talking and how loud. Returns no lines if there is no such file.
@@ -132,7 +180,7 @@ impl RoomDir {
     /// # Errors
     /// The file can't be read.
     pub fn levels(&self) -> Result<Vec<LevelLine>, RoomError> {
-        read_lines(&self.path.join("levels"))
+        self.read_shown("levels")
     }
 
     /// Replaces the file `levels`.
@@ -140,7 +188,7 @@ impl RoomDir {
     /// # Errors
     /// The file can't be written.
     pub fn write_levels(&self, levels: &[LevelLine]) -> Result<(), RoomError> {
-        write_lines(&self.path.join("levels"), levels)
+        self.write_shown("levels", levels)
     }
 }
 

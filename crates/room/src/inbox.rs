@@ -118,11 +118,11 @@ impl Inbox {
 /// Creates a socket at `path`, with mode 660 less the umask.
 ///
 /// A socket that is bound gets the mode of the unbound socket, so its mode isn't set by path: a member of the group could have put
-/// another file in its place.
+/// another file in its place. A listener may not call fchmod(2) in its sandbox. Then the mode is 777 less the umask.
 fn bind(path: &Path) -> nix::Result<UnixDatagram> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket = socket(AddressFamily::Unix, SockType::Datagram, flags, None)?;
-    fchmod(&socket, Mode::from_bits_truncate(FILE_MODE))?;
+    let _ = fchmod(&socket, Mode::from_bits_truncate(FILE_MODE));
     nix::sys::socket::bind(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
     Ok(socket.into())
 }

@@ -1,4 +1,4 @@
-//! The messages of a meeting that are kept: the file `.texts` of a room, and the file `joined` of each participant.
+//! The messages of a meeting that are kept: the file `.meeting/texts` of a room, and the file `joined` of each participant.
 //!
 //! A meeting lasts while a participant is connected, and for some minutes afterwards. The supervisor ends it.
 
@@ -9,14 +9,14 @@ use crate::small_file::{read, write, write_or_remove};
 use crate::{Message, ParticipantDir, RoomDir, RoomError};
 
 /// Name of a room's file with the kept messages.
-const TEXTS: &str = ".texts";
+const TEXTS: &str = ".meeting/texts";
 /// Name of a participant's file with the time at which the participant joined the meeting.
 const JOINED: &str = "joined";
 /// Maximum number of messages that a room keeps.
 pub const MAX_KEPT: usize = 50;
 /// Maximum age of a kept message, in ms: 12 hours.
 const MAX_AGE_MS: u64 = 12 * 3600 * 1000;
-/// Maximum length of a line of `.texts`: a time, a tab, a message and a line feed.
+/// Maximum length of a line of `.meeting/texts`: a time, a tab, a message and a line feed.
 const MAX_LINE_BYTES: usize = 20 + 1 + MAX_BYTES + 1;
 /// Maximum length of the file `joined`, in bytes.
 const MAX_JOINED_BYTES: u64 = 64;

@@ -133,7 +133,10 @@ fn create(path: &Path, mode: u32) -> io::Result<File> {
         }
         other => other?,
     };
-    file.set_permissions(Permissions::from_mode(mode))?;
+    // A listener may not call fchmod(2) in its sandbox, and doesn't need it with its umask.
+    if file.metadata()?.permissions().mode() & 0o7777 != mode {
+        file.set_permissions(Permissions::from_mode(mode))?;
+    }
     Ok(file)
 }
 

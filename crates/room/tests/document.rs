@@ -105,7 +105,7 @@ fn the_example_of_a_message_is_what_an_inbox_takes() {
 #[test]
 fn the_example_of_kept_messages_is_read_and_written_back_unchanged() {
     let (_dir, room) = room();
-    let (path, example) = (room.path().join(".texts"), example("text texts"));
+    let (path, example) = (room.path().join(".meeting/texts"), example("text texts"));
     std::fs::write(&path, example).unwrap();
     let kept = room.kept_messages(86_465_000).unwrap();
     std::fs::remove_file(&path).unwrap();

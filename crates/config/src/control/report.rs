@@ -47,6 +47,9 @@ pub struct ListenerReport {
     pub certificate_fault: String,
     /// Number of times that the listener has read the certificate and its key.
     pub certificate_reads: u64,
+    /// What the kernel enforces of the listener's sandbox: `Landlock 6, seccomp`. Empty if the listener is older than the sandbox.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub sandbox: String,
     /// Counters of the listener's network traffic.
     pub traffic: Traffic,
     /// The last report of the participant's page.
@@ -217,6 +220,7 @@ mod tests {
             certificate_refused: true,
             certificate_fault: "f".repeat(MAX_FAULT_CHARS),
             certificate_reads: u64::MAX,
+            sandbox: "Landlock 10, seccomp".into(),
             traffic: Traffic { sent: u64::MAX, received: u64::MAX, skipped: u64::MAX },
             page: Some(PageReport {
                 delay_ms: most,

@@ -155,7 +155,7 @@ fn id_stands_for_one_text_only() {
 #[test]
 fn text_is_sent_even_if_it_cannot_be_kept() {
     let rig = Rig::new();
-    std::fs::create_dir(rig.room.path().join(".texts")).unwrap();
+    std::fs::create_dir(rig.room.path().join(".meeting/texts")).unwrap();
     let mut records = rig.connect().listen(&rig, "");
     assert_eq!(say(&rig, "?id=1"), 204);
     assert_eq!(records.next_of(4).json, r#"{"from":"alice","text":"x","id":"1"}"#);

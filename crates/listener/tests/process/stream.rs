@@ -1,7 +1,7 @@
 //! Tests of the injected stream.
 
 use crate::client::{Record, Records};
-use crate::rig::{Feed, Rig, wait_for};
+use crate::rig::{Feed, Rig, wait_for, wait_for_exit};
 use palabre_room::{Format, LevelLine, Member, MicState, Name, OpenError, PipeReader, PipeWriter, Start, Talk};
 use std::time::Duration;
 
@@ -233,7 +233,8 @@ fn locked_ear_is_silent_until_it_is_free() {
 
 #[test]
 fn ear_that_is_made_later_or_again_is_read() {
-    let rig = Rig::new();
+    // The sandbox permits only the directory of the listener's start.
+    let rig = Rig::with("[security]\nsandbox = \"off\"\n");
     let alice = rig.room.participant(&"alice".parse().unwrap());
     alice.remove().unwrap();
     let mut records = rig.connect().listen(&rig, "");
@@ -246,6 +247,22 @@ fn ear_that_is_made_later_or_again_is_read() {
         records.next_of(2);
         alice.remove().unwrap();
     }
+}
+
+#[test]
+fn listener_ends_when_its_directory_was_made_again_and_its_sandbox_forbids_it() {
+    let mut rig = Rig::new();
+    let report = rig.wait_for_report("the sandbox", |report| !report.sandbox.is_empty());
+    if !report.sandbox.contains("Landlock") {
+        println!("not tested: this kernel has no Landlock");
+        return;
+    }
+    let alice = rig.room.participant(&"alice".parse().unwrap());
+    alice.remove().unwrap();
+    let _records = rig.connect().listen(&rig, "");
+    alice.create().unwrap();
+    drop(std::net::TcpStream::connect(("127.0.0.1", rig.port)).unwrap());
+    assert_eq!(wait_for_exit(&mut rig.child).code(), Some(111));
 }
 
 #[test]

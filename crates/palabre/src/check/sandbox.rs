@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::env;
 use std::path::{Path, PathBuf};
 
+use palabre_config::SandboxSetting;
+use palabre_config::control::Status;
+
 use super::context::word;
 use super::finding::Finding;
 use crate::cli;
@@ -31,6 +34,26 @@ fn refused(units: &BTreeMap<String, Unit>, drop_in: &Path) -> Option<Finding> {
     Some(Finding::fault(AREA, text, remedy))
 }
 
+/// Checks what the kernel enforces of the listeners' own sandboxes. Returns `None` if no listener has reported it.
+pub(super) fn listeners(status: &Status, setting: SandboxSetting) -> Option<Finding> {
+    let reports = status.participants.iter().filter_map(|one| Some((one.name.as_str(), one.report.as_ref()?)));
+    let reported: Vec<(&str, &str)> = reports
+        .map(|(name, report)| (name, report.sandbox.as_str()))
+        .filter(|(_, sandbox)| !sandbox.is_empty())
+        .collect();
+    let (_, first) = reported.first()?;
+    if setting == SandboxSetting::Off {
+        return Some(Finding::ok(AREA, "the listeners have no sandbox of their own, as palabre.toml says"));
+    }
+    let is_whole = |sandbox: &str| sandbox.contains("Landlock") && sandbox.contains("seccomp");
+    let Some((name, sandbox)) = reported.iter().find(|(_, sandbox)| !is_whole(sandbox)) else {
+        return Some(Finding::ok(AREA, format!("each listener runs in its own sandbox: {first}")));
+    };
+    let text = format!("the sandbox of the listener of '{name}' is incomplete: {sandbox}");
+    let remedy = "use a kernel with Landlock (Linux 5.13) and seccomp  # 'sandbox' in [security] of palabre.toml";
+    Some(Finding::warning(AREA, text, remedy))
+}
+
 /// Returns the path of the installed drop-in.
 fn drop_in() -> PathBuf {
     let program = env::current_exe().unwrap_or_default();
@@ -41,6 +64,22 @@ fn drop_in() -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use palabre_config::control::ListenerReport;
+
+    #[test]
+    fn incomplete_sandbox_of_a_listener_is_a_warning_unless_it_is_off() {
+        let (mut status, _) = crate::status::tests::scene();
+        let mut found = |sandbox: &str, setting| {
+            status.participants[0].report =
+                Some(ListenerReport { sandbox: sandbox.into(), ..ListenerReport::default() });
+            listeners(&status, setting).map(|finding| finding.row()[0].clone())
+        };
+        assert_eq!(found("", SandboxSetting::BestEffort), None);
+        assert_eq!(found("Landlock 6, seccomp", SandboxSetting::BestEffort).unwrap(), "ok");
+        assert_eq!(found("seccomp", SandboxSetting::BestEffort).unwrap(), "warning");
+        assert_eq!(found("off", SandboxSetting::BestEffort).unwrap(), "warning");
+        assert_eq!(found("off", SandboxSetting::Off).unwrap(), "ok");
+    }
 
     #[test]
     fn unit_without_a_sandbox_is_a_fault_with_the_drop_in_as_remedy() {

@@ -21,10 +21,12 @@ const NOT_AN_INTERFACE: &[(&str, &str, &str)] = &[
     ("mixer/src/room.rs", "*", "the room was removed"),
     ("mixer/src/room.rs", "unable to watch '*': *", "as above; 'palabre check' reports a lack of watches"),
     (
-        "listener/src/setup.rs",
-        "unable to protect the memory of this process from debuggers: *",
+        "host/src/process.rs",
+        "unable to protect the memory of this process from other processes: *",
         "no supported kernel refuses it",
     ),
+    ("supervisor/src/run.rs", "unable to adopt orphaned processes: *", "as above"),
+    ("host/src/process.rs", "unable to forbid this process to gain privileges: *", "as above"),
     ("listener/src/setup.rs", "*", "an invalid file 'levelling', which the mixer reports"),
     (
         "listener/src/enter.rs",

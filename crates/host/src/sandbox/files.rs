@@ -1,0 +1,74 @@
+//! The part of the sandbox for files, TCP ports, signals and abstract sockets: landlock(7).
+
+use std::path::PathBuf;
+
+use landlock::{
+    ABI, Access as _, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, LandlockStatus, PathBeneath, PathFd,
+    Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
+};
+
+/// The newest Landlock ABI whose features are used. Version 6 restricts signals and abstract sockets.
+const NEWEST: ABI = ABI::V6;
+
+/// An access to a file, or to everything below a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// List directories.
+    List,
+    /// Remove files that are no directories.
+    Remove,
+    /// Read files and list directories.
+    Read,
+    /// Read, write, create, replace and remove regular files, pipes and sockets, and list directories.
+    Write,
+}
+
+impl Access {
+    fn rights(self) -> BitFlags<AccessFs> {
+        let read = AccessFs::ReadFile | AccessFs::ReadDir;
+        let write = read
+            | AccessFs::WriteFile
+            | AccessFs::Truncate
+            | AccessFs::MakeReg
+            | AccessFs::MakeFifo
+            | AccessFs::MakeSock
+            | AccessFs::RemoveFile;
+        match self {
+            Self::List => AccessFs::ReadDir.into(),
+            Self::Remove => AccessFs::RemoveFile.into(),
+            Self::Read => read,
+            Self::Write => write,
+        }
+    }
+}
+
+/// Forbids all accesses except these, all TCP ports, and, where the kernel can, signals to other processes and abstract sockets of other
+/// processes. Returns the version of the Landlock ABI that is enforced; 0 if the kernel has no Landlock.
+pub(super) fn restrict(files: &[(PathBuf, Access)]) -> Result<u32, String> {
+    restrict_as(NEWEST, files).map_err(|error| error.to_string())
+}
+
+fn restrict_as(newest: ABI, files: &[(PathBuf, Access)]) -> Result<u32, RulesetError> {
+    let all = AccessFs::from_all(newest);
+    let mut ruleset = Ruleset::default().set_compatibility(CompatLevel::BestEffort).handle_access(all)?;
+    if newest >= ABI::V4 {
+        ruleset = ruleset.handle_access(AccessNet::from_all(newest))?;
+    }
+    if newest >= ABI::V6 {
+        ruleset = ruleset.scope(Scope::from_all(newest))?;
+    }
+    let mut ruleset = ruleset.create()?;
+    for (path, access) in files {
+        // A path that doesn't exist needs no rule.
+        let Ok(file) = PathFd::new(path) else { continue };
+        // A right for directories in a rule for a file would be an error.
+        let possible = if path.is_dir() { all } else { AccessFs::from_file(newest) };
+        ruleset = ruleset.add_rule(PathBeneath::new(file, access.rights() & possible))?;
+    }
+    let status = ruleset.restrict_self()?;
+    let version = match status.landlock {
+        LandlockStatus::Available { effective_abi, .. } => (effective_abi as u32).min(newest as u32),
+        _ => 0,
+    };
+    Ok(if status.ruleset == RulesetStatus::NotEnforced { 0 } else { version })
+}
