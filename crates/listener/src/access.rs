@@ -218,10 +218,11 @@ impl Refused {
     }
 }
 
-/// Returns the address, or the first 64 bits of an IPv6 address: a client usually has all addresses with the same 64 bits.
-fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
+/// Returns the address, or the first 64 bits of an IPv6 address: a client usually has all addresses with the same 64 bits. An IPv4 address
+/// that is mapped into IPv6 is an IPv4 address.
+pub(crate) fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        address @ IpAddr::V4(_) => address,
         IpAddr::V6(address) => Ipv6Addr::from(u128::from(address) >> 64 << 64).into(),
     }
 }

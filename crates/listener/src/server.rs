@@ -1,5 +1,6 @@
 //! The main thread: waits in poll(2) for connections and signals, and sends reports to the supervisor. Each connection gets a thread.
 
+use crate::access::network;
 use crate::api::Api;
 use crate::connection::{After, Connection, HeadError};
 use crate::handover::Reason;
@@ -20,7 +21,7 @@ use palabre_host::sandbox::Enforced;
 use palabre_host::signals::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, Signals};
 use palabre_host::{notify, wait};
 use std::io;
-use std::net::{TcpListener, TcpStream};
+use std::net::{IpAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -201,11 +202,11 @@ impl Server {
 
     fn accept(&mut self) {
         match self.socket.accept() {
-            Ok((tcp, _)) => {
+            Ok((tcp, client)) => {
                 if let Some(tls) = self.tls_files.as_mut().and_then(|files| files.check(Instant::now())) {
                     self.listener.set_tls(tls);
                 }
-                self.admit(tcp);
+                self.admit(tcp, network(client.ip()));
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
@@ -220,8 +221,8 @@ impl Server {
         }
     }
 
-    fn admit(&self, tcp: TcpStream) {
-        match self.slots.take(&tcp, Instant::now()) {
+    fn admit(&self, tcp: TcpStream, network: IpAddr) {
+        match self.slots.take(&tcp, network, Instant::now()) {
             Some(slot) => self.spawn(tcp, slot),
             // The connection is closed when `tcp` is dropped, so the client doesn't wait.
             None => self.log_limits.full.log(

@@ -1,14 +1,16 @@
 //! Limits the number of connections, and the number of unauthenticated connections among them.
 //!
 //! Unauthenticated connections get at most half of the slots, so that the participant always gets a slot. If no slot is free, a new
-//! connection is refused, or takes the slot of the oldest unauthenticated connection. That connection is closed, but only if it has had
-//! enough time to send a request with the access key.
+//! connection takes the slot of the oldest unauthenticated connection of the network that has most of them, or is refused. That connection is
+//! closed at once if its network has at least two more than the network of the new connection. Otherwise it is closed only if it has had enough time to send a
+//! request with the access key.
 //!
 //! This module also lists idle connections, which wait for another request. A process that is being replaced closes them first.
 //! Otherwise a browser could send its next request on an idle connection, to this process instead of the next process.
 
 use crate::handover::Handover;
-use std::net::{Shutdown, TcpStream};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Shutdown, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -40,6 +42,7 @@ struct State {
 struct Unauthenticated {
     id: u64,
     since: Instant,
+    network: IpAddr,
     tcp: Arc<TcpStream>,
 }
 
@@ -48,22 +51,21 @@ impl Slots {
         Arc::new(Self { max: max.max(2), handover, state: Mutex::default(), busy: AtomicUsize::new(0) })
     }
 
-    /// Returns a slot for a new connection, or `None` if no slot is free and none can be freed.
-    pub(crate) fn take(self: &Arc<Self>, tcp: &TcpStream, now: Instant) -> Option<Slot> {
+    /// Returns a slot for a new connection from this network, or `None` if no slot is free and none can be freed.
+    pub(crate) fn take(self: &Arc<Self>, tcp: &TcpStream, network: IpAddr, now: Instant) -> Option<Slot> {
         let tcp = Arc::new(tcp.try_clone().ok()?);
         let mut state = self.state();
         if state.unauthenticated.len() >= self.max / 2 || state.taken >= self.max {
-            let oldest = state.unauthenticated.first();
-            let oldest = oldest.filter(|it| now.saturating_duration_since(it.since) >= MIN_TIME)?;
-            // The thread of the oldest connection notices the shutdown and ends. The connection's slot counts as free from now on.
-            let _ = oldest.tcp.shutdown(Shutdown::Both);
-            state.unauthenticated.remove(0);
+            let replaceable = state.replaceable(network, now)?;
+            let closed = state.unauthenticated.remove(replaceable);
+            // The thread of the closed connection notices the shutdown and ends. The connection's slot counts as free from now on.
+            let _ = closed.tcp.shutdown(Shutdown::Both);
             state.taken -= 1;
         }
         let id = state.next_id;
         state.next_id += 1;
         state.taken += 1;
-        state.unauthenticated.push(Unauthenticated { id, since: now, tcp: Arc::clone(&tcp) });
+        state.unauthenticated.push(Unauthenticated { id, since: now, network, tcp: Arc::clone(&tcp) });
         Some(Slot { slots: Arc::clone(self), id, tcp, is_authenticated: false })
     }
 
@@ -87,6 +89,20 @@ impl Slots {
 }
 
 impl State {
+    /// Returns the index of the unauthenticated connection that a new connection from this network may replace.
+    fn replaceable(&self, network: IpAddr, now: Instant) -> Option<usize> {
+        let mut counts = BTreeMap::<IpAddr, usize>::new();
+        for other in &self.unauthenticated {
+            *counts.entry(other.network).or_default() += 1;
+        }
+        let most = counts.values().max()?;
+        // If several networks have most, this is the oldest connection of all of them.
+        let index = self.unauthenticated.iter().position(|it| counts.get(&it.network) == Some(most))?;
+        let is_crowded = *most >= counts.get(&network).unwrap_or(&0) + 2;
+        let is_late = now.saturating_duration_since(self.unauthenticated[index].since) >= MIN_TIME;
+        (is_crowded || is_late).then_some(index)
+    }
+
     /// Removes a connection from the unauthenticated ones. Returns whether it was among them.
     fn remove_unauthenticated(&mut self, id: u64) -> bool {
         let before = self.unauthenticated.len();
@@ -188,7 +204,10 @@ impl Drop for Busy {
 mod tests {
     use super::*;
     use crate::handover::Reason;
-    use std::net::TcpListener;
+    use std::net::{Ipv4Addr, TcpListener};
+
+    const HERE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+    const ELSEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2));
 
     fn slots() -> Arc<Slots> {
         Slots::new(4, Arc::new(Handover::new(None, Instant::now())))
@@ -202,35 +221,54 @@ mod tests {
     #[test]
     fn unauthenticated_connections_get_half_of_the_slots() {
         let (slots, tcp, now) = (slots(), tcp(), Instant::now());
-        let mut first = slots.take(&tcp, now).unwrap();
-        let second = slots.take(&tcp, now).unwrap();
-        assert!(slots.take(&tcp, now).is_none());
+        let mut first = slots.take(&tcp, HERE, now).unwrap();
+        let second = slots.take(&tcp, HERE, now).unwrap();
+        assert!(slots.take(&tcp, HERE, now).is_none());
         first.authenticated();
         first.authenticated();
-        let mut third = slots.take(&tcp, now).unwrap();
+        let mut third = slots.take(&tcp, HERE, now).unwrap();
         third.authenticated();
-        let fourth = slots.take(&tcp, now).unwrap();
+        let fourth = slots.take(&tcp, HERE, now).unwrap();
         drop(second);
-        let mut fifth = slots.take(&tcp, now).unwrap();
+        let mut fifth = slots.take(&tcp, HERE, now).unwrap();
         fifth.authenticated();
-        assert!(slots.take(&tcp, now).is_none(), "all four are taken");
+        assert!(slots.take(&tcp, HERE, now).is_none(), "all four are taken");
         drop((first, third, fourth, fifth));
         assert_eq!(slots.state().taken, 0);
-        assert!(slots.take(&tcp, now).is_some());
+        assert!(slots.take(&tcp, HERE, now).is_some());
     }
 
     #[test]
     fn oldest_unauthenticated_connection_is_closed_for_a_new_one() {
         let (slots, tcp, now) = (slots(), tcp(), Instant::now());
-        let mut first = slots.take(&tcp, now).unwrap();
-        let second = slots.take(&tcp, now + MIN_TIME / 2).unwrap();
-        let third = slots.take(&tcp, now + MIN_TIME).unwrap();
-        assert!(slots.take(&tcp, now + MIN_TIME).is_none(), "the second is too new");
+        let mut first = slots.take(&tcp, HERE, now).unwrap();
+        let second = slots.take(&tcp, HERE, now + MIN_TIME / 2).unwrap();
+        let third = slots.take(&tcp, HERE, now + MIN_TIME).unwrap();
+        assert!(slots.take(&tcp, HERE, now + MIN_TIME).is_none(), "the second is too new");
         assert_eq!(slots.state().taken, 2);
         // `first` was closed before it authenticated. It takes a slot until its thread ends.
         first.authenticated();
         assert_eq!(slots.state().taken, 3);
         drop((first, second, third));
+        assert_eq!(slots.state().taken, 0);
+    }
+
+    #[test]
+    fn network_with_most_unauthenticated_connections_loses_one_at_once_to_another_network() {
+        let slots = Slots::new(8, Arc::new(Handover::new(None, Instant::now())));
+        let (tcp, now) = (tcp(), Instant::now());
+        let crowd: Vec<Slot> = (0..4).map(|_| slots.take(&tcp, HERE, now).unwrap()).collect();
+        assert!(slots.take(&tcp, HERE, now).is_none(), "a network doesn't replace its own connections at once");
+        let networks = || slots.state().unauthenticated.iter().map(|it| (it.id, it.network)).collect::<Vec<_>>();
+        let mut owner = slots.take(&tcp, ELSEWHERE, now).unwrap();
+        assert_eq!(networks(), [(1, HERE), (2, HERE), (3, HERE), (4, ELSEWHERE)]);
+        assert!(slots.take(&tcp, HERE, now).is_none(), "a crowded network doesn't replace another one");
+        let late = slots.take(&tcp, HERE, now + MIN_TIME).unwrap();
+        assert_eq!(networks(), [(2, HERE), (3, HERE), (4, ELSEWHERE), (5, HERE)]);
+        let second = slots.take(&tcp, ELSEWHERE, now).unwrap();
+        assert_eq!(networks(), [(3, HERE), (4, ELSEWHERE), (5, HERE), (6, ELSEWHERE)]);
+        owner.authenticated();
+        drop((crowd, owner, late, second));
         assert_eq!(slots.state().taken, 0);
     }
 
@@ -242,8 +280,8 @@ mod tests {
             (ours, listener.accept().unwrap().0)
         };
         let (slots, (waiting, _), (working, _other_end)) = (slots(), pair(), pair());
-        let slot = slots.take(&waiting, Instant::now()).unwrap();
-        let other = slots.take(&working, Instant::now()).unwrap();
+        let slot = slots.take(&waiting, HERE, Instant::now()).unwrap();
+        let other = slots.take(&working, HERE, Instant::now()).unwrap();
         let idle = slot.idle().unwrap();
         assert!(other.idle().unwrap().end());
         slots.handover.begin(Reason::Stop, Instant::now());
@@ -256,7 +294,7 @@ mod tests {
     #[test]
     fn requests_in_progress_are_counted() {
         let slots = slots();
-        let slot = slots.take(&tcp(), Instant::now()).unwrap();
+        let slot = slots.take(&tcp(), HERE, Instant::now()).unwrap();
         let busy = slot.busy();
         assert_eq!(slots.busy(), 1);
         drop(busy);
