@@ -136,6 +136,17 @@ fn tracks_are_aligned_to_the_sample_and_complete() {
 }
 
 #[test]
+fn system_calls_of_the_recorder_are_filtered_and_it_gains_no_privileges() {
+    let studio = Studio::new();
+    let recorder = studio.recorder(&[]);
+    wait_for("the sandbox", || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", recorder.0.id())).unwrap();
+        let has = |line: &str| status.lines().any(|it| it == line);
+        (has("Seccomp:\t2") && has("NoNewPrivs:\t1")).then_some(())
+    });
+}
+
+#[test]
 fn recording_continues_after_a_kill() {
     let studio = Studio::new();
     let began = clock::monotonic().as_millis().to_string();
