@@ -219,7 +219,23 @@ fn people(page: &impl Page) -> Result<()> {
     page.press(ENTER)?;
     page.wait_until(&format!("{last} === false"))?;
     page.press(HOME)?;
-    page.wait_until(&format!("{name} === {first}"))
+    page.wait_until(&format!("{name} === {first}"))?;
+    volume_for_me(page)
+}
+
+/// Checks that the volume of the participant whose button has the focus can be changed, and that the focus returns to the button.
+fn volume_for_me(page: &impl Page) -> Result<()> {
+    const ON_BUTTON: &str = "document.activeElement.matches('.more')";
+    page.press(RIGHT)?;
+    page.wait_until(ON_BUTTON)?;
+    page.press(ENTER)?;
+    page.wait_until(&has_focus("person-volume"))?;
+    for (key, volume) in [(LEFT, 95), (RIGHT, 100), (HOME, 0), (END, 200)] {
+        page.press(key)?;
+        page.wait_until(&format!("document.getElementById('person-percent').textContent.startsWith('{volume}')"))?;
+    }
+    page.press(ESCAPE)?;
+    page.wait_until(&format!("{ON_BUTTON} && document.activeElement.textContent.startsWith('200')"))
 }
 
 fn settings(page: &impl Page) -> Result<()> {

@@ -84,6 +84,15 @@ fn all_screens_are_accessible_in_every_size_colour_scheme_and_language() {
     check_without_scrolling(&browser, "room").unwrap();
     let room = ["Microphone on", "Raise hand", "Messages", "Settings", "Leave", "Mute Participant 2 for me"];
     assert_names(&browser, &room);
+    browser.click("#people .more").unwrap();
+    browser
+        .run("const v = document.getElementById('person-volume'); v.value = 150; v.dispatchEvent(new Event('input'))")
+        .unwrap();
+    browser.wait_until("document.getElementById('person-percent').textContent === '150%'").unwrap();
+    assert_names(&browser, &["Close", "Volume for me", "Mute Participant 2 for me"]);
+    check(&browser, "person").unwrap();
+    browser.click("#person-close").unwrap();
+    browser.wait_until("document.querySelector('#people .more').textContent === '150%'").unwrap();
     other.click("#messages-toggle").unwrap();
     other.type_into("#message-line", "Le son est bon ?").unwrap();
     other.click("#write button").unwrap();

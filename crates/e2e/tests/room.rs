@@ -197,7 +197,25 @@ fn participant_not_heard_by_a_page_is_in_its_file_of_gains_and_stays_so_after_a_
         page.wait_until(&has("p02", "muted-for-me")).unwrap();
         page.click("#people [data-name=\"p02\"] .mute-for-me").unwrap();
         wait_for("the end of the file 'gains'", TIMEOUT, || (!gains.exists()).then_some(())).unwrap();
+        has_a_volume_that_stays(&page, &gains);
     }
+}
+
+/// Sets the volume of p02 for this page's participant, and checks that the browser remembers the volume, and that the page sends the volume again
+/// after the room directory has lost the file `gains`.
+fn has_a_volume_that_stays(page: &Browser, gains: &Path) {
+    let is_half = || fs::read_to_string(gains).ok().filter(|text| text == "p02\t-6.0\n");
+    page.click("#people [data-name=\"p02\"] .more").unwrap();
+    page.run("const v = document.getElementById('person-volume'); v.value = 50; v.dispatchEvent(new Event('input'))")
+        .unwrap();
+    wait_for("the volume in the file 'gains'", TIMEOUT, is_half).unwrap();
+    page.click("#person-close").unwrap();
+    fs::remove_file(gains).unwrap();
+    page.run("window.isOld = true; location.reload()").unwrap();
+    page.wait_until("!window.isOld && window.palabreState?.screen === 'door'").unwrap();
+    page.click("#join").unwrap();
+    page.wait_until("document.querySelector('#people [data-name=\"p02\"] .more')?.textContent === '50%'").unwrap();
+    wait_for("the volume in the file 'gains' again", TIMEOUT, is_half).unwrap();
 }
 
 #[test]

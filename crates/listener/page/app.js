@@ -21,9 +21,10 @@ import { hasWorklets } from './audio/context.js';
 import { Backoff } from './base/backoff.js';
 import { recall, remember } from './base/storage.js';
 import { ErrorLog, browserName, figuresToReport } from './room/diagnostics.js';
+import { Gains } from './room/gains.js';
 import { showMediaMicrophone, startMediaKeys, stopMediaKeys } from './room/media-keys.js';
 import { Quality } from './room/quality.js';
-import { fetchMuted, sendMuted, sendReport } from './room/requests.js';
+import { sendReport } from './room/requests.js';
 import { Session } from './room/session.js';
 import { say, switchLanguage, translatePage } from './text/text.js';
 import { Comings, alertUser } from './view/alerts.js';
@@ -31,6 +32,7 @@ import { listenToKeys } from './view/keyboard.js';
 import { showKeys } from './view/keys-panel.js';
 import { Messages } from './view/messages.js';
 import { ParticipantList } from './view/participant-list.js';
+import { PersonPanel } from './view/person-panel.js';
 import { SettingsPanel, mode, shortcutsAreOn, talkKey } from './view/settings-panel.js';
 import * as view from './view/view.js';
 
@@ -50,7 +52,9 @@ const MIN_RETRY_MS = 500;
 const METER_FALL = 0.7;
 /** Minimum interval between two changes of the meter. Each change makes the browser draw a frame. */
 const METER_MS = 80;
-const people = new ParticipantList(view.participantPlaces, muteForMe);
+const gains = new Gains(() => { people.showGains(); person.refresh(); });
+const person = new PersonPanel(gains);
+const people = new ParticipantList(view.participantPlaces, gains, (name, display) => person.open(name, display));
 const messages = new Messages(view.messageParts, people, {
   onUnread: (count) => { view.showUnread(count); refresh(); },
   onReaction: (name, text) => people.react(name, text),
@@ -177,7 +181,7 @@ function enter() {
   messages.setMe(me);
   app.session = new Session(me, options, {
     onChange: refresh,
-    onLive: () => messages.wake(),
+    onLive: () => { messages.wake(); gains.restore(); },
     onPeak: showPeak,
     onMe: (given) => { const newer = adapted(given); app.me = newer; people.setMe(newer); messages.setMe(newer); refresh(); },
     onRoom: ({ people: all, states, recording, noMixer }) => {
@@ -199,7 +203,7 @@ function enter() {
   app.session.setMode(mode());
   app.session.join();
   startMediaKeys(say('roomNamed', { room: me.room }), { mute: pressMute, leave: () => leaveRoom('left') });
-  showMutedForMe(app.session);
+  gains.load();
   refresh();
 }
 
@@ -220,6 +224,7 @@ function leaveRoom(screen) {
   app.session = null;
   session?.leave();
   stopMediaKeys();
+  person.close();
   people.clear();
   messages.clear();
   go(screen);
@@ -246,21 +251,6 @@ function pressMute() {
   view.announceMicrophone(muted ? 'muted' : microphoneState(session.state));
 }
 
-async function showMutedForMe(session) {
-  const names = await fetchMuted();
-  if (session === app.session) people.setMutedForMe(names ?? []);
-}
-
-/** Mutes or unmutes another participant for this page's participant only: the mixer leaves muted participants out of the mix. */
-async function muteForMe(name, muted) {
-  const { session } = app;
-  const before = [...people.mutedForMe];
-  const after = before.filter((other) => other !== name);
-  if (muted) after.push(name);
-  people.setMutedForMe(after);
-  if (!(await sendMuted(after)) && session === app.session) people.setMutedForMe(before);
-}
-
 /** Makes the push-to-talk button work like the space bar. */
 function holdToTalk(button) {
   const hold = (held) => app.session?.hold(held);
@@ -283,7 +273,7 @@ async function reportFigures() {
 /** Tells the user who has joined or raised a hand, except participants whom the user doesn't hear. */
 function tellComings() {
   for (const { kind, name, display } of comings.look(people.others)) {
-    if (!people.mutedForMe.has(name)) alertUser(kind, volumeNow(), say(kind === 'hands' ? 'alertHand' : 'alertJoin', { name: display }));
+    if (!gains.isMuted(name)) alertUser(kind, volumeNow(), say(kind === 'hands' ? 'alertHand' : 'alertJoin', { name: display }));
   }
 }
 
@@ -310,6 +300,7 @@ function changeLanguage() {
   view.showLanguage();
   people.translate();
   messages.translate();
+  person.refresh();
   refresh();
 }
 

@@ -1,5 +1,5 @@
 /**
- * The small requests besides the sound (docs/injected-stream.md): messages, the list of muted participants, figures of the line,
+ * The small requests besides the sound (docs/injected-stream.md): messages, personal gains, figures of the line,
  * presence. Sound never waits for them.
  */
 
@@ -26,19 +26,22 @@ export async function sendReaction(text, room) {
   await post(`say?${new URLSearchParams({ keep: 'no', room })}`, text);
 }
 
-/** @returns {Promise<string[] | null>} login names of the participants whom this one has muted for themselves; null if unknown */
-export async function fetchMuted() {
+/** @returns {Promise<{name: string, gain: string}[] | null>} how loud this participant hears others: decibels or 'mute'; null if unknown */
+export async function fetchGains() {
   try {
     const response = await fetch('gains', { cache: 'no-store', signal: AbortSignal.timeout(TIMEOUT_MS) });
-    return response.ok ? (await response.text()).split('\n').filter((line) => line.endsWith('\tmute')).map((line) => line.split('\t')[0]) : null;
+    if (!response.ok) return null;
+    const lines = (await response.text()).split('\n').filter(Boolean).map((line) => line.split('\t'));
+    return lines.map(([name, gain]) => ({ name, gain }));
   } catch {
     return null;
   }
 }
 
-/** @param {string[]} names login names of all participants whom this one has muted for themselves; @returns {Promise<boolean>} whether the list was replaced */
-export async function sendMuted(names) {
-  return (await post('gains', names.join('\n'))).ok;
+/** @param {string} lines all personal gains: login name, tab, decibels or 'mute'; @returns {Promise<{ok: boolean, retryAfterMs: number}>} */
+export async function sendGains(lines) {
+  const { ok, headers } = await post('gains', lines);
+  return { ok, retryAfterMs: 1000 * Number(headers?.get('Retry-After') ?? 0) };
 }
 
 /** @param {object} figures see `window.palabreState`; @returns {Promise<boolean>} false if the listener takes no reports */

@@ -47,7 +47,7 @@ export class Messages {
 
   /**
    * @param {Parts} parts
-   * @param {{displayName: (name: string) => string, mutedForMe: Set<string>}} names
+   * @param {{displayName: (name: string) => string, isMutedForMe: (name: string) => boolean}} names
    * @param {{onUnread: (count: number) => void, onNew: (from: string, text: string) => void,
    *   onReaction: (name: string, text: string) => void}} handlers onNew: another participant's message
    *   has just been sent, and the user doesn't see it
@@ -102,10 +102,10 @@ export class Messages {
   /** @param {import('../stream/records.js').Text[]} texts that have arrived */
   add(texts) {
     for (const { from, text, id, ageMs } of texts) {
-      if (isReaction({ text, id }) && !this.#names.mutedForMe.has(from)) this.#onReaction(from, text);
+      if (isReaction({ text, id }) && !this.#names.isMutedForMe(from)) this.#onReaction(from, text);
       if (isReaction({ text, id })) continue;
       if (from === this.#me.name && this.#own.has(id)) this.#arrived(id);
-      const isShown = this.#received.isNew(from, id) && !this.#names.mutedForMe.has(from);
+      const isShown = this.#received.isNew(from, id) && !this.#names.isMutedForMe(from);
       if (!isShown) continue;
       const name = this.#names.displayName(from);
       this.#show(makeItem(name, text, Date.now() - ageMs));

@@ -7,6 +7,7 @@
  */
 
 import { REACTION_MS } from '../room/reactions.js';
+import { NORMAL } from '../room/gains.js';
 import { Participants } from '../room/participants.js';
 import { locale, say } from '../text/text.js';
 import { hasLongWord, initials, plain, tone } from './names.js';
@@ -28,21 +29,23 @@ const SEARCH_FROM = 20;
 /** The lists of participants. */
 export class ParticipantList {
   #places;
-  #onMute;
+  #gains;
+  #onOpen;
   #participants = new Participants();
   #me = null;
-  #mutedForMe = new Set();
   /** @type {Map<string, object>} */
   #rows = new Map();
   #stage = new Map();
 
   /**
    * @param {Places} places
-   * @param {(name: string, muted: boolean) => void} onMute the user mutes or unmutes a participant for themselves
+   * @param {import('../room/gains.js').Gains} gains
+   * @param {(name: string, display: string) => void} onOpen the user opens the panel of a participant
    */
-  constructor(places, onMute) {
+  constructor(places, gains, onOpen) {
     this.#places = places;
-    this.#onMute = onMute;
+    this.#gains = gains;
+    this.#onOpen = onOpen;
     places.search.addEventListener('input', () => { this.#layStage(); this.#filter(); });
     places.search.addEventListener('blur', () => this.#layOut());
     places.away.addEventListener('toggle', () => this.#layAway());
@@ -77,9 +80,8 @@ export class ParticipantList {
     this.#paint(this.#participants.setLevels(marks));
   }
 
-  /** @param {Iterable<string>} names login names of the participants whom the user has muted for themselves */
-  setMutedForMe(names) {
-    this.#mutedForMe = new Set(names);
+  /** Shows the personal gains, after they have changed. */
+  showGains() {
     this.#layOut();
   }
 
@@ -134,9 +136,9 @@ export class ParticipantList {
     return this.#participants.named(name)?.talking ?? false;
   }
 
-  /** @returns {Set<string>} login names */
-  get mutedForMe() {
-    return this.#mutedForMe;
+  /** @param {string} name login name; @returns {boolean} whether the user has muted this participant for themselves */
+  isMutedForMe(name) {
+    return this.#gains.isMuted(name);
   }
 
   /** @param {string} name login name; @returns {string} display name */
@@ -185,7 +187,7 @@ export class ParticipantList {
       let seat = this.#stage.get(person.name);
       if (seat?.display !== person.display) seat = makeRow(person, false, false);
       this.#stage.set(person.name, seat);
-      paint(seat, person, this.#mutedForMe.has(person.name), this.#participants.isQueue);
+      paint(seat, person, this.#gains, this.#participants.isQueue);
       return seat.element;
     });
     setChildren(stage, seats);
@@ -200,7 +202,7 @@ export class ParticipantList {
 
   #paintRow(person) {
     const row = this.#rows.get(person.name);
-    if (row) paint(row, person, this.#mutedForMe.has(person.name), this.#participants.isQueue);
+    if (row) paint(row, person, this.#gains, this.#participants.isQueue);
   }
 
   #row(person) {
@@ -228,16 +230,22 @@ export class ParticipantList {
   #clicked(event) {
     const button = event.target.closest('button');
     const name = button?.closest('.person')?.dataset.name;
-    if (name) this.#onMute(name, button.getAttribute('aria-pressed') !== 'true');
+    if (!name) return;
+    if (button.matches('.mute-for-me')) this.#gains.mute(name, button.getAttribute('aria-pressed') !== 'true');
+    else this.#onOpen(name, this.displayName(name));
   }
 }
 
-/** Moves the focus by arrow keys within a list. The whole list is one stop of the Tab key, because it may have hundreds of buttons. */
+/**
+ * Moves the focus by arrow keys within a list: left and right to the next button, up and down to the same button of the next participant. The
+ * whole list is one stop of the Tab key, because it may have hundreds of buttons.
+ */
 function walk(event) {
   const steps = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1, Home: -Infinity, End: Infinity };
   const step = steps[event.key];
   if (!step || !event.target.matches('.person button')) return;
-  const buttons = buttonsOf(event.currentTarget);
+  const isSideways = event.key === 'ArrowLeft' || event.key === 'ArrowRight';
+  const buttons = buttonsOf(event.currentTarget).filter((button) => isSideways || button.className === event.target.className);
   const at = buttons.indexOf(event.target) + step;
   const next = buttons[Math.max(0, Math.min(buttons.length - 1, at))];
   event.target.tabIndex = -1;
@@ -285,21 +293,27 @@ function makeRow({ name, display }, isMe, withButton) {
   meter.setAttribute('aria-hidden', 'true');
   meter.append(make('span', 'meter-bar'));
   element.append(seat, words, mark, meter);
-  const button = isMe || !withButton ? null : makeButton(display);
-  if (button) element.append(button);
-  return { element, mark, button, display, isMe, use: microphone.querySelector('use') };
+  const [button, more] = isMe || !withButton ? [] : ['mute-for-me', 'more'].map(makeButton);
+  if (button) {
+    button.setAttribute('aria-label', say('muteForMe', { name: display }));
+    button.append(sign('#speaker'));
+    more.setAttribute('aria-haspopup', 'dialog');
+    const buttons = make('span', 'person-buttons');
+    buttons.append(button, more);
+    element.append(buttons);
+  }
+  return { element, mark, button, more, display, isMe, use: microphone.querySelector('use') };
 }
 
-function makeButton(display) {
-  const button = make('button', 'mute-for-me');
+function makeButton(className) {
+  const button = make('button', className);
   button.type = 'button';
   button.tabIndex = -1;
-  button.setAttribute('aria-label', say('muteForMe', { name: display }));
-  button.append(sign('#speaker'));
   return button;
 }
 
-function paint({ element, mark, button, display, isMe, use }, known, mutedForMe, isQueue) {
+function paint({ element, mark, button, more, display, isMe, use }, known, gains, isQueue) {
+  const mutedForMe = gains.isMuted(known.name);
   // This page's participant is shown as present, even if the listener hasn't reported that yet.
   const person = { ...known, here: known.here || isMe };
   const { talking, mutedByHost, muted, listening, hand, here, dbfs } = person;
@@ -321,6 +335,17 @@ function paint({ element, mark, button, display, isMe, use }, known, mutedForMe,
     button.querySelector('use').setAttribute('href', mutedForMe ? '#speaker-off' : '#speaker');
     button.title = say(mutedForMe ? 'unmuteForMe' : 'muteForMe', { name: display });
   }
+  if (more) showVolume(more, display, gains.volume(known.name));
+}
+
+/** Shows the volume on the button that opens the panel of a participant, unless it is the normal volume. */
+function showVolume(more, display, volume) {
+  if (more.dataset.volume === String(volume)) return;
+  more.dataset.volume = String(volume);
+  const words = volume === NORMAL ? '' : say('percent', { count: volume });
+  more.replaceChildren(words || sign('#more'));
+  more.title = say('volumeOf', { name: display });
+  more.setAttribute('aria-label', [more.title, words].filter(Boolean).join(': '));
 }
 
 /** Returns the most important state of a participant, and a raised hand besides. */

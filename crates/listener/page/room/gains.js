@@ -1,0 +1,128 @@
+/**
+ * How loud this participant hears each of the others. The mixer applies these gains (docs/room-directory.md, the file `gains`). The browser
+ * stores the volumes; the room directory keeps who is muted.
+ */
+
+import { recall, remember } from '../base/storage.js';
+import { fetchGains, sendGains } from './requests.js';
+
+/** Delay before a change is sent, so that a moving slider sends few requests. */
+const SEND_DELAY_MS = 300;
+/** Minimum delay before a change is sent again. */
+const RETRY_MS = 2000;
+/** Maximum number of attempts to send a change. */
+const MAX_ATTEMPTS = 5;
+/** Maximum number of volumes that the browser stores; the oldest is dropped. */
+const MAX_STORED = 500;
+/** The volume at which a participant is heard as the room hears them, in percent. */
+export const NORMAL = 100;
+/** Maximum volume in percent. */
+export const LOUDEST = 200;
+
+/** The personal gains of this page's participant. */
+export class Gains {
+  #onChange;
+  /** Login names of muted participants. */
+  #muted = new Set();
+  /** @type {Map<string, number>} percent by login name, except the normal volume */
+  #volumes = new Map();
+  /** The lines that the listener has, or null if unknown. */
+  #sent = null;
+  #timer = 0;
+
+  /** @param {() => void} onChange called after each change */
+  constructor(onChange) {
+    this.#onChange = onChange;
+  }
+
+  /** @param {string} name login name; @returns {boolean} */
+  isMuted(name) {
+    return this.#muted.has(name);
+  }
+
+  /** @param {string} name login name; @returns {number} percent; a muted participant keeps the volume */
+  volume(name) {
+    return this.#volumes.get(name) ?? NORMAL;
+  }
+
+  /** Reads the listener's gains after joining. Volumes that this browser has stored take precedence. */
+  async load() {
+    const lines = await fetchGains();
+    if (lines === null) return;
+    this.#sent = text(lines);
+    this.#muted = new Set(lines.filter(({ gain }) => gain === 'mute').map(({ name }) => name));
+    const given = lines.filter(({ gain }) => gain !== 'mute').map(({ name, gain }) => [name, percent(Number(gain))]);
+    this.#volumes = new Map([...given, ...stored()]);
+    this.#changed();
+  }
+
+  /** Sends the gains again if the room directory has lost them, as after a restart of the server's machine. */
+  async restore() {
+    const lines = await fetchGains();
+    if (lines?.length !== 0) return;
+    this.#sent = '';
+    this.#send();
+  }
+
+  /** @param {string} name login name; @param {boolean} muted */
+  mute(name, muted) {
+    if (muted) this.#muted.add(name);
+    else this.#muted.delete(name);
+    this.#changed();
+  }
+
+  /** Sets a volume. Volume 0 mutes, and any other volume ends a mute. @param {string} name login name; @param {number} volume in percent */
+  setVolume(name, volume) {
+    if (volume === 0) return this.mute(name, true);
+    this.#muted.delete(name);
+    this.#volumes.delete(name);
+    if (volume !== NORMAL) this.#volumes.set(name, volume);
+    remember('volumes', JSON.stringify([...this.#volumes].slice(-MAX_STORED)));
+    this.#changed();
+  }
+
+  #changed() {
+    this.#onChange();
+    this.#send();
+  }
+
+  #send(delayMs = SEND_DELAY_MS, attempt = 1) {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(async () => {
+      const wanted = this.#lines();
+      if (wanted === this.#sent) return;
+      const { ok, retryAfterMs } = await sendGains(wanted);
+      if (ok) this.#sent = wanted;
+      else if (attempt < MAX_ATTEMPTS) this.#send(Math.max(RETRY_MS, retryAfterMs), attempt + 1);
+    }, delayMs);
+  }
+
+  #lines() {
+    const muted = [...this.#muted].map((name) => ({ name, gain: 'mute' }));
+    const others = [...this.#volumes].filter(([name]) => !this.#muted.has(name));
+    return text([...muted, ...others.map(([name, volume]) => ({ name, gain: decibels(volume) }))]);
+  }
+}
+
+/** Returns the volumes that the browser has stored. Anything could be in the storage. */
+function stored() {
+  try {
+    const volumes = JSON.parse(recall('volumes') ?? '[]');
+    return volumes.filter(([name, volume]) => typeof name === 'string' && volume > 0 && volume <= LOUDEST && volume !== NORMAL);
+  } catch {
+    return [];
+  }
+}
+
+function text(lines) {
+  return lines.map(({ name, gain }) => `${name}\t${gain}\n`).sort().join('');
+}
+
+function decibels(volume) {
+  return Math.max(-60, 20 * Math.log10(volume / NORMAL)).toFixed(1);
+}
+
+/** Returns the volume in steps of 5 %, as the slider has them. */
+function percent(gain) {
+  return Math.max(5, Math.min(LOUDEST, Math.round((NORMAL * 10 ** (gain / 20)) / 5) * 5));
+}
