@@ -43,7 +43,17 @@ test('session waits for the microphone from its first change on', async () => {
 
 test('joining tells the presence once', async () => {
   const stay = await joined();
-  assert.deepEqual(shown(), [{ hand: false, microphone: 'open' }]);
+  assert.deepEqual(shown(), [{ hand: false, microphone: 'open', weak: false }]);
+  stay.leave();
+});
+
+test('weak connection is told to the others until it ends', async () => {
+  const stay = await joined();
+  for (const weak of [true, false]) {
+    stay.setWeak(weak);
+    await settle();
+  }
+  assert.deepEqual(shown().map(({ weak }) => weak), [false, true, false]);
   stay.leave();
 });
 
@@ -58,7 +68,7 @@ test('presence is told again to the next process after a handover, once', async 
   send(opened.frames[0], moved(103, 1));
   send(opened.frames[1], sound(140));
   await settle();
-  assert.deepEqual(shown().slice(2), [{ hand: true, microphone: 'open' }]);
+  assert.deepEqual(shown().slice(2), [{ hand: true, microphone: 'open', weak: false }]);
   stay.leave();
 });
 
@@ -76,7 +86,7 @@ test('presence is told again to a new process that a broken uplink revealed, alt
   send(opened.frames[1], hello(150));
   await settle();
   assert.deepEqual([...states], ['live']);
-  assert.deepEqual(shown().slice(2), [{ hand: true, microphone: 'open' }]);
+  assert.deepEqual(shown().slice(2), [{ hand: true, microphone: 'open', weak: false }]);
   stay.leave();
 });
 
@@ -119,7 +129,7 @@ test('presence told to the previous process while the next one took over is told
   globalThis.fetch = fetch;
   await new Promise((resolve) => { setTimeout(resolve); });
   await settle();
-  assert.deepEqual(shown().slice(1), Array(2).fill({ hand: true, microphone: 'open' }));
+  assert.deepEqual(shown().slice(1), Array(2).fill({ hand: true, microphone: 'open', weak: false }));
   stay.leave();
 });
 
@@ -273,7 +283,7 @@ test('microphone that is muted when it is opened is shown as muted, and its even
     return given;
   };
   const stay = await joined();
-  assert.deepEqual(shown().at(-1), { hand: false, microphone: 'muted' });
+  assert.deepEqual(shown().at(-1), { hand: false, microphone: 'muted', weak: false });
   stay.renewMicrophone();
   await settle();
   assert.equal(stay.state.systemMuted, false);

@@ -399,7 +399,7 @@ function rateConnection() {
   const weak = app.quality.isWeak(figures, performance.now()) && connection === 'live';
   if (weak === app.weak) return;
   app.weak = weak;
-  refresh();
+  session.setWeak(weak);
 }
 
 /** Calls a function at an interval while the tab is visible, and at once when the tab becomes visible. */

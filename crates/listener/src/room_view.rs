@@ -11,8 +11,8 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Bits of a person's state: connected, hand raised, microphone muted, and no microphone. The upper four bits are the place in the queue of
-/// raised hands.
+/// Bits of a person's state: connected, hand raised, microphone muted, and no microphone. A person who is heard over a weak connection has the bits
+/// for muted and for no microphone. The upper four bits are the place in the queue of raised hands.
 const HERE: Value = 1;
 const HAND: Value = 2;
 const MUTED: Value = 4;
@@ -129,6 +129,7 @@ fn state(member: &Member) -> Value {
     let place = Value::try_from(member.hand).map_or(MAX_PLACE, |place| place.min(MAX_PLACE));
     let hand = if place > 0 { HAND | place << PLACE_SHIFT } else { 0 };
     let voice = match member.voice {
+        MicState::Open if member.weak => MUTED | LISTENING,
         MicState::Open => 0,
         MicState::Muted => MUTED,
         MicState::None => LISTENING,
@@ -221,6 +222,9 @@ mod tests {
         assert_eq!(record::encode_bytes(&crate::protocol_doc::hex("hex levels")), *view.levels.all());
         let late = Member { hand: 40, ..Member::new(name("carol"), "Carol", true) };
         assert_eq!(state(&late), HERE + HAND + 16 * 15, "places after the 15th are sent as the 15th");
+        let weak = Member { weak: true, ..Member::new(name("dan"), "Dan", true) };
+        assert_eq!(state(&weak), HERE + 4 + 8);
+        assert_eq!(state(&Member { voice: MicState::Muted, ..weak }), HERE + MUTED, "a muted person is not heard");
     }
 
     #[test]

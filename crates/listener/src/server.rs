@@ -190,6 +190,7 @@ impl Server {
             speaking,
             hand: presence.hand,
             microphone: presence.voice,
+            weak: presence.weak,
             page: api.and_then(Api::page_report),
             certificate_refused: fault.is_some(),
             certificate_fault: fault.unwrap_or_default().chars().take(MAX_FAULT_CHARS).collect(),

@@ -250,6 +250,9 @@ fn report_line(report: &ListenerReport) -> String {
     if report.hand {
         words.insert(2, "hand".to_owned());
     }
+    if report.weak {
+        words.push("weak".to_owned());
+    }
     words.join(" ")
 }
 

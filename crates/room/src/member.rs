@@ -1,5 +1,5 @@
-//! Lines of the file `names`: the members of a room, whether each member is connected, raised hands and microphone
-//! states.
+//! Lines of the file `names`: the members of a room, whether each member is connected, raised hands, microphone states
+//! and weak connections.
 
 use std::fmt;
 use std::str::FromStr;
@@ -31,13 +31,15 @@ pub struct Member {
     pub hand: u16,
     /// State of the member's microphone.
     pub voice: MicState,
+    /// Whether the member's page reports a weak connection.
+    pub weak: bool,
 }
 
 impl Member {
     /// Returns a member without raised hand, with the microphone on.
     #[must_use]
     pub fn new(name: Name, display: impl Into<String>, here: bool) -> Self {
-        Self { name, display: display.into(), here, hand: 0, voice: MicState::Open }
+        Self { name, display: display.into(), here, hand: 0, voice: MicState::Open, weak: false }
     }
 }
 
@@ -54,7 +56,8 @@ impl fmt::Display for Member {
             MicState::Muted => " muted",
             MicState::None => " listening",
         };
-        write!(f, "{}\t{here}{hand}{voice}\t{}", self.name, self.display)
+        let weak = if self.weak { " weak" } else { "" };
+        write!(f, "{}\t{here}{hand}{voice}{weak}\t{}", self.name, self.display)
     }
 }
 
@@ -63,7 +66,7 @@ impl FromStr for Member {
 
     fn from_str(line: &str) -> Result<Self, String> {
         let wrong = || {
-            "the line is invalid; the format is 'NAME tab here|away [hand [PLACE]] [muted|listening] tab DISPLAY NAME'"
+            "the line is invalid; the format is 'NAME tab here|away [hand [PLACE]] [muted|listening] [weak] tab DISPLAY NAME'"
                 .to_owned()
         };
         let (name, rest) = line.split_once('\t').ok_or_else(wrong)?;
@@ -82,6 +85,7 @@ impl FromStr for Member {
                 }
                 (1.., "muted") => member.voice = MicState::Muted,
                 (1.., "listening") => member.voice = MicState::None,
+                (1.., "weak") => member.weak = true,
                 _ => return Err(wrong()),
             }
         }
@@ -102,6 +106,7 @@ mod tests {
             "carol\there hand muted\tCarol",
             "eve\there hand 2 muted\tEve",
             "dan\there listening\tD",
+            "fay\there hand 2 muted weak\tFay",
         ] {
             assert_eq!(line.parse::<Member>().unwrap().to_string(), line);
         }

@@ -1,4 +1,4 @@
-//! The file `presence` of a participant: the raised hand and the microphone's state. The participant's listener writes
+//! The file `presence` of a participant: the raised hand, the microphone's state and whether the connection is weak. The participant's listener writes
 //! the file, and the next listener process reads it.
 
 use std::fmt;
@@ -10,13 +10,15 @@ use crate::{MicState, ParticipantDir, RoomError};
 /// Maximum length of the file `presence`, in bytes.
 const MAX_BYTES: u64 = 64;
 
-/// The raised hand and the microphone's state of a participant, as the participant's page shows them.
+/// The raised hand, the microphone's state and the connection of a participant, as the participant's page reports them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Presence {
     /// Whether the participant has raised a hand.
     pub hand: bool,
     /// State of the participant's microphone.
     pub voice: MicState,
+    /// Whether the connection is weak.
+    pub weak: bool,
 }
 
 /// Writes the words that follow `here` in the file `names`, separated by a space. Writes nothing for the default.
@@ -28,8 +30,9 @@ impl fmt::Display for Presence {
             MicState::Muted => "muted",
             MicState::None => "listening",
         };
-        let space = if hand.is_empty() || voice.is_empty() { "" } else { " " };
-        write!(f, "{hand}{space}{voice}")
+        let weak = if self.weak { "weak" } else { "" };
+        let words: Vec<&str> = [hand, voice, weak].into_iter().filter(|word| !word.is_empty()).collect();
+        f.write_str(&words.join(" "))
     }
 }
 
@@ -43,7 +46,8 @@ impl FromStr for Presence {
                 "hand" => presence.hand = true,
                 "muted" => presence.voice = MicState::Muted,
                 "listening" => presence.voice = MicState::None,
-                _ => return Err("the presence is invalid; the format is '[hand] [muted|listening]'".into()),
+                "weak" => presence.weak = true,
+                _ => return Err("the presence is invalid; the format is '[hand] [muted|listening] [weak]'".into()),
             }
         }
         Ok(presence)
@@ -88,8 +92,9 @@ mod tests {
         for (hand, voice) in
             [(true, MicState::Muted), (true, MicState::Open), (false, MicState::None), (false, MicState::Open)]
         {
-            alice.set_presence(Presence { hand, voice }).unwrap();
-            assert_eq!(alice.presence().unwrap(), Presence { hand, voice });
+            let presence = Presence { hand, voice, weak: hand };
+            alice.set_presence(presence).unwrap();
+            assert_eq!(alice.presence().unwrap(), presence);
         }
         assert!(!alice.path().join("presence").exists());
         for invalid in ["Hand", "hand loud", &"hand ".repeat(20)] {

@@ -16,6 +16,7 @@ pub(crate) struct Presence {
     here: bool,
     hand: Option<Instant>,
     voice: MicState,
+    weak: bool,
     away_at: Option<Instant>,
 }
 
@@ -26,7 +27,7 @@ impl Presence {
             0 => self.disconnected(now),
             _ => {
                 let hand = report.hand.then(|| self.hand.unwrap_or(now));
-                *self = Self { here: true, hand, voice: report.microphone, away_at: None };
+                *self = Self { here: true, hand, voice: report.microphone, weak: report.weak, away_at: None };
             }
         }
     }
@@ -51,6 +52,11 @@ impl Presence {
     /// Returns the state of the participant's microphone.
     pub(crate) fn voice(&self) -> MicState {
         self.voice
+    }
+
+    /// Returns whether the participant's page reports a weak connection.
+    pub(crate) fn is_weak(&self) -> bool {
+        self.weak
     }
 
     /// Returns the time at which to call [`Self::tick`].

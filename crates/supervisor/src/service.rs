@@ -162,6 +162,7 @@ impl Service {
     pub(crate) fn member(&self, display: &str) -> Member {
         Member {
             voice: self.presence.voice(),
+            weak: self.presence.is_weak(),
             ..Member::new(self.participant.name.clone(), display, self.presence.is_here())
         }
     }

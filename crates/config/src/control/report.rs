@@ -39,6 +39,9 @@ pub struct ListenerReport {
     /// The participant's microphone, as the page shows it.
     #[serde(with = "Microphone", skip_serializing_if = "is_open")]
     pub microphone: MicState,
+    /// Whether the page reports a weak connection.
+    #[serde(skip_serializing_if = "is_false")]
+    pub weak: bool,
     /// Whether the listener could not use the certificate that it was told to read, and keeps the previous certificate.
     #[serde(skip_serializing_if = "is_false")]
     pub certificate_refused: bool,
@@ -173,7 +176,8 @@ impl fmt::Display for ListenerReport {
             MicState::None => " mic=none",
         };
         let certificate = if self.certificate_refused { " certificate=refused" } else { "" };
-        write!(f, "{}{microphone}{certificate}", if self.hand { " hand" } else { "" })
+        let weak = if self.weak { " weak" } else { "" };
+        write!(f, "{}{microphone}{weak}{certificate}", if self.hand { " hand" } else { "" })
     }
 }
 
@@ -217,6 +221,7 @@ mod tests {
             speaking: Speaking::Queue,
             hand: true,
             microphone: MicState::Muted,
+            weak: true,
             certificate_refused: true,
             certificate_fault: "f".repeat(MAX_FAULT_CHARS),
             certificate_reads: u64::MAX,
@@ -282,6 +287,6 @@ mod tests {
     fn report_is_shown_in_a_few_words() {
         assert_eq!(ListenerReport::default().to_string(), "streams=0 speaking=no");
         let shown = ListenerReport { streams: 1, ..largest() }.to_string();
-        assert_eq!(shown, "streams=1 speaking=queue hand mic=muted certificate=refused");
+        assert_eq!(shown, "streams=1 speaking=queue hand mic=muted weak certificate=refused");
     }
 }

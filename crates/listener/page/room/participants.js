@@ -9,6 +9,8 @@ const HERE = 1;
 const HAND = 2;
 const MUTED = 4;
 const LISTENING = 8;
+/** The microphone is open, and the connection is weak. */
+const WEAK = MUTED + LISTENING;
 /** The upper four bits of a state are the place in the queue of raised hands. */
 const PLACE_SHIFT = 4;
 const MUTED_BY_HOST = 255;
@@ -17,7 +19,7 @@ const SPEAKERS = 6;
 
 /**
  * @typedef {{name: string, display: string, place: number, here: boolean, hand: boolean, queue: number, muted: boolean,
- *   listening: boolean, talking: boolean, mutedByHost: boolean, dbfs: number}} Participant
+ *   listening: boolean, weak: boolean, talking: boolean, mutedByHost: boolean, dbfs: number}} Participant
  *   place: index in the list that the listener sent; queue: place in the queue of raised hands from 1, at most 15, or 0
  */
 
@@ -97,8 +99,9 @@ export class Participants {
       here: (state & HERE) !== 0,
       hand: (state & HAND) !== 0,
       queue: state >> PLACE_SHIFT,
-      muted: (state & MUTED) !== 0,
-      listening: (state & LISTENING) !== 0,
+      muted: (state & WEAK) === MUTED,
+      listening: (state & WEAK) === LISTENING,
+      weak: (state & WEAK) === WEAK,
       talking: this.#talks(place),
       mutedByHost: level === MUTED_BY_HOST,
       dbfs: this.#talks(place) ? -level : -Infinity,

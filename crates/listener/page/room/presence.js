@@ -1,5 +1,5 @@
 /**
- * Tells the listener what the other participants see of this one: a raised hand and the microphone's state. Repeats a request until
+ * Tells the listener what the other participants see of this one: a raised hand, the microphone's state and a weak connection. Repeats a request until
  * the listener took it.
  */
 
@@ -17,7 +17,7 @@ export class PresenceReporter {
   #busy = false;
   #stopped = false;
 
-  /** @param {{hand: boolean, microphone: 'open' | 'muted' | 'none'}} state */
+  /** @param {{hand: boolean, microphone: 'open' | 'muted' | 'none', weak: boolean}} state */
   show(state) {
     this.#wanted = JSON.stringify(state);
     this.#tellSoon();

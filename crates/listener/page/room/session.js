@@ -59,7 +59,7 @@ export class Session {
   #between = false;
   #listenOnly;
   #left = false;
-  state = { connection: 'connecting', audible: true, microphone: 'off', systemMuted: false, silent: false, talkingMuted: false, mutedBecause: '', uplink: 'off', muted: true, hand: false, mode: 'open', held: false };
+  state = { connection: 'connecting', audible: true, microphone: 'off', systemMuted: false, silent: false, talkingMuted: false, mutedBecause: '', uplink: 'off', muted: true, hand: false, weak: false, mode: 'open', held: false };
 
   /**
    * @param {object} me as from GET me
@@ -151,6 +151,11 @@ export class Session {
     this.#handMs[hand] = performance.now();
     clearTimeout(this.#lowerTimer);
     this.#change({ hand });
+  }
+
+  /** Shows the other participants whether this participant's connection is weak. @param {boolean} weak */
+  setWeak(weak) {
+    this.#change({ weak });
   }
 
   /** @param {'open' | 'voice' | 'talk'} mode always on, voice activation or push to talk */
@@ -252,11 +257,11 @@ export class Session {
 
   /** Returns the presence that the other participants see. */
   get #shown() {
-    const { hand, muted, systemMuted, silent, microphone, uplink } = this.state;
-    if (uplink === 'taken' && this.#seen) return { hand, microphone: this.#seen.microphone };
-    if (uplink === 'free') return { hand, microphone: 'muted' };
+    const { hand, weak, muted, systemMuted, silent, microphone, uplink } = this.state;
+    if (uplink === 'taken' && this.#seen) return { hand, microphone: this.#seen.microphone, weak };
+    if (uplink === 'free') return { hand, microphone: 'muted', weak };
     const without = ['off', 'refused', 'missing', 'busy'].includes(microphone);
-    return { hand, microphone: without ? 'none' : muted || systemMuted || silent ? 'muted' : 'open' };
+    return { hand, microphone: without ? 'none' : muted || systemMuted || silent ? 'muted' : 'open', weak };
   }
 
   #attach(context, output) {

@@ -314,19 +314,20 @@ function makeButton(className) {
 
 function paint({ element, mark, button, more, display, isMe, use }, known, gains, isQueue) {
   const mutedForMe = gains.isMuted(known.name);
-  // This page's participant is shown as present, even if the listener hasn't reported that yet.
-  const person = { ...known, here: known.here || isMe };
-  const { talking, mutedByHost, muted, listening, hand, here, dbfs } = person;
+  // This page's participant is shown as present, even if the listener hasn't reported that yet. The head of the page rates the own connection.
+  const person = { ...known, here: known.here || isMe, weak: known.weak && !isMe };
+  const { talking, mutedByHost, muted, listening, weak, hand, here, dbfs } = person;
   const share = talking ? (dbfs - FLOOR_DBFS) / (TOP_DBFS - FLOOR_DBFS) : 0;
   const silenced = mutedByHost || (here && (muted || listening));
   element.classList.toggle('talking', talking);
   element.classList.toggle('away', !here && !talking);
   element.classList.toggle('hand', here && hand);
   element.classList.toggle('silenced', silenced);
+  element.classList.toggle('weak', here && weak && !mutedByHost);
   element.classList.toggle('operator', mutedByHost);
   element.classList.toggle('muted-for-me', mutedForMe);
   element.style.setProperty('--level', Math.max(0, Math.min(1, share || 0)).toFixed(2));
-  const href = listening && !mutedByHost ? '#headphones' : '#mic-off';
+  const href = mutedByHost ? '#mic-off' : weak ? '#weak' : listening ? '#headphones' : '#mic-off';
   if (use.getAttribute('href') !== href) use.setAttribute('href', href);
   const word = wordFor(person, mutedForMe, isQueue);
   if (mark.textContent !== word) mark.textContent = word;
@@ -349,7 +350,7 @@ function showVolume(more, display, volume) {
 }
 
 /** Returns the most important state of a participant, and a raised hand besides. */
-function wordFor({ talking, mutedByHost, muted, listening, hand, queue, here }, mutedForMe, isQueue) {
+function wordFor({ talking, mutedByHost, muted, listening, weak, hand, queue, here }, mutedForMe, isQueue) {
   const words = [];
   if (here && hand) words.push(isQueue && queue > 0 ? say('handInQueue', { place: queue }) : say('handRaised'));
   if (mutedForMe) words.push(say('mutedForMe'));
@@ -358,6 +359,7 @@ function wordFor({ talking, mutedByHost, muted, listening, hand, queue, here }, 
   else if (!here) words.push(say('away'));
   else if (listening) words.push(say('listening'));
   else if (muted) words.push(say('selfMuted'));
+  if (here && weak && !mutedForMe && !mutedByHost) words.push(say('weak'));
   return words.join(' · ');
 }
 

@@ -13,12 +13,14 @@ use std::time::Instant;
 /// Maximum number of lines in the body of `POST /gains`.
 const MAX_GAINS: usize = 1000;
 
-/// The JSON of `POST /show`: the raised hand and microphone state that other participants see.
+/// The JSON of `POST /show`: the raised hand, microphone state and weak connection that other participants see.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Shown {
     hand: bool,
     microphone: MicrophoneState,
+    #[serde(default)]
+    weak: bool,
 }
 
 #[derive(Deserialize)]
@@ -36,7 +38,7 @@ impl From<Shown> for Presence {
             MicrophoneState::Muted => MicState::Muted,
             MicrophoneState::None => MicState::None,
         };
-        Self { hand: shown.hand, voice }
+        Self { hand: shown.hand, voice, weak: shown.weak }
     }
 }
 
@@ -116,7 +118,7 @@ fn show(listener: &Listener, api: &Api, body: &[u8]) -> Response {
     let Ok(shown) = serde_json::from_slice::<Shown>(body) else {
         return Response::text(
             400,
-            "invalid body: it must be {\"hand\":true|false,\"microphone\":\"open|muted|none\"}",
+            "invalid body: it must be {\"hand\":true|false,\"microphone\":\"open|muted|none\",\"weak\":true|false}",
         );
     };
     let (presence, now) = (Presence::from(shown), Instant::now());

@@ -112,7 +112,7 @@ mod tests {
     use super::*;
     use palabre_room::{Format, MicState, RoomDir};
 
-    const SHOWN: Presence = Presence { hand: true, voice: MicState::Muted };
+    const SHOWN: Presence = Presence { hand: true, voice: MicState::Muted, weak: true };
 
     fn directory() -> (tempfile::TempDir, ParticipantDir) {
         let dir = tempfile::tempdir().unwrap();
