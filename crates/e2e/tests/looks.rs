@@ -51,8 +51,22 @@ fn assert_names(browser: &Browser, some: &[&str]) {
 fn check_invitation(suite: &Suite) {
     let printed = suite.palabre(&["invite", "max", "--display-name", NAMES[0], "--once"]).unwrap();
     let browser = Browser::start(None, "fr").unwrap();
-    browser.open(printed.trim()).unwrap();
-    browser.wait_until("document.querySelector('form button')").unwrap();
+    let (without_key, _) = printed.trim().split_once('?').unwrap();
+    let paste = |link: &str| {
+        browser.type_into("#link", link).unwrap();
+        browser.click("form[action=paste] button").unwrap();
+    };
+    browser.open(without_key).unwrap();
+    check(&browser, "no-access").unwrap();
+    paste(&printed.trim().replace("localhost", "elsewhere.example"));
+    browser.wait_until("document.querySelector('[role=alert]')").unwrap();
+    check(&browser, "other-link").unwrap();
+    // The link of another participant, which has another port.
+    paste(&suite.links[1].url);
+    browser.wait_until("window.palabreState?.screen === 'door' && location.search === ''").unwrap();
+    browser.open(without_key).unwrap();
+    paste(printed.trim());
+    browser.wait_until("document.querySelector('form[action=enter] button')").unwrap();
     check(&browser, "once").unwrap();
     browser.click("form button").unwrap();
     browser.wait_until("window.palabreState?.screen === 'door' && location.search === ''").unwrap();
@@ -89,7 +103,7 @@ fn all_screens_are_accessible_in_every_size_colour_scheme_and_language() {
         .run("const v = document.getElementById('person-volume'); v.value = 150; v.dispatchEvent(new Event('input'))")
         .unwrap();
     browser.wait_until("document.getElementById('person-percent').textContent === '150%'").unwrap();
-    assert_names(&browser, &["Close", "Volume for me", "Mute Participant 2 for me"]);
+    assert_names(&browser, &["Close", "Mute Participant 2 for me", "Volume for me"]);
     check(&browser, "person").unwrap();
     browser.click("#person-close").unwrap();
     browser.wait_until("document.querySelector('#people .more').textContent === '150%'").unwrap();

@@ -3,7 +3,7 @@
 use crate::connection::{After, Connection};
 use crate::http::{Head, Response};
 use crate::state::Listener;
-use crate::{api, enter, page, speak, stream, wav_stream};
+use crate::{api, enter, page, paste, speak, stream, wav_stream};
 use std::io;
 use std::time::Instant;
 
@@ -22,6 +22,9 @@ pub(crate) fn answer(
 ) -> io::Result<After> {
     if !METHODS.contains(&head.method.as_str()) {
         return connection.answer(head, &Response::text(501, "this HTTP method is not supported"), false);
+    }
+    if head.path == "/paste" {
+        return paste::serve(connection, head);
     }
     if head.path == "/enter" && listener.auth.has_invitation() {
         return enter::serve(connection, head, listener);

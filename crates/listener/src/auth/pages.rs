@@ -27,6 +27,7 @@ impl Denial {
         // Another key would not help a suspended participant: RFC 9110 §15.5.4.
         let status = if self == Self::Suspended { 403 } else { 401 };
         let response = match head.path.as_str() {
+            "/" | "/enter" if self == Self::Unauthenticated => with_field(status, head, UNAUTHENTICATED),
             "/" | "/enter" => page(status, self.paragraphs(), "'none'"),
             _ => Response::text(status, self.line()),
         };
@@ -72,6 +73,22 @@ pub(crate) fn invitation(link: &str, key: &Key, failed: bool) -> Response {
     page(status, &body, "'self'").with("Referrer-Policy", "strict-origin")
 }
 
+/// Returns the response to `POST /paste` with a text that is not an invitation link of this host.
+pub(crate) fn no_such_link(head: &Head) -> Response {
+    with_field(400, head, NO_SUCH_LINK)
+}
+
+/// Returns a page with a field for an invitation link. The browser sends the link as it is, without percent-encoding.
+fn with_field(status: u16, head: &Head, paragraphs: &str) -> Response {
+    // Chromium applies 'form-action' to the redirection too, which may lead to the port of another participant.
+    let host = head.field("host").unwrap_or_default();
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte));
+    let ports = if is_name { format!(" https://{name}:*") } else { String::new() };
+    let body = format!("{paragraphs}{FIELD}");
+    page(status, &body, &format!("'self'{ports}"))
+}
+
 fn page(status: u16, body: &str, form_action: &str) -> Response {
     let policy = format!(
         "default-src 'none'; style-src 'sha256-{}'; base-uri 'none'; form-action {form_action}; frame-ancestors 'none'",
@@ -104,7 +121,11 @@ p[lang=en] { color: var(--soft) }
 code { overflow-wrap: anywhere }
 button { min-height: 3rem; padding: .6rem 1.8rem; border: 0; border-radius: 1.1rem; background: var(--leaf); color: var(--on-leaf);
   font: inherit; font-weight: 600; cursor: pointer }
-button:focus-visible { outline: 3px solid var(--ink); outline-offset: 3px }
+label, input { display: block; margin: 1rem 0 .4rem }
+input { box-sizing: border-box; width: 100%; min-height: 3rem; margin: 0 0 1rem; padding: .6rem 1rem; border: 1px solid var(--soft);
+  border-radius: .8rem; background: transparent; color: inherit; font: inherit }
+[role=alert] { font-weight: 600 }
+input:focus-visible, button:focus-visible { outline: 3px solid var(--ink); outline-offset: 3px }
 ";
 
 const UNAUTHENTICATED: &str =
@@ -112,6 +133,19 @@ const UNAUTHENTICATED: &str =
 Demandez-le à la personne qui gère ce serveur.
 <p lang=en>This page opens with your personal link, which ends in <code>?key=…</code>.
 Ask the person who runs this server for it.
+";
+
+const FIELD: &str = "<form method=post action=paste enctype=text/plain>
+<label for=link>Collez votre lien ici <span lang=en>· Paste your link here</span></label>
+<input id=link name=link type=url required maxlength=500 autocomplete=off placeholder=\"https://…/?key=…\">
+<button>Ouvrir <span lang=en>· Open</span></button>
+</form>
+";
+
+const NO_SUCH_LINK: &str = "<p role=alert>Ce n’est pas un lien d’invitation de ce serveur. Copiez le lien entier : il commence par la même adresse que cette page
+et se termine par <code>?key=…</code>.
+<p role=alert lang=en>This is not an invitation link of this server. Copy the whole link: it begins with the same address as this page
+and ends in <code>?key=…</code>.
 ";
 
 const SUSPENDED: &str = "<p>Votre accès est suspendu. Votre lien fonctionnera de nouveau quand la personne qui gère ce serveur l’aura rétabli.
