@@ -274,9 +274,10 @@ fn rooms_with_few_and_many_and_long_names_are_accessible() {
     let browser = open(&suite.links[0], "fr");
     join(&browser);
     browser.click("#mute").unwrap();
-    let state = |n: usize| ["here", "here hand", "here muted", "here listening", "away"][n % 5];
+    let state = |n: usize| ["here", "here hand", "here muted", "here listening", "away", "here weak"][n % 6];
     set_names(&suite, &villagers(2..=40, state));
     browser.wait_until("document.querySelectorAll('#people > .person').length > 30").unwrap();
+    browser.wait_until("document.querySelector('#people .weak .mark').textContent === 'connexion faible'").unwrap();
     check(&browser, "crowd").unwrap();
     browser.type_into("#search", "qqq").unwrap();
     browser
@@ -306,7 +307,8 @@ fn rooms_with_few_and_many_and_long_names_are_accessible() {
     browser.wait_until("!document.querySelector('[data-name=p20]')").unwrap();
     has_focus(&browser, ".person button");
 
-    let people = (2..).zip(NAMES).map(|(n, name)| format!("p{n:02}\t{}\t{name}\n", ["here hand muted", "here"][n % 2]));
+    let people =
+        (2..).zip(NAMES).map(|(n, name)| format!("p{n:02}\t{}\t{name}\n", ["here hand muted", "here weak"][n % 2]));
     set_names(&suite, &people.collect::<String>());
     browser.wait_until("document.querySelectorAll('#people > .person').length === 9").unwrap();
     check(&browser, "names").unwrap();

@@ -201,14 +201,6 @@ fn participant_not_heard_by_a_page_is_in_its_file_of_gains_and_stays_so_after_a_
     }
 }
 
-/// Makes the page of p02 report its connection, and waits until the other page shows it.
-fn shows_a_weak_connection(other: &Browser, page: &Browser, weak: bool) {
-    let state = format!("{{ hand: false, microphone: 'open', weak: {weak} }}");
-    page.run(&format!("fetch('show', {{ method: 'POST', body: JSON.stringify({state}) }})")).unwrap();
-    let text = "document.querySelector('#people [data-name=\"p02\"] .mark')?.textContent.includes('weak connection')";
-    other.wait_until(&format!("Boolean({}) === {weak} && Boolean({text}) === {weak}", has("p02", "weak"))).unwrap();
-}
-
 /// Sets the volume of p02 for this page's participant, and checks that the browser remembers the volume, and that the page sends the volume again
 /// after the room directory has lost the file `gains`.
 fn has_a_volume_that_stays(page: &Browser, gains: &Path) {
@@ -263,9 +255,6 @@ fn messages_of_a_participant_not_heard_are_not_shown() {
         let is_last = format!("[...document.querySelectorAll('.message-text')].at(-1)?.textContent === '{text}'");
         second.wait_until(&format!("{is_last} && {LAST_IS_SENT}")).unwrap();
     };
-    for weak in [true, false] {
-        shows_a_weak_connection(&first, &second, weak);
-    }
     let texts = "[...document.querySelectorAll('.message-text')].map((text) => text.textContent)";
     second.click("#messages-toggle").unwrap();
     first.wait_until("document.querySelector('#people [data-name=\"p02\"] .mute-for-me')").unwrap();

@@ -112,7 +112,10 @@ mod tests {
         let later = now + Duration::from_secs(1);
         presence.update(&ListenerReport { hand: true, microphone: MicState::Muted, ..streams(1) }, later);
         assert_eq!((presence.hand_since(), presence.voice()), (Some(now), MicState::Muted));
+        presence.update(&ListenerReport { weak: true, ..streams(1) }, now);
+        assert!(presence.is_weak());
         presence.update(&ListenerReport { microphone: MicState::None, ..streams(1) }, now);
+        assert!(!presence.is_weak());
         assert_eq!((presence.hand_since(), presence.voice()), (None, MicState::None));
         presence.disconnected(now);
         presence.tick(presence.deadline().unwrap());

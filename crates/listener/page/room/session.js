@@ -258,10 +258,12 @@ export class Session {
   /** Returns the presence that the other participants see. */
   get #shown() {
     const { hand, weak, muted, systemMuted, silent, microphone, uplink } = this.state;
-    if (uplink === 'taken' && this.#seen) return { hand, microphone: this.#seen.microphone, weak };
-    if (uplink === 'free') return { hand, microphone: 'muted', weak };
+    if (uplink === 'taken' && this.#seen) return { hand, microphone: this.#seen.microphone, weak: false };
+    if (uplink === 'free') return { hand, microphone: 'muted', weak: false };
     const without = ['off', 'refused', 'missing', 'busy'].includes(microphone);
-    return { hand, microphone: without ? 'none' : muted || systemMuted || silent ? 'muted' : 'open', weak };
+    const isOpen = !without && !muted && !systemMuted && !silent;
+    // A weak connection is of interest only to those who hear this participant.
+    return { hand, microphone: without ? 'none' : isOpen ? 'open' : 'muted', weak: weak && isOpen };
   }
 
   #attach(context, output) {

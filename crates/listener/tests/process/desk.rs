@@ -44,6 +44,8 @@ fn presence_is_reported_until_the_page_leaves() {
     let records = rig.connect().listen(&rig, "");
     rig.wait_for_status("streams=1 speaking=no");
     let mut client = rig.connect();
+    assert_eq!(client.post("/show", &rig.bearer(), br#"{"hand":true,"microphone":"open","weak":true}"#).status, 204);
+    rig.wait_for_status("streams=1 speaking=no hand weak");
     assert_eq!(client.post("/show", &rig.bearer(), br#"{"hand":true,"microphone":"muted"}"#).status, 204);
     rig.wait_for_status("streams=1 speaking=no hand mic=muted");
     let report = br#"{"delay_ms":142,"depth_ms":52,"underruns":0,"lost":0,"browser":"Firefox 153","errors":["0","stream: lost"]}"#;
