@@ -7,7 +7,7 @@
 
 use crate::auth::KeyFault;
 use crate::http::Head;
-use crate::status::Status;
+use crate::waker::Waker;
 use log::Level;
 use palabre_config::{ClientAddress, Proxy};
 use palabre_host::log_limit::LogLimit;
@@ -35,7 +35,7 @@ pub(crate) struct Access {
     visit_lines: LogLimit,
     refused: Mutex<Refused>,
     /// Wakes the main thread, which ends visits.
-    status: Arc<Status>,
+    status: Arc<Waker>,
 }
 
 /// Consecutive requests from one address.
@@ -56,7 +56,7 @@ pub(crate) struct Request<'a> {
 }
 
 impl Access {
-    pub(crate) fn new(proxy: Proxy, status: Arc<Status>) -> Self {
+    pub(crate) fn new(proxy: Proxy, status: Arc<Waker>) -> Self {
         let (visit_lines, refused) = (LogLimit::new(1.0, 100.0), Mutex::new(Refused::new()));
         Self { proxy, visits: Mutex::default(), visit_lines, refused, status }
     }
@@ -131,7 +131,7 @@ impl Access {
             self.log_end(earliest, &visit, now);
         }
         drop(visits);
-        self.status.changed();
+        self.status.wake();
     }
 
     /// Logs that the access key of a request was refused. fail2ban counts the lines about wrong keys.
@@ -239,7 +239,7 @@ mod tests {
 
     fn access(trusted: &[&str], client_address: ClientAddress) -> Access {
         let addresses = trusted.iter().map(|address| ip(address)).collect();
-        Access::new(Proxy { addresses, client_address }, Arc::new(Status::new().unwrap()))
+        Access::new(Proxy { addresses, client_address }, Arc::new(Waker::new().unwrap()))
     }
 
     #[test]

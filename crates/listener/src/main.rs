@@ -38,6 +38,7 @@ mod stream;
 mod tls;
 mod tls_files;
 mod traffic;
+mod waker;
 mod wav_stream;
 
 use clap::Parser as _;

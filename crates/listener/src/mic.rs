@@ -4,7 +4,7 @@
 //! the next call of the older source fails. Samples that the pipe doesn't accept wait in a queue for at most 300 ms, then the oldest
 //! samples are dropped. So a network stall is audible as a gap and adds no lasting delay.
 
-use crate::status::Status;
+use crate::waker::Waker;
 use palabre_host::log_limit::LastWarning;
 use palabre_room::{Format, OpenError, PipeWriter, Wrote};
 use std::collections::VecDeque;
@@ -46,7 +46,7 @@ pub(crate) enum Superseded {
 pub(crate) struct MicWriter {
     path: PathBuf,
     format: Format,
-    status: Arc<Status>,
+    status: Arc<Waker>,
     state: Mutex<State>,
 }
 
@@ -71,7 +71,7 @@ struct State {
 impl MicWriter {
     /// Creates a writer for the pipe at `path`. The pipe is opened with the first samples. `status` is notified whenever a
     /// source begins or ends.
-    pub(crate) fn new(path: PathBuf, format: Format, status: Arc<Status>) -> Arc<Self> {
+    pub(crate) fn new(path: PathBuf, format: Format, status: Arc<Waker>) -> Arc<Self> {
         let now = Instant::now();
         let state = State {
             generation: 0,
@@ -113,7 +113,7 @@ impl MicWriter {
         state.page = page.map(Into::into);
         let generation = state.generation;
         drop(state);
-        self.status.changed();
+        self.status.wake();
         Ok(Arc::new(MicLease { mic: Arc::clone(self), generation, page: page.map(Into::into) }))
     }
 
@@ -275,7 +275,7 @@ impl Drop for MicLease {
                 log::debug!("dropped {dropped} samples of the participant's sound to limit its delay");
             }
         }
-        self.mic.status.changed();
+        self.mic.status.wake();
     }
 }
 
@@ -291,7 +291,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let alice = RoomDir::new(dir.path()).participant(&"alice".parse().unwrap());
         alice.create().unwrap();
-        let status = Arc::new(Status::new().unwrap());
+        let status = Arc::new(Waker::new().unwrap());
         let mic = MicWriter::new(alice.mic(), Format::default(), status);
         (dir, mic)
     }

@@ -12,9 +12,9 @@ use crate::sandbox::Files;
 use crate::server::Server;
 use crate::source::Origin;
 use crate::state::Listener;
-use crate::status::Status;
 use crate::tls;
 use crate::tls_files::TlsFiles;
+use crate::waker::Waker;
 use anyhow::{Context as _, Result, anyhow};
 use palabre_config::control::LOCK_FILE;
 use palabre_config::{Key, Participant, SandboxSetting, certificate};
@@ -149,7 +149,7 @@ fn serve_participant(args: &Args, name: &Name, inherited: Option<TcpListener>) -
     let handover = Arc::new(Handover::new(Some(directory.clone()), Instant::now()));
     let ear = Origin::Pipe(directory.clone());
     let ear = Ear::new(ear, Some(room), (format, chunk_ms), config.limits.streams, Arc::clone(&handover));
-    let status = Arc::new(Status::new().map_err(Failure::system)?);
+    let status = Arc::new(Waker::new().map_err(Failure::system)?);
     let mic = || MicWriter::new(directory.mic(), format, Arc::clone(&status));
     let microphone = (!participant.listen_only).then(mic);
     let auth = Authenticator::new(name.as_str(), participant.key_sha256)
@@ -204,7 +204,7 @@ fn serve_file(args: &Args, source: &Path, inherited: Option<TcpListener>) -> Res
     let ear = Origin::File(source.to_owned());
     let ear = Ear::new(ear, None, (format, chunk_ms), config.limits.streams, Arc::clone(&handover));
     let auth = Authenticator::new(SOURCE_NAME, key.hash());
-    let status = Arc::new(Status::new().map_err(Failure::system)?);
+    let status = Arc::new(Waker::new().map_err(Failure::system)?);
     let listener = Listener::new(&me, format, (auth, config.proxy), (handover, ear), (None, None), tls, status);
     let socket = socket(inherited, config.bind, args.port.unwrap_or(SOURCE_PORT)).map_err(Failure::system)?;
     let port = socket.local_addr().map_err(Failure::system)?.port();

@@ -7,7 +7,7 @@ use crate::ear::Ear;
 use crate::handover::Handover;
 use crate::me::Me;
 use crate::mic::MicWriter;
-use crate::status::Status;
+use crate::waker::Waker;
 use palabre_config::Proxy;
 use palabre_room::Format;
 use rustls::ServerConfig;
@@ -32,7 +32,7 @@ pub(crate) struct Listener {
     /// `None` if the source is a file.
     pub(crate) api: Option<Api>,
     /// Wakes the main thread to report to the supervisor.
-    pub(crate) status: Arc<Status>,
+    pub(crate) status: Arc<Waker>,
     tls: RwLock<Arc<ServerConfig>>,
 }
 
@@ -44,7 +44,7 @@ impl Listener {
         (handover, ear): (Arc<Handover>, Arc<Ear>),
         (microphone, api): (Option<Arc<MicWriter>>, Option<Api>),
         tls: Arc<ServerConfig>,
-        status: Arc<Status>,
+        status: Arc<Waker>,
     ) -> Self {
         let (chunk_ms, tls) = (me.chunk_ms, RwLock::new(tls));
         let access = Access::new(proxy, Arc::clone(&status));

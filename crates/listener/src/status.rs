@@ -1,11 +1,8 @@
 //! Controls when the main thread sends reports to the supervisor.
 //!
-//! Other threads call [`Status::changed`] to wake the main thread, which creates the report and sends it. A change of state is reported
+//! Other threads call [`Waker::wake`](crate::waker::Waker::wake) to wake the main thread, which creates the report and sends it. A change of state is reported
 //! after at most half a second. A change of counters alone is reported after at most ten seconds.
 
-use std::io::{self, Read as _, Write as _};
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use palabre_config::control::{ListenerReport, Speaking};
@@ -14,41 +11,6 @@ use palabre_config::control::{ListenerReport, Speaking};
 const STATE_INTERVAL: Duration = Duration::from_millis(500);
 /// Minimum interval between two reports that differ only in their counters.
 const COUNTERS_INTERVAL: Duration = Duration::from_secs(10);
-
-/// Wakes the main thread when a value in its report may have changed.
-#[derive(Debug)]
-pub struct Status {
-    sender: UnixStream,
-    receiver: UnixStream,
-}
-
-impl Status {
-    /// Creates the pair of sockets.
-    pub fn new() -> io::Result<Self> {
-        let (sender, receiver) = UnixStream::pair()?;
-        sender.set_nonblocking(true)?;
-        receiver.set_nonblocking(true)?;
-        Ok(Self { sender, receiver })
-    }
-
-    /// Wakes the main thread.
-    pub fn changed(&self) {
-        // If the write fails because the socket is full, earlier bytes already wake the main thread.
-        let _ = (&self.sender).write(&[1]);
-    }
-
-    /// Discards the notifications that have arrived, so that the socket is no longer readable.
-    pub fn clear(&self) {
-        let mut bytes = [0; 64];
-        while (&self.receiver).read(&mut bytes).is_ok_and(|count| count == bytes.len()) {}
-    }
-}
-
-impl AsFd for Status {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.receiver.as_fd()
-    }
-}
 
 /// The last report and the time when it was sent.
 #[derive(Debug, Default)]

@@ -5,11 +5,14 @@ use crate::ear::{Delivered, Kind, Next, Subscription};
 use crate::http::{Head, Response, response};
 use crate::record;
 use crate::state::Listener;
+use crate::tls;
 use palabre_host::clock::boottime_ms;
 use palabre_host::sockets;
 use std::io::{self, Read as _, Write as _};
 use std::time::{Duration, Instant};
 
+/// Timeout for one write to a socket while this thread also reads the source of the sound. The pipe holds 400 ms.
+const READING_TIMEOUT: Duration = Duration::from_millis(50);
 /// Timeout for a page to close a stream after the last record.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(1200);
 /// Timeout for a client to acknowledge sent data.
@@ -38,10 +41,10 @@ pub(crate) fn serve(connection: &mut Connection, head: &Head, listener: &Listene
     }
     prepare(connection, listener)?;
     let mut subscription = listener.ear.subscribe(connection.stream.sock.tcp(), from)?;
-    listener.status.changed();
+    listener.status.wake();
     let result = run(connection, &mut subscription, listener, answer, (head.parameter("people"), from));
     drop(subscription);
-    listener.status.changed();
+    listener.status.wake();
     result.map(|()| After::Close)
 }
 
@@ -79,7 +82,7 @@ fn run(
         // A page that renews its stream gives no SEQ, and has received the previous stream's records until now.
         bytes.extend(missed(listener, last_seq, from.or(people.and(Some(last_seq)))));
     }
-    write(connection, &bytes)?;
+    write(connection, subscription, &bytes)?;
     loop {
         // The exact timeout doesn't matter: there is a record at least every 2 s, even in silence.
         match subscription.next(Instant::now() + Duration::from_secs(10)) {
@@ -87,10 +90,12 @@ fn run(
             Next::Nothing => {}
             Next::Record(record, skipped) => {
                 if subscription.was_behind() {
-                    write(connection, &missed(listener, record.seq.saturating_sub(1), Some(last_seq)))?;
+                    write(connection, subscription, &missed(listener, record.seq.saturating_sub(1), Some(last_seq)))?;
                 }
                 last_seq = record.seq;
-                delivered.deliver(&record, skipped, listener.format.rate.hz(), |bytes| write(connection, bytes))?;
+                delivered.deliver(&record, skipped, listener.format.rate.hz(), |bytes| {
+                    write(connection, subscription, bytes)
+                })?;
                 if matches!(record.kind, Kind::Moved { last: true } | Kind::Removed) {
                     wait_for_close(connection);
                     return Ok(());
@@ -105,10 +110,32 @@ fn missed(listener: &Listener, seq: u64, after: Option<u64>) -> Vec<u8> {
     listener.api.as_ref().map(|api| api.meeting.missed(seq, after)).unwrap_or_default()
 }
 
-/// Writes one record in one call, so that rustls puts it into as few TLS records as possible (each up to 16 KiB).
-fn write(connection: &mut Connection, bytes: &[u8]) -> io::Result<()> {
-    connection.stream.write_all(bytes)?;
-    connection.stream.flush()
+/// Writes one record in one call, so that rustls puts it into as few TLS records as possible (each up to 16 KiB). If the write blocks, another
+/// thread reads the source of the sound from then on.
+pub(crate) fn write(connection: &mut Connection, subscription: &mut Subscription, bytes: &[u8]) -> io::Result<()> {
+    let stream = &mut connection.stream;
+    stream.sock.set_write_timeout(if subscription.is_reading() { READING_TIMEOUT } else { tls::WRITE_TIMEOUT })?;
+    let mut left = bytes;
+    loop {
+        if !stream.conn.wants_write() {
+            if left.is_empty() {
+                return Ok(());
+            }
+            match stream.conn.writer().write(left)? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                taken => left = &left[taken..],
+            }
+        }
+        // Not `flush`: after a timeout, rustls would wait for data from the client.
+        match stream.conn.write_tls(&mut stream.sock) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if tls::is_timeout(&error) && subscription.stop_reading() => {
+                stream.sock.set_write_timeout(tls::WRITE_TIMEOUT)?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// Waits until the page has closed this stream, or for [`CLOSE_TIMEOUT`]. The page first opens a stream of the next process.

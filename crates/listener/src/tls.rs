@@ -89,6 +89,7 @@ pub(crate) struct Socket {
     deadline: Option<Instant>,
     timeout: Duration,
     timeout_set: Option<Duration>,
+    write_timeout: Duration,
     has_received: bool,
 }
 
@@ -97,7 +98,8 @@ impl Socket {
         tcp.set_nodelay(true)?;
         tcp.set_write_timeout(Some(WRITE_TIMEOUT))?;
         let client = tcp.peer_addr()?.ip();
-        Ok(Self { tcp, client, deadline: None, timeout: HANDSHAKE_TIMEOUT, timeout_set: None, has_received: false })
+        let (timeout, write_timeout) = (HANDSHAKE_TIMEOUT, WRITE_TIMEOUT);
+        Ok(Self { tcp, client, deadline: None, timeout, timeout_set: None, write_timeout, has_received: false })
     }
 
     /// Returns the address of the other end, or the client's address in the header of a trusted proxy.
@@ -113,6 +115,15 @@ impl Socket {
     /// Sets the timeout for each read; the read then fails with `WouldBlock`.
     pub(crate) fn set_timeout(&mut self, timeout: Duration) {
         self.timeout = timeout;
+    }
+
+    /// Sets the timeout for one write, which is [`WRITE_TIMEOUT`] at first; the write then fails with `WouldBlock`.
+    pub(crate) fn set_write_timeout(&mut self, timeout: Duration) -> io::Result<()> {
+        if self.write_timeout != timeout {
+            self.tcp.set_write_timeout(Some(timeout))?;
+            self.write_timeout = timeout;
+        }
+        Ok(())
     }
 
     /// Returns the TCP stream.

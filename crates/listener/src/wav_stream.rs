@@ -38,11 +38,11 @@ pub(crate) fn serve(connection: &mut Connection, head: &Head, listener: &Listene
     }
     crate::stream::prepare(connection, listener)?;
     let mut subscription = listener.ear.subscribe(connection.stream.sock.tcp(), None)?;
-    listener.status.changed();
+    listener.status.wake();
     bytes.extend(palabre_sound::wav::endless_head(listener.format.rate.hz()));
     let result = connection.stream.write_all(&bytes).and_then(|()| run(connection, &mut subscription, listener));
     drop(subscription);
-    listener.status.changed();
+    listener.status.wake();
     result.map(|()| After::Close)
 }
 
@@ -71,8 +71,7 @@ fn run(connection: &mut Connection, subscription: &mut Subscription, listener: &
         if !samples.is_empty() {
             bytes.clear();
             bytes.extend(samples.iter().flat_map(|sample| sample.to_le_bytes()));
-            connection.stream.write_all(&bytes)?;
-            connection.stream.flush()?;
+            crate::stream::write(connection, subscription, &bytes)?;
         }
     }
 }

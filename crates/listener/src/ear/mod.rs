@@ -1,8 +1,11 @@
-//! The sound and events of the room for all streams of this listener: one reader thread and a ring of the newest records.
+//! The sound and events of the room for all streams of this listener: one reader and a ring of the newest records.
 //!
-//! The reader thread starts with the first stream and ends 2 s after the last stream. It cuts chunks, encodes each record once, and puts
+//! The reader begins with the first stream and ends 2 s after the last stream. It cuts chunks, encodes each record once, and puts
 //! the record into the ring. Each stream takes records from the ring at its own pace. A stream that is too slow loses the records that
 //! have left the ring, and continues with the newest record. Other streams are not affected.
+//!
+//! The reader has no thread while a stream waits for a record: the thread of one stream reads the source, and then writes the record to
+//! its client, so one chunk wakes one thread. If the write blocks, or after the last stream, another thread reads the source.
 
 mod delivered;
 mod reader;
@@ -17,6 +20,7 @@ pub(crate) use subscription::{Next, Subscription};
 use crate::handover::{Handover, Phase};
 use crate::room_view::RoomView;
 use crate::source::{Origin, Source};
+use crate::waker::Waker;
 use palabre_host::clock::boottime_ms;
 use palabre_room::{Format, RoomDir};
 use reader::Reader;
@@ -28,8 +32,6 @@ use std::time::Instant;
 /// Maximum age in ms of the previous process's last chunk that a page can name with `from` to continue without a gap after a handover.
 /// On a slow line, a request arrives long after the page has sent it.
 const HANDOVER_FROM_MS: u64 = 2000;
-/// Stack size of the reader thread. The largest object on the stack is the buffer for reading the pipe.
-const STACK_BYTES: usize = 128 * 1024;
 
 /// The streams of one participant and the source of their sound.
 #[derive(Debug)]
@@ -56,7 +58,7 @@ impl Ear {
     /// Adds a stream. If there are too many streams, the oldest one ends, so that a page can reconnect while its previous connections have
     /// not timed out.
     ///
-    /// Fails if there are no more file descriptors or threads.
+    /// Fails if there are no more file descriptors.
     pub(crate) fn subscribe(&self, tcp: &TcpStream, from: Option<u64>) -> std::io::Result<Subscription> {
         let tcp = tcp.try_clone()?;
         let mut state = self.ring.lock();
@@ -83,8 +85,7 @@ impl Ear {
         }
         let oldest_ms = boottime_ms().saturating_sub(RING_MS + self.ring.chunk_ms);
         let subscription = Subscription::new(Arc::clone(&self.ring), id, &mut state, from, oldest_ms);
-        drop(state);
-        self.ring.published.notify_all();
+        self.ring.notify_all(state);
         Ok(subscription)
     }
 
@@ -103,8 +104,7 @@ impl Ear {
         if state.running {
             self.ring.publish(&mut state, Kind::Microphone { is_used }, None);
         }
-        drop(state);
-        self.ring.published.notify_all();
+        self.ring.notify_all(state);
     }
 
     /// Sends every stream a `moved` record: another process answers new requests from now on. For how long the streams continue, see
@@ -114,8 +114,7 @@ impl Ear {
         if state.running && matches!(self.ring.handover.phase(), Phase::HandingOver { .. }) {
             self.ring.publish(&mut state, Kind::Moved { last: false }, None);
         }
-        drop(state);
-        self.ring.published.notify_all();
+        self.ring.notify_all(state);
     }
 
     fn send_away(&self, state: &mut State) -> Subscription {
@@ -131,7 +130,7 @@ impl Ear {
         view
     }
 
-    /// Starts the reader thread. Old samples in the pipe are discarded, except in a handover, where they continue the samples that the
+    /// Creates the reader. Old samples in the pipe are discarded, except in a handover, where they continue the samples that the
     /// previous process has read.
     fn start(&self, state: &mut State) -> std::io::Result<()> {
         let view = self.look_at_room(state);
@@ -145,9 +144,9 @@ impl Ear {
             state.last_seq = boottime_ms().max(state.last_seq);
             state.gone_seq = state.last_seq.saturating_sub(HANDOVER_FROM_MS);
         }
-        let ring = Arc::clone(&self.ring);
-        let work = move || Reader::new(&ring, view, source, inbox).run();
-        std::thread::Builder::new().name("ear".into()).stack_size(STACK_BYTES).spawn(work)?;
+        let waker = Arc::new(Waker::new()?);
+        state.reader = Some(Box::new(Reader::new(Arc::clone(&self.ring), view, source, inbox, Arc::clone(&waker))));
+        state.waker = Some(waker);
         state.running = true;
         Ok(())
     }

@@ -1,6 +1,6 @@
-//! The reader thread: waits for sound, messages and changes of the room, and publishes them as records.
+//! The reader: waits for sound, messages and changes of the room, and publishes them as records.
 
-use super::ring::{Change, Kind, Ring};
+use super::ring::{Change, Kind, Read, Ring};
 use super::texts::Texts;
 use crate::chunker::{Chunker, Cut, SILENCE_AFTER};
 use crate::handover::{Phase, Streams};
@@ -8,16 +8,22 @@ use crate::marks::Urgency;
 use crate::record;
 use crate::room_view::RoomView;
 use crate::source::{Source, TAKE_TIMEOUT};
+use crate::waker::Waker;
 use palabre_host::wait;
 use palabre_room::Inbox;
+use std::os::fd::AsFd as _;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Time for which the source stays open after the last stream has ended. A page that renews its stream opens the next one within it.
 const LINGER: Duration = Duration::from_secs(2);
-/// Interval between checks of the file `levels` while no sound arrives. In this time mostly the participant's own voice changes the file.
+/// Interval between checks of the file `levels` after the end of the sound.
 const LEVELS_INTERVAL: Duration = Duration::from_millis(200);
-/// Interval between checks of the file `levels` while sound arrives, which wakes this thread anyway.
-const LEVELS_INTERVAL_IN_SOUND: Duration = Duration::from_millis(40);
+/// Time after the end of the sound for which the file `levels` is checked at this interval. The mixer changes the file until 0.2 s after the
+/// last sound in the room. Later the file is checked only when another event wakes the thread, at least every 2 s.
+const LEVELS_TIME: Duration = Duration::from_millis(700);
+/// Minimum interval between checks of the file `levels` while sound arrives. They need no wake-up of their own.
+const LEVELS_INTERVAL_IN_SOUND: Duration = Duration::from_millis(30);
 /// Minimum interval between silence records that contain only a changed level.
 const LEVEL_RECORD_INTERVAL: Duration = Duration::from_millis(500);
 /// Interval between checks of the file `names`.
@@ -25,15 +31,20 @@ const NAMES_INTERVAL: Duration = Duration::from_secs(1);
 /// Interval between checks whether the next process requests the pipe's lock. fcntl(2) has no notification of this.
 const REQUEST_INTERVAL: Duration = Duration::from_millis(10);
 
-/// The state of the reader thread.
-pub(super) struct Reader<'a> {
-    ring: &'a Ring,
+/// The state of the reader.
+#[derive(Debug)]
+pub(super) struct Reader {
+    ring: Arc<Ring>,
+    /// Makes a wait end early.
+    waker: Arc<Waker>,
     view: RoomView,
-    /// `None` after this thread has closed the source.
+    /// `None` after the reader has closed the source.
     source: Option<Source>,
     texts: Option<Texts>,
     chunker: Chunker,
     levels_due: Instant,
+    /// Time until which `levels` is checked at [`LEVELS_INTERVAL`].
+    levels_until: Instant,
     names_due: Instant,
     alone_since: Option<Instant>,
     /// The changes of levels that no record contains yet.
@@ -41,10 +52,19 @@ pub(super) struct Reader<'a> {
     /// A participant has started or stopped talking, so a record with `levels` must be sent at once.
     levels_are_urgent: bool,
     level_record_due: Instant,
+    /// Memory for the samples and cuts of each step, which is reused.
+    samples: Vec<i16>,
+    cuts: Vec<Cut>,
 }
 
-impl<'a> Reader<'a> {
-    pub(super) fn new(ring: &'a Ring, view: RoomView, source: Source, inbox: Option<Inbox>) -> Self {
+impl Reader {
+    pub(super) fn new(
+        ring: Arc<Ring>,
+        view: RoomView,
+        source: Source,
+        inbox: Option<Inbox>,
+        waker: Arc<Waker>,
+    ) -> Self {
         let now = Instant::now();
         let mut chunker = Chunker::new(ring.format, ring.chunk_ms, source.writes(), now);
         match source.is_taking_over() {
@@ -55,41 +75,40 @@ impl<'a> Reader<'a> {
         }
         Self {
             ring,
+            waker,
             view,
             source: Some(source),
             texts: inbox.map(|inbox| Texts::new(inbox, now)),
             chunker,
             levels_due: now + LEVELS_INTERVAL,
+            levels_until: now,
             names_due: now + NAMES_INTERVAL,
             alone_since: None,
             levels: None,
             levels_are_urgent: false,
             level_record_due: now,
+            samples: Vec::new(),
+            cuts: Vec::new(),
         }
     }
 
-    pub(super) fn run(mut self) {
-        let (mut samples, mut cuts) = (Vec::new(), Vec::new());
-        while let Some(phase) = self.advance(&mut cuts) {
-            self.wait(phase);
-            let now = Instant::now();
-            samples.clear();
-            if self.source.as_mut().is_some_and(|source| source.read(now, &mut samples)) {
-                self.ring.handover.pipe_taken();
-                self.chunker.continue_from_previous(now + SILENCE_AFTER);
-            }
-            self.chunker.feed(now, &samples, &mut cuts);
-            self.chunker.tick(now, &mut cuts);
-            self.look_at_files(now);
-            self.publish(&mut cuts, now);
-            self.publish_texts(now);
+    fn read_source(&mut self, now: Instant) {
+        self.samples.clear();
+        if self.source.as_mut().is_some_and(|source| source.read(now, &mut self.samples)) {
+            self.ring.handover.pipe_taken();
+            self.chunker.continue_from_previous(now + SILENCE_AFTER);
+        }
+        self.chunker.feed(now, &self.samples, &mut self.cuts);
+        self.chunker.tick(now, &mut self.cuts);
+        if !self.samples.is_empty() {
+            self.levels_until = now + LEVELS_TIME;
         }
     }
 
-    /// Returns the phase of the handover, or closes the source and returns `None` if this thread must end.
-    fn advance(&mut self, cuts: &mut Vec<Cut>) -> Option<Phase> {
-        let now = Instant::now();
-        let mut state = self.ring.lock();
+    /// Returns the phase of the handover, or closes the source and returns `None` if the reader must end.
+    fn advance(&mut self) -> Option<Phase> {
+        let (now, ring) = (Instant::now(), Arc::clone(&self.ring));
+        let mut state = ring.lock();
         let are_open = !state.streams.is_empty();
         let mut phase = self.ring.handover.phase();
         if phase != Phase::Serving {
@@ -98,7 +117,7 @@ impl<'a> Reader<'a> {
         }
         if let Phase::Left { .. } = phase {
             drop(state);
-            self.leave(cuts, now);
+            self.leave(now);
             return None;
         }
         if are_open {
@@ -107,32 +126,49 @@ impl<'a> Reader<'a> {
             // Close the source before unlocking the state. A new stream could start another reader, which would take this reader's lock on
             // the pipe for a handover from the previous process.
             self.source = None;
-            state.running = false;
+            (state.running, state.waker) = (false, None);
             return None;
         }
         Some(phase)
     }
 
-    fn wait(&self, phase: Phase) {
+    /// Waits for sound, a message, a wake-up or a deadline. Returns whether a message may have arrived.
+    fn wait(&self, phase: Phase, until: Instant) -> bool {
         let now = Instant::now();
-        let mut until = self.chunker.due().min(self.levels_due);
+        let mut until = until.min(self.chunker.due());
+        if self.chunker.is_silent() && now < self.levels_until {
+            until = until.min(self.levels_due);
+        }
+        if let Some(alone_since) = self.alone_since {
+            until = until.min(alone_since + LINGER);
+        }
         if phase != Phase::Serving {
             until = until.min(now + REQUEST_INTERVAL);
         }
-        let mut fds = Vec::new();
+        let mut fds = vec![self.waker.as_fd()];
         if let Some(source) = &self.source {
             until = until.min(source.due());
             fds.extend(source.fd());
         }
+        let fds_without_texts = fds.len();
         match self.readable_texts().map(|texts| texts.poll(now)) {
             Some(Ok(fd)) => fds.push(fd),
             Some(Err(next)) => until = until.min(next),
             None => {}
         }
         let timeout = until.saturating_duration_since(now);
-        if wait::readable(&fds, Some(timeout)).is_err() {
-            // poll(2) failed, for example for lack of memory. Wait, then check the source and the files as usual.
-            std::thread::sleep(timeout);
+        match wait::readable(&fds, Some(timeout)) {
+            Ok(ready) => {
+                if ready[0] {
+                    self.waker.clear();
+                }
+                ready.get(fds_without_texts) == Some(&true)
+            }
+            // poll(2) failed, for example for lack of memory. Wait, then check everything.
+            Err(_) => {
+                std::thread::sleep(timeout);
+                true
+            }
         }
     }
 
@@ -142,18 +178,18 @@ impl<'a> Reader<'a> {
         self.texts.as_ref().filter(|_| !self.source.as_ref().is_some_and(Source::is_taking_over))
     }
 
-    fn publish(&mut self, cuts: &mut Vec<Cut>, now: Instant) {
+    fn publish(&mut self, now: Instant) {
         let is_due = self.levels_are_urgent || (self.levels.is_some() && now >= self.level_record_due);
-        if cuts.is_empty() && is_due && self.chunker.is_silent() {
+        if self.cuts.is_empty() && is_due && self.chunker.is_silent() {
             // The participant's own level has changed while the participant hears silence.
-            cuts.push(Cut::Silence);
+            self.cuts.push(Cut::Silence);
             self.chunker.silence_was_sent(now);
         }
-        if cuts.is_empty() {
+        if self.cuts.is_empty() {
             return;
         }
         let mut state = self.ring.lock();
-        for cut in cuts.drain(..) {
+        for cut in self.cuts.drain(..) {
             let levels = self.levels.take();
             self.levels_are_urgent = false;
             self.level_record_due = now + LEVEL_RECORD_INTERVAL;
@@ -163,8 +199,7 @@ impl<'a> Reader<'a> {
             };
             self.ring.publish(&mut state, kind, levels);
         }
-        drop(state);
-        self.ring.published.notify_all();
+        self.ring.notify(state);
     }
 
     fn publish_texts(&mut self, now: Instant) {
@@ -179,8 +214,7 @@ impl<'a> Reader<'a> {
         for text in texts {
             self.ring.publish(&mut state, Kind::Message(record::encode(&text)), None);
         }
-        drop(state);
-        self.ring.published.notify_all();
+        self.ring.notify(state);
     }
 
     fn look_at_files(&mut self, now: Instant) {
@@ -222,24 +256,37 @@ impl<'a> Reader<'a> {
             let change = Change { before: self.view.states.before(), marks: self.view.states.change() };
             self.ring.publish(&mut state, Kind::States, Some(change));
         }
-        drop(state);
-        self.ring.published.notify_all();
+        self.ring.notify(state);
     }
 
     /// Stops reading the ear, because this process is being replaced. Publishes the incomplete chunk and the waiting messages. The last
     /// record is `removed` if the participant was removed, otherwise `moved`, after which a page uses only the next process. Then closes the ear,
     /// so that the next process can open it.
-    fn leave(&mut self, cuts: &mut Vec<Cut>, now: Instant) {
-        self.chunker.cut(cuts);
-        self.publish(cuts, now);
+    fn leave(&mut self, now: Instant) {
+        self.chunker.cut(&mut self.cuts);
+        self.publish(now);
         self.publish_texts(now);
         let mut state = self.ring.lock();
         let is_removed = self.ring.handover.is_removed();
         self.ring.publish(&mut state, if is_removed { Kind::Removed } else { Kind::Moved { last: true } }, None);
         self.source = None;
-        state.running = false;
-        drop(state);
-        self.ring.published.notify_all();
+        (state.running, state.waker) = (false, None);
+        self.ring.notify(state);
+    }
+}
+
+impl Read for Reader {
+    fn step(&mut self, until: Instant) -> bool {
+        let Some(phase) = self.advance() else { return false };
+        let has_texts = self.wait(phase, until);
+        let now = Instant::now();
+        self.read_source(now);
+        self.look_at_files(now);
+        self.publish(now);
+        if has_texts {
+            self.publish_texts(now);
+        }
+        true
     }
 }
 
@@ -250,7 +297,6 @@ mod tests {
     use crate::handover::Handover;
     use crate::source::Origin;
     use palabre_room::{Format, PipeReader, RoomDir, Start};
-    use std::sync::Arc;
 
     #[test]
     fn pipe_is_closed_before_the_next_stream_can_start_a_reader() {
@@ -261,11 +307,13 @@ mod tests {
         let handover = Arc::new(Handover::new(Some(alice.clone()), Instant::now()));
         let ring = Ring::new(format, 40, handover);
         ring.lock().running = true;
-        let mut reader = Reader::new(&ring, RoomView::new(None), Source::new(&origin, format, 40), None);
+        let source = Source::new(&origin, format, 40);
+        let mut reader =
+            Reader::new(Arc::clone(&ring), RoomView::new(None), source, None, Arc::new(Waker::new().unwrap()));
         let open = || PipeReader::open(&alice.ear(), format, Start::Keep);
         assert!(open().is_err(), "the reader has the lock");
         reader.alone_since = Instant::now().checked_sub(LINGER);
-        assert_eq!(reader.advance(&mut Vec::new()), None);
+        assert_eq!(reader.advance(), None);
         assert!(!ring.lock().running && open().is_ok());
     }
 }

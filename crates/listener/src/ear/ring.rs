@@ -2,16 +2,30 @@
 
 use crate::handover::Handover;
 use crate::record;
+use crate::waker::Waker;
 use palabre_host::clock::boottime_ms;
 use palabre_room::Format;
 use std::collections::VecDeque;
 use std::net::TcpStream;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Maximum age of the chunks in the ring, in ms. A new stream can get these chunks again with `from`, and a slow stream can lag behind
 /// by this time.
 pub(super) const RING_MS: u64 = 300;
+
+/// Stack size of a thread that reads the source. The largest object on the stack is the buffer for reading the pipe.
+const STACK_BYTES: usize = 128 * 1024;
+/// Minimum time for which such a thread reads the source before the thread of a stream reads it again. A slow client is often slow again.
+const THREAD_TIME: Duration = Duration::from_secs(2);
+/// Maximum time for which such a thread waits for sound or a change.
+const THREAD_WAIT: Duration = Duration::from_secs(10);
+
+/// The reader of the source. The thread of a stream calls [`Self::step`] while it waits for a record, or a thread of its own does.
+pub(super) trait Read: std::fmt::Debug + Send {
+    /// Waits for sound or a change, at most until `until`, and publishes records. Returns `false` after the source was closed.
+    fn step(&mut self, until: Instant) -> bool;
+}
 
 /// A record in the ring.
 #[derive(Debug, Default)]
@@ -59,15 +73,15 @@ pub(crate) enum Kind {
     Removed,
 }
 
-/// The ring, shared by the reader thread and the threads of the streams.
+/// The ring, shared by the reader and the threads of the streams.
 #[derive(Debug)]
 pub(super) struct Ring {
     pub(super) format: Format,
     pub(super) chunk_ms: u64,
     pub(super) handover: Arc<Handover>,
     pub(super) state: Mutex<State>,
-    /// Wakes the threads of the streams when a record was published or a stream was added or removed.
-    pub(super) published: Condvar,
+    /// Wakes the threads of the streams that wait, when a record was published, a stream was removed, or the reader was handed on.
+    published: Condvar,
 }
 
 /// The records in the ring, and the streams that read them.
@@ -89,8 +103,14 @@ pub(super) struct State {
     pub(super) is_microphone_free: bool,
     pub(super) streams: Vec<(u64, TcpStream)>,
     pub(super) next_stream: u64,
-    /// The reader thread is running and the source is open.
+    /// There is a reader, and the source is open.
     pub(super) running: bool,
+    /// The reader, while no thread reads the source.
+    pub(super) reader: Option<Box<dyn Read>>,
+    /// Wakes the thread that reads the source.
+    pub(super) waker: Option<Arc<Waker>>,
+    /// Number of streams whose threads wait for `published`.
+    pub(super) waiting: usize,
 }
 
 impl State {
@@ -129,7 +149,63 @@ impl Ring {
         }
     }
 
-    /// Encodes a record and adds it to the ring. The caller must notify `published`.
+    /// Unlocks the state, and wakes the threads of the streams that wait.
+    pub(super) fn notify(&self, state: MutexGuard<'_, State>) {
+        let is_awaited = state.waiting > 0;
+        drop(state);
+        // notify_all is a system call even if no thread waits.
+        if is_awaited {
+            self.published.notify_all();
+        }
+    }
+
+    /// Unlocks the state, and wakes the threads of all streams, also the one that reads the source.
+    pub(super) fn notify_all(&self, state: MutexGuard<'_, State>) {
+        if let Some(waker) = &state.waker {
+            waker.wake();
+        }
+        self.notify(state);
+    }
+
+    /// Unlocks the state and waits until another thread notifies this one, at most for `timeout`.
+    pub(super) fn wait<'a>(&self, mut state: MutexGuard<'a, State>, timeout: Duration) -> MutexGuard<'a, State> {
+        state.waiting += 1;
+        let mut state = self.published.wait_timeout(state, timeout).unwrap_or_else(PoisonError::into_inner).0;
+        state.waiting -= 1;
+        state
+    }
+
+    /// Lets the thread of a stream that waits read the source from now on, or a thread of its own if there is no such stream.
+    pub(super) fn hand_on(self: &Arc<Self>, mut state: MutexGuard<'_, State>, reader: Box<dyn Read>) {
+        state.reader = Some(reader);
+        if state.waiting > 0 {
+            return self.notify(state);
+        }
+        let ring = Arc::clone(self);
+        let work = move || ring.read();
+        if let Err(error) = std::thread::Builder::new().name("ear".into()).stack_size(STACK_BYTES).spawn(work) {
+            log::warn!("unable to start a thread that reads the sound: {error}; the sound may have gaps");
+            // Without a stream no thread would ever close the source.
+            if state.streams.is_empty() {
+                (state.reader, state.running) = (None, false);
+            }
+        }
+    }
+
+    /// Reads the source until it is closed, or until the thread of a stream can read it.
+    fn read(&self) {
+        let Some(mut reader) = self.lock().reader.take() else { return };
+        let until = Instant::now() + THREAD_TIME;
+        while reader.step(Instant::now() + THREAD_WAIT) {
+            let mut state = self.lock();
+            if state.waiting > 0 && Instant::now() >= until {
+                state.reader = Some(reader);
+                return self.notify(state);
+            }
+        }
+    }
+
+    /// Encodes a record and adds it to the ring. The caller must notify the streams.
     pub(super) fn publish(&self, state: &mut State, kind: Kind, change: Option<Change>) {
         let seq = state.seq();
         let marks = change.as_ref().map_or("", |change| &*change.marks);

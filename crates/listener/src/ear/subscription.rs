@@ -1,9 +1,9 @@
 //! The position of one stream in the ring.
 
 use super::delivered::Opening;
-use super::ring::{Kind, Record, Ring, State};
+use super::ring::{Kind, Read, Record, Ring, State};
 use crate::traffic;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// The position of one stream in the ring. Dropping it ends the subscription.
@@ -23,6 +23,8 @@ pub(crate) struct Subscription {
     begins_with_gap: bool,
     /// A record to send before the records from the ring.
     first: Option<Arc<Record>>,
+    /// The reader of the source, if this stream's thread reads the source while it waits for a record.
+    reader: Option<Box<dyn Read>>,
 }
 
 /// The result of waiting for a stream's next record.
@@ -49,7 +51,8 @@ impl Subscription {
         };
         let at = kept.map_or(state.next, |index| first + index as u64);
         let frames = kept.map_or(state.frames, |index| state.ring[index].frames_before);
-        Self { ring, id: Some(id), opening: Some(opening), at, frames, was_behind: false, begins_with_gap, first: None }
+        let (id, opening, was_behind, first, reader) = (Some(id), Some(opening), false, None, None);
+        Self { ring, id, opening, at, frames, was_behind, begins_with_gap, first, reader }
     }
 
     /// Creates the subscription of a stream that gets only its opening and the last `moved` record.
@@ -61,7 +64,8 @@ impl Subscription {
         let (at, frames) = (state.next, state.frames);
         let record = Record { seq, kind, bytes, frames_before: frames, people, states, levels, change: None };
         let first = Some(Arc::new(record));
-        Self { ring, id: None, opening: Some(opening), at, frames, was_behind: false, begins_with_gap: true, first }
+        let (opening, was_behind, begins_with_gap) = (Some(opening), false, true);
+        Self { ring, id: None, opening, at, frames, was_behind, begins_with_gap, first, reader: None }
     }
 
     /// Returns the first records of the stream on the first call, then `None`.
@@ -82,6 +86,7 @@ impl Subscription {
         let ring = Arc::clone(&self.ring);
         let mut state = ring.lock();
         loop {
+            self.reader = self.reader.take().or_else(|| state.reader.take());
             if !state.streams.iter().any(|(id, _)| Some(*id) == self.id) {
                 return Next::Ended;
             }
@@ -92,8 +97,27 @@ impl Subscription {
             let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) else {
                 return Next::Nothing;
             };
-            state = ring.published.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            state = match self.reader.take() {
+                None => ring.wait(state, left),
+                Some(mut reader) => {
+                    drop(state);
+                    self.reader = reader.step(until).then_some(reader);
+                    ring.lock()
+                }
+            };
         }
+    }
+
+    /// Returns whether this stream's thread reads the source. Then it must not block for long in a write.
+    pub(crate) fn is_reading(&self) -> bool {
+        self.reader.is_some()
+    }
+
+    /// Lets another thread read the source, because this stream's thread blocks in a write. Returns whether this stream's thread has read it.
+    pub(crate) fn stop_reading(&mut self) -> bool {
+        let Some(reader) = self.reader.take() else { return false };
+        self.ring.hand_on(self.ring.lock(), reader);
+        true
     }
 
     /// Returns this stream's next record, whether the stream missed records before this record, and the number of frames in the missed
@@ -139,10 +163,14 @@ fn message(state: &State, from: u64, oldest_ms: u64) -> Option<usize> {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
+        let mut state = self.ring.lock();
         if let Some(id) = self.id {
-            self.ring.remove(&mut self.ring.lock(), id);
+            self.ring.remove(&mut state, id);
         }
-        self.ring.published.notify_all();
+        match self.reader.take().or_else(|| state.reader.take()) {
+            Some(reader) => self.ring.hand_on(state, reader),
+            None => self.ring.notify_all(state),
+        }
     }
 }
 

@@ -15,8 +15,10 @@ const MAX_DELAY: Duration = Duration::from_secs(1);
 const TAKE_INTERVAL: Duration = Duration::from_millis(5);
 /// Maximum time for which a locked pipe counts as a handover. The previous process closes the pipe within a shorter time.
 pub(crate) const TAKE_TIMEOUT: Duration = Duration::from_millis(1500);
-/// Interval between checks whether the open pipe has been replaced in the directory.
+/// Minimum interval between checks whether the open pipe has been replaced in the directory.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// Maximum time for which an open pipe is not checked because no event has woken the thread.
+const CHECK_DELAY: Duration = Duration::from_secs(2);
 /// Maximum number of samples read at a time. A pipe holds fewer.
 const MAX_SAMPLES: usize = 64 * 1024;
 
@@ -80,7 +82,7 @@ impl PipeSource {
     /// See [`super::Source::due`].
     pub(super) fn due(&self) -> Instant {
         match &self.state {
-            State::Open(reader) => reader.stray_deadline().map_or(self.next, |stray| stray.min(self.next)),
+            State::Open(reader) => reader.stray_deadline().unwrap_or(self.next + CHECK_DELAY),
             State::Closed | State::Requested(..) => self.next,
         }
     }

@@ -146,8 +146,8 @@ fn changing_level_in_silence_takes_no_more() {
     let (mut records, ..) = open(&rig, "");
     let start = Instant::now();
     let mut bytes = 0;
-    // First a person starts talking. Then the person's level changes, and levels are sent at most twice per second.
-    for turn in 0..6_u8 {
+    // First a person starts talking. Then the person's level changes, and levels are sent with the silence records.
+    for turn in 0..3_u8 {
         let value = 15 + 5 * (turn % 2);
         crowd.levels[0] = -f32::from(value);
         crowd.write_levels();
@@ -186,21 +186,17 @@ fn list_of_people_is_sent_only_to_pages_that_have_another_one() {
 }
 
 #[test]
-fn beginning_and_end_of_talking_are_sent_within_300_ms() {
+fn beginning_and_end_of_talking_are_sent_within_300_ms_during_sound() {
     let rig = Rig::new();
     let mut crowd = Crowd::new(&rig);
     let (mut records, ..) = open(&rig, "");
-    // In silence a record is due only every 2 s. If ten changes take less than 10 s, each change caused a record.
-    let start = Instant::now();
-    let silent: Vec<u64> = (0..10).map(|_| sent_after_ms(&mut crowd, &mut records).0).collect();
-    assert!(start.elapsed() < Duration::from_secs(10), "{silent:?}");
+    // In silence the file is checked every 2 s, when a silence record is due.
+    let silent = sent_after_ms(&mut crowd, &mut records).0;
     let _feed = Feed::start(rig.ear(), 0, Duration::from_millis(20));
     records.next_of(1);
     let (in_sound, mut chunks): (Vec<u64>, Vec<usize>) =
         (0..20).map(|_| sent_after_ms(&mut crowd, &mut records)).unzip();
-    println!(
-        "ms after the file was written: in silence {silent:?}, in sound {in_sound:?}; chunks meanwhile {chunks:?}"
-    );
+    println!("ms after the file was written: in silence {silent}, in sound {in_sound:?}; chunks meanwhile {chunks:?}");
     // Seven chunks of 40 ms take 280 ms. The median ignores single delays on a busy machine.
     chunks.sort_unstable();
     assert!(chunks[chunks.len() / 2] <= 7, "{chunks:?}");

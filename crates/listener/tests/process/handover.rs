@@ -37,10 +37,9 @@ fn next_process_continues_after_sigterm() {
     let mut rig = Rig::new();
     let mut old = rig.connect().listen(&rig, "");
     let _feed = Feed::start(rig.ear(), 0, Duration::from_millis(20));
-    old.next_of(1);
+    let mut last = old.next_of(1);
     let mut first = rig.replace();
     signal(&first, "TERM");
-    let mut last = old.next_of(1);
     let moved = loop {
         match old.record() {
             record if record.kind == 1 => last = record,
