@@ -72,3 +72,38 @@ fn restrict_as(newest: ABI, files: &[(PathBuf, Access)]) -> Result<u32, RulesetE
     };
     Ok(if status.ruleset == RulesetStatus::NotEnforced { 0 } else { version })
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn each_version_of_landlock_permits_the_given_files_and_no_others() {
+        for newest in [ABI::V1, ABI::V2, ABI::V3, ABI::V4, ABI::V5, ABI::V6] {
+            // Only this thread enters the sandbox.
+            let attempt = std::thread::spawn(move || {
+                let directory = tempfile::tempdir().unwrap();
+                let (read, written) = (directory.path().join("read"), directory.path().join("written"));
+                for path in [&read, &written] {
+                    fs::create_dir(path).unwrap();
+                    fs::write(path.join("file"), "x").unwrap();
+                }
+                let missing = directory.path().join("missing");
+                let files = [(read.clone(), Access::Read), (written.clone(), Access::Write), (missing, Access::Read)];
+                let version = restrict_as(newest, &files).unwrap();
+                if version == 0 {
+                    println!("not tested: this kernel has no Landlock");
+                    return;
+                }
+                assert!(version <= newest as u32);
+                assert!(fs::read(read.join("file")).is_ok() && fs::write(read.join("file"), "").is_err());
+                assert!(fs::write(written.join("new"), "x").is_ok() && fs::remove_file(written.join("file")).is_ok());
+                assert!(fs::read("/etc/passwd").is_err() && fs::create_dir(written.join("new-directory")).is_err());
+                assert!(fs::remove_file(written.join("new")).is_ok());
+            });
+            attempt.join().unwrap();
+        }
+    }
+}
