@@ -62,6 +62,7 @@ fn drop_in() -> PathBuf {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use palabre_config::control::ListenerReport;
