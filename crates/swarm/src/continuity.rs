@@ -1,8 +1,9 @@
 //! Follows the sound that one participant receives: whether records are missing, and how late they are.
 //!
-//! All times are ms since the start of the program. The position of a record is the length of all sound before its end, since the last gap.
+//! All times are ms since the start of the program. The position of a record is the total length of the sound since the last gap, up to the end of
+//! this record.
 
-/// Length of each of the two periods from which the smallest delay is taken: lateness is the excess over that delay.
+/// Length in ms of a period for [`SmallestDelays`]. The lateness of a record is its delay minus the smallest delay of two periods.
 const PERIOD_MS: f64 = 5_000.0;
 
 /// A period of time.
@@ -26,10 +27,11 @@ pub(crate) struct Continuity {
     pub(crate) missing: u64,
     /// Number of gaps that the stream announced in the window.
     pub(crate) gaps: u64,
-    /// SEQ of the last record of sound, and of the last record of any kind.
+    /// SEQ of the last record of sound.
     last_sound: Option<f64>,
+    /// SEQ of the last record of any kind.
     last_seq: Option<u64>,
-    /// SEQ minus time of arrival, for the record that arrived fastest. It translates between the two clocks.
+    /// SEQ minus time of arrival, for the record that arrived fastest. Adding it to a time of this program gives a SEQ of the listener's clock.
     offset_ms: f64,
     position_ms: f64,
     delays: SmallestDelays,
@@ -56,7 +58,7 @@ impl Continuity {
         self.last_seq
     }
 
-    /// Notes a record. Returns false if the record was received before, by another stream.
+    /// Notes a record. Returns false if another stream has delivered this record before.
     pub(crate) fn seq(&mut self, seq: u64, arrival_ms: f64) -> bool {
         let is_new = self.last_seq.is_none_or(|last| seq > last);
         if is_new {
@@ -66,7 +68,7 @@ impl Continuity {
         is_new
     }
 
-    /// Notes a record of sound after [`Self::seq`]. Returns its lateness.
+    /// Notes that the record that was last passed to [`Self::seq`] is a record of sound. Returns the lateness of the record in ms.
     pub(crate) fn sound(&mut self, gap: bool, length_ms: f64, arrival_ms: f64, window: Option<Window>) -> f64 {
         let seq = self.last_seq.unwrap_or(0) as f64;
         if gap && let Some(window) = window {
@@ -118,8 +120,9 @@ impl Continuity {
 /// The smallest delay of the last 5 to 10 s, as the page uses it.
 #[derive(Debug, Default)]
 struct SmallestDelays {
-    /// End of the present period, and the smallest delays of the previous and of the present period.
+    /// End of the present period.
     until_ms: f64,
+    /// Smallest delays in ms of the previous and of the present period.
     smallest: Option<(f64, f64)>,
 }
 
@@ -141,10 +144,11 @@ impl SmallestDelays {
 /// Finds sound that is missing although the stream announced no gap: the SEQs then move away from the positions.
 #[derive(Debug, Default)]
 struct Drift {
-    /// The smallest difference of SEQ and position in the first and in the last third of the window, since the last gap.
+    /// Smallest difference of SEQ and position in the first third of the window, or since the last gap if the gap is later.
     first: Option<f64>,
+    /// Smallest difference of SEQ and position in the last third of the window, since the last gap.
     last: Option<f64>,
-    /// Differences before earlier gaps, added up.
+    /// Length in ms of the sound that was found missing before the last gap.
     lost_ms: f64,
 }
 
@@ -177,7 +181,8 @@ mod tests {
     /// The sender's clock is ahead by this time.
     const AHEAD_MS: u64 = 5_000_000;
 
-    /// Receives records of 40 ms: the number of each record, and whether it announces a gap. Returns the missing records, gaps and the largest lateness.
+    /// Receives records of 40 ms. Each item of `records` is the number of a record, and whether the record announces a gap. Returns the number of
+    /// missing records, the number of gaps and the largest lateness in ms.
     fn received(records: impl Iterator<Item = (u64, bool)>, late_ms: impl Fn(u64) -> f64) -> (u64, u64, f64) {
         let mut continuity = Continuity::new(CHUNK_MS);
         let mut largest = 0.0_f64;

@@ -2,7 +2,8 @@
 
 use crate::tones::Tones;
 
-/// Minimum part of a change of level that the records before and after it must show. The error of a delay is at most the rest, as a part of a record's length.
+/// Minimum difference between the amplitudes before and after a change of level, as a part of the full change. Smaller differences are ignored,
+/// so the error of a delay is at most 4 % of a record's length.
 const CHANGE_MIN: f32 = 0.96;
 
 /// The tones in the last two records of a stream.
@@ -68,7 +69,7 @@ mod tests {
         for delays in [[30.0, 55.5, 180.25], [90.0, 100.0, 400.0]] {
             let (mut meter, mut found) = (DelayMeter::default(), vec![Vec::new(); 3]);
             for number in 1..150_u64 {
-                // The record contains the samples that end `delay` before its end; it arrives 7 ms after its end.
+                // The record's samples of each talker are `delay` old at the end of the record. The record arrives 7 ms after its end.
                 let end_ms = 1000.0 + number as f64 * 40.0;
                 let mut sum = vec![0.0_f32; 960];
                 for (talker, delay) in delays.iter().enumerate() {
@@ -86,7 +87,7 @@ mod tests {
             }
             for (found, delay) in found.iter().zip(delays) {
                 assert!(found.len() >= 4, "{found:?}");
-                // The first sample of a record can be played when the record arrives, 47 ms after its capture without a delay.
+                // The first sample of a record can be played when the record arrives: 47 ms after its capture if `delay` is 0.
                 assert!(found.iter().all(|ms| (ms - delay - 47.0).abs() < 1.7), "{delay}: {found:?}");
             }
         }

@@ -81,10 +81,10 @@ pub(crate) struct Ear {
     /// Number of this participant's own tone.
     pub(crate) own: Option<usize>,
     streams: [Option<Stream>; STREAMS],
-    /// Time before which no stream is opened.
+    /// Earliest time in ms at which the next stream may be opened.
     pub(crate) retry_ms: f64,
     heard: Heard,
-    /// Measures the talkers' delays, in some of the ears.
+    /// Measures the talkers' delays. `None`: this participant's stream is not used for that.
     meter: Option<DelayMeter>,
     /// Number of streams that ended unexpectedly in the window.
     pub(crate) ended: u64,
@@ -135,7 +135,8 @@ impl Ear {
     }
 
     pub(crate) fn continuity(&mut self) -> &mut Continuity {
-        // Without a format, no record has arrived, and the length of a chunk only scales how many records are missing.
+        // Without a format, no record has arrived, so the length of a chunk is unknown. 40 ms is the default in palabre.toml. The value affects only
+        // the number of missing records.
         self.heard.continuity.get_or_insert_with(|| Continuity::new(40.0))
     }
 
@@ -219,7 +220,7 @@ impl Heard {
         }
         let Some(format) = common.format else { return Err("the first record is not 'hello'".to_owned()) };
         let continuity = self.continuity.get_or_insert_with(|| Continuity::new(f64::from(format.chunk_ms)));
-        // An earlier text message may have an earlier SEQ, and every stream begins with the record 'hello'.
+        // Ignore the SEQs of 'hello' and of other records: every stream begins with a 'hello', and a text message may have an earlier SEQ.
         if *record == Record::Other || matches!(record, Record::Hello(_)) || !continuity.seq(seq, now_ms) {
             return Ok(());
         }

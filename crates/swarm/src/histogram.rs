@@ -1,6 +1,6 @@
 //! Counts times, for percentiles.
 
-/// Upper bound of the last class, in ms. Longer times are in this class.
+/// Lower bound of the last class, in ms. All longer times are in this class.
 const MAX_MS: usize = 20_000;
 /// Number of classes per ms.
 const PER_MS: usize = 10;
@@ -36,7 +36,7 @@ impl Histogram {
         self.max_ms
     }
 
-    /// Returns the time that this share of the times in percent doesn't exceed, rounded up to a class; 0 if there are no times.
+    /// Returns the time in ms that `percent` of the times don't exceed, rounded up to a class. Returns 0 if there are no times.
     pub(crate) fn percentile_ms(&self, percent: f64) -> f64 {
         let wanted = (self.count as f64 * percent / 100.0).ceil() as u64;
         let mut below = 0;

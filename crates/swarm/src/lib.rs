@@ -39,23 +39,24 @@ use usage::Snapshot;
 
 /// Number of participants if neither `--participants` nor `--links` is given.
 const PARTICIPANTS: u16 = 100;
-/// Time after the end of all sound after which the mixer has written its counters.
+/// Maximum time from the end of all sound until the mixer has written its counters.
 const LAST_COUNTERS: Duration = Duration::from_millis(1_500);
 /// Interval between checks of the load's thread.
 const POLL: Duration = Duration::from_millis(100);
 /// Interval between two lines of progress.
 const PROGRESS: Duration = Duration::from_secs(5);
-/// Maximum time until the listeners of the own room are ready, and the part of it for each participant.
+/// Timeout for the start of all listeners of the own room, to which [`READY_EACH`] is added for each participant.
 const READY: Duration = Duration::from_secs(30);
+/// Additional time for the start of each listener of the own room.
 const READY_EACH: Duration = Duration::from_millis(100);
-/// Rate of the own room, which has no other setting.
+/// Sample rate of the own room, in Hz: the default in palabre.toml.
 const RATE_HZ: u32 = 24_000;
 
-/// What `palabre` knows about its surroundings.
+/// The runtime directory, the verbosity and the functions that the program `palabre` passes to [`run`].
 pub struct Surroundings<'a> {
     /// Runtime directory of the room of the links.
     pub run: &'a Path,
-    /// Number of `-v`: from 1 on, all log lines of the daemons are shown.
+    /// Number of options `-v`. From 1 on, all log lines of the daemons are shown.
     pub verbosity: u8,
     /// Returns program name and process id of each daemon of a runtime directory, except listeners.
     pub daemons: fn(&Path) -> Vec<(String, u32)>,
@@ -64,7 +65,7 @@ pub struct Surroundings<'a> {
 /// Runs the load and prints the report. The caller must have set up the log.
 ///
 /// # Errors
-/// Returns [`Failure::Refused`] if records were missing, mixes were wrong or streams ended, or if the limits of the machine are too low.
+/// Returns [`Failure::Refused`] if records were missing or mixes were wrong, or if the limits of the machine are too low.
 pub fn run(options: &Options, surroundings: &Surroundings<'_>) -> Result<(), Failure> {
     let mut signals = Signals::new(&[SIGINT, SIGTERM, SIGHUP, SIGCHLD]).map_err(Failure::system)?;
     let given = options.links.as_deref().map(links::read).transpose()?;
@@ -186,8 +187,9 @@ fn measure(
 struct Observer<'a> {
     run: &'a Path,
     daemons: fn(&Path) -> Vec<(String, u32)>,
-    /// The processes at the beginning and at the end of the measurement.
+    /// The processes at the beginning of the measurement.
     before: Option<Snapshot>,
+    /// The processes at the end of the measurement.
     after: Option<Snapshot>,
     /// Phase and time of the last line of progress.
     printed: Option<(Phase, Instant)>,

@@ -6,7 +6,7 @@ use std::path::Path;
 use palabre_host::exit::Failure;
 use palabre_host::process;
 
-/// Number of files that a process needs in addition to those of the participants.
+/// Number of open files that a process needs in addition to those of the participants.
 const OTHER_FILES: u64 = 64;
 /// Maximum number of threads of a listener with a stream and a talker.
 const LISTENER_THREADS: u64 = 6;
@@ -20,7 +20,7 @@ const LISTENER_KIB: u64 = 1_500;
 struct Limit {
     /// Maximum number of participants.
     participants: u64,
-    /// The limit, and how it is raised.
+    /// The value of the limit, and how the administrator can raise it.
     text: String,
 }
 
@@ -42,8 +42,10 @@ pub(crate) fn check(participants: u64, talkers: u64, is_own_room: bool) -> Resul
     }
 }
 
-/// This program needs a descriptor for each stream, and a second one during a planned restart of its listener. The mixer, which inherits the
-/// limit, needs two for each participant.
+/// Returns the number of participants for whom `files` open files are enough.
+///
+/// This program needs a descriptor for each stream. With a room of its own, two are counted for each participant, because the mixer inherits
+/// the limit and needs two.
 fn open_files(files: u64, talkers: u64, is_own_room: bool) -> Limit {
     let streams = files.saturating_sub(OTHER_FILES + talkers);
     let participants = if is_own_room { streams / 2 } else { streams };

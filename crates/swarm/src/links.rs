@@ -1,4 +1,4 @@
-//! Access links: where a participant's listener is, and the key.
+//! Invitation links. A link contains the address of a participant's listener and the access key.
 
 use std::fmt;
 use std::fs;
@@ -10,7 +10,7 @@ use palabre_host::exit::Failure;
 /// Maximum size of a file of links, in bytes.
 const MAX_BYTES: u64 = 4 << 20;
 
-/// An access link.
+/// An invitation link.
 #[derive(Clone, Debug)]
 pub(crate) struct Link {
     /// Login name, or the number of the line if the file has no names.
@@ -22,7 +22,7 @@ pub(crate) struct Link {
 impl Link {
     /// Parses `https://HOST[:PORT]/PATH/?key=KEY`.
     pub(crate) fn parse(name: &str, link: &str) -> Result<Self, String> {
-        let (page, key) = link.split_once("?key=").ok_or("it has no '?key='; use a link of 'palabre invite'")?;
+        let (page, key) = link.split_once("?key=").ok_or("the link has no '?key='; use a link of 'palabre invite'")?;
         let key = Key::parse(key).map_err(|error| error.to_string())?;
         Ok(Self { name: name.to_owned(), address: page.parse()?, key })
     }
@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn invalid_line_is_named_with_its_cause() {
         for (line, cause) in [
-            ("alice", "it has no '?key='"),
+            ("alice", "the link has no '?key='"),
             ("https://a.org/?key=x", "line 2: "),
             (&format!("http://a.org/?key={KEY}"), "must begin with 'https://'"),
         ] {

@@ -22,26 +22,28 @@ use crate::wire::Wire;
 
 /// Interval between two rounds. All connections that became readable meanwhile are read in one round, which costs less than a wake-up for each.
 const ROUND: Duration = Duration::from_millis(2);
-/// Maximum number of connections that are opened in one round, and of streams that are being opened at the same time.
+/// Maximum number of streams that are opened in one round.
 const OPEN_PER_ROUND: usize = 2;
+/// Maximum number of streams that have not delivered their first record yet. No further stream is opened meanwhile.
 const OPENING_MAX: usize = 32;
-/// Delay before a connection that ended is opened again.
+/// Minimum delay in ms before a participant's connection is opened again.
 const RETRY_MS: f64 = 500.0;
-/// Time that all participants have heard sound before the measurement begins. The mixer's buffers adapt meanwhile.
+/// Time in ms for which all participants must have heard sound before the measurement begins. The mixer's buffers adapt meanwhile.
 const SETTLE_MS: f64 = 3_000.0;
-/// Maximum time until all streams are open, and the part of it for each participant.
+/// Timeout in ms for the begin of the measurement, to which [`START_EACH_MS`] is added for each participant.
 const START_MS: f64 = 30_000.0;
+/// Additional time in ms for each participant until the measurement begins.
 const START_EACH_MS: f64 = 100.0;
-/// Maximum time to wait for late records after the end of the measurement.
+/// Maximum time in ms to wait for late records after the end of the measurement.
 const GRACE_MS: f64 = 2_000.0;
-/// Interval between two updates of the progress.
+/// Interval in ms between two updates of the progress.
 const PROGRESS_MS: f64 = 500.0;
-/// Number of participants whose streams are checked completely and measure the talkers' delays.
+/// Number of participants, counted from the last one, in whose streams every mix is checked and the talkers' delays are measured.
 const METERS: usize = 3;
-/// Number of participants up to which every record of every stream is checked. Of more participants, a part of the records is checked, so that
-/// the cost stays the same.
+/// Maximum number of participants with whom the mix in every record is checked. With more participants, only a part of the records is checked,
+/// so that the cost stays the same.
 const CHECK_ALL: usize = 50;
-/// Interval between two looks for streams to open, during the measurement.
+/// Interval in ms between two searches for streams that must be opened, during the measurement.
 const OPEN_INTERVAL_MS: f64 = 20.0;
 /// Maximum number of events of one epoll_wait(2).
 const EVENTS: usize = 512;
@@ -49,7 +51,7 @@ const EVENTS: usize = 512;
 const SCRATCH_BYTES: usize = 64 * 1024;
 /// Number in an event's data for a talker's connection, instead of the number of a stream.
 const TALKER: u64 = STREAMS as u64;
-/// Numbers per participant in an event's data.
+/// How many numbers each participant has in an event's data: one for each stream, and [`TALKER`].
 const NUMBERS: u64 = TALKER + 1;
 
 /// What the load does now.
@@ -89,8 +91,9 @@ pub(crate) struct Participant {
     pub(crate) disturbed: u64,
     pub(crate) ended: u64,
     pub(crate) max_late_ms: f64,
-    /// Time since the last record at the end of the measurement, and the last error.
+    /// Time in ms from the last record to the end of the measurement.
     pub(crate) silent_ms: f64,
+    /// The last error of the participant's connections.
     pub(crate) error: Option<String>,
 }
 
@@ -115,7 +118,7 @@ pub(crate) struct Load<'a> {
     began: Instant,
     ears: Vec<Ear>,
     talkers: Vec<Talker>,
-    /// Number of the talker of each participant.
+    /// Index in `talkers` by index of the participant.
     voices: BTreeMap<usize, usize>,
     common: Common,
     own_lateness: Histogram,
@@ -384,7 +387,7 @@ impl<'a> Load<'a> {
     }
 }
 
-/// Reports when the connection is readable. The kernel removes a closed connection itself: epoll(7).
+/// Makes `epoll` report when the connection is readable. The kernel removes a closed connection from `epoll`: epoll(7).
 fn watch(epoll: &Epoll, wire: &Wire, token: u64) -> io::Result<()> {
     Ok(epoll.add(wire, EpollEvent::new(EpollFlags::EPOLLIN, token))?)
 }

@@ -13,10 +13,10 @@ pub struct Options {
     /// Number of participants who talk, each with a tone of their own
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(0..=100))]
     pub(crate) talkers: u16,
-    /// Length of the measurement, which begins when all streams are open
+    /// Length of the measurement in seconds. It begins when all participants have heard sound for 3 s
     #[arg(long, value_name = "S", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     pub(crate) seconds: u32,
-    /// Length of the chunks of the room that is started, as in palabre.toml(5) [default: 40]
+    /// Length of the chunks in the room that the command starts, as in palabre.toml(5) [default: 40]
     #[arg(long, value_name = "MS", conflicts_with = "links")]
     pub(crate) chunk_ms: Option<u16>,
     /// Use the participants of these links instead of a room of its own. Lines: LINK, or NAME LINK

@@ -7,10 +7,11 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 const MAX_BYTES: usize = 2 << 20;
 /// Start of every record.
 const START: &str = "<b>";
-/// End of every record, and its script.
+/// End of every record: its last tag and its script.
 const END: &str = "</b><script>p()</script>";
-/// Start of the prologue, which ends with its script.
+/// Start of the prologue.
 const PROLOGUE_START: &str = "<!doctype html>";
+/// End of the prologue: the end of its script.
 const PROLOGUE_END: &str = "</script>";
 const WAV_HEAD_BYTES: usize = 44;
 
@@ -20,12 +21,12 @@ pub(crate) enum Record<'a> {
     /// The participant and the format, as base64 of JSON.
     Hello(&'a str),
     Sound {
-        /// Whether sound is missing before this record, or a silence was before it.
+        /// Whether this record follows missing sound or a silence.
         gap: bool,
         wav: Wav<'a>,
     },
     Silence,
-    /// A new process takes over.
+    /// The listener's next process serves this participant from now on: the page opens a stream from it.
     Moved,
     /// The participant was removed.
     Removed,
@@ -98,8 +99,8 @@ impl Parser {
         Self { state: State::Head, buffer: Vec::new() }
     }
 
-    /// Parses further bytes of the stream. Calls `each` for each complete record, with its SEQ. An error is the cause why the stream is
-    /// invalid; the stream must not be used further.
+    /// Parses further bytes of the stream. Calls `each` for each complete record, with its SEQ. If the stream is invalid, returns the cause; then
+    /// close the stream.
     pub(crate) fn feed(&mut self, bytes: &[u8], mut each: impl FnMut(u64, Record<'_>)) -> Result<(), String> {
         self.buffer.extend_from_slice(bytes);
         let mut at = 0;

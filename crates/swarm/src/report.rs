@@ -9,10 +9,10 @@ use crate::histogram::Histogram;
 use crate::load::{Outcome, Participant};
 use crate::usage::Used;
 
-/// Maximum number of participants with a fault whom the text names.
+/// Maximum number of participants with faults that the text report names.
 const NAMED_MAX: usize = 20;
 
-/// What was measured.
+/// The results of a measurement.
 pub(crate) struct Report {
     pub(crate) outcome: Outcome,
     /// The mixer's counters before and after the measurement; `None` if they are not readable.

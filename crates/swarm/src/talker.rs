@@ -62,7 +62,7 @@ struct Connection {
 
 enum Stage {
     Post,
-    /// The accept key that the response must have.
+    /// The WebSocket handshake. The text is the `Sec-WebSocket-Accept` that the response must have.
     Upgrade(String),
     WebSocket(Box<WebSocket<Pipe>>),
 }
@@ -130,7 +130,7 @@ impl Talker {
             }
         };
         let piece = self.piece(tones.rate_hz());
-        // A talker's pieces begin at a place of the period that differs from those of the other talkers.
+        // The talkers' pieces begin at different times, so that the talkers don't all send at the same time.
         let offset = piece * self.tone as u64 / tones.count().max(1) as u64;
         let now = (now_ms.max(0.0) * f64::from(tones.rate_hz()) / 1000.0) as u64;
         self.next = now.next_multiple_of(piece) + offset;
@@ -155,7 +155,7 @@ impl Talker {
             self.next += piece;
             self.message_number = self.message_number.wrapping_add(1);
         }
-        // Drop older sound, as a page does whose tab was suspended.
+        // Drop older sound, as a page does after its tab was suspended.
         self.next += (captured - self.next) / piece * piece;
         Ok(())
     }
@@ -186,7 +186,7 @@ impl Talker {
         }
     }
 
-    /// Reads what the listener has sent. An error is the cause why the listener ended the connection.
+    /// Reads what the listener has sent. Returns the cause if the connection has ended or the listener has refused the request.
     pub(crate) fn read(&mut self, scratch: &mut [u8]) -> Result<(), String> {
         let Some(connection) = &mut self.connection else { return Ok(()) };
         match connection.wire.read(scratch) {
@@ -231,7 +231,7 @@ impl Connection {
     }
 }
 
-/// Answers pings. An error is the close code.
+/// Passes received bytes to the WebSocket, and sends its answers to pings. Returns the cause if the WebSocket has ended.
 fn receive(socket: &mut WebSocket<Pipe>, bytes: &[u8], wire: &mut Wire) -> Result<(), String> {
     socket.get_mut().input.extend(bytes);
     loop {

@@ -1,6 +1,6 @@
 //! The tones of the talkers, and the check of a mix.
 //!
-//! Each talker says a sine of its own. Each second its level changes by 6 dB, so that the time of a change in the mix shows the delay.
+//! Each talker sends a sine of its own. Each second its level changes by 6 dB, so that the time of a change in the mix shows the delay.
 //! All frequencies are multiples of 100 Hz. So 10 ms contain whole periods of each tone, and a tone does not disturb the measurement of another.
 
 use std::f32::consts::TAU;
@@ -9,11 +9,11 @@ use std::f32::consts::TAU;
 const FIRST_HZ: u32 = 300;
 /// Distance between two tones, in Hz.
 const STEP_HZ: u32 = 100;
-/// Sum of the peak levels of all tones, below the limiter's ceiling of −1 dBFS.
+/// Maximum sum of the peak levels of all tones. It is below the limiter's ceiling of −1 dBFS.
 const SUM: f32 = 0.7;
 /// Maximum peak level of a tone.
 const PEAK_MAX: f32 = 0.1;
-/// Blocks of a record that are measured apart, per second: each at most 20 ms, where single precision is exact enough.
+/// Number of blocks per second of sound. Each block of 20 ms is measured separately, because single precision is not exact enough for longer blocks.
 const BLOCKS_PER_S: u32 = 50;
 /// Number of tones that are measured at the same time, so that the compiler uses vector instructions.
 const LANES: usize = 8;
@@ -23,7 +23,7 @@ const LANES: usize = 8;
 pub(crate) enum Fault {
     /// The tone of this talker is missing.
     Missing(usize),
-    /// The tone of this talker is in the mix and should not be: it is the listener's own.
+    /// The mix contains the participant's own tone, the tone of this talker.
     Own(usize),
     /// The tone of this talker has a wrong level.
     Level(usize),
@@ -36,7 +36,7 @@ pub(crate) enum Fault {
 pub(crate) struct Tones {
     rate_hz: u32,
     count: usize,
-    /// Higher level of each tone, as amplitude; the lower level is half of it.
+    /// Amplitude of the higher level of each tone. The lower level has half of this amplitude.
     pub(crate) high: f32,
     /// One second of a sine of 1 Hz.
     sine: Vec<f32>,
@@ -88,7 +88,7 @@ impl Tones {
         ((n + self.phase(talker)) / u64::from(self.rate_hz)).is_multiple_of(2)
     }
 
-    /// The levels of the talkers don't change at the same time.
+    /// Returns by how many samples the changes of a talker's level are earlier than those of talker 0, so that no two levels change at the same time.
     fn phase(&self, talker: usize) -> u64 {
         u64::from(self.rate_hz) * talker as u64 / self.count.max(1) as u64
     }
@@ -126,7 +126,7 @@ impl Tones {
         let mut faults = Vec::new();
         for (talker, &amplitude) in amplitudes.iter().enumerate() {
             if own == Some(talker) {
-                // Another tone that is interrupted leaves up to a third of the lower level.
+                // If another tone is interrupted, up to a third of the lower level is measured at this tone's frequency.
                 let limit = if is_levelled { (loudest / 3.0).max(low * 0.6) } else { low * 0.6 };
                 faults.extend((amplitude > limit).then_some(Fault::Own(talker)));
             } else if amplitude < low / 4.0 {
@@ -141,7 +141,7 @@ impl Tones {
         if rest > tones.max(low * low / 2.0) {
             faults.push(Fault::Noise);
         }
-        // A change of level within the record leaves at most a quarter of the energy of a low tone.
+        // A change of level within the record adds at most a quarter of the energy of a low tone to `rest`.
         let changes = (self.count * samples.len()) as f32 / self.rate_hz as f32;
         (faults, !is_levelled && rest > low * low / 2.0 * (0.5 + 0.3 * changes))
     }
@@ -208,7 +208,7 @@ mod tests {
     #[test]
     fn each_fault_of_a_mix_is_named() {
         let tones = Tones::new(24_000, TALKERS);
-        // Half a second before and after a change of level.
+        // Some records begin at or near a change of level, and one begins half a second after it.
         for from in [0, 100, 12_000, 24_000] {
             let of = |talkers: Vec<usize>| mix(&tones, talkers.into_iter(), from, CHUNK);
             let faults = |samples: &[f32], own| check(&tones, samples, own).0;

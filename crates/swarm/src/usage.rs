@@ -22,13 +22,14 @@ pub(crate) struct Snapshot {
     pub(crate) mixing: Option<Mixing>,
 }
 
-/// What the processes of one kind used.
+/// CPU time and memory that the processes of one kind used.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Used {
     pub(crate) kind: &'static str,
     pub(crate) processes: usize,
-    /// CPU in percent of a core, of all processes and of the busiest.
+    /// CPU time of all these processes, in percent of a core.
     pub(crate) cpu_percent: f64,
+    /// CPU time of the busiest of these processes, in percent of a core.
     pub(crate) max_cpu_percent: f64,
     /// Proportional set size of all processes; `None` if it is not readable.
     pub(crate) pss_kib: Option<u64>,
@@ -76,7 +77,7 @@ impl Snapshot {
     }
 }
 
-/// Returns the mixer's counters, which the mixer writes every 5 s, and when all talkers have become silent.
+/// Returns the mixer's counters. The mixer writes them every 5 s, and when all talkers have become silent.
 pub(crate) fn mixing(run: &Path) -> Option<Mixing> {
     status(run)?.mixing
 }

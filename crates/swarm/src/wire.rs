@@ -31,7 +31,7 @@ pub(crate) fn trust(certificates: Option<&Path>) -> Result<Arc<ClientConfig>, Fa
     let mut roots = RootCertStore::empty();
     let (added, _) = roots.add_parsable_certificates(read.flatten());
     if added == 0 {
-        return Err(unable("there is none".to_owned()));
+        return Err(unable("the file has no certificate".to_owned()));
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
@@ -64,8 +64,8 @@ impl Wire {
         Ok(Self { tls, tcp })
     }
 
-    /// Reads once from the network and returns the number of bytes written to `out`, which must be larger than a TLS record. Returns `None` if
-    /// there are none now, and 0 at the end of the stream.
+    /// Reads once from the network and returns the number of bytes written to `out`, which must be larger than a TLS record. Returns `None` if no
+    /// bytes have arrived, and 0 at the end of the stream.
     pub(crate) fn read(&mut self, out: &mut [u8]) -> io::Result<Option<usize>> {
         match self.tls.read_tls(&mut self.tcp) {
             Err(error) if is_retried(&error) => return Ok(None),
