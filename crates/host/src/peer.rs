@@ -12,7 +12,7 @@ use nix::unistd::{Gid, Uid, User, geteuid, getgrouplist};
 
 use crate::{usage, wait};
 
-/// Maximum number of ancestors of a process that are examined.
+/// Maximum number of ancestors that are examined for a process.
 const MAX_ANCESTORS: usize = 64;
 
 /// The process that connected to a Unix socket, as recorded by the kernel when it connected.
@@ -66,12 +66,13 @@ pub fn credentials(stream: &UnixStream) -> io::Result<Credentials> {
     Ok(Credentials { pid: peer.pid(), uid: peer.uid(), gid: peer.gid() })
 }
 
-/// Returns whether the peer of `stream` is a descendant of the process `ancestor`. A peer outside the PID namespace of this
-/// process is none.
+/// Returns whether the peer of `stream` is a descendant of the process `ancestor`. Returns false for a peer outside the PID
+/// namespace of this process.
 ///
 /// Fails if the peer has ended, or if /proc doesn't show the peer or one of its ancestors.
 pub fn descends_from(stream: &UnixStream, ancestor: u32) -> io::Result<bool> {
-    // The pidfd tells at the end whether the process id still belonged to the peer. Linux before 6.5 has none.
+    // The pidfd shows at the end whether the peer is still running, so that its process id was not reused. Linux before 6.5 has
+    // no SO_PEERPIDFD.
     let process = match getsockopt(stream, sockopt::PeerPidfd) {
         Err(Errno::ENOPROTOOPT) => None,
         other => Some(other?),

@@ -47,9 +47,9 @@ pub fn not_dumpable() -> io::Result<()> {
     Ok(prctl::set_dumpable(false)?)
 }
 
-/// Protects this process from others of the same user ([`not_dumpable`]), and forbids it to gain privileges by execve(2), as
-/// NoNewPrivileges= of systemd.exec(5) does. execve(2) undoes the first, so each daemon calls this function when it
-/// starts. A failure is only logged.
+/// Protects this process from other processes of the same user ([`not_dumpable`]), and forbids it to gain privileges by
+/// execve(2), as NoNewPrivileges= of systemd.exec(5) does. Each daemon calls this function when it starts, because execve(2)
+/// makes a process dumpable again. A failure is only logged.
 pub fn protect() {
     if let Err(error) = not_dumpable() {
         log::warn!("unable to protect the memory of this process from other processes: {error}");

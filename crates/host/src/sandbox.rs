@@ -1,7 +1,8 @@
 //! Restricts this process to the files and system calls that its program needs: Landlock (landlock(7)) and seccomp (seccomp(2)).
 //!
 //! Both apply to the calling thread and the threads that it starts later, so a program enters its sandbox before its first
-//! thread. A forbidden call fails with EPERM or EACCES, which the program logs. Nothing ends the process.
+//! thread. A forbidden call fails with EPERM or EACCES, which the program logs. Only a system call for another architecture, such as
+//! 32-bit x86, ends the process.
 
 mod calls;
 mod files;
@@ -22,14 +23,14 @@ pub enum Strictness {
     Off,
 }
 
-/// The sandbox of a program: the files that it may use after it has entered the sandbox; none by default. Files and sockets that are
-/// open already can be used further.
+/// The sandbox of a program: the files that the program may use after it has entered the sandbox, by default none. Files and sockets
+/// that are open already remain usable.
 #[derive(Debug, Default)]
 pub struct Sandbox {
     files: Vec<(PathBuf, Access)>,
 }
 
-/// What the kernel enforces for this process.
+/// The parts of the sandbox that the kernel enforces for this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Enforced {
     /// Version of the Landlock ABI; 0 if the kernel has no Landlock.

@@ -50,7 +50,7 @@ const REPORT_MS = 10000;
 const MIN_RETRY_MS = 500;
 /** Factor by which the meter falls with each chunk. */
 const METER_FALL = 0.7;
-/** Minimum interval between two changes of the meter. Each change makes the browser draw a frame. */
+/** Minimum interval between two changes of the user's own meter. Each change makes the browser draw a frame. */
 const METER_MS = 80;
 const gains = new Gains(() => { people.showGains(); person.refresh(); });
 const person = new PersonPanel(gains);

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 const LATE: Duration = Duration::from_millis(40);
 /// Time without a frame after which the room counts as silent, if the mixer writes single frames.
 pub(crate) const SILENCE_AFTER: Duration = LATE.saturating_add(Duration::from_millis(FRAME_MS));
-/// Number of short writes more than whole ones from which on the writer is taken for one that writes single frames, such as an older mixer.
-/// The first write after a silence doesn't count.
+/// Excess of short writes over whole writes from which on the chunker assumes that the writer writes single frames, as an older mixer does. The
+/// first write after a silence isn't counted.
 const SHORT_WRITES: u8 = 4;
 /// Interval between silence records.
 const SILENCE_INTERVAL: Duration = Duration::from_secs(2);
@@ -34,14 +34,14 @@ pub(crate) enum Cut {
 #[derive(Debug)]
 pub(crate) struct Chunker {
     chunk_samples: usize,
-    /// Number of samples in each write that the source was asked for.
+    /// Number of samples in a whole write, for which the mixer was asked.
     write_samples: usize,
     frame_samples: usize,
-    /// Duration of these writes.
+    /// Duration of the sound in a whole write.
     write_time: Duration,
-    /// Number of short writes more than whole ones, at most 2 · [`SHORT_WRITES`].
+    /// Excess of short writes over whole writes, from 0 to 2 · [`SHORT_WRITES`].
     short_writes: u8,
-    /// The last write was not short.
+    /// The last write was whole.
     was_whole: bool,
     max_feed_samples: usize,
     pending: Vec<i16>,
@@ -51,8 +51,8 @@ pub(crate) struct Chunker {
 }
 
 impl Chunker {
-    /// Creates a chunker for chunks of `chunk_ms` from a source that was asked for `writes`. The room counts as silent at first, and the
-    /// first [`Cut::Silence`] is due at once.
+    /// Creates a chunker for chunks of `chunk_ms`. `writes` is the number of frames that the mixer was asked to write at once. The room counts
+    /// as silent at first, and the first [`Cut::Silence`] is due at once.
     pub(crate) fn new(format: Format, chunk_ms: u64, writes: EarFrames, now: Instant) -> Self {
         let write_ms = writes.count() * FRAME_MS;
         Self {
@@ -62,7 +62,7 @@ impl Chunker {
             write_time: Duration::from_millis(write_ms),
             short_writes: 0,
             was_whole: false,
-            // After a stall of one write, two writes arrive at once.
+            // If this process was not scheduled for the time of one write, two writes arrive at once.
             max_feed_samples: format.samples_in_ms(MAX_FEED_MS.max(2 * write_ms)),
             pending: Vec::new(),
             gap: true,
@@ -105,7 +105,7 @@ impl Chunker {
         self.pending.len() + self.write_samples <= self.chunk_samples
     }
 
-    /// Returns the time after which the room counts as silent if nothing follows the `samples` that have arrived.
+    /// Notes a write of `samples`. Returns the time after which the room counts as silent if no write follows.
     fn patience(&mut self, samples: usize) -> Duration {
         let (is_first, is_whole) = (self.silent, samples >= self.write_samples);
         let was_whole = std::mem::replace(&mut self.was_whole, is_whole);
@@ -116,7 +116,7 @@ impl Chunker {
             false => (self.short_writes + 1).min(2 * SHORT_WRITES),
         };
         match self.writes_single_frames() {
-            // No frame followed at the next tick, so the mixer has written an incomplete write. That tick is one of the three frames.
+            // The mixer writes a short write after a whole one if the next tick had no frame. So the silence has already lasted for one frame.
             false if is_end => LATE,
             true => SILENCE_AFTER,
             false => self.write_time + LATE,
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn write_is_a_chunk_also_if_the_first_one_is_short() {
+    fn each_write_is_a_chunk_even_if_the_first_one_is_short() {
         let expected = [(20, 1), (60, 2), (100, 2), (120, 1), (160, 0)];
         assert_eq!(run_writes(40, &[(20, 1), (60, 2), (100, 2), (120, 1)]), expected);
         assert_eq!(run_writes(40, &[(20, 2), (60, 2)]), [(20, 2), (60, 2), (140, 0)]);
@@ -261,18 +261,18 @@ mod tests {
     }
 
     #[test]
-    fn chunk_longer_than_a_write_has_several_writes() {
+    fn chunk_longer_than_a_write_contains_several_writes() {
         let mut writes: Vec<(u32, usize)> = (0..6).map(|write| (60 + 200 * write, 10)).collect();
         writes[0].1 = 3;
         assert_eq!(run_writes(1000, &writes), [(860, 43), (1300, 10), (1300, 0)]);
     }
 
     #[test]
-    fn single_frames_make_whole_chunks_after_a_few() {
+    fn single_frames_are_joined_into_whole_chunks_after_four_short_writes() {
         let writes: Vec<(u32, usize)> = (1..9).map(|frame| (20 * frame, 1)).collect();
         let expected = [(20, 1), (40, 1), (60, 1), (80, 1), (120, 2), (160, 2), (220, 0)];
         assert_eq!(run_writes(40, &writes)[..7], expected);
-        // Also after a silence.
+        // After a silence, single frames are joined from the first one on.
         let again: Vec<(u32, usize)> = (1..5).map(|frame| (500 + 20 * frame, 1)).collect();
         assert_eq!(run_writes(40, &[writes, again].concat())[7..], [(540, 2), (580, 2), (640, 0)]);
     }

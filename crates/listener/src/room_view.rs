@@ -11,8 +11,8 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Bits of a person's state: connected, hand raised, microphone muted, and no microphone. A person who is heard over a weak connection has the bits
-/// for muted and for no microphone. The upper four bits are the place in the queue of raised hands.
+/// Bits of a person's state: connected, hand raised, microphone muted, and no microphone. A person with an open microphone and a weak connection
+/// has the bits for muted and for no microphone. The upper four bits are the place in the queue of raised hands.
 const HERE: Value = 1;
 const HAND: Value = 2;
 const MUTED: Value = 4;
@@ -224,7 +224,11 @@ mod tests {
         assert_eq!(state(&late), HERE + HAND + 16 * 15, "places after the 15th are sent as the 15th");
         let weak = Member { weak: true, ..Member::new(name("dan"), "Dan", true) };
         assert_eq!(state(&weak), HERE + 4 + 8);
-        assert_eq!(state(&Member { voice: MicState::Muted, ..weak }), HERE + MUTED, "a muted person is not heard");
+        assert_eq!(
+            state(&Member { voice: MicState::Muted, ..weak }),
+            HERE + MUTED,
+            "muted people aren't shown as weak"
+        );
     }
 
     #[test]

@@ -59,11 +59,11 @@ pub(crate) struct Permitted {
 }
 
 impl Permitted {
-    /// Fails if there is another directory now, which this process may not use.
+    /// Fails if another directory has this path now. The sandbox doesn't permit that directory.
     pub(crate) fn check(&self) -> Result<()> {
         match file_id(&self.path) {
             Ok(id) if id != self.id => bail!(
-                "unable to use '{}': the directory was made again after the start of this listener, whose sandbox doesn't permit it; \
+                "unable to use '{}': the directory was replaced after the start of this listener, whose sandbox doesn't permit the new one; \
                  the supervisor restarts the listener",
                 self.path.display()
             ),
@@ -130,7 +130,7 @@ mod tests {
         options.custom_flags(nix::libc::O_NONBLOCK).open(path)
     }
 
-    /// What an attacker tries with the files of others. Landlock must refuse each.
+    /// Makes an attacker's attempts on files of others. Landlock must refuse each attempt.
     fn attack_files(directory: &Path, sibling: &str) {
         let (room, part) = (room(directory), "Landlock");
         let [alice, bob] = ["alice", "bob"].map(|who| room.participant(&name(who)));
@@ -152,7 +152,7 @@ mod tests {
         attempt(part, "read the own program", fs::read("/proc/self/exe"));
     }
 
-    /// What an attacker tries with system calls. seccomp must refuse each.
+    /// Makes an attacker's attempts with system calls. seccomp must refuse each attempt.
     fn attack_calls(directory: &Path, sibling: Pid, port: u16) {
         let (mic, part) = (room(directory).participant(&name("bob")).mic(), "seccomp");
         attempt(part, "connect to a TCP port of this machine", TcpStream::connect(("127.0.0.1", port)));
@@ -178,7 +178,7 @@ mod tests {
         attempt(part, "outlive the supervisor", nix::sys::prctl::set_pdeathsig(None).map_err(Into::into));
     }
 
-    /// What a listener does after its start.
+    /// Does what a listener does after its start. The sandbox must permit all of this.
     fn work(directory: &Path) {
         let room = room(directory);
         let alice = room.participant(&name("alice"));
@@ -202,7 +202,7 @@ mod tests {
         UnixStream::connect(directory.join("control.sock")).unwrap();
     }
 
-    /// Does nothing as a test. [`attack`] runs this test program again, which then enters the sandbox and attacks.
+    /// Does nothing in a normal test run. [`attack`] runs this test in another process, which then enters the sandbox and makes the attempts.
     #[test]
     fn attacker() {
         let Some(directory) = std::env::var_os(DIRECTORY).map(PathBuf::from) else { return };

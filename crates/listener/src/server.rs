@@ -48,7 +48,7 @@ pub(crate) struct Server {
     signals: Signals,
     /// `None` if this process created its own certificate.
     tls_files: Option<TlsFiles>,
-    /// What the kernel enforces of the listener's sandbox.
+    /// The parts of the listener's sandbox that the kernel enforces.
     sandbox: Enforced,
     /// A page or a program has the microphone, or had it less than [`FREE_AFTER`] ago.
     is_microphone_used: bool,

@@ -11,7 +11,7 @@ use palabre_host::sockets;
 use std::io::{self, Read as _, Write as _};
 use std::time::{Duration, Instant};
 
-/// Timeout for one write to a socket while this thread also reads the source of the sound. The pipe holds 400 ms.
+/// Timeout for one write to a socket while this thread also reads the source of the sound. The pipe holds 400 ms of sound.
 const READING_TIMEOUT: Duration = Duration::from_millis(50);
 /// Timeout for a page to close a stream after the last record.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(1200);

@@ -123,8 +123,8 @@ impl Ear {
         self.frames = frames;
     }
 
-    /// Writes a frame, if the ear is open: into a file at once, into a pipe together with the following frames if the reader wants so. If
-    /// the pipe or the file's queue is full, frames are dropped.
+    /// Writes a frame, if the ear is open. A file gets the frame at once. A pipe gets it together with the following frames, if the reader
+    /// wants several frames in each write. If the pipe or the file's queue is full, frames are dropped.
     pub(crate) fn write(&mut self, cx: &mut Context, frame: &[i16]) {
         if self.writer.is_none() {
             self.open(cx);
@@ -146,7 +146,7 @@ impl Ear {
         self.report_lost_frames(cx);
     }
 
-    /// Writes the frames that wait for the rest of a write, because no frame follows them for now.
+    /// Writes the frames that still wait for others of the same write. Call this if no frame follows for now.
     pub(crate) fn flush(&mut self, cx: &mut Context) {
         if matches!(&self.writer, Some(Writer::Pipe(pipe)) if pipe.gathered() > 0) {
             self.write_gathered();

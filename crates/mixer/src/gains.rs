@@ -12,9 +12,9 @@ use crate::mixing::Fade;
 #[derive(Debug, Default)]
 pub(crate) struct Gains {
     fades: BTreeMap<Name, Fade>,
-    /// The content of the file, if it changed since the last tick.
+    /// The content of the file `gains`, if it has changed since the last tick.
     next: Option<BTreeMap<Name, Factor>>,
-    /// Whether a tick has begun. Before the first tick the listener heard nothing that a fade could continue.
+    /// Whether a tick has begun. The first tick needs no fades, because the listener heard nothing before.
     has_begun: bool,
 }
 

@@ -1,6 +1,6 @@
-//! The mixes of one room in one tick: one sum of all talkers, and a mix with a limiter for each difference from that sum.
+//! The mixes of one room in one tick: one sum of all talkers, and mixes with a limiter that differ from that sum.
 //!
-//! Listeners with the same difference share a mix and its limiter. The loudness that a listener hears must not jump: a listener
+//! Listeners whose mixes differ from the sum in the same way share a mix and its limiter. The loudness that a listener hears must not jump: a listener
 //! who starts to talk takes a copy of the limiter's state into a new mix. A listener who stops talking rejoins the shared mix when
 //! both limiters hold the same sound at the same gain.
 
@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use palabre_sound::limit::Limiter;
 use palabre_sound::mix::{self, Factor, Sum};
 
-/// The factor by which a mix has the sound of one talker: before and at the end of a frame.
+/// The factors by which a mix multiplies the sound of one talker, before a frame and at its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Fade {
     pub(crate) from: Factor,
@@ -27,12 +27,13 @@ pub(crate) enum Difference {
     None,
     /// The mix leaves out the participant with this number.
     Without(u32),
-    /// At least one number and its factor, sorted by number, without duplicates.
+    /// The mix contains these talkers with these factors. At least one pair of participant number and factors, sorted by number, without
+    /// duplicates.
     Factors(Vec<(u32, Fade)>),
 }
 
 impl Difference {
-    /// Makes the difference from factors by participant number, without duplicates.
+    /// Makes the difference from pairs of participant number and factors, without duplicates.
     pub(crate) fn new(mut factors: Vec<(u32, Fade)>) -> Self {
         factors.sort_unstable_by_key(|(number, _)| *number);
         match factors[..] {
@@ -64,7 +65,7 @@ pub(crate) struct Mixing {
     assigned: HashMap<u32, usize>,
     previous: HashMap<u32, usize>,
     newcomers: Vec<(u32, Difference)>,
-    /// Mixes that were split from another mix in this tick: (index of the other mix, difference) to index of the new mix.
+    /// Mixes that were split from another mix in this tick: the index of the new mix by the index of the other mix and the new mix's difference.
     splits: HashMap<(usize, Difference), usize>,
     tick: u64,
     rate_hz: u32,
@@ -185,7 +186,7 @@ impl Mixing {
         at
     }
 
-    /// Merges mixes that have the same difference and whose limiters agree.
+    /// Merges mixes that differ from the sum in the same way and whose limiters agree.
     fn merge_equal(&mut self) {
         let mut first: HashMap<&Difference, usize> = HashMap::new();
         let mut merged: HashMap<usize, usize> = HashMap::new();

@@ -178,8 +178,7 @@ impl Participant {
         &self.gains
     }
 
-    /// Starts the changes of the personal gains that this tick makes, and ends those of the previous tick. `after_silence`: the room was
-    /// silent, so that a change needs no fade.
+    /// Begins a tick for the personal gains, see [`Gains::advance`]. `after_silence`: the room was silent, so a change needs no fade.
     pub(crate) fn advance_gains(&mut self, after_silence: bool) {
         self.gains.advance(after_silence);
     }

@@ -13,7 +13,7 @@ use support::*;
 /// A participant who counts the reads of the ear.
 struct Reader {
     person: Person,
-    /// Number of frames that had been heard after each read that returned samples.
+    /// Total number of frames that had been read, after each read that returned samples.
     ends: Vec<usize>,
 }
 

@@ -101,7 +101,7 @@ fn tables(snapshot: &Snapshot, status: &Status, colours: bool) -> String {
     text
 }
 
-/// Returns a line about what the kernel enforces of the listeners' sandboxes, if a listener has reported it.
+/// Returns a line with the parts of the listeners' sandboxes that the kernel enforces. Returns `None` if no listener has reported them.
 fn sandbox_line(status: &Status) -> Option<String> {
     let reports = status.participants.iter().filter_map(|participant| participant.report.as_ref());
     let kinds: BTreeSet<&str> = reports.map(|report| report.sandbox.as_str()).filter(|kind| !kind.is_empty()).collect();

@@ -1,7 +1,8 @@
 //! `palabre tap`: writes what a participant hears to standard output, as a continuous WAV.
 //!
 //! A pipe has only one reader, and the listener reads the participant's `ear`. So the tap adds another participant, which never talks.
-//! That participant has the personal gains of the tapped participant and doesn't hear the tapped participant, so both hear the same mix. The mixer writes nothing while the room is silent; the tap then writes zeros in real time.
+//! That participant has the personal gains of the tapped participant and doesn't hear the tapped participant, so both hear the same mix. The
+//! mixer writes nothing while the room is silent; the tap then writes zeros in real time.
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
@@ -89,7 +90,7 @@ fn copy(
     out.update_header()
 }
 
-/// The personal gains of the tap: those of the tapped participant, whom the tap doesn't hear.
+/// The personal gains of the tap: those of the tapped participant, and a mute for the tapped participant.
 struct TapGains {
     tapped: ParticipantDir,
     name: Name,

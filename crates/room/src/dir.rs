@@ -87,8 +87,8 @@ impl RoomDir {
         }
     }
 
-    /// Replaces a file and its copy in [`Self::shown`], if that directory exists. The copy is first, because a listener reads it when the file
-    /// has changed.
+    /// Replaces a file and its copy in [`Self::shown`], if that directory exists. The copy is replaced first, because a listener reads the copy
+    /// when the file has changed.
     fn write_shown(&self, name: &str, lines: &[impl Display]) -> Result<(), RoomError> {
         let shown = self.shown();
         if std::fs::symlink_metadata(&shown).is_ok_and(|file| file.is_dir()) {
@@ -226,12 +226,13 @@ impl ParticipantDir {
     /// Creates the participant's directory (mode 2770) and its two pipes (mode 660), or updates their modes.
     ///
     /// # Errors
-    /// A directory or a pipe can't be created; the directory of the room or of the participant is a symbolic link or belongs to
-    /// another user; or `mic` or `ear` is neither a pipe nor a regular file.
+    /// A directory or a pipe can't be created; the directory of the room or of the participant is a symbolic link; the
+    /// participant's directory belongs to a user other than root and the user of this process; or `mic` or `ear` is neither a
+    /// pipe nor a regular file.
     pub fn create(&self) -> Result<(), RoomError> {
         let (room, name) = split(&self.path)?;
         let (rooms, room) = split(room)?;
-        // A guest's directory is made by an operator, to whom the room doesn't belong.
+        // An operator creates the directory of a guest in a room that belongs to the daemons' user, so the room's owner isn't checked.
         let directory = Dir::trusted(rooms)?.dir(room, ROOM_MODE)?.own_dir(name, PARTICIPANT_MODE)?;
         directory.pipe("mic")?;
         directory.pipe("ear")
@@ -278,7 +279,7 @@ impl ParticipantDir {
         read_line(&self.path.join("ear-frames")).map(Option::unwrap_or_default)
     }
 
-    /// Writes the file `ear-frames`, unless the file has this content.
+    /// Writes the file `ear-frames`, unless the file already has this content.
     ///
     /// # Errors
     /// The file can't be written.
@@ -334,9 +335,7 @@ impl ParticipantDir {
 
 /// Returns the parent directory and the name of the directory at `path`.
 fn split(path: &Path) -> Result<(&Path, &OsStr), RoomError> {
-    path.parent()
-        .zip(path.file_name())
-        .ok_or_else(|| RoomError::content(path, "the directory is in no other directory"))
+    path.parent().zip(path.file_name()).ok_or_else(|| RoomError::content(path, "the path has no parent directory"))
 }
 
 fn read_line<T: FromStr<Err: Display>>(path: &Path) -> Result<Option<T>, RoomError> {

@@ -50,7 +50,7 @@ impl PersonalGain {
 impl FromStr for PersonalGain {
     type Err = PersonalGainError;
 
-    /// A line with a login name only means that this participant is not heard.
+    /// Parses a line. A line with only a login name means that this participant is not heard.
     fn from_str(line: &str) -> Result<Self, PersonalGainError> {
         let line = line.trim();
         let (name, gain) = line.split_once(char::is_whitespace).unwrap_or((line, "mute"));

@@ -115,10 +115,11 @@ impl Inbox {
     }
 }
 
-/// Creates a socket at `path`, with mode 660 less the umask.
+/// Creates a socket at `path`, with mode 660 minus the umask.
 ///
-/// A socket that is bound gets the mode of the unbound socket, so its mode isn't set by path: a member of the group could have put
-/// another file in its place. A listener may not call fchmod(2) in its sandbox. Then the mode is 777 less the umask.
+/// The mode is set before bind(2), which takes it over. Setting the mode by path afterwards would not be safe, because a member of
+/// the group could have replaced the socket by another file. In its sandbox, a listener can't call fchmod(2); then the mode is 777
+/// minus the umask.
 fn bind(path: &Path) -> nix::Result<UnixDatagram> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket = socket(AddressFamily::Unix, SockType::Datagram, flags, None)?;

@@ -18,8 +18,8 @@ use nix::unistd::{Uid, geteuid, mkfifoat};
 use crate::RoomError;
 use crate::small_file::FILE_MODE;
 
-/// Mode of the directory that holds the rooms, and of a room. In a directory with the sticky bit only its owner may replace
-/// or remove what others have created.
+/// Mode of the directory that holds the rooms, and of a room's directory. With the sticky bit, only the owner of an entry or of
+/// the directory may replace or remove the entry.
 pub(crate) const ROOM_MODE: u32 = 0o3770;
 /// Mode of a participant's directory.
 pub(crate) const PARTICIPANT_MODE: u32 = 0o2770;
@@ -52,7 +52,7 @@ impl Dir {
             let why = format!("the directory belongs to user {}, not to the daemons' user; remove it", metadata.st_uid);
             return Err(RoomError::content(&dir.path, why));
         }
-        // A directory of root may have the right mode, which only root can set.
+        // Only the owner may set the mode, and root's directory may have the right mode already.
         let mode = Mode::from_bits_truncate(mode);
         if Mode::from_bits_truncate(metadata.st_mode) != mode {
             fchmod(&dir.fd, mode).map_err(failed("set the mode of"))?;
@@ -72,7 +72,7 @@ impl Dir {
         let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let fd = openat(&self.fd, name, flags, Mode::empty()).map_err(|errno| match errno {
             Errno::ENOTDIR | Errno::ELOOP => {
-                RoomError::content(&path, "the file is a symbolic link or no directory; remove it")
+                RoomError::content(&path, "the file is a symbolic link or not a directory; remove it")
             }
             other => failed("open directory")(other),
         })?;

@@ -133,7 +133,7 @@ fn create(path: &Path, mode: u32) -> io::Result<File> {
         }
         other => other?,
     };
-    // A listener may not call fchmod(2) in its sandbox, and doesn't need it with its umask.
+    // In its sandbox, a listener can't call fchmod(2). Its umask gives the file the right mode.
     if file.metadata()?.permissions().mode() & 0o7777 != mode {
         file.set_permissions(Permissions::from_mode(mode))?;
     }

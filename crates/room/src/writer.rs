@@ -32,9 +32,9 @@ pub struct PipeWriter {
     id: FileId,
     bytes: Vec<u8>,
     frame_bytes: usize,
-    /// Frames for the next write, after `owed` bytes.
+    /// `owed` bytes that complete a frame, followed by the frames for the next write.
     gathered: Vec<u8>,
-    /// Number of bytes at the beginning of `gathered` that complete a frame of which the pipe has the first part.
+    /// Number of bytes at the beginning of `gathered` that complete the last frame in the pipe.
     owed: usize,
     gathered_max: usize,
 }
@@ -70,7 +70,8 @@ impl PipeWriter {
         (self.gathered.len() - self.owed) / self.frame_bytes
     }
 
-    /// Returns the number of gathered frames that fill half of the pipe. Write at the latest when so many are gathered.
+    /// Returns the number of gathered frames that fill half of the pipe. Call [`Self::write_gathered`] at
+    /// the latest when this number is gathered.
     #[must_use]
     pub fn gathered_max(&self) -> usize {
         self.gathered_max

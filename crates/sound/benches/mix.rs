@@ -119,7 +119,7 @@ fn memcpy(bencher: Bencher<'_, '_>, talkers: usize) {
     });
 }
 
-/// Each talker hears this many other talkers at half volume.
+/// Number of other talkers whom each talker hears at half volume.
 const GAINS: usize = 3;
 
 /// As `limiter_idle`, but every talker has personal gains, which need a mix in 32 bits.

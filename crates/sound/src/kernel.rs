@@ -53,7 +53,7 @@ pub(crate) fn minus(total: &[i32], own: &[i16], out: &mut [i32]) {
     }
 }
 
-/// `mix += contribution · excess / 4096`, rounded.
+/// Adds `contribution · excess / 4096`, rounded, to `mix`.
 #[multiversion(targets("x86_64+avx2"))]
 pub(crate) fn add_scaled(mix: &mut [i32], contribution: &[i16], excess: i32) {
     for (mix, &x) in mix.iter_mut().zip(contribution) {

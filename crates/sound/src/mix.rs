@@ -79,7 +79,7 @@ impl Sum {
     }
 }
 
-/// Factor by which one listener hears one talker, in steps of 1/4096, so that the factors 0 and 1 are exact. The maximum is 10, which is +20 dB.
+/// Factor by which one listener hears one talker, in steps of 1/4096, so that 0, 1 and all other integers are exact. The maximum is 10, or +20 dB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Factor(u16);
 
@@ -102,7 +102,8 @@ impl Factor {
 }
 
 /// Multiplies one contribution in a mix by a factor that changes linearly from `from` (before the frame) to `to` (at its last sample), so that a
-/// change doesn't click. The factor 0 subtracts the contribution exactly. Sums of more than 6500 contributions at factor 10 would wrap.
+/// change doesn't click. The factor 0 subtracts the contribution exactly. The sum of more than 6500
+/// contributions with factor 10 could overflow.
 pub fn rescale(mix: &mut [i32], contribution: &[i16], from: Factor, to: Factor) {
     if from == to {
         return kernel::add_scaled(mix, contribution, to.excess());

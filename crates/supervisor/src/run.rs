@@ -45,7 +45,7 @@ pub(crate) fn run(cli: &Cli) -> Result<(), Failure> {
     }
     logging::init(PROG, None, cli.verbose);
     process::protect();
-    // An orphan of a taken-over listener must not lose its descent from this process, by which the control socket recognises it.
+    // Orphans of a taken-over listener become children of this process, so that the control socket recognises and refuses them.
     if let Err(error) = process::adopt_orphans() {
         log::warn!("unable to adopt orphaned processes: {error}");
     }

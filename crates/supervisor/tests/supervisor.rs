@@ -424,7 +424,7 @@ ask() { export KIND=$1; exec \"$PALABRE_TEST_PROGRAM\" --exact a_child_asks >&2;
 exec sleep 60
 ";
 
-/// Does nothing as a test. [`ASKING_LISTENER`] runs this test program, which then sends a request and writes the answer into a file.
+/// Does nothing in a normal test run. [`ASKING_LISTENER`] runs this test, which then sends a request and writes the answer into a file.
 #[test]
 fn a_child_asks() {
     let Some(answers) = std::env::var_os(ANSWERS).map(PathBuf::from) else { return };

@@ -20,7 +20,8 @@ use crate::options::Options;
 use crate::roster::{self, Entry};
 use crate::trial_dir::TrialDir;
 
-/// Interval between status requests to the supervisor, until all listeners are ready, for each hundred participants.
+/// Interval between status requests to the supervisor until all listeners are ready, with at most 100 participants. With 101 to 200 participants it
+/// is twice as long, and so on.
 const STATUS_INTERVAL: Duration = Duration::from_millis(50);
 /// Timeout for the supervisor's answer to a status request.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
@@ -38,7 +39,7 @@ pub struct Room {
     addresses: Vec<IpAddr>,
     pin: String,
     entries: Vec<Entry>,
-    /// The link of each entry whose listener has been ready.
+    /// The link of each entry. `None`: the listener has not been ready yet.
     links: Vec<Option<String>>,
     directory: TrialDir,
 }
@@ -47,7 +48,8 @@ impl Room {
     /// Writes the configuration of a room and starts its mixer and supervisor. The caller must have set up the log. Only the main thread
     /// may call this, because the daemons end with the thread that started them.
     ///
-    /// `settings` are lines of palabre.toml for a directory that has no palabre.toml. From a `verbosity` of 1 on, all log lines of the daemons are shown.
+    /// If the directory has no palabre.toml, the new palabre.toml also has the lines `settings`. From a `verbosity` of 1 on, all log lines of the
+    /// daemons are shown.
     pub fn start(options: &Options, settings: &str, verbosity: u8) -> Result<Self, Failure> {
         let programs = Programs::find()?;
         let addresses = if options.lan { addresses::local() } else { Vec::new() };

@@ -179,7 +179,7 @@ impl TrialDir {
     }
 
     /// Writes palabre.toml and loads it. If `lan` is true, the listeners accept connections on all addresses, otherwise only on loopback. If there
-    /// was no palabre.toml, `settings` are its other lines.
+    /// was no palabre.toml, the new one also has the lines `settings`.
     pub(crate) fn configure(&self, lan: bool, addresses: &[IpAddr], settings: &str) -> Result<Server, Failure> {
         let host = addresses.first().map_or_else(|| "localhost".to_owned(), IpAddr::to_string);
         let bind = if lan { "::" } else { "127.0.0.1" };

@@ -50,7 +50,8 @@ pub struct ListenerReport {
     pub certificate_fault: String,
     /// Number of times that the listener has read the certificate and its key.
     pub certificate_reads: u64,
-    /// What the kernel enforces of the listener's sandbox: `Landlock 6, seccomp`. Empty if the listener is older than the sandbox.
+    /// The parts of the listener's sandbox that the kernel enforces, such as `Landlock 6, seccomp`. Empty in the report of an older listener, which has
+    /// no sandbox.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub sandbox: String,
     /// Counters of the listener's network traffic.

@@ -1,4 +1,5 @@
-//! What a listener costs, compared with a minimal server in C (`mini-server.c`) that sends the same chunks at the same pace in the same run.
+//! CPU time, memory and wake-ups of a listener, compared with a minimal server in C (`mini-server.c`). Both send chunks of the same length at the
+//! same time.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -86,7 +87,7 @@ fn round(ours: &[u32], theirs: &[u32], received: &AtomicU64) -> Result<()> {
     Ok(())
 }
 
-/// Returns the median wake-ups per second of each thread's name.
+/// Returns a text with the median number of wake-ups per second for each name of a thread.
 fn threads(work: &[Work], seconds: f64) -> String {
     let names: std::collections::BTreeSet<&String> = work.iter().flat_map(|work| work.wake_ups.keys()).collect();
     let rate = |name: &String| median(work.iter().map(|work| *work.wake_ups.get(name).unwrap_or(&0) as f64 / seconds));
@@ -144,7 +145,7 @@ impl MiniServers {
     fn start(suite: &Suite, chunk_ms: u32) -> Result<Self> {
         let program = std::env::current_exe()?.with_file_name("mini-server");
         if !program.exists() {
-            bail!("no '{}'; run this part by scripts/measure, which builds it", program.display());
+            bail!("unable to find '{}'; run this part by scripts/measure, which builds it", program.display());
         }
         let tone = measure::tone(RATE_HZ, TONE_HZ, TONE_DBFS, RATE_HZ as usize * 60);
         let file = tempfile::NamedTempFile::new()?;

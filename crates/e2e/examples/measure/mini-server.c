@@ -1,9 +1,9 @@
 /*
  * A minimal listener in C, with which `scripts/measure listener-cost` compares palabre-listener.
  *
- * One blocking OpenSSL process per participant, each with a port of its own: prints the ports, one per line. A client's GET gets a falsely long
- * document, in which a script with the next piece of a WAV file, as a WAV in base64, follows at a regular pace. There is no access key, no queue,
- * no silence, and no second client at the same time.
+ * Each participant has a blocking OpenSSL process with a port of its own. The program prints the ports, one per line. The response to a GET is an HTML
+ * document that never ends, because its Content-Length is larger than all that is sent. At regular intervals the process appends a script with the
+ * next piece of a WAV file, as a WAV in base64. There is no access key, no queue, no silence, and no second client at the same time.
  *
  * usage: mini-server CERTIFICATE KEY WAV CHUNK_MS COUNT        (the WAV: 44 bytes of head, mono, 16 bits)
  */
@@ -34,7 +34,7 @@ static void die(const char *what) {
     exit(111);
 }
 
-/* Writes a WAV's head with these sizes. The other fields are those of the file. */
+/* Sets the sizes in a WAV's head. */
 static void set_sizes(unsigned char *wav, unsigned data_bytes) {
     unsigned riff_bytes = data_bytes + HEAD_BYTES - 8;
     memcpy(wav + 4, &riff_bytes, 4);

@@ -30,7 +30,7 @@ pub fn run() -> Result<()> {
             .iter()
             .enumerate()
             .map(|(n, link)| {
-                // Each talker begins elsewhere, so that not all make their pauses at the same time.
+                // Each talker begins at another place of the speech, so that the talkers' pauses are at different times.
                 let mut samples = samples.clone();
                 let offset = n * samples.len() / talkers;
                 samples.rotate_left(offset);

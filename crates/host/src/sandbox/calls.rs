@@ -1,5 +1,5 @@
-//! The part of the sandbox for system calls: a list of those that the daemons never need and that would help an attacker. All others are
-//! permitted, because libraries and later versions of the C library may need them.
+//! The part of the sandbox for system calls. It forbids system calls that the daemons never need and that would help an attacker. All others
+//! are permitted, because libraries and later versions of the C library may need them.
 
 use std::collections::BTreeMap;
 
@@ -9,10 +9,11 @@ use seccompiler::{
     TargetArch, apply_filter,
 };
 
-/// The rules of each system call. A call without rules is forbidden; otherwise, a call that matches a rule is.
+/// The system calls to forbid, each with a list of rules for its arguments. With an empty list the system call is always forbidden, otherwise if
+/// its arguments match one of the rules.
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
-/// System calls on other processes, kernel objects, mounts, the machine, and attributes of files.
+/// System calls that are always forbidden: on other processes, programs, kernel objects, mounts, the machine, and attributes of files.
 const NEVER: &[libc::c_long] = &[
     libc::SYS_ptrace,
     libc::SYS_process_vm_readv,
@@ -101,7 +102,7 @@ const NEVER: &[libc::c_long] = &[
     libc::SYS_execveat,
 ];
 
-/// System calls of older programs, which newer architectures don't have.
+/// System calls of older programs that are always forbidden too. Newer architectures don't have them.
 #[cfg(target_arch = "x86_64")]
 const OLD: &[libc::c_long] = &[
     libc::SYS_fork,
@@ -122,7 +123,7 @@ const OLD: &[libc::c_long] = &[
 #[cfg(not(target_arch = "x86_64"))]
 const OLD: &[libc::c_long] = &[];
 
-/// fchmodat2(2), which has the same number on all architectures.
+/// Number of the system call fchmodat2(2), the same on all architectures.
 const SYS_FCHMODAT2: libc::c_long = 452;
 /// prctl(2) options that would undo the protection of this process.
 const PRCTL: [libc::c_int; 5] = [
@@ -137,7 +138,7 @@ const IOCTL: [libc::c_ulong; 3] = [libc::FIONBIO, libc::FIOCLEX, libc::FIONREAD]
 /// Bit of the system call numbers of the x32 ABI, which an x86-64 kernel may have too.
 const X32: i64 = 0x4000_0000;
 
-/// Forbids the system calls. Each of them fails with EPERM.
+/// Forbids the system calls. Each of them fails with EPERM, clone3(2) with ENOSYS.
 pub(super) fn restrict() -> Result<(), String> {
     let denied = program(rules()?, SeccompAction::Errno(libc::EPERM as u32))?;
     // clone3(2) passes its flags in memory, which a filter can't read. After ENOSYS the C library uses clone(2).
@@ -181,7 +182,7 @@ fn conditional() -> Result<Rules, seccompiler::BackendError> {
     rules.insert(libc::SYS_ioctl, vec![rule(requests)?]);
     let options = PRCTL.iter().map(|option| rule(vec![is(0, SeccompCmpOp::Eq, *option as u64)?]));
     rules.insert(libc::SYS_prctl, options.collect::<Result<_, _>>()?);
-    // A new process has no CLONE_THREAD.
+    // clone(2) starts a thread with the flag CLONE_THREAD, and a process without it.
     let process = is(0, SeccompCmpOp::MaskedEq(libc::CLONE_THREAD as u64), 0)?;
     rules.insert(libc::SYS_clone, vec![rule(vec![process])?]);
     Ok(rules)

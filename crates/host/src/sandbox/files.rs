@@ -42,8 +42,8 @@ impl Access {
     }
 }
 
-/// Forbids all accesses except these, all TCP ports, and, where the kernel can, signals to other processes and abstract sockets of other
-/// processes. Returns the version of the Landlock ABI that is enforced; 0 if the kernel has no Landlock.
+/// Forbids all accesses to files except those in `files`. Where the kernel can, forbids also TCP ports, signals to other processes and abstract
+/// sockets of other processes. Returns the version of the Landlock ABI that is enforced; 0 if the kernel has no Landlock.
 pub(super) fn restrict(files: &[(PathBuf, Access)]) -> Result<u32, String> {
     restrict_as(NEWEST, files).map_err(|error| error.to_string())
 }

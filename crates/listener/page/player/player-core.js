@@ -4,7 +4,8 @@
  *
  * A spurt is the sound from the first chunk after silence until the ring runs dry. It starts one margin after its first chunk arrived, so
  * that each following chunk may be late by the margin. If the first chunk is short, the spurt starts later by the missing length. If a
- * chunk is later than the margin, a few periods of the sound are repeated; then the sound fades out. The end of a spurt that the stream announced is not an underrun.
+ * chunk is later than the margin, a few periods of the sound are repeated; then the sound fades out. The end of a spurt that the stream announced
+ * is not an underrun.
  */
 
 import { BufferDepth } from './buffer-depth.js';
@@ -83,7 +84,8 @@ export class PlayerCore {
     if (this.#state === 'idle') this.#prime(lengthMs);
     else if (gap) this.#soften(samples);
     if (gap) this.#depth.restart();
-    // A short chunk is the beginning or the end of a spurt and may be sent at an irregular time; the first chunks arrive while the page starts.
+    // Two kinds of chunks don't count: a short chunk, which begins or ends a spurt and may be sent at an irregular time, and the first chunks, which
+    // arrive while the page starts.
     const counts = lengthMs > this.#chunkMs - 1 && this.#settleMs < SETTLE_MS - BEGINNING_MS;
     this.#depth.arrived(this.#clockMs, lengthMs, this.#state === 'playing' ? this.#fillMs : NaN, counts);
     if (this.#state === 'playing' && this.#ring.fill + samples.length > this.#ring.size) this.#makeRoom();
@@ -137,7 +139,7 @@ export class PlayerCore {
     return this.#ring.fill / this.#framesPerMs;
   }
 
-  /** @param {number} lengthMs of the spurt's first chunk; if it is short, the second one arrives after the usual length */
+  /** @param {number} lengthMs of the spurt's first chunk; if that chunk is short, the second chunk still arrives one usual length after it */
   #prime(lengthMs) {
     this.#state = 'priming';
     this.#primeMs = this.#depth.marginMs + Math.max(0, this.#chunkMs - lengthMs);

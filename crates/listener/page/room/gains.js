@@ -14,7 +14,7 @@ const RETRY_MS = 2000;
 const MAX_ATTEMPTS = 5;
 /** Maximum number of volumes that the browser stores; the oldest is dropped. */
 const MAX_STORED = 500;
-/** The volume at which a participant is heard as the room hears them, in percent. */
+/** The volume in percent at which the mixer changes nothing. */
 export const NORMAL = 100;
 /** Maximum volume in percent. */
 export const LOUDEST = 200;
@@ -104,7 +104,7 @@ export class Gains {
   }
 }
 
-/** Returns the volumes that the browser has stored. Anything could be in the storage. */
+/** Returns the valid volumes that the browser has stored. The storage may contain invalid data. */
 function stored() {
   try {
     const volumes = JSON.parse(recall('volumes') ?? '[]');

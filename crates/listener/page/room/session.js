@@ -262,7 +262,7 @@ export class Session {
     if (uplink === 'free') return { hand, microphone: 'muted', weak: false };
     const without = ['off', 'refused', 'missing', 'busy'].includes(microphone);
     const isOpen = !without && !muted && !systemMuted && !silent;
-    // A weak connection is of interest only to those who hear this participant.
+    // Other participants notice a weak connection only while the microphone is open.
     return { hand, microphone: without ? 'none' : isOpen ? 'open' : 'muted', weak: weak && isOpen };
   }
 

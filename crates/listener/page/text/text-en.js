@@ -47,7 +47,7 @@ export default {
   unmuteForMe: 'Unmute {name} for me',
   volumeOf: 'Volume of {name} for me',
   volumeForMe: 'Volume for me',
-  volumeForMeHint: 'This changes only what you hear. This browser remembers it.',
+  volumeForMeHint: 'This changes only what you hear. This browser remembers the volume.',
   percent: '{count}%',
   hand: 'Raise hand',
   lowerHand: 'Lower hand',

@@ -50,7 +50,7 @@ export default {
   unmuteForMe: 'Rétablir le son de {name} pour moi',
   volumeOf: 'Volume de {name} pour moi',
   volumeForMe: 'Volume pour moi',
-  volumeForMeHint: 'Vous êtes la seule personne à l’entendre ainsi. Ce navigateur retient ce réglage.',
+  volumeForMeHint: 'Ce réglage ne change que ce que vous entendez. Ce navigateur s’en souvient.',
   percent: '{count} %',
   hand: 'Lever la main',
   lowerHand: 'Baisser la main',

@@ -70,7 +70,7 @@ export class Uplink {
     if (this.#transport) this.#connect();
   }
 
-  /** Reconnects in another room. The listener refuses sound for any other room than the participant's, and the waiting chunks are dropped. */
+  /** Drops the waiting chunks and reconnects if the participant is in another room now. The listener refuses sound for the previous room. */
   setRoom(room) {
     if (room === this.#room) return;
     this.#room = room;

@@ -51,7 +51,7 @@ impl Api {
         self.lock().report.as_ref().map(Report::summary)
     }
 
-    /// Returns whether a request names another room than the participant's in its parameter `room`: the participant was moved meanwhile.
+    /// Returns whether the request's parameter `room` names another room than the participant's, because the operator has moved the participant.
     pub(crate) fn is_for_another_room(&self, head: &Head) -> bool {
         head.parameter("room").is_some_and(|room| room != self.room_name)
     }

@@ -137,7 +137,7 @@ fn gains(api: &Api) -> Response {
         }
         Err(error) => {
             log::warn!("{error}");
-            Response::text(503, "unable to read how loud you hear the others; try again later")
+            Response::text(503, "unable to read your volumes for the other participants; try again later")
         }
     }
 }
@@ -159,7 +159,7 @@ fn set_gains(api: &Api, body: &[u8]) -> Response {
         Ok(()) => Response::new(204),
         Err(error) => {
             log::warn!("{error}");
-            Response::text(503, "unable to store how loud you hear the others; try again later")
+            Response::text(503, "unable to store your volumes for the other participants; try again later")
         }
     }
 }

@@ -19,10 +19,10 @@ use std::time::{Duration, Instant};
 const LINGER: Duration = Duration::from_secs(2);
 /// Interval between checks of the file `levels` after the end of the sound.
 const LEVELS_INTERVAL: Duration = Duration::from_millis(200);
-/// Time after the end of the sound for which the file `levels` is checked at this interval. The mixer changes the file until 0.2 s after the
-/// last sound in the room. Later the file is checked only when another event wakes the thread, at least every 2 s.
+/// Time after the end of the sound for which the file `levels` is checked at [`LEVELS_INTERVAL`]. The mixer changes the file until 0.2 s after
+/// the last sound in the room. Later the file is checked only when another event wakes the reader's thread, at least every 2 s.
 const LEVELS_TIME: Duration = Duration::from_millis(700);
-/// Minimum interval between checks of the file `levels` while sound arrives. They need no wake-up of their own.
+/// Minimum interval between checks of the file `levels` while sound arrives. Arriving sound wakes the reader's thread for these checks.
 const LEVELS_INTERVAL_IN_SOUND: Duration = Duration::from_millis(30);
 /// Minimum interval between silence records that contain only a changed level.
 const LEVEL_RECORD_INTERVAL: Duration = Duration::from_millis(500);
@@ -35,7 +35,7 @@ const REQUEST_INTERVAL: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub(super) struct Reader {
     ring: Arc<Ring>,
-    /// Makes a wait end early.
+    /// Other threads use it to end [`Self::wait`] early.
     waker: Arc<Waker>,
     view: RoomView,
     /// `None` after the reader has closed the source.

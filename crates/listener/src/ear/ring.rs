@@ -16,12 +16,14 @@ pub(super) const RING_MS: u64 = 300;
 
 /// Stack size of a thread that reads the source. The largest object on the stack is the buffer for reading the pipe.
 const STACK_BYTES: usize = 128 * 1024;
-/// Minimum time for which such a thread reads the source before the thread of a stream reads it again. A slow client is often slow again.
+/// Minimum time for which a thread of its own reads the source, before the thread of a stream may read the source again. A slow client is often
+/// slow again.
 const THREAD_TIME: Duration = Duration::from_secs(2);
-/// Maximum time for which such a thread waits for sound or a change.
+/// Maximum time for which a thread that only reads the source waits for sound or a change.
 const THREAD_WAIT: Duration = Duration::from_secs(10);
 
-/// The reader of the source. The thread of a stream calls [`Self::step`] while it waits for a record, or a thread of its own does.
+/// The reader of the source. [`Self::step`] is called by the thread of a stream while that thread waits for a record, or by a thread that only reads
+/// the source.
 pub(super) trait Read: std::fmt::Debug + Send {
     /// Waits for sound or a change, at most until `until`, and publishes records. Returns `false` after the source was closed.
     fn step(&mut self, until: Instant) -> bool;
@@ -159,7 +161,7 @@ impl Ring {
         }
     }
 
-    /// Unlocks the state, and wakes the threads of all streams, also the one that reads the source.
+    /// Unlocks the state, and wakes the threads of all streams, including the thread that reads the source.
     pub(super) fn notify_all(&self, state: MutexGuard<'_, State>) {
         if let Some(waker) = &state.waker {
             waker.wake();
@@ -175,7 +177,7 @@ impl Ring {
         state
     }
 
-    /// Lets the thread of a stream that waits read the source from now on, or a thread of its own if there is no such stream.
+    /// Passes the reader to the thread of a stream that waits for a record. If no such thread waits, starts a thread that reads the source.
     pub(super) fn hand_on(self: &Arc<Self>, mut state: MutexGuard<'_, State>, reader: Box<dyn Read>) {
         state.reader = Some(reader);
         if state.waiting > 0 {

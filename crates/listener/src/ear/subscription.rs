@@ -108,12 +108,12 @@ impl Subscription {
         }
     }
 
-    /// Returns whether this stream's thread reads the source. Then it must not block for long in a write.
+    /// Returns whether this stream's thread reads the source. That thread must not block for long in a write.
     pub(crate) fn is_reading(&self) -> bool {
         self.reader.is_some()
     }
 
-    /// Lets another thread read the source, because this stream's thread blocks in a write. Returns whether this stream's thread has read it.
+    /// Lets another thread read the source, because this stream's thread blocks in a write. Returns whether this stream's thread was the reader.
     pub(crate) fn stop_reading(&mut self) -> bool {
         let Some(reader) = self.reader.take() else { return false };
         self.ring.hand_on(self.ring.lock(), reader);

@@ -21,7 +21,7 @@ pub(crate) enum Origin {
     File(PathBuf),
 }
 
-/// A source of sound, from which the reader thread reads.
+/// A source of sound, from which the reader reads.
 #[derive(Debug)]
 pub(crate) enum Source {
     Pipe(Box<PipeSource>),
@@ -39,7 +39,7 @@ impl Source {
         }
     }
 
-    /// Returns how many frames the pipe's writer was asked to write at once.
+    /// Returns how many frames the mixer was asked to write into the pipe at once.
     pub(crate) fn writes(&self) -> EarFrames {
         match self {
             Self::Pipe(pipe) => pipe.writes(),

@@ -17,7 +17,7 @@ const TAKE_INTERVAL: Duration = Duration::from_millis(5);
 pub(crate) const TAKE_TIMEOUT: Duration = Duration::from_millis(1500);
 /// Minimum interval between checks whether the open pipe has been replaced in the directory.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// Maximum time for which an open pipe is not checked because no event has woken the thread.
+/// Maximum delay of this check if no other event wakes the thread. The check alone wakes the thread only after this delay.
 const CHECK_DELAY: Duration = Duration::from_secs(2);
 /// Maximum number of samples read at a time. A pipe holds fewer.
 const MAX_SAMPLES: usize = 64 * 1024;
@@ -132,7 +132,7 @@ impl PipeSource {
     }
 
     fn open(&mut self, now: Instant) {
-        // If the file can't be written, the mixer writes single frames, which are heard as well.
+        // An error does no harm: if the file can't be written, the mixer writes single frames.
         let _ = self.participant.set_ear_frames(self.writes);
         match PipeReader::succeed(&self.path, self.format) {
             Err(error) => {

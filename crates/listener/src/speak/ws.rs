@@ -30,7 +30,8 @@ const PING_INTERVAL: Duration = Duration::from_secs(15);
 /// Maximum lateness of a chunk in ms. Chunks with more lateness are dropped.
 const MAX_LATENESS_MS: f64 = 300.0;
 
-/// Opens the WebSocket and receives chunks until the page or this process closes it. Closes it at once if the page is for another room.
+/// Opens the WebSocket and receives chunks until the page or this process closes it. If the page's sound is for another room, closes the WebSocket at
+/// once.
 pub(crate) fn serve(
     connection: &mut Connection,
     head: &Head,

@@ -34,7 +34,7 @@ fn refused(units: &BTreeMap<String, Unit>, drop_in: &Path) -> Option<Finding> {
     Some(Finding::fault(AREA, text, remedy))
 }
 
-/// Checks what the kernel enforces of the listeners' own sandboxes. Returns `None` if no listener has reported it.
+/// Checks whether the kernel enforces the listeners' own sandboxes. Returns `None` if no listener has reported that.
 pub(super) fn listeners(status: &Status, setting: SandboxSetting) -> Option<Finding> {
     let reports = status.participants.iter().filter_map(|one| Some((one.name.as_str(), one.report.as_ref()?)));
     let reported: Vec<(&str, &str)> = reports
