@@ -1,4 +1,4 @@
-//! The listener's sandbox: the files that a listener needs after its start. A listener that an attacker has taken over can use nothing else.
+//! The listener's sandbox: the files that a listener needs after its start. A listener that an attacker has taken over can use no other files.
 
 use anyhow::{Result, bail};
 use palabre_host::sandbox::{Access, Enforced, Sandbox, SandboxError, Strictness};
