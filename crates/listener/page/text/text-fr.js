@@ -50,7 +50,7 @@ export default {
   unmuteForMe: 'Rétablir le son de {name} pour moi',
   volumeOf: 'Volume de {name} pour moi',
   volumeForMe: 'Volume pour moi',
-  volumeForMeHint: 'Ce réglage ne change que ce que vous entendez. Ce navigateur s’en souvient.',
+  volumeForMeHint: 'Ce réglage ne change que ce que vous entendez. Ce navigateur le mémorise.',
   percent: '{count} %',
   hand: 'Lever la main',
   lowerHand: 'Baisser la main',
