@@ -117,7 +117,7 @@ impl Inbox {
 
 /// Creates a socket at `path`, with mode 660 minus the umask.
 ///
-/// The mode is set before bind(2), which takes it over. Setting the mode by path afterwards would not be safe, because a member of
+/// The mode is set before bind(2), which gives the file at `path` this mode. Setting the mode by path afterwards would not be safe, because a member of
 /// the group could have replaced the socket by another file. In its sandbox, a listener can't call fchmod(2); then the mode is 777
 /// minus the umask.
 fn bind(path: &Path) -> nix::Result<UnixDatagram> {

@@ -181,7 +181,7 @@ impl Reader {
     fn publish(&mut self, now: Instant) {
         let is_due = self.levels_are_urgent || (self.levels.is_some() && now >= self.level_record_due);
         if self.cuts.is_empty() && is_due && self.chunker.is_silent() {
-            // The participant's own level has changed while the participant hears silence.
+            // A level has changed although the participant hears silence.
             self.cuts.push(Cut::Silence);
             self.chunker.silence_was_sent(now);
         }

@@ -16,8 +16,8 @@ pub(super) const RING_MS: u64 = 300;
 
 /// Stack size of a thread that reads the source. The largest object on the stack is the buffer for reading the pipe.
 const STACK_BYTES: usize = 128 * 1024;
-/// Minimum time for which a thread of its own reads the source, before the thread of a stream may read the source again. A slow client is often
-/// slow again.
+/// Minimum time for which a thread that only reads the source does so, before the thread of a stream may read the source again. A slow client is
+/// often slow again.
 const THREAD_TIME: Duration = Duration::from_secs(2);
 /// Maximum time for which a thread that only reads the source waits for sound or a change.
 const THREAD_WAIT: Duration = Duration::from_secs(10);
