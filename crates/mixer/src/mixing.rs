@@ -1,4 +1,4 @@
-//! The mixes of one room in one tick: one sum of all talkers, and mixes with a limiter that differ from that sum.
+//! The mixes of one room in one tick: one sum of all talkers, and the listeners' mixes, which differ from that sum. Each mix has a limiter.
 //!
 //! Listeners whose mixes differ from the sum in the same way share a mix and its limiter. The loudness that a listener hears must not jump: a listener
 //! who starts to talk takes a copy of the limiter's state into a new mix. A listener who stops talking rejoins the shared mix when

@@ -17,7 +17,7 @@ const TAKE_INTERVAL: Duration = Duration::from_millis(5);
 pub(crate) const TAKE_TIMEOUT: Duration = Duration::from_millis(1500);
 /// Minimum interval between checks whether the open pipe has been replaced in the directory.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// Maximum delay of this check if no other event wakes the thread. The check alone wakes the thread only after this delay.
+/// Maximum delay of the check whether the open pipe was replaced. The check is done with the next event that wakes the thread, or after this delay.
 const CHECK_DELAY: Duration = Duration::from_secs(2);
 /// Maximum number of samples read at a time. A pipe holds fewer.
 const MAX_SAMPLES: usize = 64 * 1024;
