@@ -1,4 +1,4 @@
-//! The directories of rooms and participants, and the text files in them.
+//! The directory of a room, and the text files in it.
 
 use std::ffi::OsStr;
 use std::fmt::Display;
@@ -6,9 +6,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use crate::make::{Dir, PARTICIPANT_MODE, ROOM_MODE, SHARED_MODE};
+use crate::lines::{read_line, read_lines, write_line, write_lines};
+use crate::make::{Dir, ROOM_MODE, SHARED_MODE, split};
+use crate::participant_dir::ParticipantDir;
 use crate::small_file;
-use crate::{EarFrames, Format, Gain, LevelLine, Levelling, Member, Name, PersonalGain, RoomError};
+use crate::{Format, LevelLine, Levelling, Member, Name, RoomError};
 
 /// Name of an empty file in a room's directory that exists while no mixer works. No participant can have this name.
 pub const NO_MIXER: &str = ".no-mixer";
@@ -16,14 +18,6 @@ pub const NO_MIXER: &str = ".no-mixer";
 const SHOWN: &str = ".shown";
 /// Name of the directory of a room with the kept messages.
 const MEETING: &str = ".meeting";
-/// Maximum size in bytes of the files `format`, `gain` and `levelling`, which have one line.
-const MAX_LINE_BYTES: u64 = 4096;
-/// Maximum size in bytes of the files `names`, `levels` and `gains`, which have a line for each participant.
-const MAX_LIST_BYTES: u64 = 1 << 20;
-/// Name of the file that earlier versions wrote instead of `gains`.
-const FORMER_GAINS: &str = "without";
-/// Maximum number of attempts to remove a directory into which another program writes.
-const REMOVALS_MAX: u32 = 10;
 
 /// A room: a directory whose participants hear each other.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -154,7 +148,7 @@ impl RoomDir {
     /// Returns the directory of a participant. The directory need not exist.
     #[must_use]
     pub fn participant(&self, name: &Name) -> ParticipantDir {
-        ParticipantDir { path: self.path.join(name) }
+        ParticipantDir::new(self.path.join(name))
     }
 
     /// Returns the members that pages show, from the file `names`. Returns no members if there is no such file. Invalid
@@ -192,180 +186,11 @@ impl RoomDir {
     }
 }
 
-/// A participant: a directory with the pipes `mic` and `ear`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ParticipantDir {
-    path: PathBuf,
-}
-
-impl ParticipantDir {
-    /// Returns the path of the participant's directory.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Returns the path of the pipe `mic`, which carries the sound that the participant sends.
-    #[must_use]
-    pub fn mic(&self) -> PathBuf {
-        self.path.join("mic")
-    }
-
-    /// Returns the path of the pipe `ear`, which carries the sound that the participant hears.
-    #[must_use]
-    pub fn ear(&self) -> PathBuf {
-        self.path.join("ear")
-    }
-
-    /// Returns the path of the socket on which messages to the participant arrive.
-    #[must_use]
-    pub fn inbox(&self) -> PathBuf {
-        self.path.join("inbox")
-    }
-
-    /// Creates the participant's directory (mode 2770) and its two pipes (mode 660), or updates their modes.
-    ///
-    /// # Errors
-    /// A directory or a pipe can't be created; the directory of the room or of the participant is a symbolic link; the
-    /// participant's directory belongs to a user other than root and the user of this process; or `mic` or `ear` is neither a
-    /// pipe nor a regular file.
-    pub fn create(&self) -> Result<(), RoomError> {
-        let (room, name) = split(&self.path)?;
-        let (rooms, room) = split(room)?;
-        // An operator creates the directory of a guest in a room that belongs to the daemons' user, so the room's owner isn't checked.
-        let directory = Dir::trusted(rooms)?.dir(room, ROOM_MODE)?.own_dir(name, PARTICIPANT_MODE)?;
-        directory.pipe("mic")?;
-        directory.pipe("ear")
-    }
-
-    /// Removes the directory and its content, if it exists.
-    ///
-    /// # Errors
-    /// The directory can't be removed.
-    pub fn remove(&self) -> Result<(), RoomError> {
-        let mut attempts = 0;
-        loop {
-            attempts += 1;
-            match std::fs::remove_dir_all(&self.path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-                // Another program created a file meanwhile.
-                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty && attempts < REMOVALS_MAX => {}
-                result => return result.map_err(RoomError::io("remove", &self.path)),
-            }
-        }
-    }
-
-    /// Returns the participant's gain. Without a file `gain`, returns 0 dB.
-    ///
-    /// # Errors
-    /// The file can't be read, or is invalid.
-    pub fn gain(&self) -> Result<Gain, RoomError> {
-        read_line(&self.path.join("gain")).map(Option::unwrap_or_default)
-    }
-
-    /// Writes the file `gain`, or removes the file if `gain` is `None`.
-    ///
-    /// # Errors
-    /// The file can't be written or removed.
-    pub fn set_gain(&self, gain: Option<Gain>) -> Result<(), RoomError> {
-        write_line(&self.path.join("gain"), gain)
-    }
-
-    /// Returns how many frames each write into the `ear` has. Without a file `ear-frames`, returns 1.
-    ///
-    /// # Errors
-    /// The file can't be read, or is invalid.
-    pub fn ear_frames(&self) -> Result<EarFrames, RoomError> {
-        read_line(&self.path.join("ear-frames")).map(Option::unwrap_or_default)
-    }
-
-    /// Writes the file `ear-frames`, unless the file already has this content.
-    ///
-    /// # Errors
-    /// The file can't be written.
-    pub fn set_ear_frames(&self, frames: EarFrames) -> Result<(), RoomError> {
-        match self.ear_frames() {
-            Ok(current) if current == frames => Ok(()),
-            _ => write_line(&self.path.join("ear-frames"), Some(frames)),
-        }
-    }
-
-    /// Returns whether this participant is levelled; `None` without a file `levelling`: then the room's setting
-    /// applies.
-    ///
-    /// # Errors
-    /// The file can't be read, or is invalid.
-    pub fn levelling(&self) -> Result<Option<Levelling>, RoomError> {
-        read_line(&self.path.join("levelling"))
-    }
-
-    /// Writes the file `levelling`, or removes the file if `levelling` is `None`.
-    ///
-    /// # Errors
-    /// The file can't be written or removed.
-    pub fn set_levelling(&self, levelling: Option<Levelling>) -> Result<(), RoomError> {
-        write_line(&self.path.join("levelling"), levelling)
-    }
-
-    /// Returns the gains with which this participant hears the others, from the file `gains`. If there is no such file, reads the file
-    /// `without` of earlier versions, whose lines are the names of participants who are not heard.
-    ///
-    /// # Errors
-    /// The file can't be read, or has an invalid line.
-    pub fn gains(&self) -> Result<Vec<PersonalGain>, RoomError> {
-        for path in [self.path.join("gains"), self.path.join(FORMER_GAINS)] {
-            if let Some(text) = small_file::read(&path, MAX_LIST_BYTES)? {
-                let lines = text.lines().filter(|line| !line.trim().is_empty());
-                return lines.map(|line| parse(&path, line)).collect();
-            }
-        }
-        Ok(Vec::new())
-    }
-
-    /// Writes the file `gains`, or removes the file if `gains` is empty. Removes the file `without` of earlier versions.
-    ///
-    /// # Errors
-    /// A file can't be written or removed.
-    pub fn set_gains(&self, gains: &[PersonalGain]) -> Result<(), RoomError> {
-        let lines: String = gains.iter().map(|line| format!("{line}\n")).collect();
-        small_file::write_or_remove(&self.path.join("gains"), (!gains.is_empty()).then_some(lines))?;
-        small_file::write_or_remove(&self.path.join(FORMER_GAINS), None)
-    }
-}
-
-/// Returns the parent directory and the name of the directory at `path`.
-fn split(path: &Path) -> Result<(&Path, &OsStr), RoomError> {
-    path.parent().zip(path.file_name()).ok_or_else(|| RoomError::content(path, "the path has no parent directory"))
-}
-
-fn read_line<T: FromStr<Err: Display>>(path: &Path) -> Result<Option<T>, RoomError> {
-    small_file::read(path, MAX_LINE_BYTES)?.map(|text| parse(path, text.trim())).transpose()
-}
-
-fn write_line(path: &Path, value: Option<impl Display>) -> Result<(), RoomError> {
-    small_file::write_or_remove(path, value.map(|value| format!("{value}\n")))
-}
-
-fn read_lines<T: FromStr>(path: &Path) -> Result<Vec<T>, RoomError> {
-    let text = small_file::read(path, MAX_LIST_BYTES)?.unwrap_or_default();
-    Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
-}
-
-fn write_lines(path: &Path, lines: &[impl Display]) -> Result<(), RoomError> {
-    small_file::write(path, &lines.iter().map(|line| format!("{line}\n")).collect::<String>())
-}
-
-fn parse<T: FromStr<Err: Display>>(path: &Path, text: &str) -> Result<T, RoomError> {
-    text.parse().map_err(|error: T::Err| RoomError::content(path, error.to_string()))
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::Talk;
-    use crate::small_file::FILE_MODE;
-    use nix::sys::stat::Mode;
+    use crate::{Gain, PersonalGain, Talk};
     use std::os::unix::fs::PermissionsExt;
 
     fn room() -> (tempfile::TempDir, RoomDir) {
@@ -459,44 +284,6 @@ mod tests {
         assert_eq!((room.levelling().unwrap(), dir.levelling().unwrap()), (None, None));
         assert!(dir.gains().unwrap().is_empty() && room.names().unwrap().is_empty());
         dir.set_gain(None).unwrap();
-    }
-
-    #[test]
-    fn hostile_files_are_errors_and_never_block() {
-        let (_dir, room) = room();
-        let dir = room.participant(&"alice".parse().unwrap());
-        dir.create().unwrap();
-        let gain = dir.path().join("gain");
-        std::fs::write(&gain, "loud").unwrap();
-        assert!(dir.gain().unwrap_err().to_string().contains("'loud' is not a gain"));
-        std::fs::remove_file(&gain).unwrap();
-        nix::unistd::mkfifo(&gain, Mode::from_bits_truncate(FILE_MODE)).unwrap();
-        assert!(dir.gain().is_err());
-        std::fs::remove_file(&gain).unwrap();
-        std::os::unix::fs::symlink("/etc/hostname", &gain).unwrap();
-        assert!(dir.gain().is_err());
-        std::fs::remove_file(&gain).unwrap();
-        std::fs::write(&gain, vec![b' '; 5000]).unwrap();
-        assert!(dir.gain().unwrap_err().to_string().contains("longer than"));
-        std::fs::write(dir.path().join("gains"), [0xff, 0xfe]).unwrap();
-        assert!(dir.gains().unwrap_err().to_string().contains("UTF-8"));
-    }
-
-    #[test]
-    fn the_former_file_without_is_read_until_gains_are_written() {
-        let (_dir, room) = room();
-        let dir = room.participant(&"alice".parse().unwrap());
-        dir.create().unwrap();
-        let former = dir.path().join("without");
-        std::fs::write(&former, "bob\ncarol\n").unwrap();
-        let mut gains = dir.gains().unwrap();
-        assert_eq!(gains, ["bob", "carol"].map(|name| PersonalGain::mute(name.parse().unwrap())));
-        gains[0].gain = Gain::Db(-6.0);
-        dir.set_gains(&gains).unwrap();
-        assert!(!former.exists());
-        assert_eq!(dir.gains().unwrap(), gains);
-        dir.set_gains(&[]).unwrap();
-        assert!(dir.gains().unwrap().is_empty());
     }
 
     #[test]

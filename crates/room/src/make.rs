@@ -26,6 +26,11 @@ pub(crate) const PARTICIPANT_MODE: u32 = 0o2770;
 /// Mode of a directory that the daemons share, and that the group may read.
 pub(crate) const SHARED_MODE: u32 = 0o2750;
 
+/// Returns the parent directory and the name of the directory at `path`.
+pub(crate) fn split(path: &Path) -> Result<(&Path, &OsStr), RoomError> {
+    path.parent().zip(path.file_name()).ok_or_else(|| RoomError::content(path, "the path has no parent directory"))
+}
+
 /// An open directory.
 pub(crate) struct Dir {
     fd: OwnedFd,

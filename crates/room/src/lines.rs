@@ -1,0 +1,39 @@
+//! Text files of a room with one value, or with one value in each line.
+
+use std::fmt::Display;
+use std::path::Path;
+use std::str::FromStr;
+
+use crate::RoomError;
+use crate::small_file;
+
+/// Maximum size in bytes of the files `format`, `gain` and `levelling`, which have one line.
+const MAX_LINE_BYTES: u64 = 4096;
+/// Maximum size in bytes of the files `names`, `levels` and `gains`, which have a line for each participant.
+pub(crate) const MAX_LIST_BYTES: u64 = 1 << 20;
+
+/// Returns the value in a file of one line, or `None` if there is no file at `path`.
+pub(crate) fn read_line<T: FromStr<Err: Display>>(path: &Path) -> Result<Option<T>, RoomError> {
+    small_file::read(path, MAX_LINE_BYTES)?.map(|text| parse(path, text.trim())).transpose()
+}
+
+/// Writes a file of one line, or removes the file if `value` is `None`.
+pub(crate) fn write_line(path: &Path, value: Option<impl Display>) -> Result<(), RoomError> {
+    small_file::write_or_remove(path, value.map(|value| format!("{value}\n")))
+}
+
+/// Returns the valid lines of a list; none if there is no file at `path`.
+pub(crate) fn read_lines<T: FromStr>(path: &Path) -> Result<Vec<T>, RoomError> {
+    let text = small_file::read(path, MAX_LIST_BYTES)?.unwrap_or_default();
+    Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
+}
+
+/// Replaces a list.
+pub(crate) fn write_lines(path: &Path, lines: &[impl Display]) -> Result<(), RoomError> {
+    small_file::write(path, &lines.iter().map(|line| format!("{line}\n")).collect::<String>())
+}
+
+/// Returns the value of a text. An error names the file.
+pub(crate) fn parse<T: FromStr<Err: Display>>(path: &Path, text: &str) -> Result<T, RoomError> {
+    text.parse().map_err(|error: T::Err| RoomError::content(path, error.to_string()))
+}
