@@ -287,7 +287,7 @@ impl Talker {
         Self::repeating(client, link, RATE_HZ, second)
     }
 
-    /// Starts to send these samples again and again, in pieces of 20 ms.
+    /// Starts to send these samples in a loop, in pieces of 20 ms.
     #[must_use]
     pub fn repeating(client: &Client, link: &Link, rate_hz: u32, samples: Vec<i16>) -> Self {
         let stop = Arc::new(AtomicBool::new(false));

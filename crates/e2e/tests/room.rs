@@ -201,8 +201,8 @@ fn participant_not_heard_by_a_page_is_in_its_file_of_gains_and_stays_so_after_a_
     }
 }
 
-/// Sets the volume of p02 for this page's participant, and checks that the browser remembers the volume, and that the page sends the volume again
-/// after the room directory has lost the file `gains`.
+/// Sets the volume of p02 for this page's participant. Then removes the file `gains`, and checks that the page sends the volume again after a
+/// reload.
 fn has_a_volume_that_stays(page: &Browser, gains: &Path) {
     let is_half = || fs::read_to_string(gains).ok().filter(|text| text == "p02\t-6.0\n");
     page.click("#people [data-name=\"p02\"] .more").unwrap();
@@ -215,7 +215,7 @@ fn has_a_volume_that_stays(page: &Browser, gains: &Path) {
     page.wait_until("!window.isOld && window.palabreState?.screen === 'door'").unwrap();
     page.click("#join").unwrap();
     page.wait_until("document.querySelector('#people [data-name=\"p02\"] .more')?.textContent === '50%'").unwrap();
-    wait_for("the volume in the file 'gains' again", TIMEOUT, is_half).unwrap();
+    wait_for("the volume in the file 'gains' after a reload", TIMEOUT, is_half).unwrap();
 }
 
 #[test]

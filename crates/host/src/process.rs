@@ -48,8 +48,8 @@ pub fn not_dumpable() -> io::Result<()> {
 }
 
 /// Protects this process from other processes of the same user ([`not_dumpable`]), and forbids it to gain privileges by
-/// execve(2), as NoNewPrivileges= of systemd.exec(5) does. Each daemon calls this function when it starts, because execve(2)
-/// makes a process dumpable again. A failure is only logged.
+/// execve(2), as NoNewPrivileges= of systemd.exec(5) does. Each daemon calls this function when it starts: a process becomes
+/// dumpable again when it executes another program. If the kernel refuses, the function logs a warning and returns.
 pub fn protect() {
     if let Err(error) = not_dumpable() {
         log::warn!("unable to protect the memory of this process from other processes: {error}");

@@ -146,7 +146,8 @@ impl Ear {
         self.report_lost_frames(cx);
     }
 
-    /// Writes the frames that still wait for others of the same write. Call this if no frame follows for now.
+    /// Writes the gathered frames although their number is smaller than the reader wants. Called when the room falls silent, and before this
+    /// process ends.
     pub(crate) fn flush(&mut self, cx: &mut Context) {
         if matches!(&self.writer, Some(Writer::Pipe(pipe)) if pipe.gathered() > 0) {
             self.write_gathered();

@@ -1,4 +1,4 @@
-//! The kinds of keys of certificates in a real Chromium.
+//! A test that starts a server with each kind of key, and checks that a real Chromium accepts the kinds that listeners accept.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;

@@ -137,7 +137,7 @@ Ask the person who runs this server for it.
 
 const FIELD: &str = "<form method=post action=paste enctype=text/plain>
 <label for=link>Collez votre lien ici <span lang=en>· Paste your link here</span></label>
-<input id=link name=link type=url required maxlength=500 autocomplete=off placeholder=\"https://…/?key=…\">
+<input id=link name=link type=url required maxlength=500 autocomplete=off>
 <button>Ouvrir <span lang=en>· Open</span></button>
 </form>
 ";

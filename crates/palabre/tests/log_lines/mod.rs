@@ -10,8 +10,7 @@ struct Line {
     text: String,
 }
 
-/// Warnings and errors that palabre(7) doesn't document. Each entry contains the source file, the line's text, and the reason why the line
-/// isn't documented. In the text, `*` stands for each placeholder.
+/// Warnings and errors that palabre(7) doesn't document: the source file, the text with `*` for each placeholder, and the reason.
 const NOT_AN_INTERFACE: &[(&str, &str, &str)] = &[
     ("host/src/exit.rs", "*", "the last line of a program; the exit status is the interface"),
     ("mixer/src/context.rs", "*", "passes on a message that is checked where it is made"),
@@ -100,7 +99,7 @@ fn code() -> Vec<(String, String)> {
     files.iter().map(|path| (name(path), without(fs::read_to_string(path).unwrap()))).collect()
 }
 
-/// Returns two texts: the first string literal in `code`, with `*` in place of each placeholder, and the code after this literal.
+/// Finds the first string literal in `code`. Returns the literal, with `*` for each placeholder, and the code that follows it.
 fn literal(code: &str) -> Option<(String, &str)> {
     let (_, inside) = code.split_once('"')?;
     let bytes = inside.as_bytes();
