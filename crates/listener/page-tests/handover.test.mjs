@@ -279,13 +279,17 @@ async function until(condition) {
   while (!condition()) await new Promise((resolve) => { setTimeout(resolve, 1); });
 }
 
-test('chunks that a listener did not take are sent again with newer ones, unless they are old', async () => {
+/** Returns an open uplink that uses POSTs in room `a`, the list of its POSTs, and the capture time of the first chunk. */
+async function posting(onState = () => {}) {
   const posts = answering();
-  const states = [];
-  const uplink = new Uplink({ onState: (state) => states.push(state), onBroken() {}, reachable: () => true }, { room: 'a', postOnly: true });
+  const uplink = new Uplink({ onState, onBroken() {}, reachable: () => true }, { room: 'a', postOnly: true });
   uplink.start();
   await until(() => uplink.state === 'open');
-  const first = Math.round(nowMs()) + 1000;
+  return { posts, uplink, first: Math.round(nowMs()) + 1000 };
+}
+
+test('chunks that a listener did not take are sent again with newer ones, unless they are old', async () => {
+  const { posts, uplink, first } = await posting();
   uplink.send(chunkOf(first));
   uplink.send(chunkOf(first + 40));
   posts[0].resolve({ ok: false, status: 503 });
@@ -315,11 +319,7 @@ test('chunks that a listener did not take are sent again with newer ones, unless
 });
 
 test('only the newest 300 ms wait for a connection', async () => {
-  const posts = answering();
-  const uplink = new Uplink({ onState() {}, onBroken() {}, reachable: () => true }, { room: 'a', postOnly: true });
-  uplink.start();
-  await until(() => uplink.state === 'open');
-  const first = Math.round(nowMs()) + 1000;
+  const { posts, uplink, first } = await posting();
   for (let i = 0; i < 6; i += 1) uplink.send(chunkOf(first + 40 * i));
   posts[0].reject(new TypeError('reset'));
   await until(() => uplink.state === 'connecting');
@@ -330,11 +330,7 @@ test('only the newest 300 ms wait for a connection', async () => {
 });
 
 test('sound that was captured in one room is not sent into another', async () => {
-  const posts = answering();
-  const uplink = new Uplink({ onState() {}, onBroken() {}, reachable: () => true }, { room: 'a', postOnly: true });
-  uplink.start();
-  await until(() => uplink.state === 'open');
-  const first = Math.round(nowMs()) + 1000;
+  const { posts, uplink, first } = await posting();
   uplink.send(chunkOf(first));
   uplink.send(chunkOf(first + 40));
   posts[0].resolve({ ok: false, status: 412 });
