@@ -229,7 +229,7 @@ Examples:
 Nothing is installed, and root is not needed. Ctrl-C ends the room and removes
 its files, except those in the directory of --dir.")]
     Try(palabre_trial::Options),
-    /// Measure how many participants this machine carries: run them, and check what they hear
+    /// Measure how many participants this machine can serve, and check what they hear
     #[command(after_help = "\
 Examples:
   palabre swarm                      100 participants, 5 of whom talk

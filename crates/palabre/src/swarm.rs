@@ -1,4 +1,4 @@
-//! `palabre swarm`.
+//! The subcommand `palabre swarm`.
 
 use palabre_host::exit::Failure;
 use palabre_host::logging;

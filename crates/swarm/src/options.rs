@@ -19,7 +19,7 @@ pub struct Options {
     /// Length of the chunks in the room that the command starts, as in palabre.toml(5) [default: 40]
     #[arg(long, value_name = "MS", conflicts_with = "links")]
     pub(crate) chunk_ms: Option<u16>,
-    /// Use the participants of these links instead of a room of its own. Lines: LINK, or NAME LINK
+    /// Use the participants of the links in FILE, and start no room. Lines: LINK, or NAME LINK
     #[arg(long, value_name = "FILE")]
     pub(crate) links: Option<PathBuf>,
     /// With --links: trust the certificates in this PEM file instead of the system's
