@@ -106,7 +106,7 @@ impl fmt::Display for LinkTemplate {
 impl FromStr for PageAddress {
     type Err = String;
 
-    /// Parses `https://HOST[:PORT]/PATH/`. The error is the cause.
+    /// Parses `https://HOST[:PORT]/PATH/`. If the text is invalid, the error says why.
     fn from_str(page: &str) -> Result<Self, String> {
         page_address(page)
     }
@@ -149,7 +149,7 @@ fn split_port(authority: &str) -> Option<(&str, &str)> {
     authority.rsplit_once(':').filter(|(_, port)| !port.contains(']'))
 }
 
-/// Parses `https://HOST[:PORT]/PATH/`. The error is the cause.
+/// Parses `https://HOST[:PORT]/PATH/`. If the text is invalid, the error says why.
 fn page_address(page: &str) -> Result<PageAddress, String> {
     let Some(rest) = page.strip_prefix(SCHEME) else {
         return Err(format!(

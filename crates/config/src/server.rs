@@ -55,7 +55,7 @@ pub struct Server {
 pub enum SandboxSetting {
     /// A listener doesn't start if the kernel can't enforce its sandbox.
     Required,
-    /// A listener enforces what the kernel supports.
+    /// A listener enforces the parts of its sandbox that the kernel supports.
     #[default]
     BestEffort,
     /// A listener has no sandbox.

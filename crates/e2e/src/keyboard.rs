@@ -68,8 +68,8 @@ pub fn visit(page: &impl Page) -> Result<()> {
     leave(page)
 }
 
-/// Checks the talk key and the keys m and h, before joining and in the room: each key works wherever a click has left the focus. The participant
-/// must not be muted. At the end the microphone mode is "always on".
+/// Checks the talk key and the keys m and h, before joining and in the room: each key works, whichever element has the focus after a
+/// click. Before the call, the participant must not be muted. After the call, the microphone mode is "always on".
 pub fn push_to_talk(page: &impl Page) -> Result<()> {
     set_mode(page, "talk")?;
     page.click("#join")?;

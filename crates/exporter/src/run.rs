@@ -39,7 +39,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     })?;
     let address = socket.local_addr().map_err(Failure::system)?;
     let mut signals = Signals::new(&[SIGTERM, SIGINT]).map_err(Failure::system)?;
-    // Each scrape reads the levels of all rooms, and the use of processor and memory in /proc.
+    // Each scrape reads the levels of all rooms, and the CPU time and memory of the daemons in /proc.
     Sandbox::default().permit(Access::Read, "/").enter(Strictness::BestEffort).map_err(Failure::system)?;
     log::info!("listening on http://{address}/metrics");
     notify::status(&format!("http://{address}/metrics"));

@@ -71,8 +71,8 @@ pub fn credentials(stream: &UnixStream) -> io::Result<Credentials> {
 ///
 /// Fails if the peer has ended, or if /proc doesn't show the peer or one of its ancestors.
 pub fn descends_from(stream: &UnixStream, ancestor: u32) -> io::Result<bool> {
-    // The pidfd shows at the end whether the peer is still running, so that its process id was not reused. Linux before 6.5 has
-    // no SO_PEERPIDFD.
+    // At the end, the pidfd shows whether the peer is still running. If it is, its process id was not reused meanwhile. Linux
+    // before 6.5 has no SO_PEERPIDFD.
     let process = match getsockopt(stream, sockopt::PeerPidfd) {
         Err(Errno::ENOPROTOOPT) => None,
         other => Some(other?),

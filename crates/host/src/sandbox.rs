@@ -17,7 +17,7 @@ pub use files::Access;
 pub enum Strictness {
     /// The program fails to start if the kernel has no Landlock or no seccomp.
     Required,
-    /// The program enforces what the kernel supports.
+    /// The program enforces the parts of its sandbox that the kernel supports.
     BestEffort,
     /// The program has no sandbox.
     Off,

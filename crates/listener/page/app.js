@@ -270,7 +270,7 @@ async function reportFigures() {
   if (!(await sendReport(figuresToReport(diagnostics())))) app.unreported = session;
 }
 
-/** Tells the user who has joined or raised a hand, except participants whom the user doesn't hear. */
+/** Tells the user which participants have joined or raised a hand, except participants whom the user doesn't hear. */
 function tellComings() {
   for (const { kind, name, display } of comings.look(people.others)) {
     if (!gains.isMuted(name)) alertUser(kind, volumeNow(), say(kind === 'hands' ? 'alertHand' : 'alertJoin', { name: display }));

@@ -144,7 +144,7 @@ impl Access {
         drop(refused);
         let others = if suppressed > 0 { format!(" ({suppressed} more messages suppressed)") } else { String::new() };
         match fault {
-            // A page of another site can make a participant's browser send wrong keys. They must not get the participant banned.
+            // A page of another site can make a participant's browser send wrong keys. These keys must not cause a ban of the participant's address.
             KeyFault::Foreign => {
                 log::info!("refused an access key that a page of another site sent, from {address}{others}");
             }
@@ -186,7 +186,7 @@ impl Refused {
         Self { all, recent: Vec::new(), suppressed: 0, keys, hasher }
     }
 
-    /// Returns whether this address has sent this key lately. A page or program with an old key repeats it; who guesses keys never does.
+    /// Returns whether this address has sent this key lately. A page or program with an old key repeats it. A client that guesses keys never repeats one.
     fn is_repeated(&mut self, key: &str, address: IpAddr) -> bool {
         let sent = (network(address), self.hasher.hash_one(key));
         if self.keys.contains(&sent) {

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 const LATE: Duration = Duration::from_millis(40);
 /// Time without a frame after which the room counts as silent, if the mixer writes single frames.
 pub(crate) const SILENCE_AFTER: Duration = LATE.saturating_add(Duration::from_millis(FRAME_MS));
-/// Excess of short writes over whole writes from which on the chunker assumes that the writer writes single frames, as an older mixer does. The
-/// first write after a silence isn't counted.
+/// If short writes outnumber whole writes by this number, the chunker assumes that the mixer writes single frames, as older mixers do. The first
+/// write after a silence isn't counted.
 const SHORT_WRITES: u8 = 4;
 /// Interval between silence records.
 const SILENCE_INTERVAL: Duration = Duration::from_secs(2);
@@ -34,14 +34,14 @@ pub(crate) enum Cut {
 #[derive(Debug)]
 pub(crate) struct Chunker {
     chunk_samples: usize,
-    /// Number of samples in a whole write, for which the mixer was asked.
+    /// Number of samples in a whole write, as requested from the mixer.
     write_samples: usize,
     frame_samples: usize,
     /// Duration of the sound in a whole write.
     write_time: Duration,
-    /// Excess of short writes over whole writes, from 0 to 2 · [`SHORT_WRITES`].
+    /// By how many the short writes outnumber the whole writes, from 0 to 2 · [`SHORT_WRITES`].
     short_writes: u8,
-    /// The last write was whole.
+    /// Whether the last write was whole.
     was_whole: bool,
     max_feed_samples: usize,
     pending: Vec<i16>,

@@ -57,8 +57,8 @@ impl Meeting {
         self.room.recording().exists()
     }
 
-    /// Keeps a message and sends it to the room. A message that is kept already is only sent: the process that kept it may have ended
-    /// before it sent it. Returns false, and does nothing, if another message with this ID is kept.
+    /// Keeps a message and sends it to the room. If the message is kept already, only sends it: the process that kept the message may
+    /// have ended before it sent the message. Returns false, and does nothing, if another message with this ID is kept.
     pub(crate) fn say(&self, message: Message) -> Result<bool, RoomError> {
         let message = match &message.id {
             Some(_) => message,

@@ -1,9 +1,9 @@
 //! Limits the number of connections, and the number of unauthenticated connections among them.
 //!
 //! Unauthenticated connections get at most half of the slots, so that the participant always gets a slot. If no slot is free, a new
-//! connection takes the slot of the oldest unauthenticated connection of the network that has most of them, or is refused. That connection is
-//! closed at once if its network has at least two more than the network of the new connection. Otherwise it is closed only if it has had enough time to send a
-//! request with the access key.
+//! connection may take the slot of an old one: the oldest unauthenticated connection of the network that has most of them. The old connection is
+//! closed at once if its network has at least two more unauthenticated connections than the network of the new connection. Otherwise it is closed
+//! only if it has had enough time to send a request with the access key. If it is not closed, the new connection is refused.
 //!
 //! This module also lists idle connections, which wait for another request. A process that is being replaced closes them first.
 //! Otherwise a browser could send its next request on an idle connection, to this process instead of the next process.
@@ -96,7 +96,7 @@ impl State {
             *counts.entry(other.network).or_default() += 1;
         }
         let most = counts.values().max()?;
-        // If several networks have most, this is the oldest connection of all of them.
+        // If several networks share the highest number, this is the oldest connection of all these networks.
         let index = self.unauthenticated.iter().position(|it| counts.get(&it.network) == Some(most))?;
         let is_crowded = *most >= counts.get(&network).unwrap_or(&0) + 2;
         let is_late = now.saturating_duration_since(self.unauthenticated[index].since) >= MIN_TIME;

@@ -27,8 +27,8 @@ pub(crate) enum Difference {
     None,
     /// The mix leaves out the participant with this number.
     Without(u32),
-    /// The mix contains these talkers with these factors. At least one pair of participant number and factors, sorted by number, without
-    /// duplicates.
+    /// The mix contains these talkers with these factors. The list has at least one pair of participant number and factors. It is sorted by
+    /// number, and has no duplicates.
     Factors(Vec<(u32, Fade)>),
 }
 
@@ -65,7 +65,8 @@ pub(crate) struct Mixing {
     assigned: HashMap<u32, usize>,
     previous: HashMap<u32, usize>,
     newcomers: Vec<(u32, Difference)>,
-    /// Mixes that were split from another mix in this tick: the index of the new mix by the index of the other mix and the new mix's difference.
+    /// The mixes that were split from another mix in this tick. The key is the index of the other mix and the new mix's difference; the value is the
+    /// index of the new mix.
     splits: HashMap<(usize, Difference), usize>,
     tick: u64,
     rate_hz: u32,

@@ -199,7 +199,7 @@ impl Room {
         self.write_levels(cx);
     }
 
-    /// Writes the frames that wait in the participants' ears.
+    /// Writes the frames that the participants' ears have gathered, even if they are fewer than the readers want in each write.
     pub(crate) fn flush_ears(&mut self, cx: &mut Context) {
         self.participants.values_mut().for_each(|participant| participant.ear_mut().flush(cx));
     }

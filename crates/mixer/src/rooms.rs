@@ -106,7 +106,7 @@ impl Rooms {
         self.rooms.values_mut().for_each(|room| room.tick(cx, now));
     }
 
-    /// Writes the frames that wait in the participants' ears.
+    /// Writes the frames that the participants' ears have gathered, even if they are fewer than the readers want in each write.
     pub(crate) fn flush_ears(&mut self, cx: &mut Context) {
         self.rooms.values_mut().for_each(|room| room.flush_ears(cx));
     }

@@ -18,7 +18,7 @@ pub struct EarFramesError(String);
 const MAX: u64 = crate::PIPE_MS / FRAME_MS / 2;
 
 impl EarFrames {
-    /// Returns the largest number of frames in a write with which whole writes make a chunk of `chunk_ms`.
+    /// Returns the largest number of frames per write with which a chunk of `chunk_ms` consists of whole writes.
     #[must_use]
     pub fn of_chunk(chunk_ms: u64) -> Self {
         let frames = (chunk_ms / FRAME_MS).max(1);

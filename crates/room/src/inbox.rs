@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn a_new_inbox_replaces_the_previous_one() {
-        // The listener's umask.
+        // This is the umask of a listener.
         nix::sys::stat::umask(Mode::S_IRWXO);
         let (_dir, room) = room(&["alice"]);
         let alice = room.participant(&name("alice"));

@@ -53,8 +53,8 @@ impl RoomDir {
         Ok(kept.into_iter().rev().take(MAX_KEPT).rev().collect())
     }
 
-    /// Keeps a message with an ID, unless it is kept already. Returns false if the sender has sent another message with this
-    /// ID, which stays. Only one process at a time may call this for a room.
+    /// Keeps a message with an ID, unless it is kept already. Returns false if the file has another message of the
+    /// sender with this ID. That message then stays. Only one process at a time may call this for a room.
     ///
     /// # Errors
     /// The file can't be written.
@@ -157,7 +157,7 @@ mod tests {
         room.keep_message(&message(1, "x"), 5).unwrap();
         assert_eq!([alice.join_meeting(5).unwrap(), alice.join_meeting(9).unwrap()], [5, 5]);
         assert_eq!(alice.join_meeting(4).unwrap(), 4, "the machine was restarted");
-        // A directory that a member of the group has made in the place of a file keeps no other file from being removed.
+        // If a member of the group has put a directory in the place of a file, the other files are removed all the same.
         let texts = room.path().join(TEXTS);
         std::fs::remove_file(&texts).unwrap();
         std::fs::create_dir(&texts).unwrap();

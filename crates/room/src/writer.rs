@@ -218,7 +218,7 @@ mod tests {
         for round in 0..400_i16 {
             (0..7).for_each(|frame| writer.gather(&[round * 7 + frame; 480]));
             lost += writer.write_gathered().unwrap();
-            // Odd amounts, less than what is written, so that the pipe is full and writes end within a frame.
+            // Read an odd number of samples, less than was written, so that the pipe becomes full and writes end within a frame.
             reader.read(Instant::now(), &mut read, 3 * 480 + 77).unwrap();
         }
         // The rest of a frame follows with the next write.

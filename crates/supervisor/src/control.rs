@@ -165,8 +165,8 @@ impl Server {
     }
 }
 
-/// Refuses a request of a listener, a recorder, or a process that one of them has started, except to record the use of a link: that request is
-/// checked further by the main thread. A process of this user that has ended or can't be examined is refused too, because a listener may have
+/// Refuses a request of a listener, a recorder, or a process that one of them has started, except to record the use of a link: the main thread
+/// checks that request further. A process of this user that has ended or can't be examined is refused too, because a listener may have
 /// started it.
 fn refuse_children(stream: &UnixStream, peer: Credentials, is_entrance: bool) -> Result<Credentials, String> {
     if !peer.is_same_user() || is_entrance {

@@ -6,7 +6,7 @@
 /// Length in ms of a period for [`SmallestDelays`]. The lateness of a record is its delay minus the smallest delay of two periods.
 const PERIOD_MS: f64 = 5_000.0;
 
-/// A period of time.
+/// The time of a measurement. The records of this time are counted.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Window {
     pub(crate) begin_ms: f64,

@@ -5,7 +5,7 @@ const MAX_MS: usize = 20_000;
 /// Number of classes per ms.
 const PER_MS: usize = 10;
 
-/// Numbers of times in classes of 0.1 ms.
+/// Counts how many times fall into each class of 0.1 ms.
 #[derive(Debug, Clone)]
 pub(crate) struct Histogram {
     classes: Vec<u32>,
@@ -36,7 +36,7 @@ impl Histogram {
         self.max_ms
     }
 
-    /// Returns the time in ms that `percent` of the times don't exceed, rounded up to a class. Returns 0 if there are no times.
+    /// Returns a percentile in ms: `percent` of the times are not longer. The result is rounded up to a class. Returns 0 if there are no times.
     pub(crate) fn percentile_ms(&self, percent: f64) -> f64 {
         let wanted = (self.count as f64 * percent / 100.0).ceil() as u64;
         let mut below = 0;

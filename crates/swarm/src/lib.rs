@@ -1,4 +1,4 @@
-//! `palabre swarm`: many participants in one process, to find out how many a machine carries.
+//! `palabre swarm`: many participants in one process, to find out how many a machine can serve.
 //!
 //! [`run`] starts a room as `palabre try` does, or uses given links. A thread (`load`) opens a stream for each participant, lets some of them
 //! talk, and checks all that arrives. Meanwhile the main thread watches the room and prints the progress.

@@ -30,9 +30,9 @@ const OPENING_MAX: usize = 32;
 const RETRY_MS: f64 = 500.0;
 /// Time in ms for which all participants must have heard sound before the measurement begins. The mixer's buffers adapt meanwhile.
 const SETTLE_MS: f64 = 3_000.0;
-/// Timeout in ms for the begin of the measurement, to which [`START_EACH_MS`] is added for each participant.
+/// Timeout in ms until the measurement begins. [`START_EACH_MS`] is added for each participant.
 const START_MS: f64 = 30_000.0;
-/// Additional time in ms for each participant until the measurement begins.
+/// Additional time in ms for each participant, see [`START_MS`].
 const START_EACH_MS: f64 = 100.0;
 /// Maximum time in ms to wait for late records after the end of the measurement.
 const GRACE_MS: f64 = 2_000.0;

@@ -91,7 +91,7 @@ impl Write for Pipe {
 }
 
 impl Talker {
-    /// Returns talker number `tone`. Every second talker uses a POST. The talkers send at different times.
+    /// Returns talker number `tone`. Talkers with an even number use a WebSocket, the others a POST. The talkers send at different times.
     pub(crate) fn new(tone: usize, participant: usize) -> Self {
         let way = if tone.is_multiple_of(2) { Way::WebSocket } else { Way::Post };
         Self { participant, tone, way, next: 0, message_number: 0, connection: None }
@@ -130,7 +130,7 @@ impl Talker {
             }
         };
         let piece = self.piece(tones.rate_hz());
-        // The talkers' pieces begin at different times, so that the talkers don't all send at the same time.
+        // The talkers' messages and chunks begin at different times, so that the talkers don't all send at the same time.
         let offset = piece * self.tone as u64 / tones.count().max(1) as u64;
         let now = (now_ms.max(0.0) * f64::from(tones.rate_hz()) / 1000.0) as u64;
         self.next = now.next_multiple_of(piece) + offset;
@@ -143,7 +143,7 @@ impl Talker {
         self.connection = None;
     }
 
-    /// Sends the pieces that have been captured until `now_ms`, in ms since the start of the tones.
+    /// Sends the messages or chunks that have been captured until `now_ms`, in ms since the start of the tones.
     pub(crate) fn send(&mut self, tones: &Tones, now_ms: f64) -> io::Result<()> {
         let piece = self.piece(tones.rate_hz());
         let captured = (now_ms * f64::from(tones.rate_hz()) / 1000.0) as u64;

@@ -21,7 +21,7 @@ use palabre_sound::{measure, wav};
 use crate::process::rollup_kib;
 use crate::tone::{TONE_DBFS, TONE_HZ};
 
-/// Number of listeners that only listen, and of mini-servers.
+/// Number of measured listeners, whose participants don't talk. The number of mini-servers is the same.
 const LISTENERS: usize = 20;
 /// Number of participants who talk; their listeners are not measured.
 const TALKERS: usize = 5;
@@ -87,7 +87,7 @@ fn round(ours: &[u32], theirs: &[u32], received: &AtomicU64) -> Result<()> {
     Ok(())
 }
 
-/// Returns a text with the median number of wake-ups per second for each name of a thread.
+/// Returns a text with the median number of wake-ups per second for each thread name.
 fn threads(work: &[Work], seconds: f64) -> String {
     let names: std::collections::BTreeSet<&String> = work.iter().flat_map(|work| work.wake_ups.keys()).collect();
     let rate = |name: &String| median(work.iter().map(|work| *work.wake_ups.get(name).unwrap_or(&0) as f64 / seconds));
@@ -97,7 +97,7 @@ fn threads(work: &[Work], seconds: f64) -> String {
 /// CPU time and wake-ups of a process.
 struct Work {
     cpu_ns: u64,
-    /// Number of times that the threads of each name have slept and were woken.
+    /// Number of wake-ups by thread name.
     wake_ups: BTreeMap<String, u64>,
 }
 
@@ -108,7 +108,8 @@ impl Work {
             .collect()
     }
 
-    /// Reads proc_pid_task(5): `schedstat` has the CPU time in ns, `status` the voluntary context switches.
+    /// Reads the files of each thread in /proc/PID/task, proc_pid_task(5): `schedstat` has the CPU time in ns, and `status` the number of voluntary
+    /// context switches.
     fn of(pid: u32) -> Result<Self> {
         let mut work = Self { cpu_ns: 0, wake_ups: BTreeMap::new() };
         for task in fs::read_dir(format!("/proc/{pid}/task"))? {

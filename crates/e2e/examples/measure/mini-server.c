@@ -3,7 +3,7 @@
  *
  * Each participant has a blocking OpenSSL process with a port of its own. The program prints the ports, one per line. The response to a GET is an HTML
  * document that never ends, because its Content-Length is larger than all that is sent. At regular intervals the process appends a script with the
- * next piece of a WAV file, as a WAV in base64. There is no access key, no queue, no silence, and no second client at the same time.
+ * next chunk of a WAV file, as a WAV in base64. There is no access key, no queue, no silence, and no second client at the same time.
  *
  * usage: mini-server CERTIFICATE KEY WAV CHUNK_MS COUNT        (the WAV: 44 bytes of head, mono, 16 bits)
  */
@@ -41,7 +41,7 @@ static void set_sizes(unsigned char *wav, unsigned data_bytes) {
     memcpy(wav + 40, &data_bytes, 4);
 }
 
-/* Sends pieces of the file until the client closes the connection. */
+/* Sends chunks of the file until the client closes the connection. */
 static void stream(SSL *ssl, int file, int chunk_ms) {
     static unsigned char wav[WAV_BYTES_MAX];
     static char script[64 + WAV_BYTES_MAX * 4 / 3 + 4];
@@ -115,7 +115,7 @@ int main(int count, char **words) {
         return 2;
     }
     signal(SIGPIPE, SIG_IGN);
-    /* End with the measurement, even if it is killed. */
+    /* End this process when the measuring program ends, even if that program is killed. */
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     SSL_CTX *context = SSL_CTX_new(TLS_server_method());
     if (!context || SSL_CTX_use_certificate_chain_file(context, words[1]) != 1 ||

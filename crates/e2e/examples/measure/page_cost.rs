@@ -30,7 +30,7 @@ pub fn run() -> Result<()> {
             .iter()
             .enumerate()
             .map(|(n, link)| {
-                // Each talker begins at another place of the speech, so that the talkers' pauses are at different times.
+                // Each talker starts at a different position of the speech, so that the talkers pause at different times.
                 let mut samples = samples.clone();
                 let offset = n * samples.len() / talkers;
                 samples.rotate_left(offset);
@@ -72,7 +72,7 @@ fn ready(participants: usize) -> String {
     )
 }
 
-/// Measures the CPU share of each kind of process, in percent of a core, from five seconds after the page is ready.
+/// Returns the CPU use of each kind of process, in percent of a core. The measurement starts after a wait of five seconds.
 fn usage(pid: u32) -> Result<BTreeMap<String, f64>> {
     std::thread::sleep(Duration::from_secs(5));
     let pids = wait_for("processes", TIMEOUT, || Some(descendants(pid)).filter(|pids| !pids.is_empty()))?;
@@ -88,7 +88,8 @@ fn usage(pid: u32) -> Result<BTreeMap<String, f64>> {
     Ok(shares)
 }
 
-/// Returns the type of a process of Chromium from its flags, such as `renderer` or `audio.mojom.AudioService`, else the program's name.
+/// Returns the kind of a process. For a child process of Chromium, it is the type in the command line, such as `renderer` or
+/// `audio.mojom.AudioService`. For other processes, it is the program's name.
 fn kind(pid: u32) -> Result<String> {
     let command = std::fs::read_to_string(format!("/proc/{pid}/cmdline"))?;
     let words: Vec<&str> = command.split(['\0', ' ']).collect();

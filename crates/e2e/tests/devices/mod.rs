@@ -21,7 +21,8 @@ fn open_with_surroundings(link: &Link) -> Browser {
 
 /// Runs the page's sound test: it plays the tone, then the participant's own voice 2 s later, and sends no request.
 fn sound_test(browser: &Browser) {
-    // Returns the requests since `window.before`, without the blob of the recording worklet, and the icon, which the browser fetches at any time.
+    // Returns the requests since `window.before`, except two: the blob of the recording worklet, and the icon, which the browser may fetch at any
+    // time.
     let requests = "return performance.getEntriesByType('resource').slice(window.before).map(({ name }) => name).filter((name) => !/^blob:|icon.svg$/.test(name))";
     browser.click("#test-open").unwrap();
     browser.wait_until("document.getElementById('advice').dataset.good === 'true'").unwrap();
@@ -134,8 +135,8 @@ fn survives_another_sound_card(browser: &Browser) {
     wait_for_sound(browser);
 }
 
-/// Checks that the page finds a stream that died during a suspend of three minutes, by the wall clock: its monotonic clock stood still. The microphone
-/// is muted then, until the user unmutes it.
+/// Checks that the page notices that its stream ended during a suspend of three minutes. Only the wall clock shows the suspend, because the
+/// monotonic clock stood still. After the suspend the microphone is muted until the user unmutes it.
 fn survives_suspend(suite: &Suite, browser: &Browser) {
     let listener = suite.process("palabre-listener", "p01").unwrap();
     signal(listener, "STOP").unwrap();
@@ -171,7 +172,7 @@ fn uses_chosen_devices_and_processing(browser: &Browser) {
     browser
         .wait_until(&format!("seen.asked.at(-1).deviceId?.exact === '{input}' && {given}.deviceId === '{input}'"))
         .unwrap();
-    // If the chosen microphone is gone the page uses another one.
+    // If the chosen microphone is gone, the page uses another one.
     browser.run("const [select] = document.querySelectorAll('#input'); select.append(new Option('gone', 'gone')); select.value = 'gone'; select.dispatchEvent(new Event('change'))").unwrap();
     browser.wait_until(&format!("seen.asked.at(-2).deviceId?.exact === 'gone' && !seen.asked.at(-1).deviceId && palabreState.microphone === 'on' && {given}.deviceId === 'default'")).unwrap();
     let output = choose("output");

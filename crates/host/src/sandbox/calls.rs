@@ -13,7 +13,7 @@ use seccompiler::{
 /// its arguments match one of the rules.
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
-/// System calls that are always forbidden: on other processes, programs, kernel objects, mounts, the machine, and attributes of files.
+/// System calls that are always forbidden. They concern other processes, programs, kernel objects, mounts, the machine, or attributes of files.
 const NEVER: &[libc::c_long] = &[
     libc::SYS_ptrace,
     libc::SYS_process_vm_readv,
@@ -102,7 +102,7 @@ const NEVER: &[libc::c_long] = &[
     libc::SYS_execveat,
 ];
 
-/// System calls of older programs that are always forbidden too. Newer architectures don't have them.
+/// System calls of x86-64 that are always forbidden too. Newer architectures don't have most of them.
 #[cfg(target_arch = "x86_64")]
 const OLD: &[libc::c_long] = &[
     libc::SYS_fork,
@@ -135,7 +135,7 @@ const PRCTL: [libc::c_int; 5] = [
 ];
 /// Requests of ioctl(2) that the standard library uses: non-blocking, close-on-exec, and the number of bytes to read.
 const IOCTL: [libc::c_ulong; 3] = [libc::FIONBIO, libc::FIOCLEX, libc::FIONREAD];
-/// Bit of the system call numbers of the x32 ABI, which an x86-64 kernel may have too.
+/// Bit that is set in the system call numbers of the x32 ABI. An x86-64 kernel may support this ABI too.
 const X32: i64 = 0x4000_0000;
 
 /// Forbids the system calls. Each of them fails with EPERM, clone3(2) with ENOSYS.
@@ -166,7 +166,7 @@ fn rules() -> Result<Rules, String> {
     Ok(rules)
 }
 
-/// Returns the system calls that are forbidden with certain arguments.
+/// Returns the system calls that are forbidden only with certain arguments.
 fn conditional() -> Result<Rules, seccompiler::BackendError> {
     let own_pid = u64::from(std::process::id());
     let is = |argument, op, value| SeccompCondition::new(argument, SeccompCmpArgLen::Dword, op, value);
@@ -182,7 +182,7 @@ fn conditional() -> Result<Rules, seccompiler::BackendError> {
     rules.insert(libc::SYS_ioctl, vec![rule(requests)?]);
     let options = PRCTL.iter().map(|option| rule(vec![is(0, SeccompCmpOp::Eq, *option as u64)?]));
     rules.insert(libc::SYS_prctl, options.collect::<Result<_, _>>()?);
-    // clone(2) starts a thread with the flag CLONE_THREAD, and a process without it.
+    // With the flag CLONE_THREAD, clone(2) starts a thread. Without it, clone(2) starts a process.
     let process = is(0, SeccompCmpOp::MaskedEq(libc::CLONE_THREAD as u64), 0)?;
     rules.insert(libc::SYS_clone, vec![rule(vec![process])?]);
     Ok(rules)

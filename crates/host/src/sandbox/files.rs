@@ -15,7 +15,7 @@ const NEWEST: ABI = ABI::V6;
 pub enum Access {
     /// List directories.
     List,
-    /// Remove files that are no directories.
+    /// Remove files, but not directories.
     Remove,
     /// Read files and list directories.
     Read,
@@ -42,8 +42,9 @@ impl Access {
     }
 }
 
-/// Forbids all accesses to files except those in `files`. Where the kernel can, forbids also TCP ports, signals to other processes and abstract
-/// sockets of other processes. Returns the version of the Landlock ABI that is enforced; 0 if the kernel has no Landlock.
+/// Forbids all accesses to files except those in `files`. If the kernel supports it, also forbids the use of TCP ports, signals to other
+/// processes, and connections to their abstract sockets. Returns the version of the Landlock ABI that is enforced; 0 if the kernel has no
+/// Landlock.
 pub(super) fn restrict(files: &[(PathBuf, Access)]) -> Result<u32, String> {
     restrict_as(NEWEST, files).map_err(|error| error.to_string())
 }

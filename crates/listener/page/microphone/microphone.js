@@ -205,7 +205,7 @@ export class Microphone {
     else setTimeout(() => this.#enable(!this.#muted || isOn('warn')), DISABLE_AFTER_MS);
   }
 
-  /** Applies the setting `warn` while the user has muted the microphone. */
+  /** Applies a change of the setting `warn`, if the user has muted the microphone: the warning about talking while muted needs an enabled track. */
   applyWarning() {
     if (this.#muted) this.#enable(isOn('warn'));
   }

@@ -4,8 +4,8 @@
  *
  * A spurt is the sound from the first chunk after silence until the ring runs dry. It starts one margin after its first chunk arrived, so
  * that each following chunk may be late by the margin. If the first chunk is short, the spurt starts later by the missing length. If a
- * chunk is later than the margin, a few periods of the sound are repeated; then the sound fades out. The end of a spurt that the stream announced
- * is not an underrun.
+ * chunk is later than the margin, a few periods of the sound are repeated; then the sound fades out. If the stream announced
+ * the end of the spurt, the end is not an underrun.
  */
 
 import { BufferDepth } from './buffer-depth.js';

@@ -5,7 +5,7 @@
 
 /** Minimum time without a record of the stream that counts as an absence. */
 const UNREACHABLE_MS = 120000;
-/** Minimum time for which the page did not run that counts as an absence. Browsers delay timers of hidden pages by up to a minute. */
+/** Minimum time without any run of the page's scripts that counts as an absence. Browsers delay timers of hidden pages by up to a minute. */
 const ASLEEP_MS = 70000;
 
 /** The absence of one participant. */

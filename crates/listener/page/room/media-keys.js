@@ -1,6 +1,6 @@
 /**
- * The keys of headsets and of the lock screen (Media Session). The key for the microphone mutes and unmutes; pause mutes, and play ends only a
- * mute that pause has made. The key that hangs up leaves the room.
+ * The keys of headsets and of the lock screen (Media Session). The key for the microphone mutes and unmutes. The pause key mutes. The play key
+ * unmutes only after the pause key has muted. The key that hangs up leaves the room.
  *
  * The system itself also sends pause, for example when a headset is unplugged. So pause never unmutes, and never takes the microphone from
  * another page.

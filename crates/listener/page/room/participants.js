@@ -139,7 +139,7 @@ export class Participants {
     return this.#speakers;
   }
 
-  /** Every row that is painted needs this, so it is found once for each change. */
+  /** Notes whether several hands are raised. Each row needs this value, so it is computed only once for each change. */
   #noteQueue() {
     this.#isQueue = this.#states.some((state) => state >> PLACE_SHIFT > 1);
   }

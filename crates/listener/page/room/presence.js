@@ -1,6 +1,6 @@
 /**
- * Tells the listener what the other participants see of this one: a raised hand, the microphone's state and a weak connection. Repeats a request until
- * the listener took it.
+ * Tells the listener what the other participants see of this page's participant: a raised hand, the microphone's state and a weak connection. Repeats
+ * a request until the listener has accepted it.
  */
 
 import { sendPresence } from './requests.js';

@@ -4,7 +4,7 @@
 
 /** Time over which the connection is rated. */
 const WINDOW_MS = 10000;
-/** Number of missing chunks, in both directions and within that time, from which on the connection is weak. With chunks of 40 ms this is 400 ms of sound. */
+/** Minimum number of missing chunks that makes the connection weak, in both directions together, within `WINDOW_MS`. With chunks of 40 ms this is 400 ms of sound. */
 const WEAK_LOSSES = 10;
 /** Buffered sound from which on the connection is weak, because the delay disturbs a conversation. */
 const WEAK_MARGIN_MS = 250;

@@ -1,6 +1,6 @@
 /**
- * The small requests besides the sound (docs/injected-stream.md): messages, personal gains, figures of the line,
- * presence. Sound never waits for them.
+ * The small requests besides the sound (docs/injected-stream.md): messages, personal gains, presence, and reports about
+ * the connection. Sound never waits for them.
  */
 
 const TIMEOUT_MS = 8000;

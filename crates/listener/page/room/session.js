@@ -30,8 +30,8 @@ import { holdLocks, releaseLocks } from './locks.js';
 /** Maximum delay between a change of the hand by this page's user and the records that show it. */
 const ECHO_MS = 3000;
 /**
- * Time without the raised hand in the stream after which this page lowers its own hand. For a moment, a killed supervisor or listener forgets the hand, until
- * the page or the listener has shown it again.
+ * Time without the raised hand in the stream after which this page lowers its own hand. After a supervisor or a listener was killed,
+ * the stream may lack the hand for a moment, until the page or the listener has reported it again.
  */
 const LOWER_AFTER_MS = 5000;
 /** Interval between checks whether the participant was away. */

@@ -94,7 +94,7 @@ export class Comings {
 
   /**
    * @param {{name: string, display: string, here: boolean, hand: boolean}[]} people all participants except this page's own
-   * @returns {{kind: 'joins' | 'hands', name: string, display: string}[]} none at the first look
+   * @returns {{kind: 'joins' | 'hands', name: string, display: string}[]} empty at the first call
    */
   look(people) {
     const known = this.#known;

@@ -12,7 +12,7 @@ export function keepFocus(replacement) {
   const observer = new MutationObserver((records) => {
     if (!last || ![document.body, last].includes(document.activeElement)) return;
     const removal = records.find(({ removedNodes }) => [...removedNodes].some((node) => node.contains(last)));
-    // An attribute that gets its own value again needs no look, which would calculate styles.
+    // Ignore an attribute that was set to the value it had: `checkVisibility` makes the browser calculate styles.
     const isChange = ({ type, target, attributeName, oldValue }) => type === 'attributes' && target.getAttribute(attributeName) !== oldValue;
     if (!removal && !records.some(isChange)) return;
     const stays = last.isConnected && last.checkVisibility() && !last.disabled;

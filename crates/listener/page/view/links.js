@@ -8,7 +8,10 @@
  * are invisible or change the direction of writing, with which the shown address could differ from the real one.
  */
 const ADDRESS = /\bhttps?:\/\/[^\s\p{C}\p{Zl}\p{Zp}<>"`{}|\\^\u061c\u115f\u1160\u3164\ufe00-\ufe0f]+/giu;
-/** An address whose host has only characters of names: others look like a slash or like nothing, so that a reader takes a part for the host. */
+/**
+ * Matches an address whose host has only characters of host names. Other characters can look like a slash or be invisible, so that a reader takes a
+ * part of the host for the whole host.
+ */
 const PLAIN_HOST = /^https?:\/\/(\[[0-9a-f:.]+\]|[\p{L}\p{M}\p{N}._-]+)(:\d+)?(?=[/?#]|$)/iu;
 /** Characters at the end that belong to the sentence. */
 const SENTENCE_END = /[.,;:!?'’»›…*_~]+$/u;

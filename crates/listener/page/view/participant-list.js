@@ -314,7 +314,7 @@ function makeButton(className) {
 
 function paint({ element, mark, button, more, display, isMe, use }, known, gains, isQueue) {
   const mutedForMe = gains.isMuted(known.name);
-  // This page's participant is shown as present, even if the listener hasn't reported that yet. The own connection is rated at the top of the page.
+  // This page's participant is shown as present, even if the listener hasn't reported that yet. The top of the page shows the quality of the own connection.
   const person = { ...known, here: known.here || isMe, weak: known.weak && !isMe };
   const { talking, mutedByHost, muted, listening, weak, hand, here, dbfs } = person;
   const share = talking ? (dbfs - FLOOR_DBFS) / (TOP_DBFS - FLOOR_DBFS) : 0;

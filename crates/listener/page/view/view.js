@@ -215,7 +215,7 @@ function showMicrophone(state) {
   setTitle(elements.mute, `${say(name)}: ${say(`${name}Hint`)}`);
 }
 
-/** Sets a tooltip. The level records call this some times a second, so an equal one isn't set again. */
+/** Sets a tooltip. The level records call this function several times a second, so it ignores an unchanged tooltip. */
 function setTitle(element, text) {
   if (element.title !== text) element.title = text;
 }

@@ -35,7 +35,7 @@ struct State {
 }
 
 impl Api {
-    /// Creates the requests of one participant. `room_name` is the name of the room, and `meeting` has its messages.
+    /// Creates the handlers of one participant's requests. `room_name` is the name of the room, and `meeting` has its messages.
     pub(crate) fn new(name: Name, room_name: String, directory: ParticipantDir, meeting: Meeting) -> Self {
         let state = State {
             report: None,

@@ -73,7 +73,7 @@ pub(crate) fn invitation(link: &str, key: &Key, failed: bool) -> Response {
     page(status, &body, "'self'").with("Referrer-Policy", "strict-origin")
 }
 
-/// Returns the response to `POST /paste` with a text that is not an invitation link of this host.
+/// Returns the response to a `POST /paste` whose text is not an invitation link of this host.
 pub(crate) fn no_such_link(head: &Head) -> Response {
     with_field(400, head, NO_SUCH_LINK)
 }

@@ -16,8 +16,8 @@ pub(super) const RING_MS: u64 = 300;
 
 /// Stack size of a thread that reads the source. The largest object on the stack is the buffer for reading the pipe.
 const STACK_BYTES: usize = 128 * 1024;
-/// Minimum time for which a thread that only reads the source does so, before the thread of a stream may read the source again. A slow client is
-/// often slow again.
+/// Minimum time for which a thread that only reads the source keeps this task, before the thread of a stream may read the source again. A client
+/// that was slow once is often slow again.
 const THREAD_TIME: Duration = Duration::from_secs(2);
 /// Maximum time for which a thread that only reads the source waits for sound or a change.
 const THREAD_WAIT: Duration = Duration::from_secs(10);
@@ -82,7 +82,7 @@ pub(super) struct Ring {
     pub(super) chunk_ms: u64,
     pub(super) handover: Arc<Handover>,
     pub(super) state: Mutex<State>,
-    /// Wakes the threads of the streams that wait, when a record was published, a stream was removed, or the reader was handed on.
+    /// Wakes the waiting threads of streams after a record was published, a stream was removed, or the reader was passed to another thread.
     published: Condvar,
 }
 
@@ -101,13 +101,13 @@ pub(super) struct State {
     pub(super) states: Arc<str>,
     pub(super) levels: Arc<str>,
     pub(super) silent: bool,
-    /// A page or a program had the microphone, and none has it now.
+    /// Whether a page or a program had the microphone, and none has it now.
     pub(super) is_microphone_free: bool,
     pub(super) streams: Vec<(u64, TcpStream)>,
     pub(super) next_stream: u64,
-    /// There is a reader, and the source is open.
+    /// Whether there is a reader, and the source is open.
     pub(super) running: bool,
-    /// The reader, while no thread reads the source.
+    /// The reader. `None` while a thread reads the source.
     pub(super) reader: Option<Box<dyn Read>>,
     /// Wakes the thread that reads the source.
     pub(super) waker: Option<Arc<Waker>>,

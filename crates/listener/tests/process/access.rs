@@ -94,7 +94,7 @@ fn fail2ban_finds_the_addresses_of_wrong_keys_although_their_lines_are_limited()
     );
     for _ in 0..20 {
         guess(&rig, "X-Forwarded-For: 192.0.2.7\r\n");
-        // A page with an old key repeats it, which is no guess.
+        // A page that has an old key repeats the same key, so it doesn't guess.
         let old = "X-Forwarded-For: 192.0.2.6\r\nAuthorization: Bearer old\r\n";
         assert_eq!(rig.connect().request("GET", "/me", old).status, 401);
     }

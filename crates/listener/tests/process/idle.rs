@@ -67,7 +67,7 @@ fn chunk_wakes_one_thread_once() {
     let mut records = rig.connect().listen(&rig, "");
     rig.wait_for_status("streams=1 speaking=no");
     let mut ear = rig.ear();
-    // The frames of one chunk at a time, as the mixer writes them. The next chunk follows when the client has received the record.
+    // Write all frames of a chunk at once, as the mixer does. Write the next chunk when the client has received the record.
     let mut chunk = |value: i16| {
         (0..5).for_each(|_| ear.gather(&[value; 480]));
         assert_eq!(ear.write_gathered(), Some(0));

@@ -244,8 +244,8 @@ impl Roster {
         }
     }
 
-    /// Returns the participant's file with the port that the service keeps. `None` if the room has changed: the listener reads the room from the
-    /// file, so none of the file can be used.
+    /// Returns the participant's file, but with the port that the service keeps. Returns `None` if the room has changed: the listener reads the room
+    /// from the file, so no field of the file can take effect.
     fn with_old_port(&self, new: &Participant) -> Option<Participant> {
         let present = self.services.get(&new.name).filter(|service| !service.is_ending())?.participant();
         (present.room == new.room).then(|| Participant { port: present.port, ..new.clone() })

@@ -1,4 +1,4 @@
-//! What each room shows of its participants: the file `names`, the mark that no mixer works, and the kept messages of a meeting.
+//! What each room shows of its participants: the file `names`, the mark that no mixer is running, and the kept messages of a meeting.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -88,7 +88,7 @@ impl Roster {
         self.names_due = Some(now + NAMES_RETRY_INTERVAL);
     }
 
-    /// Marks a room's directory if no mixer works, for the pages.
+    /// Marks a room's directory if no mixer is running, and removes the mark otherwise. The pages show this state.
     pub(super) fn mark(&self, room: &Name) {
         let Some(state) = self.mixer else { return };
         self.set_mark(room, state != MixerState::Running);
