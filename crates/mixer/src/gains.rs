@@ -14,6 +14,8 @@ pub(crate) struct Gains {
     fades: BTreeMap<Name, Fade>,
     /// The content of the file `gains`, if it has changed since the last tick.
     next: Option<BTreeMap<Name, Factor>>,
+    /// Whether a fade of the current tick changes a factor.
+    is_fading: bool,
     /// Whether a tick has begun. The first tick needs no fades, because the listener heard nothing before.
     has_begun: bool,
 }
@@ -28,7 +30,7 @@ impl Gains {
     pub(crate) fn advance(&mut self, after_silence: bool) {
         let needs_no_fade = after_silence || !std::mem::replace(&mut self.has_begun, true);
         let next = self.next.take();
-        if self.fades.is_empty() && next.is_none() {
+        if next.is_none() && !self.is_fading {
             return;
         }
         for (name, fade) in &mut self.fades {
@@ -44,15 +46,16 @@ impl Gains {
             self.fades.values_mut().for_each(|fade| fade.from = fade.to);
         }
         self.fades.retain(|_, fade| *fade != Fade { from: Factor::ONE, to: Factor::ONE });
+        self.is_fading = self.fades.values().any(|fade| fade.from != fade.to);
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.fades.is_empty()
     }
 
-    /// Returns the factors of the current tick.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Name, Fade)> {
-        self.fades.iter().map(|(name, fade)| (name, *fade))
+    /// Returns the fade of the current tick for a participant; `None` if the participant's gain is 0 dB.
+    pub(crate) fn get(&self, name: &Name) -> Option<Fade> {
+        self.fades.get(name).copied()
     }
 }
 
@@ -69,7 +72,7 @@ mod tests {
     use super::*;
 
     fn fades(gains: &Gains) -> Vec<(&str, Fade)> {
-        gains.iter().map(|(name, fade)| (name.as_str(), fade)).collect()
+        gains.fades.iter().map(|(name, fade)| (name.as_str(), *fade)).collect()
     }
 
     #[test]

@@ -183,13 +183,14 @@ impl Room {
                 self.recording.write(cx, now, &participant.name, frame);
             }
         }
-        match self.mixing.is_silent() {
-            true => self.flush_ears(cx),
-            false => self.write_ears(cx, now),
+        if !self.mixing.is_silent() {
+            self.write_ears(cx, now);
         }
         self.is_active = self.mixing.has_tail() || self.participants.values().any(|participant| !participant.is_idle());
-        if !self.is_active {
+        if self.mixing.is_silent() || !self.is_active {
             self.flush_ears(cx);
+        }
+        if !self.is_active {
             self.participants.values_mut().for_each(Participant::reset_meter);
         }
         match self.participants.values().any(Participant::talk_changed) {
@@ -246,10 +247,14 @@ impl Room {
         self.mixing.rest(u64::try_from(silent_ticks).unwrap_or(u64::MAX));
         self.mixed_at = Some(now);
         self.participants.values_mut().for_each(|listener| listener.advance_gains(silent_ticks > 0));
-        let (participants, numbers) = (&self.participants, &self.numbers);
+        let participants = &self.participants;
+        let talkers: Vec<(u32, &Name)> = participants
+            .iter()
+            .filter(|(_, participant)| participant.frame().is_some())
+            .map(|(number, participant)| (*number, &participant.name))
+            .collect();
         let wanting = participants.iter().filter(|(_, participant)| participant.ear().wants_frame(now));
-        self.mixing
-            .begin(wanting.map(|(number, listener)| (*number, difference(participants, numbers, *number, listener))));
+        self.mixing.begin(wanting.map(|(number, listener)| (*number, difference(&talkers, *number, listener))));
         self.mixing.mix(|number| participants.get(&number)?.frame());
         for (number, participant) in &mut self.participants {
             let Some(frame) = self.mixing.frame(*number) else { continue };
@@ -283,20 +288,15 @@ fn read_format(cx: &mut Context, dir: &RoomDir, last_warning: &mut LastWarning) 
     })
 }
 
-/// Returns how the mix of `listener` differs from the sum of the current talkers.
-fn difference(
-    participants: &BTreeMap<u32, Participant>,
-    numbers: &BTreeMap<Name, u32>,
-    number: u32,
-    listener: &Participant,
-) -> Difference {
+/// Returns how the mix of `listener` differs from the sum of the current talkers. A listener may have a thousand gains, but few of these
+/// participants talk, so the gains of the talkers are looked up.
+fn difference(talkers: &[(u32, &Name)], number: u32, listener: &Participant) -> Difference {
     let own = listener.frame().map(|_| number);
     if listener.gains().is_empty() {
         return own.map_or(Difference::None, Difference::Without);
     }
-    let talks = |number: &u32| participants.get(number).is_some_and(|other| other.frame().is_some());
-    let others = listener.gains().iter().filter_map(|(name, fade)| Some((*numbers.get(name)?, fade)));
-    let factors = others.filter(|(other, _)| *other != number && talks(other));
+    let others = talkers.iter().filter(|(other, _)| *other != number);
+    let factors = others.filter_map(|(other, name)| Some((*other, listener.gains().get(name)?)));
     Difference::new(factors.chain(own.map(|own| (own, Fade::LEFT_OUT))).collect())
 }
 
