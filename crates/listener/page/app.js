@@ -52,7 +52,7 @@ const MIN_RETRY_MS = 500;
 const METER_FALL = 0.7;
 /** Minimum interval between two changes of the user's own meter. Each change makes the browser draw a frame. */
 const METER_MS = 80;
-const gains = new Gains(() => { people.showGains(); person.refresh(); });
+const gains = new Gains((name) => { people.showGains(name); person.refresh(); });
 const person = new PersonPanel(gains);
 const people = new ParticipantList(view.participantPlaces, gains, (name, display) => person.open(name, display));
 const messages = new Messages(view.messageParts, people, {
@@ -179,6 +179,7 @@ function enter() {
   comings.clear();
   people.setMe(me);
   messages.setMe(me);
+  gains.forget();
   app.session = new Session(me, options, {
     onChange: refresh,
     onLive: () => { messages.wake(); gains.restore(); },
@@ -203,7 +204,6 @@ function enter() {
   app.session.setMode(mode());
   app.session.join();
   startMediaKeys(say('roomNamed', { room: me.room }), { mute: pressMute, leave: () => leaveRoom('left') });
-  gains.load();
   refresh();
 }
 

@@ -30,7 +30,7 @@ export class Gains {
   #sent = null;
   #timer = 0;
 
-  /** @param {() => void} onChange called after each change */
+  /** @param {(name?: string) => void} onChange called after each change, with the login name if it concerns one participant only */
   constructor(onChange) {
     this.#onChange = onChange;
   }
@@ -45,30 +45,32 @@ export class Gains {
     return this.#volumes.get(name) ?? NORMAL;
   }
 
-  /** Reads the listener's gains after joining. Volumes that this browser has stored take precedence. */
-  async load() {
-    const lines = await fetchGains();
-    if (lines === null) return;
-    this.#sent = text(lines);
-    this.#muted = new Set(lines.filter(({ gain }) => gain === 'mute').map(({ name }) => name));
-    const given = lines.filter(({ gain }) => gain !== 'mute').map(({ name, gain }) => [name, percent(Number(gain))]);
-    this.#volumes = new Map([...given, ...stored()]);
-    this.#changed();
+  /** Forgets the listener's gains, before joining: another page may change them meanwhile. */
+  forget() {
+    this.#sent = null;
   }
 
-  /** Sends the gains again if the room directory has lost them, as after a restart of the server's machine. */
+  /**
+   * Call this whenever the stream works again. Reads the listener's gains for the first time; volumes that this browser has stored take
+   * precedence. Later sends the gains again if the room directory has lost them, as after a restart of the server's machine.
+   */
   async restore() {
     const lines = await fetchGains();
-    if (lines?.length !== 0) return;
-    this.#sent = '';
-    this.#send();
+    if (lines === null) return;
+    if (this.#sent === null) {
+      this.#take(lines, stored());
+      this.#send();
+    } else if (lines.length === 0) {
+      this.#sent = '';
+      this.#send();
+    }
   }
 
   /** @param {string} name login name; @param {boolean} muted */
   mute(name, muted) {
     if (muted) this.#muted.add(name);
     else this.#muted.delete(name);
-    this.#changed();
+    this.#changed(name);
   }
 
   /** Sets a volume. Volume 0 mutes, and any other volume ends a mute. @param {string} name login name; @param {number} volume in percent */
@@ -78,22 +80,39 @@ export class Gains {
     this.#volumes.delete(name);
     if (volume !== NORMAL) this.#volumes.set(name, volume);
     remember('volumes', JSON.stringify([...this.#volumes].slice(-MAX_STORED)));
-    this.#changed();
+    this.#changed(name);
   }
 
-  #changed() {
-    this.#onChange();
+  #changed(name) {
+    this.#onChange(name);
     this.#send();
+  }
+
+  #take(lines, volumes) {
+    this.#sent = text(lines);
+    this.#muted = new Set(lines.filter(({ gain }) => gain === 'mute').map(({ name }) => name));
+    const given = lines.filter(({ gain }) => gain !== 'mute').map(({ name, gain }) => [name, percent(Number(gain))]);
+    this.#volumes = new Map([...given, ...volumes]);
+    this.#onChange();
+  }
+
+  /** Shows what the listener has, because the user's change can't be sent. */
+  async #revert() {
+    const lines = await fetchGains();
+    if (lines !== null) this.#take(lines, []);
   }
 
   #send(delayMs = SEND_DELAY_MS, attempt = 1) {
     clearTimeout(this.#timer);
     this.#timer = setTimeout(async () => {
       const wanted = this.#lines();
+      // A list that was made before the listener's gains are known would replace them.
+      if (this.#sent === null) return this.restore();
       if (wanted === this.#sent) return;
       const { ok, retryAfterMs } = await sendGains(wanted);
       if (ok) this.#sent = wanted;
       else if (attempt < MAX_ATTEMPTS) this.#send(Math.max(RETRY_MS, retryAfterMs), attempt + 1);
+      else this.#revert();
     }, delayMs);
   }
 

@@ -80,9 +80,12 @@ export class ParticipantList {
     this.#paint(this.#participants.setLevels(marks));
   }
 
-  /** Shows the personal gains, after they have changed. */
-  showGains() {
-    this.#layOut();
+  /** Shows the personal gains, after they have changed. @param {string} [name] whose gain has changed; without a name, all have */
+  showGains(name) {
+    const person = this.#participants.named(name);
+    if (!person) return this.#layOut();
+    this.#paintRow(person);
+    this.#layStage();
   }
 
   /** Shows a reaction beside a participant for some seconds. @param {string} name login name; @param {string} text one sign */
