@@ -35,7 +35,7 @@ pub(crate) struct Access {
     visit_lines: LogLimit,
     refused: Mutex<Refused>,
     /// Wakes the main thread, which ends visits.
-    status: Arc<Waker>,
+    main_thread: Arc<Waker>,
 }
 
 /// Consecutive requests from one address.
@@ -56,9 +56,9 @@ pub(crate) struct Request<'a> {
 }
 
 impl Access {
-    pub(crate) fn new(proxy: Proxy, status: Arc<Waker>) -> Self {
+    pub(crate) fn new(proxy: Proxy, main_thread: Arc<Waker>) -> Self {
         let (visit_lines, refused) = (LogLimit::new(1.0, 100.0), Mutex::new(Refused::new()));
-        Self { proxy, visits: Mutex::default(), visit_lines, refused, status }
+        Self { proxy, visits: Mutex::default(), visit_lines, refused, main_thread }
     }
 
     /// Returns the address of the client that sent a request. `connected` is the other end of the connection, or the address in the header
@@ -131,7 +131,7 @@ impl Access {
             self.log_end(earliest, &visit, now);
         }
         drop(visits);
-        self.status.wake();
+        self.main_thread.wake();
     }
 
     /// Logs that the access key of a request was refused. fail2ban counts the lines about wrong keys.

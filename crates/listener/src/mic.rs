@@ -46,7 +46,7 @@ pub(crate) enum Superseded {
 pub(crate) struct MicWriter {
     path: PathBuf,
     format: Format,
-    status: Arc<Waker>,
+    main_thread: Arc<Waker>,
     state: Mutex<State>,
 }
 
@@ -69,9 +69,9 @@ struct State {
 }
 
 impl MicWriter {
-    /// Creates a writer for the pipe at `path`. The pipe is opened with the first samples. `status` is notified whenever a
+    /// Creates a writer for the pipe at `path`. The pipe is opened with the first samples. `main_thread` is woken whenever a
     /// source begins or ends.
-    pub(crate) fn new(path: PathBuf, format: Format, status: Arc<Waker>) -> Arc<Self> {
+    pub(crate) fn new(path: PathBuf, format: Format, main_thread: Arc<Waker>) -> Arc<Self> {
         let now = Instant::now();
         let state = State {
             generation: 0,
@@ -86,7 +86,7 @@ impl MicWriter {
             dropped_samples: 0,
             last_warning: LastWarning::default(),
         };
-        Arc::new(Self { path, format, status, state: Mutex::new(state) })
+        Arc::new(Self { path, format, main_thread, state: Mutex::new(state) })
     }
 
     /// Takes the microphone from any older source. Fails if `page` has lost the microphone to a newer source before. Otherwise two pages
@@ -113,7 +113,7 @@ impl MicWriter {
         state.page = page.map(Into::into);
         let generation = state.generation;
         drop(state);
-        self.status.wake();
+        self.main_thread.wake();
         Ok(Arc::new(MicLease { mic: Arc::clone(self), generation, page: page.map(Into::into) }))
     }
 
@@ -275,7 +275,7 @@ impl Drop for MicLease {
                 log::debug!("dropped {dropped} samples of the participant's sound to limit its delay");
             }
         }
-        self.mic.status.wake();
+        self.mic.main_thread.wake();
     }
 }
 
@@ -291,8 +291,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let alice = RoomDir::new(dir.path()).participant(&"alice".parse().unwrap());
         alice.create().unwrap();
-        let status = Arc::new(Waker::new().unwrap());
-        let mic = MicWriter::new(alice.mic(), Format::default(), status);
+        let main_thread = Arc::new(Waker::new().unwrap());
+        let mic = MicWriter::new(alice.mic(), Format::default(), main_thread);
         (dir, mic)
     }
 

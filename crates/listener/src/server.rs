@@ -107,7 +107,7 @@ impl Server {
         let mut due = self.report(&mut last);
         while self.listener.handover.is_serving() {
             let timeout = due.map(|due| due.saturating_duration_since(Instant::now()));
-            let fds = [self.socket.as_fd(), self.signals.as_fd(), self.listener.status.as_fd()];
+            let fds = [self.socket.as_fd(), self.signals.as_fd(), self.listener.main_thread.as_fd()];
             let ready =
                 wait::readable(&fds, timeout).context("unable to wait for connections and signals with poll(2)")?;
             while let Some(signal) = self.signals.try_next() {
@@ -117,7 +117,7 @@ impl Server {
                 permitted.map_or(Ok(()), Permitted::check)?;
                 self.accept();
             }
-            self.listener.status.clear();
+            self.listener.main_thread.clear();
             let now = Instant::now();
             due = [self.report(&mut last), self.watch_microphone(now), self.listener.access.tick(now)]
                 .into_iter()

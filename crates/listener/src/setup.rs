@@ -149,8 +149,8 @@ fn serve_participant(args: &Args, name: &Name, inherited: Option<TcpListener>) -
     let handover = Arc::new(Handover::new(Some(directory.clone()), Instant::now()));
     let ear = Origin::Pipe(directory.clone());
     let ear = Ear::new(ear, Some(room), (format, chunk_ms), config.limits.streams, Arc::clone(&handover));
-    let status = Arc::new(Waker::new().map_err(Failure::system)?);
-    let mic = || MicWriter::new(directory.mic(), format, Arc::clone(&status));
+    let main_thread = Arc::new(Waker::new().map_err(Failure::system)?);
+    let mic = || MicWriter::new(directory.mic(), format, Arc::clone(&main_thread));
     let microphone = (!participant.listen_only).then(mic);
     let auth = Authenticator::new(name.as_str(), participant.key_sha256)
         .expires(participant.key_expires)
@@ -160,7 +160,7 @@ fn serve_participant(args: &Args, name: &Name, inherited: Option<TcpListener>) -
         false => auth,
     };
     let auth = (auth, config.proxy);
-    let listener = Listener::new(&me, format, auth, (handover, ear), (microphone, Some(api)), tls, status);
+    let listener = Listener::new(&me, format, auth, (handover, ear), (microphone, Some(api)), tls, main_thread);
     let port = args.port.unwrap_or(participant.port);
     let socket = socket(inherited, config.bind, port).map_err(Failure::system)?;
     log::debug!("serving on {:?}", socket.local_addr());
@@ -204,8 +204,8 @@ fn serve_file(args: &Args, source: &Path, inherited: Option<TcpListener>) -> Res
     let ear = Origin::File(source.to_owned());
     let ear = Ear::new(ear, None, (format, chunk_ms), config.limits.streams, Arc::clone(&handover));
     let auth = Authenticator::new(SOURCE_NAME, key.hash());
-    let status = Arc::new(Waker::new().map_err(Failure::system)?);
-    let listener = Listener::new(&me, format, (auth, config.proxy), (handover, ear), (None, None), tls, status);
+    let main_thread = Arc::new(Waker::new().map_err(Failure::system)?);
+    let listener = Listener::new(&me, format, (auth, config.proxy), (handover, ear), (None, None), tls, main_thread);
     let socket = socket(inherited, config.bind, args.port.unwrap_or(SOURCE_PORT)).map_err(Failure::system)?;
     let port = socket.local_addr().map_err(Failure::system)?.port();
     println!("{}", config.links.link(SOURCE_NAME, port, &key));

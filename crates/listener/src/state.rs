@@ -32,7 +32,7 @@ pub(crate) struct Listener {
     /// `None` if the source is a file.
     pub(crate) api: Option<Api>,
     /// Wakes the main thread to report to the supervisor.
-    pub(crate) status: Arc<Waker>,
+    pub(crate) main_thread: Arc<Waker>,
     tls: RwLock<Arc<ServerConfig>>,
 }
 
@@ -44,11 +44,11 @@ impl Listener {
         (handover, ear): (Arc<Handover>, Arc<Ear>),
         (microphone, api): (Option<Arc<MicWriter>>, Option<Api>),
         tls: Arc<ServerConfig>,
-        status: Arc<Waker>,
+        main_thread: Arc<Waker>,
     ) -> Self {
         let (chunk_ms, tls) = (me.chunk_ms, RwLock::new(tls));
-        let access = Access::new(proxy, Arc::clone(&status));
-        Self { me: me.clone(), format, chunk_ms, auth, access, handover, ear, microphone, api, status, tls }
+        let access = Access::new(proxy, Arc::clone(&main_thread));
+        Self { me: me.clone(), format, chunk_ms, auth, access, handover, ear, microphone, api, main_thread, tls }
     }
 
     /// Returns the TLS configuration for a new connection.

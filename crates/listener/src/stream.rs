@@ -41,10 +41,10 @@ pub(crate) fn serve(connection: &mut Connection, head: &Head, listener: &Listene
     }
     prepare(connection, listener)?;
     let mut subscription = listener.ear.subscribe(connection.stream.sock.tcp(), from)?;
-    listener.status.wake();
+    listener.main_thread.wake();
     let result = run(connection, &mut subscription, listener, answer, (head.parameter("people"), from));
     drop(subscription);
-    listener.status.wake();
+    listener.main_thread.wake();
     result.map(|()| After::Close)
 }
 

@@ -38,11 +38,11 @@ pub(crate) fn serve(connection: &mut Connection, head: &Head, listener: &Listene
     }
     crate::stream::prepare(connection, listener)?;
     let mut subscription = listener.ear.subscribe(connection.stream.sock.tcp(), None)?;
-    listener.status.wake();
+    listener.main_thread.wake();
     bytes.extend(palabre_sound::wav::endless_head(listener.format.rate.hz()));
     let result = connection.stream.write_all(&bytes).and_then(|()| run(connection, &mut subscription, listener));
     drop(subscription);
-    listener.status.wake();
+    listener.main_thread.wake();
     result.map(|()| After::Close)
 }
 

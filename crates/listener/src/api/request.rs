@@ -74,7 +74,7 @@ fn post(connection: &mut Connection, head: &Head, listener: &Listener, api: &Api
         "/gains" => set_gains(api, &body),
         _ => report(api, &body),
     };
-    listener.status.wake();
+    listener.main_thread.wake();
     let keep = listener.keeps() && head.keeps_alive();
     response.write(&mut connection.stream, false, keep)?;
     Ok(if keep { After::Keep } else { After::Close })
