@@ -106,6 +106,7 @@ fn no_record_is_missing_and_no_mix_is_wrong() {
 
 #[test]
 fn listeners_that_are_killed_or_stopped_are_named() {
+    let _turn = palabre_testing::turn();
     let mut swarm = Swarm::start(&["--participants", "6", "--talkers", "2", "--seconds", "4"]);
     swarm.wait_for_measurement();
     signal(swarm.listener("p04"), "STOP");
@@ -127,6 +128,7 @@ fn listeners_that_are_killed_or_stopped_are_named() {
 
 #[test]
 fn tone_that_is_missing_from_the_mixes_of_given_links_is_named() {
+    let _turn = palabre_testing::turn();
     let directory = tempfile::Builder::new().prefix("palabre-t-").tempdir().unwrap();
     let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
     let mut command = palabre();
