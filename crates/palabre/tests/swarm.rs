@@ -152,8 +152,15 @@ fn tone_that_is_missing_from_the_mixes_of_given_links_is_named() {
     assert_eq!(report["faults"]["the tone of talker 2 is missing"], count, "{report}");
     for name in ["p01", "p03", "p04"] {
         assert_eq!(figure(&report, name, "wrong"), checked(name), "{report}");
+        let participants = report["participants"].as_array().unwrap();
+        let faults = participants.iter().find(|one| one["name"] == name).unwrap()["faults"].as_array().unwrap();
+        let fault = faults.iter().find(|fault| fault["what"] == "the tone of talker 2 is missing").unwrap();
+        assert_eq!(fault["records"], checked(name), "{report}");
+        assert!(fault["at_s"].as_f64().unwrap() < 0.2 && fault["ms"].as_f64().unwrap() > 700.0, "{report}");
     }
     assert_eq!(report["processes"][1]["processes"], 4, "{report}");
+    let intervals = report["intervals"].as_array().unwrap();
+    assert_eq!((intervals.len(), &intervals[0]["wrong"]), (1, &report["wrong"]), "{report}");
 }
 
 #[test]

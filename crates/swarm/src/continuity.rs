@@ -3,6 +3,8 @@
 //! All times are ms since the start of the program. The position of a record is the total length of the sound since the last gap, up to the end of
 //! this record.
 
+use crate::spans::{Spans, What};
+
 /// Length in ms of a period for [`SmallestDelays`]. The lateness of a record is its delay minus the smallest delay of two periods.
 const PERIOD_MS: f64 = 5_000.0;
 
@@ -27,6 +29,8 @@ pub(crate) struct Continuity {
     pub(crate) missing: u64,
     /// Number of gaps that the stream announced in the window.
     pub(crate) gaps: u64,
+    /// The faults in the window with their times.
+    pub(crate) spans: Spans,
     /// SEQ of the last record of sound.
     last_sound: Option<f64>,
     /// SEQ of the last record of any kind.
@@ -44,6 +48,7 @@ impl Continuity {
             chunk_ms,
             missing: 0,
             gaps: 0,
+            spans: Spans::default(),
             last_sound: None,
             last_seq: None,
             offset_ms: f64::NEG_INFINITY,
@@ -77,7 +82,9 @@ impl Continuity {
             // A gap that the record announces counts even if it is shorter than half a record.
             let is_inside = begin > window.begin_ms + self.offset_ms && self.last_sound.is_some();
             self.gaps += u64::from(is_inside);
-            self.missing += lost.max(u64::from(is_inside));
+            let lost = lost.max(u64::from(is_inside));
+            self.missing += lost;
+            self.note_missing(begin, window, lost);
         }
         if gap || self.last_sound.is_none() {
             self.position_ms = 0.0;
@@ -101,12 +108,23 @@ impl Continuity {
     /// Counts the records that are missing at the end of the window, and those that are missing without an announced gap.
     pub(crate) fn finish(&mut self, window: Window) {
         if self.last_sound.is_none() && !self.offset_ms.is_finite() {
-            self.missing += (window.length_ms() / self.chunk_ms).round() as u64;
+            let all = (window.length_ms() / self.chunk_ms).round() as u64;
+            self.missing += all;
+            self.spans.note(What::Missing, window.begin_ms, window.end_ms, all);
             return;
         }
         let end = window.end_ms + self.offset_ms;
-        self.missing += self.lost_between(self.last_sound, end - self.chunk_ms, window);
-        self.missing += (self.drift.lost_ms().abs() / self.chunk_ms).round() as u64;
+        let at_end = self.lost_between(self.last_sound, end - self.chunk_ms, window);
+        self.note_missing(end, window, at_end);
+        let unannounced = (self.drift.lost_ms().abs() / self.chunk_ms).round() as u64;
+        self.spans.note(What::Unannounced, window.begin_ms, window.end_ms, unannounced);
+        self.missing += at_end + unannounced;
+    }
+
+    /// Notes the time of missing records: from the last sound to the SEQ `next`.
+    fn note_missing(&mut self, next: f64, window: Window, records: u64) {
+        let begin_ms = self.last_sound.map_or(window.begin_ms, |last| last - self.offset_ms).max(window.begin_ms);
+        self.spans.note(What::Missing, begin_ms, next - self.offset_ms, records);
     }
 
     /// Returns how many records fit between two SEQs, counting only those in the window.
@@ -184,6 +202,11 @@ mod tests {
     /// Receives records of 40 ms. Each item of `records` is the number of a record, and whether the record announces a gap. Returns the number of
     /// missing records, the number of gaps and the largest lateness in ms.
     fn received(records: impl Iterator<Item = (u64, bool)>, late_ms: impl Fn(u64) -> f64) -> (u64, u64, f64) {
+        let (continuity, largest) = continuity(records, late_ms);
+        (continuity.missing, continuity.gaps, largest)
+    }
+
+    fn continuity(records: impl Iterator<Item = (u64, bool)>, late_ms: impl Fn(u64) -> f64) -> (Continuity, f64) {
         let mut continuity = Continuity::new(CHUNK_MS);
         let mut largest = 0.0_f64;
         for (number, gap) in records {
@@ -194,7 +217,7 @@ mod tests {
             }
         }
         continuity.finish(WINDOW);
-        (continuity.missing, continuity.gaps, largest)
+        (continuity, largest)
     }
 
     #[test]
@@ -212,6 +235,15 @@ mod tests {
     fn announced_gap_counts_with_its_length() {
         let records = (0..300).filter(|n| !(100..103).contains(n)).map(|n| (n, n == 0 || n == 103));
         assert_eq!(received(records, |_| 0.0), (3, 1, 0.0));
+    }
+
+    #[test]
+    fn missing_records_have_times() {
+        // The records 100 to 102 are missing, and the stream ends with the record 200.
+        let records = (0..=200).filter(|n| !(100..103).contains(n)).map(|n| (n, n == 0 || n == 103));
+        let spans = continuity(records, |_| 0.0).0.spans.take();
+        let shown: Vec<_> = spans.iter().map(|span| (span.what, span.begin_ms, span.end_ms, span.records)).collect();
+        assert_eq!(shown, [(What::Missing, 3_961.0, 4_081.0, 3), (What::Missing, 8_001.0, 9_000.0, 24)]);
     }
 
     #[test]

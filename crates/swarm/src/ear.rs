@@ -11,6 +11,8 @@ use crate::delay::DelayMeter;
 use crate::histogram::Histogram;
 use crate::links::Link;
 use crate::records::{self, Parser, Record, Wav};
+use crate::series::Series;
+use crate::spans::What;
 use crate::tones::{Fault, Tones};
 use crate::wire::Wire;
 
@@ -46,6 +48,7 @@ pub(crate) struct Common {
     pub(crate) tones_began_ms: f64,
     pub(crate) window: Option<Window>,
     pub(crate) lateness: Histogram,
+    pub(crate) series: Series,
     /// Delays in ms of each talker.
     pub(crate) delays: Vec<Histogram>,
     /// Number of records with each fault.
@@ -65,6 +68,7 @@ impl Common {
             tones_began_ms: 0.0,
             window: None,
             lateness: Histogram::new(),
+            series: Series::new(),
             delays: vec![Histogram::new(); talkers],
             faults: BTreeMap::new(),
             stride,
@@ -253,6 +257,7 @@ impl Heard {
             self.records += 1;
             self.max_late_ms = self.max_late_ms.max(late_ms);
             common.lateness.add(late_ms);
+            common.series.lateness(late_ms);
         }
         let is_whole = (length_ms - f64::from(format.chunk_ms)).abs() < 0.1;
         let Some(tones) = common.tones.as_ref().filter(|_| is_inside && is_whole) else { return Ok(()) };
@@ -265,21 +270,28 @@ impl Heard {
         self.checked += 1;
         self.wrong += u64::from(!faults.is_empty());
         self.disturbed += u64::from(disturbed);
+        if disturbed {
+            continuity.spans.note(What::Disturbed, now_ms - length_ms, now_ms, 1);
+        }
         for fault in faults {
+            continuity.spans.note(What::Mix(fault), now_ms - length_ms, now_ms, 1);
             *common.faults.entry(describe(fault)).or_default() += 1;
         }
         if let Some(meter) = meter.filter(|_| !format.levelling) {
             if gap {
                 meter.restart();
             }
-            let (delays, origin) = (&mut common.delays, common.tones_began_ms);
-            meter.record(tones, &common.amplitudes, now_ms, length_ms, origin, |talker, ms| delays[talker].add(ms));
+            let (delays, series, origin) = (&mut common.delays, &mut common.series, common.tones_began_ms);
+            meter.record(tones, &common.amplitudes, now_ms, length_ms, origin, |talker, ms| {
+                delays[talker].add(ms);
+                series.delay(ms);
+            });
         }
         Ok(())
     }
 }
 
-fn describe(fault: Fault) -> String {
+pub(crate) fn describe(fault: Fault) -> String {
     match fault {
         Fault::Missing(talker) => format!("the tone of talker {} is missing", talker + 1),
         Fault::Own(talker) => format!("talker {} hears their own tone", talker + 1),

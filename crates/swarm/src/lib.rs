@@ -13,6 +13,8 @@ mod load;
 mod options;
 mod records;
 mod report;
+mod series;
+mod spans;
 mod talker;
 mod tones;
 mod usage;

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -16,6 +16,8 @@ use crate::continuity::Window;
 use crate::ear::{Common, Ear, Format, STREAMS};
 use crate::histogram::Histogram;
 use crate::links::Link;
+use crate::series::Interval;
+use crate::spans::Span;
 use crate::talker::Talker;
 use crate::tones::Tones;
 use crate::wire::Wire;
@@ -93,6 +95,8 @@ pub(crate) struct Participant {
     pub(crate) max_late_ms: f64,
     /// Time in ms from the last record to the end of the measurement.
     pub(crate) silent_ms: f64,
+    /// The faults with their times, from the beginning of the measurement.
+    pub(crate) spans: Vec<Span>,
     /// The last error of the participant's connections.
     pub(crate) error: Option<String>,
 }
@@ -110,6 +114,9 @@ pub(crate) struct Outcome {
     pub(crate) own_lateness: Histogram,
     /// Number of connections of talkers that ended.
     pub(crate) talkers_ended: u64,
+    /// The time at which the measurement began.
+    pub(crate) began: SystemTime,
+    pub(crate) intervals: Vec<Interval>,
 }
 
 pub(crate) struct Load<'a> {
@@ -322,17 +329,28 @@ impl<'a> Load<'a> {
         now_ms > window.end_ms + GRACE_MS || hearing.all(|ear| ear.continuity().is_complete(window))
     }
 
-    fn report(&self, phase: Phase, now_ms: f64) {
+    fn report(&mut self, phase: Phase, now_ms: f64) {
         let elapsed_s = self.common.window.map_or(0.0, |window| (now_ms.min(window.end_ms) - window.begin_ms) / 1000.0);
+        let (missing, wrong) = self.missing_and_wrong();
+        if phase == Phase::Measuring && self.common.series.is_due(elapsed_s * 1000.0) {
+            self.common.series.end(elapsed_s * 1000.0, missing, wrong);
+        }
         let progress = Progress {
             phase,
             open: self.ears.iter().filter(|ear| ear.is_open()).count(),
             elapsed_s,
-            missing: self.ears.iter().filter_map(|ear| Some(ear.heard().continuity.as_ref()?.missing)).sum(),
-            wrong: self.ears.iter().map(|ear| ear.heard().wrong).sum(),
+            missing,
+            wrong,
             p99_ms: self.common.lateness.percentile_ms(99.0),
         };
         *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = progress;
+    }
+
+    /// Returns the numbers of missing records and of wrong mixes of all participants so far.
+    fn missing_and_wrong(&self) -> (u64, u64) {
+        let heard = || self.ears.iter().map(Ear::heard);
+        let missing = heard().filter_map(|heard| Some(heard.continuity.as_ref()?.missing)).sum();
+        (missing, heard().map(|heard| heard.wrong).sum())
     }
 
     fn not_started(&self) -> Failure {
@@ -359,6 +377,10 @@ impl<'a> Load<'a> {
                 ear.continuity().finish(window);
             }
             let (missing, gaps) = (ear.continuity().missing, ear.continuity().gaps);
+            let mut spans = ear.continuity().spans.take();
+            for span in &mut spans {
+                (span.begin_ms, span.end_ms) = (span.begin_ms - window.begin_ms, span.end_ms - window.begin_ms);
+            }
             let heard = ear.heard();
             Participant {
                 name: ear.link.name.clone(),
@@ -371,13 +393,20 @@ impl<'a> Load<'a> {
                 ended: ear.ended,
                 max_late_ms: heard.max_late_ms,
                 silent_ms: (window.end_ms - heard.last_record_ms).max(0.0),
+                spans,
                 error: ear.last_error.clone(),
             }
         });
+        let participants: Vec<Participant> = participants.collect();
+        let (missing, wrong) = participants.iter().fold((0, 0), |sum, one| (sum.0 + one.missing, sum.1 + one.wrong));
+        self.common.series.end(window.end_ms - window.begin_ms, missing, wrong);
+        let ago = Duration::from_secs_f64((now_ms - window.begin_ms).max(0.0) / 1000.0);
         Outcome {
             format: self.common.format,
             seconds: (window.end_ms - window.begin_ms) / 1000.0,
-            participants: participants.collect(),
+            participants,
+            began: SystemTime::now() - ago,
+            intervals: self.common.series.take(),
             talkers,
             lateness: self.common.lateness,
             faults: self.common.faults,

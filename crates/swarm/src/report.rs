@@ -1,12 +1,16 @@
 //! The report of a measurement, as text and as JSON.
 
 use std::fmt::Write as _;
+use std::time::UNIX_EPOCH;
 
 use palabre_config::control::Mixing;
 use serde_json::{Value, json};
 
+use crate::ear;
 use crate::histogram::Histogram;
 use crate::load::{Outcome, Participant};
+use crate::series::Interval;
+use crate::spans::{Span, What};
 use crate::usage::Used;
 
 /// Maximum number of participants with faults that the text report names.
@@ -138,7 +142,7 @@ impl Report {
             json!({
                 "name": one.name, "records": one.records, "missing": one.missing, "gaps": one.gaps, "checked": one.checked,
                 "wrong": one.wrong, "disturbed": one.disturbed, "ended": one.ended, "max_late_ms": rounded(one.max_late_ms),
-                "error": one.error,
+                "error": one.error, "faults": one.spans.iter().map(span).collect::<Vec<_>>(),
             })
         };
         let talker = |(name, delays): &(String, Histogram)| {
@@ -151,6 +155,14 @@ impl Report {
                 "max_cpu_percent": rounded(used.max_cpu_percent), "pss_kib": used.pss_kib,
             })
         };
+        let interval = |one: &Interval| {
+            let [p50, p99, max] = one.lateness_ms.map(rounded);
+            json!({
+                "until_s": rounded(one.until_ms / 1000.0), "records": one.records, "missing": one.missing, "wrong": one.wrong,
+                "lateness_ms": { "p50": p50, "p99": p99, "max": max }, "delay_ms": one.delay_ms.map(rounded),
+            })
+        };
+        let began = outcome.began.duration_since(UNIX_EPOCH).unwrap_or_default();
         let mixer = self.mixing.as_ref().map(|(before, after)| {
             let (underruns, lost_frames) = losses(before, after);
             json!({
@@ -159,6 +171,7 @@ impl Report {
             })
         });
         json!({
+            "began_ms": began.as_millis() as u64,
             "seconds": rounded(outcome.seconds),
             "rate_hz": outcome.format.map(|format| format.rate_hz),
             "chunk_ms": outcome.format.map(|format| format.chunk_ms),
@@ -169,11 +182,24 @@ impl Report {
             "swarm_lateness_ms": summary(&outcome.own_lateness),
             "talkers_ended": outcome.talkers_ended,
             "mixer": mixer,
+            "intervals": outcome.intervals.iter().map(interval).collect::<Vec<_>>(),
             "processes": self.used.iter().map(used).collect::<Vec<_>>(),
             "talkers": outcome.talkers.iter().map(talker).collect::<Vec<_>>(),
             "participants": outcome.participants.iter().map(participant).collect::<Vec<_>>(),
         })
     }
+}
+
+fn span(span: &Span) -> Value {
+    let what = match span.what {
+        What::Missing => "records are missing".to_owned(),
+        What::Unannounced => "records are missing without an announced gap".to_owned(),
+        What::Disturbed => "the mix is disturbed".to_owned(),
+        What::Mix(fault) => ear::describe(fault),
+    };
+    json!({
+        "what": what, "at_s": rounded(span.begin_ms / 1000.0), "ms": rounded(span.end_ms - span.begin_ms), "records": span.records,
+    })
 }
 
 /// Returns a line for a participant with a fault.
