@@ -19,7 +19,7 @@ use crate::{ConfigError, KeyHash, file, text};
 /// Mode of the file with the use of a link: only the daemons' user may read the file.
 const FILE_MODE: u32 = 0o600;
 /// Mode of the directory with these files.
-const DIRECTORY_MODE: u32 = 0o700;
+pub(crate) const DIRECTORY_MODE: u32 = 0o700;
 
 /// Use of a single-use link: the hash of the link's key, and the hash of the access key that replaced it. As text:
 /// `LINK:KEY`.

@@ -7,7 +7,8 @@ pub fn encode(bytes: &[u8]) -> String {
 }
 
 /// Returns the bytes of exactly `2 * N` hexadecimal digits of either case; `None` if the text is anything else.
-pub(crate) fn decode<const N: usize>(digits: &str) -> Option<[u8; N]> {
+#[must_use]
+pub fn decode<const N: usize>(digits: &str) -> Option<[u8; N]> {
     if digits.len() != 2 * N || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
         return None;
     }

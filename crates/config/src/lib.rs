@@ -10,6 +10,7 @@
 
 pub mod certificate;
 pub mod control;
+mod cookie_secret;
 mod entrance;
 mod error;
 mod file;
@@ -24,6 +25,7 @@ mod recordings;
 mod server;
 mod text;
 
+pub use cookie_secret::CookieSecret;
 pub use entrance::Entrance;
 pub use error::ConfigError;
 pub use key::{Key, KeyHash};

@@ -53,6 +53,8 @@ pub struct Participant {
     pub listen_only: bool,
     /// `suspended`: whether the participant can't connect, default false. The link stays valid for later.
     pub suspended: bool,
+    /// `signed-out`: cookies that browsers got until this time are not valid, default none.
+    pub signed_out: Option<Moment>,
 }
 
 impl Participant {
@@ -72,6 +74,7 @@ impl Participant {
             join_muted: false,
             listen_only: false,
             suspended: false,
+            signed_out: None,
         }
     }
 
@@ -236,6 +239,8 @@ struct Written {
     listen_only: bool,
     #[serde(default, skip_serializing_if = "is_false")]
     suspended: bool,
+    #[serde(with = "text::moment", default, skip_serializing_if = "Option::is_none")]
+    signed_out: Option<Moment>,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -266,6 +271,7 @@ impl Written {
             join_muted: self.join_muted,
             listen_only: self.listen_only,
             suspended: self.suspended,
+            signed_out: self.signed_out,
         }
     }
 }
@@ -284,6 +290,7 @@ impl From<&Participant> for Written {
             join_muted: participant.join_muted,
             listen_only: participant.listen_only,
             suspended: participant.suspended,
+            signed_out: participant.signed_out,
         }
     }
 }

@@ -245,7 +245,7 @@ fn invitation_link_admits_one_browser_permanently_and_a_preview_does_not_use_it(
     answers.into_iter().filter(|answer| answer.status != 303).for_each(is_refused_as_used);
     listed("used");
     // A browser that lost the response can submit the form again.
-    assert_eq!(submit(&suite, &link, &forms[winners[0]], &own).header("set-cookie"), Some(cookie.as_str()));
+    assert!(submit(&suite, &link, &forms[winners[0]], &own).header("set-cookie").is_some());
 
     let cookie = format!("Cookie: {}", cookie.split_once(';').unwrap().0);
     let other = forms[(winners[0] + 1) % forms.len()].split_once("&key=").unwrap().1;

@@ -6,8 +6,9 @@ use std::path::Path;
 use std::process::Command;
 
 /// Libraries, and the only members that may depend on them directly.
-const ONLY: [(&str, &[&str]); 12] = [
+const ONLY: [(&str, &[&str]); 13] = [
     ("rustls", &["palabre-listener", "palabre-swarm"]),
+    ("ring", &["palabre-listener"]),
     ("httparse", &["palabre-listener", "palabre-exporter"]),
     ("tungstenite", &["palabre-listener", "palabre-swarm"]),
     ("base64", &["palabre-listener", "palabre-config", "palabre-swarm"]),

@@ -1,20 +1,19 @@
-//! Authenticates requests by the participant's access key, which is in the cookie, in `Authorization: Bearer`, or in the query. A request
-//! with a cookie may change something only if this server's own page sent it.
+//! Authenticates requests by the participant's access key, which is in `Authorization: Bearer` or in the query, or by the cookie that a
+//! browser got for the key. A request with a cookie may change something only if this server's own page sent it.
 //!
 //! An invitation link works once: the first browser whose user presses the button on the link's page gets its own access key.
 
+mod cookie;
 pub(crate) mod pages;
 
 use crate::http::{Head, Response};
+pub(crate) use cookie::Cookies;
 use pages::Denial;
 use palabre_config::key::KeyHash;
 use palabre_config::{Entrance, Key, Moment};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
-
-/// Lifetime of the cookie: 400 days, the maximum that browsers accept.
-const COOKIE_MAX_AGE_S: u64 = 400 * 24 * 3600;
 
 /// How a request carries its access key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +54,7 @@ impl Credential {
 pub(crate) struct Authenticator {
     key: KeyHash,
     invitation: Option<Invitation>,
-    cookie: String,
+    cookies: Cookies,
     expires: Option<Moment>,
     suspended: bool,
 }
@@ -100,9 +99,9 @@ pub(crate) enum KeyFault {
 }
 
 impl Authenticator {
-    /// Creates an authenticator for the participant `name`, who has this access key.
-    pub(crate) fn new(name: &str, key: KeyHash) -> Self {
-        Self { key, invitation: None, cookie: format!("__Host-palabre-{name}"), expires: None, suspended: false }
+    /// Creates an authenticator for the participant who has this access key and these cookies.
+    pub(crate) fn new(key: KeyHash, cookies: Cookies) -> Self {
+        Self { key, invitation: None, cookies, expires: None, suspended: false }
     }
 
     /// Sets the time from which the access key is no longer valid.
@@ -184,7 +183,9 @@ impl Authenticator {
     /// unused invitation link.
     pub(crate) fn key_fault(&self, head: &Head) -> Option<KeyFault> {
         self.given_key(head)?;
-        let is_known = keys(head).chain(self.cookies(head)).any(|key| self.key.matches(key) || self.accepts(key));
+        let is_genuine = |cookie| self.valid_key().is_some_and(|key| self.cookies.is_genuine(cookie, key));
+        let is_known =
+            keys(head).any(|key| self.key.matches(key) || self.accepts(key)) || self.cookies(head).any(is_genuine);
         let is_unused = self.invitation.as_ref().is_some_and(|invitation| invitation.browser().is_none());
         match (is_known, self.obstacle()) {
             (false, _) if is_foreign(head) => Some(KeyFault::Foreign),
@@ -194,7 +195,7 @@ impl Authenticator {
         }
     }
 
-    /// Returns the first access key of a request.
+    /// Returns the first access key of a request, or its cookie.
     pub(crate) fn given_key<'a>(&'a self, head: &'a Head) -> Option<&'a str> {
         keys(head).chain(self.cookies(head)).find(|key| !key.is_empty())
     }
@@ -212,31 +213,34 @@ impl Authenticator {
         if keys(head).any(|key| self.accepts(key)) {
             return Some(Credential::Explicit);
         }
-        self.cookies(head).any(|key| self.accepts(key)).then_some(Credential::Cookie)
+        let (key, now) = (self.valid_key()?, SystemTime::now());
+        self.cookies(head).any(|cookie| self.cookies.opens(cookie, key, now)).then_some(Credential::Cookie)
     }
 
-    /// Returns the keys in this participant's cookies.
+    /// Returns the values of this participant's cookies.
     fn cookies<'a>(&'a self, head: &'a Head) -> impl Iterator<Item = &'a str> {
-        let cookies = head.all("cookie").flat_map(|line| line.split(';')).filter_map(|pair| pair.split_once('='));
-        cookies.filter(|(name, _)| name.trim() == self.cookie).map(|(_, key)| key.trim())
+        self.cookies.values(head.all("cookie"))
     }
 
     /// Returns the response to an authenticated request of `/?key=KEY`: a redirect to `/`, which sets the cookie if `key` is valid. A
     /// browser with a valid cookie and an outdated key in the address keeps its cookie.
     pub(crate) fn sign_in(&self, key: &str) -> Response {
         let response = Response::new(303).with("Location", "./");
-        if !self.accepts(key) {
-            return response;
+        match self.valid_key().filter(|valid| valid.matches(key)) {
+            Some(valid) => response.with("Set-Cookie", self.cookies.issue(valid, SystemTime::now())),
+            None => response,
         }
-        let cookie =
-            format!("{}={key}; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age={COOKIE_MAX_AGE_S}", self.cookie);
-        response.with("Set-Cookie", cookie)
     }
 
     fn accepts(&self, key: &str) -> bool {
+        self.valid_key().is_some_and(|valid| valid.matches(key))
+    }
+
+    /// Returns the hash of the access key that is valid. Returns `None` if the invitation link is unused.
+    fn valid_key(&self) -> Option<KeyHash> {
         match &self.invitation {
-            Some(invitation) => invitation.browser().is_some_and(|browser| browser.matches(key)),
-            None => self.key.matches(key),
+            Some(invitation) => *invitation.browser(),
+            None => Some(self.key),
         }
     }
 }
@@ -282,20 +286,26 @@ mod tests {
 
     fn authenticator() -> (Authenticator, String) {
         let key = Key::generate().unwrap();
-        (Authenticator::new("alice", key.hash()), key.as_str().to_owned())
+        (Authenticator::new(key.hash(), Cookies::new("alice", b"secret")), key.as_str().to_owned())
     }
 
     #[test]
-    fn key_is_accepted_as_bearer_query_parameter_and_cookie() {
+    fn key_is_accepted_as_bearer_and_query_parameter_and_its_cookie_only_as_a_cookie() {
         let (auth, key) = authenticator();
         let credential = |target: &str, fields: &str| auth.authenticate(&head(target, fields));
         assert_eq!(credential(&format!("/me?key={key}"), ""), Some(Credential::Explicit));
         assert_eq!(credential("/me", &format!("Authorization: bearer {key}\r\n")), Some(Credential::Explicit));
+        let cookie = auth.cookies.issue(auth.key, SystemTime::now());
+        let value = cookie.split_once('=').unwrap().1.split_once(';').unwrap().0;
+        assert!(!cookie.contains(&key));
         assert_eq!(
-            credential("/me", &format!("Cookie: a=b; __Host-palabre-alice={key}\r\n")),
+            credential("/me", &format!("Cookie: a=b; __Host-palabre-alice={value}\r\n")),
             Some(Credential::Cookie)
         );
-        assert_eq!(credential("/me", &format!("Cookie: __Host-palabre-bob={key}\r\n")), None);
+        assert_eq!(credential("/me", &format!("Cookie: __Host-palabre-bob={value}\r\n")), None);
+        assert_eq!(credential("/me", &format!("Cookie: __Host-palabre-alice={key}\r\n")), None);
+        assert_eq!(credential("/me", &format!("Authorization: Bearer {value}\r\n")), None);
+        assert_eq!(credential(&format!("/me?key={value}"), ""), None);
         assert_eq!(credential("/me", &format!("Authorization: Basic {key}\r\n")), None);
     }
 

@@ -24,6 +24,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR", default_value = "/run/palabre")]
     pub(crate) run: PathBuf,
 
+    /// Directory of the secret from which cookies are made, which is created if it doesn't exist
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/palabre/links")]
+    pub(crate) links: PathBuf,
+
     /// Port to open instead of the participant's; 0 is any free port. Ignored if a socket is inherited
     #[arg(long)]
     pub(crate) port: Option<u16>,

@@ -1,7 +1,7 @@
 //! Creates the server from the command line and the configuration.
 
 use crate::api::Api;
-use crate::auth::Authenticator;
+use crate::auth::{Authenticator, Cookies};
 use crate::cli::Args;
 use crate::ear::Ear;
 use crate::handover::Handover;
@@ -17,7 +17,7 @@ use crate::tls_files::TlsFiles;
 use crate::waker::Waker;
 use anyhow::{Context as _, Result, anyhow};
 use palabre_config::control::LOCK_FILE;
-use palabre_config::{Key, Participant, SandboxSetting, certificate};
+use palabre_config::{CookieSecret, Key, Participant, SandboxSetting, certificate};
 use palabre_host::exit::Failure;
 use palabre_host::lock::Lock;
 use palabre_host::sandbox::Strictness;
@@ -152,7 +152,9 @@ fn serve_participant(args: &Args, name: &Name, inherited: Option<TcpListener>) -
     let main_thread = Arc::new(Waker::new().map_err(Failure::system)?);
     let mic = || MicWriter::new(directory.mic(), format, Arc::clone(&main_thread));
     let microphone = (!participant.listen_only).then(mic);
-    let auth = Authenticator::new(name.as_str(), participant.key_sha256)
+    let secret = cookie_secret(args).map_err(Failure::system)?;
+    let cookies = Cookies::new(name.as_str(), secret.as_bytes()).signed_out(participant.signed_out);
+    let auth = Authenticator::new(participant.key_sha256, cookies)
         .expires(participant.key_expires)
         .suspended(participant.suspended);
     let auth = match participant.key_once {
@@ -166,6 +168,14 @@ fn serve_participant(args: &Args, name: &Name, inherited: Option<TcpListener>) -
     log::debug!("serving on {:?}", socket.local_addr());
     let server = Server::new(socket, Arc::new(listener), config.limits.connections, Some(tls_files));
     Ok((server.map_err(Failure::system)?, files, strictness(config.sandbox)))
+}
+
+/// Returns the secret of the installation. If it can't be read or created below `/var/lib`, returns one that lasts until the machine restarts.
+fn cookie_secret(args: &Args) -> Result<CookieSecret> {
+    CookieSecret::load(&args.links).or_else(|error| {
+        log::warn!("{error}; after a restart of this machine, each browser must open the link again; see --links");
+        Ok(CookieSecret::load(&args.run)?)
+    })
 }
 
 /// Creates the directory of the room and the participant's pipes, as the supervisor does. This doesn't create the file `names`, so the
@@ -203,7 +213,8 @@ fn serve_file(args: &Args, source: &Path, inherited: Option<TcpListener>) -> Res
     let handover = Arc::new(Handover::new(None, Instant::now()));
     let ear = Origin::File(source.to_owned());
     let ear = Ear::new(ear, None, (format, chunk_ms), config.limits.streams, Arc::clone(&handover));
-    let auth = Authenticator::new(SOURCE_NAME, key.hash());
+    // Without participants, the cookie is made from the access key.
+    let auth = Authenticator::new(key.hash(), Cookies::new(SOURCE_NAME, key.as_str().as_bytes()));
     let main_thread = Arc::new(Waker::new().map_err(Failure::system)?);
     let listener = Listener::new(&me, format, (auth, config.proxy), (handover, ear), (None, None), tls, main_thread);
     let socket = socket(inherited, config.bind, args.port.unwrap_or(SOURCE_PORT)).map_err(Failure::system)?;

@@ -180,6 +180,17 @@ survives a reboot.")]
 Examples:
   palabre resume bob")]
     Resume(Targets),
+    /// Sign out all browsers of participants: each must open the link again
+    #[command(after_help = "\
+Examples:
+  palabre sign-out bob
+  palabre sign-out bob carol
+
+For a lost or borrowed device. The cookies of the participants' browsers become
+invalid, and the connections end. The link stays valid: if others may have it,
+use 'palabre invite NAME --new-key' instead. After a one-time link, the browser
+needs a new link.")]
+    SignOut(Targets),
     /// Move participants to another room
     #[command(after_help = "\
 Examples:

@@ -1,10 +1,12 @@
-//! Commands that change settings in participants' files: `rename`, `mute`, `unmute`, `gain`, `move`, `change`, `suspend`, `resume`.
+//! Commands that change settings in participants' files: `rename`, `mute`, `unmute`, `gain`, `move`, `change`, `suspend`, `resume`,
+//! `sign-out`.
 //!
 //! Editing the file by hand and running `palabre reload` has the same effect.
 
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
-use palabre_config::{Edit, Participant};
+use palabre_config::{Edit, Moment, Participant};
 use palabre_host::exit::Failure;
 use palabre_room::{Gain, Name, display_name_is_valid};
 
@@ -76,6 +78,16 @@ pub(crate) fn suspend(cli: &Cli, names: &[Name], suspended: bool) -> Result<(), 
     edit_all(cli, names, verb, &[Edit::Suspended(suspended)], |name| match suspended {
         true => format!("suspended; 'palabre resume {name}' makes the link work again"),
         false => "no longer suspended".to_owned(),
+    })
+}
+
+/// `palabre sign-out`.
+pub(crate) fn sign_out(cli: &Cli, names: &[Name]) -> Result<(), Failure> {
+    let now = Moment::after(SystemTime::now(), Duration::ZERO).ok_or_else(|| {
+        Failure::system("unable to sign out: the clock of this machine is out of range; set the clock")
+    })?;
+    edit_all(cli, names, "sign out", &[Edit::SignedOut(now)], |_| {
+        "all browsers are signed out; each must open the link again".to_owned()
     })
 }
 

@@ -30,6 +30,7 @@ pub(crate) fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Change(change) => participants::change(cli, change),
         Command::Suspend(suspend) => participants::suspend(cli, &suspend.names(), true),
         Command::Resume(resume) => participants::suspend(cli, &resume.names(), false),
+        Command::SignOut(targets) => participants::sign_out(cli, &targets.names()),
         Command::Move(to) => participants::move_to(cli, to),
         Command::List(list) => list::participants(cli, list.json),
         Command::Rooms(rooms) => list::rooms(cli, rooms.json),

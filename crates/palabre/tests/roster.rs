@@ -256,6 +256,18 @@ fn suspended_participant_keeps_everything_and_the_port_is_not_given_away() {
 }
 
 #[test]
+fn browsers_are_signed_out_and_the_link_stays() {
+    let config = TestConfig::new();
+    stdout(&config.palabre(&["invite", "alice"]));
+    let before = config.load("alice");
+    let printed = stdout(&config.palabre(&["sign-out", "alice"]));
+    assert_eq!(printed, "alice: all browsers are signed out; each must open the link again\n");
+    let after = config.load("alice");
+    assert!(after.signed_out.is_some_and(|at| at.has_passed(std::time::SystemTime::now())));
+    assert_eq!(Participant { signed_out: None, ..after }, before);
+}
+
+#[test]
 fn expiry_and_listen_only_are_changed_without_a_new_key() {
     let config = TestConfig::new();
     stdout(&config.palabre(&["invite", "alice"]));

@@ -33,6 +33,7 @@ fn listener(directory: &Path) -> Command {
     let mut command = Command::new(sibling("palabre-listener"));
     command.args(["--make-room", "--port", "0", "--config"]).arg(directory).arg("alice");
     command.arg("--run").arg(directory.join("run")).arg("--parent-pid").arg(std::process::id().to_string());
+    command.arg("--links").arg(directory.join("links"));
     command
 }
 

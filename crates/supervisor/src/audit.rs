@@ -73,6 +73,7 @@ pub(crate) fn changes(old: Option<&Participant>, new: &Participant) -> Vec<Strin
         join_muted,
         listen_only,
         suspended,
+        signed_out,
     } = new;
     let gain = |participant: &Participant| participant.gain_db.unwrap_or_default();
     let expiry = || key_expires.map_or_else(|| "expiry removed".to_owned(), |at| format!("expiry changed to {at}"));
@@ -88,6 +89,7 @@ pub(crate) fn changes(old: Option<&Participant>, new: &Participant) -> Vec<Strin
         (old.join_muted != *join_muted).then(|| format!("join-muted changed to {join_muted}")),
         (old.listen_only != *listen_only).then(|| format!("listen-only changed to {listen_only}")),
         (old.suspended != *suspended).then(|| if *suspended { "suspended" } else { "resumed" }.to_owned()),
+        (old.signed_out != *signed_out).then(|| "browsers signed out".to_owned()),
     ];
     all.into_iter().flatten().collect()
 }
@@ -113,6 +115,7 @@ mod tests {
             join_muted: true,
             listen_only: true,
             suspended: true,
+            signed_out: Some("2026-11-01T18:00:00Z".parse().unwrap()),
             ..old.clone()
         };
         let expected = [
@@ -127,6 +130,7 @@ mod tests {
             "join-muted changed to true",
             "listen-only changed to true",
             "suspended",
+            "browsers signed out",
         ];
         assert_eq!(changes(Some(&old), &new), expected);
         assert_eq!(changes(None, &new), ["invited"]);

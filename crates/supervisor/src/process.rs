@@ -43,6 +43,7 @@ impl Process {
     pub(crate) fn start(config: &Config, name: &Name, socket: &TcpListener, options: StartOptions) -> io::Result<Self> {
         let mut command = Command::new(&config.listener);
         command.arg(name.as_str()).arg("--config").arg(&config.directory).arg("--run").arg(&config.run);
+        command.arg("--links").arg(&config.links);
         command.arg("--parent-pid").arg(std::process::id().to_string());
         if let Some(entrance) = options.entrance {
             command.arg("--entered").arg(entrance.to_string());

@@ -191,6 +191,7 @@ impl Service {
     pub(crate) fn change(&mut self, config: &Config, participant: Participant, now: Instant) {
         let is_replaced = self.replaces(&participant);
         let is_suspended = participant.suspended && !self.participant.suspended;
+        let is_signed_out = participant.signed_out != self.participant.signed_out;
         (self.participant, self.unmoved) = (participant, None);
         self.plan_expiry(now);
         self.load_entrance(config);
@@ -199,8 +200,9 @@ impl Service {
             // A failed write is repeated at the deadline.
             let _ = self.write_gain(config, now);
         }
-        // To suspend a participant, end the connections. A successor would keep them until the page has connected to the successor.
-        if is_replaced && !(is_suspended && self.kick(config, now)) {
+        // To suspend a participant or sign out browsers, end the connections. A successor would keep them until the page has connected to the
+        // successor.
+        if is_replaced && !((is_suspended || is_signed_out) && self.kick(config, now)) {
             self.request_successor();
         }
     }

@@ -29,6 +29,8 @@ pub enum Edit {
     ListenOnly(bool),
     /// `suspended`.
     Suspended(bool),
+    /// `signed-out`.
+    SignedOut(Moment),
 }
 
 /// The edited text of a participant's file, not written to the file yet.
@@ -86,13 +88,15 @@ fn apply(document: &mut DocumentMut, edit: &Edit) {
         Edit::ListenOnly(only) => flag(document, "listen-only", *only),
         Edit::Suspended(suspended) => flag(document, "suspended", *suspended),
         Edit::KeyExpires(None) => remove(document, "key-expires"),
-        Edit::KeyExpires(Some(moment)) => {
-            let text = moment.to_string();
-            // Both TOML's datetime and a string are accepted by the parser.
-            let datetime = text.parse::<toml_edit::Datetime>().map_or_else(|_| text.into(), Value::from);
-            set(document, "key-expires", datetime);
-        }
+        Edit::KeyExpires(Some(moment)) => set(document, "key-expires", datetime(*moment)),
+        Edit::SignedOut(moment) => set(document, "signed-out", datetime(*moment)),
     }
+}
+
+fn datetime(moment: Moment) -> Value {
+    let text = moment.to_string();
+    // Both TOML's datetime and a string are accepted by the parser.
+    text.parse::<toml_edit::Datetime>().map_or_else(|_| text.into(), Value::from)
 }
 
 /// Replaces a value, and keeps the white space and comments around it.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use palabre_config::Moment;
+use palabre_config::{Key, Moment};
 
 use crate::client::Client;
 use crate::rig::{Rig, wait_for};
@@ -140,12 +140,52 @@ fn link_sets_the_cookie_and_redirects() {
     let answer = client.request("GET", &format!("/?key={}", rig.key.as_str()), "");
     assert_eq!((answer.status, answer.field("location")), (303, Some("./")));
     let cookie = answer.field("set-cookie").unwrap();
-    assert!(cookie.starts_with(&format!(
-        "__Host-palabre-alice={}; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=",
-        rig.key.as_str()
-    )));
-    assert_eq!(client.request("GET", "/", &rig.cookie()).status, 200);
+    let (pair, attributes) = cookie.split_once("; ").unwrap();
+    let (name, value) = pair.split_once('=').unwrap();
+    assert_eq!(name, "__Host-palabre-alice");
+    assert!(attributes.starts_with("Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age="), "{attributes}");
+    assert!(!cookie.contains(rig.key.as_str()), "another service on this host gets the cookie, but not the key");
+    assert_eq!(client.request("GET", "/", &format!("Cookie: {pair}\r\n")).status, 200);
+    for (target, fields) in [
+        (format!("/me?key={value}"), String::new()),
+        ("/me".into(), format!("Authorization: Bearer {value}\r\n")),
+        ("/me".into(), format!("Cookie: {name}={}\r\n", rig.key.as_str())),
+    ] {
+        assert_eq!(rig.connect().request("GET", &target, &fields).status, 401, "{target} {fields}");
+    }
     assert_eq!(client.request("GET", &format!("/me?key={}", rig.key.as_str()), "").status, 200);
+}
+
+#[test]
+fn cookie_works_in_the_next_process_and_ends_when_the_operator_signs_out() {
+    let mut rig = Rig::new();
+    let cookie = rig.cookie();
+    let status = |rig: &Rig, cookie: &str| rig.connect().request("GET", "/me", cookie).status;
+    let mut first = rig.replace();
+    first.kill().unwrap();
+    first.wait().unwrap();
+    assert_eq!(status(&rig, &cookie), 200);
+    let file = rig.config.join("participants.d/alice.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("signed-out = 2999-01-01T00:00:00Z\n{text}")).unwrap();
+    let mut second = rig.replace();
+    second.kill().unwrap();
+    second.wait().unwrap();
+    assert_eq!(status(&rig, &cookie), 401);
+    let next = rig.cookie();
+    assert_eq!(status(&rig, &next), 200, "a browser that opens the link again");
+    // fail2ban ignores the first of these two lines.
+    rig.wait_for_log("refused an expired or used access key from 127.0.0.1");
+    assert!(!rig.log().contains("a wrong access key"), "{}", rig.log());
+    let changed = text.lines().map(|line| match line.starts_with("key-sha256") {
+        true => format!("key-sha256 = \"{}\"\n", Key::generate().unwrap().hash()),
+        false => format!("{line}\n"),
+    });
+    std::fs::write(&file, changed.collect::<String>()).unwrap();
+    let mut third = rig.replace();
+    third.kill().unwrap();
+    third.wait().unwrap();
+    assert_eq!((status(&rig, &cookie), status(&rig, &next)), (401, 401), "a new key makes all cookies invalid");
 }
 
 #[test]

@@ -170,5 +170,6 @@ fn with_make_room(rig: &Rig) -> Command {
     let run = rig.room.path().parent().unwrap().parent().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_palabre-listener"));
     command.args(["alice", "--port", "0", "--make-room", "--config"]).arg(&rig.config).arg("--run").arg(run);
+    command.arg("--links").arg(run.with_file_name("links"));
     command
 }

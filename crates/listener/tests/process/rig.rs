@@ -124,9 +124,10 @@ impl Rig {
         format!("Authorization: Bearer {}\r\n", self.key.as_str())
     }
 
-    /// Returns the header field `Cookie` with the access key, as browsers send it.
+    /// Opens the link as a browser does. Returns the header field `Cookie` with the cookie that the browser gets.
     pub fn cookie(&self) -> String {
-        format!("Cookie: __Host-palabre-alice={}\r\n", self.key.as_str())
+        let answer = self.connect().request("GET", &format!("/?key={}", self.key.as_str()), "");
+        format!("Cookie: {}\r\n", answer.field("set-cookie").unwrap().split_once(';').unwrap().0)
     }
 
     /// Returns the host and port of the listener, as in the field `Host`.
@@ -182,6 +183,7 @@ fn log_path(directory: &Path) -> PathBuf {
 fn spawn(directory: &Path, socket: &TcpListener) -> Child {
     let mut command = Command::new(env!("CARGO_BIN_EXE_palabre-listener"));
     command.arg("alice").arg("--config").arg(directory.join("config")).arg("--run").arg(directory.join("run"));
+    command.arg("--links").arg(directory.join("links"));
     command.args(["--parent-pid", &std::process::id().to_string()]).stdin(Stdio::null());
     sockets::give(&mut command, socket).unwrap();
     notify::for_child(&mut command, &directory.join("notify.sock"));

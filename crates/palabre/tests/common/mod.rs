@@ -39,6 +39,7 @@ impl Drop for Process {
 pub fn start(directory: &Path) -> Process {
     let mut command = Command::new(sibling("palabre-supervisor"));
     command.arg("--config").arg(directory).arg("--run").arg(directory.join("run"));
+    command.arg("--links").arg(directory.join("links"));
     command.arg("--listener").arg(sibling("palabre-listener"));
     command.arg("--parent-pid").arg(std::process::id().to_string());
     Process(command.spawn().unwrap())

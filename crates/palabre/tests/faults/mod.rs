@@ -177,6 +177,7 @@ fn port_of_a_listener_without_a_supervisor_is_served() {
     invite(at, "bob", free_port());
     let mut command = Command::new(sibling("palabre-listener"));
     command.args(["bob", "--make-room", "--config"]).arg(at).arg("--run").arg(at.join("run"));
+    command.arg("--links").arg(at.join("links"));
     let _listener = crate::common::Process(command.spawn().unwrap());
     wait_for("bob's port to be served", || found(at, "ports", "listeners serve 1 ports"));
     assert_eq!(found(at, "ports", "another program"), None);

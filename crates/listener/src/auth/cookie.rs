@@ -1,0 +1,130 @@
+//! The cookie of a browser that has opened the participant's link. The cookie doesn't contain the access key: it contains the time at which the
+//! browser got it, and a message authentication code (HMAC, RFC 2104) of this time and of the hash of the access key. So the cookie is
+//! valid only as a cookie of this participant, and only with the present access key.
+
+use palabre_config::{KeyHash, Moment, hex};
+use ring::hmac;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Lifetime of a cookie: 400 days, the maximum that browsers accept.
+const MAX_AGE: Duration = Duration::from_secs(400 * 24 * 3600);
+
+/// Makes and checks the cookies of one participant.
+#[derive(Debug)]
+pub(crate) struct Cookies {
+    name: String,
+    key: hmac::Key,
+    /// Seconds from 1970 to the time at which the operator signed out all browsers.
+    signed_out_s: u64,
+}
+
+impl Cookies {
+    /// Creates the cookies of the participant `name`. `secret` is the secret of the installation; it isn't kept.
+    pub(crate) fn new(name: &str, secret: &[u8]) -> Self {
+        let own = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), format!("palabre cookie 1 {name}").as_bytes());
+        let key = hmac::Key::new(hmac::HMAC_SHA256, own.as_ref());
+        Self { name: format!("__Host-palabre-{name}"), key, signed_out_s: 0 }
+    }
+
+    /// Makes cookies invalid that browsers got until this time.
+    pub(crate) fn signed_out(self, until: Option<Moment>) -> Self {
+        let seconds = until.map_or(0, |until| until.seconds_from(UNIX_EPOCH));
+        Self { signed_out_s: u64::try_from(seconds).unwrap_or_default(), ..self }
+    }
+
+    /// Returns the value of the field `Set-Cookie` for a browser that has shown the access key with this hash.
+    pub(crate) fn issue(&self, key: KeyHash, now: SystemTime) -> String {
+        // The operator's command may have been run in the same second.
+        let time_s = seconds(now).max(self.signed_out_s + 1);
+        let code = hmac::sign(&self.key, &message(time_s, key));
+        format!(
+            "{}={time_s}.{}; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age={}",
+            self.name,
+            hex::encode(code.as_ref()),
+            MAX_AGE.as_secs()
+        )
+    }
+
+    /// Returns whether a cookie with this value is valid now. `key` is the hash of the participant's access key.
+    pub(crate) fn opens(&self, value: &str, key: KeyHash, now: SystemTime) -> bool {
+        let is_current = |time_s| time_s > self.signed_out_s && seconds(now) < time_s + MAX_AGE.as_secs();
+        self.time_of(value, key).is_some_and(is_current)
+    }
+
+    /// Returns whether a browser of this participant got a cookie with this value for the access key with this hash. The cookie may be invalid now.
+    pub(crate) fn is_genuine(&self, value: &str, key: KeyHash) -> bool {
+        self.time_of(value, key).is_some()
+    }
+
+    /// Returns the values of this participant's cookies among the fields `Cookie` of a request.
+    pub(crate) fn values<'a>(&'a self, fields: impl Iterator<Item = &'a str>) -> impl Iterator<Item = &'a str> {
+        let cookies = fields.flat_map(|line| line.split(';')).filter_map(|pair| pair.split_once('='));
+        cookies.filter(|(name, _)| name.trim() == self.name).map(|(_, value)| value.trim())
+    }
+
+    /// Returns the seconds from 1970 to the time in a genuine cookie.
+    fn time_of(&self, value: &str, key: KeyHash) -> Option<u64> {
+        let (time, code) = value.split_once('.')?;
+        let is_number = !time.is_empty() && time.len() <= 12 && time.bytes().all(|digit| digit.is_ascii_digit());
+        let time_s = time.parse().ok().filter(|_| is_number)?;
+        // The comparison takes the same time wherever the codes differ.
+        hmac::verify(&self.key, &message(time_s, key), &hex::decode::<32>(code)?).ok().map(|()| time_s)
+    }
+}
+
+/// Returns the message whose code is in the cookie.
+fn message(time_s: u64, key: KeyHash) -> Vec<u8> {
+    format!("{time_s} {key}").into_bytes()
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use palabre_config::Key;
+
+    fn at(time_s: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(time_s)
+    }
+
+    /// Returns the value of a cookie.
+    fn value(field: &str) -> String {
+        field.split_once('=').unwrap().1.split_once(';').unwrap().0.to_owned()
+    }
+
+    #[test]
+    fn cookie_is_valid_for_its_participant_installation_and_access_key_only() {
+        let [key, other] = [(); 2].map(|()| Key::generate().unwrap().hash());
+        let alice = Cookies::new("alice", b"secret");
+        let cookie = value(&alice.issue(key, at(1_000)));
+        assert!(alice.opens(&cookie, key, at(1_000)));
+        assert!(Cookies::new("alice", b"secret").opens(&cookie, key, at(2_000)), "after a restart");
+        assert!(!alice.opens(&cookie, other, at(1_000)), "the operator has replaced the access key");
+        assert!(!Cookies::new("bob", b"secret").opens(&cookie, key, at(1_000)));
+        assert!(!Cookies::new("alice", b"another").opens(&cookie, key, at(1_000)));
+        let code = cookie.split_once('.').unwrap().1;
+        for wrong in
+            ["", ".", code, &format!("1001.{code}"), &format!("+1000.{code}"), &format!("01000.{code}0"), &cookie[..60]]
+        {
+            assert!(!alice.opens(wrong, key, at(1_000)) && !alice.is_genuine(wrong, key), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn cookie_ends_with_its_age_and_when_the_operator_signs_out() {
+        let key = Key::generate().unwrap().hash();
+        let alice = Cookies::new("alice", b"secret");
+        let cookie = value(&alice.issue(key, at(1_000)));
+        let last = 1_000 + MAX_AGE.as_secs() - 1;
+        assert!(alice.opens(&cookie, key, at(last)) && !alice.opens(&cookie, key, at(last + 1)));
+        assert!(alice.is_genuine(&cookie, key), "an old cookie differs from a guessed one");
+        let alice = alice.signed_out(Some("1970-01-01T00:16:40Z".parse().unwrap()));
+        assert!(!alice.opens(&cookie, key, at(1_000)) && alice.is_genuine(&cookie, key));
+        let next = value(&alice.issue(key, at(1_000)));
+        assert!(alice.opens(&next, key, at(1_000)), "a browser that opens the link in the same second");
+    }
+}
