@@ -86,11 +86,13 @@ fn directory(file: &Path) -> &Path {
 mod tests {
     use super::*;
     use nix::sys::signal::{Signal, kill};
+    use nix::sys::socket::{self, MsgFlags};
     use nix::unistd::Pid;
     use palabre_room::{Format, Inbox, Member, Message, PipeReader, Start};
     use std::fs::{self, File, OpenOptions};
     use std::io::{self, IoSliceMut, Write as _};
     use std::net::{TcpListener, TcpStream, UdpSocket};
+    use std::os::fd::AsRawFd as _;
     use std::os::linux::net::SocketAddrExt as _;
     use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, chown, symlink};
     use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
@@ -105,7 +107,7 @@ mod tests {
     /// Variable with a TCP port on which another program listens.
     const PORT: &str = "PALABRE_TEST_PORT";
     /// Number of attempts that [`attacker`] makes.
-    const ATTEMPTS: usize = 30;
+    const ATTEMPTS: usize = 33;
 
     fn room(directory: &Path) -> RoomDir {
         RoomDir::new(directory.join("rooms/main"))
@@ -177,6 +179,14 @@ mod tests {
         attempt(part, "make a namespace", nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).map_err(Into::into));
         attempt(part, "change another's mode", fs::set_permissions(&mic, fs::Permissions::from_mode(0o600)));
         attempt(part, "change another's owner", chown(&mic, Some(0), None));
+        let sockets = room(directory).participant(&name("alice"));
+        attempt(part, "listen on a Unix socket", UnixListener::bind(sockets.path().join("socket")));
+        let (one, _other) = UnixStream::pair().unwrap();
+        let fast_open = MsgFlags::from_bits_retain(nix::libc::MSG_FASTOPEN);
+        attempt(part, "connect by sending", socket::send(one.as_raw_fd(), b"x", fast_open).map_err(Into::into));
+        let processors = nix::sched::sched_getaffinity(sibling).unwrap();
+        let pinned = nix::sched::sched_setaffinity(sibling, &processors);
+        attempt(part, "choose another listener's processor", pinned.map_err(Into::into));
         attempt(part, "outlive the supervisor", nix::sys::prctl::set_pdeathsig(None).map_err(Into::into));
     }
 

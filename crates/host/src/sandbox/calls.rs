@@ -98,6 +98,15 @@ const NEVER: &[libc::c_long] = &[
     libc::SYS_utimensat,
     libc::SYS_truncate,
     libc::SYS_inotify_init1,
+    // Priorities and processors can be set for other processes of the same user.
+    libc::SYS_setpriority,
+    libc::SYS_ioprio_set,
+    libc::SYS_sched_setparam,
+    libc::SYS_sched_setscheduler,
+    libc::SYS_sched_setattr,
+    libc::SYS_sched_setaffinity,
+    // All sockets that wait for connections are opened before the sandbox is entered.
+    libc::SYS_listen,
     libc::SYS_execve,
     libc::SYS_execveat,
 ];
@@ -133,6 +142,11 @@ const PRCTL: [libc::c_int; 5] = [
     libc::PR_SET_MM,
     libc::PR_SET_CHILD_SUBREAPER,
 ];
+/// Commands of fcntl(2) with which the kernel sends signals to a process that the caller chooses, or to this process. F_SETSIG, F_NOTIFY and
+/// F_SETLEASE have these numbers on all architectures.
+const FCNTL: [libc::c_int; 5] = [libc::F_SETOWN, F_SETOWN_EX, F_SETSIG, libc::F_NOTIFY, libc::F_SETLEASE];
+const F_SETSIG: libc::c_int = 10;
+const F_SETOWN_EX: libc::c_int = 15;
 /// Requests of ioctl(2) that the standard library uses: non-blocking, close-on-exec, and the number of bytes to read.
 const IOCTL: [libc::c_ulong; 3] = [libc::FIONBIO, libc::FIOCLEX, libc::FIONREAD];
 /// Bit that is set in the system call numbers of the x32 ABI. An x86-64 kernel may support this ABI too.
@@ -182,6 +196,13 @@ fn conditional() -> Result<Rules, seccompiler::BackendError> {
     rules.insert(libc::SYS_ioctl, vec![rule(requests)?]);
     let options = PRCTL.iter().map(|option| rule(vec![is(0, SeccompCmpOp::Eq, *option as u64)?]));
     rules.insert(libc::SYS_prctl, options.collect::<Result<_, _>>()?);
+    let commands = FCNTL.iter().map(|command| rule(vec![is(1, SeccompCmpOp::Eq, *command as u64)?]));
+    rules.insert(libc::SYS_fcntl, commands.collect::<Result<_, _>>()?);
+    // With the flag MSG_FASTOPEN, these system calls connect a TCP socket, which Landlock doesn't notice.
+    let fast_open = libc::MSG_FASTOPEN as u64;
+    for (call, flags) in [(libc::SYS_sendto, 3), (libc::SYS_sendmsg, 2), (libc::SYS_sendmmsg, 3)] {
+        rules.insert(call, vec![rule(vec![is(flags, SeccompCmpOp::MaskedEq(fast_open), fast_open)?])?]);
+    }
     // With the flag CLONE_THREAD, clone(2) starts a thread. Without it, clone(2) starts a process.
     let process = is(0, SeccompCmpOp::MaskedEq(libc::CLONE_THREAD as u64), 0)?;
     rules.insert(libc::SYS_clone, vec![rule(vec![process])?]);
