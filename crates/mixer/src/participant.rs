@@ -7,6 +7,7 @@ use palabre_sound::gain;
 use palabre_sound::jitter::{Jitter, Pulled};
 use palabre_sound::meter::Meter;
 
+use crate::clock::TICK;
 use crate::context::{Context, LastWarning};
 use crate::ear::Ear;
 use crate::gains::Gains;
@@ -36,6 +37,10 @@ pub(crate) struct Participant {
     /// Gain factor at the end of the last frame. A new gain is reached by a ramp over one frame.
     factor: f32,
     gains: Gains,
+    /// Whether the file `gains` may have changed since the mixer has read it.
+    gains_changed: bool,
+    /// Time from which on a change of the file `gains` is read at once.
+    gains_due: Duration,
     /// This tick's frame after levelling and gain, if `has_frame`.
     frame: Vec<i16>,
     has_frame: bool,
@@ -63,6 +68,8 @@ impl Participant {
             gain: Gain::default(),
             factor: 1.0,
             gains: Gains::default(),
+            gains_changed: false,
+            gains_due: Duration::ZERO,
             frame: vec![0; format.frame_samples()],
             has_frame: false,
             talk_changed: false,
@@ -92,7 +99,13 @@ impl Participant {
             // A file that was just created is empty until its writer closes it.
             ("gain", Change::Complete | Change::Removed) => self.read_gain(cx),
             ("levelling", Change::Complete | Change::Removed) => self.levelling.set(cx, self.dir.levelling()),
-            ("gains" | "without", Change::Complete | Change::Removed) => self.read_gains(cx),
+            ("gains" | "without", Change::Complete | Change::Removed) => {
+                // The file can have a thousand lines. So if it changes again within a tick, it is read at the next tick.
+                self.gains_changed = true;
+                if cx.now.since_boot >= self.gains_due {
+                    self.read_changed_gains(cx);
+                }
+            }
             ("ear-frames", Change::Complete | Change::Removed) => self.read_ear_frames(cx),
             _ => {}
         }
@@ -178,8 +191,9 @@ impl Participant {
         &self.gains
     }
 
-    /// Begins a tick for the personal gains, see [`Gains::advance`]. `after_silence`: the room was silent, so a change needs no fade.
-    pub(crate) fn advance_gains(&mut self, after_silence: bool) {
+    /// Begins a tick for the personal gains: reads the file `gains` if it has changed, see also [`Gains::advance`]. `after_silence`: the room was silent, so a change needs no fade.
+    pub(crate) fn advance_gains(&mut self, cx: &mut Context, after_silence: bool) {
+        self.read_changed_gains(cx);
         self.gains.advance(after_silence);
     }
 
@@ -217,6 +231,13 @@ impl Participant {
                 self.gain_warning.clear();
             }
             Err(error) => cx.warn_if_new(&mut self.gain_warning, format!("{error}; the gain remains {}", self.gain)),
+        }
+    }
+
+    fn read_changed_gains(&mut self, cx: &mut Context) {
+        if std::mem::take(&mut self.gains_changed) {
+            self.gains_due = cx.now.since_boot + TICK;
+            self.read_gains(cx);
         }
     }
 

@@ -246,7 +246,7 @@ impl Room {
         let silent_ticks = self.mixed_at.map_or(0, |at| now.saturating_sub(at + TICK).as_micros() / TICK.as_micros());
         self.mixing.rest(u64::try_from(silent_ticks).unwrap_or(u64::MAX));
         self.mixed_at = Some(now);
-        self.participants.values_mut().for_each(|listener| listener.advance_gains(silent_ticks > 0));
+        self.participants.values_mut().for_each(|listener| listener.advance_gains(cx, silent_ticks > 0));
         let participants = &self.participants;
         let talkers: Vec<(u32, &Name)> = participants
             .iter()

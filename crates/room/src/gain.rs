@@ -19,6 +19,9 @@ pub enum Gain {
 #[error("'{}' is not a gain; allowed are decibels from -60 to 20, or 'mute'", .0.escape_default())]
 pub struct GainError(String);
 
+/// Maximum number of lines of the file `gains`.
+pub const MAX_GAINS: usize = 1000;
+
 /// A line of the file `gains`: the gain with which the file's participant hears another participant.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PersonalGain {

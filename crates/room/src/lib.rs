@@ -33,7 +33,7 @@ pub use ear_frames::EarFrames;
 pub use error::{OpenError, RoomError};
 pub use file::{FileId, FileKind, RegularFile, file_id, lookup, open_regular, target_in};
 pub use format::{FRAME_MS, Format, PIPE_MS, Rate};
-pub use gain::{Gain, PersonalGain, PersonalGainError};
+pub use gain::{Gain, MAX_GAINS, PersonalGain, PersonalGainError};
 pub use inbox::{Inbox, MAX_MESSAGE_CHARS, Message};
 pub use kept::{KeptMessage, MAX_KEPT};
 pub use levelling::Levelling;

@@ -9,8 +9,8 @@ use crate::small_file;
 
 /// Maximum size in bytes of the files `format`, `gain` and `levelling`, which have one line.
 const MAX_LINE_BYTES: u64 = 4096;
-/// Maximum size in bytes of the files `names`, `levels` and `gains`, which have a line for each participant.
-pub(crate) const MAX_LIST_BYTES: u64 = 1 << 20;
+/// Maximum size in bytes of the files `names` and `levels`, which have a line for each participant.
+const MAX_LIST_BYTES: u64 = 1 << 20;
 
 /// Returns the value in a file of one line, or `None` if there is no file at `path`.
 pub(crate) fn read_line<T: FromStr<Err: Display>>(path: &Path) -> Result<Option<T>, RoomError> {

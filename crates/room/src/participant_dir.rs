@@ -3,13 +3,15 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::lines::{MAX_LIST_BYTES, parse, read_line, write_line};
+use crate::lines::{parse, read_line, write_line};
 use crate::make::{Dir, PARTICIPANT_MODE, ROOM_MODE, split};
 use crate::small_file;
-use crate::{EarFrames, Gain, Levelling, PersonalGain, RoomError};
+use crate::{EarFrames, Gain, Levelling, MAX_GAINS, PersonalGain, RoomError};
 
 /// Name of the file that earlier versions wrote instead of `gains`.
 const FORMER_GAINS: &str = "without";
+/// Maximum size of the file `gains` in bytes.
+const MAX_GAINS_BYTES: u64 = 64 * MAX_GAINS as u64;
 /// Maximum number of attempts to remove a directory into which another program writes.
 const REMOVALS_MAX: u32 = 10;
 
@@ -136,12 +138,15 @@ impl ParticipantDir {
     /// `without` of earlier versions, whose lines are the names of participants who are not heard.
     ///
     /// # Errors
-    /// The file can't be read, or has an invalid line.
+    /// The file can't be read, is longer than 64,000 bytes, or has an invalid line or more than [`MAX_GAINS`] lines.
     pub fn gains(&self) -> Result<Vec<PersonalGain>, RoomError> {
         for path in [self.path.join("gains"), self.path.join(FORMER_GAINS)] {
-            if let Some(text) = small_file::read(&path, MAX_LIST_BYTES)? {
-                let lines = text.lines().filter(|line| !line.trim().is_empty());
-                return lines.map(|line| parse(&path, line)).collect();
+            if let Some(text) = small_file::read(&path, MAX_GAINS_BYTES)? {
+                let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+                if lines.len() > MAX_GAINS {
+                    return Err(RoomError::content(&path, format!("the file has more than {MAX_GAINS} lines")));
+                }
+                return lines.into_iter().map(|line| parse(&path, line)).collect();
             }
         }
         Ok(Vec::new())
@@ -189,6 +194,10 @@ mod tests {
         assert!(dir.gain().unwrap_err().to_string().contains("longer than"));
         std::fs::write(dir.path().join("gains"), [0xff, 0xfe]).unwrap();
         assert!(dir.gains().unwrap_err().to_string().contains("UTF-8"));
+        for (lines, is_valid) in [(MAX_GAINS, true), (MAX_GAINS + 1, false), (1 << 20, false)] {
+            std::fs::write(dir.path().join("gains"), "bob\n".repeat(lines)).unwrap();
+            assert_eq!(dir.gains().is_ok(), is_valid, "{lines} lines");
+        }
     }
 
     #[test]

@@ -4,14 +4,11 @@ use super::{Api, Report};
 use crate::connection::{After, Connection};
 use crate::http::{Head, Response};
 use crate::state::Listener;
-use palabre_room::{MAX_MESSAGE_CHARS, Message, MicState, Name, PersonalGain, Presence};
+use palabre_room::{MAX_GAINS, MAX_MESSAGE_CHARS, Message, MicState, Name, PersonalGain, Presence};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::io;
 use std::time::Instant;
-
-/// Maximum number of lines in the body of `POST /gains`.
-const MAX_GAINS: usize = 1000;
 
 /// The JSON of `POST /show`: the raised hand, microphone state and weak connection that other participants see.
 #[derive(Deserialize)]
