@@ -3,7 +3,8 @@
 //! The client sends `restart` and waits. The daemon keeps the connection over execve(2), and the next program answers
 //! `done` when it serves; or the daemon answers `failed` and the reason, and goes on with its old program. A connection
 //! that ends without an answer means that the daemon has ended. Only root and the daemon's own user may send the
-//! request.
+//! request. A daemon that has just been replaced answers `wait` and a number of milliseconds, after which the client asks
+//! again: a hostile process of the daemon's user can't make the daemon do nothing else than restart.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -24,6 +25,7 @@ use crate::peer;
 const REQUEST: &[u8] = b"restart\n";
 const DONE: &str = "done\n";
 const FAILED: &str = "failed ";
+const WAIT: &str = "wait ";
 
 /// Names of the descriptors that the next program inherits.
 const SOCKET: &str = "+restart";
@@ -35,6 +37,9 @@ const MAX_ANSWER_BYTES: usize = 4096;
 /// Maximum number of clients that have not sent a request yet.
 const MAX_WAITING: usize = 8;
 
+/// Minimum time between two restarts.
+const MIN_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Timeout for waiting until another process has opened its socket in the same directory.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -44,6 +49,8 @@ pub struct RestartSocket {
     listener: UnixListener,
     /// The clients that have not sent a request yet. A supervisor keeps a connection open to notice the end of the daemon.
     waiting: VecDeque<UnixStream>,
+    /// The time from which on a restart request is accepted.
+    earliest: Instant,
 }
 
 /// A client that waits for an answer.
@@ -83,20 +90,21 @@ impl RestartSocket {
         // must not be followed.
         fchmodat(AT_FDCWD, &new, Mode::from_bits_truncate(0o600), FchmodatFlags::NoFollowSymlink)?;
         fs::rename(&new, path)?;
-        Self::new(listener).map(Some)
+        Self::new(listener, Instant::now()).map(Some)
     }
 
     /// Takes over two descriptors from the previous program: the restart socket, and the client that waits until this
     /// program serves.
     #[must_use]
     pub fn inherit(inherited: &mut Inherited) -> (Option<Self>, Option<Client>) {
-        let socket = inherited.unix(SOCKET).and_then(|listener| Self::new(listener).ok());
+        let earliest = Instant::now() + MIN_INTERVAL;
+        let socket = inherited.unix(SOCKET).and_then(|listener| Self::new(listener, earliest).ok());
         (socket, inherited.stream(CLIENT).map(Client))
     }
 
-    fn new(listener: UnixListener) -> io::Result<Self> {
+    fn new(listener: UnixListener, earliest: Instant) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
-        Ok(Self { listener, waiting: VecDeque::new() })
+        Ok(Self { listener, waiting: VecDeque::new(), earliest })
     }
 
     /// Accepts a connection and returns its descriptor, which the caller polls together with this socket. If too many
@@ -124,7 +132,13 @@ impl RestartSocket {
                 _ => drop(self.waiting.remove(index)),
             }
         }
-        asks.map(Client)
+        let client = asks.map(Client)?;
+        let wait = self.earliest.saturating_duration_since(Instant::now());
+        if wait.is_zero() {
+            return Some(client);
+        }
+        client.answer(&format!("{WAIT}{}\n", wait.as_millis() + 1));
+        None
     }
 
     /// Leaves the restart socket and the client's connection to the next program.
@@ -187,7 +201,22 @@ pub enum RestartError {
 /// program serves.
 pub fn request(path: &Path, timeout: Duration) -> Result<u32, RestartError> {
     let deadline = Instant::now() + timeout;
-    let (mut stream, pid) = connect(path)?;
+    loop {
+        let (stream, pid) = connect(path)?;
+        let answer = ask(stream, deadline, timeout)?;
+        match answer.strip_prefix(WAIT).map(|wait| wait.trim_end().parse()) {
+            Some(Ok(wait_ms)) if Instant::now() + Duration::from_millis(wait_ms) < deadline => {
+                std::thread::sleep(Duration::from_millis(wait_ms));
+            }
+            Some(_) => return Err(RestartError::TimedOut(timeout)),
+            None if answer == DONE => return Ok(pid),
+            None => return Err(RestartError::Failed(answer.trim_end().trim_start_matches(FAILED).to_owned())),
+        }
+    }
+}
+
+/// Sends the request and returns the daemon's answer.
+fn ask(mut stream: UnixStream, deadline: Instant, timeout: Duration) -> Result<String, RestartError> {
     let failed = |error: io::Error| match error.kind() {
         ErrorKind::WouldBlock | ErrorKind::TimedOut => RestartError::TimedOut(timeout),
         ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => RestartError::Ended,
@@ -207,10 +236,7 @@ pub fn request(path: &Path, timeout: Duration) -> Result<u32, RestartError> {
             Err(error) => return Err(failed(error)),
         }
     }
-    match String::from_utf8_lossy(&answer).as_ref() {
-        DONE => Ok(pid),
-        other => Err(RestartError::Failed(other.trim_end().trim_start_matches(FAILED).to_owned())),
-    }
+    Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
 /// Connects to the daemon whose socket is at `path`. Returns the connection, which ends when the daemon ends or replaces
@@ -244,9 +270,15 @@ mod tests {
     /// Sends a restart request to a new socket, on which `answer` answers the request. Returns the result of the
     /// request.
     fn asked(answer: impl FnOnce(Client)) -> Result<u32, RestartError> {
+        asked_after(Duration::ZERO, answer)
+    }
+
+    /// Does the same with a socket that accepts a request only after `wait`.
+    fn asked_after(wait: Duration, answer: impl FnOnce(Client)) -> Result<u32, RestartError> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("restart");
         let mut socket = RestartSocket::open(&path).unwrap().unwrap();
+        socket.earliest += wait;
         let client = thread::spawn(move || request(&path, TIMEOUT));
         let client_asks = loop {
             crate::wait::readable(&[socket.as_fd()], None).unwrap();
@@ -265,6 +297,22 @@ mod tests {
         assert_eq!(asked(Client::done).unwrap(), std::process::id());
         let error = asked(|client| client.failed("unable to execute 'x':\nno such file")).unwrap_err();
         assert_eq!(error.to_string(), "unable to execute 'x': no such file");
+    }
+
+    #[test]
+    fn daemon_that_was_just_restarted_makes_the_client_wait() {
+        assert_eq!(asked_after(Duration::from_millis(200), Client::done).unwrap(), std::process::id());
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("restart");
+        let mut socket = RestartSocket::open(&path).unwrap().unwrap();
+        socket.earliest += TIMEOUT * 2;
+        let (mut client, _) = connect(&path).unwrap();
+        client.write_all(REQUEST).unwrap();
+        assert!(socket.accept().is_some() && socket.request().is_none());
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        let wait_ms: u64 = answer.strip_prefix(WAIT).unwrap().trim_end().parse().unwrap();
+        assert!(Duration::from_millis(wait_ms) > TIMEOUT, "{answer}");
     }
 
     #[test]
