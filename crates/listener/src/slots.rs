@@ -5,11 +5,14 @@
 //! closed at once if its network has at least two more unauthenticated connections than the network of the new connection. Otherwise it is closed
 //! only if it has had enough time to send a request with the access key. If it is not closed, the new connection is refused.
 //!
+//! A network from which a client has authenticated is a known network. A new connection from a known network replaces a connection from an unknown
+//! network at once. So unauthenticated clients with many addresses don't keep the participant out.
+//!
 //! This module also lists idle connections, which wait for another request. A process that is being replaced closes them first.
 //! Otherwise a browser could send its next request on an idle connection, to this process instead of the next process.
 
 use crate::handover::Handover;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Shutdown, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,6 +21,9 @@ use std::time::{Duration, Instant};
 /// Minimum time before an unauthenticated connection may be closed for a new one. It is enough for a handshake and a request over a
 /// slow network.
 const MIN_TIME: Duration = Duration::from_secs(2);
+
+/// Maximum number of known networks. A participant uses few networks, and the owner of the access key alone can add more.
+const MAX_KNOWN: usize = 16;
 
 /// The slots of all connections.
 #[derive(Debug)]
@@ -34,6 +40,8 @@ struct State {
     next_id: u64,
     /// Unauthenticated connections, the oldest first.
     unauthenticated: Vec<Unauthenticated>,
+    /// The networks from which clients have authenticated last, the latest one last.
+    known: VecDeque<IpAddr>,
     /// Connections that wait for another request, with the IDs of their slots.
     idle: Vec<(u64, Arc<TcpStream>)>,
 }
@@ -66,7 +74,7 @@ impl Slots {
         state.next_id += 1;
         state.taken += 1;
         state.unauthenticated.push(Unauthenticated { id, since: now, network, tcp: Arc::clone(&tcp) });
-        Some(Slot { slots: Arc::clone(self), id, tcp, is_authenticated: false })
+        Some(Slot { slots: Arc::clone(self), id, network, tcp, is_authenticated: false })
     }
 
     /// Returns the number of connections with a request in progress.
@@ -91,16 +99,36 @@ impl Slots {
 impl State {
     /// Returns the index of the unauthenticated connection that a new connection from this network may replace.
     fn replaceable(&self, network: IpAddr, now: Instant) -> Option<usize> {
+        if self.known.contains(&network)
+            && let Some((unknown, _)) = self.oldest_of_most(|other| !self.known.contains(&other))
+        {
+            return Some(unknown);
+        }
+        let (index, most) = self.oldest_of_most(|_| true)?;
+        let own = self.unauthenticated.iter().filter(|it| it.network == network).count();
+        let is_late = now.saturating_duration_since(self.unauthenticated[index].since) >= MIN_TIME;
+        (most >= own + 2 || is_late).then_some(index)
+    }
+
+    /// Returns the index of the oldest unauthenticated connection of the network that has most of them, and their number. Considers only the
+    /// networks for which `filter` returns `true`. If several networks share the highest number, returns the oldest connection of all these networks.
+    fn oldest_of_most(&self, filter: impl Fn(IpAddr) -> bool) -> Option<(usize, usize)> {
         let mut counts = BTreeMap::<IpAddr, usize>::new();
-        for other in &self.unauthenticated {
+        for other in self.unauthenticated.iter().filter(|it| filter(it.network)) {
             *counts.entry(other.network).or_default() += 1;
         }
-        let most = counts.values().max()?;
-        // If several networks share the highest number, this is the oldest connection of all these networks.
-        let index = self.unauthenticated.iter().position(|it| counts.get(&it.network) == Some(most))?;
-        let is_crowded = *most >= counts.get(&network).unwrap_or(&0) + 2;
-        let is_late = now.saturating_duration_since(self.unauthenticated[index].since) >= MIN_TIME;
-        (is_crowded || is_late).then_some(index)
+        let most = *counts.values().max()?;
+        let index = self.unauthenticated.iter().position(|it| counts.get(&it.network) == Some(&most))?;
+        Some((index, most))
+    }
+
+    /// Notes that a client of this network has authenticated.
+    fn know(&mut self, network: IpAddr) {
+        self.known.retain(|it| *it != network);
+        if self.known.len() >= MAX_KNOWN {
+            self.known.pop_front();
+        }
+        self.known.push_back(network);
     }
 
     /// Removes a connection from the unauthenticated ones. Returns whether it was among them.
@@ -116,6 +144,7 @@ impl State {
 pub(crate) struct Slot {
     slots: Arc<Slots>,
     id: u64,
+    network: IpAddr,
     tcp: Arc<TcpStream>,
     is_authenticated: bool,
 }
@@ -135,6 +164,7 @@ impl Slot {
     pub(crate) fn authenticated(&mut self) {
         if !std::mem::replace(&mut self.is_authenticated, true) {
             let mut state = self.slots.state();
+            state.know(self.network);
             if !state.remove_unauthenticated(self.id) {
                 // Another thread has just closed this connection for a new one. This connection takes a slot again until it ends.
                 state.taken += 1;
@@ -270,6 +300,28 @@ mod tests {
         owner.authenticated();
         drop((crowd, owner, late, second));
         assert_eq!(slots.state().taken, 0);
+    }
+
+    #[test]
+    fn connection_from_a_known_network_replaces_one_from_an_unknown_network_at_once() {
+        let slots = Slots::new(8, Arc::new(Handover::new(None, Instant::now())));
+        let (tcp, now) = (tcp(), Instant::now());
+        slots.take(&tcp, HERE, now).unwrap().authenticated();
+        let unknown = |last| IpAddr::V4(Ipv4Addr::new(198, 51, 100, last));
+        let others: Vec<Slot> = (0..4).map(|last| slots.take(&tcp, unknown(last), now).unwrap()).collect();
+        assert!(slots.take(&tcp, ELSEWHERE, now).is_none(), "an unknown network replaces none at once");
+        let mut owner = slots.take(&tcp, HERE, now).unwrap();
+        assert!(
+            slots.take(&tcp, unknown(9), now).is_none(),
+            "an unknown network replaces no connection from a known network at once"
+        );
+        owner.authenticated();
+        drop((others, owner));
+        assert_eq!(slots.state().taken, 0);
+        for last in 0..u8::try_from(2 * MAX_KNOWN).unwrap() {
+            slots.take(&tcp, unknown(last), now).unwrap().authenticated();
+        }
+        assert_eq!(slots.state().known.len(), MAX_KNOWN);
     }
 
     #[test]
