@@ -11,7 +11,7 @@ use palabre_host::sockets;
 use std::io::{self, Read as _, Write as _};
 use std::time::{Duration, Instant};
 
-/// Timeout for one write to a socket while this thread also reads the source of the sound. The pipe holds 400 ms of sound.
+/// Timeout for the writes of one record to a socket while this thread also reads the source of the sound. The pipe holds 400 ms of sound.
 const READING_TIMEOUT: Duration = Duration::from_millis(50);
 /// Timeout for a page to close a stream after the last record.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(1200);
@@ -115,12 +115,18 @@ fn missed(listener: &Listener, seq: u64, after: Option<u64>) -> Vec<u8> {
 pub(crate) fn write(connection: &mut Connection, subscription: &mut Subscription, bytes: &[u8]) -> io::Result<()> {
     let stream = &mut connection.stream;
     stream.sock.set_write_timeout(if subscription.is_reading() { READING_TIMEOUT } else { tls::WRITE_TIMEOUT })?;
+    let deadline = Instant::now() + READING_TIMEOUT;
     let mut left = bytes;
     loop {
+        if !stream.conn.wants_write() && left.is_empty() {
+            return Ok(());
+        }
+        // A client that reads a few bytes at a time lets no single write time out.
+        if subscription.is_reading() && Instant::now() >= deadline {
+            subscription.stop_reading();
+            stream.sock.set_write_timeout(tls::WRITE_TIMEOUT)?;
+        }
         if !stream.conn.wants_write() {
-            if left.is_empty() {
-                return Ok(());
-            }
             match stream.conn.writer().write(left)? {
                 0 => return Err(io::ErrorKind::WriteZero.into()),
                 taken => left = &left[taken..],

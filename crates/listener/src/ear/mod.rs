@@ -133,6 +133,7 @@ impl Ear {
     /// Creates the reader. Old samples in the pipe are discarded, except in a handover, where they continue the samples that the
     /// previous process has read.
     fn start(&self, state: &mut State) -> std::io::Result<()> {
+        let waker = Arc::new(Waker::new()?);
         let view = self.look_at_room(state);
         while state.drop_oldest() {}
         // Take the inbox before requesting the pipe: the request ends the previous process, and messages sent to it would be lost.
@@ -144,7 +145,6 @@ impl Ear {
             state.last_seq = boottime_ms().max(state.last_seq);
             state.gone_seq = state.last_seq.saturating_sub(HANDOVER_FROM_MS);
         }
-        let waker = Arc::new(Waker::new()?);
         state.reader = Some(Box::new(Reader::new(Arc::clone(&self.ring), view, source, inbox, Arc::clone(&waker))));
         state.waker = Some(waker);
         state.running = true;

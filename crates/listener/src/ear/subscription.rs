@@ -68,8 +68,12 @@ impl Subscription {
         Self { ring, id: None, opening, at, frames, was_behind, begins_with_gap, first, reader: None }
     }
 
-    /// Returns the first records of the stream on the first call, then `None`.
+    /// Returns the first records of the stream on the first call, then `None`. From now on this stream's thread reads the source, if no other
+    /// thread does.
     pub(crate) fn opening(&mut self) -> Option<Opening> {
+        if self.id.is_some() && self.reader.is_none() {
+            self.reader = self.ring.lock().reader.take();
+        }
         self.opening.take()
     }
 
