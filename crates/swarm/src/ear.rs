@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use rustls::ClientConfig;
@@ -19,6 +20,11 @@ use crate::wire::Wire;
 /// Maximum number of streams of one participant.
 pub(crate) const STREAMS: usize = 2;
 
+/// The sample rates of rooms, in Hz.
+const RATES_HZ: [u32; 3] = [16_000, 24_000, 48_000];
+/// The lengths of the chunks of a stream, in ms.
+const CHUNKS_MS: RangeInclusive<u32> = 20..=1000;
+
 /// The format of a room, from the first record of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Format {
@@ -34,6 +40,9 @@ impl Format {
             serde_json::from_str(&records::text(hello)?).map_err(|error| error.to_string())?;
         let number = |name: &str| json[name].as_u64().and_then(|number| u32::try_from(number).ok()).filter(|&n| n > 0);
         match (number("rate_hz"), number("chunk_ms")) {
+            (Some(rate_hz), Some(chunk_ms)) if !RATES_HZ.contains(&rate_hz) || !CHUNKS_MS.contains(&chunk_ms) => Err(
+                format!("the record 'hello' has an unknown sample rate ({rate_hz} Hz) or chunk length ({chunk_ms} ms)"),
+            ),
             (Some(rate_hz), Some(chunk_ms)) => Ok(Self { rate_hz, chunk_ms, levelling: json["levelling"] == true }),
             _ => Err("the record 'hello' has no 'rate_hz' or no 'chunk_ms'".to_owned()),
         }
@@ -221,6 +230,13 @@ impl Heard {
             if *common.format.get_or_insert(format) != format {
                 return Err("the participant's room has another format than the other participants' room".to_owned());
             }
+            let max = Tones::max(format.rate_hz);
+            if common.delays.len() > max {
+                return Err(format!(
+                    "at {} Hz, there are tones for {max} talkers; choose a lower --talkers",
+                    format.rate_hz
+                ));
+            }
         }
         let Some(format) = common.format else { return Err("the first record is not 'hello'".to_owned()) };
         let continuity = self.continuity.get_or_insert_with(|| Continuity::new(f64::from(format.chunk_ms)));
@@ -308,6 +324,31 @@ mod tests {
     use base64::engine::general_purpose::STANDARD as BASE64;
 
     const TALKERS: usize = 3;
+
+    #[test]
+    fn unknown_format_is_refused() {
+        for (rate_hz, chunk_ms, is_valid) in [
+            (24_000_u64, 40, true),
+            (1, 40, false),
+            (4_000_000_000, 40, false),
+            (24_000, 1, false),
+            (24_000, 1001, false),
+        ] {
+            let hello = BASE64.encode(format!(r#"{{"rate_hz":{rate_hz},"chunk_ms":{chunk_ms}}}"#));
+            assert_eq!(Format::parse(&hello).is_ok(), is_valid, "{rate_hz} Hz, {chunk_ms} ms");
+        }
+    }
+
+    #[test]
+    fn more_talkers_than_there_are_tones_at_the_rooms_rate_are_refused() {
+        let hello = BASE64.encode(r#"{"rate_hz":16000,"chunk_ms":40}"#);
+        let max = Tones::max(16_000);
+        for (talkers, is_possible) in [(max, true), (max + 1, false)] {
+            let (mut heard, mut common) = (Heard::default(), Common::new(talkers, 1));
+            let result = heard.record(1, &Record::Hello(&hello), &mut common, None, None, 0.0);
+            assert_eq!(result.is_ok(), is_possible, "{talkers} talkers");
+        }
+    }
 
     /// Plays four seconds of the tones of `talkers` to a participant with the tone 0, and returns the figures.
     fn heard(talkers: &[usize]) -> (Heard, Common) {

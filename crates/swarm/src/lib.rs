@@ -69,8 +69,9 @@ pub struct Surroundings<'a> {
 /// # Errors
 /// Returns [`Failure::Refused`] if records were missing or mixes were wrong, or if the limits of the machine are too low.
 pub fn run(options: &Options, surroundings: &Surroundings<'_>) -> Result<(), Failure> {
-    let mut signals = Signals::new(&[SIGINT, SIGTERM, SIGHUP, SIGCHLD]).map_err(Failure::system)?;
+    // The file of links may be a named pipe that nobody writes to. SIGINT still ends the program while it waits.
     let given = options.links.as_deref().map(links::read).transpose()?;
+    let mut signals = Signals::new(&[SIGINT, SIGTERM, SIGHUP, SIGCHLD]).map_err(Failure::system)?;
     let participants = participants(options, given.as_deref())?;
     limits::check(u64::from(participants), u64::from(options.talkers), given.is_none())?;
     let (mut room, links, certificate) = match given {

@@ -1,7 +1,8 @@
 //! Invitation links. A link contains the address of a participant's listener and the access key.
 
 use std::fmt;
-use std::fs;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use palabre_config::{Key, PageAddress};
@@ -43,10 +44,11 @@ impl fmt::Display for Link {
 /// Reads a file with lines `LINK` or `NAME LINK`. Empty lines and lines that begin with `#` are ignored.
 pub(crate) fn read(path: &Path) -> Result<Vec<Link>, Failure> {
     let unable = |cause: String| Failure::refused(format!("unable to use the links in '{}': {cause}", path.display()));
-    if fs::metadata(path).is_ok_and(|metadata| metadata.len() > MAX_BYTES) {
+    let mut text = String::new();
+    let read = File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_string(&mut text));
+    if read.map_err(|error| unable(error.to_string()))? as u64 > MAX_BYTES {
         return Err(unable(format!("the file is larger than {MAX_BYTES} bytes")));
     }
-    let text = fs::read_to_string(path).map_err(|error| unable(error.to_string()))?;
     let links = parse_lines(&text).map_err(unable)?;
     if links.is_empty() {
         return Err(unable("the file has no link; write the links that 'palabre invite' printed into it".to_owned()));
@@ -89,6 +91,12 @@ mod tests {
             ("carol", host("a.org:1"), "/"),
         ];
         assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn endless_file_is_refused() {
+        let error = read(Path::new("/dev/zero")).unwrap_err();
+        assert!(error.to_string().contains("the file is larger than"), "{error}");
     }
 
     #[test]
