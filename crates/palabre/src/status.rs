@@ -106,7 +106,7 @@ fn sandbox_line(status: &Status) -> Option<String> {
     let reports = status.participants.iter().filter_map(|participant| participant.report.as_ref());
     let kinds: BTreeSet<&str> = reports.map(|report| report.sandbox.as_str()).filter(|kind| !kind.is_empty()).collect();
     let kinds: Vec<&str> = kinds.into_iter().collect();
-    (!kinds.is_empty()).then(|| format!("sandbox of the listeners: {}\n", kinds.join("; ")))
+    (!kinds.is_empty()).then(|| format!("sandbox of the listeners: {}\n", table::printable(&kinds.join("; "))))
 }
 
 fn daemon_row(snapshot: &Snapshot, daemon: &Daemon) -> [String; 7] {

@@ -10,6 +10,7 @@ use palabre_config::control::Status;
 use super::context::word;
 use super::finding::Finding;
 use crate::cli;
+use crate::table;
 use crate::units::{self, Unit};
 
 const AREA: &str = "sandbox";
@@ -37,8 +38,9 @@ fn refused(units: &BTreeMap<String, Unit>, drop_in: &Path) -> Option<Finding> {
 /// Checks whether the kernel enforces the listeners' own sandboxes. Returns `None` if no listener has reported that.
 pub(super) fn listeners(status: &Status, setting: SandboxSetting) -> Option<Finding> {
     let reports = status.participants.iter().filter_map(|one| Some((one.name.as_str(), one.report.as_ref()?)));
-    let reported: Vec<(&str, &str)> = reports
-        .map(|(name, report)| (name, report.sandbox.as_str()))
+    // The text comes from a listener, which may have been taken over.
+    let reported: Vec<(&str, String)> = reports
+        .map(|(name, report)| (name, table::printable(&report.sandbox)))
         .filter(|(_, sandbox)| !sandbox.is_empty())
         .collect();
     let (_, first) = reported.first()?;
