@@ -38,7 +38,7 @@ import * as view from './view/view.js';
 
 /** Interval between updates of the details panel, and of the rating of the connection. */
 const FIGURES_MS = 500;
-/** Interval between checks, while the connection is lost, whether the key is still valid. */
+/** Interval between checks, while the connection is lost, why the listener refuses it. */
 const KEY_CHECK_MS = 5000;
 /** Interval between checks, before joining, whether the room is being recorded and the key is still valid. */
 const DOOR_CHECK_MS = 10000;
@@ -73,7 +73,7 @@ const panel = new SettingsPanel({
 });
 
 /** `me` is the answer of GET me; `session` is set while in the room; `unreported` is a session whose listener takes no reports. */
-const app = { screen: 'loading', me: null, session: null, unreported: null, headphones: false, level: 0, meterMs: 0, recorded: false, noMixer: false, quality: null, weak: false };
+const app = { screen: 'loading', me: null, session: null, unreported: null, full: false, headphones: false, level: 0, meterMs: 0, recorded: false, noMixer: false, quality: null, weak: false };
 
 start();
 
@@ -135,13 +135,18 @@ async function fetchMe() {
   }
 }
 
-/** Asks the listener whether the access key is still valid: the end of a frame doesn't tell why the listener refused it. */
+/** Asks the listener whether the access key is still valid, and a stream is free: the end of a frame doesn't tell why the listener refused it. */
 async function checkKey() {
   const { session } = app;
   if (session?.state.connection !== 'lost') return;
   const { screen } = await fetchMe();
-  if (!REFUSED.includes(screen) || session !== app.session) return;
-  leaveRoom(screen);
+  const full = screen === 'door' && await session.isRefused();
+  if (session !== app.session) return;
+  if (REFUSED.includes(screen)) leaveRoom(screen);
+  else if (full !== app.full) {
+    app.full = full;
+    refresh();
+  }
 }
 
 /** Asks the listener again while the screen before joining is visible: a recording may begin. */
@@ -172,6 +177,7 @@ function enter() {
   const options = { muted, volume: volumeNow(), ...optionsOfAddress() };
   app.headphones = me.join_muted && !me.listen_only;
   app.recorded = false;
+  app.full = false;
   app.noMixer = false;
   app.weak = false;
   app.quality = new Quality();
@@ -182,7 +188,7 @@ function enter() {
   gains.forget();
   app.session = new Session(me, options, {
     onChange: refresh,
-    onLive: () => { messages.wake(); gains.restore(); },
+    onLive: () => { app.full = false; messages.wake(); gains.restore(); },
     onPeak: showPeak,
     onMe: (given) => { const newer = adapted(given); app.me = newer; people.setMe(newer); messages.setMe(newer); refresh(); },
     onRoom: ({ people: all, states, recording, noMixer }) => {
@@ -360,7 +366,7 @@ function microphoneState({ connection, microphone, muted, systemMuted, silent, u
 function notices(session) {
   const { connection, audible, microphone, uplink, silent, systemMuted, talkingMuted, mutedBecause } = session.state;
   const list = [];
-  if (connection === 'lost') list.push({ key: 'noLine', urgent: true, action: 'reconnectNow', onAction: () => session.reconnect() });
+  if (connection === 'lost') list.push({ key: app.full ? 'tooManyPages' : 'noLine', urgent: true, action: 'reconnectNow', onAction: () => session.reconnect() });
   if (!audible) list.push({ key: 'soundPaused', urgent: true, action: 'turnOnSound', onAction: () => session.wake() });
   if (['refused', 'missing', 'busy'].includes(microphone)) list.push({ key: microphone, action: 'tryAgain', onAction: () => session.askAgain() });
   if (silent && microphone === 'on') list.push({ key: systemMuted ? 'systemMuted' : 'silent', urgent: true, action: 'settings', onAction: () => panel.open() });

@@ -19,6 +19,7 @@ mod me;
 mod meeting;
 mod mic;
 mod page;
+mod page_id;
 mod paste;
 #[cfg(test)]
 mod protocol_doc;

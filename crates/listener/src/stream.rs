@@ -3,6 +3,7 @@
 use crate::connection::{After, Connection};
 use crate::ear::{Delivered, Kind, Next, Subscription};
 use crate::http::{Head, Response, response};
+use crate::page_id;
 use crate::record;
 use crate::state::Listener;
 use crate::tls;
@@ -33,6 +34,13 @@ pub(crate) fn serve(connection: &mut Connection, head: &Head, listener: &Listene
             return connection.answer(head, &response, listener.keeps());
         }
     };
+    let page = match page_id::of(head) {
+        Ok(page) if head.method == "HEAD" && listener.ear.is_full(page) => {
+            return connection.answer(head, &too_many(), listener.keeps());
+        }
+        Ok(page) => page,
+        Err(response) => return connection.answer(head, &response, listener.keeps()),
+    };
     let answer = answer_head(listener.keeps());
     if head.method == "HEAD" {
         connection.stream.write_all(answer.as_bytes())?;
@@ -40,12 +48,20 @@ pub(crate) fn serve(connection: &mut Connection, head: &Head, listener: &Listene
         return Ok(After::Close);
     }
     prepare(connection, listener)?;
-    let mut subscription = listener.ear.subscribe(connection.stream.sock.tcp(), from)?;
+    let Some(mut subscription) = listener.ear.subscribe(connection.stream.sock.tcp(), from, page)? else {
+        return connection.answer(head, &too_many(), listener.keeps());
+    };
     listener.main_thread.wake();
     let result = run(connection, &mut subscription, listener, answer, (head.parameter("people"), from));
     drop(subscription);
     listener.main_thread.wake();
     result.map(|()| After::Close)
+}
+
+/// Returns the response to a request for a stream while the participant has too many streams.
+pub(crate) fn too_many() -> Response {
+    Response::text(429, "this participant has too many open streams; close another page or program")
+        .with("Retry-After", "5")
 }
 
 fn answer_head(keeps: bool) -> String {

@@ -37,7 +37,9 @@ pub(crate) fn serve(connection: &mut Connection, head: &Head, listener: &Listene
         return Ok(After::Close);
     }
     crate::stream::prepare(connection, listener)?;
-    let mut subscription = listener.ear.subscribe(connection.stream.sock.tcp(), None)?;
+    let Some(mut subscription) = listener.ear.subscribe(connection.stream.sock.tcp(), None, None)? else {
+        return connection.answer(head, &crate::stream::too_many(), listener.keeps());
+    };
     listener.main_thread.wake();
     bytes.extend(palabre_sound::wav::endless_head(listener.format.rate.hz()));
     let result = connection.stream.write_all(&bytes).and_then(|()| run(connection, &mut subscription, listener));

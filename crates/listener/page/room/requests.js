@@ -59,6 +59,15 @@ export async function sendPresence(state) {
   return ok || status === 404;
 }
 
+/** @param {string} page see stream.js; @returns {Promise<boolean>} whether the participant has too many streams for one of this page */
+export async function streamIsRefused(page) {
+  try {
+    return (await fetch(`listen?page=${page}`, { method: 'HEAD', cache: 'no-store', signal: AbortSignal.timeout(TIMEOUT_MS) })).status === 429;
+  } catch {
+    return false;
+  }
+}
+
 async function post(path, body) {
   try {
     return await fetch(path, { method: 'POST', body, signal: AbortSignal.timeout(TIMEOUT_MS) });

@@ -16,6 +16,7 @@ import { Uplink } from '../uplink/uplink.js';
 import { Absence } from './absence.js';
 import { PresenceReporter } from './presence.js';
 import { holdLocks, releaseLocks } from './locks.js';
+import { streamIsRefused } from './requests.js';
 
 /**
  * @typedef {{onChange: () => void, onLive?: () => void, onPeak: (peak: number) => void, onMe: (me: object) => void,
@@ -203,6 +204,11 @@ export class Session {
   /** Asks for the microphone again. */
   askAgain() {
     this.#microphone.ask();
+  }
+
+  /** @returns {Promise<boolean>} whether the listener refuses this page's stream, because the participant has too many streams */
+  isRefused() {
+    return streamIsRefused(this.#stream.page);
   }
 
   /** Takes the microphone back from the participant's other page. */

@@ -8,6 +8,7 @@
  */
 
 import { Backoff } from '../base/backoff.js';
+import { pageId } from '../base/page-id.js';
 import { FrameTracker } from './frames.js';
 import { parseRecord } from './records.js';
 import { StallDetector } from './stall.js';
@@ -54,6 +55,8 @@ export class Stream {
   #silent = true;
   /** Tag of the list of participants that the page has; a listener with the same list sends only the participants' states. */
   #tag = '';
+  /** Identifies this page to the listener. A listener with too many streams ends only streams of the page that opens another one. */
+  page = pageId();
   /** Totals since `start`, for the details panel. */
   counts = { records: 0, chunks: 0, lost: 0, bad: 0, opened: 0, renewals: 0, reconnects: 0, bytes: 0 };
 
@@ -116,8 +119,8 @@ export class Stream {
     element.hidden = true;
     element.title = 'Palabre';
     // A renewed stream always has the same address: Chromium keeps nearly 1 kB for each script of each address.
-    const query = [lastSeq > 0 && !overlaps && `from=${lastSeq}`, this.#tag && `people=${this.#tag}`].filter(Boolean).join('&');
-    element.src = query ? `listen?${query}` : 'listen';
+    const query = [`page=${this.page}`, lastSeq > 0 && !overlaps && `from=${lastSeq}`, this.#tag && `people=${this.#tag}`].filter(Boolean);
+    element.src = `listen?${query.join('&')}`;
     const frame = {
       element, openedMs: performance.now(), afterSeq: lastSeq, moved: false, done: false, torn: false, overlaps, held: [], firstSeq: Infinity,
     };

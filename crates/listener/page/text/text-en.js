@@ -131,6 +131,8 @@ export default {
   wasAwayHint: 'You can hear the others again. They can’t hear you until you unmute.',
   wasMoved: 'You are now in the room “{room}”',
   wasMovedHint: 'The host moved you here. You are muted: no one can hear you until you unmute.',
+  tooManyPages: 'Your link is open too many times',
+  tooManyPagesHint: 'Too many pages or programs use your link. Close one of them: then this page connects by itself.',
   noLine: 'You are disconnected',
   noLineHint: 'You can’t hear anyone, and no one can hear you. Reconnecting automatically.',
   reconnectNow: 'Reconnect now',

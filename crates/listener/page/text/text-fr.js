@@ -134,6 +134,8 @@ export default {
   wasAwayHint: 'Vous entendez de nouveau les autres. Ils ne vous entendront que lorsque vous ouvrirez le micro.',
   wasMoved: 'Vous êtes maintenant dans le salon « {room} »',
   wasMovedHint: 'L’hôte vous a déplacé ici. Votre micro est coupé : personne ne vous entend tant que vous ne l’ouvrez pas.',
+  tooManyPages: 'Votre lien est ouvert trop de fois',
+  tooManyPagesHint: 'Trop de pages ou de programmes utilisent votre lien. Fermez-en un : cette page se connectera alors toute seule.',
   noLine: 'Vous êtes déconnecté',
   noLineHint: 'Vous n’entendez personne et personne ne vous entend. Reconnexion automatique en cours.',
   reconnectNow: 'Reconnecter maintenant',

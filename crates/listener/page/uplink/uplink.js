@@ -7,6 +7,7 @@
  */
 
 import { Backoff } from '../base/backoff.js';
+import { pageId } from '../base/page-id.js';
 import { SendQueue } from './send-queue.js';
 import { PostTransport, SocketTransport } from './transports.js';
 
@@ -202,9 +203,4 @@ export class Uplink {
     this.state = state;
     this.#handlers.onState(state);
   }
-}
-
-/** @returns {string} 16 random letters and digits, which identify this page to the listener */
-function pageId() {
-  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (n) => (n % 36).toString(36)).join('');
 }

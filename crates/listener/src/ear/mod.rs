@@ -24,7 +24,7 @@ use crate::waker::Waker;
 use palabre_host::clock::boottime_ms;
 use palabre_room::{Format, RoomDir};
 use reader::Reader;
-use ring::{RING_MS, Ring, State};
+use ring::{OpenStream, RING_MS, Ring, State};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::time::Instant;
@@ -55,38 +55,58 @@ impl Ear {
         Arc::new(Self { max_streams, origin, room, ring: Ring::new(format, chunk_ms, handover) })
     }
 
-    /// Adds a stream. If there are too many streams, the oldest one ends, so that a page can reconnect while its previous connections have
-    /// not timed out.
+    /// Adds a stream of the page with this ID. If there are too many streams, the oldest one of this page ends, so that a page can reconnect
+    /// while its previous connections have not timed out. Returns `None` if there are too many streams, and none of this page.
     ///
     /// Fails if there are no more file descriptors.
-    pub(crate) fn subscribe(&self, tcp: &TcpStream, from: Option<u64>) -> std::io::Result<Subscription> {
+    pub(crate) fn subscribe(
+        &self,
+        tcp: &TcpStream,
+        from: Option<u64>,
+        page: Option<&str>,
+    ) -> std::io::Result<Option<Subscription>> {
         let tcp = tcp.try_clone()?;
         let mut state = self.ring.lock();
         if !self.ring.handover.is_serving() {
             // During a handover, a browser can still send this request on an open connection to this process.
-            return Ok(self.send_away(&mut state));
+            return Ok(Some(self.send_away(&mut state)));
+        }
+        let Ok(replaced) = self.place(&state, page) else { return Ok(None) };
+        if let Some(index) = replaced {
+            // The thread of the replaced stream may be blocked in a write; closing the connection ends the write.
+            let _ = state.streams.remove(index).tcp.shutdown(Shutdown::Both);
         }
         if state.streams.is_empty() {
             self.ring.handover.streams_began(Instant::now());
         }
         let id = state.next_stream;
         state.next_stream += 1;
-        state.streams.push((id, tcp));
+        state.streams.push(OpenStream { id, page: page.map(str::to_owned), tcp });
         if !state.running
             && let Err(error) = self.start(&mut state)
         {
             self.ring.remove(&mut state, id);
             return Err(error);
         }
-        while state.streams.len() > self.max_streams {
-            let (_, oldest) = state.streams.remove(0);
-            // The thread of the oldest stream may be blocked in a write; closing the connection ends the write.
-            let _ = oldest.shutdown(Shutdown::Both);
-        }
         let oldest_ms = boottime_ms().saturating_sub(RING_MS + self.ring.chunk_ms);
         let subscription = Subscription::new(Arc::clone(&self.ring), id, &mut state, from, oldest_ms);
         self.ring.notify_all(state);
-        Ok(subscription)
+        Ok(Some(subscription))
+    }
+
+    /// Returns whether a further stream of this page would be refused.
+    pub(crate) fn is_full(&self, page: Option<&str>) -> bool {
+        self.ring.handover.is_serving() && self.place(&self.ring.lock(), page).is_err()
+    }
+
+    /// Returns the index of the stream that a further stream of this page replaces, or `None` if it replaces none. An error means that
+    /// there are too many streams, and none of this page. So a page or program can't end the stream of another page.
+    fn place(&self, state: &State, page: Option<&str>) -> Result<Option<usize>, ()> {
+        if state.streams.len() < self.max_streams {
+            return Ok(None);
+        }
+        let own = page.and_then(|_| state.streams.iter().position(|stream| stream.page.as_deref() == page));
+        own.map(Some).ok_or(())
     }
 
     /// Returns the number of open streams.

@@ -86,6 +86,15 @@ pub(super) struct Ring {
     published: Condvar,
 }
 
+/// An open stream.
+#[derive(Debug)]
+pub(super) struct OpenStream {
+    pub(super) id: u64,
+    /// The ID of the page that opened the stream; `None` if a program opened it.
+    pub(super) page: Option<String>,
+    pub(super) tcp: TcpStream,
+}
+
 /// The records in the ring, and the streams that read them.
 #[derive(Debug, Default)]
 pub(super) struct State {
@@ -103,7 +112,8 @@ pub(super) struct State {
     pub(super) silent: bool,
     /// Whether a page or a program had the microphone, and none has it now.
     pub(super) is_microphone_free: bool,
-    pub(super) streams: Vec<(u64, TcpStream)>,
+    /// Open streams, the oldest first.
+    pub(super) streams: Vec<OpenStream>,
     pub(super) next_stream: u64,
     /// Whether there is a reader, and the source is open.
     pub(super) running: bool,
@@ -145,7 +155,7 @@ impl Ring {
     /// Removes the stream with this ID from the list of open streams.
     pub(super) fn remove(&self, state: &mut State, id: u64) {
         let before = state.streams.len();
-        state.streams.retain(|(stream, _)| *stream != id);
+        state.streams.retain(|stream| stream.id != id);
         if before > 0 && state.streams.is_empty() {
             self.handover.streams_ended(Instant::now());
         }

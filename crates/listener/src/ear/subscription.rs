@@ -91,7 +91,7 @@ impl Subscription {
         let mut state = ring.lock();
         loop {
             self.reader = self.reader.take().or_else(|| state.reader.take());
-            if !state.streams.iter().any(|(id, _)| Some(*id) == self.id) {
+            if !state.streams.iter().any(|stream| Some(stream.id) == self.id) {
                 return Next::Ended;
             }
             if let Some((record, has_missed, frames)) = self.take(&state) {

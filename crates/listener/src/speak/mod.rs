@@ -5,6 +5,7 @@ mod ws;
 
 use crate::connection::{After, Connection};
 use crate::http::{Head, Response};
+use crate::page_id;
 use crate::state::Listener;
 use std::io;
 
@@ -14,12 +15,9 @@ pub(crate) fn serve(connection: &mut Connection, head: &Head, listener: &Listene
         let response = Response::text(404, "not available: this participant has no microphone and only listens");
         return connection.answer(head, &response, listener.keeps());
     };
-    let page = match head.parameter("page") {
-        Some(page) if !is_page_id(page) => {
-            let response = Response::text(400, "the parameter 'page' must be 1 to 32 characters of a-z and 0-9");
-            return connection.answer(head, &response, listener.keeps());
-        }
-        page => page,
+    let page = match page_id::of(head) {
+        Ok(page) => page,
+        Err(response) => return connection.answer(head, &response, listener.keeps()),
     };
     let is_for_another_room = listener.api.as_ref().is_some_and(|api| api.is_for_another_room(head));
     match head.method.as_str() {
@@ -32,22 +30,5 @@ pub(crate) fn serve(connection: &mut Connection, head: &Head, listener: &Listene
         "GET" => ws::serve(connection, head, listener, mic, page, is_for_another_room),
         "POST" | "PUT" => post::serve(connection, head, listener, mic, page),
         _ => connection.answer(head, &Response::method_not_allowed("GET, POST, PUT"), listener.keeps()),
-    }
-}
-
-fn is_page_id(text: &str) -> bool {
-    (1..=32).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_page_id;
-
-    #[test]
-    fn page_id_has_1_to_32_lower_case_letters_and_digits() {
-        assert!(is_page_id("a") && is_page_id("0123456789abcdefghijklmnopqrstuv"));
-        for bad in ["", "A", "a-b", "é", "0123456789abcdefghijklmnopqrstuvw"] {
-            assert!(!is_page_id(bad), "{bad}");
-        }
     }
 }

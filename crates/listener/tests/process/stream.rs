@@ -175,15 +175,24 @@ fn stream_that_stays_blocked_is_closed() {
 }
 
 #[test]
-fn stream_above_the_limit_closes_the_oldest() {
+fn stream_above_the_limit_ends_only_a_stream_of_the_same_page() {
     let rig = Rig::with("[limits]\nstreams = 2\n");
-    let mut first = rig.connect().listen(&rig, "");
-    let mut second = rig.connect().listen(&rig, "");
-    assert_eq!(first.record().kind, 0);
-    let mut third = rig.connect().listen(&rig, "");
+    let mut first = rig.connect().listen(&rig, "?page=a");
+    let mut second = rig.connect().listen(&rig, "?page=b");
+    assert_eq!((first.record().kind, second.record().kind), (0, 0));
+    for (method, target) in
+        [("GET", "/listen"), ("GET", "/listen?page=c"), ("HEAD", "/listen?page=c"), ("GET", "/listen.wav")]
+    {
+        assert_eq!(rig.connect().request(method, target, &rig.bearer()).status, 429, "{method} {target}");
+    }
+    assert_eq!(rig.connect().request("GET", "/listen?page=A", &rig.bearer()).status, 400);
+    let mut third = rig.connect().listen(&rig, "?page=a");
     assert!(first.client.is_closed());
     let _feed = Feed::start(rig.ear(), 0, FRAME);
     assert_eq!((second.next_of(1).kind, third.next_of(1).kind), (1, 1));
+    drop(second);
+    rig.wait_for_status("streams=1 speaking=no");
+    assert_eq!(rig.connect().request("HEAD", "/listen?page=c", &rig.bearer()).status, 200);
 }
 
 /// A mark that sets the level of all people to 0.
