@@ -78,6 +78,16 @@ pub enum Request {
     /// request, which the supervisor checks by the process id from the kernel. Answered by [`Response::Ok`] when the
     /// record is on disk.
     Enter(Entrance),
+    /// Show a participant under a name that the participant has chosen, or, without `display`, under the name of the participant's file.
+    /// Only the participant's listener may send this request with `display`. Answered by [`Response::Ok`] when the choice is on disk, and
+    /// by [`Response::Taken`] if another participant has the name.
+    DisplayName {
+        /// The participant.
+        #[serde(with = "text::name")]
+        name: Name,
+        /// The chosen name.
+        display: Option<String>,
+    },
     /// Start or end the recording of a room, or report its status. Answered by [`Response::Recording`] when the action
     /// is done.
     Record {
@@ -132,6 +142,8 @@ pub enum Response {
     Reloaded(Changes),
     /// The status of a room's present or last recording.
     Recording(Recording),
+    /// Another participant has the display name, or one that people would confuse with it. Nothing has changed.
+    Taken,
     /// The request was not carried out, and nothing has changed.
     Refused {
         /// The error message: `unable to VERB 'OBJECT': cause; what to do`.

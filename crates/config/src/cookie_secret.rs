@@ -10,7 +10,7 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
-use crate::entrance::DIRECTORY_MODE;
+use crate::record::DIRECTORY_MODE;
 use crate::{ConfigError, file, hex};
 
 /// Name of the file with the secret. A participant's name doesn't begin with a dot.

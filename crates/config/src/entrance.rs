@@ -4,22 +4,14 @@
 //! participant's file doesn't change. A new link makes the record invalid.
 
 use std::fmt;
-use std::fs::{self, DirBuilder};
-use std::io;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::str::FromStr;
 
 use palabre_room::Name;
 use serde::{Deserialize, Serialize};
 
 use crate::key::NotAHash;
-use crate::{ConfigError, KeyHash, file, text};
-
-/// Mode of the file with the use of a link: only the daemons' user may read the file.
-const FILE_MODE: u32 = 0o600;
-/// Mode of the directory with these files.
-pub(crate) const DIRECTORY_MODE: u32 = 0o700;
+use crate::{ConfigError, KeyHash, record, text};
 
 /// Use of a single-use link: the hash of the link's key, and the hash of the access key that replaced it. As text:
 /// `LINK:KEY`.
@@ -37,37 +29,19 @@ pub struct Entrance {
 impl Entrance {
     /// Reads the record of a participant's used link in `dir`; `None` if the participant's link is unused.
     pub fn load(dir: &Path, name: &Name) -> Result<Option<Self>, ConfigError> {
-        let path = path(dir, name);
-        match file::read(&path) {
-            Ok(text) => toml::from_str(&text).map(Some).map_err(|error| ConfigError::toml(&path, &text, &error)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(ConfigError::io(&path, &error)),
-        }
+        record::load(dir, name)
     }
 
     /// Writes the record to the participant's file in `dir`, atomically and durably. Creates the directory if
     /// necessary.
     pub fn write(&self, dir: &Path, name: &Name) -> Result<(), ConfigError> {
-        let made = DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(dir);
-        made.map_err(|error| ConfigError::io(dir, &error))?;
-        let path = path(dir, name);
-        let text = toml::to_string(self).map_err(|error| ConfigError::new(&path, error.to_string()))?;
-        let written = file::replace(&path, text.as_bytes(), FILE_MODE).and_then(|()| fs::File::open(dir)?.sync_all());
-        written.map_err(|error| ConfigError::io(&path, &error))
+        record::write(self, dir, name)
     }
 
     /// Removes the record of a participant's used link in `dir`, if there is a record.
     pub fn remove(dir: &Path, name: &Name) -> Result<(), ConfigError> {
-        let path = path(dir, name);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(ConfigError::io(&path, &error)),
-            _ => Ok(()),
-        }
+        record::remove(dir, name)
     }
-}
-
-fn path(dir: &Path, name: &Name) -> PathBuf {
-    dir.join(format!("{name}.toml"))
 }
 
 impl fmt::Display for Entrance {
@@ -90,6 +64,8 @@ impl FromStr for Entrance {
 mod tests {
     use super::*;
     use crate::Key;
+    use crate::record::path;
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     #[test]

@@ -37,6 +37,8 @@ pub struct Server {
     /// `room.texts-for-latecomers`: whether participants also get the messages that were sent before they joined the
     /// meeting, default true.
     pub texts_for_latecomers: bool,
+    /// `room.own-display-names`: whether participants may change their own display names, default false.
+    pub own_display_names: bool,
     /// `stream.chunk-ms`: length of a chunk of the injected stream in ms, default 40.
     pub chunk_ms: u64,
     /// `limits`: limits of each listener.
@@ -92,6 +94,7 @@ impl Default for Server {
             format: Format::default(),
             levelling: true,
             texts_for_latecomers: true,
+            own_display_names: false,
             chunk_ms: 40,
             limits: Limits::default(),
             recordings: Recordings::default(),
@@ -169,6 +172,7 @@ struct Room {
     rate_hz: Rate,
     levelling: bool,
     texts_for_latecomers: bool,
+    own_display_names: bool,
 }
 
 #[derive(Deserialize)]
@@ -201,8 +205,8 @@ impl Default for Written {
 
 impl Default for Room {
     fn default() -> Self {
-        let Server { format, levelling, texts_for_latecomers, .. } = Server::default();
-        Self { rate_hz: format.rate, levelling, texts_for_latecomers }
+        let Server { format, levelling, texts_for_latecomers, own_display_names, .. } = Server::default();
+        Self { rate_hz: format.rate, levelling, texts_for_latecomers, own_display_names }
     }
 }
 
@@ -224,6 +228,7 @@ impl Written {
             format: Format { rate: self.room.rate_hz },
             levelling: self.room.levelling,
             texts_for_latecomers: self.room.texts_for_latecomers,
+            own_display_names: self.room.own_display_names,
             chunk_ms: self.stream.chunk_ms,
             limits: self.limits,
             recordings: self.recordings,
@@ -305,7 +310,7 @@ mod tests {
     fn every_field_is_read() {
         let server = load(
             "host = \"voice.example.org\"\nlink = \"https://a.org/{name}/\"\nbind = \"127.0.0.1\"\ncertificate = \"/tls/c.pem\"\nprivate-key = \"k.pem\"\n\
-             ports = \"8000-8010\"\n[room]\nrate-hz = 48000\nlevelling = false\ntexts-for-latecomers = false\n[stream]\nchunk-ms = 20\n[limits]\nconnections = 5\nstreams = 2\n\
+             ports = \"8000-8010\"\n[room]\nrate-hz = 48000\nlevelling = false\ntexts-for-latecomers = false\nown-display-names = true\n[stream]\nchunk-ms = 20\n[limits]\nconnections = 5\nstreams = 2\n\
              [recordings]\nkeep-days = 30\nmax-gib = 100\n[proxy]\naddresses = [\"192.0.2.1\", \"::1\"]\nclient-address = \"proxy-protocol\"\n\
              [security]\nsandbox = \"required\"\n",
         )
@@ -313,7 +318,7 @@ mod tests {
         assert_eq!(server.links.to_string(), "https://a.org/{name}/");
         assert_eq!(server.certificate, Path::new("/tls/c.pem"));
         assert_eq!(server.format.to_string(), "s16le 48000 1");
-        assert!(!server.levelling && !server.texts_for_latecomers);
+        assert!(!server.levelling && !server.texts_for_latecomers && server.own_display_names);
         assert_eq!(server.ports.to_string(), "8000-8010");
         assert_eq!((server.chunk_ms, server.limits.connections, server.limits.streams), (20, 5, 2));
         assert_eq!(server.recordings, Recordings { keep_days: 30, max_gib: 100 });

@@ -253,6 +253,7 @@ fn settings(page: &impl Page) -> Result<()> {
         page.press(SPACE)?;
         page.wait_until(&format!("document.getElementById('switch-keys').checked === {checked}"))?;
     }
+    own_name(page)?;
     page.tab_to("#details summary")?;
     page.press(ENTER)?;
     page.wait_until("document.getElementById('details').open")?;
@@ -270,6 +271,21 @@ fn settings(page: &impl Page) -> Result<()> {
         page.wait_until(&format!("palabreState.mode === '{mode}'"))?;
     }
     close_settings(page)
+}
+
+/// Adds a letter to the user's own display name, if the operator allows that. In the field, single-key shortcuts have no effect.
+fn own_name(page: &impl Page) -> Result<()> {
+    if page.run("return document.getElementById('own-name').checkVisibility()")? != true {
+        return Ok(());
+    }
+    page.tab_to("#own-name-line")?;
+    page.press(END)?;
+    page.press("m")?;
+    page.press(ENTER)?;
+    page.wait_until("document.getElementById('own-name-said').textContent.includes('1m')")?;
+    page.wait_until("document.querySelector('.you').parentElement.querySelector('.name').textContent.endsWith('1m')")?;
+    ensure!(page.run("return palabreState.muted")? == false, "the key m in the field muted the microphone");
+    Ok(())
 }
 
 fn open_settings(page: &impl Page) -> Result<()> {

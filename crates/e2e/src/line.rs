@@ -4,6 +4,7 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -28,40 +29,52 @@ pub struct Delays {
 pub struct Line {
     /// Port of the proxy.
     pub port: u16,
+    delays: Arc<Mutex<Delays>>,
 }
 
 impl Line {
     /// Starts a proxy to `port`.
     pub fn to(port: u16, delays: Delays) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
-        let line = Self { port: listener.local_addr()?.port() };
+        let delays = Arc::new(Mutex::new(delays));
+        let line = Self { port: listener.local_addr()?.port(), delays: Arc::clone(&delays) };
         std::thread::spawn(move || {
             for (client, seed) in listener.incoming().flatten().zip(1..) {
                 // If the server doesn't accept the connection, the client's connection is closed, as it would be without a proxy.
-                let _ = connect(client, port, delays, seed);
+                let _ = connect(client, port, &delays, seed);
             }
         });
         Ok(line)
     }
+
+    /// Changes the delays of later pieces, also on open connections.
+    pub fn change(&self, delays: Delays) {
+        *self.delays.lock().unwrap_or_else(PoisonError::into_inner) = delays;
+    }
 }
 
-fn connect(client: TcpStream, port: u16, delays: Delays, seed: u32) -> Result<()> {
+fn connect(client: TcpStream, port: u16, delays: &Arc<Mutex<Delays>>, seed: u32) -> Result<()> {
     let server = TcpStream::connect(("127.0.0.1", port))?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
     let (up_from, up_to) = (client.try_clone()?, server.try_clone()?);
-    carry(up_from, up_to, Delays { rtt: delays.rtt, ..Delays::default() }, seed);
-    carry(server, client, delays, seed);
+    let (up, down) = (Arc::clone(delays), Arc::clone(delays));
+    carry(up_from, up_to, move || Delays { rtt: current(&up).rtt, ..Delays::default() }, seed);
+    carry(server, client, move || current(&down), seed);
     Ok(())
 }
 
-fn carry(from: TcpStream, to: TcpStream, delays: Delays, seed: u32) {
+fn current(delays: &Mutex<Delays>) -> Delays {
+    *delays.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn carry(from: TcpStream, to: TcpStream, delays: impl Fn() -> Delays + Send + 'static, seed: u32) {
     let (give, take) = channel();
     std::thread::spawn(move || delay(from, &give, delays, seed));
     std::thread::spawn(move || deliver(to, &take));
 }
 
-fn delay(mut from: TcpStream, give: &Sender<(Instant, Vec<u8>)>, delays: Delays, seed: u32) {
+fn delay(mut from: TcpStream, give: &Sender<(Instant, Vec<u8>)>, delays: impl Fn() -> Delays, seed: u32) {
     let mut chance = seed;
     let mut next = move || {
         // The linear congruential generator of Numerical Recipes. Its upper bits are random enough for delays.
@@ -70,6 +83,7 @@ fn delay(mut from: TcpStream, give: &Sender<(Instant, Vec<u8>)>, delays: Delays,
     };
     let mut piece = vec![0; PIECE_BYTES];
     while let Ok(count @ 1..) = from.read(&mut piece) {
+        let delays = delays();
         let mut due = Instant::now() + delays.rtt / 2 + delays.jitter * (next() % 1000) / 1000;
         if delays.stall_every > 0 && next() % delays.stall_every == 0 {
             due += delays.stall;

@@ -8,7 +8,7 @@ use std::path::Path;
 use palabre_e2e::client::{Recording, Talker};
 use palabre_e2e::firefox::{FIRST_CARD, Firefox, OUTPUT_HZ, SECOND_CARD};
 use palabre_e2e::keyboard::{self, Page};
-use palabre_e2e::suite::{Suite, TIMEOUT};
+use palabre_e2e::suite::{Suite, TIMEOUT, signal};
 use palabre_e2e::wait_for;
 use palabre_sound::measure::{goertzel_dbfs, rms_dbfs};
 
@@ -65,20 +65,58 @@ fn assert_language(firefox: &Firefox, language: &str, join: &str) {
     assert_eq!(says.unwrap(), serde_json::json!([language, join]));
 }
 
-/// Returns whether a sound card plays the other participant's tone.
-fn plays(firefox: &Firefox, card: &str) -> Option<bool> {
+/// Returns the level of the other participant's tone in a sound card, in dBFS. If the player plays 0.1 % faster or slower, the level is up to 4 dB too low.
+fn level_in(firefox: &Firefox, card: &str) -> Option<f64> {
     let recording = firefox.record_output(card).ok()?;
     let half = OUTPUT_HZ as usize / 2;
     wait_for("a second of the sound card", TIMEOUT, || (recording.frames().ok()? > 2 * half).then_some(())).ok()?;
     let samples = recording.stop().ok()?;
-    Some(goertzel_dbfs(&samples[half..2 * half], OUTPUT_HZ, TONE_HZ) > -23.0)
+    Some(goertzel_dbfs(&samples[half..2 * half], OUTPUT_HZ, TONE_HZ))
 }
 
 /// Waits until only this sound card plays the tone.
 fn assert_plays_in(firefox: &Firefox, card: &str) {
     let other = if card == FIRST_CARD { SECOND_CARD } else { FIRST_CARD };
-    let is_there = || (plays(firefox, card)? && !plays(firefox, other)?).then_some(());
+    let plays = |card| level_in(firefox, card).map(|level| level > -23.0);
+    let is_there = || (plays(card)? && !plays(other)?).then_some(());
     wait_for(&format!("the tone in the {card} sound card"), TIMEOUT, is_there).unwrap();
+}
+
+/// Sets the volume of the other participant for this page's participant, and checks the level of the tone, which is −20 dBFS at 100 %, in a sound card.
+fn plays_a_participant_at_the_chosen_volume(firefox: &Firefox, card: &str) {
+    let slider = "document.getElementById('person-volume')";
+    firefox.click("#people [data-name=p02] .more").unwrap();
+    for (percent, expected) in [(200, -18.5..-13.0), (0, f64::NEG_INFINITY..-70.0), (100, -25.0..-19.0)] {
+        firefox.run(&format!("{slider}.value = {percent}; {slider}.dispatchEvent(new Event('input'))")).unwrap();
+        let mut last = None;
+        wait_for("the level", TIMEOUT, || {
+            last = level_in(firefox, card);
+            last.filter(|level| expected.contains(level))
+        })
+        .unwrap_or_else(|error| panic!("at {percent} %: {last:?} dBFS: {error}"));
+    }
+    firefox.click("#person-close").unwrap();
+}
+
+/// Checks that texts written while the listener is stopped are sent later in their order, that the other participant's text is shown, and that a web
+/// address in it is a link.
+fn sends_and_shows_texts(suite: &Suite, firefox: &Firefox) {
+    let listener = suite.process("palabre-listener", "p01").unwrap();
+    signal(listener, "STOP").unwrap();
+    ["first", "second"].iter().for_each(|text| write(firefox, text));
+    let states = "[...document.querySelectorAll('.message')].slice(-2).map(({ dataset }) => dataset.state).join()";
+    firefox.wait_until(&format!("{states} === 'sending,sending'")).unwrap();
+    signal(listener, "CONT").unwrap();
+    firefox.wait_until(&format!("{states} === 'sent,sent'")).unwrap();
+    let bearer = format!("Authorization: Bearer {}", suite.links[1].key);
+    let said = "see https://example.org/a?b";
+    let length = format!("Content-Length: {}", said.len());
+    suite.client.request(&suite.links[1], "POST", "/say", &[&bearer, &length], said.as_bytes()).unwrap();
+    firefox.wait_until("document.querySelector('.message:last-child a')").unwrap();
+    let link =
+        firefox.run("const a = document.querySelector('.message:last-child a'); return [a.href, a.target, a.rel]");
+    assert_eq!(link.unwrap(), serde_json::json!(["https://example.org/a?b", "_blank", "noopener noreferrer"]));
+    assert_eq!(firefox.run("return document.title.includes('(1)')").unwrap(), true, "the panel of messages is closed");
 }
 
 /// Checks that after `event` the page connects to the new process, hears the other participant and is heard.
@@ -109,7 +147,7 @@ fn write(firefox: &Firefox, text: &str) {
 /// One Firefox for all checks, since starting one takes as long as the checks.
 #[test]
 fn participant_with_firefox_hears_speaks_mutes_reloads_and_reconnects() {
-    let suite = Suite::start(3).unwrap();
+    let suite = Suite::start_configured(3, "[room]\nlevelling = false\nown-display-names = true\n").unwrap();
     let other = suite.client.record(&suite.links[1]).unwrap();
     let _talker = Talker::tone(&suite.client, &suite.links[1], TONE_HZ, -20.0);
     let firefox = Firefox::start("fr").unwrap();
@@ -144,10 +182,13 @@ fn participant_with_firefox_hears_speaks_mutes_reloads_and_reconnects() {
     });
     firefox.wait_until("document.querySelector('.message:last-child')?.dataset.state === 'sent'").unwrap();
     // The first text was written before the page was loaded again.
+    sends_and_shows_texts(&suite, &firefox);
     let texts = "return [...document.querySelectorAll('.message-text')].map((text) => text.textContent)";
-    assert_eq!(firefox.run(texts).unwrap(), serde_json::json!(["mhMH m", "during the outage"]));
+    let expected = ["mhMH m", "during the outage", "first", "second", "see https://example.org/a?b"];
+    assert_eq!(firefox.run(texts).unwrap(), serde_json::json!(expected));
 
     assert_plays_in(&firefox, FIRST_CARD);
+    plays_a_participant_at_the_chosen_volume(&firefox, FIRST_CARD);
     firefox.choose_loudspeaker(Some(SECOND_CARD)).unwrap();
     assert_plays_in(&firefox, SECOND_CARD);
     firefox.reload().unwrap();

@@ -82,7 +82,7 @@ fn check_invitation(suite: &Suite) {
 
 #[test]
 fn all_screens_are_accessible_in_every_size_colour_scheme_and_language() {
-    let suite = Suite::start(2).unwrap();
+    let suite = Suite::start_configured(2, "[room]\nlevelling = false\nown-display-names = true\n").unwrap();
     let browser = open(&suite.links[0], "en");
     check_without_scrolling(&browser, "door").unwrap();
     assert_names(&browser, &["Join", "Test sound and microphone"]);
@@ -324,7 +324,7 @@ fn rooms_with_few_and_many_and_long_names_are_accessible() {
 
 #[test]
 fn page_is_usable_by_keyboard_alone() {
-    let suite = Suite::start(3).unwrap();
+    let suite = Suite::start_configured(3, "[room]\nown-display-names = true\n").unwrap();
     let browser = open(&suite.links[0], "en");
     keyboard::try_the_line(&browser).unwrap();
     keyboard::visit(&browser).unwrap();

@@ -3,8 +3,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use palabre_e2e::browser::Browser;
+use palabre_e2e::line::{Delays, Line};
 use palabre_e2e::suite::{Link, Suite, TIMEOUT};
 use palabre_e2e::wait_for;
 
@@ -45,8 +47,9 @@ fn replace(path: &Path, text: &str) {
 
 #[test]
 fn pages_show_talking_muting_hands_and_messages_of_each_other() {
-    let suite = Suite::start(2).unwrap();
-    let first = join(&suite.links[0]);
+    let suite = Suite::start_configured(2, "[room]\nlevelling = false\nown-display-names = true\n").unwrap();
+    let line = Line::to(suite.links[0].port, Delays::default()).unwrap();
+    let first = join_over(&line, &suite.links[0]);
     let second = join(&suite.links[1]);
     // In `palabre try` the second page joins muted, against feedback.
     first.wait_until(&has("p02", "silenced")).unwrap();
@@ -71,6 +74,7 @@ fn pages_show_talking_muting_hands_and_messages_of_each_other() {
     second.wait_until(text).unwrap();
     assert!(first.console().unwrap().is_empty());
     loses_and_doubles_no_text(&suite, &first, &second);
+    shows_a_weak_connection(&line, &first, &second);
     second.click("#messages-toggle").unwrap();
     shows_links_and_keeps_earlier_messages_in_place(&first, &second);
     shows_how_many_characters_are_left(&first);
@@ -82,6 +86,60 @@ fn pages_show_talking_muting_hands_and_messages_of_each_other() {
     first.wait_until("!document.querySelector('.reaction')").unwrap();
     let is_listed = "return [...document.querySelectorAll('.message-text')].some((text) => text.textContent === '👍')";
     assert_eq!(first.run(is_listed).unwrap(), false);
+    chooses_a_display_name(&suite, &first, &second);
+    // The connection is good again since `shows_a_weak_connection`.
+    first.wait_until("document.getElementById('connection').textContent === 'Connected'").unwrap();
+    second.wait_until(&format!("!{}", has("p01", "weak"))).unwrap();
+}
+
+/// Joins over this line, and sends the microphone by POST: on a line with a long round trip some chunks are then too old to be sent.
+fn join_over(line: &Line, link: &Link) -> Browser {
+    let url = link.url.replace(&format!(":{}/", link.port), &format!(":{}/", line.port));
+    let browser = connect(&format!("{url}#uplink=post"));
+    browser.wait_until("palabreState.microphone === 'on'").unwrap();
+    browser
+}
+
+/// Checks that a long round trip makes the first page's connection weak, and that both pages show this. Then the line is good again.
+fn shows_a_weak_connection(line: &Line, first: &Browser, second: &Browser) {
+    second.wait_until(&format!("{} && !{}", has("p01", "talking"), has("p01", "weak"))).unwrap();
+    line.change(Delays { rtt: Duration::from_millis(800), ..Delays::default() });
+    let mark =
+        "document.querySelector('#people [data-name=\"p01\"].weak .mark')?.textContent.endsWith('weak connection')";
+    second.wait_until(mark).unwrap();
+    first.wait_until("document.getElementById('connection').textContent === 'Connected · weak connection'").unwrap();
+    line.change(Delays::default());
+}
+
+/// Checks that the participant's chosen display name is shown to everybody and survives a restart, that nobody can take it, and that the operator can
+/// end the choice.
+fn chooses_a_display_name(suite: &Suite, first: &Browser, second: &Browser) {
+    let name_of = |name: &str| format!("document.querySelector('#people [data-name=\"{name}\"] .name').textContent");
+    let choose = |page: &Browser, name: &str, answer: &str| {
+        page.click("#settings-open").unwrap();
+        page.run("document.getElementById('own-name-line').value = ''").unwrap();
+        page.type_into("#own-name-line", name).unwrap();
+        page.click("#own-name button").unwrap();
+        page.wait_until(&format!("document.getElementById('own-name-said').textContent.startsWith('{answer}')"))
+            .unwrap();
+        page.click("#settings-close").unwrap();
+    };
+    choose(first, "participant  2", "Someone else has this name");
+    choose(first, "Zoé <b>", "Your name is now “Zoé <b>”");
+    choose(second, "zoé<B>", "Someone else has this name");
+    for page in [first, second] {
+        page.wait_until(&format!("{} === 'Zoé <b>'", name_of("p01"))).unwrap();
+    }
+    assert!(suite.palabre(&["list"]).unwrap().contains("Zoé <b>"));
+    suite.palabre(&["restart", "supervisor"]).unwrap();
+    first.run("window.isOld = true; location.reload()").unwrap();
+    let door = "document.getElementById('door-title').textContent === 'Hello, Zoé <b>'";
+    first.wait_until(&format!("!window.isOld && window.palabreState?.screen === 'door' && {door}")).unwrap();
+    first.click("#join").unwrap();
+    suite.palabre(&["rename", "p01", "Participant 1"]).unwrap();
+    for page in [first, second] {
+        page.wait_until(&format!("{} === 'Participant 1'", name_of("p01"))).unwrap();
+    }
 }
 
 fn shows_links_and_keeps_earlier_messages_in_place(first: &Browser, second: &Browser) {

@@ -69,11 +69,14 @@ const panel = new SettingsPanel({
   onWarn: () => app.session?.applyWarning(),
   figures: () => JSON.stringify(diagnostics(), null, 1),
   inRoom: () => app.session !== null,
-  levelled: () => app.me?.levelling === true,
+  me: () => app.me,
+  onRenamed: (display) => greet({ ...app.me, display }),
 });
 
+/** Version of this page's files: the first one that the listener has sent. */
+let version = '';
 /** `me` is the answer of GET me; `session` is set while in the room; `unreported` is a session whose listener takes no reports. */
-const app = { screen: 'loading', me: null, session: null, unreported: null, full: false, headphones: false, level: 0, meterMs: 0, recorded: false, noMixer: false, quality: null, weak: false };
+const app = { screen: 'loading', me: null, session: null, unreported: null, full: false, headphones: false, level: 0, meterMs: 0, recorded: false, noMixer: false, quality: null, weak: false, outdated: false };
 
 start();
 
@@ -155,14 +158,25 @@ async function checkDoor() {
   if (!['door', 'left', 'otherTab'].includes(screen)) return;
   const answer = await fetchMe();
   if (app.screen !== screen) return;
+  if (app.outdated && !document.querySelector('dialog[open]')) return location.reload();
   if (answer.me) app.me = answer.me;
   if (REFUSED.includes(answer.screen)) go(answer.screen);
   else refresh();
 }
 
-/** Returns `me`, changed to listen-only if the browser has no AudioWorklet. */
+/** Notes whether the listener has a newer page. Returns `me`, changed to listen-only if the browser has no AudioWorklet. */
 function adapted(me) {
+  version ||= me.page;
+  app.outdated = me.page !== version;
   return hasWorklets() ? me : { ...me, listen_only: true };
+}
+
+/** Takes over what the listener says about this page's participant. */
+function greet(me) {
+  app.me = me;
+  people.setMe(me);
+  messages.setMe(me);
+  refresh();
 }
 
 function go(screen) {
@@ -190,7 +204,7 @@ function enter() {
     onChange: refresh,
     onLive: () => { app.full = false; messages.wake(); gains.restore(); },
     onPeak: showPeak,
-    onMe: (given) => { const newer = adapted(given); app.me = newer; people.setMe(newer); messages.setMe(newer); refresh(); },
+    onMe: (given) => greet(adapted(given)),
     onRoom: ({ people: all, states, recording, noMixer }) => {
       people.setPeople(all, states);
       tellComings();
@@ -373,6 +387,7 @@ function notices(session) {
   if (mutedBecause) list.push({ key: mutedBecause === 'away' ? 'wasAway' : 'wasMoved', values: { room: app.me.room }, urgent: true, action: 'unmute', onAction: pressMute });
   else if (talkingMuted) list.push({ key: 'talkingMuted', urgent: true, action: 'unmute', onAction: pressMute });
   if (uplink === 'taken' || uplink === 'free') list.push({ key: uplink, urgent: true, action: 'takeBack', onAction: () => session.takeBack() });
+  if (app.outdated && list.length === 0) list.push({ key: 'outdated', action: 'reload', onAction: () => location.reload() });
   if (app.headphones && microphone === 'on' && list.length === 0) list.push({ key: 'wearHeadphones', action: 'gotIt', onAction: dismissHeadphones });
   return list;
 }

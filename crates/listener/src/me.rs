@@ -23,6 +23,11 @@ pub(crate) struct Me {
     /// The room is being recorded, which the page must say before the participant joins.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) recording: bool,
+    /// The participant may change the display name.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) own_name: bool,
+    /// Version of the page's files ([`crate::page::version`]). A page that was opened before an upgrade sees another version.
+    pub(crate) page: &'static str,
 }
 
 impl Me {
@@ -48,10 +53,14 @@ mod tests {
             join_muted: is_file,
             listen_only: is_file,
             recording: false,
+            own_name: false,
+            page: "5f2c9a1d7e3b8046",
         };
         assert_eq!(me("alice", "Alice", "main", false).json(), example("json me"));
         assert_eq!(me("source", "dat.wav", "source", true).json(), example("json me of a file"));
         let recorded = Me { recording: true, ..me("alice", "Alice", "main", false) };
         assert_eq!(recorded.json(), example("json me in a recorded room"));
+        let renamed = Me { own_name: true, ..me("alice", "Ali", "main", false) };
+        assert_eq!(renamed.json(), example("json me with a display name of one's own"));
     }
 }

@@ -8,7 +8,7 @@ use crate::record;
 use palabre_host::clock::boottime_ms;
 use palabre_host::lock::Lock;
 use palabre_host::log_limit::LastWarning;
-use palabre_room::{KeptMessage, Message, ParticipantDir, RoomDir, RoomError};
+use palabre_room::{KeptMessage, Message, Name, ParticipantDir, RoomDir, RoomError};
 use serde::Serialize;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -55,6 +55,12 @@ impl Meeting {
     /// Returns whether the room is being recorded.
     pub(crate) fn is_recorded(&self) -> bool {
         self.room.recording().exists()
+    }
+
+    /// Returns the display name that the room shows for a participant, if the participant is a member of the room.
+    pub(crate) fn shown_name(&self, name: &Name) -> Option<String> {
+        let members = self.room.names().inspect_err(|error| log::debug!("{error}")).ok()?;
+        members.into_iter().find(|member| member.name == *name).map(|member| member.display)
     }
 
     /// Keeps a message and sends it to the room. If the message is kept already, only sends it: the process that kept the message may

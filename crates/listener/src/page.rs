@@ -3,6 +3,7 @@
 use crate::http::{Head, Response};
 use palabre_config::hex;
 use sha2::{Digest as _, Sha256};
+use std::sync::LazyLock;
 
 struct File {
     /// Path of the file below `page/`, with `/` between folders.
@@ -14,6 +15,19 @@ const INDEX: &str = "index.html";
 
 /// All files of `crates/listener/page/`, and `text/languages.js`. `build.rs` generates the table.
 const FILES: &[File] = include!(concat!(env!("OUT_DIR"), "/files.rs"));
+
+/// Returns a text that differs if any file of the page differs.
+pub(crate) fn version() -> &'static str {
+    static VERSION: LazyLock<String> = LazyLock::new(|| {
+        let mut hash = Sha256::new();
+        for file in FILES {
+            hash.update(file.name);
+            hash.update(file.bytes);
+        }
+        hex::encode(&hash.finalize()[..8])
+    });
+    &VERSION
+}
 
 /// Returns the response to `GET /`.
 pub(crate) fn index(head: &Head) -> Response {

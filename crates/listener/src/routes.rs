@@ -50,13 +50,13 @@ pub(crate) fn answer(
         "/speak" if head.method == "HEAD" => {
             connection.answer(head, &Response::method_not_allowed("GET, POST, PUT"), listener.keeps())
         }
-        "/speak" | "/say" | "/show" | "/gains" | "/report"
+        "/speak" | "/say" | "/show" | "/gains" | "/name" | "/report"
             if !only_reads(head, is_get) && !credential.may_write(head) =>
         {
             connection.answer(head, &Response::text(403, FOREIGN), listener.keeps())
         }
         "/speak" => speak::serve(connection, head, listener),
-        "/say" | "/show" | "/gains" | "/report" => api::serve(connection, head, listener),
+        "/say" | "/show" | "/gains" | "/name" | "/report" => api::serve(connection, head, listener),
         _ => connection.answer(head, &file(head, listener, is_get), listener.keeps()),
     }
 }
@@ -74,7 +74,7 @@ fn file(head: &Head, listener: &Listener, is_get: bool) -> Response {
         _ if !is_get => Response::method_not_allowed("GET, HEAD"),
         ("/", Some(key)) => listener.auth.sign_in(key),
         ("/", None) => page::index(head),
-        ("/me", _) => Response::new(200).with_body("application/json", listener.me().into_bytes()),
+        ("/me", _) => Response::new(200).with_body("application/json", listener.me_now().into_bytes()),
         _ => page::file(head, name.unwrap_or_default()),
     }
 }

@@ -8,6 +8,7 @@ use crate::handover::Handover;
 use crate::me::Me;
 use crate::meeting::Meeting;
 use crate::mic::MicWriter;
+use crate::page;
 use crate::sandbox::Files;
 use crate::server::Server;
 use crate::source::Origin;
@@ -139,13 +140,17 @@ fn serve_participant(args: &Args, name: &Name, inherited: Option<TcpListener>) -
         join_muted: participant.join_muted,
         listen_only: participant.listen_only,
         recording: false,
+        own_name: config.own_display_names,
+        page: page::version(),
     };
     let files = Files::default()
         .of_participant(room.clone(), name.clone())
         .reading(&[config.certificate.clone(), config.private_key.clone()]);
     let (tls, tls_files) = TlsFiles::load(config.certificate, config.private_key).map_err(Failure::config)?;
     let meeting = Meeting::new(room.clone(), directory.clone(), config.texts_for_latecomers);
+    let supervisor = args.run.join("control.sock");
     let api = Api::new(name.clone(), me.room.clone(), directory.clone(), meeting);
+    let api = if me.own_name { api.with_own_name(supervisor.clone()) } else { api };
     let handover = Arc::new(Handover::new(Some(directory.clone()), Instant::now()));
     let ear = Origin::Pipe(directory.clone());
     let ear = Ear::new(ear, Some(room), (format, chunk_ms), config.limits.streams, Arc::clone(&handover));
@@ -158,7 +163,7 @@ fn serve_participant(args: &Args, name: &Name, inherited: Option<TcpListener>) -
         .expires(participant.key_expires)
         .suspended(participant.suspended);
     let auth = match participant.key_once {
-        true => auth.invitation(args.run.join("control.sock"), args.entered),
+        true => auth.invitation(supervisor, args.entered),
         false => auth,
     };
     let auth = (auth, config.proxy);
@@ -209,6 +214,8 @@ fn serve_file(args: &Args, source: &Path, inherited: Option<TcpListener>) -> Res
         join_muted: true,
         listen_only: true,
         recording: false,
+        own_name: false,
+        page: page::version(),
     };
     let handover = Arc::new(Handover::new(None, Instant::now()));
     let ear = Origin::File(source.to_owned());

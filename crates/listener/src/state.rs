@@ -17,8 +17,8 @@ use std::time::Instant;
 /// The objects that all connections of a listener share.
 #[derive(Debug)]
 pub(crate) struct Listener {
-    /// The participant, as in the record `hello`.
-    pub(crate) me: Me,
+    /// The participant, with the display name of the participant's file.
+    me: Me,
     pub(crate) format: Format,
     /// Length of a chunk of the injected stream, in ms.
     pub(crate) chunk_ms: u64,
@@ -61,9 +61,15 @@ impl Listener {
         *self.tls.write().unwrap_or_else(PoisonError::into_inner) = tls;
     }
 
+    /// Returns the participant, as in the record `hello`.
+    pub(crate) fn me(&self) -> Me {
+        let display = self.api.as_ref().and_then(Api::own_name).unwrap_or_else(|| self.me.display.clone());
+        Me { display, ..self.me.clone() }
+    }
+
     /// Returns the response to `GET /me`. Unlike the record `hello`, it says whether the room is being recorded.
-    pub(crate) fn me(&self) -> String {
-        Me { recording: self.api.as_ref().is_some_and(|api| api.meeting.is_recorded()), ..self.me.clone() }.json()
+    pub(crate) fn me_now(&self) -> String {
+        Me { recording: self.api.as_ref().is_some_and(|api| api.meeting.is_recorded()), ..self.me() }.json()
     }
 
     /// Returns whether microphones must end because this process stops or is replaced.

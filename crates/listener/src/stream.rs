@@ -92,7 +92,7 @@ fn run(
     let mut delivered = Delivered::default();
     let mut last_seq = boottime_ms();
     if let Some(opening) = subscription.opening() {
-        bytes.extend(opening.bytes(&listener.me.json(), people));
+        bytes.extend(opening.bytes(&listener.me().json(), people));
         delivered = Delivered::new(&opening);
         last_seq = opening.seq();
         // A page that renews its stream gives no SEQ, and has received the previous stream's records until now.

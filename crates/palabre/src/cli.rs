@@ -130,7 +130,8 @@ Examples:
   palabre rename bob 'Bob le Bricoleur'
 
 The login name stays, and with it the port, the link and the file. To change the
-login name, revoke the participant and invite them again.")]
+login name, revoke the participant and invite them again. If the participant has
+chosen another display name on the page, the new name replaces it.")]
     Rename(Rename),
     /// Mute participants for everyone
     #[command(after_help = "\

@@ -87,6 +87,14 @@ pub(crate) fn record(run: &Path, room: &Name, action: RecordAction) -> Result<Re
     }
 }
 
+/// Makes the supervisor show a participant under the name of the participant's file, not under a name that the participant has chosen.
+pub(crate) fn restore_name(run: &Path, name: &Name) -> Result<(), Failure> {
+    match ask(run, &Request::DisplayName { name: name.clone(), display: None }, STATUS_TIMEOUT)? {
+        Response::Ok => Ok(()),
+        other => Err(unexpected(&other)),
+    }
+}
+
 /// Requests the status from the supervisor.
 pub(crate) fn status(run: &Path) -> Result<Status, Failure> {
     match ask(run, &Request::Status, STATUS_TIMEOUT)? {

@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::time::SystemTime;
 
-use palabre_config::control::{LinkUse, State};
+use palabre_config::control::ParticipantStatus;
 use palabre_config::{ConfigError, Participant};
 use palabre_host::exit::Failure;
 use palabre_room::{Name, RoomDir, Talk};
@@ -78,23 +78,23 @@ fn unable_to_read(path: &Path, error: &io::Error) -> Failure {
     Failure::system(format!("unable to read '{}': {error}; {remedy}", path.display()))
 }
 
-/// Returns by login name the state of the listener and the use of a one-time link. Returns an empty map if no supervisor runs.
-fn states(run: &Path) -> BTreeMap<String, (State, Option<LinkUse>)> {
+/// Returns the supervisor's status of each participant by login name. Returns an empty map if no supervisor runs.
+fn states(run: &Path) -> BTreeMap<String, ParticipantStatus> {
     let participants = control::status(run).map(|status| status.participants).unwrap_or_default();
-    participants.into_iter().map(|participant| (participant.name, (participant.state, participant.link))).collect()
+    participants.into_iter().map(|participant| (participant.name.clone(), participant)).collect()
 }
 
 fn has_expired(participant: &Participant) -> bool {
     participant.key_expires.is_some_and(|expires| expires.has_passed(SystemTime::now()))
 }
 
-fn participant_json(participant: &Participant, known: Option<&(State, Option<LinkUse>)>) -> Value {
+fn participant_json(participant: &Participant, known: Option<&ParticipantStatus>) -> Value {
     json!({
         "name": participant.name.as_str(),
-        "display": participant.display(),
+        "display": display(participant, known),
         "room": participant.room.as_str(),
         "port": participant.port,
-        "state": known.map(|(state, _)| state),
+        "state": known.map(|known| known.state),
         "gain_db": participant.gain_db.unwrap_or(0.0),
         "muted": participant.muted,
         "listen_only": participant.listen_only,
@@ -103,11 +103,16 @@ fn participant_json(participant: &Participant, known: Option<&(State, Option<Lin
         "key_expired": has_expired(participant),
         "key_once": participant.key_once,
         "suspended": participant.suspended,
-        "link": known.and_then(|(_, link)| *link),
+        "link": known.and_then(|known| known.link),
     })
 }
 
-fn participant_row(participant: &Participant, known: Option<&(State, Option<LinkUse>)>) -> [String; 8] {
+/// Returns the name that others see. The participant may have chosen it.
+fn display<'a>(participant: &'a Participant, known: Option<&'a ParticipantStatus>) -> &'a str {
+    known.map_or(participant.display(), |known| &known.display)
+}
+
+fn participant_row(participant: &Participant, known: Option<&ParticipantStatus>) -> [String; 8] {
     let gain = match (participant.muted, participant.gain_db) {
         (true, _) => "mute".to_owned(),
         (false, db) => format!("{} dB", db.unwrap_or(0.0)),
@@ -116,7 +121,7 @@ fn participant_row(participant: &Participant, known: Option<&(State, Option<Link
         Some(_) if has_expired(participant) => Some("expired".to_owned()),
         expires => expires.map(|expires| format!("until {expires}")),
     };
-    let once = match known.and_then(|(_, link)| *link) {
+    let once = match known.and_then(|known| known.link) {
         Some(link) => Some(link.to_string()),
         None => participant.key_once.then(|| "once".to_owned()),
     };
@@ -130,10 +135,10 @@ fn participant_row(participant: &Participant, known: Option<&(State, Option<Link
     };
     [
         participant.name.to_string(),
-        participant.display().to_owned(),
+        display(participant, known).to_owned(),
         participant.room.to_string(),
         participant.port.to_string(),
-        known.map_or_else(|| "-".to_owned(), |(state, _)| state.to_string()),
+        known.map_or_else(|| "-".to_owned(), |known| known.state.to_string()),
         gain,
         key,
         page.to_owned(),

@@ -13,7 +13,7 @@ use palabre_room::{Gain, Name, display_name_is_valid};
 use crate::cli::{Change, Cli, Expiry, Move, Rename, SetGain};
 use crate::each::Each;
 use crate::output::print;
-use crate::{permission, reload, roster_lock};
+use crate::{control, permission, reload, roster_lock};
 
 /// `palabre rename`.
 pub(crate) fn rename(cli: &Cli, rename: &Rename) -> Result<(), Failure> {
@@ -24,7 +24,9 @@ pub(crate) fn rename(cli: &Cli, rename: &Rename) -> Result<(), Failure> {
         )));
     }
     let message = |_: &Name| format!("the display name is now '{display}'; the login name, the port and the link stay");
-    edit_all(cli, std::slice::from_ref(name), "rename", &[Edit::DisplayName(display.clone())], message)
+    edit_all(cli, std::slice::from_ref(name), "rename", &[Edit::DisplayName(display.clone())], message)?;
+    // The participant may have chosen another name on the page, which must not replace the operator's name.
+    if control::is_running(cli.run_dir()) { control::restore_name(cli.run_dir(), name) } else { Ok(()) }
 }
 
 /// `palabre mute` and `palabre unmute`.

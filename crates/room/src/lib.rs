@@ -40,7 +40,7 @@ pub use levelling::Levelling;
 pub use levels::{LevelLine, Talk};
 pub use member::{Member, MicState};
 pub use mixer_report::{LATE_US, MixerReport, ParticipantCounters};
-pub use name::{Name, NameError, display_name_is_valid};
+pub use name::{Name, NameError, display_name_is_valid, display_names_are_alike, own_display_name_is_valid};
 pub use participant_dir::ParticipantDir;
 pub use presence::Presence;
 pub use reader::{PipeReader, Start, Successor};

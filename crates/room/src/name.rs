@@ -81,6 +81,31 @@ pub fn display_name_is_valid(text: &str) -> bool {
     }) && !text.trim().is_empty()
 }
 
+/// Returns whether `text` is a valid display name for which a participant may ask: as [`display_name_is_valid`], with a visible character, and
+/// without characters that change the direction of the text around the name.
+#[must_use]
+pub fn own_display_name_is_valid(text: &str) -> bool {
+    let turns = |c| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    display_name_is_valid(text) && !text.chars().any(turns) && !without_case(text).is_empty()
+}
+
+/// Returns whether people would confuse two display names: they differ only in upper and lower case, spaces and invisible characters.
+#[must_use]
+pub fn display_names_are_alike(one: &str, other: &str) -> bool {
+    without_case(one) == without_case(other)
+}
+
+/// Returns the visible characters of a display name in lower case.
+fn without_case(text: &str) -> String {
+    let is_invisible = |c: char| {
+        c.is_whitespace()
+            || matches!(c, '\u{ad}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
+            || matches!(c, '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}')
+    };
+    // Upper case first: the upper case of 'ß' is 'SS'.
+    text.chars().filter(|&c| !is_invisible(c)).flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -121,6 +146,24 @@ mod tests {
         }
         for bad in ["", " ", "a\tb", "a\nb", "\u{7f}", &"é".repeat(65)] {
             assert!(!display_name_is_valid(bad), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn names_that_differ_in_case_or_spaces_are_alike() {
+        for (one, other) in
+            [("Alice", "alice"), ("Bob le Bricoleur", " bob  leBricoleur"), ("Zoé", "ZOÉ\u{200b}"), ("Weiß", "WEISS")]
+        {
+            assert!(display_names_are_alike(one, other), "{one:?} {other:?}");
+        }
+        assert!(!display_names_are_alike("Alice", "Alicia") && !display_names_are_alike("Zoé", "Zoe"));
+    }
+
+    #[test]
+    fn own_display_names_are_visible_and_change_no_direction() {
+        assert!(own_display_name_is_valid("李小龍 👩\u{200d}🚀"));
+        for bad in ["", " ", "\u{200b}\u{3164}", "Bob\u{202e}", "\u{2067}Bob", "a\nb", &"é".repeat(65)] {
+            assert!(!own_display_name_is_valid(bad), "{bad:?}");
         }
     }
 

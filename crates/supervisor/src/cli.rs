@@ -46,6 +46,10 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "DIR", default_value = "/var/lib/palabre/links")]
     pub(crate) links: PathBuf,
 
+    /// Directory with the display names that participants have chosen
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/palabre/names")]
+    pub(crate) names: PathBuf,
+
     /// Do not level speech, whatever palabre.toml says
     #[arg(long)]
     pub(crate) no_levelling: bool,

@@ -35,6 +35,8 @@ pub(crate) struct Config {
     pub(crate) recordings: PathBuf,
     /// Directory with one file for each one-time invitation link that was used.
     pub(crate) links: PathBuf,
+    /// Directory with one file for each display name that a participant has chosen.
+    pub(crate) names: PathBuf,
     /// The settings of `palabre.toml`.
     pub(crate) server: Server,
     /// The text of `palabre.toml`.
@@ -95,6 +97,7 @@ impl Config {
             recorder,
             recordings,
             links: absolute(&cli.links)?,
+            names: absolute(&cli.names)?,
             server,
             server_file,
             settings: 0,

@@ -110,8 +110,8 @@ impl Server {
     /// unread data resets it (unix(7)), and the client would not receive the answer.
     fn response(&self, stream: &UnixStream) -> Response {
         let request = read_request(stream, CLIENT_TIMEOUT);
-        let is_entrance = matches!(request, Ok(Request::Enter(_)));
-        let peer = match self.authorize(stream).and_then(|peer| refuse_children(stream, peer, is_entrance)) {
+        let is_of_listener = matches!(request, Ok(Request::Enter(_) | Request::DisplayName { display: Some(_), .. }));
+        let peer = match self.authorize(stream).and_then(|peer| refuse_children(stream, peer, is_of_listener)) {
             Ok(peer) => peer,
             Err(why) => {
                 log::warn!("{why}");
@@ -165,11 +165,11 @@ impl Server {
     }
 }
 
-/// Refuses a request of a listener, a recorder, or a process that one of them has started, except to record the use of a link: the main thread
-/// checks that request further. A process of this user that has ended or can't be examined is refused too, because a listener may have
-/// started it.
-fn refuse_children(stream: &UnixStream, peer: Credentials, is_entrance: bool) -> Result<Credentials, String> {
-    if !peer.is_same_user() || is_entrance {
+/// Refuses a request of a listener, a recorder, or a process that one of them has started, except to record the use of a link or a chosen
+/// display name: the main thread checks these requests further. A process of this user that has ended or can't be examined is refused
+/// too, because a listener may have started it.
+fn refuse_children(stream: &UnixStream, peer: Credentials, is_of_listener: bool) -> Result<Credentials, String> {
+    if !peer.is_same_user() || is_of_listener {
         return Ok(peer);
     }
     let cause = match peer::descends_from(stream, std::process::id()) {

@@ -2,6 +2,7 @@
 //!
 //! If a participant's file is removed or names another room, the supervisor removes the participant's directory in the room. It never removes directories that were made by hand, and it removes no directory when it ends.
 
+mod own_names;
 mod reload;
 mod rooms;
 
@@ -11,7 +12,7 @@ use std::os::fd::BorrowedFd;
 use std::time::{Instant, SystemTime};
 
 use palabre_config::control::{Daemon, MixerState, Mixing, ParticipantStatus, Response, State, Status};
-use palabre_config::{ConfigError, Entrance, Participant};
+use palabre_config::{ConfigError, Entrance, OwnName, Participant};
 use palabre_host::inherit::Inherited;
 use palabre_host::log_limit::LastWarning;
 use palabre_host::notify::Message;
@@ -40,6 +41,8 @@ pub(crate) struct Roster {
     next: BTreeMap<Name, (Participant, Option<TcpListener>)>,
     /// Participants of each room: login name and display name from the participant's file.
     rooms: BTreeMap<Name, Vec<(Name, String)>>,
+    /// The display names that participants have chosen.
+    own_names: BTreeMap<Name, String>,
     /// Content of each room's file `names` at the last write.
     written: BTreeMap<Name, Vec<Member>>,
     meetings: Meetings,
@@ -73,6 +76,7 @@ impl Roster {
         roster.note_errors(&errors);
         departed::remove_directories(&roster.config, &participants);
         roster.make_rooms(&participants);
+        roster.load_own_names();
         for participant in participants {
             let stored = inherited.tcp(participant.name.as_str());
             let socket = stored.and_then(|stored| Service::fitting(stored, &participant, &roster.config));
@@ -115,6 +119,7 @@ impl Roster {
             services: BTreeMap::new(),
             next: BTreeMap::new(),
             rooms: BTreeMap::new(),
+            own_names: BTreeMap::new(),
             written: BTreeMap::new(),
             meetings: Meetings::default(),
             names_at: None,
@@ -322,6 +327,7 @@ impl Roster {
     fn participant_status(&self, service: &Service, now: Instant) -> ParticipantStatus {
         let mut status = service.status(now);
         let name = &service.participant().name;
+        status.display = self.shown_name(name, &status.display).to_owned();
         let waits = self.handover.contains(name);
         status.pending |= waits || self.next.contains_key(name);
         if !waits && service.state().is_up() && service.is_behind(&self.config) {
@@ -380,13 +386,8 @@ impl Roster {
             return;
         };
         let next = self.next.remove(name);
-        // Delete the stored use of a removed participant's link. If the participant is invited again, the link is a new one.
-        if next.is_none()
-            && !self.ending
-            && service.participant().key_once
-            && let Err(error) = Entrance::remove(&self.config.links, name)
-        {
-            log::warn!("{error}");
+        if next.is_none() && !self.ending {
+            self.remove_records(service.participant());
         }
         let room = &service.participant().room;
         let used_again = next.as_ref().is_some_and(|(next, _)| next.room == *room);
@@ -398,6 +399,17 @@ impl Roster {
         }
         if let Some((next, socket)) = next {
             self.add(next, socket, service.is_stopped(), now);
+        }
+    }
+
+    /// Deletes the stored use of a removed participant's link, and the chosen display name. If the participant is invited again, the link is a
+    /// new one.
+    fn remove_records(&self, removed: &Participant) {
+        let name = &removed.name;
+        let link = removed.key_once.then(|| Entrance::remove(&self.config.links, name));
+        let own_name = self.config.server.own_display_names.then(|| OwnName::remove(&self.config.names, name));
+        for error in link.into_iter().chain(own_name).filter_map(Result::err) {
+            log::warn!("{error}");
         }
     }
 

@@ -293,6 +293,9 @@ impl Supervisor {
             // The client's own thread handles this request; it never arrives here.
             Request::Restart(Target::Mixer) => return,
             Request::Enter(entrance) => return client.answer(self.roster.enter(pid, entrance)),
+            Request::DisplayName { name, display } => {
+                return client.answer(self.roster.choose_name(pid, &name, display.as_deref(), &client.by));
+            }
             Request::Reload => return client.answer(self.reload(&client.by, now)),
             Request::Plan => return client.answer(Response::Reloaded(self.roster.plan())),
             Request::Record { room, action } => {

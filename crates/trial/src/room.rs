@@ -219,6 +219,7 @@ fn supervisor_arguments(directory: &TrialDir, listener: PathBuf, options: &Optio
         ("--listener", listener),
         ("--recordings", directory.recordings()),
         ("--links", directory.entrances()),
+        ("--names", directory.names()),
     ];
     let arguments = paths.into_iter().flat_map(|(flag, path)| [flag.into(), path.into()]);
     arguments.chain(options.no_levelling.then(|| "--no-levelling".into())).collect()

@@ -10,6 +10,7 @@
 //! DIR/log                     the log of all daemons
 //! DIR/recordings/             recordings made by 'palabre record'
 //! DIR/entrances/              which one-time links were used
+//! DIR/names/                  the display names that participants have chosen
 //! DIR/browser/                browser profiles of --open
 //! DIR/lock                    locked while a trial uses the directory
 //! ```
@@ -29,7 +30,7 @@ use tempfile::{NamedTempFile, TempDir};
 
 /// The only entries that a directory given with `--dir` may have. The trial removes `run`, so the directory must not be used for something
 /// else.
-const ENTRIES: [&str; 8] = ["etc", "run", "links", "log", "recordings", "entrances", "browser", "lock"];
+const ENTRIES: [&str; 9] = ["etc", "run", "links", "log", "recordings", "entrances", "names", "browser", "lock"];
 /// The only entries that the subdirectory `etc` of a directory given with `--dir` may have.
 const ETC_ENTRIES: [&str; 4] = [SERVER_FILE, PARTICIPANTS_DIR, "tls", "keys"];
 /// Maximum length of a Unix socket's path in bytes: `sun_path` of unix(7) without the final zero.
@@ -141,6 +142,10 @@ impl TrialDir {
 
     pub(crate) fn entrances(&self) -> PathBuf {
         self.root.join("entrances")
+    }
+
+    pub(crate) fn names(&self) -> PathBuf {
+        self.root.join("names")
     }
 
     pub(crate) fn browser(&self) -> PathBuf {

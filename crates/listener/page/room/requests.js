@@ -1,6 +1,6 @@
 /**
- * The small requests besides the sound (docs/injected-stream.md): messages, personal gains, presence, and reports about
- * the connection. Sound never waits for them.
+ * The small requests besides the sound (docs/injected-stream.md): messages, personal gains, presence, the display name, and
+ * reports about the connection. Sound never waits for them.
  */
 
 const TIMEOUT_MS = 8000;
@@ -42,6 +42,11 @@ export async function fetchGains() {
 export async function sendGains(lines) {
   const { ok, headers } = await post('gains', lines);
   return { ok, retryAfterMs: 1000 * Number(headers?.get('Retry-After') ?? 0) };
+}
+
+/** @param {string} display the user's new display name; @returns {Promise<number | undefined>} status of the response; undefined if there was none */
+export async function sendName(display) {
+  return (await post('name', display)).status;
 }
 
 /** @param {object} figures see `window.palabreState`; @returns {Promise<boolean>} false if the listener takes no reports */

@@ -12,6 +12,7 @@ import { SoundTest } from '../microphone/sound-test.js';
 import { say } from '../text/text.js';
 import { ALERTS, isOn as alertIsOn, switchAlert } from './alerts.js';
 import { SPACE, talkKeyOf } from './keyboard.js';
+import { OwnName } from './own-name.js';
 
 const byId = (id) => document.getElementById(id);
 const SWITCHES = ['echo', 'noise', 'gain'];
@@ -50,11 +51,13 @@ export class SettingsPanel {
   #asksForKey = false;
   /** Code of the key that has just become the talk key, until it is released. */
   #takenKey = '';
+  #ownName;
 
   /** @param {{onMicrophone: () => void, onOutput: () => void, onMode: () => void, onWarn: () => void, figures: () => string,
-   *   inRoom: () => boolean, levelled: () => boolean}} handlers */
+   *   inRoom: () => boolean, me: () => object | null, onRenamed: (display: string) => void}} handlers */
   constructor(handlers) {
     this.#handlers = handlers;
+    this.#ownName = new OwnName(handlers.onRenamed);
     byId('settings-close').addEventListener('click', () => this.#panel.close());
     this.#panel.addEventListener('close', () => this.#closed());
     this.#panel.addEventListener('click', (event) => { if (event.target === this.#panel) this.#panel.close(); });
@@ -84,11 +87,12 @@ export class SettingsPanel {
     byId('switch-keys').checked = shortcutsAreOn();
     for (const kind of ALERTS) byId(`alert-${kind}`).checked = alertIsOn(kind);
     byId('alerts-blocked').textContent = '';
+    this.#ownName.show(this.#handlers.me());
     byId('talk-key-row').hidden = mode() !== 'talk';
     this.#askForKey(false);
     byId('output-row').hidden = !(hasWorklets() && outputsCanBeChosen());
     // Where the mixer levels voices, the browser's own gain control is off.
-    byId('gain-row').hidden = this.#handlers.levelled();
+    byId('gain-row').hidden = this.#handlers.me()?.levelling === true;
     byId('sound-test').hidden = this.#handlers.inRoom() || typeof AudioContext === 'undefined';
     byId('diagnostics').hidden = !this.#handlers.inRoom();
     byId('copied').textContent = '';

@@ -1,17 +1,19 @@
 //! The page's requests that carry no sound: messages to the room, the participant's presence, how loud this participant hears the
-//! others, and reports about the connection. Each request has a maximum length and a rate limit.
+//! others, the display name that the participant chooses, and reports about the connection. Each request has a maximum length and a rate limit.
 
+mod own_name;
 mod report;
 mod request;
 
 pub(crate) use request::serve;
 
-use crate::http::Head;
+use crate::http::{Head, Response};
 use crate::meeting::Meeting;
 use palabre_config::control::PageReport;
 use palabre_host::rate_limit::RateLimit;
 use palabre_room::{Name, ParticipantDir};
 use report::Report;
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// State of the page's requests that carry no sound: rate limits, last report and directories.
@@ -22,6 +24,8 @@ pub(crate) struct Api {
     room_name: String,
     pub(crate) meeting: Meeting,
     directory: ParticipantDir,
+    /// The socket of the supervisor, which records a chosen display name. `None`: the participant may not change the display name.
+    supervisor: Option<PathBuf>,
     state: Mutex<State>,
 }
 
@@ -31,6 +35,7 @@ struct State {
     report: Option<Report>,
     messages: RateLimit,
     changes: RateLimit,
+    names: RateLimit,
     reports: RateLimit,
 }
 
@@ -41,9 +46,21 @@ impl Api {
             report: None,
             messages: RateLimit::new(1.0, 5.0),
             changes: RateLimit::new(2.0, 10.0),
+            names: RateLimit::new(0.1, 5.0),
             reports: RateLimit::new(0.2, 3.0),
         };
-        Self { name, room_name, meeting, directory, state: Mutex::new(state) }
+        Self { name, room_name, meeting, directory, supervisor: None, state: Mutex::new(state) }
+    }
+
+    /// Lets the participant change the display name. `supervisor` is the control socket.
+    pub(crate) fn with_own_name(self, supervisor: PathBuf) -> Self {
+        Self { supervisor: Some(supervisor), ..self }
+    }
+
+    /// Returns the display name that the room shows for a participant who may change it.
+    pub(crate) fn own_name(&self) -> Option<String> {
+        self.supervisor.as_ref()?;
+        self.meeting.shown_name(&self.name)
     }
 
     /// Returns a summary of the page's last report, if a page has sent one.
@@ -64,6 +81,11 @@ impl Api {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Returns the response to a request above a rate limit. `retry_after`: seconds until the client may try again.
+fn too_many_requests(retry_after: &str) -> Response {
+    Response::text(429, "too many requests; try again later").with("Retry-After", retry_after)
 }
 
 #[cfg(test)]

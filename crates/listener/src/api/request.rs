@@ -1,6 +1,6 @@
-//! Handlers of the requests `/say`, `/show`, `/gains` and `/report`, which `docs/injected-stream.md` specifies.
+//! Handlers of the requests `/say`, `/show`, `/gains`, `/name` and `/report`, which `docs/injected-stream.md` specifies.
 
-use super::{Api, Report};
+use super::{Api, Report, own_name, too_many_requests};
 use crate::connection::{After, Connection};
 use crate::http::{Head, Response};
 use crate::state::Listener;
@@ -69,6 +69,7 @@ fn post(connection: &mut Connection, head: &Head, listener: &Listener, api: &Api
         "/say" => say(api, head, &body),
         "/show" => show(listener, api, &body),
         "/gains" => set_gains(api, &body),
+        "/name" => own_name::choose(api, &body),
         _ => report(api, &body),
     };
     listener.main_thread.wake();
@@ -172,8 +173,4 @@ fn report(api: &Api, body: &[u8]) -> Response {
     log::debug!("{}", report.line());
     state.report = Some(report);
     Response::new(204)
-}
-
-fn too_many_requests(retry_after: &str) -> Response {
-    Response::text(429, "too many requests; try again later").with("Retry-After", retry_after)
 }

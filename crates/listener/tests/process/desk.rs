@@ -89,11 +89,31 @@ fn personal_gains_are_written_to_the_file_gains() {
 }
 
 #[test]
+fn display_name_is_changed_only_if_the_operator_allows_it_and_the_supervisor_records_it() {
+    let rig = Rig::new();
+    assert_eq!(rig.connect().post("/name", &rig.bearer(), b"Ali").status, 403);
+    assert!(!rig.connect().get(&rig, "/me").text().contains("own_name"));
+    let rig = Rig::with("[room]\nown-display-names = true\n");
+    for bad in ["", " ", "a\nb", "\u{202e}Ali", &"é".repeat(65)] {
+        assert_eq!(rig.connect().post("/name", &rig.bearer(), bad.as_bytes()).status, 400, "{bad:?}");
+    }
+    assert_eq!(rig.connect().post("/name", &rig.bearer(), b"Ali").status, 503, "no supervisor runs");
+    let alice = |display: &str| palabre_room::Member::new("alice".parse().unwrap(), display, true);
+    for display in ["Ali", "Alice"] {
+        rig.room.write_names(&[alice(display)]).unwrap();
+        let me: serde_json::Value = serde_json::from_str(rig.connect().get(&rig, "/me").text()).unwrap();
+        assert_eq!((&me["display"], &me["own_name"]), (&display.into(), &true.into()));
+        let hello: serde_json::Value = serde_json::from_str(&rig.connect().listen(&rig, "").next_of(0).json).unwrap();
+        assert_eq!(hello["display"], display);
+    }
+}
+
+#[test]
 fn cookie_may_write_texts_from_own_page_only() {
     let rig = Rig::new();
     let own = format!("{}Origin: https://localhost\r\n", rig.cookie());
     let foreign = format!("{}Origin: https://elsewhere\r\n", rig.cookie());
-    for target in ["/say", "/show", "/gains", "/report"] {
+    for target in ["/say", "/show", "/gains", "/name", "/report"] {
         assert_eq!(rig.connect().post(target, &foreign, b"x").status, 403, "{target}");
         assert_eq!(rig.connect().post(target, &rig.cookie(), b"x").status, 403, "{target}");
         assert_eq!(rig.connect().post(target, "", b"x").status, 401, "{target}");

@@ -32,6 +32,11 @@ const NOT_AN_INTERFACE: &[(&str, &str, &str)] = &[
         "unable to record the use of the invitation link: *",
         "the supervisor refused it, and has logged the reason",
     ),
+    (
+        "listener/src/api/own_name.rs",
+        "unable to record the chosen display name: *",
+        "also sent to the page that asked; the supervisor has logged its own errors",
+    ),
     ("listener/src/api/request.rs", "*", "also sent to the page that asked; the room is full or was removed"),
     ("listener/src/meeting.rs", "*", "passes on a message of the same file, which is documented"),
     ("supervisor/src/process.rs", "unable to * process *: *", "the child has ended"),
@@ -45,6 +50,7 @@ const NOT_AN_INTERFACE: &[(&str, &str, &str)] = &[
     ),
     ("supervisor/src/departed.rs", "*", "a directory of a room cannot be removed; the line names it"),
     ("supervisor/src/roster.rs", "*", "an invalid file; 'palabre status' has the same text"),
+    ("supervisor/src/roster/own_names.rs", "*", "an invalid record; 'palabre status' has the same text"),
     ("supervisor/src/roster/rooms.rs", "*", "a room's files cannot be written; the line names them"),
     ("supervisor/src/service.rs", "*", "'palabre reload' and 'palabre status' have the same text"),
     (

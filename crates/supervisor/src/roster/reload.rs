@@ -113,6 +113,7 @@ impl Roster {
         }
         self.stop_removed(&removed, by, now);
         moves.decide(&self.make_rooms(&read.participants));
+        self.load_own_names();
         for participant in read.participants {
             self.audit(&participant, &moves, by);
             self.update(participant, &mut moves, now);

@@ -48,8 +48,8 @@ impl Roster {
         let mut failure = None;
         for (room, members) in &self.rooms {
             let member = |(name, display): &(Name, String)| match self.services.get(name) {
-                Some(service) => service.member(display),
-                None => Member::new(name.clone(), display.clone(), false),
+                Some(service) => service.member(self.shown_name(name, display)),
+                None => Member::new(name.clone(), self.shown_name(name, display), false),
             };
             let mut members: Vec<Member> = members.iter().map(member).collect();
             queue_hands(&mut members, |name| self.services.get(name).and_then(Service::hand_since));

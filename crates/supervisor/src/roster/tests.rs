@@ -9,13 +9,25 @@ use std::time::Duration;
 /// Returns the roster of one participant, alice, and its directory.
 fn roster(now: Instant) -> (tempfile::TempDir, Roster) {
     let dir = tempfile::tempdir().unwrap();
-    let (path, listener) = (dir.path().to_str().unwrap(), concat!(env!("CARGO_MANIFEST_DIR"), "/tests/never-ready"));
     std::fs::write(dir.path().join("palabre.toml"), "bind = \"127.0.0.1\"\n").unwrap();
     std::fs::create_dir(dir.path().join(PARTICIPANTS_DIR)).unwrap();
-    Participant::new("alice".parse().unwrap(), 0, Key::generate().unwrap().hash()).write(dir.path()).unwrap();
-    let cli = Cli::parse_from(["x", "--config", path, "--run", path, "--listener", listener]);
-    let roster = Roster::open(Config::new(&cli, None).unwrap(), &mut Inherited::default(), now);
+    write(dir.path(), "alice", None);
+    let roster = open(dir.path(), now);
     (dir, roster)
+}
+
+/// Writes the file of a participant.
+fn write(dir: &std::path::Path, name: &str, display: Option<&str>) {
+    let participant = Participant::new(name.parse().unwrap(), 0, Key::generate().unwrap().hash());
+    Participant { display_name: display.map(str::to_owned), ..participant }.write(dir).unwrap();
+}
+
+/// Opens a roster whose directories are all in `dir`.
+fn open(dir: &std::path::Path, now: Instant) -> Roster {
+    let (path, names) = (dir.to_str().unwrap(), dir.join("names"));
+    let listener = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/never-ready");
+    let paths = ["x", "--config", path, "--run", path, "--listener", listener, "--names", names.to_str().unwrap()];
+    Roster::open(Config::new(&Cli::parse_from(paths), None).unwrap(), &mut Inherited::default(), now)
 }
 
 /// Ends all listeners.
@@ -54,5 +66,70 @@ fn end_of_the_supervisor_leaves_no_room_marked_as_without_mixer() {
     assert!(!mark.exists());
     roster.set_mixer(MixerState::Stopped);
     assert!(!mark.exists(), "a later event of the mixer has marked the room");
+    end(roster, now);
+}
+
+/// Asks, as the listener of `name` does, to show the participant as `display`.
+fn choose(roster: &mut Roster, name: &str, display: &str) -> Response {
+    let name: Name = name.parse().unwrap();
+    let pid =
+        roster.status(Instant::now()).participants.iter().find(|one| one.name == name.as_str()).unwrap().pid.unwrap();
+    roster.choose_name(pid, &name, Some(display), &Author::Signal)
+}
+
+/// Returns the display names in the file `names` of the room.
+fn shown(dir: &std::path::Path) -> Vec<String> {
+    let members = palabre_room::RoomDir::new(dir.join("rooms/main")).names().unwrap();
+    members.into_iter().map(|member| member.display).collect()
+}
+
+#[test]
+fn name_that_a_participant_chose_is_shown_until_the_operator_renames_the_participant() {
+    let now = Instant::now();
+    let (dir, mut roster) = roster(now);
+    write(dir.path(), "bob", Some("Bob le Bricoleur"));
+    let reload = |roster: &mut Roster| roster.reload(&Author::Signal, now);
+    reload(&mut roster);
+    assert!(matches!(choose(&mut roster, "alice", "Ali"), Response::Refused { .. }), "forbidden by default");
+    std::fs::write(dir.path().join("palabre.toml"), "bind = \"127.0.0.1\"\n[room]\nown-display-names = true\n")
+        .unwrap();
+    reload(&mut roster);
+    for taken in ["bob", "BOB LE BRICOLEUR", "Bob\u{200b}lebricoleur"] {
+        assert_eq!(choose(&mut roster, "alice", taken), Response::Taken, "{taken}");
+    }
+    assert!(matches!(choose(&mut roster, "alice", "\u{202e}"), Response::Refused { .. }));
+    assert_eq!(choose(&mut roster, "alice", "Ali"), Response::Ok);
+    assert_eq!(choose(&mut roster, "bob", "ali"), Response::Taken);
+    reload(&mut roster);
+    assert_eq!(shown(dir.path()), ["Ali", "Bob le Bricoleur"]);
+    end(roster, now);
+
+    let mut roster = open(dir.path(), now);
+    assert_eq!((shown(dir.path())[0].as_str(), roster.status(now).participants[0].display.as_str()), ("Ali", "Ali"));
+    // The operator gives the chosen name to another participant.
+    write(dir.path(), "bob", Some("ALI"));
+    reload(&mut roster);
+    assert_eq!(shown(dir.path()), ["alice", "ALI"]);
+    write(dir.path(), "bob", None);
+    reload(&mut roster);
+    assert_eq!(shown(dir.path()), ["Ali", "bob"]);
+    let alice = "alice".parse().unwrap();
+    assert_eq!(roster.choose_name(0, &alice, None, &Author::Signal), Response::Ok);
+    reload(&mut roster);
+    assert_eq!(shown(dir.path()), ["alice", "bob"]);
+    end(roster, now);
+}
+
+#[test]
+fn listener_chooses_no_name_for_another_participant() {
+    let now = Instant::now();
+    let (dir, mut roster) = roster(now);
+    std::fs::write(dir.path().join("palabre.toml"), "bind = \"127.0.0.1\"\n[room]\nown-display-names = true\n")
+        .unwrap();
+    write(dir.path(), "bob", None);
+    roster.reload(&Author::Signal, now);
+    let pid = roster.status(now).participants[0].pid.unwrap();
+    let bob = "bob".parse().unwrap();
+    assert!(matches!(roster.choose_name(pid, &bob, Some("B"), &Author::Signal), Response::Refused { .. }));
     end(roster, now);
 }

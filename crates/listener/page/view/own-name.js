@@ -1,0 +1,38 @@
+/** The form in the settings in which the user changes the display name, if the operator allows that. */
+
+import { sendName } from '../room/requests.js';
+import { say } from '../text/text.js';
+
+const byId = (id) => document.getElementById(id);
+/** Texts for the listener's answers. */
+const ANSWERS = { 204: 'ownNameChanged', 400: 'ownNameInvalid', 409: 'ownNameTaken', 429: 'ownNameTooOften' };
+
+/** The form. */
+export class OwnName {
+  #form = byId('own-name');
+  #line = byId('own-name-line');
+  #onChanged;
+
+  /** @param {(display: string) => void} onChanged the listener has accepted the name */
+  constructor(onChanged) {
+    this.#onChanged = onChanged;
+    this.#form.addEventListener('submit', (event) => {
+      event.preventDefault();
+      this.#send(this.#line.value.trim());
+    });
+  }
+
+  /** @param {{display: string, own_name?: boolean} | null} me as from GET me */
+  show(me) {
+    this.#form.hidden = me?.own_name !== true;
+    this.#line.value = me?.display ?? '';
+    byId('own-name-said').textContent = '';
+  }
+
+  async #send(display) {
+    const status = await sendName(display);
+    byId('own-name-said').textContent = say(ANSWERS[status] ?? 'ownNameFailed', { name: display });
+    this.#line.setAttribute('aria-invalid', String(status === 400 || status === 409));
+    if (status === 204) this.#onChanged(display);
+  }
+}

@@ -1,0 +1,100 @@
+//! The display names that participants have chosen: recorded on disk, and shown instead of the names of the participants' files.
+
+use std::collections::BTreeMap;
+
+use palabre_config::control::Response;
+use palabre_config::{ConfigError, OwnName};
+use palabre_room::{Name, display_names_are_alike, own_display_name_is_valid};
+
+use super::Roster;
+use crate::audit::{self, Author};
+
+impl Roster {
+    /// Shows a participant under the name `display`, as requested by the participant's listener with process id `pid`. Without `display`,
+    /// an operator restores the name of the participant's file.
+    pub(crate) fn choose_name(&mut self, pid: u32, name: &Name, display: Option<&str>, by: &Author) -> Response {
+        let previous = self.own_names.get(name).cloned();
+        let chosen = match display {
+            None => self.forget_name(name),
+            Some(display) => match self
+                .name_of_file(name)
+                .filter(|_| self.services.get(name).is_some_and(|it| it.has(pid)))
+            {
+                None => Err(format!("process {pid} is not the participant's listener")),
+                Some(_) if !self.config.server.own_display_names => {
+                    Err("'own-display-names' in palabre.toml is false".into())
+                }
+                Some(_) if !own_display_name_is_valid(display) => Err("the name is invalid".into()),
+                Some(_) if self.is_taken(name, display) => return Response::Taken,
+                Some(of_file) if of_file == display => self.forget_name(name),
+                Some(of_file) => self.record_name(name, OwnName { display_name: display.into(), instead_of: of_file }),
+            },
+        };
+        match chosen {
+            Ok(shown) => {
+                if previous.as_deref() != self.own_names.get(name).map(String::as_str) {
+                    audit::participant(name, &format!("shown as {shown:?}"), by);
+                }
+                Response::Ok
+            }
+            Err(why) => Response::Refused { why: format!("unable to change the display name of '{name}': {why}") },
+        }
+    }
+
+    /// Reads the chosen names again. A name that an operator has given to another participant, or that is alike, is no longer valid.
+    pub(super) fn load_own_names(&mut self) {
+        self.own_names = BTreeMap::new();
+        if !self.config.server.own_display_names {
+            return;
+        }
+        let members: Vec<(Name, String)> = self.rooms.values().flatten().cloned().collect();
+        for (name, of_file) in members {
+            match OwnName::load(&self.config.names, &name, &of_file) {
+                Ok(Some(own)) if !self.is_taken(&name, &own) => drop(self.own_names.insert(name, own)),
+                Ok(_) => {}
+                Err(error) => {
+                    log::error!("{error}");
+                    self.errors.push(error.to_string());
+                }
+            }
+        }
+    }
+
+    /// Returns the name under which others see a participant, whose file has the name `of_file`.
+    pub(super) fn shown_name<'a>(&'a self, name: &Name, of_file: &'a str) -> &'a str {
+        self.own_names.get(name).map_or(of_file, String::as_str)
+    }
+
+    fn record_name(&mut self, name: &Name, own: OwnName) -> Result<String, String> {
+        own.write(&self.config.names, name).map_err(|error| logged(&error))?;
+        self.own_names.insert(name.clone(), own.display_name.clone());
+        Ok(own.display_name)
+    }
+
+    /// Removes a choice. Returns the name of the participant's file.
+    fn forget_name(&mut self, name: &Name) -> Result<String, String> {
+        let of_file =
+            self.name_of_file(name).ok_or("there is no such participant; 'palabre list' lists all participants")?;
+        OwnName::remove(&self.config.names, name).map_err(|error| logged(&error))?;
+        self.own_names.remove(name);
+        Ok(of_file)
+    }
+
+    fn name_of_file(&self, name: &Name) -> Option<String> {
+        self.rooms.values().flatten().find(|(other, _)| other == name).map(|(_, display)| display.clone())
+    }
+
+    /// Whether another participant has this display name, or one that people would confuse with it. The login name, the name of the file and
+    /// the chosen name of each participant count, in all rooms.
+    fn is_taken(&self, name: &Name, display: &str) -> bool {
+        self.rooms.values().flatten().filter(|(other, _)| other != name).any(|(other, of_file)| {
+            let names = [other.as_str(), of_file, self.shown_name(other, of_file)];
+            names.into_iter().any(|taken| display_names_are_alike(taken, display))
+        })
+    }
+}
+
+fn logged(error: &ConfigError) -> String {
+    log::error!("{error}");
+    error.to_string()
+}
