@@ -116,7 +116,7 @@ fn sends_and_shows_texts(suite: &Suite, firefox: &Firefox) {
     let link =
         firefox.run("const a = document.querySelector('.message:last-child a'); return [a.href, a.target, a.rel]");
     assert_eq!(link.unwrap(), serde_json::json!(["https://example.org/a?b", "_blank", "noopener noreferrer"]));
-    assert_eq!(firefox.run("return document.title.includes('(1)')").unwrap(), true, "the panel of messages is closed");
+    firefox.wait_until("document.title.startsWith('(1) ')").unwrap();
 }
 
 /// Checks that after `event` the page connects to the new process, hears the other participant and is heard.

@@ -108,7 +108,7 @@ export class Messages {
       const isShown = this.#received.isNew(from, id) && !this.#names.isMutedForMe(from);
       if (!isShown) continue;
       const name = this.#names.displayName(from);
-      this.#show(makeItem(name, text, Date.now() - ageMs));
+      this.#show(makeItem(name, text, Date.now() - ageMs), from === this.#me.name);
       if (ageMs < NEW_MS && from !== this.#me.name && !this.#isSeen) this.#onNew(name, text);
     }
   }
@@ -147,7 +147,7 @@ export class Messages {
     const id = newId();
     const item = makeItem(this.#names.displayName(this.#me.name), text, Infinity);
     this.#own.set(id, { item, text, state: 'sending' });
-    this.#show(item);
+    this.#show(item, true);
     this.#queue.add(text, id);
     this.#scroll();
   }
@@ -203,8 +203,8 @@ export class Messages {
     for (const id of this.#own.keys()) this.#showState(id, 'failed');
   }
 
-  /** Adds an item before those with a later time. */
-  #show(item) {
+  /** Adds an item before those with a later time. A text of this page's participant, also from another page of theirs, is never unread. */
+  #show(item, isOwn) {
     const { list, empty } = this.#parts;
     const stays = this.#isReading;
     let next = null;
@@ -216,7 +216,7 @@ export class Messages {
     empty.hidden = true;
     if (!stays) list.scrollTop = list.scrollHeight;
     if (this.#isSeen) this.#noteRead();
-    else if (Number(item.dataset.atMs) > this.#readMs) this.#count(this.#unread + 1);
+    else if (!isOwn && Number(item.dataset.atMs) > this.#readMs) this.#count(this.#unread + 1);
   }
 
   /** Stores that the messages up to now are read. So they count as read also after a reload of the page, when the listener sends them again. */
