@@ -49,6 +49,9 @@ pub struct Server {
     pub proxy: Proxy,
     /// `security.sandbox`: whether a listener may run without its sandbox, default [`SandboxSetting::BestEffort`].
     pub sandbox: SandboxSetting,
+    /// `security.hsts-days`: for how many days browsers connect only by HTTPS to a host whose certificate is not
+    /// self-signed, default 30. 0 means that browsers are not told so.
+    pub hsts_days: u16,
 }
 
 /// The setting `security.sandbox`.
@@ -100,6 +103,7 @@ impl Default for Server {
             recordings: Recordings::default(),
             proxy: Proxy::default(),
             sandbox: SandboxSetting::default(),
+            hsts_days: 30,
         }
     }
 }
@@ -159,10 +163,11 @@ struct Written {
     security: Security,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 struct Security {
     sandbox: SandboxSetting,
+    hsts_days: u16,
 }
 
 #[derive(Deserialize)]
@@ -210,6 +215,13 @@ impl Default for Room {
     }
 }
 
+impl Default for Security {
+    fn default() -> Self {
+        let Server { sandbox, hsts_days, .. } = Server::default();
+        Self { sandbox, hsts_days }
+    }
+}
+
 impl Default for Stream {
     fn default() -> Self {
         Self { chunk_ms: Server::default().chunk_ms }
@@ -234,6 +246,7 @@ impl Written {
             recordings: self.recordings,
             proxy: self.proxy,
             sandbox: self.security.sandbox,
+            hsts_days: self.security.hsts_days,
         }
     }
 }
@@ -312,7 +325,7 @@ mod tests {
             "host = \"voice.example.org\"\nlink = \"https://a.org/{name}/\"\nbind = \"127.0.0.1\"\ncertificate = \"/tls/c.pem\"\nprivate-key = \"k.pem\"\n\
              ports = \"8000-8010\"\n[room]\nrate-hz = 48000\nlevelling = false\ntexts-for-latecomers = false\nown-display-names = true\n[stream]\nchunk-ms = 20\n[limits]\nconnections = 5\nstreams = 2\n\
              [recordings]\nkeep-days = 30\nmax-gib = 100\n[proxy]\naddresses = [\"192.0.2.1\", \"::1\"]\nclient-address = \"proxy-protocol\"\n\
-             [security]\nsandbox = \"required\"\n",
+             [security]\nsandbox = \"required\"\nhsts-days = 0\n",
         )
         .unwrap();
         assert_eq!(server.links.to_string(), "https://a.org/{name}/");
@@ -326,7 +339,7 @@ mod tests {
         assert!(trusted.into_iter().all(|address| server.proxy.trusts(address)));
         assert!(!server.proxy.trusts("192.0.2.2".parse().unwrap()));
         assert_eq!(server.proxy.client_address, ClientAddress::ProxyProtocol);
-        assert_eq!(server.sandbox, SandboxSetting::Required);
+        assert_eq!((server.sandbox, server.hsts_days), (SandboxSetting::Required, 0));
     }
 
     #[test]

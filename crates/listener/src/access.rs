@@ -78,6 +78,11 @@ impl Access {
         client
     }
 
+    /// Returns whether a trusted proxy that answers browsers by itself connects from this address. Browsers see the proxy's certificate.
+    pub(crate) fn is_http_proxy(&self, connected: IpAddr) -> bool {
+        self.proxy.client_address == ClientAddress::XForwardedFor && self.proxy.trusts(connected)
+    }
+
     /// Notes that a request with a valid access key has begun.
     pub(crate) fn request(&self, address: IpAddr, now: Instant) -> Request<'_> {
         let mut visits = self.visits();

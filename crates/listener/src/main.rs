@@ -13,6 +13,7 @@ mod connection;
 mod ear;
 mod enter;
 mod handover;
+mod hsts;
 mod http;
 mod marks;
 mod me;

@@ -57,7 +57,16 @@ pub(crate) fn answer(
         }
         "/speak" => speak::serve(connection, head, listener),
         "/say" | "/show" | "/gains" | "/name" | "/report" => api::serve(connection, head, listener),
-        _ => connection.answer(head, &file(head, listener, is_get), listener.keeps()),
+        _ => {
+            let response = file(head, listener, is_get);
+            let hsts =
+                listener.hsts.field().filter(|_| !listener.access.is_http_proxy(connection.stream.sock.client()));
+            let response = match hsts {
+                Some(value) => response.with("Strict-Transport-Security", value),
+                None => response,
+            };
+            connection.answer(head, &response, listener.keeps())
+        }
     }
 }
 

@@ -20,6 +20,7 @@ use palabre_host::log_limit::LogLimit;
 use palabre_host::sandbox::Enforced;
 use palabre_host::signals::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, Signals};
 use palabre_host::{notify, wait};
+use rustls::ServerConfig;
 use std::io;
 use std::net::{IpAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd as _;
@@ -84,6 +85,7 @@ impl Server {
             .context("unable to set up the handling of signals")?;
         let slots = Slots::new(connections, Arc::clone(&listener.handover));
         let log_limits = Arc::new(LogLimits::new());
+        listener.hsts.set_self_signed(tls_files.as_ref().is_none_or(TlsFiles::is_self_signed));
         let (is_microphone_used, microphone_free_at) = (false, None);
         let sandbox = Enforced::default();
         Ok(Self {
@@ -132,13 +134,19 @@ impl Server {
     fn on_signal(&mut self, signal: i32) {
         match signal {
             SIGHUP => {
-                if let Some(tls) = self.tls_files.as_mut().and_then(TlsFiles::read) {
-                    self.listener.set_tls(tls);
-                }
+                let read = self.tls_files.as_mut().and_then(TlsFiles::read);
+                self.use_certificate(read);
             }
             SIGUSR1 => self.leave(Reason::Replacement),
             SIGUSR2 => self.leave(Reason::Removal),
             _ => self.leave(Reason::Stop),
+        }
+    }
+
+    /// Uses a certificate that was read again for new connections.
+    fn use_certificate(&self, tls: Option<Arc<ServerConfig>>) {
+        if let Some((tls, files)) = tls.zip(self.tls_files.as_ref()) {
+            self.listener.set_tls(tls, files.is_self_signed());
         }
     }
 
@@ -204,9 +212,8 @@ impl Server {
     fn accept(&mut self) {
         match self.socket.accept() {
             Ok((tcp, client)) => {
-                if let Some(tls) = self.tls_files.as_mut().and_then(|files| files.check(Instant::now())) {
-                    self.listener.set_tls(tls);
-                }
+                let read = self.tls_files.as_mut().and_then(|files| files.check(Instant::now()));
+                self.use_certificate(read);
                 self.admit(tcp, network(client.ip()));
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

@@ -5,6 +5,7 @@ use crate::auth::{Authenticator, Cookies};
 use crate::cli::Args;
 use crate::ear::Ear;
 use crate::handover::Handover;
+use crate::hsts::Hsts;
 use crate::me::Me;
 use crate::meeting::Meeting;
 use crate::mic::MicWriter;
@@ -166,7 +167,7 @@ fn serve_participant(args: &Args, name: &Name, inherited: Option<TcpListener>) -
         true => auth.invitation(supervisor, args.entered),
         false => auth,
     };
-    let auth = (auth, config.proxy);
+    let auth = (auth, config.proxy, Hsts::new(config.hsts_days));
     let listener = Listener::new(&me, format, auth, (handover, ear), (microphone, Some(api)), tls, main_thread);
     let port = args.port.unwrap_or(participant.port);
     let socket = socket(inherited, config.bind, port).map_err(Failure::system)?;
@@ -223,7 +224,8 @@ fn serve_file(args: &Args, source: &Path, inherited: Option<TcpListener>) -> Res
     // Without participants, the cookie is made from the access key.
     let auth = Authenticator::new(key.hash(), Cookies::new(SOURCE_NAME, key.as_str().as_bytes()));
     let main_thread = Arc::new(Waker::new().map_err(Failure::system)?);
-    let listener = Listener::new(&me, format, (auth, config.proxy), (handover, ear), (None, None), tls, main_thread);
+    let auth = (auth, config.proxy, Hsts::new(config.hsts_days));
+    let listener = Listener::new(&me, format, auth, (handover, ear), (None, None), tls, main_thread);
     let socket = socket(inherited, config.bind, args.port.unwrap_or(SOURCE_PORT)).map_err(Failure::system)?;
     let port = socket.local_addr().map_err(Failure::system)?.port();
     println!("{}", config.links.link(SOURCE_NAME, port, &key));

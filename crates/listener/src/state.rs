@@ -5,6 +5,7 @@ use crate::api::Api;
 use crate::auth::Authenticator;
 use crate::ear::Ear;
 use crate::handover::Handover;
+use crate::hsts::Hsts;
 use crate::me::Me;
 use crate::mic::MicWriter;
 use crate::waker::Waker;
@@ -33,6 +34,7 @@ pub(crate) struct Listener {
     pub(crate) api: Option<Api>,
     /// Wakes the main thread to report to the supervisor.
     pub(crate) main_thread: Arc<Waker>,
+    pub(crate) hsts: Hsts,
     tls: RwLock<Arc<ServerConfig>>,
 }
 
@@ -40,7 +42,7 @@ impl Listener {
     pub(crate) fn new(
         me: &Me,
         format: Format,
-        (auth, proxy): (Authenticator, Proxy),
+        (auth, proxy, hsts): (Authenticator, Proxy, Hsts),
         (handover, ear): (Arc<Handover>, Arc<Ear>),
         (microphone, api): (Option<Arc<MicWriter>>, Option<Api>),
         tls: Arc<ServerConfig>,
@@ -48,7 +50,7 @@ impl Listener {
     ) -> Self {
         let (chunk_ms, tls) = (me.chunk_ms, RwLock::new(tls));
         let access = Access::new(proxy, Arc::clone(&main_thread));
-        Self { me: me.clone(), format, chunk_ms, auth, access, handover, ear, microphone, api, main_thread, tls }
+        Self { me: me.clone(), format, chunk_ms, auth, access, handover, ear, microphone, api, main_thread, hsts, tls }
     }
 
     /// Returns the TLS configuration for a new connection.
@@ -57,7 +59,8 @@ impl Listener {
     }
 
     /// Replaces the TLS configuration for new connections.
-    pub(crate) fn set_tls(&self, tls: Arc<ServerConfig>) {
+    pub(crate) fn set_tls(&self, tls: Arc<ServerConfig>, is_self_signed: bool) {
+        self.hsts.set_self_signed(is_self_signed);
         *self.tls.write().unwrap_or_else(PoisonError::into_inner) = tls;
     }
 

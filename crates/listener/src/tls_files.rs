@@ -5,9 +5,10 @@
 
 use crate::tls;
 use anyhow::Result;
+use palabre_config::certificate::Facts;
 use palabre_host::stamp::FileStamp;
 use rustls::ServerConfig;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,7 @@ pub(crate) struct TlsFiles {
     /// Why the files that were read last can't be used; `None` if they are used.
     fault: Option<String>,
     reads: u64,
+    is_self_signed: bool,
 }
 
 impl TlsFiles {
@@ -32,12 +34,18 @@ impl TlsFiles {
         // Take the stamps before reading. Then a file that is replaced during the reading is noticed at the next check.
         let stamps = stamps(&files);
         let tls = tls::load(&files[0], &files[1])?;
-        Ok((tls, Self { files, stamps, checked_at: Instant::now(), fault: None, reads: 1 }))
+        let is_self_signed = is_self_signed(&files[0]);
+        Ok((tls, Self { files, stamps, checked_at: Instant::now(), fault: None, reads: 1, is_self_signed }))
     }
 
     /// Returns why the files that were read last can't be used; `None` if they are used.
     pub(crate) fn fault(&self) -> Option<&str> {
         self.fault.as_deref()
+    }
+
+    /// Returns whether the certificate in use is self-signed.
+    pub(crate) fn is_self_signed(&self) -> bool {
+        self.is_self_signed
     }
 
     /// Returns the number of times that the files were read.
@@ -62,6 +70,7 @@ impl TlsFiles {
         self.fault = read.as_ref().err().map(|error| format!("{error:#}"));
         match read {
             Ok(tls) => {
+                self.is_self_signed = is_self_signed(&self.files[0]);
                 log::info!("read the certificate '{}' again", self.files[0].display());
                 Some(tls)
             }
@@ -71,6 +80,11 @@ impl TlsFiles {
             }
         }
     }
+}
+
+/// Returns whether the certificate is self-signed, or can't be examined.
+fn is_self_signed(certificate: &Path) -> bool {
+    Facts::load(certificate).map_or(true, |facts| facts.self_signed)
 }
 
 fn stamps(files: &[PathBuf; 2]) -> [Option<FileStamp>; 2] {

@@ -188,6 +188,41 @@ fn cookie_works_in_the_next_process_and_ends_when_the_operator_signs_out() {
     assert_eq!((status(&rig, &cookie), status(&rig, &next)), (401, 401), "a new key makes all cookies invalid");
 }
 
+/// Writes a certificate of a certificate authority, and its key, into the configuration. Returns the authority's certificate in PEM.
+fn certificate_of_an_authority(rig: &Rig) -> String {
+    let [authority_key, key] = [(); 2].map(|()| rcgen::KeyPair::generate().unwrap());
+    let mut authority = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    authority.distinguished_name.push(rcgen::DnType::CommonName, "Test authority");
+    let root = authority.self_signed(&authority_key).unwrap().pem();
+    let issuer = rcgen::Issuer::new(authority, authority_key);
+    let mut own = rcgen::CertificateParams::new(vec!["localhost".into()]).unwrap();
+    own.distinguished_name.push(rcgen::DnType::CommonName, "localhost");
+    std::fs::write(rig.config.join("tls/cert.pem"), own.signed_by(&key, &issuer).unwrap().pem()).unwrap();
+    std::fs::write(rig.config.join("tls/key.pem"), key.serialize_pem()).unwrap();
+    root
+}
+
+#[test]
+fn browsers_are_told_to_use_only_https_unless_the_certificate_is_self_signed_or_a_proxys() {
+    let proxied = "[proxy]\naddresses = [\"127.0.0.1\"]\n";
+    for (server_toml, expected) in
+        [("", Some("max-age=2592000")), ("[security]\nhsts-days = 0\n", None), (proxied, None)]
+    {
+        let rig = Rig::with(server_toml);
+        let told = |mut client: Client| {
+            let answer = client.request("GET", "/", &rig.bearer());
+            assert_eq!(answer.status, 200);
+            answer.field("strict-transport-security").map(str::to_owned)
+        };
+        assert_eq!(told(rig.connect()), None, "self-signed");
+        let root = certificate_of_an_authority(&rig);
+        rig.signal("HUP");
+        let client = wait_for(|| Client::connect(rig.port, &root).ok());
+        assert_eq!(told(client).as_deref(), expected, "{server_toml}");
+    }
+}
+
 #[test]
 fn cookie_may_write_from_own_page_only() {
     let rig = Rig::new();
