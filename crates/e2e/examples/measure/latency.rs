@@ -19,7 +19,7 @@ const SECONDS: usize = 60;
 /// Length of each measurement over a line.
 const RTT_SECONDS: usize = 30;
 /// Minimum correlation of a window whose position counts as found.
-const FOUND: f64 = 0.8;
+pub const FOUND: f64 = 0.8;
 
 /// Measures the delay between two pages that talk, and its stages.
 pub fn run(uplink: &str, chunk_ms: u32) -> Result<()> {
@@ -248,6 +248,16 @@ impl Spoken {
         self.matches.iter().filter(|m| m.coefficient > FOUND)
     }
 
+    /// Returns the wall-clock time of a sample of [`Self::said`] in ms.
+    pub fn said_ms(&self, sample: usize) -> f64 {
+        self.said_at.ms(sample)
+    }
+
+    /// Returns the wall-clock time of a sample of [`Self::heard`] in ms.
+    pub fn heard_ms(&self, sample: usize) -> f64 {
+        self.heard_at.ms(sample)
+    }
+
     /// Returns median and 95th percentile of the delay.
     fn delay_ms(&self) -> (f64, f64) {
         let delays: Vec<f64> = self.found().map(|m| self.heard_at.ms(m.at + m.lag) - self.said_at.ms(m.at)).collect();
@@ -256,7 +266,7 @@ impl Spoken {
 }
 
 /// Returns the mean delay of each stage. All stages are computed for the same windows, so that their means add up.
-fn stages(spoken: &Spoken, speaker: &Browser, listener: &Browser) -> Result<String> {
+pub fn stages(spoken: &Spoken, speaker: &Browser, listener: &Browser) -> Result<String> {
     let Stretch { from, to } = spoken.stretch;
     let arrived = listener.tap_stages((usize::MAX, from.arrived))?.arrived;
     let (start, rate_hz) = (spoken.stream_start(&arrived)?, listener.tapped(Tap::Stream)?.1);

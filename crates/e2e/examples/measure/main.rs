@@ -18,6 +18,7 @@ mod page_cost;
 mod pesq;
 mod plot;
 mod process;
+mod pulse;
 mod rates;
 mod restarts;
 mod talking;
@@ -50,6 +51,7 @@ usage: measure [PART]...        default: start load gaps latency
   restarts-planned  ten planned restarts of a listener
   latency, latency-40, latency-20
                     delay from microphone to output: both uplinks, chunks of 40 or 20 ms
+  pulse, pulse-busy delay and silences with a microphone of PulseAudio; while two processes use both processors
   latency-long, latency-hour
                     the delay once a minute for 20 or 60 minutes
   rtt               the delay over lines of 0 to 150 ms, 8 minutes
@@ -90,6 +92,8 @@ fn main() -> Result<()> {
             "latency" => latency::run("websocket", 40).and_then(|()| latency::run("post", 40))?,
             "latency-40" => latency::run("websocket", 40)?,
             "latency-20" => latency::run("websocket", 20)?,
+            "pulse" => pulse::run(false)?,
+            "pulse-busy" => pulse::run(true)?,
             "rtt" => latency::over_rtts()?,
             "talking" => talking::run()?,
             "pesq" => pesq::run()?,
