@@ -65,6 +65,12 @@ pub fn adopt_orphans() -> io::Result<()> {
     Ok(prctl::set_child_subreaper(true)?)
 }
 
+/// Returns whether this process may give another process a higher priority: only root may.
+#[must_use]
+pub fn may_raise_priority() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
 /// Raises the maximum number of open files to the hard limit, and returns it.
 ///
 /// The soft limit of 1024 exists for select(2), which isn't used here.

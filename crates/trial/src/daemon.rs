@@ -34,6 +34,8 @@ const POLL: Duration = Duration::from_millis(10);
 pub(crate) struct Daemon {
     program: PathBuf,
     arguments: Vec<OsString>,
+    /// The niceness of the process, see nice(1). Only root may set a negative one; for other users it is 0.
+    niceness: i32,
     log: LogFile,
     state: State,
     back_off: BackOff,
@@ -46,9 +48,14 @@ enum State {
 
 impl Daemon {
     /// Starts `program`. If this first start fails, returns an error. Failures of later starts are logged and retried.
-    pub(crate) fn start(program: PathBuf, arguments: Vec<OsString>, log: LogFile) -> Result<Self, Failure> {
-        let state = State::Waiting { until: Instant::now() };
-        let mut daemon = Self { program, arguments, log, state, back_off: BackOff::new(FIRST_DELAY, MAX_DELAY) };
+    pub(crate) fn start(
+        program: PathBuf,
+        arguments: Vec<OsString>,
+        niceness: i32,
+        log: LogFile,
+    ) -> Result<Self, Failure> {
+        let (state, back_off) = (State::Waiting { until: Instant::now() }, BackOff::new(FIRST_DELAY, MAX_DELAY));
+        let mut daemon = Self { program, arguments, niceness, log, state, back_off };
         let child = daemon
             .spawn()
             .map_err(|error| Failure::system(format!("unable to start '{}': {error}", daemon.program.display())))?;
@@ -98,7 +105,8 @@ impl Daemon {
     }
 
     fn spawn(&self) -> io::Result<Child> {
-        let mut child = Command::new(&self.program)
+        let mut child = self
+            .command()
             .args(&self.arguments)
             .arg("--parent-pid")
             .arg(std::process::id().to_string())
@@ -111,6 +119,16 @@ impl Daemon {
             self.log.follow(stderr)?;
         }
         Ok(child)
+    }
+
+    /// Returns the command that executes the program: by nice(1), if the process shall have another niceness than this one.
+    fn command(&self) -> Command {
+        if self.niceness == 0 || !process::may_raise_priority() || executable::find_in_path("nice").is_none() {
+            return Command::new(&self.program);
+        }
+        let mut command = Command::new("nice");
+        command.arg("-n").arg(self.niceness.to_string()).arg(&self.program);
+        command
     }
 
     fn name(&self) -> Cow<'_, str> {
@@ -143,8 +161,28 @@ fn delay_after(back_off: &mut BackOff, uptime: Duration) -> Duration {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use palabre_host::usage;
+
+    #[test]
+    fn root_gives_a_daemon_the_priority_of_its_unit() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = LogFile::open(&directory.path().join("log"), false).unwrap();
+        // The shell gets the options for daemons as arguments that it doesn't use.
+        let arguments = ["-c", "exec sleep 60"].map(OsString::from).to_vec();
+        let daemon = Daemon::start("/bin/sh".into(), arguments, -7, log).unwrap();
+        let State::Running { child, .. } = &daemon.state else { panic!("the daemon has ended") };
+        let expected = if process::may_raise_priority() { "-7" } else { "0" };
+        // The first field is the state; nice is the field with the number 19 of proc_pid_stat(5).
+        let nice = || usage::stat(child.id()).and_then(|stat| Some(stat.split(' ').nth(16)?.to_owned()));
+        let started = Instant::now();
+        while nice().as_deref() != Some(expected) && started.elapsed() < HEALTHY {
+            thread::sleep(POLL);
+        }
+        assert_eq!(nice().as_deref(), Some(expected));
+    }
 
     #[test]
     fn delay_doubles_up_to_30_s_and_resets_after_10_s_of_uptime() {

@@ -176,6 +176,9 @@ impl Room {
     }
 }
 
+/// Niceness of the mixer, as in the unit `palabre-mixer.service`.
+const MIXER_NICENESS: i32 = -10;
+
 /// The paths of the daemons.
 struct Programs {
     mixer: PathBuf,
@@ -206,9 +209,9 @@ fn start_daemons(
     std::fs::create_dir_all(&rooms).map_err(Failure::system)?;
     RoomDir::new(rooms.join(ROOM)).create(server.format).map_err(Failure::system)?;
     let mixer = with_verbosity(vec!["--rooms".into(), rooms.into()], verbosity);
-    let mixer = Daemon::start(programs.mixer, mixer, log.clone())?;
+    let mixer = Daemon::start(programs.mixer, mixer, MIXER_NICENESS, log.clone())?;
     let supervisor = with_verbosity(supervisor_arguments(directory, programs.listener, options), verbosity);
-    let supervisor = Daemon::start(programs.supervisor, supervisor, log.clone())?;
+    let supervisor = Daemon::start(programs.supervisor, supervisor, 0, log.clone())?;
     Ok([supervisor, mixer])
 }
 
