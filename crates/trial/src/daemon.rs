@@ -34,7 +34,7 @@ const POLL: Duration = Duration::from_millis(10);
 pub(crate) struct Daemon {
     program: PathBuf,
     arguments: Vec<OsString>,
-    /// The niceness of the process, see nice(1). Only root may set a negative one; for other users it is 0.
+    /// What nice(1) adds to the niceness of this process. Only root may start a daemon with a lower niceness; for other users it is 0.
     niceness: i32,
     log: LogFile,
     state: State,
@@ -167,21 +167,22 @@ mod tests {
     use palabre_host::usage;
 
     #[test]
-    fn root_gives_a_daemon_the_priority_of_its_unit() {
+    fn root_starts_a_daemon_with_a_lower_niceness() {
         let directory = tempfile::tempdir().unwrap();
         let log = LogFile::open(&directory.path().join("log"), false).unwrap();
         // The shell gets the options for daemons as arguments that it doesn't use.
         let arguments = ["-c", "exec sleep 60"].map(OsString::from).to_vec();
         let daemon = Daemon::start("/bin/sh".into(), arguments, -7, log).unwrap();
         let State::Running { child, .. } = &daemon.state else { panic!("the daemon has ended") };
-        let expected = if process::may_raise_priority() { "-7" } else { "0" };
         // The first field is the state; nice is the field with the number 19 of proc_pid_stat(5).
-        let nice = || usage::stat(child.id()).and_then(|stat| Some(stat.split(' ').nth(16)?.to_owned()));
+        let nice = |pid| usage::stat(pid)?.split(' ').nth(16)?.parse::<i32>().ok();
+        let own = nice(std::process::id()).unwrap();
+        let expected = if process::may_raise_priority() { own - 7 } else { own };
         let started = Instant::now();
-        while nice().as_deref() != Some(expected) && started.elapsed() < HEALTHY {
+        while nice(child.id()) != Some(expected) && started.elapsed() < HEALTHY {
             thread::sleep(POLL);
         }
-        assert_eq!(nice().as_deref(), Some(expected));
+        assert_eq!(nice(child.id()), Some(expected));
     }
 
     #[test]
