@@ -23,7 +23,7 @@ const IO_TIMEOUT: Duration = Duration::from_secs(20);
 /// Maximum size of a response's head.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
-/// A client that trusts one certificate.
+/// A client that trusts certain certificates.
 #[derive(Clone, Debug)]
 pub struct Client {
     config: Arc<ClientConfig>,
@@ -41,10 +41,12 @@ pub struct Answer {
 }
 
 impl Client {
-    /// Returns a client that trusts only the certificate in this PEM file.
-    pub fn trusting(certificate: &Path) -> Result<Self> {
+    /// Returns a client that trusts only the certificates in this PEM file.
+    pub fn trusting(certificates: &Path) -> Result<Self> {
         let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_file(certificate)?)?;
+        for certificate in CertificateDer::pem_file_iter(certificates)? {
+            roots.add(certificate?)?;
+        }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?

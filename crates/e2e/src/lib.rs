@@ -10,9 +10,14 @@ pub mod keyboard;
 pub mod line;
 pub mod link;
 pub mod people;
+pub mod plot;
+pub mod processes;
 pub mod proxy;
 pub mod screens;
+pub mod soak;
 pub mod suite;
+pub mod swarm;
+pub mod trend;
 mod wait;
 
 pub use wait::wait_for;

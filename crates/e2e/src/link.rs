@@ -16,8 +16,8 @@ pub struct Link {
 }
 
 impl Link {
-    /// Parses a line of `DIR/links`.
-    pub(crate) fn parse(line: &str) -> Result<Self> {
+    /// Parses a line `NAME LINK`, as in `DIR/links`.
+    pub fn parse(line: &str) -> Result<Self> {
         let invalid = || anyhow!("'{line}' is not 'NAME https://HOST:PORT/?key=KEY'");
         let (name, url) = line.split_once(' ').ok_or_else(invalid)?;
         let parsed: url::Url = url.parse()?;

@@ -205,7 +205,8 @@ impl Ear {
                 fault = fault.take().or(result.err());
             }),
         };
-        self.is_moving |= moves;
+        // A listener announces its replacement twice. The second record must not open another stream if there is one to the next process already.
+        self.is_moving |= moves && self.streams.iter().flatten().count() == 1;
         let result = result.and(fault.map_or(Ok(()), Err));
         if result.is_err() {
             self.streams[number] = None;

@@ -11,8 +11,8 @@ use palabre_e2e::wait_for;
 
 use crate::heard::Heard;
 use crate::join::{join_at, wait_for_samples};
-use crate::plot::{Curve, svg};
 use crate::tone::{TONE_DBFS, TONE_HZ};
+use palabre_e2e::plot::{Curve, svg};
 
 /// Number of renewals and of planned restarts in a measurement of handovers.
 const RENEWALS: u64 = 10;

@@ -11,9 +11,9 @@ use palabre_host::clock::boottime_ms;
 
 use crate::heard::Heard;
 use crate::join::{join, join_in, wait_for_samples, with_voice};
-use crate::plot::{Curve, svg};
 use crate::process::cpu_ms;
-use crate::trend::Trend;
+use palabre_e2e::plot::{Curve, svg};
+use palabre_e2e::trend::Trend;
 
 const SECONDS: usize = 60;
 /// Length of each measurement over a line.

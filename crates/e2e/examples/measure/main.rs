@@ -16,14 +16,12 @@ mod memory;
 mod nginx;
 mod page_cost;
 mod pesq;
-mod plot;
 mod process;
 mod pulse;
 mod rates;
 mod restarts;
 mod talking;
 mod tone;
-mod trend;
 
 use anyhow::{Result, bail};
 

@@ -20,9 +20,9 @@ use palabre_sound::wav;
 use tungstenite::handshake::derive_accept_key;
 
 use crate::join::{SPEECH_RATE_HZ, speech};
-use crate::plot::{Curve, svg};
 use crate::process::rollup_kib;
-use crate::trend::Trend;
+use palabre_e2e::plot::{Curve, svg};
+use palabre_e2e::trend::Trend;
 
 const RATE_HZ: u32 = 24_000;
 const CHUNK_MS: u64 = 40;

@@ -3,9 +3,13 @@
 use std::fmt::Write as _;
 
 /// A line of a plot.
+#[derive(Debug)]
 pub struct Curve<'a> {
+    /// Name, which the plot shows above the line.
     pub name: &'a str,
+    /// Colour, as in CSS.
     pub colour: &'a str,
+    /// The points `(x, y)`.
     pub points: Vec<(f64, f64)>,
 }
 
@@ -17,6 +21,7 @@ const TOP: f64 = 34.0;
 const STEPS: usize = 5;
 
 /// Returns a plot with axes `x` and `y`, which begin at 0.
+#[must_use]
 pub fn svg(title: &str, x: &str, y: &str, curves: &[Curve]) -> String {
     let most = |of: fn(&(f64, f64)) -> f64| {
         round_up(curves.iter().flat_map(|curve| &curve.points).map(of).filter(|v| v.is_finite()).fold(1.0, f64::max))

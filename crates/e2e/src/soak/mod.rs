@@ -1,0 +1,158 @@
+//! A soak test: `palabre swarm` watches a room in which participants come and go, listeners are restarted and certificates are renewed, while the use of
+//! memory, descriptors and threads is sampled. The result says which of these grow.
+
+mod churn;
+mod growth;
+mod samples;
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+
+use crate::processes::prefer;
+use crate::suite::{Suite, TIMEOUT, binary};
+use crate::swarm::Swarm;
+use crate::wait::wait_for;
+
+use churn::Churn;
+pub use growth::Growth;
+use samples::Samples;
+
+/// What [`run`] does, and for how long.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Length of the measurement.
+    pub time: Duration,
+    /// Number of participants of the swarm. Guests are added.
+    pub participants: usize,
+    /// Number of participants who talk.
+    pub talkers: usize,
+    /// Interval between two samples of the processes.
+    pub interval: Duration,
+    /// Interval between two restarts of a listener.
+    pub restart_every: Duration,
+    /// Interval between two renewals of the certificate.
+    pub renew_every: Duration,
+    /// Directory for the results.
+    pub out: PathBuf,
+}
+
+/// The result of a soak test.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Whether each quantity grows.
+    pub growth: Vec<Growth>,
+    /// The report of `palabre swarm`.
+    pub swarm: Value,
+    /// Numbers of joins, leaves, restarts and renewals.
+    pub events: [usize; 4],
+    /// Processes and entries of the room that are left when all guests have gone, and that were not there before the first guest came.
+    pub left: Vec<String>,
+}
+
+/// Runs the test, and writes its results into the directory of the options: `samples.csv`, `events.csv`, `swarm.json`, `summary.json`, and plots.
+pub fn run(options: &Options) -> Result<Outcome> {
+    fs::create_dir_all(&options.out)?;
+    let suite = Suite::start(options.participants)?;
+    let exporter = Exporter::start(&suite)?;
+    let mut churn = Churn::new(&suite, options)?;
+    let swarm = Swarm::start(&suite, &churn.certificates(), options.talkers, options.time.as_secs() + 3600)?;
+    // Programs of other users of this machine must not disturb the measurement. Under systemd the mixer has the same priority.
+    prefer(swarm.pid());
+    suite.process("palabre-mixer", "").into_iter().for_each(prefer);
+    suite.palabre(&["record", "start"])?;
+    let before = inventory(&suite);
+    let mut samples = Samples::new(&suite, &exporter, &swarm);
+    let began = Instant::now();
+    let mut sampled = None;
+    while began.elapsed() < options.time {
+        let now = began.elapsed();
+        if sampled.is_none_or(|at| now >= at + options.interval) {
+            sampled = Some(now);
+            samples.take(now);
+        }
+        churn.step(now)?;
+        std::thread::sleep((churn.next() + Duration::from_millis(1)).saturating_sub(began.elapsed()));
+    }
+    churn.end()?;
+    let report = swarm.stop()?;
+    let mut left = Vec::new();
+    let _ = wait_for("the end of all that belongs to the guests", TIMEOUT, || {
+        left = inventory(&suite).into_iter().filter(|entry| !before.contains(entry)).collect();
+        left.is_empty().then_some(())
+    });
+    suite.palabre(&["record", "stop"])?;
+    let outcome = Outcome { growth: growth::of(&samples, &report), swarm: report, events: churn.counts(), left };
+    write(options, &samples, &churn, &outcome)?;
+    drop(exporter);
+    suite.stop()?;
+    Ok(outcome)
+}
+
+/// Returns the names of all processes of the suite, and of all files and directories of the room, except the text messages of the meeting.
+fn inventory(suite: &Suite) -> Vec<String> {
+    let programs = crate::processes::programs(suite.pid());
+    let mut names: Vec<String> =
+        programs.into_iter().map(|(_, program, argument)| format!("process {program} {argument}")).collect();
+    let mut directories = vec![suite.room()];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
+            if entry.file_name() == "texts" {
+                continue;
+            }
+            names.push(format!("file {}", entry.path().display()));
+            directories.extend(entry.file_type().is_ok_and(|kind| kind.is_dir()).then(|| entry.path()));
+        }
+    }
+    names
+}
+
+/// A `palabre-exporter` that serves the suite's metrics.
+struct Exporter(Child);
+
+impl Exporter {
+    fn start(suite: &Suite) -> Result<Self> {
+        let child = Command::new(binary("palabre-exporter")?)
+            .args(["--listen", "127.0.0.1:0", "--run"])
+            .arg(suite.dir().join("run"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("unable to start palabre-exporter")?;
+        Ok(Self(child))
+    }
+}
+
+impl Drop for Exporter {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn write(options: &Options, samples: &Samples, churn: &Churn<'_>, outcome: &Outcome) -> Result<()> {
+    let path = |name: &str| options.out.join(name);
+    fs::write(path("samples.csv"), samples.csv())?;
+    fs::write(path("events.csv"), churn.csv())?;
+    fs::write(path("swarm.json"), serde_json::to_string_pretty(&outcome.swarm)?)?;
+    let growth: Vec<Value> = outcome.growth.iter().map(Growth::json).collect();
+    let [joins, leaves, restarts, renewals] = outcome.events;
+    let summary = json!({
+        "seconds": options.time.as_secs_f64(), "participants": options.participants, "talkers": options.talkers, "joins": joins, "leaves": leaves,
+        "restarts": restarts, "renewals": renewals, "missing": outcome.swarm["missing"], "wrong": outcome.swarm["wrong"], "left": outcome.left,
+        "growth": growth,
+    });
+    fs::write(path("summary.json"), serde_json::to_string_pretty(&summary)?)?;
+    for (name, plot) in growth::plots(samples, &outcome.swarm) {
+        fs::write(path(name), plot)?;
+    }
+    if outcome.growth.is_empty() {
+        bail!("no quantity was sampled often enough");
+    }
+    Ok(())
+}
