@@ -5,6 +5,7 @@
 pub mod browser;
 pub mod client;
 pub mod compare;
+pub mod faults;
 pub mod firefox;
 pub mod keyboard;
 pub mod line;

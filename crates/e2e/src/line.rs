@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 const PIECE_BYTES: usize = 64 * 1024;
+/// Interval between checks whether a stalled line carries data again.
+const POLL: Duration = Duration::from_millis(10);
 
 /// The delays of a line.
 #[derive(Clone, Copy, Debug, Default)]
@@ -22,6 +24,8 @@ pub struct Delays {
     pub stall_every: u32,
     /// Additional delay of one piece in `stall_every`.
     pub stall: Duration,
+    /// Whether the line carries nothing in either direction until this is changed.
+    pub is_stalled: bool,
 }
 
 /// A line to a local port. It runs until the process ends.
@@ -59,8 +63,10 @@ fn connect(client: TcpStream, port: u16, delays: &Arc<Mutex<Delays>>, seed: u32)
     server.set_nodelay(true)?;
     let (up_from, up_to) = (client.try_clone()?, server.try_clone()?);
     let (up, down) = (Arc::clone(delays), Arc::clone(delays));
-    carry(up_from, up_to, move || Delays { rtt: current(&up).rtt, ..Delays::default() }, seed);
-    carry(server, client, move || current(&down), seed);
+    let (up_stalled, down_stalled) = (Arc::clone(delays), Arc::clone(delays));
+    let up = move || Delays { rtt: current(&up).rtt, ..Delays::default() };
+    carry(up_from, up_to, up, move || current(&up_stalled).is_stalled, seed);
+    carry(server, client, move || current(&down), move || current(&down_stalled).is_stalled, seed);
     Ok(())
 }
 
@@ -68,10 +74,16 @@ fn current(delays: &Mutex<Delays>) -> Delays {
     *delays.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn carry(from: TcpStream, to: TcpStream, delays: impl Fn() -> Delays + Send + 'static, seed: u32) {
+fn carry(
+    from: TcpStream,
+    to: TcpStream,
+    delays: impl Fn() -> Delays + Send + 'static,
+    is_stalled: impl Fn() -> bool + Send + 'static,
+    seed: u32,
+) {
     let (give, take) = channel();
     std::thread::spawn(move || delay(from, &give, delays, seed));
-    std::thread::spawn(move || deliver(to, &take));
+    std::thread::spawn(move || deliver(to, &take, is_stalled));
 }
 
 fn delay(mut from: TcpStream, give: &Sender<(Instant, Vec<u8>)>, delays: impl Fn() -> Delays, seed: u32) {
@@ -94,10 +106,13 @@ fn delay(mut from: TcpStream, give: &Sender<(Instant, Vec<u8>)>, delays: impl Fn
     }
 }
 
-fn deliver(mut to: TcpStream, take: &Receiver<(Instant, Vec<u8>)>) {
+fn deliver(mut to: TcpStream, take: &Receiver<(Instant, Vec<u8>)>, is_stalled: impl Fn() -> bool) {
     // Pieces are delivered in order, so a delayed piece delays all following pieces.
     while let Ok((due, piece)) = take.recv() {
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        while is_stalled() {
+            std::thread::sleep(POLL);
+        }
         if to.write_all(&piece).is_err() {
             break;
         }

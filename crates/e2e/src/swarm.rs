@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use crate::link::Link;
 use crate::suite::{Suite, TIMEOUT, binary, signal};
 use crate::wait::wait_for;
 
@@ -40,12 +41,12 @@ pub struct Swarm {
 }
 
 impl Swarm {
-    /// Starts a swarm of the participants of `suite.links`, the first `talkers` of whom talk, and waits until the measurement has begun. The swarm trusts
+    /// Starts a swarm of the participants of `links`, the first `talkers` of whom talk, and waits until the measurement has begun. The swarm trusts
     /// the certificates in this PEM file.
-    pub fn start(suite: &Suite, certificates: &Path, talkers: usize, seconds: u64) -> Result<Self> {
+    pub fn start(suite: &Suite, links: &[Link], certificates: &Path, talkers: usize, seconds: u64) -> Result<Self> {
         let files = tempfile::Builder::new().prefix("palabre-swarm-").tempdir()?;
         let path = |name: &str| files.path().join(name);
-        let lines: String = suite.links.iter().map(|link| format!("{} {}\n", link.name, link.url)).collect();
+        let lines: String = links.iter().map(|link| format!("{} {}\n", link.name, link.url)).collect();
         fs::write(path("links"), lines)?;
         let child = Command::new(binary("palabre")?)
             .arg("--run")
@@ -59,7 +60,7 @@ impl Swarm {
             .stderr(File::create(path("progress"))?)
             .spawn()?;
         let mut swarm = Self { child, files };
-        let timeout = TIMEOUT + Duration::from_millis(200) * u32::try_from(suite.links.len())?;
+        let timeout = TIMEOUT + Duration::from_millis(200) * u32::try_from(links.len())?;
         wait_for("the beginning of the measurement", timeout, || {
             (swarm.progress().contains(" records missing, ") || swarm.has_ended()).then_some(())
         })?;

@@ -40,7 +40,7 @@ const MEMBERS: [(&str, &[&str]); 12] = [
 ];
 
 /// Members that only tests depend on.
-const FOR_TESTS: [&str; 2] = ["palabre-e2e", "palabre-testing"];
+const FOR_TESTS: [&str; 3] = ["palabre-e2e", "palabre-fuzz", "palabre-testing"];
 
 /// Libraries that a program must not depend on, directly or indirectly.
 const FORBIDDEN: [(&str, &[&str]); 4] = [

@@ -5,6 +5,7 @@
 #![allow(clippy::print_stdout)]
 
 mod echo;
+mod faults;
 mod firefox;
 mod gaps;
 mod heard;
@@ -45,6 +46,8 @@ usage: measure [PART]...        default: start load gaps latency
   firefox, firefox-short, firefox-chosen
                     gaps and clicks in Firefox: 10 minutes, 1 minute, in a chosen loudspeaker
   rates             a tone through every pair of sample rates, 8 minutes
+  faults, faults-small
+                    who loses what after each of 19 faults, with 200 or 40 participants, 5 minutes
   restarts          what a page hears of restarts and killed processes
   restarts-planned  ten planned restarts of a listener
   latency, latency-40, latency-20
@@ -85,6 +88,8 @@ fn main() -> Result<()> {
             "page-cost" => page_cost::run()?,
             "nginx" => nginx::run()?,
             "nginx-page" => nginx::page()?,
+            "faults" => faults::table(200, 10)?,
+            "faults-small" => faults::table(40, 5)?,
             "restarts" => restarts::run()?,
             "restarts-planned" => restarts::planned()?,
             "latency" => latency::run("websocket", 40).and_then(|()| latency::run("post", 40))?,

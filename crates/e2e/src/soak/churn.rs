@@ -15,14 +15,16 @@ use crate::client::{Answer, Client};
 use crate::link::Link;
 use crate::suite::{Suite, binary};
 
-use super::Options;
+use super::options::Options;
 
 /// Interval between two joins, each followed by a leave.
 const JOIN_EVERY: Duration = Duration::from_secs(1);
 /// Number of guests who are in the room at the same time.
 const GUESTS: usize = 5;
 /// Names of the events, in the order of [`Churn::counts`].
-const EVENTS: [&str; 4] = ["join", "leave", "restart", "renewal"];
+const EVENTS: [&str; 5] = ["join", "leave", "restart", "renewal", "failed join"];
+/// Index of a failed join in [`EVENTS`].
+const FAILED: usize = 4;
 
 /// Returns whether the listener of the participant with this number is restarted. The others, and the talkers, are never restarted.
 pub(super) fn is_restarted(number: usize) -> bool {
@@ -128,7 +130,12 @@ impl<'a> Churn<'a> {
     /// Invites a guest, who opens a stream, says a text and raises a hand.
     fn join(&mut self, now: Duration) -> Result<()> {
         let name = format!("g{}", self.events.len());
-        let link = self.suite.palabre(&["invite", &name, "--no-qr"])?;
+        let Ok(link) = self.suite.palabre(&["invite", &name, "--no-qr"]) else {
+            // Another program of this machine has opened the port meanwhile. The guest's file was written nevertheless.
+            self.suite.palabre(&["revoke", &name])?;
+            self.events.push((now, FAILED, name));
+            return Ok(());
+        };
         let link = Link::parse(&format!("{name} {}", link.trim()))?;
         let stream = self.client.get(&link, "/listen")?;
         ensure!(stream.status == 200, "GET /listen of '{name}': {}", stream.status);

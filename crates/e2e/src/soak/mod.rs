@@ -3,10 +3,10 @@
 
 mod churn;
 mod growth;
+mod options;
 mod samples;
 
 use std::fs;
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -20,26 +20,8 @@ use crate::wait::wait_for;
 
 use churn::Churn;
 pub use growth::Growth;
+pub use options::Options;
 use samples::Samples;
-
-/// What [`run`] does, and for how long.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Length of the measurement.
-    pub time: Duration,
-    /// Number of participants of the swarm. Guests are added.
-    pub participants: usize,
-    /// Number of participants who talk.
-    pub talkers: usize,
-    /// Interval between two samples of the processes.
-    pub interval: Duration,
-    /// Interval between two restarts of a listener.
-    pub restart_every: Duration,
-    /// Interval between two renewals of the certificate.
-    pub renew_every: Duration,
-    /// Directory for the results.
-    pub out: PathBuf,
-}
 
 /// The result of a soak test.
 #[derive(Debug)]
@@ -60,22 +42,26 @@ pub fn run(options: &Options) -> Result<Outcome> {
     let suite = Suite::start(options.participants)?;
     let exporter = Exporter::start(&suite)?;
     let mut churn = Churn::new(&suite, options)?;
-    let swarm = Swarm::start(&suite, &churn.certificates(), options.talkers, options.time.as_secs() + 3600)?;
+    let swarm =
+        Swarm::start(&suite, &suite.links, &churn.certificates(), options.talkers, options.time.as_secs() + 3600)?;
     // Programs of other users of this machine must not disturb the measurement. Under systemd the mixer has the same priority.
     prefer(swarm.pid());
     suite.process("palabre-mixer", "").into_iter().for_each(prefer);
     suite.palabre(&["record", "start"])?;
     let before = inventory(&suite);
-    let mut samples = Samples::new(&suite, &exporter, &swarm);
+    let mut samples = Samples::new(suite.pid(), exporter.0.id(), swarm.pid());
     let began = Instant::now();
-    let mut sampled = None;
+    let (mut sampled, mut failed) = (None, None);
     while began.elapsed() < options.time {
         let now = began.elapsed();
         if sampled.is_none_or(|at| now >= at + options.interval) {
             sampled = Some(now);
             samples.take(now);
         }
-        churn.step(now)?;
+        if let Err(error) = churn.step(now) {
+            failed = Some(error);
+            break;
+        }
         std::thread::sleep((churn.next() + Duration::from_millis(1)).saturating_sub(began.elapsed()));
     }
     churn.end()?;
@@ -90,7 +76,7 @@ pub fn run(options: &Options) -> Result<Outcome> {
     write(options, &samples, &churn, &outcome)?;
     drop(exporter);
     suite.stop()?;
-    Ok(outcome)
+    failed.map_or(Ok(outcome), Err)
 }
 
 /// Returns the names of all processes of the suite, and of all files and directories of the room, except the text messages of the meeting.

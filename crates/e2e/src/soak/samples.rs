@@ -5,10 +5,8 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::processes::{Use, programs, usage};
-use crate::suite::Suite;
-use crate::swarm::Swarm;
 
-use super::Exporter;
+use super::churn::is_restarted;
 
 /// Quantities of each kind of process, in the order of [`Sample::values`].
 pub(super) const QUANTITIES: [&str; 4] = ["memory in KiB", "descriptors", "threads", "processes"];
@@ -29,9 +27,10 @@ pub(super) struct Samples {
 }
 
 impl Samples {
-    pub(super) fn new(suite: &Suite, exporter: &Exporter, swarm: &Swarm) -> Self {
-        let others = [(exporter.0.id(), "palabre-exporter"), (swarm.pid(), "palabre swarm")];
-        Self { suite: suite.pid(), others, kinds: BTreeMap::new() }
+    /// `suite`, `exporter` and `swarm` are process IDs. The suite's descendants are sampled too.
+    pub(super) fn new(suite: u32, exporter: u32, swarm: u32) -> Self {
+        let others = [(exporter, "palabre-exporter"), (swarm, "palabre swarm")];
+        Self { suite, others, kinds: BTreeMap::new() }
     }
 
     /// Takes a sample of each kind.
@@ -69,9 +68,7 @@ impl Samples {
 /// Returns the kind of a process. Listeners of guests, and those that are restarted, are separate kinds.
 fn kind(program: &str, argument: &str) -> String {
     match (program, argument.strip_prefix('p').and_then(|number| number.parse::<usize>().ok())) {
-        ("palabre-listener", Some(number)) if super::churn::is_restarted(number) => {
-            "palabre-listener, restarted".to_owned()
-        }
+        ("palabre-listener", Some(number)) if is_restarted(number) => "palabre-listener, restarted".to_owned(),
         ("palabre-listener", Some(_)) => "palabre-listener".to_owned(),
         ("palabre-listener", None) => "palabre-listener of a guest".to_owned(),
         ("palabre", _) => "palabre try".to_owned(),

@@ -1,5 +1,6 @@
 //! `/speak`: receives the participant's sound by WebSocket or as a WAV in a POST, and writes the samples to the pipe `mic`.
 
+mod chunk;
 mod post;
 mod ws;
 

@@ -1,5 +1,6 @@
 //! Receives sound from a page by WebSocket (RFC 6455). Each chunk is one binary message.
 
+use super::chunk::{self, Chunk};
 use crate::connection::{After, Connection};
 use crate::http::{Head, Response};
 use crate::mic::{MicLease, MicWriter, Superseded, Uplink};
@@ -12,17 +13,9 @@ use std::time::{Duration, Instant};
 use tungstenite::error::{CapacityError, Error};
 use tungstenite::handshake::derive_accept_key;
 use tungstenite::protocol::frame::coding::CloseCode;
-use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tungstenite::protocol::{CloseFrame, Role};
 use tungstenite::{Message, WebSocket};
 
-/// Maximum length of a WebSocket message.
-const MAX_MESSAGE_BYTES: usize = 64 * 1024;
-/// Length of the header before the samples of a chunk.
-const CHUNK_HEADER_BYTES: usize = 16;
-/// Length of a sample. A chunk has at least one sample.
-const SAMPLE_BYTES: usize = 2;
-/// Maximum duration of a chunk.
-const MAX_CHUNK_MS: u64 = 200;
 /// Interval between checks, while no messages arrive, whether this process ends or another source has taken the microphone.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// Interval between pings to a page that sends nothing. If the page has sent nothing for twice this time, the connection is closed.
@@ -49,15 +42,10 @@ pub(crate) fn serve(
     );
     connection.stream.write_all(response.as_bytes())?;
     connection.stream.flush()?;
-    let config = WebSocketConfig::default()
-        .read_buffer_size(8 * 1024)
-        .write_buffer_size(0)
-        .max_write_buffer_size(16 * 1024)
-        .max_message_size(Some(MAX_MESSAGE_BYTES))
-        .max_frame_size(Some(MAX_MESSAGE_BYTES));
     let buffered = connection.take_buffered();
     connection.stream.sock.set_timeout(POLL_INTERVAL);
-    let mut socket = WebSocket::from_partially_read(&mut connection.stream, buffered, Role::Server, Some(config));
+    let mut socket =
+        WebSocket::from_partially_read(&mut connection.stream, buffered, Role::Server, Some(chunk::limits()));
     let end = match mic_for(mic, page, is_for_another_room) {
         Ok(lease) => receive(&mut socket, &lease, listener),
         Err(code) => Some(code),
@@ -155,29 +143,6 @@ fn close(socket: &mut WebSocket<&mut TlsStream>, code: CloseCode) {
     let _ = socket.close(Some(CloseFrame { code, reason: "".into() })).and_then(|()| socket.flush());
 }
 
-/// A chunk of sound from the page.
-#[derive(Debug, PartialEq)]
-struct Chunk {
-    number: u32,
-    captured_ms: f64,
-    samples: Vec<i16>,
-}
-
-impl Chunk {
-    fn parse(bytes: &[u8], format: Format) -> Option<Self> {
-        let (header, body) = bytes.split_at_checked(CHUNK_HEADER_BYTES)?;
-        let number = u32::from_le_bytes(header[..4].try_into().ok()?);
-        let zero = u32::from_le_bytes(header[4..8].try_into().ok()?);
-        let captured_ms = f64::from_le_bytes(header[8..].try_into().ok()?);
-        let sizes = SAMPLE_BYTES..=format.bytes_in_ms(MAX_CHUNK_MS);
-        if zero != 0 || !captured_ms.is_finite() || body.len() % SAMPLE_BYTES != 0 || !sizes.contains(&body.len()) {
-            return None;
-        }
-        let samples = body.chunks_exact(SAMPLE_BYTES).map(|pair| i16::from_le_bytes([pair[0], pair[1]])).collect();
-        Some(Self { number, captured_ms, samples })
-    }
-}
-
 /// Detects chunks that are late because the network stalled. After a stall they arrive in one burst.
 ///
 /// The page's clock differs from this machine's clock. The lateness of a chunk is the difference between its arrival and capture times,
@@ -243,40 +208,6 @@ impl StallDetector {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::protocol_doc::example;
-
-    fn chunk(samples: usize) -> Vec<u8> {
-        let mut bytes = vec![0; CHUNK_HEADER_BYTES];
-        bytes.resize(CHUNK_HEADER_BYTES + samples * 2, 0);
-        bytes
-    }
-
-    #[test]
-    fn documented_chunk_is_parsed() {
-        let hex = example("hex chunk 7 1000.0 1 -2");
-        let bytes: Vec<u8> = hex.split_whitespace().map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
-        let chunk = Chunk::parse(&bytes, Format::default()).unwrap();
-        assert_eq!((chunk.number, chunk.captured_ms, &chunk.samples[..]), (7, 1000.0, &[1, -2][..]));
-    }
-
-    #[test]
-    fn invalid_chunks_are_refused() {
-        let format = Format::default();
-        assert!(Chunk::parse(&chunk(1), format).is_some());
-        assert!(Chunk::parse(&chunk(4800), format).is_some());
-        for bytes in [Vec::new(), vec![0; 15], chunk(0), chunk(4801), chunk(480)[..17].to_vec()] {
-            assert!(Chunk::parse(&bytes, format).is_none(), "{}", bytes.len());
-        }
-        let mut odd = chunk(480);
-        odd.push(0);
-        assert!(Chunk::parse(&odd, format).is_none());
-        let mut reserved = chunk(480);
-        reserved[4] = 1;
-        assert!(Chunk::parse(&reserved, format).is_none());
-        let mut timeless = chunk(480);
-        timeless[8..16].copy_from_slice(&f64::NAN.to_le_bytes());
-        assert!(Chunk::parse(&timeless, format).is_none());
-    }
 
     #[test]
     fn burst_after_a_stall_is_late_except_for_its_last_300_ms() {

@@ -1,0 +1,25 @@
+//! What is lost after each fault, with `palabre swarm` as the watcher.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use palabre_e2e::faults::{Options, run};
+
+/// Prints the table of docs/measurements.md.
+pub fn table(participants: usize, talkers: usize) -> Result<()> {
+    let options = Options {
+        participants,
+        talkers,
+        hold: Duration::from_secs(5),
+        rest: Duration::from_secs(10),
+        only_cheap: false,
+    };
+    let (rows, skipped) = run(&options)?;
+    println!("faults: {participants} participants, {talkers} of whom talk; each fault lasts 5 s");
+    println!("| fault | concerned | these lost | all others lost |\n| --- | --- | --- | --- |");
+    for row in rows {
+        println!("| {} | {} | {} | {} |", row.what, row.victims, row.lost, row.others);
+    }
+    skipped.iter().for_each(|line| println!("NOT SHOWN: {line}"));
+    Ok(())
+}

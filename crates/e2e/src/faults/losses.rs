@@ -1,0 +1,139 @@
+//! What the participants lost after each fault, from the report of `palabre swarm`.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// Maximum time in s from the beginning of a loss to the fault that causes it.
+const EARLIER_S: f64 = 0.4;
+
+/// A fault that was injected.
+pub(super) struct Slot {
+    pub(super) what: &'static str,
+    pub(super) victims: Vec<String>,
+    /// Whether the first talker is the victim, whom the others don't hear meanwhile.
+    pub(super) is_talker: bool,
+    /// Time since 1970.
+    pub(super) at: Duration,
+}
+
+/// What a group of participants lost.
+#[derive(Clone, Debug, Default)]
+pub struct Lost {
+    /// Number of participants who lost records.
+    pub participants: usize,
+    /// Largest number of records that one participant lost.
+    pub records: u64,
+    /// Longest time without a record, in ms.
+    pub longest_ms: f64,
+    /// Number of records with a wrong mix, or in which a tone was interrupted.
+    pub mixes: u64,
+    /// What was wrong with the mixes.
+    pub causes: Vec<String>,
+}
+
+impl Lost {
+    /// Returns whether nothing was lost.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        self.records == 0 && self.mixes == 0
+    }
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_nothing() {
+            return f.write_str("0");
+        }
+        if self.records > 0 {
+            write!(
+                f,
+                "{} participants: at most {} records, {:.0} ms",
+                self.participants, self.records, self.longest_ms
+            )?;
+        }
+        if self.mixes > 0 {
+            let separator = if self.records > 0 { "; " } else { "" };
+            write!(f, "{separator}{} mixes: {}", self.mixes, self.causes.join(", "))?;
+        }
+        Ok(())
+    }
+}
+
+/// A row of the table.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// The fault.
+    pub what: &'static str,
+    /// Number of participants whom the fault concerns.
+    pub victims: usize,
+    /// What these participants lost.
+    pub lost: Lost,
+    /// What all others lost.
+    pub others: Lost,
+}
+
+/// Returns a row for each fault. A fault of a participant's sound belongs to the last fault that was injected before.
+pub(super) fn rows(report: &Value, slots: &[Slot], end: Duration) -> Vec<Row> {
+    let began = Duration::from_millis(report["began_ms"].as_u64().unwrap_or_default());
+    let seconds = |at: Duration| at.as_secs_f64() - began.as_secs_f64();
+    let ends = slots.iter().skip(1).map(|slot| slot.at).chain([end]);
+    let row = |(slot, end): (&Slot, Duration)| {
+        // The time without a record begins with the last record, which a busy machine delays.
+        let time = seconds(slot.at) - EARLIER_S..seconds(end) - EARLIER_S;
+        let (mut lost, mut others) = (Lost::default(), Lost::default());
+        for participant in report["participants"].as_array().into_iter().flatten() {
+            let is_victim = slot.victims.iter().any(|victim| participant["name"] == *victim);
+            let faults = participant["faults"].as_array().into_iter().flatten();
+            let faults = faults.filter(|fault| fault["at_s"].as_f64().is_some_and(|at| time.contains(&at)));
+            add(if is_victim { &mut lost } else { &mut others }, faults, slot.is_talker);
+        }
+        Row { what: slot.what, victims: slot.victims.len(), lost, others }
+    };
+    slots.iter().zip(ends).map(row).collect()
+}
+
+/// Adds the faults of one participant.
+fn add<'a>(lost: &mut Lost, faults: impl Iterator<Item = &'a Value>, is_talker: bool) {
+    let mut records = 0;
+    for fault in faults {
+        let (what, count) = (fault["what"].as_str().unwrap_or_default(), fault["records"].as_u64().unwrap_or_default());
+        if what.starts_with("records are missing") {
+            records += count;
+            lost.longest_ms = lost.longest_ms.max(fault["ms"].as_f64().unwrap_or_default());
+        } else if !(is_talker && (what == "the tone of talker 1 is missing" || what == "the mix is disturbed")) {
+            lost.mixes += count;
+            if !lost.causes.iter().any(|cause| cause == what) {
+                lost.causes.push(what.to_owned());
+            }
+        }
+    }
+    lost.participants += usize::from(records > 0);
+    lost.records = lost.records.max(records);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn losses_belong_to_the_fault_before_them() {
+        let fault = |what: &str, at_s: f64| json!({ "what": what, "at_s": at_s, "ms": 80.0, "records": 2 });
+        let report = json!({ "began_ms": 1_000, "participants": [
+            { "name": "p01", "faults": [fault("records are missing", 2.5), fault("the mix is disturbed", 7.0)] },
+            { "name": "p02", "faults": [fault("records are missing", 2.0), fault("the tone of talker 1 is missing", 7.0)] },
+        ] });
+        let slot = |what, at_s, is_talker| Slot {
+            what,
+            victims: vec!["p01".to_owned()],
+            is_talker,
+            at: Duration::from_secs(at_s),
+        };
+        let rows = rows(&report, &[slot("a", 3, false), slot("b", 7, true)], Duration::from_secs(12));
+        let shown: Vec<_> = rows.iter().map(|row| (row.what, row.lost.to_string(), row.others.to_string())).collect();
+        let two = "1 participants: at most 2 records, 80 ms".to_owned();
+        assert_eq!(shown, [("a", two.clone(), two), ("b", "0".to_owned(), "0".to_owned())]);
+    }
+}

@@ -1,0 +1,138 @@
+//! Fault injection while `palabre swarm` talks: each fault concerns some participants, and the result says what they and all others lost.
+
+mod crowd;
+mod losses;
+mod scene;
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+
+use crate::processes::prefer;
+use crate::suite::Suite;
+use crate::swarm::Swarm;
+
+use losses::Slot;
+pub use losses::{Lost, Row};
+use scene::{Scene, Whom};
+
+/// A fault: how it begins, and how it ends.
+struct Fault {
+    what: &'static str,
+    whom: Whom,
+    begin: fn(&mut Scene<'_>) -> Result<()>,
+    end: fn(&mut Scene<'_>) -> Result<()>,
+    /// Whether the short form contains the fault.
+    is_cheap: bool,
+}
+
+#[allow(
+    clippy::redundant_closure_for_method_calls,
+    reason = "the methods of a type with a lifetime are functions of another type"
+)]
+const FAULTS: [Fault; 19] = [
+    fault("nothing", Whom::Nobody, |_| Ok(()), |_| Ok(()), true),
+    fault("SIGSTOP of a listener", Whom::One, |s| s.signal_listeners("STOP"), |s| s.signal_listeners("CONT"), true),
+    fault("SIGKILL of a listener", Whom::One, |s| s.signal_listeners("KILL"), |_| Ok(()), true),
+    fault("SIGKILL of a talker's listener", Whom::Talker, |s| s.signal_listeners("KILL"), |_| Ok(()), false),
+    fault(
+        "a listener may not map more memory, 20 connections",
+        Whom::One,
+        |s| s.limit_memory(),
+        |s| s.lift_limits(),
+        true,
+    ),
+    fault(
+        "a listener has no free descriptors, 20 connections",
+        Whom::One,
+        |s| s.limit_descriptors(),
+        |s| s.lift_limits(),
+        true,
+    ),
+    fault(
+        "7 more streams of a participant, which are never read",
+        Whom::One,
+        |s| s.open_unread(),
+        |s| s.hang_up(),
+        true,
+    ),
+    fault("a foreign program floods a `mic`", Whom::One, |s| s.flood(), |s| s.stop_programs(), true),
+    fault("a participant's directory is removed", Whom::One, |s| s.remove_directory(), |_| Ok(()), true),
+    fault(
+        "half of the listeners are stopped",
+        Whom::Half,
+        |s| s.signal_listeners("STOP"),
+        |s| s.signal_listeners("CONT"),
+        true,
+    ),
+    fault("the line of a participant stalls", Whom::Far, |s| s.stall(true), |s| s.stall(false), false),
+    fault("SIGKILL of the recorder", Whom::Nobody, |s| s.kill("palabre-recorder"), |s| s.stop_recording(), true),
+    fault("SIGKILL of the exporter", Whom::Nobody, |s| s.kill_exporter(), |_| Ok(()), true),
+    fault("SIGKILL of the signer", Whom::Nobody, |s| s.kill("palabre-signer"), |_| Ok(()), false),
+    fault("no space for `/run` and `/var`", Whom::Nobody, |s| s.fill(), |s| s.free(), false),
+    fault("2000 connections without a key per second at a listener", Whom::One, |s| s.crowd(), |s| s.disperse(), false),
+    fault("all cores are busy", Whom::Nobody, |s| s.occupy(), |s| s.stop_programs(), false),
+    fault("SIGKILL of the mixer", Whom::Everybody, |s| s.kill("palabre-mixer"), |_| Ok(()), false),
+    fault("SIGKILL of the supervisor", Whom::Everybody, |s| s.kill("palabre-supervisor"), |_| Ok(()), false),
+];
+
+const fn fault(
+    what: &'static str,
+    whom: Whom,
+    begin: fn(&mut Scene<'_>) -> Result<()>,
+    end: fn(&mut Scene<'_>) -> Result<()>,
+    is_cheap: bool,
+) -> Fault {
+    Fault { what, whom, begin, end, is_cheap }
+}
+
+/// How [`run`] injects faults.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Number of participants.
+    pub participants: usize,
+    /// Number of participants who talk.
+    pub talkers: usize,
+    /// Time from the beginning of a fault to its end.
+    pub hold: Duration,
+    /// Time from the end of a fault to the beginning of the next fault.
+    pub rest: Duration,
+    /// Whether only the faults of the short form are injected.
+    pub only_cheap: bool,
+}
+
+/// Injects the faults one after another. Returns a row for each, and the faults that this machine can't inject, with the reason.
+pub fn run(options: &Options) -> Result<(Vec<Row>, Vec<String>)> {
+    let suite = Suite::start(options.participants)?;
+    let mut scene = Scene::new(&suite, options.talkers)?;
+    let faults: Vec<&Fault> = FAULTS.iter().filter(|fault| fault.is_cheap || !options.only_cheap).collect();
+    let certificate = suite.dir().join("etc/tls/cert.pem");
+    let swarm = Swarm::start(&suite, scene.links(), &certificate, options.talkers, 86_400)?;
+    prefer(swarm.pid());
+    suite.process("palabre-mixer", "").into_iter().for_each(prefer);
+    let (mut slots, mut skipped) = (Vec::new(), Vec::new());
+    for fault in faults {
+        scene.choose(fault.whom);
+        if let Some(why) = scene.obstacle(fault.what) {
+            skipped.push(format!("{}: {why}", fault.what));
+            continue;
+        }
+        let at = SystemTime::now().duration_since(UNIX_EPOCH)?;
+        let began = Instant::now();
+        (fault.begin)(&mut scene).with_context(|| format!("unable to begin '{}'", fault.what))?;
+        std::thread::sleep(options.hold.saturating_sub(began.elapsed()));
+        (fault.end)(&mut scene).with_context(|| format!("unable to end '{}'", fault.what))?;
+        std::thread::sleep(options.rest);
+        slots.push(Slot {
+            what: fault.what,
+            victims: scene.victims().to_vec(),
+            is_talker: fault.whom == Whom::Talker,
+            at,
+        });
+    }
+    let end = SystemTime::now().duration_since(UNIX_EPOCH)?;
+    let report = swarm.stop()?;
+    drop(scene);
+    suite.stop()?;
+    Ok((losses::rows(&report, &slots, end), skipped))
+}

@@ -1,0 +1,297 @@
+//! The suite into which faults are injected, and what the injected faults need.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::crowd::Crowd;
+use crate::client::Answer;
+use crate::line::{Delays, Line};
+use crate::link::Link;
+use crate::suite::{Suite, TIMEOUT, binary, signal};
+use crate::wait::wait_for;
+
+/// Number of connections that are opened at a listener without memory or descriptors.
+const CONNECTIONS: usize = 20;
+/// Number of streams that are not read. With the stream of the swarm, the listener has as many as it permits.
+const UNREAD: usize = 7;
+/// Maximum size of a file system that is filled, in KiB.
+const FILLED_KIB_MAX: u64 = 1 << 20;
+/// Size of the pieces in which a file system is filled.
+const PIECE_BYTES: usize = 64 * 1024;
+
+/// The participants whom a fault may disturb.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whom {
+    Nobody,
+    /// One participant who doesn't talk, another one for each fault.
+    One,
+    /// The first talker. The others don't hear this talker meanwhile.
+    Talker,
+    /// Half of the participants who don't talk.
+    Half,
+    /// The participant behind a line that can stall: the last one.
+    Far,
+    Everybody,
+}
+
+/// A running suite, and what the faults use.
+pub(super) struct Scene<'a> {
+    suite: &'a Suite,
+    talkers: usize,
+    links: Vec<Link>,
+    line: Line,
+    victims: Vec<String>,
+    /// Number of participants who were a single victim.
+    used: usize,
+    exporter: Option<Child>,
+    connections: Vec<TcpStream>,
+    streams: Vec<Answer>,
+    programs: Vec<Child>,
+    crowd: Option<Crowd>,
+}
+
+impl<'a> Scene<'a> {
+    /// Puts a line that can stall between the swarm and the last participant.
+    pub(super) fn new(suite: &'a Suite, talkers: usize) -> Result<Self> {
+        let mut links = suite.links.clone();
+        let far = links.last_mut().context("the suite has no participants")?;
+        let line = Line::to(far.port, Delays::default())?;
+        far.url = far.url.replace(&format!(":{}/", far.port), &format!(":{}/", line.port));
+        let exporter = Command::new(binary("palabre-exporter")?)
+            .args(["--listen", "127.0.0.1:0", "--run"])
+            .arg(suite.dir().join("run"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        Ok(Self {
+            suite,
+            talkers,
+            links,
+            line,
+            victims: Vec::new(),
+            used: 0,
+            exporter: Some(exporter),
+            connections: Vec::new(),
+            streams: Vec::new(),
+            programs: Vec::new(),
+            crowd: None,
+        })
+    }
+
+    pub(super) fn links(&self) -> &[Link] {
+        &self.links
+    }
+
+    pub(super) fn victims(&self) -> &[String] {
+        &self.victims
+    }
+
+    /// Chooses the victims of the next fault.
+    pub(super) fn choose(&mut self, whom: Whom) {
+        let names: Vec<String> = self.links.iter().map(|link| link.name.clone()).collect();
+        let (talkers, last) = (self.talkers, names.len() - 1);
+        // The last participant is behind the line.
+        let quiet = &names[talkers..last];
+        self.victims = match whom {
+            Whom::Nobody => Vec::new(),
+            Whom::One => {
+                self.used += 1;
+                vec![quiet[(self.used - 1) % quiet.len()].clone()]
+            }
+            Whom::Talker => vec![names[0].clone()],
+            Whom::Half => quiet.iter().step_by(2).cloned().collect(),
+            Whom::Far => vec![names[last].clone()],
+            Whom::Everybody => names,
+        };
+    }
+
+    /// Returns why this machine can't inject a fault.
+    pub(super) fn obstacle(&self, what: &str) -> Option<String> {
+        if what.contains("signer") && self.suite.process("palabre-signer", "").is_none() {
+            return Some("the suite has no signer".to_owned());
+        }
+        let size = self.size_kib().ok()?;
+        (what.contains("no space") && size > FILLED_KIB_MAX).then(|| {
+            format!("the file system of the test has {} MiB; scripts/measure makes a small one, as root", size / 1024)
+        })
+    }
+
+    fn size_kib(&self) -> Result<u64> {
+        let output = Command::new("df").args(["--output=size", "-k"]).arg(self.suite.dir()).output()?;
+        Ok(String::from_utf8(output.stdout)?.lines().nth(1).unwrap_or_default().trim().parse()?)
+    }
+
+    fn pids(&self) -> Result<Vec<u32>> {
+        let pid = |name: &String| {
+            self.suite.process("palabre-listener", name).with_context(|| format!("no listener of '{name}'"))
+        };
+        self.victims.iter().map(pid).collect()
+    }
+
+    fn victim(&self) -> Result<(u32, Link)> {
+        let pid = *self.pids()?.first().context("no victim")?;
+        Ok((pid, self.suite.link(&self.victims[0]).clone()))
+    }
+
+    pub(super) fn signal_listeners(&mut self, name: &str) -> Result<()> {
+        self.pids()?.into_iter().try_for_each(|pid| signal(pid, name))
+    }
+
+    pub(super) fn kill(&mut self, program: &str) -> Result<()> {
+        if program == "palabre-recorder" {
+            self.suite.palabre(&["record", "start"])?;
+            wait_for("the recorder", TIMEOUT, || self.suite.process(program, ""))?;
+        }
+        self.suite.kill(program, "").map(drop)
+    }
+
+    pub(super) fn stop_recording(&mut self) -> Result<()> {
+        self.suite.palabre(&["record", "stop"]).map(drop)
+    }
+
+    pub(super) fn kill_exporter(&mut self) -> Result<()> {
+        let Some(mut exporter) = self.exporter.take() else { return Ok(()) };
+        exporter.kill()?;
+        exporter.wait()?;
+        Ok(())
+    }
+
+    pub(super) fn limit_memory(&mut self) -> Result<()> {
+        let (pid, link) = self.victim()?;
+        let statm = fs::read_to_string(format!("/proc/{pid}/statm"))?;
+        let pages: u64 = statm.split(' ').next().unwrap_or_default().parse()?;
+        prlimit(pid, &format!("--as={}:", pages * 4096))?;
+        self.connect(&link)
+    }
+
+    pub(super) fn limit_descriptors(&mut self) -> Result<()> {
+        let (pid, link) = self.victim()?;
+        let open = fs::read_dir(format!("/proc/{pid}/fd"))?
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+        prlimit(pid, &format!("--nofile={}:", open.max().unwrap_or_default() + 1))?;
+        self.connect(&link)
+    }
+
+    fn connect(&mut self, link: &Link) -> Result<()> {
+        for _ in 0..CONNECTIONS {
+            self.connections.push(TcpStream::connect(("127.0.0.1", link.port))?);
+        }
+        Ok(())
+    }
+
+    pub(super) fn lift_limits(&mut self) -> Result<()> {
+        self.connections.clear();
+        // The listener may have ended and been started again without limits.
+        for pid in self.pids().unwrap_or_default() {
+            let _ = prlimit(pid, "--as=unlimited:").and_then(|()| prlimit(pid, "--nofile=1024:"));
+        }
+        Ok(())
+    }
+
+    pub(super) fn open_unread(&mut self) -> Result<()> {
+        let (_, link) = self.victim()?;
+        for _ in 0..UNREAD {
+            self.streams.push(self.suite.client.get(&link, "/listen")?);
+        }
+        Ok(())
+    }
+
+    pub(super) fn hang_up(&mut self) -> Result<()> {
+        self.streams.clear();
+        Ok(())
+    }
+
+    fn directory(&self) -> PathBuf {
+        self.suite.room().join(&self.victims[0])
+    }
+
+    /// Starts a program that writes digital silence into a `mic` as fast as the pipe takes it, so that no mix changes.
+    pub(super) fn flood(&mut self) -> Result<()> {
+        let mic = OpenOptions::new().write(true).open(self.directory().join("mic"))?;
+        let mut program = Command::new("cat");
+        self.programs.push(program.arg("/dev/zero").stdout(mic).stderr(Stdio::null()).spawn()?);
+        Ok(())
+    }
+
+    pub(super) fn occupy(&mut self) -> Result<()> {
+        for _ in 0..std::thread::available_parallelism()?.get() {
+            self.programs.push(Command::new("sh").args(["-c", "while :; do :; done"]).spawn()?);
+        }
+        Ok(())
+    }
+
+    pub(super) fn stop_programs(&mut self) -> Result<()> {
+        for mut program in self.programs.drain(..) {
+            program.kill()?;
+            program.wait()?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn remove_directory(&mut self) -> Result<()> {
+        Ok(fs::remove_dir_all(self.directory())?)
+    }
+
+    pub(super) fn stall(&mut self, is_stalled: bool) -> Result<()> {
+        self.line.change(Delays { is_stalled, ..Delays::default() });
+        Ok(())
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.suite.dir().join("filler")
+    }
+
+    /// Starts a recording, fills the file system, and sends a text message, which needs space.
+    pub(super) fn fill(&mut self) -> Result<()> {
+        ensure!(self.size_kib()? <= FILLED_KIB_MAX, "the file system is too large to be filled");
+        self.suite.palabre(&["record", "start"])?;
+        let mut filler = File::create(self.filler())?;
+        let piece = vec![0; PIECE_BYTES];
+        while filler.write_all(&piece).is_ok() {}
+        let link = self.suite.links.last().context("no participants")?;
+        let lines = [format!("Authorization: Bearer {}", link.key), "Content-Length: 5".to_owned()];
+        self.suite.client.request(link, "POST", "/say", &lines.each_ref().map(String::as_str), b"hello")?;
+        Ok(())
+    }
+
+    pub(super) fn free(&mut self) -> Result<()> {
+        fs::remove_file(self.filler())?;
+        let _ = self.suite.palabre(&["record", "stop"]);
+        Ok(())
+    }
+
+    pub(super) fn crowd(&mut self) -> Result<()> {
+        let (_, link) = self.victim()?;
+        self.crowd = Some(Crowd::start(link.port));
+        Ok(())
+    }
+
+    pub(super) fn disperse(&mut self) -> Result<()> {
+        if let Some(crowd) = self.crowd.take() {
+            println!("{} connections without a key", crowd.stop()?);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Scene<'_> {
+    fn drop(&mut self) {
+        let _ = self.stop_programs();
+        let _ = self.kill_exporter();
+        let _ = self.disperse();
+    }
+}
+
+fn prlimit(pid: u32, limit: &str) -> Result<()> {
+    let output = Command::new("prlimit").args(["--pid", &pid.to_string(), limit]).output()?;
+    if !output.status.success() {
+        bail!("prlimit --pid {pid} {limit}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(())
+}

@@ -1,0 +1,34 @@
+//! The short form of `scripts/measure faults`: whatever happens to one participant, the others lose nothing.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::time::Duration;
+
+use palabre_e2e::faults::{Options, Row, run};
+
+/// Maximum number of wrong mixes of all others together. A busy machine delays the talkers of the swarm; a fault that changes the mixes changes at least
+/// 300 of them.
+const MIXES_MAX: u64 = 100;
+
+#[test]
+fn faults_of_one_participant_cost_the_others_nothing() {
+    let options = Options {
+        participants: 12,
+        talkers: 2,
+        hold: Duration::from_millis(1_200),
+        rest: Duration::from_millis(600),
+        only_cheap: true,
+    };
+    palabre_testing::undisturbed(|| {
+        let (rows, skipped) = run(&options).unwrap();
+        assert_eq!(skipped, Vec::<String>::new());
+        for Row { what, lost, others, .. } in &rows {
+            println!("{what}: {lost}; others: {others}");
+        }
+        let harms = |row: &&Row| row.others.records > 0 || row.others.mixes > MIXES_MAX;
+        let harmed: Vec<_> = rows.iter().filter(harms).map(|row| row.what).collect();
+        assert_eq!(harmed, Vec::<&str>::new());
+        // The watcher notices a loss where there is one.
+        let noticed = |what: &str| rows.iter().find(|row| row.what == what).unwrap().lost.records;
+        assert!(noticed("SIGSTOP of a listener") > 0 && noticed("half of the listeners are stopped") > 0);
+    });
+}

@@ -1,0 +1,36 @@
+//! Fuzz targets for everything that Palabre parses from outside: requests, WebSockets, WAVs, configuration, protocols, files of rooms, links.
+//!
+//! Two drivers run the same [`TARGETS`]: cargo-fuzz (`fuzz/`, needs nightly Rust), and [`driver`], which changes the files of a corpus at random and needs
+//! only stable Rust. A target panics if an invariant of the parser is violated.
+//!
+//! The listener and `palabre swarm` are programs without a library, so their parsers are included by path.
+
+pub mod driver;
+mod http;
+mod targets;
+
+#[allow(dead_code)]
+#[path = "../../listener/src/speak/chunk.rs"]
+mod chunk;
+#[allow(dead_code)]
+#[path = "../../listener/src/proxy_header.rs"]
+mod proxy_header;
+/// Parser of the stream that `palabre swarm` receives.
+#[allow(dead_code)]
+#[path = "../../swarm/src/records.rs"]
+mod records;
+/// Figures of a page.
+#[allow(dead_code, unreachable_pub, missing_docs)]
+#[path = "../../listener/src/api/report.rs"]
+mod report;
+
+pub use targets::{TARGETS, Target};
+
+/// Runs the target of this name, for cargo-fuzz.
+///
+/// # Panics
+/// If there is no such target, or the input violates an invariant.
+pub fn run(name: &str, input: &[u8]) {
+    let target = TARGETS.iter().find(|target| target.name == name);
+    (target.unwrap_or_else(|| panic!("no target '{name}'")).run)(input);
+}

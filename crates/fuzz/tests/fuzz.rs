@@ -1,0 +1,34 @@
+//! A short run of each target.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use palabre_fuzz::{TARGETS, driver};
+
+/// Number of executions of each target: less than a second in a debug build.
+const EXECUTIONS: u64 = 2_000;
+
+#[test]
+fn no_input_makes_a_parser_panic() {
+    std::thread::scope(|scope| {
+        for target in &TARGETS {
+            scope.spawn(move || {
+                let mut last = Vec::new();
+                let run = || {
+                    driver::run(target, EXECUTIONS, |input| last = input.to_vec(), |_, _| {}).unwrap();
+                };
+                if std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err() {
+                    panic!("'{}' panics at {:?}", target.name, String::from_utf8_lossy(&last));
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn cargo_fuzz_has_the_same_targets() {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/fuzz_targets");
+    let mut found: Vec<_> = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let mut expected: Vec<_> = TARGETS.iter().map(|target| format!("{}.rs", target.name).into()).collect();
+    found.sort();
+    expected.sort();
+    assert_eq!(found, expected as Vec<std::ffi::OsString>);
+}
