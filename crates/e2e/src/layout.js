@@ -53,4 +53,12 @@ for (const seat of all('.seat')) {
     if (top < text.bottom - 1 && left < text.right - 1 && right > text.left + 1) say(sign, `covers the initials of ${seat.nextSibling.textContent}`);
   }
 }
+if (matchMedia('(forced-colors: active)').matches) {
+  // The system's colours replace those of the page, so only borders and the system's highlight colour show buttons, levels and what is pressed.
+  const ground = getComputedStyle(document.body).backgroundColor;
+  const shows = (element) => ![ground, 'rgba(0, 0, 0, 0)'].includes(getComputedStyle(element).backgroundColor);
+  for (const button of all('button:not(.plain)')) if (parseFloat(getComputedStyle(button).borderTopWidth) < 1) say(button, 'has no border with forced colours');
+  for (const button of all('button[aria-pressed=true]')) if (!shows(button)) say(button, 'does not look pressed with forced colours');
+  for (const meter of all('.meter-bar, .mic-level, .sound-test-meter span')) if (!shows(meter)) say(meter, 'has the colour of the ground with forced colours');
+}
 return problems;

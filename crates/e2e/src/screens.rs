@@ -15,14 +15,21 @@ use serde_json::{Value, json};
 use crate::browser::Browser;
 
 /// A window, text size and colours.
+#[derive(Clone, Copy)]
 struct Display {
     name: &'static str,
     size: (u32, u32),
     /// Font size that the user has chosen in the browser; 16 is the usual one.
     text_px: u32,
-    scheme: &'static str,
-    forced: bool,
+    colours: Colours,
     axe: Axe,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Colours {
+    Light,
+    Dark,
+    Forced,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -31,25 +38,51 @@ enum Axe {
     Layout,
 }
 
-const fn display(name: &'static str, size: (u32, u32), scheme: &'static str, axe: Axe) -> Display {
-    Display { name, size, text_px: 16, scheme, forced: false, axe }
+const fn display(name: &'static str, size: (u32, u32)) -> Display {
+    Display { name, size, text_px: 16, colours: Colours::Light, axe: Axe::Layout }
 }
 
-const DESK: (u32, u32) = (1280, 800);
-const PHONE: (u32, u32) = (390, 844);
+const DESK: Display = display("desk", (1280, 800));
+const PHONE: Display = display("phone", (390, 844));
 const DISPLAYS: [Display; 8] = [
-    display("desk-light", DESK, "light", Axe::Layout),
-    display("desk-dark", DESK, "dark", Axe::All),
-    Display { forced: true, ..display("desk-forced", DESK, "light", Axe::Layout) },
+    DESK,
+    Display { colours: Colours::Dark, axe: Axe::All, ..DESK },
+    Display { colours: Colours::Forced, ..DESK },
     // A window of 1366 × 768 at 200 %.
-    display("zoom-200", (683, 384), "light", Axe::Layout),
+    display("zoom-200", (683, 384)),
     // A window of 1280 × 1024 at 400 % (WCAG 1.4.10).
-    display("zoom-400", (320, 256), "light", Axe::Layout),
-    display("landscape", (844, 390), "light", Axe::Layout),
-    Display { text_px: 32, ..display("text-200", PHONE, "light", Axe::Layout) },
-    // This display is the last, because `check` then shows the page in the other language on the same display.
-    display("phone-light", PHONE, "light", Axe::All),
+    display("zoom-400", (320, 256)),
+    display("landscape", (844, 390)),
+    Display { name: "text-200", text_px: 32, ..PHONE },
+    Display { axe: Axe::All, ..PHONE },
 ];
+
+impl Display {
+    fn label(&self) -> String {
+        let colours = match self.colours {
+            Colours::Light => "light",
+            Colours::Dark => "dark",
+            Colours::Forced => "forced",
+        };
+        format!("{}-{colours}", self.name)
+    }
+}
+
+/// Returns the displays of a check, each with the rules for the screen in the other language, if that is checked. With the variable `PALABRE_LOOKS=all`, all
+/// rules of axe-core run in every size, with all colours and in both languages. That takes ten times as long.
+fn displays() -> Vec<(Display, Option<Axe>)> {
+    if std::env::var_os("PALABRE_LOOKS").is_none_or(|value| value != "all") {
+        return DISPLAYS.map(|display| (display, (display.label() == "phone-light").then_some(Axe::Layout))).into();
+    }
+    let sizes =
+        DISPLAYS.into_iter().filter(|display| display.label() != "desk-dark" && display.label() != "desk-forced");
+    let colours = [Colours::Light, Colours::Dark, Colours::Forced];
+    sizes.flat_map(|size| colours.map(|colours| (Display { colours, axe: Axe::All, ..size }, Some(Axe::All)))).collect()
+}
+
+/// Changes the language if the screen has a button for that. Returns whether it has one.
+const TOGGLE_LANGUAGE: &str =
+    "return Boolean(document.getElementById('language')?.click() ?? document.getElementById('language'))";
 const LAYOUT_RULES: &str =
     "{ type: 'rule', values: ['target-size', 'scrollable-region-focusable', 'meta-viewport', 'region'] }";
 const ALL_RULES: &str = "['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice']";
@@ -58,37 +91,41 @@ const ALL_RULES: &str = "['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa'
 pub fn check(browser: &Browser, name: &str) -> Result<()> {
     browser.run(axe()?)?;
     let mut problems = Vec::new();
-    for display in &DISPLAYS {
-        show(browser, display)?;
-        let name = format!("{name}-{}", display.name);
-        browser.screenshot(&looks()?.join(format!("{name}.png")))?;
-        problems.extend(on(&name, violations(browser, display.axe)?));
-        problems.extend(on(&name, layout(browser)?));
-        if display.size.0 < 1000 {
-            problems.extend(on(&name, small_targets(browser)?));
+    for (display, translated) in displays() {
+        show(browser, &display)?;
+        let name = format!("{name}-{}", display.label());
+        problems.extend(check_display(browser, &name, display.axe)?);
+        if let Some(axe) = translated
+            && browser.run(TOGGLE_LANGUAGE)? == true
+        {
+            problems.extend(check_display(browser, &format!("{name}-translated"), axe)?);
+            browser.run(TOGGLE_LANGUAGE)?;
         }
     }
-    let toggle = "return Boolean(document.getElementById('language')?.click() ?? document.getElementById('language'))";
-    if browser.run(toggle)? == true {
-        let name = format!("{name}-phone-other-language");
-        browser.screenshot(&looks()?.join(format!("{name}.png")))?;
-        problems.extend(on(&name, layout(browser)?));
-        problems.extend(on(&name, violations(browser, Axe::Layout)?));
-        problems.extend(on(&name, small_targets(browser)?));
-        browser.run(toggle)?;
-    }
-    show(browser, &DISPLAYS[0])?;
+    show(browser, &DESK)?;
     ensure!(problems.is_empty(), "{}", problems.join("\n"));
     Ok(())
+}
+
+/// Checks the present screen on the present display. Returns the faults.
+fn check_display(browser: &Browser, name: &str, axe: Axe) -> Result<Vec<String>> {
+    browser.screenshot(&looks()?.join(format!("{name}.png")))?;
+    let is_forced = browser.run("return matchMedia('(forced-colors: active)').matches")? == true;
+    let mut problems = on(name, violations(browser, axe, is_forced)?);
+    problems.extend(on(name, layout(browser)?));
+    if browser.run("return innerWidth < 1000")? == true {
+        problems.extend(on(name, small_targets(browser)?));
+    }
+    Ok(problems)
 }
 
 /// Like [`check`], for a screen that must fit into the usual windows without scrolling.
 pub fn check_without_scrolling(browser: &Browser, name: &str) -> Result<()> {
     check(browser, name)?;
-    for size in [PHONE, DESK] {
-        show(browser, &display("", size, "light", Axe::All))?;
+    for display in [PHONE, DESK] {
+        show(browser, &display)?;
         let fits = browser.run("return document.documentElement.scrollHeight <= innerHeight")?;
-        ensure!(fits == true, "{name} is higher than {size:?}");
+        ensure!(fits == true, "{name} is higher than {:?}", display.size);
     }
     Ok(())
 }
@@ -103,17 +140,18 @@ fn show(browser: &Browser, display: &Display) -> Result<()> {
     let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
     browser.devtools("Emulation.setDeviceMetricsOverride", size)?;
     browser.devtools("Page.setFontSizes", json!({ "fontSizes": { "standard": display.text_px } }))?;
-    let forced = if display.forced { "active" } else { "none" };
+    let forced = if display.colours == Colours::Forced { "active" } else { "none" };
+    let scheme = if display.colours == Colours::Dark { "dark" } else { "light" };
     let features = json!([
-        { "name": "prefers-color-scheme", "value": display.scheme },
+        { "name": "prefers-color-scheme", "value": scheme },
         { "name": "prefers-reduced-motion", "value": "reduce" },
         { "name": "forced-colors", "value": forced },
     ]);
     browser.devtools("Emulation.setEmulatedMedia", json!({ "features": features }))?;
     browser.wait_until(&format!(
-        "innerWidth === {width} && innerHeight === {height} && matchMedia('(prefers-color-scheme: {}) and (forced-colors: {forced})').matches \
+        "innerWidth === {width} && innerHeight === {height} && matchMedia('(prefers-color-scheme: {scheme}) and (forced-colors: {forced})').matches \
          && getComputedStyle(document.documentElement).fontSize === '{}px'",
-        display.scheme, display.text_px
+        display.text_px
     ))
 }
 
@@ -122,13 +160,16 @@ fn layout(browser: &Browser) -> Result<Vec<String>> {
     texts(&browser.run(include_str!("layout.js"))?)
 }
 
-/// Returns the violations that axe-core finds. Scrolls to the end, where the controls of a low window cover nothing.
-fn violations(browser: &Browser, axe: Axe) -> Result<Vec<String>> {
+/// Returns the violations that axe-core finds. Scrolls to the end, where the controls of a low window cover nothing. With forced colours, Chromium
+/// tells scripts the page's own text colours, which are not shown, so the contrast can't be checked.
+fn violations(browser: &Browser, axe: Axe, is_forced: bool) -> Result<Vec<String>> {
     let rules = if axe == Axe::All { ALL_RULES } else { LAYOUT_RULES };
     let run = format!(
-        "scrollTo(0, document.documentElement.scrollHeight); window.axeSays = null; axe.run(document, {{ iframes: false, resultTypes: ['violations'], runOnly: {rules} }}) \
+        "scrollTo(0, document.documentElement.scrollHeight); window.axeSays = null; axe.run(document, {{ iframes: false, resultTypes: ['violations'], \
+         runOnly: {rules}, rules: {{ 'color-contrast': {{ enabled: {} }} }} }}) \
          .then((r) => {{ window.axeSays = r.violations.map((v) => v.id + ': ' + v.nodes.map((n) => n.html.slice(0, 160) + ' ' \
-         + n.failureSummary).join(' | ')); }}, (e) => {{ window.axeSays = [String(e)]; }})"
+         + n.failureSummary).join(' | ')); }}, (e) => {{ window.axeSays = [String(e)]; }})",
+        axe == Axe::All && !is_forced
     );
     browser.run(&run)?;
     browser.wait_until("window.axeSays")?;

@@ -50,6 +50,10 @@ fn assert_names(browser: &Browser, some: &[&str]) {
 /// Checks the page of an invitation link, which has no script, and the page without microphone permission.
 fn check_invitation(suite: &Suite) {
     let printed = suite.palabre(&["invite", "max", "--display-name", NAMES[0], "--once"]).unwrap();
+    // The reason why the participant joins muted must fit on the screen besides the long name.
+    let file = suite.dir().join("etc/participants.d/max.toml");
+    fs::write(&file, format!("join-muted = true\n{}", fs::read_to_string(&file).unwrap())).unwrap();
+    suite.palabre(&["reload"]).unwrap();
     let browser = Browser::start(None, "fr").unwrap();
     let (without_key, _) = printed.trim().split_once('?').unwrap();
     let paste = |link: &str| {
@@ -72,6 +76,7 @@ fn check_invitation(suite: &Suite) {
     browser.wait_until("window.palabreState?.screen === 'door' && location.search === ''").unwrap();
     browser.open(printed.trim()).unwrap();
     browser.wait_until("window.palabreState?.screen === 'door' && location.search === ''").unwrap();
+    browser.wait_until("document.getElementById('door-warning').checkVisibility()").unwrap();
     check(&browser, "long-name").unwrap();
     let denied = json!({ "permission": { "name": "microphone" }, "setting": "denied" });
     browser.devtools("Browser.setPermission", denied).unwrap();

@@ -326,7 +326,13 @@ fn is_muted_by_a_move_to_another_room(suite: &Suite, page: &Browser) {
     page.wait_until("!palabreState.muted && palabreState.uplink === 'open'").unwrap();
     suite.palabre(&["move", "p02", "other"]).unwrap();
     let heard = suite.client.record(&suite.links[1]).unwrap();
+    // A text that has not been sent before the move is not sent to the other room.
+    signal(suite.process("palabre-listener", "p01").unwrap(), "STOP").unwrap();
+    page.run("const line = document.getElementById('message-line'); line.value = 'for the first room'; line.form.requestSubmit()").unwrap();
+    page.wait_until("document.querySelector('.message:last-child[data-state=sending]')").unwrap();
     suite.palabre(&["move", "p01", "other"]).unwrap();
+    page.wait_until("document.querySelector('.message:last-child[data-state=failed] button')").unwrap();
+    page.wait_until("document.querySelector('#message-trouble[role=status]').textContent === 'Not sent.'").unwrap();
     let notice = "document.querySelector('.notice strong')?.textContent === 'You are now in the room “other”'";
     page.wait_until(&format!("{notice} && palabreState.muted && palabreState.uplink === 'open'")).unwrap();
     let (from, second) = (heard.len(), heard.rate_hz as usize);
@@ -446,6 +452,12 @@ fn microphone_that_is_muted_by_the_system_or_silent_is_shown_to_everybody_and_ta
         shows(words, is_muted);
         assert_eq!(browser.run("return palabreState.muted").unwrap(), false, "the user didn't mute the microphone");
     }
+    // The device went away, and the browser sends no `devicechange`.
+    browser
+        .run("window.before = window.tracks.length; window.tracks.at(-1).dispatchEvent(new Event('ended'))")
+        .unwrap();
+    browser.wait_until("window.tracks.length > window.before && palabreState.microphone === 'on'").unwrap();
+    shows("Microphone on", false);
     let notice = |title: &str| {
         let found = format!("document.querySelector('.notice.urgent strong')?.textContent === '{title}'");
         browser.wait_until(&found).unwrap();

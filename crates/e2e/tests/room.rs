@@ -329,6 +329,18 @@ fn messages_of_a_participant_not_heard_are_not_shown() {
     write("shown");
     first.wait_until(&format!("{texts}.length > 1")).unwrap();
     assert_eq!(first.run(&format!("return {texts}")).unwrap(), serde_json::json!(["in between", "shown"]));
+    // The listener accepts five texts at once, and then one per second.
+    second
+        .run(
+            "const line = document.getElementById('message-line');
+             for (let i = 1; i <= 8; i += 1) { line.value = `short ${i}`; line.form.requestSubmit(); }",
+        )
+        .unwrap();
+    let short = (1..=8).map(|i| format!("short {i}")).collect::<Vec<_>>().join(",");
+    for page in [&first, &second] {
+        page.wait_until(&format!("{texts}.filter((text) => text.startsWith('short')).join() === '{short}'")).unwrap();
+    }
+    second.wait_until(LAST_IS_SENT).unwrap();
 }
 
 #[test]

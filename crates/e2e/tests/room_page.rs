@@ -90,7 +90,7 @@ fn pages_show_who_talks_and_a_muted_page_is_silent() {
 }
 
 #[test]
-fn volume_changes_the_rendered_level() {
+fn volume_of_everything_and_of_one_participant_changes_the_rendered_level() {
     let suite = Suite::start(2).unwrap();
     let browser = Browser::start(Some(&voice()), "en").unwrap();
     browser.tap_sound().unwrap();
@@ -98,8 +98,19 @@ fn volume_changes_the_rendered_level() {
     browser.click("#join").unwrap();
     browser.wait_until("palabreState.connection === 'live' && palabreState.microphone === 'on'").unwrap();
     let _talker = Talker::tone(&suite.client, &suite.links[0], TONE_HZ, TONE_DBFS);
-    for (volume, expected_dbfs) in [(100, TONE_DBFS), (50, TONE_DBFS - 6.0), (0, f64::NEG_INFINITY), (100, TONE_DBFS)] {
-        let slider = "document.getElementById('volume')";
+    browser.wait_until("document.querySelector('#people [data-name=p01] .more')").unwrap();
+    browser.click("#people [data-name=p01] .more").unwrap();
+    // The volume of everything, and then that of the talker alone.
+    for (slider, volume, expected_dbfs) in [
+        ("volume", 100, TONE_DBFS),
+        ("volume", 50, TONE_DBFS - 6.0),
+        ("volume", 0, f64::NEG_INFINITY),
+        ("volume", 100, TONE_DBFS),
+        ("person-volume", 200, TONE_DBFS + 6.0),
+        ("person-volume", 0, f64::NEG_INFINITY),
+        ("person-volume", 50, TONE_DBFS - 6.0),
+    ] {
+        let slider = format!("document.getElementById('{slider}')");
         browser.run(&format!("{slider}.value = '{volume}'; {slider}.dispatchEvent(new Event('input'))")).unwrap();
         let mut last = 0.0;
         wait_for("the level", TIMEOUT, || {
@@ -110,7 +121,7 @@ fn volume_changes_the_rendered_level() {
             let is_right = if volume == 0 { last < -80.0 } else { (last - expected_dbfs).abs() < 1.0 };
             is_right.then_some(())
         })
-        .unwrap_or_else(|error| panic!("at {volume} %: {last} dBFS: {error}"));
+        .unwrap_or_else(|error| panic!("{slider} at {volume} %: {last} dBFS: {error}"));
     }
 }
 
