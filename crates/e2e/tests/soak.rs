@@ -10,7 +10,7 @@ use palabre_e2e::swarm::losses;
 fn guests_restarts_and_renewals_leave_nothing_behind() {
     let out = tempfile::tempdir().unwrap();
     let options = Options {
-        time: Duration::from_secs(12),
+        time: Duration::from_secs(10),
         participants: 6,
         talkers: 2,
         interval: Duration::from_secs(1),
@@ -22,7 +22,7 @@ fn guests_restarts_and_renewals_leave_nothing_behind() {
         let outcome = run(&options).unwrap();
         assert_eq!(outcome.left, Vec::<String>::new());
         let [joins, leaves, restarts, renewals] = outcome.events;
-        assert!(joins >= 6 && leaves == joins && restarts >= 2 && renewals >= 1, "{:?}", outcome.events);
+        assert!(joins >= 5 && leaves == joins && restarts >= 2 && renewals >= 1, "{:?}", outcome.events);
         let events = std::fs::read_to_string(out.path().join("events.csv")).unwrap();
         assert_eq!(losses(&outcome.swarm), Vec::<String>::new(), "{events}");
         // A descriptor that each guest leaves open in a daemon would be a slope of 3600 in an hour.
