@@ -22,6 +22,7 @@ mod mic;
 mod page;
 mod page_id;
 mod paste;
+mod pending;
 #[cfg(test)]
 mod protocol_doc;
 mod proxy_header;

@@ -1,11 +1,11 @@
 //! The main thread: waits in poll(2) for connections and signals, and sends reports to the supervisor. Each connection gets a thread.
 
-use crate::access::network;
 use crate::api::Api;
 use crate::connection::{After, Connection, HeadError};
 use crate::handover::Reason;
 use crate::http::Response;
 use crate::mic::Uplink;
+use crate::pending::{Arrived, Pending};
 use crate::sandbox::Permitted;
 use crate::slots::{Idle, Slot, Slots};
 use crate::state::Listener;
@@ -44,6 +44,7 @@ const FREE_AFTER: Duration = Duration::from_secs(3);
 pub(crate) struct Server {
     socket: TcpListener,
     listener: Arc<Listener>,
+    pending: Pending,
     slots: Arc<Slots>,
     log_limits: Arc<LogLimits>,
     signals: Signals,
@@ -91,6 +92,7 @@ impl Server {
         Ok(Self {
             socket,
             listener,
+            pending: Pending::new(),
             slots,
             log_limits,
             signals,
@@ -108,10 +110,14 @@ impl Server {
         let mut last = LastReport::default();
         let mut due = self.report(&mut last);
         while self.listener.handover.is_serving() {
-            let timeout = due.map(|due| due.saturating_duration_since(Instant::now()));
-            let fds = [self.socket.as_fd(), self.signals.as_fd(), self.listener.main_thread.as_fd()];
+            let due_at = due.into_iter().chain(self.pending.due()).min();
+            let timeout = due_at.map(|due| due.saturating_duration_since(Instant::now()));
+            let own = [self.socket.as_fd(), self.signals.as_fd(), self.listener.main_thread.as_fd()];
+            let fds: Vec<_> = own.into_iter().chain(self.pending.fds()).collect();
             let ready =
                 wait::readable(&fds, timeout).context("unable to wait for connections and signals with poll(2)")?;
+            let arrived = self.pending.look(&ready[own.len()..], Instant::now());
+            arrived.into_iter().for_each(|arrived| self.arrived(arrived));
             while let Some(signal) = self.signals.try_next() {
                 self.on_signal(signal);
             }
@@ -126,6 +132,8 @@ impl Server {
                 .flatten()
                 .min();
         }
+        let arrived = self.pending.take();
+        arrived.into_iter().for_each(|arrived| self.arrived(arrived));
         self.wait_for_requests();
         self.listener.access.end(Instant::now());
         Ok(())
@@ -214,7 +222,10 @@ impl Server {
             Ok((tcp, client)) => {
                 let read = self.tls_files.as_mut().and_then(|files| files.check(Instant::now()));
                 self.use_certificate(read);
-                self.admit(tcp, network(client.ip()));
+                let added = self.pending.add(tcp, client.ip(), &self.listener.access.proxy, Instant::now());
+                if let Err(error) = added {
+                    log::debug!("unable to make a connection non-blocking: {error}");
+                }
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
@@ -226,6 +237,13 @@ impl Server {
                 );
                 std::thread::sleep(ACCEPT_PAUSE);
             }
+        }
+    }
+
+    fn arrived(&self, arrived: Arrived) {
+        match arrived {
+            Arrived::Hello(tcp, network) => self.admit(tcp, network),
+            Arrived::Invalid(error) => log_failure(&self.log_limits, &error),
         }
     }
 
@@ -274,12 +292,7 @@ fn serve(tcp: TcpStream, mut slot: Slot, listener: &Listener, log_limits: &LogLi
             return log::debug!("a client has sent nothing: {error}");
         }
         Err(HandshakeError { error, .. }) => {
-            let (tls, now) = (&log_limits.tls, Instant::now());
-            match tls::is_timeout(&error) {
-                true => tls.log(Level::Info, now, "a TLS handshake took more than 5 s"),
-                false => tls.log(Level::Info, now, format_args!("a TLS handshake failed: {error}")),
-            }
-            return;
+            return log_failure(log_limits, &error);
         }
     };
     let mut connection = Connection::new(stream);
@@ -287,6 +300,15 @@ fn serve(tcp: TcpStream, mut slot: Slot, listener: &Listener, log_limits: &LogLi
     let _ = requests(&mut connection, &mut slot, listener);
     let _busy = slot.busy();
     connection.close();
+}
+
+/// Logs that a client has not completed its TLS handshake.
+fn log_failure(log_limits: &LogLimits, error: &io::Error) {
+    let (tls, now) = (&log_limits.tls, Instant::now());
+    match tls::is_timeout(error) {
+        true => tls.log(Level::Info, now, "a TLS handshake took more than 5 s"),
+        false => tls.log(Level::Info, now, format_args!("a TLS handshake failed: {error}")),
+    }
 }
 
 fn requests(connection: &mut Connection, slot: &mut Slot, listener: &Listener) -> io::Result<()> {

@@ -110,16 +110,8 @@ impl State {
         (most >= own + 2 || is_late).then_some(index)
     }
 
-    /// Returns the index of the oldest unauthenticated connection of the network that has most of them, and their number. Considers only the
-    /// networks for which `filter` returns `true`. If several networks share the highest number, returns the oldest connection of all these networks.
     fn oldest_of_most(&self, filter: impl Fn(IpAddr) -> bool) -> Option<(usize, usize)> {
-        let mut counts = BTreeMap::<IpAddr, usize>::new();
-        for other in self.unauthenticated.iter().filter(|it| filter(it.network)) {
-            *counts.entry(other.network).or_default() += 1;
-        }
-        let most = *counts.values().max()?;
-        let index = self.unauthenticated.iter().position(|it| counts.get(&it.network) == Some(&most))?;
-        Some((index, most))
+        oldest_of_most(self.unauthenticated.iter().map(|it| it.network), filter)
     }
 
     /// Notes that a client of this network has authenticated.
@@ -137,6 +129,22 @@ impl State {
         self.unauthenticated.retain(|it| it.id != id);
         self.unauthenticated.len() < before
     }
+}
+
+/// Returns the index of the oldest connection of the network that has most connections, and their number. `networks` has the network of each
+/// connection, the oldest first. Considers only the networks for which `filter` returns `true`. If several networks share the highest number,
+/// returns the oldest connection of all these networks.
+pub(crate) fn oldest_of_most(
+    networks: impl Iterator<Item = IpAddr> + Clone,
+    filter: impl Fn(IpAddr) -> bool,
+) -> Option<(usize, usize)> {
+    let mut counts = BTreeMap::<IpAddr, usize>::new();
+    for network in networks.clone().filter(|network| filter(*network)) {
+        *counts.entry(network).or_default() += 1;
+    }
+    let most = *counts.values().max()?;
+    let mut all = networks;
+    Some((all.position(|network| counts.get(&network) == Some(&most))?, most))
 }
 
 /// The slot of one connection. Dropping the `Slot` frees it.

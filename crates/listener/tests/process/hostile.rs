@@ -80,9 +80,9 @@ fn unauthenticated_clients_get_half_of_the_slots() {
     let rig = Rig::with("[limits]\nconnections = 6\n");
     let mut own = rig.connect();
     assert_eq!(own.get(&rig, "/me").status, 200);
-    let unauthenticated = [raw(&rig), raw(&rig), raw(&rig)];
+    let unauthenticated = [rig.connect(), rig.connect(), rig.connect()];
     // All three slots for unauthenticated clients are in use, so the server refuses this client.
-    assert!(is_closed(raw(&rig)));
+    assert!(Client::connect(rig.port, &rig.certificate.cert_pem).is_err());
     assert_eq!(own.get(&rig, "/me").status, 200);
     drop(unauthenticated);
     let clients = [(); 5].map(|()| {
@@ -91,8 +91,46 @@ fn unauthenticated_clients_get_half_of_the_slots() {
         assert_eq!(client.get(&rig, "/me").status, 200);
         client
     });
-    assert!(is_closed(raw(&rig)));
+    assert!(Client::connect(rig.port, &rig.certificate.cert_pem).is_err());
     drop((own, clients));
+}
+
+/// Opens a connection on which a trusted proxy reports this address of a client, and which sends these bytes of TLS.
+fn proxied(rig: &Rig, address: &str, bytes: &[u8]) -> TcpStream {
+    let mut tcp = raw(rig);
+    let kind = if address.contains(':') { "TCP6" } else { "TCP4" };
+    let own = if address.contains(':') { "::1" } else { "127.0.0.1" };
+    tcp.write_all(&[format!("PROXY {kind} {address} {own} 50000 9001\r\n").as_bytes(), bytes].concat()).unwrap();
+    tcp
+}
+
+#[test]
+fn unauthenticated_clients_cost_no_thread_before_a_complete_hello_and_keep_nobody_out() {
+    let rig = Rig::with("[proxy]\naddresses = [\"127.0.0.1\"]\nclient-address = \"proxy-protocol\"\n");
+    let threads = || std::fs::read_dir(format!("/proc/{}/task", rig.child.id())).unwrap().count();
+    let owner = || {
+        let header = b"PROXY TCP4 192.0.2.8 127.0.0.1 50000 9001\r\n";
+        let client = Client::connect_after(header, rustls::DEFAULT_VERSIONS, rig.port, &rig.certificate.cert_pem);
+        client.is_ok_and(|mut client| client.request("GET", "/me", &rig.bearer()).status == 200)
+    };
+    // 500 connections of one address, then 2000 of the addresses of a /64, each silent or with half a ClientHello.
+    let of_one = |_| "192.0.2.7".to_owned();
+    let of_many = |number| format!("2001:db8::{number:x}");
+    for (count, address) in [(500, &of_one as &dyn Fn(u32) -> String), (2000, &of_many)] {
+        let (mut clients, mut served, mut tried) = (Vec::new(), 0, 0);
+        for number in 0..count {
+            let bytes: &[u8] = if number % 2 == 0 { b"" } else { b"\x16\x03\x01\x02\x00\x01" };
+            clients.push(proxied(&rig, &address(number), bytes));
+            // The listener has closed older connections. The test needs few file descriptors.
+            clients.drain(..clients.len().saturating_sub(100));
+            if number % 50 == 49 {
+                (served, tried) = (served + u32::from(owner()), tried + 1);
+            }
+        }
+        assert_eq!(served, tried, "{count} unauthenticated clients");
+        wait_for(|| (threads() < 5).then_some(()));
+        drop(clients);
+    }
 }
 
 #[test]
