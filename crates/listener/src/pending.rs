@@ -22,8 +22,8 @@ const RECORD_HEADER_BYTES: usize = 5;
 const MAX_RECORD_BYTES: usize = 1 << 14;
 /// Type of the TLS records with a ClientHello.
 const HANDSHAKE: u8 = 22;
-/// Maximum length of a header of the PROXY protocol with the first record of TLS.
-const MAX_BYTES: usize = proxy_header::MAX_BYTES + RECORD_HEADER_BYTES + MAX_RECORD_BYTES;
+/// Maximum length of the first record of TLS after a header of the PROXY protocol, which has at most 1040 bytes.
+const MAX_BYTES: usize = 1040 + RECORD_HEADER_BYTES + MAX_RECORD_BYTES;
 /// First and longest wait before an incomplete ClientHello is looked at again. Until the connection is read, poll(2) would return at once.
 const FIRST_WAIT: Duration = Duration::from_millis(1);
 const MAX_WAIT: Duration = Duration::from_millis(100);

@@ -11,9 +11,6 @@ const MAX_LINE_BYTES: usize = 107;
 /// Maximum length of the addresses and further fields in a header of version 2.
 const MAX_FIELDS_BYTES: usize = 1024;
 
-/// Maximum length of a header.
-pub(crate) const MAX_BYTES: usize = SIGNATURE.len() + 4 + MAX_FIELDS_BYTES;
-
 /// Reads a header and nothing after it. Returns the address of the client, or `None` for a connection of the proxy itself, such as a health
 /// check.
 pub(crate) fn read(socket: &mut impl Read) -> io::Result<Option<IpAddr>> {
