@@ -119,7 +119,7 @@ main { max-width: 34rem; margin: 0 auto; padding: 12vh 1.2rem 2rem }
 h1 { font: 2.2rem/1.2 \"Iowan Old Style\", \"Palatino Linotype\", Palatino, Georgia, \"DejaVu Serif\", serif; color: var(--leaf) }
 p[lang=en] { color: var(--soft) }
 code { overflow-wrap: anywhere }
-button { min-height: 3rem; padding: .6rem 1.8rem; border: 0; border-radius: 1.1rem; background: var(--leaf); color: var(--on-leaf);
+button { min-height: 3rem; padding: .6rem 1.8rem; border: 1px solid transparent; border-radius: 1.1rem; background: var(--leaf); color: var(--on-leaf);
   font: inherit; font-weight: 600; cursor: pointer }
 label, input { display: block; margin: 1rem 0 .4rem }
 input { box-sizing: border-box; width: 100%; min-height: 3rem; margin: 0 0 1rem; padding: .6rem 1rem; border: 1px solid var(--soft);
