@@ -27,7 +27,8 @@ use crate::{Entrance, text};
 pub use mixing::{MixedParticipant, Mixing};
 pub use report::{ListenerReport, MAX_FAULT_CHARS, MAX_REPORT_BYTES, PageReport, ReportError, Speaking, Traffic};
 pub use status::{
-    Certificate, Daemon, LinkUse, MixerState, ParticipantStatus, Recording, RecordingState, State, Status, Storage,
+    Certificate, Daemon, LinkUse, MixerState, ParticipantStatus, Recording, RecordingState, SignerStatus, State,
+    Status, Storage,
 };
 
 /// Version of the protocol. Raise it when the meaning of anything in [`Request`] or [`Response`] changes.
@@ -88,6 +89,9 @@ pub enum Request {
         /// The chosen name.
         display: Option<String>,
     },
+    /// Sign TLS handshakes for the listeners, as palabre-signer does. Answered by a connection of type SOCK_SEQPACKET for
+    /// [`crate::signing::Order`]s, which comes as a descriptor with the first byte of the answer, [`WITH_CONNECTION`].
+    Sign,
     /// Start or end the recording of a room, or report its status. Answered by [`Response::Recording`] when the action
     /// is done.
     Record {
@@ -98,6 +102,9 @@ pub enum Request {
         action: RecordAction,
     },
 }
+
+/// The byte with which a supervisor sends the connection for [`Request::Sign`].
+pub const WITH_CONNECTION: u8 = b'+';
 
 /// The program to restart.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -258,6 +265,22 @@ fn request_once(path: &Path, request: &Request, timeout: Duration) -> Result<Res
     read_line::<ResponseLine>(&stream, deadline).map(|answered| answered.response)
 }
 
+/// Sends a request on a connection to the control socket, within `timeout`, and doesn't read the answer.
+///
+/// # Errors
+/// [`ControlError`], most often that the supervisor has ended.
+pub fn write_request(stream: &UnixStream, request: &Request, timeout: Duration) -> Result<(), ControlError> {
+    write_line(stream, &RequestLine { version: VERSION, request: request.clone() }, Deadline::within(timeout))
+}
+
+/// Parses an answer of the supervisor.
+///
+/// # Errors
+/// [`ControlError`] if the line is no answer of this version of the protocol.
+pub fn parse_response(line: &[u8]) -> Result<Response, ControlError> {
+    parse_line::<ResponseLine>(line).map(|answered| answered.response)
+}
+
 /// Reads a client's request, within `timeout`.
 ///
 /// # Errors
@@ -321,14 +344,17 @@ fn write_line(mut stream: &UnixStream, message: &impl Serialize, deadline: Deadl
 }
 
 fn read_line<T: DeserializeOwned>(stream: &UnixStream, deadline: Deadline) -> Result<T, ControlError> {
-    let line = read_bytes(stream, deadline)?;
+    parse_line(&read_bytes(stream, deadline)?)
+}
+
+fn parse_line<T: DeserializeOwned>(line: &[u8]) -> Result<T, ControlError> {
     // The version is parsed first, because the format of the rest depends on the version.
     let malformed = |error: serde_json::Error| ControlError::Malformed(error.to_string());
-    let Versioned { version } = serde_json::from_slice(&line).map_err(malformed)?;
+    let Versioned { version } = serde_json::from_slice(line).map_err(malformed)?;
     if version != VERSION {
         return Err(ControlError::Version { theirs: version });
     }
-    serde_json::from_slice(&line).map_err(malformed)
+    serde_json::from_slice(line).map_err(malformed)
 }
 
 fn read_bytes(mut stream: &UnixStream, deadline: Deadline) -> Result<Vec<u8>, ControlError> {

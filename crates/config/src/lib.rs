@@ -25,6 +25,7 @@ mod proxy;
 mod record;
 mod recordings;
 mod server;
+pub mod signing;
 mod text;
 
 pub use cookie_secret::CookieSecret;

@@ -6,14 +6,15 @@ use std::path::Path;
 use std::process::Command;
 
 /// Libraries, and the only members that may depend on them directly.
-const ONLY: [(&str, &[&str]); 13] = [
-    ("rustls", &["palabre-listener", "palabre-swarm"]),
+const ONLY: [(&str, &[&str]); 14] = [
+    ("rustls", &["palabre-listener", "palabre-signer", "palabre-swarm"]),
     ("ring", &["palabre-listener"]),
     ("httparse", &["palabre-listener", "palabre-exporter"]),
     ("tungstenite", &["palabre-listener", "palabre-swarm"]),
     ("base64", &["palabre-listener", "palabre-config", "palabre-swarm"]),
     ("hound", &["palabre-sound"]),
     ("rubato", &["palabre-sound"]),
+    ("rustix", &["palabre-host"]),
     ("toml", &["palabre-config"]),
     ("toml_edit", &["palabre-config"]),
     ("x509-parser", &["palabre-config"]),
@@ -23,7 +24,7 @@ const ONLY: [(&str, &[&str]); 13] = [
 ];
 
 /// Members that a member may depend on.
-const MEMBERS: [(&str, &[&str]); 12] = [
+const MEMBERS: [(&str, &[&str]); 13] = [
     ("palabre-sound", &[]),
     ("palabre-room", &[]),
     ("palabre-host", &[]),
@@ -32,6 +33,7 @@ const MEMBERS: [(&str, &[&str]); 12] = [
     ("palabre-mixer", &["palabre-host", "palabre-room", "palabre-sound"]),
     ("palabre-recorder", &["palabre-host", "palabre-room", "palabre-sound"]),
     ("palabre-listener", &["palabre-config", "palabre-host", "palabre-room", "palabre-sound"]),
+    ("palabre-signer", &["palabre-config", "palabre-host"]),
     ("palabre-supervisor", &["palabre-config", "palabre-host", "palabre-room"]),
     ("palabre-exporter", &["palabre-config", "palabre-host", "palabre-room"]),
     ("palabre-trial", &["palabre-config", "palabre-host", "palabre-room"]),
@@ -43,9 +45,10 @@ const MEMBERS: [(&str, &[&str]); 12] = [
 const FOR_TESTS: [&str; 3] = ["palabre-e2e", "palabre-fuzz", "palabre-testing"];
 
 /// Libraries that a program must not depend on, directly or indirectly.
-const FORBIDDEN: [(&str, &[&str]); 4] = [
+const FORBIDDEN: [(&str, &[&str]); 5] = [
     ("palabre-recorder", &["rustls", "httparse", "tungstenite", "toml", "tokio"]),
     ("palabre-mixer", &["rustls", "httparse", "tungstenite", "toml", "tokio"]),
+    ("palabre-signer", &["httparse", "tungstenite", "tokio"]),
     ("palabre-supervisor", &["rustls", "httparse", "tungstenite", "tokio"]),
     ("palabre-exporter", &["rustls", "tungstenite", "tokio"]),
 ];

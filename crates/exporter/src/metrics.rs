@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use palabre_config::control::{
-    Certificate, ListenerReport, MixerState, Mixing, ParticipantStatus, Recording, RecordingState, State, Status,
-    Storage,
+    Certificate, ListenerReport, MixerState, Mixing, ParticipantStatus, Recording, RecordingState, SignerStatus, State,
+    Status, Storage,
 };
 use palabre_host::usage::{self, Usage};
 use palabre_room::{LevelLine, RoomDir, Talk};
@@ -64,6 +64,7 @@ pub(crate) fn families(status: Option<&Status>, measured: &Measurements) -> Vec<
         let runs = vec![(Vec::new(), f64::from(mixer == MixerState::Running))];
         families.push(gauge("mixer_up", "Whether the mixer runs; if not, all rooms are silent", None, runs));
     }
+    families.extend(signer(status.signer.as_ref()));
     let records = |one: &Recording| f64::from(one.state == RecordingState::On);
     let recordings = status.recordings.iter().map(|one| (vec![("room", one.room.clone())], records(one)));
     let help = "Whether the recorder of a recorded room runs";
@@ -75,6 +76,20 @@ pub(crate) fn families(status: Option<&Status>, measured: &Measurements) -> Vec<
     families.extend(participants(&status.participants, measured));
     families.extend(listeners(&status.participants));
     families.extend(status.mixing.as_ref().map(mixer).unwrap_or_default());
+    families
+}
+
+/// Returns the metrics of the signer.
+fn signer(signer: Option<&SignerStatus>) -> Vec<Family> {
+    let one = |value: f64| vec![(Vec::new(), value)];
+    let help = "Whether a process runs that signs TLS handshakes; if not, nobody can connect";
+    let mut families = vec![gauge("signer_up", help, None, one(f64::from(signer.is_some())))];
+    if let Some(signer) = signer {
+        let help = "Number of TLS handshakes that the signer has signed";
+        families.push(counter("signer_signatures", help, None, one(signer.signatures as f64)));
+        let help = "Number of requests that the signer has refused";
+        families.push(counter("signer_refused", help, None, one(signer.refused as f64)));
+    }
     families
 }
 

@@ -139,12 +139,13 @@ fn status() -> Status {
         participants: vec![losses],
     };
     let supervisor = serde_json::json!({ "pid": 1, "began_ms": 12_500 });
+    let signer = serde_json::json!({ "pid": 2, "user": null, "signatures": 5, "refused": 1, "sandbox": "" });
     let recording = serde_json::json!({ "room": "main", "state": "stopped", "since_ms": 1, "restarts": 0 });
     let storage = serde_json::json!({
         "directory": "/r", "free_bytes": 1_000, "total_bytes": 4_000, "recordings_bytes": 500, "left_s": 60, "nearly_full": true,
     });
     let status = serde_json::json!({
-        "version": "9.9", "supervisor": supervisor, "mixer": "running", "recordings": [recording], "storage": storage,
+        "version": "9.9", "supervisor": supervisor, "signer": signer, "mixer": "running", "recordings": [recording], "storage": storage,
         "participants": [], "errors": ["bad"],
     });
     let status: Status = serde_json::from_value(status).unwrap();

@@ -20,6 +20,9 @@ use nix::libc::{AF_UNIX, SOCK_STREAM};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::close;
 
+use crate::packet::Packet;
+use crate::sockets::take_packet;
+
 /// Name of the descriptor of the program's state. Names of participants don't contain `+`.
 const STATE: &str = "+state";
 /// Minimum number of a descriptor that is left to the next program. Libraries use much lower numbers.
@@ -27,7 +30,7 @@ const LOWEST: RawFd = 100;
 /// First descriptor that systemd passes: SD_LISTEN_FDS_START.
 const FIRST: RawFd = 3;
 /// Maximum number of inherited descriptors.
-const MAX_DESCRIPTORS: usize = 4096;
+const MAX_DESCRIPTORS: usize = 8192;
 /// Maximum size of a program's state in bytes.
 const MAX_STATE_BYTES: u64 = 16 << 20;
 
@@ -46,6 +49,7 @@ enum Socket {
     Datagram(UnixDatagram),
     /// A Unix stream socket: listening or connected.
     Unix(OwnedFd),
+    Packet(Packet),
     /// No socket of the kinds above. The descriptor is closed.
     Other,
 }
@@ -112,6 +116,14 @@ impl Inherited {
         self.unix_stream(name).map(UnixStream::from)
     }
 
+    /// Takes a connection of the type SOCK_SEQPACKET.
+    pub fn packet(&mut self, name: &str) -> Option<Packet> {
+        match self.take_by(name, |socket| matches!(socket, Socket::Packet(_)))? {
+            Socket::Packet(socket) => Some(socket),
+            _ => None,
+        }
+    }
+
     /// Takes the state that was passed to [`Legacy::new`].
     pub fn state(&mut self) -> io::Result<Option<Vec<u8>>> {
         self.state.take().transpose()
@@ -146,6 +158,9 @@ fn take_socket(fds: &mut ListenFd, index: usize) -> Socket {
     }
     if let Ok(Some(socket)) = fds.take_custom(index, AF_UNIX, SOCK_STREAM, "unix stream socket") {
         return Socket::Unix(socket);
+    }
+    if let Ok(Some(socket)) = take_packet(fds, index) {
+        return Socket::Packet(socket);
     }
     if let Ok(Some(fd)) = fds.take_raw_fd(index) {
         let _ = close(fd);

@@ -14,6 +14,7 @@ pub mod log_limit;
 pub mod logging;
 pub mod notify;
 pub mod pace;
+pub mod packet;
 pub mod peer;
 pub mod process;
 pub mod program;

@@ -4,6 +4,7 @@
 //! thread. A forbidden call fails with EPERM or EACCES, which the program logs. Only a system call for another architecture, such as
 //! 32-bit x86, ends the process.
 
+mod alone;
 mod calls;
 mod files;
 
@@ -28,6 +29,7 @@ pub enum Strictness {
 #[derive(Debug, Default)]
 pub struct Sandbox {
     files: Vec<(PathBuf, Access)>,
+    is_alone: bool,
 }
 
 /// The parts of the sandbox that the kernel enforces for this process.
@@ -54,6 +56,13 @@ impl Sandbox {
         self
     }
 
+    /// Also forbids threads, changes of directories, and sockets that accept connections.
+    #[must_use]
+    pub fn alone(mut self) -> Self {
+        self.is_alone = true;
+        self
+    }
+
     /// Enters the sandbox, which this thread and its later threads can't leave. Returns what the kernel enforces.
     ///
     /// # Errors
@@ -64,7 +73,7 @@ impl Sandbox {
         }
         let landlock = files::restrict(&self.files);
         // seccomp comes last, because it forbids the system calls of Landlock.
-        let seccomp = calls::restrict();
+        let seccomp = calls::restrict().and_then(|()| if self.is_alone { alone::restrict() } else { Ok(()) });
         let failed = |part: &str, cause: &str| {
             let text = format!("{part}: {cause}");
             match strictness {

@@ -1,8 +1,8 @@
-//! Opens listening sockets, and passes a listening socket from a supervisor to a listener.
+//! Opens listening sockets, and passes sockets from a supervisor to its children.
 //!
 //! The convention is sd_listen_fds(3) without LISTEN_PID, because the process id of a child isn't known when its environment
-//! is made. The socket is descriptor 3, and LISTEN_FDS is 1. Both processes share one open file description: they share
-//! O_NONBLOCK, and the queue of pending connections outlives either process.
+//! is made. The listening socket is descriptor 3. A connection to the signer follows as descriptor 4. Both processes share one
+//! open file description of the listening socket: they share O_NONBLOCK, and the queue of pending connections outlives either process.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
@@ -12,39 +12,76 @@ use std::time::Duration;
 
 use command_fds::{CommandFdExt, FdMapping};
 use listenfd::ListenFd;
+use nix::libc::{AF_UNIX, SOCK_SEQPACKET};
 use nix::sys::socket::{
     AddressFamily, Backlog, Shutdown, SockFlag, SockType, SockaddrStorage, bind, listen as listen_on, setsockopt,
     shutdown, socket, sockopt,
 };
 
-/// Descriptor of an inherited socket: SD_LISTEN_FDS_START of sd_listen_fds(3).
+use crate::packet::Packet;
+
+/// First descriptor of the inherited sockets: SD_LISTEN_FDS_START of sd_listen_fds(3).
 const FIRST_INHERITED_FD: i32 = 3;
 
 /// Maximum number of pending connections, which wait while a listener is replaced.
 const BACKLOG: i32 = 128;
 
-/// Returns the socket inherited from the supervisor or service manager, if any, and makes it close-on-exec.
-///
-/// Call it once, at the start: it removes LISTEN_FDS from the environment. Fails if LISTEN_FDS is set and descriptor 3 isn't
-/// a TCP socket.
-pub fn inherited() -> io::Result<Option<TcpListener>> {
-    ListenFd::from_env().take_tcp_listener(0)
+/// Sockets inherited from the supervisor or service manager.
+#[derive(Debug, Default)]
+pub struct Given {
+    /// The listening socket.
+    pub listener: Option<TcpListener>,
+    /// The connection to the process that signs TLS handshakes.
+    pub signer: Option<Packet>,
 }
 
-/// Passes a duplicate of `listener` to the process that `command` will start, which takes it with [`inherited`].
+/// Returns the sockets inherited from the supervisor or service manager, and makes them close-on-exec.
 ///
-/// `command` holds the duplicate until it is dropped. LISTEN_* variables for this process are removed from the child's
-/// environment. [`crate::notify::for_child`] may be called before or after.
-pub fn give(command: &mut Command, listener: &TcpListener) -> io::Result<()> {
-    // The duplicate gets the lowest free descriptor from 3 on, so that descriptor 3 is in use when `spawn` opens its
-    // own pipe. Otherwise the mapping could overwrite that pipe, and a failed exec would go unnoticed.
-    let parent_fd: OwnedFd = listener.try_clone()?.into();
+/// Call it once, at the start: it removes LISTEN_FDS from the environment. Fails if a descriptor in LISTEN_FDS isn't a socket of the
+/// expected kind.
+pub fn inherited() -> io::Result<Given> {
+    let mut fds = ListenFd::from_env();
+    Ok(Given { listener: fds.take_tcp_listener(0)?, signer: take_packet(&mut fds, 1)? })
+}
+
+/// Returns the connection of type SOCK_SEQPACKET that is the only inherited descriptor, if any, and makes it close-on-exec.
+///
+/// Call it once, at the start, as [`inherited`].
+pub fn inherited_packet() -> io::Result<Option<Packet>> {
+    take_packet(&mut ListenFd::from_env(), 0)
+}
+
+pub(crate) fn take_packet(fds: &mut ListenFd, index: usize) -> io::Result<Option<Packet>> {
+    let fd: Option<OwnedFd> = fds.take_custom(index, AF_UNIX, SOCK_SEQPACKET, "unix packet socket")?;
+    Ok(fd.map(Packet::from))
+}
+
+/// Passes duplicates of `listener` and `signer` to the process that `command` will start, which takes them with [`inherited`].
+///
+/// `command` holds the duplicates until it is dropped. LISTEN_* variables for this process are removed from the child's
+/// environment. [`crate::notify::for_child`] must be called before.
+pub fn give(command: &mut Command, listener: &TcpListener, signer: Option<&Packet>) -> io::Result<()> {
+    let listener = listener.try_clone()?.into();
+    let signer = signer.map(Packet::try_clone).transpose()?.map(OwnedFd::from);
+    give_all(command, std::iter::once(listener).chain(signer).collect())
+}
+
+/// Passes a duplicate of `packet` to the process that `command` will start, which takes it with [`inherited_packet`].
+pub fn give_packet(command: &mut Command, packet: &Packet) -> io::Result<()> {
+    give_all(command, vec![packet.try_clone()?.into()])
+}
+
+/// Passes the descriptors as numbers from 3 on. They must have been duplicated just before: the duplicates get the lowest free numbers, so
+/// that all of these numbers are in use when `spawn` opens its own pipe. Otherwise the mapping could overwrite that pipe, and a failed exec
+/// would go unnoticed.
+fn give_all(command: &mut Command, fds: Vec<OwnedFd>) -> io::Result<()> {
     for variable in ["LISTEN_PID", "LISTEN_FDNAMES", "LISTEN_FDS_FIRST_FD"] {
         command.env_remove(variable);
     }
-    command.env("LISTEN_FDS", "1");
+    command.env("LISTEN_FDS", fds.len().to_string());
+    let mappings = (FIRST_INHERITED_FD..).zip(fds).map(|(child_fd, parent_fd)| FdMapping { parent_fd, child_fd });
     command
-        .fd_mappings(vec![FdMapping { parent_fd, child_fd: FIRST_INHERITED_FD }])
+        .fd_mappings(mappings.collect())
         .map_err(|collision| io::Error::new(io::ErrorKind::InvalidInput, collision))?;
     Ok(())
 }
@@ -189,20 +226,25 @@ mod tests {
     }
 
     #[test]
-    fn a_child_inherits_the_socket_as_descriptor_3() {
+    fn a_child_inherits_the_sockets_as_descriptors_3_and_4() {
         let listener = listen(Ipv4Addr::LOCALHOST.into(), 0).unwrap();
-        let mut command = Command::new("sh");
-        command.args(["-c", "echo $LISTEN_FDS-$LISTEN_PID; readlink /proc/self/fd/3"]).env("LISTEN_PID", "1");
-        give(&mut command, &listener).unwrap();
-        let output = String::from_utf8(command.output().unwrap().stdout).unwrap();
-        assert!(output.starts_with("1-\nsocket:"), "{output}");
+        let (signer, _other) = Packet::pair().unwrap();
+        for (given, number) in [(None, 1), (Some(&signer), 2)] {
+            let mut command = Command::new("sh");
+            let script = "echo $LISTEN_FDS-$LISTEN_PID; for fd in $(seq 3 $((2 + LISTEN_FDS))); do readlink /proc/self/fd/$fd; done";
+            command.args(["-c", script]).env("LISTEN_PID", "1");
+            give(&mut command, &listener, given).unwrap();
+            let output = String::from_utf8(command.output().unwrap().stdout).unwrap();
+            assert!(output.starts_with(&format!("{number}-\nsocket:")), "{output}");
+            assert_eq!(output.matches("socket:").count(), number, "{output}");
+        }
     }
 
     #[test]
     fn a_missing_program_is_reported_although_a_socket_is_passed() {
         let listener = listen(Ipv4Addr::LOCALHOST.into(), 0).unwrap();
         let mut command = Command::new("/nonexistent/program");
-        give(&mut command, &listener).unwrap();
+        give(&mut command, &listener, None).unwrap();
         assert_eq!(command.spawn().unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 }

@@ -1,4 +1,4 @@
-//! Waiting for several descriptors at once: poll(2).
+//! Waiting for several descriptors at once: poll(2) and epoll(7).
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 
 /// Waits until one of `fds` is readable or broken (then a read returns the error), at most for `timeout`; `None` waits
 /// for ever.
@@ -35,6 +36,41 @@ pub fn poll_timeout(timeout: Option<Duration>) -> PollTimeout {
     })
 }
 
+/// Maximum number of descriptors that one [`Set::wait`] reports.
+const MAX_REPORTED: usize = 64;
+
+/// Descriptors to wait for, each with a number: epoll(7). The time of a wait doesn't depend on how many descriptors there are.
+#[derive(Debug)]
+pub struct Set(Epoll);
+
+impl Set {
+    /// Returns a set without descriptors.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?))
+    }
+
+    /// Adds a descriptor. [`Self::remove`] it before you close it, because another process may have the same socket open.
+    pub fn add(&self, fd: &impl AsFd, number: u64) -> io::Result<()> {
+        Ok(self.0.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, number))?)
+    }
+
+    /// Removes a descriptor.
+    pub fn remove(&self, fd: &impl AsFd) -> io::Result<()> {
+        Ok(self.0.delete(fd)?)
+    }
+
+    /// Waits until a descriptor is readable or broken, at most for `timeout`; `None` waits for ever. Returns the numbers of such descriptors,
+    /// none after a timeout or a signal. If there are many, returns some of them; the next calls return the others.
+    pub fn wait(&self, timeout: Option<Duration>) -> io::Result<Vec<u64>> {
+        let mut events = [EpollEvent::empty(); MAX_REPORTED];
+        match self.0.wait(&mut events, poll_timeout(timeout)) {
+            Ok(count) => Ok(events[..count].iter().map(EpollEvent::data).collect()),
+            Err(Errno::EINTR) => Ok(Vec::new()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -52,6 +88,21 @@ mod tests {
         assert_eq!(readable(&fds, None).unwrap(), [true, false]);
         assert!(is_readable(&read, Duration::ZERO).unwrap());
         assert!(!is_readable(&other, Duration::ZERO).unwrap());
+    }
+
+    #[test]
+    fn set_reports_the_descriptors_with_data_until_they_are_removed() {
+        let (mut write, read) = UnixStream::pair().unwrap();
+        let (other_write, other) = UnixStream::pair().unwrap();
+        let set = Set::new().unwrap();
+        set.add(&read, 7).unwrap();
+        set.add(&other, 8).unwrap();
+        assert!(set.wait(Some(Duration::ZERO)).unwrap().is_empty());
+        write.write_all(b"x").unwrap();
+        assert_eq!(set.wait(None).unwrap(), [7]);
+        set.remove(&read).unwrap();
+        drop(other_write);
+        assert_eq!(set.wait(None).unwrap(), [8], "a closed connection is reported");
     }
 
     #[test]

@@ -59,8 +59,10 @@ pub(crate) fn answer(
         "/say" | "/show" | "/gains" | "/name" | "/report" => api::serve(connection, head, listener),
         _ => {
             let response = file(head, listener, is_get);
-            let hsts =
-                listener.hsts.field().filter(|_| !listener.access.is_http_proxy(connection.stream.sock.client()));
+            let hsts = listener
+                .hsts
+                .field(listener.certificate.is_self_signed())
+                .filter(|_| !listener.access.is_http_proxy(connection.stream.sock.client()));
             let response = match hsts {
                 Some(value) => response.with("Strict-Transport-Security", value),
                 None => response,

@@ -11,7 +11,6 @@ use crate::slots::{Idle, Slot, Slots};
 use crate::state::Listener;
 use crate::status::LastReport;
 use crate::tls::HandshakeError;
-use crate::tls_files::TlsFiles;
 use crate::{routes, tls, traffic};
 use anyhow::{Context as _, Result};
 use log::Level;
@@ -20,7 +19,6 @@ use palabre_host::log_limit::LogLimit;
 use palabre_host::sandbox::Enforced;
 use palabre_host::signals::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, Signals};
 use palabre_host::{notify, wait};
-use rustls::ServerConfig;
 use std::io;
 use std::net::{IpAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd as _;
@@ -48,8 +46,6 @@ pub(crate) struct Server {
     slots: Arc<Slots>,
     log_limits: Arc<LogLimits>,
     signals: Signals,
-    /// `None` if this process created its own certificate.
-    tls_files: Option<TlsFiles>,
     /// The parts of the listener's sandbox that the kernel enforces.
     sandbox: Enforced,
     /// A page or a program has the microphone, or had it less than [`FREE_AFTER`] ago.
@@ -74,19 +70,13 @@ impl LogLimits {
 
 impl Server {
     /// Creates a server that serves at most `connections` connections at a time.
-    pub(crate) fn new(
-        socket: TcpListener,
-        listener: Arc<Listener>,
-        connections: usize,
-        tls_files: Option<TlsFiles>,
-    ) -> Result<Self> {
+    pub(crate) fn new(socket: TcpListener, listener: Arc<Listener>, connections: usize) -> Result<Self> {
         // The next process shares this socket. It may accept a connection that poll(2) has reported here, and accept(2) must not block.
         socket.set_nonblocking(true).context("unable to make the listening socket non-blocking")?;
         let signals = Signals::new(&[SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2])
             .context("unable to set up the handling of signals")?;
         let slots = Slots::new(connections, Arc::clone(&listener.handover));
         let log_limits = Arc::new(LogLimits::new());
-        listener.hsts.set_self_signed(tls_files.as_ref().is_none_or(TlsFiles::is_self_signed));
         let (is_microphone_used, microphone_free_at) = (false, None);
         let sandbox = Enforced::default();
         Ok(Self {
@@ -96,7 +86,6 @@ impl Server {
             slots,
             log_limits,
             signals,
-            tls_files,
             sandbox,
             is_microphone_used,
             microphone_free_at,
@@ -141,20 +130,10 @@ impl Server {
 
     fn on_signal(&mut self, signal: i32) {
         match signal {
-            SIGHUP => {
-                let read = self.tls_files.as_mut().and_then(TlsFiles::read);
-                self.use_certificate(read);
-            }
+            SIGHUP => self.listener.read_certificate(),
             SIGUSR1 => self.leave(Reason::Replacement),
             SIGUSR2 => self.leave(Reason::Removal),
             _ => self.leave(Reason::Stop),
-        }
-    }
-
-    /// Uses a certificate that was read again for new connections.
-    fn use_certificate(&self, tls: Option<Arc<ServerConfig>>) {
-        if let Some((tls, files)) = tls.zip(self.tls_files.as_ref()) {
-            self.listener.set_tls(tls, files.is_self_signed());
         }
     }
 
@@ -200,7 +179,8 @@ impl Server {
             api.forget();
         }
         let presence = self.listener.handover.presence();
-        let fault = self.tls_files.as_ref().and_then(TlsFiles::fault);
+        let certificate = &self.listener.certificate;
+        let fault = certificate.fault();
         let report = ListenerReport {
             streams: u32::try_from(streams).unwrap_or(u32::MAX),
             speaking,
@@ -210,7 +190,7 @@ impl Server {
             page: api.and_then(Api::page_report),
             certificate_refused: fault.is_some(),
             certificate_fault: fault.unwrap_or_default().chars().take(MAX_FAULT_CHARS).collect(),
-            certificate_reads: self.tls_files.as_ref().map_or(0, TlsFiles::reads),
+            certificate_reads: certificate.reads(),
             sandbox: self.sandbox.to_string(),
             traffic: traffic::now(),
         };
@@ -220,8 +200,6 @@ impl Server {
     fn accept(&mut self) {
         match self.socket.accept() {
             Ok((tcp, client)) => {
-                let read = self.tls_files.as_mut().and_then(|files| files.check(Instant::now()));
-                self.use_certificate(read);
                 let added = self.pending.add(tcp, client.ip(), &self.listener.access.proxy, Instant::now());
                 if let Err(error) = added {
                     log::debug!("unable to make a connection non-blocking: {error}");

@@ -2,6 +2,7 @@
 
 use crate::api::Api;
 use crate::auth::{Authenticator, Cookies};
+use crate::certificate::Certificate;
 use crate::cli::Args;
 use crate::ear::Ear;
 use crate::handover::Handover;
@@ -15,7 +16,6 @@ use crate::server::Server;
 use crate::source::Origin;
 use crate::state::Listener;
 use crate::tls;
-use crate::tls_files::TlsFiles;
 use crate::waker::Waker;
 use anyhow::{Context as _, Result, anyhow};
 use palabre_config::control::LOCK_FILE;
@@ -23,9 +23,9 @@ use palabre_config::{CookieSecret, Key, Participant, SandboxSetting, certificate
 use palabre_host::exit::Failure;
 use palabre_host::lock::Lock;
 use palabre_host::sandbox::Strictness;
+use palabre_host::sockets::Given;
 use palabre_host::{logging, process, sockets};
 use palabre_room::{Format, Gain, Levelling, Name, Rate, RoomDir, RoomError};
-use rustls::ServerConfig;
 use std::fs::File;
 use std::io::Read as _;
 use std::net::TcpListener;
@@ -51,8 +51,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     }
     let instance = args.name.as_ref().map_or(SOURCE_NAME, Name::as_str);
     logging::init("palabre-listener", Some(instance), args.verbose);
-    let inherited = sockets::inherited()
-        .map_err(|e| Failure::system(format!("unable to use the inherited listening socket: {e}")))?;
+    let inherited =
+        sockets::inherited().map_err(|e| Failure::system(format!("unable to use the inherited sockets: {e}")))?;
     process::protect();
     process::share_with_the_group_only();
     if let Err(error) = process::raise_nofile() {
@@ -61,7 +61,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let _lock = args.make_room.then(|| without_supervisor(&args.run)).transpose()?;
     let (server, files, strictness) = match (&args.name, &args.source) {
         (Some(name), _) if args.probe => return probe(args, name),
-        (_, Some(source)) => serve_file(args, source, inherited)?,
+        (_, Some(source)) => serve_file(args, source, inherited.listener)?,
         (Some(name), None) => serve_participant(args, name, inherited)?,
         (None, None) => {
             return Err(Failure::usage("missing argument: give the name of a participant or --source FILE"));
@@ -102,13 +102,13 @@ fn without_supervisor(run: &Path) -> Result<Lock, Failure> {
 fn probe(args: &Args, name: &Name) -> Result<(), Failure> {
     let config = palabre_config::Server::load(&args.config).map_err(Failure::config)?;
     Participant::load(&args.config, name).map_err(Failure::config)?;
-    TlsFiles::load(config.certificate, config.private_key).map_err(Failure::config).map(drop)
+    Certificate::from_files(config.certificate, config.private_key).map_err(Failure::config).map(drop)
 }
 
 /// A server that was not started, the files that it needs in its sandbox, and whether it may run without the sandbox.
 type Prepared = (Server, Files, Strictness);
 
-fn serve_participant(args: &Args, name: &Name, inherited: Option<TcpListener>) -> Result<Prepared, Failure> {
+fn serve_participant(args: &Args, name: &Name, inherited: Given) -> Result<Prepared, Failure> {
     let mut config = palabre_config::Server::load(&args.config).map_err(Failure::config)?;
     let participant = Participant::load(&args.config, name).map_err(Failure::config)?;
     if let (Some(certificate), Some(private_key)) = (&args.certificate, &args.private_key) {
@@ -144,10 +144,16 @@ fn serve_participant(args: &Args, name: &Name, inherited: Option<TcpListener>) -
         own_name: config.own_display_names,
         page: page::version(),
     };
-    let files = Files::default()
-        .of_participant(room.clone(), name.clone())
-        .reading(&[config.certificate.clone(), config.private_key.clone()]);
-    let (tls, tls_files) = TlsFiles::load(config.certificate, config.private_key).map_err(Failure::config)?;
+    let files = Files::default().of_participant(room.clone(), name.clone());
+    let (certificate, files) = match inherited.signer {
+        Some(signer) => (Certificate::from_signer(signer), files),
+        // Without a supervisor, this process reads the key itself.
+        None => {
+            let files = files.reading(&[config.certificate.clone(), config.private_key.clone()]);
+            (Certificate::from_files(config.certificate, config.private_key), files)
+        }
+    };
+    let certificate = certificate.map_err(Failure::config)?;
     let meeting = Meeting::new(room.clone(), directory.clone(), config.texts_for_latecomers);
     let supervisor = args.run.join("control.sock");
     let api = Api::new(name.clone(), me.room.clone(), directory.clone(), meeting);
@@ -168,11 +174,11 @@ fn serve_participant(args: &Args, name: &Name, inherited: Option<TcpListener>) -
         false => auth,
     };
     let auth = (auth, config.proxy, Hsts::new(config.hsts_days));
-    let listener = Listener::new(&me, format, auth, (handover, ear), (microphone, Some(api)), tls, main_thread);
+    let listener = Listener::new(&me, format, auth, (handover, ear), (microphone, Some(api)), certificate, main_thread);
     let port = args.port.unwrap_or(participant.port);
-    let socket = socket(inherited, config.bind, port).map_err(Failure::system)?;
+    let socket = socket(inherited.listener, config.bind, port).map_err(Failure::system)?;
     log::debug!("serving on {:?}", socket.local_addr());
-    let server = Server::new(socket, Arc::new(listener), config.limits.connections, Some(tls_files));
+    let server = Server::new(socket, Arc::new(listener), config.limits.connections);
     Ok((server.map_err(Failure::system)?, files, strictness(config.sandbox)))
 }
 
@@ -204,7 +210,7 @@ fn serve_file(args: &Args, source: &Path, inherited: Option<TcpListener>) -> Res
     let format = file_format(source);
     let chunk_ms = args.chunk_ms.unwrap_or(config.chunk_ms);
     let key = source_key(args.key_file.as_deref()).map_err(Failure::config)?;
-    let (tls, tls_files) = source_tls(args, &config.host).map_err(Failure::config)?;
+    let certificate = source_certificate(args, &config.host).map_err(Failure::config)?;
     let me = Me {
         name: SOURCE_NAME.into(),
         display: source.file_name().unwrap_or_default().to_string_lossy().into_owned(),
@@ -225,13 +231,13 @@ fn serve_file(args: &Args, source: &Path, inherited: Option<TcpListener>) -> Res
     let auth = Authenticator::new(key.hash(), Cookies::new(SOURCE_NAME, key.as_str().as_bytes()));
     let main_thread = Arc::new(Waker::new().map_err(Failure::system)?);
     let auth = (auth, config.proxy, Hsts::new(config.hsts_days));
-    let listener = Listener::new(&me, format, auth, (handover, ear), (None, None), tls, main_thread);
+    let listener = Listener::new(&me, format, auth, (handover, ear), (None, None), certificate, main_thread);
     let socket = socket(inherited, config.bind, args.port.unwrap_or(SOURCE_PORT)).map_err(Failure::system)?;
     let port = socket.local_addr().map_err(Failure::system)?.port();
     println!("{}", config.links.link(SOURCE_NAME, port, &key));
     let tls = [&args.certificate, &args.private_key].into_iter().flatten().cloned();
     let files = Files::default().reading(&tls.chain([source.to_owned()]).collect::<Vec<_>>());
-    let server = Server::new(socket, Arc::new(listener), config.limits.connections, tls_files);
+    let server = Server::new(socket, Arc::new(listener), config.limits.connections);
     Ok((server.map_err(Failure::system)?, files, strictness(config.sandbox)))
 }
 
@@ -262,10 +268,9 @@ fn source_key(file: Option<&Path>) -> Result<Key> {
     Key::parse(text.trim()).map_err(|error| anyhow!("unable to use the key file '{}': {error}", path.display()))
 }
 
-fn source_tls(args: &Args, host: &str) -> Result<(Arc<ServerConfig>, Option<TlsFiles>)> {
+fn source_certificate(args: &Args, host: &str) -> Result<Certificate> {
     if let (Some(certificate), Some(private_key)) = (args.certificate.clone(), args.private_key.clone()) {
-        let (tls, tls_files) = TlsFiles::load(certificate, private_key)?;
-        return Ok((tls, Some(tls_files)));
+        return Certificate::from_files(certificate, private_key);
     }
     let hosts = [host.to_owned(), "127.0.0.1".into(), "::1".into()];
     let own = certificate::self_signed(&hosts).context("unable to create a self-signed certificate")?;
@@ -274,5 +279,5 @@ fn source_tls(args: &Args, host: &str) -> Result<(Arc<ServerConfig>, Option<TlsF
         hosts.join(", "),
         own.spki_pin_base64
     );
-    Ok((tls::config(own.cert_pem.as_bytes(), own.key_pem.as_bytes())?, None))
+    Ok(Certificate::fixed(tls::config(own.cert_pem.as_bytes(), own.key_pem.as_bytes())?))
 }

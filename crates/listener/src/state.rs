@@ -3,6 +3,7 @@
 use crate::access::Access;
 use crate::api::Api;
 use crate::auth::Authenticator;
+use crate::certificate::Certificate;
 use crate::ear::Ear;
 use crate::handover::Handover;
 use crate::hsts::Hsts;
@@ -12,7 +13,7 @@ use crate::waker::Waker;
 use palabre_config::Proxy;
 use palabre_room::Format;
 use rustls::ServerConfig;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// The objects that all connections of a listener share.
@@ -35,7 +36,7 @@ pub(crate) struct Listener {
     /// Wakes the main thread to report to the supervisor.
     pub(crate) main_thread: Arc<Waker>,
     pub(crate) hsts: Hsts,
-    tls: RwLock<Arc<ServerConfig>>,
+    pub(crate) certificate: Certificate,
 }
 
 impl Listener {
@@ -45,23 +46,47 @@ impl Listener {
         (auth, proxy, hsts): (Authenticator, Proxy, Hsts),
         (handover, ear): (Arc<Handover>, Arc<Ear>),
         (microphone, api): (Option<Arc<MicWriter>>, Option<Api>),
-        tls: Arc<ServerConfig>,
+        certificate: Certificate,
         main_thread: Arc<Waker>,
     ) -> Self {
-        let (chunk_ms, tls) = (me.chunk_ms, RwLock::new(tls));
+        let chunk_ms = me.chunk_ms;
         let access = Access::new(proxy, Arc::clone(&main_thread));
-        Self { me: me.clone(), format, chunk_ms, auth, access, handover, ear, microphone, api, main_thread, hsts, tls }
+        Self {
+            me: me.clone(),
+            format,
+            chunk_ms,
+            auth,
+            access,
+            handover,
+            ear,
+            microphone,
+            api,
+            main_thread,
+            hsts,
+            certificate,
+        }
     }
 
-    /// Returns the TLS configuration for a new connection.
+    /// Returns the TLS configuration for a new connection. Uses a new certificate if there is one.
     pub(crate) fn tls(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.tls.read().unwrap_or_else(PoisonError::into_inner))
+        if self.certificate.check(Instant::now()) {
+            self.main_thread.wake();
+        }
+        self.certificate.config()
     }
 
-    /// Replaces the TLS configuration for new connections.
-    pub(crate) fn set_tls(&self, tls: Arc<ServerConfig>, is_self_signed: bool) {
-        self.hsts.set_self_signed(is_self_signed);
-        *self.tls.write().unwrap_or_else(PoisonError::into_inner) = tls;
+    /// Reads the certificate again, in a thread, because palabre-signer may need some time for its answer.
+    pub(crate) fn read_certificate(self: &Arc<Self>) {
+        let listener = Arc::clone(self);
+        let read = move || {
+            listener.certificate.read();
+            listener.main_thread.wake();
+        };
+        if let Err(error) = std::thread::Builder::new().name("certificate".into()).spawn(read) {
+            log::error!(
+                "unable to start a thread that reads the certificate: {error}; keeping the previous certificate"
+            );
+        }
     }
 
     /// Returns the participant, as in the record `hello`.

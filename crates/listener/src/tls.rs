@@ -1,11 +1,14 @@
 //! TLS 1.2 and 1.3 over a TCP socket. Every read and write has a timeout.
 
+use crate::signer::{RemoteKey, Signer};
 use crate::{proxy_header, traffic};
 use anyhow::{Context as _, Result, anyhow};
+use palabre_config::signing::Chain;
 use palabre_config::{ClientAddress, Proxy, certificate};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::ServerSessionMemoryCache;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Shutdown, TcpStream};
@@ -42,10 +45,22 @@ pub(crate) fn config(certificate: &[u8], private_key: &[u8]) -> Result<Arc<Serve
     }
     let key = PrivateKeyDer::from_pem_slice(private_key)
         .map_err(|error| anyhow!("the private key is not valid PEM: {error}"))?;
+    let provider = rustls::crypto::ring::default_provider();
+    with_key(CertifiedKey::from_der(chain, key, &provider)?)
+}
+
+/// Creates a TLS configuration with a certificate chain whose key the signer has.
+pub(crate) fn signed_by(signer: &Arc<Signer>, chain: Chain) -> Result<Arc<ServerConfig>> {
+    let key = RemoteKey::of(signer, &chain).context("the certificate's key has no signature scheme")?;
+    let certificates = chain.certificates.into_iter().map(CertificateDer::from).collect();
+    with_key(CertifiedKey::new(certificates, Arc::new(key)))
+}
+
+fn with_key(certified: CertifiedKey) -> Result<Arc<ServerConfig>> {
     let mut config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
         .with_no_client_auth()
-        .with_single_cert(chain, key)?;
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config.session_storage = ServerSessionMemoryCache::new(MAX_SESSIONS);
     Ok(Arc::new(config))

@@ -7,17 +7,20 @@ use std::path::{Path, PathBuf};
 use palabre_host::usage::{self, stat};
 
 use crate::cli::RUN;
+use crate::permission;
 
+/// User of palabre-signer.service.
+pub(crate) const SIGNER_USER: &str = "palabre-signer";
 /// Flags of palabre-listener that have no value.
 const FLAGS_WITHOUT_VALUE: [&str; 4] = ["--make-room", "--check-certificate", "--probe", "--verbose"];
 
 /// Returns program name and process id of each daemon that uses the runtime directory `run`, except listeners. Ignores processes of users
-/// who neither own the directory nor are root, because a process can have any name.
+/// who neither own the directory nor are root or the user of the signer, because a process can have any name.
 pub(crate) fn daemons(run: &Path) -> Vec<(String, u32)> {
     let mut pids = pids();
     pids.sort_unstable();
     let uses_run = |(program, pid): &(String, u32)| match program.as_str() {
-        "palabre-supervisor" | "palabre-exporter" => uses_directory(*pid, "--run", run, Some(RUN)),
+        "palabre-supervisor" | "palabre-exporter" | "palabre-signer" => uses_directory(*pid, "--run", run, Some(RUN)),
         "palabre-mixer" => uses_directory(*pid, "--rooms", &run.join("rooms"), None),
         _ => false,
     };
@@ -78,10 +81,11 @@ fn participant(arguments: &[String]) -> Option<&str> {
         .map(|(_, name)| name)
 }
 
-/// Returns whether the process belongs to root or to the owner of the runtime directory.
+/// Returns whether the process belongs to root, to the owner of the runtime directory, or to the user of the signer.
 fn may_serve(pid: u32, run: &Path) -> bool {
     let owner = |path: &Path| fs::metadata(path).ok().map(|file| file.uid());
-    owner(Path::new(&format!("/proc/{pid}"))).is_some_and(|uid| uid == 0 || Some(uid) == owner(run))
+    let is_trusted = |uid| uid == 0 || Some(uid) == owner(run) || permission::user_name(uid) == SIGNER_USER;
+    owner(Path::new(&format!("/proc/{pid}"))).is_some_and(is_trusted)
 }
 
 /// Returns program name and process id of each process that has a socket that listens on the TCP port `port`. Only root can see the sockets

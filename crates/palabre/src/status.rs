@@ -9,7 +9,8 @@ use std::io::{self, IsTerminal};
 use std::path::Path;
 
 use palabre_config::control::{
-    Certificate, LinkUse, ListenerReport, MixedParticipant, PageReport, ParticipantStatus, State, Status, Traffic,
+    Certificate, LinkUse, ListenerReport, MixedParticipant, PageReport, ParticipantStatus, SignerStatus, State, Status,
+    Traffic,
 };
 use palabre_host::exit::Failure;
 use palabre_host::usage::Usage;
@@ -97,6 +98,7 @@ fn tables(snapshot: &Snapshot, status: &Status, colours: bool) -> String {
         text.extend(table::lines(&rows).iter().map(|line| format!("{line}\n")));
     }
     text.extend(status.certificate.as_ref().map(|certificate| format!("\n{}\n", certificate_line(certificate))));
+    text.extend(status.signer.as_ref().map(|signer| format!("{}\n", signer_line(signer))));
     text.extend(sandbox_line(status));
     text
 }
@@ -282,6 +284,16 @@ fn certificate_line(certificate: &Certificate) -> String {
         (Some(_), Some(end)) => format!("certificate '{path}': expired on {end}{signed}"),
         _ => format!("certificate '{path}': missing, unreadable or invalid"),
     }
+}
+
+/// Describes the signer in one line.
+fn signer_line(signer: &SignerStatus) -> String {
+    let SignerStatus { pid, signatures, refused, .. } = signer;
+    let user = match &signer.user {
+        Some(user) => format!("user '{user}'"),
+        None => "the user of the listeners".to_owned(),
+    };
+    format!("signer: process {pid} of {user}, {signatures} handshakes signed, {refused} requests refused")
 }
 
 /// Returns the text of the column NOTE: whether the participant is suspended, the listener's report or the supervisor's note, and the use of a

@@ -100,7 +100,14 @@ fn bash_completes_names_of_participants_and_rooms_and_is_silent_without_permissi
 fn page_of_a_daemon_has_every_flag() {
     const SECTIONS: [&str; 9] =
         ["NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "SIGNALS", "FILES", "EXIT STATUS", "EXAMPLES", "SEE ALSO"];
-    for program in ["palabre-mixer", "palabre-listener", "palabre-recorder", "palabre-supervisor", "palabre-exporter"] {
+    for program in [
+        "palabre-mixer",
+        "palabre-listener",
+        "palabre-recorder",
+        "palabre-signer",
+        "palabre-supervisor",
+        "palabre-exporter",
+    ] {
         let help = stdout(&Command::new(sibling(program)).arg("--help").output().unwrap());
         let page = std::fs::read_to_string(pages().join(format!("{program}.8"))).unwrap();
         let sections: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix(".SH ")).collect();

@@ -4,7 +4,7 @@
 use std::time::SystemTime;
 
 use palabre_config::Server;
-use palabre_config::certificate::{CertificateError, Facts};
+use palabre_config::certificate::Facts;
 use palabre_config::control::Certificate;
 use palabre_host::stamp::FileStamp;
 
@@ -13,11 +13,11 @@ pub(crate) fn stamps(server: &Server) -> [Option<FileStamp>; 2] {
     [&server.certificate, &server.private_key].map(|path| FileStamp::of(path))
 }
 
-/// Reads the certificate and its key, and returns their status.
-pub(crate) fn status(server: &Server, now: SystemTime) -> Certificate {
+/// Reads the certificate and returns its status. Only the signer reads the key: `of_key` says why the signer can't use both.
+pub(crate) fn status(server: &Server, of_key: Option<&str>, now: SystemTime) -> Certificate {
     let facts = Facts::load(&server.certificate);
     let fault = match &facts {
-        Ok(facts) => fault(server, facts, now),
+        Ok(facts) => of_key.map(str::to_owned).or_else(|| fault(server, facts, now)),
         Err(error) => Some(error.to_string()),
     };
     let facts = facts.ok();
@@ -31,14 +31,10 @@ pub(crate) fn status(server: &Server, now: SystemTime) -> Certificate {
     }
 }
 
-/// Returns a message if the certificate can't be read, doesn't match its key, is not valid yet, or has expired.
+/// Returns a message if the certificate is not valid yet, or has expired.
 fn fault(server: &Server, facts: &Facts, now: SystemTime) -> Option<String> {
-    let (certificate, key) = (server.certificate.display(), server.private_key.display());
-    match facts.is_of_key(&server.private_key) {
-        Ok(Some(false)) => {
-            Some(format!("unable to use '{certificate}' with '{key}': the key doesn't match the certificate"))
-        }
-        Err(error @ (CertificateError::Read { .. } | CertificateError::Malformed { .. })) => Some(error.to_string()),
+    let certificate = server.certificate.display();
+    match facts {
         _ if !facts.not_before.has_passed(now) => Some(format!(
             "the certificate '{certificate}' is not valid before {}, so browsers warn about it; check this machine's clock",
             facts.not_before

@@ -38,6 +38,14 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "PATH")]
     pub(crate) recorder: Option<PathBuf>,
 
+    /// Program that signs TLS handshakes [default: palabre-signer beside this program, otherwise in PATH]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) signer: Option<PathBuf>,
+
+    /// Wait 3 s for a signer of user 'palabre-signer' to connect before starting one
+    #[arg(long)]
+    pub(crate) await_signer: bool,
+
     /// Directory of the recordings
     #[arg(long, value_name = "DIR", default_value = "/var/lib/palabre/recordings")]
     pub(crate) recordings: PathBuf,

@@ -19,6 +19,7 @@ use crate::saved::Saved;
 
 const LISTENER: &str = "palabre-listener";
 const RECORDER: &str = "palabre-recorder";
+const SIGNER: &str = "palabre-signer";
 
 /// The configuration of one supervisor. All directories are absolute.
 #[derive(Debug)]
@@ -31,6 +32,8 @@ pub(crate) struct Config {
     pub(crate) listener: PathBuf,
     /// Path of the program that records a room, palabre-recorder.
     pub(crate) recorder: PathBuf,
+    /// Path of the program that signs TLS handshakes, palabre-signer.
+    pub(crate) signer: PathBuf,
     /// Directory of recordings.
     pub(crate) recordings: PathBuf,
     /// Directory with one file for each one-time invitation link that was used.
@@ -55,9 +58,9 @@ impl Loaded {
         self.server.bind
     }
 
-    /// Returns why listeners can't use the certificate or its key.
-    pub(crate) fn certificate_fault(&self) -> Option<String> {
-        certificate::status(&self.server, SystemTime::now()).fault
+    /// Returns why listeners can't use the certificate or its key. `of_key` is the signer's answer.
+    pub(crate) fn certificate_fault(&self, of_key: Option<&str>) -> Option<String> {
+        certificate::status(&self.server, of_key, SystemTime::now()).fault
     }
 }
 
@@ -89,12 +92,14 @@ impl Config {
         let (server, server_file) = read.map_err(Failure::config)?;
         let listener = program(cli.listener.as_deref(), LISTENER)?;
         let (recorder, recordings) = (program(cli.recorder.as_deref(), RECORDER)?, absolute(&cli.recordings)?);
+        let signer = program(cli.signer.as_deref(), SIGNER)?;
         let certificate = stamps(&server);
         Ok(Self {
             directory,
             run: absolute(&cli.run)?,
             listener,
             recorder,
+            signer,
             recordings,
             links: absolute(&cli.links)?,
             names: absolute(&cli.names)?,
@@ -163,6 +168,11 @@ impl Config {
     /// Returns the stamps of the certificate and its key when they were last read.
     pub(crate) fn certificate(&self) -> [Option<FileStamp>; 2] {
         self.certificate
+    }
+
+    /// Whether the certificate or its key has changed since the listeners were last told to read them.
+    pub(crate) fn has_other_certificate(&self) -> bool {
+        stamps(&self.server) != self.certificate
     }
 
     /// Returns the directory of a room.

@@ -12,7 +12,8 @@ use std::sync::mpsc::{SyncSender, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use palabre_config::control::{Request, Response, Target, read_request, write_response};
+use palabre_config::control::{Request, Response, Target, WITH_CONNECTION, read_request, write_response};
+use palabre_host::packet::{self, Packet};
 use palabre_host::peer::{self, Credentials};
 use palabre_host::restart::{self, RestartError};
 use palabre_host::usage;
@@ -31,6 +32,8 @@ const MIXER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Delay before accept(2) is called again after it has failed, for example because the limit of open files is reached.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 const SOCKET_MODE: u32 = 0o660;
+/// Name of the user of palabre-signer.service.
+const SIGNER_USER: &str = "palabre-signer";
 
 /// Starts to serve the control socket: the one inherited from the previous program, or a new one at `path`. Returns a duplicate of the
 /// socket, for the next program.
@@ -123,9 +126,32 @@ impl Server {
                 audit::restart("palabre-mixer", &Author::of(peer));
                 restart_mixer(&self.mixer_socket)
             }
+            Ok(Request::Sign) => self.accept_signer(peer, stream).unwrap_or_else(|why| {
+                log::warn!("{why}");
+                Response::Refused { why }
+            }),
             Ok(request) => self.ask_main_thread(request, peer, stream),
             Err(error) => Response::Refused { why: error.to_string() },
         }
+    }
+
+    /// Passes a connection to a signer of another user, and its other end to the main thread. A member of the group may not sign, because
+    /// participants would get a certificate of that member.
+    fn accept_signer(&self, peer: Credentials, stream: &UnixStream) -> Result<Response, String> {
+        let name = peer.user_name();
+        let user = name.clone().unwrap_or_else(|| peer.uid.to_string());
+        if peer.uid != 0 && name.as_deref() != Some(SIGNER_USER) {
+            return Err(format!(
+                "unable to accept process {} of user '{user}' as the signer: only '{SIGNER_USER}' and root may sign",
+                peer.pid
+            ));
+        }
+        let unable = |error: io::Error| format!("unable to pass a connection to palabre-signer: {error}");
+        let (socket, theirs) = Packet::pair().map_err(unable)?;
+        packet::send_with(stream, &[WITH_CONNECTION], &theirs).map_err(unable)?;
+        let pid = u32::try_from(peer.pid).unwrap_or_default();
+        let _ = self.events.send(Event::SignerConnected { socket, pid, user });
+        Ok(Response::Ok)
     }
 
     fn ask_main_thread(&self, request: Request, peer: Credentials, stream: &UnixStream) -> Response {

@@ -11,7 +11,9 @@ use std::thread;
 use crate::audit::Author;
 use crate::measured::Measured;
 use palabre_config::control::{MixerState, Request, Response};
+use palabre_config::signing::SignerReport;
 use palabre_host::notify::{self, Message};
+use palabre_host::packet::Packet;
 use palabre_host::signals::Signals;
 
 /// Maximum number of events in the channel.
@@ -32,6 +34,19 @@ pub(crate) enum Event {
     Mixer(MixerState),
     /// The thread `storage` has measured the disk of the recordings.
     Measured(Measured),
+    /// A signer has sent a report, or, with `None`, its connection is closed.
+    SignerReport {
+        /// Number of the connection.
+        link: u64,
+        report: Option<SignerReport>,
+    },
+    /// A signer of another user has connected.
+    SignerConnected {
+        socket: Packet,
+        /// Process id of the signer, from the kernel.
+        pid: u32,
+        user: String,
+    },
     /// An authorized client of the control socket has sent a request.
     Asked {
         request: Request,

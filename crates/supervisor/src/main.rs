@@ -20,6 +20,7 @@ mod cli;
 mod config;
 mod control;
 mod departed;
+mod end;
 mod event;
 mod measured;
 mod meetings;
@@ -31,9 +32,11 @@ mod roster;
 mod run;
 mod saved;
 mod service;
+mod signer;
 mod storage;
 mod transition;
 mod upgrade;
+mod waiting;
 
 use std::process::ExitCode;
 

@@ -8,13 +8,16 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use palabre_config::Entrance;
+use palabre_host::inherit::Inherited;
+use palabre_host::packet::Packet;
 use palabre_host::process::OurChild;
 use palabre_host::stamp::FileStamp;
 use palabre_host::{notify, sockets};
 use palabre_room::Name;
 
 use crate::config::Config;
-use crate::saved::SavedProcess;
+use crate::end::End;
+use crate::saved::{self, SavedProcess};
 
 /// Exit code for an invalid configuration (EX_CONFIG of sysexits(3)). A restart would fail in the same way.
 const EXIT_CONFIG: i32 = 78;
@@ -31,6 +34,9 @@ pub(crate) struct Process {
     pub(crate) settings: Option<u64>,
     /// The last status text of the process that is not a report: why the process is about to exit.
     pub(crate) last_words: Option<String>,
+    /// The end of the listener's connection to the signer, which the signer uses. `None` for a listener of an earlier release, which reads the
+    /// key itself.
+    pub(crate) signer: Option<End>,
     ready_since: Option<Instant>,
     kill_at: Option<Instant>,
 }
@@ -38,7 +44,7 @@ pub(crate) struct Process {
 impl Process {
     /// Starts a listener that serves on `socket`.
     ///
-    /// The listener inherits standard output, standard error, and the socket as descriptor 3. Each listener has its own process group, so
+    /// The listener inherits standard output, standard error, the socket as descriptor 3, and a connection to the signer as descriptor 4. Each listener has its own process group, so
     /// that Ctrl-C at a terminal reaches only the supervisor.
     pub(crate) fn start(config: &Config, name: &Name, socket: &TcpListener, options: StartOptions) -> io::Result<Self> {
         let mut command = Command::new(&config.listener);
@@ -50,7 +56,8 @@ impl Process {
         }
         command.stdin(Stdio::null()).process_group(0);
         notify::for_child(&mut command, &config.notify_socket());
-        sockets::give(&mut command, socket)?;
+        let (signer, of_listener) = Packet::pair()?;
+        sockets::give(&mut command, socket, Some(&of_listener))?;
         // Read the stamp before the start. If the program file is replaced in between, the process counts as running the older program.
         let program = FileStamp::of(&config.listener);
         let child = OurChild::of(&command.spawn()?);
@@ -61,13 +68,19 @@ impl Process {
             generation: options.generation,
             settings: Some(config.settings),
             last_words: None,
+            signer: Some(End::new(signer)),
             ready_since: None,
             kill_at,
         })
     }
 
     /// Takes over a listener that the supervisor's previous program started. Returns `None` if it is no child of this process any more.
-    pub(crate) fn restore(saved: &SavedProcess, settings: Option<u64>, options: StartOptions) -> Option<Self> {
+    pub(crate) fn restore(
+        saved: &SavedProcess,
+        inherited: &mut Inherited,
+        settings: Option<u64>,
+        options: StartOptions,
+    ) -> Option<Self> {
         let ready_since = saved.ready_for_ms.and_then(|ms| options.now.checked_sub(Duration::from_millis(ms)));
         Some(Self {
             child: OurChild::adopt(saved.pid)?,
@@ -75,6 +88,7 @@ impl Process {
             generation: options.generation,
             settings,
             last_words: None,
+            signer: inherited.packet(&saved::end(saved.pid)).map(End::restored),
             ready_since,
             kill_at: saved.ready_for_ms.is_none().then_some(options.now + options.timeout),
         })

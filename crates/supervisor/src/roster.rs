@@ -16,6 +16,7 @@ use palabre_config::{ConfigError, Entrance, OwnName, Participant};
 use palabre_host::inherit::Inherited;
 use palabre_host::log_limit::LastWarning;
 use palabre_host::notify::Message;
+use palabre_host::packet::Packet;
 use palabre_host::{clock, notify};
 use palabre_room::{Member, MixerReport, Name};
 
@@ -24,6 +25,7 @@ use crate::certificate;
 use crate::config::Config;
 use crate::departed;
 use crate::meetings::Meetings;
+use crate::process::Process;
 use crate::saved::{self, Saved};
 use crate::service::{Pending, Service};
 
@@ -95,10 +97,9 @@ impl Roster {
         let is_changed = roster.config.restore(&saved);
         for left in saved.services {
             let Ok(name) = left.name.parse::<Name>() else { continue };
-            let socket = inherited.tcp(name.as_str());
             match Participant::from_toml(&name, &left.file) {
                 Ok(participant) => {
-                    let service = Service::restore(&roster.config, participant, left, socket, now);
+                    let service = Service::restore(&roster.config, participant, left, inherited, now);
                     roster.services.insert(name, service);
                 }
                 Err(error) => log::error!("{error}"),
@@ -242,7 +243,21 @@ impl Roster {
             certificate: self.config.certificate(),
             services: self.services.values().map(|service| service.save(&self.config, now)).collect(),
             recordings: Vec::new(),
+            signer: None,
         }
+    }
+
+    /// Returns the process id of each listener, and the signer's end of its connection to the signer.
+    pub(crate) fn signer_ends(&self) -> impl Iterator<Item = (u32, &Packet)> {
+        self.services.values().filter_map(Service::signer_end)
+    }
+
+    /// Returns the configuration, and all listener processes with their participants.
+    pub(crate) fn config_and_listeners(&mut self) -> (&Config, impl Iterator<Item = (&Name, &mut Process)>) {
+        let services = self.services.iter_mut();
+        let listeners =
+            services.flat_map(|(name, service)| service.processes_mut().map(move |process| (name, process)));
+        (&self.config, listeners)
     }
 
     /// Returns the open listening sockets, by participant.
@@ -309,13 +324,15 @@ impl Roster {
         self.services.is_empty()
     }
 
-    /// Returns the status for `palabre status`.
-    pub(crate) fn status(&self, now: Instant) -> Status {
+    /// Returns the status for `palabre status`, without the signer and the recordings. `of_key` says why the signer can't use the certificate and
+    /// its key.
+    pub(crate) fn status(&self, of_key: Option<&str>, now: Instant) -> Status {
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             supervisor: Some(Daemon { pid: std::process::id(), began_ms: self.began_ms }),
             participants: self.services.values().map(|service| self.participant_status(service, now)).collect(),
-            certificate: Some(certificate::status(&self.config.server, SystemTime::now())),
+            certificate: Some(certificate::status(&self.config.server, of_key, SystemTime::now())),
+            signer: None,
             mixer: self.mixer,
             mixing: self.mixing(),
             recordings: Vec::new(),

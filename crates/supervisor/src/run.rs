@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
 use palabre_config::control::{Request, Response, Target};
+use palabre_config::signing::Order;
 use palabre_host::exit::Failure;
 use palabre_host::inherit::Inherited;
 use palabre_host::lock::Lock;
@@ -27,8 +28,10 @@ use crate::recordings::Recordings;
 use crate::roster::Roster;
 use crate::saved::{self, Saved};
 use crate::service::{Action, Pending};
+use crate::signer::Signer;
 use crate::storage;
-use crate::upgrade::{Failed, Upgrader};
+use crate::upgrade::{Children, Failed, Upgrader};
+use crate::waiting::Waiting;
 
 /// Timeout for all children to end after the supervisor received SIGTERM. The supervisor then exits, and remaining children die with it.
 const END_TIMEOUT: Duration = Duration::from_secs(2);
@@ -165,6 +168,9 @@ impl Sources {
 struct Supervisor {
     roster: Roster,
     recordings: Recordings,
+    signer: Signer,
+    /// Requests that wait until the signer has read the certificate and its key.
+    waiting: Waiting,
     upgrader: Upgrader,
     events: Receiver<Event>,
     sender: SyncSender<Event>,
@@ -184,8 +190,10 @@ impl Supervisor {
         let Sources { events, sender, control, children } = Sources::open(&config, signals, inherited)?;
         let upgrader = Upgrader::new(program, lock, control, children);
         let now = Instant::now();
+        let mut signer = Signer::new(cli.await_signer, sender.clone(), now);
         let (roster, mut recordings) = match saved {
             Some(mut saved) => {
+                signer.restore(saved.signer.take(), inherited, now);
                 let recordings = Recordings::restore(&config, std::mem::take(&mut saved.recordings));
                 (Roster::restore(config, saved, inherited, now), recordings)
             }
@@ -197,13 +205,17 @@ impl Supervisor {
         recordings.set_jobs(storage::start(sender.clone()).map_err(Failure::system)?);
         // SIGCHLD may have been lost during exec, so reap recorders that have ended meanwhile.
         recordings.reap(now);
+        signer.renew(roster.config(), now);
         let status = roster.summary();
         let watchdog = notify::watchdog_every().map(|every| (now, every));
-        Ok(Self { roster, recordings, upgrader, events, sender, status, end: None, watchdog })
+        let waiting = Waiting::default();
+        Ok(Self { roster, recordings, signer, waiting, upgrader, events, sender, status, end: None, watchdog })
     }
 
     /// Handles events until a signal ends the supervisor and all children are gone, at the latest after [`END_TIMEOUT`].
     fn serve(&mut self) {
+        // Start the signer before the first event: listeners wait for it.
+        self.tick(Instant::now());
         loop {
             let event = next(&self.events, self.deadline());
             let now = Instant::now();
@@ -213,6 +225,7 @@ impl Supervisor {
                     self.end = Some(now + END_TIMEOUT);
                     self.roster.stop(now);
                     self.recordings.stop(now);
+                    self.signer.stop(now);
                 }
                 Some(event) => self.handle(event, now),
                 None => {}
@@ -226,16 +239,23 @@ impl Supervisor {
 
     fn deadline(&self) -> Option<Instant> {
         let watchdog = self.watchdog.map(|(at, _)| at);
-        let others = [self.roster.deadline(), self.recordings.deadline(), self.upgrader.deadline(), self.end, watchdog];
-        others.into_iter().flatten().min()
+        let children = [self.roster.deadline(), self.recordings.deadline(), self.signer.deadline()];
+        let others = [self.waiting.deadline(), self.upgrader.deadline(), self.end, watchdog];
+        children.into_iter().chain(others).flatten().min()
     }
 
     /// Does everything whose time has come in the roster, the recordings and the upgrade. Notifies systemd's watchdog and status.
     fn tick(&mut self, now: Instant) {
         self.roster.tick(now);
         self.recordings.tick(self.roster.config(), now);
+        for (request, pid, client) in self.waiting.due(&self.signer, now) {
+            self.perform(request, pid, client, now);
+        }
+        let (config, listeners) = self.roster.config_and_listeners();
+        self.signer.tick(config, listeners, now);
+        let children = Children { roster: &self.roster, recordings: &self.recordings, signer: &self.signer };
         if self.end.is_none()
-            && let Some(failed) = self.upgrader.tick(&self.roster, &self.recordings, now)
+            && let Some(failed) = self.upgrader.tick(children, now)
         {
             self.upgrade_failed(failed, now);
         }
@@ -260,6 +280,10 @@ impl Supervisor {
                 true => self.notifications_paused(now),
                 false => self.reap(now),
             },
+            Event::Notified { pid, message } if self.signer.notified(pid, message.status.as_ref()) => {}
+            Event::SignerReport { link, report } => self.signer.reported(link, report, now),
+            Event::SignerConnected { socket, pid, user } if !ending => self.signer.connected(socket, pid, user, now),
+            Event::SignerConnected { .. } => {}
             Event::Notified { pid, message } => notified(&mut self.roster, &mut self.recordings, pid, &message, now),
             Event::Asked { request, client, .. } if ending && request != Request::Status => {
                 client.answer(Response::Refused {
@@ -277,10 +301,25 @@ impl Supervisor {
     fn reap(&mut self, now: Instant) {
         self.roster.reap(now);
         self.recordings.reap(now);
+        self.signer.reap();
+    }
+
+    /// Performs a client's request. A request that shows or changes the use of the certificate waits until the signer has read the files.
+    fn request(&mut self, request: Request, pid: u32, client: Client, now: Instant) {
+        let order = match request {
+            Request::Status if self.roster.config().has_other_certificate() => Some(Order::Read),
+            Request::Reload => Some(Order::Read),
+            Request::Plan => Some(Order::Check),
+            _ => None,
+        };
+        match order.and_then(|order| self.signer.order(&order)) {
+            Some(order) => self.waiting.push(request, pid, client, order, now),
+            None => self.perform(request, pid, client, now),
+        }
     }
 
     /// Performs a client's request. The client may be answered later, when the action is complete.
-    fn request(&mut self, request: Request, pid: u32, client: Client, now: Instant) {
+    fn perform(&mut self, request: Request, pid: u32, client: Client, now: Instant) {
         let (name, action) = match request {
             Request::Restart(Target::Listener(name)) => (name, Action::Restart),
             Request::Start { name } => (name, Action::Start),
@@ -291,18 +330,22 @@ impl Supervisor {
                 return self.upgrade(Some(client), now);
             }
             // The client's own thread handles this request; it never arrives here.
-            Request::Restart(Target::Mixer) => return,
+            Request::Restart(Target::Mixer) | Request::Sign => return,
             Request::Enter(entrance) => return client.answer(self.roster.enter(pid, entrance)),
             Request::DisplayName { name, display } => {
                 return client.answer(self.roster.choose_name(pid, &name, display.as_deref(), &client.by));
             }
             Request::Reload => return client.answer(self.reload(&client.by, now)),
-            Request::Plan => return client.answer(Response::Reloaded(self.roster.plan())),
+            Request::Plan => {
+                return client.answer(Response::Reloaded(self.roster.plan(self.signer.checked().as_deref())));
+            }
             Request::Record { room, action } => {
                 return self.recordings.request(self.roster.config(), &room, action, client, now);
             }
             Request::Status => {
-                let mut status = self.roster.status(now);
+                let mut status = self.roster.status(self.signer.fault(), now);
+                status.signer = self.signer.status();
+                status.errors.extend(self.signer.alarm());
                 status.errors.extend(self.recordings.alarms());
                 status.recordings = self.recordings.status();
                 status.storage = self.recordings.storage(self.roster.config());
@@ -317,8 +360,11 @@ impl Supervisor {
         if self.upgrader.is_program_replaced() {
             return self.upgrade(None, now);
         }
+        // The signer reads the certificate before the listeners ask for it.
+        let _ = self.signer.order(&Order::Read);
         self.reload(&Author::Signal, now);
         self.roster.hand_over(true);
+        self.signer.renew(self.roster.config(), now);
     }
 
     fn upgrade(&mut self, client: Option<Client>, now: Instant) {
@@ -330,8 +376,9 @@ impl Supervisor {
 
     /// Replaces the program after the thread that receives notifications has stopped. If that fails, starts the thread again.
     fn notifications_paused(&mut self, now: Instant) {
+        let children = Children { roster: &self.roster, recordings: &self.recordings, signer: &self.signer };
         if self.end.is_none()
-            && let Some(failed) = self.upgrader.notifications_paused(&self.roster, &self.recordings, now)
+            && let Some(failed) = self.upgrader.notifications_paused(children, now)
         {
             self.upgrade_failed(failed, now);
         }
@@ -417,11 +464,11 @@ mod tests {
         let (config, now) = (Config::new(&cli, None).unwrap(), Instant::now());
         let mut recordings = Recordings::new(&config);
         let mut roster = Roster::open(config, &mut Inherited::default(), now);
-        let pid = roster.status(now).participants[0].pid.unwrap();
+        let pid = roster.status(None, now).participants[0].pid.unwrap();
         recordings.add_failed("main".parse().unwrap(), pid);
         let ready = Message { ready: true, ..Message::default() };
         notified(&mut roster, &mut recordings, pid, &ready, now);
-        assert_eq!(roster.status(now).participants[0].state, State::Ready);
+        assert_eq!(roster.status(None, now).participants[0].state, State::Ready);
         assert!(
             recordings.alarms().next().unwrap().contains("no longer recorded"),
             "the recording has not become ready"

@@ -5,6 +5,7 @@
 //! continues.
 
 use palabre_config::control::{ListenerReport, State};
+use palabre_config::signing::SignerReport;
 use palabre_host::stamp::FileStamp;
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +24,14 @@ pub(crate) const NOTIFY: &str = "+notify";
 /// Name of the inherited connection to the client that asked for the restart.
 pub(crate) const CLIENT: &str = "+client";
 
+/// Name of the inherited connection to the signer.
+pub(crate) const SIGNER: &str = "+signer";
+
+/// Returns the name of the inherited end of a listener's connection to the signer.
+pub(crate) fn end(listener: u32) -> String {
+    format!("+end-{listener}")
+}
+
 /// The saved state of the supervisor.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Saved {
@@ -40,6 +49,22 @@ pub(crate) struct Saved {
     #[serde(rename = "seats")]
     pub(crate) services: Vec<SavedService>,
     pub(crate) recordings: Vec<SavedRecording>,
+    /// The signer. `None` also from an earlier release, whose listeners read the key themselves.
+    #[serde(default)]
+    pub(crate) signer: Option<SavedSigner>,
+}
+
+/// The signer.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct SavedSigner {
+    pub(crate) pid: u32,
+    /// The signer's user, if it isn't a child of the supervisor.
+    pub(crate) user: Option<String>,
+    /// Stamp of the program file when the child was started.
+    pub(crate) program: Option<FileStamp>,
+    /// Number of orders that were sent.
+    pub(crate) orders: u64,
+    pub(crate) report: Option<SignerReport>,
 }
 
 /// The service of one participant.

@@ -471,7 +471,8 @@ impl Service {
         self.current.iter().chain(&self.successor).chain(&self.leaving)
     }
 
-    fn processes_mut(&mut self) -> impl Iterator<Item = &mut Process> {
+    /// Returns the listener processes that may need the signer.
+    pub(crate) fn processes_mut(&mut self) -> impl Iterator<Item = &mut Process> {
         self.current.iter_mut().chain(&mut self.successor).chain(&mut self.leaving)
     }
 }

@@ -21,6 +21,7 @@ use crate::event::Client;
 use crate::recordings::Recordings;
 use crate::roster::Roster;
 use crate::saved;
+use crate::signer::Signer;
 
 /// Timeout for the new program to answer the probe and exit.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -40,6 +41,21 @@ pub(crate) struct Upgrader {
     control: UnixListener,
     children: notify::Receiver,
     wanted: Option<Wanted>,
+}
+
+/// The processes that the next program takes over.
+#[derive(Clone, Copy)]
+pub(crate) struct Children<'a> {
+    pub(crate) roster: &'a Roster,
+    pub(crate) recordings: &'a Recordings,
+    pub(crate) signer: &'a Signer,
+}
+
+impl Children<'_> {
+    /// Whether no start, stop or replacement is in progress.
+    fn are_idle(self) -> bool {
+        self.roster.is_idle() && self.recordings.is_idle() && self.signer.is_idle()
+    }
 }
 
 /// A requested upgrade.
@@ -94,14 +110,14 @@ impl Upgrader {
 
     /// Tells the thread that receives notifications to stop, when no start, stop or handover is in progress. Returns an error if that fails
     /// or the timeout has passed.
-    pub(crate) fn tick(&mut self, roster: &Roster, recordings: &Recordings, now: Instant) -> Option<Failed> {
+    pub(crate) fn tick(&mut self, children: Children<'_>, now: Instant) -> Option<Failed> {
         let wanted = self.wanted.as_mut()?;
         if wanted.until <= now {
             return Some(self.failed("listeners or recorders are still being started or stopped; try again later"));
         }
-        if !wanted.is_paused && roster.is_idle() && recordings.is_idle() {
+        if !wanted.is_paused && children.are_idle() {
             wanted.is_paused = true;
-            if let Err(error) = pause_notifications(roster) {
+            if let Err(error) = pause_notifications(children.roster) {
                 return Some(self.failed(&format!(
                     "the supervisor's thread that receives notifications can't be told to stop: {error}"
                 )));
@@ -112,19 +128,14 @@ impl Upgrader {
 
     /// Replaces the program after the thread that receives notifications has stopped. Returns an error if that fails, or `None` if a new
     /// action is in progress and the upgrade must wait.
-    pub(crate) fn notifications_paused(
-        &mut self,
-        roster: &Roster,
-        recordings: &Recordings,
-        now: Instant,
-    ) -> Option<Failed> {
+    pub(crate) fn notifications_paused(&mut self, children: Children<'_>, now: Instant) -> Option<Failed> {
         let wanted = self.wanted.as_mut()?;
-        if !(roster.is_idle() && recordings.is_idle()) {
+        if !children.are_idle() {
             // A start, stop or handover has begun meanwhile. Wait until it is complete.
             wanted.is_paused = false;
             return None;
         }
-        let why = self.replace(roster, recordings, now);
+        let why = self.replace(children, now);
         Some(self.failed(&why))
     }
 
@@ -148,18 +159,24 @@ impl Upgrader {
     }
 
     /// Executes the file at the program's path in this process. Returns only if that fails, with an error message.
-    fn replace(&self, roster: &Roster, recordings: &Recordings, now: Instant) -> String {
+    fn replace(&self, children: Children<'_>, now: Instant) -> String {
         log::info!("replacing this process by '{}'", self.program.path().display());
-        match self.leave(roster, recordings, now) {
+        match self.leave(children, now) {
             Ok(legacy) => self.unable(&self.program.replace(&legacy.environment()).to_string()),
             Err(error) => self.unable(&error.to_string()),
         }
     }
 
     /// Prepares the saved state and the descriptors that the next program inherits.
-    fn leave(&self, roster: &Roster, recordings: &Recordings, now: Instant) -> io::Result<Legacy> {
+    fn leave(&self, children: Children<'_>, now: Instant) -> io::Result<Legacy> {
+        let Children { roster, recordings, signer } = children;
         let mut state = roster.save(now);
         state.recordings = recordings.save();
+        let saved_signer = signer.save();
+        let link = saved_signer.map(|(saved, link)| {
+            state.signer = Some(saved);
+            link
+        });
         let mut legacy = Legacy::new(&serde_json::to_vec(&state)?)?;
         legacy.leave(saved::CONTROL, &self.control)?;
         legacy.leave(saved::NOTIFY, &self.children.as_fd())?;
@@ -169,6 +186,12 @@ impl Upgrader {
         }
         for (name, socket) in roster.sockets() {
             legacy.leave(name.as_str(), &socket)?;
+        }
+        if let Some(link) = link {
+            legacy.leave(saved::SIGNER, link)?;
+        }
+        for (listener, end) in roster.signer_ends() {
+            legacy.leave(&saved::end(listener), end)?;
         }
         self.lock.to_stdin()?;
         Ok(legacy)

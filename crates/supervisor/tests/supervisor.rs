@@ -415,11 +415,12 @@ fn targets(pid: u32) -> Option<BTreeSet<String>> {
 
 /// Variable with the directory of the answers, for [`a_child_asks`].
 const ANSWERS: &str = "PALABRE_TEST_ANSWERS";
-/// A listener that asks for a reload in a grandchild of the supervisor and in an orphan.
+/// A listener that asks for a reload in a grandchild of the supervisor and in an orphan, and to be the signer in a grandchild.
 const ASKING_LISTENER: &str = "#!/bin/sh
 export SUPERVISOR=$PPID
 ask() { export KIND=$1; exec \"$PALABRE_TEST_PROGRAM\" --exact a_child_asks >&2; }
 (ask child)
+(ask signer)
 (ask orphan &)
 exec sleep 60
 ";
@@ -433,7 +434,8 @@ fn a_child_asks() {
     if kind == "orphan" {
         eventually("the supervisor adopts this process", || std::os::unix::process::parent_id() == supervisor);
     }
-    let answer = request(&answers.join("run/control.sock"), &Request::Reload, fixture::TIMEOUT).unwrap();
+    let asked = if kind == "signer" { Request::Sign } else { Request::Reload };
+    let answer = request(&answers.join("run/control.sock"), &asked, fixture::TIMEOUT).unwrap();
     fs::write(answers.join(".new"), format!("{answer:?}")).unwrap();
     fs::rename(answers.join(".new"), answers.join(kind)).unwrap();
 }
@@ -448,7 +450,7 @@ fn listener_and_its_descendants_may_not_control_the_supervisor() {
     let mut command = fixture.command_of(Path::new(env!("CARGO_BIN_EXE_palabre-supervisor")), &listener);
     command.env(ANSWERS, &answers).env("PALABRE_TEST_PROGRAM", std::env::current_exe().unwrap());
     fixture.start_by(&mut command);
-    for kind in ["child", "orphan"] {
+    for kind in ["child", "signer", "orphan"] {
         eventually("the child is answered", || answers.join(kind).exists());
         let answer = fs::read_to_string(answers.join(kind)).unwrap();
         assert!(answer.starts_with("Refused") && answer.contains("may not control the supervisor"), "{kind}: {answer}");

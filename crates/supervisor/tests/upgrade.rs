@@ -25,6 +25,7 @@ impl Programs {
         let programs = Self { dir: tempfile::tempdir().unwrap() };
         programs.replace("palabre-supervisor");
         programs.replace("palabre-listener");
+        programs.replace("palabre-signer");
         programs
     }
 

@@ -117,6 +117,13 @@ fn no_key(pem: &[u8], error: &rustls_pki_types::pem::Error) -> String {
     }
 }
 
+/// Returns whether a certificate is self-signed, or invalid. `der` is the certificate in DER.
+#[must_use]
+pub fn is_self_signed(der: &[u8]) -> bool {
+    X509Certificate::from_der(der)
+        .map_or(true, |(_, certificate)| certificate.subject().as_raw() == certificate.issuer().as_raw())
+}
+
 fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
     let extension = certificate.subject_alternative_name().ok().flatten();
     let names = extension.map(|extension| extension.value.general_names.as_slice()).unwrap_or_default();

@@ -20,6 +20,9 @@ pub struct Status {
     /// The certificate that is now in the file. Listeners may still serve the previous certificate.
     #[serde(default)]
     pub certificate: Option<Certificate>,
+    /// The process that signs TLS handshakes; `None` if none runs.
+    #[serde(default)]
+    pub signer: Option<SignerStatus>,
     /// Whether a mixer works; `None` while this is unknown.
     #[serde(default)]
     pub mixer: Option<MixerState>,
@@ -34,6 +37,21 @@ pub struct Status {
     pub storage: Option<Storage>,
     /// The faults: one line for each invalid file, and for each alarm.
     pub errors: Vec<String>,
+}
+
+/// The process that has the private key and signs TLS handshakes for the listeners.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignerStatus {
+    /// Process id.
+    pub pid: u32,
+    /// User of the signer; `None` if the supervisor has started it, with the same user as the listeners.
+    pub user: Option<String>,
+    /// Number of signatures since the signer was started.
+    pub signatures: u64,
+    /// Number of requests that the signer has refused.
+    pub refused: u64,
+    /// The parts of the signer's sandbox that the kernel enforces.
+    pub sandbox: String,
 }
 
 /// Whether a mixer works.

@@ -164,6 +164,13 @@ pub(super) fn restrict() -> Result<(), String> {
     Ok(())
 }
 
+/// Also forbids these system calls, whatever their arguments.
+pub(super) fn forbid(calls: &[libc::c_long]) -> Result<(), String> {
+    let rules = calls.iter().map(|call| (*call, Vec::new())).collect();
+    let denied = program(rules, SeccompAction::Errno(libc::EPERM as u32))?;
+    apply_filter(&denied).map_err(|error| error.to_string())
+}
+
 fn program(rules: Rules, action: SeccompAction) -> Result<BpfProgram, String> {
     let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(|error| error.to_string())?;
     let filter = SeccompFilter::new(rules, SeccompAction::Allow, action, arch).map_err(|error| error.to_string())?;

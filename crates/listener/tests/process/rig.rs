@@ -185,7 +185,7 @@ fn spawn(directory: &Path, socket: &TcpListener) -> Child {
     command.arg("alice").arg("--config").arg(directory.join("config")).arg("--run").arg(directory.join("run"));
     command.arg("--links").arg(directory.join("links"));
     command.args(["--parent-pid", &std::process::id().to_string()]).stdin(Stdio::null());
-    sockets::give(&mut command, socket).unwrap();
+    sockets::give(&mut command, socket, None).unwrap();
     notify::for_child(&mut command, &directory.join("notify.sock"));
     command.env("LISTEN_FDS", "1");
     command.stderr(File::options().create(true).append(true).open(log_path(directory)).unwrap());

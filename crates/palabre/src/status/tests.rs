@@ -64,6 +64,7 @@ pub(crate) fn scene() -> (Status, Snapshot) {
         supervisor: None,
         participants: vec![alice(), bob(), carol],
         certificate: None,
+        signer: None,
         mixer: None,
         mixing: None,
         recordings: vec![],
@@ -148,6 +149,7 @@ fn empty_table_names_the_command_to_use() {
         supervisor: None,
         participants: Vec::new(),
         certificate: None,
+        signer: None,
         mixer: None,
         mixing: None,
         recordings: vec![],
@@ -278,6 +280,8 @@ fn manual_documents_exactly_the_members_of_the_object() {
     });
     status.storage = serde_json::from_value(storage).unwrap();
     status.supervisor = serde_json::from_value(json!({ "pid": 1, "began_ms": 2 })).unwrap();
+    let signer = json!({ "pid": 1, "user": null, "signatures": 1, "refused": 0, "sandbox": "" });
+    status.signer = serde_json::from_value(signer).unwrap();
     let certificate =
         json!({ "path": "/c.pem", "days_left": 1, "not_after": null, "self_signed": true, "names": [], "fault": null });
     status.certificate = serde_json::from_value(certificate).unwrap();

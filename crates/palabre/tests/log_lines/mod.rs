@@ -26,6 +26,31 @@ const NOT_AN_INTERFACE: &[(&str, &str, &str)] = &[
     ),
     ("supervisor/src/run.rs", "unable to adopt orphaned processes: *", "as above"),
     ("host/src/process.rs", "unable to forbid this process to gain privileges: *", "as above"),
+    ("signer/src/pair.rs", "*", "an invalid palabre.toml, which the supervisor reports"),
+    (
+        "signer/src/server.rs",
+        "unable to understand an order of the supervisor: *; use programs of one release",
+        "programs of different releases; new listeners don't start, and report it",
+    ),
+    (
+        "signer/src/server.rs",
+        "unable to sign for another listener: *; raise the limit",
+        "'palabre check' reports the limit of open files",
+    ),
+    ("signer/src/server.rs", "unable to sign for the listener of '*': *", "as above"),
+    (
+        "supervisor/src/signer.rs",
+        "unable to understand a report of palabre-signer: *; use programs of one release",
+        "programs of different releases",
+    ),
+    ("supervisor/src/signer.rs", "unable to receive reports of palabre-signer: *", "no thread could be started"),
+    ("supervisor/src/signer.rs", "*", "the signer's program is missing; 'palabre status' has the same text"),
+    ("supervisor/src/signer.rs", "unable to start '*': *", "as above"),
+    (
+        "listener/src/state.rs",
+        "unable to start a thread that reads the certificate: *; keeping the previous certificate",
+        "no thread could be started; 'palabre reload' reports it",
+    ),
     ("listener/src/setup.rs", "*", "an invalid file 'levelling', which the mixer reports"),
     (
         "listener/src/enter.rs",
@@ -93,7 +118,7 @@ fn sources(directory: &Path, files: &mut Vec<PathBuf>) {
 /// Returns the sources of the daemons and libraries, without comments and tests.
 fn code() -> Vec<(String, String)> {
     let mut files = Vec::new();
-    for program in ["mixer", "listener", "recorder", "supervisor", "exporter", "room", "host", "config"] {
+    for program in ["mixer", "listener", "recorder", "signer", "supervisor", "exporter", "room", "host", "config"] {
         sources(&root().join("crates").join(program).join("src"), &mut files);
     }
     let crates = root().join("crates");

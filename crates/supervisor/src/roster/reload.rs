@@ -132,14 +132,15 @@ impl Roster {
     }
 
     /// Returns what [`Self::reload`] would change, and changes nothing.
-    pub(crate) fn plan(&self) -> Changes {
+    /// `of_key` says why the signer couldn't use the certificate and its key.
+    pub(crate) fn plan(&self, of_key: Option<&str>) -> Changes {
         let read = self.read();
         let mut changes = self.compare(&read);
         let mut moves = self.moves(&read, &self.removed(&read));
         moves.decide(&BTreeSet::new());
         let refused = moves.refused.iter().map(|(name, why)| format!("unable to move '{name}': {why}"));
         changes.refused.extend(refused);
-        if let Some(fault) = read.loaded.as_ref().and_then(Loaded::certificate_fault) {
+        if let Some(fault) = read.loaded.as_ref().and_then(|loaded| loaded.certificate_fault(of_key)) {
             changes.refused.push(fault);
         }
         changes

@@ -72,8 +72,14 @@ fn end_of_the_supervisor_leaves_no_room_marked_as_without_mixer() {
 /// Asks, as the listener of `name` does, to show the participant as `display`.
 fn choose(roster: &mut Roster, name: &str, display: &str) -> Response {
     let name: Name = name.parse().unwrap();
-    let pid =
-        roster.status(Instant::now()).participants.iter().find(|one| one.name == name.as_str()).unwrap().pid.unwrap();
+    let pid = roster
+        .status(None, Instant::now())
+        .participants
+        .iter()
+        .find(|one| one.name == name.as_str())
+        .unwrap()
+        .pid
+        .unwrap();
     roster.choose_name(pid, &name, Some(display), &Author::Signal)
 }
 
@@ -105,7 +111,10 @@ fn name_that_a_participant_chose_is_shown_until_the_operator_renames_the_partici
     end(roster, now);
 
     let mut roster = open(dir.path(), now);
-    assert_eq!((shown(dir.path())[0].as_str(), roster.status(now).participants[0].display.as_str()), ("Ali", "Ali"));
+    assert_eq!(
+        (shown(dir.path())[0].as_str(), roster.status(None, now).participants[0].display.as_str()),
+        ("Ali", "Ali")
+    );
     // The operator gives the chosen name to another participant.
     write(dir.path(), "bob", Some("ALI"));
     reload(&mut roster);
@@ -128,7 +137,7 @@ fn listener_chooses_no_name_for_another_participant() {
         .unwrap();
     write(dir.path(), "bob", None);
     roster.reload(&Author::Signal, now);
-    let pid = roster.status(now).participants[0].pid.unwrap();
+    let pid = roster.status(None, now).participants[0].pid.unwrap();
     let bob = "bob".parse().unwrap();
     assert!(matches!(roster.choose_name(pid, &bob, Some("B"), &Author::Signal), Response::Refused { .. }));
     end(roster, now);

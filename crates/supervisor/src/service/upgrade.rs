@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use palabre_config::Participant;
 use palabre_config::control::{ListenerReport, State};
+use palabre_host::inherit::Inherited;
 use palabre_host::notify;
+use palabre_host::packet::Packet;
 use palabre_host::stamp::FileStamp;
 
 use super::gain::GainFile;
@@ -24,6 +26,12 @@ impl Service {
     /// Returns the listening socket, if it is open.
     pub(crate) fn socket(&self) -> Option<BorrowedFd<'_>> {
         self.socket.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Returns the process id of the listener, and the signer's end of its connection to the signer.
+    pub(crate) fn signer_end(&self) -> Option<(u32, &Packet)> {
+        let process = self.current.as_ref()?;
+        Some((process.pid(), process.signer.as_ref()?.socket()))
     }
 
     /// Returns the state of the service for the supervisor's next program. The service must be idle.
@@ -55,9 +63,10 @@ impl Service {
         config: &Config,
         participant: Participant,
         saved: SavedService,
-        socket: Option<TcpListener>,
+        inherited: &mut Inherited,
         now: Instant,
     ) -> Self {
+        let socket = inherited.tcp(participant.name.as_str());
         let mut service = Self::empty(participant, State::Starting, now);
         (service.port, service.is_stopped, service.restarts, service.last_exit) =
             (saved.port, saved.is_stopped, saved.restarts, saved.last_exit);
@@ -68,7 +77,7 @@ impl Service {
         let is_gain_written = saved.is_gain_written.unwrap_or(saved.process.is_some());
         service.gain = GainFile::restored(&service.participant, is_gain_written);
         let settings = saved.is_current.then_some(config.settings);
-        service.current = saved.process.and_then(|process| Process::restore(&process, settings, options));
+        service.current = saved.process.and_then(|process| Process::restore(&process, inherited, settings, options));
         service.socket = socket;
         if service.is_stopped {
             service.state = State::Stopped;

@@ -1,0 +1,31 @@
+//! System calls that a program with one thread, which accepts no connections and writes no files, never needs. They are forbidden in addition
+//! to those of [`super::calls`].
+
+use nix::libc;
+
+use super::calls;
+
+const CALLS: &[libc::c_long] = &[
+    libc::SYS_clone,
+    libc::SYS_bind,
+    libc::SYS_listen,
+    libc::SYS_accept,
+    libc::SYS_accept4,
+    libc::SYS_mkdirat,
+    libc::SYS_mknodat,
+    libc::SYS_unlinkat,
+    libc::SYS_renameat2,
+    libc::SYS_linkat,
+    libc::SYS_symlinkat,
+    libc::SYS_ftruncate,
+    libc::SYS_fallocate,
+    libc::SYS_timer_create,
+    libc::SYS_setitimer,
+    libc::SYS_sched_setaffinity,
+    libc::SYS_sched_setscheduler,
+];
+
+/// Forbids the system calls. Each of them fails with EPERM.
+pub(super) fn restrict() -> Result<(), String> {
+    calls::forbid(CALLS)
+}

@@ -1,0 +1,355 @@
+//! The signer: handshakes of real listeners that have no key, its death, renewals of the certificate, and restarts.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod fixture;
+
+use std::fs;
+use std::io::{self, Read as _, Write as _};
+use std::net::TcpStream;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use fixture::{Fixture, TIMEOUT, eventually, program, runs, signal};
+use palabre_config::control::{Request, Response, SignerStatus, State, Target};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme, StreamOwned, version};
+
+type Connection = StreamOwned<ClientConnection, TcpStream>;
+
+/// Accepts every certificate, but verifies that the server has signed with its key.
+#[derive(Debug)]
+struct AnyCertificate(CryptoProvider);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Performs a handshake with the listener at `port`, with this version of TLS.
+fn connect_by(version: &'static rustls::SupportedProtocolVersion, port: u16) -> io::Result<Connection> {
+    let verifier = Arc::new(AnyCertificate(ring::default_provider()));
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth();
+    let mut tcp = TcpStream::connect(("127.0.0.1", port))?;
+    tcp.set_read_timeout(Some(TIMEOUT))?;
+    let mut connection = ClientConnection::new(Arc::new(config), ServerName::try_from("localhost").unwrap())
+        .map_err(io::Error::other)?;
+    while connection.is_handshaking() {
+        connection.complete_io(&mut tcp)?;
+    }
+    Ok(StreamOwned::new(connection, tcp))
+}
+
+fn connect(port: u16) -> io::Result<Connection> {
+    connect_by(&version::TLS13, port)
+}
+
+/// Returns the certificate that the listener presents.
+fn presented(port: u16) -> Vec<u8> {
+    connect(port).unwrap().conn.peer_certificates().unwrap()[0].to_vec()
+}
+
+/// Sends a request and returns the first line of the response.
+fn get(connection: &mut Connection) -> String {
+    connection.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut start = [0; 16];
+    connection.read_exact(&mut start).unwrap();
+    String::from_utf8_lossy(&start).into_owned()
+}
+
+fn signer(fixture: &Fixture) -> SignerStatus {
+    let mut signer = None;
+    eventually("a signer", || {
+        signer = fixture.status().signer;
+        signer.is_some()
+    });
+    signer.unwrap()
+}
+
+/// Waits until another process signs.
+fn next_signer(fixture: &Fixture, old: &SignerStatus) -> SignerStatus {
+    let mut new = signer(fixture);
+    eventually("another signer", || {
+        new = signer(fixture);
+        new.pid != old.pid
+    });
+    new
+}
+
+/// Performs handshakes in a thread until it is stopped. Returns how many failed, and how many succeeded.
+struct Knocker {
+    stop: Arc<AtomicBool>,
+    thread: thread::JoinHandle<(Vec<String>, usize)>,
+}
+
+impl Knocker {
+    fn at(port: u16) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let end = Arc::clone(&stop);
+        let thread = thread::spawn(move || {
+            let (mut failed, mut succeeded) = (Vec::new(), 0);
+            while !end.load(Ordering::Relaxed) {
+                match connect(port) {
+                    Ok(_) => succeeded += 1,
+                    Err(error) => failed.push(error.to_string()),
+                }
+            }
+            (failed, succeeded)
+        });
+        Self { stop, thread }
+    }
+
+    fn end(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let (failed, succeeded) = self.thread.join().unwrap();
+        assert!(failed.is_empty() && succeeded > 0, "{succeeded} handshakes, failed: {failed:?}");
+    }
+}
+
+/// Makes a key of this kind and a certificate for it.
+fn write_key(fixture: &Fixture, kind: &[&str]) {
+    let tls = fixture.config().join("tls");
+    let request = ["req", "-x509", "-nodes", "-subj", "/CN=localhost", "-keyout", "key.pem", "-out", "cert.pem"];
+    let made = Command::new("openssl").current_dir(tls).args(request).args(kind).output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+}
+
+#[test]
+fn both_versions_of_tls_and_both_kinds_of_keys_are_signed_by_the_signer() {
+    for kind in [&["-newkey", "rsa:2048"][..], &["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]] {
+        let mut fixture = Fixture::of(&["alice"]);
+        write_key(&fixture, kind);
+        fixture.start();
+        let alice = fixture.wait_for("alice", State::Ready);
+        for version in [&version::TLS12, &version::TLS13] {
+            assert!(get(&mut connect_by(version, alice.port).unwrap()).starts_with("HTTP/1.1 "));
+        }
+        eventually("two signatures in the status", || signer(&fixture).signatures == 2);
+        assert_eq!((signer(&fixture).refused, signer(&fixture).user), (0, None));
+    }
+}
+
+/// Returns whether the memory of a process contains one of these texts. Returns `None` if this user has no permission.
+fn has_in_memory(pid: u32, texts: &[Vec<u8>]) -> Option<bool> {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).ok()?;
+    let memory = fs::File::open(format!("/proc/{pid}/mem")).ok()?;
+    let writable = maps.lines().filter(|line| line.contains(" rw"));
+    let ranges = writable.filter_map(|line| line.split_once(' ')?.0.split_once('-'));
+    let address = |text| u64::from_str_radix(text, 16).unwrap();
+    let mut found = false;
+    for (from, to) in ranges.map(|(from, to)| (address(from), address(to))) {
+        let mut bytes = vec![0; usize::try_from(to - from).unwrap().min(64 << 20)];
+        if memory.read_exact_at(&mut bytes, from).is_ok() {
+            found |= texts.iter().any(|text| bytes.windows(text.len()).any(|window| window == text));
+        }
+    }
+    Some(found)
+}
+
+#[test]
+fn listener_neither_has_the_key_in_its_memory_nor_its_file_open() {
+    let fixture = Fixture::open(&["alice"]);
+    let alice = fixture.participant("alice");
+    drop(connect(alice.port).unwrap());
+    let key = fs::read_to_string(fixture.config().join("tls/key.pem")).unwrap();
+    let lines: Vec<Vec<u8>> = key.lines().filter(|line| line.len() > 40).map(|line| line.as_bytes().to_vec()).collect();
+    assert!(!lines.is_empty());
+    let pid = alice.pid.unwrap();
+    let (Some(of_listener), Some(of_test)) = (has_in_memory(pid, &lines), has_in_memory(std::process::id(), &lines))
+    else {
+        return palabre_testing::not_shown("that a listener's memory has no key", "only root may read it");
+    };
+    assert!(of_test, "the search finds the key in the memory of this test");
+    assert!(!of_listener);
+    assert!(!fixture::descriptors(pid).iter().any(|file| file.contains("key.pem")));
+}
+
+#[test]
+fn killed_signer_is_replaced_no_handshake_fails_and_open_connections_go_on() {
+    let fixture = Fixture::open(&["alice"]);
+    let port = fixture.participant("alice").port;
+    let mut open = connect(port).unwrap();
+    let knocker = Knocker::at(port);
+    let mut killed = signer(&fixture);
+    for _ in 0..3 {
+        signal(killed.pid, "KILL");
+        drop(connect(port).unwrap());
+        killed = next_signer(&fixture, &killed);
+    }
+    knocker.end();
+    assert!(get(&mut open).starts_with("HTTP/1.1 "));
+    assert_eq!(fixture.participant("alice").restarts, 0);
+    assert!(fixture.status().errors.is_empty(), "{:?}", fixture.status().errors);
+}
+
+#[test]
+fn certificate_is_renewed_while_handshakes_run_and_none_fails() {
+    let fixture = Fixture::open(&["alice"]);
+    let port = fixture.participant("alice").port;
+    let knocker = Knocker::at(port);
+    let mut before = presented(port);
+    for _ in 0..3 {
+        fixture.write_certificate();
+        assert!(fixture.reload().certificate);
+        fixture.settled("alice");
+        let now = presented(port);
+        assert_ne!(now, before, "the new certificate is used at once after a reload");
+        before = now;
+    }
+    knocker.end();
+}
+
+#[test]
+fn signer_stays_when_the_supervisor_and_a_listener_restart() {
+    let fixture = Fixture::open(&["alice", "bob"]);
+    let [alice, bob] = ["alice", "bob"].map(|name| fixture.participant(name));
+    let before = signer(&fixture);
+    let restarted = fixture.ask(&Request::Restart(Target::Supervisor));
+    assert_eq!(restarted, Ok(Response::Restarted { pid: fixture.pid() }));
+    assert_eq!(signer(&fixture).pid, before.pid);
+    drop(connect(alice.port).unwrap());
+    assert_eq!(fixture.restart("alice"), Response::Ok);
+    drop(connect(alice.port).unwrap());
+    // The next signer gets the connection of a listener that the previous program of the supervisor has started.
+    signal(before.pid, "KILL");
+    drop(connect(bob.port).unwrap());
+    next_signer(&fixture, &before);
+    drop(connect(alice.port).unwrap());
+    assert_eq!(fixture.participant("bob").pid, bob.pid);
+}
+
+/// Ends the process when it is dropped.
+struct Started(Child);
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn start_signer(config: &Path, run: &Path) -> Started {
+    let mut command = Command::new(program("palabre-signer"));
+    command.arg("--config").arg(config).arg("--run").arg(run).stdin(Stdio::null());
+    Started(command.spawn().unwrap())
+}
+
+#[test]
+fn signer_of_another_unit_replaces_the_child_of_the_supervisor() {
+    if fs::metadata("/proc/self").unwrap().uid() != 0 {
+        return palabre_testing::not_shown("that a signer of another unit is used", "only root may sign");
+    }
+    let fixture = Fixture::open(&["alice"]);
+    let port = fixture.participant("alice").port;
+    let child = signer(&fixture);
+    let knocker = Knocker::at(port);
+    let other = start_signer(&fixture.config(), &fixture.run());
+    eventually("the other signer", || signer(&fixture).pid == other.0.id());
+    assert_eq!(signer(&fixture).user.as_deref(), Some("root"));
+    eventually("the child has ended", || !runs(child.pid));
+    drop(connect(port).unwrap());
+    // A restart of its unit: the requests wait.
+    drop(other);
+    let again = start_signer(&fixture.config(), &fixture.run());
+    drop(connect(port).unwrap());
+    eventually("the next signer", || signer(&fixture).pid == again.0.id());
+    knocker.end();
+    let before = presented(port);
+    fixture.write_certificate();
+    fixture.reload();
+    fixture.settled("alice");
+    assert_ne!(presented(port), before);
+}
+
+/// Performs handshakes one after another. Returns their median time in µs.
+fn median_us(port: u16, count: usize) -> u128 {
+    let mut times: Vec<u128> = (0..count)
+        .map(|_| {
+            let begun = std::time::Instant::now();
+            drop(connect(port).unwrap());
+            begun.elapsed().as_micros()
+        })
+        .collect();
+    times.sort_unstable();
+    times[count / 2]
+}
+
+/// Returns the processor time of a process, in µs: proc_pid_schedstat(5).
+fn processor_us(pid: u32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap();
+    text.split(' ').next().unwrap().parse::<u64>().unwrap() / 1000
+}
+
+/// Starts a listener that reads the key itself. Returns its port.
+fn start_listener(tls: &Path) -> (Started, u16) {
+    let mut command = Command::new(program("palabre-listener"));
+    command.args(["--source", "none.wav", "--port", "0", "--certificate"]).arg(tls.join("cert.pem"));
+    command.arg("--private-key").arg(tls.join("key.pem")).stdout(Stdio::piped());
+    let mut started = Started(command.spawn().unwrap());
+    let mut link = String::new();
+    io::BufRead::read_line(&mut io::BufReader::new(started.0.stdout.take().unwrap()), &mut link).unwrap();
+    let port = link.strip_prefix("https://localhost:").unwrap().split('/').next().unwrap().parse().unwrap();
+    (started, port)
+}
+
+#[test]
+#[ignore = "prints the figures of docs/measurements.md"]
+fn measurement() {
+    // With an RSA key, a listener may ask for 300 signatures at once.
+    for (kind, count) in
+        [(&["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"][..], 1000), (&["-newkey", "rsa:2048"], 250)]
+    {
+        let mut fixture = Fixture::of(&["alice"]);
+        write_key(&fixture, kind);
+        fixture.start();
+        let port = fixture.wait_for("alice", State::Ready).port;
+        let (_alone, port_alone) = start_listener(&fixture.config().join("tls"));
+        let pid = signer(&fixture).pid;
+        let before = processor_us(pid);
+        let by_signer = median_us(port, count);
+        let used_us = processor_us(pid) - before;
+        let alone = median_us(port_alone, count);
+        println!("{kind:?}: {by_signer} us by the signer, {alone} us alone; the signer used {used_us} us for {count}");
+    }
+}
