@@ -38,7 +38,7 @@ import * as view from './view/view.js';
 
 /** Interval between updates of the details panel, and of the rating of the connection. */
 const FIGURES_MS = 500;
-/** Interval between checks, while the connection is lost, why the listener refuses it. */
+/** While the connection is lost: interval between checks whether the listener refuses the access key or a further stream. */
 const KEY_CHECK_MS = 5000;
 /** Interval between checks, before joining, whether the room is being recorded and the key is still valid. */
 const DOOR_CHECK_MS = 10000;
@@ -73,9 +73,12 @@ const panel = new SettingsPanel({
   onRenamed: (display) => greet({ ...app.me, display }),
 });
 
-/** Version of this page's files: the first one that the listener has sent. */
+/** Version of this page's files: the first version that the listener has sent. */
 let version = '';
-/** `me` is the answer of GET me; `session` is set while in the room; `unreported` is a session whose listener takes no reports. */
+/**
+ * `me` is the answer of GET me; `session` is set while in the room; `unreported` is a session whose listener takes no reports; `full` says that the
+ * listener refuses a further stream; `outdated` says that the listener has a newer page.
+ */
 const app = { screen: 'loading', me: null, session: null, unreported: null, full: false, headphones: false, level: 0, meterMs: 0, recorded: false, noMixer: false, quality: null, weak: false, outdated: false };
 
 start();
@@ -138,7 +141,7 @@ async function fetchMe() {
   }
 }
 
-/** Asks the listener whether the access key is still valid, and a stream is free: the end of a frame doesn't tell why the listener refused it. */
+/** Asks the listener whether it accepts the access key and a further stream: the end of a frame doesn't tell why the listener refused it. */
 async function checkKey() {
   const { session } = app;
   if (session?.state.connection !== 'lost') return;
@@ -171,7 +174,7 @@ function adapted(me) {
   return hasWorklets() ? me : { ...me, listen_only: true };
 }
 
-/** Takes over what the listener says about this page's participant. */
+/** Shows this page's participant as the listener describes them. */
 function greet(me) {
   app.me = me;
   people.setMe(me);

@@ -24,7 +24,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR", default_value = "/run/palabre")]
     pub(crate) run: PathBuf,
 
-    /// Directory of the secret from which cookies are made, which is created if it doesn't exist
+    /// Directory of the secret from which cookies are made; the listener creates the secret if it doesn't exist
     #[arg(long, value_name = "DIR", default_value = "/var/lib/palabre/links")]
     pub(crate) links: PathBuf,
 

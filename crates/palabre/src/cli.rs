@@ -131,7 +131,7 @@ Examples:
 
 The login name stays, and with it the port, the link and the file. To change the
 login name, revoke the participant and invite them again. If the participant has
-chosen another display name on the page, the new name replaces it.")]
+chosen a display name on the page, DISPLAY_NAME replaces it.")]
     Rename(Rename),
     /// Mute participants for everyone
     #[command(after_help = "\
@@ -187,10 +187,10 @@ Examples:
   palabre sign-out bob
   palabre sign-out bob carol
 
-For a lost or borrowed device. The cookies of the participants' browsers become
-invalid, and the connections end. The link stays valid: if others may have it,
-use 'palabre invite NAME --new-key' instead. After a one-time link, the browser
-needs a new link.")]
+Use this for a lost or borrowed device. The cookies of the participants' browsers
+become invalid, and the connections end. The link stays valid: if others may have
+it, use 'palabre invite NAME --new-key' instead. A one-time link can't be opened
+again, so the participant needs a new link.")]
     SignOut(Targets),
     /// Move participants to another room
     #[command(after_help = "\

@@ -64,7 +64,7 @@ export async function sendPresence(state) {
   return ok || status === 404;
 }
 
-/** @param {string} page see stream.js; @returns {Promise<boolean>} whether the participant has too many streams for one of this page */
+/** @param {string} page ID of this page; @returns {Promise<boolean>} whether the listener refuses a stream of this page, because the participant has too many */
 export async function streamIsRefused(page) {
   try {
     return (await fetch(`listen?page=${page}`, { method: 'HEAD', cache: 'no-store', signal: AbortSignal.timeout(TIMEOUT_MS) })).status === 429;

@@ -55,7 +55,7 @@ export class Stream {
   #silent = true;
   /** Tag of the list of participants that the page has; a listener with the same list sends only the participants' states. */
   #tag = '';
-  /** Identifies this page to the listener. A listener with too many streams ends only streams of the page that opens another one. */
+  /** ID of this page. If there are too many streams, the listener ends only a stream of the page that opens a further stream. */
   page = pageId();
   /** Totals since `start`, for the details panel. */
   counts = { records: 0, chunks: 0, lost: 0, bad: 0, opened: 0, renewals: 0, reconnects: 0, bytes: 0 };

@@ -203,7 +203,7 @@ export class Messages {
     for (const id of this.#own.keys()) this.#showState(id, 'failed');
   }
 
-  /** Adds an item before those with a later time. A text of this page's participant, also from another page of theirs, is never unread. */
+  /** Adds an item before the items with a later time. A text by this page's participant is never unread, even if another page has sent it. */
   #show(item, isOwn) {
     const { list, empty } = this.#parts;
     const stays = this.#isReading;

@@ -1,19 +1,18 @@
-/** The form in the settings in which the user changes the display name, if the operator allows that. */
+/** The form in the settings with which the user changes the display name, if the operator allows it. */
 
 import { sendName } from '../room/requests.js';
 import { say } from '../text/text.js';
 
 const byId = (id) => document.getElementById(id);
-/** Texts for the listener's answers. */
+/** Texts for the status of the listener's response. */
 const ANSWERS = { 204: 'ownNameChanged', 400: 'ownNameInvalid', 409: 'ownNameTaken', 429: 'ownNameTooOften' };
 
-/** The form. */
 export class OwnName {
   #form = byId('own-name');
   #line = byId('own-name-line');
   #onChanged;
 
-  /** @param {(display: string) => void} onChanged the listener has accepted the name */
+  /** @param {(display: string) => void} onChanged called when the listener has accepted a name */
   constructor(onChanged) {
     this.#onChanged = onChanged;
     this.#form.addEventListener('submit', (event) => {
