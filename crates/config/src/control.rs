@@ -79,14 +79,14 @@ pub enum Request {
     /// request, which the supervisor checks by the process id from the kernel. Answered by [`Response::Ok`] when the
     /// record is on disk.
     Enter(Entrance),
-    /// Show a participant under a name that the participant has chosen, or, without `display`, under the name of the participant's file.
-    /// Only the participant's listener may send this request with `display`. Answered by [`Response::Ok`] when the choice is on disk, and
-    /// by [`Response::Taken`] if another participant has the name.
+    /// Show a participant under the display name that the participant has chosen. Without `display`: under the name in the participant's file.
+    /// Only the participant's listener may send this request with `display`. Answered by [`Response::Ok`] when the change is on disk, and
+    /// by [`Response::Taken`] if another participant has this name or a similar name.
     DisplayName {
         /// The participant.
         #[serde(with = "text::name")]
         name: Name,
-        /// The chosen name.
+        /// The chosen name; `None` deletes the chosen name.
         display: Option<String>,
     },
     /// Sign TLS handshakes for the listeners, as palabre-signer does. Answered by a connection of type SOCK_SEQPACKET for
@@ -149,7 +149,7 @@ pub enum Response {
     Reloaded(Changes),
     /// The status of a room's present or last recording.
     Recording(Recording),
-    /// Another participant has the display name, or one that people would confuse with it. Nothing has changed.
+    /// Another participant has the display name, or a name that people would confuse with it. Nothing has changed.
     Taken,
     /// The request was not carried out, and nothing has changed.
     Refused {

@@ -1,6 +1,6 @@
 //! The secret from which listeners make the cookies of browsers.
 //!
-//! The secret is state, not configuration: the first listener creates it below `/var/lib`, and all listeners read it.
+//! The secret is state, not configuration: the listener that starts first creates it below `/var/lib`, and all listeners read it.
 
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use crate::record::DIRECTORY_MODE;
 use crate::{ConfigError, file, hex};
 
-/// Name of the file with the secret. A participant's name doesn't begin with a dot.
+/// Name of the file with the secret. It differs from the files of participants in the same directory, whose names don't begin with a dot.
 const FILE: &str = ".cookie-secret";
 /// Mode of the file with the secret: only the daemons' user may read the file.
 const FILE_MODE: u32 = 0o600;

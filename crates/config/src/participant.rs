@@ -53,7 +53,7 @@ pub struct Participant {
     pub listen_only: bool,
     /// `suspended`: whether the participant can't connect, default false. The link stays valid for later.
     pub suspended: bool,
-    /// `signed-out`: cookies that browsers got until this time are not valid, default none.
+    /// `signed-out`: cookies that browsers got until this time are invalid, default none.
     pub signed_out: Option<Moment>,
 }
 

@@ -1,4 +1,4 @@
-//! Records of the supervisor about participants below `/var/lib`: one TOML file for each participant that has a record.
+//! The supervisor's records about participants, below `/var/lib`: one TOML file for each participant who has a record.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{ConfigError, file};
 
-/// Mode of a record: only the daemons' user may read it.
+/// Mode of a record's file: only the daemons' user may read the file.
 const FILE_MODE: u32 = 0o600;
 /// Mode of the directory with the records.
 pub(crate) const DIRECTORY_MODE: u32 = 0o700;

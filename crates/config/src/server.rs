@@ -49,8 +49,8 @@ pub struct Server {
     pub proxy: Proxy,
     /// `security.sandbox`: whether a listener may run without its sandbox, default [`SandboxSetting::BestEffort`].
     pub sandbox: SandboxSetting,
-    /// `security.hsts-days`: for how many days browsers connect only by HTTPS to a host whose certificate is not
-    /// self-signed, default 30. 0 means that browsers are not told so.
+    /// `security.hsts-days`: number of days for which browsers connect only by HTTPS to this host, default 30. 0 turns this off. It is always off
+    /// if the certificate is self-signed.
     pub hsts_days: u16,
 }
 

@@ -65,7 +65,7 @@ pub fn adopt_orphans() -> io::Result<()> {
     Ok(prctl::set_child_subreaper(true)?)
 }
 
-/// Returns whether this process may give another process a higher priority: only root may.
+/// Returns whether this process may lower the niceness of a process: only root may.
 #[must_use]
 pub fn may_raise_priority() -> bool {
     nix::unistd::geteuid().is_root()

@@ -3,8 +3,8 @@
 //! The client sends `restart` and waits. The daemon keeps the connection over execve(2), and the next program answers
 //! `done` when it serves; or the daemon answers `failed` and the reason, and goes on with its old program. A connection
 //! that ends without an answer means that the daemon has ended. Only root and the daemon's own user may send the
-//! request. A daemon that has just been replaced answers `wait` and a number of milliseconds, after which the client asks
-//! again: a hostile process of the daemon's user can't make the daemon do nothing else than restart.
+//! request. A daemon that has just restarted answers `wait` and a number of milliseconds, after which the client asks
+//! again. So a hostile process of the daemon's user can't keep the daemon busy with restarts.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -49,7 +49,7 @@ pub struct RestartSocket {
     listener: UnixListener,
     /// The clients that have not sent a request yet. A supervisor keeps a connection open to notice the end of the daemon.
     waiting: VecDeque<UnixStream>,
-    /// The time from which on a restart request is accepted.
+    /// Earliest time at which a restart request is accepted.
     earliest: Instant,
 }
 
@@ -273,7 +273,7 @@ mod tests {
         asked_after(Duration::ZERO, answer)
     }
 
-    /// Does the same with a socket that accepts a request only after `wait`.
+    /// Does the same as [`asked`] with a socket that accepts a request only after `wait`.
     fn asked_after(wait: Duration, answer: impl FnOnce(Client)) -> Result<u32, RestartError> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("restart");
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn daemon_that_was_just_restarted_makes_the_client_wait() {
+    fn daemon_that_has_just_restarted_makes_the_client_wait() {
         assert_eq!(asked_after(Duration::from_millis(200), Client::done).unwrap(), std::process::id());
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("restart");

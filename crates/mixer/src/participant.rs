@@ -37,9 +37,9 @@ pub(crate) struct Participant {
     /// Gain factor at the end of the last frame. A new gain is reached by a ramp over one frame.
     factor: f32,
     gains: Gains,
-    /// Whether the file `gains` may have changed since the mixer has read it.
+    /// Whether the file `gains` may have changed since the mixer last read it.
     gains_changed: bool,
-    /// Time from which on a change of the file `gains` is read at once.
+    /// Earliest time at which a change of the file `gains` is read at once.
     gains_due: Duration,
     /// This tick's frame after levelling and gain, if `has_frame`.
     frame: Vec<i16>,
@@ -100,7 +100,7 @@ impl Participant {
             ("gain", Change::Complete | Change::Removed) => self.read_gain(cx),
             ("levelling", Change::Complete | Change::Removed) => self.levelling.set(cx, self.dir.levelling()),
             ("gains" | "without", Change::Complete | Change::Removed) => {
-                // The file can have a thousand lines. So if it changes again within a tick, it is read at the next tick.
+                // The file can have a thousand lines. If it changes again within a tick, read it only at the next tick.
                 self.gains_changed = true;
                 if cx.now.since_boot >= self.gains_due {
                     self.read_changed_gains(cx);
@@ -191,7 +191,8 @@ impl Participant {
         &self.gains
     }
 
-    /// Begins a tick for the personal gains: reads the file `gains` if it has changed, see also [`Gains::advance`]. `after_silence`: the room was silent, so a change needs no fade.
+    /// Begins a tick for the personal gains ([`Gains::advance`]). First reads the file `gains` if it has changed. `after_silence`: the room was
+    /// silent, so a change needs no fade.
     pub(crate) fn advance_gains(&mut self, cx: &mut Context, after_silence: bool) {
         self.read_changed_gains(cx);
         self.gains.advance(after_silence);

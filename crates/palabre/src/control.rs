@@ -87,7 +87,7 @@ pub(crate) fn record(run: &Path, room: &Name, action: RecordAction) -> Result<Re
     }
 }
 
-/// Makes the supervisor show a participant under the name of the participant's file, not under a name that the participant has chosen.
+/// Makes the supervisor delete the display name that a participant has chosen, and show the name in the participant's file.
 pub(crate) fn restore_name(run: &Path, name: &Name) -> Result<(), Failure> {
     match ask(run, &Request::DisplayName { name: name.clone(), display: None }, STATUS_TIMEOUT)? {
         Response::Ok => Ok(()),

@@ -107,7 +107,7 @@ fn participant_json(participant: &Participant, known: Option<&ParticipantStatus>
     })
 }
 
-/// Returns the name that others see. The participant may have chosen it.
+/// Returns the display name that other participants see: the name in the participant's file, or the name that the participant has chosen.
 fn display<'a>(participant: &'a Participant, known: Option<&'a ParticipantStatus>) -> &'a str {
     known.map_or(participant.display(), |known| &known.display)
 }

@@ -256,7 +256,7 @@ fn suspended_participant_keeps_everything_and_the_port_is_not_given_away() {
 }
 
 #[test]
-fn browsers_are_signed_out_and_the_link_stays() {
+fn sign_out_changes_only_the_time_of_the_sign_out() {
     let config = TestConfig::new();
     stdout(&config.palabre(&["invite", "alice"]));
     let before = config.load("alice");

@@ -81,15 +81,15 @@ pub fn display_name_is_valid(text: &str) -> bool {
     }) && !text.trim().is_empty()
 }
 
-/// Returns whether `text` is a valid display name for which a participant may ask: as [`display_name_is_valid`], with a visible character, and
-/// without characters that change the direction of the text around the name.
+/// Returns whether a participant may choose `text` as the display name: [`display_name_is_valid`], at least one visible character, and no
+/// characters that change the direction of the text around the name.
 #[must_use]
 pub fn own_display_name_is_valid(text: &str) -> bool {
     let turns = |c| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     display_name_is_valid(text) && !text.chars().any(turns) && !without_case(text).is_empty()
 }
 
-/// Returns whether people would confuse two display names: they differ only in upper and lower case, spaces and invisible characters.
+/// Returns whether two display names differ only in upper and lower case, spaces and invisible characters, so that people would confuse them.
 #[must_use]
 pub fn display_names_are_alike(one: &str, other: &str) -> bool {
     without_case(one) == without_case(other)

@@ -38,7 +38,7 @@ pub(crate) struct Config {
     pub(crate) recordings: PathBuf,
     /// Directory with one file for each one-time invitation link that was used.
     pub(crate) links: PathBuf,
-    /// Directory with one file for each display name that a participant has chosen.
+    /// Directory with one file for each participant who has chosen a display name.
     pub(crate) names: PathBuf,
     /// The settings of `palabre.toml`.
     pub(crate) server: Server,

@@ -191,9 +191,9 @@ impl Server {
     }
 }
 
-/// Refuses a request of a listener, a recorder, or a process that one of them has started, except to record the use of a link or a chosen
-/// display name: the main thread checks these requests further. A process of this user that has ended or can't be examined is refused
-/// too, because a listener may have started it.
+/// Refuses a request of a listener, a recorder, or a process that one of them has started. `is_of_listener`: the request records the use of a
+/// link or a chosen display name, and the main thread checks the sender. A process of this user that has ended or can't be examined is
+/// refused too, because a listener may have started it.
 fn refuse_children(stream: &UnixStream, peer: Credentials, is_of_listener: bool) -> Result<Credentials, String> {
     if !peer.is_same_user() || is_of_listener {
         return Ok(peer);

@@ -419,8 +419,8 @@ impl Roster {
         }
     }
 
-    /// Deletes the stored use of a removed participant's link, and the chosen display name. If the participant is invited again, the link is a
-    /// new one.
+    /// Deletes the stored use of a removed participant's link, and the chosen display name. A new invitation with the same login name has a new
+    /// link.
     fn remove_records(&self, removed: &Participant) {
         let name = &removed.name;
         let link = removed.key_once.then(|| Entrance::remove(&self.config.links, name));

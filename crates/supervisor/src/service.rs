@@ -200,8 +200,8 @@ impl Service {
             // A failed write is repeated at the deadline.
             let _ = self.write_gain(config, now);
         }
-        // To suspend a participant or sign out browsers, end the connections. A successor would keep them until the page has connected to the
-        // successor.
+        // To suspend a participant or sign out browsers, end the connections. In a handover, the previous process would keep its connections until
+        // the page has connected to the next process.
         if is_replaced && !((is_suspended || is_signed_out) && self.kick(config, now)) {
             self.request_successor();
         }

@@ -34,7 +34,8 @@ const POLL: Duration = Duration::from_millis(10);
 pub(crate) struct Daemon {
     program: PathBuf,
     arguments: Vec<OsString>,
-    /// What nice(1) adds to the niceness of this process. Only root may start a daemon with a lower niceness; for other users it is 0.
+    /// Difference between the niceness of the daemon and that of this process. Ignored if this process isn't root, because only root may lower a
+    /// niceness.
     niceness: i32,
     log: LogFile,
     state: State,
@@ -121,7 +122,7 @@ impl Daemon {
         Ok(child)
     }
 
-    /// Returns the command that executes the program: by nice(1), if the process shall have another niceness than this one.
+    /// Returns the command that executes the program: by nice(1), if the daemon gets another niceness.
     fn command(&self) -> Command {
         if self.niceness == 0 || !process::may_raise_priority() || executable::find_in_path("nice").is_none() {
             return Command::new(&self.program);
@@ -170,11 +171,11 @@ mod tests {
     fn root_starts_a_daemon_with_a_lower_niceness() {
         let directory = tempfile::tempdir().unwrap();
         let log = LogFile::open(&directory.path().join("log"), false).unwrap();
-        // The shell gets the options for daemons as arguments that it doesn't use.
+        // The shell ignores the options for daemons, which follow its script.
         let arguments = ["-c", "exec sleep 60"].map(OsString::from).to_vec();
         let daemon = Daemon::start("/bin/sh".into(), arguments, -7, log).unwrap();
         let State::Running { child, .. } = &daemon.state else { panic!("the daemon has ended") };
-        // The first field is the state; nice is the field with the number 19 of proc_pid_stat(5).
+        // The niceness is field 19 of proc_pid_stat(5). `usage::stat` begins with field 3, the state.
         let nice = |pid| usage::stat(pid)?.split(' ').nth(16)?.parse::<i32>().ok();
         let own = nice(std::process::id()).unwrap();
         let expected = if process::may_raise_priority() { own - 7 } else { own };

@@ -176,7 +176,7 @@ impl Room {
     }
 }
 
-/// Niceness of the mixer, as in the unit `palabre-mixer.service`.
+/// Niceness of the mixer relative to this process: the `Nice=` of `palabre-mixer.service`.
 const MIXER_NICENESS: i32 = -10;
 
 /// The paths of the daemons.

@@ -98,14 +98,14 @@ const NEVER: &[libc::c_long] = &[
     libc::SYS_utimensat,
     libc::SYS_truncate,
     libc::SYS_inotify_init1,
-    // Priorities and processors can be set for other processes of the same user.
+    // These calls can also change other processes of the same user.
     libc::SYS_setpriority,
     libc::SYS_ioprio_set,
     libc::SYS_sched_setparam,
     libc::SYS_sched_setscheduler,
     libc::SYS_sched_setattr,
     libc::SYS_sched_setaffinity,
-    // All sockets that wait for connections are opened before the sandbox is entered.
+    // The process opens its listening sockets before it enters the sandbox.
     libc::SYS_listen,
     libc::SYS_execve,
     libc::SYS_execveat,
@@ -142,10 +142,11 @@ const PRCTL: [libc::c_int; 5] = [
     libc::PR_SET_MM,
     libc::PR_SET_CHILD_SUBREAPER,
 ];
-/// Commands of fcntl(2) with which the kernel sends signals to a process that the caller chooses, or to this process. F_SETSIG, F_NOTIFY and
-/// F_SETLEASE have these numbers on all architectures.
+/// Commands of fcntl(2) that make the kernel send signals to a process that the caller chooses, or to the caller.
 const FCNTL: [libc::c_int; 5] = [libc::F_SETOWN, F_SETOWN_EX, F_SETSIG, libc::F_NOTIFY, libc::F_SETLEASE];
+/// Number of a command of fcntl(2) that `libc` lacks; the same on x86-64 and arm64.
 const F_SETSIG: libc::c_int = 10;
+/// Number of a command of fcntl(2) that `libc` lacks; the same on x86-64 and arm64.
 const F_SETOWN_EX: libc::c_int = 15;
 /// Requests of ioctl(2) that the standard library uses: non-blocking, close-on-exec, and the number of bytes to read.
 const IOCTL: [libc::c_ulong; 3] = [libc::FIONBIO, libc::FIOCLEX, libc::FIONREAD];

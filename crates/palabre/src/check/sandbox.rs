@@ -38,7 +38,7 @@ fn refused(units: &BTreeMap<String, Unit>, drop_in: &Path) -> Option<Finding> {
 /// Checks whether the kernel enforces the listeners' own sandboxes. Returns `None` if no listener has reported that.
 pub(super) fn listeners(status: &Status, setting: SandboxSetting) -> Option<Finding> {
     let reports = status.participants.iter().filter_map(|one| Some((one.name.as_str(), one.report.as_ref()?)));
-    // The text comes from a listener, which may have been taken over.
+    // The text comes from a listener, which may be taken over. Replace control characters.
     let reported: Vec<(&str, String)> = reports
         .map(|(name, report)| (name, table::printable(&report.sandbox)))
         .filter(|(_, sandbox)| !sandbox.is_empty())

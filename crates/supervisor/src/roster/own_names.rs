@@ -1,4 +1,4 @@
-//! The display names that participants have chosen: recorded on disk, and shown instead of the names of the participants' files.
+//! The display names that participants have chosen: recorded on disk, and shown instead of the names in the participants' files.
 
 use std::collections::BTreeMap;
 
@@ -10,8 +10,8 @@ use super::Roster;
 use crate::audit::{self, Author};
 
 impl Roster {
-    /// Shows a participant under the name `display`, as requested by the participant's listener with process id `pid`. Without `display`,
-    /// an operator restores the name of the participant's file.
+    /// Shows a participant under the name `display`, if the process `pid` is the participant's listener. Without `display`, deletes the chosen
+    /// name, as an operator requests.
     pub(crate) fn choose_name(&mut self, pid: u32, name: &Name, display: Option<&str>, by: &Author) -> Response {
         let previous = self.own_names.get(name).cloned();
         let chosen = match display {
@@ -41,7 +41,7 @@ impl Roster {
         }
     }
 
-    /// Reads the chosen names again. A name that an operator has given to another participant, or that is alike, is no longer valid.
+    /// Reads the chosen names again. Ignores a chosen name if another participant has this name or a name that is alike.
     pub(super) fn load_own_names(&mut self) {
         self.own_names = BTreeMap::new();
         if !self.config.server.own_display_names {
@@ -60,7 +60,7 @@ impl Roster {
         }
     }
 
-    /// Returns the name under which others see a participant, whose file has the name `of_file`.
+    /// Returns the name under which other participants see a participant. `of_file` is the name in the participant's file.
     pub(super) fn shown_name<'a>(&'a self, name: &Name, of_file: &'a str) -> &'a str {
         self.own_names.get(name).map_or(of_file, String::as_str)
     }
@@ -71,7 +71,7 @@ impl Roster {
         Ok(own.display_name)
     }
 
-    /// Removes a choice. Returns the name of the participant's file.
+    /// Deletes a chosen name. Returns the name in the participant's file.
     fn forget_name(&mut self, name: &Name) -> Result<String, String> {
         let of_file =
             self.name_of_file(name).ok_or("there is no such participant; 'palabre list' lists all participants")?;
@@ -84,8 +84,8 @@ impl Roster {
         self.rooms.values().flatten().find(|(other, _)| other == name).map(|(_, display)| display.clone())
     }
 
-    /// Whether another participant has this display name, or one that people would confuse with it. The login name, the name of the file and
-    /// the chosen name of each participant count, in all rooms.
+    /// Returns whether another participant in any room has this display name or a name that is alike. Compares with the login name, the name in the
+    /// file and the chosen name.
     fn is_taken(&self, name: &Name, display: &str) -> bool {
         self.rooms.values().flatten().filter(|(other, _)| other != name).any(|(other, of_file)| {
             let names = [other.as_str(), of_file, self.shown_name(other, of_file)];

@@ -22,7 +22,7 @@ fn write(dir: &std::path::Path, name: &str, display: Option<&str>) {
     Participant { display_name: display.map(str::to_owned), ..participant }.write(dir).unwrap();
 }
 
-/// Opens a roster whose directories are all in `dir`.
+/// Opens a roster with the configuration, the runtime directory and the chosen names in `dir`.
 fn open(dir: &std::path::Path, now: Instant) -> Roster {
     let (path, names) = (dir.to_str().unwrap(), dir.join("names"));
     let listener = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/never-ready");
@@ -69,7 +69,7 @@ fn end_of_the_supervisor_leaves_no_room_marked_as_without_mixer() {
     end(roster, now);
 }
 
-/// Asks, as the listener of `name` does, to show the participant as `display`.
+/// Sends the request to show the participant as `display`, with the process ID of the participant's listener.
 fn choose(roster: &mut Roster, name: &str, display: &str) -> Response {
     let name: Name = name.parse().unwrap();
     let pid = roster
@@ -130,7 +130,7 @@ fn name_that_a_participant_chose_is_shown_until_the_operator_renames_the_partici
 }
 
 #[test]
-fn listener_chooses_no_name_for_another_participant() {
+fn listener_cannot_choose_the_name_of_another_participant() {
     let now = Instant::now();
     let (dir, mut roster) = roster(now);
     std::fs::write(dir.path().join("palabre.toml"), "bind = \"127.0.0.1\"\n[room]\nown-display-names = true\n")
