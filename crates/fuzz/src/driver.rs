@@ -1,4 +1,4 @@
-//! A driver for stable Rust: changes the files of a corpus at random, always in the same order.
+//! A driver for stable Rust: runs a target with random changes of the files of its corpus. The sequence of changes is the same in each run.
 
 use std::fs;
 use std::io;
@@ -11,12 +11,12 @@ use crate::Target;
 const LENGTH_MAX: usize = 4096;
 /// Maximum number of changes to an input.
 const CHANGES_MAX: u64 = 6;
-/// Number of repetitions of an execution that took longer than all executions before.
+/// Maximum number of repetitions of an execution that took longer than all previous executions.
 const REPETITIONS: u32 = 5;
-/// Numbers at which parsers may fail, as little-endian bytes.
+/// Limits of integer types, which the driver writes into inputs as little-endian bytes.
 const NUMBERS: [u64; 10] = [0, 1, 0x7f, 0x80, 0xff, 0x7fff, 0xffff, 0x7fff_ffff, 0xffff_ffff, u64::MAX];
 
-/// What a run has done.
+/// The result of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Outcome {
     /// Number of executions.
@@ -34,7 +34,7 @@ pub fn corpus(target: &Target) -> PathBuf {
 }
 
 /// Runs a target with each file of its corpus, and then with `count` changed inputs. Calls `before` with each input before its execution, so that the caller
-/// can keep the input that makes the target panic, and `slow` with each input that takes longer than all inputs before.
+/// can keep the input that makes the target panic. Calls `slow` with each input that takes longer than all previous inputs.
 ///
 /// # Errors
 /// The corpus can't be read or is empty.
@@ -80,7 +80,7 @@ pub fn run(
     Ok(Outcome { executions: inputs.len() as u64 + count, time: began.elapsed(), slowest })
 }
 
-/// Makes a new input. Half of the time, the previous input is changed further.
+/// Changes the previous input or, in half of the calls, a file of the corpus.
 fn change(input: &mut Vec<u8>, inputs: &[Vec<u8>], target: &Target, random: &mut Random) {
     if random.below(2) == 0 || input.is_empty() {
         input.clone_from(&inputs[random.index(inputs.len())]);
@@ -124,7 +124,7 @@ fn insert(input: &mut Vec<u8>, at: usize, bytes: &[u8]) {
     input.splice(at..at, bytes.iter().copied());
 }
 
-/// Returns the bytes of a word. Characters up to U+00FF stand for single bytes.
+/// Returns the bytes of a word. If all characters are at most U+00FF, each character stands for one byte; otherwise the word is UTF-8.
 fn word(word: &str) -> Vec<u8> {
     let bytes = word.chars().map(|char| u8::try_from(u32::from(char)));
     bytes.collect::<Result<_, _>>().unwrap_or_else(|_| word.as_bytes().to_vec())

@@ -1,4 +1,4 @@
-//! Fuzz targets for everything that Palabre parses from outside: requests, WebSockets, WAVs, configuration, protocols, files of rooms, links.
+//! Fuzz targets for the parsers of all data from outside: requests, WebSockets, WAVs, configuration, protocols, files of rooms, links.
 //!
 //! Two drivers run the same [`TARGETS`]: cargo-fuzz (`fuzz/`, needs nightly Rust), and [`driver`], which changes the files of a corpus at random and needs
 //! only stable Rust. A target panics if an invariant of the parser is violated.
@@ -19,7 +19,7 @@ mod proxy_header;
 #[allow(dead_code)]
 #[path = "../../swarm/src/records.rs"]
 mod records;
-/// Figures of a page.
+/// Parser of the figures that a page reports.
 #[allow(dead_code, unreachable_pub, missing_docs)]
 #[path = "../../listener/src/api/report.rs"]
 mod report;

@@ -31,7 +31,7 @@ use crate::{proxy_header, records};
 
 /// Rate to which WAVs are converted, in Hz.
 const RATE_HZ: u32 = 24_000;
-/// Maximum number of samples that one piece of an input may become: 1 to 8 channels from 8000 Hz, with the filter's length.
+/// Maximum number of samples of [`RATE_HZ`] for each byte of a WAV. A byte of 16-bit mono at 8000 Hz becomes 1.5 samples.
 const SAMPLES_PER_BYTE_MAX: usize = 4;
 
 /// A parser with its checks.
@@ -159,12 +159,12 @@ pub const TARGETS: [Target; 14] = [
     },
 ];
 
-/// Returns the text of an input, with replacements for what is not UTF-8.
+/// Returns the text of an input. Replaces bytes that are not UTF-8.
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Splits an input at the position that its first byte selects, in 256ths of its length.
+/// Splits the rest of an input at the position that the first byte gives, in 1/256 of the length.
 fn split(bytes: &[u8]) -> (&[u8], &[u8]) {
     let Some((&at, rest)) = bytes.split_first() else { return (&[], &[]) };
     rest.split_at(rest.len() * usize::from(at) / 256)
@@ -194,7 +194,7 @@ fn chunked_body(bytes: &[u8]) {
     assert!(whole.1 <= bytes.len(), "a body is not longer than its coding");
 }
 
-/// Returns the body, or `None` if it is invalid or incomplete, and the number of bytes that were read until then.
+/// Returns the body, or `None` if it is invalid or incomplete, and the number of bytes of the body that were read.
 fn read_body(mut buffered: Vec<u8>, mut stream: &[u8]) -> (Option<Vec<u8>>, usize) {
     let mut out = Vec::new();
     let read = Body::new(Framing::Chunked, &mut buffered, &mut stream).read_to_end(&mut out);
@@ -202,7 +202,7 @@ fn read_body(mut buffered: Vec<u8>, mut stream: &[u8]) -> (Option<Vec<u8>>, usiz
     (read.is_ok().then_some(out), length)
 }
 
-/// The client's end of a connection: delivers an input, and takes what the server writes.
+/// The client's end of a connection: delivers an input, and counts the bytes that the server writes.
 struct Client<'a>(Cursor<&'a [u8]>, usize);
 
 impl Read for Client<'_> {
@@ -247,7 +247,7 @@ fn proxy(bytes: &[u8]) {
     }
 }
 
-/// Returns the rate to which the sound of an input is converted. It is mostly the rate of its head, because a resampler needs a millisecond to begin.
+/// Returns the rate to which the sound of an input is converted: for most inputs the rate of the WAV itself, because creating a resampler takes 1 ms.
 fn target_rate_hz(mut bytes: &[u8]) -> u32 {
     let is_converted = bytes.len().is_multiple_of(64);
     let head = WavHead::read(&mut bytes).ok().filter(|_| !is_converted);
@@ -269,7 +269,7 @@ fn wav_head(bytes: &[u8]) {
 }
 
 thread_local! {
-    /// The file that grows, in memory if the system has a file system for that.
+    /// The file that grows: in `/dev/shm`, which is in memory, if the system has it.
     static FILE: RefCell<Option<File>> = const { RefCell::new(None) };
 }
 
@@ -295,7 +295,7 @@ fn grow(file: &File, bytes: &[u8]) {
     let mut tail = Tail::new(target_rate_hz(&[first, second, third, fourth].concat()));
     let (mut samples, mut at) = (Vec::new(), 0);
     for (number, piece) in [first, second, third, fourth].into_iter().enumerate() {
-        // The last piece may overwrite the beginning, as a program does that corrects the head.
+        // The last piece may overwrite the beginning, as a program does when it corrects the sizes in the head.
         let place = if number == 3 && piece.first().is_some_and(|byte| byte % 2 == 1) { 0 } else { at };
         if file.write_all_at(piece, place).is_err() {
             return;
@@ -330,7 +330,7 @@ fn participant_file(bytes: &[u8]) {
 fn control(bytes: &[u8]) {
     let _ = serde_json::from_slice::<Response>(bytes);
     let Ok((client, server)) = UnixStream::pair() else { return };
-    // The socket takes so many bytes without a reader.
+    // The socket's buffer takes 64 KiB without a reader.
     if (&client).write_all(&bytes[..bytes.len().min(64 * 1024)]).is_ok() && client.shutdown(Shutdown::Write).is_ok() {
         let _ = read_request(&server, Duration::from_secs(5));
     }
@@ -417,5 +417,5 @@ fn page_report(bytes: &[u8]) {
     }
 }
 
-/// Makes sure that a type can be printed when an invariant fails.
+/// Checks at compile time that `Head` implements `Debug`.
 const _: fn(&Head) -> &dyn Debug = |head| head;

@@ -3,7 +3,7 @@
 
 use palabre_fuzz::{TARGETS, driver};
 
-/// Number of executions of each target: less than a second in a debug build.
+/// Number of executions of each target. They take less than a second in a debug build.
 const EXECUTIONS: u64 = 2_000;
 
 #[test]

@@ -78,7 +78,7 @@ impl Access {
         client
     }
 
-    /// Returns whether a trusted proxy that answers browsers by itself connects from this address. Browsers see the proxy's certificate.
+    /// Returns whether a trusted HTTP proxy connects from this address. Browsers then see the proxy's certificate, not the listener's.
     pub(crate) fn is_http_proxy(&self, connected: IpAddr) -> bool {
         self.proxy.client_address == ClientAddress::XForwardedFor && self.proxy.trusts(connected)
     }

@@ -1,5 +1,5 @@
-//! Authenticates requests by the participant's access key, which is in `Authorization: Bearer` or in the query, or by the cookie that a
-//! browser got for the key. A request with a cookie may change something only if this server's own page sent it.
+//! Authenticates requests by the participant's access key in `Authorization: Bearer` or in the query, or by the cookie that a browser got for
+//! this key. A request with a cookie may change something only if this server's own page sent it.
 //!
 //! An invitation link works once: the first browser whose user presses the button on the link's page gets its own access key.
 
@@ -99,7 +99,7 @@ pub(crate) enum KeyFault {
 }
 
 impl Authenticator {
-    /// Creates an authenticator for the participant who has this access key and these cookies.
+    /// Creates an authenticator for the participant with this access key. `cookies` makes and checks the participant's cookies.
     pub(crate) fn new(key: KeyHash, cookies: Cookies) -> Self {
         Self { key, invitation: None, cookies, expires: None, suspended: false }
     }
@@ -195,7 +195,7 @@ impl Authenticator {
         }
     }
 
-    /// Returns the first access key of a request, or its cookie.
+    /// Returns the first access key of a request. Returns the value of the first cookie if the request has no access key.
     pub(crate) fn given_key<'a>(&'a self, head: &'a Head) -> Option<&'a str> {
         keys(head).chain(self.cookies(head)).find(|key| !key.is_empty())
     }
@@ -236,7 +236,7 @@ impl Authenticator {
         self.valid_key().is_some_and(|valid| valid.matches(key))
     }
 
-    /// Returns the hash of the access key that is valid. Returns `None` if the invitation link is unused.
+    /// Returns the hash of the valid access key. Returns `None` if the invitation link is unused.
     fn valid_key(&self) -> Option<KeyHash> {
         match &self.invitation {
             Some(invitation) => *invitation.browser(),
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn key_is_accepted_as_bearer_and_query_parameter_and_its_cookie_only_as_a_cookie() {
+    fn key_is_accepted_as_bearer_or_query_parameter_and_its_cookie_only_as_a_cookie() {
         let (auth, key) = authenticator();
         let credential = |target: &str, fields: &str| auth.authenticate(&head(target, fields));
         assert_eq!(credential(&format!("/me?key={key}"), ""), Some(Credential::Explicit));

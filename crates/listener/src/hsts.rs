@@ -1,4 +1,4 @@
-//! HTTP Strict Transport Security (RFC 6797): tells browsers to connect to this host only by HTTPS, and not to ignore an invalid certificate.
+//! HTTP Strict Transport Security (RFC 6797): tells browsers to connect to this host only by HTTPS and to accept no invalid certificate.
 
 /// Makes the field `Strict-Transport-Security`.
 #[derive(Debug, Clone, Copy)]

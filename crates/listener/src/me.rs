@@ -23,10 +23,10 @@ pub(crate) struct Me {
     /// The room is being recorded, which the page must say before the participant joins.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) recording: bool,
-    /// The participant may change the display name.
+    /// The participant may choose a display name.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) own_name: bool,
-    /// Version of the page's files ([`crate::page::version`]). A page that was opened before an upgrade sees another version.
+    /// Version of the page's files ([`crate::page::version`]). If it changes, an open page knows that the listener was upgraded.
     pub(crate) page: &'static str,
 }
 

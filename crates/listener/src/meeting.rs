@@ -57,7 +57,7 @@ impl Meeting {
         self.room.recording().exists()
     }
 
-    /// Returns the display name that the room shows for a participant, if the participant is a member of the room.
+    /// Returns the display name of a participant in the file `names` of the room, or `None` if the file has no line for the participant.
     pub(crate) fn shown_name(&self, name: &Name) -> Option<String> {
         let members = self.room.names().inspect_err(|error| log::debug!("{error}")).ok()?;
         members.into_iter().find(|member| member.name == *name).map(|member| member.display)

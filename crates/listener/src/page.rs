@@ -16,7 +16,7 @@ const INDEX: &str = "index.html";
 /// All files of `crates/listener/page/`, and `text/languages.js`. `build.rs` generates the table.
 const FILES: &[File] = include!(concat!(env!("OUT_DIR"), "/files.rs"));
 
-/// Returns a text that differs if any file of the page differs.
+/// Returns the version of the page's files: a hash of all names and contents.
 pub(crate) fn version() -> &'static str {
     static VERSION: LazyLock<String> = LazyLock::new(|| {
         let mut hash = Sha256::new();

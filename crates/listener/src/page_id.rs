@@ -1,8 +1,8 @@
-//! The ID that a page chooses for itself, in the parameter `page` of a request.
+//! The ID that a page makes for itself and sends in the parameter `page` of a request.
 
 use crate::http::{Head, Response};
 
-/// Returns the ID of the page that sent the request. Returns `None` if the request has none, and an error response if the ID is invalid.
+/// Returns the page ID of a request, or `None` if the request has no page ID. If the page ID is invalid, returns the error response.
 pub(crate) fn of(head: &Head) -> Result<Option<&str>, Response> {
     match head.parameter("page") {
         Some(page) if !is_page_id(page) => {

@@ -182,7 +182,8 @@ fn serve_participant(args: &Args, name: &Name, inherited: Given) -> Result<Prepa
     Ok((server.map_err(Failure::system)?, files, strictness(config.sandbox)))
 }
 
-/// Returns the secret of the installation. If it can't be read or created below `/var/lib`, returns one that lasts until the machine restarts.
+/// Returns the installation's secret for cookies from the directory of `--links`. If the secret can't be read or created there, returns a secret in the
+/// runtime directory, which lasts until the machine restarts.
 fn cookie_secret(args: &Args) -> Result<CookieSecret> {
     CookieSecret::load(&args.links).or_else(|error| {
         log::warn!("{error}; after a restart of this machine, each browser must open the link again; see --links");
@@ -227,7 +228,7 @@ fn serve_file(args: &Args, source: &Path, inherited: Option<TcpListener>) -> Res
     let handover = Arc::new(Handover::new(None, Instant::now()));
     let ear = Origin::File(source.to_owned());
     let ear = Ear::new(ear, None, (format, chunk_ms), config.limits.streams, Arc::clone(&handover));
-    // Without participants, the cookie is made from the access key.
+    // A listener that plays a file has no directory for the secret, so it makes cookies from the access key.
     let auth = Authenticator::new(key.hash(), Cookies::new(SOURCE_NAME, key.as_str().as_bytes()));
     let main_thread = Arc::new(Waker::new().map_err(Failure::system)?);
     let auth = (auth, config.proxy, Hsts::new(config.hsts_days));

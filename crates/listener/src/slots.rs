@@ -5,8 +5,8 @@
 //! closed at once if its network has at least two more unauthenticated connections than the network of the new connection. Otherwise it is closed
 //! only if it has had enough time to send a request with the access key. If it is not closed, the new connection is refused.
 //!
-//! A network from which a client has authenticated is a known network. A new connection from a known network replaces a connection from an unknown
-//! network at once. So unauthenticated clients with many addresses don't keep the participant out.
+//! A network from which a client has authenticated is a known network. If no slot is free, a new connection from a known network replaces an
+//! unauthenticated connection from an unknown network at once. So unauthenticated clients with many addresses don't keep the participant out.
 //!
 //! This module also lists idle connections, which wait for another request. A process that is being replaced closes them first.
 //! Otherwise a browser could send its next request on an idle connection, to this process instead of the next process.
@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 /// slow network.
 const MIN_TIME: Duration = Duration::from_secs(2);
 
-/// Maximum number of known networks. A participant uses few networks, and the owner of the access key alone can add more.
+/// Maximum number of known networks. A participant uses few networks, and only clients with the participant's access key can add networks.
 const MAX_KNOWN: usize = 16;
 
 /// The slots of all connections.
@@ -40,7 +40,7 @@ struct State {
     next_id: u64,
     /// Unauthenticated connections, the oldest first.
     unauthenticated: Vec<Unauthenticated>,
-    /// The networks from which clients have authenticated last, the latest one last.
+    /// Known networks, in the order in which clients last authenticated from them.
     known: VecDeque<IpAddr>,
     /// Connections that wait for another request, with the IDs of their slots.
     idle: Vec<(u64, Arc<TcpStream>)>,
@@ -110,11 +110,12 @@ impl State {
         (most >= own + 2 || is_late).then_some(index)
     }
 
+    /// Calls the function [`oldest_of_most`] for the unauthenticated connections.
     fn oldest_of_most(&self, filter: impl Fn(IpAddr) -> bool) -> Option<(usize, usize)> {
         oldest_of_most(self.unauthenticated.iter().map(|it| it.network), filter)
     }
 
-    /// Notes that a client of this network has authenticated.
+    /// Adds a network from which a client has authenticated to the known networks.
     fn know(&mut self, network: IpAddr) {
         self.known.retain(|it| *it != network);
         if self.known.len() >= MAX_KNOWN {
@@ -131,8 +132,8 @@ impl State {
     }
 }
 
-/// Returns the index of the oldest connection of the network that has most connections, and their number. `networks` has the network of each
-/// connection, the oldest first. Considers only the networks for which `filter` returns `true`. If several networks share the highest number,
+/// Finds the network with the most connections, among the networks for which `filter` returns true. `networks` has the network of each connection, the
+/// oldest first. Returns the index of the network's oldest connection, and the number of its connections. If several networks have this number,
 /// returns the oldest connection of all these networks.
 pub(crate) fn oldest_of_most(
     networks: impl Iterator<Item = IpAddr> + Clone,

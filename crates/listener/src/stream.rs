@@ -58,7 +58,7 @@ pub(crate) fn serve(connection: &mut Connection, head: &Head, listener: &Listene
     result.map(|()| After::Close)
 }
 
-/// Returns the response to a request for a stream while the participant has too many streams.
+/// Returns the response to a request for a stream above the maximum number of streams.
 pub(crate) fn too_many() -> Response {
     Response::text(429, "this participant has too many open streams; close another page or program")
         .with("Retry-After", "5")
@@ -137,7 +137,7 @@ pub(crate) fn write(connection: &mut Connection, subscription: &mut Subscription
         if !stream.conn.wants_write() && left.is_empty() {
             return Ok(());
         }
-        // A client that reads a few bytes at a time lets no single write time out.
+        // If a client reads only a few bytes at a time, no single write times out, so check the deadline of the whole record.
         if subscription.is_reading() && Instant::now() >= deadline {
             subscription.stop_reading();
             stream.sock.set_write_timeout(tls::WRITE_TIMEOUT)?;

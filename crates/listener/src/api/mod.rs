@@ -24,7 +24,7 @@ pub(crate) struct Api {
     room_name: String,
     pub(crate) meeting: Meeting,
     directory: ParticipantDir,
-    /// The socket of the supervisor, which records a chosen display name. `None`: the participant may not change the display name.
+    /// The control socket of the supervisor, which records a chosen display name. `None` if the participant may not choose a display name.
     supervisor: Option<PathBuf>,
     state: Mutex<State>,
 }
@@ -52,12 +52,12 @@ impl Api {
         Self { name, room_name, meeting, directory, supervisor: None, state: Mutex::new(state) }
     }
 
-    /// Lets the participant change the display name. `supervisor` is the control socket.
+    /// Allows the participant to choose a display name. `supervisor` is the control socket.
     pub(crate) fn with_own_name(self, supervisor: PathBuf) -> Self {
         Self { supervisor: Some(supervisor), ..self }
     }
 
-    /// Returns the display name that the room shows for a participant who may change it.
+    /// Returns the display name in the file `names` of the room. Returns `None` if the participant may not choose a display name.
     pub(crate) fn own_name(&self) -> Option<String> {
         self.supervisor.as_ref()?;
         self.meeting.shown_name(&self.name)
@@ -83,7 +83,7 @@ impl Api {
     }
 }
 
-/// Returns the response to a request above a rate limit. `retry_after`: seconds until the client may try again.
+/// Returns the response to a request above a rate limit. `retry_after` is the time in s after which the client may try again.
 fn too_many_requests(retry_after: &str) -> Response {
     Response::text(429, "too many requests; try again later").with("Retry-After", retry_after)
 }

@@ -1,6 +1,6 @@
-//! The cookie of a browser that has opened the participant's link. The cookie doesn't contain the access key: it contains the time at which the
-//! browser got it, and a message authentication code (HMAC, RFC 2104) of this time and of the hash of the access key. So the cookie is
-//! valid only as a cookie of this participant, and only with the present access key.
+//! The cookie of a browser that has opened the participant's link. The cookie contains the time at which the browser got it, and a message
+//! authentication code (HMAC, RFC 2104) of this time and of the hash of the access key. It doesn't contain the access key. So another service
+//! that gets the cookie doesn't learn the access key, and a new access key makes the cookie invalid.
 
 use palabre_config::{KeyHash, Moment, hex};
 use ring::hmac;
@@ -19,14 +19,14 @@ pub(crate) struct Cookies {
 }
 
 impl Cookies {
-    /// Creates the cookies of the participant `name`. `secret` is the secret of the installation; it isn't kept.
+    /// Derives the key for the cookies of the participant `name` from the installation's secret, which isn't kept.
     pub(crate) fn new(name: &str, secret: &[u8]) -> Self {
         let own = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), format!("palabre cookie 1 {name}").as_bytes());
         let key = hmac::Key::new(hmac::HMAC_SHA256, own.as_ref());
         Self { name: format!("__Host-palabre-{name}"), key, signed_out_s: 0 }
     }
 
-    /// Makes cookies invalid that browsers got until this time.
+    /// Makes all cookies invalid that browsers got until this time.
     pub(crate) fn signed_out(self, until: Option<Moment>) -> Self {
         let seconds = until.map_or(0, |until| until.seconds_from(UNIX_EPOCH));
         Self { signed_out_s: u64::try_from(seconds).unwrap_or_default(), ..self }
@@ -34,7 +34,7 @@ impl Cookies {
 
     /// Returns the value of the field `Set-Cookie` for a browser that has shown the access key with this hash.
     pub(crate) fn issue(&self, key: KeyHash, now: SystemTime) -> String {
-        // The operator's command may have been run in the same second.
+        // The operator may have signed out the browsers in this second. The new cookie must be valid nevertheless.
         let time_s = seconds(now).max(self.signed_out_s + 1);
         let code = hmac::sign(&self.key, &message(time_s, key));
         format!(
@@ -45,13 +45,13 @@ impl Cookies {
         )
     }
 
-    /// Returns whether a cookie with this value is valid now. `key` is the hash of the participant's access key.
+    /// Returns whether a cookie with this value is valid at `now`. `key` is the hash of the participant's access key.
     pub(crate) fn opens(&self, value: &str, key: KeyHash, now: SystemTime) -> bool {
         let is_current = |time_s| time_s > self.signed_out_s && seconds(now) < time_s + MAX_AGE.as_secs();
         self.time_of(value, key).is_some_and(is_current)
     }
 
-    /// Returns whether a browser of this participant got a cookie with this value for the access key with this hash. The cookie may be invalid now.
+    /// Returns whether this value was issued for the access key with this hash. The cookie may have expired or been signed out.
     pub(crate) fn is_genuine(&self, value: &str, key: KeyHash) -> bool {
         self.time_of(value, key).is_some()
     }
@@ -62,17 +62,17 @@ impl Cookies {
         cookies.filter(|(name, _)| name.trim() == self.name).map(|(_, value)| value.trim())
     }
 
-    /// Returns the seconds from 1970 to the time in a genuine cookie.
+    /// Returns the time in a cookie, in s since 1970. Returns `None` if the cookie was not issued for the access key with this hash.
     fn time_of(&self, value: &str, key: KeyHash) -> Option<u64> {
         let (time, code) = value.split_once('.')?;
         let is_number = !time.is_empty() && time.len() <= 12 && time.bytes().all(|digit| digit.is_ascii_digit());
         let time_s = time.parse().ok().filter(|_| is_number)?;
-        // The comparison takes the same time wherever the codes differ.
+        // `hmac::verify` compares in constant time.
         hmac::verify(&self.key, &message(time_s, key), &hex::decode::<32>(code)?).ok().map(|()| time_s)
     }
 }
 
-/// Returns the message whose code is in the cookie.
+/// Returns the message that the code in the cookie authenticates.
 fn message(time_s: u64, key: KeyHash) -> Vec<u8> {
     format!("{time_s} {key}").into_bytes()
 }
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn cookie_is_valid_for_its_participant_installation_and_access_key_only() {
+    fn cookie_is_valid_only_for_its_participant_installation_and_access_key() {
         let [key, other] = [(); 2].map(|()| Key::generate().unwrap().hash());
         let alice = Cookies::new("alice", b"secret");
         let cookie = value(&alice.issue(key, at(1_000)));
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn cookie_ends_with_its_age_and_when_the_operator_signs_out() {
+    fn cookie_expires_and_becomes_invalid_when_the_operator_signs_out_the_browsers() {
         let key = Key::generate().unwrap().hash();
         let alice = Cookies::new("alice", b"secret");
         let cookie = value(&alice.issue(key, at(1_000)));

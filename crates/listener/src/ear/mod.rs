@@ -55,8 +55,8 @@ impl Ear {
         Arc::new(Self { max_streams, origin, room, ring: Ring::new(format, chunk_ms, handover) })
     }
 
-    /// Adds a stream of the page with this ID. If there are too many streams, the oldest one of this page ends, so that a page can reconnect
-    /// while its previous connections have not timed out. Returns `None` if there are too many streams, and none of this page.
+    /// Adds a stream of the page with this ID. At the maximum number of streams, ends the oldest stream of this page, so that a page can
+    /// reconnect while its previous connections have not timed out. Returns `None` at the maximum if this page has no stream.
     ///
     /// Fails if there are no more file descriptors.
     pub(crate) fn subscribe(
@@ -94,13 +94,13 @@ impl Ear {
         Ok(Some(subscription))
     }
 
-    /// Returns whether a further stream of this page would be refused.
+    /// Returns whether [`Self::subscribe`] would refuse a further stream of this page.
     pub(crate) fn is_full(&self, page: Option<&str>) -> bool {
         self.ring.handover.is_serving() && self.place(&self.ring.lock(), page).is_err()
     }
 
-    /// Returns the index of the stream that a further stream of this page replaces, or `None` if it replaces none. An error means that
-    /// there are too many streams, and none of this page. So a page or program can't end the stream of another page.
+    /// Returns the index of the stream that a further stream of this page replaces, or `None` if a stream is free. Returns an error at the maximum
+    /// number of streams if this page has no stream, because a page or program must not end the stream of another page.
     fn place(&self, state: &State, page: Option<&str>) -> Result<Option<usize>, ()> {
         if state.streams.len() < self.max_streams {
             return Ok(None);

@@ -90,7 +90,7 @@ pub(super) struct Ring {
 #[derive(Debug)]
 pub(super) struct OpenStream {
     pub(super) id: u64,
-    /// The ID of the page that opened the stream; `None` if a program opened it.
+    /// ID that the page sent in the parameter `page`; `None` if the request had no ID.
     pub(super) page: Option<String>,
     pub(super) tcp: TcpStream,
 }

@@ -68,8 +68,8 @@ impl Subscription {
         Self { ring, id: None, opening, at, frames, was_behind, begins_with_gap, first, reader: None }
     }
 
-    /// Returns the first records of the stream on the first call, then `None`. From now on this stream's thread reads the source, if no other
-    /// thread does.
+    /// Returns the first records of the stream on the first call, then `None`. If no other thread reads the source, this stream's thread reads it
+    /// from now on.
     pub(crate) fn opening(&mut self) -> Option<Opening> {
         if self.id.is_some() && self.reader.is_none() {
             self.reader = self.ring.lock().reader.take();

@@ -3,7 +3,7 @@
 use palabre_room::Format;
 use tungstenite::protocol::WebSocketConfig;
 
-/// Maximum length of a WebSocket message.
+/// Maximum length of a WebSocket message, and of each of its frames.
 const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 /// Length of the header before the samples of a chunk.
 const CHUNK_HEADER_BYTES: usize = 16;
@@ -22,7 +22,6 @@ pub(crate) fn limits() -> WebSocketConfig {
         .max_frame_size(Some(MAX_MESSAGE_BYTES))
 }
 
-/// A chunk of sound from the page.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Chunk {
     pub(crate) number: u32,

@@ -175,7 +175,7 @@ fn cookie_works_in_the_next_process_and_ends_when_the_operator_signs_out() {
     assert_eq!(status(&rig, &cookie), 401);
     let next = rig.cookie();
     assert_eq!(status(&rig, &next), 200, "a browser that opens the link again");
-    // fail2ban ignores the first of these two lines.
+    // fail2ban counts only lines about a wrong access key.
     rig.wait_for_log("refused an expired or used access key from 127.0.0.1");
     assert!(!rig.log().contains("a wrong access key"), "{}", rig.log());
     let changed = text.lines().map(|line| match line.starts_with("key-sha256") {
@@ -189,7 +189,7 @@ fn cookie_works_in_the_next_process_and_ends_when_the_operator_signs_out() {
     assert_eq!((status(&rig, &cookie), status(&rig, &next)), (401, 401), "a new key makes all cookies invalid");
 }
 
-/// Writes a certificate of a certificate authority, and its key, into the configuration. Returns the authority's certificate in PEM.
+/// Writes a certificate that a certificate authority has signed, and its key, into the configuration. Returns the authority's certificate in PEM.
 fn certificate_of_an_authority(rig: &Rig) -> String {
     let [authority_key, key] = [(); 2].map(|()| rcgen::KeyPair::generate().unwrap());
     let mut authority = rcgen::CertificateParams::new(Vec::new()).unwrap();
