@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use palabre_e2e::soak::{Growth, Options, run};
 
 const HELP: &str = "\
-Lets a room run with participants who come and go, and says what grows; run it by scripts/soak.
+Runs a room with participants who come and go, and prints which quantities grow. Run it by scripts/soak.
 
 usage: soak [--minutes M] [--participants N] [--out DIR]
 

@@ -23,7 +23,7 @@ const IO_TIMEOUT: Duration = Duration::from_secs(20);
 /// Maximum size of a response's head.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
-/// A client that trusts certain certificates.
+/// A client that trusts only given certificates.
 #[derive(Clone, Debug)]
 pub struct Client {
     config: Arc<ClientConfig>,

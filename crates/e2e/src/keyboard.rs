@@ -273,7 +273,7 @@ fn settings(page: &impl Page) -> Result<()> {
     close_settings(page)
 }
 
-/// Adds a letter to the user's own display name, if the operator allows that. In the field, single-key shortcuts have no effect.
+/// Adds the letter m to the participant's display name, if the operator allows participants to change it. In the field, the shortcut m must not mute.
 fn own_name(page: &impl Page) -> Result<()> {
     if page.run("return document.getElementById('own-name').checkVisibility()")? != true {
         return Ok(());

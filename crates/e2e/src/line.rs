@@ -24,7 +24,7 @@ pub struct Delays {
     pub stall_every: u32,
     /// Additional delay of one piece in `stall_every`.
     pub stall: Duration,
-    /// Whether the line carries nothing in either direction until this is changed.
+    /// Whether the line carries no data in either direction, until [`Line::change`] ends the stall.
     pub is_stalled: bool,
 }
 
@@ -51,7 +51,7 @@ impl Line {
         Ok(line)
     }
 
-    /// Changes the delays of later pieces, also on open connections.
+    /// Changes the delays of later pieces on new and open connections.
     pub fn change(&self, delays: Delays) {
         *self.delays.lock().unwrap_or_else(PoisonError::into_inner) = delays;
     }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 /// A line of a plot.
 #[derive(Debug)]
 pub struct Curve<'a> {
-    /// Name, which the plot shows above the line.
+    /// Name, which the plot shows.
     pub name: &'a str,
     /// Colour, as in CSS.
     pub colour: &'a str,

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use crate::suite::descendants;
 
-/// What a process uses at one time.
+/// Resources that a process uses at one time.
 #[derive(Clone, Copy, Debug)]
 pub struct Use {
     /// Proportional set size in KiB.
@@ -17,7 +17,7 @@ pub struct Use {
     pub threads: usize,
 }
 
-/// Returns what a process uses; `None` if it has ended or belongs to another user.
+/// Returns the resources that a process uses; `None` if the process has ended or belongs to another user.
 #[must_use]
 pub fn usage(pid: u32) -> Option<Use> {
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
@@ -30,7 +30,7 @@ pub fn usage(pid: u32) -> Option<Use> {
     })
 }
 
-/// Sets the niceness of a process to -10, if this user may.
+/// Sets the niceness of a process to -10. Has no effect without permission.
 pub fn prefer(pid: u32) {
     let _ = Command::new("renice").args(["-n", "-10", "-p", &pid.to_string()]).output();
 }

@@ -1,4 +1,4 @@
-//! `palabre swarm` as a watcher of a suite: who lost which records when, and which mixes were wrong.
+//! `palabre swarm` in a suite. Its report says which participants lost which records, when, and which mixes were wrong.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::wait::wait_for;
 /// Maximum time from the end of the measurement to the end of the program.
 const END: Duration = Duration::from_secs(30);
 
-/// Returns a line for each time in which records of a participant were missing, from a report.
+/// Returns a line for each period in which records of a participant were missing, from a report.
 #[must_use]
 pub fn losses(report: &Value) -> Vec<String> {
     let participants = report["participants"].as_array().into_iter().flatten();

@@ -31,7 +31,7 @@ impl Trend {
         Self { mean, slope, slope_error: noise / (spread * (count - 2.0)).sqrt(), noise, correlation }
     }
 
-    /// Returns the standard error of the slope for points whose errors depend on the previous point (an autoregressive process of order 1).
+    /// Returns the standard error of the slope if the error of each point depends on the error of the previous point (autoregressive process of order 1).
     #[must_use]
     pub fn correlated_error(&self) -> f64 {
         self.slope_error * ((1.0 + self.correlation) / (1.0 - self.correlation)).sqrt()

@@ -285,7 +285,7 @@ impl<'a> Visit<'a> for File {
             syn::Item::Use(item) => {
                 self.import(&item.tree, &[], !matches!(item.vis, syn::Visibility::Inherited));
             }
-            // A module with a path is a file of another crate.
+            // A module with the attribute `path` is a file of another crate.
             syn::Item::Mod(item) if item.attrs.iter().any(|attribute| attribute.path().is_ident("path")) => {}
             syn::Item::Mod(item) if item.content.is_none() => self.modules.push(item.ident.to_string()),
             item => visit::visit_item(self, item),

@@ -65,7 +65,8 @@ fn assert_language(firefox: &Firefox, language: &str, join: &str) {
     assert_eq!(says.unwrap(), serde_json::json!([language, join]));
 }
 
-/// Returns the level of the other participant's tone in a sound card, in dBFS. If the player plays 0.1 % faster or slower, the level is up to 4 dB too low.
+/// Returns the level of the other participant's tone in a sound card, in dBFS. While the player plays 0.1 % faster or slower, this level is up to 4 dB too
+/// low.
 fn level_in(firefox: &Firefox, card: &str) -> Option<f64> {
     let recording = firefox.record_output(card).ok()?;
     let half = OUTPUT_HZ as usize / 2;
@@ -82,7 +83,7 @@ fn assert_plays_in(firefox: &Firefox, card: &str) {
     wait_for(&format!("the tone in the {card} sound card"), TIMEOUT, is_there).unwrap();
 }
 
-/// Sets the volume of the other participant for this page's participant, and checks the level of the tone, which is −20 dBFS at 100 %, in a sound card.
+/// Sets the volume of the other participant for this page's participant, and checks the level of the tone in a sound card. At 100 % it is −20 dBFS.
 fn plays_a_participant_at_the_chosen_volume(firefox: &Firefox, card: &str) {
     let slider = "document.getElementById('person-volume')";
     firefox.click("#people [data-name=p02] .more").unwrap();

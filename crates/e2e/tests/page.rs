@@ -68,7 +68,7 @@ fn link_on_another_site_gives_access_and_the_key_is_removed_from_the_address_bar
     offers_to_reload_after_an_upgrade(&browser);
 }
 
-/// Makes the listener's first answer to GET me, after the next reload, that of a listener with an older page.
+/// Changes the page version in the first response to GET me after the next reload, as if the page was opened before an upgrade.
 const ANSWER_OF_AN_OLDER_LISTENER: &str = "
     const ask = window.fetch;
     let isOld = sessionStorage.getItem('older') === null;
@@ -80,7 +80,7 @@ const ANSWER_OF_AN_OLDER_LISTENER: &str = "
         return new Response(JSON.stringify({ ...await answer.json(), page: 'older' }));
     };";
 
-/// Checks that a page that was opened before an upgrade of the listener says so in the room, and reloads when its button is pressed.
+/// Checks that a page in the room reports an upgrade of the listener, and reloads when its button is pressed.
 fn offers_to_reload_after_an_upgrade(browser: &Browser) {
     let source = serde_json::json!({ "source": ANSWER_OF_AN_OLDER_LISTENER });
     browser.devtools("Page.addScriptToEvaluateOnNewDocument", source).unwrap();

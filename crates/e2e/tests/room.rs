@@ -87,12 +87,12 @@ fn pages_show_talking_muting_hands_and_messages_of_each_other() {
     let is_listed = "return [...document.querySelectorAll('.message-text')].some((text) => text.textContent === '👍')";
     assert_eq!(first.run(is_listed).unwrap(), false);
     chooses_a_display_name(&suite, &first, &second);
-    // The connection is good again since `shows_a_weak_connection`.
+    // `shows_a_weak_connection` has removed the delay, so the pages show a good connection again.
     first.wait_until("document.getElementById('connection').textContent === 'Connected'").unwrap();
     second.wait_until(&format!("!{}", has("p01", "weak"))).unwrap();
 }
 
-/// Joins over this line, and sends the microphone by POST: on a line with a long round trip some chunks are then too old to be sent.
+/// Joins over this line, and sends the microphone by POST: by POST, a long round trip makes some chunks too old to be sent.
 fn join_over(line: &Line, link: &Link) -> Browser {
     let url = link.url.replace(&format!(":{}/", link.port), &format!(":{}/", line.port));
     let browser = connect(&format!("{url}#uplink=post"));
@@ -100,7 +100,7 @@ fn join_over(line: &Line, link: &Link) -> Browser {
     browser
 }
 
-/// Checks that a long round trip makes the first page's connection weak, and that both pages show this. Then the line is good again.
+/// Checks that a long round trip makes the first page's connection weak, and that both pages show this. Then removes the delay.
 fn shows_a_weak_connection(line: &Line, first: &Browser, second: &Browser) {
     second.wait_until(&format!("{} && !{}", has("p01", "talking"), has("p01", "weak"))).unwrap();
     line.change(Delays { rtt: Duration::from_millis(800), ..Delays::default() });
@@ -111,8 +111,8 @@ fn shows_a_weak_connection(line: &Line, first: &Browser, second: &Browser) {
     line.change(Delays::default());
 }
 
-/// Checks that the participant's chosen display name is shown to everybody and survives a restart, that nobody can take it, and that the operator can
-/// end the choice.
+/// Checks that both pages show a chosen display name, that it survives a restart, that no other participant can choose it, and that `palabre rename`
+/// replaces it.
 fn chooses_a_display_name(suite: &Suite, first: &Browser, second: &Browser) {
     let name_of = |name: &str| format!("document.querySelector('#people [data-name=\"{name}\"] .name').textContent");
     let choose = |page: &Browser, name: &str, answer: &str| {

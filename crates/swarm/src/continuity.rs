@@ -29,7 +29,7 @@ pub(crate) struct Continuity {
     pub(crate) missing: u64,
     /// Number of gaps that the stream announced in the window.
     pub(crate) gaps: u64,
-    /// The faults in the window with their times.
+    /// The times of the faults in the window.
     pub(crate) spans: Spans,
     /// SEQ of the last record of sound.
     last_sound: Option<f64>,
@@ -121,7 +121,7 @@ impl Continuity {
         self.missing += at_end + unannounced;
     }
 
-    /// Notes the time of missing records: from the last sound to the SEQ `next`.
+    /// Notes the time of `records` missing records: from the last record of sound to the SEQ `next`.
     fn note_missing(&mut self, next: f64, window: Window, records: u64) {
         let begin_ms = self.last_sound.map_or(window.begin_ms, |last| last - self.offset_ms).max(window.begin_ms);
         self.spans.note(What::Missing, begin_ms, next - self.offset_ms, records);
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_records_have_times() {
+    fn missing_records_are_reported_with_their_times() {
         // The records 100 to 102 are missing, and the stream ends with the record 200.
         let records = (0..=200).filter(|n| !(100..103).contains(n)).map(|n| (n, n == 0 || n == 103));
         let spans = continuity(records, |_| 0.0).0.spans.take();

@@ -205,7 +205,7 @@ impl Ear {
                 fault = fault.take().or(result.err());
             }),
         };
-        // A listener announces its replacement twice. The second record must not open another stream if there is one to the next process already.
+        // A listener announces its replacement twice. After the second announcement, don't open another stream if a stream to the next process is open.
         self.is_moving |= moves && self.streams.iter().flatten().count() == 1;
         let result = result.and(fault.map_or(Ok(()), Err));
         if result.is_err() {
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn more_talkers_than_there_are_tones_at_the_rooms_rate_are_refused() {
+    fn talkers_without_a_tone_at_the_rate_of_the_room_are_refused() {
         let hello = BASE64.encode(r#"{"rate_hz":16000,"chunk_ms":40}"#);
         let max = Tones::max(16_000);
         for (talkers, is_possible) in [(max, true), (max + 1, false)] {

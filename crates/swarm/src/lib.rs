@@ -69,7 +69,7 @@ pub struct Surroundings<'a> {
 /// # Errors
 /// Returns [`Failure::Refused`] if records were missing or mixes were wrong, or if the limits of the machine are too low.
 pub fn run(options: &Options, surroundings: &Surroundings<'_>) -> Result<(), Failure> {
-    // The file of links may be a named pipe that nobody writes to. SIGINT still ends the program while it waits.
+    // Read the links before handling signals: the file may be a named pipe without a writer, and then SIGINT must end the program.
     let given = options.links.as_deref().map(links::read).transpose()?;
     let mut signals = Signals::new(&[SIGINT, SIGTERM, SIGHUP, SIGCHLD]).map_err(Failure::system)?;
     let participants = participants(options, given.as_deref())?;

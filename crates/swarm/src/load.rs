@@ -95,7 +95,7 @@ pub(crate) struct Participant {
     pub(crate) max_late_ms: f64,
     /// Time in ms from the last record to the end of the measurement.
     pub(crate) silent_ms: f64,
-    /// The faults with their times, from the beginning of the measurement.
+    /// The faults. Their times are in ms from the beginning of the measurement.
     pub(crate) spans: Vec<Span>,
     /// The last error of the participant's connections.
     pub(crate) error: Option<String>,
@@ -114,7 +114,7 @@ pub(crate) struct Outcome {
     pub(crate) own_lateness: Histogram,
     /// Number of connections of talkers that ended.
     pub(crate) talkers_ended: u64,
-    /// The time at which the measurement began.
+    /// Wall-clock time at which the measurement began.
     pub(crate) began: SystemTime,
     pub(crate) intervals: Vec<Interval>,
 }
@@ -346,7 +346,7 @@ impl<'a> Load<'a> {
         *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = progress;
     }
 
-    /// Returns the numbers of missing records and of wrong mixes of all participants so far.
+    /// Returns how many records are missing and how many mixes are wrong so far, for all participants together.
     fn missing_and_wrong(&self) -> (u64, u64) {
         let heard = || self.ears.iter().map(Ear::heard);
         let missing = heard().filter_map(|heard| Some(heard.continuity.as_ref()?.missing)).sum();

@@ -1,4 +1,4 @@
-//! The figures of a measurement over time.
+//! The figures of each interval of a measurement.
 
 use crate::histogram::Histogram;
 
@@ -8,13 +8,13 @@ const INTERVAL_MS: f64 = 10_000.0;
 /// The figures of one interval.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Interval {
-    /// Time from the beginning of the measurement to the end of the interval.
+    /// Time in ms from the beginning of the measurement to the end of the interval.
     pub(crate) until_ms: f64,
     /// Number of records of sound of all participants.
     pub(crate) records: u64,
     pub(crate) missing: u64,
     pub(crate) wrong: u64,
-    /// Percentiles 50 and 99, and the maximum.
+    /// Median, 99th percentile and maximum of the records' lateness.
     pub(crate) lateness_ms: [f64; 3],
     /// Median of all talkers' delays; `None` if none was measured.
     pub(crate) delay_ms: Option<f64>,
@@ -25,7 +25,7 @@ pub(crate) struct Interval {
 pub(crate) struct Series {
     lateness: Histogram,
     delays: Histogram,
-    /// Missing records and wrong mixes until the end of the last interval.
+    /// Numbers of missing records and wrong mixes from the beginning of the measurement to the end of the last interval.
     before: (u64, u64),
     intervals: Vec<Interval>,
 }
@@ -43,12 +43,12 @@ impl Series {
         self.delays.add(ms);
     }
 
-    /// Returns whether the interval has its full length `until_ms` after the beginning of the measurement.
+    /// Returns whether the present interval has its full length at `until_ms`, in ms from the beginning of the measurement.
     pub(crate) fn is_due(&self, until_ms: f64) -> bool {
         until_ms >= self.intervals.last().map_or(0.0, |last| last.until_ms) + INTERVAL_MS
     }
 
-    /// Ends the interval. `missing` and `wrong` are the numbers since the beginning of the measurement.
+    /// Ends the present interval. `missing` and `wrong` count from the beginning of the measurement.
     pub(crate) fn end(&mut self, until_ms: f64, missing: u64, wrong: u64) {
         let at = |percent| self.lateness.percentile_ms(percent);
         self.intervals.push(Interval {

@@ -1,10 +1,10 @@
-//! The faults of one participant's sound with their times.
+//! The faults of one participant's sound, with their times.
 
 use crate::tones::Fault;
 
-/// Maximum time in ms between two equal faults of one span.
+/// Maximum time in ms between two equal faults that are joined into one span.
 const JOIN_MS: f64 = 500.0;
-/// Maximum number of spans of one participant. Further faults have no times.
+/// Maximum number of spans of one participant. Further spans are not kept.
 const MAX: usize = 1_000;
 
 /// What was wrong with a participant's sound.
@@ -12,7 +12,7 @@ const MAX: usize = 1_000;
 pub(crate) enum What {
     /// Records are missing.
     Missing,
-    /// Records are missing somewhere in the measurement although the stream announced no gap.
+    /// Records are missing at an unknown time in the measurement, and the stream announced no gap.
     Unannounced,
     /// A tone was interrupted for about a frame.
     Disturbed,
@@ -20,7 +20,7 @@ pub(crate) enum What {
     Mix(Fault),
 }
 
-/// A time in which all records, or several records within [`JOIN_MS`] of each other, had the same fault.
+/// A period in which records had the same fault, with at most [`JOIN_MS`] between two faults.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Span {
     pub(crate) what: What,
@@ -34,7 +34,7 @@ pub(crate) struct Span {
 pub(crate) struct Spans(Vec<Span>);
 
 impl Spans {
-    /// Notes that `records` records between two times had a fault.
+    /// Adds `records` records with a fault between two times. Extends the last span of this fault if it is near.
     pub(crate) fn note(&mut self, what: What, begin_ms: f64, end_ms: f64, records: u64) {
         if records == 0 {
             return;

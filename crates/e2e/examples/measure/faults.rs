@@ -1,4 +1,4 @@
-//! What is lost after each fault, with `palabre swarm` as the watcher.
+//! Injects faults and prints which records and mixes the participants of `palabre swarm` lost.
 
 use std::time::Duration;
 

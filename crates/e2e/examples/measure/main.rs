@@ -47,12 +47,12 @@ usage: measure [PART]...        default: start load gaps latency
                     gaps and clicks in Firefox: 10 minutes, 1 minute, in a chosen loudspeaker
   rates             a tone through every pair of sample rates, 8 minutes
   faults, faults-small
-                    who loses what after each of 19 faults, with 200 or 40 participants, 5 minutes
+                    what participants lose after each of 19 faults, with 200 or 40 participants, 5 minutes
   restarts          what a page hears of restarts and killed processes
   restarts-planned  ten planned restarts of a listener
   latency, latency-40, latency-20
                     delay from microphone to output: both uplinks, chunks of 40 or 20 ms
-  pulse, pulse-busy delay and silences with a microphone of PulseAudio; while two processes use both processors
+  pulse, pulse-busy delay and silences with a microphone of PulseAudio, on an idle machine or with both processors busy
   latency-long, latency-hour
                     the delay once a minute for 20 or 60 minutes
   rtt               the delay over lines of 0 to 150 ms, 8 minutes

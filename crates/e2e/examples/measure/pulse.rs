@@ -1,4 +1,4 @@
-//! Delay and silences with a microphone of PulseAudio: speech that is played into a null sink, as an outside observer measures it. The browser
+//! Delay and silences with a microphone of PulseAudio: speech is played into a null sink, whose monitor is the microphone. The browser
 //! processes the microphone's sound as it does for people, and the mixer levels it.
 
 use std::io::{Read, Write};
@@ -17,14 +17,14 @@ use crate::join::{SPEECH_RATE_HZ, join_in, speech, wait_for_samples};
 use crate::latency::{Clock, FOUND, Spoken, stages};
 
 const SECONDS: usize = 60;
-/// Samples of this size or smaller count as silence.
+/// Maximum absolute value of a sample that counts as silence.
 const SILENT: u16 = 1;
-/// Minimum length of a silence that is counted.
+/// Minimum length in ms of a silence that is counted.
 const SILENCE_MS: usize = 5;
 /// Minimum level of the speech around a silence that is counted.
 const SPEECH_DBFS: f64 = -45.0;
 
-/// Measures with an idle machine, or while two processes use both processors.
+/// Measures on an idle machine, or while two processes use both processors.
 pub fn run(is_busy: bool) -> Result<()> {
     let suite = Suite::start(2)?;
     let mouth = Mouth::start()?;
@@ -47,7 +47,7 @@ pub fn run(is_busy: bool) -> Result<()> {
 
 /// Prints the delay from the sink to the microphone's track and to the output, and the silences in the output.
 fn print_delay(said: &Recording, spoken: &Spoken) -> Result<()> {
-    // `find` finds only sound that is later in the other recording.
+    // Begin the recording of the sink after the other two: `find` finds only sound that is later in the other recording.
     let begin_ms = spoken.said_ms(0).max(spoken.heard_ms(0)) + 100.0;
     let start = said.position(begin_ms);
     let end = (start + spoken.heard.len()).min(said.samples.len());
@@ -69,13 +69,13 @@ fn print_delay(said: &Recording, spoken: &Spoken) -> Result<()> {
         median(track.clone()),
         percentile(track.clone(), 95.0)
     );
-    ensure!(lag.is_finite(), "the output has nothing of the speech");
+    ensure!(lag.is_finite(), "the speech was not found in the output");
     let silences = silences(&spoken.heard, mouth, lag as usize);
     println!("  silences of {SILENCE_MS} ms or more while the mouth speaks: {}: {silences:.0?} ms", silences.len());
     Ok(())
 }
 
-/// Returns the lengths in ms of the silences in `heard` while there is speech in `mouth`, which is `lag` samples earlier.
+/// Returns the lengths in ms of the silences in `heard` at which `mouth`, `lag` samples earlier, has speech.
 fn silences(heard: &[i16], mouth: &[i16], lag: usize) -> Vec<f64> {
     let per_ms = RATE_HZ as usize / 1000;
     let (mut found, mut at) = (Vec::new(), 0_usize);
@@ -99,10 +99,10 @@ struct Mouth {
     recorded: Arc<Mutex<Recorded>>,
 }
 
-/// Samples, and for each block the position and the time in ms of its first sample.
+/// Samples, and the position and the wall-clock time in ms of the first sample of each block.
 type Recorded = (Vec<i16>, Vec<(f64, f64)>);
 
-/// What was played into the sink.
+/// The sound that was played into the sink.
 struct Recording {
     samples: Vec<i16>,
     times: Vec<(f64, f64)>,
@@ -110,7 +110,7 @@ struct Recording {
 }
 
 impl Recording {
-    /// Returns the first sample at or after this time.
+    /// Returns the position of the sample at this wall-clock time in ms.
     fn position(&self, ms: f64) -> usize {
         let next = self.times.partition_point(|&(_, at)| at < ms);
         let (sample, at) = self.times.get(next).or(self.times.last()).copied().unwrap_or_default();
@@ -160,7 +160,7 @@ impl Drop for Mouth {
     }
 }
 
-/// Appends what the monitor delivers, with the time of the first sample of each block.
+/// Appends the samples that the monitor delivers, with the time of the first sample of each block.
 fn record(mut from: impl Read, to: &Mutex<Recorded>) {
     let (mut bytes, mut odd) = ([0; 4096], 0);
     while let Ok(count @ 1..) = from.read(&mut bytes[odd..]) {
@@ -185,7 +185,7 @@ fn pactl(arguments: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// A process that uses a processor all the time.
+/// A process that always uses a processor. Dropping this value ends it.
 struct Busy(Option<Child>);
 
 impl Busy {

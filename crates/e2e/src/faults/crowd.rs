@@ -14,7 +14,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, conn
 
 /// Interval between two connections.
 const INTERVAL: Duration = Duration::from_micros(500);
-/// Number of connections that are open at the same time.
+/// Maximum number of connections that are open at the same time.
 const OPEN: usize = 400;
 
 /// A thread that opens 2000 connections per second, each from another address, and sends nothing.
@@ -51,7 +51,7 @@ fn crowd(port: u16, stopped: &AtomicBool) -> u64 {
     u64::from(count)
 }
 
-/// Begins to connect from this address.
+/// Begins to connect from this address. Returns the socket, or `None` if it can't connect.
 fn client(from: Ipv4Addr, port: u16) -> Option<OwnedFd> {
     let [a, b, c, d] = from.octets();
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;

@@ -1,24 +1,24 @@
-//! What the participants lost after each fault, from the report of `palabre swarm`.
+//! The records and mixes that participants lost after each fault, from the report of `palabre swarm`.
 
 use std::fmt;
 use std::time::Duration;
 
 use serde_json::Value;
 
-/// Maximum time in s from the beginning of a loss to the fault that causes it.
+/// Maximum time in s by which the beginning of a loss precedes the fault that causes it.
 const EARLIER_S: f64 = 0.4;
 
 /// A fault that was injected.
 pub(super) struct Slot {
     pub(super) what: &'static str,
     pub(super) victims: Vec<String>,
-    /// Whether the first talker is the victim, whom the others don't hear meanwhile.
+    /// Whether the victim is the first talker. The other participants don't hear this talker during the fault.
     pub(super) is_talker: bool,
-    /// Time since 1970.
+    /// Time at which the fault began, since 1970.
     pub(super) at: Duration,
 }
 
-/// What a group of participants lost.
+/// Losses of a group of participants.
 #[derive(Clone, Debug, Default)]
 pub struct Lost {
     /// Number of participants who lost records.
@@ -27,9 +27,9 @@ pub struct Lost {
     pub records: u64,
     /// Longest time without a record, in ms.
     pub longest_ms: f64,
-    /// Number of records with a wrong mix, or in which a tone was interrupted.
+    /// Number of records in which the mix was wrong or a tone was interrupted.
     pub mixes: u64,
-    /// What was wrong with the mixes.
+    /// Faults of these mixes.
     pub causes: Vec<String>,
 }
 
@@ -61,26 +61,26 @@ impl fmt::Display for Lost {
     }
 }
 
-/// A row of the table.
+/// A row of the table: a fault and the losses after it.
 #[derive(Clone, Debug)]
 pub struct Row {
     /// The fault.
     pub what: &'static str,
-    /// Number of participants whom the fault concerns.
+    /// Number of participants whom the fault affects.
     pub victims: usize,
-    /// What these participants lost.
+    /// Losses of these participants.
     pub lost: Lost,
-    /// What all others lost.
+    /// Losses of all other participants.
     pub others: Lost,
 }
 
-/// Returns a row for each fault. A fault of a participant's sound belongs to the last fault that was injected before.
+/// Returns a row for each injected fault. A loss belongs to the last fault that was injected before it.
 pub(super) fn rows(report: &Value, slots: &[Slot], end: Duration) -> Vec<Row> {
     let began = Duration::from_millis(report["began_ms"].as_u64().unwrap_or_default());
     let seconds = |at: Duration| at.as_secs_f64() - began.as_secs_f64();
     let ends = slots.iter().skip(1).map(|slot| slot.at).chain([end]);
     let row = |(slot, end): (&Slot, Duration)| {
-        // The time without a record begins with the last record, which a busy machine delays.
+        // A time without records begins with the last record, which can be earlier than the fault.
         let time = seconds(slot.at) - EARLIER_S..seconds(end) - EARLIER_S;
         let (mut lost, mut others) = (Lost::default(), Lost::default());
         for participant in report["participants"].as_array().into_iter().flatten() {
@@ -94,7 +94,7 @@ pub(super) fn rows(report: &Value, slots: &[Slot], end: Duration) -> Vec<Row> {
     slots.iter().zip(ends).map(row).collect()
 }
 
-/// Adds the faults of one participant.
+/// Adds the losses of one participant.
 fn add<'a>(lost: &mut Lost, faults: impl Iterator<Item = &'a Value>, is_talker: bool) {
     let mut records = 0;
     for fault in faults {
@@ -119,7 +119,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn losses_belong_to_the_fault_before_them() {
+    fn loss_belongs_to_the_last_fault_before_it() {
         let fault = |what: &str, at_s: f64| json!({ "what": what, "at_s": at_s, "ms": 80.0, "records": 2 });
         let report = json!({ "began_ms": 1_000, "participants": [
             { "name": "p01", "faults": [fault("records are missing", 2.5), fault("the mix is disturbed", 7.0)] },

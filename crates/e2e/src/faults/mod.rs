@@ -1,4 +1,5 @@
-//! Fault injection while `palabre swarm` talks: each fault concerns some participants, and the result says what they and all others lost.
+//! Fault injection while the participants of `palabre swarm` talk. Each fault affects some participants. The result has their losses and the losses of all
+//! other participants.
 
 mod crowd;
 mod losses;
@@ -16,7 +17,7 @@ use losses::Slot;
 pub use losses::{Lost, Row};
 use scene::{Scene, Whom};
 
-/// A fault: how it begins, and how it ends.
+/// A fault, with the functions that begin and end it.
 struct Fault {
     what: &'static str,
     whom: Whom,
@@ -86,7 +87,7 @@ const fn fault(
     Fault { what, whom, begin, end, is_cheap }
 }
 
-/// How [`run`] injects faults.
+/// Options of [`run`].
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
     /// Number of participants.
@@ -101,7 +102,7 @@ pub struct Options {
     pub only_cheap: bool,
 }
 
-/// Injects the faults one after another. Returns a row for each, and the faults that this machine can't inject, with the reason.
+/// Injects the faults one after another. Returns a row for each fault, and a line with the reason for each fault that this machine can't inject.
 pub fn run(options: &Options) -> Result<(Vec<Row>, Vec<String>)> {
     let suite = Suite::start(options.participants)?;
     let mut scene = Scene::new(&suite, options.talkers)?;

@@ -1,4 +1,4 @@
-//! The suite into which faults are injected, and what the injected faults need.
+//! The suite into which faults are injected, and the functions that begin and end each fault.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
@@ -17,36 +17,36 @@ use crate::wait::wait_for;
 
 /// Number of connections that are opened at a listener without memory or descriptors.
 const CONNECTIONS: usize = 20;
-/// Number of streams that are not read. With the stream of the swarm, the listener has as many as it permits.
+/// Number of streams that are not read. With the stream of the swarm, they are the default maximum of a listener, 8.
 const UNREAD: usize = 7;
-/// Maximum size of a file system that is filled, in KiB.
+/// Maximum size in KiB of a file system that the fault may fill.
 const FILLED_KIB_MAX: u64 = 1 << 20;
-/// Size of the pieces in which a file system is filled.
+/// Size of each write that fills a file system.
 const PIECE_BYTES: usize = 64 * 1024;
 
 /// The participants whom a fault may disturb.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Whom {
     Nobody,
-    /// One participant who doesn't talk, another one for each fault.
+    /// One participant who doesn't talk: for each fault the next one.
     One,
-    /// The first talker. The others don't hear this talker meanwhile.
+    /// The first talker. The other participants don't hear this talker during the fault.
     Talker,
     /// Half of the participants who don't talk.
     Half,
-    /// The participant behind a line that can stall: the last one.
+    /// The last participant, whose line can stall.
     Far,
     Everybody,
 }
 
-/// A running suite, and what the faults use.
+/// A running suite, and the processes and connections of the faults.
 pub(super) struct Scene<'a> {
     suite: &'a Suite,
     talkers: usize,
     links: Vec<Link>,
     line: Line,
     victims: Vec<String>,
-    /// Number of participants who were a single victim.
+    /// Number of faults so far with the victim [`Whom::One`].
     used: usize,
     exporter: Option<Child>,
     connections: Vec<TcpStream>,
@@ -56,7 +56,7 @@ pub(super) struct Scene<'a> {
 }
 
 impl<'a> Scene<'a> {
-    /// Puts a line that can stall between the swarm and the last participant.
+    /// Starts an exporter, and a line that can stall between the swarm and the last participant's listener.
     pub(super) fn new(suite: &'a Suite, talkers: usize) -> Result<Self> {
         let mut links = suite.links.clone();
         let far = links.last_mut().context("the suite has no participants")?;
@@ -211,7 +211,7 @@ impl<'a> Scene<'a> {
         self.suite.room().join(&self.victims[0])
     }
 
-    /// Starts a program that writes digital silence into a `mic` as fast as the pipe takes it, so that no mix changes.
+    /// Starts a program that writes into a `mic` as fast as the pipe takes it. It writes digital silence, so that no mix changes.
     pub(super) fn flood(&mut self) -> Result<()> {
         let mic = OpenOptions::new().write(true).open(self.directory().join("mic"))?;
         let mut program = Command::new("cat");

@@ -26,7 +26,7 @@ const EVENTS: [&str; 5] = ["join", "leave", "restart", "renewal", "failed join"]
 /// Index of a failed join in [`EVENTS`].
 const FAILED: usize = 4;
 
-/// Returns whether the listener of the participant with this number is restarted. The others, and the talkers, are never restarted.
+/// Returns whether the listener of the participant with this number is restarted. Other listeners, such as those of the talkers, are never restarted.
 pub(super) fn is_restarted(number: usize) -> bool {
     number >= 4 && number.is_multiple_of(2)
 }
@@ -34,7 +34,7 @@ pub(super) fn is_restarted(number: usize) -> bool {
 /// A guest's name, and the thread that reads the guest's stream.
 type Guest = (String, JoinHandle<()>);
 
-/// Performs the events, and notes them.
+/// Performs the events and records them.
 pub(super) struct Churn<'a> {
     suite: &'a Suite,
     client: Client,
@@ -127,11 +127,11 @@ impl<'a> Churn<'a> {
         text
     }
 
-    /// Invites a guest, who opens a stream, says a text and raises a hand.
+    /// Invites a guest, who opens a stream, sends a text message and raises a hand.
     fn join(&mut self, now: Duration) -> Result<()> {
         let name = format!("g{}", self.events.len());
         let Ok(link) = self.suite.palabre(&["invite", &name, "--no-qr"]) else {
-            // Another program of this machine has opened the port meanwhile. The guest's file was written nevertheless.
+            // Another program of this machine may have opened the port meanwhile. The guest's file exists nevertheless, so remove it.
             self.suite.palabre(&["revoke", &name])?;
             self.events.push((now, FAILED, name));
             return Ok(());
@@ -163,7 +163,7 @@ impl<'a> Churn<'a> {
     }
 
     fn restart(&mut self, now: Duration) -> Result<()> {
-        // A multiplicative hash visits the listeners in an order that looks random.
+        // A multiplicative hash, so that the order of the listeners looks random.
         let number = self.counts()[2].wrapping_mul(0x9e37_79b9) >> 8;
         let name = self.restarted[number % self.restarted.len()].clone();
         self.suite.palabre(&["restart", &name])?;
@@ -171,7 +171,7 @@ impl<'a> Churn<'a> {
         Ok(())
     }
 
-    /// Exchanges the certificate and key for those of the second configuration, which take their place.
+    /// Exchanges the certificate and key for those of the second configuration, and reloads.
     fn renew(&mut self, now: Duration) -> Result<()> {
         let (etc, other) = (self.suite.dir().join("etc/tls"), self.other.path().join("tls"));
         for file in ["key.pem", "cert.pem"] {
@@ -183,7 +183,7 @@ impl<'a> Churn<'a> {
     }
 }
 
-/// Exchanges two files. Each of them is replaced at once.
+/// Exchanges the contents of two files. Replaces `one` atomically, because a listener may read it.
 fn exchange(one: &Path, other: &Path) -> Result<()> {
     let aside = one.with_extension("aside");
     fs::copy(other, &aside)?;

@@ -1,4 +1,4 @@
-//! Whether a quantity grows: its slope and the error of the slope.
+//! Decides from a quantity's slope, and from the error of the slope, whether the quantity grows.
 
 use serde_json::{Value, json};
 
@@ -7,26 +7,26 @@ use crate::trend::Trend;
 
 use super::samples::{QUANTITIES, Samples};
 
-/// Part of the time at the beginning that is not used, because caches and buffers fill then.
+/// Part of the measurement, at its beginning, that is ignored, because caches and buffers fill then.
 const BEGINNING: f64 = 0.2;
 /// Minimum number of points of a trend.
 const POINTS_MIN: usize = 4;
-/// A slope is more than noise if it is larger than this number of standard errors.
+/// Minimum slope that counts, in standard errors.
 const ERRORS: f64 = 3.0;
 /// Minimum growth during the measurement that counts, as a part of the mean.
 const GROWTH_MIN: f64 = 0.01;
 const COLOURS: [&str; 6] = ["#1d4f91", "#2a6f4e", "#b4541a", "#7b3294", "#444", "#c51b7d"];
 
-/// A quantity of a kind of process.
+/// The growth of a quantity of one kind of process.
 #[derive(Clone, Debug)]
 pub struct Growth {
-    /// Kind of process, or the stream.
+    /// Kind of process, or "streams".
     pub kind: String,
     /// Name of the quantity.
     pub quantity: &'static str,
     /// The trend per hour.
     pub trend: Trend,
-    /// Difference of the line's values at the end and at the beginning.
+    /// Difference of the regression line's values at the end and at the beginning.
     pub growth: f64,
 }
 

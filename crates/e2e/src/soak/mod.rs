@@ -1,5 +1,5 @@
-//! A soak test: `palabre swarm` watches a room in which participants come and go, listeners are restarted and certificates are renewed, while the use of
-//! memory, descriptors and threads is sampled. The result says which of these grow.
+//! A soak test: `palabre swarm` checks a room in which participants come and go, listeners are restarted and the certificate is renewed. Meanwhile memory,
+//! descriptors and threads of the processes are sampled. The result says which of these quantities grow.
 
 mod churn;
 mod growth;
@@ -32,7 +32,7 @@ pub struct Outcome {
     pub swarm: Value,
     /// Numbers of joins, leaves, restarts and renewals.
     pub events: [usize; 4],
-    /// Processes and entries of the room that are left when all guests have gone, and that were not there before the first guest came.
+    /// Processes and entries of the room that exist after the last guest has left and did not exist before the first guest joined.
     pub left: Vec<String>,
 }
 
@@ -44,7 +44,7 @@ pub fn run(options: &Options) -> Result<Outcome> {
     let mut churn = Churn::new(&suite, options)?;
     let swarm =
         Swarm::start(&suite, &suite.links, &churn.certificates(), options.talkers, options.time.as_secs() + 3600)?;
-    // Programs of other users of this machine must not disturb the measurement. Under systemd the mixer has the same priority.
+    // Programs of other users of this machine must not disturb the measurement. Under systemd the mixer has the same niceness.
     prefer(swarm.pid());
     suite.process("palabre-mixer", "").into_iter().for_each(prefer);
     suite.palabre(&["record", "start"])?;

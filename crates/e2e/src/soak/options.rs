@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// What a soak test does, and for how long.
+/// Options of a soak test.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Length of the measurement.

@@ -1,4 +1,4 @@
-//! Samples of what each kind of process uses.
+//! Samples of the resources that each kind of process uses.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -27,7 +27,7 @@ pub(super) struct Samples {
 }
 
 impl Samples {
-    /// `suite`, `exporter` and `swarm` are process IDs. The suite's descendants are sampled too.
+    /// `suite`, `exporter` and `swarm` are process IDs. Samples also the descendants of `suite`.
     pub(super) fn new(suite: u32, exporter: u32, swarm: u32) -> Self {
         let others = [(exporter, "palabre-exporter"), (swarm, "palabre swarm")];
         Self { suite, others, kinds: BTreeMap::new() }
