@@ -19,7 +19,7 @@ use std::time::Instant;
 /// The objects that all connections of a listener share.
 #[derive(Debug)]
 pub(crate) struct Listener {
-    /// The participant, with the display name of the participant's file.
+    /// The participant, with the display name in the participant's file.
     me: Me,
     pub(crate) format: Format,
     /// Length of a chunk of the injected stream, in ms.

@@ -158,7 +158,7 @@ fn link_sets_the_cookie_and_redirects() {
 }
 
 #[test]
-fn cookie_works_in_the_next_process_and_ends_when_the_operator_signs_out() {
+fn cookie_is_valid_in_the_next_process_until_the_operator_signs_out_the_browsers() {
     let mut rig = Rig::new();
     let cookie = rig.cookie();
     let status = |rig: &Rig, cookie: &str| rig.connect().request("GET", "/me", cookie).status;
