@@ -1,8 +1,8 @@
-//! Connections whose clients have not sent a complete ClientHello (RFC 8446 §4.1.2) yet. The main thread waits for it, so a client that sends
-//! nothing, or anything else, costs neither a thread nor a slot.
+//! Connections whose clients have not sent a complete ClientHello (RFC 8446 §4.1.2) yet. The main thread waits for the ClientHello, so a client
+//! that sends nothing or something else uses neither a thread nor a slot.
 //!
-//! The bytes are only looked at (MSG_PEEK); the thread of the connection reads them again. A header of the PROXY protocol comes before the
-//! ClientHello, and tells the network of the client.
+//! The main thread only peeks at the bytes (MSG_PEEK); the thread of the connection reads them. A trusted proxy may send a header of the PROXY
+//! protocol before the ClientHello. The header has the address of the client.
 
 use crate::access::network;
 use crate::proxy_header;
@@ -13,25 +13,27 @@ use std::net::{IpAddr, TcpStream};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::time::{Duration, Instant};
 
-/// Maximum number of pending connections. If there are more, the oldest one of the network that has most of them is closed.
+/// Maximum number of pending connections. A further connection closes the oldest one of the network that has most of them.
 const MAX_PENDING: usize = 64;
 /// Timeout for a complete ClientHello.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Length of the header of a TLS record, and maximum length of its content (RFC 8446 §5.1, RFC 5246 §6.2.1).
+/// Length of the header of a TLS record (RFC 8446 §5.1, RFC 5246 §6.2.1).
 const RECORD_HEADER_BYTES: usize = 5;
+/// Maximum length of the content of a TLS record (RFC 8446 §5.1, RFC 5246 §6.2.1).
 const MAX_RECORD_BYTES: usize = 1 << 14;
-/// Type of the TLS records with a ClientHello.
+/// Type of a TLS record that contains a ClientHello.
 const HANDSHAKE: u8 = 22;
-/// Maximum length of the first record of TLS after a header of the PROXY protocol, which has at most 1040 bytes.
+/// Maximum length of the first TLS record after a header of the PROXY protocol. Such a header has at most 1040 bytes.
 const MAX_BYTES: usize = 1040 + RECORD_HEADER_BYTES + MAX_RECORD_BYTES;
-/// First and longest wait before an incomplete ClientHello is looked at again. Until the connection is read, poll(2) would return at once.
+/// First interval between two looks at an incomplete ClientHello. poll(2) can't wait for the rest, because it reports the unread bytes at once.
 const FIRST_WAIT: Duration = Duration::from_millis(1);
+/// Maximum interval between two looks at an incomplete ClientHello.
 const MAX_WAIT: Duration = Duration::from_millis(100);
 
 /// The pending connections.
 #[derive(Debug)]
 pub(crate) struct Pending {
-    /// The oldest first.
+    /// The pending connections, the oldest first.
     connections: Vec<Connection>,
     peeked: Vec<u8>,
 }
@@ -40,10 +42,10 @@ pub(crate) struct Pending {
 struct Connection {
     tcp: TcpStream,
     network: IpAddr,
-    /// A header of the PROXY protocol comes first.
+    /// Whether a trusted proxy sends a header of the PROXY protocol first.
     is_proxied: bool,
     deadline: Instant,
-    /// Time of the next look, and the wait before the look after that, if a part of the ClientHello has arrived.
+    /// If a part of the ClientHello has arrived: time of the next look, and interval between the next look and the following one.
     look: Option<(Instant, Duration)>,
 }
 
@@ -52,7 +54,7 @@ struct Connection {
 pub(crate) enum Arrived {
     /// A complete ClientHello of a client in this network. The connection is in blocking mode.
     Hello(TcpStream, IpAddr),
-    /// The client sent something else, or an incomplete ClientHello, within the timeout. The connection is closed.
+    /// The client sent something else, or an incomplete ClientHello until the timeout. The connection is closed.
     Invalid(io::Error),
 }
 
@@ -86,7 +88,7 @@ impl Pending {
         self.connections.iter().map(|it| it.look.map_or(it.deadline, |(at, _)| at.min(it.deadline))).min()
     }
 
-    /// Looks at the connections from which something has arrived. `ready` says for each of [`Self::fds`] whether it is readable.
+    /// Looks at the connections on which data have arrived. `ready` says for each of [`Self::fds`] whether it is readable.
     pub(crate) fn look(&mut self, ready: &[bool], now: Instant) -> Vec<Arrived> {
         let (mut arrived, mut ready) = (Vec::new(), ready.iter());
         for mut connection in std::mem::take(&mut self.connections) {
@@ -98,7 +100,7 @@ impl Pending {
                 Ok(Progress::Complete) => arrived.extend(connection.hand_over()),
                 Ok(Progress::Closed) => {}
                 Ok(Progress::Incomplete) if connection.deadline <= now => {
-                    // A client that has sent nothing is often a health check.
+                    // Don't report a client that has sent nothing: it is often a health check.
                     arrived.extend(connection.look.map(|_| Arrived::Invalid(io::ErrorKind::TimedOut.into())));
                 }
                 Ok(Progress::Incomplete) => {
@@ -114,7 +116,7 @@ impl Pending {
         arrived
     }
 
-    /// Returns all connections, which another thread must serve because this process answers no more connections.
+    /// Removes and returns all connections. The caller starts their threads at once, because the main thread ends.
     pub(crate) fn take(&mut self) -> Vec<Arrived> {
         self.connections.drain(..).filter_map(Connection::hand_over).collect()
     }
@@ -127,7 +129,7 @@ enum Progress {
 }
 
 impl Connection {
-    /// Looks at the bytes that have arrived. An error means that they are not the beginning of a TLS connection.
+    /// Looks at the bytes that have arrived. Returns an error if they are not the beginning of a TLS connection.
     fn progress(&mut self, peeked: &mut [u8]) -> io::Result<Progress> {
         let mut bytes = match self.tcp.peek(peeked) {
             Ok(0) => return Ok(Progress::Closed),
@@ -150,14 +152,14 @@ impl Connection {
     }
 }
 
-/// Returns whether the first record of TLS is complete.
+/// Returns whether the first TLS record is complete. Returns an error if the bytes are not a TLS handshake.
 fn is_complete(bytes: &[u8]) -> io::Result<bool> {
     let invalid = |why| Err(io::Error::new(io::ErrorKind::InvalidData, why));
     match *bytes {
         [first, ..] if first != HANDSHAKE => invalid("the client sent no TLS"),
         [_, major, ..] if major != 3 => invalid("the client sent no TLS"),
         [_, _, _, high, low, ref content @ ..] => match usize::from(u16::from_be_bytes([high, low])) {
-            length if length > MAX_RECORD_BYTES => invalid("the client sent too long a TLS record"),
+            length if length > MAX_RECORD_BYTES => invalid("the client sent a TLS record that is too long"),
             length => Ok(content.len() >= length),
         },
         _ => Ok(false),
@@ -224,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn trusted_proxy_tells_the_network_before_the_hello() {
+    fn network_is_that_of_the_client_whose_address_a_trusted_proxy_reports() {
         let (peers, mut pending, now) = (Peers::new(), Pending::new(), Instant::now());
         let proxy = Proxy { addresses: vec![ip("127.0.0.1")], client_address: ClientAddress::ProxyProtocol };
         let mut client = peers.connect(&mut pending, "127.0.0.1", &proxy, now);
@@ -257,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn crowded_network_loses_its_oldest_connection_to_others() {
+    fn oldest_connection_of_the_network_with_most_connections_is_closed() {
         let (peers, mut pending, now) = (Peers::new(), Pending::new(), Instant::now());
         let connect = |pending: &mut Pending, from: &str| peers.connect(pending, from, &Proxy::default(), now);
         let mut owner = connect(&mut pending, "192.0.2.7");

@@ -16,7 +16,7 @@ pub fn table(participants: usize, talkers: usize) -> Result<()> {
     };
     let (rows, skipped) = run(&options)?;
     println!("faults: {participants} participants, {talkers} of whom talk; each fault lasts 5 s");
-    println!("| fault | concerned | these lost | all others lost |\n| --- | --- | --- | --- |");
+    println!("| fault | participants affected | their losses | losses of all others |\n| --- | --- | --- | --- |");
     for row in rows {
         println!("| {} | {} | {} | {} |", row.what, row.victims, row.lost, row.others);
     }

@@ -47,7 +47,7 @@ usage: measure [PART]...        default: start load gaps latency
                     gaps and clicks in Firefox: 10 minutes, 1 minute, in a chosen loudspeaker
   rates             a tone through every pair of sample rates, 8 minutes
   faults, faults-small
-                    what participants lose after each of 19 faults, with 200 or 40 participants, 5 minutes
+                    what participants lose after each of 19 faults, with 200 or 40 participants, 6 minutes
   restarts          what a page hears of restarts and killed processes
   restarts-planned  ten planned restarts of a listener
   latency, latency-40, latency-20

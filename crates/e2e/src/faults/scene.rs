@@ -118,7 +118,10 @@ impl<'a> Scene<'a> {
         }
         let size = self.size_kib().ok()?;
         (what.contains("no space") && size > FILLED_KIB_MAX).then(|| {
-            format!("the file system of the test has {} MiB; scripts/measure makes a small one, as root", size / 1024)
+            format!(
+                "the file system of the test has {} MiB; run scripts/measure as root, which makes a small one",
+                size / 1024
+            )
         })
     }
 

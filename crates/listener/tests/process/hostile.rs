@@ -95,7 +95,7 @@ fn unauthenticated_clients_get_half_of_the_slots() {
     drop((own, clients));
 }
 
-/// Opens a connection on which a trusted proxy reports this address of a client, and which sends these bytes of TLS.
+/// Opens a connection as a trusted proxy that reports this address of a client, and sends these bytes of TLS.
 fn proxied(rig: &Rig, address: &str, bytes: &[u8]) -> TcpStream {
     let mut tcp = raw(rig);
     let kind = if address.contains(':') { "TCP6" } else { "TCP4" };
@@ -105,7 +105,7 @@ fn proxied(rig: &Rig, address: &str, bytes: &[u8]) -> TcpStream {
 }
 
 #[test]
-fn unauthenticated_clients_cost_no_thread_before_a_complete_hello_and_keep_nobody_out() {
+fn clients_without_a_complete_hello_use_no_thread_and_do_not_keep_the_participant_out() {
     let rig = Rig::with("[proxy]\naddresses = [\"127.0.0.1\"]\nclient-address = \"proxy-protocol\"\n");
     let threads = || std::fs::read_dir(format!("/proc/{}/task", rig.child.id())).unwrap().count();
     let owner = || {
