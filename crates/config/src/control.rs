@@ -89,8 +89,8 @@ pub enum Request {
         /// The chosen name; `None` deletes the chosen name.
         display: Option<String>,
     },
-    /// Sign TLS handshakes for the listeners, as palabre-signer does. Answered by a connection of type SOCK_SEQPACKET for
-    /// [`crate::signing::Order`]s, which comes as a descriptor with the first byte of the answer, [`WITH_CONNECTION`].
+    /// Become the signer: palabre-signer sends this request. The first byte of the answer is [`WITH_CONNECTION`] and carries a descriptor: a
+    /// connection of type SOCK_SEQPACKET for [`crate::signing::Order`]s.
     Sign,
     /// Start or end the recording of a room, or report its status. Answered by [`Response::Recording`] when the action
     /// is done.
@@ -103,7 +103,7 @@ pub enum Request {
     },
 }
 
-/// The byte with which a supervisor sends the connection for [`Request::Sign`].
+/// The byte of the answer to [`Request::Sign`] that carries the connection.
 pub const WITH_CONNECTION: u8 = b'+';
 
 /// The program to restart.
@@ -265,10 +265,10 @@ fn request_once(path: &Path, request: &Request, timeout: Duration) -> Result<Res
     read_line::<ResponseLine>(&stream, deadline).map(|answered| answered.response)
 }
 
-/// Sends a request on a connection to the control socket, within `timeout`, and doesn't read the answer.
+/// Sends a request on a connection to the control socket, within `timeout`. Doesn't read the answer.
 ///
 /// # Errors
-/// [`ControlError`], most often that the supervisor has ended.
+/// [`ControlError`], usually because the supervisor has ended.
 pub fn write_request(stream: &UnixStream, request: &Request, timeout: Duration) -> Result<(), ControlError> {
     write_line(stream, &RequestLine { version: VERSION, request: request.clone() }, Deadline::within(timeout))
 }
@@ -276,7 +276,7 @@ pub fn write_request(stream: &UnixStream, request: &Request, timeout: Duration) 
 /// Parses an answer of the supervisor.
 ///
 /// # Errors
-/// [`ControlError`] if the line is no answer of this version of the protocol.
+/// [`ControlError`] if the line isn't an answer in this version of the protocol.
 pub fn parse_response(line: &[u8]) -> Result<Response, ControlError> {
     parse_line::<ResponseLine>(line).map(|answered| answered.response)
 }

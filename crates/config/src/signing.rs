@@ -1,6 +1,6 @@
-//! The protocols of palabre-signer, which alone has the private key: with listeners, and with the supervisor.
+//! The protocols between palabre-signer, which alone has the private key, and listeners, and between palabre-signer and the supervisor.
 //!
-//! All connections are of the type SOCK_SEQPACKET, so each message is whole. A listener sends a [`Request`] and gets a [`Reply`] with the
+//! All connections have the type SOCK_SEQPACKET, which keeps messages separate. A listener sends a [`Request`] and gets a [`Reply`] with the
 //! same number. Integers are big-endian.
 //!
 //! ```text
@@ -26,7 +26,7 @@ const VERSION: u8 = 1;
 pub const MAX_REQUEST_BYTES: usize = 512;
 /// Maximum length of a reply with a certificate chain, in bytes.
 pub const MAX_CHAIN_BYTES: usize = 64 * 1024;
-/// Maximum length of another reply, in bytes: a signature of an RSA key with 8192 bits.
+/// Maximum length of a reply without a certificate chain, in bytes. A signature of an RSA key with 8192 bits has 1024 bytes.
 pub const MAX_REPLY_BYTES: usize = 2 * HEAD_BYTES + 1024;
 /// Maximum length of an [`Order`] or a [`SignerReport`], in bytes.
 pub const MAX_REPORT_BYTES: usize = 4096;
@@ -36,7 +36,7 @@ pub const MAX_FAULT_CHARS: usize = 600;
 /// Length of the version, the kind and the number, in bytes.
 const HEAD_BYTES: usize = 10;
 
-/// SHA-256 of the certificates of a chain, which names the chain and its key.
+/// SHA-256 of the certificates of a chain, which identifies the chain and its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChainId(pub [u8; 32]);
 
@@ -51,7 +51,7 @@ pub struct Request {
     pub number: u64,
     /// The chain that the listener presents; `None` if it has none.
     pub chain: Option<ChainId>,
-    /// The message to be signed. If `None`, the listener asks for the chain, unless the signer still has the same chain.
+    /// The message to be signed. `None` asks for the chain of the signer if it differs from `chain`.
     pub sign: Option<ToSign>,
 }
 
@@ -78,9 +78,9 @@ pub struct Reply {
 pub enum Content {
     /// The answer to a request for the chain.
     Chain {
-        /// Why the certificate and the key that were read last can't be used; empty if they are used.
+        /// Why the signer can't use the certificate and the key that it read last; empty if it uses them.
         fault: String,
-        /// The chain; `None` if the listener has it already, or if the signer has none.
+        /// The chain; `None` if the listener has this chain already, or if the signer has no chain.
         chain: Option<Chain>,
     },
     /// The signature.
@@ -89,25 +89,25 @@ pub enum Content {
     Refused(Refusal),
 }
 
-/// A certificate chain, whose key the signer has.
+/// A certificate chain whose key the signer has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chain {
     /// SHA-256 of the certificates.
     pub id: ChainId,
     /// Codes of the signature schemes that the key supports, in order of preference.
     pub schemes: Vec<u16>,
-    /// The certificates, DER. The first is that of the server.
+    /// The certificates, in DER. The first one is the server's certificate.
     pub certificates: Vec<Vec<u8>>,
 }
 
 /// Why the signer didn't sign.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    /// The message isn't one that a TLS server signs.
+    /// A TLS server doesn't sign such a message.
     NotTls,
-    /// The listener asks too often.
+    /// The listener sends requests above the rate limit.
     TooOften,
-    /// The signer doesn't have the key of this chain any more. The listener must ask for the present chain.
+    /// The signer doesn't have the key of this chain. The listener must ask for the present chain.
     OtherChain,
     /// The key doesn't support the signature scheme.
     Scheme,
@@ -205,7 +205,7 @@ impl Reply {
 }
 
 impl Chain {
-    /// Returns whether a reply with this chain has at most [`MAX_CHAIN_BYTES`], whatever the fault.
+    /// Returns whether a reply with this chain and the longest fault has at most [`MAX_CHAIN_BYTES`].
     #[must_use]
     pub fn fits(&self) -> bool {
         let mut bytes = Vec::new();
@@ -256,7 +256,7 @@ fn take_slice<'a>(bytes: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
     Some(taken)
 }
 
-/// What the supervisor tells the signer.
+/// An order of the supervisor to the signer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Order {
@@ -267,7 +267,7 @@ pub enum Order {
     },
     /// Read `palabre.toml`, the certificate and the key again, and report the result.
     Read,
-    /// Read them too and report the result, but use the present certificate and key.
+    /// Read the same files and report the result, but continue to use the present certificate and key.
     Check,
 }
 
@@ -275,15 +275,15 @@ pub enum Order {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SignerReport {
-    /// Number of signatures.
+    /// Number of signatures since the signer was started.
     pub signatures: u64,
-    /// Number of requests that were refused.
+    /// Number of requests that the signer has refused.
     pub refused: u64,
-    /// Why the certificate and the key that were read last can't be used, at most [`MAX_FAULT_CHARS`] characters; empty if they are used.
+    /// Why the signer can't use the certificate and the key that it read last, at most [`MAX_FAULT_CHARS`] characters; empty if it uses them.
     pub fault: String,
-    /// Number of orders [`Order::Read`] and [`Order::Check`] that were carried out.
+    /// Number of orders [`Order::Read`] and [`Order::Check`] that the signer has executed.
     pub orders: u64,
-    /// The result of the last [`Order::Check`]: why the certificate and the key couldn't be used; empty if they could.
+    /// The result of the last [`Order::Check`]: why the certificate and the key can't be used; empty if they can.
     pub checked: String,
     /// The parts of the signer's sandbox that the kernel enforces.
     pub sandbox: String,
@@ -298,7 +298,7 @@ pub fn encode(value: &impl Serialize) -> Vec<u8> {
 /// Parses an [`Order`] or a [`SignerReport`].
 ///
 /// # Errors
-/// The bytes are no message of this release. Contains the cause.
+/// The bytes aren't a message of this release. Contains the cause.
 pub fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, serde_json::Error> {
     serde_json::from_slice(bytes)
 }

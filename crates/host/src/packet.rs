@@ -1,6 +1,6 @@
-//! Unix sockets of the type SOCK_SEQPACKET, which keep the borders of messages: unix(7). A message can carry one descriptor.
+//! Unix sockets of the type SOCK_SEQPACKET, which keep messages separate: unix(7). A message can carry one descriptor.
 //!
-//! No call waits. Use [`crate::wait`] to wait for a message.
+//! No function here waits. Use [`crate::wait`] to wait for a message.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -45,8 +45,8 @@ impl Packet {
         send_with(&self.0, message, fd)
     }
 
-    /// Receives a message into `buffer` and returns its length. Returns `None` if the other end is closed, or for an empty message. A message
-    /// that is longer than the buffer is cut. Fails with `WouldBlock` if there is no message.
+    /// Receives a message into `buffer` and returns its length. Returns `None` if the other end is closed or the message is empty. Cuts a
+    /// message that is longer than the buffer. Fails with `WouldBlock` if there is no message.
     pub fn recv(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         let (length, _) = recv(&self.0, buffer, RecvFlags::DONTWAIT)?;
         Ok((length > 0).then_some(length))
@@ -115,7 +115,7 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     #[test]
-    fn messages_keep_their_borders_and_a_long_one_is_cut() {
+    fn messages_stay_separate_and_a_long_one_is_cut() {
         let (one, other) = Packet::pair().unwrap();
         for message in [&b"first"[..], b"2", b"much too long"] {
             one.send(message).unwrap();

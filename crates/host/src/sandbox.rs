@@ -56,7 +56,7 @@ impl Sandbox {
         self
     }
 
-    /// Also forbids threads, changes of directories, and sockets that accept connections.
+    /// Also forbids starting threads, changing directories, and accepting connections.
     #[must_use]
     pub fn alone(mut self) -> Self {
         self.is_alone = true;

@@ -39,7 +39,7 @@ pub fn poll_timeout(timeout: Option<Duration>) -> PollTimeout {
 /// Maximum number of descriptors that one [`Set::wait`] reports.
 const MAX_REPORTED: usize = 64;
 
-/// Descriptors to wait for, each with a number: epoll(7). The time of a wait doesn't depend on how many descriptors there are.
+/// A set of descriptors to wait for, each with a number: epoll(7). The cost of a wait doesn't depend on the number of descriptors.
 #[derive(Debug)]
 pub struct Set(Epoll);
 
@@ -49,7 +49,7 @@ impl Set {
         Ok(Self(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?))
     }
 
-    /// Adds a descriptor. [`Self::remove`] it before you close it, because another process may have the same socket open.
+    /// Adds a descriptor. Call [`Self::remove`] before you close it: if another process has the same socket open, closing doesn't remove it.
     pub fn add(&self, fd: &impl AsFd, number: u64) -> io::Result<()> {
         Ok(self.0.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, number))?)
     }
@@ -59,8 +59,8 @@ impl Set {
         Ok(self.0.delete(fd)?)
     }
 
-    /// Waits until a descriptor is readable or broken, at most for `timeout`; `None` waits for ever. Returns the numbers of such descriptors,
-    /// none after a timeout or a signal. If there are many, returns some of them; the next calls return the others.
+    /// Waits until a descriptor is readable or broken, at most for `timeout`; `None` waits for ever. Returns the numbers of these descriptors,
+    /// or no numbers after a timeout or a signal. Returns at most [`MAX_REPORTED`] numbers; the next calls return the others.
     pub fn wait(&self, timeout: Option<Duration>) -> io::Result<Vec<u64>> {
         let mut events = [EpollEvent::empty(); MAX_REPORTED];
         match self.0.wait(&mut events, poll_timeout(timeout)) {

@@ -19,10 +19,10 @@ use std::time::{Duration, Instant};
 /// Minimum interval between two checks for a new certificate.
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// The present certificate, and where a new one comes from.
+/// The present certificate, and the source of new certificates.
 #[derive(Debug)]
 pub(crate) struct Certificate {
-    /// A check holds this lock. So a connection that arrives meanwhile doesn't use a certificate that is about to be replaced.
+    /// The source and the time of the last check. A check holds this lock, so a connection that arrives meanwhile waits for the new certificate.
     source: Mutex<(Source, Instant)>,
     present: Mutex<Present>,
 }
@@ -40,7 +40,7 @@ enum Source {
 #[derive(Debug)]
 struct Present {
     config: Arc<ServerConfig>,
-    /// Whether the certificate is self-signed, or can't be examined.
+    /// Whether the certificate is self-signed. A certificate that can't be parsed counts as self-signed.
     is_self_signed: bool,
     /// Why the certificate that was read last can't be used; `None` if it is used.
     fault: Option<String>,
@@ -67,7 +67,7 @@ impl Certificate {
     pub(crate) fn from_signer(connection: Packet) -> Result<Self> {
         let signer = Arc::new(Signer::new(connection));
         let got = signer.chain(None, START_TIMEOUT)?;
-        // Also fails if the signer keeps a previous certificate: then the operator learns that the new one can't be used.
+        // Fail also if the signer keeps a previous certificate, so that the operator learns that the new certificate can't be used.
         if !got.fault.is_empty() {
             return Err(anyhow!(got.fault));
         }
@@ -82,7 +82,7 @@ impl Certificate {
         Arc::clone(&self.present().config)
     }
 
-    /// Returns whether the certificate in use is self-signed, or can't be examined.
+    /// Returns whether the certificate in use is self-signed.
     pub(crate) fn is_self_signed(&self) -> bool {
         self.present().is_self_signed
     }
@@ -97,7 +97,7 @@ impl Certificate {
         self.present().reads
     }
 
-    /// Uses a new certificate if there is one. Returns whether anything has changed that the supervisor is told.
+    /// Uses a new certificate if there is one. Returns whether the report to the supervisor has changed.
     pub(crate) fn check(&self, now: Instant) -> bool {
         let mut source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
         if now.saturating_duration_since(source.1) < INTERVAL {
@@ -114,7 +114,7 @@ impl Certificate {
         self.renew(&mut source.0, true);
     }
 
-    /// Reads the certificate if `is_forced` or if it has changed. Returns whether it was read.
+    /// Reads the certificate if `is_forced` or if it has changed. Returns whether the certificate or its fault was read anew.
     fn renew(&self, source: &mut Source, is_forced: bool) -> bool {
         let read = match source {
             Source::Own => return false,
@@ -133,7 +133,7 @@ impl Certificate {
             return false;
         }
         if let Some(config) = read.config {
-            log::info!("uses the renewed certificate for new connections");
+            log::info!("using the renewed certificate for new connections");
             (present.config, present.is_self_signed) = (config, read.is_self_signed);
         }
         if let Some(fault) = &read.fault {
@@ -176,7 +176,7 @@ impl Read {
     }
 }
 
-/// Asks the signer for its certificate, unless it is still the chain `id`.
+/// Asks the signer for its certificate chain if it differs from the chain `id`. Stores the ID of a new chain in `id`.
 fn ask(signer: &Arc<Signer>, id: &mut ChainId) -> Read {
     let got = match signer.chain(Some(*id), CHECK_TIMEOUT) {
         Ok(got) => got,
@@ -194,7 +194,7 @@ fn ask(signer: &Arc<Signer>, id: &mut ChainId) -> Read {
     Read { fault: read.fault.or_else(|| (!got.fault.is_empty()).then_some(got.fault)), ..read }
 }
 
-/// Returns whether the certificate in a file is self-signed, or can't be examined.
+/// Returns whether the certificate in a file is self-signed. A certificate that can't be parsed counts as self-signed.
 fn is_self_signed(certificate: &Path) -> bool {
     Facts::load(certificate).map_or(true, |facts| facts.self_signed)
 }

@@ -12,8 +12,8 @@ impl Hsts {
         Self { days }
     }
 
-    /// Returns the value of the field, or `None` if responses have no such field. A listener whose certificate is self-signed sends none:
-    /// browsers would no longer let the user accept such a certificate.
+    /// Returns the value of the field, or `None` if responses have no such field. If the certificate is self-signed, responses have no such field:
+    /// with it, browsers would no longer let the user accept the certificate.
     pub(crate) fn field(self, is_self_signed: bool) -> Option<String> {
         let is_sent = self.days > 0 && !is_self_signed;
         is_sent.then(|| format!("max-age={}", u64::from(self.days) * 24 * 3600))

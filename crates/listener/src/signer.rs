@@ -1,7 +1,7 @@
 //! The connection to palabre-signer, which has the private key and signs the handshakes of this listener.
 //!
-//! The connections of this listener ask in turn. If the signer is restarted, requests wait in the socket. A request that the previous signer
-//! had read but not answered is sent again.
+//! The threads of this listener's connections ask one after another. If the signer is restarted, requests wait in the socket. A request that the
+//! previous signer has read but not answered is sent again.
 
 use anyhow::{Result, anyhow};
 use palabre_config::signing::{Chain, ChainId, Content, MAX_CHAIN_BYTES, MAX_REPLY_BYTES, Reply, Request, ToSign};
@@ -13,13 +13,13 @@ use std::io;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Timeout for the chain when the listener starts. The supervisor waits 10 s for a listener that replaces another.
+/// Timeout for the chain when the listener starts. It is shorter than 10 s, the supervisor's timeout for a listener that replaces another.
 pub(crate) const START_TIMEOUT: Duration = Duration::from_secs(8);
-/// Timeout for a check whether there is another chain.
+/// Timeout for the check whether the signer has another chain.
 pub(crate) const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 /// Timeout for a signature.
 const SIGN_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time after which a request is sent again. It doubles each time.
+/// Time after which a request without a reply is sent again for the first time. It doubles each time.
 const RESEND: Duration = Duration::from_millis(300);
 
 /// The connection to the signer.
@@ -44,11 +44,11 @@ impl Signer {
         Self { socket, turn: Mutex::new(Some(0)), freed: Condvar::new() }
     }
 
-    /// Asks for the certificate chain, unless it is still the chain `known`.
+    /// Asks for the signer's certificate chain if it differs from the chain `known`.
     pub(crate) fn chain(&self, known: Option<ChainId>, timeout: Duration) -> Result<Got> {
         let unable = |cause: String| {
             anyhow!(
-                "unable to get the certificate from palabre-signer: {cause}; 'palabre status' shows the signer, its log has the reason"
+                "unable to get the certificate from palabre-signer: {cause}; read the log of the signer, which 'palabre status' shows"
             )
         };
         match self.ask(known, None, MAX_CHAIN_BYTES, timeout).map_err(unable)? {
@@ -92,7 +92,7 @@ impl Signer {
         let (message, mut buffer, mut resend) = (request.encode(), vec![0; max_bytes], RESEND);
         loop {
             match self.socket.send(&message) {
-                // The socket is full of requests, which a new signer reads.
+                // The socket is full of unread requests. Wait, and send again.
                 Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
                 _ => {}
             }
@@ -107,7 +107,7 @@ impl Signer {
         }
     }
 
-    /// Waits for the reply with this number. Discards late replies to earlier requests.
+    /// Waits until `until` for the reply with this number. Discards late replies to earlier requests.
     fn receive(&self, number: u64, buffer: &mut [u8], until: Instant) -> io::Result<Option<Content>> {
         loop {
             let left = until.saturating_duration_since(Instant::now());
@@ -130,7 +130,7 @@ impl Signer {
     }
 }
 
-/// The private key of a chain, which the signer has.
+/// The private key of a chain. The key itself is in the signer.
 #[derive(Debug, Clone)]
 pub(crate) struct RemoteKey {
     signer: Arc<Signer>,

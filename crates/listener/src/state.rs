@@ -75,7 +75,7 @@ impl Listener {
         self.certificate.config()
     }
 
-    /// Reads the certificate again, in a thread, because palabre-signer may need some time for its answer.
+    /// Reads the certificate again in another thread, because palabre-signer may need time for its answer.
     pub(crate) fn read_certificate(self: &Arc<Self>) {
         let listener = Arc::clone(self);
         let read = move || {

@@ -15,7 +15,7 @@ pub(crate) const SIGNER_USER: &str = "palabre-signer";
 const FLAGS_WITHOUT_VALUE: [&str; 4] = ["--make-room", "--check-certificate", "--probe", "--verbose"];
 
 /// Returns program name and process id of each daemon that uses the runtime directory `run`, except listeners. Ignores processes of users
-/// who neither own the directory nor are root or the user of the signer, because a process can have any name.
+/// other than root, the owner of the directory and the user of the signer, because a process can have any name.
 pub(crate) fn daemons(run: &Path) -> Vec<(String, u32)> {
     let mut pids = pids();
     pids.sort_unstable();

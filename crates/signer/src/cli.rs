@@ -13,11 +13,11 @@ Examples:
       as systemd starts it: /etc/palabre, /run/palabre
 
 Signals: SIGHUP reads palabre.toml, the certificate and the key again; SIGTERM and SIGINT end the signer.
-Exit status: 0 ended by a signal, 2 usage, 111 system error.";
+Exit status: 0 ended by a signal or with the supervisor, 2 usage, 78 configuration, 111 system error.";
 
-/// Has the private key of the TLS certificate and signs handshakes for the listeners
+/// Keeps the private key of the TLS certificate and signs handshakes for the listeners
 ///
-/// The supervisor starts one unless a signer of another user has connected to it.
+/// The supervisor starts a signer unless a signer of another user has connected to it.
 #[derive(Debug, Parser)]
 #[command(name = PROGRAM, version, after_help = AFTER)]
 pub(crate) struct Args {

@@ -10,10 +10,11 @@ use rustls::SignatureScheme;
 use crate::form::Form;
 use crate::pair::{KeyFiles, Pair};
 
-/// Maximum number of requests of one listener per second, and at once. A listener has at most 48 connections by default.
+/// Maximum number of requests of one listener per second. A listener has at most 48 connections by default.
 const PER_SECOND: f64 = 500.0;
+/// Maximum number of requests of one listener at once.
 const BURST: f64 = 1500.0;
-/// Number of requests that a signature with an RSA key counts for.
+/// Number of requests as which a signature with an RSA key counts.
 const RSA_COST: usize = 5;
 
 /// A listener's connection.
@@ -24,10 +25,10 @@ pub(crate) struct Client {
     limit: RateLimit,
 }
 
-/// What became of a listener's message.
+/// The result of serving one message of a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// No message was there.
+    /// There was no message.
     None,
     /// The connection is closed.
     Closed,
@@ -35,7 +36,7 @@ pub(crate) enum Outcome {
     Chain,
     Signed,
     Refused(Refusal),
-    /// The message is no request.
+    /// The message isn't a request.
     Malformed,
 }
 

@@ -4,7 +4,7 @@
 
 use rustls::SignatureScheme;
 
-/// The version of TLS in whose handshake a server signs a message.
+/// A form: the version of TLS in whose handshake a server signs such a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
     /// CertificateVerify of TLS 1.3: RFC 8446 §4.4.3.
@@ -13,11 +13,11 @@ pub(crate) enum Form {
     Tls12,
 }
 
-/// Length of the spaces before the context string, and of the two random values of TLS 1.2, in bytes.
+/// Length in bytes of the part before the distinctive bytes: 64 spaces in TLS 1.3, two random values in TLS 1.2.
 const PREFIX: usize = 64;
 /// The context string of a server, and the zero byte that separates it from the hash.
 const CONTEXT: &[u8] = b"TLS 1.3, server CertificateVerify\0";
-/// Lengths of the transcript hash, in bytes: SHA-256 and SHA-384.
+/// Possible lengths of the transcript hash, in bytes: SHA-256 and SHA-384.
 const HASHES: [usize; 2] = [32, 48];
 /// Code of the curve type `named_curve`.
 const NAMED_CURVE: u8 = 3;
@@ -27,7 +27,7 @@ const CURVES: [(u16, usize, bool); 3] = [(0x0017, 65, true), (0x0018, 97, true),
 const UNCOMPRESSED: u8 = 4;
 
 impl Form {
-    /// Returns the form of a message; `None` if a TLS server signs no such message.
+    /// Returns the form of a message; `None` if a TLS server doesn't sign such a message.
     pub(crate) fn of(message: &[u8]) -> Option<Self> {
         let (prefix, rest) = message.split_at_checked(PREFIX)?;
         if prefix.iter().all(|byte| *byte == b' ')
@@ -38,7 +38,8 @@ impl Form {
         is_key_exchange(rest).then_some(Self::Tls12)
     }
 
-    /// Returns whether a server may use the signature scheme for this form. TLS 1.3 allows no PKCS #1 (RFC 8446 §4.2.3). No form allows SHA-1.
+    /// Returns whether a server may use the signature scheme for this form. TLS 1.3 forbids PKCS #1 (RFC 8446 §4.2.3). SHA-1 is refused for both
+    /// forms.
     pub(crate) fn allows(self, scheme: SignatureScheme) -> bool {
         use SignatureScheme as Scheme;
         match scheme {

@@ -11,10 +11,10 @@ use palabre_host::wait;
 
 /// Timeout for the supervisor's answer.
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// Maximum length of a refusal, in bytes.
+/// Maximum length of the answer, in bytes.
 const MAX_ANSWER_BYTES: usize = 4096;
 
-/// Connects to the supervisor of the runtime directory `run`. Returns an error message if it doesn't accept this process as the signer.
+/// Connects to the supervisor of the runtime directory `run`. Returns an error message if the supervisor doesn't accept this process as the signer.
 pub(crate) fn connect(run: &Path) -> Result<Packet, String> {
     let path = run.join("control.sock");
     let stream = UnixStream::connect(&path).map_err(|error| format!("'{}': {error}", path.display()))?;

@@ -1,8 +1,8 @@
-//! `palabre-signer`: has the private key of the TLS certificate, and signs the handshakes of the listeners.
+//! `palabre-signer`: keeps the private key of the TLS certificate, and signs the handshakes of the listeners.
 //!
-//! The signer has one thread, no network and no data of participants. The supervisor passes it one connection for each listener. A listener
-//! gets the certificate chain from the signer, and a signature for each handshake. The signer signs only what a TLS server signs. It reads
-//! the certificate and the key again when they have changed, and always uses a certificate together with its own key.
+//! The signer has one thread, uses no network and has no data of participants. The supervisor passes it one connection for each listener. A
+//! listener gets the certificate chain from the signer, and a signature for each handshake. The signer signs only messages that a TLS server
+//! signs. It reads the certificate and the key again when they have changed, and uses a certificate only together with its own key.
 //!
 //! ```text
 //!                            ┌─ orders, reports ─▶ palabre-supervisor

@@ -13,7 +13,7 @@ use rustls::sign::{CertifiedKey, SigningKey};
 use rustls::{InconsistentKeys, SignatureScheme};
 use sha2::{Digest, Sha256};
 
-/// Time for which the previous key is kept after a renewal. Handshakes that have begun with its certificate end within this time.
+/// Time for which the previous key is kept after a renewal. Handshakes that have begun with the previous certificate end within this time.
 const KEPT: Duration = Duration::from_secs(60);
 /// The signature schemes of TLS 1.3 and TLS 1.2, in order of preference.
 const SCHEMES: [SignatureScheme; 9] = [
@@ -79,7 +79,7 @@ impl Pair {
         }
     }
 
-    /// Whether the key is an RSA key, whose signatures take much more time.
+    /// Returns whether the key is an RSA key. An RSA signature takes much more time.
     pub(crate) fn is_rsa(&self) -> bool {
         self.chain.schemes.contains(&u16::from(SignatureScheme::RSA_PSS_SHA256))
     }
@@ -130,13 +130,13 @@ impl KeyFiles {
         self.current.as_ref()
     }
 
-    /// Returns the pair of this chain, also if a renewal has just replaced it.
+    /// Returns the pair of this chain: the current pair, or the pair that the last renewal has replaced.
     pub(crate) fn of_chain(&self, id: ChainId) -> Option<&Pair> {
         let previous = self.previous.as_ref().map(|(pair, _)| pair);
         self.current.iter().chain(previous).find(|pair| pair.chain.id == id)
     }
 
-    /// Drops the previous key if its time has come. Returns the time at which to call this function again.
+    /// Drops the previous key after [`KEPT`]. Returns the time at which to call this function again.
     pub(crate) fn tick(&mut self, now: Instant) -> Option<Instant> {
         self.previous.take_if(|(_, until)| *until <= now);
         self.previous.as_ref().map(|(_, until)| *until)
@@ -160,7 +160,7 @@ impl KeyFiles {
         self.read_pair(now);
     }
 
-    /// Returns why the files that `palabre.toml` names now can't be used; `None` if they can. Changes nothing.
+    /// Reads the files that `palabre.toml` names now, and returns why they can't be used; `None` if they can. Changes nothing.
     pub(crate) fn fault_of_files(&self) -> Option<String> {
         let server = Server::load(&self.config).ok()?;
         Pair::load(&server.certificate, &server.private_key).err()

@@ -23,7 +23,7 @@ const SIGNALS: u64 = 0;
 const LINK: u64 = 1;
 /// Minimum interval between reports of the counters.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
-/// Interval between attempts to connect to the supervisor, at first and at most.
+/// First and longest interval between attempts to connect to the supervisor.
 const CONNECT_INTERVALS: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
 
 /// The signer.
@@ -33,7 +33,7 @@ pub(crate) struct Signer {
     files: KeyFiles,
     run: PathBuf,
     link: Option<Packet>,
-    /// Whether the supervisor has started this process. Then the signer ends with the connection to it.
+    /// Whether the supervisor has started this process. If so, the signer ends when its connection to the supervisor is closed.
     is_child: bool,
     connect_at: Option<Instant>,
     connect_interval: Duration,
@@ -49,7 +49,7 @@ pub(crate) struct Signer {
 }
 
 impl Signer {
-    /// Creates a signer. `link` is the connection to the supervisor that has started this process, if one has.
+    /// Creates a signer. `link` is the connection to the supervisor if the supervisor has started this process.
     pub(crate) fn new(
         files: KeyFiles,
         signals: Signals,
@@ -95,7 +95,7 @@ impl Signer {
                     _ => {}
                 }
             }
-            // The supervisor orders a read before it tells listeners to ask for the chain. So its orders come first.
+            // Execute the supervisor's orders first: it orders a read before it tells the listeners to ask for the chain.
             if !self.obey(now) && self.is_child {
                 return Ok(());
             }
@@ -123,7 +123,7 @@ impl Signer {
 
     fn send_report(&mut self, now: Instant) {
         let sent = self.link.as_ref().map(|link| link.send(&signing::encode(&self.report)));
-        // If the supervisor doesn't read, the report is sent later.
+        // If the send fails because the supervisor doesn't read, send the report after the interval.
         self.report_at = now + REPORT_INTERVAL;
         if matches!(sent, Some(Ok(()))) {
             (self.reported, self.has_reported) = (self.report.clone(), true);
@@ -160,7 +160,7 @@ impl Signer {
         Ok(())
     }
 
-    /// Executes the supervisor's orders. Returns false if the connection to it is closed.
+    /// Executes the supervisor's orders. Returns false if the connection to the supervisor is closed.
     fn obey(&mut self, now: Instant) -> bool {
         let mut buffer = [0; MAX_REPORT_BYTES];
         while let Some(link) = &self.link {
@@ -223,7 +223,7 @@ impl Signer {
             }
             Outcome::Closed => return self.remove(number),
             Outcome::Refused(why) => why.to_string(),
-            Outcome::Malformed => "the message is no request of this release".to_owned(),
+            Outcome::Malformed => "the message isn't a request of this release".to_owned(),
         };
         self.report.refused += 1;
         let name = &client.name;

@@ -13,7 +13,7 @@ pub(crate) fn stamps(server: &Server) -> [Option<FileStamp>; 2] {
     [&server.certificate, &server.private_key].map(|path| FileStamp::of(path))
 }
 
-/// Reads the certificate and returns its status. Only the signer reads the key: `of_key` says why the signer can't use both.
+/// Reads the certificate and returns its status. Only the signer reads the key: `of_key` says why the signer can't use the certificate with its key.
 pub(crate) fn status(server: &Server, of_key: Option<&str>, now: SystemTime) -> Certificate {
     let facts = Facts::load(&server.certificate);
     let fault = match &facts {
@@ -31,7 +31,7 @@ pub(crate) fn status(server: &Server, of_key: Option<&str>, now: SystemTime) -> 
     }
 }
 
-/// Returns a message if the certificate is not valid yet, or has expired.
+/// Returns a message if the certificate is not valid yet or has expired.
 fn fault(server: &Server, facts: &Facts, now: SystemTime) -> Option<String> {
     let certificate = server.certificate.display();
     match facts {

@@ -58,7 +58,7 @@ impl Loaded {
         self.server.bind
     }
 
-    /// Returns why listeners can't use the certificate or its key. `of_key` is the signer's answer.
+    /// Returns why listeners can't use the certificate or its key. `of_key` is the signer's answer about both files.
     pub(crate) fn certificate_fault(&self, of_key: Option<&str>) -> Option<String> {
         certificate::status(&self.server, of_key, SystemTime::now()).fault
     }
@@ -170,7 +170,7 @@ impl Config {
         self.certificate
     }
 
-    /// Whether the certificate or its key has changed since the listeners were last told to read them.
+    /// Returns whether the certificate or its key has changed since the supervisor last told the listeners to read the certificate again.
     pub(crate) fn has_other_certificate(&self) -> bool {
         stamps(&self.server) != self.certificate
     }

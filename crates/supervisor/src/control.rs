@@ -135,8 +135,8 @@ impl Server {
         }
     }
 
-    /// Passes a connection to a signer of another user, and its other end to the main thread. A member of the group may not sign, because
-    /// participants would get a certificate of that member.
+    /// Passes one end of a new connection to a signer of another user, and the other end to the main thread. Refuses other members of the group:
+    /// participants would get a certificate of such a member.
     fn accept_signer(&self, peer: Credentials, stream: &UnixStream) -> Result<Response, String> {
         let name = peer.user_name();
         let user = name.clone().unwrap_or_else(|| peer.uid.to_string());

@@ -34,7 +34,7 @@ pub(crate) enum Event {
     Mixer(MixerState),
     /// The thread `storage` has measured the disk of the recordings.
     Measured(Measured),
-    /// A signer has sent a report, or, with `None`, its connection is closed.
+    /// A signer has sent a report. `None`: the connection to the signer is closed.
     SignerReport {
         /// Number of the connection.
         link: u64,

@@ -34,8 +34,7 @@ pub(crate) struct Process {
     pub(crate) settings: Option<u64>,
     /// The last status text of the process that is not a report: why the process is about to exit.
     pub(crate) last_words: Option<String>,
-    /// The end of the listener's connection to the signer, which the signer uses. `None` for a listener of an earlier release, which reads the
-    /// key itself.
+    /// The signer's end of the listener's connection to the signer. `None` for a listener of an earlier release, which reads the key itself.
     pub(crate) signer: Option<End>,
     ready_since: Option<Instant>,
     kill_at: Option<Instant>,
@@ -44,8 +43,8 @@ pub(crate) struct Process {
 impl Process {
     /// Starts a listener that serves on `socket`.
     ///
-    /// The listener inherits standard output, standard error, the socket as descriptor 3, and a connection to the signer as descriptor 4. Each listener has its own process group, so
-    /// that Ctrl-C at a terminal reaches only the supervisor.
+    /// The listener inherits standard output, standard error, the socket as descriptor 3, and a connection to the signer as descriptor 4. Each
+    /// listener has its own process group, so that Ctrl-C at a terminal reaches only the supervisor.
     pub(crate) fn start(config: &Config, name: &Name, socket: &TcpListener, options: StartOptions) -> io::Result<Self> {
         let mut command = Command::new(&config.listener);
         command.arg(name.as_str()).arg("--config").arg(&config.directory).arg("--run").arg(&config.run);

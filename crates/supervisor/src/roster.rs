@@ -324,7 +324,7 @@ impl Roster {
         self.services.is_empty()
     }
 
-    /// Returns the status for `palabre status`, without the signer and the recordings. `of_key` says why the signer can't use the certificate and
+    /// Returns the status for `palabre status`, without the signer and the recordings. `of_key` says why the signer can't use the certificate with
     /// its key.
     pub(crate) fn status(&self, of_key: Option<&str>, now: Instant) -> Status {
         Status {

@@ -49,7 +49,7 @@ pub(crate) struct Saved {
     #[serde(rename = "seats")]
     pub(crate) services: Vec<SavedService>,
     pub(crate) recordings: Vec<SavedRecording>,
-    /// The signer. `None` also from an earlier release, whose listeners read the key themselves.
+    /// The signer. `None` if no signer runs, or if an earlier release, whose listeners read the key themselves, has saved the state.
     #[serde(default)]
     pub(crate) signer: Option<SavedSigner>,
 }
@@ -62,7 +62,7 @@ pub(crate) struct SavedSigner {
     pub(crate) user: Option<String>,
     /// Stamp of the program file when the child was started.
     pub(crate) program: Option<FileStamp>,
-    /// Number of orders that were sent.
+    /// Number of orders that the supervisor has sent to the signer.
     pub(crate) orders: u64,
     pub(crate) report: Option<SignerReport>,
 }

@@ -1,8 +1,8 @@
 //! The signer: one palabre-signer, which signs the TLS handshakes of all listeners. It is a child of the supervisor, unless a signer of
 //! another user has connected to the supervisor.
 //!
-//! The supervisor keeps the signer's end of each listener's connection. If the signer ends, the next one gets all of these ends, so that no
-//! connection is closed, and requests wait until the next signer reads them. A signer ends when its connection to the supervisor is closed.
+//! The supervisor keeps the signer's end of each listener's connection. If the signer ends, the next signer gets all of these ends. So no
+//! connection is closed, and requests wait until the next signer reads them. A child ends when its connection to the supervisor is closed.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
@@ -27,17 +27,17 @@ use crate::event::{self, Event};
 use crate::process::Process;
 use crate::saved::{self, SavedSigner};
 
-/// Maximum time to wait for a signer of another user before the supervisor starts one.
+/// Timeout for a signer of another user to connect before the supervisor starts a signer.
 const OTHER_TIMEOUT: Duration = Duration::from_secs(3);
-/// Delay before a signer that has ended is started again, at first and at most.
+/// First and longest delay before the supervisor starts another signer.
 const DELAYS: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(10)];
-/// Time that a signer must have run for the next delay to be the shortest.
+/// Minimum run time of a signer after which the delay begins again with the first one.
 const HEALTHY: Duration = Duration::from_secs(5);
-/// Timeout for a signer that is to replace another to report.
+/// Timeout for the first report of a signer that is to replace another signer.
 const NEXT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Timeout for a signer to end.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
-/// Delay after which the ends of further listeners are passed on, if the signer has too many unread orders.
+/// Delay before further ends are passed on if the signer has too many unread orders.
 const FULL_DELAY: Duration = Duration::from_millis(5);
 
 /// The connection to a signer, and its process.
@@ -54,7 +54,7 @@ struct Link {
     program: Option<FileStamp>,
     since: Instant,
     report: Option<SignerReport>,
-    /// Number of orders sent that the signer counts.
+    /// Number of orders [`Order::Read`] and [`Order::Check`] sent over this link.
     orders: u64,
 }
 
@@ -62,7 +62,7 @@ struct Link {
 #[derive(Debug)]
 pub(crate) struct Signer {
     current: Option<Link>,
-    /// A child that is to replace the current signer when it has reported.
+    /// A child that replaces the current signer after its first report.
     next: Option<Link>,
     /// Children that were told to end, and the time at which to kill them.
     ending: Vec<(OurChild, Instant)>,
@@ -78,7 +78,8 @@ pub(crate) struct Signer {
 }
 
 impl Signer {
-    /// Returns a signer that will be started at the next tick, or, if `awaits_other`, when no signer of another user has connected.
+    /// Returns a signer that is started at the next tick. If `awaits_other`, it is started only if no signer of another user connects within
+    /// [`OTHER_TIMEOUT`].
     pub(crate) fn new(awaits_other: bool, events: SyncSender<Event>, now: Instant) -> Self {
         Self {
             current: None,
@@ -114,12 +115,12 @@ impl Signer {
         Some((SavedSigner { pid, user: link.user.clone(), program, orders, report: link.report.clone() }, &link.socket))
     }
 
-    /// Whether no replacement of the signer is in progress, so that the supervisor's program can be replaced.
+    /// Returns whether no replacement of the signer is in progress, so that the supervisor's program can be replaced.
     pub(crate) fn is_idle(&self) -> bool {
         self.next.is_none() && self.ending.is_empty()
     }
 
-    /// Uses a signer of another user, which has connected.
+    /// Uses a signer of another user that has connected.
     pub(crate) fn connected(&mut self, socket: Packet, pid: u32, user: String, now: Instant) {
         log::info!("palabre-signer of user '{user}' signs for the listeners as process {pid}");
         let number = self.next_number();
@@ -165,7 +166,7 @@ impl Signer {
         self.end_link(lost, now);
     }
 
-    /// Keeps the last status text of a child, which says why it ends. Returns false if `pid` isn't a signer.
+    /// Keeps the last status text of a child, which says why the child ends. Returns false if `pid` isn't a signer.
     pub(crate) fn notified(&mut self, pid: u32, status: Option<&String>) -> bool {
         let is_ours = self.current.iter().chain(&self.next).any(|link| link.pid == pid);
         if let Some(status) = status.filter(|_| is_ours) {
@@ -174,12 +175,12 @@ impl Signer {
         is_ours
     }
 
-    /// Reaps children that have ended, after SIGCHLD. The end of a connection tells that a signer has ended.
+    /// Reaps ended children after SIGCHLD. The supervisor detects the end of the current signer by the end of its connection.
     pub(crate) fn reap(&mut self) {
         self.ending.retain(|(child, _)| matches!(child.try_wait(), Ok(None)));
     }
 
-    /// Does everything whose time has come: starts a signer, and passes on the connections of listeners that the signer doesn't have.
+    /// Does everything whose time has come: starts a signer, ends children after timeouts, and passes to the signer the ends that it doesn't have.
     pub(crate) fn tick<'a>(
         &mut self,
         config: &Config,
@@ -222,8 +223,8 @@ impl Signer {
         self.start_at.into_iter().chain(self.full_until).chain(next).chain(ending).min()
     }
 
-    /// Starts another signer to replace a child that runs an older program, or that can't use the certificate, for example because its
-    /// sandbox doesn't permit the directory of the certificate.
+    /// If the signer is a child, starts another signer if the child runs an older program or can't use the certificate, for example because the
+    /// child's sandbox doesn't permit the directory of the certificate.
     pub(crate) fn renew(&mut self, config: &Config, now: Instant) {
         let Some(current) = self.current.as_ref().filter(|current| current.user.is_none()) else { return };
         let is_old =
@@ -236,7 +237,7 @@ impl Signer {
         }
     }
 
-    /// Tells the signer to read the certificate and the key. Returns the number of the order, if there is a signer.
+    /// Sends [`Order::Read`] or [`Order::Check`] to the signer. Returns the number of the order, or `None` if it can't be sent.
     pub(crate) fn order(&mut self, order: &Order) -> Option<u64> {
         let link = self.current.as_mut()?;
         link.socket.send(&signing::encode(order)).ok()?;
@@ -244,18 +245,18 @@ impl Signer {
         Some(link.orders)
     }
 
-    /// Whether the signer has carried out the order with this number. Also true without a signer, which can carry out no order.
+    /// Returns whether the signer has executed the order with this number. Returns true if there is no signer, so that no request waits for one.
     pub(crate) fn has_done(&self, order: u64) -> bool {
         self.current.as_ref().is_none_or(|link| link.report.as_ref().is_some_and(|report| report.orders >= order))
     }
 
-    /// Returns why the certificate and its key can't be used; `None` if they can, or while that is unknown.
+    /// Returns why the signer can't use the certificate with its key; `None` if it can, or while this is unknown.
     pub(crate) fn fault(&self) -> Option<&str> {
         let report = self.current.as_ref()?.report.as_ref()?;
         Some(report.fault.as_str()).filter(|fault| !fault.is_empty())
     }
 
-    /// Returns why the certificate and the key of the last [`Order::Check`] can't be used.
+    /// Returns the result of the last [`Order::Check`]: why the certificate can't be used with its key; `None` if it can.
     pub(crate) fn checked(&self) -> Option<String> {
         let report = self.current.as_ref()?.report.as_ref()?;
         Some(report.checked.clone()).filter(|fault| !fault.is_empty())
@@ -308,7 +309,7 @@ impl Signer {
     fn replace_current(&mut self, link: Link, now: Instant) {
         let previous = self.current.replace(link);
         (self.start_at, self.failure, self.full_until) = (None, None, None);
-        // The previous signer answers the request that it has read, and ends. The next tick passes on the listeners' connections.
+        // The previous signer answers the request that it has read, and ends. The next tick passes the listeners' connections to the new signer.
         if let Some(previous) = previous {
             self.end_link(previous, now);
         }
@@ -333,7 +334,7 @@ impl Signer {
         self.last_number
     }
 
-    /// Starts the thread that sends an event for each report over a link. Returns false if that fails.
+    /// Starts the thread that receives reports over a link and sends an event for each of them. Returns false if that fails.
     fn follow(&self, socket: &Packet, number: u64) -> bool {
         let events = self.events.clone();
         let reports = socket.try_clone().and_then(|socket| {
@@ -356,7 +357,7 @@ impl Link {
         Self { number, socket, pid, user, child, program, since: now, report: None, orders: 0 }
     }
 
-    /// Passes on the end of a listener's connection. Returns false if the signer has too many unread orders.
+    /// Passes the end of a listener's connection to the signer. Returns false if the signer has too many unread orders.
     fn pass_on(&self, name: &Name, end: &mut End) -> bool {
         let order = signing::encode(&Order::Serve { name: name.to_string() });
         match self.socket.send_with(&order, end.socket()) {

@@ -52,7 +52,7 @@ pub(crate) struct Children<'a> {
 }
 
 impl Children<'_> {
-    /// Whether no start, stop or replacement is in progress.
+    /// Returns whether no start, stop or replacement is in progress.
     fn are_idle(self) -> bool {
         self.roster.is_idle() && self.recordings.is_idle() && self.signer.is_idle()
     }

@@ -7,7 +7,7 @@ use palabre_config::control::Request;
 use crate::event::Client;
 use crate::signer::Signer;
 
-/// Timeout for the signer. Then the request is performed with what the signer has reported before.
+/// Timeout for the signer to read the files. After it, the request is performed with the signer's last report.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A request, the process id of the client, and the client.
@@ -23,7 +23,7 @@ impl Waiting {
         self.0.push(((request, pid, client), order, now + TIMEOUT));
     }
 
-    /// Removes and returns the requests that don't wait any longer.
+    /// Removes and returns the requests whose order was executed or whose timeout has passed.
     pub(crate) fn due(&mut self, signer: &Signer, now: Instant) -> Vec<Asked> {
         let is_due = |(_, order, until): &mut (Asked, u64, Instant)| *until <= now || signer.has_done(*order);
         self.0.extract_if(.., is_due).map(|(asked, ..)| asked).collect()

@@ -1,4 +1,4 @@
-//! The signer: handshakes of real listeners that have no key, its death, renewals of the certificate, and restarts.
+//! The signer: handshakes of real listeners without a key, deaths of the signer, renewals of the certificate, and restarts.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 

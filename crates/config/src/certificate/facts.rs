@@ -117,7 +117,7 @@ fn no_key(pem: &[u8], error: &rustls_pki_types::pem::Error) -> String {
     }
 }
 
-/// Returns whether a certificate is self-signed, or invalid. `der` is the certificate in DER.
+/// Returns whether a certificate in DER is self-signed. An invalid certificate counts as self-signed.
 #[must_use]
 pub fn is_self_signed(der: &[u8]) -> bool {
     X509Certificate::from_der(der)

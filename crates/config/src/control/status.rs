@@ -42,9 +42,9 @@ pub struct Status {
 /// The process that has the private key and signs TLS handshakes for the listeners.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignerStatus {
-    /// Process id.
+    /// Process ID.
     pub pid: u32,
-    /// User of the signer; `None` if the supervisor has started it, with the same user as the listeners.
+    /// User of the signer; `None` if the supervisor has started the signer, which then has the user of the listeners.
     pub user: Option<String>,
     /// Number of signatures since the signer was started.
     pub signatures: u64,

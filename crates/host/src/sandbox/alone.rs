@@ -1,5 +1,5 @@
-//! System calls that a program with one thread, which accepts no connections and writes no files, never needs. They are forbidden in addition
-//! to those of [`super::calls`].
+//! System calls that a program doesn't need if it has one thread, accepts no connections and writes no files. They are forbidden in addition
+//! to the system calls in [`super::calls`].
 
 use nix::libc;
 
@@ -25,7 +25,7 @@ const CALLS: &[libc::c_long] = &[
     libc::SYS_sched_setscheduler,
 ];
 
-/// Forbids the system calls. Each of them fails with EPERM.
+/// Forbids these system calls. A forbidden system call fails with EPERM.
 pub(super) fn restrict() -> Result<(), String> {
     calls::forbid(CALLS)
 }

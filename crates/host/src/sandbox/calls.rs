@@ -165,7 +165,7 @@ pub(super) fn restrict() -> Result<(), String> {
     Ok(())
 }
 
-/// Also forbids these system calls, whatever their arguments.
+/// Also forbids these system calls, with any arguments.
 pub(super) fn forbid(calls: &[libc::c_long]) -> Result<(), String> {
     let rules = calls.iter().map(|call| (*call, Vec::new())).collect();
     let denied = program(rules, SeccompAction::Errno(libc::EPERM as u32))?;

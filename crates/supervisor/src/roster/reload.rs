@@ -131,8 +131,7 @@ impl Roster {
         changes
     }
 
-    /// Returns what [`Self::reload`] would change, and changes nothing.
-    /// `of_key` says why the signer couldn't use the certificate and its key.
+    /// Returns what [`Self::reload`] would change, and changes nothing. `of_key` says why the signer couldn't use the certificate with its key.
     pub(crate) fn plan(&self, of_key: Option<&str>) -> Changes {
         let read = self.read();
         let mut changes = self.compare(&read);
