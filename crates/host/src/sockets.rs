@@ -46,7 +46,7 @@ pub fn inherited() -> io::Result<Given> {
 
 /// Returns the connection of type SOCK_SEQPACKET that is the only inherited descriptor, if any, and makes it close-on-exec.
 ///
-/// Call it once, at the start, as [`inherited`].
+/// Call this function once, at the start: it removes LISTEN_FDS from the environment.
 pub fn inherited_packet() -> io::Result<Option<Packet>> {
     take_packet(&mut ListenFd::from_env(), 0)
 }

@@ -9,7 +9,7 @@ use palabre_host::usage::{self, stat};
 use crate::cli::RUN;
 use crate::permission;
 
-/// User of palabre-signer.service.
+/// User of a signer that the supervisor has not started.
 pub(crate) const SIGNER_USER: &str = "palabre-signer";
 /// Flags of palabre-listener that have no value.
 const FLAGS_WITHOUT_VALUE: [&str; 4] = ["--make-room", "--check-certificate", "--probe", "--verbose"];

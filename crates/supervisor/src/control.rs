@@ -32,7 +32,7 @@ const MIXER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Delay before accept(2) is called again after it has failed, for example because the limit of open files is reached.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 const SOCKET_MODE: u32 = 0o660;
-/// Name of the user of palabre-signer.service.
+/// Name of the user, besides root, whose signer the supervisor accepts.
 const SIGNER_USER: &str = "palabre-signer";
 
 /// Starts to serve the control socket: the one inherited from the previous program, or a new one at `path`. Returns a duplicate of the

@@ -334,7 +334,7 @@ fn start_listener(tls: &Path) -> (Started, u16) {
 }
 
 #[test]
-#[ignore = "prints the figures of docs/measurements.md"]
+#[ignore = "prints how long handshakes take with and without the signer"]
 fn measurement() {
     // With an RSA key, a listener may ask for 300 signatures at once.
     for (kind, count) in
