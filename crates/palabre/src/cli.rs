@@ -187,10 +187,10 @@ Examples:
   palabre sign-out bob
   palabre sign-out bob carol
 
-Use this for a lost or borrowed device. The cookies of the participants' browsers
-become invalid, and the connections end. The link stays valid: if others may have
-it, use 'palabre invite NAME --new-key' instead. A one-time link can't be opened
-again, so the participant needs a new link.")]
+Use this for a lost or borrowed device. The cookies of the participants'
+browsers become invalid, and the connections end. The link stays valid: if
+others may have it, use 'palabre invite NAME --new-key' instead. A one-time link
+can't be opened again, so the participant needs a new link.")]
     SignOut(Targets),
     /// Move participants to another room
     #[command(after_help = "\
