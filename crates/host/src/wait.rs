@@ -60,7 +60,7 @@ impl Set {
     }
 
     /// Waits until a descriptor is readable or broken, at most for `timeout`; `None` waits for ever. Returns the numbers of these descriptors,
-    /// or no numbers after a timeout or a signal. Returns at most [`MAX_REPORTED`] numbers; the next calls return the others.
+    /// or no numbers after a timeout or a signal. Returns at most 64 numbers; the next calls return the others.
     pub fn wait(&self, timeout: Option<Duration>) -> io::Result<Vec<u64>> {
         let mut events = [EpollEvent::empty(); MAX_REPORTED];
         match self.0.wait(&mut events, poll_timeout(timeout)) {
