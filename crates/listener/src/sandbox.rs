@@ -42,30 +42,35 @@ impl Files {
         self.read.iter().fold(sandbox, |sandbox, path| sandbox.permit(Access::Read, path)).enter(strictness)
     }
 
-    /// Returns the participant's directory if Landlock is enforced.
-    pub(crate) fn permitted(&self, enforced: Enforced) -> Option<Permitted> {
-        let (room, name) = self.room.as_ref().filter(|_| enforced.landlock > 0)?;
+    /// Returns the participant's directory, to check later whether it is still there.
+    pub(crate) fn directory(&self, enforced: Enforced) -> Option<Directory> {
+        let (room, name) = self.room.as_ref()?;
         let path = room.participant(name).path().to_owned();
-        Some(Permitted { id: file_id(&path).ok()?, path })
+        Some(Directory { id: file_id(&path).ok()?, path, is_confined: enforced.landlock > 0 })
     }
 }
 
 /// The participant's directory as it was when the listener entered its sandbox. Landlock permits this directory, and not a later one
 /// with the same path.
 #[derive(Debug)]
-pub(crate) struct Permitted {
+pub(crate) struct Directory {
     path: PathBuf,
     id: FileId,
+    is_confined: bool,
 }
 
-impl Permitted {
-    /// Fails if another directory has this path now. The sandbox doesn't permit that directory.
+impl Directory {
+    /// Fails if the directory was removed, or if the sandbox doesn't permit the directory that has this path now. The supervisor then starts the
+    /// listener again, and makes the directory.
     pub(crate) fn check(&self) -> Result<()> {
+        let path = self.path.display();
         match file_id(&self.path) {
-            Ok(id) if id != self.id => bail!(
-                "unable to use '{}': the directory was replaced after the start of this listener, whose sandbox doesn't permit the new one; \
-                 the supervisor restarts the listener",
-                self.path.display()
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                bail!("unable to use '{path}': the directory was removed; the supervisor restarts the listener")
+            }
+            Ok(id) if self.is_confined && id != self.id => bail!(
+                "unable to use '{path}': the directory was replaced after the start of this listener, whose sandbox doesn't permit the new one; \
+                 the supervisor restarts the listener"
             ),
             _ => Ok(()),
         }

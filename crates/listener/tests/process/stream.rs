@@ -2,6 +2,7 @@
 
 use crate::client::{Record, Records};
 use crate::rig::{Feed, Rig, wait_for, wait_for_exit};
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use palabre_room::{Format, LevelLine, Member, MicState, Name, OpenError, PipeReader, PipeWriter, Start, Talk};
 use std::time::Duration;
 
@@ -266,10 +267,21 @@ fn listener_ends_when_its_directory_was_made_again_and_its_sandbox_forbids_it() 
         println!("not tested: this kernel has no Landlock");
         return;
     }
-    let alice = rig.room.participant(&"alice".parse().unwrap());
-    alice.remove().unwrap();
+    let (alice, aside) = (rig.room.participant(&"alice".parse().unwrap()), rig.room.path().join("aside"));
+    // In one step, so that the listener never finds no directory.
+    rig.room.participant(&"aside".parse().unwrap()).create().unwrap();
+    renameat2(AT_FDCWD, alice.path(), AT_FDCWD, &aside, RenameFlags::RENAME_EXCHANGE).unwrap();
+    drop(std::net::TcpStream::connect(("127.0.0.1", rig.port)).unwrap());
+    assert_eq!(wait_for_exit(&mut rig.child).code(), Some(111));
+}
+
+#[test]
+fn listener_ends_when_its_directory_was_removed() {
+    let mut rig = Rig::new();
     let _records = rig.connect().listen(&rig, "");
-    alice.create().unwrap();
+    rig.wait_for_status("streams=1 speaking=no");
+    rig.room.participant(&"alice".parse().unwrap()).remove().unwrap();
+    // The listener checks its directory when an event wakes it, at the latest after 10 s.
     drop(std::net::TcpStream::connect(("127.0.0.1", rig.port)).unwrap());
     assert_eq!(wait_for_exit(&mut rig.child).code(), Some(111));
 }
