@@ -42,9 +42,13 @@ impl Trend {
 mod tests {
     use super::*;
 
-    /// Numbers between -0.5 and 0.5 that look random.
+    /// Numbers between -0.5 and 0.5 without any correlation: n, mixed by the last steps of MurmurHash3.
     fn noise(n: u32) -> f64 {
-        f64::from((n + 1).wrapping_mul(2_654_435_761) >> 8) / f64::from(1 << 24) - 0.5
+        let mut bits = n + 1;
+        for (shift, factor) in [(16, 0x85eb_ca6b_u32), (13, 0xc2b2_ae35), (16, 1)] {
+            bits = (bits ^ (bits >> shift)).wrapping_mul(factor);
+        }
+        f64::from(bits) / f64::from(u32::MAX) - 0.5
     }
 
     #[test]

@@ -148,7 +148,7 @@ impl Stream {
 #[test]
 fn streams_continue_through_an_upgrade_of_every_program() {
     let dir = tempfile::tempdir().unwrap();
-    for name in ["palabre", "palabre-mixer", "palabre-supervisor", "palabre-listener"] {
+    for name in ["palabre", "palabre-mixer", "palabre-supervisor", "palabre-signer", "palabre-listener"] {
         install(dir.path(), name).unwrap();
     }
     let people = People::talking_in(Suite::start_from(dir.path(), PEOPLE).unwrap()).unwrap();

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 /// Interval between two messages, within a listener's rate limit of 20 per second.
 const INTERVAL: Duration = Duration::from_millis(60);
-const PROGRAMS: [&str; 4] = ["palabre", "palabre-mixer", "palabre-supervisor", "palabre-listener"];
+const PROGRAMS: [&str; 5] = ["palabre", "palabre-mixer", "palabre-supervisor", "palabre-signer", "palabre-listener"];
 
 /// True if the page shows p01 with a raised hand and muted.
 const SHOWN: &str = "document.querySelector('#people [data-name=\"p01\"].hand.silenced') !== null";

@@ -70,7 +70,11 @@ impl TestRoom {
     }
 
     fn recorder(&self) -> Option<u32> {
-        descendants(self.children[0].id()).into_iter().find(|&pid| common::is_running(pid))
+        let is_recorder = |pid: &u32| {
+            let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            line.contains("palabre-recorder") && common::is_running(*pid)
+        };
+        descendants(self.children[0].id()).into_iter().find(is_recorder)
     }
 }
 

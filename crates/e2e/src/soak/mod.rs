@@ -32,7 +32,8 @@ pub struct Outcome {
     pub swarm: Value,
     /// Numbers of joins, leaves, restarts and renewals.
     pub events: [usize; 4],
-    /// Processes and entries of the room that exist after the last guest has left and did not exist before the first guest joined.
+    /// Processes and entries of the room that exist after the last guest has left and did not exist before the first guest joined, and daemons that have
+    /// more descriptors than before.
     pub left: Vec<String>,
 }
 
@@ -42,12 +43,13 @@ pub fn run(options: &Options) -> Result<Outcome> {
     let suite = Suite::start(options.participants)?;
     let exporter = Exporter::start(&suite)?;
     let mut churn = Churn::new(&suite, options)?;
+    suite.palabre(&["record", "start"])?;
+    let descriptors = Descriptors::of(&suite)?;
     let swarm =
         Swarm::start(&suite, &suite.links, &churn.certificates(), options.talkers, options.time.as_secs() + 3600)?;
     // Programs of other users of this machine must not disturb the measurement. Under systemd the mixer has the same niceness.
     prefer(swarm.pid());
     suite.process("palabre-mixer", "").into_iter().for_each(prefer);
-    suite.palabre(&["record", "start"])?;
     let before = inventory(&suite);
     let mut samples = Samples::new(suite.pid(), exporter.0.id(), swarm.pid());
     let began = Instant::now();
@@ -69,6 +71,7 @@ pub fn run(options: &Options) -> Result<Outcome> {
     let mut left = Vec::new();
     let _ = wait_for("the end of all that belongs to the guests", TIMEOUT, || {
         left = inventory(&suite).into_iter().filter(|entry| !before.contains(entry)).collect();
+        left.extend(descriptors.left());
         left.is_empty().then_some(())
     });
     suite.palabre(&["record", "stop"])?;
@@ -95,6 +98,29 @@ fn inventory(suite: &Suite) -> Vec<String> {
         }
     }
     names
+}
+
+/// The numbers of descriptors of mixer and supervisor before the swarm has begun.
+struct Descriptors(Vec<(&'static str, u32, usize)>);
+
+impl Descriptors {
+    fn of(suite: &Suite) -> Result<Self> {
+        let daemon = |program| {
+            let pid = suite.process(program, "").with_context(|| format!("no process of {program}"))?;
+            anyhow::Ok((program, pid, count(pid)))
+        };
+        Ok(Self(["palabre-mixer", "palabre-supervisor"].into_iter().map(daemon).collect::<Result<_>>()?))
+    }
+
+    /// Returns a text for each daemon that has more descriptors now.
+    fn left(&self) -> impl Iterator<Item = String> {
+        let more = self.0.iter().filter(|(_, pid, before)| count(*pid) > *before);
+        more.map(|(program, pid, before)| format!("{program}: {} descriptors, {before} before", count(*pid)))
+    }
+}
+
+fn count(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
 }
 
 /// A `palabre-exporter` that serves the suite's metrics.
