@@ -42,33 +42,31 @@ impl Files {
         self.read.iter().fold(sandbox, |sandbox, path| sandbox.permit(Access::Read, path)).enter(strictness)
     }
 
-    /// Returns the participant's directory, to check later whether it is still there.
-    pub(crate) fn directory(&self, enforced: Enforced) -> Option<Directory> {
-        let (room, name) = self.room.as_ref()?;
+    /// Returns the participant's directory if Landlock is enforced.
+    pub(crate) fn permitted(&self, enforced: Enforced) -> Option<Permitted> {
+        let (room, name) = self.room.as_ref().filter(|_| enforced.landlock > 0)?;
         let path = room.participant(name).path().to_owned();
-        Some(Directory { id: file_id(&path).ok()?, path, is_confined: enforced.landlock > 0 })
+        Some(Permitted { id: file_id(&path).ok()?, path })
     }
 }
 
 /// The participant's directory as it was when the listener entered its sandbox. Landlock permits this directory, and not a later one
 /// with the same path.
 #[derive(Debug)]
-pub(crate) struct Directory {
+pub(crate) struct Permitted {
     path: PathBuf,
     id: FileId,
-    is_confined: bool,
 }
 
-impl Directory {
-    /// Fails if the directory was removed, or if the sandbox doesn't permit the directory that has this path now. The supervisor then starts the
-    /// listener again, and makes the directory.
+impl Permitted {
+    /// Fails if the directory was removed, or if another directory has its path now. The sandbox doesn't permit another directory.
     pub(crate) fn check(&self) -> Result<()> {
         let path = self.path.display();
         match file_id(&self.path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 bail!("unable to use '{path}': the directory was removed; the supervisor restarts the listener")
             }
-            Ok(id) if self.is_confined && id != self.id => bail!(
+            Ok(id) if id != self.id => bail!(
                 "unable to use '{path}': the directory was replaced after the start of this listener, whose sandbox doesn't permit the new one; \
                  the supervisor restarts the listener"
             ),

@@ -6,7 +6,7 @@ use crate::handover::Reason;
 use crate::http::Response;
 use crate::mic::Uplink;
 use crate::pending::{Arrived, Pending};
-use crate::sandbox::Directory;
+use crate::sandbox::Permitted;
 use crate::slots::{Idle, Slot, Slots};
 use crate::state::Listener;
 use crate::status::LastReport;
@@ -93,7 +93,7 @@ impl Server {
     }
 
     /// Serves until SIGTERM, SIGINT, SIGUSR1 or SIGUSR2. For the end of open connections see [`crate::handover`].
-    pub(crate) fn run(mut self, sandbox: Enforced, directory: Option<&Directory>) -> Result<()> {
+    pub(crate) fn run(mut self, sandbox: Enforced, permitted: Option<&Permitted>) -> Result<()> {
         self.sandbox = sandbox;
         notify::ready();
         let mut last = LastReport::default();
@@ -112,7 +112,7 @@ impl Server {
             }
             // The supervisor removes the directory of a listener that it has told to leave.
             if self.listener.handover.is_serving() {
-                directory.map_or(Ok(()), Directory::check)?;
+                permitted.map_or(Ok(()), Permitted::check)?;
             }
             if ready[0] && self.listener.handover.is_serving() {
                 self.accept();

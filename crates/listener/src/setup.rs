@@ -69,7 +69,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     };
     let enforced = files.enter(strictness).map_err(Failure::config)?;
     log::debug!("sandbox: {enforced}");
-    server.run(enforced, files.directory(enforced).as_ref()).map_err(Failure::system)
+    server.run(enforced, files.permitted(enforced).as_ref()).map_err(Failure::system)
 }
 
 /// Returns whether the listener may run without its sandbox.

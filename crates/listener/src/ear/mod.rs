@@ -72,11 +72,12 @@ impl Ear {
             return Ok(Some(self.send_away(&mut state)));
         }
         let Ok(replaced) = self.place(&state, page) else { return Ok(None) };
+        let is_first = state.streams.is_empty();
         if let Some(index) = replaced {
             // The thread of the replaced stream may be blocked in a write; closing the connection ends the write.
             let _ = state.streams.remove(index).tcp.shutdown(Shutdown::Both);
         }
-        if state.streams.is_empty() {
+        if is_first {
             self.ring.handover.streams_began(Instant::now());
         }
         let id = state.next_stream;
