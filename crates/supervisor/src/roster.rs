@@ -424,8 +424,8 @@ impl Roster {
     fn remove_records(&self, removed: &Participant) {
         let name = &removed.name;
         let link = removed.key_once.then(|| Entrance::remove(&self.config.links, name));
-        let own_name = self.config.server.own_display_names.then(|| OwnName::remove(&self.config.names, name));
-        for error in link.into_iter().chain(own_name).filter_map(Result::err) {
+        let own_name = OwnName::remove(&self.config.names, name);
+        for error in link.into_iter().chain([own_name]).filter_map(Result::err) {
             log::warn!("{error}");
         }
     }
