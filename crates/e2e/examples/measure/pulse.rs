@@ -75,16 +75,16 @@ fn print_delay(said: &Recording, spoken: &Spoken) -> Result<()> {
     Ok(())
 }
 
-/// Returns the lengths in ms of the silences in `heard` at which `mouth`, `lag` samples earlier, has speech.
+/// Returns the lengths in ms of the silences in `heard` while there is speech in `mouth`, which is `lag` samples earlier. Pauses of the speaker don't
+/// count: each slice of 10 ms of the mouth's sound must be speech.
 fn silences(heard: &[i16], mouth: &[i16], lag: usize) -> Vec<f64> {
     let per_ms = RATE_HZ as usize / 1000;
+    let speaks = |slice: &[i16]| rms_dbfs(slice) > SPEECH_DBFS;
     let (mut found, mut at) = (Vec::new(), 0_usize);
     for run in heard.chunk_by(|a, b| (a.unsigned_abs() <= SILENT) == (b.unsigned_abs() <= SILENT)) {
-        let around = at.checked_sub(lag + 20 * per_ms).and_then(|from| mouth.get(from..from + run.len() + 40 * per_ms));
-        if run[0].unsigned_abs() <= SILENT
-            && run.len() >= SILENCE_MS * per_ms
-            && around.is_some_and(|around| rms_dbfs(around) > SPEECH_DBFS)
-        {
+        let is_silent = run[0].unsigned_abs() <= SILENT && run.len() >= SILENCE_MS * per_ms;
+        let around = at.checked_sub(lag + 10 * per_ms).and_then(|from| mouth.get(from..from + run.len() + 20 * per_ms));
+        if is_silent && around.is_some_and(|around| around.chunks(10 * per_ms).all(speaks)) {
             found.push(run.len() as f64 / per_ms as f64);
         }
         at += run.len();
