@@ -112,9 +112,11 @@ impl Descriptors {
         Ok(Self(["palabre-mixer", "palabre-supervisor"].into_iter().map(daemon).collect::<Result<_>>()?))
     }
 
-    /// Returns a text for each daemon that has more descriptors now.
+    /// Returns a text for each daemon that has more descriptors now. A few more are allowed, for example for the recording, which may have begun only after
+    /// the first count. One for each guest would be more.
     fn left(&self) -> impl Iterator<Item = String> {
-        let more = self.0.iter().filter(|(_, pid, before)| count(*pid) > *before);
+        const ALLOWED: usize = 3;
+        let more = self.0.iter().filter(|(_, pid, before)| count(*pid) > *before + ALLOWED);
         more.map(|(program, pid, before)| format!("{program}: {} descriptors, {before} before", count(*pid)))
     }
 }
