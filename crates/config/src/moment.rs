@@ -24,6 +24,11 @@ impl Moment {
         now.checked_add(time::Duration::try_from(time).ok()?).map(Self)
     }
 
+    /// Returns the moment one second later; `None` after the year 9999.
+    pub(crate) fn one_second_later(self) -> Option<Self> {
+        self.0.checked_add(time::Duration::SECOND).map(Self)
+    }
+
     /// Returns the time from `now` to this moment; `None` if the moment has passed.
     #[must_use]
     pub fn left(self, now: SystemTime) -> Option<Duration> {

@@ -60,11 +60,11 @@ impl Participant {
     pub fn edit(dir: &Path, name: &Name, edits: &[Edit]) -> Result<Edited, ConfigError> {
         let path = Self::path(dir, name);
         let text = file::read(&path).map_err(|error| ConfigError::io(&path, &error))?;
-        Written::parse(&path, &text)?;
+        let signed_out = Written::parse(&path, &text)?.signed_out;
         let mut document: DocumentMut =
             text.parse().map_err(|error: toml_edit::TomlError| ConfigError::new(&path, one_line(error.message())))?;
         for edit in edits {
-            apply(&mut document, edit);
+            apply(&mut document, edit, signed_out);
         }
         let text = document.to_string();
         let participant = Self::from_written(&path, name, Written::parse(&path, &text)?)?;
@@ -76,7 +76,8 @@ fn one_line(text: &str) -> String {
     text.trim().replace('\n', "; ")
 }
 
-fn apply(document: &mut DocumentMut, edit: &Edit) {
+/// Applies an edit. `signed_out` is the time of the last sign-out.
+fn apply(document: &mut DocumentMut, edit: &Edit, signed_out: Option<Moment>) {
     match edit {
         Edit::DisplayName(name) => set(document, "display-name", name.as_str().into()),
         Edit::Room(room) => set(document, "room", room.as_str().into()),
@@ -89,7 +90,11 @@ fn apply(document: &mut DocumentMut, edit: &Edit) {
         Edit::Suspended(suspended) => flag(document, "suspended", *suspended),
         Edit::KeyExpires(None) => remove(document, "key-expires"),
         Edit::KeyExpires(Some(moment)) => set(document, "key-expires", datetime(*moment)),
-        Edit::SignedOut(moment) => set(document, "signed-out", datetime(*moment)),
+        Edit::SignedOut(moment) => {
+            // A browser may have got a cookie with the second after the last sign-out, also if that time is in the future because the clock was wrong.
+            let moment = signed_out.and_then(Moment::one_second_later).map_or(*moment, |next| next.max(*moment));
+            set(document, "signed-out", datetime(moment));
+        }
     }
 }
 
@@ -156,6 +161,20 @@ key-expires = 2026-12-31T23:00:00Z
         let name = "alice".parse().unwrap();
         fs::write(Participant::path(dir.path(), &name), text).unwrap();
         (dir, name)
+    }
+
+    #[test]
+    fn each_sign_out_is_later_than_the_last_one() {
+        let (dir, name) = alice(TEXT);
+        let sign_out = |now: &str| {
+            let edited = Participant::edit(dir.path(), &name, &[Edit::SignedOut(now.parse().unwrap())]).unwrap();
+            edited.write().unwrap();
+            edited.participant().signed_out.unwrap().to_string()
+        };
+        assert_eq!(sign_out("2030-01-01T00:00:00Z"), "2030-01-01T00:00:00Z");
+        assert_eq!(sign_out("2030-01-01T00:00:00Z"), "2030-01-01T00:00:01Z", "again in the same second");
+        assert_eq!(sign_out("2026-11-28T00:00:00Z"), "2030-01-01T00:00:02Z", "after the clock was set back");
+        assert_eq!(sign_out("2031-01-01T00:00:00Z"), "2031-01-01T00:00:00Z");
     }
 
     #[test]
