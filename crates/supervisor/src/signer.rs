@@ -371,21 +371,40 @@ impl Link {
     }
 }
 
-/// Waits for the next report. Returns `None` if the link is closed.
+/// Waits for the next report. Returns `None` if the link is closed. A report that can't be parsed is ignored, so that programs of two releases work
+/// together.
 fn next_report(socket: &Packet) -> Option<SignerReport> {
-    let mut buffer = [0; MAX_REPORT_BYTES];
+    let (mut buffer, mut is_warned) = ([0; MAX_REPORT_BYTES], false);
     loop {
         wait::readable(&[socket.as_fd()], None).ok()?;
         match socket.recv(&mut buffer) {
-            Ok(length) => {
-                let report = signing::parse(buffer.get(..length?).unwrap_or_default());
-                if let Err(error) = &report {
+            Ok(length) => match signing::parse(buffer.get(..length?).unwrap_or_default()) {
+                Ok(report) => return Some(report),
+                Err(error) if !std::mem::replace(&mut is_warned, true) => {
                     log::warn!("unable to understand a report of palabre-signer: {error}; use programs of one release");
                 }
-                return report.ok();
-            }
+                Err(_) => {}
+            },
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(_) => return None,
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn report_that_cannot_be_parsed_does_not_end_the_link() {
+        let (ours, theirs) = Packet::pair().unwrap();
+        let report = SignerReport { signatures: 7, ..SignerReport::default() };
+        for message in [b"?".to_vec(), vec![0xff; 100], signing::encode(&report)] {
+            theirs.send(&message).unwrap();
+        }
+        assert_eq!(next_report(&ours), Some(report));
+        drop(theirs);
+        assert_eq!(next_report(&ours), None);
     }
 }
