@@ -21,6 +21,7 @@ mod process;
 mod pulse;
 mod rates;
 mod restarts;
+mod signer;
 mod talking;
 mod tone;
 
@@ -52,6 +53,7 @@ usage: measure [PART]...        default: start load gaps latency
   restarts-planned  ten planned restarts of a listener
   latency, latency-40, latency-20
                     delay from microphone to output: both uplinks, chunks of 40 or 20 ms
+  signer            duration of handshakes with and without the signer
   pulse, pulse-busy delay and silences with a microphone of PulseAudio, on an idle machine or with both processors busy
   latency-long, latency-hour
                     the delay once a minute for 20 or 60 minutes
@@ -95,6 +97,7 @@ fn main() -> Result<()> {
             "latency" => latency::run("websocket", 40).and_then(|()| latency::run("post", 40))?,
             "latency-40" => latency::run("websocket", 40)?,
             "latency-20" => latency::run("websocket", 20)?,
+            "signer" => signer::run()?,
             "pulse" => pulse::run(false)?,
             "pulse-busy" => pulse::run(true)?,
             "rtt" => latency::over_rtts()?,
