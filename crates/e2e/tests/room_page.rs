@@ -65,6 +65,21 @@ fn every_page_except_the_first_joins_muted_and_recommends_headphones() {
 }
 
 #[test]
+fn page_whose_link_is_open_too_often_says_so_and_connects_when_another_stream_ends() {
+    let suite = Suite::start_configured(1, "[limits]\nstreams = 1\n").unwrap();
+    let stream = suite.client.get(&suite.links[0], "/listen").unwrap();
+    assert_eq!(stream.status, 200);
+    let page = Browser::start(Some(&voice()), "en").unwrap();
+    open(&page, &suite.links[0]);
+    page.click("#join").unwrap();
+    let title = "document.querySelector('.notice strong')?.textContent";
+    page.wait_until(&format!("{title} === 'Your link is open in too many places'")).unwrap();
+    drop(stream);
+    page.wait_until("palabreState.connection === 'live'").unwrap();
+    page.wait_until(&format!("{title} !== 'Your link is open in too many places'")).unwrap();
+}
+
+#[test]
 fn pages_show_who_talks_and_a_muted_page_is_silent() {
     let suite = Suite::start(2).unwrap();
     let (first, second) = (join(&suite.links[0]), join(&suite.links[1]));

@@ -4,13 +4,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A log line in the source, with `*` for each placeholder.
+/// A log line in the source, with `*` for each inserted value.
 struct Line {
     file: String,
     text: String,
 }
 
-/// Warnings and errors that palabre(7) doesn't document: the source file, the text with `*` for each placeholder, and the reason.
+/// Warnings and errors that palabre(7) doesn't document: the source file, the text with `*` for each inserted value, and the reason.
 const NOT_AN_INTERFACE: &[(&str, &str, &str)] = &[
     ("host/src/exit.rs", "*", "the last line of a program; the exit status is the interface"),
     ("mixer/src/context.rs", "*", "passes on a message that is checked where it is made"),
@@ -130,7 +130,7 @@ fn code() -> Vec<(String, String)> {
     files.iter().map(|path| (name(path), without(fs::read_to_string(path).unwrap()))).collect()
 }
 
-/// Finds the first string literal in `code`. Returns the literal, with `*` for each placeholder, and the code that follows it.
+/// Finds the first string literal in `code`. Returns the literal, with `*` for each inserted value, and the code that follows it.
 fn literal(code: &str) -> Option<(String, &str)> {
     let (_, inside) = code.split_once('"')?;
     let bytes = inside.as_bytes();
