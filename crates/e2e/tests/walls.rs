@@ -120,3 +120,16 @@ fn no_member_depends_on_an_async_runtime() {
         }
     }
 }
+
+#[test]
+fn each_package_with_a_program_has_an_integration_test() {
+    // Otherwise `cargo test` doesn't build the program, and a test on a clean checkout doesn't find it.
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let packages = std::fs::read_dir(crates).unwrap().map(|entry| entry.unwrap().path());
+    let programs: Vec<_> = packages.filter(|package| package.join("src/main.rs").exists()).collect();
+    assert!(programs.len() >= 7, "{programs:?}");
+    for package in programs {
+        let tests = std::fs::read_dir(package.join("tests")).map(Iterator::count).unwrap_or(0);
+        assert!(tests > 0, "{}: add a file to tests/", package.display());
+    }
+}

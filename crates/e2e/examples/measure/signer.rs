@@ -12,11 +12,15 @@ use palabre_e2e::link::Link;
 use palabre_e2e::suite::{Suite, binary};
 
 /// Kinds of keys as options of `openssl req`, with the number of handshakes. With an RSA key, a listener may ask for 300 signatures at once.
-const KINDS: [(&str, &[&str], usize); 2] =
-    [("P-256", &["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"], 1000), ("RSA 2048", &["-newkey", "rsa:2048"], 250)];
+const KINDS: [(&str, &[&str], usize); 2] = [
+    ("P-256", &["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"], 1000),
+    ("RSA 2048", &["-newkey", "rsa:2048"], 250),
+];
 
 pub fn run() -> Result<()> {
-    println!("| key | handshakes | by the signer, median | listener with the key, median | the signer's processor time |");
+    println!(
+        "| key | handshakes | by the signer, median | listener with the key, median | the signer's processor time |"
+    );
     println!("| --- | --- | --- | --- | --- |");
     KINDS.into_iter().try_for_each(|(kind, options, count)| measure(kind, options, count))
 }
