@@ -133,3 +133,19 @@ fn each_package_with_a_program_has_an_integration_test() {
         assert!(tests > 0, "{}: add a file to tests/", package.display());
     }
 }
+
+#[test]
+fn scripts_that_run_programs_build_all_of_them() {
+    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap().join("scripts");
+    let mut built = 0;
+    for script in std::fs::read_dir(scripts).unwrap().map(|entry| entry.unwrap().path()) {
+        let text = std::fs::read_to_string(&script).unwrap();
+        for line in text.lines().filter(|line| line.trim_start().starts_with("cargo build ")) {
+            // `packages` are those of all `programs` in scripts/stage.
+            let is_complete = ["--workspace", "--example", "${packages[@]}"].iter().any(|part| line.contains(part));
+            assert!(is_complete, "{}: {line}", script.display());
+            built += 1;
+        }
+    }
+    assert!(built >= 3, "{built} lines");
+}

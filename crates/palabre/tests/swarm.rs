@@ -22,7 +22,7 @@ struct Swarm {
 
 impl Swarm {
     fn start(arguments: &[&str]) -> Self {
-        for name in ["palabre-mixer", "palabre-supervisor", "palabre-listener"] {
+        for name in ["palabre-mixer", "palabre-supervisor", "palabre-signer", "palabre-listener"] {
             sibling(name);
         }
         let directory = tempfile::Builder::new().prefix("palabre-t-").tempdir().unwrap();

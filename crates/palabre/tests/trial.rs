@@ -35,7 +35,7 @@ impl Trial {
     }
 
     fn spawn(directory: tempfile::TempDir, flags: &[&str]) -> Self {
-        for name in ["palabre-mixer", "palabre-supervisor", "palabre-listener"] {
+        for name in ["palabre-mixer", "palabre-supervisor", "palabre-signer", "palabre-listener"] {
             sibling(name);
         }
         let file = |name| File::create(directory.path().join(name)).unwrap();

@@ -183,6 +183,7 @@ const MIXER_NICENESS: i32 = -10;
 struct Programs {
     mixer: PathBuf,
     supervisor: PathBuf,
+    signer: PathBuf,
     listener: PathBuf,
 }
 
@@ -191,6 +192,7 @@ impl Programs {
         Ok(Self {
             mixer: daemon::find("palabre-mixer")?,
             supervisor: daemon::find("palabre-supervisor")?,
+            signer: daemon::find("palabre-signer")?,
             listener: daemon::find("palabre-listener")?,
         })
     }
@@ -210,15 +212,17 @@ fn start_daemons(
     RoomDir::new(rooms.join(ROOM)).create(server.format).map_err(Failure::system)?;
     let mixer = with_verbosity(vec!["--rooms".into(), rooms.into()], verbosity);
     let mixer = Daemon::start(programs.mixer, mixer, MIXER_NICENESS, log.clone())?;
-    let supervisor = with_verbosity(supervisor_arguments(directory, programs.listener, options), verbosity);
+    let supervisor =
+        with_verbosity(supervisor_arguments(directory, programs.signer, programs.listener, options), verbosity);
     let supervisor = Daemon::start(programs.supervisor, supervisor, 0, log.clone())?;
     Ok([supervisor, mixer])
 }
 
-fn supervisor_arguments(directory: &TrialDir, listener: PathBuf, options: &Options) -> Vec<OsString> {
+fn supervisor_arguments(directory: &TrialDir, signer: PathBuf, listener: PathBuf, options: &Options) -> Vec<OsString> {
     let paths = [
         ("--config", directory.etc()),
         ("--run", directory.run()),
+        ("--signer", signer),
         ("--listener", listener),
         ("--recordings", directory.recordings()),
         ("--links", directory.entrances()),
