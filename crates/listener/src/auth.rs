@@ -22,6 +22,8 @@ pub(crate) enum Credential {
     Explicit,
     /// The cookie, which a browser adds by itself.
     Cookie,
+    /// A cookie of the former format, which contains the access key itself. The response must replace it: [`Authenticator::new_cookie`].
+    FormerCookie,
 }
 
 impl Credential {
@@ -30,7 +32,7 @@ impl Credential {
     pub(crate) fn may_write(self, head: &Head) -> bool {
         match self {
             Self::Explicit => true,
-            Self::Cookie => is_own_origin(head),
+            Self::Cookie | Self::FormerCookie => is_own_origin(head),
         }
     }
 
@@ -92,7 +94,7 @@ pub(crate) enum KeyFault {
     Wrong,
     /// The participant has no such key, and a page of another site or port made the browser send it.
     Foreign,
-    /// The key has expired, or belongs to an invitation link that was used before.
+    /// The key has expired, or belongs to an invitation link that was used before, or the request has an old cookie.
     Old,
     /// The key is correct, but the participant is suspended.
     Suspended,
@@ -184,11 +186,14 @@ impl Authenticator {
     pub(crate) fn key_fault(&self, head: &Head) -> Option<KeyFault> {
         self.given_key(head)?;
         let is_genuine = |cookie| self.valid_key().is_some_and(|key| self.cookies.is_genuine(cookie, key));
-        let is_known =
-            keys(head).any(|key| self.key.matches(key) || self.accepts(key)) || self.cookies(head).any(is_genuine);
+        let is_known = keys(head).any(|key| self.key.matches(key) || self.accepts(key))
+            || self.cookies(head).any(|cookie| is_genuine(cookie) || self.accepts(cookie));
         let is_unused = self.invitation.as_ref().is_some_and(|invitation| invitation.browser().is_none());
+        // The operator may have replaced the access key, or the secret of the cookies. The code in a cookie has 256 bits, so nobody tries to guess it.
+        let only_cookies = || keys(head).all(str::is_empty) && self.cookies(head).all(Cookies::is_well_formed);
         match (is_known, self.obstacle()) {
             (false, _) if is_foreign(head) => Some(KeyFault::Foreign),
+            (false, _) if only_cookies() => Some(KeyFault::Old),
             (false, _) => Some(KeyFault::Wrong),
             (true, Some(Denial::Suspended)) => Some(KeyFault::Suspended),
             (true, expired) => (expired.is_some() || !is_unused).then_some(KeyFault::Old),
@@ -214,7 +219,13 @@ impl Authenticator {
             return Some(Credential::Explicit);
         }
         let (key, now) = (self.valid_key()?, SystemTime::now());
-        self.cookies(head).any(|cookie| self.cookies.opens(cookie, key, now)).then_some(Credential::Cookie)
+        if self.cookies(head).any(|cookie| self.cookies.opens(cookie, key, now)) {
+            return Some(Credential::Cookie);
+        }
+        // A cookie of the former format has no time, so it is also older than any sign-out. An open page requests `/me` when its stream has ended.
+        let is_former = || !self.cookies.has_signed_out() && self.cookies(head).any(|cookie| self.accepts(cookie));
+        let is_replaced = matches!((head.method.as_str(), head.path.as_str()), ("GET", "/" | "/me"));
+        (is_replaced && is_former()).then_some(Credential::FormerCookie)
     }
 
     /// Returns the values of this participant's cookies.
@@ -226,10 +237,16 @@ impl Authenticator {
     /// browser with a valid cookie and an outdated key in the address keeps its cookie.
     pub(crate) fn sign_in(&self, key: &str) -> Response {
         let response = Response::new(303).with("Location", "./");
-        match self.valid_key().filter(|valid| valid.matches(key)) {
-            Some(valid) => response.with("Set-Cookie", self.cookies.issue(valid, SystemTime::now())),
+        match self.new_cookie().filter(|_| self.accepts(key)) {
+            Some(cookie) => response.with("Set-Cookie", cookie),
             None => response,
         }
+    }
+
+    /// Returns the value of the field `Set-Cookie` for a browser that has shown the valid access key. Returns `None` if the invitation link is
+    /// unused.
+    pub(crate) fn new_cookie(&self) -> Option<String> {
+        self.valid_key().map(|key| self.cookies.issue(key, SystemTime::now()))
     }
 
     fn accepts(&self, key: &str) -> bool {
@@ -303,10 +320,64 @@ mod tests {
             Some(Credential::Cookie)
         );
         assert_eq!(credential("/me", &format!("Cookie: __Host-palabre-bob={value}\r\n")), None);
-        assert_eq!(credential("/me", &format!("Cookie: __Host-palabre-alice={key}\r\n")), None);
         assert_eq!(credential("/me", &format!("Authorization: Bearer {value}\r\n")), None);
         assert_eq!(credential(&format!("/me?key={value}"), ""), None);
         assert_eq!(credential("/me", &format!("Authorization: Basic {key}\r\n")), None);
+    }
+
+    #[test]
+    fn cookie_of_the_former_format_is_accepted_where_the_response_replaces_it() {
+        let (auth, key) = authenticator();
+        let cookie = format!("Cookie: __Host-palabre-alice={key}\r\n");
+        for (target, credential) in [
+            ("/", Some(Credential::FormerCookie)),
+            ("/me", Some(Credential::FormerCookie)),
+            ("/listen", None),
+            ("/page/app.js", None),
+        ] {
+            assert_eq!(auth.authenticate(&head(target, &cookie)), credential, "{target}");
+        }
+        assert_eq!(auth.key_fault(&head("/listen", &cookie)), Some(KeyFault::Old));
+        let new = auth.new_cookie().unwrap();
+        let both = format!("{cookie}Cookie: {}\r\n", new.split(';').next().unwrap());
+        assert_eq!(auth.authenticate(&head("/", &both)), Some(Credential::Cookie));
+        let other = format!("Cookie: __Host-palabre-alice={}\r\n", "0".repeat(32));
+        assert_eq!(auth.authenticate(&head("/", &other)), None);
+        assert_eq!(auth.key_fault(&head("/", &other)), Some(KeyFault::Wrong));
+        let cookies = Cookies::new("alice", b"secret").signed_out(Some("2026-01-01T00:00:00Z".parse().unwrap()));
+        let auth = Authenticator { cookies, ..auth };
+        assert_eq!(auth.authenticate(&head("/", &cookie)), None, "the operator has signed out the browsers");
+        assert_eq!(auth.key_fault(&head("/", &cookie)), Some(KeyFault::Old));
+    }
+
+    #[test]
+    fn browser_that_used_a_one_time_link_keeps_its_access_with_a_cookie_of_the_former_format() {
+        let (auth, link) = authenticator();
+        let key = Key::generate().unwrap();
+        let entrance = Entrance { link: auth.key, key: key.hash() };
+        let auth = auth.invitation("/nonexistent".into(), Some(entrance));
+        let credential =
+            |value: &str| auth.authenticate(&head("/", &format!("Cookie: __Host-palabre-alice={value}\r\n")));
+        assert_eq!(credential(key.as_str()), Some(Credential::FormerCookie));
+        assert_eq!(credential(&link), None);
+    }
+
+    #[test]
+    fn cookie_that_was_made_with_another_key_or_secret_is_old_and_not_a_guess() {
+        let (auth, key) = authenticator();
+        let issued = |auth: &Authenticator| {
+            let cookie = auth.new_cookie().unwrap();
+            format!("Cookie: {}\r\n", cookie.split(';').next().unwrap())
+        };
+        let (replaced, other_secret) =
+            (authenticator().0, Authenticator::new(auth.key, Cookies::new("alice", b"other")));
+        for cookie in [issued(&replaced), issued(&other_secret)] {
+            assert_eq!(auth.key_fault(&head("/me", &cookie)), Some(KeyFault::Old));
+            let guess = format!("{cookie}Authorization: Bearer 0\r\n");
+            assert_eq!(auth.key_fault(&head("/me", &guess)), Some(KeyFault::Wrong));
+            assert_eq!(auth.key_fault(&head("/me?key=0", &cookie)), Some(KeyFault::Wrong));
+        }
+        assert_eq!(auth.key_fault(&head(&format!("/me?key={key}"), &issued(&replaced))), Some(KeyFault::Old));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Chooses the handler for each request by path and method. The table at the top of `docs/injected-stream.md` lists the requests.
 
+use crate::auth::Credential;
 use crate::connection::{After, Connection};
 use crate::http::{Head, Response};
 use crate::state::Listener;
@@ -65,6 +66,10 @@ pub(crate) fn answer(
                 .filter(|_| !listener.access.is_http_proxy(connection.stream.sock.client()));
             let response = match hsts {
                 Some(value) => response.with("Strict-Transport-Security", value),
+                None => response,
+            };
+            let response = match listener.auth.new_cookie().filter(|_| credential == Credential::FormerCookie) {
+                Some(cookie) => response.with("Set-Cookie", cookie),
                 None => response,
             };
             connection.answer(head, &response, listener.keeps())

@@ -56,6 +56,16 @@ impl Cookies {
         self.time_of(value, key).is_some()
     }
 
+    /// Returns whether this value has the form of a cookie. Only [`Self::is_genuine`] says whether this installation has made it.
+    pub(crate) fn is_well_formed(value: &str) -> bool {
+        parse(value).is_some()
+    }
+
+    /// Returns whether the operator has signed out the browsers since the participant was invited.
+    pub(crate) fn has_signed_out(&self) -> bool {
+        self.signed_out_s > 0
+    }
+
     /// Returns the values of this participant's cookies among the fields `Cookie` of a request.
     pub(crate) fn values<'a>(&'a self, fields: impl Iterator<Item = &'a str>) -> impl Iterator<Item = &'a str> {
         let cookies = fields.flat_map(|line| line.split(';')).filter_map(|pair| pair.split_once('='));
@@ -64,12 +74,17 @@ impl Cookies {
 
     /// Returns the time in a cookie, in s since 1970. Returns `None` if the cookie was not issued for the access key with this hash.
     fn time_of(&self, value: &str, key: KeyHash) -> Option<u64> {
-        let (time, code) = value.split_once('.')?;
-        let is_number = !time.is_empty() && time.len() <= 12 && time.bytes().all(|digit| digit.is_ascii_digit());
-        let time_s = time.parse().ok().filter(|_| is_number)?;
+        let (time_s, code) = parse(value)?;
         // `hmac::verify` compares in constant time.
-        hmac::verify(&self.key, &message(time_s, key), &hex::decode::<32>(code)?).ok().map(|()| time_s)
+        hmac::verify(&self.key, &message(time_s, key), &code).ok().map(|()| time_s)
     }
+}
+
+/// Returns the time and the code in a cookie.
+fn parse(value: &str) -> Option<(u64, [u8; 32])> {
+    let (time, code) = value.split_once('.')?;
+    let is_number = !time.is_empty() && time.len() <= 12 && time.bytes().all(|digit| digit.is_ascii_digit());
+    Some((time.parse().ok().filter(|_| is_number)?, hex::decode(code)?))
 }
 
 /// Returns the message that the code in the cookie authenticates.

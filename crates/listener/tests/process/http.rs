@@ -150,11 +150,29 @@ fn link_sets_the_cookie_and_redirects() {
     for (target, fields) in [
         (format!("/me?key={value}"), String::new()),
         ("/me".into(), format!("Authorization: Bearer {value}\r\n")),
-        ("/me".into(), format!("Cookie: {name}={}\r\n", rig.key.as_str())),
+        ("/listen".into(), format!("Cookie: {name}={}\r\n", rig.key.as_str())),
     ] {
         assert_eq!(rig.connect().request("GET", &target, &fields).status, 401, "{target} {fields}");
     }
     assert_eq!(client.request("GET", &format!("/me?key={}", rig.key.as_str()), "").status, 200);
+}
+
+/// An earlier version put the access key into the cookie.
+#[test]
+fn cookie_of_an_earlier_version_is_replaced_and_is_no_wrong_key() {
+    let rig = Rig::new();
+    let former = format!("Cookie: __Host-palabre-alice={}\r\n", rig.key.as_str());
+    assert_eq!(rig.connect().request("GET", "/listen", &former).status, 401);
+    for target in ["/", "/me"] {
+        let answer = rig.connect().request("GET", target, &former);
+        assert_eq!(answer.status, 200, "{target}");
+        let cookie = format!("Cookie: {}\r\n", answer.field("set-cookie").unwrap().split_once(';').unwrap().0);
+        let next = rig.connect().request("GET", target, &cookie);
+        assert_eq!((next.status, next.field("set-cookie")), (200, None), "{target}");
+        assert_eq!(rig.connect().request("HEAD", "/listen", &cookie).status, 200);
+    }
+    rig.wait_for_log("refused an expired or used access key from 127.0.0.1");
+    assert!(!rig.log().contains("a wrong access key"), "{}", rig.log());
 }
 
 #[test]
@@ -187,6 +205,7 @@ fn cookie_is_valid_in_the_next_process_until_the_operator_signs_out_the_browsers
     third.kill().unwrap();
     third.wait().unwrap();
     assert_eq!((status(&rig, &cookie), status(&rig, &next)), (401, 401), "a new key makes all cookies invalid");
+    assert!(!rig.log().contains("a wrong access key"), "{}", rig.log());
 }
 
 /// Writes a certificate that a certificate authority has signed, and its key, into the configuration. Returns the authority's certificate in PEM.
