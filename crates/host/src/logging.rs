@@ -85,7 +85,10 @@ impl<L: Log> Log for Escaped<L> {
 
 /// Escapes the characters that end a line, control a terminal, or change the order of the other characters.
 fn escape(text: String) -> String {
-    let is_unsafe = |c: char| c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let is_unsafe = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{61c}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
     if !text.contains(is_unsafe) {
         return text;
     }
@@ -124,6 +127,7 @@ mod tests {
         let forged = "exit: x\npalabre-listener[a]: info: connected\r\u{1b}[2J\u{202e}".to_owned();
         assert_eq!(escape(forged), r"exit: x\npalabre-listener[a]: info: connected\r\u{1b}[2J\u{202e}");
         assert_eq!(escape("L’été: 'é'".to_owned()), "L’été: 'é'");
+        assert_eq!(escape("a\u{61c}\u{200e}\u{200f}\u{2028}".to_owned()), r"a\u{61c}\u{200e}\u{200f}\u{2028}");
     }
 
     #[test]

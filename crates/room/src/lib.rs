@@ -7,6 +7,7 @@
 //! The crate reads no clock and contains no TLS, HTTP or TOML.
 
 mod dir;
+mod display_name;
 mod ear_frames;
 mod error;
 mod file;
@@ -29,6 +30,7 @@ mod small_file;
 mod writer;
 
 pub use dir::{NO_MIXER, RoomDir};
+pub use display_name::{display_name_is_valid, folded_display_name, own_display_name_is_valid};
 pub use ear_frames::EarFrames;
 pub use error::{OpenError, RoomError};
 pub use file::{FileId, FileKind, RegularFile, file_id, lookup, open_regular, target_in};
@@ -40,7 +42,7 @@ pub use levelling::Levelling;
 pub use levels::{LevelLine, Talk};
 pub use member::{Member, MicState};
 pub use mixer_report::{LATE_US, MixerReport, ParticipantCounters};
-pub use name::{Name, NameError, display_name_is_valid, display_names_are_alike, own_display_name_is_valid};
+pub use name::{Name, NameError};
 pub use participant_dir::ParticipantDir;
 pub use presence::Presence;
 pub use reader::{PipeReader, Start, Successor};

@@ -6,8 +6,6 @@ use std::str::FromStr;
 
 /// Maximum length of a name in bytes.
 const MAX_LEN: usize = 32;
-/// Maximum length of a display name in characters.
-const MAX_DISPLAY_CHARS: usize = 64;
 
 /// Files in a room's directory, which participants can't have as names. The name of any other file there must begin with a character with
 /// which no name of a participant begins, such as `.` or `_`.
@@ -71,41 +69,6 @@ impl AsRef<Path> for Name {
     }
 }
 
-/// Returns whether `text` is a valid display name: 1 to 64 characters, no control characters, not only spaces.
-#[must_use]
-pub fn display_name_is_valid(text: &str) -> bool {
-    let mut chars = 0;
-    text.chars().all(|c| {
-        chars += 1;
-        !c.is_control() && chars <= MAX_DISPLAY_CHARS
-    }) && !text.trim().is_empty()
-}
-
-/// Returns whether a participant may choose `text` as the display name: [`display_name_is_valid`], at least one visible character, and no
-/// characters that change the direction of the text around the name.
-#[must_use]
-pub fn own_display_name_is_valid(text: &str) -> bool {
-    let turns = |c| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    display_name_is_valid(text) && !text.chars().any(turns) && !without_case(text).is_empty()
-}
-
-/// Returns whether two display names differ only in upper and lower case, spaces and invisible characters, so that people would confuse them.
-#[must_use]
-pub fn display_names_are_alike(one: &str, other: &str) -> bool {
-    without_case(one) == without_case(other)
-}
-
-/// Returns the visible characters of a display name in lower case.
-fn without_case(text: &str) -> String {
-    let is_invisible = |c: char| {
-        c.is_whitespace()
-            || matches!(c, '\u{ad}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
-            || matches!(c, '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}')
-    };
-    // Upper case first: the upper case of 'ß' is 'SS'.
-    text.chars().filter(|&c| !is_invisible(c)).flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -136,34 +99,6 @@ mod tests {
         assert!(files.len() >= RESERVED.len(), "{files:?}");
         for file in files {
             assert!(file.parse::<Name>().is_err(), "a participant can be called '{file}'");
-        }
-    }
-
-    #[test]
-    fn display_names_have_any_script_and_no_control_characters() {
-        for good in ["Zoé", "李小龍", "a", &"é".repeat(64), "O'Brien <b>"] {
-            assert!(display_name_is_valid(good), "{good}");
-        }
-        for bad in ["", " ", "a\tb", "a\nb", "\u{7f}", &"é".repeat(65)] {
-            assert!(!display_name_is_valid(bad), "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn names_that_differ_in_case_or_spaces_are_alike() {
-        for (one, other) in
-            [("Alice", "alice"), ("Bob le Bricoleur", " bob  leBricoleur"), ("Zoé", "ZOÉ\u{200b}"), ("Weiß", "WEISS")]
-        {
-            assert!(display_names_are_alike(one, other), "{one:?} {other:?}");
-        }
-        assert!(!display_names_are_alike("Alice", "Alicia") && !display_names_are_alike("Zoé", "Zoe"));
-    }
-
-    #[test]
-    fn own_display_names_are_visible_and_change_no_direction() {
-        assert!(own_display_name_is_valid("李小龍 👩\u{200d}🚀"));
-        for bad in ["", " ", "\u{200b}\u{3164}", "Bob\u{202e}", "\u{2067}Bob", "a\nb", &"é".repeat(65)] {
-            assert!(!own_display_name_is_valid(bad), "{bad:?}");
         }
     }
 

@@ -7,7 +7,7 @@
  * An address ends at a space, a control character, a quotation mark or bracket that addresses don't contain, and at characters that
  * are invisible or change the direction of writing, with which the shown address could differ from the real one.
  */
-const ADDRESS = /\bhttps?:\/\/[^\s\p{C}\p{Zl}\p{Zp}<>"`{}|\\^\u061c\u115f\u1160\u3164\ufe00-\ufe0f]+/giu;
+const ADDRESS = /\bhttps?:\/\/[^\s\p{C}\p{Zl}\p{Zp}<>"`{}|\\^\p{Default_Ignorable_Code_Point}]+/giu;
 /**
  * Matches an address whose host has only characters of host names. Other characters can look like a slash or be invisible, so that a reader takes a
  * part of the host for the whole host.

@@ -5,7 +5,9 @@ import { say } from '../text/text.js';
 
 const byId = (id) => document.getElementById(id);
 /** Texts for the status of the listener's response. */
-const ANSWERS = { 204: 'ownNameChanged', 400: 'ownNameInvalid', 409: 'ownNameTaken', 429: 'ownNameTooOften' };
+const ANSWERS = { 204: 'ownNameChanged', 400: 'ownNameInvalid', 409: 'ownNameTaken', 413: 'ownNameInvalid', 429: 'ownNameTooOften' };
+/** Statuses that say that the name can't be used, now or later. */
+const UNUSABLE = [400, 409, 413];
 
 export class OwnName {
   #form = byId('own-name');
@@ -31,7 +33,7 @@ export class OwnName {
   async #send(display) {
     const status = await sendName(display);
     byId('own-name-said').textContent = say(ANSWERS[status] ?? 'ownNameFailed', { name: display });
-    this.#line.setAttribute('aria-invalid', String(status === 400 || status === 409));
+    this.#line.setAttribute('aria-invalid', String(UNUSABLE.includes(status)));
     if (status === 204) this.#onChanged(display);
   }
 }

@@ -1,10 +1,10 @@
 //! The display names that participants have chosen: recorded on disk, and shown instead of the names in the participants' files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use palabre_config::control::Response;
 use palabre_config::{ConfigError, OwnName};
-use palabre_room::{Name, display_names_are_alike, own_display_name_is_valid};
+use palabre_room::{Name, folded_display_name, own_display_name_is_valid};
 
 use super::Roster;
 use crate::audit::{self, Author};
@@ -25,7 +25,7 @@ impl Roster {
                     Err("'own-display-names' in palabre.toml is false".into())
                 }
                 Some(_) if !own_display_name_is_valid(display) => Err("the name is invalid".into()),
-                Some(_) if self.is_taken(name, display) => return Response::Taken,
+                Some(_) if self.used_names().is_taken(name, display) => return Response::Taken,
                 Some(of_file) if of_file == display => self.forget_name(name),
                 Some(of_file) => self.record_name(name, OwnName { display_name: display.into(), instead_of: of_file }),
             },
@@ -47,10 +47,13 @@ impl Roster {
         if !self.config.server.own_display_names {
             return;
         }
-        let members: Vec<(Name, String)> = self.rooms.values().flatten().cloned().collect();
-        for (name, of_file) in members {
-            match OwnName::load(&self.config.names, &name, &of_file) {
-                Ok(Some(own)) if !self.is_taken(&name, &own) => drop(self.own_names.insert(name, own)),
+        let mut used = self.used_names();
+        for (name, of_file) in self.rooms.values().flatten() {
+            match OwnName::load(&self.config.names, name, of_file) {
+                Ok(Some(own)) if !used.is_taken(name, &own) => {
+                    used.add(name, &own);
+                    self.own_names.insert(name.clone(), own);
+                }
                 Ok(_) => {}
                 Err(error) => {
                     log::error!("{error}");
@@ -84,13 +87,30 @@ impl Roster {
         self.rooms.values().flatten().find(|(other, _)| other == name).map(|(_, display)| display.clone())
     }
 
-    /// Returns whether another participant in any room has this display name or a name that is alike. Compares with the login name, the name in the
-    /// file and the chosen name.
+    /// Returns the names of all participants in all rooms: the login names, the names in the files and the chosen names.
+    fn used_names(&self) -> UsedNames {
+        let mut used = UsedNames::default();
+        for (name, of_file) in self.rooms.values().flatten() {
+            for text in [name.as_str(), of_file].into_iter().chain(self.own_names.get(name).map(String::as_str)) {
+                used.add(name, text);
+            }
+        }
+        used
+    }
+}
+
+/// The participants who have each name, by [`folded_display_name`].
+#[derive(Default)]
+struct UsedNames(HashMap<String, Vec<Name>>);
+
+impl UsedNames {
+    fn add(&mut self, name: &Name, text: &str) {
+        self.0.entry(folded_display_name(text)).or_default().push(name.clone());
+    }
+
+    /// Returns whether another participant than `name` has the name `display` or a name that is alike.
     fn is_taken(&self, name: &Name, display: &str) -> bool {
-        self.rooms.values().flatten().filter(|(other, _)| other != name).any(|(other, of_file)| {
-            let names = [other.as_str(), of_file, self.shown_name(other, of_file)];
-            names.into_iter().any(|taken| display_names_are_alike(taken, display))
-        })
+        self.0.get(&folded_display_name(display)).is_some_and(|users| users.iter().any(|user| user != name))
     }
 }
 

@@ -100,7 +100,7 @@ fn name_that_a_participant_chose_is_shown_until_the_operator_renames_the_partici
     std::fs::write(dir.path().join("palabre.toml"), "bind = \"127.0.0.1\"\n[room]\nown-display-names = true\n")
         .unwrap();
     reload(&mut roster);
-    for taken in ["bob", "BOB LE BRICOLEUR", "Bob\u{200b}lebricoleur"] {
+    for taken in ["bob", "BOB LE BRICOLEUR", "Bob\u{200b}lebricoleur", "Ｂｏｂ\u{34f}"] {
         assert_eq!(choose(&mut roster, "alice", taken), Response::Taken, "{taken}");
     }
     assert!(matches!(choose(&mut roster, "alice", "\u{202e}"), Response::Refused { .. }));
