@@ -65,3 +65,55 @@ test('gains that the room directory has lost are sent again, and no others', asy
   gains.mute('bob', false);
   assert.deepEqual(changes.slice(1), ['bob']);
 });
+
+test('change that could not be sent because the line was down is sent when the stream works again', async (context) => {
+  const { gains } = start(context, 'bob\tmute\n');
+  await gains.restore();
+  listener.isDown = true;
+  gains.mute('carol', true);
+  await pass(context, 60000);
+  assert.ok(gains.isMuted('carol'));
+  listener.isDown = false;
+  await gains.restore();
+  await pass(context, 1000);
+  assert.deepEqual([gains.isMuted('carol'), listener.lines], [true, 'bob\tmute\ncarol\tmute\n']);
+});
+
+test('changes before the listener has told its gains are kept and sent', async (context) => {
+  const { gains } = start(context, 'bob\tmute\ndave\t-6.0\nerin\tmute\n');
+  listener.isDown = true;
+  gains.mute('carol', true);
+  gains.mute('bob', false);
+  gains.setVolume('dave', 100);
+  await pass(context, 1000);
+  listener.isDown = false;
+  await gains.restore();
+  assert.deepEqual(['bob', 'carol', 'erin'].map((name) => gains.isMuted(name)), [false, true, true]);
+  await pass(context, 1000);
+  assert.equal(listener.lines, 'carol\tmute\nerin\tmute\n');
+  // The listener has accepted these changes, so a change by another page counts.
+  listener.lines = 'erin\tmute\n';
+  gains.forget();
+  await gains.restore();
+  assert.ok(!gains.isMuted('carol') && gains.isMuted('erin'));
+});
+
+test('change that the user makes while a refused one is undone is kept', async (context) => {
+  const { gains } = start(context, '');
+  await gains.restore();
+  listener.refuses = true;
+  gains.mute('carol', true);
+  await pass(context, 8200);
+  assert.equal(listener.posts, 4);
+  const { fetch } = globalThis;
+  globalThis.fetch = async (url, options) => {
+    const answer = await fetch(url, options);
+    if (!options?.method) gains.mute('bob', true);
+    return answer;
+  };
+  await pass(context, 2200);
+  globalThis.fetch = fetch;
+  listener.refuses = false;
+  await pass(context, 1000);
+  assert.ok(gains.isMuted('bob') && listener.lines.includes('bob\tmute'), listener.lines);
+});

@@ -28,6 +28,8 @@ export class Gains {
   #volumes = new Map();
   /** The lines that the listener has, or null if unknown. */
   #sent = null;
+  /** Login names of participants whom the user has muted, unmuted or made louder or quieter since the listener accepted the last change. */
+  #unsent = new Set();
   #timer = 0;
 
   /** @param {(name?: string) => void} onChange called after each change, with the login name if it concerns one participant only */
@@ -51,8 +53,9 @@ export class Gains {
   }
 
   /**
-   * Call this whenever the stream works again. Reads the listener's gains for the first time; volumes that this browser has stored take
-   * precedence. Later sends the gains again if the room directory has lost them, as after a restart of the server's machine.
+   * Call this whenever the stream works again. Reads the listener's gains if they are unknown; volumes that this browser has stored and changes that the
+   * listener hasn't accepted yet take precedence. Otherwise sends the gains again if the room directory has lost them, as after a restart of the
+   * server's machine.
    */
   async restore() {
     const lines = await fetchGains();
@@ -84,22 +87,38 @@ export class Gains {
   }
 
   #changed(name) {
+    this.#unsent.add(name);
     this.#onChange(name);
     this.#send();
   }
 
   #take(lines, volumes) {
     this.#sent = text(lines);
-    this.#muted = new Set(lines.filter(({ gain }) => gain === 'mute').map(({ name }) => name));
+    const muted = new Set(lines.filter(({ gain }) => gain === 'mute').map(({ name }) => name));
     const given = lines.filter(({ gain }) => gain !== 'mute').map(({ name, gain }) => [name, percent(Number(gain))]);
-    this.#volumes = new Map([...given, ...volumes]);
+    const all = new Map([...given, ...volumes]);
+    for (const name of this.#unsent) {
+      if (this.#muted.has(name)) muted.add(name);
+      else muted.delete(name);
+      if (this.#volumes.has(name)) all.set(name, this.volume(name));
+      else all.delete(name);
+    }
+    this.#muted = muted;
+    this.#volumes = all;
     this.#onChange();
   }
 
-  /** Shows what the listener has, because the user's change can't be sent. */
+  /** Shows what the listener has, because it refuses the user's change. If the listener doesn't answer, the next restore() sends the change. */
   async #revert() {
+    const timer = this.#timer;
     const lines = await fetchGains();
-    if (lines !== null) this.#take(lines, []);
+    if (timer !== this.#timer) return; // The user has made another change, which is sent now.
+    if (lines === null) {
+      this.#sent = null;
+      return;
+    }
+    this.#unsent.clear();
+    this.#take(lines, []);
   }
 
   #send(delayMs = SEND_DELAY_MS, attempt = 1) {
@@ -108,10 +127,12 @@ export class Gains {
       const wanted = this.#lines();
       // A list that was made before the listener's gains are known would replace them.
       if (this.#sent === null) return this.restore();
-      if (wanted === this.#sent) return;
+      if (wanted === this.#sent) return this.#unsent.clear();
       const { ok, retryAfterMs } = await sendGains(wanted);
-      if (ok) this.#sent = wanted;
-      else if (attempt < MAX_ATTEMPTS) this.#send(Math.max(RETRY_MS, retryAfterMs), attempt + 1);
+      if (ok) {
+        this.#sent = wanted;
+        if (wanted === this.#lines()) this.#unsent.clear();
+      } else if (attempt < MAX_ATTEMPTS) this.#send(Math.max(RETRY_MS, retryAfterMs), attempt + 1);
       else this.#revert();
     }, delayMs);
   }
