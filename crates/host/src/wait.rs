@@ -26,6 +26,15 @@ pub fn is_readable(fd: &impl AsFd, timeout: Duration) -> io::Result<bool> {
     Ok(readable(&[fd.as_fd()], Some(timeout))? == [true])
 }
 
+/// Returns whether the other end of a connection sends nothing more: it has shut down or closed the connection, or the connection is broken. Unread
+/// data may be left.
+#[must_use]
+pub fn has_ended(connection: &impl AsFd) -> bool {
+    let events = PollFlags::from_bits_retain(nix::libc::POLLRDHUP);
+    // poll(2) also reports a broken connection.
+    poll(&mut [PollFd::new(connection.as_fd(), events)], PollTimeout::ZERO).is_ok_and(|count| count > 0)
+}
+
 /// Returns `timeout` in whole milliseconds for poll(2) and epoll_wait(2); `None` waits for ever.
 ///
 /// The value is rounded up, so that a wait of less than a millisecond doesn't become a busy loop.
@@ -88,6 +97,9 @@ mod tests {
         assert_eq!(readable(&fds, None).unwrap(), [true, false]);
         assert!(is_readable(&read, Duration::ZERO).unwrap());
         assert!(!is_readable(&other, Duration::ZERO).unwrap());
+        assert!(!has_ended(&read));
+        drop(write);
+        assert!(has_ended(&read), "although data are unread");
     }
 
     #[test]

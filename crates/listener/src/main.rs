@@ -14,6 +14,7 @@ mod connection;
 mod ear;
 mod enter;
 mod handover;
+mod hello;
 mod hsts;
 mod http;
 mod marks;

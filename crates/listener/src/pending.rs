@@ -5,9 +5,11 @@
 //! protocol before the ClientHello. The header has the address of the client.
 
 use crate::access::network;
+use crate::hello;
 use crate::proxy_header;
 use crate::slots::oldest_of_most;
 use palabre_config::{ClientAddress, Proxy};
+use palabre_host::wait;
 use std::io;
 use std::net::{IpAddr, TcpStream};
 use std::os::fd::{AsFd as _, BorrowedFd};
@@ -17,14 +19,8 @@ use std::time::{Duration, Instant};
 const MAX_PENDING: usize = 64;
 /// Timeout for a complete ClientHello.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Length of the header of a TLS record (RFC 8446 §5.1, RFC 5246 §6.2.1).
-const RECORD_HEADER_BYTES: usize = 5;
-/// Maximum length of the content of a TLS record (RFC 8446 §5.1, RFC 5246 §6.2.1).
-const MAX_RECORD_BYTES: usize = 1 << 14;
-/// Type of a TLS record that contains a ClientHello.
-const HANDSHAKE: u8 = 22;
 /// Maximum length of the first TLS record after a header of the PROXY protocol. Such a header has at most 1040 bytes.
-const MAX_BYTES: usize = 1040 + RECORD_HEADER_BYTES + MAX_RECORD_BYTES;
+const MAX_BYTES: usize = 1040 + hello::MAX_BYTES;
 /// First interval between two looks at an incomplete ClientHello. poll(2) can't wait for the rest, because it reports the unread bytes at once.
 const FIRST_WAIT: Duration = Duration::from_millis(1);
 /// Maximum interval between two looks at an incomplete ClientHello.
@@ -54,7 +50,7 @@ struct Connection {
 pub(crate) enum Arrived {
     /// A complete ClientHello of a client in this network. The connection is in blocking mode.
     Hello(TcpStream, IpAddr),
-    /// The client sent something else, or an incomplete ClientHello until the timeout. The connection is closed.
+    /// The client sent something else, or no complete ClientHello before the timeout or the end of its data. The connection is closed.
     Invalid(io::Error),
 }
 
@@ -131,38 +127,35 @@ enum Progress {
 impl Connection {
     /// Looks at the bytes that have arrived. Returns an error if they are not the beginning of a TLS connection.
     fn progress(&mut self, peeked: &mut [u8]) -> io::Result<Progress> {
+        // Ask before the peek, which then sees all data that have arrived before the end.
+        let has_ended = self.look.is_some() && wait::has_ended(&self.tcp);
         let mut bytes = match self.tcp.peek(peeked) {
             Ok(0) => return Ok(Progress::Closed),
             Ok(count) => &peeked[..count],
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Progress::Incomplete),
             Err(_) => return Ok(Progress::Closed),
         };
+        match self.is_complete(&mut bytes)? {
+            true => Ok(Progress::Complete),
+            false if has_ended => Err(io::ErrorKind::UnexpectedEof.into()),
+            false => Ok(Progress::Incomplete),
+        }
+    }
+
+    /// Returns whether the header of the PROXY protocol, if the connection must have one, and the ClientHello are complete.
+    fn is_complete(&mut self, bytes: &mut &[u8]) -> io::Result<bool> {
         if self.is_proxied {
-            match proxy_header::read(&mut bytes) {
+            match proxy_header::read(bytes) {
                 Ok(client) => self.network = client.map_or(self.network, network),
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(Progress::Incomplete),
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
                 Err(error) => return Err(error),
             }
         }
-        is_complete(bytes).map(|complete| if complete { Progress::Complete } else { Progress::Incomplete })
+        hello::is_complete(bytes)
     }
 
     fn hand_over(self) -> Option<Arrived> {
         self.tcp.set_nonblocking(false).ok().map(|()| Arrived::Hello(self.tcp, self.network))
-    }
-}
-
-/// Returns whether the first TLS record is complete. Returns an error if the bytes are not a TLS handshake.
-fn is_complete(bytes: &[u8]) -> io::Result<bool> {
-    let invalid = |why| Err(io::Error::new(io::ErrorKind::InvalidData, why));
-    match *bytes {
-        [first, ..] if first != HANDSHAKE => invalid("the client sent no TLS"),
-        [_, major, ..] if major != 3 => invalid("the client sent no TLS"),
-        [_, _, _, high, low, ref content @ ..] => match usize::from(u16::from_be_bytes([high, low])) {
-            length if length > MAX_RECORD_BYTES => invalid("the client sent a TLS record that is too long"),
-            length => Ok(content.len() >= length),
-        },
-        _ => Ok(false),
     }
 }
 
@@ -256,6 +249,39 @@ mod tests {
             matches!(&pending.look(&[], now + TIMEOUT)[..], [Arrived::Invalid(error)] if error.kind() == io::ErrorKind::TimedOut)
         );
         assert_eq!(pending.due(), None);
+    }
+
+    #[test]
+    fn connection_leaves_when_its_client_ends_it_within_the_hello() {
+        let (peers, mut pending, now) = (Peers::new(), Pending::new(), Instant::now());
+        let proxy = Proxy { addresses: vec![ip("127.0.0.1")], client_address: ClientAddress::ProxyProtocol };
+        for (from, bytes) in [("192.0.2.7", &HELLO[..6]), ("192.0.2.7", &HELLO[..1]), ("127.0.0.1", b"PROXY TC")] {
+            let mut client = peers.connect(&mut pending, from, &proxy, now);
+            client.write_all(bytes).unwrap();
+            assert!(look(&mut pending, now).is_empty() && pending.connections.len() == 1);
+            drop(client);
+            let deadline = Instant::now() + TIMEOUT;
+            let mut arrived = Vec::new();
+            while arrived.is_empty() && Instant::now() < deadline {
+                arrived = pending.look(&[], now + MAX_WAIT);
+            }
+            assert!(
+                matches!(&arrived[..], [Arrived::Invalid(error)] if error.kind() == io::ErrorKind::UnexpectedEof),
+                "{arrived:?}"
+            );
+            assert_eq!(pending.due(), None);
+        }
+        // A client that sends nothing more, but waits for an answer to its complete ClientHello, is no such client.
+        let mut client = peers.connect(&mut pending, "192.0.2.7", &proxy, now);
+        client.write_all(&HELLO[..6]).unwrap();
+        assert!(look(&mut pending, now).is_empty());
+        client.write_all(&HELLO[6..]).unwrap();
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut arrived = Vec::new();
+        while arrived.is_empty() {
+            arrived = pending.look(&[], now + MAX_WAIT);
+        }
+        assert!(matches!(&arrived[..], [Arrived::Hello(..)]), "{arrived:?}");
     }
 
     #[test]
