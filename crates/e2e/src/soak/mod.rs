@@ -100,29 +100,36 @@ fn inventory(suite: &Suite) -> Vec<String> {
     names
 }
 
-/// The numbers of descriptors of mixer and supervisor before the swarm has begun.
-struct Descriptors(Vec<(&'static str, u32, usize)>);
+/// The numbers of descriptors of the daemons before the swarm has begun.
+struct Descriptors<'a>(&'a Suite, Vec<(&'static str, usize)>);
 
-impl Descriptors {
-    fn of(suite: &Suite) -> Result<Self> {
+impl<'a> Descriptors<'a> {
+    fn of(suite: &'a Suite) -> Result<Self> {
         let daemon = |program| {
-            let pid = suite.process(program, "").with_context(|| format!("no process of {program}"))?;
-            anyhow::Ok((program, pid, count(pid)))
+            let count = count(suite, program).with_context(|| format!("no process of {program}"))?;
+            anyhow::Ok((program, count))
         };
-        Ok(Self(["palabre-mixer", "palabre-supervisor"].into_iter().map(daemon).collect::<Result<_>>()?))
+        let daemons = ["palabre-mixer", "palabre-supervisor", "palabre-signer"];
+        Ok(Self(suite, daemons.into_iter().map(daemon).collect::<Result<_>>()?))
     }
 
     /// Returns a text for each daemon that has more descriptors now. A few more are allowed, for example for the recording, which may have begun only after
     /// the first count. One for each guest would be more.
     fn left(&self) -> impl Iterator<Item = String> {
         const ALLOWED: usize = 3;
-        let more = self.0.iter().filter(|(_, pid, before)| count(*pid) > *before + ALLOWED);
-        more.map(|(program, pid, before)| format!("{program}: {} descriptors, {before} before", count(*pid)))
+        let now = self.1.iter().map(|(program, before)| (program, *before, count(self.0, program)));
+        let more = now.filter(|(_, before, now)| now.is_none_or(|now| now > before + ALLOWED));
+        more.map(|(program, before, now)| match now {
+            Some(now) => format!("{program}: {now} descriptors, {before} before"),
+            None => format!("{program}: no process"),
+        })
     }
 }
 
-fn count(pid: u32) -> usize {
-    fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
+/// Returns the number of descriptors of a daemon. Returns `None` if the daemon doesn't run.
+fn count(suite: &Suite, program: &str) -> Option<usize> {
+    let pid = suite.process(program, "")?;
+    fs::read_dir(format!("/proc/{pid}/fd")).ok().map(Iterator::count)
 }
 
 /// A `palabre-exporter` that serves the suite's metrics.
