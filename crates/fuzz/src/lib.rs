@@ -9,11 +9,23 @@
 
 pub mod driver;
 mod http;
+mod table;
 mod targets;
 
 #[allow(dead_code)]
 #[path = "../../listener/src/speak/chunk.rs"]
 mod chunk;
+/// Cookies of browsers.
+#[allow(dead_code, unreachable_pub)]
+#[path = "../../listener/src/auth/cookie.rs"]
+mod cookie;
+/// Forms of the messages that the signer signs.
+#[allow(dead_code)]
+#[path = "../../signer/src/form.rs"]
+mod form;
+#[allow(dead_code)]
+#[path = "../../listener/src/hello.rs"]
+mod hello;
 #[allow(dead_code)]
 #[path = "../../listener/src/proxy_header.rs"]
 mod proxy_header;
@@ -25,8 +37,11 @@ mod records;
 #[allow(dead_code, unreachable_pub, missing_docs)]
 #[path = "../../listener/src/api/report.rs"]
 mod report;
+/// Parser of the state that a page shows to other participants.
+#[path = "../../listener/src/api/shown.rs"]
+mod shown;
 
-pub use targets::{TARGETS, Target};
+pub use table::{TARGETS, Target};
 
 /// Runs the target of this name, for cargo-fuzz.
 ///
@@ -34,5 +49,5 @@ pub use targets::{TARGETS, Target};
 /// If there is no such target, or the input violates an invariant.
 pub fn run(name: &str, input: &[u8]) {
     let target = TARGETS.iter().find(|target| target.name == name);
-    (target.unwrap_or_else(|| panic!("no target '{name}'")).run)(input);
+    let _ = (target.unwrap_or_else(|| panic!("no target '{name}'")).run)(input);
 }

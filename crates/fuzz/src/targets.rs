@@ -1,4 +1,4 @@
-//! The targets.
+//! The functions of the targets. Each returns whether the parser accepts the input.
 
 use std::cell::RefCell;
 use std::fmt::{Debug, Display};
@@ -12,6 +12,7 @@ use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
 use palabre_config::control::{ListenerReport, Response, read_request};
+use palabre_config::signing::{self, MAX_REQUEST_BYTES, Order, Reply, Request, SignerReport};
 use palabre_config::{Entrance, Key, KeyHash, LinkTemplate, Moment, PageAddress, Participant, PortRange, Server};
 use palabre_room::{
     EarFrames, Format, Gain, KeptMessage, LevelLine, Levelling, Member, Message, MixerReport, Name, PersonalGain,
@@ -19,145 +20,24 @@ use palabre_room::{
 };
 use palabre_sound::convert::Converter;
 use palabre_sound::wav::{Head as WavHead, Tail};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tungstenite::protocol::Role;
 use tungstenite::{Message as WsMessage, WebSocket};
 
 use crate::chunk::{self, Chunk};
+use crate::cookie::Cookies;
+use crate::form::Form;
 use crate::http::body::{Body, Framing};
 use crate::http::head::{self, Head};
 use crate::records::{Parser, Record};
 use crate::report::Report;
-use crate::{proxy_header, records};
+use crate::{hello, proxy_header, records, shown};
 
 /// Rate to which WAVs are converted, in Hz.
 const RATE_HZ: u32 = 24_000;
 /// Maximum number of samples of [`RATE_HZ`] for each byte of a WAV. A byte of 16-bit mono at 8000 Hz becomes 1.5 samples.
 const SAMPLES_PER_BYTE_MAX: usize = 4;
-
-/// A parser with its checks.
-#[derive(Clone, Copy, Debug)]
-pub struct Target {
-    /// Name, which is also the name of the directory of its corpus.
-    pub name: &'static str,
-    /// Parses an input. Panics if an invariant is violated.
-    pub run: fn(&[u8]),
-    /// Texts that are inserted into inputs.
-    pub words: &'static [&'static str],
-}
-
-/// All targets.
-pub const TARGETS: [Target; 14] = [
-    Target {
-        name: "head",
-        run: request_head,
-        words: &[
-            "\r\n",
-            " HTTP/1.1",
-            "Host: a\r\n",
-            "Transfer-Encoding: chunked",
-            "Content-Length: ",
-            "?key=",
-            "https://",
-            "\n",
-            "\u{a0}",
-        ],
-    },
-    Target {
-        name: "chunked",
-        run: chunked_body,
-        words: &["0\r\n\r\n", "\r\n", "ffffffff", "4;a=b\r\n", "\n", "fffffffffffffff"],
-    },
-    Target {
-        name: "websocket",
-        run: websocket,
-        words: &["\u{82}", "\u{88}", "\u{89}", "\u{8a}", "~\0\u{7f}", "\u{7f}"],
-    },
-    Target {
-        name: "proxy_header",
-        run: proxy,
-        words: &["PROXY TCP4 ", "PROXY UNKNOWN", "\r\n", "::1", "255.255.255.255", "\r\n\r\n\0\r\nQUIT\n"],
-    },
-    Target {
-        name: "wav_head",
-        run: wav_head,
-        words: &["RIFF", "RF64", "WAVE", "fmt ", "data", "ds64", "LIST", "\u{ff}\u{ff}"],
-    },
-    Target {
-        name: "growing_wav",
-        run: growing_wav,
-        words: &["RIFF", "RF64", "WAVE", "fmt ", "data", "ds64", "LIST", "\0\0\0\0"],
-    },
-    Target {
-        name: "palabre_toml",
-        run: server_file,
-        words: &[
-            "[stream]\n",
-            "[limits]\n",
-            "[proxy]\n",
-            "link = \"https://a/{name}/\"\n",
-            "ports = \"9001-9999\"\n",
-            "= ",
-            "\"",
-            "{port}",
-            "bind = \"::\"\n",
-        ],
-    },
-    Target {
-        name: "participant",
-        run: participant_file,
-        words: &[
-            "port = ",
-            "room = \"",
-            "key-sha256 = \"",
-            "gain-db = ",
-            "expires = ",
-            "display-name = \"",
-            "\n",
-            "\"",
-            "-1",
-            "1e999",
-        ],
-    },
-    Target {
-        name: "control",
-        run: control,
-        words: &["{\"version\":1,", "\"request\":", "\"Status\"", "null", "[[[[", "{", "}", "\n", "99999999999"],
-    },
-    Target {
-        name: "notify",
-        run: notify,
-        words: &["streams=", "speaking=ws", "hand", "mic=muted", "{\"streams\":", "null", ",", "1e400"],
-    },
-    Target {
-        name: "room_files",
-        run: room_files,
-        words: &["\t", " ", "\n", "s16le 24000 1", "-inf", "nan", "1e40", "alice", "on", "\u{2028}"],
-    },
-    Target {
-        name: "links",
-        run: links,
-        words: &["https://", "{name}", "{port}", "?key=", "[::1]", ":443", "/", "never", "12h", "Z"],
-    },
-    Target {
-        name: "stream",
-        run: stream,
-        words: &[
-            "<b>",
-            "</b><script>p()</script>",
-            "1,",
-            "HTTP/1.1 200 OK\r\n\r\n",
-            "<!doctype html>",
-            "</script>",
-            "UklGR",
-            "=",
-        ],
-    },
-    Target {
-        name: "page_report",
-        run: page_report,
-        words: &["{\"", "\":", "1e308", "-1", "null", "}", "\\u0000", "[[["],
-    },
-];
 
 /// Returns the text of an input. Replaces bytes that are not UTF-8.
 fn text(bytes: &[u8]) -> String {
@@ -170,7 +50,7 @@ fn split(bytes: &[u8]) -> (&[u8], &[u8]) {
     rest.split_at(rest.len() * usize::from(at) / 256)
 }
 
-fn request_head(bytes: &[u8]) {
+pub(crate) fn request_head(bytes: &[u8]) -> bool {
     if let Ok(Some((head, length))) = head::parse(bytes) {
         assert!(length <= bytes.len(), "a head is not longer than the input");
         assert!(head.path.starts_with('/'), "{:?}", head.path);
@@ -183,15 +63,18 @@ fn request_head(bytes: &[u8]) {
         );
         let _ =
             (Framing::of(&head), head.keeps_alive(), head.parameter("key"), head.has_token("connection", "upgrade"));
+        return true;
     }
+    false
 }
 
-fn chunked_body(bytes: &[u8]) {
+pub(crate) fn chunked_body(bytes: &[u8]) -> bool {
     let (first, rest) = split(bytes);
     let whole = read_body(Vec::new(), &[first, rest].concat());
     let parts = read_body(first.to_vec(), rest);
     assert_eq!(whole.0, parts.0, "the split between head and body doesn't change the body");
     assert!(whole.1 <= bytes.len(), "a body is not longer than its coding");
+    whole.0.is_some()
 }
 
 /// Returns the body, or `None` if it is invalid or incomplete, and the number of bytes of the body that were read.
@@ -222,7 +105,7 @@ impl Write for Client<'_> {
     }
 }
 
-fn websocket(bytes: &[u8]) {
+pub(crate) fn websocket(bytes: &[u8]) -> bool {
     let (first, rest) = split(bytes);
     let client = Client(Cursor::new(rest), 0);
     let mut socket = WebSocket::from_partially_read(client, first.to_vec(), Role::Server, Some(chunk::limits()));
@@ -238,13 +121,14 @@ fn websocket(bytes: &[u8]) {
         }
     }
     assert!(socket.get_ref().1 <= bytes.len() + 1024, "the server doesn't answer with more than it receives");
+    received > 0
 }
 
-fn proxy(bytes: &[u8]) {
+pub(crate) fn proxy(bytes: &[u8]) -> bool {
     let mut socket = bytes;
-    if proxy_header::read(&mut socket).is_ok() {
-        assert!(bytes.len() - socket.len() <= 2048, "a header is not longer than its maximum");
-    }
+    let is_valid = proxy_header::read(&mut socket).is_ok();
+    assert!(!is_valid || bytes.len() - socket.len() <= 2048, "a header is not longer than its maximum");
+    is_valid
 }
 
 /// Returns the rate to which the sound of an input is converted: for most inputs the rate of the WAV itself, because creating a resampler takes 1 ms.
@@ -254,11 +138,11 @@ fn target_rate_hz(mut bytes: &[u8]) -> u32 {
     head.map_or(RATE_HZ, |head| head.rate_hz)
 }
 
-fn wav_head(bytes: &[u8]) {
+pub(crate) fn wav_head(bytes: &[u8]) -> bool {
     let mut stream = bytes;
-    let Ok(head) = WavHead::read(&mut stream) else { return };
+    let Ok(head) = WavHead::read(&mut stream) else { return false };
     assert!((1..=8).contains(&head.channels) && (8_000..=192_000).contains(&head.rate_hz), "{head:?}");
-    let Ok(mut converter) = Converter::new(&head, target_rate_hz(bytes)) else { return };
+    let Ok(mut converter) = Converter::new(&head, target_rate_hz(bytes)) else { return false };
     let mut samples = Vec::new();
     let (first, rest) = split(stream);
     for piece in [first, rest] {
@@ -266,6 +150,7 @@ fn wav_head(bytes: &[u8]) {
     }
     converter.finish(&mut samples);
     assert!(samples.len() <= bytes.len() * SAMPLES_PER_BYTE_MAX + 4096, "{} samples", samples.len());
+    true
 }
 
 thread_local! {
@@ -274,21 +159,20 @@ thread_local! {
 }
 
 /// Writes the input into a file in up to four steps, and reads the sound after each step.
-fn growing_wav(bytes: &[u8]) {
+pub(crate) fn growing_wav(bytes: &[u8]) -> bool {
     FILE.with_borrow_mut(|kept| {
         let Some(file) =
             kept.take().or_else(|| tempfile::tempfile_in("/dev/shm").or_else(|_| tempfile::tempfile()).ok())
         else {
-            return;
+            return false;
         };
-        if file.set_len(0).is_ok() {
-            grow(&file, bytes);
-        }
+        let is_valid = file.set_len(0).is_ok() && grow(&file, bytes);
         *kept = Some(file);
-    });
+        is_valid
+    })
 }
 
-fn grow(file: &File, bytes: &[u8]) {
+fn grow(file: &File, bytes: &[u8]) -> bool {
     let (first, rest) = split(bytes);
     let (second, rest) = split(rest);
     let (third, fourth) = split(rest);
@@ -298,7 +182,7 @@ fn grow(file: &File, bytes: &[u8]) {
         // The last piece may overwrite the beginning, as a program does when it corrects the sizes in the head.
         let place = if number == 3 && piece.first().is_some_and(|byte| byte % 2 == 1) { 0 } else { at };
         if file.write_all_at(piece, place).is_err() {
-            return;
+            return false;
         }
         at += piece.len() as u64;
         let _ = tail.update(file);
@@ -311,92 +195,110 @@ fn grow(file: &File, bytes: &[u8]) {
     }
     tail.finish(&mut samples);
     assert!(samples.len() <= bytes.len() * SAMPLES_PER_BYTE_MAX + 4 * 4096, "{} samples", samples.len());
+    !samples.is_empty()
 }
 
-fn server_file(bytes: &[u8]) {
-    if let Ok(server) = Server::from_toml(Path::new("/etc/palabre"), &text(bytes)) {
-        let _ = format!("{server:?}");
-    }
+pub(crate) fn server_file(bytes: &[u8]) -> bool {
+    let server = Server::from_toml(Path::new("/etc/palabre"), &text(bytes));
+    server.is_ok_and(|server| !format!("{server:?}").is_empty())
 }
 
-fn participant_file(bytes: &[u8]) {
-    let Ok(name) = "alice".parse::<Name>() else { return };
-    let Ok(participant) = Participant::from_toml(&name, &text(bytes)) else { return };
+pub(crate) fn participant_file(bytes: &[u8]) -> bool {
+    let Ok(name) = "alice".parse::<Name>() else { return false };
+    let Ok(participant) = Participant::from_toml(&name, &text(bytes)) else { return false };
     let written = participant.to_toml();
     let again = Participant::from_toml(&name, &written).map(|again| again.to_toml());
     assert_eq!(again.as_ref().ok(), Some(&written), "a written file is read again");
+    true
 }
 
-fn control(bytes: &[u8]) {
-    let _ = serde_json::from_slice::<Response>(bytes);
-    let Ok((client, server)) = UnixStream::pair() else { return };
+pub(crate) fn control(bytes: &[u8]) -> bool {
+    let is_response = serde_json::from_slice::<Response>(bytes).is_ok();
+    let Ok((client, server)) = UnixStream::pair() else { return false };
     // The socket's buffer takes 64 KiB without a reader.
-    if (&client).write_all(&bytes[..bytes.len().min(64 * 1024)]).is_ok() && client.shutdown(Shutdown::Write).is_ok() {
-        let _ = read_request(&server, Duration::from_secs(5));
-    }
+    let is_sent =
+        (&client).write_all(&bytes[..bytes.len().min(64 * 1024)]).is_ok() && client.shutdown(Shutdown::Write).is_ok();
+    (is_sent && read_request(&server, Duration::from_secs(5)).is_ok()) || is_response
 }
 
-fn notify(bytes: &[u8]) {
-    if let Ok(report) = ListenerReport::parse(&text(bytes)) {
-        let again = ListenerReport::parse(&report.encode()).map(|again| again.encode());
-        assert_eq!(again.ok(), Some(report.encode()), "a written report is read again");
-    }
+pub(crate) fn notify(bytes: &[u8]) -> bool {
+    let Ok(report) = ListenerReport::parse(&text(bytes)) else { return false };
+    let again = ListenerReport::parse(&report.encode()).map(|again| again.encode());
+    assert_eq!(again.ok(), Some(report.encode()), "a written report is read again");
+    true
 }
 
-/// Parses a value. A valid value, written and parsed again, must have the same text.
-fn value<T: FromStr + Display>(text: &str) {
-    let Ok(value) = text.parse::<T>() else { return };
+/// Parses a value. A valid value, written and parsed again, must have the same text. Returns whether the value is valid.
+fn value<T: FromStr + Display>(text: &str) -> bool {
+    let Ok(value) = text.parse::<T>() else { return false };
     let written = value.to_string();
     let again = written.parse::<T>().map(|again| again.to_string());
     assert_eq!(again.as_ref().ok(), Some(&written), "{} of {text:?}", std::any::type_name::<T>());
+    true
 }
 
-fn room_files(bytes: &[u8]) {
+/// Returns whether the input is the mixer's report, or each line of the input is valid in a file of a room.
+pub(crate) fn room_files(bytes: &[u8]) -> bool {
     let text = text(bytes);
-    let _ = text.parse::<MixerReport>().map(|report| format!("{report:?}"));
-    for line in text.lines().take(16) {
-        value::<Name>(line);
-        value::<Member>(line);
-        value::<LevelLine>(line);
-        value::<PersonalGain>(line);
-        value::<Gain>(line);
-        value::<EarFrames>(line);
-        value::<Format>(line);
-        value::<Levelling>(line);
-        value::<Presence>(line);
-        value::<Message>(line);
-        let _ = line.parse::<KeptMessage>().is_ok();
-    }
+    let is_report = text.parse::<MixerReport>().is_ok_and(|report| !format!("{report:?}").is_empty());
+    let parsers = [
+        value::<Name>,
+        value::<Member>,
+        value::<LevelLine>,
+        value::<PersonalGain>,
+        value::<Gain>,
+        value::<EarFrames>,
+        value::<Format>,
+        value::<Levelling>,
+        value::<Presence>,
+        value::<Message>,
+        |line: &str| line.parse::<KeptMessage>().is_ok(),
+    ];
+    all_lines(&text, &parsers) || is_report
 }
 
-fn links(bytes: &[u8]) {
-    let text = text(bytes);
-    for line in text.lines().take(16) {
-        value::<KeyHash>(line);
-        value::<Moment>(line);
-        value::<LinkTemplate>(line);
-        let _ = (line.parse::<Entrance>().is_ok(), line.parse::<PortRange>().is_ok(), Key::parse(line).is_ok());
-        if let Ok(PageAddress { host, path, .. }) = line.parse() {
-            assert!(!host.is_empty() && path.starts_with('/') && path.ends_with('/'), "{line:?}");
-        }
-        if let (Ok(template), Ok(name)) = (line.parse::<LinkTemplate>(), "alice".parse::<Name>()) {
-            let address = template.address(&name, 9001);
-            assert!(address.is_ok(), "{line:?} was accepted, but gives no address: {address:?}");
-        }
-        if let Ok(moment) = line.parse::<Moment>() {
-            let _ = moment.seconds_from(SystemTime::UNIX_EPOCH);
-        }
-    }
+/// Calls all parsers with each of the first lines. Returns whether each of these lines is valid for a parser.
+fn all_lines(text: &str, parsers: &[fn(&str) -> bool]) -> bool {
+    text.lines().take(16).map(|line| parsers.iter().filter(|parse| parse(line)).count()).all(|valid| valid > 0)
 }
 
-fn stream(bytes: &[u8]) {
+pub(crate) fn links(bytes: &[u8]) -> bool {
+    let parsers = [
+        value::<KeyHash>,
+        value::<Moment>,
+        value::<LinkTemplate>,
+        |line: &str| line.parse::<Entrance>().is_ok(),
+        |line: &str| line.parse::<PortRange>().is_ok(),
+        |line: &str| Key::parse(line).is_ok(),
+        page_address,
+        template,
+        |line: &str| line.parse::<Moment>().is_ok_and(|moment| moment.seconds_from(SystemTime::UNIX_EPOCH) != i64::MIN),
+    ];
+    all_lines(&text(bytes), &parsers)
+}
+
+fn page_address(line: &str) -> bool {
+    let Ok(PageAddress { host, path, .. }) = line.parse() else { return false };
+    assert!(!host.is_empty() && path.starts_with('/') && path.ends_with('/'), "{line:?}");
+    true
+}
+
+fn template(line: &str) -> bool {
+    let (Ok(template), Ok(name)) = (line.parse::<LinkTemplate>(), "alice".parse::<Name>()) else { return false };
+    let address = template.address(&name, 9001);
+    assert!(address.is_ok(), "{line:?} was accepted, but gives no address: {address:?}");
+    true
+}
+
+pub(crate) fn stream(bytes: &[u8]) -> bool {
     let (first, rest) = split(bytes);
-    let (mut parser, mut wav, mut samples) = (Parser::new(), Vec::new(), Vec::new());
+    let (mut parser, mut wav, mut samples, mut sounds) = (Parser::new(), Vec::new(), Vec::new(), 0);
     for piece in [first, rest] {
         let fed = parser.feed(piece, |_, record| match record {
             Record::Sound { wav: sound, .. } => {
                 let count = sound.samples();
                 if sound.decode(RATE_HZ, &mut wav, &mut samples).is_ok() {
+                    sounds += 1;
                     assert_eq!(samples.len(), count, "the number of samples is computed from the text");
                 }
             }
@@ -404,17 +306,72 @@ fn stream(bytes: &[u8]) {
             _ => {}
         });
         if fed.is_err() {
-            return;
+            return false;
         }
     }
+    sounds > 0
 }
 
-fn page_report(bytes: &[u8]) {
-    if let Some(report) = Report::parse(bytes) {
-        let line = report.line();
-        assert!(!line.contains('\n') && line.len() < 4096, "{line:?}");
-        let _ = format!("{:?}", report.summary());
+pub(crate) fn page_report(bytes: &[u8]) -> bool {
+    let Some(report) = Report::parse(bytes) else { return false };
+    let line = report.line();
+    assert!(!line.contains('\n') && line.len() < 4096, "{line:?}");
+    !format!("{:?}", report.summary()).is_empty()
+}
+
+/// Checks the form of the shown state, and that the next process of the listener reads the same state.
+pub(crate) fn shown(bytes: &[u8]) -> bool {
+    let Some(presence) = shown::parse(bytes) else { return false };
+    assert_eq!(presence.to_string().parse(), Ok(presence), "a written presence is read again");
+    true
+}
+
+pub(crate) fn client_hello(bytes: &[u8]) -> bool {
+    let (first, rest) = split(bytes);
+    let whole = hello::is_complete(&[first, rest].concat());
+    match hello::is_complete(first) {
+        Ok(true) => assert!(matches!(whole, Ok(true)), "more bytes don't make a ClientHello incomplete"),
+        Ok(false) => {}
+        Err(_) => assert!(whole.is_err(), "more bytes don't make other data a ClientHello"),
     }
+    whole.unwrap_or(false)
+}
+
+/// Checks the fields `Cookie` of a request, one in each line.
+pub(crate) fn cookie(bytes: &[u8]) -> bool {
+    let Ok(key) = "ab".repeat(32).parse::<KeyHash>() else { return false };
+    let (text, cookies) = (text(bytes), Cookies::new("alice", b"secret"));
+    let mut genuine = 0;
+    for value in cookies.values(text.lines()) {
+        let opens = cookies.opens(value, key, SystemTime::UNIX_EPOCH);
+        assert!(cookies.is_genuine(value, key) || !opens, "only a genuine cookie is valid");
+        assert!(Cookies::is_well_formed(value) || !opens, "only a well-formed cookie is genuine");
+        genuine += usize::from(opens);
+    }
+    genuine > 0
+}
+
+/// Checks the messages between listeners, the signer and the supervisor.
+pub(crate) fn signing(bytes: &[u8]) -> bool {
+    if let Some(request) = Request::parse(bytes) {
+        assert_eq!(request.encode(), bytes, "a request has one form");
+        let form = request.sign.as_ref().and_then(|sign| Form::of(&sign.message));
+        assert!(form.is_none() || request.encode().len() <= MAX_REQUEST_BYTES, "a message to be signed is short");
+        return form.is_some() || request.sign.is_none();
+    }
+    if let Some(reply) = Reply::parse(bytes) {
+        let again = Reply::parse(&reply.encode());
+        assert!(again.is_some_and(|again| again.encode() == reply.encode()), "a written reply is read again");
+        return true;
+    }
+    message::<Order>(bytes) || message::<SignerReport>(bytes)
+}
+
+/// Parses a message between the supervisor and the signer. A valid message, written and parsed again, must be the same.
+fn message<T: Serialize + DeserializeOwned + PartialEq + Debug>(bytes: &[u8]) -> bool {
+    let Ok(message) = signing::parse::<T>(bytes) else { return false };
+    assert_eq!(signing::parse::<T>(&signing::encode(&message)).ok(), Some(message), "a written message is read again");
+    true
 }
 
 /// Checks at compile time that `Head` implements `Debug`.

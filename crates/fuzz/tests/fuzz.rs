@@ -23,6 +23,21 @@ fn no_input_makes_a_parser_panic() {
     });
 }
 
+/// Changes of invalid inputs show only how a parser begins.
+#[test]
+fn each_file_of_a_corpus_is_valid() {
+    let mut invalid = Vec::new();
+    for target in &TARGETS {
+        for entry in std::fs::read_dir(driver::corpus(target)).unwrap() {
+            let path = entry.unwrap().path();
+            if !(target.run)(&std::fs::read(&path).unwrap()) {
+                invalid.push(path);
+            }
+        }
+    }
+    assert_eq!(invalid, Vec::<std::path::PathBuf>::new());
+}
+
 #[test]
 fn cargo_fuzz_has_the_same_targets() {
     let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/fuzz_targets");

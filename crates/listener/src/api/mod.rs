@@ -4,6 +4,7 @@
 mod own_name;
 mod report;
 mod request;
+mod shown;
 
 pub(crate) use request::serve;
 

@@ -1,43 +1,13 @@
 //! Handlers of the requests `/say`, `/show`, `/gains`, `/name` and `/report`, which `docs/injected-stream.md` specifies.
 
-use super::{Api, Report, own_name, too_many_requests};
+use super::{Api, Report, own_name, shown, too_many_requests};
 use crate::connection::{After, Connection};
 use crate::http::{Head, Response};
 use crate::state::Listener;
-use palabre_room::{MAX_GAINS, MAX_MESSAGE_CHARS, Message, MicState, Name, PersonalGain, Presence};
-use serde::Deserialize;
+use palabre_room::{MAX_GAINS, MAX_MESSAGE_CHARS, Message, Name, PersonalGain};
 use std::collections::BTreeMap;
 use std::io;
 use std::time::Instant;
-
-/// The JSON of `POST /show`: the raised hand, microphone state and weak connection that other participants see.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Shown {
-    hand: bool,
-    microphone: MicrophoneState,
-    #[serde(default)]
-    weak: bool,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum MicrophoneState {
-    Open,
-    Muted,
-    None,
-}
-
-impl From<Shown> for Presence {
-    fn from(shown: Shown) -> Self {
-        let voice = match shown.microphone {
-            MicrophoneState::Open => MicState::Open,
-            MicrophoneState::Muted => MicState::Muted,
-            MicrophoneState::None => MicState::None,
-        };
-        Self { hand: shown.hand, voice, weak: shown.weak }
-    }
-}
 
 /// Answers an authenticated request to one of these paths.
 pub(crate) fn serve(connection: &mut Connection, head: &Head, listener: &Listener) -> io::Result<After> {
@@ -113,13 +83,13 @@ fn say(api: &Api, head: &Head, body: &[u8]) -> Response {
 }
 
 fn show(listener: &Listener, api: &Api, body: &[u8]) -> Response {
-    let Ok(shown) = serde_json::from_slice::<Shown>(body) else {
+    let Some(presence) = shown::parse(body) else {
         return Response::text(
             400,
             "invalid body: it must be {\"hand\":true|false,\"microphone\":\"open|muted|none\",\"weak\":true|false}",
         );
     };
-    let (presence, now) = (Presence::from(shown), Instant::now());
+    let now = Instant::now();
     if listener.handover.is_news(presence) && !api.lock().changes.admit(now) {
         return too_many_requests("2");
     }
