@@ -1,8 +1,8 @@
 //! Checks how a screen of the page looks: in windows of several sizes, with large text, light, dark and with forced colours. Stores screenshots
 //! in `target/looks`.
 //!
-//! All displays are emulated in the same tab. axe-core runs with all its rules where a screen's content or colours may differ, and with the
-//! rules about layout elsewhere, because its rule about contrast is slow.
+//! All displays are emulated in the same tab. On every display `layout.js` looks for texts that are cut off or covered. axe-core and screenshots take most
+//! of the time: axe-core runs with all its rules where a screen's content or colours may differ, and with the rules about layout where space is short.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -36,10 +36,11 @@ enum Colours {
 enum Axe {
     All,
     Layout,
+    Off,
 }
 
 const fn display(name: &'static str, size: (u32, u32)) -> Display {
-    Display { name, size, text_px: 16, colours: Colours::Light, axe: Axe::Layout }
+    Display { name, size, text_px: 16, colours: Colours::Light, axe: Axe::Off }
 }
 
 const DESK: Display = display("desk", (1280, 800));
@@ -51,9 +52,9 @@ const DISPLAYS: [Display; 8] = [
     // A window of 1366 × 768 at 200 %.
     display("zoom-200", (683, 384)),
     // A window of 1280 × 1024 at 400 % (WCAG 1.4.10).
-    display("zoom-400", (320, 256)),
+    Display { axe: Axe::Layout, ..display("zoom-400", (320, 256)) },
     display("landscape", (844, 390)),
-    Display { name: "text-200", text_px: 32, ..PHONE },
+    Display { name: "text-200", text_px: 32, axe: Axe::Layout, ..PHONE },
     Display { axe: Axe::All, ..PHONE },
 ];
 
@@ -68,11 +69,16 @@ impl Display {
     }
 }
 
-/// Returns the displays of a check, each with the rules for the screen in the other language, if that is checked. With the variable `PALABRE_LOOKS=all`, all
-/// rules of axe-core run in every size, with all colours and in both languages. That takes ten times as long.
+/// Returns whether the variable `PALABRE_LOOKS=all` asks for all rules of axe-core in every size, with all colours and in both languages, and for all
+/// screenshots. That takes ten times as long.
+fn is_complete() -> bool {
+    std::env::var_os("PALABRE_LOOKS").is_some_and(|value| value == "all")
+}
+
+/// Returns the displays of a check, each with the rules for the screen in the other language, if that is checked.
 fn displays() -> Vec<(Display, Option<Axe>)> {
-    if std::env::var_os("PALABRE_LOOKS").is_none_or(|value| value != "all") {
-        return DISPLAYS.map(|display| (display, (display.label() == "phone-light").then_some(Axe::Layout))).into();
+    if !is_complete() {
+        return DISPLAYS.map(|display| (display, (display.label() == "phone-light").then_some(Axe::Off))).into();
     }
     let sizes =
         DISPLAYS.into_iter().filter(|display| display.label() != "desk-dark" && display.label() != "desk-forced");
@@ -109,14 +115,18 @@ pub fn check(browser: &Browser, name: &str) -> Result<()> {
 
 /// Checks the present screen on the present display. Returns the faults.
 fn check_display(browser: &Browser, name: &str, axe: Axe) -> Result<Vec<String>> {
-    browser.screenshot(&looks()?.join(format!("{name}.png")))?;
-    let is_forced = browser.run("return matchMedia('(forced-colors: active)').matches")? == true;
-    let mut problems = on(name, violations(browser, axe, is_forced)?);
-    problems.extend(on(name, layout(browser)?));
-    if browser.run("return innerWidth < 1000")? == true {
-        problems.extend(on(name, small_targets(browser)?));
+    let mut problems = layout(browser)?;
+    if axe != Axe::Off {
+        let is_forced = browser.run("return matchMedia('(forced-colors: active)').matches")? == true;
+        problems.extend(violations(browser, axe, is_forced)?);
     }
-    Ok(problems)
+    if browser.run("return innerWidth < 1000")? == true {
+        problems.extend(small_targets(browser)?);
+    }
+    if axe == Axe::All || is_complete() || !problems.is_empty() {
+        browser.screenshot(&looks()?.join(format!("{name}.png")))?;
+    }
+    Ok(on(name, problems))
 }
 
 /// Like [`check`], for a screen that must fit into the usual windows without scrolling.
