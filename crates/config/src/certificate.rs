@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 
 use crate::file;
 
-pub use facts::{Facts, is_self_signed};
+pub use facts::{Facts, is_self_signed, parse_chain, parse_key};
 pub use flaws::Flaw;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);

@@ -29,7 +29,7 @@ pub const MAX_CHAIN_BYTES: usize = 64 * 1024;
 /// Maximum length of a reply without a certificate chain, in bytes. A signature of an RSA key with 8192 bits has 1024 bytes.
 pub const MAX_REPLY_BYTES: usize = 2 * HEAD_BYTES + 1024;
 /// Maximum length of an [`Order`] or a [`SignerReport`], in bytes.
-pub const MAX_REPORT_BYTES: usize = 4096;
+pub const MAX_REPORT_BYTES: usize = 8192;
 /// Maximum length of [`SignerReport::fault`], in characters.
 pub const MAX_FAULT_CHARS: usize = 600;
 
@@ -78,7 +78,7 @@ pub struct Reply {
 pub enum Content {
     /// The answer to a request for the chain.
     Chain {
-        /// Why the signer can't use the certificate and the key that it read last; empty if it uses them.
+        /// Why the signer can't use the certificate and the key that it read last, at most [`MAX_FAULT_CHARS`] characters; empty if it uses them.
         fault: String,
         /// The chain; `None` if the listener has this chain already, or if the signer has no chain.
         chain: Option<Chain>,
@@ -169,7 +169,6 @@ impl Reply {
         let mut bytes = head(kind, self.number);
         match &self.content {
             Content::Chain { fault, chain } => {
-                let fault: String = fault.chars().take(MAX_FAULT_CHARS).collect();
                 bytes.extend(u16::try_from(fault.len()).unwrap_or(0).to_be_bytes());
                 bytes.extend(fault.as_bytes());
                 bytes.extend(chain.as_ref().map_or(ChainId::NONE, |chain| chain.id.0));
@@ -269,6 +268,8 @@ pub enum Order {
     Read,
     /// Read the same files and report the result, but continue to use the present certificate and key.
     Check,
+    /// Read the certificate and the key again if these files have changed, and report the result. `palabre.toml` isn't read.
+    Refresh,
 }
 
 /// The signer's report to the supervisor.
@@ -281,7 +282,9 @@ pub struct SignerReport {
     pub refused: u64,
     /// Why the signer can't use the certificate and the key that it read last, at most [`MAX_FAULT_CHARS`] characters; empty if it uses them.
     pub fault: String,
-    /// Number of orders [`Order::Read`] and [`Order::Check`] that the signer has executed.
+    /// Whether the signer has a certificate and its key: those that it read last, or the previous ones.
+    pub has_certificate: bool,
+    /// Number of orders other than [`Order::Serve`] that the signer has executed for this supervisor.
     pub orders: u64,
     /// The result of the last [`Order::Check`]: why the certificate and the key can't be used; empty if they can.
     pub checked: String,
@@ -357,7 +360,8 @@ mod tests {
         assert_eq!(parse::<Order>(br#""read""#).unwrap(), Order::Read);
         let report: SignerReport = parse(br#"{"signatures":3,"later":true}"#).unwrap();
         assert_eq!(report.signatures, 3);
-        let longest = SignerReport { fault: "é".repeat(MAX_FAULT_CHARS), ..SignerReport::default() };
+        let fault = "\u{1}".repeat(MAX_FAULT_CHARS);
+        let longest = SignerReport { checked: fault.clone(), fault, ..SignerReport::default() };
         assert!(encode(&longest).len() < MAX_REPORT_BYTES);
     }
 }

@@ -88,6 +88,8 @@ fn restart_all_replaces_one_listener_at_a_time_and_stops_at_a_failure() {
     people.suite.palabre(&["stop", "p01"]).unwrap();
     let certificate = people.suite.dir().join("etc/tls/cert.pem");
     std::fs::write(&certificate, "this is no certificate\n").unwrap();
+    // The next signer has no previous certificate, with which the listeners would start.
+    people.suite.kill("palabre-signer", "").unwrap();
     let refused = people.suite.palabre(&["restart", "--all", "--json"]).unwrap_err().to_string();
     assert!(
         refused.contains("unable to restart 'p02'") && refused.contains("2 of 2 listeners were not restarted"),

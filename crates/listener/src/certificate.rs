@@ -5,14 +5,13 @@
 //! connections keep their certificate.
 
 use crate::signer::{CHECK_TIMEOUT, START_TIMEOUT, Signer};
-use crate::tls;
-use anyhow::{Context as _, Result, anyhow};
-use palabre_config::certificate::{self, Facts};
+use crate::tls::{self, Tls};
+use anyhow::{Result, anyhow};
 use palabre_config::signing::ChainId;
 use palabre_host::packet::Packet;
 use palabre_host::stamp::FileStamp;
 use rustls::ServerConfig;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -39,9 +38,7 @@ enum Source {
 
 #[derive(Debug)]
 struct Present {
-    config: Arc<ServerConfig>,
-    /// Whether the certificate is self-signed. A certificate that can't be parsed counts as self-signed.
-    is_self_signed: bool,
+    tls: Tls,
     /// Why the certificate that was read last can't be used; `None` if it is used.
     fault: Option<String>,
     reads: u64,
@@ -49,8 +46,8 @@ struct Present {
 
 impl Certificate {
     /// Returns a certificate that never changes.
-    pub(crate) fn fixed(config: Arc<ServerConfig>) -> Self {
-        Present { reads: 0, ..Present::new(config) }.of(Source::Own)
+    pub(crate) fn fixed(tls: Tls) -> Self {
+        Present { tls, fault: None, reads: 0 }.of(Source::Own)
     }
 
     /// Reads the files of the certificate and its key.
@@ -58,33 +55,34 @@ impl Certificate {
         let files = [certificate, private_key];
         // Take the stamps before reading. Then a file that is replaced during the reading is noticed at the next check.
         let stamps = stamps(&files);
-        let config = tls::load(&files[0], &files[1])?;
-        let is_self_signed = is_self_signed(&files[0]);
-        Ok(Present { is_self_signed, ..Present::new(config) }.of(Source::Files(files, stamps)))
+        let tls = tls::load(&files[0], &files[1])?;
+        Ok(Present { tls, fault: None, reads: 1 }.of(Source::Files(files, stamps)))
     }
 
-    /// Gets the certificate from palabre-signer, whose key signs the handshakes.
+    /// Gets the certificate from palabre-signer, whose key signs the handshakes. If the signer can't use the present files, this is the previous
+    /// certificate.
     pub(crate) fn from_signer(connection: Packet) -> Result<Self> {
         let signer = Arc::new(Signer::new(connection));
         let got = signer.chain(None, START_TIMEOUT)?;
-        // Fail also if the signer keeps a previous certificate, so that the operator learns that the new certificate can't be used.
-        if !got.fault.is_empty() {
-            return Err(anyhow!(got.fault));
+        let Some(chain) = got.chain else {
+            return Err(anyhow!(got.fault.unwrap_or_else(|| "palabre-signer has no certificate".to_owned())));
+        };
+        if let Some(fault) = &got.fault {
+            log::error!("{fault}; keeping the previous certificate");
         }
-        let chain = got.chain.context("palabre-signer has no certificate")?;
-        let (id, is_self_signed) = (chain.id, certificate::is_self_signed(&chain.certificates[0]));
-        let config = tls::signed_by(&signer, chain)?;
-        Ok(Present { is_self_signed, ..Present::new(config) }.of(Source::Signer(signer, id)))
+        let (id, fault) = (chain.id, got.fault);
+        let tls = tls::signed_by(&signer, chain)?;
+        Ok(Present { tls, fault, reads: 1 }.of(Source::Signer(signer, id)))
     }
 
     /// Returns the TLS configuration for a new connection.
     pub(crate) fn config(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.present().config)
+        Arc::clone(&self.present().tls.config)
     }
 
-    /// Returns whether the certificate in use is self-signed.
+    /// Returns whether the certificate in use is self-signed. A certificate that can't be parsed counts as self-signed.
     pub(crate) fn is_self_signed(&self) -> bool {
-        self.present().is_self_signed
+        self.present().tls.is_self_signed
     }
 
     /// Returns why the certificate that was read last can't be used; `None` if it is used.
@@ -103,8 +101,10 @@ impl Certificate {
         if now.saturating_duration_since(source.1) < INTERVAL {
             return false;
         }
+        let begun = Instant::now();
         let has_changed = self.renew(&mut source.0, false);
-        source.1 = now;
+        // Connections that have waited for this check don't check again, even if the signer has not answered within its timeout.
+        source.1 = now + begun.elapsed();
         has_changed
     }
 
@@ -114,7 +114,7 @@ impl Certificate {
         self.renew(&mut source.0, true);
     }
 
-    /// Reads the certificate if `is_forced` or if it has changed. Returns whether the certificate or its fault was read anew.
+    /// Reads the certificate if `is_forced` or if it has changed. Returns whether the report to the supervisor has changed.
     fn renew(&self, source: &mut Source, is_forced: bool) -> bool {
         let read = match source {
             Source::Own => return false,
@@ -124,17 +124,19 @@ impl Certificate {
                     return false;
                 }
                 *stamped = stamps;
-                Read { is_self_signed: is_self_signed(&files[0]), ..Read::of(tls::load(&files[0], &files[1])) }
+                Some(Read::of(tls::load(&files[0], &files[1])))
             }
             Source::Signer(signer, id) => ask(signer, id),
         };
         let mut present = self.present();
-        if !is_forced && matches!(source, Source::Signer(..)) && read.config.is_none() && read.fault == present.fault {
+        // Without an answer of the signer, the certificate has no other fault than before.
+        let read = read.unwrap_or_else(|| Read { tls: None, fault: present.fault.clone() });
+        if !is_forced && matches!(source, Source::Signer(..)) && read.tls.is_none() && read.fault == present.fault {
             return false;
         }
-        if let Some(config) = read.config {
+        if let Some(tls) = read.tls {
             log::info!("using the renewed certificate for new connections");
-            (present.config, present.is_self_signed) = (config, read.is_self_signed);
+            present.tls = tls;
         }
         if let Some(fault) = &read.fault {
             log::error!("{fault}; keeping the previous certificate");
@@ -149,10 +151,6 @@ impl Certificate {
 }
 
 impl Present {
-    fn new(config: Arc<ServerConfig>) -> Self {
-        Self { config, is_self_signed: true, fault: None, reads: 1 }
-    }
-
     fn of(self, source: Source) -> Certificate {
         Certificate { source: Mutex::new((source, Instant::now())), present: Mutex::new(self) }
     }
@@ -162,41 +160,39 @@ impl Present {
 #[derive(Default)]
 struct Read {
     /// `None` if the certificate has not changed or can't be used.
-    config: Option<Arc<ServerConfig>>,
-    is_self_signed: bool,
+    tls: Option<Tls>,
     fault: Option<String>,
 }
 
 impl Read {
-    fn of(result: Result<Arc<ServerConfig>>) -> Self {
+    fn of(result: Result<Tls>) -> Self {
         match result {
-            Ok(config) => Self { config: Some(config), is_self_signed: true, fault: None },
-            Err(error) => Self { config: None, is_self_signed: true, fault: Some(format!("{error:#}")) },
+            Ok(tls) => Self { tls: Some(tls), fault: None },
+            Err(error) => Self { tls: None, fault: Some(format!("{error:#}")) },
         }
     }
 }
 
-/// Asks the signer for its certificate chain if it differs from the chain `id`. Stores the ID of a new chain in `id`.
-fn ask(signer: &Arc<Signer>, id: &mut ChainId) -> Read {
+/// Asks the signer for its certificate chain if it differs from the chain `id`. Stores the ID of a new chain in `id`. Returns `None` if the signer
+/// doesn't answer, or refuses because this listener asks too often.
+fn ask(signer: &Arc<Signer>, id: &mut ChainId) -> Option<Read> {
     let got = match signer.chain(Some(*id), CHECK_TIMEOUT) {
         Ok(got) => got,
-        Err(error) => return Read::of(Err(error)),
+        Err(error) => {
+            signer.log_unanswered(&error);
+            return None;
+        }
     };
     let read = got.chain.map(|chain| {
-        let (new, is_self_signed) = (chain.id, certificate::is_self_signed(&chain.certificates[0]));
-        let read = Read { is_self_signed, ..Read::of(tls::signed_by(signer, chain)) };
-        if read.config.is_some() {
+        let new = chain.id;
+        let read = Read::of(tls::signed_by(signer, chain));
+        if read.tls.is_some() {
             *id = new;
         }
         read
     });
     let read = read.unwrap_or_default();
-    Read { fault: read.fault.or_else(|| (!got.fault.is_empty()).then_some(got.fault)), ..read }
-}
-
-/// Returns whether the certificate in a file is self-signed. A certificate that can't be parsed counts as self-signed.
-fn is_self_signed(certificate: &Path) -> bool {
-    Facts::load(certificate).map_or(true, |facts| facts.self_signed)
+    Some(Read { fault: read.fault.or(got.fault), ..read })
 }
 
 fn stamps(files: &[PathBuf; 2]) -> [Option<FileStamp>; 2] {
@@ -207,7 +203,9 @@ fn stamps(files: &[PathBuf; 2]) -> [Option<FileStamp>; 2] {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use palabre_config::certificate::self_signed;
+    use palabre_config::certificate::{self, self_signed};
+    use palabre_config::signing::{Chain, Content, Refusal, Reply, Request};
+    use palabre_host::wait;
 
     #[test]
     fn changed_and_valid_files_are_used_at_the_next_check() {
@@ -220,23 +218,59 @@ mod tests {
         assert!(!certificate.check(now), "the same");
         new();
         assert!(!certificate.check(now + INTERVAL / 2), "a moment ago");
-        now += INTERVAL;
+        now += 2 * INTERVAL;
         assert!(certificate.check(now) && !Arc::ptr_eq(&first, &certificate.config()));
         let second = certificate.config();
         std::fs::write(&key, self_signed(&["localhost".into()]).unwrap().key_pem).unwrap();
-        now += INTERVAL;
+        now += 2 * INTERVAL;
         assert!(certificate.check(now) && Arc::ptr_eq(&second, &certificate.config()), "another one's key");
         assert!(certificate.fault().unwrap().starts_with("unable to use certificate '"), "{:?}", certificate.fault());
         // For example after the operator has made the key readable.
         std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o640)).unwrap();
-        now += INTERVAL;
+        now += 2 * INTERVAL;
         assert!(certificate.check(now));
         assert_eq!(certificate.reads(), 4, "read again after a change of the mode");
         new();
-        now += INTERVAL;
+        now += 2 * INTERVAL;
         assert!(certificate.check(now) && certificate.fault().is_none());
         assert_eq!(certificate.reads(), 5);
         certificate.read();
         assert_eq!(certificate.reads(), 6);
+    }
+
+    #[test]
+    fn signer_that_refuses_an_answer_is_no_fault_of_the_certificate() {
+        let (ours, theirs) = Packet::pair().unwrap();
+        let made = self_signed(&["localhost".into()]).unwrap();
+        let certificates = certificate::parse_chain(made.cert_pem.as_bytes()).unwrap();
+        let chain = Chain {
+            id: ChainId([1; 32]),
+            schemes: vec![0x0403],
+            certificates: certificates.iter().map(|one| one.to_vec()).collect(),
+        };
+        let fault = "another one's key".to_owned();
+        let signer = std::thread::spawn(move || {
+            for content in [
+                Content::Chain { fault: fault.clone(), chain: Some(chain) },
+                Content::Refused(Refusal::TooOften),
+                Content::Chain { fault: String::new(), chain: None },
+                Content::Refused(Refusal::TooOften),
+            ] {
+                let mut buffer = [0; 512];
+                assert!(wait::is_readable(&theirs, Duration::from_secs(10)).unwrap());
+                let length = theirs.recv(&mut buffer).unwrap().unwrap();
+                let number = Request::parse(&buffer[..length]).unwrap().number;
+                theirs.send(&Reply { number, content }.encode()).unwrap();
+            }
+        });
+        // A listener starts with the previous certificate of the signer.
+        let certificate = Certificate::from_signer(ours).unwrap();
+        assert_eq!(certificate.fault().as_deref(), Some("another one's key"));
+        let now = Instant::now();
+        assert!(!certificate.check(now + 2 * INTERVAL) && certificate.fault().is_some());
+        assert!(certificate.check(now + 4 * INTERVAL) && certificate.fault().is_none());
+        certificate.read();
+        assert_eq!((certificate.fault(), certificate.reads()), (None, 3));
+        signer.join().unwrap();
     }
 }

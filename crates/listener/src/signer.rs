@@ -4,7 +4,9 @@
 //! previous signer has read but not answered is sent again.
 
 use anyhow::{Result, anyhow};
+use log::Level;
 use palabre_config::signing::{Chain, ChainId, Content, MAX_CHAIN_BYTES, MAX_REPLY_BYTES, Reply, Request, ToSign};
+use palabre_host::log_limit::LogLimit;
 use palabre_host::packet::Packet;
 use palabre_host::wait;
 use rustls::sign::SigningKey;
@@ -29,19 +31,21 @@ pub(crate) struct Signer {
     /// Number of the last request; `None` while a thread waits for a reply.
     turn: Mutex<Option<u64>>,
     freed: Condvar,
+    /// Limit of the log lines about unanswered requests for the chain.
+    unanswered: LogLimit,
 }
 
 /// The signer's answer to a request for the chain.
 pub(crate) struct Got {
-    /// Why the files of the certificate and its key can't be used; empty if they are used.
-    pub(crate) fault: String,
+    /// Why the files of the certificate and its key can't be used; `None` if they are used.
+    pub(crate) fault: Option<String>,
     /// The chain, if it differs from the known one.
     pub(crate) chain: Option<Chain>,
 }
 
 impl Signer {
     pub(crate) fn new(socket: Packet) -> Self {
-        Self { socket, turn: Mutex::new(Some(0)), freed: Condvar::new() }
+        Self { socket, turn: Mutex::new(Some(0)), freed: Condvar::new(), unanswered: LogLimit::new(0.1, 1.0) }
     }
 
     /// Asks for the signer's certificate chain if it differs from the chain `known`.
@@ -52,10 +56,15 @@ impl Signer {
             )
         };
         match self.ask(known, None, MAX_CHAIN_BYTES, timeout).map_err(unable)? {
-            Content::Chain { fault, chain } => Ok(Got { fault, chain }),
+            Content::Chain { fault, chain } => Ok(Got { fault: Some(fault).filter(|fault| !fault.is_empty()), chain }),
             Content::Refused(why) => Err(unable(why.to_string())),
             Content::Signature(_) => Err(unable("unexpected reply".to_owned())),
         }
+    }
+
+    /// Logs that a request for the chain failed.
+    pub(crate) fn log_unanswered(&self, error: &anyhow::Error) {
+        self.unanswered.log(Level::Warn, Instant::now(), format_args!("{error}; keeping the previous certificate"));
     }
 
     fn sign(&self, chain: ChainId, scheme: u16, message: &[u8]) -> Result<Vec<u8>, String> {

@@ -5,8 +5,7 @@ use crate::{proxy_header, traffic};
 use anyhow::{Context as _, Result, anyhow};
 use palabre_config::signing::Chain;
 use palabre_config::{ClientAddress, Proxy, certificate};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::CertificateDer;
 use rustls::server::ServerSessionMemoryCache;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
@@ -26,8 +25,15 @@ pub(crate) const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum number of TLS sessions to remember for resumption. A participant has few devices.
 const MAX_SESSIONS: usize = 32;
 
+/// A TLS configuration, and whether its certificate is self-signed.
+#[derive(Debug)]
+pub(crate) struct Tls {
+    pub(crate) config: Arc<ServerConfig>,
+    pub(crate) is_self_signed: bool,
+}
+
 /// Reads the certificate chain and the private key from PEM files. Returns a TLS configuration with them.
-pub(crate) fn load(certificate: &Path, private_key: &Path) -> Result<Arc<ServerConfig>> {
+pub(crate) fn load(certificate: &Path, private_key: &Path) -> Result<Tls> {
     // The error's text contains the cause, so the cause must not become the source of another error.
     let read = |path| certificate::read(path).map_err(|error| anyhow!("{error}"));
     config(&read(certificate)?, &read(private_key)?).with_context(|| {
@@ -36,34 +42,29 @@ pub(crate) fn load(certificate: &Path, private_key: &Path) -> Result<Arc<ServerC
 }
 
 /// Creates a TLS configuration from a certificate chain and a private key in PEM.
-pub(crate) fn config(certificate: &[u8], private_key: &[u8]) -> Result<Arc<ServerConfig>> {
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(certificate)
-        .collect::<Result<_, _>>()
-        .map_err(|error| anyhow!("the certificate is not valid PEM: {error}"))?;
-    if chain.is_empty() {
-        return Err(anyhow!("the certificate file contains no certificate"));
-    }
-    let key = PrivateKeyDer::from_pem_slice(private_key)
-        .map_err(|error| anyhow!("the private key is not valid PEM: {error}"))?;
+pub(crate) fn config(certificate: &[u8], private_key: &[u8]) -> Result<Tls> {
+    let chain = certificate::parse_chain(certificate).map_err(anyhow::Error::msg)?;
+    let key = certificate::parse_key(private_key).map_err(anyhow::Error::msg)?;
     let provider = rustls::crypto::ring::default_provider();
     with_key(CertifiedKey::from_der(chain, key, &provider)?)
 }
 
 /// Creates a TLS configuration with a certificate chain whose key the signer has.
-pub(crate) fn signed_by(signer: &Arc<Signer>, chain: Chain) -> Result<Arc<ServerConfig>> {
+pub(crate) fn signed_by(signer: &Arc<Signer>, chain: Chain) -> Result<Tls> {
     let key = RemoteKey::of(signer, &chain).context("the certificate's key has no signature scheme")?;
     let certificates = chain.certificates.into_iter().map(CertificateDer::from).collect();
     with_key(CertifiedKey::new(certificates, Arc::new(key)))
 }
 
-fn with_key(certified: CertifiedKey) -> Result<Arc<ServerConfig>> {
+fn with_key(certified: CertifiedKey) -> Result<Tls> {
+    let is_self_signed = certified.cert.first().is_none_or(|certificate| certificate::is_self_signed(certificate));
     let mut config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config.session_storage = ServerSessionMemoryCache::new(MAX_SESSIONS);
-    Ok(Arc::new(config))
+    Ok(Tls { config: Arc::new(config), is_self_signed })
 }
 
 /// Error: a handshake failed.
@@ -220,7 +221,7 @@ mod tests {
     #[test]
     fn client_that_has_sent_nothing_is_told_from_one_that_has() {
         let own = self_signed(&["localhost".into()]).unwrap();
-        let config = config(own.cert_pem.as_bytes(), own.key_pem.as_bytes()).unwrap();
+        let config = config(own.cert_pem.as_bytes(), own.key_pem.as_bytes()).unwrap().config;
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         for (sent, is_silent) in [(&b""[..], true), (b"GET / HTTP/1.1\r\n\r\n", false)] {
             let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();

@@ -62,7 +62,7 @@ fn valid_installation_has_no_faults() {
     for part in [
         "is valid for 'localhost'",
         "is self-signed, so browsers warn about it; it expires in ",
-        "key.pem' is the certificate's key; a listener can use both",
+        "key.pem' is the certificate's key; the TLS library accepts both",
         "not running in",
     ] {
         assert!(text.contains(part), "{part}: {text}");

@@ -9,7 +9,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::Output;
 
-use common::{Process, palabre, start, stderr, stdout, wait_for};
+use common::{Process, palabre, signal, start, stderr, stdout, wait_for};
 use palabre_config::{Key, Participant, certificate};
 use serde_json::Value;
 
@@ -161,10 +161,8 @@ fn command_with_several_names_acts_on_each_and_fails_if_one_fails() {
 #[test]
 fn reload_fails_with_the_reason_and_the_listeners_serve_as_before() {
     let server = Server::start(&["alice", "bob"]);
-    let pids = || {
-        let status: Value = serde_json::from_slice(&server.palabre(&["status", "--json"]).stdout).unwrap();
-        status["participants"].as_array().unwrap().iter().map(|one| one["pid"].clone()).collect::<Vec<_>>()
-    };
+    let status = || -> Value { serde_json::from_slice(&server.palabre(&["status", "--json"]).stdout).unwrap() };
+    let pids = || status()["participants"].as_array().unwrap().iter().map(|one| one["pid"].clone()).collect::<Vec<_>>();
     let old = pids();
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = socket.local_addr().unwrap().port();
@@ -175,6 +173,11 @@ fn reload_fails_with_the_reason_and_the_listeners_serve_as_before() {
         ("private-key = \"tls/foreign.pem\"\n", "unable to use certificate '"),
     ] {
         server.set(settings);
+        // The next signer has no previous certificate, with which the listeners would start.
+        let signer = || status()["signer"]["pid"].as_u64();
+        let old_signer = signer().unwrap();
+        signal(u32::try_from(old_signer).unwrap(), "KILL");
+        wait_for("another signer", || signer().filter(|pid| *pid != old_signer));
         for arguments in [&["reload", "--dry-run"][..], &["reload"]] {
             let why = stderr(&server.palabre(arguments), 1);
             assert!(why.contains(says) || (arguments.len() > 1 && why.contains("unable to ")), "{why}");

@@ -10,19 +10,25 @@ use rustls::SignatureScheme;
 use crate::form::Form;
 use crate::pair::{KeyFiles, Pair};
 
-/// Maximum number of requests of one listener per second. A listener has at most 48 connections by default.
+/// Maximum number of signatures for one listener per second. A listener has at most 48 connections by default.
 const PER_SECOND: f64 = 500.0;
-/// Maximum number of requests of one listener at once.
+/// Maximum number of signatures for one listener at once.
 const BURST: f64 = 1500.0;
-/// Number of requests as which a signature with an RSA key counts.
+/// Maximum number of requests of one listener for the certificate per second. A listener asks at most every 2 s, and after SIGHUP.
+const CHAINS_PER_SECOND: f64 = 5.0;
+/// Maximum number of requests of one listener for the certificate at once.
+const CHAINS_BURST: f64 = 50.0;
+/// Number of signatures as which a signature with an RSA key counts.
 const RSA_COST: usize = 5;
 
-/// A listener's connection.
+/// A listener's connection and its rate limits.
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) name: String,
     socket: Packet,
     limit: RateLimit,
+    /// A limit of its own: a listener whose clients use up the other limit must still get a renewed certificate.
+    chains: RateLimit,
 }
 
 /// The result of serving one message of a listener.
@@ -42,7 +48,8 @@ pub(crate) enum Outcome {
 
 impl Client {
     pub(crate) fn new(name: String, socket: Packet) -> Self {
-        Self { name, socket, limit: RateLimit::new(PER_SECOND, BURST) }
+        let chains = RateLimit::new(CHAINS_PER_SECOND, CHAINS_BURST);
+        Self { name, socket, limit: RateLimit::new(PER_SECOND, BURST), chains }
     }
 
     pub(crate) fn socket(&self) -> &Packet {
@@ -73,11 +80,12 @@ impl Client {
     }
 
     fn answer(&mut self, request: &Request, files: &mut KeyFiles, now: Instant) -> Content {
-        let cost = match files.current() {
-            Some(pair) if request.sign.is_some() && pair.is_rsa() => RSA_COST,
-            _ => 1,
+        let cost = if files.current().is_some_and(Pair::is_rsa) { RSA_COST } else { 1 };
+        let is_admitted = match request.sign {
+            Some(_) => (0..cost).all(|_| self.limit.admit(now)),
+            None => self.chains.admit(now),
         };
-        if !(0..cost).all(|_| self.limit.admit(now)) {
+        if !is_admitted {
             return Content::Refused(Refusal::TooOften);
         }
         let Some(sign) = &request.sign else {
@@ -194,11 +202,14 @@ mod tests {
     fn listener_that_asks_too_often_is_refused_until_time_has_passed() {
         let mut rig = rig();
         let id = Some(rig.chain().id);
-        let ask = |rig: &mut Rig| rig.ask(id, Some(ToSign { scheme: P256, message: b"x".to_vec() }));
-        let refused = (0..2000).filter(|_| ask(&mut rig) == Content::Refused(Refusal::TooOften)).count();
-        assert_eq!(refused, 501, "1500 at once, of which one was for the chain");
+        let refused = |rig: &mut Rig, count: usize, sign: Option<&ToSign>| {
+            (0..count).filter(|_| rig.ask(id, sign.cloned()) == Content::Refused(Refusal::TooOften)).count()
+        };
+        let sign = Some(&ToSign { scheme: P256, message: b"x".to_vec() });
+        assert_eq!(refused(&mut rig, 2000, sign), 500, "1500 at once");
+        assert_eq!(refused(&mut rig, 49, None), 0, "requests for the certificate have another limit");
+        assert_eq!(refused(&mut rig, 10, None), 10, "50 at once");
         rig.now += Duration::from_millis(10);
-        let refused = (0..10).filter(|_| ask(&mut rig) == Content::Refused(Refusal::TooOften)).count();
-        assert_eq!(refused, 5);
+        assert_eq!(refused(&mut rig, 10, sign), 5);
     }
 }

@@ -4,11 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use palabre_config::signing::{Chain, ChainId};
+use palabre_config::signing::{Chain, ChainId, MAX_FAULT_CHARS};
 use palabre_config::{Server, certificate};
 use palabre_host::stamp::FileStamp;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SigningKey};
 use rustls::{InconsistentKeys, SignatureScheme};
 use sha2::{Digest, Sha256};
@@ -36,9 +34,13 @@ pub(crate) struct Pair {
 }
 
 impl Pair {
-    /// Reads a chain and its key from PEM files. Returns an error message if the files can't be used, or if the key isn't that of the
-    /// first certificate.
+    /// Reads a chain and its key from PEM files. Returns an error message of at most [`MAX_FAULT_CHARS`] characters if the files can't be used, or if
+    /// the key isn't that of the first certificate.
     fn load(certificate: &Path, private_key: &Path) -> Result<Self, String> {
+        Self::from_files(certificate, private_key).map_err(|fault| fault.chars().take(MAX_FAULT_CHARS).collect())
+    }
+
+    fn from_files(certificate: &Path, private_key: &Path) -> Result<Self, String> {
         let read = |path| {
             certificate::read(path).map_err(|error| match error.is_denied() {
                 true => format!("{error}; if palabre.toml names another directory than before, restart the signer"),
@@ -53,12 +55,7 @@ impl Pair {
     }
 
     fn parse(chain: &[u8], key: &[u8]) -> Result<Self, String> {
-        let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(chain)
-            .collect::<Result<_, _>>()
-            .map_err(|error| format!("the certificate is not valid PEM: {error}"))?;
-        let Some(_) = chain.first() else { return Err("the certificate file contains no certificate".into()) };
-        let key =
-            PrivateKeyDer::from_pem_slice(key).map_err(|error| format!("the private key is not valid PEM: {error}"))?;
+        let (chain, key) = (certificate::parse_chain(chain)?, certificate::parse_key(key)?);
         let provider = rustls::crypto::ring::default_provider();
         let certified = CertifiedKey::from_der(chain, key, &provider).map_err(|error| match error {
             rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
@@ -254,6 +251,11 @@ mod tests {
         fs::write(directory.path().join("palabre.toml"), "certificate = \"/other.pem\"").unwrap();
         files.read(now);
         assert!(files.fault().unwrap().contains("/other.pem") && files.current().is_some());
+        let long = "é".repeat(MAX_FAULT_CHARS);
+        fs::write(directory.path().join("palabre.toml"), format!("certificate = \"/{long}\"")).unwrap();
+        files.read(now);
+        assert_eq!(files.fault().unwrap().chars().count(), MAX_FAULT_CHARS);
+        assert_eq!(files.fault_of_files().unwrap().chars().count(), MAX_FAULT_CHARS);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use log::Level;
-use palabre_config::signing::{self, MAX_FAULT_CHARS, MAX_REPORT_BYTES, Order, SignerReport};
+use palabre_config::signing::{self, MAX_REPORT_BYTES, Order, SignerReport};
 use palabre_host::log_limit::LogLimit;
 use palabre_host::packet::Packet;
 use palabre_host::sandbox::Enforced;
@@ -110,7 +110,8 @@ impl Signer {
         if self.connect_at.is_some_and(|at| at <= now) {
             self.connect(now)?;
         }
-        self.report.fault = shortened(self.files.fault());
+        self.report.fault = self.files.fault().unwrap_or_default().to_owned();
+        self.report.has_certificate = self.files.current().is_some();
         let urgent = |report: &SignerReport| (report.fault.clone(), report.orders);
         let is_urgent = !self.has_reported || urgent(&self.report) != urgent(&self.reported);
         if self.link.is_some() && (is_urgent || (self.report != self.reported && self.report_at <= now)) {
@@ -156,7 +157,8 @@ impl Signer {
     fn linked(&mut self, link: Packet) -> io::Result<()> {
         self.set.add(&link, LINK)?;
         self.link = Some(link);
-        self.has_reported = false;
+        // The supervisor counts the orders of each connection.
+        (self.report.orders, self.report.checked, self.has_reported) = (0, String::new(), false);
         Ok(())
     }
 
@@ -171,14 +173,7 @@ impl Signer {
                     let order = signing::parse(buffer.get(..length).unwrap_or_default());
                     match (order, fd) {
                         (Ok(Order::Serve { name }), Some(fd)) => self.add(name, fd.into()),
-                        (Ok(Order::Read), _) => {
-                            self.files.read(now);
-                            self.report.orders += 1;
-                        }
-                        (Ok(Order::Check), _) => {
-                            self.report.checked = shortened(self.files.fault_of_files().as_deref());
-                            self.report.orders += 1;
-                        }
+                        (Ok(order @ (Order::Read | Order::Check | Order::Refresh)), _) => self.execute(&order, now),
                         (other, _) => log::warn!(
                             "unable to understand an order of the supervisor: {other:?}; use programs of one release"
                         ),
@@ -192,6 +187,16 @@ impl Signer {
             }
         }
         true
+    }
+
+    fn execute(&mut self, order: &Order, now: Instant) {
+        match order {
+            Order::Read => self.files.read(now),
+            Order::Check => self.report.checked = self.files.fault_of_files().unwrap_or_default(),
+            Order::Refresh => drop(self.files.check(now)),
+            Order::Serve { .. } => {}
+        }
+        self.report.orders += 1;
     }
 
     fn unlinked(&mut self, now: Instant) -> bool {
@@ -239,6 +244,41 @@ impl Signer {
     }
 }
 
-fn shortened(fault: Option<&str>) -> String {
-    fault.unwrap_or_default().chars().take(MAX_FAULT_CHARS).collect()
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use palabre_host::sandbox::{Sandbox, Strictness};
+
+    /// Sends an order over a new connection, and returns the reports before and after it.
+    fn reports(signer: &mut Signer, order: &Order) -> [SignerReport; 2] {
+        let (ours, theirs) = Packet::pair().unwrap();
+        signer.linked(theirs).unwrap();
+        let mut report = || {
+            signer.obey(Instant::now());
+            signer.tick(Instant::now()).unwrap();
+            let mut buffer = [0; MAX_REPORT_BYTES];
+            let length = ours.recv(&mut buffer).unwrap().unwrap();
+            signing::parse(&buffer[..length]).unwrap()
+        };
+        let before = report();
+        ours.send(&signing::encode(order)).unwrap();
+        let reports = [before, report()];
+        drop(ours);
+        signer.obey(Instant::now());
+        reports
+    }
+
+    #[test]
+    fn orders_are_counted_anew_for_each_supervisor() {
+        let directory = tempfile::tempdir().unwrap();
+        let (files, signals) = (KeyFiles::load(directory.path(), Instant::now()), Signals::new(&[]).unwrap());
+        let enforced = Sandbox::default().enter(Strictness::Off).unwrap();
+        let mut signer = Signer::new(files, signals, directory.path(), None, enforced).unwrap();
+        for order in [Order::Check, Order::Read, Order::Refresh] {
+            let [before, after] = reports(&mut signer, &order);
+            assert_eq!((before.orders, before.checked.as_str()), (0, ""));
+            assert_eq!((after.orders, after.checked.is_empty()), (1, order != Order::Check));
+        }
+    }
 }

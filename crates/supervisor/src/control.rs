@@ -10,16 +10,18 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use log::Level;
 use palabre_config::control::{Request, Response, Target, WITH_CONNECTION, read_request, write_response};
+use palabre_host::log_limit::LogLimit;
 use palabre_host::packet::{self, Packet};
 use palabre_host::peer::{self, Credentials};
 use palabre_host::restart::{self, RestartError};
 use palabre_host::usage;
 
 use crate::audit::{self, Author};
-use crate::event::{Client, Event, named};
+use crate::event::{Client, ENDING, Event, named};
 
 /// Maximum number of clients that are served at once. Further connections wait in the socket's queue.
 const MAX_CLIENTS: usize = 8;
@@ -48,7 +50,8 @@ pub(crate) fn open(
         None => bind(path)?,
     };
     let duplicate = socket.try_clone()?;
-    let server = Server { socket_path: path.to_owned(), mixer_socket, events, slots: Arc::default() };
+    let (slots, refusals) = (Arc::default(), Arc::new(LogLimit::new(0.1, 2.0)));
+    let server = Server { socket_path: path.to_owned(), mixer_socket, events, slots, refusals };
     named("control", move || server.serve(&socket))?;
     Ok(duplicate)
 }
@@ -77,6 +80,8 @@ struct Server {
     mixer_socket: PathBuf,
     events: SyncSender<Event>,
     slots: Arc<Slots>,
+    /// Limit of the log lines about refused signers.
+    refusals: Arc<LogLimit>,
 }
 
 impl Server {
@@ -127,7 +132,8 @@ impl Server {
                 restart_mixer(&self.mixer_socket)
             }
             Ok(Request::Sign) => self.accept_signer(peer, stream).unwrap_or_else(|why| {
-                log::warn!("{why}");
+                // A refused signer tries again every second.
+                self.refusals.log(Level::Warn, Instant::now(), &why);
                 Response::Refused { why }
             }),
             Ok(request) => self.ask_main_thread(request, peer, stream),
@@ -136,7 +142,7 @@ impl Server {
     }
 
     /// Passes one end of a new connection to a signer of another user, and the other end to the main thread. Refuses other members of the group:
-    /// participants would get a certificate of such a member.
+    /// participants would get a certificate of such a member. Also refuses a second signer: two would replace each other again and again.
     fn accept_signer(&self, peer: Credentials, stream: &UnixStream) -> Result<Response, String> {
         let name = peer.user_name();
         let user = name.clone().unwrap_or_else(|| peer.uid.to_string());
@@ -145,6 +151,9 @@ impl Server {
                 "unable to accept process {} of user '{user}' as the signer: only '{SIGNER_USER}' and root may sign",
                 peer.pid
             ));
+        }
+        if let Response::Refused { why } = self.ask_main_thread(Request::Sign, peer, stream) {
+            return Err(format!("unable to accept process {} of user '{user}' as the signer: {why}", peer.pid));
         }
         let unable = |error: io::Error| format!("unable to pass a connection to palabre-signer: {error}");
         let (socket, theirs) = Packet::pair().map_err(unable)?;
@@ -163,7 +172,7 @@ impl Server {
         let pid = u32::try_from(peer.pid).unwrap_or_default();
         let client = Client { answer, connection, by: Author::of(peer) };
         if self.events.send(Event::Asked { request, pid, client }).is_err() {
-            return Response::Refused { why: "unable to perform the request: the supervisor is ending".into() };
+            return Response::Refused { why: ENDING.into() };
         }
         answered.recv_timeout(ANSWER_TIMEOUT).unwrap_or_else(|_| Response::Refused {
             why: format!(

@@ -18,6 +18,8 @@ use palabre_host::signals::Signals;
 
 /// Maximum number of events in the channel.
 const QUEUE: usize = 64;
+/// The answer to a request that arrives while the supervisor is ending.
+pub(crate) const ENDING: &str = "unable to perform the request: the supervisor is ending";
 
 /// Something that happened outside the main thread.
 #[derive(Debug)]
@@ -71,6 +73,11 @@ impl Client {
     /// Sends the answer to the client's thread. Does nothing if the client has disconnected.
     pub(crate) fn answer(&self, response: Response) {
         let _ = self.answer.send(response);
+    }
+
+    /// Refuses the request, because the supervisor is ending.
+    pub(crate) fn refuse_at_the_end(&self) {
+        self.answer(Response::Refused { why: ENDING.into() });
     }
 }
 

@@ -31,7 +31,7 @@ use crate::service::{Action, Pending};
 use crate::signer::Signer;
 use crate::storage;
 use crate::upgrade::{Children, Failed, Upgrader};
-use crate::waiting::Waiting;
+use crate::waiting::{Waiter, Waiting};
 
 /// Timeout for all children to end after the supervisor received SIGTERM. The supervisor then exits, and remaining children die with it.
 const END_TIMEOUT: Duration = Duration::from_secs(2);
@@ -169,7 +169,7 @@ struct Supervisor {
     roster: Roster,
     recordings: Recordings,
     signer: Signer,
-    /// Requests that wait until the signer has read the certificate and its key.
+    /// What waits until the signer has read the certificate and its key.
     waiting: Waiting,
     upgrader: Upgrader,
     events: Receiver<Event>,
@@ -205,7 +205,7 @@ impl Supervisor {
         recordings.set_jobs(storage::start(sender.clone()).map_err(Failure::system)?);
         // SIGCHLD may have been lost during exec, so reap recorders that have ended meanwhile.
         recordings.reap(now);
-        signer.renew(roster.config(), now);
+        signer.renew(roster.config());
         let status = roster.summary();
         let watchdog = notify::watchdog_every().map(|every| (now, every));
         let waiting = Waiting::default();
@@ -223,6 +223,8 @@ impl Supervisor {
                 Some(Event::Signal(SIGTERM | SIGINT)) if self.end.is_none() => {
                     notify::stopping();
                     self.end = Some(now + END_TIMEOUT);
+                    // A reload would start listeners again.
+                    self.waiting.end();
                     self.roster.stop(now);
                     self.recordings.stop(now);
                     self.signer.stop(now);
@@ -248,8 +250,11 @@ impl Supervisor {
     fn tick(&mut self, now: Instant) {
         self.roster.tick(now);
         self.recordings.tick(self.roster.config(), now);
-        for (request, pid, client) in self.waiting.due(&self.signer, now) {
-            self.perform(request, pid, client, now);
+        for waiter in self.waiting.due(&self.signer, now) {
+            match waiter {
+                Waiter::Asked(request, pid, client) => self.perform(request, pid, client, now),
+                Waiter::HangUp => self.reload_and_renew(now),
+            }
         }
         let (config, listeners) = self.roster.config_and_listeners();
         self.signer.tick(config, listeners, now);
@@ -285,11 +290,7 @@ impl Supervisor {
             Event::SignerConnected { socket, pid, user } if !ending => self.signer.connected(socket, pid, user, now),
             Event::SignerConnected { .. } => {}
             Event::Notified { pid, message } => notified(&mut self.roster, &mut self.recordings, pid, &message, now),
-            Event::Asked { request, client, .. } if ending && request != Request::Status => {
-                client.answer(Response::Refused {
-                    why: "unable to perform the request: the supervisor is ending".into(),
-                });
-            }
+            Event::Asked { request, client, .. } if ending && request != Request::Status => client.refuse_at_the_end(),
             Event::Asked { request, pid, client } => self.request(request, pid, client, now),
             Event::Mixer(state) => self.roster.set_mixer(state),
             Event::Measured(measured) => self.recordings.measured(self.roster.config(), measured),
@@ -304,16 +305,18 @@ impl Supervisor {
         self.signer.reap();
     }
 
-    /// Performs a client's request. A request that shows or changes the use of the certificate waits until the signer has read the files.
+    /// Performs a client's request. A request that shows or changes the use of the certificate waits until the signer has read the files. The order for
+    /// the status of an unchanged certificate only shows whether the signer answers.
     fn request(&mut self, request: Request, pid: u32, client: Client, now: Instant) {
         let order = match request {
-            Request::Status if self.roster.config().has_other_certificate() => Some(Order::Read),
+            Request::Status => Some(Order::Refresh),
             Request::Reload => Some(Order::Read),
             Request::Plan => Some(Order::Check),
             _ => None,
         };
-        match order.and_then(|order| self.signer.order(&order)) {
-            Some(order) => self.waiting.push(request, pid, client, order, now),
+        let waits = request != Request::Status || self.roster.config().has_other_certificate();
+        match order.and_then(|order| self.signer.order(&order, now)).filter(|_| waits) {
+            Some(sent) => self.waiting.push(Waiter::Asked(request, pid, client), sent, now),
             None => self.perform(request, pid, client, now),
         }
     }
@@ -330,7 +333,10 @@ impl Supervisor {
                 return self.upgrade(Some(client), now);
             }
             // The client's own thread handles this request; it never arrives here.
-            Request::Restart(Target::Mixer) | Request::Sign => return,
+            Request::Restart(Target::Mixer) => return,
+            Request::Sign => {
+                return client.answer(self.signer.refusal().map_or(Response::Ok, |why| Response::Refused { why }));
+            }
             Request::Enter(entrance) => return client.answer(self.roster.enter(pid, entrance)),
             Request::DisplayName { name, display } => {
                 return client.answer(self.roster.choose_name(pid, &name, display.as_deref(), &client.by));
@@ -355,16 +361,23 @@ impl Supervisor {
         self.roster.request(&name, Pending { action, answer: client.answer }, &client.by, now);
     }
 
-    /// Handles SIGHUP: replaces the supervisor's program if its file was replaced, otherwise reads the configuration again.
+    /// Handles SIGHUP: replaces the supervisor's program if its file was replaced, otherwise reads the configuration again after the signer has read
+    /// the certificate.
     fn hang_up(&mut self, now: Instant) {
         if self.upgrader.is_program_replaced() {
             return self.upgrade(None, now);
         }
-        // The signer reads the certificate before the listeners ask for it.
-        let _ = self.signer.order(&Order::Read);
+        match self.signer.order(&Order::Read, now) {
+            Some(sent) => self.waiting.push(Waiter::HangUp, sent, now),
+            None => self.reload_and_renew(now),
+        }
+    }
+
+    /// Reads the configuration again, and replaces children that run an older program.
+    fn reload_and_renew(&mut self, now: Instant) {
         self.reload(&Author::Signal, now);
         self.roster.hand_over(true);
-        self.signer.renew(self.roster.config(), now);
+        self.signer.renew(self.roster.config());
     }
 
     fn upgrade(&mut self, client: Option<Client>, now: Instant) {

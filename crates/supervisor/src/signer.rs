@@ -4,28 +4,30 @@
 //! The supervisor keeps the signer's end of each listener's connection. If the signer ends, the next signer gets all of these ends. So no
 //! connection is closed, and requests wait until the next signer reads them. A child ends when its connection to the supervisor is closed.
 
-use std::io::{self, ErrorKind};
-use std::os::fd::AsFd;
+mod link;
+
+use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use palabre_config::control::SignerStatus;
-use palabre_config::signing::{self, MAX_REPORT_BYTES, Order, SignerReport};
+use palabre_config::signing::{Order, SignerReport};
 use palabre_host::backoff::BackOff;
 use palabre_host::inherit::Inherited;
 use palabre_host::packet::Packet;
 use palabre_host::process::OurChild;
 use palabre_host::stamp::FileStamp;
-use palabre_host::{notify, sockets, wait};
+use palabre_host::{notify, sockets};
 use palabre_room::Name;
 
 use crate::config::Config;
-use crate::end::{End, RESTORED_LINK};
-use crate::event::{self, Event};
+use crate::end::RESTORED_LINK;
+use crate::event::Event;
 use crate::process::Process;
 use crate::saved::{self, SavedSigner};
+use link::{ANSWER_TIMEOUT, Link};
 
 /// Timeout for a signer of another user to connect before the supervisor starts a signer.
 const OTHER_TIMEOUT: Duration = Duration::from_secs(3);
@@ -33,29 +35,26 @@ const OTHER_TIMEOUT: Duration = Duration::from_secs(3);
 const DELAYS: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(10)];
 /// Minimum run time of a signer after which the delay begins again with the first one.
 const HEALTHY: Duration = Duration::from_secs(5);
-/// Timeout for the first report of a signer that is to replace another signer.
-const NEXT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Timeout for a signer to end.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
 /// Delay before further ends are passed on if the signer has too many unread orders.
 const FULL_DELAY: Duration = Duration::from_millis(5);
 
-/// The connection to a signer, and its process.
+/// An order that was sent to a signer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sent {
+    /// Number of the link.
+    link: u64,
+    /// Number of the order on this link.
+    order: u64,
+}
+
+/// Why no signer runs.
 #[derive(Debug)]
-struct Link {
-    /// Number of the link, from 1 on.
-    number: u64,
-    socket: Packet,
-    pid: u32,
-    /// The signer's user, if it isn't a child of the supervisor.
-    user: Option<String>,
-    child: Option<OurChild>,
-    /// Stamp of the program file when the child was started.
-    program: Option<FileStamp>,
-    since: Instant,
-    report: Option<SignerReport>,
-    /// Number of orders [`Order::Read`] and [`Order::Check`] sent over this link.
-    orders: u64,
+struct Failure {
+    /// Process ID of the signer that has ended; `None` if none could be started.
+    pid: Option<u32>,
+    why: String,
 }
 
 /// The signer and its replacements.
@@ -64,16 +63,15 @@ pub(crate) struct Signer {
     current: Option<Link>,
     /// A child that replaces the current signer after its first report.
     next: Option<Link>,
+    /// Whether to start `next`.
+    wants_next: bool,
     /// Children that were told to end, and the time at which to kill them.
     ending: Vec<(OurChild, Instant)>,
     last_number: u64,
     start_at: Option<Instant>,
     full_until: Option<Instant>,
     back_off: BackOff,
-    /// Whether to wait for a signer of another user.
-    awaits_other: bool,
-    /// Why the last signer has ended or could not be started.
-    failure: Option<String>,
+    failure: Option<Failure>,
     events: SyncSender<Event>,
 }
 
@@ -84,28 +82,27 @@ impl Signer {
         Self {
             current: None,
             next: None,
+            wants_next: false,
             ending: Vec::new(),
             last_number: 0,
             start_at: Some(if awaits_other { now + OTHER_TIMEOUT } else { now }),
             full_until: None,
             back_off: BackOff::new(DELAYS[0], DELAYS[1]),
-            awaits_other,
             failure: None,
             events,
         }
     }
 
-    /// Takes over the signer of the supervisor's previous program.
+    /// Takes over the signer of the supervisor's previous program, and makes it read the files that `palabre.toml` names now.
     pub(crate) fn restore(&mut self, saved: Option<SavedSigner>, inherited: &mut Inherited, now: Instant) {
+        // Also without a signer: the restored ends have this number, and the next signer doesn't have these ends.
+        self.last_number = RESTORED_LINK;
         let Some((saved, socket)) = saved.zip(inherited.packet(saved::SIGNER)) else { return };
         let child = if saved.user.is_none() { OurChild::adopt(saved.pid) } else { None };
-        let orders = saved.orders;
-        self.last_number = RESTORED_LINK;
-        if self.follow(&socket, RESTORED_LINK) {
-            let (pid, user, program, report) = (saved.pid, saved.user, saved.program, saved.report);
-            let link = Link { number: RESTORED_LINK, socket, pid, user, child, program, since: now, report, orders };
-            (self.current, self.start_at) = (Some(link), None);
-        }
+        let (user, program, report, orders) = (saved.user, saved.program, saved.report, saved.orders);
+        let mut link = Link::new(RESTORED_LINK, socket, saved.pid, now);
+        (link.user, link.child, link.program, link.report, link.orders) = (user, child, program, report, orders);
+        self.use_link(link, now);
     }
 
     /// Returns the state for the supervisor's next program, and the connection to the signer.
@@ -117,35 +114,65 @@ impl Signer {
 
     /// Returns whether no replacement of the signer is in progress, so that the supervisor's program can be replaced.
     pub(crate) fn is_idle(&self) -> bool {
-        self.next.is_none() && self.ending.is_empty()
+        !self.is_being_replaced() && self.ending.is_empty()
+    }
+
+    /// Returns why a process can't become the signer: another process, which the supervisor has not started, signs already.
+    pub(crate) fn refusal(&self) -> Option<String> {
+        let Link { pid, user, .. } = self.current.as_ref()?;
+        let user = user.as_ref()?;
+        Some(format!("process {pid} of user '{user}' signs already; end one of the two signers"))
     }
 
     /// Uses a signer of another user that has connected.
     pub(crate) fn connected(&mut self, socket: Packet, pid: u32, user: String, now: Instant) {
         log::info!("palabre-signer of user '{user}' signs for the listeners as process {pid}");
-        let number = self.next_number();
-        if self.follow(&socket, number) {
-            let link = Link { pid, user: Some(user), ..Link::new(number, socket, now) };
-            self.end_next(now);
-            self.replace_current(link, now);
+        let mut link = Link::new(self.next_number(), socket, pid, now);
+        link.user = Some(user);
+        self.end_next(now);
+        self.use_link(link, now);
+    }
+
+    /// Follows the reports of a running signer, and uses it. The signer may have read `palabre.toml` long ago, so it reads the file again.
+    fn use_link(&mut self, link: Link, now: Instant) {
+        match link.follow(self.events.clone()) {
+            Ok(()) => {
+                self.replace_current(link, now);
+                let _ = self.order(&Order::Read, now);
+            }
+            Err(error) => {
+                log::error!("unable to receive reports of palabre-signer: {error}");
+                self.end_link(link, now);
+            }
         }
     }
 
     /// Handles a report of the signer with this link; `None` means that the link is closed.
     pub(crate) fn reported(&mut self, number: u64, report: Option<SignerReport>, now: Instant) {
-        if let Some(mut next) = self.next.take_if(|next| next.number == number) {
-            let Some(report) = report else { return self.end_link(next, now) };
-            let is_better = report.fault.is_empty() || self.fault().is_some();
-            next.report = Some(report);
-            match is_better {
-                true => self.replace_current(next, now),
-                false => self.end_link(next, now),
-            }
+        if let Some(next) = self.next.take_if(|next| next.number == number) {
+            self.next_reported(next, report, now);
         } else if let Some(current) = self.current.as_mut().filter(|current| current.number == number) {
-            match report {
-                Some(report) => current.report = Some(report),
-                None => self.lost(now),
+            let Some(report) = report else { return self.lost(now) };
+            // For example because the child's sandbox doesn't permit the directory of the certificate.
+            let has_refused = current.reported(report, now) && current.fault().is_some();
+            self.wants_next |= has_refused && current.user.is_none();
+            self.failure = None;
+        }
+    }
+
+    /// Uses the next signer, unless it can't use the certificate and the current signer still has the previous certificate.
+    fn next_reported(&mut self, mut next: Link, report: Option<SignerReport>, now: Instant) {
+        let Some(report) = report else {
+            let why = next.last_words.clone().unwrap_or_else(|| "it has ended".to_owned());
+            return self.refuse_next(next, &why, now);
+        };
+        let has_previous = |link: &Link| link.report.as_ref().is_some_and(|report| report.has_certificate);
+        match report.has_certificate || !self.current.as_ref().is_some_and(has_previous) {
+            true => {
+                next.reported(report, now);
+                self.replace_current(next, now);
             }
+            false => self.refuse_next(next, &report.fault, now),
         }
     }
 
@@ -155,24 +182,26 @@ impl Signer {
         if now.saturating_duration_since(lost.since) >= HEALTHY {
             self.back_off.reset();
         }
-        self.awaits_other |= lost.user.is_some();
         let delay = if lost.user.is_some() { OTHER_TIMEOUT } else { self.back_off.delay() };
         log::error!(
             "palabre-signer (process {}) has ended; new connections wait for the next one, open connections go on",
             lost.pid
         );
-        self.failure.get_or_insert_with(|| "it has ended".to_owned());
+        let why = lost.last_words.clone().unwrap_or_else(|| "it has ended".to_owned());
+        (self.failure, self.wants_next) = (Some(Failure { pid: Some(lost.pid), why }), false);
         self.start_at = Some(now + delay);
         self.end_link(lost, now);
     }
 
     /// Keeps the last status text of a child, which says why the child ends. Returns false if `pid` isn't a signer.
     pub(crate) fn notified(&mut self, pid: u32, status: Option<&String>) -> bool {
-        let is_ours = self.current.iter().chain(&self.next).any(|link| link.pid == pid);
-        if let Some(status) = status.filter(|_| is_ours) {
-            self.failure = Some(status.clone());
+        if let Some(link) = self.current.iter_mut().chain(&mut self.next).find(|link| link.pid == pid) {
+            link.last_words = status.cloned().or(link.last_words.take());
+            return true;
         }
-        is_ours
+        // The connection to a child may be closed before its last status text arrives.
+        let failure = self.failure.as_mut().filter(|failure| failure.pid == Some(pid));
+        failure.zip(status).map(|(failure, status)| failure.why.clone_from(status)).is_some()
     }
 
     /// Reaps ended children after SIGCHLD. The supervisor detects the end of the current signer by the end of its connection.
@@ -180,27 +209,19 @@ impl Signer {
         self.ending.retain(|(child, _)| matches!(child.try_wait(), Ok(None)));
     }
 
-    /// Does everything whose time has come: starts a signer, ends children after timeouts, and passes to the signer the ends that it doesn't have.
+    /// Does everything whose time has come: starts signers, ends children after timeouts, and passes to the signer the ends that it doesn't have.
     pub(crate) fn tick<'a>(
         &mut self,
         config: &Config,
         listeners: impl Iterator<Item = (&'a Name, &'a mut Process)>,
         now: Instant,
     ) {
-        if self.start_at.is_some_and(|at| at <= now) && self.current.is_none() {
-            self.start_at = None;
-            match self.start(config, now) {
-                Ok(link) => self.current = Some(link),
-                Err(error) => {
-                    let why = format!("unable to start '{}': {error}", config.signer.display());
-                    log::error!("{why}");
-                    self.failure = Some(why);
-                    self.start_at = Some(now + self.back_off.delay());
-                }
-            }
+        self.start_due(config, now);
+        if let Some(next) = self.next.take_if(|next| next.since + ANSWER_TIMEOUT <= now) {
+            self.refuse_next(next, "it doesn't answer", now);
         }
-        if self.next.as_ref().is_some_and(|next| next.since + NEXT_TIMEOUT <= now) {
-            self.end_next(now);
+        if let Some(current) = &mut self.current {
+            current.check(now);
         }
         for (child, kill_at) in &mut self.ending {
             if *kill_at <= now {
@@ -216,44 +237,69 @@ impl Signer {
         }
     }
 
-    /// Returns the time at which to call [`Self::tick`].
-    pub(crate) fn deadline(&self) -> Option<Instant> {
-        let next = self.next.as_ref().map(|next| next.since + NEXT_TIMEOUT);
-        let ending = self.ending.iter().map(|(_, kill_at)| *kill_at);
-        self.start_at.into_iter().chain(self.full_until).chain(next).chain(ending).min()
-    }
-
-    /// If the signer is a child, starts another signer if the child runs an older program or can't use the certificate, for example because the
-    /// child's sandbox doesn't permit the directory of the certificate.
-    pub(crate) fn renew(&mut self, config: &Config, now: Instant) {
-        let Some(current) = self.current.as_ref().filter(|current| current.user.is_none()) else { return };
-        let is_old =
-            current.program.is_some_and(|program| FileStamp::of(&config.signer).is_some_and(|new| new != program));
-        if self.next.is_none() && (is_old || self.fault().is_some()) {
-            match self.start(config, now) {
-                Ok(next) => self.next = Some(next),
-                Err(error) => log::error!("unable to start '{}': {error}", config.signer.display()),
+    /// Starts the current or the next signer if its time has come.
+    fn start_due(&mut self, config: &Config, now: Instant) {
+        let is_due = self.current.is_none() && self.start_at.is_some_and(|at| at <= now);
+        let wants_next = std::mem::take(&mut self.wants_next) && self.current.is_some() && self.next.is_none();
+        if !is_due && !wants_next {
+            return;
+        }
+        match self.start(config, now) {
+            Ok(link) if wants_next => self.next = Some(link),
+            Ok(link) => (self.current, self.start_at) = (Some(link), None),
+            Err(error) => {
+                let why = format!("unable to start '{}': {error}", config.signer.display());
+                log::error!("{why}");
+                if is_due {
+                    self.failure = Some(Failure { pid: None, why });
+                    self.start_at = Some(now + self.back_off.delay());
+                }
             }
         }
     }
 
-    /// Sends [`Order::Read`] or [`Order::Check`] to the signer. Returns the number of the order, or `None` if it can't be sent.
-    pub(crate) fn order(&mut self, order: &Order) -> Option<u64> {
-        let link = self.current.as_mut()?;
-        link.socket.send(&signing::encode(order)).ok()?;
-        link.orders += 1;
-        Some(link.orders)
+    /// Returns the time at which to call [`Self::tick`].
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let next = self.next.as_ref().map(|next| next.since + ANSWER_TIMEOUT);
+        let current = self.current.as_ref().and_then(Link::deadline);
+        let ending = self.ending.iter().map(|(_, kill_at)| *kill_at);
+        self.start_at.into_iter().chain(self.full_until).chain(next).chain(current).chain(ending).min()
     }
 
-    /// Returns whether the signer has executed the order with this number. Returns true if there is no signer, so that no request waits for one.
-    pub(crate) fn has_done(&self, order: u64) -> bool {
-        self.current.as_ref().is_none_or(|link| link.report.as_ref().is_some_and(|report| report.orders >= order))
+    /// Replaces the signer if it is a child that runs an older program.
+    pub(crate) fn renew(&mut self, config: &Config) {
+        let child = self.current.as_ref().filter(|current| current.user.is_none());
+        let program = child.and_then(|current| current.program);
+        self.wants_next |= program.is_some_and(|old| FileStamp::of(&config.signer).is_some_and(|new| new != old));
+    }
+
+    /// Sends an order other than [`Order::Serve`] to the signer. Returns `None` if it can't be sent.
+    ///
+    /// If a signer that the supervisor has started can't use the files after [`Order::Read`], another one is started.
+    pub(crate) fn order(&mut self, order: &Order, now: Instant) -> Option<Sent> {
+        let link = self.current.as_mut()?;
+        let sent = Sent { link: link.number, order: link.order(order, now)? };
+        // The next signer may have read the previous files.
+        if *order == Order::Read && self.end_next(now) {
+            self.wants_next = true;
+        }
+        Some(sent)
+    }
+
+    /// Returns whether the signer has executed the order and isn't being replaced. Returns true if the signer has ended or was replaced, so that no
+    /// request waits for it.
+    pub(crate) fn has_done(&self, sent: Sent) -> bool {
+        let link = self.current.as_ref().filter(|link| link.number == sent.link);
+        link.is_none_or(|link| link.has_done(sent.order) && !self.is_being_replaced())
+    }
+
+    fn is_being_replaced(&self) -> bool {
+        self.next.is_some() || self.wants_next
     }
 
     /// Returns why the signer can't use the certificate with its key; `None` if it can, or while this is unknown.
     pub(crate) fn fault(&self) -> Option<&str> {
-        let report = self.current.as_ref()?.report.as_ref()?;
-        Some(report.fault.as_str()).filter(|fault| !fault.is_empty())
+        self.current.as_ref()?.fault()
     }
 
     /// Returns the result of the last [`Order::Check`]: why the certificate can't be used with its key; `None` if it can.
@@ -262,10 +308,15 @@ impl Signer {
         Some(report.checked.clone()).filter(|fault| !fault.is_empty())
     }
 
-    /// Returns the message for `palabre status` if no signer runs.
+    /// Returns the message for `palabre status` if no signer runs, or if the signer doesn't answer.
     pub(crate) fn alarm(&self) -> Option<String> {
-        let why = self.failure.as_ref().filter(|_| self.current.is_none())?;
-        Some(format!("no palabre-signer runs, so nobody can connect: {why}"))
+        match &self.current {
+            Some(current) => current.alarm(),
+            None => {
+                let failure = self.failure.as_ref()?;
+                Some(format!("no palabre-signer runs, so nobody can connect: {}", failure.why))
+            }
+        }
     }
 
     /// Returns the status for `palabre status`.
@@ -283,7 +334,7 @@ impl Signer {
 
     /// Ends the children.
     pub(crate) fn stop(&mut self, now: Instant) {
-        self.start_at = None;
+        (self.start_at, self.wants_next) = (None, false);
         self.end_next(now);
         if let Some(current) = self.current.take() {
             self.end_link(current, now);
@@ -300,10 +351,14 @@ impl Signer {
         sockets::give_packet(&mut command, &theirs)?;
         let program = FileStamp::of(&config.signer);
         let child = OurChild::of(&command.spawn()?);
-        let number = self.next_number();
-        self.follow(&ours, number);
-        log::debug!("started palabre-signer as process {}", child.id());
-        Ok(Link { pid: child.id(), child: Some(child), program, ..Link::new(number, ours, now) })
+        let mut link = Link::new(self.next_number(), ours, child.id(), now);
+        (link.child, link.program) = (Some(child), program);
+        if let Err(error) = link.follow(self.events.clone()) {
+            self.end_link(link, now);
+            return Err(error);
+        }
+        log::debug!("started palabre-signer as process {}", link.pid);
+        Ok(link)
     }
 
     fn replace_current(&mut self, link: Link, now: Instant) {
@@ -315,10 +370,19 @@ impl Signer {
         }
     }
 
-    fn end_next(&mut self, now: Instant) {
-        if let Some(next) = self.next.take() {
-            self.end_link(next, now);
-        }
+    /// Logs why the next signer isn't used, and ends it.
+    fn refuse_next(&mut self, next: Link, why: &str, now: Instant) {
+        log::error!(
+            "unable to use the next palabre-signer (process {}): {why}; the present signer continues",
+            next.pid
+        );
+        self.end_link(next, now);
+    }
+
+    /// Ends the next signer. Returns whether there was one.
+    fn end_next(&mut self, now: Instant) -> bool {
+        let next = self.next.take();
+        next.map(|next| self.end_link(next, now)).is_some()
     }
 
     fn end_link(&mut self, link: Link, now: Instant) {
@@ -332,79 +396,5 @@ impl Signer {
     fn next_number(&mut self) -> u64 {
         self.last_number += 1;
         self.last_number
-    }
-
-    /// Starts the thread that receives reports over a link and sends an event for each of them. Returns false if that fails.
-    fn follow(&self, socket: &Packet, number: u64) -> bool {
-        let events = self.events.clone();
-        let reports = socket.try_clone().and_then(|socket| {
-            event::named("signer", move || {
-                while let Some(report) = next_report(&socket) {
-                    if events.send(Event::SignerReport { link: number, report: Some(report) }).is_err() {
-                        return;
-                    }
-                }
-                let _ = events.send(Event::SignerReport { link: number, report: None });
-            })
-        });
-        reports.inspect_err(|error| log::error!("unable to receive reports of palabre-signer: {error}")).is_ok()
-    }
-}
-
-impl Link {
-    fn new(number: u64, socket: Packet, now: Instant) -> Self {
-        let (pid, user, child, program) = (0, None, None, None);
-        Self { number, socket, pid, user, child, program, since: now, report: None, orders: 0 }
-    }
-
-    /// Passes the end of a listener's connection to the signer. Returns false if the signer has too many unread orders.
-    fn pass_on(&self, name: &Name, end: &mut End) -> bool {
-        let order = signing::encode(&Order::Serve { name: name.to_string() });
-        match self.socket.send_with(&order, end.socket()) {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return false,
-            // The event about the end of the link follows.
-            Err(error) => log::debug!("unable to pass on the connection of '{name}' to palabre-signer: {error}"),
-            Ok(()) => {}
-        }
-        end.link = self.number;
-        true
-    }
-}
-
-/// Waits for the next report. Returns `None` if the link is closed. A report that can't be parsed is ignored, so that programs of two releases work
-/// together.
-fn next_report(socket: &Packet) -> Option<SignerReport> {
-    let (mut buffer, mut is_warned) = ([0; MAX_REPORT_BYTES], false);
-    loop {
-        wait::readable(&[socket.as_fd()], None).ok()?;
-        match socket.recv(&mut buffer) {
-            Ok(length) => match signing::parse(buffer.get(..length?).unwrap_or_default()) {
-                Ok(report) => return Some(report),
-                Err(error) if !std::mem::replace(&mut is_warned, true) => {
-                    log::warn!("unable to understand a report of palabre-signer: {error}; use programs of one release");
-                }
-                Err(_) => {}
-            },
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            Err(_) => return None,
-        }
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn report_that_cannot_be_parsed_does_not_end_the_link() {
-        let (ours, theirs) = Packet::pair().unwrap();
-        let report = SignerReport { signatures: 7, ..SignerReport::default() };
-        for message in [b"?".to_vec(), vec![0xff; 100], signing::encode(&report)] {
-            theirs.send(&message).unwrap();
-        }
-        assert_eq!(next_report(&ours), Some(report));
-        drop(theirs);
-        assert_eq!(next_report(&ours), None);
     }
 }

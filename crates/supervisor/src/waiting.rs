@@ -1,32 +1,47 @@
-//! Requests that wait until the signer has read the certificate and its key.
+//! What waits until the signer has read the certificate and its key.
 
 use std::time::{Duration, Instant};
 
 use palabre_config::control::Request;
 
 use crate::event::Client;
-use crate::signer::Signer;
+use crate::signer::{Sent, Signer};
 
-/// Timeout for the signer to read the files. After it, the request is performed with the signer's last report.
+/// Timeout for the signer to read the files. After it, the supervisor continues with the signer's last report.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A request, the process id of the client, and the client.
-type Asked = (Request, u32, Client);
+/// What waits.
+#[derive(Debug)]
+pub(crate) enum Waiter {
+    /// A request, the process id of the client, and the client.
+    Asked(Request, u32, Client),
+    /// The reload that SIGHUP has requested.
+    HangUp,
+}
 
-/// The requests that wait.
+/// All that waits, each with the order and the deadline.
 #[derive(Debug, Default)]
-pub(crate) struct Waiting(Vec<(Asked, u64, Instant)>);
+pub(crate) struct Waiting(Vec<(Waiter, Sent, Instant)>);
 
 impl Waiting {
-    /// Adds a request that waits until the signer has carried out the order with number `order`.
-    pub(crate) fn push(&mut self, request: Request, pid: u32, client: Client, order: u64, now: Instant) {
-        self.0.push(((request, pid, client), order, now + TIMEOUT));
+    /// Adds what waits until the signer has executed the order `sent`.
+    pub(crate) fn push(&mut self, waiter: Waiter, sent: Sent, now: Instant) {
+        self.0.push((waiter, sent, now + TIMEOUT));
     }
 
-    /// Removes and returns the requests whose order was executed or whose timeout has passed.
-    pub(crate) fn due(&mut self, signer: &Signer, now: Instant) -> Vec<Asked> {
-        let is_due = |(_, order, until): &mut (Asked, u64, Instant)| *until <= now || signer.has_done(*order);
-        self.0.extract_if(.., is_due).map(|(asked, ..)| asked).collect()
+    /// Removes and returns what has waited long enough: the order was executed, or the timeout has passed.
+    pub(crate) fn due(&mut self, signer: &Signer, now: Instant) -> Vec<Waiter> {
+        let is_due = |(_, sent, until): &mut (Waiter, Sent, Instant)| *until <= now || signer.has_done(*sent);
+        self.0.extract_if(.., is_due).map(|(waiter, ..)| waiter).collect()
+    }
+
+    /// Refuses all requests, because the supervisor is ending.
+    pub(crate) fn end(&mut self) {
+        for (waiter, ..) in self.0.drain(..) {
+            if let Waiter::Asked(_, _, client) = waiter {
+                client.refuse_at_the_end();
+            }
+        }
     }
 
     /// Returns the time at which to call [`Self::due`].

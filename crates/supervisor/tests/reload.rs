@@ -7,7 +7,7 @@ mod fixture;
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 
-use fixture::{Fixture, Prober, eventually, holds, is_open, occupied_port, runs, signal};
+use fixture::{Fixture, Prober, eventually, forget_certificate, holds, is_open, occupied_port, runs, signal};
 use palabre_config::control::State;
 
 #[test]
@@ -280,6 +280,7 @@ fn settings_that_no_listener_can_use_replace_no_listener() {
     fixture.write_server("certificate = \"tls/missing.pem\"\n");
     let planned = fixture.plan();
     assert_eq!((planned.restarted.len(), planned.refused.len()), (3, 1));
+    forget_certificate(&fixture);
     assert_eq!(fixture.reload().restarted, ["alice", "bob", "carol"]);
     assert_eq!(pids(), old);
     let kept = ["alice", "bob", "carol"].map(|name| fixture.participant(name).kept.unwrap());

@@ -5,7 +5,7 @@
 mod fixture;
 
 use std::fs;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use fixture::{Fixture, TIMEOUT, eventually, program, runs, signal};
-use palabre_config::control::{Request, Response, SignerStatus, State, Target};
+use fixture::{Fixture, TIMEOUT, eventually, next_signer, program, runs, signal, signer};
+use palabre_config::control::{Request, Response, State, Target};
 use palabre_config::hex;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
@@ -88,7 +88,11 @@ fn connect(port: u16) -> io::Result<Connection> {
 
 /// Returns the certificate that the listener presents.
 fn presented(port: u16) -> Vec<u8> {
-    connect(port).unwrap().conn.peer_certificates().unwrap()[0].to_vec()
+    of_server(&connect(port).unwrap())
+}
+
+fn of_server(connection: &Connection) -> Vec<u8> {
+    connection.conn.peer_certificates().unwrap()[0].to_vec()
 }
 
 /// Sends a request and returns the first line of the response.
@@ -97,25 +101,6 @@ fn get(connection: &mut Connection) -> String {
     let mut start = [0; 16];
     connection.read_exact(&mut start).unwrap();
     String::from_utf8_lossy(&start).into_owned()
-}
-
-fn signer(fixture: &Fixture) -> SignerStatus {
-    let mut signer = None;
-    eventually("a signer", || {
-        signer = fixture.status().signer;
-        signer.is_some()
-    });
-    signer.unwrap()
-}
-
-/// Waits until another process signs.
-fn next_signer(fixture: &Fixture, old: &SignerStatus) -> SignerStatus {
-    let mut new = signer(fixture);
-    eventually("another signer", || {
-        new = signer(fixture);
-        new.pid != old.pid
-    });
-    new
 }
 
 /// Performs handshakes in a thread until it is stopped. Returns how many failed, and how many succeeded.
@@ -275,6 +260,103 @@ fn signer_stays_when_the_supervisor_and_a_listener_restart() {
     assert_eq!(fixture.participant("bob").pid, bob.pid);
 }
 
+#[test]
+fn next_signer_gets_all_connections_if_none_ran_while_the_supervisor_restarted() {
+    let mut fixture = Fixture::of(&["alice"]);
+    let program_file = fixture.config().join("palabre-signer");
+    fs::copy(program("palabre-signer"), &program_file).unwrap();
+    fixture.start_by(fixture.command().arg("--signer").arg(&program_file));
+    let alice = fixture.wait_for("alice", State::Ready);
+    let hidden = fixture.config().join("hidden");
+    fs::rename(&program_file, &hidden).unwrap();
+    signal(signer(&fixture).pid, "KILL");
+    eventually("an alarm", || fixture.status().errors.iter().any(|error| error.contains("no palabre-signer runs")));
+    let restarted = fixture.ask(&Request::Restart(Target::Supervisor));
+    assert_eq!(restarted, Ok(Response::Restarted { pid: fixture.pid() }));
+    fs::rename(&hidden, &program_file).unwrap();
+    drop(connect(alice.port).unwrap());
+    assert_eq!(fixture.participant("alice").pid, alice.pid);
+    assert!(fixture.status().errors.is_empty(), "{:?}", fixture.status().errors);
+}
+
+#[test]
+fn status_after_a_renewal_does_not_use_a_palabre_toml_that_was_not_reloaded() {
+    let fixture = Fixture::open(&["alice"]);
+    fixture.write_certificate();
+    fixture.write_server("certificate = \"/missing.pem\"\n");
+    for _ in 0..2 {
+        let certificate = fixture.status().certificate.unwrap();
+        assert_eq!(certificate.fault, None);
+    }
+}
+
+#[test]
+fn stopped_signer_is_an_alarm_until_it_is_continued() {
+    let fixture = Fixture::open(&["alice"]);
+    let pid = signer(&fixture).pid;
+    signal(pid, "STOP");
+    eventually("an alarm", || fixture.status().errors.iter().any(|error| error.contains("is stopped")));
+    assert!(fixture.status().errors[0].ends_with(&format!("run 'kill -CONT {pid}' to continue it")));
+    signal(pid, "CONT");
+    eventually("no alarm", || fixture.status().errors.is_empty());
+}
+
+#[test]
+fn listener_starts_with_the_previous_certificate_while_the_new_files_are_invalid() {
+    let fixture = Fixture::open(&["alice"]);
+    let alice = fixture.participant("alice");
+    let before = presented(alice.port);
+    fs::write(fixture.config().join("tls/cert.pem"), "invalid").unwrap();
+    fixture.reload();
+    assert!(fixture.status().certificate.unwrap().fault.is_some());
+    assert_eq!(fixture.restart("alice"), Response::Ok);
+    assert_ne!(fixture.participant("alice").pid, alice.pid);
+    assert_eq!(presented(alice.port), before);
+}
+
+#[test]
+fn sighup_reads_a_certificate_in_another_directory_and_an_invalid_one_does_not_replace_it() {
+    let fixture = Fixture::open(&["alice"]);
+    let port = fixture.participant("alice").port;
+    let child = signer(&fixture);
+    let other = tempfile::tempdir().unwrap();
+    let made = palabre_config::certificate::self_signed(&["localhost".into()]).unwrap();
+    made.write(other.path()).unwrap();
+    let name = |directory: &Path| {
+        let directory = directory.display();
+        fixture
+            .write_server(&format!("certificate = \"{directory}/cert.pem\"\nprivate-key = \"{directory}/key.pem\"\n"));
+        signal(fixture.pid(), "HUP");
+    };
+    let before = presented(port);
+    name(other.path());
+    eventually("the new certificate", || matches!(connect(port), Ok(new) if of_server(&new) != before));
+    // The child's sandbox does not permit the directory, so another child replaces it.
+    let next = signer(&fixture);
+    let has_landlock = child.sandbox.contains("Landlock");
+    assert_eq!(next.pid != child.pid, has_landlock, "{}", child.sandbox);
+    let renewed = presented(port);
+    name(&other.path().join("missing"));
+    let fault = || fixture.status().certificate.unwrap().fault.unwrap_or_default();
+    eventually("a fault", || fault().contains("missing/cert.pem"));
+    assert_eq!((presented(port), signer(&fixture).pid), (renewed, next.pid));
+}
+
+#[test]
+fn reload_that_waits_for_the_signer_is_dropped_when_the_supervisor_ends() {
+    let mut fixture = Fixture::of(&["alice"]);
+    let log = fixture.config().join("log");
+    fixture.start_by(fixture.command().stderr(fs::File::create(&log).unwrap()));
+    fixture.wait_for("alice", State::Ready);
+    signal(signer(&fixture).pid, "STOP");
+    // The kernel delivers SIGHUP before SIGTERM if both are pending.
+    signal(fixture.pid(), "HUP");
+    signal(fixture.pid(), "TERM");
+    assert!(fixture.wait_for_the_end().success());
+    let log = fs::read_to_string(log).unwrap();
+    assert!(!log.contains("read the configuration again"), "{log}");
+}
+
 /// Ends the process when it is dropped.
 struct Started(Child);
 
@@ -285,9 +367,17 @@ impl Drop for Started {
     }
 }
 
+impl Started {
+    /// Waits until the process has logged a line with this text.
+    fn waits_for(&mut self, text: &str) {
+        let mut lines = BufReader::new(self.0.stderr.take().unwrap()).lines();
+        assert!(lines.any(|line| line.unwrap().contains(text)), "the process has ended without '{text}'");
+    }
+}
+
 fn start_signer(config: &Path, run: &Path) -> Started {
     let mut command = Command::new(program("palabre-signer"));
-    command.arg("--config").arg(config).arg("--run").arg(run).stdin(Stdio::null());
+    command.arg("--config").arg(config).arg("--run").arg(run).stdin(Stdio::null()).stderr(Stdio::piped());
     Started(command.spawn().unwrap())
 }
 
@@ -305,6 +395,12 @@ fn signer_of_another_unit_replaces_the_child_of_the_supervisor() {
     assert_eq!(signer(&fixture).user.as_deref(), Some("root"));
     eventually("the child has ended", || !runs(child.pid));
     drop(connect(port).unwrap());
+    // A second signer does not replace the first one.
+    let mut second = start_signer(&fixture.config(), &fixture.run());
+    let refusal = format!("process {} of user 'root' signs already; end one of the two signers", other.0.id());
+    second.waits_for(&refusal);
+    assert_eq!(signer(&fixture).pid, other.0.id());
+    drop(second);
     // A restart of its unit: the requests wait.
     drop(other);
     let again = start_signer(&fixture.config(), &fixture.run());

@@ -11,7 +11,7 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use fixture::{Fixture, Prober, eventually, holds, is_open, program, runs, signal};
+use fixture::{Fixture, Prober, eventually, forget_certificate, holds, is_open, program, runs, signal};
 use palabre_config::certificate;
 use palabre_config::control::{MixerState, Request, Response, State, request};
 use palabre_host::notify::Message;
@@ -135,6 +135,7 @@ fn failed_restart_keeps_the_old_process() {
     let fixture = Fixture::open(&["alice"]);
     let old = fixture.participant("alice");
     fs::write(fixture.config().join("tls/cert.pem"), "this is no certificate\n").unwrap();
+    forget_certificate(&fixture);
     let Response::Refused { why } = fixture.restart("alice") else {
         panic!("a listener without a certificate was started");
     };
@@ -241,7 +242,10 @@ fn status_shows_the_validity_and_the_faults_of_the_certificate() {
     assert!(fault.contains("key.pem': the key doesn't match the certificate"), "{fault}");
     fs::write(fixture.config().join("tls/cert.pem"), "this is no certificate\n").unwrap();
     let broken = fixture.status().certificate.unwrap();
-    assert!(broken.days_left.is_none() && broken.fault.unwrap().contains("the file contains no certificate"));
+    assert!(
+        broken.days_left.is_none()
+            && broken.fault.unwrap().contains("the file of the certificate contains no certificate")
+    );
 }
 
 #[test]

@@ -48,12 +48,9 @@ impl Facts {
 
     /// Parses the certificates in a PEM text. Returns the cause if the text or the first certificate is invalid.
     fn parse(pem: &[u8]) -> Result<Self, String> {
-        let chain: Vec<_> = CertificateDer::pem_slice_iter(pem)
-            .collect::<Result<_, _>>()
-            .map_err(|error| format!("the certificate is not valid PEM: {error}"))?;
-        let first = chain.first().ok_or_else(|| "the file contains no certificate in PEM format".to_owned())?;
+        let chain = parse_chain(pem)?;
         let (_, certificate) =
-            X509Certificate::from_der(first).map_err(|error| format!("the certificate is invalid: {error}"))?;
+            X509Certificate::from_der(&chain[0]).map_err(|error| format!("the certificate is invalid: {error}"))?;
         let moment = |time: OffsetDateTime| {
             let time = SystemTime::from(time);
             Moment::after(time, std::time::Duration::ZERO)
@@ -67,7 +64,7 @@ impl Facts {
         Ok(Self {
             not_before: moment(validity.not_before.to_datetime())?,
             not_after: moment(validity.not_after.to_datetime())?,
-            self_signed: certificate.subject().as_raw() == certificate.issuer().as_raw(),
+            self_signed: is_own_issuer(&certificate),
             names: names(&certificate),
             flaws: flaws::of(pem, &certificate, &chain),
             public_key,
@@ -95,7 +92,7 @@ impl Facts {
     pub fn is_of_key(&self, path: &Path) -> Result<Option<bool>, CertificateError> {
         let pem = read(path)?;
         let malformed = |cause| CertificateError::Malformed { path: path.to_owned(), cause };
-        let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|error| malformed(no_key(&pem, &error)))?;
+        let key = parse_key(&pem).map_err(malformed)?;
         if let Ok(pair) = KeyPair::try_from(&key) {
             return Ok(Some(pair.public_key_raw() == self.subject_public_key));
         }
@@ -105,23 +102,41 @@ impl Facts {
     }
 }
 
+/// Parses the certificates in a PEM text. Returns the cause if the text is invalid or contains no certificate.
+pub fn parse_chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let chain = chain.map_err(|error| format!("the certificate is not valid PEM: {error}"))?;
+    if chain.is_empty() {
+        return Err("the file of the certificate contains no certificate in PEM format".to_owned());
+    }
+    Ok(chain)
+}
+
+/// Parses the private key in a PEM text. Returns the cause if there is no valid one.
+pub fn parse_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
+    PrivateKeyDer::from_pem_slice(pem).map_err(|error| no_key(pem, &error))
+}
+
 /// Returns the cause if a PEM text contains no private key that can be read.
 fn no_key(pem: &[u8], error: &rustls_pki_types::pem::Error) -> String {
     let text = String::from_utf8_lossy(pem);
     if text.contains("ENCRYPTED") && text.contains("PRIVATE KEY-----") {
-        return "the private key is encrypted with a passphrase, which a listener can't ask for".to_owned();
+        return "the private key is encrypted with a passphrase, which Palabre can't ask for".to_owned();
     }
     match text.contains("PRIVATE KEY-----") {
         true => format!("the private key is not valid PEM: {error}"),
-        false => "the file contains no private key in PEM format".to_owned(),
+        false => "the file of the key contains no private key in PEM format".to_owned(),
     }
 }
 
 /// Returns whether a certificate in DER is self-signed. An invalid certificate counts as self-signed.
 #[must_use]
 pub fn is_self_signed(der: &[u8]) -> bool {
-    X509Certificate::from_der(der)
-        .map_or(true, |(_, certificate)| certificate.subject().as_raw() == certificate.issuer().as_raw())
+    X509Certificate::from_der(der).map_or(true, |(_, certificate)| is_own_issuer(&certificate))
+}
+
+fn is_own_issuer(certificate: &X509Certificate<'_>) -> bool {
+    certificate.subject().as_raw() == certificate.issuer().as_raw()
 }
 
 fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
@@ -186,14 +201,14 @@ mod tests {
         std::fs::write(&key, "-----BEGIN EC PRIVATE KEY-----\nAAAA\n-----END EC PRIVATE KEY-----\n").unwrap();
         assert_eq!(facts.is_of_key(&key).unwrap(), Some(false));
         let error = facts.is_of_key(&certificate).unwrap_err().to_string();
-        assert!(error.contains("cert.pem': the file contains no private key"), "{error}");
+        assert!(error.contains("cert.pem': the file of the key contains no private key"), "{error}");
     }
 
     #[test]
     fn invalid_certificates_are_reported() {
         let (_dir, certificate, key) = written(&["localhost"]);
         let error = Facts::load(&key).unwrap_err().to_string();
-        assert!(error.contains("key.pem': the file contains no certificate"), "{error}");
+        assert!(error.contains("key.pem': the file of the certificate contains no certificate"), "{error}");
         std::fs::write(&certificate, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
         let error = Facts::load(&certificate).unwrap_err().to_string();
         assert!(error.contains("the certificate is invalid"), "{error}");

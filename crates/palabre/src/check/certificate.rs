@@ -15,7 +15,7 @@ use crate::command;
 const AREA: &str = "certificate";
 /// Number of days before the certificate's expiry from which `palabre check` warns.
 const SOON_DAYS: i64 = 14;
-/// Timeout for palabre-listener, which reads the certificate and its key.
+/// Timeout for `palabre-listener --check-certificate`.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) fn check(context: &Context<'_>) -> Vec<Finding> {
@@ -141,7 +141,7 @@ fn names(context: &Context<'_>, facts: &Facts) -> Finding {
     Finding::fault(AREA, text, remedy)
 }
 
-/// Checks that the key belongs to the certificate, and that palabre-listener can use both.
+/// Checks that the key belongs to the certificate, and that the TLS library accepts both.
 fn key(context: &Context<'_>, facts: &Facts) -> Option<Finding> {
     let path = &context.server.private_key;
     match facts.is_of_key(path) {
@@ -150,13 +150,13 @@ fn key(context: &Context<'_>, facts: &Facts) -> Option<Finding> {
             let text = format!("'{}' is not the certificate's key", path.display());
             Some(Finding::fault(AREA, text, repair(context, path, "private-key")))
         }
-        // The flaw is the cause for which listeners can't use the key.
+        // The flaw is the cause for which the TLS library can't use the key.
         Ok(_) if facts.flaws.iter().any(|flaw| matches!(flaw, Flaw::Key(_))) => None,
         Ok(_) => Some(listener(context)),
     }
 }
 
-/// Makes palabre-listener read the certificate and its key.
+/// Makes palabre-listener read the certificate and its key, as palabre-signer does: both programs use the same TLS library.
 fn listener(context: &Context<'_>) -> Finding {
     const PROGRAM: &str = "palabre-listener";
     let Server { certificate, private_key, .. } = &context.server;
@@ -167,12 +167,14 @@ fn listener(context: &Context<'_>) -> Finding {
     };
     match executable::find(PROGRAM).and_then(run) {
         None => {
-            let text = format!("unable to run '{PROGRAM}', so it is unknown whether it can use the certificate");
+            let text =
+                format!("unable to run '{PROGRAM}', so it is unknown whether the TLS library accepts the certificate");
             Finding::warning(AREA, text, format!("install '{PROGRAM}' in the directory of 'palabre'"))
         }
-        Some(ended) if ended.success => {
-            Finding::ok(AREA, format!("'{}' is the certificate's key; a listener can use both", private_key.display()))
-        }
+        Some(ended) if ended.success => Finding::ok(
+            AREA,
+            format!("'{}' is the certificate's key; the TLS library accepts both", private_key.display()),
+        ),
         Some(ended) => {
             let cause = ended.stderr.trim().strip_prefix("palabre-listener: ").unwrap_or(&ended.stderr).to_owned();
             Finding::fault(AREA, cause, repair(context, certificate, "certificate"))

@@ -39,13 +39,13 @@ const NOT_AN_INTERFACE: &[(&str, &str, &str)] = &[
     ),
     ("signer/src/server.rs", "unable to sign for the listener of '*': *", "as above"),
     (
-        "supervisor/src/signer.rs",
+        "supervisor/src/signer/link.rs",
         "unable to understand a report of palabre-signer: *; use programs of one release",
         "programs of different releases",
     ),
     ("supervisor/src/signer.rs", "unable to receive reports of palabre-signer: *", "no thread could be started"),
+    ("supervisor/src/signer/link.rs", "*", "'has not answered', which is documented"),
     ("supervisor/src/signer.rs", "*", "the signer's program is missing; 'palabre status' has the same text"),
-    ("supervisor/src/signer.rs", "unable to start '*': *", "as above"),
     (
         "listener/src/state.rs",
         "unable to start a thread that reads the certificate: *; keeping the previous certificate",
