@@ -10,7 +10,6 @@ use crate::sandbox::Permitted;
 use crate::slots::{Idle, Slot, Slots};
 use crate::state::Listener;
 use crate::status::LastReport;
-use crate::tls::HandshakeError;
 use crate::{routes, tls, traffic};
 use anyhow::{Context as _, Result};
 use log::Level;
@@ -266,15 +265,9 @@ impl Server {
 }
 
 fn serve(tcp: TcpStream, mut slot: Slot, listener: &Listener, log_limits: &LogLimits) {
-    // `tcp` blocks: a socket from accept(2) doesn't inherit O_NONBLOCK.
     let stream = match tls::accept(tcp, listener.tls(), &listener.access.proxy) {
         Ok(stream) => stream,
-        Err(HandshakeError { error, is_silent: true }) => {
-            return log::debug!("a client has sent nothing: {error}");
-        }
-        Err(HandshakeError { error, .. }) => {
-            return log_failure(log_limits, &error);
-        }
+        Err(error) => return log_failure(log_limits, &error),
     };
     let mut connection = Connection::new(stream);
     // An error means that this client has disconnected. It needs no log line.

@@ -67,31 +67,18 @@ fn with_key(certified: CertifiedKey) -> Result<Tls> {
     Ok(Tls { config: Arc::new(config), is_self_signed })
 }
 
-/// Error: a handshake failed.
-#[derive(Debug)]
-pub(crate) struct HandshakeError {
-    pub(crate) error: io::Error,
-    /// Whether the client has sent no byte, as a health check by TCP does.
-    pub(crate) is_silent: bool,
-}
-
 /// Performs the TLS handshake with a client, within [`HANDSHAKE_TIMEOUT`]. Before it, reads the address of the client from the header that
 /// a trusted proxy sends, if the configuration says so.
-pub(crate) fn accept(tcp: TcpStream, config: Arc<ServerConfig>, proxy: &Proxy) -> Result<TlsStream, HandshakeError> {
-    let failed = |error| HandshakeError { error, is_silent: true };
-    let mut socket = Socket::new(tcp).map_err(failed)?;
+pub(crate) fn accept(tcp: TcpStream, config: Arc<ServerConfig>, proxy: &Proxy) -> io::Result<TlsStream> {
+    let mut socket = Socket::new(tcp)?;
     socket.set_deadline(Some(Instant::now() + HANDSHAKE_TIMEOUT));
     let has_header = proxy.client_address == ClientAddress::ProxyProtocol && proxy.trusts(socket.client);
     if has_header {
-        let header = proxy_header::read(&mut socket);
-        let client = header.map_err(|error| HandshakeError { error, is_silent: !socket.has_received })?;
-        socket.client = client.unwrap_or(socket.client);
-        socket.has_received = false;
+        socket.client = proxy_header::read(&mut socket)?.unwrap_or(socket.client);
     }
-    let mut connection = ServerConnection::new(config).map_err(io::Error::other).map_err(failed)?;
+    let mut connection = ServerConnection::new(config).map_err(io::Error::other)?;
     while connection.is_handshaking() {
-        let step = connection.complete_io(&mut socket);
-        step.map_err(|error| HandshakeError { error, is_silent: !socket.has_received })?;
+        connection.complete_io(&mut socket)?;
     }
     socket.set_deadline(None);
     Ok(StreamOwned::new(connection, socket))
@@ -106,7 +93,6 @@ pub(crate) struct Socket {
     timeout: Duration,
     timeout_set: Option<Duration>,
     write_timeout: Duration,
-    has_received: bool,
 }
 
 impl Socket {
@@ -115,7 +101,7 @@ impl Socket {
         tcp.set_write_timeout(Some(WRITE_TIMEOUT))?;
         let client = tcp.peer_addr()?.ip();
         let (timeout, write_timeout) = (HANDSHAKE_TIMEOUT, WRITE_TIMEOUT);
-        Ok(Self { tcp, client, deadline: None, timeout, timeout_set: None, write_timeout, has_received: false })
+        Ok(Self { tcp, client, deadline: None, timeout, timeout_set: None, write_timeout })
     }
 
     /// Returns the address of the other end, or the client's address in the header of a trusted proxy.
@@ -186,7 +172,6 @@ impl Read for Socket {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         self.apply_timeout()?;
         let bytes = self.tcp.read(out)?;
-        self.has_received |= bytes > 0;
         traffic::received(bytes);
         Ok(bytes)
     }
@@ -209,27 +194,4 @@ impl Write for Socket {
 /// Returns whether the error is a timeout.
 pub(crate) fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-    use palabre_config::certificate::self_signed;
-    use std::net::TcpListener;
-
-    #[test]
-    fn client_that_has_sent_nothing_is_told_from_one_that_has() {
-        let own = self_signed(&["localhost".into()]).unwrap();
-        let config = config(own.cert_pem.as_bytes(), own.key_pem.as_bytes()).unwrap().config;
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        for (sent, is_silent) in [(&b""[..], true), (b"GET / HTTP/1.1\r\n\r\n", false)] {
-            let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-            client.write_all(sent).unwrap();
-            client.shutdown(Shutdown::Write).unwrap();
-            let tcp = listener.accept().unwrap().0;
-            let failed = accept(tcp, Arc::clone(&config), &Proxy::default()).unwrap_err();
-            assert_eq!(failed.is_silent, is_silent, "{failed:?}");
-        }
-    }
 }
