@@ -37,8 +37,8 @@ const FLAGS: [&str; 14] = [
     "--disable-extensions",
     // Without these pages of its own, each Chromium needs a second less of the processors when it starts.
     "--disable-features=WebUIOmniboxPopup,WebUIOmniboxAimPopup,WebUIOmniboxFullPopup,SpareRendererForSitePerProcess,Glic",
-    // Without tabs, whose sign for loading turns as long as the stream lasts.
-    "--kiosk",
+    // A window without tabs: the sign for loading in a tab turns as long as the stream lasts. Kiosk mode would make the background of screenshots wrong.
+    "--app=data:,",
 ];
 
 /// One Chromium with one page.
