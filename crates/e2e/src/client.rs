@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::os::fd::AsRawFd as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -9,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, connect, setsockopt, socket, sockopt};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
@@ -20,6 +22,12 @@ pub type Tls = StreamOwned<ClientConnection, TcpStream>;
 
 /// Timeout for each read and write.
 const IO_TIMEOUT: Duration = Duration::from_secs(20);
+/// Size of the receive buffer of a connection with small buffers.
+const NARROW_BYTES: usize = 8 * 1024;
+/// Maximum segment size of such a connection.
+const NARROW_SEGMENT_BYTES: u32 = 200;
+/// Maximum result of [`Answer::waiting_bytes`].
+const WAITING_BYTES_MAX: usize = 64 * 1024;
 /// Maximum size of a response's head.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
@@ -59,6 +67,10 @@ impl Client {
     pub fn connect(&self, link: &Link) -> Result<Tls> {
         let tcp = TcpStream::connect(("127.0.0.1", link.port))
             .with_context(|| format!("unable to connect to port {} of 127.0.0.1", link.port))?;
+        self.secure(tcp)
+    }
+
+    fn secure(&self, tcp: TcpStream) -> Result<Tls> {
         tcp.set_nodelay(true)?;
         tcp.set_read_timeout(Some(IO_TIMEOUT))?;
         tcp.set_write_timeout(Some(IO_TIMEOUT))?;
@@ -69,6 +81,14 @@ impl Client {
     /// Sends a GET request with the access key as bearer token, and reads the response's head.
     pub fn get(&self, link: &Link, path: &str) -> Result<Answer> {
         self.request(link, "GET", path, &[&format!("Authorization: Bearer {}", link.key)], b"")
+    }
+
+    /// Does the same as [`Self::get`] over a connection whose buffers at both ends are small.
+    pub fn get_slowly(&self, link: &Link, path: &str) -> Result<Answer> {
+        let mut tls = self.secure(narrow(link.port)?)?;
+        write_head(&mut tls, link, "GET", path, &[&format!("Authorization: Bearer {}", link.key)])?;
+        tls.flush()?;
+        Answer::read(tls)
     }
 
     /// Sends a request with these header lines and this body, and reads the response's head.
@@ -111,7 +131,21 @@ impl Client {
     }
 }
 
+/// Connects to a port of 127.0.0.1. The server's kernel makes its buffer for the connection small, because the segments are small.
+fn narrow(port: u16) -> Result<TcpStream> {
+    let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    setsockopt(&socket, sockopt::RcvBuf, &NARROW_BYTES)?;
+    setsockopt(&socket, sockopt::TcpMaxSeg, &NARROW_SEGMENT_BYTES)?;
+    connect(socket.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, port))?;
+    Ok(socket.into())
+}
+
 impl Answer {
+    /// Returns the number of bytes that have arrived and were not read, at most [`WAITING_BYTES_MAX`].
+    pub(crate) fn waiting_bytes(&self) -> io::Result<usize> {
+        self.tls.sock.peek(&mut vec![0; WAITING_BYTES_MAX])
+    }
+
     fn read(mut tls: Tls) -> Result<Self> {
         let mut bytes = Vec::new();
         let mut piece = [0; 4096];

@@ -3,6 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -34,6 +35,7 @@ pub struct Line {
     /// Port of the proxy.
     pub port: u16,
     delays: Arc<Mutex<Delays>>,
+    held: Arc<AtomicUsize>,
 }
 
 impl Line {
@@ -41,11 +43,12 @@ impl Line {
     pub fn to(port: u16, delays: Delays) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let delays = Arc::new(Mutex::new(delays));
-        let line = Self { port: listener.local_addr()?.port(), delays: Arc::clone(&delays) };
+        let held = Arc::new(AtomicUsize::new(0));
+        let line = Self { port: listener.local_addr()?.port(), delays: Arc::clone(&delays), held: Arc::clone(&held) };
         std::thread::spawn(move || {
             for (client, seed) in listener.incoming().flatten().zip(1..) {
                 // If the server doesn't accept the connection, the client's connection is closed, as it would be without a proxy.
-                let _ = connect(client, port, &delays, seed);
+                let _ = connect(client, port, &delays, &held, seed);
             }
         });
         Ok(line)
@@ -55,9 +58,21 @@ impl Line {
     pub fn change(&self, delays: Delays) {
         *self.delays.lock().unwrap_or_else(PoisonError::into_inner) = delays;
     }
+
+    /// Returns the number of directions of connections in which data wait for the end of a stall.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
 }
 
-fn connect(client: TcpStream, port: u16, delays: &Arc<Mutex<Delays>>, seed: u32) -> Result<()> {
+fn connect(
+    client: TcpStream,
+    port: u16,
+    delays: &Arc<Mutex<Delays>>,
+    held: &Arc<AtomicUsize>,
+    seed: u32,
+) -> Result<()> {
     let server = TcpStream::connect(("127.0.0.1", port))?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
@@ -65,8 +80,8 @@ fn connect(client: TcpStream, port: u16, delays: &Arc<Mutex<Delays>>, seed: u32)
     let (up, down) = (Arc::clone(delays), Arc::clone(delays));
     let (up_stalled, down_stalled) = (Arc::clone(delays), Arc::clone(delays));
     let up = move || Delays { rtt: current(&up).rtt, ..Delays::default() };
-    carry(up_from, up_to, up, move || current(&up_stalled).is_stalled, seed);
-    carry(server, client, move || current(&down), move || current(&down_stalled).is_stalled, seed);
+    carry(up_from, up_to, up, move || current(&up_stalled).is_stalled, Arc::clone(held), seed);
+    carry(server, client, move || current(&down), move || current(&down_stalled).is_stalled, Arc::clone(held), seed);
     Ok(())
 }
 
@@ -79,11 +94,12 @@ fn carry(
     to: TcpStream,
     delays: impl Fn() -> Delays + Send + 'static,
     is_stalled: impl Fn() -> bool + Send + 'static,
+    held: Arc<AtomicUsize>,
     seed: u32,
 ) {
     let (give, take) = channel();
     std::thread::spawn(move || delay(from, &give, delays, seed));
-    std::thread::spawn(move || deliver(to, &take, is_stalled));
+    std::thread::spawn(move || deliver(to, &take, is_stalled, &held));
 }
 
 fn delay(mut from: TcpStream, give: &Sender<(Instant, Vec<u8>)>, delays: impl Fn() -> Delays, seed: u32) {
@@ -106,13 +122,15 @@ fn delay(mut from: TcpStream, give: &Sender<(Instant, Vec<u8>)>, delays: impl Fn
     }
 }
 
-fn deliver(mut to: TcpStream, take: &Receiver<(Instant, Vec<u8>)>, is_stalled: impl Fn() -> bool) {
+fn deliver(mut to: TcpStream, take: &Receiver<(Instant, Vec<u8>)>, is_stalled: impl Fn() -> bool, held: &AtomicUsize) {
     // Pieces are delivered in order, so a delayed piece delays all following pieces.
     while let Ok((due, piece)) = take.recv() {
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        held.fetch_add(1, Ordering::Relaxed);
         while is_stalled() {
             std::thread::sleep(POLL);
         }
+        held.fetch_sub(1, Ordering::Relaxed);
         if to.write_all(&piece).is_err() {
             break;
         }

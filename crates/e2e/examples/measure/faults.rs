@@ -16,9 +16,12 @@ pub fn table(participants: usize, talkers: usize) -> Result<()> {
     };
     let (rows, skipped) = run(&options)?;
     println!("faults: {participants} participants, {talkers} of whom talk; each fault lasts 5 s");
-    println!("| fault | participants affected | their losses | losses of all others |\n| --- | --- | --- | --- |");
+    println!(
+        "| fault | participants affected | their losses | losses of all others | effect of the fault |\n| --- | --- | --- | --- | --- |"
+    );
     for row in rows {
-        println!("| {} | {} | {} | {} |", row.what, row.victims, row.lost, row.others);
+        let effect = row.effect.as_deref().unwrap_or("**none**");
+        println!("| {} | {} | {} | {} | {effect} |", row.what, row.victims, row.lost, row.others);
     }
     skipped.iter().for_each(|line| println!("NOT SHOWN: {line}"));
     Ok(())

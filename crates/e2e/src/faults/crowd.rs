@@ -4,13 +4,14 @@ use std::collections::VecDeque;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, socket};
+use palabre_host::wait;
 
 /// Interval between two connections.
 const INTERVAL: Duration = Duration::from_micros(500);
@@ -20,14 +21,22 @@ const OPEN: usize = 400;
 /// A thread that opens 2000 connections per second, each from another address, and sends nothing.
 pub(super) struct Crowd {
     stop: Arc<AtomicBool>,
+    /// Number of connections that the listener has closed.
+    closed: Arc<AtomicU64>,
     thread: JoinHandle<u64>,
 }
 
 impl Crowd {
     pub(super) fn start(port: u16) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        Self { stop, thread: std::thread::spawn(move || crowd(port, &stopped)) }
+        let closed = Arc::new(AtomicU64::new(0));
+        let (stopped, count) = (Arc::clone(&stop), Arc::clone(&closed));
+        Self { stop, closed, thread: std::thread::spawn(move || crowd(port, &stopped, &count)) }
+    }
+
+    /// Returns how many of the connections the listener has closed so far. A listener keeps 64 connections without a ClientHello.
+    pub(super) fn closed(&self) -> u64 {
+        self.closed.load(Ordering::Relaxed)
     }
 
     /// Ends the thread. Returns the number of connections.
@@ -37,13 +46,16 @@ impl Crowd {
     }
 }
 
-fn crowd(port: u16, stopped: &AtomicBool) -> u64 {
+fn crowd(port: u16, stopped: &AtomicBool, closed: &AtomicU64) -> u64 {
     let (mut open, mut count, began) = (VecDeque::new(), 0_u32, Instant::now());
     while !stopped.load(Ordering::Relaxed) {
         let [_, second, third, fourth] = (count % 0x00ff_ffff).to_be_bytes();
         open.extend(client(Ipv4Addr::new(127, 1 | second, third, fourth), port));
-        if open.len() > OPEN {
-            open.pop_front();
+        if open.len() > OPEN
+            && let Some(oldest) = open.pop_front()
+            && wait::has_ended(&oldest)
+        {
+            closed.fetch_add(1, Ordering::Relaxed);
         }
         count += 1;
         std::thread::sleep((INTERVAL * count).saturating_sub(began.elapsed()));

@@ -16,6 +16,8 @@ pub(super) struct Slot {
     pub(super) is_talker: bool,
     /// Time at which the fault began, since 1970.
     pub(super) at: Duration,
+    /// What showed that the fault had an effect; `None` if nothing showed it.
+    pub(super) effect: Option<String>,
 }
 
 /// Losses of a group of participants.
@@ -29,6 +31,10 @@ pub struct Lost {
     pub longest_ms: f64,
     /// Number of records in which the mix was wrong or a tone was interrupted.
     pub mixes: u64,
+    /// Largest number of these records that one participant received.
+    pub worst_mixes: u64,
+    /// Largest number of records without or with an interrupted tone of the talker whom the fault affects, which one participant received.
+    pub without_talker: u64,
     /// Faults of these mixes.
     pub causes: Vec<String>,
 }
@@ -72,6 +78,8 @@ pub struct Row {
     pub lost: Lost,
     /// Losses of all other participants.
     pub others: Lost,
+    /// What showed that the fault had an effect; `None` if nothing showed it.
+    pub effect: Option<String>,
 }
 
 /// Returns a row for each injected fault. A loss belongs to the last fault that was injected before it.
@@ -89,21 +97,23 @@ pub(super) fn rows(report: &Value, slots: &[Slot], end: Duration) -> Vec<Row> {
             let faults = faults.filter(|fault| fault["at_s"].as_f64().is_some_and(|at| time.contains(&at)));
             add(if is_victim { &mut lost } else { &mut others }, faults, slot.is_talker);
         }
-        Row { what: slot.what, victims: slot.victims.len(), lost, others }
+        Row { what: slot.what, victims: slot.victims.len(), lost, others, effect: slot.effect.clone() }
     };
     slots.iter().zip(ends).map(row).collect()
 }
 
 /// Adds the losses of one participant.
 fn add<'a>(lost: &mut Lost, faults: impl Iterator<Item = &'a Value>, is_talker: bool) {
-    let mut records = 0;
+    let (mut records, mut mixes, mut without_talker) = (0, 0, 0);
     for fault in faults {
         let (what, count) = (fault["what"].as_str().unwrap_or_default(), fault["records"].as_u64().unwrap_or_default());
         if what.starts_with("records are missing") {
             records += count;
             lost.longest_ms = lost.longest_ms.max(fault["ms"].as_f64().unwrap_or_default());
-        } else if !(is_talker && (what == "the tone of talker 1 is missing" || what == "the mix is disturbed")) {
-            lost.mixes += count;
+        } else if is_talker && (what == "the tone of talker 1 is missing" || what == "the mix is disturbed") {
+            without_talker += count;
+        } else {
+            mixes += count;
             if !lost.causes.iter().any(|cause| cause == what) {
                 lost.causes.push(what.to_owned());
             }
@@ -111,6 +121,9 @@ fn add<'a>(lost: &mut Lost, faults: impl Iterator<Item = &'a Value>, is_talker: 
     }
     lost.participants += usize::from(records > 0);
     lost.records = lost.records.max(records);
+    lost.mixes += mixes;
+    lost.worst_mixes = lost.worst_mixes.max(mixes);
+    lost.without_talker = lost.without_talker.max(without_talker);
 }
 
 #[cfg(test)]
@@ -130,10 +143,12 @@ mod tests {
             victims: vec!["p01".to_owned()],
             is_talker,
             at: Duration::from_secs(at_s),
+            effect: None,
         };
         let rows = rows(&report, &[slot("a", 3, false), slot("b", 7, true)], Duration::from_secs(12));
         let shown: Vec<_> = rows.iter().map(|row| (row.what, row.lost.to_string(), row.others.to_string())).collect();
         let two = "1 participants: at most 2 records, 80 ms".to_owned();
         assert_eq!(shown, [("a", two.clone(), two), ("b", "0".to_owned(), "0".to_owned())]);
+        assert_eq!((rows[1].others.without_talker, rows[1].others.worst_mixes), (2, 0));
     }
 }

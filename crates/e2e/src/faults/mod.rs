@@ -2,6 +2,7 @@
 //! other participants.
 
 mod crowd;
+mod effects;
 mod losses;
 mod scene;
 
@@ -22,6 +23,8 @@ struct Fault {
     what: &'static str,
     whom: Whom,
     begin: fn(&mut Scene<'_>) -> Result<()>,
+    /// Returns what shows that the fault has an effect; `None` if nothing shows it. Is called before `end`.
+    effect: fn(&mut Scene<'_>) -> Result<Option<String>>,
     end: fn(&mut Scene<'_>) -> Result<()>,
     /// Whether the short form contains the fault.
     is_cheap: bool,
@@ -31,60 +34,39 @@ struct Fault {
     clippy::redundant_closure_for_method_calls,
     reason = "the methods of a type with a lifetime are functions of another type"
 )]
-const FAULTS: [Fault; 19] = [
-    fault("nothing", Whom::Nobody, |_| Ok(()), |_| Ok(()), true),
-    fault("SIGSTOP of a listener", Whom::One, |s| s.signal_listeners("STOP"), |s| s.signal_listeners("CONT"), true),
-    fault("SIGKILL of a listener", Whom::One, |s| s.signal_listeners("KILL"), |_| Ok(()), true),
-    fault("SIGKILL of a talker's listener", Whom::Talker, |s| s.signal_listeners("KILL"), |_| Ok(()), false),
-    fault(
-        "a listener may not map more memory, 20 connections",
-        Whom::One,
-        |s| s.limit_memory(),
-        |s| s.lift_limits(),
-        true,
-    ),
-    fault(
-        "a listener has no free descriptors, 20 connections",
-        Whom::One,
-        |s| s.limit_descriptors(),
-        |s| s.lift_limits(),
-        true,
-    ),
-    fault(
-        "7 more streams of a participant, which are never read",
-        Whom::One,
-        |s| s.open_unread(),
-        |s| s.hang_up(),
-        true,
-    ),
-    fault("a foreign program floods a `mic`", Whom::One, |s| s.flood(), |s| s.stop_programs(), true),
-    fault("a participant's directory is removed", Whom::One, |s| s.remove_directory(), |_| Ok(()), true),
-    fault(
-        "half of the listeners are stopped",
-        Whom::Half,
-        |s| s.signal_listeners("STOP"),
-        |s| s.signal_listeners("CONT"),
-        true,
-    ),
-    fault("the line of a participant stalls", Whom::Far, |s| s.stall(true), |s| s.stall(false), false),
-    fault("SIGKILL of the recorder", Whom::Nobody, |s| s.kill("palabre-recorder"), |s| s.stop_recording(), true),
-    fault("SIGKILL of the exporter", Whom::Nobody, |s| s.kill_exporter(), |_| Ok(()), true),
-    fault("SIGKILL of the signer", Whom::Nobody, |s| s.kill("palabre-signer"), |_| Ok(()), false),
-    fault("no space for `/run` and `/var`", Whom::Nobody, |s| s.fill(), |s| s.free(), false),
-    fault("2000 connections without a key per second at a listener", Whom::One, |s| s.crowd(), |s| s.disperse(), false),
-    fault("all cores are busy", Whom::Nobody, |s| s.occupy(), |s| s.stop_programs(), false),
-    fault("SIGKILL of the mixer", Whom::Everybody, |s| s.kill("palabre-mixer"), |_| Ok(()), false),
-    fault("SIGKILL of the supervisor", Whom::Everybody, |s| s.kill("palabre-supervisor"), |_| Ok(()), false),
+#[rustfmt::skip]
+const FAULTS: [Fault; 20] = [
+    fault("nothing", Whom::Nobody, |_| Ok(()), |_| Ok(Some("-".to_owned())), |_| Ok(()), true),
+    fault("SIGSTOP of a listener", Whom::One, |s| s.signal_listeners("STOP"), |s| s.stopped(), |s| s.signal_listeners("CONT"), false),
+    fault("SIGKILL of a listener", Whom::One, |s| s.signal_listeners("KILL"), |s| s.ended(), |_| Ok(()), true),
+    fault("SIGKILL of a talker's listener", Whom::Talker, |s| s.signal_listeners("KILL"), |s| s.ended(), |_| Ok(()), false),
+    fault("a listener may not map more memory, 20 connections", Whom::One, |s| s.limit_memory(), |s| s.has_no_memory(), |s| s.lift_limits(), true),
+    fault("a listener has no free descriptors, 20 connections", Whom::One, |s| s.limit_descriptors(), |s| s.has_no_descriptors(), |s| s.lift_limits(), true),
+    fault("7 more streams of a participant, which are never read", Whom::One, |s| s.open_unread(), |s| s.unread_streams(), |s| s.hang_up(), true),
+    fault("a foreign program floods a `mic`", Whom::One, |s| s.flood(), |s| s.flooded(), |s| s.stop_programs(), true),
+    fault("a participant's directory is removed", Whom::One, |s| s.remove_directory(), |s| s.removed(), |_| Ok(()), true),
+    fault("half of the listeners are stopped", Whom::Half, |s| s.signal_listeners("STOP"), |s| s.stopped(), |s| s.signal_listeners("CONT"), true),
+    fault("the line of a participant stalls", Whom::Far, |s| s.stall(true), |s| s.stalled(), |s| s.stall(false), false),
+    fault("SIGKILL of the recorder", Whom::Nobody, |s| s.kill("palabre-recorder"), |s| s.ended(), |s| s.stop_recording(), true),
+    fault("SIGKILL of the exporter", Whom::Nobody, |s| s.kill_exporter(), |s| s.ended(), |_| Ok(()), true),
+    fault("SIGSTOP of a talker's listener", Whom::Talker, |s| s.signal_listeners("STOP"), |s| s.stopped(), |s| s.signal_listeners("CONT"), true),
+    fault("SIGKILL of the signer", Whom::Nobody, |s| s.kill("palabre-signer"), |s| s.ended(), |_| Ok(()), false),
+    fault("no space for `/run` and `/var`", Whom::Nobody, |s| s.fill(), |s| s.filled(), |s| s.free(), false),
+    fault("2000 connections without a key per second at a listener", Whom::One, |s| s.crowd(), |s| s.crowded(), |s| s.disperse(), false),
+    fault("all cores are busy", Whom::Nobody, |s| s.occupy(), |s| s.occupied(), |s| s.stop_programs(), false),
+    fault("SIGKILL of the mixer", Whom::Everybody, |s| s.kill("palabre-mixer"), |s| s.ended(), |_| Ok(()), false),
+    fault("SIGKILL of the supervisor", Whom::Everybody, |s| s.kill("palabre-supervisor"), |s| s.ended(), |_| Ok(()), false),
 ];
 
 const fn fault(
     what: &'static str,
     whom: Whom,
     begin: fn(&mut Scene<'_>) -> Result<()>,
+    effect: fn(&mut Scene<'_>) -> Result<Option<String>>,
     end: fn(&mut Scene<'_>) -> Result<()>,
     is_cheap: bool,
 ) -> Fault {
-    Fault { what, whom, begin, end, is_cheap }
+    Fault { what, whom, begin, effect, end, is_cheap }
 }
 
 /// Options of [`run`].
@@ -122,6 +104,7 @@ pub fn run(options: &Options) -> Result<(Vec<Row>, Vec<String>)> {
         let began = Instant::now();
         (fault.begin)(&mut scene).with_context(|| format!("unable to begin '{}'", fault.what))?;
         std::thread::sleep(options.hold.saturating_sub(began.elapsed()));
+        let effect = (fault.effect)(&mut scene).with_context(|| format!("no effect of '{}' is known", fault.what))?;
         (fault.end)(&mut scene).with_context(|| format!("unable to end '{}'", fault.what))?;
         std::thread::sleep(options.rest);
         slots.push(Slot {
@@ -129,6 +112,7 @@ pub fn run(options: &Options) -> Result<(Vec<Row>, Vec<String>)> {
             victims: scene.victims().to_vec(),
             is_talker: fault.whom == Whom::Talker,
             at,
+            effect,
         });
     }
     let end = SystemTime::now().duration_since(UNIX_EPOCH)?;

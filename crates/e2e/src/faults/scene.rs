@@ -1,15 +1,16 @@
 //! The suite into which faults are injected, and the functions that begin and end each fault.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::Write as _;
-use std::net::TcpStream;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
 use super::crowd::Crowd;
-use crate::client::Answer;
+use super::effects::{self, Cores};
+use crate::client::{Answer, Tls};
 use crate::line::{Delays, Line};
 use crate::link::Link;
 use crate::suite::{Suite, TIMEOUT, binary, signal};
@@ -23,6 +24,10 @@ const UNREAD: usize = 7;
 const FILLED_KIB_MAX: u64 = 1 << 20;
 /// Size of each write that fills a file system.
 const PIECE_BYTES: usize = 64 * 1024;
+/// Maximum time to wait until a flooded pipe is full.
+const FULL_TIMEOUT: Duration = Duration::from_millis(500);
+/// Maximum idle time of the cores while all of them are busy, in percent.
+const IDLE_PERCENT_MAX: f64 = 10.0;
 
 /// The participants whom a fault may disturb.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,10 +51,17 @@ pub(super) struct Scene<'a> {
     links: Vec<Link>,
     line: Line,
     victims: Vec<String>,
+    /// Process IDs of the processes to which the fault sent a signal.
+    signalled: Vec<u32>,
+    /// Length of the suite's log when the fault began.
+    log_bytes: usize,
+    /// The use of the cores when the fault began.
+    cores: Cores,
     /// Number of faults so far with the victim [`Whom::One`].
     used: usize,
     exporter: Option<Child>,
-    connections: Vec<TcpStream>,
+    connections: Vec<Tls>,
+    mic: Option<File>,
     streams: Vec<Answer>,
     programs: Vec<Child>,
     crowd: Option<Crowd>,
@@ -75,9 +87,13 @@ impl<'a> Scene<'a> {
             links,
             line,
             victims: Vec::new(),
+            signalled: Vec::new(),
+            log_bytes: 0,
+            cores: Cores::default(),
             used: 0,
             exporter: Some(exporter),
             connections: Vec::new(),
+            mic: None,
             streams: Vec::new(),
             programs: Vec::new(),
             crowd: None,
@@ -94,6 +110,7 @@ impl<'a> Scene<'a> {
 
     /// Chooses the victims of the next fault.
     pub(super) fn choose(&mut self, whom: Whom) {
+        (self.log_bytes, self.cores) = (self.log().len(), Cores::now());
         let names: Vec<String> = self.links.iter().map(|link| link.name.clone()).collect();
         let (talkers, last) = (self.talkers, names.len() - 1);
         // The last participant is behind the line.
@@ -143,7 +160,28 @@ impl<'a> Scene<'a> {
     }
 
     pub(super) fn signal_listeners(&mut self, name: &str) -> Result<()> {
-        self.pids()?.into_iter().try_for_each(|pid| signal(pid, name))
+        self.signalled = self.pids()?;
+        self.signalled.iter().try_for_each(|pid| signal(*pid, name))
+    }
+
+    /// Checks whether the processes that got SIGSTOP are stopped.
+    pub(super) fn stopped(&mut self) -> Result<Option<String>> {
+        Ok(effects::all_have_state(&self.signalled, 'T').then(|| "stopped".to_owned()))
+    }
+
+    /// Checks whether the processes that got SIGKILL have ended.
+    pub(super) fn ended(&mut self) -> Result<Option<String>> {
+        Ok(effects::all_have_state(&self.signalled, 'Z').then(|| "ended".to_owned()))
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.suite.dir().join("log")).unwrap_or_default()
+    }
+
+    /// Returns the first line in the log since the fault began that contains `text`, from `text` on.
+    fn logged(&self, text: &str) -> Option<String> {
+        let log = self.log();
+        log.get(self.log_bytes..)?.lines().find_map(|line| line.find(text).map(|at| line[at..].to_owned()))
     }
 
     pub(super) fn kill(&mut self, program: &str) -> Result<()> {
@@ -151,7 +189,8 @@ impl<'a> Scene<'a> {
             self.suite.palabre(&["record", "start"])?;
             wait_for("the recorder", TIMEOUT, || self.suite.process(program, ""))?;
         }
-        self.suite.kill(program, "").map(drop)
+        self.signalled = vec![self.suite.kill(program, "")?];
+        Ok(())
     }
 
     pub(super) fn stop_recording(&mut self) -> Result<()> {
@@ -160,6 +199,7 @@ impl<'a> Scene<'a> {
 
     pub(super) fn kill_exporter(&mut self) -> Result<()> {
         let Some(mut exporter) = self.exporter.take() else { return Ok(()) };
+        self.signalled = vec![exporter.id()];
         exporter.kill()?;
         exporter.wait()?;
         Ok(())
@@ -181,11 +221,22 @@ impl<'a> Scene<'a> {
         self.connect(&link)
     }
 
+    /// Opens connections and sends a ClientHello on each. Only then does a listener start a thread.
     fn connect(&mut self, link: &Link) -> Result<()> {
         for _ in 0..CONNECTIONS {
-            self.connections.push(TcpStream::connect(("127.0.0.1", link.port))?);
+            let mut tls = self.suite.client.connect(link)?;
+            tls.conn.write_tls(&mut tls.sock)?;
+            self.connections.push(tls);
         }
         Ok(())
+    }
+
+    pub(super) fn has_no_memory(&mut self) -> Result<Option<String>> {
+        Ok(self.logged("unable to start a thread for a connection"))
+    }
+
+    pub(super) fn has_no_descriptors(&mut self) -> Result<Option<String>> {
+        Ok(self.logged("unable to accept a connection"))
     }
 
     pub(super) fn lift_limits(&mut self) -> Result<()> {
@@ -197,12 +248,24 @@ impl<'a> Scene<'a> {
         Ok(())
     }
 
+    /// Opens streams over connections with small buffers, which are soon full.
     pub(super) fn open_unread(&mut self) -> Result<()> {
         let (_, link) = self.victim()?;
         for _ in 0..UNREAD {
-            self.streams.push(self.suite.client.get(&link, "/listen")?);
+            self.streams.push(self.suite.client.get_slowly(&link, "/listen")?);
         }
         Ok(())
+    }
+
+    /// Checks whether the listener can't send more on the unread streams.
+    pub(super) fn unread_streams(&mut self) -> Result<Option<String>> {
+        let waiting = |streams: &[Answer]| streams.iter().map(Answer::waiting_bytes).collect::<io::Result<Vec<_>>>();
+        let before = waiting(&self.streams)?;
+        // The listener would send a record every 40 ms.
+        std::thread::sleep(Duration::from_millis(120));
+        let is_full = |(before, after): (usize, usize)| after > 0 && before == after;
+        let full = before.into_iter().zip(waiting(&self.streams)?).filter(|sizes| is_full(*sizes)).count();
+        Ok((full == UNREAD).then(|| format!("{full} connections are full")))
     }
 
     pub(super) fn hang_up(&mut self) -> Result<()> {
@@ -217,9 +280,17 @@ impl<'a> Scene<'a> {
     /// Starts a program that writes into a `mic` as fast as the pipe takes it. It writes digital silence, so that no mix changes.
     pub(super) fn flood(&mut self) -> Result<()> {
         let mic = OpenOptions::new().write(true).open(self.directory().join("mic"))?;
+        self.mic = Some(mic.try_clone()?);
         let mut program = Command::new("cat");
         self.programs.push(program.arg("/dev/zero").stdout(mic).stderr(Stdio::null()).spawn()?);
         Ok(())
+    }
+
+    /// Checks whether the pipe `mic` is full at least for a moment.
+    pub(super) fn flooded(&mut self) -> Result<Option<String>> {
+        let mic = self.mic.take().context("no pipe is flooded")?;
+        let is_full = wait_for("a full pipe", FULL_TIMEOUT, || effects::is_full(&mic).then_some(())).is_ok();
+        Ok(is_full.then(|| "the pipe was full".to_owned()))
     }
 
     pub(super) fn occupy(&mut self) -> Result<()> {
@@ -241,9 +312,19 @@ impl<'a> Scene<'a> {
         Ok(fs::remove_dir_all(self.directory())?)
     }
 
+    /// Checks whether the participant has no pipe `ear`, from which the listener reads.
+    pub(super) fn removed(&mut self) -> Result<Option<String>> {
+        Ok((!self.directory().join("ear").exists()).then(|| "no pipe exists".to_owned()))
+    }
+
     pub(super) fn stall(&mut self, is_stalled: bool) -> Result<()> {
         self.line.change(Delays { is_stalled, ..Delays::default() });
         Ok(())
+    }
+
+    pub(super) fn stalled(&mut self) -> Result<Option<String>> {
+        let held = self.line.held();
+        Ok((held > 0).then(|| format!("{held} directions of connections wait")))
     }
 
     fn filler(&self) -> PathBuf {
@@ -263,6 +344,13 @@ impl<'a> Scene<'a> {
         Ok(())
     }
 
+    pub(super) fn filled(&mut self) -> Result<Option<String>> {
+        let path = self.suite.dir().join("one-more");
+        let error = fs::write(&path, vec![0; PIECE_BYTES]).err();
+        let _ = fs::remove_file(path);
+        Ok(error.filter(|error| error.kind() == io::ErrorKind::StorageFull).map(|error| error.to_string()))
+    }
+
     pub(super) fn free(&mut self) -> Result<()> {
         fs::remove_file(self.filler())?;
         let _ = self.suite.palabre(&["record", "stop"]);
@@ -273,6 +361,16 @@ impl<'a> Scene<'a> {
         let (_, link) = self.victim()?;
         self.crowd = Some(Crowd::start(link.port));
         Ok(())
+    }
+
+    pub(super) fn crowded(&mut self) -> Result<Option<String>> {
+        let closed = self.crowd.as_ref().map_or(0, Crowd::closed);
+        Ok((closed > 0).then(|| format!("the listener closed {closed} connections")))
+    }
+
+    pub(super) fn occupied(&mut self) -> Result<Option<String>> {
+        let idle = Cores::now().idle_percent_since(&self.cores);
+        Ok((idle < IDLE_PERCENT_MAX).then(|| format!("{idle:.0} % idle")))
     }
 
     pub(super) fn disperse(&mut self) -> Result<()> {
