@@ -43,7 +43,7 @@ impl Pair {
     fn from_files(certificate: &Path, private_key: &Path) -> Result<Self, String> {
         let read = |path| {
             certificate::read(path).map_err(|error| match error.is_denied() {
-                true => format!("{error}; if palabre.toml names another directory than before, restart the signer"),
+                true => format!("{error}; if palabre.toml names another directory than before, run 'palabre reload', or restart the signer's own service"),
                 false => error.to_string(),
             })
         };

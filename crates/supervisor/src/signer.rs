@@ -398,3 +398,33 @@ impl Signer {
         self.last_number
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::cli::Cli;
+    use clap::Parser;
+
+    #[test]
+    fn alarm_says_why_the_last_signer_has_ended() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, program) = (directory.path().to_str().unwrap(), directory.path().join("signer"));
+        std::fs::write(directory.path().join("palabre.toml"), "").unwrap();
+        let program_text = program.to_str().unwrap();
+        let cli = Cli::parse_from(["x", "--config", path, "--run", path, "--signer", program_text]);
+        let (config, now) = (Config::new(&cli, None).unwrap(), Instant::now());
+        let (sender, _events) = crate::event::channel();
+        let mut signer = Signer::new(false, sender, now);
+        signer.tick(&config, std::iter::empty(), now);
+        assert!(signer.alarm().unwrap().contains(&format!("unable to start '{program_text}': ")));
+        std::os::unix::fs::symlink("/bin/true", &program).unwrap();
+        signer.tick(&config, std::iter::empty(), now + DELAYS[1]);
+        let (pid, number) = signer.current.as_ref().map(|link| (link.pid, link.number)).unwrap();
+        assert_eq!(signer.alarm(), None);
+        signer.reported(number, None, now);
+        assert_eq!(signer.alarm().unwrap(), "no palabre-signer runs, so nobody can connect: it has ended");
+        assert!(signer.notified(pid, Some(&"unable to raise a limit".to_owned())));
+        assert!(signer.alarm().unwrap().ends_with(": unable to raise a limit"));
+    }
+}
