@@ -219,7 +219,9 @@ fn changed_levels_and_names_are_sent() {
     rig.room.write_levels(&[]).unwrap();
     wait_for(|| (records.next_of(1).marks == [(0, 0), (1, 0)]).then_some(()));
     let mut later = rig.connect().listen(&rig, "");
-    assert_eq!(later.next_of(1).marks, [EVERYBODY], "a new stream gets all levels");
+    // On a busy machine the feed may stand still when the stream begins; then its first record is one of silence.
+    let first = wait_for(|| Some(later.record()).filter(|record| matches!(record.kind, 1 | 2)));
+    assert_eq!(first.marks, [EVERYBODY], "a new stream gets all levels");
     let raised = Member { hand: 1, voice: MicState::Muted, ..member("alice") };
     rig.room.write_names(&[raised.clone(), member("carol")]).unwrap();
     assert_eq!(records.next_of(6).marks, [(0, 1 + 2 + 4 + 16)], "only the change is sent");
