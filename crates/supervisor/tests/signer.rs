@@ -316,8 +316,10 @@ fn listener_starts_with_the_previous_certificate_while_the_new_files_are_invalid
 
 #[test]
 fn sighup_reads_a_certificate_in_another_directory_and_an_invalid_one_does_not_replace_it() {
-    let fixture = Fixture::open(&["alice"]);
-    let port = fixture.participant("alice").port;
+    let mut fixture = Fixture::of(&["alice"]);
+    let log = fixture.config().join("log");
+    fixture.start_by(fixture.command().stderr(fs::File::create(&log).unwrap()));
+    let port = fixture.wait_for("alice", State::Ready).port;
     let child = signer(&fixture);
     let other = tempfile::tempdir().unwrap();
     let made = palabre_config::certificate::self_signed(&["localhost".into()]).unwrap();
@@ -339,6 +341,9 @@ fn sighup_reads_a_certificate_in_another_directory_and_an_invalid_one_does_not_r
     name(&other.path().join("missing"));
     let fault = || fixture.status().certificate.unwrap().fault.unwrap_or_default();
     eventually("a fault", || fault().contains("missing/cert.pem"));
+    eventually("a line about the refused signer", || {
+        fs::read_to_string(&log).unwrap().contains("unable to use the next palabre-signer (process ")
+    });
     assert_eq!((presented(port), signer(&fixture).pid), (renewed, next.pid));
 }
 
