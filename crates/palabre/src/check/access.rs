@@ -47,16 +47,47 @@ pub(super) fn check(
     }
     let rooms = directories.run.join("rooms");
     let mut findings = Vec::new();
+    let signer = signer(directories).filter(|signer| signer.uid != user.uid);
+    let key = server.map(|server| &server.private_key);
     for need in needs(directories, server, participants) {
+        let is_key = Some(&need.path) == key;
+        // While no signer runs, the group of the key shows that a signer with its own user will read the key.
+        if is_key && signer.is_none() && is_of_signer(&need.path) {
+            continue;
+        }
+        let user = signer.as_ref().filter(|_| is_key).unwrap_or(&user);
         // The other checks report a file that doesn't exist.
         if fs::metadata(&need.path).is_ok() && user.may(&need.path, need.bits) == Some(false) {
-            let new: Vec<_> = denied(&user, &need, &rooms).into_iter().filter(|one| !findings.contains(one)).collect();
+            let new: Vec<_> = denied(user, &need, &rooms).into_iter().filter(|one| !findings.contains(one)).collect();
             findings.extend(new);
         }
         findings.extend(hidden(directories, &need));
     }
+    if let (Some(signer), Some(key)) = (signer, key) {
+        findings.extend(readable_key(&user, &signer, key));
+    }
     findings.extend(new_files(&user, &directories.config.join(PARTICIPANTS_DIR)));
     findings
+}
+
+/// Returns the user of the running signer.
+fn signer(directories: Directories<'_>) -> Option<User> {
+    let signer = processes::daemons(directories.run).into_iter().find(|(name, _)| name == "palabre-signer");
+    signer.and_then(|(_, pid)| User::of_process(pid))
+}
+
+fn is_of_signer(key: &Path) -> bool {
+    fs::metadata(key).is_ok_and(|key| permission::group_name(key.gid()) == processes::SIGNER_USER)
+}
+
+/// Reports that the user of the listeners can read the private key, which only the signer needs.
+fn readable_key(user: &User, signer: &User, key: &Path) -> Option<Finding> {
+    if user.may(key, READ) != Some(true) {
+        return None;
+    }
+    let text = format!("the listeners (user {}) can read '{}', which only the signer needs", name(user), key.display());
+    let group = permission::group_name(signer.gids.first().copied().unwrap_or_default());
+    Some(Finding::warning("certificate", text, format!("chgrp {group} {0} && chmod 640 {0}", word(key))))
 }
 
 /// Reports that the daemons can't read files that an editor or another program creates in `directory`: without the set-group-ID bit, such a
