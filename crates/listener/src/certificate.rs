@@ -6,8 +6,9 @@
 
 use crate::signer::{CHECK_TIMEOUT, START_TIMEOUT, Signer};
 use crate::tls::{self, Tls};
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use palabre_config::signing::ChainId;
+use palabre_host::exit::Failure;
 use palabre_host::packet::Packet;
 use palabre_host::stamp::FileStamp;
 use rustls::ServerConfig;
@@ -61,17 +62,17 @@ impl Certificate {
 
     /// Gets the certificate from palabre-signer, whose key signs the handshakes. If the signer can't use the present files, this is the previous
     /// certificate.
-    pub(crate) fn from_signer(connection: Packet) -> Result<Self> {
+    pub(crate) fn from_signer(connection: Packet) -> Result<Self, Failure> {
         let signer = Arc::new(Signer::new(connection));
-        let got = signer.chain(None, START_TIMEOUT)?;
+        let got = signer.chain(None, START_TIMEOUT).map_err(Failure::system)?;
         let Some(chain) = got.chain else {
-            return Err(anyhow!(got.fault.unwrap_or_else(|| "palabre-signer has no certificate".to_owned())));
+            return Err(Failure::config(got.fault.as_deref().unwrap_or("palabre-signer has no certificate")));
         };
         if let Some(fault) = &got.fault {
             log::error!("{fault}; keeping the previous certificate");
         }
         let (id, fault) = (chain.id, got.fault);
-        let tls = tls::signed_by(&signer, chain)?;
+        let tls = tls::signed_by(&signer, chain).map_err(Failure::config)?;
         Ok(Present { tls, fault, reads: 1 }.of(Source::Signer(signer, id)))
     }
 
@@ -272,5 +273,20 @@ mod tests {
         certificate.read();
         assert_eq!((certificate.fault(), certificate.reads()), (None, 3));
         signer.join().unwrap();
+    }
+    #[test]
+    fn listener_starts_again_if_the_signer_does_not_answer_and_not_if_the_signer_has_no_certificate() {
+        let (ours, theirs) = Packet::pair().unwrap();
+        drop(theirs);
+        assert!(matches!(Certificate::from_signer(ours), Err(Failure::System(_))));
+        let (ours, theirs) = Packet::pair().unwrap();
+        theirs
+            .send(
+                &Reply { number: 1, content: Content::Chain { fault: "no such file".to_owned(), chain: None } }
+                    .encode(),
+            )
+            .unwrap();
+        let said = Certificate::from_signer(ours).map(drop).unwrap_err();
+        assert!(matches!(&said, Failure::Config(why) if why == "no such file"), "{said:?}");
     }
 }

@@ -146,14 +146,13 @@ fn serve_participant(args: &Args, name: &Name, inherited: Given) -> Result<Prepa
     };
     let files = Files::default().of_participant(room.clone(), name.clone());
     let (certificate, files) = match inherited.signer {
-        Some(signer) => (Certificate::from_signer(signer), files),
+        Some(signer) => (Certificate::from_signer(signer)?, files),
         // Without a supervisor, this process reads the key itself.
         None => {
             let files = files.reading(&[config.certificate.clone(), config.private_key.clone()]);
-            (Certificate::from_files(config.certificate, config.private_key), files)
+            (Certificate::from_files(config.certificate, config.private_key).map_err(Failure::config)?, files)
         }
     };
-    let certificate = certificate.map_err(Failure::config)?;
     let meeting = Meeting::new(room.clone(), directory.clone(), config.texts_for_latecomers);
     let supervisor = args.run.join("control.sock");
     let api = Api::new(name.clone(), me.room.clone(), directory.clone(), meeting);
