@@ -149,6 +149,8 @@ fn show(browser: &Browser, display: &Display) -> Result<()> {
     // Not 'mobile': a mobile browser zooms out instead of scrolling sideways, which would hide a page that is too wide.
     let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
     browser.devtools("Emulation.setDeviceMetricsOverride", size)?;
+    // If the font size changes while forced colours are emulated, Chromium keeps the background of the forced colours.
+    browser.devtools("Emulation.setEmulatedMedia", json!({ "features": [] }))?;
     browser.devtools("Page.setFontSizes", json!({ "fontSizes": { "standard": display.text_px } }))?;
     let forced = if display.colours == Colours::Forced { "active" } else { "none" };
     let scheme = if display.colours == Colours::Dark { "dark" } else { "light" };
