@@ -135,6 +135,21 @@ impl Browser {
         Ok(self.runtime.block_on(client.switch_to_window(tab))?)
     }
 
+    /// Runs a script in each `iframe` of the page and returns the results.
+    pub fn run_in_frames(&self, script: &str) -> Result<Vec<Value>> {
+        let count = self.run("return document.querySelectorAll('iframe').length")?;
+        let count = u16::try_from(count.as_u64().unwrap_or_default())?;
+        let client = self.client()?;
+        (0..count)
+            .map(|number| {
+                self.runtime.block_on(client.clone().enter_frame(number))?;
+                let result = self.run(script);
+                self.runtime.block_on(client.clone().enter_parent_frame())?;
+                result
+            })
+            .collect()
+    }
+
     /// Runs a script in the page and returns its result.
     pub fn run(&self, script: &str) -> Result<Value> {
         let client = self.client()?;

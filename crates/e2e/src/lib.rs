@@ -5,8 +5,10 @@
 pub mod browser;
 pub mod client;
 pub mod compare;
+pub mod elsewhere;
 pub mod faults;
 pub mod firefox;
+pub mod hostile_texts;
 pub mod keyboard;
 pub mod line;
 pub mod link;

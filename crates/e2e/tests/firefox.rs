@@ -7,6 +7,7 @@ use std::path::Path;
 
 use palabre_e2e::client::{Recording, Talker};
 use palabre_e2e::firefox::{FIRST_CARD, Firefox, OUTPUT_HZ, SECOND_CARD};
+use palabre_e2e::hostile_texts::Attacked;
 use palabre_e2e::keyboard::{self, Page};
 use palabre_e2e::suite::{Suite, TIMEOUT, signal};
 use palabre_e2e::wait_for;
@@ -200,4 +201,5 @@ fn participant_with_firefox_hears_speaks_mutes_reloads_and_reconnects() {
     assert_plays_in(&firefox, SECOND_CARD);
     firefox.choose_loudspeaker(None).unwrap();
     assert_plays_in(&firefox, FIRST_CARD);
+    Attacked::new(&suite, &firefox).and_then(|attacked| attacked.shows_only_texts()).unwrap();
 }

@@ -4,13 +4,12 @@
 mod keys;
 mod upgrade;
 
-use std::io::{Read, Write};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use palabre_e2e::browser::{Browser, Tap};
 use palabre_e2e::client::Talker;
+use palabre_e2e::elsewhere::Elsewhere;
 use palabre_e2e::suite::{Link, Suite, TIMEOUT, signal};
 use palabre_e2e::wait_for;
 use palabre_sound::measure::goertzel_dbfs;
@@ -39,20 +38,8 @@ fn join(link: &Link, language: &str) -> Browser {
 
 /// Serves a page of another origin with a link, as webmail does, until the process ends.
 fn page_on_another_site(href: &str) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://127.0.0.1:{}/", listener.local_addr().unwrap().port());
-    let body = format!("<!doctype html><title>elsewhere</title><a id=link href='{href}'>join</a>");
-    std::thread::spawn(move || {
-        for mut tcp in listener.incoming().flatten() {
-            let _ = tcp.read(&mut [0; 4096]);
-            let _ = write!(
-                tcp,
-                "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {}\r\n\r\n{body}",
-                body.len()
-            );
-        }
-    });
-    url
+    let page = format!("<!doctype html><title>elsewhere</title><a id=link href='{href}'>join</a>");
+    format!("http://127.0.0.1:{}/", Elsewhere::plain(&page).unwrap().port)
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod http;
 mod idle;
 mod leave;
 mod meeting;
+mod origins;
 mod rig;
 mod source;
 mod speak;
