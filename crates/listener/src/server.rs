@@ -7,7 +7,7 @@ use crate::http::Response;
 use crate::mic::Uplink;
 use crate::pending::{Arrived, Pending};
 use crate::sandbox::Permitted;
-use crate::slots::{Idle, Slot, Slots};
+use crate::slots::{Busy, Idle, Slot, Slots};
 use crate::state::Listener;
 use crate::status::LastReport;
 use crate::{routes, tls, traffic};
@@ -241,7 +241,8 @@ impl Server {
 
     fn spawn(&self, tcp: TcpStream, slot: Slot) {
         let (listener, log_limits) = (Arc::clone(&self.listener), Arc::clone(&self.log_limits));
-        let work = move || serve(tcp, slot, &listener, &log_limits);
+        let handshake = slot.busy();
+        let work = move || serve(tcp, slot, handshake, &listener, &log_limits);
         let spawned = std::thread::Builder::new().name("connection".into()).stack_size(STACK_BYTES).spawn(work);
         if let Err(error) = spawned {
             self.log_limits.accept.log(
@@ -264,14 +265,15 @@ impl Server {
     }
 }
 
-fn serve(tcp: TcpStream, mut slot: Slot, listener: &Listener, log_limits: &LogLimits) {
+/// Serves a connection. `handshake` makes the process wait for the handshake before it ends.
+fn serve(tcp: TcpStream, mut slot: Slot, handshake: Busy, listener: &Listener, log_limits: &LogLimits) {
     let stream = match tls::accept(tcp, listener.tls(), &listener.access.proxy) {
         Ok(stream) => stream,
         Err(error) => return log_failure(log_limits, &error),
     };
     let mut connection = Connection::new(stream);
     // An error means that this client has disconnected. It needs no log line.
-    let _ = requests(&mut connection, &mut slot, listener);
+    let _ = requests(&mut connection, &mut slot, handshake, listener);
     let _busy = slot.busy();
     connection.close();
 }
@@ -285,9 +287,10 @@ fn log_failure(log_limits: &LogLimits, error: &io::Error) {
     }
 }
 
-fn requests(connection: &mut Connection, slot: &mut Slot, listener: &Listener) -> io::Result<()> {
-    // `None` during a handover. Then this connection is closed after one request.
+fn requests(connection: &mut Connection, slot: &mut Slot, handshake: Busy, listener: &Listener) -> io::Result<()> {
+    // `None` during a handover. Then this connection is closed after one request, for which the process waits.
     let mut idle = slot.idle();
+    let mut first = idle.is_none().then_some(handshake);
     loop {
         let timeout = if slot.is_authenticated() { IDLE_TIMEOUT } else { UNAUTHENTICATED_TIMEOUT };
         let head = match connection.read_head(timeout) {
@@ -297,7 +300,7 @@ fn requests(connection: &mut Connection, slot: &mut Slot, listener: &Listener) -
                 return Response::from(refusal).write(&mut connection.stream, false, false);
             }
         };
-        let busy = slot.busy();
+        let busy = first.take().unwrap_or_else(|| slot.busy());
         if idle.take().is_some_and(|idle: Idle| !idle.end()) {
             return Ok(());
         }

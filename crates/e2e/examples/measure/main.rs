@@ -53,7 +53,7 @@ usage: measure [PART]...        default: start load gaps latency
   restarts-planned  ten planned restarts of a listener
   latency, latency-40, latency-20
                     delay from microphone to output: both uplinks, chunks of 40 or 20 ms
-  signer            duration of handshakes with and without the signer
+  signer            duration of handshakes with and without the signer, and after it was killed
   pulse, pulse-busy delay and silences with a microphone of PulseAudio, on an idle machine or with both processors busy
   latency-long, latency-hour
                     the delay once a minute for 20 or 60 minutes

@@ -1,4 +1,5 @@
-//! Duration of a TLS handshake with a listener for which the signer signs, and with a listener that has the key. Processor time of the signer.
+//! Duration of a TLS handshake with a listener for which the signer signs, and with a listener that has the key. Processor time of the signer. Time
+//! until the first handshake after the signer was killed.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -9,7 +10,8 @@ use anyhow::{Context, Result, ensure};
 use palabre_e2e::client::Client;
 use palabre_e2e::compare::median;
 use palabre_e2e::link::Link;
-use palabre_e2e::suite::{Suite, binary};
+use palabre_e2e::suite::{Suite, TIMEOUT, binary, signal};
+use palabre_e2e::wait_for;
 
 /// Kinds of keys as options of `openssl req`, with the number of handshakes. With an RSA key, a listener may ask for 300 signatures at once.
 const KINDS: [(&str, &[&str], usize); 2] = [
@@ -17,12 +19,37 @@ const KINDS: [(&str, &[&str], usize); 2] = [
     ("RSA 2048", &["-newkey", "rsa:2048"], 250),
 ];
 
+/// Number of times that the signer is killed.
+const KILLS: usize = 11;
+
 pub fn run() -> Result<()> {
     println!(
         "| key | handshakes | by the signer, median | listener with the key, median | the signer's processor time |"
     );
     println!("| --- | --- | --- | --- | --- |");
-    KINDS.into_iter().try_for_each(|(kind, options, count)| measure(kind, options, count))
+    KINDS.into_iter().try_for_each(|(kind, options, count)| measure(kind, options, count))?;
+    let mut after_ms = (0..KILLS).map(|_| after_a_kill_ms()).collect::<Result<Vec<f64>>>()?;
+    after_ms.sort_by(f64::total_cmp);
+    let longest_ms = after_ms.last().copied().unwrap_or_default();
+    println!(
+        "\nkill -9 of the signer: the next handshake is complete after {:.0} ms (median of {KILLS}, longest {longest_ms:.0} ms)",
+        median(after_ms)
+    );
+    Ok(())
+}
+
+/// Kills the signer of a new suite, and returns the time until a client that connects at once has completed its handshake.
+fn after_a_kill_ms() -> Result<f64> {
+    let suite = Suite::start(1)?;
+    let tls = suite.dir().join("etc/tls");
+    handshake_us(&tls, &suite.links[0])?;
+    let signer = suite.process("palabre-signer", "").context("no process of palabre-signer")?;
+    signal(signer, "KILL")?;
+    let begun = Instant::now();
+    wait_for("a handshake", TIMEOUT, || handshake_us(&tls, &suite.links[0]).ok())?;
+    let after_ms = begun.elapsed().as_secs_f64() * 1e3;
+    suite.stop()?;
+    Ok(after_ms)
 }
 
 fn measure(kind: &str, options: &[&str], count: usize) -> Result<()> {

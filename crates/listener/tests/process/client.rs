@@ -68,6 +68,48 @@ impl Answer {
     }
 }
 
+/// A connection on which the client has sent nothing of the handshake.
+pub struct Begun {
+    pub connection: ClientConnection,
+    pub tcp: Counted,
+}
+
+impl Begun {
+    /// Connects, and sends these bytes before the handshake.
+    pub fn begin(
+        bytes: &[u8],
+        versions: &[&'static SupportedProtocolVersion],
+        port: u16,
+        cert_pem: &str,
+    ) -> io::Result<Self> {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(cert_pem.as_bytes()).unwrap()).unwrap();
+        let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_protocol_versions(versions)
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let tcp = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+        tcp.set_nodelay(true)?;
+        tcp.set_read_timeout(Some(PATIENCE))?;
+        tcp.set_write_timeout(Some(PATIENCE))?;
+        let name = ServerName::try_from("localhost").unwrap();
+        let connection = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
+        let mut tcp = Counted { tcp, received: 0 };
+        tcp.write_all(bytes)?;
+        Ok(Self { connection, tcp })
+    }
+
+    /// Performs the rest of the handshake.
+    pub fn complete(self) -> io::Result<Client> {
+        let Self { mut connection, mut tcp } = self;
+        while connection.is_handshaking() {
+            connection.complete_io(&mut tcp)?;
+        }
+        Ok(Client { stream: StreamOwned::new(connection, tcp), buffered: Vec::new() })
+    }
+}
+
 impl Client {
     /// Connects to the listener at `port` and performs a TLS handshake. Trusts only this certificate.
     pub fn connect(port: u16, cert_pem: &str) -> io::Result<Self> {
@@ -86,25 +128,7 @@ impl Client {
         port: u16,
         cert_pem: &str,
     ) -> io::Result<Self> {
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(cert_pem.as_bytes()).unwrap()).unwrap();
-        let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_protocol_versions(versions)
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let tcp = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-        tcp.set_nodelay(true)?;
-        tcp.set_read_timeout(Some(PATIENCE))?;
-        tcp.set_write_timeout(Some(PATIENCE))?;
-        let name = ServerName::try_from("localhost").unwrap();
-        let mut connection = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
-        let mut tcp = Counted { tcp, received: 0 };
-        tcp.write_all(bytes)?;
-        while connection.is_handshaking() {
-            connection.complete_io(&mut tcp)?;
-        }
-        Ok(Self { stream: StreamOwned::new(connection, tcp), buffered: Vec::new() })
+        Begun::begin(bytes, versions, port, cert_pem)?.complete()
     }
 
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {

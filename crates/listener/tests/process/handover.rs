@@ -1,6 +1,6 @@
 //! Tests in which a listener is replaced by a planned restart (SIGUSR1), stopped and started again (SIGTERM), or killed.
 
-use crate::client::Records;
+use crate::client::{Begun, Records};
 use crate::rig::{Feed, Rig, microphone_request, signal, wait_for, wait_for_exit};
 use palabre_room::Message;
 use std::process::Child;
@@ -9,6 +9,22 @@ use std::time::Duration;
 
 /// The signals that end a listener: planned replacement, stop, and a crash.
 const SIGNALS: [&str; 3] = ["USR1", "TERM", "KILL"];
+
+#[test]
+fn client_within_its_handshake_gets_its_answer_from_the_old_process() {
+    let mut rig = Rig::new();
+    let mut begun = Begun::begin(b"", rustls::DEFAULT_VERSIONS, rig.port, &rig.certificate.cert_pem).unwrap();
+    begun.connection.write_tls(&mut begun.tcp).unwrap();
+    // The server's part of the handshake has arrived, so the old process has the connection.
+    begun.connection.read_tls(&mut begun.tcp).unwrap();
+    let mut first = rig.replace();
+    signal(&first, "TERM");
+    rig.wait_until_stopping();
+    begun.connection.process_new_packets().unwrap();
+    let mut client = begun.complete().unwrap();
+    assert_eq!(client.get(&rig, "/me").status, 200);
+    assert!(wait_for_exit(&mut first).success());
+}
 
 #[test]
 fn idle_connections_to_the_old_process_are_closed_before_streams_move() {
