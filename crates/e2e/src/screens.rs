@@ -2,7 +2,7 @@
 //! in `target/looks`.
 //!
 //! All displays are emulated in the same tab. On every display `layout.js` looks for texts that are cut off or covered. axe-core and screenshots take most
-//! of the time: axe-core runs with all its rules where a screen's content or colours may differ, and with the rules about layout where space is short.
+//! of the time, so usually they run only on two displays, one for each colour scheme.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,8 @@ struct Display {
     /// Font size that the user has chosen in the browser; 16 is the usual one.
     text_px: u32,
     colours: Colours,
-    axe: Axe,
+    /// Whether axe-core runs on this display.
+    axe: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -32,30 +33,23 @@ enum Colours {
     Forced,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Axe {
-    All,
-    Layout,
-    Off,
-}
-
 const fn display(name: &'static str, size: (u32, u32)) -> Display {
-    Display { name, size, text_px: 16, colours: Colours::Light, axe: Axe::Off }
+    Display { name, size, text_px: 16, colours: Colours::Light, axe: false }
 }
 
 const DESK: Display = display("desk", (1280, 800));
 const PHONE: Display = display("phone", (390, 844));
 const DISPLAYS: [Display; 8] = [
     DESK,
-    Display { colours: Colours::Dark, axe: Axe::All, ..DESK },
+    Display { colours: Colours::Dark, axe: true, ..DESK },
     Display { colours: Colours::Forced, ..DESK },
     // A window of 1366 × 768 at 200 %.
     display("zoom-200", (683, 384)),
     // A window of 1280 × 1024 at 400 % (WCAG 1.4.10).
-    Display { axe: Axe::Layout, ..display("zoom-400", (320, 256)) },
+    display("zoom-400", (320, 256)),
     display("landscape", (844, 390)),
-    Display { name: "text-200", text_px: 32, axe: Axe::Layout, ..PHONE },
-    Display { axe: Axe::All, ..PHONE },
+    Display { name: "text-200", text_px: 32, ..PHONE },
+    Display { axe: true, ..PHONE },
 ];
 
 impl Display {
@@ -75,36 +69,32 @@ fn is_complete() -> bool {
     std::env::var_os("PALABRE_LOOKS").is_some_and(|value| value == "all")
 }
 
-/// Returns the displays of a check, each with the rules for the screen in the other language, if that is checked.
-fn displays() -> Vec<(Display, Option<Axe>)> {
+/// Returns the displays of a check, each with whether the screen is also checked in the other language.
+fn displays() -> Vec<(Display, bool)> {
     if !is_complete() {
-        return DISPLAYS.map(|display| (display, (display.label() == "phone-light").then_some(Axe::Off))).into();
+        return DISPLAYS.map(|display| (display, display.label() == "phone-light")).into();
     }
     let sizes =
         DISPLAYS.into_iter().filter(|display| display.label() != "desk-dark" && display.label() != "desk-forced");
     let colours = [Colours::Light, Colours::Dark, Colours::Forced];
-    sizes.flat_map(|size| colours.map(|colours| (Display { colours, axe: Axe::All, ..size }, Some(Axe::All)))).collect()
+    sizes.flat_map(|size| colours.map(|colours| (Display { colours, axe: true, ..size }, true))).collect()
 }
 
 /// Changes the language if the screen has a button for that. Returns whether it has one.
 const TOGGLE_LANGUAGE: &str =
     "return Boolean(document.getElementById('language')?.click() ?? document.getElementById('language'))";
-const LAYOUT_RULES: &str =
-    "{ type: 'rule', values: ['target-size', 'scrollable-region-focusable', 'meta-viewport', 'region'] }";
-const ALL_RULES: &str = "['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice']";
+const RULES: &str = "['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice']";
 
 /// Checks the present screen on all displays, and on the phone in the other language too, if the screen has a button for that.
 pub fn check(browser: &Browser, name: &str) -> Result<()> {
     browser.run(axe()?)?;
     let mut problems = Vec::new();
-    for (display, translated) in displays() {
+    for (display, is_translated) in displays() {
         show(browser, &display)?;
         let name = format!("{name}-{}", display.label());
         problems.extend(check_display(browser, &name, display.axe)?);
-        if let Some(axe) = translated
-            && browser.run(TOGGLE_LANGUAGE)? == true
-        {
-            problems.extend(check_display(browser, &format!("{name}-translated"), axe)?);
+        if is_translated && browser.run(TOGGLE_LANGUAGE)? == true {
+            problems.extend(check_display(browser, &format!("{name}-translated"), is_complete())?);
             browser.run(TOGGLE_LANGUAGE)?;
         }
     }
@@ -114,16 +104,16 @@ pub fn check(browser: &Browser, name: &str) -> Result<()> {
 }
 
 /// Checks the present screen on the present display. Returns the faults.
-fn check_display(browser: &Browser, name: &str, axe: Axe) -> Result<Vec<String>> {
+fn check_display(browser: &Browser, name: &str, axe: bool) -> Result<Vec<String>> {
     let mut problems = layout(browser)?;
-    if axe != Axe::Off {
+    if axe {
         let is_forced = browser.run("return matchMedia('(forced-colors: active)').matches")? == true;
-        problems.extend(violations(browser, axe, is_forced)?);
+        problems.extend(violations(browser, is_forced)?);
     }
     if browser.run("return innerWidth < 1000")? == true {
         problems.extend(small_targets(browser)?);
     }
-    if axe == Axe::All || is_complete() || !problems.is_empty() {
+    if axe || !problems.is_empty() {
         browser.screenshot(&looks()?.join(format!("{name}.png")))?;
     }
     Ok(on(name, problems))
@@ -174,14 +164,13 @@ fn layout(browser: &Browser) -> Result<Vec<String>> {
 
 /// Returns the violations that axe-core finds. Scrolls to the end, where the controls of a low window cover nothing. With forced colours, Chromium
 /// tells scripts the page's own text colours, which are not shown, so the contrast can't be checked.
-fn violations(browser: &Browser, axe: Axe, is_forced: bool) -> Result<Vec<String>> {
-    let rules = if axe == Axe::All { ALL_RULES } else { LAYOUT_RULES };
+fn violations(browser: &Browser, is_forced: bool) -> Result<Vec<String>> {
     let run = format!(
         "scrollTo(0, document.documentElement.scrollHeight); window.axeSays = null; axe.run(document, {{ iframes: false, resultTypes: ['violations'], \
-         runOnly: {rules}, rules: {{ 'color-contrast': {{ enabled: {} }} }} }}) \
+         runOnly: {RULES}, rules: {{ 'color-contrast': {{ enabled: {} }} }} }}) \
          .then((r) => {{ window.axeSays = r.violations.map((v) => v.id + ': ' + v.nodes.map((n) => n.html.slice(0, 160) + ' ' \
          + n.failureSummary).join(' | ')); }}, (e) => {{ window.axeSays = [String(e)]; }})",
-        axe == Axe::All && !is_forced
+        !is_forced
     );
     browser.run(&run)?;
     browser.wait_until("window.axeSays")?;
