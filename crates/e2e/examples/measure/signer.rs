@@ -76,7 +76,7 @@ fn write_key(tls: &Path, options: &[&str]) -> Result<()> {
     let made = Command::new("openssl")
         .current_dir(tls)
         .args(["req", "-x509", "-nodes", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"])
-        .args(["-keyout", "key.pem", "-out", "cert.pem"])
+        .args(["-addext", "basicConstraints=critical,CA:FALSE", "-keyout", "key.pem", "-out", "cert.pem"])
         .args(options)
         .output()?;
     ensure!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
