@@ -103,6 +103,14 @@ pub fn push_to_talk(page: &impl Page) -> Result<()> {
     page.wait_until("!['F8', '…'].some((end) => document.getElementById('talk-key').textContent.endsWith(end))")?;
     page.press(ESCAPE)?;
     holds(page, SPACE, "the space bar after closing the settings")?;
+    page.click("#settings-open")?;
+    page.click("input[name=mode][value=open]")?;
+    for _ in 0..2 {
+        page.press(DOWN)?;
+    }
+    page.wait_until("palabreState.mode === 'talk'")?;
+    page.press(ESCAPE)?;
+    holds(page, SPACE, "the space bar after choosing the mode by arrow keys")?;
     set_mode(page, "open")
 }
 

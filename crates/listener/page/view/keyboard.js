@@ -57,14 +57,24 @@ export function talkKeyOf({ key, code, ctrlKey, altKey, metaKey }) {
  */
 export function listenToKeys({ active, talkKey, mute, hand, keys, talk }) {
   let held = '';
-  let byKeyboard = false;
+  let moves = false;
+  // The elements that got the focus by the keyboard since the last click. A button that opened a panel by a click is not one of them when the panel is
+  // closed, even if the user has used arrow keys in the panel.
+  let reached = new WeakSet();
   const release = () => {
     if (held) talk(false);
     held = '';
   };
-  document.addEventListener('pointerdown', () => { byKeyboard = false; }, true);
+  document.addEventListener('pointerdown', () => {
+    moves = false;
+    reached = new WeakSet();
+  }, true);
+  document.addEventListener('focusin', ({ target }) => {
+    if (moves) reached.add(target);
+  });
   document.addEventListener('keydown', (event) => {
-    if (MOVES.includes(event.key)) byKeyboard = true;
+    moves = MOVES.includes(event.key);
+    const byKeyboard = reached.has(event.target);
     const shortcut = active() ? shortcutOf(event, { talkKey: talkKey(), byKeyboard }) : null;
     if (shortcut === 'talk' && (held || talk(true))) {
       held = event.code || event.key;
