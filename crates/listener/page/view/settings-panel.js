@@ -174,7 +174,9 @@ export class SettingsPanel {
     for (const [kind, devices] of [['input', inputs], ['output', outputs]]) {
       const select = byId(kind);
       const others = devices.filter(({ deviceId }) => deviceId !== 'default');
-      select.replaceChildren(option('', say('systemDefault')), ...others.map(({ deviceId, label }) => option(deviceId, label)));
+      const systemDefault = option('', say('systemDefault'));
+      systemDefault.dataset.text = 'systemDefault';
+      select.replaceChildren(systemDefault, ...others.map(({ deviceId, label }) => option(deviceId, label)));
       select.value = others.some(({ deviceId }) => deviceId === chosen(kind)) ? chosen(kind) : '';
     }
   }
