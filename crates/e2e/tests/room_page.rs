@@ -157,7 +157,8 @@ fn stream_that_stops_without_an_end_is_reported_and_reopened_and_a_removed_parti
         .unwrap();
     browser.wait_until("document.getElementById('connection').innerText.startsWith('Connection lost')").unwrap();
     browser.wait_until("document.querySelector('.notice strong').textContent === 'You are disconnected'").unwrap();
-    let dimmed = browser.run("return Number(getComputedStyle(document.querySelector('#people .seat')).opacity) < 0.6");
+    let dimmed =
+        browser.run("return getComputedStyle(document.querySelector('#people .seat')).filter === 'grayscale(1)'");
     assert_eq!(dimmed.unwrap(), true, "the list of participants is stale");
     signal(listener, "CONT").unwrap();
     browser.wait_until("document.getElementById('connection').innerText.startsWith('Connected')").unwrap();
