@@ -16,9 +16,6 @@ use std::time::{Duration, Instant};
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Interval between checks, while no bytes arrive, whether this process ends or another source has taken the microphone.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// Time by which a recording is written ahead of real time. The mixer's jitter buffer drops sound that is 30 ms earlier than its margin
-/// requires; the time from the first sample to the next tick is up to 20 ms of this.
-const LEAD: Duration = Duration::from_millis(5);
 /// Maximum delay of a recording behind real time. If the client sends later than that, the schedule of the rest starts again at the current
 /// time.
 const DELAY_MAX: Duration = Duration::from_millis(60);
@@ -30,7 +27,7 @@ const READ_BYTES: usize = 4096;
 /// The pace at which the samples of a body are written to the microphone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Pace {
-    /// A recording with a known length. It is written in real time, and the response is sent after the last sample.
+    /// A recording with a known length. It is written in real time, one frame every 20 ms, and the response is sent after the last sample.
     RealTime,
     /// A live WAV without a known length. Samples are written when they arrive; samples that are too old are dropped.
     Live,
@@ -201,24 +198,29 @@ impl PacedWriter {
                 0 => converter.finish(&mut samples),
                 _ => converter.push(&bytes[..count], &mut samples),
             }
-            self.write(&samples, body.listener)?;
+            let written = self.write(&samples, count == 0, body.listener)?;
+            samples.drain(..written);
             body.heard = Instant::now();
-            samples.clear();
             if count == 0 {
-                return self.wait_until_played(body.listener, Duration::ZERO);
+                return self.wait_until_played(body.listener);
             }
         }
     }
 
-    fn write(&mut self, samples: &[i16], listener: &Listener) -> Result<(), Abort> {
+    /// Writes the samples. Returns how many were written.
+    fn write(&mut self, samples: &[i16], is_end: bool, listener: &Listener) -> Result<usize, Abort> {
         match self.pace {
             Pace::RealTime => {
-                for frame in samples.chunks((self.rate_hz / 50) as usize) {
-                    self.wait_until_played(listener, LEAD)?;
+                // The mixer takes a frame at each tick. If samples came in other amounts, the mixer's jitter buffer would hold a different amount
+                // at each tick, and would run empty at the smallest delay.
+                let frame_samples = (self.rate_hz / 50) as usize;
+                let whole = if is_end { samples.len() } else { samples.len() / frame_samples * frame_samples };
+                for frame in samples[..whole].chunks(frame_samples) {
+                    self.wait_until_played(listener)?;
                     self.lease.write_paced(Instant::now(), frame).map_err(superseded)?;
                     self.written += frame.len() as u64;
                 }
-                Ok(())
+                Ok(whole)
             }
             Pace::Live | Pace::PageQueue => {
                 self.written += samples.len() as u64;
@@ -228,13 +230,14 @@ impl PacedWriter {
                         "the body is too long: a page may send at most 10 s of sound in one request",
                     )));
                 }
-                self.lease.write_live(Instant::now(), samples).map_err(superseded)
+                self.lease.write_live(Instant::now(), samples).map_err(superseded)?;
+                Ok(samples.len())
             }
         }
     }
 
-    /// Waits until `lead` before all written samples have been played. Returns at once unless the pace is real time.
-    fn wait_until_played(&mut self, listener: &Listener, lead: Duration) -> Result<(), Abort> {
+    /// Waits until all written samples have been played. Returns at once unless the pace is real time.
+    fn wait_until_played(&mut self, listener: &Listener) -> Result<(), Abort> {
         if self.pace != Pace::RealTime {
             return Ok(());
         }
@@ -247,7 +250,7 @@ impl PacedWriter {
                 // The client sends more slowly than real time. The next samples are played from now on.
                 self.start = now.checked_sub(duration);
             }
-            let remaining = end.saturating_duration_since(now + lead);
+            let remaining = end.saturating_duration_since(now);
             if remaining.is_zero() {
                 return Ok(());
             }

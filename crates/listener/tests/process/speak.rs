@@ -6,7 +6,7 @@ use palabre_sound::wav;
 use palabre_sound::wav_examples::wavs;
 use std::fmt::Write as _;
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 fn tone(count: usize) -> Vec<i16> {
     (0..count).map(|i| (i * 13) as i16).collect()
@@ -50,6 +50,30 @@ fn recording_is_played_unchanged_and_answered_at_its_end() {
     });
     assert_eq!((answer.status, answer.text()), (200, "played 0.50 s\n"));
     assert!(elapsed.as_millis() >= 500, "answered before the end of the recording");
+}
+
+/// If the amounts differed, the mixer's jitter buffer would run empty at the smallest delay.
+#[test]
+fn recording_is_written_in_whole_frames() {
+    let rig = Rig::new();
+    let mut mic = rig.mic();
+    // At neither sample rate is a frame of 20 ms as long as one read of the body.
+    for rate_hz in [24_000, 44_100] {
+        let body = wav::little(rate_hz, &tone(rate_hz as usize / 4));
+        let amounts: Vec<usize> = std::thread::scope(|scope| {
+            let answer = scope.spawn(|| post(&rig, "/speak", &body).1.status);
+            let mut reads = Vec::new();
+            while !answer.is_finished() {
+                if palabre_host::wait::is_readable(&mic, Duration::from_millis(100)).unwrap() {
+                    reads.push(mic.read(Instant::now(), &mut Vec::new(), 24_000).unwrap());
+                }
+            }
+            assert_eq!(answer.join().unwrap(), 200);
+            reads
+        });
+        let (_, whole) = amounts.split_last().unwrap();
+        assert!(whole.iter().all(|count| count % 480 == 0), "{rate_hz} Hz: {amounts:?}");
+    }
 }
 
 #[test]
