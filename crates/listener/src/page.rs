@@ -63,13 +63,26 @@ fn entity_tag(bytes: &[u8]) -> String {
 /// Returns a `Content-Security-Policy` that allows only this origin. It names the `wss:` address because `'self'` doesn't include
 /// WebSockets in Safari 15.
 fn content_security_policy(head: &Head) -> String {
-    let plain = |host: &&str| host.bytes().all(|b| b.is_ascii_alphanumeric() || b".:-[]".contains(&b));
-    let socket = head.field("host").filter(plain).map(|host| format!(" wss://{host}")).unwrap_or_default();
+    let host = head.field("host").filter(|host| is_host(host));
+    let socket = host.map(|host| format!(" wss://{host}")).unwrap_or_default();
     format!(
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'{socket}; \
          frame-src 'self'; media-src 'self' data: blob:; manifest-src 'self'; base-uri 'none'; form-action 'none'; \
          frame-ancestors 'none'"
     )
+}
+
+/// Returns whether this is a host name or an IP address, with or without a port, that a policy may name.
+fn is_host(text: &str) -> bool {
+    let consists_of = |text: &str, others: &[u8]| {
+        !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || others.contains(&b))
+    };
+    let (host, port) = text.rsplit_once(':').filter(|(_, port)| !port.ends_with(']')).unwrap_or((text, "443"));
+    let is_valid = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(address) => consists_of(address, b".:"),
+        None => consists_of(host, b".-"),
+    };
+    is_valid && port.parse::<u16>().is_ok() && port.bytes().all(|b| b.is_ascii_digit())
 }
 
 fn content_type(name: &str) -> &'static str {
@@ -143,6 +156,21 @@ mod tests {
         assert!(text.starts_with("HTTP/1.1 200 OK\r\n"));
         assert!(text.contains("connect-src 'self' wss://a:9001;"));
         assert!(text.contains("Content-Type: text/html; charset=utf-8\r\n"));
+    }
+
+    #[test]
+    fn policy_names_the_host_only_if_it_is_valid() {
+        let policy = |host: &str| {
+            let head = parse(format!("GET / HTTP/1.1\r\nhost: {host}\r\n\r\n").as_bytes()).unwrap().unwrap().0;
+            content_security_policy(&head)
+        };
+        for host in ["a", "voice.example.org:9001", "192.0.2.1", "[::1]", "[2001:db8::1]:9001"] {
+            assert!(policy(host).contains(&format!("connect-src 'self' wss://{host};")), "{}", policy(host));
+        }
+        for host in ["", ":9001", "a:", "a:b", "a:+1", "a:65536", "::1", "[]", "[", "[::1]9001", "a b", "a;b", "*", "'"]
+        {
+            assert!(policy(host).contains("connect-src 'self';"), "{}", policy(host));
+        }
     }
 
     #[test]
