@@ -124,6 +124,35 @@ impl<'a, P: Page> Attacked<'a, P> {
         Ok(())
     }
 
+    /// Makes all texts markup of the page, and checks that the policy of the page stops the scripts and requests. The policy stops neither a
+    /// navigation nor a connection without a request, so the texts for these are left out.
+    pub fn policy_stops_markup(&self) -> Result<()> {
+        let markup: Vec<_> =
+            self.texts.iter().filter(|text| !text.contains("http-equiv") && !text.contains("preconnect")).collect();
+        self.page.run(&as_markup(&json!(markup)))?;
+        self.page
+            .wait_until("window.noticed.filter((text) => /^(script|img|style|frame)-src/.test(text)).length > 40")?;
+        let found = self.page.run("return [window.xss ?? null, window.noticed.includes('alert')]")?;
+        ensure!(found == json!([null, false]), "a script ran in spite of the policy: {found}");
+        let mut requests = self.elsewhere.heads();
+        requests.retain(|head| head.contains(" HTTP/1"));
+        ensure!(requests.is_empty(), "requests to the other server: {requests:?}");
+        Ok(())
+    }
+
+    /// Makes all texts markup of a page without a policy, and checks that scripts run and requests go to the other server. So the other checks
+    /// can fail. `open` opens an address.
+    pub fn texts_run_without_protection(&self, open: impl Fn(&str) -> Result<()>) -> Result<()> {
+        open(&format!("http://127.0.0.1:{}/", self.elsewhere.port))?;
+        self.page.wait_until("document.title === 'elsewhere'")?;
+        self.page.run("window.ran = {}; window.alert = () => {}")?;
+        let texts = self.texts.iter().filter(|text| !text.contains("http-equiv")).enumerate();
+        let markup: Vec<_> = texts.map(|(number, text)| text.replace("xss=1", &format!("ran[{number}]=1"))).collect();
+        self.page.run(&as_markup(&json!(markup)))?;
+        self.page.wait_until("Object.keys(window.ran).length >= 20")?;
+        wait_for("requests to the other server", TIMEOUT, || (self.elsewhere.heads().len() >= 5).then_some(()))
+    }
+
     fn kinds(&self) -> Result<BTreeSet<String>> {
         let kinds = self.page.run("return window.kinds()")?;
         Ok(strings(&kinds).into_iter().collect())
@@ -260,6 +289,16 @@ fn write(texts: &Value) -> String {
     format!(
         "const line = document.getElementById('message-line');
          for (const text of {texts}) {{ line.value = text; line.form.requestSubmit(); }}"
+    )
+}
+
+/// Returns a script that makes these texts markup. Unlike `innerHTML`, this way of parsing runs `<script>` elements.
+fn as_markup(texts: &Value) -> String {
+    format!(
+        "for (const text of {texts}) {{
+           const place = document.body.appendChild(document.createElement('div'));
+           place.append(document.createRange().createContextualFragment(text));
+         }}"
     )
 }
 

@@ -28,6 +28,8 @@ fn texts_of_participants_become_no_elements_and_run_no_scripts() {
     attacked.shows_only_texts().unwrap();
     let messages = browser.console().unwrap();
     assert!(messages.is_empty(), "{messages:?}");
+    attacked.policy_stops_markup().unwrap();
+    attacked.texts_run_without_protection(|url| browser.open(url)).unwrap();
 }
 
 /// What a script of another origin can try.
