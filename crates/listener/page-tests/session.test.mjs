@@ -351,6 +351,23 @@ test('page follows the hand that another page raises, but not the echo of its ow
   stay.leave();
 });
 
+test('hand that another page has raised is lowered when that page leaves with the microphone, but not a hand that was raised here', async () => {
+  for (const here of [false, true]) {
+    reset();
+    const stay = await joined();
+    const see = (hand) => stay.seenAs({ hand, muted: false, listening: false });
+    see(false);
+    if (here) stay.setHand(true);
+    opened.sockets[0].onclose({ code: 4001 });
+    see(true);
+    assert.deepEqual([stay.state.uplink, stay.state.hand], ['taken', true]);
+    send(opened.frames[0], '9,200,0');
+    await settle();
+    assert.deepEqual([stay.state.uplink, stay.state.hand, shown().at(-1).hand], ['free', here, here]);
+    stay.leave();
+  }
+});
+
 test('microphone is muted, and sends nothing, from the end of its listener until the user unmutes in the other room', async () => {
   const stay = await joined();
   const { port } = opened.nodes.findLast((node) => node.port.sent.some(({ watched }) => watched));

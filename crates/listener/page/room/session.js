@@ -54,6 +54,8 @@ export class Session {
   #lowerTimer = 0;
   /** When the user has last raised and lowered the hand here. */
   #handMs = { true: -Infinity, false: -Infinity };
+  /** Whether another page of the participant has raised the hand. */
+  #raisedElsewhere = false;
   #absenceChecks = 0;
   #room;
   /** Whether the listener has ended, and the room of the next listener is not known yet. */
@@ -93,7 +95,7 @@ export class Session {
       onFault,
     });
     this.#uplink = new Uplink({
-      onState: (uplink) => this.#change({ uplink }),
+      onState: (uplink) => this.#uplinkChanged(uplink),
       onBroken: () => this.#stream.suspect(),
       reachable: () => this.state.connection === 'live',
       onFault,
@@ -151,6 +153,7 @@ export class Session {
   setHand(hand) {
     this.#handMs[hand] = performance.now();
     clearTimeout(this.#lowerTimer);
+    this.#raisedElsewhere = false;
     this.#change({ hand });
   }
 
@@ -251,8 +254,11 @@ export class Session {
     const isEcho = performance.now() - this.#handMs[hand] < ECHO_MS;
     if (hand === this.state.hand) clearTimeout(this.#lowerTimer);
     else if (before && before.hand !== hand && !isEcho) {
-      if (hand) this.#change({ hand });
-      else this.#lowerTimer = setTimeout(() => this.#change({ hand }), LOWER_AFTER_MS);
+      if (!hand) this.#lowerTimer = setTimeout(() => this.#change({ hand }), LOWER_AFTER_MS);
+      else {
+        this.#raisedElsewhere = true;
+        this.#change({ hand });
+      }
     }
   }
 
@@ -351,6 +357,12 @@ export class Session {
       this.renewOutput();
     }
     this.#change({ microphone });
+  }
+
+  /** Lowers the hand if the page that has raised it has left the room, and with it the microphone. */
+  #uplinkChanged(uplink) {
+    this.#change({ uplink });
+    if (uplink === 'free' && this.#raisedElsewhere) this.setHand(false);
   }
 
   #connectionChanged(connection) {
