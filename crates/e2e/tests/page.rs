@@ -271,7 +271,12 @@ fn page_lists_who_is_connected_and_says_when_nobody_else_is() {
     let first = join(&suite.links[0], "en");
     first.wait_until("!document.getElementById('alone').hidden").unwrap();
     assert_eq!(first.run("return document.querySelectorAll('.person.away').length").unwrap(), 1);
+    write(&first, "before you came");
+    first.wait_until("document.querySelector('.message[data-state=sent]')").unwrap();
     let second = join(&suite.links[1], "en");
+    second
+        .wait_until("[...document.querySelectorAll('.message-from, .message-text')].map((part) => part.textContent).join() === 'Participant 1,before you came'")
+        .unwrap();
     first.wait_until("document.getElementById('alone').hidden && !document.querySelector('.person.away')").unwrap();
     second
         .wait_until("document.querySelectorAll('.person').length === 2 && !document.querySelector('.person.away')")
@@ -281,6 +286,13 @@ fn page_lists_who_is_connected_and_says_when_nobody_else_is() {
     is_muted_by_a_move_to_another_room(&suite, &first);
 }
 
+/// Writes a text as the user does. The panel of messages may be closed.
+fn write(page: &Browser, text: &str) {
+    let script =
+        "const line = document.getElementById('message-line'); line.value = '{text}'; line.form.requestSubmit()";
+    page.run(&script.replace("{text}", text)).unwrap();
+}
+
 /// Moves both participants to another room. Checks that the other one hears nothing of the page there until its user unmutes.
 fn is_muted_by_a_move_to_another_room(suite: &Suite, page: &Browser) {
     page.wait_until("!palabreState.muted && palabreState.uplink === 'open'").unwrap();
@@ -288,7 +300,7 @@ fn is_muted_by_a_move_to_another_room(suite: &Suite, page: &Browser) {
     let heard = suite.client.record(&suite.links[1]).unwrap();
     // A text that has not been sent before the move is not sent to the other room.
     signal(suite.process("palabre-listener", "p01").unwrap(), "STOP").unwrap();
-    page.run("const line = document.getElementById('message-line'); line.value = 'for the first room'; line.form.requestSubmit()").unwrap();
+    write(page, "for the first room");
     page.wait_until("document.querySelector('.message:last-child[data-state=sending]')").unwrap();
     suite.palabre(&["move", "p01", "other"]).unwrap();
     page.wait_until("document.querySelector('.message:last-child[data-state=failed] button')").unwrap();
@@ -426,6 +438,9 @@ fn microphone_that_is_muted_by_the_system_or_silent_is_shown_to_everybody_and_ta
     {
         // A disabled track delivers zeros, and the page isn't told.
         browser.run(&format!("window.tracks.at(-1).enabled = {enabled}")).unwrap();
+        if is_silent {
+            browser.wait_until(&format!("{LATER} && document.querySelector('.notice')")).unwrap();
+        }
         shows(words, is_silent);
         if is_silent {
             notice("Your microphone is silent");
@@ -436,10 +451,25 @@ fn microphone_that_is_muted_by_the_system_or_silent_is_shown_to_everybody_and_ta
     }
     browser.click("#mute").unwrap();
     notice("You are talking while muted");
+    browser.run("window.tracks.at(-1).enabled = false").unwrap();
+    browser
+        .wait_until(&format!("{LATER} && !palabreState.talkingMuted && !document.querySelector('.notice')"))
+        .unwrap();
+    assert_eq!(browser.run("return palabreState.muted").unwrap(), true, "only the notice ends by itself");
+    browser.run("window.tracks.at(-1).enabled = true").unwrap();
+    notice("You are talking while muted");
     browser.click(".notice button").unwrap();
     browser.wait_until("!palabreState.muted && !document.querySelector('.notice')").unwrap();
     assert_eq!(browser.run("return document.activeElement.id").unwrap(), "mute", "the notice's button had the focus");
 }
+
+/// A true expression that makes 5 s pass for the watch over the microphone, but not for the stream.
+const LATER: &str = "(() => {
+    window.laterMs = (window.laterMs ?? 0) + 5000;
+    window.rightNow ??= performance.now.bind(performance);
+    performance.now = () => rightNow() + (/microphone[.]js/.test(new Error().stack) ? laterMs : 0);
+    return true;
+})()";
 
 #[test]
 fn newest_of_seven_tabs_is_in_the_room_and_each_other_tab_says_why_it_left() {

@@ -140,15 +140,38 @@ fn volume_of_everything_and_of_one_participant_changes_the_rendered_level() {
     }
 }
 
+/// Makes requests of the page time out 16 times as fast, so that a stall of some seconds costs as many attempts as a stall of a minute. Counts the
+/// attempts to send a message.
+const SHORT_TIMEOUTS: &str = "
+    window.attempts = [];
+    const { timeout } = AbortSignal;
+    AbortSignal.timeout = (ms) => timeout.call(AbortSignal, ms / 16);
+    const { fetch } = window;
+    window.fetch = (url, ...rest) => {
+        if (String(url).startsWith('say?id=')) window.attempts.push(url);
+        return fetch(url, ...rest);
+    };";
+
+/// A wall clock that advances by 20 s whenever the page reads it, so no pause between two readings looks like a sleep of the computer.
+const FAST_CLOCK: &str = "
+    const { now } = Date;
+    window.rightClock = () => { Date.now = now; };
+    let aheadMs = 0;
+    Date.now = () => now() + (aheadMs += 20000);";
+
 #[test]
 fn stream_that_stops_without_an_end_is_reported_and_reopened_and_a_removed_participant_is_told_so() {
     let suite = Suite::start(2).unwrap();
     let browser = join(&suite.links[0]);
     browser.wait_until("document.getElementById('connection').innerText.startsWith('Connected')").unwrap();
     browser.wait_until("palabreState.uplink === 'open' && palabreState.sent > 10").unwrap();
+    shows_a_reaction(&browser);
+    browser.run(SHORT_TIMEOUTS).unwrap();
     // A listener stopped by SIGSTOP closes no connection.
     let listener = suite.process("palabre-listener", "p01").unwrap();
     signal(listener, "STOP").unwrap();
+    write(&browser, "during the stall");
+    write(&browser, "and another");
     browser
         .wait_until(
             "document.getElementById('connection').innerText === 'Unstable connection' && !document.querySelector('.notice')
@@ -160,13 +183,54 @@ fn stream_that_stops_without_an_end_is_reported_and_reopened_and_a_removed_parti
     let dimmed =
         browser.run("return getComputedStyle(document.querySelector('#people .seat')).filter === 'grayscale(1)'");
     assert_eq!(dimmed.unwrap(), true, "the list of participants is stale");
+    browser.wait_until("!document.querySelector('.reaction')").unwrap();
+    assert_eq!(browser.run("return palabreState.muted").unwrap(), false, "the participant was away for seconds only");
+    let waiting = "[...document.querySelectorAll('.message-status')].map(({ textContent }) => textContent).join()";
+    browser.wait_until(&format!("{waiting} === 'Sending…,Sending…' && attempts.length >= 3")).unwrap();
+    browser.run(FAST_CLOCK).unwrap();
+    browser.wait_until("palabreState.muted").unwrap();
+    browser.run("rightClock()").unwrap();
+    let sent = browser.run("return palabreState.sent").unwrap();
     signal(listener, "CONT").unwrap();
     browser.wait_until("document.getElementById('connection').innerText.startsWith('Connected')").unwrap();
+    comes_back_muted(&browser, &sent);
+    browser.wait_until("!document.querySelector('.message-status')").unwrap();
+    let shown = browser.run("return [...document.querySelectorAll('.message-text')].map((text) => text.innerText)");
+    assert_eq!(shown.unwrap(), serde_json::json!(["during the stall", "and another"]));
+    let kept = std::fs::read_to_string(suite.room().join(".meeting/texts")).unwrap();
+    let kept: Vec<_> = kept.lines().map(|line| line.rsplit('\t').next().unwrap()).collect();
+    assert_eq!(kept, ["during the stall", "and another"], "the room has each text once");
     let sent = browser.run("return palabreState.sent").unwrap();
     browser.wait_until(&format!("palabreState.uplink === 'open' && palabreState.sent > {sent} + 20")).unwrap();
     assert_eq!(suite.process("palabre-listener", "p01"), Some(listener), "the listener is the same process");
     assert_eq!(browser.run("return document.querySelectorAll('.notice').length").unwrap(), 0);
     leaves_when_revoked(&suite, &browser);
+}
+
+/// Checks that a reaction is shown beside its sender and fades.
+fn shows_a_reaction(browser: &Browser) {
+    browser.click("#messages-toggle").unwrap();
+    browser.click(".reaction-button").unwrap();
+    browser
+        .wait_until(
+            "document.querySelector('#people [data-name=p01] .reaction')?.getAnimations()[0]?.animationName === 'fade'",
+        )
+        .unwrap();
+}
+
+/// Writes a text as the user does.
+fn write(browser: &Browser, text: &str) {
+    browser.type_into("#message-line", &format!("{text}\u{E007}")).unwrap();
+}
+
+/// Checks that the microphone sends nothing after two minutes without the server, until the user unmutes it. `sent` chunks were sent before.
+fn comes_back_muted(browser: &Browser, sent: &serde_json::Value) {
+    let notice =
+        "document.querySelector('.notice.urgent strong')?.textContent === 'You are muted because you were away'";
+    browser.wait_until(&format!("{notice} && palabreState.uplink === 'open' && palabreState.muted")).unwrap();
+    assert_eq!(browser.run("return palabreState.sent").unwrap(), *sent);
+    browser.click(".notice button").unwrap();
+    browser.wait_until("!palabreState.muted && !document.querySelector('.notice')").unwrap();
 }
 
 /// Checks that a removed participant's page says so, closes its connections and releases the microphone.
