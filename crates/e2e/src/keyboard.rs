@@ -81,6 +81,7 @@ pub fn push_to_talk(page: &impl Page) -> Result<()> {
         page.run("return [palabreState.hand, palabreState.muted]")? == json!([true, false]),
         "a button was pressed"
     );
+    presses_a_button_that_the_tab_key_has_reached(page)?;
     page.press("h")?;
     page.wait_until("!palabreState.hand")?;
     for muted in [true, false] {
@@ -112,6 +113,21 @@ pub fn push_to_talk(page: &impl Page) -> Result<()> {
     page.press(ESCAPE)?;
     holds(page, SPACE, "the space bar after choosing the mode by arrow keys")?;
     set_mode(page, "open")
+}
+
+/// Checks that in push-to-talk mode the space bar presses a button that the user has reached with the Tab key, and talks again after a click elsewhere.
+/// The hand must be raised before the call, and is raised again afterwards.
+fn presses_a_button_that_the_tab_key_has_reached(page: &impl Page) -> Result<()> {
+    page.tab_to("#messages-toggle")?;
+    page.tab_to("#hand-button")?;
+    for hand in [false, true] {
+        page.keys(SPACE, "")?;
+        ensure!(page.run("return palabreState.held")? == false, "the space bar talked instead of pressing the button");
+        page.keys("", SPACE)?;
+        page.wait_until(&format!("palabreState.hand === {hand}"))?;
+    }
+    page.click("#room")?;
+    holds(page, SPACE, "the space bar after a click outside the buttons")
 }
 
 /// Chooses a microphone mode with the mouse.

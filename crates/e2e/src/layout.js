@@ -53,6 +53,21 @@ for (const seat of all('.seat')) {
     if (top < text.bottom - 1 && left < text.right - 1 && right > text.left + 1) say(sign, `covers the initials of ${seat.nextSibling.textContent}`);
   }
 }
+for (const name of all('.name')) {
+  const { bottom, width } = box(name);
+  // Returns the line of a letter. The lines after the second one are hidden.
+  const lineOf = (at) => {
+    const range = document.createRange();
+    range.setStart(name.firstChild, at);
+    range.setEnd(name.firstChild, at + 1);
+    const { top } = range.getBoundingClientRect();
+    return top < bottom - 2 ? Math.round(top) : null;
+  };
+  for (const { 0: word, index } of name.textContent.matchAll(/[^\s-]+/g)) {
+    const lines = Array.from(word, (_, at) => lineOf(index + at)).filter(Number.isFinite);
+    if (word.length <= 13 && new Set(lines).size > 1) say(name, `breaks inside the word ${word} after ${lines.lastIndexOf(lines[0]) + 1} letters (${Math.round(width)} px)`);
+  }
+}
 if (matchMedia('(forced-colors: active)').matches) {
   // The system's colours replace those of the page, so only borders and the system's highlight colour show buttons, levels and what is pressed.
   const ground = getComputedStyle(document.body).backgroundColor;

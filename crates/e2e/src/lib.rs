@@ -2,6 +2,7 @@
 //!
 //! No program depends on this crate. The crate expects the programs beside the running test program, where `cargo test --workspace` puts them.
 
+pub mod alerts;
 pub mod browser;
 pub mod client;
 pub mod compare;

@@ -118,6 +118,15 @@ impl Suite {
         self.links.iter().find(|link| link.name == name).unwrap_or_else(|| panic!("no participant '{name}'"))
     }
 
+    /// Sends a request as the participant `name`, which must be accepted.
+    pub fn post(&self, name: &str, path: &str, body: &str) -> Result<()> {
+        let link = self.link(name);
+        let fields = [format!("Authorization: Bearer {}", link.key), format!("Content-Length: {}", body.len())];
+        let status =
+            self.client.request(link, "POST", path, &fields.each_ref().map(String::as_str), body.as_bytes())?.status;
+        if status == 204 { Ok(()) } else { bail!("POST {path} of {name}: status {status}") }
+    }
+
     /// Returns what `palabre try` has printed so far, on standard output and standard error.
     #[must_use]
     pub fn output(&self) -> String {

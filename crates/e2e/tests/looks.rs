@@ -77,7 +77,7 @@ fn check_invitation(suite: &Suite) {
     browser.open(printed.trim()).unwrap();
     browser.wait_until("window.palabreState?.screen === 'door' && location.search === ''").unwrap();
     browser.wait_until("document.getElementById('door-warning').checkVisibility()").unwrap();
-    check(&browser, "long-name").unwrap();
+    check_without_scrolling(&browser, "long-name").unwrap();
     let denied = json!({ "permission": { "name": "microphone" }, "setting": "denied" });
     browser.devtools("Browser.setPermission", denied).unwrap();
     browser.click("#join").unwrap();
@@ -88,7 +88,7 @@ fn check_invitation(suite: &Suite) {
 #[test]
 fn all_screens_are_accessible_in_every_size_colour_scheme_and_language() {
     let suite = Suite::start_configured(2, "[room]\nlevelling = false\nown-display-names = true\n").unwrap();
-    let browser = open(&suite.links[0], "en");
+    let browser = open(&suite.links[0], "en-GB");
     check_without_scrolling(&browser, "door").unwrap();
     assert_names(&browser, &["Join", "Test sound and microphone"]);
     browser.click("#test-open").unwrap();
@@ -122,6 +122,8 @@ fn all_screens_are_accessible_in_every_size_colour_scheme_and_language() {
         .unwrap();
     check(&other, "texts").unwrap();
     tells_state_and_time_in_its_language(&other);
+    counts_characters(&other);
+    tells_state_and_time_in_its_region(&browser);
     browser.click("#settings-open").unwrap();
     browser.click("#details summary").unwrap();
     browser.wait_until("document.querySelectorAll('#figures dd').length > 5").unwrap();
@@ -134,21 +136,29 @@ fn all_screens_are_accessible_in_every_size_colour_scheme_and_language() {
     check_lost_and_left(&suite, &browser);
 }
 
-/// Checks the tooltip of the raised hand, the time of a message in both languages, and the icon beside the volume.
+/// Waits until an element has this tooltip.
+fn has_title(browser: &Browser, selector: &str, title: &str) {
+    browser.wait_until(&format!("document.querySelector('{selector}').title === '{title}'")).unwrap();
+}
+
+fn toggle_language(browser: &Browser) {
+    browser.run("document.getElementById('language').click()").unwrap();
+}
+
+/// The time of the first message.
+const TIME: &str = "document.querySelector('.message time').textContent";
+
+/// Checks the tooltips of the raised hand and of the open panel, the time of a message in both languages, and the icon beside the volume.
 fn tells_state_and_time_in_its_language(french: &Browser) {
-    let time = "document.querySelector('.message time').textContent";
-    french
-        .wait_until(&format!(
-            "document.getElementById('hand-button').title === 'Baisser la main' && /^\\d\\d:\\d\\d$/.test({time})"
-        ))
-        .unwrap();
-    french.run("document.getElementById('language').click()").unwrap();
-    french
-        .wait_until(&format!(
-            "document.getElementById('hand-button').title === 'Lower hand' && /^\\d+:\\d\\d\\s[AP]M$/.test({time})"
-        ))
-        .unwrap();
-    french.run("document.getElementById('language').click()").unwrap();
+    for (lower, hide, time) in [
+        ("Baisser la main", "Masquer les messages", r"^\d\d:\d\d$"),
+        ("Lower hand", "Hide messages", r"^\d+:\d\d\s[AP]M$"),
+    ] {
+        has_title(french, "#hand-button", lower);
+        has_title(french, "#messages-toggle", hide);
+        french.wait_until(&format!("/{time}/.test({TIME})")).unwrap();
+        toggle_language(french);
+    }
     for (volume, icon) in [(0, "#speaker-off"), (100, "#speaker")] {
         french
             .run(&format!(
@@ -157,6 +167,55 @@ fn tells_state_and_time_in_its_language(french: &Browser) {
             .unwrap();
         let shown = "return document.querySelector('.volume use').getAttribute('href')";
         assert_eq!(french.run(shown).unwrap(), icon);
+    }
+}
+
+/// Checks that the panel of messages counts the characters that are left, from 400 characters on, with the plural forms of both languages.
+fn counts_characters(french: &Browser) {
+    let counted = |length: usize| {
+        let script = format!(
+            "const line = document.getElementById('message-line');
+             line.value = 'a'.repeat({length}); line.dispatchEvent(new Event('input'));
+             const room = document.getElementById('message-room');
+             return room.checkVisibility() ? room.textContent.replace(/\\s/g, ' ') : ''"
+        );
+        french.run(&script).unwrap()
+    };
+    for texts in [
+        ["Caractères restants : 100", "Caractères restants : 0", "1 caractère de trop", "2 caractères de trop"],
+        ["Characters left: 100", "Characters left: 0", "1 character too many", "2 characters too many"],
+    ] {
+        assert_eq!([399, 400, 500, 501, 502].map(counted), ["", texts[0], texts[1], texts[2], texts[3]]);
+        toggle_language(french);
+    }
+    assert_eq!(counted(0), "");
+}
+
+/// Checks the tooltips of buttons in both states, and the time of a message in the variant of English that the browser prefers.
+fn tells_state_and_time_in_its_region(british: &Browser) {
+    british.wait_until(&format!(r"/^\d\d:\d\d$/.test({TIME})")).unwrap();
+    let agent = british.run("return navigator.userAgent").unwrap();
+    british
+        .devtools("Emulation.setUserAgentOverride", json!({ "userAgent": agent, "acceptLanguage": "en-US" }))
+        .unwrap();
+    (0..2).for_each(|_| toggle_language(british));
+    british.wait_until(&format!(r"/^\d+:\d\d\s[AP]M$/.test({TIME})")).unwrap();
+    has_title(british, "#settings-open", "Settings");
+    has_title(british, "#messages-toggle", "Messages, 1 new");
+    for title in ["Hide messages", "Messages"] {
+        british.click("#messages-toggle").unwrap();
+        has_title(british, "#messages-toggle", title);
+    }
+    for (button, title) in [
+        ("#mute", "Muted: no one can hear you, press to unmute"),
+        ("#mute", "Microphone on: everyone can hear you"),
+        ("#hand-button", "Lower hand"),
+        ("#hand-button", "Raise hand"),
+        ("#people .mute-for-me", "Unmute Participant 2 for me"),
+        ("#people .mute-for-me", "Mute Participant 2 for me"),
+    ] {
+        british.click(button).unwrap();
+        has_title(british, button, title);
     }
 }
 
@@ -261,6 +320,15 @@ fn villagers(numbers: RangeInclusive<usize>, state: impl Fn(usize) -> &'static s
     numbers.map(|n| format!("p{n:02}\t{}\tPersonne {n} du Village\n", state(n))).collect()
 }
 
+/// Checks the numbers of present and of absent participants, in French and in English.
+fn counts_people(french: &Browser, in_french: [&str; 2], in_english: [&str; 2]) {
+    let counts = "return ['count', 'away'].map((id) => document.querySelector(`p#${id}, #${id} summary`).textContent)";
+    for expected in [in_french, in_english] {
+        assert_eq!(french.run(counts).unwrap(), json!(expected));
+        toggle_language(french);
+    }
+}
+
 /// Names that need much space, or have no letters.
 const NAMES: [&str; 8] = [
     "Maximilienne-Alexandrine de la Rochefoucauld-Montmorency-Laval-X",
@@ -283,6 +351,7 @@ fn rooms_with_few_and_many_and_long_names_are_accessible() {
     set_names(&suite, &villagers(2..=40, state));
     browser.wait_until("document.querySelectorAll('#people > .person').length > 30").unwrap();
     browser.wait_until("document.querySelector('#people .weak .mark').textContent === 'connexion faible'").unwrap();
+    counts_people(&browser, ["33 personnes présentes", "7 absents"], ["33 people here", "7 away"]);
     check(&browser, "crowd").unwrap();
     browser.type_into("#search", "qqq").unwrap();
     browser
@@ -314,8 +383,9 @@ fn rooms_with_few_and_many_and_long_names_are_accessible() {
 
     let people =
         (2..).zip(NAMES).map(|(n, name)| format!("p{n:02}\t{}\t{name}\n", ["here hand muted", "here weak"][n % 2]));
-    set_names(&suite, &people.collect::<String>());
+    set_names(&suite, &format!("{}p10\taway\tX\n", people.collect::<String>()));
     browser.wait_until("document.querySelectorAll('#people > .person').length === 9").unwrap();
+    counts_people(&browser, ["", "1 absent"], ["", "1 away"]);
     check(&browser, "names").unwrap();
 
     // Only the participants who are here decide between circle and list.

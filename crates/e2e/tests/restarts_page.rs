@@ -239,6 +239,22 @@ fn hand_mute_and_messages_return_after_a_process_is_killed() {
     room.recovers("palabre-listener", "p01");
     room.recovers("palabre-mixer", "");
     room.recovers("palabre-supervisor", "");
+    shows_the_queue_of_hands(&room);
+}
+
+/// Checks that raised hands are in the order of time, with their places, after each page's own participant. p01's hand is raised at first.
+fn shows_the_queue_of_hands(room: &Room) {
+    let shown = "[...document.querySelectorAll('#people .person.hand')].map((row) => `${row.dataset.name} ${row.querySelector('.mark').textContent.match(/hand raised, no. (\\d+)/)?.[1]}`).join()";
+    let are = |page: &Browser, hands: &str| page.wait_until(&format!("{shown} === '{hands}'")).unwrap();
+    room.suite.post("p03", "/show", r#"{"hand":true,"microphone":"open"}"#).unwrap();
+    are(&room.watcher, "p01 1,p03 2");
+    room.watcher.click("#hand-button").unwrap();
+    are(&room.watcher, "p02 3,p01 1,p03 2");
+    room.page.click("#hand-button").unwrap();
+    are(&room.watcher, "p02 2,p03 1");
+    room.page.click("#hand-button").unwrap();
+    are(&room.watcher, "p02 2,p03 1,p01 3");
+    are(&room.page, "p01 3,p03 1,p02 2");
 }
 
 /// Runs a program with a clock that is ten days ahead, so that without this command the clock is set back, as by a restart of the machine.

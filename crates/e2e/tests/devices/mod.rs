@@ -1,5 +1,6 @@
 //! The page with simulated events of sound cards, browser and computer: it acquires devices, survives faults and releases everything.
 
+use palabre_e2e::alerts;
 use palabre_e2e::browser::{Browser, Tap};
 use palabre_e2e::client::Talker;
 use palabre_e2e::compare::{RATE_HZ, convert, find};
@@ -226,7 +227,7 @@ fn locks(held: usize) -> String {
 
 #[test]
 fn page_acquires_devices_survives_faults_and_releases_everything() {
-    let suite = Suite::start(2).unwrap();
+    let suite = Suite::start(4).unwrap();
     let browser = open_with_surroundings(&suite.links[0]);
     sound_test(&browser);
     can_be_installed(&browser);
@@ -252,7 +253,15 @@ fn page_acquires_devices_survives_faults_and_releases_everything() {
         .unwrap();
     announces_nothing_about_talkers(&browser);
 
-    for (key, muted, shown) in [("pause", true, "paused"), ("togglemicrophone", false, "playing")] {
+    alerts::announce_events(&suite, &browser).unwrap();
+    for (key, muted, shown) in [
+        ("pause", true, "paused"),
+        ("play", false, "playing"),
+        ("togglemicrophone", true, "paused"),
+        // The play key unmutes only after the pause key.
+        ("play", true, "paused"),
+        ("togglemicrophone", false, "playing"),
+    ] {
         browser.run(&format!("seen.mediaKeys.{key}()")).unwrap();
         let state = "navigator.mediaSession.playbackState";
         browser.wait_until(&format!("palabreState.muted === {muted} && {state} === '{shown}'")).unwrap();

@@ -58,6 +58,7 @@ export default {
   awayPeople: 'People who are away',
   messages: 'Messages',
   messagesNew: 'Messages, {count} new',
+  hideMessages: 'Hide messages',
   messagesHint: 'Short messages to everyone in the room. The server deletes them when the meeting is over.',
   write: 'Write a message',
   send: 'Send',

@@ -61,6 +61,7 @@ export default {
   awayPeople: 'Personnes absentes',
   messages: 'Messages',
   messagesNew: { one: 'Messages, {count} nouveau', other: 'Messages, {count} nouveaux' },
+  hideMessages: 'Masquer les messages',
   messagesHint: 'De courts messages à toutes les personnes du salon. Le serveur les supprime à la fin de la réunion.',
   write: 'Écrire un message',
   send: 'Envoyer',

@@ -70,6 +70,7 @@ export class Messages {
       event.preventDefault();
       this.#send();
     });
+    this.#label();
   }
 
   /** @param {boolean} open whether the panel is shown */
@@ -79,6 +80,7 @@ export class Messages {
     panel.hidden = !open;
     document.body.classList.toggle('writing', open);
     toggle.setAttribute('aria-expanded', String(open));
+    this.#label();
     if (open) {
       this.#scroll();
       line.focus();
@@ -243,12 +245,20 @@ export class Messages {
 
   #count(unread) {
     this.#unread = unread;
-    const { badge, toggle, panel, below } = this.#parts;
+    const { badge, panel, below } = this.#parts;
     badge.textContent = unread === 0 ? '' : String(Math.min(unread, 99));
-    toggle.setAttribute('aria-label', unread === 0 ? say('messages') : say('messagesNew', { count: unread }));
+    this.#label();
     below.hidden = unread === 0 || panel.hidden;
     below.textContent = say('messagesBelow');
     this.#onUnread(unread);
+  }
+
+  /** Sets name and tooltip of the button that opens and closes the panel. The name stays the same, because `aria-expanded` tells the state. */
+  #label() {
+    const { toggle, panel } = this.#parts;
+    const name = this.#unread === 0 ? say('messages') : say('messagesNew', { count: this.#unread });
+    toggle.setAttribute('aria-label', name);
+    toggle.title = panel.hidden ? name : say('hideMessages');
   }
 
   /** Shows the end of the list. */
