@@ -15,12 +15,14 @@ use serde_json::{Value, json};
 use tungstenite::{Message, WebSocket};
 
 use crate::keyboard::Page;
+use crate::media_keys::MediaKeys;
 use crate::suite::{TIMEOUT, descendants};
 use crate::wait::wait_for;
 
-/// Preferences that grant the microphone without a prompt and turn off Firefox's own network traffic.
+/// Preferences that grant the microphone and refuse notifications without a prompt, and turn off Firefox's own network traffic.
 const PREFERENCES: &str = r#"
 user_pref("media.navigator.permission.disabled", true);
+user_pref("permissions.default.desktop-notification", 2);
 user_pref("browser.shell.checkDefaultBrowser", false);
 user_pref("browser.startup.page", 0);
 user_pref("datareporting.policy.dataSubmissionEnabled", false);
@@ -71,6 +73,7 @@ pub struct Firefox {
     context: String,
     child: Child,
     sound: Sound,
+    media_keys: MediaKeys,
     _profile: tempfile::TempDir,
 }
 
@@ -92,12 +95,14 @@ impl Firefox {
         );
         std::fs::write(profile.path().join("user.js"), format!("{PREFERENCES}{languages}"))?;
         let sound = Sound::start()?;
+        let media_keys = MediaKeys::start()?;
         let mut child = Command::new("firefox-esr")
             .args(["--headless", "--no-remote", "--remote-debugging-port", "0", "--profile"])
             .arg(profile.path())
             .env("HOME", profile.path())
             .env("XDG_RUNTIME_DIR", sound.dir.path())
             .env("PULSE_SERVER", sound.server())
+            .env("DBUS_SESSION_BUS_ADDRESS", &media_keys.bus)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -110,7 +115,8 @@ impl Firefox {
                 return Err(error);
             }
         };
-        let mut firefox = Self { socket, next: Cell::new(1), context: String::new(), child, sound, _profile: profile };
+        let mut firefox =
+            Self { socket, next: Cell::new(1), context: String::new(), child, sound, media_keys, _profile: profile };
         firefox
             .command("session.new", &json!({ "capabilities": { "alwaysMatch": { "acceptInsecureCerts": true } } }))?;
         // Keys work only in the window that has the focus, so open a new window and close the first one.
@@ -187,6 +193,11 @@ impl Firefox {
         ]);
         let mouse = json!([{ "type": "pointer", "id": "mouse", "actions": actions }]);
         self.command("input.performActions", &json!({ "context": self.context, "actions": mouse })).map(drop)
+    }
+
+    /// Presses a key of a headset, `Play` or `Pause`, as the desktop passes it to the browser.
+    pub fn press_media_key(&self, key: &str) -> Result<()> {
+        self.media_keys.press(key)
     }
 
     /// Chooses a loudspeaker in the settings: by name, or the browser's default.

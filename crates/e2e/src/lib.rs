@@ -13,6 +13,7 @@ pub mod hostile_texts;
 pub mod keyboard;
 pub mod line;
 pub mod link;
+mod media_keys;
 pub mod people;
 pub mod plot;
 pub mod processes;

@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use palabre_e2e::alerts;
 use palabre_e2e::client::{Recording, Talker};
 use palabre_e2e::firefox::{FIRST_CARD, Firefox, OUTPUT_HZ, SECOND_CARD};
 use palabre_e2e::hostile_texts::Attacked;
@@ -121,6 +122,61 @@ fn sends_and_shows_texts(suite: &Suite, firefox: &Firefox) {
     firefox.wait_until("document.title.startsWith('(1) ')").unwrap();
 }
 
+/// The texts of one message each that are written at once.
+const SHORT_TEXTS: [&str; 12] =
+    ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"];
+
+/// Reacts, and then writes more short texts at once than the listener takes. `has_sent_every_text_once` checks later what happened to them.
+fn reacts_and_writes_faster_than_the_rate_limit(firefox: &Firefox) {
+    firefox
+        .run("window.statuses = []; const { fetch } = window; window.fetch = async (...asked) => { const answer = await fetch(...asked); statuses.push(answer.status); return answer; }")
+        .unwrap();
+    firefox.click("#messages-toggle").unwrap();
+    firefox.click(".reaction-button").unwrap();
+    firefox.wait_until("document.querySelector('#people [data-name=p01] .reaction')").unwrap();
+    firefox.click("#messages-close").unwrap();
+    SHORT_TEXTS.iter().for_each(|text| write(firefox, text));
+}
+
+/// Checks that all texts were sent in their order, although the listener refused some of them at first, and that the reaction has faded.
+fn has_sent_every_text_once(suite: &Suite, firefox: &Firefox) {
+    firefox
+        .wait_until("!document.querySelector('.message-status, .message[data-state=sending], .reaction') && statuses.includes(429)")
+        .unwrap();
+    let kept = std::fs::read_to_string(suite.room().join(".meeting/texts")).unwrap();
+    let kept: Vec<_> = kept.lines().filter_map(|line| line.rsplit('\t').next()).collect();
+    assert_eq!(kept[kept.len() - SHORT_TEXTS.len()..], SHORT_TEXTS);
+    let shown = "return [...document.querySelectorAll('.message-text')].map((text) => text.textContent).slice(-12)";
+    assert_eq!(firefox.run(shown).unwrap(), serde_json::json!(SHORT_TEXTS));
+}
+
+/// Checks that the list of messages doesn't move when a text arrives while the user reads earlier ones, and that a button shows the new text.
+fn stays_at_earlier_texts(suite: &Suite, firefox: &Firefox) {
+    firefox.click("#messages-toggle").unwrap();
+    let list = "document.getElementById('message-list')";
+    firefox.run(&format!("{list}.scrollTop = 0")).unwrap();
+    suite.post("p02", "/say", "below").unwrap();
+    firefox
+        .wait_until("document.querySelector('.message:last-child').textContent.endsWith('below') && document.getElementById('messages-below').checkVisibility()")
+        .unwrap();
+    assert_eq!(firefox.run(&format!("return {list}.scrollTop")).unwrap(), 0);
+    firefox.click("#messages-below").unwrap();
+    firefox
+        .wait_until(&format!(
+            "{list}.scrollHeight - {list}.scrollTop - {list}.clientHeight < 2 && !document.getElementById('messages-below').checkVisibility()"
+        ))
+        .unwrap();
+    firefox.click("#messages-close").unwrap();
+}
+
+/// Checks that the page copies its details for support, and tells screen readers so.
+fn copies_its_details(firefox: &Firefox) {
+    firefox.click("#settings-open").unwrap();
+    firefox.click("#copy").unwrap();
+    firefox.wait_until("document.querySelector('#copied[role=status]').textContent === 'Copied.'").unwrap();
+    firefox.click("#settings-close").unwrap();
+}
+
 /// Checks that after `event` the page connects to the new process, hears the other participant and is heard.
 fn assert_is_reconnected(suite: &Suite, firefox: &Firefox, other: &Recording, event: impl FnOnce()) {
     let old = suite.process("palabre-listener", "p01").unwrap();
@@ -149,7 +205,7 @@ fn write(firefox: &Firefox, text: &str) {
 /// One Firefox for all checks, since starting one takes as long as the checks.
 #[test]
 fn participant_with_firefox_hears_speaks_mutes_reloads_and_reconnects() {
-    let suite = Suite::start_configured(3, "[room]\nlevelling = false\nown-display-names = true\n").unwrap();
+    let suite = Suite::start_configured(4, "[room]\nlevelling = false\nown-display-names = true\n").unwrap();
     let other = suite.client.record(&suite.links[1]).unwrap();
     let _talker = Talker::tone(&suite.client, &suite.links[1], TONE_HZ, -20.0);
     let firefox = Firefox::start("fr").unwrap();
@@ -177,6 +233,11 @@ fn participant_with_firefox_hears_speaks_mutes_reloads_and_reconnects() {
     firefox.press("m").unwrap();
     assert_is_heard(&other, true);
 
+    for (key, muted) in [("Pause", true), ("Play", false)] {
+        firefox.press_media_key(key).unwrap();
+        firefox.wait_until(&format!("palabreState.muted === {muted}")).unwrap();
+    }
+
     assert_is_reconnected(&suite, &firefox, &other, || suite.palabre(&["restart", "p01"]).map(drop).unwrap());
     assert_is_reconnected(&suite, &firefox, &other, || {
         suite.kill("palabre-listener", "p01").map(drop).unwrap();
@@ -189,8 +250,13 @@ fn participant_with_firefox_hears_speaks_mutes_reloads_and_reconnects() {
     let expected = ["mhMH m", "during the outage", "first", "second", "see https://example.org/a?b"];
     assert_eq!(firefox.run(texts).unwrap(), serde_json::json!(expected));
 
+    reacts_and_writes_faster_than_the_rate_limit(&firefox);
     assert_plays_in(&firefox, FIRST_CARD);
     plays_a_participant_at_the_chosen_volume(&firefox, FIRST_CARD);
+    has_sent_every_text_once(&suite, &firefox);
+    stays_at_earlier_texts(&suite, &firefox);
+    alerts::announce_events(&suite, &firefox).unwrap();
+    copies_its_details(&firefox);
     firefox.choose_loudspeaker(Some(SECOND_CARD)).unwrap();
     assert_plays_in(&firefox, SECOND_CARD);
     firefox.reload().unwrap();
