@@ -47,7 +47,7 @@ pub struct Server {
     pub recordings: Recordings,
     /// `proxy`: reverse proxies that report the address of a client, default none.
     pub proxy: Proxy,
-    /// `security.sandbox`: whether a listener may run without its sandbox, default [`SandboxSetting::BestEffort`].
+    /// `security.sandbox`: whether a daemon may run without its sandbox, default [`SandboxSetting::BestEffort`].
     pub sandbox: SandboxSetting,
     /// `security.hsts-days`: number of days for which browsers connect only by HTTPS to this host, default 30. 0 turns this off. It is always off
     /// if the certificate is self-signed.
@@ -58,12 +58,12 @@ pub struct Server {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SandboxSetting {
-    /// A listener doesn't start if the kernel can't enforce its sandbox.
+    /// A daemon doesn't start if the kernel can't enforce its sandbox.
     Required,
-    /// A listener enforces the parts of its sandbox that the kernel supports.
+    /// A daemon enforces the parts of its sandbox that the kernel supports.
     #[default]
     BestEffort,
-    /// A listener has no sandbox.
+    /// A daemon has no sandbox.
     Off,
 }
 

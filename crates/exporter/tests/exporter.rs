@@ -132,6 +132,7 @@ fn status() -> Status {
     let losses =
         MixedParticipant { room: "main".into(), name: "alice".into(), lost_frames: 7, underruns: 1, talked_ms: 65_000 };
     let mixing = Mixing {
+        sandbox: String::new(),
         ticks: 12,
         skipped: 1,
         late: vec![(Some(250), 10), (Some(1_000), 1), (None, 1)],

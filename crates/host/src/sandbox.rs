@@ -9,9 +9,23 @@ mod calls;
 mod files;
 
 use std::fmt;
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 pub use files::Access;
+
+/// Files that a program reads while it starts. The sandbox survives execve(2), so it must permit these files if the program replaces itself.
+/// `/proc` has the list of the inherited descriptors.
+const OF_START: [(Access, &str); 6] = [
+    (Access::Run, "/lib"),
+    (Access::Run, "/lib64"),
+    (Access::Run, "/usr/lib"),
+    (Access::Run, "/usr/lib64"),
+    (Access::Read, "/etc/ld.so.cache"),
+    (Access::Read, "/proc"),
+];
 
 /// Whether a program may run without its sandbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +43,34 @@ pub enum Strictness {
 #[derive(Debug, Default)]
 pub struct Sandbox {
     files: Vec<(PathBuf, Access)>,
-    is_alone: bool,
+    kind: Kind,
+    limits: Limits,
+}
+
+/// The parts of a sandbox that are used.
+#[derive(Debug)]
+struct Limits {
+    /// Maximum version of the Landlock ABI.
+    landlock: u32,
+    seccomp: bool,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { landlock: files::NEWEST, seccomp: true }
+    }
+}
+
+/// Which system calls a sandbox forbids.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// The calls that no program needs after its start.
+    #[default]
+    Usual,
+    /// Also the calls in [`alone`].
+    Alone,
+    /// The same calls as [`Self::Usual`], without those that a program needs to replace itself.
+    Replaceable,
 }
 
 /// The parts of the sandbox that the kernel enforces for this process.
@@ -59,8 +100,42 @@ impl Sandbox {
     /// Also forbids starting threads, changing directories, and accepting connections.
     #[must_use]
     pub fn alone(mut self) -> Self {
-        self.is_alone = true;
+        self.kind = Kind::Alone;
         self
+    }
+
+    /// Also permits inotify(7), and what [`Program::replace`](crate::program::Program::replace) and the start of the next program need: to execute
+    /// the files in the directory of `program`, to load libraries, and to read `/proc`.
+    #[must_use]
+    pub fn replaceable(mut self, program: &Path) -> Self {
+        self.kind = Kind::Replaceable;
+        let target = program.canonicalize().unwrap_or_else(|_| program.to_owned());
+        let directories = [program, &target].into_iter().filter_map(Path::parent);
+        let programs = directories.fold(self, |sandbox, directory| sandbox.permit(Access::Run, directory));
+        OF_START.iter().fold(programs, |sandbox, (access, path)| sandbox.permit(*access, path))
+    }
+
+    /// Uses only these parts of the sandbox: Landlock up to this version of its ABI, as an older kernel has it, and seccomp. This is for tests. No
+    /// program calls this function.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn limit(mut self, landlock: u32, seccomp: bool) -> Self {
+        self.limits = Limits { landlock, seccomp };
+        self
+    }
+
+    /// Enters the sandbox, unless the previous program in the same process has entered it. `previous` says what the kernel enforces since then.
+    /// The kernel keeps a sandbox over execve(2). Each further sandbox would make system calls slower, and Landlock permits only 16.
+    ///
+    /// # Errors
+    /// See [`Self::enter`].
+    pub fn enter_once(&self, strictness: Strictness, previous: Option<Enforced>) -> Result<Enforced, SandboxError> {
+        match previous.filter(|previous| *previous != Enforced::default()) {
+            Some(previous) if previous.is_in_force() => return Ok(previous),
+            Some(previous) => log::warn!("the sandbox of the previous program is gone ({previous}); entering it again"),
+            None => {}
+        }
+        self.enter(strictness)
     }
 
     /// Enters the sandbox, which this thread and its later threads can't leave. Returns what the kernel enforces.
@@ -71,9 +146,14 @@ impl Sandbox {
         if strictness == Strictness::Off {
             return Ok(Enforced::default());
         }
-        let landlock = files::restrict(&self.files);
+        let landlock = files::restrict(&self.files, self.limits.landlock);
         // seccomp comes last, because it forbids the system calls of Landlock.
-        let seccomp = calls::restrict().and_then(|()| if self.is_alone { alone::restrict() } else { Ok(()) });
+        let seccomp = match self.kind {
+            _ if !self.limits.seccomp => Err("turned off".to_owned()),
+            Kind::Usual => calls::restrict(),
+            Kind::Alone => calls::restrict().and_then(|()| alone::restrict()),
+            Kind::Replaceable => calls::restrict_replaceable(),
+        };
         let failed = |part: &str, cause: &str| {
             let text = format!("{part}: {cause}");
             match strictness {
@@ -97,6 +177,16 @@ impl Sandbox {
     }
 }
 
+impl Enforced {
+    /// Whether the kernel enforces these parts for this process. Every sandbox forbids listing the root directory.
+    fn is_in_force(self) -> bool {
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let has = |line: &str| status.lines().any(|it| it == line);
+        let is_landlocked = || fs::read_dir("/").is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);
+        (!self.seccomp || (has("Seccomp:\t2") && has("NoNewPrivs:\t1"))) && (self.landlock == 0 || is_landlocked())
+    }
+}
+
 impl fmt::Display for Enforced {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.landlock, self.seccomp) {
@@ -105,5 +195,59 @@ impl fmt::Display for Enforced {
             (version, false) => write!(f, "Landlock {version}"),
             (version, true) => write!(f, "Landlock {version}, seccomp"),
         }
+    }
+}
+
+/// Parses the text that [`fmt::Display`] returns.
+impl FromStr for Enforced {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (landlock, rest) = match text.strip_prefix("Landlock ") {
+            Some(rest) => rest.split_once(", ").unwrap_or((rest, "off")),
+            None => ("0", text),
+        };
+        let seccomp = match rest {
+            "seccomp" => true,
+            "off" => false,
+            _ => return Err(()),
+        };
+        Ok(Self { landlock: landlock.parse().map_err(drop)?, seccomp })
+    }
+}
+
+impl FromStr for Strictness {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "required" => Ok(Self::Required),
+            "best-effort" => Ok(Self::BestEffort),
+            "off" => Ok(Self::Off),
+            _ => Err("use 'required', 'best-effort' or 'off'"),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn enforced_parts_are_written_and_read_as_text() {
+        for (landlock, seccomp) in [(0, false), (0, true), (6, false), (6, true), (12, true)] {
+            let enforced = Enforced { landlock, seccomp };
+            assert_eq!(enforced.to_string().parse(), Ok(enforced));
+        }
+        for text in ["", "Landlock", "Landlock x", "Landlock 6, bpf", "seccomp, Landlock 6"] {
+            assert_eq!(text.parse::<Enforced>(), Err(()), "{text}");
+        }
+    }
+
+    #[test]
+    fn sandbox_that_is_not_in_force_is_noticed() {
+        let claimed = Enforced { landlock: 6, seccomp: false };
+        assert!(!claimed.is_in_force() && Enforced::default().is_in_force());
     }
 }

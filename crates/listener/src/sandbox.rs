@@ -31,6 +31,10 @@ impl Files {
 
     /// Enters the sandbox. Call this before the first thread is started.
     pub(crate) fn enter(&self, strictness: Strictness) -> Result<Enforced, SandboxError> {
+        self.sandbox().enter(strictness)
+    }
+
+    fn sandbox(&self) -> Sandbox {
         let mut sandbox = Sandbox::default();
         if let Some((room, name)) = &self.room {
             sandbox = sandbox
@@ -39,7 +43,7 @@ impl Files {
                 .permit(Access::Write, room.meeting())
                 .permit(Access::Write, room.participant(name).path());
         }
-        self.read.iter().fold(sandbox, |sandbox, path| sandbox.permit(Access::Read, path)).enter(strictness)
+        self.read.iter().fold(sandbox, |sandbox, path| sandbox.permit(Access::Read, path))
     }
 
     /// Returns the participant's directory if Landlock is enforced.
@@ -88,29 +92,16 @@ fn directory(file: &Path) -> &Path {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use nix::sys::signal::{Signal, kill};
-    use nix::sys::socket::{self, MsgFlags};
-    use nix::unistd::Pid;
     use palabre_room::{Format, Inbox, Member, Message, PipeReader, Start};
-    use std::fs::{self, File, OpenOptions};
-    use std::io::{self, IoSliceMut, Write as _};
-    use std::net::{TcpListener, TcpStream, UdpSocket};
-    use std::os::fd::AsRawFd as _;
-    use std::os::linux::net::SocketAddrExt as _;
-    use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, chown, symlink};
-    use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
-    use std::process::{Command, Output};
+    use palabre_testing::attack::{self, Attacker, attempt, open};
+    use std::collections::BTreeMap;
+    use std::fs::{self, OpenOptions};
+    use std::io::Write as _;
+    use std::os::unix::fs::symlink;
+    use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 
-    /// Variable with the directory of the test, for [`attacker`].
-    const DIRECTORY: &str = "PALABRE_TEST_DIRECTORY";
-    /// Variable with the value of the setting `sandbox`.
-    const SETTING: &str = "PALABRE_TEST_SANDBOX";
-    /// Variable with the process id of another listener.
-    const SIBLING: &str = "PALABRE_TEST_SIBLING";
-    /// Variable with a TCP port on which another program listens.
-    const PORT: &str = "PALABRE_TEST_PORT";
-    /// Number of attempts that [`attacker`] makes.
-    const ATTEMPTS: usize = 33;
+    /// Newest version of Landlock in the table of docs/security.md.
+    const NEWEST: u32 = 6;
 
     fn room(directory: &Path) -> RoomDir {
         RoomDir::new(directory.join("rooms/main"))
@@ -120,77 +111,30 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// Prints whether the system refused this attempt of an attacker.
-    fn attempt<T>(part: &str, what: &str, result: io::Result<T>) {
-        let refused = match &result {
-            Err(error) => match error.raw_os_error() {
-                // EXDEV: Landlock forbids links between directories.
-                Some(nix::libc::EPERM | nix::libc::EACCES | nix::libc::EXDEV) => "refused",
-                _ => "permitted",
-            },
-            Ok(_) => "permitted",
-        };
-        println!("\n{refused}\t{part}\t{what}\t{:?}", result.err().map(|error| error.to_string()));
-    }
-
-    fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
-        options.custom_flags(nix::libc::O_NONBLOCK).open(path)
-    }
-
-    /// Makes an attacker's attempts on files of others. Landlock must refuse each attempt.
-    fn attack_files(directory: &Path, sibling: &str) {
-        let (room, part) = (room(directory), "Landlock");
+    /// Makes an attacker's attempts on files of others.
+    fn attack_files(attacker: &Attacker) {
+        let (directory, room) = (&attacker.directory, room(&attacker.directory));
         let [alice, bob] = ["alice", "bob"].map(|who| room.participant(&name(who)));
-        attempt(part, "read /etc/passwd", fs::read("/etc/passwd"));
-        attempt(part, "read another service's key", fs::read(directory.join("other/key.pem")));
-        attempt(part, "read a participant's file", fs::read(directory.join("etc/participants.d/bob.toml")));
-        attempt(part, "list /etc", fs::read_dir("/etc"));
-        attempt(part, "hear in another's place", open(&bob.ear(), OpenOptions::new().read(true)));
-        attempt(part, "listen at another's microphone", open(&bob.mic(), OpenOptions::new().read(true)));
-        attempt(part, "speak as another", open(&bob.mic(), OpenOptions::new().write(true)));
-        attempt(part, "mute another", fs::write(bob.path().join("gain"), "mute\n"));
-        attempt(part, "rename everybody", fs::write(room.shown().join("names"), "bob\there\tMallory\n"));
-        attempt(part, "remove another's microphone", fs::remove_file(bob.path().join("mic")));
-        attempt(part, "link another's ear", fs::hard_link(bob.ear(), alice.path().join("link")));
-        attempt(part, "make a symbolic link", symlink("/etc/passwd", alice.path().join("link")));
-        attempt(part, "make a participant", fs::create_dir(room.path().join("mallory")));
-        attempt(part, "make a file in the room", fs::write(room.path().join("levels"), ""));
-        attempt(part, "read another's memory", File::open(format!("/proc/{sibling}/mem")));
-        attempt(part, "read the own program", fs::read("/proc/self/exe"));
-    }
-
-    /// Makes an attacker's attempts with system calls. seccomp must refuse each attempt.
-    fn attack_calls(directory: &Path, sibling: Pid, port: u16) {
-        let (mic, part) = (room(directory).participant(&name("bob")).mic(), "seccomp");
-        attempt(part, "connect to a TCP port of this machine", TcpStream::connect(("127.0.0.1", port)));
-        attempt(part, "open a TCP port", TcpListener::bind("127.0.0.1:0"));
-        attempt(part, "open a UDP port", UdpSocket::bind("127.0.0.1:0"));
-        let signal = |pid| Ok(kill(pid, Signal::SIGCONT)?);
-        attempt(part, "send a signal to the supervisor", signal(nix::unistd::getppid()));
-        attempt(part, "send a signal to another listener", signal(sibling));
-        attempt(part, "send a signal to the process group", signal(Pid::from_raw(0)));
-        attempt(part, "start a program", Command::new("/bin/true").status());
-        attempt(
-            part,
-            "debug another listener",
-            nix::sys::ptrace::seize(sibling, nix::sys::ptrace::Options::empty()).map_err(Into::into),
-        );
-        let mut memory = [0; 8];
-        let remote = nix::sys::uio::RemoteIoVec { base: 4096, len: 8 };
-        let read = nix::sys::uio::process_vm_readv(sibling, &mut [IoSliceMut::new(&mut memory)], &[remote]);
-        attempt(part, "read another listener's memory", read.map_err(Into::into));
-        attempt(part, "make a namespace", nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).map_err(Into::into));
-        attempt(part, "change another's mode", fs::set_permissions(&mic, fs::Permissions::from_mode(0o600)));
-        attempt(part, "change another's owner", chown(&mic, Some(0), None));
-        let sockets = room(directory).participant(&name("alice"));
-        attempt(part, "listen on a Unix socket", UnixListener::bind(sockets.path().join("socket")));
-        let (one, _other) = UnixStream::pair().unwrap();
-        let fast_open = MsgFlags::from_bits_retain(nix::libc::MSG_FASTOPEN);
-        attempt(part, "connect by sending", socket::send(one.as_raw_fd(), b"x", fast_open).map_err(Into::into));
-        let processors = nix::sched::sched_getaffinity(sibling).unwrap();
-        let pinned = nix::sched::sched_setaffinity(sibling, &processors);
-        attempt(part, "choose another listener's processor", pinned.map_err(Into::into));
-        attempt(part, "outlive the supervisor", nix::sys::prctl::set_pdeathsig(None).map_err(Into::into));
+        attempt("read `/etc/passwd`", fs::read("/etc/passwd"));
+        attempt("read another service's key", fs::read(directory.join("other/key.pem")));
+        attempt("read a participant's file", fs::read(directory.join("etc/participants.d/bob.toml")));
+        attempt("list `/etc`", fs::read_dir("/etc"));
+        attempt("hear in another's place", open(&bob.ear(), OpenOptions::new().read(true)));
+        attempt("listen at another's microphone", open(&bob.mic(), OpenOptions::new().read(true)));
+        attempt("speak as another", open(&bob.mic(), OpenOptions::new().write(true)));
+        attempt("mute another", fs::write(bob.path().join("gain"), "mute\n"));
+        attempt("rename everybody", fs::write(room.shown().join("names"), "bob\there\tMallory\n"));
+        attempt("truncate another's file", nix::unistd::truncate(&bob.path().join("gain"), 0).map_err(Into::into));
+        attempt("remove another's microphone", fs::remove_file(bob.path().join("mic")));
+        attempt("link another's ear", fs::hard_link(bob.ear(), alice.path().join("link")));
+        attempt("make a symbolic link", symlink("/etc/passwd", alice.path().join("symbolic")));
+        attempt("make a participant", fs::create_dir(room.path().join("mallory")));
+        attempt("make a file in the room", fs::write(room.path().join("levels"), ""));
+        attempt("read the own program", fs::read("/proc/self/exe"));
+        let socket = UnixDatagram::unbound().unwrap();
+        attempt("send a text as another participant", socket.send_to(b"bob\t1\thello", bob.path().join("inbox")));
+        attempt("connect to a socket of another service", UnixStream::connect(directory.join("control.sock")));
+        attempt("change the kept texts of the room", fs::write(room.meeting().join("texts"), ""));
     }
 
     /// Does what a listener does after its start. The sandbox must permit all of this.
@@ -205,7 +149,7 @@ mod tests {
         alice.join_meeting(5).unwrap();
         alice.set_presence(palabre_room::Presence { hand: true, ..Default::default() }).unwrap();
         let inbox = Inbox::bind(&alice).unwrap();
-        assert_eq!(room.tell(&message).unwrap(), 1);
+        assert_eq!(room.tell(&message).unwrap(), 2);
         assert_eq!(inbox.receive(2).0, 1);
         PipeReader::open(&alice.ear(), Format::default(), Start::Discard).unwrap();
         open(&alice.mic(), OpenOptions::new().read(true).write(true)).unwrap();
@@ -220,23 +164,23 @@ mod tests {
     /// Does nothing in a normal test run. [`attack`] runs this test in another process, which then enters the sandbox and makes the attempts.
     #[test]
     fn attacker() {
-        let Some(directory) = std::env::var_os(DIRECTORY).map(PathBuf::from) else { return };
-        let variable = |name| std::env::var(name).unwrap();
-        let strictness = if variable(SETTING) == "off" { Strictness::Off } else { Strictness::BestEffort };
+        let Some(attacker) = Attacker::here() else { return };
+        let (directory, room) = (&attacker.directory, room(&attacker.directory));
         let files = Files::default()
-            .of_participant(room(&directory), name("alice"))
+            .of_participant(room.clone(), name("alice"))
             .reading(&[directory.join("etc/tls/cert.pem"), directory.join("etc/tls/key.pem")]);
         palabre_host::process::share_with_the_group_only();
-        let enforced = files.enter(strictness).unwrap();
+        let enforced =
+            files.sandbox().limit(attacker.landlock, attacker.seccomp).enter(Strictness::BestEffort).unwrap();
         println!("\nenforced\t{enforced}");
-        work(&directory);
-        let abstract_socket = SocketAddr::from_abstract_name(directory.as_os_str().as_encoded_bytes()).unwrap();
-        attempt("scope", "connect to an abstract socket", UnixStream::connect_addr(&abstract_socket));
-        attack_files(&directory, &variable(SIBLING));
-        attack_calls(&directory, Pid::from_raw(variable(SIBLING).parse().unwrap()), variable(PORT).parse().unwrap());
+        work(directory);
+        attack_files(&attacker);
+        let [alice, bob] = ["alice", "bob"].map(|who| room.participant(&name(who)));
+        attacker.attack_others(alice.path(), &bob.path().join("gain"));
     }
 
-    fn attack(setting: &str) -> Output {
+    /// Makes the attempts in a sandbox with these parts. Returns for each attempt whether it was refused, and the version of Landlock.
+    fn attack(landlock: u32, seccomp: bool) -> (BTreeMap<String, bool>, u32) {
         let directory = tempfile::tempdir().unwrap();
         let at = directory.path();
         let room = room(at);
@@ -251,66 +195,99 @@ mod tests {
             fs::create_dir_all(at.join(file).parent().unwrap()).unwrap();
             fs::write(at.join(file), "secret").unwrap();
         }
+        fs::write(bob.path().join("gain"), "0\n").unwrap();
         let _mixer = PipeReader::open(&bob.mic(), Format::default(), Start::Discard).unwrap();
+        let _inbox = Inbox::bind(&bob).unwrap();
         let _control = UnixListener::bind(at.join("control.sock")).unwrap();
-        let abstract_socket = SocketAddr::from_abstract_name(at.as_os_str().as_encoded_bytes()).unwrap();
-        let _abstract = UnixListener::bind_addr(&abstract_socket).unwrap();
-        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut sibling = Command::new("sleep").arg("60").spawn().unwrap();
-        let attacker = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "sandbox::tests::attacker", "--nocapture", "--test-threads=1"])
-            .env(DIRECTORY, at)
-            .env(SETTING, setting)
-            .env(SIBLING, sibling.id().to_string())
-            .env(PORT, tcp.local_addr().unwrap().port().to_string())
-            .output()
-            .unwrap();
-        sibling.kill().unwrap();
-        sibling.wait().unwrap();
-        attacker
+        let (attempts, text) = attack::run("sandbox::tests::attacker", at, landlock, seccomp);
+        let enforced = text.lines().find_map(|line| line.strip_prefix("enforced\tLandlock ")).unwrap_or("0");
+        (attempts, enforced[..1].parse().unwrap())
     }
 
-    /// Returns the attempts with this result, as part and name.
-    fn attempts<'a>(output: &'a str, result: &str) -> Vec<(&'a str, &'a str)> {
-        let lines = output.lines().map(|line| line.split('\t').collect::<Vec<_>>());
-        lines.filter(|line| line[0] == result && line.len() == 4).map(|line| (line[1], line[2])).collect::<Vec<_>>()
+    /// Returns the table of docs/security.md: for each attempt a cell for each version of Landlock.
+    fn table() -> BTreeMap<String, Vec<String>> {
+        let text = include_str!("../../../docs/security.md");
+        let table = text.split("\n| attempt | ABI 1 |").nth(1).unwrap().split("\n\n").next().unwrap();
+        let rows =
+            table.lines().skip(2).map(|line| line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()));
+        rows.map(|mut cells| (cells.next().unwrap(), cells.collect())).collect()
+    }
+
+    /// Makes all attempts with each part of the sandbox alone. Returns the lines of the table, up to the newest version of this kernel.
+    fn measured() -> BTreeMap<String, Vec<String>> {
+        let (by_seccomp, _) = attack(0, true);
+        let mut lines: BTreeMap<String, Vec<String>> =
+            by_seccomp.keys().map(|what| (what.clone(), Vec::new())).collect();
+        for version in 1..=NEWEST {
+            let (by_landlock, enforced) = attack(version, false);
+            if enforced < version {
+                break;
+            }
+            assert_eq!(by_landlock.len(), by_seccomp.len());
+            for (what, is_refused) in by_landlock {
+                let cell = match (is_refused, by_seccomp[&what]) {
+                    (true, true) => "both",
+                    (true, false) => "Landlock",
+                    (false, true) => "seccomp",
+                    (false, false) => "no",
+                };
+                lines.get_mut(&what).unwrap().push(cell.to_owned());
+            }
+        }
+        lines
+    }
+
+    #[test]
+    fn table_says_which_part_of_the_sandbox_refuses_each_attempt_with_each_version_of_landlock() {
+        if !nix::unistd::geteuid().is_root() {
+            return palabre_testing::not_shown(
+                "which part refuses each attempt",
+                "other users may not make all of them",
+            );
+        }
+        let measured = measured();
+        let versions = measured.values().map(Vec::len).max().unwrap();
+        if versions < NEWEST as usize {
+            palabre_testing::not_shown("the whole table of attempts", &format!("this kernel has Landlock {versions}"));
+        }
+        let documented: BTreeMap<_, _> = table()
+            .into_iter()
+            .map(|(what, cells)| (what, cells.into_iter().take(versions).collect::<Vec<_>>()))
+            .collect();
+        let line = |(what, cells): (&String, &Vec<String>)| format!("| {what} | {} |\n", cells.join(" | "));
+        let text: String = measured.iter().map(line).collect();
+        assert!(documented == measured, "write this table into docs/security.md:\n{text}");
     }
 
     #[test]
     fn taken_over_listener_can_use_only_its_own_files_and_calls() {
-        let output = attack("best-effort");
-        let text = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
-        let enforced = text.lines().find_map(|line| line.strip_prefix("enforced\t")).unwrap();
-        let landlock: u32 = enforced.strip_prefix("Landlock ").map_or(0, |rest| rest[..1].parse().unwrap());
-        if landlock < 6 {
-            palabre_testing::not_shown("the whole sandbox of a listener", &format!("this kernel enforces {enforced}"));
+        let (attempts, landlock) = attack(NEWEST, true);
+        if landlock < NEWEST {
+            palabre_testing::not_shown(
+                "the whole sandbox of a listener",
+                &format!("this kernel has Landlock {landlock}"),
+            );
         }
-        let is_enforced = |part: &str| match part {
-            "Landlock" => landlock >= 2,
-            "scope" => landlock >= 6,
-            _ => true,
-        };
-        let permitted: Vec<_> =
-            attempts(&text, "permitted").into_iter().filter(|(part, _)| is_enforced(part)).collect();
-        assert_eq!(permitted, [], "{text}");
-        let made = attempts(&text, "refused").len() + attempts(&text, "permitted").len();
-        assert_eq!(made, ATTEMPTS, "{text}");
+        let table = table();
+        for (what, is_refused) in &attempts {
+            let by_seccomp = table[what].iter().all(|cell| cell == "both" || cell == "seccomp");
+            let cell = (landlock as usize).checked_sub(1).map(|at| table[what][at].as_str());
+            let is_expected = cell.map_or(by_seccomp, |cell| cell != "no");
+            assert!(*is_refused >= is_expected, "{what}");
+        }
+        assert_eq!(attempts.len(), table.len());
     }
 
     #[test]
     fn listener_without_its_sandbox_could_do_all_of_this() {
         if !nix::unistd::geteuid().is_root() {
-            palabre_testing::not_shown(
+            return palabre_testing::not_shown(
                 "that all attempts succeed without the sandbox",
                 "only root may make all of them",
             );
-            return;
         }
-        let output = attack("off");
-        let text = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
-        assert_eq!(attempts(&text, "refused"), [], "{text}");
-        assert_eq!(attempts(&text, "permitted").len(), ATTEMPTS, "{text}");
+        let (attempts, _) = attack(0, false);
+        let refused: Vec<_> = attempts.iter().filter(|(_, is_refused)| **is_refused).collect();
+        assert!(refused.is_empty() && attempts.len() == table().len(), "{refused:?}");
     }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{ArgAction, Parser};
+use palabre_host::sandbox::Strictness;
 
 /// Name of this program in log lines and error messages.
 pub(crate) const PROGRAM: &str = "palabre-mixer";
@@ -28,9 +29,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     pub(crate) rooms: PathBuf,
 
-    /// Directory on a disk; a symbolic link in the place of a `mic` or an `ear` is followed to a file in it
+    /// Directory on a disk; a symbolic link in the place of a `mic` or an `ear` is followed to a file in it. It must exist when the mixer starts
     #[arg(long, value_name = "DIR")]
     pub(crate) files: Option<PathBuf>,
+
+    /// Whether the mixer may run without its sandbox: 'required', 'best-effort' or 'off'
+    #[arg(long, value_name = "MODE", default_value = "best-effort")]
+    pub(crate) sandbox: Strictness,
 
     /// Exit when the parent process, whose process ID must be PID, ends
     #[arg(long, value_name = "PID")]

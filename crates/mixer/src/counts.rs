@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use palabre_host::sandbox::Enforced;
 use palabre_room::{FRAME_MS, MixerReport, ParticipantCounters};
 
 use crate::context::{Context, LastWarning};
@@ -25,9 +26,11 @@ pub(crate) struct CountersFile {
 }
 
 impl CountersFile {
-    /// Creates the counters. They will be written into the directory `rooms`.
-    pub(crate) fn new(rooms: PathBuf) -> Self {
-        let counters = MixerReport::default();
+    /// Creates the counters and writes them into the directory `rooms`, with the parts of the sandbox that the kernel enforces.
+    pub(crate) fn new(rooms: PathBuf, enforced: Enforced) -> Self {
+        let counters = MixerReport { sandbox: enforced.to_string(), ..MixerReport::default() };
+        // The counters are written again when sound flows, and then an error is logged.
+        let _ = counters.write(&rooms);
         Self { rooms, counters, written_at: None, last_warning: LastWarning::default() }
     }
 

@@ -7,6 +7,7 @@ use palabre_host::exit::Failure;
 use palabre_host::inherit::Inherited;
 use palabre_host::program::Program;
 use palabre_host::restart::Client;
+use palabre_host::sandbox::Enforced;
 use palabre_host::signals::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, Signals};
 use palabre_host::{logging, notify, process};
 use palabre_room::MIXER_SOCKET;
@@ -19,6 +20,7 @@ use crate::counts::CountersFile;
 use crate::poller::{Interest, Token};
 use crate::restart::Restarts;
 use crate::rooms::{Rooms, RoomsRemoved};
+use crate::sandbox;
 use crate::watcher::{Change, Event, Target};
 
 /// Runs until SIGTERM or SIGINT.
@@ -30,6 +32,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     }
     logging::init(PROGRAM, None, args.verbose);
     process::protect();
+    process::share_with_the_group_only();
     let max_descriptors = process::raise_nofile().unwrap_or_else(|error| {
         log::warn!("unable to raise the limit of open files: {error}");
         u64::MAX
@@ -54,6 +57,7 @@ struct Daemon {
     path: String,
     program: Program,
     restarts: Restarts,
+    enforced: Enforced,
     wakeups: u64,
     counters: CountersFile,
 }
@@ -67,6 +71,8 @@ impl Daemon {
         // Open the restart socket after the signal handlers are installed, and before the mixer changes a room: opening the socket fails if
         // another mixer runs.
         let restarts = Restarts::open(&args.rooms, inherited)?;
+        // Opening the socket needs system calls that the sandbox forbids.
+        let enforced = sandbox::enter(args, &program, inherited)?;
         let ticker = Ticker::new().map_err(|errno| system("create a timer")(errno.into()))?;
         let rooms = Rooms::open(args.rooms.clone(), &mut cx).map_err(|error| {
             Failure::System(format!(
@@ -81,8 +87,8 @@ impl Daemon {
             cx.poller.add(cx.file_writer.event(), Interest::Read, Token::FileWriter)
         };
         poll().map_err(system("set up polling"))?;
-        let counters = CountersFile::new(args.rooms.clone());
-        Ok(Self { cx, rooms, ticker, signals, path, program, restarts, wakeups: 0, counters })
+        let counters = CountersFile::new(args.rooms.clone(), enforced);
+        Ok(Self { cx, rooms, ticker, signals, path, program, restarts, enforced, wakeups: 0, counters })
     }
 
     fn run(&mut self) -> Result<(), Failure> {
@@ -147,7 +153,7 @@ impl Daemon {
         let path = self.program.path().display();
         log::info!("replacing this process by '{path}'");
         self.rooms.flush_ears(&mut self.cx);
-        let error = self.restarts.replace(&self.program, client.as_ref());
+        let error = self.restarts.replace(&self.program, client.as_ref(), self.enforced);
         let why = format!("unable to execute '{path}': {error}; the mixer keeps the running program");
         log::error!("{why}");
         if let Some(client) = client {

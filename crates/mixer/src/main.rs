@@ -23,6 +23,7 @@ mod recording;
 mod restart;
 mod room;
 mod rooms;
+mod sandbox;
 mod watcher;
 
 use std::process::ExitCode;

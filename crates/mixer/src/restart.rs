@@ -10,6 +10,7 @@ use palabre_host::exit::Failure;
 use palabre_host::inherit::{Inherited, Legacy};
 use palabre_host::program::Program;
 use palabre_host::restart::{Client, RestartSocket};
+use palabre_host::sandbox::Enforced;
 use palabre_room::MIXER_SOCKET;
 
 use crate::poller::{Interest, Poller, Token};
@@ -78,10 +79,11 @@ impl Restarts {
         self.socket = None;
     }
 
-    /// Executes the file at this program's path in this process. Returns only if that fails.
-    pub(crate) fn replace(&self, program: &Program, client: Option<&Client>) -> io::Error {
+    /// Executes the file at this program's path in this process. Returns only if that fails. `enforced` is the state that the next program gets:
+    /// this process stays in its sandbox.
+    pub(crate) fn replace(&self, program: &Program, client: Option<&Client>, enforced: Enforced) -> io::Error {
         let leave = || {
-            let mut legacy = Legacy::new(&[])?;
+            let mut legacy = Legacy::new(enforced.to_string().as_bytes())?;
             self.socket.as_ref().map_or(Ok(()), |socket| socket.leave(client, &mut legacy))?;
             Ok(legacy)
         };

@@ -55,6 +55,37 @@ fn request_is_answered_when_the_new_program_serves_in_the_same_process() {
 }
 
 #[test]
+fn sandbox_stays_over_twenty_restarts_without_a_further_filter_and_sound_goes_on() {
+    let mut mixer = Mixer::start();
+    let room = mixer.room("main");
+    let (mut alice, mut bob) = (room.join("alice"), room.join("bob"));
+    let (pid, rooms) = (mixer.child.id(), mixer.dir.path().to_owned());
+    let enforced = || palabre_room::MixerReport::read(&rooms).unwrap().map(|report| report.sandbox);
+    let first = wait_until("the mixer's report", enforced);
+    let status = || {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let is_of_sandbox = |line: &&str| line.starts_with("Seccomp") || line.starts_with("NoNewPrivs");
+        status.lines().filter(is_of_sandbox).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let before = status();
+    assert!(first.contains("seccomp") && before.contains(&"Seccomp:\t2".to_owned()), "{first}: {before:?}");
+    // SIGHUP is not limited to one restart per second.
+    for _ in 0..20 {
+        fs::remove_file(rooms.join(".mixer-counts")).unwrap();
+        mixer.signal("HUP");
+        assert_eq!(wait_until("the next program", enforced), first);
+        assert_eq!(status(), before);
+    }
+    alice.say(440.0);
+    bob.hear(BURST);
+    assert!(bob.hears(440.0));
+    for _ in 0..20 {
+        mixer.wait_for_log("replacing this process by");
+    }
+    assert!(!mixer.logged.iter().any(|line| line.contains("warning: ")), "{:?}", mixer.logged);
+}
+
+#[test]
 fn hangup_replaces_the_program_and_keeps_the_socket() {
     let mut mixer = Mixer::start();
     let (pid, socket) = (mixer.child.id(), mixer.dir.path().join(MIXER_SOCKET));
@@ -95,8 +126,13 @@ fn mixer_whose_program_is_gone_says_why_and_goes_on() {
     fs::remove_file(&program).unwrap();
     let Err(RestartError::Failed(why)) = restart::request(&socket, TIMEOUT) else { panic!("it was restarted") };
     assert!(why.starts_with("unable to execute '") && why.contains("No such file or directory"), "{why}");
-    // The next program ends at once, so the client gets no answer.
+    // The next program ends at once, so the client gets no answer. cp(1) makes the copy, because a file that this process has open for writing
+    // can't be executed. The sandbox permits only programs in the mixer's directory.
     symlink("/bin/true", &program).unwrap();
+    let Err(RestartError::Failed(why)) = restart::request(&socket, TIMEOUT) else { panic!("it was restarted") };
+    assert!(why.contains("Permission denied"), "{why}");
+    fs::remove_file(&program).unwrap();
+    assert!(Command::new("cp").arg("/bin/true").arg(&program).status().unwrap().success());
     assert!(matches!(restart::request(&socket, TIMEOUT), Err(RestartError::Ended)));
     end(mixer);
 }

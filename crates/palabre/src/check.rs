@@ -74,7 +74,10 @@ fn all_findings(cli: &Cli) -> Vec<Finding> {
         });
         return findings;
     };
-    findings.extend(status.as_ref().and_then(|status| sandbox::listeners(status, server.sandbox)));
+    if let Some(status) = &status {
+        findings.extend(sandbox::listeners(status, server.sandbox));
+        findings.extend(sandbox::mixer(status, server.sandbox));
+    }
     let context = Context { directories, server, participants, status };
     findings.extend(files::links(&context));
     findings.extend(files::proxy(&context));

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::{Parser, Subcommand};
 
 mod complete;
+mod exec_mixer;
 mod look;
 mod participants;
 mod proxy_config;
@@ -16,6 +17,7 @@ mod shell;
 mod sound;
 mod values;
 
+pub(crate) use exec_mixer::ExecMixer;
 pub(crate) use look::{Check, List, Logs, Status, Top};
 pub(crate) use participants::{Change, Invite, Move, Rename, Revoke, SetGain, Targets};
 pub(crate) use proxy_config::{Proxy, ProxyConfig};
@@ -227,6 +229,9 @@ The participant's connections end, and the link becomes invalid. To undo this,
 run the 'palabre invite' command that 'palabre revoke' prints: it invites the
 participant again, with the same port and a new link.")]
     Revoke(Revoke),
+    /// Execute the mixer in this process, with the setting 'sandbox' of palabre.toml as its option --sandbox
+    #[command(hide = true)]
+    ExecMixer(ExecMixer),
     /// Print a configuration of nginx or HAProxy that serves all participants on one port
     #[command(after_help = proxy_config::EXAMPLES)]
     ProxyConfig(ProxyConfig),
@@ -299,7 +304,9 @@ mod tests {
     fn every_command_has_examples_that_fit_the_terminal() {
         let mut command = Cli::command();
         command.build();
-        let commands = command.get_subcommands().filter(|command| command.get_name() != "help").chain([&command]);
+        let commands =
+            command.get_subcommands().filter(|command| command.get_name() != "help" && !command.is_hide_set());
+        let commands = commands.chain([&command]);
         for command in commands {
             let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(text.starts_with("Examples:\n  "), "{}", command.get_name());

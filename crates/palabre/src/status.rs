@@ -9,8 +9,8 @@ use std::io::{self, IsTerminal};
 use std::path::Path;
 
 use palabre_config::control::{
-    Certificate, LinkUse, ListenerReport, MixedParticipant, PageReport, ParticipantStatus, SignerStatus, State, Status,
-    Traffic,
+    Certificate, LinkUse, ListenerReport, MixedParticipant, MixerState, PageReport, ParticipantStatus, SignerStatus,
+    State, Status, Traffic,
 };
 use palabre_host::exit::Failure;
 use palabre_host::usage::Usage;
@@ -100,6 +100,7 @@ fn tables(snapshot: &Snapshot, status: &Status, colours: bool) -> String {
     text.extend(status.certificate.as_ref().map(|certificate| format!("\n{}\n", certificate_line(certificate))));
     text.extend(status.signer.as_ref().map(|signer| format!("{}\n", signer_line(signer))));
     text.extend(sandbox_line(status));
+    text.extend(mixer_sandbox(status).map(|sandbox| format!("sandbox of the mixer: {sandbox}\n")));
     text
 }
 
@@ -109,6 +110,12 @@ fn sandbox_line(status: &Status) -> Option<String> {
     let kinds: BTreeSet<&str> = reports.map(|report| report.sandbox.as_str()).filter(|kind| !kind.is_empty()).collect();
     let kinds: Vec<&str> = kinds.into_iter().collect();
     (!kinds.is_empty()).then(|| format!("sandbox of the listeners: {}\n", table::printable(&kinds.join("; "))))
+}
+
+/// Returns the parts of the mixer's sandbox that the kernel enforces. Returns `None` if no mixer works, or if the mixer has not reported them.
+pub(crate) fn mixer_sandbox(status: &Status) -> Option<String> {
+    let mixing = status.mixing.as_ref().filter(|_| status.mixer != Some(MixerState::Missing))?;
+    (!mixing.sandbox.is_empty()).then(|| table::printable(&mixing.sandbox))
 }
 
 fn daemon_row(snapshot: &Snapshot, daemon: &Daemon) -> [String; 7] {

@@ -57,3 +57,19 @@ fn restart_of_a_daemon_says_that_it_serves_or_why_not() {
     let said = stdout(&restart("mixer"));
     assert_eq!(said, format!("mixer: the program was started again in process {} and is ready\n", mixer.0.id()));
 }
+
+#[test]
+fn mixer_is_executed_with_the_setting_of_the_sandbox() {
+    let dir = tempfile::tempdir().unwrap();
+    let executed = || {
+        let command = ["exec-mixer", "/bin/echo", "--rooms", "x", "--version"];
+        stdout(&palabre().arg("--config").arg(dir.path()).args(command).output().unwrap())
+    };
+    for mode in ["required", "best-effort", "off"] {
+        fs::write(dir.path().join("palabre.toml"), format!("[security]\nsandbox = \"{mode}\"\n")).unwrap();
+        assert_eq!(executed(), format!("--sandbox {mode} --rooms x --version\n"));
+    }
+    // An invalid file must not keep the rooms silent.
+    fs::write(dir.path().join("palabre.toml"), "sandbox = 1").unwrap();
+    assert_eq!(executed(), "--sandbox best-effort --rooms x --version\n");
+}

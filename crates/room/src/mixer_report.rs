@@ -19,6 +19,8 @@ pub const LATE_US: [u64; 7] = [250, 500, 1_000, 2_500, 5_000, 10_000, 20_000];
 /// The mixer's counters since it started.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MixerReport {
+    /// The parts of the mixer's sandbox that the kernel enforces. Empty in the report of an older mixer.
+    pub sandbox: String,
     /// Number of ticks of 20 ms in which sound was mixed.
     pub ticks: u64,
     /// Number of ticks that were skipped because the process was not scheduled in time.
@@ -70,8 +72,11 @@ impl MixerReport {
         let late = self.late.map(|count| count.to_string()).join(" ");
         let mut text =
             format!("ticks {}\nskipped {}\nlate {late}\nlate_us {}\n", self.ticks, self.skipped, self.late_us);
-        for ParticipantCounters { room, name, lost_frames, underruns, talked_ms } in &self.participants {
+        if !self.sandbox.is_empty() {
             // Writing to a string can't fail.
+            let _ = writeln!(text, "sandbox {}", self.sandbox);
+        }
+        for ParticipantCounters { room, name, lost_frames, underruns, talked_ms } in &self.participants {
             let _ = writeln!(text, "of {room} {name} {lost_frames} {underruns} {talked_ms}");
         }
         small_file::write(&rooms.join(FILE), &text)
@@ -96,6 +101,7 @@ impl FromStr for MixerReport {
         for line in text.lines() {
             let fields: Vec<&str> = line.split(' ').collect();
             match fields[..] {
+                ["sandbox", ref parts @ ..] => report.sandbox = parts.join(" "),
                 ["ticks", count] => report.ticks = number(count)?,
                 ["skipped", count] => report.skipped = number(count)?,
                 ["late_us", sum] => report.late_us = number(sum)?,
@@ -138,7 +144,8 @@ mod tests {
             underruns: 1,
             talked_ms: 65_000,
         };
-        let mut report = MixerReport { skipped: 2, participants: vec![of("alice"), of("bob")], ..Default::default() };
+        let (sandbox, participants) = ("Landlock 6, seccomp".to_owned(), vec![of("alice"), of("bob")]);
+        let mut report = MixerReport { sandbox, skipped: 2, participants, ..Default::default() };
         [0, 250, 251, 20_001, 1_000_000].into_iter().for_each(|late_us| report.count_tick(late_us));
         assert_eq!((report.ticks, report.late), (5, [2, 1, 0, 0, 0, 0, 0, 2]));
         report.write(dir.path()).unwrap();

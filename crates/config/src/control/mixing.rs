@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 /// The mixer's counters since its start, from `palabre_room::MixerReport`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mixing {
+    /// The parts of the mixer's sandbox that the kernel enforces. Empty if the mixer has not reported them.
+    #[serde(default)]
+    pub sandbox: String,
     /// Number of ticks of 20 ms in which sound was mixed.
     pub ticks: u64,
     /// Number of ticks that were skipped because the process did not run in time.
@@ -45,6 +48,7 @@ impl From<MixerReport> for Mixing {
             talked_ms: losses.talked_ms,
         });
         Self {
+            sandbox: report.sandbox,
             ticks: report.ticks,
             skipped: report.skipped,
             late: bounds.zip(report.late).collect(),

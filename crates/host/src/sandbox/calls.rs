@@ -134,13 +134,17 @@ const OLD: &[libc::c_long] = &[];
 
 /// Number of the system call fchmodat2(2), the same on all architectures.
 const SYS_FCHMODAT2: libc::c_long = 452;
-/// prctl(2) options that would undo the protection of this process.
-const PRCTL: [libc::c_int; 5] = [
-    libc::PR_SET_PDEATHSIG,
-    libc::PR_SET_DUMPABLE,
-    libc::PR_SET_PTRACER,
-    libc::PR_SET_MM,
-    libc::PR_SET_CHILD_SUBREAPER,
+/// System calls of a program that watches files and replaces itself.
+const OF_REPLACEABLE: [libc::c_long; 2] = [libc::SYS_execve, libc::SYS_inotify_init1];
+
+/// prctl(2) options that would undo the protection of this process. A number is the only permitted value. The next program after execve(2) sets this value
+/// again.
+const PRCTL: [(libc::c_int, Option<libc::c_int>); 5] = [
+    (libc::PR_SET_PDEATHSIG, Some(libc::SIGKILL)),
+    (libc::PR_SET_DUMPABLE, Some(0)),
+    (libc::PR_SET_PTRACER, None),
+    (libc::PR_SET_MM, None),
+    (libc::PR_SET_CHILD_SUBREAPER, None),
 ];
 /// Commands of fcntl(2) that make the kernel send signals to a process that the caller chooses, or to the caller.
 const FCNTL: [libc::c_int; 5] = [libc::F_SETOWN, F_SETOWN_EX, F_SETSIG, libc::F_NOTIFY, libc::F_SETLEASE];
@@ -155,7 +159,16 @@ const X32: i64 = 0x4000_0000;
 
 /// Forbids the system calls. Each of them fails with EPERM, clone3(2) with ENOSYS.
 pub(super) fn restrict() -> Result<(), String> {
-    let denied = program(rules()?, SeccompAction::Errno(libc::EPERM as u32))?;
+    restrict_except(&[])
+}
+
+/// Does the same as [`restrict`], but permits execve(2) and inotify(7).
+pub(super) fn restrict_replaceable() -> Result<(), String> {
+    restrict_except(&OF_REPLACEABLE)
+}
+
+fn restrict_except(permitted: &[libc::c_long]) -> Result<(), String> {
+    let denied = program(rules(permitted)?, SeccompAction::Errno(libc::EPERM as u32))?;
     // clone3(2) passes its flags in memory, which a filter can't read. After ENOSYS the C library uses clone(2).
     let clone3 = Rules::from([(libc::SYS_clone3, Vec::new())]);
     let clone3 = program(clone3, SeccompAction::Errno(libc::ENOSYS as u32))?;
@@ -178,9 +191,10 @@ fn program(rules: Rules, action: SeccompAction) -> Result<BpfProgram, String> {
     filter.try_into().map_err(|error: seccompiler::BackendError| error.to_string())
 }
 
-fn rules() -> Result<Rules, String> {
+fn rules(permitted: &[libc::c_long]) -> Result<Rules, String> {
     let mut rules = conditional().map_err(|error| error.to_string())?;
-    rules.extend(NEVER.iter().chain(OLD).map(|call| (*call, Vec::new())));
+    let denied = NEVER.iter().chain(OLD).filter(|call| !permitted.contains(call));
+    rules.extend(denied.map(|call| (*call, Vec::new())));
     if cfg!(target_arch = "x86_64") {
         let x32: Vec<i64> = rules.keys().map(|call| call | X32).chain((512..=547).map(|call| call | X32)).collect();
         rules.extend(x32.into_iter().map(|call| (call, Vec::new())));
@@ -202,7 +216,11 @@ fn conditional() -> Result<Rules, seccompiler::BackendError> {
     rules.insert(libc::SYS_socket, vec![rule(vec![is(0, SeccompCmpOp::Ne, libc::AF_UNIX as u64)?])?]);
     let requests = IOCTL.iter().map(|request| is(1, SeccompCmpOp::Ne, *request)).collect::<Result<_, _>>()?;
     rules.insert(libc::SYS_ioctl, vec![rule(requests)?]);
-    let options = PRCTL.iter().map(|option| rule(vec![is(0, SeccompCmpOp::Eq, *option as u64)?]));
+    let options = PRCTL.iter().map(|(option, permitted)| {
+        let option = is(0, SeccompCmpOp::Eq, *option as u64);
+        let other = permitted.map(|value| is(1, SeccompCmpOp::Ne, value as u64));
+        rule(std::iter::once(option).chain(other).collect::<Result<_, _>>()?)
+    });
     rules.insert(libc::SYS_prctl, options.collect::<Result<_, _>>()?);
     let commands = FCNTL.iter().map(|command| rule(vec![is(1, SeccompCmpOp::Eq, *command as u64)?]));
     rules.insert(libc::SYS_fcntl, commands.collect::<Result<_, _>>()?);

@@ -7,8 +7,11 @@ use landlock::{
     Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
 };
 
-/// The newest Landlock ABI whose features are used. Version 6 restricts signals and abstract sockets.
-const NEWEST: ABI = ABI::V6;
+/// The versions of the Landlock ABI whose features are used. Version 6 restricts signals and abstract sockets.
+const VERSIONS: [ABI; 6] = [ABI::V1, ABI::V2, ABI::V3, ABI::V4, ABI::V5, ABI::V6];
+
+/// The newest version of the Landlock ABI whose features are used.
+pub(super) const NEWEST: u32 = 6;
 
 /// An access to a file, or to everything below a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +22,8 @@ pub enum Access {
     Remove,
     /// Read files and list directories.
     Read,
+    /// Execute and read files, and list directories.
+    Run,
     /// Read, write, create, replace and remove regular files, pipes and sockets, and list directories.
     Write,
 }
@@ -37,16 +42,20 @@ impl Access {
             Self::List => AccessFs::ReadDir.into(),
             Self::Remove => AccessFs::RemoveFile.into(),
             Self::Read => read,
+            Self::Run => read | AccessFs::Execute,
             Self::Write => write,
         }
     }
 }
 
 /// Forbids all accesses to files except those in `files`. If the kernel supports it, also forbids the use of TCP ports, signals to other
-/// processes, and connections to their abstract sockets. Returns the version of the Landlock ABI that is enforced; 0 if the kernel has no
+/// processes, and connections to their abstract sockets. Uses at most this version of the Landlock ABI. Returns the version that is enforced; 0 if the kernel has no
 /// Landlock.
-pub(super) fn restrict(files: &[(PathBuf, Access)]) -> Result<u32, String> {
-    restrict_as(NEWEST, files).map_err(|error| error.to_string())
+pub(super) fn restrict(files: &[(PathBuf, Access)], newest: u32) -> Result<u32, String> {
+    match VERSIONS.get(..newest as usize).and_then(<[ABI]>::last) {
+        Some(newest) => restrict_as(*newest, files).map_err(|error| error.to_string()),
+        None => Ok(0),
+    }
 }
 
 fn restrict_as(newest: ABI, files: &[(PathBuf, Access)]) -> Result<u32, RulesetError> {
@@ -82,7 +91,7 @@ mod tests {
 
     #[test]
     fn each_version_of_landlock_permits_the_given_files_and_no_others() {
-        for newest in [ABI::V1, ABI::V2, ABI::V3, ABI::V4, ABI::V5, ABI::V6] {
+        for newest in VERSIONS {
             // Only this thread enters the sandbox.
             let attempt = std::thread::spawn(move || {
                 let directory = tempfile::tempdir().unwrap();

@@ -17,6 +17,9 @@ const AREA: &str = "sandbox";
 /// The drop-in for all units whose names begin with `palabre-`: systemd.unit(5).
 const DROP_IN: &str = "/etc/systemd/system/palabre-.service.d/container.conf";
 
+/// The remedy for an incomplete sandbox.
+const KERNEL: &str = "use a kernel with Landlock (Linux 5.13) and seccomp  # 'sandbox' in [security] of palabre.toml";
+
 /// Checks the units, which use the default runtime directory.
 pub(super) fn check(run: &Path) -> Option<Finding> {
     if run != Path::new(cli::RUN) {
@@ -47,13 +50,34 @@ pub(super) fn listeners(status: &Status, setting: SandboxSetting) -> Option<Find
     if setting == SandboxSetting::Off {
         return Some(Finding::ok(AREA, "the listeners have no sandbox of their own, as palabre.toml says"));
     }
-    let is_whole = |sandbox: &str| sandbox.contains("Landlock") && sandbox.contains("seccomp");
     let Some((name, sandbox)) = reported.iter().find(|(_, sandbox)| !is_whole(sandbox)) else {
         return Some(Finding::ok(AREA, format!("each listener runs in its own sandbox: {first}")));
     };
     let text = format!("the sandbox of the listener of '{name}' is incomplete: {sandbox}");
-    let remedy = "use a kernel with Landlock (Linux 5.13) and seccomp  # 'sandbox' in [security] of palabre.toml";
-    Some(Finding::warning(AREA, text, remedy))
+    Some(Finding::warning(AREA, text, KERNEL))
+}
+
+/// Checks whether the kernel enforces the mixer's sandbox. The mixer reads the setting only when it starts.
+pub(super) fn mixer(status: &Status, setting: SandboxSetting) -> Option<Finding> {
+    let sandbox = crate::status::mixer_sandbox(status)?;
+    let restart = "systemctl restart palabre-mixer  # the setting 'sandbox' applies at the start of the mixer";
+    Some(match setting {
+        SandboxSetting::Off if sandbox == "off" => {
+            Finding::ok(AREA, "the mixer has no sandbox of its own, as palabre.toml says")
+        }
+        SandboxSetting::Off => Finding::warning(
+            AREA,
+            format!("palabre.toml turns the sandbox off, but the mixer has it: {sandbox}"),
+            restart,
+        ),
+        _ if is_whole(&sandbox) => Finding::ok(AREA, format!("the mixer runs in its own sandbox: {sandbox}")),
+        _ if sandbox == "off" => Finding::warning(AREA, "the mixer has no sandbox", restart),
+        _ => Finding::warning(AREA, format!("the sandbox of the mixer is incomplete: {sandbox}"), KERNEL),
+    })
+}
+
+fn is_whole(sandbox: &str) -> bool {
+    sandbox.contains("Landlock") && sandbox.contains("seccomp")
 }
 
 /// Returns the path of the installed drop-in.
@@ -67,7 +91,7 @@ fn drop_in() -> PathBuf {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use palabre_config::control::ListenerReport;
+    use palabre_config::control::{ListenerReport, Mixing};
 
     #[test]
     fn incomplete_sandbox_of_a_listener_is_a_warning_unless_it_is_off() {
@@ -81,6 +105,21 @@ mod tests {
         assert_eq!(found("Landlock 6, seccomp", SandboxSetting::BestEffort).unwrap(), "ok");
         assert_eq!(found("seccomp", SandboxSetting::BestEffort).unwrap(), "warning");
         assert_eq!(found("off", SandboxSetting::BestEffort).unwrap(), "warning");
+        assert_eq!(found("off", SandboxSetting::Off).unwrap(), "ok");
+    }
+
+    #[test]
+    fn sandbox_of_the_mixer_is_compared_with_the_setting() {
+        let (mut status, _) = crate::status::tests::scene();
+        let mut found = |sandbox: &str, setting| {
+            status.mixing = Some(Mixing { sandbox: sandbox.into(), ..Mixing::default() });
+            mixer(&status, setting).map(|finding| finding.row()[0].clone())
+        };
+        assert_eq!(found("", SandboxSetting::BestEffort), None);
+        assert_eq!(found("Landlock 6, seccomp", SandboxSetting::Required).unwrap(), "ok");
+        assert_eq!(found("seccomp", SandboxSetting::BestEffort).unwrap(), "warning");
+        assert_eq!(found("off", SandboxSetting::Required).unwrap(), "warning");
+        assert_eq!(found("seccomp", SandboxSetting::Off).unwrap(), "warning");
         assert_eq!(found("off", SandboxSetting::Off).unwrap(), "ok");
     }
 

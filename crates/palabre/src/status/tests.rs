@@ -286,8 +286,7 @@ fn manual_documents_exactly_the_members_of_the_object() {
         json!({ "path": "/c.pem", "days_left": 1, "not_after": null, "self_signed": true, "names": [], "fault": null });
     status.certificate = serde_json::from_value(certificate).unwrap();
     let alice = json!({ "room": "main", "name": "alice", "lost_frames": 4, "underruns": 0, "talked_ms": 0 });
-    let mixing =
-        json!({ "ticks": 1, "skipped": 0, "late": [[250, 1], [null, 0]], "late_us": 9, "participants": [alice] });
+    let mixing = json!({ "sandbox": "seccomp", "ticks": 1, "skipped": 0, "late": [[250, 1], [null, 0]], "late_us": 9, "participants": [alice] });
     status.mixing = serde_json::from_value(mixing).unwrap();
     let json = json_object(&snapshot, &status).unwrap();
     assert_eq!(json["participants"][0]["dropped_frames"], 4);
