@@ -14,6 +14,9 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, unshare};
+
 pub use files::Access;
 
 /// Files that a program reads while it starts. The sandbox survives execve(2), so it must permit these files if the program replaces itself.
@@ -88,6 +91,19 @@ pub struct Enforced {
     "unable to enter the sandbox: {0}; set 'sandbox = \"best-effort\"' in [security] of palabre.toml to start without it"
 )]
 pub struct SandboxError(String);
+
+/// Forbids this process and its later children the system calls that no daemon needs, such as ptrace(2), bpf(2), mount(2) and unshare(2). This is
+/// for a program that starts other daemons, which enter their own sandboxes. Does nothing if the calls are forbidden already, because a previous
+/// program in this process has called this function.
+pub fn forbid_machine() {
+    // Without a flag, unshare(2) changes nothing.
+    if unshare(CloneFlags::empty()) == Err(Errno::EPERM) {
+        return;
+    }
+    if let Err(cause) = calls::restrict_machine() {
+        log::warn!("unable to enter a part of the sandbox: seccomp: {cause}");
+    }
+}
 
 impl Sandbox {
     /// Permits an access to the file or to everything in the directory at `path`. A path that doesn't exist is ignored.
@@ -243,6 +259,24 @@ mod tests {
         for text in ["", "Landlock", "Landlock x", "Landlock 6, bpf", "seccomp, Landlock 6"] {
             assert_eq!(text.parse::<Enforced>(), Err(()), "{text}");
         }
+    }
+
+    #[test]
+    fn program_that_starts_daemons_forbids_calls_once_and_can_still_start_programs() {
+        // Only this thread gets the filter.
+        let filters = || {
+            let status = fs::read_to_string("/proc/thread-self/status").unwrap();
+            status.lines().filter(|line| line.starts_with("Seccomp")).map(str::to_owned).collect::<Vec<_>>()
+        };
+        let thread = std::thread::spawn(move || {
+            forbid_machine();
+            let after = filters();
+            forbid_machine();
+            assert_eq!(filters(), after);
+            assert_eq!(unshare(CloneFlags::CLONE_NEWUSER), Err(Errno::EPERM));
+            assert!(std::process::Command::new("true").status().unwrap().success());
+        });
+        thread.join().unwrap();
     }
 
     #[test]

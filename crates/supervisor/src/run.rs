@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
+use palabre_config::SandboxSetting;
 use palabre_config::control::{Request, Response, Target};
 use palabre_config::signing::Order;
 use palabre_host::exit::Failure;
@@ -16,7 +17,7 @@ use palabre_host::lock::Lock;
 use palabre_host::notify::Message;
 use palabre_host::program::Program;
 use palabre_host::signals::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, Signals};
-use palabre_host::{logging, notify, process};
+use palabre_host::{logging, notify, process, sandbox};
 
 use crate::audit::{self, Author};
 use crate::cli::{Cli, PROG};
@@ -186,6 +187,9 @@ impl Supervisor {
     fn new(cli: &Cli, program: Program, signals: Signals, inherited: &mut Inherited) -> Result<Self, Failure> {
         let saved = saved(inherited)?;
         let config = Config::new(cli, saved.as_ref())?;
+        if config.server.sandbox != SandboxSetting::Off {
+            sandbox::forbid_machine();
+        }
         let lock = if saved.is_some() { inherited_lock(&config)? } else { lock(&config)? };
         let Sources { events, sender, control, children } = Sources::open(&config, signals, inherited)?;
         let upgrader = Upgrader::new(program, lock, control, children);

@@ -52,6 +52,12 @@ fn upgrade(fixture: &Fixture) -> Result<Response, String> {
     fixture.ask(&Request::Restart(Target::Supervisor))
 }
 
+/// Returns the lines of `/proc/PID/status` about the filters of system calls.
+fn filters(pid: u32) -> Vec<String> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    status.lines().filter(|line| line.starts_with("Seccomp")).map(str::to_owned).collect()
+}
+
 fn began(fixture: &Fixture) -> u64 {
     fixture.status().supervisor.unwrap().began_ms
 }
@@ -64,6 +70,8 @@ fn hangup_replaces_all_newer_programs_and_no_connection_is_refused() {
     fixture.wait_for("carol", State::Ready);
     assert_eq!(fixture.stop("carol"), Response::Ok);
     let (pid, before) = (fixture.pid(), began(&fixture));
+    let filters_before = filters(pid);
+    assert!(filters_before.contains(&"Seccomp:\t2".to_owned()), "{filters_before:?}");
     let prober = Prober::at(old[0].port);
     programs.replace("palabre-supervisor");
     programs.replace("palabre-listener");
@@ -76,6 +84,7 @@ fn hangup_replaces_all_newer_programs_and_no_connection_is_refused() {
         eventually("the old listener is gone", || !runs(alice.pid.unwrap()));
     }
     assert_eq!(prober.refusals(), 0);
+    assert_eq!(filters(pid), filters_before);
     let status = fixture.status();
     assert_eq!(status.supervisor.unwrap().pid, pid);
     assert_ne!(status.supervisor.unwrap().began_ms, before);

@@ -13,19 +13,15 @@ use seccompiler::{
 /// its arguments match one of the rules.
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
-/// System calls that are always forbidden. They concern other processes, programs, kernel objects, mounts, the machine, or attributes of files.
-const NEVER: &[libc::c_long] = &[
+/// System calls that no daemon needs, also not to start other daemons. They concern the memory and descriptors of other processes, kernel objects,
+/// mounts and the machine.
+const MACHINE: &[libc::c_long] = &[
     libc::SYS_ptrace,
     libc::SYS_process_vm_readv,
     libc::SYS_process_vm_writev,
     libc::SYS_process_madvise,
     libc::SYS_kcmp,
-    libc::SYS_pidfd_open,
     libc::SYS_pidfd_getfd,
-    libc::SYS_pidfd_send_signal,
-    libc::SYS_tkill,
-    libc::SYS_rt_sigqueueinfo,
-    libc::SYS_rt_tgsigqueueinfo,
     libc::SYS_io_uring_setup,
     libc::SYS_io_uring_enter,
     libc::SYS_io_uring_register,
@@ -68,6 +64,15 @@ const NEVER: &[libc::c_long] = &[
     libc::SYS_open_by_handle_at,
     libc::SYS_fanotify_init,
     libc::SYS_personality,
+];
+
+/// System calls that a daemon doesn't need after its start.
+const NEVER: &[libc::c_long] = &[
+    libc::SYS_pidfd_open,
+    libc::SYS_pidfd_send_signal,
+    libc::SYS_tkill,
+    libc::SYS_rt_sigqueueinfo,
+    libc::SYS_rt_tgsigqueueinfo,
     libc::SYS_setuid,
     libc::SYS_setgid,
     libc::SYS_setreuid,
@@ -167,6 +172,11 @@ pub(super) fn restrict_replaceable() -> Result<(), String> {
     restrict_except(&OF_REPLACEABLE)
 }
 
+/// Forbids only the system calls in [`MACHINE`].
+pub(super) fn restrict_machine() -> Result<(), String> {
+    forbid(MACHINE)
+}
+
 fn restrict_except(permitted: &[libc::c_long]) -> Result<(), String> {
     let denied = program(rules(permitted)?, SeccompAction::Errno(libc::EPERM as u32))?;
     // clone3(2) passes its flags in memory, which a filter can't read. After ENOSYS the C library uses clone(2).
@@ -193,7 +203,7 @@ fn program(rules: Rules, action: SeccompAction) -> Result<BpfProgram, String> {
 
 fn rules(permitted: &[libc::c_long]) -> Result<Rules, String> {
     let mut rules = conditional().map_err(|error| error.to_string())?;
-    let denied = NEVER.iter().chain(OLD).filter(|call| !permitted.contains(call));
+    let denied = MACHINE.iter().chain(NEVER).chain(OLD).filter(|call| !permitted.contains(call));
     rules.extend(denied.map(|call| (*call, Vec::new())));
     if cfg!(target_arch = "x86_64") {
         let x32: Vec<i64> = rules.keys().map(|call| call | X32).chain((512..=547).map(|call| call | X32)).collect();
