@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use crate::keyboard::Page;
+use crate::pulse::Sound;
 use crate::suite::TIMEOUT;
 use crate::wait::wait_for;
 
@@ -48,6 +49,7 @@ pub struct Browser {
     runtime: Runtime,
     driver: Child,
     _output: BufReader<ChildStdout>,
+    sound: Option<Sound>,
     _profile: tempfile::TempDir,
 }
 
@@ -81,17 +83,23 @@ impl Browser {
             }
             None => vec!["--deny-permission-prompts".into()],
         };
-        Self::launch([vec!["--use-fake-device-for-media-stream".into()], permission].concat(), language)
+        Self::launch([vec!["--use-fake-device-for-media-stream".into()], permission].concat(), language, None)
     }
 
     /// Starts a Chromium with access to the machine's microphone.
     pub fn with_own_microphone(language: &str) -> Result<Self> {
-        Self::launch(vec!["--use-fake-ui-for-media-stream".into()], language)
+        Self::launch(vec!["--use-fake-ui-for-media-stream".into()], language, None)
     }
 
-    fn launch(microphone: Vec<String>, language: &str) -> Result<Self> {
+    /// Starts a Chromium with a PulseAudio server of its own, whose microphone hears the WAV `voice` in a loop.
+    pub fn with_pulse_microphone(voice: &Path, language: &str) -> Result<Self> {
+        let sound = Sound::with_voice(voice)?;
+        Self::launch(vec!["--use-fake-ui-for-media-stream".into()], language, Some(sound))
+    }
+
+    fn launch(microphone: Vec<String>, language: &str, sound: Option<Sound>) -> Result<Self> {
         let profile = tempfile::Builder::new().prefix("palabre-chromium-").tempdir()?;
-        let (driver, output, port) = start_driver()?;
+        let (driver, output, port) = start_driver(sound.as_ref())?;
         let mut arguments: Vec<String> = FLAGS.iter().map(ToString::to_string).collect();
         arguments.push(format!("--user-data-dir={}", profile.path().display()));
         arguments.extend(microphone);
@@ -110,7 +118,7 @@ impl Browser {
             let mut builder = ClientBuilder::new(HttpConnector::new());
             builder.capabilities(capabilities).connect(&format!("http://127.0.0.1:{port}")).await
         })?;
-        Ok(Self { client: Some(client), runtime, driver, _output: output, _profile: profile })
+        Ok(Self { client: Some(client), runtime, driver, _output: output, sound, _profile: profile })
     }
 
     /// Opens an address. Doesn't wait for the page.
@@ -291,6 +299,11 @@ impl Browser {
         })
     }
 
+    /// Mutes or unmutes the microphone of a Chromium that was started by [`Self::with_pulse_microphone`], as the settings of a desktop do.
+    pub fn mute_microphone(&self, muted: bool) -> Result<()> {
+        self.sound.as_ref().context("this browser has no PulseAudio server")?.mute_microphone(muted)
+    }
+
     /// Returns the process ID of chromedriver, the ancestor of Chromium's processes.
     #[must_use]
     pub fn pid(&self) -> u32 {
@@ -355,9 +368,10 @@ impl Drop for Browser {
 }
 
 /// Starts chromedriver, which prints the port that it chose.
-fn start_driver() -> Result<(Child, BufReader<ChildStdout>, u16)> {
+fn start_driver(sound: Option<&Sound>) -> Result<(Child, BufReader<ChildStdout>, u16)> {
     let mut driver = Command::new("chromedriver")
         .arg("--port=0")
+        .envs(sound.map(|sound| ("PULSE_SERVER", sound.server())))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

@@ -6,7 +6,6 @@
 use std::cell::{Cell, RefCell};
 use std::io::{BufRead, BufReader, ErrorKind};
 use std::net::TcpStream;
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -16,6 +15,8 @@ use tungstenite::{Message, WebSocket};
 
 use crate::keyboard::Page;
 use crate::media_keys::MediaKeys;
+use crate::pulse::Sound;
+pub use crate::pulse::{FIRST_CARD, OUTPUT_HZ, SECOND_CARD};
 use crate::suite::{TIMEOUT, descendants};
 use crate::wait::wait_for;
 
@@ -56,15 +57,6 @@ const ANALYSER: &str = r"() => {
   }));
 }";
 
-/// Sample rate of the sound cards.
-pub const OUTPUT_HZ: u32 = 48_000;
-
-/// Name of the sound card that is the default.
-pub const FIRST_CARD: &str = "first";
-
-/// Name of the sound card that is not the default, also in the browser's list of loudspeakers.
-pub const SECOND_CARD: &str = "second";
-
 /// One Firefox with one page.
 #[derive(Debug)]
 pub struct Firefox {
@@ -100,7 +92,7 @@ impl Firefox {
             .args(["--headless", "--no-remote", "--remote-debugging-port", "0", "--profile"])
             .arg(profile.path())
             .env("HOME", profile.path())
-            .env("XDG_RUNTIME_DIR", sound.dir.path())
+            .env("XDG_RUNTIME_DIR", sound.dir())
             .env("PULSE_SERVER", sound.server())
             .env("DBUS_SESSION_BUS_ADDRESS", &media_keys.bus)
             .stdin(Stdio::null())
@@ -352,52 +344,4 @@ fn connect(child: &mut Child) -> Result<WebSocket<TcpStream>> {
     tcp.set_read_timeout(Some(Duration::from_secs(1)))?;
     tcp.set_write_timeout(Some(Duration::from_secs(20)))?;
     Ok(tungstenite::client(format!("ws://{address}/session"), tcp)?.0)
-}
-
-/// A PulseAudio server with two null sinks.
-#[derive(Debug)]
-struct Sound {
-    child: Child,
-    dir: tempfile::TempDir,
-}
-
-impl Sound {
-    fn start() -> Result<Self> {
-        let dir = tempfile::Builder::new().prefix("palabre-sound-").tempdir()?;
-        let socket = dir.path().join("socket");
-        let child = Command::new("pulseaudio")
-            .args(["--daemonize=no", "--exit-idle-time=-1", "--use-pid-file=no", "--disallow-exit", "-n"])
-            .args([FIRST_CARD, SECOND_CARD].iter().flat_map(|card| ["-L".to_owned(), null_sink(card)]))
-            // Browsers don't list monitors as microphones.
-            .arg("-L")
-            .arg(format!("module-remap-source master={FIRST_CARD}.monitor source_name=loudspeaker"))
-            .arg("-L")
-            .arg(format!("module-native-protocol-unix auth-anonymous=1 socket={}", socket.display()))
-            .env("XDG_RUNTIME_DIR", dir.path())
-            .env("HOME", dir.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .context("unable to start 'pulseaudio'; install Debian's pulseaudio")?;
-        let sound = Self { child, dir };
-        wait_for("PulseAudio", TIMEOUT, || Path::new(&socket).exists().then_some(()))?;
-        Ok(sound)
-    }
-
-    fn server(&self) -> String {
-        format!("unix:{}", self.dir.path().join("socket").display())
-    }
-}
-
-/// Returns the PulseAudio module line of a null sink. The first null sink that is loaded is the default.
-fn null_sink(card: &str) -> String {
-    format!("module-null-sink sink_name={card} rate={OUTPUT_HZ} sink_properties=device.description={card}")
-}
-
-impl Drop for Sound {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }

@@ -18,6 +18,7 @@ pub mod people;
 pub mod plot;
 pub mod processes;
 pub mod proxy;
+mod pulse;
 pub mod screens;
 pub mod soak;
 pub mod suite;

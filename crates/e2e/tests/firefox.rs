@@ -233,17 +233,16 @@ fn participant_with_firefox_hears_speaks_mutes_reloads_and_reconnects() {
     firefox.press("m").unwrap();
     assert_is_heard(&other, true);
 
-    for (key, muted) in [("Pause", true), ("Play", false)] {
-        firefox.press_media_key(key).unwrap();
-        firefox.wait_until(&format!("palabreState.muted === {muted}")).unwrap();
-    }
-
     assert_is_reconnected(&suite, &firefox, &other, || suite.palabre(&["restart", "p01"]).map(drop).unwrap());
     assert_is_reconnected(&suite, &firefox, &other, || {
         suite.kill("palabre-listener", "p01").map(drop).unwrap();
         write(&firefox, "during the outage");
     });
     firefox.wait_until("document.querySelector('.message:last-child')?.dataset.state === 'sent'").unwrap();
+    for (key, muted) in [("Pause", true), ("Play", false)] {
+        firefox.press_media_key(key).unwrap();
+        firefox.wait_until(&format!("palabreState.muted === {muted}")).unwrap();
+    }
     // The first text was written before the page was loaded again.
     sends_and_shows_texts(&suite, &firefox);
     let texts = "return [...document.querySelectorAll('.message-text')].map((text) => text.textContent)";

@@ -148,7 +148,11 @@ export class Microphone {
   }
 
   #noteSystemMute(media) {
-    if (this.#media === media) this.#handlers.onSystemMute(media.getAudioTracks()[0].muted);
+    if (this.#media === media) this.#handlers.onSystemMute(this.#isMutedBySystem);
+  }
+
+  get #isMutedBySystem() {
+    return this.#media?.getAudioTracks()[0].muted ?? false;
   }
 
   #reopen() {
@@ -216,7 +220,9 @@ export class Microphone {
 
   #chunk({ samples, firstMs, nowMs, peak, inputPeak }) {
     if (inputPeak !== undefined) {
-      this.#handlers.onWatch(this.#watch.heard(inputPeak, this.#muted, this.#gate.mode === 'talk', performance.now()));
+      // While the loudspeaker plays, echo cancellation adds noise to the zeros of a microphone that the system has muted.
+      const heardPeak = this.#isMutedBySystem ? 0 : inputPeak;
+      this.#handlers.onWatch(this.#watch.heard(heardPeak, this.#muted, this.#gate.mode === 'talk', performance.now()));
       return;
     }
     this.#clock.observe(nowMs, performance.timeOrigin + performance.now());

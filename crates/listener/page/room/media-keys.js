@@ -5,19 +5,24 @@
  * The system itself also sends pause, for example when a headset is unplugged. So pause never unmutes, and never takes the microphone from
  * another page.
  *
- * Browsers give the keys only to a page that plays an audio element, not to one that only has an AudioContext. So an element plays a sound
- * in the room that nobody can hear. Nothing depends on it: a browser may refuse to play it.
+ * Browsers give the keys only to a page that plays an audio element, not to one that only has an AudioContext. So a silent element plays in
+ * the room. Nothing depends on it: a browser may refuse to play it.
+ *
+ * Firefox gives no keys to an element that was silent from the start (HTMLMediaElement.cpp, AudibilityMonitor). So there the element first plays a
+ * tone that nobody can hear. A tone all the time would harm: echo cancellation would add noise to a microphone that delivers only zeros.
  */
 
 import { writeWav } from '../base/wav.js';
 
-/** Duration of the sound. Chromium ignores elements of 5 s and less. */
-const HUM_S = 10;
+/** Duration of the element's sound. Chromium ignores elements of 5 s and less. */
+const SOUND_S = 10;
 const RATE_HZ = 8000;
-/** Frequency of the sound: too low to be heard at this level. */
-const HUM_HZ = 20;
-/** Peak of the sound: -66 dBFS. Firefox gives no keys to an element that plays digital silence (HTMLMediaElement.cpp, AudibilityMonitor). */
-const HUM_PEAK = 16;
+/** Frequency of the tone in Firefox. */
+const TONE_HZ = 20;
+/** Peak of the tone in Firefox: -66 dBFS. */
+const TONE_PEAK = 16;
+/** Time after which the element in Firefox is silent. */
+const TONE_MS = 3000;
 
 let element = null;
 /** What the lock screen shows; undefined if nothing yet. */
@@ -31,9 +36,12 @@ let isPaused = false;
  */
 export function startMediaKeys(room, { mute, leave }) {
   if (!navigator.mediaSession || element) return;
-  const hum = Int16Array.from({ length: HUM_S * RATE_HZ }, (_, i) => Math.round(HUM_PEAK * Math.sin((2 * Math.PI * HUM_HZ * i) / RATE_HZ)));
-  const sound = new Blob([writeWav([hum], RATE_HZ)], { type: 'audio/wav' });
-  element = new Audio(URL.createObjectURL(sound));
+  const isFirefox = CSS.supports('-moz-appearance', 'none');
+  const peak = isFirefox ? TONE_PEAK : 0;
+  const samples = Int16Array.from({ length: SOUND_S * RATE_HZ }, (_, i) => peak * Math.sin((2 * Math.PI * TONE_HZ * i) / RATE_HZ));
+  const begun = new Audio(URL.createObjectURL(new Blob([writeWav([samples], RATE_HZ)], { type: 'audio/wav' })));
+  element = begun;
+  if (isFirefox) setTimeout(() => { begun.volume = 0; }, TONE_MS);
   element.loop = true;
   shown = undefined;
   isPaused = false;
