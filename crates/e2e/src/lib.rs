@@ -5,7 +5,9 @@
 pub mod alerts;
 pub mod browser;
 pub mod client;
+pub mod clock;
 pub mod compare;
+pub mod earlier_texts;
 pub mod elsewhere;
 pub mod faults;
 pub mod firefox;

@@ -7,6 +7,8 @@ use std::path::Path;
 
 use palabre_e2e::alerts;
 use palabre_e2e::client::{Recording, Talker};
+use palabre_e2e::clock::MICROPHONE_LATER;
+use palabre_e2e::earlier_texts;
 use palabre_e2e::firefox::{FIRST_CARD, Firefox, OUTPUT_HZ, SECOND_CARD};
 use palabre_e2e::hostile_texts::Attacked;
 use palabre_e2e::keyboard::{self, Page};
@@ -56,7 +58,8 @@ const KEEP_TRACK: &str = "
 fn notices_a_silent_microphone(firefox: &Firefox) {
     for (enabled, state) in [(false, "silent"), (true, "on")] {
         firefox.run(&format!("window.track.enabled = {enabled}")).unwrap();
-        firefox.wait_until(&format!("document.getElementById('mute').dataset.state === '{state}'")).unwrap();
+        let later = if enabled { "true" } else { MICROPHONE_LATER };
+        firefox.wait_until(&format!("{later} && document.getElementById('mute').dataset.state === '{state}'")).unwrap();
     }
 }
 
@@ -150,25 +153,6 @@ fn has_sent_every_text_once(suite: &Suite, firefox: &Firefox) {
     assert_eq!(firefox.run(shown).unwrap(), serde_json::json!(SHORT_TEXTS));
 }
 
-/// Checks that the list of messages doesn't move when a text arrives while the user reads earlier ones, and that a button shows the new text.
-fn stays_at_earlier_texts(suite: &Suite, firefox: &Firefox) {
-    firefox.click("#messages-toggle").unwrap();
-    let list = "document.getElementById('message-list')";
-    firefox.run(&format!("{list}.scrollTop = 0")).unwrap();
-    suite.post("p02", "/say", "below").unwrap();
-    firefox
-        .wait_until("document.querySelector('.message:last-child').textContent.endsWith('below') && document.getElementById('messages-below').checkVisibility()")
-        .unwrap();
-    assert_eq!(firefox.run(&format!("return {list}.scrollTop")).unwrap(), 0);
-    firefox.click("#messages-below").unwrap();
-    firefox
-        .wait_until(&format!(
-            "{list}.scrollHeight - {list}.scrollTop - {list}.clientHeight < 2 && !document.getElementById('messages-below').checkVisibility()"
-        ))
-        .unwrap();
-    firefox.click("#messages-close").unwrap();
-}
-
 /// Checks that the page copies its details for support, and tells screen readers so.
 fn copies_its_details(firefox: &Firefox) {
     firefox.click("#settings-open").unwrap();
@@ -253,7 +237,7 @@ fn participant_with_firefox_hears_speaks_mutes_reloads_and_reconnects() {
     assert_plays_in(&firefox, FIRST_CARD);
     plays_a_participant_at_the_chosen_volume(&firefox, FIRST_CARD);
     has_sent_every_text_once(&suite, &firefox);
-    stays_at_earlier_texts(&suite, &firefox);
+    earlier_texts::stay_in_place(&suite, &firefox).unwrap();
     alerts::announce_events(&suite, &firefox).unwrap();
     copies_its_details(&firefox);
     firefox.choose_loudspeaker(Some(SECOND_CARD)).unwrap();

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use palabre_e2e::browser::{Browser, Tap};
 use palabre_e2e::client::Talker;
+use palabre_e2e::clock::MICROPHONE_LATER;
 use palabre_e2e::elsewhere::Elsewhere;
 use palabre_e2e::suite::{Link, Suite, TIMEOUT, signal};
 use palabre_e2e::wait_for;
@@ -423,7 +424,7 @@ fn microphone_that_is_muted_by_the_system_or_silent_is_shown_to_everybody_and_ta
     browser.mute_microphone(true).unwrap();
     shows("Muted by your system", true);
     assert_eq!(browser.run("return palabreState.muted").unwrap(), false, "the user didn't mute the microphone");
-    browser.wait_until(&format!("{LATER} && document.querySelector('.notice')")).unwrap();
+    browser.wait_until(&format!("{MICROPHONE_LATER} && document.querySelector('.notice')")).unwrap();
     notice("Your microphone is muted by your system");
     drop(talker);
     browser.mute_microphone(false).unwrap();
@@ -440,7 +441,7 @@ fn microphone_that_is_muted_by_the_system_or_silent_is_shown_to_everybody_and_ta
         // A disabled track delivers zeros, and the page isn't told.
         browser.run(&format!("window.tracks.at(-1).enabled = {enabled}")).unwrap();
         if is_silent {
-            browser.wait_until(&format!("{LATER} && document.querySelector('.notice')")).unwrap();
+            browser.wait_until(&format!("{MICROPHONE_LATER} && document.querySelector('.notice')")).unwrap();
         }
         shows(words, is_silent);
         if is_silent {
@@ -454,7 +455,7 @@ fn microphone_that_is_muted_by_the_system_or_silent_is_shown_to_everybody_and_ta
     notice("You are talking while muted");
     browser.run("window.tracks.at(-1).enabled = false").unwrap();
     browser
-        .wait_until(&format!("{LATER} && !palabreState.talkingMuted && !document.querySelector('.notice')"))
+        .wait_until(&format!("{MICROPHONE_LATER} && !palabreState.talkingMuted && !document.querySelector('.notice')"))
         .unwrap();
     assert_eq!(browser.run("return palabreState.muted").unwrap(), true, "only the notice ends by itself");
     browser.run("window.tracks.at(-1).enabled = true").unwrap();
@@ -463,14 +464,6 @@ fn microphone_that_is_muted_by_the_system_or_silent_is_shown_to_everybody_and_ta
     browser.wait_until("!palabreState.muted && !document.querySelector('.notice')").unwrap();
     assert_eq!(browser.run("return document.activeElement.id").unwrap(), "mute", "the notice's button had the focus");
 }
-
-/// A true expression that makes 5 s pass for the watch over the microphone, but not for the stream.
-const LATER: &str = "(() => {
-    window.laterMs = (window.laterMs ?? 0) + 5000;
-    window.rightNow ??= performance.now.bind(performance);
-    performance.now = () => rightNow() + (/microphone[.]js/.test(new Error().stack) ? laterMs : 0);
-    return true;
-})()";
 
 #[test]
 fn newest_of_seven_tabs_is_in_the_room_and_each_other_tab_says_why_it_left() {

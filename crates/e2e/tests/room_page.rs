@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use palabre_e2e::browser::{Browser, Tap};
 use palabre_e2e::client::Talker;
+use palabre_e2e::earlier_texts;
 use palabre_e2e::suite::{Link, Suite, TIMEOUT, descendants, signal};
 use palabre_e2e::wait_for;
 use palabre_sound::measure::{goertzel_dbfs, tone};
@@ -200,6 +201,7 @@ fn stream_that_stops_without_an_end_is_reported_and_reopened_and_a_removed_parti
     let kept = std::fs::read_to_string(suite.room().join(".meeting/texts")).unwrap();
     let kept: Vec<_> = kept.lines().map(|line| line.rsplit('\t').next().unwrap()).collect();
     assert_eq!(kept, ["during the stall", "and another"], "the room has each text once");
+    earlier_texts::stay_in_place(&suite, &browser).unwrap();
     let sent = browser.run("return palabreState.sent").unwrap();
     browser.wait_until(&format!("palabreState.uplink === 'open' && palabreState.sent > {sent} + 20")).unwrap();
     assert_eq!(suite.process("palabre-listener", "p01"), Some(listener), "the listener is the same process");
