@@ -2,6 +2,8 @@
 //! every language; keyboard and settings work. Stores screenshots in `target/looks`.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod states;
+
 use std::fs;
 use std::ops::RangeInclusive;
 use std::path::Path;
