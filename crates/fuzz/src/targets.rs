@@ -11,7 +11,7 @@ use std::path::Path;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
-use palabre_config::control::{ListenerReport, Response, read_request};
+use palabre_config::control::{ListenerReport, MAX_REPORT_BYTES, Response, read_request};
 use palabre_config::signing::{self, MAX_REQUEST_BYTES, Order, Reply, Request, SignerReport};
 use palabre_config::{Entrance, Key, KeyHash, LinkTemplate, Moment, PageAddress, Participant, PortRange, Server};
 use palabre_room::{
@@ -223,8 +223,12 @@ pub(crate) fn control(bytes: &[u8]) -> bool {
 
 pub(crate) fn notify(bytes: &[u8]) -> bool {
     let Ok(report) = ListenerReport::parse(&text(bytes)) else { return false };
-    let again = ListenerReport::parse(&report.encode()).map(|again| again.encode());
-    assert_eq!(again.ok(), Some(report.encode()), "a written report is read again");
+    let written = report.encode();
+    // A text with characters that JSON escapes can be longer than its input. A listener sends no such text.
+    if written.len() <= MAX_REPORT_BYTES {
+        let again = ListenerReport::parse(&written).map(|again| again.encode());
+        assert_eq!(again.ok(), Some(written), "a written report is read again");
+    }
     true
 }
 

@@ -109,7 +109,12 @@ impl<'a, S: Read> Body<'a, S> {
     /// Reads a line of the chunked coding. Returns the line without CR LF.
     fn line(&mut self) -> io::Result<Vec<u8>> {
         loop {
-            if let Some(end) = self.buffered.iter().position(|&b| b == b'\n') {
+            let end = self.buffered.iter().position(|&b| b == b'\n');
+            // A line is refused by its own length. Otherwise the result would depend on the pieces in which the body arrives.
+            if end.unwrap_or(self.buffered.len()) > MAX_LINE_BYTES {
+                return Err(bad("a line of the chunked coding is too long"));
+            }
+            if let Some(end) = end {
                 let mut line: Vec<u8> = self.buffered.drain(..=end).collect();
                 line.pop();
                 // A proxy before this server could end the line elsewhere: RFC 9112 §2.2.
@@ -117,9 +122,6 @@ impl<'a, S: Read> Body<'a, S> {
                     return Err(bad("a line of the chunked coding doesn't end with CR LF"));
                 }
                 return Ok(line);
-            }
-            if self.buffered.len() > MAX_LINE_BYTES {
-                return Err(bad("a line of the chunked coding is too long"));
             }
             let mut some = [0; 512];
             let count = self.stream.read(&mut some)?;
@@ -251,6 +253,7 @@ mod tests {
     #[test]
     fn invalid_chunks_are_refused() {
         let long = format!("4;{}", "x".repeat(3000));
+        let long_in_one_piece = format!("4;{}\r\nabcd\r\n0\r\n\r\n", "x".repeat(1100));
         for text in [
             "x\r\n",
             "-1\r\n",
@@ -258,6 +261,7 @@ mod tests {
             "2\r\nabc\r\n",
             "4 5\r\n",
             long.as_str(),
+            long_in_one_piece.as_str(),
             "\r\n",
             "4\nabcd\r\n",
             "\n",
