@@ -70,6 +70,14 @@ impl Client {
         self.secure(tcp)
     }
 
+    /// Returns the same client without session tickets: each connection is a full handshake.
+    #[must_use]
+    pub fn without_tickets(&self) -> Self {
+        let mut config = ClientConfig::clone(&self.config);
+        config.resumption = rustls::client::Resumption::disabled();
+        Self { config: Arc::new(config) }
+    }
+
     fn secure(&self, tcp: TcpStream) -> Result<Tls> {
         tcp.set_nodelay(true)?;
         tcp.set_read_timeout(Some(IO_TIMEOUT))?;

@@ -35,6 +35,12 @@ pub fn prefer(pid: u32) {
     let _ = Command::new("renice").args(["-n", "-10", "-p", &pid.to_string()]).output();
 }
 
+/// Sets the niceness of the calling thread to 19.
+pub fn yield_thread() {
+    let thread = fs::read_link("/proc/thread-self").unwrap_or_default();
+    let _ = Command::new("renice").args(["-n", "19", "-p"]).arg(thread.file_name().unwrap_or_default()).output();
+}
+
 /// Returns process id, program name and first argument of a process and of all its descendants.
 #[must_use]
 pub fn programs(pid: u32) -> Vec<(u32, String, String)> {

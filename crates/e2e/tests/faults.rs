@@ -17,6 +17,7 @@ fn faults_of_one_participant_cost_the_others_nothing() {
         hold: Duration::from_millis(900),
         rest: Duration::from_millis(500),
         only_cheap: true,
+        only: "",
     };
     palabre_testing::undisturbed(|| {
         let (rows, skipped) = run(&options).unwrap();

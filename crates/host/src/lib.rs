@@ -16,6 +16,7 @@ pub mod notify;
 pub mod pace;
 pub mod packet;
 pub mod peer;
+pub mod priority;
 pub mod process;
 pub mod program;
 pub mod rate_limit;

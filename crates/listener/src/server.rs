@@ -267,6 +267,8 @@ impl Server {
 
 /// Serves a connection. `handshake` makes the process wait for the handshake before it ends.
 fn serve(tcp: TcpStream, mut slot: Slot, handshake: Busy, listener: &Listener, log_limits: &LogLimits) {
+    // While the processors are busy, the sound of all participants has precedence over handshakes of clients without a key.
+    listener.niceness.inspect(|niceness| niceness.raise());
     let stream = match tls::accept(tcp, listener.tls(), &listener.access.proxy) {
         Ok(stream) => stream,
         Err(error) => return log_failure(log_limits, &error),
@@ -304,7 +306,12 @@ fn requests(connection: &mut Connection, slot: &mut Slot, handshake: Busy, liste
         if idle.take().is_some_and(|idle: Idle| !idle.end()) {
             return Ok(());
         }
-        let after = routes::answer(connection, &head, listener, || slot.authenticated())?;
+        let authenticated = || {
+            if slot.authenticated() {
+                listener.niceness.inspect(|niceness| niceness.restore());
+            }
+        };
+        let after = routes::answer(connection, &head, listener, authenticated)?;
         drop(busy);
         idle = slot.idle();
         if after == After::Close || idle.is_none() {

@@ -169,9 +169,10 @@ impl Slot {
         Some(Idle { slots: Arc::clone(&self.slots), id: self.id })
     }
 
-    /// Marks the connection as authenticated.
-    pub(crate) fn authenticated(&mut self) {
-        if !std::mem::replace(&mut self.is_authenticated, true) {
+    /// Marks the connection as authenticated. Returns whether it was not authenticated before.
+    pub(crate) fn authenticated(&mut self) -> bool {
+        let is_first = !std::mem::replace(&mut self.is_authenticated, true);
+        if is_first {
             let mut state = self.slots.state();
             state.know(self.network);
             if !state.remove_unauthenticated(self.id) {
@@ -179,6 +180,7 @@ impl Slot {
                 state.taken += 1;
             }
         }
+        is_first
     }
 
     pub(crate) fn is_authenticated(&self) -> bool {

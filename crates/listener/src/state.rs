@@ -11,6 +11,7 @@ use crate::me::Me;
 use crate::mic::MicWriter;
 use crate::waker::Waker;
 use palabre_config::Proxy;
+use palabre_host::priority::Niceness;
 use palabre_room::Format;
 use rustls::ServerConfig;
 use std::sync::Arc;
@@ -37,6 +38,8 @@ pub(crate) struct Listener {
     pub(crate) main_thread: Arc<Waker>,
     pub(crate) hsts: Hsts,
     pub(crate) certificate: Certificate,
+    /// The niceness of threads that serve authenticated clients. `None` if all threads keep the same niceness.
+    pub(crate) niceness: Option<Niceness>,
 }
 
 impl Listener {
@@ -64,6 +67,7 @@ impl Listener {
             main_thread,
             hsts,
             certificate,
+            niceness: Niceness::restorable(),
         }
     }
 

@@ -5,14 +5,15 @@ use std::time::Duration;
 use anyhow::Result;
 use palabre_e2e::faults::{Options, run};
 
-/// Prints the table of docs/measurements.md.
-pub fn table(participants: usize, talkers: usize) -> Result<()> {
+/// Prints the table of docs/measurements.md. If `only` isn't empty, only for the faults whose names contain it.
+pub fn table(participants: usize, talkers: usize, only: &'static str) -> Result<()> {
     let options = Options {
         participants,
         talkers,
         hold: Duration::from_secs(5),
         rest: Duration::from_secs(10),
         only_cheap: false,
+        only,
     };
     let (rows, skipped) = run(&options)?;
     println!("faults: {participants} participants, {talkers} of whom talk; each fault lasts 5 s");

@@ -5,6 +5,7 @@ mod crowd;
 mod effects;
 mod losses;
 mod scene;
+mod strangers;
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -35,7 +36,7 @@ struct Fault {
     reason = "the methods of a type with a lifetime are functions of another type"
 )]
 #[rustfmt::skip]
-const FAULTS: [Fault; 20] = [
+const FAULTS: [Fault; 21] = [
     fault("nothing", Whom::Nobody, |_| Ok(()), |_| Ok(Some("-".to_owned())), |_| Ok(()), true),
     fault("SIGSTOP of a listener", Whom::One, |s| s.signal_listeners("STOP"), |s| s.stopped(), |s| s.signal_listeners("CONT"), false),
     fault("SIGKILL of a listener", Whom::One, |s| s.signal_listeners("KILL"), |s| s.ended(), |_| Ok(()), true),
@@ -53,6 +54,7 @@ const FAULTS: [Fault; 20] = [
     fault("SIGKILL of the signer", Whom::Nobody, |s| s.kill("palabre-signer"), |s| s.ended(), |_| Ok(()), false),
     fault("no space for `/run` and `/var`", Whom::Nobody, |s| s.fill(), |s| s.filled(), |s| s.free(), false),
     fault("2000 connections without a key per second at a listener", Whom::One, |s| s.crowd(), |s| s.crowded(), |s| s.disperse(), false),
+    fault("complete handshakes without a key at 20 listeners, as many as possible", Whom::Nobody, |s| s.visit(), |s| s.visited(), |s| s.leave(), false),
     fault("all cores are busy", Whom::Nobody, |s| s.occupy(), |s| s.occupied(), |s| s.stop_programs(), false),
     fault("SIGKILL of the mixer", Whom::Everybody, |s| s.kill("palabre-mixer"), |s| s.ended(), |_| Ok(()), false),
     fault("SIGKILL of the supervisor", Whom::Everybody, |s| s.kill("palabre-supervisor"), |s| s.ended(), |_| Ok(()), false),
@@ -82,13 +84,19 @@ pub struct Options {
     pub rest: Duration,
     /// Whether only the faults of the short form are injected.
     pub only_cheap: bool,
+    /// The only fault to inject, after the fault "nothing": a part of its name. Empty: all faults.
+    pub only: &'static str,
 }
 
 /// Injects the faults one after another. Returns a row for each fault, and a line with the reason for each fault that this machine can't inject.
 pub fn run(options: &Options) -> Result<(Vec<Row>, Vec<String>)> {
     let suite = Suite::start(options.participants)?;
     let mut scene = Scene::new(&suite, options.talkers)?;
-    let faults: Vec<&Fault> = FAULTS.iter().filter(|fault| fault.is_cheap || !options.only_cheap).collect();
+    let faults: Vec<&Fault> = FAULTS
+        .iter()
+        .filter(|fault| fault.is_cheap || !options.only_cheap)
+        .filter(|fault| fault.what == "nothing" || fault.what.contains(options.only))
+        .collect();
     let certificate = suite.dir().join("etc/tls/cert.pem");
     let swarm = Swarm::start(&suite, scene.links(), &certificate, options.talkers, 86_400)?;
     prefer(swarm.pid());

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::crowd::Crowd;
 use super::effects::{self, Cores};
+use super::strangers::Strangers;
 use crate::client::{Answer, Tls};
 use crate::line::{Delays, Line};
 use crate::link::Link;
@@ -18,6 +19,8 @@ use crate::wait::wait_for;
 
 /// Number of connections that are opened at a listener without memory or descriptors.
 const CONNECTIONS: usize = 20;
+/// Number of listeners that clients without a key visit.
+const VISITED: usize = 20;
 /// Number of streams that are not read. With the stream of the swarm, they are the default maximum of a listener, 8.
 const UNREAD: usize = 7;
 /// Maximum size in KiB of a file system that the fault may fill.
@@ -65,6 +68,7 @@ pub(super) struct Scene<'a> {
     streams: Vec<Answer>,
     programs: Vec<Child>,
     crowd: Option<Crowd>,
+    strangers: Option<Strangers>,
 }
 
 impl<'a> Scene<'a> {
@@ -97,6 +101,7 @@ impl<'a> Scene<'a> {
             streams: Vec::new(),
             programs: Vec::new(),
             crowd: None,
+            strangers: None,
         })
     }
 
@@ -368,6 +373,23 @@ impl<'a> Scene<'a> {
         Ok((closed > 0).then(|| format!("the listener closed {closed} connections")))
     }
 
+    /// Visits the listeners of the last participants who don't talk.
+    pub(super) fn visit(&mut self) -> Result<()> {
+        let quiet = &self.suite.links[self.talkers..];
+        self.strangers = Some(Strangers::start(&self.suite.client, &quiet[quiet.len().saturating_sub(VISITED)..]));
+        Ok(())
+    }
+
+    pub(super) fn visited(&mut self) -> Result<Option<String>> {
+        let answered = self.strangers.as_ref().map_or(0, Strangers::answered);
+        let idle = Cores::now().idle_percent_since(&self.cores);
+        Ok((answered > 0).then(|| format!("{answered} handshakes, {idle:.0} % idle")))
+    }
+
+    pub(super) fn leave(&mut self) -> Result<()> {
+        self.strangers.take().map_or(Ok(()), Strangers::stop)
+    }
+
     pub(super) fn occupied(&mut self) -> Result<Option<String>> {
         let idle = Cores::now().idle_percent_since(&self.cores);
         Ok((idle < IDLE_PERCENT_MAX).then(|| format!("{idle:.0} % idle")))
@@ -386,6 +408,7 @@ impl Drop for Scene<'_> {
         let _ = self.stop_programs();
         let _ = self.kill_exporter();
         let _ = self.disperse();
+        let _ = self.leave();
     }
 }
 

@@ -104,7 +104,6 @@ const NEVER: &[libc::c_long] = &[
     libc::SYS_truncate,
     libc::SYS_inotify_init1,
     // These calls can also change other processes of the same user.
-    libc::SYS_setpriority,
     libc::SYS_ioprio_set,
     libc::SYS_sched_setparam,
     libc::SYS_sched_setscheduler,
@@ -157,6 +156,8 @@ const FCNTL: [libc::c_int; 5] = [libc::F_SETOWN, F_SETOWN_EX, F_SETSIG, libc::F_
 const F_SETSIG: libc::c_int = 10;
 /// Number of a command of fcntl(2) that `libc` lacks; the same on x86-64 and arm64.
 const F_SETOWN_EX: libc::c_int = 15;
+/// First argument of setpriority(2) for one process or thread.
+const PRIO_PROCESS: u64 = 0;
 /// Requests of ioctl(2) that the standard library uses: non-blocking, close-on-exec, and the number of bytes to read.
 const IOCTL: [libc::c_ulong; 3] = [libc::FIONBIO, libc::FIOCLEX, libc::FIONREAD];
 /// Bit that is set in the system call numbers of the x32 ABI. An x86-64 kernel may support this ABI too.
@@ -224,6 +225,9 @@ fn conditional() -> Result<Rules, seccompiler::BackendError> {
     let other = vec![is(0, SeccompCmpOp::Ne, 0)?, is(0, SeccompCmpOp::Ne, own_pid)?];
     rules.insert(libc::SYS_prlimit64, vec![rule(other)?]);
     rules.insert(libc::SYS_socket, vec![rule(vec![is(0, SeccompCmpOp::Ne, libc::AF_UNIX as u64)?])?]);
+    // A thread may change its own niceness: PRIO_PROCESS with the ID 0.
+    let other = [is(0, SeccompCmpOp::Ne, PRIO_PROCESS)?, is(1, SeccompCmpOp::Ne, 0)?];
+    rules.insert(libc::SYS_setpriority, other.into_iter().map(|one| rule(vec![one])).collect::<Result<_, _>>()?);
     let requests = IOCTL.iter().map(|request| is(1, SeccompCmpOp::Ne, *request)).collect::<Result<_, _>>()?;
     rules.insert(libc::SYS_ioctl, vec![rule(requests)?]);
     let options = PRCTL.iter().map(|(option, permitted)| {

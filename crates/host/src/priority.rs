@@ -1,0 +1,66 @@
+//! The niceness of single threads: a thread that serves a client without a key gets less processor time than the other threads.
+
+use rustix::process::{Resource, getpriority_process, getrlimit, setpriority_process};
+use rustix::thread::{CapabilitySet, capabilities};
+
+/// Amount that is added to the niceness. While both want a processor, the thread gets about a tenth of the time of a usual thread (sched(7)).
+const STEP: i32 = 10;
+/// Highest niceness.
+const MAX: i32 = 19;
+
+/// The usual niceness of this process, which may be restored after it was raised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Niceness(i32);
+
+impl Niceness {
+    /// Returns the niceness of the calling thread, or `None` if this process may not restore it. For the restoration it needs the capability
+    /// CAP_SYS_NICE or a sufficient RLIMIT_NICE (setrlimit(2); `LimitNICE=` of systemd.exec(5)).
+    #[must_use]
+    pub fn restorable() -> Option<Self> {
+        // In who 0 of setpriority(2), Linux sees the calling thread.
+        let usual = getpriority_process(None).ok()?;
+        let is_capable = capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_NICE));
+        // The limit is 20 minus the lowest niceness; `None` is unlimited.
+        let lowest = getrlimit(Resource::Nice).current.map_or(-20, |limit| 20 - i64::try_from(limit).unwrap_or(40));
+        (is_capable || lowest <= i64::from(usual)).then_some(Self(usual))
+    }
+
+    /// Raises the niceness of the calling thread.
+    pub fn raise(self) {
+        // Without the raise the thread works as usual.
+        let _ = setpriority_process(None, (self.0 + STEP).min(MAX));
+    }
+
+    /// Gives the calling thread the usual niceness.
+    pub fn restore(self) {
+        if let Err(error) = setpriority_process(None, self.0) {
+            log::warn!("unable to restore the niceness {} of a thread: {error}", self.0);
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn niceness_of_one_thread_is_raised_and_restored() {
+        let Some(niceness) = Niceness::restorable() else {
+            println!("NOT SHOWN: the niceness of threads: this user may not lower it");
+            return;
+        };
+        let now = || getpriority_process(None).unwrap();
+        std::thread::spawn(move || {
+            niceness.raise();
+            assert_eq!(now(), (niceness.0 + 10).min(19));
+            assert_eq!(std::thread::spawn(move || getpriority_process(None).unwrap()).join().unwrap(), now());
+            niceness.restore();
+            assert_eq!(now(), niceness.0);
+            niceness.raise();
+        })
+        .join()
+        .unwrap();
+        assert_eq!(now(), niceness.0);
+    }
+}
