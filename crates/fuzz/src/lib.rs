@@ -1,6 +1,6 @@
 //! Fuzz targets for the parsers of all data from outside: requests, WebSockets, WAVs, configuration, protocols, files of rooms, links.
 //!
-//! Two drivers run the same [`TARGETS`]: cargo-fuzz (`fuzz/`, needs nightly Rust), and [`driver`], which changes the files of a corpus at random and needs
+//! Two drivers run the same [`TARGETS`]: cargo-fuzz (`fuzz/`), and [`driver`], which changes the files of a corpus at random and needs
 //! only stable Rust. A target panics if an invariant of the parser is violated.
 //!
 //! The listener and `palabre swarm` are programs without a library, so their parsers are included by path.

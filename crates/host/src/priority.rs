@@ -25,10 +25,22 @@ impl Niceness {
         (is_capable || lowest <= i64::from(usual)).then_some(Self(usual))
     }
 
+    /// Returns the usual niceness.
+    #[must_use]
+    pub fn usual(self) -> i32 {
+        self.0
+    }
+
+    /// Returns the niceness of a thread after [`Self::raise`].
+    #[must_use]
+    pub fn raised(self) -> i32 {
+        (self.0 + STEP).min(MAX)
+    }
+
     /// Raises the niceness of the calling thread.
     pub fn raise(self) {
         // Without the raise the thread works as usual.
-        let _ = setpriority_process(None, (self.0 + STEP).min(MAX));
+        let _ = setpriority_process(None, self.raised());
     }
 
     /// Gives the calling thread the usual niceness.
@@ -47,20 +59,18 @@ mod tests {
     #[test]
     fn niceness_of_one_thread_is_raised_and_restored() {
         let Some(niceness) = Niceness::restorable() else {
-            println!("NOT SHOWN: the niceness of threads: this user may not lower it");
-            return;
+            return palabre_testing::not_shown("the niceness of a thread", "this user may not lower it");
         };
         let now = || getpriority_process(None).unwrap();
         std::thread::spawn(move || {
             niceness.raise();
-            assert_eq!(now(), (niceness.0 + 10).min(19));
-            assert_eq!(std::thread::spawn(move || getpriority_process(None).unwrap()).join().unwrap(), now());
+            assert_eq!(now(), niceness.raised());
             niceness.restore();
-            assert_eq!(now(), niceness.0);
+            assert_eq!(now(), niceness.usual());
             niceness.raise();
         })
         .join()
         .unwrap();
-        assert_eq!(now(), niceness.0);
+        assert_eq!(now(), niceness.usual());
     }
 }

@@ -49,7 +49,7 @@ usage: measure [PART]...        default: start load gaps latency
   rates             a tone through every pair of sample rates, 8 minutes
   faults, faults-small
                     what participants lose after each of 20 faults, with 200 or 40 participants, 6 minutes
-  strangers         the same for connections without a key only, with 200 participants, 1 minute
+  keyless         the same for connections without a key only, with 200 participants, 1 minute
   restarts          what a page hears of restarts and killed processes
   restarts-planned  ten planned restarts of a listener
   latency, latency-40, latency-20
@@ -93,7 +93,7 @@ fn main() -> Result<()> {
             "nginx-page" => nginx::page()?,
             "faults" => faults::table(200, 10, "")?,
             "faults-small" => faults::table(40, 5, "")?,
-            "strangers" => faults::table(200, 10, "without a key")?,
+            "keyless" => faults::table(200, 10, "without a key")?,
             "restarts" => restarts::run()?,
             "restarts-planned" => restarts::planned()?,
             "latency" => latency::run("websocket", 40).and_then(|()| latency::run("post", 40))?,

@@ -3,9 +3,9 @@
 
 mod crowd;
 mod effects;
+mod keyless;
 mod losses;
 mod scene;
-mod strangers;
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::crowd::Crowd;
 use super::effects::{self, Cores};
-use super::strangers::Strangers;
+use super::keyless::Keyless;
 use crate::client::{Answer, Tls};
 use crate::line::{Delays, Line};
 use crate::link::Link;
@@ -68,7 +68,7 @@ pub(super) struct Scene<'a> {
     streams: Vec<Answer>,
     programs: Vec<Child>,
     crowd: Option<Crowd>,
-    strangers: Option<Strangers>,
+    keyless: Option<Keyless>,
 }
 
 impl<'a> Scene<'a> {
@@ -101,7 +101,7 @@ impl<'a> Scene<'a> {
             streams: Vec::new(),
             programs: Vec::new(),
             crowd: None,
-            strangers: None,
+            keyless: None,
         })
     }
 
@@ -376,18 +376,18 @@ impl<'a> Scene<'a> {
     /// Visits the listeners of the last participants who don't talk.
     pub(super) fn visit(&mut self) -> Result<()> {
         let quiet = &self.suite.links[self.talkers..];
-        self.strangers = Some(Strangers::start(&self.suite.client, &quiet[quiet.len().saturating_sub(VISITED)..]));
+        self.keyless = Some(Keyless::start(&self.suite.client, &quiet[quiet.len().saturating_sub(VISITED)..]));
         Ok(())
     }
 
     pub(super) fn visited(&mut self) -> Result<Option<String>> {
-        let answered = self.strangers.as_ref().map_or(0, Strangers::answered);
+        let answered = self.keyless.as_ref().map_or(0, Keyless::answered);
         let idle = Cores::now().idle_percent_since(&self.cores);
         Ok((answered > 0).then(|| format!("{answered} handshakes, {idle:.0} % idle")))
     }
 
     pub(super) fn leave(&mut self) -> Result<()> {
-        self.strangers.take().map_or(Ok(()), Strangers::stop)
+        self.keyless.take().map_or(Ok(()), Keyless::stop)
     }
 
     pub(super) fn occupied(&mut self) -> Result<Option<String>> {

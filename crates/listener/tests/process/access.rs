@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::client::Client;
-use crate::rig::{Rig, wait_for_exit};
+use crate::rig::{Rig, wait_for, wait_for_exit};
 
 const LOOPBACK: &str = "[proxy]\naddresses = [\"127.0.0.1\"]\n";
 
@@ -139,4 +139,27 @@ fn fail2ban(log: &Path) -> Option<String> {
             None
         }
     }
+}
+
+/// Returns the niceness of each thread that serves a connection: field 19 of proc_pid_stat(5).
+fn niceness_of_connections(rig: &Rig) -> Vec<i32> {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", rig.child.id())).unwrap();
+    let stats = tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("stat")).ok());
+    let fields =
+        stats.filter_map(|stat| Some(stat.split_once("(connection) ")?.1.split(' ').nth(16)?.parse().unwrap()));
+    fields.collect()
+}
+
+#[test]
+fn thread_of_a_client_yields_until_the_client_has_authenticated() {
+    let Some(niceness) = palabre_host::priority::Niceness::restorable() else {
+        return palabre_testing::not_shown("the niceness of a listener's threads", "this user may not lower it");
+    };
+    let rig = Rig::new();
+    let mut client = rig.connect();
+    client.send("GET /me HTTP/1.1\r\nHost: a\r\n");
+    wait_for(|| (niceness_of_connections(&rig) == [niceness.raised()]).then_some(()));
+    client.send(format!("{}\r\n", rig.bearer()));
+    assert_eq!(client.answer().status, 200);
+    assert_eq!(niceness_of_connections(&rig), [niceness.usual()]);
 }

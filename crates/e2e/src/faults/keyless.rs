@@ -17,14 +17,14 @@ const THREADS: usize = 4;
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// Threads that send requests without a key, each with a full TLS handshake.
-pub(super) struct Strangers {
+pub(super) struct Keyless {
     stop: Arc<AtomicBool>,
     /// Number of responses.
     answered: Arc<AtomicU64>,
     threads: Vec<JoinHandle<()>>,
 }
 
-impl Strangers {
+impl Keyless {
     /// Starts the threads for these listeners.
     pub(super) fn start(client: &Client, links: &[Link]) -> Self {
         let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
@@ -33,7 +33,7 @@ impl Strangers {
             let (client, link) = (client.without_tickets(), link.clone());
             let (stop, answered) = (Arc::clone(&stop), Arc::clone(&answered));
             std::thread::spawn(move || {
-                // Strangers have machines of their own.
+                // These clients stand for other machines.
                 yield_thread();
                 while !stop.load(Ordering::Relaxed) {
                     match client.request(&link, "GET", "/", &[], b"") {
@@ -57,6 +57,6 @@ impl Strangers {
         self.stop.store(true, Ordering::Relaxed);
         self.threads
             .into_iter()
-            .try_for_each(|thread| thread.join().map_err(|_| anyhow!("a thread of the strangers panicked")))
+            .try_for_each(|thread| thread.join().map_err(|_| anyhow!("a thread of a client without a key panicked")))
     }
 }
