@@ -12,7 +12,7 @@ const isInside = (inner, outer) => inner.left >= outer.left - 0.5 && inner.right
 for (const element of all('button, input, select, summary, h1, h2, strong, .name, .message, .recorded, .connection')) {
   if (!isInside(box(element), { left: 0, right: innerWidth })) say(element, 'is beyond the edge of the window');
 }
-for (const element of all('button, .door h2, .door-room, .notice, .message-text, .advice, .settings-body')) {
+for (const element of all('button, main, .door h2, .door-room, .notice, .message-text, .advice, .settings-body')) {
   if (element.scrollWidth > element.clientWidth + 1) say(element, 'is wider than its space');
 }
 const dock = document.getElementById('dock');

@@ -129,7 +129,12 @@ fn all_screens_are_accessible_in_every_size_colour_scheme_and_language() {
     browser.click("#settings-open").unwrap();
     browser.click("#details summary").unwrap();
     browser.wait_until("document.querySelectorAll('#figures dd').length > 5").unwrap();
+    let denied = json!({ "permission": { "name": "notifications" }, "setting": "denied" });
+    browser.devtools("Browser.setPermission", denied).unwrap();
+    browser.click("#alert-texts").unwrap();
+    browser.wait_until("document.getElementById('alerts-blocked').textContent !== ''").unwrap();
     check(&browser, "settings").unwrap();
+    browser.click("#alert-texts").unwrap();
     browser.click("input[name=mode][value=talk]").unwrap();
     browser.click("#settings-close").unwrap();
     browser.wait_until("!document.getElementById('hold').hidden").unwrap();
@@ -391,11 +396,13 @@ fn rooms_with_few_and_many_and_long_names_are_accessible() {
     check(&browser, "names").unwrap();
 
     // Only the participants who are here decide between circle and list.
-    set_names(&suite, &villagers(2..=99, |_| "away"));
+    set_names(&suite, &villagers(2..=30, |_| "away"));
     browser.wait_until("document.querySelectorAll('#people > .person').length === 1").unwrap();
     let shown = "return [document.getElementById('people').dataset.crowd, document.getElementById('stage').hidden, \
                  document.querySelectorAll('[data-name=p01]').length, document.getElementById('alone').hidden]";
     assert_eq!(browser.run(shown).unwrap(), json!(["few", true, 1, false]));
+    browser.click("#away summary").unwrap();
+    browser.wait_until("document.querySelectorAll('#away .person').length === 29").unwrap();
     check(&browser, "alone").unwrap();
 }
 

@@ -1,20 +1,24 @@
-//! Screens and states of the messages that a participant rarely sees. `hooks.js` gives the page answers that a listener seldom sends.
+//! Screens and notices that a participant rarely sees. `hooks.js` gives the page inputs that otherwise take minutes, or come from the system.
 
 use palabre_e2e::browser::Browser;
 use palabre_e2e::screens::{check, check_state};
-use palabre_e2e::suite::Suite;
+use palabre_e2e::suite::{Suite, signal};
 use serde_json::{Value, json};
 
 use super::{join, open_page, package};
 
 #[test]
-fn rare_screens_and_states_of_messages_are_accessible() {
+fn rare_screens_and_notices_are_accessible() {
     let suite = Suite::start(2).unwrap();
     let browser = open_with_hooks(&suite);
     check_doors(&suite, &browser);
     reload(&browser, &json!({ "me": { "page": "older" } }), "door");
     join(&browser);
     check_texts(&suite, &browser);
+    check_keys(&browser);
+    check_notices(&suite, &browser);
+    check_lines(&suite, &browser);
+    check_ends(&suite, &browser);
 }
 
 /// Opens the first participant's page with `hooks.js`.
@@ -89,4 +93,90 @@ fn write(browser: &Browser, text: &str) {
     let line = "const line = document.getElementById('message-line')";
     let event = "line.dispatchEvent(new Event('input'))";
     browser.run(&format!("{line}; line.value = '{text}'; {event}; line.form.requestSubmit()")).unwrap();
+}
+
+fn check_keys(browser: &Browser) {
+    for kind in ["rawKeyDown", "keyUp"] {
+        browser.run("document.activeElement.blur()").unwrap();
+        browser.devtools("Input.dispatchKeyEvent", json!({ "type": kind, "key": "?" })).unwrap();
+    }
+    browser.wait_until("document.getElementById('keys').open").unwrap();
+    check(browser, "keys").unwrap();
+    browser.click("#keys-close").unwrap();
+}
+
+/// Checks the notices. They are shown together if the page can have their causes at the same time.
+fn check_notices(suite: &Suite, browser: &Browser) {
+    check_state(browser, "outdated").unwrap();
+    browser.run("states.tracks.at(-1).enabled = false").unwrap();
+    browser.wait_until("(states.laterMs += 5000, palabreState.silent)").unwrap();
+    // A program takes the microphone for a moment.
+    let speaker = suite.client.speak(&suite.links[0], 24_000).unwrap();
+    browser.wait_until("document.querySelectorAll('.notice').length === 2").unwrap();
+    drop(speaker);
+    shows(browser, &["Your microphone is silent", "You have left the other window"], "silent");
+    check_state(browser, "silent-and-free").unwrap();
+    browser.click(".notice:last-child button").unwrap();
+
+    browser.run("states.tracks.at(-1).enabled = true; states.muteBySystem(true); states.pauseSound()").unwrap();
+    let paused = "Your browser has paused the sound";
+    shows(browser, &[paused, "Your microphone is muted by your system"], "system");
+    check_state(browser, "paused-and-muted-by-the-system").unwrap();
+    browser.run("states.isPaused = false; states.muteBySystem(false)").unwrap();
+    browser.click(".notice button").unwrap();
+    browser.wait_until("palabreState.audible && !palabreState.systemMuted").unwrap();
+
+    browser.run("states.asleepMs = 100000").unwrap();
+    shows(browser, &["You are muted because you were away"], "muted");
+    check_state(browser, "was-away").unwrap();
+    browser.click(".notice button").unwrap();
+    browser.wait_until("!palabreState.muted").unwrap();
+    suite.palabre(&["move", "p01", "other"]).unwrap();
+    shows(browser, &["You are now in the room “other”"], "muted");
+    check_state(browser, "moved").unwrap();
+}
+
+/// Checks the states of the connection, and the notice of a muted participant who talks.
+fn check_lines(suite: &Suite, browser: &Browser) {
+    // Unmutes, then mutes again: the notice of the move is gone.
+    browser.click("#mute").unwrap();
+    browser.click("#mute").unwrap();
+    let mixer = suite.process("palabre-mixer", "").unwrap();
+    signal(mixer, "STOP").unwrap();
+    let line = |state: &str| format!("document.getElementById('connection').dataset.state === '{state}'");
+    browser.wait_until(&line("noSound")).unwrap();
+    shows(browser, &["You are talking while muted"], "muted");
+    check_state(browser, "no-sound-and-talking-while-muted").unwrap();
+    signal(mixer, "CONT").unwrap();
+    browser.click("#mute").unwrap();
+    browser.wait_until(&format!("!palabreState.muted && {}", line("live"))).unwrap();
+    let listener = suite.process("palabre-listener", "p01").unwrap();
+    signal(listener, "STOP").unwrap();
+    browser.wait_until(&line("unstable")).unwrap();
+    browser.run("states.freezeStream()").unwrap();
+    check_state(browser, "unstable").unwrap();
+    browser.run("states.answers = { me: { page: 'older' }, listen: 429 }; states.goOn()").unwrap();
+    shows(browser, &["Your link is open in too many places"], "waiting");
+    check_state(browser, "too-many-pages").unwrap();
+    browser.run("states.answers = {}").unwrap();
+    signal(listener, "CONT").unwrap();
+    browser.wait_until(&line("live")).unwrap();
+}
+
+/// Checks the screens after the room: in another tab, and removed.
+fn check_ends(suite: &Suite, browser: &Browser) {
+    // A page that is outdated loads itself again when it leaves the room.
+    reload(browser, &json!({}), "door");
+    join(browser);
+    browser.new_tab().unwrap();
+    open_page(browser, &suite.links[0].url);
+    join(browser);
+    browser.show_tab(0).unwrap();
+    browser.wait_until("palabreState.screen === 'otherTab'").unwrap();
+    check_state(browser, "other-tab").unwrap();
+    browser.click("#join").unwrap();
+    browser.wait_until("palabreState.connection === 'live'").unwrap();
+    suite.palabre(&["revoke", "p01"]).unwrap();
+    browser.wait_until("palabreState.screen === 'removed'").unwrap();
+    check_state(browser, "removed").unwrap();
 }
