@@ -381,7 +381,7 @@ fn rooms_with_few_and_many_and_long_names_are_accessible() {
     set_names(&suite, &villagers(2..=40, raised));
     browser.wait_until("document.querySelector('#people > :nth-child(2)').dataset.name === 'p20'").unwrap();
     browser
-        .wait_until("document.querySelector('#people > :nth-child(3) .mark').textContent === 'main levée, n° 2'")
+        .wait_until("document.querySelector('#people > :nth-child(3) .mark').textContent === 'main levée, n°\u{a0}2'")
         .unwrap();
     has_focus(&browser, &row("p20"));
     set_names(&suite, &villagers(2..=19, raised));
