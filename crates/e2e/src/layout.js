@@ -25,6 +25,9 @@ if (seen(dock)) {
   }
   const leave = box(document.getElementById('leave'));
   if (leave.height > 1.6 * Math.max(44, parseFloat(getComputedStyle(root).fontSize) * 2.75)) say(document.getElementById('leave'), 'wraps');
+  const words = document.querySelector('.mic-words');
+  const level = document.getElementById('mic-level');
+  if (seen(words) && level.checkVisibility() && box(words).bottom > box(level).top + 0.5) say(level, 'covers the words of the microphone');
   const head = document.querySelector('.top');
   const scrolls = getComputedStyle(document.body).overflowY === 'visible';
   const roomTop = scrolls || !seen(head) ? 0 : box(head).bottom;
@@ -38,6 +41,8 @@ if (seen(dock)) {
 }
 const join = document.getElementById('join');
 if (seen(join)) {
+  const recorded = document.getElementById('door-recorded');
+  if (seen(recorded) && box(recorded).top > box(join).top) say(recorded, 'is below the button to join');
   join.scrollIntoView({ block: 'nearest' });
   const { top, bottom } = box(join);
   if (top < 0 || bottom > innerHeight + 0.5) say(join, 'is not reachable');

@@ -5,7 +5,7 @@ use palabre_e2e::screens::{check, check_state};
 use palabre_e2e::suite::{Suite, signal};
 use serde_json::{Value, json};
 
-use super::{join, open_page, package};
+use super::{join, open_page, package, toggle_language};
 
 #[test]
 fn rare_screens_and_notices_are_accessible() {
@@ -84,6 +84,9 @@ fn check_texts(suite: &Suite, browser: &Browser) {
     browser.wait_until("!document.getElementById('messages-below').hidden").unwrap();
     write(browser, &"long ".repeat(110));
     browser.wait_until("document.getElementById('message-trouble').textContent.startsWith('Your message is')").unwrap();
+    toggle_language(browser);
+    browser.wait_until("document.getElementById('message-trouble').textContent.startsWith('Votre message')").unwrap();
+    toggle_language(browser);
     check(browser, "messages-in-all-states").unwrap();
     browser.click("#messages-close").unwrap();
 }

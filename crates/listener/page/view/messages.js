@@ -124,7 +124,7 @@ export class Messages {
 
   /** Removes all messages, also those that wait, and closes the panel. */
   clear() {
-    const { list, line, trouble, empty } = this.#parts;
+    const { list, line, empty } = this.#parts;
     this.#queue.clear();
     this.#received.clear();
     this.#own.clear();
@@ -132,18 +132,19 @@ export class Messages {
     list.replaceChildren();
     line.value = '';
     this.#showRoom();
-    trouble.textContent = '';
+    this.#setTrouble('');
     empty.hidden = false;
     this.open(false);
     this.#count(0);
   }
 
   #send() {
-    const { line, trouble } = this.#parts;
+    const { line } = this.#parts;
     const text = textOf(line);
     if (!text) return;
-    trouble.textContent = left(text) < 0 ? say('tooLong') : this.#queue.isFull ? say('notYetSent') : '';
-    if (trouble.textContent) return;
+    const trouble = left(text) < 0 ? 'tooLong' : this.#troubleOfQueue();
+    this.#setTrouble(trouble);
+    if (trouble) return;
     line.value = '';
     this.#showRoom();
     const id = newId();
@@ -163,6 +164,7 @@ export class Messages {
   #showState(id, state) {
     const own = this.#own.get(id);
     if (!own) return;
+    const isNew = own.state !== state;
     own.state = state;
     const { item, text } = own;
     const status = item.querySelector('.message-status') ?? item.appendChild(make('p', 'message-status'));
@@ -175,18 +177,31 @@ export class Messages {
       return;
     }
     // The panel's live region tells a screen reader of the failure.
-    this.#parts.trouble.textContent = state === 'failed' ? say('notSent') : '';
+    if (isNew) this.#setTrouble(state === 'failed' ? 'notSent' : '');
     status.ariaHidden = String(state === 'sending');
     status.replaceChildren(say(state === 'failed' ? 'notSent' : 'sending'));
     if (state === 'failed') status.append(' ', this.#retryButton(id, text));
+  }
+
+  #troubleOfQueue() {
+    return this.#queue.isFull ? 'notYetSent' : '';
+  }
+
+  /** Shows a text below the messages. `translatePage` translates it when the language changes. */
+  #setTrouble(key) {
+    const { trouble } = this.#parts;
+    trouble.textContent = key && say(key);
+    if (key) trouble.dataset.text = key;
+    else delete trouble.dataset.text;
   }
 
   #retryButton(id, text) {
     const button = make('button', 'plain', say('sendAgain'));
     button.type = 'button';
     button.addEventListener('click', () => {
-      this.#parts.trouble.textContent = this.#queue.isFull ? say('notYetSent') : '';
-      if (this.#queue.isFull) return;
+      const trouble = this.#troubleOfQueue();
+      this.#setTrouble(trouble);
+      if (trouble) return;
       this.#queue.add(text, id);
       this.#parts.line.focus();
     });
