@@ -25,6 +25,9 @@ if (seen(dock)) {
   }
   const leave = box(document.getElementById('leave'));
   if (leave.height > 1.6 * Math.max(44, parseFloat(getComputedStyle(root).fontSize) * 2.75)) say(document.getElementById('leave'), 'wraps');
+  // The microphone's state may take a row of its own only if no notice is urgent.
+  const [action] = all('.notice.urgent button');
+  if (action && (box(action).top + box(action).bottom) / 2 > top) say(action, 'is less than half above the controls');
   const words = document.querySelector('.mic-words');
   const level = document.getElementById('mic-level');
   if (seen(words) && level.checkVisibility() && box(words).bottom > box(level).top + 0.5) say(level, 'covers the words of the microphone');
