@@ -26,6 +26,11 @@ const NOT_AN_INTERFACE: &[(&str, &str, &str)] = &[
     ),
     ("supervisor/src/run.rs", "unable to adopt orphaned processes: *", "as above"),
     ("host/src/process.rs", "unable to forbid this process to gain privileges: *", "as above"),
+    (
+        "host/src/priority.rs",
+        "unable to restore the niceness * of a thread: *",
+        "the right to restore the niceness is checked when the listener starts",
+    ),
     ("signer/src/pair.rs", "*", "an invalid palabre.toml, which the supervisor reports"),
     (
         "signer/src/server.rs",
