@@ -86,13 +86,17 @@ pub fn raise_nofile() -> io::Result<u64> {
 /// A child process. The process id isn't reused until the child is waited for. Unlike a [`Child`], the child may have
 /// been started by the previous program of this process.
 #[derive(Debug)]
-pub struct OurChild(u32);
+pub struct OurChild {
+    pid: u32,
+    /// Whether [`Self::note_end`] has found that the child has ended.
+    has_ended: bool,
+}
 
 impl OurChild {
     /// Returns the `OurChild` of a child that this program has started.
     #[must_use]
     pub fn of(child: &Child) -> Self {
-        Self(child.id())
+        Self { pid: child.id(), has_ended: false }
     }
 
     /// Returns a child that the previous program of this process has started; `None` if `pid` isn't a child of this process.
@@ -100,13 +104,13 @@ impl OurChild {
     pub fn adopt(pid: u32) -> Option<Self> {
         let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         let id = Pid::from_raw(i32::try_from(pid).ok()?);
-        waitid(Id::Pid(id), flags).is_ok().then_some(Self(pid))
+        waitid(Id::Pid(id), flags).is_ok().then_some(Self { pid, has_ended: false })
     }
 
     /// Returns the process id.
     #[must_use]
     pub fn id(&self) -> u32 {
-        self.0
+        self.pid
     }
 
     /// Sends SIGTERM. Succeeds if the child has ended but was not waited for.
@@ -145,12 +149,26 @@ impl OurChild {
         }
     }
 
+    /// Notes whether the child has ended, and doesn't reap it. Call this after SIGCHLD.
+    pub fn note_end(&mut self) {
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        // After an error, `try_wait` returns the same error.
+        let runs = self.pid().is_ok_and(|pid| waitid(Id::Pid(pid), flags) == Ok(WaitStatus::StillAlive));
+        self.has_ended |= !runs;
+    }
+
+    /// Returns the exit status if [`Self::note_end`] has found that the child has ended. Between the two calls the caller can receive what the
+    /// child has sent before its end. Afterwards this `OurChild` must be dropped, as after [`Self::try_wait`].
+    pub fn reap(&self) -> io::Result<Option<ExitStatus>> {
+        if self.has_ended { self.try_wait() } else { Ok(None) }
+    }
+
     fn signal(&self, signal: Signal) -> io::Result<()> {
         Ok(kill(self.pid()?, signal)?)
     }
 
     fn pid(&self) -> io::Result<Pid> {
-        i32::try_from(self.0).map(Pid::from_raw).map_err(io::Error::other)
+        i32::try_from(self.pid).map(Pid::from_raw).map_err(io::Error::other)
     }
 }
 

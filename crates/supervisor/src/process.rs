@@ -178,9 +178,14 @@ impl Process {
         }
     }
 
-    /// Reaps the process if it has ended, and returns how it ended. Afterwards the kernel may give the process id to another process.
+    /// Notes whether the process has ended. Call this after SIGCHLD.
+    pub(crate) fn note_end(&mut self) {
+        self.child.note_end();
+    }
+
+    /// Reaps the process if its end was noted, and returns how it ended. Afterwards the kernel may give the process id to another process.
     pub(crate) fn exit(&mut self) -> Option<Exit> {
-        match self.child.try_wait() {
+        match self.child.reap() {
             Ok(status) => status.map(|status| Exit::Exited { status, last_words: self.last_words.take() }),
             Err(error) => Some(Exit::Unknown(error.to_string())),
         }

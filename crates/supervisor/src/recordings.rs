@@ -147,7 +147,12 @@ impl Recordings {
         recording.map(|recording| recording.notified(message, now)).is_some()
     }
 
-    /// Reaps the recorders that have ended, after SIGCHLD.
+    /// Notes which recorders have ended. Call this after SIGCHLD, and [`Self::reap`] after all notifications that have arrived until now.
+    pub(crate) fn note_ends(&mut self) {
+        self.all.values_mut().filter_map(|recording| recording.child.as_mut()).for_each(OurChild::note_end);
+    }
+
+    /// Reaps the recorders whose end was noted.
     pub(crate) fn reap(&mut self, now: Instant) {
         self.all.values_mut().for_each(|recording| recording.reap(now));
         self.remove_ended();
@@ -391,7 +396,7 @@ impl Recording {
 
     fn reap(&mut self, now: Instant) {
         let Some(child) = &self.child else { return };
-        let status = match child.try_wait() {
+        let status = match child.reap() {
             Ok(None) => return,
             Ok(Some(status)) => status,
             Err(error) => return log::warn!("unable to wait for the recorder of room '{}': {error}", self.room),

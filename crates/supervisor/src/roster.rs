@@ -108,6 +108,7 @@ impl Roster {
         roster.config.settings += u64::from(is_changed);
         roster.reload(&Author::Restart, now);
         roster.hand_over(true);
+        roster.note_ends();
         roster.reap(now);
         roster.tick(now);
         roster
@@ -172,7 +173,12 @@ impl Roster {
         self.services.values_mut().any(|service| service.notified(pid, message, &self.config, now))
     }
 
-    /// Reaps the listeners that have ended, after SIGCHLD.
+    /// Notes which listeners have ended. Call this after SIGCHLD, and [`Self::reap`] after all notifications that have arrived until now.
+    pub(crate) fn note_ends(&mut self) {
+        self.services.values_mut().for_each(Service::note_ends);
+    }
+
+    /// Reaps the listeners whose end was noted.
     pub(crate) fn reap(&mut self, now: Instant) {
         for service in self.services.values_mut() {
             service.reap(&self.config, now);

@@ -208,6 +208,7 @@ impl Supervisor {
         };
         recordings.set_jobs(storage::start(sender.clone()).map_err(Failure::system)?);
         // SIGCHLD may have been lost during exec, so reap recorders that have ended meanwhile.
+        recordings.note_ends();
         recordings.reap(now);
         signer.renew(roster.config());
         let status = roster.summary();
@@ -279,8 +280,11 @@ impl Supervisor {
     fn handle(&mut self, event: Event, now: Instant) {
         let ending = self.end.is_some();
         match event {
-            // A child that exits may have sent the reason before. Handle this notification first, and reap the child after the mark.
+            // A child that exits may have sent the reason before. Handle this notification first, and reap the child after the mark. A child that
+            // ends later is reaped after the mark of a later SIGCHLD.
             Event::Signal(SIGCHLD) => {
+                self.roster.note_ends();
+                self.recordings.note_ends();
                 if event::mark(&self.roster.config().notify_socket()).is_err() {
                     self.reap(now);
                 }
@@ -493,6 +497,7 @@ mod tests {
         roster.stop(now);
         let end = now + END_TIMEOUT;
         while !roster.is_empty() {
+            roster.note_ends();
             roster.reap(end);
             roster.tick(end);
             std::thread::yield_now();

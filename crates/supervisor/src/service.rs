@@ -347,7 +347,12 @@ impl Service {
         true
     }
 
-    /// Reaps the processes that have ended, after SIGCHLD.
+    /// Notes which processes have ended. Call this after SIGCHLD, and [`Self::reap`] after all notifications that have arrived until now.
+    pub(crate) fn note_ends(&mut self) {
+        self.processes_mut().for_each(Process::note_end);
+    }
+
+    /// Reaps the processes whose end was noted.
     pub(crate) fn reap(&mut self, config: &Config, now: Instant) {
         self.leaving.retain_mut(|process| process.exit().is_none());
         if let Some((process, exit)) = reap(&mut self.successor) {

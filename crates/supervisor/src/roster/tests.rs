@@ -35,6 +35,7 @@ fn end(mut roster: Roster, now: Instant) {
     roster.stop(now);
     let end = now + Duration::from_secs(60);
     while !roster.is_empty() {
+        roster.note_ends();
         roster.reap(end);
         roster.tick(end);
         std::thread::yield_now();

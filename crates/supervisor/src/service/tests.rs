@@ -88,6 +88,7 @@ impl Fixture {
         let deadline = Instant::now() + Duration::from_secs(60);
         while !is_so(&self.service) {
             assert!(Instant::now() < deadline, "waited too long: {:?}", self.service);
+            self.service.note_ends();
             self.service.reap(&self.config, self.now);
             std::thread::yield_now();
         }
@@ -113,6 +114,24 @@ fn refusal(answered: &Receiver<Response>) -> String {
         Response::Refused { why } => why,
         other => panic!("{other:?}"),
     }
+}
+
+/// The mark of an earlier SIGCHLD can arrive between the end of a process and the arrival of its reason.
+#[test]
+fn process_is_reaped_only_after_its_reason_has_arrived() {
+    let mut fixture = Fixture::ready();
+    let pid = fixture.pid();
+    kill(pid);
+    let stat = || std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    while !stat().contains(") Z ") {
+        std::thread::yield_now();
+    }
+    fixture.service.reap(&fixture.config, fixture.now);
+    assert_eq!((fixture.service.state, fixture.pid()), (State::Ready, pid));
+    let message = Message { ready: false, stopping: false, status: Some("unable to read 'x'".to_owned()) };
+    assert!(fixture.service.notified(pid, &message, &fixture.config, fixture.now));
+    fixture.reap_until(|service| service.state == State::BackingOff);
+    assert_eq!(fixture.service.last_exit.as_deref(), Some("killed by signal 9: unable to read 'x'"));
 }
 
 #[test]
