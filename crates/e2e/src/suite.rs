@@ -51,6 +51,12 @@ impl Suite {
         Self::begin(&binary("palabre")?, participants, flags, environment, "")
     }
 
+    /// Does the same as [`Self::start_from`], without sandboxes.
+    pub fn start_unconfined_from(programs: &Path, participants: usize) -> Result<Self> {
+        let flags = ["--no-voices", "--no-levelling"];
+        Self::begin(&programs.join("palabre"), participants, &flags, &[], "[security]\nsandbox = \"off\"\n")
+    }
+
     /// Starts a suite from the programs in this directory, which the test can replace.
     pub fn start_from(programs: &Path, participants: usize) -> Result<Self> {
         Self::begin(&programs.join("palabre"), participants, &["--no-voices", "--no-levelling"], &[], "")
