@@ -21,6 +21,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{self, MsgFlags};
 use nix::sys::{prctl, ptrace, uio};
 use nix::unistd::{Pid, getppid};
+use rustix::process::setpriority_process;
 
 /// Variable with the directory of the test.
 const DIRECTORY: &str = "PALABRE_TEST_DIRECTORY";
@@ -137,6 +138,10 @@ impl Attacker {
         attempt("connect by sending", socket::send(one.as_raw_fd(), b"x", fast_open).map_err(Into::into));
         let pinned = sched_getaffinity(sibling).and_then(|processors| sched_setaffinity(sibling, &processors));
         attempt("choose another's processor", pinned.map_err(Into::into));
+        attempt(
+            "change another's niceness",
+            setpriority_process(rustix::process::Pid::from_raw(self.sibling), 5).map_err(Into::into),
+        );
         attempt("outlive the parent process", prctl::set_pdeathsig(None).map_err(Into::into));
         attempt("let others read the own memory", prctl::set_dumpable(true).map_err(Into::into));
     }
