@@ -5,7 +5,8 @@ use palabre_e2e::screens::{check, check_state};
 use palabre_e2e::suite::{Suite, signal};
 use serde_json::{Value, json};
 
-use super::{join, open_page, package, toggle_language};
+use super::language::toggle_language;
+use super::{join, open_page, package};
 
 #[test]
 fn rare_screens_and_notices_are_accessible() {
