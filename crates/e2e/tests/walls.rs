@@ -6,13 +6,14 @@ use std::path::Path;
 use std::process::Command;
 
 /// Libraries, and the only members that may depend on them directly.
-const ONLY: [(&str, &[&str]); 14] = [
+const ONLY: [(&str, &[&str]); 15] = [
     ("rustls", &["palabre-listener", "palabre-signer", "palabre-swarm"]),
     ("ring", &["palabre-listener"]),
     ("httparse", &["palabre-listener", "palabre-exporter"]),
     ("tungstenite", &["palabre-listener", "palabre-swarm"]),
     ("base64", &["palabre-listener", "palabre-config", "palabre-swarm"]),
     ("hound", &["palabre-sound"]),
+    ("opus-pure", &["palabre-sound"]),
     ("rubato", &["palabre-sound"]),
     ("rustix", &["palabre-host"]),
     ("toml", &["palabre-config"]),

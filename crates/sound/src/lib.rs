@@ -1,4 +1,4 @@
-//! Signal processing: WAV, resampling, the jitter buffer, levelling, mix-minus, the limiter and meters.
+//! Signal processing: WAV, Opus, resampling, the jitter buffer, levelling, mix-minus, the limiter and meters.
 //!
 //! Nearly everything here is a pure function or a state machine. Time is an argument (a [`core::time::Duration`] since any fixed
 //! start of the caller's monotonic clock), so all of it can be tested without waiting. This crate opens no files or sockets
@@ -7,6 +7,7 @@
 //! Unless stated otherwise, a sample is a signed 16-bit integer, a frame is 20 ms of one channel, and a level is RMS in
 //! dBFS, where a full-scale sine has −3.0.
 
+pub mod adpcm;
 pub mod convert;
 pub mod gain;
 pub mod jitter;
@@ -17,6 +18,7 @@ pub mod limit;
 pub mod measure;
 pub mod meter;
 pub mod mix;
+pub mod opus;
 pub mod wav;
 
 #[cfg(any(test, feature = "measure"))]

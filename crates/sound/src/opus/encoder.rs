@@ -1,0 +1,57 @@
+//! Encodes frames of 20 ms to packets.
+
+use opus_pure::{Application, OpusEncoder};
+
+use super::{MAX_PACKET_BYTES, UnsupportedRate, frame_samples, supports};
+
+/// How much time the encoder may use, from 0 to 10. From 7 on it recognises speech, which it then encodes much better below 32 kbit/s.
+const COMPLEXITY: i32 = 7;
+/// First byte of a packet that consists of this byte only: a frame of 20 ms, wideband, one channel, that the decoder conceals.
+const MISSING_FRAME: u8 = 9 << 3;
+
+/// Encodes one channel of sound.
+pub struct Encoder {
+    inner: OpusEncoder,
+    rate_hz: u32,
+    frame: Vec<i16>,
+    packet: Box<[u8; MAX_PACKET_BYTES]>,
+}
+
+impl Encoder {
+    /// Returns an encoder of sound at `rate_hz`, one of [`super::RATES_HZ`], to `kbps` kbit/s on average.
+    pub fn new(rate_hz: u32, kbps: u32) -> Result<Self, UnsupportedRate> {
+        let inner = inner(rate_hz, kbps).ok_or(UnsupportedRate(rate_hz))?;
+        Ok(Self { inner, rate_hz, frame: Vec::new(), packet: Box::new([0; MAX_PACKET_BYTES]) })
+    }
+
+    /// Encodes a frame of 20 ms, and appends the packet to `out`, without its length.
+    ///
+    /// If `frame` is shorter, zeros are added at its end. If it is longer, the rest is ignored.
+    pub fn encode(&mut self, frame: &[i16], out: &mut Vec<u8>) {
+        let length = frame_samples(self.rate_hz);
+        self.frame.clear();
+        self.frame.extend(frame.iter().take(length));
+        self.frame.resize(length, 0);
+        match self.inner.encode_s16(&self.frame, length, &mut self.packet[..]) {
+            Ok(bytes) if bytes > 0 => out.extend_from_slice(&self.packet[..bytes]),
+            Ok(_) | Err(_) => out.push(MISSING_FRAME),
+        }
+    }
+
+    /// Forgets the sound so far. The encoder then works as a new one.
+    pub fn reset(&mut self) {
+        // It can fail only with settings that `new` refuses.
+        let _ = self.inner.reset_state();
+    }
+}
+
+fn inner(rate_hz: u32, kbps: u32) -> Option<OpusEncoder> {
+    if !supports(rate_hz) {
+        return None;
+    }
+    // `Audio` keeps the sound as it is. `Voip` has a high-pass filter, and the sound of a room is not only speech.
+    let mut inner = OpusEncoder::new(i32::try_from(rate_hz).ok()?, 1, Application::Audio).ok()?;
+    inner.bitrate_bps = i32::try_from(kbps.clamp(6, 510)).ok()? * 1000;
+    inner.complexity = COMPLEXITY;
+    Some(inner)
+}
