@@ -9,6 +9,7 @@
 
 pub mod driver;
 mod http;
+mod opus;
 mod table;
 mod targets;
 

@@ -1,6 +1,6 @@
 //! The list of the targets.
 
-use crate::targets;
+use crate::{opus, targets};
 
 /// A parser with its checks.
 #[derive(Clone, Copy, Debug)]
@@ -14,7 +14,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 18] = [
+pub const TARGETS: [Target; 21] = [
     Target {
         name: "head",
         run: targets::request_head,
@@ -72,6 +72,42 @@ pub const TARGETS: [Target; 18] = [
         name: "growing_wav",
         run: targets::growing_wav,
         words: &["RIFF", "RF64", "WAVE", "fmt ", "data", "ds64", "LIST", "\0\0\0\0"],
+    },
+    Target {
+        name: "opus_packets",
+        run: opus::packet_list,
+        // Lengths, and first bytes of packets of 20 ms: SILK, hybrid, CELT, and three frames in one packet.
+        words: &[
+            "\u{1}\0",
+            "\u{2}\0",
+            "\u{3c}\0",
+            "\u{48}",
+            "\u{68}",
+            "\u{d8}",
+            "\u{43}\u{3}",
+            "\u{fb}\u{30}",
+            "\u{ff}\u{ff}",
+        ],
+    },
+    Target {
+        name: "opus_encoder",
+        run: opus::encoder,
+        words: &["\0\0", "\u{ff}\u{7f}", "\0\u{80}", "\u{ff}\u{7f}\0\u{80}", "\0\0\0\0\0\0\0\0"],
+    },
+    Target {
+        name: "ogg_opus",
+        run: opus::stream,
+        words: &[
+            "OggS\0",
+            "OpusHead\u{1}",
+            "OpusTags",
+            "\u{ff}\u{ff}\u{ff}\u{ff}",
+            "\u{ff}\u{ff}",
+            "\u{1}",
+            "\u{4}",
+            "\u{48}",
+            "\u{fb}\u{30}",
+        ],
     },
     Target {
         name: "palabre_toml",

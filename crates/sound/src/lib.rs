@@ -18,6 +18,7 @@ pub mod limit;
 pub mod measure;
 pub mod meter;
 pub mod mix;
+pub mod ogg;
 pub mod opus;
 pub mod wav;
 

@@ -11,6 +11,7 @@ pub mod packets;
 mod tests;
 
 pub use decoder::{Decoder, PacketError};
+pub(crate) use decoder::{MAX_LONG_PACKET_BYTES, samples_48k};
 pub use encoder::Encoder;
 
 /// Duration of a frame, and of the sound in each packet that an [`Encoder`] makes.

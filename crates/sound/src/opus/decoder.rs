@@ -7,7 +7,7 @@ use super::{FRAME_MS, MAX_PACKET_BYTES, UnsupportedRate, frame_samples, supports
 /// Maximum duration of the sound in a packet (RFC 6716, section 3.4).
 const MAX_PACKET_MS: usize = 120;
 /// Maximum length of a packet of several frames. 48 frames of 2.5 ms have the longest: 48 · 1275 bytes and their lengths.
-const MAX_LONG_PACKET_BYTES: usize = 48 * (MAX_PACKET_BYTES + 2) + 2;
+pub(crate) const MAX_LONG_PACKET_BYTES: usize = 48 * (MAX_PACKET_BYTES + 2) + 2;
 
 /// Error: a packet can't be decoded. The decoder can go on with the next packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -29,7 +29,13 @@ pub enum PacketError {
     Invalid,
 }
 
+/// Returns the duration of the sound in a packet, in samples at 48 kHz, or 0 if the packet is invalid.
+pub(crate) fn samples_48k(packet: &[u8]) -> usize {
+    packet::samples_48k(packet).unwrap_or(0)
+}
+
 /// Decodes one channel of sound.
+#[derive(Debug)]
 pub struct Decoder {
     inner: OpusDecoder,
     rate_hz: u32,
@@ -79,6 +85,11 @@ impl Decoder {
         if self.decode_up_to(length, &[], out).is_err() {
             out.resize(out.len() + length, 0);
         }
+    }
+
+    /// Multiplies the sound of all later packets by `2^(gain_q8 / 256 / 6.02)`: a gain in dB, in steps of 1/256.
+    pub(crate) fn amplify(&mut self, gain_q8: i16) {
+        self.inner.gain_q8 = gain_q8.into();
     }
 
     /// Forgets the sound so far. The decoder then works as a new one.

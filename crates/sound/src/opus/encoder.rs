@@ -10,6 +10,7 @@ const COMPLEXITY: i32 = 7;
 const MISSING_FRAME: u8 = 9 << 3;
 
 /// Encodes one channel of sound.
+#[derive(Debug)]
 pub struct Encoder {
     inner: OpusEncoder,
     rate_hz: u32,
