@@ -243,7 +243,7 @@ fn newer_page_takes_the_microphone_and_the_older_page_says_so_and_when_it_is_fre
 }
 
 /// Checks that a page that has lost the microphone shows the hand that the other page raises. After that page has left, the hand is lowered and the
-/// microphone is free.
+/// microphone is free. A hand that was raised before the other page joins, and took the microphone, is also lowered when its page leaves.
 fn newer_page_follows_and_offers_the_microphone_again(other: &Browser, page: &Browser) {
     let notice = |title: &str| format!("document.querySelector('.notice strong').textContent === '{title}'");
     page.wait_until(&notice("Another window uses your microphone")).unwrap();
@@ -264,6 +264,12 @@ fn newer_page_follows_and_offers_the_microphone_again(other: &Browser, page: &Br
     page.wait_until("!palabreState.hand && !document.querySelector('#people [data-name=p01].hand')").unwrap();
     page.click("#mute").unwrap();
     page.wait_until("palabreState.uplink === 'open' && !document.querySelector('.notice')").unwrap();
+    page.click("#hand-button").unwrap();
+    other.click("#join").unwrap();
+    other.wait_until("palabreState.uplink === 'open' && palabreState.hand").unwrap();
+    page.wait_until("palabreState.uplink === 'taken' && palabreState.hand").unwrap();
+    page.click("#leave").unwrap();
+    other.wait_until("!palabreState.hand && !document.querySelector('#people [data-name=p01].hand')").unwrap();
 }
 
 #[test]

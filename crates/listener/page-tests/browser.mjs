@@ -84,7 +84,7 @@ export const page = Object.assign(new FakeTarget(), {
 
 /** Returns the bodies of the requests to `/show`. */
 export function shown() {
-  return opened.requests.filter(({ url }) => url === 'show').map(({ body }) => JSON.parse(body));
+  return opened.requests.filter(({ url }) => url.startsWith('show?page=')).map(({ body }) => JSON.parse(body));
 }
 
 /** Lets pending promises settle. */

@@ -43,7 +43,7 @@ test('session waits for the microphone from its first change on', async () => {
 
 test('joining tells the presence once', async () => {
   const stay = await joined();
-  assert.deepEqual(shown(), [{ hand: false, microphone: 'open', weak: false }]);
+  assert.deepEqual(shown(), [{ microphone: 'open', weak: false }], 'another page may have raised the hand');
   stay.leave();
 });
 
@@ -283,7 +283,7 @@ test('microphone that is muted when it is opened is shown as muted, and its even
     return given;
   };
   const stay = await joined();
-  assert.deepEqual(shown().at(-1), { hand: false, microphone: 'muted', weak: false });
+  assert.deepEqual(shown().at(-1), { microphone: 'muted', weak: false });
   stay.renewMicrophone();
   await settle();
   assert.equal(stay.state.systemMuted, false);
@@ -351,21 +351,20 @@ test('page follows the hand that another page raises, but not the echo of its ow
   stay.leave();
 });
 
-test('hand that another page has raised is lowered when that page leaves with the microphone, but not a hand that was raised here', async () => {
-  for (const here of [false, true]) {
-    reset();
-    const stay = await joined();
-    const see = (hand) => stay.seenAs({ hand, muted: false, listening: false });
-    see(false);
-    if (here) stay.setHand(true);
-    opened.sockets[0].onclose({ code: 4001 });
-    see(true);
-    assert.deepEqual([stay.state.uplink, stay.state.hand], ['taken', true]);
-    send(opened.frames[0], '9,200,0');
+test('only the page whose user has raised or lowered the hand tells the listener about it, with its ID', async () => {
+  const stay = await joined();
+  stay.seenAs({ hand: true, muted: false, listening: false });
+  stay.setMuted(true);
+  await settle();
+  assert.deepEqual([stay.state.hand, shown().at(-1)], [true, { microphone: 'muted', weak: false }]);
+  for (const hand of [false, true]) {
+    stay.setHand(hand);
     await settle();
-    assert.deepEqual([stay.state.uplink, stay.state.hand, shown().at(-1).hand], ['free', here, here]);
-    stay.leave();
+    assert.equal(shown().at(-1).hand, hand);
   }
+  const { page: of } = Object.fromEntries(new URL(opened.frames[0].src, 'https://localhost').searchParams);
+  assert.equal(opened.requests.at(-1).url, `show?page=${of}`);
+  stay.leave();
 });
 
 test('microphone is muted, and sends nothing, from the end of its listener until the user unmutes in the other room', async () => {

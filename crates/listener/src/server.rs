@@ -118,7 +118,8 @@ impl Server {
             }
             self.listener.main_thread.clear();
             let now = Instant::now();
-            due = [self.report(&mut last), self.watch_microphone(now), self.listener.access.tick(now)]
+            let lowers = self.listener.handover.lower_forgotten_hand(&self.listener.ear.pages(), now);
+            due = [lowers, self.report(&mut last), self.watch_microphone(now), self.listener.access.tick(now)]
                 .into_iter()
                 .flatten()
                 .min();

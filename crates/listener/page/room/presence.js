@@ -16,8 +16,14 @@ export class PresenceReporter {
   #timer = 0;
   #busy = false;
   #stopped = false;
+  #page;
 
-  /** @param {{hand: boolean, microphone: 'open' | 'muted' | 'none', weak: boolean}} state */
+  /** @param {string} page ID of this page: when its stream has ended, the listener lowers the hand that it has raised */
+  constructor(page) {
+    this.#page = page;
+  }
+
+  /** @param {{hand?: boolean, microphone: 'open' | 'muted' | 'none', weak: boolean}} state */
   show(state) {
     this.#wanted = JSON.stringify(state);
     this.#tellSoon();
@@ -46,7 +52,7 @@ export class PresenceReporter {
     if (this.#busy || this.#stopped || this.#wanted === this.#told) return;
     this.#busy = true;
     const [telling, process] = [this.#wanted, this.#process];
-    const ok = await sendPresence(telling);
+    const ok = await sendPresence(this.#page, telling);
     this.#busy = false;
     // If a new process of the listener has started meanwhile, this request did not reach it and is repeated.
     if (ok && process === this.#process) this.#told = telling;

@@ -56,11 +56,12 @@ export async function sendReport(figures) {
 }
 
 /**
+ * @param {string} page ID of this page
  * @param {string} state JSON
  * @returns {Promise<boolean>} whether the listener accepted the state, or needs none because it plays a file instead of a room
  */
-export async function sendPresence(state) {
-  const { ok, status } = await post('show', state);
+export async function sendPresence(page, state) {
+  const { ok, status } = await post(`show?page=${page}`, state);
   return ok || status === 404;
 }
 

@@ -48,14 +48,14 @@ export class Session {
   #microphone;
   #uplink;
   #stream;
-  #presence = new PresenceReporter();
+  #presence;
   #absence = new Absence();
   #seen = null;
   #lowerTimer = 0;
   /** When the user has last raised and lowered the hand here. */
   #handMs = { true: -Infinity, false: -Infinity };
-  /** Whether another page of the participant has raised the hand. */
-  #raisedElsewhere = false;
+  /** Whether the user has raised or lowered the hand here. Otherwise another page of the participant may do so, and this page follows. */
+  #isHandOurs = false;
   #absenceChecks = 0;
   #room;
   /** Whether the listener has ended, and the room of the next listener is not known yet. */
@@ -95,7 +95,7 @@ export class Session {
       onFault,
     });
     this.#uplink = new Uplink({
-      onState: (uplink) => this.#uplinkChanged(uplink),
+      onState: (uplink) => this.#change({ uplink }),
       onBroken: () => this.#stream.suspect(),
       reachable: () => this.state.connection === 'live',
       onFault,
@@ -109,6 +109,7 @@ export class Session {
       onNewProcess: () => this.#presence.tellAgain(),
       onState: (connection) => this.#connectionChanged(connection),
     }, renewCost);
+    this.#presence = new PresenceReporter(this.#stream.page);
     this.#audio.setOutput?.(chosen('output'));
     this.#setFormat(me);
     this.#microphone.setMuted(muted);
@@ -153,7 +154,7 @@ export class Session {
   setHand(hand) {
     this.#handMs[hand] = performance.now();
     clearTimeout(this.#lowerTimer);
-    this.#raisedElsewhere = false;
+    this.#isHandOurs = true;
     this.#change({ hand });
   }
 
@@ -253,13 +254,15 @@ export class Session {
     this.#seen = { hand, microphone: listening ? 'none' : muted ? 'muted' : 'open' };
     const isEcho = performance.now() - this.#handMs[hand] < ECHO_MS;
     if (hand === this.state.hand) clearTimeout(this.#lowerTimer);
-    else if (before && before.hand !== hand && !isEcho) {
-      if (!hand) this.#lowerTimer = setTimeout(() => this.#change({ hand }), LOWER_AFTER_MS);
-      else {
-        this.#raisedElsewhere = true;
-        this.#change({ hand });
-      }
+    else if ((before?.hand ?? false) !== hand && !isEcho) {
+      if (hand) this.#followHand(hand);
+      else this.#lowerTimer = setTimeout(() => this.#followHand(hand), LOWER_AFTER_MS);
     }
+  }
+
+  #followHand(hand) {
+    this.#isHandOurs = false;
+    this.#change({ hand });
   }
 
   /** Whether another page or a program has the microphone, or had it last. */
@@ -267,9 +270,10 @@ export class Session {
     return ['taken', 'free'].includes(this.state.uplink);
   }
 
-  /** Returns the presence that the other participants see. */
+  /** Returns the presence that the other participants see. Without `hand`, the hand stays as it is. */
   get #shown() {
-    const { hand, weak, muted, systemMuted, silent, microphone, uplink } = this.state;
+    const { weak, muted, systemMuted, silent, microphone, uplink } = this.state;
+    const hand = this.#isHandOurs ? this.state.hand : undefined;
     if (uplink === 'taken' && this.#seen) return { hand, microphone: this.#seen.microphone, weak: false };
     if (uplink === 'free') return { hand, microphone: 'muted', weak: false };
     const without = ['off', 'refused', 'missing', 'busy'].includes(microphone);
@@ -357,12 +361,6 @@ export class Session {
       this.renewOutput();
     }
     this.#change({ microphone });
-  }
-
-  /** Lowers the hand if the page that has raised it has left the room, and with it the microphone. */
-  #uplinkChanged(uplink) {
-    this.#change({ uplink });
-    if (uplink === 'free' && this.#raisedElsewhere) this.setHand(false);
   }
 
   #connectionChanged(connection) {

@@ -3,6 +3,7 @@
 use super::{Api, Report, own_name, shown, too_many_requests};
 use crate::connection::{After, Connection};
 use crate::http::{Head, Response};
+use crate::page_id;
 use crate::state::Listener;
 use palabre_room::{MAX_GAINS, MAX_MESSAGE_CHARS, Message, Name, PersonalGain};
 use std::collections::BTreeMap;
@@ -37,7 +38,7 @@ fn post(connection: &mut Connection, head: &Head, listener: &Listener, api: &Api
     };
     let response = match head.path.as_str() {
         "/say" => say(api, head, &body),
-        "/show" => show(listener, api, &body),
+        "/show" => show(listener, api, head, &body),
         "/gains" => set_gains(api, &body),
         "/name" => own_name::choose(api, &body),
         _ => report(api, &body),
@@ -82,18 +83,22 @@ fn say(api: &Api, head: &Head, body: &[u8]) -> Response {
     }
 }
 
-fn show(listener: &Listener, api: &Api, body: &[u8]) -> Response {
-    let Some(presence) = shown::parse(body) else {
+fn show(listener: &Listener, api: &Api, head: &Head, body: &[u8]) -> Response {
+    let page = match page_id::of(head) {
+        Ok(page) => page,
+        Err(response) => return response,
+    };
+    let Some(shown) = shown::parse(body) else {
         return Response::text(
             400,
             "invalid body: it must be {\"hand\":true|false,\"microphone\":\"open|muted|none\",\"weak\":true|false}",
         );
     };
     let now = Instant::now();
-    if listener.handover.is_news(presence) && !api.lock().changes.admit(now) {
+    if listener.handover.is_news(shown) && !api.lock().changes.admit(now) {
         return too_many_requests("2");
     }
-    listener.handover.show(presence, now);
+    listener.handover.show(shown, page, now);
     Response::new(204)
 }
 

@@ -115,6 +115,11 @@ impl Ear {
         self.ring.lock().streams.len()
     }
 
+    /// Returns the page IDs of the open streams.
+    pub(crate) fn pages(&self) -> Vec<Option<String>> {
+        self.ring.lock().streams.iter().map(|stream| stream.page.clone()).collect()
+    }
+
     /// Tells all open streams, and each stream that is opened later, whether a page or a program has the microphone, if that has changed.
     pub(crate) fn show_microphone(&self, is_used: bool) {
         let mut state = self.ring.lock();

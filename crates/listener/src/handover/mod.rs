@@ -31,6 +31,7 @@ mod presence;
 
 use palabre_room::{Inbox, ParticipantDir, Presence};
 use presence::PagePresence;
+pub(crate) use presence::Shown;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -174,14 +175,20 @@ impl Handover {
         self.presence.inherit();
     }
 
-    /// Stores the presence that the page has sent at `now`: raised hand and microphone state.
-    pub(crate) fn show(&self, presence: Presence, now: Instant) {
-        self.presence.show(presence, now);
+    /// Stores the presence that the page with this ID has sent at `now`: raised hand and microphone state.
+    pub(crate) fn show(&self, shown: Shown, page: Option<&str>, now: Instant) {
+        self.presence.show(shown, page, now);
     }
 
-    /// Returns whether `presence` differs from the last presence that the page has sent.
-    pub(crate) fn is_news(&self, presence: Presence) -> bool {
-        self.presence.is_news(presence)
+    /// Returns whether `shown` changes the participant's presence.
+    pub(crate) fn is_news(&self, shown: Shown) -> bool {
+        self.presence.is_news(shown)
+    }
+
+    /// Lowers the hand if the page that has raised it has had no stream for a time, and another page has one. `pages` are the page IDs of the open
+    /// streams. Returns the time at which to call this function again.
+    pub(crate) fn lower_forgotten_hand(&self, pages: &[Option<String>], now: Instant) -> Option<Instant> {
+        self.presence.lower_forgotten_hand(pages, now)
     }
 
     /// Returns the presence of the participant; the default while no stream is open.

@@ -71,6 +71,25 @@ fn presence_is_reported_until_the_page_leaves() {
 }
 
 #[test]
+fn hand_is_lowered_when_the_page_that_raised_it_has_left() {
+    let rig = Rig::new();
+    let [one, two] = ["one", "two"].map(|page| rig.connect().listen(&rig, &format!("?page={page}")));
+    rig.wait_for_status("streams=2 speaking=no");
+    let mut client = rig.connect();
+    let mut show =
+        |page: &str, body: &str| client.post(&format!("/show?page={page}"), &rig.bearer(), body.as_bytes()).status;
+    assert_eq!(show("one", r#"{"hand":true,"microphone":"open"}"#), 204);
+    // The other page has the microphone. Its user has not raised the hand.
+    assert_eq!(show("two", r#"{"microphone":"muted"}"#), 204);
+    rig.wait_for_status("streams=2 speaking=no hand mic=muted");
+    assert_eq!(show("ONE", r#"{"microphone":"muted"}"#), 400);
+    drop(one);
+    rig.wait_for_status("streams=1 speaking=no hand mic=muted");
+    rig.wait_for_status("streams=1 speaking=no mic=muted");
+    drop(two);
+}
+
+#[test]
 fn personal_gains_are_written_to_the_file_gains() {
     let rig = Rig::new();
     let alice = rig.room.participant(&"alice".parse().unwrap());
