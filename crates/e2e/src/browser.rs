@@ -307,6 +307,11 @@ impl Browser {
     /// Returns the process ID of chromedriver, the ancestor of Chromium's processes.
     #[must_use]
     pub fn pid(&self) -> u32 {
+    /// Makes the microphone of such a Chromium deliver only zeros, as a device that has died, or its sound again. Chromium gets no event.
+    pub fn set_microphone_dead(&self, is_dead: bool) -> Result<()> {
+        self.sound.as_ref().context("this browser has no PulseAudio server")?.set_microphone_dead(is_dead)
+    }
+
         self.driver.id()
     }
 

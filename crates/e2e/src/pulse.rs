@@ -70,13 +70,31 @@ impl Sound {
 
     /// Mutes or unmutes the microphone, as the settings of a desktop do.
     pub(crate) fn mute_microphone(&self, muted: bool) -> Result<()> {
+        self.pactl(&["set-source-mute", MICROPHONE, if muted { "1" } else { "0" }])
+    }
+
+    fn pactl(&self, arguments: &[&str]) -> Result<()> {
         let status = Command::new("pactl")
-            .args(["set-source-mute", MICROPHONE, if muted { "1" } else { "0" }])
+            .args(arguments)
             .env("PULSE_SERVER", self.server())
             .status()
             .context("unable to start 'pactl'; install Debian's pulseaudio-utils")?;
         ensure!(status.success(), "pactl ended with {status}");
         Ok(())
+    }
+
+    /// Makes the microphone deliver only zeros, as a device that has died, or its sound again. Browsers get no event.
+    pub(crate) fn set_microphone_dead(&self, is_dead: bool) -> Result<()> {
+        let listed = Command::new("pactl")
+            .args(["list", "short", "source-outputs"])
+            .env("PULSE_SERVER", self.server())
+            .output()
+            .context("unable to start 'pactl'; install Debian's pulseaudio-utils")?;
+        let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+        let own = listed.lines().find(|line| line.contains("module-remap-source"));
+        let index = own.and_then(|line| line.split('\t').next()).context("the microphone has no source")?;
+        let card = if is_dead { SECOND_CARD } else { FIRST_CARD };
+        self.pactl(&["move-source-output", index, &format!("{card}.monitor")])
     }
 
     /// Returns the directory for a browser's `XDG_RUNTIME_DIR`.

@@ -4,6 +4,7 @@ import { advice } from '../page/microphone/advice.js';
 import { ClockMap } from '../page/microphone/clock-map.js';
 import { ErrorLog, browserName, figuresToReport } from '../page/room/diagnostics.js';
 import { shortcutOf, talkKeyOf } from '../page/view/keyboard.js';
+import { SilenceProbe } from '../page/microphone/silence-probe.js';
 import { VoiceGate } from '../page/microphone/voice-gate.js';
 import { MicrophoneWatch } from '../page/microphone/watch.js';
 
@@ -89,6 +90,66 @@ test('open microphone that delivers only zeros is silent after 5 s, until the fi
   const out = watched(watch, [0.1, ...Array(30).fill(0), 1e-7]).map(({ silent }) => silent);
   assert.deepEqual([out.indexOf(true), out.lastIndexOf(true), out.at(-1)], [25, 30, false]);
   assert.ok(watched(new MicrophoneWatch(), Array(100).fill(0), { muted: true }).every(({ silent }) => !silent), 'muted');
+});
+
+test('open microphone whose sound is as low as the noise of echo cancellation is faint after 5 s', () => {
+  const out = watched(new MicrophoneWatch(), [0.1, ...Array(30).fill(0.0004), 0.002]).map(({ faint }) => faint);
+  assert.deepEqual([out.indexOf(true), out.lastIndexOf(true), out.at(-1)], [25, 30, false]);
+  assert.ok(watched(new MicrophoneWatch(), Array(100).fill(0), { muted: true }).every(({ faint }) => !faint), 'muted');
+});
+
+/** Returns a probe, a function that begins it at a time, the function that reports a peak, and the tracks that the browser has opened for it. */
+function probing() {
+  const line = { tracks: [], ended: 0 };
+  const getUserMedia = async ({ audio }) => {
+    if (line.refuses) throw new DOMException('busy', 'NotReadableError');
+    line.asked = audio;
+    const track = { stop: () => { track.stopped = true; } };
+    line.tracks.push(track);
+    return { getTracks: () => [track] };
+  };
+  Object.defineProperty(globalThis, 'navigator', { configurable: true, value: { userAgentData: { mobile: false }, mediaDevices: { getUserMedia } } });
+  const probe = new SilenceProbe((media, onPeak) => {
+    line.hear = (peak, times = 1) => { for (let i = 0; i < times; i += 1) onPeak(peak); };
+    return () => { line.ended += 1; };
+  });
+  const track = { getSettings: () => ({ deviceId: 'usb', echoCancellation: line.echo ?? true }) };
+  return Object.assign(line, { probe, look: (nowMs) => probe.look(track, nowMs) });
+}
+
+test('device whose unprocessed sound is only zeros for 3 s is silent until its first other sample', async () => {
+  const line = probing();
+  await line.look(0);
+  assert.deepEqual([line.asked.deviceId, line.asked.echoCancellation], [{ exact: 'usb' }, false]);
+  line.hear(0, 14);
+  assert.equal(line.probe.silent, false);
+  line.hear(0);
+  assert.equal(line.probe.silent, true);
+  line.hear(1e-5);
+  assert.deepEqual([line.probe.silent, line.tracks[0].stopped, line.ended], [false, true, 1]);
+  await line.look(59_000);
+  assert.equal(line.tracks.length, 1, 'a device in a quiet room is opened once a minute');
+  await line.look(60_000);
+  assert.equal(line.tracks.length, 2);
+  const later = line.look(120_000);
+  line.probe.end();
+  await later;
+  assert.ok(line.tracks.every(({ stopped }) => stopped), 'also a device that the browser opens after the end');
+});
+
+test('probe is not believed again after the microphone was heard meanwhile, nor after the browser refused it, nor used without echo cancellation', async () => {
+  const line = probing();
+  await line.look(0);
+  line.hear(0, 20);
+  line.probe.heard();
+  await line.look(90_000);
+  const other = Object.assign(probing(), { refuses: true });
+  await other.look(0);
+  other.refuses = false;
+  await other.look(90_000);
+  const unprocessed = Object.assign(probing(), { echo: false });
+  await unprocessed.look(0);
+  assert.deepEqual([line, other, unprocessed].map(({ tracks }) => tracks.length), [1, 0, 0]);
 });
 
 test('talking while muted is noticed within a second and reported until 5 s after its end', () => {

@@ -277,6 +277,22 @@ fn page_acquires_devices_survives_faults_and_releases_everything() {
         .unwrap();
 }
 
+#[test]
+fn microphone_that_dies_without_an_event_is_shown_as_silent_also_while_others_talk() {
+    let suite = Suite::start(2).unwrap();
+    let browser = Browser::with_pulse_microphone(&voice(), "en").unwrap();
+    open(&browser, &suite.links[0]);
+    browser.click("#join").unwrap();
+    // Chromium's echo cancellation adds noise to the zeros of the microphone while the loudspeaker plays.
+    let _talker = Talker::tone(&suite.client, &suite.links[1], TONE_HZ, TONE_DBFS);
+    browser.wait_until("document.querySelector('#people [data-name=p02].talking')").unwrap();
+    let notice = "document.querySelector('.notice.urgent strong')?.textContent === 'Your microphone is silent'";
+    for is_dead in [true, false] {
+        browser.set_microphone_dead(is_dead).unwrap();
+        browser.wait_until(&format!("palabreState.silent === {is_dead} && ({notice}) === {is_dead}")).unwrap();
+    }
+}
+
 /// Checks that the page announced the connection, the microphone and the recording, but not who talks: no live region contains a participant.
 fn announces_nothing_about_talkers(browser: &Browser) {
     let regions = "return [...document.querySelectorAll('[aria-live], [role=status], [role=alert], [role=log]')]

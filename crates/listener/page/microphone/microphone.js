@@ -9,6 +9,7 @@
 import { isOn, openMicrophone, processing } from '../audio/devices.js';
 import { ClockMap } from './clock-map.js';
 import { VoiceGate } from './voice-gate.js';
+import { SilenceProbe } from './silence-probe.js';
 import { MicrophoneWatch } from './watch.js';
 
 /** The module that every AudioContext must load before `attach`. */
@@ -29,7 +30,7 @@ export function problemOf(errorName) {
  *   onPeak: (peak: number) => void, onState: (state: MicrophoneState) => void, onFault: (what: string) => void,
  *   onSystemMute: (muted: boolean) => void, onWatch: (watch: {silent: boolean, talking: boolean}) => void}} MicrophoneHandlers
  *   onSystemMute: the system or a switch of the device has muted or unmuted the open microphone;
- *   onWatch: see MicrophoneWatch
+ *   onWatch: see MicrophoneWatch and SilenceProbe
  */
 
 /** The participant's microphone. */
@@ -43,6 +44,7 @@ export class Microphone {
   #clock = new ClockMap();
   #gate = new VoiceGate(24000);
   #watch = new MicrophoneWatch();
+  #probe = new SilenceProbe((media, onPeak) => this.#measure(media, onPeak));
   #muted = true;
   #wanted = false;
   /** @type {MicrophoneState} */
@@ -169,30 +171,37 @@ export class Microphone {
   #wire() {
     this.#unwire();
     if (!this.#context || !this.#format || !this.#media) return;
-    const source = new MediaStreamAudioSourceNode(this.#context, { mediaStream: this.#media });
+    this.#nodes = this.#connect(this.#media, (data) => this.#chunk(data));
+    this.#clock = new ClockMap();
+    this.#applyMute();
+  }
+
+  /** Connects a worklet to a microphone. @returns {AudioNode[]} source and worklet */
+  #connect(mediaStream, onMessage) {
+    const source = new MediaStreamAudioSourceNode(this.#context, { mediaStream });
     const node = new AudioWorkletNode(this.#context, 'palabre-microphone', {
       channelCount: 1,
       channelCountMode: 'explicit',
       outputChannelCount: [1],
       processorOptions: this.#format,
     });
-    node.port.onmessage = ({ data }) => this.#chunk(data);
+    node.port.onmessage = ({ data }) => onMessage(data);
     node.onprocessorerror = () => this.#handlers.onFault('microphone: the worklet failed');
     // The node's output is silent. It is connected because some browsers run only nodes that lead to the destination.
     source.connect(node).connect(this.#context.destination);
-    this.#nodes = [source, node];
-    this.#clock = new ClockMap();
-    this.#applyMute();
+    return [source, node];
+  }
+
+  /** Measures the level of a microphone whose sound is not sent. @returns {() => void} ends the measurement */
+  #measure(media, onPeak) {
+    const nodes = this.#connect(media, ({ inputPeak }) => onPeak(inputPeak));
+    nodes[1].port.postMessage({ open: false, watched: true });
+    return () => disconnect(nodes);
   }
 
   #unwire() {
-    for (const node of this.#nodes) node.disconnect();
-    const [, node] = this.#nodes;
-    if (node) {
-      node.port.onmessage = null;
-      // Without the message `end`, the worklet runs until its context closes.
-      node.port.postMessage({ end: true });
-    }
+    this.#probe.end();
+    disconnect(this.#nodes);
     this.#nodes = [];
   }
 
@@ -203,6 +212,7 @@ export class Microphone {
   #applyMute() {
     this.#gate.reset();
     this.#watch.reset();
+    this.#probe.end();
     this.#handlers.onWatch({ silent: false, talking: false });
     this.#nodes[1]?.port.postMessage({ open: !this.#muted, watched: true });
     if (!this.#muted) this.#enable(true);
@@ -220,9 +230,7 @@ export class Microphone {
 
   #chunk({ samples, firstMs, nowMs, peak, inputPeak }) {
     if (inputPeak !== undefined) {
-      // While the loudspeaker plays, echo cancellation adds noise to the zeros of a microphone that the system has muted.
-      const heardPeak = this.#isMutedBySystem ? 0 : inputPeak;
-      this.#handlers.onWatch(this.#watch.heard(heardPeak, this.#muted, this.#gate.mode === 'talk', performance.now()));
+      this.#watchLevel(inputPeak);
       return;
     }
     this.#clock.observe(nowMs, performance.timeOrigin + performance.now());
@@ -231,9 +239,28 @@ export class Microphone {
     for (const chunk of this.#gate.push({ samples, wallMs: this.#clock.wallMs(firstMs) })) this.#handlers.onChunk(chunk);
   }
 
+  #watchLevel(peak) {
+    // While the loudspeaker plays, echo cancellation adds noise to the zeros of a microphone that the system has muted.
+    const heardPeak = this.#isMutedBySystem ? 0 : peak;
+    const nowMs = performance.now();
+    const { silent, faint, talking } = this.#watch.heard(heardPeak, this.#muted, this.#gate.mode === 'talk', nowMs);
+    if (!faint) this.#probe.heard();
+    else if (!silent) this.#probe.look(this.#media.getAudioTracks()[0], nowMs);
+    this.#handlers.onWatch({ silent: silent || this.#probe.silent, talking });
+  }
+
   #setState(state) {
     if (state === this.state) return;
     this.state = state;
     this.#handlers.onState(state);
   }
+}
+
+function disconnect(nodes) {
+  for (const node of nodes) node.disconnect();
+  const [, node] = nodes;
+  if (!node) return;
+  node.port.onmessage = null;
+  // Without the message `end`, the worklet runs until its context closes.
+  node.port.postMessage({ end: true });
 }

@@ -7,6 +7,8 @@
 
 /** Time with only zeros after which the microphone counts as silent. */
 const SILENT_AFTER_MS = 5000;
+/** Maximum level of the noise that echo cancellation adds to zeros. */
+const MAX_ADDED_NOISE_DBFS = -60;
 /** Number of the last levels among which voices are counted. */
 const LEVELS = 8;
 /** Minimum number of voices among these levels that counts as talking. */
@@ -23,6 +25,7 @@ const NOISE_RISE_DB = 0.6;
 /** The watch over one microphone. */
 export class MicrophoneWatch {
   #soundMs = NaN;
+  #loudMs = NaN;
   #noiseDbfs = -60;
   #voices = [];
   #talkedMs = -Infinity;
@@ -30,6 +33,7 @@ export class MicrophoneWatch {
   /** Begins anew, because the microphone was opened, muted or unmuted. */
   reset() {
     this.#soundMs = NaN;
+    this.#loudMs = NaN;
     this.#voices = [];
     this.#talkedMs = -Infinity;
   }
@@ -44,13 +48,16 @@ export class MicrophoneWatch {
    * @param {boolean} muted whether the user has muted the microphone
    * @param {boolean} byKey whether only the talk key counts as talking (push to talk)
    * @param {number} nowMs
-   * @returns {{silent: boolean, talking: boolean}} silent: the open microphone delivers only zeros; talking: the user talks while muted
+   * @returns {{silent: boolean, faint: boolean, talking: boolean}} silent: the open microphone delivers only zeros; faint: it delivers so little sound
+   *   that this may be noise that echo cancellation adds to zeros; talking: the user talks while muted
    */
   heard(peak, muted, byKey, nowMs) {
     // The browser may deliver zeros while the user has muted the microphone.
     if (peak > 0 || muted || Number.isNaN(this.#soundMs)) this.#soundMs = nowMs;
+    if (20 * Math.log10(peak) > MAX_ADDED_NOISE_DBFS || muted || Number.isNaN(this.#loudMs)) this.#loudMs = nowMs;
     if (muted && !byKey) this.#count(20 * Math.log10(peak + 1e-6), nowMs);
-    return { silent: nowMs - this.#soundMs >= SILENT_AFTER_MS, talking: muted && nowMs - this.#talkedMs < HOLD_MS };
+    const [silent, faint] = [this.#soundMs, this.#loudMs].map((lastMs) => nowMs - lastMs >= SILENT_AFTER_MS);
+    return { silent, faint, talking: muted && nowMs - this.#talkedMs < HOLD_MS };
   }
 
   #count(dbfs, nowMs) {
