@@ -12,9 +12,11 @@ const isInside = (inner, outer) => inner.left >= outer.left - 0.5 && inner.right
 for (const element of all('button, input, select, summary, h1, h2, strong, .name, .message, .recorded, .connection')) {
   if (!isInside(box(element), { left: 0, right: innerWidth })) say(element, 'is beyond the edge of the window');
 }
-for (const element of all('button, main, .door h2, .door-room, .notice, .message-text, .advice, .settings-body')) {
+for (const element of all('button, main, .door h2, .door-room, .notice, .message-text, .advice, .settings-head h2, .settings-body')) {
   if (element.scrollWidth > element.clientWidth + 1) say(element, 'is wider than its space');
 }
+const language = document.getElementById('language');
+if (seen(language) && box(language).left < innerWidth / 2) say(language, 'is alone in a row, at its left end');
 const dock = document.getElementById('dock');
 if (seen(dock)) {
   const { top, bottom } = box(dock);
@@ -40,6 +42,8 @@ if (seen(dock)) {
     if (box(document.getElementById('messages')).bottom > top + 0.5) say(texts, 'overlaps the controls');
     const lines = box(texts).height / parseFloat(getComputedStyle(texts).lineHeight);
     if (lines < 3) say(texts, `shows only ${lines.toFixed(1)} lines`);
+    const counter = document.getElementById('message-room');
+    if (seen(counter) && box(counter).bottom <= box(document.getElementById('messages-close')).top) say(counter, 'is above the row of the button that closes the messages');
   }
 }
 const join = document.getElementById('join');
@@ -82,6 +86,11 @@ if (matchMedia('(forced-colors: active)').matches) {
   const shows = (element) => ![ground, 'rgba(0, 0, 0, 0)'].includes(getComputedStyle(element).backgroundColor);
   for (const button of all('button:not(.plain)')) if (parseFloat(getComputedStyle(button).borderTopWidth) < 1) say(button, 'has no border with forced colours');
   for (const button of all('button[aria-pressed=true]')) if (!shows(button)) say(button, 'does not look pressed with forced colours');
+  for (const button of all('button + button')) {
+    const [before, after] = [box(button.previousElementSibling), box(button)];
+    const inOneRow = before.top < after.bottom && after.top < before.bottom;
+    if (before.width > 1 && inOneRow && after.left > before.left && after.left < before.right + 1) say(button, 'touches the button before it with forced colours');
+  }
   for (const meter of all('.meter-bar, .mic-level, .sound-test-meter span')) if (!shows(meter)) say(meter, 'has the colour of the ground with forced colours');
 }
 return problems;

@@ -29,7 +29,7 @@ import { Session } from './room/session.js';
 import { say, switchLanguage, translatePage } from './text/text.js';
 import { Comings, alertUser } from './view/alerts.js';
 import { listenToKeys } from './view/keyboard.js';
-import { showKeys } from './view/keys-panel.js';
+import { fillKeys, showKeys } from './view/keys-panel.js';
 import { Messages } from './view/messages.js';
 import { ParticipantList } from './view/participant-list.js';
 import { PersonPanel } from './view/person-panel.js';
@@ -323,6 +323,7 @@ function changeLanguage() {
   view.showLanguage();
   people.translate();
   messages.translate();
+  fillKeys();
   person.refresh();
   refresh();
 }

@@ -9,6 +9,12 @@ panel.addEventListener('click', ({ target }) => { if (target === panel) panel.cl
 
 /** Opens the list. */
 export function showKeys() {
+  fillKeys();
+  panel.showModal();
+}
+
+/** Writes the list in the present language. */
+export function fillKeys() {
   const rows = [
     ['M', 'keyMute'], ['H', 'keyHand'], [talkKeyName(), 'keyTalk'], ['?', 'keyKeys'], ['Tab', 'keyTab'], ['↑ ↓', 'keyArrows'], [say('escape'), 'keyEscape'],
   ];
@@ -17,5 +23,4 @@ export function showKeys() {
     for (const [tag, text] of [['dt', key], ['dd', say(effect)]]) pair.append(Object.assign(document.createElement(tag), { textContent: text }));
     return pair;
   }));
-  panel.showModal();
 }

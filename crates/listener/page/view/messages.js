@@ -118,6 +118,7 @@ export class Messages {
   /** Updates texts after the language changed. */
   translate() {
     this.#count(this.#unread);
+    this.#showRoom();
     for (const item of this.#parts.list.children) setTime(item, Number(item.dataset.atMs));
     for (const [id, { state }] of this.#own) this.#showState(id, state);
   }
