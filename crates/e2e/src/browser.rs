@@ -21,7 +21,7 @@ use tokio::runtime::Runtime;
 use crate::keyboard::Page;
 use crate::pulse::Sound;
 use crate::suite::TIMEOUT;
-use crate::wait::wait_for;
+use crate::wait::{wait_for, wait_with};
 
 const FLAGS: [&str; 14] = [
     "--headless=new",
@@ -41,6 +41,9 @@ const FLAGS: [&str; 14] = [
     // A window without tabs: the sign for loading in a tab turns as long as the stream lasts. Kiosk mode would make the background of screenshots wrong.
     "--app=data:,",
 ];
+
+/// Interval between two looks at a page. Each look takes time of the processors on which the browsers run.
+const INTERVAL: Duration = Duration::from_millis(50);
 
 /// One Chromium with one page.
 #[derive(Debug)]
@@ -76,14 +79,13 @@ pub struct Stages {
 impl Browser {
     /// Starts a Chromium in this language. Its microphone delivers the WAV `voice` in a loop; without `voice`, microphone access is denied.
     pub fn start(voice: Option<&Path>, language: &str) -> Result<Self> {
-        let permission = match voice {
-            Some(voice) => {
-                let file = format!("--use-file-for-fake-audio-capture={}", voice.display());
-                vec!["--use-fake-ui-for-media-stream".into(), file]
-            }
-            None => vec!["--deny-permission-prompts".into()],
-        };
-        Self::launch([vec!["--use-fake-device-for-media-stream".into()], permission].concat(), language, None)
+        Self::launch(fake_microphone(voice), language, None)
+    }
+
+    /// Like [`Self::start`], without the page's animations, which take time of the processors.
+    pub fn start_without_motion(voice: Option<&Path>, language: &str) -> Result<Self> {
+        let flags = [fake_microphone(voice), vec!["--force-prefers-reduced-motion".into()]].concat();
+        Self::launch(flags, language, None)
     }
 
     /// Starts a Chromium with access to the machine's microphone.
@@ -97,12 +99,12 @@ impl Browser {
         Self::launch(vec!["--use-fake-ui-for-media-stream".into()], language, Some(sound))
     }
 
-    fn launch(microphone: Vec<String>, language: &str, sound: Option<Sound>) -> Result<Self> {
+    fn launch(flags: Vec<String>, language: &str, sound: Option<Sound>) -> Result<Self> {
         let profile = tempfile::Builder::new().prefix("palabre-chromium-").tempdir()?;
         let (driver, output, port) = start_driver(sound.as_ref())?;
         let mut arguments: Vec<String> = FLAGS.iter().map(ToString::to_string).collect();
         arguments.push(format!("--user-data-dir={}", profile.path().display()));
-        arguments.extend(microphone);
+        arguments.extend(flags);
         arguments.push(format!("--lang={language}"));
         arguments.push(format!("--accept-lang={language}"));
         let capabilities = json!({
@@ -170,7 +172,7 @@ impl Browser {
     pub fn wait_until(&self, expression: &str) -> Result<()> {
         let script = format!("return Boolean({expression})");
         let asked = || self.run(&script).ok().filter(|value| value == &Value::Bool(true));
-        wait_for(expression, Duration::from_secs(60), asked).map(drop).with_context(|| {
+        wait_with(INTERVAL, expression, Duration::from_secs(60), asked).map(drop).with_context(|| {
             let state = self.run("return JSON.stringify(window.palabreState ?? null) + ' ' + document.body?.innerText");
             format!("the page: {}", state.unwrap_or_default())
         })
@@ -304,14 +306,14 @@ impl Browser {
         self.sound.as_ref().context("this browser has no PulseAudio server")?.mute_microphone(muted)
     }
 
-    /// Returns the process ID of chromedriver, the ancestor of Chromium's processes.
-    #[must_use]
-    pub fn pid(&self) -> u32 {
     /// Makes the microphone of such a Chromium deliver only zeros, as a device that has died, or its sound again. Chromium gets no event.
     pub fn set_microphone_dead(&self, is_dead: bool) -> Result<()> {
         self.sound.as_ref().context("this browser has no PulseAudio server")?.set_microphone_dead(is_dead)
     }
 
+    /// Returns the process ID of chromedriver, the ancestor of Chromium's processes.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
         self.driver.id()
     }
 
@@ -370,6 +372,18 @@ impl Drop for Browser {
             let _ = Command::new("kill").args(["-KILL", &pid.to_string()]).stderr(Stdio::null()).status();
         }
     }
+}
+
+/// Returns Chromium's flags for a microphone that delivers this WAV in a loop, or for no access to a microphone.
+fn fake_microphone(voice: Option<&Path>) -> Vec<String> {
+    let permission = match voice {
+        Some(voice) => {
+            let file = format!("--use-file-for-fake-audio-capture={}", voice.display());
+            vec!["--use-fake-ui-for-media-stream".into(), file]
+        }
+        None => vec!["--deny-permission-prompts".into()],
+    };
+    [vec!["--use-fake-device-for-media-stream".into()], permission].concat()
 }
 
 /// Starts chromedriver, which prints the port that it chose.

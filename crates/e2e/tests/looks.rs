@@ -24,7 +24,7 @@ fn package() -> &'static Path {
 
 fn open(link: &Link, language: &str) -> Browser {
     let voice = package().join("speech/english-man-16000Hz-mono.wav");
-    let browser = Browser::start(Some(&voice), language).unwrap();
+    let browser = Browser::start_without_motion(Some(&voice), language).unwrap();
     open_page(&browser, &link.url);
     browser
 }
@@ -60,7 +60,7 @@ fn check_invitation(suite: &Suite) {
     let file = suite.dir().join("etc/participants.d/max.toml");
     fs::write(&file, format!("join-muted = true\n{}", fs::read_to_string(&file).unwrap())).unwrap();
     suite.palabre(&["reload"]).unwrap();
-    let browser = Browser::start(None, "fr").unwrap();
+    let browser = Browser::start_without_motion(None, "fr").unwrap();
     let (without_key, _) = printed.trim().split_once('?').unwrap();
     let paste = |link: &str| {
         browser.type_into("#link", link).unwrap();
@@ -179,7 +179,7 @@ fn announced(words: &str) -> String {
 fn screens_of_participants_that_are_not_heard_are_accessible_and_announced() {
     let suite = Suite::start(1).unwrap();
     let guest = suite.palabre(&["invite", "guest", "--listen-only"]).unwrap();
-    let listener = Browser::start(None, "en").unwrap();
+    let listener = Browser::start_without_motion(None, "en").unwrap();
     open_page(&listener, guest.trim());
     check_without_scrolling(&listener, "listener-door").unwrap();
     listener.click("#join").unwrap();
@@ -219,14 +219,9 @@ fn screens_of_participants_that_are_not_heard_are_accessible_and_announced() {
     newer.run("location.reload()").unwrap();
     newer.wait_until("window.palabreState?.screen === 'away'").unwrap();
     check(&newer, "away").unwrap();
-    check_without_worklets(&suite.links[0]);
-}
-
-fn check_without_worklets(link: &Link) {
-    let browser = Browser::start(None, "en").unwrap();
-    browser.without_worklets().unwrap();
-    open_page(&browser, &link.url);
-    check(&browser, "without-worklets").unwrap();
+    listener.without_worklets().unwrap();
+    open_page(&listener, &suite.links[0].url);
+    check(&listener, "without-worklets").unwrap();
 }
 
 /// Replaces the file `names`, after the supervisor has written it for the last time.
@@ -381,7 +376,7 @@ fn word_and_pause() -> tempfile::NamedTempFile {
 
 /// Joins with `voice` as microphone, and selects a mode of speaking.
 fn join_with_mode(mode: &str, voice: &Path, link: &Link) -> Browser {
-    let browser = Browser::start(Some(voice), "en").unwrap();
+    let browser = Browser::start_without_motion(Some(voice), "en").unwrap();
     browser.tap_sound().unwrap();
     open_page(&browser, &link.url);
     join(&browser);

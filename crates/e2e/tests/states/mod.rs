@@ -25,7 +25,7 @@ fn rare_screens_and_notices_are_accessible() {
 /// Opens the first participant's page with `hooks.js`.
 fn open_with_hooks(suite: &Suite) -> Browser {
     let voice = package().join("speech/english-man-16000Hz-mono.wav");
-    let browser = Browser::start(Some(&voice), "en").unwrap();
+    let browser = Browser::start_without_motion(Some(&voice), "en").unwrap();
     let source = json!({ "source": include_str!("hooks.js") });
     browser.devtools("Page.addScriptToEvaluateOnNewDocument", source).unwrap();
     suite.palabre(&["record", "start"]).unwrap();
