@@ -38,4 +38,4 @@ pub use own_name::OwnName;
 pub use participant::{Edit, Edited, PARTICIPANTS_DIR, Participant};
 pub use proxy::{ClientAddress, Proxy};
 pub use recordings::Recordings;
-pub use server::{Limits, PortRange, SERVER_FILE, SandboxSetting, Server};
+pub use server::{CodecSetting, Limits, PortRange, SERVER_FILE, SandboxSetting, Server};

@@ -41,6 +41,8 @@ pub struct Server {
     pub own_display_names: bool,
     /// `stream.chunk-ms`: length of a chunk of the injected stream in ms, default 40.
     pub chunk_ms: u64,
+    /// `stream.codec`: codecs of the injected stream, default [`CodecSetting::Auto`].
+    pub codec: CodecSetting,
     /// `limits`: limits of each listener.
     pub limits: Limits,
     /// `recordings`: when finished recordings are deleted, default never.
@@ -65,6 +67,19 @@ pub enum SandboxSetting {
     BestEffort,
     /// A daemon has no sandbox.
     Off,
+}
+
+/// The setting `stream.codec`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CodecSetting {
+    /// Each page chooses the codec by its connection and its user's choice.
+    #[default]
+    Auto,
+    /// Listeners send only PCM.
+    Pcm,
+    /// Pages always choose Opus, except in browsers that can't decode it.
+    Opus,
 }
 
 /// Limits of each listener.
@@ -99,6 +114,7 @@ impl Default for Server {
             texts_for_latecomers: true,
             own_display_names: false,
             chunk_ms: 40,
+            codec: CodecSetting::default(),
             limits: Limits::default(),
             recordings: Recordings::default(),
             proxy: Proxy::default(),
@@ -185,6 +201,7 @@ struct Room {
 struct Stream {
     #[serde(deserialize_with = "text::chunk_ms")]
     chunk_ms: u64,
+    codec: CodecSetting,
 }
 
 impl Default for Written {
@@ -224,7 +241,8 @@ impl Default for Security {
 
 impl Default for Stream {
     fn default() -> Self {
-        Self { chunk_ms: Server::default().chunk_ms }
+        let Server { chunk_ms, codec, .. } = Server::default();
+        Self { chunk_ms, codec }
     }
 }
 
@@ -242,6 +260,7 @@ impl Written {
             texts_for_latecomers: self.room.texts_for_latecomers,
             own_display_names: self.room.own_display_names,
             chunk_ms: self.stream.chunk_ms,
+            codec: self.stream.codec,
             limits: self.limits,
             recordings: self.recordings,
             proxy: self.proxy,
@@ -323,7 +342,7 @@ mod tests {
     fn every_field_is_read() {
         let server = load(
             "host = \"voice.example.org\"\nlink = \"https://a.org/{name}/\"\nbind = \"127.0.0.1\"\ncertificate = \"/tls/c.pem\"\nprivate-key = \"k.pem\"\n\
-             ports = \"8000-8010\"\n[room]\nrate-hz = 48000\nlevelling = false\ntexts-for-latecomers = false\nown-display-names = true\n[stream]\nchunk-ms = 20\n[limits]\nconnections = 5\nstreams = 2\n\
+             ports = \"8000-8010\"\n[room]\nrate-hz = 48000\nlevelling = false\ntexts-for-latecomers = false\nown-display-names = true\n[stream]\nchunk-ms = 20\ncodec = \"pcm\"\n[limits]\nconnections = 5\nstreams = 2\n\
              [recordings]\nkeep-days = 30\nmax-gib = 100\n[proxy]\naddresses = [\"192.0.2.1\", \"::1\"]\nclient-address = \"proxy-protocol\"\n\
              [security]\nsandbox = \"required\"\nhsts-days = 0\n",
         )
@@ -334,6 +353,7 @@ mod tests {
         assert!(!server.levelling && !server.texts_for_latecomers && server.own_display_names);
         assert_eq!(server.ports.to_string(), "8000-8010");
         assert_eq!((server.chunk_ms, server.limits.connections, server.limits.streams), (20, 5, 2));
+        assert_eq!(server.codec, CodecSetting::Pcm);
         assert_eq!(server.recordings, Recordings { keep_days: 30, max_gib: 100 });
         let trusted = ["192.0.2.1", "::ffff:192.0.2.1", "::1"].map(|address| address.parse().unwrap());
         assert!(trusted.into_iter().all(|address| server.proxy.trusts(address)));
@@ -384,6 +404,8 @@ mod tests {
             "[room]\nlevelling = \"on\"",
             "[stream]\nchunk-ms = 1020",
             "[stream]\nchunk-ms = \"40\"",
+            "[stream]\ncodec = \"mp3\"",
+            "[stream]\ncodec = true",
             "host",
             "host = \"a\"\nhost = \"b\"",
             "\u{0}",

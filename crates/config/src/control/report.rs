@@ -8,6 +8,8 @@ use std::fmt;
 use palabre_room::MicState;
 use serde::{Deserialize, Serialize};
 
+use super::codec::{self, Codec, StreamCodecs};
+
 /// Maximum length of an encoded report, in bytes.
 pub const MAX_REPORT_BYTES: usize = 1024;
 
@@ -33,6 +35,15 @@ pub struct ListenerReport {
     pub streams: u32,
     /// How the participant sends sound.
     pub speaking: Speaking,
+    /// Codec of the newest stream.
+    #[serde(deserialize_with = "codec::some", skip_serializing_if = "Option::is_none")]
+    pub down: Option<Codec>,
+    /// Number of open streams of each codec.
+    #[serde(skip_serializing_if = "StreamCodecs::is_empty")]
+    pub codecs: StreamCodecs,
+    /// Codec of the sound that the participant sends.
+    #[serde(deserialize_with = "codec::some", skip_serializing_if = "Option::is_none")]
+    pub up: Option<Codec>,
     /// Whether the participant has raised a hand.
     #[serde(skip_serializing_if = "is_false")]
     pub hand: bool,
@@ -220,6 +231,9 @@ mod tests {
         ListenerReport {
             streams: u32::MAX,
             speaking: Speaking::Queue,
+            down: Some(Codec::Opus { kbps: Some(u16::MAX) }),
+            codecs: StreamCodecs { pcm: u32::MAX, adpcm: u32::MAX, opus: u32::MAX },
+            up: Some(Codec::Adpcm),
             hand: true,
             microphone: MicState::Muted,
             weak: true,
@@ -264,6 +278,12 @@ mod tests {
     fn unknown_fields_are_ignored_and_missing_fields_have_their_defaults() {
         let report = ListenerReport::parse("{\"streams\":2,\"speaking\":\"ws\",\"more\":[1]}").unwrap();
         assert_eq!(report, ListenerReport { streams: 2, speaking: Speaking::Ws, ..ListenerReport::default() });
+    }
+
+    #[test]
+    fn codec_of_a_later_release_is_unknown() {
+        let report = ListenerReport::parse("{\"streams\":1,\"down\":\"Opus 24\",\"up\":\"AAC\"}").unwrap();
+        assert_eq!((report.down, report.up), (Some(Codec::Opus { kbps: Some(24) }), None));
     }
 
     #[test]
