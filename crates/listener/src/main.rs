@@ -10,6 +10,7 @@ mod auth;
 mod certificate;
 mod chunker;
 mod cli;
+mod codec;
 mod connection;
 mod ear;
 mod enter;

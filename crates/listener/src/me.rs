@@ -20,6 +20,9 @@ pub(crate) struct Me {
     /// The page shows no microphone, because the source is a file or the participant only listens.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) listen_only: bool,
+    /// How the page chooses the codec; `None` if it has no choice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) codec: Option<&'static str>,
     /// The room is being recorded, which the page must say before the participant joins.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) recording: bool,
@@ -52,6 +55,7 @@ mod tests {
             levelling: !is_file,
             join_muted: is_file,
             listen_only: is_file,
+            codec: Some("auto"),
             recording: false,
             own_name: false,
             page: "5f2c9a1d7e3b8046",

@@ -39,18 +39,26 @@ pub(crate) fn hello(seq: u64, me: &str) -> Vec<u8> {
 
 /// Encodes a sound record. `gap`: samples are missing before it. `levels`: marks in base64, empty if no level has changed.
 pub(crate) fn sound(seq: u64, gap: bool, rate_hz: u32, samples: &[i16], levels: &str) -> Vec<u8> {
-    let wav = palabre_sound::wav::little(rate_hz, samples);
-    let mut text = String::with_capacity(wav.len().div_ceil(3) * 4 + levels.len() + 32);
-    text.push_str(&format!("1,{seq},{},", u8::from(gap)));
-    BASE64.encode_string(&wav, &mut text);
-    text.push(',');
-    text.push_str(levels);
-    wrap(&text)
+    wav(seq, gap, &palabre_sound::wav::little(rate_hz, samples), levels)
 }
 
-/// Encodes a silence record. `levels`: marks in base64, empty if no level has changed.
-pub(crate) fn silence(seq: u64, levels: &str) -> Vec<u8> {
-    wrap(&format!("2,{seq},{levels}"))
+/// Encodes a sound record as [`sound`] does, with the samples as ADPCM.
+pub(crate) fn adpcm(seq: u64, gap: bool, rate_hz: u32, samples: &[i16], levels: &str) -> Vec<u8> {
+    wav(seq, gap, &palabre_sound::adpcm::wav(rate_hz, samples), levels)
+}
+
+/// Encodes an Opus record. `preroll`: number of packets at the beginning of the list whose output isn't heard. `packets`: a list of packets.
+pub(crate) fn opus(seq: u64, (gap, preroll): (bool, usize), packets: &[u8], levels: &str) -> Vec<u8> {
+    wrap(&format!("10,{seq},{},{preroll},{},{levels}", u8::from(gap), BASE64.encode(packets)))
+}
+
+/// Encodes a silence record. `levels`: marks in base64, empty if no level has changed. `end`: the last packets of the sound before the silence, for a
+/// stream with Opus.
+pub(crate) fn silence(seq: u64, levels: &str, end: Option<&[u8]>) -> Vec<u8> {
+    match end {
+        None => wrap(&format!("2,{seq},{levels}")),
+        Some(end) => wrap(&format!("2,{seq},{levels},{}", BASE64.encode(end))),
+    }
 }
 
 /// Encodes a room record. `people`: the JSON list of people in base64. `states`: marks in base64.
@@ -109,6 +117,15 @@ pub(crate) fn decode(text: &str) -> Vec<u8> {
     BASE64.decode(text).unwrap()
 }
 
+fn wav(seq: u64, gap: bool, wav: &[u8], levels: &str) -> Vec<u8> {
+    let mut text = String::with_capacity(wav.len().div_ceil(3) * 4 + levels.len() + 32);
+    text.push_str(&format!("1,{seq},{},", u8::from(gap)));
+    BASE64.encode_string(wav, &mut text);
+    text.push(',');
+    text.push_str(levels);
+    wrap(&text)
+}
+
 fn wrap(text: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len() + 32);
     bytes.extend_from_slice(b"<b>");
@@ -136,12 +153,23 @@ mod tests {
 
     #[test]
     fn silence_record_is_as_documented() {
-        assert_eq!(silence(1_700_000_000_123, ""), example("html record").as_bytes());
+        assert_eq!(silence(1_700_000_000_123, "", None), example("html record").as_bytes());
     }
 
     #[test]
     fn sound_record_is_as_documented() {
         assert_eq!(sound(1_700_000_000_163, true, 24000, &[1], ""), example("html sound").as_bytes());
+    }
+
+    #[test]
+    fn records_with_opus_are_as_documented() {
+        let mut list = Vec::new();
+        for packet in [b"a", b"b", b"c", b"d"] {
+            palabre_sound::opus::packets::push(&mut list, packet);
+        }
+        assert_eq!(opus(1_700_000_000_163, (false, 0), &list, ""), example("html opus").as_bytes());
+        let end = silence(1_700_000_000_203, "", Some(&list[..3]));
+        assert_eq!(end, example("html silence after Opus").as_bytes());
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::status::LastReport;
 use crate::{routes, tls, traffic};
 use anyhow::{Context as _, Result};
 use log::Level;
-use palabre_config::control::{ListenerReport, MAX_FAULT_CHARS, Speaking};
+use palabre_config::control::{Codec, ListenerReport, MAX_FAULT_CHARS, Speaking};
 use palabre_host::log_limit::LogLimit;
 use palabre_host::sandbox::Enforced;
 use palabre_host::signals::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, Signals};
@@ -176,7 +176,8 @@ impl Server {
             Some(Uplink::Program) => Speaking::Post,
             None => Speaking::No,
         };
-        let streams = self.listener.ear.streams();
+        let codecs = self.listener.ear.codecs();
+        let streams = codecs.len();
         let api = self.listener.api.as_ref();
         if let (0, Some(api)) = (streams, api) {
             api.forget();
@@ -187,6 +188,9 @@ impl Server {
         let report = ListenerReport {
             streams: u32::try_from(streams).unwrap_or(u32::MAX),
             speaking,
+            down: codecs.last().copied(),
+            codecs: codecs.iter().copied().collect(),
+            up: (speaking != Speaking::No).then_some(Codec::Pcm),
             hand: presence.hand,
             microphone: presence.voice,
             weak: presence.weak,

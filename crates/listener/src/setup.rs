@@ -4,6 +4,7 @@ use crate::api::Api;
 use crate::auth::{Authenticator, Cookies};
 use crate::certificate::Certificate;
 use crate::cli::Args;
+use crate::codec;
 use crate::ear::Ear;
 use crate::handover::Handover;
 use crate::hsts::Hsts;
@@ -140,6 +141,7 @@ fn serve_participant(args: &Args, name: &Name, inherited: Given) -> Result<Prepa
         levelling: Levelling::is_on(levelling[1], levelling[0]),
         join_muted: participant.join_muted,
         listen_only: participant.listen_only,
+        codec: codec::choice(config.codec),
         recording: false,
         own_name: config.own_display_names,
         page: page::version(),
@@ -173,7 +175,15 @@ fn serve_participant(args: &Args, name: &Name, inherited: Given) -> Result<Prepa
         false => auth,
     };
     let auth = (auth, config.proxy, Hsts::new(config.hsts_days));
-    let listener = Listener::new(&me, format, auth, (handover, ear), (microphone, Some(api)), certificate, main_thread);
+    let listener = Listener::new(
+        &me,
+        (format, config.codec),
+        auth,
+        (handover, ear),
+        (microphone, Some(api)),
+        certificate,
+        main_thread,
+    );
     let port = args.port.unwrap_or(participant.port);
     let socket = socket(inherited.listener, config.bind, port).map_err(Failure::system)?;
     log::debug!("serving on {:?}", socket.local_addr());
@@ -220,6 +230,7 @@ fn serve_file(args: &Args, source: &Path, inherited: Option<TcpListener>) -> Res
         levelling: false,
         join_muted: true,
         listen_only: true,
+        codec: codec::choice(config.codec),
         recording: false,
         own_name: false,
         page: page::version(),
@@ -231,7 +242,8 @@ fn serve_file(args: &Args, source: &Path, inherited: Option<TcpListener>) -> Res
     let auth = Authenticator::new(key.hash(), Cookies::new(SOURCE_NAME, key.as_str().as_bytes()));
     let main_thread = Arc::new(Waker::new().map_err(Failure::system)?);
     let auth = (auth, config.proxy, Hsts::new(config.hsts_days));
-    let listener = Listener::new(&me, format, auth, (handover, ear), (None, None), certificate, main_thread);
+    let listener =
+        Listener::new(&me, (format, config.codec), auth, (handover, ear), (None, None), certificate, main_thread);
     let socket = socket(inherited, config.bind, args.port.unwrap_or(SOURCE_PORT)).map_err(Failure::system)?;
     let port = socket.local_addr().map_err(Failure::system)?.port();
     println!("{}", config.links.link(SOURCE_NAME, port, &key));

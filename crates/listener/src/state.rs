@@ -10,7 +10,7 @@ use crate::hsts::Hsts;
 use crate::me::Me;
 use crate::mic::MicWriter;
 use crate::waker::Waker;
-use palabre_config::Proxy;
+use palabre_config::{CodecSetting, Proxy};
 use palabre_host::priority::Niceness;
 use palabre_room::Format;
 use rustls::ServerConfig;
@@ -23,6 +23,8 @@ pub(crate) struct Listener {
     /// The participant, with the display name in the participant's file.
     me: Me,
     pub(crate) format: Format,
+    /// The codecs that streams may have.
+    pub(crate) codec: CodecSetting,
     /// Length of a chunk of the injected stream, in ms.
     pub(crate) chunk_ms: u64,
     /// Authenticates requests.
@@ -45,7 +47,7 @@ pub(crate) struct Listener {
 impl Listener {
     pub(crate) fn new(
         me: &Me,
-        format: Format,
+        (format, codec): (Format, CodecSetting),
         (auth, proxy, hsts): (Authenticator, Proxy, Hsts),
         (handover, ear): (Arc<Handover>, Arc<Ear>),
         (microphone, api): (Option<Arc<MicWriter>>, Option<Api>),
@@ -57,6 +59,7 @@ impl Listener {
         Self {
             me: me.clone(),
             format,
+            codec,
             chunk_ms,
             auth,
             access,

@@ -1,5 +1,6 @@
 //! `GET /listen`: the injected stream of one page.
 
+use crate::codec::Codec;
 use crate::connection::{After, Connection};
 use crate::ear::{Delivered, Kind, Next, Subscription};
 use crate::http::{Head, Response, response};
@@ -34,6 +35,10 @@ pub(crate) fn serve(connection: &mut Connection, head: &Head, listener: &Listene
             return connection.answer(head, &response, listener.keeps());
         }
     };
+    let codec = match Codec::of(head, listener.codec) {
+        Ok(codec) => codec,
+        Err(response) => return connection.answer(head, &response, listener.keeps()),
+    };
     let page = match page_id::of(head) {
         Ok(page) if head.method == "HEAD" && listener.ear.is_full(page) => {
             return connection.answer(head, &too_many(), listener.keeps());
@@ -47,8 +52,8 @@ pub(crate) fn serve(connection: &mut Connection, head: &Head, listener: &Listene
         connection.stream.flush()?;
         return Ok(After::Close);
     }
-    prepare(connection, listener)?;
-    let Some(mut subscription) = listener.ear.subscribe(connection.stream.sock.tcp(), from, page)? else {
+    prepare(connection, listener, codec)?;
+    let Some(mut subscription) = listener.ear.subscribe(connection.stream.sock.tcp(), from, page, codec)? else {
         return connection.answer(head, &too_many(), listener.keeps());
     };
     listener.main_thread.wake();
@@ -93,7 +98,7 @@ fn run(
     let mut last_seq = boottime_ms();
     if let Some(opening) = subscription.opening() {
         bytes.extend(opening.bytes(&listener.me().json(), people));
-        delivered = Delivered::new(&opening);
+        delivered = Delivered::new(&opening, subscription.encoding());
         last_seq = opening.seq();
         // A page that renews its stream gives no SEQ, and has received the previous stream's records until now.
         bytes.extend(missed(listener, last_seq, from.or(people.and(Some(last_seq)))));
@@ -170,10 +175,10 @@ fn wait_for_close(connection: &mut Connection) {
 
 /// Limits the socket's send buffer, which could hold a minute of sound by default. Limits the time to wait for acknowledgements of a
 /// client that has disappeared, which is 15 minutes by default.
-pub(crate) fn prepare(connection: &Connection, listener: &Listener) -> io::Result<()> {
+pub(crate) fn prepare(connection: &Connection, listener: &Listener, codec: Codec) -> io::Result<()> {
     // Base64 encodes 3 bytes as 4. The other parts of a record are about 150 bytes.
     let chunks = SEND_BUFFER_MS.div_ceil(listener.chunk_ms) as usize;
-    let bytes = listener.format.bytes_in_ms(SEND_BUFFER_MS) * 4 / 3 + 150 * chunks;
+    let bytes = codec.bytes_in_ms(SEND_BUFFER_MS, listener.format) * 4 / 3 + 150 * chunks;
     let tcp = connection.stream.sock.tcp();
     sockets::set_user_timeout(tcp, ACK_TIMEOUT)?;
     sockets::set_send_buffer(tcp, bytes.max(MIN_SEND_BUFFER_BYTES))

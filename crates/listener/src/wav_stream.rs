@@ -6,6 +6,7 @@
 //! The response has no Content-Length: the sound ends with the connection, so programs see a clean end and don't seek to an announced
 //! end. (The page's stream has a Content-Length, because browsers need it.)
 
+use crate::codec::Codec;
 use crate::connection::{After, Connection};
 use crate::ear::{Kind, Next, Subscription};
 use crate::http::{Head, response};
@@ -36,8 +37,8 @@ pub(crate) fn serve(connection: &mut Connection, head: &Head, listener: &Listene
         connection.stream.flush()?;
         return Ok(After::Close);
     }
-    crate::stream::prepare(connection, listener)?;
-    let Some(mut subscription) = listener.ear.subscribe(connection.stream.sock.tcp(), None, None)? else {
+    crate::stream::prepare(connection, listener, Codec::Pcm)?;
+    let Some(mut subscription) = listener.ear.subscribe(connection.stream.sock.tcp(), None, None, Codec::Pcm)? else {
         return connection.answer(head, &crate::stream::too_many(), listener.keeps());
     };
     listener.main_thread.wake();

@@ -1,6 +1,7 @@
 //! The state of the room that one stream has received. Each record can then add the changes that this stream has missed.
 
-use super::ring::{Kind, Record, State};
+use super::opus_stream::{OpusStream, Parcel};
+use super::ring::{Change, Kind, Record, State};
 use crate::record;
 use std::sync::Arc;
 
@@ -48,7 +49,7 @@ impl Opening {
             false => record::room(self.room, &self.people, &self.states),
         });
         if let Some(seq) = self.silence {
-            bytes.extend(record::silence(seq, &self.levels));
+            bytes.extend(record::silence(seq, &self.levels, None));
         }
         if let Some(seq) = self.microphone {
             bytes.extend(record::microphone(seq, false));
@@ -57,19 +58,31 @@ impl Opening {
     }
 }
 
+/// How the samples in a stream's records are encoded.
+#[derive(Debug, Default)]
+pub(crate) enum Encoding {
+    #[default]
+    Pcm,
+    Adpcm,
+    Opus(OpusStream),
+}
+
 /// The state of the room that one stream has received.
 #[derive(Debug, Default)]
 pub(crate) struct Delivered {
+    encoding: Encoding,
     people: Option<Arc<str>>,
     states: Option<Arc<str>>,
     levels: Option<Arc<str>>,
+    /// The levels after the sound records whose packets wait for further chunks, and the changes of levels in these records.
+    waiting: Option<(Arc<str>, Option<Change>)>,
 }
 
 impl Delivered {
-    pub(crate) fn new(opening: &Opening) -> Self {
+    pub(crate) fn new(opening: &Opening, encoding: Encoding) -> Self {
         let [people, states, levels] =
             [&opening.people, &opening.states, &opening.levels].map(|known| Some(Arc::clone(known)));
-        Self { people, states, levels }
+        Self { encoding, people, states, levels, waiting: None }
     }
 
     /// Calls `write` with the bytes of `record`: the bytes shared by all streams, or bytes encoded for this stream alone if this
@@ -81,24 +94,116 @@ impl Delivered {
         rate_hz: u32,
         mut write: impl FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.catch_up(record, &mut write)?;
-        let (seq, can_apply) = (record.seq, self.can_apply(record));
-        match &record.kind {
-            Kind::Sound { samples, gap } if skipped || !can_apply => {
-                let marks = record.change.as_ref().map_or("", |change| &*change.marks);
-                let levels = if can_apply { marks } else { &record.levels };
-                write(&record::sound(seq, *gap || skipped, rate_hz, samples, levels))?;
+        if let Encoding::Opus(stream) = &mut self.encoding {
+            let parcels = stream.take(record, skipped);
+            self.deliver_packets(record, parcels, rate_hz, &mut write)?;
+        } else {
+            self.catch_up(record, &mut write)?;
+            match &record.kind {
+                Kind::Sound { samples, gap } => {
+                    self.deliver_samples(record, (samples, *gap, skipped), rate_hz, &mut write)?;
+                }
+                _ => self.deliver_other(record, None, rate_hz, &mut write)?,
             }
-            Kind::Silence if !can_apply => write(&record::silence(seq, &record.levels))?,
-            Kind::States if !can_apply => write(&record::states(seq, &record.states))?,
-            _ => write(&record.bytes)?,
         }
         self.people = Some(Arc::clone(&record.people));
         self.states = Some(Arc::clone(&record.states));
-        if matches!(record.kind, Kind::Sound { .. } | Kind::Silence) {
-            self.levels = Some(Arc::clone(&record.levels));
-        }
         Ok(())
+    }
+
+    fn deliver_samples<E>(
+        &mut self,
+        record: &Record,
+        (samples, gap, skipped): (&[i16], bool, bool),
+        rate_hz: u32,
+        write: &mut impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let encode = match self.encoding {
+            Encoding::Adpcm => record::adpcm,
+            Encoding::Pcm | Encoding::Opus(_) => record::sound,
+        };
+        let levels = self.levels(record.change.as_ref(), &record.levels);
+        let is_adpcm = matches!(self.encoding, Encoding::Adpcm);
+        if skipped || !self.can_apply(record) {
+            write(&encode(record.seq, gap || skipped, rate_hz, samples, levels))?;
+        } else if is_adpcm {
+            write(record.adpcm.get_or_init(|| encode(record.seq, gap, rate_hz, samples, levels)))?;
+        } else {
+            write(record.bytes(rate_hz))?;
+        }
+        self.levels = Some(Arc::clone(&record.levels));
+        Ok(())
+    }
+
+    /// Writes the parcels of an Opus stream, and the record itself if it is no sound record.
+    fn deliver_packets<E>(
+        &mut self,
+        record: &Record,
+        parcels: Vec<Parcel>,
+        rate_hz: u32,
+        write: &mut impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let (earlier, own): (Vec<_>, Vec<_>) = parcels.into_iter().partition(|parcel| parcel.seq < record.seq);
+        for parcel in earlier {
+            let (now, change) = self.waiting.take().unwrap_or_else(|| (self.known_levels(), None));
+            write(&record::opus(
+                parcel.seq,
+                (parcel.gap, parcel.preroll),
+                &parcel.list,
+                self.levels(change.as_ref(), &now),
+            ))?;
+            self.levels = Some(now);
+        }
+        self.catch_up(record, &mut *write)?;
+        let parcel = own.into_iter().next();
+        if !matches!(record.kind, Kind::Sound { .. }) {
+            return self.deliver_other(record, parcel.as_ref(), rate_hz, write);
+        }
+        let change = self.waiting.take().map_or(record.change.clone(), |(_, earlier)| joined(earlier, &record.change));
+        let Some(parcel) = parcel else {
+            self.waiting = Some((Arc::clone(&record.levels), change));
+            return Ok(());
+        };
+        let levels = self.levels(change.as_ref(), &record.levels);
+        write(&record::opus(parcel.seq, (parcel.gap, parcel.preroll), &parcel.list, levels))?;
+        self.levels = Some(Arc::clone(&record.levels));
+        Ok(())
+    }
+
+    /// Writes a record that is no sound record. `end`: the packets of the sound's end, for a silence record.
+    fn deliver_other<E>(
+        &mut self,
+        record: &Record,
+        end: Option<&Parcel>,
+        rate_hz: u32,
+        write: &mut impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        match record.kind {
+            Kind::Silence => {
+                let waiting = self.waiting.take().and_then(|(_, change)| change);
+                let change = joined(waiting, &record.change);
+                let levels = self.levels(change.as_ref(), &record.levels);
+                write(&record::silence(record.seq, levels, end.map(|end| &*end.list)))?;
+                self.levels = Some(Arc::clone(&record.levels));
+                Ok(())
+            }
+            Kind::States if !self.can_apply(record) => write(&record::states(record.seq, &record.states)),
+            _ => write(record.bytes(rate_hz)),
+        }
+    }
+
+    /// Returns the marks for a record after which the levels are `now`: the change, or all levels if the change doesn't apply to the values that this
+    /// stream received last.
+    fn levels<'a>(&self, change: Option<&'a Change>, now: &'a Arc<str>) -> &'a str {
+        match change {
+            Some(change) if knows(&self.levels, &change.before) => &change.marks,
+            None if knows(&self.levels, now) => "",
+            _ => now,
+        }
+    }
+
+    fn known_levels(&self) -> Arc<str> {
+        self.levels.clone().unwrap_or_default()
     }
 
     /// Writes the changes that this stream missed and `record` doesn't contain: the list of people with their states, or only the states if the
@@ -124,6 +229,16 @@ impl Delivered {
     }
 }
 
+/// Returns two consecutive changes as one. Each mark is four base64 characters without padding, so the lists can be concatenated.
+fn joined(earlier: Option<Change>, later: &Option<Change>) -> Option<Change> {
+    match (earlier, later) {
+        (Some(earlier), Some(later)) => {
+            Some(Change { before: earlier.before, marks: format!("{}{}", earlier.marks, later.marks).into() })
+        }
+        (earlier, later) => earlier.or_else(|| later.clone()),
+    }
+}
+
 fn knows(delivered: &Option<Arc<str>>, text: &Arc<str>) -> bool {
     delivered.as_ref().is_some_and(|it| Arc::ptr_eq(it, text) || it == text)
 }
@@ -132,14 +247,13 @@ fn knows(delivered: &Option<Arc<str>>, text: &Arc<str>) -> bool {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::ear::ring::Change;
 
     /// Returns a record after which the levels are `levels`. `before`: the levels to which the change in the record applies, if it has one.
     fn record(kind: Kind, levels: &str, before: Option<&str>) -> Record {
         let change = before.map(|before| Change { before: before.into(), marks: "Y2hh".into() });
-        let bytes = b"shared".to_vec();
+        let pcm = b"shared".to_vec().into();
         let (people, states) = ("cGVv".into(), "c3Rh".into());
-        Record { seq: 9, kind, bytes, frames_before: 0, people, states, levels: levels.into(), change }
+        Record { seq: 9, kind, pcm, people, states, levels: levels.into(), change, ..Record::default() }
     }
 
     fn sound() -> Kind {
@@ -157,7 +271,8 @@ mod tests {
     }
 
     fn delivered() -> Delivered {
-        Delivered { people: Some("cGVv".into()), states: Some("c3Rh".into()), levels: Some("".into()) }
+        let [people, states, levels] = ["cGVv", "c3Rh", ""].map(|text| Some(text.into()));
+        Delivered { people, states, levels, ..Delivered::default() }
     }
 
     #[test]
@@ -171,7 +286,7 @@ mod tests {
     #[test]
     fn stream_that_skipped_records_gets_a_gap_and_the_missed_changes() {
         let old = || Some("b2xk".into());
-        let mut delivered = Delivered { people: old(), states: old(), levels: old() };
+        let mut delivered = Delivered { people: old(), states: old(), levels: old(), ..Delivered::default() };
         let out = deliver(&mut delivered, &record(sound(), "bmV3", None), true);
         assert!(out[0].starts_with("<b>3,8,cGVv,c3Rh,"), "{}", out[0]);
         assert!(out[1].starts_with("<b>1,9,1,") && out[1].contains(",bmV3</b>"), "{}", out[1]);

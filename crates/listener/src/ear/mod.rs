@@ -8,6 +8,8 @@
 //! its client, so one chunk wakes one thread. If the write blocks, or after the last stream, another thread reads the source.
 
 mod delivered;
+mod encoder;
+mod opus_stream;
 mod reader;
 mod ring;
 mod subscription;
@@ -17,10 +19,14 @@ pub(crate) use delivered::Delivered;
 pub(crate) use ring::Kind;
 pub(crate) use subscription::{Next, Subscription};
 
+use crate::codec::Codec;
 use crate::handover::{Handover, Phase};
 use crate::room_view::RoomView;
 use crate::source::{Origin, Source};
 use crate::waker::Waker;
+use delivered::Encoding;
+use opus_stream::OpusStream;
+use palabre_config::control;
 use palabre_host::clock::boottime_ms;
 use palabre_room::{Format, RoomDir};
 use reader::Reader;
@@ -64,6 +70,7 @@ impl Ear {
         tcp: &TcpStream,
         from: Option<u64>,
         page: Option<&str>,
+        codec: Codec,
     ) -> std::io::Result<Option<Subscription>> {
         let tcp = tcp.try_clone()?;
         let mut state = self.ring.lock();
@@ -82,7 +89,7 @@ impl Ear {
         }
         let id = state.next_stream;
         state.next_stream += 1;
-        state.streams.push(OpenStream { id, page: page.map(str::to_owned), tcp });
+        state.streams.push(OpenStream { id, page: page.map(str::to_owned), codec, tcp });
         if !state.running
             && let Err(error) = self.start(&mut state)
         {
@@ -90,9 +97,21 @@ impl Ear {
             return Err(error);
         }
         let oldest_ms = boottime_ms().saturating_sub(RING_MS + self.ring.chunk_ms);
-        let subscription = Subscription::new(Arc::clone(&self.ring), id, &mut state, from, oldest_ms);
+        let mut subscription = Subscription::new(Arc::clone(&self.ring), id, &mut state, from, oldest_ms);
+        subscription.encode_by(self.encoding(&mut state, codec, subscription.start()));
         self.ring.notify_all(state);
         Ok(Some(subscription))
+    }
+
+    /// Returns the encoding of a stream with this codec, whose first record has the index `start`.
+    fn encoding(&self, state: &mut State, codec: Codec, start: u64) -> Encoding {
+        match codec {
+            Codec::Pcm => Encoding::Pcm,
+            Codec::Adpcm => Encoding::Adpcm,
+            Codec::Opus { kbps } => self.ring.encoder(state, kbps).map_or(Encoding::Pcm, |encoder| {
+                Encoding::Opus(OpusStream::new(Arc::clone(&self.ring), encoder, start))
+            }),
+        }
     }
 
     /// Returns whether [`Self::subscribe`] would refuse a further stream of this page.
@@ -110,9 +129,9 @@ impl Ear {
         own.map(Some).ok_or(())
     }
 
-    /// Returns the number of open streams.
-    pub(crate) fn streams(&self) -> usize {
-        self.ring.lock().streams.len()
+    /// Returns the codec of each open stream, the oldest stream first.
+    pub(crate) fn codecs(&self) -> Vec<control::Codec> {
+        self.ring.lock().streams.iter().map(|stream| stream.codec.reported()).collect()
     }
 
     /// Returns the page IDs of the open streams.
@@ -162,6 +181,7 @@ impl Ear {
         let waker = Arc::new(Waker::new()?);
         let view = self.look_at_room(state);
         while state.drop_oldest() {}
+        state.lead = None;
         // Take the inbox before requesting the pipe: the request ends the previous process, and messages sent to it would be lost.
         let inbox = self.ring.handover.take_inbox();
         let source = Source::new(&self.origin, self.ring.format, self.ring.chunk_ms);

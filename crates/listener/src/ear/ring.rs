@@ -1,5 +1,7 @@
 //! The ring of the newest records, and the streams that read it.
 
+use super::encoder::SharedEncoder;
+use crate::codec::Codec;
 use crate::handover::Handover;
 use crate::record;
 use crate::waker::Waker;
@@ -7,7 +9,7 @@ use palabre_host::clock::boottime_ms;
 use palabre_room::Format;
 use std::collections::VecDeque;
 use std::net::TcpStream;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 /// Maximum age of the chunks in the ring, in ms. A new stream can get these chunks again with `from`, and a slow stream can lag behind
@@ -34,7 +36,12 @@ pub(super) trait Read: std::fmt::Debug + Send {
 pub(crate) struct Record {
     pub(crate) seq: u64,
     pub(crate) kind: Kind,
-    pub(super) bytes: Vec<u8>,
+    /// Index of this record, counted from the start of the process.
+    pub(super) index: u64,
+    /// The encoded record, with the samples as PCM.
+    pub(super) pcm: OnceLock<Vec<u8>>,
+    /// The encoded record with the samples as ADPCM.
+    pub(super) adpcm: OnceLock<Vec<u8>>,
     /// Number of 20 ms frames published before this record.
     pub(super) frames_before: u64,
     /// The list of people after this record, for streams that missed earlier records, like `states` and `levels`.
@@ -92,6 +99,7 @@ pub(super) struct OpenStream {
     pub(super) id: u64,
     /// ID that the page sent in the parameter `page`; `None` if the request had no ID.
     pub(super) page: Option<String>,
+    pub(super) codec: Codec,
     pub(super) tcp: TcpStream,
 }
 
@@ -115,6 +123,10 @@ pub(super) struct State {
     /// Open streams, the oldest first.
     pub(super) streams: Vec<OpenStream>,
     pub(super) next_stream: u64,
+    /// The encoders of the streams with Opus, by bit rate. An encoder exists as long as it has streams.
+    pub(super) encoders: Vec<(u32, Weak<Mutex<SharedEncoder>>)>,
+    /// The samples before the record with this index, which the previous process has published.
+    pub(super) lead: Option<(u64, Arc<[i16]>)>,
     /// Whether there is a reader, and the source is open.
     pub(super) running: bool,
     /// The reader. `None` while a thread reads the source.
@@ -123,6 +135,30 @@ pub(super) struct State {
     pub(super) waker: Option<Arc<Waker>>,
     /// Number of streams whose threads wait for `published`.
     pub(super) waiting: usize,
+}
+
+impl Record {
+    /// Returns the encoded record, with the samples as PCM. It is encoded once, by the thread of the first stream that needs it.
+    pub(super) fn bytes(&self, rate_hz: u32) -> &[u8] {
+        self.pcm.get_or_init(|| {
+            let (seq, marks) = (self.seq, self.marks());
+            match &self.kind {
+                Kind::Sound { samples, gap } => record::sound(seq, *gap, rate_hz, samples, marks),
+                Kind::Silence => record::silence(seq, marks, None),
+                Kind::Room => record::room(seq, &self.people, &self.states),
+                Kind::States => record::states(seq, marks),
+                Kind::Message(text) => record::message(seq, text),
+                Kind::Moved { last } => record::moved(seq, *last),
+                Kind::Microphone { is_used } => record::microphone(seq, *is_used),
+                Kind::Removed => record::removed(seq),
+            }
+        })
+    }
+
+    /// Returns the marks in this record; empty if nothing has changed.
+    pub(super) fn marks(&self) -> &str {
+        self.change.as_ref().map_or("", |change| &*change.marks)
+    }
 }
 
 impl State {
@@ -137,6 +173,7 @@ impl State {
         let oldest = self.ring.pop_front();
         if let Some(sound) = oldest.as_ref().filter(|record| matches!(record.kind, Kind::Sound { .. })) {
             self.gone_seq = sound.seq;
+            self.lead = None;
         }
         oldest.is_some()
     }
@@ -217,29 +254,38 @@ impl Ring {
         }
     }
 
-    /// Encodes a record and adds it to the ring. The caller must notify the streams.
+    /// Returns the encoder for Opus at this bit rate in kbit/s, which all streams with this bit rate share. Returns `None` if Opus doesn't support
+    /// the sample rate.
+    pub(super) fn encoder(&self, state: &mut State, kbps: u32) -> Option<Arc<Mutex<SharedEncoder>>> {
+        state.encoders.retain(|(_, encoder)| encoder.strong_count() > 0);
+        let present = state.encoders.iter().find(|(rate, _)| *rate == kbps);
+        if let Some(encoder) = present.and_then(|(_, encoder)| encoder.upgrade()) {
+            return Some(encoder);
+        }
+        let encoder = Arc::new(Mutex::new(SharedEncoder::new(self, kbps)?));
+        state.encoders.push((kbps, Arc::downgrade(&encoder)));
+        Some(encoder)
+    }
+
+    /// Returns the maximum number of sound records in the ring.
+    pub(super) fn max_sounds(&self) -> usize {
+        (RING_MS.div_ceil(self.chunk_ms) as usize).max(2)
+    }
+
+    /// Adds a record to the ring. The caller must notify the streams.
     pub(super) fn publish(&self, state: &mut State, kind: Kind, change: Option<Change>) {
         let seq = state.seq();
-        let marks = change.as_ref().map_or("", |change| &*change.marks);
-        let bytes = match &kind {
-            Kind::Sound { samples, gap } => record::sound(seq, *gap, self.format.rate.hz(), samples, marks),
-            Kind::Silence => record::silence(seq, marks),
-            Kind::Room => record::room(seq, &state.people, &state.states),
-            Kind::States => record::states(seq, marks),
-            Kind::Message(text) => record::message(seq, text),
-            Kind::Moved { last } => record::moved(seq, *last),
-            Kind::Microphone { is_used } => record::microphone(seq, *is_used),
-            Kind::Removed => record::removed(seq),
-        };
         state.silent = !matches!(kind, Kind::Sound { .. }) && (state.silent || matches!(kind, Kind::Silence));
         let [people, states, levels] = [&state.people, &state.states, &state.levels].map(Arc::clone);
         let frames_before = state.frames;
         if let Kind::Sound { samples, .. } = &kind {
             state.frames += (samples.len() / self.format.frame_samples()) as u64;
         }
-        state.ring.push_back(Arc::new(Record { seq, kind, bytes, frames_before, people, states, levels, change }));
+        let index = state.next;
+        let record = Record { seq, kind, index, frames_before, people, states, levels, change, ..Record::default() };
+        state.ring.push_back(Arc::new(record));
         state.next += 1;
-        let max = (RING_MS.div_ceil(self.chunk_ms) as usize).max(2);
+        let max = self.max_sounds();
         let is_sound = |record: &&Arc<Record>| matches!(record.kind, Kind::Sound { .. });
         while state.ring.iter().filter(is_sound).count() > max || state.ring.len() > 4 * max {
             state.drop_oldest();

@@ -1,6 +1,6 @@
 //! The position of one stream in the ring.
 
-use super::delivered::Opening;
+use super::delivered::{Encoding, Opening};
 use super::ring::{Kind, Read, Record, Ring, State};
 use crate::traffic;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ pub(crate) struct Subscription {
     /// `None` for a stream that only tells the page to connect to the next process.
     id: Option<u64>,
     opening: Option<Opening>,
+    encoding: Encoding,
     /// Index of the next record for this stream.
     at: u64,
     /// Number of 20 ms frames before this stream's next record, as [`Record::frames_before`].
@@ -52,20 +53,37 @@ impl Subscription {
         let at = kept.map_or(state.next, |index| first + index as u64);
         let frames = kept.map_or(state.frames, |index| state.ring[index].frames_before);
         let (id, opening, was_behind, first, reader) = (Some(id), Some(opening), false, None, None);
-        Self { ring, id, opening, at, frames, was_behind, begins_with_gap, first, reader }
+        let encoding = Encoding::Pcm;
+        Self { ring, id, opening, encoding, at, frames, was_behind, begins_with_gap, first, reader }
     }
 
     /// Creates the subscription of a stream that gets only its opening and the last `moved` record.
     pub(super) fn sent_away(ring: Arc<Ring>, state: &mut State) -> Self {
         let opening = Opening::now(state);
         let seq = state.seq();
-        let (kind, bytes) = (Kind::Moved { last: true }, crate::record::moved(seq, true));
+        let kind = Kind::Moved { last: true };
         let [people, states, levels] = [&state.people, &state.states, &state.levels].map(Arc::clone);
         let (at, frames) = (state.next, state.frames);
-        let record = Record { seq, kind, bytes, frames_before: frames, people, states, levels, change: None };
+        let record = Record { seq, kind, frames_before: frames, people, states, levels, ..Record::default() };
         let first = Some(Arc::new(record));
         let (opening, was_behind, begins_with_gap) = (Some(opening), false, true);
-        Self { ring, id: None, opening, at, frames, was_behind, begins_with_gap, first, reader: None }
+        let encoding = Encoding::Pcm;
+        Self { ring, id: None, opening, encoding, at, frames, was_behind, begins_with_gap, first, reader: None }
+    }
+
+    /// Sets the encoding of the stream's sound, which is PCM otherwise.
+    pub(super) fn encode_by(&mut self, encoding: Encoding) {
+        self.encoding = encoding;
+    }
+
+    /// Returns the index in the ring of the stream's first record.
+    pub(super) fn start(&self) -> u64 {
+        self.at
+    }
+
+    /// Returns the encoding of the stream's sound, on the first call.
+    pub(crate) fn encoding(&mut self) -> Encoding {
+        std::mem::take(&mut self.encoding)
     }
 
     /// Returns the first records of the stream on the first call, then `None`. If no other thread reads the source, this stream's thread reads it

@@ -254,6 +254,12 @@ pub struct Record {
     pub seq: u64,
     pub gap: bool,
     pub samples: Vec<i16>,
+    /// The WAV of a sound record.
+    pub wav: Vec<u8>,
+    /// The field PREROLL of an Opus record.
+    pub preroll: usize,
+    /// The packets of an Opus record, or of a silence record.
+    pub packets: Vec<Vec<u8>>,
     /// The JSON of a hello, room or message record.
     pub json: String,
     /// The person's index and the value of each mark.
@@ -292,28 +298,48 @@ fn decode(raw: &str) -> Record {
     let kind = fields[0].parse().unwrap();
     let seq = fields[1].parse().unwrap();
     let (mut gap, mut samples, mut text, mut last) = (false, Vec::new(), String::new(), "");
-    let (mut is_last, mut tag) = (false, String::new());
+    let (mut is_last, mut tag, mut bytes) = (false, String::new(), Vec::new());
+    let (mut preroll, mut packets) = (0, Vec::new());
     match (kind, &fields[2..]) {
         (0 | 4 | 7, [data]) => text = json(data),
         (2 | 6, [marks]) => last = marks,
+        (2, [marks, list]) => (last, packets) = (*marks, decode_packets(list)),
+        (10, [is_gap, count, list, levels]) => {
+            gap = flag(is_gap);
+            preroll = count.parse().unwrap();
+            (last, packets) = (*levels, decode_packets(list));
+        }
         (3, [data, states, name]) => (text, last, tag) = (json(data), *states, (*name).to_owned()),
         (1, [is_gap, wav, levels]) => {
-            gap = match *is_gap {
-                "0" => false,
-                "1" => true,
-                other => panic!("GAP is {other}"),
-            };
-            samples = decode_wav(&BASE64.decode(wav).unwrap());
+            gap = flag(is_gap);
+            bytes = BASE64.decode(wav).unwrap();
+            if bytes[20] == 1 {
+                samples = decode_wav(&bytes);
+            }
             last = levels;
         }
         (5, ["0"]) | (8, []) | (9, ["0" | "1"]) => {}
         (5, ["1"]) => is_last = true,
         _ => panic!("not a record: {raw}"),
     }
+    let wav = bytes;
     let bytes = BASE64.decode(last).unwrap();
     assert_eq!(bytes.len() % 3, 0, "{raw}");
     let marks = bytes.chunks_exact(3).map(|mark| (u16::from_be_bytes([mark[0], mark[1]]), mark[2])).collect();
-    Record { kind, seq, gap, samples, json: text, marks, tag, is_last, raw: raw.to_owned() }
+    Record { kind, seq, gap, samples, wav, preroll, packets, json: text, marks, tag, is_last, raw: raw.to_owned() }
+}
+
+fn flag(field: &str) -> bool {
+    match field {
+        "0" => false,
+        "1" => true,
+        other => panic!("GAP is {other}"),
+    }
+}
+
+fn decode_packets(list: &str) -> Vec<Vec<u8>> {
+    let list = BASE64.decode(list).unwrap();
+    palabre_sound::opus::packets::iter(&list).map(|packet| packet.unwrap().to_vec()).collect()
 }
 
 fn decode_wav(wav: &[u8]) -> Vec<i16> {

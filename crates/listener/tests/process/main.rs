@@ -18,4 +18,5 @@ mod source;
 mod speak;
 mod speak_ws;
 mod stream;
+mod stream_opus;
 mod stream_wav;

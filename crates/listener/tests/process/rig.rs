@@ -255,6 +255,15 @@ fn alice_name() -> Name {
     alice()
 }
 
+/// Returns frame `number` of a signal that consists of three tones of 440, 1010 and 1730 Hz.
+pub fn tones(number: usize) -> Vec<i16> {
+    let sample = |at: usize| -> f64 {
+        let tone = |hz: f64| (std::f64::consts::TAU * hz * at as f64 / 24_000.0).sin();
+        5000.0 * tone(440.0) + 3000.0 * tone(1010.0) + 2000.0 * tone(1730.0)
+    };
+    (number * 480..(number + 1) * 480).map(|at| sample(at).round() as i16).collect()
+}
+
 /// A thread that writes frames to a pipe `ear`, as the mixer does or faster. All samples of frame number n have the value n.
 pub struct Feed {
     stop: std::sync::mpsc::Sender<()>,
@@ -263,14 +272,25 @@ pub struct Feed {
 
 impl Feed {
     /// Starts the thread. It writes one frame per time `every`, starting with frame number `first`.
-    pub fn start(mut ear: PipeWriter, first: i16, every: Duration) -> Self {
+    pub fn start(ear: PipeWriter, first: i16, every: Duration) -> Self {
+        let first = usize::from(first.cast_unsigned());
+        Self::of(move |number| vec![number as i16; 480], ear, first, every)
+    }
+
+    /// Starts the thread with the frames that `frame` returns for their numbers.
+    pub fn of(
+        frame: impl Fn(usize) -> Vec<i16> + Send + 'static,
+        mut ear: PipeWriter,
+        first: usize,
+        every: Duration,
+    ) -> Self {
         let (stop, stopped) = std::sync::mpsc::channel::<()>();
         let thread = std::thread::spawn(move || {
-            let mut frame = first;
+            let mut number = first;
             while stopped.recv_timeout(every) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
                 // If the pipe has no space, the same frame is written again later, so that no number is missing.
-                if ear.write(&[frame; 480]) == Wrote::Whole {
-                    frame = frame.wrapping_add(1);
+                if ear.write(&frame(number)) == Wrote::Whole {
+                    number += 1;
                 }
             }
         });
