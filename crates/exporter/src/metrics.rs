@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use palabre_config::control::{
-    Certificate, ListenerReport, MixerState, Mixing, ParticipantStatus, Recording, RecordingState, SignerStatus, State,
-    Status, Storage,
+    Certificate, Codec, ListenerReport, MixerState, Mixing, ParticipantStatus, Recording, RecordingState, SignerStatus,
+    State, Status, Storage,
 };
 use palabre_host::usage::{self, Usage};
 use palabre_room::{LevelLine, RoomDir, Talk};
@@ -207,6 +207,18 @@ fn listeners(all: &[ParticipantStatus]) -> Vec<Family> {
             None,
             each(|report| Some(report.streams.into()), 1.0),
         ),
+        gauge(
+            "participant_codec_streams",
+            "Number of open streams to the participant's clients with the codec that the label 'codec' names",
+            None,
+            codec_streams(all),
+        ),
+        gauge(
+            "participant_sends",
+            "Whether the participant sends sound with the codec that the label 'codec' names: 1 or 0",
+            None,
+            sends(all),
+        ),
         counter(
             "participant_sent",
             "Bytes that the listener sent to the participant's clients, including TLS",
@@ -244,6 +256,36 @@ fn listeners(all: &[ParticipantStatus]) -> Vec<Family> {
             each(|report| report.page.as_ref()?.underruns, 1.0),
         ),
     ]
+}
+
+fn codec_streams(all: &[ParticipantStatus]) -> Vec<(Labels, f64)> {
+    by_codec(all, |report, codec| match codec {
+        "pcm" => report.codecs.pcm.into(),
+        "adpcm" => report.codecs.adpcm.into(),
+        _ => report.codecs.opus.into(),
+    })
+}
+
+fn sends(all: &[ParticipantStatus]) -> Vec<(Labels, f64)> {
+    let name = |codec: Codec| match codec {
+        Codec::Pcm => "pcm",
+        Codec::Adpcm => "adpcm",
+        Codec::Opus { .. } => "opus",
+    };
+    by_codec(all, |report, codec| f64::from(report.up.is_some_and(|up| name(up) == codec)))
+}
+
+/// Returns a value for each participant and codec.
+fn by_codec(all: &[ParticipantStatus], value: impl Fn(&ListenerReport, &str) -> f64) -> Vec<(Labels, f64)> {
+    let reports = all.iter().filter_map(|one| Some((one, one.report.as_ref()?)));
+    let of = |(one, report): (&ParticipantStatus, &ListenerReport)| {
+        ["pcm", "adpcm", "opus"].map(|codec| {
+            let mut labels = labels(&one.room, &one.name);
+            labels.push(("codec", codec.to_owned()));
+            (labels, value(report, codec))
+        })
+    };
+    reports.flat_map(of).collect()
 }
 
 fn mixer(mixing: &Mixing) -> Vec<Family> {

@@ -11,8 +11,8 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use palabre_config::control::{
-    Certificate, ListenerReport, MixedParticipant, MixerState, Mixing, PageReport, ParticipantStatus, Request,
-    Response, State, Status, Traffic, read_request, write_response,
+    Certificate, Codec, ListenerReport, MixedParticipant, MixerState, Mixing, PageReport, ParticipantStatus, Request,
+    Response, State, Status, StreamCodecs, Traffic, read_request, write_response,
 };
 
 /// Timeout for every wait in these tests.
@@ -110,6 +110,9 @@ fn status() -> Status {
         since_ms: 1,
         report: Some(ListenerReport {
             streams: 1,
+            down: Some(Codec::Opus { kbps: Some(24) }),
+            codecs: StreamCodecs { opus: 1, ..StreamCodecs::default() },
+            up: Some(Codec::Pcm),
             traffic: Traffic { sent: 5000, received: 700, skipped: 4 },
             page: Some(PageReport { delay_ms: Some(142), underruns: Some(3), lost: Some(2), ..PageReport::default() }),
             ..ListenerReport::default()
@@ -175,6 +178,8 @@ fn scrape_returns_the_supervisors_status() {
         "palabre_participant_state{room=\"main\",name=\"alice\",state=\"backing-off\"} 1.0",
         "palabre_participant_state{room=\"main\",name=\"alice\",state=\"ready\"} 0.0",
         "palabre_participant_restarts_total{room=\"main\",name=\"alice\"} 2.0",
+        "palabre_participant_codec_streams{room=\"main\",name=\"alice\",codec=\"opus\"} 1.0",
+        "palabre_participant_sends{room=\"main\",name=\"alice\",codec=\"pcm\"} 1.0",
         "palabre_participant_sent_bytes_total{room=\"main\",name=\"alice\"} 5000.0",
         "palabre_participant_stream_lost_frames_total{room=\"main\",name=\"alice\"} 4.0",
         "palabre_participant_ear_lost_frames_total{room=\"main\",name=\"alice\"} 7.0",

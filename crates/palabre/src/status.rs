@@ -26,13 +26,14 @@ const FAILED: &str = "\x1b[1;31m";
 const BACKING_OFF: &str = "\x1b[33m";
 const PLAIN: &str = "\x1b[0m";
 
-const HEAD: [&str; 18] = [
+const HEAD: [&str; 19] = [
     "STATE",
     "NAME",
     "ROOM",
     "PORT",
     "PID",
     "CONN",
+    "CODEC",
     "TALK",
     "LEVEL",
     "DELAY",
@@ -145,6 +146,7 @@ fn participant_row(snapshot: &Snapshot, status: &Status, participant: &Participa
         participant.port.to_string(),
         or_dash(participant.pid),
         snapshot.connections(participant).to_string(),
+        or_dash(codec(participant)),
         or_dash(level.map(|line| talk_word(line.state))),
         or_dash(level.map(|line| format!("{:.0} dBFS", line.dbfs))),
         or_dash(page.delay_ms.map(|ms| format!("{ms} ms"))),
@@ -176,11 +178,15 @@ fn json_object(snapshot: &Snapshot, status: &Status) -> Result<Value, Failure> {
 }
 
 fn participant_json(snapshot: &Snapshot, status: &Status, participant: &ParticipantStatus) -> Value {
-    let (level, page) = (snapshot.level(participant), page(participant));
+    let (level, page, report) = (snapshot.level(participant), page(participant), participant.report.as_ref());
+    let codecs = report.map(|report| report.codecs).unwrap_or_default();
     json!({
-        "note": participant.report.as_ref().map(report_line).or_else(|| participant.note.clone()),
+        "note": report.map(report_line).or_else(|| participant.note.clone()),
         "process_stopped": snapshot.stopped.contains_key(&participant.name),
         "connections": snapshot.connections(participant),
+        "codec_down": report.and_then(|report| report.down).map(|codec| codec.to_string()),
+        "codec_up": report.and_then(|report| report.up).map(|codec| codec.to_string()),
+        "streams_by_codec": { "pcm": codecs.pcm, "adpcm": codecs.adpcm, "opus": codecs.opus },
         "talk": level.map(|line| talk_word(line.state)),
         // Digital silence is minus infinity, which JSON can't express, so it is null.
         "level_dbfs": level.map(|line| line.dbfs).filter(|dbfs| dbfs.is_finite()),
@@ -217,6 +223,12 @@ fn usage_json(snapshot: &Snapshot, pid: Option<u32>) -> Value {
 pub(crate) fn page(participant: &ParticipantStatus) -> Cow<'_, PageReport> {
     let page = participant.report.as_ref().and_then(|report| report.page.as_ref());
     page.map_or_else(|| Cow::Owned(PageReport::default()), Cow::Borrowed)
+}
+
+/// Returns the codecs of the newest stream and of the sound that the participant sends: `Opus 24 / PCM 16`. Returns `None` if there is neither.
+pub(crate) fn codec(participant: &ParticipantStatus) -> Option<String> {
+    let report = participant.report.as_ref()?;
+    (report.down.is_some() || report.up.is_some()).then(|| format!("{} / {}", or_dash(report.down), or_dash(report.up)))
 }
 
 /// Returns the values of a listener's report, with their names in the JSON object `counters`.

@@ -1,6 +1,6 @@
 use super::*;
 use crate::units::Unit;
-use palabre_config::control::MixerState;
+use palabre_config::control::{Codec, MixerState, StreamCodecs};
 use palabre_room::LevelLine;
 use std::collections::BTreeSet;
 
@@ -17,6 +17,9 @@ fn alice() -> ParticipantStatus {
         since_ms: 61_000,
         report: Some(ListenerReport {
             streams: 1,
+            down: Some(Codec::Opus { kbps: Some(24) }),
+            codecs: StreamCodecs { opus: 1, ..StreamCodecs::default() },
+            up: Some(Codec::Pcm),
             traffic: Traffic { sent: 9, received: 7, skipped: 0 },
             page: Some(PageReport {
                 delay_ms: Some(142),
@@ -87,10 +90,10 @@ fn table_has_aligned_columns_and_coloured_states() {
     let (status, snapshot) = scene();
     let text = tables(&snapshot, &status, false);
     let expected = "\
-STATE        NAME   ROOM  PORT  PID   CONN  TALK     LEVEL     DELAY   LOST  UNDERRUNS  DROPPED  CPU    MEMORY   RESTARTS  SINCE      LAST EXIT           NOTE
-serving      alice  main  9001  4242  2     talking  -21 dBFS  142 ms  3     0          0        1.0 %  2.0 MiB  0         1 min 1 s  -                   streams=1 speaking=no
-backing off  bob    main  9002  -     0     -        -         -       -     -          -        -      -        0         1 min 1 s  killed by signal 9  killed by signal 9
-failed       carol  main  9003  -     0     -        -         -       -     -          -        -      -        0         1 min 1 s  exit code 78        exit code 78: unable to read '/k.pem'
+STATE        NAME   ROOM  PORT  PID   CONN  CODEC             TALK     LEVEL     DELAY   LOST  UNDERRUNS  DROPPED  CPU    MEMORY   RESTARTS  SINCE      LAST EXIT           NOTE
+serving      alice  main  9001  4242  2     Opus 24 / PCM 16  talking  -21 dBFS  142 ms  3     0          0        1.0 %  2.0 MiB  0         1 min 1 s  -                   streams=1 speaking=no
+backing off  bob    main  9002  -     0     -                 -        -         -       -     -          -        -      -        0         1 min 1 s  killed by signal 9  killed by signal 9
+failed       carol  main  9003  -     0     -                 -        -         -       -     -          -        -      -        0         1 min 1 s  exit code 78        exit code 78: unable to read '/k.pem'
 
 STATE    PROCESS             PID  CPU  MEMORY  RESTARTS  LAST EXIT
 running  palabre-supervisor  77   -    -       -         -
@@ -128,6 +131,11 @@ fn json_combines_the_supervisors_answer_with_observations() {
         (&alice["delay_ms"], &alice["lost"], &alice["underruns"], &bob["lost"]),
         (&json!(142), &json!(3), &json!(0), &json!(null))
     );
+    assert_eq!(
+        (&alice["codec_down"], &alice["codec_up"], &alice["streams_by_codec"]["opus"]),
+        (&json!("Opus 24"), &json!("PCM 16"), &json!(1))
+    );
+    assert_eq!((&bob["codec_down"], &bob["streams_by_codec"]["pcm"]), (&json!(null), &json!(0)));
     assert_eq!((&bob["talk"], &bob["rss_kib"], &bob["counters"]), (&json!(null), &json!(null), &json!({})));
     let page = &alice["counters"];
     assert_eq!(

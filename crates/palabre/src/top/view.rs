@@ -34,9 +34,21 @@ impl View<'_> {
         let [top, middle, bottom] =
             Layout::vertical([Constraint::Length(1), Constraint::Min(0), Constraint::Length(1)]).areas(frame.area());
         frame.render_widget(self.title(), top);
-        let head =
-            Row::new(["NAME", "ROOM", "STATE", "LEVEL", "", "CONN", "DELAY", "LOST", "UNDERRUNS", "CPU", "MEMORY"]);
-        let widths = [16, 10, 11, METER as u16, 8, 4, 7, 5, 9, 6, 8].map(Constraint::Length);
+        let head = Row::new([
+            "NAME",
+            "ROOM",
+            "STATE",
+            "LEVEL",
+            "",
+            "CONN",
+            "CODEC",
+            "DELAY",
+            "LOST",
+            "UNDERRUNS",
+            "CPU",
+            "MEMORY",
+        ]);
+        let widths = [16, 10, 11, METER as u16, 8, 4, 16, 7, 5, 9, 6, 8].map(Constraint::Length);
         let rows = self.status.participants.iter().skip(self.first).map(|one| self.row(one));
         let table = Table::new(rows, widths).header(head.style(Style::new().add_modifier(Modifier::REVERSED)));
         frame.render_widget(table, middle);
@@ -89,6 +101,7 @@ impl View<'_> {
             Cell::from(meter),
             Cell::from(figure),
             Cell::from(self.snapshot.connections(one).to_string()),
+            Cell::from(status::or_dash(status::codec(one))),
             Cell::from(status::or_dash(page.delay_ms.map(|ms| format!("{ms} ms")))),
             Cell::from(status::or_dash(page.lost)),
             Cell::from(status::or_dash(page.underruns)),
@@ -129,14 +142,16 @@ mod tests {
     #[test]
     fn every_participant_has_a_line_with_a_meter() {
         let (status, snapshot) = scene();
-        let mut terminal = Terminal::new(TestBackend::new(120, 7)).unwrap();
+        let mut terminal = Terminal::new(TestBackend::new(132, 7)).unwrap();
         terminal
             .draw(|frame| View { status: &status, snapshot: &snapshot, error: None, first: 0 }.draw(frame))
             .unwrap();
         let text = terminal.backend().to_string();
         assert!(text.contains("3 participants, 1 connected, 1 talking"), "{text}");
         assert!(
-            text.contains("alice            main       serving     █████████████······· -21 dBFS 2    142 ms"),
+            text.contains(
+                "alice            main       serving     █████████████······· -21 dBFS 2    Opus 24 / PCM 16 142 ms"
+            ),
             "{text}"
         );
         assert!(text.contains("carol            main       failed      ····················"), "{text}");
