@@ -28,8 +28,8 @@ use std::time::{Duration, Instant};
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Timeout for a request on an unauthenticated connection.
 const UNAUTHENTICATED_TIMEOUT: Duration = Duration::from_secs(10);
-/// Stack size of a connection's thread.
-const STACK_BYTES: usize = 128 * 1024;
+/// Stack size of a connection's thread. Encoding and decoding Opus needs about 160 KiB; only pages that were used take memory.
+const STACK_BYTES: usize = 512 * 1024;
 /// Pause after accept(2) has failed, for example because no file descriptor is free.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Interval between checks whether requests in progress have ended, before the process exits.

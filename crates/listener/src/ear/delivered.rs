@@ -180,10 +180,14 @@ impl Delivered {
     ) -> Result<(), E> {
         match record.kind {
             Kind::Silence => {
-                let waiting = self.waiting.take().and_then(|(_, change)| change);
-                let change = joined(waiting, &record.change);
-                let levels = self.levels(change.as_ref(), &record.levels);
-                write(&record::silence(record.seq, levels, end.map(|end| &*end.list)))?;
+                let waiting = self.waiting.take();
+                if end.is_none() && waiting.is_none() && self.can_apply(record) {
+                    write(record.bytes(rate_hz))?;
+                } else {
+                    let change = joined(waiting.and_then(|(_, change)| change), &record.change);
+                    let levels = self.levels(change.as_ref(), &record.levels);
+                    write(&record::silence(record.seq, levels, end.map(|end| &*end.list)))?;
+                }
                 self.levels = Some(Arc::clone(&record.levels));
                 Ok(())
             }

@@ -7,19 +7,18 @@
 //! At [`THIN_KBPS`], a record has several chunks, because the other parts of a record would need more bytes than the packets.
 
 use super::ring::{Kind, Record, Ring, State};
-use palabre_sound::opus::{self, packets};
+use palabre_room::FRAME_MS;
+use palabre_sound::opus::{self, PREROLL_PACKETS, packets};
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::Arc;
 
-/// Number of packets after which a decoder that began without a state has the state of the encoder: 80 ms (RFC 7845 §4.6).
-pub(super) const PREROLL_PACKETS: usize = 4;
 /// Bit rate in kbit/s at which a record has at least [`THIN_PACKETS`].
 const THIN_KBPS: u32 = 16;
 /// Minimum number of packets in a record at [`THIN_KBPS`].
 const THIN_PACKETS: usize = 4;
 
 /// An encoder of the sound in the ring, and the packets of the newest chunks.
-#[derive(Debug)]
 pub(super) struct SharedEncoder {
     // In memory of its own, which is freed with the last stream of this bit rate.
     encoder: Box<opus::Encoder>,
@@ -77,10 +76,10 @@ impl SharedEncoder {
         let kept_ms = ring.max_sounds() as u64 * ring.chunk_ms;
         Some(Self {
             encoder,
-            frame_samples: ring.format.samples_in_ms(opus::FRAME_MS),
-            lookahead: (opus::LOOKAHEAD as u64 * u64::from(rate_hz)).div_ceil(48_000) as usize,
+            frame_samples: ring.format.frame_samples(),
+            lookahead: opus::lookahead(rate_hz),
             min_packets,
-            max_packets: kept_ms.div_ceil(opus::FRAME_MS) as usize + PREROLL_PACKETS + min_packets,
+            max_packets: kept_ms.div_ceil(FRAME_MS) as usize + PREROLL_PACKETS + min_packets,
             rest: Vec::new(),
             pieces: VecDeque::new(),
             next: None,
@@ -102,12 +101,9 @@ impl SharedEncoder {
         if self.next.is_some_and(|next| index < next) {
             return;
         }
-        let Some(work) = Work::find(
-            &ring.lock(),
-            self.next,
-            index,
-            ring.format.samples_in_ms(PREROLL_PACKETS as u64 * opus::FRAME_MS),
-        ) else {
+        let Some(work) =
+            Work::find(&ring.lock(), self.next, index, ring.format.samples_in_ms(PREROLL_PACKETS as u64 * FRAME_MS))
+        else {
             return;
         };
         if work.is_restart {
@@ -220,6 +216,12 @@ impl SharedEncoder {
     }
 }
 
+impl fmt::Debug for SharedEncoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedEncoder").field("pieces", &self.pieces).field("next", &self.next).finish_non_exhaustive()
+    }
+}
+
 /// The records that must be encoded.
 #[derive(Debug)]
 struct Work {
@@ -264,5 +266,164 @@ impl Work {
                 samples += chunk.len();
             }
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::opus_stream::{OpusStream, Parcel};
+    use super::*;
+    use crate::handover::Handover;
+    use palabre_room::Format;
+    use palabre_sound::opus::Decoder;
+    use std::sync::Mutex;
+    use std::time::Instant;
+
+    /// A ring, to which a test publishes chunks of 40 ms.
+    struct Fixture {
+        ring: Arc<Ring>,
+        samples: usize,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let handover = Arc::new(Handover::new(None, Instant::now()));
+            Self { ring: Ring::new(Format::default(), 40, handover), samples: 0 }
+        }
+
+        /// Publishes a record. Returns it.
+        fn publish(&self, kind: Kind) -> Arc<Record> {
+            let mut state = self.ring.lock();
+            self.ring.publish(&mut state, kind, None);
+            Arc::clone(state.ring.back().unwrap())
+        }
+
+        /// Publishes a chunk with this number of samples of a tone of 300 Hz.
+        fn chunk(&mut self, length: usize, gap: bool) -> Arc<Record> {
+            let tone = |at: usize| ((at as f64 * std::f64::consts::TAU * 300.0 / 24_000.0).sin() * 8000.0) as i16;
+            let samples = (self.samples..self.samples + length).map(tone).collect();
+            self.samples += length;
+            self.publish(Kind::Sound { samples, gap })
+        }
+
+        /// Returns a stream that begins with the next record.
+        fn stream(&self, kbps: u32) -> OpusStream {
+            let mut state = self.ring.lock();
+            let encoder = self.ring.encoder(&mut state, kbps).unwrap();
+            OpusStream::new(Arc::clone(&self.ring), encoder, state.next)
+        }
+    }
+
+    fn count(list: &[u8]) -> usize {
+        packets::iter(list).map(Result::unwrap).count()
+    }
+
+    /// Returns gap, pre-roll, and number of packets.
+    fn shape(parcels: &[Parcel]) -> Vec<(bool, usize, usize)> {
+        parcels.iter().map(|it| (it.gap, it.preroll, count(&it.list))).collect()
+    }
+
+    #[test]
+    fn streams_of_one_rate_get_the_same_packets() {
+        let mut fixture = Fixture::new();
+        let (mut one, mut two) = (fixture.stream(24), fixture.stream(24));
+        for number in 0..5 {
+            let record = fixture.chunk(960, number == 0);
+            let parcels = one.take(&record, false);
+            assert_eq!(parcels, two.take(&record, false));
+            assert_eq!(shape(&parcels), [(number == 0, 0, 2)]);
+        }
+    }
+
+    #[test]
+    fn late_stream_gets_the_packets_before_its_first_chunk() {
+        let mut fixture = Fixture::new();
+        let mut first = fixture.stream(24);
+        for number in 0..8 {
+            first.take(&fixture.chunk(960, number == 0), false);
+        }
+        let (mut known, mut other) = (fixture.stream(24), fixture.stream(32));
+        let record = fixture.chunk(960, false);
+        assert_eq!(shape(&first.take(&record, false)), [(false, 0, 2)]);
+        assert_eq!(shape(&known.take(&record, false)), [(false, 12, 14)]);
+        // The encoder at this rate was not used before, and begins with the chunks in the ring.
+        assert_eq!(shape(&other.take(&record, false)), [(false, 12, 14)]);
+        let record = fixture.chunk(960, false);
+        assert_eq!(first.take(&record, false), known.take(&record, false));
+    }
+
+    #[test]
+    fn stream_that_lost_chunks_gets_a_gap_and_packets_before_it() {
+        let mut fixture = Fixture::new();
+        let mut stream = fixture.stream(24);
+        stream.take(&fixture.chunk(960, true), false);
+        (0..20).for_each(|_| drop(fixture.chunk(960, false)));
+        assert_eq!(shape(&stream.take(&fixture.chunk(960, false), true)), [(true, 12, 14)]);
+        assert_eq!(shape(&stream.take(&fixture.chunk(960, false), false)), [(false, 0, 2)]);
+    }
+
+    #[test]
+    fn end_of_the_sound_is_complete() {
+        let mut fixture = Fixture::new();
+        let mut stream = fixture.stream(24);
+        let (mut list, mut published) = (Vec::new(), 0);
+        for (number, length) in [960, 100, 960, 700].into_iter().enumerate() {
+            published += length;
+            list.extend(stream.take(&fixture.chunk(length, number == 0), false).iter().flat_map(|it| it.list.clone()));
+        }
+        let silence = fixture.publish(Kind::Silence);
+        let parcels = stream.take(&silence, false);
+        assert!(parcels.len() == 1 && parcels[0].is_end && !parcels[0].gap, "{parcels:?}");
+        list.extend(&parcels[0].list);
+        let (mut decoder, mut samples) = (Decoder::new(24_000).unwrap(), Vec::new());
+        packets::iter(&list).for_each(|packet| decoder.decode(packet.unwrap(), &mut samples).unwrap());
+        assert!(samples.len() >= published + opus::lookahead(24_000), "{} of {published}", samples.len());
+        assert_eq!(stream.take(&fixture.publish(Kind::Silence), false), []);
+        // A stream that has not received the sound doesn't get its end.
+        let mut late = fixture.stream(24);
+        assert_eq!(late.take(&fixture.publish(Kind::Silence), false), []);
+        assert_eq!(shape(&stream.take(&fixture.chunk(960, true), false)), [(true, 0, 2)]);
+        assert_eq!(shape(&late.take(&fixture.chunk(960, false), false)), [(false, 2, 4)]);
+    }
+
+    #[test]
+    fn thin_records_have_two_chunks_unless_another_record_comes_between() {
+        let mut fixture = Fixture::new();
+        let mut stream = fixture.stream(16);
+        assert_eq!(stream.take(&fixture.chunk(960, true), false), []);
+        assert_eq!(shape(&stream.take(&fixture.chunk(960, false), false)), [(true, 0, 4)]);
+        let waiting = fixture.chunk(960, false);
+        assert_eq!(stream.take(&waiting, false), []);
+        let parcels = stream.take(&fixture.publish(Kind::Room), false);
+        assert_eq!((shape(&parcels), parcels[0].seq), (vec![(false, 0, 2)], waiting.seq));
+        assert_eq!(stream.take(&fixture.chunk(960, false), false), []);
+        // The second stream begins with the second chunk of a record.
+        let mut late = fixture.stream(16);
+        let record = fixture.chunk(960, false);
+        assert_eq!(shape(&stream.take(&record, false)), [(false, 0, 4)]);
+        assert_eq!(shape(&late.take(&record, false)), [(false, 8, 10)]);
+    }
+
+    #[test]
+    fn samples_of_the_previous_process_prepare_the_decoder() {
+        let mut fixture = Fixture::new();
+        let mut stream = fixture.stream(24);
+        fixture.ring.lock().lead = Some((0, vec![0; 4 * 480].into()));
+        assert_eq!(shape(&stream.take(&fixture.chunk(960, false), false)), [(false, 4, 6)]);
+    }
+
+    #[test]
+    fn encoder_ends_with_its_last_stream() {
+        let fixture = Fixture::new();
+        let (one, two) = (fixture.stream(24), fixture.stream(24));
+        let encoders = || -> usize {
+            let state: std::sync::MutexGuard<'_, State> = fixture.ring.lock();
+            let alive = |(_, encoder): &(u32, std::sync::Weak<Mutex<SharedEncoder>>)| encoder.strong_count() > 0;
+            state.encoders.iter().filter(|it| alive(it)).count()
+        };
+        assert_eq!(encoders(), 1);
+        drop((one, two));
+        assert_eq!(encoders(), 0);
     }
 }

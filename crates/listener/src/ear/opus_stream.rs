@@ -1,7 +1,8 @@
 //! The Opus packets of one stream: which packets each of its records has.
 
-use super::encoder::{PREROLL_PACKETS, Piece, SharedEncoder};
+use super::encoder::{Piece, SharedEncoder};
 use super::ring::{Record, Ring};
+use palabre_sound::opus::PREROLL_PACKETS;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
