@@ -11,12 +11,32 @@ use palabre_room::FRAME_MS;
 use palabre_sound::opus::{self, PREROLL_PACKETS, packets};
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// Bit rate in kbit/s at which a record has at least [`THIN_PACKETS`].
 const THIN_KBPS: u32 = 16;
 /// Minimum number of packets in a record at [`THIN_KBPS`].
 const THIN_PACKETS: usize = 4;
+
+/// The encoders of a listener, by bit rate. An encoder exists as long as it has streams.
+#[derive(Debug, Default)]
+pub(super) struct Encoders(Mutex<Vec<(u32, Weak<Mutex<SharedEncoder>>)>>);
+
+impl Encoders {
+    /// Returns the encoder at this bit rate in kbit/s, which all streams with this bit rate share. Returns `None` if Opus doesn't support the
+    /// sample rate of the ring.
+    pub(super) fn get(&self, ring: &Ring, kbps: u32) -> Option<Arc<Mutex<SharedEncoder>>> {
+        let mut encoders = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        encoders.retain(|(_, encoder)| encoder.strong_count() > 0);
+        let present = encoders.iter().find(|(rate, _)| *rate == kbps);
+        if let Some(encoder) = present.and_then(|(_, encoder)| encoder.upgrade()) {
+            return Some(encoder);
+        }
+        let encoder = Arc::new(Mutex::new(SharedEncoder::new(ring, kbps)?));
+        encoders.push((kbps, Arc::downgrade(&encoder)));
+        Some(encoder)
+    }
+}
 
 /// An encoder of the sound in the ring, and the packets of the newest chunks.
 pub(super) struct SharedEncoder {
@@ -277,19 +297,19 @@ mod tests {
     use crate::handover::Handover;
     use palabre_room::Format;
     use palabre_sound::opus::Decoder;
-    use std::sync::Mutex;
     use std::time::Instant;
 
     /// A ring, to which a test publishes chunks of 40 ms.
     struct Fixture {
         ring: Arc<Ring>,
+        encoders: Encoders,
         samples: usize,
     }
 
     impl Fixture {
         fn new() -> Self {
             let handover = Arc::new(Handover::new(None, Instant::now()));
-            Self { ring: Ring::new(Format::default(), 40, handover), samples: 0 }
+            Self { ring: Ring::new(Format::default(), 40, handover), encoders: Encoders::default(), samples: 0 }
         }
 
         /// Publishes a record. Returns it.
@@ -309,9 +329,8 @@ mod tests {
 
         /// Returns a stream that begins with the next record.
         fn stream(&self, kbps: u32) -> OpusStream {
-            let mut state = self.ring.lock();
-            let encoder = self.ring.encoder(&mut state, kbps).unwrap();
-            OpusStream::new(Arc::clone(&self.ring), encoder, state.next)
+            let encoder = self.encoders.get(&self.ring, kbps).unwrap();
+            OpusStream::new(Arc::clone(&self.ring), encoder, self.ring.lock().next)
         }
     }
 
@@ -417,11 +436,7 @@ mod tests {
     fn encoder_ends_with_its_last_stream() {
         let fixture = Fixture::new();
         let (one, two) = (fixture.stream(24), fixture.stream(24));
-        let encoders = || -> usize {
-            let state: std::sync::MutexGuard<'_, State> = fixture.ring.lock();
-            let alive = |(_, encoder): &(u32, std::sync::Weak<Mutex<SharedEncoder>>)| encoder.strong_count() > 0;
-            state.encoders.iter().filter(|it| alive(it)).count()
-        };
+        let encoders = || fixture.encoders.0.lock().unwrap().iter().filter(|it| it.1.strong_count() > 0).count();
         assert_eq!(encoders(), 1);
         drop((one, two));
         assert_eq!(encoders(), 0);

@@ -25,6 +25,7 @@ use crate::room_view::RoomView;
 use crate::source::{Origin, Source};
 use crate::waker::Waker;
 use delivered::Encoding;
+use encoder::Encoders;
 use opus_stream::OpusStream;
 use palabre_config::control;
 use palabre_host::clock::boottime_ms;
@@ -46,6 +47,7 @@ pub(crate) struct Ear {
     origin: Origin,
     room: Option<RoomDir>,
     ring: Arc<Ring>,
+    encoders: Encoders,
 }
 
 impl Ear {
@@ -58,7 +60,13 @@ impl Ear {
         handover: Arc<Handover>,
     ) -> Arc<Self> {
         let max_streams = max_streams.max(1);
-        Arc::new(Self { max_streams, origin, room, ring: Ring::new(format, chunk_ms, handover) })
+        Arc::new(Self {
+            max_streams,
+            origin,
+            room,
+            ring: Ring::new(format, chunk_ms, handover),
+            encoders: Encoders::default(),
+        })
     }
 
     /// Adds a stream of the page with this ID. At the maximum number of streams, ends the oldest stream of this page, so that a page can
@@ -98,17 +106,17 @@ impl Ear {
         }
         let oldest_ms = boottime_ms().saturating_sub(RING_MS + self.ring.chunk_ms);
         let mut subscription = Subscription::new(Arc::clone(&self.ring), id, &mut state, from, oldest_ms);
-        subscription.encode_by(self.encoding(&mut state, codec, subscription.start()));
+        subscription.encode_by(self.encoding(codec, subscription.start()));
         self.ring.notify_all(state);
         Ok(Some(subscription))
     }
 
     /// Returns the encoding of a stream with this codec, whose first record has the index `start`.
-    fn encoding(&self, state: &mut State, codec: Codec, start: u64) -> Encoding {
+    fn encoding(&self, codec: Codec, start: u64) -> Encoding {
         match codec {
             Codec::Pcm => Encoding::Pcm,
             Codec::Adpcm => Encoding::Adpcm,
-            Codec::Opus { kbps } => self.ring.encoder(state, kbps).map_or(Encoding::Pcm, |encoder| {
+            Codec::Opus { kbps } => self.encoders.get(&self.ring, kbps).map_or(Encoding::Pcm, |encoder| {
                 Encoding::Opus(OpusStream::new(Arc::clone(&self.ring), encoder, start))
             }),
         }

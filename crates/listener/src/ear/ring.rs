@@ -1,6 +1,5 @@
 //! The ring of the newest records, and the streams that read it.
 
-use super::encoder::SharedEncoder;
 use crate::codec::Codec;
 use crate::handover::Handover;
 use crate::record;
@@ -9,7 +8,7 @@ use palabre_host::clock::boottime_ms;
 use palabre_room::Format;
 use std::collections::VecDeque;
 use std::net::TcpStream;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Maximum age of the chunks in the ring, in ms. A new stream can get these chunks again with `from`, and a slow stream can lag behind
@@ -123,8 +122,6 @@ pub(super) struct State {
     /// Open streams, the oldest first.
     pub(super) streams: Vec<OpenStream>,
     pub(super) next_stream: u64,
-    /// The encoders of the streams with Opus, by bit rate. An encoder exists as long as it has streams.
-    pub(super) encoders: Vec<(u32, Weak<Mutex<SharedEncoder>>)>,
     /// The samples before the record with this index, which the previous process has published.
     pub(super) lead: Option<(u64, Arc<[i16]>)>,
     /// Whether there is a reader, and the source is open.
@@ -252,19 +249,6 @@ impl Ring {
                 return self.notify(state);
             }
         }
-    }
-
-    /// Returns the encoder for Opus at this bit rate in kbit/s, which all streams with this bit rate share. Returns `None` if Opus doesn't support
-    /// the sample rate.
-    pub(super) fn encoder(&self, state: &mut State, kbps: u32) -> Option<Arc<Mutex<SharedEncoder>>> {
-        state.encoders.retain(|(_, encoder)| encoder.strong_count() > 0);
-        let present = state.encoders.iter().find(|(rate, _)| *rate == kbps);
-        if let Some(encoder) = present.and_then(|(_, encoder)| encoder.upgrade()) {
-            return Some(encoder);
-        }
-        let encoder = Arc::new(Mutex::new(SharedEncoder::new(self, kbps)?));
-        state.encoders.push((kbps, Arc::downgrade(&encoder)));
-        Some(encoder)
     }
 
     /// Returns the maximum number of sound records in the ring.
