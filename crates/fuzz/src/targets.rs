@@ -25,7 +25,7 @@ use serde::de::DeserializeOwned;
 use tungstenite::protocol::Role;
 use tungstenite::{Message as WsMessage, WebSocket};
 
-use crate::chunk::{self, Chunk};
+use crate::chunk::{self, Chunk, Sound};
 use crate::cookie::Cookies;
 use crate::form::Form;
 use crate::http::body::{Body, Framing};
@@ -117,7 +117,11 @@ pub(crate) fn websocket(bytes: &[u8]) -> bool {
         if let WsMessage::Binary(bytes) = message
             && let Some(chunk) = Chunk::parse(&bytes, Format::default())
         {
-            assert!(chunk.captured_ms.is_finite() && chunk.samples.len() * 2 + 16 == bytes.len());
+            let length = match &chunk.sound {
+                Sound::Samples(samples) => samples.len() * 2,
+                Sound::Packets(packets) => packets.iter().map(|packet| packet.len() + 2).sum(),
+            };
+            assert!(chunk.captured_ms.is_finite() && length + 16 == bytes.len());
         }
     }
     assert!(socket.get_ref().1 <= bytes.len() + 1024, "the server doesn't answer with more than it receives");

@@ -22,6 +22,7 @@ mod marks;
 mod me;
 mod meeting;
 mod mic;
+mod opus_in;
 mod page;
 mod page_id;
 mod paste;

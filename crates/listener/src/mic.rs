@@ -4,6 +4,7 @@
 //! the next call of the older source fails. Samples that the pipe doesn't accept wait in a queue for at most 300 ms, then the oldest
 //! samples are dropped. So a network stall is audible as a gap and adds no lasting delay.
 
+use crate::opus_in::{OpusError, OpusIn};
 use crate::waker::Waker;
 use palabre_host::log_limit::LastWarning;
 use palabre_room::{Format, OpenError, PipeWriter, Wrote};
@@ -48,6 +49,7 @@ pub(crate) struct MicWriter {
     format: Format,
     main_thread: Arc<Waker>,
     state: Mutex<State>,
+    opus: Mutex<OpusIn>,
 }
 
 #[derive(Debug)]
@@ -86,7 +88,8 @@ impl MicWriter {
             dropped_samples: 0,
             last_warning: LastWarning::default(),
         };
-        Arc::new(Self { path, format, main_thread, state: Mutex::new(state) })
+        let opus = Mutex::new(OpusIn::new(format.rate.hz()));
+        Arc::new(Self { path, format, main_thread, state: Mutex::new(state), opus })
     }
 
     /// Takes the microphone from any older source. Fails if `page` has lost the microphone to a newer source before. Otherwise two pages
@@ -234,6 +237,21 @@ impl MicLease {
         let mut state = self.lock()?;
         self.push(&mut state, now, samples);
         Ok(())
+    }
+
+    /// Decodes the packets of a page. They continue the packets that were decoded with this lease before. Refuses packets that arrive much
+    /// faster than real time.
+    pub(crate) fn decode(&self, now: Instant, packets: &[&[u8]]) -> Result<Vec<i16>, OpusError> {
+        self.opus().decode(now, self.generation, packets)
+    }
+
+    /// Notes that the caller has decoded this number of samples. Returns the time to wait before the caller decodes more.
+    pub(crate) fn decoded(&self, now: Instant, samples: usize) -> Duration {
+        self.opus().note(now, self.mic.duration(samples))
+    }
+
+    fn opus(&self) -> MutexGuard<'_, OpusIn> {
+        self.mic.opus.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes samples from the queue to the pipe. Call this function regularly while no samples arrive.

@@ -1,6 +1,7 @@
 //! A chunk of sound in a WebSocket message.
 
 use palabre_room::Format;
+use palabre_sound::opus;
 use tungstenite::protocol::WebSocketConfig;
 
 /// Maximum length of a WebSocket message, and of each of its frames.
@@ -22,33 +23,60 @@ pub(crate) fn limits() -> WebSocketConfig {
         .max_frame_size(Some(MAX_MESSAGE_BYTES))
 }
 
+/// The value of bytes 4 to 7 of a chunk of samples.
+const FORMAT_PCM: u32 = 0;
+/// The value of bytes 4 to 7 of a chunk of Opus packets.
+const FORMAT_OPUS: u32 = 1;
+/// Maximum number of packets in a chunk.
+const MAX_PACKETS: usize = (MAX_CHUNK_MS / opus::FRAME_MS as u64) as usize;
+
 #[derive(Debug, PartialEq)]
-pub(crate) struct Chunk {
+pub(crate) struct Chunk<'a> {
     pub(crate) number: u32,
     pub(crate) captured_ms: f64,
-    pub(crate) samples: Vec<i16>,
+    pub(crate) sound: Sound<'a>,
 }
 
-impl Chunk {
-    pub(crate) fn parse(bytes: &[u8], format: Format) -> Option<Self> {
+/// The sound of a chunk.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Sound<'a> {
+    Samples(Vec<i16>),
+    /// Opus packets, which have not been decoded.
+    Packets(Vec<&'a [u8]>),
+}
+
+impl<'a> Chunk<'a> {
+    pub(crate) fn parse(bytes: &'a [u8], format: Format) -> Option<Self> {
         let (header, body) = bytes.split_at_checked(CHUNK_HEADER_BYTES)?;
         let number = u32::from_le_bytes(header[..4].try_into().ok()?);
-        let zero = u32::from_le_bytes(header[4..8].try_into().ok()?);
+        let sound = match u32::from_le_bytes(header[4..8].try_into().ok()?) {
+            FORMAT_PCM => Sound::Samples(samples(body, format)?),
+            FORMAT_OPUS => Sound::Packets(packets(body)?),
+            _ => return None,
+        };
         let captured_ms = f64::from_le_bytes(header[8..].try_into().ok()?);
-        let sizes = SAMPLE_BYTES..=format.bytes_in_ms(MAX_CHUNK_MS);
-        if zero != 0 || !captured_ms.is_finite() || body.len() % SAMPLE_BYTES != 0 || !sizes.contains(&body.len()) {
-            return None;
-        }
-        let samples = body.chunks_exact(SAMPLE_BYTES).map(|pair| i16::from_le_bytes([pair[0], pair[1]])).collect();
-        Some(Self { number, captured_ms, samples })
+        captured_ms.is_finite().then_some(Self { number, captured_ms, sound })
     }
+}
+
+fn samples(body: &[u8], format: Format) -> Option<Vec<i16>> {
+    let sizes = SAMPLE_BYTES..=format.bytes_in_ms(MAX_CHUNK_MS);
+    if !body.len().is_multiple_of(SAMPLE_BYTES) || !sizes.contains(&body.len()) {
+        return None;
+    }
+    Some(body.chunks_exact(SAMPLE_BYTES).map(|pair| i16::from_le_bytes([pair[0], pair[1]])).collect())
+}
+
+fn packets(list: &[u8]) -> Option<Vec<&[u8]>> {
+    let packets: Vec<&[u8]> = opus::packets::iter(list).take(MAX_PACKETS + 1).collect::<Result<_, _>>().ok()?;
+    (1..=MAX_PACKETS).contains(&packets.len()).then_some(packets)
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::protocol_doc::example;
+    use crate::protocol_doc::hex;
 
     fn chunk(samples: usize) -> Vec<u8> {
         let mut bytes = vec![0; CHUNK_HEADER_BYTES];
@@ -58,10 +86,9 @@ mod tests {
 
     #[test]
     fn documented_chunk_is_parsed() {
-        let hex = example("hex chunk 7 1000.0 1 -2");
-        let bytes: Vec<u8> = hex.split_whitespace().map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
+        let bytes = hex("hex chunk 7 1000.0 1 -2");
         let chunk = Chunk::parse(&bytes, Format::default()).unwrap();
-        assert_eq!((chunk.number, chunk.captured_ms, &chunk.samples[..]), (7, 1000.0, &[1, -2][..]));
+        assert_eq!(chunk, Chunk { number: 7, captured_ms: 1000.0, sound: Sound::Samples(vec![1, -2]) });
     }
 
     #[test]
@@ -76,10 +103,32 @@ mod tests {
         odd.push(0);
         assert!(Chunk::parse(&odd, format).is_none());
         let mut reserved = chunk(480);
-        reserved[4] = 1;
+        reserved[4] = 2;
         assert!(Chunk::parse(&reserved, format).is_none());
         let mut timeless = chunk(480);
         timeless[8..16].copy_from_slice(&f64::NAN.to_le_bytes());
         assert!(Chunk::parse(&timeless, format).is_none());
+    }
+
+    #[test]
+    fn documented_chunk_of_packets_is_parsed() {
+        let bytes = hex("hex Opus chunk 8 1040.0");
+        let chunk = Chunk::parse(&bytes, Format::default()).unwrap();
+        let packets: Vec<&[u8]> = vec![&[0x48], &[0x48, 0xff, 0xfe]];
+        assert_eq!(chunk, Chunk { number: 8, captured_ms: 1040.0, sound: Sound::Packets(packets) });
+    }
+
+    #[test]
+    fn chunks_with_invalid_lists_of_packets_are_refused() {
+        let parse = |list: &[u8]| {
+            let mut bytes = vec![0; CHUNK_HEADER_BYTES];
+            bytes[4] = 1;
+            bytes.extend_from_slice(list);
+            Chunk::parse(&bytes, Format::default()).is_some()
+        };
+        assert!(parse(&[1, 0, 0x48].repeat(10)));
+        for list in [&[][..], &[1, 0, 0x48].repeat(11), &[0, 0], &[2, 0, 0x48], &[0xfc, 4, 0x48], &[1, 0, 0x48, 1]] {
+            assert!(!parse(list), "{list:?}");
+        }
     }
 }

@@ -1,7 +1,11 @@
-//! `/speak`: receives the participant's sound by WebSocket or as a WAV in a POST, and writes the samples to the pipe `mic`.
+//! `/speak`: receives the participant's sound by WebSocket or by POST, as samples or Opus, and writes the samples to the pipe `mic`.
 
+mod body;
 mod chunk;
+mod paced;
+mod packets;
 mod post;
+mod sound;
 mod ws;
 
 use crate::connection::{After, Connection};

@@ -1,9 +1,10 @@
 //! Receives sound from a page by WebSocket (RFC 6455). Each chunk is one binary message.
 
-use super::chunk::{self, Chunk};
+use super::chunk::{self, Chunk, Sound};
 use crate::connection::{After, Connection};
 use crate::http::{Head, Response};
 use crate::mic::{MicLease, MicWriter, Superseded, Uplink};
+use crate::opus_in::OpusError;
 use crate::state::Listener;
 use crate::tls::{TlsStream, is_timeout};
 use palabre_room::Format;
@@ -120,7 +121,7 @@ fn handle(
             let chunk = Chunk::parse(&bytes, format).ok_or(Some(CloseCode::Unsupported))?;
             match stalls.is_late(now, chunk.captured_ms) {
                 true => (lease.flush(now), true),
-                false => (lease.write_live(now, &chunk.samples), true),
+                false => (write(lease, now, chunk.sound)?, true),
             }
         }
         Ok(Message::Text(_)) => return Err(Some(CloseCode::Unsupported)),
@@ -135,6 +136,22 @@ fn handle(
         Err(Superseded::ByOther) => Err(Some(NEWER_PAGE)),
         Err(Superseded::BySamePage) => Err(Some(CloseCode::Normal)),
     }
+}
+
+/// Writes the sound of a chunk to the microphone. An error contains the close code to send. Drops packets that arrive faster than real time.
+fn write(lease: &MicLease, now: Instant, sound: Sound<'_>) -> Result<Result<(), Superseded>, Option<CloseCode>> {
+    let samples = match sound {
+        Sound::Samples(samples) => samples,
+        Sound::Packets(packets) => match lease.decode(now, &packets) {
+            Ok(samples) => samples,
+            Err(OpusError::TooFast) => Vec::new(),
+            Err(error) => {
+                log::debug!("closing the page's WebSocket: {error}");
+                return Err(Some(CloseCode::Unsupported));
+            }
+        },
+    };
+    Ok(lease.write_live(now, &samples))
 }
 
 /// Sends a close frame with this code. The page's answer is not read, because tungstenite must not read after a message that is too long.

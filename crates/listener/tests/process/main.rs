@@ -16,6 +16,7 @@ mod origins;
 mod rig;
 mod source;
 mod speak;
+mod speak_opus;
 mod speak_ws;
 mod stream;
 mod stream_opus;

@@ -7,9 +7,9 @@ use tungstenite::client::IntoClientRequest as _;
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::{Message, WebSocket};
 
-type Socket = WebSocket<rustls::StreamOwned<rustls::ClientConnection, Counted>>;
+pub type Socket = WebSocket<rustls::StreamOwned<rustls::ClientConnection, Counted>>;
 
-fn connect(rig: &Rig, page: &str) -> Socket {
+pub fn connect(rig: &Rig, page: &str) -> Socket {
     let mut request = format!("wss://localhost:{}/speak{page}", rig.port).into_client_request().unwrap();
     request.headers_mut().insert("authorization", format!("Bearer {}", rig.key.as_str()).parse().unwrap());
     tungstenite::client(request, rig.connect().stream).unwrap().0
@@ -23,7 +23,7 @@ fn chunk(number: u32, captured_ms: f64, samples: &[i16]) -> Message {
     Message::Binary(bytes.into())
 }
 
-fn close_code(socket: &mut Socket) -> CloseCode {
+pub fn close_code(socket: &mut Socket) -> CloseCode {
     let end = Instant::now() + PATIENCE;
     while Instant::now() < end {
         match socket.read() {
