@@ -11,6 +11,11 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 const PIECE_BYTES: usize = 64 * 1024;
+/// Size of the pieces on a line with a limited rate: the payload of one TCP segment, of which a browser sees each when it arrives.
+const SEGMENT_BYTES: usize = 1448;
+/// Maximum time for which data of a line with a limited rate wait in the proxy, as in the buffer of a modem. Then the proxy reads no more, so
+/// the sender's TCP buffer fills.
+const MAX_QUEUE: Duration = Duration::from_millis(100);
 /// Interval between checks whether a stalled line carries data again.
 const POLL: Duration = Duration::from_millis(10);
 
@@ -25,8 +30,20 @@ pub struct Delays {
     pub stall_every: u32,
     /// Additional delay of one piece in `stall_every`.
     pub stall: Duration,
+    /// Maximum rate of the data in each direction of each connection. 0 means no limit.
+    pub bits_per_s: u32,
     /// Whether the line carries no data in either direction, until [`Line::change`] ends the stall.
     pub is_stalled: bool,
+}
+
+impl Delays {
+    /// Returns the time in which the line transmits this number of bytes.
+    fn transmission(&self, bytes: usize) -> Duration {
+        match self.bits_per_s {
+            0 => Duration::ZERO,
+            rate => Duration::from_secs_f64(8.0 * bytes as f64 / f64::from(rate)),
+        }
+    }
 }
 
 /// A line to a local port. It runs until the process ends.
@@ -79,7 +96,10 @@ fn connect(
     let (up_from, up_to) = (client.try_clone()?, server.try_clone()?);
     let (up, down) = (Arc::clone(delays), Arc::clone(delays));
     let (up_stalled, down_stalled) = (Arc::clone(delays), Arc::clone(delays));
-    let up = move || Delays { rtt: current(&up).rtt, ..Delays::default() };
+    let up = move || {
+        let Delays { rtt, bits_per_s, .. } = current(&up);
+        Delays { rtt, bits_per_s, ..Delays::default() }
+    };
     carry(up_from, up_to, up, move || current(&up_stalled).is_stalled, Arc::clone(held), seed);
     carry(server, client, move || current(&down), move || current(&down_stalled).is_stalled, Arc::clone(held), seed);
     Ok(())
@@ -110,9 +130,14 @@ fn delay(mut from: TcpStream, give: &Sender<(Instant, Vec<u8>)>, delays: impl Fn
         chance >> 8
     };
     let mut piece = vec![0; PIECE_BYTES];
-    while let Ok(count @ 1..) = from.read(&mut piece) {
+    let mut sent = Instant::now();
+    loop {
+        let limit = if delays().bits_per_s > 0 { SEGMENT_BYTES } else { PIECE_BYTES };
+        let Ok(count @ 1..) = from.read(&mut piece[..limit]) else { return };
         let delays = delays();
-        let mut due = Instant::now() + delays.rtt / 2 + delays.jitter * (next() % 1000) / 1000;
+        sent = sent.max(Instant::now()) + delays.transmission(count);
+        std::thread::sleep(sent.saturating_duration_since(Instant::now() + MAX_QUEUE));
+        let mut due = sent + delays.rtt / 2 + delays.jitter * (next() % 1000) / 1000;
         if delays.stall_every > 0 && next() % delays.stall_every == 0 {
             due += delays.stall;
         }
@@ -136,4 +161,27 @@ fn deliver(mut to: TcpStream, take: &Receiver<(Instant, Vec<u8>)>, is_stalled: i
         }
     }
     let _ = to.shutdown(std::net::Shutdown::Both);
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn line_with_a_limited_rate_needs_the_time_of_transmission() {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let delays = Delays { bits_per_s: 800_000, ..Delays::default() };
+        let line = Line::to(server.local_addr().unwrap().port(), delays).unwrap();
+        let mut client = TcpStream::connect(("127.0.0.1", line.port)).unwrap();
+        let (mut from_client, _) = server.accept().unwrap();
+        let started = Instant::now();
+        client.write_all(&[1; 50_000]).unwrap();
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut received = Vec::new();
+        from_client.read_to_end(&mut received).unwrap();
+        assert_eq!(received.len(), 50_000);
+        // 50 000 bytes at 100 000 bytes per second.
+        assert!(started.elapsed() >= Duration::from_millis(500), "{:?}", started.elapsed());
+    }
 }
