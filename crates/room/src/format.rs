@@ -63,6 +63,11 @@ impl Format {
         (u64::from(self.rate.hz() / 1000) * ms) as usize
     }
 
+    /// Returns the size in bytes of `ms` milliseconds of a sum of 32 bits per sample.
+    pub(crate) fn sum_bytes_in_ms(self, ms: u64) -> usize {
+        self.samples_in_ms(ms) * 4
+    }
+
     /// Returns the size of `ms` milliseconds of sound in bytes.
     #[must_use]
     pub fn bytes_in_ms(self, ms: u64) -> usize {
@@ -70,8 +75,8 @@ impl Format {
     }
 }
 
-// The largest frame must be at most PIPE_BUF, which is 4096 on Linux.
-const _: () = assert!(48 * FRAME_MS * 2 <= 4096);
+// The largest frame of a sum must be at most PIPE_BUF, which is 4096 on Linux.
+const _: () = assert!(48 * FRAME_MS * 4 <= 4096);
 
 impl Default for Format {
     fn default() -> Self {

@@ -38,9 +38,11 @@ pub enum Start {
 pub struct PipeReader {
     file: Flock<File>,
     id: FileId,
-    /// Bytes that were read and not returned: half a sample, and what followed it while the total was odd.
+    /// Bytes that were read and not returned: a part of a sample, and what followed it while the part was incomplete.
     held: Vec<u8>,
-    /// Time since which half a sample was left over each time that the pipe was empty.
+    /// Bytes of a sample: 2, or 4 in a pipe with sums.
+    sample_bytes: usize,
+    /// Time since which a part of a sample was left over each time that the pipe was empty.
     odd_since: Option<Instant>,
     stray_bytes: u64,
     size_refused: bool,
@@ -52,7 +54,8 @@ pub struct Successor {
     file: File,
     id: FileId,
     path: PathBuf,
-    format: Format,
+    sample_bytes: usize,
+    pipe_bytes: usize,
 }
 
 impl PipeReader {
@@ -61,7 +64,18 @@ impl PipeReader {
     /// # Errors
     /// [`OpenError::Taken`], [`OpenError::Missing`], [`OpenError::NotAPipe`], or [`OpenError::Io`].
     pub fn open(path: &Path, format: Format, start: Start) -> Result<Self, OpenError> {
-        let waiting = Self::succeed(path, format)?;
+        Self::begin(Self::succeed(path, format)?, start)
+    }
+
+    /// Opens a pipe with sums of 32 bits per sample, as [`Self::open`]. Only [`Self::read_sums`] may read it.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_sums(path: &Path, format: Format, start: Start) -> Result<Self, OpenError> {
+        Self::begin(Self::waiting(path, 4, format.sum_bytes_in_ms(PIPE_MS))?, start)
+    }
+
+    fn begin(waiting: Successor, start: Start) -> Result<Self, OpenError> {
         let mut reader = waiting.take().map_err(|(_, error)| error)?;
         if start == Start::Discard {
             reader.discard();
@@ -74,9 +88,13 @@ impl PipeReader {
     /// # Errors
     /// [`OpenError::Missing`], [`OpenError::NotAPipe`], or [`OpenError::Io`].
     pub fn succeed(path: &Path, format: Format) -> Result<Successor, OpenError> {
+        Self::waiting(path, 2, format.bytes_in_ms(PIPE_MS))
+    }
+
+    fn waiting(path: &Path, sample_bytes: usize, pipe_bytes: usize) -> Result<Successor, OpenError> {
         let file = open_pipe(path, OpenOptions::new().read(true).write(true))?;
         let metadata = file.metadata().map_err(|error| OpenError::io(path, error))?;
-        Ok(Successor { file, id: FileId::of(&metadata), path: path.to_owned(), format })
+        Ok(Successor { file, id: FileId::of(&metadata), path: path.to_owned(), sample_bytes, pipe_bytes })
     }
 
     /// Returns whether a [`Successor`] has requested the lock.
@@ -94,23 +112,41 @@ impl PipeReader {
     /// # Errors
     /// The error of read(2), except `EAGAIN` and `EINTR`.
     pub fn read(&mut self, now: Instant, out: &mut Vec<i16>, max_samples: usize) -> io::Result<usize> {
+        let whole = self.read_whole(now, max_samples)?;
+        out.extend(self.held[..whole].as_chunks::<2>().0.iter().map(|&bytes| i16::from_le_bytes(bytes)));
+        self.held.drain(..whole);
+        Ok(whole / 2)
+    }
+
+    /// Reads as [`Self::read`] from a pipe that was opened by [`Self::open_sums`].
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_sums(&mut self, now: Instant, out: &mut Vec<i32>, max_samples: usize) -> io::Result<usize> {
+        let whole = self.read_whole(now, max_samples)?;
+        out.extend(self.held[..whole].as_chunks::<4>().0.iter().map(|&bytes| i32::from_le_bytes(bytes)));
+        self.held.drain(..whole);
+        Ok(whole / 4)
+    }
+
+    /// Reads from the pipe. Returns the number of bytes at the beginning of `held` that are whole samples.
+    fn read_whole(&mut self, now: Instant, max_samples: usize) -> io::Result<usize> {
         let was_odd = !self.held.is_empty();
-        let is_empty = self.fill(max_samples * 2)?;
-        if was_odd && is_empty && self.held.len() % 2 == 1 {
+        let is_empty = self.fill(max_samples * self.sample_bytes)?;
+        let odd = self.held.len() % self.sample_bytes;
+        if was_odd && is_empty && odd > 0 {
             if self.stray_deadline().is_none_or(|deadline| now < deadline) {
                 return Ok(0);
             }
-            self.held.remove(0);
-            self.stray_bytes += 1;
+            self.held.drain(..odd);
+            self.stray_bytes += odd as u64;
         }
-        let samples = (self.held.len() / 2).min(max_samples);
-        let (pairs, _) = self.held[..samples * 2].as_chunks::<2>();
-        out.extend(pairs.iter().map(|&pair| i16::from_le_bytes(pair)));
-        self.held.drain(..samples * 2);
+        let samples = (self.held.len() / self.sample_bytes).min(max_samples);
+        let whole = samples * self.sample_bytes;
         if is_empty {
-            self.odd_since = self.held.first().and(self.odd_since.or(Some(now)));
+            self.odd_since = (self.held.len() > whole).then(|| self.odd_since.unwrap_or(now));
         }
-        Ok(samples)
+        Ok(whole)
     }
 
     /// Returns the time at which the waiting half of a sample will be discarded; `None` if no half sample is waiting.
@@ -176,12 +212,13 @@ impl Successor {
     /// # Errors
     /// [`OpenError::Taken`] or [`OpenError::Io`], with `self` to try again.
     pub fn take(self) -> Result<PipeReader, (Self, OpenError)> {
-        let Self { file, id, path, format } = self;
+        let Self { file, id, path, sample_bytes, pipe_bytes } = self;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(file) => {
                 let _ = fcntl(&*file, FcntlArg::F_OFD_SETLK(&whole_pipe(F_UNLCK)));
-                let size_refused = set_size(file.as_fd(), format).is_err();
-                Ok(PipeReader { file, id, held: Vec::new(), odd_since: None, stray_bytes: 0, size_refused })
+                let size_refused = set_size(file.as_fd(), pipe_bytes).is_err();
+                let (held, odd_since, stray_bytes) = (Vec::new(), None, 0);
+                Ok(PipeReader { file, id, held, sample_bytes, odd_since, stray_bytes, size_refused })
             }
             Err((file, Errno::EWOULDBLOCK)) => {
                 // The request is a lock of another kind (fcntl(2), open file description locks). The request blocks no
@@ -189,11 +226,11 @@ impl Successor {
                 // reader leaves at its own deadline.
                 let _ = fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_pipe(F_RDLCK)));
                 let taken = OpenError::Taken(path.clone());
-                Err((Self { file, id, path, format }, taken))
+                Err((Self { file, id, path, sample_bytes, pipe_bytes }, taken))
             }
             Err((file, errno)) => {
                 let error = OpenError::io(&path, errno);
-                Err((Self { file, id, path, format }, error))
+                Err((Self { file, id, path, sample_bytes, pipe_bytes }, error))
             }
         }
     }
@@ -228,9 +265,9 @@ fn whole_pipe(kind: libc::c_int) -> libc::flock {
     libc::flock { l_type: kind, l_whence: 0, l_start: 0, l_len: 0, l_pid: 0 }
 }
 
-/// Sets the pipe's size to [`PIPE_MS`], which the kernel rounds up to a power of two of pages.
-pub(crate) fn set_size(fd: BorrowedFd<'_>, format: Format) -> nix::Result<()> {
-    let wanted = i32::try_from(format.bytes_in_ms(PIPE_MS)).unwrap_or(i32::MAX);
+/// Sets the pipe's size, which the kernel rounds up to a power of two of pages.
+pub(crate) fn set_size(fd: BorrowedFd<'_>, bytes: usize) -> nix::Result<()> {
+    let wanted = i32::try_from(bytes).unwrap_or(i32::MAX);
     if fcntl(fd, FcntlArg::F_GETPIPE_SZ)? == wanted.max(4096).unsigned_abs().next_power_of_two().cast_signed() {
         return Ok(());
     }

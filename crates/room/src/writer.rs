@@ -8,7 +8,7 @@ use std::path::Path;
 use nix::fcntl::{FcntlArg, fcntl};
 
 use crate::reader::{open_pipe, set_size};
-use crate::{FileId, Format, OpenError};
+use crate::{FRAME_MS, FileId, Format, OpenError, PIPE_MS};
 
 /// `PIPE_BUF` of Linux: maximum size of an atomic write (pipe(7)).
 const PIPE_BUF: usize = 4096;
@@ -45,11 +45,22 @@ impl PipeWriter {
     /// # Errors
     /// [`OpenError::NoReader`], [`OpenError::Missing`], [`OpenError::NotAPipe`], or [`OpenError::Io`].
     pub fn open(path: &Path, format: Format) -> Result<Self, OpenError> {
+        Self::open_for(path, format.frame_bytes(), format.bytes_in_ms(PIPE_MS))
+    }
+
+    /// Opens a pipe for sums of 32 bits per sample, as [`Self::open`]. Only [`Self::write_sums`] may write into it.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_sums(path: &Path, format: Format) -> Result<Self, OpenError> {
+        Self::open_for(path, format.sum_bytes_in_ms(FRAME_MS), format.sum_bytes_in_ms(PIPE_MS))
+    }
+
+    fn open_for(path: &Path, frame_bytes: usize, pipe_bytes: usize) -> Result<Self, OpenError> {
         let file = open_pipe(path, OpenOptions::new().write(true))?;
         // If the size can't be set, the pipe holds more or less than 400 ms of sound.
-        let _ = set_size(file.as_fd(), format);
+        let _ = set_size(file.as_fd(), pipe_bytes);
         let metadata = file.metadata().map_err(|error| OpenError::io(path, error))?;
-        let frame_bytes = format.frame_bytes();
         let pipe_bytes = fcntl(&file, FcntlArg::F_GETPIPE_SZ).ok().and_then(|size| usize::try_from(size).ok());
         let gathered_max = (pipe_bytes.unwrap_or(PIPE_BUF) / 2 / frame_bytes).max(1);
         let (id, bytes, gathered) = (FileId::of(&metadata), Vec::new(), Vec::new());
@@ -116,6 +127,13 @@ impl PipeWriter {
         Wrote::Whole
     }
 
+    /// Writes the sums of one frame in one atomic write, without blocking.
+    pub fn write_sums(&mut self, frame: &[i32]) -> Wrote {
+        self.bytes.clear();
+        self.bytes.extend(frame.iter().take(PIPE_BUF / 4).flat_map(|sample| sample.to_le_bytes()));
+        write_atomically(&mut self.file, &self.bytes)
+    }
+
     /// Returns the device and inode number of the pipe.
     #[must_use]
     pub fn id(&self) -> FileId {
@@ -179,6 +197,23 @@ mod tests {
         assert_eq!(writer.write(&[1, -2, 256, i16::MIN, i16::MAX]), Wrote::Whole);
         assert_eq!(read_all(&mut reader), [1, -2, 256, i16::MIN, i16::MAX]);
         assert_eq!(reader.id(), writer.id());
+    }
+
+    #[test]
+    fn written_sums_are_read_and_a_stray_byte_among_them_is_discarded() {
+        let (_dir, path, format) = pipe();
+        let mut reader = PipeReader::open_sums(&path, format, Start::Discard).unwrap();
+        let mut writer = PipeWriter::open_sums(&path, format).unwrap();
+        let (now, mut sums) = (Instant::now(), Vec::new());
+        assert_eq!(writer.write_sums(&[1, -2, 70_000, i32::MIN]), Wrote::Whole);
+        assert_eq!(reader.read_sums(now, &mut sums, 100).unwrap(), 4);
+        assert_eq!(sums, [1, -2, 70_000, i32::MIN]);
+        std::io::Write::write_all(&mut OpenOptions::new().write(true).open(&path).unwrap(), &[9, 9, 9]).unwrap();
+        assert_eq!(reader.read_sums(now, &mut sums, 100).unwrap(), 0);
+        assert_eq!(writer.write_sums(&[5]), Wrote::Whole);
+        let later = now + Duration::from_millis(STRAY_MS);
+        assert_eq!((reader.read_sums(later, &mut sums, 100).unwrap(), reader.stray_bytes()), (1, 3));
+        assert_eq!(sums[4..], [5]);
     }
 
     #[test]

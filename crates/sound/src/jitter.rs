@@ -40,6 +40,8 @@ pub use depth::MARGIN_MIN;
 use join::{Joiner, QUIET_DBFS};
 use store::Store;
 
+use crate::Sample;
+
 /// Maximum time that a sample waits in the buffer.
 const AGE_MAX: Duration = Duration::from_millis(400);
 /// Maximum gap between samples that counts as an underrun. Longer gaps are pauses in speech.
@@ -63,7 +65,7 @@ const SILENT_DBFS: f32 = -65.0;
 /// Duration of digital silence after which the talker is treated as absent.
 const ABSENT: Duration = Duration::from_secs(1);
 /// Maximum magnitude of a sample of digital silence: zeros with dither.
-const DIGITAL_SILENCE: u16 = 1;
+const DIGITAL_SILENCE: u32 = 1;
 const FADE_MS: usize = 5;
 /// Number of recent chunks from which the usual chunk length is computed.
 const CHUNKS: usize = 8;
@@ -104,11 +106,11 @@ enum State {
 
 /// The jitter buffer of one talker.
 #[derive(Debug)]
-pub struct Jitter {
-    store: Store,
+pub struct Jitter<S = i16> {
+    store: Store<S>,
     state: State,
     depth: Depth,
-    clock: Clock,
+    clock: Clock<S>,
     joiner: Joiner,
     margin: Duration,
     /// Number of samples that arrived in this spurt.
@@ -127,7 +129,7 @@ pub struct Jitter {
     fade_samples: usize,
 }
 
-impl Jitter {
+impl<S: Sample> Jitter<S> {
     /// Returns an empty buffer for samples at `rate_hz`. A frame has `rate_hz / 50` samples.
     #[must_use]
     pub fn new(rate_hz: u32) -> Self {
@@ -153,7 +155,7 @@ impl Jitter {
 
     /// Adds samples that arrived at `now`. Keeps at most the newest 800 ms; the next tick drops samples older than 400 ms. Drops
     /// digital silence while the talker is absent.
-    pub fn push(&mut self, now: Duration, samples: &[i16]) {
+    pub fn push(&mut self, now: Duration, samples: &[S]) {
         let is_silence = self.count_silence(samples);
         if samples.is_empty() || (is_silence && self.is_absent() && matches!(self.state, State::Empty { .. })) {
             return;
@@ -175,8 +177,8 @@ impl Jitter {
     }
 
     /// Takes the frame of this tick. `frame` has `rate_hz / 50` samples and is always overwritten.
-    pub fn pull(&mut self, now: Duration, frame: &mut [i16]) -> Pulled {
-        frame.fill(0);
+    pub fn pull(&mut self, now: Duration, frame: &mut [S]) -> Pulled {
+        frame.fill(S::default());
         self.drop_old(now);
         if self.is_absent() && !matches!(self.state, State::Empty { .. }) {
             self.leave();
@@ -215,8 +217,8 @@ impl Jitter {
     }
 
     /// Counts the digital silence at the end of the samples. Returns whether all `samples` are digital silence.
-    fn count_silence(&mut self, samples: &[i16]) -> bool {
-        let last_sound = samples.iter().rposition(|sample| sample.unsigned_abs() > DIGITAL_SILENCE);
+    fn count_silence(&mut self, samples: &[S]) -> bool {
+        let last_sound = samples.iter().rposition(|sample| sample.magnitude() > DIGITAL_SILENCE);
         self.silent_samples = match last_sound {
             Some(at) => samples.len() - 1 - at,
             None => self.silent_samples.saturating_add(samples.len()),
@@ -304,7 +306,7 @@ impl Jitter {
     }
 
     /// Moves the samples of one frame into `frame`. Returns how many samples were available.
-    fn take(&mut self, now: Duration, frame: &mut [i16]) -> usize {
+    fn take(&mut self, now: Duration, frame: &mut [S]) -> usize {
         self.cut_surplus();
         self.pulled = now;
         let got = self.clock.take(now, &mut self.store, &mut self.joiner, frame);
@@ -367,7 +369,7 @@ impl Jitter {
         if n > 0 {
             if self.clock.is_following() {
                 // The resampler holds the next samples and is reset, so the joiner predicts the continuation.
-                self.joiner.interrupt(&[]);
+                self.joiner.interrupt::<S>(&[]);
                 self.clock.pause();
             } else {
                 self.joiner.interrupt(&self.store.peek(self.fade_samples.min(n)));

@@ -20,7 +20,10 @@ pub mod meter;
 pub mod mix;
 pub mod ogg;
 pub mod opus;
+mod sample;
 pub mod wav;
+
+pub use sample::Sample;
 
 #[cfg(any(test, feature = "measure"))]
 pub mod wav_examples;

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use crate::Sample;
+
 /// Number of frames over which the level is measured: 200 ms.
 const WINDOW_FRAMES: usize = 10;
 /// Level from which a participant counts as talking, in dBFS.
@@ -63,13 +65,12 @@ impl Meter {
 }
 
 /// Returns the RMS level of one frame in dBFS; −∞ for digital silence.
-pub(crate) fn frame_dbfs(frame: &[i16]) -> f32 {
+pub(crate) fn frame_dbfs<S: Sample>(frame: &[S]) -> f32 {
     10.0 * mean_square(frame).log10()
 }
 
-fn mean_square(frame: &[i16]) -> f32 {
-    let energy: i64 = frame.iter().map(|&x| i64::from(i32::from(x) * i32::from(x))).sum();
-    (energy as f64 / frame.len().max(1) as f64 / (32_768.0 * 32_768.0)) as f32
+fn mean_square<S: Sample>(frame: &[S]) -> f32 {
+    (S::energy(frame.iter()) / frame.len().max(1) as f64 / (32_768.0 * 32_768.0)) as f32
 }
 
 #[cfg(test)]

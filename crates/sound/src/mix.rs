@@ -7,6 +7,9 @@
 
 use crate::kernel;
 
+/// Maximum magnitude of the sum of another machine's talkers: a thousand talkers at full scale.
+pub const OTHER_SUM_MAX: i32 = 1 << 25;
+
 /// The sum of one frame's contributions.
 #[derive(Clone, Debug, Default)]
 pub struct Sum {
@@ -34,6 +37,16 @@ impl Sum {
     /// Adds one talker's contribution. Samples beyond the frame are ignored.
     pub fn add(&mut self, contribution: &[i16]) {
         kernel::add(&mut self.total, contribution);
+        self.contributions += 1;
+        self.peak = None;
+    }
+
+    /// Adds the sum of another machine's talkers as one contribution. Samples beyond the frame are ignored. Samples above
+    /// [`OTHER_SUM_MAX`] are limited to it, so that 31 other machines can't make the total overflow.
+    pub fn add_sum(&mut self, sum: &[i32]) {
+        for (total, &x) in self.total.iter_mut().zip(sum) {
+            *total += x.clamp(-OTHER_SUM_MAX, OTHER_SUM_MAX);
+        }
         self.contributions += 1;
         self.peak = None;
     }
@@ -162,6 +175,18 @@ mod tests {
         assert_eq!((sum.total(), sum.contributions()), (&[-32_768_000][..], 1000));
         sum.clear();
         assert_eq!((sum.total(), sum.contributions()), (&[0][..], 0));
+    }
+
+    #[test]
+    fn sums_of_31_other_machines_do_not_wrap() {
+        let mut sum = Sum::new(2);
+        (0..1000).for_each(|_| sum.add(&[i16::MAX, i16::MIN]));
+        (0..31).for_each(|_| sum.add_sum(&[i32::MAX, i32::MIN]));
+        let most = i32::from(i16::MAX) * 1000 + 31 * OTHER_SUM_MAX;
+        assert_eq!((sum.total(), sum.contributions()), (&[most, -32_768_000 - 31 * OTHER_SUM_MAX][..], 1031));
+        let mut heard = [0; 2];
+        sum.minus(&[i16::MAX, i16::MIN], &mut heard);
+        assert_eq!(heard[0], most - 32_767);
     }
 
     #[test]

@@ -14,10 +14,10 @@
 use std::time::Duration;
 
 use super::drift::Drift;
-use super::follow::Follow;
+use super::follow::{Follow, SPARE};
 use super::join::{Joiner, QUIET_DBFS};
 use super::store::Store;
-use crate::meter;
+use crate::{Sample, meter};
 
 /// Interval between ticks, and length of a frame.
 pub(super) const FRAME: Duration = Duration::from_millis(20);
@@ -78,13 +78,13 @@ impl Reserve {
 }
 
 #[derive(Debug)]
-pub(super) struct Clock {
+pub(super) struct Clock<S> {
     rate_hz: u32,
     drift: Drift,
     ppm: Option<f64>,
     /// Early estimate of the clock's difference in ppm. The resampler doesn't follow this estimate.
     presumed_ppm: Option<f64>,
-    follow: Option<Box<Follow>>,
+    follow: Option<Box<Follow<S>>>,
     ticked: Duration,
     /// Slack at the arrival of the promptest chunk of the current second, and the time from the last tick to that
     /// arrival.
@@ -98,7 +98,7 @@ pub(super) struct Clock {
     repeated_samples: u64,
 }
 
-impl Clock {
+impl<S: Sample> Clock<S> {
     pub(super) fn new(rate_hz: u32) -> Self {
         Self {
             rate_hz,
@@ -164,7 +164,7 @@ impl Clock {
     }
 
     /// Takes a frame from the store, resampled if necessary. Returns how many samples were available.
-    pub(super) fn take(&mut self, now: Duration, store: &mut Store, joiner: &mut Joiner, frame: &mut [i16]) -> usize {
+    pub(super) fn take(&mut self, now: Duration, store: &mut Store<S>, joiner: &mut Joiner, frame: &mut [S]) -> usize {
         self.ticked = now;
         if self.follow.is_none() {
             self.start_resampler(store, joiner, frame.len());
@@ -177,7 +177,7 @@ impl Clock {
 
     /// Runs the control loop: sets the speed of the resampler, once a second.
     fn control(&mut self, slack_s: f64, after_s: f64, Lateness { late_s, margin_s }: Lateness) {
-        let filter_s = (Follow::SPARE + RESERVE) as f64 / f64::from(self.rate_hz);
+        let filter_s = (SPARE + RESERVE) as f64 / f64::from(self.rate_hz);
         let needed_s = late_s + filter_s;
         let target_s = self.target_s.get_or_insert(slack_s).min(margin_s + filter_s).max(needed_s);
         let (missing_s, spare_s) = (needed_s - slack_s, slack_s + FRAME.as_secs_f64() - late_s);
@@ -194,7 +194,7 @@ impl Clock {
     }
 
     /// Starts the resampler if the clocks differ and the moment is good.
-    fn start_resampler(&mut self, store: &Store, joiner: &mut Joiner, frame: usize) -> Option<()> {
+    fn start_resampler(&mut self, store: &Store<S>, joiner: &mut Joiner, frame: usize) -> Option<()> {
         let (ppm, reserve, heard) = (self.ppm?, self.reserve?, joiner.heard()?);
         let waited = self.ticked - *self.waits_since.get_or_insert(self.ticked);
         let can_wait = reserve.spare_s >= SHORT_S && waited.as_secs_f64() * -ppm < WAIT_S * 1e6;
@@ -204,7 +204,7 @@ impl Clock {
             return None;
         }
         let repeated = self.to_repeat(reserve.to_repeat_s(ppm), can_wait, heard, &next)?;
-        if store.len() + repeated < frame + Follow::SPARE {
+        if store.len() + repeated < frame + SPARE {
             return None;
         }
         let mut follow = Follow::new(self.rate_hz, heard, repeated)?;
@@ -219,13 +219,13 @@ impl Clock {
 
     /// Returns how many samples to repeat if `missing_s` seconds of slack are missing, or `None` to wait for a better
     /// moment.
-    fn to_repeat(&self, missing_s: f64, can_wait: bool, heard: &[f32], next: &[i16]) -> Option<usize> {
+    fn to_repeat(&self, missing_s: f64, can_wait: bool, heard: &[f32], next: &[S]) -> Option<usize> {
         if missing_s <= 0.0 {
             return Some(0);
         }
         let (least, fade) = (self.samples_in(missing_s), next.len());
         let from = heard.len().checked_sub(least + fade)?;
-        let around: Vec<i16> = heard[from..].iter().map(|&x| x as i16).chain(next.iter().copied()).collect();
+        let around: Vec<S> = heard[from..].iter().map(|&x| S::nearest(x)).chain(next.iter().copied()).collect();
         if around.chunks(fade).all(|part| meter::frame_dbfs(part) < QUIET_DBFS) {
             return Some(least);
         }
@@ -234,12 +234,12 @@ impl Clock {
 
     /// Returns the lag, from `least` to one period above `least`, at which the recent output is most similar to `next`,
     /// as in WSOLA (W. Verhelst and M. Roelands, 1993).
-    fn best_lag(&self, least: usize, heard: &[f32], next: &[i16]) -> usize {
+    fn best_lag(&self, least: usize, heard: &[f32], next: &[S]) -> usize {
         let similarity = |lag: usize| {
-            let earlier = heard[heard.len() - lag..].iter().copied().chain(next.iter().map(|&x| f32::from(x)));
+            let earlier = heard[heard.len() - lag..].iter().copied().chain(next.iter().map(|x| x.to_f32()));
             let (mut product, mut energy) = (0.0, 1.0);
-            for (a, &b) in earlier.zip(next) {
-                product += a * f32::from(b);
+            for (a, b) in earlier.zip(next) {
+                product += a * b.to_f32();
                 energy += a * a;
             }
             product / energy.sqrt()

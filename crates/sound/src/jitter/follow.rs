@@ -12,6 +12,7 @@ use rubato::{
 };
 
 use super::store::Store;
+use crate::Sample;
 
 /// Length of the filter in samples.
 const FILTER_SAMPLES: usize = 64;
@@ -20,17 +21,20 @@ const FILTER_POINTS: usize = 128;
 /// Maximum ratio of the output rate to the input rate, and of the input rate to the output rate.
 const RATIO_MAX: f64 = 1.002;
 
+/// Number of samples that the buffer needs in addition to a frame when a resampler starts.
+pub(super) const SPARE: usize = FILTER_SAMPLES / 2 + 4;
+
 /// The resampler of one spurt.
-pub(super) struct Follow {
+pub(super) struct Follow<S> {
     inner: Async<f32>,
     input: Vec<f32>,
     output: Vec<f32>,
-    ready: VecDeque<i16>,
+    ready: VecDeque<S>,
     to_skip: usize,
-    taken: Vec<i16>,
+    taken: Vec<S>,
 }
 
-impl Follow {
+impl<S: Sample> Follow<S> {
     /// Returns a resampler whose output begins by repeating the last `again` samples of `heard`. `heard` is the recent
     /// output and contains at least 3 ms before those samples.
     pub(super) fn new(rate_hz: u32, heard: &[f32], again: usize) -> Option<Self> {
@@ -55,9 +59,6 @@ impl Follow {
         })
     }
 
-    /// Number of samples that the buffer needs in addition to a frame when a resampler starts.
-    pub(super) const SPARE: usize = FILTER_SAMPLES / 2 + 4;
-
     /// Sets the speed: `ppm` parts per million more of the talker's samples are used per second.
     pub(super) fn set_ppm(&mut self, ppm: f64) {
         let ratio = (1.0 / (1.0 + ppm / 1e6)).clamp(1.0 / RATIO_MAX, RATIO_MAX);
@@ -72,12 +73,12 @@ impl Follow {
 
     /// Fills `out` with resampled samples from the store. Returns how many samples were available. If the store runs
     /// empty, the last one or two milliseconds of the sound stay in the filter.
-    pub(super) fn take(&mut self, store: &mut Store, out: &mut [i16]) -> usize {
+    pub(super) fn take(&mut self, store: &mut Store<S>, out: &mut [S]) -> usize {
         while self.ready.len() < out.len() {
             let wanted = self.inner.input_frames_next().saturating_sub(self.input.len());
-            self.taken.resize(wanted, 0);
+            self.taken.resize(wanted, S::default());
             let got = store.take(&mut self.taken);
-            self.input.extend(self.taken[..got].iter().map(|&x| f32::from(x)));
+            self.input.extend(self.taken[..got].iter().map(|x| x.to_f32()));
             if got < wanted {
                 break;
             }
@@ -102,12 +103,11 @@ impl Follow {
         self.input.drain(..used);
         let skipped = self.to_skip.min(made);
         self.to_skip -= skipped;
-        // The cast to i16 saturates.
-        self.ready.extend(self.output[skipped..made].iter().map(|x| x.round() as i16));
+        self.ready.extend(self.output[skipped..made].iter().map(|&x| S::nearest(x)));
     }
 }
 
-impl std::fmt::Debug for Follow {
+impl<S> std::fmt::Debug for Follow<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Follow").field("ready", &self.ready.len()).finish_non_exhaustive()
     }
@@ -127,14 +127,14 @@ mod tests {
         follow.set_ppm(ppm);
         store.push(Duration::ZERO, &sound[480..]);
         let (mut out, mut frame) = (Vec::new(), [0; 480]);
-        while store.len() >= 480 + Follow::SPARE {
+        while store.len() >= 480 + SPARE {
             let before = store.len() + follow.held();
             assert_eq!(follow.take(&mut store, &mut frame), 480);
             let used = before - store.len() - follow.held();
             assert!(used.abs_diff(480) <= 4, "{used} samples for a frame of 480");
             out.extend_from_slice(&frame);
             let ahead = (sound.len() - 480 - store.len()) as f64 - out.len() as f64 * (1.0 + ppm / 1e6);
-            assert!(ahead < Follow::SPARE as f64, "{ahead} samples ahead");
+            assert!(ahead < SPARE as f64, "{ahead} samples ahead");
         }
         out
     }

@@ -5,12 +5,12 @@
 //! passes unchanged, to the bit.
 
 use super::predict;
-use crate::meter;
+use crate::{Sample, meter};
 
 /// Level below which a frame is quiet, in dBFS.
 pub(super) const QUIET_DBFS: f32 = -50.0;
 /// Maximum magnitude of the last sample of a sound that needs no fade-out.
-const ALMOST_ZERO: i16 = 8;
+const ALMOST_ZERO: u32 = 8;
 
 /// Returns the weight of the new sound at sample `i` of a cross-fade of `n` samples: half a cosine, smooth at both ends. The
 /// weights of old and new sound add up to 1.
@@ -48,10 +48,10 @@ impl Joiner {
     }
 
     /// Marks a discontinuity before the next sample. `ahead` are the samples that would have continued the sound, if known.
-    pub(super) fn interrupt(&mut self, ahead: &[i16]) {
+    pub(super) fn interrupt<S: Sample>(&mut self, ahead: &[S]) {
         if self.sounding {
             let mut said = self.last_frame();
-            said.extend(ahead.iter().take(self.fade).map(|&x| f32::from(x)));
+            said.extend(ahead.iter().take(self.fade).map(|x| x.to_f32()));
             self.fade_out(said, 0);
             self.be_silent();
         }
@@ -61,21 +61,21 @@ impl Joiner {
     /// Applies the fades to a frame. The first `got` samples of the frame continue the sound, the other samples are
     /// zero. If `got` is less than the length of the frame, the sound ends after `got` samples. Returns whether the
     /// frame holds sound.
-    pub(super) fn process(&mut self, frame: &mut [i16], got: usize) -> bool {
+    pub(super) fn process<S: Sample>(&mut self, frame: &mut [S], got: usize) -> bool {
         for x in &mut frame[..got.min(self.fade - self.risen)] {
-            *x = (f32::from(*x) * rise(self.risen, self.fade)).round() as i16;
+            *x = S::nearest(x.to_f32() * rise(self.risen, self.fade));
             self.risen += 1;
         }
         if got == frame.len() {
             self.heard.drain(..got);
-            self.heard.extend(frame.iter().map(|&x| f32::from(x)));
+            self.heard.extend(frame.iter().map(|x| x.to_f32()));
             self.sounding = true;
         } else if got > 0 || self.sounding {
             self.end(&frame[..got]);
         }
         let sounds = got > 0 || self.tail.iter().any(|x| x.abs() >= 0.5);
         let n = self.tail.len().min(frame.len());
-        frame.iter_mut().zip(self.tail.drain(..n)).for_each(|(x, tail)| *x = (f32::from(*x) + tail).round() as i16);
+        frame.iter_mut().zip(self.tail.drain(..n)).for_each(|(x, tail)| *x = S::nearest(x.to_f32() + tail));
         sounds
     }
 
@@ -96,13 +96,13 @@ impl Joiner {
 
     /// Ends the sound after `last`. A sound that ends loud, or during its fade-in, was interrupted: it fades out, and
     /// the next sound fades in. Any other sound has ended quietly by itself and needs no fade.
-    fn end(&mut self, last: &[i16]) {
+    fn end<S: Sample>(&mut self, last: &[S]) {
         let mut said = self.last_frame();
-        said.extend(last.iter().map(|&x| f32::from(x)));
-        let end: Vec<i16> = said[said.len() - self.fade / 5..].iter().map(|&x| x as i16).collect();
+        said.extend(last.iter().map(|x| x.to_f32()));
+        let end: Vec<S> = said[said.len() - self.fade / 5..].iter().map(|&x| S::nearest(x)).collect();
         let interrupted = self.risen < self.fade || meter::frame_dbfs(&end) >= QUIET_DBFS;
         self.risen = if interrupted { 0 } else { self.fade };
-        if interrupted || end.last().is_some_and(|x| x.abs() > ALMOST_ZERO) {
+        if interrupted || end.last().is_some_and(|x| x.magnitude() > ALMOST_ZERO) {
             self.fade_out(said, last.len());
         }
         self.be_silent();

@@ -8,10 +8,12 @@ const ORDER: usize = 32;
 
 /// Appends `n` predicted samples to `samples`.
 pub(super) fn extend(samples: &mut Vec<f32>, n: usize) {
+    // The prediction of an unusual sound can grow.
+    let loudest = samples.iter().fold(32_768.0f32, |most, x| most.max(x.abs()));
     let coefficients = burg(samples);
     for _ in 0..n {
         let next: f64 = samples.iter().rev().zip(&coefficients).map(|(&x, a)| -f64::from(x) * a).sum();
-        samples.push((next as f32).clamp(f32::from(i16::MIN), f32::from(i16::MAX)));
+        samples.push((next as f32).clamp(-loudest, loudest));
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::join;
+use crate::Sample;
 
 /// Maximum time between arrivals that share a [`Mark`]. This limits the number of marks.
 const MARK: Duration = Duration::from_millis(5);
@@ -19,15 +20,15 @@ struct Mark {
 
 /// A queue of samples with their arrival times.
 #[derive(Clone, Debug)]
-pub(super) struct Store {
+pub(super) struct Store<S> {
     rate_hz: u32,
-    samples: VecDeque<i16>,
+    samples: VecDeque<S>,
     marks: VecDeque<Mark>,
     /// Position of the first waiting sample.
     head: u64,
 }
 
-impl Store {
+impl<S: Sample> Store<S> {
     pub(super) fn new(rate_hz: u32) -> Self {
         Self { rate_hz, samples: VecDeque::new(), marks: VecDeque::new(), head: 0 }
     }
@@ -45,7 +46,7 @@ impl Store {
     }
 
     /// Appends samples that arrived at `now`.
-    pub(super) fn push(&mut self, now: Duration, samples: &[i16]) {
+    pub(super) fn push(&mut self, now: Duration, samples: &[S]) {
         self.samples.extend(samples);
         let end = self.head + self.samples.len() as u64;
         match self.marks.back_mut() {
@@ -55,7 +56,7 @@ impl Store {
     }
 
     /// Moves waiting samples to the start of `out`. Returns how many samples were moved.
-    pub(super) fn take(&mut self, out: &mut [i16]) -> usize {
+    pub(super) fn take(&mut self, out: &mut [S]) -> usize {
         let n = out.len().min(self.samples.len());
         for (out, sample) in out.iter_mut().zip(self.samples.drain(..n)) {
             *out = sample;
@@ -65,7 +66,7 @@ impl Store {
     }
 
     /// Returns a copy of the first `n` waiting samples, or of all if there are fewer.
-    pub(super) fn peek(&self, n: usize) -> Vec<i16> {
+    pub(super) fn peek(&self, n: usize) -> Vec<S> {
         self.samples.iter().take(n).copied().collect()
     }
 
@@ -111,8 +112,8 @@ impl Store {
     /// in steps of `step` samples.
     fn quiet_run(&self, from: usize, dbfs: f32, step: usize) -> Option<(usize, usize)> {
         let quiet = |at: usize| {
-            let energy: i64 = self.samples.range(at..at + step).map(|&x| i64::from(x) * i64::from(x)).sum();
-            energy == 0 || 10.0 * (energy as f32 / step as f32 / 32_768f32.powi(2)).log10() < dbfs
+            let energy = S::energy(self.samples.range(at..at + step));
+            energy == 0.0 || 10.0 * (energy as f32 / step as f32 / 32_768f32.powi(2)).log10() < dbfs
         };
         let mut places = (from..).step_by(step).take_while(|at| at + step <= self.samples.len());
         let start = places.find(|&at| quiet(at))?;
@@ -123,10 +124,10 @@ impl Store {
     /// Removes `n` samples from position `at` on, with a cross-fade of `fade` samples.
     fn cut_at(&mut self, at: usize, n: usize, fade: usize) {
         // A copy, because the two sides of the cross-fade overlap if `n` is less than `fade`.
-        let before: Vec<i16> = self.samples.range(at..at + fade).copied().collect();
+        let before: Vec<S> = self.samples.range(at..at + fade).copied().collect();
         for (i, &old) in before.iter().enumerate() {
             let new = &mut self.samples[at + n + i];
-            *new = (f32::from(old) + (f32::from(*new) - f32::from(old)) * join::rise(i, fade)).round() as i16;
+            *new = S::nearest(old.to_f32() + (new.to_f32() - old.to_f32()) * join::rise(i, fade));
         }
         self.samples.drain(at..at + n);
         if at == 0 {

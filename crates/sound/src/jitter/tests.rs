@@ -349,3 +349,25 @@ fn place_of(samples: &[i16], from: usize, total: usize) -> Option<usize> {
     let place = (0..).map(|turn| first + turn * 30_000 + samples.len() - 1).find(|&place| place >= from)?;
     (place < total && ramp(place, 1)[0] == last).then_some(place)
 }
+
+#[test]
+fn sums_beyond_16_bits_pass_unchanged_and_an_interruption_causes_no_click() {
+    let loud: Vec<i32> = measure::tone(RATE_HZ, 300.0, -6.0, 24_000).iter().map(|&x| 5 * i32::from(x)).collect();
+    let mut jitter = Jitter::<i32>::new(RATE_HZ);
+    let (mut heard, mut frame) = (Vec::new(), vec![0; FRAME_SAMPLES]);
+    for (tick, sent) in (0..).zip(loud.chunks(FRAME_SAMPLES)) {
+        jitter.push(ms(20 * tick), sent);
+        if jitter.pull(ms(20 * tick + 15), &mut frame) == Pulled::Frame {
+            heard.extend_from_slice(&frame);
+        }
+    }
+    assert!(loud.iter().any(|x| x.abs() > 70_000));
+    assert_eq!(heard, loud);
+    // The sound ends in the middle: it fades out instead.
+    let _ = jitter.pull(ms(1015), &mut frame);
+    let steepest = loud.windows(2).map(|pair| (pair[1] - pair[0]).abs()).max().unwrap();
+    heard.extend_from_slice(&frame);
+    let steps = heard.windows(2).skip(23_900).map(|pair| (pair[1] - pair[0]).abs());
+    assert!(steps.max().unwrap() <= steepest * 11 / 10, "{steepest}");
+    assert_eq!(frame[479], 0);
+}
