@@ -3,6 +3,7 @@
 //! The main thread is one poll loop with one clock; files are written by a second thread. The room directory is the only
 //! interface, see `docs/room-directory.md`.
 
+mod budget;
 mod cli;
 mod clock;
 mod context;
@@ -14,6 +15,8 @@ mod file_writer;
 mod gains;
 mod levelling;
 mod levels;
+mod machine;
+mod machines;
 mod mic;
 mod mic_file;
 mod mixing;

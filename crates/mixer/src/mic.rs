@@ -7,6 +7,7 @@ use std::time::Duration;
 use palabre_room::{FileId, FileKind, Format, OpenError, PipeReader, Start, lookup};
 use palabre_sound::wav::WavError;
 
+use crate::budget::Budget;
 use crate::context::{Context, LastWarning};
 use crate::mic_file::MicFile;
 use crate::poller::{Interest, ParticipantId, Token};
@@ -14,10 +15,6 @@ use crate::watcher::{Target, Watch};
 
 /// Interval between attempts to open a pipe that another process has locked, or for which there is no descriptor.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
-/// Maximum average speed at which a pipe is read, as a multiple of real time. A faster writer finds the pipe full.
-const SPEED_MAX: u32 = 2;
-/// Maximum length of sound that is read at once from a pipe, in ms: more than a pipe holds.
-const BURST_MS: u64 = 1_000;
 /// Maximum number of open files of one `mic`: the file at the path, and a replaced file that is not yet read to its end.
 const FILES_MAX: usize = 2;
 
@@ -33,9 +30,7 @@ pub(crate) struct Mic {
     /// A pipe that could not be opened, and the time of the next attempt to open it.
     failed: Option<(FileId, Duration)>,
     last_warning: LastWarning,
-    /// Number of samples that may be read from the pipe at time `budget_at`.
-    budget: usize,
-    budget_at: Duration,
+    budget: Budget,
     is_paused: bool,
     /// Number of stray bytes (half samples) that were discarded from pipes that are closed now.
     stray_bytes: u64,
@@ -43,7 +38,6 @@ pub(crate) struct Mic {
 
 impl Mic {
     pub(crate) fn new(path: PathBuf, format: Format, participant: ParticipantId) -> Self {
-        let budget = format.samples_in_ms(BURST_MS);
         Self {
             path,
             format,
@@ -52,8 +46,7 @@ impl Mic {
             files: VecDeque::new(),
             failed: None,
             last_warning: LastWarning::default(),
-            budget,
-            budget_at: Duration::ZERO,
+            budget: Budget::new(format),
             is_paused: false,
             stray_bytes: 0,
         }
@@ -96,13 +89,12 @@ impl Mic {
 
     /// Reads the pipe or the file, and appends the samples to `out`. The budget limits their number.
     pub(crate) fn read(&mut self, cx: &mut Context, out: &mut Vec<i16>) {
-        self.update_budget(cx);
+        self.budget.update(cx.now.since_boot);
         let Some(pipe) = &mut self.pipe else { return self.read_files(cx, out) };
-        match pipe.read(cx.now.instant, out, self.budget) {
+        match pipe.read(cx.now.instant, out, self.budget.samples()) {
             Ok(got) => {
-                self.budget -= got.min(self.budget);
                 let token = Token::Mic(self.participant);
-                if self.budget == 0 && cx.poller.change(&*pipe, Interest::Closed, token).is_ok() {
+                if self.budget.spend(got) && cx.poller.change(&*pipe, Interest::Closed, token).is_ok() {
                     self.is_paused = true;
                 }
                 self.warn_of_stray_bytes(cx);
@@ -119,22 +111,12 @@ impl Mic {
 
     /// Increases the read budgets, and ends a pause. Call it once per tick.
     pub(crate) fn refill(&mut self, cx: &Context) {
-        self.update_budget(cx);
+        self.budget.update(cx.now.since_boot);
         if let Some((file, _)) = self.files.front_mut() {
             file.refill();
         }
         if let Some(pipe) = self.pipe.as_ref().filter(|_| self.is_paused) {
             self.is_paused = cx.poller.change(pipe, Interest::Read, Token::Mic(self.participant)).is_err();
-        }
-    }
-
-    /// Increases the read budget of the pipe by the time since the last call. A room without sound has no ticks, but a pipe is read.
-    fn update_budget(&mut self, cx: &Context) {
-        let elapsed = cx.now.since_boot.saturating_sub(self.budget_at) * SPEED_MAX;
-        let more = self.format.samples_in_ms(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX).min(BURST_MS));
-        if more > 0 {
-            self.budget = (self.budget + more).min(self.format.samples_in_ms(BURST_MS));
-            self.budget_at = cx.now.since_boot;
         }
     }
 
@@ -181,7 +163,8 @@ impl Mic {
         if pipe.size_refused() {
             log::debug!("unable to set the size of the pipe '{}'", self.path.display());
         }
-        (self.pipe, self.is_paused, self.budget) = (Some(pipe), false, self.format.samples_in_ms(BURST_MS));
+        (self.pipe, self.is_paused) = (Some(pipe), false);
+        self.budget.reset();
         Ok(())
     }
 

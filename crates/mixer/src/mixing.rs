@@ -99,6 +99,16 @@ impl Mixing {
         self.sum.add(contribution);
     }
 
+    /// Adds the sum of another machine's talkers to the sum of this tick.
+    pub(crate) fn add_sum(&mut self, contribution: &[i32]) {
+        self.sum.add_sum(contribution);
+    }
+
+    /// Returns the exact sum of the frames that were added in this tick; `None` if none was added.
+    pub(crate) fn sum(&self) -> Option<&[i32]> {
+        (self.sum.contributions() > 0).then(|| self.sum.total())
+    }
+
     /// Returns whether the mix is silent: no frame was added in this tick, and no limiter delays sound.
     pub(crate) fn is_silent(&self) -> bool {
         self.sum.contributions() == 0 && !self.has_tail()

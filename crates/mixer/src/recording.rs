@@ -42,6 +42,11 @@ impl Recording {
         }
     }
 
+    /// Returns whether a recorder reads the pipe.
+    pub(crate) fn is_open(&self) -> bool {
+        self.writer.is_some()
+    }
+
     /// Writes a participant's frame. `at` is the time of its tick. If the pipe is full, the frame is missing in the recording.
     pub(crate) fn write(&mut self, cx: &mut Context, at: Duration, name: &Name, frame: &[i16]) {
         let Some(writer) = &mut self.writer else { return };

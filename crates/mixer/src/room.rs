@@ -5,11 +5,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use palabre_room::{FileId, Format, LevelLine, Name, RoomDir, file_id};
+use palabre_sound::limit;
 
 use crate::clock::TICK;
 use crate::context::{Context, LastWarning};
 use crate::levelling::LevellingFile;
 use crate::levels::LevelsFile;
+use crate::machines::Machines;
 use crate::mixing::{Difference, Fade, Mixing};
 use crate::participant::Participant;
 use crate::poller::ParticipantId;
@@ -28,6 +30,7 @@ pub(crate) struct Room {
     number: u32,
     participants: BTreeMap<u32, Participant>,
     numbers: BTreeMap<Name, u32>,
+    pub(crate) machines: Machines,
     mixing: Mixing,
     /// Time of the last tick in which sound was mixed.
     mixed_at: Option<Duration>,
@@ -54,6 +57,7 @@ impl Room {
             number,
             participants: BTreeMap::new(),
             numbers: BTreeMap::new(),
+            machines: Machines::new(dir.machines(), format, number),
             mixing: Mixing::new(format.rate.hz()),
             mixed_at: None,
             format_warning,
@@ -67,7 +71,8 @@ impl Room {
     }
 
     /// Closes the room, and removes the inotify watches of its directories.
-    pub(crate) fn close(self, cx: &mut Context) {
+    pub(crate) fn close(mut self, cx: &mut Context) {
+        self.machines.close(cx);
         self.participants.values().for_each(|participant| cx.watcher.remove(participant.watch));
         cx.watcher.remove(self.watch);
         log::info!(
@@ -103,6 +108,7 @@ impl Room {
         for name in present {
             self.add_participant(cx, &name, next);
         }
+        self.machines.rescan(cx, next);
     }
 
     /// Handles a change of a directory in the room. `next` is the number for the next new participant.
@@ -139,11 +145,13 @@ impl Room {
         }
     }
 
-    /// Reads a participant's `mic`.
+    /// Reads a participant's `mic`, or the pipe of another machine.
     pub(crate) fn read_mic(&mut self, cx: &mut Context, number: u32) {
         if let Some(participant) = self.participants.get_mut(&number) {
             participant.read_mic(cx, &mut self.scratch);
             self.is_active |= !participant.is_idle();
+        } else {
+            self.is_active |= self.machines.read(cx, number);
         }
     }
 
@@ -155,7 +163,7 @@ impl Room {
     /// Returns the time at which to call [`Self::catch_up`] if no event comes earlier.
     pub(crate) fn deadline(&self, cx: &Context) -> Option<Duration> {
         let participants = self.participants.values().filter_map(|participant| participant.deadline(cx));
-        participants.chain(self.levels.deadline()).min()
+        participants.chain(self.machines.deadline(cx)).chain(self.levels.deadline()).min()
     }
 
     /// Does what is due in this room: retries to open and write files, and reads the `mic`s. Call it at [`Self::deadline`].
@@ -166,6 +174,7 @@ impl Room {
                 self.is_active |= !participant.is_idle();
             }
         }
+        self.is_active |= self.machines.catch_up(cx);
         self.write_levels(cx);
     }
 
@@ -183,10 +192,13 @@ impl Room {
                 self.recording.write(cx, now, &participant.name, frame);
             }
         }
+        self.mix_machines(cx, now);
         if !self.mixing.is_silent() {
             self.write_ears(cx, now);
         }
-        self.is_active = self.mixing.has_tail() || self.participants.values().any(|participant| !participant.is_idle());
+        self.is_active = self.mixing.has_tail()
+            || !self.machines.is_idle()
+            || self.participants.values().any(|participant| !participant.is_idle());
         if self.mixing.is_silent() || !self.is_active {
             self.flush_ears(cx);
         }
@@ -203,6 +215,23 @@ impl Room {
     /// Writes the frames that the participants' ears have gathered, even if they are fewer than the readers want in each write.
     pub(crate) fn flush_ears(&mut self, cx: &mut Context) {
         self.participants.values_mut().for_each(|participant| participant.ear_mut().flush(cx));
+    }
+
+    /// Sends the sum of this machine's talkers to the other machines, and then adds the sums of the other machines.
+    fn mix_machines(&mut self, cx: &mut Context, now: Duration) {
+        if let Some(sum) = self.mixing.sum() {
+            self.machines.send(cx, sum);
+        }
+        self.machines.take_frames(cx, now);
+        for machine in self.machines.iter() {
+            let Some(frame) = machine.frame() else { continue };
+            self.mixing.add_sum(frame);
+            if let Some(track) = machine.track.as_ref().filter(|_| self.recording.is_open()) {
+                self.scratch.resize(frame.len(), 0);
+                limit::saturate(frame, &mut self.scratch);
+                self.recording.write(cx, now, track, &self.scratch);
+            }
+        }
     }
 
     /// Adds the participant `name`, or rescans the directory if the same one is known already. If another directory has replaced it, the
@@ -268,7 +297,7 @@ impl Room {
 }
 
 /// Watches the directory at `path`. Returns `None` if the directory was removed meanwhile, or if it can't be watched, which is logged.
-fn watch(cx: &mut Context, path: &Path, target: Target) -> Option<Watch> {
+pub(crate) fn watch(cx: &mut Context, path: &Path, target: Target) -> Option<Watch> {
     match cx.watcher.add(path, target) {
         Ok(watch) => Some(watch),
         Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => None,

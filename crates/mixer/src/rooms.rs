@@ -6,7 +6,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use palabre_room::{Name, RoomDir};
+use palabre_room::{MACHINES, Name, RoomDir};
 
 use crate::context::Context;
 use crate::file_writer::Failure;
@@ -47,10 +47,12 @@ impl Rooms {
         }
     }
 
-    /// Handles that the last reader of an `ear` pipe has closed it.
+    /// Handles that the last reader of an `ear` pipe, or of a pipe `out`, has closed it.
     pub(crate) fn ear_lost_reader(&mut self, id: ParticipantId) {
-        if let Some(participant) = self.rooms.get_mut(&id.room).and_then(|room| room.participant_mut(id.participant)) {
-            participant.ear_mut().lose_reader();
+        let Some(room) = self.rooms.get_mut(&id.room) else { return };
+        match room.participant_mut(id.participant) {
+            Some(participant) => participant.ear_mut().lose_reader(),
+            None => room.machines.lose_reader(id.participant),
         }
     }
 
@@ -78,6 +80,11 @@ impl Rooms {
             Event::Entry { dir: Target::Participant(id), change, name, is_dir: false } => {
                 if let Some(room) = self.rooms.get_mut(&id.room) {
                     room.participant_changed(cx, id.participant, change, &name);
+                }
+            }
+            Event::Entry { dir: Target::Machines(number), change, name, is_dir: false } => {
+                if let Some(room) = self.rooms.get_mut(&number) {
+                    room.machines.entry_changed(cx, change, &name, &mut self.next_participant);
                 }
             }
             Event::Entry { .. } => {}
@@ -136,7 +143,9 @@ impl Rooms {
     fn room_entry_changed(&mut self, cx: &mut Context, number: u32, change: Change, name: &str, is_dir: bool) {
         let Some(room) = self.rooms.get_mut(&number) else { return };
         if is_dir {
-            if let Ok(name) = name.parse() {
+            if name == MACHINES {
+                room.machines.rescan(cx, &mut self.next_participant);
+            } else if let Ok(name) = name.parse() {
                 room.directory_changed(cx, change, &name, &mut self.next_participant);
             }
         } else if room.file_changed(cx, change, name) {

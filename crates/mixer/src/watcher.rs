@@ -19,6 +19,8 @@ pub(crate) enum Target {
     Room(u32),
     /// A participant's directory.
     Participant(ParticipantId),
+    /// The directory `.machines` of a room. The value is the room's number.
+    Machines(u32),
     /// A `mic` that is a regular file.
     MicFile(ParticipantId),
 }
@@ -83,7 +85,9 @@ impl Watcher {
                 flags |= AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_MOVE_SELF;
             }
             Target::Room(_) => flags |= AddWatchFlags::IN_CLOSE_WRITE,
-            Target::Participant(_) => flags |= AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_OPEN,
+            Target::Participant(_) | Target::Machines(_) => {
+                flags |= AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_OPEN;
+            }
             // IN_MODIFY on the directory would also report every frame that the mixer writes into `ear`.
             Target::MicFile(_) => flags = AddWatchFlags::IN_DONT_FOLLOW | AddWatchFlags::IN_MODIFY,
         }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::lines::{read_line, read_lines, write_line, write_lines};
+use crate::machines_dir::MachinesDir;
 use crate::make::{Dir, ROOM_MODE, SHARED_MODE, split};
 use crate::participant_dir::ParticipantDir;
 use crate::small_file;
@@ -113,6 +114,12 @@ impl RoomDir {
     /// The file can't be written or removed.
     pub fn set_levelling(&self, levelling: Option<Levelling>) -> Result<(), RoomError> {
         write_line(&self.path.join("levelling"), levelling)
+    }
+
+    /// Returns the directory with the pipes to and from other machines. The directory need not exist.
+    #[must_use]
+    pub fn machines(&self) -> MachinesDir {
+        MachinesDir::new(&self.path)
     }
 
     /// Returns the path of the pipe `recording`, which exists while the room is recorded.

@@ -147,6 +147,34 @@ fn the_example_of_a_recording_is_a_frame_of_alice() {
     assert_eq!((&takes[0].frame[..4], takes[0].frame.len()), (&[1, -2, 256, 0][..], 480));
 }
 
+#[test]
+fn the_example_of_sums_is_written_and_read() {
+    let (_dir, room) = room();
+    room.machines().create(&["paris".parse().unwrap()]).unwrap();
+    let bytes = bytes_of("hex sums");
+    let path = room.machines().from(&"paris".parse().unwrap());
+    let mut reader = PipeReader::open_sums(&path, Format::default(), Start::Discard).unwrap();
+    std::fs::write(&path, &bytes).unwrap();
+    let mut sums = Vec::new();
+    reader.read_sums(std::time::Instant::now(), &mut sums, 100).unwrap();
+    assert_eq!(sums, [1, -2, 70_000]);
+    let mut writer = PipeWriter::open_sums(&path, Format::default()).unwrap();
+    assert_eq!(writer.write_sums(&sums), Wrote::Whole);
+    let mut again = Vec::new();
+    reader.read_sums(std::time::Instant::now(), &mut again, 100).unwrap();
+    assert_eq!(again, sums);
+}
+
+/// Returns the bytes of an example in hexadecimal numbers.
+fn bytes_of(tag: &str) -> Vec<u8> {
+    example(tag)
+        .lines()
+        .skip(1)
+        .flat_map(str::split_whitespace)
+        .map(|byte| u8::from_str_radix(byte, 16).unwrap())
+        .collect()
+}
+
 /// Returns the samples from the numbers in the block's tag, and the bytes from the content of the block.
 fn example_of_samples() -> (Vec<i16>, Vec<u8>) {
     let (_, rest) = DOCUMENT.split_once("```hex pcm ").unwrap();

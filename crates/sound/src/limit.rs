@@ -46,7 +46,7 @@ const BLOCKS_AHEAD: usize = 10;
 const HISTORY: usize = true_peak::TAPS - 1;
 
 /// Clamps each sample of `sum` to 16 bits.
-pub(crate) fn saturate(sum: &[i32], out: &mut [i16]) {
+pub fn saturate(sum: &[i32], out: &mut [i16]) {
     for (out, &sum) in out.iter_mut().zip(sum) {
         *out = saturated(sum);
     }
