@@ -14,7 +14,7 @@ use palabre_host::log_limit::LogLimit;
 use crate::clock::{Clock, Now};
 use crate::file_writer::FileWriter;
 use crate::poller::Poller;
-use crate::watcher::Watcher;
+use crate::watcher::{Target, Watch, Watcher};
 
 /// Number of descriptors that the participants' pipes leave free, for the notification of readiness, lists, restarts and files.
 const RESERVED_DESCRIPTORS: u64 = 16;
@@ -65,6 +65,18 @@ impl Context {
     /// Returns the path of the file to open as a `mic` or an `ear`: `path`, or the file to which it is a permitted symbolic link.
     pub(crate) fn resolve(&self, path: &Path) -> PathBuf {
         palabre_room::target_in(self.files.as_deref(), path)
+    }
+
+    /// Watches the directory at `path`. Returns `None` if the directory was removed meanwhile, or if it can't be watched, which is logged.
+    pub(crate) fn watch(&mut self, path: &Path, target: Target) -> Option<Watch> {
+        match self.watcher.add(path, target) {
+            Ok(watch) => Some(watch),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => None,
+            Err(error) => {
+                self.warn(format_args!("unable to watch '{}': {error}", path.display()));
+                None
+            }
+        }
     }
 
     /// Converts an instant to the time since boot.

@@ -58,7 +58,7 @@ impl Machines {
         }
         let Some(id) = at_path else { return };
         if self.watch.is_none() {
-            self.watch = crate::room::watch(cx, self.dir.path(), Target::Machines(self.room)).map(|watch| (watch, id));
+            self.watch = cx.watch(self.dir.path(), Target::Machines(self.room)).map(|watch| (watch, id));
         }
         if self.out_number == 0 {
             (self.out_number, *next) = (*next, *next + 1);

@@ -1,7 +1,6 @@
 //! One room: its files, its participants and their tick.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Duration;
 
 use palabre_room::{FileId, Format, LevelLine, Name, RoomDir, file_id};
@@ -45,7 +44,7 @@ pub(crate) struct Room {
 impl Room {
     /// Opens the room in the directory `dir` and watches the directory. Call [`Self::rescan`] afterwards.
     pub(crate) fn open(cx: &mut Context, name: Name, dir: RoomDir, number: u32) -> Option<Self> {
-        let watch = watch(cx, dir.path(), Target::Room(number))?;
+        let watch = cx.watch(dir.path(), Target::Room(number))?;
         let mut format_warning = LastWarning::default();
         let format = read_format(cx, &dir, &mut format_warning);
         log::info!("room '{name}' is open with the sample format {format}");
@@ -245,7 +244,7 @@ impl Room {
             self.remove_participant(cx, name);
         }
         let id = ParticipantId { room: self.number, participant: *next };
-        let Some(watch) = watch(cx, dir.path(), Target::Participant(id)) else { return };
+        let Some(watch) = cx.watch(dir.path(), Target::Participant(id)) else { return };
         *next += 1;
         let mut participant = Participant::new(name.clone(), dir, self.format, id, watch);
         participant.rescan(cx);
@@ -292,18 +291,6 @@ impl Room {
             if !ear.wants_frame(now) {
                 self.mixing.forget(*number);
             }
-        }
-    }
-}
-
-/// Watches the directory at `path`. Returns `None` if the directory was removed meanwhile, or if it can't be watched, which is logged.
-pub(crate) fn watch(cx: &mut Context, path: &Path, target: Target) -> Option<Watch> {
-    match cx.watcher.add(path, target) {
-        Ok(watch) => Some(watch),
-        Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => None,
-        Err(error) => {
-            cx.warn(format_args!("unable to watch '{}': {error}", path.display()));
-            None
         }
     }
 }

@@ -167,12 +167,7 @@ fn the_example_of_sums_is_written_and_read() {
 
 /// Returns the bytes of an example in hexadecimal numbers.
 fn bytes_of(tag: &str) -> Vec<u8> {
-    example(tag)
-        .lines()
-        .skip(1)
-        .flat_map(str::split_whitespace)
-        .map(|byte| u8::from_str_radix(byte, 16).unwrap())
-        .collect()
+    example(tag).split_whitespace().map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect()
 }
 
 /// Returns the samples from the numbers in the block's tag, and the bytes from the content of the block.
