@@ -72,8 +72,8 @@ impl Machine {
             Err(OpenError::Missing(_)) => {}
             Err(error) => {
                 self.failed = at_path.map(|id| (id, cx.now.since_boot + RETRY_INTERVAL));
-                let text = format!("{error}; the machine '{}' is not heard", self.machine);
-                cx.warn_if_new(&mut self.last_warning, text);
+                let machine = &self.machine;
+                cx.warn_if_new(&mut self.last_warning, format!("{error}; the machine '{machine}' is not heard"));
             }
         }
     }
@@ -106,8 +106,10 @@ impl Machine {
             }
             Err(error) => {
                 let (path, machine) = (self.path.display(), &self.machine);
-                let text = format!("unable to read '{path}': {error}; the machine '{machine}' is not heard");
-                cx.warn_if_new(&mut self.last_warning, text);
+                cx.warn_if_new(
+                    &mut self.last_warning,
+                    format!("unable to read '{path}': {error}; the machine '{machine}' is not heard"),
+                );
                 (self.pipe, self.is_paused) = (None, false);
             }
         }

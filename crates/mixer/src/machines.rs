@@ -161,9 +161,11 @@ impl Machines {
             return known.refresh(cx);
         }
         if self.machines.len() == MACHINES_MAX {
-            let text =
-                format!("'{}' has more than {MACHINES_MAX} machines; {name} is not heard", self.dir.path().display());
-            return cx.warn_if_new(&mut self.last_warning, text);
+            let path = self.dir.path().display();
+            return cx.warn_if_new(
+                &mut self.last_warning,
+                format!("'{path}' has more than {MACHINES_MAX} machines; the machine '{name}' is not heard"),
+            );
         }
         let id = ParticipantId { room: self.room, participant: *next };
         *next += 1;

@@ -18,7 +18,7 @@ const NOT_AN_INTERFACE: &[(&str, &str, &str)] = &[
     ("supervisor/src/run.rs", "*", "'unable to execute', made in upgrade.rs"),
     ("mixer/src/restart.rs", "unable to *", "only 'palabre restart mixer' needs the socket, and reports the error"),
     ("mixer/src/room.rs", "*", "the room was removed"),
-    ("mixer/src/room.rs", "unable to watch '*': *", "as above; 'palabre check' reports a lack of watches"),
+    ("mixer/src/context.rs", "unable to watch '*': *", "as above; 'palabre check' reports a lack of watches"),
     (
         "host/src/process.rs",
         "unable to protect the memory of this process from other processes: *",
