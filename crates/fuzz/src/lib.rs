@@ -24,6 +24,10 @@ mod cookie;
 #[allow(dead_code)]
 #[path = "../../signer/src/form.rs"]
 mod form;
+/// The state that a page shows.
+#[allow(dead_code)]
+#[path = "../../listener/src/handover/shown.rs"]
+mod handover;
 #[allow(dead_code)]
 #[path = "../../listener/src/hello.rs"]
 mod hello;

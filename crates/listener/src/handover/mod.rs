@@ -28,10 +28,11 @@
 //! | the pipe is still locked after [`TAKE_TIMEOUT`](crate::source::TAKE_TIMEOUT) | sends silence, reads `inbox`, keeps trying |
 
 mod presence;
+mod shown;
 
 use palabre_room::{Inbox, ParticipantDir, Presence};
 use presence::PagePresence;
-pub(crate) use presence::Shown;
+pub(crate) use shown::Shown;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};

@@ -3,7 +3,8 @@
 //! A page sends its presence when the presence changes, and when the page reconnects after an outage. The page may not notice a short
 //! outage or a replaced process. So a process keeps the presence for [`KEEP`] after the last stream, and the next process reads the file.
 
-use palabre_room::{MicState, ParticipantDir, Presence};
+use super::shown::Shown;
+use palabre_room::{ParticipantDir, Presence};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,15 +14,6 @@ const KEEP: Duration = Duration::from_secs(10);
 /// Time after the last stream of the page that has raised the hand, after which the hand is lowered. A page that reconnects has a stream again within
 /// this time.
 const LOWER_AFTER: Duration = Duration::from_secs(3);
-
-/// What a page sends by `POST /show`.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Shown {
-    /// `None` if the page's user has neither raised nor lowered the hand.
-    pub(crate) hand: Option<bool>,
-    pub(crate) voice: MicState,
-    pub(crate) weak: bool,
-}
 
 /// The presence of the participant of this process, and its file.
 #[derive(Debug)]
@@ -172,6 +164,7 @@ impl PagePresence {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use palabre_room::MicState;
     use palabre_room::{Format, RoomDir};
 
     const PRESENCE: Presence = Presence { hand: true, voice: MicState::Muted, weak: true };
