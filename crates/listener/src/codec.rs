@@ -32,7 +32,15 @@ pub(crate) fn choice(setting: CodecSetting) -> Option<&'static str> {
 impl Codec {
     /// Returns the codec that the request asks for, or the response to an invalid request.
     pub(crate) fn of(head: &Head, setting: CodecSetting) -> Result<Self, Response> {
-        let codec = Self::parse(head.parameter("codec"), head.parameter("kbps"))?;
+        Self::permitted(Self::parse(head.parameter("codec"), head.parameter("kbps"))?, setting)
+    }
+
+    /// Returns the codec Opus with the bit rate that the request asks for, or the response to an invalid request.
+    pub(crate) fn opus_of(head: &Head, setting: CodecSetting) -> Result<Self, Response> {
+        Self::permitted(Self::parse(Some("opus"), head.parameter("kbps"))?, setting)
+    }
+
+    fn permitted(codec: Self, setting: CodecSetting) -> Result<Self, Response> {
         if codec != Self::Pcm && setting == CodecSetting::Pcm {
             return Err(Response::text(404, "this server sends only PCM: its operator has turned off other codecs"));
         }

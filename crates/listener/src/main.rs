@@ -2,7 +2,7 @@
 //!
 //! The listener serves the page and the injected stream to the participant's browsers and receives their sound. It copies sound between
 //! TLS connections and the participant's two pipes. It mixes nothing and opens no other participant's pipes. Each connection has a
-//! thread with blocking I/O. Calls go from `server` to `routes`, and from there to `stream`, `wav_stream` or `speak`.
+//! thread with blocking I/O. Calls go from `server` to `routes`, and from there to `stream`, `program_stream` or `speak`.
 
 mod access;
 mod api;
@@ -27,6 +27,7 @@ mod page;
 mod page_id;
 mod paste;
 mod pending;
+mod program_stream;
 #[cfg(test)]
 mod protocol_doc;
 mod proxy_header;
@@ -43,10 +44,10 @@ mod speak;
 mod state;
 mod status;
 mod stream;
+mod timeline;
 mod tls;
 mod traffic;
 mod waker;
-mod wav_stream;
 
 use clap::Parser as _;
 use std::process::ExitCode;

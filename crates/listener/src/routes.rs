@@ -4,7 +4,7 @@ use crate::auth::Credential;
 use crate::connection::{After, Connection};
 use crate::http::{Head, Response};
 use crate::state::Listener;
-use crate::{api, enter, page, paste, speak, stream, wav_stream};
+use crate::{api, enter, page, paste, program_stream, speak, stream};
 use std::io;
 use std::time::Instant;
 
@@ -47,7 +47,8 @@ pub(crate) fn answer(
     let is_get = matches!(head.method.as_str(), "GET" | "HEAD");
     match head.path.as_str() {
         "/listen" if is_get => stream::serve(connection, head, listener),
-        "/listen.wav" if is_get => wav_stream::serve(connection, head, listener),
+        "/listen.wav" if is_get => program_stream::serve_wav(connection, head, listener),
+        "/listen.ogg" if is_get => program_stream::serve_ogg(connection, head, listener),
         "/speak" if head.method == "HEAD" => {
             connection.answer(head, &Response::method_not_allowed("GET, POST, PUT"), listener.keeps())
         }
@@ -84,7 +85,8 @@ fn only_reads(head: &Head, is_get: bool) -> bool {
 
 fn file(head: &Head, listener: &Listener, is_get: bool) -> Response {
     let name = head.path.strip_prefix("/page/");
-    let is_known = matches!(head.path.as_str(), "/" | "/me" | "/listen" | "/listen.wav") || name.is_some();
+    let is_known =
+        matches!(head.path.as_str(), "/" | "/me" | "/listen" | "/listen.wav" | "/listen.ogg") || name.is_some();
     match (head.path.as_str(), head.parameter("key")) {
         _ if !is_known => Response::text(404, "there is no page at this address"),
         _ if !is_get => Response::method_not_allowed("GET, HEAD"),

@@ -8,6 +8,7 @@
 
 mod dir;
 mod display_name;
+mod ear_end;
 mod ear_frames;
 mod error;
 mod file;
@@ -32,6 +33,7 @@ mod writer;
 
 pub use dir::{NO_MIXER, RoomDir};
 pub use display_name::{display_name_is_valid, folded_display_name, own_display_name_is_valid};
+pub use ear_end::EarEnd;
 pub use ear_frames::EarFrames;
 pub use error::{OpenError, RoomError};
 pub use file::{FileId, FileKind, RegularFile, file_id, lookup, open_regular, target_in};

@@ -21,8 +21,14 @@ pub(crate) const FILE_MODE: u32 = 0o660;
 /// is full.
 const RESERVED_BYTES: usize = 4096;
 
-/// Returns the content of a regular file, or `None` if there is no file at `path`.
+/// Returns the text of a regular file, or `None` if there is no file at `path`.
 pub(crate) fn read(path: &Path, max_bytes: u64) -> Result<Option<String>, RoomError> {
+    let Some(bytes) = read_bytes(path, max_bytes)? else { return Ok(None) };
+    String::from_utf8(bytes).map(Some).map_err(|_| RoomError::content(path, "the file is not UTF-8 text"))
+}
+
+/// Returns the content of a regular file, or `None` if there is no file at `path`.
+pub(crate) fn read_bytes(path: &Path, max_bytes: u64) -> Result<Option<Vec<u8>>, RoomError> {
     let read = RoomError::io("read", path);
     let file = match OpenOptions::new().read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK).open(path) {
         Ok(file) => file,
@@ -32,23 +38,28 @@ pub(crate) fn read(path: &Path, max_bytes: u64) -> Result<Option<String>, RoomEr
     if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
         return Err(RoomError::content(path, "the file is not a regular file"));
     }
-    let mut text = Vec::new();
-    file.take(max_bytes + 1).read_to_end(&mut text).map_err(read)?;
-    if text.len() as u64 > max_bytes {
+    let mut bytes = Vec::new();
+    file.take(max_bytes + 1).read_to_end(&mut bytes).map_err(read)?;
+    if bytes.len() as u64 > max_bytes {
         return Err(RoomError::content(path, format!("the file is longer than {max_bytes} bytes")));
     }
-    String::from_utf8(text).map(Some).map_err(|_| RoomError::content(path, "the file is not UTF-8 text"))
+    Ok(Some(bytes))
 }
 
 /// Replaces a file of a room. If no space is left, the file is overwritten instead, and a reader may see a part of it.
 pub(crate) fn write(path: &Path, text: &str) -> Result<(), RoomError> {
+    write_bytes(path, text.as_bytes())
+}
+
+/// Replaces a file as [`write`] does.
+pub(crate) fn write_bytes(path: &Path, bytes: &[u8]) -> Result<(), RoomError> {
     let replaced = replace_with(path, FILE_MODE, |file| {
-        reserve(file, text.len())?;
-        file.write_all(text.as_bytes())
+        reserve(file, bytes.len())?;
+        file.write_all(bytes)
     });
     let written = match replaced {
         Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
-            overwrite(path, text.as_bytes()).map_err(|_| error)
+            overwrite(path, bytes).map_err(|_| error)
         }
         other => other,
     };

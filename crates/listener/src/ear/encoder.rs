@@ -278,8 +278,7 @@ impl Work {
             }
             let is_sound = |record: &Arc<Record>| matches!(record.kind, Kind::Sound { .. });
             let Some(before) = state.ring.range(..begin).rposition(is_sound) else {
-                let lead = state.lead.as_ref().filter(|(index, _)| *index == state.ring[begin].index);
-                return (begin, lead.map(|(_, samples)| Arc::clone(samples)));
+                return (begin, state.lead.clone());
             };
             begin = before;
             if let Kind::Sound { samples: chunk, .. } = &state.ring[before].kind {
@@ -428,7 +427,7 @@ mod tests {
     fn samples_of_the_previous_process_prepare_the_decoder() {
         let mut fixture = Fixture::new();
         let mut stream = fixture.stream(24);
-        fixture.ring.lock().lead = Some((0, vec![0; 4 * 480].into()));
+        fixture.ring.lock().lead = Some(vec![0; 4 * 480].into());
         assert_eq!(shape(&stream.take(&fixture.chunk(960, false), false)), [(false, 4, 6)]);
     }
 

@@ -10,7 +10,8 @@ use crate::room_view::RoomView;
 use crate::source::{Source, TAKE_TIMEOUT};
 use crate::waker::Waker;
 use palabre_host::wait;
-use palabre_room::Inbox;
+use palabre_room::{FRAME_MS, Inbox};
+use palabre_sound::opus::PREROLL_PACKETS;
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,6 +29,9 @@ const LEVELS_INTERVAL_IN_SOUND: Duration = Duration::from_millis(30);
 const LEVEL_RECORD_INTERVAL: Duration = Duration::from_millis(500);
 /// Interval between checks of the file `names`.
 const NAMES_INTERVAL: Duration = Duration::from_secs(1);
+/// Length of the sound that is left to the next process, in ms. An encoder and a decoder that begin with it agree with those of the previous process at its
+/// end.
+const LEFT_MS: u64 = PREROLL_PACKETS as u64 * FRAME_MS;
 /// Interval between checks whether the next process requests the pipe's lock. fcntl(2) has no notification of this.
 const REQUEST_INTERVAL: Duration = Duration::from_millis(10);
 
@@ -96,6 +100,7 @@ impl Reader {
         self.samples.clear();
         if self.source.as_mut().is_some_and(|source| source.read(now, &mut self.samples)) {
             self.ring.handover.pipe_taken();
+            self.ring.lock().lead = self.ring.handover.take_sound().map(Into::into);
             self.chunker.continue_from_previous(now + SILENCE_AFTER);
         }
         self.chunker.feed(now, &self.samples, &mut self.cuts);
@@ -266,6 +271,10 @@ impl Reader {
         self.chunker.cut(&mut self.cuts);
         self.publish(now);
         self.publish_texts(now);
+        if self.source.as_ref().is_some_and(Source::is_requested) {
+            let samples = self.ring.lock().newest_samples(self.ring.format.samples_in_ms(LEFT_MS));
+            self.ring.handover.leave_sound(samples);
+        }
         let mut state = self.ring.lock();
         let is_removed = self.ring.handover.is_removed();
         self.ring.publish(&mut state, if is_removed { Kind::Removed } else { Kind::Moved { last: true } }, None);

@@ -122,8 +122,8 @@ pub(super) struct State {
     /// Open streams, the oldest first.
     pub(super) streams: Vec<OpenStream>,
     pub(super) next_stream: u64,
-    /// The samples before the record with this index, which the previous process has published.
-    pub(super) lead: Option<(u64, Arc<[i16]>)>,
+    /// The samples before the first sound record in the ring, which the previous process has published.
+    pub(super) lead: Option<Arc<[i16]>>,
     /// Whether there is a reader, and the source is open.
     pub(super) running: bool,
     /// The reader. `None` while a thread reads the source.
@@ -163,6 +163,25 @@ impl State {
     pub(super) fn seq(&mut self) -> u64 {
         self.last_seq = boottime_ms().max(self.last_seq + 1);
         self.last_seq
+    }
+
+    /// Returns the newest samples of the present sound, at most about `max`; no samples during silence.
+    pub(super) fn newest_samples(&self, max: usize) -> Vec<i16> {
+        let (mut chunks, mut count) = (Vec::new(), 0);
+        for record in self.ring.iter().rev() {
+            match &record.kind {
+                Kind::Silence => break,
+                Kind::Sound { samples, gap } => {
+                    chunks.push(samples);
+                    count += samples.len();
+                    if *gap || count >= max {
+                        break;
+                    }
+                }
+                _ => {}
+            }
+        }
+        chunks.into_iter().rev().flatten().copied().collect()
     }
 
     /// Drops the oldest record. Returns `false` if the ring is empty.

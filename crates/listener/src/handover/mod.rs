@@ -1,6 +1,6 @@
 //! The planned replacement of this process by the next one, which the supervisor has already started on the same socket.
 //!
-//! The two processes share only the listening socket, the pipe `ear` with its lock, the socket `inbox` and the file `presence`. A page
+//! The two processes share only the listening socket, the pipe `ear` with its lock, the socket `inbox` and the files `presence` and `ear-end`. A page
 //! needs three round trips for a new stream. So the previous process sends sound until the next process has a stream and requests the
 //! lock of the pipe ([`palabre_room::Successor`]). The page plays the next process's chunks after the previous process's last chunk.
 //!
@@ -15,7 +15,7 @@
 //! | handing over | the next process requests the pipe | left | |
 //! | handing over | the last stream ends | left | |
 //! | handing over | the timeout is over | left | microphones end |
-//! | any | enters "left" | | the incomplete chunk and waiting messages are sent, each stream gets the last `moved`, the pipe is closed |
+//! | any | enters "left" | | the incomplete chunk and waiting messages are sent, each stream gets the last `moved`, `ear-end` is written, the pipe is closed |
 //! | handing over, left | a new stream | | the stream gets the last `moved` at once |
 //! | handing over, left | SIGTERM, SIGINT | | the process exits |
 //!
@@ -24,13 +24,14 @@
 //! | event | action |
 //! | --- | --- |
 //! | the first stream begins | binds `inbox` (new messages wait in it), reads `presence`, requests the pipe if it is locked |
-//! | the pipe is unlocked | reads `presence` again, reads `inbox`, continues the sound without a gap |
+//! | the pipe is unlocked | reads `presence` and `ear-end`, reads `inbox`, continues the sound without a gap |
 //! | the pipe is still locked after [`TAKE_TIMEOUT`](crate::source::TAKE_TIMEOUT) | sends silence, reads `inbox`, keeps trying |
 
 mod presence;
 mod shown;
 
-use palabre_room::{Inbox, ParticipantDir, Presence};
+use palabre_host::clock::boottime_ms;
+use palabre_room::{EarEnd, Inbox, ParticipantDir, Presence};
 use presence::PagePresence;
 pub(crate) use shown::Shown;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,6 +44,9 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(1);
 /// Maximum time from the end of the microphones to the exit, when this listener is stopped or replaced. The listener exits earlier when all
 /// clients have disconnected.
 const EXIT_TIMEOUT: Duration = Duration::from_millis(1400);
+
+/// Maximum age of the samples that the previous process has left, in ms.
+const SOUND_MS: u64 = 2000;
 
 /// The reason why this process stops serving.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -169,6 +173,25 @@ impl Handover {
     /// Notes that a stream has ended and that no stream is open now.
     pub(crate) fn streams_ended(&self, now: Instant) {
         self.presence.streams_ended(now, self.is_serving());
+    }
+
+    /// Leaves the last samples of the present sound to the next process.
+    pub(crate) fn leave_sound(&self, samples: Vec<i16>) {
+        let Some(participant) = self.participant.as_ref().filter(|_| !samples.is_empty()) else { return };
+        if let Err(error) = participant.write_ear_end(&EarEnd { at_ms: boottime_ms(), samples }) {
+            log::warn!("{error}; streams with Opus may have a short disturbance");
+        }
+    }
+
+    /// Returns the samples that the previous process has left, if it has just left. They are removed.
+    pub(crate) fn take_sound(&self) -> Option<Vec<i16>> {
+        match self.participant.as_ref()?.take_ear_end() {
+            Ok(end) => end.filter(|end| boottime_ms().saturating_sub(end.at_ms) < SOUND_MS).map(|end| end.samples),
+            Err(error) => {
+                log::warn!("{error}; streams with Opus may have a short disturbance");
+                None
+            }
+        }
     }
 
     /// Notes that the previous process has closed the pipe and no longer changes `presence`.

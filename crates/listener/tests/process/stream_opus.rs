@@ -1,7 +1,7 @@
 //! Tests of streams with Opus and ADPCM.
 
 use crate::client::{Record, Records};
-use crate::rig::{Feed, Rig, tones};
+use crate::rig::{Feed, Rig, signal, tones, wait_for_exit};
 use palabre_sound::opus::{Decoder, LOOKAHEAD};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -239,4 +239,36 @@ fn codecs_of_the_streams_are_reported() {
     let report = rig.wait_for_report("three streams", |report| report.streams == 3);
     assert_eq!(report.down.map(|codec| codec.to_string()), Some("ADPCM".to_owned()));
     assert_eq!((report.codecs.pcm, report.codecs.opus, report.codecs.adpcm), (1, 1, 1));
+}
+
+#[test]
+fn handover_continues_the_sound_of_the_previous_process() {
+    let mut rig = Rig::new();
+    let mut old = Ear::new(&rig, "?codec=opus");
+    let _feed = Feed::of(tones, rig.ear(), 0, FRAME);
+    old.sound(10);
+    let mut first = rig.replace();
+    signal(&first, "USR1");
+    while old.record().kind != 5 {}
+    let from = old.sound(2).seq;
+    let mut new = Ear::new(&rig, &format!("?codec=opus&from={from}"));
+    while !old.record().is_last {}
+    let opening = new.sound(1);
+    new.sound(10);
+    assert!(opening.preroll >= 12 && !opening.gap, "{} {}", opening.preroll, opening.gap);
+    assert!(!rig.ear_path().with_file_name("ear-end").exists());
+    let [before, after] =
+        [&old, &new].map(|ear| -> Vec<i16> { ear.heard.iter().flat_map(|it| &it.1).copied().collect() });
+    let expected: Vec<i16> = (0..(before.len() + after.len()) / 480).flat_map(tones).collect();
+    let seam = before.len() - DELAY;
+    let whole = [before, after].concat();
+    for (place, samples) in
+        expected.chunks_exact(480).zip(whole[DELAY..].chunks_exact(480)).map(|(a, b)| snr(a, b)).enumerate().skip(3)
+    {
+        assert!(samples > 6.0, "{samples:.1} dB at {} ms; the seam is at {} ms", place * 20, seam / 24);
+    }
+    let around = seam - 480..seam + 480;
+    println!("at the seam {:.1} dB", snr(&expected[around.clone()], &whole[DELAY..][around]));
+    drop(old);
+    assert!(wait_for_exit(&mut first).success());
 }

@@ -1,7 +1,7 @@
-//! Tests of `/listen.wav`, the stream for programs.
+//! Tests of `/listen.wav` and `/listen.ogg`, the streams for programs.
 
 use crate::client::{Client, pcm};
-use crate::rig::{Feed, Rig};
+use crate::rig::{Feed, Rig, tones};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -56,6 +56,32 @@ fn curl_and_ffmpeg_listen() {
         Ok(heard) => assert_eq!(heard.stdout.len(), 24000, "{}", String::from_utf8_lossy(&heard.stderr)),
         Err(error) => {
             palabre_testing::not_shown("ffmpeg plays '/listen.wav'", &format!("unable to run 'ffmpeg': {error}"));
+        }
+    }
+}
+
+#[test]
+fn curl_and_ffmpeg_listen_to_ogg_opus() {
+    let rig = Rig::new();
+    let url = format!("https://localhost:{}/listen.ogg?key={}", rig.port, rig.key.as_str());
+    let mut curl = Command::new("curl").args(["-skN", "--ipv4", &url]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut ffmpeg = Command::new("ffmpeg");
+    ffmpeg.args(["-v", "error", "-i", "-", "-t", "2", "-f", "s16le", "-ar", "24000", "-ac", "1", "-"]);
+    let ffmpeg = ffmpeg.stdin(curl.stdout.take().unwrap()).stdout(Stdio::piped()).spawn();
+    let _feed = Feed::of(tones, rig.ear(), 0, Duration::from_millis(20));
+    let heard = ffmpeg.and_then(std::process::Child::wait_with_output);
+    curl.kill().unwrap();
+    curl.wait().unwrap();
+    match heard {
+        Ok(heard) => {
+            let samples = pcm(&heard.stdout);
+            assert!(samples.len().abs_diff(48_000) <= 480, "{}", samples.len());
+            // The loudest part of the signal of `tones` is at 440 Hz.
+            let level = |hz: f64| palabre_sound::measure::goertzel_dbfs(&samples[36_000..], 24_000, hz);
+            assert!(level(440.0) > -25.0 && level(440.0) > level(700.0) + 20.0, "{} {}", level(440.0), level(700.0));
+        }
+        Err(error) => {
+            palabre_testing::not_shown("ffmpeg plays '/listen.ogg'", &format!("unable to run 'ffmpeg': {error}"));
         }
     }
 }
