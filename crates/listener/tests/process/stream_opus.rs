@@ -272,3 +272,22 @@ fn handover_continues_the_sound_of_the_previous_process() {
     drop(old);
     assert!(wait_for_exit(&mut first).success());
 }
+
+#[test]
+fn bytes_on_the_wire_are_a_tenth_of_those_of_pcm() {
+    let rig = Rig::new();
+    let mut ears =
+        ["", "?codec=adpcm", "?codec=opus&kbps=32", "?codec=opus", "?codec=opus&kbps=16"].map(|it| Ear::new(&rig, it));
+    let _feed = Feed::of(tones, rig.ear(), 0, FRAME);
+    let bytes_per_s = ears.each_mut().map(|ear| {
+        ear.sound(4);
+        let (before, heard) = (ear.records.client.stream.sock.received, ear.heard.len());
+        ear.sound(50);
+        let frames: usize = ear.heard[heard..].iter().map(|it| it.1.len() / 480).sum();
+        let frames = if frames == 0 { 100 } else { frames };
+        (ear.records.client.stream.sock.received - before) * 50 / frames
+    });
+    println!("bytes of TLS per second of sound: {bytes_per_s:?} (PCM, ADPCM, Opus at 32, 24 and 16 kbit/s)");
+    let [pcm, adpcm, _, opus, thin] = bytes_per_s;
+    assert!(adpcm * 2 < pcm && opus * 8 < pcm && thin * 15 < pcm, "{bytes_per_s:?}");
+}
