@@ -41,7 +41,7 @@ export class SilenceProbe {
   async look(track, nowMs) {
     const settings = track.getSettings?.() ?? {};
     const isPossible = navigator.userAgentData?.mobile === false && settings.echoCancellation && settings.deviceId;
-    if (!isPossible || !this.#trusted || nowMs < this.#dueMs) return;
+    if (!isPossible || !this.#trusted || this.silent || nowMs < this.#dueMs) return;
     this.#dueMs = nowMs + INTERVAL_MS;
     this.end();
     const probe = this.#probes;
