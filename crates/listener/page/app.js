@@ -4,8 +4,9 @@
  *
  * A file imports from its own folder and from folders above it in this list, which follows the sound and then a click:
  *
- *   base/        WAV, resampler, retry delays, stored settings; imports nothing
+ *   base/        WAV, ADPCM, packets, resampler, retry delays, stored settings; imports nothing
  *   audio/       the AudioContext, output and input devices
+ *   codec/       decodes and encodes Opus, and chooses how much the sound is compressed
  *   stream/      the injected stream and its records
  *   player/      from chunks to continuous sound
  *   microphone/  from the microphone to chunks, and the test before joining
@@ -20,6 +21,7 @@
 import { hasWorklets } from './audio/context.js';
 import { Backoff } from './base/backoff.js';
 import { recall, remember } from './base/storage.js';
+import { decodesOpus } from './codec/opus-support.js';
 import { ErrorLog, browserName, figuresToReport } from './room/diagnostics.js';
 import { Gains } from './room/gains.js';
 import { showMediaMicrophone, startMediaKeys, stopMediaKeys } from './room/media-keys.js';
@@ -33,7 +35,7 @@ import { fillKeys, showKeys } from './view/keys-panel.js';
 import { Messages } from './view/messages.js';
 import { ParticipantList } from './view/participant-list.js';
 import { PersonPanel } from './view/person-panel.js';
-import { SettingsPanel, mode, shortcutsAreOn, talkKey } from './view/settings-panel.js';
+import { SettingsPanel, mode, quality, shortcutsAreOn, talkKey } from './view/settings-panel.js';
 import * as view from './view/view.js';
 
 /** Interval between updates of the details panel, and of the rating of the connection. */
@@ -66,6 +68,7 @@ const panel = new SettingsPanel({
   onMicrophone: () => app.session?.renewMicrophone(),
   onOutput: () => app.session?.renewOutput(),
   onMode: () => app.session?.setMode(mode()),
+  onQuality: () => app.session?.setQuality(quality()),
   onWarn: () => app.session?.applyWarning(),
   figures: () => JSON.stringify(diagnostics(), null, 1),
   inRoom: () => app.session !== null,
@@ -124,6 +127,8 @@ function start() {
 async function loadMe(backoff) {
   const answer = await fetchMe();
   if (answer.me) app.me = answer.me;
+  // Firefox starts a process for its first decoder, which takes half a second.
+  if (answer.me?.codec) decodesOpus();
   go(answer.screen);
   if (answer.screen === 'away') setTimeout(() => loadMe(backoff), Math.max(MIN_RETRY_MS, backoff.next()));
 }
@@ -191,7 +196,7 @@ function go(screen) {
 function enter() {
   const { me } = app;
   const muted = me.join_muted || recall('muted') === 'yes';
-  const options = { muted, volume: volumeNow(), ...optionsOfAddress() };
+  const options = { muted, volume: volumeNow(), quality: quality(), ...optionsOfAddress() };
   app.headphones = me.join_muted && !me.listen_only;
   app.recorded = false;
   app.full = false;
@@ -437,6 +442,11 @@ function whileVisible(look, intervalMs) {
   });
 }
 
+/** Returns the megabytes in an hour at this bit rate. */
+function megabytes(kbps) {
+  return Math.round((kbps * 3600) / 8 / 1000);
+}
+
 function showFigures() {
   if (!app.session || !view.elements.details.open) return;
   const d = diagnostics();
@@ -450,7 +460,9 @@ function showFigures() {
     ['detailUnderruns', `${d.stretches} · ${d.underruns}`],
     ['detailChunks', `${d.chunks} · ${d.lost}`],
     ['detailRenewals', `${d.renewals} · ${d.reconnects}`],
-    ['detailCodec', d.codec],
+    ['detailCodec', `${d.codec} · ${d.uplinkCodec}`],
+    ['detailBitRate', `${Math.round(d.inKbps)} · ${Math.round(d.outKbps)} kbit/s`],
+    ['detailHour', `${megabytes(d.inKbps)} · ${megabytes(d.outKbps)} MB`],
     ['detailRates', `${d.streamRate} · ${d.contextRate} Hz`],
     ['detailUplink', say(`uplink${d.uplinkKind[0].toUpperCase()}${d.uplinkKind.slice(1)}`)],
     ['detailSent', `${d.sent} · ${d.dropped}`],

@@ -1,6 +1,6 @@
 /**
  * Stores the page's settings in localStorage: mute, volume, language, devices, processing, microphone mode, talk key,
- * shortcuts, when messages were last read, sounds and notifications.
+ * shortcuts, sound quality, when messages were last read, sounds and notifications.
  *
  * Keys include the path, so that participants behind one proxy don't share settings. Without storage the settings last until
  * the page is closed.

@@ -58,6 +58,9 @@ export class FallbackPlayer {
     this.#rateHz = rateHz;
   }
 
+  /** The length of the chunks doesn't matter. */
+  setChunkMs() {}
+
   /** @param {{samples: Int16Array<ArrayBuffer>, rateHz: number}} chunk */
   sound({ samples, rateHz }) {
     if (rateHz !== this.#rateHz) this.silence();

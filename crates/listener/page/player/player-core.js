@@ -93,6 +93,11 @@ export class PlayerCore {
     this.#stretchedMs = Math.max(0, this.#stretchedMs - lengthMs);
   }
 
+  /** @param {number} chunkMs length of the chunks from now on */
+  setChunkMs(chunkMs) {
+    this.#chunkMs = chunkMs;
+  }
+
   /** Ends the spurt after the sound in the ring, because the room fell silent. */
   silence() {
     this.#ended = true;

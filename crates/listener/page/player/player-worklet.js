@@ -1,7 +1,7 @@
 /**
  * The player's AudioWorklet: messages in, sound out. player-core.js makes all decisions.
  *
- * Messages in: {samples, gap, lost}, {silence}, {reset}, {end}. Out: the core's report, twice a second. A page that was opened before an
+ * Messages in: {samples, gap, lost}, {silence}, {chunkMs}, {reset}, {end}. Out: the core's report, twice a second. A page that was opened before an
  * upgrade may load a newer version of this file, so the messages must stay compatible.
  */
 
@@ -39,6 +39,7 @@ class PlayerProcessor extends AudioWorkletProcessor {
   #take(message) {
     if (message.samples) this.#sound(message);
     else if (message.silence) this.#core.silence();
+    else if (message.chunkMs) this.#core.setChunkMs(message.chunkMs);
     else if (message.reset) this.#core.reset();
     else if (message.end) this.#ended = true;
   }

@@ -19,6 +19,7 @@ export class Player {
   #format = null;
   #volume = 1;
   #stale = false;
+  #chunkMs = 0;
   #report = {};
   #onFault;
 
@@ -47,6 +48,13 @@ export class Player {
     const same = this.#format && this.#format.streamRateHz === rateHz && this.#format.chunkMs === chunkMs;
     this.#format = { streamRateHz: rateHz, chunkMs };
     if (!same && this.#context) this.#build();
+  }
+
+  /** @param {number} chunkMs length of the chunks from now on; the sound goes on */
+  setChunkMs(chunkMs) {
+    if (chunkMs === this.#chunkMs) return;
+    this.#chunkMs = chunkMs;
+    this.#node?.port.postMessage({ chunkMs });
   }
 
   /** @param {{samples: Int16Array<ArrayBuffer>, gap: boolean, lost: boolean, rateHz: number}} chunk */
@@ -92,6 +100,7 @@ export class Player {
       outputChannelCount: [1],
       processorOptions: { ...this.#format, sweeps: isFirefox() },
     });
+    if (this.#chunkMs > 0) this.#node.port.postMessage({ chunkMs: this.#chunkMs });
     this.#node.port.onmessage = ({ data }) => { this.#report = data; };
     this.#node.onprocessorerror = () => this.#onFault('player: the worklet failed');
     this.#node.connect(this.#gain);

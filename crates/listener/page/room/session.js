@@ -1,5 +1,5 @@
 /**
- * Folder room/: one stay in the room, and what is known about the other participants. May import base/, audio/, stream/, player/,
+ * Folder room/: one stay in the room, and what is known about the other participants. May import base/, audio/, codec/, stream/, player/,
  * microphone/ and uplink/.
  *
  * This file connects stream, player, microphone and uplink from the click that joins to the click that leaves. `state` holds what the
@@ -8,12 +8,16 @@
 
 import { ContextOwner, hasWorklets } from '../audio/context.js';
 import { chosen } from '../audio/devices.js';
+import { FormatChoice } from '../codec/format-choice.js';
+import { PCM, chunkMsOf } from '../codec/formats.js';
+import { SoundDecoder } from '../codec/sound-decoder.js';
 import { Microphone, microphoneWorklet } from '../microphone/microphone.js';
 import { FallbackPlayer } from '../player/fallback-player.js';
 import { Player, playerWorklet } from '../player/player.js';
 import { Stream } from '../stream/stream.js';
 import { Uplink } from '../uplink/uplink.js';
 import { Absence } from './absence.js';
+import { BitRate } from './bit-rate.js';
 import { PresenceReporter } from './presence.js';
 import { holdLocks, releaseLocks } from './locks.js';
 import { streamIsRefused } from './requests.js';
@@ -37,8 +41,8 @@ const ECHO_MS = 3000;
 const LOWER_AFTER_MS = 5000;
 /** Interval between checks whether the participant was away. */
 const ABSENCE_CHECK_MS = 1000;
-/** Format of the stream's sound. */
-const CODEC = 'PCM 16';
+/** Length of a record's markup in the stream. */
+const MARKUP_BYTES = 30;
 
 /** One stay in the room. */
 export class Session {
@@ -49,6 +53,12 @@ export class Session {
   #uplink;
   #stream;
   #presence;
+  #decoder;
+  #choice;
+  #chunkMs = 0;
+  /** Name of the format of the sound that was played last. */
+  #codec = PCM.name;
+  #rates = { in: new BitRate(), out: new BitRate() };
   #absence = new Absence();
   #seen = null;
   #lowerTimer = 0;
@@ -66,10 +76,10 @@ export class Session {
 
   /**
    * @param {object} me as from GET me
-   * @param {{muted: boolean, volume: number, postOnly: boolean, renewCost?: number}} options
+   * @param {{muted: boolean, volume: number, postOnly: boolean, quality?: import('../codec/ladder.js').Quality, renewCost?: number}} options
    * @param {SessionHandlers} handlers
    */
-  constructor(me, { muted, volume, postOnly, renewCost }, handlers) {
+  constructor(me, { muted, volume, postOnly, quality = 'auto', renewCost }, handlers) {
     this.#handlers = handlers;
     this.#listenOnly = me.listen_only === true;
     this.#room = me.room;
@@ -98,6 +108,8 @@ export class Session {
       onState: (uplink) => this.#change({ uplink }),
       onBroken: () => this.#stream.suspect(),
       reachable: () => this.state.connection === 'live',
+      onUnsent: (ms) => this.#choice.unsent(ms),
+      onEncoderFailed: () => this.#choice.encoderFailed(),
       onFault,
     }, { room: me.room, postOnly });
     this.#stream = new Stream({
@@ -110,6 +122,15 @@ export class Session {
       onState: (connection) => this.#connectionChanged(connection),
     }, renewCost);
     this.#presence = new PresenceReporter(this.#stream.page);
+    this.#decoder = new SoundDecoder({
+      onSound: (chunk) => this.#play(chunk),
+      onSilence: () => this.#player.silence(),
+      onFailed: (why, seq) => this.#decoderFailed(why, seq),
+    });
+    this.#choice = new FormatChoice(quality, {
+      onStream: (format) => this.#stream.setFormat(format),
+      onUplink: (kbps) => this.#uplink.setBitRate(kbps),
+    });
     this.#audio.setOutput?.(chosen('output'));
     this.#setFormat(me);
     this.#microphone.setMuted(muted);
@@ -123,7 +144,7 @@ export class Session {
     this.#stream.start();
     if (!this.#listenOnly) this.#microphone.ask();
     holdLocks(() => this.#handlers.onOtherTab());
-    this.#absenceChecks = setInterval(() => this.#checkAbsence(), ABSENCE_CHECK_MS);
+    this.#absenceChecks = setInterval(() => this.#lookAround(), ABSENCE_CHECK_MS);
   }
 
   /** Closes all connections and releases the microphone. Pending operations have no effect afterwards and send no requests. */
@@ -135,6 +156,8 @@ export class Session {
     clearTimeout(this.#lowerTimer);
     this.#microphone.stop();
     this.#stream.stop();
+    this.#decoder.stop();
+    this.#choice.stop();
     this.#audio.stop();
     releaseLocks();
   }
@@ -143,6 +166,11 @@ export class Session {
   setMuted(muted) {
     this.#microphone.setMuted(muted);
     this.#change({ muted, held: this.state.held && !muted, mutedBecause: '' });
+  }
+
+  /** @param {import('../codec/ladder.js').Quality} quality of the sound, as the user chose */
+  setQuality(quality) {
+    this.#choice.setQuality(quality);
   }
 
   /** Applies the setting that warns a user who talks while muted. */
@@ -232,7 +260,10 @@ export class Session {
     return {
       ...this.state,
       delayMs: depthMs + filterMs + outputMs,
-      codec: CODEC,
+      codec: this.#codec,
+      uplinkCodec: this.#uplink.format,
+      inKbps: this.#rates.in.kbps,
+      outKbps: this.#rates.out.kbps,
       depthMs, lowMs, marginMs, jitterMs, surplusMs, filterMs, outputMs, speed, contextRate, streamRate,
       underruns, cuts, splices, cutMs, stretches, stretchMs,
       bytes, chunks, lost, bad, opened, renewals, reconnects,
@@ -287,17 +318,42 @@ export class Session {
     this.#microphone.attach(context);
   }
 
-  #setFormat({ rate_hz: rateHz, chunk_ms: chunkMs, levelling }) {
+  #setFormat(me) {
+    const { rate_hz: rateHz, chunk_ms: chunkMs, levelling } = me;
+    this.#chunkMs = chunkMs;
     this.#player.setFormat(rateHz, chunkMs);
+    this.#decoder.setRate(rateHz);
     this.#microphone.setFormat(rateHz, chunkMs);
     this.#microphone.setLevelling(levelling === true);
     this.#uplink.setRate(rateHz);
+    this.#choice.setServer(me);
   }
 
   /** Sends a chunk, unless the room may have changed or the participant was away: then the user must unmute first. */
   #send(chunk) {
     const wasAway = this.#checkAbsence();
     if (!wasAway && !this.state.muted && !this.#between) this.#uplink.send(chunk);
+  }
+
+  /** Runs once a second. */
+  #lookAround() {
+    const nowMs = performance.now();
+    const { bytes, records } = this.#stream.counts;
+    this.#rates.in.note(bytes + MARKUP_BYTES * records, nowMs);
+    this.#rates.out.note(this.#uplink.bytes, nowMs);
+    this.#choice.look();
+    this.#checkAbsence();
+  }
+
+  #play(chunk) {
+    this.#codec = chunk.format;
+    this.#player.setChunkMs(chunkMsOf(chunk.format, this.#chunkMs));
+    this.#player.sound(chunk);
+  }
+
+  #decoderFailed(why, seq) {
+    this.#handlers.onFault(`stream: Opus: ${why}`);
+    this.#stream.replace(this.#choice.decoderFailed(), seq);
   }
 
   #checkAbsence() {
@@ -329,9 +385,8 @@ export class Session {
     this.#checkAbsence();
     this.#absence.heard(Date.now());
     const { onLevels, onRoom, onStates, onTexts } = this.#handlers;
-    if (record.levels) onLevels(record.levels);
-    if (record.kind === 'sound') this.#player.sound(record);
-    else if (record.kind === 'silence') this.#player.silence();
+    if (record.levels && !record.old) onLevels(record.levels);
+    if (['sound', 'opus', 'silence'].includes(record.kind)) this.#takeSound(record);
     else if (record.kind === 'room') onRoom(record);
     else if (record.kind === 'states') onStates(record.states);
     else if (record.kind === 'message') onTexts([record]);
@@ -339,6 +394,11 @@ export class Session {
     else if (record.kind === 'microphone') this.#uplink.seen(record.used);
     else if (record.kind === 'removed') this.#handlers.onRemoved();
     else if (record.kind === 'hello') this.#greeted(record.me);
+  }
+
+  #takeSound(record) {
+    if (record.kind !== 'silence' && !record.old) this.#choice.heard(record);
+    this.#decoder.take(record);
   }
 
   #watched(silent, talkingMuted) {

@@ -4,16 +4,19 @@
  * A record is digits and base64 only. Anything else, and anything too long, is rejected as a whole.
  */
 
+import { readAdpcm } from '../base/adpcm.js';
+import { readPackets } from '../base/packets.js';
 import { readWav } from '../base/wav.js';
 
 const MAX_RECORD_CHARS = 400000;
 const MAX_MESSAGE_CHARS = 500;
-const KINDS = { 0: hello, 1: sound, 2: silence, 3: room, 4: message, 5: moved, 6: states, 7: messages, 8: removed, 9: microphone };
+const KINDS = { 0: hello, 1: sound, 2: silence, 3: room, 4: message, 5: moved, 6: states, 7: messages, 8: removed, 9: microphone, 10: opus };
 
 /**
  * @typedef {{kind: 'hello', seq: number, me: object}
  *   | {kind: 'sound', seq: number, gap: boolean, rateHz: number, samples: Int16Array<ArrayBuffer>, levels: Mark[] | null}
- *   | {kind: 'silence', seq: number, levels: Mark[] | null}
+ *   | {kind: 'opus', seq: number, gap: boolean, preroll: number, packets: Uint8Array[], levels: Mark[] | null}
+ *   | {kind: 'silence', seq: number, packets?: Uint8Array[], levels: Mark[] | null}
  *   | {kind: 'room', seq: number, people: {name: string, display: string}[], recording: boolean, noMixer: boolean, states: Mark[], tag: string}
  *   | {kind: 'message', seq: number} & Text
  *   | {kind: 'messages', seq: number, texts: Text[]}
@@ -22,6 +25,8 @@ const KINDS = { 0: hello, 1: sound, 2: silence, 3: room, 4: message, 5: moved, 6
  *   | {kind: 'removed', seq: number}
  *   | {kind: 'microphone', seq: number, used: boolean}} StreamRecord
  * @typedef {{from: string, text: string, id?: string, ageMs: number}} Text id: see room/texts.js; ageMs: time since it was sent
+ *   preroll: number of packets at the start of the list with which a new decoder only settles; their sound is dropped
+ *   packets of silence: the rest of the sound before it
  * @typedef {[place: number, value: number]} Mark a participant's index in the list of participants, or 65535 for all, and a byte
  */
 
@@ -47,12 +52,20 @@ function hello(seq, [data]) {
 }
 
 function sound(seq, [gap, data, levels]) {
-  const wav = readWav(bytes(data));
+  const raw = bytes(data);
+  const wav = readWav(raw) ?? readAdpcm(raw);
   return wav && { kind: 'sound', seq, gap: gap === '1', ...wav, levels: levels ? marks(levels) : null };
 }
 
-function silence(seq, [levels]) {
-  return { kind: 'silence', seq, levels: levels ? marks(levels) : null };
+function opus(seq, [gap, preroll, data, levels]) {
+  const packets = readPackets(bytes(data));
+  const valid = /^\d{1,3}$/.test(preroll) && Number(preroll) <= packets.length && packets.length > 0;
+  return valid ? { kind: 'opus', seq, gap: gap === '1', preroll: Number(preroll), packets, levels: levels ? marks(levels) : null } : null;
+}
+
+function silence(seq, [levels, rest]) {
+  const packets = rest ? { packets: readPackets(bytes(rest)) } : {};
+  return { kind: 'silence', seq, ...packets, levels: levels ? marks(levels) : null };
 }
 
 function room(seq, [data, states, tag = '']) {

@@ -1,5 +1,5 @@
 /**
- * Folder stream/: receives the injected stream and parses its records. May import base/ and audio/.
+ * Folder stream/: receives the injected stream and parses its records. May import base/, audio/ and codec/.
  *
  * The stream is an endless document in a hidden iframe; its scripts call `parent.palabre(self, text)` for each record. This file opens,
  * renews and closes the iframes, and detects a dead stream. No browser reports the end of such a document, so 5 s without a record
@@ -9,6 +9,7 @@
 
 import { Backoff } from '../base/backoff.js';
 import { pageId } from '../base/page-id.js';
+import { PCM } from '../codec/formats.js';
 import { FrameTracker } from './frames.js';
 import { parseRecord } from './records.js';
 import { StallDetector } from './stall.js';
@@ -29,10 +30,16 @@ const MOVED_WAIT_MS = 100;
 /** Maximum number of records that the candidate's iframe holds back while the leader isn't finished: about 300 ms. */
 const MAX_HELD = 9;
 
+/** Number of streams of a compressed format in a row that end without a record, after which the page asks only for PCM. */
+const MAX_REFUSED = 3;
+
 /**
  * @typedef {{onRecord: (record: import('./records.js').StreamRecord) => void, onMoved: (last: boolean) => void, onNewProcess?: () => void,
  *   onState: (state: 'connecting' | 'live' | 'unstable' | 'lost') => void}} StreamHandlers
  *   onMoved: another process answers from now on; last: this process has ended already, so this is not a handover;
+ *   onRecord: a record of sound also has `format`, the name of its format; `old`, whether another iframe has already brought this sound; and
+ *   `overlapMs`, the length of the part at its start that another iframe has already brought. Old records of sound in a new format are passed on, so
+ *   that a decoder can be prepared;
  *   onNewProcess: a stream has begun whose process may be a new one, called before its records
  */
 
@@ -55,6 +62,15 @@ export class Stream {
   #silent = true;
   /** Tag of the list of participants that the page has; a listener with the same list sends only the participants' states. */
   #tag = '';
+  /** The wanted format. */
+  #format = PCM;
+  /** Whether PCM is requested until the next `hello`, because the last request for another format failed. */
+  #isPlain = false;
+  #refused = 0;
+  /** SEQ of the last record of sound or silence that was passed on. */
+  #soundSeq = 0;
+  /** Name of the format of the last sound that was passed on. */
+  #soundFormat = '';
   /** ID of this page. If there are too many streams, the listener ends only a stream of the page that opens a further stream. */
   page = pageId();
   /** Totals since `start`, for the details panel. */
@@ -97,6 +113,29 @@ export class Stream {
     this.#openSecond();
   }
 
+  /** Changes the format: opens a stream of it beside the leader, as for a renewal. @param {import('../codec/formats.js').Format} format */
+  setFormat(format) {
+    this.#format = format;
+    if (this.#frames.leader && this.#isDue) this.#open();
+  }
+
+  /**
+   * Replaces the stream at once, because the page can't decode its sound.
+   * @param {import('../codec/formats.js').Format} format of the new stream
+   * @param {number} seq of the last record whose sound was decoded
+   */
+  replace(format, seq) {
+    this.#format = format;
+    const { leader } = this.#frames;
+    if (!leader || this.#state === 'stopped') return;
+    leader.isBroken = true;
+    if (seq > 0) this.#frames.lastSeq = Math.min(this.#frames.lastSeq, seq);
+    this.#soundSeq = this.#frames.lastSeq;
+    clearTimeout(this.#retry);
+    this.#retry = 0;
+    this.#open();
+  }
+
   /** @returns {number} failed attempts in a row */
   get tries() {
     return this.#backoff.tries;
@@ -113,16 +152,18 @@ export class Stream {
 
   #open() {
     const { leader, lastSeq } = this.#frames;
-    const overlaps = leader !== null && !leader.moved && !this.#suspected;
+    const overlaps = leader !== null && !leader.moved && !leader.isBroken && !this.#suspected;
+    const format = this.#wanted;
     const element = document.createElement('iframe');
     element.className = 'wire';
     element.hidden = true;
     element.title = 'Palabre';
     // A renewed stream always has the same address: Chromium keeps nearly 1 kB for each script of each address.
-    const query = [`page=${this.page}`, lastSeq > 0 && !overlaps && `from=${lastSeq}`, this.#tag && `people=${this.#tag}`].filter(Boolean);
+    const query = [`page=${this.page}`, lastSeq > 0 && !overlaps && `from=${lastSeq}`, this.#tag && `people=${this.#tag}`, format.query].filter(Boolean);
     element.src = `listen?${query.join('&')}`;
     const frame = {
       element, openedMs: performance.now(), afterSeq: lastSeq, moved: false, done: false, torn: false, overlaps, held: [], firstSeq: Infinity,
+      format, spoke: false, isBroken: false, isHeard: false, oldSeq: 0,
     };
     this.counts.opened += 1;
     // An endless document never fires `load`. If `load` fires, the document is an error page or its connection was closed.
@@ -154,7 +195,7 @@ export class Stream {
    */
   #mustWait(frame) {
     const { leader, candidate } = this.#frames;
-    if (!leader || frame !== candidate || this.#suspected) return false;
+    if (!leader || frame !== candidate || leader.isBroken || this.#suspected) return false;
     return leader.moved ? !leader.done : frame.overlaps;
   }
 
@@ -166,7 +207,7 @@ export class Stream {
       return;
     }
     frame.held.push(text);
-    if (record?.kind === 'sound') frame.firstSeq = Math.min(frame.firstSeq, record.seq);
+    if (isSound(record)) frame.firstSeq = Math.min(frame.firstSeq, record.seq);
     if (frame.overlaps && record?.kind === 'silence') this.#release(true);
     else if (frame.held.length > MAX_HELD) this.#release(false);
     else this.#releaseIfMet();
@@ -200,11 +241,22 @@ export class Stream {
     this.#take(frame, text);
     this.#stall.heard(this.#heardMs, this.#silent);
     this.#releaseIfMet();
-    if (this.#frames.due) this.#open();
+    if (this.#frames.due || this.#isDue) this.#open();
+  }
+
+  /** The format to request now. */
+  get #wanted() {
+    return this.#isPlain || this.#refused >= MAX_REFUSED ? PCM : this.#format;
+  }
+
+  /** Whether the leader has another format than it should have. */
+  get #isDue() {
+    const { leader, candidate } = this.#frames;
+    return leader !== null && !leader.moved && candidate === null && !this.#retry && leader.format.name !== this.#wanted.name;
   }
 
   #promoted(frame, retired) {
-    const renewed = frame.overlaps && !frame.torn && retired !== null && !retired.moved && !this.#suspected;
+    const renewed = (frame.overlaps && !frame.torn && retired !== null && !retired.moved && !this.#suspected) || retired?.isBroken;
     if (retired && this.#suspected) this.counts.reconnects += 1;
     else if (retired) this.counts.renewals += 1;
     if (!retired || this.#suspected) this.#stall.restart();
@@ -220,19 +272,39 @@ export class Stream {
       this.counts.bad += 1;
       return;
     }
+    if (record.kind === 'hello') this.#accepted(frame);
     if (record.kind === 'hello' && this.#frames.greeted(record.seq, frame.afterSeq)) this.#handlers.onNewProcess?.();
     // While two iframes overlap, both receive the records of sound, silence and messages.
-    const once = record.kind === 'sound' || record.kind === 'silence' || record.kind === 'message';
-    const isNew = !once || this.#frames.isNew(record.seq);
+    const hasSound = isSound(record) || record.kind === 'silence';
+    if (hasSound && frame.isBroken) return;
+    const isNew = (!hasSound && record.kind !== 'message') || this.#frames.isNew(record.seq);
     if (!isNew) frame.torn = false;
+    if (isSound(record)) this.#frame(record, frame, !isNew);
     // A message with an ID may arrive for the first time after records with higher SEQ. If such a message was
     // received before, room/texts.js recognises it by its ID.
+    if (!isNew && isSound(record) && record.format !== this.#soundFormat) this.#handlers.onRecord(record);
     if (!isNew && !record.id) return;
-    if (record.kind === 'sound') this.#count(record, frame);
+    if (isSound(record)) this.#count(record, frame);
     if (record.kind === 'silence') this.#silent = true;
+    if (isSound(record)) this.#soundFormat = record.format;
+    if (hasSound) this.#soundSeq = record.seq;
     if (record.kind === 'room') this.#tag = record.tag;
     if (record.kind === 'moved') this.#follow(frame, record.last);
     else this.#handlers.onRecord(record);
+  }
+
+  #accepted(frame) {
+    frame.spoke = true;
+    this.#isPlain = false;
+    if (frame.format.name !== PCM.name) this.#refused = 0;
+  }
+
+  /** Adds to a record of sound what other iframes have already brought of it. */
+  #frame(record, frame, old) {
+    Object.assign(record, { format: frame.format.name, old, overlapMs: 0 });
+    if (!old && !frame.isHeard && frame.oldSeq > 0) record.overlapMs = Math.max(0, this.#soundSeq - frame.oldSeq);
+    if (old) frame.oldSeq = record.seq;
+    else frame.isHeard = true;
   }
 
   /**
@@ -298,6 +370,10 @@ export class Stream {
     const { leader, candidate } = this.#frames;
     if (frame !== leader && frame !== candidate) return;
     this.#close(frame);
+    if (!frame.spoke && frame.format.name !== PCM.name) {
+      this.#isPlain = true;
+      this.#refused += 1;
+    }
     // The listener doesn't answer the second iframe either, so the suspected leader is dead.
     if (leader && frame === candidate && this.#suspected) this.#close(leader);
     if (frame === leader) this.#release(false);
@@ -323,4 +399,8 @@ export class Stream {
     this.#state = state;
     this.#handlers.onState(state);
   }
+}
+
+function isSound(record) {
+  return record?.kind === 'sound' || record?.kind === 'opus';
 }

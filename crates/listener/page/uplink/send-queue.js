@@ -5,7 +5,11 @@
 
 const MAX_MS = 300;
 
-/** @typedef {{number: number, samples: Int16Array, wallMs: number}} QueuedChunk */
+/**
+ * @typedef {{samples: Int16Array, wallMs: number} | {packets: Uint8Array[], frames: number, wallMs: number}} MicrophoneChunk PCM, or packets of Opus with
+ *   the number of their samples
+ * @typedef {{number: number} & MicrophoneChunk} QueuedChunk
+ */
 
 /** A queue of chunks with a maximum age. */
 export class SendQueue {
@@ -26,11 +30,16 @@ export class SendQueue {
     return this.#number;
   }
 
-  /** @param {{samples: Int16Array, wallMs: number}} chunk */
-  push({ samples, wallMs }) {
-    this.#chunks.push({ number: this.#number, samples, wallMs });
+  /** @returns {number} length of the queued sound in ms */
+  get heldMs() {
+    return (1000 * this.#frames) / this.rateHz;
+  }
+
+  /** @param {MicrophoneChunk} chunk */
+  push(chunk) {
+    this.#chunks.push({ number: this.#number, ...chunk });
     this.#number += 1;
-    this.#frames += samples.length;
+    this.#frames += framesOf(chunk);
     this.#trim();
   }
 
@@ -41,7 +50,7 @@ export class SendQueue {
    */
   putBack(chunks, wallMs) {
     this.#chunks = [...chunks, ...this.#chunks];
-    this.#frames += chunks.reduce((sum, { samples }) => sum + samples.length, 0);
+    this.#frames += chunks.reduce((sum, chunk) => sum + framesOf(chunk), 0);
     while (this.#chunks.length > 0 && wallMs - this.#chunks[0].wallMs > MAX_MS) this.#dropOldest();
     this.#trim();
   }
@@ -54,12 +63,31 @@ export class SendQueue {
     return chunks;
   }
 
+  /** @returns {QueuedChunk[]} the oldest chunks that have the same format, oldest first; removes them */
+  takeAlike() {
+    const all = this.takeAll();
+    const end = all.findIndex((chunk) => isOpus(chunk) !== isOpus(all[0]));
+    if (end < 0) return all;
+    this.#chunks = all.slice(end);
+    this.#frames = this.#chunks.reduce((sum, chunk) => sum + framesOf(chunk), 0);
+    return all.slice(0, end);
+  }
+
   #trim() {
     while (this.#frames * 1000 > MAX_MS * this.rateHz && this.#chunks.length > 1) this.#dropOldest();
   }
 
   #dropOldest() {
-    this.#frames -= this.#chunks.shift().samples.length;
+    this.#frames -= framesOf(this.#chunks.shift());
     this.dropped += 1;
   }
+}
+
+/** @param {MicrophoneChunk} chunk; @returns {boolean} */
+export function isOpus(chunk) {
+  return 'packets' in chunk;
+}
+
+function framesOf(chunk) {
+  return isOpus(chunk) ? chunk.frames : chunk.samples.length;
 }

@@ -1,5 +1,5 @@
 /**
- * Folder uplink/: sends the microphone's chunks to the listener. May import base/.
+ * Folder uplink/: sends the microphone's chunks to the listener. May import base/ and codec/.
  *
  * This file tries a WebSocket first. If that can't be opened twice in a row while the stream itself works, it uses POSTs (an untrusted
  * certificate on iOS, an old proxy). If another page or a program has taken the microphone, nothing is sent until the user takes it back.
@@ -8,17 +8,22 @@
 
 import { Backoff } from '../base/backoff.js';
 import { pageId } from '../base/page-id.js';
+import { OpusEncoder, uplinkName } from '../codec/opus-encoder.js';
 import { SendQueue } from './send-queue.js';
 import { PostTransport, SocketTransport } from './transports.js';
 
 /** Number of failed WebSockets in a row after which POSTs are used. */
 const SOCKET_TRIES = 2;
+/** Length of the queue from which on POSTs are too slow. */
+const POST_LATE_MS = 250;
 
 /**
  * @typedef {'off' | 'connecting' | 'open' | 'taken' | 'free'} UplinkState
  * @typedef {{onState: (state: UplinkState) => void, onBroken: () => void, reachable: () => boolean,
- *   onFault?: (what: string) => void}} UplinkHandlers
+ *   onFault?: (what: string) => void, onUnsent?: (ms: number) => void, onEncoderFailed?: () => void}} UplinkHandlers
  *   free: another page or a program had taken the microphone and has it no longer;
+ *   onUnsent: length of the sound that is not sent yet, after each chunk while there is a connection;
+ *   onEncoderFailed: the uplink sends PCM from now on;
  *   onBroken: an open connection broke without a close message, so the listener may be gone;
  *   reachable: returns whether the stream works; if it does, the WebSocket and not the network caused a failure
  */
@@ -37,6 +42,9 @@ export class Uplink {
   #posting;
   #forced;
   #room;
+  #encoder = null;
+  #kbps = 0;
+  #sentBytes = 0;
   /** @type {UplinkState} */
   state = 'off';
   /** Totals since the page was opened. */
@@ -63,11 +71,29 @@ export class Uplink {
     return this.counts.droppedBefore + this.#queue.dropped;
   }
 
+  /** @returns {number} bytes that were sent since the page was opened */
+  get bytes() {
+    return this.#sentBytes + (this.#transport?.bytes ?? 0);
+  }
+
+  /** @returns {string} name of the format */
+  get format() {
+    return uplinkName(this.#encoder ? this.#kbps : 0);
+  }
+
+  /** @param {number} kbps bit rate of Opus, or 0 for PCM */
+  setBitRate(kbps) {
+    if (kbps === this.#kbps) return;
+    this.#kbps = kbps;
+    this.#makeEncoder();
+  }
+
   /** @param {number} rateHz of the room; a change reconnects */
   setRate(rateHz) {
     if (rateHz === this.#queue.rateHz) return;
     this.counts.droppedBefore += this.#queue.dropped;
     this.#queue = new SendQueue(rateHz);
+    this.#makeEncoder();
     if (this.#transport) this.#connect();
   }
 
@@ -117,8 +143,42 @@ export class Uplink {
   /** @param {{samples: Int16Array, wallMs: number}} chunk */
   send(chunk) {
     if (this.state === 'off' || this.#isLost) return;
+    if (this.#encoder) this.#encoder.push(chunk);
+    else this.#push(chunk);
+  }
+
+  #push(chunk) {
     this.#queue.push(chunk);
     this.#drain();
+    if (this.state === 'open') this.#handlers.onUnsent?.(this.#unsentMs);
+  }
+
+  /** Length of the sound that is not sent. For POSTs, only a full queue is late: every POST waits for the previous POST. */
+  get #unsentMs() {
+    const { heldMs } = this.#queue;
+    if (this.kind === 'post') return heldMs > POST_LATE_MS ? heldMs : 0;
+    return heldMs + (this.#transport?.unsentMs ?? 0);
+  }
+
+  #makeEncoder() {
+    this.#encoder?.close();
+    this.#encoder = null;
+    if (this.#kbps === 0) return;
+    try {
+      this.#encoder = new OpusEncoder({ rateHz: this.#queue.rateHz, kbps: this.#kbps }, {
+        onPackets: (chunk) => { if (this.state !== 'off' && !this.#isLost) this.#push(chunk); },
+        onError: (why) => this.#encoderFailed(why),
+      });
+    } catch (error) {
+      this.#encoderFailed(error.message);
+    }
+  }
+
+  #encoderFailed(why) {
+    this.#encoder = null;
+    this.#kbps = 0;
+    this.#handlers.onFault?.(`uplink: Opus: ${why}`);
+    this.#handlers.onEncoderFailed?.();
   }
 
   get #isLost() {
@@ -147,7 +207,7 @@ export class Uplink {
 
   /** Closes the old socket after a handover. WebSocket.close() sends the chunks in its buffer first. */
   #moved() {
-    this.#transport?.close();
+    this.#forget();
     clearTimeout(this.#retry);
     this.#transport = this.#next;
     this.#next = null;
@@ -156,20 +216,26 @@ export class Uplink {
 
   #drop() {
     clearTimeout(this.#retry);
-    this.#transport?.close();
+    this.#forget();
     this.#next?.close();
-    this.#transport = null;
     this.#next = null;
     // The next POST sends the waiting chunks; a new socket must not send old chunks.
     if (!this.#posting) this.#queue.takeAll();
   }
 
+  #forget() {
+    this.#transport?.close();
+    this.#sentBytes += this.#transport?.bytes ?? 0;
+    this.#transport = null;
+  }
+
   #drain() {
-    if (!this.#transport?.ready) return;
-    const chunks = this.#queue.takeAll();
-    if (chunks.length === 0) return;
-    this.counts.sent += chunks.length;
-    this.#transport.send(chunks);
+    while (this.#transport?.ready) {
+      const chunks = this.#queue.takeAlike();
+      if (chunks.length === 0) return;
+      this.counts.sent += chunks.length;
+      this.#transport.send(chunks);
+    }
   }
 
   #opened() {
@@ -182,7 +248,12 @@ export class Uplink {
   #ended(why, unsent = []) {
     if (this.state === 'open') this.#backoff.lived(performance.now() - this.#openedMs);
     this.#handlers.onFault?.(`uplink by ${this.kind}: ${why}`);
-    this.#transport = null;
+    this.#forget();
+    if (why === 'refused' && this.#encoder) {
+      this.#queue.takeAll();
+      this.#encoder.close();
+      this.#encoderFailed('the listener refuses it');
+    }
     if (why === 'taken') {
       this.#queue.takeAll();
       this.#setState('taken');

@@ -23,6 +23,12 @@ export function mode() {
   return kept === 'voice' || kept === 'talk' ? kept : 'open';
 }
 
+/** @returns {import('../codec/ladder.js').Quality} the quality of the sound: automatic, full quality, or save data */
+export function quality() {
+  const kept = recall('quality');
+  return kept === 'full' || kept === 'save' ? kept : 'auto';
+}
+
 /** @returns {boolean} whether keyboard shortcuts are on */
 export function shortcutsAreOn() {
   return recall('keys') !== 'no';
@@ -53,7 +59,7 @@ export class SettingsPanel {
   #takenKey = '';
   #ownName;
 
-  /** @param {{onMicrophone: () => void, onOutput: () => void, onMode: () => void, onWarn: () => void, figures: () => string,
+  /** @param {{onMicrophone: () => void, onOutput: () => void, onMode: () => void, onQuality: () => void, onWarn: () => void, figures: () => string,
    *   inRoom: () => boolean, me: () => object | null, onRenamed: (display: string) => void}} handlers */
   constructor(handlers) {
     this.#handlers = handlers;
@@ -65,6 +71,7 @@ export class SettingsPanel {
     byId('output').addEventListener('change', ({ target }) => this.#chooseDevice('output', target.value, handlers.onOutput));
     for (const name of SWITCHES) byId(`switch-${name}`).addEventListener('change', ({ target }) => this.#switch(name, target.checked));
     for (const radio of this.#modes) radio.addEventListener('change', () => this.#chooseMode(radio.value));
+    byId('quality').addEventListener('change', ({ target }) => { remember('quality', target.value); handlers.onQuality(); });
     byId('switch-warn').addEventListener('change', ({ target }) => { switchTo('warn', target.checked); handlers.onWarn(); });
     byId('talk-key').addEventListener('click', () => this.#askForKey(true));
     // A listener for `blur` would run before the browser gives the focus back when the panel closes, and focus.js would then move it.
@@ -84,6 +91,8 @@ export class SettingsPanel {
   open() {
     for (const name of [...SWITCHES, 'warn']) byId(`switch-${name}`).checked = isOn(name);
     for (const radio of this.#modes) radio.checked = radio.value === mode();
+    byId('quality').value = quality();
+    byId('quality-row').hidden = this.#handlers.me()?.codec === undefined;
     byId('switch-keys').checked = shortcutsAreOn();
     for (const kind of ALERTS) byId(`alert-${kind}`).checked = alertIsOn(kind);
     byId('alerts-blocked').textContent = '';

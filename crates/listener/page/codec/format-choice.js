@@ -1,0 +1,118 @@
+/**
+ * Chooses the format of the stream and of the uplink by the user's setting, the server's setting, the abilities of the browser, and the line.
+ */
+
+import { ADPCM, PCM, opusAt } from './formats.js';
+import { Ladder, RUNGS, StreamDelay, isLoopback, isThrifty } from './ladder.js';
+import { encodesOpus } from './opus-encoder.js';
+import { decodesOpus, isKnownToDecode } from './opus-support.js';
+
+/**
+ * @typedef {{onStream: (format: import('./formats.js').Format) => void, onUplink: (kbps: number) => void}} ChoiceHandlers
+ *   onUplink: 0 means PCM
+ */
+
+/** The choice of one stay in the room. */
+export class FormatChoice {
+  #handlers;
+  #quality;
+  #codec;
+  #rateHz = 24000;
+  #down = new Ladder();
+  #up = new Ladder();
+  #delay = new StreamDelay();
+  /** Whether decoding has failed, and the bit rate from which on PCM replaces Opus since; ADPCM replaces lower bit rates. */
+  #decoderFailed = false;
+  #pcmKbps = 0;
+  #encodes = false;
+  #encoderFailed = false;
+  #stopped = false;
+  #kbps = 0;
+  stream = PCM;
+
+  /**
+   * @param {import('./ladder.js').Quality} quality
+   * @param {ChoiceHandlers} handlers called when a format changes
+   */
+  constructor(quality, handlers) {
+    this.#quality = quality;
+    this.#handlers = handlers;
+  }
+
+  /** @param {import('./ladder.js').Quality} quality */
+  setQuality(quality) {
+    this.#quality = quality;
+    this.look();
+  }
+
+  /** Notes the server's setting and the room's rate, as in `/me`. @param {{codec?: string, rate_hz: number}} me */
+  setServer({ codec, rate_hz: rateHz }) {
+    const isNew = codec !== this.#codec || rateHz !== this.#rateHz;
+    this.#codec = codec;
+    this.#rateHz = rateHz;
+    this.look();
+    if (isNew && codec !== undefined) this.#ask();
+  }
+
+  /** Notes a record of sound. @param {{seq: number, lost?: boolean}} record */
+  heard({ seq, lost }) {
+    const nowMs = performance.now();
+    this.#down.behind(lost ? Infinity : this.#delay.behindMs(seq, nowMs), nowMs);
+  }
+
+  /** Notes how much of the microphone's sound is not sent. @param {number} ms */
+  unsent(ms) {
+    this.#up.behind(ms, performance.now());
+  }
+
+  /**
+   * Uses no Opus in the stream for the rest of this stay. A line that had the lowest bit rate gets ADPCM, because PCM would be too much for it.
+   * @returns {import('./formats.js').Format} the format that replaces Opus
+   */
+  decoderFailed() {
+    const kbps = this.#down.kbps;
+    this.#decoderFailed = true;
+    this.#pcmKbps = kbps > RUNGS.at(-1) ? kbps : Infinity;
+    this.stream = this.#formatAt(kbps);
+    return this.stream;
+  }
+
+  /** Uses no Opus in the uplink for the rest of this stay. */
+  encoderFailed() {
+    this.#encoderFailed = true;
+    this.look();
+  }
+
+  /** Chooses again. Call once a second. */
+  look() {
+    if (this.#stopped) return;
+    const nowMs = performance.now();
+    const wish = { quality: this.#quality, codec: this.#codec, loopback: isLoopback(location.hostname ?? ''), thrifty: isThrifty() };
+    const format = this.#formatAt(this.#down.choose(wish, nowMs));
+    const kbps = this.#encodes && !this.#encoderFailed ? this.#up.choose(wish, nowMs) : 0;
+    if (format.name !== this.stream.name) {
+      this.stream = format;
+      this.#handlers.onStream(format);
+    }
+    if (kbps === this.#kbps) return;
+    this.#kbps = kbps;
+    this.#handlers.onUplink(kbps);
+  }
+
+  /** No handler is called afterwards. */
+  stop() {
+    this.#stopped = true;
+  }
+
+  #formatAt(kbps) {
+    if (kbps === 0) return PCM;
+    if (this.#decoderFailed) return kbps >= this.#pcmKbps ? PCM : ADPCM;
+    return isKnownToDecode() ? opusAt(kbps) : ADPCM;
+  }
+
+  async #ask() {
+    const [, encodes] = await Promise.all([decodesOpus(), encodesOpus(this.#rateHz)]);
+    this.#encodes = encodes;
+    this.look();
+  }
+}

@@ -1,0 +1,131 @@
+/**
+ * Chooses how much the sound is compressed, in one direction. Pure: time is an argument.
+ *
+ * One rung down after the line was more than 200 ms behind twice in 10 s; one rung up after 60 s of calm. If a rung that was tried again fails
+ * soon, the next try comes later.
+ */
+
+/** The rungs, from the best sound to the fewest data: PCM, and Opus with its bit rate in kbit/s. */
+export const RUNGS = [0, 32, 24, 16];
+
+const BEHIND_MS = 200;
+/** Time in which two events lead one rung down, and the minimum time between them. */
+const WINDOW_MS = 10_000;
+const EVENT_MS = 1000;
+/** Time after a change in which events don't count: the old connection may still be behind. */
+const SETTLE_MS = 3000;
+const CALM_MS = 60_000;
+const MAX_CALM_MS = 16 * CALM_MS;
+
+/**
+ * @typedef {'auto' | 'full' | 'save'} Quality the user's choice: automatic, full quality, or save data
+ * @typedef {{quality: Quality, codec: string | undefined, loopback: boolean, thrifty: boolean}} Wish
+ *   codec: of the server's settings, `auto` or `opus`; absent if there is no Opus;
+ *   thrifty: whether the system asks to save data, or the line is a cellular one
+ */
+
+/** The choice for one direction. */
+export class Ladder {
+  #range = { best: 0, worst: 0, start: 0 };
+  #rung = 0;
+  #events = [];
+  #calmSinceMs = -Infinity;
+  #changedMs = -Infinity;
+  #upMs = -Infinity;
+  #calmMs = CALM_MS;
+
+  /**
+   * @param {Wish} wish
+   * @param {number} nowMs
+   * @returns {number} one of RUNGS
+   */
+  choose(wish, nowMs) {
+    const range = rangeOf(wish);
+    const isSame = ['best', 'worst', 'start'].every((key) => range[key] === this.#range[key]);
+    this.#range = range;
+    if (!isSame) this.#go(range.start, nowMs);
+    else if (this.#rung > range.best && nowMs - this.#calmSinceMs >= this.#calmMs) {
+      this.#upMs = nowMs;
+      this.#go(this.#rung - 1, nowMs);
+    }
+    return this.kbps;
+  }
+
+  /** @returns {number} the chosen rung */
+  get kbps() {
+    return RUNGS[this.#rung];
+  }
+
+  /**
+   * Notes how far the line is behind.
+   * @param {number} ms
+   * @param {number} nowMs
+   */
+  behind(ms, nowMs) {
+    if (ms <= BEHIND_MS || nowMs - this.#changedMs < SETTLE_MS || nowMs - (this.#events.at(-1) ?? -Infinity) < EVENT_MS) return;
+    this.#calmSinceMs = nowMs;
+    this.#events = [...this.#events.filter((eventMs) => nowMs - eventMs <= WINDOW_MS), nowMs];
+    if (this.#events.length < 2 || this.#rung >= this.#range.worst) return;
+    this.#calmMs = nowMs - this.#upMs < CALM_MS ? Math.min(2 * this.#calmMs, MAX_CALM_MS) : CALM_MS;
+    this.#go(this.#rung + 1, nowMs);
+  }
+
+  #go(rung, nowMs) {
+    this.#rung = rung;
+    this.#events = [];
+    this.#changedMs = nowMs;
+    this.#calmSinceMs = nowMs;
+  }
+}
+
+/** Returns the first and last permitted rung, and the one to begin with. */
+function rangeOf({ quality, codec, loopback, thrifty }) {
+  if (codec === undefined) return { best: 0, worst: 0, start: 0 };
+  const always = codec === 'opus';
+  if (quality === 'full') return always ? { best: 1, worst: 1, start: 1 } : { best: 0, worst: 0, start: 0 };
+  if (quality === 'save' || always) return { best: 2, worst: 3, start: 2 };
+  if (loopback) return { best: 0, worst: 0, start: 0 };
+  return thrifty ? { best: 1, worst: 3, start: 2 } : { best: 0, worst: 3, start: 0 };
+}
+
+/** Time for which the quickest record is remembered; the maximum is twice this time. */
+const BASE_MS = 30_000;
+/** If records are later than this, the clocks were set or the page was suspended. */
+const IMPOSSIBLE_MS = 10_000;
+
+/** Measures how far the stream is behind: the delay of each record of sound minus the delay of the quickest one. */
+export class StreamDelay {
+  #older = Infinity;
+  #newer = Infinity;
+  #turnMs = -Infinity;
+
+  /**
+   * @param {number} seq of the record: when it was made, in ms
+   * @param {number} nowMs
+   * @returns {number} ms
+   */
+  behindMs(seq, nowMs) {
+    const delayMs = nowMs - seq;
+    if (Math.abs(delayMs - Math.min(this.#older, this.#newer)) > IMPOSSIBLE_MS) {
+      this.#older = Infinity;
+      this.#newer = Infinity;
+    }
+    if (nowMs - this.#turnMs > BASE_MS) {
+      this.#older = this.#newer;
+      this.#newer = Infinity;
+      this.#turnMs = nowMs;
+    }
+    this.#newer = Math.min(this.#newer, delayMs);
+    return delayMs - Math.min(this.#older, this.#newer);
+  }
+}
+
+/** @param {string} hostname; @returns {boolean} whether the page comes from this computer itself */
+export function isLoopback(hostname) {
+  return hostname === 'localhost' || hostname.endsWith('.localhost') || hostname === '[::1]' || /^127(?:\.\d{1,3}){3}$/.test(hostname);
+}
+
+/** @returns {boolean} whether the system asks to save data, or the line is a cellular one; browsers without this interface say nothing */
+export function isThrifty(connection = navigator.connection) {
+  return connection?.saveData === true || connection?.type === 'cellular';
+}
