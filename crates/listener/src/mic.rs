@@ -6,6 +6,7 @@
 
 use crate::opus_in::{OpusError, OpusIn};
 use crate::waker::Waker;
+use palabre_config::control::Codec;
 use palabre_host::log_limit::LastWarning;
 use palabre_room::{Format, OpenError, PipeWriter, Wrote};
 use std::collections::VecDeque;
@@ -57,6 +58,7 @@ struct State {
     /// Number of the current lease. A lease with another number has lost the microphone.
     generation: u64,
     uplink: Option<Uplink>,
+    codec: Codec,
     page: Option<Box<str>>,
     superseded_pages: VecDeque<Box<str>>,
     pipe: Option<PipeWriter>,
@@ -78,6 +80,7 @@ impl MicWriter {
         let state = State {
             generation: 0,
             uplink: None,
+            codec: Codec::Pcm,
             page: None,
             superseded_pages: VecDeque::new(),
             pipe: None,
@@ -123,6 +126,12 @@ impl MicWriter {
     /// Returns the way in which the current source sends its sound, or `None` if no source has the microphone.
     pub(crate) fn uplink(&self) -> Option<Uplink> {
         self.lock().uplink
+    }
+
+    /// Returns the codec of the current source, or `None` if no source has the microphone.
+    pub(crate) fn codec(&self) -> Option<Codec> {
+        let state = self.lock();
+        state.uplink.map(|_| state.codec)
     }
 
     /// Returns the format of the pipe.
@@ -222,6 +231,16 @@ pub(crate) struct MicLease {
 }
 
 impl MicLease {
+    /// Notes the codec in which the sound arrives, for the listener's report.
+    pub(crate) fn note_codec(&self, codec: Codec) {
+        let Ok(mut state) = self.lock() else { return };
+        if state.codec != codec {
+            state.codec = codec;
+            drop(state);
+            self.mic.main_thread.wake();
+        }
+    }
+
     /// Writes live sound. Drops the oldest of these samples if they would have to wait longer than [`MAX_WAIT`].
     pub(crate) fn write_live(&self, now: Instant, samples: &[i16]) -> Result<(), Superseded> {
         let mut state = self.lock()?;

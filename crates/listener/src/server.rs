@@ -13,7 +13,7 @@ use crate::status::LastReport;
 use crate::{routes, tls, traffic};
 use anyhow::{Context as _, Result};
 use log::Level;
-use palabre_config::control::{Codec, ListenerReport, MAX_FAULT_CHARS, Speaking};
+use palabre_config::control::{ListenerReport, MAX_FAULT_CHARS, Speaking};
 use palabre_host::log_limit::LogLimit;
 use palabre_host::sandbox::Enforced;
 use palabre_host::signals::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, Signals};
@@ -170,7 +170,8 @@ impl Server {
 
     /// Sends the supervisor a report if one is due. Returns the time at which to call this function again, or `None` to wait for a change.
     fn report(&self, last: &mut LastReport) -> Option<Instant> {
-        let speaking = match self.listener.microphone.as_ref().and_then(|microphone| microphone.uplink()) {
+        let microphone = self.listener.microphone.as_ref();
+        let speaking = match microphone.and_then(|microphone| microphone.uplink()) {
             Some(Uplink::WebSocket) => Speaking::Ws,
             Some(Uplink::PageQueue) => Speaking::Queue,
             Some(Uplink::Program) => Speaking::Post,
@@ -190,7 +191,7 @@ impl Server {
             speaking,
             down: codecs.last().copied(),
             codecs: codecs.iter().copied().collect(),
-            up: (speaking != Speaking::No).then_some(Codec::Pcm),
+            up: microphone.and_then(|microphone| microphone.codec()),
             hand: presence.hand,
             microphone: presence.voice,
             weak: presence.weak,

@@ -1,5 +1,6 @@
 //! A chunk of sound in a WebSocket message.
 
+use palabre_config::control::Codec;
 use palabre_room::Format;
 use palabre_sound::opus;
 use tungstenite::protocol::WebSocketConfig;
@@ -43,6 +44,15 @@ pub(crate) enum Sound<'a> {
     Samples(Vec<i16>),
     /// Opus packets, which have not been decoded.
     Packets(Vec<&'a [u8]>),
+}
+
+impl Sound<'_> {
+    pub(crate) fn codec(&self) -> Codec {
+        match self {
+            Self::Samples(_) => Codec::Pcm,
+            Self::Packets(_) => Codec::Opus { kbps: None },
+        }
+    }
 }
 
 impl<'a> Chunk<'a> {

@@ -4,6 +4,7 @@ use super::body::{Abort, TimedBody, read_failed, superseded};
 use crate::http::{Head, Response};
 use crate::mic::{MicWriter, Uplink};
 use crate::opus_in::{BURST, OpusError};
+use palabre_config::control::Codec;
 use palabre_sound::opus::{FRAME_MS, MAX_PACKET_BYTES, packets};
 use std::io::Read;
 use std::sync::Arc;
@@ -33,6 +34,7 @@ pub(super) fn receive(body: &mut TimedBody<'_>, mic: &Arc<MicWriter>, page: Opti
     }
     let lease = mic.acquire(Uplink::PageQueue, page).map_err(superseded)?;
     body.lease = Some(Arc::clone(&lease));
+    lease.note_codec(Codec::Opus { kbps: None });
     let now = Instant::now();
     let samples = lease.decode(now, &packets).map_err(|error| match error {
         OpusError::TooFast => refused(429, &error),

@@ -84,5 +84,6 @@ fn receive(
     let uplink = if page.is_some() { Uplink::PageQueue } else { Uplink::Program };
     let lease = mic.acquire(uplink, page).map_err(superseded)?;
     body.lease = Some(Arc::clone(&lease));
+    lease.note_codec(sound.codec());
     PacedWriter::new(lease, pace, rate_hz).write_all(body, sound)
 }

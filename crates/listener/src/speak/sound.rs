@@ -2,6 +2,7 @@
 
 use super::body::{Abort, TimedBody, read_failed};
 use crate::http::{Head, Response};
+use palabre_config::control::Codec;
 use palabre_sound::convert::Converter;
 use palabre_sound::ogg::{CAPTURE_PATTERN, OggError, Reader};
 use palabre_sound::wav::{self, WavError};
@@ -53,6 +54,13 @@ impl Sound {
     /// Returns whether few bytes may stand for much sound.
     pub(super) fn is_coded(&self) -> bool {
         matches!(self, Self::Ogg(_))
+    }
+
+    pub(super) fn codec(&self) -> Codec {
+        match self {
+            Self::Wav { .. } => Codec::Pcm,
+            Self::Ogg(_) => Codec::Opus { kbps: None },
+        }
     }
 
     /// Takes bytes of the body. Call [`Self::decode`] until it returns `false` before the next call.

@@ -140,6 +140,7 @@ fn handle(
 
 /// Writes the sound of a chunk to the microphone. An error contains the close code to send. Drops packets that arrive faster than real time.
 fn write(lease: &MicLease, now: Instant, sound: Sound<'_>) -> Result<Result<(), Superseded>, Option<CloseCode>> {
+    lease.note_codec(sound.codec());
     let samples = match sound {
         Sound::Samples(samples) => samples,
         Sound::Packets(packets) => match lease.decode(now, &packets) {

@@ -3,6 +3,7 @@
 use crate::client::{Answer, Client};
 use crate::rig::{Rig, read_samples};
 use crate::speak_ws::{close_code, connect};
+use palabre_config::control::Codec;
 use palabre_sound::measure::{goertzel_dbfs, tone};
 use palabre_sound::ogg::Writer;
 use palabre_sound::opus::{Decoder, Encoder, LOOKAHEAD, packets};
@@ -91,11 +92,16 @@ fn packets_of_a_websocket_are_one_sound() {
     }
     assert!(heard == decoded(&packets));
     assert_tone(&heard);
+    rig.wait_for_report("Opus", |report| report.up == Some(Codec::Opus { kbps: None }));
     // A page may return to samples at any time.
-    let mut samples = vec![0; 16];
+    let mut samples = vec![0; 8];
+    samples.extend(1_000_000f64.to_le_bytes());
     samples.extend([7, 0]);
     socket.send(Message::Binary(samples.into())).unwrap();
     assert_eq!(read_samples(&mut mic, 1), [7]);
+    rig.wait_for_report("samples", |report| report.up == Some(Codec::Pcm));
+    drop(socket);
+    rig.wait_for_report("no sound", |report| report.up.is_none());
 }
 
 #[test]
@@ -229,6 +235,7 @@ fn live_ogg_is_heard_page_by_page() {
         send(&mut client, page);
         heard.extend(read_samples(&mut mic, if number == 0 { 480 - LOOKAHEAD / 2 } else { 480 }));
     }
+    rig.wait_for_report("Opus", |report| report.up == Some(Codec::Opus { kbps: None }));
     client.send("0\r\n\r\n");
     assert_eq!(client.answer().text(), "played 0.27 s\n");
     assert_tone(&heard);
