@@ -201,7 +201,7 @@ fn uses_chosen_devices_and_processing(browser: &Browser) {
 fn shows_and_copies_counters(browser: &Browser) {
     browser.click("#details summary").unwrap();
     let cells = "[...document.querySelectorAll('#figures dt, #figures dd')].map((cell) => cell.textContent)";
-    browser.wait_until(&format!("{cells}.length === 32 && {cells}.every((text) => text.trim() !== '')")).unwrap();
+    browser.wait_until(&format!("{cells}.length === 36 && {cells}.every((text) => text.trim() !== '')")).unwrap();
     browser.click("#copy").unwrap();
     browser.wait_until("document.getElementById('copied').textContent === 'Copied.'").unwrap();
     let copied = browser.run("return seen.copied").unwrap();
