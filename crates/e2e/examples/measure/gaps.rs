@@ -10,7 +10,7 @@ use palabre_e2e::suite::{Link, Suite, TIMEOUT};
 use palabre_e2e::wait_for;
 
 use crate::heard::Heard;
-use crate::join::{join_at, wait_for_samples};
+use crate::join::{at_bit_rate, join_at, wait_for_samples};
 use crate::tone::{TONE_DBFS, TONE_HZ};
 use palabre_e2e::plot::{Curve, svg};
 
@@ -25,6 +25,8 @@ pub enum Line {
     Bad,
     /// Round-trip time of 150 ms.
     Far,
+    /// 128 kbit/s in each direction and a round-trip time of 100 ms. One piece in a hundred comes 200 ms later.
+    Thin,
 }
 
 impl Line {
@@ -39,22 +41,29 @@ impl Line {
                 ..Delays::default()
             },
             Self::Far => Delays { rtt: Duration::from_millis(150), ..Delays::default() },
+            Self::Thin => Delays {
+                rtt: Duration::from_millis(100),
+                bits_per_s: 128_000,
+                stall_every: 100,
+                stall: Duration::from_millis(200),
+                ..Delays::default()
+            },
         };
         let port = palabre_e2e::line::Line::to(link.port, delays)?.port;
         Ok(link.url.replace(&link.port.to_string(), &port.to_string()))
     }
 }
 
-/// Measures a tone that Chromium renders.
-pub fn gaps(seconds: usize, line: Line) -> Result<()> {
+/// Measures a tone that Chromium renders. The page uses this bit rate of Opus, or PCM if it is 0.
+pub fn gaps(seconds: usize, line: Line, kbps: u32) -> Result<()> {
     let suite = Suite::start(2)?;
     let _talker = Talker::tone(&suite.client, &suite.links[0], TONE_HZ, TONE_DBFS);
-    let listener = join_at(&line.to(&suite.links[1])?)?;
+    let listener = join_at(&at_bit_rate(&line.to(&suite.links[1])?, kbps))?;
     // On a bad line the player adapts its margin during the first half minute.
-    wait_for_samples(&listener, Tap::Output, if line == Line::Bad { 30 } else { 10 })?;
+    wait_for_samples(&listener, Tap::Output, if matches!(line, Line::Bad | Line::Thin) { 30 } else { 10 })?;
     let heard = Heard::start(&listener)?;
-    plot_delay(&listener, seconds, &format!("{line:?}").to_lowercase())?;
-    println!("gaps: a tone for {seconds} s through Chromium, line: {line:?}");
+    plot_delay(&listener, seconds, &format!("{line:?}-{kbps}").to_lowercase())?;
+    println!("gaps: a tone for {seconds} s through Chromium, line: {line:?}, {kbps} kbit/s of Opus (0: PCM)");
     heard.print_after(seconds)
 }
 
@@ -78,17 +87,17 @@ fn plot_delay(listener: &Browser, seconds: usize, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Measures a tone during renewals of the stream and planned restarts of the listener.
-pub fn handover(line: Line) -> Result<()> {
+/// Measures a tone during renewals of the stream and planned restarts of the listener. The page uses this bit rate of Opus, or PCM if it is 0.
+pub fn handover(line: Line, kbps: u32) -> Result<()> {
     let suite = Suite::start(2)?;
     let _talker = Talker::tone(&suite.client, &suite.links[0], TONE_HZ, TONE_DBFS);
     // A chunk of 40 ms at 24 kHz costs about 6700 bytes (stream/frames.js), so the stream is renewed every 3 s.
-    let listener = join_at(&format!("{}#renew=500000", line.to(&suite.links[1])?))?;
+    let listener = join_at(&format!("{}&renew=500000", at_bit_rate(&line.to(&suite.links[1])?, kbps)))?;
     wait_for_samples(&listener, Tap::Output, 10)?;
     let heard = Heard::start(&listener)?;
     let renewals = renew_and_restart(&suite, |script| listener.run(script))?;
     println!(
-        "handover: a tone over {renewals} new streams, {RESTARTS} of them after a planned restart, line: {line:?}"
+        "handover: a tone over {renewals} new streams, {RESTARTS} of them after a planned restart, line: {line:?}, {kbps} kbit/s of Opus (0: PCM)"
     );
     heard.print_after(0)
 }

@@ -14,6 +14,11 @@ pub fn join_at(url: &str) -> Result<Browser> {
     join_in(with_voice()?, url)
 }
 
+/// Returns the address of a page that uses this bit rate of Opus in both directions, or PCM if it is 0.
+pub fn at_bit_rate(url: &str, kbps: u32) -> String {
+    format!("{url}#kbps={kbps}")
+}
+
 pub const SPEECH_RATE_HZ: u32 = 16_000;
 
 fn speech_path() -> PathBuf {

@@ -42,8 +42,11 @@ usage: measure [PART]...        default: start load gaps latency
   load              CPU and memory of a room with forty participants
   listener-cost     CPU, memory and wake-ups of a listener and of a minimal server in C, 2 minutes
   gaps, gaps-long   gaps and clicks in a tone that Chromium renders: 1 or 10 minutes
+  gaps-opus         the same with Opus at 24 kbit/s, 10 minutes
   line              the same over a bad line, 10 minutes
+  thin              the same over a line of 128 kbit/s with stalls, with PCM and with Opus, 4 minutes
   handover          the same over renewed streams and planned restarts
+  handover-opus     the same with Opus at 32, 24 and 16 kbit/s
   firefox, firefox-short, firefox-chosen
                     gaps and clicks in Firefox: 10 minutes, 1 minute, in a chosen loudspeaker
   rates             a tone through every pair of sample rates, 8 minutes
@@ -54,6 +57,7 @@ usage: measure [PART]...        default: start load gaps latency
   restarts-planned  ten planned restarts of a listener
   latency, latency-40, latency-20
                     delay from microphone to output: both uplinks, chunks of 40 or 20 ms
+  latency-opus      the same delay with PCM and with Opus in both directions
   signer            duration of handshakes with and without the signer, and after it was killed
   pulse, pulse-busy delay and silences with a microphone of PulseAudio, on an idle machine or with both processors busy
   latency-long, latency-hour
@@ -61,6 +65,7 @@ usage: measure [PART]...        default: start load gaps latency
   rtt               the delay over lines of 0 to 150 ms, 8 minutes
   talking           time until a page shows that a participant talks
   pesq              PESQ-WB of speech between two browsers
+  pesq-opus         the same in a room of 24 kHz, with PCM and with Opus at 32, 24 and 16 kbit/s in both directions, 6 minutes
   echo              level of what a participant with loudspeakers sends back, 4 minutes
   page-cost         CPU of a page's processes, with silence, six and forty participants, in Chromium and Firefox, 4 minutes
   nginx, nginx-page connections and workers of nginx; connections of a page, 4 minutes
@@ -80,10 +85,13 @@ fn main() -> Result<()> {
             "start" => load::start()?,
             "load" => load::load()?,
             "listener-cost" => [40, 20, 1000].into_iter().try_for_each(listener_cost::run)?,
-            "gaps" => gaps::gaps(SECONDS, Line::Loopback)?,
-            "gaps-long" => gaps::gaps(LONG_SECONDS, Line::Loopback)?,
-            "line" => gaps::gaps(LONG_SECONDS, Line::Bad)?,
-            "handover" => gaps::handover(Line::Loopback).and_then(|()| gaps::handover(Line::Far))?,
+            "gaps" => gaps::gaps(SECONDS, Line::Loopback, 0)?,
+            "gaps-long" => gaps::gaps(LONG_SECONDS, Line::Loopback, 0)?,
+            "gaps-opus" => gaps::gaps(LONG_SECONDS, Line::Loopback, 24)?,
+            "line" => gaps::gaps(LONG_SECONDS, Line::Bad, 0)?,
+            "thin" => [0, 24].into_iter().try_for_each(|kbps| gaps::gaps(SECONDS, Line::Thin, kbps))?,
+            "handover" => gaps::handover(Line::Loopback, 0).and_then(|()| gaps::handover(Line::Far, 0))?,
+            "handover-opus" => [32, 24, 16].into_iter().try_for_each(|kbps| gaps::handover(Line::Loopback, kbps))?,
             "firefox" => firefox::gaps(LONG_SECONDS as u64).and_then(|()| firefox::handover())?,
             "firefox-short" => firefox::gaps(SECONDS as u64).and_then(|()| firefox::handover())?,
             "firefox-chosen" => firefox::chosen(SECONDS as u64)?,
@@ -98,13 +106,15 @@ fn main() -> Result<()> {
             "restarts-planned" => restarts::planned()?,
             "latency" => latency::run("websocket", 40).and_then(|()| latency::run("post", 40))?,
             "latency-40" => latency::run("websocket", 40)?,
+            "latency-opus" => [0, 24].into_iter().try_for_each(|kbps| latency::run(&format!("websocket&kbps={kbps}"), 40))?,
             "latency-20" => latency::run("websocket", 20)?,
             "signer" => signer::run()?,
             "pulse" => pulse::run(false)?,
             "pulse-busy" => pulse::run(true)?,
             "rtt" => latency::over_rtts()?,
             "talking" => talking::run()?,
-            "pesq" => pesq::run()?,
+            "pesq" => pesq::run(48_000, 0)?,
+            "pesq-opus" => [0, 32, 24, 16].into_iter().try_for_each(|kbps| pesq::run(24_000, kbps))?,
             "echo" => echo::run()?,
             "latency-long" => latency::over_time(20)?,
             "latency-hour" => latency::over_time(60)?,

@@ -13,7 +13,7 @@ use palabre_e2e::suite::Suite;
 use palabre_sound::wav;
 
 use crate::heard::Heard;
-use crate::join::{join_at, wait_for_samples};
+use crate::join::{at_bit_rate, join_at, wait_for_samples};
 use crate::latency::Spoken;
 
 const SECONDS: usize = 60;
@@ -33,12 +33,13 @@ for said, heard in zip(sys.argv[1::2], sys.argv[2::2]):
     print(pesq(16000, read(said), read(heard), 'wb'))
 ";
 
-/// Measures speech in a room of 48 kHz without levelling, with browsers without audio processing.
-pub fn run() -> Result<()> {
-    let suite = Suite::start_configured(2, "[room]\nrate-hz = 48000\nlevelling = false\n")?;
-    let speaker = join_at(&suite.links[0].url)?;
+/// Measures speech in a room without levelling, with browsers without audio processing. Both directions use this bit rate of Opus, or PCM if
+/// it is 0.
+pub fn run(rate_hz: u32, kbps: u32) -> Result<()> {
+    let suite = Suite::start_configured(2, &format!("[room]\nrate-hz = {rate_hz}\nlevelling = false\n"))?;
+    let speaker = join_at(&at_bit_rate(&suite.links[0].url, kbps))?;
     disable_processing(&speaker)?;
-    let listener = join_at(&suite.links[1].url)?;
+    let listener = join_at(&at_bit_rate(&suite.links[1].url, kbps))?;
     listener.click("#mute")?;
     wait_for_samples(&speaker, Tap::Microphone, 5)?;
     wait_for_samples(&listener, Tap::Output, 20)?;
@@ -48,8 +49,9 @@ pub fn run() -> Result<()> {
     let files = segments(&spoken, &dir)?;
     let scores = score(&files)?;
     println!(
-        "pesq: PESQ-WB of {} segments of {SEGMENT_S} s, 48 kHz, no processing: mean {:.2}, minimum {:.2}, median {:.2}: {scores:.2?}",
+        "pesq: PESQ-WB of {} segments of {SEGMENT_S} s, {rate_hz} Hz, {}, no processing: mean {:.2}, minimum {:.2}, median {:.2}: {scores:.2?}",
         scores.len(),
+        listener.run("return document.getElementById('detailCodec').textContent")?,
         scores.iter().sum::<f64>() / scores.len() as f64,
         percentile(scores.iter().copied(), 0.0),
         median(scores.iter().copied())
