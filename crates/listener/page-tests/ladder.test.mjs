@@ -43,6 +43,11 @@ test('line that must save data gets no PCM after a calm time', () => {
   assert.deepEqual(rungs([5000, 6000], 300000, { quality: 'save' }), [[0, 24], [6000, 16], [66000, 24]]);
 });
 
+test('fixed bit rate never changes', () => {
+  assert.deepEqual(rungs([5000, 6000, 10000, 11000], 300000, { fixedKbps: 32, loopback: true }), [[0, 32]]);
+  assert.deepEqual(rungs([5000, 6000, 10000, 11000], 300000, { fixedKbps: 0, thrifty: true }), [[0, 0]]);
+});
+
 test('changed setting begins anew', () => {
   const ladder = new Ladder();
   assert.deepEqual(['auto', 'save', 'full', 'auto'].map((quality) => ladder.choose(wish({ quality }), 0)), [0, 24, 0, 0]);

@@ -240,10 +240,13 @@ function followOtherPages() {
   if (people.mine) app.session?.seenAs(people.mine);
 }
 
-/** For tests: `#uplink=post` never tries a WebSocket, `#renew=COST` sets the maximum cost of a frame (stream/frames.js). */
+/**
+ * For tests: `#uplink=post` never tries a WebSocket, `#renew=COST` sets the maximum cost of a frame (stream/frames.js), `#kbps=N` sets the bit rate
+ * of Opus in both directions, or PCM if N is 0.
+ */
 function optionsOfAddress() {
   const asked = new URLSearchParams(location.hash.slice(1));
-  return { postOnly: asked.get('uplink') === 'post', renewCost: Number(asked.get('renew')) || undefined };
+  return { postOnly: asked.get('uplink') === 'post', renewCost: Number(asked.get('renew')) || undefined, kbps: asked.has('kbps') ? Number(asked.get('kbps')) : undefined };
 }
 
 /** @param {string} screen to show instead of the room */

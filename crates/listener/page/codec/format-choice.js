@@ -16,6 +16,7 @@ import { decodesOpus, isKnownToDecode } from './opus-support.js';
 export class FormatChoice {
   #handlers;
   #quality;
+  #fixedKbps;
   #codec;
   #rateHz = 24000;
   #down = new Ladder();
@@ -31,11 +32,12 @@ export class FormatChoice {
   stream = PCM;
 
   /**
-   * @param {import('./ladder.js').Quality} quality
+   * @param {{quality: import('./ladder.js').Quality, fixedKbps?: number}} wish fixedKbps: the only rung, for tests
    * @param {ChoiceHandlers} handlers called when a format changes
    */
-  constructor(quality, handlers) {
+  constructor({ quality, fixedKbps }, handlers) {
     this.#quality = quality;
+    this.#fixedKbps = fixedKbps;
     this.#handlers = handlers;
   }
 
@@ -87,7 +89,7 @@ export class FormatChoice {
   look() {
     if (this.#stopped) return;
     const nowMs = performance.now();
-    const wish = { quality: this.#quality, codec: this.#codec, loopback: isLoopback(location.hostname ?? ''), thrifty: isThrifty() };
+    const wish = { quality: this.#quality, fixedKbps: this.#fixedKbps, codec: this.#codec, loopback: isLoopback(location.hostname ?? ''), thrifty: isThrifty() };
     const format = this.#formatAt(this.#down.choose(wish, nowMs));
     const kbps = this.#encodes && !this.#encoderFailed ? this.#up.choose(wish, nowMs) : 0;
     if (format.name !== this.stream.name) {

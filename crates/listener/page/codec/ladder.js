@@ -19,9 +19,9 @@ const MAX_CALM_MS = 16 * CALM_MS;
 
 /**
  * @typedef {'auto' | 'full' | 'save'} Quality the user's choice: automatic, full quality, or save data
- * @typedef {{quality: Quality, codec: string | undefined, loopback: boolean, thrifty: boolean}} Wish
+ * @typedef {{quality: Quality, codec: string | undefined, loopback: boolean, thrifty: boolean, fixedKbps?: number}} Wish
  *   codec: of the server's settings, `auto` or `opus`; absent if there is no Opus;
- *   thrifty: whether the system asks to save data, or the line is a cellular one
+ *   thrifty: whether the system asks to save data, or the line is a cellular one; fixedKbps: the only rung
  */
 
 /** The choice for one direction. */
@@ -79,8 +79,10 @@ export class Ladder {
 }
 
 /** Returns the first and last permitted rung, and the one to begin with. */
-function rangeOf({ quality, codec, loopback, thrifty }) {
+function rangeOf({ quality, codec, loopback, thrifty, fixedKbps }) {
   if (codec === undefined) return { best: 0, worst: 0, start: 0 };
+  const fixed = RUNGS.indexOf(fixedKbps);
+  if (fixed >= 0) return { best: fixed, worst: fixed, start: fixed };
   const always = codec === 'opus';
   if (quality === 'full') return always ? { best: 1, worst: 1, start: 1 } : { best: 0, worst: 0, start: 0 };
   if (quality === 'save' || always) return { best: 2, worst: 3, start: 2 };

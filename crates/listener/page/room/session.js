@@ -76,10 +76,10 @@ export class Session {
 
   /**
    * @param {object} me as from GET me
-   * @param {{muted: boolean, volume: number, postOnly: boolean, quality?: import('../codec/ladder.js').Quality, renewCost?: number}} options
+   * @param {{muted: boolean, volume: number, postOnly: boolean, quality?: import('../codec/ladder.js').Quality, renewCost?: number, kbps?: number}} options
    * @param {SessionHandlers} handlers
    */
-  constructor(me, { muted, volume, postOnly, quality = 'auto', renewCost }, handlers) {
+  constructor(me, { muted, volume, postOnly, quality = 'auto', renewCost, kbps }, handlers) {
     this.#handlers = handlers;
     this.#listenOnly = me.listen_only === true;
     this.#room = me.room;
@@ -127,7 +127,7 @@ export class Session {
       onSilence: () => this.#player.silence(),
       onFailed: (why, seq) => this.#decoderFailed(why, seq),
     });
-    this.#choice = new FormatChoice(quality, {
+    this.#choice = new FormatChoice({ quality, fixedKbps: kbps }, {
       onStream: (format) => this.#stream.setFormat(format),
       onUplink: (kbps) => this.#uplink.setBitRate(kbps),
     });
