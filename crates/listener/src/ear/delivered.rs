@@ -250,7 +250,12 @@ fn knows(delivered: &Option<Arc<str>>, text: &Arc<str>) -> bool {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use super::super::encoder::Encoders;
+    use super::super::ring::Ring;
     use super::*;
+    use crate::handover::Handover;
+    use palabre_room::Format;
+    use std::time::Instant;
 
     /// Returns a record after which the levels are `levels`. `before`: the levels to which the change in the record applies, if it has one.
     fn record(kind: Kind, levels: &str, before: Option<&str>) -> Record {
@@ -331,5 +336,32 @@ mod tests {
         }
         let out = deliver(&mut delivered(), &record(sound(), "bmV3", Some("")), true);
         assert!(out[0].starts_with("<b>1,9,1,") && out[0].contains(",Y2hh</b>"), "{}", out[0]);
+    }
+
+    #[test]
+    fn levels_of_chunks_that_wait_are_sent_with_the_next_packets() {
+        let handover = Arc::new(Handover::new(None, Instant::now()));
+        let ring = Ring::new(Format::default(), 40, handover);
+        let encoder = Encoders::default().get(&ring, 16).unwrap();
+        let encoding = Encoding::Opus(OpusStream::new(Arc::clone(&ring), encoder, 0));
+        let mut delivered = Delivered { encoding, ..delivered() };
+        let mut heard = Vec::new();
+        let mut publish = |kind: Kind, before: &str, marks: &str, after: &str| {
+            let mut state = ring.lock();
+            (state.people, state.states, state.levels) = ("cGVv".into(), "c3Rh".into(), after.into());
+            ring.publish(&mut state, kind, Some(Change { before: before.into(), marks: marks.into() }));
+            let record = Arc::clone(state.ring.back().unwrap());
+            drop(state);
+            heard.push(deliver(&mut delivered, &record, false));
+        };
+        let chunk = |gap| Kind::Sound { samples: vec![0; 960], gap };
+        publish(chunk(true), "", "AAAA", "b25l");
+        publish(chunk(false), "b25l", "BBBB", "dHdv");
+        publish(chunk(false), "dHdv", "CCCC", "dGhy");
+        publish(Kind::Silence, "dGhy", "DDDD", "Zm91");
+        assert_eq!(heard[0], [""; 0]);
+        assert!(heard[1][0].contains(",AAAABBBB</b>"), "{:?}", heard[1]);
+        assert!(heard[2].is_empty() && heard[3].len() == 2);
+        assert!(heard[3][0].contains(",CCCC</b>") && heard[3][1].contains(",DDDD,"), "{:?}", heard[3]);
     }
 }
