@@ -21,6 +21,11 @@ const RTT_SECONDS: usize = 30;
 /// Minimum correlation of a window whose position counts as found.
 pub const FOUND: f64 = 0.8;
 
+/// Measures the delay with this bit rate of Opus in both directions, or with PCM if it is 0.
+pub fn at_bit_rate(kbps: u32) -> Result<()> {
+    run(&format!("websocket&kbps={kbps}"), 40)
+}
+
 /// Measures the delay between two pages that talk, and its stages.
 pub fn run(uplink: &str, chunk_ms: u32) -> Result<()> {
     let suite = Suite::start_configured(2, &format!("[stream]\nchunk-ms = {chunk_ms}\n"))?;

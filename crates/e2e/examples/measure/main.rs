@@ -106,9 +106,7 @@ fn main() -> Result<()> {
             "restarts-planned" => restarts::planned()?,
             "latency" => latency::run("websocket", 40).and_then(|()| latency::run("post", 40))?,
             "latency-40" => latency::run("websocket", 40)?,
-            "latency-opus" => {
-                [0, 24].into_iter().try_for_each(|kbps| latency::run(&format!("websocket&kbps={kbps}"), 40))?
-            }
+            "latency-opus" => [0, 24].into_iter().try_for_each(latency::at_bit_rate)?,
             "latency-20" => latency::run("websocket", 20)?,
             "signer" => signer::run()?,
             "pulse" => pulse::run(false)?,
