@@ -12,7 +12,7 @@ fn me_and_page_are_served_on_one_connection() {
     let rig = Rig::new();
     let mut client = rig.connect();
     let me = client.get(&rig, "/me");
-    let expected = "{\"name\":\"alice\",\"display\":\"Alice\",\"room\":\"main\",\"rate_hz\":24000,\"chunk_ms\":40,\"levelling\":false,\"join_muted\":false,\"page\":";
+    let expected = "{\"name\":\"alice\",\"display\":\"Alice\",\"room\":\"main\",\"rate_hz\":24000,\"chunk_ms\":40,\"levelling\":false,\"join_muted\":false,\"codec\":\"auto\",\"page\":";
     assert_eq!(me.status, 200);
     assert!(me.text().starts_with(expected), "{}", me.text());
     let page = client.get(&rig, "/");

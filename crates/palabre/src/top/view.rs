@@ -14,6 +14,24 @@ use crate::table::printable;
 
 /// Width of a level meter, in character cells. Each cell stands for 3 dB.
 const METER: usize = 20;
+const CODEC: &str = "CODEC";
+/// Names and widths of the columns.
+const COLUMNS: [(&str, u16); 12] = [
+    ("NAME", 16),
+    ("ROOM", 10),
+    ("STATE", 11),
+    ("LEVEL", METER as u16),
+    ("", 8),
+    ("CONN", 4),
+    (CODEC, 16),
+    ("DELAY", 7),
+    ("LOST", 5),
+    ("UNDERRUNS", 9),
+    ("CPU", 6),
+    ("MEMORY", 8),
+];
+/// Width of all columns, with a blank between two columns.
+const WIDE: u16 = 131;
 /// Level in dBFS at which a level meter is empty.
 const FLOOR_DBFS: f32 = -60.0;
 /// Level in dBFS above which the cells of a level meter are red.
@@ -34,22 +52,13 @@ impl View<'_> {
         let [top, middle, bottom] =
             Layout::vertical([Constraint::Length(1), Constraint::Min(0), Constraint::Length(1)]).areas(frame.area());
         frame.render_widget(self.title(), top);
-        let head = Row::new([
-            "NAME",
-            "ROOM",
-            "STATE",
-            "LEVEL",
-            "",
-            "CONN",
-            "CODEC",
-            "DELAY",
-            "LOST",
-            "UNDERRUNS",
-            "CPU",
-            "MEMORY",
-        ]);
-        let widths = [16, 10, 11, METER as u16, 8, 4, 16, 7, 5, 9, 6, 8].map(Constraint::Length);
-        let rows = self.status.participants.iter().skip(self.first).map(|one| self.row(one));
+        // In a narrow terminal all columns would be cut, so the codec is left out.
+        let columns: Vec<(&str, u16)> =
+            COLUMNS.into_iter().filter(|(name, _)| *name != CODEC || middle.width >= WIDE).collect();
+        let head = Row::new(columns.iter().map(|(name, _)| *name));
+        let widths = columns.iter().map(|(_, width)| Constraint::Length(*width));
+        let has_codec = columns.len() == COLUMNS.len();
+        let rows = self.status.participants.iter().skip(self.first).map(|one| self.row(one, has_codec));
         let table = Table::new(rows, widths).header(head.style(Style::new().add_modifier(Modifier::REVERSED)));
         frame.render_widget(table, middle);
         frame.render_widget(self.foot(), bottom);
@@ -82,7 +91,7 @@ impl View<'_> {
         }
     }
 
-    fn row(&self, one: &ParticipantStatus) -> Row<'static> {
+    fn row(&self, one: &ParticipantStatus, has_codec: bool) -> Row<'static> {
         let (level, usage, page) = (self.snapshot.level(one), self.snapshot.usage(one.pid), status::page(one));
         let state = match one.state {
             State::Failed => Style::new().fg(Color::Red).add_modifier(Modifier::BOLD),
@@ -94,20 +103,23 @@ impl View<'_> {
             Some(level) => (meter(level.dbfs), format!("{:.0} dBFS", level.dbfs)),
             None => (meter(f32::NEG_INFINITY), String::new()),
         };
-        Row::new([
+        let codec = has_codec.then(|| Cell::from(status::or_dash(status::codec(one))));
+        let first = [
             Cell::from(printable(&one.name)),
             Cell::from(printable(&one.room)),
             Cell::from(Span::styled(one.state.to_string(), state)),
             Cell::from(meter),
             Cell::from(figure),
             Cell::from(self.snapshot.connections(one).to_string()),
-            Cell::from(status::or_dash(status::codec(one))),
+        ];
+        let last = [
             Cell::from(status::or_dash(page.delay_ms.map(|ms| format!("{ms} ms")))),
             Cell::from(status::or_dash(page.lost)),
             Cell::from(status::or_dash(page.underruns)),
             Cell::from(status::cpu(usage)),
             Cell::from(status::memory(usage)),
-        ])
+        ];
+        Row::new(first.into_iter().chain(codec).chain(last))
     }
 }
 
@@ -160,5 +172,17 @@ mod tests {
             .unwrap();
         let text = terminal.backend().to_string();
         assert!(!text.contains("alice") && text.contains("carol") && text.contains("gone"), "{text}");
+    }
+
+    #[test]
+    fn narrow_terminal_shows_the_other_columns_whole() {
+        let (status, snapshot) = scene();
+        let mut terminal = Terminal::new(TestBackend::new(120, 7)).unwrap();
+        terminal
+            .draw(|frame| View { status: &status, snapshot: &snapshot, error: None, first: 0 }.draw(frame))
+            .unwrap();
+        let text = terminal.backend().to_string();
+        assert!(text.contains("█████████████······· -21 dBFS 2    142 ms"), "{text}");
+        assert_eq!(COLUMNS.iter().map(|(_, width)| width + 1).sum::<u16>() - 1, WIDE);
     }
 }
