@@ -11,12 +11,30 @@ const MAX_PACKETS = 10;
 /** Maximum number of frames without a result: one second. */
 const MAX_PENDING = 50;
 
-/** @param {number} rateHz of the room; @returns {Promise<boolean>} whether the browser encodes Opus at this rate */
+/**
+ * Encodes one frame, because a browser's first encoder can take more than a second to start (Firefox on a busy computer).
+ * @param {number} rateHz of the room
+ * @returns {Promise<boolean>} whether the browser encodes Opus at this rate
+ */
 export async function encodesOpus(rateHz) {
   try {
-    return typeof AudioData === 'function' && (await AudioEncoder.isConfigSupported(configuration(rateHz, 24))).supported === true;
+    const supported = typeof AudioData === 'function' && (await AudioEncoder.isConfigSupported(configuration(rateHz, 24))).supported === true;
+    return supported && await encodesSilence(rateHz);
   } catch {
     return false;
+  }
+}
+
+async function encodesSilence(rateHz) {
+  let count = 0;
+  const encoder = new AudioEncoder({ output: () => { count += 1; }, error: () => {} });
+  try {
+    encoder.configure(configuration(rateHz, 24));
+    encode(encoder, new Float32Array((rateHz * FRAME_MS) / 1000), rateHz, 0);
+    await encoder.flush();
+    return count > 0;
+  } finally {
+    if (encoder.state !== 'closed') encoder.close();
   }
 }
 
@@ -90,13 +108,8 @@ export class OpusEncoder {
   #encode() {
     this.#fill = 0;
     this.#guard(() => {
-      const data = new AudioData({
-        format: 'f32-planar', sampleRate: this.#rateHz, numberOfFrames: this.#frame.length, numberOfChannels: 1,
-        timestamp: this.#count * FRAME_MS * 1000, data: this.#frame,
-      });
+      encode(this.#encoder, this.#frame, this.#rateHz, this.#count);
       this.#count += 1;
-      this.#encoder.encode(data);
-      data.close();
     });
   }
 
@@ -125,6 +138,15 @@ export class OpusEncoder {
     this.close();
     handlers?.onError(`${error.name}: ${error.message}`);
   }
+}
+
+/** Encodes the frame with this number. */
+function encode(encoder, frame, rateHz, number) {
+  const data = new AudioData({
+    format: 'f32-planar', sampleRate: rateHz, numberOfFrames: frame.length, numberOfChannels: 1, timestamp: number * FRAME_MS * 1000, data: frame,
+  });
+  encoder.encode(data);
+  data.close();
 }
 
 function configuration(rateHz, kbps) {
