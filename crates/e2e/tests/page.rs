@@ -368,13 +368,14 @@ fn page_shows_while_the_room_is_recorded_and_while_the_mixer_is_stopped() {
     }
 }
 
-/// Stores every track that getUserMedia() returns.
+/// Stores every track that getUserMedia() returns, except those of the page's probe of a silent microphone (microphone/silence-probe.js).
 const KEEP_TRACKS: &str = "
     window.tracks = [];
     const get = MediaDevices.prototype.getUserMedia;
     MediaDevices.prototype.getUserMedia = async function (...wanted) {
         const stream = await get.apply(this, wanted);
-        window.tracks.push(...stream.getTracks());
+        const { deviceId, echoCancellation } = wanted[0]?.audio ?? {};
+        if (!(deviceId?.exact && echoCancellation === false)) window.tracks.push(...stream.getTracks());
         return stream;
     };";
 
