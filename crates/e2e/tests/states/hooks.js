@@ -2,10 +2,13 @@
 window.states = (() => {
   const states = { tracks: [], contexts: new Set(), answers: JSON.parse(sessionStorage.answers ?? '{}'), laterMs: 0, asleepMs: 0, frozenMs: null, frozenDate: null };
 
+  const isIn = (file) => new Error().stack.includes(file);
   const { getUserMedia } = MediaDevices.prototype;
   MediaDevices.prototype.getUserMedia = async function (...wanted) {
+    const isProbe = isIn('silence-probe.js');
     const stream = await getUserMedia.apply(this, wanted);
-    states.tracks.push(...stream.getTracks());
+    // The probe of a silent microphone opens the device a second time.
+    if (!isProbe) states.tracks.push(...stream.getTracks());
     return stream;
   };
   // Mutes the microphone as the system does.
@@ -28,7 +31,6 @@ window.states = (() => {
 
   const realNow = performance.now.bind(performance);
   const realDate = Date.now;
-  const isIn = (file) => new Error().stack.includes(file);
   // The watch over the microphone sees `laterMs` more; the watch over the stream sees a clock that stands still.
   performance.now = () => {
     if (states.frozenMs !== null && isIn('stream/stream.js')) return states.frozenMs;
