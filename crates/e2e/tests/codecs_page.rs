@@ -1,4 +1,4 @@
-//! Opus and ADPCM in the page, in a real Chromium and a real Firefox: what the participant hears, and what happens if the browser can't decode.
+//! Opus and ADPCM in the page. Chromium and Firefox play and send them, and use PCM or ADPCM if decoding fails.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::path::{Path, PathBuf};

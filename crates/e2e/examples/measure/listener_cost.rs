@@ -95,8 +95,8 @@ fn threads(work: &[Work], seconds: f64) -> String {
 }
 
 /// CPU time and wake-ups of a process.
-struct Work {
-    cpu_ns: u64,
+pub struct Work {
+    pub cpu_ns: u64,
     /// Number of wake-ups by thread name.
     wake_ups: BTreeMap<String, u64>,
 }
@@ -110,7 +110,7 @@ impl Work {
 
     /// Reads the files of each thread in /proc/PID/task, proc_pid_task(5): `schedstat` has the CPU time in ns, and `status` the number of voluntary
     /// context switches.
-    fn of(pid: u32) -> Result<Self> {
+    pub fn of(pid: u32) -> Result<Self> {
         let mut work = Self { cpu_ns: 0, wake_ups: BTreeMap::new() };
         for task in fs::read_dir(format!("/proc/{pid}/task"))? {
             let task = task?.path();
@@ -125,7 +125,7 @@ impl Work {
         Ok(work)
     }
 
-    fn since(&self, before: &Self) -> Self {
+    pub fn since(&self, before: &Self) -> Self {
         let wake_ups = self
             .wake_ups
             .iter()

@@ -4,6 +4,7 @@
 //! from a disturbed machine are invalid.
 #![allow(clippy::print_stdout)]
 
+mod codec;
 mod echo;
 mod faults;
 mod firefox;
@@ -41,6 +42,7 @@ usage: measure [PART]...        default: start load gaps latency
   start             time from scripts/try to the first link
   load              CPU and memory of a room with forty participants
   listener-cost     CPU, memory and wake-ups of a listener and of a minimal server in C, 2 minutes
+  codec             CPU, memory and bytes of a listener with one stream of each codec, 30 s
   gaps, gaps-long   gaps and clicks in a tone that Chromium renders: 1 or 10 minutes
   gaps-opus         the same with Opus at 24 kbit/s, 10 minutes
   line              the same over a bad line, 10 minutes
@@ -109,6 +111,7 @@ fn main() -> Result<()> {
             "latency-opus" => [0, 24].into_iter().try_for_each(latency::at_bit_rate)?,
             "latency-20" => latency::run("websocket", 20)?,
             "signer" => signer::run()?,
+            "codec" => codec::run()?,
             "pulse" => pulse::run(false)?,
             "pulse-busy" => pulse::run(true)?,
             "rtt" => latency::over_rtts()?,
