@@ -75,13 +75,14 @@ impl PacedWriter {
         body: &mut TimedBody<'_>,
     ) -> Result<(), Abort> {
         loop {
-            let before = samples.len();
+            let before = sound.decoded_samples();
             let is_complete = !sound.decode(samples)?;
-            let decoded = samples.len() - before;
+            // Samples that are not heard cost as much time as others.
+            let decoded = sound.decoded_samples() - before;
             let written = self.write(samples, false, body.listener)?;
             samples.drain(..written);
-            if sound.is_coded() {
-                let wait = self.lease.decoded(Instant::now(), decoded);
+            if decoded > 0 {
+                let wait = self.lease.decoded(Instant::now(), decoded as usize);
                 self.wait_until(Instant::now() + wait, body.listener)?;
             }
             body.heard = Instant::now();

@@ -51,9 +51,12 @@ impl Sound {
         Ok(Self::Wav { converter: Box::new(converter), bytes: Vec::new() })
     }
 
-    /// Returns whether few bytes may stand for much sound.
-    pub(super) fn is_coded(&self) -> bool {
-        matches!(self, Self::Ogg(_))
+    /// Returns the number of samples that a decoder has made so far, also of those that are not heard. It is 0 for a WAV.
+    pub(super) fn decoded_samples(&self) -> u64 {
+        match self {
+            Self::Wav { .. } => 0,
+            Self::Ogg(reader) => reader.decoded_samples(),
+        }
     }
 
     pub(super) fn codec(&self) -> Codec {

@@ -115,6 +115,13 @@ impl Reader {
         self.stream.packets >= 2
     }
 
+    /// Returns the number of samples that the decoder has made so far, also of those that are not heard: at the start of a stream and after its
+    /// end. A caller that limits the decoder's work must count these.
+    #[must_use]
+    pub fn decoded_samples(&self) -> u64 {
+        self.sound.decoded_samples
+    }
+
     /// Appends the sound that is still in the converter, at the end of the stream.
     pub fn finish(&mut self, out: &mut Vec<i16>) {
         self.sound.finish(out);
@@ -242,6 +249,8 @@ struct Sound {
     rate_hz: u32,
     converter: Option<Converter>,
     decoded: Vec<i16>,
+    /// Number of samples that the decoder has made.
+    decoded_samples: u64,
     /// Number of samples of the decoder to drop, at the start of the stream.
     to_skip: usize,
 }
@@ -252,7 +261,7 @@ impl Sound {
         let decoder = Decoder::new(rate_hz).map_err(|UnsupportedRate(_)| ()).ok()?;
         let head = wav::Head { rate_hz, channels: 1, encoding: Encoding::S16, data_bytes: None };
         let converter = if rate_hz == out_rate_hz { None } else { Some(Converter::new(&head, out_rate_hz).ok()?) };
-        Some(Self { decoder, rate_hz, converter, decoded: Vec::new(), to_skip: 0 })
+        Some(Self { decoder, rate_hz, converter, decoded: Vec::new(), decoded_samples: 0, to_skip: 0 })
     }
 
     /// Reads `OpusHead` (RFC 7845, section 5.1).
@@ -277,6 +286,7 @@ impl Sound {
         if self.decoder.decode_any(packet, &mut self.decoded).is_err() {
             self.decoder.conceal(&mut self.decoded);
         }
+        self.decoded_samples += self.decoded.len() as u64;
         if let Some(to_keep) = to_keep {
             self.decoded.truncate(self.own_samples(*to_keep));
             *to_keep = to_keep.saturating_sub(samples_48k(packet) as u64);

@@ -48,14 +48,14 @@ fn read(rate_hz: u32, stream: &[u8], part: usize) -> Result<Vec<i16>, OggError> 
     Ok(samples)
 }
 
-/// Runs ffmpeg or ffprobe. Returns its output, or `None` if it is not installed.
+/// Runs ffmpeg or ffprobe. Returns its output, or `None` if it is not installed, which it prints.
 fn run(program: &str, arguments: &[&str], input: &[u8]) -> Option<Vec<u8>> {
     let mut command = Command::new(program);
     command.args(["-v", "error"]).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = match command.spawn() {
         Ok(child) => child,
         Err(error) => {
-            eprintln!("unable to run '{program}': {error}");
+            palabre_testing::not_shown(&format!("that Ogg Opus suits {program}"), &error.to_string());
             return None;
         }
     };
@@ -278,4 +278,29 @@ fn tags_may_be_long() {
     }
     page::write(&mut out, Head { flags: LAST, granule: 960, serial: 1, number: 9 }, &[SILENCE]);
     assert_eq!(read(24_000, &out, 4096).unwrap().len(), 480);
+}
+
+#[test]
+fn sound_that_is_not_heard_counts_as_decoded() {
+    let rate_hz = 24_000;
+    let mut packet = Vec::new();
+    Encoder::new(rate_hz, 32).unwrap().encode(&vec![0; 480], &mut packet);
+    let mut stream = Vec::new();
+    Writer::new(7).start(rate_hz, &mut stream);
+    // Each page says that it is the last page, and that nothing on it is heard.
+    for number in 2..12 {
+        let head = Head { flags: LAST, granule: 0, serial: 7, number };
+        page::write(&mut stream, head, &vec![packet.as_slice(); 100]);
+    }
+    let (mut reader, mut heard) = (Reader::new(rate_hz).unwrap(), Vec::new());
+    reader.push(&stream);
+    let mut most = 0;
+    loop {
+        let before = reader.decoded_samples();
+        if !reader.decode(&mut heard).unwrap() {
+            break;
+        }
+        most = most.max(reader.decoded_samples() - before);
+    }
+    assert_eq!((heard.len(), reader.decoded_samples(), most), (0, 10 * 100 * 480, 480));
 }
