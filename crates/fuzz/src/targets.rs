@@ -15,8 +15,8 @@ use palabre_config::control::{ListenerReport, MAX_REPORT_BYTES, Response, read_r
 use palabre_config::signing::{self, MAX_REQUEST_BYTES, Order, Reply, Request, SignerReport};
 use palabre_config::{Entrance, Key, KeyHash, LinkTemplate, Moment, PageAddress, Participant, PortRange, Server};
 use palabre_room::{
-    EarFrames, Format, Gain, KeptMessage, LevelLine, Levelling, Member, Message, MixerReport, Name, PersonalGain,
-    Presence,
+    EarFrames, Format, Gain, KeptMessage, LevelLine, Levelling, MachineState, Member, Message, MixerReport, Name,
+    PersonalGain, Presence, Sender,
 };
 use palabre_sound::convert::Converter;
 use palabre_sound::wav::{Head as WavHead, Tail};
@@ -245,12 +245,14 @@ fn value<T: FromStr + Display>(text: &str) -> bool {
     true
 }
 
-/// Returns whether the input is the mixer's report, or each line of the input is valid in a file of a room.
+/// Returns whether the input is the mixer's report or the file of another machine, or each line of the input is valid in a file of a room.
 pub(crate) fn room_files(bytes: &[u8]) -> bool {
     let text = text(bytes);
     let is_report = text.parse::<MixerReport>().is_ok_and(|report| !format!("{report:?}").is_empty());
+    let is_machine = value::<MachineState>(&text);
     let parsers = [
         value::<Name>,
+        value::<Sender>,
         value::<Member>,
         value::<LevelLine>,
         value::<PersonalGain>,
@@ -262,7 +264,7 @@ pub(crate) fn room_files(bytes: &[u8]) -> bool {
         value::<Message>,
         |line: &str| line.parse::<KeptMessage>().is_ok(),
     ];
-    all_lines(&text, &parsers) || is_report
+    all_lines(&text, &parsers) || is_report || is_machine
 }
 
 /// Calls all parsers with each of the first lines. Returns whether each of these lines is valid for a parser.

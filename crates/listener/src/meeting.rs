@@ -40,7 +40,7 @@ struct Kept<'a> {
 
 #[derive(Serialize)]
 struct KeptText<'a> {
-    from: &'a str,
+    from: String,
     text: &'a str,
     id: Option<&'a str>,
     age_ms: u64,
@@ -141,5 +141,5 @@ fn new_id() -> String {
 fn text(kept: &KeptMessage, now_ms: u64) -> KeptText<'_> {
     let KeptMessage { sent_ms, message } = kept;
     let age_ms = now_ms.saturating_sub(*sent_ms);
-    KeptText { from: message.from.as_str(), text: &message.text, id: message.id.as_deref(), age_ms }
+    KeptText { from: message.from.to_string(), text: &message.text, id: message.id.as_deref(), age_ms }
 }

@@ -143,7 +143,7 @@ mod tests {
         let alice = room.participant(&name("alice"));
         assert_eq!(room.names().unwrap().len(), 2);
         assert_eq!(room.participants().unwrap().len(), 2);
-        let message = Message::new(name("alice"), "hello").unwrap().with_id("1").unwrap();
+        let message = Message::new(name("alice").into(), "hello").unwrap().with_id("1").unwrap();
         assert!(room.keep_message(&message, 5).unwrap());
         assert_eq!(room.kept_messages(5).unwrap().len(), 1);
         alice.join_meeting(5).unwrap();

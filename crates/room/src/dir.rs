@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::lines::{read_line, read_lines, write_line, write_lines};
+use crate::machine_file::{OTHER_MACHINES, OtherMachines};
 use crate::machines_dir::MachinesDir;
 use crate::make::{Dir, ROOM_MODE, SHARED_MODE, split};
 use crate::participant_dir::ParticipantDir;
@@ -57,7 +58,9 @@ impl RoomDir {
     pub fn create_shared(&self) -> Result<(), RoomError> {
         let (rooms, name) = split(&self.path)?;
         let room = Dir::trusted(rooms)?.dir(name, ROOM_MODE)?;
-        [SHOWN, MEETING].iter().try_for_each(|name| room.own_dir(OsStr::new(name), SHARED_MODE).map(drop))
+        [SHOWN, MEETING, OTHER_MACHINES]
+            .iter()
+            .try_for_each(|name| room.own_dir(OsStr::new(name), SHARED_MODE).map(drop))
     }
 
     /// Returns the directory with copies of the files `names` and `levels`.
@@ -120,6 +123,12 @@ impl RoomDir {
     #[must_use]
     pub fn machines(&self) -> MachinesDir {
         MachinesDir::new(&self.path)
+    }
+
+    /// Returns the directory with the people of the room on other machines. The directory need not exist.
+    #[must_use]
+    pub fn other_machines(&self) -> OtherMachines {
+        OtherMachines::new(&self.path)
     }
 
     /// Returns the path of the pipe `recording`, which exists while the room is recorded.

@@ -6,27 +6,27 @@ use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixDatagram;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, socket};
 use nix::sys::stat::{Mode, fchmod};
 
 use crate::small_file::{FILE_MODE, temporary};
-use crate::{Name, ParticipantDir, RoomDir, RoomError};
+use crate::{MAX_MACHINE_CHARS, MachinesDir, ParticipantDir, RoomDir, RoomError, Sender};
 
 /// Maximum length of a message in characters.
 pub const MAX_MESSAGE_CHARS: usize = 500;
 /// Maximum length of a message's ID.
 const MAX_ID_CHARS: usize = 32;
-/// Maximum size of a datagram in bytes: a name, a tab, an ID, a tab and a text with at most four bytes for each character.
-pub(crate) const MAX_BYTES: usize = 32 + 1 + MAX_ID_CHARS + 1 + 4 * MAX_MESSAGE_CHARS;
+/// Maximum size of a datagram in bytes: a sender, a tab, an ID, a tab and a text with at most four bytes for each character.
+pub(crate) const MAX_BYTES: usize = 32 + 1 + MAX_MACHINE_CHARS + 1 + MAX_ID_CHARS + 1 + 4 * MAX_MESSAGE_CHARS;
 
 /// A text message to a room.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// Name of the sender.
-    pub from: Name,
+    /// The sender.
+    pub from: Sender,
     /// Identifies the message among the messages of this sender: 1 to 32 lower-case letters or digits. A message that was sent
     /// twice has the same ID both times. `None`: the message was sent once, by a program that gives no IDs.
     pub id: Option<String>,
@@ -37,7 +37,7 @@ pub struct Message {
 impl Message {
     /// Returns a message, or `None` if `text` is invalid.
     #[must_use]
-    pub fn new(from: Name, text: &str) -> Option<Self> {
+    pub fn new(from: Sender, text: &str) -> Option<Self> {
         let length = text.chars().take(MAX_MESSAGE_CHARS + 1).count();
         let is_plain = !text.chars().any(|c| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}'));
         let valid = (1..=MAX_MESSAGE_CHARS).contains(&length) && is_plain && !text.trim().is_empty();
@@ -68,7 +68,7 @@ impl FromStr for Message {
 
     fn from_str(datagram: &str) -> Result<Self, ()> {
         let (from, rest) = datagram.split_once('\t').ok_or(())?;
-        let from = from.parse().map_err(|_| ())?;
+        let from: Sender = from.parse()?;
         let message = match rest.split_once('\t') {
             Some((id, text)) => Self::new(from, text).and_then(|message| message.with_id(id)),
             None => Self::new(from, rest),
@@ -89,12 +89,23 @@ impl Inbox {
     /// # Errors
     /// The socket can't be created. The path of a Unix socket has at most 107 bytes.
     pub fn bind(participant: &ParticipantDir) -> Result<Self, RoomError> {
-        let path = participant.inbox();
-        let new = temporary(&path);
+        Self::bind_at(&participant.inbox())
+    }
+
+    /// Creates the socket that receives the messages for other machines, as [`Self::bind`] does.
+    ///
+    /// # Errors
+    /// As for [`Self::bind`].
+    pub fn bind_for_machines(machines: &MachinesDir) -> Result<Self, RoomError> {
+        Self::bind_at(&machines.inbox())
+    }
+
+    fn bind_at(path: &Path) -> Result<Self, RoomError> {
+        let new = temporary(path);
         // A killed process may have left a file with this name.
         let _ = std::fs::remove_file(&new);
-        let socket = bind(&new).map_err(|errno| RoomError::io("create the socket", &path)(errno.into()))?;
-        std::fs::rename(&new, &path).map_err(RoomError::io("create the socket", &path))?;
+        let socket = bind(&new).map_err(|errno| RoomError::io("create the socket", path)(errno.into()))?;
+        std::fs::rename(&new, path).map_err(RoomError::io("create the socket", path))?;
         Ok(Self { socket })
     }
 
@@ -135,8 +146,9 @@ impl AsFd for Inbox {
 }
 
 impl RoomDir {
-    /// Sends a message to every inbox of the room, including the sender's inbox. Returns how many inboxes received the
-    /// message.
+    /// Sends a message to every inbox of the room, including the sender's inbox. Returns how many participants' inboxes received the
+    /// message. The message of a participant of this machine is also sent to the inbox of the directory `.machines`. A message
+    /// from another machine is never sent on.
     ///
     /// # Errors
     /// The directory can't be read, or no socket can be created.
@@ -146,12 +158,14 @@ impl RoomDir {
         let datagram = message.to_string();
         // An inbox that is missing, not read or full doesn't receive the message. A symbolic link could lead to another
         // program's socket.
-        let receives = |name: &Name| {
-            let inbox = self.participant(name).inbox();
+        let receives = |inbox: PathBuf| {
             let is_socket = std::fs::symlink_metadata(&inbox).is_ok_and(|file| file.file_type().is_socket());
             is_socket && socket.send_to(datagram.as_bytes(), inbox).is_ok()
         };
-        Ok(self.participants()?.iter().filter(|name| receives(name)).count())
+        if message.from.machine.is_none() {
+            receives(self.machines().inbox());
+        }
+        Ok(self.participants()?.iter().filter(|name| receives(self.participant(name).inbox())).count())
     }
 }
 
@@ -159,10 +173,14 @@ impl RoomDir {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::Format;
+    use crate::{Format, Name};
     use std::os::unix::fs::PermissionsExt;
 
     fn name(text: &str) -> Name {
+        text.parse().unwrap()
+    }
+
+    fn from(text: &str) -> Sender {
         text.parse().unwrap()
     }
 
@@ -178,7 +196,7 @@ mod tests {
     fn a_message_reaches_every_inbox_and_no_other_room() {
         let (_dir, room) = room(&["alice", "bob", "carol"]);
         let inboxes = ["alice", "bob"].map(|it| Inbox::bind(&room.participant(&name(it))).unwrap());
-        let message = Message::new(name("alice"), "bonjour à tous").unwrap();
+        let message = Message::new(from("alice"), "bonjour à tous").unwrap();
         assert_eq!(room.tell(&message).unwrap(), 2, "carol has none");
         for inbox in &inboxes {
             assert_eq!(inbox.receive(9), (1, vec![message.clone()]));
@@ -194,7 +212,7 @@ mod tests {
         let alice = room.participant(&name("alice"));
         let older = Inbox::bind(&alice).unwrap();
         let newer = Inbox::bind(&alice).unwrap();
-        assert_eq!(room.tell(&Message::new(name("alice"), "x").unwrap()).unwrap(), 1);
+        assert_eq!(room.tell(&Message::new(from("alice"), "x").unwrap()).unwrap(), 1);
         assert_eq!((older.receive(9).0, newer.receive(9).0), (0, 1));
         let mode = std::fs::metadata(alice.inbox()).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode, FILE_MODE);
@@ -207,14 +225,14 @@ mod tests {
         let bob = Inbox::bind(&room.participant(&name("bob"))).unwrap();
         // 2000 messages are more than the queue of a Unix socket can hold (unix(7)).
         for _ in 0..2000 {
-            assert!(room.tell(&Message::new(name("bob"), "x").unwrap()).unwrap() >= 1);
+            assert!(room.tell(&Message::new(from("bob"), "x").unwrap()).unwrap() >= 1);
             assert_eq!(bob.receive(9).0, 1);
         }
     }
 
     #[test]
     fn messages_are_short_and_have_no_control_characters() {
-        let new = |text: &str| Message::new(name("alice"), text).is_some();
+        let new = |text: &str| Message::new(from("alice"), text).is_some();
         assert!(new("é") && new(&"é".repeat(MAX_MESSAGE_CHARS)) && new("</b><script>, \u{1f600}"));
         for bad in ["", " ", "a\nb", "a\tb", "\u{7}", "\u{85}", "a\u{2028}b", &"é".repeat(MAX_MESSAGE_CHARS + 1)] {
             assert!(!new(bad), "{bad:?}");
@@ -245,7 +263,7 @@ mod tests {
         }
         sender.send_to(b"bob\tlast", alice.inbox()).unwrap();
         assert_eq!(inbox.receive(10), (10, vec![]));
-        assert_eq!(inbox.receive(9), (1, vec![Message::new(name("bob"), "last").unwrap()]));
+        assert_eq!(inbox.receive(9), (1, vec![Message::new(from("bob"), "last").unwrap()]));
     }
 
     #[test]
@@ -253,16 +271,33 @@ mod tests {
         let (_dir, room) = room(&["alice"]);
         let inbox = Inbox::bind(&room.participant(&name("alice"))).unwrap();
         let text = "x".repeat(MAX_MESSAGE_CHARS);
-        let message = Message::new(name("alice"), &text).unwrap().with_id(&"9z".repeat(16)).unwrap();
+        let message = Message::new(from("alice"), &text).unwrap().with_id(&"9z".repeat(16)).unwrap();
         assert_eq!(room.tell(&message).unwrap(), 1);
         assert_eq!(inbox.receive(9), (1, vec![message]));
+    }
+
+    #[test]
+    fn a_message_is_for_other_machines_too_unless_it_is_from_one() {
+        let (_dir, room) = room(&["alice"]);
+        room.machines().create(&[]).unwrap();
+        let machines = Inbox::bind_for_machines(&room.machines()).unwrap();
+        let alice = Inbox::bind(&room.participant(&name("alice"))).unwrap();
+        let here = Message::new(from("alice"), "x").unwrap();
+        let longest = from(&format!("{}@{}", "c".repeat(32), "p".repeat(27)));
+        let text = "\u{1f600}".repeat(MAX_MESSAGE_CHARS);
+        let elsewhere = Message::new(longest, &text).unwrap().with_id(&"9".repeat(32)).unwrap();
+        for message in [&here, &elsewhere] {
+            assert_eq!(room.tell(message).unwrap(), 1);
+        }
+        assert_eq!(machines.receive(9), (1, vec![here.clone()]));
+        assert_eq!(alice.receive(9), (2, vec![here, elsewhere]));
     }
 
     #[test]
     fn receive_returns_after_the_given_number_of_datagrams() {
         let (_dir, room) = room(&["alice"]);
         let inbox = Inbox::bind(&room.participant(&name("alice"))).unwrap();
-        let message = Message::new(name("bob"), "x").unwrap();
+        let message = Message::new(from("bob"), "x").unwrap();
         (0..5).for_each(|_| assert_eq!(room.tell(&message).unwrap(), 1));
         assert_eq!([2, 2, 2].map(|max| inbox.receive(max).0), [2, 2, 1]);
     }

@@ -19,6 +19,7 @@ mod kept;
 mod levelling;
 mod levels;
 mod lines;
+mod machine_file;
 mod machines_dir;
 mod make;
 mod member;
@@ -28,6 +29,7 @@ mod participant_dir;
 mod presence;
 mod reader;
 mod recording;
+mod sender;
 mod small_file;
 mod writer;
 
@@ -43,7 +45,11 @@ pub use inbox::{Inbox, MAX_MESSAGE_CHARS, Message};
 pub use kept::{KeptMessage, MAX_KEPT};
 pub use levelling::Levelling;
 pub use levels::{LevelLine, Talk};
-pub use machines_dir::{MACHINES, MachinesDir};
+pub use machine_file::{
+    MAX_MACHINE_BYTES, MAX_MACHINE_PEOPLE, MAX_MACHINES, MachineLevel, MachinePerson, MachineState, OTHER_MACHINES,
+    OtherMachines,
+};
+pub use machines_dir::{MACHINES, MAX_MACHINE_CHARS, MachinesDir, machine_name};
 pub use member::{Member, MicState};
 pub use mixer_report::{LATE_US, MixerReport, ParticipantCounters};
 pub use name::{Name, NameError};
@@ -51,6 +57,7 @@ pub use participant_dir::ParticipantDir;
 pub use presence::Presence;
 pub use reader::{PipeReader, Start, Successor};
 pub use recording::{RecordedFrame, RecordingReader, RecordingWriter};
+pub use sender::Sender;
 pub use small_file::replace_file;
 pub use writer::{PipeWriter, Wrote};
 

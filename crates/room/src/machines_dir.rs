@@ -10,6 +10,15 @@ use crate::{Name, RoomError};
 pub const MACHINES: &str = ".machines";
 /// Beginning of the name of a pipe with the sum of another machine's talkers. The name of the machine follows.
 const FROM: &str = "from-";
+/// Maximum length of a machine's name: with `from-` before it, it must be valid as the name of a track of a recording.
+pub const MAX_MACHINE_CHARS: usize = 27;
+
+/// Returns the name of a machine, or `None` if the text is no such name: it is as a participant's name, with at most
+/// [`MAX_MACHINE_CHARS`] characters.
+#[must_use]
+pub fn machine_name(text: &str) -> Option<Name> {
+    text.parse().ok().filter(|_| text.len() <= MAX_MACHINE_CHARS)
+}
 
 /// The directory `.machines`. It exists if the room is shared with other machines.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,12 +61,16 @@ impl MachinesDir {
         self.path.join(format!("{FROM}{machine}"))
     }
 
+    /// Returns the path of the socket that receives the text messages for other machines.
+    #[must_use]
+    pub fn inbox(&self) -> PathBuf {
+        self.path.join("inbox")
+    }
+
     /// Returns the name of the machine to which a pipe of the directory belongs, or `None` for other entries.
-    /// The name of a machine has at most 27 characters, so that the entry's name can be the name of a track of a recording.
     #[must_use]
     pub fn machine(entry: &str) -> Option<Name> {
-        entry.parse::<Name>().ok()?;
-        entry.strip_prefix(FROM)?.parse().ok()
+        machine_name(entry.strip_prefix(FROM)?)
     }
 
     /// Returns the names of the machines whose pipes exist, sorted. Returns no names if the directory doesn't exist.

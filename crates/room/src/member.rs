@@ -41,10 +41,9 @@ impl Member {
     pub fn new(name: Name, display: impl Into<String>, here: bool) -> Self {
         Self { name, display: display.into(), here, hand: 0, voice: MicState::Open, weak: false }
     }
-}
 
-impl fmt::Display for Member {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// Returns the second field of a line of `names`.
+    pub(crate) fn words(&self) -> String {
         let here = if self.here { "here" } else { "away" };
         let hand = match self.hand {
             0 => String::new(),
@@ -57,7 +56,13 @@ impl fmt::Display for Member {
             MicState::None => " listening",
         };
         let weak = if self.weak { " weak" } else { "" };
-        write!(f, "{}\t{here}{hand}{voice}{weak}\t{}", self.name, self.display)
+        format!("{here}{hand}{voice}{weak}")
+    }
+}
+
+impl fmt::Display for Member {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}\t{}\t{}", self.name, self.words(), self.display)
     }
 }
 

@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use palabre_room::{
-    EarFrames, Format, Inbox, MixerReport, PipeReader, PipeWriter, RecordingReader, RoomDir, Start, Talk, Wrote,
+    EarFrames, Format, Inbox, MachineLevel, MixerReport, PipeReader, PipeWriter, RecordingReader, RoomDir, Start, Talk,
+    Wrote,
 };
 
 const DOCUMENT: &str = include_str!("../../../docs/room-directory.md");
@@ -163,6 +164,29 @@ fn the_example_of_sums_is_written_and_read() {
     let mut again = Vec::new();
     reader.read_sums(std::time::Instant::now(), &mut again, 100).unwrap();
     assert_eq!(again, sums);
+}
+
+#[test]
+fn the_example_of_another_machine_is_read_and_written_back_unchanged() {
+    let (_dir, room) = room();
+    let (machines, paris) = (room.other_machines(), "paris".parse().unwrap());
+    std::fs::write(machines.file(&paris), example("text machine")).unwrap();
+    let state = machines.read(&paris).unwrap().unwrap();
+    assert!(state.is_recorded && !state.is_cut_off);
+    assert_eq!(
+        state.people.iter().map(|person| person.level).collect::<Vec<_>>(),
+        [MachineLevel::Talking(-21.3), MachineLevel::Silent]
+    );
+    machines.write(&paris, &state).unwrap();
+    assert_eq!(std::fs::read_to_string(machines.file(&paris)).unwrap(), example("text machine"));
+}
+
+#[test]
+fn the_example_of_a_message_from_another_machine_is_parsed_and_written_back_unchanged() {
+    let datagram = example("text message from another machine").trim_end();
+    let message: palabre_room::Message = datagram.parse().unwrap();
+    assert_eq!(message.from.machine.as_ref().map(AsRef::as_ref), Some("paris"));
+    assert_eq!(message.to_string(), datagram);
 }
 
 /// Returns the bytes of an example in hexadecimal numbers.

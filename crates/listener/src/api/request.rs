@@ -50,7 +50,7 @@ fn post(connection: &mut Connection, head: &Head, listener: &Listener, api: &Api
 }
 
 fn say(api: &Api, head: &Head, body: &[u8]) -> Response {
-    let message = std::str::from_utf8(body).ok().and_then(|text| Message::new(api.name.clone(), text));
+    let message = std::str::from_utf8(body).ok().and_then(|text| Message::new(api.name.clone().into(), text));
     let Some(message) = message else {
         return Response::text(
             400,

@@ -1,7 +1,7 @@
 //! Reads messages to the participant from the socket `inbox`.
 
 use palabre_host::rate_limit::RateLimit;
-use palabre_room::{Inbox, MAX_KEPT, Message, Name};
+use palabre_room::{Inbox, MAX_KEPT, Message, Sender};
 use serde::Serialize;
 use std::collections::VecDeque;
 use std::os::fd::{AsFd as _, BorrowedFd};
@@ -27,7 +27,7 @@ pub(super) struct Texts {
     /// Rate limit for the others, such as reactions. Many reactions don't displace the messages with an ID.
     limit_without_id: RateLimit,
     /// Sender and ID of the last messages, so that a message that was sent twice is received once.
-    received: VecDeque<(Name, String)>,
+    received: VecDeque<(Sender, String)>,
     /// End of the pause: no datagram is read before.
     next: Instant,
 }
@@ -35,7 +35,7 @@ pub(super) struct Texts {
 /// The JSON of a message record.
 #[derive(Serialize)]
 struct Text<'a> {
-    from: &'a str,
+    from: String,
     text: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<&'a str>,
@@ -83,7 +83,7 @@ impl Texts {
 }
 
 fn json(Message { from, id, text }: &Message) -> String {
-    serde_json::to_string(&Text { from: from.as_str(), text, id: id.as_deref() }).unwrap_or_default()
+    serde_json::to_string(&Text { from: from.to_string(), text, id: id.as_deref() }).unwrap_or_default()
 }
 
 #[cfg(test)]
