@@ -23,6 +23,7 @@ mod me;
 mod meeting;
 mod mic;
 mod opus_in;
+mod other_machines;
 mod page;
 mod page_id;
 mod paste;

@@ -58,6 +58,11 @@ impl Marks {
     /// The value in place of a level for a person whom the operator has muted.
     pub(crate) const MUTED: Value = 255;
 
+    /// Returns the number of people.
+    pub(crate) fn len(&self) -> usize {
+        self.sent.len()
+    }
+
     /// Returns marks for the values of all people.
     pub(crate) fn all(&self) -> Arc<str> {
         Arc::clone(&self.all)

@@ -4,6 +4,7 @@
 //! gets its place in the ring before it reads the file, so it misses no message. If the stream gets a message in both ways, the page
 //! recognises the message by its ID and shows it once.
 
+use crate::other_machines::is_recorded_elsewhere;
 use crate::record;
 use palabre_host::clock::boottime_ms;
 use palabre_host::lock::Lock;
@@ -52,9 +53,9 @@ impl Meeting {
         Self { room, participant, is_open_to_latecomers, keep_warning, read_warning, join_warning }
     }
 
-    /// Returns whether the room is being recorded.
+    /// Returns whether the room is being recorded, here or on another machine.
     pub(crate) fn is_recorded(&self) -> bool {
-        self.room.recording().exists()
+        self.room.recording().exists() || is_recorded_elsewhere(&self.room.other_machines())
     }
 
     /// Returns the display name of a participant in the file `names` of the room, or `None` if the file has no line for the participant.

@@ -1,13 +1,15 @@
 //! The state of the room that pages show: who is connected, who talks, whether the room is recorded, and whether a mixer works. The sources
-//! are the files `names` and `levels`, and the existence of the pipe `recording` and of the file `.no-mixer`. A replaced file is read again. If reading a file fails, the previous content
-//! stays valid and reading is tried again.
+//! are the files `names` and `levels`, the files of other machines, and the existence of the pipe `recording` and of the file `.no-mixer`. A replaced file is read again. If reading a file
+//! fails, the previous content stays valid and reading is tried again.
 
 use crate::marks::{Marks, Urgency, Value, level_value};
+use crate::other_machines::{Changed, Others, ShownMachine};
 use crate::record;
 use palabre_host::log_limit::LastWarning;
 use palabre_host::stamp::FileStamp;
-use palabre_room::{LevelLine, Member, MicState, NO_MIXER, Name, RoomDir, RoomError, Talk};
+use palabre_room::{LevelLine, MachinePerson, Member, MicState, NO_MIXER, Name, RoomDir, RoomError, Sender, Talk};
 use serde::Serialize;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -30,7 +32,11 @@ pub(crate) struct RoomView {
     no_mixer_seen: Option<FileStamp>,
     levels_seen: Option<FileStamp>,
     people: Arc<str>,
+    /// Index of each member of this machine. People of other machines follow.
     places: BTreeMap<Name, u16>,
+    others: Others,
+    /// What has changed on other machines, and is not yet in the other fields.
+    others_changed: Changed,
     /// The state of each person that was sent last.
     pub(crate) states: Marks,
     /// The level of each person that was sent last.
@@ -41,18 +47,22 @@ pub(crate) struct RoomView {
 impl RoomView {
     /// Reads the files. If `room` is `None`, the list of people is empty.
     pub(crate) fn new(room: Option<RoomDir>) -> Self {
+        let others = Others::new(room.as_ref().map(RoomDir::other_machines));
         let mut view = Self {
             room,
             names_seen: None,
             recording_seen: None,
             no_mixer_seen: None,
             levels_seen: None,
-            people: record::encode(&people_json(&[], false, false)).into(),
+            people: record::encode(&people_json(&RoomJson::default())).into(),
             places: BTreeMap::new(),
+            others,
+            others_changed: Changed::default(),
             states: Marks::default(),
             levels: Marks::default(),
             last_warning: LastWarning::default(),
         };
+        view.look_at_others(true);
         view.look_at_names();
         view.look_at_levels();
         view
@@ -63,11 +73,19 @@ impl RoomView {
         Arc::clone(&self.people)
     }
 
-    /// Reads the file `names` if it was replaced, or if a recording or the mixer has begun or ended.
+    /// Reads the files of other machines that were replaced. With `all`, examines each file, as [`Others::look`] does. Returns whether their people have
+    /// changed: call [`Self::look_at_names`] then, and [`Self::look_at_levels`] in any case.
+    pub(crate) fn look_at_others(&mut self, all: bool) -> bool {
+        self.others_changed = self.others_changed.or(self.others.look(all));
+        self.others_changed.people
+    }
+
+    /// Reads the file `names` if it was replaced, or if people of other machines have changed, or if a recording or the mixer has begun or ended.
     pub(crate) fn look_at_names(&mut self) -> Urgency {
         let room = self.room.as_ref();
         let others = [("recording", &mut self.recording_seen), (NO_MIXER, &mut self.no_mixer_seen)];
         let is_changed = others.into_iter().filter_map(|(file, seen)| changed(room, file, seen)).count() > 0;
+        let is_changed = is_changed || self.others_changed.people;
         let Some(room) = changed(room, "names", &mut self.names_seen).or(room.filter(|_| is_changed)) else {
             return Urgency::None;
         };
@@ -77,11 +95,24 @@ impl RoomView {
             self.names_seen = None;
             return Urgency::None;
         };
+        self.others_changed.people = false;
         members.truncate(Marks::MAX_PEOPLE);
-        let states: Vec<Value> = members.iter().map(state).collect();
-        let people: Vec<_> = members.iter().map(|m| Person { name: m.name.as_str(), display: &m.display }).collect();
-        if replace(&mut self.people, &people_json(&people, self.recording_seen.is_some(), self.no_mixer_seen.is_some()))
-        {
+        self.show(members)
+    }
+
+    /// Makes records of these members of this machine, and of the people of other machines.
+    fn show(&mut self, members: Vec<Member>) -> Urgency {
+        let mut others = self.others.people();
+        others.truncate(Marks::MAX_PEOPLE - members.len());
+        let elsewhere = others.iter().map(|(_, person)| state_elsewhere(&person.member));
+        let states: Vec<Value> = members.iter().map(state).chain(elsewhere).collect();
+        let json = people_json(&RoomJson {
+            people: members.iter().map(person).chain(others.into_iter().map(person_elsewhere)).collect(),
+            recording: self.recording_seen.is_some() || self.others.is_recorded(),
+            no_mixer: self.no_mixer_seen.is_some(),
+            machines: self.others.machines(),
+        });
+        if replace(&mut self.people, &json) {
             self.places = members.into_iter().map(|member| member.name).zip(0..).collect();
             self.states.begin(&states);
             self.levels.begin(&vec![0; states.len()]);
@@ -92,9 +123,11 @@ impl RoomView {
         if self.states.change_to(&states) { Urgency::Urgent } else { Urgency::None }
     }
 
-    /// Reads the file `levels` if the mixer has replaced it. Returns how urgently the changes must be sent to the pages.
+    /// Reads the file `levels` if the mixer has replaced it, or if levels of people of other machines have changed. Returns how urgently the changes must be sent to the pages.
     pub(crate) fn look_at_levels(&mut self) -> Urgency {
-        let Some(room) = changed(self.room.as_ref(), "levels", &mut self.levels_seen) else {
+        let room = self.room.as_ref();
+        let is_changed = self.others_changed.levels;
+        let Some(room) = changed(room, "levels", &mut self.levels_seen).or(room.filter(|_| is_changed)) else {
             return Urgency::None;
         };
         let levels = room.levels();
@@ -102,12 +135,16 @@ impl RoomView {
             self.levels_seen = None;
             return Urgency::None;
         };
+        self.others_changed.levels = false;
         let mut values = vec![0; self.places.len()];
         for line in lines {
             if let Some(&place) = self.places.get(&line.name) {
                 values[usize::from(place)] = level(&line);
             }
         }
+        values.extend(self.others.levels());
+        // After a failed read of `names`, the people are still those of before.
+        values.resize(self.levels.len(), 0);
         self.levels.change_levels_to(&values)
     }
 
@@ -137,6 +174,11 @@ fn state(member: &Member) -> Value {
     here | hand | voice
 }
 
+/// Returns the state of a person of another machine. A hand has no place there: each machine has a queue of its own.
+fn state_elsewhere(member: &Member) -> Value {
+    state(member) & ((1 << PLACE_SHIFT) - 1)
+}
+
 fn level(line: &LevelLine) -> Value {
     match line.state {
         Talk::Talking => level_value(line.dbfs),
@@ -161,23 +203,35 @@ fn replace(text: &mut Arc<str>, json: &str) -> bool {
     is_new
 }
 
-#[derive(Serialize)]
-struct People<'a> {
-    people: &'a [Person<'a>],
+/// The JSON of a room record.
+#[derive(Default, Serialize)]
+struct RoomJson<'a> {
+    people: Vec<Person<'a>>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     recording: bool,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     no_mixer: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    machines: Vec<ShownMachine<'a>>,
 }
 
 #[derive(Serialize)]
 struct Person<'a> {
-    name: &'a str,
+    name: Cow<'a, str>,
     display: &'a str,
 }
 
-fn people_json(people: &[Person<'_>], recording: bool, no_mixer: bool) -> String {
-    serde_json::to_string(&People { people, recording, no_mixer }).unwrap_or_default()
+fn person(member: &Member) -> Person<'_> {
+    Person { name: member.name.as_str().into(), display: &member.display }
+}
+
+fn person_elsewhere<'a>((machine, MachinePerson { member, .. }): (&Name, &'a MachinePerson)) -> Person<'a> {
+    let sender = Sender { name: member.name.clone(), machine: Some(machine.clone()) };
+    Person { name: sender.to_string().into(), display: &member.display }
+}
+
+fn people_json(room: &RoomJson<'_>) -> String {
+    serde_json::to_string(room).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -198,16 +252,68 @@ mod tests {
         (dir, room)
     }
 
+    fn room_of(members: &[Member]) -> RoomJson<'_> {
+        RoomJson { people: members.iter().map(person).collect(), ..RoomJson::default() }
+    }
+
     fn talking(who: &str, dbfs: f32) -> LevelLine {
         LevelLine { name: name(who), state: Talk::Talking, dbfs }
     }
 
     #[test]
     fn people_are_the_documented_json() {
-        let people = [Person { name: "alice", display: "Alice" }, Person { name: "bob", display: "Bob le Bricoleur" }];
-        assert_eq!(people_json(&people, false, false), example("json room"));
-        assert_eq!(people_json(&people[..1], true, false), example("json recorded room"));
-        assert_eq!(people_json(&people[..1], false, true), example("json room without a mixer"));
+        let [alice, bob] = [("alice", "Alice"), ("bob", "Bob le Bricoleur")]
+            .map(|(who, display)| Member::new(name(who), display, true));
+        let (both, one) = ([alice.clone(), bob], [alice]);
+        assert_eq!(people_json(&room_of(&both)), example("json room"));
+        assert_eq!(people_json(&RoomJson { recording: true, ..room_of(&one) }), example("json recorded room"));
+        assert_eq!(people_json(&RoomJson { no_mixer: true, ..room_of(&one) }), example("json room without a mixer"));
+    }
+
+    #[test]
+    fn people_of_other_machines_are_the_documented_json() {
+        let (_dir, room) = room();
+        room.write_names(&[Member::new(name("alice"), "Alice", true)]).unwrap();
+        for (machine, text) in
+            [("lyon", "cut-off\n"), ("paris", "connected\nalice\there hand 2\ttalking -20.0\tAlice B.\n")]
+        {
+            room.other_machines().write(&name(machine), &text.parse().unwrap()).unwrap();
+        }
+        room.write_levels(&[talking("alice", -30.0)]).unwrap();
+        let view = RoomView::new(Some(room));
+        assert_eq!(*view.people(), *record::encode(example("json room with other machines")));
+        assert_eq!(record::decode(&view.states.all()), [255, 255, 1, 0, 1, 3], "the hand has no place");
+        assert_eq!(record::decode(&view.levels.all()), [255, 255, 20, 0, 0, 30]);
+    }
+
+    #[test]
+    fn changes_on_other_machines_are_noticed_once() {
+        let (_dir, room) = room();
+        let (machines, paris) = (room.other_machines(), name("paris"));
+        room.write_names(&[Member::new(name("bob"), "Bob", true)]).unwrap();
+        room.write_levels(&[talking("bob", -20.0)]).unwrap();
+        let mut view = RoomView::new(Some(room.clone()));
+        let write = |text: &str| machines.write(&paris, &text.parse().unwrap()).unwrap();
+        let mut look = || {
+            let names = if view.look_at_others(true) { view.look_at_names() } else { Urgency::None };
+            (names, view.look_at_levels())
+        };
+        assert_eq!(look(), (Urgency::None, Urgency::None));
+        write("connected\nalice\there\t-\tAlice\n");
+        assert_eq!(look(), (Urgency::Everything, Urgency::Urgent));
+        write("connected\nalice\there\ttalking -20.0\tAlice\n");
+        assert_eq!(look(), (Urgency::None, Urgency::Urgent));
+        write("connected\nalice\there\ttalking -30.0\tAlice\n");
+        assert_eq!(look(), (Urgency::None, Urgency::CanWait));
+        write("connected\nalice\there muted\t-\tAlice\n");
+        assert_eq!(look(), (Urgency::Urgent, Urgency::Urgent));
+        write("cut-off\nalice\there muted\t-\tAlice\n");
+        assert_eq!(look(), (Urgency::Everything, Urgency::Urgent));
+        // The level of a participant of this machine is still that participant's.
+        room.write_levels(&[talking("bob", -40.0)]).unwrap();
+        assert_eq!((look(), look()), ((Urgency::None, Urgency::CanWait), (Urgency::None, Urgency::None)));
+        machines.remove(&paris).unwrap();
+        assert_eq!(look(), (Urgency::Everything, Urgency::Urgent));
     }
 
     #[test]

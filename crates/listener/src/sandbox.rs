@@ -40,6 +40,7 @@ impl Files {
             sandbox = sandbox
                 .permit(Access::List, room.path())
                 .permit(Access::Read, room.shown())
+                .permit(Access::Read, room.other_machines().path())
                 .permit(Access::Write, room.meeting())
                 .permit(Access::Write, room.participant(name).path());
         }
@@ -124,6 +125,10 @@ mod tests {
         attempt("speak as another", open(&bob.mic(), OpenOptions::new().write(true)));
         attempt("mute another", fs::write(bob.path().join("gain"), "mute\n"));
         attempt("rename everybody", fs::write(room.shown().join("names"), "bob\there\tMallory\n"));
+        attempt(
+            "rename the people of another machine",
+            fs::write(room.other_machines().path().join("paris"), "connected\n"),
+        );
         attempt("truncate another's file", nix::unistd::truncate(&bob.path().join("gain"), 0).map_err(Into::into));
         attempt("remove another's microphone", fs::remove_file(bob.path().join("mic")));
         attempt("link another's ear", fs::hard_link(bob.ear(), alice.path().join("link")));
@@ -143,6 +148,8 @@ mod tests {
         let alice = room.participant(&name("alice"));
         assert_eq!(room.names().unwrap().len(), 2);
         assert_eq!(room.participants().unwrap().len(), 2);
+        let machines = room.other_machines();
+        assert!(machines.machines().unwrap().iter().all(|name| machines.read(name).unwrap().is_some()));
         let message = Message::new(name("alice").into(), "hello").unwrap().with_id("1").unwrap();
         assert!(room.keep_message(&message, 5).unwrap());
         assert_eq!(room.kept_messages(5).unwrap().len(), 1);
@@ -191,6 +198,7 @@ mod tests {
             participant.create().unwrap();
             participant
         });
+        room.other_machines().write(&name("paris"), &palabre_room::MachineState::default()).unwrap();
         for file in ["etc/tls/cert.pem", "etc/tls/key.pem", "etc/participants.d/bob.toml", "other/key.pem"] {
             fs::create_dir_all(at.join(file).parent().unwrap()).unwrap();
             fs::write(at.join(file), "secret").unwrap();

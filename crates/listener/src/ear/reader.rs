@@ -27,6 +27,8 @@ const LEVELS_TIME: Duration = Duration::from_millis(700);
 const LEVELS_INTERVAL_IN_SOUND: Duration = Duration::from_millis(30);
 /// Minimum interval between silence records that contain only a changed level.
 const LEVEL_RECORD_INTERVAL: Duration = Duration::from_millis(500);
+/// Minimum interval between checks of the directory with the files of other machines.
+const OTHERS_INTERVAL: Duration = Duration::from_millis(100);
 /// Interval between checks of the file `names`.
 const NAMES_INTERVAL: Duration = Duration::from_secs(1);
 /// Length of the sound that is left to the next process, in ms. An encoder and a decoder that begin with it agree with those of the previous process at its
@@ -49,6 +51,7 @@ pub(super) struct Reader {
     levels_due: Instant,
     /// Time until which `levels` is checked at [`LEVELS_INTERVAL`].
     levels_until: Instant,
+    others_due: Instant,
     names_due: Instant,
     alone_since: Option<Instant>,
     /// The changes of levels that no record contains yet.
@@ -86,6 +89,7 @@ impl Reader {
             chunker,
             levels_due: now + LEVELS_INTERVAL,
             levels_until: now,
+            others_due: now + OTHERS_INTERVAL,
             names_due: now + NAMES_INTERVAL,
             alone_since: None,
             levels: None,
@@ -227,8 +231,15 @@ impl Reader {
             return;
         }
         self.levels_due = now + if self.chunker.is_silent() { LEVELS_INTERVAL } else { LEVELS_INTERVAL_IN_SOUND };
-        if now >= self.names_due {
+        let names_are_due = now >= self.names_due;
+        let others_have_changed = (names_are_due || now >= self.others_due) && self.view.look_at_others(names_are_due);
+        if now >= self.others_due {
+            self.others_due = now + OTHERS_INTERVAL;
+        }
+        if names_are_due {
             self.names_due = now + NAMES_INTERVAL;
+        }
+        if names_are_due || others_have_changed {
             self.look_at_names();
         }
         match self.view.look_at_levels() {

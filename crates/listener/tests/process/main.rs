@@ -11,6 +11,7 @@ mod hostile;
 mod http;
 mod idle;
 mod leave;
+mod machines;
 mod meeting;
 mod origins;
 mod rig;
