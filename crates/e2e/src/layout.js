@@ -67,11 +67,14 @@ for (const seat of all('.seat')) {
 }
 for (const name of all('.name')) {
   const { bottom, width } = box(name);
-  // Returns the line of a letter. The lines after the second one are hidden.
+  const machine = name.querySelector('.machine');
+  const nameLength = name.firstChild.length;
+  // Returns the line of a letter of the name, or of the machine after it. The lines after the last visible one are hidden.
   const lineOf = (at) => {
     const range = document.createRange();
-    range.setStart(name.firstChild, at);
-    range.setEnd(name.firstChild, at + 1);
+    const [text, begin] = at < nameLength ? [name.firstChild, at] : [machine.firstChild, at - nameLength];
+    range.setStart(text, begin);
+    range.setEnd(text, begin + 1);
     const { top } = range.getBoundingClientRect();
     return top < bottom - 2 ? Math.round(top) : null;
   };
@@ -79,6 +82,7 @@ for (const name of all('.name')) {
     const lines = Array.from(word, (_, at) => lineOf(index + at)).filter(Number.isFinite);
     if (word.length <= 13 && new Set(lines).size > 1) say(name, `breaks inside the word ${word} after ${lines.lastIndexOf(lines[0]) + 1} letters (${Math.round(width)} px)`);
   }
+  if (machine && lineOf(name.textContent.length - 1) === null) say(name, 'hides the machine');
 }
 if (matchMedia('(forced-colors: active)').matches) {
   // The system's colours replace those of the page, so only borders and the system's highlight colour show buttons, levels and what is pressed.

@@ -53,8 +53,8 @@ test('nothing is heard or shown until its switch is on, and a notification only 
 
 test('a participant who joins or raises a hand is reported once, and none is at the first look', () => {
   const comings = new Comings();
-  const person = (name, here, hand = false) => ({ name, display: name.toUpperCase(), here, hand });
-  const look = (...people) => comings.look(people).map(({ kind, display }) => `${display} ${kind}`);
+  const person = (name, here, hand = false) => ({ name, label: name.toUpperCase(), here, hand });
+  const look = (...people) => comings.look(people).map(({ kind, label }) => `${label} ${kind}`);
   assert.deepEqual(look(person('bob', true, true), person('carol', false)), []);
   assert.deepEqual(look(person('bob', true, true), person('carol', true)), ['CAROL joins']);
   assert.deepEqual(look(person('bob', true, true), person('carol', true, true), person('dora', true)), ['CAROL hands', 'DORA joins']);

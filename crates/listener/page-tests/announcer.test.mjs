@@ -49,3 +49,10 @@ test('leaving ends announcements, and rejoining starts them again', () => {
   const states = [['operator', 0], ['off', 10, ''], ['asking', 20, 'connecting'], ['on', 30]];
   assert.deepEqual(announcements(new Announcer(), states), ['live micOperator', '', 'connecting', 'live']);
 });
+
+test('machines that are cut off are announced once, and again when others are, and the recovery', () => {
+  const announcer = new Announcer();
+  const said = ['', 'paris', 'paris', 'paris, lyon', ''].map((cutOff, i) =>
+    announcer.look({ connection: 'live', recorded: false, cutOff, microphone: 'on' }, 10 * i).keys?.join(' '));
+  assert.deepEqual(said, ['live', 'live cutOff', undefined, 'live cutOff', 'live']);
+});

@@ -41,6 +41,20 @@ test('raised hands are in the order of their queue, after the page\'s own partic
   assert.equal(people.isQueue, false);
 });
 
+test('people of other machines have their machine in their label, and are cut off together', () => {
+  const { people: all, states, machines } = parseRecord(`3,5,${base64(example('json room with other machines'))},//8BAAED`);
+  const people = new Participants();
+  people.setPeople(all, states, machines);
+  const [alice, theirs] = [people.named('alice'), people.named('alice@paris')];
+  assert.deepEqual([alice.machine, alice.label, alice.cutOff], ['', 'Alice', false]);
+  assert.deepEqual([theirs.machine, theirs.label, theirs.cutOff, theirs.hand, theirs.queue], ['paris', 'Alice B. · paris', false, true, 0]);
+  people.setLevels([[1, 20]]);
+  assert.deepEqual([people.named('alice').talking, people.named('alice@paris').talking], [false, true]);
+  people.setPeople([...all, { name: 'bob@lyon', display: '' }], states, machines);
+  assert.deepEqual([people.named('bob@lyon').cutOff, people.named('bob@lyon').label], [true, 'bob · lyon']);
+  assert.deepEqual(people.seated('alice').here.map(({ name }) => name), ['alice', 'alice@paris', 'bob@lyon']);
+});
+
 test('message is parsed, and invalid records are rejected', () => {
   const parsed = parseRecord(`4,7,${base64(example('json message'))}`);
   assert.deepEqual(parsed, { kind: 'message', seq: 7, from: 'bob', text: 'It is 20 °C here', id: '7f3a', ageMs: 0 });

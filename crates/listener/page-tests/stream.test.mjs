@@ -19,21 +19,23 @@ test('documented records are parsed', () => {
   assert.deepEqual({ ...sound, samples: [...sound.samples] }, { kind: 'sound', seq: 1700000000163, gap: true, rateHz: 24000, samples: [1], levels: null });
   assert.deepEqual(parseRecord('2,5,//8AAAAV').levels, [[65535, 0], [0, 21]]);
   const { people } = JSON.parse(example('json room'));
-  const room = { kind: 'room', seq: 5, people, recording: false, noMixer: false, states: [[1, 7]], tag: '' };
+  const room = { kind: 'room', seq: 5, people, recording: false, noMixer: false, machines: [], states: [[1, 7]], tag: '' };
   assert.deepEqual(parseRecord(`3,5,${base64({ people })},AAEH`), room);
   assert.ok(parseRecord(`3,5,${base64(JSON.parse(example('json recorded room')))},//8A`).recording);
   assert.ok(parseRecord(`3,5,${base64(JSON.parse(example('json room without a mixer')))},//8A`).noMixer);
+  const shared = parseRecord(`3,5,${base64(JSON.parse(example('json room with other machines')))},//8A`);
+  assert.deepEqual(shared.machines, [{ name: 'lyon', cutOff: true }, { name: 'paris', cutOff: false }]);
   assert.deepEqual(parseRecord(dataOf(example('html hello'))), { kind: 'hello', seq: 1700000000100, me: JSON.parse(example('json me')) });
   const states = [[65535, 1], [1, 7 + 16]];
   const tag = dataOf(example('html room')).split(',').at(-1);
   assert.match(tag, /^[0-9a-f]{16}$/);
-  assert.deepEqual(parseRecord(dataOf(example('html room'))), { kind: 'room', seq: 1700000000101, people, recording: false, noMixer: false, states, tag });
+  assert.deepEqual(parseRecord(dataOf(example('html room'))), { kind: 'room', seq: 1700000000101, people, recording: false, noMixer: false, machines: [], states, tag });
   assert.deepEqual(parseRecord(dataOf(example('html moved'))), { kind: 'moved', seq: 1700000000200, last: false });
 });
 
 test('anything that is not exactly a record is rejected', () => {
   const bad = ['', ',', '10,1,', '9,1,', '1', '1,x,0,,', '1,5,0,AAAA,', '1,5,0,***,', '2,5,e30', '2,-5,', '3,5,e30=', '3,5,bnVsbA==',
-    '0,5,', '__proto__,5,', 'constructor,5,', `3,5,${base64({ people: [{ name: 1, display: 'x' }] })},//8A`,
+    '0,5,', '__proto__,5,', 'constructor,5,', `3,5,${base64({ people: [{ name: 1, display: 'x' }] })},//8A`, `3,5,${base64({ people: [], machines: [{}] })},//8A`,
     `3,5,${base64({ people: [] })},//8A,x&y`, '2,5,' + 'A'.repeat(500000)];
   const read = bad.filter((text) => parseRecord(text) !== null);
   assert.deepEqual(read, []);

@@ -28,7 +28,7 @@ import { showMediaMicrophone, startMediaKeys, stopMediaKeys } from './room/media
 import { Quality } from './room/quality.js';
 import { sendReport } from './room/requests.js';
 import { Session } from './room/session.js';
-import { say, switchLanguage, translatePage } from './text/text.js';
+import { locale, say, switchLanguage, translatePage } from './text/text.js';
 import { Comings, alertUser } from './view/alerts.js';
 import { listenToKeys } from './view/keyboard.js';
 import { fillKeys, showKeys } from './view/keys-panel.js';
@@ -56,7 +56,7 @@ const METER_FALL = 0.7;
 const METER_MS = 80;
 const gains = new Gains((name) => { people.showGains(name); person.refresh(); });
 const person = new PersonPanel(gains);
-const people = new ParticipantList(view.participantPlaces, gains, (name, display) => person.open(name, display));
+const people = new ParticipantList(view.participantPlaces, gains, (participant) => person.open(participant));
 const messages = new Messages(view.messageParts, people, {
   onUnread: (count) => { view.showUnread(count); refresh(); },
   onReaction: (name, text) => people.react(name, text),
@@ -80,9 +80,9 @@ const panel = new SettingsPanel({
 let version = '';
 /**
  * `me` is the answer of GET me; `session` is set while in the room; `unreported` is a session whose listener takes no reports; `full` says that the
- * listener refuses a further stream; `outdated` says that the listener has a newer page.
+ * listener refuses a further stream; `cutOff` names the machines to which the connection is lost; `outdated` says that the listener has a newer page.
  */
-const app = { screen: 'loading', me: null, session: null, unreported: null, full: false, headphones: false, level: 0, meterMs: 0, recorded: false, noMixer: false, quality: null, weak: false, outdated: false };
+const app = { screen: 'loading', me: null, session: null, unreported: null, full: false, headphones: false, level: 0, meterMs: 0, recorded: false, noMixer: false, cutOff: [], quality: null, weak: false, outdated: false };
 
 start();
 
@@ -201,6 +201,7 @@ function enter() {
   app.recorded = false;
   app.full = false;
   app.noMixer = false;
+  app.cutOff = [];
   app.weak = false;
   app.quality = new Quality();
   people.clear();
@@ -213,10 +214,10 @@ function enter() {
     onLive: () => { app.full = false; messages.wake(); gains.restore(); },
     onPeak: showPeak,
     onMe: (given) => greet(adapted(given)),
-    onRoom: ({ people: all, states, recording, noMixer }) => {
-      people.setPeople(all, states);
+    onRoom: ({ people: all, states, recording, noMixer, machines }) => {
+      people.setPeople(all, states, machines);
       tellComings();
-      Object.assign(app, { recorded: recording, noMixer });
+      Object.assign(app, { recorded: recording, noMixer, cutOff: machines.filter(({ cutOff }) => cutOff).map(({ name }) => name) });
       followOtherPages();
       refresh();
     },
@@ -303,8 +304,8 @@ async function reportFigures() {
 
 /** Tells the user which participants have joined or raised a hand, except participants whom the user doesn't hear. */
 function tellComings() {
-  for (const { kind, name, display } of comings.look(people.others)) {
-    if (!gains.isMuted(name)) alertUser(kind, volumeNow(), say(kind === 'hands' ? 'alertHand' : 'alertJoin', { name: display }));
+  for (const { kind, name, label } of comings.look(people.others)) {
+    if (!gains.isMuted(name)) alertUser(kind, volumeNow(), say(kind === 'hands' ? 'alertHand' : 'alertJoin', { name: label }));
   }
 }
 
@@ -344,7 +345,7 @@ function refresh() {
     view.showHold(session.state.mode === 'talk' && !session.state.muted && session.state.microphone === 'on', session.state.held);
     const connection = app.noMixer && session.state.connection === 'live' ? 'noSound' : session.state.connection;
     const microphone = microphoneState(session.state);
-    view.showState({ room, recorded: app.recorded, connection, weak: app.weak, microphone });
+    view.showState({ room, recorded: app.recorded, connection, weak: app.weak, cutOff: cutOffMachines(session), microphone });
     showMediaMicrophone(['on', 'waiting', 'ready'].includes(microphone));
     view.showNotices(notices(session));
     if (connection !== 'live') people.hush();
@@ -401,7 +402,14 @@ function notices(session) {
   if (uplink === 'taken' || uplink === 'free') list.push({ key: uplink, urgent: true, action: 'takeBack', onAction: () => session.takeBack() });
   if (app.outdated && list.length === 0) list.push({ key: 'outdated', action: 'reload', onAction: () => location.reload() });
   if (app.headphones && microphone === 'on' && list.length === 0) list.push({ key: 'wearHeadphones', action: 'gotIt', onAction: dismissHeadphones });
+  const machines = cutOffMachines(session);
+  if (machines) list.push({ key: 'cutOff', values: { machines } });
   return list;
+}
+
+/** Returns the machines to which the connection is lost, as a text. If the page's own connection is lost too, only that is of interest. */
+function cutOffMachines(session) {
+  return session.state.connection === 'lost' ? '' : new Intl.ListFormat(locale()).format(app.cutOff);
 }
 
 function dismissHeadphones() {

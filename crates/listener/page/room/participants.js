@@ -18,14 +18,18 @@ const MUTED_BY_HOST = 255;
 const SPEAKERS = 6;
 
 /**
- * @typedef {{name: string, display: string, place: number, here: boolean, hand: boolean, queue: number, muted: boolean,
- *   listening: boolean, weak: boolean, talking: boolean, mutedByHost: boolean, dbfs: number}} Participant
- *   place: index in the list that the listener sent; queue: place in the queue of raised hands from 1, at most 15, or 0
+ * @typedef {{name: string, display: string, machine: string, label: string, cutOff: boolean, place: number, here: boolean, hand: boolean,
+ *   queue: number, muted: boolean, listening: boolean, weak: boolean, talking: boolean, mutedByHost: boolean, dbfs: number}} Participant
+ *   name: the login name, on another machine with `@` and the machine; machine: the other machine, or empty; label: display name and machine;
+ *   cutOff: the connection to the machine is lost; place: index in the list that the listener sent;
+ *   queue: place in the queue of raised hands from 1, at most 15, or 0, as for a hand on another machine
  */
 
 /** The participants of one room. */
 export class Participants {
   #people = [];
+  /** Names of the machines to which the connection is lost. */
+  #cutOff = new Set();
   #states = new Uint8Array(0);
   #levels = new Uint8Array(0);
   /** Indices of the recent talkers. A talker keeps the position on the stage until another talker needs that position. */
@@ -43,8 +47,10 @@ export class Participants {
   /**
    * @param {{name: string, display: string}[]} people
    * @param {import('../stream/records.js').Mark[]} states
+   * @param {import('../stream/records.js').Machine[]} [machines] other machines that share the room
    */
-  setPeople(people, states) {
+  setPeople(people, states, machines = []) {
+    this.#cutOff = new Set(machines.filter(({ cutOff }) => cutOff).map(({ name }) => name));
     const talked = new Map(this.#speakers.map((place) => [this.#people[place].name, this.#lastTurn.get(place)]));
     this.#people = people;
     this.#states = new Uint8Array(people.length);
@@ -91,10 +97,15 @@ export class Participants {
    */
   at(place) {
     const [state, level] = [this.#states[place], this.#levels[place]];
-    const { name, display } = this.#people[place];
+    const { name } = this.#people[place];
+    const [login, machine = ''] = name.split('@');
+    const display = this.#people[place].display || login;
     return {
       name,
-      display: display || name,
+      display,
+      machine,
+      label: machine ? `${display} · ${machine}` : display,
+      cutOff: this.#cutOff.has(machine),
       place,
       here: (state & HERE) !== 0,
       hand: (state & HAND) !== 0,

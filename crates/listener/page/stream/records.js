@@ -17,7 +17,7 @@ const KINDS = { 0: hello, 1: sound, 2: silence, 3: room, 4: message, 5: moved, 6
  *   | {kind: 'sound', seq: number, gap: boolean, rateHz: number, samples: Int16Array<ArrayBuffer>, levels: Mark[] | null}
  *   | {kind: 'opus', seq: number, gap: boolean, preroll: number, packets: Uint8Array[], levels: Mark[] | null}
  *   | {kind: 'silence', seq: number, packets?: Uint8Array[], levels: Mark[] | null}
- *   | {kind: 'room', seq: number, people: {name: string, display: string}[], recording: boolean, noMixer: boolean, states: Mark[], tag: string}
+ *   | {kind: 'room', seq: number, people: {name: string, display: string}[], recording: boolean, noMixer: boolean, machines: Machine[], states: Mark[], tag: string}
  *   | {kind: 'message', seq: number} & Text
  *   | {kind: 'messages', seq: number, texts: Text[]}
  *   | {kind: 'states', seq: number, states: Mark[]}
@@ -27,6 +27,7 @@ const KINDS = { 0: hello, 1: sound, 2: silence, 3: room, 4: message, 5: moved, 6
  * @typedef {{from: string, text: string, id?: string, ageMs: number}} Text id: see room/texts.js; ageMs: time since it was sent
  *   preroll: number of packets at the start of the list with which a new decoder only settles; their sound is dropped
  *   packets of silence: the rest of the sound before it
+ * @typedef {{name: string, cutOff: boolean}} Machine another machine that shares the room
  * @typedef {[place: number, value: number]} Mark a participant's index in the list of participants, or 65535 for all, and a byte
  */
 
@@ -69,10 +70,11 @@ function silence(seq, [levels, rest]) {
 }
 
 function room(seq, [data, states, tag = '']) {
-  const { people, recording, no_mixer: noMixer } = object(data);
-  const valid = people.every((p) => typeof p.name === 'string' && typeof p.display === 'string');
+  const { people, recording, no_mixer: noMixer, machines = [] } = object(data);
+  const valid = people.every((p) => typeof p.name === 'string' && typeof p.display === 'string') && machines.every((m) => typeof m.name === 'string');
   if (!valid || !/^(?:[0-9a-f]{16})?$/.test(tag)) return null;
-  return { kind: 'room', seq, people, recording: recording === true, noMixer: noMixer === true, states: marks(states), tag };
+  const others = machines.map(({ name, cut_off: cutOff }) => ({ name, cutOff: cutOff === true }));
+  return { kind: 'room', seq, people, recording: recording === true, noMixer: noMixer === true, machines: others, states: marks(states), tag };
 }
 
 function message(seq, [data]) {

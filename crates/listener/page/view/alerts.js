@@ -93,17 +93,17 @@ export class Comings {
   #known = null;
 
   /**
-   * @param {{name: string, display: string, here: boolean, hand: boolean}[]} people all participants except this page's own
-   * @returns {{kind: 'joins' | 'hands', name: string, display: string}[]} empty at the first call
+   * @param {{name: string, label: string, here: boolean, hand: boolean}[]} people all participants except this page's own
+   * @returns {{kind: 'joins' | 'hands', name: string, label: string}[]} empty at the first call
    */
   look(people) {
     const known = this.#known;
     this.#known = new Map(people.map((person) => [person.name, person]));
     if (!known) return [];
-    return people.flatMap(({ name, display, here, hand }) => {
+    return people.flatMap(({ name, label, here, hand }) => {
       const before = known.get(name);
-      const joins = here && !before?.here ? [{ kind: 'joins', name, display }] : [];
-      return here && hand && !before?.hand ? [...joins, { kind: 'hands', name, display }] : joins;
+      const joins = here && !before?.here ? [{ kind: 'joins', name, label }] : [];
+      return here && hand && !before?.hand ? [...joins, { kind: 'hands', name, label }] : joins;
     });
   }
 

@@ -19,21 +19,23 @@ export class Announcer {
   #recoveredMs = NaN;
 
   /**
-   * @param {{connection: string, recorded: boolean, microphone: string}} state connection is empty outside the room
+   * @param {{connection: string, recorded: boolean, cutOff?: string, microphone: string}} state connection is empty outside the room; cutOff: the
+   *   machines to which the connection is lost
    * @param {number} nowMs
    * @returns {{keys: string[] | null, againMs: number}} keys: what to announce now; againMs: time after which to call again even if
    *   nothing changes, 0 for never
    */
-  look({ connection, recorded, microphone }, nowMs) {
+  look({ connection, recorded, cutOff = '', microphone }, nowMs) {
     if (!connection) return this.#leave();
     // A screen reader doesn't announce short disturbances.
-    const base = [connection === 'unstable' ? 'live' : connection, ...(recorded ? ['recorded'] : [])];
+    const base = [connection === 'unstable' ? 'live' : connection, ...(recorded ? ['recorded'] : []), ...(cutOff ? ['cutOff'] : [])];
+    const signature = [...base, cutOff].join();
     const troubled = UNHEARD.includes(microphone);
     const key = micKey(microphone);
     const leftMs = this.#leftMs(microphone, nowMs);
     const recovered = leftMs <= 0;
-    const isNew = base.join() !== this.#base || (troubled && key !== this.#trouble) || recovered;
-    this.#base = base.join();
+    const isNew = signature !== this.#base || (troubled && key !== this.#trouble) || recovered;
+    this.#base = signature;
     if (troubled) this.#trouble = key;
     if (recovered) this.#trouble = '';
     // Until the recovery has lasted, the previous problem remains the last announced one.

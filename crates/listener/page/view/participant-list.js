@@ -40,7 +40,7 @@ export class ParticipantList {
   /**
    * @param {Places} places
    * @param {import('../room/gains.js').Gains} gains
-   * @param {(name: string, display: string) => void} onOpen the user opens the panel of a participant
+   * @param {(person: import('../room/participants.js').Participant) => void} onOpen the user opens the panel of a participant
    */
   constructor(places, gains, onOpen) {
     this.#places = places;
@@ -64,9 +64,10 @@ export class ParticipantList {
   /**
    * @param {{name: string, display: string}[]} people all participants of the room
    * @param {import('../stream/records.js').Mark[]} states
+   * @param {import('../stream/records.js').Machine[]} [machines] other machines that share the room
    */
-  setPeople(people, states) {
-    this.#participants.setPeople(people, states);
+  setPeople(people, states, machines) {
+    this.#participants.setPeople(people, states, machines);
     this.#layOut();
   }
 
@@ -119,7 +120,7 @@ export class ParticipantList {
     this.#layOut();
   }
 
-  /** @returns {{name: string, display: string, here: boolean, hand: boolean}[]} all participants except this page's own */
+  /** @returns {import('../room/participants.js').Participant[]} all participants except this page's own */
   get others() {
     return Array.from({ length: this.#participants.size }, (_, place) => this.#participants.at(place)).filter(({ name }) => name !== this.#me?.name);
   }
@@ -144,9 +145,9 @@ export class ParticipantList {
     return this.#gains.isMuted(name);
   }
 
-  /** @param {string} name login name; @returns {string} display name */
+  /** @param {string} name login name; @returns {string} display name, and the machine if it is another one */
   displayName(name) {
-    return this.#participants.named(name)?.display ?? name;
+    return this.#participants.named(name)?.label ?? name;
   }
 
   #layOut() {
@@ -188,7 +189,7 @@ export class ParticipantList {
     const seats = speakers.map((place) => {
       const person = this.#participants.at(place);
       let seat = this.#stage.get(person.name);
-      if (seat?.display !== person.display) seat = makeRow(person, false, false);
+      if (seat?.label !== person.label) seat = makeRow(person, false, false);
       this.#stage.set(person.name, seat);
       paint(seat, person, this.#gains, this.#participants.isQueue);
       return seat.element;
@@ -210,7 +211,7 @@ export class ParticipantList {
 
   #row(person) {
     const known = this.#rows.get(person.name);
-    if (known?.display === person.display) return known;
+    if (known?.label === person.label) return known;
     const row = makeRow(person, person.name === this.#me?.name, true);
     this.#rows.set(person.name, row);
     return row;
@@ -222,7 +223,7 @@ export class ParticipantList {
 
   #filter() {
     const wanted = plain(this.#places.search.value);
-    for (const { element, display } of this.#rows.values()) element.hidden = wanted !== '' && !plain(display).includes(wanted);
+    for (const { element, label } of this.#rows.values()) element.hidden = wanted !== '' && !plain(label).includes(wanted);
     const { list, away, noHit } = this.#places;
     const hit = [list, away].some((place) => place.querySelector('.person:not([hidden])'));
     const text = hit || wanted === '' ? '' : say('noHit', { name: this.#places.search.value.trim() });
@@ -235,7 +236,7 @@ export class ParticipantList {
     const name = button?.closest('.person')?.dataset.name;
     if (!name) return;
     if (button.matches('.mute-for-me')) this.#gains.mute(name, button.getAttribute('aria-pressed') !== 'true');
-    else this.#onOpen(name, this.displayName(name));
+    else this.#onOpen(this.#participants.named(name));
   }
 }
 
@@ -275,7 +276,7 @@ function setChildren(parent, children) {
   while (parent.children.length > children.length) parent.lastElementChild.remove();
 }
 
-function makeRow({ name, display }, isMe, withButton) {
+function makeRow({ name, display, machine, label }, isMe, withButton) {
   const element = make('li', `person tone-${tone(name)}`);
   element.classList.toggle('long-word', hasLongWord(display));
   element.dataset.name = name;
@@ -287,25 +288,36 @@ function makeRow({ name, display }, isMe, withButton) {
   microphone.append(sign('#mic-off'));
   seat.append(make('span', 'initials', initials(display)), hand, microphone);
   const title = make('bdi', 'name', display);
-  title.title = display;
+  title.title = label;
   const words = make('span', 'words');
   words.append(title);
   if (isMe) words.append(make('span', 'you', say('you')));
+  // A line may end after the dot, but not before it.
+  if (machine) title.append(make('span', 'machine', `\u00a0· ${machine}`));
   const mark = make('span', 'mark');
   const meter = make('span', 'meter');
   meter.setAttribute('aria-hidden', 'true');
   meter.append(make('span', 'meter-bar'));
   element.append(seat, words, mark, meter);
-  const [button, more] = isMe || !withButton ? [] : ['mute-for-me', 'more'].map(makeButton);
-  if (button) {
-    button.setAttribute('aria-label', say('muteForMe', { name: display }));
-    button.append(sign('#speaker'));
-    more.setAttribute('aria-haspopup', 'dialog');
-    const buttons = make('span', 'person-buttons');
-    buttons.append(button, more);
-    element.append(buttons);
+  const row = { element, mark, display, label, isMe, use: microphone.querySelector('use') };
+  if (isMe || !withButton) return row;
+  const more = makeButton('more');
+  more.setAttribute('aria-haspopup', 'dialog');
+  const buttons = make('span', 'person-buttons');
+  element.append(buttons);
+  if (machine) {
+    // A machine sends the sum of its voices, so they have no volumes here. The panel says so.
+    more.append(sign('#more'));
+    more.title = say('aboutPerson', { name: label });
+    more.setAttribute('aria-label', more.title);
+    buttons.append(more);
+    return row;
   }
-  return { element, mark, button, more, display, isMe, use: microphone.querySelector('use') };
+  const button = makeButton('mute-for-me');
+  button.setAttribute('aria-label', say('muteForMe', { name: display }));
+  button.append(sign('#speaker'));
+  buttons.append(button, more);
+  return { ...row, button, more };
 }
 
 function makeButton(className) {
@@ -319,11 +331,13 @@ function paint({ element, mark, button, more, display, isMe, use }, known, gains
   const mutedForMe = gains.isMuted(known.name);
   // This page's participant is shown as present, even if the listener hasn't reported that yet. The top of the page shows the quality of the own connection.
   const person = { ...known, here: known.here || isMe, weak: known.weak && !isMe };
-  const { talking, mutedByHost, muted, listening, weak, hand, here, dbfs } = person;
+  const { talking, mutedByHost, muted, listening, weak, dbfs, cutOff } = person;
+  const [here, hand] = [person.here && !cutOff, person.hand && !cutOff];
   const share = talking ? (dbfs - FLOOR_DBFS) / (TOP_DBFS - FLOOR_DBFS) : 0;
   const silenced = mutedByHost || (here && (muted || listening));
   element.classList.toggle('talking', talking);
-  element.classList.toggle('away', !here && !talking);
+  element.classList.toggle('away', !person.here && !talking);
+  element.classList.toggle('cut-off', cutOff);
   element.classList.toggle('hand', here && hand);
   element.classList.toggle('silenced', silenced);
   element.classList.toggle('weak', here && weak && !mutedByHost);
@@ -353,7 +367,8 @@ function showVolume(more, display, volume) {
 }
 
 /** Returns the most important state of a participant, and a raised hand besides. */
-function wordFor({ talking, mutedByHost, muted, listening, weak, hand, queue, here }, mutedForMe, isQueue) {
+function wordFor({ talking, mutedByHost, muted, listening, weak, hand, queue, here, cutOff }, mutedForMe, isQueue) {
+  if (cutOff) return say('cutOffMark');
   const words = [];
   if (here && hand) words.push(isQueue && queue > 0 ? say('handInQueue', { place: queue }) : say('handRaised'));
   if (mutedForMe) words.push(say('mutedForMe'));

@@ -1,4 +1,4 @@
-/** The panel of one other participant: how loud this page's participant hears them. */
+/** The panel of one other participant: how loud this page's participant hears them. For a participant on another machine it says why that is fixed. */
 
 import { say } from '../text/text.js';
 
@@ -10,6 +10,7 @@ export class PersonPanel {
   #gains;
   #name = '';
   #display = '';
+  #machine = '';
 
   /** @param {import('../room/gains.js').Gains} gains */
   constructor(gains) {
@@ -20,18 +21,22 @@ export class PersonPanel {
     byId('person-mute').addEventListener('click', () => gains.mute(this.#name, !gains.isMuted(this.#name)));
   }
 
-  /** @param {string} name login name; @param {string} display */
-  open(name, display) {
-    [this.#name, this.#display] = [name, display];
-    byId('person-title').textContent = display;
+  /** @param {import('../room/participants.js').Participant} person */
+  open({ name, display, label, machine }) {
+    [this.#name, this.#display, this.#machine] = [name, display, machine];
+    byId('person-title').textContent = label;
+    byId('person-controls').hidden = machine !== '';
+    byId('person-elsewhere').hidden = machine === '';
     this.refresh();
     this.#panel.showModal();
-    byId('person-volume').focus();
+    byId(machine ? 'person-close' : 'person-volume').focus();
   }
 
   /** Shows the present volume, in the current language. */
   refresh() {
     if (!this.#name) return;
+    byId('person-elsewhere').textContent = say('volumeElsewhere', { name: this.#display, machine: this.#machine });
+    if (this.#machine) return;
     const muted = this.#gains.isMuted(this.#name);
     const volume = muted ? 0 : this.#gains.volume(this.#name);
     const slider = byId('person-volume');

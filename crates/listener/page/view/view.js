@@ -73,13 +73,13 @@ export function showInside(pushToTalk) {
 
 /**
  * @param {{room: string, recorded?: boolean, connection: 'connecting' | 'live' | 'noSound' | 'unstable' | 'lost' | '', weak?: boolean,
- *   microphone: string}} state
+ *   cutOff?: string, microphone: string}} state cutOff: the machines to which the connection is lost
  */
-export function showState({ room, recorded = false, connection, weak = false, microphone }) {
+export function showState({ room, recorded = false, connection, weak = false, cutOff = '', microphone }) {
   set('room', room);
   set('recorded', recorded ? say('recorded') : '');
   set('connection', connection && (weak && connection === 'live' ? `${say(connection)} · ${say('weak')}` : say(connection)));
-  announce({ connection, recorded, microphone });
+  announce({ connection, recorded, cutOff, microphone });
   byId('connection').dataset.state = connection;
   if (document.body.dataset.connection !== connection) document.body.dataset.connection = connection;
   showMicrophone(microphone);
@@ -101,7 +101,7 @@ function showTitle(room, microphone) {
 function announce(state) {
   clearTimeout(announcerTimer);
   const { keys, againMs } = announcer.look(state, performance.now());
-  if (keys) announceText(keys.map((key) => say(key)).join(' · '));
+  if (keys) announceText(keys.map((key) => say(key, { machines: state.cutOff })).join(' · '));
   if (againMs > 0) announcerTimer = setTimeout(() => announce(state), againMs);
 }
 
@@ -164,8 +164,8 @@ export function showLanguage() {
 }
 
 /**
- * Shows cards above the participants, each with one button.
- * @param {{key: string, values?: object, urgent?: boolean, action: string, onAction: () => void}[]} notices title `key`, text `keyHint`, button `action`
+ * Shows cards above the participants, each with at most one button.
+ * @param {{key: string, values?: object, urgent?: boolean, action?: string, onAction?: () => void}[]} notices title `key`, text `keyHint`, button `action`
  */
 export function showNotices(notices) {
   const box = byId('notices');
@@ -225,10 +225,12 @@ function makeNotice({ key, values, urgent, action, onAction }) {
   card.className = urgent ? 'notice urgent' : 'notice';
   const words = make('div', '');
   words.append(make('strong', say(key, values)), make('p', say(`${key}Hint`, values)));
+  card.append(words);
+  if (!action) return card;
   const button = make('button', say(action));
   button.type = 'button';
   button.addEventListener('click', onAction);
-  card.append(words, button);
+  card.append(button);
   return card;
 }
 
