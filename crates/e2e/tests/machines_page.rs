@@ -159,6 +159,7 @@ fn people_of_another_machine_are_seen_heard_and_read_until_they_are_cut_off_and_
     browser.wait_until("document.getElementById('spoken').textContent.includes('Cut off from paris')").unwrap();
     browser.wait_until(&format!("{} && !{}", has("alice@paris", "cut-off"), has("alice@paris", "talking"))).unwrap();
     assert_eq!(browser.run("return palabreState.connection").unwrap(), "live");
+    browser.wait_until("document.getElementById('mic-hint').textContent === 'everyone else can hear you'").unwrap();
     hears_tone(&browser, false);
     check(&browser, "machine-cut-off").unwrap();
 

@@ -28,6 +28,8 @@ struct Machine {
     seen: Option<FileStamp>,
     /// Whether the file was ever read.
     is_known: bool,
+    /// The content of the file.
+    text: String,
     state: MachineState,
 }
 
@@ -136,10 +138,38 @@ impl Machine {
         }
         self.seen = None;
         // If the file was removed meanwhile, the directory has changed again.
-        let Some(state) = dir.read(name)? else { return Ok(Changed::default()) };
-        let changed = self.change_to(state);
-        self.seen = seen;
+        let Some(text) = dir.read_text(name)? else { return Ok(Changed::default()) };
+        let changed = match self.change_levels_to(&text) {
+            Some(changed) => changed,
+            None => self.change_to(dir.parse(name, &text)?),
+        };
+        (self.seen, self.text) = (seen, text);
         Ok(changed)
+    }
+
+    /// Parses only the lines that have changed: a file is replaced several times a second while somebody talks. Returns `None`, and changes nothing, if
+    /// more than levels has changed.
+    fn change_levels_to(&mut self, text: &str) -> Option<Changed> {
+        let (mut before, mut now) = (self.text.lines(), text.lines());
+        if !self.is_known || before.next() != now.next() {
+            return None;
+        }
+        let mut levels = Vec::new();
+        for (place, person) in self.state.people.iter().enumerate() {
+            let line = now.next()?;
+            if before.next() != Some(line) {
+                let changed: MachinePerson =
+                    line.parse().ok().filter(|it: &MachinePerson| it.member == person.member)?;
+                levels.push((place, changed.level));
+            }
+        }
+        // If a line is invalid, the file has more lines than people.
+        if before.next().is_some() || now.next().is_some() {
+            return None;
+        }
+        let changed = Changed { people: false, levels: !levels.is_empty() };
+        levels.into_iter().for_each(|(place, level)| self.state.people[place].level = level);
+        Some(changed)
     }
 
     fn change_to(&mut self, state: MachineState) -> Changed {
@@ -252,6 +282,27 @@ mod tests {
         assert_eq!((changes(&mut others), names(&others).len()), ((false, false), 2));
         std::fs::write(dir.path().join("paris"), "connected\n").unwrap();
         assert_eq!((changes(&mut others), names(&others).len()), ((true, true), 0));
+    }
+
+    #[test]
+    fn a_file_that_is_replaced_has_the_same_effect_as_one_that_is_read_first() {
+        let lines = [
+            "a\there\t-\tA\n",
+            "b\there\tquiet -9.0\tB\n",
+            "invalid\n",
+            "a\there\ttalking -9.0\tA\n",
+            "b\there\t-\tC\n",
+            "",
+        ];
+        let (_dir, dir, mut others) = room();
+        // All files of two lines, one after another.
+        for (first, second) in lines.iter().flat_map(|first| lines.iter().map(move |second| (first, second))) {
+            std::fs::write(dir.path().join("paris"), format!("connected\n{first}{second}")).unwrap();
+            others.look(true);
+            let mut new = Others::new(Some(dir.clone()));
+            new.look(true);
+            assert_eq!((others.people(), others.levels()), (new.people(), new.levels()), "{first}{second}");
+        }
     }
 
     #[test]

@@ -196,9 +196,23 @@ impl OtherMachines {
     /// # Errors
     /// The file can't be read, is longer than [`MAX_MACHINE_BYTES`], or its first line is invalid.
     pub fn read(&self, machine: &Name) -> Result<Option<MachineState>, RoomError> {
-        let path = self.file(machine);
-        let text = read(&path, MAX_MACHINE_BYTES as u64)?;
-        text.map(|text| text.parse().map_err(|why: String| RoomError::content(&path, why))).transpose()
+        self.read_text(machine)?.map(|text| self.parse(machine, &text)).transpose()
+    }
+
+    /// Reads the file of a machine without parsing it. Returns `None` if there is no such file.
+    ///
+    /// # Errors
+    /// The file can't be read, or is longer than [`MAX_MACHINE_BYTES`].
+    pub fn read_text(&self, machine: &Name) -> Result<Option<String>, RoomError> {
+        read(&self.file(machine), MAX_MACHINE_BYTES as u64)
+    }
+
+    /// Parses the text of a machine's file.
+    ///
+    /// # Errors
+    /// The first line is invalid. The error names the file.
+    pub fn parse(&self, machine: &Name, text: &str) -> Result<MachineState, RoomError> {
+        text.parse().map_err(|why: String| RoomError::content(&self.file(machine), why))
     }
 
     /// Replaces the file of a machine.

@@ -90,6 +90,7 @@ export default {
   aloneHint: 'You will see and hear others as soon as they join.',
   micOn: 'Microphone on',
   micOnHint: 'everyone can hear you',
+  micOnCutOffHint: 'everyone else can hear you',
   micMuted: 'Muted',
   micMutedHint: 'no one can hear you, press to unmute',
   micAsking: 'Waiting for permission',

@@ -93,6 +93,7 @@ export default {
   aloneHint: 'Vous verrez et entendrez les autres dès leur arrivée.',
   micOn: 'Micro ouvert',
   micOnHint: 'tout le monde vous entend',
+  micOnCutOffHint: 'tous les autres vous entendent',
   micMuted: 'Micro coupé',
   micMutedHint: 'personne ne vous entend, appuyez pour l’ouvrir',
   micAsking: 'En attente d’autorisation',

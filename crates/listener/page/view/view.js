@@ -82,7 +82,7 @@ export function showState({ room, recorded = false, connection, weak = false, cu
   announce({ connection, recorded, cutOff, microphone });
   byId('connection').dataset.state = connection;
   if (document.body.dataset.connection !== connection) document.body.dataset.connection = connection;
-  showMicrophone(microphone);
+  showMicrophone(microphone, cutOff);
   showTitle(room, microphone);
 }
 
@@ -203,16 +203,17 @@ function announceText(text) {
   for (const inDialog of document.querySelectorAll('dialog .spoken')) inDialog.textContent = text;
 }
 
-function showMicrophone(state) {
+function showMicrophone(state, cutOff) {
   const name = micKey(state);
+  const hint = say(state === 'on' && cutOff ? 'micOnCutOffHint' : `${name}Hint`);
   const open = ['on', 'waiting', 'held', 'ready'].includes(state);
   elements.mute.dataset.state = state;
   elements.mute.disabled = state === 'listener';
   elements.mute.querySelector('use').setAttribute('href', open ? '#mic' : '#mic-off');
   set('mic-state', say(name));
-  set('mic-hint', say(`${name}Hint`));
+  set('mic-hint', hint);
   // In a low window the button shows no words.
-  setTitle(elements.mute, `${say(name)}: ${say(`${name}Hint`)}`);
+  setTitle(elements.mute, `${say(name)}: ${hint}`);
 }
 
 /** Sets a tooltip. The level records call this function several times a second, so it ignores an unchanged tooltip. */
