@@ -185,7 +185,7 @@ impl Machine {
 
 fn warn(last: &mut LastWarning, error: &RoomError) {
     if let Some(error) = last.unless_repeated(error.to_string()) {
-        log::warn!("{error}; pages keep what was read before");
+        log::warn!("{error}; pages keep the people of other machines that were read before");
     }
 }
 
