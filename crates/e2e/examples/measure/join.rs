@@ -27,7 +27,12 @@ fn speech_path() -> PathBuf {
 
 /// Reads speech, at [`SPEECH_RATE_HZ`].
 pub fn speech() -> Result<Vec<i16>> {
-    let file = std::fs::read(speech_path())?;
+    read_speech(&speech_path())
+}
+
+/// Reads a recording of speech, at [`SPEECH_RATE_HZ`].
+pub fn read_speech(path: &Path) -> Result<Vec<i16>> {
+    let file = std::fs::read(path)?;
     Ok(file[44..].as_chunks::<2>().0.iter().map(|&pair| i16::from_le_bytes(pair)).collect())
 }
 

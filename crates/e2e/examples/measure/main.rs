@@ -6,6 +6,7 @@
 
 mod codec;
 mod echo;
+mod encoders;
 mod faults;
 mod firefox;
 mod gaps;
@@ -43,6 +44,7 @@ usage: measure [PART]...        default: start load gaps latency
   load              CPU and memory of a room with forty participants
   listener-cost     CPU, memory and wake-ups of a listener and of a minimal server in C, 2 minutes
   codec             CPU, memory and bytes of a listener with one stream of each codec, 30 s
+  encoders          quality and CPU time of the Opus encoder, and quality of ffmpeg's libopus
   gaps, gaps-long   gaps and clicks in a tone that Chromium renders: 1 or 10 minutes
   gaps-opus         the same with Opus at 24 kbit/s, 10 minutes
   line              the same over a bad line, 10 minutes
@@ -112,6 +114,7 @@ fn main() -> Result<()> {
             "latency-20" => latency::run("websocket", 20)?,
             "signer" => signer::run()?,
             "codec" => codec::run()?,
+            "encoders" => encoders::run()?,
             "pulse" => pulse::run(false)?,
             "pulse-busy" => pulse::run(true)?,
             "rtt" => latency::over_rtts()?,

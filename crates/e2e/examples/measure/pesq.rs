@@ -5,21 +5,24 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use palabre_e2e::browser::{Browser, Tap};
 use palabre_e2e::compare::{RATE_HZ, convert, median, percentile};
+use palabre_e2e::link::Link;
 use palabre_e2e::suite::Suite;
 use palabre_sound::wav;
 
 use crate::heard::Heard;
 use crate::join::{at_bit_rate, join_at, wait_for_samples};
 use crate::latency::Spoken;
+use crate::process::wire_bytes;
 
 const SECONDS: usize = 60;
 /// Length of a segment. P.862 recommends 8 to 12 s.
 const SEGMENT_S: usize = 8;
-const PESQ_HZ: u32 = 16_000;
+pub const PESQ_HZ: u32 = 16_000;
 /// Additional sound before and after a segment, for the alignment by PESQ.
 const SPARE_MS: usize = 50;
 
@@ -43,7 +46,13 @@ pub fn run(rate_hz: u32, kbps: u32) -> Result<()> {
     listener.click("#mute")?;
     wait_for_samples(&speaker, Tap::Microphone, 5)?;
     wait_for_samples(&listener, Tap::Output, 20)?;
+    let ports = [port(&suite.links[0])?, port(&suite.links[1])?];
+    let before = [wire_bytes(ports[0])?, wire_bytes(ports[1])?];
+    let began = Instant::now();
     let spoken = Spoken::record(&speaker, &listener, SECONDS)?;
+    let kbps = |bytes: u64| bytes as f64 * 8.0 / 1000.0 / began.elapsed().as_secs_f64();
+    let up = kbps(wire_bytes(ports[0])?.received.saturating_sub(before[0].received));
+    let down = kbps(wire_bytes(ports[1])?.sent.saturating_sub(before[1].sent));
     let dir = PathBuf::from("target/pesq/sound");
     fs::create_dir_all(&dir)?;
     let files = segments(&spoken, &dir)?;
@@ -56,9 +65,15 @@ pub fn run(rate_hz: u32, kbps: u32) -> Result<()> {
         percentile(scores.iter().copied(), 0.0),
         median(scores.iter().copied())
     );
+    println!("  with TLS, TCP and IP: speaking page {up:.0} kbit/s up, listening page {down:.0} kbit/s down");
     println!("  listening page: {}", Heard::counters(&listener)?);
     println!("  the segments are in '{}'", dir.display());
     suite.stop()
+}
+
+fn port(link: &Link) -> Result<u16> {
+    let end = link.url.split_once("://").map_or("", |(_, rest)| rest).split('/').next().unwrap_or_default();
+    end.rsplit(':').next().and_then(|port| port.parse().ok()).with_context(|| format!("no port in '{}'", link.url))
 }
 
 /// Turns off echo cancellation, noise suppression and gain control, and joins again.
@@ -92,7 +107,8 @@ fn segments(spoken: &Spoken, dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn score(files: &[PathBuf]) -> Result<Vec<f64>> {
+/// Returns the PESQ-WB of each pair of WAV files with [`PESQ_HZ`]: the spoken sound, and the received sound.
+pub fn score(files: &[PathBuf]) -> Result<Vec<f64>> {
     let python = "target/pesq/bin/python";
     let output = Command::new(python)
         .args(["-c", SCRIPT])

@@ -1,11 +1,13 @@
 //! Encodes frames of 20 ms to packets.
 
-use opus_pure::{Application, OpusEncoder};
+use opus_pure::{Application, Bandwidth, OpusEncoder, Signal};
 
 use super::{MAX_PACKET_BYTES, UnsupportedRate, frame_samples, supports};
 
-/// How much time the encoder may use, from 0 to 10. From 7 on it recognises speech, which it then encodes much better below 32 kbit/s.
-const COMPLEXITY: i32 = 7;
+/// How much time the encoder may use, from 0 to 10.
+const COMPLEXITY: i32 = 6;
+/// The same below 20 kbit/s, where it makes speech better by 0.1 (PESQ-WB) for a quarter more time. From 8 on, there is no further gain.
+const THIN_COMPLEXITY: i32 = 8;
 /// First byte of a packet that consists of this byte only: a frame of 20 ms, wideband, one channel, that the decoder conceals.
 const MISSING_FRAME: u8 = 9 << 3;
 
@@ -52,7 +54,11 @@ fn inner(rate_hz: u32, kbps: u32) -> Option<OpusEncoder> {
     }
     // `Audio` keeps the sound as it is. `Voip` has a high-pass filter, and the sound of a room is not only speech.
     let mut inner = OpusEncoder::new(i32::try_from(rate_hz).ok()?, 1, Application::Audio).ok()?;
-    inner.bitrate_bps = i32::try_from(kbps.clamp(6, 510)).ok()? * 1000;
-    inner.complexity = COMPLEXITY;
+    // With the settings below, speech needs about an eighth less than the encoder may use.
+    inner.bitrate_bps = i32::try_from(kbps.clamp(6, 510)).ok()? * 1000 * 9 / 8;
+    inner.complexity = if kbps < 20 { THIN_COMPLEXITY } else { COMPLEXITY };
+    // All bits are for speech up to 8 kHz. Otherwise the encoder would take bits from them for the band up to 12 kHz, in some packets or in all.
+    inner.signal_type = Some(Signal::Voice);
+    inner.max_bandwidth = Bandwidth::Wideband;
     Some(inner)
 }
