@@ -17,7 +17,7 @@ use palabre_sound::wav;
 use crate::heard::Heard;
 use crate::join::{at_bit_rate, join_at, wait_for_samples};
 use crate::latency::Spoken;
-use crate::process::wire_bytes;
+use crate::process::{Sent, WireBytes};
 
 const SECONDS: usize = 60;
 /// Length of a segment. P.862 recommends 8 to 12 s.
@@ -46,13 +46,15 @@ pub fn run(rate_hz: u32, kbps: u32) -> Result<()> {
     listener.click("#mute")?;
     wait_for_samples(&speaker, Tap::Microphone, 5)?;
     wait_for_samples(&listener, Tap::Output, 20)?;
-    let ports = [port(&suite.links[0])?, port(&suite.links[1])?];
-    let before = [wire_bytes(ports[0])?, wire_bytes(ports[1])?];
+    let (speaking, listening) = (WireBytes::count(port(&suite.links[0])?), WireBytes::count(port(&suite.links[1])?));
     let began = Instant::now();
     let spoken = Spoken::record(&speaker, &listener, SECONDS)?;
-    let kbps = |bytes: u64| bytes as f64 * 8.0 / 1000.0 / began.elapsed().as_secs_f64();
-    let up = kbps(wire_bytes(ports[0])?.received.saturating_sub(before[0].received));
-    let down = kbps(wire_bytes(ports[1])?.sent.saturating_sub(before[1].sent));
+    let seconds = began.elapsed().as_secs_f64();
+    let text = |sent: Sent| {
+        let kbps = sent.bytes() as f64 * 8.0 / 1000.0 / seconds;
+        format!("{kbps:.0} kbit/s ({:.0} segments/s)", sent.segments as f64 / seconds)
+    };
+    let (up, down) = (text(speaking.finish()[1]), text(listening.finish()[0]));
     let dir = PathBuf::from("target/pesq/sound");
     fs::create_dir_all(&dir)?;
     let files = segments(&spoken, &dir)?;
@@ -60,12 +62,12 @@ pub fn run(rate_hz: u32, kbps: u32) -> Result<()> {
     println!(
         "pesq: PESQ-WB of {} segments of {SEGMENT_S} s, {rate_hz} Hz, {}, no processing: mean {:.2}, minimum {:.2}, median {:.2}: {scores:.2?}",
         scores.len(),
-        listener.run("return document.getElementById('detailCodec').textContent")?,
+        listener.run("return `${palabreState.codec}, ${palabreState.uplinkCodec} up`")?,
         scores.iter().sum::<f64>() / scores.len() as f64,
         percentile(scores.iter().copied(), 0.0),
         median(scores.iter().copied())
     );
-    println!("  with TLS, TCP and IP: speaking page {up:.0} kbit/s up, listening page {down:.0} kbit/s down");
+    println!("  with TLS, TCP and IP: speaking page {up} up, listening page {down} down");
     println!("  listening page: {}", Heard::counters(&listener)?);
     println!("  the segments are in '{}'", dir.display());
     suite.stop()

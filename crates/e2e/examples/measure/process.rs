@@ -1,5 +1,12 @@
 //! CPU time and memory of processes.
 
+use std::collections::BTreeMap;
+use std::process::Command;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 
 /// Returns user and system time of a process from `/proc/PID/stat` (proc(5)). A clock tick is 10 ms.
@@ -34,28 +41,102 @@ pub fn thread_cpu_ns() -> Result<u64> {
     Ok(stat.split(' ').next().unwrap_or_default().parse()?)
 }
 
-/// Bytes that a server's connections have sent and received, with the heads of TCP and IP.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct WireBytes {
-    pub sent: u64,
-    pub received: u64,
-}
-
 /// Length of the heads of IPv4 (20 bytes) and TCP with timestamps (32 bytes).
 const HEAD_BYTES: u64 = 52;
+/// From this length on, a connection carries sound in this direction.
+const SOUND_BYTES: u64 = 20_000;
 
-/// Returns what the open connections of the server on this port have sent and received. Acknowledgements without data count too.
-pub fn wire_bytes(port: u16) -> Result<WireBytes> {
-    let output = std::process::Command::new("ss")
-        .args(["-Htin", "state", "established", "sport", "=", &format!(":{port}")])
+/// Counts the bytes of a server's connections, with TLS, TCP and IP, while this value exists.
+#[derive(Debug)]
+pub struct WireBytes {
+    connections: Arc<Mutex<BTreeMap<String, Connection>>>,
+    end: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// The first and the newest counters of a connection.
+#[derive(Debug, Clone, Copy)]
+struct Connection {
+    first: [Sent; 2],
+    last: [Sent; 2],
+}
+
+/// What was sent in one direction.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Sent {
+    content_bytes: u64,
+    pub segments: u64,
+}
+
+impl Sent {
+    /// Returns the length with the heads of TCP and IP.
+    pub fn bytes(self) -> u64 {
+        self.content_bytes + HEAD_BYTES * self.segments
+    }
+
+    fn since(self, first: Self) -> Self {
+        Self { content_bytes: self.content_bytes - first.content_bytes, segments: self.segments - first.segments }
+    }
+
+    fn plus(self, other: Self) -> Self {
+        Self { content_bytes: self.content_bytes + other.content_bytes, segments: self.segments + other.segments }
+    }
+}
+
+impl WireBytes {
+    /// Reads the counters of all connections of the server on this port twice a second.
+    pub fn count(port: u16) -> Self {
+        let connections = Arc::new(Mutex::new(BTreeMap::new()));
+        let (end, ended) = channel::<()>();
+        let kept = Arc::clone(&connections);
+        let thread = std::thread::spawn(move || {
+            loop {
+                if let Ok(text) = counters(port) {
+                    note(&mut kept.lock().unwrap_or_else(PoisonError::into_inner), &text);
+                }
+                if ended.recv_timeout(Duration::from_millis(500)) != Err(RecvTimeoutError::Timeout) {
+                    return;
+                }
+            }
+        });
+        Self { connections, end: Some(end), thread: Some(thread) }
+    }
+
+    /// Returns what the server has sent and received since the beginning on connections with sound in this direction.
+    pub fn finish(mut self) -> [Sent; 2] {
+        self.end = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+        let connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        [0, 1].map(|way| {
+            let sent = connections.values().map(|it| it.last[way].since(it.first[way]));
+            sent.filter(|sent| sent.content_bytes > SOUND_BYTES).fold(Sent::default(), Sent::plus)
+        })
+    }
+}
+
+fn counters(port: u16) -> Result<String> {
+    let output = Command::new("ss")
+        .args(["-OHtin", "state", "established", "sport", "=", &format!(":{port}")])
         .output()
         .context("unable to start 'ss'; install the package iproute2")?;
-    let text = String::from_utf8(output.stdout)?;
-    let sum = |name: &str| -> u64 {
-        text.split_whitespace().filter_map(|word| word.strip_prefix(name)?.parse::<u64>().ok()).sum()
-    };
-    Ok(WireBytes {
-        sent: sum("bytes_sent:") + HEAD_BYTES * sum("segs_out:"),
-        received: sum("bytes_received:") + HEAD_BYTES * sum("segs_in:"),
-    })
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// A line has queues, own address, peer's address, and counters.
+fn note(connections: &mut BTreeMap<String, Connection>, text: &str) {
+    let at_the_beginning = connections.is_empty();
+    for line in text.lines() {
+        let Some(peer) = line.split_whitespace().nth(3) else { continue };
+        let value = |name: &str| {
+            line.split_whitespace().find_map(|word| word.strip_prefix(name)?.parse::<u64>().ok()).unwrap_or(0)
+        };
+        let now = [
+            Sent { content_bytes: value("bytes_sent:"), segments: value("segs_out:") },
+            Sent { content_bytes: value("bytes_received:"), segments: value("segs_in:") },
+        ];
+        let first = if at_the_beginning { now } else { [Sent::default(); 2] };
+        connections.entry(peer.to_owned()).or_insert(Connection { first, last: now }).last = now;
+    }
 }

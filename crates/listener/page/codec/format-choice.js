@@ -18,7 +18,6 @@ export class FormatChoice {
   #quality;
   #fixedKbps;
   #codec;
-  #rateHz = 24000;
   #down = new Ladder();
   #up = new Ladder();
   #delay = new StreamDelay();
@@ -47,11 +46,10 @@ export class FormatChoice {
     this.look();
   }
 
-  /** Notes the server's setting and the room's rate, as in `/me`. @param {{codec?: string, rate_hz: number}} me */
-  setServer({ codec, rate_hz: rateHz }) {
-    const isNew = codec !== this.#codec || rateHz !== this.#rateHz;
+  /** Notes the server's setting, as in `/me`. @param {{codec?: string}} me */
+  setServer({ codec }) {
+    const isNew = codec !== this.#codec;
     this.#codec = codec;
-    this.#rateHz = rateHz;
     this.look();
     if (isNew && codec !== undefined) this.#ask();
   }
@@ -113,7 +111,7 @@ export class FormatChoice {
   }
 
   async #ask() {
-    const [, encodes] = await Promise.all([decodesOpus(), encodesOpus(this.#rateHz)]);
+    const [, encodes] = await Promise.all([decodesOpus(), encodesOpus()]);
     this.#encodes = encodes;
     this.look();
   }

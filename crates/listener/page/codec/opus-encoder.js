@@ -3,9 +3,18 @@
  * after that, so no worker is needed here.
  */
 
+import { Resampler } from '../base/resampler.js';
 import { PCM } from './formats.js';
 
 const FRAME_MS = 20;
+/**
+ * Sample rate of the encoded sound. At higher rates, browsers encode a wider band with the same number of bits, and speech becomes worse
+ * (docs/measurements.md, "How good is Opus?").
+ */
+const RATE_HZ = 16_000;
+const FRAME_SAMPLES = (RATE_HZ * FRAME_MS) / 1000;
+/** Speech needs about an eighth less than an encoder may use. */
+const NOMINAL = 9 / 8;
 /** Maximum number of packets in one message to the listener. */
 const MAX_PACKETS = 10;
 /** Maximum number of frames without a result: one second. */
@@ -13,24 +22,23 @@ const MAX_PENDING = 50;
 
 /**
  * Encodes one frame, because a browser's first encoder can take more than a second to start (Firefox on a busy computer).
- * @param {number} rateHz of the room
- * @returns {Promise<boolean>} whether the browser encodes Opus at this rate
+ * @returns {Promise<boolean>} whether the browser encodes Opus
  */
-export async function encodesOpus(rateHz) {
+export async function encodesOpus() {
   try {
-    const supported = typeof AudioData === 'function' && (await AudioEncoder.isConfigSupported(configuration(rateHz, 24))).supported === true;
-    return supported && await encodesSilence(rateHz);
+    const supported = typeof AudioData === 'function' && (await AudioEncoder.isConfigSupported(configuration(24))).supported === true;
+    return supported && await encodesSilence();
   } catch {
     return false;
   }
 }
 
-async function encodesSilence(rateHz) {
+async function encodesSilence() {
   let count = 0;
   const encoder = new AudioEncoder({ output: () => { count += 1; }, error: () => {} });
   try {
-    encoder.configure(configuration(rateHz, 24));
-    encode(encoder, new Float32Array((rateHz * FRAME_MS) / 1000), rateHz, 0);
+    encoder.configure(configuration(24));
+    encode(encoder, new Float32Array(FRAME_SAMPLES), 0);
     await encoder.flush();
     return count > 0;
   } finally {
@@ -48,7 +56,8 @@ export class OpusEncoder {
   #encoder;
   #rateHz;
   #handlers;
-  #frame;
+  #resampler;
+  #frame = new Float32Array(FRAME_SAMPLES);
   #fill = 0;
   #firstMs = 0;
   #usualFrames = 0;
@@ -57,18 +66,18 @@ export class OpusEncoder {
   #groups = [];
 
   /**
-   * @param {{rateHz: number, kbps: number}} format
+   * @param {{rateHz: number, kbps: number}} format rateHz: sample rate of the microphone's chunks, which is that of the room
    * @param {{onPackets: (chunk: {packets: Uint8Array[], frames: number, wallMs: number}) => void, onError: (why: string) => void}} handlers
    */
   constructor({ rateHz, kbps }, handlers) {
     this.#rateHz = rateHz;
     this.#handlers = handlers;
-    this.#frame = new Float32Array((rateHz * FRAME_MS) / 1000);
+    this.#resampler = new Resampler(rateHz, RATE_HZ);
     this.#encoder = new AudioEncoder({
       output: (chunk) => this.#encoded(chunk),
       error: (error) => this.#failed(error),
     });
-    this.#guard(() => this.#encoder.configure(configuration(rateHz, kbps)));
+    this.#guard(() => this.#encoder.configure(configuration(kbps)));
   }
 
   /** @param {{samples: Int16Array, wallMs: number}} chunk; one that is shorter than the ones before ends a spurt */
@@ -81,21 +90,35 @@ export class OpusEncoder {
     };
     const put = (sample, ms) => {
       if (this.#fill === 0) this.#firstMs = ms;
-      this.#frame[this.#fill] = sample / 32768;
+      this.#frame[this.#fill] = sample;
       this.#fill += 1;
-      if (this.#fill < this.#frame.length) return;
+      if (this.#fill < FRAME_SAMPLES) return;
       if (open.frames === 0) open.wallMs = this.#firstMs;
       open.frames += 1;
       this.#encode();
       if (open.frames === MAX_PACKETS) close();
     };
+    const resampler = this.#resampler;
+    const feed = (sample, i) => {
+      resampler.feed(sample / 32768);
+      while (resampler.due) put(resampler.take(), wallMs + (1000 * (i - resampler.delayFrames)) / this.#rateHz);
+    };
     const isLast = samples.length < this.#usualFrames;
     this.#usualFrames = Math.max(this.#usualFrames, samples.length);
-    samples.forEach((sample, i) => put(sample, wallMs + (1000 * i) / this.#rateHz));
-    // The encoder holds back 6.5 ms, so the end of a spurt needs zeros after it.
-    if (isLast) for (let i = this.#frame.length - this.#fill + this.#frame.length; i > 0; i -= 1) put(0, wallMs + (1000 * samples.length) / this.#rateHz);
+    samples.forEach(feed);
+    if (isLast) this.#flush((i) => feed(0, samples.length + i));
     close();
     if (this.#groups.reduce((sum, { frames, packets }) => sum + frames - packets.length, 0) > MAX_PENDING) this.#failed(new Error('no result'));
+  }
+
+  /** Feeds zeros until the frame is complete and one frame more: the encoder holds back 6.5 ms, and the resampler a few ms. */
+  #flush(feedZero) {
+    let i = 0;
+    const until = (isDone) => { for (; !isDone(); i += 1) feedZero(i); };
+    until(() => i > this.#resampler.delayFrames);
+    until(() => this.#fill === 0);
+    until(() => this.#fill > 0);
+    until(() => this.#fill === 0);
   }
 
   /** Closes the encoder. No handler is called afterwards. */
@@ -108,7 +131,7 @@ export class OpusEncoder {
   #encode() {
     this.#fill = 0;
     this.#guard(() => {
-      encode(this.#encoder, this.#frame, this.#rateHz, this.#count);
+      encode(this.#encoder, this.#frame, this.#count);
       this.#count += 1;
     });
   }
@@ -121,7 +144,7 @@ export class OpusEncoder {
     group?.packets.push(packet);
     while (this.#groups.length > 0 && this.#groups[0].packets.length === this.#groups[0].frames) {
       const { packets, frames, wallMs } = this.#groups.shift();
-      this.#handlers?.onPackets({ packets, frames: frames * this.#frame.length, wallMs });
+      this.#handlers?.onPackets({ packets, frames: (frames * this.#rateHz * FRAME_MS) / 1000, wallMs });
     }
   }
 
@@ -141,14 +164,14 @@ export class OpusEncoder {
 }
 
 /** Encodes the frame with this number. */
-function encode(encoder, frame, rateHz, number) {
+function encode(encoder, frame, number) {
   const data = new AudioData({
-    format: 'f32-planar', sampleRate: rateHz, numberOfFrames: frame.length, numberOfChannels: 1, timestamp: number * FRAME_MS * 1000, data: frame,
+    format: 'f32-planar', sampleRate: RATE_HZ, numberOfFrames: frame.length, numberOfChannels: 1, timestamp: number * FRAME_MS * 1000, data: frame,
   });
   encoder.encode(data);
   data.close();
 }
 
-function configuration(rateHz, kbps) {
-  return { codec: 'opus', sampleRate: rateHz, numberOfChannels: 1, bitrate: 1000 * kbps, opus: { frameDuration: 1000 * FRAME_MS } };
+function configuration(kbps) {
+  return { codec: 'opus', sampleRate: RATE_HZ, numberOfChannels: 1, bitrate: 1000 * kbps * NOMINAL, opus: { frameDuration: 1000 * FRAME_MS } };
 }
