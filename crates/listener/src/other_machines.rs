@@ -163,7 +163,7 @@ impl Machine {
                 levels.push((place, changed.level));
             }
         }
-        // If a line is invalid, the file has more lines than people.
+        // If a line was ignored, the file has more lines than people.
         if before.next().is_some() || now.next().is_some() {
             return None;
         }
@@ -308,9 +308,10 @@ mod tests {
     #[test]
     fn number_and_size_of_what_is_shown_are_limited() {
         let (_dir, dir, mut others) = room();
-        let person = format!("alice\there\t-\t{}\n", "\"".repeat(64));
+        let person = |n: usize| format!("p{n}\there\t-\t{}\n", "\"".repeat(64));
+        let people: String = (100..400).map(person).collect();
         for machine in 0..40 {
-            write(&dir, &format!("m{machine}"), &format!("connected\n{}", person.repeat(300)));
+            write(&dir, &format!("m{machine}"), &format!("connected\n{people}"));
         }
         changes(&mut others);
         assert_eq!(others.machines().len(), MAX_MACHINES);

@@ -2,6 +2,7 @@
 //!
 //! A program that connects this machine with others writes one file per machine, and listeners read the files.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -134,7 +135,7 @@ impl fmt::Display for MachineState {
     }
 }
 
-/// Ignores invalid lines of people, unknown words of the first line, and people after the maximum number.
+/// Ignores invalid lines of people, further lines of the same person, unknown words of the first line, and people after the maximum number.
 impl FromStr for MachineState {
     type Err = String;
 
@@ -147,7 +148,9 @@ impl FromStr for MachineState {
             _ => return Err("the first line must begin with 'connected' or 'cut-off'".into()),
         };
         let is_recorded = words.any(|word| word == "recorded");
-        let people = lines.take(MAX_MACHINE_PEOPLE).filter_map(|line| line.parse().ok()).collect();
+        let people = lines.take(MAX_MACHINE_PEOPLE).filter_map(|line| line.parse::<MachinePerson>().ok());
+        let mut known = BTreeSet::new();
+        let people = people.filter(|person| known.insert(person.member.name.clone())).collect();
         Ok(Self { is_cut_off, is_recorded, people })
     }
 }
@@ -256,7 +259,7 @@ mod tests {
     #[test]
     fn invalid_lines_are_ignored_and_an_invalid_first_line_is_refused() {
         let text = "connected quickly recorded\nalice\nalice\there\t-\nA\there\t-\tA\na\tthere\t-\tA\n\
-                    a\there\tsinging -1\tA\na\there\tmuted -1\tA\na\there\t-\ta\tb\nbob\there\t-\tBob\n";
+                    a\there\tsinging -1\tA\na\there\tmuted -1\tA\na\there\t-\ta\tb\nbob\there\t-\tBob\nbob\taway\t-\tB\n";
         let state = text.parse::<MachineState>().unwrap();
         let names: Vec<_> = state.people.iter().map(|person| person.member.name.as_str()).collect();
         assert_eq!((state.is_recorded, names), (true, vec!["bob"]));
@@ -267,15 +270,21 @@ mod tests {
 
     #[test]
     fn people_beyond_the_limits_are_neither_written_nor_read() {
-        let person = |display: &str| MachinePerson {
-            member: Member::new(name("a"), display, true),
-            level: MachineLevel::Silent,
+        let people = |count: usize, display: &str| MachineState {
+            people: (0..count)
+                .map(|n| MachinePerson {
+                    member: Member::new(name(&format!("p{n}")), display, true),
+                    level: MachineLevel::Silent,
+                })
+                .collect(),
+            ..MachineState::default()
         };
-        let many = MachineState { people: vec![person("A"); 2000], ..MachineState::default() };
+        let many = people(2000, "A");
         assert_eq!(many.to_string().parse::<MachineState>().unwrap().people.len(), MAX_MACHINE_PEOPLE);
-        let text = format!("connected\n{}", "a\there\t-\tA\n".repeat(2000));
+        let lines: String = (0..2000).map(|n| format!("p{n}\there\t-\tA\n")).collect();
+        let text = format!("connected\n{lines}");
         assert_eq!(text.parse::<MachineState>().unwrap().people.len(), MAX_MACHINE_PEOPLE);
-        let long = MachineState { people: vec![person(&"\u{1f600}".repeat(64)); 900], ..MachineState::default() };
+        let long = people(900, &"\u{1f600}".repeat(64));
         assert!((MAX_MACHINE_BYTES - 300..=MAX_MACHINE_BYTES).contains(&long.to_string().len()));
     }
 
