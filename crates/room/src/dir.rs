@@ -229,6 +229,9 @@ mod tests {
         assert_eq!((mode(room.path()), mode(alice.path())), (0o3770, 0o2770));
         assert_eq!((mode(&alice.mic()), mode(&alice.ear())), (0o660, 0o660));
         assert_eq!(mode(&room.path().join("format")), 0o660);
+        for shared in [&room.shown(), &room.meeting(), room.other_machines().path()] {
+            assert_eq!(mode(shared), 0o2750, "{}", shared.display());
+        }
         assert_eq!(room.participants().unwrap(), ["alice".parse().unwrap()]);
         alice.remove().unwrap();
         alice.remove().unwrap();
