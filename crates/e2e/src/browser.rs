@@ -23,7 +23,7 @@ use crate::pulse::Sound;
 use crate::suite::TIMEOUT;
 use crate::wait::{wait_for, wait_with};
 
-const FLAGS: [&str; 14] = [
+const FLAGS: [&str; 15] = [
     "--headless=new",
     "--no-sandbox",
     "--disable-gpu",
@@ -40,6 +40,8 @@ const FLAGS: [&str; 14] = [
     "--disable-features=WebUIOmniboxPopup,WebUIOmniboxAimPopup,WebUIOmniboxFullPopup,SpareRendererForSitePerProcess,Glic",
     // A window without tabs: the sign for loading in a tab turns as long as the stream lasts. Kiosk mode would make the background of screenshots wrong.
     "--app=data:,",
+    // A host that is not the loopback for the page, so that it chooses the codec by what the line carries.
+    "--host-resolver-rules=MAP far.palabre.test 127.0.0.1",
 ];
 
 /// Interval between two looks at a page. Each look takes time of the processors on which the browsers run.

@@ -2,11 +2,13 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use palabre_e2e::browser::{Browser, Tap};
 use palabre_e2e::client::{Recording, Talker};
 use palabre_e2e::firefox::Firefox;
 use palabre_e2e::keyboard::Page;
+use palabre_e2e::line::{Delays, Line};
 use palabre_e2e::suite::{Suite, TIMEOUT};
 use palabre_e2e::wait_for;
 use palabre_sound::measure::{goertzel_dbfs, rms_dbfs};
@@ -139,6 +141,32 @@ fn browser_without_webcodecs_gets_adpcm() {
     })
     .unwrap();
     assert_eq!(browser.run("return palabreState.uplinkCodec").unwrap(), "PCM 16");
+}
+
+#[test]
+fn page_compresses_both_directions_when_the_line_becomes_too_slow() {
+    let (suite, _talker, browser) = scene();
+    let link = &suite.links[0];
+    let rtt = Duration::from_millis(60);
+    let line = Line::to(link.port, Delays { rtt, ..Delays::default() }).unwrap();
+    let url = link.url.replace(&format!("localhost:{}/", link.port), &format!("far.palabre.test:{}/", line.port));
+    assert_ne!(url, link.url);
+    browser.open(&url).unwrap();
+    join(&browser, "auto");
+    plays(&browser, "PCM 16");
+    browser.wait_until("palabreState.uplinkCodec === 'PCM 16' && palabreState.sent > 10").unwrap();
+    // PCM needs 550 kbit/s down and 400 kbit/s up.
+    line.change(Delays { rtt, bits_per_s: 128_000, ..Delays::default() });
+    browser.wait_until("palabreState.codec.startsWith('Opus') && palabreState.uplinkCodec.startsWith('Opus')").unwrap();
+    // The line carries the rest of the PCM, and then every chunk.
+    wait_for("four seconds without a lost chunk", TIMEOUT, || {
+        let counts = "return [palabreState.lost, palabreState.reconnects]";
+        let before = browser.run(counts).unwrap();
+        let chunks = browser.run("return palabreState.chunks").unwrap();
+        browser.wait_until(&format!("palabreState.chunks > {chunks} + 100")).unwrap();
+        (browser.run(counts).unwrap() == before).then_some(())
+    })
+    .unwrap();
 }
 
 /// Waits until the page sends Opus and the other participant hears the microphone.

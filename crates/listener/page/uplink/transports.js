@@ -5,6 +5,7 @@
 
 import { writePackets } from '../base/packets.js';
 import { writeSamples, writeWav } from '../base/wav.js';
+import { Lag } from './lag.js';
 import { isOpus } from './send-queue.js';
 
 const HEADER_BYTES = 16;
@@ -15,6 +16,8 @@ const OPUS_TYPE = 'application/vnd.palabre.opus';
 const SOCKET_OPUS_BYTES = 600;
 /** Maximum length of the sound in the WebSocket's send buffer. */
 const SOCKET_MS = 100;
+/** If the listener receives chunks later than this, the page keeps further chunks: the listener would drop them. */
+const LATE_MS = 300;
 /** Timeout for the answer to a POST. */
 const POST_TIMEOUT_MS = 8000;
 /** Timeout for opening a WebSocket. */
@@ -46,6 +49,7 @@ export class SocketTransport {
   #firstNumber;
   #limitBytes;
   #pcmLimitBytes;
+  #lag = new Lag();
   /** Number of bytes that were sent. */
   bytes = 0;
   #timeout;
@@ -61,6 +65,11 @@ export class SocketTransport {
     this.#pcmLimitBytes = (2 * rateHz * SOCKET_MS) / 1000;
     this.#limitBytes = this.#pcmLimitBytes;
     this.#socket = new WebSocket(url);
+    this.#socket.binaryType = 'arraybuffer';
+    this.#socket.onmessage = ({ data }) => {
+      this.#lag.acknowledged(new DataView(data).getUint32(0, true), wallMs());
+      handlers.onReady();
+    };
     this.#socket.onopen = () => {
       this.#opened = true;
       handlers.onOpen();
@@ -71,12 +80,12 @@ export class SocketTransport {
 
   /** @returns {boolean} whether the send buffer has room; the queue drops old chunks, the browser's buffer doesn't */
   get ready() {
-    return this.#socket.readyState === WebSocket.OPEN && this.#socket.bufferedAmount < this.#limitBytes;
+    return this.#socket.readyState === WebSocket.OPEN && this.#socket.bufferedAmount < this.#limitBytes && this.#lag.lateMs(wallMs()) < LATE_MS;
   }
 
-  /** @returns {number} length of the sound in the send buffer, in ms */
+  /** @returns {number} length of the sound in the send buffer, or how late the listener receives it, in ms */
   get unsentMs() {
-    return (SOCKET_MS * this.#socket.bufferedAmount) / this.#limitBytes;
+    return Math.max((SOCKET_MS * this.#socket.bufferedAmount) / this.#limitBytes, this.#lag.lateMs(wallMs()));
   }
 
   /** @param {import('./send-queue.js').QueuedChunk[]} chunks whose memory is released */
@@ -85,6 +94,7 @@ export class SocketTransport {
       const message = isOpus(chunk) ? this.#opusMessage(chunk) : this.#message(chunk);
       this.#limitBytes = isOpus(chunk) ? SOCKET_OPUS_BYTES : this.#pcmLimitBytes;
       this.bytes += message.byteLength;
+      this.#lag.sent(chunk.number - this.#firstNumber, chunk.wallMs);
       this.#socket.send(message);
       // Releases the message's memory: Chromium on a busy machine collected no sent message for 24 minutes.
       message.transfer?.(0);
@@ -96,6 +106,7 @@ export class SocketTransport {
   close() {
     clearTimeout(this.#timeout);
     this.#socket.onopen = null;
+    this.#socket.onmessage = null;
     this.#socket.onclose = null;
     this.#socket.close(1000);
   }
@@ -196,4 +207,8 @@ export class PostTransport {
     this.#closed = true;
     this.#handlers.onEnd(why, unsent);
   }
+}
+
+function wallMs() {
+  return performance.timeOrigin + performance.now();
 }

@@ -21,6 +21,8 @@ use tungstenite::{Message, WebSocket};
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// Interval between pings to a page that sends nothing. If the page has sent nothing for twice this time, the connection is closed.
 const PING_INTERVAL: Duration = Duration::from_secs(15);
+/// Minimum interval between acknowledgements.
+const ACK_INTERVAL: Duration = Duration::from_millis(100);
 /// Maximum lateness of a chunk in ms. Chunks with more lateness are dropped.
 const MAX_LATENESS_MS: f64 = 300.0;
 
@@ -84,18 +86,21 @@ fn accept_key(head: &Head) -> Result<String, Response> {
 
 /// Receives chunks until the WebSocket must be closed. Returns the close code, or `None` if the connection is broken or timed out.
 fn receive(socket: &mut WebSocket<&mut TlsStream>, lease: &MicLease, listener: &Listener) -> Option<CloseCode> {
-    let mut stalls = StallDetector::default();
+    let mut arrivals = Arrivals::default();
     let (mut last_heard, mut last_ping) = (Instant::now(), Instant::now());
     loop {
         let result = socket.read();
         let now = Instant::now();
-        match handle(result, now, lease, &mut stalls, listener.format) {
+        match handle(result, now, lease, &mut arrivals, listener.format) {
             Ok(true) => last_heard = now,
             Ok(false) => {}
             Err(end) => return end,
         }
         if listener.is_over() {
             return Some(CloseCode::Restart);
+        }
+        if let Some(number) = arrivals.acknowledgement(now) {
+            socket.send(Message::Binary(number.to_le_bytes().to_vec().into())).ok()?;
         }
         if now - last_heard > PING_INTERVAL * 2 {
             return None;
@@ -113,13 +118,14 @@ fn handle(
     result: Result<Message, Error>,
     now: Instant,
     lease: &MicLease,
-    stalls: &mut StallDetector,
+    arrivals: &mut Arrivals,
     format: Format,
 ) -> Result<bool, Option<CloseCode>> {
     let (written, is_heard) = match result {
         Ok(Message::Binary(bytes)) => {
             let chunk = Chunk::parse(&bytes, format).ok_or(Some(CloseCode::Unsupported))?;
-            match stalls.is_late(now, chunk.captured_ms) {
+            arrivals.newest = Some(chunk.number);
+            match arrivals.stalls.is_late(now, chunk.captured_ms) {
                 true => (lease.flush(now), true),
                 false => (write(lease, now, chunk.sound)?, true),
             }
@@ -159,6 +165,27 @@ fn write(lease: &MicLease, now: Instant, sound: Sound<'_>) -> Result<Result<(), 
 fn close(socket: &mut WebSocket<&mut TlsStream>, code: CloseCode) {
     // An error means that the page has disconnected. It is ignored.
     let _ = socket.close(Some(CloseFrame { code, reason: "".into() })).and_then(|()| socket.flush());
+}
+
+/// The chunks of a connection.
+#[derive(Debug, Default)]
+struct Arrivals {
+    stalls: StallDetector,
+    /// Number of the newest chunk that has not been acknowledged.
+    newest: Option<u32>,
+    acknowledged: Option<Instant>,
+}
+
+impl Arrivals {
+    /// Returns the number of the newest chunk if it is time to acknowledge it.
+    fn acknowledgement(&mut self, now: Instant) -> Option<u32> {
+        if self.acknowledged.is_some_and(|last| now < last + ACK_INTERVAL) {
+            return None;
+        }
+        let number = self.newest.take()?;
+        self.acknowledged = Some(now);
+        Some(number)
+    }
 }
 
 /// Detects chunks that are late because the network stalled. After a stall they arrive in one burst.
@@ -226,6 +253,19 @@ impl StallDetector {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn newest_chunk_is_acknowledged_every_100_ms() {
+        let (mut arrivals, start) = (Arrivals::default(), Instant::now());
+        let mut sent = Vec::new();
+        for number in 0..10 {
+            arrivals.newest = Some(number);
+            sent.extend(arrivals.acknowledgement(start + Duration::from_millis(40 * u64::from(number))));
+        }
+        assert_eq!(sent, [0, 3, 6, 9]);
+        assert_eq!(arrivals.acknowledgement(start + Duration::from_secs(9)), None);
+        assert_eq!(7_u32.to_le_bytes().to_vec(), crate::protocol_doc::hex("hex acknowledgement 7"));
+    }
 
     #[test]
     fn burst_after_a_stall_is_late_except_for_its_last_300_ms() {
