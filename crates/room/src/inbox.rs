@@ -153,19 +153,40 @@ impl RoomDir {
     /// # Errors
     /// The directory can't be read, or no socket can be created.
     pub fn tell(&self, message: &Message) -> Result<usize, RoomError> {
-        let socket = UnixDatagram::unbound().and_then(|socket| socket.set_nonblocking(true).map(|()| socket));
-        let socket = socket.map_err(RoomError::io("create a socket to send messages to", self.path()))?;
+        let sender = InboxSender::new(self)?;
         let datagram = message.to_string();
-        // An inbox that is missing, not read or full doesn't receive the message. A symbolic link could lead to another
-        // program's socket.
-        let receives = |inbox: PathBuf| {
-            let is_socket = std::fs::symlink_metadata(&inbox).is_ok_and(|file| file.file_type().is_socket());
-            is_socket && socket.send_to(datagram.as_bytes(), inbox).is_ok()
-        };
         if message.from.machine.is_none() {
-            receives(self.machines().inbox());
+            sender.send(&self.machines().inbox(), datagram.as_bytes());
         }
-        Ok(self.participants()?.iter().filter(|name| receives(self.participant(name).inbox())).count())
+        let participants = self.participants()?;
+        Ok(participants.iter().filter(|name| sender.send(&self.participant(name).inbox(), datagram.as_bytes())).count())
+    }
+
+    /// Wakes all listeners of the room, which then look at the room's files at once. Otherwise they look every 2 s while the room is silent. Returns
+    /// how many participants' inboxes received the datagram, which is empty.
+    ///
+    /// # Errors
+    /// The directory can't be read, or no socket can be created.
+    pub fn wake(&self) -> Result<usize, RoomError> {
+        let (sender, participants) = (InboxSender::new(self)?, self.participants()?);
+        Ok(participants.iter().filter(|name| sender.send(&self.participant(name).inbox(), &[])).count())
+    }
+}
+
+/// Sends datagrams to inboxes, and never blocks.
+struct InboxSender(UnixDatagram);
+
+impl InboxSender {
+    fn new(room: &RoomDir) -> Result<Self, RoomError> {
+        let socket = UnixDatagram::unbound().and_then(|socket| socket.set_nonblocking(true).map(|()| socket));
+        socket.map(Self).map_err(RoomError::io("create a socket to send messages to", room.path()))
+    }
+
+    /// Returns whether the inbox has received the datagram. An inbox that is missing, not read or full doesn't receive it. A symbolic link could lead
+    /// to another program's socket.
+    fn send(&self, inbox: &Path, datagram: &[u8]) -> bool {
+        let is_socket = std::fs::symlink_metadata(inbox).is_ok_and(|file| file.file_type().is_socket());
+        is_socket && self.0.send_to(datagram, inbox).is_ok()
     }
 }
 
@@ -190,6 +211,14 @@ mod tests {
         room.create(Format::default()).unwrap();
         names.iter().for_each(|it| room.participant(&name(it)).create().unwrap());
         (dir, room)
+    }
+
+    #[test]
+    fn every_inbox_is_woken_without_a_message() {
+        let (_dir, room) = room(&["alice", "bob", "carol"]);
+        let inboxes = ["alice", "bob"].map(|it| Inbox::bind(&room.participant(&name(it))).unwrap());
+        assert_eq!(room.wake().unwrap(), 2, "carol has none");
+        assert!(inboxes.iter().all(|inbox| inbox.receive(10) == (1, Vec::new())));
     }
 
     #[test]
