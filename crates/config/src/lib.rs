@@ -8,6 +8,7 @@
 //! /run/palabre/control.sock               the supervisor    [`control`]
 //! ```
 
+mod bridge;
 pub mod certificate;
 pub mod control;
 mod cookie_secret;
@@ -28,6 +29,7 @@ mod server;
 pub mod signing;
 mod text;
 
+pub use bridge::Bridge;
 pub use cookie_secret::CookieSecret;
 pub use entrance::Entrance;
 pub use error::ConfigError;

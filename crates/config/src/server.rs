@@ -9,7 +9,7 @@ use std::str::FromStr;
 use palabre_room::{Format, Rate};
 use serde::Deserialize;
 
-use crate::{ConfigError, LinkTemplate, Proxy, Recordings, file, text};
+use crate::{Bridge, ConfigError, LinkTemplate, Proxy, Recordings, file, text};
 
 /// Name of the server's file in the configuration directory.
 pub const SERVER_FILE: &str = "palabre.toml";
@@ -49,6 +49,8 @@ pub struct Server {
     pub recordings: Recordings,
     /// `proxy`: reverse proxies that report the address of a client, default none.
     pub proxy: Proxy,
+    /// `bridge`: rooms that are shared with other machines, default none.
+    pub bridge: Bridge,
     /// `security.sandbox`: whether a daemon may run without its sandbox, default [`SandboxSetting::BestEffort`].
     pub sandbox: SandboxSetting,
     /// `security.hsts-days`: number of days for which browsers connect only by HTTPS to this host, default 30. 0 turns this off. It is always off
@@ -118,6 +120,7 @@ impl Default for Server {
             limits: Limits::default(),
             recordings: Recordings::default(),
             proxy: Proxy::default(),
+            bridge: Bridge::default(),
             sandbox: SandboxSetting::default(),
             hsts_days: 30,
         }
@@ -176,6 +179,7 @@ struct Written {
     limits: Limits,
     recordings: Recordings,
     proxy: Proxy,
+    bridge: Bridge,
     security: Security,
 }
 
@@ -206,7 +210,8 @@ struct Stream {
 
 impl Default for Written {
     fn default() -> Self {
-        let Server { host, bind, certificate, private_key, ports, limits, recordings, proxy, .. } = Server::default();
+        let Server { host, bind, certificate, private_key, ports, limits, recordings, proxy, bridge, .. } =
+            Server::default();
         let (room, stream, security) = (Room::default(), Stream::default(), Security::default());
         Self {
             host,
@@ -220,6 +225,7 @@ impl Default for Written {
             limits,
             recordings,
             proxy,
+            bridge,
             security,
         }
     }
@@ -264,6 +270,7 @@ impl Written {
             limits: self.limits,
             recordings: self.recordings,
             proxy: self.proxy,
+            bridge: self.bridge.resolved(dir),
             sandbox: self.security.sandbox,
             hsts_days: self.security.hsts_days,
         }

@@ -67,6 +67,16 @@ pub(crate) fn chunk_ms<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Err
     Err(D::Error::custom(format!("{ms} is not {LENGTHS}")))
 }
 
+/// Parses the length of the sound in a message to other machines: whole frames of 20 ms, from 20 to 100 ms.
+pub(crate) fn message_ms<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+    const LENGTHS: &str = "a length in ms; use a multiple of 20 from 20 to 100";
+    let ms = integer(from, LENGTHS)?;
+    if (20..=100).contains(&ms) && ms % palabre_room::FRAME_MS == 0 {
+        return Ok(ms);
+    }
+    Err(D::Error::custom(format!("{ms} is not {LENGTHS}")))
+}
+
 pub(crate) fn count<'de, D: Deserializer<'de>>(from: D) -> Result<usize, D::Error> {
     const LIMITS: &str = "a number of connections or streams; use 1 to 10000";
     let count = integer(from, LIMITS)?;

@@ -52,7 +52,9 @@ fn the_example_of_the_server_shows_every_field_with_its_default() {
         ..default
     };
     assert_eq!(Server::load(dir.path()).unwrap(), expected);
-    for section in ["", "[room]\n", "[stream]\n", "[limits]\n", "[recordings]\n", "[proxy]\n", "[security]\n"] {
+    for section in
+        ["", "[room]\n", "[stream]\n", "[limits]\n", "[recordings]\n", "[proxy]\n", "[bridge]\n", "[security]\n"]
+    {
         let dir = configuration(&format!("{section}x = 1\n"), "");
         for field in fields(&Server::load(dir.path()).unwrap_err().to_string()) {
             let says = |line: &str| line.starts_with(&format!("{field} = ")) || line == format!("[{field}]");
@@ -81,7 +83,9 @@ fn the_installed_file_shows_every_key_with_its_default() {
     }
     let settings = |text: &str| text.lines().filter(|line| line.contains(" = ") && !line.starts_with("# ")).count();
     assert_eq!(settings(INSTALLED), settings(example("toml palabre")));
-    for section in ["", "[room]\n", "[stream]\n", "[limits]\n", "[recordings]\n", "[proxy]\n", "[security]\n"] {
+    for section in
+        ["", "[room]\n", "[stream]\n", "[limits]\n", "[recordings]\n", "[proxy]\n", "[bridge]\n", "[security]\n"]
+    {
         let dir = configuration(&format!("{section}x = 1\n"), "");
         for field in fields(&Server::load(dir.path()).unwrap_err().to_string()) {
             let says = |line: &str| line.starts_with(&format!("#{field} = ")) || line == format!("[{field}]");
