@@ -3,7 +3,7 @@
 //! Two drivers run the same [`TARGETS`]: cargo-fuzz (`fuzz/`), and [`driver`], which changes the files of a corpus at random and needs
 //! only stable Rust. A target panics if an invariant of the parser is violated.
 //!
-//! The listener and `palabre swarm` are programs without a library, so their parsers are included by path.
+//! The listener, the bridge and `palabre swarm` are programs without a library, so their parsers are included by path.
 // 'cargo test --all-targets' also builds the unit tests of this library, which are those of the programs' files.
 #![cfg(not(test))]
 
@@ -45,6 +45,10 @@ mod report;
 /// Parser of the state that a page shows to other participants.
 #[path = "../../listener/src/api/shown.rs"]
 mod shown;
+/// Messages that machines send each other.
+#[allow(dead_code)]
+#[path = "../../bridge/src/wire/mod.rs"]
+mod wire;
 
 pub use table::{TARGETS, Target};
 

@@ -14,7 +14,20 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 21] = [
+pub const TARGETS: [Target; 22] = [
+    Target {
+        name: "bridge",
+        run: targets::bridge,
+        words: &[
+            "PM\u{1}\u{3}",
+            "PM\u{1}\u{4}",
+            "\u{5}alice",
+            "\u{8}",
+            "palabre.v1.mix.main.paris",
+            "\"version\":1",
+            "\"people\":[",
+        ],
+    },
     Target {
         name: "head",
         run: targets::request_head,

@@ -32,6 +32,9 @@ use crate::http::body::{Body, Framing};
 use crate::http::head::{self, Head};
 use crate::records::{Parser, Record};
 use crate::report::Report;
+use crate::wire::Subject;
+use crate::wire::json::{self, Heartbeat, State, Text};
+use crate::wire::mix::Mix;
 use crate::{hello, proxy_header, records, shown};
 
 /// Rate to which WAVs are converted, in Hz.
@@ -265,6 +268,20 @@ pub(crate) fn room_files(bytes: &[u8]) -> bool {
         |line: &str| line.parse::<KeptMessage>().is_ok(),
     ];
     all_lines(&text, &parsers) || is_report || is_machine
+}
+
+pub(crate) fn bridge(bytes: &[u8]) -> bool {
+    let mix = Mix::decode(bytes);
+    if let Ok(mix) = &mix {
+        assert!((320..=4800).contains(&mix.samples.len()), "a message has one to five frames");
+        assert_eq!(Mix::decode(&mix.encode()).as_ref(), Ok(mix), "an encoded message is decoded");
+    }
+    let people = json::decode::<State>(bytes).map(|state| state.members().len());
+    let machine = Name::from_str("paris").ok();
+    let text = json::decode::<Text>(bytes).and_then(|text| text.message(&machine?));
+    assert!(text.as_ref().is_none_or(|text| value::<Message>(&text.to_string())), "a text is a valid datagram");
+    let is_subject = std::str::from_utf8(bytes).is_ok_and(|subject| Subject::parse(subject).is_some());
+    mix.is_ok() || people.is_some() || text.is_some() || json::decode::<Heartbeat>(bytes).is_some() || is_subject
 }
 
 /// Calls all parsers with each of the first lines. Returns whether each of these lines is valid for a parser.

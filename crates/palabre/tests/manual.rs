@@ -104,6 +104,7 @@ fn page_of_a_daemon_has_every_flag() {
         "palabre-mixer",
         "palabre-listener",
         "palabre-recorder",
+        "palabre-bridge",
         "palabre-signer",
         "palabre-supervisor",
         "palabre-exporter",

@@ -1,0 +1,319 @@
+//! All shared rooms and all other machines.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, SystemTime};
+
+use palabre_host::clock;
+use palabre_host::exit::Failure;
+use palabre_room::{MAX_MACHINES, Name, RoomDir};
+
+use crate::cli::Args;
+use crate::link::{Link, Received};
+use crate::peer::{self, FORGET_AFTER, Peer};
+use crate::room::Room;
+use crate::wire::json::{self, Heartbeat, State, Text, Version};
+use crate::wire::mix::Mix;
+use crate::wire::{Kind, Subject, VERSION, heartbeat_subject, room_subject};
+
+/// Time for which a new process listens for another process with the same name, before it sends anything.
+const LISTEN_FIRST: Duration = Duration::from_millis(1500);
+/// Interval between heartbeats.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
+/// Time without a turn after which the sound in the pipes counts as old.
+const STALL: Duration = Duration::from_millis(250);
+/// Maximum number of log lines about other machines with a problem.
+const MAX_WARNED: usize = 256;
+
+/// The state of the program.
+pub(crate) struct Bridge {
+    machine: Name,
+    epoch: u64,
+    pub(crate) rooms: Vec<Room>,
+    peers: BTreeMap<Name, Peer>,
+    /// Time of the first connection to the server.
+    connected_at: Option<Duration>,
+    is_announced: bool,
+    heartbeat_at: Duration,
+    last_turn: Duration,
+    warned: BTreeSet<String>,
+}
+
+impl Bridge {
+    pub(crate) fn new(args: &Args, machine: &Name) -> Self {
+        let since_1970 = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+        let room =
+            |name: &Name| Room::new(name.clone(), RoomDir::new(args.run.join("rooms").join(name)), args.message_ms);
+        Self {
+            machine: machine.clone(),
+            epoch: u64::try_from(since_1970.as_nanos()).unwrap_or(u64::MAX),
+            rooms: args.rooms.iter().map(room).collect(),
+            peers: BTreeMap::new(),
+            connected_at: None,
+            is_announced: false,
+            heartbeat_at: Duration::ZERO,
+            last_turn: clock::monotonic(),
+            warned: BTreeSet::new(),
+        }
+    }
+
+    /// Handles a new connection to the server.
+    pub(crate) fn connected(&mut self) {
+        self.connected_at.get_or_insert_with(clock::monotonic);
+        self.introduce();
+    }
+
+    /// Sends a heartbeat and all states at the next turn.
+    fn introduce(&mut self) {
+        self.heartbeat_at = Duration::ZERO;
+        self.rooms.iter_mut().for_each(Room::repeat_state);
+    }
+
+    /// Does all that is due.
+    pub(crate) fn turn(&mut self, link: &mut Link) {
+        let now = clock::monotonic();
+        let gap = now.saturating_sub(self.last_turn);
+        let is_old = gap > STALL;
+        self.last_turn = now;
+        if is_old {
+            // Messages of the meantime wait in the socket, so no machine counts as cut off.
+            self.peers.values_mut().for_each(|peer| peer.heard_at += gap);
+        }
+        if self.connected_at.is_some_and(|at| now >= at + LISTEN_FIRST) && !self.is_announced {
+            self.is_announced = true;
+            self.introduce();
+            log::info!("connected to other machines as '{}'", self.machine);
+        }
+        for index in 0..self.rooms.len() {
+            self.turn_room(index, link, now, is_old);
+        }
+        if self.is_announced && now >= self.heartbeat_at {
+            self.heartbeat_at = now + HEARTBEAT_INTERVAL;
+            self.send_heartbeat(link, false);
+        }
+        self.forget(now);
+    }
+
+    fn turn_room(&mut self, index: usize, link: &mut Link, now: Duration, is_old: bool) {
+        let (machine, epoch, is_announced) = (&self.machine, self.epoch, self.is_announced);
+        let Some(room) = self.rooms.get_mut(index) else { return };
+        if !room.open(now) {
+            return;
+        }
+        room.read(now, is_old);
+        let has_peers = !room.peers.is_empty();
+        let subject = |kind| room_subject(kind, &room.name, machine.as_str());
+        let [mix_subject, state_subject, text_subject] = [Kind::Mix, Kind::State, Kind::Text].map(subject);
+        while let Some(mix) = room.next_mix(epoch, now) {
+            if is_announced && has_peers {
+                link.publish(mix_subject.clone(), mix.encode());
+            }
+        }
+        for text in room.take_texts(epoch).iter().filter(|_| is_announced) {
+            json::encode(text).into_iter().for_each(|bytes| link.publish(text_subject.clone(), bytes));
+        }
+        if is_announced
+            && link.is_connected()
+            && let Some(bytes) = room.next_state(epoch, now).and_then(|state| json::encode(&state))
+        {
+            link.publish(state_subject, bytes);
+        }
+        room.tell(now);
+        for (name, room_peer) in &mut room.peers {
+            let is_cut_off = self.peers.get(name).is_none_or(|peer| peer.is_cut_off(now));
+            room_peer.open(&room.dir, name, room.format, now);
+            let written = room_peer.write(&room.dir, name, is_cut_off, now);
+            written.unwrap_or_else(|error| log::warn!("{error}"));
+        }
+    }
+
+    /// Removes machines that were cut off for long.
+    fn forget(&mut self, now: Duration) {
+        let gone =
+            self.peers.iter().filter(|(_, peer)| now > peer.heard_at + FORGET_AFTER).map(|(name, _)| name.clone());
+        for machine in gone.collect::<Vec<_>>() {
+            self.leave(&machine);
+        }
+    }
+
+    fn leave(&mut self, machine: &Name) {
+        if self.peers.remove(machine).is_some() {
+            log::info!("the machine '{machine}' has left");
+        }
+        for room in &mut self.rooms {
+            if room.peers.remove(machine).is_some() {
+                peer::remove(&room.dir, machine);
+            }
+        }
+    }
+
+    fn send_heartbeat(&self, link: &mut Link, goodbye: bool) {
+        let rooms = self.rooms.iter().map(|room| (room.name.to_string(), room.format.rate.hz())).collect();
+        let time_us = u64::try_from(clock::monotonic().as_micros()).unwrap_or(u64::MAX);
+        let suite = env!("CARGO_PKG_VERSION").to_owned();
+        let heartbeat = Heartbeat { version: VERSION, epoch: self.epoch, time_us, suite, rooms, goodbye };
+        if let Some(bytes) = json::encode(&heartbeat) {
+            link.publish(heartbeat_subject(&self.machine), bytes);
+        }
+    }
+
+    /// Handles a message.
+    ///
+    /// # Errors
+    /// Another process has the name of this machine, and it was first.
+    pub(crate) fn receive(&mut self, message: &Received) -> Result<(), Failure> {
+        let Some(subject) = Subject::parse(&message.subject) else { return Ok(()) };
+        let (now, machine, bytes) = (clock::monotonic(), &subject.machine, &message.payload[..]);
+        match (subject.kind, &subject.room) {
+            (Kind::Machine, _) if !subject.is_same_version => self.refuse_version(machine, bytes),
+            (Kind::Machine, _) => match json::decode::<Heartbeat>(bytes) {
+                Some(heartbeat) if heartbeat.version == VERSION => return self.heartbeat(machine, &heartbeat, now),
+                _ => self.refuse_version(machine, bytes),
+            },
+            (kind, Some(room)) if *machine != self.machine => self.room_message(kind, room, machine, bytes, now),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn refuse_version(&mut self, machine: &Name, bytes: &[u8]) {
+        let version = json::decode::<Version>(bytes)
+            .map_or_else(|| "an unknown version".to_owned(), |it| format!("version {}", it.version));
+        self.warn_once(format!(
+            "the machine '{machine}' is refused: it sends messages of {version}, and this machine version {VERSION}; install the same version of palabre-bridge on both"
+        ));
+    }
+
+    fn warn_once(&mut self, text: String) {
+        if self.warned.len() < MAX_WARNED && !self.warned.contains(&text) {
+            log::warn!("{text}");
+            self.warned.insert(text);
+        }
+    }
+
+    fn heartbeat(&mut self, machine: &Name, heartbeat: &Heartbeat, now: Duration) -> Result<(), Failure> {
+        if *machine == self.machine {
+            return self.same_name(heartbeat);
+        }
+        let known = self.peers.get(machine).map(|peer| (peer.epoch, peer.is_cut_off(now)));
+        match known {
+            // An old process of the machine, which ends soon.
+            Some((epoch, false)) if heartbeat.epoch < epoch => return Ok(()),
+            _ if heartbeat.goodbye => self.leave(machine),
+            Some((epoch, was_cut_off)) if epoch == heartbeat.epoch => {
+                self.still_here(machine, heartbeat, was_cut_off, now);
+            }
+            None if self.peers.len() == MAX_MACHINES => {
+                self.warn_once(format!(
+                    "more than {MAX_MACHINES} machines are connected; the machine '{machine}' is ignored"
+                ));
+            }
+            _ => self.arrive(machine, heartbeat, now),
+        }
+        Ok(())
+    }
+
+    fn arrive(&mut self, machine: &Name, heartbeat: &Heartbeat, now: Duration) {
+        let mut peer = Peer::new(heartbeat, now);
+        peer.hear(now, heartbeat.time_us);
+        self.peers.insert(machine.clone(), peer);
+        log::info!("the machine '{machine}' is connected (palabre {})", heartbeat.suite);
+        for room in &mut self.rooms {
+            if let Some(known) = room.peers.get_mut(machine) {
+                known.begin_epoch();
+            }
+        }
+        self.update_rooms(machine);
+        self.introduce();
+    }
+
+    fn still_here(&mut self, machine: &Name, heartbeat: &Heartbeat, was_cut_off: bool, now: Duration) {
+        let Some(peer) = self.peers.get_mut(machine) else { return };
+        peer.hear(now, heartbeat.time_us);
+        let has_changed = peer.rooms != heartbeat.rooms;
+        if has_changed {
+            peer.rooms.clone_from(&heartbeat.rooms);
+            self.update_rooms(machine);
+        }
+        if was_cut_off {
+            log::info!("the machine '{machine}' is connected again");
+        }
+        if was_cut_off || has_changed {
+            self.introduce();
+        }
+    }
+
+    /// Connects the rooms that the machine shares with the same sample rate, and disconnects the others.
+    fn update_rooms(&mut self, machine: &Name) {
+        let Some(rooms) = self.peers.get(machine).map(|peer| peer.rooms.clone()) else { return };
+        let mut refused = Vec::new();
+        for room in &mut self.rooms {
+            let (rate, own) = (rooms.get(room.name.as_str()).copied(), room.format.rate.hz());
+            if rate == Some(own) {
+                room.peers.entry(machine.clone()).or_default();
+            } else if room.peers.remove(machine).is_some() {
+                peer::remove(&room.dir, machine);
+            }
+            if let Some(rate) = rate.filter(|rate| *rate != own) {
+                refused.push(format!(
+                    "the room '{}' is not connected with the machine '{machine}': it has {rate} Hz there and {own} Hz here; set the same 'sample_rate' on both",
+                    room.name
+                ));
+            }
+        }
+        refused.into_iter().for_each(|text| self.warn_once(text));
+    }
+
+    /// Handles a heartbeat of another process with the name of this machine. The process that was started later ends.
+    fn same_name(&mut self, heartbeat: &Heartbeat) -> Result<(), Failure> {
+        if heartbeat.epoch == self.epoch || heartbeat.goodbye {
+            return Ok(());
+        }
+        let machine = &self.machine;
+        if !self.is_announced || heartbeat.epoch < self.epoch {
+            return Err(Failure::refused(format!(
+                "unable to connect as '{machine}': another machine with this name is connected; give this machine another name"
+            )));
+        }
+        self.heartbeat_at = Duration::ZERO;
+        self.warn_once(format!("another machine with the name '{machine}' was started; it must end"));
+        Ok(())
+    }
+
+    fn room_message(&mut self, kind: Kind, room: &Name, machine: &Name, bytes: &[u8], now: Duration) {
+        let Some(peer) = self.peers.get_mut(machine) else { return };
+        let Some(room) = self.rooms.iter_mut().find(|own| own.name == *room) else { return };
+        let Some(room_peer) = room.peers.get_mut(machine) else { return };
+        match kind {
+            Kind::Mix => match Mix::decode(bytes) {
+                Ok(mix) if mix.epoch == peer.epoch && mix.rate == room.format.rate => {
+                    let is_in_time = peer.hear(now, mix.time_us);
+                    room_peer.play(&room.dir, machine, &mix, is_in_time, now);
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    self.warn_once(format!("a message with sound from the machine '{machine}' is ignored: {error}"));
+                }
+            },
+            Kind::State => {
+                let state = json::decode::<State>(bytes);
+                if let Some(state) = state.filter(|state| state.version == VERSION && state.epoch == peer.epoch) {
+                    room_peer.update(&state);
+                }
+            }
+            Kind::Text => {
+                let text =
+                    json::decode::<Text>(bytes).filter(|text| text.version == VERSION && text.epoch == peer.epoch);
+                text.and_then(|text| text.message(machine)).into_iter().for_each(|text| room.accept_text(text, now));
+            }
+            Kind::Machine => {}
+        }
+    }
+
+    /// Says goodbye, and removes all files and pipes of other machines.
+    pub(crate) fn end(&mut self, link: &mut Link) {
+        if self.is_announced {
+            self.send_heartbeat(link, true);
+        }
+        self.rooms.iter_mut().for_each(Room::end);
+    }
+}

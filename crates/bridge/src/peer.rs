@@ -1,0 +1,238 @@
+//! Another machine: its process, and its part of each shared room.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use palabre_room::{
+    Format, MachineLevel, MachinePerson, MachineState, Name, OpenError, PipeWriter, RoomDir, RoomError, Wrote,
+};
+
+use crate::delay::Delay;
+use crate::wire::json::{Heartbeat, State};
+use crate::wire::mix::Mix;
+
+/// Time without a message after which a machine is cut off.
+pub(crate) const CUT_OFF_AFTER: Duration = Duration::from_millis(1500);
+/// Time for which a machine that is cut off stays in the room.
+pub(crate) const FORGET_AFTER: Duration = Duration::from_secs(600);
+/// Maximum age of sound. Older sound is dropped.
+const MAX_AGE: Duration = Duration::from_millis(300);
+/// Time after the last sound for which a machine's participants talk.
+const TALK: Duration = Duration::from_millis(400);
+/// Minimum interval between two changes of a machine's file.
+const FILE_INTERVAL: Duration = Duration::from_millis(200);
+/// Interval between attempts to open a pipe that the mixer doesn't read.
+const OPEN_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The process of another machine.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) epoch: u64,
+    pub(crate) heard_at: Duration,
+    pub(crate) rooms: BTreeMap<String, u32>,
+    delay: Delay,
+}
+
+impl Peer {
+    pub(crate) fn new(heartbeat: &Heartbeat, now: Duration) -> Self {
+        let (epoch, rooms) = (heartbeat.epoch, heartbeat.rooms.clone());
+        Self { epoch, heard_at: now, rooms, delay: Delay::default() }
+    }
+
+    /// Returns whether the connection with the machine is lost.
+    pub(crate) fn is_cut_off(&self, now: Duration) -> bool {
+        now > self.heard_at + CUT_OFF_AFTER
+    }
+
+    /// Adds the time of a message of this process. Returns whether sound of this age may be played.
+    pub(crate) fn hear(&mut self, now: Duration, sent_us: u64) -> bool {
+        self.heard_at = now;
+        self.delay.measure(now, sent_us).is_some_and(|age| age <= MAX_AGE)
+    }
+}
+
+/// The part of another machine in one room: its pipe, its file, and what they contain.
+#[derive(Debug, Default)]
+pub(crate) struct RoomPeer {
+    pipe: Option<PipeWriter>,
+    open_at: Duration,
+    /// Number of the next sample of the machine's present process.
+    next: Option<u64>,
+    pub(crate) lost_samples: u64,
+    pub(crate) late_messages: u64,
+    /// Epoch and counter of `people`.
+    newest: (u64, u64),
+    is_recorded: bool,
+    people: Vec<MachinePerson>,
+    talkers: Vec<(Name, i16)>,
+    talked_at: Duration,
+    written: Option<MachineState>,
+    write_at: Duration,
+}
+
+impl RoomPeer {
+    /// Forgets the sound of the machine's previous process.
+    pub(crate) fn begin_epoch(&mut self) {
+        self.next = None;
+    }
+
+    /// Replaces what is known about the people, unless the state is older.
+    pub(crate) fn update(&mut self, state: &State) {
+        let newest = (state.epoch, state.counter);
+        if newest > self.newest || state.epoch < self.newest.0 {
+            (self.newest, self.is_recorded, self.people) = (newest, state.recorded, state.members());
+        }
+    }
+
+    /// Plays a message, unless it is a duplicate or late.
+    pub(crate) fn play(&mut self, room: &RoomDir, machine: &Name, mix: &Mix, is_in_time: bool, now: Duration) {
+        let expected = self.next.unwrap_or(mix.counter);
+        if mix.counter < expected {
+            return;
+        }
+        self.lost_samples += mix.counter - expected;
+        self.next = Some(mix.counter.saturating_add(mix.samples.len() as u64));
+        if !is_in_time {
+            self.late_messages += 1;
+            return;
+        }
+        (self.talkers, self.talked_at) = (mix.talkers.clone(), now);
+        let format = Format { rate: mix.rate };
+        self.open(room, machine, format, now);
+        for frame in mix.samples.chunks(format.frame_samples()) {
+            match self.pipe.as_mut().map(|pipe| pipe.write_sums(frame)) {
+                Some(Wrote::Whole) => {}
+                Some(Wrote::Gone) => (self.pipe, self.open_at) = (None, now),
+                Some(Wrote::Slow) | None => self.lost_samples += frame.len() as u64,
+            }
+        }
+    }
+
+    /// Opens the pipe if the mixer reads it.
+    pub(crate) fn open(&mut self, room: &RoomDir, machine: &Name, format: Format, now: Duration) {
+        if self.pipe.is_some() || now < self.open_at {
+            return;
+        }
+        self.open_at = now + OPEN_INTERVAL;
+        self.pipe = match PipeWriter::open_sums(&room.machines().from(machine), format) {
+            Err(OpenError::Missing(_)) => {
+                let created = room.machines().create(std::slice::from_ref(machine));
+                created.inspect_err(|error| log::debug!("{error}")).ok().and(None)
+            }
+            opened => opened.ok(),
+        };
+    }
+
+    /// Writes the machine's file if something has changed.
+    pub(crate) fn write(
+        &mut self,
+        room: &RoomDir,
+        machine: &Name,
+        is_cut_off: bool,
+        now: Duration,
+    ) -> Result<(), RoomError> {
+        if now < self.write_at {
+            return Ok(());
+        }
+        let state = self.state(is_cut_off, now);
+        if self.written.as_ref() == Some(&state) {
+            return Ok(());
+        }
+        self.write_at = now + FILE_INTERVAL;
+        room.other_machines().write(machine, &state)?;
+        self.written = Some(state);
+        Ok(())
+    }
+
+    fn state(&self, is_cut_off: bool, now: Duration) -> MachineState {
+        let talks = !is_cut_off && now < self.talked_at + TALK;
+        let level = |person: &MachinePerson| {
+            let talker = self.talkers.iter().find(|(name, _)| talks && *name == person.member.name);
+            talker.map_or(person.level, |(_, level)| MachineLevel::Talking(f32::from(*level) / 10.0))
+        };
+        let people = self.people.iter().map(|person| MachinePerson { level: level(person), ..person.clone() });
+        MachineState { is_cut_off, is_recorded: self.is_recorded, people: people.collect() }
+    }
+}
+
+/// Removes the file and the pipe of a machine from a room.
+pub(crate) fn remove(room: &RoomDir, machine: &Name) {
+    let removed = room.other_machines().remove(machine).map_err(|error| error.to_string());
+    let pipe = room.machines().from(machine);
+    let pipe_removed = match std::fs::remove_file(&pipe) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(format!("unable to remove '{}': {error}", pipe.display()))
+        }
+        _ => Ok(()),
+    };
+    if let Err(error) = removed.and(pipe_removed) {
+        log::warn!("{error}");
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use palabre_room::{PipeReader, Start};
+    use std::time::Instant;
+
+    fn mix(counter: u64, sample: i32) -> Mix {
+        let rate = Format::default().rate;
+        let talkers = vec![("alice".parse().unwrap(), -213)];
+        Mix { rate, epoch: 1, counter, time_us: 0, talkers, samples: vec![sample; 480] }
+    }
+
+    #[test]
+    fn sound_is_played_once_in_order_and_what_is_missing_or_late_is_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let room = RoomDir::new(dir.path().join("main"));
+        room.create(Format::default()).unwrap();
+        let paris: Name = "paris".parse().unwrap();
+        room.machines().create(std::slice::from_ref(&paris)).unwrap();
+        let from = room.machines().from(&paris);
+        let mut reader = PipeReader::open_sums(&from, Format::default(), Start::Discard).unwrap();
+        let (mut peer, now) = (RoomPeer::default(), Duration::from_secs(9));
+        for (counter, sample, is_in_time) in
+            [(960, 1, true), (960, 2, true), (480, 3, true), (1920, 4, false), (2400, 5, true)]
+        {
+            peer.play(&room, &paris, &mix(counter, sample), is_in_time, now);
+        }
+        let mut sums = Vec::new();
+        reader.read_sums(Instant::now(), &mut sums, 1 << 16).unwrap();
+        assert_eq!(sums, [[1; 480], [5; 480]].concat());
+        assert_eq!((peer.lost_samples, peer.late_messages), (480, 1));
+        peer.begin_epoch();
+        peer.play(&room, &paris, &mix(0, 6), true, now);
+        reader.read_sums(Instant::now(), &mut sums, 1 << 16).unwrap();
+        assert_eq!((sums.len(), peer.lost_samples), (3 * 480, 480));
+    }
+
+    #[test]
+    fn newest_state_wins_and_a_talker_is_shown_while_sound_arrives() {
+        let dir = tempfile::tempdir().unwrap();
+        let room = RoomDir::new(dir.path().join("main"));
+        room.create(Format::default()).unwrap();
+        let (paris, now): (Name, _) = ("paris".parse().unwrap(), Duration::from_secs(9));
+        let state = |epoch, counter, display: &str| {
+            let text = format!(
+                r#"{{"version":1,"epoch":{epoch},"counter":{counter},"rate":24000,"recorded":false,
+                "people":[{{"login":"alice","display":"{display}","words":"here"}}]}}"#
+            );
+            serde_json::from_str::<State>(&text).unwrap()
+        };
+        let mut peer = RoomPeer::default();
+        [state(5, 2, "Alice"), state(5, 1, "Old")].iter().for_each(|state| peer.update(state));
+        peer.play(&room, &paris, &mix(0, 1), true, now);
+        let shown = |peer: &RoomPeer, is_cut_off, at| peer.state(is_cut_off, at).to_string();
+        assert_eq!(shown(&peer, false, now), "connected\nalice\there\ttalking -21.3\tAlice\n");
+        assert_eq!(shown(&peer, false, now + TALK), "connected\nalice\there\t-\tAlice\n");
+        assert_eq!(shown(&peer, true, now), "cut-off\nalice\there\t-\tAlice\n");
+        peer.update(&state(6, 0, "New"));
+        assert!(shown(&peer, false, now).ends_with("New\n"));
+        peer.write(&room, &paris, false, now).unwrap();
+        assert!(room.other_machines().read(&paris).unwrap().is_some());
+        remove(&room, &paris);
+        assert_eq!(room.other_machines().read(&paris).unwrap(), None);
+    }
+}

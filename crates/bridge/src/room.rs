@@ -1,0 +1,273 @@
+//! A shared room on this machine: what it sends to other machines, and what it receives from them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use palabre_host::clock::boottime_ms;
+use palabre_host::lock::Lock;
+use palabre_host::log_limit::LastWarning;
+use palabre_host::rate_limit::RateLimit;
+use palabre_room::{
+    FRAME_MS, Format, Inbox, MAX_MACHINE_PEOPLE, Message, Name, OpenError, PipeReader, RoomDir, Start, Talk, file_id,
+};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use crate::peer::{self, RoomPeer};
+use crate::wire::VERSION;
+use crate::wire::json::{Person, State, Text};
+use crate::wire::mix::{MAX_TALKERS, Mix};
+
+/// Maximum number of datagrams that are read from the inbox at once.
+const MAX_DATAGRAMS: usize = 16;
+/// Maximum number of received text messages that wait for the lock of the room, and their maximum age.
+const MAX_TEXTS: usize = 64;
+const MAX_TEXT_AGE: Duration = Duration::from_secs(5);
+/// Minimum interval between two states, and interval between states without a change.
+const STATE_INTERVAL: Duration = Duration::from_millis(250);
+const STATE_REPEAT: Duration = Duration::from_secs(10);
+/// Interval between attempts to open the pipe and the inbox.
+const OPEN_INTERVAL: Duration = Duration::from_secs(1);
+/// Minimum interval between two reads of the file `levels`.
+const LEVELS_INTERVAL: Duration = Duration::from_millis(100);
+
+/// A shared room.
+pub(crate) struct Room {
+    pub(crate) name: Name,
+    pub(crate) dir: RoomDir,
+    pub(crate) format: Format,
+    pub(crate) peers: BTreeMap<Name, RoomPeer>,
+    message_frames: usize,
+    out: Option<(PipeReader, AsyncFd<OwnedFd>)>,
+    inbox: Option<(Inbox, AsyncFd<OwnedFd>)>,
+    open_at: Duration,
+    /// Samples for the next message, and the time at which the oldest one was read.
+    gathered: Vec<i32>,
+    gathered_at: Duration,
+    counter: u64,
+    talkers: Vec<(Name, i16)>,
+    levels_at: Duration,
+    state: Option<State>,
+    state_counter: u64,
+    state_at: Duration,
+    repeat_at: Duration,
+    texts: VecDeque<(Duration, Message)>,
+    text_limit: RateLimit,
+    warning: LastWarning,
+}
+
+impl Room {
+    pub(crate) fn new(name: Name, dir: RoomDir, message_ms: u64) -> Self {
+        Self {
+            name,
+            dir,
+            format: Format::default(),
+            peers: BTreeMap::new(),
+            message_frames: (message_ms / FRAME_MS) as usize,
+            out: None,
+            inbox: None,
+            open_at: Duration::ZERO,
+            gathered: Vec::new(),
+            gathered_at: Duration::ZERO,
+            counter: 0,
+            talkers: Vec::new(),
+            levels_at: Duration::ZERO,
+            state: None,
+            state_counter: 0,
+            state_at: Duration::ZERO,
+            repeat_at: Duration::ZERO,
+            texts: VecDeque::new(),
+            text_limit: RateLimit::new(20.0, 100.0),
+            warning: LastWarning::default(),
+        }
+    }
+
+    /// Removes the files and pipes of all machines.
+    pub(crate) fn clear(&self) {
+        let known = [self.dir.other_machines().machines(), self.dir.machines().machines()];
+        known.into_iter().flatten().flatten().for_each(|machine| peer::remove(&self.dir, &machine));
+    }
+
+    /// Returns the descriptors that become readable when the room has something to send.
+    pub(crate) fn descriptors(&self) -> impl Iterator<Item = &AsyncFd<OwnedFd>> {
+        self.out.iter().map(|(_, fd)| fd).chain(self.inbox.iter().map(|(_, fd)| fd))
+    }
+
+    /// Opens the pipe `out` and the inbox, and opens them again after the room was created again. Returns whether the room is open.
+    pub(crate) fn open(&mut self, now: Duration) -> bool {
+        if now < self.open_at {
+            return self.out.is_some();
+        }
+        self.open_at = now + OPEN_INTERVAL;
+        let path = self.dir.machines().out();
+        let id = file_id(&path).ok();
+        if self.out.as_ref().is_some_and(|(reader, _)| Some(reader.id()) != id) {
+            (self.out, self.inbox) = (None, None);
+        }
+        if self.out.is_none() {
+            match self.open_now() {
+                Ok(()) => drop(self.warning.clear()),
+                Err(error) => {
+                    let text = format!("{error}; the room '{}' is not connected with other machines", self.name);
+                    if let Some(text) = self.warning.unless_repeated(text) {
+                        log::warn!("{text}");
+                    }
+                }
+            }
+        }
+        self.out.is_some()
+    }
+
+    fn open_now(&mut self) -> Result<(), String> {
+        let text = |error: &dyn std::fmt::Display| error.to_string();
+        if !self.dir.path().is_dir() {
+            return Err(format!("unable to find room '{}'; make palabre.service create it", self.dir.path().display()));
+        }
+        self.format = self.dir.format().map_err(|error| text(&error))?;
+        self.dir.create_shared().map_err(|error| text(&error))?;
+        self.dir.machines().create(&[]).map_err(|error| text(&error))?;
+        let opened = PipeReader::open_sums(&self.dir.machines().out(), self.format, Start::Discard);
+        let out = opened.map_err(|error: OpenError| text(&error))?;
+        let inbox = Inbox::bind_for_machines(&self.dir.machines()).map_err(|error| text(&error))?;
+        let (out_fd, inbox_fd) = (polled(&out), polled(&inbox));
+        let error = |error: io::Error| format!("unable to wait for '{}': {error}", self.dir.path().display());
+        (self.out, self.inbox) = (Some((out, out_fd.map_err(error)?)), Some((inbox, inbox_fd.map_err(error)?)));
+        self.clear();
+        log::info!("the room '{}' is shared", self.name);
+        Ok(())
+    }
+
+    /// Reads the pipe `out`. If the sound in it is too old, drops it.
+    pub(crate) fn read(&mut self, now: Duration, is_old: bool) {
+        let Some((reader, _)) = &mut self.out else { return };
+        let before = self.gathered.len();
+        while let Ok(1..) = reader.read_sums(Instant::now(), &mut self.gathered, 1 << 14) {}
+        if before == 0 && !self.gathered.is_empty() {
+            self.gathered_at = now;
+        }
+        if is_old {
+            self.counter += self.gathered.len() as u64;
+            self.gathered.clear();
+        }
+    }
+
+    /// Returns the next message with sound, if there is enough sound for a message or it has waited for the time of a message.
+    pub(crate) fn next_mix(&mut self, epoch: u64, now: Duration) -> Option<Mix> {
+        let frame = self.format.frame_samples();
+        let frames = (self.gathered.len() / frame).min(self.message_frames);
+        let has_waited = now >= self.gathered_at + Duration::from_millis(FRAME_MS) * self.message_frames as u32;
+        if frames == 0 || (frames < self.message_frames && !has_waited) {
+            return None;
+        }
+        let samples: Vec<i32> = self.gathered.drain(..frames * frame).collect();
+        self.gathered_at = now;
+        self.read_talkers(now);
+        let counter = self.counter;
+        self.counter += samples.len() as u64;
+        let time_us = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
+        Some(Mix { rate: self.format.rate, epoch, counter, time_us, talkers: self.talkers.clone(), samples })
+    }
+
+    fn read_talkers(&mut self, now: Duration) {
+        if now < self.levels_at {
+            return;
+        }
+        self.levels_at = now + LEVELS_INTERVAL;
+        let mut levels = self.dir.levels().unwrap_or_default();
+        levels.retain(|line| line.state == Talk::Talking);
+        levels.sort_by(|a, b| b.dbfs.total_cmp(&a.dbfs));
+        // A cast from a float saturates.
+        let talkers = levels.into_iter().take(MAX_TALKERS).map(|line| (line.name, (line.dbfs * 10.0).round() as i16));
+        self.talkers = talkers.collect();
+    }
+
+    /// Returns the state if it has changed or must be repeated. Looks at most four times a second.
+    pub(crate) fn next_state(&mut self, epoch: u64, now: Duration) -> Option<State> {
+        if now < self.state_at || self.out.is_none() {
+            return None;
+        }
+        self.state_at = now + STATE_INTERVAL;
+        let muted: Vec<Name> = self
+            .dir
+            .levels()
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|line| line.state == Talk::Muted)
+            .map(|line| line.name)
+            .collect();
+        let members = self.dir.names().unwrap_or_default();
+        let people = members.iter().take(MAX_MACHINE_PEOPLE);
+        let state = State {
+            version: VERSION,
+            epoch,
+            counter: self.state_counter,
+            rate: self.format.rate.hz(),
+            recorded: self.dir.recording().exists(),
+            people: people.filter_map(|member| Person::new(member, muted.contains(&member.name))).collect(),
+        };
+        if self.state.as_ref() == Some(&state) && now < self.repeat_at {
+            return None;
+        }
+        self.repeat_at = now + STATE_REPEAT;
+        self.state_counter += 1;
+        self.state = Some(State { counter: self.state_counter, ..state });
+        self.state.clone()
+    }
+
+    /// Sends the state soon, because another machine doesn't know it.
+    pub(crate) fn repeat_state(&mut self) {
+        self.repeat_at = Duration::ZERO;
+    }
+
+    /// Returns the texts of this machine's participants that other machines must get.
+    pub(crate) fn take_texts(&self, epoch: u64) -> Vec<Text> {
+        let Some((inbox, _)) = &self.inbox else { return Vec::new() };
+        let (_, messages) = inbox.receive(MAX_DATAGRAMS);
+        let own = messages.into_iter().filter(|message| message.from.machine.is_none());
+        let text = |message: Message| {
+            Some(Text { version: VERSION, epoch, from: message.from.to_string(), id: message.id?, text: message.text })
+        };
+        own.filter_map(text).collect()
+    }
+
+    /// Accepts a text from another machine. It is told by [`Self::tell`].
+    pub(crate) fn accept_text(&mut self, message: Message, now: Duration) {
+        if self.texts.len() < MAX_TEXTS && self.text_limit.admit(Instant::now()) {
+            self.texts.push_back((now, message));
+        }
+    }
+
+    /// Keeps the accepted texts, and sends them to all participants. Never waits for the lock of the room.
+    pub(crate) fn tell(&mut self, now: Duration) {
+        while let Some((arrived, message)) = self.texts.front() {
+            if now < *arrived + MAX_TEXT_AGE {
+                let Ok(Some(_lock)) = Lock::wait(self.dir.path(), Duration::ZERO) else { return };
+                let kept = self.dir.keep_message(message, boottime_ms());
+                if matches!(kept, Ok(true) | Err(_)) {
+                    kept.map(drop)
+                        .and_then(|()| self.dir.tell(message).map(drop))
+                        .unwrap_or_else(|error| log::warn!("{error}"));
+                }
+            }
+            self.texts.pop_front();
+        }
+    }
+
+    /// Removes what this process has put into the room.
+    pub(crate) fn end(&mut self) {
+        self.clear();
+        if self.inbox.take().is_some() {
+            let _ = std::fs::remove_file(self.dir.machines().inbox());
+        }
+    }
+}
+
+/// Returns a descriptor with which the runtime waits.
+///
+/// Tokio deprecates the safe constructor, because a type could close its descriptor or return another one later. `OwnedFd` does neither.
+#[allow(deprecated)]
+pub(crate) fn polled(fd: &impl AsFd) -> io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::with_interest(fd.as_fd().try_clone_to_owned()?, Interest::READABLE)
+}

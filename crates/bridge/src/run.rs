@@ -1,0 +1,119 @@
+//! The main loop: waits for sound, texts, messages of other machines, and the next turn.
+
+use std::future::poll_fn;
+use std::os::fd::OwnedFd;
+use std::task::Poll;
+use std::time::Duration;
+
+use async_nats::Event;
+use futures_util::StreamExt;
+use palabre_host::exit::Failure;
+use palabre_host::log_limit::LastWarning;
+use palabre_host::signals::{SIGINT, SIGTERM, Signals};
+use palabre_host::{logging, notify, process};
+use palabre_room::Name;
+use tokio::io::unix::AsyncFd;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::bridge::Bridge;
+use crate::cli::{Args, PROGRAM};
+use crate::link::Link;
+use crate::nkey;
+use crate::room::polled;
+
+/// Interval between turns without an event.
+const TURN_INTERVAL: Duration = Duration::from_millis(100);
+/// Maximum number of messages that are handled between two turns.
+const MAX_MESSAGES: usize = 64;
+/// Timeout for the last messages.
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Connects the rooms until a signal arrives.
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    if let Some(path) = &args.new_nkey {
+        return nkey::create(path);
+    }
+    let machine = args.machine.as_ref().ok_or_else(|| Failure::usage("unable to connect: --machine is missing"))?;
+    logging::init(PROGRAM, Some(machine.as_str()), args.verbose);
+    process::protect();
+    process::share_with_the_group_only();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
+    runtime.map_err(|error| Failure::system(format!("unable to start: {error}")))?.block_on(connect(args, machine))
+}
+
+async fn connect(args: &Args, machine: &Name) -> Result<(), Failure> {
+    let signals = Signals::new(&[SIGTERM, SIGINT]).map_err(Failure::system)?;
+    let mut link = Link::open(args, machine).await?;
+    let mut bridge = Bridge::new(args, machine);
+    notify::ready();
+    let ended = serve(&mut bridge, &mut link, signals).await;
+    notify::stopping();
+    bridge.end(&mut link);
+    link.flush(FLUSH_TIMEOUT).await;
+    ended
+}
+
+async fn serve(bridge: &mut Bridge, link: &mut Link, mut signals: Signals) -> Result<(), Failure> {
+    let signalled = polled(&signals).map_err(Failure::system)?;
+    let mut last_problem = LastWarning::default();
+    let mut turns = interval(TURN_INTERVAL);
+    turns.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    loop {
+        let descriptors =
+            std::iter::once(&signalled).chain(bridge.rooms.iter().flat_map(crate::room::Room::descriptors));
+        let descriptors: Vec<_> = descriptors.collect();
+        let mut received = None;
+        tokio::select! {
+            () = any_readable(&descriptors) => {}
+            Some(message) = link.messages.next() => received = Some(message),
+            Some(event) = link.events.recv() => log_event(bridge, &event, &mut last_problem),
+            _ = turns.tick() => {}
+        }
+        for _ in 0..MAX_MESSAGES {
+            let Some(message) = received.take() else { break };
+            bridge.receive(&message)?;
+            received = poll_fn(|cx| match link.messages.poll_next_unpin(cx) {
+                Poll::Ready(message) => Poll::Ready(message),
+                Poll::Pending => Poll::Ready(None),
+            })
+            .await;
+        }
+        received.iter().try_for_each(|message| bridge.receive(message))?;
+        bridge.turn(link);
+        if signals.try_next().is_some() {
+            return Ok(());
+        }
+    }
+}
+
+/// Waits until one of the descriptors is readable. All that is readable must then be read.
+async fn any_readable(descriptors: &[&AsyncFd<OwnedFd>]) {
+    poll_fn(|cx| {
+        let mut is_readable = false;
+        for descriptor in descriptors {
+            if let Poll::Ready(Ok(mut guard)) = descriptor.poll_read_ready(cx) {
+                guard.clear_ready();
+                is_readable = true;
+            }
+        }
+        if is_readable { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+}
+
+/// Logs an event of the connection. A problem that remains is logged once.
+fn log_event(bridge: &mut Bridge, event: &Event, last_problem: &mut LastWarning) {
+    let problem = match event {
+        Event::Connected => {
+            last_problem.clear();
+            log::info!("connected to the NATS server");
+            return bridge.connected();
+        }
+        Event::SlowConsumer(_) => return log::debug!("{event}"),
+        Event::Disconnected => "the connection to the NATS server is lost; trying again".to_owned(),
+        _ => format!("the NATS server is not usable: {event}; trying again"),
+    };
+    if let Some(text) = last_problem.unless_repeated(problem) {
+        log::warn!("{text}");
+    }
+}

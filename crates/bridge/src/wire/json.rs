@@ -1,0 +1,149 @@
+//! The JSON messages: the state of a room, a text message, and the heartbeat of a machine.
+
+use std::collections::BTreeMap;
+
+use palabre_room::{MAX_MACHINE_PEOPLE, MachineLevel, MachinePerson, Member, Message, Name, Sender};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// Maximum length of a JSON message in bytes.
+pub(crate) const MAX_BYTES: usize = 64 * 1024;
+
+/// The state of a room on a machine. The newest epoch and counter win.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct State {
+    pub(crate) version: u8,
+    pub(crate) epoch: u64,
+    pub(crate) counter: u64,
+    /// Sample rate of the room, in Hz.
+    pub(crate) rate: u32,
+    pub(crate) recorded: bool,
+    pub(crate) people: Vec<Person>,
+}
+
+/// A member of the room.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Person {
+    pub(crate) login: String,
+    pub(crate) display: String,
+    /// The second field of a line of the file `names`.
+    pub(crate) words: String,
+    /// Whether the file `gain` mutes the member.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) muted: bool,
+}
+
+/// A text message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Text {
+    pub(crate) version: u8,
+    pub(crate) epoch: u64,
+    /// Login name of the sender.
+    pub(crate) from: String,
+    pub(crate) id: String,
+    pub(crate) text: String,
+}
+
+/// Says that a machine works, each second.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Heartbeat {
+    pub(crate) version: u8,
+    pub(crate) epoch: u64,
+    /// CLOCK_MONOTONIC of the sender in µs.
+    pub(crate) time_us: u64,
+    /// Version of the sender's program.
+    pub(crate) suite: String,
+    /// The rooms that the machine shares, with their sample rates in Hz.
+    pub(crate) rooms: BTreeMap<String, u32>,
+    /// Whether the machine leaves.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) goodbye: bool,
+}
+
+/// The version of a message that has perhaps no other field of this version.
+#[derive(Deserialize)]
+pub(crate) struct Version {
+    pub(crate) version: u64,
+}
+
+impl Person {
+    /// Returns the person of a member, or `None` if the member's line is invalid.
+    pub(crate) fn new(member: &Member, muted: bool) -> Option<Self> {
+        let line = member.to_string();
+        let mut fields = line.splitn(3, '\t').skip(1).map(str::to_owned);
+        let (words, display) = (fields.next()?, fields.next()?);
+        Some(Self { login: member.name.to_string(), display, words, muted })
+    }
+
+    /// Returns the member, or `None` if a field is invalid.
+    pub(crate) fn member(&self) -> Option<MachinePerson> {
+        let member: Member = format!("{}\t{}\t{}", self.login, self.words, self.display).parse().ok()?;
+        let level = if self.muted { MachineLevel::Muted } else { MachineLevel::Silent };
+        Some(MachinePerson { member, level })
+    }
+}
+
+impl State {
+    /// Returns the members. Invalid members, and members after the maximum number, are omitted.
+    pub(crate) fn members(&self) -> Vec<MachinePerson> {
+        self.people.iter().take(MAX_MACHINE_PEOPLE).filter_map(Person::member).collect()
+    }
+}
+
+impl Text {
+    /// Returns the message of a participant of `machine`, or `None` if a field is invalid.
+    pub(crate) fn message(&self, machine: &Name) -> Option<Message> {
+        let from = Sender { name: self.from.parse().ok()?, machine: Some(machine.clone()) };
+        Message::new(from, &self.text)?.with_id(&self.id)
+    }
+}
+
+/// Returns the JSON of a message, or `None` if it is longer than the maximum length.
+pub(crate) fn encode(message: &impl Serialize) -> Option<Vec<u8>> {
+    serde_json::to_vec(message).ok().filter(|bytes| bytes.len() <= MAX_BYTES)
+}
+
+/// Returns the message, or `None` if it is too long or invalid.
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    serde_json::from_slice(bytes.get(..bytes.len()).filter(|bytes| bytes.len() <= MAX_BYTES)?).ok()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn member_is_sent_and_received_with_all_that_it_shows() {
+        for line in ["alice\there hand 2 muted weak\tZoé <b>", "bob\taway\tBob"] {
+            let member: Member = line.parse().unwrap();
+            let received = Person::new(&member, true).unwrap().member().unwrap();
+            assert_eq!(received, MachinePerson { member, level: MachineLevel::Muted });
+        }
+    }
+
+    #[test]
+    fn invalid_members_are_omitted_and_invalid_texts_are_refused() {
+        let state = r#"{"version":1,"epoch":2,"counter":3,"rate":24000,"recorded":true,"later":1,"people":[
+            {"login":"alice","display":"A\nb","words":"here"},{"login":"b","display":"B","words":"here\tx"},
+            {"login":"A","display":"B","words":"here"},{"login":"carol","display":"Carol","words":"here"}]}"#;
+        let members = decode::<State>(state.as_bytes()).unwrap().members();
+        assert_eq!(members.iter().map(|person| person.member.name.as_str()).collect::<Vec<_>>(), ["carol"]);
+        let text = |from: &str, id: &str, text: &str| {
+            let message = Text { version: 1, epoch: 2, from: from.into(), id: id.into(), text: text.into() };
+            message.message(&"paris".parse().unwrap()).map(|message| message.to_string())
+        };
+        assert_eq!(text("alice", "7", "hello").as_deref(), Some("alice@paris\t7\thello"));
+        assert_eq!(
+            [text("alice@lyon", "7", "x"), text("alice", "", "x"), text("alice", "7", "a\nb")],
+            [None, None, None]
+        );
+    }
+
+    #[test]
+    fn message_that_is_too_long_is_neither_sent_nor_read() {
+        assert_eq!(encode(&"a".repeat(MAX_BYTES)), None);
+        let long = format!("\"{}\"", "a".repeat(MAX_BYTES));
+        assert_eq!(decode::<String>(long.as_bytes()), None);
+    }
+}

@@ -1,0 +1,237 @@
+//! The binary message with the sum of a machine's talkers.
+//!
+//! All numbers are little-endian:
+//!
+//! | bytes | content |
+//! | --- | --- |
+//! | 2 | `PM` |
+//! | 1 | version, 1 |
+//! | 1 | bytes per sample: 3 if each sample fits into 24 bits, else 4 |
+//! | 4 | sample rate in Hz |
+//! | 8 | epoch of the sender |
+//! | 8 | number of samples that the sender sent before in this epoch |
+//! | 8 | CLOCK_MONOTONIC of the sender in µs |
+//! | 1 | number of talkers, at most 8; for each: length of the login name (1 byte), login name, level in 0.1 dBFS (2 bytes, signed) |
+//! | 1 | number of frames of 20 ms, 1 to 5 |
+//! | … | samples, signed |
+
+use palabre_room::{FRAME_MS, Name, Rate};
+
+use super::VERSION;
+
+/// First bytes of a message.
+const MAGIC: [u8; 2] = *b"PM";
+/// Maximum number of talkers in a message.
+pub(crate) const MAX_TALKERS: usize = 8;
+/// Maximum number of frames in a message.
+pub(crate) const MAX_FRAMES: usize = 5;
+/// Maximum length of a participant's name.
+const MAX_NAME: usize = 32;
+/// Maximum number of samples in a message: five frames at 48000 Hz.
+const MAX_SAMPLES: usize = MAX_FRAMES * 960;
+/// Maximum length of a message in bytes.
+pub(crate) const MAX_BYTES: usize = 34 + MAX_TALKERS * (1 + MAX_NAME + 2) + 4 * MAX_SAMPLES;
+
+/// A message with sound.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Mix {
+    /// Sample rate of the room on the sender's machine.
+    pub(crate) rate: Rate,
+    /// Start of the sender's process.
+    pub(crate) epoch: u64,
+    /// Number of samples that the sender sent before in this epoch.
+    pub(crate) counter: u64,
+    /// CLOCK_MONOTONIC of the sender in µs.
+    pub(crate) time_us: u64,
+    /// The talkers, with their levels in 0.1 dBFS.
+    pub(crate) talkers: Vec<(Name, i16)>,
+    /// One or more frames of 20 ms.
+    pub(crate) samples: Vec<i32>,
+}
+
+impl Mix {
+    /// Returns the bytes of the message. Talkers after the maximum number are omitted.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let is_short = self.samples.iter().all(|&sample| (-(1 << 23)..1 << 23).contains(&sample));
+        let sample_bytes: u8 = if is_short { 3 } else { 4 };
+        let mut bytes = Vec::with_capacity(MAX_BYTES.min(400 + 4 * self.samples.len()));
+        bytes.extend_from_slice(&MAGIC);
+        bytes.extend_from_slice(&[VERSION, sample_bytes]);
+        bytes.extend_from_slice(&self.rate.hz().to_le_bytes());
+        [self.epoch, self.counter, self.time_us].iter().for_each(|field| bytes.extend_from_slice(&field.to_le_bytes()));
+        let talkers = &self.talkers[..self.talkers.len().min(MAX_TALKERS)];
+        bytes.push(small(talkers.len()));
+        for (name, level) in talkers {
+            bytes.push(small(name.as_str().len()));
+            bytes.extend_from_slice(name.as_str().as_bytes());
+            bytes.extend_from_slice(&level.to_le_bytes());
+        }
+        bytes.push(small(self.samples.len() / frame_samples(self.rate)));
+        for sample in &self.samples {
+            bytes.extend_from_slice(&sample.to_le_bytes()[..usize::from(sample_bytes)]);
+        }
+        bytes
+    }
+
+    /// Returns the message, or an error that says what is invalid. Nothing is allocated for a message that is too long.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, &'static str> {
+        if bytes.len() > MAX_BYTES {
+            return Err("the message is too long");
+        }
+        let mut rest = Rest(bytes);
+        if rest.take::<2>()? != MAGIC || rest.take::<1>()? != [VERSION] {
+            return Err("the message has another version");
+        }
+        let [sample_bytes] = rest.take::<1>()?;
+        let rate = Rate::try_from(u32::from_le_bytes(rest.take()?)).map_err(|_| "the sample rate is invalid")?;
+        let [epoch, counter, time_us] = [rest.number()?, rest.number()?, rest.number()?];
+        let talkers = rest.talkers()?;
+        let [frames] = rest.take::<1>()?;
+        let samples = usize::from(frames) * frame_samples(rate);
+        if !(1..=MAX_FRAMES).contains(&usize::from(frames)) || !(3..=4).contains(&sample_bytes) {
+            return Err("the number of frames or of bytes per sample is invalid");
+        }
+        if rest.0.len() != samples * usize::from(sample_bytes) {
+            return Err("the number of samples is wrong");
+        }
+        let samples = rest.0.chunks_exact(usize::from(sample_bytes)).map(sample).collect();
+        Ok(Self { rate, epoch, counter, time_us, talkers, samples })
+    }
+}
+
+/// Returns the number of samples in a frame of 20 ms.
+fn frame_samples(rate: Rate) -> usize {
+    rate.hz() as usize / 1000 * FRAME_MS as usize
+}
+
+fn small(length: usize) -> u8 {
+    u8::try_from(length).unwrap_or(u8::MAX)
+}
+
+/// Returns a sample of 3 or 4 bytes.
+fn sample(bytes: &[u8]) -> i32 {
+    match *bytes {
+        [a, b, c] => i32::from_le_bytes([0, a, b, c]) >> 8,
+        [a, b, c, d] => i32::from_le_bytes([a, b, c, d]),
+        _ => 0,
+    }
+}
+
+/// The bytes of a message that are not decoded yet.
+struct Rest<'a>(&'a [u8]);
+
+impl Rest<'_> {
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], &'static str> {
+        let (bytes, rest) = self.0.split_first_chunk::<N>().ok_or("the message is too short")?;
+        self.0 = rest;
+        Ok(*bytes)
+    }
+
+    fn number(&mut self) -> Result<u64, &'static str> {
+        self.take().map(u64::from_le_bytes)
+    }
+
+    fn talkers(&mut self) -> Result<Vec<(Name, i16)>, &'static str> {
+        let [count] = self.take::<1>()?;
+        if usize::from(count) > MAX_TALKERS {
+            return Err("the message has too many talkers");
+        }
+        (0..count).map(|_| self.talker()).collect()
+    }
+
+    fn talker(&mut self) -> Result<(Name, i16), &'static str> {
+        let [length] = self.take::<1>()?;
+        let (name, rest) = self.0.split_at_checked(usize::from(length)).ok_or("the message is too short")?;
+        let name = std::str::from_utf8(name).ok().and_then(|name| name.parse().ok());
+        self.0 = rest;
+        Ok((name.ok_or("the name of a talker is invalid")?, i16::from_le_bytes(self.take()?)))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn mix(samples: Vec<i32>) -> Mix {
+        Mix {
+            rate: Rate::try_from(16_000).unwrap(),
+            epoch: 0x0102_0304,
+            counter: 640,
+            time_us: 5_000_000,
+            talkers: vec![("alice".parse().unwrap(), -213), ("bob".parse().unwrap(), i16::MIN)],
+            samples,
+        }
+    }
+
+    #[test]
+    fn encoded_samples_are_decoded_exactly_in_24_or_32_bits() {
+        for (edge, sample_bytes) in [((1 << 23) - 1, 3), (-(1 << 23), 3), (1 << 23, 4), (i32::MIN, 4)] {
+            let mix = mix([vec![1, -2, 70_000, edge], vec![0; 316]].concat());
+            let bytes = mix.encode();
+            assert_eq!((bytes[3], bytes.len()), (sample_bytes, 34 + 8 + 6 + 320 * usize::from(sample_bytes)));
+            assert_eq!(Mix::decode(&bytes).unwrap(), mix);
+        }
+    }
+
+    #[test]
+    fn invalid_messages_are_refused() {
+        let good = mix(vec![7; 320]).encode();
+        let changed = |at: usize, byte: u8| {
+            let mut bytes = good.clone();
+            bytes[at] = byte;
+            bytes
+        };
+        // Version, bytes per sample, rate, number of talkers, length of a name, a letter of a name, number of frames.
+        for (at, byte) in [(0, 0), (2, 2), (3, 2), (3, 4), (4, 0), (32, 9), (33, 99), (34, b'A'), (47, 0), (47, 6)] {
+            assert!(Mix::decode(&changed(at, byte)).is_err(), "byte {at}");
+        }
+        assert!((0..good.len()).all(|length| Mix::decode(&good[..length]).is_err()));
+        assert!(Mix::decode(&[good.clone(), vec![0]].concat()).is_err());
+        assert!(Mix::decode(&vec![b'P'; MAX_BYTES + 1]).is_err());
+    }
+
+    #[test]
+    fn document_has_the_bytes_of_a_message() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/several-machines.md");
+        let document = std::fs::read_to_string(path).unwrap();
+        let (_, rest) = document.split_once("```hex mix\n").unwrap();
+        let (block, _) = rest.split_once("```").unwrap();
+        let bytes: Vec<u8> = block.split_whitespace().map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
+        let talkers = vec![("alice".parse().unwrap(), -213)];
+        let expected = Mix { epoch: 7, counter: 960, talkers, ..mix([vec![1, -2, 70_000], vec![0; 317]].concat()) };
+        let encoded = expected.encode();
+        assert_eq!((encoded.len(), &encoded[..bytes.len()]), (34 + 8 + 3 * 320, &bytes[..]));
+    }
+
+    #[test]
+    fn longest_message_is_decoded() {
+        let name: Name = "a".repeat(32).parse().unwrap();
+        let rate = Rate::try_from(48_000).unwrap();
+        let longest = Mix { rate, talkers: vec![(name, 0); 8], ..mix(vec![i32::MAX; MAX_SAMPLES]) };
+        let bytes = longest.encode();
+        assert_eq!((bytes.len(), Mix::decode(&bytes)), (MAX_BYTES, Ok(longest)));
+    }
+
+    proptest! {
+        #[test]
+        fn any_message_is_decoded_as_it_was_encoded(
+            numbers in any::<[u64; 3]>(),
+            level in any::<i16>(),
+            frames in 1..=MAX_FRAMES,
+            start in any::<i32>(),
+        ) {
+            let samples = (0..320 * frames as i32).map(|i| start.wrapping_mul(i)).collect();
+            let [epoch, counter, time_us] = numbers;
+            let mix = Mix { epoch, counter, time_us, talkers: vec![("a".parse().unwrap(), level)], ..mix(samples) };
+            prop_assert_eq!(Mix::decode(&mix.encode()).unwrap(), mix);
+        }
+
+        #[test]
+        fn no_bytes_make_the_decoder_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Mix::decode(&[b"PM\x01\x03".as_slice(), &bytes].concat());
+            let _ = Mix::decode(&bytes);
+        }
+    }
+}

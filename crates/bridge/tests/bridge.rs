@@ -1,0 +1,272 @@
+//! Several machines on this one: room directories, bridges, and a real NATS server between them.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use palabre_room::{
+    Format, Inbox, LevelLine, MachineLevel, Member, Message, PipeReader as EarReader, PipeWriter as MicWriter, Rate,
+    Start, Talk, Wrote,
+};
+use palabre_sound::measure;
+use support::*;
+
+#[test]
+fn three_machines_hear_each_other_with_exact_samples() {
+    let broker = Broker::start();
+    let mut sites = ["lyon", "nantes", "paris"].map(|machine| Site::start(machine, &broker));
+    for from in 0..3 {
+        for to in (0..3).filter(|to| *to != from) {
+            let [from, to] = sites.get_disjoint_mut([from, to]).unwrap();
+            connect(from, to);
+        }
+    }
+    for from in 0..3 {
+        let machine = sites[from].machine.to_string();
+        // The first frame fits into 24 bits, the second one does not.
+        let said: Vec<i32> =
+            (0..2 * FRAME as i32).map(|i| 1000 * (from as i32 + 1) + i * if i < 480 { 7 } else { 50_000 }).collect();
+        said.chunks(FRAME).for_each(|frame| sites[from].send_frame(frame));
+        for to in (0..3).filter(|to| *to != from) {
+            sites[to].hear_until(&machine, *said.last().unwrap());
+            let begin = sites[to].heard.iter().position(|sample| *sample == said[0]).unwrap();
+            assert!(sites[to].heard[begin..] == said, "from {machine}");
+            sites[to].heard.clear();
+        }
+    }
+    for site in &sites {
+        let known = site.room.machines().machines().unwrap();
+        assert_eq!((known.len(), known.contains(&site.machine)), (2, false));
+    }
+}
+
+#[test]
+fn participants_of_three_machines_with_mixers_hear_all_others_and_not_themselves() {
+    let broker = Broker::start();
+    // With whole periods in 200 ms.
+    let tones = [450.0, 1000.0, 1700.0];
+    let sites = ["lyon", "nantes", "paris"].map(|machine| Site::start(machine, &broker));
+    let _mixers = sites.each_ref().map(|site| {
+        let rooms = site.dir.path().join("rooms");
+        Process::start(
+            Command::new(program("palabre-mixer"))
+                .arg("--files")
+                .arg(site.dir.path().join("files"))
+                .arg("--rooms")
+                .arg(rooms),
+        )
+    });
+    let mut people = sites.each_ref().map(|site| {
+        let alice = site.room.participant(&name("alice"));
+        alice.create().unwrap();
+        let ear = EarReader::open(&alice.ear(), Format::default(), Start::Discard).unwrap();
+        let mic = wait_until("the mixer", || MicWriter::open(&alice.mic(), Format::default()).ok());
+        (mic, ear, Vec::new())
+    });
+    let voices = tones.map(|tone| measure::tone(24_000, tone, -23.0, 10 * FRAME));
+    let level = |heard: &[i16], tone: usize| measure::goertzel_dbfs(heard, 24_000, tones[tone]);
+    let mut said: Option<Instant> = None;
+    wait_until("all to hear the others", || {
+        if said.is_none_or(|said| said.elapsed() >= Duration::from_millis(190)) {
+            said = Some(Instant::now());
+            people.iter_mut().zip(&voices).for_each(|((mic, _, _), voice)| assert_eq!(mic.write(voice), Wrote::Whole));
+        }
+        for (_, ear, heard) in &mut people {
+            while ear.read(Instant::now(), heard, 1 << 16).unwrap() > 0 {}
+            heard.drain(..heard.len().saturating_sub(10 * FRAME));
+        }
+        let hears_others = |site: usize| (0..3).all(|tone| tone == site || level(&people[site].2, tone) > -32.0);
+        (0..3).all(hears_others).then_some(())
+    });
+    for (site, (_, _, heard)) in people.iter().enumerate() {
+        assert!(level(heard, site) < -50.0, "own voice at {} dBFS", level(heard, site));
+    }
+}
+
+#[test]
+fn broker_that_is_killed_cuts_off_and_its_restart_heals_without_old_sound() {
+    let mut broker = Broker::start();
+    let (mut lyon, mut paris) = (Site::start("lyon", &broker), Site::start("paris", &broker));
+    connect(&mut lyon, &mut paris);
+    broker.kill();
+    lyon.send(&[8; 20]);
+    paris.wait_for_machine("lyon", true);
+    lyon.wait_for_machine("paris", true);
+    broker.restart();
+    paris.wait_for_machine("lyon", false);
+    connect(&mut lyon, &mut paris);
+    lyon.send(&[9]);
+    paris.hear_until("lyon", 9);
+    assert!(!paris.heard.contains(&8), "sound that was spoken without a broker is played");
+}
+
+#[test]
+fn sound_of_a_bridge_that_was_stopped_is_not_played_later() {
+    let broker = Broker::start();
+    let (mut lyon, mut paris) = (Site::start("lyon", &broker), Site::start("paris", &broker));
+    connect(&mut lyon, &mut paris);
+    lyon.bridge().signal("STOP");
+    // Half of what the pipe holds.
+    lyon.send(&[8; 8]);
+    paris.wait_for_machine("lyon", true);
+    lyon.bridge().signal("CONT");
+    paris.wait_for_machine("lyon", false);
+    lyon.send(&[9]);
+    paris.hear_until("lyon", 9);
+    assert!(!paris.heard.contains(&8), "old sound was sent");
+}
+
+#[test]
+fn sound_that_waited_for_a_stopped_bridge_is_not_played() {
+    let broker = Broker::start();
+    let (mut lyon, mut paris) = (Site::start("lyon", &broker), Site::start("paris", &broker));
+    connect(&mut lyon, &mut paris);
+    paris.bridge().signal("STOP");
+    lyon.send(&[8; 8]);
+    lyon.wait_for_machine("paris", true);
+    paris.bridge().signal("CONT");
+    lyon.wait_for_machine("paris", false);
+    lyon.send(&[9]);
+    paris.hear_until("lyon", 9);
+    assert!(!paris.heard.contains(&8), "sound that is older than 300 ms was played");
+}
+
+#[test]
+fn second_machine_with_the_same_name_is_refused_and_disturbs_nobody() {
+    let broker = Broker::start();
+    let (mut lyon, mut paris) = (Site::start("lyon", &broker), Site::start("paris", &broker));
+    connect(&mut lyon, &mut paris);
+    let mut second = Site::start("lyon", &broker);
+    assert_eq!(second.bridge.as_mut().unwrap().wait().code(), Some(1));
+    second.bridge().wait_for_log("unable to connect as 'lyon': another machine with this name is connected");
+    lyon.send(&[9]);
+    paris.hear_until("lyon", 9);
+}
+
+#[test]
+fn room_with_another_sample_rate_and_machine_with_another_version_are_refused() {
+    let broker = Broker::start();
+    let format = Format { rate: Rate::try_from(48_000).unwrap() };
+    let (lyon, paris) = (Site::start("lyon", &broker), Site::start_with("paris", &broker, format, &[]));
+    lyon.bridge().wait_for_log("the room 'main' is not connected with the machine 'paris': it has 48000 Hz there");
+    paris.bridge().wait_for_log("it has 24000 Hz there and 48000 Hz here");
+    broker.publish("", "palabre.v2.machine.rome", br#"{"version":2}"#);
+    lyon.bridge().wait_for_log("the machine 'rome' is refused: it sends messages of version 2");
+    broker.publish("", "palabre.v1.machine.oslo", b"\xff");
+    lyon.bridge().wait_for_log("the machine 'oslo' is refused: it sends messages of an unknown version");
+    assert_eq!((lyon.file("paris"), paris.file("lyon"), lyon.file("rome")), (None, None, None));
+}
+
+#[test]
+fn restarted_machine_is_heard_again_and_one_that_leaves_is_removed() {
+    let broker = Broker::start();
+    let (mut lyon, mut paris) = (Site::start("lyon", &broker), Site::start("paris", &broker));
+    connect(&mut lyon, &mut paris);
+    lyon.bridge().signal("KILL");
+    lyon.bridge.as_mut().unwrap().wait();
+    lyon.start_bridge(&broker, &["--message-ms", "60"]);
+    paris.wait_for_machine("lyon", true);
+    paris.wait_for_machine("lyon", false);
+    connect(&mut lyon, &mut paris);
+    lyon.bridge().signal("TERM");
+    assert!(lyon.bridge.as_mut().unwrap().wait().success());
+    wait_until("lyon to be removed", || {
+        let is_gone = paris.file("lyon").is_none() && paris.room.machines().machines().unwrap().is_empty();
+        is_gone.then_some(())
+    });
+    assert!(lyon.file("paris").is_none() && !lyon.room.machines().inbox().exists());
+}
+
+#[test]
+fn people_levels_and_recordings_are_shown_on_other_machines() {
+    let broker = Broker::start();
+    let (mut lyon, mut paris) = (Site::start("lyon", &broker), Site::start("paris", &broker));
+    let member = |line: &str| line.parse::<Member>().unwrap();
+    lyon.room.write_names(&[member("alice\there hand\tZoé"), member("bob\there muted\tBob")]).unwrap();
+    lyon.room
+        .write_levels(&[
+            LevelLine { name: name("alice"), state: Talk::Talking, dbfs: -21.3 },
+            LevelLine { name: name("bob"), state: Talk::Muted, dbfs: f32::NEG_INFINITY },
+        ])
+        .unwrap();
+    std::fs::write(lyon.room.recording(), "").unwrap();
+    connect(&mut lyon, &mut paris);
+    let shown = wait_until("alice to talk", || {
+        lyon.send(&[7]);
+        let state = paris.file("lyon")?;
+        let is_talking = state.people.iter().any(|person| matches!(person.level, MachineLevel::Talking(_)));
+        (is_talking && state.is_recorded).then_some(state)
+    });
+    let text = "connected recorded\nalice\there hand\ttalking -21.3\tZoé\nbob\there muted\tmuted\tBob\n";
+    assert_eq!(shown.to_string(), text);
+    lyon.room.write_names(&[member("alice\taway\tZoé")]).unwrap();
+    wait_until("alice to be away", || {
+        let state = paris.file("lyon")?;
+        (state.to_string() == "connected recorded\nalice\taway\t-\tZoé\n").then_some(())
+    });
+}
+
+#[test]
+fn text_reaches_the_participants_of_other_machines_once_and_is_kept() {
+    let broker = Broker::start();
+    let (mut lyon, mut paris) = (Site::start("lyon", &broker), Site::start("paris", &broker));
+    let bob = paris.room.participant(&name("bob"));
+    bob.create().unwrap();
+    let inbox = Inbox::bind(&bob).unwrap();
+    connect(&mut lyon, &mut paris);
+    let said = Message::new(name("alice").into(), "Bonjour").unwrap().with_id("7").unwrap();
+    lyon.room.tell(&said).unwrap();
+    lyon.room.tell(&said.clone().with_id("8").unwrap()).unwrap();
+    let mut received = Vec::new();
+    wait_until("two texts", || {
+        received.extend(inbox.receive(9).1);
+        (received.len() >= 2).then_some(())
+    });
+    let received: Vec<String> = received.iter().map(ToString::to_string).collect();
+    assert_eq!(received, ["alice@lyon\t7\tBonjour", "alice@lyon\t8\tBonjour"]);
+    let kept = paris.room.kept_messages(palabre_host::clock::boottime_ms()).unwrap();
+    assert_eq!(kept.iter().map(|kept| kept.message.to_string()).collect::<Vec<_>>(), received);
+}
+
+/// Makes an nkey in a directory. Returns the path of the file and the public part.
+fn new_nkey(dir: &Path) -> (String, String) {
+    let file = dir.join("bridge.nk").to_str().unwrap().to_owned();
+    let output = Command::new(env!("CARGO_BIN_EXE_palabre-bridge")).args(["--new-nkey", &file]).output().unwrap();
+    assert!(output.status.success() && std::fs::metadata(&file).unwrap().permissions().mode() & 0o777 == 0o600);
+    (file, String::from_utf8(output.stdout).unwrap().trim().to_owned())
+}
+
+#[test]
+fn example_of_the_server_s_configuration_lets_a_machine_use_only_its_own_name() {
+    let dirs = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let keys = dirs.each_ref().map(|dir| new_nkey(dir.path()));
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/nats/nats-server.conf");
+    let mut config = std::fs::read_to_string(example).unwrap();
+    for (letter, (_, public)) in ["A", "B"].iter().zip(&keys) {
+        let placeholder = format!("U{}", letter.repeat(55));
+        assert!(config.contains(&placeholder), "{placeholder}");
+        config = config.replace(&placeholder, public);
+    }
+    let path = dirs[0].path().join("nats-server.conf");
+    std::fs::write(&path, config).unwrap();
+    let broker = Broker::start_with(&["--config", path.to_str().unwrap()]);
+    let [lyon_dir, paris_dir] = dirs;
+    let with_key = |key: usize| ["--nkey", keys[key].0.as_str()];
+    let mut lyon = Site::start_in(lyon_dir, "lyon", &broker, Format::default(), &with_key(0));
+    let mut paris = Site::start_in(paris_dir, "paris", &broker, Format::default(), &with_key(1));
+    connect(&mut lyon, &mut paris);
+    // Rome has the key of Paris.
+    let rome = Site::start_with("rome", &broker, Format::default(), &with_key(1));
+    let refused = rome.bridge().wait_for_log("Permissions Violation");
+    assert!(refused.contains("palabre.v1.machine.rome"), "{refused}");
+    assert_eq!(lyon.file("rome"), None);
+    let other = tempfile::tempdir().unwrap();
+    let unknown = new_nkey(other.path()).0;
+    let oslo = Site::start_with("oslo", &broker, Format::default(), &["--nkey", &unknown]);
+    oslo.bridge().wait_for_log("the NATS server is not usable");
+}

@@ -1,0 +1,257 @@
+//! Runs a real NATS server and real bridges. The tests act as the mixers, or run real ones.
+#![allow(dead_code, clippy::unwrap_used)]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use palabre_room::{Format, MachineState, Name, PipeReader, PipeWriter, RoomDir, Start, Wrote};
+use tempfile::TempDir;
+
+/// Timeout for everything that a test waits for.
+pub const TIMEOUT: Duration = Duration::from_secs(20);
+pub const FRAME: usize = 480;
+
+pub fn name(name: &str) -> Name {
+    name.parse().unwrap()
+}
+
+/// Calls `ready` until it returns a value.
+pub fn wait_until<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + TIMEOUT;
+    loop {
+        if let Some(value) = ready() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "timed out waiting for {what}");
+        std::thread::sleep(Duration::from_millis(3));
+    }
+}
+
+/// A child process, with the lines of its standard error. Ends with the test.
+pub struct Process {
+    pub child: Child,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl Process {
+    pub fn start(command: &mut Command) -> Self {
+        command.env_remove("NOTIFY_SOCKET").env_remove("JOURNAL_STREAM").env_remove("RUST_LOG");
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let (lines, stderr) = (log.clone(), BufReader::new(child.stderr.take().unwrap()));
+        std::thread::spawn(move || {
+            stderr.lines().map_while(Result::ok).for_each(|line| lines.lock().unwrap().push(line));
+        });
+        Self { child, log }
+    }
+
+    pub fn signal(&self, signal: &str) {
+        let status = Command::new("kill").arg(format!("-{signal}")).arg(self.child.id().to_string()).status().unwrap();
+        assert!(status.success());
+    }
+
+    pub fn wait(&mut self) -> ExitStatus {
+        wait_until("the end of the process", || self.child.try_wait().unwrap())
+    }
+
+    pub fn wait_for_log(&self, text: &str) -> String {
+        wait_until(text, || self.log.lock().unwrap().iter().find(|line| line.contains(text)).cloned())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("log: {:#?}", self.log.lock().unwrap());
+        }
+    }
+}
+
+/// A NATS server on a free port of the loopback interface.
+pub struct Broker {
+    dir: TempDir,
+    arguments: Vec<String>,
+    process: Option<Process>,
+    pub port: u16,
+}
+
+impl Broker {
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    pub fn start_with(arguments: &[&str]) -> Self {
+        let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        let mut broker = Self { dir: tempfile::tempdir().unwrap(), arguments, process: None, port: 0 };
+        broker.restart();
+        broker
+    }
+
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// Starts the server, on the same port as before.
+    pub fn restart(&mut self) {
+        let port = if self.port == 0 { "-1".to_owned() } else { self.port.to_string() };
+        let mut command = Command::new("nats-server");
+        command.args(["-a", "127.0.0.1", "-p", &port, "--ports_file_dir"]).arg(self.dir.path()).args(&self.arguments);
+        let process = Process::start(&mut command);
+        let ports = self.dir.path().join(format!("nats-server_{}.ports", process.child.id()));
+        self.port = wait_until("the port of the NATS server", || {
+            let ports: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&ports).ok()?).ok()?;
+            ports["nats"][0].as_str()?.rsplit(':').next()?.parse().ok()
+        });
+        self.process = Some(process);
+    }
+
+    pub fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// Publishes a message without the bridge. Returns the server's answer, up to its `PONG`.
+    pub fn publish(&self, options: &str, subject: &str, payload: &[u8]) -> String {
+        let mut server = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        server.set_read_timeout(Some(TIMEOUT)).unwrap();
+        write!(server, "CONNECT {{\"verbose\":false{options}}}\r\nPUB {subject} {}\r\n", payload.len()).unwrap();
+        server.write_all(payload).unwrap();
+        server.write_all(b"\r\nPING\r\n").unwrap();
+        let (mut answer, mut bytes) = (String::new(), [0; 4096]);
+        while !answer.contains("PONG") {
+            let length = server.read(&mut bytes).unwrap();
+            assert!(length > 0, "the server closed the connection: {answer}");
+            answer.push_str(&String::from_utf8_lossy(&bytes[..length]));
+        }
+        answer
+    }
+}
+
+/// A machine with a room and a bridge.
+pub struct Site {
+    pub dir: TempDir,
+    pub room: RoomDir,
+    pub machine: Name,
+    pub bridge: Option<Process>,
+    pub heard: Vec<i32>,
+    out: Option<PipeWriter>,
+    from: Vec<(Name, PipeReader)>,
+}
+
+impl Site {
+    pub fn start(machine: &str, broker: &Broker) -> Self {
+        Self::start_with(machine, broker, Format::default(), &[])
+    }
+
+    pub fn start_with(machine: &str, broker: &Broker, format: Format, more: &[&str]) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), machine, broker, format, more)
+    }
+
+    pub fn start_in(dir: TempDir, machine: &str, broker: &Broker, format: Format, more: &[&str]) -> Self {
+        let room = RoomDir::new(dir.path().join("rooms/main"));
+        std::fs::create_dir(dir.path().join("rooms")).unwrap();
+        room.create(format).unwrap();
+        let mut site =
+            Self { dir, room, machine: name(machine), bridge: None, heard: Vec::new(), out: None, from: Vec::new() };
+        site.start_bridge(broker, more);
+        site
+    }
+
+    pub fn start_bridge(&mut self, broker: &Broker, more: &[&str]) {
+        self.bridge = None;
+        self.bridge = Some(Process::start(&mut bridge(self.machine.as_str(), broker, self.dir.path(), more)));
+    }
+
+    pub fn bridge(&self) -> &Process {
+        self.bridge.as_ref().unwrap()
+    }
+
+    pub fn file(&self, machine: &str) -> Option<MachineState> {
+        self.room.other_machines().read(&name(machine)).unwrap()
+    }
+
+    pub fn wait_for_machine(&self, machine: &str, is_cut_off: bool) {
+        let what = format!("'{machine}' on '{}', cut off: {is_cut_off}", self.machine);
+        wait_until(&what, || self.file(machine).filter(|state| state.is_cut_off == is_cut_off));
+    }
+
+    /// Sends frames, each with the same samples, as the mixer does.
+    pub fn send(&mut self, values: &[i32]) {
+        values.iter().for_each(|value| self.send_frame(&[*value; FRAME]));
+    }
+
+    pub fn send_frame(&mut self, frame: &[i32]) {
+        let path = self.room.machines().out();
+        wait_until("the bridge to read", || {
+            if self.out.is_none() {
+                self.out = PipeWriter::open_sums(&path, Format::default()).ok();
+            }
+            match self.out.as_mut()?.write_sums(frame) {
+                Wrote::Whole => Some(()),
+                Wrote::Slow => None,
+                Wrote::Gone => {
+                    self.out = None;
+                    None
+                }
+            }
+        });
+    }
+
+    /// Acts as the mixer that reads the pipe of another machine.
+    pub fn listen_to(&mut self, machine: &str) {
+        let path = self.room.machines().from(&name(machine));
+        self.from.retain(|(known, _)| *known != name(machine));
+        let reader = wait_until("the pipe of a machine", || {
+            PipeReader::open_sums(&path, Format::default(), Start::Discard).ok()
+        });
+        self.from.push((name(machine), reader));
+    }
+
+    /// Reads what has arrived from a machine.
+    pub fn hear(&mut self, machine: &str) {
+        let (_, reader) = self.from.iter_mut().find(|(known, _)| *known == name(machine)).unwrap();
+        while reader.read_sums(Instant::now(), &mut self.heard, 1 << 16).unwrap() > 0 {}
+    }
+
+    /// Waits until this number has been heard from a machine.
+    pub fn hear_until(&mut self, machine: &str, value: i32) {
+        wait_until(&format!("sound of '{machine}' on '{}'", self.machine), || {
+            self.hear(machine);
+            self.heard.contains(&value).then_some(())
+        });
+    }
+}
+
+/// Sends frames of 7s until they arrive.
+pub fn connect(from: &mut Site, to: &mut Site) {
+    let machine = from.machine.to_string();
+    to.wait_for_machine(&machine, false);
+    from.wait_for_machine(to.machine.clone().as_str(), false);
+    to.listen_to(&machine);
+    to.heard.clear();
+    wait_until(&format!("sound from '{machine}' to '{}'", to.machine), || {
+        from.send(&[7]);
+        std::thread::sleep(Duration::from_millis(20));
+        to.hear(&machine);
+        to.heard.contains(&7).then_some(())
+    });
+}
+
+pub fn bridge(machine: &str, broker: &Broker, run: &Path, more: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_palabre-bridge"));
+    command.args(["-v", "--machine", machine, "--room", "main", "--run"]).arg(run).args(["--url", &broker.url()]);
+    command.args(more);
+    command
+}
+
+/// Returns the path of another program of the workspace.
+pub fn program(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_BIN_EXE_palabre-bridge")).with_file_name(name);
+    assert!(path.exists(), "'{}' is missing; run cargo build --workspace", path.display());
+    path
+}
