@@ -1,5 +1,6 @@
 //! The main loop: waits for sound, texts, messages of other machines, and the next turn.
 
+use std::collections::BTreeSet;
 use std::future::poll_fn;
 use std::os::fd::OwnedFd;
 use std::task::Poll;
@@ -8,7 +9,6 @@ use std::time::Duration;
 use async_nats::Event;
 use futures_util::StreamExt;
 use palabre_host::exit::Failure;
-use palabre_host::log_limit::LastWarning;
 use palabre_host::signals::{SIGINT, SIGTERM, Signals};
 use palabre_host::{logging, notify, process};
 use palabre_room::Name;
@@ -25,6 +25,8 @@ use crate::room::polled;
 const TURN_INTERVAL: Duration = Duration::from_millis(100);
 /// Maximum number of messages that are handled between two turns.
 const MAX_MESSAGES: usize = 64;
+/// Maximum number of different problems that are logged before the next connection.
+const MAX_PROBLEMS: usize = 16;
 /// Timeout for the last messages.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -55,7 +57,7 @@ async fn connect(args: &Args, machine: &Name) -> Result<(), Failure> {
 
 async fn serve(bridge: &mut Bridge, link: &mut Link, mut signals: Signals) -> Result<(), Failure> {
     let signalled = polled(&signals).map_err(Failure::system)?;
-    let mut last_problem = LastWarning::default();
+    let mut problems = BTreeSet::new();
     let mut turns = interval(TURN_INTERVAL);
     turns.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
@@ -66,7 +68,7 @@ async fn serve(bridge: &mut Bridge, link: &mut Link, mut signals: Signals) -> Re
         tokio::select! {
             () = any_readable(&descriptors) => {}
             Some(message) = link.messages.next() => received = Some(message),
-            Some(event) = link.events.recv() => log_event(bridge, &event, &mut last_problem),
+            Some(event) = link.events.recv() => log_event(bridge, &event, &mut problems),
             _ = turns.tick() => {}
         }
         for _ in 0..MAX_MESSAGES {
@@ -102,10 +104,10 @@ async fn any_readable(descriptors: &[&AsyncFd<OwnedFd>]) {
 }
 
 /// Logs an event of the connection. A problem that remains is logged once.
-fn log_event(bridge: &mut Bridge, event: &Event, last_problem: &mut LastWarning) {
+fn log_event(bridge: &mut Bridge, event: &Event, problems: &mut BTreeSet<String>) {
     let problem = match event {
         Event::Connected => {
-            last_problem.clear();
+            problems.clear();
             log::info!("connected to the NATS server");
             return bridge.connected();
         }
@@ -113,7 +115,8 @@ fn log_event(bridge: &mut Bridge, event: &Event, last_problem: &mut LastWarning)
         Event::Disconnected => "the connection to the NATS server is lost; trying again".to_owned(),
         _ => format!("the NATS server is not usable: {event}; trying again"),
     };
-    if let Some(text) = last_problem.unless_repeated(problem) {
-        log::warn!("{text}");
+    if problems.len() < MAX_PROBLEMS && !problems.contains(&problem) {
+        log::warn!("{problem}");
+        problems.insert(problem);
     }
 }
