@@ -18,6 +18,10 @@ const NOT_AN_INTERFACE: &[(&str, &str, &str)] = &[
     ("supervisor/src/run.rs", "*", "'unable to execute', made in upgrade.rs"),
     ("mixer/src/restart.rs", "unable to *", "only 'palabre restart mixer' needs the socket, and reports the error"),
     ("mixer/src/room.rs", "*", "the room was removed"),
+    ("bridge/src/bridge.rs", "*", "passes on a message about another machine; the main ones are documented"),
+    ("bridge/src/peer.rs", "*", "a file or pipe of another machine can't be removed"),
+    ("bridge/src/room.rs", "*", "an error of the room's directory"),
+    ("bridge/src/run.rs", "*", "problems of the NATS server, which are documented"),
     ("mixer/src/context.rs", "unable to watch '*': *", "as above; 'palabre check' reports a lack of watches"),
     (
         "host/src/process.rs",
