@@ -127,7 +127,9 @@ fn sources(directory: &Path, files: &mut Vec<PathBuf>) {
 /// Returns the sources of the daemons and libraries, without comments and tests.
 fn code() -> Vec<(String, String)> {
     let mut files = Vec::new();
-    for program in ["mixer", "listener", "recorder", "signer", "supervisor", "exporter", "room", "host", "config"] {
+    for program in
+        ["mixer", "listener", "recorder", "bridge", "signer", "supervisor", "exporter", "room", "host", "config"]
+    {
         sources(&root().join("crates").join(program).join("src"), &mut files);
     }
     let crates = root().join("crates");
