@@ -8,14 +8,15 @@ use palabre_e2e::firefox::{FIRST_CARD, Firefox, OUTPUT_HZ, SECOND_CARD};
 use palabre_e2e::suite::Suite;
 
 use crate::gaps::renew_and_restart;
+use crate::join::at_bit_rate;
 use crate::tone::{TONE_DBFS, TONE_HZ, disturbances};
 
 const COUNTERS: &str = "return ['underruns', 'stretches', 'stretchMs', 'cuts', 'splices', 'lost', 'reconnects', 'renewals', 'depthMs', \
      'marginMs', 'jitterMs'].map((name) => `${name} ${Math.round(palabreState[name])}`).join(', ')";
 
-/// Measures a tone.
-pub fn gaps(seconds: u64) -> Result<()> {
-    heard("a tone", "", FIRST_CARD, |_, _| {
+/// Measures a tone. The page uses this bit rate of Opus, or PCM if it is 0.
+pub fn gaps(seconds: u64, kbps: u32) -> Result<()> {
+    heard(&format!("a tone, {kbps} kbit/s of Opus (0: PCM)"), &at_bit_rate("", kbps), FIRST_CARD, |_, _| {
         std::thread::sleep(Duration::from_secs(seconds));
         Ok(())
     })
@@ -29,9 +30,10 @@ pub fn chosen(seconds: u64) -> Result<()> {
     })
 }
 
-/// Measures a tone during renewals of the stream and planned restarts of the listener.
-pub fn handover() -> Result<()> {
-    heard("a tone over renewed streams and planned restarts", "#renew=500000", FIRST_CARD, |suite, page| {
+/// Measures a tone during renewals of the stream and planned restarts of the listener. The page uses this bit rate of Opus, or PCM if it is 0.
+pub fn handover(kbps: u32) -> Result<()> {
+    let what = format!("a tone over renewed streams and planned restarts, {kbps} kbit/s of Opus (0: PCM)");
+    heard(&what, &format!("{}&renew=500000", at_bit_rate("", kbps)), FIRST_CARD, |suite, page| {
         renew_and_restart(suite, |script| page.run(script)).map(drop)
     })
 }

@@ -51,8 +51,8 @@ usage: measure [PART]...        default: start load gaps latency
   thin              the same over a line of 128 kbit/s with stalls, with PCM and with Opus, 4 minutes
   handover          the same over renewed streams and planned restarts
   handover-opus     the same with Opus at 32, 24 and 16 kbit/s
-  firefox, firefox-short, firefox-chosen
-                    gaps and clicks in Firefox: 10 minutes, 1 minute, in a chosen loudspeaker
+  firefox, firefox-opus, firefox-short, firefox-chosen
+                    gaps and clicks in Firefox: 10 minutes, the same with Opus, 1 minute, in a chosen loudspeaker
   rates             a tone through every pair of sample rates, 8 minutes
   faults, faults-small
                     what participants lose after each of 20 faults, with 200 or 40 participants, 6 minutes
@@ -70,6 +70,7 @@ usage: measure [PART]...        default: start load gaps latency
   talking           time until a page shows that a participant talks
   pesq              PESQ-WB of speech between two browsers
   pesq-opus         the same in a room of 24 kHz, with PCM and with Opus at 32, 24 and 16 kbit/s in both directions, 6 minutes
+  pesq-rates        the same with Opus at 32 kbit/s in rooms of 16 and 48 kHz, 3 minutes
   echo              level of what a participant with loudspeakers sends back, 4 minutes
   page-cost         CPU of a page's processes, with silence, six and forty participants, in Chromium and Firefox, 4 minutes
   nginx, nginx-page connections and workers of nginx; connections of a page, 4 minutes
@@ -96,8 +97,9 @@ fn main() -> Result<()> {
             "thin" => [0, 24].into_iter().try_for_each(|kbps| gaps::gaps(SECONDS, Line::Thin, kbps))?,
             "handover" => gaps::handover(Line::Loopback, 0).and_then(|()| gaps::handover(Line::Far, 0))?,
             "handover-opus" => [32, 24, 16].into_iter().try_for_each(|kbps| gaps::handover(Line::Loopback, kbps))?,
-            "firefox" => firefox::gaps(LONG_SECONDS as u64).and_then(|()| firefox::handover())?,
-            "firefox-short" => firefox::gaps(SECONDS as u64).and_then(|()| firefox::handover())?,
+            "firefox" => firefox::gaps(LONG_SECONDS as u64, 0).and_then(|()| firefox::handover(0))?,
+            "firefox-short" => firefox::gaps(SECONDS as u64, 0).and_then(|()| firefox::handover(0))?,
+            "firefox-opus" => firefox::gaps(LONG_SECONDS as u64, 24).and_then(|()| firefox::handover(24))?,
             "firefox-chosen" => firefox::chosen(SECONDS as u64)?,
             "rates" => rates::run()?,
             "page-cost" => page_cost::run()?,
@@ -121,6 +123,7 @@ fn main() -> Result<()> {
             "talking" => talking::run()?,
             "pesq" => pesq::run(48_000, 0)?,
             "pesq-opus" => [0, 32, 24, 16].into_iter().try_for_each(|kbps| pesq::run(24_000, kbps))?,
+            "pesq-rates" => [16_000, 48_000].into_iter().try_for_each(|rate_hz| pesq::run(rate_hz, 32))?,
             "echo" => echo::run()?,
             "latency-long" => latency::over_time(20)?,
             "latency-hour" => latency::over_time(60)?,
