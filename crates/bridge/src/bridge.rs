@@ -1,13 +1,14 @@
 //! All shared rooms and all other machines.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use palabre_config::Bridge as Settings;
 use palabre_host::clock;
 use palabre_host::exit::Failure;
 use palabre_room::{MAX_MACHINES, Name, RoomDir};
 
-use crate::cli::Args;
 use crate::link::{Link, Received};
 use crate::peer::{self, FORGET_AFTER, Peer};
 use crate::room::Room;
@@ -39,14 +40,14 @@ pub(crate) struct Bridge {
 }
 
 impl Bridge {
-    pub(crate) fn new(args: &Args, machine: &Name) -> Self {
+    pub(crate) fn new(settings: &Settings, machine: &Name, run: &Path) -> Self {
         let since_1970 = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
         let room =
-            |name: &Name| Room::new(name.clone(), RoomDir::new(args.run.join("rooms").join(name)), args.message_ms);
+            |name: &Name| Room::new(name.clone(), RoomDir::new(run.join("rooms").join(name)), settings.message_ms);
         Self {
             machine: machine.clone(),
             epoch: u64::try_from(since_1970.as_nanos()).unwrap_or(u64::MAX),
-            rooms: args.rooms.iter().map(room).collect(),
+            rooms: settings.rooms.iter().map(room).collect(),
             peers: BTreeMap::new(),
             connected_at: None,
             is_announced: false,

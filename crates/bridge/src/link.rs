@@ -12,11 +12,11 @@ use std::time::Duration;
 use async_nats::connection::State;
 use async_nats::{Client, ConnectOptions, Event, Message, Subscriber};
 use futures_util::stream::{SelectAll, select_all};
+use palabre_config::Bridge as Settings;
 use palabre_host::exit::Failure;
 use palabre_room::Name;
 use tokio::sync::mpsc::{Receiver, channel};
 
-use crate::cli::Args;
 use crate::wire::{HEARTBEATS, Kind, room_subject};
 
 /// Maximum number of messages that wait to be sent: less than a second of sound in one room.
@@ -45,28 +45,30 @@ pub(crate) struct Link {
 
 impl Link {
     /// Starts to connect, and subscribes to the messages of other machines. Doesn't wait for the connection.
-    pub(crate) async fn open(args: &Args, machine: &Name) -> Result<Self, Failure> {
+    pub(crate) async fn open(settings: &Settings, machine: &Name) -> Result<Self, Failure> {
         let (send, events) = channel(EVENTS);
-        let options = with_secrets(ConnectOptions::new(), args)?
+        let options = with_secrets(ConnectOptions::new(), settings)?
             .name(format!("palabre-bridge {machine}"))
             .no_echo()
             .retry_on_initial_connect()
             .connection_timeout(CONNECT_TIMEOUT)
             .ping_interval(PING_INTERVAL)
-            .client_capacity(SEND_QUEUE + 3 * args.rooms.len())
+            .client_capacity(SEND_QUEUE + 3 * settings.rooms.len())
             .subscription_capacity(RECEIVE_QUEUE)
             .reconnect_delay_callback(|attempts| RETRY_MAX.min(Duration::from_millis(50) * attempts.min(100) as u32))
             .event_callback(move |event| {
                 let send = send.clone();
                 async move { drop(send.try_send(event)) }
             });
-        let servers = args.url.join(",");
-        let connected = options.connect(servers.as_str().split(',').map(str::to_owned).collect::<Vec<_>>()).await;
+        let servers = settings.servers.join(", ");
+        let connected = options.connect(settings.servers.clone()).await;
         let client = connected.map_err(|error| {
-            Failure::config(format!("unable to connect to NATS server '{servers}': {error}; correct --url"))
+            Failure::config(format!(
+                "unable to connect to NATS server '{servers}': {error}; correct 'servers' in [bridge] of palabre.toml"
+            ))
         })?;
         let mut subjects = vec![HEARTBEATS.to_owned()];
-        for room in &args.rooms {
+        for room in &settings.rooms {
             subjects.extend([Kind::Mix, Kind::State, Kind::Text].map(|kind| room_subject(kind, room, "*")));
         }
         let mut subscribers = Vec::new();
@@ -104,15 +106,15 @@ impl Link {
 /// A message from the server.
 pub(crate) type Received = Message;
 
-fn with_secrets(mut options: ConnectOptions, args: &Args) -> Result<ConnectOptions, Failure> {
-    if let Some(path) = &args.credentials {
+fn with_secrets(mut options: ConnectOptions, settings: &Settings) -> Result<ConnectOptions, Failure> {
+    if let Some(path) = &settings.credentials {
         let error = |error| Failure::config(format!("unable to use credentials '{}': {error}", path.display()));
         options = options.credentials(&read_secret(path)?).map_err(error)?;
     }
-    if let Some(path) = &args.nkey {
+    if let Some(path) = &settings.nkey {
         options = options.nkey(read_secret(path)?.trim().to_owned());
     }
-    if let Some(path) = &args.ca {
+    if let Some(path) = &settings.ca {
         options = options.add_root_certificates(path.clone());
     }
     Ok(options)

@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::future::poll_fn;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::task::Poll;
 use std::time::Duration;
 
 use async_nats::Event;
 use futures_util::StreamExt;
+use palabre_config::{Bridge as Settings, SERVER_FILE, Server};
 use palabre_host::exit::Failure;
 use palabre_host::signals::{SIGINT, SIGTERM, Signals};
 use palabre_host::{logging, notify, process};
@@ -35,18 +37,28 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     if let Some(path) = &args.new_nkey {
         return nkey::create(path);
     }
-    let machine = args.machine.as_ref().ok_or_else(|| Failure::usage("unable to connect: --machine is missing"))?;
+    let settings = Server::load(&args.config).map_err(Failure::config)?.bridge;
+    let file = args.config.join(SERVER_FILE);
+    let machine = settings.machine.as_ref().filter(|_| !settings.rooms.is_empty() && !settings.servers.is_empty());
+    let machine = machine.ok_or_else(|| {
+        let file = file.display();
+        Failure::config(format!(
+            "unable to connect: '{file}' shares no room; set 'machine', 'rooms' and 'servers' in [bridge]"
+        ))
+    })?;
     logging::init(PROGRAM, Some(machine.as_str()), args.verbose);
     process::protect();
     process::share_with_the_group_only();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
-    runtime.map_err(|error| Failure::system(format!("unable to start: {error}")))?.block_on(connect(args, machine))
+    runtime
+        .map_err(|error| Failure::system(format!("unable to start: {error}")))?
+        .block_on(connect(&settings, machine, &args.run))
 }
 
-async fn connect(args: &Args, machine: &Name) -> Result<(), Failure> {
+async fn connect(settings: &Settings, machine: &Name, run: &Path) -> Result<(), Failure> {
     let signals = Signals::new(&[SIGTERM, SIGINT]).map_err(Failure::system)?;
-    let mut link = Link::open(args, machine).await?;
-    let mut bridge = Bridge::new(args, machine);
+    let mut link = Link::open(settings, machine).await?;
+    let mut bridge = Bridge::new(settings, machine, run);
     notify::ready();
     let ended = serve(&mut bridge, &mut link, signals).await;
     notify::stopping();

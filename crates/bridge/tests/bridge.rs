@@ -169,7 +169,7 @@ fn restarted_machine_is_heard_again_and_one_that_leaves_is_removed() {
     connect(&mut lyon, &mut paris);
     lyon.bridge().signal("KILL");
     lyon.bridge.as_mut().unwrap().wait();
-    lyon.start_bridge(&broker, &["--message-ms", "60"]);
+    lyon.start_bridge(&broker, &["message-ms = 60"]);
     paris.wait_for_machine("lyon", true);
     paris.wait_for_machine("lyon", false);
     connect(&mut lyon, &mut paris);
@@ -256,7 +256,8 @@ fn example_of_the_server_s_configuration_lets_a_machine_use_only_its_own_name() 
     std::fs::write(&path, config).unwrap();
     let broker = Broker::start_with(&["--config", path.to_str().unwrap()]);
     let [lyon_dir, paris_dir] = dirs;
-    let with_key = |key: usize| ["--nkey", keys[key].0.as_str()];
+    let lines = keys.each_ref().map(|(file, _)| format!("nkey = \"{file}\""));
+    let with_key = |key: usize| [lines[key].as_str()];
     let mut lyon = Site::start_in(lyon_dir, "lyon", &broker, Format::default(), &with_key(0));
     let mut paris = Site::start_in(paris_dir, "paris", &broker, Format::default(), &with_key(1));
     connect(&mut lyon, &mut paris);
@@ -266,6 +267,17 @@ fn example_of_the_server_s_configuration_lets_a_machine_use_only_its_own_name() 
     assert_eq!(lyon.file("rome"), None);
     let other = tempfile::tempdir().unwrap();
     let unknown = new_nkey(other.path()).0;
-    let oslo = Site::start_with("oslo", &broker, Format::default(), &["--nkey", &unknown]);
+    let oslo = Site::start_with("oslo", &broker, Format::default(), &[&format!("nkey = \"{unknown}\"")]);
     oslo.bridge().wait_for_log("the NATS server is not usable");
+}
+
+#[test]
+fn bridge_without_a_shared_room_says_what_is_missing() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("palabre.toml"), "[bridge]\nmachine = \"paris\"\n").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_palabre-bridge"));
+    let output = command.arg("--config").arg(dir.path()).output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(78));
+    assert!(error.contains("shares no room; set 'machine', 'rooms' and 'servers' in [bridge]"), "{error}");
 }

@@ -37,7 +37,7 @@ const MEMBERS: [(&str, &[&str]); 14] = [
     ("palabre-config", &["palabre-room"]),
     ("palabre-mixer", &["palabre-host", "palabre-room", "palabre-sound"]),
     ("palabre-recorder", &["palabre-host", "palabre-room", "palabre-sound"]),
-    ("palabre-bridge", &["palabre-host", "palabre-room"]),
+    ("palabre-bridge", &["palabre-config", "palabre-host", "palabre-room"]),
     ("palabre-listener", &["palabre-config", "palabre-host", "palabre-room", "palabre-sound"]),
     ("palabre-signer", &["palabre-config", "palabre-host"]),
     ("palabre-supervisor", &["palabre-config", "palabre-host", "palabre-room"]),
@@ -57,7 +57,7 @@ const FORBIDDEN: [(&str, &[&str]); 6] = [
     ("palabre-signer", &["httparse", "tungstenite", "tokio"]),
     ("palabre-supervisor", &["rustls", "httparse", "tungstenite", "tokio"]),
     ("palabre-exporter", &["rustls", "tungstenite", "tokio"]),
-    ("palabre-bridge", &["httparse", "tungstenite", "toml", "openssl-sys"]),
+    ("palabre-bridge", &["httparse", "tungstenite", "openssl-sys"]),
 ];
 
 fn cargo(arguments: &[&str]) -> String {

@@ -242,10 +242,14 @@ pub fn connect(from: &mut Site, to: &mut Site) {
     });
 }
 
+/// Writes a `palabre.toml` with `more` lines in `[bridge]`, and returns the command that starts the bridge with it.
 pub fn bridge(machine: &str, broker: &Broker, run: &Path, more: &[&str]) -> Command {
+    let url = broker.url();
+    let text =
+        format!("[bridge]\nmachine = \"{machine}\"\nrooms = [\"main\"]\nservers = [\"{url}\"]\n{}\n", more.join("\n"));
+    std::fs::write(run.join("palabre.toml"), text).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_palabre-bridge"));
-    command.args(["-v", "--machine", machine, "--room", "main", "--run"]).arg(run).args(["--url", &broker.url()]);
-    command.args(more);
+    command.arg("-v").arg("--config").arg(run).arg("--run").arg(run);
     command
 }
 
