@@ -256,7 +256,7 @@ impl Bridge {
             }
             if let Some(rate) = rate.filter(|rate| *rate != own) {
                 refused.push(format!(
-                    "the room '{}' is not connected with the machine '{machine}': it has {rate} Hz there and {own} Hz here; set the same 'sample_rate' on both",
+                    "the room '{}' is not connected with the machine '{machine}': it has {rate} Hz there and {own} Hz here; set the same 'rate-hz' on both",
                     room.name
                 ));
             }

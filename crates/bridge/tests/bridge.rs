@@ -154,7 +154,7 @@ fn room_with_another_sample_rate_and_machine_with_another_version_are_refused() 
     let format = Format { rate: Rate::try_from(48_000).unwrap() };
     let (lyon, paris) = (Site::start("lyon", &broker), Site::start_with("paris", &broker, format, &[]));
     lyon.bridge().wait_for_log("the room 'main' is not connected with the machine 'paris': it has 48000 Hz there");
-    paris.bridge().wait_for_log("it has 24000 Hz there and 48000 Hz here");
+    paris.bridge().wait_for_log("it has 24000 Hz there and 48000 Hz here; set the same 'rate-hz' on both");
     broker.publish("", "palabre.v2.machine.rome", br#"{"version":2}"#);
     lyon.bridge().wait_for_log("the machine 'rome' is refused: it sends messages of version 2");
     broker.publish("", "palabre.v1.machine.oslo", b"\xff");
