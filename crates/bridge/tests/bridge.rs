@@ -281,3 +281,21 @@ fn bridge_without_a_shared_room_says_what_is_missing() {
     assert_eq!(output.status.code(), Some(78));
     assert!(error.contains("shares no room; set 'machine', 'rooms' and 'servers' in [bridge]"), "{error}");
 }
+
+#[test]
+fn connection_by_tls_needs_a_certificate_of_a_known_authority() {
+    let dir = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    let [certificate, key] = ["cert.pem", "key.pem"].map(|file| dir.path().join(file).to_str().unwrap().to_owned());
+    std::fs::write(&certificate, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let broker = Broker::start_with(&["--tls", "--tlscert", &certificate, "--tlskey", &key]);
+    let ca = format!("ca = \"{certificate}\"");
+    let [mut lyon, mut paris] =
+        ["lyon", "paris"].map(|machine| Site::start_with(machine, &broker, Format::default(), &[&ca]));
+    connect(&mut lyon, &mut paris);
+    // Rome trusts only the authorities of the system.
+    let rome = Site::start("rome", &broker);
+    rome.bridge().wait_for_log("the NATS server is not usable");
+    assert_eq!(lyon.file("rome"), None);
+}

@@ -112,7 +112,8 @@ impl Broker {
     }
 
     pub fn url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.port)
+        let scheme = if self.arguments.iter().any(|argument| argument == "--tls") { "tls" } else { "nats" };
+        format!("{scheme}://127.0.0.1:{}", self.port)
     }
 
     /// Publishes a message without the bridge. Returns the server's answer, up to its `PONG`.
