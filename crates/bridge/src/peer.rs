@@ -123,7 +123,8 @@ impl RoomPeer {
         };
     }
 
-    /// Writes the machine's file if something has changed.
+    /// Writes the machine's file if something has changed. Wakes the listeners if the connection was lost or made, because they look at the file only
+    /// every 2 s while the room is silent.
     pub(crate) fn write(
         &mut self,
         room: &RoomDir,
@@ -140,7 +141,10 @@ impl RoomPeer {
         }
         self.write_at = now + FILE_INTERVAL;
         room.other_machines().write(machine, &state)?;
-        self.written = Some(state);
+        let before = self.written.replace(state);
+        if before.is_none_or(|before| before.is_cut_off != is_cut_off) {
+            room.wake()?;
+        }
         Ok(())
     }
 
@@ -165,7 +169,8 @@ pub(crate) fn remove(room: &RoomDir, machine: &Name) {
         }
         _ => Ok(()),
     };
-    if let Err(error) = removed.and(pipe_removed) {
+    let woken = room.wake().map(drop).map_err(|error| error.to_string());
+    if let Err(error) = removed.and(pipe_removed).and(woken) {
         log::warn!("{error}");
     }
 }
@@ -174,7 +179,7 @@ pub(crate) fn remove(room: &RoomDir, machine: &Name) {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use palabre_room::{PipeReader, Start};
+    use palabre_room::{Inbox, PipeReader, Start};
     use std::time::Instant;
 
     fn mix(counter: u64, sample: i32) -> Mix {
@@ -206,6 +211,31 @@ mod tests {
         peer.play(&room, &paris, &mix(0, 6), true, now);
         reader.read_sums(Instant::now(), &mut sums, 1 << 16).unwrap();
         assert_eq!((sums.len(), peer.lost_samples), (3 * 480, 480));
+    }
+
+    #[test]
+    fn listeners_are_woken_when_the_connection_is_lost_or_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let room = RoomDir::new(dir.path().join("main"));
+        room.create(Format::default()).unwrap();
+        let bob = room.participant(&"bob".parse().unwrap());
+        bob.create().unwrap();
+        let inbox = Inbox::bind(&bob).unwrap();
+        let (paris, mut peer, mut now): (Name, _, _) =
+            ("paris".parse().unwrap(), RoomPeer::default(), Duration::from_secs(9));
+        let woken: Vec<usize> = [(false, 1), (false, 2), (true, 2), (true, 3), (false, 3)]
+            .into_iter()
+            .map(|(is_cut_off, counter)| {
+                now += FILE_INTERVAL;
+                let text = format!(r#"{{"version":1,"epoch":5,"counter":{counter},"rate":24000,"recorded":false,"people":[{{"login":"alice","display":"A {counter}","words":"here"}}]}}"#);
+                peer.update(&serde_json::from_str::<State>(&text).unwrap());
+                peer.write(&room, &paris, is_cut_off, now).unwrap();
+                inbox.receive(10).0
+            })
+            .collect();
+        assert_eq!(woken, [1, 0, 1, 0, 1]);
+        remove(&room, &paris);
+        assert_eq!(inbox.receive(10).0, 1);
     }
 
     #[test]

@@ -11,7 +11,8 @@ use crate::command;
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The programs that run in units.
-pub(crate) const PROGRAMS: [&str; 4] = ["palabre-exporter", "palabre-mixer", "palabre-signer", "palabre-supervisor"];
+pub(crate) const PROGRAMS: [&str; 5] =
+    ["palabre-bridge", "palabre-exporter", "palabre-mixer", "palabre-signer", "palabre-supervisor"];
 /// Exit codes of a unit whose sandbox systemd could not set up, and their names: systemd.exec(5).
 const SANDBOX_EXITS: [(&str, &str); 3] = [("217", "USER"), ("225", "NETWORK"), ("226", "NAMESPACE")];
 

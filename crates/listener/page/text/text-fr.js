@@ -55,7 +55,7 @@ export default {
   volumeForMe: 'Volume pour moi',
   volumeForMeHint: 'Ce réglage ne change que ce que vous entendez. Ce navigateur mémorise le volume.',
   aboutPerson: 'Volume de {name}',
-  volumeElsewhere: 'Le volume de {name} ne se règle pas séparément : le serveur « {machine} » envoie les voix de toutes ses personnes en un seul son.',
+  volumeElsewhere: 'Le volume de {name} ne se règle pas séparément : le serveur « {machine} » envoie les voix de tous ses participants en un seul son.',
   percent: '{count} %',
   hand: 'Lever la main',
   lowerHand: 'Baisser la main',
