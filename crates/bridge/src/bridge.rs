@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use palabre_config::Bridge as Settings;
 use palabre_host::clock;
 use palabre_host::exit::Failure;
-use palabre_room::{MAX_MACHINES, Name, RoomDir};
+use palabre_room::{BridgeReport, MAX_MACHINES, MachineLink, Name, RoomDir};
 
 use crate::link::{Link, Received};
 use crate::peer::{self, FORGET_AFTER, Peer};
@@ -35,6 +36,8 @@ pub(crate) struct Bridge {
     connected_at: Option<Duration>,
     is_announced: bool,
     heartbeat_at: Duration,
+    report_at: Duration,
+    rooms_dir: PathBuf,
     last_turn: Duration,
     warned: BTreeSet<String>,
 }
@@ -52,6 +55,8 @@ impl Bridge {
             connected_at: None,
             is_announced: false,
             heartbeat_at: Duration::ZERO,
+            report_at: Duration::ZERO,
+            rooms_dir: run.join("rooms"),
             last_turn: clock::monotonic(),
             warned: BTreeSet::new(),
         }
@@ -92,6 +97,32 @@ impl Bridge {
             self.send_heartbeat(link, false);
         }
         self.forget(now);
+        if now >= self.report_at {
+            self.report_at = now + HEARTBEAT_INTERVAL;
+            self.report(link, now);
+        }
+    }
+
+    /// Writes the file `.bridge` for status and metrics.
+    fn report(&mut self, link: &Link, now: Duration) {
+        let mut links = Vec::new();
+        for room in &self.rooms {
+            for (machine, room_peer) in &room.peers {
+                let peer = self.peers.get(machine);
+                links.push(MachineLink {
+                    machine: machine.clone(),
+                    room: room.name.clone(),
+                    is_cut_off: peer.is_none_or(|peer| peer.is_cut_off(now)),
+                    delay_ms: peer.map_or(0, Peer::delay_ms),
+                    lost_ms: room_peer.lost_samples * 1000 / u64::from(room.format.rate.hz()),
+                    late_messages: room_peer.late_messages,
+                });
+            }
+        }
+        let (machine, is_connected, unsent) = (self.machine.clone(), link.is_connected(), link.unsent);
+        let written = BridgeReport { machine, is_connected, unsent, links }.write(&self.rooms_dir);
+        let text = written.err().map(|error| format!("{error}; 'palabre status' doesn't show the other machines"));
+        text.into_iter().for_each(|text| self.warn_once(text));
     }
 
     fn turn_room(&mut self, index: usize, link: &mut Link, now: Duration, is_old: bool) {
@@ -316,5 +347,6 @@ impl Bridge {
             self.send_heartbeat(link, true);
         }
         self.rooms.iter_mut().for_each(Room::end);
+        BridgeReport::remove(&self.rooms_dir).unwrap_or_else(|error| log::warn!("{error}"));
     }
 }

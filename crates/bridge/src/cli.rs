@@ -13,7 +13,9 @@ hears the participants of all machines.
 
 Examples:
   palabre-bridge --new-nkey /etc/palabre/bridge.nk
-      Make a key for this machine, and print the line for the configuration of the NATS server";
+      Make a key for this machine, and print the line for the configuration of the NATS server
+  palabre-bridge --check
+      Find out whether the NATS server accepts this machine";
 
 /// Connects a room with the same room on other machines, through a NATS server
 #[derive(Debug, Parser)]
@@ -30,6 +32,10 @@ pub(crate) struct Args {
     /// Write a new nkey into FILE, print its public part for the configuration of the NATS server, and exit
     #[arg(long, value_name = "FILE", exclusive = true)]
     pub(crate) new_nkey: Option<PathBuf>,
+
+    /// Connect to the NATS server, print which machines share rooms, and exit
+    #[arg(long)]
+    pub(crate) check: bool,
 
     /// Log more: -v for events, -vv for debugging
     #[arg(short, long, action = ArgAction::Count)]

@@ -4,6 +4,7 @@
 //! each other machine into a pipe `.machines/from-NAME`. See `docs/several-machines.md`.
 
 mod bridge;
+mod check;
 mod cli;
 mod delay;
 mod link;

@@ -31,12 +31,14 @@ pub(crate) struct Peer {
     pub(crate) heard_at: Duration,
     pub(crate) rooms: BTreeMap<String, u32>,
     delay: Delay,
+    /// Delay of the newest message.
+    newest_delay: Duration,
 }
 
 impl Peer {
     pub(crate) fn new(heartbeat: &Heartbeat, now: Duration) -> Self {
         let (epoch, rooms) = (heartbeat.epoch, heartbeat.rooms.clone());
-        Self { epoch, heard_at: now, rooms, delay: Delay::default() }
+        Self { epoch, heard_at: now, rooms, delay: Delay::default(), newest_delay: Duration::ZERO }
     }
 
     /// Returns whether the connection with the machine is lost.
@@ -47,7 +49,14 @@ impl Peer {
     /// Adds the time of a message of this process. Returns whether sound of this age may be played.
     pub(crate) fn hear(&mut self, now: Duration, sent_us: u64) -> bool {
         self.heard_at = now;
-        self.delay.measure(now, sent_us).is_some_and(|age| age <= MAX_AGE)
+        let age = self.delay.measure(now, sent_us);
+        self.newest_delay = age.unwrap_or_default();
+        age.is_some_and(|age| age <= MAX_AGE)
+    }
+
+    /// Returns how much longer the newest message took than the fastest message of the last minute, in ms.
+    pub(crate) fn delay_ms(&self) -> u64 {
+        u64::try_from(self.newest_delay.as_millis()).unwrap_or(u64::MAX)
     }
 }
 

@@ -18,6 +18,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::bridge::Bridge;
+use crate::check;
 use crate::cli::{Args, PROGRAM};
 use crate::link::Link;
 use crate::nkey;
@@ -46,13 +47,18 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
             "unable to connect: '{file}' shares no room; set 'machine', 'rooms' and 'servers' in [bridge]"
         ))
     })?;
-    logging::init(PROGRAM, Some(machine.as_str()), args.verbose);
+    if !args.check {
+        logging::init(PROGRAM, Some(machine.as_str()), args.verbose);
+    }
     process::protect();
     process::share_with_the_group_only();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
-    runtime
-        .map_err(|error| Failure::system(format!("unable to start: {error}")))?
-        .block_on(connect(&settings, machine, &args.run))
+    runtime.map_err(|error| Failure::system(format!("unable to start: {error}")))?.block_on(async {
+        match args.check {
+            true => check::run(&mut Link::open(&settings, machine).await?, machine).await,
+            false => connect(&settings, machine, &args.run).await,
+        }
+    })
 }
 
 async fn connect(settings: &Settings, machine: &Name, run: &Path) -> Result<(), Failure> {

@@ -10,8 +10,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use palabre_room::{
-    Format, Inbox, LevelLine, MachineLevel, Member, Message, PipeReader as EarReader, PipeWriter as MicWriter, Rate,
-    Start, Talk, Wrote,
+    BridgeReport, Format, Inbox, LevelLine, MachineLevel, Member, Message, PipeReader as EarReader,
+    PipeWriter as MicWriter, Rate, Start, Talk, Wrote,
 };
 use palabre_sound::measure;
 use support::*;
@@ -97,12 +97,36 @@ fn broker_that_is_killed_cuts_off_and_its_restart_heals_without_old_sound() {
     lyon.send(&[8; 20]);
     paris.wait_for_machine("lyon", true);
     lyon.wait_for_machine("paris", true);
+    lyon.wait_for_report(|report| !report.is_connected && report.unsent > 0 && report.links[0].is_cut_off);
     broker.restart();
     paris.wait_for_machine("lyon", false);
+    lyon.wait_for_report(|report| report.is_connected && !report.links[0].is_cut_off);
     connect(&mut lyon, &mut paris);
     lyon.send(&[9]);
     paris.hear_until("lyon", 9);
     assert!(!paris.heard.contains(&8), "sound that was spoken without a broker is played");
+    lyon.bridge().signal("TERM");
+    assert!(lyon.bridge.as_mut().unwrap().wait().success());
+    assert_eq!(BridgeReport::read(&lyon.dir.path().join("rooms")).unwrap(), None);
+}
+
+#[test]
+fn check_prints_the_other_machines_or_why_the_server_can_not_be_used() {
+    let mut broker = Broker::start();
+    let (lyon, paris) = (Site::start("lyon", &broker), Site::start("paris", &broker));
+    lyon.wait_for_machine("paris", false);
+    let mut check = bridge("lyon", &broker, lyon.dir.path(), &[]);
+    check.arg("--check");
+    let accepted = check.output().unwrap();
+    let text = String::from_utf8(accepted.stdout).unwrap();
+    assert!(accepted.status.success(), "{}", String::from_utf8_lossy(&accepted.stderr));
+    let (begin, end) = ("the NATS server is connected\nthe machine 'paris' (palabre ", ") shares main (24000 Hz)\n");
+    assert!(text.starts_with(begin) && text.ends_with(end), "{text}");
+    broker.kill();
+    let refused = check.output().unwrap();
+    let text = String::from_utf8(refused.stderr).unwrap();
+    assert!(refused.status.code() == Some(1) && text.contains("unable to use the NATS server: "), "{text}");
+    drop(paris);
 }
 
 #[test]

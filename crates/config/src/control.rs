@@ -9,6 +9,7 @@
 //! {"version":3,"response":{"refused":{"why":"unable to restart 'zoe': no such participant"}}}
 //! ```
 
+mod bridge;
 mod codec;
 mod mixing;
 mod report;
@@ -25,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Entrance, text};
 
+pub use bridge::{Bridging, SharedRoom};
 pub use codec::{Codec, NotACodec, StreamCodecs};
 pub use mixing::{MixedParticipant, Mixing};
 pub use report::{ListenerReport, MAX_FAULT_CHARS, MAX_REPORT_BYTES, PageReport, ReportError, Speaking, Traffic};

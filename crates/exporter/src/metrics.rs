@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use palabre_config::control::{
-    Certificate, Codec, ListenerReport, MixerState, Mixing, ParticipantStatus, Recording, RecordingState, SignerStatus,
-    State, Status, Storage,
+    Bridging, Certificate, Codec, ListenerReport, MixerState, Mixing, ParticipantStatus, Recording, RecordingState,
+    SharedRoom, SignerStatus, State, Status, Storage,
 };
 use palabre_host::usage::{self, Usage};
 use palabre_room::{LevelLine, RoomDir, Talk};
@@ -76,7 +76,56 @@ pub(crate) fn families(status: Option<&Status>, measured: &Measurements) -> Vec<
     families.extend(participants(&status.participants, measured));
     families.extend(listeners(&status.participants));
     families.extend(status.mixing.as_ref().map(mixer).unwrap_or_default());
+    families.extend(status.bridge.as_ref().map(bridge).unwrap_or_default());
     families
+}
+
+/// Returns the metrics of the connections with other machines.
+fn bridge(bridge: &Bridging) -> Vec<Family> {
+    let each = |value: fn(&SharedRoom) -> f64| -> Vec<(Labels, f64)> {
+        let labels = |one: &SharedRoom| vec![("room", one.room.clone()), ("machine", one.machine.clone())];
+        bridge.machines.iter().map(|one| (labels(one), value(one))).collect()
+    };
+    let one = |value: f64| vec![(Vec::new(), value)];
+    let seconds = || Some(Unit::Seconds);
+    vec![
+        gauge(
+            "bridge_connected",
+            "Whether palabre-bridge is connected to the NATS server",
+            None,
+            one(f64::from(bridge.connected)),
+        ),
+        counter(
+            "bridge_unsent_messages",
+            "Number of messages to other machines that were not sent, because the NATS server was not connected or too slow",
+            None,
+            one(bridge.unsent as f64),
+        ),
+        gauge(
+            "machine_connected",
+            "Whether another machine that shares the room is connected",
+            None,
+            each(|one| f64::from(!one.cut_off)),
+        ),
+        gauge(
+            "machine_delay",
+            "How much longer the newest message from the machine took than the fastest message of the last minute",
+            seconds(),
+            each(|one| one.delay_ms as f64 / 1000.0),
+        ),
+        counter(
+            "machine_lost",
+            "Sound from the machine that is missing",
+            seconds(),
+            each(|one| one.lost_ms as f64 / 1000.0),
+        ),
+        counter(
+            "machine_late_messages",
+            "Number of messages with sound from the machine that came too late",
+            None,
+            each(|one| one.late_messages as f64),
+        ),
+    ]
 }
 
 /// Returns the metrics of the signer.

@@ -148,8 +148,12 @@ fn status() -> Status {
     let storage = serde_json::json!({
         "directory": "/r", "free_bytes": 1_000, "total_bytes": 4_000, "recordings_bytes": 500, "left_s": 60, "nearly_full": true,
     });
+    let bridge = serde_json::json!({
+        "machine": "lyon", "connected": true, "unsent": 7,
+        "machines": [{ "machine": "paris", "room": "main", "cut_off": false, "delay_ms": 12, "lost_ms": 40, "late_messages": 3 }],
+    });
     let status = serde_json::json!({
-        "version": "9.9", "supervisor": supervisor, "signer": signer, "mixer": "running", "recordings": [recording], "storage": storage,
+        "version": "9.9", "bridge": bridge, "supervisor": supervisor, "signer": signer, "mixer": "running", "recordings": [recording], "storage": storage,
         "participants": [], "errors": ["bad"],
     });
     let status: Status = serde_json::from_value(status).unwrap();

@@ -15,8 +15,8 @@ use palabre_config::control::{ListenerReport, MAX_REPORT_BYTES, Response, read_r
 use palabre_config::signing::{self, MAX_REQUEST_BYTES, Order, Reply, Request, SignerReport};
 use palabre_config::{Entrance, Key, KeyHash, LinkTemplate, Moment, PageAddress, Participant, PortRange, Server};
 use palabre_room::{
-    EarFrames, Format, Gain, KeptMessage, LevelLine, Levelling, MachineState, Member, Message, MixerReport, Name,
-    PersonalGain, Presence, Sender,
+    BridgeReport, EarFrames, Format, Gain, KeptMessage, LevelLine, Levelling, MachineState, Member, Message,
+    MixerReport, Name, PersonalGain, Presence, Sender,
 };
 use palabre_sound::convert::Converter;
 use palabre_sound::wav::{Head as WavHead, Tail};
@@ -252,7 +252,7 @@ fn value<T: FromStr + Display>(text: &str) -> bool {
 pub(crate) fn room_files(bytes: &[u8]) -> bool {
     let text = text(bytes);
     let is_report = text.parse::<MixerReport>().is_ok_and(|report| !format!("{report:?}").is_empty());
-    let is_machine = value::<MachineState>(&text);
+    let is_machine = value::<MachineState>(&text) | value::<BridgeReport>(&text);
     let parsers = [
         value::<Name>,
         value::<Sender>,

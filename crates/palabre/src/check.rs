@@ -1,6 +1,7 @@
 //! `palabre check`: checks the installation and prints a remedy for each fault. It changes nothing.
 
 mod access;
+mod bridge;
 mod certificate;
 mod context;
 mod daemons;
@@ -83,6 +84,7 @@ fn all_findings(cli: &Cli) -> Vec<Finding> {
     findings.extend(files::proxy(&context));
     findings.extend(certificate::check(&context));
     findings.extend(system::check(&context));
+    findings.extend(bridge::check(&context));
     findings
 }
 

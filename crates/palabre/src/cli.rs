@@ -18,7 +18,7 @@ mod sound;
 mod values;
 
 pub(crate) use exec_mixer::ExecMixer;
-pub(crate) use look::{Check, List, Logs, Status, Top};
+pub(crate) use look::{Check, List, Logs, Rooms, Status, Top};
 pub(crate) use participants::{Change, Invite, Move, Rename, Revoke, SetGain, Targets};
 pub(crate) use proxy_config::{Proxy, ProxyConfig};
 pub(crate) use restart::{Reload, Restart};
@@ -207,17 +207,18 @@ itself, in the new room. The port and the link stay.")]
     #[command(after_help = "\
 Examples:
   palabre list
+  palabre list --everywhere                  also the people on other machines
   palabre list --json | jq -r '.participants[]|select(.muted).name'
 
 The list comes from the participants' files, and the state from the supervisor
-if one runs.")]
+if one runs. People on other machines come from palabre-bridge.")]
     List(List),
     /// List the rooms: participants, who is connected, who is talking
     #[command(after_help = "\
 Examples:
   palabre rooms
   palabre rooms --json | jq -r '.rooms[]|select(.recorded).name'")]
-    Rooms(List),
+    Rooms(Rooms),
     /// Remove participants: delete their files, reload the supervisor
     #[command(after_help = "\
 Examples:

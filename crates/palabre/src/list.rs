@@ -12,23 +12,29 @@ use palabre_host::exit::Failure;
 use palabre_room::{Name, RoomDir, Talk};
 use serde_json::{Value, json};
 
-use crate::cli::Cli;
+use crate::cli::{Cli, List};
 use crate::control;
+use crate::elsewhere::{self, Person};
 use crate::output::{print, print_json, print_table};
 
 /// The remedy for a missing permission.
 const PERMISSION: &str = "run this command with sudo, or as a member of the group 'palabre'";
 
 /// Prints all participants. Invalid files are reported on standard error.
-pub(crate) fn participants(cli: &Cli, json: bool) -> Result<(), Failure> {
+pub(crate) fn participants(cli: &Cli, options: &List) -> Result<(), Failure> {
     let (participants, errors) = load(cli.config_dir())?;
     let states = states(cli.run_dir());
-    if json {
+    let elsewhere = if options.everywhere { elsewhere::people(cli.run_dir()) } else { Vec::new() };
+    if options.json {
         let all: Vec<Value> = participants
             .iter()
             .map(|participant| participant_json(participant, states.get(participant.name.as_str())))
             .collect();
-        return print_json(&json!({ "participants": all, "errors": texts(&errors) }));
+        let mut object = json!({ "participants": all, "errors": texts(&errors) });
+        if options.everywhere {
+            object["elsewhere"] = elsewhere.iter().map(Person::json).collect();
+        }
+        return print_json(&object);
     }
     if participants.is_empty() {
         print("no participants; add one with 'palabre invite NAME'\n")?;
@@ -37,6 +43,13 @@ pub(crate) fn participants(cli: &Cli, json: bool) -> Result<(), Failure> {
         let rows =
             participants.iter().map(|participant| participant_row(participant, states.get(participant.name.as_str())));
         print_table(&std::iter::once(head).chain(rows).collect::<Vec<_>>())?;
+    }
+    if !elsewhere.is_empty() {
+        print("\n")?;
+        let rows = elsewhere.iter().map(Person::row);
+        print_table(&std::iter::once(Person::HEAD.map(str::to_owned)).chain(rows).collect::<Vec<_>>())?;
+    } else if options.everywhere {
+        print("\nno people on other machines\n")?;
     }
     warn(&errors);
     Ok(())

@@ -7,6 +7,7 @@ mod cli;
 mod command;
 mod control;
 mod each;
+mod elsewhere;
 mod exec_mixer;
 mod guest;
 mod invite;

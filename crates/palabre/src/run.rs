@@ -32,7 +32,7 @@ pub(crate) fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Resume(resume) => participants::suspend(cli, &resume.names(), false),
         Command::SignOut(targets) => participants::sign_out(cli, &targets.names()),
         Command::Move(to) => participants::move_to(cli, to),
-        Command::List(list) => list::participants(cli, list.json),
+        Command::List(list) => list::participants(cli, list),
         Command::Rooms(rooms) => list::rooms(cli, rooms.json),
         Command::Revoke(revoke) => revoke::run(cli, revoke),
         Command::ExecMixer(options) => exec_mixer::run(cli.config_dir(), options),

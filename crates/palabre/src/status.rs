@@ -9,8 +9,8 @@ use std::io::{self, IsTerminal};
 use std::path::Path;
 
 use palabre_config::control::{
-    Certificate, LinkUse, ListenerReport, MixedParticipant, MixerState, PageReport, ParticipantStatus, SignerStatus,
-    State, Status, Traffic,
+    Bridging, Certificate, LinkUse, ListenerReport, MixedParticipant, MixerState, PageReport, ParticipantStatus,
+    SignerStatus, State, Status, Traffic,
 };
 use palabre_host::exit::Failure;
 use palabre_host::usage::Usage;
@@ -98,10 +98,28 @@ fn tables(snapshot: &Snapshot, status: &Status, colours: bool) -> String {
         text.push('\n');
         text.extend(table::lines(&rows).iter().map(|line| format!("{line}\n")));
     }
+    text.extend(status.bridge.as_ref().map(bridge_text));
     text.extend(status.certificate.as_ref().map(|certificate| format!("\n{}\n", certificate_line(certificate))));
     text.extend(status.signer.as_ref().map(|signer| format!("{}\n", signer_line(signer))));
     text.extend(sandbox_line(status));
     text.extend(mixer_sandbox(status).map(|sandbox| format!("sandbox of the mixer: {sandbox}\n")));
+    text
+}
+
+/// Returns a table of the other machines, and a line about the NATS server.
+fn bridge_text(bridge: &Bridging) -> String {
+    let mut rows = vec![["MACHINE", "ROOM", "STATE", "DELAY", "LOST", "LATE"].map(str::to_owned)];
+    rows.extend(bridge.machines.iter().map(|one| {
+        let state = if one.cut_off { "cut off" } else { "connected" };
+        let (delay, lost) = (format!("{} ms", one.delay_ms), format!("{} ms", one.lost_ms));
+        [one.machine.clone(), one.room.clone(), state.to_owned(), delay, lost, one.late_messages.to_string()]
+    }));
+    let mut text = String::from("\n");
+    if rows.len() > 1 {
+        text.extend(table::lines(&rows).iter().map(|line| format!("{line}\n")));
+    }
+    let server = if bridge.connected { "connected to the NATS server" } else { "not connected to the NATS server" };
+    text.push_str(&format!("this machine is '{}', {server}; {} messages not sent\n", bridge.machine, bridge.unsent));
     text
 }
 

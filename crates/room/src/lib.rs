@@ -6,6 +6,7 @@
 //!
 //! The crate reads no clock and contains no TLS, HTTP or TOML.
 
+mod bridge_report;
 mod dir;
 mod display_name;
 mod ear_end;
@@ -33,6 +34,7 @@ mod sender;
 mod small_file;
 mod writer;
 
+pub use bridge_report::{BridgeReport, MachineLink};
 pub use dir::{NO_MIXER, RoomDir};
 pub use display_name::{display_name_is_valid, folded_display_name, own_display_name_is_valid};
 pub use ear_end::EarEnd;

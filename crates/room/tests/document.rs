@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use palabre_room::{
-    EarFrames, Format, Inbox, MachineLevel, MixerReport, PipeReader, PipeWriter, RecordingReader, RoomDir, Start, Talk,
-    Wrote,
+    BridgeReport, EarFrames, Format, Inbox, MachineLevel, MixerReport, PipeReader, PipeWriter, RecordingReader,
+    RoomDir, Start, Talk, Wrote,
 };
 
 const DOCUMENT: &str = include_str!("../../../docs/room-directory.md");
@@ -52,6 +52,17 @@ fn the_example_of_the_mixer_s_counters_is_read_and_written_back_unchanged() {
     assert_eq!((report.late[0], report.participants[0].talked_ms), (41_000, 65_000));
     report.write(dir.path()).unwrap();
     assert_eq!(std::fs::read_to_string(file).unwrap(), example("text mixer-counts"));
+}
+
+#[test]
+fn the_example_of_the_bridge_s_state_is_read_and_written_back_unchanged() {
+    let (dir, _room) = room();
+    let file = dir.path().join(".bridge");
+    std::fs::write(&file, example("text bridge")).unwrap();
+    let report = BridgeReport::read(dir.path()).unwrap().unwrap();
+    assert_eq!((report.unsent, report.links[1].delay_ms), (7, 12));
+    report.write(dir.path()).unwrap();
+    assert_eq!(std::fs::read_to_string(file).unwrap(), example("text bridge"));
 }
 
 #[test]

@@ -11,14 +11,14 @@ use std::net::TcpListener;
 use std::os::fd::BorrowedFd;
 use std::time::{Instant, SystemTime};
 
-use palabre_config::control::{Daemon, MixerState, Mixing, ParticipantStatus, Response, State, Status};
+use palabre_config::control::{Bridging, Daemon, MixerState, Mixing, ParticipantStatus, Response, State, Status};
 use palabre_config::{ConfigError, Entrance, OwnName, Participant};
 use palabre_host::inherit::Inherited;
 use palabre_host::log_limit::LastWarning;
 use palabre_host::notify::Message;
 use palabre_host::packet::Packet;
 use palabre_host::{clock, notify};
-use palabre_room::{Member, MixerReport, Name};
+use palabre_room::{BridgeReport, Member, MixerReport, Name};
 
 use crate::audit::{self, Author};
 use crate::certificate;
@@ -341,6 +341,7 @@ impl Roster {
             signer: None,
             mixer: self.mixer,
             mixing: self.mixing(),
+            bridge: self.bridge(),
             recordings: Vec::new(),
             storage: None,
             errors: self.errors.iter().cloned().chain(self.alarms()).collect(),
@@ -375,6 +376,12 @@ impl Roster {
         let report = MixerReport::read(&self.config.run.join("rooms"));
         let report = report.inspect_err(|error| log::debug!("{error}")).ok().flatten()?;
         Some(Mixing::from(report.at_most(MAX_MIXED)))
+    }
+
+    /// Returns the connections with other machines.
+    fn bridge(&self) -> Option<Bridging> {
+        let report = BridgeReport::read(&self.config.run.join("rooms"));
+        report.inspect_err(|error| log::debug!("{error}")).ok().flatten().map(Bridging::from)
     }
 
     /// Returns a summary for `systemctl status`: `ready: 3 of 4, failed: 1`.

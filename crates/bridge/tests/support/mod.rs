@@ -8,7 +8,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use palabre_room::{Format, MachineState, Name, PipeReader, PipeWriter, RoomDir, Start, Wrote};
+use palabre_room::{BridgeReport, Format, MachineState, Name, PipeReader, PipeWriter, RoomDir, Start, Wrote};
 use tempfile::TempDir;
 
 /// Timeout for everything that a test waits for.
@@ -179,6 +179,12 @@ impl Site {
     pub fn wait_for_machine(&self, machine: &str, is_cut_off: bool) {
         let what = format!("'{machine}' on '{}', cut off: {is_cut_off}", self.machine);
         wait_until(&what, || self.file(machine).filter(|state| state.is_cut_off == is_cut_off));
+    }
+
+    /// Waits until the file with the bridge's state says so.
+    pub fn wait_for_report(&self, says: impl Fn(&BridgeReport) -> bool) {
+        let rooms = self.dir.path().join("rooms");
+        wait_until("the bridge's state", || BridgeReport::read(&rooms).unwrap().filter(&says));
     }
 
     /// Sends frames, each with the same samples, as the mixer does.

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::bridge::Bridging;
 use super::mixing::Mixing;
 use super::report::ListenerReport;
 
@@ -29,6 +30,9 @@ pub struct Status {
     /// The mixer's counters; `None` if the mixer has not written its counters.
     #[serde(default)]
     pub mixing: Option<Mixing>,
+    /// The connections with other machines; `None` if no `palabre-bridge` runs.
+    #[serde(default)]
+    pub bridge: Option<Bridging>,
     /// The recordings, in order of their rooms.
     #[serde(default)]
     pub recordings: Vec<Recording>,

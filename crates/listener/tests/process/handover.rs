@@ -152,7 +152,8 @@ fn microphone_is_served_until_the_handover_times_out() {
         mic.read(std::time::Instant::now(), &mut said, 480).unwrap();
         (said == [0x0101; 480]).then_some(())
     });
-    // The client is still connected when the handover times out, and gets the close code 1012.
+    // The chunk is acknowledged. The client is still connected when the handover times out, and gets the close code 1012.
+    assert_eq!(client.take(6), [&[0x82, 4][..], &0u32.to_le_bytes()].concat());
     assert_eq!(client.take(4), [&[0x88, 2][..], &1012u16.to_be_bytes()].concat());
     drop(client);
     assert!(wait_for_exit(&mut rig.child).success());

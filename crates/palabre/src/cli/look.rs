@@ -72,9 +72,20 @@ pub(crate) struct Logs {
     pub(crate) no_follow: bool,
 }
 
-/// `palabre list` and `palabre rooms`.
+/// `palabre list`.
 #[derive(Args, Debug)]
 pub(crate) struct List {
+    /// List the people on other machines that share a room, too
+    #[arg(long)]
+    pub(crate) everywhere: bool,
+    /// Print a JSON object; palabre(1) documents it
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `palabre rooms`.
+#[derive(Args, Debug)]
+pub(crate) struct Rooms {
     /// Print a JSON object; palabre(1) documents it
     #[arg(long)]
     pub(crate) json: bool,

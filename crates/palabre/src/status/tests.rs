@@ -69,6 +69,7 @@ pub(crate) fn scene() -> (Status, Snapshot) {
         certificate: None,
         signer: None,
         mixer: None,
+        bridge: None,
         mixing: None,
         recordings: vec![],
         storage: None,
@@ -159,6 +160,7 @@ fn empty_table_names_the_command_to_use() {
         certificate: None,
         signer: None,
         mixer: None,
+        bridge: None,
         mixing: None,
         recordings: vec![],
         storage: None,
@@ -296,6 +298,7 @@ fn manual_documents_exactly_the_members_of_the_object() {
     let alice = json!({ "room": "main", "name": "alice", "lost_frames": 4, "underruns": 0, "talked_ms": 0 });
     let mixing = json!({ "sandbox": "seccomp", "ticks": 1, "skipped": 0, "late": [[250, 1], [null, 0]], "late_us": 9, "participants": [alice] });
     status.mixing = serde_json::from_value(mixing).unwrap();
+    status.bridge = Some(serde_json::from_value(bridge()).unwrap());
     let json = json_object(&snapshot, &status).unwrap();
     assert_eq!(json["participants"][0]["dropped_frames"], 4);
     let mut printed = BTreeSet::new();
@@ -305,4 +308,26 @@ fn manual_documents_exactly_the_members_of_the_object() {
     let name = |line: &str| Some(line.trim_start().strip_prefix('"')?.split_once("\":")?.0.to_owned());
     let documented: BTreeSet<String> = section.lines().filter_map(name).collect();
     assert_eq!(printed, documented);
+}
+
+fn bridge() -> Value {
+    json!({
+        "machine": "lyon", "connected": true, "unsent": 7,
+        "machines": [
+            { "machine": "lille", "room": "main", "cut_off": true, "delay_ms": 0, "lost_ms": 0, "late_messages": 0 },
+            { "machine": "paris", "room": "main", "cut_off": false, "delay_ms": 2, "lost_ms": 40, "late_messages": 3 },
+        ],
+    })
+}
+
+#[test]
+fn other_machines_are_a_table_with_a_line_about_the_server() {
+    let text = bridge_text(&serde_json::from_value(bridge()).unwrap());
+    let expected = "
+MACHINE  ROOM  STATE      DELAY  LOST   LATE
+lille    main  cut off    0 ms   0 ms   0
+paris    main  connected  2 ms   40 ms  3
+this machine is 'lyon', connected to the NATS server; 7 messages not sent
+";
+    assert_eq!(text, expected);
 }

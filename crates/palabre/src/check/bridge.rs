@@ -1,0 +1,52 @@
+//! Checks whether `palabre-bridge` can use the NATS server, if rooms are shared with other machines.
+
+use std::process::Command;
+use std::time::Duration;
+
+use palabre_host::executable;
+
+use super::context::{Context, has_systemd, word};
+use super::finding::Finding;
+use crate::command;
+
+const AREA: &str = "bridge";
+const PROGRAM: &str = "palabre-bridge";
+/// Timeout for `palabre-bridge --check`, which itself ends after 7 s at most.
+const TIMEOUT: Duration = Duration::from_secs(15);
+
+pub(super) fn check(context: &Context<'_>) -> Vec<Finding> {
+    let bridge = &context.server.bridge;
+    if bridge.rooms.is_empty() && bridge.machine.is_none() && bridge.servers.is_empty() {
+        return Vec::new();
+    }
+    let config = word(context.directories.config);
+    let Some(program) = executable::find(PROGRAM) else {
+        return vec![Finding::fault(
+            AREA,
+            format!("the program '{PROGRAM}' is missing"),
+            "install the package palabre again",
+        )];
+    };
+    let mut command = Command::new(program);
+    command.args(["--check", "--config"]).arg(context.directories.config);
+    let mut findings = vec![match command::run(&mut command, TIMEOUT) {
+        Some(ended) if ended.success => Finding::ok(AREA, ended.stdout.trim().replace('\n', "; ")),
+        Some(ended) => {
+            let text = ended.stderr.trim().trim_start_matches(PROGRAM).trim_start_matches(": ").replace('\n', "; ");
+            Finding::fault(AREA, text, format!("{PROGRAM} --check --config {config}  # after the correction"))
+        }
+        None => Finding::fault(
+            AREA,
+            format!("'{PROGRAM} --check' doesn't end"),
+            format!("{PROGRAM} --check --config {config}"),
+        ),
+    }];
+    if context.status.as_ref().is_some_and(|status| status.bridge.is_none()) {
+        let remedy = match has_systemd() {
+            true => format!("systemctl enable --now {PROGRAM}"),
+            false => format!("{PROGRAM} --config {config} --run {} &", word(context.directories.run)),
+        };
+        findings.push(Finding::warning(AREA, format!("{PROGRAM} does not run, so no room is shared"), remedy));
+    }
+    findings
+}
