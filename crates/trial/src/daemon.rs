@@ -38,6 +38,8 @@ pub(crate) struct Daemon {
     /// niceness.
     niceness: i32,
     log: LogFile,
+    /// Whether the program takes `--parent-pid` and dies with this process.
+    has_parent_option: bool,
     state: State,
     back_off: BackOff,
 }
@@ -55,8 +57,27 @@ impl Daemon {
         niceness: i32,
         log: LogFile,
     ) -> Result<Self, Failure> {
+        Self::start_program(program, arguments, niceness, log, true)
+    }
+
+    /// Starts a `program` that doesn't have the option `--parent-pid`.
+    pub(crate) fn start_without_parent(
+        program: PathBuf,
+        arguments: Vec<OsString>,
+        log: LogFile,
+    ) -> Result<Self, Failure> {
+        Self::start_program(program, arguments, 0, log, false)
+    }
+
+    fn start_program(
+        program: PathBuf,
+        arguments: Vec<OsString>,
+        niceness: i32,
+        log: LogFile,
+        has_parent_option: bool,
+    ) -> Result<Self, Failure> {
         let (state, back_off) = (State::Waiting { until: Instant::now() }, BackOff::new(FIRST_DELAY, MAX_DELAY));
-        let mut daemon = Self { program, arguments, niceness, log, state, back_off };
+        let mut daemon = Self { program, arguments, niceness, log, has_parent_option, state, back_off };
         let child = daemon
             .spawn()
             .map_err(|error| Failure::system(format!("unable to start '{}': {error}", daemon.program.display())))?;
@@ -106,16 +127,13 @@ impl Daemon {
     }
 
     fn spawn(&self) -> io::Result<Child> {
-        let mut child = self
-            .command()
-            .args(&self.arguments)
-            .arg("--parent-pid")
-            .arg(std::process::id().to_string())
-            .process_group(0)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()?;
+        let mut command = self.command();
+        command.args(&self.arguments);
+        if self.has_parent_option {
+            command.arg("--parent-pid").arg(std::process::id().to_string());
+        }
+        let mut child =
+            command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
         if let Some(stderr) = child.stderr.take() {
             self.log.follow(stderr)?;
         }

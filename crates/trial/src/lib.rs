@@ -3,6 +3,8 @@
 //! [`run`] prepares a directory (a temporary one or `--dir`), writes a configuration into it, and starts the real mixer and supervisor.
 //! When a signal arrives, it ends both daemons and cleans up. `palabre swarm` starts its [`Room`] in the same way.
 //!
+//! With `--machines`, `machines` runs several such rooms, and connects them with bridges and a NATS server.
+//!
 //! The melody and the echo (`bots`) are participants without a listener. Threads of this process write their sound.
 
 mod addresses;
@@ -10,6 +12,7 @@ mod bots;
 mod browser;
 mod daemon;
 mod log_file;
+mod machines;
 mod messages;
 mod name_file;
 mod options;
@@ -40,6 +43,9 @@ const READY_TIMEOUT: Duration = Duration::from_secs(10);
 pub fn run(options: &Options, verbosity: u8, qr: fn(&str) -> Option<String>) -> Result<(), Failure> {
     // Handle signals from now on, so that this process can clean up before it ends.
     let mut signals = Signals::new(&[SIGINT, SIGTERM, SIGHUP, SIGCHLD]).map_err(Failure::system)?;
+    if let Some(count) = options.machines {
+        return machines::run(options, usize::from(count), verbosity, &mut signals);
+    }
     let room = Room::start(options, "", verbosity)?;
     let bots = (!options.no_voices).then(|| room.start_bots()).transpose()?;
     let browser = options.open.then(|| find_browser(&room)).flatten();

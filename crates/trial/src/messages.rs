@@ -55,6 +55,25 @@ pub(crate) fn ready(trial: &TrialDir, options: &Options, opens_windows: bool) {
     print(&lines.join("\n"));
 }
 
+/// Prints the name of a machine, above the links of its participants.
+pub(crate) fn machine(name: &str) {
+    print(&format!("{name}:"));
+}
+
+/// Prints instructions for a room on several machines. Called when all listeners are ready.
+pub(crate) fn machines_ready(logs: &[std::path::PathBuf]) {
+    let mut lines = vec![
+        String::new(),
+        "Each group is a machine of its own; bridges connect them. Open each link in its own browser".to_owned(),
+        "window. The browser doesn't know the certificate and warns: choose Advanced, then Proceed.".to_owned(),
+        String::new(),
+        "Warnings appear here; the full logs are in".to_owned(),
+    ];
+    lines.extend(logs.iter().map(|log| format!("  {}", log.display())));
+    lines.push("Ctrl-C ends the trial and removes all its files.".to_owned());
+    print(&lines.join("\n"));
+}
+
 /// Prints that the trial is ending.
 pub(crate) fn ending() {
     if io::stdout().is_terminal() {

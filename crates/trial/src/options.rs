@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 /// `palabre try`.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub struct Options {
     /// Number of participants, named p01, p02, … [default: two, alice and bob]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=5000))]
@@ -25,6 +25,9 @@ pub struct Options {
     /// Accept connections from the local network: listen on all addresses, print links with this machine's address
     #[arg(long)]
     pub(crate) lan: bool,
+    /// Run N machines (2 to 5) with one room, connected by a NATS server; needs the program nats-server
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(2..=5), conflicts_with_all = ["dir", "lan", "open"])]
+    pub(crate) machines: Option<u8>,
     /// Open each link in its own Chromium window, which trusts the certificate
     #[arg(long)]
     pub(crate) open: bool,
@@ -41,6 +44,7 @@ impl Options {
             no_voices: true,
             no_levelling: true,
             lan: false,
+            machines: None,
             open: false,
         }
     }

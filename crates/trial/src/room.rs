@@ -149,6 +149,21 @@ impl Room {
         Bots::start(&RoomDir::new(self.run().join("rooms").join(ROOM)), names).map_err(Failure::system)
     }
 
+    /// Starts `palabre-bridge`, which reads the section [bridge] of this room's palabre.toml.
+    pub(crate) fn start_bridge(&self, program: &Path, verbosity: u8) -> Result<Daemon, Failure> {
+        let arguments = vec!["--config".into(), self.directory.etc().into(), "--run".into(), self.run().into()];
+        Daemon::start_without_parent(program.to_owned(), with_verbosity(arguments, verbosity), self.log.clone())
+    }
+
+    /// Returns the first port after those of this room, or 0 if it uses any free ports.
+    pub(crate) fn next_port(&self) -> u16 {
+        self.entries
+            .iter()
+            .map(|entry| entry.port)
+            .max()
+            .map_or(0, |port| if port == 0 { 0 } else { port.saturating_add(1) })
+    }
+
     /// Writes the file `links`.
     pub(crate) fn write_links(&self) {
         let path = self.directory.links();
@@ -169,6 +184,10 @@ impl Room {
     /// Returns the SHA-256 of the certificate's public key, in base64.
     pub(crate) fn pin(&self) -> &str {
         &self.pin
+    }
+
+    pub(crate) fn log(&self) -> &LogFile {
+        &self.log
     }
 
     pub(crate) fn directory(&self) -> &TrialDir {
