@@ -1,12 +1,14 @@
 //! `palabre try --open` opens browser windows, and `--lan` serves other machines.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use palabre_e2e::suite::{Suite, TIMEOUT, descendants};
 use palabre_e2e::wait_for;
+use palabre_sound::measure::rms_dbfs;
 use palabre_testing::not_shown;
 use serde_json::Value;
 
@@ -37,6 +39,59 @@ fn windows(profile: &Path) -> Option<Vec<(String, String)>> {
     let text = |window: &Value, field: &str| window[field].as_str().map(str::to_owned);
     let pages = list.as_array()?.iter().filter(|window| window["type"] == "page");
     pages.map(|window| Some((text(window, "url")?, text(window, "title")?))).collect()
+}
+
+/// Ends a process and its standard output by SIGKILL.
+struct Killed(std::process::Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts to receive the endless WAV of the participant with this link.
+fn listen(link: &str) -> Killed {
+    let (page, key) = link.split_once("?key=").unwrap();
+    let mut curl = Command::new("curl");
+    curl.args(["-skN", "--noproxy", "*", &format!("{page}listen.wav?key={key}")]);
+    Killed(curl.stdout(Stdio::piped()).spawn().unwrap())
+}
+
+#[test]
+fn melody_of_one_machine_is_heard_on_another_and_nothing_is_left_at_the_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = Command::new(palabre_e2e::suite::binary("palabre").unwrap());
+    command.args(["try", "--machines", "2", "--first-port", "0"]).env("TMPDIR", directory.path());
+    let mut trial = Killed(command.stdout(Stdio::piped()).spawn().unwrap());
+    let lines = BufReader::new(trial.0.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let links: Vec<String> = lines
+        .filter_map(|line| line.split_whitespace().find(|word| word.starts_with("https://")).map(str::to_owned))
+        .take(4)
+        .collect();
+    let _lyon = listen(&links[0]);
+    let mut paris = listen(&links[2]);
+    let mut sound = paris.0.stdout.take().unwrap();
+    // Half a second at 24 kHz.
+    let mut piece = [0; 24_000];
+    let is_heard = |piece: &[u8]| {
+        let samples: Vec<i16> = piece.as_chunks::<2>().0.iter().map(|&pair| i16::from_le_bytes(pair)).collect();
+        rms_dbfs(&samples) > -50.0
+    };
+    sound.read_exact(&mut piece[..44]).unwrap();
+    wait_for("the melody", TIMEOUT, || {
+        sound.read_exact(&mut piece).unwrap();
+        is_heard(&piece).then_some(())
+    })
+    .unwrap();
+    let processes = descendants(trial.0.id());
+    assert!(processes.len() >= 9, "{processes:?}");
+    let interrupted = Command::new("kill").args(["-INT", &trial.0.id().to_string()]).status().unwrap();
+    assert!(interrupted.success() && trial.0.wait().unwrap().success());
+    wait_for("the end of all processes", TIMEOUT, || (!processes.iter().any(|pid| is_running(*pid))).then_some(()))
+        .unwrap();
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
 }
 
 fn is_running(pid: u32) -> bool {

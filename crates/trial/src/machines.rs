@@ -36,7 +36,7 @@ struct Machines {
 /// Runs `count` machines until a signal other than SIGCHLD arrives.
 pub(crate) fn run(options: &Options, count: usize, verbosity: u8, signals: &mut Signals) -> Result<(), Failure> {
     let mut machines = Machines::start(options, count, verbosity)?;
-    messages::starting(&[], 0);
+    messages::machines_starting(count);
     let result = machines.watch(signals);
     messages::ending();
     drop(machines);
@@ -58,7 +58,9 @@ impl Machines {
             rooms.push((name, room));
         }
         let log = rooms[0].1.log().clone();
-        let arguments = ["-a", "127.0.0.1", "-p", &port.to_string()].map(OsString::from).to_vec();
+        let nats_log = rooms[0].1.directory().log().with_extension("nats");
+        let mut arguments = ["-a", "127.0.0.1", "-p", &port.to_string(), "-l"].map(OsString::from).to_vec();
+        arguments.push(nats_log.into_os_string());
         let nats = Daemon::start_without_parent(nats, arguments, log)?;
         let mut machines = Vec::new();
         for (name, room) in rooms {

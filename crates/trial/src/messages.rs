@@ -60,12 +60,18 @@ pub(crate) fn machine(name: &str) {
     print(&format!("{name}:"));
 }
 
+/// Prints what a trial of several machines is. Called before the listeners are ready.
+pub(crate) fn machines_starting(count: usize) {
+    print(&format!("A trial room on {count} machines, all of which are this machine.\n"));
+}
+
 /// Prints instructions for a room on several machines. Called when all listeners are ready.
 pub(crate) fn machines_ready(logs: &[std::path::PathBuf]) {
     let mut lines = vec![
         String::new(),
-        "Each group is a machine of its own; bridges connect them. Open each link in its own browser".to_owned(),
-        "window. The browser doesn't know the certificate and warns: choose Advanced, then Proceed.".to_owned(),
+        "Open each link in its own browser window. The browser doesn't know the certificate".to_owned(),
+        "and warns: choose Advanced, then Proceed. On the page, join and allow the microphone.".to_owned(),
+        "While only one participant of the first machine listens, a melody plays, on all machines.".to_owned(),
         String::new(),
         "Warnings appear here; the full logs are in".to_owned(),
     ];
