@@ -20,7 +20,7 @@ mod room;
 mod roster;
 mod trial_dir;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use palabre_host::exit::Failure;
 use palabre_host::signals::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, Signals};
@@ -30,9 +30,6 @@ pub use room::Room;
 
 use bots::Bots;
 use browser::Browser;
-
-/// Time after the start at which a warning about each listener that is not ready is logged.
-const READY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Runs a room until SIGINT, SIGTERM or SIGHUP arrives. The caller must have set up the log.
 ///
@@ -81,7 +78,7 @@ impl Trial {
             }
             if self.room.is_starting() {
                 self.show_ready(options, qr);
-                if !reported && began.elapsed() > READY_TIMEOUT {
+                if !reported && began.elapsed() > room::READY_TIMEOUT {
                     reported = true;
                     self.room.report_late();
                 }

@@ -8,12 +8,11 @@ use palabre_host::executable;
 use palabre_host::exit::Failure;
 use palabre_host::signals::{SIGCHLD, Signals};
 
-use crate::READY_TIMEOUT;
 use crate::bots::Bots;
 use crate::daemon::{self, Daemon};
 use crate::messages;
 use crate::options::Options;
-use crate::room::Room;
+use crate::room::{READY_TIMEOUT, Room};
 
 /// Names of the machines, in the order in which they are used.
 const NAMES: [&str; 5] = ["lyon", "paris", "lille", "nantes", "brest"];

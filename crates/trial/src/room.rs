@@ -20,6 +20,9 @@ use crate::options::Options;
 use crate::roster::{self, Entry};
 use crate::trial_dir::TrialDir;
 
+/// Time after the start at which a warning about each listener that is not ready is logged.
+pub(crate) const READY_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Interval between status requests to the supervisor until all listeners are ready, with at most 100 participants. With 101 to 200 participants it
 /// is twice as long, and so on.
 const STATUS_INTERVAL: Duration = Duration::from_millis(50);

@@ -128,7 +128,16 @@ mod tests {
     use std::net::TcpListener;
 
     fn options(participants: Option<u16>, first_port: u16) -> Options {
-        Options { participants, first_port, dir: None, no_voices: true, no_levelling: false, lan: false, open: false }
+        Options {
+            participants,
+            first_port,
+            dir: None,
+            no_voices: true,
+            no_levelling: false,
+            lan: false,
+            machines: None,
+            open: false,
+        }
     }
 
     #[test]
