@@ -243,7 +243,7 @@ Examples:
   palabre try --open                 also open two browser windows
   palabre try --lan                  for phones and others on the local network
   palabre try --dir ~/palabre-try    keep keys, ports and certificate
-  palabre try --machines 3           one room on three machines, each with two participants
+  palabre try --machines 3           one room on three machines
 
 Nothing is installed, and root is not needed. Ctrl-C ends the room and removes
 its files, except those in the directory of --dir.")]

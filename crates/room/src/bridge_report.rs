@@ -58,7 +58,7 @@ impl BridgeReport {
         small_file::write(&rooms.join(FILE), &self.to_string())
     }
 
-    /// Reads the file `.bridge` in the directory `rooms`. Returns `None` if there is no such file, or if it is older than [`MAX_AGE`]: then no
+    /// Reads the file `.bridge` in the directory `rooms`. Returns `None` if there is no such file, or if it is older than 10 s: then no
     /// bridge works.
     ///
     /// # Errors
