@@ -125,6 +125,14 @@ test('retry delays grow, and a good connection resets them', () => {
   assert.equal(backoff.next(), 0);
 });
 
+test('queue to which nothing is added drops what is older than 600 ms', () => {
+  const queue = new SendQueue(24000);
+  for (let i = 0; i < 3; i += 1) queue.push({ samples: new Int16Array(960), wallMs: 40 * i });
+  queue.dropOld(630);
+  assert.deepEqual(queue.takeAll().map((chunk) => chunk.number), [1, 2]);
+  assert.equal(queue.dropped, 1);
+});
+
 test('queue keeps the newest 300 ms and leaves a gap in the numbers', () => {
   const queue = new SendQueue(24000);
   for (let i = 0; i < 12; i += 1) queue.push({ samples: new Int16Array(960), wallMs: 40 * i });

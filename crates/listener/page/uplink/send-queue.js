@@ -4,6 +4,8 @@
  */
 
 const MAX_MS = 300;
+/** Maximum age of a queued chunk. While the microphone is muted, no newer chunk pushes the old ones out. */
+const MAX_AGE_MS = 600;
 
 /**
  * @typedef {{samples: Int16Array, wallMs: number} | {packets: Uint8Array[], frames: number, wallMs: number}} MicrophoneChunk PCM, or packets of Opus with
@@ -53,6 +55,11 @@ export class SendQueue {
     this.#frames += chunks.reduce((sum, chunk) => sum + framesOf(chunk), 0);
     while (this.#chunks.length > 0 && wallMs - this.#chunks[0].wallMs > MAX_MS) this.#dropOldest();
     this.#trim();
+  }
+
+  /** Drops chunks that are older than 600 ms. @param {number} wallMs current wall-clock time */
+  dropOld(wallMs) {
+    while (this.#chunks.length > 0 && wallMs - this.#chunks[0].wallMs > MAX_AGE_MS) this.#dropOldest();
   }
 
   /** @returns {QueuedChunk[]} all chunks, oldest first; empties the queue */

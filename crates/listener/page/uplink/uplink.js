@@ -230,6 +230,7 @@ export class Uplink {
   }
 
   #drain() {
+    this.#queue.dropOld(performance.timeOrigin + performance.now());
     while (this.#transport?.ready) {
       const chunks = this.#queue.takeAlike();
       if (chunks.length === 0) return;
