@@ -125,7 +125,7 @@ test('retry delays grow, and a good connection resets them', () => {
   assert.equal(backoff.next(), 0);
 });
 
-test('queue to which nothing is added drops what is older than 600 ms', () => {
+test('queue to which nothing is added drops chunks after 600 ms', () => {
   const queue = new SendQueue(24000);
   for (let i = 0; i < 3; i += 1) queue.push({ samples: new Int16Array(960), wallMs: 40 * i });
   queue.dropOld(630);
