@@ -6,11 +6,11 @@ use std::time::Duration;
 use async_nats::Event;
 use futures_util::StreamExt;
 use palabre_host::exit::Failure;
-use palabre_room::Name;
+use palabre_room::{MAX_MACHINES, Name};
 use tokio::time::{Instant, timeout_at};
 
 use crate::link::Link;
-use crate::wire::json::{self, Heartbeat};
+use crate::wire::json::Heartbeat;
 use crate::wire::{Kind, Subject};
 
 /// Timeout for the connection to the server.
@@ -28,7 +28,8 @@ pub(crate) async fn run(link: &mut Link, own: &Name) -> Result<(), Failure> {
     }
     for (machine, Heartbeat { suite, rooms, .. }) in machines {
         let rooms: Vec<String> = rooms.iter().map(|(room, hz)| format!("{room} ({hz} Hz)")).collect();
-        println!("the machine '{machine}' (palabre {suite}) shares {}", rooms.join(", "));
+        let rooms = if rooms.is_empty() { "no room".to_owned() } else { rooms.join(", ") };
+        println!("the machine '{machine}' (palabre {suite}) shares {rooms}");
     }
     Ok(())
 }
@@ -57,7 +58,9 @@ async fn machines(link: &mut Link, own: &Name) -> BTreeMap<Name, Heartbeat> {
     while let Ok(Some(message)) = timeout_at(deadline, link.messages.next()).await {
         let subject =
             Subject::parse(&message.subject).filter(|it| matches!(it.kind, Kind::Machine) && it.machine != *own);
-        if let (Some(subject), Some(heartbeat)) = (subject, json::decode::<Heartbeat>(&message.payload)) {
+        if let (Some(subject), Some(heartbeat)) = (subject, Heartbeat::decode(&message.payload))
+            && (machines.len() < MAX_MACHINES || machines.contains_key(&subject.machine))
+        {
             machines.insert(subject.machine, heartbeat);
         }
     }

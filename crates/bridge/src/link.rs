@@ -29,12 +29,12 @@ const EVENTS: usize = 64;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Interval between pings, so that a connection that is dead without an error is found.
 const PING_INTERVAL: Duration = Duration::from_secs(1);
-/// Maximum interval between attempts to connect again.
+/// Maximum interval between attempts to connect.
 const RETRY_MAX: Duration = Duration::from_millis(500);
 /// Maximum size of a file with a seed or credentials, in bytes.
 const MAX_SECRET_BYTES: u64 = 64 * 1024;
 
-/// An open connection, which is made again after each end.
+/// The connection. If it ends, the client connects anew by itself.
 pub(crate) struct Link {
     client: Client,
     pub(crate) events: Receiver<Event>,

@@ -8,6 +8,10 @@ use serde::{Deserialize, Serialize};
 
 /// Maximum length of a JSON message in bytes.
 pub(crate) const MAX_BYTES: usize = 64 * 1024;
+/// Maximum number of rooms in a heartbeat.
+const MAX_ROOMS: usize = 100;
+/// Maximum length of the version of another machine's program, in bytes.
+const MAX_SUITE_BYTES: usize = 32;
 
 /// The state of a room on a machine. The newest epoch and counter win.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,6 +102,22 @@ impl Text {
     }
 }
 
+impl Heartbeat {
+    /// Returns the heartbeat, or `None` if the message is too long or invalid. Invalid names of rooms are omitted. The program's version is replaced by `?`
+    /// if it is not short and printable, because it is logged and printed.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut heartbeat: Self = decode(bytes)?;
+        let suite = heartbeat.suite.as_bytes();
+        if !(1..=MAX_SUITE_BYTES).contains(&suite.len()) || !suite.iter().all(u8::is_ascii_graphic) {
+            heartbeat.suite = "?".to_owned();
+        }
+        heartbeat.rooms.retain(|room, _| room.parse::<Name>().is_ok());
+        let last = heartbeat.rooms.keys().nth(MAX_ROOMS).cloned();
+        last.into_iter().for_each(|last| drop(heartbeat.rooms.split_off(&last)));
+        Some(heartbeat)
+    }
+}
+
 /// Returns the JSON of a message, or `None` if it is longer than the maximum length.
 pub(crate) fn encode(message: &impl Serialize) -> Option<Vec<u8>> {
     serde_json::to_vec(message).ok().filter(|bytes| bytes.len() <= MAX_BYTES)
@@ -138,6 +158,22 @@ mod tests {
             [text("alice@lyon", "7", "x"), text("alice", "", "x"), text("alice", "7", "a\nb")],
             [None, None, None]
         );
+    }
+
+    #[test]
+    fn heartbeat_has_only_what_may_be_printed_and_at_most_100_rooms() {
+        let rooms = (0..300).map(|n| format!("\"r{n:03}\":24000,\"R{n}\\u001b[2J\":1")).collect::<Vec<_>>().join(",");
+        let heartbeat = |suite: &str| {
+            let text = format!(r#"{{"version":1,"epoch":2,"time_us":3,"suite":"{suite}","rooms":{{{rooms}}}}}"#);
+            Heartbeat::decode(text.as_bytes()).unwrap()
+        };
+        assert_eq!(heartbeat("0.1.0").suite, "0.1.0");
+        for bad in ["", "\\u001b[2J", "0.1\\n2026", "0 1", &"1".repeat(33)] {
+            assert_eq!(heartbeat(bad).suite, "?", "{bad}");
+        }
+        let rooms = heartbeat("1").rooms;
+        assert!(rooms.len() == 100 && rooms.contains_key("r099") && rooms.keys().all(|room| room.starts_with('r')));
+        assert_eq!(Heartbeat::decode(b"[]"), None);
     }
 
     #[test]
