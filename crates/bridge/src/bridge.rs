@@ -1,9 +1,8 @@
 //! All shared rooms and all other machines.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
-use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
 
 use palabre_config::Bridge as Settings;
 use palabre_host::clock;
@@ -21,6 +20,8 @@ use crate::wire::{Kind, Subject, VERSION, heartbeat_subject, room_subject};
 const LISTEN_FIRST: Duration = Duration::from_millis(1500);
 /// Interval between heartbeats.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
+/// Minimum time between two arrivals of the same machine. A process that restarts listens for a longer time before it sends anything.
+const ARRIVAL_INTERVAL: Duration = Duration::from_secs(1);
 /// Time without a turn after which the sound in the pipes counts as old.
 const STALL: Duration = Duration::from_millis(250);
 /// Maximum number of log lines about other machines with a problem.
@@ -40,6 +41,8 @@ pub(crate) struct Bridge {
     rooms_dir: PathBuf,
     last_turn: Duration,
     warned: BTreeSet<String>,
+    /// When each machine has arrived in the last second.
+    arrivals: BTreeMap<Name, Duration>,
 }
 
 impl Bridge {
@@ -59,6 +62,7 @@ impl Bridge {
             rooms_dir: run.join("rooms"),
             last_turn: clock::monotonic(),
             warned: BTreeSet::new(),
+            arrivals: BTreeMap::new(),
         }
     }
 
@@ -114,7 +118,7 @@ impl Bridge {
                     room: room.name.clone(),
                     is_cut_off: peer.is_none_or(|peer| peer.is_cut_off(now)),
                     delay_ms: peer.map_or(0, Peer::delay_ms),
-                    lost_ms: room_peer.lost_samples * 1000 / u64::from(room.format.rate.hz()),
+                    lost_ms: room_peer.lost_samples / (u64::from(room.format.rate.hz()) / 1000),
                     late_messages: room_peer.late_messages,
                 });
             }
@@ -128,8 +132,12 @@ impl Bridge {
     fn turn_room(&mut self, index: usize, link: &mut Link, now: Duration, is_old: bool) {
         let (machine, epoch, is_announced) = (&self.machine, self.epoch, self.is_announced);
         let Some(room) = self.rooms.get_mut(index) else { return };
+        let before = room.rate_hz();
         if !room.open(now) {
             return;
+        }
+        if room.rate_hz() != before {
+            return self.update_all_rooms();
         }
         room.read(now, is_old);
         let has_peers = !room.peers.is_empty();
@@ -153,8 +161,7 @@ impl Bridge {
         for (name, room_peer) in &mut room.peers {
             let is_cut_off = self.peers.get(name).is_none_or(|peer| peer.is_cut_off(now));
             room_peer.open(&room.dir, name, room.format, now);
-            let written = room_peer.write(&room.dir, name, is_cut_off, now);
-            written.unwrap_or_else(|error| log::warn!("{error}"));
+            room_peer.update_file(&room.dir, name, is_cut_off, now);
         }
     }
 
@@ -179,7 +186,7 @@ impl Bridge {
     }
 
     fn send_heartbeat(&self, link: &mut Link, goodbye: bool) {
-        let rooms = self.rooms.iter().map(|room| (room.name.to_string(), room.format.rate.hz())).collect();
+        let rooms = self.rooms.iter().filter_map(|room| Some((room.name.to_string(), room.rate_hz()?))).collect();
         let time_us = u64::try_from(clock::monotonic().as_micros()).unwrap_or(u64::MAX);
         let suite = env!("CARGO_PKG_VERSION").to_owned();
         let heartbeat = Heartbeat { version: VERSION, epoch: self.epoch, time_us, suite, rooms, goodbye };
@@ -197,7 +204,7 @@ impl Bridge {
         let (now, machine, bytes) = (clock::monotonic(), &subject.machine, &message.payload[..]);
         match (subject.kind, &subject.room) {
             (Kind::Machine, _) if !subject.is_same_version => self.refuse_version(machine, bytes),
-            (Kind::Machine, _) => match json::decode::<Heartbeat>(bytes) {
+            (Kind::Machine, _) => match Heartbeat::decode(bytes) {
                 Some(heartbeat) if heartbeat.version == VERSION => return self.heartbeat(machine, &heartbeat, now),
                 _ => self.refuse_version(machine, bytes),
             },
@@ -239,9 +246,21 @@ impl Bridge {
                     "more than {MAX_MACHINES} machines are connected; the machine '{machine}' is ignored"
                 ));
             }
-            _ => self.arrive(machine, heartbeat, now),
+            _ if self.may_arrive(machine, now) => self.arrive(machine, heartbeat, now),
+            _ => {}
         }
         Ok(())
+    }
+
+    /// Returns whether this machine may arrive now. A machine that leaves and comes back in each message would fill the log, and make all machines send
+    /// their states.
+    fn may_arrive(&mut self, machine: &Name, now: Duration) -> bool {
+        self.arrivals.retain(|_, at| now < *at + ARRIVAL_INTERVAL);
+        let may = !self.arrivals.contains_key(machine) && self.arrivals.len() < MAX_WARNED;
+        if may {
+            self.arrivals.insert(machine.clone(), now);
+        }
+        may
     }
 
     fn arrive(&mut self, machine: &Name, heartbeat: &Heartbeat, now: Duration) {
@@ -279,7 +298,7 @@ impl Bridge {
         let Some(rooms) = self.peers.get(machine).map(|peer| peer.rooms.clone()) else { return };
         let mut refused = Vec::new();
         for room in &mut self.rooms {
-            let (rate, own) = (rooms.get(room.name.as_str()).copied(), room.format.rate.hz());
+            let (rate, Some(own)) = (rooms.get(room.name.as_str()).copied(), room.rate_hz()) else { continue };
             if rate == Some(own) {
                 room.peers.entry(machine.clone()).or_default();
             } else if room.peers.remove(machine).is_some() {
@@ -293,6 +312,13 @@ impl Bridge {
             }
         }
         refused.into_iter().for_each(|text| self.warn_once(text));
+    }
+
+    /// Does this for all machines, because a room of this machine was opened, and tells them.
+    fn update_all_rooms(&mut self) {
+        let machines: Vec<Name> = self.peers.keys().cloned().collect();
+        machines.iter().for_each(|machine| self.update_rooms(machine));
+        self.introduce();
     }
 
     /// Handles a heartbeat of another process with the name of this machine. The process that was started later ends.
@@ -335,7 +361,11 @@ impl Bridge {
             Kind::Text => {
                 let text =
                     json::decode::<Text>(bytes).filter(|text| text.version == VERSION && text.epoch == peer.epoch);
-                text.and_then(|text| text.message(machine)).into_iter().for_each(|text| room.accept_text(text, now));
+                if let Some(text) = text.and_then(|text| text.message(machine))
+                    && room_peer.admits_text(Instant::now())
+                {
+                    room.accept_text(text, now);
+                }
             }
             Kind::Machine => {}
         }

@@ -1,8 +1,10 @@
 //! Another machine: its process, and its part of each shared room.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use palabre_host::log_limit::LastWarning;
+use palabre_host::rate_limit::RateLimit;
 use palabre_room::{
     Format, MachineLevel, MachinePerson, MachineState, Name, OpenError, PipeWriter, RoomDir, RoomError, Wrote,
 };
@@ -21,6 +23,8 @@ const MAX_AGE: Duration = Duration::from_millis(300);
 const TALK: Duration = Duration::from_millis(400);
 /// Minimum interval between two changes of a machine's file.
 const FILE_INTERVAL: Duration = Duration::from_millis(200);
+/// Limit of the texts of one machine: five a second, twenty at once.
+const TEXT_LIMIT: RateLimit = RateLimit::new(5.0, 20.0);
 /// Interval between attempts to open a pipe that the mixer doesn't read.
 const OPEN_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -77,12 +81,19 @@ pub(crate) struct RoomPeer {
     talked_at: Duration,
     written: Option<MachineState>,
     write_at: Duration,
+    warning: LastWarning,
+    text_limit: Option<RateLimit>,
 }
 
 impl RoomPeer {
     /// Forgets the sound of the machine's previous process.
     pub(crate) fn begin_epoch(&mut self) {
         self.next = None;
+    }
+
+    /// Forgets the pipe and the file, because the room was made anew.
+    pub(crate) fn begin_room(&mut self) {
+        (self.pipe, self.written) = (None, None);
     }
 
     /// Replaces what is known about the people, unless the state is older.
@@ -99,7 +110,7 @@ impl RoomPeer {
         if mix.counter < expected {
             return;
         }
-        self.lost_samples += mix.counter - expected;
+        self.lose(mix.counter - expected);
         self.next = Some(mix.counter.saturating_add(mix.samples.len() as u64));
         if !is_in_time {
             self.late_messages += 1;
@@ -112,9 +123,19 @@ impl RoomPeer {
             match self.pipe.as_mut().map(|pipe| pipe.write_sums(frame)) {
                 Some(Wrote::Whole) => {}
                 Some(Wrote::Gone) => (self.pipe, self.open_at) = (None, now),
-                Some(Wrote::Slow) | None => self.lost_samples += frame.len() as u64,
+                Some(Wrote::Slow) | None => self.lose(frame.len() as u64),
             }
         }
+    }
+
+    /// Counts samples that are missing. The numbers in messages come from another machine, so the sum may be too large.
+    fn lose(&mut self, samples: u64) {
+        self.lost_samples = self.lost_samples.saturating_add(samples);
+    }
+
+    /// Returns whether a text from this machine may be told. So a machine that sends too many doesn't displace the texts of others.
+    pub(crate) fn admits_text(&mut self, now: Instant) -> bool {
+        self.text_limit.get_or_insert(TEXT_LIMIT).admit(now)
     }
 
     /// Opens the pipe if the mixer reads it.
@@ -132,15 +153,20 @@ impl RoomPeer {
         };
     }
 
+    /// Writes the machine's file as [`Self::write`] does. An error is logged once.
+    pub(crate) fn update_file(&mut self, room: &RoomDir, machine: &Name, is_cut_off: bool, now: Duration) {
+        match self.write(room, machine, is_cut_off, now) {
+            Ok(()) => drop(self.warning.clear()),
+            Err(error) => {
+                let text = format!("{error}; pages don't show the present people of '{machine}'");
+                self.warning.unless_repeated(text).into_iter().for_each(|text| log::warn!("{text}"));
+            }
+        }
+    }
+
     /// Writes the machine's file if something has changed. Wakes the listeners if the connection was lost or made, because they look at the file only
     /// every 2 s while the room is silent.
-    pub(crate) fn write(
-        &mut self,
-        room: &RoomDir,
-        machine: &Name,
-        is_cut_off: bool,
-        now: Duration,
-    ) -> Result<(), RoomError> {
+    fn write(&mut self, room: &RoomDir, machine: &Name, is_cut_off: bool, now: Duration) -> Result<(), RoomError> {
         if now < self.write_at {
             return Ok(());
         }
@@ -189,7 +215,6 @@ pub(crate) fn remove(room: &RoomDir, machine: &Name) {
 mod tests {
     use super::*;
     use palabre_room::{Inbox, PipeReader, Start};
-    use std::time::Instant;
 
     fn mix(counter: u64, sample: i32) -> Mix {
         let rate = Format::default().rate;
@@ -220,6 +245,20 @@ mod tests {
         peer.play(&room, &paris, &mix(0, 6), true, now);
         reader.read_sums(Instant::now(), &mut sums, 1 << 16).unwrap();
         assert_eq!((sums.len(), peer.lost_samples), (3 * 480, 480));
+        // A machine that lies about its counter only makes its own figures wrong.
+        for _ in 0..2 {
+            peer.play(&room, &paris, &mix(u64::MAX, 7), true, now);
+            peer.begin_epoch();
+            peer.play(&room, &paris, &mix(0, 8), true, now);
+        }
+        assert_eq!(peer.lost_samples, u64::MAX);
+    }
+
+    #[test]
+    fn texts_of_a_machine_are_limited() {
+        let (mut peer, now) = (RoomPeer::default(), Instant::now());
+        assert_eq!((0..50).filter(|_| peer.admits_text(now)).count(), 20);
+        assert!(peer.admits_text(now + Duration::from_millis(200)));
     }
 
     #[test]

@@ -54,7 +54,9 @@ pub(crate) struct Room {
     state_at: Duration,
     repeat_at: Duration,
     texts: VecDeque<(Duration, Message)>,
+    /// Limit of the texts that are sent. Listeners tell at most twenty a second.
     text_limit: RateLimit,
+    text_counter: u64,
     warning: LastWarning,
 }
 
@@ -80,6 +82,7 @@ impl Room {
             repeat_at: Duration::ZERO,
             texts: VecDeque::new(),
             text_limit: RateLimit::new(20.0, 100.0),
+            text_counter: 0,
             warning: LastWarning::default(),
         }
     }
@@ -88,6 +91,11 @@ impl Room {
     pub(crate) fn clear(&self) {
         let known = [self.dir.other_machines().machines(), self.dir.machines().machines()];
         known.into_iter().flatten().flatten().for_each(|machine| peer::remove(&self.dir, &machine));
+    }
+
+    /// Returns the sample rate in Hz, or `None` while the room is not open.
+    pub(crate) fn rate_hz(&self) -> Option<u32> {
+        self.out.is_some().then(|| self.format.rate.hz())
     }
 
     /// Returns the descriptors that become readable when the room has something to send.
@@ -123,7 +131,10 @@ impl Room {
     fn open_now(&mut self) -> Result<(), String> {
         let text = |error: &dyn std::fmt::Display| error.to_string();
         if !self.dir.path().is_dir() {
-            return Err(format!("unable to find room '{}'; make palabre.service create it", self.dir.path().display()));
+            return Err(format!(
+                "unable to find room '{}'; start palabre-supervisor, or invite a participant into the room",
+                self.dir.path().display()
+            ));
         }
         self.format = self.dir.format().map_err(|error| text(&error))?;
         self.dir.create_shared().map_err(|error| text(&error))?;
@@ -135,6 +146,7 @@ impl Room {
         let error = |error: io::Error| format!("unable to wait for '{}': {error}", self.dir.path().display());
         (self.out, self.inbox) = (Some((out, out_fd.map_err(error)?)), Some((inbox, inbox_fd.map_err(error)?)));
         self.clear();
+        self.peers.values_mut().for_each(RoomPeer::begin_room);
         log::info!("the room '{}' is shared", self.name);
         Ok(())
     }
@@ -221,20 +233,24 @@ impl Room {
         self.repeat_at = Duration::ZERO;
     }
 
-    /// Returns the texts of this machine's participants that other machines must get.
-    pub(crate) fn take_texts(&self, epoch: u64) -> Vec<Text> {
+    /// Returns the texts of this machine's participants that other machines must get. A text without an ID gets one, so that other machines tell it once.
+    pub(crate) fn take_texts(&mut self, epoch: u64) -> Vec<Text> {
         let Some((inbox, _)) = &self.inbox else { return Vec::new() };
         let (_, messages) = inbox.receive(MAX_DATAGRAMS);
-        let own = messages.into_iter().filter(|message| message.from.machine.is_none());
-        let text = |message: Message| {
-            Some(Text { version: VERSION, epoch, from: message.from.to_string(), id: message.id?, text: message.text })
-        };
-        own.filter_map(text).collect()
+        let mut texts = Vec::new();
+        for Message { from, id, text } in messages.into_iter().filter(|message| message.from.machine.is_none()) {
+            if self.text_limit.admit(Instant::now()) {
+                self.text_counter += 1;
+                let id = id.unwrap_or_else(|| format!("{epoch:x}x{:x}", self.text_counter));
+                texts.push(Text { version: VERSION, epoch, from: from.to_string(), id, text });
+            }
+        }
+        texts
     }
 
     /// Accepts a text from another machine. It is told by [`Self::tell`].
     pub(crate) fn accept_text(&mut self, message: Message, now: Duration) {
-        if self.texts.len() < MAX_TEXTS && self.text_limit.admit(Instant::now()) {
+        if self.texts.len() < MAX_TEXTS {
             self.texts.push_back((now, message));
         }
     }

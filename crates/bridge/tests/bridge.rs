@@ -187,6 +187,39 @@ fn room_with_another_sample_rate_and_machine_with_another_version_are_refused() 
 }
 
 #[test]
+fn room_that_is_made_anew_with_another_sample_rate_is_connected() {
+    let broker = Broker::start();
+    let sites = [Site::start("lyon", &broker), Site::start("paris", &broker)];
+    sites[0].wait_for_machine("paris", false);
+    sites[1].wait_for_machine("lyon", false);
+    for site in &sites {
+        std::fs::remove_dir_all(site.room.path()).unwrap();
+        site.room.create(Format { rate: Rate::try_from(48_000).unwrap() }).unwrap();
+    }
+    sites[0].wait_for_machine("paris", false);
+    sites[1].wait_for_machine("lyon", false);
+    sites[0].wait_for_report(|report| report.links.len() == 1);
+}
+
+#[test]
+fn machine_that_restarts_in_each_message_does_not_fill_the_log() {
+    let broker = Broker::start();
+    let lyon = Site::start("lyon", &broker);
+    lyon.bridge().wait_for_log("connected to other machines as 'lyon'");
+    for epoch in 0..100 {
+        let goodbye = epoch % 2 == 1;
+        let text = format!(
+            r#"{{"version":1,"epoch":{epoch},"time_us":0,"suite":"9","rooms":{{"main":24000}},"goodbye":{goodbye}}}"#
+        );
+        broker.publish("", "palabre.v1.machine.rome", text.as_bytes());
+    }
+    broker.publish("", "palabre.v2.machine.oslo", br#"{"version":2}"#);
+    lyon.bridge().wait_for_log("the machine 'oslo' is refused");
+    let count = lyon.bridge().count_in_log("the machine 'rome'");
+    assert!((1..30).contains(&count), "{count} lines");
+}
+
+#[test]
 fn restarted_machine_is_heard_again_and_one_that_leaves_is_removed() {
     let broker = Broker::start();
     let (mut lyon, mut paris) = (Site::start("lyon", &broker), Site::start("paris", &broker));
@@ -246,13 +279,17 @@ fn text_reaches_the_participants_of_other_machines_once_and_is_kept() {
     let said = Message::new(name("alice").into(), "Bonjour").unwrap().with_id("7").unwrap();
     lyon.room.tell(&said).unwrap();
     lyon.room.tell(&said.clone().with_id("8").unwrap()).unwrap();
+    // A program may send a text without an ID.
+    lyon.room.tell(&Message::new(name("alice").into(), "Salut").unwrap()).unwrap();
     let mut received = Vec::new();
-    wait_until("two texts", || {
+    wait_until("three texts", || {
         received.extend(inbox.receive(9).1);
-        (received.len() >= 2).then_some(())
+        (received.len() >= 3).then_some(())
     });
+    assert!(received[2].id.is_some());
     let received: Vec<String> = received.iter().map(ToString::to_string).collect();
-    assert_eq!(received, ["alice@lyon\t7\tBonjour", "alice@lyon\t8\tBonjour"]);
+    assert_eq!(received[..2], ["alice@lyon\t7\tBonjour", "alice@lyon\t8\tBonjour"]);
+    assert!(received[2].starts_with("alice@lyon\t") && received[2].ends_with("\tSalut"), "{received:?}");
     let kept = paris.room.kept_messages(palabre_host::clock::boottime_ms()).unwrap();
     assert_eq!(kept.iter().map(|kept| kept.message.to_string()).collect::<Vec<_>>(), received);
 }
@@ -272,9 +309,9 @@ fn example_of_the_server_s_configuration_lets_a_machine_use_only_its_own_name() 
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/nats/nats-server.conf");
     let mut config = std::fs::read_to_string(example).unwrap();
     for (letter, (_, public)) in ["A", "B"].iter().zip(&keys) {
-        let placeholder = format!("U{}", letter.repeat(55));
-        assert!(config.contains(&placeholder), "{placeholder}");
-        config = config.replace(&placeholder, public);
+        let example = format!("U{}", letter.repeat(55));
+        assert!(config.contains(&example), "{example}");
+        config = config.replace(&example, public);
     }
     let path = dirs[0].path().join("nats-server.conf");
     std::fs::write(&path, config).unwrap();

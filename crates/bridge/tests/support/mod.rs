@@ -58,6 +58,10 @@ impl Process {
         wait_until("the end of the process", || self.child.try_wait().unwrap())
     }
 
+    pub fn count_in_log(&self, text: &str) -> usize {
+        self.log.lock().unwrap().iter().filter(|line| line.contains(text)).count()
+    }
+
     pub fn wait_for_log(&self, text: &str) -> String {
         wait_until(text, || self.log.lock().unwrap().iter().find(|line| line.contains(text)).cloned())
     }
