@@ -7,6 +7,7 @@ use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::lines::number;
 use crate::machines_dir::machine_name;
 use crate::{Name, RoomError, small_file};
 
@@ -143,10 +144,6 @@ fn words(line: Option<&str>) -> Vec<&str> {
 
 fn machine_of(text: &str) -> Result<Name, String> {
     machine_name(text).ok_or_else(|| format!("'{text}' is not the name of a machine"))
-}
-
-fn number(text: &str) -> Result<u64, String> {
-    text.parse().map_err(|_| format!("'{text}' is not a number"))
 }
 
 #[cfg(test)]

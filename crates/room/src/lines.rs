@@ -37,3 +37,8 @@ pub(crate) fn write_lines(path: &Path, lines: &[impl Display]) -> Result<(), Roo
 pub(crate) fn parse<T: FromStr<Err: Display>>(path: &Path, text: &str) -> Result<T, RoomError> {
     text.parse().map_err(|error: T::Err| RoomError::content(path, error.to_string()))
 }
+
+/// Returns the number in a field of a line.
+pub(crate) fn number(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| format!("'{text}' is not a number"))
+}

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::str::FromStr;
 
+use crate::lines::number;
 use crate::{Name, RoomError, small_file};
 
 /// Name of the file with the mixer's counters. A name that begins with a dot is not a room.
@@ -122,10 +123,6 @@ impl FromStr for MixerReport {
         }
         Ok(report)
     }
-}
-
-fn number(text: &str) -> Result<u64, String> {
-    text.parse().map_err(|_| format!("'{text}' is not a number"))
 }
 
 #[cfg(test)]

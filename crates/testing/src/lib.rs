@@ -8,9 +8,11 @@ mod disturbance;
 pub mod key_kinds;
 mod proc;
 mod turn;
+mod wait;
 
 pub use disturbance::{undisturbed, undisturbed_by};
 pub use turn::{Turn, turn};
+pub use wait::{TIMEOUT, wait_until};
 
 /// Prints which check this machine can't perform, and why: `NOT SHOWN: alice is heard by another user: only root can switch users`.
 pub fn not_shown(what: &str, reason: &str) {

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use palabre_room::{Format, Name, ParticipantDir, PipeReader, PipeWriter, RoomDir, Start, Wrote};
 use palabre_sound::measure;
+pub use palabre_testing::{TIMEOUT, wait_until};
 use palabre_testing::{Turn, turn};
 use tempfile::TempDir;
 
@@ -20,8 +21,6 @@ pub const RATE_HZ: u32 = 24_000;
 pub const FRAME: usize = 480;
 /// Number of samples of a burst: 200 ms at 24 kHz.
 pub const BURST: usize = 4_800;
-/// Timeout for everything that a test waits for.
-pub const TIMEOUT: Duration = Duration::from_secs(20);
 /// Delay of the limiter, in samples.
 pub const LOOK_AHEAD: usize = 120;
 /// RMS level of every voice, in dBFS.
@@ -31,18 +30,6 @@ pub const ABSENT_DBFS: f64 = -60.0;
 
 pub fn name(name: &str) -> Name {
     name.parse().unwrap()
-}
-
-/// Calls `ready` until it returns a value.
-pub fn wait_until<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + TIMEOUT;
-    loop {
-        if let Some(value) = ready() {
-            return value;
-        }
-        assert!(Instant::now() < deadline, "timed out waiting for {what}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
 }
 
 /// A running mixer and its directory.
