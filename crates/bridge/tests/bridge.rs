@@ -117,15 +117,26 @@ fn check_prints_the_other_machines_or_why_the_server_can_not_be_used() {
     lyon.wait_for_machine("paris", false);
     let mut check = bridge("lyon", &broker, lyon.dir.path(), &[]);
     check.arg("--check");
+    let by_palabre = || {
+        let mut palabre = Command::new(program("palabre"));
+        palabre.arg("--config").arg(lyon.dir.path()).arg("--run").arg(lyon.dir.path()).args(["check", "--json"]);
+        let found: serde_json::Value = serde_json::from_slice(&palabre.output().unwrap().stdout).unwrap();
+        let checks = found["checks"].as_array().unwrap().clone();
+        checks.into_iter().find(|one| one["area"] == "bridge").unwrap()
+    };
     let accepted = check.output().unwrap();
     let text = String::from_utf8(accepted.stdout).unwrap();
     assert!(accepted.status.success(), "{}", String::from_utf8_lossy(&accepted.stderr));
     let (begin, end) = ("the NATS server is connected\nthe machine 'paris' (palabre ", ") shares main (24000 Hz)\n");
     assert!(text.starts_with(begin) && text.ends_with(end), "{text}");
+    let found = by_palabre();
+    assert!(found["level"] == "ok" && found["text"].as_str().unwrap().starts_with("the NATS server is"), "{found}");
     broker.kill();
     let refused = check.output().unwrap();
     let text = String::from_utf8(refused.stderr).unwrap();
     assert!(refused.status.code() == Some(1) && text.contains("unable to use the NATS server: "), "{text}");
+    let found = by_palabre();
+    assert!(found["level"] == "fault" && found["text"].as_str().unwrap().contains("unable to use the NATS"), "{found}");
     drop(paris);
 }
 

@@ -15,6 +15,7 @@ pub mod hostile_texts;
 pub mod keyboard;
 pub mod line;
 pub mod link;
+pub mod machines;
 mod media_keys;
 pub mod people;
 pub mod plot;

@@ -1,4 +1,5 @@
-//! Tests in a real Chromium a room that is shared with another machine. The test acts as the program that connects the machines.
+//! A room that is shared with another machine, in a real Chromium: with `palabre-bridge` and a NATS server, and with states of the other machine that the
+//! test writes as the bridge does.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::path::Path;
@@ -8,11 +9,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use palabre_e2e::browser::{Browser, Tap};
+use palabre_e2e::machines::Machines;
 use palabre_e2e::screens::check;
-use palabre_e2e::suite::{Link, Suite, TIMEOUT};
+use palabre_e2e::suite::{Suite, TIMEOUT};
 use palabre_e2e::wait_for;
 use palabre_room::{Format, Inbox, MachineState, Message, Name, PipeWriter, RoomDir};
-use palabre_sound::measure::{goertzel_dbfs, tone};
+use palabre_sound::measure::{goertzel_dbfs, rms_dbfs, tone};
 
 const TONE_HZ: f64 = 1_000.0;
 const TONE_DBFS: f64 = -20.0;
@@ -72,11 +74,11 @@ impl Drop for Paris {
     }
 }
 
-fn join(link: &Link) -> Browser {
+fn join(url: &str) -> Browser {
     let voice = Path::new(env!("CARGO_MANIFEST_DIR")).join("speech/english-man-16000Hz-mono.wav");
     let browser = Browser::start_without_motion(Some(&voice), "en").unwrap();
     browser.tap_sound().unwrap();
-    browser.open(&link.url).unwrap();
+    browser.open(url).unwrap();
     browser.wait_until("window.palabreState?.screen === 'door'").unwrap();
     browser.click("#join").unwrap();
     browser.wait_until("palabreState.connection === 'live' && palabreState.microphone === 'on'").unwrap();
@@ -122,9 +124,40 @@ fn says_why_there_is_no_volume(browser: &Browser) {
 }
 
 #[test]
+fn pages_on_two_machines_talk_see_and_write_to_each_other() {
+    let machines = Machines::start(2, &["--no-voices"]).unwrap();
+    let lyon = join(&machines.links[0][0]);
+    let paris = join(&machines.links[1][0]);
+    lyon.wait_until(&has("alice@paris", "talking")).unwrap();
+    paris.wait_until(&has("alice@lyon", "talking")).unwrap();
+    loudness_is(&lyon, |dbfs| dbfs > -45.0);
+    loudness_is(&paris, |dbfs| dbfs > -45.0);
+    check(&paris, "two-machines").unwrap();
+    // Paris still talks. Its own sound must not come back from Lyon.
+    lyon.click("#mute").unwrap();
+    paris.wait_until(&has("alice@lyon", "silenced")).unwrap();
+    loudness_is(&paris, |dbfs| dbfs < -80.0);
+    lyon.click("#messages-toggle").unwrap();
+    lyon.type_into("#message-line", "Bonjour de Lyon").unwrap();
+    lyon.click("#write button").unwrap();
+    paris.wait_until("document.querySelector('[role=log]').textContent === 'Alice · lyon: Bonjour de Lyon'").unwrap();
+}
+
+/// Waits until the page plays half a second with the right RMS level in dBFS.
+fn loudness_is(browser: &Browser, is_right: impl Fn(f64) -> bool) {
+    wait_for("the right loudness", TIMEOUT, || {
+        let (length, rate_hz) = browser.tapped(Tap::Output).ok()?;
+        let half = rate_hz as usize / 2;
+        let samples = browser.tap_from(Tap::Output, length.checked_sub(half)?).ok()?;
+        is_right(rms_dbfs(samples.get(..half)?)).then_some(())
+    })
+    .unwrap();
+}
+
+#[test]
 fn people_of_another_machine_are_seen_heard_and_read_until_they_are_cut_off_and_when_they_come_back() {
     let suite = Suite::start_configured(1, "[room]\nlevelling = false\n").unwrap();
-    let browser = join(&suite.links[0]);
+    let browser = join(&suite.links[0].url);
     let paris = Paris::start(&suite);
     paris.write("connected", PEOPLE);
     browser.wait_until(&has("alice@paris", "talking")).unwrap();

@@ -1,11 +1,12 @@
 //! `palabre try --open` opens browser windows, and `--lan` serves other machines.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use palabre_e2e::machines::Machines;
 use palabre_e2e::suite::{Suite, TIMEOUT, descendants};
 use palabre_e2e::wait_for;
 use palabre_sound::measure::rms_dbfs;
@@ -61,17 +62,9 @@ fn listen(link: &str) -> Killed {
 
 #[test]
 fn melody_of_one_machine_is_heard_on_another_and_nothing_is_left_at_the_end() {
-    let directory = tempfile::tempdir().unwrap();
-    let mut command = Command::new(palabre_e2e::suite::binary("palabre").unwrap());
-    command.args(["try", "--machines", "2", "--first-port", "0"]).env("TMPDIR", directory.path());
-    let mut trial = Killed(command.stdout(Stdio::piped()).spawn().unwrap());
-    let lines = BufReader::new(trial.0.stdout.take().unwrap()).lines().map(Result::unwrap);
-    let links: Vec<String> = lines
-        .filter_map(|line| line.split_whitespace().find(|word| word.starts_with("https://")).map(str::to_owned))
-        .take(4)
-        .collect();
-    let _lyon = listen(&links[0]);
-    let mut paris = listen(&links[2]);
+    let mut machines = Machines::start(2, &[]).unwrap();
+    let _lyon = listen(&machines.links[0][0]);
+    let mut paris = listen(&machines.links[1][0]);
     let mut sound = paris.0.stdout.take().unwrap();
     // Half a second at 24 kHz.
     let mut piece = [0; 24_000];
@@ -85,13 +78,12 @@ fn melody_of_one_machine_is_heard_on_another_and_nothing_is_left_at_the_end() {
         is_heard(&piece).then_some(())
     })
     .unwrap();
-    let processes = descendants(trial.0.id());
+    let processes = descendants(machines.pid());
     assert!(processes.len() >= 9, "{processes:?}");
-    let interrupted = Command::new("kill").args(["-INT", &trial.0.id().to_string()]).status().unwrap();
-    assert!(interrupted.success() && trial.0.wait().unwrap().success());
+    assert!(machines.interrupt().unwrap().success());
     wait_for("the end of all processes", TIMEOUT, || (!processes.iter().any(|pid| is_running(*pid))).then_some(()))
         .unwrap();
-    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+    assert_eq!(std::fs::read_dir(machines.directory()).unwrap().count(), 0);
 }
 
 fn is_running(pid: u32) -> bool {

@@ -9,26 +9,13 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use palabre_room::{BridgeReport, Format, MachineState, Name, PipeReader, PipeWriter, RoomDir, Start, Wrote};
+pub use palabre_testing::{TIMEOUT, wait_until};
 use tempfile::TempDir;
 
-/// Timeout for everything that a test waits for.
-pub const TIMEOUT: Duration = Duration::from_secs(20);
 pub const FRAME: usize = 480;
 
 pub fn name(name: &str) -> Name {
     name.parse().unwrap()
-}
-
-/// Calls `ready` until it returns a value.
-pub fn wait_until<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + TIMEOUT;
-    loop {
-        if let Some(value) = ready() {
-            return value;
-        }
-        assert!(Instant::now() < deadline, "timed out waiting for {what}");
-        std::thread::sleep(Duration::from_millis(3));
-    }
 }
 
 /// A child process, with the lines of its standard error. Ends with the test.
