@@ -40,6 +40,11 @@ impl ConfigError {
         self.denied
     }
 
+    /// Returns the cause, without the path and the line.
+    pub(crate) fn cause(&self) -> &str {
+        &self.cause
+    }
+
     pub(crate) fn new(path: &Path, cause: impl Into<String>) -> Self {
         Self { path: path.to_owned(), line: None, cause: cause.into(), missing: false, denied: false }
     }

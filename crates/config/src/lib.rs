@@ -37,7 +37,7 @@ pub use key::{Key, KeyHash};
 pub use link::{LinkTemplate, PageAddress};
 pub use moment::{Moment, NotAMoment};
 pub use own_name::OwnName;
-pub use participant::{Edit, Edited, PARTICIPANTS_DIR, Participant};
+pub use participant::{Edit, Edited, Exported, MAX_EXPORT_BYTES, PARTICIPANTS_DIR, Participant};
 pub use proxy::{ClientAddress, Proxy};
 pub use recordings::Recordings;
 pub use server::{CodecSetting, Limits, PortRange, SERVER_FILE, SandboxSetting, Server};

@@ -2,6 +2,8 @@
 //! participants.
 
 mod edit;
+mod export;
+mod write_all;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::{ConfigError, KeyHash, Moment, file, text};
 
 pub use edit::{Edit, Edited};
+pub use export::{Exported, MAX_EXPORT_BYTES};
 
 /// Name of the directory of the participants' files in the configuration directory.
 pub const PARTICIPANTS_DIR: &str = "participants.d";

@@ -101,6 +101,7 @@ fn status() -> Status {
     let alice = ParticipantStatus {
         name: "alice".into(),
         display: "Alice".into(),
+        display_chosen: false,
         room: "main".into(),
         port: 1,
         state: State::BackingOff,

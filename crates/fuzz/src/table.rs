@@ -14,7 +14,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 22] = [
+pub const TARGETS: [Target; 23] = [
     Target {
         name: "bridge",
         run: targets::bridge,
@@ -157,6 +157,24 @@ pub const TARGETS: [Target; 22] = [
             "\"",
             "-1",
             "1e999",
+        ],
+    },
+    Target {
+        name: "export",
+        run: targets::export,
+        words: &[
+            "palabre-export = 1\n",
+            "[participants.alice]\n",
+            "[participants.alice.file]\n",
+            "[participants.\"",
+            "[end]\nparticipants = ",
+            "link-used = true\n",
+            "chosen-display-name = \"",
+            "key-sha256 = \"",
+            "{",
+            "[[",
+            "\n",
+            "\"",
         ],
     },
     Target {

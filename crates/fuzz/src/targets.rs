@@ -13,7 +13,9 @@ use std::time::{Duration, SystemTime};
 
 use palabre_config::control::{ListenerReport, MAX_REPORT_BYTES, Response, read_request};
 use palabre_config::signing::{self, MAX_REQUEST_BYTES, Order, Reply, Request, SignerReport};
-use palabre_config::{Entrance, Key, KeyHash, LinkTemplate, Moment, PageAddress, Participant, PortRange, Server};
+use palabre_config::{
+    Entrance, Exported, Key, KeyHash, LinkTemplate, Moment, PageAddress, Participant, PortRange, Server,
+};
 use palabre_room::{
     BridgeReport, EarFrames, Format, Gain, KeptMessage, LevelLine, Levelling, MachineState, Member, Message,
     MixerReport, Name, PersonalGain, Presence, Sender,
@@ -216,6 +218,17 @@ pub(crate) fn participant_file(bytes: &[u8]) -> bool {
     let written = participant.to_toml();
     let again = Participant::from_toml(&name, &written).map(|again| again.to_toml());
     assert_eq!(again.as_ref().ok(), Some(&written), "a written file is read again");
+    true
+}
+
+pub(crate) fn export(bytes: &[u8]) -> bool {
+    let parse = |bytes: &[u8]| Exported::parse(Path::new("-"), bytes).ok();
+    let Some(participants) = parse(bytes) else { return false };
+    // A document without rooms becomes longer, because each room is written.
+    if let Ok(written) = Exported::document(participants) {
+        let again = parse(written.as_bytes()).map(Exported::document);
+        assert_eq!(again, Some(Ok(written)), "a written document is read again");
+    }
     true
 }
 

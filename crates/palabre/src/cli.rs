@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 mod complete;
 mod exec_mixer;
 mod look;
+mod moving;
 mod participants;
 mod proxy_config;
 mod restart;
@@ -19,6 +20,7 @@ mod values;
 
 pub(crate) use exec_mixer::ExecMixer;
 pub(crate) use look::{Check, List, Logs, Rooms, Status, Top};
+pub(crate) use moving::Export;
 pub(crate) use participants::{Change, Invite, Move, Rename, Revoke, SetGain, Targets};
 pub(crate) use proxy_config::{Proxy, ProxyConfig};
 pub(crate) use restart::{Reload, Restart};
@@ -230,6 +232,9 @@ The participant's connections end, and the link becomes invalid. To undo this,
 run the 'palabre invite' command that 'palabre revoke' prints: it invites the
 participant again, with the same port and a new link.")]
     Revoke(Revoke),
+    /// Write a document with everything that another machine needs to make the same participants
+    #[command(after_help = moving::EXPORT)]
+    Export(Export),
     /// Execute the mixer in this process, with the setting 'sandbox' of palabre.toml as its option --sandbox
     #[command(hide = true)]
     ExecMixer(ExecMixer),

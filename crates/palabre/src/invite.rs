@@ -13,12 +13,13 @@ use palabre_config::{Edit, KeyHash, PARTICIPANTS_DIR, Participant, Server};
 use palabre_host::exit::Failure;
 use palabre_room::Name;
 
+use crate::admission::Ports;
 use crate::cli::{Cli, Invite};
 use crate::output::print;
 use crate::qr::{Image, ImageFormat};
-use crate::{permission, qr, reload, roster_lock};
+use crate::{admission, permission, qr, reload, roster_lock};
 use invited::{Invited, Outcome};
-use new::{Ports, Wanted};
+use new::Wanted;
 
 /// Writes the participants' files, reloads the supervisor if one runs, prints the links.
 pub(crate) fn run(cli: &Cli, invite: &Invite) -> Result<(), Failure> {
@@ -36,7 +37,7 @@ fn one(cli: &Cli, invite: &Invite, server: &Server, name: &Name) -> Result<(), F
     let files = [(&invite.qr_svg, ImageFormat::Svg), (&invite.qr_png, ImageFormat::Png)];
     let files = files.into_iter().filter_map(|(path, format)| Some(Image::create(path.as_deref()?, format)));
     let images: Vec<Image> = files.collect::<Result<_, _>>()?;
-    new::create_roster(config)?;
+    admission::create_roster(config)?;
     let lock = roster_lock::take(config)?;
     let (participant, outcome) = match invite.new_key {
         true => (renew_key(config, server, invite, name, key.hash())?, Outcome::Renewed),
@@ -48,7 +49,7 @@ fn one(cli: &Cli, invite: &Invite, server: &Server, name: &Name) -> Result<(), F
         reload::if_running(cli.run_dir(), std::slice::from_ref(name)).into_iter().collect();
     let link = server.links.link(name.as_str(), participant.port, &key);
     if !invite.new_key {
-        invited::hint_at_proxy(server);
+        admission::hint_at_proxy(server);
     }
     announce(&participant);
     if invite.json {

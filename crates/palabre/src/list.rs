@@ -18,7 +18,7 @@ use crate::elsewhere::{self, Person};
 use crate::output::{print, print_json, print_table};
 
 /// The remedy for a missing permission.
-const PERMISSION: &str = "run this command with sudo, or as a member of the group 'palabre'";
+pub(crate) const PERMISSION: &str = "run this command with sudo, or as a member of the group 'palabre'";
 
 /// Prints all participants. Invalid files are reported on standard error.
 pub(crate) fn participants(cli: &Cli, options: &List) -> Result<(), Failure> {
@@ -75,7 +75,7 @@ pub(crate) fn rooms(cli: &Cli, json: bool) -> Result<(), Failure> {
 }
 
 /// Reads all participants. Fails if this user may not read the directory or a file in it.
-fn load(config: &Path) -> Result<(Vec<Participant>, Vec<ConfigError>), Failure> {
+pub(crate) fn load(config: &Path) -> Result<(Vec<Participant>, Vec<ConfigError>), Failure> {
     if let Err(error) = fs::metadata(config) {
         return Err(unable_to_read(config, &error));
     }

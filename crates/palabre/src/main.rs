@@ -2,6 +2,7 @@
 //!
 //! The command uses the supervisor's control socket, the configuration files and the room directories. It has no other state.
 
+mod admission;
 mod check;
 mod cli;
 mod command;
@@ -9,7 +10,9 @@ mod control;
 mod each;
 mod elsewhere;
 mod exec_mixer;
+mod export;
 mod guest;
+mod input;
 mod invite;
 mod list;
 mod logs;

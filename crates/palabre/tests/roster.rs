@@ -3,6 +3,7 @@
 
 mod common;
 mod lists;
+mod moving;
 mod ports;
 
 use std::fs::{self, Permissions};

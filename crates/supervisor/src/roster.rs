@@ -351,7 +351,9 @@ impl Roster {
     fn participant_status(&self, service: &Service, now: Instant) -> ParticipantStatus {
         let mut status = service.status(now);
         let name = &service.participant().name;
-        status.display = self.shown_name(name, &status.display).to_owned();
+        let shown = self.shown_name(name, &status.display).to_owned();
+        status.display_chosen = shown != status.display;
+        status.display = shown;
         let waits = self.handover.contains(name);
         status.pending |= waits || self.next.contains_key(name);
         if !waits && service.state().is_up() && service.is_behind(&self.config) {

@@ -407,6 +407,7 @@ impl Service {
         ParticipantStatus {
             name: self.participant.name.to_string(),
             display: self.participant.display().to_owned(),
+            display_chosen: false,
             room: self.participant.room.to_string(),
             port: self.port,
             state: self.state,

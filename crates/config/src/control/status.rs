@@ -103,6 +103,9 @@ pub struct ParticipantStatus {
     pub name: String,
     /// Display name.
     pub display: String,
+    /// Whether the participant has chosen the display name, which differs from the name in the participant's file.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub display_chosen: bool,
     /// Room.
     pub room: String,
     /// The open port; if no port is open, the port in the participant's file.
@@ -135,7 +138,7 @@ pub struct ParticipantStatus {
     /// Why the participant's gain or mute, as configured, has not reached the mixer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gain_fault: Option<String>,
-    /// Use of the invitation link; `None` if the link can be used more than once.
+    /// Use of the invitation link; `None` if the link can be used more than once, or if the record of its use can't be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link: Option<LinkUse>,
 }

@@ -10,11 +10,12 @@ use palabre_host::exit::Failure;
 use palabre_room::Name;
 
 use super::invited::{self, Invited, Outcome};
-use super::new::{self, Ports, Wanted};
+use super::new::{self, Wanted};
 use super::rows::{self, Row, located};
+use crate::admission::{self, Ports};
 use crate::cli::{Cli, Expiry, Invite};
 use crate::each::Each;
-use crate::{permission, reload, roster_lock};
+use crate::{input, permission, reload, roster_lock};
 
 /// What the command must do for a line of the list.
 enum Step {
@@ -26,18 +27,18 @@ enum Step {
 /// Invites the participants of the list `from`.
 pub(super) fn run(cli: &Cli, invite: &Invite, server: &Server, from: &Path) -> Result<(), Failure> {
     let config = cli.config_dir();
-    let source = if from == Path::new("-") { "standard input".to_owned() } else { format!("'{}'", from.display()) };
+    let source = input::named(from);
     let unable = |cause: String| Failure::refused(format!("unable to read {source}: {cause}"));
     let refused = |faults: Vec<String>| {
         let faults: Vec<String> = faults.iter().map(|fault| format!("{source}, {fault}\npalabre: ")).collect();
         Failure::refused(format!("{}nothing was changed; faults in the list: {}", faults.concat(), faults.len()))
     };
-    let bytes = rows::read(from).map_err(unable)?;
+    let bytes = input::read(from, rows::MAX_BYTES, "list").map_err(unable)?;
     let rows = rows::parse(&bytes, invite).map_err(refused)?;
     if rows.is_empty() {
         return Err(unable("the list has no participants".to_owned()));
     }
-    new::create_roster(config)?;
+    admission::create_roster(config)?;
     let lock = roster_lock::take(config)?;
     let steps = plan(config, server, &rows, invite.update)?.map_err(refused)?;
     let mut all = write(config, server, steps);
@@ -197,7 +198,7 @@ fn show(invite: &Invite, server: &Server, all: &[Invited]) -> Result<(), Failure
     let links = if count(Outcome::Invited) > 0 { "; the links are printed only now" } else { "" };
     eprintln!("palabre: {}{links}", counts.join(", "));
     if count(Outcome::Invited) > 0 {
-        invited::hint_at_proxy(server);
+        admission::hint_at_proxy(server);
     }
     Ok(())
 }

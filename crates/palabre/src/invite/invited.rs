@@ -1,6 +1,6 @@
 //! The result of an invitation, as `palabre invite` prints it: JSON, CSV or a table.
 
-use palabre_config::{Participant, Server};
+use palabre_config::Participant;
 use palabre_host::exit::Failure;
 use serde_json::{Value, json};
 
@@ -93,13 +93,4 @@ pub(super) fn table(all: &[Invited]) -> Result<(), Failure> {
     let head = ["NAME", "OUTCOME", "ROOM", "PORT", "LINK"].map(str::to_owned);
     let row = |one: &Invited| one.fields().map(|field| if field.is_empty() { "-".to_owned() } else { field });
     print_table(&std::iter::once(head).chain(all.iter().map(row)).collect::<Vec<_>>())
-}
-
-/// Says on standard error that a proxy doesn't know new participants, if the links lead to a proxy.
-pub(super) fn hint_at_proxy(server: &Server) {
-    if !server.links.is_direct() {
-        eprintln!(
-            "palabre: the link leads to a proxy; write its configuration again, for example with 'palabre proxy-config'"
-        );
-    }
 }

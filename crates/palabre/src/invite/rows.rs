@@ -1,16 +1,12 @@
 //! The list of `palabre invite --from`: a line per participant, as CSV (RFC 4180). palabre(1) documents it.
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::Path;
-
 use csv::{ReaderBuilder, StringRecord, Trim};
 
 use super::new::Wanted;
 use crate::cli::{Invite, any_expiry};
 
 /// Maximum length of the list, in bytes: more than 10,000 lines.
-const MAX_BYTES: u64 = 4 << 20;
+pub(super) const MAX_BYTES: usize = 4 << 20;
 /// The columns of a list without a header, in their order. A header has some of these names, in any order after `name`.
 const COLUMNS: [&str; 6] = ["name", "room", "display-name", "port", "expires", "listen-only"];
 
@@ -19,20 +15,6 @@ const COLUMNS: [&str; 6] = ["name", "room", "display-name", "port", "expires", "
 pub(super) struct Row {
     pub(super) line: u64,
     pub(super) wanted: Wanted,
-}
-
-/// Reads the list from a file, or from standard input if the path is `-`. Returns its text.
-pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let mut bytes = Vec::new();
-    let read = match path == Path::new("-") {
-        true => io::stdin().take(MAX_BYTES + 1).read_to_end(&mut bytes),
-        false => File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes)),
-    };
-    match read {
-        Err(error) => Err(error.to_string()),
-        Ok(_) if bytes.len() as u64 > MAX_BYTES => Err(format!("the list is longer than {MAX_BYTES} bytes")),
-        Ok(_) => Ok(bytes),
-    }
 }
 
 /// Parses the list. `options` has the values for lines without a value. The errors are one for each invalid line, with its number.

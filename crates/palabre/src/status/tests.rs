@@ -8,6 +8,7 @@ fn alice() -> ParticipantStatus {
     ParticipantStatus {
         name: "alice".into(),
         display: "Alice".into(),
+        display_chosen: false,
         room: "main".into(),
         port: 9001,
         state: State::Serving,

@@ -116,6 +116,8 @@ fn name_that_a_participant_chose_is_shown_until_the_operator_renames_the_partici
         (shown(dir.path())[0].as_str(), roster.status(None, now).participants[0].display.as_str()),
         ("Ali", "Ali")
     );
+    let chosen: Vec<bool> = roster.status(None, now).participants.iter().map(|one| one.display_chosen).collect();
+    assert_eq!(chosen, [true, false]);
     // The operator gives the chosen name to another participant.
     write(dir.path(), "bob", Some("ALI"));
     reload(&mut roster);
