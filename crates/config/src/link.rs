@@ -46,6 +46,12 @@ impl LinkTemplate {
         format!("{}?key={}", self.page(name, port), key.as_str())
     }
 
+    /// Returns the address of a participant's page: the link without `?key=KEY`.
+    #[must_use]
+    pub fn page(&self, name: &str, port: u16) -> String {
+        self.0.replace(NAME, name).replace(PORT, &port.to_string())
+    }
+
     /// Returns the address of a participant's page. The error is the cause if the login name doesn't fit the template.
     pub fn address(&self, name: &Name, port: u16) -> Result<PageAddress, String> {
         let page = self.page(name.as_str(), port);
@@ -80,10 +86,6 @@ impl LinkTemplate {
             _ => self.host().trim_matches(['[', ']']).to_owned(),
         };
         self.shows_own_certificate().then_some(name)
-    }
-
-    fn page(&self, name: &str, port: u16) -> String {
-        self.0.replace(NAME, name).replace(PORT, &port.to_string())
     }
 
     /// Returns the host with the port.

@@ -52,6 +52,11 @@ impl<'a> Ports<'a> {
         Ok(port)
     }
 
+    /// Returns the port of the participant `name`.
+    pub(crate) fn of(&self, name: &Name) -> Option<u16> {
+        self.owners.iter().find(|(_, owner)| *owner == name).map(|(port, _)| *port)
+    }
+
     fn first_free(&self) -> Result<u16, String> {
         let range = self.server.ports;
         range

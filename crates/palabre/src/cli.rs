@@ -20,7 +20,7 @@ mod values;
 
 pub(crate) use exec_mixer::ExecMixer;
 pub(crate) use look::{Check, List, Logs, Rooms, Status, Top};
-pub(crate) use moving::Export;
+pub(crate) use moving::{Export, Import};
 pub(crate) use participants::{Change, Invite, Move, Rename, Revoke, SetGain, Targets};
 pub(crate) use proxy_config::{Proxy, ProxyConfig};
 pub(crate) use restart::{Reload, Restart};
@@ -235,6 +235,9 @@ participant again, with the same port and a new link.")]
     /// Write a document with everything that another machine needs to make the same participants
     #[command(after_help = moving::EXPORT)]
     Export(Export),
+    /// Make the participants of a document that 'palabre export' has written on another machine
+    #[command(after_help = moving::IMPORT)]
+    Import(Import),
     /// Execute the mixer in this process, with the setting 'sandbox' of palabre.toml as its option --sandbox
     #[command(hide = true)]
     ExecMixer(ExecMixer),

@@ -12,6 +12,7 @@ mod elsewhere;
 mod exec_mixer;
 mod export;
 mod guest;
+mod import;
 mod input;
 mod invite;
 mod list;

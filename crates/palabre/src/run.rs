@@ -4,8 +4,8 @@ use palabre_host::exit::Failure;
 
 use crate::cli::{Cli, Command};
 use crate::{
-    check, control, exec_mixer, export, invite, list, logs, manual, mix, participants, play, proxy_config, record,
-    reload, restart, revoke, self_sign, status, swarm, tap, top, trial,
+    check, control, exec_mixer, export, import, invite, list, logs, manual, mix, participants, play, proxy_config,
+    record, reload, restart, revoke, self_sign, status, swarm, tap, top, trial,
 };
 
 /// Runs the subcommand.
@@ -36,6 +36,7 @@ pub(crate) fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Rooms(rooms) => list::rooms(cli, rooms.json),
         Command::Revoke(revoke) => revoke::run(cli, revoke),
         Command::Export(options) => export::run(cli, options),
+        Command::Import(options) => import::run(cli, options),
         Command::ExecMixer(options) => exec_mixer::run(cli.config_dir(), options),
         Command::ProxyConfig(options) => proxy_config::run(cli, options),
         Command::Try(options) => trial::run(cli, options),

@@ -23,7 +23,7 @@ impl TestConfig {
     }
 
     /// Returns name and content of all participants' files.
-    fn files(&self) -> BTreeMap<String, String> {
+    pub(super) fn files(&self) -> BTreeMap<String, String> {
         let entries = fs::read_dir(self.directory.path().join(PARTICIPANTS_DIR)).into_iter().flatten().flatten();
         entries
             .map(|entry| (entry.file_name().into_string().unwrap(), fs::read_to_string(entry.path()).unwrap()))

@@ -1,0 +1,87 @@
+//! What `palabre import` did, or would do, for each participant: as text and as JSON.
+
+use std::time::SystemTime;
+
+use palabre_config::Participant;
+use palabre_host::exit::Failure;
+use serde_json::{Value, json};
+
+use crate::cli::Import;
+use crate::output::{print, print_json};
+
+/// A participant of the document, as on this machine.
+pub(super) struct Imported {
+    pub(super) participant: Participant,
+    /// Address of the participant's page: the link without the key.
+    pub(super) page: String,
+    /// The participant's port on the other machine.
+    pub(super) exported_port: u16,
+    /// Whether the participant existed on this machine.
+    pub(super) replaces: bool,
+    /// Whether the one-time link was used on the other machine, so that it is invalid here.
+    pub(super) link_used: bool,
+    /// How the settings differ from those in the document, and why.
+    pub(super) differences: Vec<String>,
+    /// Why the participant's file has no effect yet.
+    pub(super) failure: Option<Failure>,
+}
+
+/// Prints all participants.
+pub(super) fn show(all: &[Imported], options: &Import) -> Result<(), Failure> {
+    if options.json {
+        let participants: Vec<Value> = all.iter().map(Imported::json).collect();
+        return print_json(&json!({ "dry_run": options.dry_run, "participants": participants }));
+    }
+    print(all.iter().map(|one| one.lines(options.dry_run)).collect::<String>())
+}
+
+impl Imported {
+    fn lines(&self, is_dry_run: bool) -> String {
+        let Participant { name, room, port, .. } = &self.participant;
+        let done = match (self.replaces, is_dry_run) {
+            (false, false) => "imported",
+            (false, true) => "would be imported",
+            (true, false) => "replaced by the imported participant",
+            (true, true) => "would be replaced by the imported participant",
+        };
+        let first = format!("{done}: room '{room}', port {port}");
+        [first].into_iter().chain(self.notes()).map(|text| format!("{name}: {text}\n")).collect()
+    }
+
+    /// Returns what the operator should know: differences, and how the participant gets in.
+    fn notes(&self) -> Vec<String> {
+        let Participant { name, key_expires, suspended, .. } = &self.participant;
+        let mut notes = self.differences.clone();
+        notes.push(match self.link_used {
+            true => format!(
+                "the one-time link was used on the other machine, so it is invalid here; 'palabre invite {name} --new-key' prints a new link"
+            ),
+            false => format!("the link is {}?key=KEY, where KEY is the key of the previous link", self.page),
+        });
+        if let Some(expires) = key_expires.filter(|expires| expires.has_passed(SystemTime::now())) {
+            notes.push(format!(
+                "the link has expired on {expires}; 'palabre change {name} --expires WHEN' makes it valid"
+            ));
+        }
+        if *suspended {
+            notes.push(format!("suspended; 'palabre resume {name}' makes the link work"));
+        }
+        notes
+    }
+
+    fn json(&self) -> Value {
+        let participant = &self.participant;
+        json!({
+            "name": participant.name.as_str(),
+            "outcome": if self.replaces { "replaced" } else { "imported" },
+            "display": participant.display(),
+            "room": participant.room.as_str(),
+            "port": participant.port,
+            "exported_port": self.exported_port,
+            "page": self.page,
+            "link_used": self.link_used,
+            "notes": self.notes(),
+            "error": self.failure.as_ref().map(ToString::to_string),
+        })
+    }
+}
