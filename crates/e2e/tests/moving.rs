@@ -118,7 +118,7 @@ fn choose_name(machine: &Machine, link: &Link, name: &str) {
     assert_eq!(machine.client.request(link, "POST", "/name", &lines, name.as_bytes()).unwrap().status, 204);
 }
 
-/// Checks that no log and no directory of links of the machine contains the hash of the participant's key.
+/// Checks that the machine's log doesn't contain the hash of the participant's key.
 fn logs_no_hash(machine: &Machine, name: &str) {
     let hash = machine.load(name).key_sha256.to_string();
     assert!(!machine.log().contains(&hash), "{}", machine.log());

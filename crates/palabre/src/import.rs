@@ -17,6 +17,9 @@ use crate::each::Each;
 use crate::{admission, control, input, permission, reload, roster_lock};
 use imported::Imported;
 
+/// Maximum number of names in the hint at the end.
+const MAX_NAMES: usize = 8;
+
 /// Writes the participants' files, reloads the supervisor if one runs, prints what happened.
 pub(crate) fn run(cli: &Cli, options: &Import) -> Result<(), Failure> {
     let config = cli.config_dir();
@@ -31,21 +34,26 @@ pub(crate) fn run(cli: &Cli, options: &Import) -> Result<(), Failure> {
     }
     imported::show(&all, options)?;
     let mut each = Each::of(all.len());
-    let names: Vec<&str> = all.iter().map(|one| one.participant.name.as_str()).collect();
-    let names = names.join(" ");
     for one in &all {
         each.note(&one.participant.name, one.failure.clone().map_or(Ok(()), Err));
     }
     each.end()?;
     if !options.dry_run {
-        if all.iter().any(|one| !one.replaces) {
-            admission::hint_at_proxy(&server);
-        }
-        eprintln!(
-            "palabre: as soon as the new links work, run 'palabre revoke {names}' on the other machine, which makes the old links invalid"
-        );
+        hint(&server, &all);
     }
     Ok(())
+}
+
+/// Says on standard error what the operator must do on other machines.
+fn hint(server: &Server, all: &[Imported]) {
+    if all.iter().any(|one| !one.replaces) {
+        admission::hint_at_proxy(server);
+    }
+    let names: Vec<&str> = all.iter().map(|one| one.participant.name.as_str()).collect();
+    let names = if names.len() > MAX_NAMES { "NAME…".to_owned() } else { names.join(" ") };
+    eprintln!(
+        "palabre: as soon as the new links work, run 'palabre revoke {names}' on the other machine, which makes the old links invalid"
+    );
 }
 
 /// Reads and parses the document.
