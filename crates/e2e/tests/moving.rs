@@ -196,8 +196,14 @@ fn replaced_participant_loses_the_access_that_the_previous_one_had() {
         (open(&new.client, &replaced).0, open(&new.client, &Link { port: replaced.port, ..link.clone() }).0),
         (401, 303)
     );
-    let me = new.client.get(&Link { port: replaced.port, ..link }, "/me").unwrap().text().unwrap();
-    assert!(me.contains("\"display\":\"alice\""), "{me}");
+    let list = new.palabre(&["list"]);
+    assert!(!list.contains("Somebody else"), "{list}");
+    let moved = Link { port: replaced.port, ..link };
+    wait_for("the name on the page", TIMEOUT, || {
+        let me = new.client.get(&moved, "/me").ok()?.text().ok()?;
+        me.contains("\"display\":\"alice\"").then_some(())
+    })
+    .unwrap();
 }
 
 #[test]
