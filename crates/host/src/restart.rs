@@ -2,15 +2,18 @@
 //!
 //! The client sends `restart` and waits. The daemon keeps the connection over execve(2), and the next program answers
 //! `done` when it serves; or the daemon answers `failed` and the reason, and goes on with its old program. A connection
-//! that ends without an answer means that the daemon has ended. Only root and the daemon's own user may send the
-//! request. A daemon that has just restarted answers `wait` and a number of milliseconds, after which the client asks
-//! again. So a hostile process of the daemon's user can't keep the daemon busy with restarts.
+//! that ends without an answer means that the daemon has ended. Only root, the daemon's own user and the owner of the
+//! socket's directory, who could replace the socket, may send the request. A daemon that has just restarted answers `wait`
+//! and a number of milliseconds, after which the client asks again. So a hostile process of these users can't keep the
+//! daemon busy with restarts.
+//!
+//! The client needs no permission to signal the daemon, which may have another user.
 
 use std::collections::VecDeque;
 use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -20,7 +23,7 @@ use nix::sys::stat::{FchmodatFlags, Mode, fchmodat};
 
 use crate::inherit::{Inherited, Legacy};
 use crate::lock::Lock;
-use crate::peer;
+use crate::peer::{self, Credentials};
 
 const REQUEST: &[u8] = b"restart\n";
 const DONE: &str = "done\n";
@@ -37,6 +40,9 @@ const MAX_ANSWER_BYTES: usize = 4096;
 /// Maximum number of clients that have not sent a request yet.
 const MAX_WAITING: usize = 8;
 
+/// Mode of the socket. The group of its directory may connect; [`RestartSocket::accept`] checks the client.
+const SOCKET_MODE: u32 = 0o660;
+
 /// Minimum time between two restarts.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -47,6 +53,8 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct RestartSocket {
     listener: UnixListener,
+    /// The user who owns the socket's directory; `None` if this is unknown.
+    owner: Option<u32>,
     /// The clients that have not sent a request yet. A supervisor keeps a connection open to notice the end of the daemon.
     waiting: VecDeque<UnixStream>,
     /// Earliest time at which a restart request is accepted.
@@ -88,30 +96,31 @@ impl RestartSocket {
         let listener = UnixListener::bind(&new)?;
         // In a directory that others may write to, another user may replace the new socket by a symbolic link, which
         // must not be followed.
-        fchmodat(AT_FDCWD, &new, Mode::from_bits_truncate(0o600), FchmodatFlags::NoFollowSymlink)?;
+        fchmodat(AT_FDCWD, &new, Mode::from_bits_truncate(SOCKET_MODE), FchmodatFlags::NoFollowSymlink)?;
         fs::rename(&new, path)?;
-        Self::new(listener, Instant::now()).map(Some)
+        Self::new(listener, directory, Instant::now()).map(Some)
     }
 
-    /// Takes over two descriptors from the previous program: the restart socket, and the client that waits until this
-    /// program serves.
+    /// Takes over two descriptors from the previous program: the restart socket in `directory`, and the client that waits
+    /// until this program serves.
     #[must_use]
-    pub fn inherit(inherited: &mut Inherited) -> (Option<Self>, Option<Client>) {
+    pub fn inherit(inherited: &mut Inherited, directory: &Path) -> (Option<Self>, Option<Client>) {
         let earliest = Instant::now() + MIN_INTERVAL;
-        let socket = inherited.unix(SOCKET).and_then(|listener| Self::new(listener, earliest).ok());
+        let socket = inherited.unix(SOCKET).and_then(|listener| Self::new(listener, directory, earliest).ok());
         (socket, inherited.stream(CLIENT).map(Client))
     }
 
-    fn new(listener: UnixListener, earliest: Instant) -> io::Result<Self> {
+    fn new(listener: UnixListener, directory: &Path, earliest: Instant) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
-        Ok(Self { listener, waiting: VecDeque::new(), earliest })
+        let owner = fs::metadata(directory).ok().map(|directory| directory.uid());
+        Ok(Self { listener, owner, waiting: VecDeque::new(), earliest })
     }
 
     /// Accepts a connection and returns its descriptor, which the caller polls together with this socket. If too many
     /// connections have sent no request, closes the oldest of them.
     pub fn accept(&mut self) -> Option<BorrowedFd<'_>> {
         let (client, _) = self.listener.accept().ok()?;
-        let may_ask = peer::credentials(&client).is_ok_and(peer::Credentials::is_root_or_same_user);
+        let may_ask = peer::credentials(&client).is_ok_and(|peer| may_ask(peer, self.owner));
         if !may_ask || client.set_nonblocking(true).is_err() {
             return None;
         }
@@ -198,11 +207,11 @@ pub enum RestartError {
 }
 
 /// Asks the daemon whose socket is at `path` to replace its program. Returns the daemon's process id when the next
-/// program serves.
-pub fn request(path: &Path, timeout: Duration) -> Result<u32, RestartError> {
+/// program serves. The daemon's user must be root, the user of this process, or the user with the name `user`.
+pub fn request(path: &Path, user: &str, timeout: Duration) -> Result<u32, RestartError> {
     let deadline = Instant::now() + timeout;
     loop {
-        let (stream, pid) = connect(path)?;
+        let (stream, pid) = connect(path, user)?;
         let answer = ask(stream, deadline, timeout)?;
         match answer.strip_prefix(WAIT).map(|wait| wait.trim_end().parse()) {
             Some(Ok(wait_ms)) if Instant::now() + Duration::from_millis(wait_ms) < deadline => {
@@ -240,14 +249,25 @@ fn ask(mut stream: UnixStream, deadline: Instant, timeout: Duration) -> Result<S
 }
 
 /// Connects to the daemon whose socket is at `path`. Returns the connection, which ends when the daemon ends or replaces
-/// its program, and the daemon's process id, which is 0 if the daemon is in another PID namespace.
-pub fn connect(path: &Path) -> Result<(UnixStream, u32), RestartError> {
+/// its program, and the daemon's process id, which is 0 if the daemon is in another PID namespace. The daemon's user must be
+/// root, the user of this process, or the user with the name `user`: any member of the group may create a socket at `path`.
+pub fn connect(path: &Path, user: &str) -> Result<(UnixStream, u32), RestartError> {
     let stream = open(path).map_err(RestartError::NotRunning)?;
     let peer = peer::credentials(&stream).map_err(RestartError::Io)?;
-    if !peer.is_root_or_same_user() {
+    if !is_trusted(peer, user) {
         return Err(RestartError::Foreign(peer.pid));
     }
     Ok((stream, u32::try_from(peer.pid).unwrap_or_default()))
+}
+
+/// Returns whether the process that serves the socket may be the daemon, whose user may have the name `user`.
+fn is_trusted(peer: Credentials, user: &str) -> bool {
+    peer.is_root_or_same_user() || peer.user_name().as_deref() == Some(user)
+}
+
+/// Returns whether a client may send requests to the socket in the directory of the user `owner`.
+fn may_ask(peer: Credentials, owner: Option<u32>) -> bool {
+    peer.is_root_or_same_user() || Some(peer.uid) == owner
 }
 
 /// Connects to the socket at `path`, unless `path` is a symbolic link.
@@ -266,6 +286,8 @@ mod tests {
     use std::thread;
 
     const TIMEOUT: Duration = Duration::from_secs(60);
+    /// Name that no user has.
+    const NOBODY: &str = "no such user";
 
     /// Sends a restart request to a new socket, on which `answer` answers the request. Returns the result of the
     /// request.
@@ -279,7 +301,7 @@ mod tests {
         let path = dir.path().join("restart");
         let mut socket = RestartSocket::open(&path).unwrap().unwrap();
         socket.earliest += wait;
-        let client = thread::spawn(move || request(&path, TIMEOUT));
+        let client = thread::spawn(move || request(&path, NOBODY, TIMEOUT));
         let client_asks = loop {
             crate::wait::readable(&[socket.as_fd()], None).unwrap();
             let Some(connection) = socket.accept() else { continue };
@@ -306,7 +328,7 @@ mod tests {
         let path = dir.path().join("restart");
         let mut socket = RestartSocket::open(&path).unwrap().unwrap();
         socket.earliest += TIMEOUT * 2;
-        let (mut client, _) = connect(&path).unwrap();
+        let (mut client, _) = connect(&path, NOBODY).unwrap();
         client.write_all(REQUEST).unwrap();
         assert!(socket.accept().is_some() && socket.request().is_none());
         let mut answer = String::new();
@@ -325,7 +347,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("restart");
         let _socket = RestartSocket::open(&path).unwrap().unwrap();
-        let error = request(&path, Duration::from_millis(20)).unwrap_err();
+        let error = request(&path, NOBODY, Duration::from_millis(20)).unwrap_err();
         assert!(matches!(error, RestartError::TimedOut(_)), "{error}");
     }
 
@@ -334,10 +356,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("restart");
         let first = RestartSocket::open(&path).unwrap().unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
         assert!(RestartSocket::open(&path).unwrap().is_none());
         drop(first);
-        assert!(matches!(request(&path, TIMEOUT), Err(RestartError::NotRunning(_))));
+        assert!(matches!(request(&path, NOBODY, TIMEOUT), Err(RestartError::NotRunning(_))));
         assert!(RestartSocket::open(&path).unwrap().is_some());
     }
 
@@ -347,10 +369,38 @@ mod tests {
         let (path, target) = (dir.path().join("restart"), dir.path().join("target"));
         fs::write(&target, "mine").unwrap();
         std::os::unix::fs::symlink(&target, &path).unwrap();
-        assert!(matches!(request(&path, TIMEOUT), Err(RestartError::NotRunning(_))));
+        assert!(matches!(request(&path, NOBODY, TIMEOUT), Err(RestartError::NotRunning(_))));
         let _socket = RestartSocket::open(&path).unwrap().unwrap();
         assert_eq!(fs::read_to_string(&target).unwrap(), "mine");
         assert!(fs::symlink_metadata(&path).unwrap().file_type().is_socket());
+    }
+
+    #[test]
+    fn only_root_the_daemons_user_and_the_owner_of_the_directory_may_ask() {
+        let own = nix::unistd::geteuid().as_raw();
+        let peer = |uid| Credentials { pid: 1, uid, gid: 4_000_000_001 };
+        for (uid, owner, may) in [
+            (0, None, true),
+            (own, None, true),
+            (4_000_000_001, Some(4_000_000_001), true),
+            (4_000_000_001, Some(own), false),
+            (4_000_000_001, None, false),
+        ] {
+            assert_eq!(may_ask(peer(uid), owner), may, "{uid} {owner:?}");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let socket = RestartSocket::open(&dir.path().join("restart")).unwrap().unwrap();
+        assert_eq!(socket.owner, Some(fs::metadata(dir.path()).unwrap().uid()));
+    }
+
+    #[test]
+    fn daemon_of_another_user_is_trusted_by_its_name_only() {
+        // Each machine has a user with the id 1.
+        let daemon = Credentials { pid: 1, uid: 1, gid: 4_000_000_001 };
+        let name = daemon.user_name().unwrap();
+        assert!(is_trusted(daemon, &name) && !is_trusted(daemon, NOBODY));
+        let unknown = Credentials { uid: 4_000_000_001, ..daemon };
+        assert!(!is_trusted(unknown, &name) && !is_trusted(unknown, ""));
     }
 
     #[test]
@@ -360,13 +410,13 @@ mod tests {
         let mut socket = RestartSocket::open(&path).unwrap().unwrap();
         let idle: Vec<UnixStream> = (0..MAX_WAITING)
             .map(|_| {
-                let (connection, pid) = connect(&path).unwrap();
+                let (connection, pid) = connect(&path, NOBODY).unwrap();
                 assert_eq!(pid, std::process::id());
                 assert!(socket.accept().is_some());
                 connection
             })
             .collect();
-        let (mut client, _) = connect(&path).unwrap();
+        let (mut client, _) = connect(&path, NOBODY).unwrap();
         client.write_all(REQUEST).unwrap();
         assert!(socket.accept().is_some() && socket.waiting.len() == MAX_WAITING);
         assert!(socket.request().is_some() && socket.waiting.len() == MAX_WAITING - 1);

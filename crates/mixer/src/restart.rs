@@ -27,7 +27,7 @@ impl Restarts {
     /// Takes the restart socket from the previous program, or opens one in the directory of the rooms. Call it after the signal handlers
     /// are installed: a client may request a restart at once.
     pub(crate) fn open(rooms: &Path, inherited: &mut Inherited) -> Result<Self, Failure> {
-        let (socket, client) = RestartSocket::inherit(inherited);
+        let (socket, client) = RestartSocket::inherit(inherited, rooms);
         if socket.is_some() {
             return Ok(Self { socket, client });
         }

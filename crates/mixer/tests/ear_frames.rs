@@ -7,7 +7,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use palabre_host::restart;
-use palabre_room::{EarFrames, MIXER_SOCKET, ParticipantDir};
+use palabre_room::{EarFrames, MIXER_SOCKET, MIXER_USER, ParticipantDir};
 use support::*;
 
 /// A participant who counts the reads of the ear.
@@ -128,7 +128,7 @@ fn restart_of_the_mixer_loses_no_frame_that_waits_for_the_rest_of_a_write() {
             erin.read();
             (!erin.ends.is_empty()).then_some(())
         });
-        restart::request(&socket, TIMEOUT).unwrap();
+        restart::request(&socket, MIXER_USER, TIMEOUT).unwrap();
         wait_for_silence(&room);
         carol.read();
         erin.read();

@@ -11,7 +11,7 @@ use std::process::{Child, Command};
 use std::time::Duration;
 
 use palabre_host::restart::{self, RestartError};
-use palabre_room::MIXER_SOCKET;
+use palabre_room::{MIXER_SOCKET, MIXER_USER};
 use support::*;
 
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -40,7 +40,7 @@ fn request_is_answered_when_the_new_program_serves_in_the_same_process() {
     let (pid, socket) = (mixer.child.id(), mixer.dir.path().join(MIXER_SOCKET));
     wait_for_socket(&socket);
     let mut restart = || {
-        assert_eq!(restart::request(&socket, TIMEOUT).unwrap(), pid);
+        assert_eq!(restart::request(&socket, MIXER_USER, TIMEOUT).unwrap(), pid);
         mixer.wait_for_log("replacing this process by");
     };
     let descriptors = || fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
@@ -92,7 +92,7 @@ fn hangup_replaces_the_program_and_keeps_the_socket() {
     wait_for_socket(&socket);
     mixer.signal("HUP");
     mixer.wait_for_log("replacing this process by");
-    assert_eq!(restart::request(&socket, TIMEOUT).unwrap(), pid);
+    assert_eq!(restart::request(&socket, MIXER_USER, TIMEOUT).unwrap(), pid);
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn restart_right_after_the_start_does_not_end_the_mixer() {
         let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap().trim();
         assert_eq!(u64::from_str_radix(caught, 16).unwrap() & 1, 1, "a SIGHUP would end the mixer");
         wait_for_socket(&socket);
-        assert_eq!(restart::request(&socket, TIMEOUT).unwrap(), mixer.id());
+        assert_eq!(restart::request(&socket, MIXER_USER, TIMEOUT).unwrap(), mixer.id());
         end(mixer);
     }
 }
@@ -124,16 +124,20 @@ fn mixer_whose_program_is_gone_says_why_and_goes_on() {
     let socket = rooms.join(MIXER_SOCKET);
     wait_for_socket(&socket);
     fs::remove_file(&program).unwrap();
-    let Err(RestartError::Failed(why)) = restart::request(&socket, TIMEOUT) else { panic!("it was restarted") };
+    let Err(RestartError::Failed(why)) = restart::request(&socket, MIXER_USER, TIMEOUT) else {
+        panic!("it was restarted")
+    };
     assert!(why.starts_with("unable to execute '") && why.contains("No such file or directory"), "{why}");
     // The next program ends at once, so the client gets no answer. cp(1) makes the copy, because a file that this process has open for writing
     // can't be executed. The sandbox permits only programs in the mixer's directory.
     symlink("/bin/true", &program).unwrap();
-    let Err(RestartError::Failed(why)) = restart::request(&socket, TIMEOUT) else { panic!("it was restarted") };
+    let Err(RestartError::Failed(why)) = restart::request(&socket, MIXER_USER, TIMEOUT) else {
+        panic!("it was restarted")
+    };
     assert!(why.contains("Permission denied"), "{why}");
     fs::remove_file(&program).unwrap();
     assert!(Command::new("cp").arg("/bin/true").arg(&program).status().unwrap().success());
-    assert!(matches!(restart::request(&socket, TIMEOUT), Err(RestartError::Ended)));
+    assert!(matches!(restart::request(&socket, MIXER_USER, TIMEOUT), Err(RestartError::Ended)));
     end(mixer);
 }
 

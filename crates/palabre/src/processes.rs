@@ -4,7 +4,9 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use palabre_host::access::User;
 use palabre_host::usage::{self, stat};
+use palabre_room::MIXER_USER;
 
 use crate::cli::RUN;
 use crate::permission;
@@ -15,7 +17,7 @@ pub(crate) const SIGNER_USER: &str = "palabre-signer";
 const FLAGS_WITHOUT_VALUE: [&str; 4] = ["--make-room", "--check-certificate", "--probe", "--verbose"];
 
 /// Returns program name and process id of each daemon that uses the runtime directory `run`, except listeners. Ignores processes of users
-/// other than root, the owner of the directory and the user of the signer, because a process can have any name.
+/// other than root, the owner of the directory and the daemon's own user, because a process can have any name.
 pub(crate) fn daemons(run: &Path) -> Vec<(String, u32)> {
     let mut pids = pids();
     pids.sort_unstable();
@@ -24,8 +26,7 @@ pub(crate) fn daemons(run: &Path) -> Vec<(String, u32)> {
         "palabre-mixer" => uses_directory(*pid, "--rooms", &run.join("rooms"), None),
         _ => false,
     };
-    pids.retain(|pid| may_serve(*pid, run));
-    let programs = |pid: u32| Some((program(pid)?, pid));
+    let programs = |pid: u32| Some((program(pid).filter(|program| may_serve(program, pid, run))?, pid));
     let all: Vec<(String, u32)> = pids.into_iter().filter_map(programs).collect();
     let daemons: Vec<(String, u32)> = all.iter().filter(|process| uses_run(process)).cloned().collect();
     let supervisors: Vec<u32> =
@@ -63,7 +64,7 @@ pub(crate) fn has_listener(name: &str, run: &Path) -> bool {
 fn listeners(run: &Path) -> impl Iterator<Item = (String, u32)> {
     let is_listener = |pid: &u32| {
         program(*pid).as_deref() == Some("palabre-listener")
-            && may_serve(*pid, run)
+            && may_serve("palabre-listener", *pid, run)
             && uses_directory(*pid, "--run", run, Some(RUN))
     };
     pids().into_iter().filter(is_listener).filter_map(|pid| Some((participant(&arguments(pid))?.to_owned(), pid)))
@@ -81,11 +82,21 @@ fn participant(arguments: &[String]) -> Option<&str> {
         .map(|(_, name)| name)
 }
 
-/// Returns whether the process belongs to root, to the owner of the runtime directory, or to the user of the signer.
-fn may_serve(pid: u32, run: &Path) -> bool {
-    let owner = |path: &Path| fs::metadata(path).ok().map(|file| file.uid());
-    let is_trusted = |uid| uid == 0 || Some(uid) == owner(run) || permission::user_name(uid) == SIGNER_USER;
-    owner(Path::new(&format!("/proc/{pid}"))).is_some_and(is_trusted)
+/// Returns whether the process belongs to root, to the owner of the runtime directory, or to the program's own user. The owner of /proc/PID doesn't
+/// tell the user: it is root for each process that isn't dumpable, and every process can make itself so.
+fn may_serve(program: &str, pid: u32, run: &Path) -> bool {
+    let owner = || fs::metadata(run).ok().map(|directory| directory.uid());
+    let is_own = |uid| own_user(program).is_some_and(|name| permission::user_name(uid) == name);
+    User::of_process(pid).is_some_and(|user| user.uid == 0 || Some(user.uid) == owner() || is_own(user.uid))
+}
+
+/// Returns the name of the user that a daemon has for itself in the package.
+fn own_user(program: &str) -> Option<&'static str> {
+    match program {
+        "palabre-mixer" => Some(MIXER_USER),
+        "palabre-signer" => Some(SIGNER_USER),
+        _ => None,
+    }
 }
 
 /// Returns program name and process id of each process that has a socket that listens on the TCP port `port`. Only root can see the sockets

@@ -13,6 +13,8 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 /// The programs that run in units.
 pub(crate) const PROGRAMS: [&str; 5] =
     ["palabre-bridge", "palabre-exporter", "palabre-mixer", "palabre-signer", "palabre-supervisor"];
+/// The properties that [`parse`] reads.
+const PROPERTIES: &str = "Id,LoadState,SubState,NRestarts,Result,MainPID,ExecMainCode,ExecMainStatus,User";
 /// Exit codes of a unit whose sandbox systemd could not set up, and their names: systemd.exec(5).
 const SANDBOX_EXITS: [(&str, &str); 3] = [("217", "USER"), ("225", "NETWORK"), ("226", "NAMESPACE")];
 
@@ -27,6 +29,8 @@ pub(crate) struct Unit {
     pub(crate) restarts: u64,
     /// If no process runs: how the last process ended.
     pub(crate) last_exit: Option<String>,
+    /// The user that the unit gives its next process; `None` means root.
+    pub(crate) user: Option<String>,
 }
 
 impl Unit {
@@ -43,7 +47,7 @@ pub(crate) fn query(programs: &[&str]) -> BTreeMap<String, Unit> {
         return BTreeMap::new();
     }
     let mut command = Command::new("systemctl");
-    command.arg("show").arg("--property=Id,LoadState,SubState,NRestarts,Result,MainPID,ExecMainCode,ExecMainStatus");
+    command.arg("show").arg(format!("--property={PROPERTIES}"));
     command.args(programs.iter().map(|program| format!("{program}.service")));
     command::run(&mut command, TIMEOUT).map(|ended| parse(&ended.stdout)).unwrap_or_default()
 }
@@ -62,6 +66,7 @@ fn parse(text: &str) -> BTreeMap<String, Unit> {
             pid,
             restarts: number("NRestarts")?,
             last_exit: exit_text(&values).filter(|_| pid.is_none()),
+            user: values.get("User").filter(|user| !user.is_empty()).map(|user| (*user).to_owned()),
         };
         Some((values.get("Id")?.strip_suffix(".service")?.to_owned(), unit))
     };
@@ -91,8 +96,8 @@ mod tests {
     #[test]
     fn output_of_systemctl_is_parsed() {
         let text = "\
-MainPID=42\nNRestarts=3\nResult=success\nExecMainCode=0\nExecMainStatus=0\nId=palabre-mixer.service\nLoadState=loaded\nSubState=running\n
-MainPID=0\nNRestarts=1\nResult=watchdog\nExecMainCode=3\nExecMainStatus=6\nId=palabre-supervisor.service\nLoadState=loaded\nSubState=auto-restart\n
+MainPID=42\nUser=palabre-mixer\nNRestarts=3\nResult=success\nExecMainCode=0\nExecMainStatus=0\nId=palabre-mixer.service\nLoadState=loaded\nSubState=running\n
+MainPID=0\nUser=\nNRestarts=1\nResult=watchdog\nExecMainCode=3\nExecMainStatus=6\nId=palabre-supervisor.service\nLoadState=loaded\nSubState=auto-restart\n
 MainPID=0\nNRestarts=0\nResult=exit-code\nExecMainCode=1\nExecMainStatus=78\nId=palabre-exporter.service\nLoadState=loaded\nSubState=failed\n
 MainPID=0\nNRestarts=0\nResult=success\nId=palabre-other.service\nLoadState=not-found\nSubState=dead\n";
         let units = parse(text);
@@ -101,9 +106,11 @@ MainPID=0\nNRestarts=0\nResult=success\nId=palabre-other.service\nLoadState=not-
             pid,
             restarts,
             last_exit: last_exit.map(str::to_owned),
+            user: None,
         };
         assert_eq!(units.len(), 3);
-        assert_eq!(units["palabre-mixer"], unit("running", Some(42), 3, None));
+        let mixer = Unit { user: Some("palabre-mixer".to_owned()), ..unit("running", Some(42), 3, None) };
+        assert_eq!(units["palabre-mixer"], mixer);
         let watchdog = unit("auto-restart", None, 1, Some("killed by signal 6 (watchdog)"));
         assert_eq!(units["palabre-supervisor"], watchdog);
         assert_eq!(units["palabre-exporter"], unit("failed", None, 0, Some("exit code 78")));

@@ -50,17 +50,18 @@ impl RoomDir {
         small_file::write(&self.path.join("format"), &format!("{format}\n"))
     }
 
-    /// Creates the directories for the files that the listeners share (mode 2750), or sets their mode. A listener may read or
-    /// write these directories in its sandbox, but not the directories of other participants, which are beside them.
+    /// Creates the directories for the files that the listeners share, or sets their mode. A listener may read or write these
+    /// directories in its sandbox, but not the directories of other participants, which are beside them. The mixer, which may
+    /// have another user, writes only into the directory for copies.
     ///
     /// # Errors
     /// A directory can't be created, is a symbolic link, or belongs to another user.
     pub fn create_shared(&self) -> Result<(), RoomError> {
         let (rooms, name) = split(&self.path)?;
         let room = Dir::trusted(rooms)?.dir(name, ROOM_MODE)?;
-        [SHOWN, MEETING, OTHER_MACHINES]
+        [(SHOWN, ROOM_MODE), (MEETING, SHARED_MODE), (OTHER_MACHINES, SHARED_MODE)]
             .iter()
-            .try_for_each(|name| room.own_dir(OsStr::new(name), SHARED_MODE).map(drop))
+            .try_for_each(|(name, mode)| room.own_dir(OsStr::new(name), *mode).map(drop))
     }
 
     /// Returns the directory with copies of the files `names` and `levels`.
@@ -229,9 +230,15 @@ mod tests {
         assert_eq!((mode(room.path()), mode(alice.path())), (0o3770, 0o2770));
         assert_eq!((mode(&alice.mic()), mode(&alice.ear())), (0o660, 0o660));
         assert_eq!(mode(&room.path().join("format")), 0o660);
-        for shared in [&room.shown(), &room.meeting(), room.other_machines().path()] {
-            assert_eq!(mode(shared), 0o2750, "{}", shared.display());
+        for (shared, expected) in
+            [(&room.shown(), 0o3770), (&room.meeting(), 0o2750), (&room.other_machines().path().to_owned(), 0o2750)]
+        {
+            assert_eq!(mode(shared), expected, "{}", shared.display());
         }
+        // An earlier release gave this mode.
+        std::fs::set_permissions(room.shown(), PermissionsExt::from_mode(0o2750)).unwrap();
+        room.create(Format::default()).unwrap();
+        assert_eq!(mode(&room.shown()), 0o3770);
         assert_eq!(room.participants().unwrap(), ["alice".parse().unwrap()]);
         alice.remove().unwrap();
         alice.remove().unwrap();

@@ -65,3 +65,5 @@ pub use writer::{PipeWriter, Wrote};
 
 /// Name of the socket on which the mixer receives restart requests, in the directory that contains the rooms: `/run/palabre/rooms/.mixer`.
 pub const MIXER_SOCKET: &str = ".mixer";
+/// Name of the mixer's user in the package. A mixer that is started by hand has the user who starts it.
+pub const MIXER_USER: &str = "palabre-mixer";

@@ -23,7 +23,7 @@ use crate::small_file::FILE_MODE;
 pub(crate) const ROOM_MODE: u32 = 0o3770;
 /// Mode of a participant's directory.
 pub(crate) const PARTICIPANT_MODE: u32 = 0o2770;
-/// Mode of a directory that the daemons share, and that the group may read.
+/// Mode of a directory into which only its owner writes, and that the group may read.
 pub(crate) const SHARED_MODE: u32 = 0o2750;
 
 /// Returns the parent directory and the name of the directory at `path`.

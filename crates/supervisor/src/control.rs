@@ -19,6 +19,7 @@ use palabre_host::packet::{self, Packet};
 use palabre_host::peer::{self, Credentials};
 use palabre_host::restart::{self, RestartError};
 use palabre_host::usage;
+use palabre_room::MIXER_USER;
 
 use crate::audit::{self, Author};
 use crate::event::{Client, ENDING, Event, named};
@@ -183,12 +184,19 @@ impl Server {
     }
 
     /// Returns the client's credentials if the client is root, the supervisor's user, or a member of the socket's group; otherwise an error.
-    /// The mode of the socket's file has the same effect, unless it was changed.
+    /// The mode of the socket's file has the same effect, unless it was changed. The mixer's user is in the group because of the rooms, and is
+    /// refused: the mixer sends no requests.
     fn authorize(&self, stream: &UnixStream) -> Result<Credentials, String> {
         let unable =
             |error: io::Error| format!("unable to check the permission of a client of the control socket: {error}");
         let peer = peer::credentials(stream).map_err(unable)?;
         let group = fs::metadata(&self.socket_path).map_err(unable)?.gid();
+        if is_mixer(&peer) {
+            return Err(format!(
+                "unable to accept the request of process {}: its user '{MIXER_USER}' may not control the supervisor",
+                peer.pid
+            ));
+        }
         if peer.is_root_or_same_user() || peer.is_in_group(group) {
             return Ok(peer);
         }
@@ -198,6 +206,11 @@ impl Server {
             peer.uid, peer.pid
         ))
     }
+}
+
+/// Returns whether the client has the mixer's own user.
+fn is_mixer(peer: &Credentials) -> bool {
+    !peer.is_root_or_same_user() && peer.user_name().as_deref() == Some(MIXER_USER)
 }
 
 /// Refuses a request of a listener, a recorder, or a process that one of them has started. `is_of_listener`: the request records the use of a
@@ -218,7 +231,7 @@ fn refuse_children(stream: &UnixStream, peer: Credentials, is_of_listener: bool)
 /// Asks the mixer to restart and waits for its answer. A stopped mixer isn't asked, because it would restart later, when it continues.
 fn restart_mixer(socket: &Path) -> Response {
     let rooms = socket.parent().unwrap_or(socket).display();
-    if let Ok((_, pid)) = restart::connect(socket)
+    if let Ok((_, pid)) = restart::connect(socket, MIXER_USER)
         && usage::is_stopped(pid)
     {
         let why = format!(
@@ -227,7 +240,7 @@ fn restart_mixer(socket: &Path) -> Response {
         return Response::Refused { why };
     }
     let unable = |error: &RestartError| format!("unable to restart the mixer of the rooms in '{rooms}': {error}");
-    match restart::request(socket, MIXER_TIMEOUT) {
+    match restart::request(socket, MIXER_USER, MIXER_TIMEOUT) {
         Ok(pid) => Response::Restarted { pid },
         Err(RestartError::Failed(why)) => Response::Refused { why },
         Err(error @ RestartError::NotRunning(_)) => Response::Refused {

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use palabre_config::control::MixerState;
 use palabre_host::{restart, usage};
+use palabre_room::MIXER_USER;
 
 use crate::event::{self, Event};
 
@@ -36,9 +37,9 @@ pub(crate) fn watch(socket: PathBuf, events: SyncSender<Event>) -> io::Result<()
 fn follow(socket: &Path, tell: &mut impl FnMut(MixerState) -> bool) -> bool {
     let again = |_| {
         thread::sleep(MISSING_INTERVAL);
-        restart::connect(socket)
+        restart::connect(socket, MIXER_USER)
     };
-    let Ok((connection, pid)) = restart::connect(socket).or_else(again) else {
+    let Ok((connection, pid)) = restart::connect(socket, MIXER_USER).or_else(again) else {
         return tell(MixerState::Missing);
     };
     let begun = Instant::now();

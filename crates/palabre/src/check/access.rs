@@ -1,4 +1,4 @@
-//! Checks that the daemons' user can use the files of the configuration, the certificate and the rooms.
+//! Checks that the daemons' user can use the files of the configuration, the certificate and the rooms, and that the mixer's user can use the rooms.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -47,7 +47,8 @@ pub(super) fn check(
     }
     let rooms = directories.run.join("rooms");
     let mut findings = Vec::new();
-    let signer = signer(directories).filter(|signer| signer.uid != user.uid);
+    let signer = of_program(directories, "palabre-signer").filter(|signer| signer.uid != user.uid);
+    let mixer = of_program(directories, "palabre-mixer").filter(|mixer| mixer.uid != user.uid);
     let key = server.map(|server| &server.private_key);
     for need in needs(directories, server, participants) {
         let is_key = Some(&need.path) == key;
@@ -56,10 +57,13 @@ pub(super) fn check(
             continue;
         }
         let user = signer.as_ref().filter(|_| is_key).unwrap_or(&user);
-        // The other checks report a file that doesn't exist.
-        if fs::metadata(&need.path).is_ok() && user.may(&need.path, need.bits) == Some(false) {
-            let new: Vec<_> = denied(user, &need, &rooms).into_iter().filter(|one| !findings.contains(one)).collect();
-            findings.extend(new);
+        let mixer = mixer.as_ref().filter(|_| need.path.starts_with(&rooms));
+        for user in [Some(user), mixer].into_iter().flatten() {
+            // The other checks report a file that doesn't exist.
+            if fs::metadata(&need.path).is_ok() && user.may(&need.path, need.bits) == Some(false) {
+                let new = denied(user, &need, &rooms);
+                findings.extend(new.into_iter().filter(|one| !findings.contains(one)).collect::<Vec<_>>());
+            }
         }
         findings.extend(hidden(directories, &need));
     }
@@ -70,10 +74,10 @@ pub(super) fn check(
     findings
 }
 
-/// Returns the user of the running signer.
-fn signer(directories: Directories<'_>) -> Option<User> {
-    let signer = processes::daemons(directories.run).into_iter().find(|(name, _)| name == "palabre-signer");
-    signer.and_then(|(_, pid)| User::of_process(pid))
+/// Returns the user of a running daemon.
+fn of_program(directories: Directories<'_>, program: &str) -> Option<User> {
+    let daemon = processes::daemons(directories.run).into_iter().find(|(name, _)| name == program);
+    daemon.and_then(|(_, pid)| User::of_process(pid))
 }
 
 fn is_of_signer(key: &Path) -> bool {
@@ -103,8 +107,7 @@ fn new_files(user: &User, directory: &Path) -> Option<Finding> {
 
 /// Returns the user of the running supervisor. If no supervisor runs, returns the owner and group of the runtime directory.
 fn daemons(directories: Directories<'_>) -> Option<User> {
-    let supervisor = processes::daemons(directories.run).into_iter().find(|(name, _)| name == "palabre-supervisor");
-    supervisor.and_then(|(_, pid)| User::of_process(pid)).or_else(|| {
+    of_program(directories, "palabre-supervisor").or_else(|| {
         let run = fs::metadata(directories.run).ok()?;
         Some(User { uid: run.uid(), gids: vec![run.gid()] })
     })

@@ -1,4 +1,5 @@
-//! Checks whether systemd could set up the sandbox of each unit. In a container without the permission to mount it can't.
+//! Checks whether systemd could set up the sandbox of each unit, and whether each daemon has the user of its unit. In a container without the
+//! permission to mount, systemd can't set up a sandbox.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -6,10 +7,12 @@ use std::path::{Path, PathBuf};
 
 use palabre_config::SandboxSetting;
 use palabre_config::control::Status;
+use palabre_host::access::User;
 
 use super::context::word;
 use super::finding::Finding;
 use crate::cli;
+use crate::permission::user_name;
 use crate::table;
 use crate::units::{self, Unit};
 
@@ -21,11 +24,24 @@ const DROP_IN: &str = "/etc/systemd/system/palabre-.service.d/container.conf";
 const KERNEL: &str = "use a kernel with Landlock (Linux 5.13) and seccomp  # 'sandbox' in [security] of palabre.toml";
 
 /// Checks the units, which use the default runtime directory.
-pub(super) fn check(run: &Path) -> Option<Finding> {
+pub(super) fn check(run: &Path) -> Vec<Finding> {
     if run != Path::new(cli::RUN) {
-        return None;
+        return Vec::new();
     }
-    refused(&units::query(&units::PROGRAMS), &drop_in())
+    let units = units::query(&units::PROGRAMS);
+    let users = units.iter().filter_map(|(program, unit)| {
+        let user = User::of_process(unit.pid?)?;
+        other_user(program, unit, &user_name(user.uid))
+    });
+    refused(&units, &drop_in()).into_iter().chain(users).collect()
+}
+
+/// Reports a daemon whose user isn't the user of its unit, as after an upgrade that gave the unit another user: a process keeps its user when it
+/// replaces its program.
+fn other_user(program: &str, unit: &Unit, user: &str) -> Option<Finding> {
+    let wanted = unit.user.as_deref().filter(|wanted| *wanted != user)?;
+    let text = format!("{program} has the user '{user}', but its unit has the user '{wanted}'");
+    Some(Finding::warning(AREA, text, format!("systemctl restart {program}")))
 }
 
 fn refused(units: &BTreeMap<String, Unit>, drop_in: &Path) -> Option<Finding> {
@@ -130,6 +146,7 @@ mod tests {
             pid: None,
             restarts: 9,
             last_exit: Some(last_exit.to_owned()),
+            user: None,
         };
         let units = |exit: &str| BTreeMap::from([("palabre-mixer".to_owned(), unit(exit))]);
         let drop_in = Path::new("/usr/lib/palabre/container.conf");
@@ -141,5 +158,25 @@ mod tests {
         );
         assert_eq!(refused(&units("exit code 226/NAMESPACE"), drop_in), Some(expected));
         assert_eq!(refused(&units("exit code 78"), drop_in), None);
+    }
+
+    #[test]
+    fn daemon_with_another_user_than_its_unit_is_a_warning() {
+        let mut unit = Unit {
+            state: "running".to_owned(),
+            pid: Some(42),
+            restarts: 0,
+            last_exit: None,
+            user: Some("palabre-mixer".to_owned()),
+        };
+        assert_eq!(other_user("palabre-mixer", &unit, "palabre-mixer"), None);
+        let expected = Finding::warning(
+            AREA,
+            "palabre-mixer has the user 'palabre', but its unit has the user 'palabre-mixer'",
+            "systemctl restart palabre-mixer",
+        );
+        assert_eq!(other_user("palabre-mixer", &unit, "palabre"), Some(expected));
+        unit.user = None;
+        assert_eq!(other_user("palabre-mixer", &unit, "palabre"), None);
     }
 }

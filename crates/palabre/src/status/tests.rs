@@ -202,6 +202,7 @@ fn units_are_matched_with_processes() {
         pid,
         restarts: 2,
         last_exit: last_exit.map(str::to_owned),
+        user: None,
     };
     let units = BTreeMap::from([
         ("palabre-supervisor".to_owned(), unit("running", Some(77), None)),
@@ -242,7 +243,8 @@ fn daemon_that_does_not_work_is_named_with_the_remedy() {
     snapshot.daemons = vec![Daemon::new("palabre-mixer".into(), None)];
     assert_eq!(faults(&snapshot), ["no palabre-mixer runs: all rooms are silent; palabre-mixer --rooms /r/rooms &"]);
     assert_eq!(snapshot.daemons[0].state(), "missing");
-    let dead = Unit { state: "failed".into(), pid: None, restarts: 3, last_exit: Some("exit code 78".into()) };
+    let dead =
+        Unit { state: "failed".into(), pid: None, restarts: 3, last_exit: Some("exit code 78".into()), user: None };
     snapshot.add_units(BTreeMap::from([("palabre-mixer".to_owned(), dead)]), true);
     assert_eq!((snapshot.daemons.len(), snapshot.daemons[0].state()), (1, "failed"));
     assert_eq!(faults(&snapshot), ["no palabre-mixer runs: all rooms are silent; systemctl restart palabre-mixer"]);
