@@ -57,6 +57,29 @@ fn sum_of_the_own_talkers_is_exact_and_without_other_machines() {
 }
 
 #[test]
+fn sum_of_four_loud_talkers_is_exact_and_not_limited() {
+    let mixer = Mixer::start();
+    let room = mixer.room("main");
+    room.dir.machines().create(&[]).unwrap();
+    let mut out = read_out(&room.dir.machines());
+    let mut people = ["alice", "bob", "carol", "dave"].map(|who| room.join(who));
+    // Together up to 130000, far beyond 16 bits.
+    let said = [7919, 6007, 4241, 3119].map(|step| (0..BURST).map(|i| 32_000 - (i * step % 9_000) as i16).collect());
+    let said: [Vec<i16>; 4] = said;
+    people.iter_mut().zip(&said).for_each(|(person, said)| person.say_samples(said));
+    let sums = read_sums(&mut out, BURST);
+    let begin = sums.iter().position(|&x| x != 0).unwrap();
+    // Each talker's sound begins at a tick, and the talkers don't all begin at the same tick.
+    let at = |talker: usize, start: usize, i: usize| i.checked_sub(start).map_or(0, |i| i32::from(said[talker][i]));
+    let starts = (0..5usize.pow(4)).map(|n| [0, 1, 2, 3].map(|talker| n / 5usize.pow(talker) % 5 * FRAME));
+    let is_exact = |starts: &[usize; 4]| {
+        (0..BURST).all(|i| sums[begin + i] == (0..4).map(|talker| at(talker, starts[talker], i)).sum::<i32>())
+    };
+    assert!(starts.into_iter().any(|starts| is_exact(&starts)), "{:?}", &sums[begin..begin + FRAME]);
+    assert!(sums.iter().any(|&x| x > 100_000));
+}
+
+#[test]
 fn sum_of_another_machine_is_heard_bit_by_bit_by_all_participants() {
     let mixer = Mixer::start();
     let room = mixer.room("main");

@@ -85,7 +85,7 @@ impl Heard {
     }
 
     /// Checks that a frame continues the previous one.
-    fn frame(&mut self, talker: &Talker, tick: u64, frame: &[i16], jitter: &Jitter) {
+    fn frame<S: Sample>(&mut self, talker: &Talker, tick: u64, frame: &[i16], jitter: &Jitter<S>) {
         let following = jitter.is_following();
         let (mut expected, half) = (self.place + FRAME_SAMPLES as f64, PERIOD as f64 / 2.0);
         let mut off;
@@ -128,19 +128,32 @@ impl Heard {
     }
 }
 
-fn listen(mut talker: Talker, seconds: u64) -> Heard {
-    let (mut jitter, mut frame) = (Jitter::new(RATE_HZ), vec![0; FRAME_SAMPLES]);
+/// The samples of a talker or of another machine.
+#[derive(Clone, Copy)]
+struct Kind<S> {
+    of: fn(i16) -> S,
+    back: fn(S) -> i16,
+}
+
+const TALKER: Kind<i16> = Kind { of: |x| x, back: |x| x };
+/// The sum of a machine, which needs more than 16 bits.
+const MACHINE: Kind<i32> = Kind { of: |x| 16 * i32::from(x), back: |x| (f64::from(x) / 16.0).round() as i16 };
+
+fn listen<S: Sample>(mut talker: Talker, kind: Kind<S>, seconds: u64) -> Heard {
+    let (mut jitter, mut frame) = (Jitter::new(RATE_HZ), vec![S::default(); FRAME_SAMPLES]);
     let (mut chunk, mut next_us) = (0, talker.arrival_us(0));
     let mut heard = Heard { delays_ms: Vec::new(), followed: None, place: 0.0, last: Vec::new() };
     for tick in 0..seconds * 50 {
         let now_us = talker.phase_us + tick * 20_000;
         while next_us <= now_us {
-            jitter.push(Duration::from_micros(next_us), &talker.chunk(chunk));
+            let samples: Vec<S> = talker.chunk(chunk).into_iter().map(kind.of).collect();
+            jitter.push(Duration::from_micros(next_us), &samples);
             chunk += 1;
             next_us = talker.arrival_us(chunk).max(next_us);
         }
         let pulled = jitter.pull(Duration::from_micros(now_us), &mut frame);
         if pulled == Pulled::Frame {
+            let frame: Vec<i16> = frame.iter().copied().map(kind.back).collect();
             heard.frame(&talker, tick, &frame, &jitter);
         } else {
             assert!(heard.delays_ms.is_empty(), "{talker:?}, tick {tick}: underrun");
@@ -155,7 +168,12 @@ fn listen(mut talker: Talker, seconds: u64) -> Heard {
 
 /// Simulates `talker` and checks that the delay stays within the bounds.
 fn check(talker: Talker, seconds: u64, bounds_ms: (f64, f64)) -> Heard {
-    let heard = listen(talker, seconds);
+    check_kind(talker, TALKER, seconds, bounds_ms)
+}
+
+/// Does the same as [`check`] for samples of this kind.
+fn check_kind<S: Sample>(talker: Talker, kind: Kind<S>, seconds: u64, bounds_ms: (f64, f64)) -> Heard {
+    let heard = listen(talker, kind, seconds);
     let (least, most) = heard.range_ms();
     println!("{talker:?}: {:.1} ms {least:+.1} {most:+.1}, followed {:?}", heard.delays_ms[25], heard.followed);
     assert!(least >= bounds_ms.0 && most <= bounds_ms.1, "{talker:?}: {least} to {most} ms");
@@ -173,6 +191,16 @@ const TEN_MS: (f64, f64) = (-10.0, 10.0);
 fn half_an_hour_with_any_clock_loses_no_sample_and_keeps_the_delay() {
     for (ppm, phase_us) in [(-300.0, 0), (300.0, 5_000), (0.0, 0)] {
         check(Talker { ppm, chunk_ms: 40, late_us: 2_000, phase_us, random: 1, pauses: true }, SECONDS, TEN_MS);
+    }
+}
+
+#[test]
+fn an_hour_of_another_machine_with_any_clock_has_no_gap_and_no_click_and_keeps_the_delay() {
+    // Messages of 20 ms in a local network, and of 60 ms over the internet.
+    for (ppm, chunk_ms, late_us) in [(-300.0, 20, 1_000), (300.0, 20, 1_000), (-300.0, 60, 10_000), (300.0, 60, 10_000)]
+    {
+        let machine = Talker { ppm, chunk_ms, late_us, phase_us: 9_000, random: 1, pauses: true };
+        check_kind(machine, MACHINE, 3_600, TEN_MS);
     }
 }
 
