@@ -51,16 +51,7 @@ fn participants_of_three_machines_with_mixers_hear_all_others_and_not_themselves
     // With whole periods in 200 ms.
     let tones = [450.0, 1000.0, 1700.0];
     let sites = ["lyon", "nantes", "paris"].map(|machine| Site::start(machine, &broker));
-    let _mixers = sites.each_ref().map(|site| {
-        let rooms = site.dir.path().join("rooms");
-        Process::start(
-            Command::new(program("palabre-mixer"))
-                .arg("--files")
-                .arg(site.dir.path().join("files"))
-                .arg("--rooms")
-                .arg(rooms),
-        )
-    });
+    let _mixers = sites.each_ref().map(|site| site.start_mixer(&[]));
     let mut people = sites.each_ref().map(|site| {
         let alice = site.room.participant(&name("alice"));
         alice.create().unwrap();

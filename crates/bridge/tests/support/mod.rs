@@ -1,6 +1,9 @@
 //! Runs a real NATS server and real bridges. The tests act as the mixers, or run real ones.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub mod voices;
+
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -8,7 +11,9 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use palabre_room::{BridgeReport, Format, MachineState, Name, PipeReader, PipeWriter, RoomDir, Start, Wrote};
+use palabre_room::{
+    BridgeReport, Format, MachineLink, MachineState, Name, PipeReader, PipeWriter, RoomDir, Start, Wrote,
+};
 pub use palabre_testing::{TIMEOUT, wait_until};
 use tempfile::TempDir;
 
@@ -159,6 +164,13 @@ impl Site {
         self.bridge = Some(Process::start(&mut bridge(self.machine.as_str(), broker, self.dir.path(), more)));
     }
 
+    /// Starts a real mixer for the rooms of this machine, with these environment variables.
+    pub fn start_mixer(&self, environment: &[(&str, &OsStr)]) -> Process {
+        let mut command = Command::new(program("palabre-mixer"));
+        command.arg("--files").arg(self.dir.path().join("files")).arg("--rooms").arg(self.dir.path().join("rooms"));
+        Process::start(command.envs(environment.iter().copied()))
+    }
+
     pub fn bridge(&self) -> &Process {
         self.bridge.as_ref().unwrap()
     }
@@ -176,6 +188,12 @@ impl Site {
     pub fn wait_for_report(&self, says: impl Fn(&BridgeReport) -> bool) {
         let rooms = self.dir.path().join("rooms");
         wait_until("the bridge's state", || BridgeReport::read(&rooms).unwrap().filter(&says));
+    }
+
+    /// Waits until the file with the bridge's state says whether the connection with another machine is cut off.
+    pub fn wait_for_link(&self, machine: &str, is_cut_off: bool) {
+        let says = |link: &MachineLink| link.machine == name(machine) && link.is_cut_off == is_cut_off;
+        self.wait_for_report(|report| report.links.iter().any(says));
     }
 
     /// Sends frames, each with the same samples, as the mixer does.
