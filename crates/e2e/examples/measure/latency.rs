@@ -197,14 +197,24 @@ struct Mark {
 impl Stretch {
     /// Records for `seconds` from now on, and 3 s longer for the delay.
     fn record(speaker: &Browser, listener: &Browser, seconds: usize) -> Result<Self> {
-        let from = Mark::now(speaker, listener)?;
-        let (said_hz, heard_hz) =
-            (speaker.tapped(Tap::Microphone)?.1 as usize, listener.tapped(Tap::Output)?.1 as usize);
+        let all = Self::record_all(speaker, &[listener], seconds)?;
+        all.into_iter().next().context("no listener")
+    }
+
+    /// Does the same as [`Self::record`] for several listeners at the same time.
+    fn record_all(speaker: &Browser, listeners: &[&Browser], seconds: usize) -> Result<Vec<Self>> {
+        let from = listeners.iter().map(|listener| Mark::now(speaker, listener)).collect::<Result<Vec<_>>>()?;
+        let said_hz = speaker.tapped(Tap::Microphone)?.1 as usize;
         // Sleep instead of polling the pages: polling would keep them busy.
         std::thread::sleep(Duration::from_secs(seconds as u64 + 3));
-        wait_for_samples(speaker, Tap::Microphone, from.said / said_hz + seconds + 1)?;
-        wait_for_samples(listener, Tap::Output, from.heard / heard_hz + seconds + 3)?;
-        Ok(Self { from, to: Mark::now(speaker, listener)? })
+        let mut stretches = Vec::new();
+        for (listener, from) in listeners.iter().zip(from) {
+            let heard_hz = listener.tapped(Tap::Output)?.1 as usize;
+            wait_for_samples(speaker, Tap::Microphone, from.said / said_hz + seconds + 1)?;
+            wait_for_samples(listener, Tap::Output, from.heard / heard_hz + seconds + 3)?;
+            stretches.push(Self { from, to: Mark::now(speaker, listener)? });
+        }
+        Ok(stretches)
     }
 
     /// Fetches the sound and its times.
@@ -252,6 +262,17 @@ impl Spoken {
         Stretch::record(speaker, listener, seconds)?.fetch(speaker, listener)
     }
 
+    /// Does the same as [`Self::record`] for several listening browsers at the same time.
+    pub fn record_all(speaker: &Browser, listeners: &[&Browser], seconds: usize) -> Result<Vec<Self>> {
+        let stretches = Stretch::record_all(speaker, listeners, seconds)?;
+        stretches.into_iter().zip(listeners).map(|(stretch, listener)| stretch.fetch(speaker, listener)).collect()
+    }
+
+    /// Returns the number of windows of speech.
+    pub fn windows(&self) -> usize {
+        self.matches.len()
+    }
+
     /// Returns the windows of speech that were found in the listening browser's sound.
     pub fn found(&self) -> impl Iterator<Item = &Match> {
         self.matches.iter().filter(|m| m.coefficient > FOUND)
@@ -268,7 +289,7 @@ impl Spoken {
     }
 
     /// Returns median and 95th percentile of the delay.
-    fn delay_ms(&self) -> (f64, f64) {
+    pub fn delay_ms(&self) -> (f64, f64) {
         let delays: Vec<f64> = self.found().map(|m| self.heard_at.ms(m.at + m.lag) - self.said_at.ms(m.at)).collect();
         (median(delays.clone()), percentile(delays, 95.0))
     }
