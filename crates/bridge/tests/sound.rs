@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use palabre_room::PipeReader;
 use palabre_sound::measure;
-use palabre_testing::undisturbed_by;
+use palabre_testing::{turn, undisturbed_by};
 use support::voices::{HARMLESS, LATE, Person, RATE_HZ, Running, Voice, listen, talk};
 use support::*;
 
@@ -91,6 +91,7 @@ impl Heard {
 
 #[test]
 fn twelve_participants_of_three_machines_hear_the_exact_sum_of_all_others_and_nothing_of_themselves() {
+    let _turn = turn();
     let broker = Broker::start();
     let sites = ["lyon", "nantes", "paris"].map(|machine| Site::start(machine, &broker));
     let _mixers = sites.each_ref().map(|site| site.start_mixer(&[]));
