@@ -24,9 +24,9 @@ const HEAD_BYTES: f64 = 52.0;
 /// Maximum length of a segment's content on Ethernet.
 const SEGMENT_BYTES: f64 = 1448.0;
 
-/// Measures messages of 20 and of 60 ms. Each measurement lasts `seconds`.
-pub fn run(seconds: u64) -> Result<()> {
-    for message_ms in [20, 60] {
+/// Measures with messages of each of these lengths. Each measurement lasts `seconds`.
+pub fn run(messages_ms: &[u32], seconds: u64) -> Result<()> {
+    for &message_ms in messages_ms {
         println!("machines: three machines, messages of {message_ms} ms");
         let cluster = Cluster::start(PEOPLE, message_ms, "[room]\nlevelling = false\n")?;
         delays(&cluster, seconds)?;

@@ -75,7 +75,7 @@ usage: measure [PART]...        default: start load gaps latency
   pesq-opus         the same in a room of 24 kHz, with PCM and with Opus at 32, 24 and 16 kbit/s in both directions, 6 minutes
   pesq-rates        the same with Opus at 32 kbit/s in rooms of 16 and 48 kHz, 3 minutes
   machines, machines-short
-                    delay, bytes and CPU of a room on three machines, with messages of 20 and of 60 ms, 13 or 4 minutes
+                    delay, bytes and CPU of a room on three machines, with messages of 20 and 60 ms, 13 minutes; or of 20 ms, 2 minutes
   machines-swarm, machines-swarm-short
                     three machines with 300 listeners each, or fewer if records are missing, 3 to 15 minutes; or 20 listeners, 1 minute
   echo              level of what a participant with loudspeakers sends back, 4 minutes
@@ -132,8 +132,8 @@ fn main() -> Result<()> {
             "pesq-opus" => [0, 32, 24, 16].into_iter().try_for_each(|kbps| pesq::run(24_000, kbps))?,
             "pesq-rates" => [16_000, 48_000].into_iter().try_for_each(|rate_hz| pesq::run(rate_hz, 32))?,
             "echo" => echo::run()?,
-            "machines" => machines::run(SECONDS as u64)?,
-            "machines-short" => machines::run(10)?,
+            "machines" => machines::run(&[20, 60], SECONDS as u64)?,
+            "machines-short" => machines::run(&[20], 5)?,
             "machines-swarm" => machines_swarm::run(&[300, 250, 200, 150, 100, 50], SECONDS as u64)?,
             "machines-swarm-short" => machines_swarm::run(&[20], 10)?,
             "latency-long" => latency::over_time(20)?,
