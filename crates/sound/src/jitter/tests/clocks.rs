@@ -197,8 +197,7 @@ fn half_an_hour_with_any_clock_loses_no_sample_and_keeps_the_delay() {
 #[test]
 fn an_hour_of_another_machine_with_any_clock_has_no_gap_and_no_click_and_keeps_the_delay() {
     // Messages of 20 ms in a local network, and of 60 ms over the internet.
-    for (ppm, chunk_ms, late_us) in [(-300.0, 20, 1_000), (300.0, 20, 1_000), (-300.0, 60, 10_000), (300.0, 60, 10_000)]
-    {
+    for (ppm, chunk_ms, late_us) in [(-300.0, 20, 1_000), (300.0, 60, 10_000)] {
         let machine = Talker { ppm, chunk_ms, late_us, phase_us: 9_000, random: 1, pauses: true };
         check_kind(machine, MACHINE, 3_600, TEN_MS);
     }
