@@ -15,7 +15,7 @@ use support::voices::{HARMLESS, LATE, Person, RATE_HZ, Running, Voice, listen, t
 use support::*;
 
 /// Timeout for the beginning of undisturbed sound. The mixers' buffers adapt to the bursts at first.
-const SETTLE: Duration = Duration::from_secs(60);
+const SETTLE: Duration = Duration::from_secs(120);
 
 /// One second of samples.
 const SECOND: usize = RATE_HZ as usize;
