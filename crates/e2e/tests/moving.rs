@@ -181,6 +181,23 @@ fn one_time_link_opens_on_the_new_machine_only_if_it_was_not_used() {
 }
 
 #[test]
+fn one_time_link_whose_use_is_unknown_is_not_exported() {
+    let old = Machine::start();
+    let links = old.directory.path().join("links");
+    fs::create_dir_all(&links).unwrap();
+    fs::write(links.join("dave.toml"), "invalid").unwrap();
+    old.invite(&["dave", "--once"]);
+    let output = old.run(&["export", "dave"]);
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0), "{output:?}");
+    let said = String::from_utf8(output.stderr).unwrap();
+    let why = "unable to export 'dave': the supervisor doesn't know whether the one-time link was used";
+    assert!(said.contains(why), "{said}");
+    // A link must not seem unused if it may have been used.
+    let list = old.palabre(&["list"]);
+    assert!(list.contains("once") && !list.contains("once, unused"), "{list}");
+}
+
+#[test]
 fn replaced_participant_loses_the_access_that_the_previous_one_had() {
     let (old, new) = (Machine::start(), Machine::start());
     let (link, replaced) = (old.invite(&["alice"]), new.invite(&["alice"]));
