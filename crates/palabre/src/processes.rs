@@ -93,6 +93,7 @@ fn may_serve(program: &str, pid: u32, run: &Path) -> bool {
 /// Returns the name of the user that a daemon has for itself in the package.
 fn own_user(program: &str) -> Option<&'static str> {
     match program {
+        "palabre-exporter" => Some("palabre-exporter"),
         "palabre-mixer" => Some(MIXER_USER),
         "palabre-signer" => Some(SIGNER_USER),
         _ => None,
@@ -164,8 +165,31 @@ fn uses_directory(pid: u32, flag: &str, directory: &Path, default: Option<&str>)
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use std::os::unix::process::CommandExt;
+    use std::process::Command;
+
+    #[test]
+    fn process_serves_if_its_user_is_root_the_owner_of_the_directory_or_the_programs_own() {
+        assert_eq!(own_user("palabre-mixer"), Some(MIXER_USER));
+        assert_eq!(own_user("palabre-listener"), None);
+        let run = tempfile::tempdir().unwrap();
+        let own = std::process::id();
+        assert!(may_serve("palabre-mixer", own, run.path()));
+        if User::of_process(own).unwrap().uid != 0 {
+            return palabre_testing::not_shown("a process of another user", "only root can start one");
+        }
+        // A process of user 1 in a directory of root, and in a directory of user 1.
+        let mut other = Command::new("sleep").arg("60").uid(1).spawn().unwrap();
+        let in_roots = may_serve("palabre-mixer", other.id(), run.path());
+        std::os::unix::fs::chown(run.path(), Some(1), None).unwrap();
+        let in_its_own = may_serve("palabre-mixer", other.id(), run.path());
+        other.kill().unwrap();
+        other.wait().unwrap();
+        assert_eq!((in_roots, in_its_own), (false, true));
+    }
 
     #[test]
     fn name_of_a_listener_s_participant_may_follow_its_flags() {

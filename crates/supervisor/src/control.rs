@@ -37,6 +37,8 @@ const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 const SOCKET_MODE: u32 = 0o660;
 /// Name of the user, besides root, whose signer the supervisor accepts.
 const SIGNER_USER: &str = "palabre-signer";
+/// Name of the exporter's user in the package.
+const EXPORTER_USER: &str = "palabre-exporter";
 
 /// Starts to serve the control socket: the one inherited from the previous program, or a new one at `path`. Returns a duplicate of the
 /// socket, for the next program.
@@ -120,7 +122,8 @@ impl Server {
     fn response(&self, stream: &UnixStream) -> Response {
         let request = read_request(stream, CLIENT_TIMEOUT);
         let is_of_listener = matches!(request, Ok(Request::Enter(_) | Request::DisplayName { display: Some(_), .. }));
-        let peer = match self.authorize(stream).and_then(|peer| refuse_children(stream, peer, is_of_listener)) {
+        let peer = self.authorize(stream).and_then(|peer| refuse_daemons(peer, request.as_ref().ok()));
+        let peer = match peer.and_then(|peer| refuse_children(stream, peer, is_of_listener)) {
             Ok(peer) => peer,
             Err(why) => {
                 log::warn!("{why}");
@@ -184,19 +187,12 @@ impl Server {
     }
 
     /// Returns the client's credentials if the client is root, the supervisor's user, or a member of the socket's group; otherwise an error.
-    /// The mode of the socket's file has the same effect, unless it was changed. The mixer's user is in the group because of the rooms, and is
-    /// refused: the mixer sends no requests.
+    /// The mode of the socket's file has the same effect, unless it was changed.
     fn authorize(&self, stream: &UnixStream) -> Result<Credentials, String> {
         let unable =
             |error: io::Error| format!("unable to check the permission of a client of the control socket: {error}");
         let peer = peer::credentials(stream).map_err(unable)?;
         let group = fs::metadata(&self.socket_path).map_err(unable)?.gid();
-        if is_mixer(&peer) {
-            return Err(format!(
-                "unable to accept the request of process {}: its user '{MIXER_USER}' may not control the supervisor",
-                peer.pid
-            ));
-        }
         if peer.is_root_or_same_user() || peer.is_in_group(group) {
             return Ok(peer);
         }
@@ -208,9 +204,25 @@ impl Server {
     }
 }
 
-/// Returns whether the client has the mixer's own user.
-fn is_mixer(peer: &Credentials) -> bool {
-    !peer.is_root_or_same_user() && peer.user_name().as_deref() == Some(MIXER_USER)
+/// Refuses a request that a daemon with a user of its own doesn't need. Such a user is in the socket's group because of the rooms or of the socket.
+fn refuse_daemons(peer: Credentials, request: Option<&Request>) -> Result<Credentials, String> {
+    let user = if peer.is_root_or_same_user() { None } else { peer.user_name() };
+    match user {
+        Some(user) if !may_send(&user, request) => Err(format!(
+            "unable to accept the request of process {}: its user '{user}' may not control the supervisor",
+            peer.pid
+        )),
+        _ => Ok(peer),
+    }
+}
+
+/// Returns whether this user, who is in the socket's group, may send the request.
+fn may_send(user: &str, request: Option<&Request>) -> bool {
+    match user {
+        MIXER_USER => false,
+        EXPORTER_USER => request == Some(&Request::Status),
+        _ => true,
+    }
 }
 
 /// Refuses a request of a listener, a recorder, or a process that one of them has started. `is_of_listener`: the request records the use of a
@@ -293,6 +305,18 @@ mod tests {
         let (events, received) = sync_channel(64);
         open(&path, None, dir.path().join("mixer"), events).unwrap();
         (dir, path, received)
+    }
+
+    #[test]
+    fn mixer_may_send_nothing_and_exporter_may_ask_for_the_status_only() {
+        for (user, of_status, of_others) in
+            [(MIXER_USER, false, false), (EXPORTER_USER, true, false), (SIGNER_USER, true, true), ("ops", true, true)]
+        {
+            assert_eq!(may_send(user, Some(&Request::Status)), of_status, "{user}");
+            for other in [Some(&Request::Reload), Some(&Request::Sign), Some(&Request::Restart(Target::Mixer)), None] {
+                assert_eq!(may_send(user, other), of_others, "{user} {other:?}");
+            }
+        }
     }
 
     #[test]
