@@ -38,7 +38,16 @@ impl Suite {
 
     /// Starts a suite with this `palabre.toml`, without melody and echo.
     pub fn start_configured(participants: usize, palabre_toml: &str) -> Result<Self> {
-        Self::begin(&binary("palabre")?, participants, &["--no-voices"], &[], palabre_toml)
+        Self::start_configured_in(participants, palabre_toml, &[])
+    }
+
+    /// Does the same as [`Self::start_configured`], with these environment variables.
+    pub fn start_configured_in(
+        participants: usize,
+        palabre_toml: &str,
+        environment: &[(&str, &OsStr)],
+    ) -> Result<Self> {
+        Self::begin(&binary("palabre")?, participants, &["--no-voices"], environment, palabre_toml)
     }
 
     /// Starts a suite with these flags of `palabre try`.

@@ -1,5 +1,6 @@
 //! Several machines, all of which are this machine: a suite and a bridge for each, and one NATS server.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -38,20 +39,31 @@ impl Cluster {
     /// Starts three machines, each with this number of participants and these lines of `palabre.toml`, and waits until all are connected.
     /// `message_ms` is the length of the sound in a message.
     pub fn start(participants: usize, message_ms: u32, palabre_toml: &str) -> Result<Self> {
+        Self::start_in(participants, message_ms, palabre_toml, &[&[]; NAMES.len()])
+    }
+
+    /// Does the same as [`Self::start`], with environment variables for each machine.
+    pub fn start_in(
+        participants: usize,
+        message_ms: u32,
+        palabre_toml: &str,
+        environments: &[&[(&str, &OsStr)]; NAMES.len()],
+    ) -> Result<Self> {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let nats = Command::new("nats-server")
-            .args(["-a", "127.0.0.1", "-p", &port.to_string()])
-            .stderr(Stdio::null())
-            .spawn();
+        let mut nats = Command::new("nats-server");
+        let nats = nats.args(["-a", "127.0.0.1", "-p", &port.to_string()]).stderr(Stdio::null()).spawn();
         let nats = Ended(nats.context("unable to start 'nats-server'; install the package nats-server")?);
-        let suites = NAMES.map(|machine| {
+        let suites = NAMES.iter().zip(environments).map(|(machine, environment)| {
             let bridge = format!(
                 "[bridge]\nmachine = \"{machine}\"\nrooms = [\"main\"]\nservers = [\"nats://127.0.0.1:{port}\"]\n"
             );
-            Suite::start_configured(participants, &format!("{palabre_toml}{bridge}message-ms = {message_ms}\n"))
+            let settings = format!("{palabre_toml}{bridge}message-ms = {message_ms}\n");
+            Suite::start_configured_in(participants, &settings, environment)
         });
-        let suites = suites.into_iter().collect::<Result<Vec<_>>>()?;
-        let bridges = suites.iter().map(|suite| start_bridge(&suite.dir())).collect::<Result<_>>()?;
+        let suites = suites.collect::<Result<Vec<_>>>()?;
+        let bridges =
+            suites.iter().zip(environments).map(|(suite, environment)| start_bridge(&suite.dir(), environment));
+        let bridges = bridges.collect::<Result<_>>()?;
         let cluster = Self { bridges, suites, nats, port };
         wait_for("the connections of all machines", TIMEOUT, || {
             let reports: Option<Vec<BridgeReport>> = (0..NAMES.len()).map(|machine| cluster.report(machine)).collect();
@@ -103,9 +115,10 @@ impl Cluster {
     }
 }
 
-fn start_bridge(dir: &Path) -> Result<Ended> {
+fn start_bridge(dir: &Path, environment: &[(&str, &OsStr)]) -> Result<Ended> {
     let mut command = Command::new(binary("palabre-bridge")?);
     command.arg("--config").arg(dir.join("etc")).arg("--run").arg(dir.join("run"));
+    command.envs(environment.iter().copied());
     Ok(Ended(command.stderr(File::create(dir.with_file_name("bridge.log"))?).spawn()?))
 }
 

@@ -17,6 +17,7 @@ mod latency;
 mod listener_cost;
 mod load;
 mod machines;
+mod machines_clocks;
 mod machines_swarm;
 mod memory;
 mod nginx;
@@ -76,6 +77,8 @@ usage: measure [PART]...        default: start load gaps latency
   pesq-rates        the same with Opus at 32 kbit/s in rooms of 16 and 48 kHz, 3 minutes
   machines, machines-short
                     delay, bytes and CPU of a room on three machines, with messages of 20 and 60 ms, 13 minutes; or of 20 ms, 2 minutes
+  machines-clocks, machines-clocks-short
+                    gaps, clicks and delay between machines whose clocks differ, 32 or 3 minutes
   machines-swarm, machines-swarm-short
                     three machines with 300 listeners each, or fewer if records are missing, 3 to 15 minutes; or 20 listeners, 1 minute
   echo              level of what a participant with loudspeakers sends back, 4 minutes
@@ -135,6 +138,8 @@ fn main() -> Result<()> {
             "machines" => machines::run(&[20, 60], SECONDS as u64)?,
             "machines-short" => machines::run(&[20], 5)?,
             "machines-swarm" => machines_swarm::run(&[300, 250, 200, 150, 100, 50], SECONDS as u64)?,
+            "machines-clocks" => machines_clocks::run(600)?,
+            "machines-clocks-short" => machines_clocks::run(20)?,
             "machines-swarm-short" => machines_swarm::run(&[20], 10)?,
             "latency-long" => latency::over_time(20)?,
             "latency-hour" => latency::over_time(60)?,
