@@ -221,6 +221,7 @@ fn may_send(user: &str, request: Option<&Request>) -> bool {
     match user {
         MIXER_USER => false,
         EXPORTER_USER => request == Some(&Request::Status),
+        SIGNER_USER => request == Some(&Request::Sign),
         _ => true,
     }
 }
@@ -308,12 +309,16 @@ mod tests {
     }
 
     #[test]
-    fn mixer_may_send_nothing_and_exporter_may_ask_for_the_status_only() {
-        for (user, of_status, of_others) in
-            [(MIXER_USER, false, false), (EXPORTER_USER, true, false), (SIGNER_USER, true, true), ("ops", true, true)]
-        {
-            assert_eq!(may_send(user, Some(&Request::Status)), of_status, "{user}");
-            for other in [Some(&Request::Reload), Some(&Request::Sign), Some(&Request::Restart(Target::Mixer)), None] {
+    fn daemons_with_their_own_user_may_send_only_the_request_that_they_need() {
+        for (user, of_status, of_sign, of_others) in [
+            (MIXER_USER, false, false, false),
+            (EXPORTER_USER, true, false, false),
+            (SIGNER_USER, false, true, false),
+            ("ops", true, true, true),
+        ] {
+            let may = [Some(&Request::Status), Some(&Request::Sign)].map(|request| may_send(user, request));
+            assert_eq!(may, [of_status, of_sign], "{user}");
+            for other in [Some(&Request::Reload), Some(&Request::Restart(Target::Mixer)), None] {
                 assert_eq!(may_send(user, other), of_others, "{user} {other:?}");
             }
         }
