@@ -122,7 +122,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NotTls => "the message is not one that a TLS server signs",
-            Self::TooOften => "the listener asks too often",
+            Self::TooOften => "too many handshakes at this listener or at all listeners together",
             Self::OtherChain => "the signer doesn't have the key of this certificate",
             Self::Scheme => "the key doesn't support the signature scheme",
             Self::Failed => "the key can't sign",

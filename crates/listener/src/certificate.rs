@@ -175,7 +175,7 @@ impl Read {
 }
 
 /// Asks the signer for its certificate chain if it differs from the chain `id`. Stores the ID of a new chain in `id`. Returns `None` if the signer
-/// doesn't answer, or refuses because this listener asks too often.
+/// doesn't answer, or refuses because there are too many handshakes.
 fn ask(signer: &Arc<Signer>, id: &mut ChainId) -> Option<Read> {
     let got = match signer.chain(Some(*id), CHECK_TIMEOUT) {
         Ok(got) => got,

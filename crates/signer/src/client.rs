@@ -18,6 +18,14 @@ const BURST: f64 = 1500.0;
 const CHAINS_PER_SECOND: f64 = 5.0;
 /// Maximum number of requests of one listener for the certificate at once.
 const CHAINS_BURST: f64 = 50.0;
+/// Maximum number of signatures for all listeners together per second.
+const ALL_PER_SECOND: f64 = 500.0;
+/// Maximum number of signatures for all listeners together at once. After a restart of all listeners, the pages of 1000 participants connect anew.
+const ALL_BURST: f64 = 5000.0;
+/// Number of signatures per second that a listener gets even while the others have used up the signatures of all.
+const RESERVED_PER_SECOND: f64 = 5.0;
+/// Number of signatures at once that a listener gets even while the others have used up the signatures of all.
+const RESERVED_BURST: f64 = 50.0;
 /// Number of signatures as which a signature with an RSA key counts.
 const RSA_COST: usize = 5;
 
@@ -27,6 +35,8 @@ pub(crate) struct Client {
     pub(crate) name: String,
     socket: Packet,
     limit: RateLimit,
+    /// What others can't use up.
+    reserved: RateLimit,
     /// A limit of its own: a listener whose clients use up the other limit must still get a renewed certificate.
     chains: RateLimit,
 }
@@ -48,16 +58,22 @@ pub(crate) enum Outcome {
 
 impl Client {
     pub(crate) fn new(name: String, socket: Packet) -> Self {
-        let chains = RateLimit::new(CHAINS_PER_SECOND, CHAINS_BURST);
-        Self { name, socket, limit: RateLimit::new(PER_SECOND, BURST), chains }
+        let limit = RateLimit::new(PER_SECOND, BURST);
+        let reserved = RateLimit::new(RESERVED_PER_SECOND, RESERVED_BURST);
+        Self { name, socket, limit, reserved, chains: RateLimit::new(CHAINS_PER_SECOND, CHAINS_BURST) }
+    }
+
+    /// Returns the limit of all listeners together.
+    pub(crate) const fn limit_of_all() -> RateLimit {
+        RateLimit::new(ALL_PER_SECOND, ALL_BURST)
     }
 
     pub(crate) fn socket(&self) -> &Packet {
         &self.socket
     }
 
-    /// Reads one message of the listener, and answers it.
-    pub(crate) fn serve(&mut self, files: &mut KeyFiles, now: Instant) -> Outcome {
+    /// Reads one message of the listener, and answers it. `all` is the limit of all listeners together.
+    pub(crate) fn serve(&mut self, files: &mut KeyFiles, all: &mut RateLimit, now: Instant) -> Outcome {
         let mut buffer = [0; MAX_REQUEST_BYTES + 1];
         let length = match self.socket.recv(&mut buffer) {
             Ok(Some(length)) => length,
@@ -66,7 +82,7 @@ impl Client {
         };
         let message = buffer.get(..length).filter(|message| message.len() <= MAX_REQUEST_BYTES);
         let Some(request) = message.and_then(Request::parse) else { return Outcome::Malformed };
-        let content = self.answer(&request, files, now);
+        let content = self.answer(&request, files, all, now);
         let outcome = match &content {
             Content::Chain { .. } => Outcome::Chain,
             Content::Signature(_) => Outcome::Signed,
@@ -79,10 +95,9 @@ impl Client {
         }
     }
 
-    fn answer(&mut self, request: &Request, files: &mut KeyFiles, now: Instant) -> Content {
-        let cost = if files.current().is_some_and(Pair::is_rsa) { RSA_COST } else { 1 };
+    fn answer(&mut self, request: &Request, files: &mut KeyFiles, all: &mut RateLimit, now: Instant) -> Content {
         let is_admitted = match request.sign {
-            Some(_) => (0..cost).all(|_| self.limit.admit(now)),
+            Some(_) => self.admits_signature(files, all, now),
             None => self.chains.admit(now),
         };
         if !is_admitted {
@@ -97,6 +112,12 @@ impl Client {
             return Content::Refused(Refusal::OtherChain);
         };
         signature(pair, sign).map_or_else(Content::Refused, Content::Signature)
+    }
+
+    fn admits_signature(&mut self, files: &KeyFiles, all: &mut RateLimit, now: Instant) -> bool {
+        let cost = if files.current().is_some_and(Pair::is_rsa) { RSA_COST } else { 1 };
+        let admits = |limit: &mut RateLimit| (0..cost).all(|_| limit.admit(now));
+        admits(&mut self.limit) && (admits(all) || self.reserved.admit(now))
     }
 }
 
@@ -122,6 +143,7 @@ mod tests {
         files: KeyFiles,
         client: Client,
         listener: Packet,
+        all: RateLimit,
         now: Instant,
     }
 
@@ -131,13 +153,14 @@ mod tests {
         self_signed(&["localhost".into()]).unwrap().write(&directory.path().join("tls")).unwrap();
         let files = KeyFiles::load(directory.path(), now);
         let (listener, socket) = Packet::pair().unwrap();
-        Rig { _directory: directory, files, client: Client::new("alice".into(), socket), listener, now }
+        let (client, all) = (Client::new("alice".into(), socket), Client::limit_of_all());
+        Rig { _directory: directory, files, client, listener, all, now }
     }
 
     impl Rig {
         fn ask(&mut self, chain: Option<ChainId>, sign: Option<ToSign>) -> Content {
             self.listener.send(&Request { number: 9, chain, sign }.encode()).unwrap();
-            self.client.serve(&mut self.files, self.now);
+            self.client.serve(&mut self.files, &mut self.all, self.now);
             let mut buffer = vec![0; MAX_CHAIN_BYTES];
             let length = self.listener.recv(&mut buffer).unwrap().unwrap();
             let reply = Reply::parse(&buffer[..length]).unwrap();
@@ -190,26 +213,40 @@ mod tests {
         }
         for message in [vec![1], vec![0; MAX_REQUEST_BYTES + 1], vec![1; 100_000]] {
             rig.listener.send(&message).unwrap();
-            assert_eq!(rig.client.serve(&mut rig.files, rig.now), Outcome::Malformed);
+            assert_eq!(rig.client.serve(&mut rig.files, &mut rig.all, rig.now), Outcome::Malformed);
         }
-        assert_eq!(rig.client.serve(&mut rig.files, rig.now), Outcome::None);
+        assert_eq!(rig.client.serve(&mut rig.files, &mut rig.all, rig.now), Outcome::None);
         let (_, other) = Packet::pair().unwrap();
         rig.listener = other;
-        assert_eq!(rig.client.serve(&mut rig.files, rig.now), Outcome::Closed);
+        assert_eq!(rig.client.serve(&mut rig.files, &mut rig.all, rig.now), Outcome::Closed);
+    }
+
+    fn refused(rig: &mut Rig, id: ChainId, count: usize, sign: Option<&ToSign>) -> usize {
+        (0..count).filter(|_| rig.ask(Some(id), sign.cloned()) == Content::Refused(Refusal::TooOften)).count()
     }
 
     #[test]
     fn listener_that_asks_too_often_is_refused_until_time_has_passed() {
         let mut rig = rig();
-        let id = Some(rig.chain().id);
-        let refused = |rig: &mut Rig, count: usize, sign: Option<&ToSign>| {
-            (0..count).filter(|_| rig.ask(id, sign.cloned()) == Content::Refused(Refusal::TooOften)).count()
-        };
+        let id = rig.chain().id;
         let sign = Some(&ToSign { scheme: P256, message: b"x".to_vec() });
-        assert_eq!(refused(&mut rig, 2000, sign), 500, "1500 at once");
-        assert_eq!(refused(&mut rig, 49, None), 0, "requests for the certificate have another limit");
-        assert_eq!(refused(&mut rig, 10, None), 10, "50 at once");
+        assert_eq!(refused(&mut rig, id, 2000, sign), 500, "1500 at once");
+        assert_eq!(refused(&mut rig, id, 49, None), 0, "requests for the certificate have another limit");
+        assert_eq!(refused(&mut rig, id, 10, None), 10, "50 at once");
         rig.now += Duration::from_millis(10);
-        assert_eq!(refused(&mut rig, 10, sign), 5);
+        assert_eq!(refused(&mut rig, id, 10, sign), 5);
+    }
+
+    #[test]
+    fn handshakes_at_many_listeners_are_limited_and_every_other_listener_has_a_reserve() {
+        let mut rig = rig();
+        let id = rig.chain().id;
+        let sign = Some(&ToSign { scheme: P256, message: b"x".to_vec() });
+        let others = (0..6000).filter(|_| rig.all.admit(rig.now)).count();
+        assert_eq!(others, 5000, "at once for all listeners");
+        assert_eq!(refused(&mut rig, id, 60, sign), 10, "50 are reserved for each listener");
+        rig.now += Duration::from_millis(200);
+        assert_eq!((0..200).filter(|_| rig.all.admit(rig.now)).count(), 100, "500 per second for all listeners");
+        assert_eq!(refused(&mut rig, id, 10, sign), 9, "5 per second are reserved for each listener");
     }
 }

@@ -9,6 +9,7 @@ use log::Level;
 use palabre_config::signing::{self, MAX_REPORT_BYTES, Order, SignerReport};
 use palabre_host::log_limit::LogLimit;
 use palabre_host::packet::Packet;
+use palabre_host::rate_limit::RateLimit;
 use palabre_host::sandbox::Enforced;
 use palabre_host::signals::{SIGHUP, SIGINT, SIGTERM, Signals};
 use palabre_host::wait::Set;
@@ -40,6 +41,8 @@ pub(crate) struct Signer {
     /// The error of the last attempt to connect.
     connect_error: Option<String>,
     clients: HashMap<u64, Client>,
+    /// The limit of signatures for all listeners together.
+    limit_of_all: RateLimit,
     next_number: u64,
     report: SignerReport,
     reported: SignerReport,
@@ -69,6 +72,7 @@ impl Signer {
             connect_interval: CONNECT_INTERVALS[0],
             connect_error: None,
             clients: HashMap::new(),
+            limit_of_all: Client::limit_of_all(),
             next_number: LINK + 1,
             report: SignerReport { sandbox: enforced.to_string(), ..SignerReport::default() },
             reported: SignerReport::default(),
@@ -220,7 +224,7 @@ impl Signer {
 
     fn serve_client(&mut self, number: u64, now: Instant) {
         let Some(client) = self.clients.get_mut(&number) else { return };
-        let why = match client.serve(&mut self.files, now) {
+        let why = match client.serve(&mut self.files, &mut self.limit_of_all, now) {
             Outcome::None | Outcome::Chain => return,
             Outcome::Signed => {
                 self.report.signatures += 1;
