@@ -103,8 +103,9 @@ impl Firefox {
         let socket = match connect(&mut child) {
             Ok(socket) => RefCell::new(socket),
             Err(error) => {
+                let status = child.try_wait();
                 end(&mut child);
-                return Err(error);
+                return Err(error.context(format!("the state of Firefox is {status:?}")));
             }
         };
         let mut firefox =
@@ -328,13 +329,15 @@ fn end(child: &mut Child) {
 /// Connects to the address that Firefox prints on standard error.
 fn connect(child: &mut Child) -> Result<WebSocket<TcpStream>> {
     let mut output = BufReader::new(child.stderr.take().context("Firefox has no standard error")?);
-    let mut line = String::new();
+    let mut printed = String::new();
     let address = loop {
-        line.clear();
-        if output.read_line(&mut line)? == 0 {
-            bail!("Firefox ended without printing its address");
+        let start = printed.len();
+        if output.read_line(&mut printed)? == 0 {
+            bail!("Firefox ended without printing its address: {printed}");
         }
-        if let Some((_, address)) = line.split_once("WebDriver BiDi listening on ws://") {
+        if let Some((_, address)) =
+            printed.get(start..).unwrap_or_default().split_once("WebDriver BiDi listening on ws://")
+        {
             break address.trim().to_owned();
         }
     };
