@@ -62,7 +62,7 @@ pub(crate) fn machine(name: &str) {
 
 /// Prints what a trial of several machines is. Called before the listeners are ready.
 pub(crate) fn machines_starting(count: usize) {
-    print(&format!("A trial room on {count} machines, all of which are this machine.\n"));
+    print(&format!("A trial room on {count} machines, simulated on this computer.\n"));
 }
 
 /// Prints instructions for a room on several machines. Called when all listeners are ready.
