@@ -28,7 +28,7 @@ pub(crate) fn serve(connection: &mut Connection, head: &Head, listener: &Listene
     match head.method.as_str() {
         "POST" | "PUT" if is_for_another_room => {
             let response =
-                Response::text(412, "the participant is in another room now, so the sound was not sent; ask for '/me'");
+                Response::text(412, "the participant is in another room now, so the sound was dropped; request '/me'");
             connection.answer(head, &response, false)
         }
         // A browser doesn't tell a page why a WebSocket was refused, so `ws` opens the WebSocket and closes it with a code.
