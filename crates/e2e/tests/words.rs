@@ -62,8 +62,9 @@ const KINDS: [&str; 16] = [
 /// Maximum words of a sentence in the documents and manual pages.
 const WORDS_MAX: usize = 40;
 
-/// Words from which on a sentence counts as long, and how many percent of a document's sentences may be long.
+/// Minimum number of words of a long sentence.
 const WORDS_LONG: usize = 25;
+/// Maximum share of long sentences in a document, in percent.
 const LONG_PERCENT_MAX: usize = 8;
 
 fn root() -> PathBuf {

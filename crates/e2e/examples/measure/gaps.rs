@@ -14,8 +14,9 @@ use crate::join::{at_bit_rate, join_at, wait_for_samples};
 use crate::tone::{TONE_DBFS, TONE_HZ};
 use palabre_e2e::plot::{Curve, svg};
 
-/// Number of renewals and of planned restarts in a measurement of handovers.
+/// Number of renewals in a measurement of handovers.
 const RENEWALS: u64 = 10;
+/// Number of planned restarts in a measurement of handovers.
 const RESTARTS: u64 = 5;
 
 /// The line between listener and page.

@@ -21,8 +21,9 @@ export class FormatChoice {
   #down = new Ladder();
   #up = new Ladder();
   #delay = new StreamDelay();
-  /** Whether decoding has failed, and the bit rate from which on PCM replaces Opus since; ADPCM replaces lower bit rates. */
+  /** Whether decoding has failed. */
   #decoderFailed = false;
+  /** If decoding has failed: PCM replaces Opus at this bit rate and higher ones, and ADPCM replaces it at lower ones. */
   #pcmKbps = 0;
   #encodes = false;
   #encoderFailed = false;

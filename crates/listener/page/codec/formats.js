@@ -6,11 +6,12 @@
 
 /** The format that every listener sends. */
 export const PCM = { name: 'PCM 16', query: '' };
-/** For browsers that can't decode Opus. */
+/** The format for browsers that can't decode Opus. */
 export const ADPCM = { name: 'ADPCM', query: 'codec=adpcm' };
 
-/** Bit rate at which chunks are joined, and the minimum length of a joined chunk. */
+/** Bit rate of Opus at which the listener joins several chunks into one. */
 const THIN_KBPS = 16;
+/** Minimum length of a joined chunk. */
 const THIN_MS = 80;
 
 /** @param {number} kbps; @returns {Format} */

@@ -1,20 +1,24 @@
 /**
  * Chooses how much the sound is compressed, in one direction. Pure: time is an argument.
  *
- * One rung down after the line was more than 200 ms behind twice in 10 s; one rung up after 60 s of calm. If a rung that was tried again fails
- * soon, the next try comes later.
+ * The choice goes one rung down when the line has been more than 200 ms behind two times within 10 s, and one rung up when it has not been so for
+ * 60 s. If the line is behind again within 60 s after a rung up, the next rung up comes later.
  */
 
 /** The rungs, from the best sound to the fewest data: PCM, and Opus with its bit rate in kbit/s. */
 export const RUNGS = [0, 32, 24, 16];
 
+/** An event: the line is further behind than this. */
 const BEHIND_MS = 200;
-/** Time in which two events lead one rung down, and the minimum time between them. */
+/** Maximum time between two events that lead one rung down. */
 const WINDOW_MS = 10_000;
+/** Minimum time between two events. */
 const EVENT_MS = 1000;
 /** Time after a change in which events don't count: the old connection may still be behind. */
 const SETTLE_MS = 3000;
+/** Time without an event after which one rung up is tried. Doubles if a rung up fails within this time. */
 const CALM_MS = 60_000;
+/** Maximum time without an event before one rung up is tried. */
 const MAX_CALM_MS = 16 * CALM_MS;
 
 /**

@@ -80,7 +80,7 @@ export class OpusEncoder {
     this.#guard(() => this.#encoder.configure(configuration(kbps)));
   }
 
-  /** @param {{samples: Int16Array, wallMs: number}} chunk; one that is shorter than the ones before ends a spurt */
+  /** @param {{samples: Int16Array, wallMs: number}} chunk; a chunk that is shorter than the previous chunks ends a spurt */
   push({ samples, wallMs }) {
     const group = () => ({ frames: 0, packets: [], wallMs: 0 });
     let open = group();

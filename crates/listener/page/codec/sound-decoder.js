@@ -29,8 +29,9 @@ const OVERLAP_STEP_MS = 20;
 export class SoundDecoder {
   #handlers;
   #rateHz = 24000;
-  /** The decoder whose sound is played, and the one of a stream that takes over soon; each with its format. */
+  /** The decoder whose sound is played, with its format. */
   #current = null;
+  /** The decoder of a stream that takes over soon, with its format. */
   #next = null;
   /** Decoders whose last sound is not decoded yet. */
   #retiring = new Set();
@@ -40,7 +41,7 @@ export class SoundDecoder {
   /** The PCM of the last old record. */
   #lead = null;
   #missed = false;
-  /** Whether the next sound comes from another decoder than the sound before it, which it continues. */
+  /** Whether the next sound continues the previous sound and comes from another decoder. */
   #joins = false;
   /** The last two samples that were passed on. */
   #end = [0, 0];

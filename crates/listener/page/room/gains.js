@@ -26,7 +26,7 @@ export class Gains {
   #muted = new Set();
   /** @type {Map<string, number>} percent by login name, except the normal volume */
   #volumes = new Map();
-  /** The lines that the listener has, or null if unknown. */
+  /** The gains that the listener has, as text; null if unknown. */
   #sent = null;
   /** Login names of participants whom the user has muted, unmuted or made louder or quieter since the listener accepted the last change. */
   #unsent = new Set();

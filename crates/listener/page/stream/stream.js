@@ -18,8 +18,9 @@ import { StallDetector } from './stall.js';
 const DEAD_AFTER_MS = 5000;
 /** Time without a record after which the stream counts as unstable; in silence, with a record every 2 s, the time is longer (stall.js). */
 const UNSTABLE_AFTER_MS = 2000;
-/** Maximum and minimum interval between checks for overdue records. */
+/** Maximum interval between checks for overdue records. */
 const CHECK_MS = 400;
+/** Minimum interval between checks for overdue records. */
 const MIN_CHECK_MS = 50;
 /** Minimum interval between second iframes that are opened because another connection broke. */
 const SUSPECT_INTERVAL_MS = 2000;

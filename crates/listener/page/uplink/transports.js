@@ -16,7 +16,7 @@ const OPUS_TYPE = 'application/vnd.palabre.opus';
 const SOCKET_OPUS_BYTES = 600;
 /** Maximum length of the sound in the WebSocket's send buffer. */
 const SOCKET_MS = 100;
-/** If the listener receives chunks later than this, the page keeps further chunks: the listener would drop them. */
+/** Maximum lateness of the chunks at the listener. If it is greater, the page keeps back further chunks, because the listener would drop them. */
 const LATE_MS = 300;
 /** Timeout for the answer to a POST. */
 const POST_TIMEOUT_MS = 8000;
@@ -26,8 +26,9 @@ const CONNECT_TIMEOUT_MS = 6000;
 const CLOSE_TAKEN = 4001;
 /** RFC 6455 §7.1.5: no close frame was received. */
 const CLOSE_ABNORMAL = 1006;
-/** Close code, and HTTP status, of a listener that doesn't accept the format. */
+/** Close code of a listener that doesn't accept the format. */
 const CLOSE_REFUSED = 1003;
+/** HTTP status of a listener that doesn't accept the format. */
 const STATUS_REFUSED = 415;
 const STATUS_TAKEN = 409;
 /** HTTP status of a listener that is being replaced: the next process accepts the chunks. */

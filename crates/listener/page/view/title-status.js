@@ -11,8 +11,9 @@ const SIGNS = {
   muted: { prefix: '🔇 ', icon: 'icon-muted.svg' },
   none: { prefix: '', icon: 'icon.svg' },
 };
-/** States of the microphone that count as open and as muted; the others count as none. */
+/** States of the microphone that count as open. */
 const OPEN = ['on', 'waiting', 'held', 'ready'];
+/** States of the microphone that count as muted. */
 const MUTED = ['muted', 'system', 'silent', 'operator'];
 
 /** The title and icon of one page. */
