@@ -22,9 +22,9 @@ const LISTEN_FIRST: Duration = Duration::from_millis(1500);
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 /// Minimum time between two arrivals of the same machine. A process that restarts listens for a longer time before it sends anything.
 const ARRIVAL_INTERVAL: Duration = Duration::from_secs(1);
-/// Time without a turn after which the sound in the pipes counts as old.
+/// Maximum time between two calls of [`Bridge::turn`]. After a longer time, the sound in the pipes is too old and is dropped.
 const STALL: Duration = Duration::from_millis(250);
-/// Maximum number of log lines about other machines with a problem.
+/// Maximum number of different warnings, each logged once, and of arrivals of other machines in a second.
 const MAX_WARNED: usize = 256;
 
 /// The state of the program.
@@ -41,7 +41,7 @@ pub(crate) struct Bridge {
     rooms_dir: PathBuf,
     last_turn: Duration,
     warned: BTreeSet<String>,
-    /// When each machine has arrived in the last second.
+    /// The machines that arrived in the last second, with the time of their arrival.
     arrivals: BTreeMap<Name, Duration>,
 }
 
@@ -72,20 +72,20 @@ impl Bridge {
         self.introduce();
     }
 
-    /// Sends a heartbeat and all states at the next turn.
+    /// Makes [`Self::turn`] send a heartbeat and all states.
     fn introduce(&mut self) {
         self.heartbeat_at = Duration::ZERO;
         self.rooms.iter_mut().for_each(Room::repeat_state);
     }
 
-    /// Does all that is due.
+    /// Sends and receives sound, texts and states of all rooms. Also sends the heartbeat, writes the report and removes machines, each when it is due.
     pub(crate) fn turn(&mut self, link: &mut Link) {
         let now = clock::monotonic();
         let gap = now.saturating_sub(self.last_turn);
         let is_old = gap > STALL;
         self.last_turn = now;
         if is_old {
-            // Messages of the meantime wait in the socket, so no machine counts as cut off.
+            // Messages that arrived since the last turn still wait in the socket, so no machine counts as cut off.
             self.peers.values_mut().for_each(|peer| peer.heard_at += gap);
         }
         if self.connected_at.is_some_and(|at| now >= at + LISTEN_FIRST) && !self.is_announced {
@@ -107,7 +107,7 @@ impl Bridge {
         }
     }
 
-    /// Writes the file `.bridge` for status and metrics.
+    /// Writes the file `.bridge` for `palabre status` and the metrics.
     fn report(&mut self, link: &Link, now: Duration) {
         let mut links = Vec::new();
         for room in &self.rooms {
@@ -165,7 +165,7 @@ impl Bridge {
         }
     }
 
-    /// Removes machines that were cut off for long.
+    /// Removes machines from which nothing has arrived for [`FORGET_AFTER`].
     fn forget(&mut self, now: Duration) {
         let gone =
             self.peers.iter().filter(|(_, peer)| now > peer.heard_at + FORGET_AFTER).map(|(name, _)| name.clone());
@@ -198,7 +198,7 @@ impl Bridge {
     /// Handles a message.
     ///
     /// # Errors
-    /// Another process has the name of this machine, and it was first.
+    /// Another process with the name of this machine is connected already.
     pub(crate) fn receive(&mut self, message: &Received) -> Result<(), Failure> {
         let Some(subject) = Subject::parse(&message.subject) else { return Ok(()) };
         let (now, machine, bytes) = (clock::monotonic(), &subject.machine, &message.payload[..]);
@@ -235,7 +235,7 @@ impl Bridge {
         }
         let known = self.peers.get(machine).map(|peer| (peer.epoch, peer.is_cut_off(now)));
         match known {
-            // An old process of the machine, which ends soon.
+            // A heartbeat of the machine's previous process, which ends soon.
             Some((epoch, false)) if heartbeat.epoch < epoch => return Ok(()),
             _ if heartbeat.goodbye => self.leave(machine),
             Some((epoch, was_cut_off)) if epoch == heartbeat.epoch => {
@@ -252,8 +252,8 @@ impl Bridge {
         Ok(())
     }
 
-    /// Returns whether this machine may arrive now. A machine that leaves and comes back in each message would fill the log, and make all machines send
-    /// their states.
+    /// Returns whether this machine may arrive now. Without this limit, a machine that leaves and arrives with each message would fill the log, and make
+    /// all machines send their states.
     fn may_arrive(&mut self, machine: &Name, now: Duration) -> bool {
         self.arrivals.retain(|_, at| now < *at + ARRIVAL_INTERVAL);
         let may = !self.arrivals.contains_key(machine) && self.arrivals.len() < MAX_WARNED;
@@ -314,7 +314,7 @@ impl Bridge {
         refused.into_iter().for_each(|text| self.warn_once(text));
     }
 
-    /// Does this for all machines, because a room of this machine was opened, and tells them.
+    /// Calls [`Self::update_rooms`] for all machines, because a room of this machine was opened. Sends them a heartbeat and the states.
     fn update_all_rooms(&mut self) {
         let machines: Vec<Name> = self.peers.keys().cloned().collect();
         machines.iter().for_each(|machine| self.update_rooms(machine));
@@ -371,7 +371,7 @@ impl Bridge {
         }
     }
 
-    /// Says goodbye, and removes all files and pipes of other machines.
+    /// Sends a heartbeat with `goodbye`, and removes all files and pipes of other machines.
     pub(crate) fn end(&mut self, link: &mut Link) {
         if self.is_announced {
             self.send_heartbeat(link, true);

@@ -15,10 +15,10 @@ use crate::wire::{Kind, Subject};
 
 /// Timeout for the connection to the server.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time for which heartbeats of other machines are awaited: each machine sends one a second.
+/// Time for which `--check` listens for heartbeats of other machines. Each machine sends one a second.
 const LISTEN: Duration = Duration::from_millis(1500);
 
-/// Connects, listens for other machines, and prints what it found. Sends nothing.
+/// Connects, listens for other machines, and prints which ones it found. Publishes nothing.
 pub(crate) async fn run(link: &mut Link, own: &Name) -> Result<(), Failure> {
     connected(link).await?;
     println!("the NATS server is connected");

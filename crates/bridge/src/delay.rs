@@ -1,14 +1,14 @@
-//! How old a message is, although the clocks of two machines differ.
+//! Measures how old a message is, also if the clocks of the two machines differ.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// Time over which the minimum delay is taken. A longer time would let the drift of the clocks count as delay.
+/// Length of the window over which the minimum delay is taken. In a longer window, the drift of the clocks would count as delay.
 const WINDOW: Duration = Duration::from_secs(60);
-/// Maximum interval between the first measurement and the present one, below which the delay is unknown. Messages that waited while this process
-/// was stopped all arrive at once, so their delays say nothing.
+/// Time after the first message during which the delay is unknown. Messages that waited while this process was stopped arrive at once, so their
+/// delays are wrong.
 const SETTLE: Duration = Duration::from_millis(300);
-/// Length of a part of the window, of which only the minimum is kept.
+/// Length of a part of the window. Of each part, only the minimum delay is stored.
 const PART: Duration = Duration::from_secs(5);
 
 /// The delays of one sender: the local time of arrival minus the sender's time, in µs.

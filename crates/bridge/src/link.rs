@@ -1,7 +1,7 @@
 //! The connection to the NATS server.
 //!
-//! Sound must be on time or be lost. So a message is published only while the server is connected and the queue of the client has room, and no
-//! message waits for a new connection.
+//! Late sound is useless. So a message is published only while the server is connected and the client's send queue has room. No message waits for a
+//! new connection.
 
 use std::future::Future;
 use std::path::Path;
@@ -27,14 +27,14 @@ const RECEIVE_QUEUE: usize = 512;
 const EVENTS: usize = 64;
 /// Timeout for a connection to the server.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Interval between pings, so that a connection that is dead without an error is found.
+/// Interval between pings. They detect a connection that is dead without an error.
 const PING_INTERVAL: Duration = Duration::from_secs(1);
 /// Maximum interval between attempts to connect.
 const RETRY_MAX: Duration = Duration::from_millis(500);
 /// Maximum size of a file with a seed or credentials, in bytes.
 const MAX_SECRET_BYTES: u64 = 64 * 1024;
 
-/// The connection. If it ends, the client connects anew by itself.
+/// The connection. If it ends, the client of `async_nats` connects again by itself.
 pub(crate) struct Link {
     client: Client,
     pub(crate) events: Receiver<Event>,
@@ -97,7 +97,7 @@ impl Link {
         }
     }
 
-    /// Sends what waits, at most for `timeout`.
+    /// Waits until the queued messages are sent, at most for `timeout`.
     pub(crate) async fn flush(&self, timeout: Duration) {
         let _ = tokio::time::timeout(timeout, self.client.flush()).await;
     }

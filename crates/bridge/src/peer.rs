@@ -19,7 +19,7 @@ pub(crate) const CUT_OFF_AFTER: Duration = Duration::from_millis(1500);
 pub(crate) const FORGET_AFTER: Duration = Duration::from_secs(600);
 /// Maximum age of sound. Older sound is dropped.
 const MAX_AGE: Duration = Duration::from_millis(300);
-/// Time after the last sound for which a machine's participants talk.
+/// Time for which pages show a machine's talkers as talking after its last sound.
 const TALK: Duration = Duration::from_millis(400);
 /// Minimum interval between two changes of a machine's file.
 const FILE_INTERVAL: Duration = Duration::from_millis(200);
@@ -69,7 +69,7 @@ impl Peer {
 pub(crate) struct RoomPeer {
     pipe: Option<PipeWriter>,
     open_at: Duration,
-    /// Number of the next sample of the machine's present process.
+    /// Expected number of the first sample in the next message of the machine's process.
     next: Option<u64>,
     pub(crate) lost_samples: u64,
     pub(crate) late_messages: u64,
@@ -86,12 +86,12 @@ pub(crate) struct RoomPeer {
 }
 
 impl RoomPeer {
-    /// Forgets the sound of the machine's previous process.
+    /// Accepts any number as the first sample's number, because the machine has a new process.
     pub(crate) fn begin_epoch(&mut self) {
         self.next = None;
     }
 
-    /// Forgets the pipe and the file, because the room was made anew.
+    /// Closes the pipe and makes [`Self::update_file`] write the file, because the room was created again.
     pub(crate) fn begin_room(&mut self) {
         (self.pipe, self.written) = (None, None);
     }
@@ -104,7 +104,7 @@ impl RoomPeer {
         }
     }
 
-    /// Plays a message, unless it is a duplicate or late.
+    /// Writes the sound of a message into the pipe, unless the message is a duplicate or late.
     pub(crate) fn play(&mut self, room: &RoomDir, machine: &Name, mix: &Mix, is_in_time: bool, now: Duration) {
         let expected = self.next.unwrap_or(mix.counter);
         if mix.counter < expected {
@@ -133,7 +133,8 @@ impl RoomPeer {
         self.lost_samples = self.lost_samples.saturating_add(samples);
     }
 
-    /// Returns whether a text from this machine may be told. So a machine that sends too many doesn't displace the texts of others.
+    /// Returns whether a text from this machine is within the limit. Because of the limit, a machine that sends too many texts doesn't displace those of
+    /// other machines.
     pub(crate) fn admits_text(&mut self, now: Instant) -> bool {
         self.text_limit.get_or_insert(TEXT_LIMIT).admit(now)
     }
@@ -153,7 +154,7 @@ impl RoomPeer {
         };
     }
 
-    /// Writes the machine's file as [`Self::write`] does. An error is logged once.
+    /// Calls [`Self::write`]. Logs an error once.
     pub(crate) fn update_file(&mut self, room: &RoomDir, machine: &Name, is_cut_off: bool, now: Duration) {
         match self.write(room, machine, is_cut_off, now) {
             Ok(()) => drop(self.warning.clear()),

@@ -22,11 +22,13 @@ use crate::wire::mix::{MAX_TALKERS, Mix};
 
 /// Maximum number of datagrams that are read from the inbox at once.
 const MAX_DATAGRAMS: usize = 16;
-/// Maximum number of received text messages that wait for the lock of the room, and their maximum age.
+/// Maximum number of received text messages that wait for the lock of the room.
 const MAX_TEXTS: usize = 64;
+/// Maximum time for which a received text message waits for the lock of the room.
 const MAX_TEXT_AGE: Duration = Duration::from_secs(5);
-/// Minimum interval between two states, and interval between states without a change.
+/// Minimum interval between two states.
 const STATE_INTERVAL: Duration = Duration::from_millis(250);
+/// Interval between states without a change.
 const STATE_REPEAT: Duration = Duration::from_secs(10);
 /// Interval between attempts to open the pipe and the inbox.
 const OPEN_INTERVAL: Duration = Duration::from_secs(1);
@@ -43,8 +45,9 @@ pub(crate) struct Room {
     out: Option<(PipeReader, AsyncFd<OwnedFd>)>,
     inbox: Option<(Inbox, AsyncFd<OwnedFd>)>,
     open_at: Duration,
-    /// Samples for the next message, and the time at which the oldest one was read.
+    /// Samples for the next message.
     gathered: Vec<i32>,
+    /// The time at which the oldest of these samples was read.
     gathered_at: Duration,
     counter: u64,
     talkers: Vec<(Name, i16)>,
@@ -54,7 +57,7 @@ pub(crate) struct Room {
     state_at: Duration,
     repeat_at: Duration,
     texts: VecDeque<(Duration, Message)>,
-    /// Limit of the texts that are sent. Listeners tell at most twenty a second.
+    /// Limit of the texts that are sent to other machines. A listener accepts at most twenty a second.
     text_limit: RateLimit,
     text_counter: u64,
     warning: LastWarning,
@@ -103,7 +106,7 @@ impl Room {
         self.out.iter().map(|(_, fd)| fd).chain(self.inbox.iter().map(|(_, fd)| fd))
     }
 
-    /// Opens the pipe `out` and the inbox, and opens them again after the room was created again. Returns whether the room is open.
+    /// Opens the pipe `out` and the inbox. Opens them again after the room was created again. Returns whether the room is open.
     pub(crate) fn open(&mut self, now: Duration) -> bool {
         if now < self.open_at {
             return self.out.is_some();
@@ -165,7 +168,7 @@ impl Room {
         }
     }
 
-    /// Returns the next message with sound, if there is enough sound for a message or it has waited for the time of a message.
+    /// Returns the next message with sound if it is complete, or if its first frame has waited for the duration of a complete message.
     pub(crate) fn next_mix(&mut self, epoch: u64, now: Duration) -> Option<Mix> {
         let frame = self.format.frame_samples();
         let frames = (self.gathered.len() / frame).min(self.message_frames);
@@ -195,7 +198,7 @@ impl Room {
         self.talkers = talkers.collect();
     }
 
-    /// Returns the state if it has changed or must be repeated. Looks at most four times a second.
+    /// Returns the state if it has changed or must be repeated. Reads the files at most four times a second.
     pub(crate) fn next_state(&mut self, epoch: u64, now: Duration) -> Option<State> {
         if now < self.state_at || self.out.is_none() {
             return None;
@@ -228,12 +231,13 @@ impl Room {
         self.state.clone()
     }
 
-    /// Sends the state soon, because another machine doesn't know it.
+    /// Makes [`Self::next_state`] return the state soon, because another machine doesn't know it.
     pub(crate) fn repeat_state(&mut self) {
         self.repeat_at = Duration::ZERO;
     }
 
-    /// Returns the texts of this machine's participants that other machines must get. A text without an ID gets one, so that other machines tell it once.
+    /// Returns the texts of this machine's participants, for the other machines. A text without an ID gets one, so that participants of other machines get
+    /// it only once.
     pub(crate) fn take_texts(&mut self, epoch: u64) -> Vec<Text> {
         let Some((inbox, _)) = &self.inbox else { return Vec::new() };
         let (_, messages) = inbox.receive(MAX_DATAGRAMS);
@@ -248,14 +252,14 @@ impl Room {
         texts
     }
 
-    /// Accepts a text from another machine. It is told by [`Self::tell`].
+    /// Queues a text from another machine for [`Self::tell`].
     pub(crate) fn accept_text(&mut self, message: Message, now: Duration) {
         if self.texts.len() < MAX_TEXTS {
             self.texts.push_back((now, message));
         }
     }
 
-    /// Keeps the accepted texts, and sends them to all participants. Never waits for the lock of the room.
+    /// Stores the queued texts, and sends them to all participants. Never waits for the lock of the room.
     pub(crate) fn tell(&mut self, now: Duration) {
         while let Some((arrived, message)) = self.texts.front() {
             if now < *arrived + MAX_TEXT_AGE {
@@ -271,7 +275,7 @@ impl Room {
         }
     }
 
-    /// Removes what this process has put into the room.
+    /// Removes the inbox, and the files and pipes of all machines, from the room.
     pub(crate) fn end(&mut self) {
         self.clear();
         if self.inbox.take().is_some() {

@@ -1,4 +1,4 @@
-//! The main loop: waits for sound, texts, messages of other machines, and the next turn.
+//! The main loop: waits for sound, texts, messages of other machines, signals and a timer.
 
 use std::collections::BTreeSet;
 use std::future::poll_fn;
@@ -24,13 +24,13 @@ use crate::link::Link;
 use crate::nkey;
 use crate::room::polled;
 
-/// Interval between turns without an event.
+/// Interval between two calls of [`Bridge::turn`] while no event arrives.
 const TURN_INTERVAL: Duration = Duration::from_millis(100);
-/// Maximum number of messages that are handled between two turns.
+/// Maximum number of messages that are handled between two calls of [`Bridge::turn`].
 const MAX_MESSAGES: usize = 64;
 /// Maximum number of different problems that are logged before the next connection.
 const MAX_PROBLEMS: usize = 16;
-/// Timeout for the last messages.
+/// Timeout for sending the last messages before the process ends.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Connects the rooms until a signal arrives.
@@ -106,7 +106,7 @@ async fn serve(bridge: &mut Bridge, link: &mut Link, mut signals: Signals) -> Re
     }
 }
 
-/// Waits until one of the descriptors is readable. All that is readable must then be read.
+/// Waits until one of the descriptors is readable. The caller must then read each descriptor until it is empty.
 async fn any_readable(descriptors: &[&AsyncFd<OwnedFd>]) {
     poll_fn(|cx| {
         let mut is_readable = false;

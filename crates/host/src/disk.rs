@@ -1,11 +1,11 @@
-//! The space of a file system: statvfs(3).
+//! The free and total space of a file system: statvfs(3).
 
 use std::io;
 use std::path::Path;
 
 use nix::sys::statvfs::statvfs;
 
-/// The space of a file system, in bytes.
+/// The free and total space of a file system, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Space {
     /// Space that this user may still use.
@@ -14,7 +14,7 @@ pub struct Space {
     pub total_bytes: u64,
 }
 
-/// Returns the space of the file system that contains `path`.
+/// Returns the free and total space of the file system that contains `path`.
 pub fn space(path: &Path) -> io::Result<Space> {
     let found = statvfs(path)?;
     let block_bytes = found.fragment_size();

@@ -50,10 +50,10 @@ pub struct Sandbox {
     limits: Limits,
 }
 
-/// The parts of a sandbox that are used.
+/// The parts of a sandbox to use: all of them, except in tests.
 #[derive(Debug)]
 struct Limits {
-    /// Maximum version of the Landlock ABI.
+    /// The newest version of the Landlock ABI to use.
     landlock: u32,
     seccomp: bool,
 }

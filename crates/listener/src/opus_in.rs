@@ -112,7 +112,7 @@ mod tests {
         let heard: Vec<i16> = packets.chunks(3).flat_map(|part| parts.decode(now, 1, &refs(part)).unwrap()).collect();
         assert!(heard == expected);
         assert!((goertzel_dbfs(&heard[12_000..], RATE_HZ, 1000.0) + 20.0).abs() < 1.0);
-        // Another source begins anew.
+        // For another source, the decoder starts again.
         assert!(whole.decode(now, 2, &refs(&packets)).unwrap() == expected);
     }
 

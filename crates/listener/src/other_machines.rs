@@ -13,7 +13,7 @@ const MAX_JSON_BYTES: usize = 200_000;
 /// Size of a person in JSON without the names, in bytes.
 const PERSON_BYTES: usize = 24;
 
-/// The other machines when the files were read last.
+/// The other machines, as their files were at the last read.
 #[derive(Debug)]
 pub(crate) struct Others {
     dir: Option<OtherMachines>,
@@ -22,7 +22,7 @@ pub(crate) struct Others {
     last_warning: LastWarning,
 }
 
-/// A machine, and its file that was read last. `seen` is `None` if reading failed, so that the file is read again.
+/// A machine, and its file at the last read. `seen` is `None` if this read failed, so that the file is read again.
 #[derive(Debug, Default)]
 struct Machine {
     seen: Option<FileStamp>,
@@ -33,7 +33,7 @@ struct Machine {
     state: MachineState,
 }
 
-/// What has changed since the files were read before.
+/// What has changed since the previous read of the files.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Changed {
     /// The machines, their people, or the state of a machine or person.

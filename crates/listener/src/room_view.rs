@@ -13,14 +13,14 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Bits of a person's state: connected, hand raised, microphone muted, and no microphone. A person with an open microphone and a weak connection
-/// has the bits for muted and for no microphone. The upper four bits are the place in the queue of raised hands.
+/// Bits of a person's state: connected, hand raised, microphone muted, and no microphone. The bits for muted and for no microphone together mean an
+/// open microphone and a weak connection. The upper four bits are the place in the queue of raised hands.
 const HERE: Value = 1;
 const HAND: Value = 2;
 const MUTED: Value = 4;
 const LISTENING: Value = 8;
 const PLACE_SHIFT: u32 = 4;
-/// Maximum place in the queue of raised hands that pages show. Later places are sent as this one.
+/// Maximum place in the queue of raised hands that pages show. It also stands for all later places.
 const MAX_PLACE: Value = 15;
 
 /// The state of the room when the files were read last. `people` is base64, as in a room record.
@@ -143,7 +143,7 @@ impl RoomView {
             }
         }
         values.extend(self.others.levels());
-        // After a failed read of `names`, the people are still those of before.
+        // After a failed read of `names`, the list of people is still the previous one, so `values` may be longer or shorter.
         values.resize(self.levels.len(), 0);
         self.levels.change_levels_to(&values)
     }
@@ -309,7 +309,7 @@ mod tests {
         assert_eq!(look(), (Urgency::Urgent, Urgency::Urgent));
         write("cut-off\nalice\there muted\t-\tAlice\n");
         assert_eq!(look(), (Urgency::Everything, Urgency::Urgent));
-        // The level of a participant of this machine is still that participant's.
+        // The people of the other machine don't take the places of this machine's participants in the list of levels.
         room.write_levels(&[talking("bob", -40.0)]).unwrap();
         assert_eq!((look(), look()), ((Urgency::None, Urgency::CanWait), (Urgency::None, Urgency::None)));
         machines.remove(&paris).unwrap();

@@ -22,7 +22,7 @@ pub const MAX_MACHINES: usize = 31;
 /// What is known about a room on another machine.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct MachineState {
-    /// Whether the machine is cut off: the connection was lost, and its people are those of before.
+    /// Whether the machine is cut off: the connection was lost, and its people are those from before the loss.
     pub is_cut_off: bool,
     /// Whether the machine records the room.
     pub is_recorded: bool,

@@ -48,7 +48,7 @@ pub(crate) struct Text {
     pub(crate) text: String,
 }
 
-/// Says that a machine works, each second.
+/// A heartbeat. Each machine sends one a second.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Heartbeat {
     pub(crate) version: u8,
@@ -59,12 +59,12 @@ pub(crate) struct Heartbeat {
     pub(crate) suite: String,
     /// The rooms that the machine shares, with their sample rates in Hz.
     pub(crate) rooms: BTreeMap<String, u32>,
-    /// Whether the machine leaves.
+    /// Whether this is the last heartbeat of the process.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) goodbye: bool,
 }
 
-/// The version of a message that has perhaps no other field of this version.
+/// Only the version of a message. A message of another version may lack the other fields.
 #[derive(Deserialize)]
 pub(crate) struct Version {
     pub(crate) version: u64,

@@ -9,7 +9,7 @@
 //! | 1 | bytes per sample: 3 if each sample fits into 24 bits, else 4 |
 //! | 4 | sample rate in Hz |
 //! | 8 | epoch of the sender |
-//! | 8 | number of samples that the sender sent before in this epoch |
+//! | 8 | number of samples that the sender has sent in this epoch before this message |
 //! | 8 | CLOCK_MONOTONIC of the sender in µs |
 //! | 1 | number of talkers, at most 8; for each: length of the login name (1 byte), login name, level in 0.1 dBFS (2 bytes, signed) |
 //! | 1 | number of frames of 20 ms, 1 to 5 |
@@ -25,7 +25,7 @@ const MAGIC: [u8; 2] = *b"PM";
 pub(crate) const MAX_TALKERS: usize = 8;
 /// Maximum number of frames in a message.
 pub(crate) const MAX_FRAMES: usize = 5;
-/// Maximum length of a participant's name.
+/// Maximum length of a talker's login name, in bytes.
 const MAX_NAME: usize = 32;
 /// Maximum number of samples in a message: five frames at 48000 Hz.
 const MAX_SAMPLES: usize = MAX_FRAMES * 960;
@@ -39,7 +39,7 @@ pub(crate) struct Mix {
     pub(crate) rate: Rate,
     /// Start of the sender's process.
     pub(crate) epoch: u64,
-    /// Number of samples that the sender sent before in this epoch.
+    /// Number of samples that the sender has sent in this epoch before this message.
     pub(crate) counter: u64,
     /// CLOCK_MONOTONIC of the sender in µs.
     pub(crate) time_us: u64,

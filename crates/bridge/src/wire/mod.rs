@@ -1,4 +1,4 @@
-//! What machines send each other: the names of the subjects, and the messages.
+//! The messages between machines, and the names of their subjects.
 
 pub(crate) mod json;
 pub(crate) mod mix;
@@ -10,7 +10,7 @@ pub(crate) const VERSION: u8 = 1;
 /// Subjects of the heartbeats of all machines, with any version.
 pub(crate) const HEARTBEATS: &str = "palabre.*.machine.*";
 
-/// What a message is about.
+/// The kinds of messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Mix,

@@ -184,7 +184,7 @@ impl Site {
         wait_until(&what, || self.file(machine).filter(|state| state.is_cut_off == is_cut_off));
     }
 
-    /// Waits until the file with the bridge's state says so.
+    /// Waits until `says` returns true for the content of the file `.bridge`.
     pub fn wait_for_report(&self, says: impl Fn(&BridgeReport) -> bool) {
         let rooms = self.dir.path().join("rooms");
         wait_until("the bridge's state", || BridgeReport::read(&rooms).unwrap().filter(&says));

@@ -71,7 +71,7 @@ impl Ear {
     }
 }
 
-/// Returns the ratio of the signal to the difference between the two, in dB.
+/// Returns the ratio of `signal` to the difference between `signal` and `other`, in dB.
 fn snr(signal: &[i16], other: &[i16]) -> f64 {
     let power = |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>();
     let difference = power(&mut signal.iter().zip(other).map(|(a, b)| f64::from(*a) - f64::from(*b)));

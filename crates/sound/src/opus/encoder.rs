@@ -6,7 +6,8 @@ use super::{MAX_PACKET_BYTES, UnsupportedRate, frame_samples, supports};
 
 /// How much time the encoder may use, from 0 to 10.
 const COMPLEXITY: i32 = 6;
-/// The same below 20 kbit/s, where it makes speech better by 0.1 (PESQ-WB) for a quarter more time. From 8 on, there is no further gain.
+/// How much time the encoder may use below 20 kbit/s, from 0 to 10. Compared with [`COMPLEXITY`], this value makes speech better by 0.1
+/// (PESQ-WB) and takes a quarter more time. Higher values make it no better.
 const THIN_COMPLEXITY: i32 = 8;
 /// First byte of a packet that consists of this byte only: a frame of 20 ms, wideband, one channel, that the decoder conceals.
 const MISSING_FRAME: u8 = 9 << 3;
