@@ -252,8 +252,8 @@ impl Bridge {
         Ok(())
     }
 
-    /// Returns whether this machine may arrive now. Without this limit, a machine that leaves and arrives with each message would fill the log, and make
-    /// all machines send their states.
+    /// Returns whether this machine may arrive now. Otherwise a machine that leaves and arrives with each message would fill the log,
+    /// and make all machines send their states.
     fn may_arrive(&mut self, machine: &Name, now: Duration) -> bool {
         self.arrivals.retain(|_, at| now < *at + ARRIVAL_INTERVAL);
         let may = !self.arrivals.contains_key(machine) && self.arrivals.len() < MAX_WARNED;

@@ -128,13 +128,13 @@ impl RoomPeer {
         }
     }
 
-    /// Counts samples that are missing. The numbers in messages come from another machine, so the sum may be too large.
+    /// Counts missing samples. Their number depends on numbers from another machine, so the sum may overflow; then it is the maximum.
     fn lose(&mut self, samples: u64) {
         self.lost_samples = self.lost_samples.saturating_add(samples);
     }
 
-    /// Returns whether a text from this machine is within the limit. Because of the limit, a machine that sends too many texts doesn't displace those of
-    /// other machines.
+    /// Returns whether a text from this machine is within the limit. Because of the limit, a machine that sends too many texts doesn't displace
+    /// those of other machines.
     pub(crate) fn admits_text(&mut self, now: Instant) -> bool {
         self.text_limit.get_or_insert(TEXT_LIMIT).admit(now)
     }
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn sound_is_played_once_in_order_and_what_is_missing_or_late_is_counted() {
+    fn sound_is_played_once_in_order_and_missing_or_late_sound_is_counted() {
         let dir = tempfile::tempdir().unwrap();
         let room = RoomDir::new(dir.path().join("main"));
         room.create(Format::default()).unwrap();

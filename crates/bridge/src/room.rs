@@ -236,8 +236,8 @@ impl Room {
         self.repeat_at = Duration::ZERO;
     }
 
-    /// Returns the texts of this machine's participants, for the other machines. A text without an ID gets one, so that participants of other machines get
-    /// it only once.
+    /// Returns the texts of this machine's participants, for the other machines. A text without an ID gets one, so that participants
+    /// of other machines get it only once.
     pub(crate) fn take_texts(&mut self, epoch: u64) -> Vec<Text> {
         let Some((inbox, _)) = &self.inbox else { return Vec::new() };
         let (_, messages) = inbox.receive(MAX_DATAGRAMS);

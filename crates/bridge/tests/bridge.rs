@@ -41,7 +41,7 @@ fn three_machines_hear_each_other_with_exact_samples() {
 }
 
 #[test]
-fn broker_that_is_killed_cuts_off_and_its_restart_heals_without_old_sound() {
+fn machines_are_cut_off_by_a_killed_server_and_connected_again_without_old_sound() {
     let mut broker = Broker::start();
     let (mut lyon, mut paris) = (Site::start("lyon", &broker), Site::start("paris", &broker));
     connect(&mut lyon, &mut paris);
@@ -150,7 +150,7 @@ fn room_with_another_sample_rate_and_machine_with_another_version_are_refused() 
 }
 
 #[test]
-fn room_that_is_made_anew_with_another_sample_rate_is_connected() {
+fn room_that_is_created_again_with_another_sample_rate_is_connected() {
     let broker = Broker::start();
     let sites = [Site::start("lyon", &broker), Site::start("paris", &broker)];
     sites[0].wait_for_machine("paris", false);
@@ -296,7 +296,7 @@ fn example_of_the_server_s_configuration_lets_a_machine_use_only_its_own_name() 
 }
 
 #[test]
-fn bridge_without_a_shared_room_says_what_is_missing() {
+fn bridge_without_a_shared_room_names_the_missing_settings() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("palabre.toml"), "[bridge]\nmachine = \"paris\"\n").unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_palabre-bridge"));

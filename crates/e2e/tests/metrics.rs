@@ -19,7 +19,7 @@ fn value(page: &str, metric: &str) -> Option<f64> {
 }
 
 #[test]
-fn metrics_and_status_show_who_talks_and_what_is_lost() {
+fn metrics_and_status_show_talkers_and_lost_sound() {
     let people = People::talking(2).unwrap();
     people.wait_until_all_hear_the_others(&[0; 2], TIMEOUT).unwrap();
     let exporter = binary("palabre-exporter").unwrap();
@@ -47,7 +47,7 @@ fn metrics_and_status_show_who_talks_and_what_is_lost() {
     // Run both parts at the same time, because both wait most of the time.
     std::thread::scope(|scope| {
         scope.spawn(|| a_guest_hears_until_their_key_ends(&people.suite));
-        the_operator_sees_who_talks_and_what_is_lost(&people.suite);
+        the_operator_sees_talkers_and_lost_sound(&people.suite);
     });
     people.suite.stop().unwrap();
 }
@@ -58,7 +58,7 @@ fn status(suite: &Suite, name: &str) -> Value {
     status["participants"].as_array().unwrap().iter().find(|one| one["name"] == name).cloned().unwrap_or_default()
 }
 
-fn the_operator_sees_who_talks_and_what_is_lost(suite: &Suite) {
+fn the_operator_sees_talkers_and_lost_sound(suite: &Suite) {
     let one = status(suite, "p01");
     assert_eq!((one["talk"].as_str(), one["state"].as_str()), (Some("talking"), Some("serving")), "{one}");
     let dbfs = one["level_dbfs"].as_f64().unwrap();

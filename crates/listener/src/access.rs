@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn address_of_the_client_is_that_which_a_trusted_proxy_appended() {
+    fn address_of_the_client_is_the_one_appended_by_a_trusted_proxy() {
         let trusting = access(&["127.0.0.1", "10.0.0.1"], ClientAddress::XForwardedFor);
         let client = |access: &Access, connected: &str, fields: &str| {
             let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");

@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn number_and_size_of_what_is_shown_are_limited() {
+    fn number_and_size_of_the_shown_people_are_limited() {
         let (_dir, dir, mut others) = room();
         let person = |n: usize| format!("p{n}\there\t-\t{}\n", "\"".repeat(64));
         let people: String = (100..400).map(person).collect();

@@ -23,7 +23,7 @@ pub(crate) struct Machine {
     id: ParticipantId,
     format: Format,
     pipe: Option<PipeReader>,
-    /// A pipe that could not be opened, and the time of the next attempt to open it.
+    /// The pipe that could not be opened, and the time of the next attempt to open it.
     failed: Option<(FileId, Duration)>,
     budget: Budget,
     is_paused: bool,
@@ -115,7 +115,7 @@ impl Machine {
         }
     }
 
-    /// Takes the frame that is due at `now` out of the jitter buffer, and ends a pause of reading.
+    /// Takes the frame that is due at `now` out of the jitter buffer. If reading the pipe was paused, resumes it.
     pub(crate) fn take_frame(&mut self, cx: &Context, now: Duration) {
         self.budget.update(cx.now.since_boot);
         if let Some(pipe) = self.pipe.as_ref().filter(|_| self.is_paused) {

@@ -209,7 +209,7 @@ fn level(samples: &[i16], freq_hz: f64) -> f64 {
 }
 
 #[test]
-fn ear_file_grows_in_real_time_and_contains_what_was_said() {
+fn ear_file_grows_in_real_time_and_contains_the_speech() {
     let mixer = Mixer::start();
     let room = mixer.room("main");
     let began = std::time::Instant::now();

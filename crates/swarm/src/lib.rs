@@ -47,11 +47,11 @@ const LAST_COUNTERS: Duration = Duration::from_millis(1_500);
 const POLL: Duration = Duration::from_millis(100);
 /// Interval between two lines of progress.
 const PROGRESS: Duration = Duration::from_secs(5);
-/// Timeout for the start of all listeners of the own room, to which [`READY_EACH`] is added for each participant.
+/// Timeout for the start of all listeners of the swarm's own room. [`READY_EACH`] is added for each participant.
 const READY: Duration = Duration::from_secs(30);
-/// Additional time for the start of each listener of the own room.
+/// Additional time for the start of each listener of the swarm's own room.
 const READY_EACH: Duration = Duration::from_millis(100);
-/// Sample rate of the own room, in Hz: the default in palabre.toml.
+/// Sample rate of the swarm's own room, in Hz: the default in palabre.toml.
 const RATE_HZ: u32 = 24_000;
 
 /// The runtime directory, the verbosity and the functions that the program `palabre` passes to [`run`].

@@ -23,7 +23,7 @@ const LANES: usize = 8;
 pub(crate) enum Fault {
     /// The tone of this talker is missing.
     Missing(usize),
-    /// The mix contains the participant's own tone, the tone of this talker.
+    /// The mix contains the participant's own tone. The participant is this talker.
     Own(usize),
     /// The tone of this talker has a wrong level.
     Level(usize),

@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn member_is_sent_and_received_with_all_that_it_shows() {
+    fn member_is_sent_and_received_with_all_its_fields() {
         for line in ["alice\there hand 2 muted weak\tZoé <b>", "bob\taway\tBob"] {
             let member: Member = line.parse().unwrap();
             let received = Person::new(&member, true).unwrap().member().unwrap();
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn heartbeat_has_only_what_may_be_printed_and_at_most_100_rooms() {
+    fn heartbeat_has_only_printable_text_and_at_most_100_rooms() {
         let rooms = (0..300).map(|n| format!("\"r{n:03}\":24000,\"R{n}\\u001b[2J\":1")).collect::<Vec<_>>().join(",");
         let heartbeat = |suite: &str| {
             let text = format!(r#"{{"version":1,"epoch":2,"time_us":3,"suite":"{suite}","rooms":{{{rooms}}}}}"#);

@@ -274,7 +274,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn a_chunked_body_gives_what_was_put_in_and_never_more(
+        fn a_chunked_body_is_decoded_to_exactly_its_content(
             pieces in proptest::collection::vec(proptest::collection::vec(proptest::prelude::any::<u8>(), 1..50), 0..8),
             cut in 0usize..400,
         ) {

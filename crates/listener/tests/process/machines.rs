@@ -37,7 +37,7 @@ fn people_of_other_machines_join_talk_are_cut_off_and_come_back() {
 }
 
 #[test]
-fn recording_on_another_machine_is_told_before_joining_and_in_the_room() {
+fn recording_on_another_machine_is_shown_before_joining_and_in_the_room() {
     let rig = Rig::new();
     assert!(!rig.connect().get(&rig, "/me").text().contains("recording"));
     write(&rig, "paris", "connected recorded\n");

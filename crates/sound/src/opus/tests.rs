@@ -58,7 +58,7 @@ fn delay_is_the_lookahead_at_each_rate() {
 }
 
 #[test]
-fn bit_rate_is_that_which_was_asked_for() {
+fn bit_rate_is_the_requested_bit_rate() {
     let sent = speech::french(24_000);
     for kbps in [16, 24, 32] {
         let packets = encode(&mut Encoder::new(24_000, kbps).unwrap(), 24_000, &sent);

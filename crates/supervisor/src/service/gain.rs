@@ -22,7 +22,8 @@ enum Written {
     /// Unknown: an earlier supervisor or an operator may have written the file. The next write is never omitted.
     #[default]
     Unknown,
-    /// This gain; `None` for 0 dB, without a file. The file is written again only after the participant's gain or mute has changed.
+    /// The file contains this gain. `None`: there is no file, which means 0 dB. The file is written again only after the participant's gain
+    /// or mute has changed.
     Gain(Option<Gain>),
 }
 
