@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use palabre_e2e::browser::{Browser, Tap};
@@ -17,6 +18,17 @@ use serde_json::json;
 
 /// Frequency of the other participant's tone.
 const TONE_HZ: f64 = 500.0;
+
+/// A test that listens for gaps has the processors for itself. The other tests run beside each other.
+static PROCESSORS: RwLock<()> = RwLock::new(());
+
+fn alone() -> RwLockWriteGuard<'static, ()> {
+    PROCESSORS.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn beside_others() -> RwLockReadGuard<'static, ()> {
+    PROCESSORS.read().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn voice() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("speech/english-man-16000Hz-mono.wav")
@@ -58,6 +70,7 @@ fn quietest_and_sharpest(samples: &[i16], rate_hz: u32) -> (f64, i32) {
 
 #[test]
 fn opus_is_heard_without_gaps_over_renewals_and_changes_of_the_codec() {
+    let _processors = alone();
     undisturbed(|| {
         let (suite, _talker, browser) = scene();
         browser.tap_sound().unwrap();
@@ -106,6 +119,7 @@ fn recovers_from_a_broken_decoder(page: &impl Page) {
 
 #[test]
 fn page_goes_on_in_pcm_within_a_second_after_an_error_of_the_decoder() {
+    let _processors = alone();
     let (suite, _talker, browser) = scene();
     browser.tap_sound().unwrap();
     browser.open(&suite.links[0].url).unwrap();
@@ -124,6 +138,7 @@ fn page_goes_on_in_pcm_within_a_second_after_an_error_of_the_decoder() {
 
 #[test]
 fn browser_without_webcodecs_gets_adpcm() {
+    let _processors = beside_others();
     let (suite, _talker, browser) = scene();
     let source = json!({ "source": "delete window.AudioDecoder; delete window.AudioEncoder;" });
     browser.devtools("Page.addScriptToEvaluateOnNewDocument", source).unwrap();
@@ -145,6 +160,7 @@ fn browser_without_webcodecs_gets_adpcm() {
 
 #[test]
 fn page_compresses_both_directions_when_the_line_becomes_too_slow() {
+    let _processors = beside_others();
     let (suite, _talker, browser) = scene();
     let link = &suite.links[0];
     let rtt = Duration::from_millis(60);
@@ -189,6 +205,7 @@ fn is_heard_in_opus(page: &impl Page, recording: &Recording) {
 
 #[test]
 fn microphone_is_heard_in_opus_by_websocket_and_by_post() {
+    let _processors = beside_others();
     for uplink in ["#", "#uplink=post"] {
         let suite = Suite::start(2).unwrap();
         let recording = suite.client.record(&suite.links[1]).unwrap();
@@ -203,6 +220,7 @@ fn microphone_is_heard_in_opus_by_websocket_and_by_post() {
 
 #[test]
 fn firefox_plays_opus_and_goes_on_in_pcm() {
+    let _processors = beside_others();
     let suite = Suite::start(2).unwrap();
     let _talker = Talker::tone(&suite.client, &suite.links[1], TONE_HZ, -20.0);
     let firefox = Firefox::start("en").unwrap();

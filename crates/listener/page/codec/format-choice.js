@@ -7,6 +7,9 @@ import { Ladder, RUNGS, StreamDelay, isLoopback, isThrifty } from './ladder.js';
 import { encodesOpus } from './opus-encoder.js';
 import { decodesOpus, isKnownToDecode } from './opus-support.js';
 
+/** Time without Opus in the uplink after the first failure of the encoder. */
+const ENCODER_RETRY_MS = 60_000;
+
 /**
  * @typedef {{onStream: (format: import('./formats.js').Format) => void, onUplink: (kbps: number) => void}} ChoiceHandlers
  *   onUplink: 0 means PCM
@@ -26,7 +29,9 @@ export class FormatChoice {
   /** If decoding has failed: PCM replaces Opus at this bit rate and higher ones, and ADPCM replaces it at lower ones. */
   #pcmKbps = 0;
   #encodes = false;
-  #encoderFailed = false;
+  /** Before this time the uplink has no Opus, because the encoder has failed. */
+  #noEncoderUntilMs = 0;
+  #encoderRetryMs = ENCODER_RETRY_MS;
   #stopped = false;
   #kbps = 0;
   stream = PCM;
@@ -78,9 +83,10 @@ export class FormatChoice {
     return this.stream;
   }
 
-  /** Uses no Opus in the uplink for the rest of this stay. */
+  /** Uses no Opus in the uplink for a minute, after a further failure for twice as long. */
   encoderFailed() {
-    this.#encoderFailed = true;
+    this.#noEncoderUntilMs = performance.now() + this.#encoderRetryMs;
+    this.#encoderRetryMs *= 2;
     this.look();
   }
 
@@ -90,7 +96,7 @@ export class FormatChoice {
     const nowMs = performance.now();
     const wish = { quality: this.#quality, fixedKbps: this.#fixedKbps, codec: this.#codec, loopback: isLoopback(location.hostname ?? ''), thrifty: isThrifty() };
     const format = this.#formatAt(this.#down.choose(wish, nowMs));
-    const kbps = this.#encodes && !this.#encoderFailed ? this.#up.choose(wish, nowMs) : 0;
+    const kbps = this.#encodes && nowMs >= this.#noEncoderUntilMs ? this.#up.choose(wish, nowMs) : 0;
     if (format.name !== this.stream.name) {
       this.stream = format;
       this.#handlers.onStream(format);

@@ -17,8 +17,15 @@ const FRAME_SAMPLES = (RATE_HZ * FRAME_MS) / 1000;
 const NOMINAL = 9 / 8;
 /** Maximum number of packets in one message to the listener. */
 const MAX_PACKETS = 10;
-/** Maximum number of frames without a result: one second. */
+/** More frames without a result than this mean that the encoder may have stopped: one second. */
 const MAX_PENDING = 50;
+/**
+ * An encoder has stopped if it had too many frames without a result for this time. A page that the browser kept from running gets many chunks at
+ * once, before the results.
+ */
+const STUCK_MS = 3000;
+/** Minimum number of chunks during this time. */
+const STUCK_CHUNKS = 25;
 
 /**
  * Encodes one frame, because a browser's first encoder can take more than a second to start (Firefox on a busy computer).
@@ -62,6 +69,9 @@ export class OpusEncoder {
   #firstMs = 0;
   #usualFrames = 0;
   #count = 0;
+  /** Time since which too many frames are without a result, or null. */
+  #lateSinceMs = null;
+  #lateChunks = 0;
   /** Packets that are sent together, oldest first. */
   #groups = [];
 
@@ -108,7 +118,19 @@ export class OpusEncoder {
     samples.forEach(feed);
     if (isLast) this.#flush((i) => feed(0, samples.length + i));
     close();
-    if (this.#groups.reduce((sum, { frames, packets }) => sum + frames - packets.length, 0) > MAX_PENDING) this.#failed(new Error('no result'));
+    this.#watch();
+  }
+
+  /** Detects an encoder that gives no results. */
+  #watch() {
+    if (this.#groups.reduce((sum, { frames, packets }) => sum + frames - packets.length, 0) <= MAX_PENDING) {
+      this.#lateSinceMs = null;
+      return;
+    }
+    const nowMs = performance.now();
+    if (this.#lateSinceMs === null) [this.#lateSinceMs, this.#lateChunks] = [nowMs, 0];
+    this.#lateChunks += 1;
+    if (nowMs - this.#lateSinceMs > STUCK_MS && this.#lateChunks > STUCK_CHUNKS) this.#failed(new Error('no result'));
   }
 
   /** Feeds zeros until the frame is complete and one frame more: the encoder holds back 6.5 ms, and the resampler a few ms. */
