@@ -186,7 +186,9 @@ fn serve_participant(args: &Args, name: &Name, inherited: Given) -> Result<Prepa
     );
     let port = args.port.unwrap_or(participant.port);
     let socket = socket(inherited.listener, config.bind, port).map_err(Failure::system)?;
-    log::debug!("serving on {:?}", socket.local_addr());
+    if let Ok(address) = socket.local_addr() {
+        log::debug!("serving on {address}");
+    }
     let server = Server::new(socket, Arc::new(listener), config.limits.connections);
     Ok((server.map_err(Failure::system)?, files, strictness(config.sandbox)))
 }
