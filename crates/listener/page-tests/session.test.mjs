@@ -410,6 +410,25 @@ test('microphone is muted before the first chunk after a sleep of the computer, 
   }
 });
 
+test('sound that waits for the network is not sent after an absence', async (context) => {
+  for (const wasAway of [false, true]) {
+    const stay = await joined();
+    const { port } = opened.nodes.findLast((node) => node.port.sent.some(({ watched }) => watched));
+    const [{ now }, socket] = [Date, opened.sockets.at(-1)];
+    const speak = () => port.onmessage({ data: { samples: Int16Array.of(1), firstMs: performance.now(), nowMs: performance.now(), peak: 0.1 } });
+    speak();
+    if (wasAway) context.mock.method(Date, 'now', () => now() + 90000);
+    speak();
+    context.mock.restoreAll();
+    const sent = [];
+    Object.assign(socket, { readyState: 1, send: () => sent.push('chunk') });
+    socket.onopen();
+    assert.deepEqual([sent.length > 0, stay.state.muted], [!wasAway, wasAway]);
+    stay.leave();
+    reset();
+  }
+});
+
 /** Joins in another tab at the same address. */
 function joinInAnotherTab() {
   navigator.locks.request('palabre /', { steal: true }, () => new Promise(() => {})).catch(() => {});

@@ -362,8 +362,12 @@ export class Session {
     return wasAway;
   }
 
-  /** Mutes an open microphone until the user unmutes it. With push to talk only the talk key opens it. @param {'away' | 'moved'} why */
+  /**
+   * Mutes an open microphone until the user unmutes it, and drops the sound that wasn't sent yet. With push to talk only the talk key opens it.
+   * @param {'away' | 'moved'} why
+   */
   #muteBecause(why) {
+    this.#uplink.discard();
     if (this.state.mode === 'talk') this.hold(false);
     else if (!this.state.muted && !this.#listenOnly) {
       this.setMuted(true);

@@ -105,6 +105,12 @@ export class Uplink {
     if (this.#transport) this.#connect();
   }
 
+  /** Drops the chunks that wait for the network or the encoder. */
+  discard() {
+    this.#queue.takeAll();
+    this.#makeEncoder();
+  }
+
   /** Connects; the newest page has the microphone from then on. */
   start() {
     // The listener keeps refusing the page ID that has lost the microphone, so use a new ID.
