@@ -133,7 +133,10 @@ fn compile(library: &Path) {
     assert!(status.unwrap().success());
 }
 
+/// A talker whose thread runs late by some milliseconds leaves a gap, so this test needs idle processors for a minute. The test
+/// `an_hour_of_another_machine_with_any_clock_has_no_gap_and_no_click_and_keeps_the_delay` of crate `sound` runs the same buffer with simulated time.
 #[test]
+#[ignore = "needs idle processors for a minute"]
 fn machines_with_different_clocks_hear_each_other_without_gaps_clicks_or_growing_delay() {
     let directory = tempfile::tempdir().unwrap();
     let library = directory.path().join("faster.so");

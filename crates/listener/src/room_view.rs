@@ -12,6 +12,7 @@ use serde::Serialize;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Bits of a person's state: connected, hand raised, microphone muted, and no microphone. The bits for muted and for no microphone together mean an
 /// open microphone and a weak connection. The upper four bits are the place in the queue of raised hands.
@@ -20,6 +21,8 @@ const HAND: Value = 2;
 const MUTED: Value = 4;
 const LISTENING: Value = 8;
 const PLACE_SHIFT: u32 = 4;
+/// Part of the interval between two reads of the list for each person in the list.
+const INTERVAL_PER_PERSON: Duration = Duration::from_millis(1);
 /// Maximum place in the queue of raised hands that pages show. It also stands for all later places.
 const MAX_PLACE: Value = 15;
 
@@ -71,6 +74,12 @@ impl RoomView {
     /// Returns the list of people, and whether the room is recorded and has no mixer, as JSON in base64.
     pub(crate) fn people(&self) -> Arc<str> {
         Arc::clone(&self.people)
+    }
+
+    /// Returns the minimum interval between two reads of the list of people. In a large room, all listeners read a long list when somebody joins, so
+    /// they read it less often.
+    pub(crate) fn interval(&self) -> Duration {
+        INTERVAL_PER_PERSON * u32::try_from(self.states.len()).unwrap_or(u32::MAX)
     }
 
     /// Reads the files of other machines that were replaced. With `all`, examines each file, as [`Others::look`] does. Returns whether their people have
@@ -335,6 +344,15 @@ mod tests {
             HERE + MUTED,
             "muted people aren't shown as weak"
         );
+    }
+
+    #[test]
+    fn list_of_many_people_is_read_less_often() {
+        let (_dir, room) = room();
+        let mut view = RoomView::new(Some(room));
+        assert_eq!(view.interval(), Duration::ZERO);
+        view.states.begin(&vec![HERE; 900]);
+        assert_eq!(view.interval(), Duration::from_millis(900));
     }
 
     #[test]

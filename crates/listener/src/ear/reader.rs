@@ -234,10 +234,10 @@ impl Reader {
         let names_are_due = now >= self.names_due;
         let others_have_changed = (names_are_due || now >= self.others_due) && self.view.look_at_others(names_are_due);
         if now >= self.others_due {
-            self.others_due = now + OTHERS_INTERVAL;
+            self.others_due = now + OTHERS_INTERVAL.max(self.view.interval());
         }
         if names_are_due {
-            self.names_due = now + NAMES_INTERVAL;
+            self.names_due = now + NAMES_INTERVAL.max(self.view.interval());
         }
         if names_are_due || others_have_changed {
             self.look_at_names();
