@@ -14,6 +14,8 @@ const AREA: &str = "directories";
 const READ: u32 = 0o4;
 const WRITE: u32 = 0o2;
 const ENTER: u32 = 0o5;
+/// Permission to reach the entries of a directory.
+const PASS: u32 = 0o1;
 
 /// Appends the results to `findings`, the results of other checks of these files.
 pub(super) fn check(directories: Directories<'_>, server: Option<&Server>, mut findings: Vec<Finding>) -> Vec<Finding> {
@@ -57,15 +59,20 @@ fn accessible_to_all<'a>(
     server: Option<&'a Server>,
 ) -> impl Iterator<Item = Finding> + 'a {
     let run = [directories.run.to_owned(), directories.run.join("rooms")];
+    // No other user reaches the directory of the certificate if the directory of the configuration is closed.
+    let is_closed = fs::metadata(directories.config).is_ok_and(|config| config.mode() & PASS == 0);
+    let tls = server.and_then(|server| server.private_key.parent());
+    let is_reached = move |path: &Path| !is_closed || path == directories.config || Some(path) != tls;
     let sockets = [directories.run.join("control.sock"), directories.run.join("notify.sock")];
-    let directories = config_directories(directories, server).chain(run).filter_map(|path| {
+    let directories = config_directories(directories, server).chain(run).filter_map(move |path| {
         let mode = fs::metadata(&path).ok()?.mode();
         let remedy = format!("chmod o= {}", word(&path));
         if mode & WRITE != 0 {
             return Some(Finding::fault(AREA, format!("all users can write to '{}'", path.display()), remedy));
         }
         let text = format!("all users can list '{}'", path.display());
-        (mode & ENTER != 0).then(|| Finding::warning(AREA, text, remedy))
+        let is_open = mode & ENTER != 0 && is_reached(&path);
+        is_open.then(|| Finding::warning(AREA, text, remedy))
     });
     directories.chain(sockets.into_iter().filter_map(|path| {
         let mode = fs::metadata(&path).ok()?.mode();
@@ -80,4 +87,28 @@ fn key(path: &Path) -> Option<Finding> {
     let text = format!("all users can read '{}'", path.display());
     let is_open = fs::metadata(path).ok()?.mode() & READ != 0;
     is_open.then(|| Finding::fault(AREA, text, format!("chmod o= {}", word(path))))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn open_directory_of_the_certificate_is_reported_only_if_all_users_reach_it() {
+        let root = tempfile::tempdir().unwrap();
+        let (config, run) = (root.path().join("config"), root.path().join("run"));
+        let directories = Directories { config: &config, run: &run };
+        fs::create_dir_all(config.join("tls")).unwrap();
+        let server = Server::load(&config).unwrap();
+        let set = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        set(&config.join("tls"), 0o755);
+        set(&config, 0o750);
+        let found = || accessible_to_all(directories, Some(&server)).map(|one| one.text).collect::<Vec<_>>();
+        assert_eq!(found(), [""; 0]);
+        set(&config, 0o755);
+        let tls = format!("all users can list '{}'", config.join("tls").display());
+        assert_eq!(found().last(), Some(&tls));
+    }
 }

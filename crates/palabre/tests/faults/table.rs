@@ -202,7 +202,6 @@ fn directories() -> Vec<Fault> {
     vec![
         fault(|at| mode(&at.join("participants.d"), 0o777), "directories", WRITE, "chmod o= DIR/participants.d"),
         warning(|at| mode(at, 0o755), "directories", LOOK, "chmod o= DIR"),
-        warning(|at| mode(&at.join("tls"), 0o751), "directories", LOOK, "chmod o= DIR/tls"),
         warning(
             |at| {
                 room(at);
