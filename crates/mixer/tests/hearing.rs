@@ -362,7 +362,8 @@ fn talk_time_ends_when_a_participant_pauses_while_another_talks() {
     let talked_ms = wait_until("the talk time of bob", || {
         let report = MixerReport::read(mixer.dir.path()).ok()??;
         let of = |who: &str| report.participants.iter().find(|one| one.name == name(who)).map(|one| one.talked_ms);
-        of("bob").filter(|ms| *ms >= 2_000).and_then(|_| of("alice"))
+        // A busy machine may cost a burst some frames.
+        of("bob").filter(|ms| *ms >= 1_800).and_then(|_| of("alice"))
     });
     assert!((200..1_000).contains(&talked_ms), "{talked_ms} ms");
 }
