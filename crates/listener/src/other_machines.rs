@@ -102,7 +102,7 @@ impl Others {
         known.map(|(name, machine)| ShownMachine { name: name.as_str(), cut_off: machine.state.is_cut_off }).collect()
     }
 
-    /// Returns the people of all machines, with their machine.
+    /// Returns the people on other machines, each with the machine. The list ends before its JSON exceeds `MAX_JSON_BYTES`.
     pub(crate) fn people(&self) -> Vec<(&Name, &MachinePerson)> {
         let all =
             self.machines.iter().flat_map(|(name, machine)| machine.state.people.iter().map(move |one| (name, one)));

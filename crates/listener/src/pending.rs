@@ -84,7 +84,7 @@ impl Pending {
         self.connections.iter().map(|it| it.look.map_or(it.deadline, |(at, _)| at.min(it.deadline))).min()
     }
 
-    /// Looks at the connections on which data have arrived. `ready` says for each of [`Self::fds`] whether it is readable.
+    /// Checks the connections that are readable or due for another check, and applies the deadlines. `ready` says for each of [`Self::fds`] whether it is readable.
     pub(crate) fn look(&mut self, ready: &[bool], now: Instant) -> Vec<Arrived> {
         let (mut arrived, mut ready) = (Vec::new(), ready.iter());
         for mut connection in std::mem::take(&mut self.connections) {

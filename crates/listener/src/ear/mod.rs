@@ -195,7 +195,7 @@ impl Ear {
         let source = Source::new(&self.origin, self.ring.format, self.ring.chunk_ms);
         state.silent = !source.is_taking_over();
         if source.is_taking_over() {
-            // The page still gets the previous process's chunks until now, so `from` may name one of them.
+            // A page may continue after a chunk that it got from the previous process. The numbers of these chunks end at the current time.
             state.last_seq = boottime_ms().max(state.last_seq);
             state.gone_seq = state.last_seq.saturating_sub(HANDOVER_FROM_MS);
         }
