@@ -355,15 +355,15 @@ fn talk_time_ends_when_a_participant_pauses_while_another_talks() {
     let room = mixer.room("main");
     let (mut alice, mut bob, mut carol) = (room.join("alice"), room.join("bob"), room.join("carol"));
     alice.say(440.0);
-    for i in 1..=10 {
+    // Two bursts more than needed: a busy machine may cost a burst some frames.
+    for i in 1..=12 {
         bob.say(1000.0);
         carol.hear(i * BURST);
     }
     let talked_ms = wait_until("the talk time of bob", || {
         let report = MixerReport::read(mixer.dir.path()).ok()??;
         let of = |who: &str| report.participants.iter().find(|one| one.name == name(who)).map(|one| one.talked_ms);
-        // A busy machine may cost a burst some frames.
-        of("bob").filter(|ms| *ms >= 1_800).and_then(|_| of("alice"))
+        of("bob").filter(|ms| *ms >= 2_000).and_then(|_| of("alice"))
     });
     assert!((200..1_000).contains(&talked_ms), "{talked_ms} ms");
 }
