@@ -189,7 +189,8 @@ impl Bridge {
         let rooms = self.rooms.iter().filter_map(|room| Some((room.name.to_string(), room.rate_hz()?))).collect();
         let time_us = u64::try_from(clock::monotonic().as_micros()).unwrap_or(u64::MAX);
         let suite = env!("CARGO_PKG_VERSION").to_owned();
-        let heartbeat = Heartbeat { version: VERSION, epoch: self.epoch, time_us, suite, rooms, goodbye };
+        let unix_ms = Some(clock::unix_ms());
+        let heartbeat = Heartbeat { version: VERSION, epoch: self.epoch, time_us, unix_ms, suite, rooms, goodbye };
         if let Some(bytes) = json::encode(&heartbeat) {
             link.publish(heartbeat_subject(&self.machine), bytes);
         }

@@ -1,10 +1,12 @@
-//! `--check`: whether the NATS server can be used, and which machines share rooms.
+//! `--check`: whether the NATS server can be used, which machines share rooms, and whether their rooms and clocks match.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_nats::Event;
 use futures_util::StreamExt;
+use palabre_config::{BridgeCheck, CheckedMachine, CheckedRoom};
+use palabre_host::clock;
 use palabre_host::exit::Failure;
 use palabre_room::{MAX_MACHINES, Name};
 use tokio::time::{Instant, timeout_at};
@@ -18,20 +20,32 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time for which `--check` listens for heartbeats of other machines. Each machine sends one a second.
 const LISTEN: Duration = Duration::from_millis(1500);
 
-/// Connects, listens for other machines, and prints which ones it found. Publishes nothing.
-pub(crate) async fn run(link: &mut Link, own: &Name) -> Result<(), Failure> {
+/// Connects, listens for other machines, and prints which ones it found. Publishes nothing. `rates_hz` has the sample rates of this machine's shared
+/// rooms.
+///
+/// # Errors
+/// The server can't be used, or a room has another sample rate on another machine. With `as_json`, the caller judges the rates.
+pub(crate) async fn run(
+    link: &mut Link,
+    own: &Name,
+    rates_hz: &BTreeMap<Name, u32>,
+    as_json: bool,
+) -> Result<(), Failure> {
     connected(link).await?;
+    let check = BridgeCheck { machines: machines(link, own, rates_hz).await };
+    if as_json {
+        let json =
+            serde_json::to_string(&check).map_err(|error| Failure::system(format!("unable to print: {error}")))?;
+        println!("{json}");
+        return Ok(());
+    }
     println!("the NATS server is connected");
-    let machines = machines(link, own).await;
-    if machines.is_empty() {
+    if check.machines.is_empty() {
         println!("no other machine is connected now");
     }
-    for (machine, Heartbeat { suite, rooms, .. }) in machines {
-        let rooms: Vec<String> = rooms.iter().map(|(room, hz)| format!("{room} ({hz} Hz)")).collect();
-        let rooms = if rooms.is_empty() { "no room".to_owned() } else { rooms.join(", ") };
-        println!("the machine '{machine}' (palabre {suite}) shares {rooms}");
-    }
-    Ok(())
+    check.machines.iter().for_each(|machine| println!("{machine}"));
+    let faults: Vec<String> = check.faults().collect();
+    if faults.is_empty() { Ok(()) } else { Err(Failure::refused(faults.join("\n"))) }
 }
 
 async fn connected(link: &mut Link) -> Result<(), Failure> {
@@ -51,18 +65,42 @@ async fn connected(link: &mut Link) -> Result<(), Failure> {
     }
 }
 
-/// Returns the newest heartbeat of each other machine.
-async fn machines(link: &mut Link, own: &Name) -> BTreeMap<Name, Heartbeat> {
+/// Returns the other machines, from their heartbeats.
+async fn machines(link: &mut Link, own: &Name, rates_hz: &BTreeMap<Name, u32>) -> Vec<CheckedMachine> {
     let deadline = Instant::now() + LISTEN;
-    let mut machines = BTreeMap::new();
+    let mut machines: BTreeMap<Name, CheckedMachine> = BTreeMap::new();
     while let Ok(Some(message)) = timeout_at(deadline, link.messages.next()).await {
         let subject =
             Subject::parse(&message.subject).filter(|it| matches!(it.kind, Kind::Machine) && it.machine != *own);
-        if let (Some(subject), Some(heartbeat)) = (subject, Heartbeat::decode(&message.payload))
-            && (machines.len() < MAX_MACHINES || machines.contains_key(&subject.machine))
-        {
-            machines.insert(subject.machine, heartbeat);
+        let (Some(Subject { machine, .. }), Some(heartbeat)) = (subject, Heartbeat::decode(&message.payload)) else {
+            continue;
+        };
+        if machines.len() < MAX_MACHINES || machines.contains_key(&machine) {
+            let earlier = machines.remove(&machine).and_then(|it| it.clock_ahead_ms);
+            let now = checked(&machine, heartbeat, earlier, rates_hz);
+            machines.insert(machine, now);
         }
     }
-    machines
+    machines.into_values().collect()
+}
+
+/// Returns the machine that has sent a heartbeat. The fastest heartbeat tells most about its clock, so the largest difference counts.
+fn checked(
+    machine: &Name,
+    heartbeat: Heartbeat,
+    earlier_ms: Option<i64>,
+    rates_hz: &BTreeMap<Name, u32>,
+) -> CheckedMachine {
+    let now_ms = i128::from(clock::unix_ms());
+    let ahead_ms = |unix_ms| i64::try_from(i128::from(unix_ms) - now_ms).unwrap_or(i64::MAX);
+    let room = |(room, rate_hz): (String, u32)| {
+        let own_rate_hz = rates_hz.get(&room.parse().ok()?).copied();
+        Some(CheckedRoom { room, rate_hz, own_rate_hz })
+    };
+    CheckedMachine {
+        machine: machine.to_string(),
+        suite: heartbeat.suite,
+        rooms: heartbeat.rooms.into_iter().filter_map(room).collect(),
+        clock_ahead_ms: heartbeat.unix_ms.map(ahead_ms).max(earlier_ms),
+    }
 }

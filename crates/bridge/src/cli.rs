@@ -15,7 +15,7 @@ Examples:
   palabre-bridge --new-nkey /etc/palabre/bridge.nk
       Make a key for this machine, and print the line for the configuration of the NATS server
   palabre-bridge --check
-      Find out whether the NATS server accepts this machine";
+      Find out whether the NATS server accepts this machine, and whether the other machines match";
 
 /// Connects a room with the same room on other machines, through a NATS server
 #[derive(Debug, Parser)]
@@ -33,9 +33,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", exclusive = true)]
     pub(crate) new_nkey: Option<PathBuf>,
 
-    /// Connect to the NATS server, print which machines share rooms, and exit
+    /// Connect to the NATS server, print which machines share rooms and whether their rates and clocks match, and exit
     #[arg(long)]
     pub(crate) check: bool,
+
+    /// Print the result of --check as JSON
+    #[arg(long, requires = "check")]
+    pub(crate) json: bool,
 
     /// Log more: -v for events, -vv for debugging
     #[arg(short, long, action = ArgAction::Count)]

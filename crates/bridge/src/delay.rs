@@ -1,4 +1,4 @@
-//! Measures how old a message is, also if the clocks of the two machines differ.
+//! Measures how much later a message is than the fastest message of the last minute. The clocks of the two machines may differ.
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -108,7 +108,12 @@ pub(crate) type Received = Message;
 
 fn with_secrets(mut options: ConnectOptions, settings: &Settings) -> Result<ConnectOptions, Failure> {
     if let Some(path) = &settings.credentials {
-        let error = |error| Failure::config(format!("unable to use credentials '{}': {error}", path.display()));
+        let error = |error| {
+            Failure::config(format!(
+                "unable to use the file '{}' with credentials for NATS: {error}; download it again, or correct 'credentials' in [bridge] of palabre.toml",
+                path.display()
+            ))
+        };
         options = options.credentials(&read_secret(path)?).map_err(error)?;
     }
     if let Some(path) = &settings.nkey {

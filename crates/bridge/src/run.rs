@@ -1,6 +1,6 @@
 //! The main loop: waits for sound, texts, messages of other machines, signals and a timer.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -13,7 +13,7 @@ use palabre_config::{Bridge as Settings, SERVER_FILE, Server};
 use palabre_host::exit::Failure;
 use palabre_host::signals::{SIGINT, SIGTERM, Signals};
 use palabre_host::{logging, notify, process};
-use palabre_room::Name;
+use palabre_room::{Format, Name, RoomDir};
 use tokio::io::unix::AsyncFd;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -38,7 +38,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     if let Some(path) = &args.new_nkey {
         return nkey::create(path);
     }
-    let settings = Server::load(&args.config).map_err(Failure::config)?.bridge;
+    let Server { bridge: settings, format, .. } = Server::load(&args.config).map_err(Failure::config)?;
     let file = args.config.join(SERVER_FILE);
     let machine = settings.machine.as_ref().filter(|_| !settings.rooms.is_empty() && !settings.servers.is_empty());
     let machine = machine.ok_or_else(|| {
@@ -55,10 +55,22 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
     runtime.map_err(|error| Failure::system(format!("unable to start: {error}")))?.block_on(async {
         match args.check {
-            true => check::run(&mut Link::open(&settings, machine).await?, machine).await,
+            true => {
+                let rates_hz = rates_hz(&settings, &args.run, format);
+                check::run(&mut Link::open(&settings, machine).await?, machine, &rates_hz, args.json).await
+            }
             false => connect(&settings, machine, &args.run).await,
         }
     })
+}
+
+/// Returns the sample rate of each shared room in Hz. A room whose directory doesn't exist will have the format in palabre.toml.
+fn rates_hz(settings: &Settings, run: &Path, format: Format) -> BTreeMap<Name, u32> {
+    let rate_hz = |room: &Name| {
+        let dir = RoomDir::new(run.join("rooms").join(room));
+        if dir.path().is_dir() { dir.format().unwrap_or(format) } else { format }.rate.hz()
+    };
+    settings.rooms.iter().map(|room| (room.clone(), rate_hz(room))).collect()
 }
 
 async fn connect(settings: &Settings, machine: &Name, run: &Path) -> Result<(), Failure> {

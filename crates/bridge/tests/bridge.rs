@@ -1,4 +1,4 @@
-//! Several machines on this one: room directories, bridges, and a real NATS server between them.
+//! Simulates several machines: each has a room directory and a bridge. A real NATS server connects the bridges.
 
 #![allow(clippy::unwrap_used)]
 
@@ -7,6 +7,9 @@ mod support;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use palabre_room::{BridgeReport, Format, Inbox, LevelLine, MachineLevel, Member, Message, Rate, Talk};
 use support::*;
@@ -62,6 +65,15 @@ fn machines_are_cut_off_by_a_killed_server_and_connected_again_without_old_sound
     assert_eq!(BridgeReport::read(&lyon.dir.path().join("rooms")).unwrap(), None);
 }
 
+/// Returns what `palabre check` says of the bridge of a machine, as pairs of level and text.
+fn checked_by_palabre(site: &Site) -> Vec<(String, String)> {
+    let mut palabre = Command::new(program("palabre"));
+    palabre.arg("--config").arg(site.dir.path()).arg("--run").arg(site.dir.path()).args(["check", "--json"]);
+    let found: serde_json::Value = serde_json::from_slice(&palabre.output().unwrap().stdout).unwrap();
+    let checks = found["checks"].as_array().unwrap().iter().filter(|one| one["area"] == "bridge");
+    checks.map(|one| ["level", "text"].map(|key| one[key].as_str().unwrap().to_owned()).into()).collect()
+}
+
 #[test]
 fn check_prints_the_other_machines_or_why_the_server_can_not_be_used() {
     let mut broker = Broker::start();
@@ -69,26 +81,56 @@ fn check_prints_the_other_machines_or_why_the_server_can_not_be_used() {
     lyon.wait_for_machine("paris", false);
     let mut check = bridge("lyon", &broker, lyon.dir.path(), &[]);
     check.arg("--check");
-    let by_palabre = || {
-        let mut palabre = Command::new(program("palabre"));
-        palabre.arg("--config").arg(lyon.dir.path()).arg("--run").arg(lyon.dir.path()).args(["check", "--json"]);
-        let found: serde_json::Value = serde_json::from_slice(&palabre.output().unwrap().stdout).unwrap();
-        let checks = found["checks"].as_array().unwrap().clone();
-        checks.into_iter().find(|one| one["area"] == "bridge").unwrap()
-    };
     let accepted = check.output().unwrap();
     let text = String::from_utf8(accepted.stdout).unwrap();
     assert!(accepted.status.success(), "{}", String::from_utf8_lossy(&accepted.stderr));
-    let (begin, end) = ("the NATS server is connected\nthe machine 'paris' (palabre ", ") shares main (24000 Hz)\n");
+    let begin = "the NATS server is connected\nthe machine 'paris' (palabre ";
+    let end = ") shares main (24000 Hz); its clock has the same time\n";
     assert!(text.starts_with(begin) && text.ends_with(end), "{text}");
-    let found = by_palabre();
-    assert!(found["level"] == "ok" && found["text"].as_str().unwrap().starts_with("the NATS server is"), "{found}");
+    let found = checked_by_palabre(&lyon);
+    assert!(found[0].0 == "ok" && found[0].1.starts_with("the NATS server is connected; the machine"), "{found:?}");
+    assert!(found.iter().skip(1).all(|(_, text)| text.contains("does not run")), "{found:?}");
     broker.kill();
     let refused = check.output().unwrap();
     let text = String::from_utf8(refused.stderr).unwrap();
     assert!(refused.status.code() == Some(1) && text.contains("unable to use the NATS server: "), "{text}");
-    let found = by_palabre();
-    assert!(found["level"] == "fault" && found["text"].as_str().unwrap().contains("unable to use the NATS"), "{found}");
+    let found = checked_by_palabre(&lyon);
+    assert!(found[0].0 == "fault" && found[0].1.contains("unable to use the NATS"), "{found:?}");
+    drop(paris);
+}
+
+#[test]
+fn check_tells_a_room_with_another_rate_and_a_clock_with_another_time() {
+    let broker = Broker::start();
+    let lyon = Site::start("lyon", &broker);
+    let paris = Site::start_with("paris", &broker, Format { rate: Rate::try_from(48_000).unwrap() }, &[]);
+    lyon.bridge().wait_for_log("it has 48000 Hz there and 24000 Hz here");
+    let mut check = bridge("lyon", &broker, lyon.dir.path(), &[]);
+    let refused = check.arg("--check").output().unwrap();
+    let text = String::from_utf8(refused.stderr).unwrap();
+    let fault = "the room 'main' is not connected with the machine 'paris': it has 48000 Hz there and 24000 Hz here";
+    assert!(refused.status.code() == Some(1) && text.contains(fault), "{text}");
+    // A machine whose clock is an hour behind.
+    let unix_ms = palabre_host::clock::unix_ms() - 3_600_000;
+    let heartbeat = format!(
+        r#"{{"version":1,"epoch":7,"time_us":5,"unix_ms":{unix_ms},"suite":"0.1.0","rooms":{{"main":24000}}}}"#
+    );
+    let is_checked = AtomicBool::new(false);
+    let found = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_checked.load(Ordering::Relaxed) {
+                broker.publish("", "palabre.v1.machine.nantes", heartbeat.as_bytes());
+                thread::sleep(Duration::from_millis(200));
+            }
+        });
+        let found = checked_by_palabre(&lyon);
+        is_checked.store(true, Ordering::Relaxed);
+        found
+    });
+    assert!(found.iter().any(|(level, text)| level == "fault" && text.starts_with(fault)), "{found:?}");
+    let is_told =
+        |text: &str| text.starts_with("the clock of the machine 'nantes' is 36") && text.contains(" s behind");
+    assert!(found.iter().any(|(level, text)| level == "warning" && is_told(text)), "{found:?}");
     drop(paris);
 }
 

@@ -9,6 +9,7 @@
 //! ```
 
 mod bridge;
+mod bridge_check;
 pub mod certificate;
 pub mod control;
 mod cookie_secret;
@@ -30,6 +31,7 @@ pub mod signing;
 mod text;
 
 pub use bridge::Bridge;
+pub use bridge_check::{BridgeCheck, CheckedMachine, CheckedRoom};
 pub use cookie_secret::CookieSecret;
 pub use entrance::Entrance;
 pub use error::ConfigError;

@@ -1,9 +1,9 @@
-//! Clocks whose values are the same in every process: CLOCK_BOOTTIME and CLOCK_MONOTONIC.
+//! Clocks whose values are the same in every process: CLOCK_BOOTTIME, CLOCK_MONOTONIC and the wall clock.
 //!
 //! Deadlines within a process use [`std::time::Instant`]. These clocks are for times that two processes share, and for
 //! numbers that must keep growing after a restart, such as the sequence numbers of the injected stream.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use nix::time::{ClockId, clock_gettime};
 
@@ -26,6 +26,12 @@ pub fn boottime_ms() -> u64 {
 #[must_use]
 pub fn monotonic() -> Duration {
     clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default()
+}
+
+/// Returns the time of the wall clock in ms since 1970, or 0 before 1970.
+#[must_use]
+pub fn unix_ms() -> u64 {
+    u64::try_from(SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ pub(crate) struct State {
 pub(crate) struct Person {
     pub(crate) login: String,
     pub(crate) display: String,
-    /// The second field of a line of the file `names`.
+    /// Presence, hand and microphone of the member, as in the second field of a line of the file `names`: for example `here hand muted`.
     pub(crate) words: String,
     /// Whether the file `gain` mutes the member.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -55,6 +55,9 @@ pub(crate) struct Heartbeat {
     pub(crate) epoch: u64,
     /// CLOCK_MONOTONIC of the sender in µs.
     pub(crate) time_us: u64,
+    /// Wall clock of the sender, in ms since 1970. Bridges without this field work together with bridges that send it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) unix_ms: Option<u64>,
     /// Version of the sender's program.
     pub(crate) suite: String,
     /// The rooms that the machine shares, with their sample rates in Hz.

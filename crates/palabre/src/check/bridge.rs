@@ -3,6 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
+use palabre_config::BridgeCheck;
 use palabre_host::executable;
 
 use super::context::{Context, has_systemd, word};
@@ -28,23 +29,27 @@ pub(super) fn check(context: &Context<'_>) -> Vec<Finding> {
         )];
     };
     let mut command = Command::new(program);
-    command.args(["--check", "--config"]).arg(context.directories.config);
-    let mut findings = vec![match command::run(&mut command, TIMEOUT) {
-        Some(ended) if ended.success => Finding::ok(AREA, ended.stdout.trim().replace('\n', "; ")),
+    command.args(["--check", "--json", "--config"]).arg(context.directories.config);
+    command.arg("--run").arg(context.directories.run);
+    let again = format!("{PROGRAM} --check --config {config} --run {}", word(context.directories.run));
+    let mut findings = match command::run(&mut command, TIMEOUT) {
+        Some(ended) if ended.success => match serde_json::from_str(&ended.stdout) {
+            Ok(check) => judge(&check, &again),
+            Err(error) => {
+                let text = format!("unable to understand the output of '{PROGRAM} --check': {error}");
+                vec![Finding::fault(AREA, text, "install programs of one release of palabre")]
+            }
+        },
         Some(ended) => {
             let text = ended.stderr.trim().trim_start_matches(PROGRAM).trim_start_matches(": ").replace('\n', "; ");
             // The user of the daemons may be the only one who can read the key.
             if text.contains("Permission denied") {
                 return vec![Finding::unseen(AREA, text, context.directories)];
             }
-            Finding::fault(AREA, text, format!("{PROGRAM} --check --config {config}  # after the correction"))
+            vec![Finding::fault(AREA, text, format!("{again}  # after the correction"))]
         }
-        None => Finding::fault(
-            AREA,
-            format!("'{PROGRAM} --check' doesn't end"),
-            format!("{PROGRAM} --check --config {config}"),
-        ),
-    }];
+        None => vec![Finding::fault(AREA, format!("'{PROGRAM} --check' doesn't end"), again)],
+    };
     if context.status.as_ref().is_some_and(|status| status.bridge.is_none()) {
         let remedy = match has_systemd() {
             true => format!("systemctl enable --now {PROGRAM}"),
@@ -53,4 +58,16 @@ pub(super) fn check(context: &Context<'_>) -> Vec<Finding> {
         findings.push(Finding::warning(AREA, format!("{PROGRAM} does not run, so no room is shared"), remedy));
     }
     findings
+}
+
+/// Returns what the check has found. `again` is the command that repeats it.
+fn judge(check: &BridgeCheck, again: &str) -> Vec<Finding> {
+    let mut texts = vec!["the NATS server is connected".to_owned()];
+    texts.extend(check.machines.iter().map(ToString::to_string));
+    if check.machines.is_empty() {
+        texts.push("no other machine is connected now".to_owned());
+    }
+    let faults = check.faults().map(|text| Finding::fault(AREA, text, format!("{again}  # after the correction")));
+    let warnings = check.warnings().map(|text| Finding::warning(AREA, text, "timedatectl set-ntp true  # on both"));
+    std::iter::once(Finding::ok(AREA, texts.join("; "))).chain(faults).chain(warnings).collect()
 }
