@@ -8,6 +8,7 @@ pub mod clock;
 pub mod disk;
 pub mod executable;
 pub mod exit;
+pub mod heap;
 pub mod inherit;
 pub mod lock;
 pub mod log_limit;

@@ -28,6 +28,7 @@ mod page;
 mod page_id;
 mod paste;
 mod pending;
+mod people;
 mod program_stream;
 #[cfg(test)]
 mod protocol_doc;

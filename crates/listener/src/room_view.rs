@@ -3,14 +3,12 @@
 //! fails, the previous content stays valid and reading is tried again.
 
 use crate::marks::{Marks, Urgency, Value, level_value};
-use crate::other_machines::{Changed, Others, ShownMachine};
+use crate::other_machines::{Changed, Others};
+use crate::people::{People, Places, RoomJson};
 use crate::record;
 use palabre_host::log_limit::LastWarning;
 use palabre_host::stamp::FileStamp;
-use palabre_room::{LevelLine, MachinePerson, Member, MicState, NO_MIXER, Name, RoomDir, RoomError, Sender, Talk};
-use serde::Serialize;
-use std::borrow::Cow;
-use std::collections::BTreeMap;
+use palabre_room::{LevelLine, Lines, Member, MicState, NO_MIXER, RoomDir, RoomError, ShownFrom, Talk};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,13 +28,14 @@ const MAX_PLACE: Value = 15;
 #[derive(Debug)]
 pub(crate) struct RoomView {
     room: Option<RoomDir>,
+    shown_from: ShownFrom,
     names_seen: Option<FileStamp>,
     recording_seen: Option<FileStamp>,
     no_mixer_seen: Option<FileStamp>,
     levels_seen: Option<FileStamp>,
     people: Arc<str>,
     /// Index of each member of this machine. People of other machines follow.
-    places: BTreeMap<Name, u16>,
+    places: Places,
     others: Others,
     /// What has changed on other machines, and is not yet in the other fields.
     others_changed: Changed,
@@ -53,12 +52,13 @@ impl RoomView {
         let others = Others::new(room.as_ref().map(RoomDir::other_machines));
         let mut view = Self {
             room,
+            shown_from: ShownFrom::default(),
             names_seen: None,
             recording_seen: None,
             no_mixer_seen: None,
             levels_seen: None,
-            people: record::encode(&people_json(&RoomJson::default())).into(),
-            places: BTreeMap::new(),
+            people: "".into(),
+            places: Places::default(),
             others,
             others_changed: Changed::default(),
             states: Marks::default(),
@@ -66,6 +66,7 @@ impl RoomView {
             last_warning: LastWarning::default(),
         };
         view.look_at_others(true);
+        view.show(&Lines::from_iter([]));
         view.look_at_names();
         view.look_at_levels();
         view
@@ -98,31 +99,32 @@ impl RoomView {
         let Some(room) = changed(room, "names", &mut self.names_seen).or(room.filter(|_| is_changed)) else {
             return Urgency::None;
         };
-        let names = room.names();
-        let Some(mut members) = self.unless_failed(names) else {
+        let names = room.name_lines(&mut self.shown_from);
+        let Some(members) = self.unless_failed(names) else {
             // `None` differs from the stamp of any file, so `names` is read again.
             self.names_seen = None;
             return Urgency::None;
         };
         self.others_changed.people = false;
-        members.truncate(Marks::MAX_PEOPLE);
-        self.show(members)
+        self.show(&members)
     }
 
-    /// Makes records of these members of this machine, and of the people of other machines.
-    fn show(&mut self, members: Vec<Member>) -> Urgency {
+    /// Updates the list of people and their states from these members of this machine, and from the people of other machines. Returns how urgently
+    /// the pages need the change.
+    fn show(&mut self, members: &Lines<Member>) -> Urgency {
+        let mut states: Vec<Value> = members.iter().take(Marks::MAX_PEOPLE).map(|member| state(&member)).collect();
         let mut others = self.others.people();
-        others.truncate(Marks::MAX_PEOPLE - members.len());
-        let elsewhere = others.iter().map(|(_, person)| state_elsewhere(&person.member));
-        let states: Vec<Value> = members.iter().map(state).chain(elsewhere).collect();
-        let json = people_json(&RoomJson {
-            people: members.iter().map(person).chain(others.into_iter().map(person_elsewhere)).collect(),
+        others.truncate(Marks::MAX_PEOPLE - states.len());
+        states.extend(others.iter().map(|(_, person)| state_elsewhere(&person.member)));
+        let json = RoomJson {
+            people: People { members, others: &others },
             recording: self.recording_seen.is_some() || self.others.is_recorded(),
             no_mixer: self.no_mixer_seen.is_some(),
             machines: self.others.machines(),
-        });
+        }
+        .text();
         if replace(&mut self.people, &json) {
-            self.places = members.into_iter().map(|member| member.name).zip(0..).collect();
+            self.places = Places::of(members.iter().map(|member| member.name));
             self.states.begin(&states);
             self.levels.begin(&vec![0; states.len()]);
             // Read `levels` again, because the indexes of the people have changed.
@@ -139,16 +141,16 @@ impl RoomView {
         let Some(room) = changed(room, "levels", &mut self.levels_seen).or(room.filter(|_| is_changed)) else {
             return Urgency::None;
         };
-        let levels = room.levels();
+        let levels = room.level_lines(&mut self.shown_from);
         let Some(lines) = self.unless_failed(levels) else {
             self.levels_seen = None;
             return Urgency::None;
         };
         self.others_changed.levels = false;
         let mut values = vec![0; self.places.len()];
-        for line in lines {
-            if let Some(&place) = self.places.get(&line.name) {
-                values[usize::from(place)] = level(&line);
+        for line in lines.iter() {
+            if let Some(value) = self.places.index_of(&line.name).and_then(|index| values.get_mut(index)) {
+                *value = level(&line);
             }
         }
         values.extend(self.others.levels());
@@ -212,43 +214,12 @@ fn replace(text: &mut Arc<str>, json: &str) -> bool {
     is_new
 }
 
-/// The JSON of a room record.
-#[derive(Default, Serialize)]
-struct RoomJson<'a> {
-    people: Vec<Person<'a>>,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    recording: bool,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    no_mixer: bool,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    machines: Vec<ShownMachine<'a>>,
-}
-
-#[derive(Serialize)]
-struct Person<'a> {
-    name: Cow<'a, str>,
-    display: &'a str,
-}
-
-fn person(member: &Member) -> Person<'_> {
-    Person { name: member.name.as_str().into(), display: &member.display }
-}
-
-fn person_elsewhere<'a>((machine, MachinePerson { member, .. }): (&Name, &'a MachinePerson)) -> Person<'a> {
-    let sender = Sender { name: member.name.clone(), machine: Some(machine.clone()) };
-    Person { name: sender.to_string().into(), display: &member.display }
-}
-
-fn people_json(room: &RoomJson<'_>) -> String {
-    serde_json::to_string(room).unwrap_or_default()
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::protocol_doc::example;
-    use palabre_room::Format;
+    use palabre_room::{Format, Name};
 
     fn name(text: &str) -> Name {
         text.parse().unwrap()
@@ -261,8 +232,9 @@ mod tests {
         (dir, room)
     }
 
-    fn room_of(members: &[Member]) -> RoomJson<'_> {
-        RoomJson { people: members.iter().map(person).collect(), ..RoomJson::default() }
+    fn json_of(members: &[Member], recording: bool, no_mixer: bool) -> String {
+        let people = People { members: &members.iter().cloned().collect(), others: &[] };
+        RoomJson { people, recording, no_mixer, machines: Vec::new() }.text()
     }
 
     fn talking(who: &str, dbfs: f32) -> LevelLine {
@@ -274,9 +246,9 @@ mod tests {
         let [alice, bob] = [("alice", "Alice"), ("bob", "Bob le Bricoleur")]
             .map(|(who, display)| Member::new(name(who), display, true));
         let (both, one) = ([alice.clone(), bob], [alice]);
-        assert_eq!(people_json(&room_of(&both)), example("json room"));
-        assert_eq!(people_json(&RoomJson { recording: true, ..room_of(&one) }), example("json recorded room"));
-        assert_eq!(people_json(&RoomJson { no_mixer: true, ..room_of(&one) }), example("json room without a mixer"));
+        assert_eq!(json_of(&both, false, false), example("json room"));
+        assert_eq!(json_of(&one, true, false), example("json recorded room"));
+        assert_eq!(json_of(&one, false, true), example("json room without a mixer"));
     }
 
     #[test]

@@ -4,9 +4,8 @@ use std::ffi::OsStr;
 use std::fmt::Display;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
-use crate::lines::{read_line, read_lines, write_line, write_lines};
+use crate::lines::{Lines, read_line, read_lines, write_line, write_lines};
 use crate::machine_file::{OTHER_MACHINES, OtherMachines};
 use crate::machines_dir::MachinesDir;
 use crate::make::{Dir, ROOM_MODE, SHARED_MODE, split};
@@ -20,6 +19,16 @@ pub const NO_MIXER: &str = ".no-mixer";
 const SHOWN: &str = ".shown";
 /// Name of the directory of a room with the kept messages.
 const MEETING: &str = ".meeting";
+
+/// Where a process reads the files `names` and `levels` of a room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ShownFrom {
+    /// In the directory of the room.
+    #[default]
+    Room,
+    /// In the directory with copies, because the sandbox of this process permits nothing else.
+    Copies,
+}
 
 /// A room: a directory whose participants hear each other.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -76,14 +85,17 @@ impl RoomDir {
         self.path.join(MEETING)
     }
 
-    /// Reads a file of which [`Self::shown`] has a copy. Reads the copy if this process may not read the file itself.
-    fn read_shown<T: FromStr>(&self, name: &str) -> Result<Vec<T>, RoomError> {
-        match read_lines(&self.path.join(name)) {
-            Err(RoomError::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
-                read_lines(&self.shown().join(name))
+    /// Reads a file of which [`Self::shown`] has a copy. Reads the copy, from now on, if this process may not read the file itself.
+    fn read_shown<T>(&self, name: &str, from: &mut ShownFrom) -> Result<Lines<T>, RoomError> {
+        if *from == ShownFrom::Room {
+            match read_lines(&self.path.join(name)) {
+                Err(RoomError::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
+                    *from = ShownFrom::Copies;
+                }
+                other => return other,
             }
-            other => other,
         }
+        read_lines(&self.shown().join(name))
     }
 
     /// Replaces a file and its copy in [`Self::shown`], if that directory exists. The copy is replaced first, because a listener reads the copy
@@ -174,7 +186,16 @@ impl RoomDir {
     /// # Errors
     /// The file can't be read.
     pub fn names(&self) -> Result<Vec<Member>, RoomError> {
-        self.read_shown("names")
+        Ok(self.name_lines(&mut ShownFrom::default())?.iter().collect())
+    }
+
+    /// Returns the lines of the file `names`, as [`Self::names`] does. `from` keeps where the file was found: pass the same variable to
+    /// each call.
+    ///
+    /// # Errors
+    /// The file can't be read.
+    pub fn name_lines(&self, from: &mut ShownFrom) -> Result<Lines<Member>, RoomError> {
+        self.read_shown("names", from)
     }
 
     /// Replaces the file `names`.
@@ -191,7 +212,16 @@ impl RoomDir {
     /// # Errors
     /// The file can't be read.
     pub fn levels(&self) -> Result<Vec<LevelLine>, RoomError> {
-        self.read_shown("levels")
+        Ok(self.level_lines(&mut ShownFrom::default())?.iter().collect())
+    }
+
+    /// Returns the lines of the file `levels`, as [`Self::levels`] does. `from` keeps where the file was found: pass the same variable to
+    /// each call.
+    ///
+    /// # Errors
+    /// The file can't be read.
+    pub fn level_lines(&self, from: &mut ShownFrom) -> Result<Lines<LevelLine>, RoomError> {
+        self.read_shown("levels", from)
     }
 
     /// Replaces the file `levels`.

@@ -35,7 +35,7 @@ mod small_file;
 mod writer;
 
 pub use bridge_report::{BridgeReport, MachineLink};
-pub use dir::{NO_MIXER, RoomDir};
+pub use dir::{NO_MIXER, RoomDir, ShownFrom};
 pub use display_name::{display_name_is_valid, folded_display_name, own_display_name_is_valid};
 pub use ear_end::EarEnd;
 pub use ear_frames::EarFrames;
@@ -47,6 +47,7 @@ pub use inbox::{Inbox, MAX_MESSAGE_CHARS, Message};
 pub use kept::{KeptMessage, MAX_KEPT};
 pub use levelling::Levelling;
 pub use levels::{LevelLine, Talk};
+pub use lines::Lines;
 pub use machine_file::{
     MAX_MACHINE_BYTES, MAX_MACHINE_PEOPLE, MAX_MACHINES, MachineLevel, MachinePerson, MachineState, OTHER_MACHINES,
     OtherMachines,

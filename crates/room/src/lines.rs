@@ -1,6 +1,7 @@
 //! Text files of a room with one value, or with one value in each line.
 
 use std::fmt::Display;
+use std::marker::PhantomData;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -22,10 +23,29 @@ pub(crate) fn write_line(path: &Path, value: Option<impl Display>) -> Result<(),
     small_file::write_or_remove(path, value.map(|value| format!("{value}\n")))
 }
 
-/// Returns the valid lines of a list; none if there is no file at `path`.
-pub(crate) fn read_lines<T: FromStr>(path: &Path) -> Result<Vec<T>, RoomError> {
-    let text = small_file::read(path, MAX_LIST_BYTES)?.unwrap_or_default();
-    Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
+/// A list: a file with a value in each line. The values are parsed when they are needed, so that a long list needs little memory.
+#[derive(Clone, Debug)]
+pub struct Lines<T> {
+    text: String,
+    values: PhantomData<T>,
+}
+
+impl<T: FromStr> Lines<T> {
+    /// Returns the values of the valid lines.
+    pub fn iter(&self) -> impl Iterator<Item = T> {
+        self.text.lines().filter_map(|line| line.parse().ok())
+    }
+}
+
+impl<T: Display> FromIterator<T> for Lines<T> {
+    fn from_iter<I: IntoIterator<Item = T>>(values: I) -> Self {
+        Self { text: values.into_iter().map(|value| format!("{value}\n")).collect(), values: PhantomData }
+    }
+}
+
+/// Reads a list. It is empty if there is no file at `path`.
+pub(crate) fn read_lines<T>(path: &Path) -> Result<Lines<T>, RoomError> {
+    Ok(Lines { text: small_file::read(path, MAX_LIST_BYTES)?.unwrap_or_default(), values: PhantomData })
 }
 
 /// Replaces a list.

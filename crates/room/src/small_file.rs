@@ -3,7 +3,7 @@
 //! Every member of the group may create any file in the directories, so symbolic links are not followed, opening a file
 //! never blocks, and only regular files are read.
 
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
@@ -35,10 +35,11 @@ pub(crate) fn read_bytes(path: &Path, max_bytes: u64) -> Result<Option<Vec<u8>>,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(read(error)),
     };
-    if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
+    let Some(metadata) = file.metadata().ok().filter(fs::Metadata::is_file) else {
         return Err(RoomError::content(path, "the file is not a regular file"));
-    }
-    let mut bytes = Vec::new();
+    };
+    // One read(2) gets the content, and another one the end of the file.
+    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len().min(max_bytes)).unwrap_or(0) + 1);
     file.take(max_bytes + 1).read_to_end(&mut bytes).map_err(read)?;
     if bytes.len() as u64 > max_bytes {
         return Err(RoomError::content(path, format!("the file is longer than {max_bytes} bytes")));

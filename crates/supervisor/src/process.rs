@@ -12,7 +12,7 @@ use palabre_host::inherit::Inherited;
 use palabre_host::packet::Packet;
 use palabre_host::process::OurChild;
 use palabre_host::stamp::FileStamp;
-use palabre_host::{notify, sockets};
+use palabre_host::{heap, notify, sockets};
 use palabre_room::Name;
 
 use crate::config::Config;
@@ -55,6 +55,7 @@ impl Process {
         }
         command.stdin(Stdio::null()).process_group(0);
         notify::for_child(&mut command, &config.notify_socket());
+        heap::keep_small(&mut command);
         let (signer, of_listener) = Packet::pair()?;
         sockets::give(&mut command, socket, Some(&of_listener))?;
         // Read the stamp before the start. If the program file is replaced in between, the process counts as running the older program.
