@@ -7,7 +7,7 @@ use std::str::FromStr;
 use crate::{Name, display_name_is_valid};
 
 /// State of a member's microphone, as the member's page shows it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum MicState {
     /// The microphone is on, or its state was not reported.
     #[default]
@@ -77,7 +77,10 @@ impl FromStr for Member {
         let (name, rest) = line.split_once('\t').ok_or_else(wrong)?;
         let (states, display) = rest.split_once('\t').ok_or_else(wrong)?;
         if !display_name_is_valid(display) {
-            return Err("the display name is invalid; use 1 to 64 characters without control characters".into());
+            return Err(
+                "the display name is invalid; use 1 to 64 characters, not only spaces, and no control characters"
+                    .into(),
+            );
         }
         let name = name.parse().map_err(|error| format!("{error}"))?;
         let mut member = Self::new(name, display, states.split(' ').next() == Some("here"));

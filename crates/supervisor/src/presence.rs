@@ -11,7 +11,7 @@ use palabre_room::{Member, MicState, Name};
 const AWAY_DELAY: Duration = Duration::from_secs(3);
 
 /// The presence of one participant.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Hash)]
 pub(crate) struct Presence {
     here: bool,
     hand: Option<Instant>,

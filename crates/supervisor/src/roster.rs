@@ -52,6 +52,8 @@ pub(crate) struct Roster {
     names_at: Option<Instant>,
     /// Time at which to write changed files `names`; `None` if no write waits.
     names_due: Option<Instant>,
+    /// Time of the last comparison of the content of `names` with the files, and the participants' presence at this time.
+    compared: Option<(Instant, u64)>,
     /// The last error of a write of `names`.
     names_warning: LastWarning,
     errors: Vec<String>,
@@ -126,6 +128,7 @@ impl Roster {
             meetings: Meetings::default(),
             names_at: None,
             names_due: None,
+            compared: None,
             names_warning: LastWarning::default(),
             errors: Vec::new(),
             ending: false,
@@ -158,7 +161,7 @@ impl Roster {
         let Some((name, service)) = self.services.iter_mut().find(|(_, service)| service.has(pid)) else {
             return Response::Refused {
                 why: format!(
-                    "refused to use an invitation link: the request came from process {pid}, which is not a listener of this supervisor"
+                    "refused to use an invitation link: the request came from process {pid}, which is not a listener of this supervisor; restart the listener"
                 ),
             };
         };

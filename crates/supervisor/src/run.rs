@@ -34,6 +34,8 @@ use crate::storage;
 use crate::upgrade::{Children, Failed, Upgrader};
 use crate::waiting::{Waiter, Waiting};
 
+/// Maximum number of events that are handled between two calls of [`Supervisor::tick`], after the first one.
+const MAX_EVENTS: usize = 63;
 /// Timeout for all children to end after the supervisor received SIGTERM. The supervisor then exits, and remaining children die with it.
 const END_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -222,21 +224,12 @@ impl Supervisor {
         // Start the signer before the first event: listeners wait for it.
         self.tick(Instant::now());
         loop {
-            let event = next(&self.events, self.deadline());
+            let first = next(&self.events, self.deadline());
             let now = Instant::now();
-            match event {
-                Some(Event::Signal(SIGTERM | SIGINT)) if self.end.is_none() => {
-                    notify::stopping();
-                    self.end = Some(now + END_TIMEOUT);
-                    // A reload would start listeners again.
-                    self.waiting.end();
-                    self.roster.stop(now);
-                    self.recordings.stop(now);
-                    self.signer.stop(now);
-                }
-                Some(event) => self.handle(event, now),
-                None => {}
-            }
+            // The listeners of a large room may report at the same time. `tick` examines each listener, so it is called once for many events.
+            let more = std::iter::from_fn(|| self.events.try_recv().ok()).take(MAX_EVENTS);
+            let events: Vec<Event> = first.into_iter().chain(more).collect();
+            events.into_iter().for_each(|event| self.handle(event, now));
             self.tick(now);
             if self.end.is_some_and(|end| (self.roster.is_empty() && self.recordings.is_empty()) || end <= now) {
                 return;
@@ -280,6 +273,7 @@ impl Supervisor {
     fn handle(&mut self, event: Event, now: Instant) {
         let ending = self.end.is_some();
         match event {
+            Event::Signal(SIGTERM | SIGINT) if !ending => self.stop(now),
             // A child that exits may have sent the reason before. Handle this notification first, and reap the child after the mark. A child that
             // ends later is reaped after the mark of a later SIGCHLD.
             Event::Signal(SIGCHLD) => {
@@ -305,6 +299,16 @@ impl Supervisor {
             Event::Signal(SIGHUP) if !ending => self.hang_up(now),
             Event::Signal(_) => {}
         }
+    }
+
+    fn stop(&mut self, now: Instant) {
+        notify::stopping();
+        self.end = Some(now + END_TIMEOUT);
+        // A reload would start listeners again.
+        self.waiting.end();
+        self.roster.stop(now);
+        self.recordings.stop(now);
+        self.signer.stop(now);
     }
 
     fn reap(&mut self, now: Instant) {

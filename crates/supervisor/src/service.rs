@@ -158,6 +158,11 @@ impl Service {
         self.presence.hand_since()
     }
 
+    /// Returns the participant's presence.
+    pub(crate) fn presence(&self) -> &Presence {
+        &self.presence
+    }
+
     /// Returns the participant's entry in the room's file `names`, which pages show, without a raised hand.
     pub(crate) fn member(&self, display: &str) -> Member {
         Member {

@@ -41,7 +41,7 @@ impl Roster {
         }
     }
 
-    /// Reads the chosen names again. Ignores a chosen name if another participant has this name or a name that is alike.
+    /// Reads the chosen names again. Ignores a chosen name if another participant has this name or a similar one.
     pub(super) fn load_own_names(&mut self) {
         self.own_names = BTreeMap::new();
         if !self.config.server.own_display_names {
@@ -108,7 +108,7 @@ impl UsedNames {
         self.0.entry(folded_display_name(text)).or_default().push(name.clone());
     }
 
-    /// Returns whether another participant than `name` has the name `display` or a name that is alike.
+    /// Returns whether another participant than `name` has the name `display` or a similar one.
     fn is_taken(&self, name: &Name, display: &str) -> bool {
         self.0.get(&folded_display_name(display)).is_some_and(|users| users.iter().any(|user| user != name))
     }

@@ -119,12 +119,14 @@ impl Roster {
             self.update(participant, &mut moves, now);
         }
         if changes.certificate {
-            log::info!("the certificate or its key has changed: every listener reads them again");
+            log::info!(
+                "the certificate or its key has changed: the listeners use the new certificate for new connections"
+            );
             self.services.values_mut().for_each(|service| service.hang_up(now));
         }
         self.hand_over(false);
         // Write `names` without the interval, so that the files are current when the client gets the answer.
-        self.names_at = None;
+        (self.names_at, self.compared) = (None, None);
         self.tick(now);
         changes.errors.clone_from(&self.errors);
         changes.refused.extend(self.alarm.clone());

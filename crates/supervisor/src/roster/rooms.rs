@@ -1,6 +1,7 @@
 //! What each room shows of its participants: the file `names`, the mark that no mixer is running, and the kept messages of a meeting.
 
 use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::{Duration, Instant};
 
 use palabre_config::Participant;
@@ -13,6 +14,9 @@ use crate::service::Service;
 
 /// Minimum time between two writes of `names`.
 const NAMES_INTERVAL: Duration = Duration::from_millis(250);
+/// Time after which the content of `names` is made again and compared although no participant's presence has changed. In a large room this takes
+/// much longer than to handle an event.
+const COMPARE_INTERVAL: Duration = Duration::from_secs(1);
 /// Interval after which a failed write of `names` is repeated.
 const NAMES_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -44,7 +48,12 @@ impl Roster {
             self.names_due = self.names_at.map(|at| at + NAMES_INTERVAL);
             return;
         }
-        self.names_due = None;
+        let presence = self.presence_hash();
+        if let Some((at, _)) = self.compared.filter(|(at, seen)| *seen == presence && now < *at + COMPARE_INTERVAL) {
+            self.names_due = Some(at + COMPARE_INTERVAL);
+            return;
+        }
+        (self.names_due, self.compared) = (None, Some((now, presence)));
         let mut failure = None;
         for (room, members) in &self.rooms {
             let member = |(name, display): &(Name, String)| match self.services.get(name) {
@@ -64,6 +73,14 @@ impl Roster {
             }
         }
         self.note_names(failure, now);
+    }
+
+    /// Returns a value that changes when the presence of a participant changes.
+    fn presence_hash(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.services.len().hash(&mut hasher);
+        self.services.values().for_each(|service| service.presence().hash(&mut hasher));
+        hasher.finish()
     }
 
     /// Removes the kept messages of each room whose meeting has ended.
