@@ -23,11 +23,15 @@ pub fn of(pid: u32) -> Option<Usage> {
     let uptime = fs::read_to_string("/proc/uptime").ok()?;
     let uptime_s: f64 = uptime.split(' ').next()?.parse().ok()?;
     let stat = stat(pid)?;
-    let field = |number: usize| stat.split(' ').nth(number - 3)?.parse::<u64>().ok();
-    let (cpu, begun) = (field(14)? + field(15)?, field(22)?);
+    let (cpu_ms, begun) = (cpu_ms_of(&stat)?, field(&stat, 22)?);
     let age_s = (uptime_s - begun as f64 / TICKS_PER_S as f64).max(1.0 / TICKS_PER_S as f64);
-    let cpu_s = cpu as f64 / TICKS_PER_S as f64;
-    Some(Usage { cpu_ms: cpu * 1000 / TICKS_PER_S, cpu_percent: 100.0 * cpu_s / age_s, rss_kib: rss_kib(pid)? })
+    Some(Usage { cpu_ms, cpu_percent: cpu_ms as f64 / (10.0 * age_s), rss_kib: rss_kib(pid)? })
+}
+
+/// Returns the CPU time of the process `pid` in ms, in user mode and in the kernel; `None` if there is no such process.
+#[must_use]
+pub fn cpu_ms(pid: u32) -> Option<u64> {
+    cpu_ms_of(&stat(pid)?)
 }
 
 /// Returns `/proc/PID/stat` from the third field on. The second field, a name in parentheses, may contain any characters.
@@ -41,6 +45,15 @@ pub fn stat(pid: u32) -> Option<String> {
 #[must_use]
 pub fn is_stopped(pid: u32) -> bool {
     stat(pid).is_some_and(|stat| stat.starts_with(['T', 't']))
+}
+
+fn cpu_ms_of(stat: &str) -> Option<u64> {
+    Some((field(stat, 14)? + field(stat, 15)?) * 1000 / TICKS_PER_S)
+}
+
+/// Returns a field of `/proc/PID/stat` by its number in proc_pid_stat(5). `stat` is the result of [`stat`].
+fn field(stat: &str, number: usize) -> Option<u64> {
+    stat.split(' ').nth(number - 3)?.parse().ok()
 }
 
 fn rss_kib(pid: u32) -> Option<u64> {

@@ -37,7 +37,7 @@ use links::Link;
 use load::{Load, Outcome, Phase, Progress};
 use report::Report;
 use tones::Tones;
-use usage::Snapshot;
+use usage::{Processes, Snapshot};
 
 /// Number of participants if neither `--participants` nor `--links` is given.
 const PARTICIPANTS: u16 = 100;
@@ -117,7 +117,7 @@ fn participants(options: &Options, given: Option<&[Link]>) -> Result<u16, Failur
     };
     if options.talkers > participants {
         return Err(Failure::usage(format!(
-            "unable to let {} of {participants} participants talk; choose a lower --talkers",
+            "--talkers is {}, but there are only {participants} participants; choose a lower --talkers",
             options.talkers
         )));
     }
@@ -170,7 +170,7 @@ fn measure(
     let load = Load::new(links, usize::from(options.talkers), config, &stop, &progress)?;
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| load.run(options.seconds));
-        let mut observer = Observer { run, daemons: surroundings.daemons, before: None, after: None, printed: None };
+        let mut observer = Observer::new(run, surroundings.daemons);
         while !thread.is_finished() {
             if let Some(room) = &mut room {
                 room.supervise();
@@ -181,7 +181,9 @@ fn measure(
                 Ok(Some(_)) | Err(_) => stop.store(true, Ordering::Relaxed),
             }
         }
-        let outcome = thread.join().map_err(|_| Failure::system("the thread of the load has panicked"))??;
+        let outcome = thread
+            .join()
+            .map_err(|_| Failure::system("the thread that generates the load has panicked; this is a bug"))??;
         Ok(outcome.map(|outcome| observer.report(outcome)))
     })
 }
@@ -190,6 +192,8 @@ fn measure(
 struct Observer<'a> {
     run: &'a Path,
     daemons: fn(&Path) -> Vec<(String, u32)>,
+    /// The processes, from the time before the measurement.
+    processes: Option<Processes>,
     /// The processes at the beginning of the measurement.
     before: Option<Snapshot>,
     /// The processes at the end of the measurement.
@@ -198,13 +202,20 @@ struct Observer<'a> {
     printed: Option<(Phase, Instant)>,
 }
 
-impl Observer<'_> {
+impl<'a> Observer<'a> {
+    fn new(run: &'a Path, daemons: fn(&Path) -> Vec<(String, u32)>) -> Self {
+        Self { run, daemons, processes: None, before: None, after: None, printed: None }
+    }
+
     fn observe(&mut self, progress: &Progress, total: usize, seconds: u32) {
-        if progress.phase >= Phase::Measuring && self.before.is_none() {
-            self.before = Some(Snapshot::take(self.run, self.daemons));
-        }
-        if progress.phase == Phase::Ending && self.after.is_none() {
-            self.after = Some(Snapshot::take(self.run, self.daemons));
+        if progress.phase >= Phase::Settling {
+            let processes = self.processes.get_or_insert_with(|| Processes::find(self.run, self.daemons));
+            if progress.phase >= Phase::Measuring && self.before.is_none() {
+                self.before = Some(Snapshot::take(self.run, processes));
+            }
+            if progress.phase == Phase::Ending && self.after.is_none() {
+                self.after = Some(Snapshot::take(self.run, processes));
+            }
         }
         let is_due = |(phase, at): (Phase, Instant)| phase != progress.phase || at.elapsed() >= PROGRESS;
         if self.printed.is_none_or(is_due) {
@@ -221,8 +232,9 @@ impl Observer<'_> {
         }
     }
 
-    fn report(self, outcome: Outcome) -> Report {
-        let mut after = self.after.unwrap_or_else(|| Snapshot::take(self.run, self.daemons));
+    fn report(mut self, outcome: Outcome) -> Report {
+        let processes = self.processes.take().unwrap_or_else(|| Processes::find(self.run, self.daemons));
+        let mut after = self.after.unwrap_or_else(|| Snapshot::take(self.run, &processes));
         if after.mixing.is_some() {
             std::thread::sleep(LAST_COUNTERS);
             after.mixing = usage::mixing(self.run).or(after.mixing);

@@ -1,4 +1,4 @@
-//! Invitation links. A link contains the address of a participant's listener and the access key.
+//! Invitation links. A link contains the address of a participant's page and the access key.
 
 use std::fmt;
 use std::fs::File;

@@ -31,7 +31,10 @@ const OPENING_MAX: usize = 32;
 /// Minimum delay in ms before a participant's connection is opened again.
 const RETRY_MS: f64 = 500.0;
 /// Time in ms for which all participants must have heard sound before the measurement begins. The mixer's buffers adapt meanwhile.
+/// [`SETTLE_EACH_MS`] is added for each participant.
 const SETTLE_MS: f64 = 3_000.0;
+/// Additional time in ms for each participant, see [`SETTLE_MS`]: the listeners of a large room read a long list of people while the streams open.
+const SETTLE_EACH_MS: f64 = 5.0;
 /// Timeout in ms until the measurement begins. [`START_EACH_MS`] is added for each participant.
 const START_MS: f64 = 30_000.0;
 /// Additional time in ms for each participant, see [`START_MS`].
@@ -313,7 +316,8 @@ impl<'a> Load<'a> {
         if self.common.tones.is_none() {
             return Phase::Opening;
         }
-        let settled = |since: Option<f64>| since.is_some_and(|since| now_ms >= since + SETTLE_MS);
+        let settle_ms = SETTLE_MS + SETTLE_EACH_MS * self.ears.len() as f64;
+        let settled = |since: Option<f64>| since.is_some_and(|since| now_ms >= since + settle_ms);
         let hears = |ear: &Ear| settled(ear.heard().first_sound_ms);
         let is_settled = settled(Some(self.common.tones_began_ms));
         match is_settled && self.ears.iter().all(|ear| self.voices_of(ear) == 0 || hears(ear)) {

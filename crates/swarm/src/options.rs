@@ -13,7 +13,7 @@ pub struct Options {
     /// Number of participants who talk, each with a tone of their own
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(0..=100))]
     pub(crate) talkers: u16,
-    /// Length of the measurement in seconds. It begins when all participants have heard sound for 3 s
+    /// Length of the measurement in seconds. It begins when all participants have heard sound for 3 s, and 5 ms more for each participant
     #[arg(long, value_name = "S", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     pub(crate) seconds: u32,
     /// Length of the chunks in the room that the command starts, as in palabre.toml(5) [default: 40]

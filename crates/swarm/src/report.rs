@@ -51,12 +51,17 @@ impl Report {
         };
         line(
             "records",
-            format!("{} received, {} missing, {} gaps", sum(|one| one.records), self.missing(), sum(|one| one.gaps)),
+            format!(
+                "{} received, {} missing, {} gaps announced by listeners",
+                sum(|one| one.records),
+                self.missing(),
+                sum(|one| one.gaps)
+            ),
         );
         line(
             "mixes",
             format!(
-                "{} checked, {} wrong, {} disturbed",
+                "{} checked, {} wrong, {} disturbed (a tone is interrupted)",
                 sum(|one| one.checked),
                 self.wrong(),
                 sum(|one| one.disturbed)

@@ -13,12 +13,15 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// Kinds of processes, in the order of the report.
 pub(crate) const KINDS: [&str; 4] = ["palabre-mixer", "palabre-listener", "palabre-supervisor", "palabre swarm"];
 
+/// The processes whose use is measured: kind and process id.
+pub(crate) struct Processes(Vec<(&'static str, u32)>);
+
 /// The processes at one time.
 pub(crate) struct Snapshot {
     at: Instant,
     /// Kind, process id and CPU time in ms of each process.
     processes: Vec<(&'static str, u32, u64)>,
-    /// The mixer's counters.
+    /// The mixer's counters, which the mixer writes every 5 s.
     pub(crate) mixing: Option<Mixing>,
 }
 
@@ -35,23 +38,30 @@ pub(crate) struct Used {
     pub(crate) pss_kib: Option<u64>,
 }
 
-impl Snapshot {
-    /// Notes the daemons of the runtime directory `run`. `daemons` returns program name and process id of each daemon except listeners.
-    pub(crate) fn take(run: &Path, daemons: fn(&Path) -> Vec<(String, u32)>) -> Self {
+impl Processes {
+    /// Finds the daemons of the runtime directory `run`. The supervisor examines each listener for this, so call it before the measurement. `daemons`
+    /// returns program name and process id of each daemon except listeners.
+    pub(crate) fn find(run: &Path, daemons: fn(&Path) -> Vec<(String, u32)>) -> Self {
         let status = status(run);
         let listeners = status.iter().flat_map(|status| &status.participants).filter_map(|one| one.pid);
-        let mut pids: Vec<(&'static str, u32)> = listeners.map(|pid| (KINDS[1], pid)).collect();
+        let mut processes: Vec<(&'static str, u32)> = listeners.map(|pid| (KINDS[1], pid)).collect();
         for (program, pid) in daemons(run) {
             let kind = KINDS.into_iter().find(|kind| *kind == program);
-            pids.extend(kind.map(|kind| (kind, pid)));
+            processes.extend(kind.map(|kind| (kind, pid)));
         }
-        pids.push((KINDS[3], std::process::id()));
-        let used = |(kind, pid): (&'static str, u32)| Some((kind, pid, usage::of(pid)?.cpu_ms));
-        let at = Instant::now();
+        processes.push((KINDS[3], std::process::id()));
+        Self(processes)
+    }
+}
+
+impl Snapshot {
+    /// Reads the CPU time of each process, and the counters of the mixer in the runtime directory `run`.
+    pub(crate) fn take(run: &Path, processes: &Processes) -> Self {
+        let used = |&(kind, pid): &(&'static str, u32)| Some((kind, pid, usage::cpu_ms(pid)?));
         Self {
-            at,
-            processes: pids.into_iter().filter_map(used).collect(),
-            mixing: status.and_then(|status| status.mixing),
+            at: Instant::now(),
+            processes: processes.0.iter().filter_map(used).collect(),
+            mixing: Mixing::read(&run.join("rooms")).or_else(|| mixing(run)),
         }
     }
 

@@ -1,5 +1,7 @@
 //! The mixer's counters, as the control socket reports them.
 
+use std::path::Path;
+
 use palabre_room::{LATE_US, MixerReport};
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +37,14 @@ pub struct MixedParticipant {
     pub underruns: u64,
     /// Talking time in ms since the mixer opened the participant's directory.
     pub talked_ms: u64,
+}
+
+impl Mixing {
+    /// Reads the counters of the mixer of the directory `rooms`; `None` if they can't be read.
+    #[must_use]
+    pub fn read(rooms: &Path) -> Option<Self> {
+        MixerReport::read(rooms).ok().flatten().map(Self::from)
+    }
 }
 
 impl From<MixerReport> for Mixing {
