@@ -32,7 +32,12 @@ impl CookieSecret {
             other => other,
         };
         let text = Zeroizing::new(text.map_err(|error| ConfigError::io(&path, &error))?);
-        let invalid = || ConfigError::new(&path, "the secret must be 64 hexadecimal digits; remove the file");
+        let invalid = || {
+            ConfigError::new(
+                &path,
+                "the secret that signs cookies must be 64 hexadecimal digits; remove the file, then a new secret is made and each browser must open its link again",
+            )
+        };
         hex::decode(text.trim_end()).map(|secret| Self(Zeroizing::new(secret))).ok_or_else(invalid)
     }
 

@@ -34,7 +34,9 @@ pub(crate) fn display_name<'de, D: Deserializer<'de>>(from: D) -> Result<Option<
     if display_name_is_valid(&text) {
         return Ok(Some(text));
     }
-    Err(D::Error::custom("the display name is invalid; use 1 to 64 characters without control characters"))
+    Err(D::Error::custom(
+        "the display name is invalid; use 1 to 64 characters, not only spaces, and no control characters",
+    ))
 }
 
 pub(crate) fn gain_db<'de, D: Deserializer<'de>>(from: D) -> Result<Option<f32>, D::Error> {

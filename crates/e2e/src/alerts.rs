@@ -8,7 +8,8 @@ use crate::keyboard::Page;
 use crate::suite::Suite;
 
 /// Records what each new AudioContext plays. A sound ends before the analyser's buffer of at least 0.6 s is full, so the buffer contains all of it.
-/// `tonesOf` returns which of the tones of all sounds it contains. The page's own interval of 2 s between two sounds seems to be over at once.
+/// `tonesOf(analyser)` returns the frequencies that the sound contains. For alerts.js, `performance.now` advances by 2 s per call, so that the page never
+/// waits between two sounds.
 const LISTEN: &str = "
     window.sounds = [];
     const { connect } = AudioNode.prototype;

@@ -1,5 +1,5 @@
-//! A proxy on loopback that simulates a slow or bad network: it delays the data in both directions and keeps their order, as TCP does. The
-//! proxy can't delay the TCP handshake.
+//! A proxy on loopback that simulates a slow or bad network: it delays the data, limits their rate and can stall, and keeps their order, as
+//! TCP does. The proxy can't delay the TCP handshake.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

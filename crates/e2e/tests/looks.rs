@@ -147,7 +147,7 @@ fn all_screens_are_accessible_in_every_size_colour_scheme_and_language() {
     check_lost_and_left(&suite, &browser);
 }
 
-/// Checks the screens without a listener, after leaving, and with a revoked link.
+/// Checks three screens: no listener runs, the participant has left, and the link has been replaced by a new one.
 fn check_lost_and_left(suite: &Suite, browser: &Browser) {
     suite.palabre(&["stop", "p01"]).unwrap();
     browser.wait_until("palabreState.connection === 'lost'").unwrap();

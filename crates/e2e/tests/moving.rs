@@ -1,4 +1,4 @@
-//! Participants move to another machine with `palabre export` and `palabre import`: two real suites, each with its own directories.
+//! Tests `palabre export` and `palabre import` between two machines. Each machine is a supervisor with its listeners, in its own directories; no mixer runs.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::fs;
@@ -94,7 +94,7 @@ fn text(output: Output) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Returns the status of the response to the link, and the cookie that it sets.
+/// Opens the link. Returns the status of the response, and the cookie that the response sets.
 fn open(client: &Client, link: &Link) -> (u16, Option<String>) {
     let answer = client.request(link, "GET", &format!("/?key={}", link.key), &[], b"").unwrap();
     let cookie = answer.header("set-cookie").map(|cookie| cookie.split(';').next().unwrap().to_owned());

@@ -135,7 +135,7 @@ impl Stream {
         }
     }
 
-    /// Returns the SEQ of the next sound record, or `None` if the stream is handed over or ends.
+    /// Returns the SEQ of the next sound record, or `None` if the stream ends or the next process of the listener takes over.
     fn sound(&mut self) -> Option<u64> {
         loop {
             match self.record()? {

@@ -27,7 +27,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9190")]
     pub(crate) listen: SocketAddr,
 
-    /// Directory of the control socket and the rooms
+    /// Runtime directory with the rooms and the control socket
     #[arg(long, value_name = "DIR", default_value = "/run/palabre")]
     pub(crate) run: PathBuf,
 

@@ -54,7 +54,8 @@ pub(crate) fn encoder(bytes: &[u8]) -> bool {
     !samples.is_empty()
 }
 
-/// Decodes an Ogg stream in one part and in parts. First corrects the checksums of the pages, because nearly every change makes one wrong.
+/// Decodes an Ogg stream once as a whole and once in pieces, and compares the results. First corrects the checksums of the pages, because nearly every
+/// change makes one wrong. Returns whether there was sound and no error.
 pub(crate) fn stream(bytes: &[u8]) -> bool {
     let Some((rate_hz, stream)) = rate(bytes) else { return false };
     let mut stream = stream.to_vec();

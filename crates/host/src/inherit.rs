@@ -218,7 +218,9 @@ impl Legacy {
         let duplicate = fcntl(fd, FcntlArg::F_DUPFD(wanted))?;
         if duplicate != wanted {
             close(duplicate)?;
-            return Err(io::Error::other(format!("descriptor {wanted} is in use; try again")));
+            return Err(io::Error::other(format!(
+                "unable to pass on '{name}' as descriptor {wanted}: another thread has just opened a file with this number; try again"
+            )));
         }
         self.names.push(name.to_owned());
         Ok(())

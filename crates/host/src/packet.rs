@@ -52,7 +52,7 @@ impl Packet {
         Ok((length > 0).then_some(length))
     }
 
-    /// Receives a message as [`Self::recv`] does, and the descriptor that the message carries.
+    /// Receives a message as [`Self::recv`] does. Also returns the descriptor in the message, if there is one.
     pub fn recv_with(&self, buffer: &mut [u8]) -> io::Result<Option<(usize, Option<OwnedFd>)>> {
         let (length, fd) = recv_with(&self.0, buffer)?;
         Ok((length > 0).then_some((length, fd)))

@@ -97,7 +97,9 @@ fn is_descendant(mut pid: u32, ancestor: u32) -> io::Result<bool> {
             return Ok(true);
         }
     }
-    Err(io::Error::other("the process has too many ancestors"))
+    Err(io::Error::other(format!(
+        "unable to trace the parents of the caller up to process {ancestor}: there are more than {MAX_ANCESTORS}"
+    )))
 }
 
 #[cfg(test)]

@@ -55,7 +55,7 @@ pub fn protect() {
         log::warn!("unable to protect the memory of this process from other processes: {error}");
     }
     if let Err(errno) = prctl::set_no_new_privs() {
-        log::warn!("unable to forbid this process to gain privileges: {}", io::Error::from(errno));
+        log::warn!("unable to set no_new_privs for this process: {}", io::Error::from(errno));
     }
 }
 

@@ -77,7 +77,8 @@ impl RestartSocket {
         let directory = path.parent().unwrap_or(Path::new("."));
         let locked = || {
             let seconds = OPEN_TIMEOUT.as_secs();
-            let cause = format!("another process has held the lock of the directory for {seconds} s");
+            let cause =
+                format!("another process has locked the directory for more than {seconds} s; find it with 'lslocks'");
             io::Error::new(ErrorKind::TimedOut, cause)
         };
         let _lock = Lock::wait(directory, OPEN_TIMEOUT)?.ok_or_else(locked)?;

@@ -119,7 +119,8 @@ pub fn explain(address: IpAddr, port: u16, error: &io::Error) -> String {
         io::ErrorKind::AddrNotAvailable => {
             return format!("unable to open port {port} on '{address}': {error}; correct 'bind' in palabre.toml");
         }
-        _ => "choose another port, or stop the program that uses it",
+        io::ErrorKind::AddrInUse => "choose another port, or stop the program that uses it",
+        _ => return format!("unable to open port {port}: {error}"),
     };
     format!("unable to open port {port}: {error}; {remedy}")
 }

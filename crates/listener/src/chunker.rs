@@ -39,7 +39,7 @@ pub(crate) struct Chunker {
     frame_samples: usize,
     /// Duration of the sound in a whole write.
     write_time: Duration,
-    /// By how many the short writes outnumber the whole writes, from 0 to 2 · [`SHORT_WRITES`].
+    /// Number of short writes minus number of whole writes, limited to the range from 0 to 2 · [`SHORT_WRITES`].
     short_writes: u8,
     /// Whether the last write was whole.
     was_whole: bool,

@@ -52,7 +52,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", requires = "certificate")]
     pub(crate) private_key: Option<PathBuf>,
 
-    /// File with the access key, for --source only [default: a new key]. The listener prints the link with the key
+    /// File with the access key; only with --source [default: a new key, in the link that the listener prints]
     #[arg(long, value_name = "FILE", conflicts_with = "name")]
     pub(crate) key_file: Option<PathBuf>,
 

@@ -92,8 +92,8 @@ impl Marks {
         !changes.is_empty()
     }
 
-    /// Makes the last change from the people who started or stopped talking or were muted or unmuted, and from the few levels that have
-    /// changed most.
+    /// Sets the last change. It contains all people who started or stopped talking or were muted or unmuted, and the few levels that have changed
+    /// most.
     pub(crate) fn change_levels_to(&mut self, values: &[Value]) -> Urgency {
         let is_level = |value: Value| (1..Self::MUTED).contains(&value);
         let (mut levels, turned): (Vec<usize>, Vec<usize>) = (0..self.sent.len())

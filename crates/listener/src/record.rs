@@ -81,7 +81,7 @@ pub(crate) fn messages(seq: u64, json: &str) -> Vec<u8> {
     wrap(&format!("7,{seq},{}", BASE64.encode(json)))
 }
 
-/// Encodes a states record. `marks`: the changed states as marks in base64.
+/// Encodes a states record. `marks`: the changed states, encoded as in [`crate::marks`].
 pub(crate) fn states(seq: u64, marks: &str) -> Vec<u8> {
     wrap(&format!("6,{seq},{marks}"))
 }

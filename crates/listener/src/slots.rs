@@ -287,7 +287,7 @@ mod tests {
         let third = slots.take(&tcp, HERE, now + MIN_TIME).unwrap();
         assert!(slots.take(&tcp, HERE, now + MIN_TIME).is_none(), "the second is too new");
         assert_eq!(slots.state().taken, 2);
-        // `first` was closed before it authenticated. It takes a slot until its thread ends.
+        // `first` was closed for `third`, and its slot was freed. Its thread authenticates only now, so it takes a slot again until the thread ends.
         first.authenticated();
         assert_eq!(slots.state().taken, 3);
         drop((first, second, third));

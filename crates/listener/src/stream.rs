@@ -126,7 +126,7 @@ fn run(
     }
 }
 
-/// Returns a record of the messages that the page may have missed after the SEQ `after`; empty if there are none.
+/// Returns a record, with the number `seq`, of the messages that the page may have missed after the SEQ `after`; empty if there are none.
 fn missed(listener: &Listener, seq: u64, after: Option<u64>) -> Vec<u8> {
     listener.api.as_ref().map(|api| api.meeting.missed(seq, after)).unwrap_or_default()
 }

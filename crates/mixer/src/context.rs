@@ -62,7 +62,8 @@ impl Context {
         self.now = self.clock.now();
     }
 
-    /// Returns the path of the file to open as a `mic` or an `ear`: `path`, or the file to which it is a permitted symbolic link.
+    /// Returns the path of the file to open as a `mic` or an `ear`. If `path` is a symbolic link to a regular file in the directory of `--files`, returns
+    /// that file, otherwise `path`.
     pub(crate) fn resolve(&self, path: &Path) -> PathBuf {
         palabre_room::target_in(self.files.as_deref(), path)
     }

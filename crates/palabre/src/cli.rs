@@ -45,7 +45,7 @@ pub(crate) struct Cli {
     /// Directory of palabre.toml and participants.d/ [default: /etc/palabre]
     #[arg(long, global = true, value_name = "DIR", help_heading = "Common options")]
     pub(crate) config: Option<PathBuf>,
-    /// Directory of the control socket and the rooms [default: /run/palabre]
+    /// Runtime directory with the rooms and the control socket [default: /run/palabre]
     #[arg(long, global = true, value_name = "DIR", help_heading = "Common options")]
     pub(crate) run: Option<PathBuf>,
     /// With 'palabre try' and 'swarm': print all log lines of the daemons; -vv adds lines for debugging

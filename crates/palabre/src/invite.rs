@@ -69,7 +69,7 @@ fn one(cli: &Cli, invite: &Invite, server: &Server, name: &Name) -> Result<(), F
 fn announce(participant: &Participant) {
     let until = participant.key_expires.map(|expires| format!("; it expires on {expires}")).unwrap_or_default();
     let once = match participant.key_once {
-        true => "; it works only in the first browser in which the button on its page is pressed",
+        true => "; it works in one browser, the first in which the button on its page is pressed",
         false => "",
     };
     let name = &participant.name;

@@ -31,7 +31,8 @@ pub(crate) fn print_table<const N: usize>(rows: &[[String; N]]) -> Result<(), Fa
     print(table::lines(rows).iter().map(|line| format!("{line}\n")).collect::<String>())
 }
 
-/// Replaces a file atomically, or the file to which the link `path` leads. After a failed write, the previous file is unchanged.
+/// Replaces the file at `path` atomically. If `path` is a symbolic link, replaces the target of the link. If the write fails, the previous file is
+/// unchanged.
 pub(crate) fn replace(path: &Path, text: &str) -> Result<(), Failure> {
     let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));

@@ -20,7 +20,7 @@ pub(crate) fn rename(cli: &Cli, rename: &Rename) -> Result<(), Failure> {
     let (name, display) = (&rename.name, &rename.display_name);
     if !display_name_is_valid(display) {
         return Err(Failure::refused(format!(
-            "unable to rename '{name}': a display name has 1 to 64 characters and no control characters"
+            "unable to rename '{name}': a display name has 1 to 64 characters, not only spaces, and no control characters"
         )));
     }
     let message = |_: &Name| format!("the display name is now '{display}'; the login name, the port and the link stay");

@@ -134,7 +134,8 @@ struct Mic<'a> {
 }
 
 impl Mic<'_> {
-    /// Writes a frame. If the mixer doesn't read the pipe, waits until it does. Returns false if a signal arrived.
+    /// Writes a frame. If the pipe is full, drops the frame. If no mixer has the pipe open, tries to open it again for up to 10 s, and then fails. Returns
+    /// false if a signal arrived.
     fn write(&mut self, frame: &[i16], signals: &mut Signals, pace: &mut Pace) -> Result<bool, Failure> {
         let deadline = Instant::now() + MIXER_TIMEOUT;
         loop {
@@ -170,7 +171,7 @@ impl Mic<'_> {
             Err(OpenError::Missing(_)) => {
                 let name = self.guest.name();
                 return Err(Failure::refused(format!(
-                    "unable to play as '{name}': the participant's directory was removed from the room"
+                    "unable to play as '{name}': another program has removed the guest's directory from the room; run the command again"
                 )));
             }
             Err(error) => return Err(Failure::system(error)),

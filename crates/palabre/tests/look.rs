@@ -138,7 +138,7 @@ fn low_limit_of_threads_is_a_warning_or_a_fault() {
     };
     let text = stdout(&check(67));
     assert!(
-        text.contains("warning  threads") && text.contains("Palabre may run 67 threads and needs 68 if all"),
+        text.contains("warning  threads") && text.contains("the limit is 67 threads, but Palabre needs 68 if all"),
         "{text}"
     );
     let few = check(16);
@@ -146,11 +146,11 @@ fn low_limit_of_threads_is_a_warning_or_a_fault() {
     let text = String::from_utf8(few.stdout).unwrap();
     assert!(
         text.contains("fault    threads")
-            && text.contains("Palabre may run 16 threads and needs 17 even without connections"),
+            && text.contains("the limit is 16 threads, but Palabre needs 17 even without connections"),
         "{text}"
     );
     assert!(text.contains("LimitNPROC=68") || text.contains("ulimit -Hu 68"), "{text}");
-    assert!(!stdout(&check(68)).contains("Palabre may run "));
+    assert!(!stdout(&check(68)).contains("the limit is "));
 }
 
 #[test]

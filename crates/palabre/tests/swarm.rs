@@ -191,7 +191,7 @@ fn options_that_contradict_each_other_are_usage_errors() {
     fs::write(&links, "https://127.0.0.1:9001/?key=0123456789abcdef0123456789abcdef\n").unwrap();
     let links = links.to_str().unwrap();
     for (arguments, cause) in [
-        (&["--participants", "3", "--talkers", "4"][..], "unable to let 4 of 3 participants talk"),
+        (&["--participants", "3", "--talkers", "4"][..], "--talkers is 4, but there are only 3 participants"),
         (&["--links", links, "--talkers", "1", "--participants", "2"], "the file of --links has 1 links"),
         (&["--links", links, "--chunk-ms", "40"], "cannot be used with"),
         (&["--certificate", links], "--links"),

@@ -121,7 +121,7 @@ impl FromStr for BridgeReport {
 
 fn link(line: &str) -> Result<MachineLink, String> {
     let ["with", machine, room, state, delay, lost, late] = words(Some(line))[..] else {
-        return Err(format!("'{line}' is not a line about another machine"));
+        return Err(format!("'{line}' is not a line of the form 'with MACHINE ROOM STATE DELAY LOST LATE'"));
     };
     let is_cut_off = match state {
         "cut-off" => true,

@@ -60,7 +60,7 @@ fn is_ignorable(c: char) -> bool {
     )
 }
 
-/// Returns whether this character is a letter, symbol or annotation mark without ink, although Unicode counts it neither as a space nor as ignorable.
+/// Returns whether this character is a letter, symbol or annotation mark that is invisible, although Unicode counts it neither as a space nor as ignorable.
 fn is_blank(c: char) -> bool {
     matches!(c, '\u{2800}' | '\u{fff9}'..='\u{fffb}' | '\u{13441}'..='\u{13442}' | '\u{16fe4}' | '\u{1d159}')
 }

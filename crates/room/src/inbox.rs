@@ -19,7 +19,7 @@ use crate::{MAX_MACHINE_CHARS, MachinesDir, ParticipantDir, RoomDir, RoomError, 
 pub const MAX_MESSAGE_CHARS: usize = 500;
 /// Maximum length of a message's ID.
 const MAX_ID_CHARS: usize = 32;
-/// Maximum size of a datagram in bytes: a sender, a tab, an ID, a tab and a text with at most four bytes for each character.
+/// Maximum size of a datagram in bytes: a sender (NAME@MACHINE), a tab, an ID, a tab and a text with at most four bytes for each character.
 pub(crate) const MAX_BYTES: usize = 32 + 1 + MAX_MACHINE_CHARS + 1 + MAX_ID_CHARS + 1 + 4 * MAX_MESSAGE_CHARS;
 
 /// A text message to a room.

@@ -16,7 +16,7 @@ pub const OTHER_MACHINES: &str = ".other-machines";
 pub const MAX_MACHINE_BYTES: usize = 64_000;
 /// Maximum number of people in the file of a machine. The first line is the state of the machine.
 pub const MAX_MACHINE_PEOPLE: usize = 999;
-/// Maximum number of machines whose files are read.
+/// Maximum number of other machines: of those that a bridge connects, and of those whose files are read.
 pub const MAX_MACHINES: usize = 31;
 
 /// What is known about a room on another machine.

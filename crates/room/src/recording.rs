@@ -87,7 +87,7 @@ impl RecordingReader {
     /// Creates the pipe at `path`. Replaces a pipe that a killed recorder left behind.
     ///
     /// # Errors
-    /// Another process reads the present pipe ([`RoomError::Content`]), or a system call failed.
+    /// [`RoomError::Content`]: another process reads the existing pipe, or the file at `path` can't be opened as a pipe. Otherwise a system call failed.
     pub fn create(path: &Path, format: Format) -> Result<Self, RoomError> {
         let create = || RoomError::io("create pipe", path);
         match open_pipe(path, OpenOptions::new().read(true).write(true)).map(|file| locked(file).is_ok()) {

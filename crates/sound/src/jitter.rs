@@ -46,7 +46,7 @@ use crate::Sample;
 const AGE_MAX: Duration = Duration::from_millis(400);
 /// Maximum gap between samples that counts as an underrun. Longer gaps are pauses in speech.
 const UNDERRUN_GAP: Duration = Duration::from_millis(100);
-/// Maximum lateness beyond the margin that is recorded for a single underrun.
+/// Maximum lateness beyond the margin that one underrun adds to the history of lateness, even if its gap was longer.
 const UNDERRUN_STEP: Duration = Duration::from_millis(10);
 /// Number of ticks over which the smallest surplus of waiting samples is measured: 1 s.
 const SURPLUS_TICKS: u32 = 50;

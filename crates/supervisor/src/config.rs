@@ -150,7 +150,7 @@ impl Config {
         (self.refused, self.certificate) = (loaded.refused, loaded.certificate);
     }
 
-    /// Returns the settings of `palabre.toml` as text, to compare them with the settings of another time.
+    /// Returns the settings of `palabre.toml` as text, to compare them with earlier settings.
     pub(crate) fn server_text(&self) -> String {
         format!("{:?}", self.server)
     }

@@ -86,7 +86,7 @@ impl Recordings {
         Self { all, stored, is_ending: false, jobs: None, measure_at, measured, is_disk_reported: false }
     }
 
-    /// Sets the thread that measures the disk and deletes old recordings.
+    /// Sets the channel to the thread that measures the disk and deletes old recordings.
     pub(crate) fn set_jobs(&mut self, jobs: SyncSender<Job>) {
         self.jobs = Some(jobs);
     }
@@ -197,7 +197,9 @@ impl Recordings {
         let Some(storage) = self.storage(config) else { return };
         if storage.nearly_full && !self.is_disk_reported {
             let (directory, free_mib) = (&storage.directory, storage.free_bytes >> 20);
-            log::warn!("the disk of the recordings in '{directory}' is nearly full: {free_mib} MiB are free");
+            log::warn!(
+                "the disk of the recordings in '{directory}' is nearly full: {free_mib} MiB are free; delete old recordings"
+            );
         }
         self.is_disk_reported = storage.nearly_full;
     }

@@ -37,7 +37,7 @@ const DELAYS: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(10
 const HEALTHY: Duration = Duration::from_secs(5);
 /// Timeout for a signer to end.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
-/// Delay before further ends are passed on if the signer has too many unread orders.
+/// Delay before the supervisor passes on more connections of listeners to a signer that has too many unread orders.
 const FULL_DELAY: Duration = Duration::from_millis(5);
 
 /// An order that was sent to a signer.
@@ -121,7 +121,7 @@ impl Signer {
     pub(crate) fn refusal(&self) -> Option<String> {
         let Link { pid, user, .. } = self.current.as_ref()?;
         let user = user.as_ref()?;
-        Some(format!("process {pid} of user '{user}' signs already; end one of the two signers"))
+        Some(format!("palabre-signer already runs as process {pid} of user '{user}'; end one of the two signers"))
     }
 
     /// Uses a signer of another user that has connected.
@@ -141,7 +141,7 @@ impl Signer {
                 let _ = self.order(&Order::Read, now);
             }
             Err(error) => {
-                log::error!("unable to receive reports of palabre-signer: {error}");
+                log::error!("unable to receive reports of palabre-signer, so this signer is not used: {error}");
                 self.end_link(link, now);
             }
         }
@@ -314,7 +314,7 @@ impl Signer {
             Some(current) => current.alarm(),
             None => {
                 let failure = self.failure.as_ref()?;
-                Some(format!("no palabre-signer runs, so nobody can connect: {}", failure.why))
+                Some(format!("no palabre-signer runs, so new browsers can't connect: {}", failure.why))
             }
         }
     }
@@ -423,7 +423,7 @@ mod tests {
         let (pid, number) = signer.current.as_ref().map(|link| (link.pid, link.number)).unwrap();
         assert_eq!(signer.alarm(), None);
         signer.reported(number, None, now);
-        assert_eq!(signer.alarm().unwrap(), "no palabre-signer runs, so nobody can connect: it has ended");
+        assert_eq!(signer.alarm().unwrap(), "no palabre-signer runs, so new browsers can't connect: it has ended");
         assert!(signer.notified(pid, Some(&"unable to raise a limit".to_owned())));
         assert!(signer.alarm().unwrap().ends_with(": unable to raise a limit"));
     }

@@ -402,7 +402,8 @@ fn signer_of_another_unit_replaces_the_child_of_the_supervisor() {
     drop(connect(port).unwrap());
     // A second signer does not replace the first one.
     let mut second = start_signer(&fixture.config(), &fixture.run());
-    let refusal = format!("process {} of user 'root' signs already; end one of the two signers", other.0.id());
+    let refusal =
+        format!("palabre-signer already runs as process {} of user 'root'; end one of the two signers", other.0.id());
     second.waits_for(&refusal);
     assert_eq!(signer(&fixture).pid, other.0.id());
     drop(second);

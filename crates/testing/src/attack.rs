@@ -94,7 +94,7 @@ pub fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
 }
 
 impl Attacker {
-    /// Returns the attacker, if [`run`] runs this process.
+    /// Returns the attacker if [`run`] has started this process, otherwise `None`.
     #[must_use]
     pub fn here() -> Option<Self> {
         let variable = |name| std::env::var(name).unwrap();

@@ -15,7 +15,7 @@ const MAX_LINE_BYTES: u64 = 4096;
 #[derive(Clone)]
 pub(crate) struct LogFile {
     file: Arc<File>,
-    /// Whether all lines are copied to standard error; otherwise only warnings and errors.
+    /// If true, all lines are copied to standard error, otherwise only warnings and errors. If `quiet` is true, no line is copied.
     verbose: bool,
     quiet: Arc<AtomicBool>,
 }

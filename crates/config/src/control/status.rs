@@ -117,7 +117,7 @@ pub struct ParticipantStatus {
     /// Number of times that the listener was restarted after it died.
     pub restarts: u64,
     /// How the last process of the listener ended: `killed by signal 9`, `exit code 78: unable to read …`. `None` after a
-    /// planned replacement, and when the listener has served for an hour.
+    /// planned replacement, or when the present process has served for an hour.
     pub last_exit: Option<String>,
     /// Time since the state began, in ms.
     pub since_ms: u64,

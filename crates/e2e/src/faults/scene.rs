@@ -17,7 +17,7 @@ use crate::link::Link;
 use crate::suite::{Suite, TIMEOUT, binary, signal};
 use crate::wait::wait_for;
 
-/// Number of connections that are opened at a listener without memory or descriptors.
+/// Number of connections that a fault opens to a listener whose memory or descriptors are limited.
 const CONNECTIONS: usize = 20;
 /// Number of listeners that clients without a key visit.
 const VISITED: usize = 20;

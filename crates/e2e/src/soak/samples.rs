@@ -53,7 +53,7 @@ impl Samples {
         }
     }
 
-    /// Returns a line for each kind and time.
+    /// Returns a CSV table with a line for each kind of process and each time.
     pub(super) fn csv(&self) -> String {
         let mut text = "seconds,kind,pss_kib_each,descriptors_each,threads_each,processes\n".to_owned();
         for (kind, samples) in &self.kinds {

@@ -37,6 +37,6 @@ pub(super) fn choose(api: &Api, body: &[u8]) -> Response {
         Ok(other) => format!("the supervisor sent an unexpected answer, {other:?}; use programs of one release"),
         Err(error) => error.to_string(),
     };
-    log::warn!("unable to record the chosen display name: {cause}; the page shows an error");
+    log::warn!("unable to store the chosen display name: {cause}; the page shows an error");
     Response::text(503, "unable to change your display name; try again later")
 }

@@ -249,7 +249,7 @@ impl Reader {
         }
         let (marks, before) = (self.view.levels.change(), self.view.levels.before());
         self.levels = Some(match self.levels.take() {
-            // Each mark is four base64 characters without padding, so two changes can be concatenated.
+            // A mark, which is the new level of one person, has four base64 characters without padding, so two changes can be concatenated.
             Some(earlier) => Change { before: earlier.before, marks: format!("{}{marks}", earlier.marks).into() },
             None => Change { before, marks },
         });

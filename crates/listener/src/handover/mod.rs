@@ -179,7 +179,7 @@ impl Handover {
     pub(crate) fn leave_sound(&self, samples: Vec<i16>) {
         let Some(participant) = self.participant.as_ref().filter(|_| !samples.is_empty()) else { return };
         if let Err(error) = participant.write_ear_end(&EarEnd { at_ms: boottime_ms(), samples }) {
-            log::warn!("{error}; streams with Opus may have a short disturbance");
+            log::warn!("{error}; pages with Opus may hear a click when another process continues their streams");
         }
     }
 
@@ -188,7 +188,7 @@ impl Handover {
         match self.participant.as_ref()?.take_ear_end() {
             Ok(end) => end.filter(|end| boottime_ms().saturating_sub(end.at_ms) < SOUND_MS).map(|end| end.samples),
             Err(error) => {
-                log::warn!("{error}; streams with Opus may have a short disturbance");
+                log::warn!("{error}; pages with Opus may hear a click when another process continues their streams");
                 None
             }
         }

@@ -20,7 +20,7 @@ const READ_BYTES: usize = 4096;
 /// The pace at which the samples of a body are written to the microphone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pace {
-    /// A recording with a known length. It is written in real time, one frame every 20 ms, and the response is sent after the last sample.
+    /// A request body with a known length: a recording. Its samples are written to the microphone in real time, one frame every 20 ms, and the response is sent after the last sample.
     RealTime,
     /// A live WAV without a known length. Samples are written when they arrive; samples that are too old are dropped.
     Live,

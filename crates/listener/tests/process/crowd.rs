@@ -202,7 +202,8 @@ fn beginning_and_end_of_talking_are_sent_within_300_ms_during_sound() {
     assert!(chunks[chunks.len() / 2] <= 7, "{chunks:?}");
 }
 
-/// Changes `levels`. Returns the time in ms until the listener sent a record with the change, and the number of chunks in this time.
+/// Writes a change into the file `levels`. Returns the time in ms until the listener sent a record with this change, and the number of chunks of sound
+/// sent meanwhile.
 fn sent_after_ms(crowd: &mut Crowd<'_>, records: &mut Records) -> (u64, usize) {
     let talks = crowd.talk();
     let written_ms = palabre_host::clock::boottime_ms();

@@ -56,7 +56,7 @@ fn texts_go_to_other_machines_and_come_from_them() {
     assert_eq!(records.next_of(4).json, r#"{"from":"alice","text":"à tous","id":"7f"}"#);
     let sent = Message::new("alice".parse().unwrap(), "à tous").unwrap().with_id("7f").unwrap();
     assert_eq!(bridge.receive(9), (1, vec![sent]));
-    // The other alice may use the same ID.
+    // The alice of the machine paris may use the same ID.
     let theirs = Message::new("alice@paris".parse().unwrap(), "bonjour").unwrap().with_id("7f").unwrap();
     rig.room.keep_message(&theirs, palabre_host::clock::boottime_ms()).unwrap();
     rig.room.tell(&theirs).unwrap();

@@ -59,13 +59,14 @@ pub(super) fn threads(context: &Context<'_>) -> Finding {
     if max < idle {
         return Finding::fault(
             AREA,
-            format!("Palabre may run {max} threads and needs {idle} even without connections"),
+            format!("the limit is {max} threads, but Palabre needs {idle} even without connections"),
             limit.remedy,
         );
     }
     if max < all {
-        let text =
-            format!("Palabre may run {max} threads and needs {all} if all participants use all their connections");
+        let text = format!(
+            "the limit is {max} threads, but Palabre needs {all} if all participants use all their connections"
+        );
         return Finding::warning(AREA, text, limit.remedy);
     }
     Finding::ok(AREA, format!("the limit of threads suffices: at most {all} are needed"))

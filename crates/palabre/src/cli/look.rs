@@ -75,7 +75,7 @@ pub(crate) struct Logs {
 /// `palabre list`.
 #[derive(Args, Debug)]
 pub(crate) struct List {
-    /// List the people on other machines that share a room, too
+    /// Also list the people on other machines with which a room is shared
     #[arg(long)]
     pub(crate) everywhere: bool,
     /// Print a JSON object; palabre(1) documents it

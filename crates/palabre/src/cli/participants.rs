@@ -111,7 +111,7 @@ pub(crate) struct Invite {
     /// Invite the participants of a list, which palabre(1) documents; - is standard input. Other options apply to lines without a value
     #[arg(long, value_name = "FILE", conflicts_with_all = ["name", "port", "display_name", "new_key", "qr", "no_qr"])]
     pub(crate) from: Option<PathBuf>,
-    /// With --from: change existing participants who differ from the list, instead of refusing the list
+    /// With --from: change existing participants who differ from the list. Without this option, such a list is refused
     #[arg(long, requires = "from")]
     pub(crate) update: bool,
     /// With --from: print a CSV with the links instead of a table

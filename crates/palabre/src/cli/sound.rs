@@ -52,7 +52,7 @@ any time except for the last second. The pages show that the room is recorded.";
 /// `palabre mix`.
 #[derive(Args, Debug)]
 pub(crate) struct Mix {
-    /// Directory of the mixes, which have the names of the inputs; created if missing
+    /// Directory for the mixes; created if missing. Each mix has the file name of the input that it leaves out
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
     /// Limit peaks beyond full scale as in a room (on), or clip them (off)
@@ -94,7 +94,7 @@ pub(crate) struct Tap {
     /// Room that the participant is in
     #[arg(long, value_name = "ROOM", default_value = "main", add = rooms())]
     pub(crate) room: Name,
-    /// Write samples without a WAV header: signed 16 bits, little-endian, one channel, the room's rate
+    /// Write raw samples instead of a WAV: signed 16 bits, little-endian, one channel, with the sample rate of the room
     #[arg(long)]
     pub(crate) raw: bool,
 }

@@ -64,7 +64,7 @@ impl Imported {
             ));
         }
         if *suspended {
-            notes.push(format!("suspended; 'palabre resume {name}' makes the link work"));
+            notes.push(format!("suspended; 'palabre resume {name}' lifts the suspension"));
         }
         notes
     }

@@ -151,7 +151,7 @@ impl DisplayNames {
         let users = self.0.get(&folded_display_name(chosen));
         match users.is_some_and(|users| users.iter().any(|user| user != name)) {
             _ if !server.own_display_names => Some("'own-display-names' in palabre.toml is false"),
-            true => Some("another participant has this name, or one that is alike"),
+            true => Some("another participant has this name or a similar one"),
             false => None,
         }
     }

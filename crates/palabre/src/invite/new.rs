@@ -25,7 +25,7 @@ impl Wanted {
         admission::check_name(&self.name, server)?;
         match &self.display_name {
             Some(text) if !display_name_is_valid(text) => {
-                Err("a display name has 1 to 64 characters and no control characters".to_owned())
+                Err("a display name has 1 to 64 characters, not only spaces, and no control characters".to_owned())
             }
             _ => Ok(()),
         }

@@ -29,7 +29,7 @@ const NOT_AN_INTERFACE: &[(&str, &str, &str)] = &[
         "no supported kernel refuses it",
     ),
     ("supervisor/src/run.rs", "unable to adopt orphaned processes: *", "as above"),
-    ("host/src/process.rs", "unable to forbid this process to gain privileges: *", "as above"),
+    ("host/src/process.rs", "unable to set no_new_privs for this process: *", "as above"),
     (
         "host/src/priority.rs",
         "unable to restore the niceness * of a thread: *",
@@ -52,7 +52,11 @@ const NOT_AN_INTERFACE: &[(&str, &str, &str)] = &[
         "unable to understand a report of palabre-signer: *; use programs of one release",
         "programs of different releases",
     ),
-    ("supervisor/src/signer.rs", "unable to receive reports of palabre-signer: *", "no thread could be started"),
+    (
+        "supervisor/src/signer.rs",
+        "unable to receive reports of palabre-signer, so this signer is not used: *",
+        "no thread could be started",
+    ),
     ("supervisor/src/signer/link.rs", "*", "'has not answered', which is documented"),
     ("supervisor/src/signer.rs", "*", "the signer's program is missing; 'palabre status' has the same text"),
     (
@@ -68,7 +72,7 @@ const NOT_AN_INTERFACE: &[(&str, &str, &str)] = &[
     ),
     (
         "listener/src/api/own_name.rs",
-        "unable to record the chosen display name: *",
+        "unable to store the chosen display name: *",
         "also sent to the page that asked; the supervisor has logged its own errors",
     ),
     ("listener/src/api/request.rs", "*", "also sent to the page that asked; the room is full or was removed"),

@@ -131,7 +131,7 @@ fn imported_participant_has_the_same_settings_and_key() {
          alice: the link is https://new.example:{0}/?key=KEY, where KEY is the key of the previous link\n\
          bob: imported: room 'main', port {1}\n\
          bob: the link is https://new.example:{1}/?key=KEY, where KEY is the key of the previous link\n\
-         bob: suspended; 'palabre resume bob' makes the link work\n",
+         bob: suspended; 'palabre resume bob' lifts the suspension\n",
         alice.port, bob.port
     );
     assert_eq!(printed, expected);
@@ -251,7 +251,7 @@ fn used_link_and_chosen_name_are_valid_only_where_they_should_be() {
     let text = fs::read_to_string(&file).unwrap();
     fs::write(&file, text + "[room]\nown-display-names = true\n").unwrap();
     stdout(&new.palabre(&["invite", "carol", "--display-name", "ALI"]));
-    name_is_refused(&new, "another participant has this name, or one that is alike");
+    name_is_refused(&new, "another participant has this name or a similar one");
     stdout(&new.palabre(&["revoke", "carol"]));
     let printed = stdout(&import(&new, &document, &[]));
     assert!(printed.contains("alice: the display name is 'Ali', which the participant has chosen\n"), "{printed}");

@@ -6,7 +6,7 @@ use super::{FRAME_MS, MAX_PACKET_BYTES, UnsupportedRate, frame_samples, supports
 
 /// Maximum duration of the sound in a packet (RFC 6716, section 3.4).
 const MAX_PACKET_MS: usize = 120;
-/// Maximum length of a packet of several frames. 48 frames of 2.5 ms have the longest: 48 · 1275 bytes and their lengths.
+/// Maximum length of a packet with several frames. The longest packet has 48 frames of 2.5 ms, each with 1275 bytes and a length field.
 pub(crate) const MAX_LONG_PACKET_BYTES: usize = 48 * (MAX_PACKET_BYTES + 2) + 2;
 
 /// Error: a packet can't be decoded. The decoder can go on with the next packet.

@@ -4,9 +4,9 @@ use opus_pure::{Application, Bandwidth, OpusEncoder, Signal};
 
 use super::{MAX_PACKET_BYTES, UnsupportedRate, frame_samples, supports};
 
-/// How much time the encoder may use, from 0 to 10.
+/// Complexity of the encoder, from 0 to 10. A higher value needs more processor time.
 const COMPLEXITY: i32 = 6;
-/// How much time the encoder may use below 20 kbit/s, from 0 to 10. Compared with [`COMPLEXITY`], this value makes speech better by 0.1
+/// Complexity of the encoder below 20 kbit/s, from 0 to 10. Compared with [`COMPLEXITY`], this value makes speech better by 0.1
 /// (PESQ-WB) and takes a quarter more time. Higher values make it no better.
 const THIN_COMPLEXITY: i32 = 8;
 /// First byte of a packet that consists of this byte only: a frame of 20 ms, wideband, one channel, that the decoder conceals.

@@ -73,9 +73,9 @@ impl Service {
             ))
         })?;
         let not_started = |error: io::Error| match error.kind() {
-            ErrorKind::NotFound | ErrorKind::PermissionDenied => {
-                not_started(format!("{error}; give the path of palabre-listener with --listener"))
-            }
+            ErrorKind::NotFound | ErrorKind::PermissionDenied => not_started(format!(
+                "{error}; start palabre-supervisor with --listener PATH, the path of palabre-listener"
+            )),
             _ => not_started(error.to_string()),
         };
         let options = StartOptions { generation: self.wanted, now, timeout, entrance: self.entrance };

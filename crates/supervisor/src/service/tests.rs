@@ -364,7 +364,11 @@ fn error_advises_to_give_the_listeners_path_only_if_the_program_is_missing() {
     let mut fixture = Fixture::ready();
     fixture.config.listener = "/nonexistent/palabre-listener".into();
     let cause = |it: &Fixture| it.service.spawn(&it.config, START_TIMEOUT, it.now).map(drop).unwrap_err().to_string();
-    assert!(cause(&fixture).ends_with("; give the path of palabre-listener with --listener"), "{}", cause(&fixture));
+    assert!(
+        cause(&fixture).ends_with("; start palabre-supervisor with --listener PATH, the path of palabre-listener"),
+        "{}",
+        cause(&fixture)
+    );
     fixture.service.close_port();
     assert!(
         cause(&fixture).contains(": the supervisor has closed the participant's port, because "),

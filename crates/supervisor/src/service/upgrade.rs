@@ -28,7 +28,7 @@ impl Service {
         self.socket.as_ref().map(AsFd::as_fd)
     }
 
-    /// Returns the process id of the listener, and the signer's end of its connection to the signer.
+    /// Returns the process id of the listener, and the signer's end of the connection between the listener and the signer.
     pub(crate) fn signer_end(&self) -> Option<(u32, &Packet)> {
         let process = self.current.as_ref()?;
         Some((process.pid(), process.signer.as_ref()?.socket()))

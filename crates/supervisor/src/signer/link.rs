@@ -131,7 +131,7 @@ impl Link {
         let pid = self.pid;
         match usage::is_stopped(pid) {
             true => Some(format!(
-                "palabre-signer (process {pid}) is stopped, so nobody can connect; run 'kill -CONT {pid}' to continue it"
+                "palabre-signer (process {pid}) is stopped, so new browsers can't connect; run 'kill -CONT {pid}' to continue it"
             )),
             false => self.is_late_logged.then(|| self.silence()),
         }
@@ -139,7 +139,7 @@ impl Link {
 
     fn silence(&self) -> String {
         format!(
-            "palabre-signer (process {0}) has not answered for {1} s, so nobody can connect; run 'kill -KILL {0}' to have another one started",
+            "palabre-signer (process {0}) has not answered for {1} s, so new browsers can't connect; run 'kill -KILL {0}' to have another one started",
             self.pid,
             ANSWER_TIMEOUT.as_secs()
         )
@@ -211,7 +211,9 @@ mod tests {
         link.check(late - Duration::from_millis(1));
         assert_eq!(link.alarm(), None);
         link.check(late);
-        assert!(link.alarm().unwrap().contains("has not answered for 5 s, so nobody can connect; run 'kill -KILL "));
+        assert!(
+            link.alarm().unwrap().contains("has not answered for 5 s, so new browsers can't connect; run 'kill -KILL ")
+        );
         assert_eq!(link.deadline(), None, "the line is logged once");
         assert!(link.reported(report(2), late) && link.alarm().is_none() && link.deadline().is_none());
     }
