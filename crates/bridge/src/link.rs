@@ -64,7 +64,7 @@ impl Link {
         let connected = options.connect(settings.servers.clone()).await;
         let client = connected.map_err(|error| {
             Failure::config(format!(
-                "unable to connect to NATS server '{servers}': {error}; correct 'servers' in [bridge] of palabre.toml"
+                "unable to use '{servers}' as addresses of NATS servers: {error}; correct 'servers' in [bridge] of palabre.toml"
             ))
         })?;
         let mut subjects = vec![HEARTBEATS.to_owned()];

@@ -21,6 +21,8 @@ const LISTENING: Value = 8;
 const PLACE_SHIFT: u32 = 4;
 /// Part of the interval between two reads of the list for each person in the list.
 const INTERVAL_PER_PERSON: Duration = Duration::from_millis(1);
+/// Maximum interval between two reads of the list, so that pages show within two seconds that another machine is cut off.
+const MAX_INTERVAL: Duration = Duration::from_millis(500);
 /// Maximum place in the queue of raised hands that pages show. It also stands for all later places.
 const MAX_PLACE: Value = 15;
 
@@ -80,7 +82,7 @@ impl RoomView {
     /// Returns the minimum interval between two reads of the list of people. In a large room, all listeners read a long list when somebody joins, so
     /// they read it less often.
     pub(crate) fn interval(&self) -> Duration {
-        INTERVAL_PER_PERSON * u32::try_from(self.states.len()).unwrap_or(u32::MAX)
+        (INTERVAL_PER_PERSON * u32::try_from(self.states.len()).unwrap_or(u32::MAX)).min(MAX_INTERVAL)
     }
 
     /// Reads the files of other machines that were replaced. With `all`, examines each file, as [`Others::look`] does. Returns whether their people have
@@ -323,8 +325,10 @@ mod tests {
         let (_dir, room) = room();
         let mut view = RoomView::new(Some(room));
         assert_eq!(view.interval(), Duration::ZERO);
+        view.states.begin(&vec![HERE; 300]);
+        assert_eq!(view.interval(), Duration::from_millis(300));
         view.states.begin(&vec![HERE; 900]);
-        assert_eq!(view.interval(), Duration::from_millis(900));
+        assert_eq!(view.interval(), MAX_INTERVAL);
     }
 
     #[test]

@@ -111,7 +111,7 @@ impl Daemon {
         }
     }
 
-    /// Returns the time until the next deadline, or `None` while the ticker runs, since the ticks then handle the deadlines.
+    /// Returns the time until the next deadline. Returns `None` if there is none, or while the ticker runs, because the ticks then handle the deadlines.
     fn timeout(&self) -> Option<Duration> {
         let deadline = self.rooms.deadline(&self.cx).filter(|_| !self.ticker.is_running());
         deadline.map(|deadline| deadline.saturating_sub(self.cx.now.since_boot))

@@ -128,14 +128,15 @@ fn mixer_whose_program_is_gone_says_why_and_goes_on() {
         panic!("it was restarted")
     };
     assert!(why.starts_with("unable to execute '") && why.contains("No such file or directory"), "{why}");
-    // The next program ends at once, so the client gets no answer. cp(1) makes the copy, because a file that this process has open for writing
-    // can't be executed. The sandbox permits only programs in the mixer's directory.
+    // The sandbox permits only programs in the mixer's directory, so the target of this link is refused.
     symlink("/bin/true", &program).unwrap();
     let Err(RestartError::Failed(why)) = restart::request(&socket, MIXER_USER, TIMEOUT) else {
         panic!("it was restarted")
     };
     assert!(why.contains("Permission denied"), "{why}");
     fs::remove_file(&program).unwrap();
+    // A copy in the mixer's directory is permitted. It ends at once, so the client gets no answer. cp(1) makes the copy, because a file that this process
+    // has open for writing can't be executed.
     assert!(Command::new("cp").arg("/bin/true").arg(&program).status().unwrap().success());
     assert!(matches!(restart::request(&socket, MIXER_USER, TIMEOUT), Err(RestartError::Ended)));
     end(mixer);

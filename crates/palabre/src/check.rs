@@ -98,7 +98,13 @@ fn supervisor(directories: Directories<'_>) -> (Finding, Option<Status>) {
     if !control::is_running(directories.run) {
         let alone = processes::listeners_without_supervisor(directories.run).len();
         if alone > 0 {
-            return (Finding::ok(AREA, format!("{alone} listeners run without a supervisor")), None);
+            return (
+                Finding::ok(
+                    AREA,
+                    format!("no supervisor runs; this is normal for listeners without a supervisor ({alone} running)"),
+                ),
+                None,
+            );
         }
         let text = format!("palabre-supervisor is not running in '{}'", directories.run.display());
         let (config, run) = (word(directories.config), word(directories.run));

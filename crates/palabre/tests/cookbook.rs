@@ -143,7 +143,7 @@ impl Drop for TestRoom {
     }
 }
 
-/// Returns the maximum level of the tone in pieces of 100 ms, at any of the usual rates.
+/// Returns the maximum level of the tone in pieces of 2400 samples. The rate of the samples is unknown, so each of the usual rates is tried.
 fn max_level(samples: &[i16]) -> f64 {
     let level = |piece: &[i16]| {
         [24_000, 44_100, 48_000]

@@ -59,7 +59,7 @@ fn commands_do_not_claim_an_effect_on_a_listener_without_a_supervisor() {
         assert!(why.contains("listeners run without a supervisor: use 'systemctl status'"), "{why}");
     }
     let check = run(directory, &["check"]);
-    assert!(String::from_utf8_lossy(&check.stdout).contains("1 listeners run without a supervisor"), "{check:?}");
+    assert!(String::from_utf8_lossy(&check.stdout).contains("listeners without a supervisor (1 running)"), "{check:?}");
     let output = run(directory, &["revoke", "alice"]);
     assert!(!String::from_utf8_lossy(&output.stdout).contains("invalid now"), "{output:?}");
     assert!(stderr(&output, 1).contains("still uses the previous file"));

@@ -159,7 +159,9 @@ impl Server {
         if let Response::Refused { why } = self.ask_main_thread(Request::Sign, peer, stream) {
             return Err(format!("unable to accept process {} of user '{user}' as the signer: {why}", peer.pid));
         }
-        let unable = |error: io::Error| format!("unable to pass a connection to palabre-signer: {error}");
+        let unable = |error: io::Error| {
+            format!("unable to set up the connection between the supervisor and palabre-signer: {error}")
+        };
         let (socket, theirs) = Packet::pair().map_err(unable)?;
         packet::send_with(stream, &[WITH_CONNECTION], &theirs).map_err(unable)?;
         let pid = u32::try_from(peer.pid).unwrap_or_default();

@@ -27,6 +27,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use palabre_host::exit::Failure;
+use palabre_host::priority;
 use palabre_host::signals::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, Signals};
 use palabre_trial::Room;
 use rustls::ClientConfig;
@@ -151,7 +152,8 @@ fn start_room(
         }
     }
     let links = room.links().map(|(name, link)| Link::parse(name, link)).collect::<Result<_, _>>();
-    let links = links.map_err(|cause| Failure::system(format!("unable to use a link of the room: {cause}")))?;
+    let links =
+        links.map_err(|cause| Failure::system(format!("unable to parse a participant's invitation link: {cause}")))?;
     Ok(Some((room, links)))
 }
 
@@ -169,7 +171,11 @@ fn measure(
     let total = links.len();
     let load = Load::new(links, usize::from(options.talkers), config, &stop, &progress)?;
     std::thread::scope(|scope| {
-        let thread = scope.spawn(|| load.run(options.seconds));
+        let thread = scope.spawn(|| {
+            // The thread acts as other machines, which don't wait for processors of this machine.
+            priority::prefer_this_thread();
+            load.run(options.seconds)
+        });
         let mut observer = Observer::new(run, surroundings.daemons);
         while !thread.is_finished() {
             if let Some(room) = &mut room {

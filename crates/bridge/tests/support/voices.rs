@@ -60,8 +60,8 @@ impl Drop for Running {
     }
 }
 
-/// Says all voices in real time, by a clock that is faster by this factor. Each tenth burst is late by `late`. Sound for a mixer that has ended is
-/// dropped.
+/// Writes the sound of all voices in bursts. The talkers' clock runs at `faster` times the speed of the real clock; 1.0 is real time. Every tenth burst is late
+/// by `late`. Errors of writing are ignored, for example after the mixer has ended.
 pub fn talk(faster: f64, late: Duration, mut voices: Vec<(PipeWriter, Voice)>) -> Running {
     Running::start(move |stop| {
         let start = Instant::now();

@@ -61,7 +61,7 @@ pub(crate) struct Mix {
     /// Print a JSON object; palabre(1) documents it
     #[arg(long)]
     pub(crate) json: bool,
-    /// WAV files of any rate, length and number of channels; the file names must differ, because each mix has the name of the input that it leaves out
+    /// WAV files of any length, 8000 to 192000 Hz, with 1 to 8 channels. The file names must differ, because each mix has the name of the input that it leaves out
     #[arg(required = true, value_name = "IN.wav")]
     pub(crate) files: Vec<PathBuf>,
 }
@@ -69,7 +69,7 @@ pub(crate) struct Mix {
 /// `palabre play`.
 #[derive(Args, Debug)]
 pub(crate) struct Play {
-    /// WAV file of any rate with 1 to 8 channels; - is standard input
+    /// WAV file, 8000 to 192000 Hz, with 1 to 8 channels; - is standard input
     pub(crate) file: PathBuf,
     /// Room to play into
     #[arg(long, value_name = "ROOM", default_value = "main", add = rooms())]

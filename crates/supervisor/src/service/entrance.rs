@@ -61,7 +61,7 @@ impl Service {
         self.link_fault.as_deref()
     }
 
-    /// Returns whether the link was used; `None` if it is not a one-time link, or if this is unknown because the record can't be read.
+    /// Returns whether the link was used; `None` if it is not a one-time link, or if the record can't be read or written.
     pub(super) fn link_use(&self) -> Option<LinkUse> {
         let of_link = if self.entrance.is_some() { LinkUse::Used } else { LinkUse::Unused };
         (self.participant.key_once && self.link_fault.is_none()).then_some(of_link)
