@@ -64,7 +64,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PID", hide = true)]
     pub(crate) parent_pid: Option<u32>,
 
-    /// Hashes of a used one-time link and of the access key that the browser got for it (set by the supervisor)
+    /// Hashes of the used one-time link and of the access key of its browser (passed by the supervisor)
     #[arg(long, value_name = "LINK:KEY", hide = true)]
     pub(crate) entered: Option<Entrance>,
 

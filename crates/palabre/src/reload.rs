@@ -175,7 +175,7 @@ fn done(changes: &Changes, status: &Status) -> String {
     }
     let reads_it = status.participants.iter().filter(|one| one.state.is_up() && one.kept.is_none()).count();
     if changes.certificate && reads_it > 0 {
-        text += &format!("{reads_it} listeners use the new certificate\n");
+        text += &format!("listeners that use the new certificate: {reads_it}\n");
     }
     if *changes == Changes::default() && failures(status).is_empty() {
         text += "nothing has changed: no listener was started, stopped or replaced\n";

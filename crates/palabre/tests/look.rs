@@ -121,7 +121,10 @@ fn low_limit_of_open_files_is_reported_with_the_needed_value() {
         }
         false => "ulimit -Hn 66  # in the shell that starts palabre-mixer",
     };
-    assert!(text.contains("palabre-mixer may open 60 files and needs 66: ") && text.contains(remedy), "{text}");
+    assert!(
+        text.contains("palabre-mixer needs 66 open files, but its limit is 60: ") && text.contains(remedy),
+        "{text}"
+    );
     let text = stdout(&check("-n 1000"));
     assert!(text.contains("the limits of open files suffice for all participants"), "{text}");
 }
@@ -174,7 +177,9 @@ fn certificate_must_be_for_the_hosts_in_the_links_that_browsers_see() {
     link("https://voice.example/{name}/");
     let text = stdout(&check(path, &[]));
     assert!(
-        text.contains("browsers see the certificate of the proxy, as the links are 'https://voice.example/{name}/'"),
+        text.contains(
+            "browsers see the certificate of the proxy, because the links are 'https://voice.example/{name}/'"
+        ),
         "{text}"
     );
     assert!(!text.contains("self-signed"), "{text}");

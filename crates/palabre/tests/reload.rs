@@ -75,7 +75,7 @@ fn reload_waits_and_says_what_became_of_each_listener() {
     assert!(lines.contains("alice: the listener was replaced and serves port "), "{lines}");
     assert!(lines.contains("bob: the listener was stopped\n"), "{lines}");
     certificate::self_signed(&["localhost".into()]).unwrap().write(&server.path().join("tls")).unwrap();
-    assert_eq!(stdout(&server.palabre(&["reload"])), "2 listeners use the new certificate\n");
+    assert_eq!(stdout(&server.palabre(&["reload"])), "listeners that use the new certificate: 2\n");
 }
 
 #[test]

@@ -406,8 +406,8 @@ fn listener_inherits_only_its_socket_from_the_supervisor() {
     assert_eq!(*foreign[0], fs::read_link(format!("/proc/{listener}/fd/3")).unwrap().to_string_lossy());
 }
 
-/// Returns the open files of a process, except /dev/null and anonymous inodes. Files that the test's parent left open are in every process
-/// of the test.
+/// Returns the open files of a process, except /dev/null and anonymous inodes. The processes of the test share the test's
+/// standard output and standard error.
 fn targets(pid: u32) -> Option<BTreeSet<String>> {
     let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
     let targets = descriptors

@@ -29,9 +29,9 @@ struct Limit {
 pub(crate) fn check(participants: u64, talkers: u64, is_own_room: bool) -> Result<(), Failure> {
     let files = process::raise_nofile()
         .map_err(|error| Failure::system(format!("unable to raise the limit of open files: {error}")))?;
-    let mut limits = vec![open_files(files, talkers, is_own_room)];
+    let mut limits = vec![open_files(files, participants, talkers, is_own_room)];
     if is_own_room {
-        limits.extend([threads(), group(), memory()].into_iter().flatten());
+        limits.extend([threads(participants), group(), memory()].into_iter().flatten());
     }
     match limits.into_iter().min_by_key(|limit| limit.participants) {
         Some(limit) if limit.participants < participants => Err(Failure::refused(format!(
@@ -42,24 +42,26 @@ pub(crate) fn check(participants: u64, talkers: u64, is_own_room: bool) -> Resul
     }
 }
 
-/// Returns the number of participants for whom `files` open files are enough.
+/// Returns the number of participants for whom `files` open files are enough, and how to raise the limit for `wanted` participants.
 ///
 /// This program needs a descriptor for each stream. With a room of its own, two are counted for each participant, because the mixer inherits
 /// the limit and needs two.
-fn open_files(files: u64, talkers: u64, is_own_room: bool) -> Limit {
-    let streams = files.saturating_sub(OTHER_FILES + talkers);
-    let participants = if is_own_room { streams / 2 } else { streams };
+fn open_files(files: u64, wanted: u64, talkers: u64, is_own_room: bool) -> Limit {
+    let each = if is_own_room { 2 } else { 1 };
+    let participants = files.saturating_sub(OTHER_FILES + talkers) / each;
+    let needed = wanted.saturating_mul(each).saturating_add(OTHER_FILES + talkers);
     Limit {
         participants,
-        text: format!("the hard limit of open files is {files}: raise it with 'ulimit -Hn', as root"),
+        text: format!("the hard limit of open files is {files}; as root, run 'ulimit -Hn {needed}' in the shell first"),
     }
 }
 
-fn threads() -> Option<Limit> {
+fn threads(wanted: u64) -> Option<Limit> {
     let limits = fs::read_to_string("/proc/self/limits").ok()?;
     let hard: u64 =
         limits.lines().find_map(|line| line.strip_prefix("Max processes")?.split_whitespace().nth(1))?.parse().ok()?;
-    let text = format!("the hard limit of processes is {hard}: raise it with 'ulimit -Hu', as root");
+    let needed = wanted.saturating_mul(LISTENER_THREADS).saturating_add(OTHER_THREADS);
+    let text = format!("the hard limit of processes is {hard}; as root, run 'ulimit -Hu {needed}' in the shell first");
     Some(Limit { participants: hard.saturating_sub(OTHER_THREADS) / LISTENER_THREADS, text })
 }
 
@@ -88,8 +90,13 @@ mod tests {
 
     #[test]
     fn open_files_limit_the_participants_and_the_message_says_how_many() {
-        assert_eq!(open_files(1024, 10, true).participants, 475);
-        assert_eq!(open_files(1024, 10, false).participants, 950);
+        assert_eq!(open_files(1024, 500, 10, true).participants, 475);
+        assert_eq!(open_files(1024, 500, 10, false).participants, 950);
+        for is_own_room in [true, false] {
+            let text = open_files(1024, 1000, 10, is_own_room).text;
+            let needed = text.split("'ulimit -Hn ").nth(1).unwrap().split('\'').next().unwrap();
+            assert_eq!(open_files(needed.parse().unwrap(), 1000, 10, is_own_room).participants, 1000, "{text}");
+        }
         let error = check(u64::MAX, 0, true).map_err(|failure| failure.to_string()).unwrap_err();
         assert!(error.contains("participants: this machine allows ") && error.contains("; the "), "{error}");
         assert_eq!(check(1, 0, true), Ok(()));

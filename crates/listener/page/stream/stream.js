@@ -347,7 +347,7 @@ export class Stream {
     if (candidate && performance.now() - candidate.openedMs > DEAD_AFTER_MS) this.#ended(candidate);
     if (leader && sinceLastMs > DEAD_AFTER_MS) this.#ended(leader);
     if (!this.#frames.leader) return;
-    // After a suspended page resumes, this timer runs before the records that arrived meanwhile are processed: so the second check decides.
+    // After a suspended page resumes, this timer runs before the records that arrived meanwhile are processed. So only two overdue checks in a row have an effect.
     if (leftMs < 0 && this.#overdue) this.#openSecond();
     if (this.#overdue && leftMs < 0 && sinceLastMs >= UNSTABLE_AFTER_MS) this.#setState('unstable');
     if (leftMs >= 0) this.#backoff.lived(performance.now() - this.#liveSinceMs);

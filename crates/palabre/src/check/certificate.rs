@@ -120,7 +120,10 @@ fn validity(context: &Context<'_>, facts: &Facts) -> Finding {
 fn names(context: &Context<'_>, facts: &Facts) -> Finding {
     let links = &context.server.links;
     let Some(name) = links.certificate_name() else {
-        return Finding::ok(AREA, format!("browsers see the certificate of the proxy, as the links are '{links}'"));
+        return Finding::ok(
+            AREA,
+            format!("browsers see the certificate of the proxy, because the links are '{links}'"),
+        );
     };
     let addresses = context.participants.iter().filter_map(|one| links.address(&one.name, one.port).ok());
     let hosts = addresses.map(|address| address.host);

@@ -35,7 +35,7 @@ pub(super) fn open_files(context: &Context<'_>) -> Finding {
     for (program, needed) in needed {
         let limit = Process::of(context, program).limit("Max open files", "NOFILE", needed);
         if limit.max < needed {
-            let text = format!("{program} may open {} files and needs {needed}", limit.max);
+            let text = format!("{program} needs {needed} open files, but its limit is {}", limit.max);
             return Finding::fault(AREA, text, limit.remedy);
         }
     }

@@ -61,7 +61,7 @@ pub(crate) struct Top {}
 /// `palabre logs`.
 #[derive(Args, Debug)]
 pub(crate) struct Logs {
-    /// Login name of the participant [default: all daemons]
+    /// Print only the log of this participant's listener [default: the log of all daemons]
     #[arg(add = participants())]
     pub(crate) name: Option<Name>,
     /// Start at this time, in a format of journalctl(1) [default: the last 200 lines]

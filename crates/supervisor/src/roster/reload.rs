@@ -119,9 +119,7 @@ impl Roster {
             self.update(participant, &mut moves, now);
         }
         if changes.certificate {
-            log::info!(
-                "the certificate or its key has changed: the listeners use the new certificate for new connections"
-            );
+            log::info!("the certificate or its key has changed: the listeners read it again");
             self.services.values_mut().for_each(|service| service.hang_up(now));
         }
         self.hand_over(false);
