@@ -388,27 +388,36 @@ fn fake_microphone(voice: Option<&Path>) -> Vec<String> {
     [vec!["--use-fake-device-for-media-stream".into()], permission].concat()
 }
 
-/// Starts chromedriver, which prints the port that it chose.
+/// Starts chromedriver, which prints the port that it chose. It chooses a free port of IPv4, and ends if another process has this port of IPv6.
 fn start_driver(sound: Option<&Sound>) -> Result<(Child, BufReader<ChildStdout>, u16)> {
-    let mut driver = Command::new("chromedriver")
-        .arg("--port=0")
-        .envs(sound.map(|sound| ("PULSE_SERVER", sound.server())))
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .context("unable to start 'chromedriver'; install Debian's chromium-driver")?;
-    let mut output = BufReader::new(driver.stdout.take().context("chromedriver has no standard output")?);
-    let mut line = String::new();
-    while output.read_line(&mut line)? > 0 {
-        if let Some((_, port)) = line.split_once("started successfully on port ") {
-            let port = port.trim().trim_end_matches('.').parse()?;
-            return Ok((driver, output, port));
+    const MAX_TRIES: usize = 5;
+    let mut printed = String::new();
+    for _ in 0..MAX_TRIES {
+        let mut driver = Command::new("chromedriver")
+            .arg("--port=0")
+            .envs(sound.map(|sound| ("PULSE_SERVER", sound.server())))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("unable to start 'chromedriver'; install Debian's chromium-driver")?;
+        let mut output = BufReader::new(driver.stdout.take().context("chromedriver has no standard output")?);
+        printed.clear();
+        let mut from = 0;
+        while output.read_line(&mut printed)? > 0 {
+            if let Some((_, port)) = printed[from..].split_once("started successfully on port ") {
+                let port = port.trim().trim_end_matches('.').parse()?;
+                return Ok((driver, output, port));
+            }
+            from = printed.len();
         }
-        line.clear();
+        let _ = driver.kill();
+        let _ = driver.wait();
+        if !printed.contains("port not available") {
+            break;
+        }
     }
-    let _ = driver.kill();
-    bail!("chromedriver ended without printing its port")
+    bail!("chromedriver ended without printing its port: {printed}")
 }
 
 #[derive(Debug)]
