@@ -84,7 +84,7 @@ async fn machines(link: &mut Link, own: &Name, rates_hz: &BTreeMap<Name, u32>) -
     machines.into_values().collect()
 }
 
-/// Returns the machine that has sent a heartbeat. The fastest heartbeat tells most about its clock, so the largest difference counts.
+/// Returns the machine that has sent a heartbeat. A heartbeat that took longer makes `clock_ahead_ms` smaller, so the largest value of all heartbeats counts.
 fn checked(
     machine: &Name,
     heartbeat: Heartbeat,
