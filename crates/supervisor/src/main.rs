@@ -30,6 +30,7 @@ mod process;
 mod recordings;
 mod roster;
 mod run;
+mod run_lock;
 mod saved;
 mod service;
 mod signer;

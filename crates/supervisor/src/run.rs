@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender};
@@ -13,7 +12,6 @@ use palabre_config::control::{Request, Response, Target};
 use palabre_config::signing::Order;
 use palabre_host::exit::Failure;
 use palabre_host::inherit::Inherited;
-use palabre_host::lock::Lock;
 use palabre_host::notify::Message;
 use palabre_host::program::Program;
 use palabre_host::signals::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, Signals};
@@ -27,6 +25,7 @@ use crate::event::{self, Client, Event};
 use crate::mixer;
 use crate::recordings::Recordings;
 use crate::roster::Roster;
+use crate::run_lock;
 use crate::saved::{self, Saved};
 use crate::service::{Action, Pending};
 use crate::signer::Signer;
@@ -99,44 +98,6 @@ fn saved(inherited: &mut Inherited) -> Result<Option<Saved>, Failure> {
     serde_json::from_slice(&state).map(Some).map_err(|error| unable(error.to_string()))
 }
 
-/// Creates the run directory and locks it.
-fn lock(config: &Config) -> Result<Lock, Failure> {
-    let run = config.run.display();
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o750)
-        .create(&config.run)
-        .map_err(|error| Failure::system(format!("unable to create directory '{run}': {error}")))?;
-    let path = config.lock_file();
-    match Lock::take(&path) {
-        Ok(Some(lock)) => Ok(lock),
-        // Only holders of a shared lock prevented the first lock.
-        Ok(None) if Lock::share(&path).is_ok_and(|lock| lock.is_some()) => Err(Failure::config(format!(
-            "unable to start in '{run}': listeners without a supervisor serve its participants; stop them, for example with \
-             'systemctl disable --now palabre-listener@NAME' for each"
-        ))),
-        Ok(None) => Err(Failure::refused(format!(
-            "unable to start in '{run}': another palabre-supervisor runs there; stop that supervisor, or choose another directory with --run"
-        ))),
-        Err(error) => Err(Failure::system(format!("unable to lock '{}': {error}", path.display()))),
-    }
-}
-
-/// Takes over the lock on the run directory from the previous program, as standard input.
-fn inherited_lock(config: &Config) -> Result<Lock, Failure> {
-    match Lock::from_stdin() {
-        Ok(Some(lock)) => Ok(lock),
-        other => {
-            let cause =
-                other.err().map_or_else(|| "another process holds the lock".to_owned(), |error| error.to_string());
-            Err(Failure::system(format!(
-                "unable to keep the lock on '{}' during the upgrade: {cause}; the supervisor exits; start it again unless systemd does",
-                config.run.display()
-            )))
-        }
-    }
-}
-
 /// The receiver of events, and the sockets that the threads read.
 struct Sources {
     events: Receiver<Event>,
@@ -192,7 +153,7 @@ impl Supervisor {
         if config.server.sandbox != SandboxSetting::Off {
             sandbox::forbid_machine();
         }
-        let lock = if saved.is_some() { inherited_lock(&config)? } else { lock(&config)? };
+        let lock = if saved.is_some() { run_lock::inherited(&config)? } else { run_lock::take(&config)? };
         let Sources { events, sender, control, children } = Sources::open(&config, signals, inherited)?;
         let upgrader = Upgrader::new(program, lock, control, children);
         let now = Instant::now();
