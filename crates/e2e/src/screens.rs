@@ -231,6 +231,9 @@ fn fetch_axe() -> Result<String> {
     let dir = target()?.join("axe");
     let script = dir.join("node_modules/axe-core/axe.min.js");
     fs::create_dir_all(&dir)?;
+    // Other tests fetch at the same time, also in other processes. Without the lock, a test could read a script that npm has written only in part.
+    let lock = fs::File::create(dir.join("lock"))?;
+    lock.lock()?;
     let is_new = |name: &str| fs::read(package.join(name)).ok() != fs::read(dir.join(name)).ok();
     if is_new("package-lock.json") || !script.exists() {
         for name in ["package.json", "package-lock.json"] {
