@@ -7,6 +7,9 @@ use crate::spans::{Spans, What};
 
 /// Length in ms of a period for [`SmallestDelays`]. The lateness of a record is its delay minus the smallest delay of two periods.
 const PERIOD_MS: f64 = 5_000.0;
+/// Length in ms of a period before the measurement. While the streams open, the machine can be so busy that the mixer skips ticks. Then all later records
+/// have a larger delay than the first ones, which must not count as lateness in the measurement.
+const START_PERIOD_MS: f64 = 1_000.0;
 
 /// The time of a measurement. The records of this time are counted.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -97,7 +100,8 @@ impl Continuity {
             let share = (arrival_ms - window.begin_ms) / window.length_ms();
             self.drift.note(seq - self.position_ms, share);
         }
-        self.delays.lateness(arrival_ms - self.position_ms, arrival_ms)
+        let period_ms = if window.is_some() { PERIOD_MS } else { START_PERIOD_MS };
+        self.delays.lateness(arrival_ms - self.position_ms, arrival_ms, period_ms)
     }
 
     /// Returns whether all sound of the window has arrived.
@@ -135,7 +139,7 @@ impl Continuity {
     }
 }
 
-/// The smallest delay of the last 5 to 10 s, as the page uses it.
+/// The smallest delay of the previous and of the present period. With [`PERIOD_MS`], this is the smallest delay of the last 5 to 10 s, as the page uses it.
 #[derive(Debug, Default)]
 struct SmallestDelays {
     /// End of the present period.
@@ -145,11 +149,11 @@ struct SmallestDelays {
 }
 
 impl SmallestDelays {
-    fn lateness(&mut self, delay_ms: f64, now_ms: f64) -> f64 {
+    fn lateness(&mut self, delay_ms: f64, now_ms: f64, period_ms: f64) -> f64 {
         let (previous, present) = self.smallest.unwrap_or((delay_ms, delay_ms));
         let (previous, present) = match now_ms >= self.until_ms {
             true => {
-                self.until_ms = now_ms + PERIOD_MS;
+                self.until_ms = now_ms + period_ms;
                 (present, delay_ms)
             }
             false => (previous, present.min(delay_ms)),
@@ -269,5 +273,21 @@ mod tests {
     fn records_that_two_streams_deliver_count_once() {
         let records = (0..300).flat_map(|n| [(n, n == 0), (n, n == 0)]);
         assert_eq!(received(records, |_| 0.0), (0, 0, 0.0));
+    }
+
+    #[test]
+    fn delay_that_grew_before_the_window_is_no_lateness_in_it() {
+        let window = Window { begin_ms: 4_000.0, end_ms: 9_000.0 };
+        let mut continuity = Continuity::new(CHUNK_MS);
+        // From the tenth record on, the delay is 100 ms longer.
+        let lateness_ms = (1..200_u64).map(|number| {
+            let arrival_ms = (number * 40 + if number < 10 { 0 } else { 100 }) as f64;
+            continuity.seq(AHEAD_MS + number * 40, arrival_ms);
+            let window = (arrival_ms >= window.begin_ms).then_some(window);
+            (window.is_some(), continuity.sound(number == 1, CHUNK_MS, arrival_ms, window))
+        });
+        let (inside, before): (Vec<_>, Vec<_>) = lateness_ms.partition(|(is_inside, _)| *is_inside);
+        let largest_ms = |all: Vec<(bool, f64)>| all.into_iter().map(|(_, late_ms)| late_ms).fold(0.0, f64::max);
+        assert_eq!((largest_ms(before), largest_ms(inside)), (100.0, 0.0));
     }
 }
