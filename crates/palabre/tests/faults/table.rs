@@ -271,7 +271,7 @@ fn participants() -> Vec<Fault> {
         warning(
             |at| mode(&alice(at), 0o644),
             "participants",
-            "all users can read the key hash in 'DIR/participants.d/alice.toml'",
+            "the mode of 'DIR/participants.d/alice.toml' gives all users access, but the file has the hash of a key",
             "chmod o= DIR/participants.d/*.toml",
         ),
         warning(
