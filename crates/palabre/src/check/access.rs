@@ -231,7 +231,10 @@ fn hidden(directories: Directories<'_>, need: &Need) -> Option<Finding> {
     let hidden = HIDDEN.iter().find(|hidden| route.iter().any(|step| step == Path::new(hidden)))?;
     let text = format!("'{}' is in '{hidden}', which systemd hides from the daemons", need.path.display());
     let tls = word(&directories.config.join("tls"));
-    let remedy = format!("copy the file to {tls}, and change its path in '{SERVER_FILE}'");
+    let remedy = format!(
+        "copy the file to {tls}, change its path in '{SERVER_FILE}', then run {} reload",
+        directories.palabre()
+    );
     Some(Finding::fault(need.area, text, remedy))
 }
 

@@ -96,7 +96,11 @@ fn validity(context: &Context<'_>, facts: &Facts) -> Finding {
     let days = facts.days_left(now);
     if facts.not_before.seconds_from(now) > 0 {
         let text = format!("the certificate '{path}' is not valid before {}", facts.not_before);
-        return Finding::fault(AREA, text, "set this machine's clock: timedatectl set-ntp true");
+        return Finding::fault(
+            AREA,
+            text,
+            "set this machine's clock (timedatectl set-ntp true), or get a certificate that is valid now",
+        );
     }
     if days < 0 {
         return Finding::fault(
