@@ -91,7 +91,7 @@ impl Bridge {
         if self.connected_at.is_some_and(|at| now >= at + LISTEN_FIRST) && !self.is_announced {
             self.is_announced = true;
             self.introduce();
-            log::info!("connected to other machines as '{}'", self.machine);
+            log::info!("sharing rooms with other machines as '{}'", self.machine);
         }
         for index in 0..self.rooms.len() {
             self.turn_room(index, link, now, is_old);
@@ -176,7 +176,7 @@ impl Bridge {
 
     fn leave(&mut self, machine: &Name) {
         if self.peers.remove(machine).is_some() {
-            log::info!("the machine '{machine}' has left");
+            log::info!("the machine '{machine}' is no longer connected");
         }
         for room in &mut self.rooms {
             if room.peers.remove(machine).is_some() {
@@ -217,6 +217,7 @@ impl Bridge {
 
     fn refuse_version(&mut self, machine: &Name, bytes: &[u8]) {
         let version = json::decode::<Version>(bytes)
+            .filter(|it| it.version != VERSION)
             .map_or_else(|| "an unknown version".to_owned(), |it| format!("version {}", it.version));
         self.warn_once(format!(
             "the machine '{machine}' is refused: it sends messages of {version}, and this machine version {VERSION}; install the same version of palabre-bridge on both"
@@ -330,11 +331,14 @@ impl Bridge {
         let machine = &self.machine;
         if !self.is_announced || heartbeat.epoch < self.epoch {
             return Err(Failure::refused(format!(
-                "unable to connect as '{machine}': another machine with this name is connected; give this machine another name"
+                "unable to connect as '{machine}': another palabre-bridge with this name is connected; stop it, \
+                 or set another 'machine' in [bridge] of palabre.toml"
             )));
         }
         self.heartbeat_at = Duration::ZERO;
-        self.warn_once(format!("another machine with the name '{machine}' was started; it must end"));
+        self.warn_once(format!(
+            "another palabre-bridge with the name '{machine}' was started later, so it ends by itself"
+        ));
         Ok(())
     }
 

@@ -126,13 +126,18 @@ fn with_secrets(mut options: ConnectOptions, settings: &Settings) -> Result<Conn
 }
 
 fn read_secret(path: &Path) -> Result<String, Failure> {
+    const REMEDY: &str = "correct 'nkey' or 'credentials' in [bridge] of palabre.toml";
     let shown = path.display();
     let failed = |error| {
-        Failure::config(format!("unable to read '{shown}': {error}; make it readable by the user of palabre-bridge"))
+        Failure::config(format!(
+            "unable to read '{shown}': {error}; {REMEDY}, or make the file readable by the user of palabre-bridge"
+        ))
     };
     let length = std::fs::metadata(path).map_err(failed)?.len();
     if length > MAX_SECRET_BYTES {
-        return Err(Failure::config(format!("unable to read '{shown}': it is longer than {MAX_SECRET_BYTES} bytes")));
+        return Err(Failure::config(format!(
+            "unable to read '{shown}': it is longer than {MAX_SECRET_BYTES} bytes; {REMEDY}"
+        )));
     }
     std::fs::read_to_string(path).map_err(failed)
 }

@@ -16,5 +16,10 @@ pub(crate) fn create(path: &Path) -> Result<(), Failure> {
     let written = file.and_then(|mut file| file.write_all(format!("{seed}\n").as_bytes()));
     written.map_err(|error| Failure::refused(format!("unable to write '{}': {error}", path.display())))?;
     let printed = writeln!(std::io::stdout(), "{}", key.public_key());
-    printed.map_err(|error| Failure::system(format!("unable to print the public part of the nkey: {error}")))
+    printed.map_err(|error| {
+        Failure::system(format!(
+            "unable to print the public part of the nkey: {error}; remove '{}' and try again",
+            path.display()
+        ))
+    })
 }

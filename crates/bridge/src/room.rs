@@ -146,7 +146,9 @@ impl Room {
         let out = opened.map_err(|error: OpenError| text(&error))?;
         let inbox = Inbox::bind_for_machines(&self.dir.machines()).map_err(|error| text(&error))?;
         let (out_fd, inbox_fd) = (polled(&out), polled(&inbox));
-        let error = |error: io::Error| format!("unable to wait for '{}': {error}", self.dir.path().display());
+        let error = |error: io::Error| {
+            format!("unable to wait for the sound and the texts of '{}': {error}", self.dir.path().display())
+        };
         (self.out, self.inbox) = (Some((out, out_fd.map_err(error)?)), Some((inbox, inbox_fd.map_err(error)?)));
         self.clear();
         self.peers.values_mut().for_each(RoomPeer::begin_room);

@@ -143,7 +143,7 @@ fn log_event(bridge: &mut Bridge, event: &Event, problems: &mut BTreeSet<String>
         }
         Event::SlowConsumer(_) => return log::debug!("{event}"),
         Event::Disconnected => "the connection to the NATS server is lost; trying again".to_owned(),
-        _ => format!("the NATS server is not usable: {event}; trying again"),
+        _ => format!("the NATS server or the connection to it reports a problem: {event}"),
     };
     if problems.len() < MAX_PROBLEMS && !problems.contains(&problem) {
         log::warn!("{problem}");

@@ -172,7 +172,7 @@ fn second_machine_with_the_same_name_is_refused_and_disturbs_nobody() {
     connect(&mut lyon, &mut paris);
     let mut second = Site::start("lyon", &broker);
     assert_eq!(second.bridge.as_mut().unwrap().wait().code(), Some(1));
-    second.bridge().wait_for_log("unable to connect as 'lyon': another machine with this name is connected");
+    second.bridge().wait_for_log("unable to connect as 'lyon': another palabre-bridge with this name is connected");
     lyon.send(&[9]);
     paris.hear_until("lyon", 9);
 }
@@ -210,7 +210,7 @@ fn room_that_is_created_again_with_another_sample_rate_is_connected() {
 fn machine_that_restarts_in_each_message_does_not_fill_the_log() {
     let broker = Broker::start();
     let lyon = Site::start("lyon", &broker);
-    lyon.bridge().wait_for_log("connected to other machines as 'lyon'");
+    lyon.bridge().wait_for_log("sharing rooms with other machines as 'lyon'");
     for epoch in 0..100 {
         let goodbye = epoch % 2 == 1;
         let text = format!(
@@ -334,7 +334,7 @@ fn example_of_the_server_s_configuration_lets_a_machine_use_only_its_own_name() 
     let other = tempfile::tempdir().unwrap();
     let unknown = new_nkey(other.path()).0;
     let oslo = Site::start_with("oslo", &broker, Format::default(), &[&format!("nkey = \"{unknown}\"")]);
-    oslo.bridge().wait_for_log("the NATS server is not usable");
+    oslo.bridge().wait_for_log("the NATS server or the connection to it reports a problem");
 }
 
 #[test]
@@ -362,6 +362,6 @@ fn connection_by_tls_needs_a_certificate_of_a_known_authority() {
     connect(&mut lyon, &mut paris);
     // Rome trusts only the authorities of the system.
     let rome = Site::start("rome", &broker);
-    rome.bridge().wait_for_log("the NATS server is not usable");
+    rome.bridge().wait_for_log("the NATS server or the connection to it reports a problem");
     assert_eq!(lyon.file("rome"), None);
 }

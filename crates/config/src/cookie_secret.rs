@@ -35,7 +35,8 @@ impl CookieSecret {
         let invalid = || {
             ConfigError::new(
                 &path,
-                "the secret that signs cookies must be 64 hexadecimal digits; remove the file, then a new secret is made and each browser must open its link again",
+                "the secret that signs cookies must be 64 hexadecimal digits; remove the file and restart the listeners, \
+                 which make a new secret; then each browser must open its link again",
             )
         };
         hex::decode(text.trim_end()).map(|secret| Self(Zeroizing::new(secret))).ok_or_else(invalid)

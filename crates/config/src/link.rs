@@ -187,7 +187,7 @@ fn check_path(path: &str) -> Result<(), String> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "-._~/".contains(c);
     if let Some(other) = path.chars().find(|c| !allowed(*c)) {
         return Err(format!(
-            "its path contains '{other}'; use letters, digits, '-', '.', '_', '~', '/', {NAME} and {PORT}"
+            "its path contains '{other}'; use ASCII letters, digits, '-', '.', '_', '~', '/', {NAME} and {PORT}"
         ));
     }
     // The first and the last part are empty, because the path begins and ends with '/'.

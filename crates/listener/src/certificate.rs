@@ -136,7 +136,7 @@ impl Certificate {
             return false;
         }
         if let Some(tls) = read.tls {
-            log::info!("using the renewed certificate for new connections");
+            log::info!("new connections use the certificate that was just read");
             present.tls = tls;
         }
         if let Some(fault) = &read.fault {

@@ -68,7 +68,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "LINK:KEY", hide = true)]
     pub(crate) entered: Option<Entrance>,
 
-    /// Check that a listener with this configuration could start, and exit (set by the package during an upgrade)
+    /// Check that the files of the configuration can be used, and exit (set by the package during an upgrade)
     #[arg(long, hide = true, requires = "name")]
     pub(crate) probe: bool,
 

@@ -108,7 +108,9 @@ impl Meeting {
         let path = self.room.path();
         let lock = Lock::wait(path, LOCK_TIMEOUT)
             .map_err(|error| format!("unable to lock '{}': {error}", path.display()))?
-            .ok_or_else(|| format!("unable to lock '{}': another process holds the lock", path.display()))?;
+            .ok_or_else(|| {
+                format!("unable to lock '{}': another process holds the lock; find it with 'lslocks'", path.display())
+            })?;
         let kept = self.room.keep_message(message, boottime_ms()).map_err(|error| error.to_string());
         drop(lock);
         kept

@@ -217,7 +217,9 @@ impl State {
 
     fn log_failure(&mut self, error: &OpenError) {
         if let Some(error) = self.last_warning.unless_repeated(error.to_string()) {
-            log::warn!("{error}; this participant isn't heard until the mixer opens the pipe");
+            log::warn!(
+                "{error}; this participant isn't heard until the mixer reads the pipe and the listener can open it"
+            );
         }
     }
 }

@@ -28,7 +28,7 @@ use palabre_host::sockets::Given;
 use palabre_host::{logging, process, sockets};
 use palabre_room::{Format, Gain, Levelling, Name, Rate, RoomDir, RoomError};
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{ErrorKind, Read as _};
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
@@ -92,10 +92,14 @@ fn without_supervisor(run: &Path) -> Result<Lock, Failure> {
              run 'systemctl disable --now palabre-supervisor'",
             run.display()
         ))),
-        Err(error) => Err(Failure::system(format!(
-            "unable to lock '{}', the file that a running supervisor locks: {error}; run the listener as the owner of this file",
-            path.display()
-        ))),
+        Err(error) => {
+            let remedy = match error.kind() {
+                ErrorKind::NotFound => "; make its directory, or give another one with --run",
+                ErrorKind::PermissionDenied => "; run the listener as the owner of its directory",
+                _ => "",
+            };
+            Err(Failure::system(format!("unable to lock '{}': {error}{remedy}", path.display())))
+        }
     }
 }
 
@@ -197,7 +201,10 @@ fn serve_participant(args: &Args, name: &Name, inherited: Given) -> Result<Prepa
 /// runtime directory, which lasts until the machine restarts.
 fn cookie_secret(args: &Args) -> Result<CookieSecret> {
     CookieSecret::load(&args.links).or_else(|error| {
-        log::warn!("{error}; after a restart of this machine, each browser must open the link again; see --links");
+        log::warn!(
+            "{error}; after a restart of this machine, each browser must open the link again; \
+             correct the directory of --links, then restart this listener"
+        );
         Ok(CookieSecret::load(&args.run)?)
     })
 }

@@ -58,7 +58,10 @@ impl CountersFile {
         match self.counters.write(&self.rooms) {
             Ok(()) => drop(self.last_warning.clear()),
             Err(error) => {
-                cx.warn_if_new(&mut self.last_warning, format!("{error}; 'palabre status' doesn't show lost frames"));
+                cx.warn_if_new(
+                    &mut self.last_warning,
+                    format!("{error}; 'palabre status' doesn't show new lost frames"),
+                );
             }
         }
     }

@@ -75,9 +75,13 @@ impl Daemon {
         let enforced = sandbox::enter(args, &program, inherited)?;
         let ticker = Ticker::new().map_err(|errno| system("create a timer")(errno.into()))?;
         let rooms = Rooms::open(args.rooms.clone(), &mut cx).map_err(|error| {
-            Failure::System(format!(
-                "unable to watch '{path}': {error}; make the directory, or give another one with --rooms"
-            ))
+            let remedy = match error.kind() {
+                io::ErrorKind::NotFound => "; make the directory, or give another one with --rooms",
+                io::ErrorKind::PermissionDenied => "; make the directory readable by the mixer's user",
+                io::ErrorKind::StorageFull => "; raise the limit fs.inotify.max_user_watches",
+                _ => "",
+            };
+            Failure::System(format!("unable to watch '{path}': {error}{remedy}"))
         })?;
         let poll = || {
             restarts.watch(&cx.poller)?;

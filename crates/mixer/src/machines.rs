@@ -69,7 +69,9 @@ impl Machines {
                 self.machines.retain(|_, machine| present.contains(&machine.machine));
                 present.into_iter().for_each(|name| self.refresh(cx, name, next));
             }
-            Err(error) => cx.warn_if_new(&mut self.last_warning, format!("{error}; other machines are not heard")),
+            Err(error) => {
+                cx.warn_if_new(&mut self.last_warning, format!("{error}; machines that connect now are not heard"))
+            }
         }
     }
 

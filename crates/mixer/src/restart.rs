@@ -41,7 +41,7 @@ impl Restarts {
                 // If the directory doesn't exist, adding the inotify watch fails later and reports it.
                 if error.kind() != io::ErrorKind::NotFound {
                     log::warn!(
-                        "unable to open the restart socket '{MIXER_SOCKET}' in '{}': {error}; restart the mixer with SIGHUP",
+                        "unable to open the restart socket '{MIXER_SOCKET}' in '{}': {error}; 'palabre restart mixer' doesn't work, but SIGHUP does",
                         rooms.display()
                     );
                 }
@@ -68,7 +68,7 @@ impl Restarts {
         if let Some(connection) = socket.accept()
             && let Err(error) = poller.add(connection, Interest::Read, Token::Restart)
         {
-            log::warn!("unable to wait for a restart request: {error}; restart the mixer with SIGHUP");
+            log::warn!("unable to wait for a restart request: {error}; send SIGHUP to the mixer to restart it");
         }
         socket.request()
     }

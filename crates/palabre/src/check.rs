@@ -61,8 +61,9 @@ fn all_findings(cli: &Cli) -> Vec<Finding> {
         findings.extend(daemons::check(directories, status, &errors));
     }
     let Some(server) = server else {
-        let text =
-            format!("the certificate, the ports, the limits and the clock were not checked without '{SERVER_FILE}'");
+        let text = format!(
+            "the certificate, the ports, the limits and the clock were not checked, because '{SERVER_FILE}' can't be used"
+        );
         let is_invalid =
             findings.iter().any(|finding| finding.area == files::AREA_CONFIGURATION && finding.level == Level::Fault);
         findings.push(match is_invalid {
@@ -134,7 +135,11 @@ fn failed(directories: Directories<'_>, status: &Status) -> Finding {
     let Some(first) = failed.first() else {
         return Finding::ok(
             AREA,
-            format!("palabre-supervisor {} runs with {} participants", status.version, status.participants.len()),
+            format!(
+                "palabre-supervisor {} runs; number of participants: {}",
+                status.version,
+                status.participants.len()
+            ),
         );
     };
     let names: Vec<&str> = failed.iter().map(|one| one.name.as_str()).collect();

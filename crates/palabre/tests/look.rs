@@ -82,7 +82,10 @@ fn user_who_cannot_read_the_configuration_is_not_told_to_correct_it() {
         command.uid(65534).gid(65534);
     }
     let text = stdout(&command.output().unwrap());
-    assert!(text.contains("can't see '") && text.contains("were not checked without 'palabre.toml': sudo "), "{text}");
+    assert!(
+        text.contains("can't see '") && text.contains("were not checked, because 'palabre.toml' can't be used: sudo "),
+        "{text}"
+    );
     assert!(!text.contains("fixing"), "{text}");
 }
 
@@ -119,7 +122,7 @@ fn low_limit_of_open_files_is_reported_with_the_needed_value() {
         true => {
             "LimitNOFILE=66\\n' >/etc/systemd/system/palabre-mixer.service.d/nofile.conf && systemctl daemon-reload"
         }
-        false => "ulimit -Hn 66  # in the shell that starts palabre-mixer",
+        false => "ulimit -Hn 66  # as root, in the shell that starts palabre-mixer",
     };
     assert!(
         text.contains("palabre-mixer needs 66 open files, but its limit is 60: ") && text.contains(remedy),
@@ -152,7 +155,7 @@ fn low_limit_of_threads_is_a_warning_or_a_fault() {
             && text.contains("the limit is 16 threads, but Palabre needs 17 even without connections"),
         "{text}"
     );
-    assert!(text.contains("LimitNPROC=68") || text.contains("ulimit -Hu 68"), "{text}");
+    assert!(text.contains("LimitNPROC=68") || text.contains("ulimit -u 68"), "{text}");
     assert!(!stdout(&check(68)).contains("the limit is "));
 }
 
@@ -215,9 +218,9 @@ fn port_of_another_program_is_a_fault() {
     let _supervisor = start(path);
     let text = wait_for("both ports to be served", || {
         let text = String::from_utf8(check(path, &[]).stdout).unwrap();
-        text.contains("listeners serve 2 ports, and the ports of all other participants are free").then_some(text)
+        text.contains("ports with a listener: 2; the ports of all other participants are free").then_some(text)
     });
-    assert!(text.contains("with 2 participants"), "{text}");
+    assert!(text.contains("number of participants: 2"), "{text}");
     // The mixer's file of counters in the directory of the rooms is not a room.
     fs::write(path.join("run/rooms/.mixer-counts"), "ticks 0\n").unwrap();
     wait_for("the missing mixer to be found", || {

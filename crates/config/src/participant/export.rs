@@ -54,7 +54,9 @@ impl Exported {
         let text = toml::to_string(&Document { palabre_export: VERSION, participants, end });
         let text = COMMENT.to_owned() + &text.map_err(|error| error.to_string())?;
         match text.len() > MAX_EXPORT_BYTES {
-            true => Err(format!("the document would be larger than {MAX_EXPORT_BYTES} bytes")),
+            true => Err(format!(
+                "the document would be larger than {MAX_EXPORT_BYTES} bytes; export fewer participants at once"
+            )),
             false => Ok(text),
         }
     }
@@ -63,7 +65,9 @@ impl Exported {
     pub fn parse(source: &Path, bytes: &[u8]) -> Result<Vec<Self>, ConfigError> {
         let invalid = |cause: String| ConfigError::new(source, cause);
         if bytes.len() > MAX_EXPORT_BYTES {
-            return Err(invalid(format!("the document is larger than {MAX_EXPORT_BYTES} bytes")));
+            return Err(invalid(format!(
+                "the document is larger than {MAX_EXPORT_BYTES} bytes; export fewer participants at once"
+            )));
         }
         let text = std::str::from_utf8(bytes).map_err(|_| invalid("the document is not UTF-8 text".to_owned()))?;
         if text.trim().is_empty() {
@@ -76,11 +80,13 @@ impl Exported {
         let (count, expected) = (participants.len(), end.participants);
         if count != expected {
             return Err(invalid(format!(
-                "the document has {count} participants instead of {expected}; it is truncated or was changed"
+                "the document has {count} participants instead of {expected}; it is truncated or was changed; export it again"
             )));
         }
         if count == 0 || count > MAX_PARTICIPANTS {
-            return Err(invalid(format!("a document has 1 to {MAX_PARTICIPANTS} participants")));
+            return Err(invalid(format!(
+                "the document has {count} participants; it must have 1 to {MAX_PARTICIPANTS}"
+            )));
         }
         participants.into_iter().map(|(Login(name), entry)| entry.into_exported(source, &name)).collect()
     }
@@ -145,8 +151,9 @@ struct End {
 impl Entry {
     fn into_exported(self, source: &Path, name: &Name) -> Result<Exported, ConfigError> {
         let Self { chosen_display_name, link_used, file } = self;
-        let participant = Participant::from_written(source, name, file)
-            .map_err(|_| ConfigError::new(source, format!("participant '{name}' has no 'key-sha256'")))?;
+        let participant = Participant::from_written(source, name, file).map_err(|_| {
+            ConfigError::new(source, format!("participant '{name}' has no 'key-sha256'; export the participant again"))
+        })?;
         Ok(Exported { participant, chosen_display_name, link_used })
     }
 }
@@ -224,7 +231,7 @@ mod tests {
         let entries = text.replace("participants = 2", "participants = 3");
         assert_eq!(
             parse(entries).unwrap_err(),
-            "unable to use 'standard input': the document has 2 participants instead of 3; it is truncated or was changed"
+            "unable to use 'standard input': the document has 2 participants instead of 3; it is truncated or was changed; export it again"
         );
     }
 
@@ -255,7 +262,7 @@ mod tests {
             (good.replace("[end]\nparticipants = 2", ""), "missing field `end`"),
             (
                 "palabre-export = 1\n[participants]\n[end]\nparticipants = 0\n".into(),
-                "a document has 1 to 10000 participants",
+                "the document has 0 participants; it must have 1 to 10000",
             ),
         ] {
             let error = parse(&bad).unwrap_err();
@@ -270,7 +277,11 @@ mod tests {
         let text = Exported::document(exported()).unwrap();
         let without: String =
             text.lines().filter(|line| !line.starts_with("key-sha256")).fold(String::new(), |a, b| a + b + "\n");
-        assert!(parse(without).unwrap_err().ends_with("participant 'alice' has no 'key-sha256'"));
+        assert!(
+            parse(without)
+                .unwrap_err()
+                .ends_with("participant 'alice' has no 'key-sha256'; export the participant again")
+        );
     }
 
     #[test]
@@ -283,6 +294,6 @@ mod tests {
             Exported { participant, ..one.clone() }
         };
         let refused = Exported::document((0..20_000).map(named).collect()).unwrap_err();
-        assert_eq!(refused, "the document would be larger than 4194304 bytes");
+        assert_eq!(refused, "the document would be larger than 4194304 bytes; export fewer participants at once");
     }
 }

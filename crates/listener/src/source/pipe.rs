@@ -153,7 +153,7 @@ impl PipeSource {
         let path = self.path.display();
         if reader.size_refused() {
             log::warn!(
-                "unable to set the size of the pipe '{path}': the sound may have gaps; raise the limit fs.pipe-user-pages-soft"
+                "unable to set the size of the pipe '{path}', so the sound may have gaps; raise the limit fs.pipe-user-pages-soft"
             );
         }
         if self.last_warning.clear() {

@@ -91,7 +91,10 @@ fn readable_key(user: &User, signer: &User, key: &Path) -> Option<Finding> {
     }
     let text = format!("the listeners (user {}) can read '{}', which only the signer needs", name(user), key.display());
     let group = permission::group_name(signer.gids.first().copied().unwrap_or_default());
-    Some(Finding::warning("certificate", text, format!("chgrp {group} {0} && chmod 640 {0}", word(key))))
+    // An owner can always read the file.
+    let is_owner = fs::metadata(key).is_ok_and(|file| file.uid() == user.uid);
+    let change = if is_owner { format!("chown root:{group}") } else { format!("chgrp {group}") };
+    Some(Finding::warning("certificate", text, format!("{change} {0} && chmod 640 {0}", word(key))))
 }
 
 /// Reports that the daemons can't read files that an editor or another program creates in `directory`: without the set-group-ID bit, such a
@@ -101,7 +104,7 @@ fn new_files(user: &User, directory: &Path) -> Option<Finding> {
     let reads_as_group = user.uid != 0 && user.uid != metadata.uid() && user.gids.contains(&metadata.gid());
     let is_missing = reads_as_group && metadata.mode() & SET_GROUP_ID == 0;
     let (daemons, path) = (name(user), directory.display());
-    let text = format!("the daemons (user {daemons}) can't read files that an editor creates in '{path}'");
+    let text = format!("the daemons (user {daemons}) may be unable to read files that an editor creates in '{path}'");
     is_missing.then(|| Finding::warning("directories", text, format!("chmod g+s {}", word(directory))))
 }
 
@@ -164,6 +167,7 @@ fn denied(user: &User, need: &Need, rooms: &Path) -> Vec<Finding> {
             return None;
         }
         let verb = match metadata.is_dir() {
+            true if bits & WRITE != 0 => "use",
             true => "open",
             false if bits & WRITE != 0 => "write to",
             false => "read",
@@ -211,7 +215,7 @@ fn permit(user: &User, path: &Path, file: &Metadata, bits: u32) -> String {
     // Another group uses this file, so the daemons' user becomes a member of that group.
     if file.gid() != 0 && file.mode() & GROUP != 0 {
         let join = format!("usermod -aG {} {}", permission::group_name(file.gid()), name(user));
-        let restart = if has_systemd() { " && systemctl restart palabre-supervisor" } else { "" };
+        let restart = if has_systemd() { " && systemctl restart palabre.target" } else { "" };
         return format!("chmod g+{letters} {path} && {join}{restart}");
     }
     let gid = user.gids.first().copied().unwrap_or_default();
@@ -227,7 +231,10 @@ fn hidden(directories: Directories<'_>, need: &Need) -> Option<Finding> {
     let hidden = HIDDEN.iter().find(|hidden| route.iter().any(|step| step == Path::new(hidden)))?;
     let text = format!("'{}' is in '{hidden}', which systemd hides from the daemons", need.path.display());
     let tls = word(&directories.config.join("tls"));
-    let remedy = format!("copy the file to {tls}, and change its path in '{SERVER_FILE}'");
+    let remedy = format!(
+        "copy the file to {tls}, change its path in '{SERVER_FILE}', then run {} reload",
+        directories.palabre()
+    );
     Some(Finding::fault(need.area, text, remedy))
 }
 

@@ -48,7 +48,7 @@ pub(super) fn check(context: &Context<'_>) -> Vec<Finding> {
             }
             vec![Finding::fault(AREA, text, format!("{again}  # after the correction"))]
         }
-        None => vec![Finding::fault(AREA, format!("'{PROGRAM} --check' doesn't end"), again)],
+        None => vec![Finding::fault(AREA, format!("'{PROGRAM} --check' doesn't start or doesn't end"), again)],
     };
     if context.status.as_ref().is_some_and(|status| status.bridge.is_none()) {
         let remedy = match has_systemd() {

@@ -40,7 +40,10 @@ fn unusable(context: &Context<'_>, path: &Path, field: &str, error: &Certificate
         return Finding::unseen(AREA, text, context.directories);
     }
     let text = error.to_string();
+    let Server { certificate, private_key, .. } = &context.server;
     let remedy = match text.contains("passphrase") {
+        // The command would remove the certificate.
+        true if certificate == private_key => then_reload(context, "remove the passphrase of the key in this file"),
         // Overwrites the file instead of replacing it, which keeps owner and mode.
         true => format!("key=$(openssl pkey -in {0}) && echo \"$key\" >{0}", word(path)),
         false => repair(context, path, field),
@@ -93,7 +96,11 @@ fn validity(context: &Context<'_>, facts: &Facts) -> Finding {
     let days = facts.days_left(now);
     if facts.not_before.seconds_from(now) > 0 {
         let text = format!("the certificate '{path}' is not valid before {}", facts.not_before);
-        return Finding::fault(AREA, text, "set this machine's clock: timedatectl set-ntp true");
+        return Finding::fault(
+            AREA,
+            text,
+            "set this machine's clock (timedatectl set-ntp true), or get a certificate that is valid now",
+        );
     }
     if days < 0 {
         return Finding::fault(
@@ -102,12 +109,13 @@ fn validity(context: &Context<'_>, facts: &Facts) -> Finding {
             renew(context),
         );
     }
-    let text = format!("the certificate '{path}' expires in {days} days");
+    let left = if days == 1 { "1 day".to_owned() } else { format!("{days} days") };
+    let text = format!("the certificate '{path}' expires in {left}");
     match (days < SOON_DAYS, facts.self_signed && context.server.links.shows_own_certificate()) {
         (true, _) => Finding::warning(AREA, text, renew(context)),
         (false, true) => Finding::warning(
             AREA,
-            format!("the certificate '{path}' is self-signed, so browsers warn about it; it expires in {days} days"),
+            format!("the certificate '{path}' is self-signed, so browsers warn about it; it expires in {left}"),
             format!(
                 "{}  # set 'certificate' and 'private-key' to a trusted one",
                 context.directories.edit(&context.server_file(), None)

@@ -79,7 +79,7 @@ pub(super) fn participants(
         let remedy = format!("chmod o= {}/*.toml", word(&config.join(PARTICIPANTS_DIR)));
         findings.push(Finding::warning(
             AREA,
-            format!("all users can read the key hash in '{}'", path.display()),
+            format!("the mode of '{}' gives all users access, but the file has the hash of a key", path.display()),
             remedy,
         ));
     }
@@ -88,7 +88,7 @@ pub(super) fn participants(
         0 => {
             Some(Finding::warning(AREA, "there are no participants", format!("{} invite alice", directories.palabre())))
         }
-        count => Some(Finding::ok(AREA, format!("the files of {count} participants were checked"))),
+        count => Some(Finding::ok(AREA, format!("number of participants with a valid file: {count}"))),
     });
     findings
 }
@@ -142,8 +142,13 @@ pub(super) fn rooms(directories: Directories<'_>, status: Option<&Status>) -> Ve
         access::rooms(directories).iter().flat_map(|room| self::room(directories, &served, room)).collect();
     for one in served {
         let directory = path.join(&one.room).join(&one.name);
-        for pipe in ["mic", "ear"].map(|pipe| directory.join(pipe)).iter().filter(|pipe| lookup(pipe).is_none()) {
-            let text = format!("'{}' is missing, so the room and {} don't hear each other", pipe.display(), one.name);
+        let effects =
+            [("mic", format!("the room doesn't hear {}", one.name)), ("ear", format!("{} hears nothing", one.name))];
+        for (pipe, effect) in effects.map(|(pipe, effect)| (directory.join(pipe), effect)) {
+            if lookup(&pipe).is_some() {
+                continue;
+            }
+            let text = format!("'{}' is missing, so {effect}", pipe.display());
             findings.push(Finding::fault(AREA_ROOMS, text, again(directories, &one.name)));
         }
     }

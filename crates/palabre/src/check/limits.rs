@@ -115,8 +115,9 @@ impl<'a> Process<'a> {
                 format!("prlimit --pid {pid} --{flag}={needed}:{needed}{again}")
             }
             (false, None) => {
-                let flag = if resource == "NOFILE" { "n" } else { "u" };
-                format!("ulimit -H{flag} {needed}  # in the shell that starts {program}")
+                // A daemon raises its soft limit of open files itself, but not its soft limit of processes.
+                let flag = if resource == "NOFILE" { "Hn" } else { "u" };
+                format!("ulimit -{flag} {needed}  # as root, in the shell that starts {program}")
             }
         }
     }

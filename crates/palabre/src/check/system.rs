@@ -52,7 +52,10 @@ fn ports(context: &Context<'_>) -> Vec<Finding> {
     if findings.is_empty() {
         findings.push(Finding::ok(
             AREA,
-            format!("listeners serve {} ports, and the ports of all other participants are free", served_ports.len()),
+            format!(
+                "number of ports with a listener: {}; the ports of all other participants are free",
+                served_ports.len()
+            ),
         ));
     }
     findings

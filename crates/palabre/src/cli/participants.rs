@@ -58,7 +58,7 @@ pub(crate) struct Revoke {
 /// `palabre rename`.
 #[derive(Args, Debug)]
 pub(crate) struct Rename {
-    /// Login name of the participant; it doesn't change
+    /// Login name of the participant; this command doesn't change it
     #[arg(add = participants())]
     pub(crate) name: Name,
     /// New display name, at most 64 characters of any script

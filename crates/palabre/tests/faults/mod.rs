@@ -152,7 +152,7 @@ fn user_without_access_to_the_supervisor_gets_no_false_fault() {
     let port = free_port();
     invite(at, "bob", port);
     let _supervisor = start(at);
-    wait_for("both ports to be served", || found(at, "ports", "listeners serve 2 ports"));
+    wait_for("both ports to be served", || found(at, "ports", "ports with a listener: 2;"));
     for path in [at.to_owned(), at.join("palabre.toml"), at.join("run")] {
         mode(&path, 0o755);
     }
@@ -179,7 +179,7 @@ fn port_of_a_listener_without_a_supervisor_is_served() {
     command.args(["bob", "--make-room", "--config"]).arg(at).arg("--run").arg(at.join("run"));
     command.arg("--links").arg(at.join("links"));
     let _listener = crate::common::Process(command.spawn().unwrap());
-    wait_for("bob's port to be served", || found(at, "ports", "listeners serve 1 ports"));
+    wait_for("bob's port to be served", || found(at, "ports", "ports with a listener: 1;"));
     assert_eq!(found(at, "ports", "another program"), None);
 }
 

@@ -113,7 +113,7 @@ fn certificates() -> Vec<Fault> {
             |at| certify(at, 1, 100, OURS),
             "certificate",
             "cert.pem' is not valid before 2",
-            "set this machine's clock: timedatectl set-ntp true",
+            "set this machine's clock (timedatectl set-ntp true), or get a certificate that is valid now",
         )),
         fault(|at| fs::write(tls(at, "cert.pem"), OURS).unwrap(), "certificate", "contains no certificate", ANEW),
         by_hand(fault(
@@ -271,7 +271,7 @@ fn participants() -> Vec<Fault> {
         warning(
             |at| mode(&alice(at), 0o644),
             "participants",
-            "all users can read the key hash in 'DIR/participants.d/alice.toml'",
+            "the mode of 'DIR/participants.d/alice.toml' gives all users access, but the file has the hash of a key",
             "chmod o= DIR/participants.d/*.toml",
         ),
         warning(
