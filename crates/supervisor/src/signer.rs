@@ -126,7 +126,7 @@ impl Signer {
 
     /// Uses a signer of another user that has connected.
     pub(crate) fn connected(&mut self, socket: Packet, pid: u32, user: String, now: Instant) {
-        log::info!("palabre-signer of user '{user}' signs for the listeners as process {pid}");
+        log::info!("palabre-signer of user '{user}' has connected as process {pid}");
         let mut link = Link::new(self.next_number(), socket, pid, now);
         link.user = Some(user);
         self.end_next(now);
