@@ -117,7 +117,7 @@ fn ask(run: &Path, request: &Request, timeout: Duration) -> Result<Response, Fai
         Ok(Response::Failed { why }) => Err(Failure::system(why)),
         Ok(response) => Ok(response),
         Err(ControlError::Closed) => Err(Failure::system(
-            "unable to read the supervisor's answer: the supervisor has ended or was restarted; run 'palabre status'",
+            "unable to read the supervisor's answer: the supervisor has closed the connection, for example because it was restarted; run 'palabre status'",
         )),
         Err(ControlError::Connect { path, source }) => Err(Failure::system(format!(
             "unable to reach the supervisor at '{}': {source}; {}",

@@ -22,5 +22,8 @@ pub(crate) fn run(config: &Path, options: &ExecMixer) -> Result<(), Failure> {
         SandboxSetting::Off => "off",
     };
     let error = Command::new(&options.program).args(["--sandbox", mode]).args(&options.arguments).exec();
-    Err(Failure::system(format!("unable to execute '{}': {error}", options.program.display())))
+    Err(Failure::system(format!(
+        "unable to execute '{}': {error}; give the path of palabre-mixer",
+        options.program.display()
+    )))
 }

@@ -30,7 +30,9 @@ pub(crate) fn run(cli: &Cli, options: &Export) -> Result<(), Failure> {
     each.end()?;
     let count = all.len();
     let document = Exported::document(all).map_err(|cause| {
-        Failure::refused(format!("unable to export {count} participants: {cause}; export a part of them with --room"))
+        Failure::refused(format!(
+            "unable to export {count} participants: {cause}; export fewer participants, with --room or by name"
+        ))
     })?;
     match &options.out {
         Some(path) => write(path, &document, count),
@@ -55,14 +57,18 @@ fn selected(config: &Path, options: &Export) -> Result<Vec<Participant>, Failure
         let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
         let texts = texts.join("\npalabre: ");
         return Err(Failure::config(format!(
-            "{texts}; nothing was exported: correct the file, or give the names of others"
+            "{texts}; nothing was exported; correct each invalid file, or export the other participants by name"
         )));
     }
     if let Some(room) = &options.room {
         participants.retain(|participant| participant.room == *room);
     }
+    let none = match &options.room {
+        Some(room) => format!("room '{room}' has no participants"),
+        None => "there are no participants".to_owned(),
+    };
     match participants.is_empty() {
-        true => Err(Failure::refused("unable to export: there is no such participant; see 'palabre list'")),
+        true => Err(Failure::refused(format!("unable to export: {none}; see 'palabre list'"))),
         false => Ok(participants),
     }
 }

@@ -71,10 +71,15 @@ impl Guest {
                 }
             }
         }
-        Err(Failure::refused(format!(
-            "unable to join '{}': the name is in use in this room; choose another name with --name",
-            room.path().display()
-        )))
+        let cause = match wanted {
+            GuestName::Exactly(name) => {
+                format!("the name '{name}' is in use in this room; choose another name with --name")
+            }
+            GuestName::BasedOn(base) => {
+                format!("{MAX_TRIES} guests with names like '{base}' are in this room; end some of them")
+            }
+        };
+        Err(Failure::refused(format!("unable to join '{}': {cause}", room.path().display())))
     }
 
     pub(crate) fn name(&self) -> &Name {

@@ -74,12 +74,7 @@ fn read(file: &Path) -> Result<Vec<Exported>, Failure> {
 fn plan(config: &Path, server: &Server, exported: Vec<Exported>, options: &Import) -> Result<Vec<Imported>, Failure> {
     plan::all(config, server, exported, options).map_err(|faults| {
         let lines: Vec<String> = faults.iter().map(|fault| format!("{fault}\npalabre: ")).collect();
-        let participants = if faults.len() == 1 { "participant" } else { "participants" };
-        let count = faults.len();
-        Failure::refused(format!(
-            "{}nothing was changed, because {count} {participants} can't be imported",
-            lines.concat()
-        ))
+        Failure::refused(format!("{}nothing was changed; faults: {}", lines.concat(), faults.len()))
     })
 }
 

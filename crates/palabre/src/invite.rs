@@ -88,7 +88,11 @@ fn renew_key(
     name: &Name,
     key: KeyHash,
 ) -> Result<Participant, Failure> {
-    let unable = |cause: String| Failure::refused(format!("unable to invite '{name}': {cause}; choose another name"));
+    let unable = |cause: String| {
+        Failure::refused(format!(
+            "unable to renew the key of '{name}': {cause}; revoke the participant and invite one with another name"
+        ))
+    };
     server.links.address(name, 1).map_err(unable)?;
     let mut edits = vec![Edit::KeySha256(key)];
     edits.extend(invite.once.then_some(Edit::KeyOnce(true)));

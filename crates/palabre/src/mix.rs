@@ -102,7 +102,10 @@ impl OutputDir {
         match fs::create_dir(path) {
             Ok(()) => Ok(Self { created: Some(path.to_owned()) }),
             Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => Ok(Self { created: None }),
-            Err(error) => Err(Failure::system(format!("unable to create directory '{}': {error}", path.display()))),
+            Err(error) => Err(Failure::system(format!(
+                "unable to create directory '{}': {error}; choose another directory with --out",
+                path.display()
+            ))),
         }
     }
 
@@ -253,7 +256,8 @@ impl Report {
     fn line(&self, began: Instant) -> String {
         let (files, seconds, rate_hz) = (self.outputs.len(), self.seconds(), self.rate_hz);
         let ms = began.elapsed().as_secs_f64() * 1000.0;
-        format!("wrote {files} mixes of {seconds:.3} s at {rate_hz} Hz in {ms:.1} ms\n")
+        let mixes = if files == 1 { "mix" } else { "mixes" };
+        format!("wrote {files} {mixes} of {seconds:.3} s at {rate_hz} Hz in {ms:.1} ms\n")
     }
 
     fn json(&self, mix: &Mix, began: Instant) -> String {

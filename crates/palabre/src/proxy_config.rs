@@ -84,7 +84,7 @@ fn check_template(config: &Path, links: &LinkTemplate, options: &ProxyConfig) ->
             unable("have a path, which HAProxy can't remove, because it doesn't decrypt")
         }
         Proxy::Haproxy if options.certificate.is_some() => Err(Failure::usage(
-            "--certificate and --private-key are for nginx: HAProxy doesn't decrypt, so browsers see the listeners' certificate",
+            "--certificate and --private-key are for nginx: HAProxy doesn't decrypt, so browsers see the listeners' certificate; leave them out",
         )),
         _ => Ok(()),
     }
@@ -111,7 +111,8 @@ fn check_client_address(server: &Server, proxy: Proxy) -> Result<(), Failure> {
 fn entry(links: &LinkTemplate, one: &Participant, upstream: IpAddr) -> Result<Entry, Failure> {
     let refused = |cause: String| Failure::config(format!("unable to configure a proxy for '{}': {cause}", one.name));
     if one.port == 0 {
-        return Err(refused("'port' is 0, so the listener has another port after each start".to_owned()));
+        let cause = "'port' is 0, so the listener has another port after each start; set a fixed port in the participant's file";
+        return Err(refused(cause.to_owned()));
     }
     let page = links.address(&one.name, one.port).map_err(refused)?;
     Ok(Entry { name: one.name.clone(), page, listener: SocketAddr::new(upstream, one.port) })

@@ -32,7 +32,10 @@ impl Image {
     pub(crate) fn create(path: &Path, format: ImageFormat) -> Result<Self, Failure> {
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         if path.is_dir() {
-            return Err(Failure::system(format!("unable to write '{}': it is a directory", path.display())));
+            return Err(Failure::system(format!(
+                "unable to write '{}': it is a directory; give the name of a file",
+                path.display()
+            )));
         }
         let file = NamedTempFile::new_in(directory)
             .map_err(|error| Failure::system(format!("unable to create '{}': {error}", path.display())))?;

@@ -117,7 +117,7 @@ fn line(recording: &Recording, verb: RecordVerb) -> String {
         }
         (RecordingState::Stopped, _) => {
             format!(
-                "room '{room}' is not recorded now: the recorder's process is stopped; continue it with 'kill -CONT'"
+                "room '{room}' is not recorded now: the recorder's process is stopped; 'palabre status' shows the command that continues it"
             )
         }
         (RecordingState::On, _) => format!("room '{room}' has been recorded for {time} into {directory}{restarts}"),

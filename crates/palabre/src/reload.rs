@@ -113,7 +113,7 @@ fn settle(run: &Path, concerns: impl Fn(&ParticipantStatus) -> bool) -> Result<S
         } else if Instant::now() >= deadline {
             let names: Vec<String> = pending.into_iter().collect();
             return Err(Failure::refused(format!(
-                "unable to complete the reload within {} s: listeners are still being started or stopped: {}; see 'palabre status'",
+                "unable to complete the reload: no progress for {} s; listeners that are still being started, replaced or stopped: {}; see 'palabre status'",
                 TIMEOUT.as_secs(),
                 names.join(", ")
             )));
@@ -171,11 +171,11 @@ fn done(changes: &Changes, status: &Status) -> String {
         text += &format!("{name}: the listener was stopped\n");
     }
     for one in changes.gains.iter().filter_map(find).filter(|one| one.gain_fault.is_none()) {
-        text += &format!("{}: the mixer uses the new gain\n", one.name);
+        text += &format!("{}: the gain was changed\n", one.name);
     }
-    let reads_it = status.participants.iter().filter(|one| one.state.is_up() && one.kept.is_none()).count();
-    if changes.certificate && reads_it > 0 {
-        text += &format!("listeners that use the new certificate: {reads_it}\n");
+    let count = status.participants.iter().filter(|one| one.state.is_up() && one.kept.is_none()).count();
+    if changes.certificate && count > 0 {
+        text += &format!("listeners that use the new certificate: {count}\n");
     }
     if *changes == Changes::default() && failures(status).is_empty() {
         text += "nothing has changed: no listener was started, stopped or replaced\n";

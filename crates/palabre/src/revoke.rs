@@ -39,8 +39,11 @@ pub(crate) fn run(cli: &Cli, revoke: &Revoke) -> Result<(), Failure> {
         print_json(&json!({ "participants": all }))?;
     } else {
         print(removals.iter().map(|removal| removal.lines(config)).collect::<String>())?;
-        if removals.iter().any(|removal| removal.outcome == Ok(false)) {
-            print(format!("no supervisor runs in '{}', so no listener has to be ended\n", cli.run_dir().display()))?;
+        let idle = removals.iter().filter(|removal| removal.outcome == Ok(false));
+        let idle: Vec<&str> = idle.map(|removal| removal.name.as_str()).collect();
+        if !idle.is_empty() {
+            let (names, run) = (idle.join(", "), cli.run_dir().display());
+            print(format!("no listener of {names} was running, and no supervisor runs in '{run}'\n"))?;
         }
     }
     let mut each = Each::of(removals.len());

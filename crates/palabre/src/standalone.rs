@@ -38,8 +38,9 @@ pub(crate) fn apply(run: &Path, name: &str, change: Change) -> Result<bool, Fail
     let Some(pid) = processes::listener_without_supervisor(name, run) else {
         return Ok(false);
     };
+    let done = if change == Change::Removed { "removed" } else { "changed" };
     let still =
-        format!("the file was changed, but the listener of '{name}' (process {pid}) still uses the previous file");
+        format!("the file was {done}, but the listener of '{name}' (process {pid}) still uses the previous file");
     let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
     if !cgroup.trim_end().ends_with(&unit(name)) {
         return Err(Failure::refused(format!(

@@ -119,7 +119,7 @@ fn bridge_text(bridge: &Bridging) -> String {
         text.extend(table::lines(&rows).iter().map(|line| format!("{line}\n")));
     }
     let server = if bridge.connected { "connected to the NATS server" } else { "not connected to the NATS server" };
-    text.push_str(&format!("this machine is '{}', {server}; {} messages not sent\n", bridge.machine, bridge.unsent));
+    text.push_str(&format!("this machine is '{}', {server}; messages not sent: {}\n", bridge.machine, bridge.unsent));
     text
 }
 
@@ -317,6 +317,7 @@ fn certificate_line(certificate: &Certificate) -> String {
     let path = &certificate.path;
     let signed = if certificate.self_signed { ", self-signed: browsers warn about it" } else { "" };
     match (certificate.days_left, &certificate.not_after) {
+        (Some(1), Some(end)) => format!("certificate '{path}': 1 day left, until {end}{signed}"),
         (Some(days), Some(end)) if days >= 0 => format!("certificate '{path}': {days} days left, until {end}{signed}"),
         (Some(_), Some(end)) => format!("certificate '{path}': expired on {end}{signed}"),
         _ => format!("certificate '{path}': missing, unreadable or invalid"),
@@ -330,7 +331,7 @@ fn signer_line(signer: &SignerStatus) -> String {
         Some(user) => format!("user '{user}'"),
         None => "the user of the listeners".to_owned(),
     };
-    format!("signer: process {pid} of {user}, {signatures} handshakes signed, {refused} requests refused")
+    format!("signer: process {pid} of {user}, handshakes signed: {signatures}, requests refused: {refused}")
 }
 
 /// Returns the text of the column NOTE: whether the participant is suspended, the listener's report or the supervisor's note, and the use of a

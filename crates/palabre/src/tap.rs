@@ -57,7 +57,7 @@ pub(crate) fn run(run: &Path, tap: &Tap) -> Result<(), Failure> {
     });
     match result {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(Failure::system(format!("unable to write to standard output: {error}")))
+            Err(Failure::system(format!("unable to copy the sound to standard output: {error}")))
         }
         _ => Ok(()),
     }

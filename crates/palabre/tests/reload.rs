@@ -96,7 +96,7 @@ fn reload_prints_its_changes_as_json() {
     assert_eq!(stdout(&server.palabre(&["reload", "--dry-run"])), "bob: the gain would change\n");
     assert_eq!(json(&["reload", "--json"], 0)["gains"], serde_json::json!(["bob"]));
     fs::write(&file, &text).unwrap();
-    assert_eq!(stdout(&server.palabre(&["reload"])), "bob: the mixer uses the new gain\n");
+    assert_eq!(stdout(&server.palabre(&["reload"])), "bob: the gain was changed\n");
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     write(server.path(), "carol", socket.local_addr().unwrap().port());
     fs::write(file, "port = no\n").unwrap();

@@ -123,7 +123,7 @@ fn listeners_that_are_killed_or_stopped_are_named() {
     ] {
         assert!(line(name).contains(fault), "{fault}: {report}");
     }
-    assert!(stderr(&output, 1).contains(" records are missing, "), "{output:?}");
+    assert!(stderr(&output, 1).contains("records missing: "), "{output:?}");
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn options_that_contradict_each_other_are_usage_errors() {
     fs::write(&links, "https://127.0.0.1:9001/?key=0123456789abcdef0123456789abcdef\n").unwrap();
     let links = links.to_str().unwrap();
     for (arguments, cause) in [
-        (&["--participants", "3", "--talkers", "4"][..], "--talkers is 4, but there are only 3 participants"),
+        (&["--participants", "3", "--talkers", "4"][..], "--talkers is 4, but the number of participants is 3"),
         (&["--links", links, "--talkers", "1", "--participants", "2"], "the file of --links has 1 links"),
         (&["--links", links, "--chunk-ms", "40"], "cannot be used with"),
         (&["--certificate", links], "--links"),

@@ -38,7 +38,10 @@ fn record_room(args: &Args) -> Result<(), Failure> {
     let mut signals = Signals::new(&[SIGTERM, SIGINT]).map_err(Failure::system)?;
     let room = RoomDir::new(args.run.join("rooms").join(&args.room));
     if !room.path().is_dir() {
-        return Err(Failure::refused(format!("unable to record '{}': this room doesn't exist", room.path().display())));
+        return Err(Failure::refused(format!(
+            "unable to record '{}': there is no such room; choose another room, or another directory with --run",
+            room.path().display()
+        )));
     }
     let format = room.format().map_err(Failure::system)?;
     let out = args.out.display();
@@ -57,9 +60,11 @@ fn record_room(args: &Args) -> Result<(), Failure> {
     // Dropping the reader removes the pipe, so that the pages stop showing that the room is recorded.
     drop(reader);
     let ended = session.end(clock::monotonic());
-    recorded.and(ended).map_err(|error| {
-        Failure::refused(format!("unable to continue the recording in '{out}': {error}; the recording has ended"))
-    })
+    let unable = |verb: &str, error: io::Error| {
+        Failure::refused(format!("unable to {verb} the recording in '{out}': {error}; the recording has ended"))
+    };
+    recorded.map_err(|error| unable("continue", error))?;
+    ended.map_err(|error| unable("complete", error))
 }
 
 fn record(

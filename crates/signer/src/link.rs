@@ -32,7 +32,7 @@ fn answer(stream: &UnixStream) -> io::Result<Packet> {
         ([WITH_CONNECTION, ..], Some(fd)) => Ok(fd.into()),
         (line, _) => Err(io::Error::other(match parse_response(line) {
             Ok(Response::Refused { why }) => why,
-            Ok(other) => format!("the supervisor sent an unexpected answer, {other:?}"),
+            Ok(other) => format!("the supervisor sent an unexpected answer, {other:?}; use programs of one release"),
             Err(error) => error.to_string(),
         })),
     }

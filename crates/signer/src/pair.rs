@@ -43,7 +43,10 @@ impl Pair {
     fn from_files(certificate: &Path, private_key: &Path) -> Result<Self, String> {
         let read = |path| {
             certificate::read(path).map_err(|error| match error.is_denied() {
-                true => format!("{error}; if palabre.toml names another directory than before, run 'palabre reload', or restart the signer's own service"),
+                true => format!(
+                    "{error}; if palabre.toml names files in another directory than before, run 'palabre reload', or \
+                     'systemctl restart palabre-signer' if the signer is a service of its own"
+                ),
                 false => error.to_string(),
             })
         };
@@ -171,8 +174,8 @@ impl KeyFiles {
                 self.fault = None;
                 let path = self.files[0].display();
                 match self.current.is_some() {
-                    true => log::info!("read the certificate '{path}' again"),
-                    false => log::info!("read the certificate '{path}'"),
+                    true => log::info!("the certificate '{path}' was read again"),
+                    false => log::info!("the certificate '{path}' was read"),
                 }
                 if self.current.as_ref().is_none_or(|current| current.chain != pair.chain) {
                     self.previous = self.current.replace(pair).map(|pair| (pair, now + KEPT));

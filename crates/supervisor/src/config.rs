@@ -127,7 +127,7 @@ impl Config {
         if let Err(error) = sockets::listen(server.bind, 0) {
             let bind = std::mem::replace(&mut server.bind, self.server.bind);
             refused.push(format!(
-                "unable to open ports on '{bind}': {error}; open ports stay open; correct 'bind' in palabre.toml"
+                "unable to open ports on '{bind}': {error}; the listeners keep their present address; correct 'bind' in palabre.toml"
             ));
         }
         // Listeners don't use the settings of recordings.

@@ -191,8 +191,11 @@ impl Server {
     /// Returns the client's credentials if the client is root, the supervisor's user, or a member of the socket's group; otherwise an error.
     /// The mode of the socket's file has the same effect, unless it was changed.
     fn authorize(&self, stream: &UnixStream) -> Result<Credentials, String> {
-        let unable =
-            |error: io::Error| format!("unable to check the permission of a client of the control socket: {error}");
+        let unable = |error: io::Error| {
+            format!(
+                "unable to check the permission of a client of the control socket: {error}; the request was refused"
+            )
+        };
         let peer = peer::credentials(stream).map_err(unable)?;
         let group = fs::metadata(&self.socket_path).map_err(unable)?.gid();
         if peer.is_root_or_same_user() || peer.is_in_group(group) {
@@ -200,7 +203,8 @@ impl Server {
         }
         let path = self.socket_path.display();
         Err(format!(
-            "unable to accept the request of user {} (process {}): the user is not in group {group}, the group of '{path}'",
+            "unable to accept the request of user {} (process {}): the user is not in group {group}, the group of '{path}'; \
+             run the command as root or as a member of this group",
             peer.uid, peer.pid
         ))
     }

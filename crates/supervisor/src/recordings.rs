@@ -76,7 +76,7 @@ impl Recordings {
             }
         }
         for (room, recording) in all.iter().filter(|(_, recording)| recording.failed.is_none()) {
-            log::info!("the recording of room '{room}' goes on into '{}'", recording.directory.display());
+            log::info!("continuing the recording of room '{room}' in '{}'", recording.directory.display());
         }
         Self::of(all, stored)
     }
@@ -410,7 +410,10 @@ impl Recording {
         }
         let why = self.note.take().unwrap_or_else(|| format!("the recorder ended: {status}"));
         if status.code() == Some(EXIT_REFUSED) {
-            log::error!("the recording of room '{}' has ended by itself: {why}", self.room);
+            log::error!(
+                "the recording of room '{0}' has ended by itself: {why}; correct the cause, then run 'palabre record start --room {0}'",
+                self.room
+            );
             self.failed = Some(why);
             return self.answer_all();
         }

@@ -201,7 +201,7 @@ impl Roster {
         self.handover.extend(stale);
         if !self.handover.is_empty() {
             log::info!(
-                "replacing {} listeners one by one, because their program or configuration is newer",
+                "listeners to replace one by one, because their program or configuration has changed: {}",
                 self.handover.len()
             );
         }
@@ -215,7 +215,7 @@ impl Roster {
         let last = self.handed_over.take();
         if last.is_some_and(|name| self.services.get(&name).is_some_and(Service::is_refused)) {
             log::error!(
-                "the last replacement failed, so {} other listeners keep the previous settings or program",
+                "the last replacement failed; listeners that keep the previous settings or program: {}; correct the cause, then run 'palabre restart --all'",
                 self.handover.len()
             );
             self.handover.clear();

@@ -90,8 +90,11 @@ fn probe(cli: &Cli, version: u32) -> Result<(), Failure> {
 
 /// Reads the state that the previous program saved. Returns `None` if this process has no previous program.
 fn saved(inherited: &mut Inherited) -> Result<Option<Saved>, Failure> {
-    let unable =
-        |cause: String| Failure::system(format!("unable to read the saved state of the previous supervisor: {cause}"));
+    let unable = |cause: String| {
+        Failure::system(format!(
+            "unable to read the saved state of the previous supervisor: {cause}; the supervisor exits; start it again unless systemd does"
+        ))
+    };
     let Some(state) = inherited.state().map_err(|error| unable(error.to_string()))? else {
         return Ok(None);
     };
@@ -388,7 +391,7 @@ impl Supervisor {
         audit::reload(by);
         let changes = self.roster.reload(by, now);
         log::info!(
-            "read the configuration again: started {:?}, stopped {:?}, restarted {:?}, faults {}",
+            "the configuration was read again: starting {:?}, stopping {:?}, replacing {:?}, faults {}",
             changes.started,
             changes.stopped,
             changes.restarted,

@@ -11,11 +11,9 @@ use crate::config::Config;
 /// Creates the run directory and locks it.
 pub(crate) fn take(config: &Config) -> Result<Lock, Failure> {
     let run = config.run.display();
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o750)
-        .create(&config.run)
-        .map_err(|error| Failure::system(format!("unable to create directory '{run}': {error}")))?;
+    fs::DirBuilder::new().recursive(true).mode(0o750).create(&config.run).map_err(|error| {
+        Failure::system(format!("unable to create directory '{run}': {error}; choose another directory with --run"))
+    })?;
     let path = config.lock_file();
     match Lock::take(&path) {
         Ok(Some(lock)) => Ok(lock),

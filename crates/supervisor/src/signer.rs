@@ -126,7 +126,7 @@ impl Signer {
 
     /// Uses a signer of another user that has connected.
     pub(crate) fn connected(&mut self, socket: Packet, pid: u32, user: String, now: Instant) {
-        log::info!("palabre-signer of user '{user}' signs for the listeners as process {pid}");
+        log::info!("palabre-signer of user '{user}' has connected as process {pid}");
         let mut link = Link::new(self.next_number(), socket, pid, now);
         link.user = Some(user);
         self.end_next(now);
@@ -314,7 +314,10 @@ impl Signer {
             Some(current) => current.alarm(),
             None => {
                 let failure = self.failure.as_ref()?;
-                Some(format!("no palabre-signer runs, so new browsers can't connect: {}", failure.why))
+                Some(format!(
+                    "no palabre-signer runs, so new browsers can't connect: {}; the supervisor tries to start one",
+                    failure.why
+                ))
             }
         }
     }
@@ -423,7 +426,10 @@ mod tests {
         let (pid, number) = signer.current.as_ref().map(|link| (link.pid, link.number)).unwrap();
         assert_eq!(signer.alarm(), None);
         signer.reported(number, None, now);
-        assert_eq!(signer.alarm().unwrap(), "no palabre-signer runs, so new browsers can't connect: it has ended");
+        assert_eq!(
+            signer.alarm().unwrap(),
+            "no palabre-signer runs, so new browsers can't connect: it has ended; the supervisor tries to start one"
+        );
         assert!(signer.notified(pid, Some(&"unable to raise a limit".to_owned())));
         assert!(signer.alarm().unwrap().ends_with(": unable to raise a limit"));
     }

@@ -359,7 +359,7 @@ fn reload_that_waits_for_the_signer_is_dropped_when_the_supervisor_ends() {
     signal(fixture.pid(), "TERM");
     assert!(fixture.wait_for_the_end().success());
     let log = fs::read_to_string(log).unwrap();
-    assert!(!log.contains("read the configuration again"), "{log}");
+    assert!(!log.contains("configuration was read again"), "{log}");
 }
 
 /// Ends the process when it is dropped.

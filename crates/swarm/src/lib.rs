@@ -109,7 +109,7 @@ fn participants(options: &Options, given: Option<&[Link]>) -> Result<u16, Failur
     let participants = match (options.participants, links) {
         (Some(wanted), Some(links)) if wanted > links => {
             return Err(Failure::usage(format!(
-                "unable to run {wanted} participants: the file of --links has {links} links"
+                "unable to run {wanted} participants: the number of links in the file of --links is {links}; choose a lower --participants"
             )));
         }
         (Some(wanted), _) => wanted,
@@ -118,7 +118,7 @@ fn participants(options: &Options, given: Option<&[Link]>) -> Result<u16, Failur
     };
     if options.talkers > participants {
         return Err(Failure::usage(format!(
-            "--talkers is {}, but there are only {participants} participants; choose a lower --talkers",
+            "--talkers is {}, but the number of participants is {participants}; choose a lower --talkers",
             options.talkers
         )));
     }
@@ -269,6 +269,6 @@ fn print_report(report: &Report, as_json: bool) -> Result<(), Failure> {
 fn verdict(report: &Report) -> Result<(), Failure> {
     match (report.missing(), report.wrong()) {
         (0, 0) => Ok(()),
-        (missing, wrong) => Err(Failure::refused(format!("{missing} records are missing, {wrong} mixes are wrong"))),
+        (missing, wrong) => Err(Failure::refused(format!("records missing: {missing}, wrong mixes: {wrong}"))),
     }
 }

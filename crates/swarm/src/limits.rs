@@ -71,7 +71,10 @@ fn group() -> Option<Limit> {
     let path = Path::new("/sys/fs/cgroup").join(groups.lines().find_map(|line| line.strip_prefix("0::/"))?);
     let max = |group: &Path| fs::read_to_string(group.join("pids.max")).ok()?.trim().parse::<u64>().ok();
     let lowest = path.ancestors().filter_map(max).min()?;
-    let text = format!("the control group '{}' allows {lowest} threads: raise pids.max", path.display());
+    let text = format!(
+        "the control group '{}' allows {lowest} threads; raise pids.max of this control group and those above it",
+        path.display()
+    );
     Some(Limit { participants: lowest.saturating_sub(OTHER_THREADS) / LISTENER_THREADS, text })
 }
 

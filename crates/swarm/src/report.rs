@@ -41,7 +41,7 @@ impl Report {
             .format
             .map_or(String::new(), |format| format!(", chunks of {} ms at {} Hz", format.chunk_ms, format.rate_hz));
         let mut text = format!(
-            "{} participants, of whom {} talk; {:.1} s{format}\n",
+            "participants: {}, talkers: {}; {:.1} s{format}\n",
             outcome.participants.len(),
             outcome.talkers.len(),
             outcome.seconds
@@ -52,7 +52,7 @@ impl Report {
         line(
             "records",
             format!(
-                "{} received, {} missing, {} gaps announced by listeners",
+                "{} received, {} missing; gaps announced by listeners: {}",
                 sum(|one| one.records),
                 self.missing(),
                 sum(|one| one.gaps)
@@ -69,7 +69,7 @@ impl Report {
         );
         line(
             "streams",
-            format!("{} ended; {} talkers' connections ended", sum(|one| one.ended), outcome.talkers_ended),
+            format!("{} ended; ended connections of talkers: {}", sum(|one| one.ended), outcome.talkers_ended),
         );
         line("lateness", percentiles(&outcome.lateness));
         if let Some(delays) = self.delays() {
@@ -83,7 +83,12 @@ impl Report {
             line("ticks", format!("{} mixed, {} skipped", after.ticks - before.ticks, after.skipped - before.skipped));
             line("tick late", late.collect::<Vec<_>>().join(", "));
             let (underruns, lost) = losses(before, after);
-            line("mixer", format!("{underruns} underruns of talkers' buffers, {lost} frames lost by slow listeners"));
+            line(
+                "mixer",
+                format!(
+                    "underruns of talkers' buffers: {underruns}, frames lost because a listener was too slow: {lost}"
+                ),
+            );
         }
         line("swarm late", percentiles(&outcome.own_lateness));
         text += &self.usage_table();

@@ -77,10 +77,9 @@ impl TrialDir {
     }
 
     fn temporary() -> Result<Self, Failure> {
-        let temporary = tempfile::Builder::new()
-            .prefix("palabre-try-")
-            .tempdir()
-            .map_err(|error| Failure::system(format!("unable to create a temporary directory: {error}")))?;
+        let temporary = tempfile::Builder::new().prefix("palabre-try-").tempdir().map_err(|error| {
+            Failure::system(format!("unable to create a temporary directory: {error}; choose a directory with --dir"))
+        })?;
         Ok(Self { root: temporary.path().to_owned(), temporary: Some(temporary), _lock: None })
     }
 

@@ -103,7 +103,8 @@ fn new_step(wanted: &Wanted, port: u16) -> Result<Step, String> {
 fn existing_step(config: &Path, wanted: &Wanted, may_update: bool) -> Result<Step, String> {
     let present = Participant::load(config, &wanted.name).map_err(|error| error.to_string())?;
     if let Some(port) = wanted.port.filter(|port| *port != present.port) {
-        let cause = "the port of an existing participant doesn't change, because it is a part of the link";
+        let cause =
+            "the port of an existing participant doesn't change, because it is a part of the link; correct the list";
         return Err(format!("the port is {}, not {port}; {cause}", present.port));
     }
     let (edits, fields): (Vec<Edit>, Vec<&str>) = differences(&present, wanted).into_iter().unzip();

@@ -63,7 +63,11 @@ fn row(record: &StringRecord, columns: &[String], options: &Invite) -> Result<Ro
 
 fn wanted(record: &StringRecord, columns: &[String], options: &Invite) -> Result<Wanted, String> {
     if record.len() > columns.len() {
-        return Err(format!("the line has {} fields, but there are {} columns", record.len(), columns.len()));
+        return Err(format!(
+            "the line has {} fields, but there are {} columns; put a field with a comma into double quotes",
+            record.len(),
+            columns.len()
+        ));
     }
     let field = |name: &str| {
         let index = columns.iter().position(|column| column == name)?;

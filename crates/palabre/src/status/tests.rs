@@ -330,7 +330,7 @@ fn other_machines_are_a_table_with_a_line_about_the_server() {
 MACHINE  ROOM  STATE      DELAY  LOST   LATE
 lille    main  cut off    0 ms   0 ms   0
 paris    main  connected  2 ms   40 ms  3
-this machine is 'lyon', connected to the NATS server; 7 messages not sent
+this machine is 'lyon', connected to the NATS server; messages not sent: 7
 ";
     assert_eq!(text, expected);
 }

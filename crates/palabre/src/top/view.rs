@@ -71,8 +71,9 @@ impl View<'_> {
             .iter()
             .filter(|one| self.snapshot.level(one).is_some_and(|it| it.state == Talk::Talking))
             .count();
+        let people = if participants.len() == 1 { "participant" } else { "participants" };
         Line::from(format!(
-            "Palabre {}: {} participants, {connected} connected, {talking} talking",
+            "Palabre {}: {} {people}, {connected} connected, {talking} talking",
             self.status.version,
             participants.len()
         ))

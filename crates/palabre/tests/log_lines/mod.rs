@@ -57,7 +57,7 @@ const NOT_AN_INTERFACE: &[(&str, &str, &str)] = &[
         "unable to receive reports of palabre-signer, so this signer is not used: *",
         "no thread could be started",
     ),
-    ("supervisor/src/signer/link.rs", "*", "'has not answered', which is documented"),
+    ("supervisor/src/signer/link.rs", "*", "'did not answer', which is documented"),
     ("supervisor/src/signer.rs", "*", "the signer's program is missing; 'palabre status' has the same text"),
     (
         "listener/src/state.rs",

@@ -93,7 +93,7 @@ fn participants_who_cannot_be_exported_are_named_and_nothing_is_written() {
     }
     fs::remove_file(config.file("dave")).unwrap();
     let printed = stderr(&config.palabre(&["export", "--room", "nowhere"]), 1);
-    assert!(printed.contains("there is no such participant; see 'palabre list'"), "{printed}");
+    assert!(printed.contains("room 'nowhere' has no participants; see 'palabre list'"), "{printed}");
 }
 
 /// Runs `palabre import` with this document.
@@ -182,7 +182,7 @@ fn existing_participant_is_replaced_only_on_request() {
     let printed = stderr(&import(&new, &document, &[]), 1);
     let path = new.file("alice");
     let why = format!("unable to import 'alice': '{}' exists; use --replace to replace", path.display());
-    let end = "nothing was changed, because 1 participant can't be imported\n";
+    let end = "nothing was changed; faults: 1\n";
     assert!(printed.contains(&why) && printed.ends_with(end), "{printed}");
     assert_eq!(new.files(), before);
     let planned = stdout(&import(&new, &document, &["--replace", "--dry-run"]));

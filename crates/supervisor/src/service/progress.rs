@@ -24,7 +24,8 @@ impl Service {
         let refusal = self.refused.as_ref().filter(|_| self.state.is_up() && self.is_refused());
         if let Some(Refusal { why, .. }) = refusal {
             return Some(format!(
-                "unable to replace the listener of '{name}' by a newer one: {why}; the previous process keeps running"
+                "unable to replace the listener of '{name}' by a newer one: {why}; the previous process keeps running; \
+                 correct the cause, then run 'palabre restart {name}'"
             ));
         }
         let report = self.report.as_ref().filter(|report| report.certificate_refused);

@@ -139,7 +139,7 @@ impl Link {
 
     fn silence(&self) -> String {
         format!(
-            "palabre-signer (process {0}) has not answered for {1} s, so new browsers can't connect; run 'kill -KILL {0}' to have another one started",
+            "palabre-signer (process {0}) did not answer within {1} s, so new browsers can't connect; run 'kill -KILL {0}' to have another one started",
             self.pid,
             ANSWER_TIMEOUT.as_secs()
         )
@@ -212,7 +212,9 @@ mod tests {
         assert_eq!(link.alarm(), None);
         link.check(late);
         assert!(
-            link.alarm().unwrap().contains("has not answered for 5 s, so new browsers can't connect; run 'kill -KILL ")
+            link.alarm()
+                .unwrap()
+                .contains("did not answer within 5 s, so new browsers can't connect; run 'kill -KILL ")
         );
         assert_eq!(link.deadline(), None, "the line is logged once");
         assert!(link.reported(report(2), late) && link.alarm().is_none() && link.deadline().is_none());
