@@ -217,7 +217,7 @@ impl Bridge {
 
     fn refuse_version(&mut self, machine: &Name, bytes: &[u8]) {
         let version = json::decode::<Version>(bytes)
-            .filter(|it| it.version != VERSION)
+            .filter(|it| it.version != u64::from(VERSION))
             .map_or_else(|| "an unknown version".to_owned(), |it| format!("version {}", it.version));
         self.warn_once(format!(
             "the machine '{machine}' is refused: it sends messages of {version}, and this machine version {VERSION}; install the same version of palabre-bridge on both"
