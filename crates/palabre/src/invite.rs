@@ -44,7 +44,11 @@ fn one(cli: &Cli, invite: &Invite, server: &Server, name: &Name) -> Result<(), F
         false => (add(config, server, invite, name, key.hash())?, Outcome::Invited),
     };
     drop(lock);
-    eprintln!("palabre: invited '{name}' to room '{}' on port {}", participant.room, participant.port);
+    let done = match invite.new_key {
+        true => format!("changed the key of '{name}' in"),
+        false => format!("invited '{name}' to"),
+    };
+    eprintln!("palabre: {done} room '{}' on port {}", participant.room, participant.port);
     let applied: Result<(), Failure> =
         reload::if_running(cli.run_dir(), std::slice::from_ref(name)).into_iter().collect();
     let link = server.links.link(name.as_str(), participant.port, &key);

@@ -110,6 +110,9 @@ fn line(recording: &Recording, verb: RecordVerb) -> String {
         restarts => format!("; recorder restarts: {restarts}"),
     };
     match (recording.state, verb) {
+        (RecordingState::Failed, RecordVerb::Stop) => {
+            format!("room '{room}': the recording had already ended by itself: {note}; its files are in {directory}")
+        }
         (_, RecordVerb::Stop) => format!("room '{room}': the recording was stopped; its files are in {directory}"),
         (RecordingState::Off, _) => format!("room '{room}' is not recorded"),
         (RecordingState::Starting, _) => {

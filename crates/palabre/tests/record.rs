@@ -211,6 +211,8 @@ fn recording_that_is_impossible_is_refused() {
     assert!(printed.contains("no longer recorded"), "{printed}");
     let status = stdout(&test.palabre(&["status", "--json"]));
     assert!(status.contains("is no longer recorded"), "{status}");
+    let stopped = stdout(&test.palabre(&["record", "stop"]));
+    assert!(stopped.contains("the recording had already ended by itself: "), "{stopped}");
     // After the file was removed, recording works again.
     fs::remove_file(test.directory.path().join("recordings")).unwrap();
     stdout(&test.palabre(&["record", "start"]));

@@ -158,7 +158,10 @@ fn new_key_changes_only_the_key() {
     let config = TestConfig::new();
     let old = stdout(&config.palabre(&["invite", "alice", "--display-name", "Alice"]));
     let before = config.load("alice");
-    let new = stdout(&config.palabre(&["invite", "alice", "--new-key"]));
+    let output = config.palabre(&["invite", "alice", "--new-key"]);
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert!(printed.contains("changed the key of 'alice' in room 'main'"), "{printed}");
+    let new = stdout(&output);
     let after = config.load("alice");
     assert!(!after.key_sha256.matches(key(&old)));
     assert!(after.key_sha256.matches(key(&new)));

@@ -58,11 +58,12 @@ fn open_files(files: u64, wanted: u64, talkers: u64, is_own_room: bool) -> Limit
 
 fn threads(wanted: u64) -> Option<Limit> {
     let limits = fs::read_to_string("/proc/self/limits").ok()?;
-    let hard: u64 =
-        limits.lines().find_map(|line| line.strip_prefix("Max processes")?.split_whitespace().nth(1))?.parse().ok()?;
+    // No program raises its soft limit of processes, so the soft limit counts.
+    let soft: u64 =
+        limits.lines().find_map(|line| line.strip_prefix("Max processes")?.split_whitespace().next())?.parse().ok()?;
     let needed = wanted.saturating_mul(LISTENER_THREADS).saturating_add(OTHER_THREADS);
-    let text = format!("the hard limit of processes is {hard}; as root, run 'ulimit -Hu {needed}' in the shell first");
-    Some(Limit { participants: hard.saturating_sub(OTHER_THREADS) / LISTENER_THREADS, text })
+    let text = format!("the limit of processes is {soft}; as root, run 'ulimit -u {needed}' in the shell first");
+    Some(Limit { participants: soft.saturating_sub(OTHER_THREADS) / LISTENER_THREADS, text })
 }
 
 /// Returns the lowest limit of threads of the control group and its ancestors: cgroups(7).

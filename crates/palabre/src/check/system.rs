@@ -10,7 +10,7 @@ use palabre_config::{Participant, port};
 use palabre_host::sockets;
 use palabre_room::PIPE_MS;
 
-use super::context::{Context, number};
+use super::context::{Context, has_systemd, number};
 use super::finding::Finding;
 use super::limits::{self, DESCRIPTORS};
 use crate::{command, processes};
@@ -97,7 +97,8 @@ fn not_free(context: &Context<'_>, one: &Participant, error: &io::Error) -> Find
             let text = format!("can't see as this user which program uses {port}");
             Finding::unseen(AREA, text, context.directories)
         }
-        (ErrorKind::AddrInUse, Some((_, 1))) => {
+        // In a container, process 1 may be any program.
+        (ErrorKind::AddrInUse, Some((_, 1))) if has_systemd() => {
             let text = format!("the service manager has {port} open for a supervisor that doesn't run");
             Finding::warning(AREA, text, "systemctl restart palabre-supervisor")
         }
