@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 /// Lateness of a write after which the room counts as silent.
 const LATE: Duration = Duration::from_millis(40);
 /// Time without a frame after which the room counts as silent, if the mixer writes single frames.
-pub(crate) const SILENCE_AFTER: Duration = LATE.saturating_add(Duration::from_millis(FRAME_MS));
+const SILENCE_AFTER: Duration = LATE.saturating_add(Duration::from_millis(FRAME_MS));
 /// If short writes outnumber whole writes by this number, the chunker assumes that the mixer writes single frames, as older mixers do. The first
 /// write after a silence isn't counted.
 const SHORT_WRITES: u8 = 4;
@@ -152,8 +152,13 @@ impl Chunker {
         self.silent
     }
 
-    /// Notes that the next chunk continues the last chunk of the previous process without a gap. Silence is due at `due`.
-    pub(crate) fn continue_from_previous(&mut self, due: Instant) {
+    /// Notes that the next chunk continues the last chunk of the previous process without a gap. The next write has the usual time to arrive.
+    pub(crate) fn continue_from_previous(&mut self, now: Instant) {
+        self.await_previous(now + self.write_time + LATE);
+    }
+
+    /// Notes that the previous process still reads the source. The next chunk continues its last chunk. Silence is due at `due`.
+    pub(crate) fn await_previous(&mut self, due: Instant) {
         self.gap = false;
         self.silent = false;
         self.due = due;
@@ -200,6 +205,18 @@ mod tests {
     fn chunk_is_cut_when_its_last_frame_arrives() {
         let cuts = run(40, &[10, 30, 50, 70], &[]);
         assert_eq!(cuts, [(30, sound(960, true)), (70, sound(960, false))]);
+    }
+
+    #[test]
+    fn sound_of_the_next_process_is_no_silence_until_a_whole_write_is_late() {
+        let (start, mut out) = (Instant::now(), Vec::new());
+        let mut chunker = Chunker::new(Format::default(), 200, EarFrames::of_chunk(200), start);
+        chunker.continue_from_previous(start);
+        chunker.tick(start + MS * 239, &mut out);
+        chunker.feed(start + MS * 239, &[1; 4800], &mut out);
+        assert_eq!(out, [sound(4800, false)]);
+        chunker.tick(start + MS * 479, &mut out);
+        assert_eq!(out[1..], [Cut::Silence]);
     }
 
     #[test]

@@ -89,7 +89,9 @@ impl Job {
                 }
                 Err(error) if failed.insert(one.path.clone()) => {
                     let path = one.path.display();
-                    log::error!("unable to delete all files of the recording '{path}': {error}; delete the rest by hand");
+                    log::error!(
+                        "unable to delete all files of the recording '{path}': {error}; delete the rest by hand"
+                    );
                 }
                 Err(_) => {}
             }

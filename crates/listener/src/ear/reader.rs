@@ -2,7 +2,7 @@
 
 use super::ring::{Change, Kind, Read, Ring};
 use super::texts::Texts;
-use crate::chunker::{Chunker, Cut, SILENCE_AFTER};
+use crate::chunker::{Chunker, Cut};
 use crate::handover::{Phase, Streams};
 use crate::marks::Urgency;
 use crate::record;
@@ -76,7 +76,7 @@ impl Reader {
         let mut chunker = Chunker::new(ring.format, ring.chunk_ms, source.writes(), now);
         match source.is_taking_over() {
             // Send no silence record yet: only the previous process knows whether the room is silent.
-            true => chunker.continue_from_previous(now + TAKE_TIMEOUT),
+            true => chunker.await_previous(now + TAKE_TIMEOUT),
             // The first stream's opening already contains a silence record.
             false => chunker.silence_was_sent(now),
         }
@@ -105,7 +105,7 @@ impl Reader {
         if self.source.as_mut().is_some_and(|source| source.read(now, &mut self.samples)) {
             self.ring.handover.pipe_taken();
             self.ring.lock().lead = self.ring.handover.take_sound().map(Into::into);
-            self.chunker.continue_from_previous(now + SILENCE_AFTER);
+            self.chunker.continue_from_previous(now);
         }
         self.chunker.feed(now, &self.samples, &mut self.cuts);
         self.chunker.tick(now, &mut self.cuts);

@@ -75,9 +75,19 @@ fn next_process_continues_after_sigterm() {
 
 #[test]
 fn handover_loses_no_sample_and_reports_no_gap() {
-    let mut rig = Rig::new();
+    hand_over(Rig::new(), 1);
+}
+
+#[test]
+fn handover_with_long_chunks_loses_no_sample_and_reports_no_gap() {
+    // The mixer writes once for each chunk, so the next process waits up to 200 ms for its first samples.
+    hand_over(Rig::with("[stream]\nchunk-ms = 200\n"), 10);
+}
+
+/// Replaces the listener while sound arrives, with `frames` frames in each write.
+fn hand_over(mut rig: Rig, frames: usize) {
     let mut old = rig.connect().listen(&rig, "");
-    let _feed = Feed::start(rig.ear(), 0, Duration::from_millis(20));
+    let _feed = Feed::of_writes(rig.ear(), frames);
     let mut heard = old.next_of(1).samples;
     let mut first = rig.replace();
     signal(&first, "USR1");

@@ -277,6 +277,20 @@ impl Feed {
         Self::of(move |number| vec![number as i16; 480], ear, first, every)
     }
 
+    /// Starts the thread. It writes `frames` frames at once, in real time, starting with frame number 0.
+    pub fn of_writes(mut ear: PipeWriter, frames: usize) -> Self {
+        let every = Duration::from_millis(20 * frames as u64);
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            let mut numbers = 0_i16..;
+            while stopped.recv_timeout(every) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+                numbers.by_ref().take(frames).for_each(|number| ear.gather(&[number; 480]));
+                assert_eq!(ear.write_gathered(), Some(0), "the pipe is full");
+            }
+        });
+        Self { stop, thread: Some(thread) }
+    }
+
     /// Starts the thread with the frames that `frame` returns for their numbers.
     pub fn of(
         frame: impl Fn(usize) -> Vec<i16> + Send + 'static,
