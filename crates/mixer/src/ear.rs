@@ -121,6 +121,9 @@ impl Ear {
     /// Sets the number of frames that the pipe's reader wants in each write.
     pub(crate) fn set_frames(&mut self, frames: EarFrames) {
         self.frames = frames;
+        if let Some(Writer::Pipe(pipe)) = &mut self.writer {
+            pipe.make_room_for(frames);
+        }
     }
 
     /// Writes a frame, if the ear is open. A file gets the frame at once. A pipe gets it together with the following frames, if the reader
@@ -184,7 +187,8 @@ impl Ear {
     }
 
     fn open_pipe(&self, cx: &Context) -> Result<Writer, OpenError> {
-        let pipe = PipeWriter::open(&self.path, self.format)?;
+        let mut pipe = PipeWriter::open(&self.path, self.format)?;
+        pipe.make_room_for(self.frames);
         cx.keep_reserve(&pipe)
             .and_then(|()| cx.poller.add(&pipe, Interest::Closed, Token::Ear(self.participant)))
             .map_err(|source| OpenError::Io { path: self.path.clone(), source })?;

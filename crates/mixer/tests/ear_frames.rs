@@ -88,6 +88,21 @@ fn ear_is_written_once_for_the_frames_that_its_reader_wants() {
 }
 
 #[test]
+fn pipe_holds_two_writes_of_a_second() {
+    let mixer = Mixer::start();
+    let room = mixer.room("main");
+    let mut alice = room.join("alice");
+    let (mut carol, mut erin) = (Reader::join(&room, "carol", Some(1000)), Reader::join(&room, "erin", None));
+    for burst in 1..=7 {
+        alice.say(440.0);
+        erin.person.hear(burst * BURST);
+    }
+    // Carol has not read yet. A pipe of 400 ms would have lost most of the 1400 ms.
+    read_until_silence(&room, &mut [&mut carol, &mut erin]);
+    assert!(carol.person.heard == erin.person.heard, "{} of {}", carol.person.heard.len(), erin.person.heard.len());
+}
+
+#[test]
 fn invalid_number_of_frames_is_reported_and_changes_nothing() {
     let mut mixer = Mixer::start();
     let room = mixer.room("main");

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::FRAME_MS;
+use crate::{FRAME_MS, PIPE_MS};
 
 /// Content of the file `ear-frames`: number of frames of 20 ms in each write of the mixer into the `ear`. The default is 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,8 +14,8 @@ pub struct EarFrames(u64);
 #[error("'{}' is not a number of frames per write; allowed are 1 to {MAX}", .0.escape_default())]
 pub struct EarFramesError(String);
 
-/// Maximum number of frames in a write: half of the sound that a pipe holds.
-const MAX: u64 = crate::PIPE_MS / FRAME_MS / 2;
+/// Maximum number of frames in a write: a second, the longest chunk of a stream.
+const MAX: u64 = 1000 / FRAME_MS;
 
 impl EarFrames {
     /// Returns the largest number of frames per write with which a chunk of `chunk_ms` consists of whole writes.
@@ -23,6 +23,20 @@ impl EarFrames {
     pub fn of_chunk(chunk_ms: u64) -> Self {
         let frames = (chunk_ms / FRAME_MS).max(1);
         Self((1..=MAX).rev().find(|count| frames.is_multiple_of(*count)).unwrap_or(1))
+    }
+
+    /// Returns the largest number of frames, at most this one, with which two writes fit into a pipe that holds `pipe_ms` of sound, and this number of
+    /// frames consists of whole writes.
+    #[must_use]
+    pub fn within(self, pipe_ms: u64) -> Self {
+        let max = self.0.min(pipe_ms / FRAME_MS / 2);
+        Self((1..=max).rev().find(|count| self.0.is_multiple_of(*count)).unwrap_or(1))
+    }
+
+    /// Returns the duration in ms of the sound that the pipe must hold: two writes, and at least [`PIPE_MS`].
+    #[must_use]
+    pub fn pipe_ms(self) -> u64 {
+        PIPE_MS.max(2 * FRAME_MS * self.0)
     }
 
     /// Returns the number of frames.
@@ -60,16 +74,24 @@ mod tests {
     #[test]
     fn whole_writes_make_a_chunk() {
         let frames = |chunk_ms| EarFrames::of_chunk(chunk_ms).count();
-        assert_eq!([20, 40, 100, 200, 240, 1000].map(frames), [1, 2, 5, 10, 6, 10]);
-        assert_eq!([220, 1].map(frames), [1, 1]);
+        assert_eq!([20, 40, 100, 200, 240, 1000].map(frames), [1, 2, 5, 10, 12, 50]);
+        assert_eq!([220, 1].map(frames), [11, 1]);
     }
 
     #[test]
-    fn only_numbers_from_1_to_10_are_parsed() {
-        for frames in [EarFrames::default(), EarFrames::of_chunk(200)] {
+    fn two_writes_fit_into_the_pipe() {
+        let frames = |chunk_ms| EarFrames::of_chunk(chunk_ms).within(PIPE_MS).count();
+        assert_eq!([20, 40, 200, 220, 240, 1000].map(frames), [1, 2, 10, 1, 6, 10]);
+        assert_eq!(EarFrames::of_chunk(1000).within(10).count(), 1);
+        assert_eq!([40, 200, 1000].map(|chunk_ms| EarFrames::of_chunk(chunk_ms).pipe_ms()), [400, 400, 2000]);
+    }
+
+    #[test]
+    fn only_numbers_from_1_to_50_are_parsed() {
+        for frames in [EarFrames::default(), EarFrames::of_chunk(1000)] {
             assert_eq!(format!("{frames}\n").parse(), Ok(frames));
         }
-        for wrong in ["0", "11", "-1", "two", ""] {
+        for wrong in ["0", "51", "-1", "two", ""] {
             assert!(wrong.parse::<EarFrames>().is_err(), "{wrong}");
         }
     }

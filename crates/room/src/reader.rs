@@ -15,7 +15,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, Flock, FlockArg, fcntl};
 use nix::libc::{self, F_RDLCK, F_UNLCK, F_WRLCK, O_CLOEXEC, O_NOFOLLOW, O_NONBLOCK};
 
-use crate::{FileId, FileKind, Format, OpenError, PIPE_MS, lookup};
+use crate::{EarFrames, FileId, FileKind, Format, OpenError, PIPE_MS, lookup};
 
 /// Maximum time for which half a sample waits for the other half, in ms.
 pub(crate) const STRAY_MS: u64 = 100;
@@ -89,6 +89,14 @@ impl PipeReader {
     /// [`OpenError::Missing`], [`OpenError::NotAPipe`], or [`OpenError::Io`].
     pub fn succeed(path: &Path, format: Format) -> Result<Successor, OpenError> {
         Self::waiting(path, 2, format.bytes_in_ms(PIPE_MS))
+    }
+
+    /// Opens the pipe as [`Self::succeed`]. The pipe's size will be enough for two writes of `frames`.
+    ///
+    /// # Errors
+    /// As [`Self::succeed`].
+    pub fn succeed_with(path: &Path, format: Format, frames: EarFrames) -> Result<Successor, OpenError> {
+        Self::waiting(path, 2, format.bytes_in_ms(frames.pipe_ms()))
     }
 
     fn waiting(path: &Path, sample_bytes: usize, pipe_bytes: usize) -> Result<Successor, OpenError> {
@@ -207,6 +215,12 @@ impl PipeReader {
 }
 
 impl Successor {
+    /// Sets the pipe's size. Returns whether the kernel permits it (`fs.pipe-user-pages-soft`).
+    #[must_use]
+    pub fn set_size(&self) -> bool {
+        set_size(self.file.as_fd(), self.pipe_bytes).is_ok()
+    }
+
     /// Locks the pipe, if its previous reader has closed it; else requests the lock.
     ///
     /// # Errors

@@ -8,10 +8,13 @@ use std::path::Path;
 use nix::fcntl::{FcntlArg, fcntl};
 
 use crate::reader::{open_pipe, set_size};
-use crate::{FRAME_MS, FileId, Format, OpenError, PIPE_MS};
+use crate::{EarFrames, FRAME_MS, FileId, Format, OpenError, PIPE_MS};
 
 /// `PIPE_BUF` of Linux: maximum size of an atomic write (pipe(7)).
 const PIPE_BUF: usize = 4096;
+
+/// Size of a new pipe (pipe(7)).
+const DEFAULT_PIPE_BYTES: usize = 64 * 1024;
 
 /// Result of a write into a pipe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +43,7 @@ pub struct PipeWriter {
 }
 
 impl PipeWriter {
-    /// Opens the pipe at `path`, which must have a reader, and sets the pipe's size to 400 ms of `format`.
+    /// Opens the pipe at `path`, which must have a reader, and sets the pipe's size to 400 ms of `format`, unless the reader has chosen a larger size.
     ///
     /// # Errors
     /// [`OpenError::NoReader`], [`OpenError::Missing`], [`OpenError::NotAPipe`], or [`OpenError::Io`].
@@ -58,13 +61,28 @@ impl PipeWriter {
 
     fn open_for(path: &Path, frame_bytes: usize, pipe_bytes: usize) -> Result<Self, OpenError> {
         let file = open_pipe(path, OpenOptions::new().write(true))?;
-        // If the size can't be set, the pipe holds more or less than 400 ms of sound.
-        let _ = set_size(file.as_fd(), pipe_bytes);
         let metadata = file.metadata().map_err(|error| OpenError::io(path, error))?;
-        let pipe_bytes = fcntl(&file, FcntlArg::F_GETPIPE_SZ).ok().and_then(|size| usize::try_from(size).ok());
-        let gathered_max = (pipe_bytes.unwrap_or(PIPE_BUF) / 2 / frame_bytes).max(1);
         let (id, bytes, gathered) = (FileId::of(&metadata), Vec::new(), Vec::new());
-        Ok(Self { file, id, bytes, frame_bytes, gathered, owed: 0, gathered_max })
+        let mut writer = Self { file, id, bytes, frame_bytes, gathered, owed: 0, gathered_max: 1 };
+        writer.set_size(pipe_bytes);
+        Ok(writer)
+    }
+
+    /// Sets the pipe's size, so that it holds two writes of `frames`.
+    pub fn make_room_for(&mut self, frames: EarFrames) {
+        let frames_in_pipe = usize::try_from(frames.pipe_ms() / FRAME_MS).unwrap_or(usize::MAX);
+        self.set_size(frames_in_pipe.saturating_mul(self.frame_bytes));
+    }
+
+    /// Sets the size of a pipe that is too small, or that nobody has changed. If the reader has chosen a larger size, it stays.
+    fn set_size(&mut self, bytes: usize) {
+        let present =
+            |file: &File| fcntl(file, FcntlArg::F_GETPIPE_SZ).ok().and_then(|size| usize::try_from(size).ok());
+        if present(&self.file).is_none_or(|size| size < bytes || size == DEFAULT_PIPE_BYTES) {
+            // If the size can't be set, the pipe holds more or less sound.
+            let _ = set_size(self.file.as_fd(), bytes);
+        }
+        self.gathered_max = (present(&self.file).unwrap_or(PIPE_BUF) / 2 / self.frame_bytes).max(1);
     }
 
     /// Adds a frame to the next [`Self::write_gathered`].

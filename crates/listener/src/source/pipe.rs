@@ -2,9 +2,9 @@
 
 use palabre_host::backoff::BackOff;
 use palabre_host::log_limit::LastWarning;
-use palabre_room::{EarFrames, Format, OpenError, ParticipantDir, PipeReader, Successor, file_id};
+use palabre_room::{EarFrames, Format, OpenError, PIPE_MS, ParticipantDir, PipeReader, Successor, file_id};
 use std::os::fd::{AsFd as _, BorrowedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// First delay between attempts to open the pipe; it doubles with each failure.
@@ -20,7 +20,7 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Maximum delay of the check whether the open pipe was replaced. The check is done with the next event that wakes the thread, or after this delay.
 const CHECK_DELAY: Duration = Duration::from_secs(2);
 /// Maximum number of samples read at a time. A pipe holds fewer.
-const MAX_SAMPLES: usize = 64 * 1024;
+const MAX_SAMPLES: usize = 128 * 1024;
 
 /// The pipe `ear` as the source of sound.
 #[derive(Debug)]
@@ -48,6 +48,7 @@ enum State {
 
 impl PipeSource {
     pub(super) fn new(participant: ParticipantDir, format: Format, writes: EarFrames) -> Self {
+        let writes = possible(&participant.ear(), format, writes);
         let (now, backoff) = (Instant::now(), BackOff::new(FIRST_DELAY, MAX_DELAY));
         let last_warning = LastWarning::default();
         let (path, state) = (participant.ear(), State::Closed);
@@ -134,7 +135,7 @@ impl PipeSource {
     fn open(&mut self, now: Instant) {
         // An error does no harm: if the file can't be written, the mixer writes single frames.
         let _ = self.participant.set_ear_frames(self.writes);
-        match PipeReader::succeed(&self.path, self.format) {
+        match PipeReader::succeed_with(&self.path, self.format, self.writes) {
             Err(error) => {
                 self.warn(error.to_string());
                 self.next = now + self.backoff.delay();
@@ -184,6 +185,13 @@ impl PipeSource {
             log::warn!("{what}; streams are silent until the sound source can be read");
         }
     }
+}
+
+/// Returns `writes`, or a smaller number if the kernel doesn't permit a pipe that holds two such writes.
+fn possible(path: &Path, format: Format, writes: EarFrames) -> EarFrames {
+    let smaller = writes.within(PIPE_MS);
+    let is_possible = || PipeReader::succeed_with(path, format, writes).is_ok_and(|pipe| pipe.set_size());
+    if writes == smaller || is_possible() { writes } else { smaller }
 }
 
 /// Discards the samples that were written to the pipe before the first stream began.

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use palabre_config::{Participant, port};
 use palabre_host::sockets;
-use palabre_room::PIPE_MS;
+use palabre_room::{EarFrames, PIPE_MS};
 
 use super::context::{Context, has_systemd, number};
 use super::finding::Finding;
@@ -121,9 +121,11 @@ fn not_free(context: &Context<'_>, one: &Participant, error: &io::Error) -> Find
 }
 
 fn pipes(context: &Context<'_>) -> Finding {
-    let bytes = context.server.format.bytes_in_ms(PIPE_MS) as u64;
+    let bytes = |ms| context.server.format.bytes_in_ms(ms) as u64;
     // The kernel rounds the size of a pipe up to a power of two pages.
-    let needed = 2 * context.participant_count() * bytes.div_ceil(PAGE_BYTES).next_power_of_two();
+    let pages = |ms| bytes(ms).div_ceil(PAGE_BYTES).next_power_of_two();
+    let of_ear = pages(EarFrames::of_chunk(context.server.chunk_ms).pipe_ms());
+    let needed = context.participant_count() * (pages(PIPE_MS) + of_ear);
     enough_pipes(needed, number(Path::new("/proc/sys/fs/pipe-user-pages-soft")))
 }
 
