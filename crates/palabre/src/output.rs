@@ -37,12 +37,21 @@ pub(crate) fn replace(path: &Path, text: &str) -> Result<(), Failure> {
     let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let write = || {
+        check_target(&path)?;
         let mut file = tempfile::Builder::new().permissions(Permissions::from_mode(0o666)).tempfile_in(directory)?;
         file.write_all(text.as_bytes())?;
         file.persist(&path)?;
         Ok(())
     };
     write().map_err(|error: io::Error| Failure::system(format!("unable to write '{}': {error}", path.display())))
+}
+
+/// Returns an error if a device, a pipe or a directory is at `path`. Replacing a file would remove it.
+pub(crate) fn check_target(path: &Path) -> io::Result<()> {
+    match path.exists() && !path.is_file() {
+        true => Err(io::Error::other("it is not a regular file; give the name of a file")),
+        false => Ok(()),
+    }
 }
 
 /// Formats a size: `5.0 MiB`, `1.5 GiB`.

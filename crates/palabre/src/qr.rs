@@ -7,6 +7,8 @@ use palabre_host::exit::Failure;
 use qrcode::{Color, EcLevel, QrCode};
 use tempfile::NamedTempFile;
 
+use crate::output::check_target;
+
 /// Width of the light border that ISO/IEC 18004 requires, in modules.
 const QUIET_ZONE: usize = 4;
 
@@ -31,12 +33,8 @@ impl Image {
     /// Creates the file under a temporary name, so that a directory without permission is noticed before there is a link.
     pub(crate) fn create(path: &Path, format: ImageFormat) -> Result<Self, Failure> {
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        if path.is_dir() {
-            return Err(Failure::system(format!(
-                "unable to write '{}': it is a directory; give the name of a file",
-                path.display()
-            )));
-        }
+        check_target(path)
+            .map_err(|error| Failure::system(format!("unable to write '{}': {error}", path.display())))?;
         let file = NamedTempFile::new_in(directory)
             .map_err(|error| Failure::system(format!("unable to create '{}': {error}", path.display())))?;
         Ok(Self { path: path.to_owned(), format, file })

@@ -437,6 +437,25 @@ fn qr_code_is_printed_with_the_flag() {
 }
 
 #[test]
+fn output_file_replaces_no_pipe_and_no_device() {
+    let config = TestConfig::new();
+    stdout(&config.palabre(&["invite", "alice"]));
+    let pipe = config.directory.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let at = pipe.to_str().unwrap();
+    for arguments in [
+        &["invite", "bob", "--qr-png", at][..],
+        &["invite", "bob", "--qr-svg", at],
+        &["proxy-config", "nginx", "--out", at],
+    ] {
+        let printed = stderr(&config.palabre(arguments), 111);
+        assert!(printed.contains("it is not a regular file; give the name of a file"), "{printed}");
+        assert!(std::os::unix::fs::FileTypeExt::is_fifo(&fs::symlink_metadata(&pipe).unwrap().file_type()));
+    }
+    assert!(!config.file("bob").exists());
+}
+
+#[test]
 fn error_without_a_supervisor_names_the_socket() {
     let config = TestConfig::new();
     for arguments in [&["status"][..], &["status", "--json"], &["restart", "alice"], &["reload"]] {
