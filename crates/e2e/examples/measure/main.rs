@@ -74,6 +74,7 @@ usage: measure [PART]...        default: start load gaps latency
   talking           time until a page shows that a participant talks
   pesq              PESQ-WB of speech between two browsers
   pesq-opus         the same in a room of 24 kHz, with PCM and with Opus at 32, 24 and 16 kbit/s in both directions, 6 minutes
+  pesq-down         the same with PCM to the server, and with Opus at 32, 24 and 16 kbit/s from it, 5 minutes
   pesq-rates        the same with Opus at 32 kbit/s in rooms of 16 and 48 kHz, 3 minutes
   machines, machines-short
                     delay, bytes and CPU of a room on three machines, with messages of 20 and 60 ms, 13 minutes; or of 20 ms, 2 minutes
@@ -131,9 +132,10 @@ fn main() -> Result<()> {
             "pulse-busy" => pulse::run(true)?,
             "rtt" => latency::over_rtts()?,
             "talking" => talking::run()?,
-            "pesq" => pesq::run(48_000, 0)?,
-            "pesq-opus" => [0, 32, 24, 16].into_iter().try_for_each(|kbps| pesq::run(24_000, kbps))?,
-            "pesq-rates" => [16_000, 48_000].into_iter().try_for_each(|rate_hz| pesq::run(rate_hz, 32))?,
+            "pesq" => pesq::run(48_000, 0, 0)?,
+            "pesq-opus" => [0, 32, 24, 16].into_iter().try_for_each(|kbps| pesq::run(24_000, kbps, kbps))?,
+            "pesq-down" => [32, 24, 16].into_iter().try_for_each(|kbps| pesq::run(24_000, 0, kbps))?,
+            "pesq-rates" => [16_000, 48_000].into_iter().try_for_each(|rate_hz| pesq::run(rate_hz, 32, 32))?,
             "echo" => echo::run()?,
             "machines" => machines::run(&[20, 60], SECONDS as u64)?,
             "machines-short" => machines::run(&[20], 5)?,

@@ -36,13 +36,13 @@ for said, heard in zip(sys.argv[1::2], sys.argv[2::2]):
     print(pesq(16000, read(said), read(heard), 'wb'))
 ";
 
-/// Measures speech in a room without levelling, with browsers without audio processing. Both directions use this bit rate of Opus, or PCM if
-/// it is 0.
-pub fn run(rate_hz: u32, kbps: u32) -> Result<()> {
+/// Measures speech in a room without levelling, with browsers without audio processing. `up_kbps` is the bit rate of Opus from the speaking page,
+/// `down_kbps` to the listening page; 0 is PCM.
+pub fn run(rate_hz: u32, up_kbps: u32, down_kbps: u32) -> Result<()> {
     let suite = Suite::start_configured(2, &format!("[room]\nrate-hz = {rate_hz}\nlevelling = false\n"))?;
-    let speaker = join_at(&at_bit_rate(&suite.links[0].url, kbps))?;
+    let speaker = join_at(&at_bit_rate(&suite.links[0].url, up_kbps))?;
     disable_processing(&speaker)?;
-    let listener = join_at(&at_bit_rate(&suite.links[1].url, kbps))?;
+    let listener = join_at(&at_bit_rate(&suite.links[1].url, down_kbps))?;
     listener.click("#mute")?;
     wait_for_samples(&speaker, Tap::Microphone, 5)?;
     wait_for_samples(&listener, Tap::Output, 20)?;
@@ -62,7 +62,11 @@ pub fn run(rate_hz: u32, kbps: u32) -> Result<()> {
     println!(
         "pesq: PESQ-WB of {} segments of {SEGMENT_S} s, {rate_hz} Hz, {}, no processing: mean {:.2}, minimum {:.2}, median {:.2}: {scores:.2?}",
         scores.len(),
-        listener.run("return `${palabreState.codec}, ${palabreState.uplinkCodec} up`")?,
+        format_args!(
+            "{} up, {} down",
+            speaker.run("return palabreState.uplinkCodec")?,
+            listener.run("return palabreState.codec")?
+        ),
         scores.iter().sum::<f64>() / scores.len() as f64,
         percentile(scores.iter().copied(), 0.0),
         median(scores.iter().copied())
