@@ -158,11 +158,18 @@ impl Bridge {
             link.publish(state_subject, bytes);
         }
         room.tell(now);
+        let too_many = room.has_too_many_people.then(|| {
+            format!(
+                "room '{}' has more people than fit into a message: other machines see only some of them, those who are here first",
+                room.name
+            )
+        });
         for (name, room_peer) in &mut room.peers {
             let is_cut_off = self.peers.get(name).is_none_or(|peer| peer.is_cut_off(now));
             room_peer.open(&room.dir, name, room.format, now);
             room_peer.update_file(&room.dir, name, is_cut_off, now);
         }
+        too_many.into_iter().for_each(|text| self.warn_once(text));
     }
 
     /// Removes machines from which nothing has arrived for [`FORGET_AFTER`].

@@ -9,9 +9,7 @@ use palabre_host::clock::boottime_ms;
 use palabre_host::lock::Lock;
 use palabre_host::log_limit::LastWarning;
 use palabre_host::rate_limit::RateLimit;
-use palabre_room::{
-    FRAME_MS, Format, Inbox, MAX_MACHINE_PEOPLE, Message, Name, OpenError, PipeReader, RoomDir, Start, Talk, file_id,
-};
+use palabre_room::{FRAME_MS, Format, Inbox, Message, Name, OpenError, PipeReader, RoomDir, Start, Talk, file_id};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -54,6 +52,8 @@ pub(crate) struct Room {
     levels_at: Duration,
     state: Option<State>,
     state_counter: u64,
+    /// Whether the last state lacks people, because not all fit into a message.
+    pub(crate) has_too_many_people: bool,
     state_at: Duration,
     repeat_at: Duration,
     texts: VecDeque<(Duration, Message)>,
@@ -81,6 +81,7 @@ impl Room {
             levels_at: Duration::ZERO,
             state: None,
             state_counter: 0,
+            has_too_many_people: false,
             state_at: Duration::ZERO,
             repeat_at: Duration::ZERO,
             texts: VecDeque::new(),
@@ -215,15 +216,15 @@ impl Room {
             .map(|line| line.name)
             .collect();
         let members = self.dir.names().unwrap_or_default();
-        let people = members.iter().take(MAX_MACHINE_PEOPLE);
-        let state = State {
+        let mut state = State {
             version: VERSION,
             epoch,
             counter: self.state_counter,
             rate: self.format.rate.hz(),
             recorded: self.dir.recording().exists(),
-            people: people.filter_map(|member| Person::new(member, muted.contains(&member.name))).collect(),
+            people: members.iter().filter_map(|member| Person::new(member, muted.contains(&member.name))).collect(),
         };
+        self.has_too_many_people = state.fit();
         if self.state.as_ref() == Some(&state) && now < self.repeat_at {
             return None;
         }

@@ -1,8 +1,8 @@
 //! Restricts this process to the files and system calls that its program needs: Landlock (landlock(7)) and seccomp (seccomp(2)).
 //!
 //! Both apply to the calling thread and the threads that it starts later, so a program enters its sandbox before its first
-//! thread. A forbidden call fails with EPERM or EACCES, which the program logs. Only a system call for another architecture, such as
-//! 32-bit x86, ends the process.
+//! thread. A forbidden call fails with EPERM or EACCES, which the program logs. clone3(2) fails with ENOSYS, so the C library uses clone(2) instead.
+//! Only a system call for another architecture, such as 32-bit x86, ends the process.
 
 mod alone;
 mod calls;

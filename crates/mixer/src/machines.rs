@@ -197,7 +197,10 @@ impl Machines {
             Err(OpenError::Missing(_) | OpenError::NoReader(_)) => {}
             Err(error) => {
                 self.retry_at = cx.now.since_boot + INTERVAL;
-                cx.warn_if_new(&mut self.last_warning, format!("{error}; other machines hear nothing from this one"));
+                cx.warn_if_new(
+                    &mut self.last_warning,
+                    format!("{error}; in this room, other machines hear nothing from this machine"),
+                );
             }
         }
     }

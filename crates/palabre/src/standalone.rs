@@ -43,8 +43,10 @@ pub(crate) fn apply(run: &Path, name: &str, change: Change) -> Result<bool, Fail
         format!("the file was {done}, but the listener of '{name}' (process {pid}) still uses the previous file");
     let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
     if !cgroup.trim_end().ends_with(&unit(name)) {
+        let remedy =
+            if change == Change::Removed { "end its process" } else { "end its process, and start the listener again" };
         return Err(Failure::refused(format!(
-            "{still}: neither a supervisor nor systemd restarts this listener; end its process, and start the listener again if it is needed"
+            "{still}: neither a supervisor nor systemd restarts this listener; {remedy}"
         )));
     }
     let command = change.command(name);

@@ -144,7 +144,10 @@ impl ParticipantDir {
             if let Some(text) = small_file::read(&path, MAX_GAINS_BYTES)? {
                 let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
                 if lines.len() > MAX_GAINS {
-                    return Err(RoomError::content(&path, format!("the file has more than {MAX_GAINS} lines")));
+                    return Err(RoomError::content(
+                        &path,
+                        format!("the file has more than {MAX_GAINS} lines; remove some"),
+                    ));
                 }
                 return lines.into_iter().map(|line| parse(&path, line)).collect();
             }

@@ -50,7 +50,7 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "DIR", default_value = "/var/lib/palabre/recordings")]
     pub(crate) recordings: PathBuf,
 
-    /// Directory that records which one-time invitation links were used
+    /// Directory that records which one-time invitation links were used; it also has the secret from which cookies are made
     #[arg(long, value_name = "DIR", default_value = "/var/lib/palabre/links")]
     pub(crate) links: PathBuf,
 

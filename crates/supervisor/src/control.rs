@@ -182,7 +182,7 @@ impl Server {
         }
         answered.recv_timeout(ANSWER_TIMEOUT).unwrap_or_else(|_| Response::Refused {
             why: format!(
-                "unable to complete the request within {} s; 'palabre status' shows its result",
+                "unable to complete the request within {} s; it may still be completed: see 'palabre status'",
                 ANSWER_TIMEOUT.as_secs()
             ),
         })

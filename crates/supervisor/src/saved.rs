@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 /// Version of the saved state.
 pub(crate) const VERSION: u32 = 1;
 
-/// Returns the text that a program prints for `--probe` if it accepts this version. Other programs don't print it.
+/// Returns the text that a program prints for `--probe` if it could take over from a supervisor whose saved state has this version. Other programs don't
+/// print it. Never change the text: supervisors of earlier releases compare it.
 pub(crate) fn promise(version: u32) -> String {
     format!("takes over from a supervisor with a state of version {version}\n")
 }

@@ -165,7 +165,7 @@ mod tests {
     struct Disk(tempfile::TempDir);
 
     impl Disk {
-        /// Creates a file that was last changed some days ago. Its size is 1 MiB.
+        /// Creates a file of 1 MiB that was last changed `days` days ago.
         fn file(&self, name: &str, days: u32) -> PathBuf {
             let path = self.0.path().join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();

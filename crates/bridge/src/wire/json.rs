@@ -82,6 +82,10 @@ impl Person {
         Some(Self { login: member.name.to_string(), display, words, muted })
     }
 
+    fn is_here(&self) -> bool {
+        self.words.split(' ').next() == Some("here")
+    }
+
     /// Returns the member, or `None` if a field is invalid.
     pub(crate) fn member(&self) -> Option<MachinePerson> {
         let member: Member = format!("{}\t{}\t{}", self.login, self.words, self.display).parse().ok()?;
@@ -91,6 +95,28 @@ impl Person {
 }
 
 impl State {
+    /// Omits people until there are at most [`MAX_MACHINE_PEOPLE`] and the JSON is not longer than [`MAX_BYTES`]. Absent people are omitted first.
+    /// Returns whether people were omitted.
+    pub(crate) fn fit(&mut self) -> bool {
+        let all = std::mem::take(&mut self.people);
+        // A comma or the end of the list follows each person.
+        let length = |person: &Person| serde_json::to_vec(person).map_or(MAX_BYTES, |bytes| bytes.len() + 1);
+        let mut space = MAX_BYTES.saturating_sub(serde_json::to_vec(self).map_or(MAX_BYTES, |bytes| bytes.len()));
+        let mut fits = vec![false; all.len()];
+        let mut count = 0;
+        for is_here in [true, false] {
+            for (fit, person) in fits.iter_mut().zip(&all).filter(|(_, person)| person.is_here() == is_here) {
+                let needed = length(person);
+                if needed <= space && count < MAX_MACHINE_PEOPLE {
+                    (*fit, space, count) = (true, space - needed, count + 1);
+                }
+            }
+        }
+        let is_short = count < all.len();
+        self.people = all.into_iter().zip(fits).filter_map(|(person, fit)| fit.then_some(person)).collect();
+        is_short
+    }
+
     /// Returns the members. Invalid members, and members after the maximum number, are omitted.
     pub(crate) fn members(&self) -> Vec<MachinePerson> {
         self.people.iter().take(MAX_MACHINE_PEOPLE).filter_map(Person::member).collect()
@@ -177,6 +203,24 @@ mod tests {
         let rooms = heartbeat("1").rooms;
         assert!(rooms.len() == 100 && rooms.contains_key("r099") && rooms.keys().all(|room| room.starts_with('r')));
         assert_eq!(Heartbeat::decode(b"[]"), None);
+    }
+
+    #[test]
+    fn state_with_too_many_people_is_sent_without_absent_ones() {
+        let person = |n: usize| {
+            let (display, here) = ("\u{1F600}".repeat(64), if n % 2 == 0 { "away" } else { "here" });
+            Person { login: format!("p{n:03}"), display, words: here.into(), muted: false }
+        };
+        let people = (0..999).map(person).collect();
+        let mut state = State { version: 1, epoch: 2, counter: u64::MAX, rate: 24_000, recorded: true, people };
+        assert!(encode(&state).is_none() && state.fit());
+        assert!(encode(&state).is_some_and(|bytes| bytes.len() > MAX_BYTES - 400));
+        assert!(state.people.iter().all(Person::is_here) && state.people[0].login == "p001");
+        state.people.truncate(100);
+        assert!(!state.fit() && state.people.len() == 100);
+        state.people = (0..1100).map(|n| Person { display: "P".into(), ..person(n) }).collect();
+        assert!(state.fit() && state.people.len() == MAX_MACHINE_PEOPLE);
+        assert_eq!(state.people.iter().filter(|person| person.is_here()).count(), 550);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::suite::{Suite, binary};
 
 use super::options::Options;
 
-/// Interval between two joins, each followed by a leave.
+/// Interval between two joins. After a join, a guest leaves if more than [`GUESTS`] guests are in the room.
 const JOIN_EVERY: Duration = Duration::from_secs(1);
 /// Number of guests who are in the room at the same time.
 const GUESTS: usize = 5;

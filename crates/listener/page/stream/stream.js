@@ -375,7 +375,7 @@ export class Stream {
       this.#isPlain = true;
       this.#refused += 1;
     }
-    // The listener doesn't answer the second iframe either, so the suspected leader is dead.
+    // The second iframe got no stream either, so the suspected leader counts as dead.
     if (leader && frame === candidate && this.#suspected) this.#close(leader);
     if (frame === leader) this.#release(false);
     if (leader && !this.#frames.leader) this.#setState('lost');

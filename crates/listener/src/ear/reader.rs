@@ -275,9 +275,9 @@ impl Reader {
         self.ring.notify(state);
     }
 
-    /// Stops reading the ear, because this process is being replaced. Publishes the incomplete chunk and the waiting messages. The last
+    /// Stops reading the ear, because this process is being replaced or is ending. Publishes the incomplete chunk and the waiting messages. The last
     /// record is `removed` if the participant was removed, otherwise `moved`, after which a page uses only the next process. Then closes the ear,
-    /// so that the next process can open it.
+    /// so that a next process can open it.
     fn leave(&mut self, now: Instant) {
         self.chunker.cut(&mut self.cuts);
         self.publish(now);

@@ -105,7 +105,7 @@ fn existing_step(config: &Path, wanted: &Wanted, may_update: bool) -> Result<Ste
     if let Some(port) = wanted.port.filter(|port| *port != present.port) {
         let cause =
             "the port of an existing participant doesn't change, because it is a part of the link; correct the list";
-        return Err(format!("the port is {}, not {port}; {cause}", present.port));
+        return Err(format!("the participant has port {}, but the list has port {port}; {cause}", present.port));
     }
     let (edits, fields): (Vec<Edit>, Vec<&str>) = differences(&present, wanted).into_iter().unzip();
     if edits.is_empty() {

@@ -88,7 +88,7 @@ fn sharpest(samples: &[i16]) -> (i32, usize) {
 }
 
 /// Fails if the second difference of `heard` is more than three times the second difference of the tone. For the tone
-/// of these tests, this limit is a seventh of the tone's maximum step from sample to sample.
+/// of these tests, this limit is a quarter of the tone's maximum step from sample to sample.
 fn assert_no_click(heard: &[i16], tone: &[i16]) {
     let ((bend, at), (own, _)) = (sharpest(heard), sharpest(tone));
     let (frame, around) = (at / FRAME_SAMPLES, &heard[at.saturating_sub(3)..(at + 4).min(heard.len())]);
