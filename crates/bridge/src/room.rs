@@ -9,7 +9,9 @@ use palabre_host::clock::boottime_ms;
 use palabre_host::lock::Lock;
 use palabre_host::log_limit::LastWarning;
 use palabre_host::rate_limit::RateLimit;
-use palabre_room::{FRAME_MS, Format, Inbox, Message, Name, OpenError, PipeReader, RoomDir, Start, Talk, file_id};
+use palabre_room::{
+    FRAME_MS, Format, Inbox, Message, Name, OpenError, PipeReader, RoomDir, RoomError, Start, Talk, file_id,
+};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -59,7 +61,6 @@ pub(crate) struct Room {
     texts: VecDeque<(Duration, Message)>,
     /// Limit of the texts that are sent to other machines. A listener accepts at most twenty a second.
     text_limit: RateLimit,
-    text_counter: u64,
     warning: LastWarning,
 }
 
@@ -86,7 +87,6 @@ impl Room {
             repeat_at: Duration::ZERO,
             texts: VecDeque::new(),
             text_limit: RateLimit::new(20.0, 100.0),
-            text_counter: 0,
             warning: LastWarning::default(),
         }
     }
@@ -239,16 +239,13 @@ impl Room {
         self.repeat_at = Duration::ZERO;
     }
 
-    /// Returns the texts of this machine's participants, for the other machines. A text without an ID gets one, so that participants
-    /// of other machines get it only once.
+    /// Returns the texts of this machine's participants, for the other machines.
     pub(crate) fn take_texts(&mut self, epoch: u64) -> Vec<Text> {
         let Some((inbox, _)) = &self.inbox else { return Vec::new() };
         let (_, messages) = inbox.receive(MAX_DATAGRAMS);
         let mut texts = Vec::new();
         for Message { from, id, text } in messages.into_iter().filter(|message| message.from.machine.is_none()) {
             if self.text_limit.admit(Instant::now()) {
-                self.text_counter += 1;
-                let id = id.unwrap_or_else(|| format!("{epoch:x}x{:x}", self.text_counter));
                 texts.push(Text { version: VERSION, epoch, from: from.to_string(), id, text });
             }
         }
@@ -262,12 +259,11 @@ impl Room {
         }
     }
 
-    /// Stores the queued texts, and sends them to all participants. Never waits for the lock of the room.
+    /// Stores the queued texts that have an ID, and sends all queued texts to all participants. Never waits for the lock of the room.
     pub(crate) fn tell(&mut self, now: Duration) {
         while let Some((arrived, message)) = self.texts.front() {
             if now < *arrived + MAX_TEXT_AGE {
-                let Ok(Some(_lock)) = Lock::wait(self.dir.path(), Duration::ZERO) else { return };
-                let kept = self.dir.keep_message(message, boottime_ms());
+                let Some(kept) = self.keep(message) else { return };
                 if matches!(kept, Ok(true) | Err(_)) {
                     kept.map(drop)
                         .and_then(|()| self.dir.tell(message).map(drop))
@@ -276,6 +272,15 @@ impl Room {
             }
             self.texts.pop_front();
         }
+    }
+
+    /// Stores a text that has an ID. Returns whether it must be sent to the participants, or `None` if the room is locked.
+    fn keep(&self, message: &Message) -> Option<Result<bool, RoomError>> {
+        if message.id.is_none() {
+            return Some(Ok(true));
+        }
+        let _lock = Lock::wait(self.dir.path(), Duration::ZERO).ok().flatten()?;
+        Some(self.dir.keep_message(message, boottime_ms()))
     }
 
     /// Removes the inbox, and the files and pipes of all machines, from the room.

@@ -44,7 +44,9 @@ pub(crate) struct Text {
     pub(crate) epoch: u64,
     /// Login name of the sender.
     pub(crate) from: String,
-    pub(crate) id: String,
+    /// `None` for a message that is not kept, as a reaction.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) id: Option<String>,
     pub(crate) text: String,
 }
 
@@ -127,7 +129,11 @@ impl Text {
     /// Returns the message of a participant of `machine`, or `None` if a field is invalid.
     pub(crate) fn message(&self, machine: &Name) -> Option<Message> {
         let from = Sender { name: self.from.parse().ok()?, machine: Some(machine.clone()) };
-        Message::new(from, &self.text)?.with_id(&self.id)
+        let message = Message::new(from, &self.text)?;
+        match &self.id {
+            Some(id) => message.with_id(id),
+            None => Some(message),
+        }
     }
 }
 
@@ -179,7 +185,7 @@ mod tests {
         let members = decode::<State>(state.as_bytes()).unwrap().members();
         assert_eq!(members.iter().map(|person| person.member.name.as_str()).collect::<Vec<_>>(), ["carol"]);
         let text = |from: &str, id: &str, text: &str| {
-            let message = Text { version: 1, epoch: 2, from: from.into(), id: id.into(), text: text.into() };
+            let message = Text { version: 1, epoch: 2, from: from.into(), id: Some(id.into()), text: text.into() };
             message.message(&"paris".parse().unwrap()).map(|message| message.to_string())
         };
         assert_eq!(text("alice", "7", "hello").as_deref(), Some("alice@paris\t7\thello"));

@@ -143,7 +143,7 @@ fn report(api: &Api, body: &[u8]) -> Response {
     };
     let mut state = api.lock();
     if !state.reports.admit(Instant::now()) {
-        return too_many_requests("2");
+        return too_many_requests("5");
     }
     log::debug!("{}", report.line());
     state.report = Some(report);

@@ -52,6 +52,10 @@ impl Subscription {
         };
         let at = kept.map_or(state.next, |index| first + index as u64);
         let frames = kept.map_or(state.frames, |index| state.ring[index].frames_before);
+        if kept.is_some() && state.is_microphone_free {
+            // The page may have missed the record that said so.
+            ring.publish(state, Kind::Microphone { is_used: false }, None);
+        }
         let (id, opening, was_behind, first, reader) = (Some(id), Some(opening), false, None, None);
         let encoding = Encoding::Pcm;
         Self { ring, id, opening, encoding, at, frames, was_behind, begins_with_gap, first, reader }
@@ -253,6 +257,16 @@ mod tests {
         assert!(!begin(&mut state, Some(220), 0).begins_with_gap);
         assert!(begin(&mut state, None, 0).begins_with_gap);
         assert!(begin(&mut state, Some(u64::MAX), 0).begins_with_gap);
+    }
+
+    #[test]
+    fn stream_that_resumes_learns_that_the_microphone_is_free() {
+        let mut state = state(&[100, 140], 0);
+        state.is_microphone_free = true;
+        let mut resumed = begin(&mut state, Some(100), 0);
+        assert_eq!(resumed.take(&state).map(|(record, ..)| record.seq), Some(140));
+        let (record, ..) = resumed.take(&state).unwrap();
+        assert!(matches!(record.kind, Kind::Microphone { is_used: false }), "{record:?}");
     }
 
     #[test]

@@ -63,6 +63,9 @@ fn presence_is_reported_until_the_page_leaves() {
         ..PageReport::default()
     };
     assert_eq!(shown.page, Some(expected));
+    let refused =
+        (0..9).map(|_| client.post("/report", &rig.bearer(), report)).find(|answer| answer.status == 429).unwrap();
+    assert_eq!(refused.field("retry-after"), Some("5"), "one report in five seconds is allowed");
     drop(records);
     rig.wait_for_status("streams=0 speaking=no");
     for bad in ["", "{}", "[]", r#"{"hand":1,"microphone":"open"}"#, r#"{"hand":true,"microphone":"loud"}"#] {
