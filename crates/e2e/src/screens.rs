@@ -8,11 +8,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use palabre_host::lock::Lock;
 use serde_json::{Value, json};
 
 use crate::browser::Browser;
+
+/// Maximum time to wait until another test has fetched axe-core.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A window, text size and colours.
 #[derive(Clone, Copy)]
@@ -232,8 +237,7 @@ fn fetch_axe() -> Result<String> {
     let script = dir.join("node_modules/axe-core/axe.min.js");
     fs::create_dir_all(&dir)?;
     // Other tests fetch at the same time, also in other processes. Without the lock, a test could read a script that npm has written only in part.
-    let lock = fs::File::create(dir.join("lock"))?;
-    lock.lock()?;
+    let _lock = Lock::wait(&dir, FETCH_TIMEOUT)?.context("another test takes too long to fetch axe-core")?;
     let is_new = |name: &str| fs::read(package.join(name)).ok() != fs::read(dir.join(name)).ok();
     if is_new("package-lock.json") || !script.exists() {
         for name in ["package.json", "package-lock.json"] {

@@ -70,7 +70,7 @@ impl Machines {
                 present.into_iter().for_each(|name| self.refresh(cx, name, next));
             }
             Err(error) => {
-                cx.warn_if_new(&mut self.last_warning, format!("{error}; machines that connect now are not heard"))
+                cx.warn_if_new(&mut self.last_warning, format!("{error}; machines that connect now are not heard"));
             }
         }
     }

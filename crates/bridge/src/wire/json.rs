@@ -214,7 +214,7 @@ mod tests {
     #[test]
     fn state_with_too_many_people_is_sent_without_absent_ones() {
         let person = |n: usize| {
-            let (display, here) = ("\u{1F600}".repeat(64), if n % 2 == 0 { "away" } else { "here" });
+            let (display, here) = ("\u{1F600}".repeat(64), if n.is_multiple_of(2) { "away" } else { "here" });
             Person { login: format!("p{n:03}"), display, words: here.into(), muted: false }
         };
         let people = (0..999).map(person).collect();
