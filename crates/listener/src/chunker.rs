@@ -250,7 +250,8 @@ mod tests {
     /// number of frames: 0 for silence.
     fn run_writes(chunk_ms: u64, writes: &[(u32, usize)]) -> Vec<(u32, usize)> {
         let start = Instant::now();
-        let mut chunker = Chunker::new(Format::default(), chunk_ms, EarFrames::of_chunk(chunk_ms), start);
+        let writes_of_mixer = EarFrames::of_chunk(chunk_ms).within(palabre_room::PIPE_MS);
+        let mut chunker = Chunker::new(Format::default(), chunk_ms, writes_of_mixer, start);
         chunker.silence_was_sent(start);
         let mut cuts = Vec::new();
         for time in (0..1500).step_by(10) {

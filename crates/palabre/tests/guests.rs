@@ -249,7 +249,7 @@ fn errors_are_reported_and_no_participant_is_added() {
     let text = test.run.path().join("text.wav");
     fs::write(&text, "these are words").unwrap();
     for (arguments, code, why) in [
-        (&["play", &file, "--name", "bob"][..], 1, "the name is in use"),
+        (&["play", &file, "--name", "bob"][..], 1, "the name 'bob' is in use"),
         (&["play", &file, "--room", "nowhere"], 1, "unable to join room 'nowhere'"),
         (&["play", text.to_str().unwrap()], 1, "text.wav': the file or stream is not a WAV"),
         (&["play", "/nowhere.wav"], 1, "No such file"),

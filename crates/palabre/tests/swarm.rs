@@ -192,7 +192,10 @@ fn options_that_contradict_each_other_are_usage_errors() {
     let links = links.to_str().unwrap();
     for (arguments, cause) in [
         (&["--participants", "3", "--talkers", "4"][..], "--talkers is 4, but the number of participants is 3"),
-        (&["--links", links, "--talkers", "1", "--participants", "2"], "the file of --links has 1 links"),
+        (
+            &["--links", links, "--talkers", "1", "--participants", "2"],
+            "the number of links in the file of --links is 1",
+        ),
         (&["--links", links, "--chunk-ms", "40"], "cannot be used with"),
         (&["--certificate", links], "--links"),
     ] {

@@ -230,7 +230,7 @@ fn remedies_work_while_the_daemons_run() {
         (&|| stop(&status()["participants"][0]["pid"]), "daemons", "the listener of 'alice' is stopped"),
         (&|| stop(&status()["supervisor"]["pid"]), "supervisor", "unable to reach the supervisor: its process "),
         (&mic_is_a_directory, "rooms", "mic' is neither a pipe nor a file"),
-        (&|| fs::remove_dir_all(&alice).unwrap(), "rooms", "alice/ear' is missing, so the room and alice"),
+        (&|| fs::remove_dir_all(&alice).unwrap(), "rooms", "alice/ear' is missing, so alice hears nothing"),
         (&|| mode(&at.join("run/control.sock"), 0o666), "directories", "all users can connect to '"),
     ];
     for (make, area, text) in faults {
