@@ -160,7 +160,7 @@ impl Bridge {
         room.tell(now);
         let too_many = room.has_too_many_people.then(|| {
             format!(
-                "room '{}' has more people than fit into a message: other machines see only some of them, those who are here first",
+                "room '{}' has more people than fit into a message: other machines see only some of them, and absent people are omitted first; move people to another room",
                 room.name
             )
         });
@@ -211,10 +211,13 @@ impl Bridge {
         let Some(subject) = Subject::parse(&message.subject) else { return Ok(()) };
         let (now, machine, bytes) = (clock::monotonic(), &subject.machine, &message.payload[..]);
         match (subject.kind, &subject.room) {
-            (Kind::Machine, _) if !subject.is_same_version => self.refuse_version(machine, bytes),
-            (Kind::Machine, _) => match Heartbeat::decode(bytes) {
-                Some(heartbeat) if heartbeat.version == VERSION => return self.heartbeat(machine, &heartbeat, now),
-                _ => self.refuse_version(machine, bytes),
+            (Kind::Machine, _) if !subject.is_same_version => self.refuse_version(machine, other_version(bytes)),
+            (Kind::Machine, _) => match (Heartbeat::decode(bytes), other_version(bytes)) {
+                (Some(heartbeat), None) => return self.heartbeat(machine, &heartbeat, now),
+                (None, None) => self.warn_once(format!(
+                    "a heartbeat of the machine '{machine}' is ignored: it is invalid; install the same version of palabre-bridge on both machines"
+                )),
+                (_, other) => self.refuse_version(machine, other),
             },
             (kind, Some(room)) if *machine != self.machine => self.room_message(kind, room, machine, bytes, now),
             _ => {}
@@ -222,12 +225,10 @@ impl Bridge {
         Ok(())
     }
 
-    fn refuse_version(&mut self, machine: &Name, bytes: &[u8]) {
-        let version = json::decode::<Version>(bytes)
-            .filter(|it| it.version != u64::from(VERSION))
-            .map_or_else(|| "an unknown version".to_owned(), |it| format!("version {}", it.version));
+    fn refuse_version(&mut self, machine: &Name, version: Option<u64>) {
+        let version = version.map_or_else(|| "an unknown version".to_owned(), |version| format!("version {version}"));
         self.warn_once(format!(
-            "the machine '{machine}' is refused: it sends messages of {version}, and this machine version {VERSION}; install the same version of palabre-bridge on both"
+            "the machine '{machine}' is refused: it sends messages of {version}, but this machine sends version {VERSION}; install the same version of palabre-bridge on both machines"
         ));
     }
 
@@ -391,4 +392,10 @@ impl Bridge {
         self.rooms.iter_mut().for_each(Room::end);
         BridgeReport::remove(&self.rooms_dir).unwrap_or_else(|error| log::warn!("{error}"));
     }
+}
+
+/// Returns the version of a message if it is not [`VERSION`]. Returns `None` also if the message has no version.
+fn other_version(bytes: &[u8]) -> Option<u64> {
+    let version = json::decode::<Version>(bytes)?.version;
+    (version != u64::from(VERSION)).then_some(version)
 }

@@ -159,7 +159,7 @@ impl RoomPeer {
         match self.write(room, machine, is_cut_off, now) {
             Ok(()) => drop(self.warning.clear()),
             Err(error) => {
-                let text = format!("{error}; pages don't show the present people of '{machine}'");
+                let text = format!("{error}; pages may show old information about the people of '{machine}'");
                 self.warning.unless_repeated(text).into_iter().for_each(|text| log::warn!("{text}"));
             }
         }

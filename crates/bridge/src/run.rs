@@ -142,6 +142,10 @@ fn log_event(bridge: &mut Bridge, event: &Event, problems: &mut BTreeSet<String>
             return bridge.connected();
         }
         Event::SlowConsumer(_) => return log::debug!("{event}"),
+        Event::LameDuckMode => {
+            "the NATS server will stop (lame duck mode); this machine connects again when the server has closed the connection"
+                .to_owned()
+        }
         Event::Disconnected => "the connection to the NATS server is lost; trying again".to_owned(),
         _ => format!("the NATS server or the connection to it reports a problem: {event}"),
     };

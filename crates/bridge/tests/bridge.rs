@@ -186,8 +186,10 @@ fn room_with_another_sample_rate_and_machine_with_another_version_are_refused() 
     paris.bridge().wait_for_log("it has 24000 Hz there and 48000 Hz here; set the same 'rate-hz' on both");
     broker.publish("", "palabre.v2.machine.rome", br#"{"version":2}"#);
     lyon.bridge().wait_for_log("the machine 'rome' is refused: it sends messages of version 2");
+    broker.publish("", "palabre.v2.machine.bern", b"\xff");
+    lyon.bridge().wait_for_log("the machine 'bern' is refused: it sends messages of an unknown version");
     broker.publish("", "palabre.v1.machine.oslo", b"\xff");
-    lyon.bridge().wait_for_log("the machine 'oslo' is refused: it sends messages of an unknown version");
+    lyon.bridge().wait_for_log("a heartbeat of the machine 'oslo' is ignored: it is invalid");
     assert_eq!((lyon.file("paris"), paris.file("lyon"), lyon.file("rome")), (None, None, None));
 }
 
