@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use palabre_room::{MAX_MACHINE_CHARS, Name, machine_name};
+use palabre_room::{MAX_MACHINE_CHARS, Name, NameError, machine_name};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
@@ -65,9 +65,12 @@ fn machine<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Name>, D::Error>
     let text = String::deserialize(from)?;
     match machine_name(&text) {
         _ if text.is_empty() => Ok(None),
-        None => Err(D::Error::custom(format!(
-            "'{text}' is not a machine's name; use 1 to {MAX_MACHINE_CHARS} lower-case letters, digits, '-' and '_'"
-        ))),
+        None => Err(D::Error::custom(match text.parse::<Name>() {
+            Err(reserved @ NameError::Reserved(_)) => reserved.to_string(),
+            _ => format!(
+                "'{text}' is not a machine's name; use 1 to {MAX_MACHINE_CHARS} characters of a-z, 0-9, '_' and '-', and begin with a letter or a digit"
+            ),
+        })),
         name => Ok(name),
     }
 }
@@ -144,8 +147,10 @@ mod tests {
     #[test]
     fn invalid_values_are_refused_with_what_is_allowed() {
         for (line, part) in [
-            ("machine = \"Paris\"", "use 1 to 27 lower-case letters"),
-            ("machine = \"a2345678901234567890123456789\"", "use 1 to 27 lower-case letters"),
+            ("machine = \"Paris\"", "use 1 to 27 characters of a-z"),
+            ("machine = \"a2345678901234567890123456789\"", "use 1 to 27 characters of a-z"),
+            ("machine = \"-a\"", "begin with a letter or a digit"),
+            ("machine = \"names\"", "choose another name"),
             ("servers = \"nats://a\"", "expected a sequence"),
             ("servers = [\"http://a\"]", "use nats://HOST[:PORT]"),
             ("servers = [\"nats://\"]", "use nats://HOST[:PORT]"),
