@@ -113,11 +113,14 @@ pub fn close(socket: TcpListener) {
 #[must_use]
 pub fn explain(address: IpAddr, port: u16, error: &io::Error) -> String {
     let remedy = match error.kind() {
-        io::ErrorKind::PermissionDenied => {
+        io::ErrorKind::PermissionDenied if port < 1024 => {
             "ports below 1024 need CAP_NET_BIND_SERVICE: give it to the systemd unit as the unit's comment shows, or choose another port"
         }
         io::ErrorKind::AddrNotAvailable => {
             return format!("unable to open port {port} on '{address}': {error}; correct 'bind' in palabre.toml");
+        }
+        io::ErrorKind::PermissionDenied => {
+            "choose another port, or remove the rule that forbids this port, such as SocketBindDeny= of the systemd unit"
         }
         io::ErrorKind::AddrInUse => "choose another port, or stop the program that uses it",
         _ => return format!("unable to open port {port}: {error}"),
@@ -204,8 +207,10 @@ mod tests {
 
     #[test]
     fn a_privileged_port_is_explained_by_the_missing_capability() {
-        let why = |kind: io::ErrorKind| explain(Ipv4Addr::LOCALHOST.into(), 443, &kind.into());
+        let on = |port: u16, kind: io::ErrorKind| explain(Ipv4Addr::LOCALHOST.into(), port, &kind.into());
+        let why = |kind: io::ErrorKind| on(443, kind);
         assert!(why(io::ErrorKind::PermissionDenied).contains("CAP_NET_BIND_SERVICE"));
+        assert!(!on(9000, io::ErrorKind::PermissionDenied).contains("1024"));
         assert!(why(io::ErrorKind::AddrNotAvailable).contains("on '127.0.0.1'"));
         assert!(why(io::ErrorKind::AddrInUse).ends_with("stop the program that uses it"));
     }
