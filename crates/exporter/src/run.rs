@@ -97,7 +97,7 @@ fn answer(client: TcpStream, client_count: Arc<()>, run: PathBuf) {
         }
     };
     if let Err(error) = std::thread::Builder::new().name("client".into()).spawn(work) {
-        log::warn!("unable to start a thread for a client: {error}");
+        log::warn!("unable to start a thread for a client: {error}; its connection is closed without an answer");
     }
 }
 
