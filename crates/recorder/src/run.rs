@@ -1,6 +1,6 @@
 //! The main loop: reads frames from the pipe, writes them to the WAV files, and updates the headers of the files every second.
 
-use std::fs::DirBuilder;
+use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
@@ -37,11 +37,15 @@ fn record_room(args: &Args) -> Result<(), Failure> {
     }
     let mut signals = Signals::new(&[SIGTERM, SIGINT]).map_err(Failure::system)?;
     let room = RoomDir::new(args.run.join("rooms").join(&args.room));
-    if !room.path().is_dir() {
-        return Err(Failure::refused(format!(
-            "unable to record '{}': there is no such room; choose another room, or another directory with --run",
-            room.path().display()
-        )));
+    let cause = match fs::metadata(room.path()) {
+        Ok(metadata) if metadata.is_dir() => None,
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Some("no permission to see this directory; run palabre-recorder as the supervisor's user")
+        }
+        _ => Some("there is no such room; choose another room, or another directory with --run"),
+    };
+    if let Some(cause) = cause {
+        return Err(Failure::refused(format!("unable to record '{}': {cause}", room.path().display())));
     }
     let format = room.format().map_err(Failure::system)?;
     let out = args.out.display();
