@@ -1,6 +1,6 @@
 //! A guest: a participant that a command adds to a room while the command runs.
 
-use std::fs::DirBuilder;
+use std::fs::{self, DirBuilder};
 use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
@@ -76,7 +76,7 @@ impl Guest {
                 format!("the name '{name}' is in use in this room; choose another name with --name")
             }
             GuestName::BasedOn(base) => {
-                format!("{MAX_TRIES} guests with names like '{base}' are in this room; end some of them")
+                format!("all {MAX_TRIES} names like '{base}' are in use in this room; end some of these guests")
             }
         };
         Err(Failure::refused(format!("unable to join '{}': {cause}", room.path().display())))
@@ -97,16 +97,23 @@ impl Drop for Guest {
     }
 }
 
-/// Returns the directory of the room `name`. Fails if the room doesn't exist.
+/// Returns the directory of the room `name`. Fails if the room doesn't exist, or if this user has no permission to see it.
 pub(crate) fn room(run: &Path, name: &Name) -> Result<RoomDir, Failure> {
     let room = RoomDir::new(run.join("rooms").join(name));
-    if room.path().is_dir() {
-        return Ok(room);
+    let path = room.path();
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => Ok(room),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            let cause = format!("unable to join room '{name}': no permission to see '{}'", path.display());
+            // Access to the last directory that this user can see is missing.
+            let closed = path.ancestors().find(|path| fs::metadata(path).is_ok()).unwrap_or(run);
+            Err(Failure::system(permission::explain(closed, cause)))
+        }
+        _ => Err(Failure::refused(format!(
+            "unable to join room '{name}': there is no directory '{}'; choose another room with --room, or another directory with --run",
+            path.display()
+        ))),
     }
-    Err(Failure::refused(format!(
-        "unable to join room '{name}': there is no directory '{}'; choose another room with --room, or another directory with --run",
-        room.path().display()
-    )))
 }
 
 /// Makes a name from a text and a number. Fails if a file in a room's directory has the name.
