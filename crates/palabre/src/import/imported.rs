@@ -52,16 +52,21 @@ impl Imported {
     fn notes(&self) -> Vec<String> {
         let Participant { name, key_expires, suspended, .. } = &self.participant;
         let mut notes = self.differences.clone();
-        notes.push(match self.link_used {
-            true => format!(
-                "the one-time link was used on the other machine, so it is invalid here; 'palabre invite {name} --new-key' prints a new link"
-            ),
-            false => format!("the link is {}?key=KEY, where KEY is the key of the previous link", self.page),
-        });
-        if let Some(expires) = key_expires.filter(|expires| expires.has_passed(SystemTime::now())) {
+        let expired = key_expires.filter(|expires| expires.has_passed(SystemTime::now()));
+        if self.link_used {
+            // A new key keeps the time of expiry unless --expires changes it.
+            let option = if expired.is_some() { " --expires WHEN" } else { "" };
             notes.push(format!(
-                "the link has expired on {expires}; 'palabre change {name} --expires WHEN' makes it valid"
+                "the one-time link was used on the other machine, so it is invalid here; 'palabre invite {name} --new-key{option}' prints a new link"
             ));
+        } else {
+            notes.push(format!(
+                "the link is {}?key=KEY, where KEY is the key of the link on the other machine",
+                self.page
+            ));
+            notes.extend(expired.map(|expires| {
+                format!("the link has expired on {expires}; 'palabre change {name} --expires WHEN' makes it valid")
+            }));
         }
         if *suspended {
             notes.push(format!("suspended; 'palabre resume {name}' lifts the suspension"));

@@ -128,9 +128,9 @@ fn imported_participant_has_the_same_settings_and_key() {
     let (alice, bob) = (old.load("alice"), old.load("bob"));
     let expected = format!(
         "alice: imported: room 'den', port {0}\n\
-         alice: the link is https://new.example:{0}/?key=KEY, where KEY is the key of the previous link\n\
+         alice: the link is https://new.example:{0}/?key=KEY, where KEY is the key of the link on the other machine\n\
          bob: imported: room 'main', port {1}\n\
-         bob: the link is https://new.example:{1}/?key=KEY, where KEY is the key of the previous link\n\
+         bob: the link is https://new.example:{1}/?key=KEY, where KEY is the key of the link on the other machine\n\
          bob: suspended; 'palabre resume bob' lifts the suspension\n",
         alice.port, bob.port
     );
@@ -272,7 +272,7 @@ fn import_is_printed_as_the_json_of_the_manual() {
     let expected = serde_json::json!({
         "name": "alice", "outcome": "imported", "display": "Zoë ✓", "room": "den", "port": port, "exported_port": port, "page": page,
         "link_used": false, "error": null,
-        "notes": [format!("the link is {page}?key=KEY, where KEY is the key of the previous link")],
+        "notes": [format!("the link is {page}?key=KEY, where KEY is the key of the link on the other machine")],
     });
     assert_eq!((&all["dry_run"], &all["participants"][0]), (&false.into(), &expected));
     let manual = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/man/palabre.1");
