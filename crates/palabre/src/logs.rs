@@ -23,7 +23,7 @@ const LINES: &str = "200";
 /// Replaces this process by journalctl(1).
 pub(crate) fn run(cli: &Cli, logs: &Logs) -> Result<(), Failure> {
     if !Path::new(JOURNALD).exists() {
-        let cause = "journald is not running; see the daemons' standard error, or DIR/log of 'palabre try --dir DIR'";
+        let cause = "journald is not running; read what the daemons write to standard error; those of 'palabre try --dir DIR' write to the file DIR/log";
         return Err(Failure::refused(format!("unable to show the log: {cause}")));
     }
     if let Some(name) = &logs.name
@@ -47,7 +47,9 @@ fn unable(error: &io::Error) -> Failure {
     match error.kind() {
         io::ErrorKind::NotFound => {
             let path = env::var("PATH").unwrap_or_default();
-            Failure::system(format!("unable to run 'journalctl': not found in '{path}'; install systemd"))
+            Failure::system(format!(
+                "unable to run 'journalctl': it is in no directory of PATH, which is '{path}'; install systemd, or correct PATH"
+            ))
         }
         _ => Failure::system(format!("unable to run 'journalctl': {error}")),
     }
