@@ -74,7 +74,10 @@ fn targets(mix: &Mix, wavs: &[Wav]) -> Result<Vec<PathBuf>, Failure> {
     for path in &mix.files {
         let name = path.file_name().ok_or_else(|| unable_to_read(path, &"the path has no file name"))?;
         if let Some(other) = names.insert(name, path) {
-            let cause = format!("'{}' has the same file name; rename one of them", other.display());
+            let cause = match other == path {
+                true => "the file is given twice; give it once".to_owned(),
+                false => format!("'{}' has the same file name; rename one of the two files", other.display()),
+            };
             return Err(unable_to_read(path, &cause));
         }
         targets.push(mix.out.join(name));

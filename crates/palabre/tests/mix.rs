@@ -176,6 +176,7 @@ fn errors_are_reported_before_anything_is_written() {
     for (inputs, why) in [
         (vec![good.clone(), text], "text.wav': the file or stream is not a WAV"),
         (vec![good.clone(), twin], "has the same file name"),
+        (vec![good.clone(), good.clone()], "the file is given twice"),
         (vec![good.clone(), dir.input("missing.wav")], "missing.wav': No such file"),
         (vec![good.clone(), dir.input("other")], "not a regular file"),
         (vec![good, PathBuf::from("/dev/zero")], "not a regular file"),
