@@ -78,7 +78,7 @@ pub(crate) fn change(cli: &Cli, change: &Change) -> Result<(), Failure> {
 pub(crate) fn suspend(cli: &Cli, names: &[Name], suspended: bool) -> Result<(), Failure> {
     let verb = if suspended { "suspend" } else { "resume" };
     edit_all(cli, names, verb, &[Edit::Suspended(suspended)], |name| match suspended {
-        true => format!("suspended; 'palabre resume {name}' makes the link work again"),
+        true => format!("suspended; 'palabre resume {name}' lifts the suspension"),
         false => "no longer suspended".to_owned(),
     })
 }

@@ -250,7 +250,7 @@ fn suspended_participant_keeps_everything_and_the_port_is_not_given_away() {
     stdout(&config.palabre(&["invite", "alice", "--room", "den", "--expires", "30d"]));
     let before = config.load("alice");
     let printed = stdout(&config.palabre(&["suspend", "alice"]));
-    assert_eq!(printed, "alice: suspended; 'palabre resume alice' makes the link work again\n");
+    assert_eq!(printed, "alice: suspended; 'palabre resume alice' lifts the suspension\n");
     assert_eq!(config.load("alice"), Participant { suspended: true, ..before.clone() });
     stdout(&config.palabre(&["invite", "bob"]));
     assert_ne!(config.load("bob").port, before.port);
