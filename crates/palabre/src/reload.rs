@@ -79,7 +79,7 @@ fn without_supervisor(run: &Path, names: &[Name]) -> Vec<Result<(), Failure>> {
     if !units.is_empty() {
         let hint = match processes::listeners_without_supervisor(run).is_empty() {
             true => "the change takes effect when a supervisor starts".to_owned(),
-            false => format!("run 'systemctl enable --now {}'", units.join(" ")),
+            false => format!("'systemctl enable --now {}' starts the listeners that don't run", units.join(" ")),
         };
         eprintln!("palabre: no supervisor runs in '{}'; {hint}", run.display());
     }
