@@ -124,7 +124,9 @@ impl Snapshot {
             }
         };
         let listener = |(name, pid): (&String, &u32)| {
-            (format!("the listener of '{name}' is stopped: its page can't connect"), format!("kill -CONT {pid}"))
+            let text =
+                format!("the process of the listener of '{name}' is stopped: the participant's page can't connect");
+            (text, format!("kill -CONT {pid}"))
         };
         self.daemons.iter().filter_map(fault).chain(self.stopped.iter().map(listener)).collect()
     }
