@@ -116,7 +116,8 @@ fn line(recording: &Recording, verb: RecordVerb) -> String {
         (_, RecordVerb::Stop) => format!("room '{room}': the recording was stopped; its files are in {directory}"),
         (RecordingState::Off, _) => format!("room '{room}' is not recorded"),
         (RecordingState::Starting, _) => {
-            format!("room '{room}': the recorder has ended and is being restarted: {note}")
+            let cause = recording.note.as_ref().map(|note| format!(": {note}")).unwrap_or_default();
+            format!("room '{room}': the recorder is being started{cause}{restarts}")
         }
         (RecordingState::Stopped, _) => {
             format!(
