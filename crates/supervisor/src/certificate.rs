@@ -36,7 +36,7 @@ fn fault(server: &Server, facts: &Facts, now: SystemTime) -> Option<String> {
     let certificate = server.certificate.display();
     match facts {
         _ if !facts.not_before.has_passed(now) => Some(format!(
-            "the certificate '{certificate}' is not valid before {}, so browsers warn about it; check this machine's clock",
+            "the certificate '{certificate}' is not valid before {}, so browsers warn about it; correct this machine's clock, or install a certificate that is valid now",
             facts.not_before
         )),
         _ if facts.not_after.has_passed(now) => Some(format!(

@@ -105,7 +105,9 @@ pub(crate) fn from_children(receiver: notify::Receiver, events: SyncSender<Event
             let (pid, message) = match receiver.recv() {
                 Ok(received) => received,
                 Err(error) => {
-                    log::error!("unable to receive notifications from the listeners: {error}; restart the supervisor");
+                    log::error!(
+                        "unable to receive notifications from the listeners, the recorders and the signer: {error}; stop palabre-supervisor and start it again"
+                    );
                     return;
                 }
             };

@@ -213,9 +213,9 @@ impl Roster {
             return;
         }
         let last = self.handed_over.take();
-        if last.is_some_and(|name| self.services.get(&name).is_some_and(Service::is_refused)) {
+        if let Some(name) = last.filter(|name| self.services.get(name).is_some_and(Service::is_refused)) {
             log::error!(
-                "the last replacement failed; listeners that keep the previous settings or program: {}; correct the cause, then run 'palabre restart --all'",
+                "unable to replace the listener of '{name}'; further listeners that keep the previous settings or program: {}; correct the cause, then run 'palabre restart --all'",
                 self.handover.len()
             );
             self.handover.clear();

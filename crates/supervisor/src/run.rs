@@ -373,7 +373,9 @@ impl Supervisor {
         }
         let children = self.upgrader.children().try_clone();
         if let Err(error) = children.and_then(|children| event::from_children(children, self.sender.clone())) {
-            log::error!("unable to receive notifications from the listeners: {error}; restart the supervisor");
+            log::error!(
+                "unable to receive notifications from the listeners, the recorders and the signer: {error}; stop palabre-supervisor and start it again"
+            );
         }
     }
 

@@ -55,7 +55,9 @@ impl Stored {
         }
         if let Err(error) = palabre_room::replace_file(&self.path, &content, 0o600) {
             let path = self.path.display();
-            log::error!("unable to write '{path}': {error}; recordings don't continue after a crash of the supervisor");
+            log::error!(
+                "unable to write '{path}': {error}; recordings don't continue after the supervisor ends or crashes"
+            );
             // Without the file no recording continues. With the old content, the next supervisor would continue stopped recordings.
             let _ = fs::remove_file(&self.path);
         }

@@ -106,17 +106,27 @@ impl Service {
             Verdict::GiveUp(pace) => {
                 let when =
                     pace.map_or("after a reload or a restart".to_owned(), |pace| format!("every {} s", pace.as_secs()));
-                log::error!(PALABRE_INSTANCE:% = name;
-                    "unable to keep the listener of '{name}' running: {exit}; port {} is closed, trying again {when}",
-                    self.port
-                );
-                self.note = Some(format!("{exit}; port closed, trying again {when}"));
+                if matches!(exit, Exit::PortTaken(_)) {
+                    log::error!(PALABRE_INSTANCE:% = name;
+                        "unable to start the listener of '{name}': {exit}; trying again {when}"
+                    );
+                    self.note = Some(format!("{exit}; trying again {when}"));
+                } else {
+                    log::error!(PALABRE_INSTANCE:% = name;
+                        "unable to keep the listener of '{name}' running: {exit}; port {} is closed, trying again {when}",
+                        self.port
+                    );
+                    self.note = Some(format!("{exit}; port closed, trying again {when}"));
+                }
                 self.close_port();
                 self.retry_at = pace.map(|pace| now + pace);
                 self.transition(Trigger::GaveUp, now);
             }
         }
-        self.refuse(&format!("its listener has ended: {exit}; see the listener's log"));
+        self.refuse(&match exit {
+            Exit::PortTaken(_) | Exit::NotStarted(_) => exit.to_string(),
+            Exit::Exited { .. } | Exit::Unknown(_) => format!("its listener has ended: {exit}; see the listener's log"),
+        });
     }
 
     /// Starts the listener again after it has ended. Counts the restarts that no operator requested.
