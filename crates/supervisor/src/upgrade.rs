@@ -113,7 +113,15 @@ impl Upgrader {
     pub(crate) fn tick(&mut self, children: Children<'_>, now: Instant) -> Option<Failed> {
         let wanted = self.wanted.as_mut()?;
         if wanted.until <= now {
-            return Some(self.failed("listeners or recorders are still being started or stopped; try again later"));
+            let why = match wanted.is_paused {
+                true => {
+                    "the thread that receives notifications has not stopped; stop palabre-supervisor and start it again"
+                }
+                false => {
+                    "listeners, recorders or the signer are still being started, stopped or replaced; try again later"
+                }
+            };
+            return Some(self.failed(why));
         }
         if !wanted.is_paused && children.are_idle() {
             wanted.is_paused = true;
