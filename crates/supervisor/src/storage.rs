@@ -118,8 +118,13 @@ impl Found {
         let path = self.path.display();
         tracks(&self.path).iter().try_for_each(|(track, _)| fs::remove_file(track))?;
         // The directory stays if it has other files.
-        let rest =
-            if fs::remove_dir(&self.path).is_ok() { "" } else { "; the directory stays, since it has other files" };
+        let rest = match fs::remove_dir(&self.path) {
+            Ok(()) => String::new(),
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
+                "; the directory stays, since it has other files".to_owned()
+            }
+            Err(error) => format!("; the directory stays: {error}"),
+        };
         log::info!("deleted the recording '{path}': {why}{rest}");
         Ok(())
     }
