@@ -71,7 +71,7 @@ pub fn main(prog: &str, run: impl FnOnce() -> Result<(), Failure>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if logging::is_set_up() {
-                log::error!("{failure}");
+                logging::last_error(&failure.to_string());
                 notify::status(&failure.to_string());
             } else {
                 eprintln!("{prog}: {failure}");

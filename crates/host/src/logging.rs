@@ -4,10 +4,11 @@
 //! There are no timestamps, because journald and other loggers add them. Control characters are escaped, so that a text from outside, such
 //! as the status of a child or the content of a file, can't forge another line.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
+use nix::unistd::getppid;
 use systemd_journal_logger::{JournalLog, connected_to_journal};
 
 static SET_UP: AtomicBool = AtomicBool::new(false);
@@ -28,6 +29,21 @@ pub fn init(prog: &str, instance: Option<&str>, verbosity: u8) {
 /// Returns whether [`init`] has set up the log.
 pub(crate) fn is_set_up() -> bool {
     SET_UP.load(Ordering::Relaxed)
+}
+
+/// Logs the error that ends this process.
+///
+/// journald finds the unit of a message's sender in `/proc`, so the last message of a process that has ended may have no unit, and
+/// `journalctl --unit` doesn't show it. systemd has named the unit of standard error to journald. So the main process of a unit, whose
+/// parent is process 1, writes its last error there, with a level as in sd-daemon(3).
+pub(crate) fn last_error(text: &str) {
+    if connected_to_journal() && getppid().as_raw() == 1 {
+        let line = format!("<3>{}\n", escape(text.to_owned()));
+        // Nothing can be done if the journal is gone.
+        let _ = io::stderr().write_all(line.as_bytes());
+    } else {
+        log::error!("{text}");
+    }
 }
 
 fn level(verbosity: u8) -> LevelFilter {
