@@ -96,6 +96,9 @@ pub enum Request {
     /// Become the signer: palabre-signer sends this request. The first byte of the answer is [`WITH_CONNECTION`] and carries a descriptor: a
     /// connection of type SOCK_SEQPACKET for [`crate::signing::Order`]s.
     Sign,
+    /// Become the launcher: palabre-launcher sends this request. The first byte of the answer is [`WITH_CONNECTION`] and carries a descriptor: a
+    /// connection of type SOCK_SEQPACKET for orders to start listeners.
+    Launch,
     /// Start or end the recording of a room, or report its status. Answered by [`Response::Recording`] when the action
     /// is done.
     Record {
@@ -107,7 +110,7 @@ pub enum Request {
     },
 }
 
-/// The byte of the answer to [`Request::Sign`] that carries the connection.
+/// The byte of the answer to [`Request::Sign`] and [`Request::Launch`] that carries the connection.
 pub const WITH_CONNECTION: u8 = b'+';
 
 /// The program to restart.
@@ -275,6 +278,30 @@ fn request_once(path: &Path, request: &Request, timeout: Duration) -> Result<Res
 /// [`ControlError`], usually because the supervisor has ended.
 pub fn write_request(stream: &UnixStream, request: &Request, timeout: Duration) -> Result<(), ControlError> {
     write_line(stream, &RequestLine { version: VERSION, request: request.clone() }, Deadline::within(timeout))
+}
+
+/// Returns the line that [`write_request`] sends.
+#[must_use]
+pub fn request_line(request: &Request) -> Vec<u8> {
+    let line = RequestLine { version: VERSION, request: request.clone() };
+    let mut line = serde_json::to_vec(&line).unwrap_or_default();
+    line.push(b'\n');
+    line
+}
+
+/// Checks the answer to [`Request::Sign`] or [`Request::Launch`]. `has_connection`: the answer carries a descriptor.
+///
+/// # Errors
+/// The supervisor hasn't accepted the request. Contains the cause.
+pub fn check_connection(answer: &[u8], has_connection: bool) -> Result<(), String> {
+    if has_connection && answer.first() == Some(&WITH_CONNECTION) {
+        return Ok(());
+    }
+    Err(match parse_response(answer) {
+        Ok(Response::Refused { why }) => why,
+        Ok(other) => format!("the supervisor sent an unexpected answer, {other:?}; use programs of one release"),
+        Err(error) => error.to_string(),
+    })
 }
 
 /// Parses an answer of the supervisor.

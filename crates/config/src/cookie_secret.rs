@@ -1,6 +1,8 @@
-//! The secret from which listeners make the cookies of browsers.
+//! The secret of an installation, and the key of each participant that is derived from it. A listener makes the cookies of browsers with the
+//! participant's key.
 //!
-//! The secret is state, not configuration: the listener that starts first creates it below `/var/lib`, and all listeners read it.
+//! The secret is state, not configuration: the process that needs it first creates it below `/var/lib`. The supervisor derives the keys of its
+//! listeners, so that no listener needs the secret.
 
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -8,6 +10,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
+use ring::hmac;
 use zeroize::Zeroizing;
 
 use crate::record::DIRECTORY_MODE;
@@ -42,10 +45,47 @@ impl CookieSecret {
         hex::decode(text.trim_end()).map(|secret| Self(Zeroizing::new(secret))).ok_or_else(invalid)
     }
 
-    /// Returns the bytes of the secret.
+    /// Returns the key for the cookies of the participant `name`.
+    #[must_use]
+    pub fn key_of(&self, name: &str) -> CookieKey {
+        CookieKey::derive(name, self.0.as_slice())
+    }
+}
+
+/// The key for the cookies of one participant: a message authentication code (HMAC-SHA-256, RFC 2104) of the participant's name. Other participants'
+/// keys and the secret can't be computed from it. `Debug` doesn't show the key, and dropping it overwrites its memory.
+#[derive(Clone)]
+pub struct CookieKey(Zeroizing<[u8; BYTES]>);
+
+impl CookieKey {
+    /// Derives the key for the cookies of the participant `name` from a secret.
+    #[must_use]
+    pub fn derive(name: &str, secret: &[u8]) -> Self {
+        let code =
+            hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), format!("palabre cookie 1 {name}").as_bytes());
+        let mut key = Zeroizing::new([0; BYTES]);
+        key.copy_from_slice(code.as_ref());
+        Self(key)
+    }
+
+    /// Returns the bytes of the key.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         self.0.as_slice()
+    }
+
+    pub(crate) fn to_hex(&self) -> Zeroizing<String> {
+        Zeroizing::new(hex::encode(self.as_bytes()))
+    }
+
+    pub(crate) fn from_hex(digits: &str) -> Option<Self> {
+        hex::decode(digits).map(|key| Self(Zeroizing::new(key)))
+    }
+}
+
+impl fmt::Debug for CookieKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CookieKey(…)")
     }
 }
 
@@ -85,10 +125,12 @@ mod tests {
         let path = links.join(FILE);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         create(&links, &path).unwrap();
-        assert_eq!(CookieSecret::load(&links).unwrap().as_bytes(), secret.as_bytes());
+        let key = secret.key_of("alice");
+        assert_eq!(CookieSecret::load(&links).unwrap().key_of("alice").as_bytes(), key.as_bytes());
         assert_eq!(fs::read_dir(&links).unwrap().count(), 1);
         fs::remove_file(&path).unwrap();
-        assert_ne!(CookieSecret::load(&links).unwrap().as_bytes(), secret.as_bytes());
+        assert_ne!(CookieSecret::load(&links).unwrap().key_of("alice").as_bytes(), key.as_bytes());
+        assert_ne!(secret.key_of("bob").as_bytes(), key.as_bytes());
         fs::write(&path, "0").unwrap();
         assert!(CookieSecret::load(&links).is_err());
     }

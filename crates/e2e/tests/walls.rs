@@ -12,7 +12,7 @@ const ONLY: [(&str, &[&str]); 19] = [
     ("futures-util", &["palabre-bridge"]),
     ("tokio", &["palabre-bridge"]),
     ("rustls", &["palabre-listener", "palabre-signer", "palabre-swarm"]),
-    ("ring", &["palabre-listener"]),
+    ("ring", &["palabre-listener", "palabre-config"]),
     ("httparse", &["palabre-listener", "palabre-exporter"]),
     ("tungstenite", &["palabre-listener", "palabre-swarm"]),
     ("base64", &["palabre-listener", "palabre-config", "palabre-swarm"]),

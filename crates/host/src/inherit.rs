@@ -252,7 +252,7 @@ pub(crate) fn put_on_stdin(file: &impl AsFd) -> io::Result<()> {
 }
 
 /// Takes the file on standard input, and redirects standard input from `/dev/null`.
-pub(crate) fn take_from_stdin() -> io::Result<File> {
+pub fn take_stdin() -> io::Result<File> {
     let file = io::stdin().as_fd().try_clone_to_owned()?;
     put_on_stdin(&File::open("/dev/null")?)?;
     debug_assert!(file.as_raw_fd() > 2);

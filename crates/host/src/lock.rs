@@ -77,7 +77,7 @@ impl Lock {
     /// if another process has the lock.
     pub fn from_stdin() -> io::Result<Option<Self>> {
         // A second lock through the same open file description has no effect: flock(2).
-        match Flock::lock(inherit::take_from_stdin()?, FlockArg::LockExclusiveNonblock) {
+        match Flock::lock(inherit::take_stdin()?, FlockArg::LockExclusiveNonblock) {
             Ok(file) => Ok(Some(Self { file })),
             Err((_, Errno::EWOULDBLOCK)) => Ok(None),
             Err((_, errno)) => Err(errno.into()),

@@ -1,16 +1,24 @@
-//! Unix sockets of the type SOCK_SEQPACKET, which keep messages separate: unix(7). A message can carry one descriptor.
+//! Unix sockets of the type SOCK_SEQPACKET, which keep messages separate: unix(7). A message can carry descriptors.
 //!
 //! No function here waits. Use [`crate::wait`] to wait for a message.
 
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, IoSlice, IoSliceMut, Write as _};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
 
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, Shutdown, SocketFlags, SocketType, recv, recvmsg, send, sendmsg, shutdown,
     socketpair,
 };
+
+use crate::wait;
+
+/// Maximum number of descriptors in a message of [`Packet::send_with_all`].
+pub const MAX_FDS: usize = 3;
 
 /// One end of a connection of the type SOCK_SEQPACKET.
 #[derive(Debug)]
@@ -45,6 +53,17 @@ impl Packet {
         send_with(&self.0, message, fd)
     }
 
+    /// Sends a message with duplicates of at most [`MAX_FDS`] descriptors.
+    pub fn send_with_all(&self, message: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        if fds.len() > MAX_FDS || !control.push(SendAncillaryMessage::ScmRights(fds)) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        sendmsg(&self.0, &[IoSlice::new(message)], &mut control, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?;
+        Ok(())
+    }
+
     /// Receives a message into `buffer` and returns its length. Returns `None` if the other end is closed or the message is empty. Cuts a
     /// message that is longer than the buffer. Fails with `WouldBlock` if there is no message.
     pub fn recv(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
@@ -56,6 +75,13 @@ impl Packet {
     pub fn recv_with(&self, buffer: &mut [u8]) -> io::Result<Option<(usize, Option<OwnedFd>)>> {
         let (length, fd) = recv_with(&self.0, buffer)?;
         Ok((length > 0).then_some((length, fd)))
+    }
+
+    /// Receives a message as [`Self::recv`] does. Also returns its descriptors, at most [`MAX_FDS`].
+    pub fn recv_with_all(&self, buffer: &mut [u8]) -> io::Result<Option<(usize, Vec<OwnedFd>)>> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+        let (length, fds) = receive(&self.0, buffer, &mut space)?;
+        Ok((length > 0).then_some((length, fds)))
     }
 }
 
@@ -92,18 +118,38 @@ pub fn send_with(socket: &impl AsFd, bytes: &[u8], fd: &impl AsFd) -> io::Result
 /// The kernel closes further descriptors that come with the bytes, so the other end can't fill the descriptor table.
 pub fn recv_with(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let (length, fds) = receive(socket, buffer, &mut space)?;
+    Ok((length, fds.into_iter().next()))
+}
+
+/// Asks the server of the stream socket at `path`: sends `request` and receives the answer, of at most `max_bytes`, and the descriptor that its first
+/// byte carries. Each of the two steps takes at most `timeout`.
+pub fn ask(path: &Path, request: &[u8], max_bytes: usize, timeout: Duration) -> io::Result<(Vec<u8>, Option<OwnedFd>)> {
+    let mut stream = UnixStream::connect(path)?;
+    stream.set_write_timeout(Some(timeout))?;
+    stream.write_all(request)?;
+    if !wait::is_readable(&stream, timeout)? {
+        return Err(io::ErrorKind::TimedOut.into());
+    }
+    let mut answer = vec![0; max_bytes];
+    let (length, fd) = recv_with(&stream, &mut answer)?;
+    answer.truncate(length);
+    Ok((answer, fd))
+}
+
+fn receive(socket: &impl AsFd, buffer: &mut [u8], space: &mut [MaybeUninit<u8>]) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let mut control = RecvAncillaryBuffer::new(space);
     let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
     let received = recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut control, flags)?;
     let fds = control.drain().filter_map(|message| match message {
         RecvAncillaryMessage::ScmRights(fds) => Some(fds),
         _ => None,
     });
-    let fd = fds.flatten().next();
-    if fd.is_none() && received.flags.contains(ReturnFlags::CTRUNC) {
+    let fds: Vec<OwnedFd> = fds.flatten().collect();
+    if fds.is_empty() && received.flags.contains(ReturnFlags::CTRUNC) {
         return Err(io::Error::other("the limit of open files is reached"));
     }
-    Ok((received.bytes, fd))
+    Ok((received.bytes, fds))
 }
 
 #[cfg(test)]
@@ -145,6 +191,18 @@ mod tests {
         File::from(fd.unwrap()).read_to_string(&mut text).unwrap();
         assert_eq!((&buffer[..length], text.as_str()), (&b"file"[..], "content"));
         assert!(matches!(other.recv_with(&mut buffer), Ok(Some((4, None)))));
+    }
+
+    #[test]
+    fn message_carries_up_to_three_descriptors() {
+        let (one, other) = Packet::pair().unwrap();
+        let file = tempfile::tempfile().unwrap();
+        one.send_with_all(b"three", &[file.as_fd(); MAX_FDS]).unwrap();
+        assert!(one.send_with_all(b"four", &[file.as_fd(); MAX_FDS + 1]).is_err());
+        one.send(b"none").unwrap();
+        let mut buffer = [0; 10];
+        let mut received = || other.recv_with_all(&mut buffer).unwrap().map(|(length, fds)| (length, fds.len()));
+        assert_eq!([received(), received()], [Some((5, MAX_FDS)), Some((4, 0))]);
     }
 
     #[test]

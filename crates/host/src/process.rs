@@ -4,6 +4,7 @@ use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ExitStatus};
 
+use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
@@ -141,12 +142,7 @@ impl OurChild {
     /// Returns the exit status if the child has ended. Then the process id may be reused, and this `OurChild` must be
     /// dropped.
     pub fn try_wait(&self) -> io::Result<Option<ExitStatus>> {
-        match waitpid(self.pid()?, Some(WaitPidFlag::WNOHANG))? {
-            // The format of wait(2): the exit code in the second byte, the signal in the first.
-            WaitStatus::Exited(_, code) => Ok(Some(ExitStatus::from_raw(code << 8))),
-            WaitStatus::Signaled(_, signal, _) => Ok(Some(ExitStatus::from_raw(signal as i32))),
-            _ => Ok(None),
-        }
+        Ok(exit_status(waitpid(self.pid()?, Some(WaitPidFlag::WNOHANG))?))
     }
 
     /// Notes whether the child has ended, and doesn't reap it. Call this after SIGCHLD.
@@ -172,9 +168,33 @@ impl OurChild {
     }
 }
 
+/// Reaps any child that has ended, and returns its process id and how it ended. Returns `None` if none has ended. Don't use it beside [`OurChild::reap`].
+pub fn reap_any() -> io::Result<Option<(u32, ExitStatus)>> {
+    loop {
+        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Ok(status @ (WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, _, _))) => {
+                return Ok(u32::try_from(pid.as_raw()).ok().zip(exit_status(status)));
+            }
+            Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(None),
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
 /// Sends SIGTERM to a child. Succeeds if it has ended but was not waited for.
 pub fn terminate(child: &Child) -> io::Result<()> {
     OurChild::of(child).terminate()
+}
+
+/// Returns how a process has ended; `None` if it runs.
+fn exit_status(status: WaitStatus) -> Option<ExitStatus> {
+    match status {
+        // The format of wait(2): the exit code in the second byte, the signal in the first.
+        WaitStatus::Exited(_, code) => Some(ExitStatus::from_raw(code << 8)),
+        WaitStatus::Signaled(_, signal, _) => Some(ExitStatus::from_raw(signal as i32)),
+        _ => None,
+    }
 }
 
 /// Denies users outside the group access to new files: UMask=0007 of systemd.exec(5).

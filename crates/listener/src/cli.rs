@@ -64,6 +64,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PID", hide = true)]
     pub(crate) parent_pid: Option<u32>,
 
+    /// Read the participant's settings and the key for cookies from standard input (set by the supervisor)
+    #[arg(long, hide = true, requires = "name")]
+    pub(crate) settings_on_stdin: bool,
+
     /// Hashes of the used one-time link and of the access key of its browser (passed by the supervisor)
     #[arg(long, value_name = "LINK:KEY", hide = true)]
     pub(crate) entered: Option<Entrance>,

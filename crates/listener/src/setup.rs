@@ -20,12 +20,14 @@ use crate::tls;
 use crate::waker::Waker;
 use anyhow::{Context as _, Result, anyhow};
 use palabre_config::control::LOCK_FILE;
-use palabre_config::{CookieSecret, Key, Participant, SandboxSetting, certificate};
+use palabre_config::{
+    CookieKey, CookieSecret, Key, ListenerSettings, Participant, SandboxSetting, SettingsError, certificate,
+};
 use palabre_host::exit::Failure;
 use palabre_host::lock::Lock;
 use palabre_host::sandbox::Strictness;
 use palabre_host::sockets::Given;
-use palabre_host::{logging, process, sockets};
+use palabre_host::{inherit, logging, process, sockets};
 use palabre_room::{Format, Gain, Levelling, Name, Rate, RoomDir, RoomError};
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};
@@ -115,7 +117,7 @@ type Prepared = (Server, Files, Strictness);
 
 fn serve_participant(args: &Args, name: &Name, inherited: Given) -> Result<Prepared, Failure> {
     let mut config = palabre_config::Server::load(&args.config).map_err(Failure::config)?;
-    let participant = Participant::load(&args.config, name).map_err(Failure::config)?;
+    let (participant, cookie_key) = participant(args, name)?;
     if let (Some(certificate), Some(private_key)) = (&args.certificate, &args.private_key) {
         config.certificate.clone_from(certificate);
         config.private_key.clone_from(private_key);
@@ -169,8 +171,7 @@ fn serve_participant(args: &Args, name: &Name, inherited: Given) -> Result<Prepa
     let main_thread = Arc::new(Waker::new().map_err(Failure::system)?);
     let mic = || MicWriter::new(directory.mic(), format, Arc::clone(&main_thread));
     let microphone = (!participant.listen_only).then(mic);
-    let secret = cookie_secret(args).map_err(Failure::system)?;
-    let cookies = Cookies::new(name.as_str(), secret.as_bytes()).signed_out(participant.signed_out);
+    let cookies = Cookies::with_key(name.as_str(), &cookie_key).signed_out(participant.signed_out);
     let auth = Authenticator::new(participant.key_sha256, cookies)
         .expires(participant.key_expires)
         .suspended(participant.suspended);
@@ -195,6 +196,21 @@ fn serve_participant(args: &Args, name: &Name, inherited: Given) -> Result<Prepa
     }
     let server = Server::new(socket, Arc::new(listener), config.limits.connections);
     Ok((server.map_err(Failure::system)?, files, strictness(config.sandbox)))
+}
+
+/// Returns the participant's settings and the key for the participant's cookies: those on standard input, or those in the files.
+fn participant(args: &Args, name: &Name) -> Result<(Participant, CookieKey), Failure> {
+    if args.settings_on_stdin {
+        let input = inherit::take_stdin().map_err(Failure::system)?;
+        let settings = ListenerSettings::read(name, input).map_err(|error| match error {
+            SettingsError::Io(_) => Failure::system(error),
+            _ => Failure::config(error),
+        })?;
+        return Ok((settings.participant, settings.cookie_key));
+    }
+    let participant = Participant::load(&args.config, name).map_err(Failure::config)?;
+    let secret = cookie_secret(args).map_err(Failure::system)?;
+    Ok((participant, secret.key_of(name.as_str())))
 }
 
 /// Returns the installation's secret for cookies from the directory of `--links`. If the secret can't be read or created there, returns a secret in the

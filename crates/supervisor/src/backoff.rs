@@ -23,6 +23,9 @@ const HEALTHY: Duration = Duration::from_secs(10);
 /// Number of consecutive deaths, each before READY=1, after which a listener is given up.
 const DEATHS_BEFORE_READY: u32 = 5;
 
+/// Interval between tries while no launcher answers. A launcher that connects causes a try at once.
+const LAUNCHER_INTERVAL: Duration = Duration::from_secs(1);
+
 /// How a listener ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
@@ -35,6 +38,8 @@ pub(crate) enum End {
     BadConfiguration,
     /// The listener's port cannot be opened, for example because another program uses it. No socket is open.
     PortTaken,
+    /// No launcher answers, so no process was started.
+    NoLauncher,
 }
 
 /// What to do after the end of a listener.
@@ -64,6 +69,7 @@ impl RestartPolicy {
     pub(crate) fn ended(&mut self, end: End) -> Verdict {
         match end {
             End::BadConfiguration => return Verdict::GiveUp(None),
+            End::NoLauncher => return Verdict::Retry(LAUNCHER_INTERVAL),
             End::Died { ready_for: None } => self.deaths_before_ready += 1,
             End::Died { ready_for: Some(time) } if time >= HEALTHY => self.forget(),
             End::Died { ready_for: Some(_) } | End::PortTaken => self.deaths_before_ready = 0,

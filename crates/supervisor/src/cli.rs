@@ -46,6 +46,10 @@ pub(crate) struct Cli {
     #[arg(long)]
     pub(crate) await_signer: bool,
 
+    /// Start listeners only through a launcher of user 'palabre-listener', and wait up to 3 s for it at the start
+    #[arg(long)]
+    pub(crate) await_launcher: bool,
+
     /// Directory of the recordings
     #[arg(long, value_name = "DIR", default_value = "/var/lib/palabre/recordings")]
     pub(crate) recordings: PathBuf,

@@ -1,20 +1,23 @@
 //! The supervisor's configuration: directories, sockets, programs, and the settings of `palabre.toml`.
 
 use std::fs;
+use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use palabre_config::control::LOCK_FILE;
-use palabre_config::{ConfigError, Server};
+use palabre_config::{ConfigError, CookieKey, CookieSecret, Server};
 use palabre_host::executable;
 use palabre_host::exit::Failure;
 use palabre_host::sockets;
 use palabre_host::stamp::FileStamp;
+use palabre_launcher::Directories;
 use palabre_room::{MIXER_SOCKET, Name, ParticipantDir, RoomDir, RoomError};
 
 use crate::certificate::{self, stamps};
 use crate::cli::Cli;
+use crate::launcher::Launcher;
 use crate::saved::Saved;
 
 const LISTENER: &str = "palabre-listener";
@@ -40,6 +43,8 @@ pub(crate) struct Config {
     pub(crate) links: PathBuf,
     /// Directory with one file for each participant who has chosen a display name.
     pub(crate) names: PathBuf,
+    /// Starts the listeners; `None` if the supervisor starts them itself.
+    pub(crate) launcher: Option<Launcher>,
     /// The settings of `palabre.toml`.
     pub(crate) server: Server,
     /// The text of `palabre.toml`.
@@ -103,6 +108,7 @@ impl Config {
             recordings,
             links: absolute(&cli.links)?,
             names: absolute(&cli.names)?,
+            launcher: None,
             server,
             server_file,
             settings: 0,
@@ -196,6 +202,24 @@ impl Config {
     /// Returns the directory of a participant.
     pub(crate) fn participant(&self, room: &Name, name: &Name) -> ParticipantDir {
         self.room(room).participant(name)
+    }
+
+    /// Returns the program and the directories of the listeners.
+    pub(crate) fn directories(&self) -> Directories {
+        Directories { listener: self.listener.clone(), config: self.directory.clone(), run: self.run.clone() }
+    }
+
+    /// Returns the key for a participant's cookies. If the installation's secret can't be read or created, the key comes from a secret in the runtime
+    /// directory, which lasts until the machine restarts.
+    pub(crate) fn cookie_key(&self, name: &Name) -> io::Result<CookieKey> {
+        let secret = CookieSecret::load(&self.links).or_else(|error| {
+            log::warn!(
+                "{error}; after a restart of this machine, each browser must open the link again; \
+                 correct the directory of --links, then run 'palabre restart --all'"
+            );
+            CookieSecret::load(&self.run).map_err(io::Error::other)
+        });
+        secret.map(|secret| secret.key_of(name.as_str()))
     }
 
     /// Returns the path of the control socket.

@@ -37,6 +37,8 @@ const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 const SOCKET_MODE: u32 = 0o660;
 /// Name of the user, besides root, whose signer the supervisor accepts.
 const SIGNER_USER: &str = "palabre-signer";
+/// Name of the user, besides root, whose launcher the supervisor accepts. In the package, the listeners have this user.
+const LISTENER_USER: &str = "palabre-listener";
 /// Name of the exporter's user in the package.
 const EXPORTER_USER: &str = "palabre-exporter";
 
@@ -140,6 +142,10 @@ impl Server {
                 self.refusals.log(Level::Warn, Instant::now(), &why);
                 Response::Refused { why }
             }),
+            Ok(Request::Launch) => self.accept_launcher(peer, stream).unwrap_or_else(|why| {
+                self.refusals.log(Level::Warn, Instant::now(), &why);
+                Response::Refused { why }
+            }),
             Ok(request) => self.ask_main_thread(request, peer, stream),
             Err(error) => Response::Refused { why: error.to_string() },
         }
@@ -166,6 +172,30 @@ impl Server {
         packet::send_with(stream, &[WITH_CONNECTION], &theirs).map_err(unable)?;
         let pid = u32::try_from(peer.pid).unwrap_or_default();
         let _ = self.events.send(Event::SignerConnected { socket, pid, user });
+        Ok(Response::Ok)
+    }
+
+    /// Passes one end of a new connection to a launcher, and the other end to the main thread. Refuses other members of the group, because a launcher
+    /// gets the sockets and the settings of all participants. Also refuses a second launcher. A listener, which has the same user, can't become the
+    /// launcher: while one is connected, it is the second; when it ends, the kernel kills all listeners, whose sandbox forbids them to prevent that.
+    fn accept_launcher(&self, peer: Credentials, stream: &UnixStream) -> Result<Response, String> {
+        let name = peer.user_name();
+        let user = name.clone().unwrap_or_else(|| peer.uid.to_string());
+        let refused =
+            |why: &str| format!("unable to accept process {} of user '{user}' as the launcher: {why}", peer.pid);
+        if peer.uid != 0 && name.as_deref() != Some(LISTENER_USER) {
+            return Err(refused(&format!("only '{LISTENER_USER}' and root may start listeners")));
+        }
+        if let Response::Refused { why } = self.ask_main_thread(Request::Launch, peer, stream) {
+            return Err(refused(&why));
+        }
+        let unable = |error: io::Error| {
+            format!("unable to set up the connection between the supervisor and palabre-launcher: {error}")
+        };
+        let (socket, theirs) = Packet::pair().map_err(unable)?;
+        packet::send_with(stream, &[WITH_CONNECTION], &theirs).map_err(unable)?;
+        let pid = u32::try_from(peer.pid).unwrap_or_default();
+        let _ = self.events.send(Event::LauncherConnected { socket, pid });
         Ok(Response::Ok)
     }
 
@@ -228,6 +258,10 @@ fn may_send(user: &str, request: Option<&Request>) -> bool {
         MIXER_USER => false,
         EXPORTER_USER => request == Some(&Request::Status),
         SIGNER_USER => request == Some(&Request::Sign),
+        // The main thread checks that a listener sends only requests about its own participant.
+        LISTENER_USER => {
+            matches!(request, Some(Request::Launch | Request::Enter(_) | Request::DisplayName { display: Some(_), .. }))
+        }
         _ => true,
     }
 }
@@ -315,15 +349,20 @@ mod tests {
     }
 
     #[test]
-    fn daemons_with_their_own_user_may_send_only_the_request_that_they_need() {
-        for (user, of_status, of_sign, of_others) in [
-            (MIXER_USER, false, false, false),
-            (EXPORTER_USER, true, false, false),
-            (SIGNER_USER, false, true, false),
-            ("ops", true, true, true),
+    fn daemons_with_their_own_user_may_send_only_the_requests_that_they_need() {
+        let alice: palabre_room::Name = "alice".parse().unwrap();
+        let chosen = |display| Request::DisplayName { name: alice.clone(), display };
+        for (user, of_status, of_sign, of_launch, of_name, of_others) in [
+            (MIXER_USER, false, false, false, false, false),
+            (EXPORTER_USER, true, false, false, false, false),
+            (SIGNER_USER, false, true, false, false, false),
+            (LISTENER_USER, false, false, true, true, false),
+            ("ops", true, true, true, true, true),
         ] {
-            let may = [Some(&Request::Status), Some(&Request::Sign)].map(|request| may_send(user, request));
-            assert_eq!(may, [of_status, of_sign], "{user}");
+            let requests = [Request::Status, Request::Sign, Request::Launch, chosen(Some("Alice".to_owned()))];
+            let may = requests.map(|request| may_send(user, Some(&request)));
+            assert_eq!(may, [of_status, of_sign, of_launch, of_name], "{user}");
+            assert_eq!(may_send(user, Some(&chosen(None))), of_others, "{user}");
             for other in [Some(&Request::Reload), Some(&Request::Restart(Target::Mixer)), None] {
                 assert_eq!(may_send(user, other), of_others, "{user} {other:?}");
             }

@@ -49,6 +49,14 @@ pub(crate) enum Event {
         pid: u32,
         user: String,
     },
+    /// The launcher has sent a report, or has closed the connection. See [`crate::launcher::Launcher::news`].
+    LauncherReport,
+    /// A launcher has connected.
+    LauncherConnected {
+        socket: Packet,
+        /// Process id of the launcher, from the kernel.
+        pid: u32,
+    },
     /// An authorized client of the control socket has sent a request.
     Asked {
         request: Request,

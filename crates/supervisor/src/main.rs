@@ -16,12 +16,14 @@
 mod audit;
 mod backoff;
 mod certificate;
+mod child;
 mod cli;
 mod config;
 mod control;
 mod departed;
 mod end;
 mod event;
+mod launcher;
 mod measured;
 mod meetings;
 mod mixer;

@@ -3,20 +3,20 @@
 use std::fmt;
 use std::io;
 use std::net::TcpListener;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Command, ExitStatus, Stdio};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
-use palabre_config::Entrance;
+use palabre_config::{Entrance, ListenerSettings, Participant};
 use palabre_host::inherit::Inherited;
 use palabre_host::packet::Packet;
-use palabre_host::process::OurChild;
 use palabre_host::stamp::FileStamp;
-use palabre_host::{heap, notify, sockets};
-use palabre_room::Name;
+use palabre_launcher::{Given, Signal, Start};
 
+use crate::child::Child;
 use crate::config::Config;
 use crate::end::End;
+use crate::launcher::News;
 use crate::saved::{self, SavedProcess};
 
 /// Exit code for an invalid configuration (EX_CONFIG of sysexits(3)). A restart would fail in the same way.
@@ -25,7 +25,7 @@ const EXIT_CONFIG: i32 = 78;
 /// A listener process that was started and has not been reaped.
 #[derive(Debug)]
 pub(crate) struct Process {
-    child: OurChild,
+    child: Child,
     /// Stamp of the listener's program file at the start of the process.
     pub(crate) program: Option<FileStamp>,
     /// Number of the configuration that the process was started with; see [`crate::service::Service`].
@@ -41,26 +41,20 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts a listener that serves on `socket`.
-    ///
-    /// The listener inherits standard output, standard error, the socket as descriptor 3, and a connection to the signer as descriptor 4. Each
-    /// listener has its own process group, so that Ctrl-C at a terminal reaches only the supervisor.
-    pub(crate) fn start(config: &Config, name: &Name, socket: &TcpListener, options: StartOptions) -> io::Result<Self> {
-        let mut command = Command::new(&config.listener);
-        command.arg(name.as_str()).arg("--config").arg(&config.directory).arg("--run").arg(&config.run);
-        command.arg("--links").arg(&config.links);
-        command.arg("--parent-pid").arg(std::process::id().to_string());
-        if let Some(entrance) = options.entrance {
-            command.arg("--entered").arg(entrance.to_string());
-        }
-        command.stdin(Stdio::null()).process_group(0);
-        notify::for_child(&mut command, &config.notify_socket());
-        heap::keep_small(&mut command);
+    /// Starts a listener that serves the participant on `socket`. Fails with `NotConnected` if the launcher doesn't answer.
+    pub(crate) fn start(
+        config: &Config,
+        participant: &Participant,
+        socket: &TcpListener,
+        options: StartOptions,
+    ) -> io::Result<Self> {
         let (signer, of_listener) = Packet::pair()?;
-        sockets::give(&mut command, socket, Some(&of_listener))?;
+        let cookie_key = config.cookie_key(&participant.name)?;
+        let settings = ListenerSettings { participant: participant.clone(), cookie_key };
+        let given = Given::new(&settings, socket, of_listener)?;
         // Read the stamp before the start. If the program file is replaced in between, the process counts as running the older program.
         let program = FileStamp::of(&config.listener);
-        let child = OurChild::of(&command.spawn()?);
+        let child = Child::start(config, Start { name: &participant.name, entered: options.entrance, given })?;
         let kill_at = Some(options.now + options.timeout);
         Ok(Self {
             child,
@@ -74,8 +68,10 @@ impl Process {
         })
     }
 
-    /// Takes over a listener that the supervisor's previous program started. Returns `None` if it is no child of this process any more.
+    /// Takes over a listener that the supervisor's previous program started. Returns `None` if the process has
+    /// ended and was reaped.
     pub(crate) fn restore(
+        config: &Config,
         saved: &SavedProcess,
         inherited: &mut Inherited,
         settings: Option<u64>,
@@ -83,7 +79,7 @@ impl Process {
     ) -> Option<Self> {
         let ready_since = saved.ready_for_ms.and_then(|ms| options.now.checked_sub(Duration::from_millis(ms)));
         Some(Self {
-            child: OurChild::adopt(saved.pid)?,
+            child: Child::restore(config, saved.pid, saved.is_launched)?,
             program: saved.program,
             generation: options.generation,
             settings,
@@ -97,7 +93,7 @@ impl Process {
     /// Returns the state of the process for the supervisor's next program.
     pub(crate) fn save(&self, now: Instant) -> SavedProcess {
         let ready_for_ms = self.ready_for(now).map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
-        SavedProcess { pid: self.pid(), program: self.program, ready_for_ms }
+        SavedProcess { pid: self.pid(), program: self.program, ready_for_ms, is_launched: self.child.is_launched() }
     }
 
     /// Returns the process id.
@@ -123,7 +119,7 @@ impl Process {
 
     /// Sends SIGTERM. If the process has not ended after `timeout`, it is killed.
     pub(crate) fn terminate(&mut self, now: Instant, timeout: Duration) {
-        if let Err(error) = self.child.terminate() {
+        if let Err(error) = self.child.signal(Signal::Terminate) {
             log::warn!(
                 "unable to terminate listener process {}: {error}; the supervisor kills it in {} ms",
                 self.pid(),
@@ -135,7 +131,7 @@ impl Process {
 
     /// Makes the process hand its port over to the next process, which is ready. If the process has not ended after `timeout`, it is killed.
     pub(crate) fn hand_over(&mut self, now: Instant, timeout: Duration) {
-        if let Err(error) = self.child.hand_over() {
+        if let Err(error) = self.child.signal(Signal::HandOver) {
             log::warn!("unable to ask listener process {} to hand its port over (SIGUSR1): {error}", self.pid());
         }
         self.kill_at = Some(now + timeout);
@@ -143,7 +139,7 @@ impl Process {
 
     /// Makes the process tell its pages that the participant was removed, and end. If it has not ended after `timeout`, it is killed.
     pub(crate) fn dismiss(&mut self, now: Instant, timeout: Duration) {
-        if let Err(error) = self.child.dismiss() {
+        if let Err(error) = self.child.signal(Signal::Dismiss) {
             log::warn!(
                 "unable to tell listener process {} that its participant was removed (SIGUSR2): {error}",
                 self.pid()
@@ -155,14 +151,14 @@ impl Process {
     /// Sends SIGKILL. [`Self::exit`] returns the exit status later.
     pub(crate) fn kill(&mut self) {
         self.kill_at = None;
-        if let Err(error) = self.child.kill() {
+        if let Err(error) = self.child.signal(Signal::Kill) {
             log::warn!("unable to kill listener process {}: {error}", self.pid());
         }
     }
 
     /// Makes the process read the certificate again.
     pub(crate) fn hang_up(&self) {
-        if let Err(error) = self.child.hang_up() {
+        if let Err(error) = self.child.signal(Signal::HangUp) {
             log::warn!("unable to send SIGHUP to listener process {}: {error}", self.pid());
         }
     }
@@ -179,9 +175,14 @@ impl Process {
         }
     }
 
-    /// Notes whether the process has ended. Call this after SIGCHLD.
+    /// Notes whether the process has ended, if it is a child of the supervisor. Call this after SIGCHLD.
     pub(crate) fn note_end(&mut self) {
         self.child.note_end();
+    }
+
+    /// Notes whether the process has ended, if it is a child of the launcher.
+    pub(crate) fn note_news(&mut self, news: &News) {
+        self.child.note_news(news);
     }
 
     /// Reaps the process if its end was noted, and returns how it ended. Afterwards the kernel may give the process id to another process.
@@ -221,6 +222,8 @@ pub(crate) enum Exit {
     PortTaken(String),
     /// The process could not be started.
     NotStarted(String),
+    /// No launcher answers.
+    NoLauncher(String),
 }
 
 impl Exit {
@@ -242,7 +245,7 @@ impl fmt::Display for Exit {
                 last_words.as_ref().map_or(Ok(()), |words| write!(f, ": {words}"))
             }
             Self::Unknown(cause) => write!(f, "exit status unknown: {cause}"),
-            Self::PortTaken(cause) | Self::NotStarted(cause) => f.write_str(cause),
+            Self::PortTaken(cause) | Self::NotStarted(cause) | Self::NoLauncher(cause) => f.write_str(cause),
         }
     }
 }

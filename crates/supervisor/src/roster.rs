@@ -24,6 +24,7 @@ use crate::audit::{self, Author};
 use crate::certificate;
 use crate::config::Config;
 use crate::departed;
+use crate::launcher::News;
 use crate::meetings::Meetings;
 use crate::process::Process;
 use crate::saved::{self, Saved};
@@ -181,6 +182,18 @@ impl Roster {
         self.services.values_mut().for_each(Service::note_ends);
     }
 
+    /// Notes which listeners of the launcher have ended. Call [`Self::reap`] after all notifications that have arrived until now.
+    pub(crate) fn note_news(&mut self, news: &News) {
+        self.services.values_mut().flat_map(Service::processes_mut).for_each(|process| process.note_news(news));
+    }
+
+    /// Starts the listeners that wait for a launcher.
+    pub(crate) fn launcher_connected(&mut self, now: Instant) {
+        for service in self.services.values_mut() {
+            service.launcher_connected(now);
+        }
+    }
+
     /// Reaps the listeners whose end was noted.
     pub(crate) fn reap(&mut self, now: Instant) {
         for service in self.services.values_mut() {
@@ -253,6 +266,7 @@ impl Roster {
             services: self.services.values().map(|service| service.save(&self.config, now)).collect(),
             recordings: Vec::new(),
             signer: None,
+            launcher: None,
         }
     }
 

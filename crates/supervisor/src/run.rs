@@ -13,6 +13,7 @@ use palabre_config::signing::Order;
 use palabre_host::exit::Failure;
 use palabre_host::inherit::Inherited;
 use palabre_host::notify::Message;
+use palabre_host::packet::Packet;
 use palabre_host::program::Program;
 use palabre_host::signals::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, Signals};
 use palabre_host::{logging, notify, process, sandbox};
@@ -22,6 +23,7 @@ use crate::cli::{Cli, PROG};
 use crate::config::Config;
 use crate::control;
 use crate::event::{self, Client, Event};
+use crate::launcher::Launcher;
 use crate::mixer;
 use crate::recordings::Recordings;
 use crate::roster::Roster;
@@ -37,6 +39,9 @@ use crate::waiting::{Waiter, Waiting};
 const MAX_EVENTS: usize = 63;
 /// Timeout for all children to end after the supervisor received SIGTERM. The supervisor then exits, and remaining children die with it.
 const END_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Timeout for the launcher to connect when the supervisor starts. Later launchers may connect at any time.
+const LAUNCHER_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Runs the supervisor until SIGTERM or SIGINT arrives.
 pub(crate) fn run(cli: &Cli) -> Result<(), Failure> {
@@ -152,7 +157,7 @@ struct Supervisor {
 impl Supervisor {
     fn new(cli: &Cli, program: Program, signals: Signals, inherited: &mut Inherited) -> Result<Self, Failure> {
         let saved = saved(inherited)?;
-        let config = Config::new(cli, saved.as_ref())?;
+        let mut config = Config::new(cli, saved.as_ref())?;
         if config.server.sandbox != SandboxSetting::Off {
             sandbox::forbid_machine();
         }
@@ -161,13 +166,21 @@ impl Supervisor {
         let upgrader = Upgrader::new(program, lock, control, children);
         let now = Instant::now();
         let mut signer = Signer::new(cli.await_signer, sender.clone(), now);
+        config.launcher = cli.await_launcher.then(|| Launcher::new(sender.clone()));
+        let mut early = Vec::new();
         let (roster, mut recordings) = match saved {
             Some(mut saved) => {
                 signer.restore(saved.signer.take(), inherited, now);
+                let launcher = saved.launcher.take();
+                let restored = config.launcher.as_ref().map_or(Ok(()), |own| own.restore(launcher, inherited));
+                restored.map_err(Failure::system)?;
                 let recordings = Recordings::restore(&config, std::mem::take(&mut saved.recordings));
                 (Roster::restore(config, saved, inherited, now), recordings)
             }
             None => {
+                if let Some(launcher) = &config.launcher {
+                    early = await_launcher(launcher, &events, now + LAUNCHER_TIMEOUT);
+                }
                 let recordings = Recordings::new(&config);
                 (Roster::open(config, inherited, now), recordings)
             }
@@ -180,7 +193,10 @@ impl Supervisor {
         let status = roster.summary();
         let watchdog = notify::watchdog_every().map(|every| (now, every));
         let waiting = Waiting::default();
-        Ok(Self { roster, recordings, signer, waiting, upgrader, events, sender, status, end: None, watchdog })
+        let mut supervisor =
+            Self { roster, recordings, signer, waiting, upgrader, events, sender, status, end: None, watchdog };
+        early.into_iter().for_each(|event| supervisor.handle(event, now));
+        Ok(supervisor)
     }
 
     /// Handles events until a signal ends the supervisor and all children are gone, at the latest after [`END_TIMEOUT`].
@@ -210,6 +226,7 @@ impl Supervisor {
 
     /// Does everything whose time has come in the roster, the recordings and the upgrade. Notifies systemd's watchdog and status.
     fn tick(&mut self, now: Instant) {
+        self.note_launcher(now);
         self.roster.tick(now);
         self.recordings.tick(self.roster.config(), now);
         for waiter in self.waiting.due(&self.signer, now) {
@@ -234,6 +251,24 @@ impl Supervisor {
         self.notify_status();
     }
 
+    /// Notes which listeners of the launcher have ended. As after SIGCHLD, they are reaped after the notifications that they have sent before.
+    fn note_launcher(&mut self, now: Instant) {
+        let news = self.roster.config().launcher.as_ref().map(Launcher::news).unwrap_or_default();
+        if news.is_lost || !news.ended.is_empty() {
+            self.roster.note_news(&news);
+            if event::mark(&self.roster.config().notify_socket()).is_err() {
+                self.reap(now);
+            }
+        }
+    }
+
+    fn launcher_connected(&mut self, socket: Packet, pid: u32, now: Instant) {
+        if let Some(launcher) = &self.roster.config().launcher {
+            launcher.connected(socket, pid);
+            self.roster.launcher_connected(now);
+        }
+    }
+
     fn handle(&mut self, event: Event, now: Instant) {
         let ending = self.end.is_some();
         match event {
@@ -254,7 +289,10 @@ impl Supervisor {
             Event::Notified { pid, message } if self.signer.notified(pid, message.status.as_ref()) => {}
             Event::SignerReport { link, report } => self.signer.reported(link, report, now),
             Event::SignerConnected { socket, pid, user } if !ending => self.signer.connected(socket, pid, user, now),
-            Event::SignerConnected { .. } => {}
+            Event::LauncherConnected { socket, pid } if !ending => self.launcher_connected(socket, pid, now),
+            Event::SignerConnected { .. } | Event::LauncherConnected { .. } => {}
+            // `tick` handles the report.
+            Event::LauncherReport => {}
             Event::Notified { pid, message } => notified(&mut self.roster, &mut self.recordings, pid, &message, now),
             Event::Asked { request, client, .. } if ending && request != Request::Status => client.refuse_at_the_end(),
             Event::Asked { request, pid, client } => self.request(request, pid, client, now),
@@ -313,6 +351,7 @@ impl Supervisor {
             Request::Sign => {
                 return client.answer(self.signer.refusal().map_or(Response::Ok, |why| Response::Refused { why }));
             }
+            Request::Launch => return client.answer(launcher_answer(self.roster.config().launcher.as_ref())),
             Request::Enter(entrance) => return client.answer(self.roster.enter(pid, entrance)),
             Request::DisplayName { name, display } => {
                 return client.answer(self.roster.choose_name(pid, &name, display.as_deref(), &client.by));
@@ -328,6 +367,7 @@ impl Supervisor {
                 let mut status = self.roster.status(self.signer.fault(), now);
                 status.signer = self.signer.status();
                 status.errors.extend(self.signer.alarm());
+                status.errors.extend(self.roster.config().launcher.as_ref().and_then(Launcher::alarm));
                 status.errors.extend(self.recordings.alarms());
                 status.recordings = self.recordings.status();
                 status.storage = self.recordings.storage(self.roster.config());
@@ -410,6 +450,39 @@ impl Supervisor {
             self.status = summary;
         }
     }
+}
+
+/// Waits for the launcher to connect. Returns other events that arrived meanwhile.
+fn await_launcher(launcher: &Launcher, events: &Receiver<Event>, until: Instant) -> Vec<Event> {
+    let mut others = Vec::new();
+    while !launcher.is_connected() {
+        match next(events, Some(until)) {
+            Some(Event::LauncherConnected { socket, pid }) => launcher.connected(socket, pid),
+            Some(Event::Asked { request: Request::Launch, client, .. }) => {
+                client.answer(launcher_answer(Some(launcher)));
+            }
+            Some(event) => others.push(event),
+            None => {
+                log::error!(
+                    "palabre-launcher has not connected within {} s, so no listener can start; run 'systemctl start palabre-launcher'",
+                    LAUNCHER_TIMEOUT.as_secs()
+                );
+                break;
+            }
+        }
+    }
+    others
+}
+
+/// Returns the answer to a process that asks to become the launcher.
+fn launcher_answer(launcher: Option<&Launcher>) -> Response {
+    let refusal = match launcher {
+        Some(launcher) => launcher.refusal(),
+        None => Some(
+            "the supervisor starts the listeners itself; to change this, start it with --await-launcher".to_owned(),
+        ),
+    };
+    refusal.map_or(Response::Ok, |why| Response::Refused { why })
 }
 
 /// Passes a child's notification to the service or the recording of that child. Services are tried first: a listener may have the process

@@ -9,6 +9,8 @@ use palabre_config::signing::SignerReport;
 use palabre_host::stamp::FileStamp;
 use serde::{Deserialize, Serialize};
 
+use crate::launcher::SavedLauncher;
+
 /// Version of the saved state.
 pub(crate) const VERSION: u32 = 1;
 
@@ -27,6 +29,9 @@ pub(crate) const CLIENT: &str = "+client";
 
 /// Name of the inherited connection to the signer.
 pub(crate) const SIGNER: &str = "+signer";
+
+/// Name of the inherited connection to the launcher.
+pub(crate) const LAUNCHER: &str = "+launcher";
 
 /// Returns the name of the inherited end of a listener's connection to the signer.
 pub(crate) fn end(listener: u32) -> String {
@@ -53,6 +58,9 @@ pub(crate) struct Saved {
     /// The signer. `None` if no signer runs, or if an earlier release, whose listeners read the key themselves, has saved the state.
     #[serde(default)]
     pub(crate) signer: Option<SavedSigner>,
+    /// The launcher, if one is connected.
+    #[serde(default)]
+    pub(crate) launcher: Option<SavedLauncher>,
 }
 
 /// The signer.
@@ -109,6 +117,9 @@ pub(crate) struct SavedProcess {
     pub(crate) program: Option<FileStamp>,
     /// Time since the process became ready, in ms; `None` if it is not ready yet.
     pub(crate) ready_for_ms: Option<u64>,
+    /// Whether the process is a child of the launcher.
+    #[serde(default)]
+    pub(crate) is_launched: bool,
 }
 
 /// The recording of one room.

@@ -18,6 +18,7 @@ use palabre_host::program::Program;
 use palabre_host::stamp::FileStamp;
 
 use crate::event::Client;
+use crate::launcher::Launcher;
 use crate::recordings::Recordings;
 use crate::roster::Roster;
 use crate::saved;
@@ -180,6 +181,11 @@ impl Upgrader {
         let Children { roster, recordings, signer } = children;
         let mut state = roster.save(now);
         state.recordings = recordings.save();
+        let saved_launcher = roster.config().launcher.as_ref().map_or(Ok(None), Launcher::save)?;
+        let launcher = saved_launcher.map(|(saved, link)| {
+            state.launcher = Some(saved);
+            link
+        });
         let saved_signer = signer.save();
         let link = saved_signer.map(|(saved, link)| {
             state.signer = Some(saved);
@@ -197,6 +203,9 @@ impl Upgrader {
         }
         if let Some(link) = link {
             legacy.leave(saved::SIGNER, link)?;
+        }
+        if let Some(link) = &launcher {
+            legacy.leave(saved::LAUNCHER, link)?;
         }
         for (listener, end) in roster.signer_ends() {
             legacy.leave(&saved::end(listener), end)?;

@@ -2,7 +2,7 @@
 //! authentication code (HMAC, RFC 2104) of this time and of the hash of the access key. It doesn't contain the access key. So another service
 //! that gets the cookie doesn't learn the access key, and a new access key makes the cookie invalid.
 
-use palabre_config::{KeyHash, Moment, hex};
+use palabre_config::{CookieKey, KeyHash, Moment, hex};
 use ring::hmac;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -19,10 +19,14 @@ pub(crate) struct Cookies {
 }
 
 impl Cookies {
-    /// Derives the key for the cookies of the participant `name` from the installation's secret, which isn't kept.
+    /// Derives the key for the cookies of the participant `name` from a secret, which isn't kept.
     pub(crate) fn new(name: &str, secret: &[u8]) -> Self {
-        let own = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), format!("palabre cookie 1 {name}").as_bytes());
-        let key = hmac::Key::new(hmac::HMAC_SHA256, own.as_ref());
+        Self::with_key(name, &CookieKey::derive(name, secret))
+    }
+
+    /// Uses this key for the cookies of the participant `name`.
+    pub(crate) fn with_key(name: &str, key: &CookieKey) -> Self {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, key.as_bytes());
         Self { name: format!("__Host-palabre-{name}"), key, signed_out_s: 0 }
     }
 

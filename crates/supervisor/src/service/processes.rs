@@ -76,10 +76,11 @@ impl Service {
             ErrorKind::NotFound | ErrorKind::PermissionDenied => not_started(format!(
                 "{error}; start palabre-supervisor with --listener PATH, the path of palabre-listener"
             )),
+            ErrorKind::NotConnected => Exit::NoLauncher(error.to_string()),
             _ => not_started(error.to_string()),
         };
         let options = StartOptions { generation: self.wanted, now, timeout, entrance: self.entrance };
-        Process::start(config, &self.participant.name, socket, options).map_err(not_started)
+        Process::start(config, &self.participant, socket, options).map_err(not_started)
     }
 
     /// Handles the end of the current process when no successor can replace it: plans a restart, or gives up.
@@ -89,11 +90,18 @@ impl Service {
         self.report = None;
         let end = match exit {
             Exit::PortTaken(_) => End::PortTaken,
+            Exit::NoLauncher(_) => End::NoLauncher,
             _ if exit.is_configuration() => End::BadConfiguration,
             _ => End::Died { ready_for },
         };
         let name = &self.participant.name;
         match self.backoff.ended(end) {
+            Verdict::Retry(wait) if end == End::NoLauncher => {
+                // The supervisor has logged that there is no launcher.
+                self.retry_at = Some(now + wait);
+                self.note = Some(exit.to_string());
+                self.transition(Trigger::Died, now);
+            }
             Verdict::Retry(wait) => {
                 log::warn!(PALABRE_INSTANCE:% = name;
                     "unable to keep the listener of '{name}' running: {exit}; starting it again in {} ms",
@@ -124,9 +132,14 @@ impl Service {
             }
         }
         self.refuse(&match exit {
-            Exit::PortTaken(_) | Exit::NotStarted(_) => exit.to_string(),
+            Exit::PortTaken(_) | Exit::NotStarted(_) | Exit::NoLauncher(_) => exit.to_string(),
             Exit::Exited { .. } | Exit::Unknown(_) => format!("its listener has ended: {exit}; see the listener's log"),
         });
+    }
+
+    /// Starts the listener at once if it waits for a launcher.
+    pub(crate) fn launcher_connected(&mut self, now: Instant) {
+        self.retry_at = self.retry_at.map(|at| at.min(now));
     }
 
     /// Starts the listener again after it has ended. Counts the restarts that no operator requested.

@@ -77,7 +77,8 @@ impl Service {
         let is_gain_written = saved.is_gain_written.unwrap_or(saved.process.is_some());
         service.gain = GainFile::restored(&service.participant, is_gain_written);
         let settings = saved.is_current.then_some(config.settings);
-        service.current = saved.process.and_then(|process| Process::restore(&process, inherited, settings, options));
+        service.current =
+            saved.process.and_then(|process| Process::restore(config, &process, inherited, settings, options));
         service.socket = socket;
         if service.is_stopped {
             service.state = State::Stopped;

@@ -1,0 +1,43 @@
+//! The connection to the supervisor.
+
+use std::path::Path;
+use std::time::Duration;
+
+use palabre_config::control::{Request, check_connection, request_line};
+use palabre_host::exit::Failure;
+use palabre_host::packet::{self, Packet};
+use palabre_host::signals::{SIGINT, SIGTERM, Signals};
+
+/// Timeout for the supervisor's answer.
+const TIMEOUT: Duration = Duration::from_secs(2);
+/// Maximum length of the answer, in bytes.
+const MAX_ANSWER_BYTES: usize = 4096;
+/// First and longest interval between attempts to connect.
+const INTERVALS: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(200)];
+
+/// Connects to the supervisor of the runtime directory `run`, and tries again until it succeeds. Returns `None` if a signal ends the launcher.
+pub(crate) fn connect(run: &Path, signals: &mut Signals) -> Result<Option<Packet>, Failure> {
+    let (mut interval, mut last_error) = (INTERVALS[0], None);
+    loop {
+        match try_connect(run) {
+            Ok(link) => return Ok(Some(link)),
+            Err(error) if last_error.as_ref() != Some(&error) => {
+                log::info!("unable to connect to the supervisor: {error}; trying again");
+                last_error = Some(error);
+            }
+            Err(_) => {}
+        }
+        if let Some(SIGTERM | SIGINT) = signals.wait(Some(interval)).map_err(Failure::system)? {
+            return Ok(None);
+        }
+        interval = (interval * 2).min(INTERVALS[1]);
+    }
+}
+
+fn try_connect(run: &Path) -> Result<Packet, String> {
+    let path = run.join("control.sock");
+    let asked = packet::ask(&path, &request_line(&Request::Launch), MAX_ANSWER_BYTES, TIMEOUT);
+    let (answer, connection) = asked.map_err(|error| format!("'{}': {error}", path.display()))?;
+    check_connection(&answer, connection.is_some())?;
+    connection.map(Packet::from).ok_or_else(|| "the answer carries no connection".to_owned())
+}

@@ -1,0 +1,302 @@
+//! The connection to palabre-launcher, which starts the listeners with a user of their own. Without `--await-launcher`, the supervisor starts the
+//! listeners itself.
+//!
+//! The main thread waits for the answer to an order to start a listener. A thread receives all reports, so that no report fills the connection while
+//! the main thread waits.
+
+use std::io::{self, ErrorKind};
+use std::os::fd::AsFd;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use palabre_host::inherit::Inherited;
+use palabre_host::packet::Packet;
+use palabre_host::{usage, wait};
+use palabre_launcher::{MAX_MESSAGE_BYTES, Order, Report, Signal, Start, encode, parse};
+use serde::{Deserialize, Serialize};
+
+use crate::event::{self, Event};
+use crate::saved;
+
+/// Timeout for the answer to an order to start a listener.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+/// Status of a listener whose end was not reported, because its launcher has ended: the kernel has killed the listener.
+const KILLED: i32 = 9;
+
+/// Starts listeners by orders to palabre-launcher. Clones share the connection.
+#[derive(Debug, Clone)]
+pub(crate) struct Launcher(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    link: Option<Link>,
+    last_order: u64,
+    /// Process id of the last launcher that has ended.
+    lost: Option<u32>,
+    events: SyncSender<Event>,
+}
+
+/// The connection to a launcher.
+#[derive(Debug)]
+struct Link {
+    socket: Packet,
+    pid: u32,
+    /// Answers to orders to start a listener.
+    answers: Receiver<Report>,
+    /// Listeners that have ended. The sender is dropped when the connection is closed.
+    ended: Receiver<(u32, ExitStatus)>,
+    /// Whether an answer is missing.
+    is_late: bool,
+}
+
+/// What has happened to the listeners of the launcher.
+#[derive(Debug, Default)]
+pub(crate) struct News {
+    /// Listeners that have ended.
+    pub(crate) ended: Vec<(u32, ExitStatus)>,
+    /// Whether the launcher has ended, and with it all of its listeners.
+    pub(crate) is_lost: bool,
+}
+
+/// The launcher in the supervisor's saved state. The connection is the inherited socket [`saved::LAUNCHER`].
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct SavedLauncher {
+    pid: u32,
+}
+
+impl Launcher {
+    /// Returns a launcher that has not connected. Each report causes an event.
+    pub(crate) fn new(events: SyncSender<Event>) -> Self {
+        Self(Arc::new(Mutex::new(State { link: None, last_order: 0, lost: None, events })))
+    }
+
+    /// Takes over the connection of the supervisor's previous program.
+    pub(crate) fn restore(&self, saved: Option<SavedLauncher>, inherited: &mut Inherited) -> io::Result<()> {
+        let connection = saved.zip(inherited.packet(saved::LAUNCHER));
+        connection.map_or(Ok(()), |(saved, socket)| self.follow(socket, saved.pid))
+    }
+
+    /// Returns the state for the supervisor's next program, and the connection.
+    pub(crate) fn save(&self) -> io::Result<Option<(SavedLauncher, Packet)>> {
+        let state = self.state();
+        let Some(link) = &state.link else { return Ok(None) };
+        Ok(Some((SavedLauncher { pid: link.pid }, link.socket.try_clone()?)))
+    }
+
+    /// Returns why a process can't become the launcher: another one is connected.
+    pub(crate) fn refusal(&self) -> Option<String> {
+        let state = self.state();
+        let pid = state.link.as_ref()?.pid;
+        Some(format!("palabre-launcher already runs as process {pid}; end one of the two launchers"))
+    }
+
+    /// Uses a launcher that has connected. If another launcher was faster, closes the connection.
+    pub(crate) fn connected(&self, socket: Packet, pid: u32) {
+        if self.is_connected() {
+            return socket.close();
+        }
+        match self.follow(socket, pid) {
+            Ok(()) => log::info!("palabre-launcher has connected as process {pid}"),
+            Err(error) => log::error!("unable to receive reports of palabre-launcher, so it is not used: {error}"),
+        }
+    }
+
+    pub(crate) fn is_connected(&self) -> bool {
+        self.state().link.is_some()
+    }
+
+    /// Starts a listener and returns its process id. Fails with `NotConnected` if no launcher answers: then try again later.
+    pub(crate) fn start(&self, start: &Start<'_>) -> io::Result<u32> {
+        let mut state = self.state();
+        let number = state.last_order + 1;
+        let unavailable = |why: String| io::Error::new(ErrorKind::NotConnected, why);
+        let lost = state.lost;
+        let Some(link) = &mut state.link else { return Err(unavailable(missing(lost))) };
+        link.drop_late_answers();
+        if link.is_late {
+            return Err(unavailable(link.silence()));
+        }
+        let order = Order::Start { number, name: start.name.to_string(), entered: start.entered };
+        let sent = link.socket.send_with_all(&encode(&order), &start.given.fds());
+        sent.map_err(|error| unavailable(format!("unable to send an order to palabre-launcher: {error}")))?;
+        let until = Instant::now() + ANSWER_TIMEOUT;
+        let answer = loop {
+            match link.answers.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(Report::Started { number: of, pid }) if of == number => break Ok(pid),
+                Ok(Report::NotStarted { number: of, errno, why }) if of == number => {
+                    break Err(errno.map_or_else(|| io::Error::other(why), io::Error::from_raw_os_error));
+                }
+                Ok(late) => link.drop_answer(&late),
+                Err(_) => {
+                    link.is_late = true;
+                    break Err(unavailable(link.silence()));
+                }
+            }
+        };
+        state.last_order = number;
+        answer
+    }
+
+    /// Sends a signal to a listener.
+    fn signal(&self, pid: u32, signal: Signal) -> io::Result<()> {
+        match &self.state().link {
+            Some(link) => link.socket.send(&encode(&Order::Signal { pid, signal })),
+            // The kernel has killed the listener.
+            None => Ok(()),
+        }
+    }
+
+    /// Returns what has happened since the last call.
+    pub(crate) fn news(&self) -> News {
+        let mut state = self.state();
+        let Some(link) = &state.link else { return News::default() };
+        let (mut ended, pid) = (Vec::new(), link.pid);
+        let is_lost = loop {
+            match link.ended.try_recv() {
+                Ok(end) => ended.push(end),
+                Err(error) => break error == std::sync::mpsc::TryRecvError::Disconnected,
+            }
+        };
+        if is_lost {
+            log::error!(
+                "palabre-launcher (process {pid}) has ended, and with it all listeners; they start again when another launcher has connected"
+            );
+            (state.link, state.lost) = (None, Some(pid));
+        }
+        News { ended, is_lost }
+    }
+
+    /// Returns the message for `palabre status` if no launcher can start listeners.
+    pub(crate) fn alarm(&self) -> Option<String> {
+        let state = self.state();
+        match &state.link {
+            None => Some(missing(state.lost)),
+            Some(link) => (link.is_late || usage::is_stopped(link.pid)).then(|| link.silence()),
+        }
+    }
+
+    /// Starts the thread that receives reports, and keeps the connection.
+    fn follow(&self, socket: Packet, pid: u32) -> io::Result<()> {
+        let mut state = self.state();
+        let ((answer, answers), (end, ended)) = (channel(), channel());
+        let (received, events) = (socket.try_clone()?, state.events.clone());
+        event::named("launcher", move || receive(&received, &answer, end, &events))?;
+        state.link = Some(Link { socket, pid, answers, ended, is_late: false });
+        Ok(())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Link {
+    /// Handles answers that came after their timeout.
+    fn drop_late_answers(&mut self) {
+        while let Ok(answer) = self.answers.try_recv() {
+            self.drop_answer(&answer);
+            self.is_late = false;
+        }
+    }
+
+    /// Kills the listener of an order that has failed by its timeout.
+    fn drop_answer(&self, answer: &Report) {
+        if let Report::Started { pid, .. } = answer {
+            let _ = self.socket.send(&encode(&Order::Signal { pid: *pid, signal: Signal::Kill }));
+        }
+    }
+
+    fn silence(&self) -> String {
+        let pid = self.pid;
+        match usage::is_stopped(pid) {
+            true => format!(
+                "palabre-launcher (process {pid}) is stopped, so no listener can start; run 'kill -CONT {pid}' to continue it"
+            ),
+            false => format!(
+                "palabre-launcher (process {pid}) did not answer within {} s, so no listener can start; 'systemctl restart palabre-launcher' starts \
+                 another one, and restarts all listeners",
+                ANSWER_TIMEOUT.as_secs()
+            ),
+        }
+    }
+}
+
+fn missing(lost: Option<u32>) -> String {
+    let since = lost.map_or("has not connected".to_owned(), |pid| format!("(process {pid}) has ended"));
+    format!("palabre-launcher {since}, so no listener can start; run 'systemctl start palabre-launcher'")
+}
+
+/// Receives reports until the connection is closed. A report that can't be parsed is ignored, so that programs of two releases work together.
+fn receive(socket: &Packet, answers: &Sender<Report>, ended: Sender<(u32, ExitStatus)>, events: &SyncSender<Event>) {
+    let (mut buffer, mut is_warned) = ([0; MAX_MESSAGE_BYTES], false);
+    while let Ok(_) | Err(ErrorKind::WouldBlock) =
+        receive_one(socket, &mut buffer, answers, &ended, events, &mut is_warned)
+    {}
+    drop(ended);
+    let _ = events.send(Event::LauncherReport);
+}
+
+fn receive_one(
+    socket: &Packet,
+    buffer: &mut [u8],
+    answers: &Sender<Report>,
+    ended: &Sender<(u32, ExitStatus)>,
+    events: &SyncSender<Event>,
+    is_warned: &mut bool,
+) -> Result<(), ErrorKind> {
+    wait::readable(&[socket.as_fd()], None).map_err(|error| error.kind())?;
+    let length = socket.recv(buffer).map_err(|error| error.kind())?.ok_or(ErrorKind::UnexpectedEof)?;
+    let closed = ErrorKind::BrokenPipe;
+    match parse(buffer.get(..length).unwrap_or_default()) {
+        Ok(Report::Ended { pid, status }) => {
+            ended.send((pid, ExitStatus::from_raw(status))).map_err(|_| closed)?;
+            // If the channel is full, the main thread looks for reports after the events in it.
+            let _ = events.try_send(Event::LauncherReport);
+        }
+        Ok(answer) => answers.send(answer).map_err(|_| closed)?,
+        Err(error) if !std::mem::replace(is_warned, true) => {
+            log::warn!("unable to understand a report of palabre-launcher: {error}; use programs of one release");
+        }
+        Err(_) => {}
+    }
+    Ok(())
+}
+
+/// A listener that the launcher has started.
+#[derive(Debug)]
+pub(crate) struct Launched {
+    pid: u32,
+    launcher: Launcher,
+    ended: Option<ExitStatus>,
+}
+
+impl Launched {
+    /// Returns the listener with process id `pid`.
+    pub(crate) fn new(pid: u32, launcher: &Launcher) -> Self {
+        Self { pid, launcher: launcher.clone(), ended: None }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Sends a signal, unless the listener has ended.
+    pub(crate) fn signal(&self, signal: Signal) -> io::Result<()> {
+        if self.ended.is_some() { Ok(()) } else { self.launcher.signal(self.pid, signal) }
+    }
+
+    /// Notes how the listener has ended, if the news of its launcher say so.
+    pub(crate) fn note_end(&mut self, news: &News) {
+        let reported = news.ended.iter().find(|(pid, _)| *pid == self.pid).map(|(_, status)| *status);
+        let killed = news.is_lost.then(|| ExitStatus::from_raw(KILLED));
+        self.ended = self.ended.or(reported).or(killed);
+    }
+
+    /// Returns how the listener has ended, if it has.
+    pub(crate) fn ended(&self) -> Option<ExitStatus> {
+        self.ended
+    }
+}
