@@ -29,7 +29,7 @@ const ONLY: [(&str, &[&str]); 19] = [
 ];
 
 /// Members that a member may depend on.
-const MEMBERS: [(&str, &[&str]); 14] = [
+const MEMBERS: [(&str, &[&str]); 15] = [
     ("palabre-sound", &[]),
     ("palabre-room", &[]),
     ("palabre-host", &[]),
@@ -40,7 +40,9 @@ const MEMBERS: [(&str, &[&str]); 14] = [
     ("palabre-bridge", &["palabre-config", "palabre-host", "palabre-room"]),
     ("palabre-listener", &["palabre-config", "palabre-host", "palabre-room", "palabre-sound"]),
     ("palabre-signer", &["palabre-config", "palabre-host"]),
-    ("palabre-supervisor", &["palabre-config", "palabre-host", "palabre-room"]),
+    ("palabre-launcher", &["palabre-config", "palabre-host", "palabre-room"]),
+    // How a listener is started, by either program.
+    ("palabre-supervisor", &["palabre-config", "palabre-host", "palabre-launcher", "palabre-room"]),
     ("palabre-exporter", &["palabre-config", "palabre-host", "palabre-room"]),
     ("palabre-trial", &["palabre-config", "palabre-host", "palabre-room"]),
     ("palabre-swarm", &["palabre-config", "palabre-host", "palabre-sound", "palabre-trial"]),
@@ -51,9 +53,10 @@ const MEMBERS: [(&str, &[&str]); 14] = [
 const FOR_TESTS: [&str; 3] = ["palabre-e2e", "palabre-fuzz", "palabre-testing"];
 
 /// Libraries that a program must not depend on, directly or indirectly.
-const FORBIDDEN: [(&str, &[&str]); 6] = [
+const FORBIDDEN: [(&str, &[&str]); 7] = [
     ("palabre-recorder", &["rustls", "httparse", "tungstenite", "toml", "tokio"]),
     ("palabre-mixer", &["rustls", "httparse", "tungstenite", "toml", "tokio"]),
+    ("palabre-launcher", &["rustls", "httparse", "tungstenite", "tokio"]),
     ("palabre-signer", &["httparse", "tungstenite", "tokio"]),
     ("palabre-supervisor", &["rustls", "httparse", "tungstenite", "tokio"]),
     ("palabre-exporter", &["rustls", "tungstenite", "tokio"]),

@@ -215,6 +215,8 @@ impl Server {
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            // The supervisor has shut the socket down: the signal to end follows.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => std::thread::sleep(ACCEPT_PAUSE),
             Err(error) => {
                 self.log_limits.accept.log(
                     Level::Info,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use palabre_host::access::User;
 use palabre_host::usage::{self, stat};
-use palabre_room::MIXER_USER;
+use palabre_room::{LISTENER_USER, MIXER_USER};
 
 use crate::cli::RUN;
 use crate::permission;
@@ -14,7 +14,8 @@ use crate::permission;
 /// User of a signer that the supervisor has not started.
 pub(crate) const SIGNER_USER: &str = "palabre-signer";
 /// Flags of palabre-listener that have no value.
-const FLAGS_WITHOUT_VALUE: [&str; 4] = ["--make-room", "--check-certificate", "--probe", "--verbose"];
+const FLAGS_WITHOUT_VALUE: [&str; 5] =
+    ["--make-room", "--check-certificate", "--probe", "--settings-on-stdin", "--verbose"];
 
 /// Returns program name and process id of each daemon that uses the runtime directory `run`, except listeners. Ignores processes of users
 /// other than root, the owner of the directory and the daemon's own user, because a process can have any name.
@@ -22,7 +23,9 @@ pub(crate) fn daemons(run: &Path) -> Vec<(String, u32)> {
     let mut pids = pids();
     pids.sort_unstable();
     let uses_run = |(program, pid): &(String, u32)| match program.as_str() {
-        "palabre-supervisor" | "palabre-exporter" | "palabre-signer" => uses_directory(*pid, "--run", run, Some(RUN)),
+        "palabre-supervisor" | "palabre-exporter" | "palabre-launcher" | "palabre-signer" => {
+            uses_directory(*pid, "--run", run, Some(RUN))
+        }
         "palabre-mixer" => uses_directory(*pid, "--rooms", &run.join("rooms"), None),
         _ => false,
     };
@@ -44,14 +47,15 @@ pub(crate) fn stopped_supervisor(run: &Path) -> Option<u32> {
     daemons(run).into_iter().find(is_it).map(|(_, pid)| pid)
 }
 
-/// Returns the process id of a participant's listener that uses the runtime directory `run` and is no child of a supervisor.
+/// Returns the process id of a participant's listener that uses the runtime directory `run` and is no child of a supervisor or a launcher.
 pub(crate) fn listener_without_supervisor(name: &str, run: &Path) -> Option<u32> {
     listeners_without_supervisor(run).into_iter().find(|(of, _)| of == name).map(|(_, pid)| pid)
 }
 
-/// Returns participant and process id of each listener that uses the runtime directory `run` and is no child of a supervisor.
+/// Returns participant and process id of each listener that uses the runtime directory `run` and is no child of a supervisor or a launcher.
 pub(crate) fn listeners_without_supervisor(run: &Path) -> Vec<(String, u32)> {
-    let is_alone = |pid: u32| parent(pid).and_then(program).as_deref() != Some("palabre-supervisor");
+    let is_alone =
+        |pid: u32| !matches!(parent(pid).and_then(program).as_deref(), Some("palabre-supervisor" | "palabre-launcher"));
     listeners(run).filter(|(_, pid)| is_alone(*pid)).collect()
 }
 
@@ -94,6 +98,7 @@ fn may_serve(program: &str, pid: u32, run: &Path) -> bool {
 fn own_user(program: &str) -> Option<&'static str> {
     match program {
         "palabre-exporter" => Some("palabre-exporter"),
+        "palabre-launcher" | "palabre-listener" => Some(LISTENER_USER),
         "palabre-mixer" => Some(MIXER_USER),
         "palabre-signer" => Some(SIGNER_USER),
         _ => None,

@@ -11,8 +11,8 @@ use crate::command;
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The programs that run in units.
-pub(crate) const PROGRAMS: [&str; 5] =
-    ["palabre-bridge", "palabre-exporter", "palabre-mixer", "palabre-signer", "palabre-supervisor"];
+pub(crate) const PROGRAMS: [&str; 6] =
+    ["palabre-bridge", "palabre-exporter", "palabre-launcher", "palabre-mixer", "palabre-signer", "palabre-supervisor"];
 /// The properties that [`parse`] reads.
 const PROPERTIES: &str = "Id,LoadState,SubState,NRestarts,Result,MainPID,ExecMainCode,ExecMainStatus,User";
 /// Exit codes of a unit whose sandbox systemd could not set up, and their names: systemd.exec(5).

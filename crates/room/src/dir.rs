@@ -5,13 +5,15 @@ use std::fmt::Display;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use nix::unistd::Group;
+
 use crate::lines::{Lines, read_line, read_lines, write_line, write_lines};
 use crate::machine_file::{OTHER_MACHINES, OtherMachines};
 use crate::machines_dir::MachinesDir;
 use crate::make::{Dir, ROOM_MODE, SHARED_MODE, split};
 use crate::participant_dir::ParticipantDir;
 use crate::small_file;
-use crate::{Format, LevelLine, Levelling, Member, Name, RoomError};
+use crate::{Format, LISTENER_USER, LevelLine, Levelling, Member, Name, RoomError};
 
 /// Name of an empty file in a room's directory that exists while no mixer works. No participant can have this name.
 pub const NO_MIXER: &str = ".no-mixer";
@@ -61,7 +63,8 @@ impl RoomDir {
 
     /// Creates the directories for the files that the listeners share, or sets their mode. A listener may read or write these
     /// directories in its sandbox, but not the directories of other participants, which are beside them. The mixer, which may
-    /// have another user, writes only into the directory for copies.
+    /// have another user, writes only into the directory for copies. A listener with another user than the owner of the rooms uses the
+    /// directories as they are.
     ///
     /// # Errors
     /// A directory can't be created, is a symbolic link, or belongs to another user.
@@ -70,7 +73,18 @@ impl RoomDir {
         let room = Dir::trusted(rooms)?.dir(name, ROOM_MODE)?;
         [(SHOWN, ROOM_MODE), (MEETING, SHARED_MODE), (OTHER_MACHINES, SHARED_MODE)]
             .iter()
-            .try_for_each(|(name, mode)| room.own_dir(OsStr::new(name), *mode).map(drop))
+            .try_for_each(|(name, mode)| room.shared_dir(OsStr::new(name), *mode))
+    }
+
+    /// Permits the listeners to write into the directory with the kept messages, if they have a user of their own: gives it to the group
+    /// [`LISTENER_USER`]. Does nothing if there is no such group.
+    ///
+    /// # Errors
+    /// This process may not give the directory to this group.
+    pub fn share_meeting(&self) -> Result<(), RoomError> {
+        let Ok(Some(group)) = Group::from_name(LISTENER_USER) else { return Ok(()) };
+        let (rooms, name) = split(&self.path)?;
+        Dir::trusted(rooms)?.dir(name, ROOM_MODE)?.give_to_group(OsStr::new(MEETING), group.gid)
     }
 
     /// Returns the directory with copies of the files `names` and `levels`.
@@ -307,6 +321,32 @@ mod tests {
         assert!(alice.create().unwrap_err().to_string().contains("belongs to user 54321"));
         std::os::unix::fs::chown(room.path(), Some(54_321), None).unwrap();
         assert!(room.create(Format::default()).unwrap_err().to_string().contains("belongs to user 54321"));
+    }
+
+    #[test]
+    fn listener_with_another_user_uses_the_directories_of_the_owner_of_the_rooms_as_they_are() {
+        let (_dir, room) = room();
+        // A group to which this process may give files.
+        let own = nix::unistd::getegid();
+        let (rooms, name) = split(room.path()).unwrap();
+        let open = || Dir::trusted(rooms).unwrap().dir(name, ROOM_MODE).unwrap();
+        open().give_to_group(OsStr::new(MEETING), own).unwrap();
+        assert_eq!(mode(&room.meeting()), 0o2770);
+        room.create(Format::default()).unwrap();
+        assert_eq!(mode(&room.meeting()), 0o2770, "another start of the supervisor doesn't change this");
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        // Now this process is the other user.
+        for path in [rooms.to_owned(), room.path().to_owned(), room.shown(), room.meeting()] {
+            std::os::unix::fs::chown(path, Some(54_321), None).unwrap();
+        }
+        std::fs::set_permissions(room.shown(), PermissionsExt::from_mode(0o2750)).unwrap();
+        room.create_shared().unwrap();
+        assert_eq!(mode(&room.shown()), 0o2750);
+        // A directory of a third user is refused, whatever its mode.
+        std::os::unix::fs::chown(room.meeting(), Some(54_322), None).unwrap();
+        assert!(room.create_shared().unwrap_err().to_string().contains("belongs to user 54322"));
     }
 
     #[test]

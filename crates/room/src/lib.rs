@@ -68,3 +68,5 @@ pub use writer::{PipeWriter, Wrote};
 pub const MIXER_SOCKET: &str = ".mixer";
 /// Name of the mixer's user in the package. A mixer that is started by hand has the user who starts it.
 pub const MIXER_USER: &str = "palabre-mixer";
+/// Name of the listeners' user and group in the package. Other listeners have the user of the process that starts them.
+pub const LISTENER_USER: &str = "palabre-listener";

@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, open, openat};
-use nix::libc::{S_IFIFO, S_IFMT, S_IFREG};
+use nix::libc::{S_IFDIR, S_IFIFO, S_IFMT, S_IFREG};
 use nix::sys::stat::{FchmodatFlags, Mode, fchmod, fchmodat, fstat, fstatat, mkdirat};
-use nix::unistd::{Uid, geteuid, mkfifoat};
+use nix::unistd::{Gid, Uid, fchown, geteuid, mkfifoat};
 
 use crate::RoomError;
 use crate::small_file::FILE_MODE;
@@ -25,6 +25,8 @@ pub(crate) const ROOM_MODE: u32 = 0o3770;
 pub(crate) const PARTICIPANT_MODE: u32 = 0o2770;
 /// Mode of a directory into which only its owner writes, and that the group may read.
 pub(crate) const SHARED_MODE: u32 = 0o2750;
+/// Mode of a directory into which the owner and the directory's own group write.
+pub(crate) const OF_GROUP_MODE: u32 = 0o2770;
 
 /// Returns the parent directory and the name of the directory at `path`.
 pub(crate) fn split(path: &Path) -> Result<(&Path, &OsStr), RoomError> {
@@ -35,6 +37,8 @@ pub(crate) fn split(path: &Path) -> Result<(&Path, &OsStr), RoomError> {
 pub(crate) struct Dir {
     fd: OwnedFd,
     path: PathBuf,
+    /// Owner of the directory with the rooms: the daemons' user.
+    rooms_owner: Uid,
 }
 
 impl Dir {
@@ -44,7 +48,9 @@ impl Dir {
         let created = DirBuilder::new().recursive(true).mode(ROOM_MODE).create(path);
         created.map_err(RoomError::io("create directory", path))?;
         let fd = open(path, OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty());
-        Ok(Self { fd: fd.map_err(|errno| RoomError::io("open directory", path)(errno.into()))?, path: path.to_owned() })
+        let fd = fd.map_err(failed("open directory", path))?;
+        let rooms_owner = Uid::from_raw(fstat(&fd).map_err(failed("examine", path))?.st_uid);
+        Ok(Self { fd, path: path.to_owned(), rooms_owner })
     }
 
     /// Creates the directory `name` with this mode, or opens the present directory and sets its mode. Refuses a symbolic
@@ -65,6 +71,27 @@ impl Dir {
         Ok(dir)
     }
 
+    /// Does the same as [`Self::own_dir`], but accepts also a directory of the owner of the rooms, as it is: a listener may have another user than the
+    /// supervisor. Also keeps [`OF_GROUP_MODE`].
+    pub(crate) fn shared_dir(&self, name: &OsStr, mode: u32) -> Result<(), RoomError> {
+        let present = fstatat(&self.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW).ok();
+        let present = present.filter(|metadata| metadata.st_mode & S_IFMT == S_IFDIR);
+        let keeps = present.is_some_and(|metadata| {
+            let owner = Uid::from_raw(metadata.st_uid);
+            owner == self.rooms_owner && (owner != geteuid() || metadata.st_mode & 0o7777 == OF_GROUP_MODE)
+        });
+        if keeps { Ok(()) } else { self.own_dir(name, mode).map(drop) }
+    }
+
+    /// Gives the directory `name` to this group, whose members may then write into it. This process must own the directory, and be a member of the group
+    /// or root.
+    pub(crate) fn give_to_group(&self, name: &OsStr, group: Gid) -> Result<(), RoomError> {
+        let dir = self.dir(name, OF_GROUP_MODE)?;
+        let failed = |verb| failed(verb, &dir.path);
+        fchown(&dir.fd, None, Some(group)).map_err(failed("set the group of"))?;
+        fchmod(&dir.fd, Mode::from_bits_truncate(OF_GROUP_MODE)).map_err(failed("set the mode of"))
+    }
+
     /// Opens the directory `name`, whose owner may be anyone. Creates it with this mode if it doesn't exist. Refuses a symbolic
     /// link.
     pub(crate) fn dir(&self, name: &OsStr, mode: u32) -> Result<Self, RoomError> {
@@ -81,7 +108,7 @@ impl Dir {
             }
             other => failed("open directory")(other),
         })?;
-        Ok(Self { fd, path })
+        Ok(Self { fd, path, rooms_owner: self.rooms_owner })
     }
 
     /// Creates the pipe `name` with mode 660, or sets the mode of the present pipe. Fails if the file is neither a pipe nor a

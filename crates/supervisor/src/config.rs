@@ -196,6 +196,9 @@ impl Config {
     pub(crate) fn make_room(&self, room: &Name) -> Result<(), RoomError> {
         let room = self.room(room);
         room.create(self.server.format)?;
+        if self.launcher.is_some() {
+            room.share_meeting()?;
+        }
         room.set_levelling(Some(self.server.levelling.into()))
     }
 

@@ -19,7 +19,7 @@ use palabre_host::packet::{self, Packet};
 use palabre_host::peer::{self, Credentials};
 use palabre_host::restart::{self, RestartError};
 use palabre_host::usage;
-use palabre_room::MIXER_USER;
+use palabre_room::{LISTENER_USER, MIXER_USER};
 
 use crate::audit::{self, Author};
 use crate::event::{Client, ENDING, Event, named};
@@ -37,8 +37,6 @@ const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 const SOCKET_MODE: u32 = 0o660;
 /// Name of the user, besides root, whose signer the supervisor accepts.
 const SIGNER_USER: &str = "palabre-signer";
-/// Name of the user, besides root, whose launcher the supervisor accepts. In the package, the listeners have this user.
-const LISTENER_USER: &str = "palabre-listener";
 /// Name of the exporter's user in the package.
 const EXPORTER_USER: &str = "palabre-exporter";
 

@@ -1,4 +1,4 @@
-//! Checks that the daemons' user can use the files of the configuration, the certificate and the rooms, and that the mixer's user can use the rooms.
+//! Checks that the daemons' user can use the files of the configuration, the certificate and the rooms, and that the users of the mixer and the listeners can use the rooms.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -49,6 +49,7 @@ pub(super) fn check(
     let mut findings = Vec::new();
     let signer = of_program(directories, "palabre-signer").filter(|signer| signer.uid != user.uid);
     let mixer = of_program(directories, "palabre-mixer").filter(|mixer| mixer.uid != user.uid);
+    let listeners = of_program(directories, "palabre-launcher").filter(|listeners| listeners.uid != user.uid);
     let key = server.map(|server| &server.private_key);
     for need in needs(directories, server, participants) {
         let is_key = Some(&need.path) == key;
@@ -58,7 +59,8 @@ pub(super) fn check(
         }
         let user = signer.as_ref().filter(|_| is_key).unwrap_or(&user);
         let mixer = mixer.as_ref().filter(|_| need.path.starts_with(&rooms));
-        for user in [Some(user), mixer].into_iter().flatten() {
+        let listeners = listeners.as_ref().filter(|_| need.path.starts_with(&rooms));
+        for user in [Some(user), mixer, listeners].into_iter().flatten() {
             // The other checks report a file that doesn't exist.
             if fs::metadata(&need.path).is_ok() && user.may(&need.path, need.bits) == Some(false) {
                 let new = denied(user, &need, &rooms);
@@ -68,7 +70,7 @@ pub(super) fn check(
         findings.extend(hidden(directories, &need));
     }
     if let (Some(signer), Some(key)) = (signer, key) {
-        findings.extend(readable_key(&user, &signer, key));
+        findings.extend(readable_key(listeners.as_ref().unwrap_or(&user), &signer, key));
     }
     findings.extend(new_files(&user, &directories.config.join(PARTICIPANTS_DIR)));
     findings

@@ -24,13 +24,14 @@ struct Limit {
     remedy: String,
 }
 
-/// Checks the limits of open files of mixer and supervisor.
+/// Checks the limits of open files of the mixer, the supervisor and the listeners.
 pub(super) fn open_files(context: &Context<'_>) -> Finding {
     const AREA: &str = "descriptors";
     let connections = context.server.limits.connections as u64;
     let needed = [
         ("palabre-mixer", 2 * context.participant_count() + DESCRIPTORS),
-        ("palabre-supervisor", context.participant_count().max(connections) + DESCRIPTORS),
+        ("palabre-supervisor", 2 * context.participant_count() + DESCRIPTORS),
+        (of_listeners(context), connections + DESCRIPTORS),
     ];
     for (program, needed) in needed {
         let limit = Process::of(context, program).limit("Max open files", "NOFILE", needed);
@@ -49,7 +50,7 @@ pub(super) fn threads(context: &Context<'_>) -> Finding {
     let idle = context.participant_count() * IDLE_THREADS + OTHER_THREADS;
     let all =
         context.participant_count() * (LISTENER_THREADS + context.server.limits.connections as u64) + OTHER_THREADS;
-    let process = Process::of(context, "palabre-supervisor");
+    let process = Process::of(context, of_listeners(context));
     let own = process.limit("Max processes", "NPROC", all);
     let limit = match process.group().and_then(|group| lowest(Path::new(GROUPS), &group)) {
         Some(group) if group.max < own.max => group,
@@ -70,6 +71,13 @@ pub(super) fn threads(context: &Context<'_>) -> Finding {
         return Finding::warning(AREA, text, limit.remedy);
     }
     Finding::ok(AREA, format!("the limit of threads suffices: at most {all} are needed"))
+}
+
+/// Returns the name of the daemon that starts the listeners, which inherit its limits.
+fn of_listeners(context: &Context<'_>) -> &'static str {
+    let daemons = processes::daemons(context.directories.run);
+    let has_launcher = daemons.iter().any(|(program, _)| program == "palabre-launcher");
+    if has_launcher { "palabre-launcher" } else { "palabre-supervisor" }
 }
 
 /// A daemon whose limits are checked. It need not run.
